@@ -1,0 +1,203 @@
+//! What is impossible together, or would hurt. Every finding at once, so that a file is mended in one go.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{Config, Watch};
+
+/// One key that cannot be as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// `section.key`
+    pub key: &'static str,
+    /// What is wrong, and what would be right.
+    pub reason: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.reason)
+    }
+}
+
+impl Config {
+    /// Every impossible value.
+    pub fn validate(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let mut refuse = |bad: bool, key: &'static str, reason: &str| {
+            if bad {
+                findings.push(Finding {
+                    key,
+                    reason: reason.to_owned(),
+                });
+            }
+        };
+
+        let url = self.server.url.as_str();
+        if !url.is_empty() {
+            match url::Url::parse(url) {
+                Ok(parsed) => {
+                    refuse(
+                        !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host(),
+                        "server.url",
+                        "must be http://HOST or https://HOST",
+                    );
+                    refuse(
+                        !parsed.username().is_empty() || parsed.password().is_some(),
+                        "server.url",
+                        "must not hold a user or password: use server.token_file",
+                    );
+                    refuse(
+                        parsed.query().is_some() || parsed.fragment().is_some(),
+                        "server.url",
+                        "must not hold a query or a fragment",
+                    );
+                }
+                Err(error) => refuse(true, "server.url", &format!("is no URL: {error}")),
+            }
+        }
+        refuse(
+            !self.server.path.starts_with('/'),
+            "server.path",
+            "must begin with /",
+        );
+        refuse(
+            self.server.path.parse::<awc::http::Uri>().is_err(),
+            "server.path",
+            "is no path of a URL",
+        );
+        refuse(
+            self.server.client_cert_file.is_some() != self.server.client_key_file.is_some(),
+            "server.client_key_file",
+            "a client certificate needs both client_cert_file and client_key_file",
+        );
+        for (key, span) in [
+            ("server.connect_timeout", self.server.connect_timeout),
+            ("server.request_timeout", self.server.request_timeout),
+            ("retry.initial_backoff", self.retry.initial_backoff),
+            ("breaker.open_min", self.breaker.open_min),
+            (
+                "connectivity.probe_interval",
+                self.connectivity.probe_interval,
+            ),
+            ("telemetry.window", self.telemetry.window),
+        ] {
+            refuse(span.0 == Duration::ZERO, key, "must be longer than nothing");
+        }
+        for (key, number) in [
+            ("server.max_answer_bytes", self.server.max_answer_bytes.0),
+            ("queue.max_records", self.queue.max_records),
+            ("queue.max_bytes", self.queue.max_bytes.0),
+            ("queue.max_record_bytes", self.queue.max_record_bytes.0),
+            (
+                "batch.large_queue_batch",
+                self.batch.large_queue_batch as u64,
+            ),
+            (
+                "batch.large_payload_batch",
+                self.batch.large_payload_batch as u64,
+            ),
+            ("batch.standard_batch", self.batch.standard_batch as u64),
+            ("batch.micro_batch", self.batch.micro_batch as u64),
+            ("batch.max_batch_bytes", self.batch.max_batch_bytes.0),
+            (
+                "retry.quarantine_after",
+                u64::from(self.retry.quarantine_after),
+            ),
+            ("breaker.micro_after", u64::from(self.breaker.micro_after)),
+            ("breaker.open_after", u64::from(self.breaker.open_after)),
+            ("breaker.close_after", u64::from(self.breaker.close_after)),
+            ("ipc.max_connections", self.ipc.max_connections as u64),
+            ("ipc.max_request_bytes", self.ipc.max_request_bytes.0),
+        ] {
+            refuse(number == 0, key, "must be at least 1");
+        }
+        for (key, size) in [
+            ("batch.standard_batch", self.batch.standard_batch),
+            ("batch.large_queue_batch", self.batch.large_queue_batch),
+            ("batch.large_payload_batch", self.batch.large_payload_batch),
+        ] {
+            refuse(size > MAX_BATCH_RECORDS, key, "must be at most 10000");
+            refuse(
+                self.batch.micro_batch > size,
+                "batch.micro_batch",
+                &format!("must not be larger than {key}"),
+            );
+        }
+        refuse(
+            !(0.0..1.0).contains(&self.batch.safety_margin),
+            "batch.safety_margin",
+            "must be at least 0 and below 1",
+        );
+        refuse(
+            self.retry.max_backoff < self.retry.initial_backoff,
+            "retry.max_backoff",
+            "must not be shorter than retry.initial_backoff",
+        );
+        refuse(
+            self.breaker.open_max < self.breaker.open_min,
+            "breaker.open_max",
+            "must not be shorter than breaker.open_min",
+        );
+        refuse(
+            self.queue.max_record_bytes > self.queue.max_bytes,
+            "queue.max_record_bytes",
+            "must not be larger than queue.max_bytes",
+        );
+        refuse(
+            self.queue.max_record_bytes > self.ipc.max_request_bytes,
+            "queue.max_record_bytes",
+            "must not be larger than ipc.max_request_bytes",
+        );
+        for (key, percent) in [
+            (
+                "connectivity.min_battery_percent",
+                self.connectivity.min_battery_percent,
+            ),
+            (
+                "telemetry.alert_queue_percent",
+                self.telemetry.alert_queue_percent,
+            ),
+        ] {
+            refuse(percent > 100, key, "must be at most 100");
+        }
+        refuse(
+            self.log
+                .level
+                .parse::<tracing_subscriber::filter::Targets>()
+                .is_err(),
+            "log.level",
+            "must be error, warn, info, debug or trace, or a filter such as \"info,fieldsync::store=debug\"",
+        );
+        findings
+    }
+
+    /// Keys that are set, but that this version does not act on yet.
+    pub fn without_effect(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let mut note = |set: bool, key: &'static str| {
+            if set {
+                findings.push(Finding {
+                    key,
+                    reason: "has no effect in this version".into(),
+                });
+            }
+        };
+        note(
+            self.connectivity.watch == Watch::Netlink,
+            "connectivity.watch",
+        );
+        note(
+            self.connectivity.metered == super::Metered::Defer,
+            "connectivity.metered",
+        );
+        note(
+            self.connectivity.min_battery_percent > 0,
+            "connectivity.min_battery_percent",
+        );
+        findings
+    }
+}
+
+/// A batch's members are named in one row of the store, which should stay small.
+const MAX_BATCH_RECORDS: usize = 10_000;

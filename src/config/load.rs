@@ -1,0 +1,264 @@
+//! Reading the layers. Each is checked alone, so that a mistake is reported where it stands.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+use toml::{Table, Value};
+
+use super::Config;
+use super::check::Finding;
+
+const PREFIX: &str = "FIELDSYNC_";
+
+/// Why there is no configuration. The message names file, key and reason.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no TOML, or has an unknown key or a wrong type.
+    #[error("{}: {}", path.display(), source.to_string().trim_end())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A variable names no key, or its value is of the wrong type.
+    #[error("environment variable {name}: {reason}")]
+    Variable {
+        /// The variable.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// Values that cannot be, each with its key.
+    #[error("{origin}: {}", Lines(findings))]
+    Values {
+        /// The file, or that there was none.
+        origin: String,
+        /// All of them.
+        findings: Vec<Finding>,
+    },
+}
+
+struct Lines<'a>(&'a [Finding]);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, finding) in self.0.iter().enumerate() {
+            write!(f, "{}{finding}", if n > 0 { "; " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the layers: the defaults, `file` when there is one, and the variables of our prefix.
+pub fn load(
+    file: Option<&Path>,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
+    let mut layers = Table::new();
+    if let Some(path) = file {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.into(),
+            source,
+        })?;
+        // First alone and typed, for a message with line and column.
+        let wrong = |source| ConfigError::File {
+            path: path.into(),
+            source: Box::new(source),
+        };
+        toml::from_str::<Config>(&text).map_err(wrong)?;
+        layers = toml::from_str(&text).map_err(wrong)?;
+    }
+    for (name, value) in variables {
+        if let Some(key) = name.strip_prefix(PREFIX) {
+            // Variables of other tools of ours (FIELDSYNC_SOCKET) have no section.
+            if let Some((section, key)) = key.split_once("__") {
+                overlay(&mut layers, &name, section, key, &value)?;
+            }
+        }
+    }
+    let config: Config = Value::Table(layers)
+        .try_into()
+        .map_err(|source| ConfigError::File {
+            path: file.unwrap_or(Path::new("built-in defaults")).into(),
+            source: Box::new(source),
+        })?;
+    let findings = config.validate();
+    if findings.is_empty() {
+        return Ok(config);
+    }
+    let origin = file.map_or_else(
+        || "configuration".to_owned(),
+        |path| path.display().to_string(),
+    );
+    Err(ConfigError::Values { origin, findings })
+}
+
+fn overlay(
+    layers: &mut Table,
+    name: &str,
+    section: &str,
+    key: &str,
+    value: &str,
+) -> Result<(), ConfigError> {
+    let (section, key) = (section.to_lowercase(), key.to_lowercase());
+    let wrong = |reason: String| ConfigError::Variable {
+        name: name.to_owned(),
+        reason,
+    };
+    let value = typed(&section, &key, value).map_err(&wrong)?;
+    let alone = Table::from_iter([(
+        section.clone(),
+        Value::Table(Table::from_iter([(key.clone(), value.clone())])),
+    )]);
+    Value::Table(alone)
+        .try_into::<Config>()
+        .map_err(|error| wrong(error.message().to_owned()))?;
+    let table = layers
+        .entry(section)
+        .or_insert_with(|| Value::Table(Table::new()));
+    if let Value::Table(table) = table {
+        table.insert(key, value);
+    }
+    Ok(())
+}
+
+/// Text as the type that the key's default has; keys without a default are text.
+fn typed(section: &str, key: &str, text: &str) -> Result<Value, String> {
+    let defaults = Table::try_from(Config::default()).map_err(|error| error.to_string())?;
+    let parsed = match defaults.get(section).and_then(|table| table.get(key)) {
+        Some(Value::Integer(_)) => text.parse().map(Value::Integer).ok(),
+        Some(Value::Float(_)) => text.parse().map(Value::Float).ok(),
+        Some(Value::Boolean(_)) => text.parse().map(Value::Boolean).ok(),
+        _ => Some(Value::String(text.to_owned())),
+    };
+    parsed.ok_or_else(|| format!("`{text}` is of the wrong type for {section}.{key}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn from_text(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()));
+        load(Some(file.path()), variables).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_shipped_file_is_the_defaults_and_names_every_key() {
+        let text = std::fs::read_to_string("config.toml").unwrap();
+        assert_eq!(from_text(&text, &[]).unwrap(), Config::default());
+        let defaults = Table::try_from(Config::default()).unwrap();
+        for (section, keys) in &defaults {
+            assert!(
+                text.contains(&format!("[{section}]")),
+                "config.toml lacks [{section}]"
+            );
+            for key in keys.as_table().unwrap().keys() {
+                assert!(
+                    text.contains(&format!("\n{key} = ")),
+                    "config.toml lacks {section}.{key}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_printed_can_be_read_again() {
+        let config = Config::default();
+        assert_eq!(from_text(&config.to_toml(), &[]).unwrap(), config);
+    }
+
+    #[test]
+    fn mistakes_are_refused_with_key_and_reason() {
+        for (text, variables, parts) in [
+            (
+                "[server]\nurll = 'x'",
+                &[][..],
+                &["line 2", "urll", "unknown field"][..],
+            ),
+            (
+                "[batch]\nmicro_batch = 'ten'",
+                &[],
+                &["line 2", "micro_batch"],
+            ),
+            (
+                "[batch]\nmicro_batch = 60",
+                &[],
+                &["batch.micro_batch", "batch.standard_batch"],
+            ),
+            (
+                "[server]\nrequest_timeout = '0s'",
+                &[],
+                &["server.request_timeout"],
+            ),
+            (
+                "[server]\nrequest_timeout = 'soon'",
+                &[],
+                &["soon", "duration"],
+            ),
+            ("[server]\nurl = 'ftp://x'", &[], &["server.url", "http://"]),
+            (
+                "[server]\nurl = 'http://u:p@x'",
+                &[],
+                &["server.url", "token_file"],
+            ),
+            ("[queue]\nmax_bytes = '1 parsec'", &[], &["1 parsec"]),
+            ("[ipc]\nsocket_mode = '0999'", &[], &["0999"]),
+            (
+                "",
+                &[("FIELDSYNC_BATCH__MICRO_BATCH", "many")],
+                &["FIELDSYNC_BATCH__MICRO_BATCH", "many"],
+            ),
+            (
+                "",
+                &[("FIELDSYNC_BATCH__MINI_BATCH", "1")],
+                &["FIELDSYNC_BATCH__MINI_BATCH", "mini_batch"],
+            ),
+        ] {
+            let error = from_text(text, variables).unwrap_err();
+            for part in parts {
+                assert!(error.contains(part), "{text:?}: {error:?} lacks {part:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_impossible_value_is_reported_at_once() {
+        let error = from_text("[batch]\nmicro_batch = 0\nsafety_margin = 1.0", &[]).unwrap_err();
+        assert!(
+            error.contains("micro_batch") && error.contains("safety_margin"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn variables_win_over_the_file() {
+        let config = from_text(
+            "[server]\nurl = 'http://file'\n[batch]\nmicro_batch = 5",
+            &[
+                ("FIELDSYNC_SERVER__URL", "http://variable"),
+                ("FIELDSYNC_BATCH__LEARN", "false"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(config.server.url, "http://variable");
+        assert_eq!(config.batch.micro_batch, 5);
+        assert!(!config.batch.learn);
+    }
+}

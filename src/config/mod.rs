@@ -1,0 +1,325 @@
+//! The configuration: typed, with every default here and in the shipped `config.toml`
+//! (a test holds the two together).
+//!
+//! Layers, later ones win: built-in defaults, the file, `FIELDSYNC_SECTION__KEY` variables.
+//! Unknown keys and wrong types are refused where they stand ([`load`]); impossible values are
+//! all reported at once ([`Config::validate`]). A configuration that was loaded is valid.
+
+mod check;
+mod load;
+mod units;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use load::{ConfigError, load};
+pub use units::{Mode, Size, Span};
+
+/// The file that is read when `--config` names none.
+pub const DEFAULT_FILE: &str = "/etc/fieldsync/config.toml";
+
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident : $type:ty = $default:expr,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+    };
+}
+
+section! {
+    /// All of it.
+    Config {
+        /// `[server]`
+        server: Server = Server::default(),
+        /// `[queue]`
+        queue: Queue = Queue::default(),
+        /// `[batch]`
+        batch: Batch = Batch::default(),
+        /// `[retry]`
+        retry: Retry = Retry::default(),
+        /// `[breaker]`
+        breaker: Breaker = Breaker::default(),
+        /// `[connectivity]`
+        connectivity: Connectivity = Connectivity::default(),
+        /// `[ipc]`
+        ipc: Ipc = Ipc::default(),
+        /// `[telemetry]`
+        telemetry: Telemetry = Telemetry::default(),
+        /// `[log]`
+        log: Log = Log::default(),
+    }
+}
+
+section! {
+    /// Where records go.
+    Server {
+        /// Base URL; empty until the device is set up: records are kept meanwhile.
+        url: String = String::new(),
+        /// Path of the batch endpoint.
+        path: String = "/crm/v2/mobile/sync/batch".into(),
+        /// File that holds the bearer token; else the systemd credential `fieldsync-token`.
+        token_file: Option<PathBuf> = None,
+        /// PEM file of authorities to trust instead of the system's.
+        ca_file: Option<PathBuf> = None,
+        /// PEM file of the client certificate.
+        client_cert_file: Option<PathBuf> = None,
+        /// PEM file of the client certificate's key.
+        client_key_file: Option<PathBuf> = None,
+        /// Name resolution, TCP and TLS together.
+        connect_timeout: Span = Span::secs(10),
+        /// The time limit of the gateway in front of the server.
+        request_timeout: Span = Span::secs(60),
+        /// Largest answer that is read.
+        max_answer_bytes: Size = Size::mib(8),
+        /// How bodies are encoded.
+        compression: Compression = Compression::Auto,
+        /// Whether the outcome of an unclear batch is looked up.
+        outcome_lookup: OutcomeLookup = OutcomeLookup::Auto,
+    }
+}
+
+section! {
+    /// What is kept.
+    Queue {
+        /// Where; else `$STATE_DIRECTORY`, else `/var/lib/fieldsync`.
+        state_dir: Option<PathBuf> = None,
+        /// Most records that may wait.
+        max_records: u64 = 5_000_000,
+        /// Most payload bytes that may wait.
+        max_bytes: Size = Size::mib(2048),
+        /// Largest payload.
+        max_record_bytes: Size = Size::mib(1),
+        /// How long the receipt of a synced record stays.
+        keep_synced: Span = Span::secs(7 * 24 * 3600),
+        /// Room that is held back for settling when the disk is full.
+        disk_reserve: Size = Size::mib(8),
+    }
+}
+
+section! {
+    /// How large batches are.
+    Batch {
+        /// Above this many waiting records the queue is large.
+        large_queue_records: u64 = 100,
+        /// Batch size for a large queue.
+        large_queue_batch: usize = 25,
+        /// Above this many waiting bytes the payload is large.
+        large_payload_bytes: Size = Size::mib(1),
+        /// Batch size for a large payload.
+        large_payload_batch: usize = 30,
+        /// Batch size else.
+        standard_batch: usize = 50,
+        /// Batch size when the server struggles.
+        micro_batch: usize = 10,
+        /// Share of the time limit that is left free.
+        safety_margin: f64 = 0.25,
+        /// Most payload bytes in a batch.
+        max_batch_bytes: Size = Size::mib(4),
+        /// Whether measured times bound the size.
+        learn: bool = true,
+    }
+}
+
+section! {
+    /// When a failure is tried again.
+    Retry {
+        /// First wait.
+        initial_backoff: Span = Span::secs(1),
+        /// Longest wait.
+        max_backoff: Span = Span::secs(15 * 60),
+        /// Longest `Retry-After` that is obeyed.
+        max_retry_after: Span = Span::secs(3600),
+        /// Counted failures alone before a record is quarantined.
+        quarantine_after: u32 = 3,
+    }
+}
+
+section! {
+    /// When a struggling server is spared.
+    Breaker {
+        /// Consecutive failures until micro-batches.
+        micro_after: u32 = 3,
+        /// Further consecutive failures until a pause.
+        open_after: u32 = 2,
+        /// Successes until normal sizes.
+        close_after: u32 = 3,
+        /// First pause.
+        open_min: Span = Span::secs(30),
+        /// Longest pause.
+        open_max: Span = Span::secs(600),
+    }
+}
+
+section! {
+    /// How the way to the server is watched.
+    Connectivity {
+        /// Source of link events.
+        watch: Watch = Watch::Poll,
+        /// Longest time between two probes while offline.
+        probe_interval: Span = Span::secs(15),
+        /// What to do on a metered link.
+        metered: Metered = Metered::Sync,
+        /// Below this charge nothing is sent; 0 for never.
+        min_battery_percent: u8 = 0,
+    }
+}
+
+section! {
+    /// The local API.
+    Ipc {
+        /// Path of the socket; else `$RUNTIME_DIRECTORY/fieldsync.sock`, else `/run/fieldsync/fieldsync.sock`.
+        socket: Option<PathBuf> = None,
+        /// Permissions of the socket.
+        socket_mode: Mode = Mode(0o660),
+        /// Group whose members may call admin endpoints; empty for none.
+        admin_group: String = String::new(),
+        /// Most connections at once.
+        max_connections: usize = 64,
+        /// Largest request.
+        max_request_bytes: Size = Size::mib(16),
+    }
+}
+
+section! {
+    /// What is measured.
+    Telemetry {
+        /// How far back `telemetry` looks.
+        window: Span = Span::secs(7 * 24 * 3600),
+        /// Alert when this share of the queue's limits is used.
+        alert_queue_percent: u8 = 80,
+        /// Alert when this many records need review.
+        alert_quarantined: u64 = 1,
+        /// Alert when the oldest waiting record is older.
+        alert_oldest_pending: Span = Span::secs(24 * 3600),
+    }
+}
+
+section! {
+    /// Logs.
+    Log {
+        /// Where to.
+        target: LogTarget = LogTarget::Auto,
+        /// How much: error, warn, info, debug or trace, or a filter of tracing-subscriber.
+        level: String = "info".into(),
+    }
+}
+
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        pub enum $name { $($(#[$variant_doc])* $variant,)* }
+    };
+}
+
+choice! {
+    /// How bodies are encoded.
+    Compression {
+        /// What the server says it takes.
+        Auto,
+        /// Always zstd.
+        Zstd,
+        /// Always gzip.
+        Gzip,
+        /// Never.
+        None,
+    }
+}
+
+choice! {
+    /// Whether outcomes are looked up.
+    OutcomeLookup {
+        /// Where the server has look-up.
+        Auto,
+        /// Never.
+        Off,
+    }
+}
+
+choice! {
+    /// Source of link events.
+    Watch {
+        /// The kernel's.
+        Netlink,
+        /// Probes while offline.
+        Poll,
+        /// Traffic alone.
+        None,
+    }
+}
+
+choice! {
+    /// What to do on a metered link.
+    Metered {
+        /// Sync all the same.
+        Sync,
+        /// Wait for another.
+        Defer,
+    }
+}
+
+choice! {
+    /// Where logs go.
+    LogTarget {
+        /// To journald as a service, else to stderr.
+        Auto,
+        /// To journald.
+        Journald,
+        /// To stderr.
+        Stderr,
+    }
+}
+
+impl Config {
+    /// Where the queue lives.
+    pub fn state_dir(&self) -> PathBuf {
+        self.queue
+            .state_dir
+            .clone()
+            .or_else(|| first_directory("STATE_DIRECTORY"))
+            .unwrap_or_else(|| PathBuf::from("/var/lib/fieldsync"))
+    }
+
+    /// Where the local API listens.
+    pub fn socket(&self) -> PathBuf {
+        self.ipc.socket.clone().unwrap_or_else(default_socket)
+    }
+
+    /// The time a batch may take: the gateway's limit less the margin.
+    pub fn time_budget(&self) -> Duration {
+        self.server
+            .request_timeout
+            .0
+            .mul_f64(1.0 - self.batch.safety_margin)
+    }
+
+    /// As TOML, for `--check-config`. There are no secrets in it: tokens live in files of their own.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_else(|error| format!("# cannot be printed: {error}\n"))
+    }
+}
+
+/// The socket when nothing names one.
+pub fn default_socket() -> PathBuf {
+    first_directory("RUNTIME_DIRECTORY")
+        .unwrap_or_else(|| PathBuf::from("/run/fieldsync"))
+        .join("fieldsync.sock")
+}
+
+/// systemd lists several directories with colons; the first is ours.
+fn first_directory(variable: &str) -> Option<PathBuf> {
+    let value = std::env::var_os(variable)?;
+    std::env::split_paths(&value)
+        .next()
+        .filter(|path| path.is_absolute())
+}

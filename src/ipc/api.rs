@@ -1,0 +1,371 @@
+//! The local API as Rust types, shared by the daemon and the command line. Names and shapes are promises.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{as_rfc3339, as_rfc3339_option};
+use crate::model::{BatchId, DeviceId, LastError, ManifestEntry, RecordId, Sequence};
+
+/// `GET /v1/status`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the daemon.
+    pub version: String,
+    /// Of the device.
+    pub device_id: DeviceId,
+    /// Of the daemon.
+    #[serde(with = "as_rfc3339")]
+    pub started_at: u64,
+    /// What it does now.
+    pub sync: Sync,
+    /// Counts by state.
+    pub records: Counts,
+    /// How full the queue is.
+    pub queue: QueueUse,
+    /// How large the next batch would be, and why.
+    pub batching: Batching,
+    /// How the server is treated.
+    pub breaker: BreakerStatus,
+    /// The way to the server.
+    pub connectivity: Connectivity,
+}
+
+/// What the daemon does now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sync {
+    /// In a word.
+    pub phase: Phase,
+    /// In a sentence for people.
+    pub text: String,
+    /// Records settled in this run. Never falls during a run.
+    pub done: u64,
+    /// `done` and what is still to go. Never falls during a run.
+    pub total: u64,
+    /// Records that a person has to look at.
+    pub needs_review: u64,
+    /// Estimated seconds until all is sent.
+    pub eta_s: Option<u64>,
+    /// The batch in flight.
+    pub batch: Option<BatchInFlight>,
+    /// When the server last confirmed a record.
+    #[serde(with = "as_rfc3339_option")]
+    pub last_success_at: Option<u64>,
+    /// What went wrong last.
+    pub last_error: Option<LastError>,
+}
+
+/// What the daemon does now, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Nothing to send.
+    Idle,
+    /// Sending.
+    Syncing,
+    /// Backing off.
+    Waiting,
+    /// The server cannot be reached.
+    Offline,
+    /// On request.
+    Paused,
+    /// Until a better link or more charge.
+    Deferred,
+    /// The server does not let us in.
+    AuthRequired,
+    /// The configuration leads nowhere.
+    Misconfigured,
+}
+
+/// The batch in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchInFlight {
+    /// Its id.
+    pub id: BatchId,
+    /// `i/N`
+    #[serde(with = "sequence_text")]
+    pub sequence: Sequence,
+    /// How many records.
+    pub records: usize,
+    /// How often it was sent.
+    pub attempt: u32,
+}
+
+/// Counts by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Queued for sync.
+    pub pending: u64,
+    /// In a batch that is being transmitted.
+    pub syncing: u64,
+    /// Met an error, and will be tried again.
+    pub failed: u64,
+    /// Confirmed by the server; receipts that are still kept.
+    pub synced: u64,
+    /// Set aside for review.
+    pub quarantined: u64,
+}
+
+/// How full the queue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueUse {
+    /// Payload bytes that are not confirmed.
+    pub bytes: u64,
+    /// The limit.
+    pub max_bytes: u64,
+    /// When the oldest waiting record was accepted.
+    #[serde(with = "as_rfc3339_option")]
+    pub oldest_pending_at: Option<u64>,
+}
+
+/// How large the next batch would be, and why.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Batching {
+    /// In records.
+    pub size: usize,
+    /// Which rule decides.
+    pub rule: String,
+    /// Measured time per record, once a batch was answered.
+    pub ms_per_record: Option<u64>,
+    /// What a batch may take.
+    pub time_budget_ms: u64,
+}
+
+/// How the server is treated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BreakerStatus {
+    /// `normal`, `micro`, `open`, `probing`
+    pub mode: String,
+    /// Batch failures in a row.
+    pub consecutive_failures: u32,
+    /// When the next request may go, while open.
+    #[serde(with = "as_rfc3339_option")]
+    pub retry_at: Option<u64>,
+}
+
+/// The way to the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connectivity {
+    /// `online`, `offline`, `captive_portal`, `unknown`
+    pub state: String,
+    /// Since when.
+    #[serde(with = "as_rfc3339")]
+    pub since: u64,
+    /// Whether traffic is paid for.
+    pub metered: bool,
+}
+
+/// `201` to `POST /v1/records`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// New ones, on disk.
+    pub accepted: u64,
+    /// Known ones with the same content.
+    pub duplicates: u64,
+    /// Of all of them, in the order they came.
+    pub ids: Vec<RecordId>,
+}
+
+/// `GET /v1/records`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordPage {
+    /// In queue order.
+    pub records: Vec<ManifestEntry>,
+    /// For `after=`, when there is more.
+    pub next: Option<String>,
+}
+
+/// `GET /v1/records/{id}`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RecordDetail {
+    /// What the manifest knows.
+    #[serde(flatten)]
+    pub entry: ManifestEntry,
+    /// With `?payload=true`, while it is kept.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub payload: Option<serde_json::Value>,
+}
+
+/// `GET /v1/batches`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BatchList {
+    /// The newest first.
+    pub batches: Vec<BatchReport>,
+}
+
+/// What became of one send of a batch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BatchReport {
+    /// The batch.
+    pub id: BatchId,
+    /// The batch that it was split from.
+    pub parent: Option<BatchId>,
+    /// `i/N`
+    #[serde(with = "sequence_text")]
+    pub sequence: Sequence,
+    /// How many records.
+    pub records: usize,
+    /// Sum of the payloads.
+    pub bytes: u64,
+    /// 1 on the first send of this id.
+    pub attempt: u32,
+    /// The class of the answer: `answered`, `ambiguous`, `unreachable`, …
+    pub outcome: String,
+    /// The status of the answer, when there was one.
+    pub http_status: Option<u16>,
+    /// Until the answer, or until it was given up.
+    pub duration_ms: u64,
+    /// Records that the server confirmed.
+    pub synced: usize,
+    /// Why it had its size.
+    pub rule: String,
+    /// What was done about it, in words.
+    pub note: String,
+    /// When it ended.
+    #[serde(with = "as_rfc3339")]
+    pub at: u64,
+}
+
+/// The body of `POST /v1/quarantine/retry` and `…/discard`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Selection {
+    /// These.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Vec<RecordId>>,
+    /// All of them.
+    #[serde(default)]
+    pub all: bool,
+    /// Needed to discard all of them.
+    #[serde(default)]
+    pub confirm: bool,
+}
+
+/// How many records a call changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// That many.
+    pub changed: u64,
+}
+
+/// `GET /v1/telemetry`: the four questions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TelemetryReport {
+    /// How far back the first four go.
+    pub window_s: u64,
+    /// Average sync duration per record.
+    pub per_record: PerRecord,
+    /// Success by batch size.
+    pub by_batch_size: Vec<SizeBucket>,
+    /// The record types that cause delays, slowest first.
+    pub by_type: Vec<TypeReport>,
+    /// Network conditions at failures, by class.
+    pub failures: Vec<FailureReport>,
+    /// The first question, day by day, the newest first.
+    pub days: Vec<DayReport>,
+}
+
+/// How long a record takes: a batch's duration divided by its records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PerRecord {
+    /// Records measured.
+    pub records: u64,
+    /// Mean.
+    pub mean_ms: f64,
+    /// Median.
+    pub p50_ms: u64,
+    /// 95 in 100 are quicker.
+    pub p95_ms: u64,
+}
+
+/// How batches of one range of sizes fare.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SizeBucket {
+    /// For example `11–25`.
+    pub size: String,
+    /// Sent.
+    pub batches: u64,
+    /// Answered by the server.
+    pub succeeded: u64,
+    /// Share, when any was sent.
+    pub success_rate: Option<f64>,
+}
+
+/// How records of one type fare.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TypeReport {
+    /// The type.
+    #[serde(rename = "type")]
+    pub record_type: String,
+    /// Synced.
+    pub records: u64,
+    /// Share of their batches' time.
+    pub ms_per_record: f64,
+    /// Sends that failed.
+    pub failures: u64,
+    /// Set aside.
+    pub quarantined: u64,
+}
+
+/// What the network was like when a class of failure happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FailureReport {
+    /// The class of the answer.
+    pub class: String,
+    /// How often.
+    pub count: u64,
+    /// Kind of interface, where the system tells.
+    pub interface: Option<String>,
+    /// Mean time to connect, where a connection was made.
+    pub connect_ms: Option<f64>,
+    /// Mean round trip: the time to connect less name resolution, where measured.
+    pub round_trip_ms: Option<f64>,
+    /// Mean upload rate.
+    pub bytes_per_s: Option<f64>,
+    /// Signal, where the system tells.
+    pub signal_dbm: Option<f64>,
+}
+
+/// One day.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DayReport {
+    /// `2026-03-01`, UTC.
+    pub day: String,
+    /// How long a record took.
+    pub per_record: PerRecord,
+    /// Batches sent.
+    pub batches: u64,
+    /// Batches answered.
+    pub succeeded: u64,
+    /// Records set aside.
+    pub quarantined: u64,
+}
+
+/// Serde for a sequence as `"3/6"`.
+mod sequence_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::model::Sequence;
+
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the signature is serde's"
+    )]
+    pub(super) fn serialize<S: Serializer>(
+        sequence: &Sequence,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(sequence)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Sequence, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let numbers = text.split_once('/').and_then(|(index, total)| {
+            Some(Sequence {
+                index: index.parse().ok()?,
+                total: total.parse().ok()?,
+            })
+        });
+        numbers.ok_or_else(|| D::Error::custom(format!("`{text}` is no sequence")))
+    }
+}

@@ -1,0 +1,158 @@
+//! The sync protocol, version 1, as Rust types: the daemon writes what the gateway reads, and
+//! the other way round, with the same types on both sides.
+//!
+//! `POST {path}` carries a [`BatchRequest`] and is answered by a [`BatchAnswer`];
+//! `GET {path}/{batch_id}` asks for the answer of an earlier one, or gets [`Processing`].
+//! Refusals carry an [`ErrorBody`].
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::model::{BatchId, DeviceId, RecordId, Sequence};
+
+/// The default path of the batch endpoint.
+pub const BATCH_PATH: &str = "/crm/v2/mobile/sync/batch";
+
+/// Names the batch: UUID v4, the same on every resend of the same set of records.
+pub const BATCH_ID: &str = "x-sync-batch-id";
+/// `i/N`, fixed at the first send.
+pub const BATCH_SEQUENCE: &str = "x-batch-sequence";
+/// Names the device.
+pub const DEVICE_ID: &str = "x-sync-device-id";
+/// 1 on the first send of this batch id, then 2, 3, …
+pub const ATTEMPT: &str = "x-sync-attempt";
+/// Hint of the server: most records in a batch.
+pub const MAX_RECORDS: &str = "x-sync-max-records";
+/// Hint of the server: most bytes of a body.
+pub const MAX_BYTES: &str = "x-sync-max-bytes";
+/// Hint of the server: the time that a batch may take.
+pub const TIME_BUDGET_MS: &str = "x-sync-time-budget-ms";
+
+/// Code of a 422: the batch id is known with another body.
+pub const BATCH_ID_REUSED: &str = "BATCH_ID_REUSED";
+/// Code of a 404: the server never got this batch whole.
+pub const UNKNOWN_BATCH: &str = "UNKNOWN_BATCH";
+/// Code of a rejected record: its id is known with another payload.
+pub const ID_CONFLICT: &str = "ID_CONFLICT";
+
+/// The body of a batch. A pure function of the batch: byte for byte the same on every resend.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct BatchRequest {
+    /// As in the header.
+    pub batch_id: BatchId,
+    /// As in the header.
+    pub device_id: DeviceId,
+    /// As in the header.
+    pub sequence: Sequence,
+    /// In queue order.
+    pub records: Vec<WireRecord>,
+}
+
+/// One record of a batch.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WireRecord {
+    /// Names it for ever.
+    pub id: RecordId,
+    /// What kind of record it is.
+    #[serde(rename = "type")]
+    pub record_type: String,
+    /// Records of one key are applied in order.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub key: Option<String>,
+    /// When the device accepted it: RFC 3339, UTC, milliseconds.
+    #[serde(with = "crate::clock::as_rfc3339")]
+    pub created_at: u64,
+    /// What the application handed over, byte for byte.
+    pub payload: Box<RawValue>,
+}
+
+/// The server's answer to a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchAnswer {
+    /// Must be the batch's own, else somebody else answered.
+    pub batch_id: BatchId,
+    /// The answer was given before, to an earlier request.
+    #[serde(default)]
+    pub replayed: bool,
+    /// One for each record; a record without one was not stored.
+    pub results: Vec<RecordResult>,
+}
+
+/// What became of one record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordResult {
+    /// The record.
+    pub id: RecordId,
+    /// Its fate.
+    pub status: RecordStatus,
+    /// Why, when it was rejected.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub code: Option<String>,
+    /// For people.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message: Option<String>,
+}
+
+/// The fate of a record at the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordStatus {
+    /// Stored now.
+    Applied,
+    /// Stored by an earlier request.
+    Duplicate,
+    /// The record itself is at fault: resending cannot help.
+    Rejected,
+    /// Not stored, try again later.
+    Retry,
+}
+
+/// The answer to a look-up while the batch is being processed (202).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Processing {
+    /// The batch.
+    pub batch_id: BatchId,
+    /// Always `processing`.
+    pub state: ProcessingState,
+}
+
+/// The only state that a look-up names.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessingState {
+    /// Ask again.
+    Processing,
+}
+
+/// `{"error": {"code": "…", "message": "…"}}`, the shape of every refusal, here and on the local API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What is wrong.
+    pub error: ErrorDetail,
+}
+
+/// What is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// For programs.
+    pub code: String,
+    /// For people.
+    #[serde(default)]
+    pub message: String,
+    /// Which record of the request is at fault, from 1 (local API).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub position: Option<u64>,
+}
+
+impl ErrorBody {
+    /// A refusal.
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            error: ErrorDetail {
+                code: code.into(),
+                message: message.into(),
+                position: None,
+            },
+        }
+    }
+}
