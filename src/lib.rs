@@ -1,16 +1,38 @@
 //! Keeps the records of field devices durably, and hands them to a server, once each, over bad networks.
+//!
+//! ```text
+//!  apps ──unix socket──▶ ipc ──Append──▶ QueueStore ──Backlog──▶ BatchPlanner ◀──Link── Connectivity
+//!                                          ▲──────── Claim, Settle ───────┤
+//!                                          │                              └─Upload─▶ CircuitBreaker ─Upload─▶ Uploader ─▶ transport
+//!  every actor ──Event──▶ Telemetry ──▶ journal, measurements, feed
+//! ```
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`model`] | the nouns |
+//! | [`policy`] | every decision, pure |
+//! | [`store`] | the durable queue |
+//! | [`transport`] | the protocol and what carries it |
+//! | [`actors`] | one concern each, and what they say to each other |
+//! | [`daemon`] | wiring, start and end |
+//! | [`ipc`] | the local API, its client, the feed |
+//! | [`cli`] | the command line, a file a verb |
+//! | [`gateway`] | the server side |
+//!
+//! `ARCHITECTURE.md` has the invariants.
 
+pub mod actors;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod daemon;
+pub mod events;
 pub mod exit;
 pub mod gateway;
-pub mod ipc {
-    pub mod api;
-}
+pub mod ipc;
+pub mod logging;
+pub mod measurements;
 pub mod model;
-pub mod transport {
-    pub mod wire;
-}
-pub mod policy {
-    pub mod sizing;
-}
+pub mod policy;
+pub mod store;
+pub mod transport;

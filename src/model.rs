@@ -254,8 +254,6 @@ pub struct BatchRecord {
     pub key: Option<String>,
     /// When it was accepted, in wall milliseconds.
     pub created_at: u64,
-    /// How often it was sent before.
-    pub attempts: u32,
     /// The JSON object, byte for byte.
     pub payload: Box<str>,
 }
@@ -307,6 +305,28 @@ pub enum BatchPhase {
     Waiting,
 }
 
+/// What the daemon does now, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Nothing to send.
+    Idle,
+    /// Sending.
+    Syncing,
+    /// Backing off.
+    Waiting,
+    /// The server cannot be reached.
+    Offline,
+    /// On request.
+    Paused,
+    /// Until a better link or more charge.
+    Deferred,
+    /// The server does not let us in.
+    AuthRequired,
+    /// The configuration leads nowhere.
+    Misconfigured,
+}
+
 /// What waits in the store; published after every commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
@@ -322,15 +342,15 @@ pub struct Backlog {
     pub quarantined: u64,
     /// Payload bytes of all that is not confirmed.
     pub bytes: u64,
-    /// Records in batches that are open, in flight ones among them.
-    pub in_batches: u64,
     /// Records settled (synced, quarantined or discarded) since the daemon started.
     pub settled_total: u64,
+    /// Records synced since the daemon started.
+    pub synced_total: u64,
     /// When the oldest record that is not confirmed or quarantined was accepted, wall milliseconds.
     pub oldest_pending_at: Option<u64>,
     /// When the first FAILED record that waits for a time is due, wall milliseconds.
     pub next_due_at: Option<u64>,
-    /// Records plainly waiting that a claim could take at once; 0 when all are held by a key.
+    /// Whether a claim may find a record; false once one found all of them held by a key.
     pub claimable: bool,
     /// People asked the daemon to stay quiet.
     pub paused: bool,

@@ -1,1 +1,208 @@
-//! The server side of the protocol.
+//! The server side of the protocol: takes batches over HTTP and applies each record once.
+//!
+//! What it guarantees:
+//! - **A batch is answered once.** The first answer for a (device, batch id) is durable before it
+//!   is sent, is kept for `--keep-answers`, and is what every resend and every look-up gets.
+//! - **A record is applied once**, in whichever batch it comes, and however many batches carry
+//!   it at the same moment: the ledger's transaction decides.
+//! - **All or nothing.** The records of a batch, its answer and its row are one transaction; a
+//!   crash at any moment leaves all of it or none.
+//! - **A batch that has begun goes on** when the client, or the proxy in between, hangs up.
+//!
+//! A request passes [`service`] (routes, authority, time limit), [`intake`] (what is well formed)
+//! and [`desk`] (which batches are at work), and ends in the [`ledger`].
+
+mod desk;
+mod faults;
+mod intake;
+mod ledger;
+mod ledger_redb;
+mod metrics;
+mod refusal;
+mod serve;
+mod service;
+mod tls;
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use tracing_subscriber::EnvFilter;
+
+use crate::exit;
+use crate::transport::wire;
+use faults::Faults;
+use ledger::OpenError;
+use tls::TlsError;
+
+/// How `fieldsync-gateway` is to run.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Address to listen on; port 0 takes a free one, and the line on standard output names it.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+
+    /// File of the ledger; made when it does not exist.
+    #[arg(long, value_name = "PATH")]
+    store: String,
+
+    /// Path of the batch endpoint.
+    #[arg(long, default_value = wire::BATCH_PATH, value_parser = parse_path)]
+    path: String,
+
+    /// File that holds the bearer token which every device must show.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
+    /// PEM file of the certificate chain: serves TLS instead of plain HTTP.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// PEM file of the certificate's key.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// Largest body, counted after decoding.
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = parse_size)]
+    max_body_bytes: usize,
+
+    /// How long the answer of a batch is kept.
+    #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = parse_duration)]
+    keep_answers: Duration,
+
+    #[command(flatten)]
+    faults: Faults,
+}
+
+/// Why the gateway ended.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error(
+        "this build has no PostgreSQL ledger yet: give --store the path of a file for the embedded one"
+    )]
+    NoPostgres,
+    #[error("cannot read the token file {}", path.display())]
+    TokenFile {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the token file {} is empty", path.display())]
+    EmptyToken { path: PathBuf },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    #[error("cannot listen on {address}")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot start")]
+    Start(#[source] io::Error),
+    #[error("cannot name the address on standard output")]
+    Announce(#[source] io::Error),
+    #[error("the server failed")]
+    Serve(#[source] io::Error),
+    #[error("the ledger did not close cleanly")]
+    Close(#[source] ledger::LedgerError),
+}
+
+impl RunError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoPostgres
+            | Self::TokenFile { .. }
+            | Self::EmptyToken { .. }
+            | Self::Tls(_)
+            | Self::Store(OpenError::Foreign { .. } | OpenError::Schema { .. }) => exit::CONFIG,
+            Self::Store(OpenError::Locked { .. }) => exit::ALREADY_RUNNING,
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+                exit::ALREADY_RUNNING
+            }
+            Self::Store(OpenError::File { .. } | OpenError::Engine { .. }) | Self::Close(_) => {
+                exit::DISK
+            }
+            Self::Listen { .. } | Self::Start(_) | Self::Announce(_) | Self::Serve(_) => {
+                exit::FAILED
+            }
+        }
+    }
+}
+
+/// Runs until a signal ends it, and says with which code the process is to exit.
+pub fn run(options: &Options) -> u8 {
+    init_logging();
+    match serve::serve(options) {
+        Ok(()) => exit::DONE,
+        Err(error) => {
+            // Nobody is left to tell when standard error is gone.
+            drop(writeln!(
+                io::stderr(),
+                "fieldsync-gateway: {}",
+                with_causes(&error)
+            ));
+            error.exit_code()
+        }
+    }
+}
+
+fn init_logging() {
+    // The workers' comings and goings are the server library's own affair.
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn"));
+    let started = tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_env_filter(filter)
+        .try_init();
+    // A program that embeds the gateway may have set up its own.
+    drop(started);
+}
+
+/// The error and its causes in one line, for people.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let reason = source.to_string();
+        // Wrappers often repeat the text of what they wrap.
+        if !text.ends_with(&reason) && write!(text, ": {reason}").is_err() {
+            break;
+        }
+        cause = source.source();
+    }
+    text
+}
+
+fn parse_path(text: &str) -> Result<String, String> {
+    let path = text.trim_end_matches('/');
+    if !path.starts_with('/') || path.contains(['{', '}', '?', '#', ' ']) {
+        return Err("must be a plain path such as /sync/batch".into());
+    }
+    if service::OWN_PATHS.contains(&path) {
+        return Err("is a path of the gateway's own".into());
+    }
+    Ok(path.into())
+}
+
+fn parse_size(text: &str) -> Result<usize, String> {
+    let size = text.parse::<ByteSize>()?.as_u64();
+    match usize::try_from(size) {
+        Ok(0) => Err("must not be zero".into()),
+        Ok(size) => Ok(size),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("must not be zero".into()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -1,8 +1,10 @@
 //! The local API as Rust types, shared by the daemon and the command line. Names and shapes are promises.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::clock::{as_rfc3339, as_rfc3339_option};
+pub use crate::model::Phase;
 use crate::model::{BatchId, DeviceId, LastError, ManifestEntry, RecordId, Sequence};
 
 /// `GET /v1/status`
@@ -46,33 +48,14 @@ pub struct Sync {
     pub eta_s: Option<u64>,
     /// The batch in flight.
     pub batch: Option<BatchInFlight>,
+    /// When the daemon goes on by itself, while it waits; null when a person has to act first.
+    #[serde(with = "as_rfc3339_option", default)]
+    pub next_attempt_at: Option<u64>,
     /// When the server last confirmed a record.
     #[serde(with = "as_rfc3339_option")]
     pub last_success_at: Option<u64>,
     /// What went wrong last.
     pub last_error: Option<LastError>,
-}
-
-/// What the daemon does now, in a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// Nothing to send.
-    Idle,
-    /// Sending.
-    Syncing,
-    /// Backing off.
-    Waiting,
-    /// The server cannot be reached.
-    Offline,
-    /// On request.
-    Paused,
-    /// Until a better link or more charge.
-    Deferred,
-    /// The server does not let us in.
-    AuthRequired,
-    /// The configuration leads nowhere.
-    Misconfigured,
 }
 
 /// The batch in flight.
@@ -181,7 +164,7 @@ pub struct RecordDetail {
     pub entry: ManifestEntry,
     /// With `?payload=true`, while it is kept.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub payload: Option<serde_json::Value>,
+    pub payload: Option<Box<RawValue>>,
 }
 
 /// `GET /v1/batches`

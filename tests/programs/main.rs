@@ -1,1 +1,3 @@
-fn main() {}
+//! The built programs, driven from outside.
+
+mod gateway;

@@ -1,0 +1,565 @@
+//! Drives the agenda: asks it what to do next, does it, and tells it what came of it. One action
+//! is under way at a time; all decisions are in [`crate::policy::agenda`].
+//!
+//! It wakes when something changed (backlog, link, breaker, configuration) or when the agenda's
+//! own time has come; it never looks just in case.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::sync::{oneshot, watch};
+
+use super::circuit_breaker::CircuitBreaker;
+use super::connectivity::Connectivity;
+use super::queue_store::{QueueStore, Write};
+use super::{ConfigWatch, Drain, LookUp, Ping, Refused, TryNow, Upload, Uploaded, tell};
+use crate::clock::{Clock, millis, wall_ms};
+use crate::events::Event;
+use crate::ipc::api::{BatchInFlight, BatchReport};
+use crate::model::{
+    Backlog, Batch, BatchId, BatchPhase, LastError, Link, LinkState, OpenBatch, Phase, Sequence,
+};
+use crate::policy::agenda::{Action, Agenda, Disposition, View};
+use crate::policy::breaker::BreakerState;
+use crate::policy::progress::Progress;
+use crate::policy::sizing::BatchLimit;
+use crate::policy::verdict::{LookUp as Found, Verdict};
+use crate::store::{Claim, Dispatch, Expedite, Settle, Settled, StoreError};
+use crate::transport::Network;
+
+/// What the planner announces.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannerState {
+    /// What it does.
+    pub phase: Phase,
+    /// When it goes on by itself, in wall milliseconds.
+    pub until: Option<u64>,
+    /// The batch in flight.
+    pub batch: Option<BatchInFlight>,
+    /// How far the run has come.
+    pub progress: Progress,
+    /// The size of the next fresh batch, and why.
+    pub limit: Option<BatchLimit>,
+    /// Measured time per record.
+    pub per_record: Option<Duration>,
+    /// What a batch may take.
+    pub time_budget: Duration,
+    /// Estimated time until all is sent.
+    pub eta: Option<Duration>,
+    /// When the server last confirmed a record, wall milliseconds.
+    pub last_success_at: Option<u64>,
+    /// What went wrong last.
+    pub last_error: Option<LastError>,
+}
+
+impl Default for PlannerState {
+    fn default() -> Self {
+        Self {
+            phase: Phase::Idle,
+            until: None,
+            batch: None,
+            progress: Progress::default(),
+            limit: None,
+            per_record: None,
+            time_budget: Duration::ZERO,
+            eta: None,
+            last_success_at: None,
+            last_error: None,
+        }
+    }
+}
+
+/// What the planner listens to.
+#[derive(Clone)]
+pub struct Senses {
+    /// As it is now.
+    pub config: ConfigWatch,
+    /// What waits.
+    pub backlog: watch::Receiver<Backlog>,
+    /// The way to the server.
+    pub link: watch::Receiver<Link>,
+    /// How the server is treated.
+    pub breaker: watch::Receiver<BreakerState>,
+}
+
+/// Whom the planner talks to.
+pub struct Partners {
+    /// Keeps what is decided.
+    pub store: Addr<QueueStore>,
+    /// Sends what is to be sent.
+    pub breaker: Addr<CircuitBreaker>,
+    /// Is told when a person cannot wait.
+    pub connectivity: Addr<Connectivity>,
+    /// Is told what happened.
+    pub telemetry: Recipient<Event>,
+}
+
+/// The actor.
+pub struct BatchPlanner {
+    agenda: Agenda,
+    senses: Senses,
+    partners: Partners,
+    clock: Clock,
+    state: watch::Sender<PlannerState>,
+    announced: PlannerState,
+    busy: bool,
+    link_was: LinkState,
+    timer: Option<SpawnHandle>,
+    drained: Vec<oneshot::Sender<()>>,
+    draining: bool,
+}
+
+/// Something changed.
+#[derive(Clone, Copy, Message)]
+#[rtype(result = "()")]
+enum Wake {
+    Changed,
+    Reconfigured,
+}
+
+impl BatchPlanner {
+    /// A planner that goes on with the batches that a former life left open.
+    pub fn new(
+        open: Vec<OpenBatch>,
+        senses: Senses,
+        partners: Partners,
+        clock: Clock,
+        state: watch::Sender<PlannerState>,
+    ) -> Self {
+        Self {
+            agenda: Agenda::new(open, fastrand::Rng::new()),
+            senses,
+            partners,
+            clock,
+            state,
+            announced: PlannerState::default(),
+            busy: false,
+            link_was: LinkState::Unknown,
+            timer: None,
+            drained: Vec::new(),
+            draining: false,
+        }
+    }
+
+    /// Lets the agenda look at the world as it is now.
+    fn look<T>(&mut self, decide: impl FnOnce(&mut Agenda, &View<'_>) -> T) -> T {
+        let (config, backlog) = (
+            Arc::clone(&self.senses.config.borrow()),
+            self.senses.backlog.borrow().clone(),
+        );
+        let view = View {
+            now: self.clock.now(),
+            wall_ms: wall_ms(),
+            config: &config,
+            backlog: &backlog,
+            link: self.senses.link.borrow().state,
+            breaker: *self.senses.breaker.borrow(),
+        };
+        decide(&mut self.agenda, &view)
+    }
+
+    fn step(&mut self, ctx: &mut Context<Self>) {
+        if self.busy {
+            return;
+        }
+        if self.draining {
+            for drained in self.drained.drain(..) {
+                if drained.send(()).is_err() {
+                    tracing::debug!("whoever asked for the drain has given up waiting");
+                }
+            }
+            return;
+        }
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        self.observe_progress();
+        match self.look(|agenda, view| agenda.next(view)) {
+            Action::Rest { phase, until } => self.rest(phase, until, ctx),
+            Action::Claim(order) => self.ask_store(Claim(order), ctx, |planner, claimed, ctx| {
+                if let Some(batch) = claimed {
+                    planner.upload(batch, ctx);
+                }
+            }),
+            Action::Send(batch, sequence) => {
+                self.ask_store(
+                    Dispatch { batch, sequence },
+                    ctx,
+                    move |planner, dispatched, ctx| match dispatched {
+                        Some(batch) => planner.upload(batch, ctx),
+                        None => planner.agenda.gone(batch),
+                    },
+                );
+            }
+            Action::LookUp(batch) => self.look_up(batch, ctx),
+            Action::Convict(batch) => {
+                let disposition = self.look(|agenda, view| agenda.conviction(view, batch));
+                self.settle(batch, disposition, None, ctx);
+            }
+        }
+    }
+
+    fn rest(&mut self, phase: Phase, until: Option<Duration>, ctx: &mut Context<Self>) {
+        let wait = until.map(|until| until.saturating_sub(self.clock.now()));
+        self.announced.batch = None;
+        self.announced.phase = phase;
+        self.announced.until = wait.map(|wait| wall_ms().saturating_add(millis(wait)));
+        self.announce();
+        self.timer = wait.map(|wait| ctx.notify_later(Wake::Changed, wait));
+    }
+
+    /// One operation of the store, and what to do with its reply. Busy until then.
+    fn ask_store<O>(
+        &mut self,
+        op: O,
+        ctx: &mut Context<Self>,
+        then: impl FnOnce(&mut Self, O::Reply, &mut Context<Self>) + 'static,
+    ) where
+        O: crate::store::Op,
+        QueueStore: Handler<Write<O>>,
+    {
+        self.busy = true;
+        let asked = self.partners.store.send(Write(op)).into_actor(self);
+        ctx.spawn(asked.map(move |reply, planner, ctx| {
+            planner.busy = false;
+            match reply.unwrap_or(Err(StoreError::Closed)) {
+                Ok(reply) => {
+                    then(planner, reply, ctx);
+                    planner.step(ctx);
+                }
+                // The store has said why, and the process is about to end; nothing is settled.
+                Err(error) => {
+                    tracing::debug!(%error, "the planner stands still");
+                    planner.busy = true;
+                }
+            }
+        }));
+    }
+
+    fn upload(&mut self, batch: Batch, ctx: &mut Context<Self>) {
+        self.agenda.sending(&batch.open);
+        if self.draining {
+            let id = batch.open.id;
+            let parked = self.look(|agenda, view| agenda.held_back(view.now, id));
+            return self.settle(id, parked, None, ctx);
+        }
+        self.announced.phase = Phase::Syncing;
+        self.announced.until = None;
+        self.announced.batch = Some(BatchInFlight {
+            id: batch.open.id,
+            sequence: batch.sequence,
+            records: batch.open.records,
+            attempt: batch.open.attempt,
+        });
+        self.announce();
+        self.busy = true;
+        let batch = Arc::new(batch);
+        let sent = self
+            .partners
+            .breaker
+            .send(Upload(Arc::clone(&batch)))
+            .into_actor(self);
+        ctx.spawn(sent.map(move |answer, planner, ctx| {
+            planner.busy = false;
+            match answer.unwrap_or(Err(Refused)) {
+                Ok(uploaded) => planner.answered(&batch, uploaded, ctx),
+                // The breaker opened between the look and the send: nothing went out.
+                Err(Refused) => {
+                    let id = batch.open.id;
+                    let parked = planner.look(|agenda, view| agenda.held_back(view.now, id));
+                    planner.settle(id, parked, None, ctx);
+                }
+            }
+        }));
+    }
+
+    fn answered(&mut self, batch: &Batch, uploaded: Uploaded, ctx: &mut Context<Self>) {
+        let Uploaded {
+            verdict,
+            error,
+            took,
+            hints,
+            network,
+        } = uploaded;
+        let id = batch.open.id;
+        self.agenda.hinted(hints);
+        let disposition =
+            self.look(|agenda, view| agenda.answered(view, id, &verdict, &error, took));
+        if let Verdict::Answered(_) = verdict {
+            self.announced.last_success_at = Some(error.at);
+        } else {
+            self.announced.last_error = Some(error.clone());
+        }
+        let report = Report {
+            batch: batch.open.clone(),
+            sequence: batch.sequence,
+            verdict,
+            error,
+            took,
+            network,
+        };
+        let types = types_of(batch);
+        self.settle(id, disposition, Some((report, types)), ctx);
+    }
+
+    fn look_up(&mut self, id: BatchId, ctx: &mut Context<Self>) {
+        self.busy = true;
+        let asked = self.partners.breaker.send(LookUp(id)).into_actor(self);
+        ctx.spawn(asked.map(move |found, planner, ctx| {
+            planner.busy = false;
+            let found = found.unwrap_or(Found::Failed);
+            tracing::info!(batch_id = %id, outcome = found.class(), "looked up batch {id}: {}", found.class());
+            if matches!(found, Found::Completed(_)) {
+                planner.announced.last_success_at = Some(wall_ms());
+            }
+            match planner.look(|agenda, view| agenda.looked_up(view, id, &found)) {
+                Some(disposition) => planner.settle(id, disposition, None, ctx),
+                None => planner.step(ctx),
+            }
+        }));
+    }
+
+    /// Settles a batch, and claims the next in the same commit where one is due.
+    fn settle(
+        &mut self,
+        id: BatchId,
+        disposition: Disposition,
+        report: Option<(Report, Vec<(String, u64)>)>,
+        ctx: &mut Context<Self>,
+    ) {
+        let then = match self.look(|agenda, view| agenda.next(view)) {
+            Action::Claim(order) if !self.draining => Some(order),
+            _ => None,
+        };
+        let done = described(&disposition);
+        let retry = self.senses.config.borrow().retry.clone();
+        self.ask_store(
+            Settle {
+                batch: id,
+                disposition,
+                retry,
+                then,
+            },
+            ctx,
+            move |planner, settled, ctx| {
+                planner.settled(id, settled, report, done, ctx);
+            },
+        );
+    }
+
+    fn settled(
+        &mut self,
+        id: BatchId,
+        settled: Settled,
+        report: Option<(Report, Vec<(String, u64)>)>,
+        done: String,
+        ctx: &mut Context<Self>,
+    ) {
+        let now = self.clock.now();
+        if settled.foreign > 0 {
+            let foreign = settled.foreign;
+            tracing::warn!(batch_id = %id, records = foreign, "{foreign} results for records outside of batch {id} were ignored");
+        }
+        self.agenda.opened(now, settled.opened);
+        self.observe_progress();
+        if let Some((report, types)) = report {
+            let network = report.network;
+            let report = report.finish(settled.synced.len(), done);
+            tell(
+                &self.partners.telemetry,
+                Event::BatchEnded {
+                    report,
+                    types,
+                    network,
+                },
+            );
+        }
+        if !settled.synced.is_empty() {
+            tell(
+                &self.partners.telemetry,
+                Event::RecordsSynced(settled.synced),
+            );
+        }
+        for (id, record_type, error) in settled.quarantined {
+            tell(
+                &self.partners.telemetry,
+                Event::RecordQuarantined {
+                    id,
+                    record_type,
+                    error,
+                },
+            );
+        }
+        if let Some(batch) = settled.claimed {
+            self.upload(batch, ctx);
+        }
+    }
+
+    fn observe_progress(&mut self) {
+        if self
+            .announced
+            .progress
+            .observe(&self.senses.backlog.borrow())
+        {
+            self.agenda.run_began();
+        }
+    }
+
+    fn announce(&mut self) {
+        let to_go = self.senses.backlog.borrow().to_go();
+        let (limit, budget) =
+            self.look(|agenda, view| (agenda.limit(view), agenda.time_budget(view.config)));
+        self.announced.limit = Some(limit);
+        self.announced.time_budget = budget;
+        self.announced.per_record = self.agenda.service().per_record();
+        self.announced.eta = self.agenda.service().estimate(to_go).filter(|_| to_go > 0);
+        if *self.state.borrow() != self.announced {
+            self.state.send_replace(self.announced.clone());
+        }
+    }
+}
+
+/// What is known of a send before it is settled.
+struct Report {
+    batch: OpenBatch,
+    sequence: Sequence,
+    verdict: Verdict,
+    error: LastError,
+    took: Duration,
+    network: Network,
+}
+
+impl Report {
+    fn finish(self, synced: usize, note: String) -> BatchReport {
+        let answered = matches!(self.verdict, Verdict::Answered(_));
+        BatchReport {
+            id: self.batch.id,
+            parent: self.batch.parent,
+            sequence: self.sequence,
+            records: self.batch.records,
+            bytes: self.batch.bytes,
+            attempt: self.batch.attempt,
+            outcome: self.verdict.class().to_owned(),
+            http_status: self.error.http_status,
+            duration_ms: millis(self.took),
+            synced,
+            rule: self.batch.rule.name().to_owned(),
+            note: if answered {
+                note
+            } else {
+                format!("{}: {note}", self.error.message)
+            },
+            at: self.error.at,
+        }
+    }
+}
+
+fn described(disposition: &Disposition) -> String {
+    match disposition {
+        Disposition::Close { .. } => "settled record by record".into(),
+        Disposition::Keep {
+            phase: BatchPhase::Unclear,
+            ..
+        } => "its outcome is looked up".into(),
+        Disposition::Keep { .. } => "it waits to be sent again".into(),
+        Disposition::Cut { cut, .. } => format!("cut into {} parts", cut.parts.len()),
+        Disposition::Rename => "it is sent again under a new id".into(),
+    }
+}
+
+fn types_of(batch: &Batch) -> Vec<(String, u64)> {
+    let mut types: BTreeMap<&str, u64> = BTreeMap::new();
+    for record in &batch.records {
+        *types.entry(&record.record_type).or_default() += 1;
+    }
+    types
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect()
+}
+
+impl Actor for BatchPlanner {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let (mut senses, address): (Senses, Addr<Self>) = (self.senses.clone(), ctx.address());
+        let watching = async move {
+            loop {
+                let wake = tokio::select! {
+                    changed = senses.backlog.changed() => changed.map(|()| Wake::Changed),
+                    changed = senses.link.changed() => changed.map(|()| Wake::Changed),
+                    changed = senses.breaker.changed() => changed.map(|()| Wake::Changed),
+                    changed = senses.config.changed() => changed.map(|()| Wake::Reconfigured),
+                };
+                let Ok(wake) = wake else { return };
+                if address.send(wake).await.is_err() {
+                    return;
+                }
+            }
+        };
+        ctx.spawn(watching.into_actor(self));
+        self.step(ctx);
+    }
+}
+
+impl Handler<Wake> for BatchPlanner {
+    type Result = ();
+
+    fn handle(&mut self, wake: Wake, ctx: &mut Self::Context) {
+        let now = self.clock.now();
+        let link = self.senses.link.borrow().state;
+        let was = std::mem::replace(&mut self.link_was, link);
+        if link == LinkState::Online && matches!(was, LinkState::Offline | LinkState::CaptivePortal)
+        {
+            self.agenda.link_returned(now);
+            if let Err(error) = self.partners.breaker.try_send(TryNow) {
+                tracing::debug!(%error, "the breaker was not told that the link is back");
+            }
+        }
+        if let Wake::Reconfigured = wake {
+            self.agenda.hurry(now);
+        }
+        self.step(ctx);
+    }
+}
+
+impl Handler<TryNow> for BatchPlanner {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, TryNow: TryNow, _: &mut Self::Context) -> Self::Result {
+        let (store, breaker) = (self.partners.store.clone(), self.partners.breaker.clone());
+        let connectivity = self.partners.connectivity.clone();
+        let hurried = async move {
+            while let Ok(Ok(true)) = store.send(Write(Expedite)).await {}
+            for told in [breaker.send(TryNow).await, connectivity.send(TryNow).await] {
+                if let Err(error) = told {
+                    tracing::debug!(%error, "somebody was not told to hurry");
+                }
+            }
+        };
+        Box::pin(hurried.into_actor(self).map(|(), planner, ctx| {
+            planner.agenda.hurry(planner.clock.now());
+            planner.step(ctx);
+        }))
+    }
+}
+
+impl Handler<Ping> for BatchPlanner {
+    type Result = ();
+
+    fn handle(&mut self, Ping: Ping, _: &mut Self::Context) {}
+}
+
+impl Handler<Drain> for BatchPlanner {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, Drain: Drain, ctx: &mut Self::Context) -> Self::Result {
+        let (drained, done) = oneshot::channel();
+        self.draining = true;
+        self.drained.push(drained);
+        self.step(ctx);
+        Box::pin(async move { drop(done.await) })
+    }
+}

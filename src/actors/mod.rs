@@ -1,0 +1,79 @@
+//! The actors, each with one concern, and what they say to each other.
+//!
+//! Work flows in messages that are awaited, down one way: planner → breaker → uploader, everyone
+//! → store. State flows on `watch` channels, which cannot grow. Events flow to telemetry by
+//! `try_send`. Nobody awaits upwards.
+
+pub mod batch_planner;
+pub mod circuit_breaker;
+pub mod connectivity;
+pub mod queue_store;
+pub mod telemetry;
+pub mod uploader;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::events::Event;
+use crate::model::{Batch, BatchId, LastError};
+use crate::policy::sizing::Hints;
+use crate::policy::verdict::{LookUp as Found, Verdict};
+use crate::transport::Network;
+
+/// The configuration as it is now: a reload takes effect at the next look.
+pub type ConfigWatch = watch::Receiver<Arc<Config>>;
+
+/// Sends a batch that is on disk. Breaker and uploader take the same message.
+#[derive(Clone, Message)]
+#[rtype(result = "Result<Uploaded, Refused>")]
+pub struct Upload(pub Arc<Batch>);
+
+/// What came of an upload.
+#[derive(Clone, Debug)]
+pub struct Uploaded {
+    /// What the answer means.
+    pub verdict: Verdict,
+    /// The entry for the manifest, when it was no answer for the records.
+    pub error: LastError,
+    /// Until the answer, or until it was given up.
+    pub took: Duration,
+    /// What the server asks for.
+    pub hints: Hints,
+    /// What the network was like.
+    pub network: Network,
+}
+
+/// The breaker is open: nothing was sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused;
+
+/// Asks what became of a batch.
+#[derive(Clone, Copy, Message)]
+#[rtype(result = "Found")]
+pub struct LookUp(pub BatchId);
+
+/// Are you there? Fed to the watchdog.
+#[derive(Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Ping;
+
+/// Finish what is under way and take no more.
+#[derive(Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Drain;
+
+/// A person asked to try now.
+#[derive(Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct TryNow;
+
+/// Tells telemetry. An event that finds no room is counted there by its absence, and logged here.
+pub(crate) fn tell(telemetry: &Recipient<Event>, event: Event) {
+    if let Err(error) = telemetry.try_send(event) {
+        tracing::debug!(%error, "an event found no room");
+    }
+}

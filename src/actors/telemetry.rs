@@ -1,0 +1,238 @@
+//! Hears of everything that happens: writes it to the journal, adds it up, passes it on.
+//!
+//! One line a batch at info, records only at debug; quarantine is a warning, because a person has
+//! to act. What was added up is kept in the store, now and then and at the end: losing the last
+//! minutes of statistics in a crash is cheaper than writing flash for them.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use actix::prelude::*;
+use serde_json::json;
+
+use super::queue_store::{QueueStore, Write};
+use super::{ConfigWatch, Drain, Ping};
+use crate::clock::{Clock, wall_ms};
+use crate::events::Event;
+use crate::ipc::api::{BatchReport, TelemetryReport};
+use crate::ipc::feed::Feed;
+use crate::measurements::Measurements;
+use crate::store::Remember;
+
+/// Under which the measurements are kept in the store.
+pub const NOTE: &str = "telemetry";
+/// Batches that can be asked for.
+const RECENT: usize = 500;
+/// Measurements are kept at most this often.
+const KEEP_EVERY: Duration = Duration::from_secs(600);
+/// Events that wait before more are dropped.
+const MAILBOX: usize = 1024;
+
+/// The actor.
+pub struct Telemetry {
+    measurements: Measurements,
+    recent: VecDeque<BatchReport>,
+    config: ConfigWatch,
+    clock: Clock,
+    feed: Feed,
+    store: Option<Addr<QueueStore>>,
+    kept_at: Duration,
+}
+
+/// The store, once it runs.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Keep(pub Addr<QueueStore>);
+
+/// Asks for the four answers.
+#[derive(Message)]
+#[rtype(result = "TelemetryReport")]
+pub struct Report;
+
+/// Asks for the latest batches, the newest first.
+#[derive(Message)]
+#[rtype(result = "Vec<BatchReport>")]
+pub struct RecentBatches(pub usize);
+
+impl Telemetry {
+    /// Goes on from what a former life kept.
+    pub fn new(kept: Option<&[u8]>, config: ConfigWatch, clock: Clock, feed: Feed) -> Self {
+        let measurements = kept.map(serde_json::from_slice).transpose().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the measurements of former days do not read and begin anew");
+            None
+        });
+        Self {
+            measurements: measurements.unwrap_or_default(),
+            recent: VecDeque::new(),
+            config,
+            clock,
+            feed,
+            store: None,
+            kept_at: Duration::ZERO,
+        }
+    }
+
+    fn keep(&mut self) -> Option<Request<QueueStore, Write<Remember>>> {
+        self.kept_at = self.clock.now();
+        let note = serde_json::to_vec(&self.measurements).ok()?;
+        Some(
+            self.store
+                .as_ref()?
+                .send(Write(Remember { name: NOTE, note })),
+        )
+    }
+
+    fn keep_now_and_then(&mut self, ctx: &mut Context<Self>) {
+        if self.clock.now().saturating_sub(self.kept_at) < KEEP_EVERY {
+            return;
+        }
+        if let Some(kept) = self.keep() {
+            ctx.spawn(kept.into_actor(self).map(|kept, _, _| {
+                if let Ok(Err(error)) = kept {
+                    tracing::warn!(%error, "measurements were not kept");
+                }
+            }));
+        }
+    }
+}
+
+impl Actor for Telemetry {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+    }
+}
+
+impl Handler<Event> for Telemetry {
+    type Result = ();
+
+    fn handle(&mut self, event: Event, ctx: &mut Self::Context) {
+        match event {
+            Event::BatchEnded {
+                report,
+                types,
+                network,
+            } => {
+                log_batch(&report);
+                self.measurements.batch_ended(&report, &types, &network);
+                self.feed.announce("batch", &report);
+                self.recent.truncate(RECENT - 1);
+                self.recent.push_front(report);
+                self.keep_now_and_then(ctx);
+            }
+            Event::RecordsSynced(ids) => {
+                for id in ids {
+                    tracing::debug!(record_id = %id, state = "SYNCED", "record {id} is synced");
+                    self.feed
+                        .announce("record", &json!({"id": id, "state": "SYNCED"}));
+                }
+            }
+            Event::RecordQuarantined {
+                id,
+                record_type,
+                error,
+            } => {
+                tracing::warn!(
+                    record_id = %id,
+                    state = "QUARANTINED",
+                    http_status = error.http_status,
+                    "record {id} was set aside for review ({}): {}",
+                    error.code.as_deref().unwrap_or(&error.class),
+                    error.message,
+                );
+                self.measurements.record_quarantined(&record_type, error.at);
+                let record = json!({"id": id, "state": "QUARANTINED", "type": record_type, "last_error": error});
+                self.feed.announce("record", &record);
+            }
+            Event::BreakerChanged(state) => {
+                let (mode, failures) = (state.mode.name(), state.consecutive_failures);
+                tracing::info!(
+                    breaker = mode,
+                    "breaker: {mode} after {failures} failures in a row"
+                );
+                self.feed.announce(
+                    "breaker",
+                    &json!({"mode": mode, "consecutive_failures": failures}),
+                );
+            }
+            Event::LinkChanged(link) => {
+                let state = link.state.name();
+                tracing::info!("connectivity: {state}");
+                let since = crate::clock::rfc3339(link.since);
+                self.feed
+                    .announce("connectivity", &json!({"state": state, "since": since}));
+            }
+        }
+    }
+}
+
+fn log_batch(report: &BatchReport) {
+    tracing::info!(
+        batch_id = %report.id,
+        records = report.records,
+        bytes = report.bytes,
+        attempt = report.attempt,
+        duration_ms = report.duration_ms,
+        http_status = report.http_status,
+        outcome = report.outcome,
+        "batch {} ({}, {} records, size by {}): {} after {} ms; {}",
+        report.id,
+        report.sequence,
+        report.records,
+        report.rule,
+        report.outcome,
+        report.duration_ms,
+        report.note,
+    );
+}
+
+impl Handler<Keep> for Telemetry {
+    type Result = ();
+
+    fn handle(&mut self, Keep(store): Keep, _: &mut Self::Context) {
+        self.store = Some(store);
+    }
+}
+
+impl Handler<Report> for Telemetry {
+    type Result = MessageResult<Report>;
+
+    fn handle(&mut self, Report: Report, _: &mut Self::Context) -> Self::Result {
+        let window = self.config.borrow().telemetry.window.0;
+        MessageResult(self.measurements.report(wall_ms(), window))
+    }
+}
+
+impl Handler<RecentBatches> for Telemetry {
+    type Result = MessageResult<RecentBatches>;
+
+    fn handle(
+        &mut self,
+        RecentBatches(limit): RecentBatches,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        MessageResult(self.recent.iter().take(limit).cloned().collect())
+    }
+}
+
+impl Handler<Ping> for Telemetry {
+    type Result = ();
+
+    fn handle(&mut self, Ping: Ping, _: &mut Self::Context) {}
+}
+
+impl Handler<Drain> for Telemetry {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, Drain: Drain, _: &mut Self::Context) -> Self::Result {
+        let kept = self.keep();
+        Box::pin(async move {
+            if let Some(kept) = kept
+                && let Ok(Err(error)) = kept.await
+            {
+                tracing::warn!(%error, "measurements were not kept");
+            }
+        })
+    }
+}

@@ -1,0 +1,271 @@
+//! Sends batches and looks outcomes up, one request at a time, and says what the answers mean.
+//!
+//! It owns what belongs to the way and not to the batch: the transport, the credential, the
+//! encodings that the server takes. What it learns about the link it tells connectivity.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+
+use super::connectivity::Evidence;
+use super::{ConfigWatch, Drain, LookUp, Ping, Refused, Upload, Uploaded};
+use crate::clock::wall_ms;
+use crate::config::Config;
+use crate::model::{BatchId, DeviceId, LastError};
+use crate::policy::verdict::{
+    LookUp as Found, Reached, Seen, Verdict, judge, judge_look_up, last_error,
+};
+use crate::transport::encoding::Encoding;
+use crate::transport::http::{Http, Token};
+use crate::transport::{Exchange, Network, Transport, credential};
+
+/// Tries the way to the server with a look-up of no batch at all.
+#[derive(Clone, Copy, Message)]
+#[rtype(result = "Evidence")]
+pub struct Probe;
+
+/// The actor.
+pub struct Uploader {
+    config: ConfigWatch,
+    device: DeviceId,
+    link: Recipient<Evidence>,
+    way: Option<Way>,
+    accepted: Vec<Encoding>,
+    plain_only: bool,
+}
+
+/// A transport and what it was made from.
+#[derive(Clone)]
+struct Way {
+    config: Arc<Config>,
+    token: Option<Token>,
+    transport: Rc<dyn Transport>,
+}
+
+/// There is no way to send: what would have been the answer.
+struct NoWay {
+    verdict: Verdict,
+    message: String,
+}
+
+impl Uploader {
+    /// An actor that makes its connections when they are needed.
+    pub fn new(config: ConfigWatch, device: DeviceId, link: Recipient<Evidence>) -> Self {
+        Self {
+            config,
+            device,
+            link,
+            way: None,
+            accepted: Vec::new(),
+            plain_only: false,
+        }
+    }
+
+    /// The transport for the configuration as it is now.
+    fn way(&mut self) -> Result<Way, NoWay> {
+        let config = Arc::clone(&self.config.borrow());
+        if let Some(way) = &self.way
+            && Arc::ptr_eq(&way.config, &config)
+        {
+            return Ok(way.clone());
+        }
+        let token = credential::read(&config.server).map_err(|error| NoWay {
+            verdict: Verdict::Unauthorized,
+            message: error.to_string(),
+        })?;
+        self.make_way(config, token)
+    }
+
+    fn make_way(&mut self, config: Arc<Config>, token: Option<Token>) -> Result<Way, NoWay> {
+        let transport =
+            Http::new(&config.server, self.device, token.clone()).map_err(|error| NoWay {
+                verdict: Verdict::Misplaced,
+                message: error.to_string(),
+            })?;
+        let way = Way {
+            config,
+            token,
+            transport: Rc::new(transport),
+        };
+        self.way = Some(way.clone());
+        self.plain_only = false;
+        Ok(way)
+    }
+
+    /// The credential may have been replaced since it was read. None when it is still the same.
+    fn another_way(&mut self) -> Option<Way> {
+        let (config, old) = self
+            .way
+            .as_ref()
+            .map(|way| (Arc::clone(&way.config), way.token.clone()))?;
+        let token = credential::read(&config.server).ok()?;
+        (token != old)
+            .then(|| self.make_way(config, token).ok())
+            .flatten()
+    }
+
+    fn encoding(&self, config: &Config) -> Option<Encoding> {
+        let chosen = Encoding::choose(config.server.compression, &self.accepted);
+        chosen.filter(|_| !self.plain_only)
+    }
+
+    fn judged(&mut self, id: BatchId, encoding: Option<Encoding>, exchange: &Exchange) -> Uploaded {
+        if let Some(accepts) = &exchange.accepts {
+            self.accepted.clone_from(accepts);
+        }
+        let verdict = judge(id, encoding.is_some(), &exchange.seen);
+        if verdict == Verdict::EncodingRefused {
+            self.plain_only = true;
+        }
+        self.tell_link(&exchange.seen, verdict == Verdict::Interfered);
+        Uploaded {
+            error: last_error(&verdict, &exchange.seen, wall_ms()),
+            verdict,
+            took: exchange.took,
+            hints: exchange.hints,
+            network: exchange.network,
+        }
+    }
+
+    fn tell_link(&self, seen: &Seen, interfered: bool) {
+        if let Some(evidence) = evidence(seen, interfered)
+            && let Err(error) = self.link.try_send(evidence)
+        {
+            tracing::debug!(%error, "news of the link found no room");
+        }
+    }
+}
+
+/// What an exchange says about the link; a connection lost in the middle says nothing certain.
+fn evidence(seen: &Seen, interfered: bool) -> Option<Evidence> {
+    match seen {
+        Seen::Answer(_) if interfered => Some(Evidence::Portal),
+        Seen::Answer(_) => Some(Evidence::Reached),
+        Seen::Failure(failure) => {
+            (failure.reached == Reached::Nothing).then_some(Evidence::Unreachable)
+        }
+    }
+}
+
+fn without_way(no_way: NoWay) -> Uploaded {
+    let class = no_way.verdict.class().to_owned();
+    let error = LastError {
+        class,
+        http_status: None,
+        code: None,
+        message: no_way.message,
+        at: wall_ms(),
+    };
+    Uploaded {
+        verdict: no_way.verdict,
+        error,
+        took: std::time::Duration::ZERO,
+        hints: crate::policy::sizing::Hints::default(),
+        network: Network::default(),
+    }
+}
+
+impl Actor for Uploader {
+    type Context = Context<Self>;
+}
+
+impl Handler<Upload> for Uploader {
+    type Result = ResponseActFuture<Self, Result<Uploaded, Refused>>;
+
+    fn handle(&mut self, Upload(batch): Upload, _: &mut Self::Context) -> Self::Result {
+        let way = match self.way() {
+            Ok(way) => way,
+            Err(no_way) => return Box::pin(actix::fut::ready(Ok(without_way(no_way)))),
+        };
+        let encoding = self.encoding(&way.config);
+        let id = batch.open.id;
+        let first = way
+            .transport
+            .send(Arc::clone(&batch), encoding)
+            .into_actor(self);
+        Box::pin(
+            first
+                .then(move |exchange, uploader, _| {
+                    let uploaded = uploader.judged(id, encoding, &exchange);
+                    let again: LocalBoxFuture<'static, Option<Exchange>> = match uploaded.verdict {
+                        Verdict::Unauthorized => match uploader.another_way() {
+                            Some(way) => {
+                                way.transport.send(batch, encoding).map(Some).boxed_local()
+                            }
+                            None => std::future::ready(None).boxed_local(),
+                        },
+                        _ => std::future::ready(None).boxed_local(),
+                    };
+                    again
+                        .into_actor(uploader)
+                        .map(move |again, uploader, _| match again {
+                            Some(exchange) => uploader.judged(id, encoding, &exchange),
+                            None => uploaded,
+                        })
+                })
+                .map(|uploaded, _, _| Ok(uploaded)),
+        )
+    }
+}
+
+impl Handler<LookUp> for Uploader {
+    type Result = ResponseActFuture<Self, Found>;
+
+    fn handle(&mut self, LookUp(id): LookUp, _: &mut Self::Context) -> Self::Result {
+        let Ok(way) = self.way() else {
+            return Box::pin(actix::fut::ready(Found::Failed));
+        };
+        Box::pin(
+            way.transport
+                .look_up(id)
+                .into_actor(self)
+                .map(move |exchange, uploader, _| {
+                    let found = judge_look_up(id, &exchange.seen);
+                    if found != Found::Failed {
+                        uploader.tell_link(&exchange.seen, false);
+                    }
+                    found
+                }),
+        )
+    }
+}
+
+impl Handler<Probe> for Uploader {
+    type Result = ResponseActFuture<Self, Evidence>;
+
+    fn handle(&mut self, Probe: Probe, _: &mut Self::Context) -> Self::Result {
+        let Ok(way) = self.way() else {
+            return Box::pin(actix::fut::ready(Evidence::Reached));
+        };
+        Box::pin(
+            way.transport
+                .look_up(BatchId::new())
+                .into_actor(self)
+                .map(|exchange, _, _| {
+                    let portal = match &exchange.seen {
+                        Seen::Answer(answer) => matches!(answer.status, 200..=399 | 511),
+                        Seen::Failure(_) => false,
+                    };
+                    evidence(&exchange.seen, portal).unwrap_or(Evidence::Unreachable)
+                }),
+        )
+    }
+}
+
+impl Handler<Ping> for Uploader {
+    type Result = ();
+
+    fn handle(&mut self, Ping: Ping, _: &mut Self::Context) {}
+}
+
+impl Handler<Drain> for Uploader {
+    type Result = ();
+
+    /// What is under way is the planner's to wait for; connections that are kept end here.
+    fn handle(&mut self, Drain: Drain, _: &mut Self::Context) {
+        self.way = None;
+    }
+}

@@ -1,0 +1,184 @@
+//! The command line `fieldsync`: a client of the local API like any other.
+//!
+//! One file a verb; this one knows them all and nothing of what they do. A verb gets a `Context`
+//! and returns its exit code or a `Failure`, and only [`main`] prints failures and ends the program.
+//! Standard output carries the answer, as text for people or with `--json` as JSON on one line;
+//! standard error carries everything that is said about it.
+
+mod batches;
+mod completions;
+mod context;
+mod edit;
+mod enqueue;
+mod events;
+mod export;
+mod failure;
+mod follow;
+mod json_text;
+mod list;
+mod manifest;
+mod meter;
+mod quarantine;
+mod show;
+mod status;
+mod sync;
+mod table;
+mod telemetry;
+#[cfg(test)]
+mod testing;
+mod words;
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::default_socket;
+use crate::ipc::client::Client;
+use context::{Context, say};
+use failure::Failure;
+
+/// Keeps records on this device and hands them to the server: asks and commands its daemon.
+#[derive(Debug, Parser)]
+#[command(name = "fieldsync", version)]
+struct CommandLine {
+    /// Socket of the daemon [default: /run/fieldsync/fieldsync.sock]
+    #[arg(
+        long,
+        global = true,
+        env = "FIELDSYNC_SOCKET",
+        value_name = "PATH",
+        hide_env_values = true
+    )]
+    socket: Option<PathBuf>,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show what the daemon does and what waits
+    Status(status::Args),
+    /// Hand over records from files or standard input
+    Enqueue(enqueue::Args),
+    /// List records
+    List(list::Args),
+    /// Show what is known of one record
+    Show(show::Args),
+    /// Review records that the server did not take
+    #[command(subcommand)]
+    Quarantine(quarantine::Verb),
+    /// Try to send now
+    Sync(sync::Args),
+    /// Send nothing until `resume`; records are still accepted
+    Pause,
+    /// Send again
+    Resume,
+    /// Show how syncing went: durations, sizes, types, networks
+    Telemetry,
+    /// Show recent batches
+    Batches(batches::Args),
+    /// Follow what happens, one line an event
+    Events,
+    /// The manifest as a whole
+    #[command(subcommand)]
+    Manifest(manifest::Verb),
+    /// Print completions for a shell
+    Completions(completions::Args),
+}
+
+impl Verb {
+    async fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        match self {
+            Self::Status(args) => status::run(&args, context).await,
+            Self::Enqueue(args) => enqueue::run(&args, context).await,
+            Self::List(args) => list::run(&args, context).await,
+            Self::Show(args) => show::run(&args, context).await,
+            Self::Quarantine(verb) => quarantine::run(&verb, context).await,
+            Self::Sync(args) => sync::run(&args, context).await,
+            Self::Pause => sync::pause(context).await,
+            Self::Resume => sync::resume(context).await,
+            Self::Telemetry => telemetry::run(context).await,
+            Self::Batches(args) => batches::run(&args, context).await,
+            Self::Events => events::run(context).await,
+            Self::Manifest(verb) => manifest::run(&verb, context).await,
+            Self::Completions(args) => completions::run::<CommandLine>(&args, context),
+        }
+    }
+}
+
+/// Does what the arguments of the process say.
+pub fn main() -> ExitCode {
+    let command = CommandLine::parse();
+    let mut out = io::stdout().lock();
+    let terminal = out.is_terminal();
+    let mut context = Context {
+        client: Client::new(command.socket.unwrap_or_else(default_socket)),
+        json: command.json,
+        terminal,
+        colour: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        out: &mut out,
+    };
+    let outcome = block_on(command.verb.run(&mut context));
+    let outcome = outcome.and_then(|code| {
+        context.out.flush()?;
+        Ok(code)
+    });
+    ExitCode::from(outcome.unwrap_or_else(|failure| {
+        if !failure.message.is_empty() {
+            say(&format!("fieldsync: {}", failure.message));
+        }
+        failure.exit
+    }))
+}
+
+fn block_on(verb: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("the system gives no event queue: {error}.")))?
+        .block_on(verb)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_before_and_after_the_verb() {
+        for line in [
+            "fieldsync --json --socket /s status",
+            "fieldsync status --socket /s --json",
+        ] {
+            let command = CommandLine::try_parse_from(line.split(' ')).unwrap();
+            assert!(command.json);
+            assert_eq!(command.socket, Some(PathBuf::from("/s")));
+        }
+    }
+
+    #[test]
+    fn contradictions_are_wrong_usage() {
+        for line in [
+            "fieldsync",
+            "fieldsync enqueue --key-field account",
+            "fieldsync list --state sleeping",
+            "fieldsync show 12",
+            "fieldsync quarantine retry",
+            "fieldsync quarantine discard --all 0191b3a0-0000-7000-8000-000000000000",
+        ] {
+            let error = CommandLine::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), i32::from(crate::exit::USAGE), "{line}");
+        }
+    }
+}

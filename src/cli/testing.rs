@@ -1,0 +1,95 @@
+//! What tests of verbs share: a context over a scripted daemon, and specimens of its answers.
+
+use super::context::Context;
+use super::failure::Failure;
+use crate::ipc::api::{
+    Batching, BreakerStatus, Connectivity, Counts, Phase, QueueUse, Status, Sync,
+};
+use crate::ipc::client::Client;
+use crate::ipc::client::scripted::Scripted;
+use crate::model::{DeviceId, LastError, ManifestEntry, RecordId, RecordState};
+
+/// Runs a verb, and returns its outcome with what it wrote.
+pub(crate) async fn run(
+    daemon: &Scripted,
+    json: bool,
+    verb: impl AsyncFnOnce(&mut Context<'_>) -> Result<u8, Failure>,
+) -> (Result<u8, Failure>, String) {
+    let mut out = Vec::new();
+    let outcome = verb(&mut Context {
+        client: Client::new(daemon.socket()),
+        json,
+        terminal: false,
+        colour: false,
+        out: &mut out,
+    })
+    .await;
+    (outcome, String::from_utf8(out).unwrap())
+}
+
+/// A record that was rejected once.
+pub(crate) fn entry(seq: u64, state: RecordState) -> ManifestEntry {
+    ManifestEntry {
+        id: RecordId::new(),
+        seq,
+        record_type: "Visits".to_owned(),
+        key: Some("Acme".to_owned()),
+        priority: 5,
+        state,
+        attempts: 1,
+        payload_bytes: 2048,
+        created_at: 10_000,
+        updated_at: 12_000,
+        next_attempt_at: None,
+        batch_id: None,
+        last_error: Some(LastError {
+            class: "rejected".to_owned(),
+            http_status: Some(422),
+            code: Some("BAD_DATE".to_owned()),
+            message: "no such day".to_owned(),
+            at: 12_000,
+        }),
+    }
+}
+
+/// A status with this sentence and these counts.
+pub(crate) fn status(phase: Phase, text: &str, records: Counts) -> Status {
+    Status {
+        version: "0.1.0".to_owned(),
+        device_id: DeviceId(uuid::Uuid::nil()),
+        started_at: 0,
+        sync: Sync {
+            phase,
+            text: text.to_owned(),
+            done: records.synced,
+            total: records.synced + records.pending,
+            needs_review: records.quarantined,
+            eta_s: Some(31),
+            batch: None,
+            last_success_at: None,
+            last_error: None,
+        },
+        records,
+        queue: QueueUse {
+            bytes: 181_200,
+            max_bytes: 2 << 30,
+            oldest_pending_at: Some(10_000),
+        },
+        batching: Batching {
+            size: 23,
+            rule: "learned".to_owned(),
+            ms_per_record: Some(1166),
+            time_budget_ms: 45_000,
+        },
+        breaker: BreakerStatus {
+            mode: "normal".to_owned(),
+            consecutive_failures: 0,
+            retry_at: None,
+        },
+        connectivity: Connectivity {
+            state: "online".to_owned(),
+            since: 10_000,
+            metered: false,
+        },
+    }
+}

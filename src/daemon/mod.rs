@@ -1,0 +1,421 @@
+//! The daemon: who is started in which order, and how all of it ends. The only file that knows every actor.
+//!
+//! Started from the back of the data flow to its front, so that nobody speaks to somebody who is
+//! not there; drained from the front to the back, so that what is under way is finished and
+//! on disk before the store closes. A crash at any moment is as good, only slower at the next start.
+
+mod announce;
+mod signals;
+mod socket;
+mod watchdog;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::sync::watch;
+
+use crate::actors::batch_planner::{BatchPlanner, Partners, PlannerState, Senses};
+use crate::actors::circuit_breaker::CircuitBreaker;
+use crate::actors::connectivity::{Connectivity, Introduce};
+use crate::actors::queue_store::QueueStore;
+use crate::actors::telemetry::{self, Keep, Telemetry};
+use crate::actors::uploader::Uploader;
+use crate::actors::{Drain, TryNow};
+use crate::clock::{Clock, wall_ms};
+use crate::config::{self, Config, ConfigError};
+use crate::events::Event;
+use crate::exit;
+use crate::ipc::feed::Feed;
+use crate::ipc::server::{self, Shared};
+use crate::ipc::status::Board;
+use crate::logging::{self, LogControl};
+use crate::model::{Backlog, Link};
+use crate::policy::breaker::BreakerState;
+use crate::store::{OpenError, Queue};
+use signals::Signal;
+
+/// The batch in flight may finish for so long after the end was asked for.
+const FLIGHT_GRACE: Duration = Duration::from_secs(7);
+/// Requests on the socket may finish for so long.
+const REQUEST_GRACE: Duration = Duration::from_secs(1);
+/// Each of the others.
+const DRAIN_GRACE: Duration = Duration::from_millis(500);
+/// A thread that the runtime no longer needs, for name look-ups, goes soon.
+const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(2);
+const MAX_BLOCKING_THREADS: usize = 2;
+
+/// How the daemon was called.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `--config`
+    pub config: Option<PathBuf>,
+    /// `--check-config`
+    pub check_only: bool,
+}
+
+/// Runs the daemon; gives its exit code.
+pub fn run(options: &Options) -> u8 {
+    let file = config_file(options.config.as_deref());
+    let config = match load(file.as_deref()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("fieldsyncd: {error}");
+            return exit::CONFIG;
+        }
+    };
+    if options.check_only {
+        print!("{}", config.to_toml());
+        for finding in config.without_effect() {
+            println!("# {finding}");
+        }
+        return exit::DONE;
+    }
+    let log = match logging::init(&config.log) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("fieldsyncd: {error}");
+            return exit::CONFIG;
+        }
+    };
+    end_on_panic();
+    start(config, file, &log)
+}
+
+/// The named file must be there; the default one may be missing.
+fn config_file(named: Option<&Path>) -> Option<PathBuf> {
+    let default = Path::new(config::DEFAULT_FILE);
+    named
+        .map(Path::to_owned)
+        .or_else(|| default.exists().then(|| default.to_owned()))
+}
+
+fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    config::load(file, variables)
+}
+
+/// An actor that panicked would be missed by nobody: the process ends, and systemd starts it anew.
+fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        logging::bug(&panic.to_string());
+        report(panic);
+        std::process::exit(i32::from(exit::BUG));
+    }));
+}
+
+fn start(config: Config, file: Option<PathBuf>, log: &LogControl) -> u8 {
+    for finding in config.without_effect() {
+        tracing::warn!("{finding}");
+    }
+    let queue = match Queue::open(&config.state_dir()) {
+        Ok(queue) => queue,
+        Err(error) => {
+            tracing::error!("{error}");
+            return match error {
+                OpenError::InUse(_) => exit::ALREADY_RUNNING,
+                OpenError::Io { .. } => exit::DISK,
+                OpenError::Database { .. }
+                | OpenError::NewerSchema { .. }
+                | OpenError::Unreadable { .. } => exit::FAILED,
+            };
+        }
+    };
+    let system = System::with_tokio_rt(|| match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "the runtime cannot be started");
+            std::process::exit(i32::from(exit::FAILED));
+        }
+    });
+    system.block_on(live(queue, config, file, log))
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .thread_keep_alive(THREAD_KEEP_ALIVE)
+        .build()
+}
+
+/// Every actor, for as long as the daemon lives.
+struct Crew {
+    store: Addr<QueueStore>,
+    store_thread: Arbiter,
+    telemetry: Addr<Telemetry>,
+    connectivity: Addr<Connectivity>,
+    uploader: Addr<Uploader>,
+    breaker: Addr<CircuitBreaker>,
+    planner: Addr<BatchPlanner>,
+}
+
+/// What is heard of them.
+struct Wires {
+    board: Board,
+    feed: Feed,
+    fatal: watch::Receiver<Option<String>>,
+}
+
+fn crew(queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew, Wires)> {
+    let clock = Clock::start();
+    let feed = Feed::default();
+    let (device, open) = (queue.device(), queue.open_batches());
+    let (kept, waiting) = match (queue.recall(telemetry::NOTE), queue.backlog()) {
+        (Ok(kept), Ok(waiting)) => (kept, waiting),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "the store does not read");
+            return None;
+        }
+    };
+    let (backlog_sender, backlog) = watch::channel::<Backlog>(waiting);
+    let (link_sender, link) = watch::channel(Link {
+        since: wall_ms(),
+        ..Link::default()
+    });
+    let (breaker_sender, breaker_state) = watch::channel(BreakerState::default());
+    let (planner_sender, planner_state) = watch::channel(PlannerState::default());
+    let (fatal_sender, fatal) = watch::channel(None);
+
+    let telemetry = Telemetry::new(kept.as_deref(), config.clone(), clock, feed.clone()).start();
+    let events: Recipient<Event> = telemetry.clone().recipient();
+    let store_thread = Arbiter::with_tokio_rt(|| match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "the store's thread cannot be started");
+            std::process::exit(i32::from(exit::FAILED));
+        }
+    });
+    let store_config = config.clone();
+    let store = QueueStore::start_in_arbiter(&store_thread.handle(), move |_| {
+        QueueStore::new(queue, store_config, backlog_sender, fatal_sender)
+    });
+    let connectivity =
+        Connectivity::new(config.clone(), link_sender, backlog.clone(), events.clone()).start();
+    let uploader = Uploader::new(config.clone(), device, connectivity.clone().recipient()).start();
+    let breaker = CircuitBreaker::new(
+        config.clone(),
+        clock,
+        breaker_sender,
+        uploader.clone(),
+        events.clone(),
+    )
+    .start();
+    let senses = Senses {
+        config: config.clone(),
+        backlog: backlog.clone(),
+        link: link.clone(),
+        breaker: breaker_state.clone(),
+    };
+    let partners = Partners {
+        store: store.clone(),
+        breaker: breaker.clone(),
+        connectivity: connectivity.clone(),
+        telemetry: events,
+    };
+    let planner = BatchPlanner::new(open, senses, partners, clock, planner_sender).start();
+    let board = Board {
+        device,
+        started_at: wall_ms(),
+        clock,
+        config,
+        backlog,
+        link,
+        breaker: breaker_state,
+        planner: planner_state,
+    };
+    let crew = Crew {
+        store,
+        store_thread,
+        telemetry,
+        connectivity,
+        uploader,
+        breaker,
+        planner,
+    };
+    Some((crew, Wires { board, feed, fatal }))
+}
+
+async fn live(queue: Queue, config: Config, file: Option<PathBuf>, log: &LogControl) -> u8 {
+    let socket_path = config.socket();
+    let (mode, max_connections) = (config.ipc.socket_mode.0, config.ipc.max_connections);
+    let (config_sender, config) = watch::channel(Arc::new(config));
+    let Some((crew, mut wires)) = crew(queue, config) else {
+        return exit::DISK;
+    };
+    for introduced in [
+        crew.connectivity
+            .send(Introduce(crew.uploader.clone()))
+            .await,
+        crew.telemetry.send(Keep(crew.store.clone())).await,
+    ] {
+        if let Err(error) = introduced {
+            tracing::error!(%error, "an actor did not start");
+            return exit::BUG;
+        }
+    }
+    let (listener, _unlink) = match socket::listen(&socket_path, mode) {
+        Ok(listening) => listening,
+        Err(error) => {
+            tracing::error!("{error}");
+            crew.drain().await;
+            return exit::FAILED;
+        }
+    };
+    let (shutdown_sender, shutdown) = watch::channel(false);
+    let shared = Shared {
+        board: wires.board.clone(),
+        board_feed: wires.feed.clone(),
+        store: crew.store.clone(),
+        planner: crew.planner.clone(),
+        telemetry: crew.telemetry.clone(),
+        shutdown,
+    };
+    let mut signals = match signals::Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!(%error, "signals cannot be listened to");
+            crew.drain().await;
+            return exit::FAILED;
+        }
+    };
+    let api = actix_rt::spawn(server::serve(listener, shared, max_connections));
+    actix_rt::spawn(announce::announce(wires.board.clone(), wires.feed.clone()));
+    actix_rt::spawn(watchdog::feed(crew.pulse()));
+    announce::notify(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(
+        "fieldsyncd {} is ready on {}",
+        env!("CARGO_PKG_VERSION"),
+        socket_path.display()
+    );
+
+    let code = loop {
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            fatal = wires.fatal.wait_for(Option::is_some) => {
+                drop(fatal);
+                break exit::DISK;
+            }
+        };
+        match signal {
+            Signal::Reload => reload(file.as_deref(), &config_sender, log),
+            Signal::SyncNow => {
+                if let Err(error) = crew.planner.send(TryNow).await {
+                    tracing::warn!(%error, "the planner did not hear");
+                }
+            }
+            Signal::Stop => break exit::DONE,
+        }
+    };
+    announce::notify(&[
+        sd_notify::NotifyState::Stopping,
+        sd_notify::NotifyState::Status("Stopping"),
+    ]);
+    tracing::info!("stopping: the batch in flight may finish");
+    shutdown_sender.send_replace(true);
+    crew.planner_drain().await;
+    if tokio::time::timeout(REQUEST_GRACE, api).await.is_err() {
+        tracing::info!("connections on the socket that are still open are closed");
+    }
+    crew.drain().await;
+    tracing::info!("stopped");
+    code
+}
+
+impl Crew {
+    /// The batch in flight is waited for; its claim is on disk either way.
+    async fn planner_drain(&self) {
+        if tokio::time::timeout(FLIGHT_GRACE, self.planner.send(Drain))
+            .await
+            .is_err()
+        {
+            tracing::info!(
+                "the batch in flight did not finish in time: its outcome is looked up at the next start"
+            );
+        }
+    }
+
+    /// In the order of the data flow, the store last.
+    async fn drain(self) {
+        let within =
+            |what: &'static str,
+             drained: Result<Result<(), MailboxError>, tokio::time::error::Elapsed>| {
+                if !matches!(drained, Ok(Ok(()))) {
+                    tracing::warn!("{what} did not drain in time");
+                }
+            };
+        within(
+            "the breaker",
+            tokio::time::timeout(DRAIN_GRACE, self.breaker.send(Drain)).await,
+        );
+        within(
+            "the uploader",
+            tokio::time::timeout(DRAIN_GRACE, self.uploader.send(Drain)).await,
+        );
+        within(
+            "connectivity",
+            tokio::time::timeout(DRAIN_GRACE, self.connectivity.send(Drain)).await,
+        );
+        within(
+            "telemetry",
+            tokio::time::timeout(DRAIN_GRACE, self.telemetry.send(Drain)).await,
+        );
+        within(
+            "the store",
+            tokio::time::timeout(DRAIN_GRACE, self.store.send(Drain)).await,
+        );
+        self.store_thread.stop();
+    }
+
+    fn pulse(&self) -> watchdog::Pulse {
+        watchdog::Pulse {
+            actors: vec![
+                ("queue store", self.store.clone().recipient()),
+                ("telemetry", self.telemetry.clone().recipient()),
+                ("connectivity", self.connectivity.clone().recipient()),
+                ("uploader", self.uploader.clone().recipient()),
+                ("circuit breaker", self.breaker.clone().recipient()),
+                ("batch planner", self.planner.clone().recipient()),
+            ],
+        }
+    }
+}
+
+/// A good file takes effect, a bad one is refused and the old one stays.
+fn reload(file: Option<&Path>, current: &watch::Sender<Arc<Config>>, log: &LogControl) {
+    announce::notify_reloading();
+    match load(file) {
+        Ok(config) => {
+            let old = current.send_replace(Arc::new(config.clone()));
+            log.set_level(&config.log.level);
+            for key in needs_restart(&old, &config) {
+                tracing::warn!("{key} changed and takes effect at the next start");
+            }
+            tracing::info!("the configuration was read again");
+        }
+        Err(error) => tracing::error!("the configuration was not changed: {error}"),
+    }
+    announce::notify(&[sd_notify::NotifyState::Ready]);
+}
+
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    [
+        ("queue.state_dir", old.state_dir() != new.state_dir()),
+        ("ipc.socket", old.socket() != new.socket()),
+        (
+            "ipc.socket_mode",
+            old.ipc.socket_mode != new.ipc.socket_mode,
+        ),
+        (
+            "ipc.max_connections",
+            old.ipc.max_connections != new.ipc.max_connections,
+        ),
+        ("log.target", old.log.target != new.log.target),
+    ]
+    .into_iter()
+    .filter_map(|(key, changed)| changed.then_some(key))
+    .collect()
+}

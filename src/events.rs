@@ -1,0 +1,39 @@
+//! Everything that can happen, as types. Whoever makes it happen tells telemetry, which writes
+//! the journal, counts, and passes it on to those who listen on the socket.
+
+use actix::Message;
+
+use crate::ipc::api::BatchReport;
+use crate::model::{LastError, Link, RecordId};
+use crate::policy::breaker::BreakerState;
+use crate::transport::Network;
+
+/// Something happened. Losing one costs a line or a count, never data.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub enum Event {
+    /// A send of a batch, or the look-up of one, came to an end.
+    BatchEnded {
+        /// What became of it.
+        report: BatchReport,
+        /// Its records by type.
+        types: Vec<(String, u64)>,
+        /// What the network was like.
+        network: Network,
+    },
+    /// The server confirmed records.
+    RecordsSynced(Vec<RecordId>),
+    /// A record was set aside.
+    RecordQuarantined {
+        /// Which.
+        id: RecordId,
+        /// Its type.
+        record_type: String,
+        /// Why.
+        error: LastError,
+    },
+    /// The breaker went to another mode.
+    BreakerChanged(BreakerState),
+    /// The way to the server opened or closed.
+    LinkChanged(Link),
+}

@@ -1,0 +1,279 @@
+//! Which batches are at work, and the work itself.
+//!
+//! A batch is at work at most once. It is worked on in a task of its own, so that nobody's hanging
+//! up can stop it, and its claim ends with the task, however that ends. The ledger is only touched
+//! on threads that may block, by one writer at a time.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use super::faults::{Faults, Work};
+use super::ledger::{Application, CheckedBatch, Digest, Ledger, LedgerError, PageLimit, Settled};
+use super::metrics::{Metrics, Tally};
+use super::with_causes;
+use crate::clock::{Clock, millis, wall_ms};
+use crate::model::{BatchId, DeviceId};
+use crate::transport::wire::BatchAnswer;
+
+/// Bounds the memory that batches at work can take.
+const MAX_AT_WORK: usize = 128;
+/// Answers that one transaction forgets: few, so that batches hardly wait for it.
+const PRUNE_STEP: usize = 200;
+/// How often old answers are looked for, at most and at least.
+const PRUNE_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(10));
+/// Pruning runs this many times in the life of an answer.
+const PRUNES_PER_LIFE: u32 = 10;
+
+type BatchKey = (DeviceId, BatchId);
+
+/// Where batches are worked on.
+pub(crate) struct Desk {
+    ledger: Arc<dyn Ledger>,
+    /// One permit: writers wait here, and not on the threads that readers need.
+    writing: Arc<Semaphore>,
+    /// Outlives the workers that take requests.
+    runtime: Handle,
+    at_work: Mutex<HashMap<BatchKey, Digest>>,
+    busy: watch::Sender<usize>,
+    faults: Faults,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+}
+
+/// What became of a batch that was handed in.
+pub(crate) enum Submitted {
+    /// It is being worked on; whoever wants may wait for the end.
+    Begun(JoinHandle<Result<Finished, LedgerError>>),
+    /// It was at work already.
+    Processing,
+    /// Its id is at work with another body.
+    Reused,
+    /// Too many others are at work.
+    Busy,
+}
+
+/// How the work on a batch ended.
+pub(crate) enum Finished {
+    /// With an answer, or the finding that the id belongs to another body.
+    Settled(Settled),
+    /// It was given up, and forgotten.
+    Abandoned,
+}
+
+/// What a look-up finds.
+pub(crate) enum Outcome {
+    Answered(BatchAnswer),
+    Processing,
+    Unknown,
+}
+
+impl Desk {
+    pub(crate) fn new(
+        ledger: Arc<dyn Ledger>,
+        runtime: Handle,
+        faults: Faults,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            ledger,
+            writing: Arc::new(Semaphore::new(1)),
+            runtime,
+            at_work: Mutex::default(),
+            busy: watch::Sender::new(0),
+            faults,
+            metrics,
+            clock: Clock::start(),
+        }
+    }
+
+    /// Begins the work on a batch, unless it is at work already.
+    pub(crate) fn submit(self: &Arc<Self>, batch: CheckedBatch) -> Submitted {
+        let key = (batch.device, batch.id);
+        let mut at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = at_work.len() >= MAX_AT_WORK;
+        match at_work.entry(key) {
+            Entry::Occupied(entry) if *entry.get() == batch.fingerprint => Submitted::Processing,
+            Entry::Occupied(_) => Submitted::Reused,
+            Entry::Vacant(_) if full => Submitted::Busy,
+            Entry::Vacant(entry) => {
+                entry.insert(batch.fingerprint);
+                self.tell_busy(at_work.len());
+                let claim = Claim {
+                    desk: Arc::clone(self),
+                    key,
+                };
+                Submitted::Begun(self.runtime.spawn(work(claim, batch)))
+            }
+        }
+    }
+
+    /// What is known of a batch.
+    pub(crate) async fn outcome(
+        &self,
+        device: DeviceId,
+        batch: BatchId,
+    ) -> Result<Outcome, LedgerError> {
+        // In this order: a batch leaves the desk only after it is in the ledger.
+        let at_work = self
+            .at_work
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(&(device, batch));
+        if at_work {
+            return Ok(Outcome::Processing);
+        }
+        let kept = self
+            .read(move |ledger| ledger.answer(device, batch))
+            .await?;
+        Ok(kept.map_or(Outcome::Unknown, |kept| Outcome::Answered(kept.replay())))
+    }
+
+    /// A page of the append-only table.
+    pub(crate) async fn applied_after(
+        &self,
+        seq: u64,
+        limit: PageLimit,
+    ) -> Result<Vec<Application>, LedgerError> {
+        self.read(move |ledger| ledger.applied_after(seq, limit))
+            .await
+    }
+
+    /// Fails when the ledger does not answer.
+    pub(crate) async fn probe(&self) -> Result<(), LedgerError> {
+        self.read(|ledger| ledger.probe()).await
+    }
+
+    /// Waits until no batch is at work.
+    pub(crate) async fn idle(&self) {
+        let mut busy = self.busy.subscribe();
+        // It fails only without a sender, and this one lives.
+        drop(busy.wait_for(|batches| *batches == 0).await);
+    }
+
+    /// Forgets answers that are older than `keep`, for ever, in small steps.
+    pub(crate) async fn prune(&self, keep: Duration) {
+        let pause = (keep / PRUNES_PER_LIFE).clamp(PRUNE_EVERY.0, PRUNE_EVERY.1);
+        loop {
+            let before = wall_ms().saturating_sub(millis(keep));
+            match self
+                .write(move |ledger| ledger.prune(before, PRUNE_STEP))
+                .await
+            {
+                Ok(PRUNE_STEP) => tokio::task::yield_now().await,
+                Ok(_) => tokio::time::sleep(pause).await,
+                Err(error) => {
+                    tracing::error!(error = with_causes(&error), "old answers were not pruned");
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    async fn settle(&self, batch: &Arc<CheckedBatch>) -> Result<Finished, LedgerError> {
+        let (device, id) = (batch.device, batch.id);
+        let kept = self.read(move |ledger| ledger.answer(device, id)).await?;
+        if let Some(kept) = kept {
+            return Ok(Finished::Settled(kept.for_fingerprint(&batch.fingerprint)));
+        }
+        if self.faults.work(batch).await == Work::Abandoned {
+            return Ok(Finished::Abandoned);
+        }
+        let batch = Arc::clone(batch);
+        self.write(move |ledger| ledger.settle(&batch, wall_ms()))
+            .await
+            .map(Finished::Settled)
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&dyn Ledger) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let ledger = Arc::clone(&self.ledger);
+        self.runtime
+            .spawn_blocking(move || operation(ledger.as_ref()))
+            .await
+            .unwrap_or_else(|error| Err(LedgerError::Storage(error.into())))
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&dyn Ledger) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let turn = Arc::clone(&self.writing)
+            .acquire_owned()
+            .await
+            .map_err(|error| LedgerError::Storage(error.into()))?;
+        self.read(move |ledger| {
+            let result = operation(ledger);
+            drop(turn);
+            result
+        })
+        .await
+    }
+
+    fn tell_busy(&self, batches: usize) {
+        self.busy.send_replace(batches);
+        self.metrics.processing(batches);
+    }
+}
+
+/// Keeps a batch at work; its end, even by a panic, takes it off the desk.
+struct Claim {
+    desk: Arc<Desk>,
+    key: BatchKey,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut at_work = self
+            .desk
+            .at_work
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        at_work.remove(&self.key);
+        self.desk.tell_busy(at_work.len());
+    }
+}
+
+async fn work(claim: Claim, batch: CheckedBatch) -> Result<Finished, LedgerError> {
+    let desk = &claim.desk;
+    let began = desk.clock.now();
+    let batch = Arc::new(batch);
+    let finished = desk.settle(&batch).await;
+    let duration_ms = millis(desk.clock.now().saturating_sub(began));
+    let (batch_id, device_id, records) = (batch.id, batch.device, batch.records.len());
+    match &finished {
+        Ok(Finished::Settled(Settled::Fresh(answer))) => {
+            let tally = Tally::of(answer);
+            desk.metrics.records_settled(tally);
+            let Tally {
+                applied,
+                duplicate,
+                rejected,
+            } = tally;
+            tracing::info!(
+                %batch_id, %device_id, records, applied, duplicate, rejected, duration_ms,
+                "batch settled"
+            );
+        }
+        Ok(Finished::Settled(Settled::Replayed(_))) => {
+            tracing::info!(%batch_id, %device_id, records, duration_ms, "batch replayed");
+        }
+        // The request's own line tells it.
+        Ok(Finished::Settled(Settled::Reused)) => {}
+        Ok(Finished::Abandoned) => {
+            tracing::warn!(%batch_id, %device_id, records, duration_ms, "batch given up");
+        }
+        Err(error) => {
+            let error = with_causes(error);
+            tracing::error!(%batch_id, %device_id, records, duration_ms, error, "batch failed");
+        }
+    }
+    finished
+}

@@ -1,0 +1,178 @@
+//! The life of the process: opens the ledger, listens, and ends in order when a signal says so.
+//!
+//! At the end nothing new is taken, what is in flight has [`DRAIN`] to finish, and the ledger is
+//! closed last. What is not finished by then was never applied, and is sent again.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::{App, HttpServer};
+use futures_util::future::join;
+use rustls::ServerConfig;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::low_level::pipe;
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::runtime::{Builder, Handle};
+use tokio::time::timeout;
+
+use super::desk::Desk;
+use super::ledger::{Digest, Ledger, sha256};
+use super::ledger_redb::RedbLedger;
+use super::metrics::Metrics;
+use super::service::{Service, common_headers, routes};
+use super::{Options, RunError, tls};
+
+/// How long requests in flight may take to finish once the end has come.
+pub(super) const DRAIN: Duration = Duration::from_secs(5);
+/// Threads that take requests.
+pub(super) const WORKERS: usize = 2;
+/// Connections that a worker has open at a time.
+pub(super) const CONNECTIONS_PER_WORKER: usize = 512;
+/// Threads that touch the ledger: one writer, and readers beside it.
+const LEDGER_THREADS: usize = 4;
+/// Threads of each worker that decode and check bodies.
+pub(super) const CHECK_THREADS: usize = 2;
+/// Longer than clients keep an idle connection, so that it is never the server that ends one just
+/// as a request comes.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// A request's head, and the handshake before it, take no longer than this.
+pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(15);
+
+/// Serves until SIGTERM or SIGINT.
+pub(super) fn serve(options: &Options) -> Result<(), RunError> {
+    if is_postgres(&options.store) {
+        return Err(RunError::NoPostgres);
+    }
+    let token = options.token_file.as_deref().map(read_token).transpose()?;
+    let tls = match (&options.tls_cert, &options.tls_key) {
+        (Some(certificate), Some(key)) => Some(tls::load(certificate, key)?),
+        _ => None,
+    };
+    let ledger: Arc<dyn Ledger> = Arc::new(RedbLedger::open(Path::new(&options.store))?);
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(LEDGER_THREADS)
+        .build()
+        .map_err(RunError::Start)?;
+    let served = runtime.block_on(listen_and_serve(options, token, tls, Arc::clone(&ledger)));
+    // Waits for the operation that is running, which is in time or undone.
+    let closed = ledger.close().map_err(RunError::Close);
+    served.and(closed)
+}
+
+async fn listen_and_serve(
+    options: &Options,
+    token: Option<Digest>,
+    tls: Option<ServerConfig>,
+    ledger: Arc<dyn Ledger>,
+) -> Result<(), RunError> {
+    let mut signal = signals().map_err(RunError::Start)?;
+    let listener = TcpListener::bind(options.listen).map_err(|source| RunError::Listen {
+        address: options.listen,
+        source,
+    })?;
+    let address = listener.local_addr().map_err(RunError::Start)?;
+
+    let metrics = Arc::new(Metrics::new());
+    let desk = Arc::new(Desk::new(
+        ledger,
+        Handle::current(),
+        options.faults.clone(),
+        Arc::clone(&metrics),
+    ));
+    let service = Arc::new(Service {
+        desk: Arc::clone(&desk),
+        metrics,
+        faults: options.faults.clone(),
+        token,
+        max_body: options.max_body_bytes,
+    });
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let path = options.path.clone();
+    let server = match tls {
+        Some(tls) => tls::server(listener, tls, service, path),
+        None => plain_server(listener, service, path),
+    }
+    .map_err(RunError::Start)?;
+    let handle = server.handle();
+    announce(scheme, address).map_err(RunError::Announce)?;
+    tracing::info!(%address, scheme, store = options.store, "gateway ready");
+
+    let mut server = pin!(server);
+    let mut first_byte = [0];
+    tokio::select! {
+        ended = &mut server => return ended.map_err(RunError::Serve),
+        () = desk.prune(options.keep_answers) => {}
+        // A failing pipe could never tell of a signal again: that is as good as one.
+        _ = signal.read(&mut first_byte) => {}
+    }
+    tracing::info!("gateway ending: requests in flight may finish");
+    let stopping = handle.stop(true);
+    let drained = timeout(DRAIN, join(server, desk.idle())).await;
+    drop(stopping);
+    if let Ok((ended, ())) = drained {
+        ended.map_err(RunError::Serve)
+    } else {
+        tracing::warn!("requests in flight did not finish in time; they were not applied");
+        Ok(())
+    }
+}
+
+fn plain_server(listener: TcpListener, service: Arc<Service>, path: String) -> io::Result<Server> {
+    let server = HttpServer::new(move || {
+        App::new()
+            .wrap(common_headers())
+            .configure(|config| routes(config, &service, &path))
+    })
+    .workers(WORKERS)
+    .worker_max_blocking_threads(CHECK_THREADS)
+    .max_connections(CONNECTIONS_PER_WORKER)
+    .keep_alive(KEEP_ALIVE)
+    .client_request_timeout(HEAD_LIMIT)
+    .shutdown_timeout(DRAIN.as_secs())
+    .disable_signals()
+    .listen(listener)?;
+    Ok(server.run())
+}
+
+fn is_postgres(store: &str) -> bool {
+    ["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| store.starts_with(scheme))
+}
+
+fn read_token(path: &Path) -> Result<Digest, RunError> {
+    let token = fs::read(path).map_err(|source| RunError::TokenFile {
+        path: path.into(),
+        source,
+    })?;
+    match token.trim_ascii() {
+        [] => Err(RunError::EmptyToken { path: path.into() }),
+        token => Ok(sha256(token)),
+    }
+}
+
+/// Names the address for those who let the system choose the port.
+fn announce(scheme: &str, address: SocketAddr) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "listening on {scheme}://{address}")?;
+    out.flush()
+}
+
+/// A stream that becomes readable with the first signal.
+fn signals() -> io::Result<UnixStream> {
+    let (reader, writer) = StdUnixStream::pair()?;
+    for signal in [SIGTERM, SIGINT] {
+        pipe::register(signal, writer.try_clone()?)?;
+    }
+    reader.set_nonblocking(true)?;
+    UnixStream::from_std(reader)
+}

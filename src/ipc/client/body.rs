@@ -1,0 +1,85 @@
+//! An answer that is still arriving: read whole within a limit, piece by piece, or as events.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use super::sse::{Event, Parser};
+use super::{ClientError, broken, too_late};
+
+/// The body of an answer.
+#[derive(Debug)]
+pub struct Body(Incoming);
+
+impl Body {
+    pub(super) fn new(incoming: Incoming) -> Self {
+        Self(incoming)
+    }
+
+    /// The next piece, `None` at the proper end. A connection that ends before that is [`ClientError::Lost`].
+    pub async fn piece(&mut self) -> Result<Option<Bytes>, ClientError> {
+        while let Some(frame) = self.0.frame().await {
+            // Frames without data are trailers.
+            if let Ok(data) = frame.map_err(broken)?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) async fn whole(
+        mut self,
+        limit: usize,
+        within: Duration,
+    ) -> Result<Bytes, ClientError> {
+        let reading = async {
+            let mut whole = BytesMut::new();
+            while let Some(piece) = self.piece().await? {
+                if whole.len() + piece.len() > limit {
+                    let what = format!("it is larger than {limit} bytes");
+                    return Err(ClientError::Protocol(what));
+                }
+                whole.extend_from_slice(&piece);
+            }
+            Ok(whole.freeze())
+        };
+        timeout(within, reading).await.map_err(|_| too_late())?
+    }
+}
+
+/// Events as they arrive.
+#[derive(Debug)]
+pub struct Events {
+    body: Body,
+    parser: Parser,
+    ready: VecDeque<Event>,
+}
+
+impl Events {
+    pub(super) fn new(body: Body) -> Self {
+        Self {
+            body,
+            parser: Parser::default(),
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// The next event, `None` when the daemon ended the stream.
+    pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(Some(event));
+            }
+            let Some(piece) = self.body.piece().await? else {
+                return Ok(None);
+            };
+            self.parser
+                .push(&piece, &mut self.ready)
+                .map_err(|error| ClientError::Protocol(error.to_string()))?;
+        }
+    }
+}

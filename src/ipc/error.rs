@@ -1,0 +1,129 @@
+//! The one shape of errors on the local API.
+
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, ResponseError};
+
+use crate::store::{AppendRefused, MendRefused, StoreError};
+use crate::transport::wire::{ErrorBody, ErrorDetail};
+
+/// A refusal: status, code for programs, message for people.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    detail: ErrorDetail,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            detail: ErrorBody::new(code, message).error,
+        }
+    }
+
+    pub(super) fn at(mut self, position: u64) -> Self {
+        self.detail.position = Some(position);
+        self
+    }
+
+    pub(super) fn bad_request(code: &str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    pub(super) fn no_such_record() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "no_such_record",
+            "no record has this id; receipts of synced records are kept for queue.keep_synced only",
+        )
+    }
+
+    pub(super) fn not_permitted(what: &str) -> Self {
+        let message =
+            format!("{what}; ask root, or become a member of the group that ipc.admin_group names");
+        Self::new(StatusCode::FORBIDDEN, "not_permitted", message)
+    }
+
+    /// An actor did not answer: the daemon is on its way out.
+    pub(super) fn stopping() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "stopping",
+            "the daemon is stopping and cannot say whether this was done; repeat it under the same ids when it is back",
+        )
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.detail.code, self.detail.message)
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::build(self.status).json(ErrorBody {
+            error: self.detail.clone(),
+        })
+    }
+}
+
+impl From<actix::MailboxError> for ApiError {
+    fn from(_: actix::MailboxError) -> Self {
+        Self::stopping()
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Closed => Self::stopping(),
+            error => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "store_failed",
+                format!("{error}; look into the journal: journalctl -u fieldsync"),
+            ),
+        }
+    }
+}
+
+impl From<AppendRefused> for ApiError {
+    fn from(refused: AppendRefused) -> Self {
+        let message = refused.to_string();
+        match refused {
+            AppendRefused::TooLarge { position, .. } => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "record_too_large", message).at(position)
+            }
+            AppendRefused::Conflict { position, .. } => {
+                Self::new(StatusCode::CONFLICT, "id_conflict", message).at(position)
+            }
+            AppendRefused::Full { .. } => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "queue_full", message)
+            }
+        }
+    }
+}
+
+impl From<MendRefused> for ApiError {
+    fn from(refused: MendRefused) -> Self {
+        match refused {
+            MendRefused::Unknown => Self::no_such_record(),
+            MendRefused::NotQuarantined => {
+                Self::new(StatusCode::CONFLICT, "not_quarantined", refused.to_string())
+            }
+            MendRefused::TooLarge { .. } => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "record_too_large",
+                refused.to_string(),
+            ),
+        }
+    }
+}

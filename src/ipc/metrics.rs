@@ -1,0 +1,75 @@
+//! `GET /metrics`: the status as OpenMetrics text, read when it is asked for.
+
+use std::fmt;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::api::Status;
+use crate::model::Backlog;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByName {
+    name: &'static str,
+}
+
+/// The text of the exposition.
+pub(super) fn text(status: &Status, backlog: &Backlog) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("fieldsync");
+    let mut gauge = |name: &str, help: &str, value: u64| {
+        let metric: Gauge = Gauge::default();
+        metric.set(i64::try_from(value).unwrap_or(i64::MAX));
+        registry.register(name, help, metric);
+    };
+    gauge(
+        "queue_bytes",
+        "Payload bytes that are not confirmed",
+        status.queue.bytes,
+    );
+    gauge(
+        "queue_max_bytes",
+        "The limit of queue_bytes",
+        status.queue.max_bytes,
+    );
+    gauge("run_done", "Records settled in this run", status.sync.done);
+    gauge("run_total", "Records of this run", status.sync.total);
+    gauge(
+        "synced_since_start",
+        "Records that the server confirmed since the daemon started",
+        backlog.synced_total,
+    );
+    gauge(
+        "batch_size",
+        "Records in the next fresh batch",
+        status.batching.size as u64,
+    );
+    gauge(
+        "breaker_failures",
+        "Batch failures in a row",
+        u64::from(status.breaker.consecutive_failures),
+    );
+    gauge(
+        "online",
+        "1 while the server can be reached",
+        u64::from(status.connectivity.state == "online"),
+    );
+    let records = Family::<ByName, Gauge>::default();
+    for (name, count) in [
+        ("pending", status.records.pending),
+        ("syncing", status.records.syncing),
+        ("failed", status.records.failed),
+        ("synced", status.records.synced),
+        ("quarantined", status.records.quarantined),
+    ] {
+        records
+            .get_or_create(&ByName { name })
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+    registry.register("records", "Records by state", records);
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}

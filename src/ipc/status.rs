@@ -1,0 +1,126 @@
+//! The status, put together from what the actors announce. Asks nobody, waits for nobody.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::api::{Batching, BreakerStatus, Connectivity, Counts, Phase, QueueUse, Status, Sync};
+use crate::actors::ConfigWatch;
+use crate::actors::batch_planner::PlannerState;
+use crate::clock::{Clock, millis, wall_ms};
+use crate::model::{Backlog, DeviceId, Link, LinkState};
+use crate::policy::breaker::{BreakerState, Mode};
+use crate::policy::progress::sentence;
+
+/// Everything that is announced.
+#[derive(Clone)]
+pub struct Board {
+    /// Of the device.
+    pub device: DeviceId,
+    /// Of the daemon.
+    pub started_at: u64,
+    /// Monotonic time of this life.
+    pub clock: Clock,
+    /// As it is now.
+    pub config: ConfigWatch,
+    /// What waits.
+    pub backlog: watch::Receiver<Backlog>,
+    /// The way to the server.
+    pub link: watch::Receiver<Link>,
+    /// How the server is treated.
+    pub breaker: watch::Receiver<BreakerState>,
+    /// What the planner does.
+    pub planner: watch::Receiver<PlannerState>,
+}
+
+impl Board {
+    /// Waits until something is announced; false when the daemon ends.
+    pub async fn changed(&mut self) -> bool {
+        tokio::select! {
+            changed = self.backlog.changed() => changed.is_ok(),
+            changed = self.link.changed() => changed.is_ok(),
+            changed = self.breaker.changed() => changed.is_ok(),
+            changed = self.planner.changed() => changed.is_ok(),
+        }
+    }
+
+    /// Everything at a glance.
+    pub fn status(&self) -> Status {
+        let config = self.config.borrow().clone();
+        let (backlog, link, breaker) = (
+            self.backlog.borrow().clone(),
+            *self.link.borrow(),
+            *self.breaker.borrow(),
+        );
+        let planner = self.planner.borrow().clone();
+        // Between a commit and the planner's next look, the counts are newer than its progress.
+        let mut progress = planner.progress;
+        progress.observe(&backlog);
+        let phase = match planner.phase {
+            Phase::Idle if backlog.to_go() > 0 => Phase::Syncing,
+            phase => phase,
+        };
+        let wait = planner
+            .until
+            .map(|until| Duration::from_millis(until.saturating_sub(wall_ms())));
+        let portal = link.state == LinkState::CaptivePortal;
+        let eta = planner.eta.map(|eta| eta + wait.unwrap_or_default());
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            device_id: self.device,
+            started_at: self.started_at,
+            sync: Sync {
+                phase,
+                text: sentence(phase, &progress, &backlog, portal, wait),
+                done: progress.done,
+                total: progress.total,
+                needs_review: backlog.quarantined,
+                eta_s: eta
+                    .filter(|_| backlog.to_go() > 0)
+                    .map(|eta| eta.as_secs_f64().ceil() as u64),
+                batch: planner.batch,
+                next_attempt_at: planner.until,
+                last_success_at: planner.last_success_at,
+                last_error: planner.last_error,
+            },
+            records: Counts {
+                pending: backlog.pending,
+                syncing: backlog.syncing,
+                failed: backlog.failed,
+                synced: backlog.synced,
+                quarantined: backlog.quarantined,
+            },
+            queue: QueueUse {
+                bytes: backlog.bytes,
+                max_bytes: config.queue.max_bytes.0,
+                oldest_pending_at: backlog.oldest_pending_at,
+            },
+            batching: Batching {
+                size: planner
+                    .limit
+                    .map_or(config.batch.standard_batch, |limit| limit.records),
+                rule: planner
+                    .limit
+                    .map_or("standard", |limit| limit.rule.name())
+                    .to_owned(),
+                ms_per_record: planner.per_record.map(millis),
+                time_budget_ms: millis(planner.time_budget),
+            },
+            breaker: BreakerStatus {
+                mode: breaker.mode.name().to_owned(),
+                consecutive_failures: breaker.consecutive_failures,
+                retry_at: match breaker.mode {
+                    Mode::Open { until } => {
+                        Some(wall_ms() + millis(until.saturating_sub(self.clock.now())))
+                    }
+                    Mode::Normal | Mode::Micro | Mode::Probing => None,
+                },
+            },
+            connectivity: Connectivity {
+                state: link.state.name().to_owned(),
+                since: link.since,
+                metered: false,
+            },
+        }
+    }
+}

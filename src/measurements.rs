@@ -1,0 +1,476 @@
+//! What telemetry adds up, day by day (UTC): the customer's four questions. No I/O, no clock.
+//!
+//! Bounded: so many days, so many types a day; a histogram holds two significant digits.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{millis, rfc3339};
+use crate::ipc::api::{
+    BatchReport, DayReport, FailureReport, PerRecord, SizeBucket, TelemetryReport, TypeReport,
+};
+use crate::transport::Network;
+
+/// Days that are kept.
+const MAX_DAYS: usize = 90;
+/// Types kept apart in a day; the rest share one entry.
+const MAX_TYPES: usize = 50;
+const OTHER_TYPES: &str = "(other types)";
+const DAY_MS: u64 = 24 * 3600 * 1000;
+/// Upper bounds of the buckets by batch size, and their names.
+const SIZES: [(usize, &str); 7] = [
+    (1, "1"),
+    (5, "2–5"),
+    (10, "6–10"),
+    (25, "11–25"),
+    (50, "26–50"),
+    (100, "51–100"),
+    (usize::MAX, ">100"),
+];
+
+/// Everything that was measured.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Measurements {
+    days: BTreeMap<String, Day>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Day {
+    durations: Durations,
+    sizes: [Tally; SIZES.len()],
+    types: BTreeMap<String, TypeTally>,
+    failures: BTreeMap<String, FailureTally>,
+    quarantined: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Tally {
+    batches: u64,
+    succeeded: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct TypeTally {
+    records: u64,
+    ms: f64,
+    failures: u64,
+    quarantined: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct FailureTally {
+    count: u64,
+    connects: u64,
+    connect_ms: f64,
+    rates: u64,
+    bytes_per_s: f64,
+}
+
+/// Durations per record: their sum and their distribution.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(from = "StoredDurations", into = "StoredDurations")]
+struct Durations {
+    records: u64,
+    ms: f64,
+    histogram: Histogram<u64>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct StoredDurations {
+    records: u64,
+    ms: f64,
+    counts: Vec<(u64, u64)>,
+}
+
+impl Default for Durations {
+    fn default() -> Self {
+        // Two significant digits are valid, so the other arm is never taken; it is merely as good.
+        let histogram = Histogram::new(2).or_else(|_| Histogram::new(1));
+        Self {
+            records: 0,
+            ms: 0.0,
+            histogram: histogram.unwrap_or_else(|_| unreachable!("1 digit is valid")),
+        }
+    }
+}
+
+impl From<StoredDurations> for Durations {
+    fn from(stored: StoredDurations) -> Self {
+        let mut durations = Self {
+            records: stored.records,
+            ms: stored.ms,
+            ..Self::default()
+        };
+        for (value, count) in stored.counts {
+            durations.histogram.saturating_record_n(value, count);
+        }
+        durations
+    }
+}
+
+impl From<Durations> for StoredDurations {
+    fn from(durations: Durations) -> Self {
+        let counts = durations
+            .histogram
+            .iter_recorded()
+            .map(|step| (step.value_iterated_to(), step.count_at_value()))
+            .collect();
+        Self {
+            records: durations.records,
+            ms: durations.ms,
+            counts,
+        }
+    }
+}
+
+impl Durations {
+    fn record(&mut self, records: u64, took_ms: u64) {
+        self.records += records;
+        self.ms += float(took_ms);
+        self.histogram
+            .saturating_record_n(took_ms / records.max(1), records);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.records += other.records;
+        self.ms += other.ms;
+        for step in other.histogram.iter_recorded() {
+            self.histogram
+                .saturating_record_n(step.value_iterated_to(), step.count_at_value());
+        }
+    }
+
+    fn report(&self) -> PerRecord {
+        PerRecord {
+            records: self.records,
+            mean_ms: ratio(self.ms, self.records).unwrap_or_default(),
+            p50_ms: self.histogram.value_at_quantile(0.5),
+            p95_ms: self.histogram.value_at_quantile(0.95),
+        }
+    }
+}
+
+impl Measurements {
+    /// A send of a batch came to an end.
+    pub fn batch_ended(
+        &mut self,
+        report: &BatchReport,
+        types: &[(String, u64)],
+        network: &Network,
+    ) {
+        let answered = report.outcome == "answered";
+        let day = self.day(report.at);
+        let bucket = SIZES
+            .iter()
+            .position(|(most, _)| report.records <= *most)
+            .unwrap_or(SIZES.len() - 1);
+        if let Some(tally) = day.sizes.get_mut(bucket) {
+            tally.batches += 1;
+            tally.succeeded += u64::from(answered);
+        }
+        if answered {
+            day.durations
+                .record(report.records as u64, report.duration_ms);
+        } else {
+            day.failures
+                .entry(report.outcome.clone())
+                .or_default()
+                .add(network);
+        }
+        for (name, count) in types {
+            let tally = day.type_tally(name);
+            if answered {
+                tally.records += count;
+                tally.ms += float(report.duration_ms * count) / float(report.records.max(1) as u64);
+            } else {
+                tally.failures += 1;
+            }
+        }
+    }
+
+    /// A record was set aside.
+    pub fn record_quarantined(&mut self, record_type: &str, at: u64) {
+        let day = self.day(at);
+        day.quarantined += 1;
+        day.type_tally(record_type).quarantined += 1;
+    }
+
+    fn day(&mut self, at: u64) -> &mut Day {
+        while self.days.len() > MAX_DAYS {
+            self.days.pop_first();
+        }
+        self.days.entry(day_of(at)).or_default()
+    }
+
+    /// The answers to the four questions over the last `window`.
+    pub fn report(&self, now: u64, window: Duration) -> TelemetryReport {
+        let since = day_of(now.saturating_sub(millis(window).saturating_sub(DAY_MS)));
+        let mut total = Day::default();
+        let mut days = Vec::new();
+        for (name, day) in self.days.range(since..) {
+            total.merge(day);
+            days.push(day.report(name));
+        }
+        days.reverse();
+        let mut by_type: Vec<TypeReport> = total
+            .types
+            .iter()
+            .map(|(name, tally)| tally.report(name))
+            .collect();
+        by_type.sort_by(|one, other| other.ms_per_record.total_cmp(&one.ms_per_record));
+        TelemetryReport {
+            window_s: window.as_secs(),
+            per_record: total.durations.report(),
+            by_batch_size: SIZES
+                .iter()
+                .zip(total.sizes)
+                .map(|((_, name), tally)| tally.report(name))
+                .collect(),
+            by_type,
+            failures: total
+                .failures
+                .iter()
+                .map(|(class, tally)| tally.report(class))
+                .collect(),
+            days,
+        }
+    }
+}
+
+impl Day {
+    fn type_tally(&mut self, name: &str) -> &mut TypeTally {
+        let known = self.types.contains_key(name) || self.types.len() < MAX_TYPES;
+        self.types
+            .entry(if known { name } else { OTHER_TYPES }.to_owned())
+            .or_default()
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.durations.merge(&other.durations);
+        for (mine, theirs) in self.sizes.iter_mut().zip(other.sizes) {
+            mine.batches += theirs.batches;
+            mine.succeeded += theirs.succeeded;
+        }
+        for (name, theirs) in &other.types {
+            let mine = self.types.entry(name.clone()).or_default();
+            mine.records += theirs.records;
+            mine.ms += theirs.ms;
+            mine.failures += theirs.failures;
+            mine.quarantined += theirs.quarantined;
+        }
+        for (class, theirs) in &other.failures {
+            let mine = self.failures.entry(class.clone()).or_default();
+            mine.count += theirs.count;
+            mine.connects += theirs.connects;
+            mine.connect_ms += theirs.connect_ms;
+            mine.rates += theirs.rates;
+            mine.bytes_per_s += theirs.bytes_per_s;
+        }
+        self.quarantined += other.quarantined;
+    }
+
+    fn report(&self, name: &str) -> DayReport {
+        DayReport {
+            day: name.to_owned(),
+            per_record: self.durations.report(),
+            batches: self.sizes.iter().map(|tally| tally.batches).sum(),
+            succeeded: self.sizes.iter().map(|tally| tally.succeeded).sum(),
+            quarantined: self.quarantined,
+        }
+    }
+}
+
+impl Tally {
+    fn report(self, size: &str) -> SizeBucket {
+        SizeBucket {
+            size: size.to_owned(),
+            batches: self.batches,
+            succeeded: self.succeeded,
+            success_rate: ratio(float(self.succeeded), self.batches),
+        }
+    }
+}
+
+impl TypeTally {
+    fn report(self, name: &str) -> TypeReport {
+        TypeReport {
+            record_type: name.to_owned(),
+            records: self.records,
+            ms_per_record: ratio(self.ms, self.records).unwrap_or_default(),
+            failures: self.failures,
+            quarantined: self.quarantined,
+        }
+    }
+}
+
+impl FailureTally {
+    fn add(&mut self, network: &Network) {
+        self.count += 1;
+        if let Some(connect) = network.connect {
+            self.connects += 1;
+            self.connect_ms += connect.as_secs_f64() * 1000.0;
+        }
+        if let Some(exchange) = network.exchange.filter(|exchange| !exchange.is_zero()) {
+            self.rates += 1;
+            self.bytes_per_s += float(network.body_bytes) / exchange.as_secs_f64();
+        }
+    }
+
+    fn report(self, class: &str) -> FailureReport {
+        FailureReport {
+            class: class.to_owned(),
+            count: self.count,
+            interface: None,
+            connect_ms: ratio(self.connect_ms, self.connects),
+            round_trip_ms: None,
+            bytes_per_s: ratio(self.bytes_per_s, self.rates),
+            signal_dbm: None,
+        }
+    }
+}
+
+fn day_of(at: u64) -> String {
+    rfc3339(at).chars().take(10).collect()
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "statistics need no more than 52 bits"
+)]
+fn float(number: u64) -> f64 {
+    number as f64
+}
+
+fn ratio(sum: f64, count: u64) -> Option<f64> {
+    (count > 0).then(|| sum / float(count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BatchId, Sequence};
+
+    const NOON: u64 = 1_772_366_400_000; // 2026-03-01T12:00:00Z
+
+    fn batch(records: usize, outcome: &str, duration_ms: u64, at: u64) -> BatchReport {
+        BatchReport {
+            id: BatchId::new(),
+            parent: None,
+            sequence: Sequence { index: 1, total: 1 },
+            records,
+            bytes: 1000,
+            attempt: 1,
+            outcome: outcome.into(),
+            http_status: None,
+            duration_ms,
+            synced: 0,
+            rule: "standard".into(),
+            note: String::new(),
+            at,
+        }
+    }
+
+    fn measured() -> Measurements {
+        let mut measurements = Measurements::default();
+        let types =
+            |visits, deals| vec![("Visits".to_owned(), visits), ("Deals".to_owned(), deals)];
+        let network = Network {
+            connect: Some(Duration::from_millis(30)),
+            body_bytes: 5000,
+            exchange: Some(Duration::from_secs(1)),
+        };
+        measurements.batch_ended(
+            &batch(50, "answered", 5000, NOON - DAY_MS),
+            &types(50, 0),
+            &network,
+        );
+        measurements.batch_ended(&batch(10, "answered", 4000, NOON), &types(5, 5), &network);
+        measurements.batch_ended(
+            &batch(50, "timeout", 60_000, NOON),
+            &types(25, 25),
+            &network,
+        );
+        measurements.record_quarantined("Deals", NOON);
+        measurements
+    }
+
+    #[test]
+    fn the_four_questions_are_answered() {
+        let report = measured().report(NOON, Duration::from_secs(7 * 24 * 3600));
+        assert_eq!(report.per_record.records, 60);
+        assert!((report.per_record.mean_ms - 150.0).abs() < 1e-9);
+        assert_eq!(report.per_record.p50_ms, 100);
+        assert!(
+            (396..=404).contains(&report.per_record.p95_ms),
+            "{:?}",
+            report.per_record
+        );
+        let of_50 = report
+            .by_batch_size
+            .iter()
+            .find(|bucket| bucket.size == "26–50")
+            .unwrap();
+        assert_eq!(
+            (of_50.batches, of_50.succeeded, of_50.success_rate),
+            (2, 1, Some(0.5))
+        );
+        let slowest = report.by_type.first().unwrap();
+        assert_eq!(
+            (
+                slowest.record_type.as_str(),
+                slowest.failures,
+                slowest.quarantined
+            ),
+            ("Deals", 1, 1)
+        );
+        assert!((slowest.ms_per_record - 400.0).abs() < 1e-9);
+        let failure = report.failures.first().unwrap();
+        assert_eq!((failure.class.as_str(), failure.count), ("timeout", 1));
+        assert_eq!(
+            (failure.connect_ms, failure.bytes_per_s),
+            (Some(30.0), Some(5000.0))
+        );
+        assert_eq!(
+            report
+                .days
+                .iter()
+                .map(|day| day.day.as_str())
+                .collect::<Vec<_>>(),
+            ["2026-03-01", "2026-02-28"]
+        );
+    }
+
+    #[test]
+    fn the_window_leaves_older_days_out() {
+        let report = measured().report(NOON, Duration::from_secs(24 * 3600));
+        assert_eq!(report.per_record.records, 10);
+    }
+
+    #[test]
+    fn measurements_come_back_from_disk() {
+        let measurements = measured();
+        let json = serde_json::to_vec(&measurements).unwrap();
+        let back: Measurements = serde_json::from_slice(&json).unwrap();
+        let week = Duration::from_secs(7 * 24 * 3600);
+        assert_eq!(back.report(NOON, week), measurements.report(NOON, week));
+    }
+
+    #[test]
+    fn days_and_types_are_bounded() {
+        let mut measurements = Measurements::default();
+        for n in 0..300 {
+            measurements.record_quarantined(&format!("type {n}"), NOON);
+            measurements.record_quarantined("one", NOON + n * DAY_MS);
+        }
+        assert!(measurements.days.len() <= MAX_DAYS + 1);
+        assert!(
+            measurements
+                .days
+                .values()
+                .all(|day| day.types.len() <= MAX_TYPES + 1)
+        );
+    }
+}

@@ -1,0 +1,22 @@
+//! Pure decisions: no I/O, no clock, no source of randomness, no async, no actors.
+//!
+//! `now` is a [`std::time::Duration`] since the daemon started, on a monotonic clock; randomness
+//! is an argument; answers are enums. The actors carry them out.
+//!
+//! | to change | look in |
+//! |---|---|
+//! | what an answer of the server means | [`verdict`] |
+//! | how large a batch is | [`sizing`], [`service_time`] |
+//! | what happens after a failure | [`isolation`] |
+//! | what is done next | [`agenda`] |
+//! | when a struggling server is spared | [`breaker`], [`backoff`] |
+//! | what people read | [`progress`] |
+
+pub mod agenda;
+pub mod backoff;
+pub mod breaker;
+pub mod isolation;
+pub mod progress;
+pub mod service_time;
+pub mod sizing;
+pub mod verdict;

@@ -1,0 +1,218 @@
+//! Progress by the record, and the sentence that people read.
+
+use std::time::Duration;
+
+use crate::model::{Backlog, Phase};
+
+/// How far the present run has come: from the first record that waits until none does.
+///
+/// Neither `done` nor `total` falls during a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    active: bool,
+    settled_before: u64,
+    synced_before: u64,
+    /// Records settled in this run.
+    pub done: u64,
+    /// `done` and what is still to go.
+    pub total: u64,
+    /// Records that the server confirmed in this run.
+    pub synced: u64,
+}
+
+impl Progress {
+    /// Takes note of the backlog. True when a run began.
+    pub fn observe(&mut self, backlog: &Backlog) -> bool {
+        let to_go = backlog.to_go();
+        let begins = !self.active && to_go > 0;
+        if begins {
+            *self = Self {
+                active: true,
+                settled_before: backlog.settled_total,
+                synced_before: backlog.synced_total,
+                ..Self::default()
+            };
+        }
+        if self.active {
+            self.done = self.done.max(backlog.settled_total - self.settled_before);
+            self.synced = backlog.synced_total - self.synced_before;
+            self.total = self.total.max(self.done + to_go);
+            self.active = to_go > 0;
+        }
+        if !self.active {
+            self.total = self.done;
+        }
+        begins
+    }
+}
+
+/// The sentence of the status, of `STATUS=` and of every bar.
+pub fn sentence(
+    phase: Phase,
+    progress: &Progress,
+    backlog: &Backlog,
+    portal: bool,
+    wait: Option<Duration>,
+) -> String {
+    let review = backlog.quarantined;
+    let reviews = match review {
+        0 => String::new(),
+        1 => " (1 needs review)".to_owned(),
+        n => format!(" ({n} need review)"),
+    };
+    let waiting = counted(backlog.to_go(), "waiting");
+    match phase {
+        Phase::Idle if progress.total == 0 => format!("Nothing to sync{reviews}"),
+        Phase::Idle if progress.synced < progress.total => {
+            format!(
+                "{} of {} synced{reviews}",
+                progress.synced,
+                counted(progress.total, "").trim_end()
+            )
+        }
+        Phase::Idle => format!("All {}{reviews}", counted(progress.total, "synced")),
+        Phase::Syncing => {
+            format!(
+                "Syncing {} of {}{reviews}",
+                progress.done,
+                counted(progress.total, "").trim_end()
+            )
+        }
+        Phase::Waiting => match wait {
+            Some(wait) => format!(
+                "Waiting {} s to retry: {waiting}",
+                wait.as_millis().div_ceil(1000)
+            ),
+            None => format!("Waiting to retry: {waiting}"),
+        },
+        Phase::Offline if portal => format!("Offline, a captive portal answers: {waiting}"),
+        Phase::Offline => format!("Offline: {waiting}"),
+        Phase::Paused => format!("Paused: {waiting}"),
+        Phase::Deferred => format!("Deferred: {waiting}"),
+        Phase::AuthRequired => format!("The server does not accept the credential: {waiting}"),
+        Phase::Misconfigured => format!("The server address needs attention: {waiting}"),
+    }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    let noun = if count == 1 { "record" } else { "records" };
+    format!("{count} {noun} {what}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn backlog(pending: u64, settled: u64, quarantined: u64) -> Backlog {
+        Backlog {
+            pending,
+            quarantined,
+            settled_total: settled,
+            synced_total: settled - quarantined,
+            ..Backlog::default()
+        }
+    }
+
+    #[test]
+    fn the_promised_sentences() {
+        for (phase, done, to_go, quarantined, wait, expected) in [
+            (
+                Phase::Syncing,
+                45,
+                105,
+                0,
+                None,
+                "Syncing 45 of 150 records",
+            ),
+            (
+                Phase::Syncing,
+                45,
+                105,
+                2,
+                None,
+                "Syncing 45 of 150 records (2 need review)",
+            ),
+            (Phase::Syncing, 0, 1, 0, None, "Syncing 0 of 1 record"),
+            (Phase::Idle, 150, 0, 0, None, "All 150 records synced"),
+            (
+                Phase::Idle,
+                150,
+                0,
+                1,
+                None,
+                "149 of 150 records synced (1 needs review)",
+            ),
+            (
+                Phase::Offline,
+                45,
+                105,
+                0,
+                None,
+                "Offline: 105 records waiting",
+            ),
+            (
+                Phase::Waiting,
+                45,
+                105,
+                0,
+                Some(31_200),
+                "Waiting 32 s to retry: 105 records waiting",
+            ),
+            (Phase::Paused, 0, 1, 0, None, "Paused: 1 record waiting"),
+        ] {
+            let mut progress = Progress::default();
+            progress.observe(&backlog(done + to_go, 0, 0));
+            let now = backlog(to_go, done, quarantined);
+            progress.observe(&now);
+            let text = sentence(
+                phase,
+                &progress,
+                &now,
+                false,
+                wait.map(Duration::from_millis),
+            );
+            assert_eq!(text, expected);
+        }
+        let nothing = sentence(
+            Phase::Idle,
+            &Progress::default(),
+            &Backlog::default(),
+            false,
+            None,
+        );
+        assert_eq!(nothing, "Nothing to sync");
+    }
+
+    #[test]
+    fn a_run_ends_when_nothing_is_left_and_the_next_counts_from_zero() {
+        let mut progress = Progress::default();
+        assert!(progress.observe(&backlog(10, 0, 0)));
+        assert!(!progress.observe(&backlog(4, 6, 0)));
+        assert!(!progress.observe(&backlog(0, 10, 0)));
+        assert_eq!((progress.done, progress.total), (10, 10));
+        assert!(progress.observe(&backlog(3, 10, 0)));
+        assert_eq!((progress.done, progress.total), (0, 3));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn neither_done_nor_total_falls_during_a_run(
+            steps in proptest::collection::vec((0u64..5, 0u64..5), 1..60),
+        ) {
+            let (mut progress, mut to_go, mut settled) = (Progress::default(), 1, 0);
+            progress.observe(&backlog(to_go, settled, 0));
+            let mut before = (progress.done, progress.total);
+            for (arrive, settle) in steps {
+                let settle = settle.min(to_go);
+                to_go = to_go + arrive - settle;
+                settled += settle;
+                let began = progress.observe(&backlog(to_go, settled, 0));
+                let now = (progress.done, progress.total);
+                if !began {
+                    proptest::prop_assert!(now.0 >= before.0 && now.1 >= before.1, "{before:?} → {now:?}");
+                }
+                before = now;
+            }
+        }
+    }
+}

@@ -1,0 +1,456 @@
+//! What an answer of the server means: the tables of the protocol (§2 and §3) as two pure functions.
+//!
+//! Rules that hold whatever the status: only an answer that is the protocol's JSON and names this
+//! very batch settles anything; whoever else answers (a portal, a proxy) is at most believed that
+//! the request did not succeed. Where it is in doubt whether the server has the batch, it is
+//! ambiguous, never "not sent".
+
+use std::time::Duration;
+
+use super::breaker::Effect;
+use crate::model::{BatchId, LastError};
+use crate::transport::wire::{
+    BATCH_ID_REUSED, BatchAnswer, ErrorDetail, RecordResult, UNKNOWN_BATCH,
+};
+
+/// What the transport saw of one request.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    /// A whole answer came.
+    Answer(Answer),
+    /// None came.
+    Failure(Failure),
+}
+
+/// An answer, taken apart.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// `Retry-After`, from now.
+    pub retry_after: Option<Duration>,
+    /// What its body is.
+    pub body: Body,
+}
+
+/// What the body of an answer is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    /// The results of a batch.
+    Batch(BatchAnswer),
+    /// `{"state": "processing"}` for this batch.
+    Processing(BatchId),
+    /// A refusal in the protocol's shape.
+    Error(ErrorDetail),
+    /// Some other JSON.
+    OtherJson,
+    /// HTML, text, anything.
+    NotJson,
+    /// Nothing.
+    Empty,
+}
+
+/// Why no answer came.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// How far the request came.
+    pub reached: Reached,
+    /// For people: what failed.
+    pub message: String,
+}
+
+/// How far a request without an answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// The first body byte was not sent: the server cannot have the batch.
+    Nothing,
+    /// The connection was lost after that.
+    Sent,
+    /// As `Sent`, and the time limit passed.
+    SentAndTimedOut,
+}
+
+/// What an answer to a batch means.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Each record has its own result.
+    Answered(Vec<RecordResult>),
+    /// The server may have applied all of it.
+    Ambiguous(Doubt),
+    /// Nothing was sent.
+    Unreachable,
+    /// The body is too large.
+    TooLarge,
+    /// Later, please.
+    Throttled {
+        /// As the server asks.
+        retry_after: Option<Duration>,
+    },
+    /// The same batch is being processed from an earlier send.
+    StillProcessing {
+        /// As the server asks.
+        retry_after: Option<Duration>,
+    },
+    /// The batch id is known with another body.
+    BatchIdReused,
+    /// The request is refused: some record in it is at fault.
+    Refused(ErrorDetail),
+    /// The encoding of the body is not taken.
+    EncodingRefused,
+    /// The credential is not accepted.
+    Unauthorized,
+    /// There is no batch endpoint at this address.
+    Misplaced,
+    /// Somebody else answered.
+    Interfered,
+}
+
+/// Why it is in doubt whether the server has a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// It took too long: size or a record may be at fault.
+    TimedOut,
+    /// The server failed on it: a record may be at fault.
+    ServerFailed,
+    /// The connection was lost: the link is at fault.
+    Lost,
+}
+
+impl Verdict {
+    /// The class of the answer, for the manifest, the journal and telemetry.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Answered(_) => "answered",
+            Self::Ambiguous(Doubt::TimedOut) => "timeout",
+            Self::Ambiguous(Doubt::ServerFailed) => "server_error",
+            Self::Ambiguous(Doubt::Lost) => "connection_lost",
+            Self::Unreachable => "unreachable",
+            Self::TooLarge => "too_large",
+            Self::Throttled { .. } => "throttled",
+            Self::StillProcessing { .. } => "processing",
+            Self::BatchIdReused => "batch_id_reused",
+            Self::Refused(_) => "refused",
+            Self::EncodingRefused => "encoding_refused",
+            Self::Unauthorized => "unauthorized",
+            Self::Misplaced => "misconfigured",
+            Self::Interfered => "interfered",
+        }
+    }
+
+    /// What it says to the breaker.
+    pub fn effect(&self) -> Effect {
+        match self {
+            Self::Answered(_) => Effect::Success,
+            Self::Ambiguous(_) => Effect::Failure,
+            _ => Effect::Neutral,
+        }
+    }
+}
+
+/// What the answer to batch `id` means. `compressed`: whether its body was encoded.
+pub fn judge(id: BatchId, compressed: bool, seen: &Seen) -> Verdict {
+    let answer = match seen {
+        Seen::Failure(failure) => {
+            return match failure.reached {
+                Reached::Nothing => Verdict::Unreachable,
+                Reached::Sent => Verdict::Ambiguous(Doubt::Lost),
+                Reached::SentAndTimedOut => Verdict::Ambiguous(Doubt::TimedOut),
+            };
+        }
+        Seen::Answer(answer) => answer,
+    };
+    let retry_after = answer.retry_after;
+    let refused = |detail: &ErrorDetail| Verdict::Refused(detail.clone());
+    match (answer.status, &answer.body) {
+        (200 | 207, Body::Batch(batch)) if batch.batch_id == id => {
+            Verdict::Answered(batch.results.clone())
+        }
+        (504 | 408, _) => Verdict::Ambiguous(Doubt::TimedOut),
+        (503 | 429, _) => Verdict::Throttled { retry_after },
+        (511, _) => Verdict::Interfered,
+        (500..=599, _) if answer.status != 501 => Verdict::Ambiguous(Doubt::ServerFailed),
+        (413, _) => Verdict::TooLarge,
+        (409, _) => Verdict::StillProcessing { retry_after },
+        (415, _) if compressed => Verdict::EncodingRefused,
+        (415 | 404 | 405 | 410 | 501, _) => Verdict::Misplaced,
+        (401 | 403, _) => Verdict::Unauthorized,
+        (422, Body::Error(detail)) if detail.code == BATCH_ID_REUSED => Verdict::BatchIdReused,
+        (400..=499, Body::Error(detail)) => refused(detail),
+        (400..=499, Body::OtherJson | Body::Empty) => refused(&ErrorDetail {
+            code: format!("HTTP_{}", answer.status),
+            message: "the server refused the request without saying why".into(),
+            position: None,
+        }),
+        _ => Verdict::Interfered,
+    }
+}
+
+/// What the answer to a look-up means.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LookUp {
+    /// The batch was completed with these results.
+    Completed(Vec<RecordResult>),
+    /// Ask again.
+    Processing {
+        /// As the server asks.
+        retry_after: Option<Duration>,
+    },
+    /// The server never got it whole.
+    Unknown,
+    /// This server has no look-up.
+    Unsupported,
+    /// The look-up itself failed: nothing is known.
+    Failed,
+}
+
+impl LookUp {
+    /// For the journal.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Completed(_) => "completed",
+            Self::Processing { .. } => "processing",
+            Self::Unknown => "unknown",
+            Self::Unsupported => "unsupported",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What the answer to the look-up of batch `id` means.
+pub fn judge_look_up(id: BatchId, seen: &Seen) -> LookUp {
+    let Seen::Answer(answer) = seen else {
+        return LookUp::Failed;
+    };
+    match (answer.status, &answer.body) {
+        (200 | 207, Body::Batch(batch)) if batch.batch_id == id => {
+            LookUp::Completed(batch.results.clone())
+        }
+        (202, Body::Processing(batch)) if *batch == id => LookUp::Processing {
+            retry_after: answer.retry_after,
+        },
+        (404, Body::Error(detail)) if detail.code == UNKNOWN_BATCH => LookUp::Unknown,
+        // These speak of the moment or of somebody in between, not of what the server has.
+        (200..=399 | 401 | 403 | 408 | 429 | 502..=504 | 511, _) => LookUp::Failed,
+        _ => LookUp::Unsupported,
+    }
+}
+
+/// The entry for the manifest: what went wrong with a batch.
+pub fn last_error(verdict: &Verdict, seen: &Seen, at: u64) -> LastError {
+    let (http_status, code, message) = match seen {
+        Seen::Failure(failure) => (None, None, failure.message.clone()),
+        Seen::Answer(answer) => {
+            let (code, message) = match (&answer.body, verdict) {
+                (Body::Error(detail), _) => (Some(detail.code.clone()), detail.message.clone()),
+                (_, Verdict::Refused(detail)) => {
+                    (Some(detail.code.clone()), detail.message.clone())
+                }
+                _ => (None, format!("the answer was HTTP {}", answer.status)),
+            };
+            (Some(answer.status), code, message)
+        }
+    };
+    LastError {
+        class: verdict.class().to_owned(),
+        http_status,
+        code,
+        message: shortened(message),
+        at,
+    }
+}
+
+/// Texts of the server end up in the manifest, once for each record of a batch.
+const MAX_MESSAGE_CHARS: usize = 200;
+
+/// A text of the server, cut to what the manifest keeps.
+pub fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MAX_MESSAGE_CHARS) {
+        text.truncate(end);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: Body) -> Seen {
+        Seen::Answer(Answer {
+            status,
+            retry_after: Some(Duration::from_secs(7)),
+            body,
+        })
+    }
+
+    fn batch(id: BatchId) -> Body {
+        Body::Batch(BatchAnswer {
+            batch_id: id,
+            replayed: false,
+            results: Vec::new(),
+        })
+    }
+
+    fn error(code: &str) -> Body {
+        Body::Error(ErrorDetail {
+            code: code.into(),
+            message: "m".into(),
+            position: None,
+        })
+    }
+
+    fn failure(reached: Reached) -> Seen {
+        Seen::Failure(Failure {
+            reached,
+            message: "m".into(),
+        })
+    }
+
+    #[test]
+    fn every_row_of_the_table_of_answers() {
+        let (id, other) = (BatchId::new(), BatchId::new());
+        let after = Some(Duration::from_secs(7));
+        let timed_out = Verdict::Ambiguous(Doubt::TimedOut);
+        let server_failed = Verdict::Ambiguous(Doubt::ServerFailed);
+        let refused = |code: &str| {
+            let Body::Error(detail) = error(code) else {
+                unreachable!()
+            };
+            Verdict::Refused(detail)
+        };
+        let rows = vec![
+            // 200, 207: by each record's own result
+            (answer(200, batch(id)), Verdict::Answered(Vec::new())),
+            (answer(207, batch(id)), Verdict::Answered(Vec::new())),
+            // not the server's, whatever the status
+            (answer(200, batch(other)), Verdict::Interfered),
+            (answer(200, Body::NotJson), Verdict::Interfered),
+            (answer(200, Body::OtherJson), Verdict::Interfered),
+            (answer(200, Body::Empty), Verdict::Interfered),
+            (answer(204, Body::Empty), Verdict::Interfered),
+            (answer(400, Body::NotJson), Verdict::Interfered),
+            (answer(422, Body::NotJson), Verdict::Interfered),
+            (answer(418, Body::NotJson), Verdict::Interfered),
+            // ambiguous
+            (answer(504, Body::NotJson), timed_out.clone()),
+            (answer(504, error("TIMEOUT")), timed_out.clone()),
+            (answer(408, Body::Empty), timed_out.clone()),
+            (answer(502, Body::NotJson), server_failed.clone()),
+            (answer(500, error("OOPS")), server_failed.clone()),
+            (answer(500, Body::Empty), server_failed.clone()),
+            (answer(500, Body::NotJson), server_failed.clone()),
+            (answer(505, Body::Empty), server_failed.clone()),
+            (answer(599, Body::Empty), server_failed),
+            (failure(Reached::SentAndTimedOut), timed_out),
+            (failure(Reached::Sent), Verdict::Ambiguous(Doubt::Lost)),
+            // unreachable
+            (failure(Reached::Nothing), Verdict::Unreachable),
+            // too large
+            (answer(413, Body::NotJson), Verdict::TooLarge),
+            // throttled
+            (
+                answer(429, Body::Empty),
+                Verdict::Throttled { retry_after: after },
+            ),
+            (
+                answer(503, Body::NotJson),
+                Verdict::Throttled { retry_after: after },
+            ),
+            // still being processed
+            (
+                answer(409, error("PROCESSING")),
+                Verdict::StillProcessing { retry_after: after },
+            ),
+            // batch id reused
+            (answer(422, error(BATCH_ID_REUSED)), Verdict::BatchIdReused),
+            // the request is refused
+            (answer(400, error("BAD")), refused("BAD")),
+            (answer(422, error("INVALID")), refused("INVALID")),
+            (answer(418, error("TEAPOT")), refused("TEAPOT")),
+            // not let in
+            (answer(401, Body::Empty), Verdict::Unauthorized),
+            (answer(403, Body::NotJson), Verdict::Unauthorized),
+            // wrong place
+            (answer(404, Body::NotJson), Verdict::Misplaced),
+            (answer(405, Body::Empty), Verdict::Misplaced),
+            (answer(410, error("GONE")), Verdict::Misplaced),
+            (answer(501, Body::Empty), Verdict::Misplaced),
+            // interfered
+            (answer(301, Body::NotJson), Verdict::Interfered),
+            (answer(302, Body::Empty), Verdict::Interfered),
+            (answer(307, Body::NotJson), Verdict::Interfered),
+            (answer(511, Body::NotJson), Verdict::Interfered),
+        ];
+        for (seen, expected) in rows {
+            assert_eq!(judge(id, false, &seen), expected, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_encoding_is_another_thing_when_there_was_none() {
+        let (id, seen) = (BatchId::new(), answer(415, Body::Empty));
+        assert_eq!(judge(id, true, &seen), Verdict::EncodingRefused);
+        assert_eq!(judge(id, false, &seen), Verdict::Misplaced);
+    }
+
+    #[test]
+    fn a_refusal_without_a_code_gets_one_from_its_status() {
+        let Verdict::Refused(detail) = judge(BatchId::new(), false, &answer(422, Body::Empty))
+        else {
+            panic!("refused");
+        };
+        assert_eq!(detail.code, "HTTP_422");
+    }
+
+    #[test]
+    fn only_batch_failures_count_against_the_server() {
+        let id = BatchId::new();
+        for (seen, effect) in [
+            (answer(200, batch(id)), Effect::Success),
+            (answer(504, Body::NotJson), Effect::Failure),
+            (failure(Reached::Sent), Effect::Failure),
+            (failure(Reached::Nothing), Effect::Neutral),
+            (answer(429, Body::Empty), Effect::Neutral),
+            (answer(401, Body::Empty), Effect::Neutral),
+            (answer(200, Body::NotJson), Effect::Neutral),
+            (answer(422, error("INVALID")), Effect::Neutral),
+        ] {
+            assert_eq!(judge(id, false, &seen).effect(), effect, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn every_row_of_the_table_of_look_ups() {
+        let (id, other) = (BatchId::new(), BatchId::new());
+        let after = Some(Duration::from_secs(7));
+        for (seen, expected) in [
+            (answer(200, batch(id)), LookUp::Completed(Vec::new())),
+            (answer(200, batch(other)), LookUp::Failed),
+            (
+                answer(202, Body::Processing(id)),
+                LookUp::Processing { retry_after: after },
+            ),
+            (answer(202, Body::Processing(other)), LookUp::Failed),
+            (answer(404, error(UNKNOWN_BATCH)), LookUp::Unknown),
+            (answer(404, Body::NotJson), LookUp::Unsupported),
+            (answer(405, Body::Empty), LookUp::Unsupported),
+            (answer(501, Body::Empty), LookUp::Unsupported),
+            (answer(200, Body::NotJson), LookUp::Failed),
+            (answer(302, Body::Empty), LookUp::Failed),
+            (answer(504, Body::NotJson), LookUp::Failed),
+            (answer(429, Body::Empty), LookUp::Failed),
+            (failure(Reached::Nothing), LookUp::Failed),
+            (failure(Reached::SentAndTimedOut), LookUp::Failed),
+        ] {
+            assert_eq!(judge_look_up(id, &seen), expected, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn texts_of_the_server_are_cut_between_characters() {
+        assert_eq!(
+            shortened("ä".repeat(500)).chars().count(),
+            MAX_MESSAGE_CHARS
+        );
+        assert_eq!(shortened("short".into()), "short");
+    }
+}

@@ -1,0 +1,208 @@
+//! Taking records in: all of a request, or none.
+
+use std::collections::HashMap;
+
+use ring::digest::{Context, SHA256};
+use thiserror::Error;
+
+use super::StoreError;
+use super::codec;
+use super::queue::{Op, Transaction};
+use super::schema::{Header, ManifestRow, StoredState};
+use crate::model::{NewRecord, Place, RecordId};
+
+/// Takes records in.
+pub struct Append {
+    /// In order.
+    pub records: Vec<NewRecord>,
+    /// The user that hands them over.
+    pub submitter: u32,
+}
+
+/// What was taken in. It is on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// New records.
+    pub accepted: u64,
+    /// Known ones with the same content.
+    pub duplicates: u64,
+    /// Of all of them, in order.
+    pub ids: Vec<RecordId>,
+}
+
+/// Why nothing was taken in. `position` counts from 1.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AppendRefused {
+    /// A payload is larger than `queue.max_record_bytes`.
+    #[error(
+        "record {position} has {bytes} bytes of payload, more than queue.max_record_bytes ({limit})"
+    )]
+    TooLarge {
+        /// Which record.
+        position: u64,
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The id is known with other content.
+    #[error(
+        "record {position}: id {id} is known with other content; give a changed record a new id"
+    )]
+    Conflict {
+        /// Which record.
+        position: u64,
+        /// Its id.
+        id: RecordId,
+    },
+    /// `queue.max_records` or `queue.max_bytes` is reached.
+    #[error(
+        "the queue is full ({limit}): nothing was stored; try again when records have been synced, or raise the limit"
+    )]
+    Full {
+        /// Which limit.
+        limit: &'static str,
+    },
+}
+
+impl Op for Append {
+    type Reply = Result<Appended, AppendRefused>;
+
+    fn apply(self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+        let fresh = match transaction.sort_out(&self.records)? {
+            Ok(fresh) => fresh,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let accepted = fresh.iter().filter(|digest| digest.is_some()).count() as u64;
+        let ids = self.records.iter().map(|record| record.id).collect();
+        for (record, digest) in self.records.iter().zip(&fresh) {
+            if let Some(digest) = digest {
+                transaction.insert(record, *digest, self.submitter)?;
+            }
+        }
+        if accepted > 0 {
+            transaction.state.cursors.dry = false;
+        }
+        Ok(Ok(Appended {
+            accepted,
+            duplicates: self.records.len() as u64 - accepted,
+            ids,
+        }))
+    }
+}
+
+type Digest = [u8; 16];
+
+impl Transaction<'_, '_> {
+    /// The digests of the new records; none for the known ones.
+    fn sort_out(
+        &self,
+        records: &[NewRecord],
+    ) -> Result<Result<Vec<Option<Digest>>, AppendRefused>, StoreError> {
+        let limits = self.limits;
+        let mut fresh = Vec::with_capacity(records.len());
+        let mut seen: HashMap<RecordId, Digest> = HashMap::with_capacity(records.len());
+        let (mut count, mut bytes) = (0, 0);
+        for (record, position) in records.iter().zip(1..) {
+            let size = record.payload.len() as u64;
+            if size > limits.max_record_bytes {
+                let limit = limits.max_record_bytes;
+                return Ok(Err(AppendRefused::TooLarge {
+                    position,
+                    bytes: size,
+                    limit,
+                }));
+            }
+            let digest = digest(record);
+            let stored = self
+                .manifest_row(record.id.0.as_u128())?
+                .map(|row| row.digest);
+            match stored.or_else(|| seen.get(&record.id).copied()) {
+                Some(known) if known == digest => fresh.push(None),
+                Some(_) => {
+                    return Ok(Err(AppendRefused::Conflict {
+                        position,
+                        id: record.id,
+                    }));
+                }
+                None => {
+                    seen.insert(record.id, digest);
+                    fresh.push(Some(digest));
+                    count += 1;
+                    bytes += size;
+                }
+            }
+        }
+        let counters = &self.state.counters;
+        if counters.unsettled() + count > limits.max_records && count > 0 {
+            return Ok(Err(AppendRefused::Full {
+                limit: "queue.max_records",
+            }));
+        }
+        if counters.bytes + bytes > limits.max_bytes && count > 0 {
+            return Ok(Err(AppendRefused::Full {
+                limit: "queue.max_bytes",
+            }));
+        }
+        Ok(Ok(fresh))
+    }
+
+    fn insert(
+        &mut self,
+        record: &NewRecord,
+        digest: Digest,
+        submitter: u32,
+    ) -> Result<(), StoreError> {
+        let id = record.id.0.as_u128();
+        let seq = self.state.counters.next_seq;
+        let place = Place::new(record.priority, seq).0;
+        let header = Header {
+            id,
+            record_type: record.record_type.clone(),
+            key: record.key.clone(),
+            created_at: self.now,
+        };
+        self.tables
+            .payload
+            .insert(place, codec::seal(&header, &record.payload)?.as_slice())?;
+        let row = ManifestRow {
+            place,
+            state: StoredState::Pending,
+            attempts: 0,
+            record_type: header.record_type,
+            key: header.key,
+            payload_bytes: u32::try_from(record.payload.len()).unwrap_or(u32::MAX),
+            digest,
+            submitter,
+            created_at: self.now,
+            updated_at: self.now,
+            due_at: None,
+            batch: None,
+            error: None,
+        };
+        self.put_row(id, &row, None)?;
+        self.state.counters.next_seq = seq + 1;
+        self.state.counters.bytes += record.payload.len() as u64;
+        Ok(())
+    }
+}
+
+/// What makes two records with one id the same: type, key and payload, byte for byte.
+pub(super) fn digest_of(record_type: &str, key: Option<&str>, payload: &str) -> Digest {
+    let mut context = Context::new(&SHA256);
+    for part in [record_type, key.unwrap_or_default()] {
+        context.update(&(part.len() as u64).to_le_bytes());
+        context.update(part.as_bytes());
+    }
+    context.update(&[u8::from(key.is_some())]);
+    context.update(payload.as_bytes());
+    let mut digest = Digest::default();
+    for (byte, hashed) in digest.iter_mut().zip(context.finish().as_ref()) {
+        *byte = *hashed;
+    }
+    digest
+}
+
+fn digest(record: &NewRecord) -> Digest {
+    digest_of(&record.record_type, record.key.as_deref(), &record.payload)
+}

@@ -1,0 +1,209 @@
+//! Reading the manifest: one entry, a page, a payload. Never blocks a commit, never reads it all.
+
+use uuid::Uuid;
+
+use super::StoreError;
+use super::codec;
+use super::queue::{Queue, State};
+use super::schema::{Header, ManifestRow, Snapshot, StoredState};
+use crate::model::{BatchId, BatchPhase, LastError, ManifestEntry, Place, RecordId, RecordState};
+
+/// Records that one page looks at; with a rare filter a page may end early, with a cursor.
+const PAGE_SCAN: usize = 10_000;
+
+/// Which records a page shows.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only these.
+    pub state: Option<RecordState>,
+    /// Only these.
+    pub record_type: Option<String>,
+    /// Only those after this place.
+    pub after: Option<Place>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A page of the manifest, in queue order.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// The entries.
+    pub entries: Vec<ManifestEntry>,
+    /// Where the next page begins after, when there may be more.
+    pub next: Option<Place>,
+}
+
+impl Queue {
+    /// One entry.
+    pub fn entry(&self, id: RecordId) -> Result<Option<ManifestEntry>, StoreError> {
+        let snapshot = self.snapshot()?;
+        Ok(row(&snapshot, id.0.as_u128())?.map(|row| entry(self.state(), id, row)))
+    }
+
+    /// The payload of a record that is not synced, and the user who handed it over.
+    pub fn payload(&self, id: RecordId) -> Result<Option<(Box<str>, u32)>, StoreError> {
+        let snapshot = self.snapshot()?;
+        let Some(row) = row(&snapshot, id.0.as_u128())? else {
+            return Ok(None);
+        };
+        let Some(sealed) = snapshot.payload.get(row.place)? else {
+            return Ok(None);
+        };
+        let (_, body): (Header, _) = codec::unseal(sealed.value())?;
+        Ok(Some((body.into(), row.submitter)))
+    }
+
+    /// A page of the manifest.
+    pub fn page(&self, filter: &Filter) -> Result<Page, StoreError> {
+        let snapshot = self.snapshot()?;
+        let start = filter.after.map_or(0, |place| place.0 + 1);
+        let mut page = Page::default();
+        let mut walk = Walk::new(&snapshot, filter.state, start)?;
+        for _ in 0..PAGE_SCAN {
+            let Some((place, id)) = walk.next()? else {
+                page.next = None;
+                return Ok(page);
+            };
+            if page.entries.len() == filter.limit {
+                return Ok(page);
+            }
+            let Some(row) = row(&snapshot, id)? else {
+                continue;
+            };
+            let found = entry(self.state(), RecordId(Uuid::from_u128(id)), row);
+            let wanted = filter.state.is_none_or(|state| state == found.state)
+                && filter
+                    .record_type
+                    .as_ref()
+                    .is_none_or(|record_type| *record_type == found.record_type);
+            if wanted {
+                page.entries.push(found);
+            }
+            page.next = Some(Place(place));
+        }
+        Ok(page)
+    }
+}
+
+type Payloads<'s> = redb::Range<'s, u64, &'static [u8]>;
+type Receipts<'s> = redb::Range<'s, u64, (u128, u64)>;
+type Quarantine<'s> = redb::Range<'s, u64, u128>;
+
+/// Places and ids in queue order: the shortest walk that finds every record of a state.
+struct Walk<'s> {
+    payloads: Option<Payloads<'s>>,
+    receipts: Option<Receipts<'s>>,
+    quarantine: Option<Quarantine<'s>>,
+    /// The next of each of the first two, looked at ahead to merge them.
+    waiting: [Option<(u64, u128)>; 2],
+}
+
+impl<'s> Walk<'s> {
+    fn new(
+        snapshot: &'s Snapshot,
+        state: Option<RecordState>,
+        start: u64,
+    ) -> Result<Self, StoreError> {
+        let wanted = |states: &[RecordState]| state.is_none_or(|state| states.contains(&state));
+        let mut walk = Self {
+            payloads: None,
+            receipts: None,
+            quarantine: None,
+            waiting: [None; 2],
+        };
+        if state == Some(RecordState::Quarantined) {
+            walk.quarantine = Some(snapshot.quarantine.range(start..)?);
+            return Ok(walk);
+        }
+        if wanted(&[
+            RecordState::Pending,
+            RecordState::Syncing,
+            RecordState::Failed,
+        ]) {
+            walk.payloads = Some(snapshot.payload.range(start..)?);
+        }
+        if wanted(&[RecordState::Synced]) {
+            walk.receipts = Some(snapshot.receipts.range(start..)?);
+        }
+        Ok(walk)
+    }
+
+    fn next(&mut self) -> Result<Option<(u64, u128)>, StoreError> {
+        if let Some(range) = &mut self.quarantine {
+            let item = range.next().transpose()?;
+            return Ok(item.map(|(place, id)| (place.value(), id.value())));
+        }
+        let [payload, receipt] = &mut self.waiting;
+        if payload.is_none()
+            && let Some(range) = &mut self.payloads
+        {
+            *payload = next_readable(range)?;
+        }
+        if receipt.is_none()
+            && let Some(range) = &mut self.receipts
+        {
+            let item = range.next().transpose()?;
+            *receipt = item.map(|(place, value)| (place.value(), value.value().0));
+        }
+        Ok(match (&payload, &receipt) {
+            (Some(first), Some(second)) if second.0 < first.0 => receipt.take(),
+            (Some(_), _) => payload.take(),
+            (None, _) => receipt.take(),
+        })
+    }
+}
+
+fn next_readable(range: &mut Payloads<'_>) -> Result<Option<(u64, u128)>, StoreError> {
+    for item in range {
+        let (place, sealed) = item?;
+        if let Ok((header, _)) = codec::unseal::<Header>(sealed.value()) {
+            return Ok(Some((place.value(), header.id)));
+        }
+    }
+    Ok(None)
+}
+
+fn row(snapshot: &Snapshot, id: u128) -> Result<Option<ManifestRow>, StoreError> {
+    let value = snapshot.manifest.get(id)?;
+    value
+        .map(|value| codec::decode(value.value()))
+        .transpose()
+        .map_err(StoreError::from)
+}
+
+fn entry(state: &State, id: RecordId, row: ManifestRow) -> ManifestEntry {
+    let open = state.claimed.get(&row.place).copied();
+    let in_flight = open
+        .and_then(|batch| state.open.get(&batch))
+        .is_some_and(|row| row.phase == BatchPhase::InFlight);
+    let place = Place(row.place);
+    ManifestEntry {
+        id,
+        seq: place.seq(),
+        record_type: row.record_type,
+        key: row.key,
+        priority: place.priority(),
+        state: match row.state {
+            StoredState::Pending | StoredState::Failed if in_flight => RecordState::Syncing,
+            StoredState::Pending => RecordState::Pending,
+            StoredState::Failed => RecordState::Failed,
+            StoredState::Synced => RecordState::Synced,
+            StoredState::Quarantined => RecordState::Quarantined,
+        },
+        attempts: row.attempts,
+        payload_bytes: u64::from(row.payload_bytes),
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+        next_attempt_at: row.due_at.filter(|_| open.is_none()),
+        batch_id: open
+            .or(row.batch)
+            .map(|batch| BatchId(Uuid::from_u128(batch))),
+        last_error: row.error.map(|error| LastError {
+            class: error.class,
+            http_status: error.http_status,
+            code: error.code,
+            message: error.message,
+            at: error.at,
+        }),
+    }
+}

@@ -1,0 +1,220 @@
+//! What people do: retry, discard or mend a record under review, pause the daemon. And small notes of other rooms.
+
+use redb::ReadableTable;
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::StoreError;
+use super::append::digest_of;
+use super::codec;
+use super::holds::HELD;
+use super::queue::{Op, Transaction};
+use super::schema::{Header, StoredState, meta};
+use crate::model::RecordId;
+
+/// Records that one call for "all" changes; callers repeat it until nothing changes.
+const ALL_STEP: usize = 1000;
+
+/// Retries or discards records under review.
+pub struct Review {
+    /// Which.
+    pub selected: Selected,
+    /// What.
+    pub action: ReviewAction,
+}
+
+/// Which records under review.
+pub enum Selected {
+    /// These; ids of others are passed over.
+    These(Vec<RecordId>),
+    /// The next thousand.
+    Next,
+}
+
+/// What to do with a record under review.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReviewAction {
+    /// Back to PENDING.
+    Retry,
+    /// Gone for good.
+    Discard,
+}
+
+impl Op for Review {
+    /// The records that changed.
+    type Reply = Vec<RecordId>;
+
+    fn apply(self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+        let ids = match self.selected {
+            Selected::These(ids) => ids.into_iter().map(|id| id.0.as_u128()).collect(),
+            Selected::Next => {
+                let mut ids = Vec::new();
+                for item in transaction.tables.quarantine.iter()?.take(ALL_STEP) {
+                    ids.push(item?.1.value());
+                }
+                ids
+            }
+        };
+        let mut changed = Vec::new();
+        for id in ids {
+            let Some(mut row) = transaction.manifest_row(id)? else {
+                continue;
+            };
+            if row.state != StoredState::Quarantined {
+                continue;
+            }
+            transaction.tables.quarantine.remove(row.place)?;
+            match self.action {
+                ReviewAction::Retry => {
+                    row.state = StoredState::Pending;
+                    row.updated_at = transaction.now;
+                    transaction.put_row(id, &row, Some(StoredState::Quarantined))?;
+                }
+                ReviewAction::Discard => {
+                    transaction.drop_payload(row.place, row.payload_bytes)?;
+                    transaction.tables.manifest.remove(id)?;
+                    transaction.count(Some(StoredState::Quarantined), None);
+                }
+            }
+            transaction.unhold(row.key.as_deref(), row.place)?;
+            changed.push(RecordId(Uuid::from_u128(id)));
+        }
+        if !changed.is_empty() {
+            transaction.state.cursors.rewind();
+        }
+        Ok(changed)
+    }
+}
+
+/// Gives a record under review another payload and queues it again.
+pub struct Mend {
+    /// Which.
+    pub id: RecordId,
+    /// Checked to be a JSON object.
+    pub payload: Box<str>,
+}
+
+/// Why a record is not mended.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum MendRefused {
+    /// No record has this id.
+    #[error("no record has this id")]
+    Unknown,
+    /// Only records under review are mended.
+    #[error("only a QUARANTINED record can be mended; this one is not under review")]
+    NotQuarantined,
+    /// The payload is larger than `queue.max_record_bytes`.
+    #[error("the payload has {bytes} bytes, more than queue.max_record_bytes ({limit})")]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+}
+
+impl Op for Mend {
+    type Reply = Result<(), MendRefused>;
+
+    fn apply(self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+        let id = self.id.0.as_u128();
+        let (bytes, limit) = (
+            self.payload.len() as u64,
+            transaction.limits.max_record_bytes,
+        );
+        if bytes > limit {
+            return Ok(Err(MendRefused::TooLarge { bytes, limit }));
+        }
+        let Some(mut row) = transaction.manifest_row(id)? else {
+            return Ok(Err(MendRefused::Unknown));
+        };
+        if row.state != StoredState::Quarantined {
+            return Ok(Err(MendRefused::NotQuarantined));
+        }
+        let header = Header {
+            id,
+            record_type: row.record_type.clone(),
+            key: row.key.clone(),
+            created_at: row.created_at,
+        };
+        let sealed = codec::seal(&header, &self.payload)?;
+        transaction
+            .tables
+            .payload
+            .insert(row.place, sealed.as_slice())?;
+        let counters = &mut transaction.state.counters;
+        counters.bytes = counters.bytes.saturating_sub(u64::from(row.payload_bytes)) + bytes;
+        row.payload_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        row.digest = digest_of(&row.record_type, row.key.as_deref(), &self.payload);
+        let place = row.place;
+        let key = row.key.clone();
+        row.state = StoredState::Pending;
+        row.updated_at = transaction.now;
+        transaction.put_row(id, &row, Some(StoredState::Quarantined))?;
+        transaction.tables.quarantine.remove(place)?;
+        transaction.unhold(key.as_deref(), place)?;
+        transaction.state.cursors.rewind();
+        Ok(Ok(()))
+    }
+}
+
+/// Makes FAILED records due now: a person asked. A step at a time; true when there is more.
+pub struct Expedite;
+
+impl Op for Expedite {
+    type Reply = bool;
+
+    fn apply(self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+        let later = (transaction.now + 1, 0)..(HELD, 0);
+        let mut waiting = Vec::new();
+        for item in transaction.tables.retry.range(later)?.take(ALL_STEP) {
+            waiting.push(item?.0.value());
+        }
+        for (due, place) in &waiting {
+            if let Some((header, _)) = transaction.header(*place)? {
+                transaction.reschedule(header.id, *place, *due, transaction.now)?;
+            }
+        }
+        Ok(waiting.len() == ALL_STEP)
+    }
+}
+
+/// Pauses or resumes; survives a restart.
+pub struct Pause(pub bool);
+
+impl Op for Pause {
+    type Reply = ();
+
+    fn apply(self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+        if self.0 {
+            transaction
+                .tables
+                .meta
+                .insert(meta::PAUSED, codec::encode(&true)?.as_slice())?;
+        } else {
+            transaction.tables.meta.remove(meta::PAUSED)?;
+        }
+        transaction.state.paused = self.0;
+        Ok(())
+    }
+}
+
+/// Keeps a small note of another room, under its name.
+pub struct Remember {
+    /// Whose.
+    pub name: &'static str,
+    /// What.
+    pub note: Vec<u8>,
+}
+
+impl Op for Remember {
+    type Reply = ();
+
+    fn apply(self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+        transaction
+            .tables
+            .meta
+            .insert(self.name, self.note.as_slice())?;
+        Ok(())
+    }
+}

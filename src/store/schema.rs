@@ -1,0 +1,180 @@
+//! Tables and rows. A change here is a new version of the schema and a migration.
+
+use redb::{
+    ReadOnlyTable, ReadTransaction, ReadableDatabase as _, Table, TableDefinition, WriteTransaction,
+};
+use serde::{Deserialize, Serialize};
+
+use super::StoreError;
+use crate::model::{BatchPhase, Stage};
+use crate::policy::sizing::SizeRule;
+
+/// The version that this program writes.
+pub(super) const SCHEMA_VERSION: u32 = 1;
+
+/// Place → sealed header and payload; only of records that are not settled, and quarantined ones.
+const PAYLOAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("payload");
+/// Record id → [`ManifestRow`], for as long as the receipt is kept.
+const MANIFEST: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("manifest");
+/// Batch id → [`BatchRow`], while it is open. Its members are claimed by it.
+const BATCHES: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("batches");
+/// (Due in wall milliseconds, place) of FAILED records outside of batches.
+const RETRY: TableDefinition<'_, (u64, u64), ()> = TableDefinition::new("retry");
+/// Place → record id of QUARANTINED records.
+const QUARANTINE: TableDefinition<'_, u64, u128> = TableDefinition::new("quarantine");
+/// Place → (record id, settled at in wall milliseconds) of SYNCED records.
+const RECEIPTS: TableDefinition<'_, u64, (u128, u64)> = TableDefinition::new("receipts");
+/// (Key, place) of FAILED and QUARANTINED records that hold back later ones of their key.
+const HOLDS: TableDefinition<'_, (&str, u64), ()> = TableDefinition::new("holds");
+/// Name → value: schema version, device id, counters, and what other rooms want remembered.
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+
+/// Names in `meta`.
+pub(super) mod meta {
+    pub(crate) const SCHEMA: &str = "schema";
+    pub(crate) const DEVICE: &str = "device";
+    pub(crate) const COUNTERS: &str = "counters";
+    pub(crate) const PAUSED: &str = "paused";
+}
+
+macro_rules! tables {
+    ($($field:ident: $key:ty => $value:ty = $definition:ident,)*) => {
+        /// All tables, to write.
+        pub(super) struct Tables<'t> { $(pub(super) $field: Table<'t, $key, $value>,)* }
+
+        impl<'t> Tables<'t> {
+            pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
+                Ok(Self { $($field: transaction.open_table($definition)?,)* })
+            }
+        }
+
+        /// All tables, to read.
+        pub(super) struct Snapshot { $(pub(super) $field: ReadOnlyTable<$key, $value>,)* }
+
+        impl Snapshot {
+            pub(super) fn open(transaction: &ReadTransaction) -> Result<Self, StoreError> {
+                Ok(Self { $($field: transaction.open_table($definition)?,)* })
+            }
+
+            pub(super) fn of(database: &redb::Database) -> Result<Self, StoreError> {
+                Self::open(&database.begin_read()?)
+            }
+        }
+    };
+}
+
+tables! {
+    payload: u64 => &'static [u8] = PAYLOAD,
+    manifest: u128 => &'static [u8] = MANIFEST,
+    batches: u128 => &'static [u8] = BATCHES,
+    retry: (u64, u64) => () = RETRY,
+    quarantine: u64 => u128 = QUARANTINE,
+    receipts: u64 => (u128, u64) = RECEIPTS,
+    holds: (&'static str, u64) => () = HOLDS,
+    meta: &'static str => &'static [u8] = META,
+}
+
+/// Header of a payload: what a batch needs to know without the manifest.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Header {
+    pub(super) id: u128,
+    pub(super) record_type: String,
+    pub(super) key: Option<String>,
+    pub(super) created_at: u64,
+}
+
+/// What is known of a record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct ManifestRow {
+    pub(super) place: u64,
+    pub(super) state: StoredState,
+    pub(super) attempts: u32,
+    pub(super) record_type: String,
+    pub(super) key: Option<String>,
+    pub(super) payload_bytes: u32,
+    /// SHA-256 over type, key and payload, cut to 16 bytes: the same id with other content is a conflict.
+    pub(super) digest: [u8; 16],
+    /// The user that handed it over.
+    pub(super) submitter: u32,
+    pub(super) created_at: u64,
+    pub(super) updated_at: u64,
+    pub(super) due_at: Option<u64>,
+    pub(super) batch: Option<u128>,
+    pub(super) error: Option<StoredError>,
+}
+
+/// The states on disk. SYNCING is not among them: a record is SYNCING because a batch in flight names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum StoredState {
+    Pending,
+    Failed,
+    Synced,
+    Quarantined,
+}
+
+/// As [`crate::model::LastError`], whose serde is for people.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct StoredError {
+    pub(super) class: String,
+    pub(super) http_status: Option<u16>,
+    pub(super) code: Option<String>,
+    pub(super) message: String,
+    pub(super) at: u64,
+}
+
+/// An open batch: the durable claim on its members.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct BatchRow {
+    pub(super) parent: Option<u128>,
+    pub(super) stage: Stage,
+    pub(super) rule: SizeRule,
+    pub(super) phase: BatchPhase,
+    /// `i/N` of its first send; 0/0 before.
+    pub(super) sequence: (u32, u32),
+    /// Sends under this id, the one under way among them.
+    pub(super) attempt: u32,
+    pub(super) lone_failures: u32,
+    /// The failure of the last send is counted in its records' attempts.
+    pub(super) counted: bool,
+    pub(super) bytes: u64,
+    /// In queue order.
+    pub(super) members: Vec<MemberRow>,
+}
+
+/// One record of an open batch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct MemberRow {
+    pub(super) place: u64,
+    pub(super) id: u128,
+    pub(super) bytes: u32,
+    /// FAILED in the manifest, else PENDING.
+    pub(super) failed: bool,
+}
+
+/// What is counted, in the transaction that changes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Counters {
+    pub(super) next_seq: u64,
+    pub(super) pending: u64,
+    pub(super) failed: u64,
+    pub(super) synced: u64,
+    pub(super) quarantined: u64,
+    pub(super) bytes: u64,
+}
+
+impl Counters {
+    /// The count of one state.
+    pub(super) fn of(&mut self, state: StoredState) -> &mut u64 {
+        match state {
+            StoredState::Pending => &mut self.pending,
+            StoredState::Failed => &mut self.failed,
+            StoredState::Synced => &mut self.synced,
+            StoredState::Quarantined => &mut self.quarantined,
+        }
+    }
+
+    /// Records whose payload is kept.
+    pub(super) fn unsettled(&self) -> u64 {
+        self.pending + self.failed + self.quarantined
+    }
+}

@@ -1,0 +1,57 @@
+//! The way to the server: one narrow trait, so that another protocol is another file.
+
+pub mod credential;
+pub mod encoding;
+pub mod http;
+pub mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Batch, BatchId};
+use crate::policy::sizing::Hints;
+use crate::policy::verdict::Seen;
+use encoding::Encoding;
+
+/// What carries batches to the server. Its futures never fail: what happened is an answer, too.
+pub trait Transport {
+    /// Sends a batch.
+    fn send(
+        &self,
+        batch: Arc<Batch>,
+        encoding: Option<Encoding>,
+    ) -> LocalBoxFuture<'static, Exchange>;
+
+    /// Asks what became of a batch.
+    fn look_up(&self, batch: BatchId) -> LocalBoxFuture<'static, Exchange>;
+}
+
+/// One request and what came of it.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// The answer, or how far the request came.
+    pub seen: Seen,
+    /// What the server asks for.
+    pub hints: Hints,
+    /// The encodings that the server says it takes, when it says so.
+    pub accepts: Option<Vec<Encoding>>,
+    /// From the first thought of it to the answer.
+    pub took: Duration,
+    /// What the network was like.
+    pub network: Network,
+}
+
+/// What the network was like during a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    /// Until the first body byte could be written: name, TCP and TLS for a new connection,
+    /// next to nothing for one that was kept.
+    pub connect: Option<Duration>,
+    /// Bytes of the body as it went out.
+    pub body_bytes: u64,
+    /// From the first body byte taken to the answer's head, or the end.
+    pub exchange: Option<Duration>,
+}

@@ -1,0 +1,174 @@
+//! Time limits, hang-ups and the faults on demand: what is unclear to the client is clear to the
+//! ledger.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::thread;
+
+use fieldsync::transport::wire::RecordStatus;
+
+use super::device::Batch;
+use super::harness::{Gateway, directory, statuses, wait_for};
+
+fn settled(gateway: &Gateway, batch: &Batch) -> Vec<RecordStatus> {
+    let answer = wait_for("the batch to be settled", || {
+        Some(gateway.look_up(batch)).filter(|answer| answer.status == 200)
+    });
+    statuses(&answer.batch())
+}
+
+#[test]
+fn past_the_time_limit_the_client_gets_504_and_the_outcome_is_found_later() {
+    let directory = directory();
+    let gateway = Gateway::start(
+        directory.path(),
+        &["--time-limit", "100ms", "--record-cost", "300ms"],
+    );
+    let batch = Batch::of(&["{}", "{}"]);
+    let cut_off = gateway.post(&batch);
+    assert_eq!(cut_off.status, 504);
+    assert_eq!(cut_off.header("content-type"), "text/html");
+    assert!(cut_off.text().contains("<h1>504"));
+    assert_eq!(gateway.look_up(&batch).status, 202);
+    assert_eq!(settled(&gateway, &batch), [RecordStatus::Applied; 2]);
+    assert!(gateway.post(&batch).batch().replayed);
+    assert_eq!(gateway.applied_ids(), batch.ids());
+}
+
+#[test]
+fn batches_that_cost_time_are_worked_on_side_by_side() {
+    let directory = directory();
+    let gateway = Gateway::start(directory.path(), &["--record-cost", "500ms"]);
+    thread::scope(|scope| {
+        let senders: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| gateway.post(&Batch::of(&["{}"])).batch()))
+            .collect();
+        wait_for("four batches at work at once", || {
+            (gateway.metric("fieldsync_gateway_processing") == 4).then_some(())
+        });
+        for sender in senders {
+            sender.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_client_that_hangs_up_does_not_stop_its_batch() {
+    let directory = directory();
+    let gateway = Gateway::start(directory.path(), &["--record-cost", "400ms"]);
+    let batch = Batch::of(&["{}"]);
+    let mut client = TcpStream::connect(gateway.address).unwrap();
+    client.write_all(&batch.request()).unwrap();
+    wait_for("the batch to be at work", || {
+        (gateway.look_up(&batch).status == 202).then_some(())
+    });
+    drop(client);
+    assert_eq!(settled(&gateway, &batch), [RecordStatus::Applied]);
+    assert_eq!(gateway.applied_ids(), batch.ids());
+}
+
+#[test]
+fn a_body_that_never_becomes_whole_is_no_batch() {
+    let directory = directory();
+    let gateway = Gateway::start(directory.path(), &[]);
+    let batch = Batch::of(&["{}"]);
+    let request = batch.request();
+    let mut client = TcpStream::connect(gateway.address).unwrap();
+    client.write_all(&request[..request.len() - 1]).unwrap();
+    drop(client);
+    let refusals = "fieldsync_gateway_batch_answers_total{status=\"400\"}";
+    wait_for("the request to be given up", || {
+        (gateway.metric(refusals) == 1).then_some(())
+    });
+    assert_eq!(gateway.look_up(&batch).status, 404);
+    assert!(gateway.ledger().is_empty());
+}
+
+#[test]
+fn of_the_requests_that_fail_at_random_some_are_processed_all_the_same() {
+    let directory = directory();
+    let gateway = Gateway::start(directory.path(), &["--fail-rate", "1.0"]);
+    let batches: Vec<Batch> = (0..40).map(|_| Batch::of(&["{}"])).collect();
+    for batch in &batches {
+        assert_eq!(gateway.post(batch).status, 504);
+    }
+    wait_for("the unheard batches to be done", || {
+        (gateway.metric("fieldsync_gateway_processing") == 0).then_some(())
+    });
+    let known = batches
+        .iter()
+        .filter(|batch| match gateway.look_up(batch).status {
+            200 => true,
+            404 => false,
+            other => panic!("a look-up got {other}"),
+        })
+        .count();
+    // Outside of this by chance once in millions of runs.
+    assert!((4..=36).contains(&known), "{known} of 40");
+    assert_eq!(gateway.ledger().len(), known);
+}
+
+#[test]
+fn a_batch_with_a_record_that_hangs_is_cut_off_and_then_forgotten() {
+    let directory = directory();
+    let gateway = Gateway::start(
+        directory.path(),
+        &["--time-limit", "150ms", "--hang-on", "poison"],
+    );
+    let batch = Batch::of(&["{}", "{\"text\":\"the poison one\"}", "{}"]);
+    assert_eq!(gateway.post(&batch).status, 504);
+    assert_eq!(gateway.look_up(&batch).status, 202);
+    let forgotten = wait_for("the batch to be given up", || {
+        Some(gateway.look_up(&batch)).filter(|answer| answer.status != 202)
+    });
+    assert_eq!(forgotten.code(), "UNKNOWN_BATCH");
+    assert!(gateway.ledger().is_empty());
+
+    let mut healthy = batch.again();
+    healthy.records.remove(1);
+    assert_eq!(
+        statuses(&gateway.post(&healthy).batch()),
+        [RecordStatus::Applied; 2]
+    );
+}
+
+#[test]
+fn a_record_to_be_rejected_is_rejected_alone_and_stays_so() {
+    let directory = directory();
+    let gateway = Gateway::start(directory.path(), &["--reject-on", "bad amount"]);
+    let batch = Batch::of(&["{}", "{\"text\":\"bad amount\"}", "[1]", "7", "{}"]);
+    let answer = gateway.post(&batch).batch();
+    let rejected = RecordStatus::Rejected;
+    let applied = RecordStatus::Applied;
+    assert_eq!(
+        statuses(&answer),
+        [applied, rejected, rejected, rejected, applied]
+    );
+    for result in answer
+        .results
+        .iter()
+        .filter(|result| result.status == rejected)
+    {
+        assert_eq!(result.code.as_deref(), Some("INVALID_DATA"));
+        assert!(!result.message.as_deref().unwrap_or_default().is_empty());
+    }
+    let again = gateway.post(&batch.again()).batch();
+    let duplicate = RecordStatus::Duplicate;
+    assert_eq!(
+        statuses(&again),
+        [duplicate, rejected, rejected, rejected, duplicate]
+    );
+    assert_eq!(gateway.applied_ids(), [batch.ids()[0], batch.ids()[4]]);
+}
+
+#[test]
+fn without_look_up_the_gateway_answers_as_a_server_that_never_heard_of_it() {
+    let directory = directory();
+    let gateway = Gateway::start(directory.path(), &["--no-lookup"]);
+    let batch = Batch::of(&["{}"]);
+    gateway.post(&batch).batch();
+    let answer = gateway.look_up(&batch);
+    assert_eq!(answer.status, 404);
+    assert!(answer.header("content-type").starts_with("text/plain"));
+    assert!(!answer.text().contains("UNKNOWN_BATCH"));
+}
