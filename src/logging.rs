@@ -60,15 +60,12 @@ pub fn init(config: &config::Log) -> Result<LogControl, LogError> {
         LogTarget::Auto if std::env::var_os("JOURNAL_STREAM").is_some() => journald().ok(),
         LogTarget::Auto | LogTarget::Stderr => None,
     };
-    match journald {
-        Some(layer) => registry.with(layer).try_init()?,
-        None => {
-            let stderr = fmt::layer()
-                .with_writer(io::stderr)
-                .with_ansi(io::stderr().is_terminal())
-                .with_target(false);
-            registry.with(stderr).try_init()?;
-        }
+    if let Some(layer) = journald {
+        registry.with(layer).try_init()?;
+    } else {
+        let stderr =
+            fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false);
+        registry.with(stderr).try_init()?;
     }
     Ok(LogControl(handle))
 }
@@ -97,17 +94,11 @@ where
 fn open_files() -> io::Result<BTreeSet<RawFd>> {
     let names = std::fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.file_name()));
     let names = names.collect::<io::Result<Vec<_>>>()?;
-    Ok(names
-        .iter()
-        .filter_map(|name| name.to_str()?.parse().ok())
-        .collect())
+    Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
 }
 
 /// A journald that does not read would hold up whoever logs, the store among them. What finds no room is lost.
-#[expect(
-    unsafe_code,
-    reason = "the crate gives no access to its socket; it lives as long as the process"
-)]
+#[expect(unsafe_code, reason = "the crate gives no access to its socket; it lives as long as the process")]
 fn do_not_block(fd: RawFd) -> io::Result<()> {
     use std::os::fd::BorrowedFd;
 
@@ -119,15 +110,10 @@ fn do_not_block(fd: RawFd) -> io::Result<()> {
         return Ok(());
     };
     let flags = OFlag::from_bits_truncate(flags) | OFlag::O_NONBLOCK;
-    fcntl(file, FcntlArg::F_SETFL(flags))
-        .map(drop)
-        .map_err(io::Error::from)
+    fcntl(file, FcntlArg::F_SETFL(flags)).map(drop).map_err(io::Error::from)
 }
 
 /// For the panic hook: a bug is an error in the journal, too.
 pub fn bug(message: &str) {
-    tracing::event!(
-        Level::ERROR,
-        "a bug ends the daemon; records are safe on disk: {message}"
-    );
+    tracing::event!(Level::ERROR, "a bug ends the daemon; records are safe on disk: {message}");
 }

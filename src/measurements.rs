@@ -21,15 +21,8 @@ const MAX_TYPES: usize = 50;
 const OTHER_TYPES: &str = "(other types)";
 const DAY_MS: u64 = 24 * 3600 * 1000;
 /// Upper bounds of the buckets by batch size, and their names.
-const SIZES: [(usize, &str); 7] = [
-    (1, "1"),
-    (5, "2–5"),
-    (10, "6–10"),
-    (25, "11–25"),
-    (50, "26–50"),
-    (100, "51–100"),
-    (usize::MAX, ">100"),
-];
+const SIZES: [(usize, &str); 7] =
+    [(1, "1"), (5, "2–5"), (10, "6–10"), (25, "11–25"), (50, "26–50"), (100, "51–100"), (usize::MAX, ">100")];
 
 /// Everything that was measured.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -99,13 +92,9 @@ impl Default for Durations {
 
 impl From<StoredDurations> for Durations {
     fn from(stored: StoredDurations) -> Self {
-        let mut durations = Self {
-            records: stored.records,
-            ms: stored.ms,
-            ..Self::default()
-        };
+        let mut durations = Self { records: stored.records, ms: stored.ms, ..Self::default() };
         for (value, count) in stored.counts {
-            durations.histogram.saturating_record_n(value, count);
+            durations.add(value, count);
         }
         durations
     }
@@ -118,11 +107,7 @@ impl From<Durations> for StoredDurations {
             .iter_recorded()
             .map(|step| (step.value_iterated_to(), step.count_at_value()))
             .collect();
-        Self {
-            records: durations.records,
-            ms: durations.ms,
-            counts,
-        }
+        Self { records: durations.records, ms: durations.ms, counts }
     }
 }
 
@@ -130,16 +115,21 @@ impl Durations {
     fn record(&mut self, records: u64, took_ms: u64) {
         self.records += records;
         self.ms += float(took_ms);
-        self.histogram
-            .saturating_record_n(took_ms / records.max(1), records);
+        self.add(took_ms / records.max(1), records);
+    }
+
+    /// The histogram grows to the largest value; a day is the most that is told apart.
+    fn add(&mut self, each_ms: u64, records: u64) {
+        if let Err(error) = self.histogram.record_n(each_ms.min(DAY_MS), records) {
+            tracing::debug!(%error, "a duration was not measured");
+        }
     }
 
     fn merge(&mut self, other: &Self) {
         self.records += other.records;
         self.ms += other.ms;
         for step in other.histogram.iter_recorded() {
-            self.histogram
-                .saturating_record_n(step.value_iterated_to(), step.count_at_value());
+            self.add(step.value_iterated_to(), step.count_at_value());
         }
     }
 
@@ -155,30 +145,18 @@ impl Durations {
 
 impl Measurements {
     /// A send of a batch came to an end.
-    pub fn batch_ended(
-        &mut self,
-        report: &BatchReport,
-        types: &[(String, u64)],
-        network: &Network,
-    ) {
+    pub fn batch_ended(&mut self, report: &BatchReport, types: &[(String, u64)], network: &Network) {
         let answered = report.outcome == "answered";
         let day = self.day(report.at);
-        let bucket = SIZES
-            .iter()
-            .position(|(most, _)| report.records <= *most)
-            .unwrap_or(SIZES.len() - 1);
+        let bucket = SIZES.iter().position(|(most, _)| report.records <= *most).unwrap_or(SIZES.len() - 1);
         if let Some(tally) = day.sizes.get_mut(bucket) {
             tally.batches += 1;
             tally.succeeded += u64::from(answered);
         }
         if answered {
-            day.durations
-                .record(report.records as u64, report.duration_ms);
+            day.durations.record(report.records as u64, report.duration_ms);
         } else {
-            day.failures
-                .entry(report.outcome.clone())
-                .or_default()
-                .add(network);
+            day.failures.entry(report.outcome.clone()).or_default().add(network);
         }
         for (name, count) in types {
             let tally = day.type_tally(name);
@@ -215,11 +193,8 @@ impl Measurements {
             days.push(day.report(name));
         }
         days.reverse();
-        let mut by_type: Vec<TypeReport> = total
-            .types
-            .iter()
-            .map(|(name, tally)| tally.report(name))
-            .collect();
+        let mut by_type: Vec<TypeReport> =
+            total.types.iter().map(|(name, tally)| tally.report(name)).collect();
         by_type.sort_by(|one, other| other.ms_per_record.total_cmp(&one.ms_per_record));
         TelemetryReport {
             window_s: window.as_secs(),
@@ -230,11 +205,7 @@ impl Measurements {
                 .map(|((_, name), tally)| tally.report(name))
                 .collect(),
             by_type,
-            failures: total
-                .failures
-                .iter()
-                .map(|(class, tally)| tally.report(class))
-                .collect(),
+            failures: total.failures.iter().map(|(class, tally)| tally.report(class)).collect(),
             days,
         }
     }
@@ -243,9 +214,7 @@ impl Measurements {
 impl Day {
     fn type_tally(&mut self, name: &str) -> &mut TypeTally {
         let known = self.types.contains_key(name) || self.types.len() < MAX_TYPES;
-        self.types
-            .entry(if known { name } else { OTHER_TYPES }.to_owned())
-            .or_default()
+        self.types.entry(if known { name } else { OTHER_TYPES }.to_owned()).or_default()
     }
 
     fn merge(&mut self, other: &Self) {
@@ -336,10 +305,7 @@ fn day_of(at: u64) -> String {
     rfc3339(at).chars().take(10).collect()
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "statistics need no more than 52 bits"
-)]
+#[expect(clippy::cast_precision_loss, reason = "statistics need no more than 52 bits")]
 fn float(number: u64) -> f64 {
     number as f64
 }
@@ -375,77 +341,43 @@ mod tests {
 
     fn measured() -> Measurements {
         let mut measurements = Measurements::default();
-        let types =
-            |visits, deals| vec![("Visits".to_owned(), visits), ("Deals".to_owned(), deals)];
+        let types = |visits, deals| vec![("Visits".to_owned(), visits), ("Deals".to_owned(), deals)];
         let network = Network {
             connect: Some(Duration::from_millis(30)),
             body_bytes: 5000,
             exchange: Some(Duration::from_secs(1)),
         };
-        measurements.batch_ended(
-            &batch(50, "answered", 5000, NOON - DAY_MS),
-            &types(50, 0),
-            &network,
-        );
+        measurements.batch_ended(&batch(50, "answered", 5000, NOON - DAY_MS), &types(50, 0), &network);
         measurements.batch_ended(&batch(10, "answered", 4000, NOON), &types(5, 5), &network);
-        measurements.batch_ended(
-            &batch(50, "timeout", 60_000, NOON),
-            &types(25, 25),
-            &network,
-        );
+        measurements.batch_ended(&batch(50, "timeout", 60_000, NOON), &types(25, 25), &network);
         measurements.record_quarantined("Deals", NOON);
         measurements
     }
 
     #[test]
     fn the_four_questions_are_answered() {
-        let report = measured().report(NOON, Duration::from_secs(7 * 24 * 3600));
+        let report = measured().report(NOON, Duration::from_hours(168));
         assert_eq!(report.per_record.records, 60);
         assert!((report.per_record.mean_ms - 150.0).abs() < 1e-9);
         assert_eq!(report.per_record.p50_ms, 100);
-        assert!(
-            (396..=404).contains(&report.per_record.p95_ms),
-            "{:?}",
-            report.per_record
-        );
-        let of_50 = report
-            .by_batch_size
-            .iter()
-            .find(|bucket| bucket.size == "26–50")
-            .unwrap();
-        assert_eq!(
-            (of_50.batches, of_50.succeeded, of_50.success_rate),
-            (2, 1, Some(0.5))
-        );
+        assert!((396..=404).contains(&report.per_record.p95_ms), "{:?}", report.per_record);
+        let of_50 = report.by_batch_size.iter().find(|bucket| bucket.size == "26–50").unwrap();
+        assert_eq!((of_50.batches, of_50.succeeded, of_50.success_rate), (2, 1, Some(0.5)));
         let slowest = report.by_type.first().unwrap();
-        assert_eq!(
-            (
-                slowest.record_type.as_str(),
-                slowest.failures,
-                slowest.quarantined
-            ),
-            ("Deals", 1, 1)
-        );
+        assert_eq!((slowest.record_type.as_str(), slowest.failures, slowest.quarantined), ("Deals", 1, 1));
         assert!((slowest.ms_per_record - 400.0).abs() < 1e-9);
         let failure = report.failures.first().unwrap();
         assert_eq!((failure.class.as_str(), failure.count), ("timeout", 1));
+        assert_eq!((failure.connect_ms, failure.bytes_per_s), (Some(30.0), Some(5000.0)));
         assert_eq!(
-            (failure.connect_ms, failure.bytes_per_s),
-            (Some(30.0), Some(5000.0))
-        );
-        assert_eq!(
-            report
-                .days
-                .iter()
-                .map(|day| day.day.as_str())
-                .collect::<Vec<_>>(),
+            report.days.iter().map(|day| day.day.as_str()).collect::<Vec<_>>(),
             ["2026-03-01", "2026-02-28"]
         );
     }
 
     #[test]
     fn the_window_leaves_older_days_out() {
-        let report = measured().report(NOON, Duration::from_secs(24 * 3600));
+        let report = measured().report(NOON, Duration::from_hours(24));
         assert_eq!(report.per_record.records, 10);
     }
 
@@ -454,7 +386,7 @@ mod tests {
         let measurements = measured();
         let json = serde_json::to_vec(&measurements).unwrap();
         let back: Measurements = serde_json::from_slice(&json).unwrap();
-        let week = Duration::from_secs(7 * 24 * 3600);
+        let week = Duration::from_hours(168);
         assert_eq!(back.report(NOON, week), measurements.report(NOON, week));
     }
 
@@ -466,11 +398,6 @@ mod tests {
             measurements.record_quarantined("one", NOON + n * DAY_MS);
         }
         assert!(measurements.days.len() <= MAX_DAYS + 1);
-        assert!(
-            measurements
-                .days
-                .values()
-                .all(|day| day.types.len() <= MAX_TYPES + 1)
-        );
+        assert!(measurements.days.values().all(|day| day.types.len() <= MAX_TYPES + 1));
     }
 }

@@ -133,18 +133,12 @@ impl FromStr for RecordState {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [
-            Self::Pending,
-            Self::Syncing,
-            Self::Synced,
-            Self::Failed,
-            Self::Quarantined,
-        ]
-        .into_iter()
-        .find(|state| state.name().eq_ignore_ascii_case(text))
-        .ok_or_else(|| {
-            format!("`{text}` is no state: use PENDING, SYNCING, SYNCED, FAILED or QUARANTINED")
-        })
+        [Self::Pending, Self::Syncing, Self::Synced, Self::Failed, Self::Quarantined]
+            .into_iter()
+            .find(|state| state.name().eq_ignore_ascii_case(text))
+            .ok_or_else(|| {
+                format!("`{text}` is no state: use PENDING, SYNCING, SYNCED, FAILED or QUARANTINED")
+            })
     }
 }
 

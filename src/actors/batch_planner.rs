@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 use super::circuit_breaker::CircuitBreaker;
 use super::connectivity::Connectivity;
 use super::queue_store::{QueueStore, Write};
-use super::{ConfigWatch, Drain, LookUp, Ping, Refused, TryNow, Upload, Uploaded, tell};
+use super::{ConfigWatch, Drain, LookUp, Ping, TryNow, Upload, Uploaded, tell};
 use crate::clock::{Clock, millis, wall_ms};
 use crate::events::Event;
 use crate::ipc::api::{BatchInFlight, BatchReport};
@@ -145,10 +145,8 @@ impl BatchPlanner {
 
     /// Lets the agenda look at the world as it is now.
     fn look<T>(&mut self, decide: impl FnOnce(&mut Agenda, &View<'_>) -> T) -> T {
-        let (config, backlog) = (
-            Arc::clone(&self.senses.config.borrow()),
-            self.senses.backlog.borrow().clone(),
-        );
+        let (config, backlog) =
+            (Arc::clone(&self.senses.config.borrow()), self.senses.backlog.borrow().clone());
         let view = View {
             now: self.clock.now(),
             wall_ms: wall_ms(),
@@ -184,14 +182,12 @@ impl BatchPlanner {
                 }
             }),
             Action::Send(batch, sequence) => {
-                self.ask_store(
-                    Dispatch { batch, sequence },
-                    ctx,
-                    move |planner, dispatched, ctx| match dispatched {
+                self.ask_store(Dispatch { batch, sequence }, ctx, move |planner, dispatched, ctx| {
+                    match dispatched {
                         Some(batch) => planner.upload(batch, ctx),
                         None => planner.agenda.gone(batch),
-                    },
-                );
+                    }
+                });
             }
             Action::LookUp(batch) => self.look_up(batch, ctx),
             Action::Convict(batch) => {
@@ -241,9 +237,7 @@ impl BatchPlanner {
     fn upload(&mut self, batch: Batch, ctx: &mut Context<Self>) {
         self.agenda.sending(&batch.open);
         if self.draining {
-            let id = batch.open.id;
-            let parked = self.look(|agenda, view| agenda.held_back(view.now, id));
-            return self.settle(id, parked, None, ctx);
+            return self.hold_back(batch.open.id, ctx);
         }
         self.announced.phase = Phase::Syncing;
         self.announced.until = None;
@@ -256,50 +250,35 @@ impl BatchPlanner {
         self.announce();
         self.busy = true;
         let batch = Arc::new(batch);
-        let sent = self
-            .partners
-            .breaker
-            .send(Upload(Arc::clone(&batch)))
-            .into_actor(self);
+        let sent = self.partners.breaker.send(Upload(Arc::clone(&batch))).into_actor(self);
         ctx.spawn(sent.map(move |answer, planner, ctx| {
             planner.busy = false;
-            match answer.unwrap_or(Err(Refused)) {
-                Ok(uploaded) => planner.answered(&batch, uploaded, ctx),
+            if let Ok(Ok(uploaded)) = answer {
+                planner.answered(&batch, uploaded, ctx);
+            } else {
                 // The breaker opened between the look and the send: nothing went out.
-                Err(Refused) => {
-                    let id = batch.open.id;
-                    let parked = planner.look(|agenda, view| agenda.held_back(view.now, id));
-                    planner.settle(id, parked, None, ctx);
-                }
+                planner.hold_back(batch.open.id, ctx);
             }
         }));
     }
 
+    fn hold_back(&mut self, id: BatchId, ctx: &mut Context<Self>) {
+        let parked = self.look(|agenda, view| agenda.held_back(view.now, id));
+        self.settle(id, parked, None, ctx);
+    }
+
     fn answered(&mut self, batch: &Batch, uploaded: Uploaded, ctx: &mut Context<Self>) {
-        let Uploaded {
-            verdict,
-            error,
-            took,
-            hints,
-            network,
-        } = uploaded;
+        let Uploaded { verdict, error, took, hints, network } = uploaded;
         let id = batch.open.id;
         self.agenda.hinted(hints);
-        let disposition =
-            self.look(|agenda, view| agenda.answered(view, id, &verdict, &error, took));
+        let disposition = self.look(|agenda, view| agenda.answered(view, id, &verdict, &error, took));
         if let Verdict::Answered(_) = verdict {
             self.announced.last_success_at = Some(error.at);
         } else {
             self.announced.last_error = Some(error.clone());
         }
-        let report = Report {
-            batch: batch.open.clone(),
-            sequence: batch.sequence,
-            verdict,
-            error,
-            took,
-            network,
-        };
+        let report =
+            Report { batch: batch.open.clone(), sequence: batch.sequence, verdict, error, took, network };
         let types = types_of(batch);
         self.settle(id, disposition, Some((report, types)), ctx);
     }
@@ -335,18 +314,9 @@ impl BatchPlanner {
         };
         let done = described(&disposition);
         let retry = self.senses.config.borrow().retry.clone();
-        self.ask_store(
-            Settle {
-                batch: id,
-                disposition,
-                retry,
-                then,
-            },
-            ctx,
-            move |planner, settled, ctx| {
-                planner.settled(id, settled, report, done, ctx);
-            },
-        );
+        self.ask_store(Settle { batch: id, disposition, retry, then }, ctx, move |planner, settled, ctx| {
+            planner.settled(id, settled, report, done, ctx);
+        });
     }
 
     fn settled(
@@ -367,30 +337,13 @@ impl BatchPlanner {
         if let Some((report, types)) = report {
             let network = report.network;
             let report = report.finish(settled.synced.len(), done);
-            tell(
-                &self.partners.telemetry,
-                Event::BatchEnded {
-                    report,
-                    types,
-                    network,
-                },
-            );
+            tell(&self.partners.telemetry, Event::BatchEnded { report, types, network });
         }
         if !settled.synced.is_empty() {
-            tell(
-                &self.partners.telemetry,
-                Event::RecordsSynced(settled.synced),
-            );
+            tell(&self.partners.telemetry, Event::RecordsSynced(settled.synced));
         }
         for (id, record_type, error) in settled.quarantined {
-            tell(
-                &self.partners.telemetry,
-                Event::RecordQuarantined {
-                    id,
-                    record_type,
-                    error,
-                },
-            );
+            tell(&self.partners.telemetry, Event::RecordQuarantined { id, record_type, error });
         }
         if let Some(batch) = settled.claimed {
             self.upload(batch, ctx);
@@ -398,19 +351,14 @@ impl BatchPlanner {
     }
 
     fn observe_progress(&mut self) {
-        if self
-            .announced
-            .progress
-            .observe(&self.senses.backlog.borrow())
-        {
+        if self.announced.progress.observe(&self.senses.backlog.borrow()) {
             self.agenda.run_began();
         }
     }
 
     fn announce(&mut self) {
         let to_go = self.senses.backlog.borrow().to_go();
-        let (limit, budget) =
-            self.look(|agenda, view| (agenda.limit(view), agenda.time_budget(view.config)));
+        let (limit, budget) = self.look(|agenda, view| (agenda.limit(view), agenda.time_budget(view.config)));
         self.announced.limit = Some(limit);
         self.announced.time_budget = budget;
         self.announced.per_record = self.agenda.service().per_record();
@@ -446,11 +394,7 @@ impl Report {
             duration_ms: millis(self.took),
             synced,
             rule: self.batch.rule.name().to_owned(),
-            note: if answered {
-                note
-            } else {
-                format!("{}: {note}", self.error.message)
-            },
+            note: if answered { note } else { format!("{}: {note}", self.error.message) },
             at: self.error.at,
         }
     }
@@ -459,10 +403,7 @@ impl Report {
 fn described(disposition: &Disposition) -> String {
     match disposition {
         Disposition::Close { .. } => "settled record by record".into(),
-        Disposition::Keep {
-            phase: BatchPhase::Unclear,
-            ..
-        } => "its outcome is looked up".into(),
+        Disposition::Keep { phase: BatchPhase::Unclear, .. } => "its outcome is looked up".into(),
         Disposition::Keep { .. } => "it waits to be sent again".into(),
         Disposition::Cut { cut, .. } => format!("cut into {} parts", cut.parts.len()),
         Disposition::Rename => "it is sent again under a new id".into(),
@@ -474,10 +415,7 @@ fn types_of(batch: &Batch) -> Vec<(String, u64)> {
     for record in &batch.records {
         *types.entry(&record.record_type).or_default() += 1;
     }
-    types
-        .into_iter()
-        .map(|(name, count)| (name.to_owned(), count))
-        .collect()
+    types.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
 }
 
 impl Actor for BatchPlanner {
@@ -511,8 +449,7 @@ impl Handler<Wake> for BatchPlanner {
         let now = self.clock.now();
         let link = self.senses.link.borrow().state;
         let was = std::mem::replace(&mut self.link_was, link);
-        if link == LinkState::Online && matches!(was, LinkState::Offline | LinkState::CaptivePortal)
-        {
+        if link == LinkState::Online && matches!(was, LinkState::Offline | LinkState::CaptivePortal) {
             self.agenda.link_returned(now);
             if let Err(error) = self.partners.breaker.try_send(TryNow) {
                 tracing::debug!(%error, "the breaker was not told that the link is back");

@@ -64,19 +64,14 @@ impl Handler<Upload> for CircuitBreaker {
         if permit.is_err() {
             return Box::pin(actix::fut::ready(Err(Refused)));
         }
-        Box::pin(
-            self.uploader
-                .send(upload)
-                .into_actor(self)
-                .map(|answer, actor, _| {
-                    let uploaded = answer.map_err(|_| Refused)??;
-                    let (now, effect) = (actor.clock.now(), uploaded.verdict.effect());
-                    let config = actor.config.borrow().breaker.clone();
-                    actor.breaker.record(now, effect, &config, &mut actor.rng);
-                    actor.publish();
-                    Ok(uploaded)
-                }),
-        )
+        Box::pin(self.uploader.send(upload).into_actor(self).map(|answer, actor, _| {
+            let uploaded = answer.map_err(|_| Refused)??;
+            let (now, effect) = (actor.clock.now(), uploaded.verdict.effect());
+            let config = actor.config.borrow().breaker.clone();
+            actor.breaker.record(now, effect, &config, &mut actor.rng);
+            actor.publish();
+            Ok(uploaded)
+        }))
     }
 }
 

@@ -87,20 +87,14 @@ impl Connectivity {
 
     fn enter(&self, state: LinkState) {
         if self.link.borrow().state != state {
-            let link = Link {
-                state,
-                since: wall_ms(),
-            };
+            let link = Link { state, since: wall_ms() };
             self.link.send_replace(link);
             tell(&self.telemetry, Event::LinkChanged(link));
         }
     }
 
     fn is_closed(&self) -> bool {
-        matches!(
-            self.link.borrow().state,
-            LinkState::Offline | LinkState::CaptivePortal
-        )
+        matches!(self.link.borrow().state, LinkState::Offline | LinkState::CaptivePortal)
     }
 
     fn cancel_probe(&mut self, ctx: &mut Context<Self>) {
@@ -132,13 +126,10 @@ impl Connectivity {
             let Some(uploader) = actor.uploader.clone() else {
                 return;
             };
-            let probing = uploader
-                .send(Probe)
-                .into_actor(actor)
-                .map(|evidence, actor, ctx| {
-                    actor.probe = None;
-                    actor.learn(evidence.unwrap_or(Evidence::Unreachable), ctx);
-                });
+            let probing = uploader.send(Probe).into_actor(actor).map(|evidence, actor, ctx| {
+                actor.probe = None;
+                actor.learn(evidence.unwrap_or(Evidence::Unreachable), ctx);
+            });
             actor.probe = Some(ctx.spawn(probing));
         }));
     }

@@ -59,12 +59,7 @@ pub struct QueueStore {
 
 impl QueueStore {
     /// An actor for an open queue.
-    pub fn new(
-        queue: Queue,
-        config: ConfigWatch,
-        backlog: watch::Sender<Backlog>,
-        fatal: Fatal,
-    ) -> Self {
+    pub fn new(queue: Queue, config: ConfigWatch, backlog: watch::Sender<Backlog>, fatal: Fatal) -> Self {
         Self {
             queue: Some(queue),
             config,
@@ -85,9 +80,7 @@ impl QueueStore {
         let Some(queue) = &mut self.queue else { return };
         let limits = Limits::from(&**self.config.borrow());
         let committed = queue.commit(limits, wall_ms(), |transaction| {
-            group
-                .iter_mut()
-                .try_for_each(|pending| pending.apply(transaction))
+            group.iter_mut().try_for_each(|pending| pending.apply(transaction))
         });
         match committed.and_then(|()| queue.backlog()) {
             Ok(backlog) => {
@@ -99,11 +92,7 @@ impl QueueStore {
             }
             Err(error) => {
                 // The outcome is unknown, and redb refuses to go on. Who waits hears that the store is gone.
-                let full = if error.is_disk_full() {
-                    " (the disk is full)"
-                } else {
-                    ""
-                };
+                let full = if error.is_disk_full() { " (the disk is full)" } else { "" };
                 tracing::error!(%error, "the store failed{full}: the daemon stops, and recovers at its next start");
                 self.queue = None;
                 self.fatal.send_replace(Some(error.to_string()));
@@ -188,11 +177,7 @@ impl<O: Op> Handler<Write<O>> for QueueStore {
             return Box::pin(std::future::ready(Err(StoreError::Closed)));
         }
         let (sender, reply) = oneshot::channel();
-        self.group.push(Box::new(PendingOp {
-            op: Some(op),
-            reply: None,
-            sender,
-        }));
+        self.group.push(Box::new(PendingOp { op: Some(op), reply: None, sender }));
         if self.group.len() >= MAX_GROUP {
             self.flush(ctx);
         } else if !self.flush_announced {
@@ -238,10 +223,7 @@ impl Handler<Drain> for QueueStore {
 
     fn handle(&mut self, Drain: Drain, ctx: &mut Self::Context) {
         self.flush(ctx);
-        let closed = self
-            .queue
-            .take()
-            .map(|mut queue| queue.settle_down().and_then(|()| queue.close()));
+        let closed = self.queue.take().map(|mut queue| queue.settle_down().and_then(|()| queue.close()));
         if let Some(Err(error)) = closed {
             tracing::error!(%error, "the store did not close cleanly: the next start takes longer");
         }

@@ -24,7 +24,7 @@ pub const NOTE: &str = "telemetry";
 /// Batches that can be asked for.
 const RECENT: usize = 500;
 /// Measurements are kept at most this often.
-const KEEP_EVERY: Duration = Duration::from_secs(600);
+const KEEP_EVERY: Duration = Duration::from_mins(10);
 /// Events that wait before more are dropped.
 const MAILBOX: usize = 1024;
 
@@ -75,11 +75,7 @@ impl Telemetry {
     fn keep(&mut self) -> Option<Request<QueueStore, Write<Remember>>> {
         self.kept_at = self.clock.now();
         let note = serde_json::to_vec(&self.measurements).ok()?;
-        Some(
-            self.store
-                .as_ref()?
-                .send(Write(Remember { name: NOTE, note })),
-        )
+        Some(self.store.as_ref()?.send(Write(Remember { name: NOTE, note })))
     }
 
     fn keep_now_and_then(&mut self, ctx: &mut Context<Self>) {
@@ -109,11 +105,7 @@ impl Handler<Event> for Telemetry {
 
     fn handle(&mut self, event: Event, ctx: &mut Self::Context) {
         match event {
-            Event::BatchEnded {
-                report,
-                types,
-                network,
-            } => {
+            Event::BatchEnded { report, types, network } => {
                 log_batch(&report);
                 self.measurements.batch_ended(&report, &types, &network);
                 self.feed.announce("batch", &report);
@@ -124,15 +116,10 @@ impl Handler<Event> for Telemetry {
             Event::RecordsSynced(ids) => {
                 for id in ids {
                     tracing::debug!(record_id = %id, state = "SYNCED", "record {id} is synced");
-                    self.feed
-                        .announce("record", &json!({"id": id, "state": "SYNCED"}));
+                    self.feed.announce("record", &json!({"id": id, "state": "SYNCED"}));
                 }
             }
-            Event::RecordQuarantined {
-                id,
-                record_type,
-                error,
-            } => {
+            Event::RecordQuarantined { id, record_type, error } => {
                 tracing::warn!(
                     record_id = %id,
                     state = "QUARANTINED",
@@ -142,26 +129,20 @@ impl Handler<Event> for Telemetry {
                     error.message,
                 );
                 self.measurements.record_quarantined(&record_type, error.at);
-                let record = json!({"id": id, "state": "QUARANTINED", "type": record_type, "last_error": error});
+                let record =
+                    json!({"id": id, "state": "QUARANTINED", "type": record_type, "last_error": error});
                 self.feed.announce("record", &record);
             }
             Event::BreakerChanged(state) => {
                 let (mode, failures) = (state.mode.name(), state.consecutive_failures);
-                tracing::info!(
-                    breaker = mode,
-                    "breaker: {mode} after {failures} failures in a row"
-                );
-                self.feed.announce(
-                    "breaker",
-                    &json!({"mode": mode, "consecutive_failures": failures}),
-                );
+                tracing::info!(breaker = mode, "breaker: {mode} after {failures} failures in a row");
+                self.feed.announce("breaker", &json!({"mode": mode, "consecutive_failures": failures}));
             }
             Event::LinkChanged(link) => {
                 let state = link.state.name();
                 tracing::info!("connectivity: {state}");
                 let since = crate::clock::rfc3339(link.since);
-                self.feed
-                    .announce("connectivity", &json!({"state": state, "since": since}));
+                self.feed.announce("connectivity", &json!({"state": state, "since": since}));
             }
         }
     }
@@ -207,11 +188,7 @@ impl Handler<Report> for Telemetry {
 impl Handler<RecentBatches> for Telemetry {
     type Result = MessageResult<RecentBatches>;
 
-    fn handle(
-        &mut self,
-        RecentBatches(limit): RecentBatches,
-        _: &mut Self::Context,
-    ) -> Self::Result {
+    fn handle(&mut self, RecentBatches(limit): RecentBatches, _: &mut Self::Context) -> Self::Result {
         MessageResult(self.recent.iter().take(limit).cloned().collect())
     }
 }

@@ -15,9 +15,7 @@ use super::{ConfigWatch, Drain, LookUp, Ping, Refused, Upload, Uploaded};
 use crate::clock::wall_ms;
 use crate::config::Config;
 use crate::model::{BatchId, DeviceId, LastError};
-use crate::policy::verdict::{
-    LookUp as Found, Reached, Seen, Verdict, judge, judge_look_up, last_error,
-};
+use crate::policy::verdict::{LookUp as Found, Reached, Seen, Verdict, judge, judge_look_up, last_error};
 use crate::transport::encoding::Encoding;
 use crate::transport::http::{Http, Token};
 use crate::transport::{Exchange, Network, Transport, credential};
@@ -54,14 +52,7 @@ struct NoWay {
 impl Uploader {
     /// An actor that makes its connections when they are needed.
     pub fn new(config: ConfigWatch, device: DeviceId, link: Recipient<Evidence>) -> Self {
-        Self {
-            config,
-            device,
-            link,
-            way: None,
-            accepted: Vec::new(),
-            plain_only: false,
-        }
+        Self { config, device, link, way: None, accepted: Vec::new(), plain_only: false }
     }
 
     /// The transport for the configuration as it is now.
@@ -72,24 +63,15 @@ impl Uploader {
         {
             return Ok(way.clone());
         }
-        let token = credential::read(&config.server).map_err(|error| NoWay {
-            verdict: Verdict::Unauthorized,
-            message: error.to_string(),
-        })?;
+        let token = credential::read(&config.server)
+            .map_err(|error| NoWay { verdict: Verdict::Unauthorized, message: error.to_string() })?;
         self.make_way(config, token)
     }
 
     fn make_way(&mut self, config: Arc<Config>, token: Option<Token>) -> Result<Way, NoWay> {
-        let transport =
-            Http::new(&config.server, self.device, token.clone()).map_err(|error| NoWay {
-                verdict: Verdict::Misplaced,
-                message: error.to_string(),
-            })?;
-        let way = Way {
-            config,
-            token,
-            transport: Rc::new(transport),
-        };
+        let transport = Http::new(&config.server, self.device, token.clone())
+            .map_err(|error| NoWay { verdict: Verdict::Misplaced, message: error.to_string() })?;
+        let way = Way { config, token, transport: Rc::new(transport) };
         self.way = Some(way.clone());
         self.plain_only = false;
         Ok(way)
@@ -97,14 +79,9 @@ impl Uploader {
 
     /// The credential may have been replaced since it was read. None when it is still the same.
     fn another_way(&mut self) -> Option<Way> {
-        let (config, old) = self
-            .way
-            .as_ref()
-            .map(|way| (Arc::clone(&way.config), way.token.clone()))?;
+        let (config, old) = self.way.as_ref().map(|way| (Arc::clone(&way.config), way.token.clone()))?;
         let token = credential::read(&config.server).ok()?;
-        (token != old)
-            .then(|| self.make_way(config, token).ok())
-            .flatten()
+        (token != old).then(|| self.make_way(config, token).ok()).flatten()
     }
 
     fn encoding(&self, config: &Config) -> Option<Encoding> {
@@ -144,21 +121,13 @@ fn evidence(seen: &Seen, interfered: bool) -> Option<Evidence> {
     match seen {
         Seen::Answer(_) if interfered => Some(Evidence::Portal),
         Seen::Answer(_) => Some(Evidence::Reached),
-        Seen::Failure(failure) => {
-            (failure.reached == Reached::Nothing).then_some(Evidence::Unreachable)
-        }
+        Seen::Failure(failure) => (failure.reached == Reached::Nothing).then_some(Evidence::Unreachable),
     }
 }
 
 fn without_way(no_way: NoWay) -> Uploaded {
     let class = no_way.verdict.class().to_owned();
-    let error = LastError {
-        class,
-        http_status: None,
-        code: None,
-        message: no_way.message,
-        at: wall_ms(),
-    };
+    let error = LastError { class, http_status: None, code: None, message: no_way.message, at: wall_ms() };
     Uploaded {
         verdict: no_way.verdict,
         error,
@@ -182,29 +151,22 @@ impl Handler<Upload> for Uploader {
         };
         let encoding = self.encoding(&way.config);
         let id = batch.open.id;
-        let first = way
-            .transport
-            .send(Arc::clone(&batch), encoding)
-            .into_actor(self);
+        let first = way.transport.send(Arc::clone(&batch), encoding).into_actor(self);
         Box::pin(
             first
                 .then(move |exchange, uploader, _| {
                     let uploaded = uploader.judged(id, encoding, &exchange);
                     let again: LocalBoxFuture<'static, Option<Exchange>> = match uploaded.verdict {
                         Verdict::Unauthorized => match uploader.another_way() {
-                            Some(way) => {
-                                way.transport.send(batch, encoding).map(Some).boxed_local()
-                            }
+                            Some(way) => way.transport.send(batch, encoding).map(Some).boxed_local(),
                             None => std::future::ready(None).boxed_local(),
                         },
                         _ => std::future::ready(None).boxed_local(),
                     };
-                    again
-                        .into_actor(uploader)
-                        .map(move |again, uploader, _| match again {
-                            Some(exchange) => uploader.judged(id, encoding, &exchange),
-                            None => uploaded,
-                        })
+                    again.into_actor(uploader).map(move |again, uploader, _| match again {
+                        Some(exchange) => uploader.judged(id, encoding, &exchange),
+                        None => uploaded,
+                    })
                 })
                 .map(|uploaded, _, _| Ok(uploaded)),
         )
@@ -218,18 +180,13 @@ impl Handler<LookUp> for Uploader {
         let Ok(way) = self.way() else {
             return Box::pin(actix::fut::ready(Found::Failed));
         };
-        Box::pin(
-            way.transport
-                .look_up(id)
-                .into_actor(self)
-                .map(move |exchange, uploader, _| {
-                    let found = judge_look_up(id, &exchange.seen);
-                    if found != Found::Failed {
-                        uploader.tell_link(&exchange.seen, false);
-                    }
-                    found
-                }),
-        )
+        Box::pin(way.transport.look_up(id).into_actor(self).map(move |exchange, uploader, _| {
+            let found = judge_look_up(id, &exchange.seen);
+            if found != Found::Failed {
+                uploader.tell_link(&exchange.seen, false);
+            }
+            found
+        }))
     }
 }
 
@@ -240,18 +197,13 @@ impl Handler<Probe> for Uploader {
         let Ok(way) = self.way() else {
             return Box::pin(actix::fut::ready(Evidence::Reached));
         };
-        Box::pin(
-            way.transport
-                .look_up(BatchId::new())
-                .into_actor(self)
-                .map(|exchange, _, _| {
-                    let portal = match &exchange.seen {
-                        Seen::Answer(answer) => matches!(answer.status, 200..=399 | 511),
-                        Seen::Failure(_) => false,
-                    };
-                    evidence(&exchange.seen, portal).unwrap_or(Evidence::Unreachable)
-                }),
-        )
+        Box::pin(way.transport.look_up(BatchId::new()).into_actor(self).map(|exchange, _, _| {
+            let portal = match &exchange.seen {
+                Seen::Answer(answer) => matches!(answer.status, 200..=399 | 511),
+                Seen::Failure(_) => false,
+            };
+            evidence(&exchange.seen, portal).unwrap_or(Evidence::Unreachable)
+        }))
     }
 }
 

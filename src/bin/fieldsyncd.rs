@@ -20,12 +20,6 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let Cli {
-        config,
-        check_config,
-    } = Cli::parse();
-    ExitCode::from(daemon::run(&Options {
-        config,
-        check_only: check_config,
-    }))
+    let Cli { config, check_config } = Cli::parse();
+    ExitCode::from(daemon::run(&Options { config, check_only: check_config }))
 }

@@ -19,9 +19,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Failure> {
     let path = with_query("/v1/batches", &[("limit", &args.limit.to_string())]);
     let answer = context.client.get(&path).await?;
-    context.present(&answer, |context, list: BatchList| {
-        view(context, &list, wall_ms())
-    })?;
+    context.present(&answer, |context, list: BatchList| view(context, &list, wall_ms()))?;
     Ok(exit::DONE)
 }
 
@@ -29,10 +27,8 @@ fn view(context: &mut Context<'_>, list: &BatchList, now: u64) -> Result<(), Fai
     if list.batches.is_empty() {
         return context.line("No batch was sent yet.");
     }
-    let header = [
-        "WHEN", "BATCH", "NO", "RECORDS", "BYTES", "TRY", "OUTCOME", "TOOK", "SYNCED", "SIZED BY",
-        "NOTE",
-    ];
+    let header =
+        ["WHEN", "BATCH", "NO", "RECORDS", "BYTES", "TRY", "OUTCOME", "TOOK", "SYNCED", "SIZED BY", "NOTE"];
     let mut table = table(context, &header);
     for batch in &list.batches {
         table.add_row([

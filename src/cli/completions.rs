@@ -13,10 +13,7 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-pub(crate) fn run<C: CommandFactory>(
-    args: &Args,
-    context: &mut Context<'_>,
-) -> Result<u8, Failure> {
+pub(crate) fn run<C: CommandFactory>(args: &Args, context: &mut Context<'_>) -> Result<u8, Failure> {
     // Into memory first: the generator panics where writing fails, and pipes get closed.
     let mut script = Vec::new();
     generate(args.shell, &mut C::command(), "fieldsync", &mut script);

@@ -53,11 +53,7 @@ impl Context<'_> {
         view(self, answer)
     }
 
-    pub(crate) async fn post_json(
-        &self,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Result<Bytes, Failure> {
+    pub(crate) async fn post_json(&self, path: &str, body: &impl Serialize) -> Result<Bytes, Failure> {
         let body = serde_json::to_vec(body)
             .map_err(|error| Failure::failed(format!("the request cannot be written: {error}.")))?;
         Ok(self.client.post(path, JSON, body.into()).await?)

@@ -62,10 +62,7 @@ async fn run_with(
     let edited = match draft.read() {
         Ok(edited) => edited,
         Err(error) => {
-            return Err(draft.keep(
-                exit::REFUSED,
-                &format!("the text cannot be read ({error})."),
-            ));
+            return Err(draft.keep(exit::REFUSED, &format!("the text cannot be read ({error}).")));
         }
     };
     if let Err(what) = check(&edited) {
@@ -91,9 +88,7 @@ fn unchanged(context: &mut Context<'_>, id: RecordId) -> Result<u8, Failure> {
     if context.json {
         context.line("{\"changed\":0}")?;
     } else {
-        context.line(format!(
-            "Nothing was changed: record {id} is still under review."
-        ))?;
+        context.line(format!("Nothing was changed: record {id} is still under review."))?;
     }
     Ok(exit::DONE)
 }
@@ -130,9 +125,7 @@ impl Draft {
             Ok(Self { dir, file })
         };
         make().map_err(|error| {
-            Failure::failed(format!(
-                "no temporary file for the editor: {error}. Nothing was changed."
-            ))
+            Failure::failed(format!("no temporary file for the editor: {error}. Nothing was changed."))
         })
     }
 
@@ -144,10 +137,7 @@ impl Draft {
         // The path says all; the directory stays because nobody deletes it any more.
         drop(self.dir.keep());
         let file = self.file.display();
-        Failure::new(
-            exit,
-            format!("{what} The record is as it was; your text is kept in {file}"),
-        )
+        Failure::new(exit, format!("{what} The record is as it was; your text is kept in {file}"))
     }
 }
 
@@ -155,12 +145,7 @@ impl Draft {
 fn edit(editor: &str, file: &Path) -> Result<(), Failure> {
     // Ctrl-C goes to the editor and to this process; an editor survives it, and its text must.
     let guard = signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)));
-    let status = Command::new("sh")
-        .arg("-c")
-        .arg(format!("{editor} \"$@\""))
-        .arg(editor)
-        .arg(file)
-        .status();
+    let status = Command::new("sh").arg("-c").arg(format!("{editor} \"$@\"")).arg(editor).arg(file).status();
     if let Ok(id) = guard {
         signal_hook::low_level::unregister(id);
     }
@@ -182,21 +167,15 @@ mod tests {
 
     fn detail(state: &str) -> Step {
         let payload = r#"{"z": 1.50, "day": "30 Feb"}"#;
-        answer(
-            200,
-            &format!("{{\"state\":\"{state}\",\"payload\":{payload}}}"),
-        )
+        answer(200, &format!("{{\"state\":\"{state}\",\"payload\":{payload}}}"))
     }
 
     async fn edited(script: Vec<Step>, editor: &str) -> (Result<u8, Failure>, String, Vec<String>) {
         let daemon = Scripted::new(script);
-        let args = Args {
-            id: RecordId::new(),
-        };
-        let (code, text) = run(&daemon, false, async |context| {
-            run_with(&args, context, |file| edit(editor, file)).await
-        })
-        .await;
+        let args = Args { id: RecordId::new() };
+        let (code, text) =
+            run(&daemon, false, async |context| run_with(&args, context, |file| edit(editor, file)).await)
+                .await;
         let bodies = daemon.calls().into_iter();
         let bodies = bodies.map(|call| String::from_utf8(call.body).unwrap());
         (code, text, bodies.collect())
@@ -219,11 +198,7 @@ mod tests {
         let (code, _, _) = edited(vec![detail("QUARANTINED")], "false").await;
         assert_eq!(code.unwrap_err().exit, exit::FAILED);
         let (code, _, _) = edited(vec![detail("PENDING")], "false").await;
-        assert!(
-            code.unwrap_err()
-                .message
-                .contains("is PENDING and not under review")
-        );
+        assert!(code.unwrap_err().message.contains("is PENDING and not under review"));
     }
 
     #[tokio::test]

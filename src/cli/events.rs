@@ -46,27 +46,19 @@ pub(crate) async fn run(context: &mut Context<'_>) -> Result<u8, Failure> {
 }
 
 fn json_line(event: &Event) -> Result<String, Failure> {
-    let line = RawValue::from_string(json_text::compact(&event.data)).and_then(|data| {
-        serde_json::to_string(&Line {
-            event: &event.name,
-            data,
-        })
-    });
-    line.map_err(|error| {
-        Failure::failed(format!(
-            "the daemon sent an event that is no JSON: {error}."
-        ))
-    })
+    let line = RawValue::from_string(json_text::compact(&event.data))
+        .and_then(|data| serde_json::to_string(&Line { event: &event.name, data }));
+    line.map_err(|error| Failure::failed(format!("the daemon sent an event that is no JSON: {error}.")))
 }
 
 fn words(event: &Event) -> String {
     let known = match event.name.as_str() {
-        "status" | "progress" => serde_json::from_str(&event.data)
-            .ok()
-            .map(|status: Status| plain(&status.sync.text).into_owned()),
-        "batch" => serde_json::from_str(&event.data)
-            .ok()
-            .map(|report: BatchReport| batches::sentence(&report)),
+        "status" | "progress" => {
+            serde_json::from_str(&event.data).ok().map(|status: Status| plain(&status.sync.text).into_owned())
+        }
+        "batch" => {
+            serde_json::from_str(&event.data).ok().map(|report: BatchReport| batches::sentence(&report))
+        }
         _ => None,
     };
     known.unwrap_or_else(|| pairs(&event.data))
@@ -93,11 +85,7 @@ mod tests {
     use super::*;
 
     fn event(name: &str, data: &str) -> Event {
-        Event {
-            name: name.to_owned(),
-            id: None,
-            data: data.to_owned(),
-        }
+        Event { name: name.to_owned(), id: None, data: data.to_owned() }
     }
 
     #[test]
@@ -109,10 +97,7 @@ mod tests {
 
     #[test]
     fn people_get_a_line_for_events_of_any_kind() {
-        let link = event(
-            "connectivity",
-            r#"{"metered":false,"state":"online","since":null}"#,
-        );
+        let link = event("connectivity", r#"{"metered":false,"state":"online","since":null}"#);
         assert_eq!(words(&link), "metered=false state=online");
         assert_eq!(words(&event("news", "text\u{7}")), "text\u{fffd}");
     }

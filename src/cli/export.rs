@@ -51,12 +51,10 @@ impl<'a> Target<'a> {
         self.lines += newlines(bytes);
         match &mut self.place {
             Place::Out(writer) => Ok(writer.write_all(bytes)?),
-            Place::Device(writer, path) => writer
-                .write_all(bytes)
-                .map_err(|error| cannot_write(path, &error)),
-            Place::File(writer, path) => writer
-                .write_all(bytes)
-                .map_err(|error| cannot_write(path, &error)),
+            Place::Device(writer, path) => {
+                writer.write_all(bytes).map_err(|error| cannot_write(path, &error))
+            }
+            Place::File(writer, path) => writer.write_all(bytes).map_err(|error| cannot_write(path, &error)),
         }
     }
 
@@ -69,9 +67,7 @@ impl<'a> Target<'a> {
                 None
             }
             Place::Device(mut writer, path) => {
-                writer
-                    .flush()
-                    .map_err(|error| cannot_write(&path, &error))?;
+                writer.flush().map_err(|error| cannot_write(&path, &error))?;
                 Some(path)
             }
             Place::File(writer, path) => {
@@ -90,15 +86,10 @@ impl Written {
             return Ok(());
         };
         if context.json {
-            let report =
-                serde_json::json!({ "records": self.lines, "file": file.to_string_lossy() });
+            let report = serde_json::json!({ "records": self.lines, "file": file.to_string_lossy() });
             return context.line(report.to_string());
         }
-        context.line(format!(
-            "{} written to {}",
-            count(self.lines, "record"),
-            file.display()
-        ))
+        context.line(format!("{} written to {}", count(self.lines, "record"), file.display()))
     }
 }
 
@@ -116,18 +107,13 @@ fn open_file<'a>(path: &Path) -> io::Result<Place<'a>> {
 }
 
 fn persist(writer: BufWriter<NamedTempFile>, path: &Path) -> io::Result<()> {
-    let file = writer
-        .into_inner()
-        .map_err(io::IntoInnerError::into_error)?;
+    let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    let message = format!(
-        "cannot write {}: {error}. The daemon's records are untouched.",
-        path.display()
-    );
+    let message = format!("cannot write {}: {error}. The daemon's records are untouched.", path.display());
     Failure::new(exit::FAILED, message)
 }

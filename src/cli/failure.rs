@@ -72,10 +72,12 @@ fn explain(error: &ClientError) -> String {
             "the daemon did not answer in time ({source}). Whether it did what was asked is not known; records that \
              it confirmed before are safe on disk. See how it is: systemctl status fieldsync"
         ),
-        ClientError::Lost { .. } => "the daemon went away before its answer was complete. Whether it did what was \
+        ClientError::Lost { .. } => {
+            "the daemon went away before its answer was complete. Whether it did what was \
              asked is not known; records that it confirmed before are safe on disk. Try again, or see why: \
              journalctl -u fieldsync"
-            .to_owned(),
+                .to_owned()
+        }
         ClientError::Protocol(what) => format!(
             "what answers at the socket does not speak fieldsync's local API ({}). Check --socket, and that daemon \
              and command line are of one version.",
@@ -107,11 +109,7 @@ fn no_daemon(socket: &str, source: &io::Error) -> String {
 /// The daemon's message, ended as a sentence is.
 pub(crate) fn sentence(message: &str) -> String {
     let message = plain(message.trim());
-    if message.ends_with(['.', '!', '?']) {
-        message.into_owned()
-    } else {
-        format!("{message}.")
-    }
+    if message.ends_with(['.', '!', '?']) { message.into_owned() } else { format!("{message}.") }
 }
 
 #[cfg(test)]
@@ -128,16 +126,12 @@ mod tests {
     }
 
     fn no_daemon(kind: ErrorKind) -> ClientError {
-        ClientError::NoDaemon {
-            socket: "/run/fieldsync/fieldsync.sock".into(),
-            source: kind.into(),
-        }
+        ClientError::NoDaemon { socket: "/run/fieldsync/fieldsync.sock".into(), source: kind.into() }
     }
 
     #[test]
     fn every_refusal_has_its_exit_code() {
-        let codes =
-            [400, 401, 403, 404, 409, 413, 422, 500, 503, 507].map(|s| exit_code(&refused(s)));
+        let codes = [400, 401, 403, 404, 409, 413, 422, 500, 503, 507].map(|s| exit_code(&refused(s)));
         assert_eq!(codes, [8, 1, 5, 4, 8, 8, 8, 1, 1, 7]);
         assert_eq!(exit_code(&no_daemon(ErrorKind::NotFound)), 3);
         assert_eq!(exit_code(&no_daemon(ErrorKind::PermissionDenied)), 5);
@@ -156,21 +150,12 @@ mod tests {
 
     #[test]
     fn a_closed_pipe_ends_quietly_and_a_full_disk_does_not() {
-        assert_eq!(
-            Failure::from(io::Error::from(ErrorKind::BrokenPipe)),
-            Failure::new(0, "")
-        );
-        assert_eq!(
-            Failure::from(io::Error::from(ErrorKind::StorageFull)).exit,
-            1
-        );
+        assert_eq!(Failure::from(io::Error::from(ErrorKind::BrokenPipe)), Failure::new(0, ""));
+        assert_eq!(Failure::from(io::Error::from(ErrorKind::StorageFull)).exit, 1);
     }
 
     #[test]
     fn the_daemons_message_is_a_sentence() {
-        assert_eq!(
-            Failure::from(refused(400)).message,
-            "the record has no type."
-        );
+        assert_eq!(Failure::from(refused(400)).message, "the record has no type.");
     }
 }

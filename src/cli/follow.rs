@@ -37,12 +37,7 @@ pub(crate) struct Follower<'a> {
 impl<'a> Follower<'a> {
     /// A daemon that does not answer at first is an error; later it is [`News`].
     pub(crate) async fn open(client: &'a Client, patience: Duration) -> Result<Self, ClientError> {
-        Ok(Self {
-            client,
-            events: Some(client.events().await?),
-            patience,
-            clock: Clock::start(),
-        })
+        Ok(Self { client, events: Some(client.events().await?), patience, clock: Clock::start() })
     }
 
     pub(crate) async fn next(&mut self) -> Result<News, ClientError> {
@@ -99,11 +94,9 @@ impl Interrupt {
             signal_hook::low_level::pipe::register(SIGINT, write)?;
             UnixStream::from_std(read)
         };
-        register().map(Self).map_err(|error| {
-            Failure::failed(format!(
-                "the system does not let Ctrl-C be handled: {error}."
-            ))
-        })
+        register()
+            .map(Self)
+            .map_err(|error| Failure::failed(format!("the system does not let Ctrl-C be handled: {error}.")))
     }
 
     /// Returns at the first Ctrl-C.

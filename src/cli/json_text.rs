@@ -94,8 +94,7 @@ impl Strings {
 mod tests {
     use super::*;
 
-    const TEXT: &str =
-        r#"{"z": 1.10, "a":[ 1e400,{ } ,[]], "s":"{\"x\": [1, 2]}\\", "e": {"ü" : null}}"#;
+    const TEXT: &str = r#"{"z": 1.10, "a":[ 1e400,{ } ,[]], "s":"{\"x\": [1, 2]}\\", "e": {"ü" : null}}"#;
 
     #[test]
     fn layout_changes_and_nothing_else_does() {

@@ -101,11 +101,7 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Fa
     list(args, context, "No such records.").await
 }
 
-pub(crate) async fn list(
-    args: &Args,
-    context: &mut Context<'_>,
-    nothing: &str,
-) -> Result<u8, Failure> {
+pub(crate) async fn list(args: &Args, context: &mut Context<'_>, nothing: &str) -> Result<u8, Failure> {
     let client = context.client.clone();
     let mut pages = Pages::new(&client, args);
     if context.json {
@@ -130,11 +126,7 @@ async fn list_json(pages: &mut Pages<'_>, context: &mut Context<'_>) -> Result<u
     let mut separator = "{\"records\":[";
     while let Some(page) = pages.next::<RawPage>().await? {
         for record in page.records {
-            write!(
-                context.out,
-                "{separator}{}",
-                json_text::compact(record.get())
-            )?;
+            write!(context.out, "{separator}{}", json_text::compact(record.get()))?;
             separator = ",";
         }
     }
@@ -146,22 +138,8 @@ async fn list_json(pages: &mut Pages<'_>, context: &mut Context<'_>) -> Result<u
     Ok(exit::DONE)
 }
 
-fn show(
-    context: &mut Context<'_>,
-    records: &[ManifestEntry],
-    header: bool,
-    now: u64,
-) -> Result<(), Failure> {
-    let names = [
-        "ID",
-        "STATE",
-        "TYPE",
-        "KEY",
-        "TRIES",
-        "SIZE",
-        "AGE",
-        "LAST ERROR",
-    ];
+fn show(context: &mut Context<'_>, records: &[ManifestEntry], header: bool, now: u64) -> Result<(), Failure> {
+    let names = ["ID", "STATE", "TYPE", "KEY", "TRIES", "SIZE", "AGE", "LAST ERROR"];
     let mut table = table(context, if header { &names } else { &[] });
     for record in records {
         let mut row = Row::from([
@@ -172,13 +150,7 @@ fn show(
             Cell::new(record.attempts),
             Cell::new(size(record.payload_bytes)),
             Cell::new(age(record.created_at, now)),
-            Cell::new(
-                record
-                    .last_error
-                    .as_ref()
-                    .map(error_text)
-                    .unwrap_or_default(),
-            ),
+            Cell::new(record.last_error.as_ref().map(error_text).unwrap_or_default()),
         ]);
         if context.terminal {
             // `show` tells the rest.
@@ -197,32 +169,19 @@ mod tests {
     use crate::ipc::client::scripted::{Scripted, Step, answer};
 
     fn page(records: &[ManifestEntry], next: Option<&str>) -> Step {
-        let page = RecordPage {
-            records: records.to_vec(),
-            next: next.map(str::to_owned),
-        };
+        let page = RecordPage { records: records.to_vec(), next: next.map(str::to_owned) };
         answer(200, &serde_json::to_string(&page).unwrap())
     }
 
     fn args(limit: u64) -> Args {
-        Args {
-            state: Some(RecordState::Failed),
-            record_type: Some("Visits".to_owned()),
-            limit,
-        }
+        Args { state: Some(RecordState::Failed), record_type: Some("Visits".to_owned()), limit }
     }
 
     #[tokio::test]
     async fn pages_are_followed_up_to_the_limit() {
         let records = [1, 2, 3].map(|seq| entry(seq, RecordState::Failed));
-        let daemon = Scripted::new(vec![
-            page(&records[..2], Some("c2")),
-            page(&records[2..], Some("c3")),
-        ]);
-        let (code, text) = run(&daemon, true, async |context| {
-            super::run(&args(3), context).await
-        })
-        .await;
+        let daemon = Scripted::new(vec![page(&records[..2], Some("c2")), page(&records[2..], Some("c3"))]);
+        let (code, text) = run(&daemon, true, async |context| super::run(&args(3), context).await).await;
         assert_eq!(code, Ok(0));
         let listed: RecordPage = serde_json::from_str(&text).unwrap();
         assert_eq!(listed.records, records);
@@ -238,15 +197,9 @@ mod tests {
     #[tokio::test]
     async fn an_empty_list_is_an_answer_too() {
         let daemon = Scripted::new(vec![page(&[], None), page(&[], None)]);
-        let (_, text) = run(&daemon, true, async |context| {
-            super::run(&args(3), context).await
-        })
-        .await;
+        let (_, text) = run(&daemon, true, async |context| super::run(&args(3), context).await).await;
         assert_eq!(text, "{\"records\":[],\"next\":null}\n");
-        let (_, text) = run(&daemon, false, async |context| {
-            super::run(&args(3), context).await
-        })
-        .await;
+        let (_, text) = run(&daemon, false, async |context| super::run(&args(3), context).await).await;
         assert_eq!(text, "No such records.\n");
     }
 
@@ -254,26 +207,9 @@ mod tests {
     async fn a_record_is_a_row_with_its_error() {
         let records = [entry(1, RecordState::Failed)];
         let daemon = Scripted::new(vec![page(&records, None)]);
-        let (_, text) = run(&daemon, false, async |context| {
-            super::run(&args(3), context).await
-        })
-        .await;
+        let (_, text) = run(&daemon, false, async |context| super::run(&args(3), context).await).await;
         let row: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!(
-            row[..7],
-            [
-                &records[0].id.to_string(),
-                "FAILED",
-                "Visits",
-                "Acme",
-                "1",
-                "2.0",
-                "KiB"
-            ]
-        );
-        assert!(
-            text.ends_with("rejected (HTTP 422) BAD_DATE: no such day\n"),
-            "{text}"
-        );
+        assert_eq!(row[..7], [&records[0].id.to_string(), "FAILED", "Visits", "Acme", "1", "2.0", "KiB"]);
+        assert!(text.ends_with("rejected (HTTP 422) BAD_DATE: no such day\n"), "{text}");
     }
 }

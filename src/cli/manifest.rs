@@ -44,15 +44,9 @@ mod tests {
         let pieces = ["{\"id\":1}\n{\"i", "d\":2}\n"];
         let daemon = Scripted::new(vec![stream(&pieces, true), stream(&pieces, false)]);
         let verb = Verb::Export(Args { file: None });
-        let (code, text) = run(&daemon, false, async |context| {
-            super::run(&verb, context).await
-        })
-        .await;
+        let (code, text) = run(&daemon, false, async |context| super::run(&verb, context).await).await;
         assert_eq!((code, text.as_str()), (Ok(0), "{\"id\":1}\n{\"id\":2}\n"));
-        let (code, _) = run(&daemon, false, async |context| {
-            super::run(&verb, context).await
-        })
-        .await;
+        let (code, _) = run(&daemon, false, async |context| super::run(&verb, context).await).await;
         assert_eq!(code.unwrap_err().exit, exit::FAILED);
     }
 }

@@ -16,18 +16,12 @@ impl Meter {
     pub(crate) fn new(context: &Context<'_>) -> Self {
         let target = ProgressDrawTarget::stdout();
         Self {
-            bar: context
-                .terminal
-                .then(|| ProgressBar::with_draw_target(Some(0), target)),
+            bar: context.terminal.then(|| ProgressBar::with_draw_target(Some(0), target)),
             said: String::new(),
         }
     }
 
-    pub(crate) fn show(
-        &mut self,
-        context: &mut Context<'_>,
-        status: &Status,
-    ) -> Result<(), Failure> {
+    pub(crate) fn show(&mut self, context: &mut Context<'_>, status: &Status) -> Result<(), Failure> {
         let sync = &status.sync;
         if let Some(bar) = &self.bar {
             bar.set_style(style(bar_template(status)));
@@ -65,8 +59,7 @@ impl Meter {
 }
 
 fn bar_template(status: &Status) -> &'static str {
-    if status.sync.total == 0
-        || status.records.pending + status.records.syncing + status.records.failed == 0
+    if status.sync.total == 0 || status.records.pending + status.records.syncing + status.records.failed == 0
     {
         "{msg}"
     } else {
@@ -80,7 +73,5 @@ fn style(template: &str) -> ProgressStyle {
 
 /// The daemon's own estimate: it knows of waits and batch sizes, which a mere rate does not.
 fn remaining(eta_s: Option<u64>) -> String {
-    eta_s.map_or_else(String::new, |seconds| {
-        format!(", about {} left", span(seconds.saturating_mul(1000)))
-    })
+    eta_s.map_or_else(String::new, |seconds| format!(", about {} left", span(seconds.saturating_mul(1000))))
 }

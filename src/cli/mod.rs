@@ -44,13 +44,7 @@ use failure::Failure;
 #[command(name = "fieldsync", version)]
 struct CommandLine {
     /// Socket of the daemon [default: /run/fieldsync/fieldsync.sock]
-    #[arg(
-        long,
-        global = true,
-        env = "FIELDSYNC_SOCKET",
-        value_name = "PATH",
-        hide_env_values = true
-    )]
+    #[arg(long, global = true, env = "FIELDSYNC_SOCKET", value_name = "PATH", hide_env_values = true)]
     socket: Option<PathBuf>,
     /// Print JSON instead of text
     #[arg(long, global = true)]
@@ -157,10 +151,7 @@ mod tests {
 
     #[test]
     fn global_options_stand_before_and_after_the_verb() {
-        for line in [
-            "fieldsync --json --socket /s status",
-            "fieldsync status --socket /s --json",
-        ] {
+        for line in ["fieldsync --json --socket /s status", "fieldsync status --socket /s --json"] {
             let command = CommandLine::try_parse_from(line.split(' ')).unwrap();
             assert!(command.json);
             assert_eq!(command.socket, Some(PathBuf::from("/s")));

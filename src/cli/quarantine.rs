@@ -95,19 +95,11 @@ pub(crate) async fn run(verb: &Verb, context: &mut Context<'_>) -> Result<u8, Fa
 }
 
 fn under_review(record_type: Option<String>, limit: u64) -> list::Args {
-    list::Args {
-        state: Some(RecordState::Quarantined),
-        record_type,
-        limit,
-    }
+    list::Args { state: Some(RecordState::Quarantined), record_type, limit }
 }
 
 fn selection(chosen: &Chosen, confirm: bool) -> Selection {
-    Selection {
-        ids: (!chosen.all).then(|| chosen.ids.clone()),
-        all: chosen.all,
-        confirm,
-    }
+    Selection { ids: (!chosen.all).then(|| chosen.ids.clone()), all: chosen.all, confirm }
 }
 
 async fn change(
@@ -142,10 +134,7 @@ async fn export(args: &ExportArgs, context: &mut Context<'_>) -> Result<u8, Fail
         }
     }
     if gone > 0 {
-        say(&format!(
-            "{} left the quarantine meanwhile.",
-            count(gone, "record")
-        ));
+        say(&format!("{} left the quarantine meanwhile.", count(gone, "record")));
     }
     let written = target.finish()?;
     written.report(context)?;
@@ -168,42 +157,21 @@ mod tests {
     use crate::ipc::client::scripted::{Scripted, answer};
 
     fn all(all: bool) -> Chosen {
-        Chosen {
-            ids: Vec::new(),
-            all,
-        }
+        Chosen { ids: Vec::new(), all }
     }
 
     #[tokio::test]
     async fn ids_and_all_are_asked_for_as_the_api_wants_them() {
-        let daemon = Scripted::new(vec![
-            answer(200, "{\"changed\":1}"),
-            answer(200, "{\"changed\":2}"),
-        ]);
+        let daemon = Scripted::new(vec![answer(200, "{\"changed\":1}"), answer(200, "{\"changed\":2}")]);
         let id = RecordId::new();
-        let one = Verb::Retry(Chosen {
-            ids: vec![id],
-            all: false,
-        });
-        let (code, text) = run(&daemon, false, async |context| {
-            super::run(&one, context).await
-        })
-        .await;
+        let one = Verb::Retry(Chosen { ids: vec![id], all: false });
+        let (code, text) = run(&daemon, false, async |context| super::run(&one, context).await).await;
         assert_eq!((code, text.as_str()), (Ok(0), "1 record sent again.\n"));
-        let every = Verb::Discard(DiscardArgs {
-            chosen: all(true),
-            yes: true,
-        });
-        let (code, text) = run(&daemon, true, async |context| {
-            super::run(&every, context).await
-        })
-        .await;
+        let every = Verb::Discard(DiscardArgs { chosen: all(true), yes: true });
+        let (code, text) = run(&daemon, true, async |context| super::run(&every, context).await).await;
         assert_eq!((code, text.as_str()), (Ok(0), "{\"changed\":2}\n"));
-        let bodies: Vec<Selection> = daemon
-            .calls()
-            .iter()
-            .map(|call| serde_json::from_slice(&call.body).unwrap())
-            .collect();
+        let bodies: Vec<Selection> =
+            daemon.calls().iter().map(|call| serde_json::from_slice(&call.body).unwrap()).collect();
         assert_eq!(bodies[0].ids, Some(vec![id]));
         assert!(bodies[1].ids.is_none() && bodies[1].all && bodies[1].confirm);
     }
@@ -211,56 +179,33 @@ mod tests {
     #[tokio::test]
     async fn discarding_all_needs_a_yes() {
         let daemon = Scripted::new(Vec::new());
-        let every = Verb::Discard(DiscardArgs {
-            chosen: all(true),
-            yes: false,
-        });
-        let (code, _) = run(&daemon, false, async |context| {
-            super::run(&every, context).await
-        })
-        .await;
+        let every = Verb::Discard(DiscardArgs { chosen: all(true), yes: false });
+        let (code, _) = run(&daemon, false, async |context| super::run(&every, context).await).await;
         assert_eq!(code.unwrap_err().exit, exit::USAGE);
     }
 
     #[tokio::test]
     async fn an_export_has_the_payloads_and_is_whole_or_not_there() {
         let records = [1, 2].map(|seq| entry(seq, RecordState::Quarantined));
-        let page = RecordPage {
-            records: records.to_vec(),
-            next: None,
-        };
+        let page = RecordPage { records: records.to_vec(), next: None };
         let page = serde_json::to_string(&page).unwrap();
         let daemon = Scripted::new(vec![
             answer(200, &page),
-            answer(
-                200,
-                "{\"state\": \"QUARANTINED\", \"payload\": {\"n\": 1.0}}",
-            ),
+            answer(200, "{\"state\": \"QUARANTINED\", \"payload\": {\"n\": 1.0}}"),
             answer(404, ""),
             answer(200, &page),
             answer(500, ""),
         ]);
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("review.ndjson");
-        let verb = Verb::Export(ExportArgs {
-            file: Some(file.clone()),
-        });
-        let (code, text) = run(&daemon, false, async |context| {
-            super::run(&verb, context).await
-        })
-        .await;
+        let verb = Verb::Export(ExportArgs { file: Some(file.clone()) });
+        let (code, text) = run(&daemon, false, async |context| super::run(&verb, context).await).await;
         assert_eq!(code, Ok(0));
         assert_eq!(text, format!("1 record written to {}\n", file.display()));
         let written = std::fs::read_to_string(&file).unwrap();
-        assert_eq!(
-            written,
-            "{\"state\":\"QUARANTINED\",\"payload\":{\"n\":1.0}}\n"
-        );
+        assert_eq!(written, "{\"state\":\"QUARANTINED\",\"payload\":{\"n\":1.0}}\n");
         std::fs::remove_file(&file).unwrap();
-        let (code, _) = run(&daemon, false, async |context| {
-            super::run(&verb, context).await
-        })
-        .await;
+        let (code, _) = run(&daemon, false, async |context| super::run(&verb, context).await).await;
         assert_eq!(code.unwrap_err().exit, exit::FAILED);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }

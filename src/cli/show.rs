@@ -44,15 +44,9 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Fa
     Ok(exit::DONE)
 }
 
-pub(crate) async fn fetch(
-    client: &Client,
-    id: RecordId,
-    payload: bool,
-) -> Result<Bytes, ClientError> {
+pub(crate) async fn fetch(client: &Client, id: RecordId, payload: bool) -> Result<Bytes, ClientError> {
     let pairs: &[_] = if payload { &[("payload", "true")] } else { &[] };
-    client
-        .get(&with_query(&format!("/v1/records/{id}"), pairs))
-        .await
+    client.get(&with_query(&format!("/v1/records/{id}"), pairs)).await
 }
 
 /// The payload out of a record's detail, as the application wrote it.
@@ -100,9 +94,7 @@ fn next_step(entry: &ManifestEntry, now: u64) -> String {
     match entry.state {
         RecordState::Pending => "Waits for its turn to be sent.".to_owned(),
         RecordState::Syncing => "On its way to the server in a batch.".to_owned(),
-        RecordState::Synced => {
-            "Done: the server confirmed it. Only its receipt is kept here.".to_owned()
-        }
+        RecordState::Synced => "Done: the server confirmed it. Only its receipt is kept here.".to_owned(),
         RecordState::Failed => match entry.next_attempt_at {
             Some(at) if at > now => format!(
                 "Did not get through; it is safe here and tried again {}.",
@@ -135,40 +127,22 @@ mod tests {
         );
         record.state = RecordState::Quarantined;
         let text = describe(&record, 20_000).join("\n");
-        assert!(
-            text.contains(&format!("quarantine retry {}", record.id)),
-            "{text}"
-        );
-        assert!(
-            text.contains("rejected (HTTP 422) BAD_DATE: no such day"),
-            "{text}"
-        );
+        assert!(text.contains(&format!("quarantine retry {}", record.id)), "{text}");
+        assert!(text.contains("rejected (HTTP 422) BAD_DATE: no such day"), "{text}");
     }
 
     #[tokio::test]
     async fn payloads_are_shown_as_they_were_written() {
         let record = entry(1, RecordState::Pending);
         let mut body = serde_json::to_string(&record).unwrap();
-        body.insert_str(
-            body.len() - 1,
-            r#","payload":{"z": 1.50,"a": 123456789012345678901}"#,
-        );
+        body.insert_str(body.len() - 1, r#","payload":{"z": 1.50,"a": 123456789012345678901}"#);
         let daemon = Scripted::new(vec![answer(200, &body)]);
         let id = record.id;
         let args = Args { id, payload: true };
-        let (code, text) = run(&daemon, false, async |context| {
-            super::run(&args, context).await
-        })
-        .await;
+        let (code, text) = run(&daemon, false, async |context| super::run(&args, context).await).await;
         assert_eq!(code, Ok(0));
-        assert!(
-            text.ends_with("Payload:\n{\n  \"z\": 1.50,\n  \"a\": 123456789012345678901\n}\n"),
-            "{text}"
-        );
+        assert!(text.ends_with("Payload:\n{\n  \"z\": 1.50,\n  \"a\": 123456789012345678901\n}\n"), "{text}");
         let asked = &daemon.calls()[0].head;
-        assert!(
-            asked.starts_with(&format!("GET /v1/records/{id}?payload=true ")),
-            "{asked}"
-        );
+        assert!(asked.starts_with(&format!("GET /v1/records/{id}?payload=true ")), "{asked}");
     }
 }

@@ -30,9 +30,7 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Fa
     }
     let answer = context.client.get("/v1/status").await?;
     context.present(&answer, |context, status: Status| {
-        describe(&status, wall_ms())
-            .into_iter()
-            .try_for_each(|line| context.line(line))
+        describe(&status, wall_ms()).into_iter().try_for_each(|line| context.line(line))
     })?;
     Ok(exit::DONE)
 }
@@ -88,10 +86,7 @@ fn describe(status: &Status, now: u64) -> Vec<String> {
     field("Breaker", breaker(status, now));
     field("Connectivity", connectivity(status, now));
     if let Some(seconds) = status.sync.eta_s {
-        field(
-            "Time left",
-            format!("about {}", span(seconds.saturating_mul(1000))),
-        );
+        field("Time left", format!("about {}", span(seconds.saturating_mul(1000))));
     }
     if let Some(at) = status.sync.last_success_at {
         field("Last success", stamp(at, now));
@@ -100,11 +95,7 @@ fn describe(status: &Status, now: u64) -> Vec<String> {
         field("Last error", error_text(error));
         field("", stamp(error.at, now));
     }
-    let daemon = format!(
-        "{}, started {}",
-        plain(&status.version),
-        when(status.started_at, now)
-    );
+    let daemon = format!("{}, started {}", plain(&status.version), when(status.started_at, now));
     field("Daemon", daemon);
     field("Device", status.device_id.to_string());
     if status.records.quarantined > 0 {
@@ -135,9 +126,7 @@ fn queue(status: &Status, now: u64) -> String {
 
 fn batching(status: &Status) -> String {
     let batching = &status.batching;
-    let rate = batching
-        .ms_per_record
-        .map_or_else(String::new, |ms| format!(": {} a record", span_exact(ms)));
+    let rate = batching.ms_per_record.map_or_else(String::new, |ms| format!(": {} a record", span_exact(ms)));
     format!(
         "{} at a time ({}{rate}; a batch may take {})",
         count(batching.size as u64, "record"),
@@ -148,11 +137,7 @@ fn batching(status: &Status) -> String {
 
 /// Rates want their milliseconds below ten seconds.
 fn span_exact(ms: u64) -> String {
-    if ms < 10_000 {
-        format!("{ms} ms")
-    } else {
-        span(ms)
-    }
+    if ms < 10_000 { format!("{ms} ms") } else { span(ms) }
 }
 
 fn breaker(status: &Status, now: u64) -> String {
@@ -161,9 +146,7 @@ fn breaker(status: &Status, now: u64) -> String {
         0 => String::new(),
         failures => format!(", {} in a row", count(u64::from(failures), "failure")),
     };
-    let retry = breaker.retry_at.map_or_else(String::new, |at| {
-        format!(", next request {}", when(at, now))
-    });
+    let retry = breaker.retry_at.map_or_else(String::new, |at| format!(", next request {}", when(at, now)));
     format!("{}{failures}{retry}", spaced(&breaker.mode))
 }
 
@@ -182,17 +165,8 @@ mod tests {
     use crate::ipc::client::scripted::{Scripted, answer};
 
     fn syncing() -> Status {
-        let records = Counts {
-            pending: 105,
-            synced: 45,
-            quarantined: 2,
-            ..Counts::default()
-        };
-        status(
-            Phase::Syncing,
-            "Syncing 45 of 150 records (2 need review)",
-            records,
-        )
+        let records = Counts { pending: 105, synced: 45, quarantined: 2, ..Counts::default() };
+        status(Phase::Syncing, "Syncing 45 of 150 records (2 need review)", records)
     }
 
     #[test]
@@ -213,14 +187,9 @@ mod tests {
 
     #[tokio::test]
     async fn json_is_the_daemons_own_on_one_line() {
-        let daemon = Scripted::new(vec![answer(
-            200,
-            "{\n \"sync\": {\"text\": \"a b\"},\n \"new\": 1\n}\n",
-        )]);
-        let (code, text) = run(&daemon, true, async |context| {
-            super::run(&Args { watch: false }, context).await
-        })
-        .await;
+        let daemon = Scripted::new(vec![answer(200, "{\n \"sync\": {\"text\": \"a b\"},\n \"new\": 1\n}\n")]);
+        let (code, text) =
+            run(&daemon, true, async |context| super::run(&Args { watch: false }, context).await).await;
         assert_eq!(code, Ok(0));
         assert_eq!(text, "{\"sync\":{\"text\":\"a b\"},\"new\":1}\n");
     }

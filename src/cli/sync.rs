@@ -49,9 +49,7 @@ pub(crate) async fn pause(context: &mut Context<'_>) -> Result<u8, Failure> {
     if context.json {
         context.answer_line(&answer)?;
     } else {
-        context.line(
-            "Paused: records are accepted and kept, and none is sent until: fieldsync resume",
-        )?;
+        context.line("Paused: records are accepted and kept, and none is sent until: fieldsync resume")?;
     }
     Ok(exit::DONE)
 }
@@ -112,17 +110,14 @@ async fn wait(context: &mut Context<'_>, grace: Duration) -> Result<u8, Failure>
         }
         if status.sync.phase == Phase::Paused && !stuck.told_pause {
             stuck.told_pause = true;
-            meter.note(
-                "Syncing is paused, and the wait goes on; `fieldsync resume` ends the pause.",
-            );
+            meter.note("Syncing is paused, and the wait goes on; `fieldsync resume` ends the pause.");
         }
     }
 }
 
 fn conclude(context: &mut Context<'_>, status: &Status) -> Result<u8, Failure> {
     if context.json {
-        let line =
-            serde_json::to_string(status).map_err(|error| Failure::failed(error.to_string()))?;
+        let line = serde_json::to_string(status).map_err(|error| Failure::failed(error.to_string()))?;
         context.line(line)?;
     }
     if status.records.quarantined > 0 {
@@ -179,19 +174,12 @@ mod tests {
     }
 
     fn at(phase: Phase, text: &str, pending: u64, quarantined: u64) -> Status {
-        let counts = Counts {
-            pending,
-            quarantined,
-            ..Counts::default()
-        };
+        let counts = Counts { pending, quarantined, ..Counts::default() };
         status(phase, text, counts)
     }
 
     fn daemon(events: &[&Status]) -> Scripted {
-        let mut pieces = vec![
-            event("status", events[0]),
-            "event: batch\ndata: {}\n\n".to_owned(),
-        ];
+        let mut pieces = vec![event("status", events[0]), "event: batch\ndata: {}\n\n".to_owned()];
         pieces.extend(events[1..].iter().map(|status| event("progress", status)));
         let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
         let events: Step = stream(&pieces, false);
@@ -228,20 +216,13 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_lets_nobody_in_ends_the_wait() {
         let going = at(Phase::Syncing, "Syncing 1 of 2 records", 1, 0);
-        let shut = at(
-            Phase::AuthRequired,
-            "The server does not accept the token",
-            1,
-            0,
-        );
+        let shut = at(Phase::AuthRequired, "The server does not accept the token", 1, 0);
         for events in [vec![&going, &shut], vec![&shut]] {
             let (code, text) = waits(&events, false).await;
             let failure = code.unwrap_err();
             assert_eq!(failure.exit, exit::FAILED);
             assert!(
-                failure
-                    .message
-                    .starts_with("The server does not accept the token. All records"),
+                failure.message.starts_with("The server does not accept the token. All records"),
                 "{text}"
             );
         }
@@ -249,18 +230,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_from_before_may_pass() {
-        let shut = at(
-            Phase::AuthRequired,
-            "The server does not accept the token",
-            1,
-            0,
-        );
+        let shut = at(Phase::AuthRequired, "The server does not accept the token", 1, 0);
         let done = at(Phase::Idle, "All 1 records synced", 0, 0);
         let daemon = daemon(&[&shut, &done]);
-        let (code, _) = run(&daemon, false, async |context| {
-            super::run(&Args { wait: true }, context).await
-        })
-        .await;
+        let (code, _) =
+            run(&daemon, false, async |context| super::run(&Args { wait: true }, context).await).await;
         assert_eq!(code, Ok(0));
     }
 }

@@ -10,9 +10,7 @@ use crate::model::{LastError, RecordState};
 /// An empty table with this header.
 pub(crate) fn table(context: &Context<'_>, header: &[&str]) -> Table {
     let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     if !header.is_empty() {
         table.set_header(header);
     }
@@ -48,22 +46,13 @@ pub(crate) fn state(context: &Context<'_>, state: RecordState) -> Cell {
         RecordState::Quarantined => Color::Red,
         RecordState::Pending | RecordState::Syncing => return cell,
     };
-    if context.colour {
-        cell.fg(colour)
-    } else {
-        cell
-    }
+    if context.colour { cell.fg(colour) } else { cell }
 }
 
 /// `timeout (HTTP 504): no answer in time`
 pub(crate) fn error_text(error: &LastError) -> String {
-    let status = error
-        .http_status
-        .map_or_else(String::new, |status| format!(" (HTTP {status})"));
-    let code = error
-        .code
-        .as_ref()
-        .map_or_else(String::new, |code| format!(" {}", plain(code)));
+    let status = error.http_status.map_or_else(String::new, |status| format!(" (HTTP {status})"));
+    let code = error.code.as_ref().map_or_else(String::new, |code| format!(" {}", plain(code)));
     let message = match plain(&error.message) {
         message if message.is_empty() => String::new(),
         message => format!(": {message}"),

@@ -9,9 +9,7 @@ use crate::ipc::api::{FailureReport, PerRecord, TelemetryReport};
 
 pub(crate) async fn run(context: &mut Context<'_>) -> Result<u8, Failure> {
     let answer = context.client.get("/v1/telemetry").await?;
-    context.present(&answer, |context, report: TelemetryReport| {
-        view(context, &report)
-    })?;
+    context.present(&answer, |context, report: TelemetryReport| view(context, &report))?;
     Ok(exit::DONE)
 }
 
@@ -19,11 +17,7 @@ fn view(context: &mut Context<'_>, report: &TelemetryReport) -> Result<(), Failu
     let window = span(report.window_s.saturating_mul(1000));
     context.line(format!("How long does a record take? (last {window})\n"))?;
     let durations = per_record(&report.per_record);
-    question(
-        context,
-        &["RECORDS", "MEAN", "MEDIAN", "95 % WITHIN"],
-        [durations],
-    )?;
+    question(context, &["RECORDS", "MEAN", "MEDIAN", "95 % WITHIN"], [durations])?;
 
     context.line("\nWhich batch sizes get through?\n")?;
     let sizes = report.by_batch_size.iter().map(|bucket| {
@@ -34,11 +28,7 @@ fn view(context: &mut Context<'_>, report: &TelemetryReport) -> Result<(), Failu
             share(bucket.succeeded, bucket.batches),
         ]
     });
-    question(
-        context,
-        &["BATCH SIZE", "SENT", "ANSWERED", "SUCCESS"],
-        sizes,
-    )?;
+    question(context, &["BATCH SIZE", "SENT", "ANSWERED", "SUCCESS"], sizes)?;
 
     context.line("\nWhich types cause delays?\n")?;
     let types = report.by_type.iter().map(|kind| {
@@ -50,35 +40,14 @@ fn view(context: &mut Context<'_>, report: &TelemetryReport) -> Result<(), Failu
             kind.quarantined.to_string(),
         ]
     });
-    question(
-        context,
-        &["TYPE", "SYNCED", "PER RECORD", "FAILURES", "QUARANTINED"],
-        types,
-    )?;
+    question(context, &["TYPE", "SYNCED", "PER RECORD", "FAILURES", "QUARANTINED"], types)?;
 
     context.line("\nWhat was the network like when it failed?\n")?;
-    let header = [
-        "FAILURE",
-        "COUNT",
-        "INTERFACE",
-        "CONNECT",
-        "ROUND TRIP",
-        "UPLOAD",
-        "SIGNAL",
-    ];
+    let header = ["FAILURE", "COUNT", "INTERFACE", "CONNECT", "ROUND TRIP", "UPLOAD", "SIGNAL"];
     question(context, &header, report.failures.iter().map(failure))?;
 
     context.line("\nDay by day (UTC)\n")?;
-    let header = [
-        "DAY",
-        "RECORDS",
-        "MEAN",
-        "MEDIAN",
-        "95 % WITHIN",
-        "BATCHES",
-        "SUCCESS",
-        "QUARANTINED",
-    ];
+    let header = ["DAY", "RECORDS", "MEAN", "MEDIAN", "95 % WITHIN", "BATCHES", "SUCCESS", "QUARANTINED"];
     let days = report.days.iter().map(|day| {
         let [records, mean, median, most] = per_record(&day.per_record);
         [
@@ -124,16 +93,11 @@ fn failure(report: &FailureReport) -> [String; 7] {
     [
         spaced(&report.class),
         count(report.count, "time"),
-        report
-            .interface
-            .as_deref()
-            .map_or_else(dash, |kind| plain(kind).into_owned()),
+        report.interface.as_deref().map_or_else(dash, |kind| plain(kind).into_owned()),
         report.connect_ms.map_or_else(dash, mean_ms),
         report.round_trip_ms.map_or_else(dash, mean_ms),
         report.bytes_per_s.map_or_else(dash, rate),
-        report
-            .signal_dbm
-            .map_or_else(dash, |dbm| format!("{dbm:.0} dBm")),
+        report.signal_dbm.map_or_else(dash, |dbm| format!("{dbm:.0} dBm")),
     ]
 }
 
@@ -167,10 +131,8 @@ mod tests {
         let daemon = Scripted::new(vec![answer(200, report)]);
         let (code, text) = run(&daemon, false, async |context| super::run(context).await).await;
         assert_eq!(code, Ok(0));
-        let rows: Vec<String> = text
-            .lines()
-            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
-            .collect();
+        let rows: Vec<String> =
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         for row in [
             "How long does a record take? (last 7 d)",
             "4 1166 ms 900 ms 2000 ms",

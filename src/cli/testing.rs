@@ -2,9 +2,7 @@
 
 use super::context::Context;
 use super::failure::Failure;
-use crate::ipc::api::{
-    Batching, BreakerStatus, Connectivity, Counts, Phase, QueueUse, Status, Sync,
-};
+use crate::ipc::api::{Batching, BreakerStatus, Connectivity, Counts, Phase, QueueUse, Status, Sync};
 use crate::ipc::client::Client;
 use crate::ipc::client::scripted::Scripted;
 use crate::model::{DeviceId, LastError, ManifestEntry, RecordId, RecordState};
@@ -66,30 +64,19 @@ pub(crate) fn status(phase: Phase, text: &str, records: Counts) -> Status {
             needs_review: records.quarantined,
             eta_s: Some(31),
             batch: None,
+            next_attempt_at: None,
             last_success_at: None,
             last_error: None,
         },
         records,
-        queue: QueueUse {
-            bytes: 181_200,
-            max_bytes: 2 << 30,
-            oldest_pending_at: Some(10_000),
-        },
+        queue: QueueUse { bytes: 181_200, max_bytes: 2 << 30, oldest_pending_at: Some(10_000) },
         batching: Batching {
             size: 23,
             rule: "learned".to_owned(),
             ms_per_record: Some(1166),
             time_budget_ms: 45_000,
         },
-        breaker: BreakerStatus {
-            mode: "normal".to_owned(),
-            consecutive_failures: 0,
-            retry_at: None,
-        },
-        connectivity: Connectivity {
-            state: "online".to_owned(),
-            since: 10_000,
-            metered: false,
-        },
+        breaker: BreakerStatus { mode: "normal".to_owned(), consecutive_failures: 0, retry_at: None },
+        connectivity: Connectivity { state: "online".to_owned(), since: 10_000, metered: false },
     }
 }

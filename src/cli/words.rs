@@ -40,11 +40,7 @@ pub(crate) fn size(bytes: u64) -> String {
 pub(crate) fn span(ms: u64) -> String {
     let seconds = ms / 1000;
     let two = |large: u64, unit: &str, small: u64, part: &str| {
-        if small == 0 {
-            format!("{large} {unit}")
-        } else {
-            format!("{large} {unit} {small} {part}")
-        }
+        if small == 0 { format!("{large} {unit}") } else { format!("{large} {unit} {small} {part}") }
     };
     match seconds {
         0 => format!("{ms} ms"),
@@ -73,11 +69,7 @@ pub(crate) fn stamp(at: u64, now: u64) -> String {
 
 /// `1166 ms`, `0.4 ms`
 pub(crate) fn mean_ms(ms: f64) -> String {
-    if ms >= 10.0 {
-        format!("{ms:.0} ms")
-    } else {
-        format!("{ms:.1} ms")
-    }
+    if ms >= 10.0 { format!("{ms:.0} ms") } else { format!("{ms:.1} ms") }
 }
 
 /// `98 %`, `99.5 %`: never 100 % for something less.
@@ -108,25 +100,11 @@ mod tests {
         assert_eq!(count(0, "record"), "0 records");
         assert_eq!(
             [0, 1023, 1024, 181_200, 2 << 30, u64::MAX].map(size),
-            [
-                "0 B",
-                "1023 B",
-                "1.0 KiB",
-                "176.9 KiB",
-                "2.0 GiB",
-                "16777215.9 TiB"
-            ]
+            ["0 B", "1023 B", "1.0 KiB", "176.9 KiB", "2.0 GiB", "16777215.9 TiB"]
         );
         assert_eq!(
             [0, 850, 12_900, 192_000, 7_500_000, 273_600_000].map(span),
-            [
-                "0 ms",
-                "850 ms",
-                "12 s",
-                "3 min 12 s",
-                "2 h 5 min",
-                "3 d 4 h"
-            ]
+            ["0 ms", "850 ms", "12 s", "3 min 12 s", "2 h 5 min", "3 d 4 h"]
         );
         assert_eq!(
             [(199, 200), (1, 1), (9999, 10_000), (0, 0)].map(|(a, b)| share(a, b)),

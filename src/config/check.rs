@@ -26,13 +26,16 @@ impl Config {
         let mut findings = Vec::new();
         let mut refuse = |bad: bool, key: &'static str, reason: &str| {
             if bad {
-                findings.push(Finding {
-                    key,
-                    reason: reason.to_owned(),
-                });
+                findings.push(Finding { key, reason: reason.to_owned() });
             }
         };
+        self.check_server(&mut refuse);
+        self.check_numbers(&mut refuse);
+        self.check_together(&mut refuse);
+        findings
+    }
 
+    fn check_server(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
         let url = self.server.url.as_str();
         if !url.is_empty() {
             match url::Url::parse(url) {
@@ -56,30 +59,22 @@ impl Config {
                 Err(error) => refuse(true, "server.url", &format!("is no URL: {error}")),
             }
         }
-        refuse(
-            !self.server.path.starts_with('/'),
-            "server.path",
-            "must begin with /",
-        );
-        refuse(
-            self.server.path.parse::<awc::http::Uri>().is_err(),
-            "server.path",
-            "is no path of a URL",
-        );
+        refuse(!self.server.path.starts_with('/'), "server.path", "must begin with /");
+        refuse(self.server.path.parse::<awc::http::Uri>().is_err(), "server.path", "is no path of a URL");
         refuse(
             self.server.client_cert_file.is_some() != self.server.client_key_file.is_some(),
             "server.client_key_file",
             "a client certificate needs both client_cert_file and client_key_file",
         );
+    }
+
+    fn check_numbers(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
         for (key, span) in [
             ("server.connect_timeout", self.server.connect_timeout),
             ("server.request_timeout", self.server.request_timeout),
             ("retry.initial_backoff", self.retry.initial_backoff),
             ("breaker.open_min", self.breaker.open_min),
-            (
-                "connectivity.probe_interval",
-                self.connectivity.probe_interval,
-            ),
+            ("connectivity.probe_interval", self.connectivity.probe_interval),
             ("telemetry.window", self.telemetry.window),
         ] {
             refuse(span.0 == Duration::ZERO, key, "must be longer than nothing");
@@ -89,21 +84,12 @@ impl Config {
             ("queue.max_records", self.queue.max_records),
             ("queue.max_bytes", self.queue.max_bytes.0),
             ("queue.max_record_bytes", self.queue.max_record_bytes.0),
-            (
-                "batch.large_queue_batch",
-                self.batch.large_queue_batch as u64,
-            ),
-            (
-                "batch.large_payload_batch",
-                self.batch.large_payload_batch as u64,
-            ),
+            ("batch.large_queue_batch", self.batch.large_queue_batch as u64),
+            ("batch.large_payload_batch", self.batch.large_payload_batch as u64),
             ("batch.standard_batch", self.batch.standard_batch as u64),
             ("batch.micro_batch", self.batch.micro_batch as u64),
             ("batch.max_batch_bytes", self.batch.max_batch_bytes.0),
-            (
-                "retry.quarantine_after",
-                u64::from(self.retry.quarantine_after),
-            ),
+            ("retry.quarantine_after", u64::from(self.retry.quarantine_after)),
             ("breaker.micro_after", u64::from(self.breaker.micro_after)),
             ("breaker.open_after", u64::from(self.breaker.open_after)),
             ("breaker.close_after", u64::from(self.breaker.close_after)),
@@ -112,6 +98,15 @@ impl Config {
         ] {
             refuse(number == 0, key, "must be at least 1");
         }
+        for (key, percent) in [
+            ("connectivity.min_battery_percent", self.connectivity.min_battery_percent),
+            ("telemetry.alert_queue_percent", self.telemetry.alert_queue_percent),
+        ] {
+            refuse(percent > 100, key, "must be at most 100");
+        }
+    }
+
+    fn check_together(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
         for (key, size) in [
             ("batch.standard_batch", self.batch.standard_batch),
             ("batch.large_queue_batch", self.batch.large_queue_batch),
@@ -149,27 +144,11 @@ impl Config {
             "queue.max_record_bytes",
             "must not be larger than ipc.max_request_bytes",
         );
-        for (key, percent) in [
-            (
-                "connectivity.min_battery_percent",
-                self.connectivity.min_battery_percent,
-            ),
-            (
-                "telemetry.alert_queue_percent",
-                self.telemetry.alert_queue_percent,
-            ),
-        ] {
-            refuse(percent > 100, key, "must be at most 100");
-        }
         refuse(
-            self.log
-                .level
-                .parse::<tracing_subscriber::filter::Targets>()
-                .is_err(),
+            self.log.level.parse::<tracing_subscriber::filter::Targets>().is_err(),
             "log.level",
             "must be error, warn, info, debug or trace, or a filter such as \"info,fieldsync::store=debug\"",
         );
-        findings
     }
 
     /// Keys that are set, but that this version does not act on yet.
@@ -177,24 +156,12 @@ impl Config {
         let mut findings = Vec::new();
         let mut note = |set: bool, key: &'static str| {
             if set {
-                findings.push(Finding {
-                    key,
-                    reason: "has no effect in this version".into(),
-                });
+                findings.push(Finding { key, reason: "has no effect in this version".into() });
             }
         };
-        note(
-            self.connectivity.watch == Watch::Netlink,
-            "connectivity.watch",
-        );
-        note(
-            self.connectivity.metered == super::Metered::Defer,
-            "connectivity.metered",
-        );
-        note(
-            self.connectivity.min_battery_percent > 0,
-            "connectivity.min_battery_percent",
-        );
+        note(self.connectivity.watch == Watch::Netlink, "connectivity.watch");
+        note(self.connectivity.metered == super::Metered::Defer, "connectivity.metered");
+        note(self.connectivity.min_battery_percent > 0, "connectivity.min_battery_percent");
         findings
     }
 }

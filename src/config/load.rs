@@ -66,15 +66,10 @@ pub fn load(
 ) -> Result<Config, ConfigError> {
     let mut layers = Table::new();
     if let Some(path) = file {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.into(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.into(), source })?;
         // First alone and typed, for a message with line and column.
-        let wrong = |source| ConfigError::File {
-            path: path.into(),
-            source: Box::new(source),
-        };
+        let wrong = |source| ConfigError::File { path: path.into(), source: Box::new(source) };
         toml::from_str::<Config>(&text).map_err(wrong)?;
         layers = toml::from_str(&text).map_err(wrong)?;
     }
@@ -86,46 +81,26 @@ pub fn load(
             }
         }
     }
-    let config: Config = Value::Table(layers)
-        .try_into()
-        .map_err(|source| ConfigError::File {
-            path: file.unwrap_or(Path::new("built-in defaults")).into(),
-            source: Box::new(source),
-        })?;
+    let config: Config = Value::Table(layers).try_into().map_err(|source| ConfigError::File {
+        path: file.unwrap_or(Path::new("built-in defaults")).into(),
+        source: Box::new(source),
+    })?;
     let findings = config.validate();
     if findings.is_empty() {
         return Ok(config);
     }
-    let origin = file.map_or_else(
-        || "configuration".to_owned(),
-        |path| path.display().to_string(),
-    );
+    let origin = file.map_or_else(|| "configuration".to_owned(), |path| path.display().to_string());
     Err(ConfigError::Values { origin, findings })
 }
 
-fn overlay(
-    layers: &mut Table,
-    name: &str,
-    section: &str,
-    key: &str,
-    value: &str,
-) -> Result<(), ConfigError> {
+fn overlay(layers: &mut Table, name: &str, section: &str, key: &str, value: &str) -> Result<(), ConfigError> {
     let (section, key) = (section.to_lowercase(), key.to_lowercase());
-    let wrong = |reason: String| ConfigError::Variable {
-        name: name.to_owned(),
-        reason,
-    };
+    let wrong = |reason: String| ConfigError::Variable { name: name.to_owned(), reason };
     let value = typed(&section, &key, value).map_err(&wrong)?;
-    let alone = Table::from_iter([(
-        section.clone(),
-        Value::Table(Table::from_iter([(key.clone(), value.clone())])),
-    )]);
-    Value::Table(alone)
-        .try_into::<Config>()
-        .map_err(|error| wrong(error.message().to_owned()))?;
-    let table = layers
-        .entry(section)
-        .or_insert_with(|| Value::Table(Table::new()));
+    let alone =
+        Table::from_iter([(section.clone(), Value::Table(Table::from_iter([(key.clone(), value.clone())])))]);
+    Value::Table(alone).try_into::<Config>().map_err(|error| wrong(error.message().to_owned()))?;
+    let table = layers.entry(section).or_insert_with(|| Value::Table(Table::new()));
     if let Value::Table(table) = table {
         table.insert(key, value);
     }
@@ -153,9 +128,7 @@ mod tests {
     fn from_text(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
-        let variables = variables
-            .iter()
-            .map(|(name, value)| ((*name).into(), (*value).into()));
+        let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
         load(Some(file.path()), variables).map_err(|error| error.to_string())
     }
 
@@ -165,15 +138,9 @@ mod tests {
         assert_eq!(from_text(&text, &[]).unwrap(), Config::default());
         let defaults = Table::try_from(Config::default()).unwrap();
         for (section, keys) in &defaults {
-            assert!(
-                text.contains(&format!("[{section}]")),
-                "config.toml lacks [{section}]"
-            );
+            assert!(text.contains(&format!("[{section}]")), "config.toml lacks [{section}]");
             for key in keys.as_table().unwrap().keys() {
-                assert!(
-                    text.contains(&format!("\n{key} = ")),
-                    "config.toml lacks {section}.{key}"
-                );
+                assert!(text.contains(&format!("\n{key} = ")), "config.toml lacks {section}.{key}");
             }
         }
     }
@@ -187,49 +154,17 @@ mod tests {
     #[test]
     fn mistakes_are_refused_with_key_and_reason() {
         for (text, variables, parts) in [
-            (
-                "[server]\nurll = 'x'",
-                &[][..],
-                &["line 2", "urll", "unknown field"][..],
-            ),
-            (
-                "[batch]\nmicro_batch = 'ten'",
-                &[],
-                &["line 2", "micro_batch"],
-            ),
-            (
-                "[batch]\nmicro_batch = 60",
-                &[],
-                &["batch.micro_batch", "batch.standard_batch"],
-            ),
-            (
-                "[server]\nrequest_timeout = '0s'",
-                &[],
-                &["server.request_timeout"],
-            ),
-            (
-                "[server]\nrequest_timeout = 'soon'",
-                &[],
-                &["soon", "duration"],
-            ),
+            ("[server]\nurll = 'x'", &[][..], &["line 2", "urll", "unknown field"][..]),
+            ("[batch]\nmicro_batch = 'ten'", &[], &["line 2", "micro_batch"]),
+            ("[batch]\nmicro_batch = 60", &[], &["batch.micro_batch", "batch.standard_batch"]),
+            ("[server]\nrequest_timeout = '0s'", &[], &["server.request_timeout"]),
+            ("[server]\nrequest_timeout = 'soon'", &[], &["soon", "duration"]),
             ("[server]\nurl = 'ftp://x'", &[], &["server.url", "http://"]),
-            (
-                "[server]\nurl = 'http://u:p@x'",
-                &[],
-                &["server.url", "token_file"],
-            ),
+            ("[server]\nurl = 'http://u:p@x'", &[], &["server.url", "token_file"]),
             ("[queue]\nmax_bytes = '1 parsec'", &[], &["1 parsec"]),
             ("[ipc]\nsocket_mode = '0999'", &[], &["0999"]),
-            (
-                "",
-                &[("FIELDSYNC_BATCH__MICRO_BATCH", "many")],
-                &["FIELDSYNC_BATCH__MICRO_BATCH", "many"],
-            ),
-            (
-                "",
-                &[("FIELDSYNC_BATCH__MINI_BATCH", "1")],
-                &["FIELDSYNC_BATCH__MINI_BATCH", "mini_batch"],
-            ),
+            ("", &[("FIELDSYNC_BATCH__MICRO_BATCH", "many")], &["FIELDSYNC_BATCH__MICRO_BATCH", "many"]),
+            ("", &[("FIELDSYNC_BATCH__MINI_BATCH", "1")], &["FIELDSYNC_BATCH__MINI_BATCH", "mini_batch"]),
         ] {
             let error = from_text(text, variables).unwrap_err();
             for part in parts {
@@ -241,20 +176,14 @@ mod tests {
     #[test]
     fn every_impossible_value_is_reported_at_once() {
         let error = from_text("[batch]\nmicro_batch = 0\nsafety_margin = 1.0", &[]).unwrap_err();
-        assert!(
-            error.contains("micro_batch") && error.contains("safety_margin"),
-            "{error}"
-        );
+        assert!(error.contains("micro_batch") && error.contains("safety_margin"), "{error}");
     }
 
     #[test]
     fn variables_win_over_the_file() {
         let config = from_text(
             "[server]\nurl = 'http://file'\n[batch]\nmicro_batch = 5",
-            &[
-                ("FIELDSYNC_SERVER__URL", "http://variable"),
-                ("FIELDSYNC_BATCH__LEARN", "false"),
-            ],
+            &[("FIELDSYNC_SERVER__URL", "http://variable"), ("FIELDSYNC_BATCH__LEARN", "false")],
         )
         .unwrap();
         assert_eq!(config.server.url, "http://variable");

@@ -297,10 +297,7 @@ impl Config {
 
     /// The time a batch may take: the gateway's limit less the margin.
     pub fn time_budget(&self) -> Duration {
-        self.server
-            .request_timeout
-            .0
-            .mul_f64(1.0 - self.batch.safety_margin)
+        self.server.request_timeout.0.mul_f64(1.0 - self.batch.safety_margin)
     }
 
     /// As TOML, for `--check-config`. There are no secrets in it: tokens live in files of their own.
@@ -319,7 +316,5 @@ pub fn default_socket() -> PathBuf {
 /// systemd lists several directories with colons; the first is ours.
 fn first_directory(variable: &str) -> Option<PathBuf> {
     let value = std::env::var_os(variable)?;
-    std::env::split_paths(&value)
-        .next()
-        .filter(|path| path.is_absolute())
+    std::env::split_paths(&value).next().filter(|path| path.is_absolute())
 }

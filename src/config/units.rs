@@ -27,9 +27,7 @@ impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         humantime::parse_duration(&text).map(Self).map_err(|error| {
-            D::Error::custom(format!(
-                "`{text}` is no duration such as \"30s\" or \"7d\": {error}"
-            ))
+            D::Error::custom(format!("`{text}` is no duration such as \"30s\" or \"7d\": {error}"))
         })
     }
 }
@@ -47,10 +45,7 @@ impl Size {
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
-        match units
-            .iter()
-            .find(|(shift, _)| self.0 > 0 && self.0.is_multiple_of(1 << shift))
-        {
+        match units.iter().find(|(shift, _)| self.0 > 0 && self.0.is_multiple_of(1 << shift)) {
             Some((shift, unit)) => write!(f, "{}{unit}", self.0 >> shift),
             None => write!(f, "{}B", self.0),
         }
@@ -119,7 +114,6 @@ impl Visitor<'_> for NumberOrText {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<u64, E> {
-        (self.parse)(text)
-            .map_err(|error| E::custom(format!("`{text}` is not {}: {error}", self.expecting)))
+        (self.parse)(text).map_err(|error| E::custom(format!("`{text}` is not {}: {error}", self.expecting)))
     }
 }

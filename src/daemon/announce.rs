@@ -39,11 +39,7 @@ pub(super) async fn announce(mut board: Board, feed: Feed) {
             sentence.clone_from(&status.sync.text);
         }
         feed.announce("progress", &status);
-        let alerts = alerts(
-            &status,
-            &board.config.borrow().telemetry,
-            crate::clock::wall_ms(),
-        );
+        let alerts = alerts(&status, &board.config.borrow().telemetry, crate::clock::wall_ms());
         for (name, message) in &alerts {
             if !raised.contains(name) {
                 tracing::warn!("alert: {message}");
@@ -63,28 +59,16 @@ fn alerts(status: &Status, config: &config::Telemetry, now: u64) -> Vec<(&'stati
     let mut alerts = Vec::new();
     let review = status.records.quarantined;
     if config.alert_quarantined > 0 && review >= config.alert_quarantined {
-        alerts.push((
-            "needs_review",
-            format!("{review} records need review: fieldsync quarantine list"),
-        ));
+        alerts.push(("needs_review", format!("{review} records need review: fieldsync quarantine list")));
     }
     let (bytes, most) = (status.queue.bytes, status.queue.max_bytes);
     if bytes.saturating_mul(100) >= most.saturating_mul(u64::from(config.alert_queue_percent)) {
-        alerts.push((
-            "queue_filling",
-            format!("the queue holds {bytes} of at most {most} bytes"),
-        ));
+        alerts.push(("queue_filling", format!("the queue holds {bytes} of at most {most} bytes")));
     }
-    let oldest = status
-        .queue
-        .oldest_pending_at
-        .map_or(0, |at| now.saturating_sub(at));
+    let oldest = status.queue.oldest_pending_at.map_or(0, |at| now.saturating_sub(at));
     if oldest > crate::clock::millis(config.alert_oldest_pending.0) {
         let hours = oldest / 3_600_000;
-        alerts.push((
-            "records_wait",
-            format!("the oldest record waits for {hours} hours"),
-        ));
+        alerts.push(("records_wait", format!("the oldest record waits for {hours} hours")));
     }
     alerts
 }

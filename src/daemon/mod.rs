@@ -86,9 +86,7 @@ pub fn run(options: &Options) -> u8 {
 /// The named file must be there; the default one may be missing.
 fn config_file(named: Option<&Path>) -> Option<PathBuf> {
     let default = Path::new(config::DEFAULT_FILE);
-    named
-        .map(Path::to_owned)
-        .or_else(|| default.exists().then(|| default.to_owned()))
+    named.map(Path::to_owned).or_else(|| default.exists().then(|| default.to_owned()))
 }
 
 fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
@@ -118,9 +116,9 @@ fn start(config: Config, file: Option<PathBuf>, log: &LogControl) -> u8 {
             return match error {
                 OpenError::InUse(_) => exit::ALREADY_RUNNING,
                 OpenError::Io { .. } => exit::DISK,
-                OpenError::Database { .. }
-                | OpenError::NewerSchema { .. }
-                | OpenError::Unreadable { .. } => exit::FAILED,
+                OpenError::Database { .. } | OpenError::NewerSchema { .. } | OpenError::Unreadable { .. } => {
+                    exit::FAILED
+                }
             };
         }
     };
@@ -172,10 +170,7 @@ fn crew(queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew, Wir
         }
     };
     let (backlog_sender, backlog) = watch::channel::<Backlog>(waiting);
-    let (link_sender, link) = watch::channel(Link {
-        since: wall_ms(),
-        ..Link::default()
-    });
+    let (link_sender, link) = watch::channel(Link { since: wall_ms(), ..Link::default() });
     let (breaker_sender, breaker_state) = watch::channel(BreakerState::default());
     let (planner_sender, planner_state) = watch::channel(PlannerState::default());
     let (fatal_sender, fatal) = watch::channel(None);
@@ -196,14 +191,8 @@ fn crew(queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew, Wir
     let connectivity =
         Connectivity::new(config.clone(), link_sender, backlog.clone(), events.clone()).start();
     let uploader = Uploader::new(config.clone(), device, connectivity.clone().recipient()).start();
-    let breaker = CircuitBreaker::new(
-        config.clone(),
-        clock,
-        breaker_sender,
-        uploader.clone(),
-        events.clone(),
-    )
-    .start();
+    let breaker =
+        CircuitBreaker::new(config.clone(), clock, breaker_sender, uploader.clone(), events.clone()).start();
     let senses = Senses {
         config: config.clone(),
         backlog: backlog.clone(),
@@ -227,15 +216,7 @@ fn crew(queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew, Wir
         breaker: breaker_state,
         planner: planner_state,
     };
-    let crew = Crew {
-        store,
-        store_thread,
-        telemetry,
-        connectivity,
-        uploader,
-        breaker,
-        planner,
-    };
+    let crew = Crew { store, store_thread, telemetry, connectivity, uploader, breaker, planner };
     Some((crew, Wires { board, feed, fatal }))
 }
 
@@ -247,9 +228,7 @@ async fn live(queue: Queue, config: Config, file: Option<PathBuf>, log: &LogCont
         return exit::DISK;
     };
     for introduced in [
-        crew.connectivity
-            .send(Introduce(crew.uploader.clone()))
-            .await,
+        crew.connectivity.send(Introduce(crew.uploader.clone())).await,
         crew.telemetry.send(Keep(crew.store.clone())).await,
     ] {
         if let Err(error) = introduced {
@@ -286,11 +265,7 @@ async fn live(queue: Queue, config: Config, file: Option<PathBuf>, log: &LogCont
     actix_rt::spawn(announce::announce(wires.board.clone(), wires.feed.clone()));
     actix_rt::spawn(watchdog::feed(crew.pulse()));
     announce::notify(&[sd_notify::NotifyState::Ready]);
-    tracing::info!(
-        "fieldsyncd {} is ready on {}",
-        env!("CARGO_PKG_VERSION"),
-        socket_path.display()
-    );
+    tracing::info!("fieldsyncd {} is ready on {}", env!("CARGO_PKG_VERSION"), socket_path.display());
 
     let code = loop {
         let signal = tokio::select! {
@@ -310,10 +285,7 @@ async fn live(queue: Queue, config: Config, file: Option<PathBuf>, log: &LogCont
             Signal::Stop => break exit::DONE,
         }
     };
-    announce::notify(&[
-        sd_notify::NotifyState::Stopping,
-        sd_notify::NotifyState::Status("Stopping"),
-    ]);
+    announce::notify(&[sd_notify::NotifyState::Stopping, sd_notify::NotifyState::Status("Stopping")]);
     tracing::info!("stopping: the batch in flight may finish");
     shutdown_sender.send_replace(true);
     crew.planner_drain().await;
@@ -328,10 +300,7 @@ async fn live(queue: Queue, config: Config, file: Option<PathBuf>, log: &LogCont
 impl Crew {
     /// The batch in flight is waited for; its claim is on disk either way.
     async fn planner_drain(&self) {
-        if tokio::time::timeout(FLIGHT_GRACE, self.planner.send(Drain))
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(FLIGHT_GRACE, self.planner.send(Drain)).await.is_err() {
             tracing::info!(
                 "the batch in flight did not finish in time: its outcome is looked up at the next start"
             );
@@ -341,32 +310,16 @@ impl Crew {
     /// In the order of the data flow, the store last.
     async fn drain(self) {
         let within =
-            |what: &'static str,
-             drained: Result<Result<(), MailboxError>, tokio::time::error::Elapsed>| {
+            |what: &'static str, drained: Result<Result<(), MailboxError>, tokio::time::error::Elapsed>| {
                 if !matches!(drained, Ok(Ok(()))) {
                     tracing::warn!("{what} did not drain in time");
                 }
             };
-        within(
-            "the breaker",
-            tokio::time::timeout(DRAIN_GRACE, self.breaker.send(Drain)).await,
-        );
-        within(
-            "the uploader",
-            tokio::time::timeout(DRAIN_GRACE, self.uploader.send(Drain)).await,
-        );
-        within(
-            "connectivity",
-            tokio::time::timeout(DRAIN_GRACE, self.connectivity.send(Drain)).await,
-        );
-        within(
-            "telemetry",
-            tokio::time::timeout(DRAIN_GRACE, self.telemetry.send(Drain)).await,
-        );
-        within(
-            "the store",
-            tokio::time::timeout(DRAIN_GRACE, self.store.send(Drain)).await,
-        );
+        within("the breaker", tokio::time::timeout(DRAIN_GRACE, self.breaker.send(Drain)).await);
+        within("the uploader", tokio::time::timeout(DRAIN_GRACE, self.uploader.send(Drain)).await);
+        within("connectivity", tokio::time::timeout(DRAIN_GRACE, self.connectivity.send(Drain)).await);
+        within("telemetry", tokio::time::timeout(DRAIN_GRACE, self.telemetry.send(Drain)).await);
+        within("the store", tokio::time::timeout(DRAIN_GRACE, self.store.send(Drain)).await);
         self.store_thread.stop();
     }
 
@@ -405,14 +358,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     [
         ("queue.state_dir", old.state_dir() != new.state_dir()),
         ("ipc.socket", old.socket() != new.socket()),
-        (
-            "ipc.socket_mode",
-            old.ipc.socket_mode != new.ipc.socket_mode,
-        ),
-        (
-            "ipc.max_connections",
-            old.ipc.max_connections != new.ipc.max_connections,
-        ),
+        ("ipc.socket_mode", old.ipc.socket_mode != new.ipc.socket_mode),
+        ("ipc.max_connections", old.ipc.max_connections != new.ipc.max_connections),
         ("log.target", old.log.target != new.log.target),
     ]
     .into_iter()

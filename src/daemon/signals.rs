@@ -24,11 +24,7 @@ pub(super) struct Signals {
 
 impl Signals {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self {
-            stop: on(&[SIGTERM, SIGINT])?,
-            reload: on(&[SIGHUP])?,
-            sync_now: on(&[SIGUSR1])?,
-        })
+        Ok(Self { stop: on(&[SIGTERM, SIGINT])?, reload: on(&[SIGHUP])?, sync_now: on(&[SIGUSR1])? })
     }
 
     pub(super) async fn next(&mut self) -> Signal {

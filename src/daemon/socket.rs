@@ -32,16 +32,10 @@ impl Drop for Unlink {
 
 /// Listens. The state directory is locked by now: a socket that is there is a dead daemon's.
 pub(super) fn listen(path: &Path, mode: u32) -> Result<(UnixListener, Unlink), SocketError> {
-    let failed = |source| SocketError {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| SocketError { path: path.to_owned(), source };
     if let Some(inherited) = ListenFd::from_env().take_unix_listener(0).map_err(failed)? {
         inherited.set_nonblocking(true).map_err(failed)?;
-        return Ok((
-            UnixListener::from_std(inherited).map_err(failed)?,
-            Unlink(None),
-        ));
+        return Ok((UnixListener::from_std(inherited).map_err(failed)?, Unlink(None)));
     }
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(failed)?;

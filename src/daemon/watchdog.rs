@@ -29,19 +29,11 @@ pub(super) async fn feed(pulse: Pulse) {
 
 async fn all_answer(pulse: &Pulse, within: Duration) -> bool {
     let asked = pulse.actors.iter().map(|(name, actor)| async move {
-        let answered = matches!(
-            tokio::time::timeout(within, actor.send(Ping)).await,
-            Ok(Ok(()))
-        );
+        let answered = matches!(tokio::time::timeout(within, actor.send(Ping)).await, Ok(Ok(())));
         if !answered {
-            tracing::error!(
-                "the {name} actor does not answer; if it stays so, systemd restarts the daemon"
-            );
+            tracing::error!("the {name} actor does not answer; if it stays so, systemd restarts the daemon");
         }
         answered
     });
-    futures_util::future::join_all(asked)
-        .await
-        .into_iter()
-        .all(|answered| answered)
+    futures_util::future::join_all(asked).await.into_iter().all(|answered| answered)
 }

@@ -104,33 +104,21 @@ impl Desk {
             Entry::Vacant(entry) => {
                 entry.insert(batch.fingerprint);
                 self.tell_busy(at_work.len());
-                let claim = Claim {
-                    desk: Arc::clone(self),
-                    key,
-                };
+                let claim = Claim { desk: Arc::clone(self), key };
                 Submitted::Begun(self.runtime.spawn(work(claim, batch)))
             }
         }
     }
 
     /// What is known of a batch.
-    pub(crate) async fn outcome(
-        &self,
-        device: DeviceId,
-        batch: BatchId,
-    ) -> Result<Outcome, LedgerError> {
+    pub(crate) async fn outcome(&self, device: DeviceId, batch: BatchId) -> Result<Outcome, LedgerError> {
         // In this order: a batch leaves the desk only after it is in the ledger.
-        let at_work = self
-            .at_work
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains_key(&(device, batch));
+        let at_work =
+            self.at_work.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&(device, batch));
         if at_work {
             return Ok(Outcome::Processing);
         }
-        let kept = self
-            .read(move |ledger| ledger.answer(device, batch))
-            .await?;
+        let kept = self.read(move |ledger| ledger.answer(device, batch)).await?;
         Ok(kept.map_or(Outcome::Unknown, |kept| Outcome::Answered(kept.replay())))
     }
 
@@ -140,8 +128,7 @@ impl Desk {
         seq: u64,
         limit: PageLimit,
     ) -> Result<Vec<Application>, LedgerError> {
-        self.read(move |ledger| ledger.applied_after(seq, limit))
-            .await
+        self.read(move |ledger| ledger.applied_after(seq, limit)).await
     }
 
     /// Fails when the ledger does not answer.
@@ -161,10 +148,7 @@ impl Desk {
         let pause = (keep / PRUNES_PER_LIFE).clamp(PRUNE_EVERY.0, PRUNE_EVERY.1);
         loop {
             let before = wall_ms().saturating_sub(millis(keep));
-            match self
-                .write(move |ledger| ledger.prune(before, PRUNE_STEP))
-                .await
-            {
+            match self.write(move |ledger| ledger.prune(before, PRUNE_STEP)).await {
                 Ok(PRUNE_STEP) => tokio::task::yield_now().await,
                 Ok(_) => tokio::time::sleep(pause).await,
                 Err(error) => {
@@ -185,9 +169,7 @@ impl Desk {
             return Ok(Finished::Abandoned);
         }
         let batch = Arc::clone(batch);
-        self.write(move |ledger| ledger.settle(&batch, wall_ms()))
-            .await
-            .map(Finished::Settled)
+        self.write(move |ledger| ledger.settle(&batch, wall_ms())).await.map(Finished::Settled)
     }
 
     async fn read<T: Send + 'static>(
@@ -231,11 +213,7 @@ struct Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut at_work = self
-            .desk
-            .at_work
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut at_work = self.desk.at_work.lock().unwrap_or_else(PoisonError::into_inner);
         at_work.remove(&self.key);
         self.desk.tell_busy(at_work.len());
     }
@@ -252,11 +230,7 @@ async fn work(claim: Claim, batch: CheckedBatch) -> Result<Finished, LedgerError
         Ok(Finished::Settled(Settled::Fresh(answer))) => {
             let tally = Tally::of(answer);
             desk.metrics.records_settled(tally);
-            let Tally {
-                applied,
-                duplicate,
-                rejected,
-            } = tally;
+            let Tally { applied, duplicate, rejected } = tally;
             tracing::info!(
                 %batch_id, %device_id, records, applied, duplicate, rejected, duration_ms,
                 "batch settled"

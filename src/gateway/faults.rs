@@ -78,9 +78,7 @@ impl Faults {
     /// Spends the time that the batch costs.
     pub(crate) async fn work(&self, batch: &CheckedBatch) -> Work {
         if self.hangs(batch) {
-            let hang = self
-                .time_limit
-                .map_or(HANG_WITHOUT_LIMIT, |limit| limit * HANG_LIMITS);
+            let hang = self.time_limit.map_or(HANG_WITHOUT_LIMIT, |limit| limit * HANG_LIMITS);
             tokio::time::sleep(hang).await;
             return Work::Abandoned;
         }
@@ -99,10 +97,7 @@ impl Faults {
     }
 
     fn hangs(&self, batch: &CheckedBatch) -> bool {
-        batch
-            .records
-            .iter()
-            .any(|record| contains(record.payload.get(), self.hang_on.as_ref()))
+        batch.records.iter().any(|record| contains(record.payload.get(), self.hang_on.as_ref()))
     }
 }
 
@@ -125,10 +120,7 @@ mod tests {
     #[test]
     fn the_fail_rate_is_the_share_of_requests_that_fail_and_half_of_them_are_processed() {
         let draw = |fail_rate| {
-            let faults = Faults {
-                fail_rate,
-                ..Faults::default()
-            };
+            let faults = Faults { fail_rate, ..Faults::default() };
             let fates: Vec<Fate> = (0..4000).map(|_| faults.fate()).collect();
             [Fate::Heard, Fate::Unheard, Fate::Lost]
                 .map(|fate| fates.iter().filter(|drawn| **drawn == fate).count())

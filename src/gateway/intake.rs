@@ -140,21 +140,14 @@ fn agree<T: PartialEq + ToString>(name: &'static str, header: &T, body: &T) -> R
     if header == body {
         return Ok(());
     }
-    Err(Refusal::HeaderMismatch {
-        name,
-        header: header.to_string(),
-        body: body.to_string(),
-    })
+    Err(Refusal::HeaderMismatch { name, header: header.to_string(), body: body.to_string() })
 }
 
 fn sequence(headers: &HeaderMap) -> Result<Sequence, Refusal> {
     let text = text(headers, BATCH_SEQUENCE)?;
-    let sequence = text.split_once('/').and_then(|(index, total)| {
-        Some(Sequence {
-            index: number(index)?,
-            total: number(total)?,
-        })
-    });
+    let sequence = text
+        .split_once('/')
+        .and_then(|(index, total)| Some(Sequence { index: number(index)?, total: number(total)? }));
     sequence
         .filter(|sequence| (1..=sequence.total).contains(&sequence.index))
         .ok_or_else(|| malformed(BATCH_SEQUENCE, text, "i/N with 1 ≤ i ≤ N"))
@@ -162,9 +155,7 @@ fn sequence(headers: &HeaderMap) -> Result<Sequence, Refusal> {
 
 fn attempt(headers: &HeaderMap) -> Result<u32, Refusal> {
     let text = text(headers, ATTEMPT)?;
-    number(text)
-        .filter(|attempt| *attempt >= 1)
-        .ok_or_else(|| malformed(ATTEMPT, text, "a number from 1"))
+    number(text).filter(|attempt| *attempt >= 1).ok_or_else(|| malformed(ATTEMPT, text, "a number from 1"))
 }
 
 fn encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
@@ -182,35 +173,21 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
 
 /// Digits only: the standard parser would take a leading `+`, too.
 fn number(text: &str) -> Option<u32> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-fn parsed<T: FromStr>(
-    headers: &HeaderMap,
-    name: &'static str,
-    expected: &'static str,
-) -> Result<T, Refusal> {
+fn parsed<T: FromStr>(headers: &HeaderMap, name: &'static str, expected: &'static str) -> Result<T, Refusal> {
     let text = text(headers, name)?;
     text.parse().map_err(|_| malformed(name, text, expected))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, Refusal> {
     let value = headers.get(name).ok_or(Refusal::HeaderMissing(name))?;
-    value
-        .to_str()
-        .map(str::trim)
-        .map_err(|_| malformed(name, "…", "plain text"))
+    value.to_str().map(str::trim).map_err(|_| malformed(name, "…", "plain text"))
 }
 
 fn malformed(name: &'static str, value: &str, expected: &'static str) -> Refusal {
-    Refusal::HeaderMalformed {
-        name,
-        value: quoted(value),
-        expected,
-    }
+    Refusal::HeaderMalformed { name, value: quoted(value), expected }
 }
 
 fn quoted(text: &str) -> String {

@@ -67,12 +67,7 @@ impl CheckedRecord {
 
     /// The result that confirms this record.
     pub(crate) fn confirmed(&self, status: RecordStatus) -> RecordResult {
-        RecordResult {
-            id: self.id,
-            status,
-            code: None,
-            message: None,
-        }
+        RecordResult { id: self.id, status, code: None, message: None }
     }
 }
 
@@ -88,12 +83,7 @@ fn record_digest(record: &WireRecord) -> Digest {
     let lengths = format!("{}/{}/{}/", kind.len(), record.key.is_some(), key.len());
     finished(
         digest::Context::new(&digest::SHA256),
-        &[
-            lengths.as_bytes(),
-            kind,
-            key,
-            record.payload.get().as_bytes(),
-        ],
+        &[lengths.as_bytes(), kind, key, record.payload.get().as_bytes()],
     )
 }
 
@@ -127,11 +117,7 @@ pub(crate) enum Settled {
 impl KeptAnswer {
     /// What the batch with this fingerprint gets, now that an answer is known.
     pub(crate) fn for_fingerprint(self, fingerprint: &Digest) -> Settled {
-        if self.fingerprint == *fingerprint {
-            Settled::Replayed(self.replay())
-        } else {
-            Settled::Reused
-        }
+        if self.fingerprint == *fingerprint { Settled::Replayed(self.replay()) } else { Settled::Reused }
     }
 
     /// The answer, marked as one that was given before.
@@ -196,11 +182,7 @@ pub(crate) enum OpenError {
         source: Option<Box<dyn Error + Send + Sync>>,
     },
     #[error("the store {} has schema {found}; this program knows schema {known}", path.display())]
-    Schema {
-        path: PathBuf,
-        found: u64,
-        known: u64,
-    },
+    Schema { path: PathBuf, found: u64, known: u64 },
     #[error("cannot make or read the store {}", path.display())]
     File {
         path: PathBuf,

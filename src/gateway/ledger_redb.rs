@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
 use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, Table,
-    TableDefinition, TableError, WriteTransaction,
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, Table, TableDefinition,
+    TableError, WriteTransaction,
 };
 use uuid::Uuid;
 
 use super::ledger::{
-    Application, CheckedBatch, CheckedRecord, Digest, INVALID_DATA, KeptAnswer, Ledger,
-    LedgerError, OpenError, PageLimit, Settled,
+    Application, CheckedBatch, CheckedRecord, Digest, INVALID_DATA, KeptAnswer, Ledger, LedgerError,
+    OpenError, PageLimit, Settled,
 };
 use crate::model::{BatchId, DeviceId, RecordId};
 use crate::transport::wire::{BatchAnswer, ID_CONFLICT, RecordResult, RecordStatus};
@@ -53,26 +53,16 @@ pub(crate) struct RedbLedger {
 impl RedbLedger {
     /// Opens the ledger, and makes it when there is none.
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
-        let file_error = |source| OpenError::File {
-            path: path.into(),
-            source,
-        };
+        let file_error = |source| OpenError::File { path: path.into(), source };
         if !path.try_exists().map_err(file_error)? {
             make(path)?;
         }
-        let database = builder()
-            .open(path)
-            .map_err(|error| open_error(path, error))?;
+        let database = builder().open(path).map_err(|error| open_error(path, error))?;
         check_schema(path, &database)?;
-        Ok(Self {
-            database: RwLock::new(Some(database)),
-        })
+        Ok(Self { database: RwLock::new(Some(database)) })
     }
 
-    fn with<T>(
-        &self,
-        operation: impl FnOnce(&Database) -> Result<T, LedgerError>,
-    ) -> Result<T, LedgerError> {
+    fn with<T>(&self, operation: impl FnOnce(&Database) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         operation(database.as_ref().ok_or(LedgerError::Closed)?)
     }
@@ -151,11 +141,7 @@ impl Ledger for RedbLedger {
     }
 
     fn close(&self) -> Result<(), LedgerError> {
-        let database = self
-            .database
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let database = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
         match database {
             Some(database) => Ok(database.close()?),
             None => Ok(()),
@@ -163,11 +149,7 @@ impl Ledger for RedbLedger {
     }
 }
 
-fn settle_in(
-    transaction: &WriteTransaction,
-    batch: &CheckedBatch,
-    now: u64,
-) -> Result<Settled, LedgerError> {
+fn settle_in(transaction: &WriteTransaction, batch: &CheckedBatch, now: u64) -> Result<Settled, LedgerError> {
     let key = batch_key(batch.device, batch.id);
     let mut batches = transaction.open_table(BATCHES)?;
     if let Some(kept) = kept_answer(&batches, key)? {
@@ -194,16 +176,10 @@ fn settle_in(
         }
         results.push(result);
     }
-    let answer = BatchAnswer {
-        batch_id: batch.id,
-        replayed: false,
-        results,
-    };
+    let answer = BatchAnswer { batch_id: batch.id, replayed: false, results };
     let text = serde_json::to_string(&answer)?;
     batches.insert(key, (&batch.fingerprint, now, text.as_str()))?;
-    transaction
-        .open_table(ANSWERED)?
-        .insert((now, key.0, key.1), ())?;
+    transaction.open_table(ANSWERED)?.insert((now, key.0, key.1), ())?;
     Ok(Settled::Fresh(answer))
 }
 
@@ -223,10 +199,7 @@ fn judge(
             record.confirmed(RecordStatus::Applied)
         }
         Some(digest) if digest == record.digest => record.confirmed(RecordStatus::Duplicate),
-        Some(_) => record.rejected(
-            ID_CONFLICT,
-            "a record with this id and other content was applied before",
-        ),
+        Some(_) => record.rejected(ID_CONFLICT, "a record with this id and other content was applied before"),
     })
 }
 
@@ -238,10 +211,7 @@ fn kept_answer(
         return Ok(None);
     };
     let (fingerprint, _, answer) = row.value();
-    Ok(Some(KeptAnswer {
-        fingerprint: *fingerprint,
-        answer: serde_json::from_str(answer)?,
-    }))
+    Ok(Some(KeptAnswer { fingerprint: *fingerprint, answer: serde_json::from_str(answer)? }))
 }
 
 fn application(seq: u64, row: AppliedRow<'_>) -> Application {
@@ -277,22 +247,13 @@ fn begin_write(database: &Database) -> Result<WriteTransaction, LedgerError> {
 
 /// Makes an empty ledger. When another process was faster, its ledger stands.
 fn make(path: &Path) -> Result<(), OpenError> {
-    let file_error = |source| OpenError::File {
-        path: path.into(),
-        source,
-    };
+    let file_error = |source| OpenError::File { path: path.into(), source };
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
         _ => PathBuf::from("."),
     };
-    let new = tempfile::Builder::new()
-        .prefix(NEW_FILE_PREFIX)
-        .tempfile_in(&directory)
-        .map_err(file_error)?;
-    fill(new.path()).map_err(|error| OpenError::Engine {
-        path: path.into(),
-        source: error.into(),
-    })?;
+    let new = tempfile::Builder::new().prefix(NEW_FILE_PREFIX).tempfile_in(&directory).map_err(file_error)?;
+    fill(new.path()).map_err(|error| OpenError::Engine { path: path.into(), source: error.into() })?;
     new.as_file().sync_all().map_err(file_error)?;
     match new.persist_noclobber(path) {
         Ok(_) => {}
@@ -325,19 +286,9 @@ fn check_schema(path: &Path, database: &Database) -> Result<(), OpenError> {
     };
     match found() {
         Ok(Some(SCHEMA)) => Ok(()),
-        Ok(Some(found)) => Err(OpenError::Schema {
-            path: path.into(),
-            found,
-            known: SCHEMA,
-        }),
-        Ok(None) => Err(OpenError::Foreign {
-            path: path.into(),
-            source: None,
-        }),
-        Err(error) => Err(OpenError::Engine {
-            path: path.into(),
-            source: error.into(),
-        }),
+        Ok(Some(found)) => Err(OpenError::Schema { path: path.into(), found, known: SCHEMA }),
+        Ok(None) => Err(OpenError::Foreign { path: path.into(), source: None }),
+        Err(error) => Err(OpenError::Engine { path: path.into(), source: error.into() }),
     }
 }
 
@@ -345,19 +296,11 @@ fn open_error(path: &Path, error: DatabaseError) -> OpenError {
     let path = path.to_path_buf();
     match error {
         DatabaseError::DatabaseAlreadyOpen => OpenError::Locked { path },
-        DatabaseError::Storage(StorageError::Io(source))
-            if source.kind() == io::ErrorKind::InvalidData =>
-        {
-            OpenError::Foreign {
-                path,
-                source: Some(source.into()),
-            }
+        DatabaseError::Storage(StorageError::Io(source)) if source.kind() == io::ErrorKind::InvalidData => {
+            OpenError::Foreign { path, source: Some(source.into()) }
         }
         DatabaseError::Storage(StorageError::Io(source)) => OpenError::File { path, source },
-        error => OpenError::Engine {
-            path,
-            source: error.into(),
-        },
+        error => OpenError::Engine { path, source: error.into() },
     }
 }
 

@@ -68,23 +68,9 @@ impl Metrics {
             "Look-ups of an outcome, by the status of their answer",
             lookups.clone(),
         );
-        registry.register(
-            "records",
-            "Records of settled batches, by their result",
-            records.clone(),
-        );
-        registry.register(
-            "processing",
-            "Batches that are being processed",
-            processing.clone(),
-        );
-        let metrics = Self {
-            registry,
-            batch_answers,
-            lookups,
-            records,
-            processing,
-        };
+        registry.register("records", "Records of settled batches, by their result", records.clone());
+        registry.register("processing", "Batches that are being processed", processing.clone());
+        let metrics = Self { registry, batch_answers, lookups, records, processing };
         // A series that is there from the start shows its first step.
         metrics.records_settled(Tally::default());
         metrics
@@ -99,20 +85,15 @@ impl Metrics {
     }
 
     pub(crate) fn records_settled(&self, tally: Tally) {
-        for (result, records) in [
-            ("applied", tally.applied),
-            ("duplicate", tally.duplicate),
-            ("rejected", tally.rejected),
-        ] {
-            self.records
-                .get_or_create(&[("result", result)])
-                .inc_by(records);
+        for (result, records) in
+            [("applied", tally.applied), ("duplicate", tally.duplicate), ("rejected", tally.rejected)]
+        {
+            self.records.get_or_create(&[("result", result)]).inc_by(records);
         }
     }
 
     pub(crate) fn processing(&self, batches: usize) {
-        self.processing
-            .set(i64::try_from(batches).unwrap_or(i64::MAX));
+        self.processing.set(i64::try_from(batches).unwrap_or(i64::MAX));
     }
 
     /// All of it as text.

@@ -81,9 +81,7 @@ pub struct Options {
 /// Why the gateway ended.
 #[derive(Debug, thiserror::Error)]
 enum RunError {
-    #[error(
-        "this build has no PostgreSQL ledger yet: give --store the path of a file for the embedded one"
-    )]
+    #[error("this build has no PostgreSQL ledger yet: give --store the path of a file for the embedded one")]
     NoPostgres,
     #[error("cannot read the token file {}", path.display())]
     TokenFile {
@@ -122,15 +120,9 @@ impl RunError {
             | Self::Tls(_)
             | Self::Store(OpenError::Foreign { .. } | OpenError::Schema { .. }) => exit::CONFIG,
             Self::Store(OpenError::Locked { .. }) => exit::ALREADY_RUNNING,
-            Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
-                exit::ALREADY_RUNNING
-            }
-            Self::Store(OpenError::File { .. } | OpenError::Engine { .. }) | Self::Close(_) => {
-                exit::DISK
-            }
-            Self::Listen { .. } | Self::Start(_) | Self::Announce(_) | Self::Serve(_) => {
-                exit::FAILED
-            }
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => exit::ALREADY_RUNNING,
+            Self::Store(OpenError::File { .. } | OpenError::Engine { .. }) | Self::Close(_) => exit::DISK,
+            Self::Listen { .. } | Self::Start(_) | Self::Announce(_) | Self::Serve(_) => exit::FAILED,
         }
     }
 }
@@ -142,11 +134,7 @@ pub fn run(options: &Options) -> u8 {
         Ok(()) => exit::DONE,
         Err(error) => {
             // Nobody is left to tell when standard error is gone.
-            drop(writeln!(
-                io::stderr(),
-                "fieldsync-gateway: {}",
-                with_causes(&error)
-            ));
+            drop(writeln!(io::stderr(), "fieldsync-gateway: {}", with_causes(&error)));
             error.exit_code()
         }
     }
@@ -154,12 +142,9 @@ pub fn run(options: &Options) -> u8 {
 
 fn init_logging() {
     // The workers' comings and goings are the server library's own affair.
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn"));
-    let started = tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_env_filter(filter)
-        .try_init();
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn"));
+    let started = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter).try_init();
     // A program that embeds the gateway may have set up its own.
     drop(started);
 }

@@ -20,17 +20,9 @@ pub(crate) enum Refusal {
     #[error("the header {0} is missing")]
     HeaderMissing(&'static str),
     #[error("the header {name} is `{value}`: {expected} was expected")]
-    HeaderMalformed {
-        name: &'static str,
-        value: String,
-        expected: &'static str,
-    },
+    HeaderMalformed { name: &'static str, value: String, expected: &'static str },
     #[error("the header {name} says `{header}`, the body `{body}`")]
-    HeaderMismatch {
-        name: &'static str,
-        header: String,
-        body: String,
-    },
+    HeaderMismatch { name: &'static str, header: String, body: String },
     #[error("the body is not a batch: {0}")]
     Malformed(#[source] serde_json::Error),
     #[error("the body cannot be decoded as {0}")]

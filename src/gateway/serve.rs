@@ -75,19 +75,12 @@ async fn listen_and_serve(
     ledger: Arc<dyn Ledger>,
 ) -> Result<(), RunError> {
     let mut signal = signals().map_err(RunError::Start)?;
-    let listener = TcpListener::bind(options.listen).map_err(|source| RunError::Listen {
-        address: options.listen,
-        source,
-    })?;
+    let listener = TcpListener::bind(options.listen)
+        .map_err(|source| RunError::Listen { address: options.listen, source })?;
     let address = listener.local_addr().map_err(RunError::Start)?;
 
     let metrics = Arc::new(Metrics::new());
-    let desk = Arc::new(Desk::new(
-        ledger,
-        Handle::current(),
-        options.faults.clone(),
-        Arc::clone(&metrics),
-    ));
+    let desk = Arc::new(Desk::new(ledger, Handle::current(), options.faults.clone(), Arc::clone(&metrics)));
     let service = Arc::new(Service {
         desk: Arc::clone(&desk),
         metrics,
@@ -128,9 +121,7 @@ async fn listen_and_serve(
 
 fn plain_server(listener: TcpListener, service: Arc<Service>, path: String) -> io::Result<Server> {
     let server = HttpServer::new(move || {
-        App::new()
-            .wrap(common_headers())
-            .configure(|config| routes(config, &service, &path))
+        App::new().wrap(common_headers()).configure(|config| routes(config, &service, &path))
     })
     .workers(WORKERS)
     .worker_max_blocking_threads(CHECK_THREADS)
@@ -144,16 +135,11 @@ fn plain_server(listener: TcpListener, service: Arc<Service>, path: String) -> i
 }
 
 fn is_postgres(store: &str) -> bool {
-    ["postgres://", "postgresql://"]
-        .iter()
-        .any(|scheme| store.starts_with(scheme))
+    ["postgres://", "postgresql://"].iter().any(|scheme| store.starts_with(scheme))
 }
 
 fn read_token(path: &Path) -> Result<Digest, RunError> {
-    let token = fs::read(path).map_err(|source| RunError::TokenFile {
-        path: path.into(),
-        source,
-    })?;
+    let token = fs::read(path).map_err(|source| RunError::TokenFile { path: path.into(), source })?;
     match token.trim_ascii() {
         [] => Err(RunError::EmptyToken { path: path.into() }),
         token => Ok(sha256(token)),

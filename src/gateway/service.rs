@@ -31,10 +31,7 @@ use crate::transport::wire::{BatchAnswer, Processing, ProcessingState};
 /// A body of which nothing arrives for so long is given up.
 const BODY_PAUSE: Duration = Duration::from_secs(30);
 /// What `GET /ledger` holds in memory at a time.
-const LEDGER_PAGE: PageLimit = PageLimit {
-    rows: 500,
-    bytes: 1 << 20,
-};
+const LEDGER_PAGE: PageLimit = PageLimit { rows: 500, bytes: 1 << 20 };
 const HEALTH_PATH: &str = "/healthz";
 const METRICS_PATH: &str = "/metrics";
 const LEDGER_PATH: &str = "/ledger";
@@ -84,28 +81,15 @@ pub(crate) fn common_headers() -> DefaultHeaders {
     DefaultHeaders::new().add((ACCEPT_ENCODING, ACCEPTED_ENCODINGS))
 }
 
-async fn post_batch(
-    request: HttpRequest,
-    payload: Payload,
-    service: Data<Service>,
-) -> HttpResponse {
-    let response = service
-        .take_batch(&request, payload)
-        .await
-        .unwrap_or_else(|refusal| refused(&request, &refusal));
+async fn post_batch(request: HttpRequest, payload: Payload, service: Data<Service>) -> HttpResponse {
+    let response =
+        service.take_batch(&request, payload).await.unwrap_or_else(|refusal| refused(&request, &refusal));
     service.metrics.batch_answered(response.status());
     response
 }
 
-async fn look_up(
-    request: HttpRequest,
-    id: web::Path<String>,
-    service: Data<Service>,
-) -> HttpResponse {
-    let response = service
-        .look_up(&request, &id)
-        .await
-        .unwrap_or_else(|refusal| refusal.error_response());
+async fn look_up(request: HttpRequest, id: web::Path<String>, service: Data<Service>) -> HttpResponse {
+    let response = service.look_up(&request, &id).await.unwrap_or_else(|refusal| refusal.error_response());
     service.metrics.looked_up(response.status());
     response
 }
@@ -115,18 +99,14 @@ async fn health(service: Data<Service>) -> HttpResponse {
         Ok(()) => HttpResponse::Ok().json(Health { status: "ok" }),
         Err(error) => {
             tracing::error!(error = with_causes(&error), "the ledger does not answer");
-            HttpResponse::ServiceUnavailable().json(Health {
-                status: "ledger_unavailable",
-            })
+            HttpResponse::ServiceUnavailable().json(Health { status: "ledger_unavailable" })
         }
     }
 }
 
 async fn metrics_text(service: Data<Service>) -> HttpResponse {
     match service.metrics.text() {
-        Ok(text) => HttpResponse::Ok()
-            .content_type(metrics::CONTENT_TYPE)
-            .body(text),
+        Ok(text) => HttpResponse::Ok().content_type(metrics::CONTENT_TYPE).body(text),
         Err(_) => HttpResponse::InternalServerError().finish(),
     }
 }
@@ -138,11 +118,7 @@ async fn ledger(request: HttpRequest, service: Data<Service>) -> Result<HttpResp
 }
 
 impl Service {
-    async fn take_batch(
-        &self,
-        request: &HttpRequest,
-        payload: Payload,
-    ) -> Result<HttpResponse, Refusal> {
+    async fn take_batch(&self, request: &HttpRequest, payload: Payload) -> Result<HttpResponse, Refusal> {
         self.let_in(request.headers())?;
         let headers = Headers::read(request.headers())?;
         let body = self.body(request.headers(), payload).await?;
@@ -175,9 +151,7 @@ impl Service {
             },
         };
         match ended.map_err(|error| LedgerError::Storage(error.into()))?? {
-            Finished::Settled(Settled::Fresh(answer) | Settled::Replayed(answer)) => {
-                Ok(answered(&answer))
-            }
+            Finished::Settled(Settled::Fresh(answer) | Settled::Replayed(answer)) => Ok(answered(&answer)),
             Finished::Settled(Settled::Reused) => Err(Refusal::Reused(id)),
             Finished::Abandoned => Ok(gateway_timeout(&headers)),
         }
@@ -185,9 +159,7 @@ impl Service {
 
     async fn look_up(&self, request: &HttpRequest, id: &str) -> Result<HttpResponse, Refusal> {
         if self.faults.no_lookup {
-            return Ok(HttpResponse::NotFound()
-                .content_type("text/plain")
-                .body("Not Found\n"));
+            return Ok(HttpResponse::NotFound().content_type("text/plain").body("Not Found\n"));
         }
         self.let_in(request.headers())?;
         let device = intake::device(request.headers())?;
@@ -196,10 +168,7 @@ impl Service {
             Outcome::Answered(answer) => Ok(answered(&answer)),
             Outcome::Processing => Ok(HttpResponse::Accepted()
                 .insert_header((RETRY_AFTER, RETRY_AFTER_SECONDS))
-                .json(Processing {
-                    batch_id,
-                    state: ProcessingState::Processing,
-                })),
+                .json(Processing { batch_id, state: ProcessingState::Processing })),
             Outcome::Unknown => Err(Refusal::UnknownBatch(batch_id)),
         }
     }
@@ -215,11 +184,7 @@ impl Service {
             .map(|(_, token)| token)
             .ok_or(Refusal::Unauthorized)?;
         // Digests are compared: the time that takes tells nothing about the token.
-        if sha256(shown.trim_ascii()) == expected {
-            Ok(())
-        } else {
-            Err(Refusal::Unauthorized)
-        }
+        if sha256(shown.trim_ascii()) == expected { Ok(()) } else { Err(Refusal::Unauthorized) }
     }
 
     async fn body(&self, headers: &HeaderMap, mut payload: Payload) -> Result<Bytes, Refusal> {
@@ -258,18 +223,13 @@ fn gateway_timeout(headers: &Headers) -> HttpResponse {
         attempt = headers.attempt, http_status = status.as_u16(),
         "batch answered by a gateway time-out"
     );
-    HttpResponse::build(status)
-        .insert_header((CONTENT_TYPE, HTML))
-        .body(GATEWAY_TIMEOUT)
+    HttpResponse::build(status).insert_header((CONTENT_TYPE, HTML)).body(GATEWAY_TIMEOUT)
 }
 
 fn refused(request: &HttpRequest, refusal: &Refusal) -> HttpResponse {
     let response = refusal.error_response();
     tracing::info!(
-        batch_id = request
-            .headers()
-            .get(crate::transport::wire::BATCH_ID)
-            .and_then(|id| id.to_str().ok()),
+        batch_id = request.headers().get(crate::transport::wire::BATCH_ID).and_then(|id| id.to_str().ok()),
         http_status = response.status().as_u16(),
         code = refusal.code(),
         "batch refused"

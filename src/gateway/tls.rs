@@ -54,10 +54,7 @@ pub(crate) fn load(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsEr
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|source| TlsError::Pair {
-            certificate: certificate.into(),
-            source,
-        })?;
+        .map_err(|source| TlsError::Pair { certificate: certificate.into(), source })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
@@ -76,9 +73,7 @@ pub(crate) fn server(
         .shutdown_timeout(DRAIN.as_secs())
         .disable_signals()
         .listen("gateway", listener, move || {
-            let app = App::new()
-                .wrap(common_headers())
-                .configure(|config| routes(config, &service, &path));
+            let app = App::new().wrap(common_headers()).configure(|config| routes(config, &service, &path));
             let http = HttpService::build()
                 .keep_alive(KEEP_ALIVE)
                 .client_request_timeout(HEAD_LIMIT)

@@ -87,9 +87,7 @@ pub struct Client {
 impl Client {
     /// Of the daemon at this socket. Connects with the first request.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self {
-            socket: socket.into(),
-        }
+        Self { socket: socket.into() }
     }
 
     /// Where the daemon is looked for.
@@ -125,21 +123,12 @@ impl Client {
         Ok(Events::new(self.stream("/v1/events").await?))
     }
 
-    async fn call(
-        &self,
-        method: Method,
-        path: &str,
-        kind: &str,
-        body: Bytes,
-    ) -> Result<Body, ClientError> {
+    async fn call(&self, method: Method, path: &str, kind: &str, body: Bytes) -> Result<Body, ClientError> {
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, "localhost")
-            .header(
-                header::USER_AGENT,
-                concat!("fieldsync/", env!("CARGO_PKG_VERSION")),
-            )
+            .header(header::USER_AGENT, concat!("fieldsync/", env!("CARGO_PKG_VERSION")))
             .header(header::CONTENT_TYPE, kind)
             .body(Full::new(body))
             .map_err(|error| ClientError::Protocol(error.to_string()))?;
@@ -180,14 +169,8 @@ pub fn decode<T: DeserializeOwned>(answer: &[u8]) -> Result<T, ClientError> {
 
 /// A path with a query, encoded.
 pub fn with_query(path: &str, pairs: &[(&str, &str)]) -> String {
-    let query = url::form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(pairs)
-        .finish();
-    if query.is_empty() {
-        path.to_owned()
-    } else {
-        format!("{path}?{query}")
-    }
+    let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
 }
 
 async fn accepted(response: Response<Incoming>) -> Result<Body, ClientError> {

@@ -17,10 +17,7 @@ pub(super) struct ApiError {
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            detail: ErrorBody::new(code, message).error,
-        }
+        Self { status, detail: ErrorBody::new(code, message).error }
     }
 
     pub(super) fn at(mut self, position: u64) -> Self {
@@ -41,8 +38,7 @@ impl ApiError {
     }
 
     pub(super) fn not_permitted(what: &str) -> Self {
-        let message =
-            format!("{what}; ask root, or become a member of the group that ipc.admin_group names");
+        let message = format!("{what}; ask root, or become a member of the group that ipc.admin_group names");
         Self::new(StatusCode::FORBIDDEN, "not_permitted", message)
     }
 
@@ -70,9 +66,7 @@ impl ResponseError for ApiError {
     }
 
     fn error_response(&self) -> HttpResponse {
-        HttpResponse::build(self.status).json(ErrorBody {
-            error: self.detail.clone(),
-        })
+        HttpResponse::build(self.status).json(ErrorBody { error: self.detail.clone() })
     }
 }
 
@@ -105,9 +99,7 @@ impl From<AppendRefused> for ApiError {
             AppendRefused::Conflict { position, .. } => {
                 Self::new(StatusCode::CONFLICT, "id_conflict", message).at(position)
             }
-            AppendRefused::Full { .. } => {
-                Self::new(StatusCode::INSUFFICIENT_STORAGE, "queue_full", message)
-            }
+            AppendRefused::Full { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, "queue_full", message),
         }
     }
 }
@@ -119,11 +111,9 @@ impl From<MendRefused> for ApiError {
             MendRefused::NotQuarantined => {
                 Self::new(StatusCode::CONFLICT, "not_quarantined", refused.to_string())
             }
-            MendRefused::TooLarge { .. } => Self::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "record_too_large",
-                refused.to_string(),
-            ),
+            MendRefused::TooLarge { .. } => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "record_too_large", refused.to_string())
+            }
         }
     }
 }

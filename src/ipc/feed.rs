@@ -29,10 +29,7 @@ pub struct Feed {
 
 impl Default for Feed {
     fn default() -> Self {
-        Self {
-            sender: broadcast::Sender::new(CAPACITY),
-            next: Arc::new(AtomicU64::new(1)),
-        }
+        Self { sender: broadcast::Sender::new(CAPACITY), next: Arc::new(AtomicU64::new(1)) }
     }
 }
 
@@ -46,11 +43,7 @@ impl Feed {
             Ok(data) => {
                 let id = self.next.fetch_add(1, Ordering::Relaxed);
                 // Fails only when the last listener has just left.
-                drop(self.sender.send(Announcement {
-                    id,
-                    event,
-                    data: data.into(),
-                }));
+                drop(self.sender.send(Announcement { id, event, data: data.into() }));
             }
             Err(error) => tracing::error!(%error, event, "an event cannot be written as JSON"),
         }

@@ -37,11 +37,7 @@ struct Submitted<'a> {
 
 /// A JSON object, or an array of them.
 pub(super) fn json(body: &[u8]) -> Result<Vec<NewRecord>, InvalidRecord> {
-    let invalid = |position, reason| InvalidRecord {
-        unit: "record",
-        position,
-        reason,
-    };
+    let invalid = |position, reason| InvalidRecord { unit: "record", position, reason };
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     if first == Some(&b'[') {
         let items: Vec<&RawValue> =
@@ -49,14 +45,10 @@ pub(super) fn json(body: &[u8]) -> Result<Vec<NewRecord>, InvalidRecord> {
         return items
             .into_iter()
             .zip(1..)
-            .map(|(item, position)| {
-                record(item.get().as_bytes()).map_err(|reason| invalid(position, reason))
-            })
+            .map(|(item, position)| record(item.get().as_bytes()).map_err(|reason| invalid(position, reason)))
             .collect();
     }
-    record(body)
-        .map(|record| vec![record])
-        .map_err(|reason| invalid(1, reason))
+    record(body).map(|record| vec![record]).map_err(|reason| invalid(1, reason))
 }
 
 /// One JSON object a line; empty lines are passed over.
@@ -65,35 +57,19 @@ pub(super) fn ndjson(body: &[u8]) -> Result<Vec<NewRecord>, InvalidRecord> {
         .zip(1..)
         .filter(|(line, _)| !line.iter().all(u8::is_ascii_whitespace))
         .map(|(line, position)| {
-            record(line).map_err(|reason| InvalidRecord {
-                unit: "line",
-                position,
-                reason,
-            })
+            record(line).map_err(|reason| InvalidRecord { unit: "line", position, reason })
         })
         .collect()
 }
 
 fn record(json: &[u8]) -> Result<NewRecord, String> {
-    let submitted: Submitted<'_> =
-        serde_json::from_slice(json).map_err(|error| error.to_string())?;
-    let Submitted {
-        id,
-        record_type,
-        key,
-        priority,
-        payload,
-    } = submitted;
+    let submitted: Submitted<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    let Submitted { id, record_type, key, priority, payload } = submitted;
     if record_type.is_empty() || record_type.len() > MAX_TYPE_BYTES {
         return Err(format!("`type` must have 1 to {MAX_TYPE_BYTES} bytes"));
     }
-    if key
-        .as_ref()
-        .is_some_and(|key| key.is_empty() || key.len() > MAX_KEY_BYTES)
-    {
-        return Err(format!(
-            "`key` must have 1 to {MAX_KEY_BYTES} bytes; leave it out when there is none"
-        ));
+    if key.as_ref().is_some_and(|key| key.is_empty() || key.len() > MAX_KEY_BYTES) {
+        return Err(format!("`key` must have 1 to {MAX_KEY_BYTES} bytes; leave it out when there is none"));
     }
     let priority = priority.unwrap_or(DEFAULT_PRIORITY);
     if priority > MAX_PRIORITY {
@@ -103,13 +79,7 @@ fn record(json: &[u8]) -> Result<NewRecord, String> {
         return Err("`payload` must be a JSON object".into());
     }
     let id = id.map_or_else(RecordId::new, RecordId);
-    Ok(NewRecord {
-        id,
-        record_type,
-        key,
-        priority,
-        payload: payload.get().into(),
-    })
+    Ok(NewRecord { id, record_type, key, priority, payload: payload.get().into() })
 }
 
 /// A JSON object, byte for byte, without white space around it.
@@ -134,8 +104,7 @@ mod tests {
         let body = format!(r#"[{{"type":"T","payload":{odd}}}]"#);
         assert_eq!(&*json(body.as_bytes()).unwrap()[0].payload, odd);
         assert_eq!(
-            &*ndjson(format!("{{\"payload\":{odd},\"type\":\"T\"}}\n").as_bytes()).unwrap()[0]
-                .payload,
+            &*ndjson(format!("{{\"payload\":{odd},\"type\":\"T\"}}\n").as_bytes()).unwrap()[0].payload,
             odd
         );
     }

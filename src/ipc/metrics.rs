@@ -24,16 +24,8 @@ pub(super) fn text(status: &Status, backlog: &Backlog) -> Result<String, fmt::Er
         metric.set(i64::try_from(value).unwrap_or(i64::MAX));
         registry.register(name, help, metric);
     };
-    gauge(
-        "queue_bytes",
-        "Payload bytes that are not confirmed",
-        status.queue.bytes,
-    );
-    gauge(
-        "queue_max_bytes",
-        "The limit of queue_bytes",
-        status.queue.max_bytes,
-    );
+    gauge("queue_bytes", "Payload bytes that are not confirmed", status.queue.bytes);
+    gauge("queue_max_bytes", "The limit of queue_bytes", status.queue.max_bytes);
     gauge("run_done", "Records settled in this run", status.sync.done);
     gauge("run_total", "Records of this run", status.sync.total);
     gauge(
@@ -41,21 +33,9 @@ pub(super) fn text(status: &Status, backlog: &Backlog) -> Result<String, fmt::Er
         "Records that the server confirmed since the daemon started",
         backlog.synced_total,
     );
-    gauge(
-        "batch_size",
-        "Records in the next fresh batch",
-        status.batching.size as u64,
-    );
-    gauge(
-        "breaker_failures",
-        "Batch failures in a row",
-        u64::from(status.breaker.consecutive_failures),
-    );
-    gauge(
-        "online",
-        "1 while the server can be reached",
-        u64::from(status.connectivity.state == "online"),
-    );
+    gauge("batch_size", "Records in the next fresh batch", status.batching.size as u64);
+    gauge("breaker_failures", "Batch failures in a row", u64::from(status.breaker.consecutive_failures));
+    gauge("online", "1 while the server can be reached", u64::from(status.connectivity.state == "online"));
     let records = Family::<ByName, Gauge>::default();
     for (name, count) in [
         ("pending", status.records.pending),
@@ -64,9 +44,7 @@ pub(super) fn text(status: &Status, backlog: &Backlog) -> Result<String, fmt::Er
         ("synced", status.records.synced),
         ("quarantined", status.records.quarantined),
     ] {
-        records
-            .get_or_create(&ByName { name })
-            .set(i64::try_from(count).unwrap_or(i64::MAX));
+        records.get_or_create(&ByName { name }).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
     registry.register("records", "Records by state", records);
     let mut text = String::new();

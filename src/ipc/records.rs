@@ -22,8 +22,7 @@ const MAX_PAGE: usize = 1000;
 
 /// The body of a request, within the limit.
 pub(super) async fn body(shared: &Shared, mut payload: web::Payload) -> Result<Bytes, ApiError> {
-    let limit =
-        usize::try_from(shared.board.config.borrow().ipc.max_request_bytes.0).unwrap_or(usize::MAX);
+    let limit = usize::try_from(shared.board.config.borrow().ipc.max_request_bytes.0).unwrap_or(usize::MAX);
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| {
@@ -36,11 +35,7 @@ pub(super) async fn body(shared: &Shared, mut payload: web::Payload) -> Result<B
             let message = format!(
                 "the request is larger than ipc.max_request_bytes ({limit}); nothing was stored; send fewer records at a time"
             );
-            return Err(ApiError::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "request_too_large",
-                message,
-            ));
+            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message));
         }
         body.extend_from_slice(&chunk);
     }
@@ -60,30 +55,14 @@ pub(super) async fn enqueue(
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.to_ascii_lowercase().contains("ndjson"));
-    let records = if is_ndjson {
-        intake::ndjson(&body)
-    } else {
-        intake::json(&body)
-    };
+    let records = if is_ndjson { intake::ndjson(&body) } else { intake::json(&body) };
     let records = records.map_err(|invalid| {
-        let hint = if is_ndjson {
-            ""
-        } else {
-            " (one object a line needs Content-Type: application/x-ndjson)"
-        };
-        ApiError::bad_request(
-            "invalid_record",
-            format!("{invalid}; nothing was stored{hint}"),
-        )
-        .at(invalid.position)
+        let hint =
+            if is_ndjson { "" } else { " (one object a line needs Content-Type: application/x-ndjson)" };
+        ApiError::bad_request("invalid_record", format!("{invalid}; nothing was stored{hint}"))
+            .at(invalid.position)
     })?;
-    let appended = shared
-        .store
-        .send(Write(Append {
-            records,
-            submitter: peer.uid,
-        }))
-        .await???;
+    let appended = shared.store.send(Write(Append { records, submitter: peer.uid })).await???;
     Ok(HttpResponse::Created().json(Accepted {
         accepted: appended.accepted,
         duplicates: appended.duplicates,
@@ -103,45 +82,24 @@ pub(super) struct ListQuery {
 }
 
 /// `GET /v1/records`
-pub(super) async fn list(
-    shared: web::Data<Shared>,
-    request: HttpRequest,
-) -> Result<HttpResponse, ApiError> {
+pub(super) async fn list(shared: web::Data<Shared>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let wrong = |message: String| ApiError::bad_request("invalid_query", message);
     let query = web::Query::<ListQuery>::from_query(request.query_string())
         .map_err(|error| wrong(error.to_string()))?;
     let query = query.into_inner();
-    let state = query
-        .state
-        .map(|state| state.parse())
-        .transpose()
-        .map_err(wrong)?;
-    let after = query
-        .after
-        .map(|cursor| cursor.parse().map(Place))
-        .transpose();
+    let state = query.state.map(|state| state.parse()).transpose().map_err(wrong)?;
+    let after = query.after.map(|cursor| cursor.parse().map(Place)).transpose();
     let after = after.map_err(|_| wrong("`after` must be the `next` of an earlier page".into()))?;
     let limit = query.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
-    let page = shared
-        .store
-        .send(List(Filter {
-            state,
-            record_type: query.record_type,
-            after,
-            limit,
-        }))
-        .await??;
+    let page =
+        shared.store.send(List(Filter { state, record_type: query.record_type, after, limit })).await??;
     let next = page.next.map(|place| place.0.to_string());
-    Ok(HttpResponse::Ok().json(RecordPage {
-        records: page.entries,
-        next,
-    }))
+    Ok(HttpResponse::Ok().json(RecordPage { records: page.entries, next }))
 }
 
 /// The id in a path.
 pub(super) fn record_id(path: &str) -> Result<RecordId, ApiError> {
-    path.parse()
-        .map_err(|_| ApiError::bad_request("invalid_id", format!("`{path}` is no UUID")))
+    path.parse().map_err(|_| ApiError::bad_request("invalid_id", format!("`{path}` is no UUID")))
 }
 
 /// What `GET /v1/records/{id}` takes.
@@ -160,19 +118,9 @@ pub(super) async fn show(
 ) -> Result<HttpResponse, ApiError> {
     let id = record_id(&path)?;
     let query = query.map_err(|error| ApiError::bad_request("invalid_query", error.to_string()))?;
-    let entry = shared
-        .store
-        .send(Entry(id))
-        .await??
-        .ok_or_else(ApiError::no_such_record)?;
-    let payload = if query.payload {
-        payload_for(&shared, peer, id).await?
-    } else {
-        None
-    };
-    let payload = payload
-        .map(|payload| serde_json::value::RawValue::from_string(payload.into()))
-        .transpose();
+    let entry = shared.store.send(Entry(id)).await??.ok_or_else(ApiError::no_such_record)?;
+    let payload = if query.payload { payload_for(&shared, peer, id).await? } else { None };
+    let payload = payload.map(|payload| serde_json::value::RawValue::from_string(payload.into())).transpose();
     let payload = payload.map_err(|error| {
         ApiError::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -184,20 +132,14 @@ pub(super) async fn show(
 }
 
 /// The payload, for its submitter and admins.
-async fn payload_for(
-    shared: &Shared,
-    peer: Peer,
-    id: RecordId,
-) -> Result<Option<Box<str>>, ApiError> {
+async fn payload_for(shared: &Shared, peer: Peer, id: RecordId) -> Result<Option<Box<str>>, ApiError> {
     let Some((payload, submitter)) = shared.store.send(Payload(id)).await?? else {
         return Ok(None);
     };
     if submitter == peer.uid || shared.is_admin(peer) {
         return Ok(Some(payload));
     }
-    Err(ApiError::not_permitted(
-        "only its submitter and admins may see the payload of a record",
-    ))
+    Err(ApiError::not_permitted("only its submitter and admins may see the payload of a record"))
 }
 
 /// Whether `peer` may change what record `id` says.
@@ -210,11 +152,7 @@ pub(super) async fn manifest(shared: web::Data<Shared>) -> HttpResponse {
     let pages = futures_util::stream::unfold(Some(None), move |after: Option<Option<Place>>| {
         let store = shared.store.clone();
         async move {
-            let filter = Filter {
-                after: after?,
-                limit: MAX_PAGE,
-                ..Filter::default()
-            };
+            let filter = Filter { after: after?, limit: MAX_PAGE, ..Filter::default() };
             let page: Result<Page, ApiError> = async { Ok(store.send(List(filter)).await??) }.await;
             match page {
                 Ok(page) => {
@@ -225,20 +163,14 @@ pub(super) async fn manifest(shared: web::Data<Shared>) -> HttpResponse {
             }
         }
     });
-    HttpResponse::Ok()
-        .content_type("application/x-ndjson")
-        .streaming(pages)
+    HttpResponse::Ok().content_type("application/x-ndjson").streaming(pages)
 }
 
 fn lines(page: &Page) -> Result<Bytes, ApiError> {
     let mut lines = Vec::new();
     for entry in &page.entries {
         serde_json::to_writer(&mut lines, entry).map_err(|error| {
-            ApiError::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "store_failed",
-                error.to_string(),
-            )
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "store_failed", error.to_string())
         })?;
         lines.push(b'\n');
     }

@@ -50,10 +50,7 @@ async fn selection(shared: &Shared, payload: web::Payload) -> Result<Selection, 
         )
     })?;
     if selection.all == selection.ids.is_some() {
-        return Err(ApiError::bad_request(
-            "invalid_selection",
-            "send either \"ids\" or \"all\": true",
-        ));
+        return Err(ApiError::bad_request("invalid_selection", "send either \"ids\" or \"all\": true"));
     }
     Ok(selection)
 }
@@ -87,24 +84,13 @@ async fn review(
     };
     for id in &changed {
         tracing::info!(record_id = %id, "record {id} was {verb} on request");
-        shared
-            .board_feed
-            .announce("record", &json!({"id": id, "change": verb}));
+        shared.board_feed.announce("record", &json!({"id": id, "change": verb}));
     }
-    Ok(HttpResponse::Ok().json(Changed {
-        changed: changed.len() as u64,
-    }))
+    Ok(HttpResponse::Ok().json(Changed { changed: changed.len() as u64 }))
 }
 
-async fn step(
-    shared: &Shared,
-    selected: Selected,
-    action: ReviewAction,
-) -> Result<Vec<RecordId>, ApiError> {
-    Ok(shared
-        .store
-        .send(Write(Review { selected, action }))
-        .await??)
+async fn step(shared: &Shared, selected: Selected, action: ReviewAction) -> Result<Vec<RecordId>, ApiError> {
+    Ok(shared.store.send(Write(Review { selected, action })).await??)
 }
 
 async fn not_under_review(shared: &Shared, id: RecordId) -> Result<ApiError, ApiError> {
@@ -129,16 +115,11 @@ pub(super) async fn mend(
 ) -> Result<HttpResponse, ApiError> {
     let id = record_id(&path)?;
     let body = body(&shared, payload).await?;
-    let payload =
-        intake::object(&body).map_err(|reason| ApiError::bad_request("invalid_record", reason))?;
+    let payload = intake::object(&body).map_err(|reason| ApiError::bad_request("invalid_record", reason))?;
     may_mend(&shared, peer, id).await?;
     shared.store.send(Write(Mend { id, payload })).await???;
     tracing::info!(record_id = %id, "record {id} was mended and queued again");
-    let entry = shared
-        .store
-        .send(Entry(id))
-        .await??
-        .ok_or_else(ApiError::no_such_record)?;
+    let entry = shared.store.send(Entry(id)).await??.ok_or_else(ApiError::no_such_record)?;
     Ok(HttpResponse::Ok().json(entry))
 }
 
@@ -154,10 +135,7 @@ pub(super) async fn pause(shared: web::Data<Shared>, peer: Peer) -> Result<HttpR
 }
 
 /// `POST /v1/resume`
-pub(super) async fn resume(
-    shared: web::Data<Shared>,
-    peer: Peer,
-) -> Result<HttpResponse, ApiError> {
+pub(super) async fn resume(shared: web::Data<Shared>, peer: Peer) -> Result<HttpResponse, ApiError> {
     set_paused(&shared, peer, false).await
 }
 

@@ -57,11 +57,7 @@ impl Shared {
     }
 
     pub(super) fn admin(&self, peer: Peer, otherwise: &str) -> Result<(), ApiError> {
-        if self.is_admin(peer) {
-            Ok(())
-        } else {
-            Err(ApiError::not_permitted(otherwise))
-        }
+        if self.is_admin(peer) { Ok(()) } else { Err(ApiError::not_permitted(otherwise)) }
     }
 }
 
@@ -98,23 +94,16 @@ pub async fn serve(listener: UnixListener, shared: Shared, max_connections: usiz
 }
 
 async fn connection(stream: UnixStream, shared: Shared) {
-    let peer = stream.peer_cred().ok().map(|peer| Peer {
-        uid: peer.uid(),
-        gid: peer.gid(),
-    });
-    let app = App::new()
-        .app_data(web::Data::new(shared))
-        .configure(routes);
+    let peer = stream.peer_cred().ok().map(|peer| Peer { uid: peer.uid(), gid: peer.gid() });
+    let app = App::new().app_data(web::Data::new(shared)).configure(routes);
     let factory = HttpService::build()
         // A reader of events that has gone is noticed at once, not at the next event.
         .h1_allow_half_closed(false)
-        .on_connect_ext(
-            move |_: &UnixStream, extensions: &mut actix_http::Extensions| {
-                if let Some(peer) = peer {
-                    extensions.insert(peer);
-                }
-            },
-        )
+        .on_connect_ext(move |_: &UnixStream, extensions: &mut actix_http::Extensions| {
+            if let Some(peer) = peer {
+                extensions.insert(peer);
+            }
+        })
         .h1(map_config(app, |()| AppConfig::default()));
     let Ok(service) = factory.new_service(()).await else {
         return;
@@ -125,9 +114,8 @@ async fn connection(stream: UnixStream, shared: Shared) {
 }
 
 fn routes(config: &mut web::ServiceConfig) {
-    let resource = |path: &str| -> Resource {
-        web::resource(path).default_service(web::to(method_not_allowed))
-    };
+    let resource =
+        |path: &str| -> Resource { web::resource(path).default_service(web::to(method_not_allowed)) };
     config
         .service(resource("/v1/status").route(web::get().to(status)))
         .service(resource("/v1/events").route(web::get().to(events)))
@@ -152,22 +140,13 @@ fn routes(config: &mut web::ServiceConfig) {
 
 async fn not_found() -> Result<HttpResponse, ApiError> {
     let message = "there is nothing at this path; the API is described in README.md";
-    std::future::ready(Err(ApiError::new(
-        StatusCode::NOT_FOUND,
-        "not_found",
-        message,
-    )))
-    .await
+    std::future::ready(Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message))).await
 }
 
 async fn method_not_allowed() -> Result<HttpResponse, ApiError> {
     let message = "this path does not take this method";
-    std::future::ready(Err(ApiError::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        message,
-    )))
-    .await
+    std::future::ready(Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)))
+        .await
 }
 
 async fn status(shared: web::Data<Shared>) -> HttpResponse {
@@ -181,15 +160,10 @@ async fn telemetry(shared: web::Data<Shared>) -> Result<HttpResponse, ApiError> 
 async fn open_metrics(shared: web::Data<Shared>) -> Result<HttpResponse, ApiError> {
     let backlog = shared.board.backlog.borrow().clone();
     let text = metrics::text(&shared.board.status(), &backlog).map_err(|error| {
-        ApiError::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "metrics_failed",
-            error.to_string(),
-        )
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics_failed", error.to_string())
     });
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    std::future::ready(text.map(|text| HttpResponse::Ok().content_type(content_type).body(text)))
-        .await
+    std::future::ready(text.map(|text| HttpResponse::Ok().content_type(content_type).body(text))).await
 }
 
 #[derive(Deserialize)]
@@ -226,11 +200,9 @@ async fn events(shared: web::Data<Shared>) -> HttpResponse {
                 _ = shutdown.wait_for(|ends| *ends) => return,
             };
             next = match heard {
-                Ok(event) => format!(
-                    "id: {}\nevent: {}\ndata: {}\n\n",
-                    event.id, event.event, event.data
-                )
-                .into(),
+                Ok(event) => {
+                    format!("id: {}\nevent: {}\ndata: {}\n\n", event.id, event.event, event.data).into()
+                }
                 Err(RecvError::Lagged(missed)) => {
                     format!("event: gap\ndata: {{\"missed\":{missed}}}\n\n").into()
                 }

@@ -47,11 +47,8 @@ impl Board {
     /// Everything at a glance.
     pub fn status(&self) -> Status {
         let config = self.config.borrow().clone();
-        let (backlog, link, breaker) = (
-            self.backlog.borrow().clone(),
-            *self.link.borrow(),
-            *self.breaker.borrow(),
-        );
+        let (backlog, link, breaker) =
+            (self.backlog.borrow().clone(), *self.link.borrow(), *self.breaker.borrow());
         let planner = self.planner.borrow().clone();
         // Between a commit and the planner's next look, the counts are newer than its progress.
         let mut progress = planner.progress;
@@ -60,9 +57,7 @@ impl Board {
             Phase::Idle if backlog.to_go() > 0 => Phase::Syncing,
             phase => phase,
         };
-        let wait = planner
-            .until
-            .map(|until| Duration::from_millis(until.saturating_sub(wall_ms())));
+        let wait = planner.until.map(|until| Duration::from_millis(until.saturating_sub(wall_ms())));
         let portal = link.state == LinkState::CaptivePortal;
         let eta = planner.eta.map(|eta| eta + wait.unwrap_or_default());
         Status {
@@ -75,9 +70,7 @@ impl Board {
                 done: progress.done,
                 total: progress.total,
                 needs_review: backlog.quarantined,
-                eta_s: eta
-                    .filter(|_| backlog.to_go() > 0)
-                    .map(|eta| eta.as_secs_f64().ceil() as u64),
+                eta_s: eta.filter(|_| backlog.to_go() > 0).map(|eta| millis(eta).div_ceil(1000)),
                 batch: planner.batch,
                 next_attempt_at: planner.until,
                 last_success_at: planner.last_success_at,
@@ -96,13 +89,8 @@ impl Board {
                 oldest_pending_at: backlog.oldest_pending_at,
             },
             batching: Batching {
-                size: planner
-                    .limit
-                    .map_or(config.batch.standard_batch, |limit| limit.records),
-                rule: planner
-                    .limit
-                    .map_or("standard", |limit| limit.rule.name())
-                    .to_owned(),
+                size: planner.limit.map_or(config.batch.standard_batch, |limit| limit.records),
+                rule: planner.limit.map_or("standard", |limit| limit.rule.name()).to_owned(),
                 ms_per_record: planner.per_record.map(millis),
                 time_budget_ms: millis(planner.time_budget),
             },
@@ -110,9 +98,7 @@ impl Board {
                 mode: breaker.mode.name().to_owned(),
                 consecutive_failures: breaker.consecutive_failures,
                 retry_at: match breaker.mode {
-                    Mode::Open { until } => {
-                        Some(wall_ms() + millis(until.saturating_sub(self.clock.now())))
-                    }
+                    Mode::Open { until } => Some(wall_ms() + millis(until.saturating_sub(self.clock.now()))),
                     Mode::Normal | Mode::Micro | Mode::Probing => None,
                 },
             },

@@ -125,12 +125,8 @@ impl Breaker {
                 self.failures_in_mode += 1;
                 self.successes_in_mode = 0;
                 match self.state.mode {
-                    Mode::Normal if self.failures_in_mode >= config.micro_after => {
-                        self.enter(Mode::Micro)
-                    }
-                    Mode::Micro if self.failures_in_mode >= config.open_after => {
-                        self.open(now, config, rng)
-                    }
+                    Mode::Normal if self.failures_in_mode >= config.micro_after => self.enter(Mode::Micro),
+                    Mode::Micro if self.failures_in_mode >= config.open_after => self.open(now, config, rng),
                     Mode::Open { .. } | Mode::Probing => self.open(now, config, rng),
                     Mode::Normal | Mode::Micro => {}
                 }
@@ -147,11 +143,7 @@ impl Breaker {
     fn open(&mut self, now: Duration, config: &config::Breaker, rng: &mut fastrand::Rng) {
         self.openings += 1;
         let doublings = self.openings.min(31);
-        let ceiling = config
-            .open_min
-            .0
-            .saturating_mul(1 << doublings)
-            .min(config.open_max.0);
+        let ceiling = config.open_min.0.saturating_mul(1 << doublings).min(config.open_max.0);
         let wait = backoff::between(config.open_min.0, ceiling, rng);
         self.enter(Mode::Open { until: now + wait });
     }
@@ -188,8 +180,7 @@ mod tests {
 
         fn after(&mut self, effects: &[Effect]) -> &'static str {
             for effect in effects {
-                self.breaker
-                    .record(self.now, *effect, &self.config, &mut self.rng);
+                self.breaker.record(self.now, *effect, &self.config, &mut self.rng);
             }
             self.breaker.state().mode.name()
         }
@@ -200,7 +191,7 @@ mod tests {
         }
 
         fn wait(&mut self) -> Duration {
-            self.breaker.permit(self.now).unwrap_err() - self.now
+            self.breaker.permit(self.now).unwrap_err().checked_sub(self.now).unwrap()
         }
     }
 
@@ -216,10 +207,7 @@ mod tests {
             (&[Failure, Failure, Failure, Failure], "micro"),
             (&[Failure, Failure, Failure, Failure, Failure], "open"),
             (&[Failure, Failure, Failure, Success, Success], "micro"),
-            (
-                &[Failure, Failure, Failure, Success, Success, Success],
-                "normal",
-            ),
+            (&[Failure, Failure, Failure, Success, Success, Success], "normal"),
         ] {
             assert_eq!(Bench::new().after(effects), mode, "{effects:?}");
         }
@@ -228,11 +216,13 @@ mod tests {
     #[test]
     fn while_open_nothing_goes_then_exactly_one_probe_decides() {
         let mut bench = Bench::new().opened();
-        bench.now += bench.wait();
+        let wait = bench.wait();
+        bench.now += wait;
         assert_eq!(bench.breaker.permit(bench.now), Ok(()));
         assert_eq!(bench.breaker.state().mode, Mode::Probing);
         assert_eq!(bench.after(&[Effect::Failure]), "open");
-        bench.now += bench.wait();
+        let wait = bench.wait();
+        bench.now += wait;
         bench.breaker.permit(bench.now).unwrap();
         assert_eq!(bench.after(&[Effect::Success]), "micro");
         assert_eq!(bench.after(&[Effect::Success; 3]), "normal");

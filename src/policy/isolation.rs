@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::model::Stage;
 
 /// How near a success of others must be to a failure to say that the server was well.
-pub const CONTROL_WINDOW: Duration = Duration::from_secs(15 * 60);
+pub const CONTROL_WINDOW: Duration = Duration::from_mins(15);
 
 /// How a batch that failed is cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,10 +42,7 @@ pub fn halves(records: usize) -> Cut {
 fn chunks(records: usize, size: usize, stage: Stage) -> Cut {
     let whole = std::iter::repeat_n(size, records / size);
     let rest = Some(records % size).filter(|rest| *rest > 0);
-    Cut {
-        parts: whole.chain(rest).collect(),
-        stage,
-    }
+    Cut { parts: whole.chain(rest).collect(), stage }
 }
 
 /// What speaks against one record.
@@ -60,10 +57,7 @@ pub struct Evidence {
 impl Evidence {
     /// As it was kept over a restart.
     pub fn restored(counted: u32) -> Self {
-        Self {
-            counted,
-            pending: None,
-        }
+        Self { counted, pending: None }
     }
 
     /// The record failed alone; others last got through at `last_success`.
@@ -131,7 +125,7 @@ mod tests {
         }
     }
 
-    const MINUTE: Duration = Duration::from_secs(60);
+    const MINUTE: Duration = Duration::from_mins(1);
 
     #[derive(Debug, Clone, Copy)]
     enum Event {

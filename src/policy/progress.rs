@@ -64,25 +64,14 @@ pub fn sentence(
     match phase {
         Phase::Idle if progress.total == 0 => format!("Nothing to sync{reviews}"),
         Phase::Idle if progress.synced < progress.total => {
-            format!(
-                "{} of {} synced{reviews}",
-                progress.synced,
-                counted(progress.total, "").trim_end()
-            )
+            format!("{} of {} synced{reviews}", progress.synced, counted(progress.total, "").trim_end())
         }
         Phase::Idle => format!("All {}{reviews}", counted(progress.total, "synced")),
         Phase::Syncing => {
-            format!(
-                "Syncing {} of {}{reviews}",
-                progress.done,
-                counted(progress.total, "").trim_end()
-            )
+            format!("Syncing {} of {}{reviews}", progress.done, counted(progress.total, "").trim_end())
         }
         Phase::Waiting => match wait {
-            Some(wait) => format!(
-                "Waiting {} s to retry: {waiting}",
-                wait.as_millis().div_ceil(1000)
-            ),
+            Some(wait) => format!("Waiting {} s to retry: {waiting}", wait.as_millis().div_ceil(1000)),
             None => format!("Waiting to retry: {waiting}"),
         },
         Phase::Offline if portal => format!("Offline, a captive portal answers: {waiting}"),
@@ -116,70 +105,23 @@ mod tests {
     #[test]
     fn the_promised_sentences() {
         for (phase, done, to_go, quarantined, wait, expected) in [
-            (
-                Phase::Syncing,
-                45,
-                105,
-                0,
-                None,
-                "Syncing 45 of 150 records",
-            ),
-            (
-                Phase::Syncing,
-                45,
-                105,
-                2,
-                None,
-                "Syncing 45 of 150 records (2 need review)",
-            ),
+            (Phase::Syncing, 45, 105, 0, None, "Syncing 45 of 150 records"),
+            (Phase::Syncing, 45, 105, 2, None, "Syncing 45 of 150 records (2 need review)"),
             (Phase::Syncing, 0, 1, 0, None, "Syncing 0 of 1 record"),
             (Phase::Idle, 150, 0, 0, None, "All 150 records synced"),
-            (
-                Phase::Idle,
-                150,
-                0,
-                1,
-                None,
-                "149 of 150 records synced (1 needs review)",
-            ),
-            (
-                Phase::Offline,
-                45,
-                105,
-                0,
-                None,
-                "Offline: 105 records waiting",
-            ),
-            (
-                Phase::Waiting,
-                45,
-                105,
-                0,
-                Some(31_200),
-                "Waiting 32 s to retry: 105 records waiting",
-            ),
+            (Phase::Idle, 150, 0, 1, None, "149 of 150 records synced (1 needs review)"),
+            (Phase::Offline, 45, 105, 0, None, "Offline: 105 records waiting"),
+            (Phase::Waiting, 45, 105, 0, Some(31_200), "Waiting 32 s to retry: 105 records waiting"),
             (Phase::Paused, 0, 1, 0, None, "Paused: 1 record waiting"),
         ] {
             let mut progress = Progress::default();
             progress.observe(&backlog(done + to_go, 0, 0));
             let now = backlog(to_go, done, quarantined);
             progress.observe(&now);
-            let text = sentence(
-                phase,
-                &progress,
-                &now,
-                false,
-                wait.map(Duration::from_millis),
-            );
+            let text = sentence(phase, &progress, &now, false, wait.map(Duration::from_millis));
             assert_eq!(text, expected);
         }
-        let nothing = sentence(
-            Phase::Idle,
-            &Progress::default(),
-            &Backlog::default(),
-            false,
-            None,
-        );
+        let nothing = sentence(Phase::Idle, &Progress::default(), &Backlog::default(), false, None);
         assert_eq!(nothing, "Nothing to sync");
     }
 

@@ -28,10 +28,7 @@ impl ServiceTime {
         if records == 0 {
             return;
         }
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a batch has far fewer than 2^52 records"
-        )]
+        #[expect(clippy::cast_precision_loss, reason = "a batch has far fewer than 2^52 records")]
         let count = records as f64;
         self.records = self.records * MEMORY + count;
         self.seconds = self.seconds * MEMORY + took.as_secs_f64();
@@ -57,18 +54,15 @@ impl ServiceTime {
 
     /// The largest batch that fits `budget`, as far as is known.
     pub fn largest(&self, budget: Duration) -> Option<usize> {
-        let measured = self
-            .per_record()
-            .filter(|each| !each.is_zero())
-            .map(|each| {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    clippy::cast_sign_loss,
-                    reason = "a ratio of durations is positive, and `as` saturates"
-                )]
-                let fitting = (budget.as_secs_f64() / each.as_secs_f64()).floor() as usize;
-                fitting.max(1)
-            });
+        let measured = self.per_record().filter(|each| !each.is_zero()).map(|each| {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a ratio of durations is positive, and `as` saturates"
+            )]
+            let fitting = (budget.as_secs_f64() / each.as_secs_f64()).floor() as usize;
+            fitting.max(1)
+        });
         [measured, self.cap].into_iter().flatten().min()
     }
 
@@ -110,11 +104,7 @@ mod tests {
         model.timed_out(25);
         assert_eq!(model.largest(BUDGET), Some(12));
         model.answered(3, fast);
-        assert_eq!(
-            model.largest(BUDGET),
-            Some(12),
-            "a small batch proves nothing about the cap"
-        );
+        assert_eq!(model.largest(BUDGET), Some(12), "a small batch proves nothing about the cap");
         for _ in 0..4 {
             model.answered(12, fast);
         }

@@ -115,11 +115,7 @@ pub fn choose(config: &config::Batch, demand: &Demand) -> BatchLimit {
         .into_iter()
         .flatten()
         .fold(config.max_batch_bytes.0, u64::min);
-    BatchLimit {
-        records: records.max(1),
-        bytes: bytes.max(1),
-        rule,
-    }
+    BatchLimit { records: records.max(1), bytes: bytes.max(1), rule }
 }
 
 #[cfg(test)]
@@ -141,25 +137,14 @@ mod tests {
             (100, MIB, (50, SizeRule::Standard)),
             (1, 10, (50, SizeRule::Standard)),
         ] {
-            let demand = Demand {
-                waiting_records,
-                waiting_bytes,
-                ..Demand::default()
-            };
-            assert_eq!(
-                size(demand),
-                expected,
-                "{waiting_records} records, {waiting_bytes} bytes"
-            );
+            let demand = Demand { waiting_records, waiting_bytes, ..Demand::default() };
+            assert_eq!(size(demand), expected, "{waiting_records} records, {waiting_bytes} bytes");
         }
     }
 
     #[test]
     fn the_tightest_bound_decides_and_names_the_rule() {
-        let hints = Hints {
-            max_records: Some(20),
-            ..Hints::default()
-        };
+        let hints = Hints { max_records: Some(20), ..Hints::default() };
         for (micro, learned, hints, expected) in [
             (false, Some(23), Hints::default(), (23, SizeRule::Learned)),
             (false, Some(80), Hints::default(), (50, SizeRule::Standard)),
@@ -168,12 +153,7 @@ mod tests {
             (true, Some(4), hints, (4, SizeRule::Learned)),
             (false, Some(0), hints, (1, SizeRule::Learned)),
         ] {
-            let demand = Demand {
-                micro,
-                learned,
-                hints,
-                ..Demand::default()
-            };
+            let demand = Demand { micro, learned, hints, ..Demand::default() };
             assert_eq!(size(demand), expected);
         }
     }
@@ -182,16 +162,10 @@ mod tests {
     fn bytes_obey_the_smallest_of_all_limits() {
         let demand = Demand {
             learned_bytes: Some(5000),
-            hints: Hints {
-                max_bytes: Some(4000),
-                ..Hints::default()
-            },
+            hints: Hints { max_bytes: Some(4000), ..Hints::default() },
             ..Demand::default()
         };
         assert_eq!(choose(&config::Batch::default(), &demand).bytes, 4000);
-        assert_eq!(
-            choose(&config::Batch::default(), &Demand::default()).bytes,
-            4 << 20
-        );
+        assert_eq!(choose(&config::Batch::default(), &Demand::default()).bytes, 4 << 20);
     }
 }

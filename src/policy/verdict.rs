@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use super::breaker::Effect;
 use crate::model::{BatchId, LastError};
-use crate::transport::wire::{
-    BATCH_ID_REUSED, BatchAnswer, ErrorDetail, RecordResult, UNKNOWN_BATCH,
-};
+use crate::transport::wire::{BATCH_ID_REUSED, BatchAnswer, ErrorDetail, RecordResult, UNKNOWN_BATCH};
 
 /// What the transport saw of one request.
 #[derive(Clone, Debug)]
@@ -162,9 +160,7 @@ pub fn judge(id: BatchId, compressed: bool, seen: &Seen) -> Verdict {
     let retry_after = answer.retry_after;
     let refused = |detail: &ErrorDetail| Verdict::Refused(detail.clone());
     match (answer.status, &answer.body) {
-        (200 | 207, Body::Batch(batch)) if batch.batch_id == id => {
-            Verdict::Answered(batch.results.clone())
-        }
+        (200 | 207, Body::Batch(batch)) if batch.batch_id == id => Verdict::Answered(batch.results.clone()),
         (504 | 408, _) => Verdict::Ambiguous(Doubt::TimedOut),
         (503 | 429, _) => Verdict::Throttled { retry_after },
         (511, _) => Verdict::Interfered,
@@ -222,12 +218,10 @@ pub fn judge_look_up(id: BatchId, seen: &Seen) -> LookUp {
         return LookUp::Failed;
     };
     match (answer.status, &answer.body) {
-        (200 | 207, Body::Batch(batch)) if batch.batch_id == id => {
-            LookUp::Completed(batch.results.clone())
+        (200 | 207, Body::Batch(batch)) if batch.batch_id == id => LookUp::Completed(batch.results.clone()),
+        (202, Body::Processing(batch)) if *batch == id => {
+            LookUp::Processing { retry_after: answer.retry_after }
         }
-        (202, Body::Processing(batch)) if *batch == id => LookUp::Processing {
-            retry_after: answer.retry_after,
-        },
         (404, Body::Error(detail)) if detail.code == UNKNOWN_BATCH => LookUp::Unknown,
         // These speak of the moment or of somebody in between, not of what the server has.
         (200..=399 | 401 | 403 | 408 | 429 | 502..=504 | 511, _) => LookUp::Failed,
@@ -240,9 +234,8 @@ pub fn last_error(verdict: &Verdict, seen: &Seen, at: u64) -> LastError {
     let (http_status, code, message) = match seen {
         Seen::Failure(failure) => (None, None, failure.message.clone()),
         Seen::Answer(answer) => {
-            let (code, message) = match (&answer.body, verdict) {
-                (Body::Error(detail), _) => (Some(detail.code.clone()), detail.message.clone()),
-                (_, Verdict::Refused(detail)) => {
+            let (code, message) = match (verdict, &answer.body) {
+                (Verdict::Refused(detail), _) | (_, Body::Error(detail)) => {
                     (Some(detail.code.clone()), detail.message.clone())
                 }
                 _ => (None, format!("the answer was HTTP {}", answer.status)),
@@ -250,13 +243,7 @@ pub fn last_error(verdict: &Verdict, seen: &Seen, at: u64) -> LastError {
             (Some(answer.status), code, message)
         }
     };
-    LastError {
-        class: verdict.class().to_owned(),
-        http_status,
-        code,
-        message: shortened(message),
-        at,
-    }
+    LastError { class: verdict.class().to_owned(), http_status, code, message: shortened(message), at }
 }
 
 /// Texts of the server end up in the manifest, once for each record of a batch.
@@ -275,34 +262,19 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, body: Body) -> Seen {
-        Seen::Answer(Answer {
-            status,
-            retry_after: Some(Duration::from_secs(7)),
-            body,
-        })
+        Seen::Answer(Answer { status, retry_after: Some(Duration::from_secs(7)), body })
     }
 
     fn batch(id: BatchId) -> Body {
-        Body::Batch(BatchAnswer {
-            batch_id: id,
-            replayed: false,
-            results: Vec::new(),
-        })
+        Body::Batch(BatchAnswer { batch_id: id, replayed: false, results: Vec::new() })
     }
 
     fn error(code: &str) -> Body {
-        Body::Error(ErrorDetail {
-            code: code.into(),
-            message: "m".into(),
-            position: None,
-        })
+        Body::Error(ErrorDetail { code: code.into(), message: "m".into(), position: None })
     }
 
     fn failure(reached: Reached) -> Seen {
-        Seen::Failure(Failure {
-            reached,
-            message: "m".into(),
-        })
+        Seen::Failure(Failure { reached, message: "m".into() })
     }
 
     #[test]
@@ -312,9 +284,7 @@ mod tests {
         let timed_out = Verdict::Ambiguous(Doubt::TimedOut);
         let server_failed = Verdict::Ambiguous(Doubt::ServerFailed);
         let refused = |code: &str| {
-            let Body::Error(detail) = error(code) else {
-                unreachable!()
-            };
+            let Body::Error(detail) = error(code) else { unreachable!() };
             Verdict::Refused(detail)
         };
         let rows = vec![
@@ -347,19 +317,10 @@ mod tests {
             // too large
             (answer(413, Body::NotJson), Verdict::TooLarge),
             // throttled
-            (
-                answer(429, Body::Empty),
-                Verdict::Throttled { retry_after: after },
-            ),
-            (
-                answer(503, Body::NotJson),
-                Verdict::Throttled { retry_after: after },
-            ),
+            (answer(429, Body::Empty), Verdict::Throttled { retry_after: after }),
+            (answer(503, Body::NotJson), Verdict::Throttled { retry_after: after }),
             // still being processed
-            (
-                answer(409, error("PROCESSING")),
-                Verdict::StillProcessing { retry_after: after },
-            ),
+            (answer(409, error("PROCESSING")), Verdict::StillProcessing { retry_after: after }),
             // batch id reused
             (answer(422, error(BATCH_ID_REUSED)), Verdict::BatchIdReused),
             // the request is refused
@@ -394,8 +355,7 @@ mod tests {
 
     #[test]
     fn a_refusal_without_a_code_gets_one_from_its_status() {
-        let Verdict::Refused(detail) = judge(BatchId::new(), false, &answer(422, Body::Empty))
-        else {
+        let Verdict::Refused(detail) = judge(BatchId::new(), false, &answer(422, Body::Empty)) else {
             panic!("refused");
         };
         assert_eq!(detail.code, "HTTP_422");
@@ -425,10 +385,7 @@ mod tests {
         for (seen, expected) in [
             (answer(200, batch(id)), LookUp::Completed(Vec::new())),
             (answer(200, batch(other)), LookUp::Failed),
-            (
-                answer(202, Body::Processing(id)),
-                LookUp::Processing { retry_after: after },
-            ),
+            (answer(202, Body::Processing(id)), LookUp::Processing { retry_after: after }),
             (answer(202, Body::Processing(other)), LookUp::Failed),
             (answer(404, error(UNKNOWN_BATCH)), LookUp::Unknown),
             (answer(404, Body::NotJson), LookUp::Unsupported),
@@ -447,10 +404,7 @@ mod tests {
 
     #[test]
     fn texts_of_the_server_are_cut_between_characters() {
-        assert_eq!(
-            shortened("ä".repeat(500)).chars().count(),
-            MAX_MESSAGE_CHARS
-        );
+        assert_eq!(shortened("ä".repeat(500)).chars().count(), MAX_MESSAGE_CHARS);
         assert_eq!(shortened("short".into()), "short");
     }
 }

@@ -34,9 +34,7 @@ pub struct Appended {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AppendRefused {
     /// A payload is larger than `queue.max_record_bytes`.
-    #[error(
-        "record {position} has {bytes} bytes of payload, more than queue.max_record_bytes ({limit})"
-    )]
+    #[error("record {position} has {bytes} bytes of payload, more than queue.max_record_bytes ({limit})")]
     TooLarge {
         /// Which record.
         position: u64,
@@ -46,9 +44,7 @@ pub enum AppendRefused {
         limit: u64,
     },
     /// The id is known with other content.
-    #[error(
-        "record {position}: id {id} is known with other content; give a changed record a new id"
-    )]
+    #[error("record {position}: id {id} is known with other content; give a changed record a new id")]
     Conflict {
         /// Which record.
         position: u64,
@@ -83,11 +79,7 @@ impl Op for Append {
         if accepted > 0 {
             transaction.state.cursors.dry = false;
         }
-        Ok(Ok(Appended {
-            accepted,
-            duplicates: self.records.len() as u64 - accepted,
-            ids,
-        }))
+        Ok(Ok(Appended { accepted, duplicates: self.records.len() as u64 - accepted, ids }))
     }
 }
 
@@ -107,23 +99,14 @@ impl Transaction<'_, '_> {
             let size = record.payload.len() as u64;
             if size > limits.max_record_bytes {
                 let limit = limits.max_record_bytes;
-                return Ok(Err(AppendRefused::TooLarge {
-                    position,
-                    bytes: size,
-                    limit,
-                }));
+                return Ok(Err(AppendRefused::TooLarge { position, bytes: size, limit }));
             }
             let digest = digest(record);
-            let stored = self
-                .manifest_row(record.id.0.as_u128())?
-                .map(|row| row.digest);
+            let stored = self.manifest_row(record.id.0.as_u128())?.map(|row| row.digest);
             match stored.or_else(|| seen.get(&record.id).copied()) {
                 Some(known) if known == digest => fresh.push(None),
                 Some(_) => {
-                    return Ok(Err(AppendRefused::Conflict {
-                        position,
-                        id: record.id,
-                    }));
+                    return Ok(Err(AppendRefused::Conflict { position, id: record.id }));
                 }
                 None => {
                     seen.insert(record.id, digest);
@@ -135,24 +118,15 @@ impl Transaction<'_, '_> {
         }
         let counters = &self.state.counters;
         if counters.unsettled() + count > limits.max_records && count > 0 {
-            return Ok(Err(AppendRefused::Full {
-                limit: "queue.max_records",
-            }));
+            return Ok(Err(AppendRefused::Full { limit: "queue.max_records" }));
         }
         if counters.bytes + bytes > limits.max_bytes && count > 0 {
-            return Ok(Err(AppendRefused::Full {
-                limit: "queue.max_bytes",
-            }));
+            return Ok(Err(AppendRefused::Full { limit: "queue.max_bytes" }));
         }
         Ok(Ok(fresh))
     }
 
-    fn insert(
-        &mut self,
-        record: &NewRecord,
-        digest: Digest,
-        submitter: u32,
-    ) -> Result<(), StoreError> {
+    fn insert(&mut self, record: &NewRecord, digest: Digest, submitter: u32) -> Result<(), StoreError> {
         let id = record.id.0.as_u128();
         let seq = self.state.counters.next_seq;
         let place = Place::new(record.priority, seq).0;
@@ -162,9 +136,7 @@ impl Transaction<'_, '_> {
             key: record.key.clone(),
             created_at: self.now,
         };
-        self.tables
-            .payload
-            .insert(place, codec::seal(&header, &record.payload)?.as_slice())?;
+        self.tables.payload.insert(place, codec::seal(&header, &record.payload)?.as_slice())?;
         let row = ManifestRow {
             place,
             state: StoredState::Pending,

@@ -110,11 +110,7 @@ impl Op for Settle {
                 Disposition::Close { outcomes, missing } => {
                     transaction.close(id, &row, outcomes, &missing, &self.retry, &mut settled)?;
                 }
-                Disposition::Keep {
-                    phase,
-                    lone_failures,
-                    error,
-                } => {
+                Disposition::Keep { phase, lone_failures, error } => {
                     transaction.keep(id, row, phase, lone_failures, error.as_ref())?;
                 }
                 Disposition::Cut { cut, error } => {
@@ -186,12 +182,7 @@ impl Transaction<'_, '_> {
     /// Failed records whose time has come, the longest due first.
     fn draft_due(&mut self, order: &ClaimOrder, draft: &mut Draft) -> Result<(), StoreError> {
         let (mut taken, mut held) = (Vec::new(), Vec::new());
-        for item in self
-            .tables
-            .retry
-            .range(..=(self.now, u64::MAX))?
-            .take(CLAIM_SCAN)
-        {
+        for item in self.tables.retry.range(..=(self.now, u64::MAX))?.take(CLAIM_SCAN) {
             let (due, place) = item?.0.value();
             let Some((header, bytes)) = self.header(place)? else {
                 continue;
@@ -202,12 +193,7 @@ impl Transaction<'_, '_> {
             if self.is_held(header.key.as_deref(), place, &draft.places)? {
                 held.push((due, place, header.id));
             } else {
-                draft.add(MemberRow {
-                    place,
-                    id: header.id,
-                    bytes,
-                    failed: true,
-                });
+                draft.add(MemberRow { place, id: header.id, bytes, failed: true });
                 taken.push((due, place, header.key));
             }
         }
@@ -251,21 +237,14 @@ impl Transaction<'_, '_> {
                 looked_at += 1;
                 passed.push(place);
                 let plainly_waits = !self.state.claimed.contains_key(&place)
-                    && self
-                        .manifest_row(header.id)?
-                        .is_some_and(|row| row.state == StoredState::Pending);
+                    && self.manifest_row(header.id)?.is_some_and(|row| row.state == StoredState::Pending);
                 if !plainly_waits {
                     continue;
                 }
                 if self.is_held(header.key.as_deref(), place, &draft.places)? {
                     self.state.cursors.passed_held = true;
                 } else {
-                    draft.add(MemberRow {
-                        place,
-                        id: header.id,
-                        bytes,
-                        failed: false,
-                    });
+                    draft.add(MemberRow { place, id: header.id, bytes, failed: false });
                 }
             }
             if let Some(place) = passed.last() {
@@ -285,10 +264,7 @@ impl Transaction<'_, '_> {
             return Ok(None);
         };
         let (header, body): (Header, _) = codec::unseal(sealed.value())?;
-        Ok(Some((
-            header,
-            u32::try_from(body.len()).unwrap_or(u32::MAX),
-        )))
+        Ok(Some((header, u32::try_from(body.len()).unwrap_or(u32::MAX))))
     }
 
     /// Members whose key is held by a record outside of the batch go back to the queue.
@@ -321,9 +297,7 @@ impl Transaction<'_, '_> {
         let mut records = Vec::with_capacity(row.members.len());
         for member in &row.members {
             let sealed = self.tables.payload.get(member.place)?;
-            let sealed = sealed.ok_or(StoreError::Inconsistent(
-                "a batch names a record without payload",
-            ))?;
+            let sealed = sealed.ok_or(StoreError::Inconsistent("a batch names a record without payload"))?;
             let (header, body): (Header, _) = codec::unseal(sealed.value())?;
             records.push(BatchRecord {
                 id: record_id(member.id),
@@ -333,21 +307,12 @@ impl Transaction<'_, '_> {
                 payload: body.into(),
             });
         }
-        let sequence = Sequence {
-            index: row.sequence.0,
-            total: row.sequence.1,
-        };
-        Ok(Batch {
-            open: open_batch(id, row),
-            sequence,
-            records,
-        })
+        let sequence = Sequence { index: row.sequence.0, total: row.sequence.1 };
+        Ok(Batch { open: open_batch(id, row), sequence, records })
     }
 
     fn put_batch(&mut self, id: u128, row: BatchRow) -> Result<(), StoreError> {
-        self.tables
-            .batches
-            .insert(id, codec::encode(&row)?.as_slice())?;
+        self.tables.batches.insert(id, codec::encode(&row)?.as_slice())?;
         for member in &row.members {
             self.state.claimed.insert(member.place, id);
         }
@@ -423,11 +388,7 @@ impl Transaction<'_, '_> {
                 entry.error = Some(stored(error));
                 self.tables.quarantine.insert(place, member.id)?;
                 self.hold(key.as_deref(), place)?;
-                settled.quarantined.push((
-                    record_id(member.id),
-                    entry.record_type.clone(),
-                    error.clone(),
-                ));
+                settled.quarantined.push((record_id(member.id), entry.record_type.clone(), error.clone()));
                 self.state.settled_total += 1;
             }
             Outcome::Retry(error) => {
@@ -451,9 +412,7 @@ impl Transaction<'_, '_> {
 
     fn member_entry(&self, member: &MemberRow) -> Result<ManifestRow, StoreError> {
         let row = self.manifest_row(member.id)?;
-        row.ok_or(StoreError::Inconsistent(
-            "a batch names a record without manifest entry",
-        ))
+        row.ok_or(StoreError::Inconsistent("a batch names a record without manifest entry"))
     }
 
     /// With an error: the records, and only those, are FAILED, and the attempt counts once.
@@ -504,11 +463,8 @@ impl Transaction<'_, '_> {
         self.fail_members(id, &mut row, error)?;
         self.close_row(id)?;
         let mut members = row.members.into_iter();
-        let mut parts: Vec<Vec<MemberRow>> = cut
-            .parts
-            .iter()
-            .map(|size| members.by_ref().take(*size).collect())
-            .collect();
+        let mut parts: Vec<Vec<MemberRow>> =
+            cut.parts.iter().map(|size| members.by_ref().take(*size).collect()).collect();
         // Members may have been taken out since the cut was planned, but never added.
         parts.push(members.collect());
         parts.retain(|part| !part.is_empty());

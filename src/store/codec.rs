@@ -62,18 +62,13 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError>
 
 fn decode_row<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let (row, used) = bincode::serde::decode_from_slice(bytes, CONFIG)?;
-    if used == bytes.len() {
-        Ok(row)
-    } else {
-        Err(CodecError::Damaged("it is longer than its row"))
-    }
+    if used == bytes.len() { Ok(row) } else { Err(CodecError::Damaged("it is longer than its row")) }
 }
 
 /// A payload with its header, sealed.
 pub(super) fn seal(header: &impl Serialize, body: &str) -> Result<Vec<u8>, CodecError> {
     let header = bincode::serde::encode_to_vec(header, CONFIG)?;
-    let length =
-        |bytes: usize| u32::try_from(bytes).map_err(|_| CodecError::Damaged("it is too long"));
+    let length = |bytes: usize| u32::try_from(bytes).map_err(|_| CodecError::Damaged("it is too long"));
     let mut sealed = Vec::with_capacity(PREFIX + header.len() + body.len() + CRC);
     sealed.extend_from_slice(MAGIC);
     sealed.extend_from_slice(&length(header.len())?.to_le_bytes());
@@ -86,19 +81,14 @@ pub(super) fn seal(header: &impl Serialize, body: &str) -> Result<Vec<u8>, Codec
 
 /// The header and the body of a sealed payload, verified.
 pub(super) fn unseal<T: DeserializeOwned>(sealed: &[u8]) -> Result<(T, &str), CodecError> {
-    let (content, crc) = sealed
-        .split_last_chunk::<CRC>()
-        .ok_or(CodecError::Damaged("it is too short"))?;
+    let (content, crc) = sealed.split_last_chunk::<CRC>().ok_or(CodecError::Damaged("it is too short"))?;
     if crc32fast::hash(content) != u32::from_le_bytes(*crc) {
         return Err(CodecError::Damaged("its checksum is wrong"));
     }
-    let (prefix, rest) = content
-        .split_first_chunk::<PREFIX>()
-        .ok_or(CodecError::Damaged("it is too short"))?;
+    let (prefix, rest) =
+        content.split_first_chunk::<PREFIX>().ok_or(CodecError::Damaged("it is too short"))?;
     let (magic, lengths) = prefix.split_at(MAGIC.len());
-    let header_length = lengths
-        .first_chunk()
-        .map_or(0, |bytes| u32::from_le_bytes(*bytes)) as usize;
+    let header_length = lengths.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes)) as usize;
     if magic != MAGIC || header_length > rest.len() {
         return Err(CodecError::Damaged("it is no payload"));
     }
@@ -119,24 +109,15 @@ mod tests {
         let mut bytes = encode(&row).unwrap();
         assert_eq!(decode::<(u64, String, Option<u8>)>(&bytes).unwrap(), row);
         bytes.push(0);
-        assert!(matches!(
-            decode::<(u64, String, Option<u8>)>(&bytes),
-            Err(CodecError::Damaged(_))
-        ));
+        assert!(matches!(decode::<(u64, String, Option<u8>)>(&bytes), Err(CodecError::Damaged(_))));
         bytes[0] = 9;
-        assert!(matches!(
-            decode::<(u64, String, Option<u8>)>(&bytes),
-            Err(CodecError::Version(9))
-        ));
+        assert!(matches!(decode::<(u64, String, Option<u8>)>(&bytes), Err(CodecError::Version(9))));
         assert!(matches!(decode::<u8>(&[]), Err(CodecError::Damaged(_))));
     }
 
     #[test]
     fn the_bytes_on_disk_stay_the_same() {
-        assert_eq!(
-            encode(&(300u64, "ab".to_owned(), None::<u8>)).unwrap(),
-            b"\x01\xfb\x2c\x01\x02ab\x00"
-        );
+        assert_eq!(encode(&(300u64, "ab".to_owned(), None::<u8>)).unwrap(), b"\x01\xfb\x2c\x01\x02ab\x00");
         let sealed = seal(&(1u8, 2u8), "{}").unwrap();
         assert_eq!(sealed[..16], *b"fsr1\x02\0\0\0\x02\0\0\0\x01\x02{}");
     }

@@ -31,13 +31,8 @@ impl Keys {
     }
 
     fn earlier(&self, key: &str, place: u64) -> impl Iterator<Item = u64> {
-        let range = (
-            Bound::Included((key.into(), 0)),
-            Bound::Excluded((key.into(), place)),
-        );
-        self.0
-            .range::<(Box<str>, u64), _>(range)
-            .map(|(_, place)| *place)
+        let range = (Bound::Included((key.into(), 0)), Bound::Excluded((key.into(), place)));
+        self.0.range::<(Box<str>, u64), _>(range).map(|(_, place)| *place)
     }
 }
 
@@ -50,12 +45,7 @@ impl Transaction<'_, '_> {
         company: &BTreeSet<u64>,
     ) -> Result<bool, StoreError> {
         let Some(key) = key else { return Ok(false) };
-        if self
-            .state
-            .keys
-            .earlier(key, place)
-            .any(|earlier| !company.contains(&earlier))
-        {
+        if self.state.keys.earlier(key, place).any(|earlier| !company.contains(&earlier)) {
             return Ok(true);
         }
         for item in self.tables.holds.range((key, 0)..(key, place))? {
@@ -89,12 +79,7 @@ impl Transaction<'_, '_> {
         if self.state.cursors.passed_held {
             self.state.cursors.rewind();
         }
-        let next = self
-            .tables
-            .holds
-            .range((key, place + 1)..=(key, u64::MAX))?
-            .next()
-            .transpose()?;
+        let next = self.tables.holds.range((key, place + 1)..=(key, u64::MAX))?.next().transpose()?;
         let Some(next) = next.map(|(entry, _)| entry.value().1) else {
             return Ok(());
         };
@@ -107,13 +92,7 @@ impl Transaction<'_, '_> {
     }
 
     /// A FAILED record outside of batches is due at another time.
-    pub(super) fn reschedule(
-        &mut self,
-        id: u128,
-        place: u64,
-        was: u64,
-        due: u64,
-    ) -> Result<(), StoreError> {
+    pub(super) fn reschedule(&mut self, id: u128, place: u64, was: u64, due: u64) -> Result<(), StoreError> {
         self.tables.retry.remove((was, place))?;
         self.tables.retry.insert((due, place), ())?;
         if let Some(mut row) = self.manifest_row(id)? {

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::model::{Backlog, BatchId, BatchPhase, DeviceId, OpenBatch, Place};
 
 /// Priorities, each with a cursor of its own.
-const CLASSES: u64 = 10;
+const CLASSES: usize = 10;
 /// Quarantined records that are passed over in search of the oldest that waits.
 const OLDEST_SCAN: usize = 100;
 
@@ -82,7 +82,7 @@ pub(super) struct State {
 #[derive(Default)]
 pub(super) struct Cursors {
     /// First place of each class that was not looked at.
-    next: [u64; CLASSES as usize],
+    next: [u64; CLASSES],
     /// The walk passed over records that are held by their key.
     pub(super) passed_held: bool,
     /// The last walk came to the end.
@@ -96,7 +96,7 @@ impl Cursors {
     }
 
     /// The ranges that are left, highest priority first.
-    pub(super) fn ranges(&self) -> [std::ops::Range<u64>; CLASSES as usize] {
+    pub(super) fn ranges(&self) -> [std::ops::Range<u64>; CLASSES] {
         std::array::from_fn(|class| {
             let (start, end) = ((class as u64) << 56, (class as u64 + 1) << 56);
             self.next.get(class).map_or(start, |next| start.max(*next))..end
@@ -105,10 +105,7 @@ impl Cursors {
 
     /// The walk has looked at `place`.
     pub(super) fn passed(&mut self, place: u64) {
-        if let Some(next) = usize::try_from(place >> 56)
-            .ok()
-            .and_then(|class| self.next.get_mut(class))
-        {
+        if let Some(next) = usize::try_from(place >> 56).ok().and_then(|class| self.next.get_mut(class)) {
             *next = place + 1;
         }
     }
@@ -126,16 +123,9 @@ impl Queue {
     /// Opens the queue in `dir`.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
         let opened = recovery::open(dir)?;
-        let state = State::load(&opened.database).map_err(|source| OpenError::Unreadable {
-            path: dir.to_owned(),
-            source,
-        })?;
-        Ok(Self {
-            database: opened.database,
-            state,
-            device: opened.device,
-            _lock: opened.lock,
-        })
+        let state = State::load(&opened.database)
+            .map_err(|source| OpenError::Unreadable { path: dir.to_owned(), source })?;
+        Ok(Self { database: opened.database, state, device: opened.device, _lock: opened.lock })
     }
 
     /// Runs a group of operations and commits them. On an error nothing of it is done for sure,
@@ -161,19 +151,11 @@ impl Queue {
     ) -> Result<(), StoreError> {
         let before = self.state.counters.clone();
         let tables = Tables::open(transaction)?;
-        let mut session = Transaction {
-            tables,
-            state: &mut self.state,
-            limits,
-            now,
-        };
+        let mut session = Transaction { tables, state: &mut self.state, limits, now };
         group(&mut session)?;
         if session.state.counters != before {
             let counters = codec::encode(&session.state.counters)?;
-            session
-                .tables
-                .meta
-                .insert(meta::COUNTERS, counters.as_slice())?;
+            session.tables.meta.insert(meta::COUNTERS, counters.as_slice())?;
         }
         Ok(())
     }
@@ -188,9 +170,7 @@ impl Queue {
 
     /// Closes the file cleanly.
     pub fn close(self) -> Result<(), StoreError> {
-        self.database
-            .close()
-            .map_err(|error| StoreError::Redb(error.into()))
+        self.database.close().map_err(|error| StoreError::Redb(error.into()))
     }
 
     /// The device's id.
@@ -200,11 +180,7 @@ impl Queue {
 
     /// The batches that are open.
     pub fn open_batches(&self) -> Vec<OpenBatch> {
-        self.state
-            .open
-            .iter()
-            .map(|(id, row)| open_batch(*id, row))
-            .collect()
+        self.state.open.iter().map(|(id, row)| open_batch(*id, row)).collect()
     }
 
     pub(super) fn state(&self) -> &State {
@@ -219,19 +195,9 @@ impl Queue {
     pub fn backlog(&self) -> Result<Backlog, StoreError> {
         let snapshot = self.snapshot()?;
         let (state, counters) = (&self.state, &self.state.counters);
-        let in_flight = || {
-            state
-                .open
-                .values()
-                .filter(|row| row.phase == BatchPhase::InFlight)
-        };
+        let in_flight = || state.open.values().filter(|row| row.phase == BatchPhase::InFlight);
         let members = |failed| {
-            let count = |row: &BatchRow| {
-                row.members
-                    .iter()
-                    .filter(|member| member.failed == failed)
-                    .count()
-            };
+            let count = |row: &BatchRow| row.members.iter().filter(|member| member.failed == failed).count();
             in_flight().map(count).sum::<usize>() as u64
         };
         let (pending, failed) = (members(false), members(true));
@@ -245,11 +211,7 @@ impl Queue {
             settled_total: state.settled_total,
             synced_total: state.synced_total,
             oldest_pending_at: oldest(&snapshot)?,
-            next_due_at: snapshot
-                .retry
-                .first()?
-                .map(|(key, _)| key.value().0)
-                .filter(|due| *due < HELD),
+            next_due_at: snapshot.retry.first()?.map(|(key, _)| key.value().0).filter(|due| *due < HELD),
             claimable: !state.cursors.dry,
             paused: state.paused,
         })
@@ -257,11 +219,7 @@ impl Queue {
 
     /// A note that another room left with [`super::Remember`].
     pub fn recall(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self
-            .snapshot()?
-            .meta
-            .get(name)?
-            .map(|value| value.value().to_vec()))
+        Ok(self.snapshot()?.meta.get(name)?.map(|value| value.value().to_vec()))
     }
 }
 
@@ -270,10 +228,7 @@ impl State {
         let snapshot = recovery::snapshot(database)?;
         let lacking = StoreError::Inconsistent("the counters are missing");
         let counters = codec::decode(snapshot.meta.get(meta::COUNTERS)?.ok_or(lacking)?.value())?;
-        let mut state = Self {
-            counters,
-            ..Self::default()
-        };
+        let mut state = Self { counters, ..Self::default() };
         state.paused = snapshot.meta.get(meta::PAUSED)?.is_some();
         for item in snapshot.batches.iter()? {
             let (id, row) = item?;
@@ -281,9 +236,8 @@ impl State {
             for member in &row.members {
                 state.claimed.insert(member.place, id);
                 let sealed = snapshot.payload.get(member.place)?;
-                let sealed = sealed.ok_or(StoreError::Inconsistent(
-                    "a batch names a record without payload",
-                ))?;
+                let sealed =
+                    sealed.ok_or(StoreError::Inconsistent("a batch names a record without payload"))?;
                 let (header, _): (Header, _) = codec::unseal(sealed.value())?;
                 state.keys.claim(header.key.as_deref(), member.place);
             }
@@ -305,8 +259,7 @@ fn oldest(snapshot: &Snapshot) -> Result<Option<u64>, StoreError> {
             let Ok((header, _)) = codec::unseal::<Header>(sealed.value()) else {
                 continue;
             };
-            oldest =
-                Some(oldest.map_or(header.created_at, |known: u64| known.min(header.created_at)));
+            oldest = Some(oldest.map_or(header.created_at, |known: u64| known.min(header.created_at)));
             break;
         }
     }
@@ -333,10 +286,7 @@ impl Transaction<'_, '_> {
     /// The manifest's row of a record.
     pub(super) fn manifest_row(&self, id: u128) -> Result<Option<ManifestRow>, StoreError> {
         let value = self.tables.manifest.get(id)?;
-        value
-            .map(|value| codec::decode(value.value()))
-            .transpose()
-            .map_err(StoreError::from)
+        value.map(|value| codec::decode(value.value())).transpose().map_err(StoreError::from)
     }
 
     /// Writes a row, and counts the change of state.
@@ -347,9 +297,7 @@ impl Transaction<'_, '_> {
         was: Option<StoredState>,
     ) -> Result<(), StoreError> {
         self.count(was, Some(row.state));
-        self.tables
-            .manifest
-            .insert(id, codec::encode(row)?.as_slice())?;
+        self.tables.manifest.insert(id, codec::encode(row)?.as_slice())?;
         Ok(())
     }
 

@@ -72,10 +72,7 @@ impl Queue {
             };
             let found = entry(self.state(), RecordId(Uuid::from_u128(id)), row);
             let wanted = filter.state.is_none_or(|state| state == found.state)
-                && filter
-                    .record_type
-                    .as_ref()
-                    .is_none_or(|record_type| *record_type == found.record_type);
+                && filter.record_type.as_ref().is_none_or(|record_type| *record_type == found.record_type);
             if wanted {
                 page.entries.push(found);
             }
@@ -99,27 +96,14 @@ struct Walk<'s> {
 }
 
 impl<'s> Walk<'s> {
-    fn new(
-        snapshot: &'s Snapshot,
-        state: Option<RecordState>,
-        start: u64,
-    ) -> Result<Self, StoreError> {
+    fn new(snapshot: &'s Snapshot, state: Option<RecordState>, start: u64) -> Result<Self, StoreError> {
         let wanted = |states: &[RecordState]| state.is_none_or(|state| states.contains(&state));
-        let mut walk = Self {
-            payloads: None,
-            receipts: None,
-            quarantine: None,
-            waiting: [None; 2],
-        };
+        let mut walk = Self { payloads: None, receipts: None, quarantine: None, waiting: [None; 2] };
         if state == Some(RecordState::Quarantined) {
             walk.quarantine = Some(snapshot.quarantine.range(start..)?);
             return Ok(walk);
         }
-        if wanted(&[
-            RecordState::Pending,
-            RecordState::Syncing,
-            RecordState::Failed,
-        ]) {
+        if wanted(&[RecordState::Pending, RecordState::Syncing, RecordState::Failed]) {
             walk.payloads = Some(snapshot.payload.range(start..)?);
         }
         if wanted(&[RecordState::Synced]) {
@@ -165,17 +149,13 @@ fn next_readable(range: &mut Payloads<'_>) -> Result<Option<(u64, u128)>, StoreE
 
 fn row(snapshot: &Snapshot, id: u128) -> Result<Option<ManifestRow>, StoreError> {
     let value = snapshot.manifest.get(id)?;
-    value
-        .map(|value| codec::decode(value.value()))
-        .transpose()
-        .map_err(StoreError::from)
+    value.map(|value| codec::decode(value.value())).transpose().map_err(StoreError::from)
 }
 
 fn entry(state: &State, id: RecordId, row: ManifestRow) -> ManifestEntry {
     let open = state.claimed.get(&row.place).copied();
-    let in_flight = open
-        .and_then(|batch| state.open.get(&batch))
-        .is_some_and(|row| row.phase == BatchPhase::InFlight);
+    let in_flight =
+        open.and_then(|batch| state.open.get(&batch)).is_some_and(|row| row.phase == BatchPhase::InFlight);
     let place = Place(row.place);
     ManifestEntry {
         id,
@@ -195,9 +175,7 @@ fn entry(state: &State, id: RecordId, row: ManifestRow) -> ManifestEntry {
         created_at: row.created_at,
         updated_at: row.updated_at,
         next_attempt_at: row.due_at.filter(|_| open.is_none()),
-        batch_id: open
-            .or(row.batch)
-            .map(|batch| BatchId(Uuid::from_u128(batch))),
+        batch_id: open.or(row.batch).map(|batch| BatchId(Uuid::from_u128(batch))),
         last_error: row.error.map(|error| LastError {
             class: error.class,
             http_status: error.http_status,

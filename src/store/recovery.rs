@@ -74,11 +74,7 @@ pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
         let path = path.to_owned();
         move |source| OpenError::Io { path, source }
     };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(io_error(dir))?;
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error(dir))?;
     let lock_path = dir.join(LOCK_FILE);
     let lock = OpenOptions::new()
         .write(true)
@@ -91,10 +87,7 @@ pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(dir.to_owned())),
         Err(TryLockError::Error(source)) => {
-            return Err(OpenError::Io {
-                path: lock_path,
-                source,
-            });
+            return Err(OpenError::Io { path: lock_path, source });
         }
     }
 
@@ -104,37 +97,21 @@ pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
     }
     let database = builder().open(&path).map_err(|source| match source {
         DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(dir.to_owned()),
-        source => OpenError::Database {
-            path: path.clone(),
-            source: Box::new(source),
-        },
+        source => OpenError::Database { path: path.clone(), source: Box::new(source) },
     })?;
-    let unreadable = |source| OpenError::Unreadable {
-        path: path.clone(),
-        source,
-    };
+    let unreadable = |source| OpenError::Unreadable { path: path.clone(), source };
     let (schema, device) = identity(&database).map_err(unreadable)?;
     if schema > SCHEMA_VERSION {
-        return Err(OpenError::NewerSchema {
-            path,
-            found: schema,
-        });
+        return Err(OpenError::NewerSchema { path, found: schema });
     }
-    Ok(Opened {
-        database,
-        device,
-        lock,
-    })
+    Ok(Opened { database, device, lock })
 }
 
 fn builder() -> Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     builder.set_repair_callback(|session| {
-        tracing::info!(
-            percent = session.progress() * 100.0,
-            "the store was not closed cleanly: repairing"
-        );
+        tracing::info!(percent = session.progress() * 100.0, "the store was not closed cleanly: repairing");
     });
     builder
 }
@@ -142,58 +119,30 @@ fn builder() -> Builder {
 /// A cut in the making leaves a file of the other name at most, which the next start overwrites.
 fn create(dir: &Path, path: &Path) -> Result<(), OpenError> {
     let new = dir.join(NEW_FILE);
-    let io_error = |source| OpenError::Io {
-        path: new.clone(),
-        source,
-    };
+    let io_error = |source| OpenError::Io { path: new.clone(), source };
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(error)),
         _ => {}
     }
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&new)
-        .map_err(io_error)?;
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(io_error)?;
     let database = builder()
         .create(&new)
-        .map_err(|source| OpenError::Database {
-            path: new.clone(),
-            source: Box::new(source),
-        })?;
-    initialise(&database).map_err(|source| OpenError::Unreadable {
-        path: new.clone(),
-        source,
-    })?;
+        .map_err(|source| OpenError::Database { path: new.clone(), source: Box::new(source) })?;
+    initialise(&database).map_err(|source| OpenError::Unreadable { path: new.clone(), source })?;
     drop(database);
-    File::open(&new)
-        .and_then(|file| file.sync_all())
-        .map_err(io_error)?;
+    File::open(&new).and_then(|file| file.sync_all()).map_err(io_error)?;
     fs::rename(&new, path).map_err(io_error)?;
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(io_error)
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error)
 }
 
 fn initialise(database: &Database) -> Result<(), StoreError> {
     let transaction = database.begin_write()?;
     {
         let mut tables = Tables::open(&transaction)?;
-        tables
-            .meta
-            .insert(meta::SCHEMA, codec::encode(&SCHEMA_VERSION)?.as_slice())?;
-        tables.meta.insert(
-            meta::DEVICE,
-            codec::encode(&Uuid::new_v4().as_u128())?.as_slice(),
-        )?;
-        let counters = Counters {
-            next_seq: 1,
-            ..Counters::default()
-        };
-        tables
-            .meta
-            .insert(meta::COUNTERS, codec::encode(&counters)?.as_slice())?;
+        tables.meta.insert(meta::SCHEMA, codec::encode(&SCHEMA_VERSION)?.as_slice())?;
+        tables.meta.insert(meta::DEVICE, codec::encode(&Uuid::new_v4().as_u128())?.as_slice())?;
+        let counters = Counters { next_seq: 1, ..Counters::default() };
+        tables.meta.insert(meta::COUNTERS, codec::encode(&counters)?.as_slice())?;
     }
     transaction.commit()?;
     Ok(())
@@ -204,11 +153,7 @@ fn identity(database: &Database) -> Result<(u32, DeviceId), StoreError> {
     use redb::TableDefinition;
     const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
     let meta_table = database.begin_read()?.open_table(META)?;
-    let value = |name| {
-        meta_table
-            .get(name)?
-            .ok_or(StoreError::Inconsistent("meta lacks its first entries"))
-    };
+    let value = |name| meta_table.get(name)?.ok_or(StoreError::Inconsistent("meta lacks its first entries"));
     let schema = codec::decode(value(meta::SCHEMA)?.value())?;
     let device: u128 = codec::decode(value(meta::DEVICE)?.value())?;
     Ok((schema, DeviceId(Uuid::from_u128(device))))

@@ -118,10 +118,7 @@ impl Op for Mend {
 
     fn apply(self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
         let id = self.id.0.as_u128();
-        let (bytes, limit) = (
-            self.payload.len() as u64,
-            transaction.limits.max_record_bytes,
-        );
+        let (bytes, limit) = (self.payload.len() as u64, transaction.limits.max_record_bytes);
         if bytes > limit {
             return Ok(Err(MendRefused::TooLarge { bytes, limit }));
         }
@@ -138,10 +135,7 @@ impl Op for Mend {
             created_at: row.created_at,
         };
         let sealed = codec::seal(&header, &self.payload)?;
-        transaction
-            .tables
-            .payload
-            .insert(row.place, sealed.as_slice())?;
+        transaction.tables.payload.insert(row.place, sealed.as_slice())?;
         let counters = &mut transaction.state.counters;
         counters.bytes = counters.bytes.saturating_sub(u64::from(row.payload_bytes)) + bytes;
         row.payload_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -187,10 +181,7 @@ impl Op for Pause {
 
     fn apply(self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
         if self.0 {
-            transaction
-                .tables
-                .meta
-                .insert(meta::PAUSED, codec::encode(&true)?.as_slice())?;
+            transaction.tables.meta.insert(meta::PAUSED, codec::encode(&true)?.as_slice())?;
         } else {
             transaction.tables.meta.remove(meta::PAUSED)?;
         }
@@ -211,10 +202,7 @@ impl Op for Remember {
     type Reply = ();
 
     fn apply(self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
-        transaction
-            .tables
-            .meta
-            .insert(self.name, self.note.as_slice())?;
+        transaction.tables.meta.insert(self.name, self.note.as_slice())?;
         Ok(())
     }
 }

@@ -1,8 +1,6 @@
 //! Tables and rows. A change here is a new version of the schema and a migration.
 
-use redb::{
-    ReadOnlyTable, ReadTransaction, ReadableDatabase as _, Table, TableDefinition, WriteTransaction,
-};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase as _, Table, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
@@ -49,6 +47,7 @@ macro_rules! tables {
         }
 
         /// All tables, to read.
+        #[expect(dead_code, reason = "holds are only asked for while writing")]
         pub(super) struct Snapshot { $(pub(super) $field: ReadOnlyTable<$key, $value>,)* }
 
         impl Snapshot {

@@ -21,9 +21,7 @@ pub struct CredentialError {
 /// The token, where one is configured. A credential of systemd may be missing, a named file may not.
 pub fn read(config: &config::Server) -> Result<Option<Token>, CredentialError> {
     let from = |path: PathBuf| match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(Some(text.trim().to_owned())
-            .filter(|token| !token.is_empty())
-            .map(Token)),
+        Ok(text) => Ok(Some(text.trim().to_owned()).filter(|token| !token.is_empty()).map(Token)),
         Err(source) => Err(CredentialError { path, source }),
     };
     if let Some(path) = &config.token_file {

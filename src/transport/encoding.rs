@@ -34,9 +34,9 @@ impl Encoding {
             config::Compression::Zstd => Some(Self::Zstd),
             config::Compression::Gzip => Some(Self::Gzip),
             config::Compression::None => None,
-            config::Compression::Auto => [Self::Zstd, Self::Gzip]
-                .into_iter()
-                .find(|encoding| accepted.contains(encoding)),
+            config::Compression::Auto => {
+                [Self::Zstd, Self::Gzip].into_iter().find(|encoding| accepted.contains(encoding))
+            }
         }
     }
 
@@ -45,22 +45,15 @@ impl Encoding {
         let named = |name: &str| {
             header.split(',').any(|item| {
                 let mut parts = item.split(';').map(str::trim);
-                let is_named = parts
-                    .next()
-                    .is_some_and(|coding| coding.eq_ignore_ascii_case(name));
+                let is_named = parts.next().is_some_and(|coding| coding.eq_ignore_ascii_case(name));
                 let refused = parts.any(|weight| {
-                    let value = weight
-                        .strip_prefix("q=")
-                        .and_then(|value| value.parse::<f32>().ok());
+                    let value = weight.strip_prefix("q=").and_then(|value| value.parse::<f32>().ok());
                     value.is_some_and(|value| value <= 0.0)
                 });
                 is_named && !refused
             })
         };
-        [Self::Zstd, Self::Gzip]
-            .into_iter()
-            .filter(|encoding| named(encoding.name()))
-            .collect()
+        [Self::Zstd, Self::Gzip].into_iter().filter(|encoding| named(encoding.name())).collect()
     }
 
     /// The body, encoded.

@@ -94,10 +94,7 @@ impl Http {
             .disable_timeout()
             .disable_redirects()
             .no_default_headers()
-            .add_default_header((
-                header::USER_AGENT,
-                concat!("fieldsync/", env!("CARGO_PKG_VERSION")),
-            ))
+            .add_default_header((header::USER_AGENT, concat!("fieldsync/", env!("CARGO_PKG_VERSION"))))
             .finish();
         Ok(Self {
             client,
@@ -121,11 +118,7 @@ impl Http {
 }
 
 impl Transport for Http {
-    fn send(
-        &self,
-        batch: Arc<Batch>,
-        encoding: Option<Encoding>,
-    ) -> LocalBoxFuture<'static, Exchange> {
+    fn send(&self, batch: Arc<Batch>, encoding: Option<Encoding>) -> LocalBoxFuture<'static, Exchange> {
         let request = self
             .prepared(self.client.post(&self.endpoint))
             .insert_header((wire::BATCH_ID, batch.open.id.to_string()))
@@ -164,9 +157,7 @@ fn body_of(batch: &Batch, device: DeviceId) -> Result<Vec<u8>, String> {
         batch_id: batch.open.id,
         device_id: device,
         sequence: batch.sequence,
-        records: records
-            .collect::<Result<_, serde_json::Error>>()
-            .map_err(|error| error.to_string())?,
+        records: records.collect::<Result<_, serde_json::Error>>().map_err(|error| error.to_string())?,
     };
     serde_json::to_vec(&request).map_err(|error| error.to_string())
 }
@@ -195,21 +186,11 @@ impl FirstByte {
     }
 }
 
-async fn exchange(
-    request: ClientRequest,
-    body: Result<Vec<u8>, String>,
-    limits: Limits,
-) -> Exchange {
+async fn exchange(request: ClientRequest, body: Result<Vec<u8>, String>, limits: Limits) -> Exchange {
     let clock = Clock::start();
-    let first_byte = FirstByte {
-        clock,
-        asked: Rc::default(),
-    };
+    let first_byte = FirstByte { clock, asked: Rc::default() };
     let mut exchange = Exchange {
-        seen: Seen::Failure(Failure {
-            reached: Reached::Nothing,
-            message: String::new(),
-        }),
+        seen: Seen::Failure(Failure { reached: Reached::Nothing, message: String::new() }),
         hints: Hints::default(),
         accepts: None,
         took: Duration::ZERO,
@@ -218,29 +199,18 @@ async fn exchange(
     let bytes = match body {
         Ok(bytes) => bytes,
         Err(message) => {
-            exchange.seen = Seen::Failure(Failure {
-                reached: Reached::Nothing,
-                message,
-            });
+            exchange.seen = Seen::Failure(Failure { reached: Reached::Nothing, message });
             return exchange;
         }
     };
     exchange.network.body_bytes = bytes.len() as u64;
     // A look-up has no body; its first byte is the request itself, and nothing is in doubt after it.
-    let sending = if bytes.is_empty() {
-        request.send()
-    } else {
-        request.send_body(first_byte.body(bytes))
-    };
+    let sending = if bytes.is_empty() { request.send() } else { request.send_body(first_byte.body(bytes)) };
     let answered = tokio::time::timeout(limits.answer, async {
         let mut response = sending.await.map_err(|error| describe(&error))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = response.body().limit(limits.answer_bytes).await;
-        Ok((
-            status,
-            headers,
-            body.map_err(|error| format!("the answer broke off: {error}"))?,
-        ))
+        Ok((status, headers, body.map_err(|error| format!("the answer broke off: {error}"))?))
     })
     .await;
     let asked = first_byte.asked.get();
@@ -248,30 +218,19 @@ async fn exchange(
     exchange.network.connect = asked;
     exchange.network.exchange = asked.map(|asked| exchange.took.saturating_sub(asked));
     let failed = |reached, message| {
-        let reached = if asked.is_some() {
-            reached
-        } else {
-            Reached::Nothing
-        };
+        let reached = if asked.is_some() { reached } else { Reached::Nothing };
         Seen::Failure(Failure { reached, message })
     };
     exchange.seen = match answered {
         Ok(Ok((status, headers, body))) => {
             exchange.hints = hints(&headers);
             exchange.accepts = text(&headers, "accept-encoding").map(Encoding::accepted);
-            Seen::Answer(Answer {
-                status,
-                retry_after: retry_after(&headers),
-                body: classify(status, &body),
-            })
+            Seen::Answer(Answer { status, retry_after: retry_after(&headers), body: classify(status, &body) })
         }
         Ok(Err(message)) => failed(Reached::Sent, message),
         Err(_) => {
             let limit = humantime::format_duration(limits.answer);
-            failed(
-                Reached::SentAndTimedOut,
-                format!("no answer within {limit}"),
-            )
+            failed(Reached::SentAndTimedOut, format!("no answer within {limit}"))
         }
     };
     exchange
@@ -303,11 +262,7 @@ fn classify(status: u16, body: &[u8]) -> Body {
     } else if let Ok(ErrorBody { error }) = serde_json::from_slice(body) {
         return Body::Error(error);
     }
-    if serde_json::from_slice::<&RawValue>(body).is_ok() {
-        Body::OtherJson
-    } else {
-        Body::NotJson
-    }
+    if serde_json::from_slice::<&RawValue>(body).is_ok() { Body::OtherJson } else { Body::NotJson }
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
@@ -315,13 +270,7 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 }
 
 fn hints(headers: &HeaderMap) -> Hints {
-    let number = |name| {
-        text(headers, name)?
-            .trim()
-            .parse::<u64>()
-            .ok()
-            .filter(|number| *number > 0)
-    };
+    let number = |name| text(headers, name)?.trim().parse::<u64>().ok().filter(|number| *number > 0);
     Hints {
         max_records: number(wire::MAX_RECORDS).and_then(|number| usize::try_from(number).ok()),
         max_bytes: number(wire::MAX_BYTES),
@@ -342,19 +291,16 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 fn tls(config: &config::Server) -> Result<ClientConfig, TransportError> {
     let mut roots = RootCertStore::empty();
-    match &config.ca_file {
-        Some(path) => {
-            for certificate in certificates("server.ca_file", path)? {
-                roots.add(certificate)?;
-            }
+    if let Some(path) = &config.ca_file {
+        for certificate in certificates("server.ca_file", path)? {
+            roots.add(certificate)?;
         }
-        None => {
-            let native = rustls_native_certs::load_native_certs();
-            for error in native.errors {
-                tracing::warn!(%error, "a system certificate does not read");
-            }
-            roots.add_parsable_certificates(native.certs);
+    } else {
+        let native = rustls_native_certs::load_native_certs();
+        for error in native.errors {
+            tracing::warn!(%error, "a system certificate does not read");
         }
+        roots.add_parsable_certificates(native.certs);
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
@@ -368,10 +314,7 @@ fn tls(config: &config::Server) -> Result<ClientConfig, TransportError> {
                 path: key.display().to_string(),
                 reason: error.to_string(),
             };
-            builder.with_client_auth_cert(
-                chain,
-                PrivateKeyDer::from_pem_file(key).map_err(key_error)?,
-            )?
+            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(key).map_err(key_error)?)?
         }
         _ => builder.with_no_client_auth(),
     };
@@ -383,17 +326,9 @@ fn certificates(
     key: &'static str,
     path: &std::path::Path,
 ) -> Result<Vec<CertificateDer<'static>>, TransportError> {
-    let wrong = |reason: String| TransportError::Pem {
-        key,
-        path: path.display().to_string(),
-        reason,
-    };
+    let wrong = |reason: String| TransportError::Pem { key, path: path.display().to_string(), reason };
     let certificates = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| wrong(error.to_string()))?;
-    if certificates.is_empty() {
-        Err(wrong("it holds no certificate".into()))
-    } else {
-        Ok(certificates)
-    }
+    if certificates.is_empty() { Err(wrong("it holds no certificate".into())) } else { Ok(certificates) }
 }

@@ -19,11 +19,7 @@ use encoding::Encoding;
 /// What carries batches to the server. Its futures never fail: what happened is an answer, too.
 pub trait Transport {
     /// Sends a batch.
-    fn send(
-        &self,
-        batch: Arc<Batch>,
-        encoding: Option<Encoding>,
-    ) -> LocalBoxFuture<'static, Exchange>;
+    fn send(&self, batch: Arc<Batch>, encoding: Option<Encoding>) -> LocalBoxFuture<'static, Exchange>;
 
     /// Asks what became of a batch.
     fn look_up(&self, batch: BatchId) -> LocalBoxFuture<'static, Exchange>;

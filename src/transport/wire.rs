@@ -147,12 +147,6 @@ pub struct ErrorDetail {
 impl ErrorBody {
     /// A refusal.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            error: ErrorDetail {
-                code: code.into(),
-                message: message.into(),
-                position: None,
-            },
-        }
+        Self { error: ErrorDetail { code: code.into(), message: message.into(), position: None } }
     }
 }

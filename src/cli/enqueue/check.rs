@@ -19,10 +19,7 @@ pub(super) enum Form<'a> {
     /// As records.
     Record,
     /// As bare payloads of one type.
-    Payload {
-        record_type: &'a str,
-        key_field: Option<&'a str>,
-    },
+    Payload { record_type: &'a str, key_field: Option<&'a str> },
 }
 
 #[derive(Deserialize)]
@@ -62,19 +59,13 @@ pub(super) struct Ready {
 }
 
 impl<'a> Form<'a> {
-    pub(super) fn new(
-        record_type: Option<&'a str>,
-        key_field: Option<&'a str>,
-    ) -> Result<Self, Failure> {
+    pub(super) fn new(record_type: Option<&'a str>, key_field: Option<&'a str>) -> Result<Self, Failure> {
         match record_type {
             None => Ok(Self::Record),
             Some(name) if name.trim().is_empty() => {
                 Err(Failure::new(exit::USAGE, "--type must not be empty."))
             }
-            Some(record_type) => Ok(Self::Payload {
-                record_type,
-                key_field,
-            }),
+            Some(record_type) => Ok(Self::Payload { record_type, key_field }),
         }
     }
 
@@ -103,10 +94,7 @@ impl<'a> Form<'a> {
     fn read<'i>(&self, item: &Item<'i>) -> Result<Input<'i>, Mistake> {
         match self {
             Self::Record => record(item),
-            Self::Payload {
-                record_type,
-                key_field,
-            } => payload(item, record_type, *key_field),
+            Self::Payload { record_type, key_field } => payload(item, record_type, *key_field),
         }
     }
 }
@@ -114,13 +102,9 @@ impl<'a> Form<'a> {
 fn record<'i>(item: &Item<'i>) -> Result<Input<'i>, Mistake> {
     // The parser would take an array for a record, field by field.
     if item.text.first() != Some(&b'{') {
-        return Err(Mistake::new(
-            item.line,
-            "a record is a JSON object, in braces",
-        ));
+        return Err(Mistake::new(item.line, "a record is a JSON object, in braces"));
     }
-    let input: Input<'_> =
-        serde_json::from_slice(item.text).map_err(|error| mistake(item, &error))?;
+    let input: Input<'_> = serde_json::from_slice(item.text).map_err(|error| mistake(item, &error))?;
     let wrong = |what: &str| Err(Mistake::new(item.line, what));
     if input.record_type.trim().is_empty() {
         return wrong("`type` is empty");
@@ -129,20 +113,15 @@ fn record<'i>(item: &Item<'i>) -> Result<Input<'i>, Mistake> {
         return wrong("`payload` must be a JSON object");
     }
     match input.priority {
-        Some(priority) if !(0..=i64::from(MAX_PRIORITY)).contains(&priority) => wrong(&format!(
-            "`priority` must be 0 to {MAX_PRIORITY}, not {priority}"
-        )),
+        Some(priority) if !(0..=i64::from(MAX_PRIORITY)).contains(&priority) => {
+            wrong(&format!("`priority` must be 0 to {MAX_PRIORITY}, not {priority}"))
+        }
         _ => Ok(input),
     }
 }
 
-fn payload<'i>(
-    item: &Item<'i>,
-    record_type: &str,
-    key_field: Option<&str>,
-) -> Result<Input<'i>, Mistake> {
-    let payload: &RawValue =
-        serde_json::from_slice(item.text).map_err(|error| mistake(item, &error))?;
+fn payload<'i>(item: &Item<'i>, record_type: &str, key_field: Option<&str>) -> Result<Input<'i>, Mistake> {
+    let payload: &RawValue = serde_json::from_slice(item.text).map_err(|error| mistake(item, &error))?;
     if !is_object(payload) {
         return Err(Mistake::new(
             item.line,
@@ -153,13 +132,7 @@ fn payload<'i>(
         Some(field) => key_of(payload, field).map_err(|what| Mistake::new(item.line, what))?,
         None => None,
     };
-    Ok(Input {
-        id: None,
-        record_type: record_type.to_owned(),
-        key,
-        priority: None,
-        payload,
-    })
+    Ok(Input { id: None, record_type: record_type.to_owned(), key, priority: None, payload })
 }
 
 /// The value of one field as a key. `null` orders nothing; a field that is not there is more likely
@@ -174,9 +147,7 @@ fn key_of(payload: &RawValue, field: &str) -> Result<Option<String>, String> {
         Some(b'n') => Ok(None),
         Some(b'"') => serde_json::from_str(value.get()).map_err(|error| error.to_string()),
         Some(b'-' | b'0'..=b'9') => Ok(Some(value.get().to_owned())),
-        _ => Err(format!(
-            "`{field}` is neither text nor a number, and cannot be a key"
-        )),
+        _ => Err(format!("`{field}` is neither text nor a number, and cannot be a key")),
     }
 }
 
@@ -225,10 +196,7 @@ mod tests {
     use super::*;
 
     fn item(text: &str) -> Item<'_> {
-        Item {
-            line: 5000,
-            text: text.as_bytes(),
-        }
+        Item { line: 5000, text: text.as_bytes() }
     }
 
     fn complaint(form: &Form<'_>, text: &str) -> String {
@@ -236,17 +204,13 @@ mod tests {
         format!("{}: {}", mistake.line, mistake.what)
     }
 
-    const VISITS: Form<'_> = Form::Payload {
-        record_type: "Visits",
-        key_field: Some("account"),
-    };
+    const VISITS: Form<'_> = Form::Payload { record_type: "Visits", key_field: Some("account") };
 
     #[test]
     fn payloads_pass_byte_for_byte() {
         let payload = r#"{"n": 1.10, "big": 123456789012345678901234567890,  "s": "\u00e9"}"#;
         let id = RecordId::new();
-        let line =
-            format!(r#"{{"payload":{payload},"id":"{id}","type":"T","priority":9,"key":null}}"#);
+        let line = format!(r#"{{"payload":{payload},"id":"{id}","type":"T","priority":9,"key":null}}"#);
         let ready = Form::Record.record(&item(&line)).unwrap();
         let sent = format!(r#"{{"id":"{id}","type":"T","priority":9,"payload":{payload}}}"#);
         assert_eq!(String::from_utf8(ready.json).unwrap(), sent);
@@ -255,54 +219,31 @@ mod tests {
 
     #[test]
     fn a_record_without_id_gets_one() {
-        let ready = Form::Record
-            .record(&item(r#"{"type":"T","payload":{}}"#))
-            .unwrap();
+        let ready = Form::Record.record(&item(r#"{"type":"T","payload":{}}"#)).unwrap();
         assert!(ready.made_here);
         assert_eq!(ready.id.0.get_version_num(), 7);
         let sent = String::from_utf8(ready.json).unwrap();
-        assert_eq!(
-            sent,
-            format!(r#"{{"id":"{}","type":"T","payload":{{}}}}"#, ready.id)
-        );
+        assert_eq!(sent, format!(r#"{{"id":"{}","type":"T","payload":{{}}}}"#, ready.id));
     }
 
     #[test]
     fn bare_payloads_get_type_and_key() {
         let key = |text: &str| VISITS.read(&item(text)).unwrap().key;
-        assert_eq!(
-            key(r#"{"account": "A\"b", "x": {"account": 1}}"#).as_deref(),
-            Some("A\"b")
-        );
+        assert_eq!(key(r#"{"account": "A\"b", "x": {"account": 1}}"#).as_deref(), Some("A\"b"));
         assert_eq!(key(r#"{"account": 17.50}"#).as_deref(), Some("17.50"));
         assert_eq!(key(r#"{"account": null}"#), None);
         let input = VISITS.read(&item(r#"{"account":"A"}"#)).unwrap();
-        assert_eq!(
-            (input.record_type.as_str(), input.payload.get()),
-            ("Visits", r#"{"account":"A"}"#)
-        );
+        assert_eq!((input.record_type.as_str(), input.payload.get()), ("Visits", r#"{"account":"A"}"#));
     }
 
     #[test]
     fn mistakes_are_told_with_their_line() {
         let cases = [
             (r#"{"type":"","payload":{}}"#, "5000: `type` is empty"),
-            (
-                r#"{"type":"T"}"#,
-                "5000: missing field `payload` (column 12)",
-            ),
-            (
-                r#"{"type":"T","payload":[]}"#,
-                "5000: `payload` must be a JSON object",
-            ),
-            (
-                r#"{"type":"T","payload":{},"priority":10}"#,
-                "5000: `priority` must be 0 to 9, not 10",
-            ),
-            (
-                "{\"type\":\"T\",\n\"payload\":{]}",
-                "5001: key must be a string (column 12)",
-            ),
+            (r#"{"type":"T"}"#, "5000: missing field `payload` (column 12)"),
+            (r#"{"type":"T","payload":[]}"#, "5000: `payload` must be a JSON object"),
+            (r#"{"type":"T","payload":{},"priority":10}"#, "5000: `priority` must be 0 to 9, not 10"),
+            ("{\"type\":\"T\",\n\"payload\":{]}", "5001: key must be a string (column 12)"),
         ];
         for (text, expected) in cases {
             assert_eq!(complaint(&Form::Record, text), expected);
@@ -312,29 +253,17 @@ mod tests {
                 r#"{"type":"T","payload":{},"tpye":1}"#,
                 "unknown field `tpye`, expected one of `id`, `type`, `key`",
             ),
-            (
-                r#"{"type":"T","payload":{},"type":"U"}"#,
-                "duplicate field `type`",
-            ),
-            (
-                r#"{"type":"T","payload":{},"id":"12"}"#,
-                "UUID parsing failed",
-            ),
+            (r#"{"type":"T","payload":{},"type":"U"}"#, "duplicate field `type`"),
+            (r#"{"type":"T","payload":{},"id":"12"}"#, "UUID parsing failed"),
             (r#"{"type":"T","payload":{"#, "a record stands on one line"),
-            (
-                "{\"type\":\"T\",\"payload\":{\"a\":\"\u{1}\"}}",
-                "control character",
-            ),
+            ("{\"type\":\"T\",\"payload\":{\"a\":\"\u{1}\"}}", "control character"),
             ("[]", "a record is a JSON object"),
             (r#"[null,"T",null,null,{}]"#, "a record is a JSON object"),
         ] {
             let complaint = complaint(&Form::Record, text);
             assert!(complaint.contains(part), "{complaint}");
         }
-        let latin = Item {
-            line: 3,
-            text: b"{\"type\":\"T\",\"payload\":{\"a\":\"\xe9\"}}",
-        };
+        let latin = Item { line: 3, text: b"{\"type\":\"T\",\"payload\":{\"a\":\"\xe9\"}}" };
         assert_eq!(Form::Record.check(&latin).unwrap_err().line, 3);
     }
 

@@ -31,19 +31,11 @@ pub(super) struct Mistake {
 
 impl Mistake {
     pub(super) fn new(line: u64, what: impl Into<String>) -> Self {
-        Self {
-            line,
-            what: what.into(),
-            unreadable: false,
-        }
+        Self { line, what: what.into(), unreadable: false }
     }
 
     pub(super) fn exit(&self) -> u8 {
-        if self.unreadable {
-            exit::FAILED
-        } else {
-            exit::REFUSED
-        }
+        if self.unreadable { exit::FAILED } else { exit::REFUSED }
     }
 
     pub(super) fn nothing_stored(&self, name: &str) -> Failure {
@@ -74,12 +66,7 @@ pub(super) struct Items<R> {
 
 impl<R: BufRead> Items<R> {
     pub(super) fn new(input: R) -> Self {
-        Self {
-            input,
-            line: 1,
-            shape: Shape::Open,
-            text: Vec::new(),
-        }
+        Self { input, line: 1, shape: Shape::Open, text: Vec::new() }
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Item<'_>>, Mistake> {
@@ -91,10 +78,7 @@ impl<R: BufRead> Items<R> {
             Shape::Lines => self.full_line()?,
             Shape::Open | Shape::Closed => self.nothing_more()?,
         };
-        Ok(found.map(|line| Item {
-            line,
-            text: self.text.trim_ascii(),
-        }))
+        Ok(found.map(|line| Item { line, text: self.text.trim_ascii() }))
     }
 
     /// Tells the shape by the first byte that counts.
@@ -115,15 +99,8 @@ impl<R: BufRead> Items<R> {
     /// Length of the mark that some editors put at the beginning.
     fn peek_mark(&mut self) -> Result<usize, Mistake> {
         let line = self.line;
-        let buffer = self
-            .input
-            .fill_buf()
-            .map_err(|error| unreadable(line, &error))?;
-        Ok(if buffer.starts_with(BYTE_ORDER_MARK) {
-            BYTE_ORDER_MARK.len()
-        } else {
-            0
-        })
+        let buffer = self.input.fill_buf().map_err(|error| unreadable(line, &error))?;
+        Ok(if buffer.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 })
     }
 
     fn full_line(&mut self) -> Result<Option<u64>, Mistake> {
@@ -166,10 +143,7 @@ impl<R: BufRead> Items<R> {
         let mut nesting = Nesting::default();
         loop {
             let at = self.line;
-            let buffer = self
-                .input
-                .fill_buf()
-                .map_err(|error| unreadable(at, &error))?;
+            let buffer = self.input.fill_buf().map_err(|error| unreadable(at, &error))?;
             if buffer.is_empty() {
                 return Err(Mistake::new(line, "this record or the array has no end"));
             }
@@ -194,10 +168,7 @@ impl<R: BufRead> Items<R> {
     fn nothing_more(&mut self) -> Result<Option<u64>, Mistake> {
         match self.skip_space()? {
             None => Ok(None),
-            Some(_) => Err(Mistake::new(
-                self.line,
-                "something follows the end of the array",
-            )),
+            Some(_) => Err(Mistake::new(self.line, "something follows the end of the array")),
         }
     }
 
@@ -205,17 +176,11 @@ impl<R: BufRead> Items<R> {
     fn skip_space(&mut self) -> Result<Option<u8>, Mistake> {
         loop {
             let line = self.line;
-            let buffer = self
-                .input
-                .fill_buf()
-                .map_err(|error| unreadable(line, &error))?;
+            let buffer = self.input.fill_buf().map_err(|error| unreadable(line, &error))?;
             if buffer.is_empty() {
                 return Ok(None);
             }
-            let space = buffer
-                .iter()
-                .take_while(|byte| byte.is_ascii_whitespace())
-                .count();
+            let space = buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
             self.line += newlines(&buffer[..space]);
             let found = buffer.get(space).copied();
             self.input.consume(space);
@@ -262,11 +227,7 @@ fn too_long(line: u64) -> Mistake {
 }
 
 fn unreadable(line: u64, error: &io::Error) -> Mistake {
-    Mistake {
-        line,
-        what: format!("cannot be read ({error})"),
-        unreadable: true,
-    }
+    Mistake { line, what: format!("cannot be read ({error})"), unreadable: true }
 }
 
 #[cfg(test)]
@@ -288,29 +249,20 @@ mod tests {
     fn items(text: &str) -> Found {
         let whole = read(text.as_bytes());
         for capacity in 4..9 {
-            assert_eq!(
-                read(io::BufReader::with_capacity(capacity, text.as_bytes())),
-                whole
-            );
+            assert_eq!(read(io::BufReader::with_capacity(capacity, text.as_bytes())), whole);
         }
         whole
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "compared with what is found")]
     fn found(items: &[(u64, &str)]) -> Found {
-        Ok(items
-            .iter()
-            .map(|(line, text)| (*line, (*text).to_owned()))
-            .collect())
+        Ok(items.iter().map(|(line, text)| (*line, (*text).to_owned())).collect())
     }
 
     #[test]
     fn lines_are_records_and_empty_ones_are_not() {
         let text = "\u{feff}\n {\"a\":1}\r\n\n{\"b\":\n2}";
-        assert_eq!(
-            items(text),
-            found(&[(2, "{\"a\":1}"), (4, "{\"b\":"), (5, "2}")])
-        );
+        assert_eq!(items(text), found(&[(2, "{\"a\":1}"), (4, "{\"b\":"), (5, "2}")]));
         assert_eq!(items(""), found(&[]));
         assert_eq!(items(" \n\n"), found(&[]));
     }

@@ -52,15 +52,8 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Failure> {
     let form = Form::new(args.record_type.as_deref(), args.key_field.as_deref())?;
     let standard_input = [PathBuf::from("-")];
-    let files = if args.files.is_empty() {
-        &standard_input[..]
-    } else {
-        &args.files
-    };
-    let mut sources = files
-        .iter()
-        .map(|file| Source::open(file))
-        .collect::<Result<Vec<_>, _>>()?;
+    let files = if args.files.is_empty() { &standard_input[..] } else { &args.files };
+    let mut sources = files.iter().map(|file| Source::open(file)).collect::<Result<Vec<_>, _>>()?;
     let total = check_all(&form, &mut sources)?;
 
     let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
@@ -69,25 +62,14 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Fa
         sender.keep_ids();
     }
     send_all(&form, &mut sources, &mut sender).await?;
-    let Accepted {
-        accepted,
-        duplicates,
-        ids,
-    } = sender.finish();
+    let Accepted { accepted, duplicates, ids } = sender.finish();
     if context.json {
-        let answer = Accepted {
-            accepted,
-            duplicates,
-            ids,
-        };
+        let answer = Accepted { accepted, duplicates, ids };
         serde_json::to_writer(&mut *context.out, &answer).map_err(std::io::Error::from)?;
         context.line("")?;
     } else {
         let duplicates = count(duplicates, "duplicate");
-        context.line(format!(
-            "Enqueued {} ({duplicates})",
-            count(accepted, "record")
-        ))?;
+        context.line(format!("Enqueued {} ({duplicates})", count(accepted, "record")))?;
     }
     Ok(exit::DONE)
 }
@@ -101,12 +83,8 @@ fn check_all(form: &Form<'_>, sources: &mut [Source]) -> Result<Option<u64>, Fai
             continue;
         }
         let mut items = Items::new(source.reader()?);
-        while let Some(item) = items
-            .next()
-            .map_err(|error| error.nothing_stored(&source.name))?
-        {
-            form.check(&item)
-                .map_err(|error| error.nothing_stored(&source.name))?;
+        while let Some(item) = items.next().map_err(|error| error.nothing_stored(&source.name))? {
+            form.check(&item).map_err(|error| error.nothing_stored(&source.name))?;
             total = total.map(|total| total + 1);
         }
     }
@@ -114,11 +92,7 @@ fn check_all(form: &Form<'_>, sources: &mut [Source]) -> Result<Option<u64>, Fai
 }
 
 /// The second pass.
-async fn send_all(
-    form: &Form<'_>,
-    sources: &mut [Source],
-    sender: &mut Sender<'_>,
-) -> Result<(), Failure> {
+async fn send_all(form: &Form<'_>, sources: &mut [Source], sender: &mut Sender<'_>) -> Result<(), Failure> {
     let mut chunk = Chunk::default();
     for (number, source) in sources.iter_mut().enumerate() {
         let mut items = Items::new(source.reader()?);
@@ -134,13 +108,7 @@ async fn send_all(
                 sender.send(&chunk).await?;
                 chunk.clear();
             }
-            chunk.push(
-                &record,
-                Position {
-                    source: number,
-                    line,
-                },
-            );
+            chunk.push(&record, Position { source: number, line });
         }
     }
     if !chunk.is_empty() {
@@ -157,10 +125,7 @@ fn bar(total: Option<u64>) -> ProgressBar {
             ProgressBar::with_draw_target(Some(total), target),
             "Enqueued {pos} of {len} records {wide_bar} {percent} %",
         ),
-        None => (
-            ProgressBar::with_draw_target(None, target),
-            "Enqueued {pos} records",
-        ),
+        None => (ProgressBar::with_draw_target(None, target), "Enqueued {pos} records"),
     };
     match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),

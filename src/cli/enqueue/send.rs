@@ -109,11 +109,7 @@ impl<'a> Sender<'a> {
             names,
             bar,
             clock: Clock::start(),
-            sum: Accepted {
-                accepted: 0,
-                duplicates: 0,
-                ids: Vec::new(),
-            },
+            sum: Accepted { accepted: 0, duplicates: 0, ids: Vec::new() },
             keeps_ids: false,
             stored: 0,
             last_stored: None,
@@ -183,11 +179,7 @@ impl<'a> Sender<'a> {
             return Err(self.give_up(chunk, ClientError::Protocol(what), true));
         }
         // What an earlier send of this very chunk stored is no duplicate of the user's making.
-        let own = if in_doubt {
-            answer.duplicates.min(chunk.made_here)
-        } else {
-            0
-        };
+        let own = if in_doubt { answer.duplicates.min(chunk.made_here) } else { 0 };
         self.sum.accepted += answer.accepted + own;
         self.sum.duplicates += answer.duplicates - own;
         if self.keeps_ids {
@@ -208,18 +200,12 @@ impl<'a> Sender<'a> {
     fn give_up(&self, chunk: &Chunk, error: ClientError, in_doubt: bool) -> Failure {
         self.bar.finish_and_clear();
         let (exit, what) = match error {
-            ClientError::Refused {
-                ref message,
-                position,
-                ..
-            } => (
-                exit_code(&error),
-                format!("{}{}", self.place(chunk, position), sentence(message)),
-            ),
+            ClientError::Refused { ref message, position, .. } => {
+                (exit_code(&error), format!("{}{}", self.place(chunk, position), sentence(message)))
+            }
             ClientError::NoDaemon { .. } | ClientError::Lost { .. } => {
                 let patience = humantime::format_duration(self.retry_for);
-                let message =
-                    format!("the daemon went away and did not come back within {patience}.");
+                let message = format!("the daemon went away and did not come back within {patience}.");
                 (exit::NO_DAEMON, message)
             }
             ClientError::Protocol(_) => (exit_code(&error), Failure::from(error).message),

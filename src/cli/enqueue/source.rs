@@ -34,10 +34,7 @@ impl Source {
         let (name, file) = if standard_input {
             ("standard input".to_owned(), duplicate_stdin())
         } else {
-            (
-                plain(&path.to_string_lossy()).into_owned(),
-                File::open(path),
-            )
+            (plain(&path.to_string_lossy()).into_owned(), File::open(path))
         };
         if standard_input && io::stdin().is_terminal() {
             say("Reading records from the terminal, one a line; Ctrl-D ends them.");
@@ -59,15 +56,13 @@ impl Source {
         match &self.content {
             Content::File { file, start } => {
                 let mut file: &File = file;
-                file.seek(SeekFrom::Start(*start))
-                    .map_err(|error| unreadable(&self.name, &error))?;
+                file.seek(SeekFrom::Start(*start)).map_err(|error| unreadable(&self.name, &error))?;
                 Ok(Box::new(BufReader::with_capacity(64 << 10, file)))
             }
             Content::Held(bytes) => Ok(Box::new(bytes.as_slice())),
-            Content::Flowing { head, rest } => Ok(Box::new(
-                head.as_slice()
-                    .chain(BufReader::with_capacity(64 << 10, rest)),
-            )),
+            Content::Flowing { head, rest } => {
+                Ok(Box::new(head.as_slice().chain(BufReader::with_capacity(64 << 10, rest))))
+            }
         }
     }
 }
@@ -115,10 +110,7 @@ mod tests {
         writer.write_all(text.as_bytes()).unwrap();
         drop(writer);
         let content = Content::of(File::from(OwnedFd::from(reader)), max_held).unwrap();
-        Source {
-            name: "standard input".to_owned(),
-            content,
-        }
+        Source { name: "standard input".to_owned(), content }
     }
 
     #[test]
@@ -127,15 +119,9 @@ mod tests {
         file.write_all(b"header\nrecord\n").unwrap();
         file.seek(SeekFrom::Start(7)).unwrap();
         let content = Content::of(file, MAX_HELD).unwrap();
-        let mut source = Source {
-            name: "file".to_owned(),
-            content,
-        };
+        let mut source = Source { name: "file".to_owned(), content };
         assert!(source.can_repeat());
-        assert_eq!(
-            [read(&mut source), read(&mut source)],
-            ["record\n", "record\n"]
-        );
+        assert_eq!([read(&mut source), read(&mut source)], ["record\n", "record\n"]);
     }
 
     #[test]
@@ -150,15 +136,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_named() {
-        let failure = Source::open(Path::new("/nowhere/records.ndjson"))
-            .err()
-            .unwrap();
-        assert!(
-            failure
-                .message
-                .starts_with("cannot read /nowhere/records.ndjson: "),
-            "{}",
-            failure.message
-        );
+        let failure = Source::open(Path::new("/nowhere/records.ndjson")).err().unwrap();
+        assert!(failure.message.starts_with("cannot read /nowhere/records.ndjson: "), "{}", failure.message);
     }
 }

@@ -31,12 +31,7 @@ async fn enqueue(
     file: &NamedTempFile,
     retry_for: Duration,
 ) -> (Result<u8, Failure>, String) {
-    let args = Args {
-        record_type: None,
-        key_field: None,
-        retry_for,
-        files: vec![file.path().to_owned()],
-    };
+    let args = Args { record_type: None, key_field: None, retry_for, files: vec![file.path().to_owned()] };
     testing::run(daemon, json, async |context| run(&args, context).await).await
 }
 
@@ -51,16 +46,10 @@ async fn records_go_out_in_chunks_with_ids_of_their_own() {
     assert_eq!((answer.accepted, answer.duplicates), (601, 0));
     assert_eq!(answer.ids.iter().collect::<HashSet<_>>().len(), 601);
     let calls = daemon.calls();
-    let sent: String = calls
-        .iter()
-        .map(|call| str::from_utf8(&call.body).unwrap())
-        .collect();
+    let sent: String = calls.iter().map(|call| str::from_utf8(&call.body).unwrap()).collect();
     for (n, (line, id)) in sent.lines().zip(&answer.ids).enumerate() {
         let payload = format!("{{\"n\": {}}}", n + 1);
-        assert_eq!(
-            line,
-            format!("{{\"id\":\"{id}\",\"type\":\"T\",\"payload\":{payload}}}")
-        );
+        assert_eq!(line, format!("{{\"id\":\"{id}\",\"type\":\"T\",\"payload\":{payload}}}"));
     }
 }
 
@@ -71,22 +60,15 @@ async fn a_mistake_in_a_late_line_stores_nothing() {
     let (code, _) = enqueue(&daemon, false, &file, PATIENT).await;
     let failure = code.unwrap_err();
     assert_eq!(failure.exit, exit::REFUSED);
-    let expected = format!(
-        "{}:5000: missing field `payload` (column 12). Nothing was stored.",
-        file.path().display()
-    );
+    let expected =
+        format!("{}:5000: missing field `payload` (column 12). Nothing was stored.", file.path().display());
     assert_eq!(failure.message, expected);
 }
 
 #[tokio::test]
 async fn a_chunk_that_was_lost_is_sent_again_as_it_was() {
-    let daemon = Scripted::new(vec![
-        Step::HangUp,
-        accepted(0, 500),
-        Step::HangUp,
-        answer(503, ""),
-        accepted(100, 0),
-    ]);
+    let daemon =
+        Scripted::new(vec![Step::HangUp, accepted(0, 500), Step::HangUp, answer(503, ""), accepted(100, 0)]);
     let (code, text) = enqueue(&daemon, false, &file(&records(600)), PATIENT).await;
     assert_eq!(code, Ok(0));
     assert_eq!(text, "Enqueued 600 records (0 duplicates)\n");
@@ -107,15 +89,9 @@ async fn without_a_daemon_nothing_is_waited_for() {
     let mut sender = Sender::new(&client, PATIENT, &names, ProgressBar::hidden());
     let form = Form::Record;
     let mut sources = [Source::open(file(&records(1)).path()).unwrap()];
-    let failure = send_all(&form, &mut sources, &mut sender)
-        .await
-        .unwrap_err();
+    let failure = send_all(&form, &mut sources, &mut sender).await.unwrap_err();
     assert_eq!(failure.exit, exit::NO_DAEMON);
-    assert!(
-        failure.message.starts_with("no daemon answers at"),
-        "{}",
-        failure.message
-    );
+    assert!(failure.message.starts_with("no daemon answers at"), "{}", failure.message);
 }
 
 #[tokio::test]
@@ -138,17 +114,11 @@ async fn a_daemon_that_stays_away_is_given_up_with_a_place_to_continue() {
 #[tokio::test]
 async fn refusals_name_the_line_and_fullness_has_its_own_code() {
     let refusal = |status, position| {
-        let body = format!(
-            "{{\"error\":{{\"code\":\"c\",\"message\":\"too large\",\"position\":{position}}}}}"
-        );
+        let body =
+            format!("{{\"error\":{{\"code\":\"c\",\"message\":\"too large\",\"position\":{position}}}}}");
         answer(status, &body)
     };
-    let daemon = Scripted::new(vec![
-        refusal(413, 2),
-        accepted(500, 0),
-        refusal(409, 3),
-        refusal(507, 1),
-    ]);
+    let daemon = Scripted::new(vec![refusal(413, 2), accepted(500, 0), refusal(409, 3), refusal(507, 1)]);
     let file = file(&format!("\n\n{}", records(600)));
     let name = file.path().display();
     let (code, _) = enqueue(&daemon, false, &file, PATIENT).await;
@@ -159,14 +129,7 @@ async fn refusals_name_the_line_and_fullness_has_its_own_code() {
         "{name}:505: too large. 500 records up to {name} line 502 are safely stored; continue from line 503."
     );
     assert_eq!(code, Err(Failure::new(exit::REFUSED, expected)));
-    assert_eq!(
-        enqueue(&daemon, false, &file, PATIENT)
-            .await
-            .0
-            .unwrap_err()
-            .exit,
-        exit::FULL
-    );
+    assert_eq!(enqueue(&daemon, false, &file, PATIENT).await.0.unwrap_err().exit, exit::FULL);
 }
 
 #[tokio::test]
@@ -174,28 +137,11 @@ async fn indented_payloads_keep_their_line_ends() {
     let payload = "{\n  \"a\": 1\n}";
     let daemon = Scripted::new(vec![accepted(2, 0)]);
     let record = format!("{{\n\"type\": \"T\", \"payload\": {payload}}}");
-    let (code, _) = enqueue(
-        &daemon,
-        false,
-        &file(&format!("[{record},\n{record}]")),
-        PATIENT,
-    )
-    .await;
+    let (code, _) = enqueue(&daemon, false, &file(&format!("[{record},\n{record}]")), PATIENT).await;
     assert_eq!(code, Ok(0));
     let call = daemon.calls().remove(0);
-    assert!(
-        call.head
-            .to_ascii_lowercase()
-            .contains("content-type: application/json"),
-        "{}",
-        call.head
-    );
+    assert!(call.head.to_ascii_lowercase().contains("content-type: application/json"), "{}", call.head);
     let body = String::from_utf8(call.body).unwrap();
     assert_eq!(body.matches(payload).count(), 2);
-    assert_eq!(
-        serde_json::from_str::<Vec<serde_json::Value>>(&body)
-            .unwrap()
-            .len(),
-        2
-    );
+    assert_eq!(serde_json::from_str::<Vec<serde_json::Value>>(&body).unwrap().len(), 2);
 }

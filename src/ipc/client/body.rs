@@ -31,11 +31,7 @@ impl Body {
         Ok(None)
     }
 
-    pub(super) async fn whole(
-        mut self,
-        limit: usize,
-        within: Duration,
-    ) -> Result<Bytes, ClientError> {
+    pub(super) async fn whole(mut self, limit: usize, within: Duration) -> Result<Bytes, ClientError> {
         let reading = async {
             let mut whole = BytesMut::new();
             while let Some(piece) = self.piece().await? {
@@ -61,11 +57,7 @@ pub struct Events {
 
 impl Events {
     pub(super) fn new(body: Body) -> Self {
-        Self {
-            body,
-            parser: Parser::default(),
-            ready: VecDeque::new(),
-        }
+        Self { body, parser: Parser::default(), ready: VecDeque::new() }
     }
 
     /// The next event, `None` when the daemon ended the stream.

@@ -33,10 +33,7 @@ impl Scripted {
         let socket = dir.path().join("daemon.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let thread = std::thread::spawn(move || {
-            let calls = script
-                .into_iter()
-                .map(|step| play(&listener.accept().unwrap().0, step))
-                .collect();
+            let calls = script.into_iter().map(|step| play(&listener.accept().unwrap().0, step)).collect();
             std::fs::remove_file(&socket).unwrap();
             calls
         });
@@ -88,11 +85,7 @@ pub(crate) fn answer(status: u16, body: &str) -> Step {
 /// An answer in chunks that ends properly when `ends`.
 pub(crate) fn stream(pieces: &[&str], ends: bool) -> Step {
     let mut parts = vec![b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec()];
-    parts.extend(
-        pieces
-            .iter()
-            .map(|piece| format!("{:x}\r\n{piece}\r\n", piece.len()).into_bytes()),
-    );
+    parts.extend(pieces.iter().map(|piece| format!("{:x}\r\n{piece}\r\n", piece.len()).into_bytes()));
     if ends {
         parts.push(b"0\r\n\r\n".to_vec());
     }

@@ -34,11 +34,7 @@ pub(super) struct Parser {
 }
 
 impl Parser {
-    pub(super) fn push(
-        &mut self,
-        bytes: &[u8],
-        events: &mut VecDeque<Event>,
-    ) -> Result<(), TooLarge> {
+    pub(super) fn push(&mut self, bytes: &[u8], events: &mut VecDeque<Event>) -> Result<(), TooLarge> {
         for &byte in bytes {
             let after_return = std::mem::replace(&mut self.after_return, byte == b'\r');
             match byte {
@@ -48,11 +44,7 @@ impl Parser {
             }
         }
         let held = self.line.len() + self.data.as_ref().map_or(0, String::len);
-        if held > MAX_EVENT {
-            Err(TooLarge)
-        } else {
-            Ok(())
-        }
+        if held > MAX_EVENT { Err(TooLarge) } else { Ok(()) }
     }
 
     fn end_line(&mut self) -> Option<Event> {
@@ -82,11 +74,7 @@ impl Parser {
         let name = std::mem::take(&mut self.name);
         let data = self.data.take()?;
         Some(Event {
-            name: if name.is_empty() {
-                "message".to_owned()
-            } else {
-                name
-            },
+            name: if name.is_empty() { "message".to_owned() } else { name },
             id: self.id.clone(),
             data,
         })
@@ -110,21 +98,14 @@ mod tests {
     }
 
     fn event(name: &str, data: &str) -> Event {
-        Event {
-            name: name.to_owned(),
-            id: Some("7".to_owned()),
-            data: data.to_owned(),
-        }
+        Event { name: name.to_owned(), id: Some("7".to_owned()), data: data.to_owned() }
     }
 
     #[test]
     fn events_are_the_same_wherever_the_stream_is_cut() {
         let bytes = STREAM.as_bytes();
-        let expected = vec![
-            event("status", "{\"text\":\n\"é\"}"),
-            event("progress", " two"),
-            event("message", "plain"),
-        ];
+        let expected =
+            vec![event("status", "{\"text\":\n\"é\"}"), event("progress", " two"), event("message", "plain")];
         assert_eq!(read(&[bytes]), expected);
         for cut in 0..bytes.len() {
             assert_eq!(read(&[&bytes[..cut], &bytes[cut..]]), expected, "{cut}");

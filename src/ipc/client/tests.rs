@@ -14,10 +14,7 @@ async fn a_request_names_its_host_and_carries_its_body() {
     let head = call.head.to_ascii_lowercase();
     assert!(head.starts_with("post /v1/records http/1.1\r\n"), "{head}");
     assert!(head.contains("\r\nhost: localhost\r\n"), "{head}");
-    assert!(
-        head.contains("content-type: application/x-ndjson"),
-        "{head}"
-    );
+    assert!(head.contains("content-type: application/x-ndjson"), "{head}");
     assert_eq!(call.body, b"{\"type\":\"T\"}\n");
 }
 
@@ -45,19 +42,8 @@ async fn refusals_keep_code_message_and_position() {
     let daemon = Scripted::new(vec![answer(409, refusal), answer(400, "bad request line")]);
     let client = Client::new(daemon.socket());
     let error = client.get("/v1/status").await.unwrap_err();
-    let ClientError::Refused {
-        status,
-        code,
-        message,
-        position,
-    } = error
-    else {
-        panic!("{error}")
-    };
-    assert_eq!(
-        (status, code.as_str(), message.as_str(), position),
-        (409, "id_conflict", "known", Some(3))
-    );
+    let ClientError::Refused { status, code, message, position } = error else { panic!("{error}") };
+    assert_eq!((status, code.as_str(), message.as_str(), position), (409, "id_conflict", "known", Some(3)));
     let error = client.get("/v1/status").await.unwrap_err();
     assert!(
         matches!(&error, ClientError::Refused { status: 400, message, .. } if message == "bad request line"),
@@ -67,9 +53,7 @@ async fn refusals_keep_code_message_and_position() {
 
 #[tokio::test]
 async fn an_end_in_the_middle_is_lost_and_nonsense_is_not() {
-    let half = Step::Answer(vec![
-        b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf".to_vec(),
-    ]);
+    let half = Step::Answer(vec![b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf".to_vec()]);
     let nonsense = Step::Answer(vec![b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec()]);
     let daemon = Scripted::new(vec![Step::HangUp, half, nonsense]);
     let client = Client::new(daemon.socket());
@@ -83,10 +67,7 @@ async fn an_end_in_the_middle_is_lost_and_nonsense_is_not() {
 
 #[tokio::test]
 async fn events_arrive_one_by_one_until_the_daemon_ends_them() {
-    let pieces = [
-        "event: status\nda",
-        "ta: {}\n\nevent: progress\ndata: 1\n\n",
-    ];
+    let pieces = ["event: status\nda", "ta: {}\n\nevent: progress\ndata: 1\n\n"];
     let daemon = Scripted::new(vec![stream(&pieces, true), stream(&pieces[..1], false)]);
     let client = Client::new(daemon.socket());
     let mut events = client.events().await.unwrap();
@@ -101,9 +82,6 @@ async fn events_arrive_one_by_one_until_the_daemon_ends_them() {
 #[test]
 fn queries_are_encoded() {
     let pairs = [("type", "Site visit&more"), ("limit", "5")];
-    assert_eq!(
-        with_query("/v1/records", &pairs),
-        "/v1/records?type=Site+visit%26more&limit=5"
-    );
+    assert_eq!(with_query("/v1/records", &pairs), "/v1/records?type=Site+visit%26more&limit=5");
     assert_eq!(with_query("/v1/records", &[]), "/v1/records");
 }

@@ -15,10 +15,7 @@ use super::harness::{Gateway, directory, statuses, wait_for};
 fn a_batch_is_applied_once_and_its_answer_is_replayed_ever_after() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
-    let mut batch = Batch::of(&[
-        r#"{ "Subject" : "Site visit",  "Amount":120.50 }"#,
-        "{\"a\":\n1}",
-    ]);
+    let mut batch = Batch::of(&[r#"{ "Subject" : "Site visit",  "Amount":120.50 }"#, "{\"a\":\n1}"]);
     batch.records[0].key = Some("account-17".into());
 
     let first = gateway.post(&batch);
@@ -61,18 +58,12 @@ fn a_batch_id_that_comes_with_another_body_is_refused() {
     let mut other = batch.clone();
     other.records.push(Record::new("{}"));
     let refused = gateway.post(&other);
-    assert_eq!(
-        (refused.status, refused.code().as_str()),
-        (422, "BATCH_ID_REUSED")
-    );
+    assert_eq!((refused.status, refused.code().as_str()), (422, "BATCH_ID_REUSED"));
     assert_eq!(gateway.applied_ids(), batch.ids());
 
     // Another device's batches have nothing to do with it.
     other.device = Uuid::new_v4();
-    assert_eq!(
-        statuses(&gateway.post(&other).batch()),
-        [RecordStatus::Duplicate, RecordStatus::Applied]
-    );
+    assert_eq!(statuses(&gateway.post(&other).batch()), [RecordStatus::Duplicate, RecordStatus::Applied]);
 }
 
 #[test]
@@ -98,15 +89,9 @@ fn while_a_batch_is_being_processed_a_resend_gets_409_and_a_look_up_202() {
         let mut other = batch.clone();
         other.records.pop();
         let refused = gateway.post(&other);
-        assert_eq!(
-            (refused.status, refused.code().as_str()),
-            (422, "BATCH_ID_REUSED")
-        );
+        assert_eq!((refused.status, refused.code().as_str()), (422, "BATCH_ID_REUSED"));
 
-        assert_eq!(
-            statuses(&sender.join().unwrap()),
-            [RecordStatus::Applied; 2]
-        );
+        assert_eq!(statuses(&sender.join().unwrap()), [RecordStatus::Applied; 2]);
     });
     assert!(gateway.look_up(&batch).batch().replayed);
     assert_eq!(gateway.metric("fieldsync_gateway_processing"), 0);
@@ -122,11 +107,7 @@ fn a_record_that_comes_again_in_another_batch_is_a_duplicate() {
     second.records.push(Record::new("{}"));
     assert_eq!(
         statuses(&gateway.post(&second).batch()),
-        [
-            RecordStatus::Duplicate,
-            RecordStatus::Duplicate,
-            RecordStatus::Applied
-        ]
+        [RecordStatus::Duplicate, RecordStatus::Duplicate, RecordStatus::Applied]
     );
     assert_eq!(gateway.applied_ids(), second.ids());
 }
@@ -164,15 +145,11 @@ fn batches_that_arrive_together_and_share_records_apply_each_record_once() {
                 scope.spawn(move || gateway.post(&batch).batch().results)
             })
             .collect();
-        senders
-            .into_iter()
-            .flat_map(|sender| sender.join().unwrap())
-            .collect()
+        senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect()
     });
     let mut applied: HashMap<Uuid, usize> = HashMap::new();
     for result in &results {
-        *applied.entry(result.id.0).or_default() +=
-            usize::from(result.status == RecordStatus::Applied);
+        *applied.entry(result.id.0).or_default() += usize::from(result.status == RecordStatus::Applied);
     }
     assert_eq!(results.len(), SENDERS * records.len());
     assert!(applied.values().all(|times| *times == 1), "{applied:?}");
@@ -189,10 +166,7 @@ fn a_batch_that_never_came_or_came_from_another_device_is_unknown() {
     let gateway = Gateway::start(directory.path(), &[]);
     let mut batch = Batch::of(&["{}"]);
     let unknown = gateway.look_up(&batch);
-    assert_eq!(
-        (unknown.status, unknown.code().as_str()),
-        (404, "UNKNOWN_BATCH")
-    );
+    assert_eq!((unknown.status, unknown.code().as_str()), (404, "UNKNOWN_BATCH"));
     gateway.post(&batch).batch();
     batch.device = Uuid::new_v4();
     assert_eq!(gateway.look_up(&batch).status, 404);
@@ -206,10 +180,7 @@ fn compressed_bodies_are_taken_and_the_encoding_does_not_make_another_batch() {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     gzip.write_all(&batch.body()).unwrap();
     let bodies = [
-        (
-            "zstd",
-            zstd::encode_all(batch.body().as_slice(), 3).unwrap(),
-        ),
+        ("zstd", zstd::encode_all(batch.body().as_slice(), 3).unwrap()),
         ("gzip", gzip.finish().unwrap()),
         ("identity", batch.body()),
     ];
@@ -233,10 +204,7 @@ fn answers_and_records_outlive_a_restart() {
     let gateway = Gateway::start(directory.path(), &[]);
     assert_eq!(gateway.look_up(&batch).batch().results, first.results);
     assert!(gateway.post(&batch).batch().replayed);
-    assert_eq!(
-        statuses(&gateway.post(&batch.again()).batch()),
-        [RecordStatus::Duplicate]
-    );
+    assert_eq!(statuses(&gateway.post(&batch.again()).batch()), [RecordStatus::Duplicate]);
     assert_eq!(gateway.ledger().len(), 1);
 }
 
@@ -246,9 +214,7 @@ fn an_answer_is_forgotten_after_its_time_and_a_record_never() {
     let gateway = Gateway::start(directory.path(), &["--keep-answers", "1s"]);
     let batch = Batch::of(&["{}"]);
     gateway.post(&batch).batch();
-    wait_for("the answer to be forgotten", || {
-        (gateway.look_up(&batch).status == 404).then_some(())
-    });
+    wait_for("the answer to be forgotten", || (gateway.look_up(&batch).status == 404).then_some(()));
     let again = gateway.post(&batch).batch();
     assert!(!again.replayed);
     assert_eq!(statuses(&again), [RecordStatus::Duplicate]);
@@ -268,10 +234,6 @@ fn a_ledger_of_many_pages_is_listed_whole_and_in_order() {
         expected.extend(batch.ids());
     }
     assert_eq!(gateway.applied_ids(), expected);
-    let seqs: Vec<u64> = gateway
-        .ledger()
-        .iter()
-        .map(|line| line["seq"].as_u64().unwrap())
-        .collect();
+    let seqs: Vec<u64> = gateway.ledger().iter().map(|line| line["seq"].as_u64().unwrap()).collect();
     assert!(seqs.into_iter().eq(1..=1107));
 }

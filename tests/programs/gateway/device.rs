@@ -22,18 +22,11 @@ pub(crate) struct Record {
 
 impl Record {
     pub(crate) fn new(payload: &str) -> Self {
-        Self {
-            id: Uuid::now_v7(),
-            key: None,
-            payload: payload.into(),
-        }
+        Self { id: Uuid::now_v7(), key: None, payload: payload.into() }
     }
 
     fn text(&self) -> String {
-        let key = self
-            .key
-            .as_ref()
-            .map_or(String::new(), |key| format!(r#""key":"{key}","#));
+        let key = self.key.as_ref().map_or(String::new(), |key| format!(r#""key":"{key}","#));
         format!(
             r#"{{"id":"{}","type":"Visits",{key}"created_at":"2026-03-01T08:15:30.120Z","payload":{}}}"#,
             self.id, self.payload
@@ -44,29 +37,17 @@ impl Record {
 impl Batch {
     /// A batch of a device of its own with these payloads.
     pub(crate) fn of(payloads: &[&str]) -> Self {
-        Self::with(
-            payloads
-                .iter()
-                .map(|payload| Record::new(payload))
-                .collect(),
-        )
+        Self::with(payloads.iter().map(|payload| Record::new(payload)).collect())
     }
 
     /// A batch of a device of its own with these records.
     pub(crate) fn with(records: Vec<Record>) -> Self {
-        Self {
-            id: Uuid::new_v4(),
-            device: Uuid::new_v4(),
-            records,
-        }
+        Self { id: Uuid::new_v4(), device: Uuid::new_v4(), records }
     }
 
     /// The same records in a new batch of the same device.
     pub(crate) fn again(&self) -> Self {
-        Self {
-            id: Uuid::new_v4(),
-            ..self.clone()
-        }
+        Self { id: Uuid::new_v4(), ..self.clone() }
     }
 
     pub(crate) fn ids(&self) -> Vec<Uuid> {
@@ -105,16 +86,9 @@ impl Batch {
 
     /// The head of the request, with `framing` to say how the body is delimited.
     pub(crate) fn head(&self, framing: &str) -> String {
-        let mut lines = vec![
-            format!("POST {BATCH_PATH} HTTP/1.1"),
-            "Host: gateway".to_owned(),
-        ];
+        let mut lines = vec![format!("POST {BATCH_PATH} HTTP/1.1"), "Host: gateway".to_owned()];
         let headers = self.headers();
-        lines.extend(
-            headers
-                .iter()
-                .map(|(name, value)| format!("{name}: {value}")),
-        );
+        lines.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
         lines.push(format!("{framing}\r\n\r\n"));
         lines.join("\r\n")
     }

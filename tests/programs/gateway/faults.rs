@@ -20,10 +20,7 @@ fn settled(gateway: &Gateway, batch: &Batch) -> Vec<RecordStatus> {
 #[test]
 fn past_the_time_limit_the_client_gets_504_and_the_outcome_is_found_later() {
     let directory = directory();
-    let gateway = Gateway::start(
-        directory.path(),
-        &["--time-limit", "100ms", "--record-cost", "300ms"],
-    );
+    let gateway = Gateway::start(directory.path(), &["--time-limit", "100ms", "--record-cost", "300ms"]);
     let batch = Batch::of(&["{}", "{}"]);
     let cut_off = gateway.post(&batch);
     assert_eq!(cut_off.status, 504);
@@ -40,9 +37,8 @@ fn batches_that_cost_time_are_worked_on_side_by_side() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &["--record-cost", "500ms"]);
     thread::scope(|scope| {
-        let senders: Vec<_> = (0..4)
-            .map(|_| scope.spawn(|| gateway.post(&Batch::of(&["{}"])).batch()))
-            .collect();
+        let senders: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| gateway.post(&Batch::of(&["{}"])).batch())).collect();
         wait_for("four batches at work at once", || {
             (gateway.metric("fieldsync_gateway_processing") == 4).then_some(())
         });
@@ -59,9 +55,7 @@ fn a_client_that_hangs_up_does_not_stop_its_batch() {
     let batch = Batch::of(&["{}"]);
     let mut client = TcpStream::connect(gateway.address).unwrap();
     client.write_all(&batch.request()).unwrap();
-    wait_for("the batch to be at work", || {
-        (gateway.look_up(&batch).status == 202).then_some(())
-    });
+    wait_for("the batch to be at work", || (gateway.look_up(&batch).status == 202).then_some(()));
     drop(client);
     assert_eq!(settled(&gateway, &batch), [RecordStatus::Applied]);
     assert_eq!(gateway.applied_ids(), batch.ids());
@@ -77,9 +71,7 @@ fn a_body_that_never_becomes_whole_is_no_batch() {
     client.write_all(&request[..request.len() - 1]).unwrap();
     drop(client);
     let refusals = "fieldsync_gateway_batch_answers_total{status=\"400\"}";
-    wait_for("the request to be given up", || {
-        (gateway.metric(refusals) == 1).then_some(())
-    });
+    wait_for("the request to be given up", || (gateway.metric(refusals) == 1).then_some(()));
     assert_eq!(gateway.look_up(&batch).status, 404);
     assert!(gateway.ledger().is_empty());
 }
@@ -111,10 +103,7 @@ fn of_the_requests_that_fail_at_random_some_are_processed_all_the_same() {
 #[test]
 fn a_batch_with_a_record_that_hangs_is_cut_off_and_then_forgotten() {
     let directory = directory();
-    let gateway = Gateway::start(
-        directory.path(),
-        &["--time-limit", "150ms", "--hang-on", "poison"],
-    );
+    let gateway = Gateway::start(directory.path(), &["--time-limit", "150ms", "--hang-on", "poison"]);
     let batch = Batch::of(&["{}", "{\"text\":\"the poison one\"}", "{}"]);
     assert_eq!(gateway.post(&batch).status, 504);
     assert_eq!(gateway.look_up(&batch).status, 202);
@@ -126,10 +115,7 @@ fn a_batch_with_a_record_that_hangs_is_cut_off_and_then_forgotten() {
 
     let mut healthy = batch.again();
     healthy.records.remove(1);
-    assert_eq!(
-        statuses(&gateway.post(&healthy).batch()),
-        [RecordStatus::Applied; 2]
-    );
+    assert_eq!(statuses(&gateway.post(&healthy).batch()), [RecordStatus::Applied; 2]);
 }
 
 #[test]
@@ -140,24 +126,14 @@ fn a_record_to_be_rejected_is_rejected_alone_and_stays_so() {
     let answer = gateway.post(&batch).batch();
     let rejected = RecordStatus::Rejected;
     let applied = RecordStatus::Applied;
-    assert_eq!(
-        statuses(&answer),
-        [applied, rejected, rejected, rejected, applied]
-    );
-    for result in answer
-        .results
-        .iter()
-        .filter(|result| result.status == rejected)
-    {
+    assert_eq!(statuses(&answer), [applied, rejected, rejected, rejected, applied]);
+    for result in answer.results.iter().filter(|result| result.status == rejected) {
         assert_eq!(result.code.as_deref(), Some("INVALID_DATA"));
         assert!(!result.message.as_deref().unwrap_or_default().is_empty());
     }
     let again = gateway.post(&batch.again()).batch();
     let duplicate = RecordStatus::Duplicate;
-    assert_eq!(
-        statuses(&again),
-        [duplicate, rejected, rejected, rejected, duplicate]
-    );
+    assert_eq!(statuses(&again), [duplicate, rejected, rejected, rejected, duplicate]);
     assert_eq!(gateway.applied_ids(), [batch.ids()[0], batch.ids()[4]]);
 }
 

@@ -71,10 +71,7 @@ pub(crate) fn refuses(store: &str, arguments: &[&str]) -> (Option<i32>, String) 
 
 /// As [`refuses`], told where to listen.
 pub(crate) fn refuses_at(store: &str, listen: &str, arguments: &[&str]) -> (Option<i32>, String) {
-    let mut child = command(store, listen, arguments)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = command(store, listen, arguments).stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr: ChildStderr = child.stderr.take().unwrap();
     let code = Guard(child).wait().code();
     let mut said = String::new();
@@ -102,9 +99,7 @@ impl Gateway {
     /// Starts a gateway on the store in `directory`.
     pub(crate) fn start(directory: &Path, arguments: &[&str]) -> Self {
         let store = directory.join("ledger.redb");
-        let mut child = command(store.to_str().unwrap(), ANY_PORT, arguments)
-            .spawn()
-            .unwrap();
+        let mut child = command(store.to_str().unwrap(), ANY_PORT, arguments).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
@@ -122,12 +117,7 @@ impl Gateway {
             panic!("the gateway said `{line}`");
         };
         let (scheme, address) = address.split_once("://").unwrap();
-        Self {
-            scheme: scheme.to_owned(),
-            address: address.parse().unwrap(),
-            child,
-            _stdout: stdout,
-        }
+        Self { scheme: scheme.to_owned(), address: address.parse().unwrap(), child, _stdout: stdout }
     }
 
     /// As `kill -9`: when this returns, the process is gone.
@@ -157,12 +147,7 @@ impl Gateway {
     pub(crate) fn look_up(&self, batch: &Batch) -> Answer {
         let path = format!("{BATCH_PATH}/{}", batch.id);
         let device = batch.device.to_string();
-        self.send(
-            Method::GET,
-            &path,
-            &[("x-sync-device-id", &device)],
-            Vec::new(),
-        )
+        self.send(Method::GET, &path, &[("x-sync-device-id", &device)], Vec::new())
     }
 
     pub(crate) fn post(&self, batch: &Batch) -> Answer {
@@ -179,13 +164,7 @@ impl Gateway {
         self.try_send(Method::POST, BATCH_PATH, &borrowed(&headers), batch.body())
     }
 
-    pub(crate) fn send(
-        &self,
-        method: Method,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: Vec<u8>,
-    ) -> Answer {
+    pub(crate) fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
         self.try_send(method, path, headers, body).unwrap()
     }
 
@@ -196,23 +175,16 @@ impl Gateway {
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> Option<Answer> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", self.address.to_string());
+        let mut request =
+            Request::builder().method(method).uri(path).header("host", self.address.to_string());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(Bytes::from(body))).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let exchange = exchange(self.address, request);
-            tokio::time::timeout(DEADLINE, exchange)
-                .await
-                .expect("an answer within the deadline")
+            tokio::time::timeout(DEADLINE, exchange).await.expect("an answer within the deadline")
         })
     }
 
@@ -220,19 +192,12 @@ impl Gateway {
     pub(crate) fn ledger(&self) -> Vec<Value> {
         let answer = self.get("/ledger");
         assert_eq!(answer.status, 200);
-        answer
-            .text()
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// The ids of the append-only table, in order of application.
     pub(crate) fn applied_ids(&self) -> Vec<Uuid> {
-        self.ledger()
-            .iter()
-            .map(|line| line["id"].as_str().unwrap().parse().unwrap())
-            .collect()
+        self.ledger().iter().map(|line| line["id"].as_str().unwrap().parse().unwrap()).collect()
     }
 
     /// The value of a metric, 0 when it is not there.
@@ -262,19 +227,12 @@ async fn exchange(address: SocketAddr, request: Request<Full<Bytes>>) -> Option<
     let (parts, body) = response.into_parts();
     let body = body.collect().await.ok()?.to_bytes();
     connection.abort();
-    Some(Answer {
-        status: parts.status.as_u16(),
-        headers: parts.headers,
-        body,
-    })
+    Some(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
 }
 
 /// Headers as they are sent.
 pub(crate) fn borrowed(headers: &[(String, String)]) -> Vec<(&str, &str)> {
-    headers
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect()
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
 /// What came back.
@@ -291,9 +249,7 @@ impl Answer {
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().unwrap())
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     /// As an answer to a batch.

@@ -18,9 +18,7 @@ fn a_crash_during_processing_leaves_nothing_half_applied_and_a_resend_applies_on
     let batch = Batch::of(&["{}", "{}", "{}"]);
     thread::scope(|scope| {
         let sender = scope.spawn(|| gateway.try_post(&batch));
-        wait_for("the batch to be at work", || {
-            (gateway.look_up(&batch).status == 202).then_some(())
-        });
+        wait_for("the batch to be at work", || (gateway.look_up(&batch).status == 202).then_some(()));
         gateway.signal("KILL");
         assert!(sender.join().unwrap().is_none(), "a dead gateway answered");
     });
@@ -45,9 +43,8 @@ fn whenever_it_crashes_a_batch_is_known_whole_or_not_at_all() {
     for round in 0..ROUNDS {
         let gateway = Gateway::start(directory.path(), &[]);
         let rounds: Vec<(Vec<Batch>, Vec<Uuid>)> = thread::scope(|scope| {
-            let senders: Vec<_> = (0..SENDERS)
-                .map(|_| scope.spawn(|| send_until_it_dies(&gateway)))
-                .collect();
+            let senders: Vec<_> =
+                (0..SENDERS).map(|_| scope.spawn(|| send_until_it_dies(&gateway))).collect();
             // The moment of the crash wanders from round to round.
             let applied = "fieldsync_gateway_records_total{result=\"applied\"}";
             wait_for("some batches to be applied", || {
@@ -55,10 +52,7 @@ fn whenever_it_crashes_a_batch_is_known_whole_or_not_at_all() {
             });
             thread::park_timeout(Duration::from_micros(700 * round));
             gateway.signal("KILL");
-            senders
-                .into_iter()
-                .map(|sender| sender.join().unwrap())
-                .collect()
+            senders.into_iter().map(|sender| sender.join().unwrap()).collect()
         });
         for (batches, confirmed) in rounds {
             sent.extend(batches);
@@ -123,10 +117,7 @@ fn a_port_in_use_is_refused() {
     let listen = gateway.address.to_string();
     let (code, said) = refuses_at(other.to_str().unwrap(), &listen, &[]);
     assert_eq!(code, Some(75), "{said}");
-    assert!(
-        said.contains(&format!("cannot listen on {listen}")),
-        "{said}"
-    );
+    assert!(said.contains(&format!("cannot listen on {listen}")), "{said}");
 }
 
 #[test]
@@ -148,22 +139,14 @@ fn what_cannot_be_a_ledger_or_a_token_is_refused_as_configuration() {
             78,
             "cannot read the TLS file",
         ),
-        (
-            &store,
-            &["--token-file", &path("none")],
-            78,
-            "cannot read the token",
-        ),
+        (&store, &["--token-file", &path("none")], 78, "cannot read the token"),
     ];
     for (store, arguments, expected, message) in cases {
         let (code, said) = refuses(store, arguments);
         assert_eq!(code, Some(expected), "{store}: {said}");
         assert!(said.contains(message), "{said}");
     }
-    assert_eq!(
-        fs::read(path("notes.txt")).unwrap(),
-        b"not a ledger at all\n"
-    );
+    assert_eq!(fs::read(path("notes.txt")).unwrap(), b"not a ledger at all\n");
     assert_eq!(refuses(&store, &["--fail-rate", "1.5"]).0, Some(2));
     assert_eq!(refuses(&store, &["--path", "sync"]).0, Some(2));
     assert_eq!(refuses(&store, &["--path", "/ledger"]).0, Some(2));
@@ -187,9 +170,7 @@ fn sigterm_lets_the_request_in_flight_finish() {
     let batch = Batch::of(&["{}"]);
     thread::scope(|scope| {
         let sender = scope.spawn(|| gateway.post(&batch).batch());
-        wait_for("the batch to be at work", || {
-            (gateway.look_up(&batch).status == 202).then_some(())
-        });
+        wait_for("the batch to be at work", || (gateway.look_up(&batch).status == 202).then_some(()));
         gateway.signal("TERM");
         assert_eq!(statuses(&sender.join().unwrap()), [RecordStatus::Applied]);
     });
@@ -225,9 +206,5 @@ fn the_metrics_count_what_was_answered() {
         assert_eq!(gateway.metric(&name), value, "{name}");
     }
     let metrics = gateway.get("/metrics");
-    assert!(
-        metrics
-            .header("content-type")
-            .starts_with("application/openmetrics-text")
-    );
+    assert!(metrics.header("content-type").starts_with("application/openmetrics-text"));
 }

@@ -48,10 +48,7 @@ fn bombs() -> (Vec<u8>, Vec<u8>) {
     let spaces = vec![b' '; 50 << 20];
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     gzip.write_all(&spaces).unwrap();
-    let bombs = (
-        gzip.finish().unwrap(),
-        zstd::encode_all(spaces.as_slice(), 3).unwrap(),
-    );
+    let bombs = (gzip.finish().unwrap(), zstd::encode_all(spaces.as_slice(), 3).unwrap());
     assert!(bombs.0.len() < LIMIT && bombs.1.len() < LIMIT);
     bombs
 }
@@ -81,16 +78,8 @@ fn malformed_requests() -> Vec<(u16, &'static str, Change)> {
         (400, "says `2/5`, the body `1/5`", with(sequence, "2/5")),
         (400, "not a batch", body(|text| text.replace("}]}", "}]"))),
         (400, "not a batch", body(|_| String::new())),
-        (
-            400,
-            "missing field `type`",
-            body(|text| text.replace("\"type\"", "\"kind\"")),
-        ),
-        (
-            400,
-            "not a batch",
-            body(|text| text.replace("2026-03-01", "yesterday")),
-        ),
+        (400, "missing field `type`", body(|text| text.replace("\"type\"", "\"kind\""))),
+        (400, "not a batch", body(|text| text.replace("2026-03-01", "yesterday"))),
         (400, "no records", body(no_records)),
         (400, "in the batch twice", body(first_record_twice)),
         (413, too_large, body(|_| " ".repeat(LIMIT + 1))),
@@ -99,11 +88,7 @@ fn malformed_requests() -> Vec<(u16, &'static str, Change)> {
         (400, "decoded as zstd", coded("zstd", b"no frame".to_vec())),
         (400, "decoded as gzip", coded("gzip", b"no member".to_vec())),
         (415, "`br` is not taken", coded("br", Vec::new())),
-        (
-            415,
-            "use zstd, gzip or none",
-            coded("gzip, zstd", Vec::new()),
-        ),
+        (415, "use zstd, gzip or none", coded("gzip, zstd", Vec::new())),
     ]
 }
 
@@ -166,24 +151,13 @@ fn a_look_up_needs_a_device_and_a_batch_id() {
     let (batch, device) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
     let cases: [(&str, Pairs<'_>, &str); 3] = [
         (&batch, &[], "x-sync-device-id is missing"),
-        (
-            &batch,
-            &[("x-sync-device-id", "me")],
-            "x-sync-device-id is `me`",
-        ),
-        (
-            "seven",
-            &[("x-sync-device-id", &device)],
-            "`seven` is no batch id",
-        ),
+        (&batch, &[("x-sync-device-id", "me")], "x-sync-device-id is `me`"),
+        ("seven", &[("x-sync-device-id", &device)], "`seven` is no batch id"),
     ];
     for (id, headers, message) in cases {
         let path = format!("{BATCH_PATH}/{id}");
         let answer = gateway.send(Method::GET, &path, headers, Vec::new());
-        assert_eq!(
-            (answer.status, answer.code().as_str()),
-            (400, "INVALID_REQUEST")
-        );
+        assert_eq!((answer.status, answer.code().as_str()), (400, "INVALID_REQUEST"));
         assert!(answer.error().1.contains(message), "{}", answer.text());
     }
 }
@@ -199,10 +173,7 @@ fn other_paths_and_methods_are_refused_in_the_same_shape() {
     send(Method::POST, "/sync").batch();
     assert_eq!(send(Method::POST, BATCH_PATH).code(), "NOT_FOUND");
     let wrong = send(Method::PUT, "/sync");
-    assert_eq!(
-        (wrong.status, wrong.code().as_str()),
-        (405, "METHOD_NOT_ALLOWED")
-    );
+    assert_eq!((wrong.status, wrong.code().as_str()), (405, "METHOD_NOT_ALLOWED"));
     assert_eq!(wrong.header("allow"), "POST");
 }
 
@@ -211,55 +182,33 @@ fn with_a_token_nobody_gets_in_without_it() {
     let directory = directory();
     let token_file = directory.path().join("token");
     fs::write(&token_file, "s3cret-token\n").unwrap();
-    let gateway = Gateway::start(
-        directory.path(),
-        &["--token-file", token_file.to_str().unwrap()],
-    );
+    let gateway = Gateway::start(directory.path(), &["--token-file", token_file.to_str().unwrap()]);
     let batch = Batch::of(&["{}"]);
     let device = batch.device.to_string();
     let look_up = format!("{BATCH_PATH}/{}", batch.id);
     let try_all = |authorization: Option<&str>| -> Vec<Answer> {
-        [
-            (Method::POST, BATCH_PATH),
-            (Method::GET, look_up.as_str()),
-            (Method::GET, "/ledger"),
-        ]
-        .map(|(method, path)| {
-            let mut headers = batch.headers();
-            headers.push(("x-sync-device-id".into(), device.clone()));
-            headers.dedup();
-            if let Some(authorization) = authorization {
-                headers.push(("authorization".into(), authorization.into()));
-            }
-            let headers = borrowed(&headers);
-            let body = if method == Method::POST {
-                batch.body()
-            } else {
-                Vec::new()
-            };
-            gateway.send(method, path, &headers, body)
-        })
-        .into()
+        [(Method::POST, BATCH_PATH), (Method::GET, look_up.as_str()), (Method::GET, "/ledger")]
+            .map(|(method, path)| {
+                let mut headers = batch.headers();
+                headers.push(("x-sync-device-id".into(), device.clone()));
+                headers.dedup();
+                if let Some(authorization) = authorization {
+                    headers.push(("authorization".into(), authorization.into()));
+                }
+                let headers = borrowed(&headers);
+                let body = if method == Method::POST { batch.body() } else { Vec::new() };
+                gateway.send(method, path, &headers, body)
+            })
+            .into()
     };
-    for wrong in [
-        None,
-        Some("Bearer s3cret"),
-        Some("Bearer "),
-        Some("Basic s3cret-token"),
-    ] {
+    for wrong in [None, Some("Bearer s3cret"), Some("Bearer "), Some("Basic s3cret-token")] {
         for answer in try_all(wrong) {
-            assert_eq!(
-                (answer.status, answer.code().as_str()),
-                (401, "UNAUTHORIZED")
-            );
+            assert_eq!((answer.status, answer.code().as_str()), (401, "UNAUTHORIZED"));
             assert_eq!(answer.header("www-authenticate"), "Bearer");
         }
     }
     let answers = try_all(Some("Bearer s3cret-token"));
-    assert!(
-        answers.iter().all(|answer| answer.status == 200),
-        "{answers:?}"
-    );
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
     assert_eq!(gateway.get("/healthz").status, 200);
     assert_eq!(gateway.get("/metrics").status, 200);
 }

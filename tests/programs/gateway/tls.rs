@@ -17,15 +17,8 @@ fn with_a_certificate_it_speaks_http_1_1_over_tls() {
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("cert.pem"), issued.cert.pem()).unwrap();
     fs::write(path("key.pem"), issued.signing_key.serialize_pem()).unwrap();
-    let gateway = Gateway::start(
-        directory.path(),
-        &[
-            "--tls-cert",
-            &path("cert.pem"),
-            "--tls-key",
-            &path("key.pem"),
-        ],
-    );
+    let gateway =
+        Gateway::start(directory.path(), &["--tls-cert", &path("cert.pem"), "--tls-key", &path("key.pem")]);
     assert_eq!(gateway.scheme, "https");
 
     let mut roots = RootCertStore::empty();
@@ -39,9 +32,7 @@ fn with_a_certificate_it_speaks_http_1_1_over_tls() {
     let name = "localhost".try_into().unwrap();
     let client = ClientConnection::new(Arc::new(config), name).unwrap();
     let mut stream = StreamOwned::new(client, TcpStream::connect(gateway.address).unwrap());
-    stream
-        .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        .unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
