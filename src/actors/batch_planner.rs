@@ -406,7 +406,7 @@ fn described(disposition: &Disposition) -> String {
         Disposition::Keep { phase: BatchPhase::Unclear, .. } => "its outcome is looked up".into(),
         Disposition::Keep { .. } => "it waits to be sent again".into(),
         Disposition::Cut { cut, .. } => format!("cut into {} parts", cut.parts.len()),
-        Disposition::Rename => "it is sent again under a new id".into(),
+        Disposition::Rename { .. } => "it is sent again under a new id".into(),
     }
 }
 

@@ -8,6 +8,7 @@
 mod batches;
 mod completions;
 mod context;
+mod demo;
 mod edit;
 mod enqueue;
 mod events;
@@ -81,6 +82,8 @@ enum Verb {
     /// The manifest as a whole
     #[command(subcommand)]
     Manifest(manifest::Verb),
+    /// Watch gateway, daemon and 150 records in a temporary directory; needs no installation
+    Demo(demo::Args),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -100,6 +103,7 @@ impl Verb {
             Self::Batches(args) => batches::run(&args, context).await,
             Self::Events => events::run(context).await,
             Self::Manifest(verb) => manifest::run(&verb, context).await,
+            Self::Demo(args) => demo::run(&args, context).await,
             Self::Completions(args) => completions::run::<CommandLine>(&args, context),
         }
     }

@@ -33,7 +33,8 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Failure> {
     let answer = command(&context.client, "/v1/sync").await?;
     if args.wait {
-        return wait(context, GRACE).await;
+        let status = until_settled(context, GRACE).await?;
+        return conclude(context, &status);
     }
     if context.json {
         context.answer_line(&answer)?;
@@ -68,7 +69,8 @@ async fn command(client: &Client, path: &str) -> Result<Bytes, Failure> {
     Ok(client.post(path, JSON, Bytes::new()).await?)
 }
 
-async fn wait(context: &mut Context<'_>, grace: Duration) -> Result<u8, Failure> {
+/// Shows the daemon at work until nothing is left that it can send, and gives its last status.
+pub(crate) async fn until_settled(context: &mut Context<'_>, grace: Duration) -> Result<Status, Failure> {
     let client = context.client.clone();
     let clock = Clock::start();
     let mut follower = Follower::open(&client, PATIENCE).await?;
@@ -104,15 +106,24 @@ async fn wait(context: &mut Context<'_>, grace: Duration) -> Result<u8, Failure>
             meter.end(context)?;
             return Err(Failure::failed(message));
         }
-        if status.records.pending + status.records.syncing + status.records.failed == 0 {
+        if is_settled(&status) {
             meter.end(context)?;
-            return conclude(context, &status);
+            return Ok(status);
         }
         if status.sync.phase == Phase::Paused && !stuck.told_pause {
             stuck.told_pause = true;
             meter.note("Syncing is paused, and the wait goes on; `fieldsync resume` ends the pause.");
         }
     }
+}
+
+/// Nothing is left to send, or all that is left waits for records under review.
+fn is_settled(status: &Status) -> bool {
+    let Status { records, sync, .. } = status;
+    let to_go = records.pending + records.syncing + records.failed;
+    let waits_for_review =
+        sync.phase == Phase::Waiting && sync.next_attempt_at.is_none() && records.quarantined > 0;
+    to_go == 0 || waits_for_review
 }
 
 fn conclude(context: &mut Context<'_>, status: &Status) -> Result<u8, Failure> {
@@ -190,7 +201,7 @@ mod tests {
         let daemon = daemon(events);
         run(&daemon, json, async |context| {
             command(&context.client, "/v1/sync").await?;
-            wait(context, Duration::ZERO).await
+            until_settled(context, Duration::ZERO).await
         })
         .await
     }

@@ -2,40 +2,25 @@
 
 use std::time::Duration;
 
-use sd_notify::NotifyState;
+use serde_json::json;
 
+use super::notify::{News, Notifier};
 use crate::config;
 use crate::ipc::api::Status;
 use crate::ipc::feed::Feed;
 use crate::ipc::status::Board;
-use serde_json::json;
 
 /// Changes that come closer together are announced as one.
 const SPACING: Duration = Duration::from_millis(50);
 
-/// Tells systemd, when it listens.
-pub(super) fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd was not told");
-    }
-}
-
-/// Tells systemd that a reload began; `READY=1` ends it.
-pub(super) fn notify_reloading() {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => notify(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::debug!(%error, "systemd was not told of the reload"),
-    }
-}
-
 /// Announces until the daemon ends.
-pub(super) async fn announce(mut board: Board, feed: Feed) {
+pub(super) async fn announce(mut board: Board, feed: Feed, notifier: Notifier) {
     let mut sentence = String::new();
     let mut raised: Vec<&'static str> = Vec::new();
     loop {
         let status = board.status();
         if status.sync.text != sentence {
-            notify(&[NotifyState::Status(&status.sync.text)]);
+            notifier.tell(News::Status(status.sync.text.clone()));
             sentence.clone_from(&status.sync.text);
         }
         feed.announce("progress", &status);

@@ -5,6 +5,7 @@
 //! on disk before the store closes. A crash at any moment is as good, only slower at the next start.
 
 mod announce;
+mod notify;
 mod signals;
 mod socket;
 mod watchdog;
@@ -34,6 +35,7 @@ use crate::logging::{self, LogControl};
 use crate::model::{Backlog, Link};
 use crate::policy::breaker::BreakerState;
 use crate::store::{OpenError, Queue};
+use notify::{News, Notifier};
 use signals::Signal;
 
 /// The batch in flight may finish for so long after the end was asked for.
@@ -244,6 +246,7 @@ async fn live(queue: Queue, config: Config, file: Option<PathBuf>, log: &LogCont
             return exit::FAILED;
         }
     };
+    let notifier = Notifier::start();
     let (shutdown_sender, shutdown) = watch::channel(false);
     let shared = Shared {
         board: wires.board.clone(),
@@ -262,9 +265,9 @@ async fn live(queue: Queue, config: Config, file: Option<PathBuf>, log: &LogCont
         }
     };
     let api = actix_rt::spawn(server::serve(listener, shared, max_connections));
-    actix_rt::spawn(announce::announce(wires.board.clone(), wires.feed.clone()));
-    actix_rt::spawn(watchdog::feed(crew.pulse()));
-    announce::notify(&[sd_notify::NotifyState::Ready]);
+    actix_rt::spawn(announce::announce(wires.board.clone(), wires.feed.clone(), notifier.clone()));
+    actix_rt::spawn(watchdog::feed(crew.pulse(), notifier.clone()));
+    notifier.tell(News::Ready);
     tracing::info!("fieldsyncd {} is ready on {}", env!("CARGO_PKG_VERSION"), socket_path.display());
 
     let code = loop {
@@ -276,7 +279,7 @@ async fn live(queue: Queue, config: Config, file: Option<PathBuf>, log: &LogCont
             }
         };
         match signal {
-            Signal::Reload => reload(file.as_deref(), &config_sender, log),
+            Signal::Reload => reload(file.as_deref(), &config_sender, log, &notifier),
             Signal::SyncNow => {
                 if let Err(error) = crew.planner.send(TryNow).await {
                     tracing::warn!(%error, "the planner did not hear");
@@ -285,7 +288,8 @@ async fn live(queue: Queue, config: Config, file: Option<PathBuf>, log: &LogCont
             Signal::Stop => break exit::DONE,
         }
     };
-    announce::notify(&[sd_notify::NotifyState::Stopping, sd_notify::NotifyState::Status("Stopping")]);
+    notifier.tell(News::Stopping);
+    notifier.tell(News::Status("Stopping".into()));
     tracing::info!("stopping: the batch in flight may finish");
     shutdown_sender.send_replace(true);
     crew.planner_drain().await;
@@ -338,8 +342,8 @@ impl Crew {
 }
 
 /// A good file takes effect, a bad one is refused and the old one stays.
-fn reload(file: Option<&Path>, current: &watch::Sender<Arc<Config>>, log: &LogControl) {
-    announce::notify_reloading();
+fn reload(file: Option<&Path>, current: &watch::Sender<Arc<Config>>, log: &LogControl, notifier: &Notifier) {
+    notifier.tell(News::Reloading);
     match load(file) {
         Ok(config) => {
             let old = current.send_replace(Arc::new(config.clone()));
@@ -351,7 +355,7 @@ fn reload(file: Option<&Path>, current: &watch::Sender<Arc<Config>>, log: &LogCo
         }
         Err(error) => tracing::error!("the configuration was not changed: {error}"),
     }
-    announce::notify(&[sd_notify::NotifyState::Ready]);
+    notifier.tell(News::Ready);
 }
 
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use actix::Recipient;
-use sd_notify::NotifyState;
 
-use super::announce::notify;
+use super::notify::{News, Notifier};
 use crate::actors::Ping;
 
 /// Who must answer.
@@ -14,14 +13,14 @@ pub(super) struct Pulse {
 }
 
 /// Feeds the watchdog, where the unit asks for one. Its period is the only timer of an idle daemon.
-pub(super) async fn feed(pulse: Pulse) {
+pub(super) async fn feed(pulse: Pulse, notifier: Notifier) {
     let Some(limit) = sd_notify::watchdog_enabled() else {
         return;
     };
     let period = limit / 2;
     loop {
         if all_answer(&pulse, limit / 4).await {
-            notify(&[NotifyState::Watchdog]);
+            notifier.tell(News::Watchdog);
         }
         tokio::time::sleep(period).await;
     }

@@ -72,7 +72,7 @@ pub fn sentence(
         }
         Phase::Waiting => match wait {
             Some(wait) => format!("Waiting {} s to retry: {waiting}", wait.as_millis().div_ceil(1000)),
-            None => format!("Waiting to retry: {waiting}"),
+            None => format!("Waiting for review: {waiting}{reviews}"),
         },
         Phase::Offline if portal => format!("Offline, a captive portal answers: {waiting}"),
         Phase::Offline => format!("Offline: {waiting}"),

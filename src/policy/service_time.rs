@@ -4,7 +4,9 @@
 //! and a margin. The average forgets: each batch weighs 0.7 of the next, and a batch weighs by
 //! its records, so that a single record does not pass its start-up cost off as its own.
 //! A time-out cuts the size in half at once; answered batches of that size give it back one by
-//! one (additive increase, multiplicative decrease: Chiu and Jain, 1989).
+//! one (additive increase, multiplicative decrease: Chiu and Jain, 1989). Where a batch of that
+//! size was answered just before, the size is not at fault, a record may be: then only a second
+//! time-out in a row cuts.
 
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ pub struct ServiceTime {
     seconds: f64,
     cap: Option<usize>,
     answers_at_cap: u32,
+    /// The largest batch that was answered since one of its size timed out.
+    proven: usize,
 }
 
 impl ServiceTime {
@@ -32,6 +36,7 @@ impl ServiceTime {
         let count = records as f64;
         self.records = self.records * MEMORY + count;
         self.seconds = self.seconds * MEMORY + took.as_secs_f64();
+        self.proven = self.proven.max(records);
         if let Some(cap) = &mut self.cap
             && records >= *cap
         {
@@ -42,6 +47,11 @@ impl ServiceTime {
 
     /// A batch of `records` did not make it in time.
     pub fn timed_out(&mut self, records: usize) {
+        // A single record fits at any size, or never.
+        if records < 2 || records <= self.proven {
+            self.proven = self.proven.min(records.saturating_sub(1));
+            return;
+        }
         let half = (records / 2).max(1);
         self.cap = Some(self.cap.map_or(half, |cap| cap.min(half)));
         self.answers_at_cap = 0;
@@ -109,8 +119,19 @@ mod tests {
             model.answered(12, fast);
         }
         assert_eq!(model.largest(BUDGET), Some(13));
+    }
+
+    #[test]
+    fn a_size_that_was_answered_just_before_is_not_at_fault_until_it_fails_again() {
+        let mut model = ServiceTime::default();
+        model.answered(25, Duration::from_millis(1));
+        let before = model.largest(BUDGET);
+        model.timed_out(25);
+        assert_eq!(model.largest(BUDGET), before);
         model.timed_out(1);
-        assert_eq!(model.largest(BUDGET), Some(1));
+        assert_eq!(model.largest(BUDGET), before);
+        model.timed_out(25);
+        assert_eq!(model.largest(BUDGET), Some(12));
     }
 
     #[test]

@@ -116,7 +116,9 @@ impl Op for Settle {
                 Disposition::Cut { cut, error } => {
                     settled.opened = transaction.cut(id, row, &cut, error.as_ref())?;
                 }
-                Disposition::Rename => settled.opened = vec![transaction.rename(id, row)?],
+                Disposition::Rename { lone_failures } => {
+                    settled.opened = vec![transaction.rename(id, row, lone_failures)?];
+                }
             }
         }
         transaction.prune_receipts(PRUNE_STEP)?;
@@ -489,7 +491,7 @@ impl Transaction<'_, '_> {
         Ok(opened)
     }
 
-    fn rename(&mut self, id: u128, row: BatchRow) -> Result<OpenBatch, StoreError> {
+    fn rename(&mut self, id: u128, row: BatchRow, lone_failures: u32) -> Result<OpenBatch, StoreError> {
         self.close_row(id)?;
         let new_id = Uuid::new_v4().as_u128();
         let row = BatchRow {
@@ -498,6 +500,7 @@ impl Transaction<'_, '_> {
             sequence: (0, 0),
             attempt: 0,
             counted: false,
+            lone_failures,
             ..row
         };
         let opened = open_batch(new_id, &row);

@@ -89,10 +89,7 @@ impl Agenda {
                 }
                 self.refused(view, &batch, too_large, error)
             }
-            Verdict::BatchIdReused => {
-                self.open.remove(&id);
-                Disposition::Rename
-            }
+            Verdict::BatchIdReused => self.rename(id, now),
             Verdict::EncodingRefused => self.park(now, id, lone),
             Verdict::Unreachable | Verdict::Interfered => {
                 let longest = view.config.retry.max_backoff.0.min(UNREACHABLE_WAIT_MAX);
@@ -130,7 +127,12 @@ impl Agenda {
             LookUp::Processing { retry_after } => {
                 let limit = view.config.server.request_timeout.0;
                 if now.saturating_sub(since) >= limit.mul_f64(LOOK_UP_LIMITS) {
-                    return Some(self.not_there(view, &batch, doubt, None));
+                    let disposition = self.not_there(view, &batch, doubt, None);
+                    // Under the old id, the server would answer that it is still at it.
+                    return Some(match (disposition, self.open.get(&id).map(|entry| entry.step)) {
+                        (Disposition::Keep { .. }, Some(Step::Send { due })) => self.rename(id, due),
+                        (disposition, _) => disposition,
+                    });
                 }
                 let wait = retry_after.unwrap_or_default().max(Self::look_up_wait(view.config, tries + 1));
                 // However long the server asks for: it is given up on at its limit.
@@ -269,6 +271,12 @@ impl Agenda {
         };
         let outcomes = results.iter().map(|result| (result.id, outcome(result, at))).collect();
         Disposition::Close { outcomes, missing: Outcome::Retry(missing) }
+    }
+
+    fn rename(&mut self, id: BatchId, due: Duration) -> Disposition {
+        let evidence = self.open.remove(&id).map(|entry| entry.evidence).unwrap_or_default();
+        self.carried = Some((id, evidence, due));
+        Disposition::Rename { lone_failures: evidence.counted }
     }
 
     fn park(&mut self, now: Duration, id: BatchId, lone_failures: u32) -> Disposition {

@@ -6,7 +6,9 @@
 //!
 //! Order of work: look-ups that are due, then parts of failed batches in queue order, then fresh
 //! records. After a part failed, one other batch goes first: its success is the control that
-//! tells a record at fault from a server in trouble (see [`super::isolation`]).
+//! tells a record at fault from a server in trouble (see [`super::isolation`]). The last few fresh
+//! records are kept for that while a record fails alone: without others around it, nothing that
+//! it does would ever be evidence.
 
 mod answers;
 
@@ -81,7 +83,10 @@ pub enum Disposition {
         error: Option<LastError>,
     },
     /// The same set goes on under a new id.
-    Rename,
+    Rename {
+        /// As in `Keep`.
+        lone_failures: u32,
+    },
 }
 
 /// What becomes of a record.
@@ -140,6 +145,8 @@ pub struct Agenda {
     setbacks: u32,
     wait: Option<Duration>,
     stop: Option<(Phase, Duration)>,
+    /// What speaks against a batch that goes on under a new id, and when that is due.
+    carried: Option<(BatchId, Evidence, Duration)>,
     rng: fastrand::Rng,
 }
 
@@ -158,6 +165,7 @@ impl Agenda {
             setbacks: 0,
             wait: None,
             stop: None,
+            carried: None,
             rng,
         };
         agenda.opened(Duration::ZERO, open);
@@ -174,7 +182,10 @@ impl Agenda {
                     Step::LookUp { due: now, tries: 0, since: now, doubt: Doubt::Lost }
                 }
             };
-            let evidence = Evidence::restored(batch.lone_failures);
+            let (evidence, step) = match self.carried.take_if(|(parent, ..)| batch.parent == Some(*parent)) {
+                Some((_, evidence, due)) => (evidence, Step::Send { due }),
+                None => (Evidence::restored(batch.lone_failures), step),
+            };
             self.open.insert(batch.id, Entry { batch, step, evidence });
         }
     }
@@ -301,14 +312,37 @@ impl Agenda {
         // A probe is a micro-batch; the smallest part will do.
         parts.sort_by_key(|batch| (probing.then_some(batch.records), batch.place));
         let part = parts.first().filter(|batch| !probing || batch.records <= limit.records);
-        let claim = (may_claim(view) && (self.open.len() < MAX_OPEN || self.control_wanted))
-            .then_some(Action::Claim(ClaimOrder { limit, sequence }));
+        let claim = self
+            .claimable(view, limit.records)
+            .map(|records| Action::Claim(ClaimOrder { limit: BatchLimit { records, ..limit }, sequence }));
         let send = |batch: &&OpenBatch| Action::Send(batch.id, sequence);
         if self.control_wanted && !probing {
             claim.or_else(|| part.map(send))
         } else {
             part.map(send).or(claim).or_else(|| parts.first().map(send))
         }
+    }
+
+    /// How many fresh records a batch may take, if any.
+    fn claimable(&self, view: &View<'_>, most: usize) -> Option<usize> {
+        if !may_claim(view) || (self.open.len() >= MAX_OPEN && !self.control_wanted) {
+            return None;
+        }
+        let controls = self.controls_needed(view.config.retry.quarantine_after);
+        if controls == 0 {
+            return Some(most);
+        }
+        // A control that is wanted now is one of those that are kept.
+        let kept = controls - u64::from(self.control_wanted);
+        let free = view.backlog.pending.saturating_sub(kept).max(u64::from(self.control_wanted));
+        Some(most.min(usize::try_from(free).unwrap_or(usize::MAX))).filter(|records| *records > 0)
+    }
+
+    /// Successes of others that the record with the most to prove still needs around it.
+    fn controls_needed(&self, quarantine_after: u32) -> u64 {
+        let alone = self.open.values().filter(|entry| entry.batch.records == 1 && entry.batch.attempt > 0);
+        let needed = alone.map(|entry| quarantine_after.saturating_sub(entry.evidence.counted).max(1));
+        needed.max().map_or(0, u64::from)
     }
 
     /// The earliest time at which something that waits for a time is due.
