@@ -201,7 +201,8 @@ mod tests {
         let daemon = daemon(events);
         run(&daemon, json, async |context| {
             command(&context.client, "/v1/sync").await?;
-            until_settled(context, Duration::ZERO).await
+            let status = until_settled(context, Duration::ZERO).await?;
+            conclude(context, &status)
         })
         .await
     }
