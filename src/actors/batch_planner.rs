@@ -19,15 +19,20 @@ use crate::clock::{Clock, millis, wall_ms};
 use crate::events::Event;
 use crate::ipc::api::{BatchInFlight, BatchReport};
 use crate::model::{
-    Backlog, Batch, BatchId, BatchPhase, LastError, Link, LinkState, OpenBatch, Phase, Sequence,
+    Backlog, Batch, BatchId, BatchPhase, BatchRecord, LastError, Link, LinkState, OpenBatch, Phase, Place,
+    Sequence, Stage,
 };
 use crate::policy::agenda::{Action, Agenda, Disposition, View};
 use crate::policy::breaker::BreakerState;
 use crate::policy::progress::Progress;
-use crate::policy::sizing::BatchLimit;
+use crate::policy::sizing::{BatchLimit, SizeRule};
 use crate::policy::verdict::{LookUp as Found, Verdict};
 use crate::store::{Claim, Dispatch, Expedite, Settle, Settled, StoreError};
 use crate::transport::Network;
+use crate::transport::wire::{RecordResult, RecordStatus};
+
+/// The largest payload that is remembered for controls.
+const MAX_SAMPLE_BYTES: usize = 16 << 10;
 
 /// What the planner announces.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,6 +110,8 @@ pub struct BatchPlanner {
     state: watch::Sender<PlannerState>,
     announced: PlannerState,
     busy: bool,
+    /// A record that the server has, for controls.
+    sample: Option<BatchRecord>,
     link_was: LinkState,
     timer: Option<SpawnHandle>,
     drained: Vec<oneshot::Sender<()>>,
@@ -136,6 +143,7 @@ impl BatchPlanner {
             state,
             announced: PlannerState::default(),
             busy: false,
+            sample: None,
             link_was: LinkState::Unknown,
             timer: None,
             drained: Vec::new(),
@@ -190,6 +198,11 @@ impl BatchPlanner {
                 });
             }
             Action::LookUp(batch) => self.look_up(batch, ctx),
+            Action::Divide(batch) => {
+                let disposition = self.look(|agenda, view| agenda.division(view, batch));
+                self.settle(batch, disposition, None, ctx);
+            }
+            Action::Control(sequence) => self.control(sequence, ctx),
             Action::Convict(batch) => {
                 let disposition = self.look(|agenda, view| agenda.conviction(view, batch));
                 self.settle(batch, disposition, None, ctx);
@@ -262,8 +275,52 @@ impl BatchPlanner {
         }));
     }
 
+    /// Sends a record that the server has already: nothing is settled by it, and nothing is kept of it.
+    fn control(&mut self, sequence: Sequence, ctx: &mut Context<Self>) {
+        let Some(record) = self.sample.clone() else { return };
+        let open = OpenBatch {
+            id: BatchId::new(),
+            parent: None,
+            stage: Stage::Single,
+            rule: SizeRule::Split,
+            place: Place(0),
+            records: 1,
+            bytes: record.payload.len() as u64,
+            attempt: 1,
+            lone_failures: 0,
+            phase: BatchPhase::InFlight,
+        };
+        let id = open.id;
+        tracing::info!(batch_id = %id, "batch {id} sends record {} once more, as a control", record.id);
+        self.busy = true;
+        let batch = Arc::new(Batch { open, sequence, records: vec![record] });
+        let sent = self.partners.breaker.send(Upload(batch)).into_actor(self);
+        ctx.spawn(sent.map(move |answer, planner, ctx| {
+            planner.busy = false;
+            if let Ok(Ok(Uploaded { verdict, .. })) = answer {
+                planner.look(|agenda, view| agenda.control_answered(view, id, &verdict));
+            }
+            planner.step(ctx);
+        }));
+    }
+
+    /// Remembers a small record that the server confirmed.
+    fn sample(&mut self, batch: &Batch, results: &[RecordResult]) {
+        let stored = |id| {
+            results.iter().any(|result| {
+                result.id == id && matches!(result.status, RecordStatus::Applied | RecordStatus::Duplicate)
+            })
+        };
+        let confirmed = batch.records.iter().filter(|record| stored(record.id));
+        let smallest = confirmed.min_by_key(|record| record.payload.len());
+        if let Some(record) = smallest.filter(|record| record.payload.len() <= MAX_SAMPLE_BYTES) {
+            self.sample = Some(record.clone());
+            self.agenda.control_ready();
+        }
+    }
+
     fn hold_back(&mut self, id: BatchId, ctx: &mut Context<Self>) {
-        let parked = self.look(|agenda, view| agenda.held_back(view.now, id));
+        let parked = self.look(|agenda, view| agenda.held_back(view, id));
         self.settle(id, parked, None, ctx);
     }
 
@@ -272,8 +329,9 @@ impl BatchPlanner {
         let id = batch.open.id;
         self.agenda.hinted(hints);
         let disposition = self.look(|agenda, view| agenda.answered(view, id, &verdict, &error, took));
-        if let Verdict::Answered(_) = verdict {
+        if let Verdict::Answered(results) = &verdict {
             self.announced.last_success_at = Some(error.at);
+            self.sample(batch, results);
         } else {
             self.announced.last_error = Some(error.clone());
         }

@@ -3,8 +3,8 @@
 //! is set aside.
 //!
 //! A failure says as much about the server as about the record. So a record's failure alone
-//! counts only when other records got through shortly before *and* shortly after it; an outage,
-//! in which nothing gets through, gathers no evidence against anybody.
+//! counts only when other records got through shortly before *and* shortly after it, and nobody
+//! else failed in between; an outage, in which everybody fails, gathers no evidence against anybody.
 
 use std::time::Duration;
 
@@ -52,31 +52,69 @@ pub struct Evidence {
     pub counted: u32,
     /// A failure with a success before it that waits for the success after it.
     pending: Option<Duration>,
+    /// A failure that the look-up has yet to confirm.
+    unclear: Option<Unclear>,
+}
+
+/// What happened around a failure before it was known to be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Unclear {
+    at: Duration,
+    success_before: Option<Duration>,
+    success_after: Option<Duration>,
 }
 
 impl Evidence {
     /// As it was kept over a restart.
     pub fn restored(counted: u32) -> Self {
-        Self { counted, pending: None }
+        Self { counted, ..Self::default() }
     }
 
-    /// The record failed alone; others last got through at `last_success`.
+    /// The record got no answer alone; others last got through at `last_success`.
+    pub fn suspected(&mut self, now: Duration, last_success: Option<Duration>) {
+        self.unclear = Some(Unclear { at: now, success_before: last_success, success_after: None });
+    }
+
+    /// The record failed alone; others last got through at `last_success`. When the failure was
+    /// unclear before, its time and what happened around it are those that count.
     pub fn failed_alone(&mut self, now: Duration, last_success: Option<Duration>) {
-        if near(last_success, now) {
-            self.pending = Some(now);
+        let now = Unclear { at: now, success_before: last_success, success_after: None };
+        let failure = self.unclear.take().unwrap_or(now);
+        if near(failure.success_before, failure.at) {
+            self.pending = Some(failure.at);
+            if let Some(after) = failure.success_after {
+                self.others_succeeded(after);
+            }
         }
     }
 
     /// Others got through. True when that makes a failure count.
     pub fn others_succeeded(&mut self, now: Duration) -> bool {
+        if let Some(unclear) = &mut self.unclear {
+            unclear.success_after.get_or_insert(now);
+        }
         let counts = near(self.pending.take(), now);
         self.counted += u32::from(counts);
         counts
     }
 
+    /// Others failed as well: the failure that waits says nothing about this record.
+    pub fn others_failed(&mut self) {
+        self.pending = None;
+        if let Some(unclear) = self.unclear.as_mut().filter(|unclear| unclear.success_after.is_none()) {
+            unclear.success_before = None;
+        }
+    }
+
+    /// Whether the record is under suspicion.
+    pub fn suspects(&self) -> bool {
+        self.counted > 0 || self.wants_control()
+    }
+
     /// Whether a failure waits for a success of others: until then, trying again proves nothing new.
     pub fn wants_control(&self) -> bool {
-        self.pending.is_some()
+        let waits = |unclear: Unclear| unclear.success_before.is_some() && unclear.success_after.is_none();
+        self.pending.is_some() || self.unclear.is_some_and(waits)
     }
 }
 
@@ -166,6 +204,34 @@ mod tests {
         ] {
             assert_eq!(counted(events), expected, "{events:?}");
         }
+    }
+
+    #[test]
+    fn a_success_of_others_while_the_failure_was_looked_up_counts() {
+        let second = Duration::from_secs;
+        let mut evidence = Evidence::default();
+        evidence.suspected(second(10), Some(second(9)));
+        assert!(!evidence.others_succeeded(second(11)));
+        assert_eq!(evidence.counted, 0, "the server may have it");
+        evidence.failed_alone(second(15), Some(second(11)));
+        assert_eq!((evidence.counted, evidence.wants_control()), (1, false));
+        evidence.suspected(second(16), Some(second(11)));
+        evidence.failed_alone(second(20), Some(second(11)));
+        assert_eq!((evidence.counted, evidence.wants_control()), (1, true));
+    }
+
+    #[test]
+    fn a_failure_among_failures_of_others_does_not_count() {
+        let second = Duration::from_secs;
+        let mut evidence = Evidence::default();
+        evidence.failed_alone(second(10), Some(second(9)));
+        evidence.others_failed();
+        assert!(!evidence.others_succeeded(second(11)));
+        evidence.suspected(second(12), Some(second(11)));
+        evidence.others_failed();
+        evidence.others_succeeded(second(13));
+        evidence.failed_alone(second(14), Some(second(13)));
+        assert_eq!(evidence.counted, 0);
     }
 
     proptest! {

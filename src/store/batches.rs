@@ -22,7 +22,7 @@ use crate::policy::sizing::SizeRule;
 
 /// Records that one claim looks at; the next goes on from there.
 const CLAIM_SCAN: usize = 10_000;
-/// Receipts that one settlement looks at.
+/// Receipts that one settlement looks at, at least.
 const PRUNE_STEP: usize = 100;
 
 /// Takes fresh records from the queue into a batch.
@@ -82,7 +82,10 @@ impl Op for Dispatch {
         let Some(mut row) = transaction.state.open.get(&id).cloned() else {
             return Ok(None);
         };
-        transaction.carve_held(&mut row)?;
+        // What was sent under an id stays the set of that id.
+        if row.attempt == 0 {
+            transaction.carve_held(&mut row)?;
+        }
         if row.members.is_empty() {
             transaction.close_row(id)?;
             return Ok(None);
@@ -121,7 +124,8 @@ impl Op for Settle {
                 }
             }
         }
-        transaction.prune_receipts(PRUNE_STEP)?;
+        // Twice as many as came: else they could come faster than they go.
+        transaction.prune_receipts(PRUNE_STEP.max(2 * settled.synced.len()))?;
         if let Some(order) = &self.then {
             settled.claimed = transaction.claim(order)?;
         }
@@ -176,6 +180,10 @@ impl Transaction<'_, '_> {
         let batch = self.load(id, &row)?;
         for (member, record) in row.members.iter().zip(&batch.records) {
             self.state.keys.claim(record.key.as_deref(), member.place);
+            if let Some(key) = &record.key {
+                // The open batch holds the key from now on.
+                self.tables.holds.remove((key.as_str(), member.place))?;
+            }
         }
         self.put_batch(id, row)?;
         Ok(Some(batch))
@@ -184,9 +192,12 @@ impl Transaction<'_, '_> {
     /// Failed records whose time has come, the longest due first.
     fn draft_due(&mut self, order: &ClaimOrder, draft: &mut Draft) -> Result<(), StoreError> {
         let (mut taken, mut held) = (Vec::new(), Vec::new());
+        // A row that leads nowhere would be due for ever.
+        let mut stray = Vec::new();
         for item in self.tables.retry.range(..=(self.now, u64::MAX))?.take(CLAIM_SCAN) {
             let (due, place) = item?.0.value();
             let Some((header, bytes)) = self.header(place)? else {
+                stray.push((due, place));
                 continue;
             };
             if !draft.has_room(order, u64::from(bytes)) {
@@ -196,18 +207,14 @@ impl Transaction<'_, '_> {
                 held.push((due, place, header.id));
             } else {
                 draft.add(MemberRow { place, id: header.id, bytes, failed: true });
-                taken.push((due, place, header.key));
+                taken.push((due, place));
             }
         }
         for (due, place, id) in held {
             self.reschedule(id, place, due, HELD)?;
         }
-        for (due, place, key) in taken {
-            self.tables.retry.remove((due, place))?;
-            if let Some(key) = &key {
-                // The open batch holds the key from now on.
-                self.tables.holds.remove((key.as_str(), place))?;
-            }
+        for row in taken.into_iter().chain(stray) {
+            self.tables.retry.remove(row)?;
         }
         Ok(())
     }
@@ -260,13 +267,19 @@ impl Transaction<'_, '_> {
         Ok(())
     }
 
-    /// The header of a payload, and the size of its body.
+    /// The header of a payload, and the size of its body. One that does not read is left where it
+    /// is: it must not keep the others from going.
     pub(super) fn header(&self, place: u64) -> Result<Option<(Header, u32)>, StoreError> {
         let Some(sealed) = self.tables.payload.get(place)? else {
             return Ok(None);
         };
-        let (header, body): (Header, _) = codec::unseal(sealed.value())?;
-        Ok(Some((header, u32::try_from(body.len()).unwrap_or(u32::MAX))))
+        match codec::unseal::<Header>(sealed.value()) {
+            Ok((header, body)) => Ok(Some((header, u32::try_from(body.len()).unwrap_or(u32::MAX)))),
+            Err(error) => {
+                tracing::error!(place, %error, "a record does not read and is left where it is");
+                Ok(None)
+            }
+        }
     }
 
     /// Members whose key is held by a record outside of the batch go back to the queue.
@@ -283,10 +296,10 @@ impl Transaction<'_, '_> {
             row.bytes = row.bytes.saturating_sub(u64::from(member.bytes));
             self.state.claimed.remove(&member.place);
             self.state.keys.release(key.as_deref(), member.place);
+            self.hold(key.as_deref(), member.place)?;
             if member.failed {
                 // Whoever holds it frees it.
                 self.reschedule(member.id, member.place, HELD, HELD)?;
-                self.hold(key.as_deref(), member.place)?;
             } else {
                 self.state.cursors.rewind();
             }

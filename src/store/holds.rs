@@ -11,7 +11,7 @@ use super::queue::Transaction;
 /// Due time of a FAILED record that an earlier one of its key holds: whoever holds it frees it.
 pub(super) const HELD: u64 = u64::MAX;
 
-/// The keys of records in open batches, in memory; those of failed and quarantined records are in `holds`.
+/// The keys of records in open batches, in memory; those of records that were in one are in `holds`.
 #[derive(Default)]
 pub(super) struct Keys(BTreeSet<(Box<str>, u64)>);
 

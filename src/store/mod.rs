@@ -17,7 +17,7 @@
 //! | `retry` | (due, place) | FAILED records that wait for a time, outside of batches |
 //! | `quarantine` | place → record id | records under review |
 //! | `receipts` | place → record id, when | SYNCED records, for `keep_synced` |
-//! | `holds` | (key, place) | FAILED and QUARANTINED records that hold back later ones of their key |
+//! | `holds` | (key, place) | records outside of batches that were in one, and hold back later ones of their key: FAILED, under review, or PENDING again |
 //! | `meta` | name → value | schema version, device id, counters, notes of other rooms |
 //!
 //! A *place* orders the queue: priority, then arrival ([`crate::model::Place`]). Fresh records are
@@ -49,6 +49,8 @@ mod read;
 mod recovery;
 mod review;
 mod schema;
+#[cfg(test)]
+mod tests;
 
 use thiserror::Error;
 

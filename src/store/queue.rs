@@ -73,6 +73,8 @@ pub(super) struct State {
     pub(super) claimed: BTreeMap<u64, u128>,
     pub(super) keys: Keys,
     pub(super) cursors: Cursors,
+    /// The receipt that the next search for old ones begins at.
+    pub(super) next_receipt: u64,
     pub(super) paused: bool,
     pub(super) settled_total: u64,
     pub(super) synced_total: u64,
@@ -319,12 +321,18 @@ impl Transaction<'_, '_> {
         Ok(())
     }
 
-    /// Forgets receipts that were kept long enough, a few at a time.
+    /// Forgets receipts that were kept long enough, a few at a time. They are not in order of
+    /// time, so the search goes round: young ones in front must not shield the old ones behind.
     pub(super) fn prune_receipts(&mut self, most: usize) -> Result<(), StoreError> {
         let before = self.now.saturating_sub(self.limits.keep_synced_ms);
+        let start = std::mem::take(&mut self.state.next_receipt);
         let mut old = Vec::new();
-        for item in self.tables.receipts.iter()?.take(most) {
+        for (item, looked_at) in self.tables.receipts.range(start..)?.zip(1..) {
             let (place, receipt) = item?;
+            if looked_at > most {
+                self.state.next_receipt = place.value();
+                break;
+            }
             let (id, settled_at) = receipt.value();
             if settled_at < before {
                 old.push((place.value(), id));

@@ -65,6 +65,7 @@ impl Op for Review {
             }
             transaction.tables.quarantine.remove(row.place)?;
             match self.action {
+                // It goes on to hold back later ones of its key, until a batch does.
                 ReviewAction::Retry => {
                     row.state = StoredState::Pending;
                     row.updated_at = transaction.now;
@@ -74,9 +75,9 @@ impl Op for Review {
                     transaction.drop_payload(row.place, row.payload_bytes)?;
                     transaction.tables.manifest.remove(id)?;
                     transaction.count(Some(StoredState::Quarantined), None);
+                    transaction.unhold(row.key.as_deref(), row.place)?;
                 }
             }
-            transaction.unhold(row.key.as_deref(), row.place)?;
             changed.push(RecordId(Uuid::from_u128(id)));
         }
         if !changed.is_empty() {
@@ -140,13 +141,10 @@ impl Op for Mend {
         counters.bytes = counters.bytes.saturating_sub(u64::from(row.payload_bytes)) + bytes;
         row.payload_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         row.digest = digest_of(&row.record_type, row.key.as_deref(), &self.payload);
-        let place = row.place;
-        let key = row.key.clone();
         row.state = StoredState::Pending;
         row.updated_at = transaction.now;
         transaction.put_row(id, &row, Some(StoredState::Quarantined))?;
-        transaction.tables.quarantine.remove(place)?;
-        transaction.unhold(key.as_deref(), place)?;
+        transaction.tables.quarantine.remove(row.place)?;
         transaction.state.cursors.rewind();
         Ok(Ok(()))
     }

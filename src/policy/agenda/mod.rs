@@ -6,11 +6,12 @@
 //!
 //! Order of work: look-ups that are due, then parts of failed batches in queue order, then fresh
 //! records. After a part failed, one other batch goes first: its success is the control that
-//! tells a record at fault from a server in trouble (see [`super::isolation`]). The last few fresh
-//! records are kept for that while a record fails alone: without others around it, nothing that
-//! it does would ever be evidence.
+//! tells a record at fault from a server in trouble (see [`super::isolation`]). Where no other is
+//! left, a record that the server has already is sent once more: it answers "duplicate", or it is in trouble.
 
 mod answers;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,13 +21,16 @@ use super::isolation::{Cut, Evidence};
 use super::service_time::ServiceTime;
 use super::sizing::{self, BatchLimit, Demand, Hints};
 use super::verdict::Doubt;
-use crate::config::Config;
+use crate::config::{Config, OutcomeLookup};
 use crate::model::{
     Backlog, BatchId, BatchPhase, LastError, LinkState, OpenBatch, Phase, RecordId, Sequence,
 };
 
 /// Most open batches before fresh records wait: bounds what the search keeps in memory.
 const MAX_OPEN: usize = 1000;
+/// A batch sent so often may be what keeps the breaker open: a probe takes another, and it is cut.
+const PROBES_OF_ONE: u32 = 3;
+
 /// What the driver is to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -38,6 +42,10 @@ pub enum Action {
     LookUp(BatchId),
     /// Set the one record of this batch aside: the evidence is complete.
     Convict(BatchId),
+    /// Cut this part that was never sent: the breaker asks for micro-batches, and it is larger.
+    Divide(BatchId),
+    /// Send a record that the server has already, to see whether others get through.
+    Control(Sequence),
     /// Nothing, until something changes or the time comes.
     Rest {
         /// Why.
@@ -129,10 +137,24 @@ struct Entry {
     batch: OpenBatch,
     step: Step,
     evidence: Evidence,
+    /// What the server said when it refused the one record of the batch.
+    refusal: Option<LastError>,
+    /// When the batch came to be: the one that it was cut from had failed just before.
+    opened_at: Duration,
+}
+
+/// What speaks against a batch that goes on under a new id, and when that is due.
+#[derive(Debug)]
+struct Carried {
+    from: BatchId,
+    evidence: Evidence,
+    refusal: Option<LastError>,
+    due: Duration,
 }
 
 /// The open batches and what was learned.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Agenda {
     open: BTreeMap<BatchId, Entry>,
     sent_in_run: u32,
@@ -143,10 +165,16 @@ pub struct Agenda {
     control_wanted: bool,
     look_up_missing: bool,
     setbacks: u32,
+    /// Refused requests without a stored record in between.
+    refusals: u32,
     wait: Option<Duration>,
     stop: Option<(Phase, Duration)>,
-    /// What speaks against a batch that goes on under a new id, and when that is due.
-    carried: Option<(BatchId, Evidence, Duration)>,
+    carried: Option<Carried>,
+    /// The batch that failed since others last got through, and whether it was not the only one.
+    failing: Option<BatchId>,
+    others_failed: bool,
+    /// The driver has a record that the server confirmed.
+    control_ready: bool,
     rng: fastrand::Rng,
 }
 
@@ -163,9 +191,13 @@ impl Agenda {
             control_wanted: false,
             look_up_missing: false,
             setbacks: 0,
+            refusals: 0,
             wait: None,
             stop: None,
             carried: None,
+            failing: None,
+            others_failed: false,
+            control_ready: false,
             rng,
         };
         agenda.opened(Duration::ZERO, open);
@@ -182,11 +214,16 @@ impl Agenda {
                     Step::LookUp { due: now, tries: 0, since: now, doubt: Doubt::Lost }
                 }
             };
-            let (evidence, step) = match self.carried.take_if(|(parent, ..)| batch.parent == Some(*parent)) {
-                Some((_, evidence, due)) => (evidence, Step::Send { due }),
-                None => (Evidence::restored(batch.lone_failures), step),
+            let carried = self.carried.take_if(|carried| batch.parent == Some(carried.from));
+            let evidence = Evidence::restored(batch.lone_failures);
+            let fresh = Entry { batch, step, evidence, refusal: None, opened_at: now };
+            let entry = match carried {
+                Some(Carried { evidence, refusal, due, .. }) => {
+                    Entry { step: Step::Send { due }, evidence, refusal, ..fresh }
+                }
+                None => fresh,
             };
-            self.open.insert(batch.id, Entry { batch, step, evidence });
+            self.open.insert(entry.batch.id, entry);
         }
     }
 
@@ -195,11 +232,15 @@ impl Agenda {
         if batch.attempt == 1 {
             self.sent_in_run += 1;
         }
-        let evidence = self
-            .open
-            .get(&batch.id)
-            .map_or_else(|| Evidence::restored(batch.lone_failures), |entry| entry.evidence);
-        self.open.insert(batch.id, Entry { batch: batch.clone(), step: Step::InFlight, evidence });
+        let entry = self.open.entry(batch.id).or_insert_with(|| Entry {
+            batch: batch.clone(),
+            step: Step::InFlight,
+            evidence: Evidence::restored(batch.lone_failures),
+            refusal: None,
+            opened_at: Duration::ZERO,
+        });
+        entry.batch.clone_from(batch);
+        entry.step = Step::InFlight;
     }
 
     /// Forgets a batch that the store no longer has: its records were all taken out of it.
@@ -233,6 +274,11 @@ impl Agenda {
                 *due = now;
             }
         }
+    }
+
+    /// From now on there is a record for [`Action::Control`].
+    pub fn control_ready(&mut self) {
+        self.control_ready = true;
     }
 
     /// Takes note of what the server asks for.
@@ -292,7 +338,7 @@ impl Agenda {
         if let Some(until) = held.filter(|until| now < *until) {
             return rest(Phase::Waiting, Some(until));
         }
-        let look_up = self.open.values().find(|entry| entry.look_up_due().is_some_and(|due| due <= now));
+        let look_up = self.open.values().find(|entry| entry.look_up_due(view).is_some_and(|due| due <= now));
         if let Some(entry) = look_up {
             return Action::LookUp(entry.batch.id);
         }
@@ -306,43 +352,39 @@ impl Agenda {
         let mut parts: Vec<&OpenBatch> = self
             .open
             .values()
-            .filter(|entry| matches!(entry.step, Step::Send { due } if due <= view.now))
+            .filter(|entry| entry.send_due(view).is_some_and(|due| due <= view.now))
             .map(|entry| &entry.batch)
             .collect();
-        // A probe is a micro-batch; the smallest part will do.
-        parts.sort_by_key(|batch| (probing.then_some(batch.records), batch.place));
-        let part = parts.first().filter(|batch| !probing || batch.records <= limit.records);
-        let claim = self
-            .claimable(view, limit.records)
-            .map(|records| Action::Claim(ClaimOrder { limit: BatchLimit { records, ..limit }, sequence }));
-        let send = |batch: &&OpenBatch| Action::Send(batch.id, sequence);
+        // A probe is a micro-batch; the smallest part will do, unless it may be what fails.
+        let worn = |batch: &OpenBatch| batch.attempt / PROBES_OF_ONE;
+        parts.sort_by_key(|batch| (probing.then(|| (worn(batch), batch.records)), batch.place));
+        let fits = |batch: &OpenBatch| batch.records <= limit.records && worn(batch) == 0;
+        let part = parts.first().filter(|batch| !probing || fits(batch));
+        let claim =
+            (may_claim(view) && self.has_room()).then_some(Action::Claim(ClaimOrder { limit, sequence }));
+        let micro = view.config.batch.micro_batch;
+        let send = |batch: &&OpenBatch| {
+            if view.breaker.mode != Mode::Normal && batch.attempt == 0 && batch.records > micro {
+                return Action::Divide(batch.id);
+            }
+            Action::Send(batch.id, sequence)
+        };
         if self.control_wanted && !probing {
-            claim.or_else(|| part.map(send))
+            let innocent = parts.iter().find(|batch| !self.suspects(batch.id));
+            claim.or_else(|| innocent.map(send)).or_else(|| self.control(sequence)).or_else(|| part.map(send))
         } else {
             part.map(send).or(claim).or_else(|| parts.first().map(send))
         }
     }
 
-    /// How many fresh records a batch may take, if any.
-    fn claimable(&self, view: &View<'_>, most: usize) -> Option<usize> {
-        if !may_claim(view) || (self.open.len() >= MAX_OPEN && !self.control_wanted) {
-            return None;
-        }
-        let controls = self.controls_needed(view.config.retry.quarantine_after);
-        if controls == 0 {
-            return Some(most);
-        }
-        // A control that is wanted now is one of those that are kept.
-        let kept = controls - u64::from(self.control_wanted);
-        let free = view.backlog.pending.saturating_sub(kept).max(u64::from(self.control_wanted));
-        Some(most.min(usize::try_from(free).unwrap_or(usize::MAX))).filter(|records| *records > 0)
+    fn suspects(&self, id: BatchId) -> bool {
+        self.open.get(&id).is_some_and(|entry| entry.evidence.suspects())
     }
 
-    /// Successes of others that the record with the most to prove still needs around it.
-    fn controls_needed(&self, quarantine_after: u32) -> u64 {
-        let alone = self.open.values().filter(|entry| entry.batch.records == 1 && entry.batch.attempt > 0);
-        let needed = alone.map(|entry| quarantine_after.saturating_sub(entry.evidence.counted).max(1));
-        needed.max().map_or(0, u64::from)
+    /// For when nobody else is left who could get through around a record that failed.
+    fn control(&self, sequence: Sequence) -> Option<Action> {
+        let wanted = self.open.values().any(|entry| entry.evidence.wants_control());
+        (self.control_ready && wanted).then_some(Action::Control(sequence))
     }
 
     /// The earliest time at which something that waits for a time is due.
@@ -354,15 +396,21 @@ impl Agenda {
         let records = view
             .backlog
             .next_due_at
+            .filter(|_| self.has_room())
             .map(|due| view.now + Duration::from_millis(due.saturating_sub(view.wall_ms)));
         batches.chain(records).min()
+    }
+
+    /// Whether fresh records may be taken; a control is worth going beyond the bound.
+    fn has_room(&self) -> bool {
+        self.open.len() < MAX_OPEN || self.control_wanted
     }
 
     fn convicted(&self, quarantine_after: u32) -> Option<BatchId> {
         let entry = self.open.values().find(|entry| {
             entry.batch.records == 1
                 && matches!(entry.step, Step::Send { .. })
-                && entry.evidence.counted >= quarantine_after
+                && entry.evidence.counted >= entry.failures_needed(quarantine_after)
         })?;
         Some(entry.batch.id)
     }
@@ -382,12 +430,30 @@ impl Agenda {
 }
 
 impl Entry {
-    fn look_up_due(&self) -> Option<Duration> {
+    /// A server that says no says it for a reason; one that says nothing may have any.
+    fn failures_needed(&self, quarantine_after: u32) -> u32 {
+        if self.refusal.is_some() { 1 } else { quarantine_after }
+    }
+
+    fn look_up_due(&self, view: &View<'_>) -> Option<Duration> {
         match self.step {
-            Step::LookUp { due, .. } => Some(due),
-            Step::InFlight | Step::Send { .. } => None,
+            Step::LookUp { due, .. } if looks_up(view.config) => Some(due),
+            _ => None,
         }
     }
+
+    /// Without look-up, sending the same set under the same id again is as safe.
+    fn send_due(&self, view: &View<'_>) -> Option<Duration> {
+        match self.step {
+            Step::Send { due } => Some(due),
+            Step::LookUp { due, .. } if !looks_up(view.config) => Some(due),
+            _ => None,
+        }
+    }
+}
+
+fn looks_up(config: &Config) -> bool {
+    config.server.outcome_lookup == OutcomeLookup::Auto
 }
 
 fn may_claim(view: &View<'_>) -> bool {
@@ -397,8 +463,5 @@ fn may_claim(view: &View<'_>) -> bool {
 }
 
 fn open_until(breaker: BreakerState) -> Option<Duration> {
-    match breaker.mode {
-        Mode::Open { until } => Some(until),
-        Mode::Normal | Mode::Micro | Mode::Probing => None,
-    }
+    if let Mode::Open { until } = breaker.mode { Some(until) } else { None }
 }

@@ -1,0 +1,326 @@
+//! The agenda in a small world under every schedule of answers, and its tables row by row.
+
+mod world;
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use self::world::{EVERY_MOOD, Memory, Mood, World};
+use super::*;
+use crate::config::OutcomeLookup;
+use crate::model::{Place, Stage};
+use crate::policy::isolation;
+use crate::policy::sizing::SizeRule;
+use crate::policy::verdict::{Doubt, LookUp, Verdict};
+use crate::transport::wire::{ErrorDetail, RecordResult, RecordStatus};
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_mins(1);
+
+pub(super) fn config() -> Config {
+    let mut config = Config::default();
+    config.server.url = "https://sync.example".into();
+    config
+}
+
+pub(super) fn error() -> LastError {
+    LastError { class: "test".into(), http_status: None, code: None, message: String::new(), at: 0 }
+}
+
+pub(super) fn batch(records: usize, phase: BatchPhase) -> OpenBatch {
+    OpenBatch {
+        id: BatchId(Uuid::from_u128(1)),
+        parent: None,
+        stage: Stage::Fresh,
+        rule: SizeRule::Standard,
+        place: Place(0),
+        records,
+        bytes: 100_000,
+        attempt: 0,
+        lone_failures: 0,
+        phase,
+    }
+}
+
+fn memory() -> impl Strategy<Value = Memory> {
+    prop::sample::select(vec![Memory::Good, Memory::Failing, Memory::Missing])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_schedule_of_answers_loses_a_record_or_ends_in_sleep_or_haste(
+        seed: u64, records in 1usize..150, minutes in 0u32..120, memory in memory(),
+        moods in prop::sample::subsequence(EVERY_MOOD.to_vec(), 1..=EVERY_MOOD.len()),
+    ) {
+        let mut world = World::new(records, seed);
+        world.memory = memory;
+        world.script = vec![(MINUTE * minutes, moods)];
+        world.run();
+    }
+
+    #[test]
+    fn an_outage_of_any_answers_and_any_length_quarantines_nothing(
+        seed: u64, records in 1usize..300, memory in memory(), before in 0u32..30, minutes in 1u32..600,
+        mood in prop::sample::subsequence(
+            vec![Mood::TimedOut, Mood::Failed, Mood::Lost, Mood::Unreachable, Mood::Portal, Mood::Throttled,
+                Mood::Hurried, Mood::Refused, Mood::TooLarge, Mood::Locked, Mood::Moved], 1..=11),
+    ) {
+        let mut world = World::new(records, seed);
+        world.memory = memory;
+        let begin = SECOND * before;
+        world.script = vec![(begin, vec![Mood::Fine]), (begin + MINUTE * minutes, mood)];
+        prop_assert_eq!(world.run(), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn one_record_at_fault_is_found_and_nobody_else(
+        seed: u64, memory in memory(), place in 0usize..100,
+        mood in prop::sample::select(vec![Mood::TimedOut, Mood::Failed, Mood::Lost, Mood::Refused, Mood::TooLarge]),
+    ) {
+        let mut world = World::new(200, seed);
+        (world.memory, world.arriving) = (memory, 50);
+        world.poison.insert(place, mood);
+        prop_assert_eq!(world.run(), vec![place]);
+        prop_assert!(world.requests <= 80, "{} requests", world.requests);
+    }
+
+    #[test]
+    fn several_records_at_fault_do_not_keep_the_others(
+        seed: u64, memory in memory(), places in prop::collection::btree_set(0usize..150, 1..12),
+        mood in prop::sample::select(vec![Mood::TimedOut, Mood::Failed, Mood::Refused]),
+    ) {
+        let mut world = World::new(250, seed);
+        (world.memory, world.arriving) = (memory, 500);
+        world.poison = places.iter().map(|place| (*place, mood)).collect();
+        let found = world.run();
+        prop_assert_eq!(found, places.into_iter().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_restart_in_an_outage_changes_nothing_about_its_end() {
+    for seed in 0..20 {
+        let mut world = World::new(60, seed);
+        world.script = vec![(20 * SECOND, vec![Mood::TimedOut, Mood::Lost, Mood::Late])];
+        world.run();
+        world.restart();
+        assert_eq!(world.run(), Vec::<usize>::new());
+    }
+}
+
+/// A view of `backlog` by an agenda that knows `open`.
+struct Desk {
+    agenda: Agenda,
+    config: Config,
+    backlog: Backlog,
+    link: LinkState,
+    mode: Mode,
+    now: Duration,
+}
+
+impl Desk {
+    fn new(open: Vec<OpenBatch>) -> Self {
+        Self {
+            agenda: Agenda::new(open, fastrand::Rng::with_seed(1)),
+            config: config(),
+            backlog: Backlog { pending: 500, claimable: true, ..Backlog::default() },
+            link: LinkState::Online,
+            mode: Mode::Normal,
+            now: 100 * SECOND,
+        }
+    }
+
+    /// With one batch in flight.
+    fn sent(open: &OpenBatch) -> Self {
+        let mut desk = Self::new(Vec::new());
+        desk.agenda.sending(open);
+        desk
+    }
+
+    fn look<T>(&mut self, decide: impl FnOnce(&mut Agenda, &View<'_>) -> T) -> T {
+        let breaker = BreakerState { mode: self.mode, consecutive_failures: 0 };
+        let view = View {
+            now: self.now,
+            wall_ms: 1_000_000,
+            config: &self.config,
+            backlog: &self.backlog,
+            link: self.link,
+            breaker,
+        };
+        decide(&mut self.agenda, &view)
+    }
+
+    fn next(&mut self) -> Action {
+        self.look(|agenda, view| agenda.next(view))
+    }
+
+    fn answered(&mut self, open: &OpenBatch, verdict: &Verdict) -> Disposition {
+        self.look(|agenda, view| agenda.answered(view, open.id, verdict, &error(), SECOND))
+    }
+}
+
+fn rests(phase: Phase, until: Option<Duration>) -> Action {
+    Action::Rest { phase, until }
+}
+
+#[test]
+fn what_comes_next_follows_from_the_view() {
+    let open = batch(20, BatchPhase::Waiting);
+    let other =
+        OpenBatch { id: BatchId(Uuid::from_u128(2)), place: Place(9), ..batch(5, BatchPhase::Waiting) };
+    let unclear = batch(20, BatchPhase::Unclear);
+    let desk = |change: &dyn Fn(&mut Desk)| {
+        let mut desk = Desk::new(vec![open.clone(), other.clone()]);
+        change(&mut desk);
+        desk.next()
+    };
+    let sends = |action: &Action, id| matches!(action, Action::Send(sent, _) if *sent == id);
+    assert_eq!(desk(&|desk| desk.backlog.paused = true), rests(Phase::Paused, None));
+    assert_eq!(desk(&|desk| desk.backlog = Backlog::default()), rests(Phase::Idle, None));
+    assert_eq!(desk(&|desk| desk.config.server.url.clear()), rests(Phase::Misconfigured, None));
+    assert_eq!(desk(&|desk| desk.link = LinkState::Offline), rests(Phase::Offline, None));
+    assert_eq!(desk(&|desk| desk.link = LinkState::CaptivePortal), rests(Phase::Offline, None));
+    let later = Some(101 * SECOND);
+    assert_eq!(
+        desk(&|desk| desk.agenda.stop = Some((Phase::AuthRequired, 101 * SECOND))),
+        rests(Phase::AuthRequired, later)
+    );
+    assert!(sends(&desk(&|desk| desk.agenda.stop = Some((Phase::AuthRequired, 99 * SECOND))), open.id));
+    assert_eq!(desk(&|desk| desk.agenda.wait = later), rests(Phase::Waiting, later));
+    assert_eq!(desk(&|desk| desk.mode = Mode::Open { until: 101 * SECOND }), rests(Phase::Waiting, later));
+    assert!(sends(&desk(&|_| {}), open.id), "parts go in queue order");
+    assert!(sends(&desk(&|desk| desk.mode = Mode::Probing), other.id), "the smallest is the probe");
+    assert!(matches!(desk(&|desk| desk.agenda.control_wanted = true), Action::Claim(_)));
+    let nothing_fresh = |desk: &mut Desk| {
+        desk.agenda.control_wanted = true;
+        desk.backlog.claimable = false;
+    };
+    assert!(sends(&desk(&nothing_fresh), open.id), "another part is as good a control");
+
+    let mut desk = Desk::new(vec![unclear.clone(), other.clone()]);
+    assert_eq!(desk.next(), Action::LookUp(unclear.id));
+    desk.config.server.outcome_lookup = OutcomeLookup::Off;
+    assert!(sends(&desk.next(), unclear.id), "never looked up, but sent again under its id");
+    desk.config.retry.quarantine_after = 2;
+    let guilty = OpenBatch { lone_failures: 2, ..batch(1, BatchPhase::Waiting) };
+    assert_eq!(
+        Desk { agenda: Desk::new(vec![guilty.clone()]).agenda, ..desk }.next(),
+        Action::Convict(guilty.id)
+    );
+}
+
+#[test]
+fn a_batch_that_keeps_failing_as_the_probe_makes_room_for_another() {
+    let worn = OpenBatch { attempt: 3, ..batch(1, BatchPhase::Waiting) };
+    let mut desk = Desk::new(vec![worn.clone()]);
+    desk.mode = Mode::Probing;
+    assert!(matches!(desk.next(), Action::Claim(_)));
+    desk.backlog.claimable = false;
+    assert!(matches!(desk.next(), Action::Send(id, _) if id == worn.id));
+}
+
+#[test]
+fn a_full_agenda_sleeps_until_a_batch_is_due_although_records_are() {
+    let mut desk = Desk::new(Vec::new());
+    for number in 0..1000 {
+        let id = BatchId(Uuid::from_u128(number));
+        desk.agenda.sending(&OpenBatch { id, ..batch(1, BatchPhase::InFlight) });
+        desk.agenda.set(id, Step::Send { due: 200 * SECOND });
+    }
+    desk.backlog.next_due_at = Some(1);
+    assert_eq!(desk.next(), rests(Phase::Waiting, Some(200 * SECOND)));
+}
+
+#[test]
+fn every_verdict_has_its_disposition() {
+    let keep = |phase, error| Disposition::Keep { phase, lone_failures: 0, error };
+    let waits = || keep(BatchPhase::Waiting, None);
+    let detail = || ErrorDetail { code: "INVALID".into(), message: "no".into(), position: None };
+    let cut = |error| Disposition::Cut { cut: isolation::halves(20), error };
+    let zero = Some(Duration::ZERO);
+    let (idle, going) = (Some(false), Some(true));
+    // Whether something goes out at once; none for "a look-up is waited for, fresh ones go".
+    for (verdict, disposition, goes_on) in [
+        (Verdict::Ambiguous(Doubt::TimedOut), keep(BatchPhase::Unclear, Some(error())), None),
+        (Verdict::Ambiguous(Doubt::ServerFailed), keep(BatchPhase::Unclear, Some(error())), None),
+        (Verdict::Ambiguous(Doubt::Lost), keep(BatchPhase::Unclear, Some(error())), None),
+        (Verdict::StillProcessing { retry_after: zero }, keep(BatchPhase::Unclear, None), None),
+        (Verdict::Refused(detail()), cut(Some(error())), going),
+        (Verdict::TooLarge, cut(None), going),
+        (Verdict::BatchIdReused, Disposition::Rename { lone_failures: 0 }, idle),
+        (Verdict::EncodingRefused, waits(), going),
+        (Verdict::Unreachable, waits(), idle),
+        (Verdict::Interfered, waits(), idle),
+        (Verdict::Throttled { retry_after: Some(MINUTE) }, waits(), idle),
+        (Verdict::Throttled { retry_after: zero }, waits(), idle),
+        (Verdict::Throttled { retry_after: None }, waits(), idle),
+        (Verdict::Unauthorized, waits(), idle),
+        (Verdict::Misplaced, waits(), idle),
+    ] {
+        let open = OpenBatch { attempt: 1, ..batch(20, BatchPhase::InFlight) };
+        let mut desk = Desk::sent(&open);
+        assert_eq!(desk.answered(&open, &verdict), disposition, "{verdict:?}");
+        match (goes_on, desk.next()) {
+            (Some(false), Action::Rest { until: Some(until), .. }) => assert!(until > desk.now),
+            (Some(true), Action::Send(..) | Action::Claim(_)) | (None, Action::Claim(_)) => {}
+            (_, action) => panic!("{verdict:?} then {action:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_answer_settles_each_record_by_its_own_result() {
+    use RecordStatus::{Applied, Duplicate, Rejected, Retry};
+    let open = batch(4, BatchPhase::InFlight);
+    let id = |number| RecordId(Uuid::from_u128(number));
+    let result = |number, status| RecordResult { id: id(number), status, code: None, message: None };
+    let results = [(1, Applied), (2, Duplicate), (3, Rejected), (4, Retry)].map(|(n, s)| result(n, s));
+    let Disposition::Close { outcomes, missing } =
+        Desk::sent(&open).answered(&open, &Verdict::Answered(results.into()))
+    else {
+        panic!("closed");
+    };
+    let kinds: Vec<_> = outcomes
+        .iter()
+        .map(|(_, outcome)| match outcome {
+            Outcome::Synced => 's',
+            Outcome::Quarantine(error) if error.class == "rejected" => 'q',
+            Outcome::Retry(error) if error.class == "retry" => 'r',
+            _ => '?',
+        })
+        .collect();
+    assert_eq!(kinds, ['s', 's', 'q', 'r']);
+    assert!(matches!(missing, Outcome::Retry(error) if error.class == "no_result"));
+}
+
+#[test]
+fn every_look_up_has_its_disposition() {
+    let keep = |error| Disposition::Keep { phase: BatchPhase::Waiting, lone_failures: 0, error };
+    let cut = || Disposition::Cut { cut: isolation::halves(20), error: None };
+    for (doubt, found, attempt, expected) in [
+        (Doubt::TimedOut, LookUp::Unknown, 1, Some(cut())),
+        (Doubt::Lost, LookUp::Unknown, 1, Some(keep(None))),
+        (Doubt::Lost, LookUp::Unknown, 2, Some(cut())),
+        (Doubt::TimedOut, LookUp::Unsupported, 1, Some(cut())),
+        (Doubt::TimedOut, LookUp::Failed, 1, Some(keep(None))),
+        (Doubt::TimedOut, LookUp::Failed, 3, Some(cut())),
+        (Doubt::TimedOut, LookUp::Processing { retry_after: None }, 1, None),
+    ] {
+        let open = OpenBatch { attempt, ..batch(20, BatchPhase::InFlight) };
+        let mut desk = Desk::sent(&open);
+        desk.answered(&open, &Verdict::Ambiguous(doubt));
+        let disposition = desk.look(|agenda, view| agenda.looked_up(view, open.id, &found));
+        assert_eq!(disposition, expected, "{doubt:?} {found:?}");
+    }
+    let open = batch(20, BatchPhase::InFlight);
+    let mut desk = Desk::sent(&open);
+    desk.answered(&open, &Verdict::Ambiguous(Doubt::TimedOut));
+    desk.now += Duration::from_hours(1);
+    let processing = LookUp::Processing { retry_after: Some(MINUTE) };
+    let disposition = desk.look(|agenda, view| agenda.looked_up(view, open.id, &processing));
+    assert_eq!(disposition, Some(cut()), "it is given up on in the end");
+}

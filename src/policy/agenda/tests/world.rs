@@ -1,0 +1,359 @@
+//! A small world around the agenda: a queue in memory that obeys its dispositions, a breaker, a
+//! clock that only waits move, and a server with a script. Seeded, so that every find comes back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{SECOND, batch, config, error};
+use crate::config::Config;
+use crate::model::{Backlog, BatchId, BatchPhase, LinkState, OpenBatch, Place, RecordId, Stage};
+use crate::policy::agenda::{Action, Agenda, ClaimOrder, Disposition, Outcome, View};
+use crate::policy::breaker::Breaker;
+use crate::policy::verdict::{Doubt, LookUp, Verdict};
+use crate::transport::wire::{ErrorDetail, RecordResult, RecordStatus};
+
+/// What the server does with a request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Mood {
+    Fine,
+    /// It answers 504, and has applied the batch all the same.
+    Late,
+    TimedOut,
+    Failed,
+    Lost,
+    Unreachable,
+    Portal,
+    Throttled,
+    Hurried,
+    Refused,
+    TooLarge,
+    Busy,
+    Reused,
+    Encoding,
+    Locked,
+    Moved,
+    Later,
+    Silent,
+}
+
+pub(super) const EVERY_MOOD: [Mood; 18] = [
+    Mood::Fine,
+    Mood::Late,
+    Mood::TimedOut,
+    Mood::Failed,
+    Mood::Lost,
+    Mood::Unreachable,
+    Mood::Portal,
+    Mood::Throttled,
+    Mood::Hurried,
+    Mood::Refused,
+    Mood::TooLarge,
+    Mood::Busy,
+    Mood::Reused,
+    Mood::Encoding,
+    Mood::Locked,
+    Mood::Moved,
+    Mood::Later,
+    Mood::Silent,
+];
+
+/// How it answers look-ups.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Memory {
+    Good,
+    Failing,
+    Missing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum At {
+    Free,
+    Due(u64),
+    In(BatchId),
+    Synced,
+    Quarantined,
+}
+
+pub(super) struct World {
+    agenda: Agenda,
+    breaker: Breaker,
+    pub(super) config: Config,
+    pub(super) now: Duration,
+    records: Vec<At>,
+    open: BTreeMap<BatchId, (OpenBatch, Vec<usize>)>,
+    rng: fastrand::Rng,
+    pub(super) memory: Memory,
+    stored: BTreeSet<usize>,
+    known: BTreeSet<BatchId>,
+    failed_alone: BTreeSet<usize>,
+    /// Each mood and until when; fine afterwards. A mood is chosen anew for each request.
+    pub(super) script: Vec<(Duration, Vec<Mood>)>,
+    /// Records that any request with them gets this for.
+    pub(super) poison: BTreeMap<usize, Mood>,
+    pub(super) requests: usize,
+    /// Records that applications still hand over, one at each rest.
+    pub(super) arriving: usize,
+}
+
+impl World {
+    pub(super) fn new(records: usize, seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        Self {
+            agenda: Agenda::new(Vec::new(), rng.fork()),
+            breaker: Breaker::default(),
+            config: config(),
+            now: Duration::ZERO,
+            records: vec![At::Free; records],
+            open: BTreeMap::new(),
+            rng,
+            memory: Memory::Good,
+            stored: BTreeSet::new(),
+            known: BTreeSet::new(),
+            failed_alone: BTreeSet::new(),
+            script: Vec::new(),
+            poison: BTreeMap::new(),
+            requests: 0,
+            arriving: 0,
+        }
+    }
+
+    fn wall(&self) -> u64 {
+        1_000_000 + u64::try_from(self.now.as_millis()).unwrap()
+    }
+
+    fn backlog(&self) -> Backlog {
+        let count = |wanted: fn(&At) -> bool| self.records.iter().filter(|at| wanted(at)).count() as u64;
+        let due = self.records.iter().filter_map(|at| if let At::Due(due) = at { Some(*due) } else { None });
+        Backlog {
+            pending: count(|at| matches!(at, At::Free | At::In(_))),
+            failed: count(|at| matches!(at, At::Due(_))),
+            next_due_at: due.min(),
+            claimable: self.records.contains(&At::Free),
+            ..Backlog::default()
+        }
+    }
+
+    fn look<T>(&mut self, decide: impl FnOnce(&mut Agenda, &View<'_>) -> T) -> T {
+        let (backlog, wall_ms) = (self.backlog(), self.wall());
+        let view = View {
+            now: self.now,
+            wall_ms,
+            config: &self.config,
+            backlog: &backlog,
+            link: LinkState::Online,
+            breaker: self.breaker.state(),
+        };
+        decide(&mut self.agenda, &view)
+    }
+
+    /// Goes on until nothing is left to send; what was set aside is returned.
+    pub(super) fn run(&mut self) -> Vec<usize> {
+        for _ in 0..20_000 {
+            match self.look(|agenda, view| agenda.next(view)) {
+                Action::Rest { until: Some(until), .. } => {
+                    assert!(until > self.now, "a rest that ends at once");
+                    self.now = until;
+                    if self.arriving > 0 {
+                        self.arriving -= 1;
+                        self.records.push(At::Free);
+                    }
+                }
+                Action::Rest { until: None, phase } => {
+                    let to_go = self.backlog().to_go();
+                    assert_eq!(to_go, 0, "asleep as {phase:?} with work to do");
+                    return self.finished();
+                }
+                Action::Claim(order) => self.claim(order),
+                Action::Send(id, _) => self.upload(id),
+                Action::LookUp(id) => self.look_up(id),
+                Action::Convict(id) => {
+                    let disposition = self.look(|agenda, view| agenda.conviction(view, id));
+                    self.settle(id, disposition);
+                }
+                Action::Divide(id) => {
+                    let disposition = self.look(|agenda, view| agenda.division(view, id));
+                    self.settle(id, disposition);
+                }
+                Action::Control(_) => self.control(),
+            }
+            self.now += Duration::from_millis(1);
+            let known: Vec<&BatchId> = self.agenda.open.keys().collect();
+            assert_eq!(known, self.open.keys().collect::<Vec<_>>(), "a batch is open and nobody knows");
+        }
+        panic!("no end after {} requests, at {:?}: {:?}", self.requests, self.now, self.backlog());
+    }
+
+    fn finished(&self) -> Vec<usize> {
+        let at = |wanted| (0..self.records.len()).filter(move |index| self.records[*index] == wanted);
+        assert!(at(At::Synced).all(|index| self.stored.contains(&index)), "synced, but not at the server");
+        at(At::Quarantined).collect()
+    }
+
+    fn claim(&mut self, order: ClaimOrder) {
+        let wall = self.wall();
+        let ready = |at: &At| matches!(at, At::Free) || matches!(at, At::Due(due) if *due <= wall);
+        let members: Vec<usize> = (0..self.records.len())
+            .filter(|index| ready(&self.records[*index]))
+            .take(order.limit.records)
+            .collect();
+        assert!(!members.is_empty(), "a claim that finds nothing");
+        let id = self.open_as(members, None, Stage::Fresh);
+        self.upload(id);
+    }
+
+    fn open_as(&mut self, members: Vec<usize>, parent: Option<BatchId>, stage: Stage) -> BatchId {
+        let id = BatchId(Uuid::from_u128(self.rng.u128(..)));
+        for member in &members {
+            self.records[*member] = At::In(id);
+        }
+        let place = Place(members[0] as u64);
+        let open = OpenBatch { id, parent, stage, place, ..batch(members.len(), BatchPhase::Waiting) };
+        self.open.insert(id, (open, members));
+        id
+    }
+
+    fn upload(&mut self, id: BatchId) {
+        let (open, members) = self.open.get_mut(&id).unwrap();
+        open.attempt += 1;
+        open.phase = BatchPhase::InFlight;
+        let (open, members) = (open.clone(), members.clone());
+        self.agenda.sending(&open);
+        if self.breaker.permit(self.now).is_err() {
+            let disposition = self.look(|agenda, view| agenda.held_back(view, id));
+            return self.settle(id, disposition);
+        }
+        self.requests += 1;
+        let (verdict, took) = self.serve(id, &members);
+        self.now += took;
+        if members.len() == 1 && !matches!(verdict, Verdict::Answered(_)) {
+            self.failed_alone.insert(members[0]);
+        }
+        self.breaker.record(self.now, verdict.effect(), &self.config.breaker, &mut self.rng);
+        let disposition = self.look(|agenda, view| agenda.answered(view, id, &verdict, &error(), took));
+        self.settle(id, disposition);
+    }
+
+    /// Sends a record that the server has, once more.
+    fn control(&mut self) {
+        if self.breaker.permit(self.now).is_err() {
+            return;
+        }
+        self.requests += 1;
+        let known =
+            self.records.iter().position(|at| *at == At::Synced).expect("a record that was confirmed");
+        let id = BatchId(Uuid::from_u128(self.rng.u128(..)));
+        let (verdict, took) = self.serve(id, &[known]);
+        self.now += took;
+        self.breaker.record(self.now, verdict.effect(), &self.config.breaker, &mut self.rng);
+        self.look(|agenda, view| agenda.control_answered(view, id, &verdict));
+    }
+
+    fn mood(&mut self, members: &[usize]) -> Mood {
+        let now = self.now;
+        if let Some((_, moods)) = self.script.iter().find(|(until, _)| now < *until) {
+            return moods[self.rng.usize(..moods.len())];
+        }
+        members.iter().find_map(|member| self.poison.get(member)).copied().unwrap_or(Mood::Fine)
+    }
+
+    fn results(members: &[usize], status: RecordStatus) -> Vec<RecordResult> {
+        let result = |member: &usize| RecordResult { id: id(*member), status, code: None, message: None };
+        members.iter().map(result).collect()
+    }
+
+    fn serve(&mut self, id: BatchId, members: &[usize]) -> (Verdict, Duration) {
+        let mood = self.mood(members);
+        if matches!(mood, Mood::Fine | Mood::Late) {
+            self.stored.extend(members);
+            self.known.insert(id);
+        }
+        let limit = self.config.server.request_timeout.0;
+        let detail = ErrorDetail { code: "INVALID".into(), message: "no".into(), position: None };
+        let verdict = match mood {
+            Mood::Fine => Verdict::Answered(Self::results(members, RecordStatus::Applied)),
+            Mood::Later => Verdict::Answered(Self::results(members, RecordStatus::Retry)),
+            Mood::Silent => Verdict::Answered(Vec::new()),
+            Mood::Late | Mood::TimedOut => return (Verdict::Ambiguous(Doubt::TimedOut), limit),
+            Mood::Failed => Verdict::Ambiguous(Doubt::ServerFailed),
+            Mood::Lost => Verdict::Ambiguous(Doubt::Lost),
+            Mood::Unreachable => Verdict::Unreachable,
+            Mood::Portal => Verdict::Interfered,
+            Mood::Throttled => Verdict::Throttled { retry_after: None },
+            Mood::Hurried => Verdict::Throttled { retry_after: Some(Duration::ZERO) },
+            Mood::Refused => Verdict::Refused(detail),
+            Mood::TooLarge => Verdict::TooLarge,
+            Mood::Busy => Verdict::StillProcessing { retry_after: Some(Duration::ZERO) },
+            Mood::Reused => Verdict::BatchIdReused,
+            Mood::Encoding => Verdict::EncodingRefused,
+            Mood::Locked => Verdict::Unauthorized,
+            Mood::Moved => Verdict::Misplaced,
+        };
+        (verdict, SECOND)
+    }
+
+    fn look_up(&mut self, id: BatchId) {
+        let found = match self.memory {
+            Memory::Missing => LookUp::Unsupported,
+            Memory::Failing => LookUp::Failed,
+            Memory::Good if self.known.contains(&id) => {
+                LookUp::Completed(Self::results(&self.open[&id].1, RecordStatus::Applied))
+            }
+            Memory::Good if self.rng.u8(..4) == 0 => LookUp::Processing { retry_after: Some(10 * SECOND) },
+            Memory::Good => LookUp::Unknown,
+        };
+        if let Some(disposition) = self.look(|agenda, view| agenda.looked_up(view, id, &found)) {
+            self.settle(id, disposition);
+        }
+    }
+
+    fn settle(&mut self, id: BatchId, disposition: Disposition) {
+        let (open, members) = self.open.remove(&id).unwrap();
+        match disposition {
+            Disposition::Close { outcomes, missing } => {
+                for member in members {
+                    let given = outcomes.iter().find(|(id, _)| *id == self::id(member));
+                    self.records[member] = match given.map_or(&missing, |(_, outcome)| outcome) {
+                        Outcome::Synced => {
+                            self.agenda.control_ready();
+                            At::Synced
+                        }
+                        Outcome::Retry(_) => At::Due(self.wall() + self.rng.u64(100..60_000)),
+                        Outcome::Quarantine(_) => {
+                            assert!(self.failed_alone.contains(&member), "it never failed alone");
+                            At::Quarantined
+                        }
+                    };
+                }
+            }
+            Disposition::Keep { phase, lone_failures, .. } => {
+                self.open.insert(id, (OpenBatch { lone_failures, phase, ..open }, members));
+            }
+            Disposition::Cut { cut, .. } => {
+                let mut rest = members.into_iter();
+                for size in cut.parts {
+                    let part = rest.by_ref().take(size).collect();
+                    let part = self.open_as(part, Some(id), cut.stage);
+                    self.agenda.opened(self.now, vec![self.open[&part].0.clone()]);
+                }
+                assert_eq!(rest.next(), None, "the parts are the whole");
+            }
+            Disposition::Rename { .. } => {
+                let new = self.open_as(members, Some(id), open.stage);
+                self.agenda.opened(self.now, vec![self.open[&new].0.clone()]);
+            }
+        }
+    }
+
+    /// The process ends and starts again: what is on disk is what is left.
+    pub(super) fn restart(&mut self) {
+        let open = self.open.values().map(|(open, _)| open.clone()).collect();
+        self.agenda = Agenda::new(open, self.rng.fork());
+        self.breaker = Breaker::default();
+    }
+}
+
+fn id(member: usize) -> RecordId {
+    RecordId(Uuid::from_u128(member as u128))
+}

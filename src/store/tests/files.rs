@@ -1,0 +1,113 @@
+//! The file: one owner, one commit for many, and what every kind of ending leaves behind.
+
+use std::fs;
+
+use super::audit::audit;
+use super::support::{Bench, error, id, ids, record};
+use crate::model::BatchPhase;
+use crate::policy::agenda::{Disposition, Outcome};
+use crate::store::codec;
+use crate::store::schema::{SCHEMA_VERSION, Tables, meta};
+use crate::store::{Append, Claim, Op, OpenError, Pause, Queue, Remember};
+
+#[test]
+fn several_operations_share_a_commit_and_see_each_other() {
+    let mut bench = Bench::new();
+    let (limits, now) = (bench.limits, bench.now);
+    let mut claimed = None;
+    let append = |numbers: [u128; 2]| Append {
+        records: numbers.map(|number| record(number, None)).into(),
+        submitter: 0,
+    };
+    bench
+        .queue_mut()
+        .commit(limits, now, |transaction| {
+            append([1, 2]).apply(transaction)?.unwrap();
+            append([2, 3]).apply(transaction)?.unwrap();
+            claimed = Claim(super::support::order(2, u64::MAX)).apply(transaction)?;
+            Pause(true).apply(transaction)
+        })
+        .unwrap();
+    assert_eq!(ids(&claimed.unwrap()), [1, 2]);
+    bench.crash();
+    let backlog = bench.queue().backlog().unwrap();
+    assert_eq!((backlog.pending, backlog.syncing, backlog.paused), (1, 2, true));
+    audit(bench.queue());
+}
+
+#[test]
+fn a_second_owner_is_kept_out() {
+    let bench = Bench::new();
+    assert!(matches!(Queue::open(bench.dir.path()), Err(OpenError::InUse(_))));
+}
+
+#[test]
+fn a_newer_schema_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    Queue::open(dir.path()).unwrap().close().unwrap();
+    let database = redb::Database::open(dir.path().join("queue.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let newer = codec::encode(&(SCHEMA_VERSION + 1)).unwrap();
+    Tables::open(&transaction).unwrap().meta.insert(meta::SCHEMA, newer.as_slice()).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    for _ in 0..2 {
+        let found = Queue::open(dir.path()).err().unwrap();
+        assert!(matches!(found, OpenError::NewerSchema { found, .. } if found == SCHEMA_VERSION + 1));
+    }
+}
+
+#[test]
+fn a_file_left_half_made_by_a_power_cut_is_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("queue.redb.new"), vec![0; 5000]).unwrap();
+    let queue = Queue::open(dir.path()).unwrap();
+    assert_eq!(queue.backlog().unwrap().to_go(), 0);
+    assert!(!dir.path().join("queue.redb.new").exists());
+}
+
+#[test]
+fn a_file_that_is_no_store_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("queue.redb");
+    fs::write(&path, b"not a store at all").unwrap();
+    assert!(matches!(Queue::open(dir.path()), Err(OpenError::Database { .. })));
+    assert_eq!(fs::read(&path).unwrap(), b"not a store at all");
+}
+
+#[test]
+fn a_batch_in_flight_keeps_id_sequence_and_attempt_over_any_ending() {
+    let mut bench = Bench::new();
+    bench.append((1..=3).map(|number| record(number, None)).collect());
+    let first = bench.claim(2).unwrap();
+    let keep = Disposition::Keep { phase: BatchPhase::Waiting, lone_failures: 2, error: Some(error("504")) };
+    bench.settle(first.open.id, keep);
+    let mut sent = bench.dispatch(first.open.id).unwrap();
+    assert_eq!((sent.sequence, sent.open.attempt), (first.sequence, 2));
+    for end in [Bench::crash, Bench::reopen, Bench::crash] {
+        end(&mut bench);
+        assert_eq!(bench.queue().open_batches(), std::slice::from_ref(&sent.open));
+        let again = bench.dispatch(sent.open.id).unwrap();
+        assert_eq!((again.sequence, again.open.attempt), (sent.sequence, sent.open.attempt + 1));
+        assert_eq!(ids(&again), [1, 2]);
+        sent = again;
+    }
+    assert_eq!(ids(&bench.claim(5).unwrap()), [3], "nothing is claimed twice");
+    bench.close(sent.open.id, Outcome::Synced);
+    assert_eq!(bench.attempts(id(1)), 2, "the sends that a crash cut off are not known to have failed");
+    audit(bench.queue());
+}
+
+#[test]
+fn quiet_then_closed_then_opened_is_all_there() {
+    let mut bench = Bench::new();
+    let device = bench.queue().device();
+    bench.append(vec![record(1, Some("key")), record(2, None)]);
+    bench.run(Remember { name: "note", note: vec![1, 2, 3] });
+    bench.queue_mut().settle_down().unwrap();
+    bench.reopen();
+    assert_eq!(bench.queue().device(), device);
+    assert_eq!(bench.queue().recall("note").unwrap(), Some(vec![1, 2, 3]));
+    assert_eq!(ids(&bench.claim(5).unwrap()), [1, 2]);
+    audit(bench.queue());
+}

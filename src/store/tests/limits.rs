@@ -1,0 +1,126 @@
+//! Limits hold exactly, and what is no longer needed goes.
+
+use super::audit::audit;
+use super::support::{Bench, HOUR, error, id, ids, order, record, retry};
+use crate::model::NewRecord;
+use crate::policy::agenda::{Disposition, Outcome};
+use crate::store::{Append, AppendRefused, Claim, Settle};
+
+fn sized(number: u128, bytes: usize) -> NewRecord {
+    NewRecord { payload: "x".repeat(bytes).into(), ..record(number, None) }
+}
+
+fn take(bench: &mut Bench, records: Vec<NewRecord>) -> Result<u64, AppendRefused> {
+    bench.run(Append { records, submitter: 0 }).map(|done| done.accepted)
+}
+
+#[test]
+fn the_number_of_records_is_held_exactly() {
+    let mut bench = Bench::new();
+    bench.limits.max_records = 3;
+    assert_eq!(take(&mut bench, vec![record(1, None), record(2, None)]), Ok(2));
+    let full = Err(AppendRefused::Full { limit: "queue.max_records" });
+    assert_eq!(take(&mut bench, vec![record(3, None), record(4, None)]), full, "all or nothing");
+    assert_eq!(take(&mut bench, vec![record(3, None)]), Ok(1));
+    assert_eq!(take(&mut bench, vec![record(4, None)]), full);
+    assert_eq!(take(&mut bench, vec![record(1, None)]), Ok(0), "a known record needs no room");
+    let batch = bench.claim(1).unwrap().open.id;
+    bench.close(batch, Outcome::Synced);
+    assert_eq!(take(&mut bench, vec![record(4, None)]), Ok(1));
+    audit(bench.queue());
+}
+
+#[test]
+fn the_number_of_bytes_is_held_exactly() {
+    let mut bench = Bench::new();
+    bench.limits.max_bytes = 100;
+    assert_eq!(take(&mut bench, vec![sized(1, 60)]), Ok(1));
+    let full = Err(AppendRefused::Full { limit: "queue.max_bytes" });
+    assert_eq!(take(&mut bench, vec![sized(2, 41)]), full);
+    assert_eq!(take(&mut bench, vec![sized(2, 40)]), Ok(1));
+    assert_eq!(bench.queue().backlog().unwrap().bytes, 100);
+}
+
+#[test]
+fn the_size_of_a_record_is_held_exactly() {
+    let mut bench = Bench::new();
+    assert_eq!(take(&mut bench, vec![sized(1, 1000)]), Ok(1));
+    let refused = AppendRefused::TooLarge { position: 2, bytes: 1001, limit: 1000 };
+    assert_eq!(take(&mut bench, vec![sized(2, 1), sized(3, 1001)]), Err(refused));
+    assert!(bench.queue().entry(id(2)).unwrap().is_none(), "nothing of a refused request stays");
+}
+
+#[test]
+fn an_id_with_other_content_is_a_conflict_even_after_it_was_synced() {
+    let mut bench = Bench::new();
+    assert_eq!(take(&mut bench, vec![record(1, None), record(1, None)]), Ok(1));
+    let conflict = Err(AppendRefused::Conflict { position: 2, id: id(1) });
+    assert_eq!(take(&mut bench, vec![record(2, None), record(1, Some("key"))]), conflict);
+    let batch = bench.claim(1).unwrap().open.id;
+    bench.close(batch, Outcome::Synced);
+    assert_eq!(take(&mut bench, vec![record(1, None)]), Ok(0));
+    assert_eq!(take(&mut bench, vec![record(2, None), record(1, Some("key"))]), conflict);
+}
+
+#[test]
+fn a_record_larger_than_a_batch_goes_alone() {
+    let mut bench = Bench::new();
+    for (number, bytes) in [(1, 10), (2, 500), (3, 10)] {
+        take(&mut bench, vec![sized(number, bytes)]).unwrap();
+    }
+    let mut claim = || bench.run(Claim(order(10, 100))).map(|batch| ids(&batch));
+    assert_eq!(claim(), Some(vec![1]));
+    assert_eq!(claim(), Some(vec![2]));
+    assert_eq!(claim(), Some(vec![3]));
+    assert_eq!(claim(), None);
+}
+
+fn sync_all(bench: &mut Bench) {
+    while let Some(batch) = bench.claim(300) {
+        bench.close(batch.open.id, Outcome::Synced);
+    }
+}
+
+#[test]
+fn old_receipts_go_although_young_ones_stand_before_them() {
+    let mut bench = Bench::new();
+    bench.append((1..=20).map(|number| record(number, None)).collect());
+    sync_all(&mut bench);
+    bench.now += HOUR + 1;
+    let urgent = |number| NewRecord { priority: 9, ..record(number, None) };
+    bench.append((100..=350).map(urgent).collect());
+    sync_all(&mut bench);
+    for number in 400..410 {
+        bench.append(vec![urgent(number)]);
+        sync_all(&mut bench);
+    }
+    assert!(bench.queue().entry(id(1)).unwrap().is_none(), "kept for an hour");
+    assert!(bench.queue().entry(id(100)).unwrap().is_some(), "not yet");
+    assert_eq!(bench.queue().backlog().unwrap().synced, 261);
+    audit(bench.queue());
+}
+
+#[test]
+fn receipts_do_not_come_faster_than_they_go() {
+    let mut bench = Bench::new();
+    for round in 0..6u128 {
+        bench.append((0..300).map(|number| record(round * 300 + number, None)).collect());
+        sync_all(&mut bench);
+        bench.now += HOUR + 1;
+    }
+    assert!(bench.queue().backlog().unwrap().synced <= 600);
+}
+
+#[test]
+fn answers_for_other_records_and_second_answers_change_nothing() {
+    let mut bench = Bench::new();
+    bench.append((1..=3).map(|number| record(number, None)).collect());
+    let batch = bench.claim(2).unwrap().open.id;
+    let no = || Outcome::Quarantine(error("no"));
+    let outcomes = vec![(id(1), Outcome::Synced), (id(1), no()), (id(3), no()), (id(9), Outcome::Synced)];
+    let disposition = Disposition::Close { outcomes, missing: Outcome::Retry(error("no result")) };
+    let settled = bench.run(Settle { batch, disposition, retry: retry(), then: Some(order(5, u64::MAX)) });
+    assert_eq!((settled.synced, settled.quarantined.len(), settled.failed), (vec![id(1)], 0, 1));
+    assert_eq!(ids(&settled.claimed.unwrap()), [3], "the next batch comes with the settlement");
+    audit(bench.queue());
+}

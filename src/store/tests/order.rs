@@ -1,0 +1,109 @@
+//! Records of one key go out in order, whatever became of those before them.
+
+use super::audit::audit;
+use super::support::{Bench, HOUR, error, id, ids, record};
+use crate::model::BatchPhase;
+use crate::policy::agenda::{Disposition, Outcome};
+use crate::policy::isolation;
+use crate::store::{Review, ReviewAction, Selected};
+
+fn keyed(bench: &mut Bench, numbers: std::ops::RangeInclusive<u128>) {
+    bench.append(numbers.map(|number| record(number, Some("account"))).collect());
+}
+
+#[test]
+fn a_record_that_is_retried_after_review_goes_before_later_ones_of_its_key() {
+    let mut bench = Bench::new();
+    keyed(&mut bench, 1..=2);
+    let batch = bench.claim(2).unwrap().open.id;
+    let outcomes = vec![(id(1), Outcome::Quarantine(error("no")))];
+    let missing = Outcome::Retry(error("later"));
+    bench.settle(batch, Disposition::Close { outcomes, missing });
+    bench.now += HOUR;
+    assert!(bench.claim(1).is_none(), "the second waits for the first, which is under review");
+    bench.run(Review { selected: Selected::These(vec![id(1)]), action: ReviewAction::Retry });
+    let first = bench.claim(1).unwrap();
+    assert_eq!(ids(&first), [1]);
+    assert!(bench.claim(1).is_none());
+    bench.close(first.open.id, Outcome::Synced);
+    assert_eq!(ids(&bench.claim(1).unwrap()), [2]);
+}
+
+#[test]
+fn a_discarded_record_frees_the_later_ones_of_its_key() {
+    let mut bench = Bench::new();
+    keyed(&mut bench, 1..=3);
+    let batch = bench.claim(1).unwrap().open.id;
+    bench.close(batch, Outcome::Quarantine(error("no")));
+    assert!(bench.claim(5).is_none());
+    assert!(!bench.queue().backlog().unwrap().claimable, "a claim that found nothing is not repeated");
+    bench.run(Review { selected: Selected::Next, action: ReviewAction::Discard });
+    assert!(bench.queue().backlog().unwrap().claimable);
+    assert_eq!(ids(&bench.claim(5).unwrap()), [2, 3]);
+}
+
+#[test]
+fn a_part_whose_key_is_held_gives_its_records_back_before_it_is_sent() {
+    let mut bench = Bench::new();
+    keyed(&mut bench, 1..=4);
+    let batch = bench.claim(4).unwrap().open.id;
+    let cut = isolation::halves(4);
+    let parts = bench.settle(batch, Disposition::Cut { cut, error: Some(error("504")) }).opened;
+    assert!(bench.dispatch(parts[1].id).is_none(), "the first half is open");
+    audit(bench.queue());
+    let first = bench.dispatch(parts[0].id).unwrap();
+    bench.close(first.open.id, Outcome::Synced);
+    bench.now += HOUR;
+    assert_eq!(ids(&bench.claim(1).unwrap()), [3]);
+    audit(bench.queue());
+}
+
+#[test]
+fn a_set_that_was_sent_keeps_its_id_although_an_urgent_record_of_its_key_came_since() {
+    let mut bench = Bench::new();
+    keyed(&mut bench, 1..=2);
+    let sent = bench.claim(2).unwrap();
+    let phase = BatchPhase::Waiting;
+    bench.settle(sent.open.id, Disposition::Keep { phase, lone_failures: 0, error: None });
+    let mut urgent = record(3, Some("account"));
+    urgent.priority = 9;
+    bench.append(vec![urgent]);
+    let overtaking = bench.claim(5).unwrap();
+    assert_eq!(ids(&overtaking), [3]);
+    bench.close(overtaking.open.id, Outcome::Retry(error("later")));
+    let again = bench.dispatch(sent.open.id).unwrap();
+    assert_eq!(ids(&again), [1, 2], "the id stands for this set");
+    assert_eq!((again.open.attempt, again.sequence), (2, sent.sequence));
+    audit(bench.queue());
+}
+
+#[test]
+fn higher_priorities_go_first_and_arrival_decides_among_equals() {
+    let mut bench = Bench::new();
+    for (number, priority) in [(1, 0), (2, 5), (3, 9), (4, 5), (5, 9)] {
+        let mut new = record(number, None);
+        new.priority = priority;
+        bench.append(vec![new]);
+    }
+    assert_eq!(ids(&bench.claim(3).unwrap()), [3, 5, 2]);
+    assert_eq!(ids(&bench.claim(3).unwrap()), [4, 1]);
+    bench.append(vec![record(6, None)]);
+    assert_eq!(ids(&bench.claim(3).unwrap()), [6], "one that comes later is not passed over");
+}
+
+#[test]
+fn an_attempt_counts_once_a_send() {
+    let mut bench = Bench::new();
+    bench.append(vec![record(1, None)]);
+    let batch = bench.claim(1).unwrap().open.id;
+    let keep = |phase, error| Disposition::Keep { phase, lone_failures: 0, error };
+    bench.settle(batch, keep(BatchPhase::Unclear, Some(error("504"))));
+    bench.settle(batch, keep(BatchPhase::Waiting, Some(error("unknown"))));
+    assert_eq!(bench.attempts(id(1)), 1);
+    bench.dispatch(batch).unwrap();
+    bench.settle(batch, keep(BatchPhase::Waiting, None));
+    assert_eq!(bench.attempts(id(1)), 1, "a throttled send is no attempt");
+    bench.dispatch(batch).unwrap();
+    bench.close(batch, Outcome::Synced);
+    assert_eq!(bench.attempts(id(1)), 2);
+}
