@@ -1,3 +1,12 @@
 //! The built programs, driven from outside.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what fails here fails its test")]
 
+mod answers;
+mod cli;
+mod crash;
+mod delivery;
 mod gateway;
+mod ipc;
+mod ladder;
+mod process;
+mod support;

@@ -8,8 +8,10 @@ use fieldsync::transport::wire::{RecordResult, RecordStatus};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::device::{Batch, Record};
-use super::harness::{Gateway, directory, statuses, wait_for};
+use crate::support::device::{Batch, Record};
+use crate::support::gateway::Gateway;
+use crate::support::http::statuses;
+use crate::support::wait::{directory, wait_for};
 
 #[test]
 fn a_batch_is_applied_once_and_its_answer_is_replayed_ever_after() {

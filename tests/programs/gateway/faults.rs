@@ -7,8 +7,10 @@ use std::thread;
 
 use fieldsync::transport::wire::RecordStatus;
 
-use super::device::Batch;
-use super::harness::{Gateway, directory, statuses, wait_for};
+use crate::support::device::Batch;
+use crate::support::gateway::Gateway;
+use crate::support::http::statuses;
+use crate::support::wait::{directory, wait_for};
 
 fn settled(gateway: &Gateway, batch: &Batch) -> Vec<RecordStatus> {
     let answer = wait_for("the batch to be settled", || {

@@ -8,8 +8,10 @@ use std::time::Duration;
 use fieldsync::transport::wire::RecordStatus;
 use uuid::Uuid;
 
-use super::device::{Batch, Record};
-use super::harness::{Gateway, directory, refuses, refuses_at, statuses, wait_for};
+use crate::support::device::{Batch, Record};
+use crate::support::gateway::{Gateway, refuses, refuses_at};
+use crate::support::http::statuses;
+use crate::support::wait::{directory, wait_for};
 
 #[test]
 fn a_crash_during_processing_leaves_nothing_half_applied_and_a_resend_applies_once() {

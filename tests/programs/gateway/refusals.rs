@@ -8,8 +8,10 @@ use fieldsync::transport::wire::BATCH_PATH;
 use hyper::Method;
 use uuid::Uuid;
 
-use super::device::Batch;
-use super::harness::{Answer, Gateway, borrowed, directory};
+use crate::support::device::Batch;
+use crate::support::gateway::Gateway;
+use crate::support::http::{Answer, borrowed};
+use crate::support::wait::directory;
 
 const LIMIT: usize = 100_000;
 

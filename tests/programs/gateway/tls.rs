@@ -8,7 +8,8 @@ use std::sync::Arc;
 use rustls::crypto::ring;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use super::harness::{Gateway, directory};
+use crate::support::gateway::Gateway;
+use crate::support::wait::directory;
 
 #[test]
 fn with_a_certificate_it_speaks_http_1_1_over_tls() {

@@ -1,0 +1,147 @@
+//! `kill -9` at any moment: nothing is lost, nothing is sent twice.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::daemon::{Counts, Daemon, Home};
+use crate::support::gateway::Gateway;
+use crate::support::server::{Reply, Request, ScriptedServer};
+use crate::support::settings::Settings;
+use crate::support::wait::{directory, wait_for};
+
+const DUPLICATES: &str = "fieldsync_gateway_records_total{result=\"duplicate\"}";
+const APPLIED: &str = "fieldsync_gateway_records_total{result=\"applied\"}";
+/// Nobody else listens here: a port that is free for a moment stays free.
+const OUT_OF_THE_WAY: &str = "127.77.0.1:0";
+
+fn write_records(path: &Path, count: usize) {
+    let lines: Vec<String> =
+        (0..count).map(|n| format!("{{\"type\":\"Visits\",\"payload\":{{\"n\":{n}}}}}\n")).collect();
+    fs::write(path, lines.concat()).unwrap();
+}
+
+fn numbers(gateway: &Gateway) -> Vec<u64> {
+    let mut numbers: Vec<u64> =
+        gateway.ledger().iter().map(|line| line["payload"]["n"].as_u64().unwrap()).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+#[test]
+fn an_enqueue_goes_on_over_a_crash_and_stores_every_record_once() {
+    const RECORDS: usize = 10_000;
+    let directory = directory();
+    let gateway = Gateway::start(directory.path(), &[]);
+    let settings = Settings::for_server(&gateway.url()).batches_of(500);
+    let home = Home::new(&settings);
+    let file = home.path("records.ndjson");
+    write_records(&file, RECORDS);
+    let daemon = home.start();
+    let enqueue = daemon.cli_start(&["enqueue", "--json", file.to_str().unwrap()], b"");
+    wait_for("the first records to be stored", || {
+        (daemon.counts().pending + daemon.counts().synced > 0).then_some(())
+    });
+    let daemon = daemon.kill9().start();
+    let ran = enqueue.end();
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains("The daemon went away after"), "the crash came too late: {}", ran.stderr);
+    let answer: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(answer["accepted"], RECORDS);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(RECORDS as u64));
+    assert!(numbers(&gateway).into_iter().eq(0..RECORDS as u64));
+    assert_eq!(gateway.metric(DUPLICATES), 0);
+}
+
+#[test]
+fn whenever_the_daemon_crashes_in_the_drain_every_record_is_sent_once() {
+    const RECORDS: u64 = 1000;
+    let directory = directory();
+    let gateway = Gateway::start(directory.path(), &["--record-cost", "400us"]);
+    let mut daemon = Daemon::start(&Settings::for_server(&gateway.url()));
+    let ids: HashSet<String> = daemon.enqueue_many(1000).into_iter().collect();
+    for round in 1..=6 {
+        wait_for("some records to be applied", || (gateway.metric(APPLIED) >= round * 130).then_some(()));
+        // The moment of the crash wanders from round to round.
+        thread::park_timeout(Duration::from_micros(1700 * round));
+        daemon = daemon.kill9().start();
+    }
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(RECORDS));
+    let ledger = gateway.ledger();
+    assert_eq!(ledger.len(), ids.len());
+    assert!(ledger.iter().all(|line| ids.contains(line["id"].as_str().unwrap())));
+    // Whatever was in flight was looked up or resent under its own id: no record came in a second batch.
+    assert_eq!(gateway.metric(DUPLICATES), 0);
+    let entries = daemon.get("/v1/manifest").text();
+    for entry in entries.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+        assert_eq!(entry["state"], "SYNCED", "{entry}");
+    }
+}
+
+#[test]
+fn a_crash_of_the_gateway_loses_nothing_and_doubles_nothing() {
+    let directory = directory();
+    let gateway = Gateway::start_at(directory.path(), OUT_OF_THE_WAY, &["--record-cost", "1ms"]);
+    let listen = gateway.address.to_string();
+    let daemon = Daemon::start(&Settings::for_server(&gateway.url()));
+    daemon.enqueue_many(400);
+    wait_for("some records to be applied", || (gateway.metric(APPLIED) >= 100).then_some(()));
+    gateway.kill();
+    daemon.wait_for_phase("offline");
+    let gateway = Gateway::start_at(directory.path(), &listen, &[]);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(400));
+    assert!(numbers(&gateway).into_iter().eq(0..400));
+    assert_eq!(gateway.metric(DUPLICATES), 0);
+}
+
+fn killed_in_flight(server: &ScriptedServer) -> (Home, Request) {
+    server.now(|_| Reply::Hang);
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    daemon.enqueue_many(5);
+    let first = server.wait_for_batches(1).remove(0);
+    (daemon.kill9(), first)
+}
+
+#[test]
+fn a_batch_in_flight_at_a_crash_is_looked_up_and_settled_without_a_resend() {
+    let server = ScriptedServer::start(Reply::sound);
+    let (home, first) = killed_in_flight(&server);
+    let ids = first.ids();
+    let batch = first.batch_id().to_owned();
+    server
+        .now(move |request| Reply::results(request.batch_id(), &ids, |_| Some(json!({"status": "applied"}))));
+    let daemon = home.start();
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(5));
+    assert_eq!(server.look_ups(&batch), 1);
+    assert_eq!(server.batches().len(), 1);
+}
+
+#[test]
+fn a_batch_in_flight_at_a_crash_that_the_server_does_not_know_is_resent_under_its_id() {
+    let server = ScriptedServer::start(Reply::sound);
+    let (home, first) = killed_in_flight(&server);
+    server.now(Reply::sound);
+    let daemon = home.start();
+    daemon.enqueue_many(1);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(6));
+    assert_eq!(server.look_ups(first.batch_id()), 1);
+    let batches = server.batches();
+    let resend = batches.iter().skip(1).find(|batch| batch.batch_id() == first.batch_id()).unwrap();
+    assert_eq!(resend.body, first.body);
+    assert_eq!(resend.attempt(), 2);
+    assert_eq!(resend.header("x-batch-sequence"), first.header("x-batch-sequence"));
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_crash_in_the_same_moment() {
+    let mut daemon = Daemon::start(&Settings::default());
+    for round in 1..=5 {
+        daemon.enqueue_many(3);
+        daemon = daemon.kill9().start();
+        assert_eq!(daemon.counts().pending, round * 3);
+    }
+}

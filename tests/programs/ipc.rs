@@ -1,0 +1,14 @@
+//! The local API from outside: its shapes, its refusals, and callers that behave badly.
+
+mod bad_callers;
+mod intake;
+mod review;
+mod shapes;
+
+use serde_json::Value;
+
+fn keys(value: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}

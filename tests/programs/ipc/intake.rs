@@ -1,0 +1,151 @@
+//! What `POST /v1/records` takes and refuses: all of a request or none of it.
+
+use hyper::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::keys;
+use crate::support::daemon::{Counts, Daemon, NDJSON};
+use crate::support::http::Answer;
+use crate::support::server::{Reply, ScriptedServer};
+use crate::support::settings::Settings;
+
+const GOOD: &str = r#"{"type":"T","payload":{}}"#;
+const JSON: &str = "application/json";
+
+#[track_caller]
+fn refused(answer: &Answer, status: u16, code: &str) -> Value {
+    assert_eq!((answer.status, answer.code().as_str()), (status, code), "{}", answer.text());
+    assert_eq!(answer.header("content-type"), JSON);
+    let body = answer.json();
+    assert_eq!(keys(&body), ["error"]);
+    assert!(body["error"]["message"].as_str().unwrap().len() > 10);
+    body["error"].clone()
+}
+
+#[test]
+fn a_record_at_fault_is_refused_with_its_position_and_nothing_of_its_request_is_stored() {
+    let daemon = Daemon::start(&Settings::default());
+    for (bad, part) in [
+        (r#"{"payload":{}}"#, "missing field `type`"),
+        (r#"{"type":"T"}"#, "missing field `payload`"),
+        (r#"{"type":7,"payload":{}}"#, "invalid type"),
+        (r#"{"type":"","payload":{}}"#, "`type`"),
+        (r#"{"type":"T","payload":[]}"#, "must be a JSON object"),
+        (r#"{"type":"T","payload":null}"#, "must be a JSON object"),
+        (r#"{"type":"T","payload":{},"priority":10}"#, "between 0 and 9"),
+        (r#"{"type":"T","payload":{},"priority":"5"}"#, "invalid type"),
+        (r#"{"type":"T","payload":{},"id":"17"}"#, "UUID"),
+        (r#"{"type":"T","payload":{},"key":""}"#, "`key`"),
+        (r#"{"type":"T","payload":{},"kye":"a"}"#, "unknown field `kye`"),
+        ("7", "invalid type"),
+    ] {
+        let array = daemon.post("/v1/records", format!("[{GOOD},{GOOD},{bad},{GOOD}]"));
+        let error = refused(&array, 400, "invalid_record");
+        assert_eq!(error["position"], 3, "{bad}");
+        assert!(error["message"].as_str().unwrap().contains(part), "{error} lacks {part}");
+        let lines = daemon.call(Method::POST, "/v1/records", NDJSON, format!("{GOOD}\n\n{bad}\n{GOOD}\n"));
+        assert_eq!(refused(&lines, 400, "invalid_record")["position"], 3, "{bad}");
+    }
+    for malformed in ["", "{", "[", "[1,", "\u{0}\u{1}", "null", "[{\"type\":\"T\",\"payload\":{}},]"] {
+        refused(&daemon.post("/v1/records", malformed), 400, "invalid_record");
+    }
+    refused(&daemon.post("/v1/records", format!("{GOOD}\n{GOOD}\n")), 400, "invalid_record");
+    assert_eq!(daemon.counts().pending, 0);
+}
+
+#[test]
+fn an_empty_request_is_no_mistake() {
+    let daemon = Daemon::start(&Settings::default());
+    let expected = json!({"accepted": 0, "duplicates": 0, "ids": []});
+    assert_eq!(daemon.post("/v1/records", "[]").good(201), expected);
+    assert_eq!(daemon.call(Method::POST, "/v1/records", NDJSON, "\n\n").good(201), expected);
+}
+
+#[test]
+fn ids_of_the_application_are_kept_and_others_are_made() {
+    let daemon = Daemon::start(&Settings::default());
+    let (mine, two) = (Uuid::new_v4(), format!("[{GOOD},{GOOD}]"));
+    let body = json!({"id": mine, "type": "T", "payload": {"a": 1}}).to_string();
+    assert_eq!(
+        daemon.post("/v1/records", &body).good(201),
+        json!({"accepted": 1, "duplicates": 0, "ids": [mine]})
+    );
+    let made = daemon.post("/v1/records", two).good(201);
+    for id in made["ids"].as_array().unwrap() {
+        assert_eq!(id.as_str().unwrap().parse::<Uuid>().unwrap().get_version_num(), 7);
+    }
+    // The same again is known; with other content it is a conflict, and nothing beside it is stored.
+    assert_eq!(
+        daemon.post("/v1/records", &body).good(201),
+        json!({"accepted": 0, "duplicates": 1, "ids": [mine]})
+    );
+    for other in [
+        json!({"id": mine, "type": "T", "payload": {"a": 2}}),
+        json!({"id": mine, "type": "U", "payload": {"a": 1}}),
+        json!({"id": mine, "type": "T", "key": "k", "payload": {"a": 1}}),
+    ] {
+        let answer = daemon.post("/v1/records", format!("[{GOOD},{other}]"));
+        assert_eq!(refused(&answer, 409, "id_conflict")["position"], 2);
+    }
+    let twice = daemon.post("/v1/records", format!("[{body},{body}]")).good(201);
+    assert_eq!(twice["duplicates"], 2);
+    assert_eq!(daemon.counts().pending, 3);
+}
+
+#[test]
+fn a_record_stays_known_after_it_was_synced() {
+    let server = ScriptedServer::start(Reply::sound);
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let body = json!({"id": Uuid::new_v4(), "type": "T", "payload": {}}).to_string();
+    daemon.post("/v1/records", &body).good(201);
+    daemon.wait_until_done();
+    assert_eq!(daemon.post("/v1/records", &body).good(201)["duplicates"], 1);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));
+    assert_eq!(server.batches().len(), 1);
+}
+
+#[test]
+fn what_is_too_large_is_refused() {
+    let settings =
+        Settings::default().with("queue.max_record_bytes", "1KiB").with("ipc.max_request_bytes", "100KiB");
+    let daemon = Daemon::start(&settings);
+    let large = json!({"type": "T", "payload": {"text": "x".repeat(1100)}});
+    let answer = daemon.post("/v1/records", format!("[{GOOD},{large}]"));
+    assert_eq!(refused(&answer, 413, "record_too_large")["position"], 2);
+    let many = vec![GOOD; 5000].join("\n");
+    let answer = daemon.call(Method::POST, "/v1/records", NDJSON, many);
+    refused(&answer, 413, "request_too_large");
+    assert_eq!(daemon.counts().pending, 0);
+    // The limit itself is allowed.
+    let fitting = json!({"text": "x".repeat(1024 - 11)});
+    assert_eq!(fitting.to_string().len(), 1024);
+    daemon.enqueue(&[json!({"type": "T", "payload": fitting})]);
+}
+
+#[test]
+fn a_full_queue_refuses_and_takes_again_when_there_is_room() {
+    let server = ScriptedServer::start(Reply::sound);
+    let settings = Settings::for_server(&server.url()).with("queue.max_records", "5");
+    let daemon = Daemon::start(&settings);
+    daemon.paused(|daemon| {
+        daemon.enqueue_many(4);
+        refused(&daemon.post("/v1/records", format!("[{GOOD},{GOOD}]")), 507, "queue_full");
+        assert_eq!(daemon.counts().pending, 4, "all or nothing");
+        daemon.enqueue_many(1);
+        refused(&daemon.post("/v1/records", GOOD), 507, "queue_full");
+    });
+    daemon.wait_until_done();
+    daemon.enqueue_many(5);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(10));
+}
+
+#[test]
+fn a_queue_is_full_by_its_bytes_too() {
+    let settings = Settings::default().with("queue.max_bytes", "2KiB").with("queue.max_record_bytes", "1KiB");
+    let daemon = Daemon::start(&settings);
+    let large = json!({"type": "T", "payload": {"text": "x".repeat(900)}});
+    daemon.enqueue(&[large.clone(), large.clone()]);
+    let error = refused(&daemon.post("/v1/records", large.to_string()), 507, "queue_full");
+    assert!(error["message"].as_str().unwrap().contains("queue.max_bytes"), "{error}");
+}

@@ -1,0 +1,216 @@
+//! Every answer has the shape that was promised.
+
+use hyper::Method;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::keys;
+use crate::support::daemon::Daemon;
+use crate::support::server::{Reply, ScriptedServer};
+use crate::support::settings::Settings;
+
+#[test]
+fn the_status_has_exactly_the_promised_keys() {
+    let server = ScriptedServer::start(Reply::sound);
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    daemon.enqueue_many(3);
+    daemon.wait_until_done();
+    let status = daemon.wait_for_phase("idle");
+    let sections: [(&str, &[&str]); 7] = [
+        (
+            "",
+            &[
+                "batching",
+                "breaker",
+                "connectivity",
+                "device_id",
+                "queue",
+                "records",
+                "started_at",
+                "sync",
+                "version",
+            ],
+        ),
+        (
+            "/sync",
+            &[
+                "batch",
+                "done",
+                "eta_s",
+                "last_error",
+                "last_success_at",
+                "needs_review",
+                "next_attempt_at",
+                "phase",
+                "text",
+                "total",
+            ],
+        ),
+        ("/records", &["failed", "pending", "quarantined", "synced", "syncing"]),
+        ("/queue", &["bytes", "max_bytes", "oldest_pending_at"]),
+        ("/batching", &["ms_per_record", "rule", "size", "time_budget_ms"]),
+        ("/breaker", &["consecutive_failures", "mode", "retry_at"]),
+        ("/connectivity", &["metered", "since", "state"]),
+    ];
+    for (section, expected) in sections {
+        assert_eq!(keys(status.pointer(section).unwrap()), expected, "{section}");
+    }
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(status["sync"]["text"], "All 3 records synced");
+    assert_eq!((&status["sync"]["done"], &status["sync"]["total"]), (&3.into(), &3.into()));
+    assert_eq!(status["connectivity"]["state"], "online");
+    assert_eq!(status["sync"]["batch"], Value::Null);
+    let shape = |time: &Value| -> String {
+        time.as_str().unwrap().chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect()
+    };
+    for time in [&status["started_at"], &status["sync"]["last_success_at"], &status["connectivity"]["since"]]
+    {
+        assert_eq!(shape(time), "9999-99-99T99:99:99.999Z");
+    }
+}
+
+#[test]
+fn a_manifest_entry_has_exactly_the_promised_keys() {
+    let server = ScriptedServer::start(|request| {
+        let status = serde_json::json!({"status": "rejected", "code": "C", "message": "M"});
+        Reply::results(request.batch_id(), &request.ids(), |_| Some(status.clone()))
+    });
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let id = daemon.enqueue_many(1).remove(0);
+    daemon.wait_until_done();
+    let entry = daemon.record(&id);
+    let expected = [
+        "attempts",
+        "batch_id",
+        "created_at",
+        "id",
+        "key",
+        "last_error",
+        "next_attempt_at",
+        "payload_bytes",
+        "priority",
+        "seq",
+        "state",
+        "type",
+        "updated_at",
+    ];
+    assert_eq!(keys(&entry), expected);
+    assert_eq!(keys(&entry["last_error"]), ["at", "class", "code", "http_status", "message"]);
+    assert_eq!(
+        (&entry["seq"], &entry["priority"], &entry["payload_bytes"]),
+        (&1.into(), &5.into(), &7.into())
+    );
+}
+
+#[test]
+fn batches_telemetry_and_metrics_tell_what_happened_and_outlive_a_restart() {
+    let server = ScriptedServer::at_first(1, |_| Reply::error(503, "BUSY"));
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    daemon.enqueue_many(12);
+    daemon.wait_until_done();
+    let batches = daemon.get("/v1/batches?limit=1").good(200);
+    let batches = batches["batches"].as_array().unwrap();
+    assert_eq!(batches.len(), 1);
+    let expected = [
+        "at",
+        "attempt",
+        "bytes",
+        "duration_ms",
+        "http_status",
+        "id",
+        "note",
+        "outcome",
+        "parent",
+        "records",
+        "rule",
+        "sequence",
+        "synced",
+    ];
+    assert_eq!(keys(&batches[0]), expected);
+    let batch = &batches[0];
+    assert_eq!(
+        (batch["outcome"].as_str(), batch["sequence"].as_str(), batch["attempt"].as_u64()),
+        (Some("answered"), Some("1/1"), Some(2))
+    );
+
+    let metrics = daemon.get("/metrics");
+    assert!(metrics.header("content-type").starts_with("application/openmetrics-text"));
+    let text = metrics.text();
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    for line in
+        ["fieldsync_records{name=\"synced\"} 12", "fieldsync_synced_since_start 12", "fieldsync_online 1"]
+    {
+        assert!(text.lines().any(|known| known == line), "{text} lacks {line}");
+    }
+
+    let told = |daemon: &Daemon| {
+        let report = daemon.get("/v1/telemetry").good(200);
+        let expected = ["by_batch_size", "by_type", "days", "failures", "per_record", "window_s"];
+        assert_eq!(keys(&report), expected);
+        assert_eq!(report["per_record"]["records"], 12);
+        assert_eq!(keys(&report["per_record"]), ["mean_ms", "p50_ms", "p95_ms", "records"]);
+        let sizes = report["by_batch_size"].as_array().unwrap();
+        let names: Vec<&str> = sizes.iter().map(|size| size["size"].as_str().unwrap()).collect();
+        assert_eq!(names, ["1", "2–5", "6–10", "11–25", "26–50", "51–100", ">100"]);
+        assert_eq!((&sizes[3]["batches"], &sizes[3]["succeeded"]), (&2.into(), &1.into()));
+        assert_eq!(report["by_type"][0]["type"], "Visits");
+        assert_eq!(report["failures"][0]["class"], "throttled");
+        assert_eq!(report["days"].as_array().unwrap().len(), 1);
+    };
+    told(&daemon);
+    told(&daemon.restart());
+}
+
+#[test]
+fn unknown_paths_wrong_methods_and_wrong_queries_are_refused() {
+    let daemon = Daemon::start(&Settings::default());
+    for (method, path, status, code) in [
+        (Method::GET, "/", 404, "not_found"),
+        (Method::GET, "/v1/nothing", 404, "not_found"),
+        (Method::GET, "/v2/status", 404, "not_found"),
+        (Method::POST, "/v1/status", 405, "method_not_allowed"),
+        (Method::DELETE, "/v1/records", 405, "method_not_allowed"),
+        (Method::GET, "/v1/sync", 405, "method_not_allowed"),
+        (Method::GET, "/v1/records?state=ASLEEP", 400, "invalid_query"),
+        (Method::GET, "/v1/records?limit=many", 400, "invalid_query"),
+        (Method::GET, "/v1/records?after=yesterday", 400, "invalid_query"),
+        (Method::GET, "/v1/records?stat=SYNCED", 400, "invalid_query"),
+        (Method::GET, "/v1/batches?limit=-1", 400, "invalid_query"),
+        (Method::GET, "/v1/records/12", 400, "invalid_id"),
+    ] {
+        let answer = daemon.call(method.clone(), path, "application/json", "");
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{method} {path}");
+    }
+    let unknown = daemon.get(&format!("/v1/records/{}", Uuid::new_v4()));
+    assert_eq!((unknown.status, unknown.code().as_str()), (404, "no_such_record"));
+}
+
+#[test]
+fn the_first_event_is_the_present_status_and_then_comes_what_happens() {
+    let server = ScriptedServer::start(Reply::sound);
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let client = fieldsync::ipc::client::Client::new(daemon.home.socket());
+    runtime.block_on(async {
+        let mut events = client.events().await.unwrap();
+        let first = events.next().await.unwrap().unwrap();
+        assert_eq!(first.name, "status");
+        let status: Value = serde_json::from_str(&first.data).unwrap();
+        assert_eq!(status["sync"]["phase"], "idle");
+        let enqueued = std::thread::scope(|scope| scope.spawn(|| daemon.enqueue_many(1)).join().unwrap());
+        let id = &enqueued[0];
+        let mut seen = std::collections::BTreeSet::new();
+        while !["batch", "progress", "connectivity", "record"].iter().all(|name| seen.contains(*name)) {
+            let next = tokio::time::timeout(crate::support::wait::DEADLINE, events.next()).await;
+            let event = next.expect("an event in time").unwrap().unwrap();
+            let data: Value = serde_json::from_str(&event.data).unwrap();
+            if event.name == "record" {
+                assert_eq!((&data["id"], &data["state"]), (&id.as_str().into(), &"SYNCED".into()));
+            }
+            seen.insert(event.name);
+        }
+    });
+    // A reader of events does not hold up the end.
+    let (status, _home) = daemon.terminate();
+    assert_eq!(status.code(), Some(0));
+}

@@ -1,0 +1,5 @@
+//! The life of the daemon: how it starts, what it is told while it runs, and how it ends.
+
+mod configuration;
+mod signals;
+mod systemd;

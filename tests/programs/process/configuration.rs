@@ -1,0 +1,153 @@
+//! What the daemon is configured by, and what it refuses.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::support::daemon::{Counts, Daemon, Home, daemon_command};
+use crate::support::process::{Ran, run};
+use crate::support::server::{Reply, ScriptedServer};
+use crate::support::settings::Settings;
+use crate::support::wait::directory;
+
+fn started_with(text: &str, variables: &[(&str, &str)]) -> (Ran, String) {
+    let directory = directory();
+    let file = directory.path().join("config.toml");
+    fs::write(&file, text).unwrap();
+    let mut command = daemon_command();
+    command.arg("--config").arg(&file).envs(variables.iter().copied());
+    (run(&mut command, b""), file.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_with_file_key_and_reason() {
+    for (text, parts) in [
+        ("[server]\nurll = \"http://x\"\n", &["line 2", "urll", "unknown field"][..]),
+        ("[sever]\nurl = \"http://x\"\n", &["line 1", "sever", "unknown field"]),
+        ("[batch]\nmicro_batch = \"ten\"\n", &["line 2", "micro_batch", "invalid type"]),
+        (
+            "[batch]\nmicro_batch = 60\n",
+            &["batch.micro_batch", "must not be larger than batch.standard_batch"],
+        ),
+        ("[server]\nrequest_timeout = \"0s\"\n", &["server.request_timeout", "longer than nothing"]),
+        ("[server]\nrequest_timeout = \"soon\"\n", &["request_timeout", "soon", "is no duration"]),
+        ("[queue]\nmax_bytes = \"lots\"\n", &["max_bytes", "lots"]),
+        ("[server]\nurl = \"ftp://x\"\n", &["server.url", "must be http://"]),
+        ("[log]\nlevel = \"loud=very\"\n", &["log.level", "must be error, warn"]),
+        ("[server\n", &["line 1"]),
+    ] {
+        let (ran, file) = started_with(text, &[]);
+        assert_eq!(ran.code, Some(78), "{text}: {}", ran.stderr);
+        assert!(ran.stderr.contains(&file), "{}", ran.stderr);
+        for part in parts {
+            assert!(ran.stderr.contains(part), "{:?} lacks {part:?}", ran.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_and_a_wrong_variable_are_refused_too() {
+    let mut command = daemon_command();
+    let ran = run(command.args(["--config", "/nowhere/config.toml"]), b"");
+    assert_eq!(ran.code, Some(78));
+    assert!(ran.stderr.contains("/nowhere/config.toml: cannot be read"), "{}", ran.stderr);
+    for (name, value, part) in [
+        ("FIELDSYNC_BATCH__MICRO_BATCH", "many", "`many` is of the wrong type for batch.micro_batch"),
+        ("FIELDSYNC_BATCH__MINI_BATCH", "1", "unknown field `mini_batch`"),
+        ("FIELDSYNC_BATCH__MICRO_BATCH", "60", "batch.micro_batch: must not be larger"),
+    ] {
+        let (ran, _) = started_with("", &[(name, value)]);
+        assert_eq!(ran.code, Some(78));
+        assert!(ran.stderr.contains(part), "{:?} lacks {part:?}", ran.stderr);
+    }
+}
+
+#[test]
+fn the_effective_configuration_is_printed_without_secrets_and_nothing_is_started() {
+    let directory = directory();
+    let (token, state) = (directory.path().join("token"), directory.path().join("state"));
+    fs::write(&token, "sesame-open").unwrap();
+    let file = directory.path().join("config.toml");
+    let text = format!("[server]\ntoken_file = {token:?}\n[queue]\nstate_dir = {state:?}\n");
+    fs::write(&file, text).unwrap();
+    let mut command = daemon_command();
+    command.arg("--config").arg(&file).arg("--check-config").env("FIELDSYNC_BATCH__STANDARD_BATCH", "40");
+    let ran = run(&mut command, b"");
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    for line in ["[server]", "request_timeout = \"1m\"", "standard_batch = 40", "keep_synced = \"7days\""] {
+        assert!(ran.stdout.lines().any(|printed| printed == line), "{} lacks {line}", ran.stdout);
+    }
+    assert!(!ran.stdout.contains("sesame"), "{}", ran.stdout);
+    assert!(!state.exists());
+}
+
+#[test]
+fn variables_of_the_environment_win_over_the_file() {
+    let server = ScriptedServer::start(Reply::sound);
+    let home = Home::new(&Settings::for_server("http://127.0.0.1:1"));
+    let mut command = home.command();
+    command.env("FIELDSYNC_SERVER__URL", server.url());
+    let daemon = home.start_by(command);
+    daemon.enqueue_many(2);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(2));
+}
+
+#[test]
+fn without_a_server_records_are_kept_and_a_person_is_told() {
+    let daemon = Daemon::start(&Settings::default());
+    daemon.enqueue_many(2);
+    daemon.wait_for_phase("misconfigured");
+    let daemon = daemon.restart();
+    assert_eq!(daemon.wait_for_phase("misconfigured")["records"]["pending"], 2);
+}
+
+#[test]
+fn a_second_daemon_on_the_same_state_is_refused_and_the_first_one_goes_on() {
+    let daemon = Daemon::start(&Settings::default());
+    let mut command = daemon_command();
+    command.arg("--config").arg(daemon.home.path("config.toml"));
+    let ran = run(&mut command, b"");
+    assert_eq!(ran.code, Some(75), "{}", ran.stderr);
+    let state = daemon.home.path("state");
+    let sentence = format!("another daemon uses the state directory {}", state.display());
+    assert!(ran.stderr.contains(&sentence), "{}", ran.stderr);
+    daemon.enqueue_many(1);
+}
+
+#[test]
+fn socket_and_state_are_closed_to_others() {
+    let daemon = Daemon::start(&Settings::default());
+    let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(daemon.home.socket()), 0o660);
+    assert_eq!(mode(daemon.home.path("state")), 0o700);
+    for entry in fs::read_dir(daemon.home.path("state")).unwrap() {
+        assert_eq!(mode(entry.unwrap().path()) & 0o077, 0);
+    }
+    let (_, home) = daemon.terminate();
+    assert!(!home.socket().exists());
+}
+
+#[test]
+fn payloads_and_tokens_never_reach_the_log() {
+    let server = ScriptedServer::at_first(1, |_| Reply::html(504));
+    let home = Home::new(&Settings::default());
+    let token = home.path("token");
+    fs::write(&token, "sesame-open").unwrap();
+    home.configure(
+        &Settings::for_server(&server.url())
+            .with("server.token_file", token.to_str().unwrap())
+            .with("log.level", "trace"),
+    );
+    let daemon = home.start();
+    daemon.post("/v1/records", r#"{"type":"T","payload":{"text":"confidential-1"}}"#).good(201);
+    daemon.post("/v1/records", r#"{"type":"T","payload":{"text":"confidential-2"},"oops":1}"#);
+    daemon.post("/v1/records", r#"{"type":"T","payload":{"text":"confidential-3"}"#);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));
+    assert_eq!(server.batches()[0].header("authorization"), "Bearer sesame-open");
+    let (_, home) = daemon.terminate();
+    let log = home.log();
+    assert!(log.contains("batch "), "{log}");
+    for secret in ["confidential", "sesame"] {
+        let leak = log.lines().find(|line| line.contains(secret));
+        assert_eq!(leak, None);
+    }
+}

@@ -1,0 +1,115 @@
+//! What signals ask for.
+
+use serde_json::json;
+
+use crate::support::daemon::{Counts, Daemon};
+use crate::support::server::{Gate, Reply, ScriptedServer};
+use crate::support::settings::Settings;
+
+#[test]
+fn both_signals_to_stop_end_an_idle_daemon_with_0() {
+    for signal in ["TERM", "INT"] {
+        let mut daemon = Daemon::start(&Settings::default());
+        daemon.signal(signal);
+        assert_eq!(daemon.child.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_batch_in_flight_is_settled_before_the_daemon_ends() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let server = ScriptedServer::start(move |request| Reply::sound(request).held_by(&held));
+    let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(3));
+    daemon.enqueue_many(5);
+    server.wait_for_batches(1);
+    daemon.signal("TERM");
+    daemon.wait_for_log("the batch in flight may finish");
+    gate.open();
+    let (status, home) = daemon.terminate();
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(server.sizes(), [3], "no other batch is begun");
+    server.now(Reply::sound);
+    let daemon = home.start();
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(5));
+    assert_eq!(server.sizes(), [3, 2]);
+    assert!(server.requests().iter().all(crate::support::server::Request::is_batch), "no look-up is needed");
+}
+
+#[test]
+fn a_batch_that_hangs_does_not_hold_up_the_end_and_is_looked_up_at_the_next_start() {
+    let server = ScriptedServer::start(|_| Reply::Hang);
+    let daemon = Daemon::start(&Settings::for_server(&server.url()).with("server.request_timeout", "1m"));
+    daemon.enqueue_many(3);
+    let first = server.wait_for_batches(1).remove(0);
+    let (status, home) = daemon.terminate();
+    assert_eq!(status.code(), Some(0));
+    assert!(home.log().contains("its outcome is looked up at the next start"));
+    let ids = first.ids();
+    server
+        .now(move |request| Reply::results(request.batch_id(), &ids, |_| Some(json!({"status": "applied"}))));
+    let daemon = home.start();
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));
+    assert_eq!((server.look_ups(first.batch_id()), server.batches().len()), (1, 1));
+}
+
+#[test]
+fn a_good_configuration_takes_effect_on_reload_and_a_bad_one_is_refused() {
+    let (old, new) = (ScriptedServer::start(Reply::sound), ScriptedServer::start(Reply::sound));
+    let daemon = Daemon::start(&Settings::for_server(&old.url()));
+    daemon.enqueue_many(1);
+    daemon.wait_until_done();
+
+    daemon.home.configure(&Settings::for_server(&new.url()).with("batch.micro_batch", "0"));
+    daemon.signal("HUP");
+    daemon.wait_for_log("the configuration was not changed");
+    assert!(daemon.log().contains("batch.micro_batch: must be at least 1"), "{}", daemon.log());
+    daemon.enqueue_many(1);
+    daemon.wait_until_done();
+    assert_eq!((old.batches().len(), new.batches().len()), (2, 0));
+
+    daemon.home.configure(&Settings::for_server(&new.url()).with("ipc.max_connections", "10"));
+    daemon.signal("HUP");
+    daemon.wait_for_log("the configuration was read again");
+    daemon.wait_for_log("ipc.max_connections changed and takes effect at the next start");
+    daemon.enqueue_many(1);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));
+    assert_eq!((old.batches().len(), new.batches().len()), (2, 1));
+}
+
+#[test]
+fn a_reload_loses_nothing_that_is_in_flight_and_ends_a_stop() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let old = ScriptedServer::start(move |request| Reply::sound(request).held_by(&held));
+    let new = ScriptedServer::start(Reply::sound);
+    let daemon = Daemon::start(&Settings::for_server(&old.url()).batches_of(3));
+    daemon.enqueue_many(5);
+    old.wait_for_batches(1);
+    daemon.home.configure(&Settings::for_server(&new.url()).batches_of(3));
+    daemon.signal("HUP");
+    daemon.wait_for_log("the configuration was read again");
+    gate.open();
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(5));
+    assert_eq!((old.sizes(), new.sizes()), (vec![3], vec![2]));
+
+    new.now(|_| Reply::error(404, "GONE"));
+    daemon.home.configure(&Settings::for_server(&new.url()).with("retry.max_backoff", "10m"));
+    daemon.signal("HUP");
+    daemon.enqueue_many(1);
+    daemon.wait_for_phase("misconfigured");
+    let newest = ScriptedServer::start(Reply::sound);
+    daemon.home.configure(&Settings::for_server(&newest.url()));
+    daemon.signal("HUP");
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(6));
+}
+
+#[test]
+fn sigusr1_ends_a_wait() {
+    let server = ScriptedServer::at_first(1, |_| Reply::error(503, "BUSY").with("retry-after", "600"));
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    daemon.enqueue_many(2);
+    daemon.wait_for_phase("waiting");
+    daemon.signal("USR1");
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(2));
+}

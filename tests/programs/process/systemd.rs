@@ -1,0 +1,75 @@
+//! What a service manager gives and hears.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
+
+use crate::support::daemon::{Counts, Home};
+use crate::support::notify::NotifySocket;
+use crate::support::server::{Gate, Reply, ScriptedServer};
+use crate::support::settings::Settings;
+
+#[test]
+fn it_says_when_it_is_ready_what_it_does_and_when_it_stops() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let server = ScriptedServer::start(move |request| Reply::sound(request).held_by(&held));
+    let home = Home::new(&Settings::for_server(&server.url()));
+    let mut notified = NotifySocket::new(&home.path(""));
+    let mut command = home.command();
+    command.env("NOTIFY_SOCKET", &notified.path);
+    let daemon = home.start_by(command);
+    notified.wait_for("READY=1");
+    notified.wait_for("STATUS=Nothing to sync");
+    daemon.enqueue_many(3);
+    notified.wait_for("STATUS=Syncing 0 of 3 records");
+    gate.open();
+    notified.wait_for("STATUS=All 3 records synced");
+    daemon.signal("HUP");
+    notified.wait_for("RELOADING=1");
+    daemon.wait_for_log("the configuration was read again");
+    let (status, _home) = daemon.terminate();
+    assert_eq!(status.code(), Some(0));
+    notified.wait_for("STOPPING=1");
+    let heard = notified.heard();
+    let place = |line: &str| heard.iter().rposition(|heard| heard == line).unwrap();
+    assert!(heard.iter().any(|line| line.starts_with("MONOTONIC_USEC=")));
+    assert!(place("RELOADING=1") < place("READY=1"), "the reload has an end: {heard:?}");
+    assert!(place("READY=1") < place("STOPPING=1"));
+    assert!(!heard.iter().any(|line| line == "WATCHDOG=1"), "nobody asked for it");
+}
+
+#[test]
+fn the_watchdog_is_fed_when_it_is_wanted() {
+    let home = Home::new(&Settings::default());
+    let mut notified = NotifySocket::new(&home.path(""));
+    let mut command = home.command();
+    command.env("NOTIFY_SOCKET", &notified.path).env("WATCHDOG_USEC", "200000").env_remove("WATCHDOG_PID");
+    let _daemon = home.start_by(command);
+    crate::support::wait::wait_for("the watchdog to be fed again and again", || {
+        let fed = notified.heard().iter().filter(|line| *line == "WATCHDOG=1").count();
+        (fed >= 4).then_some(())
+    });
+}
+
+#[test]
+fn a_socket_that_was_handed_over_is_used_and_stays() {
+    let server = ScriptedServer::start(Reply::sound);
+    let home = Home::new(&Settings::for_server(&server.url()));
+    let listener = UnixListener::bind(home.socket()).unwrap();
+    let template = home.command();
+    let log = std::fs::File::options().append(true).open(home.path("log")).unwrap();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"", "sh"])
+        .arg(template.get_program())
+        .args(template.get_args())
+        .stdin(Stdio::from(OwnedFd::from(listener)))
+        .stderr(log);
+    let daemon = home.start_by(command);
+    daemon.enqueue_many(3);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));
+    let (status, home) = daemon.terminate();
+    assert_eq!(status.code(), Some(0));
+    assert!(home.socket().exists(), "it belongs to whoever made it");
+}

@@ -1,0 +1,291 @@
+//! Daemons on directories of their own, and the command line beside them.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+
+use hyper::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::UnixStream;
+
+use super::http::{Answer, exchange, request};
+use super::process::{Guard, Ran, Running, signal};
+use super::settings::Settings;
+use super::wait::{DEADLINE, directory, wait_for};
+
+const JSON: &str = "application/json";
+pub(crate) const NDJSON: &str = "application/x-ndjson";
+
+/// What a daemon has on disk, whether it runs or not.
+pub(crate) struct Home {
+    directory: TempDir,
+}
+
+impl Home {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let home = Self { directory: directory() };
+        home.configure(settings);
+        home
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path("fieldsync.sock")
+    }
+
+    /// Writes the configuration file.
+    pub(crate) fn configure(&self, settings: &Settings) {
+        let settings = settings
+            .clone()
+            .with("queue.state_dir", self.path("state").to_str().unwrap())
+            .with("ipc.socket", self.socket().to_str().unwrap());
+        fs::write(self.path("config.toml"), settings.toml()).unwrap();
+    }
+
+    /// How it is started; its log is appended to a file.
+    pub(crate) fn command(&self) -> Command {
+        let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let mut command = daemon_command();
+        command.arg("--config").arg(self.path("config.toml")).stdin(Stdio::null()).stderr(log);
+        command
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap()
+    }
+
+    /// Starts the daemon and waits until it answers.
+    pub(crate) fn start(self) -> Daemon {
+        let command = self.command();
+        self.start_by(command)
+    }
+
+    pub(crate) fn start_by(self, mut command: Command) -> Daemon {
+        let child = Guard(command.spawn().unwrap());
+        let mut daemon = Daemon { home: self, child };
+        wait_for("the daemon to answer", || {
+            assert!(daemon.child.is_running(), "the daemon ended: {}", daemon.log());
+            daemon.try_call(Method::GET, "/v1/status", JSON, b"").map(drop)
+        });
+        daemon
+    }
+}
+
+/// `fieldsyncd` with nothing of the surroundings.
+pub(crate) fn daemon_command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fieldsyncd"));
+    for variable in [
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "LISTEN_FDS",
+        "JOURNAL_STREAM",
+        "STATE_DIRECTORY",
+        "RUNTIME_DIRECTORY",
+    ] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// `fieldsync` against a socket.
+pub(crate) fn cli_command(socket: PathBuf, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fieldsync"));
+    command.arg("--socket").arg(socket).args(arguments).env_remove("VISUAL").env_remove("EDITOR");
+    command
+}
+
+/// A running daemon; killed when dropped.
+pub(crate) struct Daemon {
+    pub(crate) home: Home,
+    pub(crate) child: Guard,
+}
+
+impl Daemon {
+    pub(crate) fn start(settings: &Settings) -> Self {
+        Home::new(settings).start()
+    }
+
+    /// As `kill -9`: when this returns, the process is gone.
+    pub(crate) fn kill9(mut self) -> Home {
+        self.child.0.kill().unwrap();
+        self.child.0.wait().unwrap();
+        self.home
+    }
+
+    /// `SIGTERM`, and how it ended.
+    pub(crate) fn terminate(mut self) -> (ExitStatus, Home) {
+        self.signal("TERM");
+        (self.child.wait(), self.home)
+    }
+
+    pub(crate) fn restart(self) -> Self {
+        let (status, home) = self.terminate();
+        assert_eq!(status.code(), Some(0), "{}", home.log());
+        home.start()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.child.0.id(), name);
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.home.log()
+    }
+
+    /// Waits for a text in the log.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        wait_for(text, || self.log().contains(text).then_some(()));
+    }
+
+    fn try_call(&self, method: Method, path: &str, kind: &str, body: &[u8]) -> Option<Answer> {
+        let request = request(method, path, "localhost", &[("content-type", kind)], body.to_vec());
+        exchange(UnixStream::connect(self.home.socket()), request)
+    }
+
+    pub(crate) fn call(&self, method: Method, path: &str, kind: &str, body: impl AsRef<[u8]>) -> Answer {
+        let answer = self.try_call(method, path, kind, body.as_ref());
+        answer.unwrap_or_else(|| panic!("no answer to {path}: {}", self.log()))
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, JSON, "")
+    }
+
+    pub(crate) fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Answer {
+        self.call(Method::POST, path, JSON, body)
+    }
+
+    pub(crate) fn put(&self, path: &str, body: impl AsRef<[u8]>) -> Answer {
+        self.call(Method::PUT, path, JSON, body)
+    }
+
+    /// Bytes as they are, and whatever comes back until the other side closes.
+    pub(crate) fn raw(&self, bytes: &[u8]) -> String {
+        let mut stream = StdStream::connect(self.home.socket()).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        // It may have heard enough before the end.
+        drop(stream.write_all(bytes));
+        drop(stream.shutdown(std::net::Shutdown::Write));
+        let mut answer = Vec::new();
+        drop(stream.read_to_end(&mut answer));
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        self.get("/v1/status").good(200)
+    }
+
+    /// Hands records over in one request; their ids.
+    #[track_caller]
+    pub(crate) fn enqueue(&self, records: &[Value]) -> Vec<String> {
+        let answer = self.post("/v1/records", json!(records).to_string()).good(201);
+        assert_eq!(answer["accepted"], records.len());
+        answer["ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Hands over so many plain records.
+    pub(crate) fn enqueue_many(&self, count: usize) -> Vec<String> {
+        let records: Vec<Value> =
+            (0..count).map(|n| json!({"type": "Visits", "payload": {"n": n}})).collect();
+        self.enqueue(&records)
+    }
+
+    /// Enqueued while nothing is sent.
+    pub(crate) fn paused<T>(&self, enqueue: impl FnOnce(&Self) -> T) -> T {
+        self.post("/v1/pause", "").good(200);
+        let enqueued = enqueue(self);
+        self.post("/v1/resume", "").good(200);
+        enqueued
+    }
+
+    /// The manifest entry of a record.
+    pub(crate) fn record(&self, id: &str) -> Value {
+        self.get(&format!("/v1/records/{id}")).good(200)
+    }
+
+    /// The ids of the records in a state.
+    pub(crate) fn in_state(&self, state: &str) -> HashSet<String> {
+        let page = self.get(&format!("/v1/records?limit=1000&state={state}")).good(200);
+        assert_eq!(page["next"], Value::Null);
+        let records = page["records"].as_array().unwrap();
+        records.iter().map(|record| record["id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        serde_json::from_value(self.status()["records"].clone()).unwrap()
+    }
+
+    /// Waits until the status is as wanted.
+    #[track_caller]
+    pub(crate) fn wait_until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        let clock = fieldsync::clock::Clock::start();
+        loop {
+            assert!(clock.now() < DEADLINE, "waited in vain for {what}: {last:#}\n{}", self.log());
+            last = self.status();
+            if wanted(&last) {
+                return last;
+            }
+            std::thread::park_timeout(std::time::Duration::from_millis(5));
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for_phase(&self, phase: &str) -> Value {
+        self.wait_until(phase, |status| status["sync"]["phase"] == phase)
+    }
+
+    /// Waits until nothing is left to send; the counts then.
+    #[track_caller]
+    pub(crate) fn wait_until_done(&self) -> Counts {
+        self.wait_until("everything to be settled", |status| {
+            let records = &status["records"];
+            ["pending", "syncing", "failed"].iter().all(|state| records[state] == 0)
+        });
+        self.counts()
+    }
+
+    /// Runs the command line to its end.
+    pub(crate) fn cli(&self, arguments: &[&str]) -> Ran {
+        self.cli_with(arguments, b"")
+    }
+
+    /// As [`Self::cli`], with standard input.
+    pub(crate) fn cli_with(&self, arguments: &[&str], input: &[u8]) -> Ran {
+        self.cli_start(arguments, input).end()
+    }
+
+    pub(crate) fn cli_start(&self, arguments: &[&str], input: &[u8]) -> Running {
+        Running::start(&mut cli_command(self.home.socket(), arguments), input)
+    }
+}
+
+/// Counts by state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+pub(crate) struct Counts {
+    pub(crate) pending: u64,
+    pub(crate) syncing: u64,
+    pub(crate) failed: u64,
+    pub(crate) synced: u64,
+    pub(crate) quarantined: u64,
+}
+
+impl Counts {
+    /// Everything is synced.
+    pub(crate) fn all_synced(synced: u64) -> Self {
+        Self::settled(synced, 0)
+    }
+
+    /// Nothing is left to send.
+    pub(crate) fn settled(synced: u64, quarantined: u64) -> Self {
+        Self { pending: 0, syncing: 0, failed: 0, synced, quarantined }
+    }
+}

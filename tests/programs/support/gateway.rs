@@ -1,0 +1,159 @@
+//! Starts gateways, and speaks to them as a device would.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+
+use fieldsync::transport::wire::BATCH_PATH;
+use hyper::Method;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use uuid::Uuid;
+
+use super::device::Batch;
+use super::http::{Answer, borrowed, exchange, request};
+use super::process::{Guard, run, signal};
+use super::wait::DEADLINE;
+
+const ANY_PORT: &str = "127.0.0.1:0";
+
+/// A running gateway; killed when dropped.
+pub(crate) struct Gateway {
+    child: Guard,
+    pub(crate) scheme: String,
+    pub(crate) address: SocketAddr,
+    /// Holds the pipe open: the gateway must not fail to write.
+    _stdout: BufReader<ChildStdout>,
+}
+
+fn command(store: &str, listen: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fieldsync-gateway"));
+    command
+        .args(["--listen", listen, "--store", store])
+        .args(arguments)
+        .env("RUST_LOG", "warn")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    command
+}
+
+/// Starts a gateway that is to refuse to run: its exit code and what it says.
+pub(crate) fn refuses(store: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    refuses_at(store, ANY_PORT, arguments)
+}
+
+/// As [`refuses`], told where to listen.
+pub(crate) fn refuses_at(store: &str, listen: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let ran = run(&mut command(store, listen, arguments), b"");
+    (ran.code, ran.stderr)
+}
+
+impl Gateway {
+    /// Starts a gateway on the store in `directory`.
+    pub(crate) fn start(directory: &Path, arguments: &[&str]) -> Self {
+        Self::start_at(directory, ANY_PORT, arguments)
+    }
+
+    /// As [`Self::start`], told where to listen.
+    pub(crate) fn start_at(directory: &Path, listen: &str, arguments: &[&str]) -> Self {
+        let store = directory.join("ledger.redb");
+        let mut child = Guard(command(store.to_str().unwrap(), listen, arguments).spawn().unwrap());
+        let stdout = child.0.stdout.take().unwrap();
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            let mut stdout = BufReader::new(stdout);
+            let mut line = String::new();
+            stdout.read_line(&mut line).unwrap();
+            sender.send((line, stdout)).unwrap();
+        });
+        let (line, stdout) = receiver.recv_timeout(DEADLINE).expect("the gateway says where it listens");
+        let address = line.trim_end().strip_prefix("listening on ").expect("an address");
+        let (scheme, address) = address.split_once("://").unwrap();
+        Self { scheme: scheme.to_owned(), address: address.parse().unwrap(), child, _stdout: stdout }
+    }
+
+    /// Where devices send to.
+    pub(crate) fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.address)
+    }
+
+    /// As `kill -9`: when this returns, the process is gone.
+    pub(crate) fn kill(mut self) {
+        self.child.0.kill().unwrap();
+        self.child.0.wait().unwrap();
+    }
+
+    /// Sends a signal, without waiting for what it does.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.child.0.id(), name);
+    }
+
+    /// How it ended.
+    pub(crate) fn ended(mut self) -> ExitStatus {
+        self.child.wait()
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, &[], Vec::new())
+    }
+
+    pub(crate) fn look_up(&self, batch: &Batch) -> Answer {
+        let path = format!("{BATCH_PATH}/{}", batch.id);
+        let device = batch.device.to_string();
+        self.send(Method::GET, &path, &[("x-sync-device-id", &device)], Vec::new())
+    }
+
+    pub(crate) fn post(&self, batch: &Batch) -> Answer {
+        self.post_raw(&batch.headers(), batch.body())
+    }
+
+    pub(crate) fn post_raw(&self, headers: &[(String, String)], body: Vec<u8>) -> Answer {
+        self.send(Method::POST, BATCH_PATH, &borrowed(headers), body)
+    }
+
+    /// None when the gateway dies over it.
+    pub(crate) fn try_post(&self, batch: &Batch) -> Option<Answer> {
+        let headers = batch.headers();
+        self.try_send(Method::POST, BATCH_PATH, &borrowed(&headers), batch.body())
+    }
+
+    pub(crate) fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+        self.try_send(method, path, headers, body).unwrap()
+    }
+
+    fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Option<Answer> {
+        let request = request(method, path, &self.address.to_string(), headers, body);
+        exchange(TcpStream::connect(self.address), request)
+    }
+
+    /// The append-only table.
+    pub(crate) fn ledger(&self) -> Vec<Value> {
+        let answer = self.get("/ledger");
+        assert_eq!(answer.status, 200);
+        answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The ids of the append-only table, in order of application.
+    pub(crate) fn applied_ids(&self) -> Vec<Uuid> {
+        self.ledger().iter().map(|line| line["id"].as_str().unwrap().parse().unwrap()).collect()
+    }
+
+    /// The value of a metric, 0 when it is not there.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let text = self.get("/metrics").text();
+        assert!(text.ends_with("# EOF\n"), "{text}");
+        text.lines()
+            .filter_map(|line| line.rsplit_once(' '))
+            .find(|(series, _)| *series == name)
+            .map_or(0, |(_, value)| value.parse().unwrap())
+    }
+}

@@ -1,0 +1,11 @@
+//! What the tests share: the programs, started and killed; servers; conversations; waiting.
+
+pub(crate) mod daemon;
+pub(crate) mod device;
+pub(crate) mod gateway;
+pub(crate) mod http;
+pub(crate) mod notify;
+pub(crate) mod process;
+pub(crate) mod server;
+pub(crate) mod settings;
+pub(crate) mod wait;

@@ -1,0 +1,325 @@
+//! A server of the tests' own: real HTTP/1.1 over TCP, answers by script, and remembers every request.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+
+use fieldsync::transport::wire::BATCH_PATH;
+use serde_json::{Value, json};
+
+use super::wait::wait_for;
+
+/// A request as it was received.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Request {
+    /// The value of a header, empty when it is not there.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+
+    pub(crate) fn is_batch(&self) -> bool {
+        self.method == "POST"
+    }
+
+    /// Of a batch or of its look-up.
+    pub(crate) fn batch_id(&self) -> &str {
+        if self.is_batch() { self.header("x-sync-batch-id") } else { &self.path[BATCH_PATH.len() + 1..] }
+    }
+
+    pub(crate) fn attempt(&self) -> u32 {
+        self.header("x-sync-attempt").parse().unwrap()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    pub(crate) fn records(&self) -> Vec<Value> {
+        self.json()["records"].as_array().unwrap().clone()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.records().iter().map(|record| record["id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).unwrap()
+    }
+}
+
+/// What the server does about a request.
+#[derive(Clone)]
+pub(crate) enum Reply {
+    Answer {
+        status: u16,
+        headers: Vec<(&'static str, String)>,
+        body: Vec<u8>,
+    },
+    /// Ends the connection without a word.
+    Close,
+    /// Never answers.
+    Hang,
+    /// Waits until the gate is open.
+    Held(Gate, Box<Reply>),
+}
+
+impl Reply {
+    pub(crate) fn text(status: u16, kind: &'static str, body: &str) -> Self {
+        Self::Answer { status, headers: vec![("content-type", kind.into())], body: body.into() }
+    }
+
+    pub(crate) fn json(status: u16, body: &Value) -> Self {
+        Self::text(status, "application/json", &body.to_string())
+    }
+
+    pub(crate) fn html(status: u16) -> Self {
+        Self::text(status, "text/html", "<html><h1>Welcome to the hotel</h1></html>")
+    }
+
+    pub(crate) fn error(status: u16, code: &str) -> Self {
+        Self::json(status, &json!({"error": {"code": code, "message": format!("{code}, says the server")}}))
+    }
+
+    pub(crate) fn unknown_batch() -> Self {
+        Self::error(404, "UNKNOWN_BATCH")
+    }
+
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        if let Self::Answer { headers, .. } = &mut self {
+            headers.push((name, value.into()));
+        }
+        self
+    }
+
+    /// Answers for these records, each as `result` says; none for nothing about it.
+    pub(crate) fn results(batch: &str, ids: &[String], result: impl Fn(&str) -> Option<Value>) -> Self {
+        let results: Vec<Value> = ids
+            .iter()
+            .filter_map(|id| {
+                let mut result = result(id)?;
+                result["id"] = id.as_str().into();
+                Some(result)
+            })
+            .collect();
+        Self::json(200, &json!({"batch_id": batch, "replayed": false, "results": results}))
+    }
+
+    /// Every record of the batch is applied.
+    pub(crate) fn applied(request: &Request) -> Self {
+        Self::results(request.batch_id(), &request.ids(), |_| Some(json!({"status": "applied"})))
+    }
+
+    /// What a server says that nothing is wrong with, and that knows no earlier batch.
+    pub(crate) fn sound(request: &Request) -> Self {
+        if request.is_batch() { Self::applied(request) } else { Self::unknown_batch() }
+    }
+
+    pub(crate) fn held_by(self, gate: &Gate) -> Self {
+        Self::Held(gate.clone(), Box::new(self))
+    }
+}
+
+/// Holds replies back until it is opened; when dropped by its server, for good.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    fn pass(&self) {
+        let open = self.0.0.lock().unwrap();
+        drop(self.0.1.wait_while(open, |open| !*open).unwrap());
+    }
+}
+
+type Script = Box<dyn FnMut(&Request) -> Reply + Send>;
+
+struct Shared {
+    script: Mutex<Script>,
+    requests: Mutex<Vec<Request>>,
+    /// Batches whose connection ends before their body is read.
+    cuts: AtomicUsize,
+    ended: AtomicBool,
+    connections: AtomicU32,
+}
+
+/// The server; it listens until it is dropped.
+pub(crate) struct ScriptedServer {
+    pub(crate) address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl ScriptedServer {
+    /// Starts it with what it answers.
+    pub(crate) fn start(script: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap(), script)
+    }
+
+    pub(crate) fn start_at(
+        address: SocketAddr,
+        script: impl FnMut(&Request) -> Reply + Send + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            script: Mutex::new(Box::new(script)),
+            requests: Mutex::default(),
+            cuts: AtomicUsize::new(0),
+            ended: AtomicBool::new(false),
+            connections: AtomicU32::new(0),
+        });
+        let serving = Arc::clone(&shared);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if serving.ended.load(Ordering::SeqCst) {
+                    return;
+                }
+                serving.connections.fetch_add(1, Ordering::SeqCst);
+                let (stream, shared) = (stream.unwrap(), Arc::clone(&serving));
+                // A client that breaks off is what many tests are about.
+                thread::spawn(move || drop(converse(&stream, &shared)));
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// A server that is well, except that its first `times` answers to batches are other ones.
+    pub(crate) fn at_first(times: usize, mut reply: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
+        let mut batches = 0;
+        Self::start(move |request| {
+            batches += usize::from(request.is_batch());
+            if request.is_batch() && batches <= times { reply(request) } else { Reply::sound(request) }
+        })
+    }
+
+    /// From now on it answers so.
+    pub(crate) fn now(&self, script: impl FnMut(&Request) -> Reply + Send + 'static) {
+        *self.shared.script.lock().unwrap() = Box::new(script);
+    }
+
+    /// The next batches lose their connection before their body is read.
+    pub(crate) fn cut_unread(&self, batches: usize) {
+        self.shared.cuts.store(batches, Ordering::SeqCst);
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.shared.requests.lock().unwrap().clone()
+    }
+
+    pub(crate) fn connections(&self) -> u32 {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// The batches in the order in which they came.
+    pub(crate) fn batches(&self) -> Vec<Request> {
+        self.requests().into_iter().filter(Request::is_batch).collect()
+    }
+
+    /// How many records each batch had.
+    pub(crate) fn sizes(&self) -> Vec<usize> {
+        self.batches().iter().map(|batch| batch.records().len()).collect()
+    }
+
+    /// The look-ups of one batch.
+    pub(crate) fn look_ups(&self, batch: &str) -> usize {
+        let requests = self.requests();
+        requests.iter().filter(|request| !request.is_batch() && request.batch_id() == batch).count()
+    }
+
+    /// Waits until so many batches came.
+    #[track_caller]
+    pub(crate) fn wait_for_batches(&self, count: usize) -> Vec<Request> {
+        wait_for("batches to arrive", || Some(self.batches()).filter(|batches| batches.len() >= count))
+    }
+}
+
+impl Drop for ScriptedServer {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::SeqCst);
+        // The listener waits for a connection; this one ends it.
+        drop(TcpStream::connect(self.address));
+    }
+}
+
+fn converse(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    while let Some(mut request) = read_head(&mut reader)? {
+        let cut = |cuts: usize| cuts.checked_sub(1);
+        if request.is_batch() && shared.cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, cut).is_ok() {
+            return stream.shutdown(Shutdown::Both);
+        }
+        let length = request.header("content-length").parse().unwrap_or(0);
+        request.body = vec![0; length];
+        reader.read_exact(&mut request.body)?;
+        shared.requests.lock().unwrap().push(request.clone());
+        let mut reply = (shared.script.lock().unwrap())(&request);
+        while let Reply::Held(gate, then) = reply {
+            gate.pass();
+            reply = *then;
+        }
+        match reply {
+            Reply::Answer { status, headers, body } => answer(stream, status, &headers, &body)?,
+            Reply::Close => return stream.shutdown(Shutdown::Both),
+            // The client hangs up in the end.
+            Reply::Hang => {
+                reader.read_exact(&mut [0])?;
+                return Ok(());
+            }
+            Reply::Held(..) => unreachable!(),
+        }
+    }
+    Ok(())
+}
+
+fn read_head(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let mut words = line.split_whitespace().map(str::to_owned);
+    let (Some(method), Some(path)) = (words.next(), words.next()) else {
+        return Ok(None);
+    };
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(':') else {
+            return Ok(Some(Request { method, path, headers, body: Vec::new() }));
+        };
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+}
+
+fn answer(
+    mut stream: &TcpStream,
+    status: u16,
+    headers: &[(&'static str, String)],
+    body: &[u8],
+) -> io::Result<()> {
+    let mut head = format!("HTTP/1.1 {status} Status\r\ncontent-length: {}\r\n", body.len());
+    for (name, value) in headers {
+        head.push_str(name);
+        head.push_str(": ");
+        head.push_str(value);
+        head.push_str("\r\n");
+    }
+    head.push_str("\r\n");
+    stream.write_all(&[head.as_bytes(), body].concat())
+}
