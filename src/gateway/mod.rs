@@ -9,8 +9,8 @@
 //!   crash at any moment leaves all of it or none.
 //! - **A batch that has begun goes on** when the client, or the proxy in between, hangs up.
 //!
-//! A request passes [`service`] (routes, authority, time limit), [`intake`] (what is well formed)
-//! and [`desk`] (which batches are at work), and ends in the [`ledger`].
+//! A request passes `service` (routes, authority, time limit), `intake` (what is well formed)
+//! and `desk` (which batches are at work), and ends in the `ledger`.
 
 mod desk;
 mod faults;

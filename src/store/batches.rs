@@ -1,4 +1,4 @@
-//! The life of a batch on disk: claimed, sent, settled, cut.
+//! The life of a batch on disk once it is claimed: sent, settled, cut.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -12,21 +12,14 @@ use super::queue::{Op, Transaction, open_batch};
 use super::schema::{BatchRow, Header, ManifestRow, MemberRow, StoredError, StoredState};
 use crate::clock::millis;
 use crate::config;
-use crate::model::{
-    Batch, BatchId, BatchPhase, BatchRecord, LastError, OpenBatch, RecordId, Sequence, Stage,
-};
+use crate::model::{Batch, BatchId, BatchPhase, BatchRecord, LastError, OpenBatch, RecordId, Sequence};
 use crate::policy::agenda::{ClaimOrder, Disposition, Outcome};
 use crate::policy::backoff;
 use crate::policy::isolation::Cut;
 use crate::policy::sizing::SizeRule;
 
-/// Records that one claim looks at; the next goes on from there.
-const CLAIM_SCAN: usize = 10_000;
 /// Receipts that one settlement looks at, at least.
 const PRUNE_STEP: usize = 100;
-
-/// Takes fresh records from the queue into a batch.
-pub struct Claim(pub ClaimOrder);
 
 /// Marks an open batch as in flight.
 pub struct Dispatch {
@@ -63,14 +56,6 @@ pub struct Settled {
     pub opened: Vec<OpenBatch>,
     /// The next batch, when one was asked for and found.
     pub claimed: Option<Batch>,
-}
-
-impl Op for Claim {
-    type Reply = Option<Batch>;
-
-    fn apply(self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
-        transaction.claim(&self.0)
-    }
 }
 
 impl Op for Dispatch {
@@ -133,155 +118,7 @@ impl Op for Settle {
     }
 }
 
-/// Candidates for a batch, as they are found.
-#[derive(Default)]
-struct Draft {
-    members: Vec<MemberRow>,
-    places: BTreeSet<u64>,
-    bytes: u64,
-}
-
-impl Draft {
-    /// False when the batch is full.
-    fn has_room(&self, order: &ClaimOrder, bytes: u64) -> bool {
-        self.members.is_empty()
-            || (self.members.len() < order.limit.records && self.bytes + bytes <= order.limit.bytes)
-    }
-
-    fn add(&mut self, member: MemberRow) {
-        self.places.insert(member.place);
-        self.bytes += u64::from(member.bytes);
-        self.members.push(member);
-    }
-}
-
 impl Transaction<'_, '_> {
-    fn claim(&mut self, order: &ClaimOrder) -> Result<Option<Batch>, StoreError> {
-        let mut draft = Draft::default();
-        self.draft_due(order, &mut draft)?;
-        self.draft_fresh(order, &mut draft)?;
-        if draft.members.is_empty() {
-            return Ok(None);
-        }
-        draft.members.sort_by_key(|member| member.place);
-        let id = Uuid::new_v4().as_u128();
-        let row = BatchRow {
-            parent: None,
-            stage: Stage::Fresh,
-            rule: order.limit.rule,
-            phase: BatchPhase::InFlight,
-            sequence: (order.sequence.index, order.sequence.total),
-            attempt: 1,
-            lone_failures: 0,
-            counted: false,
-            bytes: draft.bytes,
-            members: draft.members,
-        };
-        let batch = self.load(id, &row)?;
-        for (member, record) in row.members.iter().zip(&batch.records) {
-            self.state.keys.claim(record.key.as_deref(), member.place);
-            if let Some(key) = &record.key {
-                // The open batch holds the key from now on.
-                self.tables.holds.remove((key.as_str(), member.place))?;
-            }
-        }
-        self.put_batch(id, row)?;
-        Ok(Some(batch))
-    }
-
-    /// Failed records whose time has come, the longest due first.
-    fn draft_due(&mut self, order: &ClaimOrder, draft: &mut Draft) -> Result<(), StoreError> {
-        let (mut taken, mut held) = (Vec::new(), Vec::new());
-        // A row that leads nowhere would be due for ever.
-        let mut stray = Vec::new();
-        for item in self.tables.retry.range(..=(self.now, u64::MAX))?.take(CLAIM_SCAN) {
-            let (due, place) = item?.0.value();
-            let Some((header, bytes)) = self.header(place)? else {
-                stray.push((due, place));
-                continue;
-            };
-            if !draft.has_room(order, u64::from(bytes)) {
-                break;
-            }
-            if self.is_held(header.key.as_deref(), place, &draft.places)? {
-                held.push((due, place, header.id));
-            } else {
-                draft.add(MemberRow { place, id: header.id, bytes, failed: true });
-                taken.push((due, place));
-            }
-        }
-        for (due, place, id) in held {
-            self.reschedule(id, place, due, HELD)?;
-        }
-        for row in taken.into_iter().chain(stray) {
-            self.tables.retry.remove(row)?;
-        }
-        Ok(())
-    }
-
-    /// Records that were never tried, in queue order.
-    fn draft_fresh(&mut self, order: &ClaimOrder, draft: &mut Draft) -> Result<(), StoreError> {
-        let mut looked_at = 0;
-        for range in self.state.cursors.ranges() {
-            let mut passed = Vec::new();
-            for item in self.tables.payload.range(range)? {
-                let (place, sealed) = item?;
-                let place = place.value();
-                if looked_at == CLAIM_SCAN {
-                    break;
-                }
-                let (header, body) = match codec::unseal::<Header>(sealed.value()) {
-                    Ok(whole) => whole,
-                    Err(error) => {
-                        tracing::error!(place, %error, "a waiting record does not read and is left where it is");
-                        passed.push(place);
-                        continue;
-                    }
-                };
-                let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
-                if !draft.has_room(order, u64::from(bytes)) {
-                    looked_at = CLAIM_SCAN;
-                    break;
-                }
-                looked_at += 1;
-                passed.push(place);
-                let plainly_waits = !self.state.claimed.contains_key(&place)
-                    && self.manifest_row(header.id)?.is_some_and(|row| row.state == StoredState::Pending);
-                if !plainly_waits {
-                    continue;
-                }
-                if self.is_held(header.key.as_deref(), place, &draft.places)? {
-                    self.state.cursors.passed_held = true;
-                } else {
-                    draft.add(MemberRow { place, id: header.id, bytes, failed: false });
-                }
-            }
-            if let Some(place) = passed.last() {
-                self.state.cursors.passed(*place);
-            }
-            if looked_at >= CLAIM_SCAN {
-                return Ok(());
-            }
-        }
-        self.state.cursors.dry = true;
-        Ok(())
-    }
-
-    /// The header of a payload, and the size of its body. One that does not read is left where it
-    /// is: it must not keep the others from going.
-    pub(super) fn header(&self, place: u64) -> Result<Option<(Header, u32)>, StoreError> {
-        let Some(sealed) = self.tables.payload.get(place)? else {
-            return Ok(None);
-        };
-        match codec::unseal::<Header>(sealed.value()) {
-            Ok((header, body)) => Ok(Some((header, u32::try_from(body.len()).unwrap_or(u32::MAX)))),
-            Err(error) => {
-                tracing::error!(place, %error, "a record does not read and is left where it is");
-                Ok(None)
-            }
-        }
-    }
-
     /// Members whose key is held by a record outside of the batch go back to the queue.
     fn carve_held(&mut self, row: &mut BatchRow) -> Result<(), StoreError> {
         let mut company: BTreeSet<u64> = row.members.iter().map(|member| member.place).collect();
@@ -308,7 +145,7 @@ impl Transaction<'_, '_> {
     }
 
     /// The batch with its payloads, in queue order.
-    fn load(&self, id: u128, row: &BatchRow) -> Result<Batch, StoreError> {
+    pub(super) fn load(&self, id: u128, row: &BatchRow) -> Result<Batch, StoreError> {
         let mut records = Vec::with_capacity(row.members.len());
         for member in &row.members {
             let sealed = self.tables.payload.get(member.place)?;
@@ -326,7 +163,7 @@ impl Transaction<'_, '_> {
         Ok(Batch { open: open_batch(id, row), sequence, records })
     }
 
-    fn put_batch(&mut self, id: u128, row: BatchRow) -> Result<(), StoreError> {
+    pub(super) fn put_batch(&mut self, id: u128, row: BatchRow) -> Result<(), StoreError> {
         self.tables.batches.insert(id, codec::encode(&row)?.as_slice())?;
         for member in &row.members {
             self.state.claimed.insert(member.place, id);

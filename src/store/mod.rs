@@ -42,6 +42,7 @@
 
 mod append;
 mod batches;
+mod claim;
 mod codec;
 mod holds;
 mod queue;
@@ -55,7 +56,8 @@ mod tests;
 use thiserror::Error;
 
 pub use append::{Append, AppendRefused, Appended};
-pub use batches::{Claim, Dispatch, Settle, Settled};
+pub use batches::{Dispatch, Settle, Settled};
+pub use claim::Claim;
 pub use queue::{Limits, Op, Queue, Transaction};
 pub use read::{Filter, Page};
 pub use recovery::OpenError;

@@ -61,6 +61,12 @@ impl Agenda {
         match verdict {
             Verdict::Answered(results) => {
                 self.service.answered(batch.records, took);
+                // What was too large once may fit another day: the limit is given back by doubling.
+                let most = view.config.batch.max_batch_bytes.0;
+                self.byte_cap = self
+                    .byte_cap
+                    .map(|cap| if batch.bytes > cap / 2 { cap.saturating_mul(2) } else { cap })
+                    .filter(|cap| *cap < most);
                 self.closed_by(now, &batch, results, error.at)
             }
             Verdict::Ambiguous(doubt) => {
@@ -131,7 +137,7 @@ impl Agenda {
         let (now, retry) = (view.now, &view.config.retry);
         match verdict {
             Verdict::Throttled { retry_after: Some(asked) } if !asked.is_zero() => {
-                self.wait = Some(now + self.spread((*asked).min(retry.max_retry_after.0)));
+                self.throttle = Some(now + self.spread((*asked).min(retry.max_retry_after.0)));
             }
             Verdict::Throttled { .. } => {
                 self.wait = Some(now + self.setback(view.config, retry.max_backoff.0));
@@ -332,6 +338,7 @@ impl Agenda {
     fn succeeded(&mut self, now: Duration, results: &[RecordResult]) {
         self.setbacks = 0;
         self.wait = None;
+        self.throttle = None;
         self.stop = None;
         if results.iter().any(is_stored) {
             self.last_success = Some(now);

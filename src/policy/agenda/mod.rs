@@ -168,6 +168,8 @@ pub struct Agenda {
     /// Refused requests without a stored record in between.
     refusals: u32,
     wait: Option<Duration>,
+    /// The server asked for it: a link that returns does not end it.
+    throttle: Option<Duration>,
     stop: Option<(Phase, Duration)>,
     carried: Option<Carried>,
     /// The batch that failed since others last got through, and whether it was not the only one.
@@ -193,6 +195,7 @@ impl Agenda {
             setbacks: 0,
             refusals: 0,
             wait: None,
+            throttle: None,
             stop: None,
             carried: None,
             failing: None,
@@ -257,6 +260,7 @@ impl Agenda {
     /// A person asked to try now, or the configuration changed: waits and stops end.
     pub fn hurry(&mut self, now: Duration) {
         self.link_returned(now);
+        self.throttle = None;
         self.stop = None;
         for entry in self.open.values_mut() {
             if let Step::Send { due } = &mut entry.step {
@@ -334,7 +338,7 @@ impl Agenda {
         if matches!(view.link, LinkState::Offline | LinkState::CaptivePortal) {
             return rest(Phase::Offline, None);
         }
-        let held = [self.wait, open_until(view.breaker)].into_iter().flatten().max();
+        let held = [self.wait, self.throttle, open_until(view.breaker)].into_iter().flatten().max();
         if let Some(until) = held.filter(|until| now < *until) {
             return rest(Phase::Waiting, Some(until));
         }

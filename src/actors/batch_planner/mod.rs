@@ -4,7 +4,9 @@
 //! It wakes when something changed (backlog, link, breaker, configuration) or when the agenda's
 //! own time has come; it never looks just in case.
 
-use std::collections::BTreeMap;
+mod report;
+mod state;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,64 +19,23 @@ use super::queue_store::{QueueStore, Write};
 use super::{ConfigWatch, Drain, LookUp, Ping, TryNow, Upload, Uploaded, tell};
 use crate::clock::{Clock, millis, wall_ms};
 use crate::events::Event;
-use crate::ipc::api::{BatchInFlight, BatchReport};
+use crate::ipc::api::BatchInFlight;
 use crate::model::{
-    Backlog, Batch, BatchId, BatchPhase, BatchRecord, LastError, Link, LinkState, OpenBatch, Phase, Place,
-    Sequence, Stage,
+    Backlog, Batch, BatchId, BatchPhase, BatchRecord, Link, LinkState, OpenBatch, Phase, Place, Sequence,
+    Stage,
 };
 use crate::policy::agenda::{Action, Agenda, Disposition, View};
 use crate::policy::breaker::BreakerState;
-use crate::policy::progress::Progress;
-use crate::policy::sizing::{BatchLimit, SizeRule};
+use crate::policy::sizing::SizeRule;
 use crate::policy::verdict::{LookUp as Found, Verdict};
 use crate::store::{Claim, Dispatch, Expedite, Settle, Settled, StoreError};
-use crate::transport::Network;
 use crate::transport::wire::{RecordResult, RecordStatus};
+use report::{Report, described, types_of};
 
 /// The largest payload that is remembered for controls.
 const MAX_SAMPLE_BYTES: usize = 16 << 10;
 
-/// What the planner announces.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PlannerState {
-    /// What it does.
-    pub phase: Phase,
-    /// When it goes on by itself, in wall milliseconds.
-    pub until: Option<u64>,
-    /// The batch in flight.
-    pub batch: Option<BatchInFlight>,
-    /// How far the run has come.
-    pub progress: Progress,
-    /// The size of the next fresh batch, and why.
-    pub limit: Option<BatchLimit>,
-    /// Measured time per record.
-    pub per_record: Option<Duration>,
-    /// What a batch may take.
-    pub time_budget: Duration,
-    /// Estimated time until all is sent.
-    pub eta: Option<Duration>,
-    /// When the server last confirmed a record, wall milliseconds.
-    pub last_success_at: Option<u64>,
-    /// What went wrong last.
-    pub last_error: Option<LastError>,
-}
-
-impl Default for PlannerState {
-    fn default() -> Self {
-        Self {
-            phase: Phase::Idle,
-            until: None,
-            batch: None,
-            progress: Progress::default(),
-            limit: None,
-            per_record: None,
-            time_budget: Duration::ZERO,
-            eta: None,
-            last_success_at: None,
-            last_error: None,
-        }
-    }
-}
+pub use state::PlannerState;
 
 /// What the planner listens to.
 #[derive(Clone)]
@@ -425,55 +386,6 @@ impl BatchPlanner {
             self.state.send_replace(self.announced.clone());
         }
     }
-}
-
-/// What is known of a send before it is settled.
-struct Report {
-    batch: OpenBatch,
-    sequence: Sequence,
-    verdict: Verdict,
-    error: LastError,
-    took: Duration,
-    network: Network,
-}
-
-impl Report {
-    fn finish(self, synced: usize, note: String) -> BatchReport {
-        let answered = matches!(self.verdict, Verdict::Answered(_));
-        BatchReport {
-            id: self.batch.id,
-            parent: self.batch.parent,
-            sequence: self.sequence,
-            records: self.batch.records,
-            bytes: self.batch.bytes,
-            attempt: self.batch.attempt,
-            outcome: self.verdict.class().to_owned(),
-            http_status: self.error.http_status,
-            duration_ms: millis(self.took),
-            synced,
-            rule: self.batch.rule.name().to_owned(),
-            note: if answered { note } else { format!("{}: {note}", self.error.message) },
-            at: self.error.at,
-        }
-    }
-}
-
-fn described(disposition: &Disposition) -> String {
-    match disposition {
-        Disposition::Close { .. } => "settled record by record".into(),
-        Disposition::Keep { phase: BatchPhase::Unclear, .. } => "its outcome is looked up".into(),
-        Disposition::Keep { .. } => "it waits to be sent again".into(),
-        Disposition::Cut { cut, .. } => format!("cut into {} parts", cut.parts.len()),
-        Disposition::Rename { .. } => "it is sent again under a new id".into(),
-    }
-}
-
-fn types_of(batch: &Batch) -> Vec<(String, u64)> {
-    let mut types: BTreeMap<&str, u64> = BTreeMap::new();
-    for record in &batch.records {
-        *types.entry(&record.record_type).or_default() += 1;
-    }
-    types.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
 }
 
 impl Actor for BatchPlanner {

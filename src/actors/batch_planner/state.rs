@@ -1,0 +1,50 @@
+//! What the planner announces: phase, progress and the figures behind the next batch.
+
+use std::time::Duration;
+
+use crate::ipc::api::BatchInFlight;
+use crate::model::{LastError, Phase};
+use crate::policy::progress::Progress;
+use crate::policy::sizing::BatchLimit;
+
+/// What the planner announces.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannerState {
+    /// What it does.
+    pub phase: Phase,
+    /// When it goes on by itself, in wall milliseconds.
+    pub until: Option<u64>,
+    /// The batch in flight.
+    pub batch: Option<BatchInFlight>,
+    /// How far the run has come.
+    pub progress: Progress,
+    /// The size of the next fresh batch, and why.
+    pub limit: Option<BatchLimit>,
+    /// Measured time per record.
+    pub per_record: Option<Duration>,
+    /// What a batch may take.
+    pub time_budget: Duration,
+    /// Estimated time until all is sent.
+    pub eta: Option<Duration>,
+    /// When the server last confirmed a record, wall milliseconds.
+    pub last_success_at: Option<u64>,
+    /// What went wrong last.
+    pub last_error: Option<LastError>,
+}
+
+impl Default for PlannerState {
+    fn default() -> Self {
+        Self {
+            phase: Phase::Idle,
+            until: None,
+            batch: None,
+            progress: Progress::default(),
+            limit: None,
+            per_record: None,
+            time_budget: Duration::ZERO,
+            eta: None,
+            last_success_at: None,
+            last_error: None,
+        }
+    }
+}
