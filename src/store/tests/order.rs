@@ -107,3 +107,16 @@ fn an_attempt_counts_once_a_send() {
     bench.close(batch, Outcome::Synced);
     assert_eq!(bench.attempts(id(1)), 2);
 }
+
+#[test]
+fn records_that_a_failed_one_held_back_come_along_before_any_later_one_of_their_key() {
+    let mut bench = Bench::new();
+    keyed(&mut bench, 1..=2);
+    let batch = bench.claim(1).unwrap().open.id;
+    assert!(bench.claim(1).is_none(), "the second is held, and passed over");
+    bench.close(batch, Outcome::Retry(error("later")));
+    keyed(&mut bench, 3..=3);
+    bench.now += HOUR;
+    assert_eq!(ids(&bench.claim(2).unwrap()), [1, 2], "not the third before the second");
+    audit(bench.queue());
+}
