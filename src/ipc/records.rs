@@ -57,8 +57,8 @@ pub(super) async fn enqueue(
         .is_some_and(|value| value.to_ascii_lowercase().contains("ndjson"));
     let records = if is_ndjson { intake::ndjson(&body) } else { intake::json(&body) };
     let records = records.map_err(|invalid| {
-        let hint =
-            if is_ndjson { "" } else { " (one object a line needs Content-Type: application/x-ndjson)" };
+        let several = !is_ndjson && invalid.to_string().contains("trailing characters");
+        let hint = if several { " (one object a line needs Content-Type: application/x-ndjson)" } else { "" };
         ApiError::bad_request("invalid_record", format!("{invalid}; nothing was stored{hint}"))
             .at(invalid.position)
     })?;

@@ -24,6 +24,9 @@ const LOOK_UP_WAITS: [Duration; 6] = [
 const LOOK_UP_LIMITS: f64 = 1.5;
 /// The least byte limit that refusals of large bodies can lead to.
 const MIN_BYTE_CAP: u64 = 4096;
+/// A batch that comes within this share of the byte limit shows that it holds, and raises it by the step.
+const BYTE_CAP_NEAR: u64 = 4;
+const BYTE_CAP_STEP: u64 = 16;
 /// Extra wait on top of `Retry-After`, so that a fleet does not return in step.
 const RETRY_AFTER_SPREAD: f64 = 0.05;
 const RETRY_AFTER_SPREAD_MAX: Duration = Duration::from_secs(10);
@@ -61,12 +64,7 @@ impl Agenda {
         match verdict {
             Verdict::Answered(results) => {
                 self.service.answered(batch.records, took);
-                // What was too large once may fit another day: the limit is given back by doubling.
-                let most = view.config.batch.max_batch_bytes.0;
-                self.byte_cap = self
-                    .byte_cap
-                    .map(|cap| if batch.bytes > cap / 2 { cap.saturating_mul(2) } else { cap })
-                    .filter(|cap| *cap < most);
+                self.give_bytes_back(view.config, &batch);
                 self.closed_by(now, &batch, results, error.at)
             }
             Verdict::Ambiguous(doubt) => {
@@ -354,6 +352,15 @@ impl Agenda {
                     *due = now;
                 }
             }
+        }
+    }
+
+    /// What was too large once may fit another day; but each try costs a body that is sent in vain.
+    fn give_bytes_back(&mut self, config: &Config, batch: &OpenBatch) {
+        let Some(cap) = self.byte_cap else { return };
+        if batch.stage == Stage::Fresh && batch.bytes > cap - cap / BYTE_CAP_NEAR {
+            let raised = cap + cap / BYTE_CAP_STEP;
+            self.byte_cap = Some(raised).filter(|raised| *raised < config.batch.max_batch_bytes.0);
         }
     }
 
