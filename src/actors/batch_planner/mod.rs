@@ -7,6 +7,7 @@
 mod report;
 mod state;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +22,8 @@ use crate::clock::{Clock, millis, wall_ms};
 use crate::events::Event;
 use crate::ipc::api::BatchInFlight;
 use crate::model::{
-    Backlog, Batch, BatchId, BatchPhase, BatchRecord, Link, LinkState, OpenBatch, Phase, Place, Sequence,
-    Stage,
+    Backlog, Batch, BatchId, BatchPhase, BatchRecord, Link, LinkState, OpenBatch, Phase, Place, RecordId,
+    Sequence, Stage,
 };
 use crate::policy::agenda::{Action, Agenda, Disposition, View};
 use crate::policy::breaker::BreakerState;
@@ -267,12 +268,10 @@ impl BatchPlanner {
 
     /// Remembers a small record that the server confirmed.
     fn sample(&mut self, batch: &Batch, results: &[RecordResult]) {
-        let stored = |id| {
-            results.iter().any(|result| {
-                result.id == id && matches!(result.status, RecordStatus::Applied | RecordStatus::Duplicate)
-            })
-        };
-        let confirmed = batch.records.iter().filter(|record| stored(record.id));
+        let is_stored =
+            |result: &&RecordResult| matches!(result.status, RecordStatus::Applied | RecordStatus::Duplicate);
+        let stored: HashSet<RecordId> = results.iter().filter(is_stored).map(|result| result.id).collect();
+        let confirmed = batch.records.iter().filter(|record| stored.contains(&record.id));
         let smallest = confirmed.min_by_key(|record| record.payload.len());
         if let Some(record) = smallest.filter(|record| record.payload.len() <= MAX_SAMPLE_BYTES) {
             self.sample = Some(record.clone());
