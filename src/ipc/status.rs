@@ -55,6 +55,8 @@ impl Board {
         progress.observe(&backlog);
         let phase = match planner.phase {
             Phase::Idle if backlog.to_go() > 0 => Phase::Syncing,
+            Phase::Paused => Phase::Paused,
+            _ if backlog.to_go() == 0 => Phase::Idle,
             phase => phase,
         };
         let wait = planner.until.map(|until| Duration::from_millis(until.saturating_sub(wall_ms())));

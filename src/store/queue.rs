@@ -227,7 +227,7 @@ impl Queue {
 
 impl State {
     fn load(database: &Database) -> Result<Self, StoreError> {
-        let snapshot = recovery::snapshot(database)?;
+        let snapshot = Snapshot::of(database)?;
         let lacking = StoreError::Inconsistent("the counters are missing");
         let counters = codec::decode(snapshot.meta.get(meta::COUNTERS)?.ok_or(lacking)?.value())?;
         let mut state = Self { counters, ..Self::default() };

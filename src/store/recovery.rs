@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::codec;
-use super::schema::{Counters, SCHEMA_VERSION, Snapshot, Tables, meta};
+use super::schema::{Counters, SCHEMA_VERSION, Tables, meta};
 use crate::model::DeviceId;
 
 const FILE: &str = "queue.redb";
@@ -157,9 +157,4 @@ fn identity(database: &Database) -> Result<(u32, DeviceId), StoreError> {
     let schema = codec::decode(value(meta::SCHEMA)?.value())?;
     let device: u128 = codec::decode(value(meta::DEVICE)?.value())?;
     Ok((schema, DeviceId(Uuid::from_u128(device))))
-}
-
-/// What the tables say when the queue starts.
-pub(super) fn snapshot(database: &Database) -> Result<Snapshot, StoreError> {
-    Snapshot::of(database)
 }

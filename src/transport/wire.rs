@@ -107,6 +107,13 @@ pub enum RecordStatus {
     Retry,
 }
 
+impl RecordStatus {
+    /// Whether the server has the record.
+    pub fn is_stored(self) -> bool {
+        matches!(self, Self::Applied | Self::Duplicate)
+    }
+}
+
 /// The answer to a look-up while the batch is being processed (202).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Processing {

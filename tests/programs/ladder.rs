@@ -205,7 +205,9 @@ fn an_outage_of_503s_counts_no_attempt_and_everything_syncs_afterwards() {
 fn a_gateway_that_fails_at_random_gets_every_record_once() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &["--fail-rate", "0.3", "--no-lookup"]);
-    let daemon = Daemon::start(&Settings::for_server(&gateway.url()));
+    // At this rate three failures alone are no rare chance; twelve are.
+    let settings = Settings::for_server(&gateway.url()).with("retry.quarantine_after", "12");
+    let daemon = Daemon::start(&settings);
     let ids: HashSet<String> = daemon.enqueue_many(300).into_iter().collect();
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(300));
     let applied: Vec<String> = gateway.applied_ids().iter().map(ToString::to_string).collect();

@@ -30,7 +30,7 @@ use crate::policy::breaker::BreakerState;
 use crate::policy::sizing::SizeRule;
 use crate::policy::verdict::{LookUp as Found, Verdict};
 use crate::store::{Claim, Dispatch, Expedite, Settle, Settled, StoreError};
-use crate::transport::wire::{RecordResult, RecordStatus};
+use crate::transport::wire::RecordResult;
 use report::{Report, described, types_of};
 
 /// The largest payload that is remembered for controls.
@@ -268,9 +268,8 @@ impl BatchPlanner {
 
     /// Remembers a small record that the server confirmed.
     fn sample(&mut self, batch: &Batch, results: &[RecordResult]) {
-        let is_stored =
-            |result: &&RecordResult| matches!(result.status, RecordStatus::Applied | RecordStatus::Duplicate);
-        let stored: HashSet<RecordId> = results.iter().filter(is_stored).map(|result| result.id).collect();
+        let stored = results.iter().filter(|result| result.status.is_stored());
+        let stored: HashSet<RecordId> = stored.map(|result| result.id).collect();
         let confirmed = batch.records.iter().filter(|record| stored.contains(&record.id));
         let smallest = confirmed.min_by_key(|record| record.payload.len());
         if let Some(record) = smallest.filter(|record| record.payload.len() <= MAX_SAMPLE_BYTES) {

@@ -221,8 +221,13 @@ impl Agenda {
     /// The answer to a control came, or did not.
     pub fn control_answered(&mut self, view: &View<'_>, id: BatchId, verdict: &Verdict) {
         match verdict {
-            Verdict::Answered(results) if results.iter().any(is_stored) => self.succeeded(view.now, results),
-            Verdict::Answered(_) | Verdict::Ambiguous(_) | Verdict::Refused(_) => self.failed(id),
+            Verdict::Answered(results) if results.iter().any(|result| result.status.is_stored()) => {
+                self.succeeded(view.now, results);
+            }
+            Verdict::Answered(_) | Verdict::Ambiguous(_) | Verdict::Refused(_) => {
+                self.control_failed = true;
+                self.failed(id);
+            }
             other => self.hold_off(view, other),
         }
     }
@@ -289,14 +294,8 @@ impl Agenda {
             let cut = cut.unwrap_or_else(|| isolation::halves(batch.records));
             return Disposition::Cut { cut, error: (!too_large).then(|| error.clone()) };
         }
-        // Refused alone is the record's fault, unless the server refuses everybody. It does not
-        // when others of a refused batch got through since, or when one does right after.
-        let since_cut =
-            self.open.get(&batch.id).filter(|_| batch.parent.is_some()).map(|entry| entry.opened_at);
-        if since_cut.is_some_and(|cut| self.last_success > Some(cut)) {
-            self.open.remove(&batch.id);
-            return Disposition::Close { outcomes: Vec::new(), missing: Outcome::Quarantine(error.clone()) };
-        }
+        // Refused alone is the record's fault, unless the server refuses everybody: it needs one
+        // bracket of successes, as a failure needs several.
         self.control_wanted = true;
         let mut lone = batch.lone_failures;
         let last_success = self.undisturbed_success();
@@ -338,7 +337,7 @@ impl Agenda {
         self.wait = None;
         self.throttle = None;
         self.stop = None;
-        if results.iter().any(is_stored) {
+        if results.iter().any(|result| result.status.is_stored()) {
             self.last_success = Some(now);
             self.refusals = 0;
             self.control_wanted = false;
@@ -411,10 +410,6 @@ impl Agenda {
 /// A lost connection speaks of the link, the second time of the batch.
 fn is_suspect(batch: &OpenBatch, doubt: Doubt) -> bool {
     doubt != Doubt::Lost || batch.attempt > 1
-}
-
-fn is_stored(result: &RecordResult) -> bool {
-    matches!(result.status, RecordStatus::Applied | RecordStatus::Duplicate)
 }
 
 fn keep(phase: BatchPhase, lone_failures: u32, error: Option<LastError>) -> Disposition {

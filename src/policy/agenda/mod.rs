@@ -139,8 +139,6 @@ struct Entry {
     evidence: Evidence,
     /// What the server said when it refused the one record of the batch.
     refusal: Option<LastError>,
-    /// When the batch came to be: the one that it was cut from had failed just before.
-    opened_at: Duration,
 }
 
 /// What speaks against a batch that goes on under a new id, and when that is due.
@@ -177,6 +175,8 @@ pub struct Agenda {
     others_failed: bool,
     /// The driver has a record that the server confirmed.
     control_ready: bool,
+    /// The last request was a control, and it failed: another would tell no more.
+    control_failed: bool,
     rng: fastrand::Rng,
 }
 
@@ -201,6 +201,7 @@ impl Agenda {
             failing: None,
             others_failed: false,
             control_ready: false,
+            control_failed: false,
             rng,
         };
         agenda.opened(Duration::ZERO, open);
@@ -219,7 +220,7 @@ impl Agenda {
             };
             let carried = self.carried.take_if(|carried| batch.parent == Some(carried.from));
             let evidence = Evidence::restored(batch.lone_failures);
-            let fresh = Entry { batch, step, evidence, refusal: None, opened_at: now };
+            let fresh = Entry { batch, step, evidence, refusal: None };
             let entry = match carried {
                 Some(Carried { evidence, refusal, due, .. }) => {
                     Entry { step: Step::Send { due }, evidence, refusal, ..fresh }
@@ -240,10 +241,10 @@ impl Agenda {
             step: Step::InFlight,
             evidence: Evidence::restored(batch.lone_failures),
             refusal: None,
-            opened_at: Duration::ZERO,
         });
         entry.batch.clone_from(batch);
         entry.step = Step::InFlight;
+        self.control_failed = false;
     }
 
     /// Forgets a batch that the store no longer has: its records were all taken out of it.
@@ -374,21 +375,24 @@ impl Agenda {
             Action::Send(batch.id, sequence)
         };
         if self.control_wanted && !probing {
-            let innocent = parts.iter().find(|batch| !self.suspects(batch.id));
+            let innocent = parts.iter().find(|batch| !self.has_failed_alone(batch));
             claim.or_else(|| innocent.map(send)).or_else(|| self.control(sequence)).or_else(|| part.map(send))
         } else {
             part.map(send).or(claim).or_else(|| parts.first().map(send))
         }
     }
 
-    fn suspects(&self, id: BatchId) -> bool {
-        self.open.get(&id).is_some_and(|entry| entry.evidence.suspects())
+    /// What failed alone before is no control for another.
+    fn has_failed_alone(&self, batch: &OpenBatch) -> bool {
+        let suspected = self.open.get(&batch.id).is_some_and(|entry| entry.evidence.suspects());
+        suspected || (batch.records == 1 && batch.attempt > 0)
     }
 
     /// For when nobody else is left who could get through around a record that failed.
     fn control(&self, sequence: Sequence) -> Option<Action> {
-        let wanted = self.open.values().any(|entry| entry.evidence.wants_control());
-        (self.control_ready && wanted).then_some(Action::Control(sequence))
+        // Several that failed in a row say nothing about each other until the server is seen to be well.
+        let wanted = self.others_failed || self.open.values().any(|entry| entry.evidence.wants_control());
+        (self.control_ready && !self.control_failed && wanted).then_some(Action::Control(sequence))
     }
 
     /// The earliest time at which something that waits for a time is due.
