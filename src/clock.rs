@@ -1,7 +1,8 @@
 //! The only place that reads a clock. Everything else is told what time it is.
 //!
-//! [`Clock`] is monotonic and orders what happens within one life of a process; [`wall_ms`]
-//! is for people and for due times that must survive a restart. Order never depends on it.
+//! [`Clock`] is monotonic and orders what happens within one life of a process. [`Steady`] is for
+//! due times that must survive a restart, and a wall clock that jumps for years (a battery that is
+//! empty). [`wall_ms`] is for people: nothing depends on it.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +23,52 @@ impl Clock {
     pub fn now(&self) -> Duration {
         self.0.elapsed()
     }
+}
+
+/// Milliseconds that go on over restarts and never back, whatever the wall clock does.
+///
+/// Within a life it is the time since the boot, sleep included. A restart goes on from where the
+/// last life stood, or from the wall clock if that is ahead: what was to wait waits no longer than
+/// it would have, and a wall clock that was set ahead ends waits early at worst.
+#[derive(Clone, Copy, Debug)]
+pub struct Steady {
+    at_start: u64,
+    start: u64,
+}
+
+impl Steady {
+    /// Goes on from `last`.
+    pub fn resume(last: u64) -> Self {
+        Self { at_start: last.max(wall_ms()), start: since_boot_ms() }
+    }
+
+    /// What time it is.
+    pub fn now(&self) -> Now {
+        let steady = self.at_start + since_boot_ms().saturating_sub(self.start);
+        Now { steady, wall: wall_ms() }
+    }
+}
+
+/// One moment on both clocks, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// For due times.
+    pub steady: u64,
+    /// For people.
+    pub wall: u64,
+}
+
+impl Now {
+    /// A steady time as the wall clock would show it.
+    pub fn on_the_wall(self, steady: u64) -> u64 {
+        (self.wall + steady.saturating_sub(self.steady)).saturating_sub(self.steady.saturating_sub(steady))
+    }
+}
+
+fn since_boot_ms() -> u64 {
+    use nix::time::{ClockId, clock_gettime};
+    // The clock is there on every Linux that runs this; without it, waits would end early.
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| millis(time.into()))
 }
 
 /// The wall clock in milliseconds since 1970 (0 for a clock that stands before it).

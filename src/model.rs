@@ -206,6 +206,43 @@ pub struct ManifestEntry {
     pub batch_id: Option<BatchId>,
     /// Why it was not delivered.
     pub last_error: Option<LastError>,
+    /// The record that holds it back: an earlier one of its key that failed or is under review.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<RecordId>,
+    /// How many later records of its key it holds back, when it does; 1000 stands for at least as many.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub holds: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// A record that holds back later ones of its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The record.
+    pub id: RecordId,
+    /// Its ordering key.
+    pub key: String,
+    /// FAILED, QUARANTINED, or SYNCING after a failure.
+    pub state: RecordState,
+    /// How many it holds back; 1000 stands for at least as many.
+    pub holds: u64,
+}
+
+/// How the disk under the queue does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskState {
+    /// Well.
+    #[default]
+    Ok,
+    /// No room: records on their way go on, new ones are refused.
+    Full,
+    /// It gives errors: nothing is taken in and nothing is sent.
+    Failing,
 }
 
 /// `i/N`: the i-th of the N batches now planned for this run.
@@ -342,12 +379,45 @@ pub struct Backlog {
     pub synced_total: u64,
     /// When the oldest record that is not confirmed or quarantined was accepted, wall milliseconds.
     pub oldest_pending_at: Option<u64>,
-    /// When the first FAILED record that waits for a time is due, wall milliseconds.
+    /// When the first FAILED record that waits for a time is due, steady milliseconds.
     pub next_due_at: Option<u64>,
     /// Whether a claim may find a record; false once one found all of them held by a key.
     pub claimable: bool,
     /// People asked the daemon to stay quiet.
     pub paused: bool,
+    /// The first records that hold others back.
+    pub holders: Vec<Holder>,
+    /// The disk and the file on it.
+    pub storage: Storage,
+}
+
+/// The disk under the queue, and the file on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Storage {
+    /// How the disk does.
+    pub disk: DiskState,
+    /// Bytes of disk that the file takes.
+    pub file_bytes: u64,
+    /// Bytes that may still be written; unknown where the system does not say.
+    pub disk_free_bytes: Option<u64>,
+    /// Damage that was found and that nobody has acknowledged yet.
+    pub damage: Option<Damage>,
+}
+
+/// A damaged file, and what became of its records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damage {
+    /// When it was found.
+    #[serde(with = "crate::clock::as_rfc3339")]
+    pub found_at: u64,
+    /// Where the damaged file is kept.
+    pub kept_as: String,
+    /// Why the file could not be used.
+    pub reason: String,
+    /// Records that could be read, and are in the queue again.
+    pub salvaged: u64,
+    /// Records that are known to have been there and could not be read.
+    pub lost: u64,
 }
 
 impl Backlog {

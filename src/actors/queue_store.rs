@@ -1,8 +1,14 @@
 //! The only writer of the store, on a thread of its own: commits wait for the disk, nothing else waits with them.
 //!
 //! Group commit: an operation is put in the group and the flush is announced behind everything
-//! that is in the mailbox; so what arrived during one commit goes into the next together. A full
-//! group is flushed before the mailbox is looked at again, or a flood would put it off for ever.
+//! that is in the mailbox; so what arrived during one commit goes into the next together. Senders
+//! that were just answered come again one by one: the flush stands back behind them a few times,
+//! or the first would be committed alone and the others after it. A full group is flushed before
+//! the mailbox is looked at again, or a flood would put it off for ever.
+//!
+//! A disk that gives errors is left alone for a while, and then longer: everything is refused
+//! meanwhile. When it stays so, the process ends. A disk that is full is asked for room again as
+//! long as it is full; nothing else here looks without being asked.
 
 use std::time::Duration;
 
@@ -10,16 +16,27 @@ use actix::prelude::*;
 use tokio::sync::{oneshot, watch};
 
 use super::{ConfigWatch, Drain, Ping};
-use crate::clock::wall_ms;
-use crate::model::{Backlog, ManifestEntry, RecordId};
-use crate::store::{Filter, Limits, Op, Page, Queue, StoreError, Transaction};
+use crate::clock::Steady;
+use crate::model::{Backlog, DiskState, ManifestEntry, RecordId};
+use crate::store::{Filter, Group, Limits, Op, Page, Queue, StoreError, Transaction};
 
 /// Most operations in one commit.
-const MAX_GROUP: usize = 512;
+const MAX_GROUP: usize = 1024;
+/// Bytes that one commit adds, more or less: a quarter of the store's cache.
+const MAX_GROUP_BYTES: u64 = 2 << 20;
 /// Operations that wait in the mailbox before senders do.
-const MAILBOX: usize = 1024;
-/// After so long without a commit, one more makes the next start quick.
+const MAILBOX: usize = 2048;
+/// The flush stands back so many times at most, while fewer have come than the last time. No timer
+/// is as short as these are.
+const PATIENCE: u32 = 32;
+/// After so long without a commit, the store is put in order.
 const IDLE_AFTER: Duration = Duration::from_secs(5);
+/// A full disk is asked for room so often.
+const ROOM_CHECK: Duration = Duration::from_secs(5);
+/// A failing disk is tried again after so long, and then after twice that, and so on.
+const FIRST_REVIVAL: Duration = Duration::from_secs(1);
+/// So many times, which makes a minute; then the process ends.
+const REVIVALS: u32 = 6;
 
 /// Changes the queue; the reply comes after the commit that covers it.
 pub struct Write<O>(pub O);
@@ -48,76 +65,174 @@ pub type Fatal = watch::Sender<Option<String>>;
 
 /// The actor.
 pub struct QueueStore {
+    /// None once it is closed.
     queue: Option<Queue>,
     config: ConfigWatch,
+    steady: Steady,
     backlog: watch::Sender<Backlog>,
     fatal: Fatal,
-    group: Vec<Box<dyn Pending>>,
+    group: Waiting,
+    group_bytes: u64,
+    last_group: usize,
+    patience: u32,
     flush_announced: bool,
     idle: Option<SpawnHandle>,
+    room_check: Option<SpawnHandle>,
+    failing: bool,
+    /// Since the last commit.
+    revivals: u32,
 }
 
 impl QueueStore {
     /// An actor for an open queue.
-    pub fn new(queue: Queue, config: ConfigWatch, backlog: watch::Sender<Backlog>, fatal: Fatal) -> Self {
+    pub fn new(
+        queue: Queue,
+        config: ConfigWatch,
+        steady: Steady,
+        backlog: watch::Sender<Backlog>,
+        fatal: Fatal,
+    ) -> Self {
         Self {
             queue: Some(queue),
             config,
+            steady,
             backlog,
             fatal,
-            group: Vec::new(),
+            group: Waiting::default(),
+            group_bytes: 0,
+            last_group: 0,
+            patience: 0,
             flush_announced: false,
             idle: None,
+            room_check: None,
+            failing: false,
+            revivals: 0,
         }
     }
 
+    fn limits(&self) -> Limits {
+        Limits::from(&**self.config.borrow())
+    }
+
     fn flush(&mut self, ctx: &mut Context<Self>) {
-        self.flush_announced = false;
+        self.group_bytes = 0;
+        self.patience = PATIENCE;
+        self.last_group = self.group.0.len();
         let mut group = std::mem::take(&mut self.group);
-        if group.is_empty() {
-            return;
-        }
-        let Some(queue) = &mut self.queue else { return };
-        let limits = Limits::from(&**self.config.borrow());
-        let committed = queue.commit(limits, wall_ms(), |transaction| {
-            group.iter_mut().try_for_each(|pending| pending.apply(transaction))
-        });
-        match committed.and_then(|()| queue.backlog()) {
-            Ok(backlog) => {
+        let (limits, now) = (self.limits(), self.steady.now());
+        let Some(queue) = self.queue.as_mut().filter(|_| !self.failing && !group.0.is_empty()) else {
+            return group.0.into_iter().for_each(|pending| pending.fail(StoreError::Failing));
+        };
+        match queue.commit(limits, now, &mut group).and_then(|changed| Ok((changed, queue.backlog()?))) {
+            Ok((changed, backlog)) => {
                 self.backlog.send_replace(backlog);
-                for pending in group {
-                    pending.reply();
+                group.0.into_iter().for_each(Pending::reply);
+                if changed {
+                    self.revivals = 0;
+                    self.await_idleness(ctx);
                 }
-                self.await_idleness(ctx);
+                self.await_room(ctx);
+            }
+            Err(StoreError::NoRoom) => {
+                self.publish();
+                group.0.into_iter().for_each(|pending| pending.fail(StoreError::NoRoom));
+                self.await_room(ctx);
             }
             Err(error) => {
-                // The outcome is unknown, and redb refuses to go on. Who waits hears that the store is gone.
-                let full = if error.is_disk_full() { " (the disk is full)" } else { "" };
-                tracing::error!(%error, "the store failed{full}: the daemon stops, and recovers at its next start");
-                self.queue = None;
-                self.fatal.send_replace(Some(error.to_string()));
-                ctx.stop();
+                self.failed(&error, ctx);
+                group.0.into_iter().for_each(|pending| pending.fail(StoreError::Failing));
             }
         }
+    }
+
+    /// What waits, for all to see.
+    fn publish(&mut self) {
+        let Some(backlog) = self.queue.as_mut().map(Queue::backlog) else { return };
+        match backlog {
+            Ok(backlog) => drop(self.backlog.send_replace(backlog)),
+            Err(error) => tracing::debug!(%error, "the store does not say what waits"),
+        }
+    }
+
+    /// Bytes that make no sense are for the next start to salvage; a disk that fails may recover.
+    fn failed(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
+        if error.is_damage() || self.revivals == REVIVALS {
+            let end = if error.is_damage() {
+                "the store is damaged: the daemon stops, and the next start salvages what can be read"
+            } else {
+                "the disk under the queue still gives errors: the daemon stops; accepted records are kept on it"
+            };
+            tracing::error!(%error, "{end}");
+            self.queue = None;
+            self.fatal.send_replace(Some(error.to_string()));
+            return ctx.stop();
+        }
+        if !self.failing {
+            tracing::error!(
+                %error,
+                "the disk under the queue gives errors: no records are taken in and none are sent until it can be written again"
+            );
+        }
+        self.failing = true;
+        self.backlog.send_modify(|backlog| backlog.storage.disk = DiskState::Failing);
+        let wait = FIRST_REVIVAL * 2u32.saturating_pow(self.revivals);
+        self.revivals += 1;
+        ctx.run_later(wait, Self::revive);
+    }
+
+    fn revive(&mut self, ctx: &mut Context<Self>) {
+        let Some(queue) = &mut self.queue else { return };
+        match queue.revive() {
+            Ok(()) => {
+                self.failing = false;
+                tracing::info!("the disk under the queue can be written again");
+                self.publish();
+                self.await_idleness(ctx);
+                self.await_room(ctx);
+            }
+            Err(error) => self.failed(&error, ctx),
+        }
+    }
+
+    fn await_room(&mut self, ctx: &mut Context<Self>) {
+        let full = self.queue.as_ref().is_some_and(|queue| queue.disk() == DiskState::Full);
+        if !full || self.room_check.is_some() {
+            return;
+        }
+        self.room_check = Some(ctx.run_later(ROOM_CHECK, |actor, ctx| {
+            actor.room_check = None;
+            let limits = actor.limits();
+            if let Some(queue) = actor.queue.as_mut().filter(|_| !actor.failing) {
+                queue.look_for_room(limits);
+                actor.publish();
+                actor.await_room(ctx);
+            }
+        }));
     }
 
     fn await_idleness(&mut self, ctx: &mut Context<Self>) {
         if let Some(idle) = self.idle.take() {
             ctx.cancel_future(idle);
         }
-        self.idle = Some(ctx.run_later(IDLE_AFTER, |actor, _| {
-            if let Some(queue) = &mut actor.queue
-                && let Err(error) = queue.settle_down()
-            {
-                tracing::error!(%error, "the store failed in idle: the daemon stops, and recovers at its next start");
-                actor.queue = None;
-                actor.fatal.send_replace(Some(error.to_string()));
+        self.idle = Some(ctx.run_later(IDLE_AFTER, |actor, ctx| {
+            let limits = actor.limits();
+            let Some(queue) = actor.queue.as_mut().filter(|_| !actor.failing) else { return };
+            match queue.rest(limits, actor.steady.now()) {
+                Ok(more) => {
+                    queue.look_for_room(limits);
+                    actor.publish();
+                    if more {
+                        actor.await_idleness(ctx);
+                    }
+                }
+                Err(error) => actor.failed(&error, ctx),
             }
         }));
     }
 
     fn read<T>(&self, read: impl FnOnce(&Queue) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        read(self.queue.as_ref().ok_or(StoreError::Closed)?)
+        let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
+        read(queue).map_err(|error| if self.failing { StoreError::Failing } else { error })
     }
 }
 
@@ -126,34 +241,67 @@ impl Actor for QueueStore {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
+        if let Some(queue) = &self.queue {
+            queue.mark_panics();
+        }
+        // What was not put in order before the last end is now.
+        self.await_idleness(ctx);
+    }
+}
+
+/// The next group.
+#[derive(Default)]
+struct Waiting(Vec<Box<dyn Pending>>);
+
+impl Group for Waiting {
+    fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
+        let mut changed = false;
+        for pending in &mut self.0 {
+            changed |= pending.apply(transaction)?;
+        }
+        Ok(changed)
+    }
+
+    fn weight(&self) -> u64 {
+        self.0.iter().map(|pending| pending.weight()).sum()
     }
 }
 
 /// An operation of the group, its sender and, once applied, its reply.
 trait Pending {
-    fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<(), StoreError>;
+    fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError>;
+    fn weight(&self) -> u64;
     fn reply(self: Box<Self>);
+    fn fail(self: Box<Self>, error: StoreError);
 }
 
 struct PendingOp<O: Op> {
-    op: Option<O>,
+    op: O,
     reply: Option<O::Reply>,
-    sender: oneshot::Sender<O::Reply>,
+    sender: oneshot::Sender<Result<O::Reply, StoreError>>,
 }
 
 impl<O: Op> Pending for PendingOp<O> {
-    fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<(), StoreError> {
-        if let Some(op) = self.op.take() {
-            self.reply = Some(op.apply(transaction)?);
-        }
-        Ok(())
+    fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
+        let reply = self.op.apply(transaction)?;
+        let changed = O::changed(&reply);
+        self.reply = Some(reply);
+        Ok(changed)
+    }
+
+    fn weight(&self) -> u64 {
+        self.op.weight()
     }
 
     fn reply(self: Box<Self>) {
         if let Some(reply) = self.reply {
             // A sender that no longer waits has timed out; the operation stands all the same.
-            drop(self.sender.send(reply));
+            drop(self.sender.send(Ok(reply)));
         }
+    }
+
+    fn fail(self: Box<Self>, error: StoreError) {
+        drop(self.sender.send(Err(error)));
     }
 }
 
@@ -165,7 +313,16 @@ impl Handler<Flush> for QueueStore {
     type Result = ();
 
     fn handle(&mut self, Flush: Flush, ctx: &mut Self::Context) {
-        self.flush(ctx);
+        // A full group was flushed already.
+        if self.group.0.is_empty() {
+            self.flush_announced = false;
+        } else if self.patience > 0 && self.group.0.len() < self.last_group {
+            self.patience -= 1;
+            ctx.notify(Flush);
+        } else {
+            self.flush_announced = false;
+            self.flush(ctx);
+        }
     }
 }
 
@@ -173,18 +330,20 @@ impl<O: Op> Handler<Write<O>> for QueueStore {
     type Result = ResponseFuture<Result<O::Reply, StoreError>>;
 
     fn handle(&mut self, Write(op): Write<O>, ctx: &mut Self::Context) -> Self::Result {
-        if self.queue.is_none() {
-            return Box::pin(std::future::ready(Err(StoreError::Closed)));
+        if self.queue.is_none() || self.failing {
+            let error = if self.failing { StoreError::Failing } else { StoreError::Closed };
+            return Box::pin(std::future::ready(Err(error)));
         }
         let (sender, reply) = oneshot::channel();
-        self.group.push(Box::new(PendingOp { op: Some(op), reply: None, sender }));
-        if self.group.len() >= MAX_GROUP {
+        self.group_bytes += op.weight();
+        self.group.0.push(Box::new(PendingOp { op, reply: None, sender }));
+        if self.group.0.len() >= MAX_GROUP || self.group_bytes >= MAX_GROUP_BYTES {
             self.flush(ctx);
         } else if !self.flush_announced {
             self.flush_announced = true;
             ctx.notify(Flush);
         }
-        Box::pin(async move { reply.await.map_err(|_| StoreError::Closed) })
+        Box::pin(async move { reply.await.unwrap_or(Err(StoreError::Closed)) })
     }
 }
 
@@ -192,7 +351,7 @@ impl Handler<Entry> for QueueStore {
     type Result = Result<Option<ManifestEntry>, StoreError>;
 
     fn handle(&mut self, Entry(id): Entry, _: &mut Self::Context) -> Self::Result {
-        self.read(|queue| queue.entry(id))
+        self.read(|queue| queue.entry(self.steady.now(), id))
     }
 }
 
@@ -208,7 +367,7 @@ impl Handler<List> for QueueStore {
     type Result = Result<Page, StoreError>;
 
     fn handle(&mut self, List(filter): List, _: &mut Self::Context) -> Self::Result {
-        self.read(|queue| queue.page(&filter))
+        self.read(|queue| queue.page(self.steady.now(), &filter))
     }
 }
 
@@ -223,7 +382,8 @@ impl Handler<Drain> for QueueStore {
 
     fn handle(&mut self, Drain: Drain, ctx: &mut Self::Context) {
         self.flush(ctx);
-        let closed = self.queue.take().map(|mut queue| queue.settle_down().and_then(|()| queue.close()));
+        let queue = self.queue.take().filter(|_| !self.failing);
+        let closed = queue.map(|mut queue| queue.settle_down().and_then(|()| queue.close()));
         if let Some(Err(error)) = closed {
             tracing::error!(%error, "the store did not close cleanly: the next start takes longer");
         }

@@ -47,6 +47,8 @@ pub(crate) fn entry(seq: u64, state: RecordState) -> ManifestEntry {
             message: "no such day".to_owned(),
             at: 12_000,
         }),
+        held_by: None,
+        holds: 0,
     }
 }
 

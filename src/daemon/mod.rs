@@ -24,7 +24,7 @@ use crate::actors::queue_store::QueueStore;
 use crate::actors::telemetry::{self, Keep, Telemetry};
 use crate::actors::uploader::Uploader;
 use crate::actors::{Drain, TryNow};
-use crate::clock::{Clock, wall_ms};
+use crate::clock::{Clock, Steady, wall_ms};
 use crate::config::{self, Config, ConfigError};
 use crate::events::Event;
 use crate::exit;
@@ -32,9 +32,9 @@ use crate::ipc::feed::Feed;
 use crate::ipc::server::{self, Shared};
 use crate::ipc::status::Board;
 use crate::logging::{self, LogControl};
-use crate::model::{Backlog, Link};
+use crate::model::{Backlog, DiskState, Link};
 use crate::policy::breaker::BreakerState;
-use crate::store::{OpenError, Queue};
+use crate::store::{self, OpenError, Queue};
 use notify::{News, Notifier};
 use signals::Signal;
 
@@ -101,6 +101,9 @@ fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
 fn end_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        if store::panic_is_contained() {
+            return;
+        }
         logging::bug(&panic.to_string());
         report(panic);
         std::process::exit(i32::from(exit::BUG));
@@ -111,16 +114,20 @@ fn start(config: Config, file: Option<PathBuf>, log: &LogControl) -> u8 {
     for finding in config.without_effect() {
         tracing::warn!("{finding}");
     }
-    let queue = match Queue::open(&config.state_dir()) {
+    let notifier = Notifier::start();
+    let progress = notifier.clone();
+    let progress = Arc::new(move |done: f64| {
+        tracing::info!("the store was not closed cleanly and is repaired: {:.0} %", done * 100.0);
+        progress.tell(News::Repairing(done));
+    });
+    let queue = match Queue::open(&config.state_dir(), progress) {
         Ok(queue) => queue,
         Err(error) => {
             tracing::error!("{error}");
             return match error {
                 OpenError::InUse(_) => exit::ALREADY_RUNNING,
-                OpenError::Io { .. } => exit::DISK,
-                OpenError::Database { .. } | OpenError::NewerSchema { .. } | OpenError::Unreadable { .. } => {
-                    exit::FAILED
-                }
+                OpenError::Io { .. } | OpenError::Store { .. } => exit::DISK,
+                OpenError::NewerSchema { .. } => exit::FAILED,
             };
         }
     };
@@ -131,7 +138,7 @@ fn start(config: Config, file: Option<PathBuf>, log: &LogControl) -> u8 {
             std::process::exit(i32::from(exit::FAILED));
         }
     });
-    system.block_on(live(queue, config, file, log))
+    system.block_on(live(queue, config, file, log, notifier))
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
@@ -160,8 +167,14 @@ struct Wires {
     fatal: watch::Receiver<Option<String>>,
 }
 
-fn crew(queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew, Wires)> {
-    let clock = Clock::start();
+impl Wires {
+    fn disk(&self) -> DiskState {
+        self.board.backlog.borrow().storage.disk
+    }
+}
+
+fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew, Wires)> {
+    let (clock, steady) = (Clock::start(), Steady::resume(queue.last_steady()));
     let feed = Feed::default();
     let (device, open) = (queue.device(), queue.open_batches());
     let (kept, waiting) = match (queue.recall(telemetry::NOTE), queue.backlog()) {
@@ -188,7 +201,7 @@ fn crew(queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew, Wir
     });
     let store_config = config.clone();
     let store = QueueStore::start_in_arbiter(&store_thread.handle(), move |_| {
-        QueueStore::new(queue, store_config, backlog_sender, fatal_sender)
+        QueueStore::new(queue, store_config, steady, backlog_sender, fatal_sender)
     });
     let connectivity =
         Connectivity::new(config.clone(), link_sender, backlog.clone(), events.clone()).start();
@@ -207,7 +220,7 @@ fn crew(queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew, Wir
         connectivity: connectivity.clone(),
         telemetry: events,
     };
-    let planner = BatchPlanner::new(open, senses, partners, clock, planner_sender).start();
+    let planner = BatchPlanner::new(open, senses, partners, (clock, steady), planner_sender).start();
     let board = Board {
         device,
         started_at: wall_ms(),
@@ -222,7 +235,13 @@ fn crew(queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew, Wir
     Some((crew, Wires { board, feed, fatal }))
 }
 
-async fn live(queue: Queue, config: Config, file: Option<PathBuf>, log: &LogControl) -> u8 {
+async fn live(
+    queue: Queue,
+    config: Config,
+    file: Option<PathBuf>,
+    log: &LogControl,
+    notifier: Notifier,
+) -> u8 {
     let socket_path = config.socket();
     let (mode, max_connections) = (config.ipc.socket_mode.0, config.ipc.max_connections);
     let (config_sender, config) = watch::channel(Arc::new(config));
@@ -246,7 +265,6 @@ async fn live(queue: Queue, config: Config, file: Option<PathBuf>, log: &LogCont
             return exit::FAILED;
         }
     };
-    let notifier = Notifier::start();
     let (shutdown_sender, shutdown) = watch::channel(false);
     let shared = Shared {
         board: wires.board.clone(),
@@ -285,6 +303,7 @@ async fn live(queue: Queue, config: Config, file: Option<PathBuf>, log: &LogCont
                     tracing::warn!(%error, "the planner did not hear");
                 }
             }
+            Signal::Stop if wires.disk() == DiskState::Failing => break exit::DISK,
             Signal::Stop => break exit::DONE,
         }
     };

@@ -2,11 +2,15 @@
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 
 /// Messages that wait; more are dropped, for whoever does not read them misses nothing.
 const WAITING: usize = 16;
+
+/// Between two signs of progress of a repair, at most.
+const REPAIR_STEP: Duration = Duration::from_mins(5);
 
 /// One thing to tell.
 #[derive(Clone, Debug)]
@@ -16,6 +20,8 @@ pub(super) enum News {
     Stopping,
     Watchdog,
     Status(String),
+    /// The store is being repaired, from 0 to 1: the start may take longer.
+    Repairing(f64),
 }
 
 /// Tells systemd, where it listens.
@@ -55,6 +61,13 @@ fn tell(news: &News) {
         News::Stopping => sd_notify::notify(&[NotifyState::Stopping]),
         News::Watchdog => sd_notify::notify(&[NotifyState::Watchdog]),
         News::Status(text) => sd_notify::notify(&[NotifyState::Status(text)]),
+        News::Repairing(done) => {
+            let text = format!("Repairing the store after a crash: {:.0} %", done * 100.0);
+            let longer = u32::try_from(REPAIR_STEP.as_micros()).unwrap_or(u32::MAX);
+            // In the middle of life it is the watchdog that must be patient.
+            let patience = [NotifyState::ExtendTimeoutUsec(longer), NotifyState::Watchdog];
+            sd_notify::notify(&patience).and_then(|()| sd_notify::notify(&[NotifyState::Status(&text)]))
+        }
         News::Reloading => NotifyState::monotonic_usec_now()
             .and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now])),
     };

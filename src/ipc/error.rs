@@ -80,6 +80,12 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Closed => Self::stopping(),
+            StoreError::NoRoom => Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", error.to_string()),
+            StoreError::Failing => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "disk_failing",
+                format!("{error}; have the disk looked at, then repeat this under the same ids"),
+            ),
             error => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "store_failed",
@@ -99,6 +105,7 @@ impl From<AppendRefused> for ApiError {
             AppendRefused::Conflict { position, .. } => {
                 Self::new(StatusCode::CONFLICT, "id_conflict", message).at(position)
             }
+            AppendRefused::DiskFull => Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", message),
             AppendRefused::Full { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, "queue_full", message),
         }
     }
@@ -110,6 +117,12 @@ impl From<MendRefused> for ApiError {
             MendRefused::Unknown => Self::no_such_record(),
             MendRefused::NotQuarantined => {
                 Self::new(StatusCode::CONFLICT, "not_quarantined", refused.to_string())
+            }
+            MendRefused::Full => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "queue_full", refused.to_string())
+            }
+            MendRefused::DiskFull => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", refused.to_string())
             }
             MendRefused::TooLarge { .. } => {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, "record_too_large", refused.to_string())

@@ -6,8 +6,8 @@ use ring::digest::{Context, SHA256};
 use thiserror::Error;
 
 use super::StoreError;
-use super::codec;
-use super::queue::{Op, Transaction};
+use super::body;
+use super::op::{Op, Transaction};
 use super::schema::{Header, ManifestRow, StoredState};
 use crate::model::{NewRecord, Place, RecordId};
 
@@ -51,6 +51,11 @@ pub enum AppendRefused {
         /// Its id.
         id: RecordId,
     },
+    /// The disk has no room.
+    #[error(
+        "the disk is full: nothing was stored; records on their way to the server go on, and new ones are taken when there is room again"
+    )]
+    DiskFull,
     /// `queue.max_records` or `queue.max_bytes` is reached.
     #[error(
         "the queue is full ({limit}): nothing was stored; try again when records have been synced, or raise the limit"
@@ -64,7 +69,15 @@ pub enum AppendRefused {
 impl Op for Append {
     type Reply = Result<Appended, AppendRefused>;
 
-    fn apply(self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+    fn weight(&self) -> u64 {
+        self.records.iter().map(|record| record.payload.len() as u64 + ROW_WEIGHT).sum()
+    }
+
+    fn changed(reply: &Self::Reply) -> bool {
+        reply.as_ref().is_ok_and(|done| done.accepted > 0)
+    }
+
+    fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
         let fresh = match transaction.sort_out(&self.records)? {
             Ok(fresh) => fresh,
             Err(refused) => return Ok(Err(refused)),
@@ -78,12 +91,16 @@ impl Op for Append {
         }
         if accepted > 0 {
             transaction.state.cursors.dry = false;
+            transaction.state.oldest_pending_at.get_or_insert(transaction.now.wall);
         }
         Ok(Ok(Appended { accepted, duplicates: self.records.len() as u64 - accepted, ids }))
     }
 }
 
-type Digest = [u8; 16];
+pub(super) type Digest = [u8; 16];
+
+/// What a record takes beside its payload, roughly.
+const ROW_WEIGHT: u64 = 512;
 
 impl Transaction<'_, '_> {
     /// The digests of the new records; none for the known ones.
@@ -116,6 +133,9 @@ impl Transaction<'_, '_> {
                 }
             }
         }
+        if !self.admits && count > 0 {
+            return Ok(Err(AppendRefused::DiskFull));
+        }
         let counters = &self.state.counters;
         if counters.unsettled() + count > limits.max_records && count > 0 {
             return Ok(Err(AppendRefused::Full { limit: "queue.max_records" }));
@@ -132,22 +152,27 @@ impl Transaction<'_, '_> {
         let place = Place::new(record.priority, seq).0;
         let header = Header {
             id,
+            place,
             record_type: record.record_type.clone(),
             key: record.key.clone(),
-            created_at: self.now,
+            submitter,
+            created_at: self.now.wall,
+            bytes: u32::try_from(record.payload.len()).unwrap_or(u32::MAX),
+            digest,
         };
-        self.tables.payload.insert(place, codec::seal(&header, &record.payload)?.as_slice())?;
+        body::write(&mut self.tables.payload, &mut self.tables.chunks, &header, &record.payload)?;
+        self.join_lane(header.key.as_deref(), place)?;
         let row = ManifestRow {
             place,
             state: StoredState::Pending,
             attempts: 0,
             record_type: header.record_type,
             key: header.key,
-            payload_bytes: u32::try_from(record.payload.len()).unwrap_or(u32::MAX),
+            payload_bytes: header.bytes,
             digest,
             submitter,
-            created_at: self.now,
-            updated_at: self.now,
+            created_at: self.now.wall,
+            updated_at: self.now.wall,
             due_at: None,
             batch: None,
             error: None,

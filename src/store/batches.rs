@@ -2,18 +2,22 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use redb::ReadableTable;
 use uuid::Uuid;
 
 use super::StoreError;
+use super::body;
+use super::claim::Claim;
 use super::codec;
-use super::holds::HELD;
-use super::queue::{Op, Transaction, open_batch};
-use super::schema::{BatchRow, Header, ManifestRow, MemberRow, StoredError, StoredState};
+use super::lanes::HELD;
+use super::op::{Op, Transaction};
+use super::schema::{BatchRow, ManifestRow, MemberRow, StoredError, StoredState};
+use super::state::open_batch;
 use crate::clock::millis;
 use crate::config;
-use crate::model::{Batch, BatchId, BatchPhase, BatchRecord, LastError, OpenBatch, RecordId, Sequence};
-use crate::policy::agenda::{ClaimOrder, Disposition, Outcome};
+use crate::model::{
+    Batch, BatchId, BatchPhase, BatchRecord, LastError, OpenBatch, Place, RecordId, Sequence,
+};
+use crate::policy::agenda::{Disposition, Outcome};
 use crate::policy::backoff;
 use crate::policy::isolation::Cut;
 use crate::policy::sizing::SizeRule;
@@ -38,7 +42,7 @@ pub struct Settle {
     /// For records that are tried again.
     pub retry: config::Retry,
     /// What to send next.
-    pub then: Option<ClaimOrder>,
+    pub then: Option<Claim>,
 }
 
 /// What a settlement came to.
@@ -62,7 +66,7 @@ impl Op for Dispatch {
     /// None when every record of the batch is held by its key and went back to the queue.
     type Reply = Option<Batch>;
 
-    fn apply(self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+    fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
         let id = self.batch.0.as_u128();
         let Some(mut row) = transaction.state.open.get(&id).cloned() else {
             return Ok(None);
@@ -81,38 +85,50 @@ impl Op for Dispatch {
         row.attempt += 1;
         row.counted = false;
         row.phase = BatchPhase::InFlight;
-        let batch = transaction.load(id, &row)?;
-        transaction.put_batch(id, row)?;
-        Ok(Some(batch))
+        match transaction.load(id, &row)? {
+            Ok(batch) => {
+                transaction.put_batch(id, row)?;
+                Ok(Some(batch))
+            }
+            Err(damaged) => {
+                // What was sent under this id cannot be sent again: the others go under another.
+                transaction.disband(id, &row)?;
+                transaction.quarantine_damaged(&row, &damaged)?;
+                Ok(None)
+            }
+        }
     }
 }
 
 impl Op for Settle {
     type Reply = Settled;
 
-    fn apply(self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+    fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
         let id = self.batch.0.as_u128();
         let mut settled = Settled::default();
         if let Some(row) = transaction.state.open.get(&id).cloned() {
-            match self.disposition {
+            match &self.disposition {
                 Disposition::Close { outcomes, missing } => {
-                    transaction.close(id, &row, outcomes, &missing, &self.retry, &mut settled)?;
+                    transaction.close(id, &row, outcomes, missing, &self.retry, &mut settled)?;
                 }
                 Disposition::Keep { phase, lone_failures, error } => {
-                    transaction.keep(id, row, phase, lone_failures, error.as_ref())?;
+                    transaction.keep(id, row, *phase, *lone_failures, error.as_ref())?;
                 }
                 Disposition::Cut { cut, error } => {
-                    settled.opened = transaction.cut(id, row, &cut, error.as_ref())?;
+                    settled.opened = transaction.cut(id, row, cut, error.as_ref())?;
                 }
                 Disposition::Rename { lone_failures } => {
-                    settled.opened = vec![transaction.rename(id, row, lone_failures)?];
+                    settled.opened = vec![transaction.rename(id, row, *lone_failures)?];
                 }
             }
+        } else {
+            // Settled before, by a commit whose sender never heard of it.
+            settled.opened = transaction.parts_of(id);
         }
         // Twice as many as came: else they could come faster than they go.
         transaction.prune_receipts(PRUNE_STEP.max(2 * settled.synced.len()))?;
-        if let Some(order) = &self.then {
-            settled.claimed = transaction.claim(order)?;
+        if let Some(claim) = &self.then {
+            settled.claimed = transaction.claim(claim)?;
         }
         Ok(settled)
     }
@@ -122,48 +138,100 @@ impl Transaction<'_, '_> {
     /// Members whose key is held by a record outside of the batch go back to the queue.
     fn carve_held(&mut self, row: &mut BatchRow) -> Result<(), StoreError> {
         let mut company: BTreeSet<u64> = row.members.iter().map(|member| member.place).collect();
-        for member in std::mem::take(&mut row.members) {
-            let header = self.header(member.place)?;
-            let key = header.and_then(|(header, _)| header.key);
-            if !self.is_held(key.as_deref(), member.place, &company)? {
-                row.members.push(member);
-                continue;
+        // In the order of arrival: whoever goes back takes those behind it along.
+        let mut members = row.members.clone();
+        members.sort_by_key(|member| Place(member.place).seq());
+        for member in members {
+            let key = self.header(member.place)?.and_then(|header| header.key);
+            if self.is_held(key.as_deref(), member.place, &company)? {
+                company.remove(&member.place);
+                self.give_back(&member, HELD)?;
             }
-            company.remove(&member.place);
-            row.bytes = row.bytes.saturating_sub(u64::from(member.bytes));
-            self.state.claimed.remove(&member.place);
-            self.state.keys.release(key.as_deref(), member.place);
-            self.hold(key.as_deref(), member.place)?;
-            if member.failed {
-                // Whoever holds it frees it.
-                self.reschedule(member.id, member.place, HELD, HELD)?;
-            } else {
-                self.state.cursors.rewind();
-            }
+        }
+        row.members.retain(|member| company.contains(&member.place));
+        row.bytes = row.members.iter().map(|member| u64::from(member.bytes)).sum();
+        Ok(())
+    }
+
+    /// A record of an open batch goes back to the queue, as if the batch had not been.
+    fn give_back(&mut self, member: &MemberRow, due: u64) -> Result<(), StoreError> {
+        self.state.claimed.remove(&member.place);
+        if member.failed {
+            self.reschedule(member.id, member.place, HELD, due)?;
+        } else {
+            self.state.wake(member.place);
         }
         Ok(())
     }
 
-    /// The batch with its payloads, in queue order.
-    pub(super) fn load(&self, id: u128, row: &BatchRow) -> Result<Batch, StoreError> {
-        let mut records = Vec::with_capacity(row.members.len());
+    /// All records of an open batch go back to the queue.
+    fn disband(&mut self, id: u128, row: &BatchRow) -> Result<(), StoreError> {
         for member in &row.members {
-            let sealed = self.tables.payload.get(member.place)?;
-            let sealed = sealed.ok_or(StoreError::Inconsistent("a batch names a record without payload"))?;
-            let (header, body): (Header, _) = codec::unseal(sealed.value())?;
-            records.push(BatchRecord {
-                id: record_id(member.id),
-                record_type: header.record_type,
-                key: header.key,
-                created_at: header.created_at,
-                payload: body.into(),
-            });
+            self.give_back(member, self.now.steady)?;
+        }
+        self.close_row(id)
+    }
+
+    /// The batch with its payloads, in queue order; or which of its records cannot be read.
+    pub(super) fn load(&self, id: u128, row: &BatchRow) -> Result<Result<Batch, Vec<u64>>, StoreError> {
+        let mut records = Vec::with_capacity(row.members.len());
+        let mut damaged = Vec::new();
+        for member in &row.members {
+            match body::read(&self.tables.payload, &self.tables.chunks, member.place) {
+                Ok(Some((header, payload))) => records.push(BatchRecord {
+                    id: record_id(member.id),
+                    record_type: header.record_type,
+                    key: header.key,
+                    created_at: header.created_at,
+                    payload,
+                }),
+                Ok(None) => {
+                    return Err(StoreError::Inconsistent("a batch names a record without payload"));
+                }
+                Err(StoreError::Codec(error)) => {
+                    tracing::error!(record_id = %record_id(member.id), %error, "a record cannot be read");
+                    damaged.push(member.place);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if !damaged.is_empty() {
+            return Ok(Err(damaged));
         }
         let sequence = Sequence { index: row.sequence.0, total: row.sequence.1 };
-        Ok(Batch { open: open_batch(id, row), sequence, records })
+        Ok(Ok(Batch { open: open_batch(id, row), sequence, records }))
+    }
+
+    /// Records of a batch that is not on disk (any more) that cannot be read: a person decides.
+    pub(super) fn quarantine_damaged(&mut self, row: &BatchRow, damaged: &[u64]) -> Result<(), StoreError> {
+        self.damage_seen.set(true);
+        for member in row.members.iter().filter(|member| damaged.contains(&member.place)) {
+            let mut entry = self.member_entry(member)?;
+            let was = entry.state;
+            if was == StoredState::Failed {
+                self.tables.retry.remove((entry.due_at.unwrap_or(HELD), member.place))?;
+            }
+            entry.state = StoredState::Quarantined;
+            entry.updated_at = self.now.wall;
+            entry.due_at = None;
+            entry.error = Some(StoredError {
+                class: "damaged".into(),
+                http_status: None,
+                code: None,
+                message: "its payload on this device's disk is damaged and cannot be sent: mend it with a new payload, or discard it".into(),
+                at: self.now.wall,
+            });
+            self.state.woken.remove(&member.place);
+            self.tables.quarantine.insert(member.place, member.id)?;
+            self.state.settled_total += 1;
+            self.state.holders_changed = true;
+            self.put_row(member.id, &entry, Some(was))?;
+        }
+        Ok(())
     }
 
     pub(super) fn put_batch(&mut self, id: u128, row: BatchRow) -> Result<(), StoreError> {
+        self.state.waits_changed = true;
         self.tables.batches.insert(id, codec::encode(&row)?.as_slice())?;
         for member in &row.members {
             self.state.claimed.insert(member.place, id);
@@ -173,6 +241,7 @@ impl Transaction<'_, '_> {
     }
 
     fn close_row(&mut self, id: u128) -> Result<(), StoreError> {
+        self.state.waits_changed = true;
         self.tables.batches.remove(id)?;
         self.state.open.remove(&id);
         Ok(())
@@ -183,13 +252,13 @@ impl Transaction<'_, '_> {
         &mut self,
         id: u128,
         row: &BatchRow,
-        outcomes: Vec<(RecordId, Outcome)>,
+        outcomes: &[(RecordId, Outcome)],
         missing: &Outcome,
         retry: &config::Retry,
         settled: &mut Settled,
     ) -> Result<(), StoreError> {
         let total = outcomes.len();
-        let mut by_id: HashMap<u128, Outcome> = HashMap::with_capacity(total);
+        let mut by_id: HashMap<u128, &Outcome> = HashMap::with_capacity(total);
         for (record, outcome) in outcomes {
             // A second result for a record does not overrule the first.
             by_id.entry(record.0.as_u128()).or_insert(outcome);
@@ -198,7 +267,7 @@ impl Transaction<'_, '_> {
         for member in &row.members {
             let given = by_id.remove(&member.id);
             known += usize::from(given.is_some());
-            let outcome = given.as_ref().unwrap_or(missing);
+            let outcome = given.unwrap_or(missing);
             self.settle_record(id, row, member, outcome, retry, settled)?;
         }
         settled.foreign = total - known;
@@ -219,29 +288,28 @@ impl Transaction<'_, '_> {
         let was = entry.state;
         let key = entry.key.clone();
         entry.attempts += u32::from(!row.counted);
-        entry.updated_at = self.now;
+        entry.updated_at = self.now.wall;
         entry.batch = Some(batch);
         entry.due_at = None;
         self.state.claimed.remove(&place);
-        self.state.keys.release(key.as_deref(), place);
         match outcome {
             Outcome::Synced => {
                 entry.state = StoredState::Synced;
                 entry.error = None;
                 self.drop_payload(place, member.bytes)?;
-                self.tables.receipts.insert(place, (member.id, self.now))?;
+                self.tables.receipts.insert(place, (member.id, self.now.steady))?;
                 settled.synced.push(record_id(member.id));
                 self.state.synced_total += 1;
                 self.state.settled_total += 1;
-                self.freed(key.as_deref(), place)?;
+                self.leave_lane(key.as_deref(), place)?;
             }
             Outcome::Quarantine(error) => {
                 entry.state = StoredState::Quarantined;
                 entry.error = Some(stored(error));
                 self.tables.quarantine.insert(place, member.id)?;
-                self.hold(key.as_deref(), place)?;
                 settled.quarantined.push((record_id(member.id), entry.record_type.clone(), error.clone()));
                 self.state.settled_total += 1;
+                self.state.holders_changed = true;
             }
             Outcome::Retry(error) => {
                 let wait = backoff::delay(
@@ -250,13 +318,13 @@ impl Transaction<'_, '_> {
                     entry.attempts,
                     &mut fastrand::Rng::new(),
                 );
-                let due = self.now + millis(wait);
+                let due = self.now.steady + millis(wait);
                 entry.state = StoredState::Failed;
                 entry.error = Some(stored(error));
                 entry.due_at = Some(due);
                 self.tables.retry.insert((due, place), ())?;
-                self.hold(key.as_deref(), place)?;
                 settled.failed += 1;
+                self.state.holders_changed = true;
             }
         }
         self.put_row(member.id, &entry, Some(was))
@@ -280,7 +348,7 @@ impl Transaction<'_, '_> {
             let was = entry.state;
             entry.state = StoredState::Failed;
             entry.attempts += u32::from(!row.counted);
-            entry.updated_at = self.now;
+            entry.updated_at = self.now.wall;
             entry.batch = Some(id);
             entry.due_at = None;
             entry.error = Some(stored(error));
@@ -339,6 +407,14 @@ impl Transaction<'_, '_> {
             self.put_batch(part_id, part)?;
         }
         Ok(opened)
+    }
+
+    /// The batches that came of this one, and were not sent yet.
+    fn parts_of(&self, id: u128) -> Vec<OpenBatch> {
+        let parts = self.state.open.iter().filter(|(_, row)| row.parent == Some(id) && row.attempt == 0);
+        let mut parts: Vec<OpenBatch> = parts.map(|(id, row)| open_batch(*id, row)).collect();
+        parts.sort_by_key(|part| part.place);
+        parts
     }
 
     fn rename(&mut self, id: u128, row: BatchRow, lone_failures: u32) -> Result<OpenBatch, StoreError> {

@@ -1,182 +1,317 @@
-//! Taking records from the queue into a batch: failed ones that are due, then fresh ones.
+//! Taking records from the queue into a batch: the highest priority first, then the first to arrive.
+//!
+//! Three sources, merged by place: fresh records, found by walking `payload` from the cursors;
+//! failed ones that are due; and records that a former claim passed over and that somebody woke.
+//! A record is taken together with those that stand before it in its lane, or not at all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use redb::ReadableTable;
-use uuid::Uuid;
 
 use super::StoreError;
 use super::codec;
-use super::holds::HELD;
-use super::queue::{Op, Transaction};
+use super::lanes::HELD;
+use super::op::{Op, Transaction};
 use super::schema::{BatchRow, Header, MemberRow, StoredState};
-use crate::model::{Batch, BatchPhase, Stage};
+use super::state::Cursors;
+use crate::model::{Batch, BatchId, BatchPhase, Stage};
 use crate::policy::agenda::ClaimOrder;
 
 /// Records that one claim looks at; the next goes on from there.
 const CLAIM_SCAN: usize = 10_000;
+/// Failed records that are due of which one claim chooses.
+const DUE_SCAN: usize = 1000;
 
-/// Takes fresh records from the queue into a batch.
-pub struct Claim(pub ClaimOrder);
+/// Takes records from the queue into a batch.
+pub struct Claim {
+    order: ClaimOrder,
+    /// Known before it is done: repeated, a claim finds what it claimed.
+    id: BatchId,
+}
+
+impl Claim {
+    /// A claim for a new batch.
+    pub fn new(order: ClaimOrder) -> Self {
+        Self { order, id: BatchId::new() }
+    }
+}
 
 impl Op for Claim {
     type Reply = Option<Batch>;
 
-    fn apply(self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
-        transaction.claim(&self.0)
+    fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+        transaction.claim(self)
     }
 }
 
-/// Candidates for a batch, as they are found.
-#[derive(Default)]
-struct Draft {
-    members: Vec<MemberRow>,
+/// A record that may be taken.
+struct Candidate {
+    row: MemberRow,
+    key: Option<String>,
+    /// Its row in `retry`, when it failed.
+    due: Option<u64>,
+}
+
+/// A batch in the making.
+struct Draft<'o> {
+    order: &'o ClaimOrder,
+    members: Vec<Candidate>,
     places: BTreeSet<u64>,
     bytes: u64,
+    cursors: Cursors,
+    /// Looked at outside of the walk: failed ones that are due, woken ones, and who comes along.
+    waiting: BTreeSet<u64>,
+    /// Since when the failed ones of them are due.
+    due: HashMap<u64, u64>,
+    /// Those of `waiting` that need not be looked at again until somebody wakes them.
+    dismissed: Vec<Dismissed>,
 }
 
-impl Draft {
-    /// False when the batch is full.
-    fn has_room(&self, order: &ClaimOrder, bytes: u64) -> bool {
+enum Dismissed {
+    /// An earlier one of its key holds it.
+    Held { place: u64, id: u128, due: Option<u64> },
+    /// Nothing at this place can be sent; its row in `retry`, if it has one, would be due for ever.
+    Stray { place: u64, due: Option<u64> },
+}
+
+#[derive(PartialEq)]
+enum Considered {
+    Done,
+    /// It would be next, but the batch is full.
+    Full,
+}
+
+impl Draft<'_> {
+    fn has_room(&self, bytes: u32) -> bool {
+        let limit = &self.order.limit;
         self.members.is_empty()
-            || (self.members.len() < order.limit.records && self.bytes + bytes <= order.limit.bytes)
+            || (self.members.len() < limit.records && self.bytes + u64::from(bytes) <= limit.bytes)
     }
 
-    fn add(&mut self, member: MemberRow) {
-        self.places.insert(member.place);
-        self.bytes += u64::from(member.bytes);
-        self.members.push(member);
+    fn add(&mut self, candidate: Candidate) {
+        self.places.insert(candidate.row.place);
+        self.bytes += u64::from(candidate.row.bytes);
+        self.members.push(candidate);
+    }
+
+    /// In queue order, save that records of one key stand in the order of their arrival.
+    fn in_order(mut self) -> (Vec<MemberRow>, Vec<Candidate>) {
+        self.members.sort_by_key(|member| member.row.place);
+        let mut lanes: HashMap<&str, Vec<u64>> = HashMap::new();
+        for member in &self.members {
+            if let Some(key) = &member.key {
+                lanes.entry(key).or_default().push(member.row.place);
+            }
+        }
+        for places in lanes.values_mut() {
+            places.sort_by_key(|place| std::cmp::Reverse(crate::model::Place(*place).seq()));
+        }
+        let by_place: HashMap<u64, &MemberRow> =
+            self.members.iter().map(|member| (member.row.place, &member.row)).collect();
+        let rows = self.members.iter().map(|member| {
+            let own = member.key.as_deref().and_then(|key| lanes.get_mut(key)).and_then(Vec::pop);
+            own.and_then(|place| by_place.get(&place).copied()).unwrap_or(&member.row).clone()
+        });
+        let rows = rows.collect();
+        (rows, self.members)
     }
 }
 
 impl Transaction<'_, '_> {
-    pub(super) fn claim(&mut self, order: &ClaimOrder) -> Result<Option<Batch>, StoreError> {
-        let mut draft = Draft::default();
-        self.draft_due(order, &mut draft)?;
-        self.draft_fresh(order, &mut draft)?;
-        if draft.members.is_empty() {
-            return Ok(None);
+    pub(super) fn claim(&mut self, claim: &Claim) -> Result<Option<Batch>, StoreError> {
+        let (order, id) = (&claim.order, claim.id.0.as_u128());
+        if let Some(row) = self.state.open.get(&id)
+            && let Ok(batch) = self.load(id, row)?
+        {
+            return Ok(Some(batch));
         }
-        draft.members.sort_by_key(|member| member.place);
-        let id = Uuid::new_v4().as_u128();
-        let row = BatchRow {
-            parent: None,
-            stage: Stage::Fresh,
-            rule: order.limit.rule,
-            phase: BatchPhase::InFlight,
-            sequence: (order.sequence.index, order.sequence.total),
-            attempt: 1,
-            lone_failures: 0,
-            counted: false,
-            bytes: draft.bytes,
-            members: draft.members,
-        };
-        let batch = self.load(id, &row)?;
-        for (member, record) in row.members.iter().zip(&batch.records) {
-            self.state.keys.claim(record.key.as_deref(), member.place);
-            if let Some(key) = &record.key {
-                // The open batch holds the key from now on.
-                self.tables.holds.remove((key.as_str(), member.place))?;
+        loop {
+            let draft = self.draft(order)?;
+            self.state.cursors = draft.cursors.clone();
+            self.dismiss(&draft.dismissed)?;
+            if draft.members.is_empty() {
+                return Ok(None);
             }
-        }
-        self.put_batch(id, row)?;
-        Ok(Some(batch))
-    }
-
-    /// Failed records whose time has come, the longest due first.
-    fn draft_due(&mut self, order: &ClaimOrder, draft: &mut Draft) -> Result<(), StoreError> {
-        let (mut taken, mut held) = (Vec::new(), Vec::new());
-        // A row that leads nowhere would be due for ever.
-        let mut stray = Vec::new();
-        for item in self.tables.retry.range(..=(self.now, u64::MAX))?.take(CLAIM_SCAN) {
-            let (due, place) = item?.0.value();
-            let Some((header, bytes)) = self.header(place)? else {
-                stray.push((due, place));
-                continue;
+            let (members, taken) = draft.in_order();
+            let row = BatchRow {
+                parent: None,
+                stage: Stage::Fresh,
+                rule: order.limit.rule,
+                phase: BatchPhase::InFlight,
+                sequence: (order.sequence.index, order.sequence.total),
+                attempt: 1,
+                lone_failures: 0,
+                counted: false,
+                bytes: members.iter().map(|member| u64::from(member.bytes)).sum(),
+                members,
             };
-            if !draft.has_room(order, u64::from(bytes)) {
-                break;
-            }
-            if self.is_held(header.key.as_deref(), place, &draft.places)? {
-                held.push((due, place, header.id));
-            } else {
-                draft.add(MemberRow { place, id: header.id, bytes, failed: true });
-                taken.push((due, place));
-                // Those that it held back may come along, and must, before any later one does.
-                if header.key.is_some() && self.state.cursors.passed_held {
-                    self.state.cursors.rewind();
-                }
-            }
-        }
-        for (due, place, id) in held {
-            self.reschedule(id, place, due, HELD)?;
-        }
-        for row in taken.into_iter().chain(stray) {
-            self.tables.retry.remove(row)?;
-        }
-        Ok(())
-    }
-
-    /// Records that were never tried, in queue order.
-    fn draft_fresh(&mut self, order: &ClaimOrder, draft: &mut Draft) -> Result<(), StoreError> {
-        let mut looked_at = 0;
-        for range in self.state.cursors.ranges() {
-            let mut passed = Vec::new();
-            for item in self.tables.payload.range(range)? {
-                let (place, sealed) = item?;
-                let place = place.value();
-                if looked_at == CLAIM_SCAN {
-                    break;
-                }
-                let (header, body) = match codec::unseal::<Header>(sealed.value()) {
-                    Ok(whole) => whole,
-                    Err(error) => {
-                        tracing::error!(place, %error, "a waiting record does not read and is left where it is");
-                        passed.push(place);
-                        continue;
+            let batch = match self.load(id, &row)? {
+                Ok(batch) => batch,
+                Err(damaged) => {
+                    // Set aside, and not of the next draft; the others stay where they were.
+                    for member in &row.members {
+                        self.state.wake(member.place);
                     }
-                };
-                let bytes = u32::try_from(body.len()).unwrap_or(u32::MAX);
-                if !draft.has_room(order, u64::from(bytes)) {
-                    looked_at = CLAIM_SCAN;
-                    break;
-                }
-                looked_at += 1;
-                passed.push(place);
-                let plainly_waits = !self.state.claimed.contains_key(&place)
-                    && self.manifest_row(header.id)?.is_some_and(|row| row.state == StoredState::Pending);
-                if !plainly_waits {
+                    self.quarantine_damaged(&row, &damaged)?;
                     continue;
                 }
-                if self.is_held(header.key.as_deref(), place, &draft.places)? {
-                    self.state.cursors.passed_held = true;
-                } else {
-                    draft.add(MemberRow { place, id: header.id, bytes, failed: false });
+            };
+            for candidate in taken {
+                self.state.woken.remove(&candidate.row.place);
+                if let Some(due) = candidate.due {
+                    self.tables.retry.remove((due, candidate.row.place))?;
                 }
             }
-            if let Some(place) = passed.last() {
-                self.state.cursors.passed(*place);
-            }
-            if looked_at >= CLAIM_SCAN {
-                return Ok(());
+            self.put_batch(id, row)?;
+            return Ok(Some(batch));
+        }
+    }
+
+    /// Chooses; changes nothing.
+    fn draft<'o>(&self, order: &'o ClaimOrder) -> Result<Draft<'o>, StoreError> {
+        let mut draft = Draft {
+            order,
+            members: Vec::new(),
+            places: BTreeSet::new(),
+            bytes: 0,
+            cursors: self.state.cursors.clone(),
+            waiting: self.state.woken.clone(),
+            due: HashMap::new(),
+            dismissed: Vec::new(),
+        };
+        for item in self.tables.retry.range(..=(self.now.steady, u64::MAX))?.take(DUE_SCAN) {
+            let (due, place) = item?.0.value();
+            draft.waiting.insert(place);
+            draft.due.insert(place, due);
+        }
+        let mut looked_at = 0;
+        for range in self.state.cursors.ranges() {
+            let end = range.end;
+            let mut walk = self.tables.payload.range(range)?.peekable();
+            loop {
+                let fresh = match walk.peek() {
+                    Some(Ok((place, _))) => Some(place.value()),
+                    Some(Err(_)) => return Err(first_error(walk)),
+                    None => None,
+                };
+                let waiting = draft.waiting.first().copied().filter(|place| *place < end);
+                let Some(place) = fresh.into_iter().chain(waiting).min() else {
+                    break;
+                };
+                if looked_at == CLAIM_SCAN || self.consider(place, &mut draft)? == Considered::Full {
+                    return Ok(draft);
+                }
+                looked_at += 1;
+                draft.waiting.remove(&place);
+                if fresh == Some(place) {
+                    draft.cursors.passed(place);
+                    walk.next();
+                }
             }
         }
-        self.state.cursors.dry = true;
+        draft.cursors.dry = true;
+        Ok(draft)
+    }
+
+    /// Takes the record at a place, with those before it in its lane, if all of them are free to go.
+    fn consider(&self, place: u64, draft: &mut Draft<'_>) -> Result<Considered, StoreError> {
+        if draft.places.contains(&place) || self.state.claimed.contains_key(&place) {
+            return Ok(Considered::Done);
+        }
+        let Some(candidate) = self.candidate(place)? else {
+            let due = draft.due.get(&place).copied();
+            draft.dismissed.push(Dismissed::Stray { place, due });
+            return Ok(Considered::Done);
+        };
+        let mut chain = Vec::new();
+        if let Some(key) = &candidate.key {
+            for earlier in self.before(key, place)? {
+                let earlier = earlier?;
+                if draft.places.contains(&earlier) {
+                    continue;
+                }
+                let free = !self.state.claimed.contains_key(&earlier);
+                let Some(earlier) = self.candidate(earlier)?.filter(|_| free) else {
+                    draft.dismissed.push(Dismissed::Held { place, id: candidate.row.id, due: candidate.due });
+                    return Ok(Considered::Done);
+                };
+                chain.push(earlier);
+                if chain.len() > draft.order.limit.records {
+                    break;
+                }
+            }
+        }
+        chain.push(candidate);
+        for member in chain {
+            if !draft.has_room(member.row.bytes) {
+                return Ok(Considered::Full);
+            }
+            // Whoever stands behind it and was passed over may come along, and must, before any later one does.
+            if let Some(key) = &member.key
+                && let Some(behind) = self.behind(key, member.row.place)?
+                && draft.cursors.has_passed(behind)
+            {
+                draft.waiting.insert(behind);
+            }
+            draft.add(member);
+        }
+        Ok(Considered::Done)
+    }
+
+    /// The record at a place, if its state lets it go: fresh, or failed and due, or failed and held until now.
+    fn candidate(&self, place: u64) -> Result<Option<Candidate>, StoreError> {
+        let Some(header) = self.header(place)? else { return Ok(None) };
+        let Some(row) = self.manifest_row(header.id)? else { return Ok(None) };
+        let due = match row.state {
+            StoredState::Pending => None,
+            StoredState::Failed if row.due_at.is_none_or(|due| due <= self.now.steady) => {
+                Some(row.due_at.unwrap_or(HELD))
+            }
+            StoredState::Failed | StoredState::Quarantined | StoredState::Synced => return Ok(None),
+        };
+        let row = MemberRow { place, id: header.id, bytes: header.bytes, failed: due.is_some() };
+        Ok(Some(Candidate { row, key: header.key, due }))
+    }
+
+    fn dismiss(&mut self, dismissed: &[Dismissed]) -> Result<(), StoreError> {
+        for dismissed in dismissed {
+            match *dismissed {
+                Dismissed::Held { place, id, due } => {
+                    self.state.woken.remove(&place);
+                    if let Some(due) = due.filter(|due| *due != HELD) {
+                        self.reschedule(id, place, due, HELD)?;
+                    }
+                }
+                Dismissed::Stray { place, due } => {
+                    self.state.woken.remove(&place);
+                    if let Some(due) = due {
+                        self.state.waits_changed = true;
+                        self.tables.retry.remove((due, place))?;
+                    }
+                }
+            }
+        }
         Ok(())
     }
 
-    /// The header of a payload, and the size of its body. One that does not read is left where it
-    /// is: it must not keep the others from going.
-    pub(super) fn header(&self, place: u64) -> Result<Option<(Header, u32)>, StoreError> {
+    /// The header of a payload. One that does not read is left where it is, and said aloud: it must
+    /// not keep the others from going.
+    pub(super) fn header(&self, place: u64) -> Result<Option<Header>, StoreError> {
         let Some(sealed) = self.tables.payload.get(place)? else {
             return Ok(None);
         };
         match codec::unseal::<Header>(sealed.value()) {
-            Ok((header, body)) => Ok(Some((header, u32::try_from(body.len()).unwrap_or(u32::MAX)))),
+            Ok(row) => Ok(Some(row.header)),
             Err(error) => {
-                tracing::error!(place, %error, "a record does not read and is left where it is");
+                tracing::error!(place, %error, "a record cannot be read and is left where it is");
+                self.damage_seen.set(true);
                 Ok(None)
             }
         }
     }
+}
+
+fn first_error<T>(mut walk: impl Iterator<Item = Result<T, redb::StorageError>>) -> StoreError {
+    let error = walk.find_map(Result::err);
+    error.map_or(StoreError::Inconsistent("a walk failed and did not say why"), StoreError::from)
 }

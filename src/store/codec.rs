@@ -3,13 +3,17 @@
 //! A value is a version byte and the bincode of a row. bincode has no schema evolution, so a
 //! changed row is a new version and a migration, never a new field with a default.
 //!
-//! A payload is sealed: magic, lengths, header, body, and a CRC-32 over all of it. redb's ordinary
-//! reads verify nothing, and the magic lets a raw file be searched for records when redb cannot
-//! open it.
+//! A payload is sealed: redb's ordinary reads verify nothing, and the magic lets a raw file be
+//! searched for records when redb cannot open it. The header has a checksum of its own, so that a
+//! record whose body is damaged can still be named.
 //!
 //! ```text
-//! "fsr1" | header length u32 | body length u32 | header (bincode) | body | CRC-32 of all before
+//! row    "fsr1" | header length u32 | part length u32 | CRC-32 of these and the header | header (bincode) | part | CRC-32 of the part
+//! chunk  "fsc1" | digest of the record, 16 bytes | index u32 | part length u32 | part | CRC-32 of all before
 //! ```
+//!
+//! Lengths and checksums are little-endian. What a body has beyond the part in its row follows in
+//! chunks: redb rounds a value that is larger than a page up to the next power of two.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use serde::Serialize;
@@ -17,9 +21,12 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 const VERSION: u8 = 1;
-const MAGIC: &[u8; 4] = b"fsr1";
-const PREFIX: usize = 12;
+pub(super) const ROW_MAGIC: &[u8; 4] = b"fsr1";
+pub(super) const CHUNK_MAGIC: &[u8; 4] = b"fsc1";
+const ROW_PREFIX: usize = 16;
+const CHUNK_PREFIX: usize = 28;
 const CRC: usize = 4;
+const SHORT: CodecError = CodecError::Damaged("it is too short");
 
 /// No row is larger: a length that a damaged value claims is not believed.
 const MAX_ROW_BYTES: usize = 4 << 20;
@@ -65,36 +72,121 @@ fn decode_row<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     if used == bytes.len() { Ok(row) } else { Err(CodecError::Damaged("it is longer than its row")) }
 }
 
-/// A payload with its header, sealed.
-pub(super) fn seal(header: &impl Serialize, body: &str) -> Result<Vec<u8>, CodecError> {
-    let header = bincode::serde::encode_to_vec(header, CONFIG)?;
-    let length = |bytes: usize| u32::try_from(bytes).map_err(|_| CodecError::Damaged("it is too long"));
-    let mut sealed = Vec::with_capacity(PREFIX + header.len() + body.len() + CRC);
-    sealed.extend_from_slice(MAGIC);
-    sealed.extend_from_slice(&length(header.len())?.to_le_bytes());
-    sealed.extend_from_slice(&length(body.len())?.to_le_bytes());
-    sealed.extend_from_slice(&header);
-    sealed.extend_from_slice(body.as_bytes());
+/// Bytes of a sealed row or chunk, at most: what fits on a page of 4 KiB with its key.
+const ROW_BYTES: usize = 4000;
+
+/// The parts of a body: what goes into the row behind a header of this length, and the chunks.
+pub(super) fn parts(header_length: usize, body: &[u8]) -> (&[u8], impl Iterator<Item = &[u8]>) {
+    let room = ROW_BYTES.saturating_sub(ROW_PREFIX + header_length + CRC);
+    let (first, rest) = body.split_at(room.min(body.len()));
+    (first, rest.chunks(ROW_BYTES - CHUNK_PREFIX - CRC))
+}
+
+/// A header as bytes, for [`seal`].
+pub(super) fn header(header: &impl Serialize) -> Result<Vec<u8>, CodecError> {
+    Ok(bincode::serde::encode_to_vec(header, CONFIG)?)
+}
+
+/// The row of a record: its header and the first part of its body, sealed.
+pub(super) fn seal(header: &[u8], part: &[u8]) -> Result<Vec<u8>, CodecError> {
+    let mut sealed = Vec::with_capacity(ROW_PREFIX + header.len() + part.len() + CRC);
+    sealed.extend_from_slice(ROW_MAGIC);
+    sealed.extend_from_slice(&length(header.len())?);
+    sealed.extend_from_slice(&length(part.len())?);
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&sealed);
+    crc.update(header);
+    sealed.extend_from_slice(&crc.finalize().to_le_bytes());
+    sealed.extend_from_slice(header);
+    sealed.extend_from_slice(part);
+    sealed.extend_from_slice(&crc32fast::hash(part).to_le_bytes());
+    Ok(sealed)
+}
+
+/// A sealed row whose header is verified.
+pub(super) struct Row<'a, T> {
+    /// The header.
+    pub(super) header: T,
+    rest: &'a [u8],
+    part_length: usize,
+}
+
+impl<'a, T> Row<'a, T> {
+    /// The first part of the body, verified.
+    pub(super) fn part(&self) -> Result<&'a [u8], CodecError> {
+        let (part, crc) = self.rest.split_at_checked(self.part_length).ok_or(SHORT)?;
+        let crc = crc.first_chunk::<CRC>().ok_or(SHORT)?;
+        if crc32fast::hash(part) == u32::from_le_bytes(*crc) {
+            Ok(part)
+        } else {
+            Err(CodecError::Damaged("the checksum of its body is wrong"))
+        }
+    }
+}
+
+/// The row that begins here. What follows after its end is not looked at.
+pub(super) fn unseal<T: DeserializeOwned>(bytes: &[u8]) -> Result<Row<'_, T>, CodecError> {
+    let (magic, after) = bytes.split_first_chunk::<4>().ok_or(SHORT)?;
+    let (header_length, after) = read_u32(after)?;
+    let (part_length, after) = read_u32(after)?;
+    let (crc, after) = read_u32(after)?;
+    if magic != ROW_MAGIC {
+        return Err(CodecError::Damaged("it is no payload"));
+    }
+    let (header, rest) = after.split_at_checked(header_length as usize).ok_or(SHORT)?;
+    let mut found = crc32fast::Hasher::new();
+    found.update(bytes.get(..ROW_PREFIX - CRC).ok_or(SHORT)?);
+    found.update(header);
+    if found.finalize() != crc {
+        return Err(CodecError::Damaged("the checksum of its header is wrong"));
+    }
+    Ok(Row { header: decode_row(header)?, rest, part_length: part_length as usize })
+}
+
+/// A further part of a body, sealed.
+pub(super) fn seal_chunk(digest: &[u8; 16], index: u32, part: &[u8]) -> Result<Vec<u8>, CodecError> {
+    let mut sealed = Vec::with_capacity(CHUNK_PREFIX + part.len() + CRC);
+    sealed.extend_from_slice(CHUNK_MAGIC);
+    sealed.extend_from_slice(digest);
+    sealed.extend_from_slice(&index.to_le_bytes());
+    sealed.extend_from_slice(&length(part.len())?);
+    sealed.extend_from_slice(part);
     sealed.extend_from_slice(&crc32fast::hash(&sealed).to_le_bytes());
     Ok(sealed)
 }
 
-/// The header and the body of a sealed payload, verified.
-pub(super) fn unseal<T: DeserializeOwned>(sealed: &[u8]) -> Result<(T, &str), CodecError> {
-    let (content, crc) = sealed.split_last_chunk::<CRC>().ok_or(CodecError::Damaged("it is too short"))?;
-    if crc32fast::hash(content) != u32::from_le_bytes(*crc) {
-        return Err(CodecError::Damaged("its checksum is wrong"));
+/// A chunk, verified.
+pub(super) struct Chunk<'a> {
+    /// Of the record that it belongs to.
+    pub(super) digest: [u8; 16],
+    /// From 0.
+    pub(super) index: u32,
+    /// The bytes.
+    pub(super) part: &'a [u8],
+}
+
+/// The chunk that begins here. What follows after its end is not looked at.
+pub(super) fn unseal_chunk(bytes: &[u8]) -> Result<Chunk<'_>, CodecError> {
+    let (magic, after) = bytes.split_first_chunk::<4>().ok_or(SHORT)?;
+    let (digest, after) = after.split_first_chunk::<16>().ok_or(SHORT)?;
+    let (index, after) = read_u32(after)?;
+    let (part_length, after) = read_u32(after)?;
+    let (part, after) = after.split_at_checked(part_length as usize).ok_or(SHORT)?;
+    let (crc, _) = read_u32(after)?;
+    let sealed = bytes.get(..CHUNK_PREFIX + part.len()).ok_or(SHORT)?;
+    if magic != CHUNK_MAGIC || crc32fast::hash(sealed) != crc {
+        return Err(CodecError::Damaged("the checksum of a chunk is wrong"));
     }
-    let (prefix, rest) =
-        content.split_first_chunk::<PREFIX>().ok_or(CodecError::Damaged("it is too short"))?;
-    let (magic, lengths) = prefix.split_at(MAGIC.len());
-    let header_length = lengths.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes)) as usize;
-    if magic != MAGIC || header_length > rest.len() {
-        return Err(CodecError::Damaged("it is no payload"));
-    }
-    let (header, body) = rest.split_at(header_length);
-    let body = std::str::from_utf8(body).map_err(|_| CodecError::Damaged("it is no text"))?;
-    Ok((decode_row(header)?, body))
+    Ok(Chunk { digest: *digest, index, part })
+}
+
+fn length(bytes: usize) -> Result<[u8; 4], CodecError> {
+    u32::try_from(bytes).map(u32::to_le_bytes).map_err(|_| CodecError::Damaged("it is too long"))
+}
+
+fn read_u32(bytes: &[u8]) -> Result<(u32, &[u8]), CodecError> {
+    let (number, rest) = bytes.split_first_chunk::<4>().ok_or(SHORT)?;
+    Ok((u32::from_le_bytes(*number), rest))
 }
 
 #[cfg(test)]
@@ -118,26 +210,67 @@ mod tests {
     #[test]
     fn the_bytes_on_disk_stay_the_same() {
         assert_eq!(encode(&(300u64, "ab".to_owned(), None::<u8>)).unwrap(), b"\x01\xfb\x2c\x01\x02ab\x00");
-        let sealed = seal(&(1u8, 2u8), "{}").unwrap();
-        assert_eq!(sealed[..16], *b"fsr1\x02\0\0\0\x02\0\0\0\x01\x02{}");
+        let sealed = seal(&header(&(1u8, 2u8)).unwrap(), b"{}").unwrap();
+        assert_eq!(sealed[..12], *b"fsr1\x02\0\0\0\x02\0\0\0");
+        assert_eq!(sealed[16..20], *b"\x01\x02{}");
+        let chunk = seal_chunk(&[7; 16], 1, b"{}").unwrap();
+        assert_eq!(chunk[20..30], *b"\x01\0\0\0\x02\0\0\0{}");
+    }
+
+    #[test]
+    fn a_damaged_body_leaves_its_header_readable() {
+        let mut sealed = seal(&header(&7u64).unwrap(), b"{}").unwrap();
+        let end = sealed.len();
+        sealed[end - 6] ^= 1;
+        let row = unseal::<u64>(&sealed).unwrap();
+        assert_eq!(row.header, 7);
+        assert!(row.part().is_err());
+    }
+
+    #[test]
+    fn the_parts_are_the_body_and_each_fits_its_page() {
+        for length in [0, 1, 3900, 3979, 3980, 3981, 8000, 100_000] {
+            let body = vec![b'x'; length];
+            let (first, rest) = parts(40, &body);
+            let rest: Vec<&[u8]> = rest.collect();
+            assert_eq!([&[first], rest.as_slice()].concat().concat(), body);
+            assert!(seal(&[0; 40], first).unwrap().len() <= ROW_BYTES);
+            for (part, index) in rest.iter().zip(0..) {
+                let sealed = seal_chunk(&[1; 16], index, part).unwrap();
+                assert!(sealed.len() <= ROW_BYTES);
+                let chunk = unseal_chunk(&sealed).unwrap();
+                assert_eq!((chunk.digest, chunk.index, chunk.part), ([1; 16], index, *part));
+            }
+        }
     }
 
     proptest! {
         #[test]
-        fn a_payload_comes_back_and_no_flipped_bit_goes_unseen(
+        fn a_row_comes_back_and_no_flipped_bit_goes_unseen(
             body in ".{0,200}", byte: prop::sample::Index, bit in 0u8..8,
         ) {
-            let mut sealed = seal(&(5u64, "type".to_owned()), &body).unwrap();
-            let (header, read): ((u64, String), &str) = unseal(&sealed).unwrap();
-            prop_assert_eq!((header, read), ((5, "type".to_owned()), body.as_str()));
+            let mut sealed = seal(&header(&(5u64, "type".to_owned())).unwrap(), body.as_bytes()).unwrap();
+            let row = unseal::<(u64, String)>(&sealed).unwrap();
+            prop_assert_eq!(row.part().unwrap(), body.as_bytes());
+            prop_assert_eq!(row.header, (5, "type".to_owned()));
             let at = byte.index(sealed.len());
             sealed[at] ^= 1 << bit;
-            prop_assert!(unseal::<(u64, String)>(&sealed).is_err());
+            let seen = unseal::<(u64, String)>(&sealed).and_then(|row| row.part().map(<[u8]>::to_vec));
+            prop_assert!(seen.is_err());
+        }
+
+        #[test]
+        fn a_flipped_bit_in_a_chunk_does_not_go_unseen(byte: prop::sample::Index, bit in 0u8..8) {
+            let mut sealed = seal_chunk(&[3; 16], 9, b"some part").unwrap();
+            let at = byte.index(sealed.len());
+            sealed[at] ^= 1 << bit;
+            prop_assert!(unseal_chunk(&sealed).is_err());
         }
 
         #[test]
         fn nonsense_is_refused(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
             prop_assert!(unseal::<(u64, String)>(&bytes).is_err());
+            prop_assert!(unseal_chunk(&bytes).is_err());
         }
     }
 }

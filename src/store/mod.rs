@@ -12,44 +12,61 @@
 //! | table | key → value | holds |
 //! |---|---|---|
 //! | `payload` | place → sealed header and body | records that are not settled, and quarantined ones; written once |
-//! | `manifest` | record id → state, attempts, last error, digest | every record until its receipt is pruned |
+//! | `chunks` | (place, index) → part of a body | what a body has beyond its page: redb rounds larger values up to powers of two |
+//! | `manifest` | record id → state, attempts, last error, digest | every record until its receipt is pruned; finds doubles, too |
 //! | `batches` | batch id → members, sequence, attempt, parent | open batches: the durable claim on their members |
 //! | `retry` | (due, place) | FAILED records that wait for a time, outside of batches |
 //! | `quarantine` | place → record id | records under review |
 //! | `receipts` | place → record id, when | SYNCED records, for `keep_synced` |
-//! | `holds` | (key, place) | records outside of batches that were in one, and hold back later ones of their key: FAILED, under review, or PENDING again |
+//! | `lanes` | (key, seq) → place | unsettled records with a key, in the order in which they go |
 //! | `meta` | name → value | schema version, device id, counters, notes of other rooms |
 //!
 //! A *place* orders the queue: priority, then arrival ([`crate::model::Place`]). Fresh records are
 //! found by walking `payload` from a cursor in memory, so that no index over all waiting
-//! records is kept: each tree that an append touches costs 12 KB of flash.
+//! records is kept: each tree that a lone append touches costs 12 KB of flash. For the same reason
+//! SYNCING is not stored, a claim rides on the commit that settles the batch before, and only records
+//! with a key pay for the order of keys.
 //!
 //! # Guarantees, and how they are kept
 //!
 //! - *Acknowledged means kept*: the reply to an append follows the commit (redb, one phase, one
 //!   fdatasync) that covers it. Whatever arrives while a commit runs goes into the next one together.
 //! - *One batch at most*: a record is claimed by the row of the batch that names it, in the same
-//!   transaction that closes the batch before. A claim costs no commit of its own, and no write per record.
-//!   SYNCING is not stored: a record is SYNCING while a row in flight names it.
+//!   transaction that closes the batch before. A record is SYNCING while a row in flight names it.
 //! - *A crash keeps batch id, sequence and members*: they are the row.
 //! - *Counts are true*: they change in the transaction that changes what they count.
-//! - *Order in a key*: a record is not claimed while an earlier one of its key is in another open
-//!   batch, failed, or under review.
+//! - *Order in a key*: a record goes with those before it in its lane, or after them (`lanes.rs`).
+//! - *Waits end in time*: due times are of a clock that never goes back ([`crate::clock::Steady`]).
 //! - *A cut while the file is made leaves none*: it is made under another name, synced and renamed.
+//! - *A start after a crash in idle is quick*: an idle queue ends with a commit that stores redb's
+//!   allocator state. It costs too much to do it in every commit; after a crash in the middle of
+//!   work redb walks all live pages.
 //!
-//! After an error of redb the database object is dead and the outcome of the commit unknown: the
-//! process ends and recovers at its next start, and clients repeat under the same record ids.
+//! # When the disk fails
+//!
+//! After an error the database object is dead and the commit's outcome unknown: the file is opened
+//! anew, without what the system had cached of it, and the commit's number tells whether it took
+//! place. `space.rs` keeps a full disk from stopping what is on its way. A value that does not read
+//! is never believed: each carries a checksum, for redb's reads verify nothing. A record whose body is
+//! damaged is set aside for review; whatever is worse is for the next start, which keeps the damaged
+//! file and goes on with what can be read.
 
 mod append;
 mod batches;
+mod body;
 mod claim;
 mod codec;
-mod holds;
+mod contain;
+mod lanes;
+mod medium;
+mod op;
 mod queue;
 mod read;
 mod recovery;
 mod review;
 mod schema;
+mod space;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -58,12 +75,14 @@ use thiserror::Error;
 pub use append::{Append, AppendRefused, Appended};
 pub use batches::{Dispatch, Settle, Settled};
 pub use claim::Claim;
-pub use queue::{Limits, Op, Queue, Transaction};
+pub use contain::panic_is_contained;
+pub use op::{Group, Limits, Op, Transaction};
+pub use queue::Queue;
 pub use read::{Filter, Page};
-pub use recovery::OpenError;
+pub use recovery::{OpenError, Progress};
 pub use review::{Expedite, Mend, MendRefused, Pause, Remember, Review, ReviewAction, Selected};
 
-/// An operation of the store failed. Its outcome is unknown until the store is opened again.
+/// An operation of the store failed.
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// A value does not read.
@@ -72,19 +91,57 @@ pub enum StoreError {
     /// redb failed.
     #[error("the store failed: {0}")]
     Redb(#[from] redb::Error),
+    /// redb panicked over what it read.
+    #[error("the store is damaged: {0}")]
+    Panicked(String),
     /// A row names another that is not there.
     #[error("the store is inconsistent: {0}")]
     Inconsistent(&'static str),
+    /// It cannot be opened again after an error.
+    #[error(transparent)]
+    Open(#[from] Box<OpenError>),
+    /// The disk has no room, not even for what is on its way.
+    #[error("the disk is full: nothing was stored; try again when there is room")]
+    NoRoom,
+    /// The disk gives errors: nothing is done until it can be written again.
+    #[error(
+        "the disk under the queue gives errors: no records are taken in and none are sent; those that were accepted are kept"
+    )]
+    Failing,
     /// The store is closed, or on its way there.
     #[error("the store is closed")]
     Closed,
 }
 
+impl From<OpenError> for StoreError {
+    fn from(error: OpenError) -> Self {
+        Self::Open(Box::new(error))
+    }
+}
+
 impl StoreError {
     /// Whether the disk has no room.
     pub fn is_disk_full(&self) -> bool {
-        matches!(self, Self::Redb(redb::Error::Io(error))
-            if matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded))
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        match self {
+            Self::Redb(redb::Error::Io(error)) => {
+                matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+            }
+            Self::Open(error) => error.is_disk_full(),
+            _ => false,
+        }
+    }
+
+    /// Whether the bytes are there and make no sense. What the system calls an error of its own
+    /// is none of the bytes.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Codec(_) | Self::Panicked(_) | Self::Inconsistent(_) => true,
+            Self::Redb(redb::Error::Io(error)) => error.raw_os_error().is_none(),
+            Self::Redb(error) => !matches!(error, redb::Error::PreviousIo | redb::Error::DatabaseClosed),
+            Self::Open(error) => error.is_damage(),
+            Self::NoRoom | Self::Failing | Self::Closed => false,
+        }
     }
 }
 
@@ -100,6 +157,8 @@ macro_rules! from_redb {
 
 from_redb!(
     redb::StorageError,
+    redb::DatabaseError,
+    redb::CompactionError,
     redb::TableError,
     redb::TransactionError,
     redb::CommitError,

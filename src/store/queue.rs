@@ -1,178 +1,226 @@
-//! The queue as its one owner sees it: synchronous, a group of operations to a commit.
+//! The queue as its one owner sees it: synchronous, and true to the disk whatever the disk does.
 
-use std::collections::BTreeMap;
-use std::fs::File;
+use std::cell::Cell;
 use std::path::Path;
 
-use redb::{Database, ReadableTable, ReadableTableMetadata, WriteTransaction};
-use uuid::Uuid;
+use redb::Database;
 
 use super::StoreError;
 use super::codec;
-use super::holds::{HELD, Keys};
-use super::recovery::{self, OpenError};
-use super::schema::{BatchRow, Counters, Header, ManifestRow, Snapshot, StoredState, Tables, meta};
-use crate::config::Config;
-use crate::model::{Backlog, BatchId, BatchPhase, DeviceId, OpenBatch, Place};
+use super::medium::Medium;
+use super::op::{Group, Limits, Transaction};
+use super::recovery::{self, OpenError, Progress};
+use super::schema::{Snapshot, Tables, meta};
+use super::space::{self, Space};
+use super::state::{State, Totals, open_batch};
+use crate::clock::Now;
+use crate::model::{Backlog, Damage, DeviceId, DiskState, OpenBatch, Storage};
 
-/// Priorities, each with a cursor of its own.
-const CLASSES: usize = 10;
-/// Quarantined records that are passed over in search of the oldest that waits.
-const OLDEST_SCAN: usize = 100;
+/// Receipts that are looked at when nothing goes on.
+const PRUNE_AT_REST: usize = 1000;
 
-/// What the queue takes at most.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Records whose payload is kept.
-    pub max_records: u64,
-    /// Their payload bytes.
-    pub max_bytes: u64,
-    /// Bytes of one payload.
-    pub max_record_bytes: u64,
-    /// How long receipts stay, milliseconds.
-    pub keep_synced_ms: u64,
-}
+/// Forgets some of the receipts that were kept long enough.
+struct Prune;
 
-impl From<&Config> for Limits {
-    fn from(config: &Config) -> Self {
-        Self {
-            max_records: config.queue.max_records,
-            max_bytes: config.queue.max_bytes.0,
-            max_record_bytes: config.queue.max_record_bytes.0,
-            keep_synced_ms: crate::clock::millis(config.queue.keep_synced.0),
-        }
+impl Group for Prune {
+    fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
+        transaction.prune_receipts(PRUNE_AT_REST)
     }
-}
 
-/// Something that changes the queue. All of a group are committed together.
-///
-/// An operation checks before it changes: a refusal is a reply and leaves nothing behind. An
-/// error is the store's own, and fails the whole group.
-pub trait Op: Send + 'static {
-    /// What the sender hears once the commit is done.
-    type Reply: Send + 'static;
-
-    /// Applies it.
-    fn apply(self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError>;
+    fn weight(&self) -> u64 {
+        0
+    }
 }
 
 /// The queue.
 pub struct Queue {
-    database: Database,
+    medium: Box<dyn Medium>,
+    /// None after an error, until it is opened again.
+    database: Option<Database>,
     state: State,
     device: DeviceId,
-    _lock: File,
+    space: Space,
+    damage: Option<Damage>,
+    progress: Progress,
+    unknown: Option<Unknown>,
 }
 
-/// What is kept in memory beside the tables: it follows the open batches, never the backlog.
-#[derive(Default)]
-pub(super) struct State {
-    pub(super) counters: Counters,
-    pub(super) open: BTreeMap<u128, BatchRow>,
-    /// Place → open batch, of every member.
-    pub(super) claimed: BTreeMap<u64, u128>,
-    pub(super) keys: Keys,
-    pub(super) cursors: Cursors,
-    /// The receipt that the next search for old ones begins at.
-    pub(super) next_receipt: u64,
-    pub(super) paused: bool,
-    pub(super) settled_total: u64,
-    pub(super) synced_total: u64,
-}
-
-/// How far the walk through the waiting records has come, by priority.
-#[derive(Default)]
-pub(super) struct Cursors {
-    /// First place of each class that was not looked at.
-    next: [u64; CLASSES],
-    /// The walk passed over records that are held by their key.
-    pub(super) passed_held: bool,
-    /// The last walk came to the end.
-    pub(super) dry: bool,
-}
-
-impl Cursors {
-    /// Looks at everything again: something behind the cursors may be claimed now.
-    pub(super) fn rewind(&mut self) {
-        *self = Self::default();
-    }
-
-    /// The ranges that are left, highest priority first.
-    pub(super) fn ranges(&self) -> [std::ops::Range<u64>; CLASSES] {
-        std::array::from_fn(|class| {
-            let (start, end) = ((class as u64) << 56, (class as u64 + 1) << 56);
-            self.next.get(class).map_or(start, |next| start.max(*next))..end
-        })
-    }
-
-    /// The walk has looked at `place`.
-    pub(super) fn passed(&mut self, place: u64) {
-        if let Some(next) = usize::try_from(place >> 56).ok().and_then(|class| self.next.get_mut(class)) {
-            *next = place + 1;
-        }
-    }
-}
-
-/// A group under way.
-pub struct Transaction<'q, 't> {
-    pub(super) tables: Tables<'t>,
-    pub(super) state: &'q mut State,
-    pub(super) limits: Limits,
-    pub(super) now: u64,
+/// A commit whose outcome is not known until the store is opened again.
+struct Unknown {
+    attempted: u64,
+    before: Totals,
+    after: Totals,
 }
 
 impl Queue {
-    /// Opens the queue in `dir`.
-    pub fn open(dir: &Path) -> Result<Self, OpenError> {
-        let opened = recovery::open(dir)?;
-        let state = State::load(&opened.database)
-            .map_err(|source| OpenError::Unreadable { path: dir.to_owned(), source })?;
-        Ok(Self { database: opened.database, state, device: opened.device, _lock: opened.lock })
+    /// Opens the queue in `dir`, mends it if need be, and says how that goes.
+    pub fn open(dir: &Path, progress: Progress) -> Result<Self, OpenError> {
+        let medium = recovery::directory(dir)?;
+        Self::on(medium, progress)
     }
 
-    /// Runs a group of operations and commits them. On an error nothing of it is done for sure,
-    /// and the queue must not be used any more.
-    pub fn commit(
+    /// Opens the queue on a medium.
+    pub(super) fn on(mut medium: Box<dyn Medium>, progress: Progress) -> Result<Self, OpenError> {
+        let opened = recovery::open(medium.as_mut(), &progress)?;
+        let (state, device, damage) = (opened.state, opened.device, opened.damage);
+        let database = Some(opened.database);
+        Ok(Self { medium, database, state, device, space: Space::default(), damage, progress, unknown: None })
+    }
+
+    /// Runs a group of operations and commits them; whether there was anything to commit.
+    ///
+    /// When the disk is full, the reserve is given up and the group runs once more, without taking
+    /// records in. After any other error the group did not take place, and the queue may be used
+    /// again once [`Queue::revive`] succeeded.
+    pub fn commit(&mut self, limits: Limits, now: Now, group: &mut dyn Group) -> Result<bool, StoreError> {
+        self.space.look(self.medium.as_mut(), limits.disk_reserve, group.weight());
+        if self.database.is_none() {
+            if !self.space.admits() {
+                return Err(StoreError::NoRoom);
+            }
+            self.reopen()?;
+        }
+        match self.attempt_and_know(limits, now, group) {
+            Err(error) if error.is_disk_full() => match self.attempt_and_know(limits, now, group) {
+                Err(error) if error.is_disk_full() => Err(StoreError::NoRoom),
+                done => done,
+            },
+            done => done,
+        }
+    }
+
+    /// As [`Queue::attempt`]; after an error it is found out whether the commit took place all the same.
+    fn attempt_and_know(
         &mut self,
         limits: Limits,
-        now: u64,
-        group: impl FnOnce(&mut Transaction<'_, '_>) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let transaction = self.database.begin_write()?;
-        self.apply(&transaction, limits, now, group)?;
-        transaction.commit()?;
+        now: Now,
+        group: &mut dyn Group,
+    ) -> Result<bool, StoreError> {
+        let before = self.state.totals();
+        let attempted = self.state.counters.commits + 1;
+        let error = match self.attempt(limits, now, group) {
+            Ok(changed) => return Ok(changed),
+            Err(error) => error,
+        };
+        self.unknown = Some(Unknown { attempted, before, after: self.state.totals() });
+        self.recover(&error)?;
+        if self.state.counters.commits == attempted {
+            tracing::info!(%error, "a commit took place although the disk gave an error");
+            return Ok(true);
+        }
+        Err(error)
+    }
+
+    /// After an error the database object is dead: it is opened anew, and memory follows the disk.
+    fn recover(&mut self, error: &StoreError) -> Result<(), StoreError> {
+        self.database = None;
+        if error.is_damage() {
+            super::contain::mark(&self.medium.mark());
+        }
+        if error.is_disk_full() {
+            self.space.ran_out(self.medium.as_mut());
+        }
+        self.reopen()
+    }
+
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        let opened = recovery::open(self.medium.as_mut(), &self.progress)?;
+        let mut totals = self.state.totals();
+        if let Some(unknown) = self.unknown.take() {
+            let took_place = opened.state.counters.commits == unknown.attempted;
+            totals = if took_place { unknown.after } else { unknown.before };
+        }
+        self.state = opened.state;
+        self.state.set_totals(totals);
+        self.database = Some(opened.database);
         Ok(())
     }
 
-    fn apply(
-        &mut self,
-        transaction: &WriteTransaction,
-        limits: Limits,
-        now: u64,
-        group: impl FnOnce(&mut Transaction<'_, '_>) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let before = self.state.counters.clone();
-        let tables = Tables::open(transaction)?;
-        let mut session = Transaction { tables, state: &mut self.state, limits, now };
-        group(&mut session)?;
-        if session.state.counters != before {
-            let counters = codec::encode(&session.state.counters)?;
+    /// Proves that the store can be written, after it was opened again if need be.
+    pub fn revive(&mut self) -> Result<(), StoreError> {
+        if self.database.is_none() {
+            self.reopen()?;
+        }
+        self.database()?.begin_write()?.commit().inspect_err(|_| self.database = None)?;
+        Ok(())
+    }
+
+    fn database(&self) -> Result<&Database, StoreError> {
+        self.database.as_ref().ok_or(StoreError::Closed)
+    }
+
+    fn attempt(&mut self, limits: Limits, now: Now, group: &mut dyn Group) -> Result<bool, StoreError> {
+        let database = self.database.as_ref().ok_or(StoreError::Closed)?;
+        let transaction = database.begin_write()?;
+        let mut session = Transaction {
+            tables: Tables::open(&transaction)?,
+            state: &mut self.state,
+            limits,
+            now,
+            admits: self.space.admits(),
+            damage_seen: Cell::new(false),
+        };
+        let changed = group.apply(&mut session)?;
+        if changed {
+            let counters = &mut session.state.counters;
+            counters.commits += 1;
+            counters.steady = now.steady;
+            let counters = codec::encode(counters)?;
             session.tables.meta.insert(meta::COUNTERS, counters.as_slice())?;
         }
-        Ok(())
+        let damage_seen = session.damage_seen.get();
+        drop(session);
+        if damage_seen {
+            super::contain::mark(&self.medium.mark());
+        }
+        if changed {
+            transaction.commit()?;
+        } else {
+            transaction.abort()?;
+        }
+        Ok(changed)
+    }
+
+    /// For when nothing goes on: old receipts go, room that the file does not need goes back to the
+    /// system, and an empty commit lets the next start open at once, crash or not. A step at a
+    /// time; whether there may be more to do.
+    pub fn rest(&mut self, limits: Limits, now: Now) -> Result<bool, StoreError> {
+        let pruned = match self.commit(limits, now, &mut Prune) {
+            Err(StoreError::NoRoom) => return Ok(false),
+            pruned => pruned?,
+        };
+        match self.compact().and_then(|_| self.settle_down()) {
+            Ok(()) => Ok(pruned),
+            Err(error) => {
+                self.recover(&error)?;
+                if error.is_disk_full() { Ok(pruned) } else { Err(error) }
+            }
+        }
     }
 
     /// An empty commit that lets the next start open at once, crash or not. For when nothing goes on.
     pub fn settle_down(&mut self) -> Result<(), StoreError> {
-        let mut transaction = self.database.begin_write()?;
+        let mut transaction = self.database()?.begin_write()?;
         transaction.set_quick_repair(true);
         transaction.commit()?;
         Ok(())
     }
 
+    /// Gives room back to the system when more than half of the file is free and nothing waits to
+    /// be claimed; whether it did.
+    fn compact(&mut self) -> Result<bool, StoreError> {
+        let idle = self.state.counters.pending + self.state.counters.failed == 0;
+        if !idle || !space::is_worth_compacting(self.medium.as_ref(), &self.state.counters) {
+            return Ok(false);
+        }
+        let database = self.database.as_mut().ok_or(StoreError::Closed)?;
+        Ok(database.compact()?)
+    }
+
     /// Closes the file cleanly.
     pub fn close(self) -> Result<(), StoreError> {
-        self.database.close().map_err(|error| StoreError::Redb(error.into()))
+        let Some(database) = self.database else { return Ok(()) };
+        database.close().map_err(|error| StoreError::Redb(error.into()))
     }
 
     /// The device's id.
@@ -190,160 +238,47 @@ impl Queue {
     }
 
     pub(super) fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        Snapshot::of(&self.database)
+        Snapshot::of(self.database()?)
+    }
+
+    /// A panic of this thread from now on means that the store may be damaged.
+    pub fn mark_panics(&self) {
+        super::contain::mark_panics(&self.medium.mark());
+    }
+
+    /// Steady time of the last commit.
+    pub fn last_steady(&self) -> u64 {
+        self.state.counters.steady
+    }
+
+    /// How the disk does, as far as room goes.
+    pub fn disk(&self) -> DiskState {
+        self.space.state()
+    }
+
+    /// Looks at the disk's room again; whether there is room now.
+    pub fn look_for_room(&mut self, limits: Limits) -> bool {
+        self.space.look(self.medium.as_mut(), limits.disk_reserve, 0);
+        self.space.admits()
     }
 
     /// What waits, for all to see.
-    pub fn backlog(&self) -> Result<Backlog, StoreError> {
-        let snapshot = self.snapshot()?;
-        let (state, counters) = (&self.state, &self.state.counters);
-        let in_flight = || state.open.values().filter(|row| row.phase == BatchPhase::InFlight);
-        let members = |failed| {
-            let count = |row: &BatchRow| row.members.iter().filter(|member| member.failed == failed).count();
-            in_flight().map(count).sum::<usize>() as u64
+    pub fn backlog(&mut self) -> Result<Backlog, StoreError> {
+        if self.state.is_out_of_date() {
+            let snapshot = self.snapshot()?;
+            self.state.look_around(&snapshot)?;
+        }
+        let storage = Storage {
+            disk: self.space.state(),
+            file_bytes: self.medium.size().unwrap_or_default(),
+            disk_free_bytes: self.space.free(),
+            damage: self.damage.clone(),
         };
-        let (pending, failed) = (members(false), members(true));
-        Ok(Backlog {
-            pending: counters.pending.saturating_sub(pending),
-            syncing: pending + failed,
-            failed: counters.failed.saturating_sub(failed),
-            synced: counters.synced,
-            quarantined: counters.quarantined,
-            bytes: counters.bytes,
-            settled_total: state.settled_total,
-            synced_total: state.synced_total,
-            oldest_pending_at: oldest(&snapshot)?,
-            next_due_at: snapshot.retry.first()?.map(|(key, _)| key.value().0).filter(|due| *due < HELD),
-            claimable: !state.cursors.dry,
-            paused: state.paused,
-        })
+        Ok(Backlog { storage, ..self.state.backlog() })
     }
 
     /// A note that another room left with [`super::Remember`].
     pub fn recall(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.snapshot()?.meta.get(name)?.map(|value| value.value().to_vec()))
-    }
-}
-
-impl State {
-    fn load(database: &Database) -> Result<Self, StoreError> {
-        let snapshot = Snapshot::of(database)?;
-        let lacking = StoreError::Inconsistent("the counters are missing");
-        let counters = codec::decode(snapshot.meta.get(meta::COUNTERS)?.ok_or(lacking)?.value())?;
-        let mut state = Self { counters, ..Self::default() };
-        state.paused = snapshot.meta.get(meta::PAUSED)?.is_some();
-        for item in snapshot.batches.iter()? {
-            let (id, row) = item?;
-            let (id, row): (u128, BatchRow) = (id.value(), codec::decode(row.value())?);
-            for member in &row.members {
-                state.claimed.insert(member.place, id);
-                let sealed = snapshot.payload.get(member.place)?;
-                let sealed =
-                    sealed.ok_or(StoreError::Inconsistent("a batch names a record without payload"))?;
-                let (header, _): (Header, _) = codec::unseal(sealed.value())?;
-                state.keys.claim(header.key.as_deref(), member.place);
-            }
-            state.open.insert(id, row);
-        }
-        Ok(state)
-    }
-}
-
-/// When the oldest record that is neither settled nor under review was accepted.
-fn oldest(snapshot: &Snapshot) -> Result<Option<u64>, StoreError> {
-    let mut oldest = None;
-    for range in Cursors::default().ranges() {
-        for item in snapshot.payload.range(range)?.take(OLDEST_SCAN) {
-            let (place, sealed) = item?;
-            if snapshot.quarantine.get(place.value())?.is_some() {
-                continue;
-            }
-            let Ok((header, _)) = codec::unseal::<Header>(sealed.value()) else {
-                continue;
-            };
-            oldest = Some(oldest.map_or(header.created_at, |known: u64| known.min(header.created_at)));
-            break;
-        }
-    }
-    Ok(oldest)
-}
-
-/// What the planner needs to know of a row.
-pub(super) fn open_batch(id: u128, row: &BatchRow) -> OpenBatch {
-    OpenBatch {
-        id: BatchId(Uuid::from_u128(id)),
-        parent: row.parent.map(|parent| BatchId(Uuid::from_u128(parent))),
-        stage: row.stage,
-        rule: row.rule,
-        place: Place(row.members.first().map_or(0, |member| member.place)),
-        records: row.members.len(),
-        bytes: row.bytes,
-        attempt: row.attempt,
-        lone_failures: row.lone_failures,
-        phase: row.phase,
-    }
-}
-
-impl Transaction<'_, '_> {
-    /// The manifest's row of a record.
-    pub(super) fn manifest_row(&self, id: u128) -> Result<Option<ManifestRow>, StoreError> {
-        let value = self.tables.manifest.get(id)?;
-        value.map(|value| codec::decode(value.value())).transpose().map_err(StoreError::from)
-    }
-
-    /// Writes a row, and counts the change of state.
-    pub(super) fn put_row(
-        &mut self,
-        id: u128,
-        row: &ManifestRow,
-        was: Option<StoredState>,
-    ) -> Result<(), StoreError> {
-        self.count(was, Some(row.state));
-        self.tables.manifest.insert(id, codec::encode(row)?.as_slice())?;
-        Ok(())
-    }
-
-    /// Counts a change of state; none is "not there".
-    pub(super) fn count(&mut self, was: Option<StoredState>, is: Option<StoredState>) {
-        if let Some(state) = was {
-            let count = self.state.counters.of(state);
-            *count = count.saturating_sub(1);
-        }
-        if let Some(state) = is {
-            *self.state.counters.of(state) += 1;
-        }
-    }
-
-    /// Removes a payload, for good.
-    pub(super) fn drop_payload(&mut self, place: u64, bytes: u32) -> Result<(), StoreError> {
-        self.tables.payload.remove(place)?;
-        self.state.counters.bytes = self.state.counters.bytes.saturating_sub(u64::from(bytes));
-        Ok(())
-    }
-
-    /// Forgets receipts that were kept long enough, a few at a time. They are not in order of
-    /// time, so the search goes round: young ones in front must not shield the old ones behind.
-    pub(super) fn prune_receipts(&mut self, most: usize) -> Result<(), StoreError> {
-        let before = self.now.saturating_sub(self.limits.keep_synced_ms);
-        let start = std::mem::take(&mut self.state.next_receipt);
-        let mut old = Vec::new();
-        for (item, looked_at) in self.tables.receipts.range(start..)?.zip(1..) {
-            let (place, receipt) = item?;
-            if looked_at > most {
-                self.state.next_receipt = place.value();
-                break;
-            }
-            let (id, settled_at) = receipt.value();
-            if settled_at < before {
-                old.push((place.value(), id));
-            }
-        }
-        for (place, id) in old {
-            self.tables.receipts.remove(place)?;
-            self.tables.manifest.remove(id)?;
-            self.count(Some(StoredState::Synced), None);
-        }
-        debug_assert_eq!(self.tables.receipts.len()?, self.state.counters.synced);
-        Ok(())
     }
 }

@@ -3,10 +3,14 @@
 use uuid::Uuid;
 
 use super::StoreError;
+use super::body;
 use super::codec;
-use super::queue::{Queue, State};
+use super::lanes;
+use super::queue::Queue;
 use super::schema::{Header, ManifestRow, Snapshot, StoredState};
-use crate::model::{BatchId, BatchPhase, LastError, ManifestEntry, Place, RecordId, RecordState};
+use super::state::State;
+use crate::clock::Now;
+use crate::model::{BatchId, LastError, ManifestEntry, Place, RecordId, RecordState};
 
 /// Records that one page looks at; with a rare filter a page may end early, with a cursor.
 const PAGE_SCAN: usize = 10_000;
@@ -35,9 +39,10 @@ pub struct Page {
 
 impl Queue {
     /// One entry.
-    pub fn entry(&self, id: RecordId) -> Result<Option<ManifestEntry>, StoreError> {
+    pub fn entry(&self, now: Now, id: RecordId) -> Result<Option<ManifestEntry>, StoreError> {
         let snapshot = self.snapshot()?;
-        Ok(row(&snapshot, id.0.as_u128())?.map(|row| entry(self.state(), id, row)))
+        let row = row(&snapshot, id.0.as_u128())?;
+        row.map(|row| entry(&snapshot, self.state(), now, id, row)).transpose()
     }
 
     /// The payload of a record that is not synced, and the user who handed it over.
@@ -46,15 +51,12 @@ impl Queue {
         let Some(row) = row(&snapshot, id.0.as_u128())? else {
             return Ok(None);
         };
-        let Some(sealed) = snapshot.payload.get(row.place)? else {
-            return Ok(None);
-        };
-        let (_, body): (Header, _) = codec::unseal(sealed.value())?;
-        Ok(Some((body.into(), row.submitter)))
+        let read = body::read(&snapshot.payload, &snapshot.chunks, row.place)?;
+        Ok(read.map(|(_, body)| (body, row.submitter)))
     }
 
     /// A page of the manifest.
-    pub fn page(&self, filter: &Filter) -> Result<Page, StoreError> {
+    pub fn page(&self, now: Now, filter: &Filter) -> Result<Page, StoreError> {
         let snapshot = self.snapshot()?;
         let start = filter.after.map_or(0, |place| place.0 + 1);
         let mut page = Page::default();
@@ -70,7 +72,7 @@ impl Queue {
             let Some(row) = row(&snapshot, id)? else {
                 continue;
             };
-            let found = entry(self.state(), RecordId(Uuid::from_u128(id)), row);
+            let found = entry(&snapshot, self.state(), now, RecordId(Uuid::from_u128(id)), row)?;
             let wanted = filter.state.is_none_or(|state| state == found.state)
                 && filter.record_type.as_ref().is_none_or(|record_type| *record_type == found.record_type);
             if wanted {
@@ -140,31 +142,46 @@ impl<'s> Walk<'s> {
 fn next_readable(range: &mut Payloads<'_>) -> Result<Option<(u64, u128)>, StoreError> {
     for item in range {
         let (place, sealed) = item?;
-        if let Ok((header, _)) = codec::unseal::<Header>(sealed.value()) {
-            return Ok(Some((place.value(), header.id)));
+        if let Ok(row) = codec::unseal::<Header>(sealed.value()) {
+            return Ok(Some((place.value(), row.header.id)));
         }
     }
     Ok(None)
 }
 
-fn row(snapshot: &Snapshot, id: u128) -> Result<Option<ManifestRow>, StoreError> {
+pub(super) fn row(snapshot: &Snapshot, id: u128) -> Result<Option<ManifestRow>, StoreError> {
     let value = snapshot.manifest.get(id)?;
     value.map(|value| codec::decode(value.value())).transpose().map_err(StoreError::from)
 }
 
-fn entry(state: &State, id: RecordId, row: ManifestRow) -> ManifestEntry {
+fn entry(
+    snapshot: &Snapshot,
+    state: &State,
+    now: Now,
+    id: RecordId,
+    row: ManifestRow,
+) -> Result<ManifestEntry, StoreError> {
     let open = state.claimed.get(&row.place).copied();
-    let in_flight =
-        open.and_then(|batch| state.open.get(&batch)).is_some_and(|row| row.phase == BatchPhase::InFlight);
     let place = Place(row.place);
-    ManifestEntry {
+    let stuck = matches!(row.state, StoredState::Failed | StoredState::Quarantined);
+    let holds = match row.key.as_deref().filter(|_| stuck) {
+        Some(key) => lanes::holds(snapshot, key, row.place)?,
+        None => 0,
+    };
+    let held_by = match row.state {
+        StoredState::Synced => None,
+        _ => lanes::held_by(snapshot, state, row.key.as_deref(), row.place)?,
+    };
+    Ok(ManifestEntry {
         id,
         seq: place.seq(),
         record_type: row.record_type,
         key: row.key,
         priority: place.priority(),
         state: match row.state {
-            StoredState::Pending | StoredState::Failed if in_flight => RecordState::Syncing,
+            StoredState::Pending | StoredState::Failed if state.is_in_flight(row.place) => {
+                RecordState::Syncing
+            }
             StoredState::Pending => RecordState::Pending,
             StoredState::Failed => RecordState::Failed,
             StoredState::Synced => RecordState::Synced,
@@ -174,7 +191,7 @@ fn entry(state: &State, id: RecordId, row: ManifestRow) -> ManifestEntry {
         payload_bytes: u64::from(row.payload_bytes),
         created_at: row.created_at,
         updated_at: row.updated_at,
-        next_attempt_at: row.due_at.filter(|_| open.is_none()),
+        next_attempt_at: row.due_at.filter(|_| open.is_none()).map(|due| now.on_the_wall(due)),
         batch_id: open.or(row.batch).map(|batch| BatchId(Uuid::from_u128(batch))),
         last_error: row.error.map(|error| LastError {
             class: error.class,
@@ -183,5 +200,7 @@ fn entry(state: &State, id: RecordId, row: ManifestRow) -> ManifestEntry {
             message: error.message,
             at: error.at,
         }),
-    }
+        held_by,
+        holds,
+    })
 }

@@ -1,9 +1,9 @@
-//! Opening the store: one owner, a file that is whole or not there, and a schema that is known.
+//! Opening the store: a file that is whole or not there, a schema that is known, and damage that
+//! is met with what still reads.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase};
 use thiserror::Error;
@@ -11,15 +11,17 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::codec;
+use super::contain::contained;
+use super::medium::{Directory, Medium};
 use super::schema::{Counters, SCHEMA_VERSION, Tables, meta};
-use crate::model::DeviceId;
-
-const FILE: &str = "queue.redb";
-const NEW_FILE: &str = "queue.redb.new";
-const LOCK_FILE: &str = "lock";
+use super::state::State;
+use crate::model::{Damage, DeviceId};
 
 /// redb's default is 1 GiB. A transaction's dirty pages should stay below a quarter of it.
 const CACHE_BYTES: usize = 8 << 20;
+
+/// Hears how far a repair has come, from 0 to 1.
+pub type Progress = Arc<dyn Fn(f64) + Send + Sync>;
 
 /// Why the store cannot be opened.
 #[derive(Debug, Error)]
@@ -28,20 +30,12 @@ pub enum OpenError {
     #[error("another daemon uses the state directory {}; stop it first, or give this one its own queue.state_dir", .0.display())]
     InUse(PathBuf),
     /// The directory or the file cannot be used.
-    #[error("cannot use {}: {source}", path.display())]
+    #[error("cannot use {}: {source}. Nothing was changed; the records that it holds wait there", path.display())]
     Io {
         /// Which.
         path: PathBuf,
         /// Why.
         source: io::Error,
-    },
-    /// redb cannot open the file.
-    #[error("{} cannot be opened as a store: {source}. Nothing was changed; keep the file, it may hold records", path.display())]
-    Database {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: Box<DatabaseError>,
     },
     /// A newer version wrote it.
     #[error("{} has schema version {found}, this program knows {SCHEMA_VERSION}: install the newer version again. Nothing was changed", path.display())]
@@ -51,9 +45,9 @@ pub enum OpenError {
         /// Its version.
         found: u32,
     },
-    /// It opens, but does not read.
+    /// It does not read.
     #[error("{} does not read: {source}. Nothing was changed; keep the file, it may hold records", path.display())]
-    Unreadable {
+    Store {
         /// Which.
         path: PathBuf,
         /// Why.
@@ -61,86 +55,88 @@ pub enum OpenError {
     },
 }
 
-/// The store's file, opened, and the lock that keeps others out for as long as it is held.
-pub(super) struct Opened {
-    pub(super) database: Database,
-    pub(super) device: DeviceId,
-    pub(super) lock: File,
+impl OpenError {
+    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, source }
+    }
+
+    /// Whether the bytes are there and make no sense.
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(self, Self::Store { source, .. } if source.is_damage())
+    }
+
+    pub(super) fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Store { source, .. } if source.is_disk_full())
+    }
 }
 
-/// Opens the store in `dir`, which is made when it is not there.
-pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
-    let io_error = |path: &Path| {
-        let path = path.to_owned();
-        move |source| OpenError::Io { path, source }
-    };
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error(dir))?;
-    let lock_path = dir.join(LOCK_FILE);
-    let lock = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&lock_path)
-        .map_err(io_error(&lock_path))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(dir.to_owned())),
-        Err(TryLockError::Error(source)) => {
-            return Err(OpenError::Io { path: lock_path, source });
-        }
-    }
+/// The store, opened.
+pub(super) struct Opened {
+    pub(super) database: Database,
+    pub(super) state: State,
+    pub(super) device: DeviceId,
+    pub(super) damage: Option<Damage>,
+}
 
-    let path = dir.join(FILE);
-    if !path.try_exists().map_err(io_error(&path))? {
-        create(dir, &path)?;
+/// A directory of its own for the store.
+pub(super) fn directory(path: &Path) -> Result<Box<dyn Medium>, OpenError> {
+    Ok(Box::new(Directory::take(path)?))
+}
+
+/// Opens the store on a medium; makes it when it is not there.
+pub(super) fn open(medium: &mut dyn Medium, progress: &Progress) -> Result<Opened, OpenError> {
+    let path = medium.describe();
+    if !medium.exists().map_err(OpenError::io(&path))? {
+        medium.create(&mut builder(progress), &mut |database| initialise(database, Uuid::new_v4()))?;
     }
-    let database = builder().open(&path).map_err(|source| match source {
-        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(dir.to_owned()),
-        source => OpenError::Database { path: path.clone(), source: Box::new(source) },
-    })?;
-    let unreadable = |source| OpenError::Unreadable { path: path.clone(), source };
-    let (schema, device) = identity(&database).map_err(unreadable)?;
+    match open_once(medium, progress) {
+        // A repair writes: the reserve is for this, too.
+        Err(error) if error.is_disk_full() && medium.reserved() > 0 => {
+            medium.reserve(0).map_err(OpenError::io(&path))?;
+            open_once(medium, progress)
+        }
+        opened => opened,
+    }
+}
+
+fn open_once(medium: &dyn Medium, progress: &Progress) -> Result<Opened, OpenError> {
+    let path = medium.describe();
+    let failed = |source| OpenError::Store { path: path.clone(), source };
+    let database = contained(|| medium.open(&mut builder(progress)))
+        .map_err(|panic| failed(StoreError::Panicked(panic)))?
+        .map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(path.clone()),
+            error => failed(StoreError::from(error)),
+        })?;
+    let (schema, device) = read(|| identity(&database)).map_err(failed)?;
     if schema > SCHEMA_VERSION {
         return Err(OpenError::NewerSchema { path, found: schema });
     }
-    Ok(Opened { database, device, lock })
+    let (state, damage) = read(|| Ok((State::load(&database)?, noted_damage(&database)?))).map_err(failed)?;
+    Ok(Opened { database, state, device, damage })
 }
 
-fn builder() -> Builder {
+/// Reads what may be damaged: redb may panic on it.
+fn read<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    contained(read).map_err(StoreError::Panicked)?
+}
+
+pub(super) fn builder(progress: &Progress) -> Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
-    builder.set_repair_callback(|session| {
-        tracing::info!(percent = session.progress() * 100.0, "the store was not closed cleanly: repairing");
-    });
+    let progress = Arc::clone(progress);
+    builder.set_repair_callback(move |session| progress(session.progress()));
     builder
 }
 
-/// A cut in the making leaves a file of the other name at most, which the next start overwrites.
-fn create(dir: &Path, path: &Path) -> Result<(), OpenError> {
-    let new = dir.join(NEW_FILE);
-    let io_error = |source| OpenError::Io { path: new.clone(), source };
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(error)),
-        _ => {}
-    }
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(io_error)?;
-    let database = builder()
-        .create(&new)
-        .map_err(|source| OpenError::Database { path: new.clone(), source: Box::new(source) })?;
-    initialise(&database).map_err(|source| OpenError::Unreadable { path: new.clone(), source })?;
-    drop(database);
-    File::open(&new).and_then(|file| file.sync_all()).map_err(io_error)?;
-    fs::rename(&new, path).map_err(io_error)?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error)
-}
-
-fn initialise(database: &Database) -> Result<(), StoreError> {
+/// First entries of a new database.
+pub(super) fn initialise(database: &Database, device: Uuid) -> Result<(), StoreError> {
     let transaction = database.begin_write()?;
     {
         let mut tables = Tables::open(&transaction)?;
         tables.meta.insert(meta::SCHEMA, codec::encode(&SCHEMA_VERSION)?.as_slice())?;
-        tables.meta.insert(meta::DEVICE, codec::encode(&Uuid::new_v4().as_u128())?.as_slice())?;
+        tables.meta.insert(meta::DEVICE, codec::encode(&device.as_u128())?.as_slice())?;
         let counters = Counters { next_seq: 1, ..Counters::default() };
         tables.meta.insert(meta::COUNTERS, codec::encode(&counters)?.as_slice())?;
     }
@@ -157,4 +153,10 @@ fn identity(database: &Database) -> Result<(u32, DeviceId), StoreError> {
     let schema = codec::decode(value(meta::SCHEMA)?.value())?;
     let device: u128 = codec::decode(value(meta::DEVICE)?.value())?;
     Ok((schema, DeviceId(Uuid::from_u128(device))))
+}
+
+fn noted_damage(database: &Database) -> Result<Option<Damage>, StoreError> {
+    let snapshot = super::schema::Snapshot::of(database)?;
+    let Some(note) = snapshot.meta.get(meta::DAMAGE)? else { return Ok(None) };
+    Ok(serde_json::from_slice(note.value()).ok())
 }

@@ -6,10 +6,11 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::append::digest_of;
+use super::body;
 use super::codec;
-use super::holds::HELD;
-use super::queue::{Op, Transaction};
-use super::schema::{Header, StoredState, meta};
+use super::lanes::HELD;
+use super::op::{Op, Transaction};
+use super::schema::{Header, StoredState, Tables, meta};
 use crate::model::RecordId;
 
 /// Records that one call for "all" changes; callers repeat it until nothing changes.
@@ -44,9 +45,9 @@ impl Op for Review {
     /// The records that changed.
     type Reply = Vec<RecordId>;
 
-    fn apply(self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
-        let ids = match self.selected {
-            Selected::These(ids) => ids.into_iter().map(|id| id.0.as_u128()).collect(),
+    fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+        let ids = match &self.selected {
+            Selected::These(ids) => ids.iter().map(|id| id.0.as_u128()).collect(),
             Selected::Next => {
                 let mut ids = Vec::new();
                 for item in transaction.tables.quarantine.iter()?.take(ALL_STEP) {
@@ -65,23 +66,22 @@ impl Op for Review {
             }
             transaction.tables.quarantine.remove(row.place)?;
             match self.action {
-                // It goes on to hold back later ones of its key, until a batch does.
                 ReviewAction::Retry => {
                     row.state = StoredState::Pending;
-                    row.updated_at = transaction.now;
+                    row.updated_at = transaction.now.wall;
                     transaction.put_row(id, &row, Some(StoredState::Quarantined))?;
+                    transaction.state.wake(row.place);
+                    transaction.state.holders_changed = true;
+                    transaction.state.waits_changed = true;
                 }
                 ReviewAction::Discard => {
                     transaction.drop_payload(row.place, row.payload_bytes)?;
                     transaction.tables.manifest.remove(id)?;
                     transaction.count(Some(StoredState::Quarantined), None);
-                    transaction.unhold(row.key.as_deref(), row.place)?;
+                    transaction.leave_lane(row.key.as_deref(), row.place)?;
                 }
             }
             changed.push(RecordId(Uuid::from_u128(id)));
-        }
-        if !changed.is_empty() {
-            transaction.state.cursors.rewind();
         }
         Ok(changed)
     }
@@ -104,6 +104,14 @@ pub enum MendRefused {
     /// Only records under review are mended.
     #[error("only a QUARANTINED record can be mended; this one is not under review")]
     NotQuarantined,
+    /// `queue.max_bytes` would be passed.
+    #[error(
+        "the queue is full (queue.max_bytes): the record stays under review as it was; try again when records have been synced"
+    )]
+    Full,
+    /// The disk has no room.
+    #[error("the disk is full: the record stays under review as it was; make room and try again")]
+    DiskFull,
     /// The payload is larger than `queue.max_record_bytes`.
     #[error("the payload has {bytes} bytes, more than queue.max_record_bytes ({limit})")]
     TooLarge {
@@ -117,7 +125,15 @@ pub enum MendRefused {
 impl Op for Mend {
     type Reply = Result<(), MendRefused>;
 
-    fn apply(self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+    fn weight(&self) -> u64 {
+        self.payload.len() as u64
+    }
+
+    fn changed(reply: &Self::Reply) -> bool {
+        reply.is_ok()
+    }
+
+    fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
         let id = self.id.0.as_u128();
         let (bytes, limit) = (self.payload.len() as u64, transaction.limits.max_record_bytes);
         if bytes > limit {
@@ -129,23 +145,36 @@ impl Op for Mend {
         if row.state != StoredState::Quarantined {
             return Ok(Err(MendRefused::NotQuarantined));
         }
-        let header = Header {
-            id,
-            record_type: row.record_type.clone(),
-            key: row.key.clone(),
-            created_at: row.created_at,
-        };
-        let sealed = codec::seal(&header, &self.payload)?;
-        transaction.tables.payload.insert(row.place, sealed.as_slice())?;
-        let counters = &mut transaction.state.counters;
-        counters.bytes = counters.bytes.saturating_sub(u64::from(row.payload_bytes)) + bytes;
+        let kept = transaction.state.counters.bytes.saturating_sub(u64::from(row.payload_bytes));
+        if kept + bytes > transaction.limits.max_bytes && bytes > u64::from(row.payload_bytes) {
+            return Ok(Err(MendRefused::Full));
+        }
+        if !transaction.admits {
+            return Ok(Err(MendRefused::DiskFull));
+        }
         row.payload_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         row.digest = digest_of(&row.record_type, row.key.as_deref(), &self.payload);
+        let header = Header {
+            id,
+            place: row.place,
+            record_type: row.record_type.clone(),
+            key: row.key.clone(),
+            submitter: row.submitter,
+            created_at: row.created_at,
+            bytes: row.payload_bytes,
+            digest: row.digest,
+        };
+        transaction.remove_body(row.place)?;
+        let Tables { payload, chunks, .. } = &mut transaction.tables;
+        body::write(payload, chunks, &header, &self.payload)?;
+        transaction.state.counters.bytes = kept + bytes;
         row.state = StoredState::Pending;
-        row.updated_at = transaction.now;
+        row.updated_at = transaction.now.wall;
         transaction.put_row(id, &row, Some(StoredState::Quarantined))?;
         transaction.tables.quarantine.remove(row.place)?;
-        transaction.state.cursors.rewind();
+        transaction.state.wake(row.place);
+        transaction.state.holders_changed = true;
+        transaction.state.waits_changed = true;
         Ok(Ok(()))
     }
 }
@@ -156,15 +185,15 @@ pub struct Expedite;
 impl Op for Expedite {
     type Reply = bool;
 
-    fn apply(self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
-        let later = (transaction.now + 1, 0)..(HELD, 0);
+    fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+        let later = (transaction.now.steady + 1, 0)..(HELD, 0);
         let mut waiting = Vec::new();
         for item in transaction.tables.retry.range(later)?.take(ALL_STEP) {
             waiting.push(item?.0.value());
         }
         for (due, place) in &waiting {
-            if let Some((header, _)) = transaction.header(*place)? {
-                transaction.reschedule(header.id, *place, *due, transaction.now)?;
+            if let Some(header) = transaction.header(*place)? {
+                transaction.reschedule(header.id, *place, *due, transaction.now.steady)?;
             }
         }
         Ok(waiting.len() == ALL_STEP)
@@ -177,7 +206,7 @@ pub struct Pause(pub bool);
 impl Op for Pause {
     type Reply = ();
 
-    fn apply(self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+    fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
         if self.0 {
             transaction.tables.meta.insert(meta::PAUSED, codec::encode(&true)?.as_slice())?;
         } else {
@@ -199,7 +228,7 @@ pub struct Remember {
 impl Op for Remember {
     type Reply = ();
 
-    fn apply(self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+    fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
         transaction.tables.meta.insert(self.name, self.note.as_slice())?;
         Ok(())
     }

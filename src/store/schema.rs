@@ -10,20 +10,22 @@ use crate::policy::sizing::SizeRule;
 /// The version that this program writes.
 pub(super) const SCHEMA_VERSION: u32 = 1;
 
-/// Place → sealed header and payload; only of records that are not settled, and quarantined ones.
+/// Place → sealed [`Header`] and body; only of records that are not settled, and quarantined ones.
 const PAYLOAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("payload");
+/// (Place, index) → what a body has beyond the part in `payload`.
+const CHUNKS: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("chunks");
 /// Record id → [`ManifestRow`], for as long as the receipt is kept.
 const MANIFEST: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("manifest");
 /// Batch id → [`BatchRow`], while it is open. Its members are claimed by it.
 const BATCHES: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("batches");
-/// (Due in wall milliseconds, place) of FAILED records outside of batches.
+/// (Due in steady milliseconds, place) of FAILED records outside of batches.
 const RETRY: TableDefinition<'_, (u64, u64), ()> = TableDefinition::new("retry");
 /// Place → record id of QUARANTINED records.
 const QUARANTINE: TableDefinition<'_, u64, u128> = TableDefinition::new("quarantine");
-/// Place → (record id, settled at in wall milliseconds) of SYNCED records.
+/// Place → (record id, settled at in steady milliseconds) of SYNCED records.
 const RECEIPTS: TableDefinition<'_, u64, (u128, u64)> = TableDefinition::new("receipts");
-/// (Key, place) of records outside of batches that hold back later ones of their key: FAILED, QUARANTINED, or PENDING once more.
-const HOLDS: TableDefinition<'_, (&str, u64), ()> = TableDefinition::new("holds");
+/// (Key, seq) → place of every record with a key whose payload is kept: the order in which they go.
+const LANES: TableDefinition<'_, (&str, u64), u64> = TableDefinition::new("lanes");
 /// Name → value: schema version, device id, counters, and what other rooms want remembered.
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
@@ -33,6 +35,8 @@ pub(super) mod meta {
     pub(crate) const DEVICE: &str = "device";
     pub(crate) const COUNTERS: &str = "counters";
     pub(crate) const PAUSED: &str = "paused";
+    /// A damaged file that nobody has acknowledged, as JSON.
+    pub(crate) const DAMAGE: &str = "damage";
 }
 
 macro_rules! tables {
@@ -47,7 +51,6 @@ macro_rules! tables {
         }
 
         /// All tables, to read.
-        #[cfg_attr(not(test), expect(dead_code, reason = "holds are only asked for while writing"))]
         pub(super) struct Snapshot { $(pub(super) $field: ReadOnlyTable<$key, $value>,)* }
 
         impl Snapshot {
@@ -64,22 +67,31 @@ macro_rules! tables {
 
 tables! {
     payload: u64 => &'static [u8] = PAYLOAD,
+    chunks: (u64, u32) => &'static [u8] = CHUNKS,
     manifest: u128 => &'static [u8] = MANIFEST,
     batches: u128 => &'static [u8] = BATCHES,
     retry: (u64, u64) => () = RETRY,
     quarantine: u64 => u128 = QUARANTINE,
     receipts: u64 => (u128, u64) = RECEIPTS,
-    holds: (&'static str, u64) => () = HOLDS,
+    lanes: (&'static str, u64) => u64 = LANES,
     meta: &'static str => &'static [u8] = META,
 }
 
-/// Header of a payload: what a batch needs to know without the manifest.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// Header of a payload: what a batch needs to know without the manifest, and what it takes to make
+/// a record of it when nothing else reads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Header {
     pub(super) id: u128,
+    pub(super) place: u64,
     pub(super) record_type: String,
     pub(super) key: Option<String>,
+    /// The user that handed it over.
+    pub(super) submitter: u32,
     pub(super) created_at: u64,
+    /// Of the whole body.
+    pub(super) bytes: u32,
+    /// As in the manifest; the chunks carry it, too.
+    pub(super) digest: [u8; 16],
 }
 
 /// What is known of a record.
@@ -97,6 +109,7 @@ pub(super) struct ManifestRow {
     pub(super) submitter: u32,
     pub(super) created_at: u64,
     pub(super) updated_at: u64,
+    /// In steady milliseconds; its row in `retry`.
     pub(super) due_at: Option<u64>,
     pub(super) batch: Option<u128>,
     pub(super) error: Option<StoredError>,
@@ -150,7 +163,7 @@ pub(super) struct MemberRow {
     pub(super) failed: bool,
 }
 
-/// What is counted, in the transaction that changes it.
+/// What is counted, in the transaction that changes it. Written in every commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Counters {
     pub(super) next_seq: u64,
@@ -159,6 +172,10 @@ pub(super) struct Counters {
     pub(super) synced: u64,
     pub(super) quarantined: u64,
     pub(super) bytes: u64,
+    /// Commits so far: tells whether one that failed took place all the same.
+    pub(super) commits: u64,
+    /// Steady time of the last commit.
+    pub(super) steady: u64,
 }
 
 impl Counters {

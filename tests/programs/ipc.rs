@@ -2,6 +2,7 @@
 
 mod bad_callers;
 mod intake;
+mod limits;
 mod review;
 mod shapes;
 

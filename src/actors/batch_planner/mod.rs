@@ -18,12 +18,12 @@ use super::circuit_breaker::CircuitBreaker;
 use super::connectivity::Connectivity;
 use super::queue_store::{QueueStore, Write};
 use super::{ConfigWatch, Drain, LookUp, Ping, TryNow, Upload, Uploaded, tell};
-use crate::clock::{Clock, millis, wall_ms};
+use crate::clock::{Clock, Steady, millis, wall_ms};
 use crate::events::Event;
 use crate::ipc::api::BatchInFlight;
 use crate::model::{
-    Backlog, Batch, BatchId, BatchPhase, BatchRecord, Link, LinkState, OpenBatch, Phase, Place, RecordId,
-    Sequence, Stage,
+    Backlog, Batch, BatchId, BatchPhase, BatchRecord, DiskState, Link, LinkState, OpenBatch, Phase, Place,
+    RecordId, Sequence, Stage,
 };
 use crate::policy::agenda::{Action, Agenda, Disposition, View};
 use crate::policy::breaker::BreakerState;
@@ -69,6 +69,7 @@ pub struct BatchPlanner {
     senses: Senses,
     partners: Partners,
     clock: Clock,
+    steady: Steady,
     state: watch::Sender<PlannerState>,
     announced: PlannerState,
     busy: bool,
@@ -94,7 +95,7 @@ impl BatchPlanner {
         open: Vec<OpenBatch>,
         senses: Senses,
         partners: Partners,
-        clock: Clock,
+        (clock, steady): (Clock, Steady),
         state: watch::Sender<PlannerState>,
     ) -> Self {
         Self {
@@ -102,6 +103,7 @@ impl BatchPlanner {
             senses,
             partners,
             clock,
+            steady,
             state,
             announced: PlannerState::default(),
             busy: false,
@@ -117,9 +119,11 @@ impl BatchPlanner {
     fn look<T>(&mut self, decide: impl FnOnce(&mut Agenda, &View<'_>) -> T) -> T {
         let (config, backlog) =
             (Arc::clone(&self.senses.config.borrow()), self.senses.backlog.borrow().clone());
+        let now = self.steady.now();
         let view = View {
             now: self.clock.now(),
-            wall_ms: wall_ms(),
+            wall_ms: now.wall,
+            steady_ms: now.steady,
             config: &config,
             backlog: &backlog,
             link: self.senses.link.borrow().state,
@@ -146,7 +150,7 @@ impl BatchPlanner {
         self.observe_progress();
         match self.look(|agenda, view| agenda.next(view)) {
             Action::Rest { phase, until } => self.rest(phase, until, ctx),
-            Action::Claim(order) => self.ask_store(Claim(order), ctx, |planner, claimed, ctx| {
+            Action::Claim(order) => self.ask_store(Claim::new(order), ctx, |planner, claimed, ctx| {
                 if let Some(batch) = claimed {
                     planner.upload(batch, ctx);
                 }
@@ -181,30 +185,41 @@ impl BatchPlanner {
         self.timer = wait.map(|wait| ctx.notify_later(Wake::Changed, wait));
     }
 
-    /// One operation of the store, and what to do with its reply. Busy until then.
+    /// One operation of the store, and what to do with its reply. Busy until then: a full or
+    /// failing disk is waited for.
     fn ask_store<O>(
         &mut self,
         op: O,
         ctx: &mut Context<Self>,
         then: impl FnOnce(&mut Self, O::Reply, &mut Context<Self>) + 'static,
     ) where
-        O: crate::store::Op,
-        QueueStore: Handler<Write<O>>,
+        O: crate::store::Op + std::marker::Sync,
+        QueueStore: Handler<Write<Arc<O>>>,
     {
         self.busy = true;
-        let asked = self.partners.store.send(Write(op)).into_actor(self);
-        ctx.spawn(asked.map(move |reply, planner, ctx| {
-            planner.busy = false;
-            match reply.unwrap_or(Err(StoreError::Closed)) {
-                Ok(reply) => {
-                    then(planner, reply, ctx);
-                    planner.step(ctx);
+        let (store, mut backlog) = (self.partners.store.clone(), self.senses.backlog.clone());
+        let op = Arc::new(op);
+        let asked = async move {
+            loop {
+                match store.send(Write(Arc::clone(&op))).await.unwrap_or(Err(StoreError::Closed)) {
+                    Err(StoreError::Failing) => {
+                        let well = |backlog: &Backlog| backlog.storage.disk != DiskState::Failing;
+                        drop(backlog.wait_for(well).await.ok()?);
+                    }
+                    Err(StoreError::NoRoom) => {
+                        backlog.mark_unchanged();
+                        backlog.changed().await.ok()?;
+                    }
+                    done => return done.ok(),
                 }
-                // The store has said why, and the process is about to end; nothing is settled.
-                Err(error) => {
-                    tracing::debug!(%error, "the planner stands still");
-                    planner.busy = true;
-                }
+            }
+        };
+        ctx.spawn(asked.into_actor(self).map(move |reply, planner, ctx| {
+            // None: the store has said why, and the process is about to end; nothing is settled.
+            if let Some(reply) = reply {
+                planner.busy = false;
+                then(planner, reply, ctx);
+                planner.step(ctx);
             }
         }));
     }
@@ -326,7 +341,7 @@ impl BatchPlanner {
         ctx: &mut Context<Self>,
     ) {
         let then = match self.look(|agenda, view| agenda.next(view)) {
-            Action::Claim(order) if !self.draining => Some(order),
+            Action::Claim(order) if !self.draining => Some(Claim::new(order)),
             _ => None,
         };
         let done = described(&disposition);

@@ -115,6 +115,8 @@ pub struct View<'a> {
     pub now: Duration,
     /// On the wall, for error entries.
     pub wall_ms: u64,
+    /// For due times of records.
+    pub steady_ms: u64,
     /// As it is now.
     pub config: &'a Config,
     /// What waits.
@@ -405,7 +407,7 @@ impl Agenda {
             .backlog
             .next_due_at
             .filter(|_| self.has_room())
-            .map(|due| view.now + Duration::from_millis(due.saturating_sub(view.wall_ms)));
+            .map(|due| view.now + Duration::from_millis(due.saturating_sub(view.steady_ms)));
         batches.chain(records).min()
     }
 
@@ -466,7 +468,7 @@ fn looks_up(config: &Config) -> bool {
 
 fn may_claim(view: &View<'_>) -> bool {
     let backlog = view.backlog;
-    let due = backlog.next_due_at.is_some_and(|due| due <= view.wall_ms);
+    let due = backlog.next_due_at.is_some_and(|due| due <= view.steady_ms);
     due || (backlog.pending > 0 && backlog.claimable)
 }
 

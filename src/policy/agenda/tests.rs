@@ -146,6 +146,7 @@ impl Desk {
         let view = View {
             now: self.now,
             wall_ms: 1_000_000,
+            steady_ms: 1_000_000,
             config: &self.config,
             backlog: &self.backlog,
             link: self.link,

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::BatchPhase;
+use crate::model::{BatchPhase, Place};
+use crate::store::body;
 use crate::store::codec;
-use crate::store::holds::HELD;
+use crate::store::lanes::HELD;
 use crate::store::queue::Queue;
-use crate::store::schema::{BatchRow, Counters, Header, ManifestRow, StoredState};
+use crate::store::schema::{BatchRow, Counters, ManifestRow, MemberRow, StoredState};
 
 /// Reads everything and compares all with all.
-pub(super) fn audit(queue: &Queue) {
+pub(super) fn audit(queue: &mut Queue) {
     let tables = queue.snapshot().unwrap();
     let rows: BTreeMap<u64, (u128, ManifestRow)> = tables
         .manifest
@@ -30,15 +31,20 @@ pub(super) fn audit(queue: &Queue) {
     // Payloads: those of unsettled records, each with its own header and size.
     let mut bytes = 0;
     let mut payloads = BTreeMap::new();
+    let mut chunked = 0;
     for item in tables.payload.range::<u64>(..).unwrap() {
-        let (place, sealed) = item.unwrap();
-        let (header, body): (Header, _) = codec::unseal(sealed.value()).unwrap();
+        let (place, _) = item.unwrap();
+        let (header, body) = body::read(&tables.payload, &tables.chunks, place.value()).unwrap().unwrap();
+        chunked += tables.chunks.range((place.value(), 0)..=(place.value(), u32::MAX)).unwrap().count();
         let row = &rows[&place.value()].1;
         assert_eq!(u64::from(row.payload_bytes), body.len() as u64);
         assert_eq!((&row.key, &row.record_type), (&header.key, &header.record_type));
+        assert_eq!((header.place, header.bytes), (place.value(), row.payload_bytes));
+        assert_eq!((header.digest, header.submitter), (row.digest, row.submitter));
         bytes += body.len() as u64;
         payloads.insert(place.value(), header.id);
     }
+    assert_eq!(tables.chunks.range::<(u64, u32)>(..).unwrap().count(), chunked, "no chunk without its row");
     assert_eq!(payloads, unsettled, "payloads are those of unsettled records");
 
     let quarantine: BTreeMap<u64, u128> = tables
@@ -64,7 +70,7 @@ pub(super) fn audit(queue: &Queue) {
         let row: BatchRow = codec::decode(row.value()).unwrap();
         assert_eq!(queue.state().open.get(&id.value()), Some(&row), "memory and disk agree");
         assert!(!row.members.is_empty(), "an empty batch stays open");
-        assert!(row.members.is_sorted_by_key(|member| member.place));
+        audit_order(&row, &rows);
         assert_eq!(row.bytes, row.members.iter().map(|member| u64::from(member.bytes)).sum::<u64>());
         for member in &row.members {
             assert!(claimed.insert(member.place, id.value()).is_none(), "a record is in two batches");
@@ -84,17 +90,22 @@ pub(super) fn audit(queue: &Queue) {
 
     let count = |state| of(&[state]).len() as u64;
     let counters = Counters {
-        next_seq: queue.state().counters.next_seq,
         pending: count(StoredState::Pending),
         failed: count(StoredState::Failed),
         synced: count(StoredState::Synced),
         quarantined: count(StoredState::Quarantined),
         bytes,
+        ..queue.state().counters.clone()
     };
     assert_eq!(queue.state().counters, counters, "counters equal a full scan");
     let stored: Counters = codec::decode(tables.meta.get("counters").unwrap().unwrap().value()).unwrap();
     assert_eq!(stored, counters, "and so do those on disk");
     let backlog = queue.backlog().unwrap();
+    let waiting =
+        rows.values().filter(|(_, row)| matches!(row.state, StoredState::Pending | StoredState::Failed));
+    assert_eq!(backlog.oldest_pending_at, waiting.map(|(_, row)| row.created_at).min());
+    let first = tables.retry.range::<(u64, u64)>(..).unwrap().next().map(|item| item.unwrap().0.value().0);
+    assert_eq!(backlog.next_due_at, first.filter(|due| *due < HELD));
     assert_eq!(
         (backlog.pending, backlog.failed, backlog.syncing, backlog.bytes),
         (
@@ -118,27 +129,40 @@ fn audit_waits(queue: &Queue, rows: &BTreeMap<u64, (u128, ManifestRow)>, claimed
         tables.retry.range::<(u64, u64)>(..).unwrap().map(|item| item.unwrap().0.value()).collect();
     assert_eq!(retry, failed, "failed records outside of batches wait for a time");
 
-    let mut holds = BTreeSet::new();
-    for item in tables.holds.range::<(&str, u64)>(..).unwrap() {
-        let entry = item.unwrap().0;
-        let (key, place) = entry.value();
-        let row = &rows[&place].1;
-        assert_eq!(row.key.as_deref(), Some(key));
-        assert!(row.state != StoredState::Synced && !claimed.contains_key(&place), "holds nobody needs");
-        holds.insert(place);
-    }
+    let lanes: BTreeSet<(String, u64, u64)> = tables
+        .lanes
+        .range::<(&str, u64)>(..)
+        .unwrap()
+        .map(|item| {
+            let (entry, place) = item.unwrap();
+            let (key, seq) = entry.value();
+            (key.to_owned(), seq, place.value())
+        })
+        .collect();
+    let unsettled = rows.iter().filter(|(_, (_, row))| row.state != StoredState::Synced);
+    let keyed: BTreeSet<(String, u64, u64)> = unsettled
+        .filter_map(|(place, (_, row))| Some((row.key.clone()?, Place(*place).seq(), *place)))
+        .collect();
+    assert_eq!(lanes, keyed, "the lanes are the unsettled records with a key");
     for (place, (_, row)) in rows {
-        let outside = !claimed.contains_key(place);
-        let behind = matches!(row.state, StoredState::Failed | StoredState::Quarantined);
-        if row.key.is_some() && outside && behind {
-            assert!(holds.contains(place), "a record that failed holds back later ones of its key");
-        }
-        if outside && row.state == StoredState::Failed && row.due_at.is_none() {
-            let mut earlier = rows.range(..*place).filter(|(_, (_, other))| other.key == row.key);
-            assert!(
-                earlier.any(|(place, _)| claimed.contains_key(place) || holds.contains(place)),
-                "nobody holds a record that waits for its holder"
-            );
+        if row.state == StoredState::Failed && row.due_at.is_none() && !claimed.contains_key(place) {
+            let own = (row.key.clone().unwrap(), Place(*place).seq(), *place);
+            let first = lanes.range((own.0.clone(), 0, 0)..).next();
+            assert_ne!(first, Some(&own), "nobody holds a record that waits for its holder");
         }
     }
+}
+
+/// In queue order, save that records of one key stand in the order of their arrival.
+fn audit_order(row: &BatchRow, rows: &BTreeMap<u64, (u128, ManifestRow)>) {
+    let key = |member: &MemberRow| rows[&member.place].1.key.clone();
+    let mut last: BTreeMap<String, u64> = BTreeMap::new();
+    for member in &row.members {
+        if let Some(key) = key(member) {
+            let seq = Place(member.place).seq();
+            assert!(last.insert(key, seq).is_none_or(|before| before < seq), "a key out of order");
+        }
+    }
+    let free = row.members.iter().filter(|member| key(member).is_none());
+    assert!(free.is_sorted_by_key(|member| member.place));
 }

@@ -8,43 +8,59 @@ use crate::model::BatchPhase;
 use crate::policy::agenda::{Disposition, Outcome};
 use crate::store::codec;
 use crate::store::schema::{SCHEMA_VERSION, Tables, meta};
-use crate::store::{Append, Claim, Op, OpenError, Pause, Queue, Remember};
+use crate::store::{
+    Append, Claim, Group, Op, OpenError, Pause, Progress, Queue, Remember, StoreError, Transaction,
+};
+
+fn quiet() -> Progress {
+    std::sync::Arc::new(|_| ())
+}
+
+struct Several<F>(F);
+impl<F: FnMut(&mut Transaction<'_, '_>) -> Result<bool, StoreError>> Group for Several<F> {
+    fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
+        (self.0)(transaction)
+    }
+
+    fn weight(&self) -> u64 {
+        0
+    }
+}
 
 #[test]
 fn several_operations_share_a_commit_and_see_each_other() {
     let mut bench = Bench::new();
-    let (limits, now) = (bench.limits, bench.now);
+    let (limits, now) = (bench.limits, bench.now());
     let mut claimed = None;
     let append = |numbers: [u128; 2]| Append {
         records: numbers.map(|number| record(number, None)).into(),
         submitter: 0,
     };
-    bench
-        .queue_mut()
-        .commit(limits, now, |transaction| {
-            append([1, 2]).apply(transaction)?.unwrap();
-            append([2, 3]).apply(transaction)?.unwrap();
-            claimed = Claim(super::support::order(2, u64::MAX)).apply(transaction)?;
-            Pause(true).apply(transaction)
-        })
-        .unwrap();
+    let mut group = Several(|transaction: &mut Transaction<'_, '_>| {
+        append([1, 2]).apply(transaction)?.unwrap();
+        append([2, 3]).apply(transaction)?.unwrap();
+        claimed = Claim::new(super::support::order(2, u64::MAX)).apply(transaction)?;
+        Pause(true).apply(transaction)?;
+        Ok(true)
+    });
+    bench.queue_mut().commit(limits, now, &mut group).unwrap();
     assert_eq!(ids(&claimed.unwrap()), [1, 2]);
     bench.crash();
-    let backlog = bench.queue().backlog().unwrap();
+    let backlog = bench.queue_mut().backlog().unwrap();
     assert_eq!((backlog.pending, backlog.syncing, backlog.paused), (1, 2, true));
-    audit(bench.queue());
+    audit(bench.queue_mut());
 }
 
 #[test]
 fn a_second_owner_is_kept_out() {
     let bench = Bench::new();
-    assert!(matches!(Queue::open(bench.dir.path()), Err(OpenError::InUse(_))));
+    assert!(matches!(Queue::open(bench.dir.path(), quiet()), Err(OpenError::InUse(_))));
 }
 
 #[test]
 fn a_newer_schema_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    Queue::open(dir.path()).unwrap().close().unwrap();
+    Queue::open(dir.path(), quiet()).unwrap().close().unwrap();
     let database = redb::Database::open(dir.path().join("queue.redb")).unwrap();
     let transaction = database.begin_write().unwrap();
     let newer = codec::encode(&(SCHEMA_VERSION + 1)).unwrap();
@@ -52,7 +68,7 @@ fn a_newer_schema_is_refused_and_left_alone() {
     transaction.commit().unwrap();
     drop(database);
     for _ in 0..2 {
-        let found = Queue::open(dir.path()).err().unwrap();
+        let found = Queue::open(dir.path(), quiet()).err().unwrap();
         assert!(matches!(found, OpenError::NewerSchema { found, .. } if found == SCHEMA_VERSION + 1));
     }
 }
@@ -61,7 +77,7 @@ fn a_newer_schema_is_refused_and_left_alone() {
 fn a_file_left_half_made_by_a_power_cut_is_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("queue.redb.new"), vec![0; 5000]).unwrap();
-    let queue = Queue::open(dir.path()).unwrap();
+    let mut queue = Queue::open(dir.path(), quiet()).unwrap();
     assert_eq!(queue.backlog().unwrap().to_go(), 0);
     assert!(!dir.path().join("queue.redb.new").exists());
 }
@@ -71,7 +87,7 @@ fn a_file_that_is_no_store_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("queue.redb");
     fs::write(&path, b"not a store at all").unwrap();
-    assert!(matches!(Queue::open(dir.path()), Err(OpenError::Database { .. })));
+    assert!(matches!(Queue::open(dir.path(), quiet()), Err(OpenError::Store { .. })));
     assert_eq!(fs::read(&path).unwrap(), b"not a store at all");
 }
 
@@ -95,7 +111,7 @@ fn a_batch_in_flight_keeps_id_sequence_and_attempt_over_any_ending() {
     assert_eq!(ids(&bench.claim(5).unwrap()), [3], "nothing is claimed twice");
     bench.close(sent.open.id, Outcome::Synced);
     assert_eq!(bench.attempts(id(1)), 2, "the sends that a crash cut off are not known to have failed");
-    audit(bench.queue());
+    audit(bench.queue_mut());
 }
 
 #[test]
@@ -109,5 +125,33 @@ fn quiet_then_closed_then_opened_is_all_there() {
     assert_eq!(bench.queue().device(), device);
     assert_eq!(bench.queue().recall("note").unwrap(), Some(vec![1, 2, 3]));
     assert_eq!(ids(&bench.claim(5).unwrap()), [1, 2]);
-    audit(bench.queue());
+    audit(bench.queue_mut());
+}
+
+#[test]
+fn an_operation_whose_reply_was_lost_is_repeated_without_harm() {
+    use crate::policy::agenda::{Disposition as D, Outcome as O};
+    use crate::store::Settle;
+    use std::sync::Arc;
+
+    let mut bench = Bench::new();
+    bench.append((1..=9).map(|number| record(number, None)).collect());
+    let claim = Arc::new(Claim::new(super::support::order(4, u64::MAX)));
+    let first = bench.run(Arc::clone(&claim)).unwrap();
+    let again = bench.run(claim).unwrap();
+    assert_eq!((again.open.id, ids(&again)), (first.open.id, vec![1, 2, 3, 4]));
+
+    let settle = |disposition, then| {
+        Arc::new(Settle { batch: first.open.id, disposition, retry: super::support::retry(), then })
+    };
+    let cut = D::Cut { cut: crate::policy::isolation::halves(4), error: Some(error("504")) };
+    let settle = settle(cut, Some(Claim::new(super::support::order(3, u64::MAX))));
+    let told = bench.run(Arc::clone(&settle));
+    bench.crash();
+    let told_again = bench.run(settle);
+    assert_eq!(told_again.opened, told.opened);
+    assert_eq!(told_again.claimed.unwrap().open.id, told.claimed.unwrap().open.id);
+    assert_eq!(bench.queue().open_batches().len(), 3, "two halves, and the batch that was claimed along");
+    bench.close(told.opened[0].id, O::Synced);
+    audit(bench.queue_mut());
 }

@@ -27,7 +27,7 @@ fn the_number_of_records_is_held_exactly() {
     let batch = bench.claim(1).unwrap().open.id;
     bench.close(batch, Outcome::Synced);
     assert_eq!(take(&mut bench, vec![record(4, None)]), Ok(1));
-    audit(bench.queue());
+    audit(bench.queue_mut());
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn the_number_of_bytes_is_held_exactly() {
     let full = Err(AppendRefused::Full { limit: "queue.max_bytes" });
     assert_eq!(take(&mut bench, vec![sized(2, 41)]), full);
     assert_eq!(take(&mut bench, vec![sized(2, 40)]), Ok(1));
-    assert_eq!(bench.queue().backlog().unwrap().bytes, 100);
+    assert_eq!(bench.queue_mut().backlog().unwrap().bytes, 100);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn the_size_of_a_record_is_held_exactly() {
     assert_eq!(take(&mut bench, vec![sized(1, 1000)]), Ok(1));
     let refused = AppendRefused::TooLarge { position: 2, bytes: 1001, limit: 1000 };
     assert_eq!(take(&mut bench, vec![sized(2, 1), sized(3, 1001)]), Err(refused));
-    assert!(bench.queue().entry(id(2)).unwrap().is_none(), "nothing of a refused request stays");
+    assert!(bench.entry(id(2)).is_none(), "nothing of a refused request stays");
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_record_larger_than_a_batch_goes_alone() {
     for (number, bytes) in [(1, 10), (2, 500), (3, 10)] {
         take(&mut bench, vec![sized(number, bytes)]).unwrap();
     }
-    let mut claim = || bench.run(Claim(order(10, 100))).map(|batch| ids(&batch));
+    let mut claim = || bench.run(Claim::new(order(10, 100))).map(|batch| ids(&batch));
     assert_eq!(claim(), Some(vec![1]));
     assert_eq!(claim(), Some(vec![2]));
     assert_eq!(claim(), Some(vec![3]));
@@ -94,10 +94,10 @@ fn old_receipts_go_although_young_ones_stand_before_them() {
         bench.append(vec![urgent(number)]);
         sync_all(&mut bench);
     }
-    assert!(bench.queue().entry(id(1)).unwrap().is_none(), "kept for an hour");
-    assert!(bench.queue().entry(id(100)).unwrap().is_some(), "not yet");
-    assert_eq!(bench.queue().backlog().unwrap().synced, 261);
-    audit(bench.queue());
+    assert!(bench.entry(id(1)).is_none(), "kept for an hour");
+    assert!(bench.entry(id(100)).is_some(), "not yet");
+    assert_eq!(bench.queue_mut().backlog().unwrap().synced, 261);
+    audit(bench.queue_mut());
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn receipts_do_not_come_faster_than_they_go() {
         sync_all(&mut bench);
         bench.now += HOUR + 1;
     }
-    assert!(bench.queue().backlog().unwrap().synced <= 600);
+    assert!(bench.queue_mut().backlog().unwrap().synced <= 600);
 }
 
 #[test]
@@ -119,8 +119,26 @@ fn answers_for_other_records_and_second_answers_change_nothing() {
     let no = || Outcome::Quarantine(error("no"));
     let outcomes = vec![(id(1), Outcome::Synced), (id(1), no()), (id(3), no()), (id(9), Outcome::Synced)];
     let disposition = Disposition::Close { outcomes, missing: Outcome::Retry(error("no result")) };
-    let settled = bench.run(Settle { batch, disposition, retry: retry(), then: Some(order(5, u64::MAX)) });
+    let settled =
+        bench.run(Settle { batch, disposition, retry: retry(), then: Some(Claim::new(order(5, u64::MAX))) });
     assert_eq!((settled.synced, settled.quarantined.len(), settled.failed), (vec![id(1)], 0, 1));
     assert_eq!(ids(&settled.claimed.unwrap()), [3], "the next batch comes with the settlement");
-    audit(bench.queue());
+    audit(bench.queue_mut());
+}
+
+#[test]
+fn old_receipts_go_in_steps_when_nothing_goes_on() {
+    let mut bench = Bench::new();
+    bench.limits.max_records = 5000;
+    bench.append((1..=2500).map(|number| record(number, None)).collect());
+    sync_all(&mut bench);
+    assert!(!bench.rest(), "none is old yet");
+    bench.now += HOUR + 1;
+    let mut steps = 0;
+    while bench.rest() {
+        steps += 1;
+    }
+    assert!((3..=4).contains(&steps), "{steps}");
+    assert_eq!(bench.queue_mut().backlog().unwrap().synced, 0);
+    audit(bench.queue_mut());
 }

@@ -81,6 +81,7 @@ impl Model {
             AppendRefused::TooLarge { .. } => "too large",
             AppendRefused::Conflict { .. } => "conflict",
             AppendRefused::Full { .. } => "full",
+            AppendRefused::DiskFull => "disk full",
         }
     }
 
@@ -93,7 +94,7 @@ impl Model {
             assert!(rec.batch.is_none(), "a record is claimed twice");
             assert!(matches!(rec.state, RecordState::Pending | RecordState::Failed), "{:?}", rec.state);
             assert_eq!((&rec.new.payload, &rec.new.key), (&record.payload, &record.key));
-            let entry = bench.queue().entry(record.id).unwrap().unwrap();
+            let entry = bench.entry(record.id).unwrap();
             assert_eq!(entry.state, RecordState::Syncing);
         }
         self.check_order(&members);
@@ -108,13 +109,13 @@ impl Model {
         for rec in self.records.values().filter(|rec| rec.unfinished() && rec.batch.is_none()) {
             let first = rec.new.key.is_none()
                 || !self.records.values().any(|other| {
-                    other.unfinished() && other.new.key == rec.new.key && other.place < rec.place
+                    other.unfinished() && other.new.key == rec.new.key && other.seq() < rec.seq()
                 });
             let due = match rec.state {
                 RecordState::Pending => true,
                 RecordState::Failed => {
-                    let entry = bench.queue().entry(rec.new.id).unwrap().unwrap();
-                    entry.next_attempt_at.is_none_or(|due| due <= bench.now)
+                    let entry = bench.entry(rec.new.id).unwrap();
+                    entry.next_attempt_at.is_none_or(|due| due <= bench.now().wall)
                 }
                 _ => false,
             };
@@ -128,7 +129,6 @@ impl Model {
             let earlier = self.records.values().find(|other| {
                 other.unfinished()
                     && other.new.key == member.new.key
-                    && other.place < member.place
                     && other.seq() < member.seq()
                     && !members.contains(&other.new.id)
             });
@@ -202,23 +202,21 @@ impl Model {
 
     /// Receipts may be forgotten once they are old, and not before.
     pub(super) fn forget_receipts(&mut self, bench: &Bench) {
-        self.records.retain(|id, rec| {
-            rec.state != RecordState::Synced || bench.queue().entry(*id).unwrap().is_some()
-        });
+        self.records.retain(|id, rec| rec.state != RecordState::Synced || bench.entry(*id).is_some());
     }
 
     /// Everything that was acknowledged is there, in the state that it must be in.
     pub(super) fn check(&self, bench: &Bench) {
         let queue = bench.queue();
         for (id, rec) in &self.records {
-            let entry = queue.entry(*id).unwrap().unwrap_or_else(|| panic!("{rec:?} is lost"));
+            let entry = bench.entry(*id).unwrap_or_else(|| panic!("{rec:?} is lost"));
             let in_flight = rec.batch.is_some_and(|batch| self.open[&batch].phase == BatchPhase::InFlight);
             let state = if in_flight { RecordState::Syncing } else { rec.state };
             assert_eq!((entry.state, entry.attempts), (state, rec.attempts), "{rec:?}");
             assert_eq!((entry.seq, entry.priority), (rec.seq(), rec.new.priority));
             let payload = queue.payload(*id).unwrap().map(|(payload, _)| payload);
             assert_eq!(payload, rec.unfinished().then(|| rec.new.payload.clone()));
-            assert!(entry.next_attempt_at.is_none_or(|due| due <= bench.now + HOUR));
+            assert!(entry.next_attempt_at.is_none_or(|due| due <= bench.now().wall + HOUR));
         }
         let batches = queue.open_batches();
         assert_eq!(batches.len(), self.open.len());
@@ -240,7 +238,7 @@ impl Model {
                 Filter { state, record_type: record_type.map(Into::into), after: None, limit: 3 };
             let mut found = Vec::new();
             loop {
-                let page = bench.queue().page(&filter).unwrap();
+                let page = bench.queue().page(bench.now(), &filter).unwrap();
                 assert!(page.entries.len() <= filter.limit);
                 found.extend(page.entries.into_iter().map(|entry| entry.id));
                 filter.after = page.next;

@@ -2,7 +2,7 @@
 
 use super::audit::audit;
 use super::support::{Bench, HOUR, error, id, ids, record};
-use crate::model::BatchPhase;
+use crate::model::{BatchPhase, NewRecord};
 use crate::policy::agenda::{Disposition, Outcome};
 use crate::policy::isolation;
 use crate::store::{Review, ReviewAction, Selected};
@@ -36,9 +36,9 @@ fn a_discarded_record_frees_the_later_ones_of_its_key() {
     let batch = bench.claim(1).unwrap().open.id;
     bench.close(batch, Outcome::Quarantine(error("no")));
     assert!(bench.claim(5).is_none());
-    assert!(!bench.queue().backlog().unwrap().claimable, "a claim that found nothing is not repeated");
+    assert!(!bench.queue_mut().backlog().unwrap().claimable, "a claim that found nothing is not repeated");
     bench.run(Review { selected: Selected::Next, action: ReviewAction::Discard });
-    assert!(bench.queue().backlog().unwrap().claimable);
+    assert!(bench.queue_mut().backlog().unwrap().claimable);
     assert_eq!(ids(&bench.claim(5).unwrap()), [2, 3]);
 }
 
@@ -50,31 +50,73 @@ fn a_part_whose_key_is_held_gives_its_records_back_before_it_is_sent() {
     let cut = isolation::halves(4);
     let parts = bench.settle(batch, Disposition::Cut { cut, error: Some(error("504")) }).opened;
     assert!(bench.dispatch(parts[1].id).is_none(), "the first half is open");
-    audit(bench.queue());
+    audit(bench.queue_mut());
     let first = bench.dispatch(parts[0].id).unwrap();
     bench.close(first.open.id, Outcome::Synced);
     bench.now += HOUR;
     assert_eq!(ids(&bench.claim(1).unwrap()), [3]);
-    audit(bench.queue());
+    audit(bench.queue_mut());
 }
 
 #[test]
-fn a_set_that_was_sent_keeps_its_id_although_an_urgent_record_of_its_key_came_since() {
+fn an_urgent_record_waits_for_those_of_its_key_that_were_sent() {
     let mut bench = Bench::new();
     keyed(&mut bench, 1..=2);
     let sent = bench.claim(2).unwrap();
     let phase = BatchPhase::Waiting;
     bench.settle(sent.open.id, Disposition::Keep { phase, lone_failures: 0, error: None });
-    let mut urgent = record(3, Some("account"));
-    urgent.priority = 9;
-    bench.append(vec![urgent]);
-    let overtaking = bench.claim(5).unwrap();
-    assert_eq!(ids(&overtaking), [3]);
-    bench.close(overtaking.open.id, Outcome::Retry(error("later")));
+    bench.append(vec![urgent(3)]);
+    assert!(bench.claim(5).is_none());
     let again = bench.dispatch(sent.open.id).unwrap();
     assert_eq!(ids(&again), [1, 2], "the id stands for this set");
     assert_eq!((again.open.attempt, again.sequence), (2, sent.sequence));
-    audit(bench.queue());
+    bench.close(sent.open.id, Outcome::Synced);
+    assert_eq!(ids(&bench.claim(5).unwrap()), [3]);
+    audit(bench.queue_mut());
+}
+
+fn urgent(number: u128) -> NewRecord {
+    NewRecord { priority: 9, ..record(number, Some("account")) }
+}
+
+#[test]
+fn an_urgent_record_takes_those_before_it_in_its_key_along_and_goes_after_them() {
+    let mut bench = Bench::new();
+    bench.append((10..=30).map(|number| record(number, None)).collect());
+    keyed(&mut bench, 1..=2);
+    bench.append(vec![urgent(3)]);
+    let claimed = ids(&bench.claim(4).unwrap());
+    let lane: Vec<u128> = claimed.iter().copied().filter(|number| *number < 10).collect();
+    assert_eq!((lane, claimed.len()), (vec![1, 2, 3], 4));
+    audit(bench.queue_mut());
+}
+
+#[test]
+fn an_urgent_record_does_not_overtake_a_failed_one_of_its_key() {
+    let mut bench = Bench::new();
+    keyed(&mut bench, 1..=1);
+    let batch = bench.claim(1).unwrap().open.id;
+    bench.close(batch, Outcome::Retry(error("later")));
+    bench.append(vec![urgent(2), record(3, None)]);
+    assert_eq!(ids(&bench.claim(5).unwrap()), [3]);
+    let entry = bench.entry(id(2)).unwrap();
+    assert_eq!((entry.held_by, bench.entry(id(1)).unwrap().holds), (Some(id(1)), 1));
+    let holders = bench.queue_mut().backlog().unwrap().holders;
+    assert_eq!((holders[0].id, holders[0].holds, holders.len()), (id(1), 1, 1));
+    bench.now += HOUR;
+    assert_eq!(ids(&bench.claim(5).unwrap()), [1, 2]);
+    audit(bench.queue_mut());
+}
+
+#[test]
+fn failed_records_that_are_due_stand_in_line_by_priority() {
+    let mut bench = Bench::new();
+    bench.append(vec![record(1, None)]);
+    let batch = bench.claim(1).unwrap().open.id;
+    bench.close(batch, Outcome::Retry(error("later")));
+    bench.append(vec![NewRecord { priority: 9, ..record(2, None) }, record(3, None)]);
+    bench.now += HOUR;
+    assert_eq!(ids(&bench.claim(5).unwrap()), [2, 1, 3]);
 }
 
 #[test]
@@ -118,5 +160,5 @@ fn records_that_a_failed_one_held_back_come_along_before_any_later_one_of_their_
     keyed(&mut bench, 3..=3);
     bench.now += HOUR;
     assert_eq!(ids(&bench.claim(2).unwrap()), [1, 2], "not the third before the second");
-    audit(bench.queue());
+    audit(bench.queue_mut());
 }

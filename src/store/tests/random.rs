@@ -114,7 +114,7 @@ impl World {
             batch: id,
             disposition: Disposition::Close { outcomes, missing },
             retry: retry(),
-            then: then.map(|records| order(records, u64::MAX)),
+            then: then.map(|records| Claim::new(order(records, u64::MAX))),
         });
         self.model.forget_receipts(&self.bench);
         if let Some(records) = then {
@@ -173,7 +173,7 @@ impl World {
                 assert_eq!(reply.map(|done| done.accepted).map_err(|no| Model::refusal(&no)), expected);
             }
             Step::Claim(records, bytes) => {
-                let claimed = self.bench.run(Claim(order(records, bytes)));
+                let claimed = self.bench.run(Claim::new(order(records, bytes)));
                 self.claimed(claimed.as_ref(), records, bytes);
             }
             Step::Dispatch(index) => {
@@ -233,8 +233,8 @@ impl World {
 
     fn check(&mut self) {
         self.model.check(&self.bench);
-        assert_eq!(self.bench.queue().backlog().unwrap().paused, self.paused);
-        audit(self.bench.queue());
+        assert_eq!(self.bench.queue_mut().backlog().unwrap().paused, self.paused);
+        audit(self.bench.queue_mut());
     }
 
     /// With a server that takes everything and a person who retries, nothing stays behind.
@@ -252,13 +252,13 @@ impl World {
             let claimed = self.bench.claim(5);
             self.claimed(claimed.as_ref(), 5, u64::MAX);
             self.review(Selected::Next, |_| true, ReviewAction::Retry);
-            let backlog = self.bench.queue().backlog().unwrap();
+            let backlog = self.bench.queue_mut().backlog().unwrap();
             if backlog.to_go() + backlog.quarantined == 0 {
                 assert_eq!(backlog.bytes, 0);
                 return;
             }
         }
-        panic!("records stay behind: {:?}", self.bench.queue().backlog());
+        panic!("records stay behind: {:?}", self.bench.queue_mut().backlog());
     }
 }
 

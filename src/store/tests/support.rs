@@ -1,33 +1,73 @@
 //! A real queue in a directory of its own, and a clock that only tests move.
 
 use std::fs;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use crate::clock::Now;
 use crate::config;
-use crate::model::{Batch, BatchId, LastError, NewRecord, RecordId, Sequence};
+use crate::model::{Batch, BatchId, LastError, ManifestEntry, NewRecord, RecordId, Sequence};
 use crate::policy::agenda::{ClaimOrder, Disposition, Outcome};
 use crate::policy::sizing::{BatchLimit, SizeRule};
-use crate::store::{Append, Appended, Claim, Dispatch, Limits, Op, Queue, Settle, Settled};
+use crate::store::{
+    Append, Appended, Claim, Dispatch, Group, Limits, Op, Queue, Settle, Settled, StoreError, Transaction,
+};
 
 pub(super) const HOUR: u64 = 3_600_000;
+
+/// The wall clock of a bench stands ahead of its steady clock.
+pub(super) const WALL_AHEAD: u64 = 1_000 * HOUR;
+
+/// A group of one.
+pub(super) struct Single<O: Op> {
+    pub(super) op: O,
+    pub(super) reply: Option<O::Reply>,
+}
+
+impl<O: Op> Group for Single<O> {
+    fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
+        let reply = self.op.apply(transaction)?;
+        let changed = O::changed(&reply);
+        self.reply = Some(reply);
+        Ok(changed)
+    }
+
+    fn weight(&self) -> u64 {
+        self.op.weight()
+    }
+}
+
+/// Opens a queue; repairs are not listened to.
+pub(super) fn open(dir: &Path) -> Queue {
+    Queue::open(dir, Arc::new(|_| ())).unwrap()
+}
 
 pub(super) struct Bench {
     pub(super) dir: TempDir,
     queue: Option<Queue>,
+    /// Steady time.
     pub(super) now: u64,
+    /// Where the wall clock stands, when it does not go along.
+    pub(super) wall: Option<u64>,
     pub(super) limits: Limits,
 }
 
 impl Bench {
     pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let queue = Some(Queue::open(dir.path()).unwrap());
-        let limits =
-            Limits { max_records: 1000, max_bytes: 1 << 20, max_record_bytes: 1000, keep_synced_ms: HOUR };
-        Self { dir, queue, now: HOUR, limits }
+        let queue = Some(open(dir.path()));
+        let limits = Limits {
+            max_records: 1000,
+            max_bytes: 1 << 20,
+            max_record_bytes: 1000,
+            keep_synced_ms: HOUR,
+            disk_reserve: 0,
+        };
+        Self { dir, queue, now: HOUR, wall: None, limits }
     }
 
     pub(super) fn queue(&self) -> &Queue {
@@ -38,23 +78,44 @@ impl Bench {
         self.queue.as_mut().unwrap()
     }
 
+    /// The time for people is another than the time for due times: they must not be mixed up.
+    pub(super) fn now(&self) -> Now {
+        Now { steady: self.now, wall: self.wall.unwrap_or(self.now + WALL_AHEAD) }
+    }
+
     /// One operation in a commit of its own.
     pub(super) fn run<O: Op>(&mut self, op: O) -> O::Reply {
-        let (limits, now) = (self.limits, self.now);
-        let mut reply = None;
-        let queue = self.queue_mut();
-        queue
-            .commit(limits, now, |transaction| {
-                reply = Some(op.apply(transaction)?);
-                Ok(())
-            })
-            .unwrap();
-        reply.unwrap()
+        self.try_run(op).unwrap()
+    }
+
+    pub(super) fn try_run<O: Op>(&mut self, op: O) -> Result<O::Reply, StoreError> {
+        let (limits, now) = (self.limits, self.now());
+        let mut single = Single { op, reply: None };
+        self.queue_mut().commit(limits, now, &mut single)?;
+        Ok(single.reply.unwrap())
+    }
+
+    /// Nothing goes on for a while.
+    pub(super) fn rest(&mut self) -> bool {
+        let (limits, now) = (self.limits, self.now());
+        self.queue_mut().rest(limits, now).unwrap()
+    }
+
+    pub(super) fn entry(&self, id: RecordId) -> Option<ManifestEntry> {
+        self.queue().entry(self.now(), id).unwrap()
+    }
+
+    pub(super) fn close_queue(&mut self) {
+        self.queue.take().unwrap().close().unwrap();
+    }
+
+    pub(super) fn open_queue(&mut self) {
+        self.queue = Some(open(self.dir.path()));
     }
 
     pub(super) fn reopen(&mut self) {
-        self.queue.take().unwrap().close().unwrap();
-        self.queue = Some(Queue::open(self.dir.path()).unwrap());
+        self.close_queue();
+        self.open_queue();
     }
 
     /// What a process that ends at once leaves: the file as the last commit left it, never closed.
@@ -62,7 +123,7 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         fs::copy(self.dir.path().join("queue.redb"), dir.path().join("queue.redb")).unwrap();
         self.queue = None;
-        self.queue = Some(Queue::open(dir.path()).unwrap());
+        self.queue = Some(open(dir.path()));
         self.dir = dir;
     }
 
@@ -71,7 +132,7 @@ impl Bench {
     }
 
     pub(super) fn claim(&mut self, records: usize) -> Option<Batch> {
-        self.run(Claim(order(records, u64::MAX)))
+        self.run(Claim::new(order(records, u64::MAX)))
     }
 
     pub(super) fn dispatch(&mut self, batch: BatchId) -> Option<Batch> {
@@ -87,7 +148,7 @@ impl Bench {
     }
 
     pub(super) fn attempts(&self, id: RecordId) -> u32 {
-        self.queue().entry(id).unwrap().unwrap().attempts
+        self.entry(id).unwrap().attempts
     }
 }
 

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
-use crate::support::daemon::{Counts, Home};
+use crate::support::daemon::{Counts, Daemon, Home};
 use crate::support::notify::NotifySocket;
 use crate::support::server::{Gate, Reply, ScriptedServer};
 use crate::support::settings::Settings;
@@ -50,6 +50,23 @@ fn the_watchdog_is_fed_when_it_is_wanted() {
         let fed = notified.heard().iter().filter(|line| *line == "WATCHDOG=1").count();
         (fed >= 4).then_some(())
     });
+}
+
+#[test]
+fn a_start_after_a_crash_tells_how_far_the_repair_has_come_and_asks_for_time() {
+    let daemon = Daemon::start(&Settings::default());
+    daemon.enqueue_many(500);
+    let home = daemon.kill9();
+    let mut notified = NotifySocket::new(&home.path(""));
+    let mut command = home.command();
+    command.env("NOTIFY_SOCKET", &notified.path);
+    let daemon = home.start_by(command);
+    notified.wait_for("READY=1");
+    let heard = notified.heard();
+    let place = |start: &str| heard.iter().position(|heard| heard.starts_with(start));
+    assert!(place("STATUS=Repairing the store after a crash: ") < place("READY=1"), "{heard:?}");
+    assert!(place("EXTEND_TIMEOUT_USEC=").is_some_and(|told| Some(told) < place("READY=1")), "{heard:?}");
+    assert_eq!(daemon.counts().pending, 500);
 }
 
 #[test]

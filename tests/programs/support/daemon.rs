@@ -40,11 +40,11 @@ impl Home {
         self.path("fieldsync.sock")
     }
 
-    /// Writes the configuration file.
+    /// Writes the configuration file. Records are kept in the home, unless the settings say where.
     pub(crate) fn configure(&self, settings: &Settings) {
         let settings = settings
             .clone()
-            .with("queue.state_dir", self.path("state").to_str().unwrap())
+            .or("queue.state_dir", self.path("state").to_str().unwrap())
             .with("ipc.socket", self.socket().to_str().unwrap());
         fs::write(self.path("config.toml"), settings.toml()).unwrap();
     }

@@ -44,6 +44,12 @@ impl Settings {
         self
     }
 
+    /// Sets `section.key` unless it is set.
+    pub(crate) fn or(mut self, key: &str, value: &str) -> Self {
+        self.0.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+        self
+    }
+
     /// Batches of exactly one size while nothing fails.
     pub(crate) fn batches_of(self, records: usize) -> Self {
         let size = records.to_string();

@@ -140,6 +140,7 @@ impl World {
         let view = View {
             now: self.now,
             wall_ms,
+            steady_ms: wall_ms,
             config: &self.config,
             backlog: &backlog,
             link: LinkState::Online,

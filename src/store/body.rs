@@ -1,0 +1,77 @@
+//! Payloads in the tables: a row each, and chunks for what does not fit on its page.
+
+use redb::{ReadableTable, Table};
+
+use super::StoreError;
+use super::codec::{self, CodecError};
+use super::op::Transaction;
+use super::schema::Header;
+
+/// The header of a record; none when there is no payload at this place.
+pub(super) fn header(
+    payload: &impl ReadableTable<u64, &'static [u8]>,
+    place: u64,
+) -> Result<Option<Header>, StoreError> {
+    let Some(sealed) = payload.get(place)? else {
+        return Ok(None);
+    };
+    Ok(Some(codec::unseal::<Header>(sealed.value())?.header))
+}
+
+/// The whole payload of a record, verified; none when there is none.
+pub(super) fn read(
+    payload: &impl ReadableTable<u64, &'static [u8]>,
+    chunks: &impl ReadableTable<(u64, u32), &'static [u8]>,
+    place: u64,
+) -> Result<Option<(Header, Box<str>)>, StoreError> {
+    let Some(sealed) = payload.get(place)? else {
+        return Ok(None);
+    };
+    let row = codec::unseal::<Header>(sealed.value())?;
+    let mut body = row.part()?.to_vec();
+    let header = row.header;
+    if body.len() < header.bytes as usize {
+        for (item, index) in chunks.range((place, 0)..=(place, u32::MAX))?.zip(0..) {
+            let (_, sealed) = item?;
+            let chunk = codec::unseal_chunk(sealed.value())?;
+            if (chunk.index, chunk.digest) != (index, header.digest) {
+                return Err(CodecError::Damaged("a chunk belongs to another record").into());
+            }
+            body.extend_from_slice(chunk.part);
+        }
+    }
+    if body.len() != header.bytes as usize {
+        return Err(CodecError::Damaged("a part of its body is missing").into());
+    }
+    let body = String::from_utf8(body).map_err(|_| CodecError::Damaged("it is no text"))?;
+    Ok(Some((header, body.into())))
+}
+
+/// Writes a payload; nothing may be at its place.
+pub(super) fn write(
+    payload: &mut Table<'_, u64, &'static [u8]>,
+    chunks: &mut Table<'_, (u64, u32), &'static [u8]>,
+    header: &Header,
+    body: &str,
+) -> Result<(), StoreError> {
+    let encoded = codec::header(header)?;
+    let (first, rest) = codec::parts(encoded.len(), body.as_bytes());
+    payload.insert(header.place, codec::seal(&encoded, first)?.as_slice())?;
+    for (part, index) in rest.zip(0..) {
+        let sealed = codec::seal_chunk(&header.digest, index, part)?;
+        chunks.insert((header.place, index), sealed.as_slice())?;
+    }
+    Ok(())
+}
+
+impl Transaction<'_, '_> {
+    /// Removes a payload, for good.
+    pub(super) fn remove_body(&mut self, place: u64) -> Result<(), StoreError> {
+        self.tables.payload.remove(place)?;
+        let chunks = (place, 0)..=(place, u32::MAX);
+        if self.tables.chunks.range(chunks.clone())?.next().is_some() {
+            self.tables.chunks.retain_in(chunks, |_, _| false)?;
+        }
+        Ok(())
+    }
+}

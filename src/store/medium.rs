@@ -1,0 +1,170 @@
+//! Where the store's bytes live: a directory for the daemon; a disk that fails on command for tests.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise, posix_fallocate};
+use nix::sys::statvfs::fstatvfs;
+use redb::{Builder, Database, DatabaseError};
+
+use super::StoreError;
+use super::recovery::OpenError;
+
+const FILE: &str = "queue.redb";
+const NEW_FILE: &str = "queue.redb.new";
+const LOCK_FILE: &str = "lock";
+const RESERVE_FILE: &str = "reserve";
+const SUSPECT_FILE: &str = "queue.redb.suspect";
+
+/// Where the store's bytes live.
+pub(super) trait Medium: Send {
+    /// Whether there is a database.
+    fn exists(&self) -> io::Result<bool>;
+    /// Makes a database, whole or not at all, in the place of one that may be there.
+    fn create(
+        &mut self,
+        builder: &mut Builder,
+        fill: &mut dyn FnMut(&Database) -> Result<(), StoreError>,
+    ) -> Result<(), OpenError>;
+    /// Opens the database; what the system caches of it is dropped first, for after a failed sync
+    /// it may not be what is on the disk.
+    fn open(&self, builder: &mut Builder) -> Result<Database, DatabaseError>;
+    /// Bytes that may still be written, where the system says.
+    fn free(&self) -> Option<u64>;
+    /// Bytes that the reserve holds.
+    fn reserved(&self) -> u64;
+    /// Makes the reserve hold so many bytes.
+    fn reserve(&mut self, bytes: u64) -> io::Result<()>;
+    /// Bytes of disk that the database takes.
+    fn size(&self) -> io::Result<u64>;
+    /// The file that says that damage was met: the next start looks at everything.
+    fn mark(&self) -> PathBuf;
+    /// For messages.
+    fn describe(&self) -> PathBuf;
+}
+
+/// The store's directory. Held open with its lock for as long as this lives.
+pub(super) struct Directory {
+    path: PathBuf,
+    /// Bytes of the reserve.
+    reserved: u64,
+    lock: File,
+}
+
+impl Directory {
+    /// Makes the directory where it is not there, and keeps others out of it.
+    pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(OpenError::io(path))?;
+        let lock_path = path.join(LOCK_FILE);
+        let lock =
+            private().create(true).truncate(false).open(&lock_path).map_err(OpenError::io(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {
+                let reserved = fs::metadata(path.join(RESERVE_FILE)).map_or(0, |file| file.len());
+                Ok(Self { path: path.to_owned(), reserved, lock })
+            }
+            Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
+            Err(TryLockError::Error(source)) => Err(OpenError::Io { path: lock_path, source }),
+        }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.path.join(FILE)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    options
+}
+
+/// What the system caches of a file and has written, it reads again.
+fn forget_cache(path: &Path) {
+    let forgotten = File::open(path).map_err(drop).and_then(|file| {
+        posix_fadvise(file.as_fd(), 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).map_err(drop)
+    });
+    if forgotten.is_err() {
+        tracing::debug!("the system keeps what it has cached of the store");
+    }
+}
+
+impl Medium for Directory {
+    fn exists(&self) -> io::Result<bool> {
+        self.file().try_exists()
+    }
+
+    /// A cut in the making leaves a file of the other name at most, which the next start overwrites.
+    fn create(
+        &mut self,
+        builder: &mut Builder,
+        fill: &mut dyn FnMut(&Database) -> Result<(), StoreError>,
+    ) -> Result<(), OpenError> {
+        let new = self.path.join(NEW_FILE);
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(OpenError::io(&new)(error)),
+            _ => {}
+        }
+        private().create_new(true).open(&new).map_err(OpenError::io(&new))?;
+        let failed = |source| OpenError::Store { path: new.clone(), source };
+        let database = builder.create(&new).map_err(|error| failed(StoreError::from(error)))?;
+        fill(&database).map_err(failed)?;
+        drop(database);
+        File::open(&new).and_then(|file| file.sync_all()).map_err(OpenError::io(&new))?;
+        fs::rename(&new, self.file()).map_err(OpenError::io(&new))?;
+        self.sync().map_err(OpenError::io(&self.path))
+    }
+
+    fn open(&self, builder: &mut Builder) -> Result<Database, DatabaseError> {
+        forget_cache(&self.file());
+        builder.open(self.file())
+    }
+
+    fn free(&self) -> Option<u64> {
+        let room = fstatvfs(&self.lock).ok()?;
+        Some(room.blocks_available().saturating_mul(room.fragment_size()))
+    }
+
+    fn reserved(&self) -> u64 {
+        self.reserved
+    }
+
+    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
+        let path = self.path.join(RESERVE_FILE);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.reserved = 0;
+        let Some(length) = i64::try_from(bytes).ok().filter(|length| *length > 0) else {
+            return Ok(());
+        };
+        let file = private().create_new(true).open(&path)?;
+        if let Err(error) = posix_fallocate(&file, 0, length) {
+            drop(file);
+            fs::remove_file(&path)?;
+            return Err(error.into());
+        }
+        self.reserved = bytes;
+        Ok(())
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(fs::metadata(self.file())?.blocks() * 512)
+    }
+
+    fn mark(&self) -> PathBuf {
+        self.path.join(SUSPECT_FILE)
+    }
+
+    fn describe(&self) -> PathBuf {
+        self.file()
+    }
+}

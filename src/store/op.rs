@@ -1,0 +1,167 @@
+//! What changes the queue: operations, applied in a transaction, a group to a commit.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use redb::{ReadableTable, ReadableTableMetadata};
+
+use super::StoreError;
+use super::codec;
+use super::schema::{ManifestRow, StoredState, Tables};
+use super::state::State;
+use crate::clock::Now;
+use crate::config::Config;
+
+/// What the queue takes at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Records whose payload is kept.
+    pub max_records: u64,
+    /// Their payload bytes.
+    pub max_bytes: u64,
+    /// Bytes of one payload.
+    pub max_record_bytes: u64,
+    /// How long receipts stay, milliseconds.
+    pub keep_synced_ms: u64,
+    /// Bytes that are held back for settling when the disk is full.
+    pub disk_reserve: u64,
+}
+
+impl From<&Config> for Limits {
+    fn from(config: &Config) -> Self {
+        Self {
+            max_records: config.queue.max_records,
+            max_bytes: config.queue.max_bytes.0,
+            max_record_bytes: config.queue.max_record_bytes.0,
+            keep_synced_ms: crate::clock::millis(config.queue.keep_synced.0),
+            disk_reserve: config.queue.disk_reserve.0,
+        }
+    }
+}
+
+/// Something that changes the queue. All of a group are committed together.
+///
+/// An operation checks before it changes: a refusal is a reply and leaves nothing behind. An
+/// error is the store's own, and fails the whole group. It may be applied again, when the commit
+/// did not take place.
+pub trait Op: Send + 'static {
+    /// What the sender hears once the commit is done.
+    type Reply: Send + 'static;
+
+    /// Applies it.
+    fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError>;
+
+    /// Bytes that it adds, roughly.
+    fn weight(&self) -> u64 {
+        0
+    }
+
+    /// Whether there is anything to commit.
+    fn changed(_reply: &Self::Reply) -> bool {
+        true
+    }
+}
+
+impl<O: Op + Sync> Op for Arc<O> {
+    type Reply = O::Reply;
+
+    fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+        O::apply(self, transaction)
+    }
+
+    fn weight(&self) -> u64 {
+        O::weight(self)
+    }
+
+    fn changed(reply: &Self::Reply) -> bool {
+        O::changed(reply)
+    }
+}
+
+/// Operations that are committed together.
+pub trait Group {
+    /// Applies all of it; false when there is nothing to commit.
+    fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError>;
+
+    /// Bytes that it adds, roughly.
+    fn weight(&self) -> u64;
+}
+
+/// A group under way.
+pub struct Transaction<'q, 't> {
+    pub(super) tables: Tables<'t>,
+    pub(super) state: &'q mut State,
+    pub(super) limits: Limits,
+    pub(super) now: Now,
+    /// Whether the disk has room for new records.
+    pub(super) admits: bool,
+    /// A value was met that does not read.
+    pub(super) damage_seen: Cell<bool>,
+}
+
+impl Transaction<'_, '_> {
+    /// The manifest's row of a record.
+    pub(super) fn manifest_row(&self, id: u128) -> Result<Option<ManifestRow>, StoreError> {
+        let value = self.tables.manifest.get(id)?;
+        value.map(|value| codec::decode(value.value())).transpose().map_err(StoreError::from)
+    }
+
+    /// Writes a row, and counts the change of state.
+    pub(super) fn put_row(
+        &mut self,
+        id: u128,
+        row: &ManifestRow,
+        was: Option<StoredState>,
+    ) -> Result<(), StoreError> {
+        self.count(was, Some(row.state));
+        self.tables.manifest.insert(id, codec::encode(row)?.as_slice())?;
+        Ok(())
+    }
+
+    /// Counts a change of state; none is "not there".
+    pub(super) fn count(&mut self, was: Option<StoredState>, is: Option<StoredState>) {
+        if let Some(state) = was {
+            let count = self.state.counters.of(state);
+            *count = count.saturating_sub(1);
+        }
+        if let Some(state) = is {
+            *self.state.counters.of(state) += 1;
+        }
+    }
+
+    /// Removes a payload, for good.
+    pub(super) fn drop_payload(&mut self, place: u64, bytes: u32) -> Result<(), StoreError> {
+        self.remove_body(place)?;
+        self.state.waits_changed = true;
+        self.state.counters.bytes = self.state.counters.bytes.saturating_sub(u64::from(bytes));
+        Ok(())
+    }
+
+    /// Forgets receipts that were kept long enough, a few at a time. They are not in order of
+    /// time, so the search goes round: young ones in front must not shield the old ones behind.
+    /// Whether there were any.
+    pub(super) fn prune_receipts(&mut self, most: usize) -> Result<bool, StoreError> {
+        let before = self.now.steady.saturating_sub(self.limits.keep_synced_ms);
+        let start = std::mem::take(&mut self.state.next_receipt);
+        let mut old = Vec::new();
+        for (item, looked_at) in self.tables.receipts.range(start..)?.zip(1..) {
+            let (place, receipt) = item?;
+            if looked_at > most {
+                self.state.next_receipt = place.value();
+                break;
+            }
+            let (id, settled_at) = receipt.value();
+            if settled_at < before {
+                old.push((place.value(), id));
+            }
+        }
+        let found = !old.is_empty();
+        for (place, id) in old {
+            self.tables.receipts.remove(place)?;
+            self.tables.manifest.remove(id)?;
+            self.count(Some(StoredState::Synced), None);
+        }
+        debug_assert_eq!(self.tables.receipts.len()?, self.state.counters.synced);
+        Ok(found)
+    }
+}

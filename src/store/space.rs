@@ -1,0 +1,93 @@
+//! Room on the disk: who gets the last of it, and when the file gives some back.
+//!
+//! redb copies on write, so that even deleting needs room: on a disk that is really full, a queue
+//! could neither grow nor drain. Hence two lines of defence. New records are refused while little
+//! is free. And a reserve, a file of its own, is given up when a commit finds no room all the
+//! same (quotas; other programs), so that records on their way can be settled; it is taken back
+//! when there is room for it again.
+
+use super::medium::Medium;
+use super::schema::Counters;
+use crate::model::DiskState;
+
+/// New records are refused while less is free: what a settlement takes at most, several times over.
+const FLOOR: u64 = 4 << 20;
+/// What the pages of a commit take for each byte that is added, at most.
+const PAGES_PER_BYTE: u64 = 4;
+/// A file that is smaller is not worth compacting.
+const SMALL_FILE: u64 = 8 << 20;
+/// What a record takes in the tables beside its payload, roughly.
+const RECORD_BYTES: u64 = 600;
+
+/// What is known of the disk's room.
+#[derive(Debug, Default)]
+pub(super) struct Space {
+    full: bool,
+    free: Option<u64>,
+    /// The reserve was given up because a commit found no room.
+    spent: bool,
+}
+
+impl Space {
+    /// Asks the system, before `weight` bytes are added. Keeps the reserve at `reserve` bytes
+    /// where there is room for it.
+    pub(super) fn look(&mut self, medium: &mut dyn Medium, reserve: u64, weight: u64) {
+        self.free = medium.free();
+        let Some(free) = self.free else {
+            // A system that does not say is asked by trying.
+            self.full = self.spent;
+            return;
+        };
+        let missing = reserve.saturating_sub(medium.reserved());
+        let roomy = free >= FLOOR + missing + weight.saturating_mul(PAGES_PER_BYTE);
+        if roomy
+            && (missing > 0 || medium.reserved() > reserve)
+            && let Err(error) = medium.reserve(reserve)
+        {
+            tracing::debug!(%error, "the reserve cannot be taken");
+        }
+        let full = !roomy || (self.spent && medium.reserved() < reserve);
+        self.spent &= full;
+        self.say(full);
+    }
+
+    /// A commit found no room: the reserve is given up.
+    pub(super) fn ran_out(&mut self, medium: &mut dyn Medium) {
+        self.spent = true;
+        if let Err(error) = medium.reserve(0) {
+            tracing::error!(%error, "the reserve cannot be given up");
+        }
+        self.say(true);
+    }
+
+    fn say(&mut self, full: bool) {
+        if full && !self.full {
+            tracing::error!(
+                free_bytes = self.free,
+                "the disk is full: new records are refused until there is room; those that wait are sent"
+            );
+        } else if self.full && !full {
+            tracing::info!("the disk has room again: records are taken in");
+        }
+        self.full = full;
+    }
+
+    pub(super) fn admits(&self) -> bool {
+        !self.full
+    }
+
+    pub(super) fn free(&self) -> Option<u64> {
+        self.free
+    }
+
+    pub(super) fn state(&self) -> DiskState {
+        if self.full { DiskState::Full } else { DiskState::Ok }
+    }
+}
+
+/// Whether more than half of the file holds nothing any more.
+pub(super) fn is_worth_compacting(medium: &dyn Medium, counters: &Counters) -> bool {
+    let rows = counters.unsettled() + counters.synced;
+    let live = 2 * counters.bytes + rows * RECORD_BYTES;
+    medium.size().is_ok_and(|size| size > SMALL_FILE && size / 2 > live)
+}

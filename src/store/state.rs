@@ -1,0 +1,208 @@
+//! What is kept in memory beside the tables: it follows the open batches, never the backlog.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use redb::{Database, ReadableTable};
+use uuid::Uuid;
+
+use super::StoreError;
+use super::codec;
+use super::lanes::{self, HELD};
+use super::schema::{BatchRow, Counters, Header, Snapshot, meta};
+use crate::model::{Backlog, BatchId, BatchPhase, Holder, OpenBatch, Place};
+
+/// Priorities, each with a cursor of its own.
+const CLASSES: usize = 10;
+/// Quarantined records that are passed over in search of the oldest that waits.
+const OLDEST_SCAN: usize = 100;
+/// Woken records that are remembered; with more, the walk begins anew.
+const MAX_WOKEN: usize = 10_000;
+
+/// Records settled, and records synced, since the daemon started.
+pub(super) type Totals = (u64, u64);
+
+/// The memory.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) counters: Counters,
+    pub(super) open: BTreeMap<u128, BatchRow>,
+    /// Place → open batch, of every member.
+    pub(super) claimed: BTreeMap<u64, u128>,
+    pub(super) cursors: Cursors,
+    /// Records behind the cursors that the next claim looks at.
+    pub(super) woken: BTreeSet<u64>,
+    /// The receipt that the next search for old ones begins at.
+    pub(super) next_receipt: u64,
+    pub(super) paused: bool,
+    pub(super) settled_total: u64,
+    pub(super) synced_total: u64,
+    /// Who holds others back may have changed since it was last looked at.
+    pub(super) holders_changed: bool,
+    holders: Vec<Holder>,
+    /// What waits longest, and what is due first, may have changed since it was last looked at.
+    pub(super) waits_changed: bool,
+    pub(super) oldest_pending_at: Option<u64>,
+    next_due_at: Option<u64>,
+}
+
+/// How far the walk through the waiting records has come, by priority.
+#[derive(Clone, Default)]
+pub(super) struct Cursors {
+    /// First place of each class that was not looked at.
+    next: [u64; CLASSES],
+    /// The last walk came to the end.
+    pub(super) dry: bool,
+}
+
+impl Cursors {
+    /// The ranges that are left, highest priority first.
+    pub(super) fn ranges(&self) -> [std::ops::Range<u64>; CLASSES] {
+        std::array::from_fn(|class| {
+            let (start, end) = ((class as u64) << 56, (class as u64 + 1) << 56);
+            self.next.get(class).map_or(start, |next| start.max(*next))..end
+        })
+    }
+
+    /// The walk has looked at `place`.
+    pub(super) fn passed(&mut self, place: u64) {
+        if let Some(next) = usize::try_from(place >> 56).ok().and_then(|class| self.next.get_mut(class)) {
+            *next = place + 1;
+        }
+    }
+
+    /// Whether the walk has looked at `place`.
+    pub(super) fn has_passed(&self, place: u64) -> bool {
+        let next = usize::try_from(place >> 56).ok().and_then(|class| self.next.get(class));
+        next.is_some_and(|next| place < *next)
+    }
+}
+
+impl State {
+    /// As the tables say.
+    pub(super) fn load(database: &Database) -> Result<Self, StoreError> {
+        let snapshot = Snapshot::of(database)?;
+        let lacking = StoreError::Inconsistent("the counters are missing");
+        let counters = codec::decode(snapshot.meta.get(meta::COUNTERS)?.ok_or(lacking)?.value())?;
+        let mut state = Self { counters, holders_changed: true, waits_changed: true, ..Self::default() };
+        state.paused = snapshot.meta.get(meta::PAUSED)?.is_some();
+        for item in snapshot.batches.iter()? {
+            let (id, row) = item?;
+            let (id, row): (u128, BatchRow) = (id.value(), codec::decode(row.value())?);
+            state.claimed.extend(row.members.iter().map(|member| (member.place, id)));
+            state.open.insert(id, row);
+        }
+        Ok(state)
+    }
+
+    /// The next claim looks at the record at this place.
+    pub(super) fn wake(&mut self, place: u64) {
+        self.cursors.dry = false;
+        if self.cursors.has_passed(place) {
+            self.woken.insert(place);
+        }
+        if self.woken.len() > MAX_WOKEN {
+            self.woken.clear();
+            self.cursors = Cursors::default();
+        }
+    }
+
+    /// Whether the record at this place is in a batch that is being transmitted.
+    pub(super) fn is_in_flight(&self, place: u64) -> bool {
+        let batch = self.claimed.get(&place).and_then(|batch| self.open.get(batch));
+        batch.is_some_and(|row| row.phase == BatchPhase::InFlight)
+    }
+
+    /// Whether something that is not counted may have changed. Appends, which are the many, change
+    /// nothing of the kind.
+    pub(super) fn is_out_of_date(&self) -> bool {
+        self.holders_changed || self.waits_changed
+    }
+
+    /// Reads it again.
+    pub(super) fn look_around(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
+        if self.holders_changed {
+            let stuck = self.counters.failed + self.counters.quarantined;
+            self.holders = if stuck > 0 { lanes::holders(snapshot, self)? } else { Vec::new() };
+            self.holders_changed = false;
+        }
+        if self.waits_changed {
+            self.oldest_pending_at = oldest(snapshot)?;
+            let first = snapshot.retry.first()?;
+            self.next_due_at = first.map(|(key, _)| key.value().0).filter(|due| *due < HELD);
+            self.waits_changed = false;
+        }
+        Ok(())
+    }
+
+    /// What waits, as far as memory goes.
+    pub(super) fn backlog(&self) -> Backlog {
+        let members = |failed| {
+            let in_flight = self.open.values().filter(|row| row.phase == BatchPhase::InFlight);
+            let count = |row: &BatchRow| row.members.iter().filter(|member| member.failed == failed).count();
+            in_flight.map(count).sum::<usize>() as u64
+        };
+        let (pending, failed) = (members(false), members(true));
+        let counters = &self.counters;
+        Backlog {
+            pending: counters.pending.saturating_sub(pending),
+            syncing: pending + failed,
+            failed: counters.failed.saturating_sub(failed),
+            synced: counters.synced,
+            quarantined: counters.quarantined,
+            bytes: counters.bytes,
+            settled_total: self.settled_total,
+            synced_total: self.synced_total,
+            oldest_pending_at: self.oldest_pending_at,
+            next_due_at: self.next_due_at,
+            claimable: !self.cursors.dry,
+            paused: self.paused,
+            holders: self.holders.clone(),
+            ..Backlog::default()
+        }
+    }
+
+    /// Of this life, and not in the tables.
+    pub(super) fn totals(&self) -> Totals {
+        (self.settled_total, self.synced_total)
+    }
+
+    pub(super) fn set_totals(&mut self, (settled, synced): Totals) {
+        (self.settled_total, self.synced_total) = (settled, synced);
+    }
+}
+
+/// When the oldest record that is neither settled nor under review was accepted.
+fn oldest(snapshot: &Snapshot) -> Result<Option<u64>, StoreError> {
+    let mut oldest = None;
+    for range in Cursors::default().ranges() {
+        for item in snapshot.payload.range(range)?.take(OLDEST_SCAN) {
+            let (place, sealed) = item?;
+            if snapshot.quarantine.get(place.value())?.is_some() {
+                continue;
+            }
+            let Ok(row) = codec::unseal::<Header>(sealed.value()) else {
+                continue;
+            };
+            let header = row.header;
+            oldest = Some(oldest.map_or(header.created_at, |known: u64| known.min(header.created_at)));
+            break;
+        }
+    }
+    Ok(oldest)
+}
+
+/// What the planner needs to know of a row.
+pub(super) fn open_batch(id: u128, row: &BatchRow) -> OpenBatch {
+    OpenBatch {
+        id: BatchId(Uuid::from_u128(id)),
+        parent: row.parent.map(|parent| BatchId(Uuid::from_u128(parent))),
+        stage: row.stage,
+        rule: row.rule,
+        place: Place(row.members.first().map_or(0, |member| member.place)),
+        records: row.members.len(),
+        bytes: row.bytes,
+        attempt: row.attempt,
+        lone_failures: row.lone_failures,
+        phase: row.phase,
+    }
+}

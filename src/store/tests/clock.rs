@@ -1,0 +1,96 @@
+//! A wall clock that jumps for years moves no due time, no order and no receipt.
+
+use super::support::{Bench, HOUR, error, id, ids, open, record};
+use crate::clock::{Now, Steady};
+use crate::policy::agenda::Outcome;
+
+const YEARS: u64 = 20 * 365 * 24 * HOUR;
+
+#[test]
+fn a_back_off_is_measured_on_the_steady_clock_wherever_the_wall_clock_jumps() {
+    for wall in [0, 1, YEARS, 100 * YEARS] {
+        let mut bench = Bench::new();
+        bench.append(vec![record(1, None)]);
+        let batch = bench.claim(1).unwrap().open.id;
+        bench.close(batch, Outcome::Retry(error("later")));
+        let due = bench.queue_mut().backlog().unwrap().next_due_at.unwrap();
+        assert!(due > bench.now && due <= bench.now + HOUR, "{due}");
+        bench.wall = Some(wall);
+        assert!(bench.claim(1).is_none(), "the wall clock ends no wait");
+        let shown = bench.entry(id(1)).unwrap().next_attempt_at.unwrap();
+        assert_eq!(shown, wall + (due - bench.now), "people are told by their own clock");
+        bench.now = due;
+        assert_eq!(ids(&bench.claim(1).unwrap()), [1], "and none goes on beyond its time");
+    }
+}
+
+#[test]
+fn order_does_not_depend_on_the_wall_clock() {
+    let mut bench = Bench::new();
+    for (number, wall) in [(1, YEARS), (2, 0), (3, 2 * YEARS), (4, 1)] {
+        bench.wall = Some(wall);
+        bench.append(vec![record(number, None)]);
+    }
+    assert_eq!(ids(&bench.claim(10).unwrap()), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_receipt_outlives_a_jump_of_the_wall_clock() {
+    let mut bench = Bench::new();
+    bench.append(vec![record(1, None)]);
+    let batch = bench.claim(1).unwrap().open.id;
+    bench.close(batch, Outcome::Synced);
+    bench.wall = Some(100 * YEARS);
+    for number in 10..20 {
+        bench.append(vec![record(number, None)]);
+        let batch = bench.claim(1).unwrap().open.id;
+        bench.close(batch, Outcome::Synced);
+    }
+    assert!(bench.entry(id(1)).is_some());
+}
+
+/// A device that lost its clock starts in 1970, although the last life was in 2026.
+#[test]
+fn after_a_restart_a_wait_is_no_longer_than_it_was() {
+    let before = Steady::resume(0).now();
+    let ahead = before.wall + YEARS;
+    let mut bench = Bench::new();
+    bench.now = ahead;
+    bench.append(vec![record(1, None)]);
+    let batch = bench.claim(1).unwrap().open.id;
+    bench.close(batch, Outcome::Retry(error("later")));
+    let due = bench.queue_mut().backlog().unwrap().next_due_at.unwrap();
+    bench.reopen();
+    assert_eq!(bench.queue().last_steady(), ahead);
+    let steady = Steady::resume(bench.queue().last_steady());
+    let now = steady.now();
+    assert!(now.steady >= ahead, "the steady clock goes on where it stood");
+    assert!(due.saturating_sub(now.steady) <= HOUR, "the wait is what is left of it");
+    assert!(now.wall < ahead, "and people see their own clock");
+}
+
+#[test]
+fn the_steady_clock_never_goes_back() {
+    let steady = Steady::resume(7);
+    let mut last = steady.now();
+    assert!(last.steady >= last.wall, "it starts from the wall clock when that is ahead");
+    for _ in 0..1000 {
+        let now = steady.now();
+        assert!(now.steady >= last.steady);
+        last = now;
+    }
+    let now = Now { steady: 1000, wall: 50 };
+    assert_eq!((now.on_the_wall(1500), now.on_the_wall(990), now.on_the_wall(0)), (550, 40, 0));
+}
+
+#[test]
+fn the_time_is_kept_by_every_commit_and_by_nothing_else() {
+    let mut bench = Bench::new();
+    bench.now = 5 * HOUR;
+    bench.append(vec![record(1, None)]);
+    bench.now = 6 * HOUR;
+    bench.append(vec![record(1, None)]);
+    let dir = bench.dir.path().to_owned();
+    bench.close_queue();
+    assert_eq!(open(&dir).last_steady(), 5 * HOUR, "a duplicate is no commit");
+}

@@ -1,0 +1,101 @@
+//! Single values that do not read: whoever can be named is set aside, and nobody else waits for it.
+
+use redb::Database;
+
+use super::audit::audit;
+use super::support::{Bench, id, ids, record};
+use crate::model::{BatchPhase, RecordState};
+use crate::policy::agenda::{Disposition, Outcome};
+use crate::store::schema::{Snapshot, Tables};
+use crate::store::{Mend, Review, ReviewAction, Selected};
+
+/// Flips a bit of the `nth` payload, so many bytes from its end, while the store is closed.
+fn flip(bench: &mut Bench, nth: usize, from_end: usize) {
+    bench.close_queue();
+    let database = Database::open(bench.dir.path().join("queue.redb")).unwrap();
+    let snapshot = Snapshot::of(&database).unwrap();
+    let (place, sealed) = snapshot.payload.range::<u64>(..).unwrap().nth(nth).unwrap().unwrap();
+    let (place, mut sealed) = (place.value(), sealed.value().to_vec());
+    let at = sealed.len() - from_end;
+    sealed[at] ^= 4;
+    let transaction = database.begin_write().unwrap();
+    Tables::open(&transaction).unwrap().payload.insert(place, sealed.as_slice()).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    bench.open_queue();
+}
+
+fn suspected(bench: &Bench) -> bool {
+    bench.dir.path().join("queue.redb.suspect").exists()
+}
+
+const IN_BODY: usize = 6;
+const IN_HEADER: usize = 40;
+
+#[test]
+fn a_record_whose_body_is_damaged_is_set_aside_and_the_others_go() {
+    let mut bench = Bench::new();
+    bench.append((1..=4).map(|number| record(number, None)).collect());
+    flip(&mut bench, 1, IN_BODY);
+    assert_eq!(ids(&bench.claim(10).unwrap()), [1, 3, 4]);
+    let entry = bench.entry(id(2)).unwrap();
+    assert_eq!((entry.state, entry.attempts), (RecordState::Quarantined, 0));
+    assert_eq!(entry.last_error.unwrap().class, "damaged");
+    assert!(suspected(&bench), "the next start looks at everything");
+    bench.run(Mend { id: id(2), payload: "{}".into() }).unwrap();
+    assert_eq!(ids(&bench.claim(10).unwrap()), [2]);
+    audit(bench.queue_mut());
+}
+
+#[test]
+fn later_records_of_its_key_wait_for_a_damaged_one() {
+    let mut bench = Bench::new();
+    bench.append(vec![record(1, Some("key")), record(2, Some("key")), record(3, None)]);
+    flip(&mut bench, 0, IN_BODY);
+    assert_eq!(ids(&bench.claim(10).unwrap()), [3]);
+    assert_eq!(bench.entry(id(2)).unwrap().held_by, Some(id(1)));
+    bench.run(Review { selected: Selected::Next, action: ReviewAction::Discard });
+    assert_eq!(ids(&bench.claim(10).unwrap()), [2]);
+    audit(bench.queue_mut());
+}
+
+#[test]
+fn a_batch_that_cannot_be_sent_again_gives_its_other_records_back() {
+    let mut bench = Bench::new();
+    bench.append((1..=3).map(|number| record(number, None)).collect());
+    let sent = bench.claim(10).unwrap();
+    flip(&mut bench, 1, IN_BODY);
+    assert!(bench.dispatch(sent.open.id).is_none(), "the id stands for a set that is no more");
+    let others = bench.claim(10).unwrap();
+    assert_eq!(ids(&others), [1, 3]);
+    assert_ne!(others.open.id, sent.open.id);
+    bench.close(others.open.id, Outcome::Synced);
+    assert_eq!(bench.queue_mut().backlog().unwrap().quarantined, 1);
+}
+
+#[test]
+fn a_damaged_record_of_a_batch_that_failed_is_set_aside_with_its_attempts() {
+    let mut bench = Bench::new();
+    bench.append((1..=2).map(|number| record(number, None)).collect());
+    let sent = bench.claim(10).unwrap().open.id;
+    let error = Some(super::support::error("504"));
+    bench.settle(sent, Disposition::Keep { phase: BatchPhase::Waiting, lone_failures: 0, error });
+    flip(&mut bench, 0, IN_BODY);
+    assert!(bench.dispatch(sent).is_none());
+    assert_eq!(ids(&bench.claim(10).unwrap()), [2]);
+    let entry = bench.entry(id(1)).unwrap();
+    assert_eq!((entry.state, entry.attempts), (RecordState::Quarantined, 1));
+    bench.run(Review { selected: Selected::Next, action: ReviewAction::Discard });
+    audit(bench.queue_mut());
+}
+
+#[test]
+fn a_record_that_cannot_even_be_named_holds_nobody_up() {
+    let mut bench = Bench::new();
+    bench.append((1..=3).map(|number| record(number, None)).collect());
+    flip(&mut bench, 1, IN_HEADER);
+    assert_eq!(ids(&bench.claim(10).unwrap()), [1, 3]);
+    assert!(bench.claim(10).is_none());
+    assert!(suspected(&bench));
+    assert!(!bench.queue_mut().backlog().unwrap().claimable);
+}
