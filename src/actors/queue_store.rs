@@ -123,9 +123,9 @@ impl QueueStore {
         let Some(queue) = self.queue.as_mut().filter(|_| !self.failing && !group.0.is_empty()) else {
             return group.0.into_iter().for_each(|pending| pending.fail(StoreError::Failing));
         };
-        match queue.commit(limits, now, &mut group).and_then(|changed| Ok((changed, queue.backlog()?))) {
-            Ok((changed, backlog)) => {
-                self.backlog.send_replace(backlog);
+        match queue.commit(limits, now, &mut group) {
+            Ok(changed) => {
+                self.publish();
                 group.0.into_iter().for_each(Pending::reply);
                 if changed {
                     self.revivals = 0;
@@ -147,10 +147,13 @@ impl QueueStore {
 
     /// What waits, for all to see.
     fn publish(&mut self) {
-        let Some(backlog) = self.queue.as_mut().map(Queue::backlog) else { return };
-        match backlog {
+        let Some(queue) = &mut self.queue else { return };
+        match queue.backlog() {
             Ok(backlog) => drop(self.backlog.send_replace(backlog)),
-            Err(error) => tracing::debug!(%error, "the store does not say what waits"),
+            Err(error) => {
+                tracing::debug!(%error, "the store does not say what waits");
+                self.backlog.send_modify(|backlog| backlog.storage.disk = queue.disk());
+            }
         }
     }
 
@@ -202,10 +205,13 @@ impl QueueStore {
         self.room_check = Some(ctx.run_later(ROOM_CHECK, |actor, ctx| {
             actor.room_check = None;
             let limits = actor.limits();
-            if let Some(queue) = actor.queue.as_mut().filter(|_| !actor.failing) {
-                queue.look_for_room(limits);
-                actor.publish();
-                actor.await_room(ctx);
+            let Some(queue) = actor.queue.as_mut().filter(|_| !actor.failing) else { return };
+            match queue.look_for_room(limits) {
+                Ok(()) | Err(StoreError::NoRoom) => {
+                    actor.publish();
+                    actor.await_room(ctx);
+                }
+                Err(error) => actor.failed(&error, ctx),
             }
         }));
     }
@@ -217,9 +223,10 @@ impl QueueStore {
         self.idle = Some(ctx.run_later(IDLE_AFTER, |actor, ctx| {
             let limits = actor.limits();
             let Some(queue) = actor.queue.as_mut().filter(|_| !actor.failing) else { return };
-            match queue.rest(limits, actor.steady.now()) {
+            let rested = queue.rest(limits, actor.steady.now());
+            match rested.and_then(|more| queue.look_for_room(limits).map(|()| more)) {
+                Err(StoreError::NoRoom) => actor.await_room(ctx),
                 Ok(more) => {
-                    queue.look_for_room(limits);
                     actor.publish();
                     if more {
                         actor.await_idleness(ctx);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise, posix_fallocate};
 use nix::sys::statvfs::fstatvfs;
-use redb::{Builder, Database, DatabaseError};
+use redb::{Builder, Database, DatabaseError, StorageError};
 
 use super::StoreError;
 use super::recovery::OpenError;
@@ -123,6 +123,9 @@ impl Medium for Directory {
     }
 
     fn open(&self, builder: &mut Builder) -> Result<Database, DatabaseError> {
+        // Whoever made the file may have ended before its name was on the disk: what is stored
+        // from now on would go with the name.
+        self.sync().map_err(StorageError::Io)?;
         forget_cache(&self.file());
         builder.open(self.file())
     }

@@ -70,16 +70,12 @@ impl Queue {
     /// Runs a group of operations and commits them; whether there was anything to commit.
     ///
     /// When the disk is full, the reserve is given up and the group runs once more, without taking
-    /// records in. After any other error the group did not take place, and the queue may be used
-    /// again once [`Queue::revive`] succeeded.
+    /// records in. After any other error the queue may be used again once [`Queue::revive`]
+    /// succeeded. The group did not take place then; only where the file could not even be opened
+    /// again to look, it is there entirely or not at all.
     pub fn commit(&mut self, limits: Limits, now: Now, group: &mut dyn Group) -> Result<bool, StoreError> {
         self.space.look(self.medium.as_mut(), limits.disk_reserve, group.weight());
-        if self.database.is_none() {
-            if !self.space.admits() {
-                return Err(StoreError::NoRoom);
-            }
-            self.reopen()?;
-        }
+        self.ready()?;
         match self.attempt_and_know(limits, now, group) {
             Err(error) if error.is_disk_full() => match self.attempt_and_know(limits, now, group) {
                 Err(error) if error.is_disk_full() => Err(StoreError::NoRoom),
@@ -141,8 +137,8 @@ impl Queue {
         if self.database.is_none() {
             self.reopen()?;
         }
-        self.database()?.begin_write()?.commit().inspect_err(|_| self.database = None)?;
-        Ok(())
+        let proof = self.database().and_then(|database| Ok(database.begin_write()?.commit()?));
+        proof.inspect_err(|_| self.database = None)
     }
 
     fn database(&self) -> Result<&Database, StoreError> {
@@ -256,10 +252,20 @@ impl Queue {
         self.space.state()
     }
 
-    /// Looks at the disk's room again; whether there is room now.
-    pub fn look_for_room(&mut self, limits: Limits) -> bool {
+    /// Looks at the disk's room again. Where there was none even to open the file, and there is
+    /// now, it is opened.
+    pub fn look_for_room(&mut self, limits: Limits) -> Result<(), StoreError> {
         self.space.look(self.medium.as_mut(), limits.disk_reserve, 0);
-        self.space.admits()
+        self.ready()
+    }
+
+    /// The database is open, if there is room for that.
+    fn ready(&mut self) -> Result<(), StoreError> {
+        match self.database {
+            Some(_) => Ok(()),
+            None if self.space.admits() => self.reopen(),
+            None => Err(StoreError::NoRoom),
+        }
     }
 
     /// What waits, for all to see.

@@ -34,8 +34,9 @@ impl Space {
     pub(super) fn look(&mut self, medium: &mut dyn Medium, reserve: u64, weight: u64) {
         self.free = medium.free();
         let Some(free) = self.free else {
-            // A system that does not say is asked by trying.
+            // A system that does not say is asked by trying, now and then.
             self.full = self.spent;
+            self.spent &= weight > 0;
             return;
         };
         let missing = reserve.saturating_sub(medium.reserved());

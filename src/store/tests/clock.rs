@@ -91,6 +91,6 @@ fn the_time_is_kept_by_every_commit_and_by_nothing_else() {
     bench.now = 6 * HOUR;
     bench.append(vec![record(1, None)]);
     let dir = bench.dir.path().to_owned();
-    bench.close_queue();
+    bench.close_queue().unwrap();
     assert_eq!(open(&dir).last_steady(), 5 * HOUR, "a duplicate is no commit");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::support::{Bench, HOUR};
+use super::support::{Bench, HOUR, id};
 use crate::model::{Batch, BatchId, BatchPhase, NewRecord, OpenBatch, Place, RecordId, RecordState, Stage};
 use crate::policy::agenda::Outcome;
 use crate::store::{AppendRefused, Filter, Limits};
@@ -14,6 +14,8 @@ pub(super) struct Rec {
     pub(super) state: RecordState,
     pub(super) attempts: u32,
     pub(super) batch: Option<BatchId>,
+    /// Steady time at which it was synced.
+    synced_at: u64,
 }
 
 impl Rec {
@@ -28,7 +30,10 @@ impl Rec {
 
 #[derive(Clone, Debug)]
 pub(super) struct Open {
+    /// In the order in which they are sent.
     pub(super) members: Vec<RecordId>,
+    /// Of the first send; 0 before.
+    sequence: (u32, u32),
     pub(super) attempt: u32,
     pub(super) counted: bool,
     pub(super) phase: BatchPhase,
@@ -36,7 +41,7 @@ pub(super) struct Open {
     pub(super) lone_failures: u32,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Model {
     pub(super) records: BTreeMap<RecordId, Rec>,
     pub(super) open: BTreeMap<BatchId, Open>,
@@ -70,7 +75,7 @@ impl Model {
         for new in fresh {
             self.appended += 1;
             let place = Place::new(new.priority, self.appended).0;
-            let rec = Rec { place, new, state: RecordState::Pending, attempts: 0, batch: None };
+            let rec = Rec { place, new, state: RecordState::Pending, attempts: 0, batch: None, synced_at: 0 };
             self.records.insert(rec.new.id, rec);
         }
         Ok(accepted)
@@ -100,7 +105,8 @@ impl Model {
         self.check_order(&members);
         let (id, attempt) = (batch.open.id, batch.open.attempt);
         assert_eq!((attempt, batch.sequence.index), (1, 1));
-        self.open.insert(id, open(&batch.open, members));
+        let sequence = (batch.sequence.index, batch.sequence.total);
+        self.open.insert(id, Open { sequence, ..open(&batch.open, members) });
         self.link(id);
     }
 
@@ -150,7 +156,12 @@ impl Model {
         let Some(batch) = sent else { return };
         assert_eq!(batch.open.attempt, was.attempt + 1);
         self.check_order(&members);
-        was = Open { members, attempt: was.attempt + 1, counted: false, phase: BatchPhase::InFlight, ..was };
+        let sequence = (batch.sequence.index, batch.sequence.total);
+        if was.sequence.0 > 0 {
+            assert_eq!(sequence, was.sequence, "an id that was sent keeps its sequence");
+        }
+        let attempt = was.attempt + 1;
+        was = Open { members, sequence, attempt, counted: false, phase: BatchPhase::InFlight, ..was };
         self.open.insert(id, was);
         self.link(id);
     }
@@ -166,13 +177,20 @@ impl Model {
         batch.counted = true;
     }
 
-    pub(super) fn closed(&mut self, id: BatchId, outcomes: &[(RecordId, Outcome)], missing: &Outcome) {
+    pub(super) fn closed(
+        &mut self,
+        id: BatchId,
+        outcomes: &[(RecordId, Outcome)],
+        missing: &Outcome,
+        bench: &Bench,
+    ) {
         let batch = self.open.remove(&id).unwrap();
         for member in &batch.members {
             let rec = self.records.get_mut(member).unwrap();
             let given = outcomes.iter().find(|(id, _)| id == member).map_or(missing, |(_, given)| given);
             rec.attempts += u32::from(!batch.counted);
             rec.batch = None;
+            rec.synced_at = bench.now;
             rec.state = match given {
                 Outcome::Synced => RecordState::Synced,
                 Outcome::Quarantine(_) => RecordState::Quarantined,
@@ -202,7 +220,11 @@ impl Model {
 
     /// Receipts may be forgotten once they are old, and not before.
     pub(super) fn forget_receipts(&mut self, bench: &Bench) {
-        self.records.retain(|id, rec| rec.state != RecordState::Synced || bench.entry(*id).is_some());
+        self.records.retain(|id, rec| {
+            let kept = rec.state != RecordState::Synced || bench.entry(*id).is_some();
+            assert!(kept || bench.now - rec.synced_at > bench.limits.keep_synced_ms, "{rec:?} went early");
+            kept
+        });
     }
 
     /// Everything that was acknowledged is there, in the state that it must be in.
@@ -226,6 +248,9 @@ impl Model {
                 (batch.records, batch.attempt, batch.phase, batch.stage, batch.lone_failures),
                 (known.members.len(), known.attempt, known.phase, known.stage, known.lone_failures)
             );
+            let row = &queue.state().open[&batch.id.0.as_u128()];
+            let members: Vec<RecordId> = row.members.iter().map(|member| id(member.id)).collect();
+            assert_eq!((row.sequence, &members), (known.sequence, &known.members));
         }
     }
 
@@ -266,6 +291,7 @@ impl Model {
 fn open(batch: &OpenBatch, members: Vec<RecordId>) -> Open {
     Open {
         members,
+        sequence: (0, 0),
         attempt: batch.attempt,
         counted: false,
         phase: batch.phase,

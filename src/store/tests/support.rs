@@ -8,13 +8,15 @@ use std::time::Duration;
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use super::disk::Disk;
 use crate::clock::Now;
 use crate::config;
 use crate::model::{Batch, BatchId, LastError, ManifestEntry, NewRecord, RecordId, Sequence};
 use crate::policy::agenda::{ClaimOrder, Disposition, Outcome};
 use crate::policy::sizing::{BatchLimit, SizeRule};
 use crate::store::{
-    Append, Appended, Claim, Dispatch, Group, Limits, Op, Queue, Settle, Settled, StoreError, Transaction,
+    Append, Appended, Claim, Dispatch, Group, Limits, Op, OpenError, Queue, Settle, Settled, StoreError,
+    Transaction,
 };
 
 pub(super) const HOUR: u64 = 3_600_000;
@@ -30,6 +32,7 @@ pub(super) struct Single<O: Op> {
 
 impl<O: Op> Group for Single<O> {
     fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
+        self.reply = None;
         let reply = self.op.apply(transaction)?;
         let changed = O::changed(&reply);
         self.reply = Some(reply);
@@ -48,6 +51,8 @@ pub(super) fn open(dir: &Path) -> Queue {
 
 pub(super) struct Bench {
     pub(super) dir: TempDir,
+    /// Where the queue is instead, for those who let the disk fail.
+    pub(super) disk: Option<Disk>,
     queue: Option<Queue>,
     /// Steady time.
     pub(super) now: u64,
@@ -58,8 +63,18 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new() -> Self {
+        let mut bench = Self::closed(None);
+        bench.start().unwrap();
+        bench
+    }
+
+    /// On a simulated disk; the queue is yet to be opened.
+    pub(super) fn on(disk: Disk) -> Self {
+        Self::closed(Some(disk))
+    }
+
+    fn closed(disk: Option<Disk>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let queue = Some(open(dir.path()));
         let limits = Limits {
             max_records: 1000,
             max_bytes: 1 << 20,
@@ -67,7 +82,17 @@ impl Bench {
             keep_synced_ms: HOUR,
             disk_reserve: 0,
         };
-        Self { dir, queue, now: HOUR, wall: None, limits }
+        Self { dir, disk, queue: None, now: HOUR, wall: None, limits }
+    }
+
+    /// Opens the queue, which must not be open.
+    pub(super) fn start(&mut self) -> Result<(), OpenError> {
+        assert!(self.queue.is_none());
+        self.queue = Some(match self.disk.clone() {
+            Some(disk) => Queue::on(Box::new(disk), Arc::new(|_| ()))?,
+            None => open(self.dir.path()),
+        });
+        Ok(())
     }
 
     pub(super) fn queue(&self) -> &Queue {
@@ -89,10 +114,16 @@ impl Bench {
     }
 
     pub(super) fn try_run<O: Op>(&mut self, op: O) -> Result<O::Reply, StoreError> {
+        let (done, reply) = self.attempt(op);
+        done.map(|_| reply.unwrap())
+    }
+
+    /// As [`Bench::try_run`]; after an error, what the reply would have been, if it came to one.
+    pub(super) fn attempt<O: Op>(&mut self, op: O) -> (Result<bool, StoreError>, Option<O::Reply>) {
         let (limits, now) = (self.limits, self.now());
         let mut single = Single { op, reply: None };
-        self.queue_mut().commit(limits, now, &mut single)?;
-        Ok(single.reply.unwrap())
+        let done = self.queue_mut().commit(limits, now, &mut single);
+        (done, single.reply)
     }
 
     /// Nothing goes on for a while.
@@ -105,17 +136,18 @@ impl Bench {
         self.queue().entry(self.now(), id).unwrap()
     }
 
-    pub(super) fn close_queue(&mut self) {
-        self.queue.take().unwrap().close().unwrap();
+    pub(super) fn close_queue(&mut self) -> Result<(), StoreError> {
+        self.queue.take().unwrap().close()
     }
 
-    pub(super) fn open_queue(&mut self) {
-        self.queue = Some(open(self.dir.path()));
+    /// The process ends at once, or its power went.
+    pub(super) fn drop_queue(&mut self) {
+        self.queue = None;
     }
 
     pub(super) fn reopen(&mut self) {
-        self.close_queue();
-        self.open_queue();
+        self.close_queue().unwrap();
+        self.start().unwrap();
     }
 
     /// What a process that ends at once leaves: the file as the last commit left it, never closed.

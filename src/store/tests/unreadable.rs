@@ -11,7 +11,7 @@ use crate::store::{Mend, Review, ReviewAction, Selected};
 
 /// Flips a bit of the `nth` payload, so many bytes from its end, while the store is closed.
 fn flip(bench: &mut Bench, nth: usize, from_end: usize) {
-    bench.close_queue();
+    bench.close_queue().unwrap();
     let database = Database::open(bench.dir.path().join("queue.redb")).unwrap();
     let snapshot = Snapshot::of(&database).unwrap();
     let (place, sealed) = snapshot.payload.range::<u64>(..).unwrap().nth(nth).unwrap().unwrap();
@@ -22,7 +22,7 @@ fn flip(bench: &mut Bench, nth: usize, from_end: usize) {
     Tables::open(&transaction).unwrap().payload.insert(place, sealed.as_slice()).unwrap();
     transaction.commit().unwrap();
     drop(database);
-    bench.open_queue();
+    bench.start().unwrap();
 }
 
 fn suspected(bench: &Bench) -> bool {

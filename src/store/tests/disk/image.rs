@@ -1,0 +1,159 @@
+//! The bytes of a file on the simulated disk, with holes, and what a power cut makes of them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+const BLOCK_BYTES: usize = 4096;
+const BLOCK: u64 = BLOCK_BYTES as u64;
+const SECTOR: usize = 512;
+
+/// A change of a file, as it was asked for.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    Write(u64, Arc<[u8]>),
+    Length(u64),
+}
+
+impl Change {
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::Write(_, data) => data.len() as u64,
+            Self::Length(_) => 0,
+        }
+    }
+}
+
+/// What a cut takes of that which was not synced.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store::tests) enum Loss {
+    Nothing,
+    Everything,
+    /// All from some moment on.
+    Tail,
+    /// Any of the writes.
+    Some,
+    /// Any of the sectors.
+    Torn,
+}
+
+impl Loss {
+    pub(in crate::store::tests) const ALL: [Self; 5] =
+        [Self::Nothing, Self::Everything, Self::Tail, Self::Some, Self::Torn];
+
+    pub(super) fn any(rng: &mut fastrand::Rng) -> Self {
+        // Those that leave least to chance are rarely the interesting ones.
+        match rng.u8(0..10) {
+            0 => Self::Nothing,
+            1 => Self::Everything,
+            2..4 => Self::Tail,
+            4..7 => Self::Some,
+            _ => Self::Torn,
+        }
+    }
+
+    /// What is there afterwards.
+    pub(super) fn settle(self, image: &mut Image, unsynced: &[Change], rng: &mut fastrand::Rng) {
+        let kept = match self {
+            Self::Everything => 0,
+            Self::Nothing => unsynced.len(),
+            Self::Tail => rng.usize(0..=unsynced.len()),
+            Self::Some | Self::Torn => return self.scatter(image, unsynced, rng),
+        };
+        unsynced[..kept].iter().for_each(|change| image.apply(change));
+    }
+
+    /// Writes in any part and order, and any of the lengths that the file had.
+    fn scatter(self, image: &mut Image, unsynced: &[Change], rng: &mut fastrand::Rng) {
+        let mut lengths = vec![image.len];
+        let share = rng.f64();
+        for change in unsynced {
+            match change {
+                Change::Length(len) => lengths.push(*len),
+                Change::Write(offset, data) => {
+                    let size = if matches!(self, Self::Torn) { SECTOR } else { data.len().max(1) };
+                    for (index, part) in data.chunks(size).enumerate() {
+                        if rng.f64() < share {
+                            image.write(offset + (index * size) as u64, part);
+                        }
+                    }
+                }
+            }
+        }
+        image.set_len(lengths[rng.usize(..lengths.len())]);
+    }
+}
+
+/// The content of a file; holes read as zeros and take no room.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Image {
+    len: u64,
+    blocks: BTreeMap<u64, Arc<[u8; BLOCK_BYTES]>>,
+}
+
+impl Image {
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(super) fn allocated(&self) -> u64 {
+        self.blocks.len() as u64 * BLOCK
+    }
+
+    /// Room that a change takes beyond what the file has.
+    pub(super) fn growth(&self, change: &Change) -> u64 {
+        match change {
+            Change::Length(_) => 0,
+            Change::Write(offset, data) => {
+                let blocks = offset / BLOCK..(offset + data.len() as u64).div_ceil(BLOCK);
+                blocks.filter(|block| !self.blocks.contains_key(block)).count() as u64 * BLOCK
+            }
+        }
+    }
+
+    pub(super) fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Write(offset, data) => {
+                self.write(*offset, data);
+                self.len = self.len.max(offset + data.len() as u64);
+            }
+            Change::Length(len) => self.set_len(*len),
+        }
+    }
+
+    /// Leaves the length as it is.
+    fn write(&mut self, mut offset: u64, mut data: &[u8]) {
+        while !data.is_empty() {
+            let start = (offset % BLOCK) as usize;
+            let (part, rest) = data.split_at(data.len().min(BLOCK_BYTES - start));
+            let block = self.blocks.entry(offset / BLOCK).or_insert_with(|| Arc::new([0; BLOCK_BYTES]));
+            Arc::make_mut(block)[start..start + part.len()].copy_from_slice(part);
+            (offset, data) = (offset + part.len() as u64, rest);
+        }
+    }
+
+    fn set_len(&mut self, len: u64) {
+        self.len = len;
+        drop(self.blocks.split_off(&len.div_ceil(BLOCK)));
+        if let Some(last) = self.blocks.get_mut(&(len / BLOCK)) {
+            Arc::make_mut(last)[(len % BLOCK) as usize..].fill(0);
+        }
+    }
+
+    pub(super) fn read(&self, mut offset: u64, mut out: &mut [u8]) -> io::Result<()> {
+        if offset + out.len() as u64 > self.len {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+        }
+        while !out.is_empty() {
+            let start = (offset % BLOCK) as usize;
+            let size = out.len().min(BLOCK_BYTES - start);
+            let (part, rest) = out.split_at_mut(size);
+            match self.blocks.get(&(offset / BLOCK)) {
+                Some(block) => part.copy_from_slice(&block[start..start + size]),
+                None => part.fill(0),
+            }
+            (offset, out) = (offset + size as u64, rest);
+        }
+        Ok(())
+    }
+}

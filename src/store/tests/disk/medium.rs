@@ -1,0 +1,152 @@
+//! The disk as the store uses it: an open file, and the directory that it is in.
+
+use std::io;
+use std::path::PathBuf;
+
+use redb::{Builder, Database, DatabaseError, StorageBackend, StorageError};
+
+use super::image::Change;
+use super::{BROKEN, Disk, File, NO_ROOM, Operation};
+use crate::store::StoreError;
+use crate::store::medium::Medium;
+use crate::store::recovery::OpenError;
+
+/// An open file.
+#[derive(Debug)]
+struct Handle {
+    disk: Disk,
+    file: u64,
+    life: u64,
+}
+
+impl Disk {
+    fn handle(&self, file: u64) -> Handle {
+        let mut state = self.state();
+        state.open.insert(file);
+        Handle { disk: self.clone(), file, life: state.life }
+    }
+}
+
+impl StorageBackend for Handle {
+    fn len(&self) -> io::Result<u64> {
+        let mut state = self.disk.state();
+        state.begin(self.life, Operation::Read, None)?;
+        Ok(state.file(self.file)?.visible.len())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.begin(self.life, Operation::Read, None)?;
+        state.file(self.file)?.visible.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.disk.state().write(self.life, self.file, Change::Length(len))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.disk.state().sync(self.life, self.file)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.disk.state().write(self.life, self.file, Change::Write(offset, data.into()))
+    }
+
+    fn close(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        if self.life == state.life {
+            state.open.remove(&self.file);
+        }
+        Ok(())
+    }
+}
+
+impl Medium for Disk {
+    fn exists(&self) -> io::Result<bool> {
+        let state = self.state();
+        if state.down {
+            return Err(io::Error::from_raw_os_error(BROKEN));
+        }
+        Ok(state.name.is_some())
+    }
+
+    /// As on a file system: under another name, synced, renamed, and the name synced.
+    fn create(
+        &mut self,
+        builder: &mut Builder,
+        fill: &mut dyn FnMut(&Database) -> Result<(), StoreError>,
+    ) -> Result<(), OpenError> {
+        let new = {
+            let mut state = self.state();
+            state.forget_nameless();
+            state.next_file += 1;
+            let new = state.next_file;
+            state.files.insert(new, File::default());
+            new
+        };
+        let failed = |source| OpenError::Store { path: self.describe(), source };
+        let database = builder.create_with_backend(self.handle(new)).map_err(StoreError::from);
+        let database = database.map_err(failed)?;
+        fill(&database).map_err(failed)?;
+        drop(database);
+        let life = self.state().life;
+        let synced = self.state().sync(life, new);
+        let named = synced.and_then(|()| self.rename(new)).and_then(|()| self.sync_name());
+        named.map_err(OpenError::io(&self.describe()))
+    }
+
+    /// Reads see what is on the medium and what is yet to be synced, no longer what a sync lost.
+    fn open(&self, builder: &mut Builder) -> Result<Database, DatabaseError> {
+        let failed = |error| DatabaseError::Storage(StorageError::Io(error));
+        self.sync_name().map_err(failed)?;
+        let file = {
+            let mut state = self.state();
+            let name = state.name.filter(|_| !state.down);
+            let name = name.ok_or_else(|| failed(io::Error::from_raw_os_error(BROKEN)))?;
+            if state.open.contains(&name) {
+                return Err(DatabaseError::DatabaseAlreadyOpen);
+            }
+            let file = state.file(name).map_err(failed)?;
+            file.visible = file.durable.clone();
+            file.unsynced.iter().for_each(|change| file.visible.apply(change));
+            if file.visible.len() == 0 {
+                return Err(failed(io::Error::from(io::ErrorKind::InvalidData)));
+            }
+            name
+        };
+        builder.create_with_backend(self.handle(file))
+    }
+
+    fn free(&self) -> Option<u64> {
+        let state = self.state();
+        Some(state.capacity.saturating_sub(state.used()))
+    }
+
+    fn reserved(&self) -> u64 {
+        self.state().reserve
+    }
+
+    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
+        let mut state = self.state();
+        state.reserve = 0;
+        if state.used() + bytes > state.capacity {
+            return Err(io::Error::from_raw_os_error(NO_ROOM));
+        }
+        state.reserve = bytes;
+        Ok(())
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        let mut state = self.state();
+        let name = state.name.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        Ok(state.file(name)?.visible.allocated())
+    }
+
+    fn mark(&self) -> PathBuf {
+        PathBuf::from("no such directory/suspect")
+    }
+
+    fn describe(&self) -> PathBuf {
+        PathBuf::from("a simulated disk")
+    }
+}

@@ -1,0 +1,353 @@
+//! A disk in memory: it keeps apart what a program sees and what a power cut leaves, so that the
+//! store can be shown every ending, every error and every shortage that a real one has.
+//!
+//! What is unsynced at a cut reaches the medium in any part and order, down to single sectors.
+//! After a sync that failed, pages may be gone although reads still show them, as on Linux.
+
+mod image;
+mod medium;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use image::{Change, Image};
+
+pub(super) use image::Loss;
+
+const NO_ROOM: i32 = 28;
+const BROKEN: i32 = 5;
+
+/// What a program asks of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    Read,
+    Write,
+    Length,
+    Sync,
+    /// A rename, or the sync that keeps it.
+    Name,
+}
+
+/// Everything that changes something.
+pub(super) const CHANGES: &[Operation] =
+    &[Operation::Write, Operation::Length, Operation::Sync, Operation::Name];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The power goes.
+    Cut,
+    /// `EIO`, once or from then on.
+    Broken { lasting: bool },
+    /// `ENOSPC`, once or from then on, whatever the capacity.
+    NoRoom { lasting: bool },
+}
+
+impl Trouble {
+    fn error(self) -> io::Error {
+        io::Error::from_raw_os_error(if matches!(self, Self::NoRoom { .. }) { NO_ROOM } else { BROKEN })
+    }
+
+    pub(super) fn lasts(self) -> bool {
+        matches!(self, Self::Broken { lasting: true } | Self::NoRoom { lasting: true })
+    }
+}
+
+/// Strikes at one of the operations of a kind.
+#[derive(Clone, Debug)]
+struct Plan {
+    kinds: &'static [Operation],
+    /// So many of them go well before.
+    after: u64,
+    trouble: Trouble,
+}
+
+#[derive(Clone, Debug, Default)]
+struct File {
+    visible: Image,
+    durable: Image,
+    unsynced: Vec<Change>,
+}
+
+/// What was asked of the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) reads: u64,
+    pub(super) writes: u64,
+    pub(super) lengths: u64,
+    pub(super) syncs: u64,
+    pub(super) names: u64,
+    pub(super) bytes_written: u64,
+    pub(super) cuts: u64,
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    files: BTreeMap<u64, File>,
+    /// The file under the database's name; and after a cut.
+    name: Option<u64>,
+    durable_name: Option<u64>,
+    next_file: u64,
+    reserve: u64,
+    capacity: u64,
+    /// Handles of former lives are dead.
+    life: u64,
+    down: bool,
+    open: BTreeSet<u64>,
+    plan: Option<Plan>,
+    /// A cut comes again and again, after at most so many operations.
+    cuts_within: Option<u64>,
+    struck: bool,
+    /// No trouble now; what was planned comes later.
+    spared: bool,
+    counts: Counts,
+    rng: fastrand::Rng,
+    /// The disk as a cut at each operation would find it.
+    crash_points: Option<Vec<(Operation, Disk)>>,
+}
+
+/// The disk; clones are the same one.
+#[derive(Clone, Debug)]
+pub(super) struct Disk(Arc<Mutex<State>>);
+
+impl Disk {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            files: BTreeMap::new(),
+            name: None,
+            durable_name: None,
+            next_file: 0,
+            reserve: 0,
+            capacity: 1 << 40,
+            life: 0,
+            down: false,
+            open: BTreeSet::new(),
+            plan: None,
+            cuts_within: None,
+            struck: false,
+            spared: false,
+            counts: Counts::default(),
+            rng: fastrand::Rng::with_seed(seed),
+            crash_points: None,
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// Another disk with the same content, and with luck of its own.
+    pub(super) fn fork(&self, seed: u64) -> Self {
+        let rng = fastrand::Rng::with_seed(seed);
+        Self(Arc::new(Mutex::new(State { rng, ..self.state().clone() })))
+    }
+
+    /// Strikes after so many more operations of these kinds.
+    pub(super) fn plan(&self, kinds: &'static [Operation], after: u64, trouble: Trouble) {
+        let mut state = self.state();
+        state.struck = false;
+        state.plan = Some(Plan { kinds, after, trouble });
+    }
+
+    /// From now on the power goes again and again: never after more operations than these.
+    pub(super) fn cut_again_and_again(&self, within: u64) {
+        let mut state = self.state();
+        state.cuts_within = Some(within);
+        state.plan_cut();
+    }
+
+    /// No more trouble; whether there was some since it was planned.
+    pub(super) fn heal(&self) -> bool {
+        let mut state = self.state();
+        state.plan = None;
+        state.cuts_within = None;
+        std::mem::take(&mut state.struck)
+    }
+
+    /// Without trouble meanwhile: for who only wants to see what is there.
+    pub(super) fn spare(&self, spared: bool) {
+        self.state().spared = spared;
+    }
+
+    pub(super) fn has_struck(&self) -> bool {
+        self.state().struck
+    }
+
+    pub(super) fn is_down(&self) -> bool {
+        self.state().down
+    }
+
+    /// The power goes and comes back; of what was unsynced, something is there.
+    pub(super) fn power_cycle(&self, loss: Option<Loss>) {
+        let mut state = self.state();
+        let loss = loss.unwrap_or_else(|| Loss::any(&mut state.rng));
+        state.power_cycle(loss);
+    }
+
+    /// The process ends at once; the system goes on.
+    pub(super) fn end_process(&self) {
+        let mut state = self.state();
+        state.life += 1;
+        state.open.clear();
+    }
+
+    pub(super) fn record_crash_points(&self) {
+        self.state().crash_points = Some(Vec::new());
+    }
+
+    pub(super) fn take_crash_points(&self) -> Vec<(Operation, Self)> {
+        self.state().crash_points.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.state().counts
+    }
+
+    pub(super) fn set_capacity(&self, bytes: u64) {
+        self.state().capacity = bytes;
+    }
+
+    /// Bytes that are taken, the reserve among them.
+    pub(super) fn used(&self) -> u64 {
+        self.state().used()
+    }
+
+    fn sync_name(&self) -> io::Result<()> {
+        let mut state = self.state();
+        let life = state.life;
+        state.begin(life, Operation::Name, None)?;
+        state.durable_name = state.name;
+        state.forget_nameless();
+        Ok(())
+    }
+
+    fn rename(&self, file: u64) -> io::Result<()> {
+        let mut state = self.state();
+        let life = state.life;
+        state.begin(life, Operation::Name, None)?;
+        state.name = Some(file);
+        Ok(())
+    }
+}
+
+impl State {
+    fn used(&self) -> u64 {
+        self.reserve + self.files.values().map(|file| file.visible.allocated()).sum::<u64>()
+    }
+
+    fn plan_cut(&mut self) {
+        let Some(within) = self.cuts_within else { return };
+        // A quarter of them is to strike while the store is still being opened.
+        let after = if self.rng.u8(0..4) == 0 { self.rng.u64(0..12) } else { self.rng.u64(0..within) };
+        self.plan = Some(Plan { kinds: CHANGES, after, trouble: Trouble::Cut });
+    }
+
+    fn power_cycle(&mut self, loss: Loss) {
+        self.counts.cuts += 1;
+        self.life += 1;
+        self.open.clear();
+        (self.down, self.plan, self.struck) = (false, None, false);
+        self.durable_name = match loss {
+            Loss::Everything => self.durable_name,
+            Loss::Nothing => self.name,
+            _ if self.rng.bool() => self.name,
+            _ => self.durable_name,
+        };
+        self.name = self.durable_name;
+        self.forget_nameless();
+        for file in self.files.values_mut() {
+            loss.settle(&mut file.durable, &std::mem::take(&mut file.unsynced), &mut self.rng);
+            file.visible = file.durable.clone();
+        }
+        self.plan_cut();
+    }
+
+    fn forget_nameless(&mut self) {
+        let (name, durable) = (self.name, self.durable_name);
+        self.files.retain(|file, _| [name, durable].contains(&Some(*file)));
+    }
+
+    /// Before every operation: whether it goes well. A change that a cut strikes is under way.
+    fn begin(&mut self, life: u64, kind: Operation, change: Option<(u64, Change)>) -> io::Result<()> {
+        if self.down || life != self.life {
+            return Err(io::Error::from_raw_os_error(BROKEN));
+        }
+        match kind {
+            Operation::Read => self.counts.reads += 1,
+            Operation::Write => self.counts.writes += 1,
+            Operation::Length => self.counts.lengths += 1,
+            Operation::Sync => self.counts.syncs += 1,
+            Operation::Name => self.counts.names += 1,
+        }
+        if let Some(mut points) = self.crash_points.take() {
+            if CHANGES.contains(&kind) {
+                let mut point = self.clone();
+                point.go_down(change.clone());
+                points.push((kind, Disk(Arc::new(Mutex::new(point)))));
+            }
+            self.crash_points = Some(points);
+        }
+        let spared = self.spared;
+        let Some(plan) = self.plan.as_mut().filter(|plan| !spared && plan.kinds.contains(&kind)) else {
+            return Ok(());
+        };
+        if plan.after > 0 {
+            plan.after -= 1;
+            return Ok(());
+        }
+        let trouble = plan.trouble;
+        self.struck = true;
+        match trouble {
+            Trouble::Cut => self.go_down(change),
+            _ if !trouble.lasts() => self.plan = None,
+            _ => {}
+        }
+        Err(trouble.error())
+    }
+
+    fn go_down(&mut self, change: Option<(u64, Change)>) {
+        self.down = true;
+        if let Some((file, change)) = change
+            && let Some(file) = self.files.get_mut(&file)
+        {
+            file.unsynced.push(change);
+        }
+    }
+
+    fn file(&mut self, file: u64) -> io::Result<&mut File> {
+        self.files.get_mut(&file).ok_or_else(|| io::Error::from_raw_os_error(BROKEN))
+    }
+
+    fn write(&mut self, life: u64, file: u64, change: Change) -> io::Result<()> {
+        let kind = if matches!(change, Change::Length(_)) { Operation::Length } else { Operation::Write };
+        let used = self.used();
+        let room = self.capacity.saturating_sub(used);
+        self.begin(life, kind, Some((file, change.clone())))?;
+        let file = self.file(file)?;
+        if file.visible.growth(&change) > room {
+            return Err(io::Error::from_raw_os_error(NO_ROOM));
+        }
+        file.visible.apply(&change);
+        let bytes = change.bytes();
+        file.unsynced.push(change);
+        self.counts.bytes_written += bytes;
+        Ok(())
+    }
+
+    fn sync(&mut self, life: u64, file: u64) -> io::Result<()> {
+        let begun = self.begin(life, Operation::Sync, None);
+        if self.down || life != self.life {
+            return begun;
+        }
+        // All of it, nothing, or anything between: a failed sync may have come to its end.
+        let kept = if begun.is_ok() { 1.0 } else { [0.0, 1.0, self.rng.f64()][self.rng.usize(0..3)] };
+        let mut rng = self.rng.fork();
+        for change in std::mem::take(&mut self.file(file)?.unsynced) {
+            // Lengths are not of the data that a failed sync loses.
+            if matches!(change, Change::Length(_)) || rng.f64() < kept {
+                self.file(file)?.durable.apply(&change);
+            }
+        }
+        begun
+    }
+}

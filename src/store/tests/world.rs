@@ -1,0 +1,370 @@
+//! The queue and its model side by side, whatever is done to them and whatever the disk does: what
+//! an operation replied is there, and what it did not reply is there entirely or not at all.
+
+use super::audit::audit;
+use super::disk::Disk;
+use super::model::Model;
+use super::steps::{Step, new_record, outcome};
+use super::support::{Bench, HOUR, error, id, order, retry};
+use crate::model::{Batch, BatchId, DiskState, NewRecord, RecordId, RecordState, Sequence};
+use crate::policy::agenda::{Disposition, Outcome};
+use crate::policy::isolation;
+use crate::store::{
+    Append, Claim, Dispatch, Expedite, Mend, MendRefused, Op, Pause, Review, ReviewAction, Selected, Settle,
+    StoreError,
+};
+
+const KEEP_SYNCED: u64 = 2 * HOUR;
+
+pub(super) struct World {
+    pub(super) bench: Bench,
+    pub(super) model: Model,
+    paused: bool,
+    /// Errors of the disk that operations met.
+    pub(super) errors: u64,
+    /// Cuts that struck while the store was being opened.
+    pub(super) cuts_in_recovery: u64,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::with(Bench::new())
+    }
+
+    /// On a disk that may cut, from the making of the file on.
+    pub(super) fn on(disk: Disk) -> Self {
+        let mut world = Self::closed(disk);
+        world.start();
+        world
+    }
+
+    /// On a disk, where the queue is yet to be opened.
+    pub(super) fn closed(disk: Disk) -> Self {
+        Self::with(Bench::on(disk))
+    }
+
+    /// The same world on another disk, where the queue is yet to be opened.
+    pub(super) fn fork(&self, disk: Disk) -> Self {
+        let mut bench = Bench::on(disk);
+        (bench.now, bench.limits) = (self.bench.now, self.bench.limits);
+        Self { bench, model: self.model.clone(), ..*self }
+    }
+
+    /// What is expected of the store becomes what is expected of the other's.
+    pub(super) fn expect_as(&mut self, other: &Self) {
+        self.model = other.model.clone();
+        self.paused = other.paused;
+    }
+
+    fn with(mut bench: Bench) -> Self {
+        bench.limits.max_records = 24;
+        bench.limits.max_record_bytes = 100_000;
+        bench.limits.keep_synced_ms = KEEP_SYNCED;
+        Self { bench, model: Model::default(), paused: false, errors: 0, cuts_in_recovery: 0 }
+    }
+
+    /// Commits that the store shows.
+    pub(super) fn commits(&self) -> u64 {
+        self.bench.queue().state().counters.commits
+    }
+
+    /// The reply of an operation that took place. When the disk failed, the store decides whether it did.
+    fn perform<O: Op>(&mut self, op: O) -> Option<O::Reply> {
+        let before = self.commits();
+        self.spare(false);
+        let (done, reply) = self.bench.attempt(op);
+        self.spare(true);
+        let known = self.undisturbed(done.as_ref().err());
+        let after = self.commits();
+        match done {
+            Ok(changed) => assert_eq!(after, before + u64::from(changed), "what was acknowledged is there"),
+            Err(_) if known => assert_eq!(after, before, "what failed is not there"),
+            Err(_) => assert!(after == before || after == before + 1),
+        }
+        reply.filter(|_| done.is_ok() || after > before)
+    }
+
+    /// Trouble is for the store, not for those who look what became of it.
+    fn spare(&self, spared: bool) {
+        self.bench.disk.iter().for_each(|disk| disk.spare(spared));
+    }
+
+    /// After the disk failed, it works again. False when only now it is known what is on it.
+    fn undisturbed(&mut self, error: Option<&StoreError>) -> bool {
+        let Some(disk) = self.bench.disk.clone() else {
+            assert!(error.is_none(), "{error:?}");
+            return true;
+        };
+        if disk.is_down() {
+            self.bench.drop_queue();
+            disk.power_cycle(None);
+            self.start();
+            return false;
+        }
+        let Some(error) = error else { return true };
+        self.errors += 1;
+        assert!(!error.is_damage(), "{error}");
+        let known = !matches!(self.bench.queue().recall("note"), Err(StoreError::Closed));
+        if !matches!(error, StoreError::NoRoom) {
+            // While the disk fails this may fail as often as it likes.
+            self.spare(false);
+            drop(self.bench.queue_mut().revive());
+            drop(self.bench.queue_mut().revive());
+            self.spare(true);
+        }
+        assert!(disk.heal(), "nothing was wrong with the disk: {error}");
+        if matches!(error, StoreError::NoRoom) {
+            let limits = self.bench.limits;
+            self.bench.queue_mut().look_for_room(limits).unwrap();
+        } else {
+            self.bench.queue_mut().revive().unwrap();
+        }
+        known
+    }
+
+    /// Opens the queue, however often the power goes meanwhile.
+    pub(super) fn start(&mut self) {
+        let Some(disk) = self.bench.disk.clone() else { return self.bench.start().unwrap() };
+        disk.spare(false);
+        while let Err(error) = self.bench.start() {
+            if disk.is_down() {
+                self.cuts_in_recovery += 1;
+                disk.power_cycle(None);
+            } else {
+                assert!(disk.heal(), "it cannot be opened: {error}");
+                self.errors += 1;
+            }
+        }
+        disk.spare(true);
+    }
+
+    fn pick(&self, index: usize) -> Option<BatchId> {
+        let mut open: Vec<BatchId> = self.model.open.keys().copied().collect();
+        // Batch ids are random: in this order, a schedule that failed fails again.
+        open.sort_by_key(|id| self.model.open.get(id).map(|batch| batch.members.clone()));
+        open.get(index.checked_rem(open.len())?).copied()
+    }
+
+    fn claimed(&mut self, claimed: Option<&Batch>, records: usize, bytes: u64) {
+        match claimed {
+            Some(batch) => self.model.claimed(batch, records, bytes, &self.bench),
+            None => self.model.nothing_to_claim(&self.bench),
+        }
+    }
+
+    pub(super) fn append(&mut self, records: &[NewRecord]) {
+        let Some(reply) = self.perform(Append { records: records.to_vec(), submitter: 1 }) else { return };
+        let reply = reply.map(|done| done.accepted).map_err(|no| Model::refusal(&no));
+        // Only a disk that has no room refuses for it, and then whatever is new.
+        if self.bench.disk.is_some() && reply == Err("disk full") {
+            assert_eq!(self.bench.queue().disk(), DiskState::Full);
+            return;
+        }
+        let limits = self.bench.limits;
+        assert_eq!(reply, self.model.append(records, limits));
+    }
+
+    fn dispatch(&mut self, batch: BatchId) -> Option<bool> {
+        let sent = self.perform(Dispatch { batch, sequence: Sequence { index: 7, total: 9 } })?;
+        self.model.dispatched(batch, sent.as_ref());
+        Some(sent.is_some())
+    }
+
+    fn close(&mut self, id: BatchId, picks: &[(u8, u8)], missing: u8, then: Option<usize>) {
+        let outcomes: Vec<(RecordId, Outcome)> = picks
+            .iter()
+            .map(|(number, pick)| (super::support::id(u128::from(*number)), outcome(*pick)))
+            .collect();
+        let missing = outcome(missing);
+        let settled = self.perform(Settle {
+            batch: id,
+            disposition: Disposition::Close { outcomes: outcomes.clone(), missing: missing.clone() },
+            retry: retry(),
+            then: then.map(|records| Claim::new(order(records, u64::MAX))),
+        });
+        let Some(settled) = settled else { return };
+        self.model.closed(id, &outcomes, &missing, &self.bench);
+        self.model.forget_receipts(&self.bench);
+        if let Some(records) = then {
+            self.claimed(settled.claimed.as_ref(), records, u64::MAX);
+        }
+    }
+
+    /// Settles a batch that stays or is replaced; `fails` says that its records failed.
+    fn settle(&mut self, id: BatchId, disposition: Disposition, fails: bool) {
+        let kept = match &disposition {
+            Disposition::Keep { phase, lone_failures, .. } => Some((*phase, *lone_failures)),
+            _ => None,
+        };
+        let settled = self.perform(Settle { batch: id, disposition, retry: retry(), then: None });
+        let Some(settled) = settled else { return };
+        if fails {
+            self.model.failed(id);
+        }
+        self.model.forget_receipts(&self.bench);
+        match kept {
+            Some(kept) => {
+                let open = self.model.open.get_mut(&id).unwrap();
+                (open.phase, open.lone_failures) = kept;
+            }
+            None => self.model.replaced(id, &settled.opened),
+        }
+    }
+
+    fn review(&mut self, selected: Selected, chosen: impl Fn(RecordId) -> bool, action: ReviewAction) {
+        let Some(mut changed) = self.perform(Review { selected, action }) else { return };
+        changed.sort_unstable();
+        let quarantined = |state| state == RecordState::Quarantined;
+        let expected: Vec<RecordId> = self
+            .model
+            .records
+            .iter()
+            .filter(|(id, rec)| quarantined(rec.state) && chosen(**id))
+            .map(|(id, _)| *id)
+            .collect();
+        assert_eq!(changed, expected);
+        for id in expected {
+            match action {
+                ReviewAction::Retry => {
+                    self.model.records.get_mut(&id).unwrap().state = RecordState::Pending;
+                }
+                ReviewAction::Discard => drop(self.model.records.remove(&id)),
+            }
+        }
+    }
+
+    fn mend(&mut self, number: u8, length: u8) {
+        let id = id(u128::from(number));
+        let filling = "x".repeat(3_000 * usize::from(length));
+        let payload: Box<str> = format!("{{\"mended\":\"{filling}\"}}").into();
+        let Some(mended) = self.perform(Mend { id, payload: payload.clone() }) else { return };
+        let rec = self.model.records.get_mut(&id).filter(|rec| rec.state == RecordState::Quarantined);
+        if self.bench.disk.is_some() && mended == Err(MendRefused::DiskFull) {
+            return;
+        }
+        assert_eq!(mended.is_ok(), rec.is_some());
+        if let Some(rec) = rec {
+            rec.state = RecordState::Pending;
+            rec.new.payload = payload;
+        }
+    }
+
+    pub(super) fn apply(&mut self, step: Step) {
+        match step {
+            Step::Append(picks) => self.append(&picks.into_iter().map(new_record).collect::<Vec<_>>()),
+            Step::Claim(records, bytes) => {
+                if let Some(claimed) = self.perform(Claim::new(order(records, bytes))) {
+                    self.claimed(claimed.as_ref(), records, bytes);
+                }
+            }
+            Step::Dispatch(index) => {
+                if let Some(batch) = self.pick(index) {
+                    self.dispatch(batch);
+                }
+            }
+            Step::Close(index, picks, missing, then) => {
+                let Some(batch) = self.pick(index) else { return };
+                self.close(batch, &picks, missing, then);
+            }
+            Step::Keep(index, phase, fails) => {
+                let Some(batch) = self.pick(index) else { return };
+                let lone_failures = self.model.open[&batch].lone_failures + 1;
+                let error = fails.then(|| error("504"));
+                self.settle(batch, Disposition::Keep { phase, lone_failures, error }, fails);
+            }
+            Step::Cut(index, kind, fails) => {
+                let Some(batch) = self.pick(index) else { return };
+                let open = &self.model.open[&batch];
+                let cut = match kind {
+                    0 => Some(isolation::halves(open.members.len())),
+                    _ => isolation::cut(open.stage, open.members.len(), kind.into()),
+                };
+                let Some(cut) = cut else { return };
+                let error = fails.then(|| error("504"));
+                self.settle(batch, Disposition::Cut { cut, error }, fails);
+            }
+            Step::Rename(index) => {
+                let Some(batch) = self.pick(index) else { return };
+                self.settle(batch, Disposition::Rename { lone_failures: 0 }, false);
+            }
+            Step::Review(numbers, all, again) => {
+                let action = if again { ReviewAction::Retry } else { ReviewAction::Discard };
+                let ids: Vec<RecordId> = numbers.into_iter().map(|number| id(u128::from(number))).collect();
+                let selected = if all { Selected::Next } else { Selected::These(ids.clone()) };
+                self.review(selected, |id| all || ids.contains(&id), action);
+            }
+            Step::Mend(number, length) => self.mend(number, length),
+            Step::Expedite => assert_ne!(self.perform(Expedite), Some(true)),
+            Step::Pause(paused) => {
+                if self.perform(Pause(paused)).is_some() {
+                    self.paused = paused;
+                }
+            }
+            Step::Wait(time) => self.bench.now += time,
+            Step::Reopen => {
+                self.spare(false);
+                let closed = self.bench.close_queue();
+                self.reopened(closed);
+            }
+            Step::Crash => match self.bench.disk.clone() {
+                Some(disk) => {
+                    disk.end_process();
+                    self.bench.drop_queue();
+                    self.reopened(Ok(()));
+                }
+                None => self.bench.crash(),
+            },
+            Step::Quiet => {
+                self.spare(false);
+                let done = self.bench.queue_mut().settle_down();
+                self.spare(true);
+                self.undisturbed(done.as_ref().err());
+            }
+            Step::Rest => {
+                self.spare(false);
+                let (limits, now) = (self.bench.limits, self.bench.now());
+                let done = self.bench.queue_mut().rest(limits, now);
+                self.spare(true);
+                self.undisturbed(done.as_ref().err());
+                self.model.forget_receipts(&self.bench);
+            }
+        }
+    }
+
+    /// Opens the queue again after it was closed, well or not.
+    fn reopened(&mut self, closed: Result<(), StoreError>) {
+        match self.bench.disk.clone() {
+            Some(disk) if disk.is_down() => disk.power_cycle(None),
+            Some(disk) => assert!(closed.is_ok() || disk.heal()),
+            None => closed.unwrap(),
+        }
+        self.start();
+    }
+
+    pub(super) fn check(&mut self) {
+        self.model.check(&self.bench);
+        assert_eq!(self.bench.queue_mut().backlog().unwrap().paused, self.paused);
+        audit(self.bench.queue_mut());
+    }
+
+    /// With a server that takes everything and a person who retries, nothing stays behind.
+    pub(super) fn drain(&mut self) {
+        for _ in 0..200 {
+            self.bench.now += HOUR;
+            let open: Vec<BatchId> = self.model.open.keys().copied().collect();
+            for batch in open {
+                if self.dispatch(batch) == Some(true) {
+                    self.close(batch, &[], 0, None);
+                }
+            }
+            self.apply(Step::Claim(5, u64::MAX));
+            self.review(Selected::Next, |_| true, ReviewAction::Retry);
+            let backlog = self.bench.queue_mut().backlog().unwrap();
+            if backlog.to_go() + backlog.quarantined == 0 {
+                assert_eq!(backlog.bytes, 0);
+                return;
+            }
+        }
+        panic!("records stay behind: {:?}", self.bench.queue_mut().backlog());
+    }
+}
