@@ -25,5 +25,5 @@ pub const BUG: u8 = 70;
 pub const DISK: u8 = 74;
 /// Another daemon has the state directory (`EX_TEMPFAIL`).
 pub const ALREADY_RUNNING: u8 = 75;
-/// The configuration is wrong (`EX_CONFIG`).
+/// The configuration is wrong, or the store is of a newer version (`EX_CONFIG`): a restart does not help.
 pub const CONFIG: u8 = 78;

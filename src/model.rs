@@ -400,8 +400,8 @@ pub struct Storage {
     pub file_bytes: u64,
     /// Bytes that may still be written; unknown where the system does not say.
     pub disk_free_bytes: Option<u64>,
-    /// Damage that was found and that nobody has acknowledged yet.
-    pub damage: Option<Damage>,
+    /// Damage that was found and that nobody has acknowledged yet, the oldest first.
+    pub damage: Vec<Damage>,
 }
 
 /// A damaged file, and what became of its records.
@@ -412,7 +412,7 @@ pub struct Damage {
     pub found_at: u64,
     /// Where the damaged file is kept.
     pub kept_as: String,
-    /// Why the file could not be used.
+    /// What was wrong with the file.
     pub reason: String,
     /// Records that could be read, and are in the queue again.
     pub salvaged: u64,

@@ -23,12 +23,12 @@ use crate::store::{Filter, Group, Limits, Op, Page, Queue, StoreError, Transacti
 /// Most operations in one commit.
 const MAX_GROUP: usize = 1024;
 /// Bytes that one commit adds, more or less: a quarter of the store's cache.
-const MAX_GROUP_BYTES: u64 = 2 << 20;
+const MAX_GROUP_BYTES: u64 = 3 << 19;
 /// Operations that wait in the mailbox before senders do.
 const MAILBOX: usize = 2048;
 /// The flush stands back so many times at most, while fewer have come than the last time. No timer
 /// is as short as these are.
-const PATIENCE: u32 = 32;
+const PATIENCE: u32 = 256;
 /// After so long without a commit, the store is put in order.
 const IDLE_AFTER: Duration = Duration::from_secs(5);
 /// A full disk is asked for room so often.

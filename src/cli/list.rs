@@ -7,7 +7,7 @@ use super::context::{Context, say};
 use super::failure::Failure;
 use super::json_text;
 use super::table::{age, error_text, print, state, table, unbroken};
-use super::words::{plain, size};
+use super::words::{held, plain, size};
 use crate::clock::wall_ms;
 use crate::exit;
 use crate::ipc::api::RecordPage;
@@ -139,7 +139,7 @@ async fn list_json(pages: &mut Pages<'_>, context: &mut Context<'_>) -> Result<u
 }
 
 fn show(context: &mut Context<'_>, records: &[ManifestEntry], header: bool, now: u64) -> Result<(), Failure> {
-    let names = ["ID", "STATE", "TYPE", "KEY", "TRIES", "SIZE", "AGE", "LAST ERROR"];
+    let names = ["ID", "STATE", "TYPE", "KEY", "TRIES", "SIZE", "AGE", "HOLDS / HELD BY", "LAST ERROR"];
     let mut table = table(context, if header { &names } else { &[] });
     for record in records {
         let mut row = Row::from([
@@ -150,6 +150,7 @@ fn show(context: &mut Context<'_>, records: &[ManifestEntry], header: bool, now:
             Cell::new(record.attempts),
             Cell::new(size(record.payload_bytes)),
             Cell::new(age(record.created_at, now)),
+            Cell::new(keeping(record)),
             Cell::new(record.last_error.as_ref().map(error_text).unwrap_or_default()),
         ]);
         if context.terminal {
@@ -160,6 +161,15 @@ fn show(context: &mut Context<'_>, records: &[ManifestEntry], header: bool, now:
     }
     unbroken(&mut table, &[0, 1, 4, 5, 6]);
     print(context, table)
+}
+
+/// Who holds it back, or how many it holds back.
+fn keeping(record: &ManifestEntry) -> String {
+    match record.held_by {
+        Some(holder) => format!("by {holder}"),
+        None if record.holds > 0 => held(record.holds),
+        None => String::new(),
+    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod meter;
 mod quarantine;
 mod show;
 mod status;
+mod store;
 mod sync;
 mod table;
 mod telemetry;
@@ -82,6 +83,9 @@ enum Verb {
     /// The manifest as a whole
     #[command(subcommand)]
     Manifest(manifest::Verb),
+    /// What to do about a damaged store
+    #[command(subcommand)]
+    Store(store::Verb),
     /// Watch gateway, daemon and 150 records in a temporary directory; needs no installation
     Demo(demo::Args),
     /// Print completions for a shell
@@ -103,6 +107,7 @@ impl Verb {
             Self::Batches(args) => batches::run(&args, context).await,
             Self::Events => events::run(context).await,
             Self::Manifest(verb) => manifest::run(&verb, context).await,
+            Self::Store(verb) => store::run(&verb, context).await,
             Self::Demo(args) => demo::run(&args, context).await,
             Self::Completions(args) => completions::run::<CommandLine>(&args, context),
         }

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::json_text;
 use super::table::error_text;
-use super::words::{plain, size, stamp};
+use super::words::{held, plain, size, stamp};
 use crate::clock::wall_ms;
 use crate::exit;
 use crate::ipc::client::{Client, ClientError, decode, with_query};
@@ -69,6 +69,12 @@ fn describe(entry: &ManifestEntry, now: u64) -> Vec<String> {
     if let Some(key) = &entry.key {
         field("Key", plain(key).into_owned());
     }
+    if let Some(holder) = entry.held_by {
+        field("Held by", holder.to_string());
+    }
+    if entry.holds > 0 {
+        field("Holds back", format!("{} of its key", held(entry.holds)));
+    }
     field("Priority", entry.priority.to_string());
     field("Arrival", format!("no. {}", entry.seq));
     field("Payload", size(entry.payload_bytes));
@@ -92,6 +98,9 @@ fn describe(entry: &ManifestEntry, now: u64) -> Vec<String> {
 fn next_step(entry: &ManifestEntry, now: u64) -> String {
     let id = entry.id;
     match entry.state {
+        RecordState::Pending | RecordState::Failed if entry.held_by.is_some() => {
+            "Waits for an earlier record of its key, which did not get through.".to_owned()
+        }
         RecordState::Pending => "Waits for its turn to be sent.".to_owned(),
         RecordState::Syncing => "On its way to the server in a batch.".to_owned(),
         RecordState::Synced => "Done: the server confirmed it. Only its receipt is kept here.".to_owned(),
@@ -129,6 +138,18 @@ mod tests {
         let text = describe(&record, 20_000).join("\n");
         assert!(text.contains(&format!("quarantine retry {}", record.id)), "{text}");
         assert!(text.contains("rejected (HTTP 422) BAD_DATE: no such day"), "{text}");
+    }
+
+    #[test]
+    fn who_holds_whom_is_told() {
+        let holder = RecordId::new();
+        let held = ManifestEntry { held_by: Some(holder), ..entry(2, RecordState::Pending) };
+        let text = describe(&held, 20_000).join("\n");
+        assert!(text.starts_with("Waits for an earlier record of its key"), "{text}");
+        assert!(text.contains(&format!("Held by       {holder}")), "{text}");
+        let holds = ManifestEntry { holds: 3, ..entry(1, RecordState::Quarantined) };
+        let text = describe(&holds, 20_000).join("\n");
+        assert!(text.contains("Holds back    3 records of its key"), "{text}");
     }
 
     #[tokio::test]

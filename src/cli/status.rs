@@ -8,11 +8,12 @@ use super::follow::{Follower, Interrupt, News};
 use super::json_text;
 use super::meter::Meter;
 use super::table::error_text;
-use super::words::{count, plain, size, spaced, span, stamp, when};
+use super::words::{count, held, plain, size, spaced, span, stamp, when};
 use crate::clock::wall_ms;
 use crate::exit;
-use crate::ipc::api::{Counts, Status};
+use crate::ipc::api::{Counts, QueueUse, Status};
 use crate::ipc::client::{Event, decode};
+use crate::model::{DiskState, Holder};
 
 /// A person who watches decides alone when it is enough.
 const FOR_EVER: Duration = Duration::MAX;
@@ -71,6 +72,12 @@ fn describe(status: &Status, now: u64) -> Vec<String> {
     let mut field = |name: &str, value: String| lines.push(format!("{name:<13} {value}"));
     field("Records", counts(&status.records));
     field("Queue", queue(status, now));
+    if let Some(disk) = disk(&status.queue) {
+        field("Disk", disk);
+    }
+    for holder in &status.queue.holding {
+        field("Holding", holding(holder));
+    }
     if let Some(batch) = &status.sync.batch {
         field(
             "In flight",
@@ -98,6 +105,15 @@ fn describe(status: &Status, now: u64) -> Vec<String> {
     let daemon = format!("{}, started {}", plain(&status.version), when(status.started_at, now));
     field("Daemon", daemon);
     field("Device", status.device_id.to_string());
+    for alert in &status.alerts {
+        lines.push(String::new());
+        lines.push(format!(
+            "ALERT {}: {} (since {})",
+            plain(&alert.alert),
+            plain(&alert.message),
+            when(alert.since, now)
+        ));
+    }
     if status.records.quarantined > 0 {
         lines.push(String::new());
         lines.push(format!(
@@ -122,6 +138,21 @@ fn queue(status: &Status, now: u64) -> String {
         format!("; the oldest record has waited {waits}")
     });
     format!("{} of {}{waits}", size(queue.bytes), size(queue.max_bytes))
+}
+
+/// Only when it is not well.
+fn disk(queue: &QueueUse) -> Option<String> {
+    let free = queue.disk_free_bytes.map_or_else(String::new, |free| format!(", {} free", size(free)));
+    match queue.disk {
+        DiskState::Ok => None,
+        DiskState::Full => Some(format!("full: no new records are taken{free}")),
+        DiskState::Failing => Some("gives errors: no records are taken and none are sent".to_owned()),
+    }
+}
+
+fn holding(holder: &Holder) -> String {
+    let Holder { id, key, state, holds } = holder;
+    format!("{id} ({}) holds back {} of key {}", state.name(), held(*holds), plain(key))
 }
 
 fn batching(status: &Status) -> String {
@@ -161,8 +192,9 @@ fn connectivity(status: &Status, now: u64) -> String {
 mod tests {
     use super::super::testing::{run, status};
     use super::*;
-    use crate::ipc::api::Phase;
+    use crate::ipc::api::{Alert, Phase};
     use crate::ipc::client::scripted::{Scripted, answer};
+    use crate::model::{RecordId, RecordState};
 
     fn syncing() -> Status {
         let records = Counts { pending: 105, synced: 45, quarantined: 2, ..Counts::default() };
@@ -183,6 +215,27 @@ mod tests {
              Device        00000000-0000-0000-0000-000000000000\n\n\
              2 records to review: fieldsync quarantine list";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn what_is_wrong_has_lines_of_its_own() {
+        let mut status = syncing();
+        assert_eq!(disk(&status.queue), None);
+        status.queue.disk = DiskState::Full;
+        status.queue.disk_free_bytes = Some(2048);
+        let id = RecordId::new();
+        let state = RecordState::Quarantined;
+        status.queue.holding = vec![Holder { id, key: "Acme".into(), state, holds: 1000 }];
+        let message = "the disk is full: no new records are taken".to_owned();
+        status.alerts = vec![Alert { alert: "disk_full".into(), message, since: 190_000 }];
+        let text = describe(&status, 202_000).join("\n");
+        for part in [
+            "\nDisk          full: no new records are taken, 2.0 KiB free\n",
+            &format!("\nHolding       {id} (QUARANTINED) holds back at least 1000 records of key Acme\n"),
+            "\nALERT disk_full: the disk is full: no new records are taken (since 12 s ago)\n",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 
     #[tokio::test]

@@ -71,7 +71,12 @@ pub(crate) fn status(phase: Phase, text: &str, records: Counts) -> Status {
             last_error: None,
         },
         records,
-        queue: QueueUse { bytes: 181_200, max_bytes: 2 << 30, oldest_pending_at: Some(10_000) },
+        queue: QueueUse {
+            bytes: 181_200,
+            max_bytes: 2 << 30,
+            oldest_pending_at: Some(10_000),
+            ..QueueUse::default()
+        },
         batching: Batching {
             size: 23,
             rule: "learned".to_owned(),
@@ -80,5 +85,6 @@ pub(crate) fn status(phase: Phase, text: &str, records: Counts) -> Status {
         },
         breaker: BreakerStatus { mode: "normal".to_owned(), consecutive_failures: 0, retry_at: None },
         connectivity: Connectivity { state: "online".to_owned(), since: 10_000, metered: false },
+        alerts: Vec::new(),
     }
 }

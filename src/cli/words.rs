@@ -85,6 +85,11 @@ pub(crate) fn share(part: u64, whole: u64) -> String {
     }
 }
 
+/// Records that one holds back; they are counted up to a thousand.
+pub(crate) fn held(holds: u64) -> String {
+    if holds < 1000 { count(holds, "record") } else { "at least 1000 records".to_owned() }
+}
+
 /// `large_queue` as `large queue`.
 pub(crate) fn spaced(name: &str) -> String {
     plain(name).replace('_', " ")

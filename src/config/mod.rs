@@ -100,7 +100,7 @@ section! {
         max_record_bytes: Size = Size::mib(1),
         /// How long the receipt of a synced record stays.
         keep_synced: Span = Span::secs(7 * 24 * 3600),
-        /// Room that is held back for settling when the disk is full.
+        /// Room that is held back for settling when the disk is full; an eighth of the disk at most.
         disk_reserve: Size = Size::mib(8),
     }
 }

@@ -28,6 +28,7 @@ use crate::clock::{Clock, Steady, wall_ms};
 use crate::config::{self, Config, ConfigError};
 use crate::events::Event;
 use crate::exit;
+use crate::ipc::alerts::Raised;
 use crate::ipc::feed::Feed;
 use crate::ipc::server::{self, Shared};
 use crate::ipc::status::Board;
@@ -127,7 +128,8 @@ fn start(config: Config, file: Option<PathBuf>, log: &LogControl) -> u8 {
             return match error {
                 OpenError::InUse(_) => exit::ALREADY_RUNNING,
                 OpenError::Io { .. } | OpenError::Store { .. } => exit::DISK,
-                OpenError::NewerSchema { .. } => exit::FAILED,
+                // As with a wrong configuration, starting again does not help.
+                OpenError::NewerSchema { .. } => exit::CONFIG,
             };
         }
     };
@@ -230,6 +232,7 @@ fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew,
         link,
         breaker: breaker_state,
         planner: planner_state,
+        raised: Raised::default(),
     };
     let crew = Crew { store, store_thread, telemetry, connectivity, uploader, breaker, planner };
     Some((crew, Wires { board, feed, fatal }))

@@ -5,7 +5,9 @@ use serde_json::value::RawValue;
 
 use crate::clock::{as_rfc3339, as_rfc3339_option};
 pub use crate::model::Phase;
-use crate::model::{BatchId, DeviceId, LastError, ManifestEntry, RecordId, Sequence};
+use crate::model::{
+    BatchId, Damage, DeviceId, DiskState, Holder, LastError, ManifestEntry, RecordId, Sequence,
+};
 
 /// `GET /v1/status`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +31,36 @@ pub struct Status {
     pub breaker: BreakerStatus,
     /// The way to the server.
     pub connectivity: Connectivity,
+    /// What people should know without asking.
+    #[serde(default)]
+    pub alerts: Vec<Alert>,
+}
+
+/// Something that people should know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alert {
+    /// `store_damaged`, `disk_full`, `disk_failing`, `needs_review`, `queue_filling`, `records_wait`
+    pub alert: String,
+    /// For people.
+    pub message: String,
+    /// Since when it stands.
+    #[serde(with = "as_rfc3339")]
+    pub since: u64,
+}
+
+/// The body of `POST /v1/alerts/acknowledge`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcknowledgeAlert {
+    /// `store_damaged`: the others go when their cause does.
+    pub alert: String,
+}
+
+/// What was acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledged {
+    /// The damage, the oldest first.
+    pub acknowledged: Vec<Damage>,
 }
 
 /// What the daemon does now.
@@ -88,8 +120,14 @@ pub struct Counts {
 }
 
 /// How full the queue is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueUse {
+    /// Records that are not confirmed.
+    #[serde(default)]
+    pub records: u64,
+    /// The limit.
+    #[serde(default)]
+    pub max_records: u64,
     /// Payload bytes that are not confirmed.
     pub bytes: u64,
     /// The limit.
@@ -97,6 +135,18 @@ pub struct QueueUse {
     /// When the oldest waiting record was accepted.
     #[serde(with = "as_rfc3339_option")]
     pub oldest_pending_at: Option<u64>,
+    /// How the disk under the queue does.
+    #[serde(default)]
+    pub disk: DiskState,
+    /// Bytes that may still be written; null when the system does not say.
+    #[serde(default)]
+    pub disk_free_bytes: Option<u64>,
+    /// Bytes of disk that the queue takes.
+    #[serde(default)]
+    pub file_bytes: u64,
+    /// The first records that hold back later ones of their key.
+    #[serde(default)]
+    pub holding: Vec<Holder>,
 }
 
 /// How large the next batch would be, and why.

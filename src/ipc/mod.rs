@@ -1,5 +1,6 @@
 //! The local API: HTTP/1.1 with JSON over a Unix socket, for any language.
 
+pub mod alerts;
 pub mod api;
 mod auth;
 pub mod client;

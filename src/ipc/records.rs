@@ -62,7 +62,7 @@ pub(super) async fn enqueue(
         ApiError::bad_request("invalid_record", format!("{invalid}; nothing was stored{hint}"))
             .at(invalid.position)
     })?;
-    let appended = shared.store.send(Write(Append { records, submitter: peer.uid })).await???;
+    let appended = shared.store.send(Write(Append::new(records, peer.uid))).await???;
     Ok(HttpResponse::Created().json(Accepted {
         accepted: appended.accepted,
         duplicates: appended.duplicates,

@@ -4,7 +4,8 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use serde_json::json;
 
-use super::api::{Changed, Selection};
+use super::alerts::STORE_DAMAGED;
+use super::api::{AcknowledgeAlert, Acknowledged, Changed, Selection};
 use super::auth::Peer;
 use super::error::ApiError;
 use super::intake;
@@ -13,7 +14,7 @@ use super::server::Shared;
 use crate::actors::TryNow;
 use crate::actors::queue_store::{Entry, Write};
 use crate::model::RecordId;
-use crate::store::{Mend, Pause, Review, ReviewAction, Selected};
+use crate::store::{Acknowledge, Mend, Pause, Review, ReviewAction, Selected};
 
 /// `POST /v1/quarantine/retry`
 pub(super) async fn retry(
@@ -144,4 +145,29 @@ async fn set_paused(shared: &Shared, peer: Peer, paused: bool) -> Result<HttpRes
     shared.store.send(Write(Pause(paused))).await??;
     tracing::info!("{} on request", if paused { "paused" } else { "resumed" });
     Ok(HttpResponse::Ok().json(json!({"paused": paused})))
+}
+
+/// `POST /v1/alerts/acknowledge`
+pub(super) async fn acknowledge(
+    shared: web::Data<Shared>,
+    peer: Peer,
+    payload: web::Payload,
+) -> Result<HttpResponse, ApiError> {
+    shared.admin(peer, "acknowledging alerts is for admins")?;
+    let body = body(&shared, payload).await?;
+    let invalid = |what: String| {
+        let message =
+            format!("{what}; send {{\"alert\": \"{STORE_DAMAGED}\"}}; other alerts go when their cause does");
+        ApiError::bad_request("invalid_alert", message)
+    };
+    let wanted: AcknowledgeAlert =
+        serde_json::from_slice(&body).map_err(|error| invalid(error.to_string()))?;
+    if wanted.alert != STORE_DAMAGED {
+        return Err(invalid(format!("`{}` cannot be acknowledged", wanted.alert)));
+    }
+    let acknowledged = shared.store.send(Write(Acknowledge)).await??;
+    for damage in &acknowledged {
+        tracing::info!("the damage that is kept as {} was acknowledged on request", damage.kept_as);
+    }
+    Ok(HttpResponse::Ok().json(Acknowledged { acknowledged }))
 }

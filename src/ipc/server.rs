@@ -133,6 +133,7 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(resource("/v1/resume").route(web::post().to(review::resume)))
         .service(resource("/v1/quarantine/retry").route(web::post().to(review::retry)))
         .service(resource("/v1/quarantine/discard").route(web::post().to(review::discard)))
+        .service(resource("/v1/alerts/acknowledge").route(web::post().to(review::acknowledge)))
         .service(resource("/v1/telemetry").route(web::get().to(telemetry)))
         .service(resource("/metrics").route(web::get().to(open_metrics)))
         .default_service(web::to(not_found));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::alerts::Raised;
 use super::api::{Batching, BreakerStatus, Connectivity, Counts, Phase, QueueUse, Status, Sync};
 use crate::actors::ConfigWatch;
 use crate::actors::batch_planner::PlannerState;
@@ -31,6 +32,8 @@ pub struct Board {
     pub breaker: watch::Receiver<BreakerState>,
     /// What the planner does.
     pub planner: watch::Receiver<PlannerState>,
+    /// Since when alerts stand.
+    pub raised: Raised,
 }
 
 impl Board {
@@ -86,9 +89,15 @@ impl Board {
                 quarantined: backlog.quarantined,
             },
             queue: QueueUse {
+                records: backlog.to_go() + backlog.quarantined,
+                max_records: config.queue.max_records,
                 bytes: backlog.bytes,
                 max_bytes: config.queue.max_bytes.0,
                 oldest_pending_at: backlog.oldest_pending_at,
+                disk: backlog.storage.disk,
+                disk_free_bytes: backlog.storage.disk_free_bytes,
+                file_bytes: backlog.storage.file_bytes,
+                holding: backlog.holders.clone(),
             },
             batching: Batching {
                 size: planner.limit.map_or(config.batch.standard_batch, |limit| limit.records),
@@ -109,6 +118,7 @@ impl Board {
                 since: link.since,
                 metered: false,
             },
+            alerts: self.raised.alerts(&backlog, &config, wall_ms()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Backlog, Phase};
+use crate::model::{Backlog, DiskState, Phase};
 
 /// How far the present run has come: from the first record that waits until none does.
 ///
@@ -61,7 +61,19 @@ pub fn sentence(
         n => format!(" ({n} need review)"),
     };
     let waiting = counted(backlog.to_go(), "waiting");
-    match phase {
+    if backlog.storage.disk == DiskState::Failing {
+        let kept = backlog.to_go() + review;
+        let are = if kept == 1 { "is" } else { "are" };
+        return format!(
+            "The disk gives errors: no records are taken or sent; {}{are} kept",
+            counted(kept, "")
+        );
+    }
+    let full = match backlog.storage.disk {
+        DiskState::Full => " (the disk is full: no new records are taken)",
+        DiskState::Ok | DiskState::Failing => "",
+    };
+    let text = match phase {
         Phase::Idle if progress.total == 0 => format!("Nothing to sync{reviews}"),
         Phase::Idle if progress.synced < progress.total => {
             format!("{} of {} synced{reviews}", progress.synced, counted(progress.total, "").trim_end())
@@ -80,7 +92,8 @@ pub fn sentence(
         Phase::Deferred => format!("Deferred: {waiting}"),
         Phase::AuthRequired => format!("The server does not accept the credential: {waiting}"),
         Phase::Misconfigured => format!("The server address needs attention: {waiting}"),
-    }
+    };
+    text + full
 }
 
 fn counted(count: u64, what: &str) -> String {
@@ -121,6 +134,13 @@ mod tests {
             let text = sentence(phase, &progress, &now, false, wait.map(Duration::from_millis));
             assert_eq!(text, expected);
         }
+        let mut sick = backlog(412, 0, 0);
+        sick.storage.disk = DiskState::Failing;
+        let failing = sentence(Phase::Syncing, &Progress::default(), &sick, false, None);
+        assert_eq!(failing, "The disk gives errors: no records are taken or sent; 412 records are kept");
+        sick.storage.disk = DiskState::Full;
+        let full = sentence(Phase::Offline, &Progress::default(), &sick, false, None);
+        assert_eq!(full, "Offline: 412 records waiting (the disk is full: no new records are taken)");
         let nothing = sentence(Phase::Idle, &Progress::default(), &Backlog::default(), false, None);
         assert_eq!(nothing, "Nothing to sync");
     }

@@ -13,10 +13,21 @@ use crate::model::{NewRecord, Place, RecordId};
 
 /// Takes records in.
 pub struct Append {
-    /// In order.
-    pub records: Vec<NewRecord>,
+    /// In order, with their digests.
+    records: Vec<(NewRecord, Digest)>,
     /// The user that hands them over.
-    pub submitter: u32,
+    submitter: u32,
+}
+
+impl Append {
+    /// Digests are made here: the store's thread has enough to do.
+    pub fn new(records: Vec<NewRecord>, submitter: u32) -> Self {
+        let with_digest = |record: NewRecord| {
+            let digest = digest_of(&record.record_type, record.key.as_deref(), &record.payload);
+            (record, digest)
+        };
+        Self { records: records.into_iter().map(with_digest).collect(), submitter }
+    }
 }
 
 /// What was taken in. It is on disk.
@@ -70,7 +81,7 @@ impl Op for Append {
     type Reply = Result<Appended, AppendRefused>;
 
     fn weight(&self) -> u64 {
-        self.records.iter().map(|record| record.payload.len() as u64 + ROW_WEIGHT).sum()
+        self.records.iter().map(|(record, _)| record.payload.len() as u64 + ROW_WEIGHT).sum()
     }
 
     fn changed(reply: &Self::Reply) -> bool {
@@ -82,12 +93,10 @@ impl Op for Append {
             Ok(fresh) => fresh,
             Err(refused) => return Ok(Err(refused)),
         };
-        let accepted = fresh.iter().filter(|digest| digest.is_some()).count() as u64;
-        let ids = self.records.iter().map(|record| record.id).collect();
-        for (record, digest) in self.records.iter().zip(&fresh) {
-            if let Some(digest) = digest {
-                transaction.insert(record, *digest, self.submitter)?;
-            }
+        let accepted = fresh.iter().filter(|fresh| **fresh).count() as u64;
+        let ids = self.records.iter().map(|(record, _)| record.id).collect();
+        for ((record, digest), _) in self.records.iter().zip(fresh).filter(|(_, fresh)| *fresh) {
+            transaction.insert(record, *digest, self.submitter)?;
         }
         if accepted > 0 {
             transaction.state.cursors.dry = false;
@@ -103,31 +112,30 @@ pub(super) type Digest = [u8; 16];
 const ROW_WEIGHT: u64 = 512;
 
 impl Transaction<'_, '_> {
-    /// The digests of the new records; none for the known ones.
+    /// Which of the records are new.
     fn sort_out(
         &self,
-        records: &[NewRecord],
-    ) -> Result<Result<Vec<Option<Digest>>, AppendRefused>, StoreError> {
+        records: &[(NewRecord, Digest)],
+    ) -> Result<Result<Vec<bool>, AppendRefused>, StoreError> {
         let limits = self.limits;
         let mut fresh = Vec::with_capacity(records.len());
         let mut seen: HashMap<RecordId, Digest> = HashMap::with_capacity(records.len());
         let (mut count, mut bytes) = (0, 0);
-        for (record, position) in records.iter().zip(1..) {
+        for ((record, digest), position) in records.iter().zip(1..) {
             let size = record.payload.len() as u64;
             if size > limits.max_record_bytes {
                 let limit = limits.max_record_bytes;
                 return Ok(Err(AppendRefused::TooLarge { position, bytes: size, limit }));
             }
-            let digest = digest(record);
             let stored = self.manifest_row(record.id.0.as_u128())?.map(|row| row.digest);
             match stored.or_else(|| seen.get(&record.id).copied()) {
-                Some(known) if known == digest => fresh.push(None),
+                Some(known) if known == *digest => fresh.push(false),
                 Some(_) => {
                     return Ok(Err(AppendRefused::Conflict { position, id: record.id }));
                 }
                 None => {
-                    seen.insert(record.id, digest);
-                    fresh.push(Some(digest));
+                    seen.insert(record.id, *digest);
+                    fresh.push(true);
                     count += 1;
                     bytes += size;
                 }
@@ -198,8 +206,4 @@ pub(super) fn digest_of(record_type: &str, key: Option<&str>, payload: &str) -> 
         *byte = *hashed;
     }
     digest
-}
-
-fn digest(record: &NewRecord) -> Digest {
-    digest_of(&record.record_type, record.key.as_deref(), &record.payload)
 }

@@ -109,6 +109,7 @@ pub(super) struct Row<'a, T> {
     pub(super) header: T,
     rest: &'a [u8],
     part_length: usize,
+    header_length: usize,
 }
 
 impl<'a, T> Row<'a, T> {
@@ -121,6 +122,11 @@ impl<'a, T> Row<'a, T> {
         } else {
             Err(CodecError::Damaged("the checksum of its body is wrong"))
         }
+    }
+
+    /// Its length as the header tells it, for whoever looks for what comes behind it.
+    pub(super) fn length(&self) -> usize {
+        ROW_PREFIX + self.header_length + self.part_length + CRC
     }
 }
 
@@ -140,7 +146,8 @@ pub(super) fn unseal<T: DeserializeOwned>(bytes: &[u8]) -> Result<Row<'_, T>, Co
     if found.finalize() != crc {
         return Err(CodecError::Damaged("the checksum of its header is wrong"));
     }
-    Ok(Row { header: decode_row(header)?, rest, part_length: part_length as usize })
+    let header = decode_row(header)?;
+    Ok(Row { header, rest, part_length: part_length as usize, header_length: header_length as usize })
 }
 
 /// A further part of a body, sealed.
@@ -163,6 +170,13 @@ pub(super) struct Chunk<'a> {
     pub(super) index: u32,
     /// The bytes.
     pub(super) part: &'a [u8],
+}
+
+impl Chunk<'_> {
+    /// As it is on disk.
+    pub(super) fn length(&self) -> usize {
+        CHUNK_PREFIX + self.part.len() + CRC
+    }
 }
 
 /// The chunk that begins here. What follows after its end is not looked at.

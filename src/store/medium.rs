@@ -12,11 +12,13 @@ use redb::{Builder, Database, DatabaseError, StorageError};
 
 use super::StoreError;
 use super::recovery::OpenError;
+use crate::clock::{rfc3339, wall_ms};
 
 const FILE: &str = "queue.redb";
 const NEW_FILE: &str = "queue.redb.new";
 const LOCK_FILE: &str = "lock";
 const RESERVE_FILE: &str = "reserve";
+const DAMAGED_FILE: &str = "queue.redb.damaged-";
 const SUSPECT_FILE: &str = "queue.redb.suspect";
 
 /// Where the store's bytes live.
@@ -29,11 +31,29 @@ pub(super) trait Medium: Send {
         builder: &mut Builder,
         fill: &mut dyn FnMut(&Database) -> Result<(), StoreError>,
     ) -> Result<(), OpenError>;
+    /// Where a damaged database would be kept; none on a medium that keeps none.
+    fn aside(&self) -> Option<PathBuf> {
+        None
+    }
+    /// As [`Medium::create`], and what was there is kept at `kept` from then on. At any moment either
+    /// the one or the other is in place.
+    fn replace(
+        &mut self,
+        _kept: &Path,
+        builder: &mut Builder,
+        fill: &mut dyn FnMut(&Database) -> Result<(), StoreError>,
+    ) -> Result<(), OpenError> {
+        self.create(builder, fill)
+    }
     /// Opens the database; what the system caches of it is dropped first, for after a failed sync
     /// it may not be what is on the disk.
     fn open(&self, builder: &mut Builder) -> Result<Database, DatabaseError>;
     /// Bytes that may still be written, where the system says.
     fn free(&self) -> Option<u64>;
+    /// Bytes of the whole disk, where the system says.
+    fn capacity(&self) -> Option<u64> {
+        None
+    }
     /// Bytes that the reserve holds.
     fn reserved(&self) -> u64;
     /// Makes the reserve hold so many bytes.
@@ -78,6 +98,44 @@ impl Directory {
     fn sync(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
     }
+
+    /// Makes a database under another name, whole and on the disk. A cut in the making leaves a file
+    /// of that name at most, which the next start overwrites.
+    fn make(
+        &self,
+        builder: &mut Builder,
+        fill: &mut dyn FnMut(&Database) -> Result<(), StoreError>,
+    ) -> Result<(), OpenError> {
+        let new = self.path.join(NEW_FILE);
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(OpenError::io(&new)(error)),
+            _ => {}
+        }
+        private().create_new(true).open(&new).map_err(OpenError::io(&new))?;
+        let failed = |source| OpenError::Store { path: new.clone(), source };
+        let database = builder.create(&new).map_err(|error| failed(StoreError::from(error)))?;
+        fill(&database).map_err(failed)?;
+        drop(database);
+        File::open(&new).and_then(|file| file.sync_all()).map_err(OpenError::io(&new))
+    }
+
+    fn put_in_place(&self) -> Result<(), OpenError> {
+        let new = self.path.join(NEW_FILE);
+        fs::rename(&new, self.file()).map_err(OpenError::io(&new))?;
+        self.sync().map_err(OpenError::io(&self.path))
+    }
+
+    /// The databases that were set aside.
+    fn damaged_files(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let damaged = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(DAMAGED_FILE));
+        damaged.map(|entry| entry.path()).collect()
+    }
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path| fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 fn private() -> OpenOptions {
@@ -98,28 +156,58 @@ fn forget_cache(path: &Path) {
 
 impl Medium for Directory {
     fn exists(&self) -> io::Result<bool> {
+        let new = self.path.join(NEW_FILE);
+        if !self.file().try_exists()? && new.try_exists()? && !self.damaged_files().is_empty() {
+            fs::rename(new, self.file())?;
+            self.sync()?;
+        }
         self.file().try_exists()
     }
 
-    /// A cut in the making leaves a file of the other name at most, which the next start overwrites.
     fn create(
         &mut self,
         builder: &mut Builder,
         fill: &mut dyn FnMut(&Database) -> Result<(), StoreError>,
     ) -> Result<(), OpenError> {
-        let new = self.path.join(NEW_FILE);
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(OpenError::io(&new)(error)),
-            _ => {}
+        self.make(builder, fill)?;
+        self.put_in_place()
+    }
+
+    fn aside(&self) -> Option<PathBuf> {
+        // One that a start before this made, and was cut off.
+        if let Some(same) = self.damaged_files().into_iter().find(|kept| same_file(kept, &self.file())) {
+            return Some(same);
         }
-        private().create_new(true).open(&new).map_err(OpenError::io(&new))?;
-        let failed = |source| OpenError::Store { path: new.clone(), source };
-        let database = builder.create(&new).map_err(|error| failed(StoreError::from(error)))?;
-        fill(&database).map_err(failed)?;
-        drop(database);
-        File::open(&new).and_then(|file| file.sync_all()).map_err(OpenError::io(&new))?;
-        fs::rename(&new, self.file()).map_err(OpenError::io(&new))?;
-        self.sync().map_err(OpenError::io(&self.path))
+        let stamp: String = rfc3339(wall_ms()).chars().filter(char::is_ascii_alphanumeric).collect();
+        let stamp = stamp.get(..15).unwrap_or(&stamp);
+        let names = (1u32..).map(|number| match number {
+            1 => self.path.join(format!("{DAMAGED_FILE}{stamp}Z")),
+            number => self.path.join(format!("{DAMAGED_FILE}{stamp}Z-{number}")),
+        });
+        names.into_iter().find(|name| !name.exists())
+    }
+
+    fn replace(
+        &mut self,
+        kept: &Path,
+        builder: &mut Builder,
+        fill: &mut dyn FnMut(&Database) -> Result<(), StoreError>,
+    ) -> Result<(), OpenError> {
+        if let Err(error) = self.make(builder, fill) {
+            // Nothing was changed: the room that it took is given back.
+            drop(fs::remove_file(self.path.join(NEW_FILE)));
+            return Err(error);
+        }
+        if !same_file(kept, &self.file())
+            && let Err(error) = fs::hard_link(self.file(), kept)
+        {
+            // File systems without links (FAT). A cut between the renames leaves the new file under
+            // its first name, where the next start finds it.
+            tracing::debug!(%error, "the damaged store is renamed");
+            fs::rename(self.file(), kept).map_err(OpenError::io(kept))?;
+        }
+        self.sync().map_err(OpenError::io(&self.path))?;
+        self.put_in_place()
     }
 
     fn open(&self, builder: &mut Builder) -> Result<Database, DatabaseError> {
@@ -133,6 +221,11 @@ impl Medium for Directory {
     fn free(&self) -> Option<u64> {
         let room = fstatvfs(&self.lock).ok()?;
         Some(room.blocks_available().saturating_mul(room.fragment_size()))
+    }
+
+    fn capacity(&self) -> Option<u64> {
+        let room = fstatvfs(&self.lock).ok()?;
+        Some(room.blocks().saturating_mul(room.fragment_size()))
     }
 
     fn reserved(&self) -> u64 {

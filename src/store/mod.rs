@@ -48,8 +48,9 @@
 //! anew, without what the system had cached of it, and the commit's number tells whether it took
 //! place. `space.rs` keeps a full disk from stopping what is on its way. A value that does not read
 //! is never believed: each carries a checksum, for redb's reads verify nothing. A record whose body is
-//! damaged is set aside for review; whatever is worse is for the next start, which keeps the damaged
-//! file and goes on with what can be read.
+//! damaged is set aside for review. Whatever is worse is for the next start (`salvage/`): it keeps
+//! the damaged file under another name, goes on with what reads of it in a new one, and keeps a note
+//! of it until somebody acknowledges it.
 
 mod append;
 mod batches;
@@ -64,6 +65,7 @@ mod queue;
 mod read;
 mod recovery;
 mod review;
+mod salvage;
 mod schema;
 mod space;
 mod state;
@@ -80,7 +82,8 @@ pub use op::{Group, Limits, Op, Transaction};
 pub use queue::Queue;
 pub use read::{Filter, Page};
 pub use recovery::{OpenError, Progress};
-pub use review::{Expedite, Mend, MendRefused, Pause, Remember, Review, ReviewAction, Selected};
+pub use review::{Acknowledge, Expedite, Mend, MendRefused, Pause, Remember, Review, ReviewAction, Selected};
+pub use salvage::{Salvage, SalvageError};
 
 /// An operation of the store failed.
 #[derive(Debug, Error)]

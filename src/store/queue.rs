@@ -14,7 +14,7 @@ use super::schema::{Snapshot, Tables, meta};
 use super::space::{self, Space};
 use super::state::{State, Totals, open_batch};
 use crate::clock::Now;
-use crate::model::{Backlog, Damage, DeviceId, DiskState, OpenBatch, Storage};
+use crate::model::{Backlog, DeviceId, DiskState, OpenBatch, Storage};
 
 /// Receipts that are looked at when nothing goes on.
 const PRUNE_AT_REST: usize = 1000;
@@ -40,7 +40,6 @@ pub struct Queue {
     state: State,
     device: DeviceId,
     space: Space,
-    damage: Option<Damage>,
     progress: Progress,
     unknown: Option<Unknown>,
 }
@@ -61,10 +60,10 @@ impl Queue {
 
     /// Opens the queue on a medium.
     pub(super) fn on(mut medium: Box<dyn Medium>, progress: Progress) -> Result<Self, OpenError> {
-        let opened = recovery::open(medium.as_mut(), &progress)?;
-        let (state, device, damage) = (opened.state, opened.device, opened.damage);
+        let opened = recovery::start(medium.as_mut(), &progress)?;
+        let (state, device) = (opened.state, opened.device);
         let database = Some(opened.database);
-        Ok(Self { medium, database, state, device, space: Space::default(), damage, progress, unknown: None })
+        Ok(Self { medium, database, state, device, space: Space::default(), progress, unknown: None })
     }
 
     /// Runs a group of operations and commits them; whether there was anything to commit.
@@ -278,7 +277,7 @@ impl Queue {
             disk: self.space.state(),
             file_bytes: self.medium.size().unwrap_or_default(),
             disk_free_bytes: self.space.free(),
-            damage: self.damage.clone(),
+            damage: self.state.damage.clone(),
         };
         Ok(Backlog { storage, ..self.state.backlog() })
     }

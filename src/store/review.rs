@@ -11,7 +11,7 @@ use super::codec;
 use super::lanes::HELD;
 use super::op::{Op, Transaction};
 use super::schema::{Header, StoredState, Tables, meta};
-use crate::model::RecordId;
+use crate::model::{Damage, RecordId};
 
 /// Records that one call for "all" changes; callers repeat it until nothing changes.
 const ALL_STEP: usize = 1000;
@@ -231,5 +231,22 @@ impl Op for Remember {
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
         transaction.tables.meta.insert(self.name, self.note.as_slice())?;
         Ok(())
+    }
+}
+
+/// Takes back the notes of damage: somebody has read them.
+pub struct Acknowledge;
+
+impl Op for Acknowledge {
+    /// What was noted.
+    type Reply = Vec<Damage>;
+
+    fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+        transaction.tables.meta.remove(meta::DAMAGE)?;
+        Ok(std::mem::take(&mut transaction.state.damage))
+    }
+
+    fn changed(reply: &Self::Reply) -> bool {
+        !reply.is_empty()
     }
 }

@@ -11,23 +11,23 @@ use crate::policy::sizing::SizeRule;
 pub(super) const SCHEMA_VERSION: u32 = 1;
 
 /// Place → sealed [`Header`] and body; only of records that are not settled, and quarantined ones.
-const PAYLOAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("payload");
+pub(super) const PAYLOAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("payload");
 /// (Place, index) → what a body has beyond the part in `payload`.
-const CHUNKS: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("chunks");
+pub(super) const CHUNKS: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("chunks");
 /// Record id → [`ManifestRow`], for as long as the receipt is kept.
-const MANIFEST: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("manifest");
+pub(super) const MANIFEST: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("manifest");
 /// Batch id → [`BatchRow`], while it is open. Its members are claimed by it.
 const BATCHES: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("batches");
 /// (Due in steady milliseconds, place) of FAILED records outside of batches.
 const RETRY: TableDefinition<'_, (u64, u64), ()> = TableDefinition::new("retry");
 /// Place → record id of QUARANTINED records.
-const QUARANTINE: TableDefinition<'_, u64, u128> = TableDefinition::new("quarantine");
+pub(super) const QUARANTINE: TableDefinition<'_, u64, u128> = TableDefinition::new("quarantine");
 /// Place → (record id, settled at in steady milliseconds) of SYNCED records.
-const RECEIPTS: TableDefinition<'_, u64, (u128, u64)> = TableDefinition::new("receipts");
+pub(super) const RECEIPTS: TableDefinition<'_, u64, (u128, u64)> = TableDefinition::new("receipts");
 /// (Key, seq) → place of every record with a key whose payload is kept: the order in which they go.
 const LANES: TableDefinition<'_, (&str, u64), u64> = TableDefinition::new("lanes");
 /// Name → value: schema version, device id, counters, and what other rooms want remembered.
-const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 /// Names in `meta`.
 pub(super) mod meta {
@@ -35,7 +35,7 @@ pub(super) mod meta {
     pub(crate) const DEVICE: &str = "device";
     pub(crate) const COUNTERS: &str = "counters";
     pub(crate) const PAUSED: &str = "paused";
-    /// A damaged file that nobody has acknowledged, as JSON.
+    /// Damaged files that nobody has acknowledged, as JSON.
     pub(crate) const DAMAGE: &str = "damage";
 }
 

@@ -10,8 +10,10 @@ use super::medium::Medium;
 use super::schema::Counters;
 use crate::model::DiskState;
 
-/// New records are refused while less is free: what a settlement takes at most, several times over.
-const FLOOR: u64 = 4 << 20;
+/// New records are refused while less is free: what a settlement takes, several times over.
+const FLOOR: u64 = 1 << 20;
+/// The reserve takes this part of a disk at most.
+const RESERVE_SHARE: u64 = 8;
 /// What the pages of a commit take for each byte that is added, at most.
 const PAGES_PER_BYTE: u64 = 4;
 /// A file that is smaller is not worth compacting.
@@ -39,6 +41,7 @@ impl Space {
             self.spent &= weight > 0;
             return;
         };
+        let reserve = medium.capacity().map_or(reserve, |all| reserve.min(all / RESERVE_SHARE));
         let missing = reserve.saturating_sub(medium.reserved());
         let roomy = free >= FLOOR + missing + weight.saturating_mul(PAGES_PER_BYTE);
         if roomy

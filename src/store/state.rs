@@ -9,7 +9,7 @@ use super::StoreError;
 use super::codec;
 use super::lanes::{self, HELD};
 use super::schema::{BatchRow, Counters, Header, Snapshot, meta};
-use crate::model::{Backlog, BatchId, BatchPhase, Holder, OpenBatch, Place};
+use crate::model::{Backlog, BatchId, BatchPhase, Damage, Holder, OpenBatch, Place};
 
 /// Priorities, each with a cursor of its own.
 const CLASSES: usize = 10;
@@ -43,6 +43,8 @@ pub(super) struct State {
     pub(super) waits_changed: bool,
     pub(super) oldest_pending_at: Option<u64>,
     next_due_at: Option<u64>,
+    /// Damage that nobody has acknowledged.
+    pub(super) damage: Vec<Damage>,
 }
 
 /// How far the walk through the waiting records has come, by priority.
@@ -85,6 +87,8 @@ impl State {
         let counters = codec::decode(snapshot.meta.get(meta::COUNTERS)?.ok_or(lacking)?.value())?;
         let mut state = Self { counters, holders_changed: true, waits_changed: true, ..Self::default() };
         state.paused = snapshot.meta.get(meta::PAUSED)?.is_some();
+        let damage = snapshot.meta.get(meta::DAMAGE)?;
+        state.damage = damage.and_then(|note| serde_json::from_slice(note.value()).ok()).unwrap_or_default();
         for item in snapshot.batches.iter()? {
             let (id, row) = item?;
             let (id, row): (u128, BatchRow) = (id.value(), codec::decode(row.value())?);

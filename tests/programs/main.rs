@@ -4,6 +4,7 @@
 mod answers;
 mod cli;
 mod crash;
+mod damage;
 mod delivery;
 mod gateway;
 mod ipc;

@@ -32,10 +32,7 @@ fn several_operations_share_a_commit_and_see_each_other() {
     let mut bench = Bench::new();
     let (limits, now) = (bench.limits, bench.now());
     let mut claimed = None;
-    let append = |numbers: [u128; 2]| Append {
-        records: numbers.map(|number| record(number, None)).into(),
-        submitter: 0,
-    };
+    let append = |numbers: [u128; 2]| Append::new(numbers.map(|number| record(number, None)).into(), 0);
     let mut group = Several(|transaction: &mut Transaction<'_, '_>| {
         append([1, 2]).apply(transaction)?.unwrap();
         append([2, 3]).apply(transaction)?.unwrap();
@@ -80,15 +77,6 @@ fn a_file_left_half_made_by_a_power_cut_is_overwritten() {
     let mut queue = Queue::open(dir.path(), quiet()).unwrap();
     assert_eq!(queue.backlog().unwrap().to_go(), 0);
     assert!(!dir.path().join("queue.redb.new").exists());
-}
-
-#[test]
-fn a_file_that_is_no_store_is_refused_and_left_alone() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("queue.redb");
-    fs::write(&path, b"not a store at all").unwrap();
-    assert!(matches!(Queue::open(dir.path(), quiet()), Err(OpenError::Store { .. })));
-    assert_eq!(fs::read(&path).unwrap(), b"not a store at all");
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn what_comes_after_an_error_waits_until_the_disk_is_proven_to_work() {
     let mut world = World::on(disk.clone());
     disk.plan(CHANGES, 3, Trouble::Broken { lasting: true });
     disk.spare(false);
-    let append = |number| Append { records: vec![record(number, None)], submitter: 1 };
+    let append = |number| Append::new(vec![record(number, None)], 1);
     assert!(world.bench.attempt(append(1)).0.is_err());
     assert!(world.bench.queue_mut().revive().is_err());
     assert!(world.bench.attempt(append(2)).0.is_err());

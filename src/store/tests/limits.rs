@@ -11,7 +11,7 @@ fn sized(number: u128, bytes: usize) -> NewRecord {
 }
 
 fn take(bench: &mut Bench, records: Vec<NewRecord>) -> Result<u64, AppendRefused> {
-    bench.run(Append { records, submitter: 0 }).map(|done| done.accepted)
+    bench.run(Append::new(records, 0)).map(|done| done.accepted)
 }
 
 #[test]

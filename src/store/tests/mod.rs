@@ -4,6 +4,7 @@ mod audit;
 mod bodies;
 mod clock;
 mod crash_points;
+mod damage;
 mod disk;
 mod files;
 mod full_disk;

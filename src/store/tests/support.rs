@@ -63,18 +63,22 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new() -> Self {
-        let mut bench = Self::closed(None);
+        Self::at(tempfile::tempdir().unwrap())
+    }
+
+    /// On what is in a directory.
+    pub(super) fn at(dir: TempDir) -> Self {
+        let mut bench = Self::closed(dir, None);
         bench.start().unwrap();
         bench
     }
 
     /// On a simulated disk; the queue is yet to be opened.
     pub(super) fn on(disk: Disk) -> Self {
-        Self::closed(Some(disk))
+        Self::closed(tempfile::tempdir().unwrap(), Some(disk))
     }
 
-    fn closed(disk: Option<Disk>) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+    fn closed(dir: TempDir, disk: Option<Disk>) -> Self {
         let limits = Limits {
             max_records: 1000,
             max_bytes: 1 << 20,
@@ -150,6 +154,12 @@ impl Bench {
         self.start().unwrap();
     }
 
+    /// Closes the queue; what is left.
+    pub(super) fn close_all(mut self) -> TempDir {
+        self.close_queue().unwrap();
+        self.dir
+    }
+
     /// What a process that ends at once leaves: the file as the last commit left it, never closed.
     pub(super) fn crash(&mut self) {
         let dir = tempfile::tempdir().unwrap();
@@ -160,7 +170,7 @@ impl Bench {
     }
 
     pub(super) fn append(&mut self, records: Vec<NewRecord>) -> Appended {
-        self.run(Append { records, submitter: 0 }).unwrap()
+        self.run(Append::new(records, 0)).unwrap()
     }
 
     pub(super) fn claim(&mut self, records: usize) -> Option<Batch> {

@@ -153,7 +153,7 @@ impl World {
     }
 
     pub(super) fn append(&mut self, records: &[NewRecord]) {
-        let Some(reply) = self.perform(Append { records: records.to_vec(), submitter: 1 }) else { return };
+        let Some(reply) = self.perform(Append::new(records.to_vec(), 1)) else { return };
         let reply = reply.map(|done| done.accepted).map_err(|no| Model::refusal(&no));
         // Only a disk that has no room refuses for it, and then whatever is new.
         if self.bench.disk.is_some() && reply == Err("disk full") {

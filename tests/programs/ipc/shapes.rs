@@ -20,6 +20,7 @@ fn the_status_has_exactly_the_promised_keys() {
         (
             "",
             &[
+                "alerts",
                 "batching",
                 "breaker",
                 "connectivity",
@@ -47,7 +48,20 @@ fn the_status_has_exactly_the_promised_keys() {
             ],
         ),
         ("/records", &["failed", "pending", "quarantined", "synced", "syncing"]),
-        ("/queue", &["bytes", "max_bytes", "oldest_pending_at"]),
+        (
+            "/queue",
+            &[
+                "bytes",
+                "disk",
+                "disk_free_bytes",
+                "file_bytes",
+                "holding",
+                "max_bytes",
+                "max_records",
+                "oldest_pending_at",
+                "records",
+            ],
+        ),
         ("/batching", &["ms_per_record", "rule", "size", "time_budget_ms"]),
         ("/breaker", &["consecutive_failures", "mode", "retry_at"]),
         ("/connectivity", &["metered", "since", "state"]),

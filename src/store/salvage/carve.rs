@@ -1,0 +1,130 @@
+//! Records out of the raw bytes, wherever they lie: for what the tables do not lead to.
+//!
+//! Every payload is sealed with a magic and checksums of its own; JSON cannot imitate it, for it
+//! holds no zero bytes. The file is read in blocks that overlap by the longest row. Chunks may lie
+//! before their row or behind it, so rows that need some are put together in a second pass.
+
+use super::fill::{Fill, Found};
+use super::raw::Raw;
+use super::source::Source;
+use crate::store::StoreError;
+use crate::store::append::digest_of;
+use crate::store::codec::{self, CHUNK_MAGIC, ROW_MAGIC};
+use crate::store::recovery::Progress;
+use crate::store::schema::Header;
+
+/// What is read at once.
+const BLOCK: usize = 1 << 20;
+/// No row or chunk is longer.
+const LONGEST: usize = 8192;
+
+/// Adds every record that the new database lacks, save those for which `tables` have a receipt.
+pub(super) fn carve(
+    raw: &Raw,
+    mut tables: Option<Source>,
+    fill: &mut Fill<'_>,
+    progress: &Progress,
+) -> Result<(), StoreError> {
+    let mut block = vec![0; BLOCK + LONGEST];
+    let mut offset = 0;
+    let mut skip = 0;
+    while offset < raw.length() {
+        raw.read(offset, &mut block);
+        skip = scan(&block, offset, skip, &mut tables, fill)?;
+        offset += BLOCK as u64;
+        #[expect(clippy::cast_precision_loss, reason = "how far it has come, for people")]
+        progress((offset as f64 / raw.length() as f64).min(1.0));
+    }
+    fill.commit()?;
+    assemble(raw, fill)
+}
+
+/// Looks at what begins within the block, from `start`; where the next block is to be looked at from.
+fn scan(
+    block: &[u8],
+    offset: u64,
+    start: usize,
+    tables: &mut Option<Source>,
+    fill: &mut Fill<'_>,
+) -> Result<usize, StoreError> {
+    let mut at = start;
+    while at < BLOCK {
+        let rest = block.get(at..).unwrap_or_default();
+        let Some(next) = rest.iter().position(|byte| *byte == ROW_MAGIC[0]) else { return Ok(0) };
+        at += next;
+        let rest = block.get(at..).unwrap_or_default();
+        if at >= BLOCK {
+            break;
+        }
+        let length = if rest.starts_with(ROW_MAGIC) {
+            row(rest, offset + at as u64, tables, fill)?
+        } else if rest.starts_with(CHUNK_MAGIC) {
+            chunk(rest, offset + at as u64, fill)?
+        } else {
+            None
+        };
+        at += length.unwrap_or(1);
+    }
+    Ok(at.saturating_sub(BLOCK))
+}
+
+fn row(
+    bytes: &[u8],
+    offset: u64,
+    tables: &mut Option<Source>,
+    fill: &mut Fill<'_>,
+) -> Result<Option<usize>, StoreError> {
+    let Ok(row) = codec::unseal::<Header>(bytes) else { return Ok(None) };
+    let (Ok(part), length) = (row.part(), row.length()) else { return Ok(None) };
+    let header = row.header;
+    if tables.as_mut().is_some_and(|tables| tables.has_receipt(&header)) {
+        return Ok(Some(length));
+    }
+    if part.len() < header.bytes as usize {
+        let digest = u128::from_le_bytes(header.digest);
+        fill.add(Found::Partial { id: header.id, digest, offset })?;
+    } else if let Some(body) = verified(&header, part.to_vec()) {
+        fill.add(Found::Carved { header, body })?;
+    }
+    Ok(Some(length))
+}
+
+fn chunk(bytes: &[u8], offset: u64, fill: &mut Fill<'_>) -> Result<Option<usize>, StoreError> {
+    let Ok(chunk) = codec::unseal_chunk(bytes) else { return Ok(None) };
+    let digest = u128::from_le_bytes(chunk.digest);
+    fill.add(Found::Piece { digest, index: chunk.index, offset })?;
+    Ok(Some(chunk.length()))
+}
+
+/// The body as text, when it is the one that the header tells of.
+fn verified(header: &Header, body: Vec<u8>) -> Option<Box<str>> {
+    let body = String::from_utf8(body).ok().filter(|body| body.len() == header.bytes as usize)?;
+    let digest = digest_of(&header.record_type, header.key.as_deref(), &body);
+    (digest == header.digest).then(|| body.into_boxed_str())
+}
+
+/// Puts rows and their chunks together.
+fn assemble(raw: &Raw, fill: &mut Fill<'_>) -> Result<(), StoreError> {
+    let mut after = None;
+    let mut buffer = vec![0; LONGEST];
+    while let Some((id, digest, offset)) = fill.partial_after(after)? {
+        after = Some((id, digest));
+        raw.read(offset, &mut buffer);
+        let Ok(row) = codec::unseal::<Header>(&buffer) else { continue };
+        let Ok(mut body) = row.part().map(<[u8]>::to_vec) else { continue };
+        let header = row.header;
+        for index in 0.. {
+            if body.len() >= header.bytes as usize {
+                break;
+            }
+            let Some(offset) = fill.piece(digest, index)? else { break };
+            raw.read(offset, &mut buffer);
+            let Ok(chunk) = codec::unseal_chunk(&buffer) else { break };
+            body.extend_from_slice(chunk.part);
+        }
+        if let Some(body) = verified(&header, body) {
+            fill.add(Found::Carved { header, body })?;
+        }
+    }
+    fill.commit()
+}

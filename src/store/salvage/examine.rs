@@ -1,0 +1,75 @@
+//! Reads a database through, when there is reason to doubt it.
+
+use redb::{Database, Key, ReadOnlyTable, ReadableTableMetadata, Value};
+
+use crate::store::StoreError;
+use crate::store::body;
+use crate::store::codec;
+use crate::store::schema::{BatchRow, Counters, ManifestRow, Snapshot, StoredState, meta};
+
+/// An error when anything does not read, or does not fit together. redb may panic over it.
+pub(in crate::store) fn examine(database: &Database) -> Result<(), StoreError> {
+    let tables = Snapshot::of(database)?;
+    let mut found = Counters::default();
+    let mut chunks = 0;
+    for item in tables.payload.range::<u64>(..)? {
+        let place = item?.0.value();
+        let read = body::read(&tables.payload, &tables.chunks, place)?;
+        let (header, body) =
+            read.ok_or(StoreError::Inconsistent("a payload is not found under its place"))?;
+        let row = tables.manifest.get(header.id)?.map(|row| codec::decode::<ManifestRow>(row.value()));
+        let row = row.transpose()?.ok_or(StoreError::Inconsistent("a payload has no manifest entry"))?;
+        let same = row.place == place && header.place == place && row.digest == header.digest;
+        if !same || row.state == StoredState::Synced {
+            return Err(StoreError::Inconsistent("a payload and its manifest entry contradict each other"));
+        }
+        if (row.state == StoredState::Quarantined) != tables.quarantine.get(place)?.is_some() {
+            return Err(StoreError::Inconsistent(
+                "a record is listed as under review and is not, or the reverse",
+            ));
+        }
+        found.bytes += body.len() as u64;
+        chunks += tables.chunks.range((place, 0)..=(place, u32::MAX))?.count() as u64;
+    }
+    for item in tables.manifest.range::<u128>(..)? {
+        let row: ManifestRow = codec::decode(item?.1.value())?;
+        let receipt = row.state == StoredState::Synced;
+        if receipt && tables.receipts.get(row.place)?.is_none() {
+            return Err(StoreError::Inconsistent("a synced record has no receipt"));
+        }
+        *found.of(row.state) += 1;
+    }
+    for item in tables.batches.range::<u128>(..)? {
+        codec::decode::<BatchRow>(item?.1.value())?;
+    }
+    let counted =
+        tables.meta.get(meta::COUNTERS)?.ok_or(StoreError::Inconsistent("the counters are missing"))?;
+    let counted: Counters = codec::decode(counted.value())?;
+    let of = |counters: &Counters| {
+        [counters.pending, counters.failed, counters.synced, counters.quarantined, counters.bytes]
+    };
+    let lengths = [
+        (walked(&tables.payload)?, found.unsettled()),
+        (walked(&tables.chunks)?, chunks),
+        (walked(&tables.quarantine)?, found.quarantined),
+        (walked(&tables.receipts)?, found.synced),
+        (walked(&tables.retry)?, tables.retry.len()?),
+        (walked(&tables.lanes)?, tables.lanes.len()?),
+        (walked(&tables.meta)?, tables.meta.len()?),
+    ];
+    if of(&counted) != of(&found) || lengths.iter().any(|(walked, counted)| walked != counted) {
+        return Err(StoreError::Inconsistent("the counters contradict the records"));
+    }
+    Ok(())
+}
+
+/// Entries of a table, each of them read.
+fn walked<K: Key + 'static, V: Value + 'static>(table: &ReadOnlyTable<K, V>) -> Result<u64, StoreError> {
+    let mut entries = 0;
+    for item in redb::ReadableTable::iter(table)? {
+        let (key, value) = item?;
+        let _entry = (key.value(), value.value());
+        entries += 1;
+    }
+    Ok(entries)
+}

@@ -1,0 +1,344 @@
+//! What was salvaged goes into a new database, which also remembers what was seen: memory does not
+//! follow the size of the damaged file. What is remembered only for the salvage is in tables of its
+//! own, which are dropped at the end.
+
+use redb::{
+    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction,
+};
+use uuid::Uuid;
+
+use crate::model::{Damage, Place};
+use crate::store::StoreError;
+use crate::store::body;
+use crate::store::codec;
+use crate::store::schema::{
+    Counters, Header, ManifestRow, SCHEMA_VERSION, StoredError, StoredState, Tables, meta,
+};
+
+/// Record id → its row: known to be unsettled, and its payload is still looked for.
+const WANTED: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("salvage_wanted");
+/// (Record id, digest) → where in the damaged file the row begins whose chunks are still looked for.
+const PARTIAL: TableDefinition<'_, (u128, u128), u64> = TableDefinition::new("salvage_partial");
+/// (Digest, index) → where in the damaged file this chunk begins.
+const PIECES: TableDefinition<'_, (u128, u32), u64> = TableDefinition::new("salvage_pieces");
+
+/// Bytes that one commit adds, more or less: a quarter of the store's cache.
+const COMMIT_BYTES: usize = 2 << 20;
+/// What an entry takes beside its payload, roughly.
+const ENTRY_BYTES: usize = 512;
+/// No store counts so far: a larger number comes of damage.
+const MAX_SEQ: u64 = 1 << 48;
+/// Records that are lost and named in the journal.
+const NAMED: usize = 100;
+
+/// What was found, to be put into the new database.
+pub(super) enum Found {
+    /// A record with its payload, and its row when that reads, in the state that it is to have.
+    Record { header: Header, body: Box<str>, row: Option<ManifestRow> },
+    /// A record that the server has.
+    Receipt { id: u128, row: ManifestRow, settled_at: u64 },
+    /// A record that is not settled, whose payload was not found where it should be.
+    Wanted { id: u128, row: ManifestRow },
+    /// A record in the raw file, which may be long settled.
+    Carved { header: Header, body: Box<str> },
+    /// The first part of one.
+    Partial { id: u128, digest: u128, offset: u64 },
+    /// A further part.
+    Piece { digest: u128, index: u32, offset: u64 },
+}
+
+/// What the tables say of the store as a whole.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) device: Option<u128>,
+    pub(super) paused: bool,
+    pub(super) counters: Counters,
+    pub(super) damage: Vec<Damage>,
+    /// Of other rooms.
+    pub(super) notes: Vec<(String, Vec<u8>)>,
+    /// Every record's row was read: whoever is not among them is gone for good.
+    pub(super) every_record: bool,
+}
+
+pub(super) struct Fill<'d> {
+    database: &'d Database,
+    found: Vec<Found>,
+    bytes: usize,
+    counters: Counters,
+    pub(super) known: Known,
+}
+
+impl<'d> Fill<'d> {
+    pub(super) fn new(database: &'d Database) -> Result<Self, StoreError> {
+        let transaction = database.begin_write()?;
+        drop(Tables::open(&transaction)?);
+        transaction.open_table(WANTED)?;
+        transaction.open_table(PARTIAL)?;
+        transaction.open_table(PIECES)?;
+        transaction.commit()?;
+        Ok(Self {
+            database,
+            found: Vec::new(),
+            bytes: 0,
+            counters: Counters { next_seq: 1, ..Counters::default() },
+            known: Known::default(),
+        })
+    }
+
+    pub(super) fn add(&mut self, found: Found) -> Result<(), StoreError> {
+        let body = match &found {
+            Found::Record { body, .. } | Found::Carved { body, .. } => body.len(),
+            _ => 0,
+        };
+        self.bytes += body + ENTRY_BYTES;
+        self.found.push(found);
+        if self.bytes < COMMIT_BYTES { Ok(()) } else { self.commit() }
+    }
+
+    pub(super) fn commit(&mut self) -> Result<(), StoreError> {
+        self.bytes = 0;
+        let transaction = self.database.begin_write()?;
+        let mut counters = self.counters.clone();
+        let mut put = Put {
+            tables: Tables::open(&transaction)?,
+            transaction: &transaction,
+            counters: &mut counters,
+            every_record: self.known.every_record,
+        };
+        for found in self.found.drain(..) {
+            put.put(found)?;
+        }
+        drop(put);
+        transaction.commit()?;
+        self.counters = counters;
+        Ok(())
+    }
+
+    /// Whether payloads are still looked for.
+    pub(super) fn wants(&mut self) -> Result<bool, StoreError> {
+        self.commit()?;
+        Ok(!self.database.begin_read()?.open_table(WANTED)?.is_empty()?)
+    }
+
+    /// The partial record behind this one: id, digest, where its row begins.
+    pub(super) fn partial_after(
+        &self,
+        after: Option<(u128, u128)>,
+    ) -> Result<Option<(u128, u128, u64)>, StoreError> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let table = self.database.begin_read()?.open_table(PARTIAL)?;
+        let mut range = table.range((after.map_or(Unbounded, Excluded), Unbounded))?;
+        let Some((key, offset)) = range.next().transpose()? else { return Ok(None) };
+        let (id, digest) = key.value();
+        Ok(Some((id, digest, offset.value())))
+    }
+
+    /// Where in the damaged file this part of a record begins.
+    pub(super) fn piece(&self, digest: u128, index: u32) -> Result<Option<u64>, StoreError> {
+        let table = self.database.begin_read()?.open_table(PIECES)?;
+        Ok(table.get((digest, index))?.map(|offset| offset.value()))
+    }
+
+    /// Makes a store of it; how many records that are not settled are in it, and how many are known
+    /// to be lost. From both `note` makes the note of the damage.
+    pub(super) fn finish(
+        mut self,
+        note: impl FnOnce(u64, u64) -> Option<Damage>,
+    ) -> Result<(u64, u64), StoreError> {
+        self.commit()?;
+        let transaction = self.database.begin_write()?;
+        let lost = {
+            let wanted = transaction.open_table(WANTED)?;
+            for item in wanted.iter()?.take(NAMED) {
+                let id = Uuid::from_u128(item?.0.value());
+                tracing::error!(record_id = %id, "record {id} was accepted and is lost: its payload does not read");
+            }
+            wanted.len()?
+        };
+        transaction.delete_table(WANTED)?;
+        transaction.delete_table(PARTIAL)?;
+        transaction.delete_table(PIECES)?;
+        let next_seq = Some(self.known.counters.next_seq).filter(|seq| *seq < MAX_SEQ);
+        let counters = Counters {
+            next_seq: self.counters.next_seq.max(next_seq.unwrap_or(1)),
+            commits: self.known.counters.commits,
+            steady: self.counters.steady.max(self.known.counters.steady),
+            ..self.counters.clone()
+        };
+        let salvaged = counters.unsettled();
+        let mut damage = std::mem::take(&mut self.known.damage);
+        damage.extend(note(salvaged, lost));
+        {
+            let mut tables = Tables::open(&transaction)?;
+            for (name, value) in &self.known.notes {
+                tables.meta.insert(name.as_str(), value.as_slice())?;
+            }
+            let device = self.known.device.unwrap_or_else(|| Uuid::new_v4().as_u128());
+            tables.meta.insert(meta::SCHEMA, codec::encode(&SCHEMA_VERSION)?.as_slice())?;
+            tables.meta.insert(meta::DEVICE, codec::encode(&device)?.as_slice())?;
+            tables.meta.insert(meta::COUNTERS, codec::encode(&counters)?.as_slice())?;
+            if self.known.paused {
+                tables.meta.insert(meta::PAUSED, codec::encode(&true)?.as_slice())?;
+            }
+            if !damage.is_empty() {
+                let note = serde_json::to_vec(&damage)
+                    .map_err(|_| StoreError::Inconsistent("a note cannot be written"))?;
+                tables.meta.insert(meta::DAMAGE, note.as_slice())?;
+            }
+        }
+        transaction.commit()?;
+        Ok((salvaged, lost))
+    }
+}
+
+/// A commit under way.
+struct Put<'t, 'c> {
+    tables: Tables<'t>,
+    transaction: &'t WriteTransaction,
+    counters: &'c mut Counters,
+    every_record: bool,
+}
+
+impl Put<'_, '_> {
+    fn put(&mut self, found: Found) -> Result<(), StoreError> {
+        match found {
+            Found::Record { header, body, row } => {
+                if self.tables.manifest.get(header.id)?.is_none() {
+                    self.record(header, &body, row)?;
+                }
+                Ok(())
+            }
+            Found::Receipt { id, row, settled_at } => self.receipt(id, row, settled_at),
+            Found::Wanted { id, row } => self.wanted(id, row),
+            Found::Carved { header, body } => self.carved(header, &body),
+            Found::Partial { id, digest, offset } => {
+                if self.tables.manifest.get(id)?.is_none() {
+                    self.transaction.open_table(PARTIAL)?.insert((id, digest), offset)?;
+                }
+                Ok(())
+            }
+            Found::Piece { digest, index, offset } => {
+                self.transaction.open_table(PIECES)?.insert((digest, index), offset)?;
+                Ok(())
+            }
+        }
+    }
+
+    fn record(&mut self, mut header: Header, body: &str, row: Option<ManifestRow>) -> Result<(), StoreError> {
+        if self.is_taken(header.place)? {
+            // Nobody may come where somebody is: it goes behind all that may still come.
+            let seq = self.counters.next_seq.max(MAX_SEQ);
+            header.place = Place::new(Place(header.place).priority(), seq).0;
+        }
+        let seq = Place(header.place).seq();
+        self.counters.next_seq = self.counters.next_seq.max(seq + 1);
+        let quarantined = row.as_ref().is_some_and(|row| row.state == StoredState::Quarantined);
+        let row = ManifestRow {
+            place: header.place,
+            state: if quarantined { StoredState::Quarantined } else { StoredState::Pending },
+            attempts: row.as_ref().map_or(0, |row| row.attempts),
+            record_type: header.record_type.clone(),
+            key: header.key.clone(),
+            payload_bytes: header.bytes,
+            digest: header.digest,
+            submitter: header.submitter,
+            created_at: header.created_at,
+            updated_at: row.as_ref().map_or(header.created_at, |row| row.updated_at),
+            due_at: None,
+            batch: row.as_ref().and_then(|row| row.batch),
+            error: row.and_then(|row| row.error),
+        };
+        let Tables { payload, chunks, .. } = &mut self.tables;
+        body::write(payload, chunks, &header, body)?;
+        if let Some(key) = &row.key {
+            self.tables.lanes.insert((key.as_str(), seq), row.place)?;
+        }
+        self.counters.bytes += u64::from(header.bytes);
+        self.insert(header.id, &row)
+    }
+
+    fn insert(&mut self, id: u128, row: &ManifestRow) -> Result<(), StoreError> {
+        if row.state == StoredState::Quarantined {
+            self.tables.quarantine.insert(row.place, id)?;
+        }
+        *self.counters.of(row.state) += 1;
+        self.tables.manifest.insert(id, codec::encode(row)?.as_slice())?;
+        Ok(())
+    }
+
+    fn is_taken(&self, place: u64) -> Result<bool, StoreError> {
+        Ok(self.tables.payload.get(place)?.is_some() || self.tables.receipts.get(place)?.is_some())
+    }
+
+    fn receipt(&mut self, id: u128, row: ManifestRow, settled_at: u64) -> Result<(), StoreError> {
+        if self.tables.manifest.get(id)?.is_some() || self.is_taken(row.place)? {
+            return Ok(());
+        }
+        let seq = Place(row.place).seq();
+        if seq < MAX_SEQ {
+            self.counters.next_seq = self.counters.next_seq.max(seq + 1);
+        }
+        self.counters.steady = self.counters.steady.max(settled_at);
+        self.tables.receipts.insert(row.place, (id, settled_at))?;
+        self.insert(id, &ManifestRow { state: StoredState::Synced, due_at: None, ..row })
+    }
+
+    fn wanted(&mut self, id: u128, row: ManifestRow) -> Result<(), StoreError> {
+        let known = self
+            .tables
+            .manifest
+            .get(id)?
+            .map(|value| codec::decode::<ManifestRow>(value.value()))
+            .transpose()?;
+        let Some(known) = known else {
+            // Another record with this place is this one, under an id that damage made of its own.
+            if self.tables.payload.get(row.place)?.is_none() {
+                self.transaction.open_table(WANTED)?.insert(id, codec::encode(&row)?.as_slice())?;
+            }
+            return Ok(());
+        };
+        // Its row was not found when its payload was.
+        let is_news = known.state == StoredState::Pending && known.attempts == 0 && known.error.is_none();
+        if is_news && known.digest == row.digest && (row.attempts > 0 || row.error.is_some()) {
+            *self.counters.of(known.state) -= 1;
+            let row = ManifestRow {
+                state: row.state,
+                attempts: row.attempts,
+                updated_at: row.updated_at,
+                batch: row.batch,
+                error: row.error,
+                ..known
+            };
+            self.insert(id, &row)?;
+        }
+        Ok(())
+    }
+
+    fn carved(&mut self, header: Header, body: &str) -> Result<(), StoreError> {
+        if self.tables.manifest.get(header.id)?.is_some() {
+            return Ok(());
+        }
+        let mut wanted = self.transaction.open_table(WANTED)?;
+        let row =
+            wanted.remove(header.id)?.map(|row| codec::decode::<ManifestRow>(row.value())).transpose()?;
+        drop(wanted);
+        match row {
+            Some(row) if row.digest == header.digest => self.record(header, body, Some(row)),
+            // A payload that the record had before it was mended.
+            Some(row) => self.wanted(header.id, row),
+            None if self.every_record => Ok(()),
+            None => self.record(header, body, None),
+        }
+    }
+}
+
+/// For a record that is under review, and nobody knows why any more.
+pub(super) fn forgotten(at: u64) -> StoredError {
+    StoredError {
+        class: "damaged".into(),
+        http_status: None,
+        code: None,
+        message: "it was under review when the store on this device's disk was damaged, and why is not known any more: retry, mend or discard it".into(),
+        at,
+    }
+}

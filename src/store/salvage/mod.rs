@@ -1,0 +1,168 @@
+//! What still reads of a damaged file, put into a new database. The damaged file is not changed.
+//!
+//! First the tables, entry by entry; then, when these did not give everything, the raw bytes. A
+//! record that the tables do not know may be one that was settled long ago and not overwritten yet.
+//! It is taken only when the rows of the manifest could not all be read, and no receipt names it; the
+//! server knows doubles by their id. A payload that was mended is told from the one before by the digest in its row.
+//!
+//! Memory does not follow the file: blocks and one payload at a time, 2 MiB of findings, and what was
+//! seen is looked up in the new database.
+
+mod carve;
+mod examine;
+mod fill;
+mod raw;
+mod source;
+mod tables;
+mod walk;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redb::{Database, ReadableDatabase};
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::StoreError;
+use super::body;
+use super::recovery::{Progress, builder};
+use super::schema::{SCHEMA_VERSION, Snapshot};
+use crate::model::{Damage, NewRecord, Place, RecordId};
+pub(super) use examine::examine;
+use fill::Fill;
+use raw::Raw;
+use source::Source;
+
+/// How a damaged file is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The tables, then the raw bytes if need be.
+    TablesFirst,
+    /// The tables ended the process before: the raw bytes only.
+    RawOnly,
+}
+
+/// Puts what reads of the file at `path` into a new database; how many unsettled records that is,
+/// and how many are known to be lost.
+pub(super) fn salvage(
+    path: &Path,
+    way: Way,
+    database: &Database,
+    progress: &Progress,
+    note: impl FnOnce(u64, u64) -> Option<Damage>,
+) -> Result<(u64, u64), StoreError> {
+    let raw = Arc::new(Raw::open(path).map_err(|error| StoreError::Redb(redb::Error::Io(error)))?);
+    let mut fill = Fill::new(database)?;
+    let mut source = (way == Way::TablesFirst).then(|| Source::open(&raw));
+    let whole = match &mut source {
+        Some(source) => tables::read(source, &mut fill, progress)?,
+        None => false,
+    };
+    if !whole && (!fill.known.every_record || fill.wants()?) {
+        carve::carve(&raw, source, &mut fill, progress)?;
+    }
+    fill.finish(note)
+}
+
+/// What was salvaged of a file by hand.
+pub struct Salvage {
+    database: Database,
+    _directory: tempfile::TempDir,
+    /// Records that read.
+    pub salvaged: u64,
+    /// Records that are known to have been there and do not read.
+    pub lost: u64,
+}
+
+/// Why a file cannot be salvaged.
+#[derive(Debug, Error)]
+pub enum SalvageError {
+    /// Not even its bytes can be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A newer version wrote it.
+    #[error("{} has schema version {found}, this program knows {SCHEMA_VERSION}: use the newer version", path.display())]
+    NewerSchema {
+        /// Which.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// There is no room for what was found.
+    #[error("cannot put what was found into {}: {source}. It needs about as much room as the records take", path.display())]
+    NoRoom {
+        /// The directory for it.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What was found cannot be kept or read back.
+    #[error("what was found cannot be kept: {0}")]
+    Store(#[from] StoreError),
+}
+
+impl Salvage {
+    /// Reads a file and changes nothing of it. What is found is put in order in a directory of its
+    /// own under `scratch`, which goes when this does.
+    pub fn of(path: &Path, scratch: &Path) -> Result<Self, SalvageError> {
+        let unreadable = |source| SalvageError::Unreadable { path: path.to_owned(), source };
+        let no_room = |source| SalvageError::NoRoom { path: scratch.to_owned(), source };
+        let raw = Arc::new(Raw::open(path).map_err(unreadable)?);
+        let mut first = [0];
+        std::fs::File::open(path)
+            .and_then(|mut file| io::Read::read(&mut file, &mut first))
+            .map_err(unreadable)?;
+        if let Some(found) = tables::schema(&mut Source::open(&raw)).filter(|found| *found > SCHEMA_VERSION) {
+            return Err(SalvageError::NewerSchema { path: path.to_owned(), found });
+        }
+        let directory =
+            tempfile::Builder::new().prefix(".fieldsync-salvage").tempdir_in(scratch).map_err(no_room)?;
+        let quiet: Progress = Arc::new(|_| ());
+        let database =
+            builder(&quiet).create(directory.path().join("found.redb")).map_err(StoreError::from)?;
+        let (salvaged, lost) = match salvage(path, Way::TablesFirst, &database, &quiet, |_, _| None) {
+            Err(StoreError::Redb(redb::Error::Io(source))) => return Err(no_room(source)),
+            done => done?,
+        };
+        Ok(Self { database, _directory: directory, salvaged, lost })
+    }
+
+    /// The records in order of arrival.
+    pub fn records(&self) -> Result<impl Iterator<Item = Result<NewRecord, StoreError>>, StoreError> {
+        let tables = Snapshot::open(&self.database.begin_read()?)?;
+        let mut classes = Vec::new();
+        for range in super::state::Cursors::default().ranges() {
+            classes.push(tables.payload.range(range)?.peekable());
+        }
+        Ok(std::iter::from_fn(move || {
+            let heads = classes.iter_mut().enumerate();
+            let heads = heads
+                .filter_map(|(class, walk)| Some((class, walk.peek()?.as_ref().map(|head| head.0.value()))));
+            let (class, _) =
+                heads.min_by_key(|(_, place)| place.as_ref().map_or(0, |place| Place(*place).seq()))?;
+            let place = match classes.get_mut(class)?.next()? {
+                Ok((place, _)) => place.value(),
+                Err(error) => return Some(Err(error.into())),
+            };
+            Some(record(&tables, place))
+        }))
+    }
+}
+
+fn record(tables: &Snapshot, place: u64) -> Result<NewRecord, StoreError> {
+    let read = body::read(&tables.payload, &tables.chunks, place)?;
+    let (header, payload) = read.ok_or(StoreError::Inconsistent("a record was found and is gone"))?;
+    Ok(NewRecord {
+        id: RecordId(Uuid::from_u128(header.id)),
+        record_type: header.record_type,
+        key: header.key,
+        priority: Place(place).priority(),
+        payload,
+    })
+}

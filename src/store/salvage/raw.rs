@@ -1,0 +1,52 @@
+//! The bytes of a damaged file: never written, and read on where the disk gives none.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+/// What is read apart from its surroundings when they cannot be read together.
+const SECTOR: usize = 4096;
+
+pub(super) struct Raw {
+    file: File,
+    length: u64,
+}
+
+impl Raw {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+        }
+        Ok(Self { file, length: metadata.len() })
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Fills `out`, with zeros where the file ends and where the disk cannot be read: nothing that
+    /// is looked for is made of zeros.
+    pub(super) fn read(&self, offset: u64, out: &mut [u8]) {
+        if self.try_read(offset, out).is_ok() {
+            return;
+        }
+        let mut at = offset;
+        for sector in out.chunks_mut(SECTOR) {
+            if let Err(error) = self.try_read(at, sector) {
+                tracing::debug!(%error, offset = at, "a part of the damaged file cannot be read");
+                sector.fill(0);
+            }
+            at += sector.len() as u64;
+        }
+    }
+
+    fn try_read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let there = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let (inside, outside) = out.split_at_mut(there.min(out.len()));
+        outside.fill(0);
+        self.file.read_exact_at(inside, offset)
+    }
+}

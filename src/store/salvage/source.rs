@@ -1,0 +1,258 @@
+//! The tables of a damaged file, read by redb without its leave: what a checksum forbids to open as
+//! a whole is still mostly right, and every payload has a checksum of its own.
+//!
+//! redb is shown the file through a backend that writes nothing. It sees a header that never asks
+//! for a repair, and one of the two commits that the file keeps. Each read may fail or panic, and
+//! loses what it was to find and no more: the tables are opened anew behind it.
+
+use std::fmt;
+use std::io;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use redb::{
+    BackendError, ConcurrencyMode, Database, Key, ReadOnlyTable, ReadTransaction, ReadableDatabase,
+    StorageBackend, TableDefinition, Value,
+};
+
+use super::raw::Raw;
+use crate::store::StoreError;
+use crate::store::contain::contained;
+use crate::store::schema::{CHUNKS, Header, MANIFEST, META, PAYLOAD, QUARANTINE, RECEIPTS};
+
+/// The header of redb's format 3: what every file of ours begins with, and two commit slots.
+const HEADER: usize = 320;
+const SLOTS: [usize; 2] = [64, 192];
+const TRANSACTION_ID: usize = 104;
+/// Magic number, flags, page size, pages of a region's header, pages of a region, full regions, pages of the
+/// last one. Damage to the original does no harm then. The last two are not used by readers.
+const HEAD: [u8; 32] = *b"redb\x1a\x0a\xa9\x0d\x0a\0\0\0\0\x10\0\0\0\0\0\0\0\0\x10\0\0\0\0\0\x01\0\0\0";
+const FLAGS: usize = 9;
+/// The first, or the second commit slot is in force. All other flags ask for a repair or are about writing.
+const PRIMARY: u8 = 1;
+
+/// Pages that one step may read: a damaged tree may lead round in circles.
+const READS: u32 = 100;
+/// A page that is larger comes of a damaged reference.
+const MAX_READ: usize = 64 << 20;
+/// What [`Parts`] holds.
+const TABLES: usize = 6;
+
+/// The file as redb may see it.
+struct Shown {
+    raw: Arc<Raw>,
+    header: [u8; HEADER],
+    reads: Arc<AtomicU32>,
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a damaged file")
+    }
+}
+
+impl StorageBackend for Shown {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.raw.length())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let left = self.reads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if left.is_err() || out.len() > MAX_READ || offset >= self.raw.length() {
+            return Err(io::Error::other("a damaged reference"));
+        }
+        self.raw.read(offset, out);
+        if let Ok(from @ 0..HEADER) = usize::try_from(offset) {
+            for (byte, shown) in out.iter_mut().zip(self.header.iter().skip(from)) {
+                *byte = *shown;
+            }
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    // The mode for readers beside a writer asks the least of a file, and wants locks for it. Nobody
+    // else is kept out: the file is ours, or was set aside.
+    fn try_lock_shared_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<bool, BackendError> {
+        Ok(true)
+    }
+
+    fn lock_shared_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn unlock_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn query_lock_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<bool, BackendError> {
+        Ok(false)
+    }
+}
+
+/// The tables, as far as each can be opened.
+#[derive(Default)]
+pub(super) struct Parts {
+    pub(super) payload: Option<ReadOnlyTable<u64, &'static [u8]>>,
+    pub(super) chunks: Option<ReadOnlyTable<(u64, u32), &'static [u8]>>,
+    pub(super) manifest: Option<ReadOnlyTable<u128, &'static [u8]>>,
+    pub(super) quarantine: Option<ReadOnlyTable<u64, u128>>,
+    pub(super) receipts: Option<ReadOnlyTable<u64, (u128, u64)>>,
+    pub(super) meta: Option<ReadOnlyTable<&'static str, &'static [u8]>>,
+}
+
+impl Parts {
+    fn count(&self) -> usize {
+        let keyed = [self.payload.is_some(), self.manifest.is_some(), self.meta.is_some()];
+        let others = [self.chunks.is_some(), self.quarantine.is_some(), self.receipts.is_some()];
+        keyed.into_iter().chain(others).filter(|opened| *opened).count()
+    }
+}
+
+pub(super) struct Source {
+    raw: Arc<Raw>,
+    header: [u8; HEADER],
+    pub(super) reads: Arc<AtomicU32>,
+    pub(super) parts: Parts,
+    /// Both commit slots are whole, and the tables are those of the later commit, all of them.
+    pub(super) latest: bool,
+}
+
+impl Source {
+    pub(super) fn open(raw: &Arc<Raw>) -> Self {
+        let mut header = [0; HEADER];
+        raw.read(0, &mut header);
+        for (byte, head) in header.iter_mut().zip(HEAD) {
+            *byte = head;
+        }
+        let id = |slot: usize| {
+            let id = header.get(slot + TRANSACTION_ID..).and_then(<[u8]>::first_chunk::<8>);
+            id.map_or(0, |id| u64::from_le_bytes(*id))
+        };
+        let [first, second] = SLOTS.map(id);
+        let latest_first = if second > first { [PRIMARY, 0] } else { [0, PRIMARY] };
+        let mut tried = latest_first.map(|slot| {
+            header[FLAGS] = slot;
+            let reads = Arc::new(AtomicU32::new(READS));
+            let mut source =
+                Self { raw: Arc::clone(raw), header, reads, parts: Parts::default(), latest: false };
+            let opened = source.reopen();
+            (source, opened)
+        });
+        let slots_are_whole = tried.iter().all(|(_, opened)| *opened);
+        let [latest, former] = &mut tried;
+        latest.0.latest = slots_are_whole && latest.0.parts.count() == TABLES;
+        let use_former = former.0.parts.count() > latest.0.parts.count();
+        let [latest, former] = tried;
+        if use_former { former.0 } else { latest.0 }
+    }
+
+    /// False when not even the commit slot is whole.
+    pub(super) fn reopen(&mut self) -> bool {
+        self.reads.store(READS, Ordering::Relaxed);
+        let (raw, header, reads) = (Arc::clone(&self.raw), self.header, Arc::clone(&self.reads));
+        let old = std::mem::take(&mut self.parts);
+        let opened = contained(move || -> Option<ReadTransaction> {
+            drop(old);
+            let mut builder = Database::builder();
+            builder.set_concurrency_mode(ConcurrencyMode::SingleWriter);
+            // What is not cached is counted when it is read.
+            builder.set_cache_size(0);
+            let database = builder.open_read_only_with_backend(Shown { raw, header, reads }).ok()?;
+            database.begin_read().ok()
+        });
+        let Ok(Some(transaction)) = opened else { return false };
+        self.parts = Parts {
+            payload: self.table(&transaction, PAYLOAD),
+            chunks: self.table(&transaction, CHUNKS),
+            manifest: self.table(&transaction, MANIFEST),
+            quarantine: self.table(&transaction, QUARANTINE),
+            receipts: self.table(&transaction, RECEIPTS),
+            meta: self.table(&transaction, META),
+        };
+        true
+    }
+
+    fn table<K: Key + 'static, V: Value + 'static>(
+        &self,
+        transaction: &ReadTransaction,
+        definition: TableDefinition<'_, K, V>,
+    ) -> Option<ReadOnlyTable<K, V>> {
+        self.reads.store(READS, Ordering::Relaxed);
+        contained(|| transaction.open_table(definition).ok()).ok().flatten()
+    }
+
+    /// One look at the tables. `entries` is how many it may read, roughly.
+    pub(super) fn look<T>(
+        &mut self,
+        entries: usize,
+        look: impl FnOnce(&Parts) -> Result<Option<T>, StoreError>,
+    ) -> Result<Option<T>, ()> {
+        let parts = &self.parts;
+        let looked = guarded(&self.reads, entries, || look(parts));
+        if looked.is_err() {
+            self.reopen();
+        }
+        looked
+    }
+}
+
+impl Source {
+    /// Whether the server is known to have this record.
+    pub(super) fn has_receipt(&mut self, header: &Header) -> bool {
+        self.receipt(header.place).is_some_and(|(id, _)| id == header.id)
+    }
+
+    /// Who was settled at this place, and when.
+    pub(super) fn receipt(&mut self, place: u64) -> Option<(u128, u64)> {
+        let receipt = self.look(1, |parts| match &parts.receipts {
+            Some(table) => Ok(table.get(place)?.map(|receipt| receipt.value())),
+            None => Ok(None),
+        });
+        receipt.ok().flatten()
+    }
+}
+
+/// Loses what it was to find, and no more, when redb fails or panics.
+pub(super) fn guarded<T>(
+    reads: &AtomicU32,
+    entries: usize,
+    look: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<T, ()> {
+    let reads_left = u32::try_from(entries).unwrap_or(u32::MAX).saturating_mul(2).saturating_add(READS);
+    reads.store(reads_left, Ordering::Relaxed);
+    match contained(look) {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(_)) | Err(_) => Err(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_ours_begins_as_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        Database::create(&path).unwrap().close().unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[FLAGS] = 0;
+        assert_eq!(bytes[..24], HEAD[..24]);
+        let id = |slot: usize| u64::from_le_bytes(bytes[slot + TRANSACTION_ID..][..8].try_into().unwrap());
+        assert_ne!(id(SLOTS[0]), id(SLOTS[1]));
+        assert!(SLOTS.into_iter().all(|slot| id(slot) < 10), "{}", id(SLOTS[0]));
+    }
+}

@@ -1,0 +1,158 @@
+//! Damaged files: what still reads goes on, in the right state, and the file is kept.
+
+mod files;
+mod flips;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::audit::audit;
+use super::support::{Bench, HOUR, error, open, record};
+use crate::clock::Now;
+use crate::model::{BatchPhase, DeviceId, NewRecord, RecordId, RecordState};
+use crate::policy::agenda::{Disposition, Outcome};
+use crate::store::{Queue, Remember};
+
+const RECORDS: u128 = 300;
+/// Larger than a page: with chunks.
+const LARGE: [u128; 3] = [150, 151, 299];
+const NOW: Now = Now { steady: HOUR, wall: HOUR };
+
+/// A store with records in every state, closed.
+struct Sound {
+    bytes: Vec<u8>,
+    device: DeviceId,
+    records: BTreeMap<RecordId, (NewRecord, RecordState, u32)>,
+}
+
+fn large(number: u128) -> NewRecord {
+    let text: String =
+        (0..3000 * (number % 10 + 2)).map(|n| char::from(b'a' + u8::try_from(n * n % 23).unwrap())).collect();
+    NewRecord {
+        payload: format!("{{\"n\":{number},\"text\":\"{text}\"}}").into(),
+        ..record(number, Some("large"))
+    }
+}
+
+/// `closed` in good order, or left by a process that ended at once.
+fn sound(closed: bool) -> Sound {
+    let mut bench = Bench::new();
+    bench.limits.max_record_bytes = 1 << 20;
+    bench.limits.max_bytes = 1 << 30;
+    let key = |number| (number % 7 == 0).then(|| format!("key {}", number % 5));
+    let records: Vec<NewRecord> = (1..=RECORDS)
+        .map(|number| match number {
+            number if LARGE.contains(&number) => large(number),
+            number => {
+                let priority = if number % 11 == 0 { 7 } else { 5 };
+                let payload = format!("{{\"n\":{number},\"text\":\"{}\"}}", "x".repeat(200));
+                NewRecord { priority, payload: payload.into(), ..record(number, key(number).as_deref()) }
+            }
+        })
+        .collect();
+    for some in records.chunks(25) {
+        bench.append(some.to_vec());
+    }
+    for (many, outcome) in [
+        (40, Outcome::Synced),
+        (10, Outcome::Quarantine(error("no such day"))),
+        (10, Outcome::Retry(error("504"))),
+        (3, Outcome::Synced),
+    ] {
+        let batch = bench.claim(many).unwrap();
+        bench.close(batch.open.id, outcome);
+    }
+    bench.run(Remember { name: "note", note: b"of another room".to_vec() });
+    bench.claim(5).unwrap();
+    let kept = bench.claim(4).unwrap().open.id;
+    bench.settle(
+        kept,
+        Disposition::Keep { phase: BatchPhase::Waiting, lone_failures: 0, error: Some(error("504")) },
+    );
+    bench.reopen();
+    audit(bench.queue_mut());
+    let states = records.into_iter().map(|record| {
+        let entry = bench.entry(record.id).unwrap();
+        (record.id, (record, entry.state, entry.attempts))
+    });
+    let records = states.collect();
+    let device = bench.queue().device();
+    if !closed {
+        // The commit that a fall back to the one before costs.
+        bench.run(Remember { name: "last", note: Vec::new() });
+        bench.crash();
+        let bytes = fs::read(bench.dir.path().join("queue.redb")).unwrap();
+        return Sound { bytes, device, records };
+    }
+    let dir = bench.close_all();
+    Sound { bytes: fs::read(dir.path().join("queue.redb")).unwrap(), device, records }
+}
+
+/// A directory with this file in it.
+fn with(bytes: &[u8], suspect: bool) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("queue.redb"), bytes).unwrap();
+    if suspect {
+        fs::write(dir.path().join("queue.redb.suspect"), []).unwrap();
+    }
+    dir
+}
+
+fn kept(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut kept: Vec<PathBuf> =
+        entries.filter(|path| path.to_string_lossy().contains("queue.redb.damaged-")).collect();
+    kept.sort();
+    kept
+}
+
+fn places(bytes: &[u8], text: &[u8]) -> Vec<usize> {
+    bytes.windows(text.len()).enumerate().filter(|(_, some)| *some == text).map(|(at, _)| at).collect()
+}
+
+/// What became of the records of a sound store.
+#[derive(Debug, Default, PartialEq)]
+struct Became {
+    /// Not settled before, and gone.
+    lost: Vec<RecordId>,
+    /// Synced before, and not known any more.
+    forgotten: usize,
+    /// Synced before, and to be sent once more.
+    doubled: usize,
+    /// Under review before, and to be sent again.
+    released: usize,
+}
+
+/// Opens what is there, and holds it against what was.
+fn survey(sound: &Sound, dir: &Path) -> (Queue, Became) {
+    let mut queue = open(dir);
+    audit(&mut queue);
+    let salvaged = !queue.backlog().unwrap().storage.damage.is_empty();
+    let mut became = Became::default();
+    for (id, (record, was, attempts)) in &sound.records {
+        let Some(entry) = queue.entry(NOW, *id).unwrap() else {
+            match was {
+                RecordState::Synced => became.forgotten += 1,
+                _ => became.lost.push(*id),
+            }
+            continue;
+        };
+        assert_eq!(
+            (&entry.record_type, &entry.key, entry.priority),
+            (&record.record_type, &record.key, record.priority)
+        );
+        match (was, entry.state) {
+            (RecordState::Synced, RecordState::Synced) => continue,
+            (RecordState::Synced, _) => became.doubled += 1,
+            (RecordState::Quarantined, RecordState::Quarantined) => assert!(entry.last_error.is_some()),
+            (RecordState::Quarantined, RecordState::Pending) => became.released += 1,
+            (was, is) if salvaged => assert_eq!(is, RecordState::Pending, "was {was:?}"),
+            (was, is) => assert_eq!(is, *was),
+        }
+        assert!(entry.attempts <= *attempts);
+        let (payload, _) = queue.payload(*id).unwrap().unwrap();
+        assert_eq!(payload, record.payload);
+    }
+    (queue, became)
+}
