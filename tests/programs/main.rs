@@ -6,6 +6,7 @@ mod cli;
 mod crash;
 mod damage;
 mod delivery;
+mod disk;
 mod gateway;
 mod ipc;
 mod ladder;

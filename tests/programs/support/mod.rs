@@ -4,6 +4,7 @@ pub(crate) mod daemon;
 pub(crate) mod device;
 pub(crate) mod gateway;
 pub(crate) mod http;
+pub(crate) mod loop_disk;
 pub(crate) mod notify;
 pub(crate) mod process;
 pub(crate) mod server;
