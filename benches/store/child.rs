@@ -1,0 +1,106 @@
+//! This program in another process: one whose memory is its own, and one that may be killed.
+//!
+//! What it has to say goes to its output, a line at a time; when nobody reads there any more, it ends.
+
+use std::hint::black_box;
+use std::io::{Read, stdin};
+use std::path::Path;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use fieldsync::clock::Clock;
+
+use crate::fieldsync::Store;
+use crate::life::{BATCH, Life};
+use crate::record::Record;
+use crate::table;
+
+/// What the process is for.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Role {
+    /// Does a day's work, and says what it took
+    Work,
+    /// Has nothing to do
+    Idle,
+    /// Works until it is killed
+    Busy,
+}
+
+/// Each takes as many records in as it settles, so that the backlog stays what it is.
+const TURNS: usize = 200;
+
+pub(crate) fn run(role: Role, dir: &Path) {
+    let mut store = Store::open(dir);
+    match role {
+        Role::Work => println!("{}", work(store).line()),
+        Role::Idle => {
+            store.append(Record::some(BATCH));
+            store.settle_down();
+            println!("idle");
+            stdin().read_to_end(&mut Vec::new()).expect("the input ends");
+        }
+        Role::Busy => loop {
+            store.append(Record::some(BATCH));
+            store.turn();
+            println!("busy");
+        },
+    }
+}
+
+/// What the work took.
+pub(crate) struct Work {
+    pub(crate) resident_kib: u64,
+    pub(crate) backlog: Duration,
+    pub(crate) claim: Duration,
+    pub(crate) settle: Duration,
+}
+
+fn work(mut store: Store) -> Work {
+    let (mut backlogs, mut claims, mut settles) = (Vec::new(), Vec::new(), Vec::new());
+    store.append(Record::some(2 * BATCH));
+    store.turn();
+    for _ in 0..TURNS {
+        store.append(Record::some(BATCH));
+        backlogs.push(timed(|| _ = black_box(store.backlog())));
+        settles.push(timed(|| store.settle(true)));
+        // A claim alone is rare: the first after a pause.
+        store.append(Record::some(BATCH));
+        store.settle(false);
+        claims.push(timed(|| store.claim()));
+    }
+    let work = Work {
+        resident_kib: resident_kib(),
+        backlog: table::median_time(&backlogs),
+        claim: table::median_time(&claims),
+        settle: table::median_time(&settles),
+    };
+    store.close();
+    work
+}
+
+fn timed(work: impl FnOnce()) -> Duration {
+    let clock = Clock::start();
+    work();
+    clock.now()
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("the process knows itself");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory is counted");
+    line.trim().trim_end_matches(" kB").parse().expect("in KiB")
+}
+
+impl Work {
+    fn line(&self) -> String {
+        let [backlog, claim, settle] =
+            [self.backlog, self.claim, self.settle].map(|time| time.as_secs_f64().to_string());
+        format!("{} {backlog} {claim} {settle}", self.resident_kib)
+    }
+
+    pub(crate) fn read(line: &str) -> Option<Self> {
+        let mut fields = line.split_whitespace();
+        let resident_kib = fields.next()?.parse().ok()?;
+        let mut time = || fields.next()?.parse().ok().map(Duration::from_secs_f64);
+        Some(Self { resident_kib, backlog: time()?, claim: time()?, settle: time()? })
+    }
+}

@@ -1,0 +1,87 @@
+//! A disk of our own: a file as a loop device with ext4. It counts what really reaches it, the
+//! journal of the file system included, and nobody else writes there.
+
+use std::fs::read_to_string;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::{NamedTempFile, TempDir};
+
+use crate::disk;
+
+const SECTOR: u64 = 512;
+/// Fields of `/sys/block/*/stat`.
+const SECTORS_WRITTEN: usize = 6;
+const FLUSHES: usize = 15;
+
+pub(crate) struct Device {
+    mount: TempDir,
+    path: PathBuf,
+    _image: NamedTempFile,
+}
+
+/// What the device has done so far.
+#[derive(Clone, Copy)]
+pub(crate) struct Done {
+    pub(crate) bytes: u64,
+    pub(crate) flushes: u64,
+}
+
+impl Device {
+    /// Why there is none is for the reader.
+    pub(crate) fn new(dir: &Path, bytes: u64) -> Result<Self, String> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err("a loop device needs root".into());
+        }
+        let image = NamedTempFile::new_in(dir).and_then(|image| {
+            image.as_file().set_len(bytes)?;
+            Ok(image)
+        });
+        let image = image.map_err(|error| format!("there is no room for an image: {error}"))?;
+        let mount = TempDir::new_in(dir).map_err(|error| format!("there is no mount point: {error}"))?;
+        // What mkfs leaves for later would be counted as ours.
+        run(Command::new("mkfs.ext4")
+            .args(["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
+            .arg(image.path()))?;
+        let path = run(Command::new("losetup").args(["--find", "--show"]).arg(image.path()))?.into();
+        let device = Self { mount, path, _image: image };
+        run(Command::new("mount").args(["-t", "ext4", "-o", "noatime"]).args([&device.path, device.dir()]))?;
+        Ok(device)
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.mount.path()
+    }
+
+    /// Everything that was written until now is on the device, and counted.
+    pub(crate) fn done(&self) -> Done {
+        disk::rest(self.dir());
+        let name = self.path.file_name().expect("a device has a name");
+        let stat =
+            read_to_string(Path::new("/sys/block").join(name).join("stat")).expect("the device counts");
+        let field = |at| stat.split_whitespace().nth(at).and_then(|text| text.parse().ok()).unwrap_or(0);
+        Done { bytes: field(SECTORS_WRITTEN) * SECTOR, flushes: field(FLUSHES) }
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        for command in
+            [Command::new("umount").arg(self.dir()), Command::new("losetup").arg("-d").arg(&self.path)]
+        {
+            if let Err(error) = run(command) {
+                eprintln!("{error}");
+            }
+        }
+    }
+}
+
+fn run(command: &mut Command) -> Result<String, String> {
+    let name = command.get_program().display().to_string();
+    let output = command.output().map_err(|error| format!("{name}: {error}"))?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).trim().into())
+    } else {
+        Err(format!("{name}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    }
+}

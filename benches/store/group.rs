@@ -1,0 +1,54 @@
+//! Group commit for the rivals, in the simplest and fastest form: a thread that takes all that waits,
+//! commits it at once and replies, as our store's actor does.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+use crate::record::Record;
+
+/// Producers await their reply before they send again, so that none ever waits for room.
+const CAPACITY: usize = 4096;
+
+/// What a group is committed to.
+pub(crate) trait Sink: Send + 'static {
+    fn commit(&mut self, group: &[Record]);
+}
+
+type Job = (Record, oneshot::Sender<()>);
+
+/// The thread, and the way to it.
+pub(crate) struct Writer {
+    jobs: SyncSender<Job>,
+    thread: JoinHandle<()>,
+}
+
+impl Writer {
+    pub(crate) fn start(sink: impl Sink) -> Self {
+        let (jobs, waiting) = sync_channel(CAPACITY);
+        Self { jobs, thread: std::thread::spawn(move || write(sink, &waiting)) }
+    }
+
+    /// Returns when the record is on disk.
+    pub(crate) async fn append(&self, record: Record) {
+        let (done, reply) = oneshot::channel();
+        self.jobs.send((record, done)).expect("the writer is there");
+        reply.await.expect("the writer replies");
+    }
+
+    pub(crate) fn close(self) {
+        drop(self.jobs);
+        self.thread.join().expect("the writer ends well");
+    }
+}
+
+fn write(mut sink: impl Sink, waiting: &Receiver<Job>) {
+    while let Ok(first) = waiting.recv() {
+        let (group, replies): (Vec<_>, Vec<_>) = std::iter::once(first).chain(waiting.try_iter()).unzip();
+        sink.commit(&group);
+        for reply in replies {
+            reply.send(()).expect("the producer waits");
+        }
+    }
+}

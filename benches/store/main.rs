@@ -1,0 +1,103 @@
+//! The durable queue beside SQLite and a bare log: what a promise that holds costs in time, flash and memory.
+//!
+//! The contestants take turns within one run and are compared in it alone: absolute figures are the disk's as
+//! much as theirs, and the neighbours'. Beside this file's README stands what each table says.
+#![allow(clippy::expect_used, reason = "what fails here leaves nothing to measure")]
+
+mod appends;
+mod child;
+mod device;
+mod disk;
+mod fieldsync;
+mod group;
+mod life;
+mod log;
+mod record;
+mod scale;
+mod slow;
+mod sqlite;
+mod table;
+mod wear;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+/// Measures the durable queue; prints Markdown.
+#[derive(Parser)]
+#[command(name = "store")]
+struct Options {
+    /// What to measure [default: all]
+    parts: Vec<Part>,
+    /// Where the files go: a real disk
+    #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
+    dir: PathBuf,
+    /// appends: rounds, in each of which every contestant runs once
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// appends: concurrent producers, a list
+    #[arg(long, value_delimiter = ',', default_value = "1,16,64,256,1024")]
+    producers: Vec<usize>,
+    /// appends: records of one producer alone; n of them share √n times as many
+    #[arg(long, value_parser = record::count, default_value = "3000")]
+    records: usize,
+    /// appends: longer syncs to measure with as well, in milliseconds, a list
+    #[arg(long, value_delimiter = ',', default_value = "0,2.5")]
+    sync_delays: Vec<f64>,
+    /// wear: records that wait already
+    #[arg(long, value_parser = record::count, default_value = "100k")]
+    preload: usize,
+    /// scale: waiting records, a list; 5M need 8 GB of disk
+    #[arg(long, value_delimiter = ',', value_parser = record::count, default_value = "0,100k,1M")]
+    sizes: Vec<usize>,
+    /// What `cargo bench` says and `cargo test --all-targets` does not
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// This process is one that is measured, or killed
+    #[arg(long, hide = true)]
+    child: Option<child::Role>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Durable appends per second, by concurrent producers
+    Appends,
+    /// Bytes that reach the device for a record over its life
+    Wear,
+    /// Opening, memory and time of each step, by waiting records
+    Scale,
+}
+
+fn main() {
+    let options = Options::parse();
+    if let Some(role) = options.child {
+        return child::run(role, &options.dir);
+    }
+    if !options.bench {
+        println!("nothing is measured here: cargo bench --bench store");
+        return;
+    }
+    disk::require_real(&options.dir);
+    let parts = if options.parts.is_empty() { Part::value_variants() } else { options.parts.as_slice() };
+    for part in parts {
+        match part {
+            Part::Appends => {
+                for delay in &options.sync_delays {
+                    let delay = Duration::from_secs_f64(delay / 1000.0);
+                    slow::delay_syncs(delay);
+                    appends::measure(
+                        &options.dir,
+                        delay,
+                        options.rounds,
+                        &options.producers,
+                        options.records,
+                    );
+                    slow::delay_syncs(Duration::ZERO);
+                }
+            }
+            Part::Wear => wear::measure(&options.dir, options.preload),
+            Part::Scale => scale::measure(&options.dir, &options.sizes),
+        }
+    }
+}

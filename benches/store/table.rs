@@ -1,0 +1,63 @@
+//! Markdown, and the few figures that go into it.
+
+use std::time::Duration;
+
+pub(crate) fn title(text: &str) {
+    println!("\n### {text}\n");
+}
+
+pub(crate) fn head(columns: &[&str]) {
+    println!("| {} |", columns.join(" | "));
+    println!("|{}", "---:|".repeat(columns.len()));
+}
+
+pub(crate) fn row(cells: &[String]) {
+    println!("| {} |", cells.join(" | "));
+}
+
+/// Medians: a neighbour on the machine spoils a round, not the result.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+pub(crate) fn median_time(times: &[Duration]) -> Duration {
+    Duration::from_secs_f64(median(times.iter().map(Duration::as_secs_f64).collect()))
+}
+
+/// The median, and between which values the rounds were.
+pub(crate) fn spread(values: Vec<f64>) -> String {
+    let (low, high) =
+        values.iter().fold((f64::INFINITY, 0.0), |(low, high), value| (value.min(low), value.max(high)));
+    format!("**{:.2}** ({low:.2}–{high:.2})", median(values))
+}
+
+pub(crate) fn time(time: Duration) -> String {
+    let ms = time.as_secs_f64() * 1e3;
+    match ms {
+        ..1.0 => format!("{ms:.3} ms"),
+        ..100.0 => format!("{ms:.1} ms"),
+        ..10_000.0 => format!("{ms:.0} ms"),
+        _ => format!("{:.1} s", ms / 1e3),
+    }
+}
+
+pub(crate) fn number(value: f64) -> String {
+    grouped(&format!("{value:.0}"))
+}
+
+pub(crate) fn whole(value: usize) -> String {
+    grouped(&value.to_string())
+}
+
+/// In groups of three.
+fn grouped(digits: &str) -> String {
+    let mut grouped = String::new();
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
