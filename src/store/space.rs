@@ -6,14 +6,19 @@
 //! same (quotas; other programs), so that records on their way can be settled; it is taken back
 //! when there is room for it again.
 
+use std::io::ErrorKind;
+
 use super::medium::Medium;
 use super::schema::Counters;
 use crate::model::DiskState;
 
 /// New records are refused while less is free: what a settlement takes, several times over.
 const FLOOR: u64 = 1 << 20;
-/// The reserve takes this part of a disk at most.
-const RESERVE_SHARE: u64 = 8;
+/// Once it is full, a disk must have so much more before it is not: else it would be full and not
+/// full by turns.
+const COMFORT: u64 = 4 << 20;
+/// Reserve and comfort take an eighth of a disk each at most.
+const SHARE: u64 = 8;
 /// What the pages of a commit take for each byte that is added, at most.
 const PAGES_PER_BYTE: u64 = 4;
 /// A file that is smaller is not worth compacting.
@@ -26,7 +31,7 @@ const RECORD_BYTES: u64 = 600;
 pub(super) struct Space {
     full: bool,
     free: Option<u64>,
-    /// The reserve was given up because a commit found no room.
+    /// A commit found no room, on a system that does not say how much there is.
     spent: bool,
 }
 
@@ -41,17 +46,22 @@ impl Space {
             self.spent &= weight > 0;
             return;
         };
-        let reserve = medium.capacity().map_or(reserve, |all| reserve.min(all / RESERVE_SHARE));
+        let capacity = medium.capacity();
+        let at_most = |bytes: u64| capacity.map_or(bytes, |all| bytes.min(all / SHARE));
+        let reserve = at_most(reserve);
         let missing = reserve.saturating_sub(medium.reserved());
-        let roomy = free >= FLOOR + missing + weight.saturating_mul(PAGES_PER_BYTE);
+        let pages = weight.saturating_mul(PAGES_PER_BYTE);
+        let needed = if self.full { pages.max(at_most(COMFORT)) } else { pages };
+        let roomy = free >= FLOOR + missing + needed;
+        let mut full = !roomy;
         if roomy
-            && (missing > 0 || medium.reserved() > reserve)
+            && medium.reserved() != reserve
             && let Err(error) = medium.reserve(reserve)
         {
+            // A quota, perhaps. A system that cannot reserve has none, and goes without.
+            full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
             tracing::debug!(%error, "the reserve cannot be taken");
         }
-        let full = !roomy || (self.spent && medium.reserved() < reserve);
-        self.spent &= full;
         self.say(full);
     }
 
