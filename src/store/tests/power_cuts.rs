@@ -3,6 +3,7 @@
 //! 2,000 cuts in an ordinary run; `FIELDSYNC_POWER_CUTS` asks for more. A schedule that fails prints
 //! its number, and runs alone with it in `FIELDSYNC_POWER_CUT_SCHEDULE`.
 
+use std::io::Write as _;
 use std::thread;
 
 use proptest::prelude::*;
@@ -69,5 +70,8 @@ fn power_cuts_lose_nothing_that_was_acknowledged() {
         let (more, more_in_recovery) = Schedule(only.unwrap_or(schedules)).run();
         (cuts, in_recovery, schedules) = (cuts + more, in_recovery + more_in_recovery, schedules + 1);
     }
-    println!("{cuts} power cuts in {schedules} schedules, {in_recovery} of them during recovery");
+    // Also to those who do not ask for the output of tests that pass.
+    let mut told = std::io::stderr().lock();
+    writeln!(told, "{cuts} power cuts in {schedules} schedules, {in_recovery} of them during recovery")
+        .unwrap();
 }
