@@ -11,7 +11,7 @@ use fieldsync::config::{self, Config, Size};
 use fieldsync::model::{Backlog, Batch, BatchId, DEFAULT_PRIORITY, NewRecord, Sequence};
 use fieldsync::policy::agenda::{ClaimOrder, Disposition, Outcome};
 use fieldsync::policy::sizing::{BatchLimit, SizeRule};
-use fieldsync::store::{Append, Claim, Group, Limits, Op, Queue, Settle, StoreError, Transaction};
+use fieldsync::store::{Append, Claim, Limits, One, Op, Queue, Settle};
 use tokio::sync::watch;
 
 use crate::life::{BATCH, KEEP_RECEIPTS, Life};
@@ -22,25 +22,6 @@ pub(crate) const FILE: &str = "queue.redb";
 
 fn open(dir: &Path) -> Queue {
     Queue::open(dir, Arc::new(|_| ())).expect("the store opens")
-}
-
-/// A group of one operation.
-struct Single<O: Op> {
-    op: O,
-    reply: Option<O::Reply>,
-}
-
-impl<O: Op> Group for Single<O> {
-    fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
-        let reply = self.op.apply(transaction)?;
-        let changed = O::changed(&reply);
-        self.reply = Some(reply);
-        Ok(changed)
-    }
-
-    fn weight(&self) -> u64 {
-        self.op.weight()
-    }
 }
 
 /// The queue itself, without its actor.
@@ -69,10 +50,10 @@ impl Store {
         };
         self.now += 1;
         self.commits += 1;
-        let mut single = Single { op, reply: None };
+        let mut one = One::new(op);
         let now = Now { steady: self.now, wall: self.now };
-        self.queue.commit(limits, now, &mut single).expect("the store commits");
-        single.reply.expect("the operation ran")
+        self.queue.commit(limits, now, &mut one).expect("the store commits");
+        one.into_reply().expect("the operation ran")
     }
 
     pub(crate) fn claim(&mut self) {

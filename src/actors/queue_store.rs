@@ -18,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 use super::{ConfigWatch, Drain, Ping};
 use crate::clock::Steady;
 use crate::model::{Backlog, DiskState, ManifestEntry, RecordId};
-use crate::store::{Filter, Group, Limits, Op, Page, Queue, StoreError, Transaction};
+use crate::store::{Filter, Group, Limits, One, Op, Page, Queue, StoreError, Transaction};
 
 /// Most operations in one commit.
 const MAX_GROUP: usize = 1024;
@@ -274,34 +274,30 @@ impl Group for Waiting {
     }
 }
 
-/// An operation of the group, its sender and, once applied, its reply.
-trait Pending {
-    fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError>;
-    fn weight(&self) -> u64;
+/// An operation of the group, and whoever waits for its reply.
+trait Pending: Group {
     fn reply(self: Box<Self>);
     fn fail(self: Box<Self>, error: StoreError);
 }
 
 struct PendingOp<O: Op> {
-    op: O,
-    reply: Option<O::Reply>,
+    one: One<O>,
     sender: oneshot::Sender<Result<O::Reply, StoreError>>,
 }
 
-impl<O: Op> Pending for PendingOp<O> {
+impl<O: Op> Group for PendingOp<O> {
     fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
-        let reply = self.op.apply(transaction)?;
-        let changed = O::changed(&reply);
-        self.reply = Some(reply);
-        Ok(changed)
+        self.one.apply(transaction)
     }
 
     fn weight(&self) -> u64 {
-        self.op.weight()
+        self.one.weight()
     }
+}
 
+impl<O: Op> Pending for PendingOp<O> {
     fn reply(self: Box<Self>) {
-        if let Some(reply) = self.reply {
+        if let Some(reply) = self.one.into_reply() {
             // A sender that no longer waits has timed out; the operation stands all the same.
             drop(self.sender.send(Ok(reply)));
         }
@@ -343,7 +339,7 @@ impl<O: Op> Handler<Write<O>> for QueueStore {
         }
         let (sender, reply) = oneshot::channel();
         self.group_bytes += op.weight();
-        self.group.0.push(Box::new(PendingOp { op, reply: None, sender }));
+        self.group.0.push(Box::new(PendingOp { one: One::new(op), sender }));
         if self.group.0.len() >= MAX_GROUP || self.group_bytes >= MAX_GROUP_BYTES {
             self.flush(ctx);
         } else if !self.flush_announced {

@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::StoreError;
 use super::body;
 use super::op::{Op, Transaction};
-use super::schema::{Header, ManifestRow, StoredState};
+use super::schema::{Header, ManifestRow};
 use crate::model::{NewRecord, Place, RecordId};
 
 /// Takes records in.
@@ -170,22 +170,7 @@ impl Transaction<'_, '_> {
         };
         body::write(&mut self.tables.payload, &mut self.tables.chunks, &header, &record.payload)?;
         self.join_lane(header.key.as_deref(), place)?;
-        let row = ManifestRow {
-            place,
-            state: StoredState::Pending,
-            attempts: 0,
-            record_type: header.record_type,
-            key: header.key,
-            payload_bytes: header.bytes,
-            digest,
-            submitter,
-            created_at: self.now.wall,
-            updated_at: self.now.wall,
-            due_at: None,
-            batch: None,
-            error: None,
-        };
-        self.put_row(id, &row, None)?;
+        self.put_row(id, &ManifestRow::fresh(header), None)?;
         self.state.counters.next_seq = seq + 1;
         self.state.counters.bytes += record.payload.len() as u64;
         Ok(())

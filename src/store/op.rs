@@ -87,6 +87,38 @@ pub trait Group {
     fn weight(&self) -> u64;
 }
 
+/// A group of one operation, and its reply once it was applied.
+pub struct One<O: Op> {
+    op: O,
+    reply: Option<O::Reply>,
+}
+
+impl<O: Op> One<O> {
+    /// Yet to be applied.
+    pub fn new(op: O) -> Self {
+        Self { op, reply: None }
+    }
+
+    /// What the last attempt came to; none when it failed before.
+    pub fn into_reply(self) -> Option<O::Reply> {
+        self.reply
+    }
+}
+
+impl<O: Op> Group for One<O> {
+    fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
+        self.reply = None;
+        let reply = self.op.apply(transaction)?;
+        let changed = O::changed(&reply);
+        self.reply = Some(reply);
+        Ok(changed)
+    }
+
+    fn weight(&self) -> u64 {
+        self.op.weight()
+    }
+}
+
 /// A group under way.
 pub struct Transaction<'q, 't> {
     pub(super) tables: Tables<'t>,

@@ -115,6 +115,27 @@ pub(super) struct ManifestRow {
     pub(super) error: Option<StoredError>,
 }
 
+impl ManifestRow {
+    /// Of a record that was never tried.
+    pub(super) fn fresh(header: Header) -> Self {
+        Self {
+            place: header.place,
+            state: StoredState::Pending,
+            attempts: 0,
+            record_type: header.record_type,
+            key: header.key,
+            payload_bytes: header.bytes,
+            digest: header.digest,
+            submitter: header.submitter,
+            created_at: header.created_at,
+            updated_at: header.created_at,
+            due_at: None,
+            batch: None,
+            error: None,
+        }
+    }
+}
+
 /// The states on disk. SYNCING is not among them: a record is SYNCING because a batch in flight names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum StoredState {

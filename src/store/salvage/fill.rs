@@ -233,28 +233,22 @@ impl Put<'_, '_> {
         let seq = Place(header.place).seq();
         self.counters.next_seq = self.counters.next_seq.max(seq + 1);
         let quarantined = row.as_ref().is_some_and(|row| row.state == StoredState::Quarantined);
-        let row = ManifestRow {
-            place: header.place,
-            state: if quarantined { StoredState::Quarantined } else { StoredState::Pending },
-            attempts: row.as_ref().map_or(0, |row| row.attempts),
-            record_type: header.record_type.clone(),
-            key: header.key.clone(),
-            payload_bytes: header.bytes,
-            digest: header.digest,
-            submitter: header.submitter,
-            created_at: header.created_at,
-            updated_at: row.as_ref().map_or(header.created_at, |row| row.updated_at),
-            due_at: None,
-            batch: row.as_ref().and_then(|row| row.batch),
-            error: row.and_then(|row| row.error),
-        };
+        let (id, bytes) = (header.id, header.bytes);
         let Tables { payload, chunks, .. } = &mut self.tables;
         body::write(payload, chunks, &header, body)?;
+        let row = ManifestRow {
+            state: if quarantined { StoredState::Quarantined } else { StoredState::Pending },
+            attempts: row.as_ref().map_or(0, |row| row.attempts),
+            updated_at: row.as_ref().map_or(header.created_at, |row| row.updated_at),
+            batch: row.as_ref().and_then(|row| row.batch),
+            error: row.and_then(|row| row.error),
+            ..ManifestRow::fresh(header)
+        };
         if let Some(key) = &row.key {
             self.tables.lanes.insert((key.as_str(), seq), row.place)?;
         }
-        self.counters.bytes += u64::from(header.bytes);
-        self.insert(header.id, &row)
+        self.counters.bytes += u64::from(bytes);
+        self.insert(id, &row)
     }
 
     fn insert(&mut self, id: u128, row: &ManifestRow) -> Result<(), StoreError> {

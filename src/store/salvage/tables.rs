@@ -166,19 +166,10 @@ impl Reader<'_, '_> {
             return None;
         }
         Some(ManifestRow {
-            place: header.place,
             state: StoredState::Quarantined,
             attempts: 1,
-            record_type: header.record_type.clone(),
-            key: header.key.clone(),
-            payload_bytes: header.bytes,
-            digest: header.digest,
-            submitter: header.submitter,
-            created_at: header.created_at,
-            updated_at: header.created_at,
-            due_at: None,
-            batch: None,
             error: Some(forgotten(header.created_at)),
+            ..ManifestRow::fresh(header.clone())
         })
     }
 

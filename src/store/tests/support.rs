@@ -15,34 +15,13 @@ use crate::model::{Batch, BatchId, LastError, ManifestEntry, NewRecord, RecordId
 use crate::policy::agenda::{ClaimOrder, Disposition, Outcome};
 use crate::policy::sizing::{BatchLimit, SizeRule};
 use crate::store::{
-    Append, Appended, Claim, Dispatch, Group, Limits, Op, OpenError, Queue, Settle, Settled, StoreError,
-    Transaction,
+    Append, Appended, Claim, Dispatch, Limits, One, Op, OpenError, Queue, Settle, Settled, StoreError,
 };
 
 pub(super) const HOUR: u64 = 3_600_000;
 
 /// The wall clock of a bench stands ahead of its steady clock.
 pub(super) const WALL_AHEAD: u64 = 1_000 * HOUR;
-
-/// A group of one.
-pub(super) struct Single<O: Op> {
-    pub(super) op: O,
-    pub(super) reply: Option<O::Reply>,
-}
-
-impl<O: Op> Group for Single<O> {
-    fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
-        self.reply = None;
-        let reply = self.op.apply(transaction)?;
-        let changed = O::changed(&reply);
-        self.reply = Some(reply);
-        Ok(changed)
-    }
-
-    fn weight(&self) -> u64 {
-        self.op.weight()
-    }
-}
 
 /// Opens a queue; repairs are not listened to.
 pub(super) fn open(dir: &Path) -> Queue {
@@ -125,9 +104,9 @@ impl Bench {
     /// As [`Bench::try_run`]; after an error, what the reply would have been, if it came to one.
     pub(super) fn attempt<O: Op>(&mut self, op: O) -> (Result<bool, StoreError>, Option<O::Reply>) {
         let (limits, now) = (self.limits, self.now());
-        let mut single = Single { op, reply: None };
-        let done = self.queue_mut().commit(limits, now, &mut single);
-        (done, single.reply)
+        let mut one = One::new(op);
+        let done = self.queue_mut().commit(limits, now, &mut one);
+        (done, one.into_reply())
     }
 
     /// Nothing goes on for a while.
