@@ -334,6 +334,9 @@ mod tests {
             duration_ms,
             synced: 0,
             rule: "standard".into(),
+            expected_ms: None,
+            at_most_ms: None,
+            time_limit_ms: 60_000,
             note: String::new(),
             at,
         }
@@ -344,6 +347,7 @@ mod tests {
         let types = |visits, deals| vec![("Visits".to_owned(), visits), ("Deals".to_owned(), deals)];
         let network = Network {
             connect: Some(Duration::from_millis(30)),
+            sent: Some(Duration::from_millis(30)),
             body_bytes: 5000,
             exchange: Some(Duration::from_secs(1)),
         };

@@ -74,7 +74,7 @@ impl Store {
         let retry = config::Retry::default();
         let then = then.then(|| Claim::new(order()));
         let claims = then.is_some();
-        let settled = self.commit(Settle { batch, disposition, retry, then });
+        let settled = self.commit(Settle { batch, disposition, retry, then, note: None });
         assert!(settled.synced.len() <= BATCH && settled.failed == 0, "all of it is synced");
         if claims {
             self.took(settled.claimed);
@@ -164,7 +164,13 @@ fn new(record: Record) -> NewRecord {
 
 fn order() -> ClaimOrder {
     ClaimOrder {
-        limit: BatchLimit { records: BATCH, bytes: u64::MAX, rule: SizeRule::Standard },
+        limit: BatchLimit {
+            records: BATCH,
+            bytes: u64::MAX,
+            rule: SizeRule::Standard,
+            bytes_rule: None,
+            time: None,
+        },
         sequence: Sequence { index: 1, total: 1 },
     }
 }

@@ -23,8 +23,9 @@ pub struct CircuitBreaker {
 }
 
 impl CircuitBreaker {
-    /// A closed breaker in front of `uploader`.
+    /// A breaker in front of `uploader` that goes on as a former life left it.
     pub fn new(
+        resumed: BreakerState,
         config: ConfigWatch,
         clock: Clock,
         state: watch::Sender<BreakerState>,
@@ -32,7 +33,7 @@ impl CircuitBreaker {
         telemetry: Recipient<Event>,
     ) -> Self {
         Self {
-            breaker: Breaker::default(),
+            breaker: Breaker::resume(resumed),
             config,
             clock,
             rng: fastrand::Rng::new(),
@@ -76,12 +77,17 @@ impl Handler<Upload> for CircuitBreaker {
 }
 
 impl Handler<LookUp> for CircuitBreaker {
-    type Result = ResponseFuture<Found>;
+    type Result = ResponseActFuture<Self, Found>;
 
-    /// A look-up is cheap and harmless: it passes.
+    /// A look-up is cheap and harmless: it passes, and tells how the server is.
     fn handle(&mut self, look_up: LookUp, _: &mut Self::Context) -> Self::Result {
-        let asked = self.uploader.send(look_up);
-        Box::pin(async move { asked.await.unwrap_or(Found::Failed) })
+        Box::pin(self.uploader.send(look_up).into_actor(self).map(|found, actor, _| {
+            let found = found.unwrap_or(Found::Hindered);
+            let config = actor.config.borrow().breaker.clone();
+            actor.breaker.looked_up(actor.clock.now(), found.effect(), &config, &mut actor.rng);
+            actor.publish();
+            found
+        }))
     }
 }
 

@@ -30,7 +30,12 @@ pub type ConfigWatch = watch::Receiver<Arc<Config>>;
 /// Sends a batch that is on disk. Breaker and uploader take the same message.
 #[derive(Clone, Message)]
 #[rtype(result = "Result<Uploaded, Refused>")]
-pub struct Upload(pub Arc<Batch>);
+pub struct Upload {
+    /// The batch.
+    pub batch: Arc<Batch>,
+    /// How long an answer is waited for after the body is out, where less than the time limit will do.
+    pub patience: Option<Duration>,
+}
 
 /// What came of an upload.
 #[derive(Clone, Debug)]

@@ -144,21 +144,23 @@ impl Actor for Uploader {
 impl Handler<Upload> for Uploader {
     type Result = ResponseActFuture<Self, Result<Uploaded, Refused>>;
 
-    fn handle(&mut self, Upload(batch): Upload, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Upload { batch, patience }: Upload, _: &mut Self::Context) -> Self::Result {
         let way = match self.way() {
             Ok(way) => way,
             Err(no_way) => return Box::pin(actix::fut::ready(Ok(without_way(no_way)))),
         };
         let encoding = self.encoding(&way.config);
         let id = batch.open.id;
-        let first = way.transport.send(Arc::clone(&batch), encoding).into_actor(self);
+        let first = way.transport.send(Arc::clone(&batch), encoding, patience).into_actor(self);
         Box::pin(
             first
                 .then(move |exchange, uploader, _| {
                     let uploaded = uploader.judged(id, encoding, &exchange);
                     let again: LocalBoxFuture<'static, Option<Exchange>> = match uploaded.verdict {
                         Verdict::Unauthorized => match uploader.another_way() {
-                            Some(way) => way.transport.send(batch, encoding).map(Some).boxed_local(),
+                            Some(way) => {
+                                way.transport.send(batch, encoding, patience).map(Some).boxed_local()
+                            }
                             None => std::future::ready(None).boxed_local(),
                         },
                         _ => std::future::ready(None).boxed_local(),
@@ -178,11 +180,11 @@ impl Handler<LookUp> for Uploader {
 
     fn handle(&mut self, LookUp(id): LookUp, _: &mut Self::Context) -> Self::Result {
         let Ok(way) = self.way() else {
-            return Box::pin(actix::fut::ready(Found::Failed));
+            return Box::pin(actix::fut::ready(Found::Hindered));
         };
         Box::pin(way.transport.look_up(id).into_actor(self).map(move |exchange, uploader, _| {
             let found = judge_look_up(id, &exchange.seen);
-            if found != Found::Failed {
+            if found != Found::Hindered {
                 uploader.tell_link(&exchange.seen, false);
             }
             found

@@ -88,6 +88,7 @@ impl Config {
             ("batch.large_payload_batch", self.batch.large_payload_batch as u64),
             ("batch.standard_batch", self.batch.standard_batch as u64),
             ("batch.micro_batch", self.batch.micro_batch as u64),
+            ("batch.max_batch_records", self.batch.max_batch_records as u64),
             ("batch.max_batch_bytes", self.batch.max_batch_bytes.0),
             ("retry.quarantine_after", u64::from(self.retry.quarantine_after)),
             ("breaker.micro_after", u64::from(self.breaker.micro_after)),
@@ -111,6 +112,7 @@ impl Config {
             ("batch.standard_batch", self.batch.standard_batch),
             ("batch.large_queue_batch", self.batch.large_queue_batch),
             ("batch.large_payload_batch", self.batch.large_payload_batch),
+            ("batch.max_batch_records", self.batch.max_batch_records),
         ] {
             refuse(size > MAX_BATCH_RECORDS, key, "must be at most 10000");
             refuse(

@@ -122,9 +122,11 @@ section! {
         micro_batch: usize = 10,
         /// Share of the time limit that is left free.
         safety_margin: f64 = 0.25,
+        /// Most records in a batch, however quick the server is.
+        max_batch_records: usize = 100,
         /// Most payload bytes in a batch.
         max_batch_bytes: Size = Size::mib(4),
-        /// Whether measured times bound the size.
+        /// Whether measured times decide the size.
         learn: bool = true,
     }
 }
@@ -139,7 +141,7 @@ section! {
         /// Longest `Retry-After` that is obeyed.
         max_retry_after: Span = Span::secs(3600),
         /// Counted failures alone before a record is quarantined.
-        quarantine_after: u32 = 3,
+        quarantine_after: u32 = 2,
     }
 }
 

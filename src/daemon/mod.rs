@@ -34,7 +34,7 @@ use crate::ipc::server::{self, Shared};
 use crate::ipc::status::Board;
 use crate::logging::{self, LogControl};
 use crate::model::{Backlog, DiskState, Link};
-use crate::policy::breaker::BreakerState;
+use crate::policy::learned::{self, Learned};
 use crate::store::{self, OpenError, Queue};
 use notify::{News, Notifier};
 use signals::Signal;
@@ -179,16 +179,23 @@ fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew,
     let (clock, steady) = (Clock::start(), Steady::resume(queue.last_steady()));
     let feed = Feed::default();
     let (device, open) = (queue.device(), queue.open_batches());
-    let (kept, waiting) = match (queue.recall(telemetry::NOTE), queue.backlog()) {
-        (Ok(kept), Ok(waiting)) => (kept, waiting),
-        (Err(error), _) | (_, Err(error)) => {
+    let recalled = (queue.recall(telemetry::NOTE), queue.recall(learned::NOTE), queue.backlog());
+    let (kept, learned, waiting) = match recalled {
+        (Ok(kept), Ok(learned), Ok(waiting)) => (kept, learned, waiting),
+        (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
             tracing::error!(%error, "the store does not read");
             return None;
         }
     };
+    let learned = learned.map(|note| Learned::from_note(&note)).transpose().unwrap_or_else(|error| {
+        tracing::warn!(%error, "what was learned of the server does not read and is learned anew");
+        None
+    });
+    let learned = learned.unwrap_or_default();
+    let resumed = learned.breaker.resumed(clock.now(), steady.now().steady);
     let (backlog_sender, backlog) = watch::channel::<Backlog>(waiting);
     let (link_sender, link) = watch::channel(Link { since: wall_ms(), ..Link::default() });
-    let (breaker_sender, breaker_state) = watch::channel(BreakerState::default());
+    let (breaker_sender, breaker_state) = watch::channel(resumed);
     let (planner_sender, planner_state) = watch::channel(PlannerState::default());
     let (fatal_sender, fatal) = watch::channel(None);
 
@@ -209,7 +216,8 @@ fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew,
         Connectivity::new(config.clone(), link_sender, backlog.clone(), events.clone()).start();
     let uploader = Uploader::new(config.clone(), device, connectivity.clone().recipient()).start();
     let breaker =
-        CircuitBreaker::new(config.clone(), clock, breaker_sender, uploader.clone(), events.clone()).start();
+        CircuitBreaker::new(resumed, config.clone(), clock, breaker_sender, uploader.clone(), events.clone())
+            .start();
     let senses = Senses {
         config: config.clone(),
         backlog: backlog.clone(),
@@ -222,7 +230,8 @@ fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew,
         connectivity: connectivity.clone(),
         telemetry: events,
     };
-    let planner = BatchPlanner::new(open, senses, partners, (clock, steady), planner_sender).start();
+    let planner =
+        BatchPlanner::new((open, learned), senses, partners, (clock, steady), planner_sender).start();
     let board = Board {
         device,
         started_at: wall_ms(),

@@ -158,8 +158,17 @@ pub struct Batching {
     pub rule: String,
     /// Measured time per record, once a batch was answered.
     pub ms_per_record: Option<u64>,
-    /// What a batch may take.
+    /// What such a batch is expected to take, once that can be said.
+    #[serde(default)]
+    pub expected_ms: Option<u64>,
+    /// One such batch in 100 takes longer.
+    #[serde(default)]
+    pub at_most_ms: Option<u64>,
+    /// What a batch may be expected to take: the time limit less the margin, or the server's own wish.
     pub time_budget_ms: u64,
+    /// The time limit in front of the server, as configured or as learned from its 504s.
+    #[serde(default)]
+    pub time_limit_ms: u64,
 }
 
 /// How the server is treated.
@@ -250,6 +259,15 @@ pub struct BatchReport {
     pub synced: usize,
     /// Why it had its size.
     pub rule: String,
+    /// What it was expected to take when it was sent, once anything was measured.
+    #[serde(default)]
+    pub expected_ms: Option<u64>,
+    /// One such batch in 100 takes longer.
+    #[serde(default)]
+    pub at_most_ms: Option<u64>,
+    /// The time limit that it was sized for.
+    #[serde(default)]
+    pub time_limit_ms: u64,
     /// What was done about it, in words.
     pub note: String,
     /// When it ended.

@@ -100,8 +100,11 @@ impl Board {
                 holding: backlog.holders.clone(),
             },
             batching: Batching {
-                size: planner.limit.map_or(config.batch.standard_batch, |limit| limit.records),
-                rule: planner.limit.map_or("standard", |limit| limit.rule.name()).to_owned(),
+                size: planner.size.map_or(config.batch.standard_batch, |size| size.records),
+                rule: planner.size.map_or("standard", |size| size.rule.name()).to_owned(),
+                expected_ms: planner.size.and_then(|size| size.expected).map(|expected| expected.mean_ms()),
+                at_most_ms: planner.size.and_then(|size| size.expected).map(|expected| expected.most_ms()),
+                time_limit_ms: millis(planner.time_limit),
                 ms_per_record: planner.per_record.map(millis),
                 time_budget_ms: millis(planner.time_budget),
             },

@@ -8,12 +8,20 @@
 //! ```
 //!
 //! Only batch failures count: an unreachable server, throttling, a refused credential or a
-//! portal say nothing about batches (`Effect::Neutral`).
+//! portal say nothing about batches (`Effect::Neutral`). A look-up that the server fails to answer counts,
+//! too. While open, a look-up is the probe where the server has look-up: it costs next to nothing, so
+//! it may go three times as often; then exactly one micro-batch decides.
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::backoff;
+use crate::clock::millis;
 use crate::config;
+
+/// A look-up as the probe may go so many times as often as a batch.
+const LOOK_UPS_A_BATCH: u32 = 3;
 
 /// How the server is treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +70,47 @@ pub struct BreakerState {
     pub mode: Mode,
     /// Batch failures in a row.
     pub consecutive_failures: u32,
+    /// Times that it opened since it was last normal.
+    pub openings: u32,
+}
+
+/// As it is kept over a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptBreaker {
+    micro: bool,
+    /// While open: until when, in steady milliseconds.
+    open_until: Option<u64>,
+    consecutive_failures: u32,
+    openings: u32,
+}
+
+impl BreakerState {
+    /// As it is kept: `now` is `steady_ms` on the clock that goes on over restarts.
+    pub fn kept(&self, now: Duration, steady_ms: u64) -> KeptBreaker {
+        let open_until = match self.mode {
+            Mode::Open { until } => Some(steady_ms + millis(until.saturating_sub(now))),
+            Mode::Probing => Some(steady_ms),
+            Mode::Normal | Mode::Micro => None,
+        };
+        KeptBreaker {
+            micro: self.mode == Mode::Micro,
+            open_until,
+            consecutive_failures: self.consecutive_failures,
+            openings: self.openings,
+        }
+    }
+}
+
+impl KeptBreaker {
+    /// As it goes on.
+    pub fn resumed(self, now: Duration, steady_ms: u64) -> BreakerState {
+        let mode = match self.open_until {
+            Some(until) => Mode::Open { until: now + Duration::from_millis(until.saturating_sub(steady_ms)) },
+            None if self.micro => Mode::Micro,
+            None => Mode::Normal,
+        };
+        BreakerState { mode, consecutive_failures: self.consecutive_failures, openings: self.openings }
+    }
 }
 
 /// The breaker.
@@ -70,10 +119,14 @@ pub struct Breaker {
     state: BreakerState,
     failures_in_mode: u32,
     successes_in_mode: u32,
-    openings: u32,
 }
 
 impl Breaker {
+    /// Goes on as a former life left it; only the count within the mode begins anew.
+    pub fn resume(state: BreakerState) -> Self {
+        Self { state, ..Self::default() }
+    }
+
     /// As announced.
     pub fn state(&self) -> BreakerState {
         self.state
@@ -114,7 +167,7 @@ impl Breaker {
                 match self.state.mode {
                     Mode::Open { .. } | Mode::Probing => self.enter(Mode::Micro),
                     Mode::Micro if self.successes_in_mode >= config.close_after => {
-                        self.openings = 0;
+                        self.state.openings = 0;
                         self.enter(Mode::Normal);
                     }
                     Mode::Normal | Mode::Micro => {}
@@ -126,8 +179,10 @@ impl Breaker {
                 self.successes_in_mode = 0;
                 match self.state.mode {
                     Mode::Normal if self.failures_in_mode >= config.micro_after => self.enter(Mode::Micro),
-                    Mode::Micro if self.failures_in_mode >= config.open_after => self.open(now, config, rng),
-                    Mode::Open { .. } | Mode::Probing => self.open(now, config, rng),
+                    Mode::Micro if self.failures_in_mode >= config.open_after => {
+                        self.open(now, config.open_max.0, config, rng);
+                    }
+                    Mode::Open { .. } | Mode::Probing => self.open(now, config.open_max.0, config, rng),
                     Mode::Normal | Mode::Micro => {}
                 }
             }
@@ -140,10 +195,31 @@ impl Breaker {
         }
     }
 
-    fn open(&mut self, now: Duration, config: &config::Breaker, rng: &mut fastrand::Rng) {
-        self.openings += 1;
-        let doublings = self.openings.min(31);
-        let ceiling = config.open_min.0.saturating_mul(1 << doublings).min(config.open_max.0);
+    /// Takes note of the answer to a look-up.
+    pub fn looked_up(
+        &mut self,
+        now: Duration,
+        effect: Effect,
+        config: &config::Breaker,
+        rng: &mut fastrand::Rng,
+    ) {
+        match (self.state.mode, effect) {
+            // It lives: one micro-batch may try.
+            (Mode::Open { until }, Effect::Success) if until <= now => self.enter(Mode::Probing),
+            (Mode::Open { .. }, Effect::Failure) => {
+                let most = (config.open_max.0 / LOOK_UPS_A_BATCH).max(config.open_min.0);
+                self.open(now, most, config, rng);
+            }
+            (_, Effect::Failure) => self.record(now, effect, config, rng),
+            // A batch that gets through is another thing than a server that answers.
+            (_, Effect::Success | Effect::Neutral) => {}
+        }
+    }
+
+    fn open(&mut self, now: Duration, most: Duration, config: &config::Breaker, rng: &mut fastrand::Rng) {
+        self.state.openings += 1;
+        let doublings = self.state.openings.min(31);
+        let ceiling = config.open_min.0.saturating_mul(1 << doublings).min(most);
         let wait = backoff::between(config.open_min.0, ceiling, rng);
         self.enter(Mode::Open { until: now + wait });
     }
@@ -241,6 +317,53 @@ mod tests {
             bench.after(&[Effect::Failure]);
         }
         assert!(longest > 300 * SECOND, "{longest:?}");
+    }
+
+    #[test]
+    fn a_look_up_is_the_probe_and_then_one_batch_decides() {
+        let mut bench = Bench::new().opened();
+        for _ in 0..20 {
+            let wait = bench.wait();
+            assert!(wait <= 200 * SECOND || bench.breaker.state().openings == 1, "{wait:?}");
+            bench.now += wait;
+            bench.breaker.looked_up(bench.now, Effect::Failure, &bench.config, &mut bench.rng);
+            assert_eq!(bench.breaker.state().mode.name(), "open");
+        }
+        let wait = bench.wait();
+        bench.now += wait;
+        bench.breaker.looked_up(bench.now, Effect::Neutral, &bench.config, &mut bench.rng);
+        assert_eq!(bench.breaker.state().mode.name(), "open", "it said nothing");
+        bench.breaker.looked_up(bench.now, Effect::Success, &bench.config, &mut bench.rng);
+        assert_eq!(bench.breaker.state().mode, Mode::Probing);
+        assert_eq!(bench.after(&[Effect::Success]), "micro");
+        bench.breaker.looked_up(bench.now, Effect::Success, &bench.config, &mut bench.rng);
+        assert_eq!(bench.after(&[Effect::Failure]), "micro");
+        bench.breaker.looked_up(bench.now, Effect::Failure, &bench.config, &mut bench.rng);
+        assert_eq!(bench.breaker.state().mode.name(), "open", "a look-up that fails counts");
+    }
+
+    #[test]
+    fn it_goes_on_after_a_restart() {
+        let mut bench = Bench::new().opened();
+        bench.now += 10 * SECOND;
+        let (state, wait) = (bench.breaker.state(), bench.wait());
+        let kept = serde_json::to_vec(&state.kept(bench.now, 1_000_000)).unwrap();
+        let kept: KeptBreaker = serde_json::from_slice(&kept).unwrap();
+        let mut after = Breaker::resume(kept.resumed(SECOND, 1_004_000));
+        let until = after.permit(SECOND).unwrap_err();
+        assert_eq!((until + 3 * SECOND).as_secs(), wait.as_secs(), "four seconds passed");
+        assert_eq!(after.state().openings, state.openings);
+        let probing = BreakerState { mode: Mode::Probing, ..state };
+        let kept = probing.kept(bench.now, 5000);
+        assert_eq!(
+            kept.resumed(SECOND, 5000).mode,
+            Mode::Open { until: SECOND },
+            "the probe may be repeated"
+        );
+        for mode in [Mode::Normal, Mode::Micro] {
+            let kept = BreakerState { mode, ..state }.kept(bench.now, 5000);
+            assert_eq!(kept.resumed(SECOND, 5000).mode, mode);
+        }
     }
 
     #[test]

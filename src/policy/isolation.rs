@@ -1,5 +1,5 @@
-//! The search for a record at fault: a batch that failed is cut in half, a half in micro-batches,
-//! a micro-batch in single records; and the evidence that a single record must gather before it
+//! The search for a record at fault: a batch that failed is cut in parts, a part that fails is cut
+//! again, down to the single record; and the evidence that a single record must gather before it
 //! is set aside.
 //!
 //! A failure says as much about the server as about the record. So a record's failure alone
@@ -7,6 +7,8 @@
 //! else failed in between; an outage, in which everybody fails, gathers no evidence against anybody.
 
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::model::Stage;
 
@@ -22,16 +24,59 @@ pub struct Cut {
     pub stage: Stage,
 }
 
+/// What the search costs, in seconds, once both were measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prices {
+    /// A part that gets through, beyond what its records cost anyway.
+    pub pass: f64,
+    /// A part that fails.
+    pub failure: f64,
+}
+
 /// The next step of the search in a batch of `records`; none for a single one.
-pub fn cut(stage: Stage, records: usize, micro_batch: usize) -> Option<Cut> {
+///
+/// Without prices it is the customer's ladder: halves, micro-batches, single records. With prices
+/// it is the first step of the search that costs least in all, if one record is at fault: every part of
+/// every level is sent, and one of each level fails. Parts are never more than `micro_batch` at a time,
+/// nor larger than half, nor, below a half, than a micro-batch.
+pub fn cut(stage: Stage, records: usize, micro_batch: usize, prices: Option<Prices>) -> Option<Cut> {
     match stage {
         _ if records < 2 => None,
+        _ if prices.is_some() => {
+            let size = prices.map_or(1, |prices| cheapest_part(records, micro_batch, prices));
+            let most = if stage == Stage::Fresh { records.div_ceil(2) } else { micro_batch };
+            let size = size.min(most).min(records.div_ceil(2)).max(1);
+            let stage = match size {
+                1 => Stage::Single,
+                size if size <= micro_batch => Stage::Micro,
+                _ => Stage::Half,
+            };
+            Some(chunks(records, size, stage))
+        }
         Stage::Fresh if records > micro_batch => Some(halves(records)),
         Stage::Fresh | Stage::Half if records > micro_batch => {
             Some(chunks(records, micro_batch, Stage::Micro))
         }
         _ => Some(chunks(records, 1, Stage::Single)),
     }
+}
+
+/// The size of the parts of the cheapest search down to one of `records`: of the `records^(1/levels)` parts
+/// of each of `levels` equal steps all but one get through, and all steps but the last cost a failure.
+fn cheapest_part(records: usize, most_parts: usize, prices: Prices) -> usize {
+    #[expect(clippy::cast_precision_loss, reason = "a batch has far fewer than 2^52 records")]
+    let (count, most_parts) = (records as f64, most_parts.max(2) as f64);
+    let fan_out = |levels: u32| count.powf(1.0 / f64::from(levels));
+    let cost = |levels: u32| {
+        f64::from(levels) * (fan_out(levels) - 1.0) * prices.pass + f64::from(levels - 1) * prices.failure
+    };
+    let deepest = count.log2().ceil().max(1.0);
+    let levels = (1..=32u32).take_while(|levels| f64::from(*levels) <= deepest);
+    let levels = levels.filter(|levels| fan_out(*levels) <= most_parts || f64::from(*levels) >= deepest);
+    let best = levels.min_by(|a, b| cost(*a).total_cmp(&cost(*b))).unwrap_or(1);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and `records`")]
+    let size = (count / fan_out(best)).ceil() as usize;
+    size
 }
 
 /// Two halves: also for a batch that is too large as a whole.
@@ -43,6 +88,60 @@ fn chunks(records: usize, size: usize, stage: Stage) -> Cut {
     let whole = std::iter::repeat_n(size, records / size);
     let rest = Some(records % size).filter(|rest| *rest > 0);
     Cut { parts: whole.chain(rest).collect(), stage }
+}
+
+/// How often batches fail for no reason that is in them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Glitches {
+    sent: f64,
+    innocent: f64,
+    culprits: f64,
+}
+
+/// What one more batch leaves of the weight of those before.
+const GLITCH_MEMORY: f64 = 0.995;
+/// What is thought before anything was seen: one in a hundred.
+const FIRST_SENT: f64 = 50.0;
+const FIRST_GLITCHES: f64 = 0.5;
+/// A record is set aside when it is more likely than this that the failures are its own …
+const ODDS_WANTED: f64 = 1000.0;
+/// … where one record in so many is thought to be at fault.
+const RECORDS_A_CULPRIT: f64 = 1000.0;
+
+impl Glitches {
+    /// A batch was sent, and answered or failed.
+    pub fn sent(&mut self) {
+        self.sent = self.sent * GLITCH_MEMORY + 1.0;
+        self.innocent *= GLITCH_MEMORY;
+        self.culprits *= GLITCH_MEMORY;
+    }
+
+    /// A batch that failed turned out to have no record at fault in it.
+    pub fn innocent(&mut self) {
+        self.innocent += 1.0;
+    }
+
+    /// A record at fault was found.
+    pub fn culprit(&mut self) {
+        self.culprits += 1.0;
+    }
+
+    /// How likely it is that a batch that failed has no record at fault in it.
+    pub fn share_of_failures(&self) -> f64 {
+        (self.innocent + 1.0) / (self.innocent + self.culprits + 2.0)
+    }
+
+    /// How often a record must fail alone until it is out of proportion to the glitches, where
+    /// `ancestors` batches with it failed before it was alone. Bayes' rule: each failure multiplies the
+    /// odds against the record by one in the share of glitches.
+    pub fn failures_needed(&self, ancestors: u32) -> u32 {
+        let share = (self.innocent + FIRST_GLITCHES) / (self.sent + FIRST_SENT);
+        let each = -share.clamp(1e-6, 0.9).ln();
+        let needed = ((ODDS_WANTED * RECORDS_A_CULPRIT).ln() / each).ceil();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 132")]
+        let needed = needed as u32;
+        needed.saturating_sub(ancestors).max(1)
+    }
 }
 
 /// What speaks against one record.
@@ -143,24 +242,55 @@ mod tests {
             (Stage::Single, 1, None),
             (Stage::Fresh, 1, None),
         ] {
-            let found = cut(stage, records, 10).map(|cut| (cut.parts, cut.stage));
+            let found = cut(stage, records, 10, None).map(|cut| (cut.parts, cut.stage));
             assert_eq!(found, expected, "{stage:?} of {records}");
         }
     }
 
     proptest! {
         #[test]
-        fn a_search_ends_and_loses_nobody(records in 2usize..2000, micro in 1usize..60) {
+        fn a_search_ends_and_loses_nobody(
+            records in 2usize..2000, micro in 1usize..60, failure in 0.001f64..1000.0, priced: bool,
+        ) {
+            let prices = priced.then_some(Prices { pass: 1.0, failure });
             let (mut stage, mut size, mut steps) = (Stage::Fresh, records, 0);
-            while let Some(next) = cut(stage, size, micro) {
+            while let Some(next) = cut(stage, size, micro, prices) {
                 prop_assert_eq!(next.parts.iter().sum::<usize>(), size);
                 prop_assert!(next.parts.iter().all(|part| *part > 0 && *part < size));
                 stage = next.stage;
                 size = *next.parts.iter().max().unwrap();
                 steps += 1;
             }
-            prop_assert!(size == 1 && steps <= 3, "{} steps to {}", steps, size);
+            prop_assert!(size == 1 && steps <= 12, "{} steps to {}", steps, size);
         }
+    }
+
+    #[test]
+    fn the_search_is_as_fine_as_failures_are_dear() {
+        for (records, failure, expected) in [
+            (37, 0.2, vec![19, 18]),
+            (37, 7.5, vec![7, 7, 7, 7, 7, 2]),
+            (37, 1000.0, vec![7, 7, 7, 7, 7, 2]),
+            (9, 7.5, vec![1; 9]),
+            (9, 0.5, vec![5, 4]),
+            (2, 1.0, vec![1, 1]),
+        ] {
+            let found = cut(Stage::Fresh, records, 10, Some(Prices { pass: 1.0, failure })).unwrap();
+            assert_eq!(found.parts, expected, "{records} records, a failure costs {failure}");
+        }
+        let of_a_part = cut(Stage::Half, 60, 10, Some(Prices { pass: 1.0, failure: 0.1 })).unwrap();
+        assert!(of_a_part.parts.iter().all(|part| *part <= 10), "{of_a_part:?}");
+    }
+
+    #[test]
+    fn the_more_glitches_the_more_failures_it_takes() {
+        let needed = |sent: u32, glitches: u32| {
+            let mut seen = Glitches::default();
+            (0..sent).for_each(|_| seen.sent());
+            (0..glitches).for_each(|_| seen.innocent());
+            seen.failures_needed(2)
+        };
+        assert_eq!([needed(0, 0), needed(100, 0), needed(100, 10), needed(100, 40)], [1, 1, 4, 10]);
     }
 
     const MINUTE: Duration = Duration::from_mins(1);

@@ -6,7 +6,8 @@
 //! | to change | look in |
 //! |---|---|
 //! | what an answer of the server means | [`verdict`] |
-//! | how large a batch is | [`sizing`], [`service_time`] |
+//! | how large a batch is | [`sizing`], [`service_time`], [`throughput`], [`time_limit`] |
+//! | what is kept of it over a restart | [`learned`] |
 //! | what happens after a failure | [`isolation`] |
 //! | what is done next | [`agenda`] |
 //! | when a struggling server is spared | [`breaker`], [`backoff`] |
@@ -16,7 +17,10 @@ pub mod agenda;
 pub mod backoff;
 pub mod breaker;
 pub mod isolation;
+pub mod learned;
 pub mod progress;
 pub mod service_time;
 pub mod sizing;
+pub mod throughput;
+pub mod time_limit;
 pub mod verdict;

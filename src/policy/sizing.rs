@@ -1,14 +1,18 @@
 //! How many records go into a fresh batch, and why.
 //!
-//! The customer's three sizes are the start: a large queue goes in small batches, a large
-//! payload in middling ones, anything else in the standard size. Four things make it smaller,
-//! never larger: the breaker's micro-batches, a hint of the server, the measured time per record
-//! ([`crate::policy::service_time`]), and the cap that a time-out leaves behind.
+//! The customer's three sizes are the start: a large queue goes in small batches, a large payload in
+//! middling ones, anything else in the standard size. Once enough batches were answered, what was
+//! measured decides: the largest batch that is expected to fit the time limit with the margin, and
+//! that surely fits it in 99 of 100 cases ([`crate::policy::service_time`]). The breaker's micro-batches
+//! and the server's hints make it smaller, never larger.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::service_time::{Forecast, Load, ServiceTime};
+use super::throughput::Throughput;
 use crate::config;
 
 /// Which rule gave a batch its size.
@@ -21,7 +25,7 @@ pub enum SizeRule {
     LargePayload,
     /// Neither.
     Standard,
-    /// What was measured says that more would not fit the time limit.
+    /// What was measured says that more would not surely fit.
     Learned,
     /// The breaker asked for micro-batches.
     Micro,
@@ -47,7 +51,7 @@ impl SizeRule {
 }
 
 /// What a fresh batch may hold at most, and which rule says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BatchLimit {
     /// Records, at least 1.
     pub records: usize,
@@ -55,10 +59,113 @@ pub struct BatchLimit {
     pub bytes: u64,
     /// Which rule decided the number of records.
     pub rule: SizeRule,
+    /// Which rule decided the bytes; none for the configured limit.
+    pub bytes_rule: Option<SizeRule>,
+    /// What it may take, once something was measured.
+    pub time: Option<TimeBound>,
+}
+
+/// How long a batch may be expected to take.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TimeBound {
+    /// What was learned.
+    pub service: Arc<ServiceTime>,
+    /// What was learned of the way up.
+    pub throughput: Throughput,
+    /// Seconds, on average.
+    pub mean: f64,
+    /// Seconds, in 99 of 100 cases.
+    pub most: f64,
+}
+
+impl TimeBound {
+    /// What is expected of a batch: sending and waiting.
+    pub fn forecast(&self, load: &Load) -> Forecast {
+        self.with_sending(self.service.forecast(load), load.bytes())
+    }
+
+    /// What is expected of `records` of the usual mix with `bytes`.
+    pub fn usual(&self, records: u64, bytes: u64) -> Forecast {
+        self.with_sending(self.service.usual(records, bytes), bytes)
+    }
+
+    fn with_sending(&self, wait: Forecast, bytes: u64) -> Forecast {
+        let sending = self.throughput.seconds(bytes);
+        Forecast { mean: wait.mean + sending, most: wait.most + sending }
+    }
+
+    fn admits(&self, forecast: Forecast) -> bool {
+        forecast.mean <= self.mean && forecast.most <= self.most
+    }
+}
+
+impl BatchLimit {
+    /// How many records a batch of the usual mix has, each of `bytes`.
+    pub fn usual(&self, bytes: u64) -> usize {
+        let by_bytes = self.bytes.checked_div(bytes).unwrap_or(u64::MAX);
+        let most = self.records.min(usize::try_from(by_bytes).unwrap_or(usize::MAX)).max(1);
+        let Some(time) = &self.time else { return most };
+        let fits = |records: usize| time.admits(time.usual(records as u64, bytes * records as u64));
+        // The first that does not fit, by halving: more records never take less time.
+        let (mut fitting, mut beyond) = (1, most + 1);
+        while fitting + 1 < beyond {
+            let middle = usize::midpoint(fitting, beyond);
+            if fits(middle) { fitting = middle } else { beyond = middle }
+        }
+        fitting
+    }
+
+    /// An empty batch under this limit.
+    pub fn filling(&self) -> Filling<'_> {
+        Filling { limit: self, load: Load::default(), rule: self.rule }
+    }
+}
+
+/// A batch that is being filled, in queue order.
+#[derive(Clone, Debug)]
+pub struct Filling<'l> {
+    limit: &'l BatchLimit,
+    load: Load,
+    rule: SizeRule,
+}
+
+impl Filling<'_> {
+    /// Takes one more record, if it fits; the first always does.
+    pub fn admit(&mut self, record_type: &str, bytes: u64) -> bool {
+        let records = self.load.records();
+        if records >= self.limit.records {
+            return false;
+        }
+        if records > 0 && self.load.bytes() + bytes > self.limit.bytes {
+            self.rule = self.limit.bytes_rule.unwrap_or(self.rule);
+            return false;
+        }
+        let mut load = self.load.clone();
+        load.add(record_type, bytes);
+        if records > 0
+            && let Some(time) = &self.limit.time
+            && !time.admits(time.forecast(&load))
+        {
+            self.rule = SizeRule::Learned;
+            return false;
+        }
+        self.load = load;
+        true
+    }
+
+    /// Which rule gave it its size.
+    pub fn rule(&self) -> SizeRule {
+        self.rule
+    }
+
+    /// What it holds.
+    pub fn load(&self) -> &Load {
+        &self.load
+    }
 }
 
 /// What the server said that it takes, on any answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hints {
     /// `X-Sync-Max-Records`
     pub max_records: Option<usize>,
@@ -78,7 +185,7 @@ impl Hints {
 }
 
 /// Everything that a size depends on.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Demand {
     /// Records that wait.
     pub waiting_records: u64,
@@ -86,50 +193,109 @@ pub struct Demand {
     pub waiting_bytes: u64,
     /// The breaker asks for micro-batches.
     pub micro: bool,
-    /// The largest size that what was learned allows.
-    pub learned: Option<usize>,
-    /// The largest number of bytes that what was learned allows.
-    pub learned_bytes: Option<u64>,
+    /// What was learned of the server's time, where it counts.
+    pub service: Option<Arc<ServiceTime>>,
+    /// What was learned of the way up.
+    pub throughput: Throughput,
+    /// What a batch may take on average.
+    pub time_budget: Duration,
+    /// The time limit in front of the server.
+    pub time_limit: Duration,
+    /// The largest number of bytes that refusals of larger bodies left.
+    pub accepted_bytes: Option<u64>,
     /// What the server asks for.
     pub hints: Hints,
 }
 
 /// The size of the next fresh batch.
 pub fn choose(config: &config::Batch, demand: &Demand) -> BatchLimit {
-    let (mut records, mut rule) = if demand.waiting_records > config.large_queue_records {
+    let service = demand.service.as_ref();
+    let (mut records, mut rule) = if service.is_some_and(|service| service.is_enough()) {
+        (largest(config), SizeRule::Learned)
+    } else if demand.waiting_records > config.large_queue_records {
         (config.large_queue_batch, SizeRule::LargeQueue)
     } else if demand.waiting_bytes > config.large_payload_bytes.0 {
         (config.large_payload_batch, SizeRule::LargePayload)
     } else {
         (config.standard_batch, SizeRule::Standard)
     };
+    let growth = service.map(|service| service.growth(demand.time_limit));
     let mut bound = |limit: Option<usize>, because| {
         if let Some(limit) = limit.filter(|limit| *limit < records) {
             (records, rule) = (limit, because);
         }
     };
-    bound(demand.learned, SizeRule::Learned);
+    bound(growth.and_then(|(records, _)| records), SizeRule::Learned);
     bound(demand.hints.max_records, SizeRule::ServerHint);
     bound(demand.micro.then_some(config.micro_batch), SizeRule::Micro);
-    let bytes = [demand.learned_bytes, demand.hints.max_bytes]
-        .into_iter()
-        .flatten()
-        .fold(config.max_batch_bytes.0, u64::min);
-    BatchLimit { records: records.max(1), bytes: bytes.max(1), rule }
+    let mut bytes = (config.max_batch_bytes.0, None);
+    for (limit, because) in [
+        (demand.accepted_bytes, SizeRule::Learned),
+        (demand.throughput.limit(), SizeRule::Learned),
+        (demand.hints.max_bytes, SizeRule::ServerHint),
+    ] {
+        if let Some(limit) = limit.filter(|limit| *limit < bytes.0) {
+            bytes = (limit, Some(because));
+        }
+    }
+    let measured = service.filter(|service| service.is_known());
+    let time = measured.zip(growth).map(|(service, (_, longest))| TimeBound {
+        service: Arc::clone(service),
+        throughput: demand.throughput.clone(),
+        mean: demand.time_budget.as_secs_f64().min(longest),
+        most: demand.time_limit.as_secs_f64(),
+    });
+    BatchLimit { records: records.max(1), bytes: bytes.0.max(1), rule, bytes_rule: bytes.1, time }
+}
+
+/// Whoever asks for a larger size by name gets it.
+fn largest(config: &config::Batch) -> usize {
+    let named = config.large_queue_batch.max(config.large_payload_batch).max(config.standard_batch);
+    config.max_batch_records.max(named)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn size(demand: Demand) -> (usize, SizeRule) {
-        let limit = choose(&config::Batch::default(), &demand);
+    const MIB: u64 = 1 << 20;
+    const T: Duration = Duration::from_mins(1);
+
+    fn config() -> config::Batch {
+        config::Batch::default()
+    }
+
+    fn demand() -> Demand {
+        Demand { time_limit: T, time_budget: T.mul_f64(0.75), ..Demand::default() }
+    }
+
+    fn size(demand: &Demand) -> (usize, SizeRule) {
+        let limit = choose(&config(), demand);
         (limit.records, limit.rule)
+    }
+
+    /// What a batch of records of one type and size comes to.
+    fn filled(limit: &BatchLimit, bytes: u64) -> (usize, SizeRule) {
+        let mut filling = limit.filling();
+        while filling.admit("Visits", bytes) {}
+        (filling.load().records(), filling.rule())
+    }
+
+    fn measured(answers: u32, records: usize, took: Duration) -> Arc<ServiceTime> {
+        let mut load = Load::default();
+        for _ in 0..records {
+            load.add("Visits", 300);
+        }
+        let mut service = ServiceTime::default();
+        for _ in 0..answers {
+            service.answered(&load, took, T);
+            service.fitted(records, took);
+        }
+        Arc::new(service)
     }
 
     #[test]
     fn the_three_sizes_of_the_customer() {
-        const MIB: u64 = 1 << 20;
         for (waiting_records, waiting_bytes, expected) in [
             (101, 0, (25, SizeRule::LargeQueue)),
             (101, 2 * MIB, (25, SizeRule::LargeQueue)),
@@ -137,35 +303,73 @@ mod tests {
             (100, MIB, (50, SizeRule::Standard)),
             (1, 10, (50, SizeRule::Standard)),
         ] {
-            let demand = Demand { waiting_records, waiting_bytes, ..Demand::default() };
-            assert_eq!(size(demand), expected, "{waiting_records} records, {waiting_bytes} bytes");
+            let demand = Demand { waiting_records, waiting_bytes, ..demand() };
+            assert_eq!(size(&demand), expected, "{waiting_records} records, {waiting_bytes} bytes");
         }
     }
 
     #[test]
     fn the_tightest_bound_decides_and_names_the_rule() {
         let hints = Hints { max_records: Some(20), ..Hints::default() };
-        for (micro, learned, hints, expected) in [
-            (false, Some(23), Hints::default(), (23, SizeRule::Learned)),
-            (false, Some(80), Hints::default(), (50, SizeRule::Standard)),
-            (false, Some(23), hints, (20, SizeRule::ServerHint)),
-            (true, Some(23), hints, (10, SizeRule::Micro)),
-            (true, Some(4), hints, (4, SizeRule::Learned)),
-            (false, Some(0), hints, (1, SizeRule::Learned)),
+        let slow = measured(10, 25, Duration::from_secs(42));
+        for (micro, service, hints, expected) in [
+            (false, None, Hints::default(), (50, SizeRule::Standard)),
+            (false, Some(Arc::clone(&slow)), Hints::default(), (25, SizeRule::Learned)),
+            (false, Some(Arc::clone(&slow)), hints, (20, SizeRule::ServerHint)),
+            (true, Some(slow), hints, (10, SizeRule::Micro)),
         ] {
-            let demand = Demand { micro, learned, hints, ..Demand::default() };
-            assert_eq!(size(demand), expected);
+            let limit = choose(&config(), &Demand { micro, service, hints, ..demand() });
+            let (records, rule) = filled(&limit, 300);
+            assert!(records.abs_diff(expected.0) <= 3, "{records} for {expected:?}");
+            assert_eq!(rule, expected.1);
+        }
+    }
+
+    #[test]
+    fn thirty_records_in_35_s_and_a_margin_of_a_quarter_give_22_to_25() {
+        // The customer's own figures: 35 s are the threshold, so 40 s are a limit that they fit.
+        let limit = Duration::from_secs(40);
+        for answers in [10, 20, 50] {
+            let service = Some(measured(answers, 30, Duration::from_secs(35)));
+            let time_budget = Duration::from_secs(35).mul_f64(0.75);
+            let demand = Demand { service, time_limit: limit, time_budget, ..demand() };
+            let (records, rule) = filled(&choose(&config(), &demand), 300);
+            assert!((22..=25).contains(&records), "{records} after {answers}");
+            assert_eq!(rule, SizeRule::Learned);
+        }
+    }
+
+    #[test]
+    fn what_was_measured_decides_alone_once_it_is_enough() {
+        let quick = Duration::from_secs(2);
+        for (answers, expected) in [(1, 25), (2, 25), (3, 50)] {
+            let demand =
+                Demand { waiting_records: 1000, service: Some(measured(answers, 25, quick)), ..demand() };
+            let limit = choose(&config(), &demand);
+            assert_eq!(filled(&limit, 300).0, expected, "after {answers} answers");
+            assert_eq!(limit.usual(300), expected);
         }
     }
 
     #[test]
     fn bytes_obey_the_smallest_of_all_limits() {
-        let demand = Demand {
-            learned_bytes: Some(5000),
-            hints: Hints { max_bytes: Some(4000), ..Hints::default() },
-            ..Demand::default()
-        };
-        assert_eq!(choose(&config::Batch::default(), &demand).bytes, 4000);
-        assert_eq!(choose(&config::Batch::default(), &Demand::default()).bytes, 4 << 20);
+        let hints = Hints { max_bytes: Some(4000), ..Hints::default() };
+        let limited = Demand { accepted_bytes: Some(5000), hints, ..demand() };
+        let limit = choose(&config(), &limited);
+        assert_eq!(limit.bytes, 4000);
+        assert_eq!(filled(&limit, 1500), (2, SizeRule::ServerHint));
+        assert_eq!(filled(&limit, 9000), (1, SizeRule::ServerHint), "a larger one goes alone");
+        assert_eq!(choose(&config(), &demand()).bytes, 4 * MIB);
+    }
+
+    #[test]
+    fn a_slow_way_up_makes_batches_smaller() {
+        let mut throughput = Throughput::default();
+        throughput.sent(8000, Duration::from_secs(1));
+        let service = Some(measured(3, 25, Duration::from_secs(2)));
+        let demand = Demand { service, throughput, ..demand() };
+        let (records, rule) = filled(&choose(&config(), &demand), 8000);
+        assert!((5..=10).contains(&records), "{records} records of a second each, in 10 s more or less");
+        assert_eq!(rule, SizeRule::Learned);
     }
 }

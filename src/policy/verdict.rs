@@ -195,8 +195,10 @@ pub enum LookUp {
     Unknown,
     /// This server has no look-up.
     Unsupported,
-    /// The look-up itself failed: nothing is known.
+    /// The server, or the gateway in front of it, failed on the look-up: nothing is known.
     Failed,
+    /// The look-up did not get to the server, or was not let in: nothing is known, not even of the server.
+    Hindered,
 }
 
 impl LookUp {
@@ -208,14 +210,28 @@ impl LookUp {
             Self::Unknown => "unknown",
             Self::Unsupported => "unsupported",
             Self::Failed => "failed",
+            Self::Hindered => "hindered",
+        }
+    }
+
+    /// What it says to the breaker.
+    pub fn effect(&self) -> Effect {
+        match self {
+            Self::Completed(_) | Self::Processing { .. } | Self::Unknown | Self::Unsupported => {
+                Effect::Success
+            }
+            Self::Failed => Effect::Failure,
+            Self::Hindered => Effect::Neutral,
         }
     }
 }
 
 /// What the answer to the look-up of batch `id` means.
 pub fn judge_look_up(id: BatchId, seen: &Seen) -> LookUp {
-    let Seen::Answer(answer) = seen else {
-        return LookUp::Failed;
+    let answer = match seen {
+        Seen::Answer(answer) => answer,
+        Seen::Failure(failure) if failure.reached == Reached::SentAndTimedOut => return LookUp::Failed,
+        Seen::Failure(_) => return LookUp::Hindered,
     };
     match (answer.status, &answer.body) {
         (200 | 207, Body::Batch(batch)) if batch.batch_id == id => LookUp::Completed(batch.results.clone()),
@@ -224,7 +240,8 @@ pub fn judge_look_up(id: BatchId, seen: &Seen) -> LookUp {
         }
         (404, Body::Error(detail)) if detail.code == UNKNOWN_BATCH => LookUp::Unknown,
         // These speak of the moment or of somebody in between, not of what the server has.
-        (200..=399 | 401 | 403 | 408 | 429 | 502..=504 | 511, _) => LookUp::Failed,
+        (200..=399 | 401 | 403 | 429 | 503 | 511, _) => LookUp::Hindered,
+        (408 | 502 | 504, _) => LookUp::Failed,
         _ => LookUp::Unsupported,
     }
 }
@@ -384,18 +401,18 @@ mod tests {
         let after = Some(Duration::from_secs(7));
         for (seen, expected) in [
             (answer(200, batch(id)), LookUp::Completed(Vec::new())),
-            (answer(200, batch(other)), LookUp::Failed),
+            (answer(200, batch(other)), LookUp::Hindered),
             (answer(202, Body::Processing(id)), LookUp::Processing { retry_after: after }),
-            (answer(202, Body::Processing(other)), LookUp::Failed),
+            (answer(202, Body::Processing(other)), LookUp::Hindered),
             (answer(404, error(UNKNOWN_BATCH)), LookUp::Unknown),
             (answer(404, Body::NotJson), LookUp::Unsupported),
             (answer(405, Body::Empty), LookUp::Unsupported),
             (answer(501, Body::Empty), LookUp::Unsupported),
-            (answer(200, Body::NotJson), LookUp::Failed),
-            (answer(302, Body::Empty), LookUp::Failed),
+            (answer(200, Body::NotJson), LookUp::Hindered),
+            (answer(302, Body::Empty), LookUp::Hindered),
             (answer(504, Body::NotJson), LookUp::Failed),
-            (answer(429, Body::Empty), LookUp::Failed),
-            (failure(Reached::Nothing), LookUp::Failed),
+            (answer(429, Body::Empty), LookUp::Hindered),
+            (failure(Reached::Nothing), LookUp::Hindered),
             (failure(Reached::SentAndTimedOut), LookUp::Failed),
         ] {
             assert_eq!(judge_look_up(id, &seen), expected, "{seen:?}");

@@ -10,6 +10,7 @@ use super::claim::Claim;
 use super::codec;
 use super::lanes::HELD;
 use super::op::{Op, Transaction};
+use super::review::Remember;
 use super::schema::{BatchRow, ManifestRow, MemberRow, StoredError, StoredState};
 use super::state::open_batch;
 use crate::clock::millis;
@@ -43,6 +44,8 @@ pub struct Settle {
     pub retry: config::Retry,
     /// What to send next.
     pub then: Option<Claim>,
+    /// What another room wants remembered, by name: it costs no commit of its own here.
+    pub note: Option<Remember>,
 }
 
 /// What a settlement came to.
@@ -124,6 +127,9 @@ impl Op for Settle {
         } else {
             // Settled before, by a commit whose sender never heard of it.
             settled.opened = transaction.parts_of(id);
+        }
+        if let Some(note) = &self.note {
+            note.apply(transaction)?;
         }
         // Twice as many as came: else they could come faster than they go.
         transaction.prune_receipts(PRUNE_STEP.max(2 * settled.synced.len()))?;

@@ -16,6 +16,7 @@ use super::schema::{BatchRow, Header, MemberRow, StoredState};
 use super::state::Cursors;
 use crate::model::{Batch, BatchId, BatchPhase, Stage};
 use crate::policy::agenda::ClaimOrder;
+use crate::policy::sizing::Filling;
 
 /// Records that one claim looks at; the next goes on from there.
 const CLAIM_SCAN: usize = 10_000;
@@ -47,6 +48,7 @@ impl Op for Claim {
 /// A record that may be taken.
 struct Candidate {
     row: MemberRow,
+    record_type: String,
     key: Option<String>,
     /// Its row in `retry`, when it failed.
     due: Option<u64>,
@@ -55,9 +57,9 @@ struct Candidate {
 /// A batch in the making.
 struct Draft<'o> {
     order: &'o ClaimOrder,
+    filling: Filling<'o>,
     members: Vec<Candidate>,
     places: BTreeSet<u64>,
-    bytes: u64,
     cursors: Cursors,
     /// Looked at outside of the walk: failed ones that are due, woken ones, and who comes along.
     waiting: BTreeSet<u64>,
@@ -82,16 +84,14 @@ enum Considered {
 }
 
 impl Draft<'_> {
-    fn has_room(&self, bytes: u32) -> bool {
-        let limit = &self.order.limit;
-        self.members.is_empty()
-            || (self.members.len() < limit.records && self.bytes + u64::from(bytes) <= limit.bytes)
-    }
-
-    fn add(&mut self, candidate: Candidate) {
-        self.places.insert(candidate.row.place);
-        self.bytes += u64::from(candidate.row.bytes);
-        self.members.push(candidate);
+    /// Takes it, if there is room.
+    fn admit(&mut self, candidate: Candidate) -> bool {
+        let fits = self.filling.admit(&candidate.record_type, u64::from(candidate.row.bytes));
+        if fits {
+            self.places.insert(candidate.row.place);
+            self.members.push(candidate);
+        }
+        fits
     }
 
     /// In queue order, save that records of one key stand in the order of their arrival.
@@ -132,11 +132,12 @@ impl Transaction<'_, '_> {
             if draft.members.is_empty() {
                 return Ok(None);
             }
+            let rule = draft.filling.rule();
             let (members, taken) = draft.in_order();
             let row = BatchRow {
                 parent: None,
                 stage: Stage::Fresh,
-                rule: order.limit.rule,
+                rule,
                 phase: BatchPhase::InFlight,
                 sequence: (order.sequence.index, order.sequence.total),
                 attempt: 1,
@@ -171,9 +172,9 @@ impl Transaction<'_, '_> {
     fn draft<'o>(&self, order: &'o ClaimOrder) -> Result<Draft<'o>, StoreError> {
         let mut draft = Draft {
             order,
+            filling: order.limit.filling(),
             members: Vec::new(),
             places: BTreeSet::new(),
-            bytes: 0,
             cursors: self.state.cursors.clone(),
             waiting: self.state.woken.clone(),
             due: HashMap::new(),
@@ -243,17 +244,17 @@ impl Transaction<'_, '_> {
         }
         chain.push(candidate);
         for member in chain {
-            if !draft.has_room(member.row.bytes) {
+            let (key, place) = (member.key.clone(), member.row.place);
+            if !draft.admit(member) {
                 return Ok(Considered::Full);
             }
             // Whoever stands behind it and was passed over may come along, and must, before any later one does.
-            if let Some(key) = &member.key
-                && let Some(behind) = self.behind(key, member.row.place)?
+            if let Some(key) = key
+                && let Some(behind) = self.behind(&key, place)?
                 && draft.cursors.has_passed(behind)
             {
                 draft.waiting.insert(behind);
             }
-            draft.add(member);
         }
         Ok(Considered::Done)
     }
@@ -270,7 +271,7 @@ impl Transaction<'_, '_> {
             StoredState::Failed | StoredState::Quarantined | StoredState::Synced => return Ok(None),
         };
         let row = MemberRow { place, id: header.id, bytes: header.bytes, failed: due.is_some() };
-        Ok(Some(Candidate { row, key: header.key, due }))
+        Ok(Some(Candidate { row, record_type: header.record_type, key: header.key, due }))
     }
 
     fn dismiss(&mut self, dismissed: &[Dismissed]) -> Result<(), StoreError> {

@@ -23,16 +23,19 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::value::RawValue;
 use thiserror::Error;
+use tokio::sync::Notify;
 
 use super::encoding::Encoding;
 use super::wire::{self, BatchAnswer, BatchRequest, ErrorBody, Processing, WireRecord};
 use super::{Exchange, Network, Transport};
-use crate::clock::{Clock, wall_ms};
+use crate::clock::{Clock, millis, wall_ms};
 use crate::config;
 use crate::model::{Batch, BatchId, DeviceId};
 use crate::policy::sizing::Hints;
 use crate::policy::verdict::{Answer, Body, Failure, Reached, Seen};
 
+/// A look-up is answered soon, or by nobody.
+const LOOK_UP_LIMIT: Duration = Duration::from_secs(10);
 /// What the gateway's own answer needs to get here after its limit has passed.
 const ANSWER_SLACK: Duration = Duration::from_secs(2);
 /// Bytes of a body that are handed to the connection at a time.
@@ -72,6 +75,9 @@ pub struct Token(pub String);
 #[derive(Clone, Copy)]
 struct Limits {
     answer: Duration,
+    /// After the body is out.
+    patience: Option<Duration>,
+    look_up: Duration,
     answer_bytes: usize,
 }
 
@@ -103,6 +109,8 @@ impl Http {
             token,
             limits: Limits {
                 answer: config.connect_timeout.0 + config.request_timeout.0 + ANSWER_SLACK,
+                patience: None,
+                look_up: config.connect_timeout.0 + config.request_timeout.0.min(LOOK_UP_LIMIT),
                 answer_bytes: usize::try_from(config.max_answer_bytes.0).unwrap_or(usize::MAX),
             },
         })
@@ -118,7 +126,12 @@ impl Http {
 }
 
 impl Transport for Http {
-    fn send(&self, batch: Arc<Batch>, encoding: Option<Encoding>) -> LocalBoxFuture<'static, Exchange> {
+    fn send(
+        &self,
+        batch: Arc<Batch>,
+        encoding: Option<Encoding>,
+        patience: Option<Duration>,
+    ) -> LocalBoxFuture<'static, Exchange> {
         let request = self
             .prepared(self.client.post(&self.endpoint))
             .insert_header((wire::BATCH_ID, batch.open.id.to_string()))
@@ -133,12 +146,12 @@ impl Transport for Http {
             Some(encoding) => request.insert_header((header::CONTENT_ENCODING, encoding.name())),
             None => request,
         };
-        exchange(request, body, self.limits).boxed_local()
+        exchange(request, body, Limits { patience, ..self.limits }).boxed_local()
     }
 
     fn look_up(&self, batch: BatchId) -> LocalBoxFuture<'static, Exchange> {
         let request = self.prepared(self.client.get(format!("{}/{batch}", self.endpoint)));
-        exchange(request, Ok(Vec::new()), self.limits).boxed_local()
+        exchange(request, Ok(Vec::new()), Limits { answer: self.limits.look_up, ..self.limits }).boxed_local()
     }
 }
 
@@ -162,14 +175,27 @@ fn body_of(batch: &Batch, device: DeviceId) -> Result<Vec<u8>, String> {
     serde_json::to_vec(&request).map_err(|error| error.to_string())
 }
 
-/// When the connection first asked for the body.
+/// When the connection first asked for the body, and when it had all of it.
 #[derive(Clone)]
-struct FirstByte {
+struct Journey {
     clock: Clock,
     asked: Rc<Cell<Option<Duration>>>,
+    out: Rc<Cell<Option<Duration>>>,
+    is_out: Rc<Notify>,
 }
 
-impl FirstByte {
+impl Journey {
+    fn new(clock: Clock) -> Self {
+        Self { clock, asked: Rc::default(), out: Rc::default(), is_out: Rc::default() }
+    }
+
+    /// Ends when an answer was waited for long enough.
+    async fn hang_up(&self, patience: Option<Duration>) {
+        let Some(patience) = patience else { return std::future::pending().await };
+        self.is_out.notified().await;
+        tokio::time::sleep(patience).await;
+    }
+
     fn body(
         &self,
         bytes: Vec<u8>,
@@ -180,6 +206,10 @@ impl FirstByte {
                 this.asked.set(Some(this.clock.now()));
             }
             let next = (!rest.is_empty()).then(|| rest.split_to(rest.len().min(CHUNK)));
+            if rest.is_empty() && this.out.get().is_none() {
+                this.out.set(Some(this.clock.now()));
+                this.is_out.notify_one();
+            }
             std::future::ready(next.map(|chunk| (Ok(chunk), rest)))
         });
         SizedStream::new(size, chunks)
@@ -188,7 +218,7 @@ impl FirstByte {
 
 async fn exchange(request: ClientRequest, body: Result<Vec<u8>, String>, limits: Limits) -> Exchange {
     let clock = Clock::start();
-    let first_byte = FirstByte { clock, asked: Rc::default() };
+    let journey = Journey::new(clock);
     let mut exchange = Exchange {
         seen: Seen::Failure(Failure { reached: Reached::Nothing, message: String::new() }),
         hints: Hints::default(),
@@ -205,20 +235,27 @@ async fn exchange(request: ClientRequest, body: Result<Vec<u8>, String>, limits:
     };
     exchange.network.body_bytes = bytes.len() as u64;
     // A look-up has no body; its first byte is the request itself, and nothing is in doubt after it.
-    let sending = if bytes.is_empty() { request.send() } else { request.send_body(first_byte.body(bytes)) };
-    let answered = tokio::time::timeout(limits.answer, async {
+    let bodiless = bytes.is_empty();
+    let sending = if bodiless { request.send() } else { request.send_body(journey.body(bytes)) };
+    let whole = async {
         let mut response = sending.await.map_err(|error| describe(&error))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = response.body().limit(limits.answer_bytes).await;
         Ok((status, headers, body.map_err(|error| format!("the answer broke off: {error}"))?))
-    })
-    .await;
-    let asked = first_byte.asked.get();
+    };
+    let answered = tokio::select! {
+        answered = tokio::time::timeout(limits.answer, whole) => answered.map_err(|_| limits.answer),
+        () = journey.hang_up(limits.patience) => Err(limits.patience.unwrap_or_default()),
+    };
+    let asked = journey.asked.get();
     exchange.took = clock.now();
     exchange.network.connect = asked;
+    exchange.network.sent = journey.out.get();
     exchange.network.exchange = asked.map(|asked| exchange.took.saturating_sub(asked));
     let failed = |reached, message| {
-        let reached = if asked.is_some() { reached } else { Reached::Nothing };
+        // Making a connection has a shorter limit of its own: a look-up that timed out was sent.
+        let sent = asked.is_some() || (bodiless && reached == Reached::SentAndTimedOut);
+        let reached = if sent { reached } else { Reached::Nothing };
         Seen::Failure(Failure { reached, message })
     };
     exchange.seen = match answered {
@@ -228,8 +265,8 @@ async fn exchange(request: ClientRequest, body: Result<Vec<u8>, String>, limits:
             Seen::Answer(Answer { status, retry_after: retry_after(&headers), body: classify(status, &body) })
         }
         Ok(Err(message)) => failed(Reached::Sent, message),
-        Err(_) => {
-            let limit = humantime::format_duration(limits.answer);
+        Err(limit) => {
+            let limit = humantime::format_duration(Duration::from_millis(millis(limit)));
             failed(Reached::SentAndTimedOut, format!("no answer within {limit}"))
         }
     };

@@ -18,8 +18,13 @@ use encoding::Encoding;
 
 /// What carries batches to the server. Its futures never fail: what happened is an answer, too.
 pub trait Transport {
-    /// Sends a batch.
-    fn send(&self, batch: Arc<Batch>, encoding: Option<Encoding>) -> LocalBoxFuture<'static, Exchange>;
+    /// Sends a batch. With `patience`, an answer is waited for no longer than that after the body is out.
+    fn send(
+        &self,
+        batch: Arc<Batch>,
+        encoding: Option<Encoding>,
+        patience: Option<Duration>,
+    ) -> LocalBoxFuture<'static, Exchange>;
 
     /// Asks what became of a batch.
     fn look_up(&self, batch: BatchId) -> LocalBoxFuture<'static, Exchange>;
@@ -48,6 +53,9 @@ pub struct Network {
     pub connect: Option<Duration>,
     /// Bytes of the body as it went out.
     pub body_bytes: u64,
+    /// Until the last body byte was taken from us; none when it was not.
+    #[serde(default)]
+    pub sent: Option<Duration>,
     /// From the first body byte taken to the answer's head, or the end.
     pub exchange: Option<Duration>,
 }

@@ -25,16 +25,19 @@ use crate::model::{
     Backlog, Batch, BatchId, BatchPhase, BatchRecord, DiskState, Link, LinkState, OpenBatch, Phase, Place,
     RecordId, Sequence, Stage,
 };
-use crate::policy::agenda::{Action, Agenda, Disposition, View};
+use crate::policy::agenda::{Action, Agenda, Disposition, Sent, View};
 use crate::policy::breaker::BreakerState;
+use crate::policy::learned::{self, Learned};
 use crate::policy::sizing::SizeRule;
 use crate::policy::verdict::{LookUp as Found, Verdict};
-use crate::store::{Claim, Dispatch, Expedite, Settle, Settled, StoreError};
+use crate::store::{Claim, Dispatch, Expedite, Remember, Settle, Settled, StoreError};
 use crate::transport::wire::RecordResult;
-use report::{Report, described, types_of};
+use report::{Report, described, load_of, types_of};
 
 /// The largest payload that is remembered for controls.
 const MAX_SAMPLE_BYTES: usize = 16 << 10;
+/// What was learned is kept at most this often, and whenever the breaker changes its mode.
+const KEEP_EVERY: Duration = Duration::from_mins(1);
 
 pub use state::PlannerState;
 
@@ -76,9 +79,13 @@ pub struct BatchPlanner {
     /// A record that the server has, for controls.
     sample: Option<BatchRecord>,
     link_was: LinkState,
+    /// When what was learned was last kept, and the breaker's mode then.
+    kept: Option<(Duration, &'static str)>,
     timer: Option<SpawnHandle>,
     drained: Vec<oneshot::Sender<()>>,
     draining: bool,
+    /// What was learned is kept once more at the end.
+    put_away: bool,
 }
 
 /// Something changed.
@@ -92,14 +99,14 @@ enum Wake {
 impl BatchPlanner {
     /// A planner that goes on with the batches that a former life left open.
     pub fn new(
-        open: Vec<OpenBatch>,
+        (open, learned): (Vec<OpenBatch>, Learned),
         senses: Senses,
         partners: Partners,
         (clock, steady): (Clock, Steady),
         state: watch::Sender<PlannerState>,
     ) -> Self {
         Self {
-            agenda: Agenda::new(open, fastrand::Rng::new()),
+            agenda: Agenda::new(open, learned, fastrand::Rng::new()),
             senses,
             partners,
             clock,
@@ -109,9 +116,11 @@ impl BatchPlanner {
             busy: false,
             sample: None,
             link_was: LinkState::Unknown,
+            kept: None,
             timer: None,
             drained: Vec::new(),
             draining: false,
+            put_away: false,
         }
     }
 
@@ -137,6 +146,11 @@ impl BatchPlanner {
             return;
         }
         if self.draining {
+            if !self.put_away && self.senses.backlog.borrow().storage.disk == DiskState::Ok {
+                self.put_away = true;
+                let note = self.remember();
+                return self.ask_store(note, ctx, |_, (), _| {});
+            }
             for drained in self.drained.drain(..) {
                 if drained.send(()).is_err() {
                     tracing::debug!("whoever asked for the drain has given up waiting");
@@ -225,7 +239,7 @@ impl BatchPlanner {
     }
 
     fn upload(&mut self, batch: Batch, ctx: &mut Context<Self>) {
-        self.agenda.sending(&batch.open);
+        self.agenda.sending(&batch.open, load_of(&batch));
         if self.draining {
             return self.hold_back(batch.open.id, ctx);
         }
@@ -240,7 +254,9 @@ impl BatchPlanner {
         self.announce();
         self.busy = true;
         let batch = Arc::new(batch);
-        let sent = self.partners.breaker.send(Upload(Arc::clone(&batch))).into_actor(self);
+        let patience = self.agenda.patience(&self.senses.config.borrow(), batch.open.id);
+        let sent =
+            self.partners.breaker.send(Upload { batch: Arc::clone(&batch), patience }).into_actor(self);
         ctx.spawn(sent.map(move |answer, planner, ctx| {
             planner.busy = false;
             if let Ok(Ok(uploaded)) = answer {
@@ -271,7 +287,7 @@ impl BatchPlanner {
         tracing::info!(batch_id = %id, "batch {id} sends record {} once more, as a control", record.id);
         self.busy = true;
         let batch = Arc::new(Batch { open, sequence, records: vec![record] });
-        let sent = self.partners.breaker.send(Upload(batch)).into_actor(self);
+        let sent = self.partners.breaker.send(Upload { batch, patience: None }).into_actor(self);
         ctx.spawn(sent.map(move |answer, planner, ctx| {
             planner.busy = false;
             if let Ok(Ok(Uploaded { verdict, .. })) = answer {
@@ -302,15 +318,26 @@ impl BatchPlanner {
         let Uploaded { verdict, error, took, hints, network } = uploaded;
         let id = batch.open.id;
         self.agenda.hinted(hints);
-        let disposition = self.look(|agenda, view| agenda.answered(view, id, &verdict, &error, took));
+        let expected = self.agenda.expected(id);
+        let sent = Sent { verdict: &verdict, error: &error, took, sending: network.sent };
+        let disposition = self.look(|agenda, view| agenda.answered(view, id, &sent));
         if let Verdict::Answered(results) = &verdict {
             self.announced.last_success_at = Some(error.at);
             self.sample(batch, results);
         } else {
             self.announced.last_error = Some(error.clone());
         }
-        let report =
-            Report { batch: batch.open.clone(), sequence: batch.sequence, verdict, error, took, network };
+        let time_limit = self.agenda.time_limit(&self.senses.config.borrow());
+        let report = Report {
+            batch: batch.open.clone(),
+            sequence: batch.sequence,
+            verdict,
+            error,
+            took,
+            network,
+            expected,
+            time_limit,
+        };
         let types = types_of(batch);
         self.settle(id, disposition, Some((report, types)), ctx);
     }
@@ -320,7 +347,7 @@ impl BatchPlanner {
         let asked = self.partners.breaker.send(LookUp(id)).into_actor(self);
         ctx.spawn(asked.map(move |found, planner, ctx| {
             planner.busy = false;
-            let found = found.unwrap_or(Found::Failed);
+            let found = found.unwrap_or(Found::Hindered);
             tracing::info!(batch_id = %id, outcome = found.class(), "looked up batch {id}: {}", found.class());
             if matches!(found, Found::Completed(_)) {
                 planner.announced.last_success_at = Some(wall_ms());
@@ -346,9 +373,14 @@ impl BatchPlanner {
         };
         let done = described(&disposition);
         let retry = self.senses.config.borrow().retry.clone();
-        self.ask_store(Settle { batch: id, disposition, retry, then }, ctx, move |planner, settled, ctx| {
-            planner.settled(id, settled, report, done, ctx);
-        });
+        let note = self.note();
+        self.ask_store(
+            Settle { batch: id, disposition, retry, then, note },
+            ctx,
+            move |planner, settled, ctx| {
+                planner.settled(id, settled, report, done, ctx);
+            },
+        );
     }
 
     fn settled(
@@ -382,6 +414,21 @@ impl BatchPlanner {
         }
     }
 
+    /// What was learned, when it is time to keep it: it goes along with a settlement.
+    fn note(&mut self) -> Option<Remember> {
+        let (now, mode) = (self.clock.now(), self.senses.breaker.borrow().mode.name());
+        let recent = self.kept.is_some_and(|(at, was)| now.saturating_sub(at) < KEEP_EVERY && was == mode);
+        (!recent).then(|| {
+            self.kept = Some((now, mode));
+            self.remember()
+        })
+    }
+
+    fn remember(&mut self) -> Remember {
+        let learned = self.look(|agenda, view| agenda.learned(view));
+        Remember { name: learned::NOTE, note: learned.to_note() }
+    }
+
     fn observe_progress(&mut self) {
         if self.announced.progress.observe(&self.senses.backlog.borrow()) {
             self.agenda.run_began();
@@ -390,11 +437,12 @@ impl BatchPlanner {
 
     fn announce(&mut self) {
         let to_go = self.senses.backlog.borrow().to_go();
-        let (limit, budget) = self.look(|agenda, view| (agenda.limit(view), agenda.time_budget(view.config)));
-        self.announced.limit = Some(limit);
-        self.announced.time_budget = budget;
-        self.announced.per_record = self.agenda.service().per_record();
-        self.announced.eta = self.agenda.service().estimate(to_go).filter(|_| to_go > 0);
+        let config = Arc::clone(&self.senses.config.borrow());
+        self.announced.size = Some(self.look(|agenda, view| agenda.usual_size(view)));
+        self.announced.time_budget = self.agenda.time_budget(&config);
+        self.announced.time_limit = self.agenda.time_limit(&config);
+        self.announced.per_record = self.agenda.per_record();
+        self.announced.eta = self.look(|agenda, view| agenda.estimate(view)).filter(|_| to_go > 0);
         if *self.state.borrow() != self.announced {
             self.state.send_replace(self.announced.clone());
         }

@@ -1,12 +1,12 @@
 //! What telemetry is told of a send once it is settled.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::clock::millis;
 use crate::ipc::api::BatchReport;
 use crate::model::{Batch, BatchPhase, LastError, OpenBatch, Sequence};
 use crate::policy::agenda::Disposition;
+use crate::policy::service_time::{Forecast, Load};
 use crate::policy::verdict::Verdict;
 use crate::transport::Network;
 
@@ -18,6 +18,8 @@ pub(super) struct Report {
     pub(super) error: LastError,
     pub(super) took: Duration,
     pub(super) network: Network,
+    pub(super) expected: Option<Forecast>,
+    pub(super) time_limit: Duration,
 }
 
 impl Report {
@@ -35,6 +37,9 @@ impl Report {
             duration_ms: millis(self.took),
             synced,
             rule: self.batch.rule.name().to_owned(),
+            expected_ms: self.expected.map(|expected| expected.mean_ms()),
+            at_most_ms: self.expected.map(|expected| expected.most_ms()),
+            time_limit_ms: millis(self.time_limit),
             note: if answered { note } else { format!("{}: {note}", self.error.message) },
             at: self.error.at,
         }
@@ -51,10 +56,15 @@ pub(super) fn described(disposition: &Disposition) -> String {
     }
 }
 
-pub(super) fn types_of(batch: &Batch) -> Vec<(String, u64)> {
-    let mut types: BTreeMap<&str, u64> = BTreeMap::new();
+/// What its duration depends on.
+pub(super) fn load_of(batch: &Batch) -> Load {
+    let mut load = Load::default();
     for record in &batch.records {
-        *types.entry(&record.record_type).or_default() += 1;
+        load.add(&record.record_type, record.payload.len() as u64);
     }
-    types.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
+    load
+}
+
+pub(super) fn types_of(batch: &Batch) -> Vec<(String, u64)> {
+    load_of(batch).types().iter().map(|(name, count)| (name.clone(), u64::from(*count))).collect()
 }

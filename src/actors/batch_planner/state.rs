@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::ipc::api::BatchInFlight;
 use crate::model::{LastError, Phase};
+use crate::policy::agenda::UsualSize;
 use crate::policy::progress::Progress;
-use crate::policy::sizing::BatchLimit;
 
 /// What the planner announces.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,12 +18,14 @@ pub struct PlannerState {
     pub batch: Option<BatchInFlight>,
     /// How far the run has come.
     pub progress: Progress,
-    /// The size of the next fresh batch, and why.
-    pub limit: Option<BatchLimit>,
+    /// How large the next fresh batch is, as far as can be told, and why.
+    pub size: Option<UsualSize>,
     /// Measured time per record.
     pub per_record: Option<Duration>,
     /// What a batch may take.
     pub time_budget: Duration,
+    /// The time limit in front of the server.
+    pub time_limit: Duration,
     /// Estimated time until all is sent.
     pub eta: Option<Duration>,
     /// When the server last confirmed a record, wall milliseconds.
@@ -39,9 +41,10 @@ impl Default for PlannerState {
             until: None,
             batch: None,
             progress: Progress::default(),
-            limit: None,
+            size: None,
             per_record: None,
             time_budget: Duration::ZERO,
+            time_limit: Duration::ZERO,
             eta: None,
             last_success_at: None,
             last_error: None,

@@ -4,32 +4,35 @@
 //! [`Agenda::answered`] and [`Agenda::looked_up`] say how the batch is to be settled on disk. One
 //! action is under way at a time. The agenda holds the open batches only, never the queue.
 //!
-//! Order of work: look-ups that are due, then parts of failed batches in queue order, then fresh
-//! records. After a part failed, one other batch goes first: its success is the control that
-//! tells a record at fault from a server in trouble (see [`super::isolation`]). Where no other is
-//! left, a record that the server has already is sent once more: it answers "duplicate", or it is in trouble.
+//! | part | what it decides |
+//! |---|---|
+//! | [`next`] | what is done next |
+//! | [`answers`] | what becomes of a batch that was answered, or was not |
+//! | [`look_ups`] | what becomes of one whose outcome was asked for |
+//! | [`suspects`] | the search for a record at fault |
 
 mod answers;
+mod look_ups;
+mod next;
+mod suspects;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::breaker::{BreakerState, Mode};
+use super::breaker::BreakerState;
 use super::isolation::{Cut, Evidence};
-use super::service_time::ServiceTime;
-use super::sizing::{self, BatchLimit, Demand, Hints};
-use super::verdict::Doubt;
+use super::learned::Learned;
+use super::service_time::{Forecast, Load};
+use super::sizing::{BatchLimit, Hints};
+use super::verdict::{Doubt, Verdict};
 use crate::config::{Config, OutcomeLookup};
 use crate::model::{
     Backlog, BatchId, BatchPhase, LastError, LinkState, OpenBatch, Phase, RecordId, Sequence,
 };
-
-/// Most open batches before fresh records wait: bounds what the search keeps in memory.
-const MAX_OPEN: usize = 1000;
-/// A batch sent so often may be what keeps the breaker open: a probe takes another, and it is cut.
-const PROBES_OF_ONE: u32 = 3;
+pub use next::UsualSize;
+use suspects::Family;
 
 /// What the driver is to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,11 +41,13 @@ pub enum Action {
     Claim(ClaimOrder),
     /// Send an open batch.
     Send(BatchId, Sequence),
-    /// Ask the server what became of an open batch.
+    /// Ask the server what became of a batch: of an open one, or, where nothing may be sent before the
+    /// server is known to live, of any.
     LookUp(BatchId),
     /// Set the one record of this batch aside: the evidence is complete.
     Convict(BatchId),
-    /// Cut this part that was never sent: the breaker asks for micro-batches, and it is larger.
+    /// Cut this part that was never sent: the breaker asks for micro-batches, and it is larger; or the
+    /// record at fault must be in it.
     Divide(BatchId),
     /// Send a record that the server has already, to see whether others get through.
     Control(Sequence),
@@ -56,7 +61,7 @@ pub enum Action {
 }
 
 /// What a claim may take.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ClaimOrder {
     /// The size and why.
     pub limit: BatchLimit,
@@ -127,6 +132,19 @@ pub struct View<'a> {
     pub breaker: BreakerState,
 }
 
+/// What came of a send.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'a> {
+    /// What the answer means.
+    pub verdict: &'a Verdict,
+    /// The entry for the manifest.
+    pub error: &'a LastError,
+    /// Until the answer, or until it was given up.
+    pub took: Duration,
+    /// Of it, until the body was out; none when it was cut.
+    pub sending: Option<Duration>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Step {
     InFlight,
@@ -141,12 +159,48 @@ struct Entry {
     evidence: Evidence,
     /// What the server said when it refused the one record of the batch.
     refusal: Option<LastError>,
+    /// Batches that it comes from and that failed.
+    ancestors: u32,
+    /// How often this set was sent, under whatever id.
+    sends: u32,
+    /// What it holds, once it was sent.
+    load: Load,
+    /// What was expected of it when it was sent, where anything was known.
+    expected: Option<Forecast>,
+    /// When it was first in doubt under this id, and how long its last send took until then.
+    doubted_at: Option<Duration>,
+    failed_after: Duration,
+    /// All other parts of its family are clean: the record at fault must be in it.
+    guilty: bool,
+}
+
+impl Entry {
+    fn new(batch: OpenBatch, step: Step) -> Self {
+        let evidence = Evidence::restored(batch.lone_failures);
+        let ancestors = u32::from(batch.parent.is_some());
+        let sends = batch.attempt;
+        Self {
+            batch,
+            step,
+            evidence,
+            refusal: None,
+            ancestors,
+            sends,
+            load: Load::default(),
+            expected: None,
+            doubted_at: None,
+            failed_after: Duration::ZERO,
+            guilty: false,
+        }
+    }
 }
 
 /// What speaks against a batch that goes on under a new id, and when that is due.
 #[derive(Debug)]
 struct Carried {
     from: BatchId,
+    ancestors: u32,
+    sends: u32,
     evidence: Evidence,
     refusal: Option<LastError>,
     due: Duration,
@@ -157,13 +211,20 @@ struct Carried {
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Agenda {
     open: BTreeMap<BatchId, Entry>,
+    learned: Learned,
     sent_in_run: u32,
-    service: ServiceTime,
-    hints: Hints,
-    byte_cap: Option<u64>,
     last_success: Option<Duration>,
     control_wanted: bool,
+    /// The server answered a look-up in this life; and it has none, in this run.
+    look_up_works: bool,
     look_up_missing: bool,
+    /// A batch that was sent: a look-up of it tells whether the server lives.
+    known: Option<BatchId>,
+    /// The server sent us away: a look-up goes first.
+    turned_away: bool,
+    /// Look-ups in a row that the server did not answer, and how many there were at the last send.
+    unanswered: u32,
+    unanswered_at_send: u32,
     setbacks: u32,
     /// Refused requests without a stored record in between.
     refusals: u32,
@@ -172,6 +233,8 @@ pub struct Agenda {
     throttle: Option<Duration>,
     stop: Option<(Phase, Duration)>,
     carried: Option<Carried>,
+    /// The parts of batches that were cut, by the id of the batch.
+    families: BTreeMap<BatchId, Family>,
     /// The batch that failed since others last got through, and whether it was not the only one.
     failing: Option<BatchId>,
     others_failed: bool,
@@ -183,23 +246,27 @@ pub struct Agenda {
 }
 
 impl Agenda {
-    /// Goes on with the batches that a former life left open.
-    pub fn new(open: Vec<OpenBatch>, rng: fastrand::Rng) -> Self {
+    /// Goes on with the batches that a former life left open, and with what it learned.
+    pub fn new(open: Vec<OpenBatch>, learned: Learned, rng: fastrand::Rng) -> Self {
         let mut agenda = Self {
             open: BTreeMap::new(),
+            learned,
             sent_in_run: 0,
-            service: ServiceTime::default(),
-            hints: Hints::default(),
-            byte_cap: None,
             last_success: None,
             control_wanted: false,
+            look_up_works: false,
             look_up_missing: false,
+            known: None,
+            turned_away: false,
+            unanswered: 0,
+            unanswered_at_send: 0,
             setbacks: 0,
             refusals: 0,
             wait: None,
             throttle: None,
             stop: None,
             carried: None,
+            families: BTreeMap::new(),
             failing: None,
             others_failed: false,
             control_ready: false,
@@ -221,32 +288,40 @@ impl Agenda {
                 }
             };
             let carried = self.carried.take_if(|carried| batch.parent == Some(carried.from));
-            let evidence = Evidence::restored(batch.lone_failures);
-            let fresh = Entry { batch, step, evidence, refusal: None };
-            let entry = match carried {
-                Some(Carried { evidence, refusal, due, .. }) => {
-                    Entry { step: Step::Send { due }, evidence, refusal, ..fresh }
-                }
-                None => fresh,
-            };
+            let mut entry = Entry::new(batch, step);
+            if let Some(Carried { evidence, refusal, due, ancestors, sends, .. }) = carried {
+                entry = Entry { step: Step::Send { due }, evidence, refusal, ancestors, sends, ..entry };
+            }
+            self.joins_family(&mut entry);
             self.open.insert(entry.batch.id, entry);
         }
     }
 
     /// Takes note of a batch that is about to be sent.
-    pub fn sending(&mut self, batch: &OpenBatch) {
+    pub fn sending(&mut self, batch: &OpenBatch, load: Load) {
         if batch.attempt == 1 {
             self.sent_in_run += 1;
         }
-        let entry = self.open.entry(batch.id).or_insert_with(|| Entry {
-            batch: batch.clone(),
-            step: Step::InFlight,
-            evidence: Evidence::restored(batch.lone_failures),
-            refusal: None,
+        let service = &self.learned.service;
+        let expected = service.is_known().then(|| {
+            let Forecast { mean, most } = service.forecast(&load);
+            let sending = self.learned.throughput.seconds(load.bytes());
+            Forecast { mean: mean + sending, most: most + sending }
         });
+        let unsent = || OpenBatch { attempt: batch.attempt.saturating_sub(1), ..batch.clone() };
+        let entry = self.open.entry(batch.id).or_insert_with(|| Entry::new(unsent(), Step::InFlight));
         entry.batch.clone_from(batch);
+        entry.sends += 1;
         entry.step = Step::InFlight;
+        (entry.load, entry.expected) = (load, expected);
         self.control_failed = false;
+        self.known = Some(batch.id);
+        self.unanswered_at_send = self.unanswered;
+    }
+
+    /// What was expected of a batch when it was sent, where anything was known.
+    pub fn expected(&self, id: BatchId) -> Option<Forecast> {
+        self.open.get(&id)?.expected
     }
 
     /// Forgets a batch that the store no longer has: its records were all taken out of it.
@@ -290,146 +365,23 @@ impl Agenda {
 
     /// Takes note of what the server asks for.
     pub fn hinted(&mut self, hints: Hints) {
-        self.hints.update(hints);
+        self.learned.hints.update(hints);
     }
 
-    /// What was measured.
-    pub fn service(&self) -> &ServiceTime {
-        &self.service
+    /// What was learned, as it is to be kept.
+    pub fn learned(&self, view: &View<'_>) -> Learned {
+        Learned { breaker: view.breaker.kept(view.now, view.steady_ms), ..self.learned.clone() }
     }
 
-    /// The size of the next fresh batch, and why.
-    pub fn limit(&self, view: &View<'_>) -> BatchLimit {
-        let config = &view.config.batch;
-        let budget = self.time_budget(view.config);
-        let demand = Demand {
-            waiting_records: view.backlog.pending + view.backlog.failed,
-            waiting_bytes: view.backlog.bytes,
-            micro: view.breaker.mode != Mode::Normal,
-            learned: config.learn.then(|| self.service.largest(budget)).flatten(),
-            learned_bytes: self.byte_cap,
-            hints: self.hints,
-        };
-        sizing::choose(config, &demand)
+    /// The time limit in front of the server.
+    pub fn time_limit(&self, config: &Config) -> Duration {
+        self.learned.time_limit(config.server.request_timeout.0)
     }
 
-    /// The time that a batch may take: the shorter of ours and the server's.
+    /// The time that a batch may take: the limit less the margin, or the server's own wish.
     pub fn time_budget(&self, config: &Config) -> Duration {
-        let ours = config.time_budget();
-        self.hints.time_budget.map_or(ours, |theirs| ours.min(theirs))
-    }
-
-    /// What to do next. Nothing is due before the time that a `Rest` names, unless the view changes.
-    pub fn next(&self, view: &View<'_>) -> Action {
-        let now = view.now;
-        let rest = |phase, until| Action::Rest { phase, until };
-        if view.backlog.paused {
-            return rest(Phase::Paused, None);
-        }
-        if let Some(id) = self.convicted(view.config.retry.quarantine_after) {
-            return Action::Convict(id);
-        }
-        if view.backlog.to_go() == 0 {
-            return rest(Phase::Idle, None);
-        }
-        if let Some((phase, until)) = self.stop.filter(|(_, until)| now < *until) {
-            return rest(phase, Some(until));
-        }
-        if view.config.server.url.is_empty() {
-            return rest(Phase::Misconfigured, None);
-        }
-        if matches!(view.link, LinkState::Offline | LinkState::CaptivePortal) {
-            return rest(Phase::Offline, None);
-        }
-        let held = [self.wait, self.throttle, open_until(view.breaker)].into_iter().flatten().max();
-        if let Some(until) = held.filter(|until| now < *until) {
-            return rest(Phase::Waiting, Some(until));
-        }
-        let look_up = self.open.values().find(|entry| entry.look_up_due(view).is_some_and(|due| due <= now));
-        if let Some(entry) = look_up {
-            return Action::LookUp(entry.batch.id);
-        }
-        self.next_batch(view).unwrap_or_else(|| rest(Phase::Waiting, self.next_due(view)))
-    }
-
-    fn next_batch(&self, view: &View<'_>) -> Option<Action> {
-        let limit = self.limit(view);
-        let sequence = self.sequence(view, limit.records);
-        let probing = matches!(view.breaker.mode, Mode::Open { .. } | Mode::Probing);
-        let mut parts: Vec<&OpenBatch> = self
-            .open
-            .values()
-            .filter(|entry| entry.send_due(view).is_some_and(|due| due <= view.now))
-            .map(|entry| &entry.batch)
-            .collect();
-        // A probe is a micro-batch; the smallest part will do, unless it may be what fails.
-        let worn = |batch: &OpenBatch| batch.attempt / PROBES_OF_ONE;
-        parts.sort_by_key(|batch| (probing.then(|| (worn(batch), batch.records)), batch.place));
-        let fits = |batch: &OpenBatch| batch.records <= limit.records && worn(batch) == 0;
-        let part = parts.first().filter(|batch| !probing || fits(batch));
-        let claim =
-            (may_claim(view) && self.has_room()).then_some(Action::Claim(ClaimOrder { limit, sequence }));
-        let micro = view.config.batch.micro_batch;
-        let send = |batch: &&OpenBatch| {
-            if view.breaker.mode != Mode::Normal && batch.attempt == 0 && batch.records > micro {
-                return Action::Divide(batch.id);
-            }
-            Action::Send(batch.id, sequence)
-        };
-        if self.control_wanted && !probing {
-            let innocent = parts.iter().find(|batch| !self.has_failed_alone(batch));
-            claim.or_else(|| innocent.map(send)).or_else(|| self.control(sequence)).or_else(|| part.map(send))
-        } else {
-            part.map(send).or(claim).or_else(|| parts.first().map(send))
-        }
-    }
-
-    /// What failed alone before is no control for another.
-    fn has_failed_alone(&self, batch: &OpenBatch) -> bool {
-        let suspected = self.open.get(&batch.id).is_some_and(|entry| entry.evidence.suspects());
-        suspected || (batch.records == 1 && batch.attempt > 0)
-    }
-
-    /// For when nobody else is left who could get through around a record that failed.
-    fn control(&self, sequence: Sequence) -> Option<Action> {
-        // Several that failed in a row say nothing about each other until the server is seen to be well.
-        let wanted = self.others_failed || self.open.values().any(|entry| entry.evidence.wants_control());
-        (self.control_ready && !self.control_failed && wanted).then_some(Action::Control(sequence))
-    }
-
-    /// The earliest time at which something that waits for a time is due.
-    fn next_due(&self, view: &View<'_>) -> Option<Duration> {
-        let batches = self.open.values().filter_map(|entry| match entry.step {
-            Step::Send { due } | Step::LookUp { due, .. } => Some(due),
-            Step::InFlight => None,
-        });
-        let records = view
-            .backlog
-            .next_due_at
-            .filter(|_| self.has_room())
-            .map(|due| view.now + Duration::from_millis(due.saturating_sub(view.steady_ms)));
-        batches.chain(records).min()
-    }
-
-    /// Whether fresh records may be taken; a control is worth going beyond the bound.
-    fn has_room(&self) -> bool {
-        self.open.len() < MAX_OPEN || self.control_wanted
-    }
-
-    fn convicted(&self, quarantine_after: u32) -> Option<BatchId> {
-        let entry = self.open.values().find(|entry| {
-            entry.batch.records == 1
-                && matches!(entry.step, Step::Send { .. })
-                && entry.evidence.counted >= entry.failures_needed(quarantine_after)
-        })?;
-        Some(entry.batch.id)
-    }
-
-    fn sequence(&self, view: &View<'_>, size: usize) -> Sequence {
-        let index = self.sent_in_run + 1;
-        let fresh = view.backlog.pending.div_ceil(size as u64) + self.open.len() as u64;
-        let planned = u64::from(self.sent_in_run) + fresh;
-        Sequence { index, total: u32::try_from(planned).unwrap_or(u32::MAX).max(index) }
+        let ours = self.time_limit(config).mul_f64(1.0 - config.batch.safety_margin);
+        self.learned.hints.time_budget.map_or(ours, |theirs| ours.min(theirs))
     }
 
     fn set(&mut self, id: BatchId, step: Step) {
@@ -439,39 +391,6 @@ impl Agenda {
     }
 }
 
-impl Entry {
-    /// A server that says no says it for a reason; one that says nothing may have any.
-    fn failures_needed(&self, quarantine_after: u32) -> u32 {
-        if self.refusal.is_some() { 1 } else { quarantine_after }
-    }
-
-    fn look_up_due(&self, view: &View<'_>) -> Option<Duration> {
-        match self.step {
-            Step::LookUp { due, .. } if looks_up(view.config) => Some(due),
-            _ => None,
-        }
-    }
-
-    /// Without look-up, sending the same set under the same id again is as safe.
-    fn send_due(&self, view: &View<'_>) -> Option<Duration> {
-        match self.step {
-            Step::Send { due } => Some(due),
-            Step::LookUp { due, .. } if !looks_up(view.config) => Some(due),
-            _ => None,
-        }
-    }
-}
-
 fn looks_up(config: &Config) -> bool {
     config.server.outcome_lookup == OutcomeLookup::Auto
-}
-
-fn may_claim(view: &View<'_>) -> bool {
-    let backlog = view.backlog;
-    let due = backlog.next_due_at.is_some_and(|due| due <= view.steady_ms);
-    due || (backlog.pending > 0 && backlog.claimable)
-}
-
-fn open_until(breaker: BreakerState) -> Option<Duration> {
-    if let Mode::Open { until } = breaker.mode { Some(until) } else { None }
 }

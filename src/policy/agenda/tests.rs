@@ -11,7 +11,9 @@ use self::world::{EVERY_MOOD, Memory, Mood, World};
 use super::*;
 use crate::config::OutcomeLookup;
 use crate::model::{Place, Stage};
+use crate::policy::breaker::Mode;
 use crate::policy::isolation;
+use crate::policy::service_time::Load;
 use crate::policy::sizing::SizeRule;
 use crate::policy::verdict::{Doubt, LookUp, Verdict};
 use crate::transport::wire::{ErrorDetail, RecordResult, RecordStatus};
@@ -125,7 +127,7 @@ struct Desk {
 impl Desk {
     fn new(open: Vec<OpenBatch>) -> Self {
         Self {
-            agenda: Agenda::new(open, fastrand::Rng::with_seed(1)),
+            agenda: Agenda::new(open, Learned::default(), fastrand::Rng::with_seed(1)),
             config: config(),
             backlog: Backlog { pending: 500, claimable: true, ..Backlog::default() },
             link: LinkState::Online,
@@ -137,12 +139,12 @@ impl Desk {
     /// With one batch in flight.
     fn sent(open: &OpenBatch) -> Self {
         let mut desk = Self::new(Vec::new());
-        desk.agenda.sending(open);
+        desk.agenda.sending(open, load(open.records));
         desk
     }
 
     fn look<T>(&mut self, decide: impl FnOnce(&mut Agenda, &View<'_>) -> T) -> T {
-        let breaker = BreakerState { mode: self.mode, consecutive_failures: 0 };
+        let breaker = BreakerState { mode: self.mode, ..BreakerState::default() };
         let view = View {
             now: self.now,
             wall_ms: 1_000_000,
@@ -160,8 +162,15 @@ impl Desk {
     }
 
     fn answered(&mut self, open: &OpenBatch, verdict: &Verdict) -> Disposition {
-        self.look(|agenda, view| agenda.answered(view, open.id, verdict, &error(), SECOND))
+        let sent = Sent { verdict, error: &error(), took: SECOND, sending: Some(Duration::ZERO) };
+        self.look(|agenda, view| agenda.answered(view, open.id, &sent))
     }
+}
+
+fn load(records: usize) -> Load {
+    let mut load = Load::default();
+    (0..records).for_each(|_| load.add("Visits", 300));
+    load
 }
 
 fn rests(phase: Phase, until: Option<Duration>) -> Action {
@@ -206,8 +215,8 @@ fn what_comes_next_follows_from_the_view() {
     assert_eq!(desk.next(), Action::LookUp(unclear.id));
     desk.config.server.outcome_lookup = OutcomeLookup::Off;
     assert!(sends(&desk.next(), unclear.id), "never looked up, but sent again under its id");
-    desk.config.retry.quarantine_after = 2;
-    let guilty = OpenBatch { lone_failures: 2, ..batch(1, BatchPhase::Waiting) };
+    desk.config.retry.quarantine_after = 3;
+    let guilty = OpenBatch { lone_failures: 3, ..batch(1, BatchPhase::Waiting) };
     assert_eq!(
         Desk { agenda: Desk::new(vec![guilty.clone()]).agenda, ..desk }.next(),
         Action::Convict(guilty.id)
@@ -229,7 +238,7 @@ fn a_full_agenda_sleeps_until_a_batch_is_due_although_records_are() {
     let mut desk = Desk::new(Vec::new());
     for number in 0..1000 {
         let id = BatchId(Uuid::from_u128(number));
-        desk.agenda.sending(&OpenBatch { id, ..batch(1, BatchPhase::InFlight) });
+        desk.agenda.sending(&OpenBatch { id, ..batch(1, BatchPhase::InFlight) }, load(1));
         desk.agenda.set(id, Step::Send { due: 200 * SECOND });
     }
     desk.backlog.next_due_at = Some(1);
@@ -244,7 +253,7 @@ fn every_verdict_has_its_disposition() {
     let cut = |error| Disposition::Cut { cut: isolation::halves(20), error };
     let zero = Some(Duration::ZERO);
     let (idle, going) = (Some(false), Some(true));
-    // Whether something goes out at once; none for "a look-up is waited for, fresh ones go".
+    // Whether something goes out at once; none for "its outcome is asked for".
     for (verdict, disposition, goes_on) in [
         (Verdict::Ambiguous(Doubt::TimedOut), keep(BatchPhase::Unclear, Some(error())), None),
         (Verdict::Ambiguous(Doubt::ServerFailed), keep(BatchPhase::Unclear, Some(error())), None),
@@ -267,7 +276,8 @@ fn every_verdict_has_its_disposition() {
         assert_eq!(desk.answered(&open, &verdict), disposition, "{verdict:?}");
         match (goes_on, desk.next()) {
             (Some(false), Action::Rest { until: Some(until), .. }) => assert!(until > desk.now),
-            (Some(true), Action::Send(..) | Action::Claim(_)) | (None, Action::Claim(_)) => {}
+            (Some(true), Action::Send(..) | Action::Claim(_))
+            | (None, Action::Claim(_) | Action::LookUp(_)) => {}
             (_, action) => panic!("{verdict:?} then {action:?}"),
         }
     }
@@ -306,8 +316,10 @@ fn every_look_up_has_its_disposition() {
         (Doubt::TimedOut, LookUp::Unknown, 1, Some(cut())),
         (Doubt::Lost, LookUp::Unknown, 1, Some(keep(None))),
         (Doubt::Lost, LookUp::Unknown, 2, Some(cut())),
+        (Doubt::ServerFailed, LookUp::Unsupported, 1, Some(cut())),
         (Doubt::TimedOut, LookUp::Unsupported, 1, Some(cut())),
         (Doubt::TimedOut, LookUp::Failed, 1, Some(keep(None))),
+        (Doubt::TimedOut, LookUp::Hindered, 1, None),
         (Doubt::TimedOut, LookUp::Failed, 3, Some(cut())),
         (Doubt::TimedOut, LookUp::Processing { retry_after: None }, 1, None),
     ] {

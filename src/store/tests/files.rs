@@ -130,7 +130,13 @@ fn an_operation_whose_reply_was_lost_is_repeated_without_harm() {
     assert_eq!((again.open.id, ids(&again)), (first.open.id, vec![1, 2, 3, 4]));
 
     let settle = |disposition, then| {
-        Arc::new(Settle { batch: first.open.id, disposition, retry: super::support::retry(), then })
+        Arc::new(Settle {
+            batch: first.open.id,
+            disposition,
+            retry: super::support::retry(),
+            then,
+            note: None,
+        })
     };
     let cut = D::Cut { cut: crate::policy::isolation::halves(4), error: Some(error("504")) };
     let settle = settle(cut, Some(Claim::new(super::support::order(3, u64::MAX))));

@@ -109,6 +109,7 @@ fn without_any_room_nothing_moves_and_nothing_is_lost() {
         disposition: Disposition::Close { outcomes: Vec::new(), missing: failed.clone() },
         retry: retry(),
         then: None,
+        note: None,
     };
     for _ in 0..3 {
         assert!(matches!(world.bench.try_run(settle()), Err(StoreError::NoRoom)));

@@ -119,8 +119,13 @@ fn answers_for_other_records_and_second_answers_change_nothing() {
     let no = || Outcome::Quarantine(error("no"));
     let outcomes = vec![(id(1), Outcome::Synced), (id(1), no()), (id(3), no()), (id(9), Outcome::Synced)];
     let disposition = Disposition::Close { outcomes, missing: Outcome::Retry(error("no result")) };
-    let settled =
-        bench.run(Settle { batch, disposition, retry: retry(), then: Some(Claim::new(order(5, u64::MAX))) });
+    let settled = bench.run(Settle {
+        batch,
+        disposition,
+        retry: retry(),
+        then: Some(Claim::new(order(5, u64::MAX))),
+        note: None,
+    });
     assert_eq!((settled.synced, settled.quarantined.len(), settled.failed), (vec![id(1)], 0, 1));
     assert_eq!(ids(&settled.claimed.unwrap()), [3], "the next batch comes with the settlement");
     audit(bench.queue_mut());

@@ -161,7 +161,7 @@ impl Bench {
     }
 
     pub(super) fn settle(&mut self, batch: BatchId, disposition: Disposition) -> Settled {
-        self.run(Settle { batch, disposition, retry: retry(), then: None })
+        self.run(Settle { batch, disposition, retry: retry(), then: None, note: None })
     }
 
     pub(super) fn close(&mut self, batch: BatchId, outcome: Outcome) -> Settled {
@@ -181,7 +181,7 @@ pub(super) fn retry() -> config::Retry {
 
 pub(super) fn order(records: usize, bytes: u64) -> ClaimOrder {
     ClaimOrder {
-        limit: BatchLimit { records, bytes, rule: SizeRule::Standard },
+        limit: BatchLimit { records, bytes, rule: SizeRule::Standard, bytes_rule: None, time: None },
         sequence: Sequence { index: 1, total: 3 },
     }
 }

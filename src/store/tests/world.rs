@@ -181,6 +181,7 @@ impl World {
             disposition: Disposition::Close { outcomes: outcomes.clone(), missing: missing.clone() },
             retry: retry(),
             then: then.map(|records| Claim::new(order(records, u64::MAX))),
+            note: None,
         });
         let Some(settled) = settled else { return };
         self.model.closed(id, &outcomes, &missing, &self.bench);
@@ -196,7 +197,7 @@ impl World {
             Disposition::Keep { phase, lone_failures, .. } => Some((*phase, *lone_failures)),
             _ => None,
         };
-        let settled = self.perform(Settle { batch: id, disposition, retry: retry(), then: None });
+        let settled = self.perform(Settle { batch: id, disposition, retry: retry(), then: None, note: None });
         let Some(settled) = settled else { return };
         if fails {
             self.model.failed(id);
@@ -277,7 +278,7 @@ impl World {
                 let open = &self.model.open[&batch];
                 let cut = match kind {
                     0 => Some(isolation::halves(open.members.len())),
-                    _ => isolation::cut(open.stage, open.members.len(), kind.into()),
+                    _ => isolation::cut(open.stage, open.members.len(), kind.into(), None),
                 };
                 let Some(cut) = cut else { return };
                 let error = fails.then(|| error("504"));

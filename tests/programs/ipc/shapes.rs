@@ -62,7 +62,18 @@ fn the_status_has_exactly_the_promised_keys() {
                 "records",
             ],
         ),
-        ("/batching", &["ms_per_record", "rule", "size", "time_budget_ms"]),
+        (
+            "/batching",
+            &[
+                "at_most_ms",
+                "expected_ms",
+                "ms_per_record",
+                "rule",
+                "size",
+                "time_budget_ms",
+                "time_limit_ms",
+            ],
+        ),
         ("/breaker", &["consecutive_failures", "mode", "retry_at"]),
         ("/connectivity", &["metered", "since", "state"]),
     ];
@@ -127,9 +138,11 @@ fn batches_telemetry_and_metrics_tell_what_happened_and_outlive_a_restart() {
     assert_eq!(batches.len(), 1);
     let expected = [
         "at",
+        "at_most_ms",
         "attempt",
         "bytes",
         "duration_ms",
+        "expected_ms",
         "http_status",
         "id",
         "note",
@@ -139,6 +152,7 @@ fn batches_telemetry_and_metrics_tell_what_happened_and_outlive_a_restart() {
         "rule",
         "sequence",
         "synced",
+        "time_limit_ms",
     ];
     assert_eq!(keys(&batches[0]), expected);
     let batch = &batches[0];

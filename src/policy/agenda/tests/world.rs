@@ -8,11 +8,16 @@ use uuid::Uuid;
 
 use super::{SECOND, batch, config, error};
 use crate::config::Config;
-use crate::model::{Backlog, BatchId, BatchPhase, LinkState, OpenBatch, Place, RecordId, Stage};
-use crate::policy::agenda::{Action, Agenda, ClaimOrder, Disposition, Outcome, View};
+use crate::model::{Backlog, BatchId, BatchPhase, LastError, LinkState, OpenBatch, Place, RecordId, Stage};
+use crate::policy::agenda::{Action, Agenda, ClaimOrder, Disposition, Outcome, Sent, View};
 use crate::policy::breaker::Breaker;
+use crate::policy::learned::Learned;
+use crate::policy::service_time::Load;
 use crate::policy::verdict::{Doubt, LookUp, Verdict};
 use crate::transport::wire::{ErrorDetail, RecordResult, RecordStatus};
+
+/// Payload bytes of each record.
+const RECORD_BYTES: u64 = 300;
 
 /// What the server does with a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -101,7 +106,7 @@ impl World {
     pub(super) fn new(records: usize, seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         Self {
-            agenda: Agenda::new(Vec::new(), rng.fork()),
+            agenda: Agenda::new(Vec::new(), Learned::default(), rng.fork()),
             breaker: Breaker::default(),
             config: config(),
             now: Duration::ZERO,
@@ -166,7 +171,7 @@ impl World {
                     assert_eq!(to_go, 0, "asleep as {phase:?} with work to do");
                     return self.finished();
                 }
-                Action::Claim(order) => self.claim(order),
+                Action::Claim(order) => self.claim(&order),
                 Action::Send(id, _) => self.upload(id),
                 Action::LookUp(id) => self.look_up(id),
                 Action::Convict(id) => {
@@ -192,12 +197,13 @@ impl World {
         at(At::Quarantined).collect()
     }
 
-    fn claim(&mut self, order: ClaimOrder) {
+    fn claim(&mut self, order: &ClaimOrder) {
         let wall = self.wall();
         let ready = |at: &At| matches!(at, At::Free) || matches!(at, At::Due(due) if *due <= wall);
+        let mut filling = order.limit.filling();
         let members: Vec<usize> = (0..self.records.len())
             .filter(|index| ready(&self.records[*index]))
-            .take(order.limit.records)
+            .take_while(|_| filling.admit("Visits", RECORD_BYTES))
             .collect();
         assert!(!members.is_empty(), "a claim that finds nothing");
         let id = self.open_as(members, None, Stage::Fresh);
@@ -220,7 +226,11 @@ impl World {
         open.attempt += 1;
         open.phase = BatchPhase::InFlight;
         let (open, members) = (open.clone(), members.clone());
-        self.agenda.sending(&open);
+        let mut load = Load::default();
+        for _ in &members {
+            load.add("Visits", RECORD_BYTES);
+        }
+        self.agenda.sending(&open, load);
         if self.breaker.permit(self.now).is_err() {
             let disposition = self.look(|agenda, view| agenda.held_back(view, id));
             return self.settle(id, disposition);
@@ -232,7 +242,10 @@ impl World {
             self.failed_alone.insert(members[0]);
         }
         self.breaker.record(self.now, verdict.effect(), &self.config.breaker, &mut self.rng);
-        let disposition = self.look(|agenda, view| agenda.answered(view, id, &verdict, &error(), took));
+        let http_status = (verdict == Verdict::Ambiguous(Doubt::TimedOut)).then_some(504);
+        let error = LastError { http_status, ..error() };
+        let sent = Sent { verdict: &verdict, error: &error, took, sending: Some(Duration::ZERO) };
+        let disposition = self.look(|agenda, view| agenda.answered(view, id, &sent));
         self.settle(id, disposition);
     }
 
@@ -298,12 +311,14 @@ impl World {
         let found = match self.memory {
             Memory::Missing => LookUp::Unsupported,
             Memory::Failing => LookUp::Failed,
+            Memory::Good if !self.open.contains_key(&id) => LookUp::Unknown,
             Memory::Good if self.known.contains(&id) => {
                 LookUp::Completed(Self::results(&self.open[&id].1, RecordStatus::Applied))
             }
             Memory::Good if self.rng.u8(..4) == 0 => LookUp::Processing { retry_after: Some(10 * SECOND) },
             Memory::Good => LookUp::Unknown,
         };
+        self.breaker.looked_up(self.now, found.effect(), &self.config.breaker, &mut self.rng);
         if let Some(disposition) = self.look(|agenda, view| agenda.looked_up(view, id, &found)) {
             self.settle(id, disposition);
         }
@@ -350,8 +365,11 @@ impl World {
     /// The process ends and starts again: what is on disk is what is left.
     pub(super) fn restart(&mut self) {
         let open = self.open.values().map(|(open, _)| open.clone()).collect();
-        self.agenda = Agenda::new(open, self.rng.fork());
-        self.breaker = Breaker::default();
+        let wall = self.wall();
+        let note = self.look(|agenda, view| agenda.learned(view)).to_note();
+        let learned = Learned::from_note(&note).expect("what was kept reads");
+        self.breaker = Breaker::resume(learned.breaker.resumed(self.now, wall));
+        self.agenda = Agenda::new(open, learned, self.rng.fork());
     }
 }
 
