@@ -1,0 +1,298 @@
+//! The crate's own policy, driven as the planner drives it: a queue in memory that obeys the agenda's
+//! dispositions, and the breaker in between. All that knows the policy's types stands in this file.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fieldsync::config::Config;
+use fieldsync::model::{Backlog, BatchId, BatchPhase, LastError, LinkState, OpenBatch, Place, Stage};
+use fieldsync::policy::agenda::{Action, Agenda, ClaimOrder, Disposition, Outcome, Sent, View};
+use fieldsync::policy::backoff;
+use fieldsync::policy::breaker::Breaker;
+use fieldsync::policy::learned::Learned;
+use fieldsync::policy::service_time::Load;
+use fieldsync::policy::sizing::SizeRule;
+use fieldsync::policy::verdict::{LookUp, Verdict};
+
+use crate::world::{Exchange, World, member};
+
+/// The names of the types.
+const TYPES: [&str; 3] = ["Visits", "Orders", "Deals"];
+/// What the transport waits for beyond the server's time limit.
+const PATIENCE: Duration = Duration::from_secs(12);
+/// What a step costs the device; it also ends what would go on for ever.
+const STEP: Duration = Duration::from_millis(1);
+/// The wall clock at the start.
+const EPOCH_MS: u64 = 1_000_000;
+
+struct Driver<'w> {
+    world: &'w mut World,
+    agenda: Agenda,
+    breaker: Breaker,
+    config: Config,
+    open: BTreeMap<BatchId, (OpenBatch, Vec<usize>)>,
+    /// FAILED records, and when they are due, in steady milliseconds.
+    failed: BTreeMap<usize, u64>,
+    attempts: Vec<u32>,
+    /// A record that the server has, for controls.
+    sample: Option<usize>,
+    offline: bool,
+    rng: fastrand::Rng,
+}
+
+pub(crate) fn run(world: &mut World) {
+    let mut rng = world.rng.fork();
+    let mut config = Config::default();
+    config.server.url = "https://sync.example".into();
+    config.server.request_timeout.0 = world.spec().limit;
+    let attempts = vec![0; world.records.len()];
+    Driver {
+        world,
+        agenda: Agenda::new(Vec::new(), Learned::default(), rng.fork()),
+        breaker: Breaker::default(),
+        config,
+        open: BTreeMap::new(),
+        failed: BTreeMap::new(),
+        attempts,
+        sample: None,
+        offline: false,
+        rng,
+    }
+    .run();
+}
+
+impl Driver<'_> {
+    /// Until nothing is left, nobody looks any longer, or the agenda sleeps without a reason to wake.
+    fn run(&mut self) {
+        while !self.world.is_done() && !self.world.over() {
+            match self.look(|agenda, view| agenda.next(view)) {
+                Action::Rest { until, .. } => {
+                    if !self.rest(until) {
+                        return;
+                    }
+                }
+                Action::Claim(order) => self.claim(order),
+                Action::Send(id, _) => self.upload(id),
+                Action::LookUp(id) => self.look_up(id),
+                Action::Convict(id) => {
+                    let disposition = self.look(|agenda, view| agenda.conviction(view, id));
+                    self.settle(id, disposition);
+                }
+                Action::Divide(id) => {
+                    let disposition = self.look(|agenda, view| agenda.division(view, id));
+                    self.settle(id, disposition);
+                }
+                Action::Control(_) => self.control(),
+            }
+            self.world.wait(STEP);
+        }
+    }
+
+    fn rest(&mut self, until: Option<Duration>) -> bool {
+        if self.offline {
+            let up = self.world.link_up();
+            self.world.wait_until(up.from);
+            self.offline = false;
+            self.agenda.link_returned(self.world.now);
+            self.breaker.hurry(self.world.now);
+            return true;
+        }
+        let next = [until, self.world.next_arrival()].into_iter().flatten().min();
+        if let Some(next) = next {
+            self.world.wait_until(next);
+        }
+        next.is_some()
+    }
+
+    fn wall_ms(&self) -> u64 {
+        EPOCH_MS + u64::try_from(self.world.now.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn backlog(&self) -> Backlog {
+        let (records, bytes) = self.world.open();
+        Backlog {
+            pending: (records - self.failed.len()) as u64,
+            failed: self.failed.len() as u64,
+            bytes,
+            next_due_at: self.failed.values().min().copied(),
+            claimable: !self.world.waiting().is_empty(),
+            ..Backlog::default()
+        }
+    }
+
+    fn look<T>(&mut self, decide: impl FnOnce(&mut Agenda, &View<'_>) -> T) -> T {
+        let (backlog, wall_ms) = (self.backlog(), self.wall_ms());
+        let view = View {
+            now: self.world.now,
+            wall_ms,
+            steady_ms: wall_ms,
+            config: &self.config,
+            backlog: &backlog,
+            link: if self.offline { LinkState::Offline } else { LinkState::Online },
+            breaker: self.breaker.state(),
+        };
+        decide(&mut self.agenda, &view)
+    }
+
+    /// In queue order, those that are due again among them.
+    fn claim(&mut self, ClaimOrder { limit, .. }: ClaimOrder) {
+        let steady_ms = self.wall_ms();
+        let due = self.failed.iter().filter(|(_, due)| **due <= steady_ms).map(|(member, _)| *member);
+        let mut ready: Vec<usize> = self.world.waiting().iter().copied().take(limit.records).collect();
+        ready.extend(due);
+        ready.sort_unstable();
+        let mut filling = limit.filling();
+        let fitting = ready.iter().take_while(|member| {
+            let record = &self.world.records[**member];
+            filling.admit(TYPES[record.kind], record.bytes)
+        });
+        ready.truncate(fitting.count());
+        if ready.is_empty() {
+            return;
+        }
+        self.world.take_these(&ready);
+        for member in &ready {
+            self.failed.remove(member);
+        }
+        let id = self.open_as(ready, None, Stage::Fresh, filling.rule());
+        self.upload(id);
+    }
+
+    fn open_as(
+        &mut self,
+        members: Vec<usize>,
+        parent: Option<BatchId>,
+        stage: Stage,
+        rule: SizeRule,
+    ) -> BatchId {
+        let id = self.world.new_batch_id();
+        let open = OpenBatch {
+            id,
+            parent,
+            stage,
+            rule,
+            place: Place(members.first().map_or(0, |first| *first as u64)),
+            records: members.len(),
+            bytes: self.world.bytes(&members),
+            attempt: 0,
+            lone_failures: 0,
+            phase: BatchPhase::Waiting,
+        };
+        self.open.insert(id, (open, members));
+        id
+    }
+
+    fn upload(&mut self, id: BatchId) {
+        let Some((open, members)) = self.open.get_mut(&id) else { return self.agenda.gone(id) };
+        open.attempt += 1;
+        open.phase = BatchPhase::InFlight;
+        let (open, members) = (open.clone(), members.clone());
+        let mut load = Load::default();
+        for record in members.iter().map(|member| &self.world.records[*member]) {
+            load.add(TYPES[record.kind], record.bytes);
+        }
+        self.agenda.sending(&open, load);
+        if self.breaker.permit(self.world.now).is_err() {
+            let disposition = self.look(|agenda, view| agenda.held_back(view, id));
+            return self.settle(id, disposition);
+        }
+        for member in &members {
+            self.attempts[*member] += 1;
+        }
+        let patience = self.agenda.patience(&self.config, id);
+        let Exchange { verdict, status, took, sending } = self.post(id, &members, patience);
+        let error = LastError {
+            class: verdict.class().into(),
+            http_status: status,
+            code: None,
+            message: String::new(),
+            at: self.wall_ms(),
+        };
+        let sent = Sent { verdict: &verdict, error: &error, took, sending };
+        let disposition = self.look(|agenda, view| agenda.answered(view, id, &sent));
+        self.settle(id, disposition);
+    }
+
+    fn post(&mut self, id: BatchId, members: &[usize], patience: Option<Duration>) -> Exchange {
+        let patience = patience.unwrap_or(self.config.server.request_timeout.0 + PATIENCE);
+        let exchange = self.world.post(id, members, Some(patience));
+        let (now, effect) = (self.world.now, exchange.verdict.effect());
+        self.breaker.record(now, effect, &self.config.breaker, &mut self.rng);
+        self.sense_link();
+        exchange
+    }
+
+    /// The system tells when the link goes; nobody needs to try.
+    fn sense_link(&mut self) {
+        self.offline = !self.world.link_is_up();
+    }
+
+    /// Sends a record that the server has, once more.
+    fn control(&mut self) {
+        if self.breaker.permit(self.world.now).is_err() {
+            return;
+        }
+        let Some(sample) = self.sample else { return };
+        let id = self.world.new_batch_id();
+        let verdict: Verdict = self.post(id, &[sample], None).verdict;
+        self.look(|agenda, view| agenda.control_answered(view, id, &verdict));
+    }
+
+    fn look_up(&mut self, id: BatchId) {
+        let (found, _): (LookUp, Duration) = self.world.look_up(id);
+        let effect = found.effect();
+        self.breaker.looked_up(self.world.now, effect, &self.config.breaker, &mut self.rng);
+        self.sense_link();
+        if let Some(disposition) = self.look(|agenda, view| agenda.looked_up(view, id, &found)) {
+            self.settle(id, disposition);
+        }
+    }
+
+    fn settle(&mut self, id: BatchId, disposition: Disposition) {
+        let Some((open, members)) = self.open.remove(&id) else { return };
+        match disposition {
+            Disposition::Close { outcomes, missing } => {
+                let outcomes: BTreeMap<usize, Outcome> =
+                    outcomes.into_iter().map(|(id, outcome)| (member(id), outcome)).collect();
+                for member in members {
+                    self.close(member, outcomes.get(&member).unwrap_or(&missing));
+                }
+            }
+            Disposition::Keep { phase, lone_failures, .. } => {
+                self.open.insert(id, (OpenBatch { lone_failures, phase, ..open }, members));
+            }
+            Disposition::Cut { cut, .. } => {
+                let mut rest = members.into_iter();
+                for size in cut.parts {
+                    let part = rest.by_ref().take(size).collect();
+                    self.go_on(part, id, cut.stage, SizeRule::Split);
+                }
+            }
+            Disposition::Rename { .. } => self.go_on(members, id, open.stage, open.rule),
+        }
+    }
+
+    fn close(&mut self, member: usize, outcome: &Outcome) {
+        match outcome {
+            Outcome::Synced => {
+                self.world.synced(member);
+                self.sample = Some(member);
+                self.agenda.control_ready();
+            }
+            Outcome::Quarantine(_) => self.world.quarantine(member),
+            Outcome::Retry(_) => {
+                let retry = &self.config.retry;
+                let (first, longest) = (retry.initial_backoff.0, retry.max_backoff.0);
+                let wait = backoff::delay(first, longest, self.attempts[member], &mut self.rng);
+                let due = self.wall_ms() + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                self.failed.insert(member, due);
+            }
+        }
+    }
+
+    fn go_on(&mut self, members: Vec<usize>, parent: BatchId, stage: Stage, rule: SizeRule) {
+        let id = self.open_as(members, Some(parent), stage, rule);
+        let opened = self.open.get(&id).map(|(open, _)| open.clone());
+        self.agenda.opened(self.world.now, opened.into_iter().collect());
+    }
+}

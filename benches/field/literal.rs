@@ -1,0 +1,131 @@
+//! The customer's rules as they were written down, and nothing that was not: the sizes 25, 30 and
+//! 50, and fewer where the average time a record says that a quarter of the limit would not be left;
+//! halves, then micro-batches of ten; three failed sends set a record aside; three failures in a row
+//! lead to micro-batches. Where they are silent, the kinder reading: the average is of the last
+//! batches, and a lost link is not counted as a failure.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use fieldsync::policy::verdict::{Doubt, Verdict};
+
+use crate::world::World;
+
+const MICRO: usize = 10;
+const QUARANTINE_AFTER: u32 = 3;
+const MICRO_AFTER: u32 = 3;
+const OFFLINE: Duration = Duration::from_secs(15);
+const SAFE_SHARE: f64 = 0.75;
+/// Batches that the average is of.
+const MEASURED: usize = 20;
+const LONGEST: Duration = Duration::from_mins(15);
+
+struct Part {
+    members: Vec<usize>,
+    /// Whether it is a half, or smaller, already.
+    halved: bool,
+}
+
+struct Client {
+    parts: VecDeque<Part>,
+    failed_sends: Vec<u32>,
+    /// In a row.
+    failures: u32,
+    /// Records and seconds of the last batches that were answered.
+    measured: VecDeque<(f64, f64)>,
+}
+
+pub(crate) fn run(world: &mut World) {
+    let failed_sends = vec![0; world.records.len()];
+    let mut client = Client { parts: VecDeque::new(), failed_sends, failures: 0, measured: VecDeque::new() };
+    while !world.is_done() && !world.over() {
+        if let Some(part) = client.next(world) {
+            client.send(world, part);
+        } else if let Some(arrival) = world.next_arrival() {
+            world.wait_until(arrival);
+        } else {
+            return;
+        }
+    }
+}
+
+impl Client {
+    fn next(&mut self, world: &mut World) -> Option<Part> {
+        let micro = self.failures >= MICRO_AFTER;
+        if let Some(part) = self.parts.pop_front() {
+            if micro && part.members.len() > MICRO {
+                self.cut(&part.members, MICRO);
+                return self.parts.pop_front();
+            }
+            return Some(part);
+        }
+        let (records, bytes) = world.open();
+        let size = match (records, bytes) {
+            _ if micro => MICRO,
+            (101.., _) => 25,
+            (_, 1_048_577..) => 30,
+            _ => 50,
+        };
+        let members = world.take(size.min(self.fitting(world)));
+        (!members.is_empty()).then_some(Part { members, halved: micro })
+    }
+
+    /// What the average time a record allows.
+    fn fitting(&self, world: &World) -> usize {
+        let (records, seconds) =
+            self.measured.iter().fold((0.0, 0.0), |sum, batch| (sum.0 + batch.0, sum.1 + batch.1));
+        if records == 0.0 {
+            return usize::MAX;
+        }
+        let budget = SAFE_SHARE * world.spec().limit.as_secs_f64();
+        ((budget * records / seconds) as usize).max(1)
+    }
+
+    fn send(&mut self, world: &mut World, part: Part) {
+        let id = world.new_batch_id();
+        let exchange = world.post(id, &part.members, None);
+        match exchange.verdict {
+            Verdict::Answered(results) => {
+                self.failures = 0;
+                self.measured.push_back((part.members.len() as f64, exchange.took.as_secs_f64()));
+                if self.measured.len() > MEASURED {
+                    self.measured.pop_front();
+                }
+                world.settle_by(&results);
+            }
+            Verdict::Unreachable | Verdict::Ambiguous(Doubt::Lost) => {
+                self.parts.push_front(part);
+                world.wait(OFFLINE);
+            }
+            Verdict::Throttled { retry_after: Some(wait) } => {
+                self.parts.push_front(part);
+                world.wait(wait);
+            }
+            _ => {
+                self.failed(world, part);
+                let doublings = (self.failures - 1).min(20);
+                world.wait(Duration::from_secs(1 << doublings).min(LONGEST));
+            }
+        }
+    }
+
+    fn failed(&mut self, world: &mut World, Part { mut members, halved }: Part) {
+        self.failures += 1;
+        members.retain(|member| {
+            self.failed_sends[*member] += 1;
+            let set_aside = self.failed_sends[*member] >= QUARANTINE_AFTER;
+            if set_aside {
+                world.quarantine(*member);
+            }
+            !set_aside
+        });
+        let size = if halved { MICRO } else { members.len().div_ceil(2).max(1) };
+        self.cut(&members, size);
+    }
+
+    fn cut(&mut self, members: &[usize], size: usize) {
+        for part in members.rchunks(size) {
+            self.parts.push_front(Part { members: part.to_vec(), halved: true });
+        }
+    }
+}

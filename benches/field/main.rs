@@ -1,0 +1,125 @@
+//! Days in the field in seconds: the policy beside a naive client, the customer's rules to the letter
+//! and an oracle, in scenes with a clock of their own. Everything is seeded: a figure that surprises
+//! comes back with `--scene`, `--client` and `--seed`, and `--trace` shows how it came about.
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "seconds, bytes and counts of a simulation, all small and none negative"
+)]
+
+mod chance;
+mod fieldsync;
+mod link;
+mod literal;
+mod naive;
+mod oracle;
+mod report;
+mod scene;
+mod server;
+mod server_spec;
+mod tally;
+mod world;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::report::Run;
+use crate::scene::Scene;
+use crate::tally::Figures;
+use crate::world::World;
+
+/// Whoever needs so many times as long as the oracle is not waited for.
+const PATIENCE: u32 = 10;
+/// Bounds the oracle itself, should a scene be impossible.
+const LONGEST: Duration = Duration::from_hours(24 * 365);
+
+/// Compares clients in the field; prints a Markdown table.
+#[derive(Parser)]
+#[command(name = "field")]
+struct Options {
+    /// Runs of each client in each scene
+    #[arg(long, default_value_t = 20)]
+    seeds: u64,
+    /// Only this seed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only scenes with this in their name
+    #[arg(long, default_value = "")]
+    scene: String,
+    /// Only clients with this in their name: naive, literal, fieldsync; the oracle always runs
+    #[arg(long, default_value = "")]
+    client: String,
+    /// Every figure, as JSON
+    #[arg(long)]
+    json: bool,
+    /// Every request of every client, to standard error
+    #[arg(long)]
+    trace: bool,
+    /// What `cargo bench` says
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+type Client = (&'static str, fn(&mut World));
+
+const CLIENTS: [Client; 3] =
+    [("naive", naive::run), ("literal", literal::run), ("fieldsync", fieldsync::run)];
+
+fn main() {
+    let options = Options::parse();
+    let mut scenes = scene::scenes();
+    scenes.retain(|scene| scene.name.contains(&options.scene));
+    let clients: Vec<Client> =
+        CLIENTS.into_iter().filter(|(name, _)| name.contains(&options.client)).collect();
+    let seeds = options.seed.map_or(0..options.seeds, |seed| seed..seed + 1);
+    let jobs: Vec<(&Scene, u64)> =
+        scenes.iter().flat_map(|scene| seeds.clone().map(move |seed| (scene, seed))).collect();
+    let runs = in_parallel(&jobs, |(scene, seed)| contest(scene, *seed, &clients, options.trace));
+    let names: Vec<&str> = scenes.iter().map(|scene| scene.name).collect();
+    if options.json {
+        println!("{:#}", report::json(&names, &runs));
+    } else {
+        println!("{}", report::table(&names, &runs));
+    }
+}
+
+/// All clients in one scene with one seed; goodput in percent of the oracle's.
+fn contest(scene: &Scene, seed: u64, clients: &[Client], trace: bool) -> Vec<Run> {
+    let run = |name, client: fn(&mut World), horizon| {
+        let mut world = World::new(scene, seed, horizon);
+        world.trace = trace.then_some(name);
+        client(&mut world);
+        (tally::figures(&world), world.measured())
+    };
+    let (known, longest) = run("oracle", oracle::run, LONGEST);
+    let best = known["goodput"];
+    let relative = |mut figures: Figures| {
+        figures.entry("goodput").and_modify(|goodput| *goodput *= 100.0 / best);
+        figures
+    };
+    let named = |client, figures| Run { scene: scene.name, client, figures: relative(figures) };
+    let mut runs = vec![named("oracle", known)];
+    runs.extend(clients.iter().map(|(name, client)| named(name, run(name, *client, longest * PATIENCE).0)));
+    runs
+}
+
+/// The jobs' results in no particular order, by as many threads as there are processors.
+fn in_parallel<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> Vec<R> + Sync) -> Vec<R> {
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let results = work(job);
+                    done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(results);
+                }
+            });
+        }
+    });
+    done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,34 @@
+//! The client that the customer has: fifty from the head, all of them again after five seconds
+//! until all of them are taken.
+
+use std::time::Duration;
+
+use fieldsync::policy::verdict::Verdict;
+
+use crate::world::World;
+
+const SIZE: usize = 50;
+const PAUSE: Duration = Duration::from_secs(5);
+
+pub(crate) fn run(world: &mut World) {
+    while !world.is_done() && !world.over() {
+        let members = world.take(SIZE);
+        if members.is_empty() {
+            let Some(arrival) = world.next_arrival() else { return };
+            world.wait_until(arrival);
+            continue;
+        }
+        while !world.over() {
+            let id = world.new_batch_id();
+            let wait = match world.post(id, &members, None).verdict {
+                Verdict::Answered(results) if results.iter().all(|result| result.status.is_stored()) => {
+                    world.settle_by(&results);
+                    break;
+                }
+                Verdict::Throttled { retry_after } => retry_after.unwrap_or(PAUSE),
+                _ => PAUSE,
+            };
+            world.wait(wait);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The scenes: what waits in the queue, what the server does with it, and how it gets there.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::chance;
+use crate::link::{Bandwidth, LinkSpec, Pattern};
+use crate::server_spec::{Load, Outage, OutageKind, Quota, ServerSpec, Tail};
+
+const HOUR: Duration = Duration::from_hours(1);
+const MINUTE: Duration = Duration::from_mins(1);
+const RECORD_BYTES: u64 = 1024;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
+    pub(crate) arrives: Duration,
+    /// Its type.
+    pub(crate) kind: usize,
+    pub(crate) bytes: u64,
+    pub(crate) fault: Option<Fault>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Fault {
+    /// The server never finishes a batch with it.
+    Hangs,
+    /// It gets a result of its own.
+    Rejected,
+    /// The whole batch gets a 422, without saying which record is meant.
+    Refused,
+}
+
+pub(crate) struct Scene {
+    pub(crate) name: &'static str,
+    /// In order of arrival.
+    pub(crate) records: fn(&mut Rng) -> Vec<Record>,
+    pub(crate) server: ServerSpec,
+    pub(crate) link: LinkSpec,
+}
+
+const WIRED: LinkSpec =
+    LinkSpec { rtt: Duration::from_millis(50), bandwidth: Bandwidth::Fixed(10e6), pattern: Pattern::Steady };
+const MOBILE: LinkSpec = LinkSpec { rtt: Duration::from_millis(600), ..WIRED };
+
+pub(crate) fn scenes() -> Vec<Scene> {
+    let base = ServerSpec::default;
+    let scene = |name, records, server| Scene { name, records, server, link: WIRED };
+    let blind = || ServerSpec { looks_up: false, ..base() };
+    let drift = || ServerSpec { load: Load::Wave { period: 4 * HOUR, peak: 2.5 }, ..base() };
+    let out = |kind, hours| {
+        let outage = Outage { from: 10 * MINUTE, until: 10 * MINUTE + hours * HOUR, kind };
+        ServerSpec { outages: vec![outage], ..base() }
+    };
+    let flaky = || ServerSpec { random_504: 0.05, ..base() };
+    let on = |link, scene| Scene { link, ..scene };
+    vec![
+        scene("customer: T = 40 s", |_| plain(1000), ServerSpec { limit: Duration::from_secs(40), ..base() }),
+        scene("steady", |_| plain(2000), base()),
+        scene(
+            "noisy",
+            |_| plain(2000),
+            ServerSpec { sigma: 0.35, tail: Some(Tail { probability: 0.01, factor: 2.0 }), ..base() },
+        ),
+        scene("typed", |rng| typed(3000, rng), ServerSpec { each: [0.5, 0.5, 2.5], ..base() }),
+        scene(
+            "bytes",
+            |rng| sized(1500, 16.0, 0.8, rng),
+            ServerSpec { each: [0.3; 3], per_kib: 0.03, ..base() },
+        ),
+        scene("drift", |_| plain(12_000), drift()),
+        scene(
+            "step",
+            |_| plain(4000),
+            ServerSpec { load: Load::Step { from: 20 * MINUTE, until: 80 * MINUTE, factor: 3.0 }, ..base() },
+        ),
+        // 25 records in 44 s, 12 in 18 s.
+        scene("superlinear", |_| plain(2000), ServerSpec { each: [0.64; 3], power: 1.3, ..base() }),
+        scene("fast", |_| plain(5000), ServerSpec { start: 0.2, each: [0.02; 3], ..base() }),
+        scene("poison: 1 in 300", |rng| poisoned(300, 1, 0..300, rng), base()),
+        scene("poison: 5 in 1,000", |rng| poisoned(1000, 5, 0..1000, rng), base()),
+        scene("poison: 5 late in 6,000", |rng| poisoned(6000, 5, 3000..6000, rng), base()),
+        scene(
+            "poison burst: 20 within 200",
+            |rng| {
+                let from = rng.usize(..1300);
+                poisoned(1500, 20, from..from + 200, rng)
+            },
+            base(),
+        ),
+        scene("refused, unnamed: 5", |rng| faulty(1000, 5, 0..1000, Fault::Refused, rng), base()),
+        scene("rejected by name: 5", |rng| faulty(1000, 5, 0..1000, Fault::Rejected, rng), base()),
+        scene("outage: 504 for 4 h", |_| plain(2000), out(OutageKind::TimesOut, 4)),
+        scene("outage: 503 for 8 h", |_| plain(2000), out(OutageKind::Unavailable, 8)),
+        // The queue stands near 500 after ten minutes.
+        scene(
+            "outage: 504 for 2 h, 3 poison",
+            |rng| poisoned(1500, 3, 490..540, rng),
+            out(OutageKind::TimesOut, 2),
+        ),
+        on(
+            LinkSpec {
+                bandwidth: Bandwidth::Between(64e3, 10e6),
+                pattern: Pattern::Flapping { up: 120.0, down: 30.0 },
+                ..MOBILE
+            },
+            scene("flapping link", |_| equal(1500, 8 * 1024), base()),
+        ),
+        on(
+            LinkSpec { bandwidth: Bandwidth::Fixed(64e3), ..MOBILE },
+            scene("slow link", |_| equal(600, 2 * 1024), base()),
+        ),
+        scene(
+            "429: 4 in 240 s",
+            |_| plain(2000),
+            ServerSpec { quota: Some(Quota { requests: 4, window: 4 * MINUTE }), ..base() },
+        ),
+        scene("5 % random 504", |_| plain(3000), flaky()),
+        scene("drift, no look-up", |_| plain(12_000), ServerSpec { load: drift().load, ..blind() }),
+        scene("5 % random 504, no look-up", |_| plain(3000), ServerSpec { looks_up: false, ..flaky() }),
+        scene("poison: 1 in 300, no look-up", |rng| poisoned(300, 1, 0..300, rng), blind()),
+        on(
+            LinkSpec { pattern: Pattern::Nights, ..WIRED },
+            scene(
+                "week",
+                week,
+                ServerSpec {
+                    outages: vec![Outage { from: 58 * HOUR, until: 62 * HOUR, kind: OutageKind::TimesOut }],
+                    ..base()
+                },
+            ),
+        ),
+    ]
+}
+
+fn equal(count: usize, bytes: u64) -> Vec<Record> {
+    vec![Record { arrives: Duration::ZERO, kind: 0, bytes, fault: None }; count]
+}
+
+fn plain(count: usize) -> Vec<Record> {
+    equal(count, RECORD_BYTES)
+}
+
+fn faulty(count: usize, faults: usize, within: Range<usize>, fault: Fault, rng: &mut Rng) -> Vec<Record> {
+    let mut records = plain(count);
+    for place in chance::places(faults, within, rng) {
+        records[place].fault = Some(fault);
+    }
+    records
+}
+
+fn poisoned(count: usize, faults: usize, within: Range<usize>, rng: &mut Rng) -> Vec<Record> {
+    faulty(count, faults, within, Fault::Hangs, rng)
+}
+
+/// Bursts of a type, 30 long on average; one in five is of the expensive one.
+fn typed(count: usize, rng: &mut Rng) -> Vec<Record> {
+    let mut records = plain(count);
+    let mut kind = 0;
+    for record in &mut records {
+        if rng.usize(..30) == 0 {
+            kind = [0, 0, 1, 1, 2][rng.usize(..5)];
+        }
+        record.kind = kind;
+    }
+    records
+}
+
+/// Log-normal sizes.
+fn sized(count: usize, median_kib: f64, sigma: f64, rng: &mut Rng) -> Vec<Record> {
+    let mut records = plain(count);
+    for record in &mut records {
+        let kib = median_kib * (sigma * chance::gaussian(rng)).exp();
+        record.bytes = (kib * 1024.0) as u64;
+    }
+    records
+}
+
+/// Five working days: every twenty minutes or so somebody saves a visit or a whole morning's.
+fn week(rng: &mut Rng) -> Vec<Record> {
+    let mut records = Vec::new();
+    for day in 0..5 {
+        let (mut at, evening) = (day * 24 * HOUR + 8 * HOUR, day * 24 * HOUR + 18 * HOUR);
+        while at < evening {
+            for _ in 0..rng.usize(1..80) {
+                records.push(Record { arrives: at, kind: 0, bytes: RECORD_BYTES, fault: None });
+                at += Duration::from_millis(rng.u64(..2000));
+            }
+            at += Duration::from_secs(rng.u64(60..2400));
+        }
+    }
+    for place in chance::places(2, 0..records.len(), rng) {
+        records[place].fault = Some(Fault::Hangs);
+    }
+    records
+}

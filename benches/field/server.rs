@@ -1,0 +1,184 @@
+//! The server, and the gateway in front of it that gives up on it after its time limit: what was
+//! given up on is done all the same, and that is what makes this protocol hard.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use fastrand::Rng;
+use fieldsync::model::BatchId;
+use fieldsync::transport::wire::RecordStatus;
+
+use crate::chance;
+use crate::scene::{Fault, Record};
+use crate::server_spec::{OutageKind, ServerSpec};
+
+/// Seconds to answer with what is kept, and to be asked for it.
+const REPLAY: f64 = 0.1;
+const LOOK_UP: f64 = 0.05;
+/// A batch with a record that hangs is held for so many time limits.
+const HANGS_FOR: u32 = 3;
+/// A refusal needs no more than this share of the start-up cost.
+const REFUSAL: f64 = 0.2;
+
+pub(crate) type Results = Vec<(usize, RecordStatus)>;
+
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Results(Results),
+    TimedOut,
+    Unavailable,
+    Throttled(Duration),
+    Processing,
+    Refused,
+}
+
+/// What the gateway answers, and when.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub(crate) reply: Reply,
+    pub(crate) at: Duration,
+    /// The server met a record in it that makes the whole batch fail.
+    pub(crate) faulty: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum Known {
+    Completed(Results),
+    Processing,
+    Unknown,
+    Unsupported,
+    Failed,
+    /// It did not get there, or was sent away.
+    Hindered,
+}
+
+enum Job {
+    Done { at: Duration, results: Results },
+    Hangs { until: Duration },
+}
+
+pub(crate) struct Server {
+    pub(crate) spec: ServerSpec,
+    rng: Rng,
+    jobs: HashMap<BatchId, Job>,
+    stored: Vec<Option<Duration>>,
+    /// The window of the quota that is counted, and the requests in it.
+    counted: (u64, u32),
+}
+
+impl Server {
+    pub(crate) fn new(spec: ServerSpec, records: usize, rng: Rng) -> Self {
+        Self { spec, rng, jobs: HashMap::new(), stored: vec![None; records], counted: (0, 0) }
+    }
+
+    pub(crate) fn has(&self, record: usize, at: Duration) -> bool {
+        self.stored[record].is_some_and(|stored| stored <= at)
+    }
+
+    /// Whether the server has it now or will have it by a batch that it is at.
+    pub(crate) fn stores(&self, record: usize) -> bool {
+        self.stored[record].is_some()
+    }
+
+    /// A batch arrived whole.
+    pub(crate) fn receive(
+        &mut self,
+        at: Duration,
+        id: BatchId,
+        members: &[usize],
+        records: &[Record],
+    ) -> Served {
+        let limit = at + self.spec.limit;
+        let say = |reply, at| Served { reply, at, faulty: false };
+        match self.spec.outage(at).map(|outage| outage.kind) {
+            Some(OutageKind::TimesOut) => return say(Reply::TimedOut, limit),
+            Some(OutageKind::Unavailable) => return say(Reply::Unavailable, at),
+            None => {}
+        }
+        if let Some(wait) = self.over_quota(at) {
+            return say(Reply::Throttled(wait), at);
+        }
+        match self.jobs.get(&id) {
+            Some(Job::Done { at: done, results }) if *done <= at => {
+                return say(Reply::Results(results.clone()), at + Duration::from_secs_f64(REPLAY));
+            }
+            Some(Job::Hangs { until }) if *until <= at => {}
+            Some(_) => return say(Reply::Processing, at),
+            None => {}
+        }
+        let unlucky = self.spec.random_504 > 0.0 && self.rng.f64() < self.spec.random_504;
+        if unlucky && self.rng.bool() {
+            return say(Reply::TimedOut, limit);
+        }
+        let has = |fault| members.iter().any(|member| records[*member].fault == Some(fault));
+        if has(Fault::Refused) {
+            let at = at + Duration::from_secs_f64(REFUSAL * self.spec.start);
+            return Served { reply: Reply::Refused, at, faulty: true };
+        }
+        if has(Fault::Hangs) {
+            self.jobs.insert(id, Job::Hangs { until: at + self.spec.limit * HANGS_FOR });
+            return Served { reply: Reply::TimedOut, at: limit, faulty: true };
+        }
+        let (done, results) = self.work(at, members, records);
+        self.jobs.insert(id, Job::Done { at: done, results: results.clone() });
+        if unlucky || done > limit {
+            return say(Reply::TimedOut, limit);
+        }
+        say(Reply::Results(results), done)
+    }
+
+    fn work(&mut self, at: Duration, members: &[usize], records: &[Record]) -> (Duration, Results) {
+        let new: Vec<usize> = members.iter().copied().filter(|member| !self.has(*member, at)).collect();
+        let mean = self.spec.mean(at, new.iter().map(|member| &records[*member]));
+        let noise = (self.spec.sigma * chance::gaussian(&mut self.rng)).exp();
+        let tail =
+            self.spec.tail.filter(|tail| self.rng.f64() < tail.probability).map_or(1.0, |tail| tail.factor);
+        let done = at + Duration::from_secs_f64(mean * noise * tail);
+        let mut results = Results::new();
+        for member in members {
+            let status = if records[*member].fault == Some(Fault::Rejected) {
+                RecordStatus::Rejected
+            } else if self.has(*member, at) {
+                RecordStatus::Duplicate
+            } else {
+                let stored = self.stored[*member].map_or(done, |before| before.min(done));
+                self.stored[*member] = Some(stored);
+                RecordStatus::Applied
+            };
+            results.push((*member, status));
+        }
+        (done, results)
+    }
+
+    /// Counts a request; when there were too many, the rest of the window.
+    fn over_quota(&mut self, at: Duration) -> Option<Duration> {
+        let quota = self.spec.quota?;
+        let window = at.as_secs() / quota.window.as_secs();
+        if self.counted.0 != window {
+            self.counted = (window, 0);
+        }
+        if self.counted.1 >= quota.requests {
+            let end = quota.window.as_secs() * (window + 1);
+            return Some(Duration::from_secs(end).saturating_sub(at));
+        }
+        self.counted.1 += 1;
+        None
+    }
+
+    /// What it says of a batch, and when the answer leaves.
+    pub(crate) fn look_up(&self, at: Duration, id: BatchId) -> (Known, Duration) {
+        match self.spec.outage(at).map(|outage| outage.kind) {
+            Some(OutageKind::TimesOut) => return (Known::Failed, at + self.spec.limit),
+            Some(OutageKind::Unavailable) => return (Known::Hindered, at),
+            None => {}
+        }
+        let known = match self.jobs.get(&id) {
+            _ if !self.spec.looks_up => Known::Unsupported,
+            Some(Job::Done { at: done, results }) if *done <= at => Known::Completed(results.clone()),
+            Some(Job::Hangs { until }) if *until <= at => Known::Unknown,
+            Some(_) => Known::Processing,
+            None => Known::Unknown,
+        };
+        (known, at + Duration::from_secs_f64(LOOK_UP))
+    }
+}

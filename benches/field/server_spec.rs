@@ -1,0 +1,128 @@
+//! What is true of a server: how long a batch takes it, and what goes wrong with it and when. The
+//! oracle reads it; everybody else has to find out.
+
+use std::f64::consts::TAU;
+use std::time::Duration;
+
+use crate::chance;
+use crate::scene::Record;
+
+#[derive(Clone, Debug)]
+pub(crate) struct ServerSpec {
+    /// The gateway's time limit, from when the body arrived whole.
+    pub(crate) limit: Duration,
+    /// Seconds that every batch costs.
+    pub(crate) start: f64,
+    /// Seconds a record, by its type.
+    pub(crate) each: [f64; 3],
+    pub(crate) per_kib: f64,
+    /// By which power of their number records cost.
+    pub(crate) power: f64,
+    /// Of the logarithm of the time.
+    pub(crate) sigma: f64,
+    pub(crate) tail: Option<Tail>,
+    pub(crate) load: Load,
+    pub(crate) outages: Vec<Outage>,
+    /// The probability that a batch gets a 504 for no reason; half of them are processed all the same.
+    pub(crate) random_504: f64,
+    pub(crate) quota: Option<Quota>,
+    pub(crate) looks_up: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tail {
+    pub(crate) probability: f64,
+    pub(crate) factor: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quota {
+    pub(crate) requests: u32,
+    pub(crate) window: Duration,
+}
+
+/// By what everything takes longer, over time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Load {
+    Flat,
+    Wave { period: Duration, peak: f64 },
+    Step { from: Duration, until: Duration, factor: f64 },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outage {
+    pub(crate) from: Duration,
+    pub(crate) until: Duration,
+    pub(crate) kind: OutageKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum OutageKind {
+    /// 504 after the time limit, to everything.
+    TimesOut,
+    /// 503 at once, to everything.
+    Unavailable,
+}
+
+impl Default for ServerSpec {
+    /// The customer's example: 30 records in 35 s, behind a gateway that waits a minute.
+    fn default() -> Self {
+        Self {
+            limit: Duration::from_mins(1),
+            start: 2.0,
+            each: [1.1; 3],
+            per_kib: 0.0,
+            power: 1.0,
+            sigma: 0.15,
+            tail: None,
+            load: Load::Flat,
+            outages: Vec::new(),
+            random_504: 0.0,
+            quota: None,
+            looks_up: true,
+        }
+    }
+}
+
+impl ServerSpec {
+    /// Seconds that these records take, typically.
+    pub(crate) fn mean<'a>(&self, at: Duration, records: impl Iterator<Item = &'a Record>) -> f64 {
+        let (mut count, mut sum) = (0.0f64, self.start);
+        for record in records {
+            count += 1.0;
+            sum += self.each[record.kind] + self.per_kib * record.bytes as f64 / 1024.0;
+        }
+        let crowded =
+            if count > 0.0 { (sum - self.start) * (count.powf(self.power - 1.0) - 1.0) } else { 0.0 };
+        (sum + crowded) * self.load(at)
+    }
+
+    fn load(&self, at: Duration) -> f64 {
+        match self.load {
+            Load::Wave { period, peak } => {
+                let phase = TAU * at.as_secs_f64() / period.as_secs_f64();
+                1.0 + (peak - 1.0) * (1.0 - phase.cos()) / 2.0
+            }
+            Load::Step { from, until, factor } if (from..until).contains(&at) => factor,
+            Load::Flat | Load::Step { .. } => 1.0,
+        }
+    }
+
+    /// What a batch costs beside its records: the part that a better size saves.
+    pub(crate) fn overhead(&self, at: Duration, count: usize) -> f64 {
+        let each = self.each[0];
+        let crowded = each * ((count as f64).powf(self.power) - count as f64);
+        (self.start + crowded) * self.load(at)
+    }
+
+    /// The probability that what takes `mean` typically takes longer than `limit`.
+    pub(crate) fn late(&self, mean: f64, limit: f64) -> f64 {
+        let tail = self.tail.unwrap_or(Tail { probability: 0.0, factor: 1.0 });
+        let beyond = |mean: f64| chance::exceeds((limit / mean).ln() / self.sigma);
+        (1.0 - tail.probability) * beyond(mean) + tail.probability * beyond(mean * tail.factor)
+    }
+
+    pub(crate) fn outage(&self, at: Duration) -> Option<&Outage> {
+        self.outages.iter().find(|outage| (outage.from..outage.until).contains(&at))
+    }
+}

@@ -1,0 +1,332 @@
+//! The field: a clock that only requests and waits move, a queue, the way to the server, and the
+//! server. A client drives it, one request at a time; what it does is counted as it goes.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use fastrand::Rng;
+use fieldsync::model::{BatchId, RecordId};
+use fieldsync::policy::verdict::{Doubt, LookUp, Verdict};
+use fieldsync::transport::wire::{ErrorDetail, RecordResult, RecordStatus};
+use uuid::Uuid;
+
+use crate::link::{Link, Up};
+use crate::scene::{Record, Scene};
+use crate::server::{Known, Reply, Results, Served, Server};
+use crate::server_spec::ServerSpec;
+use crate::tally::Tally;
+
+/// How long a link that is down takes to say so.
+const NO_ROUTE: Duration = Duration::from_millis(100);
+/// A look-up is answered soon, or by nobody.
+const LOOK_UP_LIMIT: Duration = Duration::from_secs(10);
+/// What a server that is at it says when to ask again.
+const STILL_AT_IT: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Fate {
+    Open,
+    Synced(Duration),
+    Quarantined(Duration),
+}
+
+/// What came of a request.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) verdict: Verdict,
+    pub(crate) status: Option<u16>,
+    /// From the start to the end.
+    pub(crate) took: Duration,
+    /// Of that, until the body was sent whole; none when it was not.
+    pub(crate) sending: Option<Duration>,
+}
+
+pub(crate) struct World {
+    pub(crate) now: Duration,
+    pub(crate) rng: Rng,
+    pub(crate) records: Vec<Record>,
+    pub(crate) fates: Vec<Fate>,
+    pub(crate) server: Server,
+    pub(crate) tally: Tally,
+    /// Whose requests are told as they go.
+    pub(crate) trace: Option<&'static str>,
+    link: Link,
+    horizon: Duration,
+    /// Those that no client has in hand.
+    waiting: BTreeSet<usize>,
+    arrived: usize,
+    open_records: usize,
+    open_bytes: u64,
+}
+
+impl World {
+    /// The same seed gives every client the same records and the same link.
+    pub(crate) fn new(scene: &Scene, seed: u64, horizon: Duration) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let records = (scene.records)(&mut rng.fork());
+        let link = Link::new(scene.link, rng.fork());
+        let server = Server::new(scene.server.clone(), records.len(), rng.fork());
+        let mut world = Self {
+            now: Duration::ZERO,
+            fates: vec![Fate::Open; records.len()],
+            tally: Tally::new(records.len()),
+            trace: None,
+            waiting: BTreeSet::new(),
+            arrived: 0,
+            open_records: 0,
+            open_bytes: 0,
+            rng,
+            records,
+            server,
+            link,
+            horizon,
+        };
+        world.wait_until(Duration::ZERO);
+        world
+    }
+
+    pub(crate) fn spec(&self) -> &ServerSpec {
+        &self.server.spec
+    }
+
+    /// Nobody looks any longer.
+    pub(crate) fn over(&self) -> bool {
+        self.now >= self.horizon
+    }
+
+    /// Nothing is left to do, now or later.
+    pub(crate) fn is_done(&self) -> bool {
+        self.open_records == 0 && self.arrived == self.records.len()
+    }
+
+    /// What this run is measured by: until its end, or until nobody looked any longer.
+    pub(crate) fn measured(&self) -> Duration {
+        self.now.min(self.horizon)
+    }
+
+    // Time.
+
+    pub(crate) fn wait_until(&mut self, time: Duration) {
+        self.now = self.now.max(time);
+        while let Some(record) = self.records.get(self.arrived).filter(|record| record.arrives <= self.now) {
+            self.open_bytes += record.bytes;
+            self.open_records += 1;
+            self.waiting.insert(self.arrived);
+            self.arrived += 1;
+        }
+    }
+
+    pub(crate) fn wait(&mut self, time: Duration) {
+        self.wait_until(self.now + time);
+    }
+
+    pub(crate) fn next_arrival(&self) -> Option<Duration> {
+        self.records.get(self.arrived).map(|record| record.arrives)
+    }
+
+    // The queue.
+
+    /// Records that are neither stored nor set aside, and their bytes.
+    pub(crate) fn open(&self) -> (usize, u64) {
+        (self.open_records, self.open_bytes)
+    }
+
+    pub(crate) fn waiting(&self) -> &BTreeSet<usize> {
+        &self.waiting
+    }
+
+    /// Takes the first `count` records in hand.
+    pub(crate) fn take(&mut self, count: usize) -> Vec<usize> {
+        let members: Vec<usize> = self.waiting.iter().copied().take(count).collect();
+        self.take_these(&members);
+        members
+    }
+
+    pub(crate) fn take_these(&mut self, members: &[usize]) {
+        for member in members {
+            self.waiting.remove(member);
+        }
+    }
+
+    pub(crate) fn put_back(&mut self, members: &[usize]) {
+        self.waiting.extend(members);
+    }
+
+    pub(crate) fn synced(&mut self, member: usize) {
+        self.settle(member, Fate::Synced(self.now));
+    }
+
+    pub(crate) fn quarantine(&mut self, member: usize) {
+        self.settle(member, Fate::Quarantined(self.now));
+    }
+
+    /// Settles what the results settle.
+    pub(crate) fn settle_by(&mut self, results: &[RecordResult]) {
+        for result in results {
+            match result.status {
+                RecordStatus::Applied | RecordStatus::Duplicate => self.synced(member(result.id)),
+                RecordStatus::Rejected => self.quarantine(member(result.id)),
+                RecordStatus::Retry => {}
+            }
+        }
+    }
+
+    fn settle(&mut self, member: usize, fate: Fate) {
+        if self.fates[member] == Fate::Open {
+            self.open_records -= 1;
+            self.open_bytes -= self.records[member].bytes;
+        }
+        self.fates[member] = fate;
+        self.waiting.remove(&member);
+    }
+
+    pub(crate) fn bytes(&self, members: &[usize]) -> u64 {
+        members.iter().map(|member| self.records[*member].bytes).sum()
+    }
+
+    // The link.
+
+    pub(crate) fn link_is_up(&mut self) -> bool {
+        self.link.is_up(self.now)
+    }
+
+    /// The time of being up that now lies in, or else the next one.
+    pub(crate) fn link_up(&mut self) -> Up {
+        self.link.next_up(self.now)
+    }
+
+    pub(crate) fn rtt(&self) -> Duration {
+        self.link.spec.rtt
+    }
+
+    // Requests.
+
+    pub(crate) fn new_batch_id(&mut self) -> BatchId {
+        BatchId(Uuid::from_u128(self.rng.u128(..)))
+    }
+
+    /// Sends a batch. `patience`: when to hang up, counted from when the body was sent.
+    pub(crate) fn post(&mut self, id: BatchId, members: &[usize], patience: Option<Duration>) -> Exchange {
+        let start = self.now;
+        let exchange = self.exchange(id, members, patience);
+        self.told(start, || {
+            let faulty = members.iter().filter(|member| self.records[**member].fault.is_some()).count();
+            let first = members.first().copied().unwrap_or_default();
+            let class = exchange.verdict.class();
+            format!("post {} from {first}, {faulty} faulty: {class}", members.len())
+        });
+        exchange
+    }
+
+    fn exchange(&mut self, id: BatchId, members: &[usize], patience: Option<Duration>) -> Exchange {
+        let start = self.now;
+        let server = &self.server;
+        self.tally.posted(start, members, |member| server.has(member, start), server.spec.outage(start));
+        let up = self.link.next_up(start);
+        if start < up.from {
+            return self.end(start, start + NO_ROUTE, None, Verdict::Unreachable, None);
+        }
+        let rtt = self.link.spec.rtt;
+        if up.until <= start + rtt {
+            return self.end(start, up.until, None, Verdict::Unreachable, None);
+        }
+        let sending = rtt + up.upload(self.bytes(members));
+        let arrives = start + sending + rtt / 2;
+        if up.until <= arrives {
+            let lost = Verdict::Ambiguous(Doubt::Lost);
+            return self.end(start, up.until, None, lost, None);
+        }
+        let Served { reply, at, faulty } = self.server.receive(arrives, id, members, &self.records);
+        self.tally.faulty_posts += u32::from(faulty);
+        let answered = at + rtt / 2;
+        let hangs_up = patience.map_or(Duration::MAX, |patience| start + sending + patience);
+        let (end, verdict, status) = if up.until < answered.min(hangs_up) {
+            (up.until, Verdict::Ambiguous(Doubt::Lost), None)
+        } else if hangs_up < answered {
+            (hangs_up, Verdict::Ambiguous(Doubt::TimedOut), None)
+        } else {
+            let (verdict, status) = verdict(reply);
+            (answered, verdict, Some(status))
+        };
+        self.tally.timed_out += u32::from(status == Some(504));
+        if matches!(verdict, Verdict::Answered(_)) {
+            self.tally.succeeded(end, members.len(), &self.server.spec.outages);
+        }
+        self.end(start, end, Some(sending), verdict, status)
+    }
+
+    fn end(
+        &mut self,
+        start: Duration,
+        end: Duration,
+        sending: Option<Duration>,
+        verdict: Verdict,
+        status: Option<u16>,
+    ) -> Exchange {
+        self.wait_until(end);
+        Exchange { verdict, status, took: end.saturating_sub(start), sending }
+    }
+
+    /// Asks what became of a batch, and how long that took.
+    pub(crate) fn look_up(&mut self, id: BatchId) -> (LookUp, Duration) {
+        let start = self.now;
+        self.tally.looked_up(self.server.spec.outage(start));
+        let up = self.link.next_up(start);
+        let rtt = self.link.spec.rtt;
+        let (known, end) = if start < up.from {
+            (Known::Hindered, start + NO_ROUTE)
+        } else {
+            // A round trip for the connection, and one for the question.
+            let (known, at) = self.server.look_up(start + rtt + rtt / 2, id);
+            let (known, at) =
+                if at > start + LOOK_UP_LIMIT { (Known::Failed, start + LOOK_UP_LIMIT) } else { (known, at) };
+            let answered = at + rtt / 2;
+            if up.until < answered { (Known::Hindered, up.until) } else { (known, answered) }
+        };
+        self.wait_until(end);
+        let found = match known {
+            Known::Completed(results) => LookUp::Completed(as_results(results)),
+            Known::Processing => LookUp::Processing { retry_after: None },
+            Known::Unknown => LookUp::Unknown,
+            Known::Unsupported => LookUp::Unsupported,
+            Known::Failed => LookUp::Failed,
+            Known::Hindered => LookUp::Hindered,
+        };
+        self.told(start, || format!("look-up: {}", found.class()));
+        (found, end.saturating_sub(start))
+    }
+
+    fn told(&self, start: Duration, what: impl Fn() -> String) {
+        if let Some(who) = self.trace {
+            let (start, end) = (start.as_secs_f64(), self.now.as_secs_f64());
+            eprintln!("{who} {start:.1}–{end:.1} s: {}", what());
+        }
+    }
+}
+
+fn verdict(reply: Reply) -> (Verdict, u16) {
+    match reply {
+        Reply::Results(results) => (Verdict::Answered(as_results(results)), 200),
+        Reply::TimedOut => (Verdict::Ambiguous(Doubt::TimedOut), 504),
+        Reply::Unavailable => (Verdict::Throttled { retry_after: None }, 503),
+        Reply::Throttled(wait) => (Verdict::Throttled { retry_after: Some(wait) }, 429),
+        Reply::Processing => (Verdict::StillProcessing { retry_after: Some(STILL_AT_IT) }, 409),
+        Reply::Refused => {
+            let message = "a record of this batch is not valid".into();
+            (Verdict::Refused(ErrorDetail { code: "INVALID_DATA".into(), message, position: None }), 422)
+        }
+    }
+}
+
+fn as_results(results: Results) -> Vec<RecordResult> {
+    let result = |(member, status)| RecordResult { id: record_id(member), status, code: None, message: None };
+    results.into_iter().map(result).collect()
+}
+
+pub(crate) fn record_id(member: usize) -> RecordId {
+    RecordId(Uuid::from_u128(member as u128))
+}
+
+pub(crate) fn member(id: RecordId) -> usize {
+    id.0.as_u128() as usize
+}
