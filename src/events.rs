@@ -4,7 +4,7 @@
 use actix::Message;
 
 use crate::ipc::api::BatchReport;
-use crate::model::{LastError, Link, RecordId};
+use crate::model::{BatchId, LastError, Link, RecordId};
 use crate::policy::breaker::BreakerState;
 use crate::transport::Network;
 
@@ -20,6 +20,13 @@ pub enum Event {
         types: Vec<(String, u64)>,
         /// What the network was like.
         network: Network,
+    },
+    /// A batch goes on as others: its parts, or itself under a new id.
+    BatchDivided {
+        /// Which.
+        from: BatchId,
+        /// In queue order.
+        into: Vec<BatchId>,
     },
     /// The server confirmed records.
     RecordsSynced(Vec<RecordId>),

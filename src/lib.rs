@@ -29,6 +29,7 @@ pub mod daemon;
 pub mod events;
 pub mod exit;
 pub mod gateway;
+pub mod history;
 pub mod ipc;
 pub mod logging;
 pub mod measurements;

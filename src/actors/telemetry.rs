@@ -1,10 +1,9 @@
 //! Hears of everything that happens: writes it to the journal, adds it up, passes it on.
 //!
 //! One line a batch at info, records only at debug; quarantine is a warning, because a person has
-//! to act. What was added up is kept in the store, now and then and at the end: losing the last
-//! minutes of statistics in a crash is cheaper than writing flash for them.
+//! to act. What was added up, and the list of recent batches, is kept in the store, now and then and
+//! at the end: losing the last minutes of it in a crash is cheaper than writing flash for them.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -14,16 +13,16 @@ use super::queue_store::{QueueStore, Write};
 use super::{ConfigWatch, Drain, Ping};
 use crate::clock::{Clock, wall_ms};
 use crate::events::Event;
+use crate::history::{self, History};
 use crate::ipc::api::{BatchReport, TelemetryReport};
 use crate::ipc::feed::Feed;
 use crate::measurements::Measurements;
+use crate::model::BatchId;
 use crate::store::Remember;
 
 /// Under which the measurements are kept in the store.
 pub const NOTE: &str = "telemetry";
-/// Batches that can be asked for.
-const RECENT: usize = 500;
-/// Measurements are kept at most this often.
+/// Measurements and recent batches are kept at most this often.
 const KEEP_EVERY: Duration = Duration::from_mins(10);
 /// Events that wait before more are dropped.
 const MAILBOX: usize = 1024;
@@ -31,7 +30,7 @@ const MAILBOX: usize = 1024;
 /// The actor.
 pub struct Telemetry {
     measurements: Measurements,
-    recent: VecDeque<BatchReport>,
+    history: History,
     config: ConfigWatch,
     clock: Clock,
     feed: Feed,
@@ -54,16 +53,21 @@ pub struct Report;
 #[rtype(result = "Vec<BatchReport>")]
 pub struct RecentBatches(pub usize);
 
+/// Asks for the recent sends of a batch and of those that it came of, the oldest first.
+#[derive(Message)]
+#[rtype(result = "Vec<BatchReport>")]
+pub struct Lineage(pub BatchId);
+
 impl Telemetry {
     /// Goes on from what a former life kept.
-    pub fn new(kept: Option<&[u8]>, config: ConfigWatch, clock: Clock, feed: Feed) -> Self {
+    pub fn new(kept: Option<&[u8]>, history: History, config: ConfigWatch, clock: Clock, feed: Feed) -> Self {
         let measurements = kept.map(serde_json::from_slice).transpose().unwrap_or_else(|error| {
             tracing::warn!(%error, "the measurements of former days do not read and begin anew");
             None
         });
         Self {
             measurements: measurements.unwrap_or_default(),
-            recent: VecDeque::new(),
+            history,
             config,
             clock,
             feed,
@@ -72,23 +76,30 @@ impl Telemetry {
         }
     }
 
-    fn keep(&mut self) -> Option<Request<QueueStore, Write<Remember>>> {
+    /// Both notes are on their way when this returns, so that one commit takes them.
+    fn keep(&mut self) -> impl Future<Output = ()> + use<> {
         self.kept_at = self.clock.now();
-        let note = serde_json::to_vec(&self.measurements).ok()?;
-        Some(self.store.as_ref()?.send(Write(Remember { name: NOTE, note })))
+        let measured = serde_json::to_vec(&self.measurements).ok();
+        let notes = [measured.map(|note| (NOTE, note)), Some((history::NOTE, self.history.to_note()))];
+        let sent: Vec<_> = notes
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, note)| Some(self.store.as_ref()?.send(Write(Remember { name, note }))))
+            .collect();
+        async move {
+            for kept in sent {
+                if let Ok(Err(error)) = kept.await {
+                    tracing::warn!(%error, "measurements and recent batches were not kept");
+                }
+            }
+        }
     }
 
     fn keep_now_and_then(&mut self, ctx: &mut Context<Self>) {
         if self.clock.now().saturating_sub(self.kept_at) < KEEP_EVERY {
             return;
         }
-        if let Some(kept) = self.keep() {
-            ctx.spawn(kept.into_actor(self).map(|kept, _, _| {
-                if let Ok(Err(error)) = kept {
-                    tracing::warn!(%error, "measurements were not kept");
-                }
-            }));
-        }
+        ctx.spawn(self.keep().into_actor(self));
     }
 }
 
@@ -105,14 +116,15 @@ impl Handler<Event> for Telemetry {
 
     fn handle(&mut self, event: Event, ctx: &mut Self::Context) {
         match event {
-            Event::BatchEnded { report, types, network } => {
+            Event::BatchEnded { mut report, types, network } => {
+                self.history.trace(&mut report);
                 log_batch(&report);
                 self.measurements.batch_ended(&report, &types, &network);
                 self.feed.announce("batch", &report);
-                self.recent.truncate(RECENT - 1);
-                self.recent.push_front(report);
+                self.history.push(report);
                 self.keep_now_and_then(ctx);
             }
+            Event::BatchDivided { from, into } => self.history.divided(from, &into),
             Event::RecordsSynced(ids) => {
                 for id in ids {
                     tracing::debug!(record_id = %id, state = "SYNCED", "record {id} is synced");
@@ -157,11 +169,11 @@ fn log_batch(report: &BatchReport) {
         duration_ms = report.duration_ms,
         http_status = report.http_status,
         outcome = report.outcome,
-        "batch {} ({}, {} records, size by {}): {} after {} ms; {}",
+        "batch {} ({}, {} records; {}): {} after {} ms; {}",
         report.id,
         report.sequence,
         report.records,
-        report.rule,
+        report.why(),
         report.outcome,
         report.duration_ms,
         report.note,
@@ -189,7 +201,15 @@ impl Handler<RecentBatches> for Telemetry {
     type Result = MessageResult<RecentBatches>;
 
     fn handle(&mut self, RecentBatches(limit): RecentBatches, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.recent.iter().take(limit).cloned().collect())
+        MessageResult(self.history.latest(limit))
+    }
+}
+
+impl Handler<Lineage> for Telemetry {
+    type Result = MessageResult<Lineage>;
+
+    fn handle(&mut self, Lineage(batch): Lineage, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.history.lineage(batch))
     }
 }
 
@@ -203,13 +223,6 @@ impl Handler<Drain> for Telemetry {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, Drain: Drain, _: &mut Self::Context) -> Self::Result {
-        let kept = self.keep();
-        Box::pin(async move {
-            if let Some(kept) = kept
-                && let Ok(Err(error)) = kept.await
-            {
-                tracing::warn!(%error, "measurements were not kept");
-            }
-        })
+        Box::pin(self.keep())
     }
 }

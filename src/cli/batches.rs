@@ -1,13 +1,21 @@
-//! `fieldsync batches`: what became of recent batches, and why they had their size.
+//! `fieldsync batches`: what became of recent batches, and why they had their size. And one send of a
+//! batch in words, for whoever else tells of it.
+
+use comfy_table::Table;
 
 use super::context::Context;
 use super::failure::Failure;
-use super::table::{print, table};
+use super::table::{print, table, unbroken};
 use super::words::{count, plain, size, spaced, span, when};
 use crate::clock::wall_ms;
 use crate::exit;
 use crate::ipc::api::{BatchList, BatchReport};
 use crate::ipc::client::with_query;
+use crate::ipc::why::short;
+
+const HEADER: [&str; 7] = ["WHEN", "BATCH", "NO", "RECORDS", "OUTCOME", "WHY THIS SIZE", "NOTE"];
+/// Sentences, which may be broken where the terminal is narrow, begin after these columns.
+const UNBROKEN: [usize; 4] = [0, 1, 2, 3];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -27,33 +35,83 @@ fn view(context: &mut Context<'_>, list: &BatchList, now: u64) -> Result<(), Fai
     if list.batches.is_empty() {
         return context.line("No batch was sent yet.");
     }
-    let header =
-        ["WHEN", "BATCH", "NO", "RECORDS", "BYTES", "TRY", "OUTCOME", "TOOK", "SYNCED", "SIZED BY", "NOTE"];
-    let mut table = table(context, &header);
+    let mut table = table(context, &HEADER);
+    fill(&mut table, list, now);
+    print(context, table)
+}
+
+fn fill(table: &mut Table, list: &BatchList, now: u64) {
     for batch in &list.batches {
         table.add_row([
             when(batch.at, now),
-            short(&batch.id.to_string()),
+            short(batch.id),
             batch.sequence.to_string(),
-            batch.records.to_string(),
-            size(batch.bytes),
-            batch.attempt.to_string(),
-            outcome(batch),
-            span(batch.duration_ms),
-            batch.synced.to_string(),
-            spaced(&batch.rule),
-            plain(&batch.note).into_owned(),
+            format!("{}, {}", batch.records, size(batch.bytes)),
+            result(batch),
+            plain(&batch.why()).into_owned(),
+            // Where all went well, there is nothing to add.
+            if is_all_synced(batch) { String::new() } else { plain(batch.done()).into_owned() },
         ]);
     }
-    print(context, table)
+    unbroken(table, &UNBROKEN);
+}
+
+fn is_all_synced(batch: &BatchReport) -> bool {
+    batch.outcome == "answered" && batch.synced == batch.records
+}
+
+/// Short enough for a column: `all synced, 950 ms`, `try 2: timed out, 1 min (HTTP 504)`
+fn result(batch: &BatchReport) -> String {
+    let took = span(batch.duration_ms);
+    let result = match batch.outcome.as_str() {
+        "answered" if is_all_synced(batch) => format!("all synced, {took}"),
+        "answered" => format!("{} synced, {took}", batch.synced),
+        _ => format!("{}, {took}{}", cause(batch), status(batch)),
+    };
+    if batch.attempt > 1 { format!("try {}: {result}", batch.attempt) } else { result }
+}
+
+fn cause(batch: &BatchReport) -> String {
+    match batch.outcome.as_str() {
+        "timeout" => "timed out".to_owned(),
+        other => spaced(other),
+    }
+}
+
+/// ` (HTTP 504)`
+fn status(batch: &BatchReport) -> String {
+    batch.http_status.map_or_else(String::new, |status| format!(" (HTTP {status})"))
+}
+
+/// `answered after 950 ms (HTTP 200), 25 synced`, `timed out after 1 min (HTTP 504)`
+fn ended(batch: &BatchReport) -> String {
+    let synced = match batch.synced {
+        0 if batch.outcome != "answered" => String::new(),
+        synced => format!(", {synced} synced"),
+    };
+    format!("{} after {}{}{synced}", cause(batch), span(batch.duration_ms), status(batch))
+}
+
+/// One send of a batch in the story of a record:
+/// `batch 3f2a91bc, 38 records (learned: …), try 1: timed out after 1 min (HTTP 504); cut into 7 parts`
+pub(crate) fn chapter(batch: &BatchReport) -> String {
+    let done = match plain(batch.done()) {
+        done if done.is_empty() => String::new(),
+        done => format!("; {done}"),
+    };
+    format!(
+        "batch {}, {} ({}), try {}: {}{done}",
+        short(batch.id),
+        count(batch.records as u64, "record"),
+        plain(&batch.why()),
+        batch.attempt,
+        ended(batch),
+    )
 }
 
 /// `answered (HTTP 200)`
 fn outcome(batch: &BatchReport) -> String {
-    match batch.http_status {
-        Some(status) => format!("{} (HTTP {status})", spaced(&batch.outcome)),
-        None => spaced(&batch.outcome),
-    }
+    spaced(&batch.outcome) + &status(batch)
 }
 
 /// One send of a batch in a sentence, as `events` tells it.
@@ -74,7 +132,83 @@ pub(crate) fn sentence(batch: &BatchReport) -> String {
     text
 }
 
-/// Enough of a random id to find it in the journal.
-fn short(id: &str) -> String {
-    id.chars().take(8).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::table::pad;
+    use crate::ipc::client::scripted::{Scripted, answer};
+    use crate::ipc::why::tests::{parent, report};
+
+    fn reports() -> [BatchReport; 2] {
+        let learned =
+            BatchReport { expected_ms: Some(27_300), at_most_ms: Some(33_000), ..report("learned", None) };
+        let split = BatchReport {
+            records: 19,
+            attempt: 2,
+            outcome: "timeout".into(),
+            http_status: Some(504),
+            duration_ms: 60_000,
+            synced: 0,
+            note: "the answer was HTTP 504: cut into 7 parts".into(),
+            ..report("split", Some(parent()))
+        };
+        [learned, split]
+    }
+
+    #[test]
+    fn a_send_is_a_chapter_of_its_records_story() {
+        let [learned, split] = reports();
+        assert_eq!(
+            chapter(&learned),
+            format!(
+                "batch {}, 25 records (learned: 27.3 s expected, 33.0 s at most, limit 1 min), try 1: \
+                 answered after 27 s (HTTP 200), 25 synced; settled record by record",
+                short(learned.id)
+            )
+        );
+        assert_eq!(
+            chapter(&split),
+            format!(
+                "batch {}, 19 records (split of 3f2a91bc), try 2: timed out after 1 min (HTTP 504); \
+                 cut into 7 parts",
+                short(split.id)
+            )
+        );
+    }
+
+    #[test]
+    fn the_table_fits_100_columns_with_ids_whole() {
+        let batches = reports().to_vec();
+        let ids: Vec<String> = batches.iter().map(|batch| short(batch.id)).collect();
+        let mut table = Table::new();
+        crate::cli::table::style(&mut table).set_header(HEADER).set_width(100);
+        fill(&mut table, &BatchList { batches }, 200_000);
+        pad(&mut table);
+        let text = table.trim_fmt();
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+        assert!(text.lines().count() <= 1 + 2 * 5, "{text}");
+        for id in ids {
+            assert!(text.contains(&id), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_pipes_it_gets_a_line_a_batch() {
+        let [learned, split] = reports();
+        let list = serde_json::to_string(&BatchList { batches: vec![split, learned] }).unwrap();
+        let daemon = Scripted::new(vec![answer(200, &list)]);
+        let args = Args { limit: 20 };
+        let run = crate::cli::testing::run(&daemon, false, async |context| super::run(&args, context).await);
+        let (code, text) = run.await;
+        assert_eq!(code, Ok(0));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        for part in ["try 2: timed out, 1 min (HTTP 504)", "split of 3f2a91bc"] {
+            assert!(lines[1].contains(part), "{text}");
+        }
+        assert!(lines[1].ends_with("cut into 7 parts"), "{text}");
+        assert!(lines[2].contains("  all synced, 27 s  "), "{text}");
+        let why = "learned: 27.3 s expected, 33.0 s at most, limit 1 min";
+        assert!(lines[2].trim_end().ends_with(why), "{text}");
+    }
 }

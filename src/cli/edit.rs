@@ -44,7 +44,7 @@ async fn run_with(
     edit: impl FnOnce(&Path) -> Result<(), Failure>,
 ) -> Result<u8, Failure> {
     let id = args.id;
-    let detail = show::fetch(&context.client, id, true).await?;
+    let detail = show::fetch(&context.client, id, &["payload"]).await?;
     let state = quarantine::state_of(&detail)?;
     if state != RecordState::Quarantined {
         return Err(Failure::failed(format!(

@@ -123,7 +123,7 @@ async fn export(args: &ExportArgs, context: &mut Context<'_>) -> Result<u8, Fail
     let mut gone = 0;
     while let Some(page) = pages.next::<RecordPage>().await? {
         for entry in page.records {
-            match show::fetch(&client, entry.id, true).await {
+            match show::fetch(&client, entry.id, &["payload"]).await {
                 Ok(detail) => {
                     target.line(&json_text::compact(&String::from_utf8_lossy(&detail)))?;
                 }

@@ -1,5 +1,6 @@
 //! `fieldsync show`: one record in plain words, with what happens to it next.
 
+use super::batches::chapter;
 use super::context::Context;
 use super::failure::Failure;
 use super::json_text;
@@ -7,7 +8,9 @@ use super::table::error_text;
 use super::words::{held, plain, size, stamp};
 use crate::clock::wall_ms;
 use crate::exit;
+use crate::ipc::api::BatchReport;
 use crate::ipc::client::{Client, ClientError, decode, with_query};
+use crate::ipc::why::short;
 use crate::model::{ManifestEntry, RecordId, RecordState};
 use bytes::Bytes;
 use serde::Deserialize;
@@ -23,13 +26,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Failure> {
-    let answer = fetch(&context.client, args.id, args.payload).await?;
+    let wanted: &[_] = if args.payload { &["lineage", "payload"] } else { &["lineage"] };
+    let answer = fetch(&context.client, args.id, wanted).await?;
     if context.json {
         context.answer_line(&answer)?;
         return Ok(exit::DONE);
     }
     let entry: ManifestEntry = decode(&answer)?;
-    for line in describe(&entry, wall_ms()) {
+    for line in describe(&entry, wall_ms()).into_iter().chain(story(&entry, &lineage(&answer)?)) {
         context.line(line)?;
     }
     if args.payload {
@@ -44,9 +48,10 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Fa
     Ok(exit::DONE)
 }
 
-pub(crate) async fn fetch(client: &Client, id: RecordId, payload: bool) -> Result<Bytes, ClientError> {
-    let pairs: &[_] = if payload { &[("payload", "true")] } else { &[] };
-    client.get(&with_query(&format!("/v1/records/{id}"), pairs)).await
+/// One record, with what is wanted besides its manifest entry.
+pub(crate) async fn fetch(client: &Client, id: RecordId, wanted: &[&str]) -> Result<Bytes, ClientError> {
+    let pairs: Vec<_> = wanted.iter().map(|what| (*what, "true")).collect();
+    client.get(&with_query(&format!("/v1/records/{id}"), &pairs)).await
 }
 
 /// The payload out of a record's detail, as the application wrote it.
@@ -58,6 +63,16 @@ pub(crate) fn payload(answer: &[u8]) -> Result<Option<String>, ClientError> {
     }
     let detail: Detail = decode(answer)?;
     Ok(detail.payload.map(|payload| payload.get().to_owned()))
+}
+
+fn lineage(answer: &[u8]) -> Result<Vec<BatchReport>, ClientError> {
+    #[derive(Deserialize)]
+    struct Detail {
+        #[serde(default)]
+        lineage: Vec<BatchReport>,
+    }
+    let detail: Detail = decode(answer)?;
+    Ok(detail.lineage)
 }
 
 fn describe(entry: &ManifestEntry, now: u64) -> Vec<String> {
@@ -94,6 +109,20 @@ fn describe(entry: &ManifestEntry, now: u64) -> Vec<String> {
     lines
 }
 
+/// How it came to be in its batch, a line a send.
+fn story(entry: &ManifestEntry, lineage: &[BatchReport]) -> Vec<String> {
+    let mut lines: Vec<String> = lineage.iter().map(|send| format!("  {}", chapter(send))).collect();
+    let unsent = entry.batch_id.filter(|id| !lineage.is_empty() && lineage.iter().all(|send| send.id != *id));
+    if let Some(batch) = unsent {
+        let now = if entry.state == RecordState::Syncing { "on its way" } else { "not sent yet" };
+        lines.push(format!("  batch {}: {now}", short(batch)));
+    }
+    if !lines.is_empty() {
+        lines.insert(0, "\nHow it was sent:".to_owned());
+    }
+    lines
+}
+
 /// What happens next, or what a person has to do.
 fn next_step(entry: &ManifestEntry, now: u64) -> String {
     let id = entry.id;
@@ -125,6 +154,8 @@ mod tests {
     use super::super::testing::{entry, run};
     use super::*;
     use crate::ipc::client::scripted::{Scripted, answer};
+    use crate::ipc::why::tests::report;
+    use crate::model::BatchId;
 
     #[test]
     fn the_next_step_is_the_first_line() {
@@ -152,6 +183,27 @@ mod tests {
         assert!(text.contains("Holds back    3 records of its key"), "{text}");
     }
 
+    #[test]
+    fn the_sends_that_led_to_its_batch_are_told_in_order() {
+        let [fresh, part, next] = [(); 3].map(|()| BatchId::new());
+        let sends = [
+            BatchReport { id: fresh, note: "cut into 7 parts".into(), ..report("standard", None) },
+            BatchReport { id: part, records: 1, ..report("split", Some(fresh)) },
+        ];
+        let record = ManifestEntry { batch_id: Some(next), ..entry(1, RecordState::Failed) };
+        let text = story(&record, &sends);
+        assert_eq!(text.len(), 4, "{text:?}");
+        assert!(
+            text[1].starts_with(&format!("  batch {}, 25 records (standard: 25), try 1: ", short(fresh)))
+        );
+        let split = format!("  batch {}, 1 record (split of {}), try 1: ", short(part), short(fresh));
+        assert!(text[2].starts_with(&split), "{text:?}");
+        assert_eq!(text[3], format!("  batch {}: not sent yet", short(next)));
+        let record = ManifestEntry { batch_id: Some(part), ..record };
+        assert_eq!(story(&record, &sends), text[..3]);
+        assert_eq!(story(&record, &[]), Vec::<String>::new());
+    }
+
     #[tokio::test]
     async fn payloads_are_shown_as_they_were_written() {
         let record = entry(1, RecordState::Pending);
@@ -164,6 +216,6 @@ mod tests {
         assert_eq!(code, Ok(0));
         assert!(text.ends_with("Payload:\n{\n  \"z\": 1.50,\n  \"a\": 123456789012345678901\n}\n"), "{text}");
         let asked = &daemon.calls()[0].head;
-        assert!(asked.starts_with(&format!("GET /v1/records/{id}?payload=true ")), "{asked}");
+        assert!(asked.starts_with(&format!("GET /v1/records/{id}?lineage=true&payload=true ")), "{asked}");
     }
 }

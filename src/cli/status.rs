@@ -89,7 +89,13 @@ fn describe(status: &Status, now: u64) -> Vec<String> {
             ),
         );
     }
-    field("Batching", batching(status));
+    let batching = &status.batching;
+    let next = count(batching.size as u64, "record");
+    field("Next batch", format!("{next} ({})", plain(&batching.why())));
+    if let Some(each) = batching.ms_per_record {
+        let budget = span(batching.time_budget_ms);
+        field("Pace", format!("{} a record; a batch is meant to take {budget} at most", span_exact(each)));
+    }
     field("Breaker", breaker(status, now));
     field("Connectivity", connectivity(status, now));
     if let Some(seconds) = status.sync.eta_s {
@@ -155,17 +161,6 @@ fn holding(holder: &Holder) -> String {
     format!("{id} ({}) holds back {} of key {}", state.name(), held(*holds), plain(key))
 }
 
-fn batching(status: &Status) -> String {
-    let batching = &status.batching;
-    let rate = batching.ms_per_record.map_or_else(String::new, |ms| format!(": {} a record", span_exact(ms)));
-    format!(
-        "{} at a time ({}{rate}; a batch may take {})",
-        count(batching.size as u64, "record"),
-        spaced(&batching.rule),
-        span(batching.time_budget_ms)
-    )
-}
-
 /// Rates want their milliseconds below ten seconds.
 fn span_exact(ms: u64) -> String {
     if ms < 10_000 { format!("{ms} ms") } else { span(ms) }
@@ -207,7 +202,8 @@ mod tests {
         let expected = "Syncing 45 of 150 records (2 need review)\n\n\
              Records       105 pending, 0 syncing, 0 failed, 45 synced, 2 quarantined\n\
              Queue         176.9 KiB of 2.0 GiB; the oldest record has waited 3 min 12 s\n\
-             Batching      23 records at a time (learned: 1166 ms a record; a batch may take 45 s)\n\
+             Next batch    23 records (learned: 27.0 s expected, 33.0 s at most; the server's limit is 1 min)\n\
+             Pace          1166 ms a record; a batch is meant to take 45 s at most\n\
              Breaker       normal\n\
              Connectivity  online for 3 min 12 s\n\
              Time left     about 31 s\n\

@@ -10,7 +10,7 @@ use crate::model::{LastError, RecordState};
 /// An empty table with this header.
 pub(crate) fn table(context: &Context<'_>, header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    style(&mut table);
     if !header.is_empty() {
         table.set_header(header);
     }
@@ -19,6 +19,10 @@ pub(crate) fn table(context: &Context<'_>, header: &[&str]) -> Table {
         table.force_no_tty();
     }
     table
+}
+
+pub(crate) fn style(table: &mut Table) -> &mut Table {
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic)
 }
 
 /// Keeps columns whole: ids are there to be copied, and numbers to be compared.
@@ -31,10 +35,15 @@ pub(crate) fn unbroken(table: &mut Table, columns: &[usize]) {
 }
 
 pub(crate) fn print(context: &mut Context<'_>, mut table: Table) -> Result<(), Failure> {
+    pad(&mut table);
+    context.line(table.trim_fmt())
+}
+
+/// Two spaces between columns, none before the first.
+pub(crate) fn pad(table: &mut Table) {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    context.line(table.trim_fmt())
 }
 
 /// A state in its colour.

@@ -6,6 +6,7 @@
 
 mod announce;
 mod notify;
+mod recall;
 mod signals;
 mod socket;
 mod watchdog;
@@ -21,7 +22,7 @@ use crate::actors::batch_planner::{BatchPlanner, Partners, PlannerState, Senses}
 use crate::actors::circuit_breaker::CircuitBreaker;
 use crate::actors::connectivity::{Connectivity, Introduce};
 use crate::actors::queue_store::QueueStore;
-use crate::actors::telemetry::{self, Keep, Telemetry};
+use crate::actors::telemetry::{Keep, Telemetry};
 use crate::actors::uploader::Uploader;
 use crate::actors::{Drain, TryNow};
 use crate::clock::{Clock, Steady, wall_ms};
@@ -34,9 +35,9 @@ use crate::ipc::server::{self, Shared};
 use crate::ipc::status::Board;
 use crate::logging::{self, LogControl};
 use crate::model::{Backlog, DiskState, Link};
-use crate::policy::learned::{self, Learned};
 use crate::store::{self, OpenError, Queue};
 use notify::{News, Notifier};
+use recall::{Recalled, recall};
 use signals::Signal;
 
 /// The batch in flight may finish for so long after the end was asked for.
@@ -178,20 +179,14 @@ impl Wires {
 fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew, Wires)> {
     let (clock, steady) = (Clock::start(), Steady::resume(queue.last_steady()));
     let feed = Feed::default();
-    let (device, open) = (queue.device(), queue.open_batches());
-    let recalled = (queue.recall(telemetry::NOTE), queue.recall(learned::NOTE), queue.backlog());
-    let (kept, learned, waiting) = match recalled {
-        (Ok(kept), Ok(learned), Ok(waiting)) => (kept, learned, waiting),
-        (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
+    let device = queue.device();
+    let Recalled { measurements, history, learned, open, waiting } = match recall(&mut queue) {
+        Ok(recalled) => recalled,
+        Err(error) => {
             tracing::error!(%error, "the store does not read");
             return None;
         }
     };
-    let learned = learned.map(|note| Learned::from_note(&note)).transpose().unwrap_or_else(|error| {
-        tracing::warn!(%error, "what was learned of the server does not read and is learned anew");
-        None
-    });
-    let learned = learned.unwrap_or_default();
     let resumed = learned.breaker.resumed(clock.now(), steady.now().steady);
     let (backlog_sender, backlog) = watch::channel::<Backlog>(waiting);
     let (link_sender, link) = watch::channel(Link { since: wall_ms(), ..Link::default() });
@@ -199,7 +194,8 @@ fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew,
     let (planner_sender, planner_state) = watch::channel(PlannerState::default());
     let (fatal_sender, fatal) = watch::channel(None);
 
-    let telemetry = Telemetry::new(kept.as_deref(), config.clone(), clock, feed.clone()).start();
+    let telemetry =
+        Telemetry::new(measurements.as_deref(), history, config.clone(), clock, feed.clone()).start();
     let events: Recipient<Event> = telemetry.clone().recipient();
     let store_thread = Arbiter::with_tokio_rt(|| match runtime() {
         Ok(runtime) => runtime,

@@ -12,3 +12,4 @@ mod records;
 mod review;
 pub mod server;
 pub mod status;
+pub mod why;

@@ -13,6 +13,7 @@ use super::error::ApiError;
 use super::intake;
 use super::server::Shared;
 use crate::actors::queue_store::{Entry, List, Payload, Write};
+use crate::actors::telemetry::Lineage;
 use crate::model::{Place, RecordId};
 use crate::store::{Append, Filter, Page};
 
@@ -107,6 +108,8 @@ pub(super) fn record_id(path: &str) -> Result<RecordId, ApiError> {
 pub(super) struct ShowQuery {
     #[serde(default)]
     payload: bool,
+    #[serde(default)]
+    lineage: bool,
 }
 
 /// `GET /v1/records/{id}`
@@ -128,7 +131,11 @@ pub(super) async fn show(
             format!("the payload does not read: {error}"),
         )
     })?;
-    Ok(HttpResponse::Ok().json(RecordDetail { entry, payload }))
+    let lineage = match entry.batch_id.filter(|_| query.lineage) {
+        Some(batch) => Some(shared.telemetry.send(Lineage(batch)).await?),
+        None => query.lineage.then(Vec::new),
+    };
+    Ok(HttpResponse::Ok().json(RecordDetail { entry, lineage, payload }))
 }
 
 /// The payload, for its submitter and admins.

@@ -189,7 +189,7 @@ fn json_answers_have_the_shapes_of_the_api() {
     let listed = answer(&daemon.cli(&["list", "--json", "--state", "quarantined"]));
     assert_eq!(listed, json!({"records": [daemon.record(&id)], "next": null}));
     assert_eq!(answer(&daemon.cli(&["quarantine", "list", "--json"])), listed);
-    assert_eq!(answer(&daemon.cli(&["show", "--json", &id])), daemon.record(&id));
+    assert_eq!(answer(&daemon.cli(&["show", "--json", &id])), daemon.record_with_lineage(&id));
     let shown = daemon.cli(&["show", "--json", "--payload", &id]);
     assert_eq!(answer(&shown)["payload"], json!({"n": 1.5}));
     assert!(shown.stdout.contains("1.50"), "numbers keep their digits: {}", shown.stdout);
@@ -208,11 +208,11 @@ fn people_get_sentences_and_tables() {
     daemon.wait_until_done();
     daemon.wait_for_phase("idle");
     for (verb, parts) in [
-        (&["status"][..], &["0 of 1 record synced (1 needs review)\n", "Breaker", "online"][..]),
+        (&["status"][..], &["0 of 1 record synced (1 needs review)\n", "50 records (standard", "online"][..]),
         (&["list"], &[&id, "QUARANTINED", "BAD_DATE"]),
-        (&["show", &id], &["Set aside", "no such day"]),
+        (&["show", &id], &["Set aside", "no such day", "1 record (standard: 1), try 1: answered after "]),
         (&["quarantine", "show", &id], &["Set aside"]),
-        (&["batches"], &["1/1"]),
+        (&["batches"], &["1/1", "standard: 1"]),
         (&["telemetry"], &["Visits"]),
         (&["completions", "bash"], &["fieldsync"]),
     ] {

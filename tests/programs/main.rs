@@ -10,5 +10,6 @@ mod disk;
 mod gateway;
 mod ipc;
 mod ladder;
+mod lineage;
 mod process;
 mod support;

@@ -318,7 +318,8 @@ impl BatchPlanner {
         let Uploaded { verdict, error, took, hints, network } = uploaded;
         let id = batch.open.id;
         self.agenda.hinted(hints);
-        let expected = self.agenda.expected(id);
+        let (expected, time_limit) =
+            (self.agenda.expected(id), self.agenda.time_limit(&self.senses.config.borrow()));
         let sent = Sent { verdict: &verdict, error: &error, took, sending: network.sent };
         let disposition = self.look(|agenda, view| agenda.answered(view, id, &sent));
         if let Verdict::Answered(results) = &verdict {
@@ -327,7 +328,6 @@ impl BatchPlanner {
         } else {
             self.announced.last_error = Some(error.clone());
         }
-        let time_limit = self.agenda.time_limit(&self.senses.config.borrow());
         let report = Report {
             batch: batch.open.clone(),
             sequence: batch.sequence,
@@ -396,12 +396,16 @@ impl BatchPlanner {
             let foreign = settled.foreign;
             tracing::warn!(batch_id = %id, records = foreign, "{foreign} results for records outside of batch {id} were ignored");
         }
+        let into: Vec<BatchId> = settled.opened.iter().map(|part| part.id).collect();
         self.agenda.opened(now, settled.opened);
         self.observe_progress();
         if let Some((report, types)) = report {
             let network = report.network;
             let report = report.finish(settled.synced.len(), done);
             tell(&self.partners.telemetry, Event::BatchEnded { report, types, network });
+        }
+        if !into.is_empty() {
+            tell(&self.partners.telemetry, Event::BatchDivided { from: id, into });
         }
         if !settled.synced.is_empty() {
             tell(&self.partners.telemetry, Event::RecordsSynced(settled.synced));

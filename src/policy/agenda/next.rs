@@ -20,10 +20,11 @@ use crate::policy::sizing::{self, BatchLimit, Demand, SizeRule};
 const MAX_OPEN: usize = 1000;
 /// A batch sent so often may be what keeps the breaker open: a probe takes another, and it is cut.
 pub(super) const PROBES_OF_ONE: u32 = 3;
-/// After so many look-ups that failed a batch is tried on a server that seems to be down; and earlier, too,
-/// where the server has never answered a look-up.
-const LOOK_UPS: u32 = 32;
-const UNTRIED_LOOK_UPS: [u32; 2] = [2, 8];
+/// After so many look-ups that failed a batch is tried on a server that seems to be down: sooner where
+/// the server has never answered a look-up, and the first times sooner still.
+const TRUSTED_LOOK_UPS: u32 = 32;
+const UNTRIED_LOOK_UPS: u32 = 16;
+const EARLY_LOOK_UPS: [u32; 2] = [2, 8];
 /// A suspect that takes so many times longer than it should is hung up on …
 const PATIENCE: f64 = 2.0;
 /// … but not before this share of the time limit.
@@ -145,8 +146,9 @@ impl Agenda {
             return None;
         }
         // Perhaps it is only look-ups that fail.
-        let untried = !self.learned.looks_up && UNTRIED_LOOK_UPS.contains(&self.unanswered);
-        let batch_is_due = untried || (self.unanswered > 0 && self.unanswered.is_multiple_of(LOOK_UPS));
+        let every = if self.learned.looks_up { TRUSTED_LOOK_UPS } else { UNTRIED_LOOK_UPS };
+        let early = !self.learned.looks_up && EARLY_LOOK_UPS.contains(&self.unanswered);
+        let batch_is_due = early || (self.unanswered > 0 && self.unanswered.is_multiple_of(every));
         if batch_is_due && self.unanswered != self.unanswered_at_send {
             return None;
         }

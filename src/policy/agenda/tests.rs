@@ -20,6 +20,7 @@ use crate::transport::wire::{ErrorDetail, RecordResult, RecordStatus};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
 
 pub(super) fn config() -> Config {
     let mut config = Config::default();
@@ -55,11 +56,11 @@ proptest! {
 
     #[test]
     fn no_schedule_of_answers_loses_a_record_or_ends_in_sleep_or_haste(
-        seed: u64, records in 1usize..150, minutes in 0u32..120, memory in memory(),
+        seed: u64, records in 1usize..150, minutes in 0u32..120, memory in memory(), restarts in 0usize..4,
         moods in prop::sample::subsequence(EVERY_MOOD.to_vec(), 1..=EVERY_MOOD.len()),
     ) {
         let mut world = World::new(records, seed);
-        world.memory = memory;
+        (world.memory, world.restarts) = (memory, restarts);
         world.script = vec![(MINUTE * minutes, moods)];
         world.run();
     }
@@ -67,12 +68,13 @@ proptest! {
     #[test]
     fn an_outage_of_any_answers_and_any_length_quarantines_nothing(
         seed: u64, records in 1usize..300, memory in memory(), before in 0u32..30, minutes in 1u32..600,
+        restarts in 0usize..3,
         mood in prop::sample::subsequence(
             vec![Mood::TimedOut, Mood::Failed, Mood::Lost, Mood::Unreachable, Mood::Portal, Mood::Throttled,
                 Mood::Hurried, Mood::Refused, Mood::TooLarge, Mood::Locked, Mood::Moved], 1..=11),
     ) {
         let mut world = World::new(records, seed);
-        world.memory = memory;
+        (world.memory, world.restarts) = (memory, restarts);
         let begin = SECOND * before;
         world.script = vec![(begin, vec![Mood::Fine]), (begin + MINUTE * minutes, mood)];
         prop_assert_eq!(world.run(), Vec::<usize>::new());
@@ -100,6 +102,24 @@ proptest! {
         world.poison = places.iter().map(|place| (*place, mood)).collect();
         let found = world.run();
         prop_assert_eq!(found, places.into_iter().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_retry_timer_never_stalls_whatever_the_server_did_last() {
+    for (mood, memory) in EVERY_MOOD
+        .into_iter()
+        .flat_map(|mood| [Memory::Good, Memory::Failing, Memory::Missing].map(|memory| (mood, memory)))
+    {
+        for seed in 0..4 {
+            let mut world = World::new(60, seed);
+            let trouble = 2 * HOUR;
+            (world.memory, world.script) = (memory, vec![(trouble, vec![mood])]);
+            world.run();
+            let longest = world.config.retry.max_backoff.0 + world.config.breaker.open_max.0;
+            let late = world.now.saturating_sub(trouble);
+            assert!(late <= 3 * longest, "{mood:?}, {memory:?}: {late:?} after the server was well");
+        }
     }
 }
 

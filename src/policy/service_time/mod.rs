@@ -11,6 +11,8 @@
 
 mod regression;
 mod spread;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -46,6 +48,8 @@ const GROWTH_TIME: f64 = 1.6;
 const FREE_TIME: f64 = 1.0 / 6.0;
 /// A batch of this share of the ceiling shows that it holds.
 const NEAR_CEILING: f64 = 0.75;
+/// The relative variance of an expectation beyond which it says no more.
+const MOST_UNSURE: f64 = 1.0;
 /// What one more batch leaves of the weight of those before in the plain average.
 const MEMORY: f64 = 0.7;
 /// What is counted of the records of a type is forgotten by this share a batch.
@@ -225,8 +229,10 @@ impl ServiceTime {
 
     fn at(&self, features: &[f64]) -> Forecast {
         let mean = self.regression.expected(features);
-        let unsure = relative(self.regression.variance(features), mean);
-        Forecast { mean, most: mean * self.spread.factor(unsure) }
+        let variance = self.regression.variance(features);
+        // A factor means nothing where next to nothing is expected: there it is a sum.
+        let as_factor = mean * self.spread.factor(relative(variance, mean).min(MOST_UNSURE));
+        Forecast { mean, most: as_factor.max(mean + self.spread.deviations() * variance.sqrt()) }
     }
 
     /// `inexact`: how far the true duration may be from `took`, either way.

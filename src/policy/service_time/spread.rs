@@ -57,7 +57,12 @@ impl Spread {
     /// The factor on the expected duration that one batch in 100 exceeds, where the expectation
     /// itself has the relative variance `model`.
     pub(super) fn factor(&self, model: f64) -> f64 {
-        (self.quantile * TO_ONE_IN_100 * (self.noise + model).sqrt()).exp()
+        (self.deviations() * (self.noise + model).sqrt()).exp()
+    }
+
+    /// Standard deviations above the expectation that one batch in 100 exceeds.
+    pub(super) fn deviations(&self) -> f64 {
+        self.quantile * TO_ONE_IN_100
     }
 
     /// Takes note of a duration: `deviation` is the logarithm of seen by expected, `model` the

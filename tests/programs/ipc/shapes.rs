@@ -9,6 +9,26 @@ use crate::support::daemon::Daemon;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 
+/// One send of a batch, wherever it is told.
+const BATCH_KEYS: [&str; 16] = [
+    "at",
+    "at_most_ms",
+    "attempt",
+    "bytes",
+    "duration_ms",
+    "expected_ms",
+    "http_status",
+    "id",
+    "note",
+    "outcome",
+    "parent",
+    "records",
+    "rule",
+    "sequence",
+    "synced",
+    "time_limit_ms",
+];
+
 #[test]
 fn the_status_has_exactly_the_promised_keys() {
     let server = ScriptedServer::start(Reply::sound);
@@ -120,6 +140,7 @@ fn a_manifest_entry_has_exactly_the_promised_keys() {
         "updated_at",
     ];
     assert_eq!(keys(&entry), expected);
+    assert_eq!(keys(&daemon.record_with_lineage(&id)["lineage"][0]), BATCH_KEYS);
     assert_eq!(keys(&entry["last_error"]), ["at", "class", "code", "http_status", "message"]);
     assert_eq!(
         (&entry["seq"], &entry["priority"], &entry["payload_bytes"]),
@@ -136,25 +157,7 @@ fn batches_telemetry_and_metrics_tell_what_happened_and_outlive_a_restart() {
     let batches = daemon.get("/v1/batches?limit=1").good(200);
     let batches = batches["batches"].as_array().unwrap();
     assert_eq!(batches.len(), 1);
-    let expected = [
-        "at",
-        "at_most_ms",
-        "attempt",
-        "bytes",
-        "duration_ms",
-        "expected_ms",
-        "http_status",
-        "id",
-        "note",
-        "outcome",
-        "parent",
-        "records",
-        "rule",
-        "sequence",
-        "synced",
-        "time_limit_ms",
-    ];
-    assert_eq!(keys(&batches[0]), expected);
+    assert_eq!(keys(&batches[0]), BATCH_KEYS);
     let batch = &batches[0];
     assert_eq!(
         (batch["outcome"].as_str(), batch["sequence"].as_str(), batch["attempt"].as_u64()),

@@ -211,6 +211,11 @@ impl Daemon {
         self.get(&format!("/v1/records/{id}")).good(200)
     }
 
+    /// The manifest entry of a record, and its lineage.
+    pub(crate) fn record_with_lineage(&self, id: &str) -> Value {
+        self.get(&format!("/v1/records/{id}?lineage=true")).good(200)
+    }
+
     /// The ids of the records in a state.
     pub(crate) fn in_state(&self, state: &str) -> HashSet<String> {
         let page = self.get(&format!("/v1/records?limit=1000&state={state}")).good(200);

@@ -19,6 +19,9 @@ use crate::transport::wire::{ErrorDetail, RecordResult, RecordStatus};
 /// Payload bytes of each record.
 const RECORD_BYTES: u64 = 300;
 
+/// Rests in a row: a wait may end only to find that another one has not.
+const MAX_RESTS: usize = 6;
+
 /// What the server does with a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Mood {
@@ -98,6 +101,8 @@ pub(super) struct World {
     /// Records that any request with them gets this for.
     pub(super) poison: BTreeMap<usize, Mood>,
     pub(super) requests: usize,
+    /// Times that the process ends and starts again in the middle of it.
+    pub(super) restarts: usize,
     /// Records that applications still hand over, one at each rest.
     pub(super) arriving: usize,
 }
@@ -120,6 +125,7 @@ impl World {
             script: Vec::new(),
             poison: BTreeMap::new(),
             requests: 0,
+            restarts: 0,
             arriving: 0,
         }
     }
@@ -156,11 +162,19 @@ impl World {
 
     /// Goes on until nothing is left to send; what was set aside is returned.
     pub(super) fn run(&mut self) -> Vec<usize> {
+        let mut rests = 0;
         for _ in 0..20_000 {
-            match self.look(|agenda, view| agenda.next(view)) {
+            let action = self.look(|agenda, view| agenda.next(view));
+            rests = if matches!(action, Action::Rest { .. }) { rests + 1 } else { 0 };
+            assert!(rests <= MAX_RESTS, "a retry timer that stalls");
+            match action {
                 Action::Rest { until: Some(until), .. } => {
                     assert!(until > self.now, "a rest that ends at once");
                     self.now = until;
+                    if self.restarts > 0 && self.rng.bool() {
+                        self.restarts -= 1;
+                        self.restart();
+                    }
                     if self.arriving > 0 {
                         self.arriving -= 1;
                         self.records.push(At::Free);
@@ -213,6 +227,8 @@ impl World {
     fn open_as(&mut self, members: Vec<usize>, parent: Option<BatchId>, stage: Stage) -> BatchId {
         let id = BatchId(Uuid::from_u128(self.rng.u128(..)));
         for member in &members {
+            let elsewhere = matches!(self.records[*member], At::In(other) if self.open.contains_key(&other));
+            assert!(!elsewhere, "a record in two batches at once");
             self.records[*member] = At::In(id);
         }
         let place = Place(members[0] as u64);

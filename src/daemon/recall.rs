@@ -1,0 +1,34 @@
+//! What a former life left in the store, read once at the start. No record depends on the notes: one
+//! that does not read was written by another version, and begins anew with a warning.
+
+use crate::actors::telemetry;
+use crate::history::{self, History};
+use crate::model::{Backlog, OpenBatch};
+use crate::policy::learned::{self, Learned};
+use crate::store::{Queue, StoreError};
+
+/// Everything that was left.
+pub(super) struct Recalled {
+    /// As telemetry wrote them.
+    pub(super) measurements: Option<Vec<u8>>,
+    pub(super) history: History,
+    pub(super) learned: Learned,
+    pub(super) open: Vec<OpenBatch>,
+    pub(super) waiting: Backlog,
+}
+
+pub(super) fn recall(queue: &mut Queue) -> Result<Recalled, StoreError> {
+    let open = queue.open_batches();
+    let learned = queue.recall(learned::NOTE)?.map(|note| Learned::from_note(&note));
+    let learned = learned.transpose().unwrap_or_else(|error| {
+        tracing::warn!(%error, "what was learned of the server does not read and is learned anew");
+        None
+    });
+    Ok(Recalled {
+        measurements: queue.recall(telemetry::NOTE)?,
+        history: History::resume(queue.recall(history::NOTE)?.as_deref(), &open),
+        learned: learned.unwrap_or_default(),
+        open,
+        waiting: queue.backlog()?,
+    })
+}

@@ -1,0 +1,217 @@
+//! Why a batch has its size, in words: one wording for the journal, the tables and the status, so that
+//! a person who reads of a batch in one place recognises it in the others.
+
+use super::api::{BatchReport, Batching};
+use crate::model::BatchId;
+
+/// Characters of a batch's id that people are shown: enough to find it in the journal.
+const SHORT: usize = 8;
+const LEARNED: &str = "learned";
+const SPLIT: &str = "split";
+
+impl BatchReport {
+    /// Why it had its size: `learned: 27.3 s expected, 33.0 s at most, limit 1 min`,
+    /// `split of 3f2a91bc`, or the rule and the size while nothing is learned: `large queue: 25`.
+    pub fn why(&self) -> String {
+        if let Some(parent) = self.parent.filter(|_| self.rule == SPLIT) {
+            return format!("split of {}", short(parent));
+        }
+        let forecast = forecast(self.expected_ms, self.at_most_ms);
+        let limit = match self.time_limit_ms {
+            limit if limit > 0 && forecast.is_some() => format!(", limit {}", whole(limit)),
+            _ => String::new(),
+        };
+        let renamed =
+            self.parent.map_or_else(String::new, |parent| format!(", sent before as {}", short(parent)));
+        format!("{}{limit}{renamed}", sized(&self.rule, Some(self.records), forecast))
+    }
+
+    /// What was done about it. The status of the answer has its place beside the outcome and is left out.
+    pub fn done(&self) -> &str {
+        let told = |status| self.note.strip_prefix(&format!("the answer was HTTP {status}: "));
+        self.http_status.and_then(told).unwrap_or(&self.note)
+    }
+}
+
+impl Batching {
+    /// Why the next batch has its size, which is told beside it:
+    /// `learned: 27.3 s expected, 33.0 s at most; the server's limit is 40 s`.
+    pub fn why(&self) -> String {
+        let limit = match self.time_limit_ms {
+            0 => String::new(),
+            limit => format!("; the server's limit is {}", whole(limit)),
+        };
+        sized(&self.rule, None, forecast(self.expected_ms, self.at_most_ms)) + &limit
+    }
+}
+
+/// The rule, the size where the rule alone does not say it, and what such a batch takes.
+fn sized(rule: &str, records: Option<usize>, forecast: Option<String>) -> String {
+    // What was learned is a time, and the size follows from it; of other rules the size is what is known.
+    let records = records.filter(|_| rule != LEARNED || forecast.is_none());
+    let reasons: Vec<String> =
+        records.map(|records| records.to_string()).into_iter().chain(forecast).collect();
+    let rule = named(rule);
+    if reasons.is_empty() { rule } else { format!("{rule}: {}", reasons.join(", ")) }
+}
+
+fn named(rule: &str) -> String {
+    match rule {
+        "micro" => "micro-batch".to_owned(),
+        "server_hint" => "the server's wish".to_owned(),
+        // Those of a newer daemon, too.
+        other => other.replace('_', " "),
+    }
+}
+
+fn forecast(expected_ms: Option<u64>, at_most_ms: Option<u64>) -> Option<String> {
+    let expected = expected_ms.map(|ms| format!("{} expected", tenths(ms)));
+    let at_most = at_most_ms.map(|ms| format!("{} at most", tenths(ms)));
+    let told: Vec<String> = expected.into_iter().chain(at_most).collect();
+    (!told.is_empty()).then(|| told.join(", "))
+}
+
+/// An estimate: `850 ms`, `27.3 s`, `1 min 12 s`
+fn tenths(ms: u64) -> String {
+    match ms {
+        0..1000 => format!("{ms} ms"),
+        1000..59_950 => {
+            let tenths = (ms + 50) / 100;
+            format!("{}.{} s", tenths / 10, tenths % 10)
+        }
+        _ => minutes(ms.saturating_add(500) / 1000),
+    }
+}
+
+/// A limit, as it was set: `850 ms`, `2.5 s`, `40 s`, `1 min`
+fn whole(ms: u64) -> String {
+    match ms {
+        1000..60_000 if ms.is_multiple_of(1000) => format!("{} s", ms / 1000),
+        _ => tenths(ms),
+    }
+}
+
+fn minutes(seconds: u64) -> String {
+    match (seconds / 60, seconds % 60) {
+        (minutes, 0) => format!("{minutes} min"),
+        (minutes, seconds) => format!("{minutes} min {seconds} s"),
+    }
+}
+
+/// Enough of a batch's id to find it in the journal.
+pub fn short(id: BatchId) -> String {
+    id.to_string().chars().take(SHORT).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::model::Sequence;
+
+    /// A batch of 25 records that was answered.
+    pub(crate) fn report(rule: &str, parent: Option<BatchId>) -> BatchReport {
+        BatchReport {
+            id: BatchId::new(),
+            parent,
+            sequence: Sequence { index: 3, total: 6 },
+            records: 25,
+            bytes: 12_600,
+            attempt: 1,
+            outcome: "answered".into(),
+            http_status: Some(200),
+            duration_ms: 27_900,
+            synced: 25,
+            rule: rule.into(),
+            expected_ms: None,
+            at_most_ms: None,
+            time_limit_ms: 60_000,
+            note: "settled record by record".into(),
+            at: 10_000,
+        }
+    }
+
+    /// `3f2a91bc`
+    pub(crate) fn parent() -> BatchId {
+        BatchId("3f2a91bc-0c55-4b4f-9a55-0b7c5c7f0a01".parse().unwrap())
+    }
+
+    #[test]
+    fn a_batch_tells_why_it_had_its_size() {
+        let times = Some((27_300, 33_000));
+        for (rule, parent, times, limit, expected) in [
+            ("learned", None, times, 60_000, "learned: 27.3 s expected, 33.0 s at most, limit 1 min"),
+            ("learned", None, times, 0, "learned: 27.3 s expected, 33.0 s at most"),
+            ("learned", None, Some((62, 149)), 2500, "learned: 62 ms expected, 149 ms at most, limit 2.5 s"),
+            (
+                "learned",
+                None,
+                Some((59_960, 72_400)),
+                90_000,
+                "learned: 1 min expected, 1 min 12 s at most, limit 1 min 30 s",
+            ),
+            ("learned", None, None, 60_000, "learned: 25"),
+            ("large_queue", None, None, 60_000, "large queue: 25"),
+            ("large_payload", None, None, 60_000, "large payload: 25"),
+            ("standard", None, None, 60_000, "standard: 25"),
+            ("standard", None, times, 40_000, "standard: 25, 27.3 s expected, 33.0 s at most, limit 40 s"),
+            ("micro", None, None, 60_000, "micro-batch: 25"),
+            ("server_hint", None, None, 60_000, "the server's wish: 25"),
+            ("of_tomorrow", None, None, 60_000, "of tomorrow: 25"),
+            ("split", Some(parent()), times, 60_000, "split of 3f2a91bc"),
+            ("split", None, None, 60_000, "split: 25"),
+            ("standard", Some(parent()), None, 60_000, "standard: 25, sent before as 3f2a91bc"),
+        ] {
+            let report = BatchReport {
+                expected_ms: times.map(|(expected, _)| expected),
+                at_most_ms: times.map(|(_, most)| most),
+                time_limit_ms: limit,
+                ..report(rule, parent)
+            };
+            assert_eq!(report.why(), expected);
+        }
+    }
+
+    #[test]
+    fn the_next_batch_tells_why_it_will_have_its_size() {
+        for (rule, expected_ms, at_most_ms, time_limit_ms, expected) in [
+            (
+                "learned",
+                Some(27_300),
+                Some(33_000),
+                40_000,
+                "learned: 27.3 s expected, 33.0 s at most; the server's limit is 40 s",
+            ),
+            ("large_queue", None, None, 60_000, "large queue; the server's limit is 1 min"),
+            ("micro", Some(900), None, 60_000, "micro-batch: 900 ms expected; the server's limit is 1 min"),
+            ("standard", None, None, 0, "standard"),
+        ] {
+            let batching = Batching {
+                size: 23,
+                rule: rule.into(),
+                ms_per_record: None,
+                expected_ms,
+                at_most_ms,
+                time_budget_ms: 30_000,
+                time_limit_ms,
+            };
+            assert_eq!(batching.why(), expected);
+        }
+    }
+
+    #[test]
+    fn what_was_done_does_not_repeat_the_status() {
+        for (status, note, expected) in [
+            (Some(504), "the answer was HTTP 504: cut into 7 parts", "cut into 7 parts"),
+            (Some(503), "busy: it waits to be sent again", "busy: it waits to be sent again"),
+            (
+                None,
+                "connection refused: it waits to be sent again",
+                "connection refused: it waits to be sent again",
+            ),
+            (Some(200), "settled record by record", "settled record by record"),
+        ] {
+            let report = BatchReport { http_status: status, note: note.into(), ..report("standard", None) };
+            assert_eq!(report.done(), expected);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The model is told of servers that are known, and of anything.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const T: Duration = Duration::from_mins(1);
+
+fn load(visits: u32, deals: u32, bytes: u64) -> Load {
+    let mut load = Load::default();
+    for (name, count) in [("Visits", visits), ("Deals", deals)] {
+        for _ in 0..count {
+            load.add(name, bytes);
+        }
+    }
+    load
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+#[test]
+fn nothing_is_known_before_the_first_answer() {
+    let model = ServiceTime::default();
+    assert!(!model.is_known() && !model.is_enough());
+    assert_eq!((model.per_record(), model.estimate(10, 1000, 5)), (None, None));
+    assert_eq!(model.growth(T).0, None);
+}
+
+#[test]
+fn each_type_has_a_cost_of_its_own_and_so_have_bytes() {
+    let mut model = ServiceTime::default();
+    let true_cost = |visits: f64, deals: f64, kib: f64| 2.0 + 0.5 * visits + 2.5 * deals + 0.03 * kib;
+    for (visits, deals, bytes) in
+        [(20, 0, 1024), (0, 8, 1024), (10, 4, 1024), (5, 5, 65_536), (15, 1, 16_384)].repeat(6)
+    {
+        let kib = f64::from(visits + deals) * precise(bytes) / 1024.0;
+        let took = true_cost(f64::from(visits), f64::from(deals), kib);
+        model.answered(&load(visits, deals, bytes), seconds(took), T);
+    }
+    for (visits, deals, bytes, expected) in [(20, 0, 1024, 12.6), (0, 10, 1024, 27.3), (10, 0, 65_536, 26.2)]
+    {
+        let mean = model.forecast(&load(visits, deals, bytes)).mean;
+        assert!((mean - expected).abs() < 0.1 * expected, "{visits}, {deals}: {mean} for {expected}");
+    }
+}
+
+#[test]
+fn a_server_that_became_three_times_slower_is_believed_after_two_batches() {
+    let mut model = ServiceTime::default();
+    let batch = load(25, 0, 300);
+    for _ in 0..20 {
+        model.answered(&batch, seconds(12.0), T);
+    }
+    model.answered(&batch, seconds(36.0), T);
+    model.answered(&batch, seconds(36.0), T);
+    let mean = model.forecast(&batch).mean;
+    assert!(mean > 30.0, "{mean}");
+}
+
+#[test]
+fn a_time_out_halves_at_once_and_answers_give_back() {
+    let mut model = ServiceTime::default();
+    model.fitted(40, seconds(30.0));
+    assert_eq!(model.growth(T), (Some(80), 48.0));
+    model.timed_out(40);
+    assert_eq!(model.growth(T).0, Some(20));
+    model.fitted(5, seconds(5.0));
+    assert_eq!(model.growth(T).0, Some(20), "a small batch proves nothing");
+    model.fitted(20, seconds(15.0));
+    assert_eq!(model.growth(T).0, Some(40));
+    model.timed_out(1);
+    assert_eq!(model.growth(T).0, Some(1));
+}
+
+#[test]
+fn an_estimate_counts_start_up_once_a_batch() {
+    let mut model = ServiceTime::default();
+    for visits in [10, 20, 30, 25, 15] {
+        model.answered(&load(visits, 0, 0), seconds(2.0 + f64::from(visits)), T);
+    }
+    let estimate = model.estimate(100, 0, 20).unwrap().as_secs_f64();
+    assert!((estimate - 110.0).abs() < 5.0, "{estimate}");
+}
+
+#[test]
+fn what_is_kept_is_what_is_known() {
+    let mut model = ServiceTime::default();
+    for deals in [3, 1, 7] {
+        model.answered(&load(5, deals, 700), seconds(4.5), T);
+    }
+    model.timed_out(12);
+    let kept = serde_json::to_vec(&model).unwrap();
+    let back: ServiceTime = serde_json::from_slice(&kept).unwrap();
+    let (before, after) = (model.forecast(&load(10, 10, 500)), back.forecast(&load(10, 10, 500)));
+    assert!((before.mean - after.mean).abs() < 1e-9 && (before.most - after.most).abs() < 1e-9);
+    assert_eq!((back.growth(T), back.is_enough()), (model.growth(T), true));
+}
+
+proptest! {
+    #[test]
+    fn it_stays_sane_whatever_it_meets(
+        batches in prop::collection::vec((0u32..60, 0u32..60, 0u64..1 << 20, 0.0f64..1e4, 0u8..4), 1..120),
+    ) {
+        let mut model = ServiceTime::default();
+        for (visits, deals, bytes, took, kind) in batches {
+            let batch = load(visits, deals, bytes);
+            match kind {
+                0 => model.timed_out(batch.records()),
+                1 => model.found_done(&batch, seconds(took), seconds(took * 1.3), T),
+                _ => model.answered(&batch, seconds(if kind == 2 { took } else { took / 1e7 }), T),
+            }
+            let Forecast { mean, most } = model.forecast(&batch);
+            prop_assert!(mean >= 0.0 && most >= mean && most.is_finite(), "{} {}", mean, most);
+            prop_assert!(model.growth(T).0.is_none_or(|records| records > 0));
+        }
+    }
+}
