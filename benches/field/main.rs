@@ -19,8 +19,10 @@ mod scene;
 mod server;
 mod server_spec;
 mod tally;
+mod target;
 mod world;
 
+use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -69,7 +71,7 @@ type Client = (&'static str, fn(&mut World));
 const CLIENTS: [Client; 3] =
     [("naive", naive::run), ("literal", literal::run), ("fieldsync", fieldsync::run)];
 
-fn main() {
+fn main() -> ExitCode {
     let options = Options::parse();
     let mut scenes = scene::scenes();
     scenes.retain(|scene| scene.name.contains(&options.scene));
@@ -85,6 +87,11 @@ fn main() {
     } else {
         println!("{}", report::table(&names, &runs));
     }
+    let wrongs = target::wrongs(&runs);
+    for wrong in &wrongs {
+        eprintln!("{wrong}");
+    }
+    if wrongs.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// All clients in one scene with one seed; goodput in percent of the oracle's.

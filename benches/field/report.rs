@@ -6,6 +6,7 @@ use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
 use crate::tally::{Figures, median};
+use crate::target;
 
 pub(crate) struct Run {
     pub(crate) scene: &'static str,
@@ -13,11 +14,12 @@ pub(crate) struct Run {
     pub(crate) figures: Figures,
 }
 
-const HEAD: [&str; 16] = [
+const HEAD: [&str; 17] = [
     "scene",
     "naive",
     "literal",
     "fieldsync (worst)",
+    "aim",
     "504s literal → fieldsync (oracle)",
     "posts fieldsync (oracle)",
     "size",
@@ -92,6 +94,13 @@ pub(crate) fn table(scenes: &[&str], runs: &[Run]) -> Table {
                 ours.show("goodput", 1),
                 shown(ours.least("goodput"), 0),
                 if finished { "" } else { " unfinished" },
+            ),
+            target::goodput(scene).map_or_else(
+                || "–".into(),
+                |aim| {
+                    let reached = ours.mean("goodput").is_none_or(|mean| target::reached(scene, mean));
+                    format!("{aim:.1}{}", if reached { "" } else { ", missed" })
+                },
             ),
             format!("{} → {} ({})", literal.show("504s", 1), ours.show("504s", 1), oracle.show("504s", 1)),
             format!("{} ({})", ours.show("posts", 0), oracle.show("posts", 0)),
