@@ -1,6 +1,7 @@
 //! Days in the field in seconds: the policy beside a naive client, the customer's rules to the letter
 //! and an oracle, in scenes with a clock of their own. Everything is seeded: a figure that surprises
 //! comes back with `--scene`, `--client` and `--seed`, and `--trace` shows how it came about.
+//! `programs` runs the built programs instead, in real time.
 #![allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -14,6 +15,7 @@ mod link;
 mod literal;
 mod naive;
 mod oracle;
+mod programs;
 mod report;
 mod scene;
 mod server;
@@ -27,7 +29,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use crate::report::Run;
 use crate::scene::Scene;
@@ -43,6 +45,8 @@ const LONGEST: Duration = Duration::from_hours(24 * 365);
 #[derive(Parser)]
 #[command(name = "field")]
 struct Options {
+    #[command(subcommand)]
+    instead: Option<Instead>,
     /// Runs of each client in each scene
     #[arg(long, default_value_t = 20)]
     seeds: u64,
@@ -62,8 +66,15 @@ struct Options {
     #[arg(long)]
     trace: bool,
     /// What `cargo bench` says
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, global = true)]
     bench: bool,
+}
+
+/// What is measured instead of the scenes.
+#[derive(Subcommand)]
+enum Instead {
+    /// The built gateway and daemon: learning beside the best fixed size
+    Programs(programs::Options),
 }
 
 type Client = (&'static str, fn(&mut World));
@@ -73,6 +84,10 @@ const CLIENTS: [Client; 3] =
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if let Some(Instead::Programs(options)) = &options.instead {
+        programs::measure(options);
+        return ExitCode::SUCCESS;
+    }
     let mut scenes = scene::scenes();
     scenes.retain(|scene| scene.name.contains(&options.scene));
     let clients: Vec<Client> =

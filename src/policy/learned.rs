@@ -24,6 +24,8 @@ pub const NOTE: &str = "learned";
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Learned {
+    /// Whose server it was; empty when that was not kept.
+    pub endpoint: String,
     /// What a batch will take.
     pub service: Arc<ServiceTime>,
     /// How fast bodies go out.

@@ -12,4 +12,5 @@ mod ipc;
 mod ladder;
 mod lineage;
 mod process;
+mod sizing;
 mod support;

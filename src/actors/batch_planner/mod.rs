@@ -4,10 +4,10 @@
 //! It wakes when something changed (backlog, link, breaker, configuration) or when the agenda's
 //! own time has come; it never looks just in case.
 
+mod control;
 mod report;
 mod state;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,21 +21,14 @@ use super::{ConfigWatch, Drain, LookUp, Ping, TryNow, Upload, Uploaded, tell};
 use crate::clock::{Clock, Steady, millis, wall_ms};
 use crate::events::Event;
 use crate::ipc::api::BatchInFlight;
-use crate::model::{
-    Backlog, Batch, BatchId, BatchPhase, BatchRecord, DiskState, Link, LinkState, OpenBatch, Phase, Place,
-    RecordId, Sequence, Stage,
-};
+use crate::model::{Backlog, Batch, BatchId, BatchRecord, DiskState, Link, LinkState, OpenBatch, Phase};
 use crate::policy::agenda::{Action, Agenda, Disposition, Sent, View};
 use crate::policy::breaker::BreakerState;
 use crate::policy::learned::{self, Learned};
-use crate::policy::sizing::SizeRule;
 use crate::policy::verdict::{LookUp as Found, Verdict};
 use crate::store::{Claim, Dispatch, Expedite, Remember, Settle, Settled, StoreError};
-use crate::transport::wire::RecordResult;
 use report::{Report, described, load_of, types_of};
 
-/// The largest payload that is remembered for controls.
-const MAX_SAMPLE_BYTES: usize = 16 << 10;
 /// What was learned is kept at most this often, and whenever the breaker changes its mode.
 const KEEP_EVERY: Duration = Duration::from_mins(1);
 
@@ -105,8 +98,10 @@ impl BatchPlanner {
         (clock, steady): (Clock, Steady),
         state: watch::Sender<PlannerState>,
     ) -> Self {
+        let mut agenda = Agenda::new(open, learned, fastrand::Rng::new());
+        agenda.serves(&senses.config.borrow());
         Self {
-            agenda: Agenda::new(open, learned, fastrand::Rng::new()),
+            agenda,
             senses,
             partners,
             clock,
@@ -266,47 +261,6 @@ impl BatchPlanner {
                 planner.hold_back(batch.open.id, ctx);
             }
         }));
-    }
-
-    /// Sends a record that the server has already: nothing is settled by it, and nothing is kept of it.
-    fn control(&mut self, sequence: Sequence, ctx: &mut Context<Self>) {
-        let Some(record) = self.sample.clone() else { return };
-        let open = OpenBatch {
-            id: BatchId::new(),
-            parent: None,
-            stage: Stage::Single,
-            rule: SizeRule::Split,
-            place: Place(0),
-            records: 1,
-            bytes: record.payload.len() as u64,
-            attempt: 1,
-            lone_failures: 0,
-            phase: BatchPhase::InFlight,
-        };
-        let id = open.id;
-        tracing::info!(batch_id = %id, "batch {id} sends record {} once more, as a control", record.id);
-        self.busy = true;
-        let batch = Arc::new(Batch { open, sequence, records: vec![record] });
-        let sent = self.partners.breaker.send(Upload { batch, patience: None }).into_actor(self);
-        ctx.spawn(sent.map(move |answer, planner, ctx| {
-            planner.busy = false;
-            if let Ok(Ok(Uploaded { verdict, .. })) = answer {
-                planner.look(|agenda, view| agenda.control_answered(view, id, &verdict));
-            }
-            planner.step(ctx);
-        }));
-    }
-
-    /// Remembers a small record that the server confirmed.
-    fn sample(&mut self, batch: &Batch, results: &[RecordResult]) {
-        let stored = results.iter().filter(|result| result.status.is_stored());
-        let stored: HashSet<RecordId> = stored.map(|result| result.id).collect();
-        let confirmed = batch.records.iter().filter(|record| stored.contains(&record.id));
-        let smallest = confirmed.min_by_key(|record| record.payload.len());
-        if let Some(record) = smallest.filter(|record| record.payload.len() <= MAX_SAMPLE_BYTES) {
-            self.sample = Some(record.clone());
-            self.agenda.control_ready();
-        }
     }
 
     fn hold_back(&mut self, id: BatchId, ctx: &mut Context<Self>) {
@@ -491,6 +445,7 @@ impl Handler<Wake> for BatchPlanner {
             }
         }
         if let Wake::Reconfigured = wake {
+            self.agenda.serves(&self.senses.config.borrow());
             self.agenda.hurry(now);
         }
         self.step(ctx);

@@ -326,7 +326,19 @@ impl Agenda {
 
     /// Forgets a batch that the store no longer has: its records were all taken out of it.
     pub fn gone(&mut self, id: BatchId) {
-        self.open.remove(&id);
+        if let Some(entry) = self.open.remove(&id) {
+            self.left_family(&entry, false);
+        }
+    }
+
+    /// What was learned of one server says nothing of another.
+    pub fn serves(&mut self, config: &Config) {
+        let endpoint = format!("{}{}", config.server.url, config.server.path);
+        if self.learned.endpoint != endpoint {
+            let another = !self.learned.endpoint.is_empty();
+            let learned = if another { Learned::default() } else { std::mem::take(&mut self.learned) };
+            self.learned = Learned { endpoint, ..learned };
+        }
     }
 
     /// A new run began: sequence numbers start again, and the server may have learned to look up.

@@ -267,12 +267,10 @@ impl Agenda {
 
     fn cut_up(&mut self, view: &View<'_>, id: BatchId, cut: Cut, error: Option<LastError>) -> Disposition {
         if let Some(entry) = self.open.remove(&id) {
-            let suspected = entry.batch.attempt > 0 || entry.guilty;
-            if suspected {
-                let fitted = self.fitted(view, &entry);
-                let ancestors = entry.ancestors + u32::from(entry.batch.attempt > 0);
-                self.families.insert(id, Family { ancestors, open: 0, failed: false, fitted });
-            }
+            let failed = entry.batch.attempt > 0;
+            let fitted = (failed || entry.guilty) && self.fitted(view, &entry);
+            let ancestors = entry.ancestors + u32::from(failed);
+            self.families.insert(id, Family { ancestors, open: 0, failed: false, fitted });
             self.left_family(&entry, false);
         }
         Disposition::Cut { cut, error }

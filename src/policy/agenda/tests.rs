@@ -254,6 +254,20 @@ fn a_batch_that_keeps_failing_as_the_probe_makes_room_for_another() {
 }
 
 #[test]
+fn what_was_learned_of_one_server_is_not_believed_of_another() {
+    let open = OpenBatch { attempt: 1, ..batch(20, BatchPhase::InFlight) };
+    let mut desk = Desk::sent(&open);
+    desk.agenda.serves(&desk.config);
+    desk.answered(&open, &Verdict::Answered(Vec::new()));
+    let known = |desk: &mut Desk| desk.look(|agenda, view| agenda.learned(view)).service.is_known();
+    desk.agenda.serves(&desk.config);
+    assert!(known(&mut desk));
+    desk.config.server.url = "https://another.example".into();
+    desk.agenda.serves(&desk.config);
+    assert!(!known(&mut desk));
+}
+
+#[test]
 fn a_full_agenda_sleeps_until_a_batch_is_due_although_records_are() {
     let mut desk = Desk::new(Vec::new());
     for number in 0..1000 {

@@ -48,8 +48,6 @@ const GROWTH_TIME: f64 = 1.6;
 const FREE_TIME: f64 = 1.0 / 6.0;
 /// A batch of this share of the ceiling shows that it holds.
 const NEAR_CEILING: f64 = 0.75;
-/// The relative variance of an expectation beyond which it says no more.
-const MOST_UNSURE: f64 = 1.0;
 /// What one more batch leaves of the weight of those before in the plain average.
 const MEMORY: f64 = 0.7;
 /// What is counted of the records of a type is forgotten by this share a batch.
@@ -88,7 +86,7 @@ impl Load {
     }
 }
 
-/// What is expected of a batch, in seconds.
+/// What is expected of a batch, in seconds. The noise is a factor; what is not known of the model adds to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Forecast {
     /// On average.
@@ -230,9 +228,10 @@ impl ServiceTime {
     fn at(&self, features: &[f64]) -> Forecast {
         let mean = self.regression.expected(features);
         let variance = self.regression.variance(features);
-        // A factor means nothing where next to nothing is expected: there it is a sum.
-        let as_factor = mean * self.spread.factor(relative(variance, mean).min(MOST_UNSURE));
-        Forecast { mean, most: as_factor.max(mean + self.spread.deviations() * variance.sqrt()) }
+        let as_sum = mean * self.spread.factor(0.0) + self.spread.deviations() * variance.sqrt();
+        // A factor means nothing where next to nothing is expected.
+        let as_factor = if mean > 0.0 { mean * self.spread.factor(relative(variance, mean)) } else { as_sum };
+        Forecast { mean, most: as_sum.min(as_factor) }
     }
 
     /// `inexact`: how far the true duration may be from `took`, either way.

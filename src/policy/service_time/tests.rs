@@ -75,6 +75,16 @@ fn a_time_out_halves_at_once_and_answers_give_back() {
 }
 
 #[test]
+fn a_quick_server_is_no_riddle_after_its_first_answer() {
+    for (limit, took) in [(60.0, 0.002), (60.0, 0.05), (2.0, 0.002), (2.0, 0.05)] {
+        let mut model = ServiceTime::default();
+        model.answered(&load(25, 0, 20), seconds(took), seconds(limit));
+        let most = model.forecast(&load(25, 0, 20)).most;
+        assert!(most < limit, "{took} s of {limit} s: {most} s at most");
+    }
+}
+
+#[test]
 fn an_estimate_counts_start_up_once_a_batch() {
     let mut model = ServiceTime::default();
     for visits in [10, 20, 30, 25, 15] {

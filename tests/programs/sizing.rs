@@ -1,0 +1,208 @@
+//! Batches fit what the server, and whoever stands in front of it, allow; what was learned of them stays.
+//!
+//! Times are the gateway's, of which the daemon knows nothing but its limit. They are as short as a
+//! busy machine allows: its own delays have to be small beside a batch's time.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::daemon::{Counts, Daemon};
+use crate::support::gateway::Gateway;
+use crate::support::server::{Reply, ScriptedServer};
+use crate::support::settings::Settings;
+use crate::support::wait::directory;
+
+/// 33 records of this cost reach the limit.
+const RECORD_COST: &str = "12ms";
+const TIME_LIMIT: &str = "396ms";
+const TIMEOUTS: &str = "fieldsync_gateway_batch_answers_total{status=\"504\"}";
+
+fn narrow_gateway(directory: &Path) -> Gateway {
+    Gateway::start(directory, &["--time-limit", TIME_LIMIT, "--record-cost", RECORD_COST])
+}
+
+fn learning(gateway: &Gateway) -> Settings {
+    Settings::for_server(&gateway.url())
+        .with("server.request_timeout", TIME_LIMIT)
+        .with("batch.learn", "true")
+        // What is written for each record would be felt in the times that are learned.
+        .with("log.level", "info")
+}
+
+/// Waits for the end of the run without asking again and again, which would be felt, too.
+#[track_caller]
+fn drain(daemon: &Daemon) {
+    let ran = daemon.cli(&["sync", "--wait"]);
+    assert_eq!(ran.code, Some(0), "{}\n{}", ran.stderr, trace(daemon));
+}
+
+/// Every send, those of former lives among them, the first one first.
+fn sends(daemon: &Daemon) -> Vec<Value> {
+    let ran = daemon.cli(&["batches", "--json", "--limit", "500"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let list: Value = serde_json::from_str(&ran.stdout).unwrap();
+    list["batches"].as_array().unwrap().iter().rev().cloned().collect()
+}
+
+/// For whoever has to find out why a batch was too large.
+fn trace(daemon: &Daemon) -> String {
+    daemon.cli(&["batches", "--limit", "500"]).stdout
+}
+
+fn rules(sends: &[Value]) -> Vec<&str> {
+    sends.iter().map(|send| send["rule"].as_str().unwrap()).collect()
+}
+
+fn records(sends: &[Value]) -> u64 {
+    sends.iter().map(|send| send["records"].as_u64().unwrap()).sum()
+}
+
+#[track_caller]
+fn assert_applied_once(gateway: &Gateway, ids: &[String]) {
+    let applied: Vec<String> = gateway.applied_ids().iter().map(ToString::to_string).collect();
+    assert_eq!(applied.len(), ids.len());
+    assert_eq!(applied.iter().collect::<HashSet<_>>(), ids.iter().collect());
+}
+
+#[test]
+fn batches_fit_a_time_limit_that_33_records_reach() {
+    let directory = directory();
+    let gateway = narrow_gateway(directory.path());
+    let daemon = Daemon::start(&learning(&gateway));
+    let ids = daemon.paused(|daemon| daemon.enqueue_many(900));
+    drain(&daemon);
+    assert_eq!(daemon.counts(), Counts::all_synced(900));
+    assert_applied_once(&gateway, &ids);
+    let (sends, trace) = (sends(&daemon), trace(&daemon));
+    assert!(gateway.metric(TIMEOUTS) <= 3, "{trace}");
+    // A request that was hung up on is no answer to the gateway.
+    assert!(sends.iter().filter(|send| send["outcome"] != "answered").count() <= 3, "{trace}");
+    // Each 1.05 times.
+    assert!(records(&sends) <= 945, "{} records sent\n{trace}", records(&sends));
+    assert_eq!(rules(&sends[..1]), ["large_queue"]);
+    assert!(rules(&sends[3..]).iter().all(|rule| *rule == "learned"), "{trace}");
+}
+
+/// Waits until the daemon tells what it knows of the server's times.
+#[track_caller]
+fn known_times(daemon: &Daemon) -> Value {
+    let known = |status: &Value| {
+        ["ms_per_record", "expected_ms", "at_most_ms"].iter().all(|key| status["batching"][key].is_u64())
+    };
+    daemon.wait_until("what was learned to be told", known)["batching"].clone()
+}
+
+#[test]
+fn what_was_learned_survives_a_restart() {
+    let directory = directory();
+    let gateway = narrow_gateway(directory.path());
+    let daemon = Daemon::start(&learning(&gateway));
+    let mut ids = daemon.paused(|daemon| daemon.enqueue_many(200));
+    drain(&daemon);
+    let (before, sent) = (known_times(&daemon), sends(&daemon).len());
+
+    let daemon = daemon.restart();
+    // Nothing waits, so nothing was sent that could tell.
+    let after = known_times(&daemon);
+    assert_eq!(sends(&daemon).len(), sent);
+    assert_eq!((&after["ms_per_record"], &after["rule"]), (&before["ms_per_record"], &"learned".into()));
+    ids.extend(daemon.enqueue_many(60));
+    drain(&daemon);
+    let all = sends(&daemon);
+    assert!(rules(&all[sent..]).iter().all(|rule| *rule == "learned"), "{}", trace(&daemon));
+
+    // What an earlier life kept is there after a crash, too.
+    ids.extend(daemon.enqueue_many(120));
+    daemon.wait_until("a batch to be in flight", |status| status["sync"]["batch"].is_object());
+    let daemon = daemon.kill9().start();
+    known_times(&daemon);
+    drain(&daemon);
+    let all = sends(&daemon);
+    assert!(rules(&all[sent..]).iter().all(|rule| *rule == "learned"), "{}", trace(&daemon));
+    assert_eq!(daemon.counts(), Counts::all_synced(380));
+    assert_applied_once(&gateway, &ids);
+}
+
+#[test]
+fn a_server_hint_is_never_exceeded() {
+    let server = ScriptedServer::start(|request| Reply::sound(request).with("x-sync-max-records", "7"));
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    daemon.paused(|daemon| daemon.enqueue_many(130));
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(130));
+    assert_eq!(server.sizes(), [vec![25], vec![7; 15]].concat());
+
+    // The server's wish is kept over a restart.
+    let daemon = daemon.restart();
+    daemon.paused(|daemon| daemon.enqueue_many(14));
+    daemon.wait_until_done();
+    assert_eq!(server.sizes()[16..], [7, 7]);
+    assert!(rules(&sends(&daemon)[1..]).iter().all(|rule| *rule == "server_hint"), "{}", trace(&daemon));
+}
+
+#[test]
+fn what_is_learned_is_no_reason_to_exceed_a_server_hint() {
+    let server = ScriptedServer::start(|request| Reply::sound(request).with("x-sync-max-records", "7"));
+    let daemon = Daemon::start(&Settings::for_server(&server.url()).with("batch.learn", "true"));
+    daemon.paused(|daemon| daemon.enqueue_many(130));
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(130));
+    // A server as quick as this one could take them all at once.
+    let sizes = server.sizes();
+    assert!(sizes[0] == 25 && sizes[1..].iter().all(|size| *size <= 7), "{sizes:?}");
+}
+
+#[test]
+fn an_outage_of_504s_opens_the_breaker_and_its_state_survives_a_restart() {
+    // Look-ups included.
+    let server = ScriptedServer::start(|_| Reply::html(504));
+    let settings =
+        Settings::for_server(&server.url()).with("breaker.open_min", "10m").with("breaker.open_max", "20m");
+    let daemon = Daemon::start(&settings);
+    daemon.enqueue_many(120);
+    let is_open = |status: &Value| status["breaker"]["mode"] == "open";
+    let status = daemon.wait_until("the breaker to open", is_open);
+    assert_eq!(status["breaker"]["consecutive_failures"], 5);
+    let retry_at = |status: &Value| status["breaker"]["retry_at"].as_str().unwrap().to_owned();
+    // Times of this form stand in the order of their texts.
+    assert!(retry_at(&status).as_str() > status["sync"]["last_error"]["at"].as_str().unwrap(), "{status:#}");
+    let requests = server.requests().len();
+
+    let daemon = daemon.restart();
+    let status = daemon.wait_for_phase("waiting");
+    assert_eq!(
+        (&status["breaker"]["mode"], &status["breaker"]["consecutive_failures"]),
+        (&"open".into(), &5.into())
+    );
+    assert!(retry_at(&status).as_str() > status["started_at"].as_str().unwrap(), "{status:#}");
+    // Neither is a new record a reason to try.
+    daemon.enqueue_many(5);
+    let status = daemon.wait_until("the new records to wait", |status| status["records"]["pending"] != 0);
+    assert!(is_open(&status), "{status:#}");
+    assert_eq!(server.requests().len(), requests);
+    assert_eq!(daemon.counts().quarantined, 0);
+
+    server.now(Reply::sound);
+    daemon.post("/v1/sync", "").good(202);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(125));
+    assert_eq!(daemon.status()["breaker"]["consecutive_failures"], 0);
+}
+
+#[test]
+fn a_shorter_limit_of_the_gateway_is_learned() {
+    let directory = directory();
+    // Each time-out halves the size: 24, 12 and 6 records are too many. Two of three would do.
+    let gateway = Gateway::start(directory.path(), &["--time-limit", "1200ms", "--record-cost", "210ms"]);
+    let settings = Settings::for_server(&gateway.url())
+        .batches_of(24)
+        .with("server.request_timeout", "20s")
+        .with("batch.learn", "true");
+    let daemon = Daemon::start(&settings);
+    let ids = daemon.paused(|daemon| daemon.enqueue_many(45));
+    let limit = |status: &Value| status["batching"]["time_limit_ms"].as_u64().unwrap();
+    let status = daemon.wait_until("the limit to be learned", |status| (1..20_000).contains(&limit(status)));
+    assert!((1200..1500).contains(&limit(&status)), "{status:#}");
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(45));
+    assert_applied_once(&gateway, &ids);
+    assert!(limit(&daemon.restart().status()) < 20_000, "it is not forgotten");
+}
