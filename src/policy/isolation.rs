@@ -100,9 +100,9 @@ pub struct Glitches {
 
 /// What one more batch leaves of the weight of those before.
 const GLITCH_MEMORY: f64 = 0.995;
-/// What is thought before anything was seen: one in a hundred.
-const FIRST_SENT: f64 = 50.0;
-const FIRST_GLITCHES: f64 = 0.5;
+/// What is thought before anything was seen: one in twenty.
+const FIRST_SENT: f64 = 20.0;
+const FIRST_GLITCHES: f64 = 1.0;
 /// A record is set aside when it is more likely than this that the failures are its own …
 const ODDS_WANTED: f64 = 1000.0;
 /// … where one record in so many is thought to be at fault.
@@ -290,7 +290,7 @@ mod tests {
             (0..glitches).for_each(|_| seen.innocent());
             seen.failures_needed(2)
         };
-        assert_eq!([needed(0, 0), needed(100, 0), needed(100, 10), needed(100, 40)], [1, 1, 4, 10]);
+        assert_eq!([needed(0, 0), needed(100, 0), needed(100, 10), needed(100, 40)], [3, 2, 5, 14]);
     }
 
     const MINUTE: Duration = Duration::from_mins(1);

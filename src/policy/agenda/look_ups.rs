@@ -79,6 +79,10 @@ impl Agenda {
         match found {
             LookUp::Completed(results) => {
                 self.learn_when_done(view, &batch, tries, since);
+                // It was done all the time, and small enough: the failure had no reason in it.
+                if tries == 0 && self.open.get(&id).is_some_and(|entry| self.fitted(view, entry)) {
+                    self.learned.glitches.innocent();
+                }
                 Some(self.closed_by(view.now, &batch, results, view.wall_ms))
             }
             LookUp::Processing { retry_after } => {
@@ -111,6 +115,7 @@ impl Agenda {
             LookUp::Failed | LookUp::Hindered => self.unanswered.saturating_add(1),
             _ => 0,
         };
+        self.hindered = *found == LookUp::Hindered;
         match found {
             LookUp::Completed(_) | LookUp::Processing { .. } | LookUp::Unknown => {
                 self.look_up_works = true;

@@ -225,6 +225,8 @@ pub struct Agenda {
     /// Look-ups in a row that the server did not answer, and how many there were at the last send.
     unanswered: u32,
     unanswered_at_send: u32,
+    /// The last look-up was sent away, or did not get there.
+    hindered: bool,
     setbacks: u32,
     /// Refused requests without a stored record in between.
     refusals: u32,
@@ -260,6 +262,7 @@ impl Agenda {
             turned_away: false,
             unanswered: 0,
             unanswered_at_send: 0,
+            hindered: false,
             setbacks: 0,
             refusals: 0,
             wait: None,

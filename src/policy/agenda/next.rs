@@ -48,7 +48,7 @@ impl Agenda {
         let demand = Demand {
             waiting_records: view.backlog.pending + view.backlog.failed,
             waiting_bytes: view.backlog.bytes,
-            micro: view.breaker.mode != Mode::Normal,
+            micro: view.breaker.mode != Mode::Normal || self.turned_away,
             service: config.learn.then(|| Arc::clone(&self.learned.service)),
             throughput: self.learned.throughput.clone(),
             time_budget: self.time_budget(view.config),
@@ -145,9 +145,10 @@ impl Agenda {
         if !(open || self.turned_away) || !self.has_look_up(view.config) {
             return None;
         }
-        // Perhaps it is only look-ups that fail.
-        let every = if self.learned.looks_up { TRUSTED_LOOK_UPS } else { UNTRIED_LOOK_UPS };
-        let early = !self.learned.looks_up && EARLY_LOOK_UPS.contains(&self.unanswered);
+        // Perhaps it is only look-ups that fail; but who sends them away would send batches away, too.
+        let trusted = self.learned.looks_up || self.hindered;
+        let every = if trusted { TRUSTED_LOOK_UPS } else { UNTRIED_LOOK_UPS };
+        let early = !trusted && EARLY_LOOK_UPS.contains(&self.unanswered);
         let batch_is_due = early || (self.unanswered > 0 && self.unanswered.is_multiple_of(every));
         if batch_is_due && self.unanswered != self.unanswered_at_send {
             return None;

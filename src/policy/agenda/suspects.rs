@@ -217,12 +217,13 @@ impl Agenda {
     }
 
     /// How often the record of this batch must fail alone. A server that says no says it for a reason;
-    /// one that says nothing may have any.
+    /// one that says nothing may have any; and where nobody can be asked, it may not even have failed.
     pub(super) fn failures_needed(&self, entry: &Entry, quarantine_after: u32) -> u32 {
         if entry.refusal.is_some() {
             return 1;
         }
-        quarantine_after.max(self.learned.glitches.failures_needed(entry.ancestors))
+        let unconfirmed = u32::from(self.look_up_missing);
+        quarantine_after.max(self.learned.glitches.failures_needed(entry.ancestors) + unconfirmed)
     }
 
     /// A part that was opened, of a batch that failed.
@@ -277,7 +278,7 @@ impl Agenda {
     }
 
     /// Whether a batch was small enough, as far as is known.
-    fn fitted(&self, view: &View<'_>, entry: &Entry) -> bool {
+    pub(super) fn fitted(&self, view: &View<'_>, entry: &Entry) -> bool {
         let limit = self.time_limit(view.config).as_secs_f64();
         self.learned.service.is_enough() && entry.expected.is_none_or(|expected| expected.most <= limit)
     }

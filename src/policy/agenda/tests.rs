@@ -236,7 +236,7 @@ fn what_comes_next_follows_from_the_view() {
     desk.config.server.outcome_lookup = OutcomeLookup::Off;
     assert!(sends(&desk.next(), unclear.id), "never looked up, but sent again under its id");
     desk.config.retry.quarantine_after = 3;
-    let guilty = OpenBatch { lone_failures: 3, ..batch(1, BatchPhase::Waiting) };
+    let guilty = OpenBatch { lone_failures: 5, ..batch(1, BatchPhase::Waiting) };
     assert_eq!(
         Desk { agenda: Desk::new(vec![guilty.clone()]).agenda, ..desk }.next(),
         Action::Convict(guilty.id)
