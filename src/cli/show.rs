@@ -112,7 +112,9 @@ fn describe(entry: &ManifestEntry, now: u64) -> Vec<String> {
 /// How it came to be in its batch, a line a send.
 fn story(entry: &ManifestEntry, lineage: &[BatchReport]) -> Vec<String> {
     let mut lines: Vec<String> = lineage.iter().map(|send| format!("  {}", chapter(send))).collect();
-    let unsent = entry.batch_id.filter(|id| !lineage.is_empty() && lineage.iter().all(|send| send.id != *id));
+    let on_its_way = !matches!(entry.state, RecordState::Synced | RecordState::Quarantined);
+    let unsent = entry.batch_id.filter(|id| on_its_way && lineage.iter().all(|send| send.id != *id));
+    let unsent = unsent.filter(|_| !lineage.is_empty());
     if let Some(batch) = unsent {
         let now = if entry.state == RecordState::Syncing { "on its way" } else { "not sent yet" };
         lines.push(format!("  batch {}: {now}", short(batch)));

@@ -6,10 +6,10 @@
 //!
 //! | part | what it decides |
 //! |---|---|
-//! | [`next`] | what is done next |
-//! | [`answers`] | what becomes of a batch that was answered, or was not |
-//! | [`look_ups`] | what becomes of one whose outcome was asked for |
-//! | [`suspects`] | the search for a record at fault |
+//! | `next` | what is done next |
+//! | `answers` | what becomes of a batch that was answered, or was not |
+//! | `look_ups` | what becomes of one whose outcome was asked for |
+//! | `suspects` | the search for a record at fault |
 
 mod answers;
 mod look_ups;

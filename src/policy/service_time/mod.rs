@@ -1,9 +1,9 @@
 //! What a batch will take, learned from those that were answered.
 //!
 //! The server's wait is `a + Σ bₜ·nₜ + c·KiB`: a start-up cost, a cost for each record of a type, a
-//! cost for each KiB, with noise that is a factor. The parameters are learned by [`regression`], which
+//! cost for each KiB, with noise that is a factor. The parameters are learned by `regression`, which
 //! follows drift, most of it common to all of them (the server's load); the noise and the alarm for a
-//! server that changed are in [`spread`].
+//! server that changed are in `spread`.
 //!
 //! Growth is bounded besides: no batch is more than twice as large, or is expected to take much longer,
 //! than the largest of those that got through of late; and a time-out halves the size at once
