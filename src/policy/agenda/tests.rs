@@ -1,5 +1,6 @@
 //! The agenda in a small world under every schedule of answers, and its tables row by row.
 
+mod search;
 mod world;
 
 use std::time::Duration;
