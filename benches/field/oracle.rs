@@ -113,7 +113,7 @@ fn outcome(world: &mut World, id: BatchId) -> Option<bool> {
             LookUp::Unknown => return Some(false),
             LookUp::Unsupported => return None,
             LookUp::Processing { .. } => world.wait(POLL),
-            LookUp::Failed | LookUp::Hindered => {
+            LookUp::Failed | LookUp::Throttled | LookUp::Hindered => {
                 let up = world.link_up();
                 world.wait_until(up.from.max(world.now + POLL));
             }

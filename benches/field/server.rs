@@ -48,7 +48,9 @@ pub(crate) enum Known {
     Unknown,
     Unsupported,
     Failed,
-    /// It did not get there, or was sent away.
+    /// It was sent away.
+    Throttled,
+    /// It did not get there.
     Hindered,
 }
 
@@ -169,7 +171,7 @@ impl Server {
     pub(crate) fn look_up(&self, at: Duration, id: BatchId) -> (Known, Duration) {
         match self.spec.outage(at).map(|outage| outage.kind) {
             Some(OutageKind::TimesOut) => return (Known::Failed, at + self.spec.limit),
-            Some(OutageKind::Unavailable) => return (Known::Hindered, at),
+            Some(OutageKind::Unavailable) => return (Known::Throttled, at),
             None => {}
         }
         let known = match self.jobs.get(&id) {

@@ -290,6 +290,7 @@ impl World {
             Known::Unknown => LookUp::Unknown,
             Known::Unsupported => LookUp::Unsupported,
             Known::Failed => LookUp::Failed,
+            Known::Throttled => LookUp::Throttled,
             Known::Hindered => LookUp::Hindered,
         };
         self.told(start, || format!("look-up: {}", found.class()));

@@ -197,6 +197,8 @@ pub enum LookUp {
     Unsupported,
     /// The server, or the gateway in front of it, failed on the look-up: nothing is known.
     Failed,
+    /// The server asks us to come back later, with a batch, too, in all likelihood.
+    Throttled,
     /// The look-up did not get to the server, or was not let in: nothing is known, not even of the server.
     Hindered,
 }
@@ -210,6 +212,7 @@ impl LookUp {
             Self::Unknown => "unknown",
             Self::Unsupported => "unsupported",
             Self::Failed => "failed",
+            Self::Throttled => "throttled",
             Self::Hindered => "hindered",
         }
     }
@@ -221,7 +224,7 @@ impl LookUp {
                 Effect::Success
             }
             Self::Failed => Effect::Failure,
-            Self::Hindered => Effect::Neutral,
+            Self::Throttled | Self::Hindered => Effect::Neutral,
         }
     }
 }
@@ -240,7 +243,8 @@ pub fn judge_look_up(id: BatchId, seen: &Seen) -> LookUp {
         }
         (404, Body::Error(detail)) if detail.code == UNKNOWN_BATCH => LookUp::Unknown,
         // These speak of the moment or of somebody in between, not of what the server has.
-        (200..=399 | 401 | 403 | 429 | 503 | 511, _) => LookUp::Hindered,
+        (200..=399 | 401 | 403 | 511, _) => LookUp::Hindered,
+        (429 | 503, _) => LookUp::Throttled,
         (408 | 502 | 504, _) => LookUp::Failed,
         _ => LookUp::Unsupported,
     }
@@ -411,7 +415,8 @@ mod tests {
             (answer(200, Body::NotJson), LookUp::Hindered),
             (answer(302, Body::Empty), LookUp::Hindered),
             (answer(504, Body::NotJson), LookUp::Failed),
-            (answer(429, Body::Empty), LookUp::Hindered),
+            (answer(429, Body::Empty), LookUp::Throttled),
+            (answer(503, Body::NotJson), LookUp::Throttled),
             (failure(Reached::Nothing), LookUp::Hindered),
             (failure(Reached::SentAndTimedOut), LookUp::Failed),
         ] {

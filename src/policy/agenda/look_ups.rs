@@ -97,25 +97,26 @@ impl Agenda {
             }
             LookUp::Unknown | LookUp::Unsupported => Some(self.not_there(view, &batch, doubt, None)),
             // The way was closed, or is: the answer is still to be had.
-            LookUp::Hindered if tries < HINDERED_LOOK_UPS => {
+            LookUp::Throttled | LookUp::Hindered if tries < HINDERED_LOOK_UPS => {
                 self.set(id, Step::LookUp { due: view.now, tries: tries + 1, since, doubt });
                 None
             }
             // For good, perhaps: one record at fault must not keep the others of its batch.
-            LookUp::Failed | LookUp::Hindered if sends >= SENDS_WITHOUT_LOOK_UP => {
+            LookUp::Failed | LookUp::Throttled | LookUp::Hindered if sends >= SENDS_WITHOUT_LOOK_UP => {
                 Some(self.not_there(view, &batch, doubt, None))
             }
             // The same id again is safe: the server has promised to know it.
-            LookUp::Failed | LookUp::Hindered => Some(self.park(view.now, id, lone)),
+            LookUp::Failed | LookUp::Throttled | LookUp::Hindered => Some(self.park(view.now, id, lone)),
         }
     }
 
     fn learn_from_look_up(&mut self, view: &View<'_>, found: &LookUp) {
         self.unanswered = match found {
-            LookUp::Failed | LookUp::Hindered => self.unanswered.saturating_add(1),
+            LookUp::Failed | LookUp::Throttled | LookUp::Hindered => self.unanswered.saturating_add(1),
             _ => 0,
         };
-        self.hindered = *found == LookUp::Hindered;
+        self.throttled_look_up = *found == LookUp::Throttled;
+        self.look_up_is_mute = *found == LookUp::Hindered;
         match found {
             LookUp::Completed(_) | LookUp::Processing { .. } | LookUp::Unknown => {
                 self.look_up_works = true;
@@ -126,11 +127,11 @@ impl Agenda {
                 self.look_up_missing = true;
                 self.turned_away = false;
             }
-            LookUp::Failed | LookUp::Hindered if self.turned_away => {
+            LookUp::Failed | LookUp::Throttled | LookUp::Hindered if self.turned_away => {
                 let longest = view.config.retry.max_backoff.0 / LOOK_UPS_A_BATCH;
                 self.wait = Some(view.now + self.setback(view.config, longest));
             }
-            LookUp::Failed | LookUp::Hindered => self.wait_for_the_way(view),
+            LookUp::Failed | LookUp::Throttled | LookUp::Hindered => self.wait_for_the_way(view),
         }
     }
 

@@ -225,8 +225,9 @@ pub struct Agenda {
     /// Look-ups in a row that the server did not answer, and how many there were at the last send.
     unanswered: u32,
     unanswered_at_send: u32,
-    /// The last look-up was sent away, or did not get there.
-    hindered: bool,
+    /// The last look-up was sent away; or it did not get there, and says nothing of the server.
+    throttled_look_up: bool,
+    look_up_is_mute: bool,
     setbacks: u32,
     /// Refused requests without a stored record in between.
     refusals: u32,
@@ -262,7 +263,8 @@ impl Agenda {
             turned_away: false,
             unanswered: 0,
             unanswered_at_send: 0,
-            hindered: false,
+            throttled_look_up: false,
+            look_up_is_mute: false,
             setbacks: 0,
             refusals: 0,
             wait: None,
@@ -320,6 +322,7 @@ impl Agenda {
         self.control_failed = false;
         self.known = Some(batch.id);
         self.unanswered_at_send = self.unanswered;
+        self.look_up_is_mute = false;
     }
 
     /// What was expected of a batch when it was sent, where anything was known.

@@ -142,13 +142,13 @@ impl Agenda {
     /// What to look up before a server that failed us is sent anything.
     fn sign_of_life(&self, view: &View<'_>) -> Option<BatchId> {
         let open = matches!(view.breaker.mode, Mode::Open { .. });
-        if !(open || self.turned_away) || !self.has_look_up(view.config) {
+        if !(open || self.turned_away) || !self.has_look_up(view.config) || self.look_up_is_mute {
             return None;
         }
         // Perhaps it is only look-ups that fail; but who sends them away would send batches away, too.
-        let trusted = self.learned.looks_up || self.hindered;
+        let trusted = self.learned.looks_up || self.throttled_look_up;
         let every = if trusted { TRUSTED_LOOK_UPS } else { UNTRIED_LOOK_UPS };
-        let early = !trusted && EARLY_LOOK_UPS.contains(&self.unanswered);
+        let early = !self.learned.looks_up && EARLY_LOOK_UPS.contains(&self.unanswered);
         let batch_is_due = early || (self.unanswered > 0 && self.unanswered.is_multiple_of(every));
         if batch_is_due && self.unanswered != self.unanswered_at_send {
             return None;

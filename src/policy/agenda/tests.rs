@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use self::world::{EVERY_MOOD, Memory, Mood, World};
+use self::world::{EVERY_MEMORY, EVERY_MOOD, Memory, Mood, World};
 use super::*;
 use crate::config::OutcomeLookup;
 use crate::model::{Place, Stage};
@@ -49,7 +49,7 @@ pub(super) fn batch(records: usize, phase: BatchPhase) -> OpenBatch {
 }
 
 fn memory() -> impl Strategy<Value = Memory> {
-    prop::sample::select(vec![Memory::Good, Memory::Failing, Memory::Missing])
+    prop::sample::select(EVERY_MEMORY.to_vec())
 }
 
 proptest! {
@@ -108,10 +108,7 @@ proptest! {
 
 #[test]
 fn a_retry_timer_never_stalls_whatever_the_server_did_last() {
-    for (mood, memory) in EVERY_MOOD
-        .into_iter()
-        .flat_map(|mood| [Memory::Good, Memory::Failing, Memory::Missing].map(|memory| (mood, memory)))
-    {
+    for (mood, memory) in EVERY_MOOD.into_iter().flat_map(|mood| EVERY_MEMORY.map(|memory| (mood, memory))) {
         for seed in 0..4 {
             let mut world = World::new(60, seed);
             let trouble = 2 * HOUR;

@@ -72,8 +72,13 @@ pub(super) const EVERY_MOOD: [Mood; 18] = [
 pub(super) enum Memory {
     Good,
     Failing,
+    Throttled,
+    Hindered,
     Missing,
 }
+
+pub(super) const EVERY_MEMORY: [Memory; 5] =
+    [Memory::Good, Memory::Failing, Memory::Throttled, Memory::Hindered, Memory::Missing];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum At {
@@ -327,6 +332,8 @@ impl World {
         let found = match self.memory {
             Memory::Missing => LookUp::Unsupported,
             Memory::Failing => LookUp::Failed,
+            Memory::Throttled => LookUp::Throttled,
+            Memory::Hindered => LookUp::Hindered,
             Memory::Good if !self.open.contains_key(&id) => LookUp::Unknown,
             Memory::Good if self.known.contains(&id) => {
                 LookUp::Completed(Self::results(&self.open[&id].1, RecordStatus::Applied))
