@@ -56,6 +56,11 @@ impl Learned {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
+    /// What a batch will take, to learn more of it.
+    pub fn service_mut(&mut self) -> &mut ServiceTime {
+        Arc::make_mut(&mut self.service)
+    }
+
     /// The time limit in front of the server.
     pub fn time_limit(&self, configured: Duration) -> Duration {
         self.time_limit.get(configured)

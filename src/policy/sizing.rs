@@ -90,8 +90,7 @@ impl TimeBound {
     }
 
     fn with_sending(&self, wait: Forecast, bytes: u64) -> Forecast {
-        let sending = self.throughput.seconds(bytes);
-        Forecast { mean: wait.mean + sending, most: wait.most + sending }
+        wait.plus(self.throughput.seconds(bytes))
     }
 
     fn admits(&self, forecast: Forecast) -> bool {
@@ -140,16 +139,15 @@ impl Filling<'_> {
             self.rule = self.limit.bytes_rule.unwrap_or(self.rule);
             return false;
         }
-        let mut load = self.load.clone();
-        load.add(record_type, bytes);
+        self.load.add(record_type, bytes);
         if records > 0
             && let Some(time) = &self.limit.time
-            && !time.admits(time.forecast(&load))
+            && !time.admits(time.forecast(&self.load))
         {
+            self.load.take_back(record_type, bytes);
             self.rule = SizeRule::Learned;
             return false;
         }
-        self.load = load;
         true
     }
 

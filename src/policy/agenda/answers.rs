@@ -111,7 +111,7 @@ impl Agenda {
             let limit = self.time_limit(config);
             let wait = sent.took.saturating_sub(sent.sending.unwrap_or_default());
             if let Some(entry) = self.open.get(&batch.id) {
-                let service = std::sync::Arc::make_mut(&mut self.learned.service);
+                let service = self.learned.service_mut();
                 service.answered(&entry.load, wait, limit);
                 if batch.stage == Stage::Fresh {
                     service.fitted(batch.records, wait);
@@ -133,7 +133,7 @@ impl Agenda {
         }
         // The time-out of a part speaks of a record in it, not of the size.
         if doubt == Doubt::TimedOut && batch.stage == Stage::Fresh {
-            std::sync::Arc::make_mut(&mut self.learned.service).timed_out(batch.records);
+            self.learned.service_mut().timed_out(batch.records);
         }
     }
 

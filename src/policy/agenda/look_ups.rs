@@ -8,6 +8,7 @@ use super::answers::keep;
 use super::{Agenda, Disposition, Sent, Step, View};
 use crate::config::Config;
 use crate::model::{BatchId, BatchPhase, OpenBatch};
+use crate::policy::breaker::Effect;
 use crate::policy::verdict::{Doubt, LookUp};
 
 /// The waits before look-ups of one batch. The first comes at once, before anything else is sent: it
@@ -111,27 +112,24 @@ impl Agenda {
     }
 
     fn learn_from_look_up(&mut self, view: &View<'_>, found: &LookUp) {
-        self.unanswered = match found {
-            LookUp::Failed | LookUp::Throttled | LookUp::Hindered => self.unanswered.saturating_add(1),
-            _ => 0,
-        };
         self.throttled_look_up = *found == LookUp::Throttled;
         self.look_up_is_mute = *found == LookUp::Hindered;
-        match found {
-            LookUp::Completed(_) | LookUp::Processing { .. } | LookUp::Unknown => {
-                self.look_up_works = true;
-                self.learned.looks_up = true;
-                self.turned_away = false;
-            }
-            LookUp::Unsupported => {
+        if found.effect() == Effect::Success {
+            self.unanswered = 0;
+            self.turned_away = false;
+            if *found == LookUp::Unsupported {
                 self.look_up_missing = true;
-                self.turned_away = false;
+            } else {
+                (self.look_up_works, self.learned.looks_up) = (true, true);
             }
-            LookUp::Failed | LookUp::Throttled | LookUp::Hindered if self.turned_away => {
-                let longest = view.config.retry.max_backoff.0 / LOOK_UPS_A_BATCH;
-                self.wait = Some(view.now + self.setback(view.config, longest));
-            }
-            LookUp::Failed | LookUp::Throttled | LookUp::Hindered => self.wait_for_the_way(view),
+            return;
+        }
+        self.unanswered = self.unanswered.saturating_add(1);
+        if self.turned_away {
+            let longest = view.config.retry.max_backoff.0 / LOOK_UPS_A_BATCH;
+            self.wait = Some(view.now + self.setback(view.config, longest));
+        } else {
+            self.wait_for_the_way(view);
         }
     }
 
@@ -147,7 +145,7 @@ impl Agenda {
         let limit = self.time_limit(view.config);
         let load = entry.load.clone();
         let after = after.max(entry.failed_after).min(before);
-        std::sync::Arc::make_mut(&mut self.learned.service).found_done(&load, after, before, limit);
+        self.learned.service_mut().found_done(&load, after, before, limit);
     }
 
     /// Whether a batch has been in doubt for longer than the server can be at it.

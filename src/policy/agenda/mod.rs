@@ -308,11 +308,8 @@ impl Agenda {
             self.sent_in_run += 1;
         }
         let service = &self.learned.service;
-        let expected = service.is_known().then(|| {
-            let Forecast { mean, most } = service.forecast(&load);
-            let sending = self.learned.throughput.seconds(load.bytes());
-            Forecast { mean: mean + sending, most: most + sending }
-        });
+        let sending = self.learned.throughput.seconds(load.bytes());
+        let expected = service.is_known().then(|| service.forecast(&load).plus(sending));
         let unsent = || OpenBatch { attempt: batch.attempt.saturating_sub(1), ..batch.clone() };
         let entry = self.open.entry(batch.id).or_insert_with(|| Entry::new(unsent(), Step::InFlight));
         entry.batch.clone_from(batch);

@@ -70,6 +70,15 @@ impl Load {
         }
     }
 
+    /// Takes back the record that was added last.
+    pub fn take_back(&mut self, record_type: &str, bytes: u64) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        for (_, count) in self.types.iter_mut().filter(|(known, _)| known == record_type) {
+            *count = count.saturating_sub(1);
+        }
+        self.types.retain(|(_, count)| *count > 0);
+    }
+
     /// How many records.
     pub fn records(&self) -> usize {
         self.types.iter().map(|(_, count)| *count as usize).sum()
@@ -96,6 +105,12 @@ pub struct Forecast {
 }
 
 impl Forecast {
+    /// With so many seconds on top that are certain.
+    #[must_use]
+    pub fn plus(self, seconds: f64) -> Self {
+        Self { mean: self.mean + seconds, most: self.most + seconds }
+    }
+
     /// The mean in whole milliseconds.
     pub fn mean_ms(&self) -> u64 {
         whole_ms(self.mean)
