@@ -16,8 +16,9 @@ use crate::clock::wall_ms;
 use crate::config::Config;
 use crate::model::{BatchId, DeviceId, LastError};
 use crate::policy::verdict::{LookUp as Found, Reached, Seen, Verdict, judge, judge_look_up, last_error};
+use crate::transport::credential::Token;
 use crate::transport::encoding::Encoding;
-use crate::transport::http::{Http, Token};
+use crate::transport::http::Http;
 use crate::transport::{Exchange, Network, Transport, credential};
 
 /// Tries the way to the server with a look-up of no batch at all.

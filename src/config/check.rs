@@ -71,7 +71,10 @@ impl Config {
     fn check_numbers(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
         for (key, span) in [
             ("server.connect_timeout", self.server.connect_timeout),
+            ("server.stall_timeout", self.server.stall_timeout),
+            ("server.send_timeout", self.server.send_timeout),
             ("server.request_timeout", self.server.request_timeout),
+            ("server.answer_timeout", self.server.answer_timeout),
             ("retry.initial_backoff", self.retry.initial_backoff),
             ("breaker.open_min", self.breaker.open_min),
             ("connectivity.probe_interval", self.connectivity.probe_interval),

@@ -74,10 +74,20 @@ section! {
         client_cert_file: Option<PathBuf> = None,
         /// PEM file of the client certificate's key.
         client_key_file: Option<PathBuf> = None,
+        /// The way through an HTTP proxy: `auto` for what the environment says, `none`, or its URL.
+        proxy: String = "auto".into(),
+        /// File that holds `user:password` for the proxy.
+        proxy_credential_file: Option<PathBuf> = None,
         /// Name resolution, TCP and TLS together.
         connect_timeout: Span = Span::secs(10),
-        /// The time limit of the gateway in front of the server.
+        /// Longest time without progress while a body goes out.
+        stall_timeout: Span = Span::secs(20),
+        /// Longest time for a whole body to go out.
+        send_timeout: Span = Span::secs(180),
+        /// The time limit of the gateway in front of the server: so long the answer's first byte is waited for.
         request_timeout: Span = Span::secs(60),
+        /// From the answer's first byte to its last.
+        answer_timeout: Span = Span::secs(30),
         /// Largest answer that is read.
         max_answer_bytes: Size = Size::mib(8),
         /// How bodies are encoded.
@@ -165,7 +175,9 @@ section! {
     /// How the way to the server is watched.
     Connectivity {
         /// Source of link events.
-        watch: Watch = Watch::Poll,
+        watch: Watch = Watch::Netlink,
+        /// Longest random wait after a link returned, so that a fleet does not come all at once.
+        return_jitter: Span = Span(Duration::from_millis(500)),
         /// Longest time between two probes while offline.
         probe_interval: Span = Span::secs(15),
         /// What to do on a metered link.

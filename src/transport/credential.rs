@@ -3,12 +3,31 @@
 use std::io;
 use std::path::PathBuf;
 
+use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
-use super::http::Token;
 use crate::config;
 
 const CREDENTIAL: &str = "fieldsync-token";
+
+/// A bearer token. It is never shown, and its memory is wiped.
+#[derive(Clone, Debug)]
+pub struct Token(SecretString);
+
+impl Token {
+    /// For the request alone.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl PartialEq for Token {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
+impl Eq for Token {}
 
 /// The token file does not read.
 #[derive(Debug, Error)]
@@ -21,7 +40,7 @@ pub struct CredentialError {
 /// The token, where one is configured. A credential of systemd may be missing, a named file may not.
 pub fn read(config: &config::Server) -> Result<Option<Token>, CredentialError> {
     let from = |path: PathBuf| match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(Some(text.trim().to_owned()).filter(|token| !token.is_empty()).map(Token)),
+        Ok(text) => Ok(Some(text.trim()).filter(|token| !token.is_empty()).map(|token| Token(token.into()))),
         Err(source) => Err(CredentialError { path, source }),
     };
     if let Some(path) = &config.token_file {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use actix_http::body::SizedStream;
 use awc::error::{ConnectError, SendRequestError};
-use awc::http::header::{self, HeaderMap};
+use awc::http::header;
 use awc::{Client, ClientRequest, Connector};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -25,14 +25,15 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::sync::Notify;
 
+use super::credential::Token;
 use super::encoding::Encoding;
-use super::wire::{self, BatchAnswer, BatchRequest, ErrorBody, Processing, WireRecord};
-use super::{Exchange, Network, Transport};
+use super::wire::{self, BatchRequest, WireRecord};
+use super::{Exchange, Network, Transport, answer};
 use crate::clock::{Clock, millis, wall_ms};
 use crate::config;
 use crate::model::{Batch, BatchId, DeviceId};
 use crate::policy::sizing::Hints;
-use crate::policy::verdict::{Answer, Body, Failure, Reached, Seen};
+use crate::policy::verdict::{Failure, Reached, Seen};
 
 /// A look-up is answered soon, or by nobody.
 const LOOK_UP_LIMIT: Duration = Duration::from_secs(10);
@@ -67,10 +68,6 @@ pub struct Http {
     token: Option<Token>,
     limits: Limits,
 }
-
-/// A bearer token; never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(pub String);
 
 #[derive(Clone, Copy)]
 struct Limits {
@@ -119,7 +116,7 @@ impl Http {
     fn prepared(&self, request: ClientRequest) -> ClientRequest {
         let request = request.insert_header((wire::DEVICE_ID, self.device.to_string()));
         match &self.token {
-            Some(Token(token)) => request.bearer_auth(token),
+            Some(token) => request.bearer_auth(token.expose()),
             None => request,
         }
     }
@@ -260,9 +257,10 @@ async fn exchange(request: ClientRequest, body: Result<Vec<u8>, String>, limits:
     };
     exchange.seen = match answered {
         Ok(Ok((status, headers, body))) => {
-            exchange.hints = hints(&headers);
-            exchange.accepts = text(&headers, "accept-encoding").map(Encoding::accepted);
-            Seen::Answer(Answer { status, retry_after: retry_after(&headers), body: classify(status, &body) })
+            let field = |name| headers.get(name).and_then(|value| value.to_str().ok());
+            let decoded = answer::decode(status, field, &body, wall_ms());
+            (exchange.hints, exchange.accepts) = (decoded.hints, decoded.accepts);
+            Seen::Answer(decoded.answer)
         }
         Ok(Err(message)) => failed(Reached::Sent, message),
         Err(limit) => {
@@ -283,47 +281,6 @@ fn describe(error: &SendRequestError) -> String {
         SendRequestError::Response(error) => format!("the answer is no HTTP: {error}"),
         other => other.to_string(),
     }
-}
-
-fn classify(status: u16, body: &[u8]) -> Body {
-    if body.iter().all(u8::is_ascii_whitespace) {
-        return Body::Empty;
-    }
-    if status < 300 {
-        if let Ok(answer) = serde_json::from_slice::<BatchAnswer>(body) {
-            return Body::Batch(answer);
-        }
-        if let Ok(Processing { batch_id, .. }) = serde_json::from_slice(body) {
-            return Body::Processing(batch_id);
-        }
-    } else if let Ok(ErrorBody { error }) = serde_json::from_slice(body) {
-        return Body::Error(error);
-    }
-    if serde_json::from_slice::<&RawValue>(body).is_ok() { Body::OtherJson } else { Body::NotJson }
-}
-
-fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers.get(name)?.to_str().ok()
-}
-
-fn hints(headers: &HeaderMap) -> Hints {
-    let number = |name| text(headers, name)?.trim().parse::<u64>().ok().filter(|number| *number > 0);
-    Hints {
-        max_records: number(wire::MAX_RECORDS).and_then(|number| usize::try_from(number).ok()),
-        max_bytes: number(wire::MAX_BYTES),
-        time_budget: number(wire::TIME_BUDGET_MS).map(Duration::from_millis),
-    }
-}
-
-/// Seconds, or an HTTP date.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = text(headers, "retry-after")?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(value).ok()?;
-    let since_1970 = date.duration_since(std::time::UNIX_EPOCH).ok()?;
-    Some(since_1970.saturating_sub(Duration::from_millis(wall_ms())))
 }
 
 fn tls(config: &config::Server) -> Result<ClientConfig, TransportError> {

@@ -1,5 +1,6 @@
 //! The way to the server: one narrow trait, so that another protocol is another file.
 
+pub mod answer;
 pub mod credential;
 pub mod encoding;
 pub mod http;

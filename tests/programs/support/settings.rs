@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Timings that suit tests; every one of them can be set anew.
-const SHORT: [(&str, &str); 15] = [
+const SHORT: [(&str, &str); 16] = [
     ("server.connect_timeout", "1s"),
     ("server.request_timeout", "2s"),
     ("server.compression", "none"),
@@ -14,6 +14,7 @@ const SHORT: [(&str, &str); 15] = [
     ("breaker.open_min", "50ms"),
     ("breaker.open_max", "200ms"),
     ("connectivity.probe_interval", "100ms"),
+    ("connectivity.return_jitter", "0s"),
     ("queue.disk_reserve", "1MiB"),
     ("log.target", "stderr"),
     ("log.level", "debug"),
