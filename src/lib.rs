@@ -12,6 +12,7 @@
 //! | [`model`] | the nouns |
 //! | [`policy`] | every decision, pure |
 //! | [`store`] | the durable queue |
+//! | [`link`] | what the system knows of the ways out |
 //! | [`transport`] | the protocol and what carries it |
 //! | [`actors`] | one concern each, and what they say to each other |
 //! | [`daemon`] | wiring, start and end |
@@ -31,6 +32,7 @@ pub mod exit;
 pub mod gateway;
 pub mod history;
 pub mod ipc;
+pub mod link;
 pub mod logging;
 pub mod measurements;
 pub mod model;

@@ -454,6 +454,16 @@ impl LinkState {
     }
 }
 
+/// Why nothing is sent although the server may be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deferral {
+    /// Every byte costs money.
+    Metered,
+    /// The battery is low.
+    Battery,
+}
+
 /// The way to the server, as the connectivity actor announces it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Link {
@@ -461,4 +471,12 @@ pub struct Link {
     pub state: LinkState,
     /// Since when, wall milliseconds.
     pub since: u64,
+    /// How often a way opened again: what waited because of the link may go on.
+    pub returns: u64,
+    /// How often the ways changed so that connections that were made before are of no use.
+    pub paths: u64,
+    /// Whether the system says that every byte costs money.
+    pub metered: Option<bool>,
+    /// Why nothing is sent all the same.
+    pub deferral: Option<Deferral>,
 }

@@ -129,6 +129,7 @@ impl Driver<'_> {
             config: &self.config,
             backlog: &backlog,
             link: if self.offline { LinkState::Offline } else { LinkState::Online },
+            deferral: None,
             breaker: self.breaker.state(),
         };
         decide(&mut self.agenda, &view)

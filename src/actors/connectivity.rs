@@ -1,8 +1,11 @@
-//! Knows the way to the server: from what uploads meet, and, while it is closed, from probes.
+//! Knows the way to the server: from what uploads meet, from what the system tells of the ways out, and,
+//! where both are silent, from probes. What is concluded is decided in [`crate::policy::reach`].
 //!
-//! A first version: the link is what traffic says it is. Probes are sent only while records wait
-//! and nothing else would tell, further and further apart.
+//! It also says when to wait although the server may be reached: on a metered link, on a low battery.
+//! Nothing here ticks: what the system tells comes as events, and one timer runs at most, while
+//! records wait for a probe or a returning link to be tried.
 
+use std::path::Path;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -11,27 +14,23 @@ use tokio::sync::watch;
 use super::uploader::{Probe, Uploader};
 use super::{ConfigWatch, Drain, Ping, TryNow, tell};
 use crate::clock::wall_ms;
-use crate::config::Watch;
+use crate::config::{Config, Metered, Watch};
 use crate::events::Event;
-use crate::model::{Backlog, Link, LinkState};
-use crate::policy::backoff;
+use crate::link::bell::{Bell, Ring};
+use crate::link::metered;
+use crate::link::power::{self, Power};
+use crate::link::sleep::Sleep;
+use crate::link::ways::{self, Hop};
+use crate::model::{Backlog, Deferral, Link};
+pub use crate::policy::reach::Evidence;
+use crate::policy::reach::{Next, Pace, Reach, Way};
 
-/// What a request says about the link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Message)]
-#[rtype(result = "()")]
-pub enum Evidence {
-    /// The server answered.
-    Reached,
-    /// Nothing could be sent.
-    Unreachable,
-    /// Somebody else answered.
-    Portal,
-}
-
-/// Records wait where none did before.
-#[derive(Clone, Copy, Message)]
-#[rtype(result = "()")]
-struct BacklogChanged;
+/// Events that come closer together are looked at as one.
+const SPACING: Duration = Duration::from_millis(50);
+/// A way that was closed for so long took the connections over it along.
+const OUTLIVED: Duration = Duration::from_secs(3);
+/// A battery that charges need not say so: while one holds records back, it is looked at this often.
+const CHARGE_INTERVAL: Duration = Duration::from_mins(2);
 
 /// The actor.
 pub struct Connectivity {
@@ -41,14 +40,42 @@ pub struct Connectivity {
     uploader: Option<Addr<Uploader>>,
     telemetry: Recipient<Event>,
     rng: fastrand::Rng,
-    fruitless: u32,
-    probe: Option<SpawnHandle>,
+    reach: Reach,
+    metered: Option<bool>,
+    metered_is_followed: bool,
+    /// The system tells of changes.
+    watched: bool,
+    /// The next probe, or the return of a link.
+    next: Option<SpawnHandle>,
+    /// The end of the connections over a way that closed.
+    outliving: Option<SpawnHandle>,
+    charging: Option<SpawnHandle>,
 }
 
 /// The uploader and this actor know each other: it is introduced once both run.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Introduce(pub Addr<Uploader>);
+
+/// What the surroundings tell.
+#[derive(Clone, Copy, Message)]
+#[rtype(result = "()")]
+enum News {
+    /// Records wait where none did before.
+    Wanted,
+    /// The system's events.
+    Rang(Ring),
+    /// The device slept.
+    Woke(Duration),
+    /// NetworkManager knows, or does not.
+    Metered(Option<bool>),
+    /// Another configuration.
+    Reconfigured,
+}
+
+impl Message for Evidence {
+    type Result = ();
+}
 
 impl Connectivity {
     /// An actor that knows nothing yet.
@@ -65,73 +92,228 @@ impl Connectivity {
             uploader: None,
             telemetry,
             rng: fastrand::Rng::new(),
-            fruitless: 0,
-            probe: None,
+            reach: Reach::default(),
+            metered: None,
+            metered_is_followed: false,
+            watched: false,
+            next: None,
+            outliving: None,
+            charging: None,
         }
     }
 
-    fn learn(&mut self, evidence: Evidence, ctx: &mut Context<Self>) {
-        let state = match evidence {
-            Evidence::Reached => LinkState::Online,
-            Evidence::Unreachable => LinkState::Offline,
-            Evidence::Portal => LinkState::CaptivePortal,
-        };
-        self.enter(state);
-        if evidence == Evidence::Reached {
-            self.fruitless = 0;
-            self.cancel_probe(ctx);
-        } else if self.probe.is_none() {
-            self.plan_probe(ctx);
-        }
+    fn waiting(&self) -> bool {
+        self.backlog.borrow().to_go() > 0
     }
 
-    fn enter(&self, state: LinkState) {
-        if self.link.borrow().state != state {
-            let link = Link { state, since: wall_ms() };
-            self.link.send_replace(link);
-            tell(&self.telemetry, Event::LinkChanged(link));
-        }
+    fn reach(
+        &mut self,
+        ctx: &mut Context<Self>,
+        tell: impl FnOnce(&mut Reach, &Pace, &mut fastrand::Rng) -> Next,
+    ) {
+        let pace = pace(&self.config.borrow());
+        let next = tell(&mut self.reach, &pace, &mut self.rng);
+        self.carry_out(next, ctx);
+        self.announce(ctx);
     }
 
-    fn is_closed(&self) -> bool {
-        matches!(self.link.borrow().state, LinkState::Offline | LinkState::CaptivePortal)
-    }
-
-    fn cancel_probe(&mut self, ctx: &mut Context<Self>) {
-        if let Some(probe) = self.probe.take() {
-            ctx.cancel_future(probe);
-        }
-    }
-
-    fn plan_probe(&mut self, ctx: &mut Context<Self>) {
-        if self.backlog.borrow().to_go() == 0 {
+    fn carry_out(&mut self, next: Next, ctx: &mut Context<Self>) {
+        if next == Next::Stay {
             return;
         }
-        self.fruitless = self.fruitless.saturating_add(1);
-        let longest = self.config.borrow().connectivity.probe_interval.0;
-        let first = self.config.borrow().retry.initial_backoff.0.min(longest);
-        let wait = backoff::delay(first, longest, self.fruitless, &mut self.rng);
-        self.probe_after(wait, ctx);
+        if let Some(planned) = self.next.take() {
+            ctx.cancel_future(planned);
+        }
+        self.next = match next {
+            Next::Stay | Next::Rest => None,
+            Next::Probe(wait) => Some(ctx.run_later(wait, Self::probe)),
+            Next::Return(wait) => Some(ctx.run_later(wait, |actor, ctx| {
+                actor.next = None;
+                actor.reach.returned();
+                actor.announce(ctx);
+            })),
+        };
     }
 
-    fn probe_after(&mut self, wait: Duration, ctx: &mut Context<Self>) {
-        self.cancel_probe(ctx);
-        self.probe = Some(ctx.run_later(wait, |actor, ctx| {
-            if actor.config.borrow().connectivity.watch == Watch::None {
-                // Only traffic may tell: let it try.
-                actor.probe = None;
-                actor.enter(LinkState::Unknown);
-                return;
-            }
-            let Some(uploader) = actor.uploader.clone() else {
-                return;
-            };
-            let probing = uploader.send(Probe).into_actor(actor).map(|evidence, actor, ctx| {
-                actor.probe = None;
-                actor.learn(evidence.unwrap_or(Evidence::Unreachable), ctx);
+    fn probe(&mut self, ctx: &mut Context<Self>) {
+        self.next = None;
+        if self.config.borrow().connectivity.watch == Watch::None {
+            // Only traffic may tell: let it try.
+            self.reach.returned();
+            return self.announce(ctx);
+        }
+        let Some(uploader) = self.uploader.clone() else { return };
+        let probing = uploader.send(Probe).into_actor(self).map(|evidence, actor, ctx| {
+            actor.next = None;
+            actor.reach.probing();
+            let (evidence, waiting) = (evidence.unwrap_or(Evidence::Unreachable), actor.waiting());
+            actor.reach(ctx, |reach, pace, rng| reach.met(evidence, waiting, pace, rng));
+        });
+        self.next = Some(ctx.spawn(probing));
+    }
+
+    /// Looks at the ways as they are, where they are watched.
+    fn look(&mut self, ring: Ring, ctx: &mut Context<Self>) {
+        if !self.watched {
+            return;
+        }
+        let config = self.config.borrow().clone();
+        let hop = Hop::of(&config.server.url);
+        let seen = async move {
+            let is_asked = config.connectivity.watch == Watch::Netlink;
+            if is_asked { ways::look(&hop).await } else { Way::Unwatched }
+        };
+        ctx.spawn(seen.into_actor(self).map(move |way, actor, ctx| {
+            actor.outlive(&way, ctx);
+            actor.reach(ctx, |reach, pace, rng| match reach.saw(way, pace, rng) {
+                Next::Stay if ring.route => reach.stirred(pace, rng),
+                next => next,
             });
-            actor.probe = Some(ctx.spawn(probing));
         }));
+    }
+
+    /// Connections survive a short absence of the way, and are given up after a longer one.
+    fn outlive(&mut self, way: &Way, ctx: &mut Context<Self>) {
+        if *way != Way::Closed {
+            if let Some(outliving) = self.outliving.take() {
+                ctx.cancel_future(outliving);
+            }
+        } else if self.outliving.is_none() {
+            self.outliving = Some(ctx.run_later(OUTLIVED, |actor, ctx| {
+                actor.reach.given_up();
+                actor.announce(ctx);
+            }));
+        }
+    }
+
+    fn deferral(&self) -> Option<Deferral> {
+        let config = &self.config.borrow().connectivity;
+        if config.metered == Metered::Defer && self.metered == Some(true) {
+            return Some(Deferral::Metered);
+        }
+        let least = config.min_battery_percent;
+        let is_low = |power| matches!(power, Power::Battery(percent) if percent < least);
+        (least > 0 && is_low(power::look(Path::new(power::SUPPLIES)))).then_some(Deferral::Battery)
+    }
+
+    fn announce(&mut self, ctx: &mut Context<Self>) {
+        let before = *self.link.borrow();
+        let state = self.reach.state();
+        let deferral = self.deferral();
+        let link = Link {
+            state,
+            since: if state == before.state { before.since } else { wall_ms() },
+            returns: self.reach.returns(),
+            paths: self.reach.paths(),
+            metered: self.metered,
+            deferral,
+        };
+        if let Some(charging) = self.charging.take() {
+            ctx.cancel_future(charging);
+        }
+        if deferral == Some(Deferral::Battery) && self.waiting() {
+            self.charging = Some(ctx.run_later(CHARGE_INTERVAL, |actor, ctx| {
+                actor.charging = None;
+                actor.announce(ctx);
+            }));
+        }
+        if link != before {
+            self.link.send_replace(link);
+            if (link.state, link.deferral, link.metered) != (before.state, before.deferral, before.metered) {
+                tell(&self.telemetry, Event::LinkChanged(link));
+            }
+        }
+    }
+
+    /// From now on the system's events are heard.
+    fn watch_system(&mut self, ctx: &mut Context<Self>) {
+        if self.watched || self.config.borrow().connectivity.watch != Watch::Netlink {
+            return;
+        }
+        match Bell::new() {
+            Ok(bell) => {
+                self.watched = true;
+                ctx.spawn(hear(bell, ctx.address()).into_actor(self));
+            }
+            Err(error) => tracing::warn!(
+                %error,
+                "the kernel's events of links cannot be heard: while offline, probes are sent instead"
+            ),
+        }
+        match Sleep::new() {
+            Ok(sleep) => drop(ctx.spawn(wake(sleep, ctx.address()).into_actor(self))),
+            Err(error) => tracing::info!(%error, "that the device slept will not be noticed"),
+        }
+    }
+
+    /// Where there is no bus (yet), the next event asks again.
+    fn follow_metered(&mut self, ctx: &mut Context<Self>) {
+        if self.metered_is_followed {
+            return;
+        }
+        self.metered_is_followed = true;
+        let address = ctx.address();
+        let following = metered::follow(async move |metered| {
+            if let Err(error) = address.send(News::Metered(metered)).await {
+                tracing::debug!(%error, "nobody hears whether the link is metered");
+            }
+        });
+        ctx.spawn(following.into_actor(self).map(|ended, actor, ctx| {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "whether the link is metered is not known");
+            }
+            actor.metered_is_followed = false;
+            actor.metered = None;
+            actor.announce(ctx);
+        }));
+    }
+}
+
+fn pace(config: &Config) -> Pace {
+    Pace {
+        first: config.retry.initial_backoff.0,
+        longest: config.connectivity.probe_interval.0,
+        jitter: config.connectivity.return_jitter.0,
+    }
+}
+
+async fn hear(bell: Bell, connectivity: Addr<Connectivity>) {
+    loop {
+        let ring = match bell.rung().await {
+            Ok(ring) => ring,
+            Err(error) => return tracing::error!(%error, "the kernel's events are no longer heard"),
+        };
+        if connectivity.send(News::Rang(ring)).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(SPACING).await;
+    }
+}
+
+async fn wake(mut sleep: Sleep, connectivity: Addr<Connectivity>) {
+    while let Ok(slept) = sleep.woke().await {
+        if connectivity.send(News::Woke(slept)).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn notice(mut backlog: watch::Receiver<Backlog>, mut config: ConfigWatch, address: Addr<Connectivity>) {
+    let mut waited = false;
+    loop {
+        let news = tokio::select! {
+            changed = backlog.changed() => changed.map(|()| {
+                let waits = backlog.borrow_and_update().to_go() > 0;
+                (waits != std::mem::replace(&mut waited, waits)).then_some(News::Wanted)
+            }),
+            changed = config.changed() => changed.map(|()| Some(News::Reconfigured)),
+        };
+        let Ok(news) = news else { return };
+        if let Some(news) = news
+            && address.send(news).await.is_err()
+        {
+            return;
+        }
     }
 }
 
@@ -139,18 +321,46 @@ impl Actor for Connectivity {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let (mut backlog, address) = (self.backlog.clone(), ctx.address());
-        let watching = async move {
-            let mut waited = false;
-            while backlog.changed().await.is_ok() {
-                let waits = backlog.borrow_and_update().to_go() > 0;
-                if waits && !waited && address.send(BacklogChanged).await.is_err() {
-                    return;
+        let noticing = notice(self.backlog.clone(), self.config.clone(), ctx.address());
+        ctx.spawn(noticing.into_actor(self));
+        self.watch_system(ctx);
+        self.follow_metered(ctx);
+        self.look(Ring::default(), ctx);
+    }
+}
+
+impl Handler<News> for Connectivity {
+    type Result = ();
+
+    fn handle(&mut self, news: News, ctx: &mut Self::Context) {
+        match news {
+            News::Wanted if self.waiting() => self.reach(ctx, Reach::wanted),
+            News::Wanted => self.announce(ctx),
+            News::Rang(ring) => {
+                if ring.link || ring.route {
+                    self.look(ring, ctx);
+                    self.follow_metered(ctx);
                 }
-                waited = waits;
+                if ring.power {
+                    self.announce(ctx);
+                }
             }
-        };
-        ctx.spawn(watching.into_actor(self));
+            News::Woke(slept) => {
+                tracing::info!("the device slept for {} s", slept.as_secs());
+                self.reach(ctx, Reach::woke);
+                self.look(Ring::default(), ctx);
+            }
+            News::Metered(metered) => {
+                self.metered = metered;
+                self.announce(ctx);
+            }
+            News::Reconfigured => {
+                self.watch_system(ctx);
+                self.follow_metered(ctx);
+                self.look(Ring::default(), ctx);
+                self.announce(ctx);
+            }
+        }
     }
 }
 
@@ -166,17 +376,8 @@ impl Handler<Evidence> for Connectivity {
     type Result = ();
 
     fn handle(&mut self, evidence: Evidence, ctx: &mut Self::Context) {
-        self.learn(evidence, ctx);
-    }
-}
-
-impl Handler<BacklogChanged> for Connectivity {
-    type Result = ();
-
-    fn handle(&mut self, BacklogChanged: BacklogChanged, ctx: &mut Self::Context) {
-        if self.is_closed() && self.probe.is_none() {
-            self.plan_probe(ctx);
-        }
+        let waiting = self.waiting();
+        self.reach(ctx, |reach, pace, rng| reach.met(evidence, waiting, pace, rng));
     }
 }
 
@@ -184,10 +385,7 @@ impl Handler<TryNow> for Connectivity {
     type Result = ();
 
     fn handle(&mut self, TryNow: TryNow, ctx: &mut Self::Context) {
-        if self.is_closed() {
-            self.fruitless = 0;
-            self.probe_after(Duration::ZERO, ctx);
-        }
+        self.reach(ctx, |reach, _, _| reach.hurried());
     }
 }
 
@@ -201,7 +399,7 @@ impl Handler<Drain> for Connectivity {
     type Result = ();
 
     fn handle(&mut self, Drain: Drain, ctx: &mut Self::Context) {
-        self.cancel_probe(ctx);
+        self.carry_out(Next::Rest, ctx);
         self.uploader = None;
     }
 }

@@ -17,7 +17,7 @@ use crate::history::{self, History};
 use crate::ipc::api::{BatchReport, TelemetryReport};
 use crate::ipc::feed::Feed;
 use crate::measurements::Measurements;
-use crate::model::BatchId;
+use crate::model::{BatchId, Deferral};
 use crate::store::Remember;
 
 /// Under which the measurements are kept in the store.
@@ -152,9 +152,16 @@ impl Handler<Event> for Telemetry {
             }
             Event::LinkChanged(link) => {
                 let state = link.state.name();
-                tracing::info!("connectivity: {state}");
+                let held = match link.deferral {
+                    Some(Deferral::Metered) => "; metered: records wait for another network",
+                    Some(Deferral::Battery) => "; the battery is low: records wait",
+                    None => "",
+                };
+                tracing::info!("connectivity: {state}{held}");
                 let since = crate::clock::rfc3339(link.since);
-                self.feed.announce("connectivity", &json!({"state": state, "since": since}));
+                let metered = link.metered.unwrap_or_default();
+                self.feed
+                    .announce("connectivity", &json!({"state": state, "since": since, "metered": metered}));
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Config, Watch};
+use super::Config;
 
 /// One key that cannot be as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,20 +154,6 @@ impl Config {
             "log.level",
             "must be error, warn, info, debug or trace, or a filter such as \"info,fieldsync::store=debug\"",
         );
-    }
-
-    /// Keys that are set, but that this version does not act on yet.
-    pub fn without_effect(&self) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        let mut note = |set: bool, key: &'static str| {
-            if set {
-                findings.push(Finding { key, reason: "has no effect in this version".into() });
-            }
-        };
-        note(self.connectivity.watch == Watch::Netlink, "connectivity.watch");
-        note(self.connectivity.metered == super::Metered::Defer, "connectivity.metered");
-        note(self.connectivity.min_battery_percent > 0, "connectivity.min_battery_percent");
-        findings
     }
 }
 

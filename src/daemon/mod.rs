@@ -71,9 +71,6 @@ pub fn run(options: &Options) -> u8 {
     };
     if options.check_only {
         print!("{}", config.to_toml());
-        for finding in config.without_effect() {
-            println!("# {finding}");
-        }
         return exit::DONE;
     }
     let log = match logging::init(&config.log) {
@@ -113,9 +110,6 @@ fn end_on_panic() {
 }
 
 fn start(config: Config, file: Option<PathBuf>, log: &LogControl) -> u8 {
-    for finding in config.without_effect() {
-        tracing::warn!("{finding}");
-    }
     let notifier = Notifier::start();
     let progress = notifier.clone();
     let progress = Arc::new(move |done: f64| {

@@ -9,7 +9,7 @@ use super::api::{Batching, BreakerStatus, Connectivity, Counts, Phase, QueueUse,
 use crate::actors::ConfigWatch;
 use crate::actors::batch_planner::PlannerState;
 use crate::clock::{Clock, millis, wall_ms};
-use crate::model::{Backlog, DeviceId, Link, LinkState};
+use crate::model::{Backlog, DeviceId, Link};
 use crate::policy::breaker::{BreakerState, Mode};
 use crate::policy::progress::sentence;
 
@@ -63,7 +63,6 @@ impl Board {
             phase => phase,
         };
         let wait = planner.until.map(|until| Duration::from_millis(until.saturating_sub(wall_ms())));
-        let portal = link.state == LinkState::CaptivePortal;
         let eta = planner.eta.map(|eta| eta + wait.unwrap_or_default());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -71,7 +70,7 @@ impl Board {
             started_at: self.started_at,
             sync: Sync {
                 phase,
-                text: sentence(phase, &progress, &backlog, portal, wait),
+                text: sentence(phase, &progress, &backlog, &link, wait),
                 done: progress.done,
                 total: progress.total,
                 needs_review: backlog.quarantined,
@@ -119,7 +118,7 @@ impl Board {
             connectivity: Connectivity {
                 state: link.state.name().to_owned(),
                 since: link.since,
-                metered: false,
+                metered: link.metered.unwrap_or_default(),
             },
             alerts: self.raised.alerts(&backlog, &config, wall_ms()),
         }

@@ -11,6 +11,7 @@
 //! | what happens after a failure | [`isolation`] |
 //! | what is done next | [`agenda`] |
 //! | when a struggling server is spared | [`breaker`], [`backoff`] |
+//! | whether the server can be reached, and when that is tried | [`reach`] |
 //! | what people read | [`progress`] |
 
 pub mod agenda;
@@ -19,6 +20,7 @@ pub mod breaker;
 pub mod isolation;
 pub mod learned;
 pub mod progress;
+pub mod reach;
 pub mod service_time;
 pub mod sizing;
 pub mod throughput;

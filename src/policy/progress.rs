@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Backlog, DiskState, Phase};
+use crate::model::{Backlog, Deferral, DiskState, Link, LinkState, Phase};
 
 /// How far the present run has come: from the first record that waits until none does.
 ///
@@ -51,7 +51,7 @@ pub fn sentence(
     phase: Phase,
     progress: &Progress,
     backlog: &Backlog,
-    portal: bool,
+    link: &Link,
     wait: Option<Duration>,
 ) -> String {
     let review = backlog.quarantined;
@@ -86,10 +86,16 @@ pub fn sentence(
             Some(wait) => format!("Waiting {} s to retry: {waiting}", wait.as_millis().div_ceil(1000)),
             None => format!("Waiting for review: {waiting}{reviews}"),
         },
-        Phase::Offline if portal => format!("Offline, a captive portal answers: {waiting}"),
+        Phase::Offline if link.state == LinkState::CaptivePortal => {
+            format!("Offline, a captive portal answers: {waiting}")
+        }
         Phase::Offline => format!("Offline: {waiting}"),
         Phase::Paused => format!("Paused: {waiting}"),
-        Phase::Deferred => format!("Deferred: {waiting}"),
+        Phase::Deferred => match link.deferral {
+            Some(Deferral::Metered) => format!("Deferred on a metered network: {waiting}"),
+            Some(Deferral::Battery) => format!("Deferred until the battery is charged: {waiting}"),
+            None => format!("Deferred: {waiting}"),
+        },
         Phase::AuthRequired => format!("The server does not accept the credential: {waiting}"),
         Phase::Misconfigured => format!("The server address needs attention: {waiting}"),
     };
@@ -117,6 +123,7 @@ mod tests {
 
     #[test]
     fn the_promised_sentences() {
+        let link = Link::default();
         for (phase, done, to_go, quarantined, wait, expected) in [
             (Phase::Syncing, 45, 105, 0, None, "Syncing 45 of 150 records"),
             (Phase::Syncing, 45, 105, 2, None, "Syncing 45 of 150 records (2 need review)"),
@@ -131,18 +138,26 @@ mod tests {
             progress.observe(&backlog(done + to_go, 0, 0));
             let now = backlog(to_go, done, quarantined);
             progress.observe(&now);
-            let text = sentence(phase, &progress, &now, false, wait.map(Duration::from_millis));
+            let text = sentence(phase, &progress, &now, &link, wait.map(Duration::from_millis));
             assert_eq!(text, expected);
         }
         let mut sick = backlog(412, 0, 0);
         sick.storage.disk = DiskState::Failing;
-        let failing = sentence(Phase::Syncing, &Progress::default(), &sick, false, None);
+        let failing = sentence(Phase::Syncing, &Progress::default(), &sick, &link, None);
         assert_eq!(failing, "The disk gives errors: no records are taken or sent; 412 records are kept");
         sick.storage.disk = DiskState::Full;
-        let full = sentence(Phase::Offline, &Progress::default(), &sick, false, None);
+        let full = sentence(Phase::Offline, &Progress::default(), &sick, &link, None);
         assert_eq!(full, "Offline: 412 records waiting (the disk is full: no new records are taken)");
-        let nothing = sentence(Phase::Idle, &Progress::default(), &Backlog::default(), false, None);
+        let nothing = sentence(Phase::Idle, &Progress::default(), &Backlog::default(), &link, None);
         assert_eq!(nothing, "Nothing to sync");
+        for (deferral, expected) in [
+            (Deferral::Metered, "Deferred on a metered network: 1 record waiting"),
+            (Deferral::Battery, "Deferred until the battery is charged: 1 record waiting"),
+        ] {
+            let link = Link { deferral: Some(deferral), ..Link::default() };
+            let text = sentence(Phase::Deferred, &Progress::default(), &backlog(1, 0, 0), &link, None);
+            assert_eq!(text, expected);
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::{ConfigWatch, Drain, LookUp, Ping, TryNow, Upload, Uploaded, tell};
 use crate::clock::{Clock, Steady, millis, wall_ms};
 use crate::events::Event;
 use crate::ipc::api::BatchInFlight;
-use crate::model::{Backlog, Batch, BatchId, BatchRecord, DiskState, Link, LinkState, OpenBatch, Phase};
+use crate::model::{Backlog, Batch, BatchId, BatchRecord, DiskState, Link, OpenBatch, Phase};
 use crate::policy::agenda::{Action, Agenda, Disposition, Sent, View};
 use crate::policy::breaker::BreakerState;
 use crate::policy::learned::{self, Learned};
@@ -71,7 +71,8 @@ pub struct BatchPlanner {
     busy: bool,
     /// A record that the server has, for controls.
     sample: Option<BatchRecord>,
-    link_was: LinkState,
+    /// Of the link, as far as they are known here.
+    returns: u64,
     /// When what was learned was last kept, and the breaker's mode then.
     kept: Option<(Duration, &'static str)>,
     timer: Option<SpawnHandle>,
@@ -110,7 +111,7 @@ impl BatchPlanner {
             announced: PlannerState::default(),
             busy: false,
             sample: None,
-            link_was: LinkState::Unknown,
+            returns: 0,
             kept: None,
             timer: None,
             drained: Vec::new(),
@@ -123,14 +124,15 @@ impl BatchPlanner {
     fn look<T>(&mut self, decide: impl FnOnce(&mut Agenda, &View<'_>) -> T) -> T {
         let (config, backlog) =
             (Arc::clone(&self.senses.config.borrow()), self.senses.backlog.borrow().clone());
-        let now = self.steady.now();
+        let (now, link) = (self.steady.now(), *self.senses.link.borrow());
         let view = View {
             now: self.clock.now(),
             wall_ms: now.wall,
             steady_ms: now.steady,
             config: &config,
             backlog: &backlog,
-            link: self.senses.link.borrow().state,
+            link: link.state,
+            deferral: link.deferral,
             breaker: *self.senses.breaker.borrow(),
         };
         decide(&mut self.agenda, &view)
@@ -436,9 +438,8 @@ impl Handler<Wake> for BatchPlanner {
 
     fn handle(&mut self, wake: Wake, ctx: &mut Self::Context) {
         let now = self.clock.now();
-        let link = self.senses.link.borrow().state;
-        let was = std::mem::replace(&mut self.link_was, link);
-        if link == LinkState::Online && matches!(was, LinkState::Offline | LinkState::CaptivePortal) {
+        let returns = self.senses.link.borrow().returns;
+        if std::mem::replace(&mut self.returns, returns) != returns {
             self.agenda.link_returned(now);
             if let Err(error) = self.partners.breaker.try_send(TryNow) {
                 tracing::debug!(%error, "the breaker was not told that the link is back");
@@ -468,6 +469,7 @@ impl Handler<TryNow> for BatchPlanner {
         };
         Box::pin(hurried.into_actor(self).map(|(), planner, ctx| {
             planner.agenda.hurry(planner.clock.now());
+            planner.agenda.undefer();
             planner.step(ctx);
         }))
     }

@@ -29,7 +29,7 @@ use super::sizing::{BatchLimit, Hints};
 use super::verdict::{Doubt, Verdict};
 use crate::config::{Config, OutcomeLookup};
 use crate::model::{
-    Backlog, BatchId, BatchPhase, LastError, LinkState, OpenBatch, Phase, RecordId, Sequence,
+    Backlog, BatchId, BatchPhase, Deferral, LastError, LinkState, OpenBatch, Phase, RecordId, Sequence,
 };
 pub use next::UsualSize;
 use suspects::Family;
@@ -128,6 +128,8 @@ pub struct View<'a> {
     pub backlog: &'a Backlog,
     /// The way to the server.
     pub link: LinkState,
+    /// Why nothing is sent all the same.
+    pub deferral: Option<Deferral>,
     /// How the server is treated.
     pub breaker: BreakerState,
 }
@@ -235,6 +237,8 @@ pub struct Agenda {
     /// The server asked for it: a link that returns does not end it.
     throttle: Option<Duration>,
     stop: Option<(Phase, Duration)>,
+    /// A person wants this run to be sent on a metered link, on a low battery.
+    undeferred: bool,
     carried: Option<Carried>,
     /// The parts of batches that were cut, by the id of the batch.
     families: BTreeMap<BatchId, Family>,
@@ -270,6 +274,7 @@ impl Agenda {
             wait: None,
             throttle: None,
             stop: None,
+            undeferred: false,
             carried: None,
             families: BTreeMap::new(),
             failing: None,
@@ -348,6 +353,7 @@ impl Agenda {
     pub fn run_began(&mut self) {
         self.sent_in_run = 0;
         self.look_up_missing = false;
+        self.undeferred = false;
     }
 
     /// A person asked to try now, or the configuration changed: waits and stops end.
@@ -360,6 +366,11 @@ impl Agenda {
                 *due = now;
             }
         }
+    }
+
+    /// A person asked to try now: what waits is sent on whatever link, on whatever battery.
+    pub fn undefer(&mut self) {
+        self.undeferred = true;
     }
 
     /// The link came back: what was waited for because of it ends.

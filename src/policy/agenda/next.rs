@@ -125,6 +125,9 @@ impl Agenda {
         if matches!(view.link, LinkState::Offline | LinkState::CaptivePortal) {
             return rest(Phase::Offline, None);
         }
+        if view.deferral.is_some() && !self.undeferred {
+            return rest(Phase::Deferred, None);
+        }
         let held = [self.wait, self.throttle, open_until(view.breaker)].into_iter().flatten().max();
         if let Some(until) = held.filter(|until| now < *until) {
             return rest(Phase::Waiting, Some(until));

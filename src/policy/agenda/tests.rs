@@ -138,6 +138,7 @@ struct Desk {
     config: Config,
     backlog: Backlog,
     link: LinkState,
+    deferral: Option<Deferral>,
     mode: Mode,
     now: Duration,
 }
@@ -149,6 +150,7 @@ impl Desk {
             config: config(),
             backlog: Backlog { pending: 500, claimable: true, ..Backlog::default() },
             link: LinkState::Online,
+            deferral: None,
             mode: Mode::Normal,
             now: 100 * SECOND,
         }
@@ -170,6 +172,7 @@ impl Desk {
             config: &self.config,
             backlog: &self.backlog,
             link: self.link,
+            deferral: self.deferral,
             breaker,
         };
         decide(&mut self.agenda, &view)
@@ -220,6 +223,18 @@ fn what_comes_next_follows_from_the_view() {
     assert!(sends(&desk(&|desk| desk.agenda.stop = Some((Phase::AuthRequired, 99 * SECOND))), open.id));
     assert_eq!(desk(&|desk| desk.agenda.wait = later), rests(Phase::Waiting, later));
     assert_eq!(desk(&|desk| desk.mode = Mode::Open { until: 101 * SECOND }), rests(Phase::Waiting, later));
+    let deferred = |desk: &mut Desk| desk.deferral = Some(Deferral::Metered);
+    assert_eq!(desk(&deferred), rests(Phase::Deferred, None));
+    let wanted = |desk: &mut Desk| {
+        deferred(desk);
+        desk.agenda.undefer();
+    };
+    assert!(sends(&desk(&wanted), open.id), "a person does not care for the bill");
+    let next_run = |desk: &mut Desk| {
+        wanted(desk);
+        desk.agenda.run_began();
+    };
+    assert_eq!(desk(&next_run), rests(Phase::Deferred, None), "but only once");
     assert!(sends(&desk(&|_| {}), open.id), "parts go in queue order");
     assert!(sends(&desk(&|desk| desk.mode = Mode::Probing), other.id), "the smallest is the probe");
     assert!(matches!(desk(&|desk| desk.agenda.control_wanted = true), Action::Claim(_)));

@@ -160,6 +160,7 @@ impl World {
             config: &self.config,
             backlog: &backlog,
             link: LinkState::Online,
+            deferral: None,
             breaker: self.breaker.state(),
         };
         decide(&mut self.agenda, &view)

@@ -1,0 +1,159 @@
+//! Whether there is a way to the server: by the kernel's own choice of route, without sending a byte.
+//!
+//! Connecting a datagram socket makes the kernel choose route and source address, and nothing else; the
+//! interface of that address must be up and running. Where the server has only a name, asking for
+//! its address would be traffic: any interface that could lead out will do, and only where there is none
+//! the name is looked up, in case that the server is on this very device.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
+use nix::sys::socket::SockaddrStorage;
+use url::{Host, Url};
+
+use crate::policy::reach::Way;
+
+/// The discard port: no packet is ever sent to it.
+const ANY_PORT: u16 = 9;
+
+/// The host that is connected to: the server, or the proxy in front of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// None is configured.
+    Nowhere,
+    /// By its address.
+    Address(IpAddr),
+    /// By its name.
+    Name(String),
+}
+
+impl Hop {
+    /// The host of a URL.
+    pub fn of(url: &str) -> Self {
+        match Url::parse(url).ok().as_ref().and_then(Url::host) {
+            Some(Host::Ipv4(address)) => Self::Address(address.into()),
+            Some(Host::Ipv6(address)) => Self::Address(address.into()),
+            Some(Host::Domain(name)) => Self::Name(name.to_owned()),
+            None => Self::Nowhere,
+        }
+    }
+}
+
+/// Looks at the ways to `hop` as they are now.
+pub async fn look(hop: &Hop) -> Way {
+    let interfaces = match interfaces() {
+        Ok(interfaces) => interfaces,
+        Err(error) => {
+            tracing::warn!(%error, "the interfaces cannot be listed: only traffic tells of the link");
+            return Way::Unwatched;
+        }
+    };
+    match hop {
+        Hop::Address(address) => way_to(*address, &interfaces),
+        Hop::Nowhere => any_way(&interfaces),
+        Hop::Name(name) => match any_way(&interfaces) {
+            Way::Closed => way_by_name(name, &interfaces).await,
+            open => open,
+        },
+    }
+}
+
+/// An address of an interface, and whether the interface is up and running.
+struct Interface {
+    address: IpAddr,
+    runs: bool,
+}
+
+fn interfaces() -> nix::Result<Vec<Interface>> {
+    let runs = InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING;
+    let found = getifaddrs()?.filter_map(|interface| {
+        let address = ip_of(&interface.address?)?;
+        Some(Interface { address, runs: interface.flags.contains(runs) })
+    });
+    Ok(found.collect())
+}
+
+fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+}
+
+fn any_way(interfaces: &[Interface]) -> Way {
+    let leading_out = interfaces.iter().filter(|interface| interface.runs && leads_out(interface.address));
+    let addresses: BTreeSet<IpAddr> = leading_out.map(|interface| interface.address).collect();
+    if addresses.is_empty() { Way::Closed } else { Way::Open(addresses) }
+}
+
+fn leads_out(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !(v4.is_loopback() || v4.is_link_local() || v4.is_unspecified()),
+        IpAddr::V6(v6) => !(v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified()),
+    }
+}
+
+fn way_to(address: IpAddr, interfaces: &[Interface]) -> Way {
+    let Some(source) = source_towards(address) else { return Way::Closed };
+    let stands_still = |interface: &Interface| interface.address == source && !interface.runs;
+    if interfaces.iter().any(stands_still) { Way::Closed } else { Way::Open(BTreeSet::from([source])) }
+}
+
+fn source_towards(address: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
+    socket.connect(SocketAddr::new(address, ANY_PORT)).ok()?;
+    socket.local_addr().ok().map(|local| local.ip())
+}
+
+async fn way_by_name(name: &str, interfaces: &[Interface]) -> Way {
+    let Ok(addresses) = tokio::net::lookup_host((name, ANY_PORT)).await else { return Way::Closed };
+    let ways = addresses.map(|address| way_to(address.ip(), interfaces));
+    ways.into_iter().find(|way| *way != Way::Closed).unwrap_or(Way::Closed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hop_is_the_host_of_the_url() {
+        for (url, expected) in [
+            ("", Hop::Nowhere),
+            ("https://crm.example.com/base", Hop::Name("crm.example.com".into())),
+            ("http://127.0.0.1:8080", Hop::Address(Ipv4Addr::LOCALHOST.into())),
+            ("http://[::1]:8080", Hop::Address(Ipv6Addr::LOCALHOST.into())),
+        ] {
+            assert_eq!(Hop::of(url), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_on_this_device_is_always_on_the_way() {
+        let here = Way::Open(BTreeSet::from([Ipv4Addr::LOCALHOST.into()]));
+        assert_eq!(look(&Hop::Address(Ipv4Addr::LOCALHOST.into())).await, here);
+        let by_name = way_by_name("localhost", &interfaces().unwrap()).await;
+        assert!(matches!(by_name, Way::Open(_)), "{by_name:?}");
+    }
+
+    #[test]
+    fn only_interfaces_that_run_and_lead_out_are_ways() {
+        let interface = |address: &str, runs| Interface { address: address.parse().unwrap(), runs };
+        let none = [
+            interface("127.0.0.1", true),
+            interface("::1", true),
+            interface("fe80::1", true),
+            interface("169.254.7.7", true),
+            interface("192.168.1.7", false),
+        ];
+        assert_eq!(any_way(&none), Way::Closed);
+        let one =
+            [interface("127.0.0.1", true), interface("192.168.1.7", true), interface("10.0.0.1", false)];
+        assert_eq!(any_way(&one), Way::Open(BTreeSet::from(["192.168.1.7".parse().unwrap()])));
+        let source = source_towards(Ipv4Addr::LOCALHOST.into()).unwrap();
+        assert_eq!(way_to(source, &[Interface { address: source, runs: false }]), Way::Closed);
+    }
+}

@@ -1,0 +1,340 @@
+//! Whether the server can be reached: from what requests met and what the system says of the ways out.
+//!
+//! Traffic is believed before the system: an answer is an answer, whatever the interfaces look like.
+//! Where the system sees no way at all, nothing is tried, and nothing wakes the device until one comes.
+//! Where it sees one, and requests fail all the same, probes tell when that ends, further and further apart.
+//!
+//! A link that returns is tried at once, after a random moment that keeps a fleet from coming in step. One
+//! that returns again and again, and leads nowhere, is tried less and less often, up to the longest probe interval.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::backoff;
+use crate::model::LinkState;
+
+/// The first wait of a link that returned and led nowhere before.
+const FIRST_REST: Duration = Duration::from_millis(100);
+
+/// What a request says about the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// The server answered.
+    Reached,
+    /// Nothing could be sent.
+    Unreachable,
+    /// Somebody else answered.
+    Portal,
+}
+
+/// What the system says of the ways to the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// Nobody watches.
+    #[default]
+    Unwatched,
+    /// There is none.
+    Closed,
+    /// There is one, from these addresses of ours.
+    Open(BTreeSet<IpAddr>),
+}
+
+/// What to do about it. It takes the place of what was to be done before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// What was planned stays.
+    Stay,
+    /// Nothing: traffic or the system will tell.
+    Rest,
+    /// A probe, after so long.
+    Probe(Duration),
+    /// [`Reach::returned`], after so long.
+    Return(Duration),
+}
+
+/// The waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// The first wait between two probes.
+    pub first: Duration,
+    /// The longest.
+    pub longest: Duration,
+    /// The longest random wait after a link returned.
+    pub jitter: Duration,
+}
+
+/// What is believed.
+#[derive(Debug, Default)]
+pub struct Reach {
+    state: LinkState,
+    way: Way,
+    returns: u64,
+    paths: u64,
+    /// Probes, and returns of the link, in a row that led nowhere.
+    probes: u32,
+    fruitless: u32,
+    planned: bool,
+    /// Answers came where the system sees no way: until it sees one it is not asked.
+    blind: bool,
+}
+
+impl Reach {
+    /// Whether the server can be reached, as far as is known.
+    pub fn state(&self) -> LinkState {
+        self.state
+    }
+
+    /// How often a way opened again: what waited because of the link may go on.
+    pub fn returns(&self) -> u64 {
+        self.returns
+    }
+
+    /// How often the ways changed so that connections that were made before are of no use.
+    pub fn paths(&self) -> u64 {
+        self.paths
+    }
+
+    /// Whether nothing is to be sent.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, LinkState::Offline | LinkState::CaptivePortal)
+    }
+
+    /// A request met something. `waiting`: whether there is anything to send.
+    pub fn met(&mut self, evidence: Evidence, waiting: bool, pace: &Pace, rng: &mut fastrand::Rng) -> Next {
+        self.state = match evidence {
+            Evidence::Reached => {
+                self.returns += u64::from(self.is_closed());
+                if self.way == Way::Closed {
+                    (self.way, self.blind) = (Way::Unwatched, true);
+                }
+                (self.probes, self.fruitless) = (0, 0);
+                self.state = LinkState::Online;
+                return self.plan(Next::Rest);
+            }
+            Evidence::Unreachable => LinkState::Offline,
+            Evidence::Portal => LinkState::CaptivePortal,
+        };
+        if self.planned && self.way != Way::Closed { Next::Stay } else { self.next_probe(waiting, pace, rng) }
+    }
+
+    /// Something waits that did not before.
+    pub fn wanted(&mut self, pace: &Pace, rng: &mut fastrand::Rng) -> Next {
+        if self.is_closed() && !self.planned { self.next_probe(true, pace, rng) } else { Next::Stay }
+    }
+
+    /// The system was looked at.
+    pub fn saw(&mut self, way: Way, pace: &Pace, rng: &mut fastrand::Rng) -> Next {
+        self.blind &= way == Way::Closed;
+        let way = if self.blind { Way::Unwatched } else { way };
+        let before = std::mem::replace(&mut self.way, way);
+        match (&before, &self.way) {
+            (_, Way::Unwatched) | (Way::Closed, Way::Closed) => Next::Stay,
+            (_, Way::Closed) => {
+                self.state = LinkState::Offline;
+                self.plan(Next::Rest)
+            }
+            (Way::Closed, Way::Open(_)) => self.comes_back(pace, rng),
+            (Way::Open(old), Way::Open(new)) if !old.is_subset(new) => {
+                self.paths += 1;
+                if self.is_closed() { self.comes_back(pace, rng) } else { Next::Stay }
+            }
+            (Way::Open(_) | Way::Unwatched, Way::Open(_)) => Next::Stay,
+        }
+    }
+
+    /// An address or a route came or went, which may be what was missing.
+    pub fn stirred(&mut self, pace: &Pace, rng: &mut fastrand::Rng) -> Next {
+        let hopeful = self.is_closed() && matches!(self.way, Way::Open(_));
+        if hopeful { self.comes_back(pace, rng) } else { Next::Stay }
+    }
+
+    /// The way has been closed for longer than connections outlive.
+    pub fn given_up(&mut self) {
+        self.paths += u64::from(self.way == Way::Closed);
+    }
+
+    /// The device slept: who knows where it woke up.
+    pub fn woke(&mut self, pace: &Pace, rng: &mut fastrand::Rng) -> Next {
+        self.paths += 1;
+        if self.is_closed() {
+            return self.stirred(pace, rng);
+        }
+        self.returns += 1;
+        Next::Stay
+    }
+
+    /// The wait after a return is over: traffic may try.
+    pub fn returned(&mut self) {
+        self.planned = false;
+        if self.is_closed() {
+            self.state = LinkState::Unknown;
+            self.returns += 1;
+            self.fruitless = self.fruitless.saturating_add(1);
+        }
+    }
+
+    /// A person does not want to wait.
+    pub fn hurried(&mut self) -> Next {
+        (self.probes, self.fruitless) = (0, 0);
+        if self.is_closed() { self.plan(Next::Probe(Duration::ZERO)) } else { Next::Stay }
+    }
+
+    /// A probe is under way, and its end will be told.
+    pub fn probing(&mut self) {
+        self.planned = false;
+    }
+
+    fn comes_back(&mut self, pace: &Pace, rng: &mut fastrand::Rng) -> Next {
+        self.probes = 0;
+        let rest = match self.fruitless {
+            0 => Duration::ZERO,
+            times => backoff::delay(FIRST_REST.min(pace.longest), pace.longest, times, rng),
+        };
+        self.plan(Next::Return(rest + backoff::between(Duration::ZERO, pace.jitter, rng)))
+    }
+
+    fn next_probe(&mut self, waiting: bool, pace: &Pace, rng: &mut fastrand::Rng) -> Next {
+        if !waiting || self.way == Way::Closed {
+            return self.plan(Next::Rest);
+        }
+        self.probes = self.probes.saturating_add(1);
+        let wait = backoff::delay(pace.first.min(pace.longest), pace.longest, self.probes, rng);
+        self.plan(Next::Probe(wait))
+    }
+
+    fn plan(&mut self, next: Next) -> Next {
+        self.planned = matches!(next, Next::Probe(_) | Next::Return(_));
+        next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACE: Pace = Pace {
+        first: Duration::from_secs(1),
+        longest: Duration::from_secs(15),
+        jitter: Duration::from_millis(500),
+    };
+
+    fn open(addresses: &[&str]) -> Way {
+        Way::Open(addresses.iter().map(|address| address.parse().unwrap()).collect())
+    }
+
+    fn rng() -> fastrand::Rng {
+        fastrand::Rng::with_seed(7)
+    }
+
+    #[test]
+    fn without_any_way_nothing_is_tried_until_one_comes() {
+        let (mut reach, mut rng) = (Reach::default(), rng());
+        assert_eq!(reach.saw(Way::Closed, &PACE, &mut rng), Next::Rest);
+        assert_eq!(reach.state(), LinkState::Offline);
+        assert_eq!(reach.wanted(&PACE, &mut rng), Next::Rest);
+        assert_eq!(reach.met(Evidence::Unreachable, true, &PACE, &mut rng), Next::Rest);
+        assert_eq!(reach.stirred(&PACE, &mut rng), Next::Stay);
+        let Next::Return(wait) = reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng) else { panic!() };
+        assert!(wait <= PACE.jitter);
+        assert_eq!(
+            (reach.state(), reach.returns()),
+            (LinkState::Offline, 0),
+            "not before the moment is over"
+        );
+        reach.returned();
+        assert_eq!((reach.state(), reach.returns()), (LinkState::Unknown, 1));
+    }
+
+    #[test]
+    fn a_server_that_is_away_behind_a_good_link_is_probed_ever_more_seldom_and_news_of_the_link_end_that() {
+        let (mut reach, mut rng) = (Reach::default(), rng());
+        reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng);
+        assert_eq!(reach.state(), LinkState::Unknown);
+        let mut last = Duration::ZERO;
+        for _ in 0..10 {
+            let Next::Probe(wait) = reach.met(Evidence::Unreachable, true, &PACE, &mut rng) else { panic!() };
+            assert_eq!(reach.met(Evidence::Unreachable, true, &PACE, &mut rng), Next::Stay);
+            reach.probing();
+            last = wait;
+        }
+        assert!(last >= PACE.longest / 10);
+        assert!(matches!(reach.stirred(&PACE, &mut rng), Next::Return(wait) if wait <= PACE.jitter));
+        reach.returned();
+        assert_eq!(reach.met(Evidence::Unreachable, false, &PACE, &mut rng), Next::Rest, "nobody asks");
+        assert!(matches!(reach.wanted(&PACE, &mut rng), Next::Probe(_)));
+        assert_eq!(reach.met(Evidence::Reached, true, &PACE, &mut rng), Next::Rest);
+        assert_eq!((reach.state(), reach.returns()), (LinkState::Online, 2));
+    }
+
+    #[test]
+    fn a_link_that_flaps_and_leads_nowhere_is_tried_less_and_less_often() {
+        let (mut reach, mut rng) = (Reach::default(), rng());
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            reach.saw(Way::Closed, &PACE, &mut rng);
+            let Next::Return(wait) = reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng) else { panic!() };
+            waits.push(wait);
+            reach.returned();
+        }
+        assert!(waits[0] <= PACE.jitter && waits[11] >= PACE.longest / 10, "{waits:?}");
+        reach.met(Evidence::Reached, true, &PACE, &mut rng);
+        reach.saw(Way::Closed, &PACE, &mut rng);
+        assert!(
+            matches!(reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng), Next::Return(wait) if wait <= PACE.jitter)
+        );
+    }
+
+    #[test]
+    fn a_return_that_is_gone_before_its_moment_is_none() {
+        let (mut reach, mut rng) = (Reach::default(), rng());
+        reach.saw(Way::Closed, &PACE, &mut rng);
+        reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng);
+        assert_eq!(reach.saw(Way::Closed, &PACE, &mut rng), Next::Rest);
+        assert_eq!((reach.state(), reach.returns()), (LinkState::Offline, 0));
+    }
+
+    #[test]
+    fn connections_are_of_no_use_once_an_address_of_theirs_is_gone_or_the_way_stayed_closed() {
+        let (mut reach, mut rng) = (Reach::default(), rng());
+        reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng);
+        reach.saw(open(&["10.0.0.2", "10.1.0.2"]), &PACE, &mut rng);
+        assert_eq!(reach.paths(), 0, "one more does no harm");
+        reach.saw(open(&["10.1.0.2"]), &PACE, &mut rng);
+        assert_eq!(reach.paths(), 1);
+        reach.given_up();
+        assert_eq!(reach.paths(), 1, "it came back before");
+        reach.saw(Way::Closed, &PACE, &mut rng);
+        reach.given_up();
+        assert_eq!(reach.paths(), 2);
+        reach.woke(&PACE, &mut rng);
+        assert_eq!(reach.paths(), 3);
+    }
+
+    #[test]
+    fn an_answer_is_believed_whatever_the_interfaces_look_like() {
+        let (mut reach, mut rng) = (Reach::default(), rng());
+        reach.saw(Way::Closed, &PACE, &mut rng);
+        reach.met(Evidence::Reached, true, &PACE, &mut rng);
+        assert_eq!(reach.state(), LinkState::Online);
+        assert_eq!(reach.saw(Way::Closed, &PACE, &mut rng), Next::Stay);
+        assert_eq!(reach.state(), LinkState::Online);
+        let next = reach.met(Evidence::Unreachable, true, &PACE, &mut rng);
+        assert!(matches!(next, Next::Probe(_)), "who has been wrong is not relied on: {next:?}");
+        reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng);
+        assert_eq!(reach.saw(Way::Closed, &PACE, &mut rng), Next::Rest, "until it is right again");
+    }
+
+    #[test]
+    fn a_person_does_not_wait_and_a_device_that_slept_tries_at_once() {
+        let (mut reach, mut rng) = (Reach::default(), rng());
+        reach.saw(Way::Closed, &PACE, &mut rng);
+        assert_eq!(reach.hurried(), Next::Probe(Duration::ZERO));
+        reach.probing();
+        reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng);
+        reach.met(Evidence::Reached, true, &PACE, &mut rng);
+        let returns = reach.returns();
+        assert_eq!(reach.woke(&PACE, &mut rng), Next::Stay);
+        assert_eq!(reach.returns(), returns + 1, "what waits may go on");
+    }
+}
