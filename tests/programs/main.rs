@@ -5,6 +5,7 @@ mod answers;
 mod cli;
 mod crash;
 mod damage;
+mod deferral;
 mod delivery;
 mod disk;
 mod gateway;
