@@ -2,16 +2,17 @@
 //!
 //! Bounded: so many days, so many types a day; a histogram holds two significant digits.
 
+mod failures;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use self::failures::FailureTally;
 use crate::clock::{millis, rfc3339};
-use crate::ipc::api::{
-    BatchReport, DayReport, FailureReport, PerRecord, SizeBucket, TelemetryReport, TypeReport,
-};
+use crate::ipc::api::{BatchReport, DayReport, PerRecord, SizeBucket, TelemetryReport, TypeReport};
 use crate::transport::Network;
 
 /// Days that are kept.
@@ -51,15 +52,6 @@ struct TypeTally {
     ms: f64,
     failures: u64,
     quarantined: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-struct FailureTally {
-    count: u64,
-    connects: u64,
-    connect_ms: f64,
-    rates: u64,
-    bytes_per_s: f64,
 }
 
 /// Durations per record: their sum and their distribution.
@@ -231,12 +223,7 @@ impl Day {
             mine.quarantined += theirs.quarantined;
         }
         for (class, theirs) in &other.failures {
-            let mine = self.failures.entry(class.clone()).or_default();
-            mine.count += theirs.count;
-            mine.connects += theirs.connects;
-            mine.connect_ms += theirs.connect_ms;
-            mine.rates += theirs.rates;
-            mine.bytes_per_s += theirs.bytes_per_s;
+            self.failures.entry(class.clone()).or_default().merge(theirs);
         }
         self.quarantined += other.quarantined;
     }
@@ -271,32 +258,6 @@ impl TypeTally {
             ms_per_record: ratio(self.ms, self.records).unwrap_or_default(),
             failures: self.failures,
             quarantined: self.quarantined,
-        }
-    }
-}
-
-impl FailureTally {
-    fn add(&mut self, network: &Network) {
-        self.count += 1;
-        if let Some(connect) = network.connect {
-            self.connects += 1;
-            self.connect_ms += connect.as_secs_f64() * 1000.0;
-        }
-        if let Some(exchange) = network.exchange.filter(|exchange| !exchange.is_zero()) {
-            self.rates += 1;
-            self.bytes_per_s += float(network.body_bytes) / exchange.as_secs_f64();
-        }
-    }
-
-    fn report(self, class: &str) -> FailureReport {
-        FailureReport {
-            class: class.to_owned(),
-            count: self.count,
-            interface: None,
-            connect_ms: ratio(self.connect_ms, self.connects),
-            round_trip_ms: None,
-            bytes_per_s: ratio(self.bytes_per_s, self.rates),
-            signal_dbm: None,
         }
     }
 }
@@ -350,6 +311,7 @@ mod tests {
             sent: Some(Duration::from_millis(30)),
             body_bytes: 5000,
             exchange: Some(Duration::from_secs(1)),
+            round_trip: Some(Duration::from_millis(12)),
         };
         measurements.batch_ended(&batch(50, "answered", 5000, NOON - DAY_MS), &types(50, 0), &network);
         measurements.batch_ended(&batch(10, "answered", 4000, NOON), &types(5, 5), &network);
@@ -373,6 +335,7 @@ mod tests {
         let failure = report.failures.first().unwrap();
         assert_eq!((failure.class.as_str(), failure.count), ("timeout", 1));
         assert_eq!((failure.connect_ms, failure.bytes_per_s), (Some(30.0), Some(5000.0)));
+        assert_eq!(failure.round_trip_ms, Some(12.0));
         assert_eq!(
             report.days.iter().map(|day| day.day.as_str()).collect::<Vec<_>>(),
             ["2026-03-01", "2026-02-28"]

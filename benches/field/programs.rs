@@ -180,7 +180,7 @@ impl Daemon {
     fn start(room: &TempDir, gateway: &Gateway, options: &Options, batch_section: &str) -> Self {
         let socket = room.path().join("fieldsync.sock");
         let config = format!(
-            "[server]\nurl = \"http://{}\"\nrequest_timeout = \"{}\"\n{batch_section}\
+            "[server]\nurl = \"http://{}\"\nproxy = \"none\"\nrequest_timeout = \"{}\"\n{batch_section}\
              [queue]\nstate_dir = \"{}\"\n[ipc]\nsocket = \"{}\"\n\
              [log]\ntarget = \"stderr\"\nlevel = \"error\"\n",
             gateway.address,

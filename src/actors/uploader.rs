@@ -70,7 +70,7 @@ impl Uploader {
     }
 
     fn make_way(&mut self, config: Arc<Config>, token: Option<Token>) -> Result<Way, NoWay> {
-        let transport = Http::new(&config.server, self.device, token.clone())
+        let transport = Http::new(&config.server, self.device, token.clone(), Rc::default())
             .map_err(|error| NoWay { verdict: Verdict::Misplaced, message: error.to_string() })?;
         let way = Way { config, token, transport: Rc::new(transport) };
         self.way = Some(way.clone());

@@ -59,12 +59,37 @@ impl Config {
                 Err(error) => refuse(true, "server.url", &format!("is no URL: {error}")),
             }
         }
+        self.check_proxy(refuse);
         refuse(!self.server.path.starts_with('/'), "server.path", "must begin with /");
         refuse(self.server.path.parse::<awc::http::Uri>().is_err(), "server.path", "is no path of a URL");
         refuse(
             self.server.client_cert_file.is_some() != self.server.client_key_file.is_some(),
             "server.client_key_file",
             "a client certificate needs both client_cert_file and client_key_file",
+        );
+    }
+
+    fn check_proxy(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
+        if matches!(self.server.proxy.as_str(), "auto" | "none") {
+            return;
+        }
+        let Ok(proxy) = url::Url::parse(&self.server.proxy) else {
+            return refuse(true, "server.proxy", "must be auto, none, or a URL such as http://HOST:PORT");
+        };
+        refuse(
+            !matches!(proxy.scheme(), "http" | "https") || !proxy.has_host(),
+            "server.proxy",
+            "must be http://HOST:PORT or https://HOST:PORT: other kinds of proxies cannot be used",
+        );
+        refuse(
+            !proxy.username().is_empty() || proxy.password().is_some(),
+            "server.proxy",
+            "must not hold a user or password: use server.proxy_credential_file",
+        );
+        refuse(
+            proxy.path() != "/" || proxy.query().is_some() || proxy.fragment().is_some(),
+            "server.proxy",
+            "must not hold more than a scheme, a host and a port",
         );
     }
 

@@ -1,9 +1,16 @@
 //! The way to the server: one narrow trait, so that another protocol is another file.
 
 pub mod answer;
+mod connection;
 pub mod credential;
+mod dial;
 pub mod encoding;
 pub mod http;
+mod journey;
+mod kernel;
+mod limits;
+pub mod proxy;
+pub mod tls;
 pub mod wire;
 
 use std::sync::Arc;
@@ -54,9 +61,12 @@ pub struct Network {
     pub connect: Option<Duration>,
     /// Bytes of the body as it went out.
     pub body_bytes: u64,
-    /// Until the last body byte was taken from us; none when it was not.
+    /// Until the kernel had taken the last body byte from us; none when it did not.
     #[serde(default)]
     pub sent: Option<Duration>,
     /// From the first body byte taken to the answer's head, or the end.
     pub exchange: Option<Duration>,
+    /// The kernel's smoothed round trip at the end, to the proxy where there is one.
+    #[serde(default)]
+    pub round_trip: Option<Duration>,
 }

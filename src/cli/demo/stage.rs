@@ -230,7 +230,7 @@ fn address_of(gateway: &mut Program) -> Option<SocketAddr> {
 fn configuration(dir: &Path, gateway: SocketAddr, timing: &Timing) -> String {
     let text = |path: PathBuf| toml::Value::String(path.display().to_string());
     format!(
-        "[server]\nurl = \"http://{gateway}\"\nrequest_timeout = \"{}\"\n\
+        "[server]\nurl = \"http://{gateway}\"\nproxy = \"none\"\nrequest_timeout = \"{}\"\n\
          [queue]\nstate_dir = {}\n[ipc]\nsocket = {}\n[log]\ntarget = \"stderr\"\n",
         humantime::format_duration(timing.limit),
         text(dir.join("state")),

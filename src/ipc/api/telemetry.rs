@@ -72,7 +72,7 @@ pub struct FailureReport {
     pub interface: Option<String>,
     /// Mean time to connect, where a connection was made.
     pub connect_ms: Option<f64>,
-    /// Mean round trip: the time to connect less name resolution, where measured.
+    /// Mean round trip, as the kernel measured it.
     pub round_trip_ms: Option<f64>,
     /// Mean upload rate.
     pub bytes_per_s: Option<f64>,

@@ -88,6 +88,12 @@ pub(crate) fn daemon_command() -> Command {
         "JOURNAL_STREAM",
         "STATE_DIRECTORY",
         "RUNTIME_DIRECTORY",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "HTTP_PROXY",
+        "http_proxy",
+        "ALL_PROXY",
+        "all_proxy",
     ] {
         command.env_remove(variable);
     }

@@ -1,0 +1,66 @@
+//! What the network was like at the failures of one class, added up.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{float, ratio};
+use crate::ipc::api::FailureReport;
+use crate::transport::Network;
+
+/// Sums, and how many were measured of each.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct FailureTally {
+    count: u64,
+    connects: u64,
+    connect_ms: f64,
+    round_trips: u64,
+    round_trip_ms: f64,
+    rates: u64,
+    bytes_per_s: f64,
+}
+
+impl FailureTally {
+    pub(super) fn add(&mut self, network: &Network) {
+        self.count += 1;
+        if let Some(connect) = network.connect {
+            self.connects += 1;
+            self.connect_ms += ms(connect);
+        }
+        if let Some(round_trip) = network.round_trip {
+            self.round_trips += 1;
+            self.round_trip_ms += ms(round_trip);
+        }
+        if let Some(exchange) = network.exchange.filter(|exchange| !exchange.is_zero()) {
+            self.rates += 1;
+            self.bytes_per_s += float(network.body_bytes) / exchange.as_secs_f64();
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.connects += other.connects;
+        self.connect_ms += other.connect_ms;
+        self.round_trips += other.round_trips;
+        self.round_trip_ms += other.round_trip_ms;
+        self.rates += other.rates;
+        self.bytes_per_s += other.bytes_per_s;
+    }
+
+    pub(super) fn report(self, class: &str) -> FailureReport {
+        FailureReport {
+            class: class.to_owned(),
+            count: self.count,
+            interface: None,
+            connect_ms: ratio(self.connect_ms, self.connects),
+            round_trip_ms: ratio(self.round_trip_ms, self.round_trips),
+            bytes_per_s: ratio(self.bytes_per_s, self.rates),
+            signal_dbm: None,
+        }
+    }
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}

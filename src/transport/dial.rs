@@ -1,0 +1,108 @@
+//! Makes connections: finds the server or its proxy, tries every address, and gets through the proxy.
+
+use std::error::Error;
+use std::future::poll_fn;
+use std::iter::successors;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hyper::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
+use rustls::ClientConfig;
+use thiserror::Error;
+use tokio::sync::Notify;
+use tower_service::Service;
+
+use super::connection::{Line, Tcp};
+use super::journey::Newest;
+use super::proxy::{Proxy, Refusal};
+use crate::clock::Clock;
+use crate::config;
+
+/// Why there is no connection. Nothing was sent, and the records wait.
+#[derive(Debug, Error)]
+pub(super) enum DialError {
+    /// Neither did any address of the server answer.
+    #[error("cannot connect to {to}: {why}")]
+    Server { to: String, why: String },
+    /// Nor did any of the proxy.
+    #[error("cannot connect to the proxy {to}: {why}")]
+    Proxy { to: String, why: String },
+    /// The proxy answered, but does not let the connection through.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+/// What makes connections to one server.
+pub(super) struct Dialer {
+    tcp: HttpConnector,
+    server: Uri,
+    proxy: Option<Proxy>,
+    tls: Option<Arc<ClientConfig>>,
+    clock: Clock,
+    newest: Newest,
+    stir: Rc<Notify>,
+}
+
+impl Dialer {
+    /// For a server, perhaps behind a proxy, to which `tls` is spoken where its URL says so.
+    pub(super) fn new(
+        config: &config::Server,
+        server: Uri,
+        proxy: Option<Proxy>,
+        tls: Option<Arc<ClientConfig>>,
+        clock: Clock,
+    ) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_tcp_user_timeout(Some(config.stall_timeout.0));
+        // It is divided among the addresses.
+        tcp.set_connect_timeout(Some(config.connect_timeout.0));
+        Self { tcp, server, proxy, tls, clock, newest: Newest::default(), stir: Rc::default() }
+    }
+
+    /// The connection that was made last.
+    pub(super) fn newest(&self) -> &Newest {
+        &self.newest
+    }
+
+    /// What is notified when something goes out on a connection.
+    pub(super) fn stir(&self) -> &Rc<Notify> {
+        &self.stir
+    }
+
+    /// A connection to the server, with nothing on it yet.
+    pub(super) async fn dial(&self) -> Result<Line, DialError> {
+        self.newest.take();
+        let Some(proxy) = &self.proxy else {
+            let failed = |why| DialError::Server { to: host_and_port(&self.server), why };
+            return Ok(Line::Plain(self.connect(&self.server).await.map_err(failed)?));
+        };
+        let failed = |why| DialError::Proxy { to: host_and_port(proxy.uri()), why };
+        let tcp = self.connect(proxy.uri()).await.map_err(failed)?;
+        Ok(proxy.pass(tcp, &host_and_port(&self.server), self.tls.as_ref()).await?)
+    }
+
+    async fn connect(&self, to: &Uri) -> Result<Tcp, String> {
+        let mut tcp = self.tcp.clone();
+        poll_fn(|cx| tcp.poll_ready(cx)).await.map_err(|error| causes(&error))?;
+        let stream = tcp.call(to.clone()).await.map_err(|error| causes(&error))?.into_inner();
+        let tcp = Tcp::new(stream, self.clock, Rc::clone(&self.stir)).map_err(|error| error.to_string())?;
+        self.newest.replace(Some(tcp.meter()));
+        Ok(tcp)
+    }
+}
+
+/// `host:port`, with the port even where it is the scheme's own.
+fn host_and_port(uri: &Uri) -> String {
+    let own = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    format!("{}:{}", uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(own))
+}
+
+/// An error and what caused it.
+pub(super) fn causes(error: &dyn Error) -> String {
+    let all: Vec<String> =
+        successors(Some(error), |error| (*error).source()).map(ToString::to_string).collect();
+    all.join(": ")
+}

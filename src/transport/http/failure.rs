@@ -1,0 +1,75 @@
+//! What it means, and in which words, that awc had no answer.
+
+use std::io;
+
+use actix_http::error::{ParseError, PayloadError};
+use awc::error::{ConnectError, SendRequestError};
+use rustls::AlertDescription;
+
+use crate::policy::verdict::{Failure, Reached};
+use crate::transport::dial::DialError;
+use crate::transport::limits::{Limits, Passed};
+
+/// Why no head of an answer came. `is_fresh`: the connection had not served before.
+pub(super) fn unanswered(error: &SendRequestError, limits: &Limits, is_fresh: bool) -> Failure {
+    let is_refused = is_fresh && is_certificate_refused(error);
+    Failure {
+        reached: if is_refused { Reached::Nothing } else { Reached::Sent },
+        message: describe(error, limits),
+    }
+}
+
+/// Why the answer has a head, but no end.
+pub(super) fn cut_short(error: &PayloadError) -> Failure {
+    let message = match error {
+        PayloadError::Overflow => "the answer is larger than server.max_answer_bytes".into(),
+        error => format!("the answer broke off: {error}"),
+    };
+    Failure { reached: Reached::Sent, message }
+}
+
+fn describe(error: &SendRequestError, limits: &Limits) -> String {
+    match error {
+        SendRequestError::Connect(ConnectError::Disconnected) => {
+            "the connection was closed before the answer".into()
+        }
+        SendRequestError::Connect(ConnectError::Timeout) => Passed::Connect(limits.connect).to_string(),
+        SendRequestError::Connect(ConnectError::Io(error)) => match error.get_ref() {
+            Some(inner) if inner.is::<DialError>() => error.to_string(),
+            Some(inner) if inner.is::<rustls::Error>() => format!("the TLS handshake failed: {error}"),
+            _ => format!("cannot connect: {error}"),
+        },
+        SendRequestError::Connect(error) => format!("cannot connect: {error}"),
+        // The kernel was told the same limit.
+        SendRequestError::Send(error) if error.kind() == io::ErrorKind::TimedOut => {
+            Passed::Stall(limits.stall).to_string()
+        }
+        SendRequestError::Send(error) => format!("the connection broke while sending: {error}"),
+        SendRequestError::Response(ParseError::Io(error)) => {
+            format!("the connection broke before the answer: {error}")
+        }
+        SendRequestError::Response(error) => format!("the answer is no HTTP: {error}"),
+        other => other.to_string(),
+    }
+}
+
+/// With TLS 1.3 our part of the handshake is over before the server has seen a certificate. What it
+/// does not like about it, it says where the answer is expected; it has read no request then.
+fn is_certificate_refused(error: &SendRequestError) -> bool {
+    let (SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error))) = error else {
+        return false;
+    };
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    matches!(
+        error,
+        Some(rustls::Error::AlertReceived(
+            AlertDescription::CertificateRequired
+                | AlertDescription::BadCertificate
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::UnknownCA
+        ))
+    )
+}

@@ -1,0 +1,182 @@
+//! Requests over the one connection that is kept, and what came of them.
+//!
+//! Defaults of awc that would lose data here are turned off: redirects (a redirected body is sent
+//! empty) and its own time-out (it includes the upload). A request that met a dead connection is
+//! sent once more over a fresh one: the server has promised to apply the same batch under the same
+//! id once, so that this is safe even where it was not dead at all.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_service::fn_service;
+use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
+use awc::http::header::{self, HeaderMap};
+use awc::{Client, ClientRequest, Connector};
+use bytes::Bytes;
+use rustls::ClientConfig;
+use tokio::sync::{Mutex, Notify};
+
+use super::failure::{cut_short, unanswered};
+use super::{TransportError, unsent};
+use crate::clock::{Clock, wall_ms};
+use crate::config;
+use crate::policy::verdict::{Failure, Reached, Seen};
+use crate::transport::dial::Dialer;
+use crate::transport::journey::Journey;
+use crate::transport::limits::Limits;
+use crate::transport::proxy::Proxy;
+use crate::transport::{Exchange, answer, tls};
+
+/// A connection that was idle for longer is not used again: middleboxes forget them silently.
+const IDLE_LIMIT: Duration = Duration::from_secs(10);
+
+/// The connection that is kept between requests, of which there is one at a time.
+pub(super) struct Pool {
+    clock: Clock,
+    dialer: Rc<Dialer>,
+    /// For the server; it stays when connections go, and with it what resumes TLS sessions.
+    tls: Option<Arc<ClientConfig>>,
+    connect_limit: Duration,
+    answer_bytes: usize,
+    client: RefCell<Client>,
+    turn: Mutex<()>,
+    gone: Rc<Notify>,
+}
+
+/// One try, and whether it says so little that another is due at once.
+struct Try {
+    exchange: Exchange,
+    met_dead_connection: bool,
+}
+
+impl Pool {
+    pub(super) fn new(config: &config::Server, gone: Rc<Notify>) -> Result<Self, TransportError> {
+        let server: hyper::Uri = config.url.parse()?;
+        let proxy = Proxy::find(config, &server)?;
+        let is_https = server.scheme_str() == Some("https");
+        let tls = if is_https || proxy.as_ref().is_some_and(Proxy::needs_tls) {
+            Some(Arc::new(tls::client_config(config)?))
+        } else {
+            None
+        };
+        let clock = Clock::start();
+        let dialer = Rc::new(Dialer::new(config, server, proxy, tls.clone(), clock));
+        let (connect_limit, tls) = (config.connect_timeout.0, tls.filter(|_| is_https));
+        Ok(Self {
+            clock,
+            client: RefCell::new(client(&dialer, tls.as_ref(), connect_limit)),
+            dialer,
+            tls,
+            connect_limit,
+            answer_bytes: usize::try_from(config.max_answer_bytes.0).unwrap_or(usize::MAX),
+            turn: Mutex::default(),
+            gone,
+        })
+    }
+
+    /// No connection of before is used again.
+    pub(super) fn renew(&self) {
+        self.client.replace(client(&self.dialer, self.tls.as_ref(), self.connect_limit));
+    }
+
+    pub(super) async fn exchange(
+        &self,
+        request: impl Fn(&Client) -> ClientRequest,
+        body: Bytes,
+        limits: &Limits,
+    ) -> Exchange {
+        let _turn = self.turn.lock().await;
+        let first = self.attempt(&request, body.clone(), limits).await;
+        let Seen::Failure(Failure { reached, .. }) = first.exchange.seen else { return first.exchange };
+        if !first.met_dead_connection {
+            return first.exchange;
+        }
+        tracing::debug!("a kept connection was dead: the request is sent once more over a fresh one");
+        self.renew();
+        // What the dead one took says nothing of the server, and so is no part of the measurements.
+        let mut second = self.attempt(&request, body, limits).await.exchange;
+        if let Seen::Failure(failure) = &mut second.seen
+            && failure.reached == Reached::Nothing
+        {
+            failure.reached = reached;
+        }
+        second
+    }
+
+    async fn attempt(&self, request: impl Fn(&Client) -> ClientRequest, body: Bytes, limits: &Limits) -> Try {
+        let journey = Journey::start(self.clock, self.dialer.newest(), self.dialer.stir(), body.len() as u64);
+        let request = request(&self.client.borrow());
+        let sending = if body.is_empty() { request.send() } else { request.send_body(journey.body(body)) };
+        let whole = async {
+            let mut response = sending
+                .await
+                .map_err(|error| unanswered(&error, limits, !journey.is_on_kept_connection()))?;
+            journey.is_answered();
+            let (status, headers) = (response.status().as_u16(), response.headers().clone());
+            let body = response.body().limit(self.answer_bytes).await.map_err(|error| cut_short(&error))?;
+            Ok((status, headers, body))
+        };
+        let mut is_gone = false;
+        // Whatever does not win is dropped, and with it a connection in the middle of something.
+        let ended = tokio::select! {
+            ended = whole => ended,
+            passed = journey.watch(limits) => {
+                Err(Failure { reached: passed.reached(), message: passed.to_string() })
+            }
+            () = self.gone.notified() => {
+                is_gone = true;
+                Err(Failure { reached: Reached::Sent, message: "the link went away".into() })
+            }
+        };
+        let mut exchange =
+            Exchange { network: journey.network(), took: journey.took(), ..unsent(String::new()) };
+        match ended {
+            Ok((status, headers, body)) => exchange.take(status, &headers, &body),
+            Err(Failure { reached, message }) => {
+                let reached = journey.reached(reached);
+                exchange.seen = Seen::Failure(Failure { reached, message });
+            }
+        }
+        Try { exchange, met_dead_connection: !is_gone && journey.met_dead_connection() }
+    }
+}
+
+impl Exchange {
+    /// Takes an answer in.
+    fn take(&mut self, status: u16, headers: &HeaderMap, body: &[u8]) {
+        let field = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let decoded = answer::decode(status, field, body, wall_ms());
+        (self.hints, self.accepts) = (decoded.hints, decoded.accepts);
+        self.seen = Seen::Answer(decoded.answer);
+    }
+}
+
+fn client(dialer: &Rc<Dialer>, tls: Option<&Arc<ClientConfig>>, connect_limit: Duration) -> Client {
+    let dialer = Rc::clone(dialer);
+    let dial = fn_service(move |connect: ConnectInfo<awc::http::Uri>| {
+        let dialer = Rc::clone(&dialer);
+        async move {
+            let line = dialer.dial().await.map_err(|error| ConnectError::Io(io::Error::other(error)))?;
+            Ok::<_, ConnectError>(Connection::new(connect.request().clone(), line))
+        }
+    });
+    let mut connector = Connector::new()
+        .connector(dial)
+        .timeout(connect_limit)
+        .handshake_timeout(connect_limit)
+        .conn_keep_alive(IDLE_LIMIT)
+        .limit(1);
+    if let Some(tls) = tls {
+        connector = connector.rustls_0_23(Arc::clone(tls));
+    }
+    Client::builder()
+        .connector(connector)
+        .disable_timeout()
+        .disable_redirects()
+        .no_default_headers()
+        .add_default_header((header::USER_AGENT, concat!("fieldsync/", env!("CARGO_PKG_VERSION"))))
+        .finish()
+}

@@ -1,0 +1,204 @@
+//! The way through an HTTP proxy: which one, and how it is asked to let a connection through.
+//!
+//! It is always asked by CONNECT, for `http` servers, too: so there is one way through a proxy and
+//! not two, and a proxy never rewrites what the protocol says.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::{fs, io};
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
+use hyper::{Request, StatusCode, Uri};
+use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use secrecy::{ExposeSecret, SecretString};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+
+use super::connection::{Line, Tcp};
+use super::dial::causes;
+use crate::config;
+
+/// Largest head of an answer that a proxy may give.
+const HEAD_BYTES: usize = 16 << 10;
+/// Permission of users who are neither the owner nor in the group to read a file.
+const READ_BY_OTHERS: u32 = 0o004;
+
+/// Why the configured proxy cannot be used.
+#[derive(Debug, Error)]
+pub enum ProxyError {
+    /// No proxy can have this address.
+    #[error("server.proxy: {0:?} is no URL")]
+    NoUrl(String),
+    /// The environment names a proxy of another kind.
+    #[error(
+        "the environment names a {0} proxy, and only http and https proxies can be used: set server.proxy"
+    )]
+    Kind(String),
+    /// The file with the credential does not read.
+    #[error("server.proxy_credential_file: cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file with the credential is open to everybody.
+    #[error("server.proxy_credential_file: every user may read {}: chmod o-r it", path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file with the credential holds something else.
+    #[error("server.proxy_credential_file: {} does not hold user:password", path.display())]
+    NoCredential {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// The proxy was reached, but there is no way through it.
+#[derive(Debug, Error)]
+pub(super) enum Refusal {
+    /// It says so.
+    #[error("the proxy {proxy} does not let the connection to {server} through: HTTP {status}")]
+    Status { proxy: String, server: String, status: StatusCode },
+    /// It said something else, or nothing.
+    #[error("the proxy {proxy} cannot be used: {why}")]
+    Broken { proxy: String, why: String },
+}
+
+/// A proxy, and what it asks for.
+pub struct Proxy {
+    uri: Uri,
+    /// The value of `Proxy-Authorization`.
+    credential: Option<SecretString>,
+}
+
+impl Proxy {
+    /// The proxy for a server; none when it is reached directly.
+    pub(super) fn find(config: &config::Server, server: &Uri) -> Result<Option<Self>, ProxyError> {
+        let matcher = match config.proxy.as_str() {
+            "none" => return Ok(None),
+            "auto" => Matcher::from_env(),
+            url => Matcher::builder().all(url).build(),
+        };
+        let Some(found) = matcher.intercept(server) else {
+            let is_named = !matches!(config.proxy.as_str(), "auto");
+            return if is_named { Err(ProxyError::NoUrl(config.proxy.clone())) } else { Ok(None) };
+        };
+        let uri = found.uri().clone();
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(ProxyError::Kind(uri.scheme_str().unwrap_or_default().to_owned()));
+        }
+        let credential = match &config.proxy_credential_file {
+            Some(path) => Some(read_credential(path)?),
+            None => found.basic_auth().and_then(|value| value.to_str().ok()).map(SecretString::from),
+        };
+        Ok(Some(Self { uri, credential }))
+    }
+
+    /// Where it is.
+    pub(super) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// Whether it is spoken to over TLS.
+    pub(super) fn needs_tls(&self) -> bool {
+        self.uri.scheme_str() == Some("https")
+    }
+
+    /// Gets a connection to the proxy through to the server.
+    pub(super) async fn pass(
+        &self,
+        tcp: Tcp,
+        server: &str,
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> Result<Line, Refusal> {
+        let host = self.uri.host().unwrap_or_default();
+        match tls.filter(|_| self.needs_tls()) {
+            None => Ok(Line::Plain(self.connect(tcp, server).await?)),
+            Some(tls) => {
+                let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
+                    .map_err(|error| self.broken(&error))?;
+                let tls = TlsConnector::from(Arc::clone(tls)).connect(name, tcp).await;
+                let tls = tls.map_err(|error| self.broken(&error))?;
+                Ok(Line::OverTls(Box::new(self.connect(tls, server).await?)))
+            }
+        }
+    }
+
+    async fn connect<Io>(&self, io: Io, server: &str) -> Result<Io, Refusal>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let broken = |error: hyper::Error| self.broken(&error);
+        let (mut sender, connection) = http1::Builder::new()
+            .max_buf_size(HEAD_BYTES)
+            .handshake::<_, Empty<Bytes>>(TokioIo::new(io))
+            .await
+            .map_err(broken)?;
+        let mut request = Request::connect(server).header(HOST, server);
+        if let Some(credential) = &self.credential {
+            let mut value =
+                HeaderValue::from_str(credential.expose_secret()).map_err(|error| self.broken(&error))?;
+            value.set_sensitive(true);
+            request = request.header(PROXY_AUTHORIZATION, value);
+        }
+        let request = request.body(Empty::new()).map_err(|error| self.broken(&error))?;
+        let mut connection = pin!(connection.without_shutdown());
+        let answer = tokio::select! {
+            answer = sender.send_request(request) => answer.map_err(broken)?,
+            ended = &mut connection => {
+                return Err(ended.map_or_else(broken, |_| self.fails("it closed the connection")));
+            }
+        };
+        if !answer.status().is_success() {
+            let (proxy, server, status) = (self.name(), server.to_owned(), answer.status());
+            return Err(Refusal::Status { proxy, server, status });
+        }
+        let parts = connection.await.map_err(broken)?;
+        // A server never speaks first.
+        if parts.read_buf.is_empty() {
+            Ok(parts.io.into_inner())
+        } else {
+            Err(self.fails("it sent more than its answer"))
+        }
+    }
+
+    /// For people; without what the proxy is not to be told of.
+    fn name(&self) -> String {
+        self.uri.authority().map(ToString::to_string).unwrap_or_default()
+    }
+
+    fn broken(&self, error: &dyn std::error::Error) -> Refusal {
+        self.fails(&causes(error))
+    }
+
+    fn fails(&self, why: &str) -> Refusal {
+        Refusal::Broken { proxy: self.name(), why: why.to_owned() }
+    }
+}
+
+/// `user:password` as a value of `Proxy-Authorization` (RFC 7617).
+fn read_credential(path: &Path) -> Result<SecretString, ProxyError> {
+    let unreadable = |source| ProxyError::Unreadable { path: path.to_owned(), source };
+    if fs::metadata(path).map_err(unreadable)?.permissions().mode() & READ_BY_OTHERS != 0 {
+        return Err(ProxyError::Exposed { path: path.to_owned() });
+    }
+    let text = SecretString::from(fs::read_to_string(path).map_err(unreadable)?);
+    let credential = text.expose_secret().trim();
+    if !credential.contains(':') {
+        return Err(ProxyError::NoCredential { path: path.to_owned() });
+    }
+    Ok(format!("Basic {}", BASE64_STANDARD.encode(credential)).into())
+}
