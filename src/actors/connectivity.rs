@@ -24,6 +24,7 @@ use crate::link::ways::{self, Hop};
 use crate::model::{Backlog, Deferral, Link};
 pub use crate::policy::reach::Evidence;
 use crate::policy::reach::{Next, Pace, Reach, Way};
+use crate::transport::proxy::first_hop;
 
 /// Events that come closer together are looked at as one.
 const SPACING: Duration = Duration::from_millis(50);
@@ -158,7 +159,7 @@ impl Connectivity {
             return;
         }
         let config = self.config.borrow().clone();
-        let hop = Hop::of(&config.server.url);
+        let hop = Hop::to(first_hop(&config.server));
         let seen = async move {
             let is_asked = config.connectivity.watch == Watch::Netlink;
             if is_asked { ways::look(&hop).await } else { Way::Unwatched }

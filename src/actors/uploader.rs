@@ -9,12 +9,13 @@ use std::sync::Arc;
 use actix::prelude::*;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
+use tokio::sync::{Notify, watch};
 
 use super::connectivity::Evidence;
 use super::{ConfigWatch, Drain, LookUp, Ping, Refused, Upload, Uploaded};
 use crate::clock::wall_ms;
 use crate::config::Config;
-use crate::model::{BatchId, DeviceId, LastError};
+use crate::model::{BatchId, DeviceId, LastError, Link};
 use crate::policy::verdict::{LookUp as Found, Reached, Seen, Verdict, judge, judge_look_up, last_error};
 use crate::transport::credential::Token;
 use crate::transport::encoding::Encoding;
@@ -30,7 +31,10 @@ pub struct Probe;
 pub struct Uploader {
     config: ConfigWatch,
     device: DeviceId,
-    link: Recipient<Evidence>,
+    connectivity: Recipient<Evidence>,
+    link: watch::Receiver<Link>,
+    /// Told when connections that were made before are of no use.
+    gone: Rc<Notify>,
     way: Option<Way>,
     accepted: Vec<Encoding>,
     plain_only: bool,
@@ -52,8 +56,22 @@ struct NoWay {
 
 impl Uploader {
     /// An actor that makes its connections when they are needed.
-    pub fn new(config: ConfigWatch, device: DeviceId, link: Recipient<Evidence>) -> Self {
-        Self { config, device, link, way: None, accepted: Vec::new(), plain_only: false }
+    pub fn new(
+        config: ConfigWatch,
+        device: DeviceId,
+        connectivity: Recipient<Evidence>,
+        link: watch::Receiver<Link>,
+    ) -> Self {
+        Self {
+            config,
+            device,
+            connectivity,
+            link,
+            gone: Rc::default(),
+            way: None,
+            accepted: Vec::new(),
+            plain_only: false,
+        }
     }
 
     /// The transport for the configuration as it is now.
@@ -70,7 +88,7 @@ impl Uploader {
     }
 
     fn make_way(&mut self, config: Arc<Config>, token: Option<Token>) -> Result<Way, NoWay> {
-        let transport = Http::new(&config.server, self.device, token.clone(), Rc::default())
+        let transport = Http::new(&config.server, self.device, token.clone(), Rc::clone(&self.gone))
             .map_err(|error| NoWay { verdict: Verdict::Misplaced, message: error.to_string() })?;
         let way = Way { config, token, transport: Rc::new(transport) };
         self.way = Some(way.clone());
@@ -110,7 +128,7 @@ impl Uploader {
 
     fn tell_link(&self, seen: &Seen, interfered: bool) {
         if let Some(evidence) = evidence(seen, interfered)
-            && let Err(error) = self.link.try_send(evidence)
+            && let Err(error) = self.connectivity.try_send(evidence)
         {
             tracing::debug!(%error, "news of the link found no room");
         }
@@ -140,6 +158,20 @@ fn without_way(no_way: NoWay) -> Uploaded {
 
 impl Actor for Uploader {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let (mut link, gone) = (self.link.clone(), Rc::clone(&self.gone));
+        let watching = async move {
+            let mut paths = link.borrow_and_update().paths;
+            while link.changed().await.is_ok() {
+                let now = link.borrow_and_update().paths;
+                if std::mem::replace(&mut paths, now) != now {
+                    gone.notify_waiters();
+                }
+            }
+        };
+        ctx.spawn(watching.into_actor(self));
+    }
 }
 
 impl Handler<Upload> for Uploader {

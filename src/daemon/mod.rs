@@ -204,7 +204,8 @@ fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew,
     });
     let connectivity =
         Connectivity::new(config.clone(), link_sender, backlog.clone(), events.clone()).start();
-    let uploader = Uploader::new(config.clone(), device, connectivity.clone().recipient()).start();
+    let uploader =
+        Uploader::new(config.clone(), device, connectivity.clone().recipient(), link.clone()).start();
     let breaker =
         CircuitBreaker::new(resumed, config.clone(), clock, breaker_sender, uploader.clone(), events.clone())
             .start();

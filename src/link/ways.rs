@@ -8,12 +8,10 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use crate::policy::reach::Way;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
-use url::{Host, Url};
-
-use crate::policy::reach::Way;
 
 /// The discard port: no packet is ever sent to it.
 const ANY_PORT: u16 = 9;
@@ -30,14 +28,10 @@ pub enum Hop {
 }
 
 impl Hop {
-    /// The host of a URL.
-    pub fn of(url: &str) -> Self {
-        match Url::parse(url).ok().as_ref().and_then(Url::host) {
-            Some(Host::Ipv4(address)) => Self::Address(address.into()),
-            Some(Host::Ipv6(address)) => Self::Address(address.into()),
-            Some(Host::Domain(name)) => Self::Name(name.to_owned()),
-            None => Self::Nowhere,
-        }
+    /// By the host's name or address.
+    pub fn to(host: Option<String>) -> Self {
+        let Some(host) = host else { return Self::Nowhere };
+        host.parse().map_or(Self::Name(host), Self::Address)
     }
 }
 
@@ -118,17 +112,21 @@ async fn way_by_name(name: &str, interfaces: &[Interface]) -> Way {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
+    use crate::transport::proxy::first_hop;
 
     #[test]
-    fn the_hop_is_the_host_of_the_url() {
-        for (url, expected) in [
-            ("", Hop::Nowhere),
-            ("https://crm.example.com/base", Hop::Name("crm.example.com".into())),
-            ("http://127.0.0.1:8080", Hop::Address(Ipv4Addr::LOCALHOST.into())),
-            ("http://[::1]:8080", Hop::Address(Ipv6Addr::LOCALHOST.into())),
-        ] {
-            assert_eq!(Hop::of(url), expected);
-        }
+    fn the_hop_is_the_server_or_the_proxy_in_front_of_it() {
+        let hop = |url: &str, proxy: &str| {
+            let (url, proxy) = (url.to_owned(), proxy.to_owned());
+            Hop::to(first_hop(&config::Server { url, proxy, ..config::Server::default() }))
+        };
+        assert_eq!(hop("", "none"), Hop::Nowhere);
+        assert_eq!(hop("https://crm.example.com/base", "none"), Hop::Name("crm.example.com".into()));
+        assert_eq!(hop("http://127.0.0.1:8080", "none"), Hop::Address(Ipv4Addr::LOCALHOST.into()));
+        assert_eq!(hop("http://[::1]:8080", "none"), Hop::Address(Ipv6Addr::LOCALHOST.into()));
+        let proxied = hop("https://crm.example.com", "http://10.0.0.1:3128");
+        assert_eq!(proxied, Hop::Address(Ipv4Addr::new(10, 0, 0, 1).into()));
     }
 
     #[tokio::test]

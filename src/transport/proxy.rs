@@ -15,7 +15,7 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
 use hyper::{Request, StatusCode, Uri};
-use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -87,24 +87,12 @@ pub struct Proxy {
 impl Proxy {
     /// The proxy for a server; none when it is reached directly.
     pub(super) fn find(config: &config::Server, server: &Uri) -> Result<Option<Self>, ProxyError> {
-        let matcher = match config.proxy.as_str() {
-            "none" => return Ok(None),
-            "auto" => Matcher::from_env(),
-            url => Matcher::builder().all(url).build(),
-        };
-        let Some(found) = matcher.intercept(server) else {
-            let is_named = !matches!(config.proxy.as_str(), "auto");
-            return if is_named { Err(ProxyError::NoUrl(config.proxy.clone())) } else { Ok(None) };
-        };
-        let uri = found.uri().clone();
-        if !matches!(uri.scheme_str(), Some("http" | "https")) {
-            return Err(ProxyError::Kind(uri.scheme_str().unwrap_or_default().to_owned()));
-        }
+        let Some(found) = choose(config, server)? else { return Ok(None) };
         let credential = match &config.proxy_credential_file {
             Some(path) => Some(read_credential(path)?),
             None => found.basic_auth().and_then(|value| value.to_str().ok()).map(SecretString::from),
         };
-        Ok(Some(Self { uri, credential }))
+        Ok(Some(Self { uri: found.uri().clone(), credential }))
     }
 
     /// Where it is.
@@ -186,6 +174,31 @@ impl Proxy {
 
     fn fails(&self, why: &str) -> Refusal {
         Refusal::Broken { proxy: self.name(), why: why.to_owned() }
+    }
+}
+
+/// The host that connections are made to: the server's, or its proxy's. None where there is no way.
+pub fn first_hop(config: &config::Server) -> Option<String> {
+    let server: Uri = config.url.parse().ok()?;
+    let proxy = choose(config, &server).ok()?;
+    let host = proxy.as_ref().map_or(&server, Intercept::uri).host()?;
+    Some(host.trim_matches(['[', ']']).to_owned())
+}
+
+/// The proxy for a server, as it is configured, or as the environment says.
+fn choose(config: &config::Server, server: &Uri) -> Result<Option<Intercept>, ProxyError> {
+    let matcher = match config.proxy.as_str() {
+        "none" => return Ok(None),
+        "auto" => Matcher::from_env(),
+        url => Matcher::builder().all(url).build(),
+    };
+    let Some(found) = matcher.intercept(server) else {
+        let is_named = !matches!(config.proxy.as_str(), "auto");
+        return if is_named { Err(ProxyError::NoUrl(config.proxy.clone())) } else { Ok(None) };
+    };
+    match found.uri().scheme_str() {
+        Some("http" | "https") => Ok(Some(found)),
+        other => Err(ProxyError::Kind(other.unwrap_or_default().to_owned())),
     }
 }
 
