@@ -8,7 +8,7 @@ use std::path::Path;
 use thiserror::Error;
 use tracing::Level;
 use tracing_journald::{Priority, PriorityMappings};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry, fmt, reload};
@@ -17,6 +17,7 @@ use crate::config::{self, LogTarget};
 
 /// Event fields become `FIELDSYNC_BATCH_ID=…` in the journal.
 const FIELD_PREFIX: &str = "FIELDSYNC";
+const SHOWS_HEADERS: &str = "awc::client::h2proto";
 const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
 
 /// Logging cannot be set up.
@@ -27,7 +28,7 @@ pub enum LogError {
     Journald(#[from] io::Error),
     /// The filter does not read.
     #[error("log.level: {0}")]
-    Level(#[from] tracing_subscriber::filter::ParseError),
+    Level(#[from] ParseError),
     /// Set up before.
     #[error(transparent)]
     Twice(#[from] TryInitError),
@@ -39,7 +40,7 @@ pub struct LogControl(reload::Handle<Targets, Registry>);
 impl LogControl {
     /// Applies another level.
     pub fn set_level(&self, level: &str) {
-        match level.parse::<Targets>() {
+        match targets(level) {
             Ok(targets) => {
                 if let Err(error) = self.0.reload(targets) {
                     tracing::warn!(%error, "the log level stays as it was");
@@ -50,9 +51,14 @@ impl LogControl {
     }
 }
 
+/// What a level lets through, whatever it says: awc would show the token with the other headers of a request.
+fn targets(level: &str) -> Result<Targets, ParseError> {
+    Ok(level.parse::<Targets>()?.with_target(SHOWS_HEADERS, LevelFilter::OFF))
+}
+
 /// Sets logging up. To be called while the process has one thread.
 pub fn init(config: &config::Log) -> Result<LogControl, LogError> {
-    let (filter, handle) = reload::Layer::new(config.level.parse::<Targets>()?);
+    let (filter, handle) = reload::Layer::new(targets(&config.level)?);
     let registry = tracing_subscriber::registry().with(filter);
     let journald = match config.target {
         LogTarget::Journald => Some(journald()?),
