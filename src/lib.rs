@@ -37,5 +37,6 @@ pub mod logging;
 pub mod measurements;
 pub mod model;
 pub mod policy;
+mod readable;
 pub mod store;
 pub mod transport;

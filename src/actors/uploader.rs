@@ -1,7 +1,8 @@
 //! Sends batches and looks outcomes up, one request at a time, and says what the answers mean.
 //!
 //! It owns what belongs to the way and not to the batch: the transport, the credential, the
-//! encodings that the server takes. What it learns about the link it tells connectivity.
+//! encodings that the server takes. What it learns about the link it tells connectivity; that the
+//! credential is another one, the planner.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,15 +18,20 @@ use crate::clock::wall_ms;
 use crate::config::Config;
 use crate::model::{BatchId, DeviceId, LastError, Link};
 use crate::policy::verdict::{LookUp as Found, Reached, Seen, Verdict, judge, judge_look_up, last_error};
-use crate::transport::credential::Token;
+use crate::transport::credential::{Credentials, Token, Watch};
 use crate::transport::encoding::Encoding;
 use crate::transport::http::Http;
-use crate::transport::{Exchange, Network, Transport, credential};
+use crate::transport::{Exchange, Network, Transport};
 
 /// Tries the way to the server with a look-up of no batch at all.
 #[derive(Clone, Copy, Message)]
 #[rtype(result = "Evidence")]
 pub struct Probe;
+
+/// Something happened to a file of the way, or it is another file now.
+#[derive(Clone, Copy, Message)]
+#[rtype(result = "()")]
+struct Look;
 
 /// The actor.
 pub struct Uploader {
@@ -35,16 +41,19 @@ pub struct Uploader {
     link: watch::Receiver<Link>,
     /// Told when connections that were made before are of no use.
     gone: Rc<Notify>,
+    /// Counts the changes of the credentials.
+    renewed: watch::Sender<u64>,
+    /// The credentials as they were last read, for which configuration.
+    credentials: Option<(Arc<Config>, Credentials)>,
     way: Option<Way>,
     accepted: Vec<Encoding>,
     plain_only: bool,
 }
 
-/// A transport and what it was made from.
+/// A transport and the configuration that it was made from.
 #[derive(Clone)]
 struct Way {
     config: Arc<Config>,
-    token: Option<Token>,
     transport: Rc<dyn Transport>,
 }
 
@@ -61,6 +70,7 @@ impl Uploader {
         device: DeviceId,
         connectivity: Recipient<Evidence>,
         link: watch::Receiver<Link>,
+        renewed: watch::Sender<u64>,
     ) -> Self {
         Self {
             config,
@@ -68,10 +78,35 @@ impl Uploader {
             connectivity,
             link,
             gone: Rc::default(),
+            renewed,
+            credentials: None,
             way: None,
             accepted: Vec::new(),
             plain_only: false,
         }
+    }
+
+    /// Reads the credentials anew. Whoever waits because of the old ones is told once they are others.
+    fn look(&mut self) -> Credentials {
+        let config = Arc::clone(&self.config.borrow());
+        let now = Credentials::read(&config.server);
+        let before = self.credentials.replace((Arc::clone(&config), now.clone()));
+        let before = before.filter(|(of, _)| Arc::ptr_eq(of, &config)).map(|(_, before)| before);
+        if before.as_ref() == Some(&now) {
+            tracing::debug!("the credentials are the same as before");
+            return now;
+        }
+        self.way = None;
+        if let Err(refusal) = now.token() {
+            tracing::error!("{refusal}");
+        } else if before.is_some() {
+            tracing::info!("the credential or a certificate is another one now, and is used from now on");
+        }
+        // With another configuration the planner tries again anyway.
+        if before.is_some() {
+            self.renewed.send_modify(|renewed| *renewed += 1);
+        }
+        now
     }
 
     /// The transport for the configuration as it is now.
@@ -82,25 +117,26 @@ impl Uploader {
         {
             return Ok(way.clone());
         }
-        let token = credential::read(&config.server)
-            .map_err(|error| NoWay { verdict: Verdict::Unauthorized, message: error.to_string() })?;
+        let token = self
+            .look()
+            .token()
+            .map_err(|refusal| NoWay { verdict: Verdict::Unauthorized, message: refusal.to_string() })?;
         self.make_way(config, token)
     }
 
     fn make_way(&mut self, config: Arc<Config>, token: Option<Token>) -> Result<Way, NoWay> {
-        let transport = Http::new(&config.server, self.device, token.clone(), Rc::clone(&self.gone))
+        let transport = Http::new(&config.server, self.device, token, Rc::clone(&self.gone))
             .map_err(|error| NoWay { verdict: Verdict::Misplaced, message: error.to_string() })?;
-        let way = Way { config, token, transport: Rc::new(transport) };
+        let way = Way { config, transport: Rc::new(transport) };
         self.way = Some(way.clone());
         self.plain_only = false;
         Ok(way)
     }
 
-    /// The credential may have been replaced since it was read. None when it is still the same.
-    fn another_way(&mut self) -> Option<Way> {
-        let (config, old) = self.way.as_ref().map(|way| (Arc::clone(&way.config), way.token.clone()))?;
-        let token = credential::read(&config.server).ok()?;
-        (token != old).then(|| self.make_way(config, token).ok()).flatten()
+    /// The credential may have been replaced since this way was made. None when it is still the same.
+    fn another_way(&mut self, old: &Way) -> Option<Way> {
+        self.look();
+        self.way().ok().filter(|way| !Rc::ptr_eq(&way.transport, &old.transport))
     }
 
     fn encoding(&self, config: &Config) -> Option<Encoding> {
@@ -117,13 +153,12 @@ impl Uploader {
             self.plain_only = true;
         }
         self.tell_link(&exchange.seen, verdict == Verdict::Interfered);
-        Uploaded {
-            error: last_error(&verdict, &exchange.seen, wall_ms()),
-            verdict,
-            took: exchange.took,
-            hints: exchange.hints,
-            network: exchange.network,
+        let mut error = last_error(&verdict, &exchange.seen, wall_ms());
+        // A server that refuses a token may repeat it.
+        if let Some(Ok(Some(token))) = self.credentials.as_ref().map(|(_, read)| read.token()) {
+            error.message = token.hidden_in(&error.message);
         }
+        Uploaded { error, verdict, took: exchange.took, hints: exchange.hints, network: exchange.network }
     }
 
     fn tell_link(&self, seen: &Seen, interfered: bool) {
@@ -160,17 +195,42 @@ impl Actor for Uploader {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let (mut link, gone) = (self.link.clone(), Rc::clone(&self.gone));
-        let watching = async move {
-            let mut paths = link.borrow_and_update().paths;
-            while link.changed().await.is_ok() {
-                let now = link.borrow_and_update().paths;
-                if std::mem::replace(&mut paths, now) != now {
-                    gone.notify_waiters();
-                }
-            }
-        };
-        ctx.spawn(watching.into_actor(self));
+        ctx.spawn(follow_paths(self.link.clone(), Rc::clone(&self.gone)).into_actor(self));
+        ctx.spawn(follow_credentials(self.config.clone(), ctx.address()).into_actor(self));
+    }
+}
+
+/// Tells when connections that were made before are of no use.
+async fn follow_paths(mut link: watch::Receiver<Link>, gone: Rc<Notify>) {
+    let mut paths = link.borrow_and_update().paths;
+    while link.changed().await.is_ok() {
+        let now = link.borrow_and_update().paths;
+        if std::mem::replace(&mut paths, now) != now {
+            gone.notify_waiters();
+        }
+    }
+}
+
+/// Has the credentials looked at whenever they may be others.
+async fn follow_credentials(mut config: ConfigWatch, uploader: Addr<Uploader>) {
+    loop {
+        // First the watch, then the look: no change falls in between.
+        let watch = Watch::on(&config.borrow_and_update().server);
+        if uploader.send(Look).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            () = watch.changed() => {}
+            changed = config.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+impl Handler<Look> for Uploader {
+    type Result = ();
+
+    fn handle(&mut self, Look: Look, _: &mut Self::Context) {
+        self.look();
     }
 }
 
@@ -190,7 +250,7 @@ impl Handler<Upload> for Uploader {
                 .then(move |exchange, uploader, _| {
                     let uploaded = uploader.judged(id, encoding, &exchange);
                     let again: LocalBoxFuture<'static, Option<Exchange>> = match uploaded.verdict {
-                        Verdict::Unauthorized => match uploader.another_way() {
+                        Verdict::Unauthorized => match uploader.another_way(&way) {
                             Some(way) => {
                                 way.transport.send(batch, encoding, patience).map(Some).boxed_local()
                             }

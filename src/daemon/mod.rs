@@ -5,8 +5,10 @@
 //! on disk before the store closes. A crash at any moment is as good, only slower at the next start.
 
 mod announce;
+mod memory;
 mod notify;
 mod recall;
+mod reload;
 mod signals;
 mod socket;
 mod watchdog;
@@ -61,6 +63,7 @@ pub struct Options {
 
 /// Runs the daemon; gives its exit code.
 pub fn run(options: &Options) -> u8 {
+    memory::close();
     let file = config_file(options.config.as_deref());
     let config = match load(file.as_deref()) {
         Ok(config) => config,
@@ -185,6 +188,7 @@ fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew,
     let (backlog_sender, backlog) = watch::channel::<Backlog>(waiting);
     let (link_sender, link) = watch::channel(Link { since: wall_ms(), ..Link::default() });
     let (breaker_sender, breaker_state) = watch::channel(resumed);
+    let (renewed, credentials) = watch::channel(0);
     let (planner_sender, planner_state) = watch::channel(PlannerState::default());
     let (fatal_sender, fatal) = watch::channel(None);
 
@@ -205,7 +209,8 @@ fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew,
     let connectivity =
         Connectivity::new(config.clone(), link_sender, backlog.clone(), events.clone()).start();
     let uploader =
-        Uploader::new(config.clone(), device, connectivity.clone().recipient(), link.clone()).start();
+        Uploader::new(config.clone(), device, connectivity.clone().recipient(), link.clone(), renewed)
+            .start();
     let breaker =
         CircuitBreaker::new(resumed, config.clone(), clock, breaker_sender, uploader.clone(), events.clone())
             .start();
@@ -214,6 +219,7 @@ fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew,
         backlog: backlog.clone(),
         link: link.clone(),
         breaker: breaker_state.clone(),
+        credentials,
     };
     let partners = Partners {
         store: store.clone(),
@@ -300,7 +306,7 @@ async fn live(
             }
         };
         match signal {
-            Signal::Reload => reload(file.as_deref(), &config_sender, log, &notifier),
+            Signal::Reload => reload::reload(file.as_deref(), &config_sender, log, &notifier),
             Signal::SyncNow => {
                 if let Err(error) = crew.planner.send(TryNow).await {
                     tracing::warn!(%error, "the planner did not hear");
@@ -361,34 +367,4 @@ impl Crew {
             ],
         }
     }
-}
-
-/// A good file takes effect, a bad one is refused and the old one stays.
-fn reload(file: Option<&Path>, current: &watch::Sender<Arc<Config>>, log: &LogControl, notifier: &Notifier) {
-    notifier.tell(News::Reloading);
-    match load(file) {
-        Ok(config) => {
-            let old = current.send_replace(Arc::new(config.clone()));
-            log.set_level(&config.log.level);
-            for key in needs_restart(&old, &config) {
-                tracing::warn!("{key} changed and takes effect at the next start");
-            }
-            tracing::info!("the configuration was read again");
-        }
-        Err(error) => tracing::error!("the configuration was not changed: {error}"),
-    }
-    notifier.tell(News::Ready);
-}
-
-fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    [
-        ("queue.state_dir", old.state_dir() != new.state_dir()),
-        ("ipc.socket", old.socket() != new.socket()),
-        ("ipc.socket_mode", old.ipc.socket_mode != new.ipc.socket_mode),
-        ("ipc.max_connections", old.ipc.max_connections != new.ipc.max_connections),
-        ("log.target", old.log.target != new.log.target),
-    ]
-    .into_iter()
-    .filter_map(|(key, changed)| changed.then_some(key))
-    .collect()
 }

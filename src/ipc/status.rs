@@ -63,6 +63,9 @@ impl Board {
             phase => phase,
         };
         let wait = planner.until.map(|until| Duration::from_millis(until.saturating_sub(wall_ms())));
+        // A server that refuses says so with a status. Without an address there is nothing to refuse.
+        let refused_here = !config.server.url.is_empty()
+            && planner.last_error.as_ref().is_some_and(|error| error.http_status.is_none());
         let eta = planner.eta.map(|eta| eta + wait.unwrap_or_default());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -70,7 +73,7 @@ impl Board {
             started_at: self.started_at,
             sync: Sync {
                 phase,
-                text: sentence(phase, &progress, &backlog, &link, wait),
+                text: sentence(phase, &progress, &backlog, &link, refused_here, wait),
                 done: progress.done,
                 total: progress.total,
                 needs_review: backlog.quarantined,

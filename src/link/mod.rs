@@ -13,6 +13,5 @@
 pub mod bell;
 pub mod metered;
 pub mod power;
-pub mod readable;
 pub mod sleep;
 pub mod ways;

@@ -14,7 +14,7 @@ use nix::sys::timerfd::{ClockId as TimerClock, Expiration, TimerFd, TimerFlags, 
 use nix::time::{ClockId, clock_gettime};
 use tokio::io::unix::AsyncFd;
 
-use super::readable::readable;
+use crate::readable::readable;
 
 /// A shorter sleep breaks no connection; and the two clocks are not read at one instant.
 const LEAST: Duration = Duration::from_secs(1);

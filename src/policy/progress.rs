@@ -52,6 +52,7 @@ pub fn sentence(
     progress: &Progress,
     backlog: &Backlog,
     link: &Link,
+    refused_here: bool,
     wait: Option<Duration>,
 ) -> String {
     let review = backlog.quarantined;
@@ -96,6 +97,11 @@ pub fn sentence(
             Some(Deferral::Battery) => format!("Deferred until the battery is charged: {waiting}"),
             None => format!("Deferred: {waiting}"),
         },
+        // Nobody was asked: a file of ours cannot be used.
+        Phase::AuthRequired if refused_here => format!("The credential cannot be used: {waiting}"),
+        Phase::Misconfigured if refused_here => {
+            format!("The certificates or the proxy need attention: {waiting}")
+        }
         Phase::AuthRequired => format!("The server does not accept the credential: {waiting}"),
         Phase::Misconfigured => format!("The server address needs attention: {waiting}"),
     };
@@ -138,24 +144,33 @@ mod tests {
             progress.observe(&backlog(done + to_go, 0, 0));
             let now = backlog(to_go, done, quarantined);
             progress.observe(&now);
-            let text = sentence(phase, &progress, &now, &link, wait.map(Duration::from_millis));
+            let text = sentence(phase, &progress, &now, &link, false, wait.map(Duration::from_millis));
             assert_eq!(text, expected);
         }
         let mut sick = backlog(412, 0, 0);
         sick.storage.disk = DiskState::Failing;
-        let failing = sentence(Phase::Syncing, &Progress::default(), &sick, &link, None);
+        let failing = sentence(Phase::Syncing, &Progress::default(), &sick, &link, false, None);
         assert_eq!(failing, "The disk gives errors: no records are taken or sent; 412 records are kept");
         sick.storage.disk = DiskState::Full;
-        let full = sentence(Phase::Offline, &Progress::default(), &sick, &link, None);
+        let full = sentence(Phase::Offline, &Progress::default(), &sick, &link, false, None);
         assert_eq!(full, "Offline: 412 records waiting (the disk is full: no new records are taken)");
-        let nothing = sentence(Phase::Idle, &Progress::default(), &Backlog::default(), &link, None);
+        let waits = |phase, here| sentence(phase, &Progress::default(), &backlog(3, 0, 0), &link, here, None);
+        for (phase, here, expected) in [
+            (Phase::AuthRequired, false, "The server does not accept the credential: 3 records waiting"),
+            (Phase::AuthRequired, true, "The credential cannot be used: 3 records waiting"),
+            (Phase::Misconfigured, false, "The server address needs attention: 3 records waiting"),
+            (Phase::Misconfigured, true, "The certificates or the proxy need attention: 3 records waiting"),
+        ] {
+            assert_eq!(waits(phase, here), expected);
+        }
+        let nothing = sentence(Phase::Idle, &Progress::default(), &Backlog::default(), &link, false, None);
         assert_eq!(nothing, "Nothing to sync");
         for (deferral, expected) in [
             (Deferral::Metered, "Deferred on a metered network: 1 record waiting"),
             (Deferral::Battery, "Deferred until the battery is charged: 1 record waiting"),
         ] {
             let link = Link { deferral: Some(deferral), ..Link::default() };
-            let text = sentence(Phase::Deferred, &Progress::default(), &backlog(1, 0, 0), &link, None);
+            let text = sentence(Phase::Deferred, &Progress::default(), &backlog(1, 0, 0), &link, false, None);
             assert_eq!(text, expected);
         }
     }

@@ -45,6 +45,8 @@ pub struct Senses {
     pub link: watch::Receiver<Link>,
     /// How the server is treated.
     pub breaker: watch::Receiver<BreakerState>,
+    /// Changes with the credentials.
+    pub credentials: watch::Receiver<u64>,
 }
 
 /// Whom the planner talks to.
@@ -157,6 +159,11 @@ impl BatchPlanner {
         }
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
+        }
+        // Not before the answer to what was sent with the old ones: it would stop the run after all.
+        if self.senses.credentials.has_changed().is_ok_and(|changed| changed) {
+            self.senses.credentials.mark_unchanged();
+            self.agenda.let_in();
         }
         self.observe_progress();
         match self.look(|agenda, view| agenda.next(view)) {
@@ -421,6 +428,7 @@ impl Actor for BatchPlanner {
                     changed = senses.link.changed() => changed.map(|()| Wake::Changed),
                     changed = senses.breaker.changed() => changed.map(|()| Wake::Changed),
                     changed = senses.config.changed() => changed.map(|()| Wake::Reconfigured),
+                    changed = senses.credentials.changed() => changed.map(|()| Wake::Changed),
                 };
                 let Ok(wake) = wake else { return };
                 if address.send(wake).await.is_err() {

@@ -373,6 +373,12 @@ impl Agenda {
         self.undeferred = true;
     }
 
+    /// The credential or a certificate was replaced: the stop ends, whatever it was for. A server may
+    /// hide behind 404 from those it does not know, and no other wait has to do with who asks.
+    pub fn let_in(&mut self) {
+        self.stop = None;
+    }
+
     /// The link came back: what was waited for because of it ends.
     pub fn link_returned(&mut self, now: Duration) {
         self.wait = None;

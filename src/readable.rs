@@ -11,7 +11,7 @@ use tokio::io::unix::AsyncFd;
     unsafe_code,
     reason = "the descriptor is owned: it stays the same and open as long as it is registered"
 )]
-pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd always gives the same open descriptor.
     Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
 }

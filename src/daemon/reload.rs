@@ -1,0 +1,46 @@
+//! Reads the configuration again while the daemon runs.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::load;
+use super::notify::{News, Notifier};
+use crate::config::Config;
+use crate::logging::LogControl;
+
+/// A good file takes effect, a bad one is refused and the old one stays.
+pub(super) fn reload(
+    file: Option<&Path>,
+    current: &watch::Sender<Arc<Config>>,
+    log: &LogControl,
+    notifier: &Notifier,
+) {
+    notifier.tell(News::Reloading);
+    match load(file) {
+        Ok(config) => {
+            let old = current.send_replace(Arc::new(config.clone()));
+            log.set_level(&config.log.level);
+            for key in needs_restart(&old, &config) {
+                tracing::warn!("{key} changed and takes effect at the next start");
+            }
+            tracing::info!("the configuration was read again");
+        }
+        Err(error) => tracing::error!("the configuration was not changed: {error}"),
+    }
+    notifier.tell(News::Ready);
+}
+
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    [
+        ("queue.state_dir", old.state_dir() != new.state_dir()),
+        ("ipc.socket", old.socket() != new.socket()),
+        ("ipc.socket_mode", old.ipc.socket_mode != new.ipc.socket_mode),
+        ("ipc.max_connections", old.ipc.max_connections != new.ipc.max_connections),
+        ("log.target", old.log.target != new.log.target),
+    ]
+    .into_iter()
+    .filter_map(|(key, changed)| changed.then_some(key))
+    .collect()
+}

@@ -1,0 +1,175 @@
+//! What proves who the device is, and whom it trusts: the bearer token from `server.token_file`, else
+//! from the systemd credential `fieldsync-token`, and the PEM files of TLS.
+//!
+//! The token is never shown. While a file is refused nothing is sent at all, not even without it:
+//! what is sent in nobody's name, or in another's, is worse than what waits.
+
+mod file;
+mod watch;
+
+use std::path::{Path, PathBuf};
+
+use ring::digest::{SHA256, digest};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::config;
+use file::Reason;
+pub use file::Refusal;
+pub use watch::Watch;
+
+const CREDENTIAL: &str = "fieldsync-token";
+
+/// A bearer token. It is never shown, and its memory is wiped.
+#[derive(Clone, Debug)]
+pub struct Token(SecretString);
+
+impl Token {
+    /// For the request alone.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+
+    /// The text without the token.
+    pub fn hidden_in(&self, text: &str) -> String {
+        text.replace(self.expose(), "[token]")
+    }
+
+    /// One word that fits into a header. Whatever else the file holds is not shown either.
+    fn read(path: &Path) -> Result<Self, Refusal> {
+        let bytes = file::secret(path)?;
+        let word = bytes.trim_ascii();
+        let fits = !word.is_empty() && word.iter().all(u8::is_ascii_graphic);
+        let token = std::str::from_utf8(word).ok().filter(|_| fits);
+        token.map(|token| Self(token.into())).ok_or_else(|| Refusal::new(path, Reason::NoToken))
+    }
+}
+
+impl PartialEq for Token {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
+impl Eq for Token {}
+
+/// Which files there are to read, and to watch.
+struct Files<'a> {
+    token: Option<PathBuf>,
+    /// A credential of systemd may be missing, a named file may not.
+    token_may_be_missing: bool,
+    key: Option<&'a Path>,
+    certificates: Vec<&'a Path>,
+}
+
+impl<'a> Files<'a> {
+    fn of(config: &'a config::Server) -> Self {
+        let credential = || Some(PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?).join(CREDENTIAL));
+        let tls = config.url.starts_with("https:");
+        Self {
+            token: config.token_file.clone().or_else(credential),
+            token_may_be_missing: config.token_file.is_none(),
+            key: config.client_key_file.as_deref().filter(|_| tls),
+            certificates: [&config.ca_file, &config.client_cert_file]
+                .into_iter()
+                .filter_map(|path| path.as_deref().filter(|_| tls))
+                .collect(),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Path> {
+        self.token.as_deref().into_iter().chain(self.key).chain(self.certificates.iter().copied())
+    }
+}
+
+/// The files as they are now. Equal as long as a new transport would be no other than the old one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    token: Result<Option<Token>, Refusal>,
+    key: Result<Option<Fingerprint>, Refusal>,
+    certificates: Vec<Option<Fingerprint>>,
+}
+
+type Fingerprint = Vec<u8>;
+
+impl Credentials {
+    /// Reads what the configuration names.
+    pub fn read(config: &config::Server) -> Self {
+        let files = Files::of(config);
+        let there = |path: &&PathBuf| !files.token_may_be_missing || path.exists();
+        let token = files.token.as_ref().filter(there).map(|path| Token::read(path));
+        let key = files.key.map(|path| Ok(fingerprint(&file::secret(path)?)));
+        let certificate = |path: &&Path| Some(fingerprint(&file::plain(path).ok()?));
+        Self {
+            token: token.transpose(),
+            key: key.transpose(),
+            certificates: files.certificates.iter().map(certificate).collect(),
+        }
+    }
+
+    /// The token, where one is configured, unless a file is refused.
+    pub fn token(&self) -> Result<Option<Token>, Refusal> {
+        self.key.clone()?;
+        self.token.clone()
+    }
+}
+
+fn fingerprint(bytes: &[u8]) -> Fingerprint {
+    digest(&SHA256, bytes).as_ref().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(content: &[u8]) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        file::tests::place(&path, content, 0o600);
+        Token::read(&path).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_token_is_one_word_and_what_is_none_is_not_shown() {
+        for content in
+            [&b""[..], b" \n", b"se\nsame", b"se same", b"sesame\0", b"s\xc3\xa9same", b"\xffsesame"]
+        {
+            let told = refusal(content);
+            assert!(told.contains("does not hold a token") && !told.contains("same"), "{told}");
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        file::tests::place(&path, b" \tsesame-open==\r\n", 0o600);
+        let token = Token::read(&path).unwrap();
+        assert_eq!(token.expose(), "sesame-open==");
+        assert!(!format!("{token:?}").contains("sesame"), "{token:?}");
+    }
+
+    #[test]
+    fn what_would_make_another_transport_is_not_equal() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| Some(directory.path().join(name));
+        let place = |name: &str, content: &str| {
+            file::tests::place(&directory.path().join(name), content.as_bytes(), 0o600);
+        };
+        let config = config::Server {
+            url: "https://crm.example".into(),
+            token_file: path("token"),
+            ca_file: path("ca"),
+            client_cert_file: path("cert"),
+            client_key_file: path("key"),
+            ..config::Server::default()
+        };
+        let mut before = Credentials::read(&config);
+        for name in ["token", "key", "ca", "cert", "token"] {
+            place(name, &format!("{name} and {before:?}").replace(char::is_whitespace, ""));
+            let now = Credentials::read(&config);
+            assert!(now != before && now == Credentials::read(&config), "{name}");
+            before = now;
+        }
+        assert!(before.token().unwrap().is_some());
+        std::fs::remove_file(config.client_key_file.as_ref().unwrap()).unwrap();
+        assert!(Credentials::read(&config).token().is_err(), "nothing is sent without the key");
+        let plain = config::Server { url: "http://crm.example".into(), ..config };
+        assert!(Credentials::read(&plain).token().unwrap().is_some(), "the key is of no use there");
+    }
+}
