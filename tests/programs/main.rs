@@ -4,6 +4,7 @@
 mod answers;
 mod cli;
 mod crash;
+mod credentials;
 mod damage;
 mod deferral;
 mod delivery;

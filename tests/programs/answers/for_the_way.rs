@@ -7,6 +7,7 @@ use fieldsync::clock::wall_ms;
 use serde_json::{Value, json};
 
 use crate::support::daemon::{Counts, Daemon, Home};
+use crate::support::secrets::place;
 use crate::support::server::{Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 
@@ -95,7 +96,7 @@ fn a_token_that_is_not_accepted_stops_the_run_until_it_is_replaced() {
     });
     let home = Home::new(&Settings::default());
     let token = home.path("token");
-    fs::write(&token, "old\n").unwrap();
+    place(&token, "old\n", 0o600);
     home.configure(
         &Settings::for_server(&server.url())
             .with("server.token_file", token.to_str().unwrap())

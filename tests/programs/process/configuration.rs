@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::support::daemon::{Counts, Daemon, Home, daemon_command};
 use crate::support::process::{Ran, run};
+use crate::support::secrets::place;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::directory;
@@ -131,7 +132,7 @@ fn payloads_and_tokens_never_reach_the_log() {
     let server = ScriptedServer::at_first(1, |_| Reply::html(504));
     let home = Home::new(&Settings::default());
     let token = home.path("token");
-    fs::write(&token, "sesame-open").unwrap();
+    place(&token, "sesame-open", 0o600);
     home.configure(
         &Settings::for_server(&server.url())
             .with("server.token_file", token.to_str().unwrap())

@@ -94,6 +94,7 @@ pub(crate) fn daemon_command() -> Command {
         "http_proxy",
         "ALL_PROXY",
         "all_proxy",
+        "CREDENTIALS_DIRECTORY",
     ] {
         command.env_remove(variable);
     }

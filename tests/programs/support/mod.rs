@@ -7,6 +7,7 @@ pub(crate) mod http;
 pub(crate) mod loop_disk;
 pub(crate) mod notify;
 pub(crate) mod process;
+pub(crate) mod secrets;
 pub(crate) mod server;
 pub(crate) mod settings;
 pub(crate) mod wait;

@@ -1,0 +1,96 @@
+//! The token is shown nowhere, whatever happens and however much is logged.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::process::Stdio;
+
+use serde_json::json;
+
+use super::renewed::asking_for;
+use crate::support::daemon::{Counts, Home, cli_command, daemon_command};
+use crate::support::process::{Guard, run};
+use crate::support::secrets::place;
+use crate::support::server::{Reply, ScriptedServer};
+use crate::support::settings::Settings;
+use crate::support::wait::wait_for;
+
+const TOKEN: &str = "sesame-open-6f2a";
+
+#[test]
+fn the_token_is_shown_nowhere_at_any_level() {
+    let server = ScriptedServer::start(|request| {
+        let message = format!("{} is not known here", request.header("authorization"));
+        Reply::json(401, &json!({"error": {"code": "UNKNOWN_TOKEN", "message": message}}))
+    });
+    let home = Home::new(&Settings::default());
+    let token = home.path("token");
+    place(&token, TOKEN, 0o600);
+    let settings = |url: &str| {
+        Settings::for_server(url)
+            .with("server.token_file", token.to_str().unwrap())
+            .with("log.level", "trace,awc=trace,actix_http=trace")
+    };
+    home.configure(&settings(&server.url()));
+    let daemon = home.start();
+    // Listens from the beginning, and is read at the end.
+    let heard = daemon.home.path("events");
+    let mut follower = cli_command(daemon.home.socket(), &["events", "--json"]);
+    follower.stdin(Stdio::null()).stdout(File::create(&heard).unwrap());
+    let follower = Guard(follower.spawn().unwrap());
+    let heard = || fs::read_to_string(&heard).unwrap();
+    wait_for("the first event", || (!heard().is_empty()).then_some(()));
+
+    // Refused by a server that repeats what it hears, then accepted.
+    let ids = daemon.enqueue_many(2);
+    let status = daemon.wait_for_phase("auth_required");
+    assert_eq!(status["sync"]["last_error"]["message"], "Bearer [token] is not known here");
+    server.now(asking_for(TOKEN));
+    daemon.wait_until_done();
+    server.cut_unread(1);
+    daemon.enqueue_many(1);
+    daemon.wait_until_done();
+    // Nobody there, and somebody who speaks no HTTP.
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    daemon.home.configure(&settings(&format!("http://{nobody}")));
+    daemon.signal("HUP");
+    daemon.enqueue_many(1);
+    daemon.wait_for_phase("offline");
+    // TLS is begun with a server that has none.
+    let before = server.connections();
+    daemon.home.configure(&settings(&server.url().replace("http:", "https:")));
+    daemon.signal("HUP");
+    wait_for("the try", || (server.connections() > before).then_some(()));
+    daemon.home.configure(&settings(&server.url()));
+    daemon.signal("HUP");
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(4));
+    // Open to others, and no token any more.
+    place(&token, &format!("{TOKEN}\n{TOKEN}"), 0o600);
+    daemon.wait_for_log("does not hold a token");
+    place(&token, TOKEN, 0o666);
+    daemon.wait_for_log("is open to others");
+
+    let told = wait_for("the events", || Some(heard()).filter(|told| ids.iter().all(|id| told.contains(id))));
+    drop(follower);
+    assert!(server.batches().iter().any(|batch| batch.header("authorization").ends_with(TOKEN)));
+    let mut shown = vec![("the events", told)];
+    for path in ["/v1/status", "/v1/batches", "/v1/manifest", "/v1/telemetry", "/metrics"] {
+        shown.push((path, daemon.get(path).text()));
+    }
+    for arguments in [&["status"][..], &["batches"], &["show", &ids[0]]] {
+        let ran = daemon.cli(arguments);
+        shown.push(("the command line", ran.stdout + &ran.stderr));
+    }
+    let (_, home) = daemon.terminate();
+    let mut check = daemon_command();
+    let ran = run(check.arg("--config").arg(home.path("config.toml")).arg("--check-config"), b"");
+    assert_eq!(ran.code, Some(0));
+    shown.push(("the effective configuration", ran.stdout + &ran.stderr));
+    let log = home.log();
+    assert!(log.contains("TRACE"), "{log}");
+    shown.push(("the log", log));
+    for (what, text) in shown {
+        assert!(!text.is_empty(), "{what}");
+        let leak = text.lines().find(|line| line.contains("sesame"));
+        assert_eq!(leak, None, "{what}");
+    }
+}

@@ -1,0 +1,13 @@
+//! Files that hold secrets.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// As one would: a new file in the place of the old one, which never has another mode.
+pub(crate) fn place(path: &Path, content: &str, mode: u32) {
+    let aside = path.with_extension("new");
+    fs::write(&aside, content).unwrap();
+    fs::set_permissions(&aside, Permissions::from_mode(mode)).unwrap();
+    fs::rename(aside, path).unwrap();
+}
