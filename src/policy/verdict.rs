@@ -264,6 +264,7 @@ pub fn last_error(verdict: &Verdict, seen: &Seen, at: u64) -> LastError {
             (Some(answer.status), code, message)
         }
     };
+    let code = code.map(shortened);
     LastError { class: verdict.class().to_owned(), http_status, code, message: shortened(message), at }
 }
 

@@ -1,4 +1,6 @@
-//! Encodings of bodies (RFC 9110 §8.4).
+//! Encodings of bodies (RFC 9110 §8.4): which one a server takes, and how a body gets it.
+//!
+//! What a server says is read in its favour only where it is clear; a plain body is never wrong.
 
 use std::io::{self, Write};
 
@@ -28,6 +30,14 @@ impl Encoding {
         }
     }
 
+    /// In `Accept-Encoding`: the name, and what servers of old call it.
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Zstd => &["zstd"],
+            Self::Gzip => &["gzip", "x-gzip"],
+        }
+    }
+
     /// The encoding to use: as configured, or the best that the server says it takes.
     pub fn choose(config: config::Compression, accepted: &[Self]) -> Option<Self> {
         match config {
@@ -40,20 +50,20 @@ impl Encoding {
         }
     }
 
-    /// The encodings that an `Accept-Encoding` names with a weight above 0.
+    /// The encodings that an `Accept-Encoding` takes: by name, else by `*`, with a weight above 0.
     pub fn accepted(header: &str) -> Vec<Self> {
-        let named = |name: &str| {
-            header.split(',').any(|item| {
-                let mut parts = item.split(';').map(str::trim);
-                let is_named = parts.next().is_some_and(|coding| coding.eq_ignore_ascii_case(name));
-                let refused = parts.any(|weight| {
-                    let value = weight.strip_prefix("q=").and_then(|value| value.parse::<f32>().ok());
-                    value.is_some_and(|value| value <= 0.0)
-                });
-                is_named && !refused
-            })
+        let takes = |names: &[&str]| {
+            let named = header.split(',').filter_map(|item| {
+                let (coding, parameters) = item.split_once(';').unwrap_or((item, ""));
+                let coding = coding.trim();
+                names.iter().any(|name| coding.eq_ignore_ascii_case(name)).then(|| is_wanted(parameters))
+            });
+            named.reduce(|one, other| one || other)
         };
-        [Self::Zstd, Self::Gzip].into_iter().filter(|encoding| named(encoding.name())).collect()
+        [Self::Zstd, Self::Gzip]
+            .into_iter()
+            .filter(|encoding| takes(encoding.names()).or_else(|| takes(&["*"])).unwrap_or(false))
+            .collect()
     }
 
     /// The body, encoded.
@@ -69,8 +79,19 @@ impl Encoding {
     }
 }
 
+/// Without a weight it is. A weight that does not read speaks against it: a plain body is never wrong.
+fn is_wanted(parameters: &str) -> bool {
+    parameters
+        .split(';')
+        .filter_map(|parameter| parameter.split_once('='))
+        .filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"))
+        .all(|(_, weight)| weight.trim().parse::<f32>().is_ok_and(|weight| weight > 0.0 && weight <= 1.0))
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::Encoding::{Gzip, Zstd};
     use super::*;
 
@@ -83,8 +104,58 @@ mod tests {
             ("gzip; q=0.0", &[]),
             ("br, identity", &[]),
             ("", &[]),
+            // The names of old, and spaces where RFC 9110 has them.
+            ("x-gzip", &[Gzip]),
+            ("X-GZIP ; Q=0.001 ,\tbr", &[Gzip]),
+            (",, zstd ;\t q=1.000 ,", &[Zstd]),
+            ("zstd;window=23;q=0.2", &[Zstd]),
+            // Whatever is not named is what `*` says.
+            ("*", &[Zstd, Gzip]),
+            ("*;q=0.1, zstd;q=0", &[Gzip]),
+            ("gzip, *;q=0", &[Gzip]),
+            ("*;q=0", &[]),
+            // That plain bodies are not liked names nothing else.
+            ("identity;q=0", &[]),
+            ("identity;q=0, gzip", &[Gzip]),
+            // A name for one of them is enough.
+            ("x-gzip;q=0, gzip", &[Gzip]),
+            ("zstd;q=0, zstd;q=0", &[]),
+            // Weights that are none.
+            ("gzip;q=", &[]),
+            ("gzip;q=NaN, zstd;q=inf", &[]),
+            ("gzip;q=-0, zstd;q=-1", &[]),
+            ("gzip;q=1.5", &[]),
+            ("gzip;q=one", &[]),
+            // Names that are others.
+            ("zstdx, gzi p, gzip2, deflate", &[]),
+            ("g\u{17f}ip, \u{212a}", &[]),
         ] {
             assert_eq!(Encoding::accepted(header), expected, "{header:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_is_too_odd_to_read(
+            header in prop_oneof![any::<String>(), "((zstd|x-gzip|gzip|\\*|identity)?[ ;,=q0-9.-]{0,6}){0,9}"],
+        ) {
+            let accepted = Encoding::accepted(&header);
+            let lower = header.to_ascii_lowercase();
+            for encoding in accepted {
+                prop_assert!(lower.contains(encoding.name()) || lower.contains('*'), "{encoding:?} in {header:?}");
+            }
+        }
+
+        #[test]
+        fn what_is_encoded_decodes_to_the_same_and_always_in_the_same_way(
+            body in prop_oneof![prop::collection::vec(any::<u8>(), 0..3000), "[a-f{}\":,]{0,3000}".prop_map(String::into_bytes)],
+        ) {
+            let zstd = Zstd.encode(&body)?;
+            let mut plain = Vec::new();
+            let gzip = Gzip.encode(&body)?;
+            io::copy(&mut flate2::read::GzDecoder::new(gzip.as_slice()), &mut plain)?;
+            prop_assert_eq!((&zstd::decode_all(zstd.as_slice())?, &plain), (&body, &body));
+            prop_assert_eq!((Zstd.encode(&body)?, Gzip.encode(&body)?), (zstd, gzip));
         }
     }
 

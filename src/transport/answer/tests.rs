@@ -1,0 +1,202 @@
+//! Answers of every kind, good and hostile: none does harm, and only what the server said settles anything.
+
+mod digest;
+mod fields;
+mod generated;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use self::digest::{decoded, digest};
+use self::fields::fields;
+use self::generated::{answer, odd};
+use super::oracle::said;
+use super::*;
+use crate::policy::verdict::{LookUp, Verdict};
+
+const BATCH: Uuid = Uuid::from_u128(0x0b0f_0000_0000_4000_8000_0000_0000_0001);
+const OTHER: Uuid = Uuid::from_u128(0x0b0f_0000_0000_4000_8000_0000_0000_0002);
+fn body_of(status: u16, body: impl AsRef<[u8]>) -> Body {
+    decoded(status, &Vec::new(), body.as_ref()).answer.body
+}
+
+/// The results of an answer with these.
+fn results_of(results: &Value) -> Vec<RecordResult> {
+    let body = json!({"batch_id": BATCH, "results": results}).to_string();
+    match body_of(200, &body) {
+        Body::Batch(answer) => answer.results,
+        other => panic!("{body}: {other:?}"),
+    }
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_with_any_status_and_odd_fields_settle_nothing_and_do_no_harm(
+        status in 0u16..=999, fields in fields(), body in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
+        let (verdict, found) = digest(status, &fields, &body);
+        prop_assert!(!matches!(verdict, Verdict::Answered(_)));
+        prop_assert!(!matches!(found, LookUp::Completed(_)));
+    }
+
+    #[test]
+    fn an_answer_to_this_very_batch_settles_what_it_says_and_nothing_else(
+        status in prop_oneof![Just(200u16), Just(207), Just(202), 100u16..600],
+        fields in fields(), answer in answer(), marked: bool,
+    ) {
+        let body = format!("{}{answer}\n", if marked { "\u{feff}" } else { "" });
+        let (verdict, found) = digest(status, &fields, body.as_bytes());
+        let expected = said(body.as_bytes()).filter(|(id, _)| *id == BATCH && matches!(status, 200 | 207));
+        let settled = |results: &[RecordResult]| json!(results);
+        let answered = if let Verdict::Answered(results) = &verdict { Some(settled(results)) } else { None };
+        let completed = if let LookUp::Completed(results) = &found { Some(settled(results)) } else { None };
+        let expected = expected.map(|(_, results)| Value::from(results));
+        prop_assert_eq!((&answered, &completed), (&expected, &expected));
+    }
+
+    #[test]
+    fn an_answer_that_was_mangled_on_the_way_settles_nothing_that_it_does_not_say(
+        status in prop_oneof![Just(200u16), Just(207), 100u16..600],
+        answer in answer(), edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..5), 1..5),
+    ) {
+        let mut body = answer.to_string().into_bytes();
+        for (at, byte, edit) in edits {
+            let at = at.index(body.len() + 1);
+            match edit {
+                0 => body.insert(at, byte),
+                1 => body.truncate(at),
+                2 => body.extend_from_within(at..),
+                3 => body.insert(at, b"{}[]\",:\\"[usize::from(byte) % 8]),
+                _ => if let Some(old) = body.get_mut(at) { *old ^= 1 << (byte % 8) },
+            }
+        }
+        digest(status, &Vec::new(), &body);
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_code_whatever_else_is_odd_in_it(
+        status in 300u16..600, code in ".{0,20}", message in odd(), more in odd(),
+    ) {
+        let body = json!({"error": {"code": code, "message": message, "position": more}, "trace": more});
+        let Body::Error(detail) = body_of(status, body.to_string()) else { panic!("{body}") };
+        prop_assert_eq!((detail.code, detail.message), (code, message.as_str().unwrap_or_default().to_owned()));
+        digest(status, &Vec::new(), body.to_string().as_bytes());
+    }
+}
+
+#[test]
+fn only_200_and_207_that_name_this_very_batch_answer_for_it() {
+    let naming = |id: Uuid| json!({"batch_id": id, "results": []}).to_string();
+    for status in 100..=599 {
+        let answers = matches!(status, 200 | 207);
+        for (body, is_ours) in [
+            (naming(BATCH), true),
+            (naming(OTHER), false),
+            (json!([BATCH, false, []]).to_string(), false),
+            (json!({"batch_id": BATCH}).to_string(), false),
+            (json!({"batch_id": BATCH, "results": {}}).to_string(), false),
+            (json!({"batch_id": BATCH, "state": "processing"}).to_string(), false),
+            (json!({"error": {"code": "UNKNOWN_BATCH"}}).to_string(), false),
+            (naming(BATCH).replacen('{', "{\"batch_id\":\"0b0f\",", 1), false),
+            ("<html><h1>Welcome</h1></html>".into(), false),
+            (" \r\n".into(), false),
+        ] {
+            let (verdict, found) = digest(status, &Vec::new(), body.as_bytes());
+            assert_eq!(matches!(verdict, Verdict::Answered(_)), answers && is_ours, "{status}: {body}");
+            assert_eq!(matches!(found, LookUp::Completed(_)), answers && is_ours, "{status}: {body}");
+        }
+    }
+}
+
+#[test]
+fn a_result_that_cannot_be_understood_is_none_and_the_others_hold() {
+    let good = json!({"id": OTHER, "status": "applied"});
+    let expected = results_of(&json!([good]));
+    assert_eq!(expected.len(), 1);
+    for odd in [
+        json!({"id": BATCH, "status": "queued"}),
+        json!({"id": BATCH, "status": "Applied"}),
+        json!({"id": BATCH, "status": {"applied": null}}),
+        json!({"id": BATCH, "status": null}),
+        json!({"id": BATCH}),
+        json!({"id": "0b0f", "status": "applied"}),
+        json!({"id": 7, "status": "applied"}),
+        json!({"status": "applied"}),
+        json!([BATCH, "applied", null, null]),
+        json!([good]),
+        json!("applied"),
+        json!(null),
+    ] {
+        assert_eq!(results_of(&json!([odd, good, odd])), expected, "{odd}");
+    }
+    let twice = format!(
+        r#"{{"batch_id":"{BATCH}","results":[{{"id":"{OTHER}","status":"retry","status":"applied"}}]}}"#
+    );
+    assert!(matches!(body_of(200, twice), Body::Batch(answer) if answer.results.is_empty()));
+}
+
+#[test]
+fn what_settles_nothing_may_be_of_any_type() {
+    let result = json!({"id": OTHER, "status": "rejected", "code": 17, "message": ["no"], "at": {"x": 1}});
+    let results = results_of(&json!([result]));
+    let expected =
+        RecordResult { id: RecordId(OTHER), status: RecordStatus::Rejected, code: None, message: None };
+    assert_eq!(results, [expected]);
+    let body = json!({"batch_id": BATCH, "replayed": "yes", "results": [], "took_ms": 12}).to_string();
+    assert!(matches!(body_of(200, body), Body::Batch(answer) if !answer.replayed));
+}
+
+#[test]
+fn no_depth_exhausts_the_stack() {
+    const DEPTH: usize = 100_000;
+    let nested = |open: &str, close: &str| (open.repeat(DEPTH), close.repeat(DEPTH));
+    for (open, close) in [nested("[", "]"), nested("{\"a\":", "}")] {
+        let whole = format!("{open}1{close}");
+        assert_eq!(body_of(200, &open), Body::NotJson);
+        for status in [200, 202, 302, 404, 422, 504] {
+            for body in [
+                whole.clone(),
+                format!(r#"{{"error":{whole}}}"#),
+                format!(r#"{{"error":{{"code":"X","message":{whole}}}}}"#),
+                format!(r#"{{"batch_id":"{BATCH}","results":[{open}"#),
+                format!(r#"{{"batch_id":{whole},"results":[]}}"#),
+                format!(r#"{{"batch_id":"{BATCH}","results":[{whole}]}}"#),
+                format!(r#"{{"batch_id":"{BATCH}","replayed":{whole},"more":{whole},"results":[]}}"#),
+                format!(
+                    r#"{{"batch_id":"{BATCH}","results":[{{"id":"{OTHER}","status":"retry","code":{whole}}}]}}"#
+                ),
+            ] {
+                digest(status, &Vec::new(), body.as_bytes());
+            }
+        }
+        let body =
+            format!(r#"{{"batch_id":"{BATCH}","results":[{whole},{{"id":"{OTHER}","status":"retry"}}]}}"#);
+        assert!(matches!(body_of(200, body), Body::Batch(answer) if answer.results.len() == 1));
+    }
+}
+
+#[test]
+fn megabytes_take_no_more_than_a_small_multiple_of_memory() {
+    const SIZE: usize = 1 << 20;
+    let results = |one: &str| {
+        let many = format!("{one},").repeat(SIZE / (one.len() + 1));
+        format!(r#"{{"batch_id":"{BATCH}","results":[{}]}}"#, many.trim_end_matches(','))
+    };
+    let simple = OTHER.simple();
+    for body in [
+        results("0"),
+        results("{}"),
+        results(&format!(r#"{{"id":"{simple}","status":"retry"}}"#)),
+        results(&format!(r#"{{"id":"{simple}","status":"retry","code":"","message":"a"}}"#)),
+        results(&format!(r#"{{"id":"{simple}","status":"retry","message":"{}"}}"#, "\\u0800".repeat(10_000))),
+        format!(r#"{{"error":{{"code":"{0}","message":"{0}"}}}}"#, "ä".repeat(SIZE / 4)),
+        "7".repeat(SIZE),
+        "\"".repeat(SIZE),
+        " ".repeat(SIZE),
+    ] {
+        for status in [200, 422] {
+            digest(status, &Vec::new(), body.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What the daemon does with an answer, from the first byte to the next decision, and what must hold of it.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::BATCH;
+use crate::config::Config;
+use crate::model::{Backlog, BatchId, BatchPhase, LinkState, OpenBatch, Place, Stage};
+use crate::policy::agenda::{Agenda, Sent, View};
+use crate::policy::breaker::BreakerState;
+use crate::policy::learned::Learned;
+use crate::policy::service_time::Load;
+use crate::policy::sizing::{Hints, SizeRule};
+use crate::policy::verdict::{Body, Doubt, LookUp, Seen, Verdict, judge, judge_look_up, last_error};
+use crate::transport::answer::oracle::assert_said;
+use crate::transport::answer::{Decoded, decode};
+use crate::transport::wire::RecordResult;
+
+/// 2026-03-01 08:15:30 UTC
+pub(super) const WALL_MS: u64 = 1_772_352_930_000;
+const RECORDS: usize = 20;
+/// Bytes of an entry of the manifest, which there is one of for each record of a batch.
+const MOST_OF_AN_ERROR: usize = 2000;
+
+/// Header fields, by name.
+pub(super) type Fields = Vec<(&'static str, String)>;
+
+pub(super) fn decoded(status: u16, fields: &Fields, body: &[u8]) -> Decoded {
+    let field =
+        |name: &'static str| fields.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
+    decode(status, field, body, WALL_MS)
+}
+
+/// Digests an answer.
+pub(super) fn digest(status: u16, fields: &Fields, body: &[u8]) -> (Verdict, LookUp) {
+    let decoded = decoded(status, fields, body);
+    assert!(held(&decoded.answer.body) <= 4 * body.len() + 1024, "more is kept than the answer is worth");
+    let hints = decoded.hints;
+    let seen = Seen::Answer(decoded.answer);
+    let found = judge_look_up(BatchId(BATCH), &seen);
+    if let LookUp::Completed(results) = &found {
+        assert!(matches!(status, 200 | 207), "completed by {status}");
+        assert_said(body, BATCH, &json!(results));
+    }
+    for compressed in [true, false] {
+        let verdict = judge(BatchId(BATCH), compressed, &seen);
+        if let Verdict::Answered(results) = &verdict {
+            assert!(matches!(status, 200 | 207), "answered by {status}");
+            assert_said(body, BATCH, &json!(results));
+        }
+        decide(&verdict, &found, hints, &seen);
+    }
+    (judge(BatchId(BATCH), false, &seen), found)
+}
+
+/// Bytes of what was made from a body.
+fn held(body: &Body) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::capacity);
+    match body {
+        Body::Batch(answer) => {
+            let texts = answer.results.iter().map(|result| text(&result.code) + text(&result.message));
+            answer.results.capacity() * size_of::<RecordResult>() + texts.sum::<usize>()
+        }
+        Body::Error(detail) => detail.code.capacity() + detail.message.capacity(),
+        _ => 0,
+    }
+}
+
+/// Has the policy live with it: in a build for tests, what overflows panics.
+fn decide(verdict: &Verdict, found: &LookUp, hints: Hints, seen: &Seen) {
+    let mut config = Config::default();
+    config.server.url = "https://sync.example".into();
+    let open = OpenBatch {
+        id: BatchId(BATCH),
+        parent: None,
+        stage: Stage::Fresh,
+        rule: SizeRule::Standard,
+        place: Place(0),
+        records: RECORDS,
+        bytes: 100_000,
+        attempt: 1,
+        lone_failures: 0,
+        phase: BatchPhase::InFlight,
+    };
+    let mut load = Load::default();
+    (0..RECORDS).for_each(|_| load.add("Visits", 5000));
+    let mut agenda = Agenda::new(Vec::new(), Learned::default(), fastrand::Rng::with_seed(1));
+    let backlog = Backlog { pending: 500, claimable: true, ..Backlog::default() };
+    let view = |now| View {
+        now: Duration::from_secs(now),
+        wall_ms: WALL_MS,
+        steady_ms: WALL_MS,
+        config: &config,
+        backlog: &backlog,
+        link: LinkState::Online,
+        breaker: BreakerState::default(),
+    };
+    let error = last_error(verdict, seen, WALL_MS);
+    let kept = error.message.len() + error.code.as_ref().map_or(0, String::len);
+    assert!(kept <= MOST_OF_AN_ERROR, "{kept} bytes for each record");
+    let timed_out = Verdict::Ambiguous(Doubt::TimedOut);
+    for verdict in [verdict, &timed_out, verdict] {
+        agenda.sending(&open, load.clone());
+        agenda.hinted(hints);
+        let sent = Sent {
+            verdict,
+            error: &error,
+            took: Duration::from_secs(5),
+            sending: Some(Duration::from_secs(1)),
+        };
+        drop(agenda.answered(&view(100), open.id, &sent));
+        drop(agenda.next(&view(100)));
+        drop(agenda.looked_up(&view(101), open.id, found));
+        drop(agenda.next(&view(101)));
+    }
+    let learned = agenda.learned(&view(102));
+    assert_eq!(Learned::from_note(&learned.to_note()).unwrap().hints, hints);
+}
