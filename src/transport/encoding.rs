@@ -69,7 +69,7 @@ impl Encoding {
     /// The body, encoded.
     pub fn encode(self, body: &[u8]) -> io::Result<Vec<u8>> {
         match self {
-            Self::Zstd => zstd::encode_all(body, ZSTD_LEVEL),
+            Self::Zstd => zstd::bulk::compress(body, ZSTD_LEVEL),
             Self::Gzip => {
                 let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
                 encoder.write_all(body)?;

@@ -3,6 +3,7 @@
 
 mod answers;
 mod cli;
+mod compression;
 mod crash;
 mod credentials;
 mod damage;

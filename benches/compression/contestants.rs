@@ -1,0 +1,95 @@
+//! The ways to compress a body.
+
+use std::hint::black_box;
+use std::io::Write;
+use std::time::Duration;
+
+use fieldsync::transport::encoding::Encoding;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use nix::time::{ClockId, clock_gettime};
+
+const GZIP_LEVELS: [u32; 4] = [1, 3, 6, 9];
+const ZSTD_LEVELS: [i32; 10] = [-5, -1, 1, 3, 5, 7, 9, 12, 15, 19];
+/// The one at which ways to call the library are compared.
+const COMMON_LEVEL: i32 = 3;
+
+type Encode = Box<dyn FnMut(&[u8]) -> Vec<u8>>;
+
+/// One of them.
+pub(crate) struct Contestant {
+    name: String,
+    family: &'static str,
+    encode: Encode,
+    bytes: usize,
+    /// For one body, in each round.
+    times: Vec<Duration>,
+}
+
+/// What it came to, for one body.
+pub(crate) struct Measured {
+    pub(crate) name: String,
+    /// Its rivals are those of the same family.
+    pub(crate) family: &'static str,
+    pub(crate) bytes: usize,
+    pub(crate) time: Duration,
+}
+
+/// All of them.
+pub(crate) fn all() -> Vec<Contestant> {
+    let mut all = vec![Contestant::new("plain", "plain", <[u8]>::to_vec)];
+    for level in GZIP_LEVELS {
+        all.push(Contestant::new(&format!("gzip {level}"), "gzip", move |body| {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::new(level));
+            encoder.write_all(body).expect("memory takes it");
+            encoder.finish().expect("memory takes it")
+        }));
+    }
+    for level in ZSTD_LEVELS {
+        all.push(Contestant::new(&format!("zstd {level}"), "zstd", move |body| {
+            zstd::bulk::compress(body, level).expect("memory takes it")
+        }));
+    }
+    all.push(Contestant::new(&format!("zstd {COMMON_LEVEL}, as a stream"), "ways", |body| {
+        zstd::encode_all(body, COMMON_LEVEL).expect("memory takes it")
+    }));
+    let mut kept = zstd::bulk::Compressor::new(COMMON_LEVEL).expect("a level");
+    all.push(Contestant::new(&format!("zstd {COMMON_LEVEL}, context kept"), "ways", move |body| {
+        kept.compress(body).expect("memory takes it")
+    }));
+    for encoding in [Encoding::Gzip, Encoding::Zstd] {
+        all.push(Contestant::new(&format!("{}, as shipped", encoding.name()), "ways", move |body| {
+            encoding.encode(body).expect("memory takes it")
+        }));
+    }
+    all
+}
+
+impl Contestant {
+    fn new(name: &str, family: &'static str, encode: impl FnMut(&[u8]) -> Vec<u8> + 'static) -> Self {
+        Self { name: name.into(), family, encode: Box::new(encode), bytes: 0, times: Vec::new() }
+    }
+
+    /// Once over all bodies.
+    pub(crate) fn run(&mut self, bodies: &[Vec<u8>]) {
+        let start = processor_time();
+        let bytes: usize = bodies.iter().map(|body| black_box((self.encode)(body)).len()).sum();
+        let took = processor_time().saturating_sub(start);
+        let count = u32::try_from(bodies.len()).expect("fewer bodies");
+        self.bytes = bytes / bodies.len();
+        self.times.push(took / count);
+    }
+
+    /// The median of its rounds.
+    pub(crate) fn measured(&self) -> Measured {
+        let mut times = self.times.clone();
+        times.sort();
+        let time = times.get(times.len() / 2).copied().unwrap_or_default();
+        Measured { name: self.name.clone(), family: self.family, bytes: self.bytes, time }
+    }
+}
+
+/// Of this thread.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("Linux has it").into()
+}

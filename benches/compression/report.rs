@@ -1,0 +1,58 @@
+//! Tables: what each way costs, in bytes, in time, and both together on links of several speeds.
+
+use std::time::Duration;
+
+use crate::contestants::Measured;
+
+/// Links, in bits a second: the poorest that anybody syncs over, and one where bytes hardly count.
+const LINKS: [(&str, f64); 4] =
+    [("64 kbit/s", 64e3), ("256 kbit/s", 256e3), ("1 Mbit/s", 1e6), ("10 Mbit/s", 1e7)];
+/// A small device, by this processor.
+const SLOWER: f64 = 10.0;
+
+/// Prints what was measured of batches of `size` records.
+pub(crate) fn print(size: usize, plain: usize, measured: &[Measured]) {
+    println!("\n#### Batches of {size} records\n");
+    println!("{plain} bytes each. Totals in ms, on a processor {SLOWER} times as slow.\n");
+    let links: Vec<_> = LINKS.iter().map(|(name, _)| *name).collect();
+    println!("| encoding | bytes | of plain | µs here | {} | most lost |", links.join(" | "));
+    println!("|---|{}", "---:|".repeat(4 + LINKS.len()));
+    for one in measured {
+        let share = percent(one.bytes, plain);
+        let totals: Vec<_> = LINKS.iter().map(|(_, rate)| ms(total(one, *rate, SLOWER))).collect();
+        println!(
+            "| {} | {} | {share} | {:.0} | {} | {} |",
+            one.name,
+            one.bytes,
+            one.time.as_secs_f64() * 1e6,
+            totals.join(" | "),
+            ms(most_lost(one, measured)),
+        );
+    }
+}
+
+/// Beside the best rival on each link, on a processor like this and on a slow one: where it loses most.
+fn most_lost(one: &Measured, measured: &[Measured]) -> Duration {
+    let rivals = || measured.iter().filter(|rival| rival.family == one.family);
+    let lost = |(rate, slower)| {
+        let best = rivals().map(|rival| total(rival, rate, slower)).min().unwrap_or_default();
+        total(one, rate, slower).saturating_sub(best)
+    };
+    let places = LINKS.iter().flat_map(|(_, rate)| [(*rate, 1.0), (*rate, SLOWER)]);
+    places.map(lost).max().unwrap_or_default()
+}
+
+/// Compressing, and then sending.
+fn total(one: &Measured, bits_per_second: f64, slower: f64) -> Duration {
+    let bytes = f64::from(u32::try_from(one.bytes).unwrap_or(u32::MAX));
+    one.time.mul_f64(slower) + Duration::from_secs_f64(bytes * 8.0 / bits_per_second)
+}
+
+fn percent(part: usize, whole: usize) -> String {
+    format!("{} %", (100 * part + whole / 2) / whole)
+}
+
+fn ms(time: Duration) -> String {
+    let ms = time.as_secs_f64() * 1e3;
+    if ms < 100.0 { format!("{ms:.1}") } else { format!("{ms:.0}") }
+}

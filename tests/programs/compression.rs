@@ -1,0 +1,169 @@
+//! Bodies are compressed as the server says that it takes them, and plain until it has spoken.
+
+use serde_json::json;
+
+use crate::support::daemon::{Counts, Daemon};
+use crate::support::gateway::Gateway;
+use crate::support::server::{Reply, Request, ScriptedServer};
+use crate::support::settings::Settings;
+use crate::support::wait::directory;
+
+/// The request as it was before it was encoded.
+fn plain(request: &Request) -> Request {
+    let mut plain = request.clone();
+    match request.header("content-encoding") {
+        "zstd" => plain.body = zstd::decode_all(request.body.as_slice()).unwrap(),
+        "gzip" => {
+            plain.body.clear();
+            std::io::copy(&mut flate2::read::GzDecoder::new(request.body.as_slice()), &mut plain.body)
+                .unwrap();
+        }
+        other => assert_eq!(other, ""),
+    }
+    plain
+}
+
+/// A server that takes whatever comes, and says what it prefers: to the first batch the first word, and so on.
+fn preferring<const N: usize>(words: [Option<&'static str>; N]) -> ScriptedServer {
+    let mut batches = 0;
+    ScriptedServer::start(move |request| {
+        let reply = Reply::sound(&plain(request));
+        let word = words.get(batches).copied().flatten();
+        batches += usize::from(request.is_batch());
+        match word.filter(|_| request.is_batch()) {
+            Some(word) => reply.with("accept-encoding", word),
+            None => reply,
+        }
+    })
+}
+
+fn settings(server: &ScriptedServer) -> Settings {
+    Settings::for_server(&server.url()).with("server.compression", "auto")
+}
+
+fn encodings(batches: &[Request]) -> Vec<&str> {
+    batches.iter().map(|batch| batch.header("content-encoding")).collect()
+}
+
+/// One batch after the other.
+fn send(daemon: &Daemon, batches: u64) {
+    let before = daemon.counts().synced;
+    for nth in 1..=batches {
+        daemon.enqueue_many(1);
+        assert_eq!(daemon.wait_until_done(), Counts::all_synced(before + nth));
+    }
+}
+
+#[test]
+fn the_first_batch_goes_plainly_and_the_next_ones_as_the_server_takes_them() {
+    for (says, expected) in [
+        ("zstd, gzip", "zstd"),
+        ("gzip;q=1.0, zstd;q=0.1", "zstd"),
+        ("gzip", "gzip"),
+        ("zstd;q=0, gzip", "gzip"),
+        ("X-GZIP", "gzip"),
+        ("*", "zstd"),
+        ("br, identity", ""),
+        ("zstd;q=0", ""),
+    ] {
+        let server = preferring([Some(says)]);
+        let daemon = Daemon::start(&settings(&server));
+        send(&daemon, 2);
+        assert_eq!(encodings(&server.batches()), ["", expected], "{says}");
+    }
+}
+
+#[test]
+fn a_body_that_is_compressed_says_the_same_as_a_plain_one() {
+    let server = preferring([Some("zstd"), Some("gzip")]);
+    let daemon = Daemon::start(&settings(&server));
+    let payload = json!({"text": "Besuch in Köln ".repeat(500), "n": 1.50});
+    for synced in 1..=3 {
+        daemon.enqueue(&[json!({"type": "Visits", "key": "account-17", "payload": payload})]);
+        assert_eq!(daemon.wait_until_done(), Counts::all_synced(synced));
+    }
+    let batches = server.batches();
+    assert_eq!(encodings(&batches), ["", "zstd", "gzip"]);
+    for batch in &batches {
+        assert_eq!(batch.header("content-type"), "application/json");
+        let plain = plain(batch);
+        assert_eq!(plain.json()["batch_id"], batch.batch_id());
+        let record = &plain.records()[0];
+        assert_eq!((&record["key"], &record["payload"]), (&json!("account-17"), &payload));
+        if batch.body != plain.body {
+            assert!(batch.body.len() * 10 < plain.body.len(), "{} bytes", batch.body.len());
+        }
+    }
+}
+
+#[test]
+fn what_the_server_says_holds_until_it_says_otherwise() {
+    let server = preferring([Some("zstd"), None, Some("gzip"), Some("identity")]);
+    let daemon = Daemon::start(&settings(&server));
+    send(&daemon, 5);
+    assert_eq!(encodings(&server.batches()), ["", "zstd", "zstd", "gzip", ""]);
+}
+
+#[test]
+fn a_restart_forgets_what_the_server_takes_and_hears_it_again() {
+    let server = preferring([Some("zstd"), None, Some("zstd")]);
+    let daemon = Daemon::start(&settings(&server));
+    send(&daemon, 2);
+    let daemon = daemon.restart();
+    send(&daemon, 2);
+    assert_eq!(encodings(&server.batches()), ["", "zstd", "", "zstd"]);
+}
+
+#[test]
+fn an_encoding_that_is_promised_and_then_refused_is_given_up_and_the_same_batch_goes_plainly() {
+    let server = ScriptedServer::start(|request| {
+        let reply = match request.header("content-encoding") {
+            "" => Reply::sound(request),
+            _ => Reply::error(415, "ENCODING"),
+        };
+        reply.with("accept-encoding", "zstd, gzip")
+    });
+    let daemon = Daemon::start(&settings(&server));
+    send(&daemon, 4);
+    let batches = server.batches();
+    assert_eq!(encodings(&batches), ["", "zstd", "", "", ""], "what was refused once is not tried again");
+    let (refused, again) = (&batches[1], &batches[2]);
+    assert_eq!(refused.batch_id(), again.batch_id());
+    assert_eq!(plain(refused).body, again.body);
+    assert_eq!(again.attempt(), 2);
+}
+
+#[test]
+fn a_plain_body_whose_encoding_is_refused_is_for_somebody_to_look_at() {
+    let server = ScriptedServer::start(|_| Reply::error(415, "ENCODING"));
+    let daemon = Daemon::start(&settings(&server));
+    let ids = daemon.enqueue_many(1);
+    daemon.wait_for_phase("misconfigured");
+    assert_eq!(daemon.record(&ids[0])["attempts"], 0);
+    server.now(Reply::sound);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));
+    assert!(encodings(&server.batches()).iter().all(|encoding| encoding.is_empty()));
+}
+
+#[test]
+fn the_gateway_says_what_it_takes_and_gets_it() {
+    let directory = directory();
+    let gateway = Gateway::start(directory.path(), &[]);
+    // Somebody in between who sees what passes.
+    let between = ScriptedServer::start(move |request| {
+        let names =
+            ["x-sync-batch-id", "x-batch-sequence", "x-sync-device-id", "x-sync-attempt", "content-encoding"];
+        let headers: Vec<_> = names
+            .map(|name| (name, request.header(name)))
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .collect();
+        let answer =
+            gateway.send(request.method.parse().unwrap(), &request.path, &headers, request.body.clone());
+        let reply = Reply::text(answer.status, "application/json", &answer.text());
+        reply.with("accept-encoding", answer.header("accept-encoding"))
+    });
+    let daemon = Daemon::start(&settings(&between));
+    send(&daemon, 3);
+    assert_eq!(encodings(&between.batches()), ["", "zstd", "zstd"]);
+}
