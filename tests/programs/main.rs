@@ -16,4 +16,5 @@ mod ladder;
 mod lineage;
 mod process;
 mod sizing;
+mod slow_links;
 mod support;

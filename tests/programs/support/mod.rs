@@ -2,12 +2,15 @@
 
 pub(crate) mod daemon;
 pub(crate) mod device;
+pub(crate) mod fault_proxy;
 pub(crate) mod gateway;
 pub(crate) mod http;
+pub(crate) mod ledger;
 pub(crate) mod loop_disk;
 pub(crate) mod notify;
 pub(crate) mod process;
 pub(crate) mod secrets;
+pub(crate) mod reply;
 pub(crate) mod server;
 pub(crate) mod settings;
 pub(crate) mod wait;

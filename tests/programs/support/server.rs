@@ -1,15 +1,21 @@
 //! A server of the tests' own: real HTTP/1.1 over TCP, answers by script, and remembers every request.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
+use fieldsync::clock::Clock;
 use fieldsync::transport::wire::BATCH_PATH;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+pub(crate) use super::reply::{Gate, Reply};
 use super::wait::wait_for;
+
+const GATEWAY_TIMEOUT: &str = "HTTP/1.1 504 Gateway Time-out\r\ncontent-type: text/html\r\n\
+    content-length: 21\r\nconnection: close\r\n\r\n<h1>504 Time-out</h1>";
 
 /// A request as it was received.
 #[derive(Clone, Debug)]
@@ -56,94 +62,6 @@ impl Request {
     }
 }
 
-/// What the server does about a request.
-#[derive(Clone)]
-pub(crate) enum Reply {
-    Answer {
-        status: u16,
-        headers: Vec<(&'static str, String)>,
-        body: Vec<u8>,
-    },
-    /// Ends the connection without a word.
-    Close,
-    /// Never answers.
-    Hang,
-    /// Waits until the gate is open.
-    Held(Gate, Box<Reply>),
-}
-
-impl Reply {
-    pub(crate) fn text(status: u16, kind: &'static str, body: &str) -> Self {
-        Self::Answer { status, headers: vec![("content-type", kind.into())], body: body.into() }
-    }
-
-    pub(crate) fn json(status: u16, body: &Value) -> Self {
-        Self::text(status, "application/json", &body.to_string())
-    }
-
-    pub(crate) fn html(status: u16) -> Self {
-        Self::text(status, "text/html", "<html><h1>Welcome to the hotel</h1></html>")
-    }
-
-    pub(crate) fn error(status: u16, code: &str) -> Self {
-        Self::json(status, &json!({"error": {"code": code, "message": format!("{code}, says the server")}}))
-    }
-
-    pub(crate) fn unknown_batch() -> Self {
-        Self::error(404, "UNKNOWN_BATCH")
-    }
-
-    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        if let Self::Answer { headers, .. } = &mut self {
-            headers.push((name, value.into()));
-        }
-        self
-    }
-
-    /// Answers for these records, each as `result` says; none for nothing about it.
-    pub(crate) fn results(batch: &str, ids: &[String], result: impl Fn(&str) -> Option<Value>) -> Self {
-        let results: Vec<Value> = ids
-            .iter()
-            .filter_map(|id| {
-                let mut result = result(id)?;
-                result["id"] = id.as_str().into();
-                Some(result)
-            })
-            .collect();
-        Self::json(200, &json!({"batch_id": batch, "replayed": false, "results": results}))
-    }
-
-    /// Every record of the batch is applied.
-    pub(crate) fn applied(request: &Request) -> Self {
-        Self::results(request.batch_id(), &request.ids(), |_| Some(json!({"status": "applied"})))
-    }
-
-    /// What a server says that nothing is wrong with, and that knows no earlier batch.
-    pub(crate) fn sound(request: &Request) -> Self {
-        if request.is_batch() { Self::applied(request) } else { Self::unknown_batch() }
-    }
-
-    pub(crate) fn held_by(self, gate: &Gate) -> Self {
-        Self::Held(gate.clone(), Box::new(self))
-    }
-}
-
-/// Holds replies back until it is opened; when dropped by its server, for good.
-#[derive(Clone, Default)]
-pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
-
-impl Gate {
-    pub(crate) fn open(&self) {
-        *self.0.0.lock().unwrap() = true;
-        self.0.1.notify_all();
-    }
-
-    fn pass(&self) {
-        let open = self.0.0.lock().unwrap();
-        drop(self.0.1.wait_while(open, |open| !*open).unwrap());
-    }
-}
-
 type Script = Box<dyn FnMut(&Request) -> Reply + Send>;
 
 struct Shared {
@@ -153,6 +71,8 @@ struct Shared {
     cuts: AtomicUsize,
     ended: AtomicBool,
     connections: AtomicU32,
+    time_limit: Mutex<Option<Duration>>,
+    overdue: AtomicUsize,
 }
 
 /// The server; it listens until it is dropped.
@@ -179,6 +99,8 @@ impl ScriptedServer {
             cuts: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
             connections: AtomicU32::new(0),
+            time_limit: Mutex::default(),
+            overdue: AtomicUsize::new(0),
         });
         let serving = Arc::clone(&shared);
         thread::spawn(move || {
@@ -212,6 +134,17 @@ impl ScriptedServer {
     /// The next batches lose their connection before their body is read.
     pub(crate) fn cut_unread(&self, batches: usize) {
         self.shared.cuts.store(batches, Ordering::SeqCst);
+    }
+
+    /// As a gateway in front of it: from now on a request that has not come whole in this time gets a
+    /// 504, and what came of it is dropped.
+    pub(crate) fn limit_time(&self, limit: Duration) {
+        *self.shared.time_limit.lock().unwrap() = Some(limit);
+    }
+
+    /// Requests that did not come whole in time.
+    pub(crate) fn overdue(&self) -> usize {
+        self.shared.overdue.load(Ordering::SeqCst)
     }
 
     pub(crate) fn url(&self) -> String {
@@ -259,35 +192,39 @@ impl Drop for ScriptedServer {
 
 fn converse(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
-    while let Some(mut request) = read_head(&mut reader)? {
+    while let Some((mut request, clock)) = read_head(&mut reader)? {
         let cut = |cuts: usize| cuts.checked_sub(1);
         if request.is_batch() && shared.cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, cut).is_ok() {
             return stream.shutdown(Shutdown::Both);
         }
         let length = request.header("content-length").parse().unwrap_or(0);
-        request.body = vec![0; length];
-        reader.read_exact(&mut request.body)?;
-        shared.requests.lock().unwrap().push(request.clone());
-        let mut reply = (shared.script.lock().unwrap())(&request);
-        while let Reply::Held(gate, then) = reply {
-            gate.pass();
-            reply = *then;
-        }
-        match reply {
-            Reply::Answer { status, headers, body } => answer(stream, status, &headers, &body)?,
-            Reply::Close => return stream.shutdown(Shutdown::Both),
-            // The client hangs up in the end.
-            Reply::Hang => {
-                reader.read_exact(&mut [0])?;
+        while request.body.len() < length {
+            let arrived = reader.fill_buf()?;
+            if arrived.is_empty() {
                 return Ok(());
             }
-            Reply::Held(..) => unreachable!(),
+            let taken = arrived.len().min(length - request.body.len());
+            request.body.extend_from_slice(&arrived[..taken]);
+            reader.consume(taken);
+            let limit = *shared.time_limit.lock().unwrap();
+            if limit.is_some_and(|limit| clock.now() > limit) {
+                shared.overdue.fetch_add(1, Ordering::SeqCst);
+                return Reply::Raw(GATEWAY_TIMEOUT.into()).give(stream).map(drop);
+            }
+        }
+        shared.requests.lock().unwrap().push(request.clone());
+        let reply = (shared.script.lock().unwrap())(&request);
+        if !reply.give(stream)? {
+            break;
         }
     }
     Ok(())
 }
 
-fn read_head(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
+/// The head of a request, and a clock that has run since its first byte.
+fn read_head(reader: &mut impl BufRead) -> io::Result<Option<(Request, Clock)>> {
+    reader.fill_buf()?;
+    let clock = Clock::start();
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -301,25 +238,8 @@ fn read_head(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
         let mut line = String::new();
         reader.read_line(&mut line)?;
         let Some((name, value)) = line.trim_end().split_once(':') else {
-            return Ok(Some(Request { method, path, headers, body: Vec::new() }));
+            return Ok(Some((Request { method, path, headers, body: Vec::new() }, clock)));
         };
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-}
-
-fn answer(
-    mut stream: &TcpStream,
-    status: u16,
-    headers: &[(&'static str, String)],
-    body: &[u8],
-) -> io::Result<()> {
-    let mut head = format!("HTTP/1.1 {status} Status\r\ncontent-length: {}\r\n", body.len());
-    for (name, value) in headers {
-        head.push_str(name);
-        head.push_str(": ");
-        head.push_str(value);
-        head.push_str("\r\n");
-    }
-    head.push_str("\r\n");
-    stream.write_all(&[head.as_bytes(), body].concat())
 }

@@ -1,4 +1,4 @@
-//! Waiting for a condition, never for a time.
+//! Waiting for a condition, never for a time; and the pace of what is slow by its nature.
 
 use std::thread;
 use std::time::Duration;
@@ -20,6 +20,15 @@ pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) 
         }
         assert!(clock.now() < DEADLINE, "waited in vain for {what}");
         thread::park_timeout(POLL);
+    }
+}
+
+/// Takes as long as a slow link or a slow server does. No test waits so for something to happen.
+pub(crate) fn pace(time: Duration) {
+    let clock = Clock::start();
+    // A thread may be woken for no reason.
+    while let Some(left) = time.checked_sub(clock.now()).filter(|left| !left.is_zero()) {
+        thread::park_timeout(left);
     }
 }
 

@@ -1,0 +1,124 @@
+//! A connection that ends at some byte of a request or of its answer, and one that cannot be made.
+
+use serde_json::{Value, json};
+
+use crate::support::daemon::{Counts, Daemon};
+use crate::support::fault_proxy::{End, FaultProxy, Way};
+use crate::support::gateway::Gateway;
+use crate::support::server::{Reply, ScriptedServer};
+use crate::support::settings::Settings;
+use crate::support::wait::{directory, wait_for};
+
+const RECORDS: u64 = 20;
+/// Several segments of a body, and yet one batch.
+const TEXT: usize = 2000;
+
+/// A daemon whose records, all of them in one batch, are about to be sent over the link.
+fn daemon_with_a_batch(link: &FaultProxy) -> (Daemon, Vec<String>) {
+    let daemon = Daemon::start(&Settings::for_server(&link.url()));
+    daemon.post("/v1/pause", "").good(200);
+    let text = "x".repeat(TEXT);
+    let records: Vec<Value> =
+        (0..RECORDS).map(|_| json!({"type": "Visits", "payload": {"text": text}})).collect();
+    let ids = daemon.enqueue(&records);
+    (daemon, ids)
+}
+
+/// How many bytes head and body of that batch have. They are the same each time but for ids and times.
+fn measured() -> (usize, usize) {
+    let server = ScriptedServer::start(Reply::sound);
+    let link = FaultProxy::to(server.address);
+    let (daemon, _) = daemon_with_a_batch(&link);
+    daemon.post("/v1/resume", "").good(200);
+    daemon.wait_until_done();
+    let body = server.batches()[0].body.len();
+    (link.up().carried() - body, body)
+}
+
+/// Each of these ends, one after the other, on the way of somebody's first batch.
+fn nothing_is_lost_or_doubled(way: impl Fn(&FaultProxy) -> &Way, ends: &[(&str, usize)], how: End) {
+    let directory = directory();
+    let gateway = Gateway::start(directory.path(), &[]);
+    let link = FaultProxy::to(gateway.address);
+    let mut all = Vec::new();
+    for (place, bytes) in ends {
+        let (daemon, ids) = daemon_with_a_batch(&link);
+        way(&link).end_after(*bytes, how);
+        daemon.post("/v1/resume", "").good(200);
+        assert_eq!(daemon.wait_until_done(), Counts::all_synced(RECORDS), "{place}");
+        assert!(way(&link).has_ended(), "{place}");
+        for id in &ids {
+            let entry = daemon.record(id);
+            // Once when it was cut, and once when it got through, unless that is one and the same.
+            assert!((1..=2).contains(&entry["attempts"].as_u64().unwrap()), "{place}: {entry}");
+            assert_eq!(entry["last_error"], Value::Null, "{place}: {entry}");
+        }
+        all.extend(ids);
+    }
+    let mut applied: Vec<String> = gateway.applied_ids().iter().map(ToString::to_string).collect();
+    applied.sort_unstable();
+    all.sort_unstable();
+    assert_eq!(applied, all);
+}
+
+fn places() -> [(&'static str, usize); 6] {
+    let (head, body) = measured();
+    [
+        ("right after the connection was made", 0),
+        ("in the head", head / 2),
+        ("before the body", head),
+        ("after the first byte of the body", head + 1),
+        ("in the middle of the body", head + body / 2),
+        ("before the last byte of the body", head + body - 1),
+    ]
+}
+
+/// Of which the head alone has more than 100.
+const ANSWER: [(&str, usize); 3] =
+    [("before the answer", 0), ("in the head of the answer", 20), ("in the body of the answer", 300)];
+
+#[test]
+fn a_request_that_is_cut_anywhere_loses_and_doubles_nothing() {
+    nothing_is_lost_or_doubled(FaultProxy::up, &places(), End::Close);
+}
+
+#[test]
+fn a_request_that_is_reset_anywhere_loses_and_doubles_nothing() {
+    nothing_is_lost_or_doubled(FaultProxy::up, &places(), End::Reset);
+}
+
+#[test]
+fn a_request_that_vanishes_anywhere_loses_and_doubles_nothing() {
+    nothing_is_lost_or_doubled(FaultProxy::up, &places()[2..5], End::BlackHole);
+}
+
+#[test]
+fn an_answer_that_is_cut_or_reset_anywhere_loses_and_doubles_nothing() {
+    for how in [End::Close, End::Reset] {
+        nothing_is_lost_or_doubled(FaultProxy::down, &ANSWER, how);
+    }
+}
+
+#[test]
+fn an_answer_that_vanishes_anywhere_loses_and_doubles_nothing() {
+    nothing_is_lost_or_doubled(FaultProxy::down, &ANSWER, End::BlackHole);
+}
+
+#[test]
+fn a_link_that_refuses_connections_for_a_while_costs_no_attempt() {
+    let directory = directory();
+    let gateway = Gateway::start(directory.path(), &[]);
+    let mut link = FaultProxy::to(gateway.address);
+    link.refuse();
+    let (daemon, ids) = daemon_with_a_batch(&link);
+    daemon.post("/v1/resume", "").good(200);
+    daemon.wait_for_phase("offline");
+    wait_for("nobody to be blamed", || {
+        ids.iter().all(|id| daemon.record(id)["state"] == "PENDING").then_some(())
+    });
+    assert!(ids.iter().all(|id| daemon.record(id)["attempts"] == 0));
+    link.accept();
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(RECORDS));
+    assert!(ids.iter().all(|id| daemon.record(id)["attempts"] == 1));
+    assert_eq!(gateway.ledger().len(), ids.len());
+}

@@ -1,0 +1,84 @@
+//! A link as in the field: 64 kbit/s, 600 ms there and back, and a gateway that waits for nobody.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use fieldsync::clock::Clock;
+use serde_json::{Value, json};
+
+use crate::support::daemon::{Counts, Daemon};
+use crate::support::fault_proxy::FaultProxy;
+use crate::support::ledger::Ledger;
+use crate::support::server::{Reply, ScriptedServer};
+use crate::support::settings::Settings;
+
+const BYTES_PER_SECOND: u32 = 8000;
+const ONE_WAY: Duration = Duration::from_millis(300);
+/// Of the gateway, from the first byte of a request: 23 records of 1.3 kB are too many.
+const TIME_LIMIT: Duration = Duration::from_secs(4);
+const RECORDS: u64 = 120;
+
+fn slow_link_to(server: &ScriptedServer) -> FaultProxy {
+    let link = FaultProxy::to(server.address);
+    for way in [link.up(), link.down()] {
+        way.delay(ONE_WAY);
+        way.bytes_per_second(BYTES_PER_SECOND);
+    }
+    link
+}
+
+/// Text that nothing makes much shorter.
+fn noise(characters: usize) -> String {
+    std::iter::repeat_with(fastrand::alphanumeric).take(characters).collect()
+}
+
+#[test]
+fn the_link_of_these_tests_is_no_faster_than_it_says() {
+    let body = noise(4000);
+    let answer = Reply::text(200, "text/plain", &body);
+    let server = ScriptedServer::start(move |_| answer.clone());
+    let link = slow_link_to(&server);
+    let mut device = TcpStream::connect(link.address).unwrap();
+    let clock = Clock::start();
+    write!(device, "POST / HTTP/1.1\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut answer = Vec::new();
+    while answer.len() < body.len() {
+        let mut buffer = [0; 1024];
+        let size = device.read(&mut buffer).unwrap();
+        answer.extend_from_slice(&buffer[..size]);
+    }
+    // Half a second for each body; there is no upper limit on a busy machine.
+    assert!(clock.now() >= ONE_WAY * 2 + Duration::from_secs(1), "{:?}", clock.now());
+}
+
+#[test]
+fn batches_come_to_fit_a_slow_link_and_progress_is_seen_all_the_way() {
+    let ledger = Ledger::default();
+    let books = ledger.clone();
+    let server = ScriptedServer::start(move |request| books.answer(request));
+    server.limit_time(TIME_LIMIT);
+    let link = slow_link_to(&server);
+    let settings = Settings::for_server(&link.url())
+        .with("server.request_timeout", "4s")
+        .with("server.connect_timeout", "5s")
+        .with("batch.learn", "true");
+    let daemon = Daemon::start(&settings);
+    let ids = daemon.paused(|daemon| {
+        let records: Vec<Value> =
+            (0..RECORDS).map(|_| json!({"type": "Visits", "payload": {"text": noise(1000)}})).collect();
+        daemon.enqueue(&records)
+    });
+    let (mut done, mut steps) = (0, 0);
+    while done < RECORDS {
+        let status = daemon.wait_until("progress", |status| status["sync"]["done"].as_u64() > Some(done));
+        done = status["sync"]["done"].as_u64().unwrap();
+        assert!(status["sync"]["total"] == RECORDS, "{status:#}");
+        steps += 1;
+    }
+    let trace = daemon.cli(&["batches", "--limit", "500"]).stdout;
+    assert_eq!(daemon.counts(), Counts::all_synced(RECORDS), "{trace}");
+    ledger.assert_holds(&ids);
+    assert!(server.overdue() <= 2, "{} time-outs\n{trace}", server.overdue());
+    assert!(steps >= 6, "{steps} steps\n{trace}");
+}
