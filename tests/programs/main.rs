@@ -14,6 +14,7 @@ mod gateway;
 mod ipc;
 mod ladder;
 mod lineage;
+mod link_lab;
 mod process;
 mod sizing;
 mod slow_links;

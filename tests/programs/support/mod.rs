@@ -7,6 +7,7 @@ pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod ledger;
 pub(crate) mod loop_disk;
+pub(crate) mod netns;
 pub(crate) mod notify;
 pub(crate) mod process;
 pub(crate) mod secrets;

@@ -92,6 +92,14 @@ impl Reply {
         if request.is_batch() { Self::applied(request) } else { Self::unknown_batch() }
     }
 
+    /// Half of it at once, and the rest byte by byte.
+    pub(crate) fn dripping(self) -> Self {
+        let Self::Answer { status, headers, body } = self else { panic!("only an answer can drip") };
+        let mut first = whole(status, &headers, &body);
+        let others = first.split_off(first.len() - body.len() / 2);
+        Self::Drip(first, others)
+    }
+
     pub(crate) fn held_by(self, gate: &Gate) -> Self {
         Self::Held(gate.clone(), Box::new(self))
     }

@@ -71,6 +71,7 @@ struct Shared {
     cuts: AtomicUsize,
     ended: AtomicBool,
     connections: AtomicU32,
+    body_bytes: AtomicUsize,
     time_limit: Mutex<Option<Duration>>,
     overdue: AtomicUsize,
 }
@@ -99,6 +100,7 @@ impl ScriptedServer {
             cuts: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
             connections: AtomicU32::new(0),
+            body_bytes: AtomicUsize::new(0),
             time_limit: Mutex::default(),
             overdue: AtomicUsize::new(0),
         });
@@ -159,6 +161,13 @@ impl ScriptedServer {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
+    /// Waits until so many bytes of bodies came, whole or not.
+    #[track_caller]
+    pub(crate) fn wait_for_body_bytes(&self, bytes: usize) {
+        let came = || (self.shared.body_bytes.load(Ordering::SeqCst) >= bytes).then_some(());
+        wait_for("a part of a body", came);
+    }
+
     /// The batches in the order in which they came.
     pub(crate) fn batches(&self) -> Vec<Request> {
         self.requests().into_iter().filter(Request::is_batch).collect()
@@ -206,6 +215,7 @@ fn converse(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
             let taken = arrived.len().min(length - request.body.len());
             request.body.extend_from_slice(&arrived[..taken]);
             reader.consume(taken);
+            shared.body_bytes.fetch_add(taken, Ordering::SeqCst);
             let limit = *shared.time_limit.lock().unwrap();
             if limit.is_some_and(|limit| clock.now() > limit) {
                 shared.overdue.fetch_add(1, Ordering::SeqCst);

@@ -1,0 +1,87 @@
+//! A device whose link is pulled, misled and silenced, between network namespaces: nothing is lost, doubled
+//! or set aside, nobody is blamed but the batch in doubt, and what is said of the link is true.
+//!
+//! Needs root, so these tests are ignored unless they are asked for.
+
+mod flapping;
+mod measure;
+mod pulled;
+mod rerouted;
+mod silent;
+
+use serde_json::{Value, json};
+
+use crate::support::daemon::{Counts, Daemon, Home};
+use crate::support::ledger::Ledger;
+use crate::support::netns::{Lab, SERVER};
+use crate::support::server::{Gate, ScriptedServer};
+use crate::support::settings::Settings;
+
+/// The link is watched by the kernel's events alone: time-outs and probes would come much later.
+fn settings() -> Settings {
+    Settings::for_server(&format!("http://{SERVER}"))
+        .with("connectivity.watch", "netlink")
+        .with("connectivity.return_jitter", "0s")
+        .with("connectivity.probe_interval", "10m")
+        .with("server.request_timeout", "1m")
+}
+
+/// Nobody tells when a silence ends, so somebody has to ask now and then; and silences are short here.
+fn settings_for_silence() -> Settings {
+    settings()
+        .with("connectivity.probe_interval", "500ms")
+        .with("server.stall_timeout", "2s")
+        .with("server.request_timeout", "3s")
+        .with("server.answer_timeout", "2s")
+}
+
+fn start(lab: &Lab, settings: &Settings) -> Daemon {
+    lab.start(Home::new(settings))
+}
+
+/// A server whose answers to batches are held, and those to look-ups are not.
+fn holding_server(ledger: &Ledger, gate: &Gate) -> ScriptedServer {
+    let (books, gate) = (ledger.clone(), gate.clone());
+    ScriptedServer::start_at(SERVER.parse().unwrap(), move |request| {
+        let answer = books.answer(request);
+        if request.is_batch() { answer.held_by(&gate) } else { answer }
+    })
+}
+
+/// Records whose batch takes some seconds on a link of 800 kbit/s.
+fn enqueue_large(daemon: &Daemon) -> Vec<String> {
+    let text = "x".repeat(40_000);
+    let records: Vec<Value> = (0..10).map(|_| json!({"type": "Photos", "payload": {"text": text}})).collect();
+    daemon.enqueue(&records)
+}
+
+#[track_caller]
+fn wait_for_link(daemon: &Daemon, state: &str) {
+    daemon.wait_until(state, |status| status["connectivity"]["state"] == state);
+}
+
+/// Nothing was tried with them.
+#[track_caller]
+fn assert_untouched(daemon: &Daemon, ids: &[String]) {
+    for id in ids {
+        let entry = daemon.record(id);
+        assert_eq!((&entry["state"], &entry["attempts"]), (&json!("PENDING"), &json!(0)), "{entry}");
+        assert_eq!(entry["last_error"], Value::Null, "{entry}");
+    }
+}
+
+#[track_caller]
+fn assert_attempts(daemon: &Daemon, ids: &[String], attempts: u64) {
+    for id in ids {
+        let entry = daemon.record(id);
+        assert_eq!(entry["attempts"], attempts, "{entry}\n{}", daemon.log());
+    }
+}
+
+/// Waits until these, and no others, are synced.
+#[track_caller]
+fn all_synced(daemon: &Daemon, ids: &[&[String]]) -> Vec<String> {
+    let ids = ids.concat();
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(ids.len() as u64), "{}", daemon.log());
+    ids
+}

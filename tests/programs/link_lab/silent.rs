@@ -1,0 +1,106 @@
+//! The link is up, and yet nothing comes back, nobody is there, or nobody is known by that name.
+
+use super::{
+    all_synced, assert_attempts, assert_untouched, enqueue_large, settings_for_silence, start, wait_for_link,
+};
+use crate::support::gateway::Gateway;
+use crate::support::ledger::Ledger;
+use crate::support::netns::{Lab, SERVER};
+use crate::support::server::{Reply, Request, ScriptedServer};
+use crate::support::wait::directory;
+
+/// A server that does so with the first batch.
+fn server(ledger: &Ledger, first: impl Fn(&Ledger, &Request) -> Reply + Send + 'static) -> ScriptedServer {
+    let (books, mut is_first) = (ledger.clone(), true);
+    ScriptedServer::start_at(SERVER.parse().unwrap(), move |request| {
+        if request.is_batch() && std::mem::take(&mut is_first) {
+            first(&books, request)
+        } else {
+            books.answer(request)
+        }
+    })
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
+fn a_silence_in_the_middle_of_a_body_loses_and_doubles_nothing() {
+    let (lab, ledger) = (Lab::new(), Ledger::default());
+    let server = server(&ledger, Ledger::answer);
+    lab.slow_down(800);
+    let daemon = start(&lab, &settings_for_silence());
+    let batch = enqueue_large(&daemon);
+    server.wait_for_body_bytes(50_000);
+    lab.swallow_answers();
+    let others = daemon.enqueue_many(5);
+    daemon.wait_until("the batch to be given up", |status| status["records"]["failed"] == batch.len());
+    assert_attempts(&daemon, &batch, 1);
+    assert_untouched(&daemon, &others);
+    lab.let_answers_through();
+    ledger.assert_holds(&all_synced(&daemon, &[&batch, &others]));
+    assert_attempts(&daemon, &batch, 2);
+    assert_attempts(&daemon, &others, 1);
+    wait_for_link(&daemon, "online");
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
+fn a_silence_in_the_middle_of_an_answer_leaves_the_outcome_to_a_look_up() {
+    let (lab, ledger) = (Lab::new(), Ledger::default());
+    let server = server(&ledger, |books, request| books.answer(request).dripping());
+    let daemon = start(&lab, &settings_for_silence());
+    let batch = daemon.enqueue_many(3);
+    server.wait_for_batches(1);
+    lab.swallow_answers();
+    let others = daemon.enqueue_many(5);
+    daemon.wait_until("the batch to be given up", |status| status["records"]["failed"] == batch.len());
+    assert_untouched(&daemon, &others);
+    lab.let_answers_through();
+    ledger.assert_holds(&all_synced(&daemon, &[&batch, &others]));
+    assert_attempts(&daemon, &[batch, others].concat(), 1);
+    assert_eq!(server.sizes(), [3, 5]);
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
+fn a_connection_that_is_reset_is_looked_up_and_sent_again() {
+    let (lab, ledger) = (Lab::new(), Ledger::default());
+    let server = server(&ledger, |_, _| Reply::Reset);
+    let daemon = start(&lab, &settings_for_silence());
+    let ids = daemon.enqueue_many(3);
+    ledger.assert_holds(&all_synced(&daemon, &[&ids]));
+    assert_attempts(&daemon, &ids, 2);
+    assert_eq!((server.sizes(), server.look_ups(server.batches()[0].batch_id())), (vec![3, 3], 1));
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
+fn a_name_that_nobody_knows_is_offline_until_somebody_does() {
+    let (lab, directory) = (Lab::new(), directory());
+    let gateway = Gateway::start_at(directory.path(), SERVER, &[]);
+    let daemon = start(&lab, &settings_for_silence().with("server.url", "http://crm.field.test:8080"));
+    let ids = daemon.enqueue_many(3);
+    let status = daemon.wait_for_phase("offline");
+    assert_eq!(status["connectivity"]["state"], "offline");
+    assert_untouched(&daemon, &ids);
+    lab.name_server("crm.field.test");
+    all_synced(&daemon, &[&ids]);
+    assert_attempts(&daemon, &ids, 1);
+    assert_eq!(gateway.ledger().len(), ids.len());
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
+fn a_server_that_is_not_there_is_offline_until_it_is() {
+    let (lab, directory) = (Lab::new(), directory());
+    let gateway = Gateway::start_at(directory.path(), SERVER, &[]);
+    lab.hide_server();
+    let daemon = start(&lab, &settings_for_silence());
+    let ids = daemon.enqueue_many(3);
+    let status = daemon.wait_for_phase("offline");
+    assert_eq!(status["connectivity"]["state"], "offline");
+    assert_untouched(&daemon, &ids);
+    lab.show_server();
+    all_synced(&daemon, &[&ids]);
+    assert_attempts(&daemon, &ids, 1);
+    assert_eq!(gateway.ledger().len(), ids.len());
+}
