@@ -4,3 +4,4 @@ mod for_records;
 mod for_requests;
 mod for_the_way;
 mod hostile;
+mod statuses;
