@@ -11,6 +11,7 @@ mod deferral;
 mod delivery;
 mod disk;
 mod gateway;
+mod index;
 mod ipc;
 mod ladder;
 mod lineage;
