@@ -15,7 +15,10 @@ const TEXT: usize = 2000;
 
 /// A daemon whose records, all of them in one batch, are about to be sent over the link.
 fn daemon_with_a_batch(link: &FaultProxy) -> (Daemon, Vec<String>) {
-    let daemon = Daemon::start(&Settings::for_server(&link.url()));
+    let settings = Settings::for_server(&link.url())
+        .with("server.stall_timeout", "1s")
+        .with("server.answer_timeout", "1s");
+    let daemon = Daemon::start(&settings);
     daemon.post("/v1/pause", "").good(200);
     let text = "x".repeat(TEXT);
     let records: Vec<Value> =
