@@ -5,12 +5,12 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::sync::Arc;
 use std::{fs, io};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
+use futures_util::future::join;
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
@@ -143,18 +143,14 @@ impl Proxy {
             request = request.header(PROXY_AUTHORIZATION, value);
         }
         let request = request.body(Empty::new()).map_err(|error| self.broken(&error))?;
-        let mut connection = pin!(connection.without_shutdown());
-        let answer = tokio::select! {
-            answer = sender.send_request(request) => answer.map_err(broken)?,
-            ended = &mut connection => {
-                return Err(ended.map_or_else(broken, |_| self.fails("it closed the connection")));
-            }
-        };
-        if !answer.status().is_success() {
-            let (proxy, server, status) = (self.name(), server.to_owned(), answer.status());
-            return Err(Refusal::Status { proxy, server, status });
+        // Both ends are let go with the answer, so that nothing waits for a body or another request.
+        let answer = async move { sender.send_request(request).await.map(|answer| answer.status()) };
+        let (status, ended) = join(answer, connection.without_shutdown()).await;
+        let status = status.map_err(broken)?;
+        if !status.is_success() {
+            return Err(Refusal::Status { proxy: self.name(), server: server.to_owned(), status });
         }
-        let parts = connection.await.map_err(broken)?;
+        let parts = ended.map_err(broken)?;
         // A server never speaks first.
         if parts.read_buf.is_empty() {
             Ok(parts.io.into_inner())

@@ -20,3 +20,4 @@ mod process;
 mod sizing;
 mod slow_links;
 mod support;
+mod transport;

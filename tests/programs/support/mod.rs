@@ -12,6 +12,7 @@ pub(crate) mod notify;
 pub(crate) mod process;
 pub(crate) mod reply;
 pub(crate) mod secrets;
+pub(crate) mod proxy;
 pub(crate) mod server;
 pub(crate) mod settings;
 pub(crate) mod wait;

@@ -1,0 +1,7 @@
+//! The way to the server: connections, their limits and their ends, TLS, proxies.
+
+mod connections;
+mod limits;
+mod peer;
+mod proxies;
+mod tls;

@@ -1,0 +1,155 @@
+//! Who is trusted over TLS, and how a device shows who it is.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::crypto::ring::default_provider;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls_pki_types::PrivateKeyDer;
+use serde_json::{Value, json};
+
+use super::peer::{Peer, Talk};
+use crate::support::daemon::{Counts, Daemon, Home};
+use crate::support::gateway::Gateway;
+use crate::support::settings::Settings;
+use crate::support::wait::directory;
+
+/// An authority, and a certificate of it with its key.
+pub(super) struct Issued {
+    authority: CertifiedIssuer<'static, KeyPair>,
+    certificate: rcgen::Certificate,
+    key: KeyPair,
+}
+
+impl Issued {
+    pub(super) fn new() -> Self {
+        let mut authority = CertificateParams::default();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let names = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let certificate = names.signed_by(&key, &authority).unwrap();
+        Self { authority, certificate, key }
+    }
+
+    /// Writes `ca.pem`, `cert.pem` and `key.pem`.
+    pub(super) fn write(&self, directory: &Path) {
+        fs::write(directory.join("ca.pem"), self.authority.pem()).unwrap();
+        fs::write(directory.join("cert.pem"), self.certificate.pem()).unwrap();
+        fs::write(directory.join("key.pem"), self.key.serialize_pem()).unwrap();
+    }
+
+    /// A server with this certificate; it wants one of the same authority when it asks at all.
+    pub(super) fn server(&self, asks_for_certificates: bool) -> Arc<ServerConfig> {
+        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let builder = if asks_for_certificates {
+            let mut roots = RootCertStore::empty();
+            roots.add(self.authority.der().clone()).unwrap();
+            let provider = Arc::new(default_provider());
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build();
+            builder.with_client_cert_verifier(verifier.unwrap())
+        } else {
+            builder.with_no_client_auth()
+        };
+        let key = PrivateKeyDer::try_from(self.key.serialize_der()).unwrap();
+        Arc::new(builder.with_single_cert(vec![self.certificate.der().clone()], key).unwrap())
+    }
+}
+
+/// A gateway over TLS, and where devices reach it.
+pub(super) fn gateway(directory: &Path) -> (Gateway, String) {
+    let path = |name: &str| directory.join(name).to_str().unwrap().to_owned();
+    let arguments = ["--tls-cert", &path("cert.pem"), "--tls-key", &path("key.pem")];
+    let gateway = Gateway::start(directory, &arguments);
+    let url = format!("https://localhost:{}", gateway.address.port());
+    (gateway, url)
+}
+
+#[track_caller]
+fn untouched(daemon: &Daemon, ids: &[String]) {
+    for id in ids {
+        let entry = daemon.record(id);
+        assert_eq!((&entry["attempts"], &entry["last_error"]), (&json!(0), &Value::Null), "{entry}");
+    }
+}
+
+#[test]
+fn a_server_is_recognized_by_the_authority_that_is_configured() {
+    let directory = directory();
+    Issued::new().write(directory.path());
+    let (_gateway, url) = gateway(directory.path());
+    let ca = directory.path().join("ca.pem");
+    let daemon = Daemon::start(&Settings::for_server(&url).with("server.ca_file", ca.to_str().unwrap()));
+    daemon.enqueue_many(3);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));
+}
+
+#[test]
+fn to_a_server_of_an_unknown_authority_nothing_is_sent() {
+    let (directory, others) = (directory(), directory());
+    Issued::new().write(directory.path());
+    Issued::new().write(others.path());
+    let (_gateway, url) = gateway(directory.path());
+    let ca = others.path().join("ca.pem");
+    let daemon = Daemon::start(&Settings::for_server(&url).with("server.ca_file", ca.to_str().unwrap()));
+    let ids = daemon.enqueue_many(3);
+    daemon.wait_for_phase("offline");
+    untouched(&daemon, &ids);
+    assert!(daemon.log().contains("the TLS handshake failed: invalid peer certificate"), "{}", daemon.log());
+}
+
+/// A server that wants to know who calls.
+fn asking(issued: &Issued) -> Peer {
+    let config = issued.server(true);
+    Peer::start(move |_, talk: Talk<TcpStream>| {
+        let tls = ServerConnection::new(Arc::clone(&config)).unwrap();
+        talk.over(|stream| StreamOwned::new(tls, stream)).serve();
+    })
+}
+
+/// A home with the certificates, and what is set to send to a server that has one of them.
+fn at_home(peer: &Peer, issued: &Issued) -> (Home, Settings) {
+    let home = Home::new(&Settings::default());
+    issued.write(home.path("").as_path());
+    let settings = Settings::for_server(&format!("https://localhost:{}", peer.address.port()))
+        .with("server.ca_file", home.path("ca.pem").to_str().unwrap());
+    (home, settings)
+}
+
+#[test]
+fn a_device_shows_its_certificate_to_a_server_that_asks_for_it() {
+    let issued = Issued::new();
+    let peer = asking(&issued);
+    let (home, settings) = at_home(&peer, &issued);
+    let path = |name: &str| home.path(name).to_str().unwrap().to_owned();
+    home.configure(
+        &settings
+            .with("server.client_cert_file", &path("cert.pem"))
+            .with("server.client_key_file", &path("key.pem"))
+            .batches_of(1),
+    );
+    let daemon = home.start();
+    daemon.enqueue_many(3);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));
+    assert_eq!(peer.connections(), 1);
+}
+
+#[test]
+fn without_the_certificate_that_a_server_asks_for_nothing_was_sent() {
+    let issued = Issued::new();
+    let peer = asking(&issued);
+    let (home, settings) = at_home(&peer, &issued);
+    home.configure(&settings);
+    let daemon = home.start();
+    let ids = daemon.enqueue_many(3);
+    daemon.wait_for_phase("offline");
+    untouched(&daemon, &ids);
+    assert!(daemon.log().contains("CertificateRequired"), "{}", daemon.log());
+    assert_eq!(peer.attempts(), [""; 0]);
+}
