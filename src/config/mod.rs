@@ -78,7 +78,7 @@ section! {
         proxy: String = "auto".into(),
         /// File that holds `user:password` for the proxy.
         proxy_credential_file: Option<PathBuf> = None,
-        /// Name resolution, TCP and TLS together.
+        /// Name resolution, TCP, the proxy and TLS together.
         connect_timeout: Span = Span::secs(10),
         /// Longest time without progress while a body goes out.
         stall_timeout: Span = Span::secs(20),

@@ -2,6 +2,8 @@
 
 mod failure;
 mod pool;
+#[cfg(test)]
+mod tests;
 
 use std::rc::Rc;
 use std::sync::Arc;

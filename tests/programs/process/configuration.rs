@@ -33,6 +33,9 @@ fn a_wrong_configuration_is_refused_with_file_key_and_reason() {
         ("[server]\nrequest_timeout = \"soon\"\n", &["request_timeout", "soon", "is no duration"]),
         ("[queue]\nmax_bytes = \"lots\"\n", &["max_bytes", "lots"]),
         ("[server]\nurl = \"ftp://x\"\n", &["server.url", "must be http://"]),
+        ("[server]\nproxy = \"some\"\n", &["server.proxy", "must be auto, none, or a URL"]),
+        ("[server]\nproxy = \"socks5://x\"\n", &["server.proxy", "other kinds of proxies"]),
+        ("[server]\nproxy = \"http://alice:sesame@x\"\n", &["server.proxy", "proxy_credential_file"]),
         ("[log]\nlevel = \"loud=very\"\n", &["log.level", "must be error, warn"]),
         ("[server\n", &["line 1"]),
     ] {
