@@ -3,10 +3,8 @@
 //! It is always asked by CONNECT, for `http` servers, too: so there is one way through a proxy and
 //! not two, and a proxy never rewrites what the protocol says.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fs, io};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
@@ -25,13 +23,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use super::connection::{Line, Tcp};
+use super::credential;
 use super::dial::causes;
 use crate::config;
 
 /// Largest head of an answer that a proxy may give.
 const HEAD_BYTES: usize = 16 << 10;
-/// Permission of users who are neither the owner nor in the group to read a file.
-const READ_BY_OTHERS: u32 = 0o004;
 
 /// Why the configured proxy cannot be used.
 #[derive(Debug, Error)]
@@ -44,20 +41,9 @@ pub enum ProxyError {
         "the environment names a {0} proxy, and only http and https proxies can be used: set server.proxy"
     )]
     Kind(String),
-    /// The file with the credential does not read.
-    #[error("server.proxy_credential_file: cannot read {}: {source}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file with the credential is open to everybody.
-    #[error("server.proxy_credential_file: every user may read {}: chmod o-r it", path.display())]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-    },
+    /// The file with the credential is not used.
+    #[error("server.proxy_credential_file: {0}")]
+    Refused(#[from] credential::Refusal),
     /// The file with the credential holds something else.
     #[error("server.proxy_credential_file: {} does not hold user:password", path.display())]
     NoCredential {
@@ -78,7 +64,7 @@ pub(super) enum Refusal {
 }
 
 /// A proxy, and what it asks for.
-pub struct Proxy {
+pub(super) struct Proxy {
     uri: Uri,
     /// The value of `Proxy-Authorization`.
     credential: Option<SecretString>,
@@ -200,14 +186,11 @@ fn choose(config: &config::Server, server: &Uri) -> Result<Option<Intercept>, Pr
 
 /// `user:password` as a value of `Proxy-Authorization` (RFC 7617).
 fn read_credential(path: &Path) -> Result<SecretString, ProxyError> {
-    let unreadable = |source| ProxyError::Unreadable { path: path.to_owned(), source };
-    if fs::metadata(path).map_err(unreadable)?.permissions().mode() & READ_BY_OTHERS != 0 {
-        return Err(ProxyError::Exposed { path: path.to_owned() });
-    }
-    let text = SecretString::from(fs::read_to_string(path).map_err(unreadable)?);
-    let credential = text.expose_secret().trim();
+    let bytes = credential::secret(path)?;
+    let no_credential = || ProxyError::NoCredential { path: path.to_owned() };
+    let credential = std::str::from_utf8(bytes.trim_ascii()).map_err(|_| no_credential())?;
     if !credential.contains(':') {
-        return Err(ProxyError::NoCredential { path: path.to_owned() });
+        return Err(no_credential());
     }
     Ok(format!("Basic {}", BASE64_STANDARD.encode(credential)).into())
 }

@@ -74,7 +74,7 @@ impl Reason {
 }
 
 /// The content of a file that nobody else may read or change. It is wiped.
-pub(super) fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+pub(in crate::transport) fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Refusal> {
     let refuse = |reason| Refusal::new(path, reason);
     let unreadable = |error: io::Error| refuse(Reason::Unreadable(error.to_string()));
     // The mode of what is read, and not of what has this name a moment before.

@@ -1,5 +1,5 @@
 //! What proves who the device is, and whom it trusts: the bearer token from `server.token_file`, else
-//! from the systemd credential `fieldsync-token`, and the PEM files of TLS.
+//! from the systemd credential `fieldsync-token`, the PEM files of TLS, and what the proxy asks for.
 //!
 //! The token is never shown. While a file is refused nothing is sent at all, not even without it:
 //! what is sent in nobody's name, or in another's, is worse than what waits.
@@ -15,6 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::config;
 use file::Reason;
 pub use file::Refusal;
+pub(super) use file::secret;
 pub use watch::Watch;
 
 const CREDENTIAL: &str = "fieldsync-token";
@@ -57,7 +58,8 @@ struct Files<'a> {
     token: Option<PathBuf>,
     /// A credential of systemd may be missing, a named file may not.
     token_may_be_missing: bool,
-    key: Option<&'a Path>,
+    /// Others that nobody else may read.
+    secrets: Vec<&'a Path>,
     certificates: Vec<&'a Path>,
 }
 
@@ -68,7 +70,13 @@ impl<'a> Files<'a> {
         Self {
             token: config.token_file.clone().or_else(credential),
             token_may_be_missing: config.token_file.is_none(),
-            key: config.client_key_file.as_deref().filter(|_| tls),
+            secrets: [
+                config.client_key_file.as_deref().filter(|_| tls),
+                config.proxy_credential_file.as_deref(),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
             certificates: [&config.ca_file, &config.client_cert_file]
                 .into_iter()
                 .filter_map(|path| path.as_deref().filter(|_| tls))
@@ -77,7 +85,8 @@ impl<'a> Files<'a> {
     }
 
     fn all(&self) -> impl Iterator<Item = &Path> {
-        self.token.as_deref().into_iter().chain(self.key).chain(self.certificates.iter().copied())
+        let others = self.secrets.iter().chain(&self.certificates).copied();
+        self.token.as_deref().into_iter().chain(others)
     }
 }
 
@@ -85,7 +94,7 @@ impl<'a> Files<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     token: Result<Option<Token>, Refusal>,
-    key: Result<Option<Fingerprint>, Refusal>,
+    secrets: Result<Vec<Fingerprint>, Refusal>,
     certificates: Vec<Option<Fingerprint>>,
 }
 
@@ -97,18 +106,18 @@ impl Credentials {
         let files = Files::of(config);
         let there = |path: &&PathBuf| !files.token_may_be_missing || path.exists();
         let token = files.token.as_ref().filter(there).map(|path| Token::read(path));
-        let key = files.key.map(|path| Ok(fingerprint(&file::secret(path)?)));
+        let secret = |path: &&Path| Ok(fingerprint(&file::secret(path)?));
         let certificate = |path: &&Path| Some(fingerprint(&file::plain(path).ok()?));
         Self {
             token: token.transpose(),
-            key: key.transpose(),
+            secrets: files.secrets.iter().map(secret).collect(),
             certificates: files.certificates.iter().map(certificate).collect(),
         }
     }
 
     /// The token, where one is configured, unless a file is refused.
     pub fn token(&self) -> Result<Option<Token>, Refusal> {
-        self.key.clone()?;
+        self.secrets.clone()?;
         self.token.clone()
     }
 }

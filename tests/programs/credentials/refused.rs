@@ -141,7 +141,7 @@ fn a_key_that_others_may_read_and_a_certificate_that_does_not_read_are_mended_in
     let daemon = home.start();
     daemon.enqueue_many(1);
     let status = daemon.wait_for_phase("misconfigured");
-    assert_eq!(status["sync"]["text"], "The certificates need attention: 1 record waiting");
+    assert_eq!(status["sync"]["text"], "The certificates or the proxy need attention: 1 record waiting");
     place(&certificate, &issued.cert.pem(), 0o644);
     daemon.wait_for_phase("offline");
     place(&key, &issued.signing_key.serialize_pem(), 0o644);

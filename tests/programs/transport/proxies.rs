@@ -1,16 +1,14 @@
 //! The way through proxies: configured, or as the environment says.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
-
 use serde_json::{Value, json};
 
 use super::tls::{Issued, gateway};
 use crate::support::daemon::{Counts, Daemon, Home};
 use crate::support::proxy::Proxy;
+use crate::support::secrets::place;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
-use crate::support::wait::directory;
+use crate::support::wait::{directory, wait_for};
 
 const GRANTED: &str = "200 Connection established";
 
@@ -102,8 +100,7 @@ fn the_credential_for_the_proxy_comes_from_its_file_and_never_reaches_the_log() 
     let (server, proxy) = (ScriptedServer::start(Reply::sound), Proxy::start(GRANTED));
     let home = Home::new(&Settings::default());
     let file = home.path("proxy");
-    fs::write(&file, "alice:sesame\n").unwrap();
-    fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+    place(&file, "alice:sesame\n", 0o640);
     home.configure(
         &Settings::for_server(&server.url())
             .with("server.proxy", &url(&proxy))
@@ -122,12 +119,11 @@ fn the_credential_for_the_proxy_comes_from_its_file_and_never_reaches_the_log() 
 }
 
 #[test]
-fn a_credential_that_every_user_may_read_is_refused() {
+fn a_credential_that_every_user_may_read_is_refused_until_it_is_closed_to_them() {
     let proxy = Proxy::start(GRANTED);
     let home = Home::new(&Settings::default());
     let file = home.path("proxy");
-    fs::write(&file, "alice:sesame\n").unwrap();
-    fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    place(&file, "alice:sesame\n", 0o644);
     home.configure(
         &Settings::for_server("http://127.0.0.1:1")
             .with("server.proxy", &url(&proxy))
@@ -135,10 +131,12 @@ fn a_credential_that_every_user_may_read_is_refused() {
     );
     let daemon = home.start();
     daemon.enqueue_many(1);
-    let status = daemon.wait_for_phase("misconfigured");
+    let status = daemon.wait_for_phase("auth_required");
     let message = status["sync"]["last_error"]["message"].as_str().unwrap();
-    assert!(message.contains("chmod o-r"), "{message}");
+    assert!(message.contains("chmod o= "), "{message}");
     assert_eq!(proxy.heads().len(), 0);
+    place(&file, "alice:sesame\n", 0o600);
+    wait_for("the proxy to be asked", || (!proxy.heads().is_empty()).then_some(()));
 }
 
 /// A daemon with these variables has sent a batch.

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::peer::{Peer, Talk};
 use crate::support::daemon::{Counts, Daemon, Home};
 use crate::support::gateway::Gateway;
+use crate::support::secrets::place;
 use crate::support::settings::Settings;
 use crate::support::wait::directory;
 
@@ -40,7 +41,7 @@ impl Issued {
     pub(super) fn write(&self, directory: &Path) {
         fs::write(directory.join("ca.pem"), self.authority.pem()).unwrap();
         fs::write(directory.join("cert.pem"), self.certificate.pem()).unwrap();
-        fs::write(directory.join("key.pem"), self.key.serialize_pem()).unwrap();
+        place(&directory.join("key.pem"), &self.key.serialize_pem(), 0o600);
     }
 
     /// A server with this certificate; it wants one of the same authority when it asks at all.

@@ -94,6 +94,7 @@ fn decide(verdict: &Verdict, found: &LookUp, hints: Hints, seen: &Seen) {
         config: &config,
         backlog: &backlog,
         link: LinkState::Online,
+        deferral: None,
         breaker: BreakerState::default(),
     };
     let error = last_error(verdict, seen, WALL_MS);
