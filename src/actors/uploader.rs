@@ -179,6 +179,11 @@ fn evidence(seen: &Seen, interfered: bool) -> Option<Evidence> {
     }
 }
 
+/// No server of the protocol answers a look-up that it knows nothing of like this.
+fn is_from_portal(seen: &Seen) -> bool {
+    matches!(seen, Seen::Answer(answer) if matches!(answer.status, 200..=399 | 511))
+}
+
 fn without_way(no_way: NoWay) -> Uploaded {
     let class = no_way.verdict.class().to_owned();
     let error = LastError { class, http_status: None, code: None, message: no_way.message, at: wall_ms() };
@@ -277,9 +282,7 @@ impl Handler<LookUp> for Uploader {
         };
         Box::pin(way.transport.look_up(id).into_actor(self).map(move |exchange, uploader, _| {
             let found = judge_look_up(id, &exchange.seen);
-            if found != Found::Hindered {
-                uploader.tell_link(&exchange.seen, false);
-            }
+            uploader.tell_link(&exchange.seen, found == Found::Hindered && is_from_portal(&exchange.seen));
             found
         }))
     }
@@ -293,10 +296,7 @@ impl Handler<Probe> for Uploader {
             return Box::pin(actix::fut::ready(Evidence::Reached));
         };
         Box::pin(way.transport.look_up(BatchId::new()).into_actor(self).map(|exchange, _, _| {
-            let portal = match &exchange.seen {
-                Seen::Answer(answer) => matches!(answer.status, 200..=399 | 511),
-                Seen::Failure(_) => false,
-            };
+            let portal = is_from_portal(&exchange.seen);
             evidence(&exchange.seen, portal).unwrap_or(Evidence::Unreachable)
         }))
     }

@@ -61,10 +61,12 @@ struct Interface {
 }
 
 fn interfaces() -> nix::Result<Vec<Interface>> {
-    let runs = InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING;
+    // The kernel announces at most once a second that an interface runs; its carrier shows at once.
+    let runs = InterfaceFlags::IFF_RUNNING | InterfaceFlags::IFF_LOWER_UP;
     let found = getifaddrs()?.filter_map(|interface| {
         let address = ip_of(&interface.address?)?;
-        Some(Interface { address, runs: interface.flags.contains(runs) })
+        let is_up = interface.flags.contains(InterfaceFlags::IFF_UP);
+        Some(Interface { address, runs: is_up && interface.flags.intersects(runs) })
     });
     Ok(found.collect())
 }

@@ -2,7 +2,8 @@
 //!
 //! Traffic is believed before the system: an answer is an answer, whatever the interfaces look like.
 //! Where the system sees no way at all, nothing is tried, and nothing wakes the device until one comes.
-//! Where it sees one, and requests fail all the same, probes tell when that ends, further and further apart.
+//! Where it sees one, and requests fail all the same, probes tell when that ends, further and further apart;
+//! now and then a batch is tried instead: it may be probes alone that somebody on the way does not like.
 //!
 //! A link that returns is tried at once, after a random moment that keeps a fleet from coming in step. One
 //! that returns again and again, and leads nowhere, is tried less and less often, up to the longest probe interval.
@@ -16,6 +17,9 @@ use crate::model::LinkState;
 
 /// The first wait of a link that returned and led nowhere before.
 const FIRST_REST: Duration = Duration::from_millis(100);
+
+/// Of so many probes one is a batch.
+const PROBES_A_BATCH: u32 = 8;
 
 /// What a request says about the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,7 +204,8 @@ impl Reach {
         }
         self.probes = self.probes.saturating_add(1);
         let wait = backoff::delay(pace.first.min(pace.longest), pace.longest, self.probes, rng);
-        self.plan(Next::Probe(wait))
+        let is_batch = self.probes.is_multiple_of(PROBES_A_BATCH);
+        self.plan(if is_batch { Next::Return(wait) } else { Next::Probe(wait) })
     }
 
     fn plan(&mut self, next: Next) -> Next {
@@ -251,20 +256,25 @@ mod tests {
         let (mut reach, mut rng) = (Reach::default(), rng());
         reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng);
         assert_eq!(reach.state(), LinkState::Unknown);
-        let mut last = Duration::ZERO;
-        for _ in 0..10 {
-            let Next::Probe(wait) = reach.met(Evidence::Unreachable, true, &PACE, &mut rng) else { panic!() };
+        for probe in 1..20 {
+            let next = reach.met(Evidence::Unreachable, true, &PACE, &mut rng);
             assert_eq!(reach.met(Evidence::Unreachable, true, &PACE, &mut rng), Next::Stay);
-            reach.probing();
-            last = wait;
+            match next {
+                Next::Probe(wait) if probe % PROBES_A_BATCH != 0 => {
+                    assert!(probe < 5 || wait >= PACE.longest / 10);
+                    reach.probing();
+                }
+                Next::Return(_) if probe % PROBES_A_BATCH == 0 => reach.returned(),
+                other => panic!("{other:?}"),
+            }
         }
-        assert!(last >= PACE.longest / 10);
-        assert!(matches!(reach.stirred(&PACE, &mut rng), Next::Return(wait) if wait <= PACE.jitter));
+        let returns = reach.returns();
+        assert!(matches!(reach.stirred(&PACE, &mut rng), Next::Return(_)));
         reach.returned();
         assert_eq!(reach.met(Evidence::Unreachable, false, &PACE, &mut rng), Next::Rest, "nobody asks");
         assert!(matches!(reach.wanted(&PACE, &mut rng), Next::Probe(_)));
         assert_eq!(reach.met(Evidence::Reached, true, &PACE, &mut rng), Next::Rest);
-        assert_eq!((reach.state(), reach.returns()), (LinkState::Online, 2));
+        assert_eq!((reach.state(), reach.returns()), (LinkState::Online, returns + 2));
     }
 
     #[test]

@@ -119,7 +119,6 @@ impl Pool {
             let body = response.body().limit(self.answer_bytes).await.map_err(|error| cut_short(&error))?;
             Ok((status, headers, body))
         };
-        let mut is_gone = false;
         // Whatever does not win is dropped, and with it a connection in the middle of something.
         let ended = tokio::select! {
             ended = whole => ended,
@@ -127,7 +126,6 @@ impl Pool {
                 Err(Failure { reached: passed.reached(), message: passed.to_string() })
             }
             () = self.gone.notified() => {
-                is_gone = true;
                 Err(Failure { reached: Reached::Sent, message: "the link went away".into() })
             }
         };
@@ -140,7 +138,7 @@ impl Pool {
                 exchange.seen = Seen::Failure(Failure { reached, message });
             }
         }
-        Try { exchange, met_dead_connection: !is_gone && journey.met_dead_connection() }
+        Try { exchange, met_dead_connection: journey.met_dead_connection() }
     }
 }
 

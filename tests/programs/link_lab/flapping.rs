@@ -30,5 +30,5 @@ fn a_link_that_flaps_loses_and_doubles_nothing_and_causes_no_storm() {
     assert_eq!(gateway.metric(DUPLICATES), 0, "sent in a second batch although the first was applied");
     // A new connection each time, a probe or a look-up each time, and as many once more.
     let tried = Lab::connections_tried(&daemon);
-    assert!(tried <= 4 * FLAPS as u64, "{tried} connections in {FLAPS} flaps\n{}", daemon.log());
+    assert!(tried <= 4 * FLAPS, "{tried} connections in {FLAPS} flaps\n{}", daemon.log());
 }

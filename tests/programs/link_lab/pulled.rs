@@ -135,6 +135,7 @@ fn before_the_start((breaks, mend): Breaks) {
     assert_untouched(&daemon, &ids);
     mend(&lab);
     all_synced(&daemon, &[&ids]);
+    assert!(Lab::connections_tried(&daemon) > 0, "they are counted");
     assert_attempts(&daemon, &ids, 1);
     assert_eq!(gateway.ledger().len(), ids.len());
     assert_eq!(daemon.status()["connectivity"]["state"], "online");
