@@ -12,7 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 const GZIP_LEVELS: [u32; 4] = [1, 3, 6, 9];
 const ZSTD_LEVELS: [i32; 10] = [-5, -1, 1, 3, 5, 7, 9, 12, 15, 19];
 /// The one at which ways to call the library are compared.
-const COMMON_LEVEL: i32 = 3;
+const COMMON_LEVEL: i32 = 7;
 
 type Encode = Box<dyn FnMut(&[u8]) -> Vec<u8>>;
 

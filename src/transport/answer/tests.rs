@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use self::digest::{decoded, digest};
+use self::digest::{assert_modest, decoded, digest, judged};
 use self::fields::fields;
 use self::generated::{answer, odd};
 use super::oracle::said;
@@ -102,7 +102,7 @@ fn only_200_and_207_that_name_this_very_batch_answer_for_it() {
             ("<html><h1>Welcome</h1></html>".into(), false),
             (" \r\n".into(), false),
         ] {
-            let (verdict, found) = digest(status, &Vec::new(), body.as_bytes());
+            let (verdict, found) = judged(status, &Vec::new(), body.as_bytes());
             assert_eq!(matches!(verdict, Verdict::Answered(_)), answers && is_ours, "{status}: {body}");
             assert_eq!(matches!(found, LookUp::Completed(_)), answers && is_ours, "{status}: {body}");
         }
@@ -154,7 +154,7 @@ fn no_depth_exhausts_the_stack() {
     for (open, close) in [nested("[", "]"), nested("{\"a\":", "}")] {
         let whole = format!("{open}1{close}");
         assert_eq!(body_of(200, &open), Body::NotJson);
-        for status in [200, 202, 302, 404, 422, 504] {
+        for status in [200, 422] {
             for body in [
                 whole.clone(),
                 format!(r#"{{"error":{whole}}}"#),
@@ -167,7 +167,7 @@ fn no_depth_exhausts_the_stack() {
                     r#"{{"batch_id":"{BATCH}","results":[{{"id":"{OTHER}","status":"retry","code":{whole}}}]}}"#
                 ),
             ] {
-                digest(status, &Vec::new(), body.as_bytes());
+                judged(status, &Vec::new(), body.as_bytes());
             }
         }
         let body =
@@ -196,7 +196,7 @@ fn megabytes_take_no_more_than_a_small_multiple_of_memory() {
         " ".repeat(SIZE),
     ] {
         for status in [200, 422] {
-            digest(status, &Vec::new(), body.as_bytes());
+            assert_modest(&body_of(status, &body), body.len());
         }
     }
 }

@@ -1,0 +1,44 @@
+//! Answers of the server: whatever comes, nothing panics, and only what it says settles anything.
+//!
+//! An input is an answer as people would write it down (see `seeds/answer`): the status, header fields in
+//! lower case, an empty line, the body.
+#![no_main]
+
+#[path = "../../src/transport/answer/oracle.rs"]
+mod oracle;
+
+use fieldsync::model::BatchId;
+use fieldsync::policy::verdict::{LookUp, Seen, Verdict, judge, judge_look_up, last_error};
+use fieldsync::transport::answer::decode;
+use libfuzzer_sys::fuzz_target;
+use serde_json::json;
+use uuid::Uuid;
+
+/// The batch that the answers are judged for; the seeds name it.
+const BATCH: Uuid = Uuid::from_u128(0x0b0f_0000_0000_4000_8000_0000_0000_0001);
+const WALL_MS: u64 = 1_772_352_930_000;
+
+fuzz_target!(|input: &[u8]| {
+    let end = input.windows(2).position(|pair| pair == b"\n\n");
+    let (head, body) = end.map_or((input, &[][..]), |end| (&input[..end], &input[end + 2..]));
+    let mut lines = str::from_utf8(head).unwrap_or_default().lines();
+    let status = lines.next().and_then(|line| line.parse().ok()).unwrap_or(200);
+    let fields: Vec<_> = lines.filter_map(|line| line.split_once(':')).collect();
+    let field = |name| fields.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+
+    let decoded = decode(status, field, body, WALL_MS);
+    let seen = Seen::Answer(decoded.answer);
+    for compressed in [true, false] {
+        let verdict = judge(BatchId(BATCH), compressed, &seen);
+        if let Verdict::Answered(results) = &verdict {
+            assert!(matches!(status, 200 | 207));
+            oracle::assert_said(body, BATCH, &json!(results));
+        }
+        let error = last_error(&verdict, &seen, WALL_MS);
+        assert!(error.message.len() + error.code.map_or(0, |code| code.len()) <= 2000);
+    }
+    if let LookUp::Completed(results) = judge_look_up(BatchId(BATCH), &seen) {
+        assert!(matches!(status, 200 | 207));
+        oracle::assert_said(body, BATCH, &json!(results));
+    }
+});
