@@ -62,6 +62,8 @@ pub struct Failure {
 pub enum Reached {
     /// The first body byte was not sent: the server cannot have the batch.
     Nothing,
+    /// The link took it too slowly, and it was given up before all of it was out.
+    SentInPart,
     /// The connection was lost after that.
     Sent,
     /// As `Sent`, and the time limit passed.
@@ -112,6 +114,8 @@ pub enum Doubt {
     ServerFailed,
     /// The connection was lost: the link is at fault.
     Lost,
+    /// The link was too slow for the body: its size may be at fault, but no record.
+    TooSlow,
 }
 
 impl Verdict {
@@ -122,6 +126,7 @@ impl Verdict {
             Self::Ambiguous(Doubt::TimedOut) => "timeout",
             Self::Ambiguous(Doubt::ServerFailed) => "server_error",
             Self::Ambiguous(Doubt::Lost) => "connection_lost",
+            Self::Ambiguous(Doubt::TooSlow) => "link_too_slow",
             Self::Unreachable => "unreachable",
             Self::TooLarge => "too_large",
             Self::Throttled { .. } => "throttled",
@@ -151,6 +156,7 @@ pub fn judge(id: BatchId, compressed: bool, seen: &Seen) -> Verdict {
         Seen::Failure(failure) => {
             return match failure.reached {
                 Reached::Nothing => Verdict::Unreachable,
+                Reached::SentInPart => Verdict::Ambiguous(Doubt::TooSlow),
                 Reached::Sent => Verdict::Ambiguous(Doubt::Lost),
                 Reached::SentAndTimedOut => Verdict::Ambiguous(Doubt::TimedOut),
             };
@@ -333,6 +339,7 @@ mod tests {
             (answer(505, Body::Empty), server_failed.clone()),
             (answer(599, Body::Empty), server_failed),
             (failure(Reached::SentAndTimedOut), timed_out),
+            (failure(Reached::SentInPart), Verdict::Ambiguous(Doubt::TooSlow)),
             (failure(Reached::Sent), Verdict::Ambiguous(Doubt::Lost)),
             // unreachable
             (failure(Reached::Nothing), Verdict::Unreachable),

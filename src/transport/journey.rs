@@ -110,7 +110,11 @@ impl Journey {
         } else {
             self.asked.get().is_none() || (self.is_unconfirmed() && self.is_withheld())
         };
-        if is_nothing { Reached::Nothing } else { at_most }
+        match at_most {
+            _ if is_nothing => Reached::Nothing,
+            Reached::SentInPart if self.out().is_some() => Reached::Sent,
+            at_most => at_most,
+        }
     }
 
     /// Whether it met a kept connection that was dead in all likelihood: nothing of it was confirmed.

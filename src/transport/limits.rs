@@ -66,7 +66,8 @@ impl Passed {
     pub(super) fn reached(self) -> Reached {
         match self {
             Self::Connect(_) => Reached::Nothing,
-            Self::Stall(_) | Self::Send(_) | Self::Read(_) => Reached::Sent,
+            Self::Stall(_) | Self::Send(_) => Reached::SentInPart,
+            Self::Read(_) => Reached::Sent,
             Self::Answer(_) => Reached::SentAndTimedOut,
         }
     }

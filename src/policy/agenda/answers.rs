@@ -123,7 +123,9 @@ impl Agenda {
     fn learn_from_silence(&mut self, config: &Config, batch: &OpenBatch, doubt: Doubt, sent: &Sent<'_>) {
         self.learned.glitches.sent();
         match doubt {
-            Doubt::Lost if sent.sending.is_none() => self.learned.throughput.cut(batch.bytes),
+            Doubt::Lost | Doubt::TooSlow if sent.sending.is_none() => {
+                self.learned.throughput.cut(batch.bytes);
+            }
             Doubt::TimedOut if sent.error.http_status == Some(GATEWAY_TIMEOUT) => {
                 let longest = self.learned.service.longest();
                 let configured = config.server.request_timeout.0;

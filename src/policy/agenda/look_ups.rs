@@ -167,7 +167,12 @@ impl Agenda {
     }
 }
 
-/// A lost connection speaks of the link, the second time of the batch.
+/// A lost connection speaks of the link, the second time of the batch; a link that is too slow speaks of the
+/// size of a batch, and of no record.
 pub(super) fn is_suspect(batch: &OpenBatch, doubt: Doubt) -> bool {
-    doubt != Doubt::Lost || batch.attempt > 1
+    match doubt {
+        Doubt::TimedOut | Doubt::ServerFailed => true,
+        Doubt::Lost => batch.attempt > 1,
+        Doubt::TooSlow => batch.records > 1,
+    }
 }

@@ -305,6 +305,7 @@ fn every_verdict_has_its_disposition() {
         (Verdict::Ambiguous(Doubt::TimedOut), keep(BatchPhase::Unclear, Some(error())), None),
         (Verdict::Ambiguous(Doubt::ServerFailed), keep(BatchPhase::Unclear, Some(error())), None),
         (Verdict::Ambiguous(Doubt::Lost), keep(BatchPhase::Unclear, Some(error())), None),
+        (Verdict::Ambiguous(Doubt::TooSlow), keep(BatchPhase::Unclear, Some(error())), None),
         (Verdict::StillProcessing { retry_after: zero }, keep(BatchPhase::Unclear, None), None),
         (Verdict::Refused(detail()), cut(Some(error())), going),
         (Verdict::TooLarge, cut(None), going),
@@ -356,6 +357,21 @@ fn an_answer_settles_each_record_by_its_own_result() {
 }
 
 #[test]
+fn a_link_that_is_too_slow_is_held_against_the_size_of_a_batch_and_never_against_a_record() {
+    for (doubt, records, attempt, suspected) in [
+        (Doubt::TooSlow, 20, 1, true),
+        (Doubt::TooSlow, 1, 1, false),
+        (Doubt::TooSlow, 1, 9, false),
+        (Doubt::Lost, 20, 1, false),
+        (Doubt::Lost, 1, 2, true),
+        (Doubt::TimedOut, 1, 1, true),
+    ] {
+        let batch = OpenBatch { attempt, ..batch(records, BatchPhase::InFlight) };
+        assert_eq!(look_ups::is_suspect(&batch, doubt), suspected, "{doubt:?}, {records}, {attempt}");
+    }
+}
+
+#[test]
 fn every_look_up_has_its_disposition() {
     let keep = |error| Disposition::Keep { phase: BatchPhase::Waiting, lone_failures: 0, error };
     let cut = || Disposition::Cut { cut: isolation::halves(20), error: None };
@@ -363,6 +379,7 @@ fn every_look_up_has_its_disposition() {
         (Doubt::TimedOut, LookUp::Unknown, 1, Some(cut())),
         (Doubt::Lost, LookUp::Unknown, 1, Some(keep(None))),
         (Doubt::Lost, LookUp::Unknown, 2, Some(cut())),
+        (Doubt::TooSlow, LookUp::Unknown, 1, Some(cut())),
         (Doubt::ServerFailed, LookUp::Unsupported, 1, Some(cut())),
         (Doubt::TimedOut, LookUp::Unsupported, 1, Some(cut())),
         (Doubt::TimedOut, LookUp::Failed, 1, Some(keep(None))),

@@ -12,11 +12,12 @@ use crate::transport::limits::{Limits, Passed};
 
 /// Why no head of an answer came. `is_fresh`: the connection had not served before.
 pub(super) fn unanswered(error: &SendRequestError, limits: &Limits, is_fresh: bool) -> Failure {
-    let is_refused = is_fresh && is_certificate_refused(error);
-    Failure {
-        reached: if is_refused { Reached::Nothing } else { Reached::Sent },
-        message: describe(error, limits),
-    }
+    let reached = match error {
+        _ if is_fresh && is_certificate_refused(error) => Reached::Nothing,
+        SendRequestError::Send(error) if error.kind() == io::ErrorKind::TimedOut => Reached::SentInPart,
+        _ => Reached::Sent,
+    };
+    Failure { reached, message: describe(error, limits) }
 }
 
 /// Why the answer has a head, but no end.

@@ -42,7 +42,7 @@ fn after_a_batch(answer: impl Fn(&mut Talk<TcpStream>, &Asked)) -> impl Fn(Talk<
 const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{";
 
 #[test]
-fn a_server_that_stops_reading_is_given_up_as_a_lost_connection() {
+fn a_server_that_stops_reading_is_given_up_as_too_slow() {
     fails_once(
         |settings| settings.with("server.stall_timeout", "300ms"),
         |mut talk| {
@@ -52,12 +52,12 @@ fn a_server_that_stops_reading_is_given_up_as_a_lost_connection() {
             thread::park_timeout(crate::support::wait::DEADLINE);
             drop(talk.next());
         },
-        ("connection_lost", "the connection took no byte for 300ms while sending"),
+        ("link_too_slow", "the connection took no byte for 300ms while sending"),
     );
 }
 
 #[test]
-fn a_body_that_only_trickles_is_given_up_as_a_lost_connection() {
+fn a_body_that_only_trickles_is_given_up_as_too_slow() {
     fails_once(
         |settings| settings.with("server.send_timeout", "400ms"),
         |talk| {
@@ -66,7 +66,7 @@ fn a_body_that_only_trickles_is_given_up_as_a_lost_connection() {
                 thread::park_timeout(Duration::from_millis(5));
             }
         },
-        ("connection_lost", "the batch was not sent within 400ms"),
+        ("link_too_slow", "the batch was not sent within 400ms"),
     );
 }
 
