@@ -133,17 +133,18 @@ impl Reach {
         let way = if self.blind { Way::Unwatched } else { way };
         let before = std::mem::replace(&mut self.way, way);
         match (&before, &self.way) {
-            (_, Way::Unwatched) | (Way::Closed, Way::Closed) => Next::Stay,
+            (Way::Closed, Way::Closed) => Next::Stay,
             (_, Way::Closed) => {
                 self.state = LinkState::Offline;
                 self.plan(Next::Rest)
             }
-            (Way::Closed, Way::Open(_)) => self.comes_back(pace, rng),
+            // Who no longer looks does not know that there is none.
+            (Way::Closed, Way::Open(_) | Way::Unwatched) => self.comes_back(pace, rng),
             (Way::Open(old), Way::Open(new)) if !old.is_subset(new) => {
                 self.paths += 1;
                 if self.is_closed() { self.comes_back(pace, rng) } else { Next::Stay }
             }
-            (Way::Open(_) | Way::Unwatched, Way::Open(_)) => Next::Stay,
+            (Way::Open(_) | Way::Unwatched, Way::Open(_) | Way::Unwatched) => Next::Stay,
         }
     }
 
@@ -293,6 +294,15 @@ mod tests {
         assert!(
             matches!(reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng), Next::Return(wait) if wait <= PACE.jitter)
         );
+    }
+
+    #[test]
+    fn who_no_longer_looks_does_not_wait_for_a_way() {
+        let (mut reach, mut rng) = (Reach::default(), rng());
+        reach.saw(Way::Closed, &PACE, &mut rng);
+        assert!(matches!(reach.saw(Way::Unwatched, &PACE, &mut rng), Next::Return(_)));
+        reach.returned();
+        assert!(matches!(reach.met(Evidence::Unreachable, true, &PACE, &mut rng), Next::Probe(_)));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! Nothing here ticks: what the system tells comes as events, and one timer runs at most, while
 //! records wait for a probe or a returning link to be tried.
 
+mod senses;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,9 +27,8 @@ use crate::model::{Backlog, Deferral, Link};
 pub use crate::policy::reach::Evidence;
 use crate::policy::reach::{Next, Pace, Reach, Way};
 use crate::transport::proxy::first_hop;
+use senses::News;
 
-/// Events that come closer together are looked at as one.
-const SPACING: Duration = Duration::from_millis(50);
 /// A way that was closed for so long took the connections over it along.
 const OUTLIVED: Duration = Duration::from_secs(3);
 /// A battery that charges need not say so: while one holds records back, it is looked at this often.
@@ -57,22 +58,6 @@ pub struct Connectivity {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Introduce(pub Addr<Uploader>);
-
-/// What the surroundings tell.
-#[derive(Clone, Copy, Message)]
-#[rtype(result = "()")]
-enum News {
-    /// Records wait where none did before.
-    Wanted,
-    /// The system's events.
-    Rang(Ring),
-    /// The device slept.
-    Woke(Duration),
-    /// NetworkManager knows, or does not.
-    Metered(Option<bool>),
-    /// Another configuration.
-    Reconfigured,
-}
 
 impl Message for Evidence {
     type Result = ();
@@ -234,15 +219,18 @@ impl Connectivity {
         match Bell::new() {
             Ok(bell) => {
                 self.watched = true;
-                ctx.spawn(hear(bell, ctx.address()).into_actor(self));
+                ctx.spawn(senses::hear(bell, ctx.address()).into_actor(self));
             }
             Err(error) => tracing::warn!(
                 %error,
                 "the kernel's events of links cannot be heard: while offline, probes are sent instead"
             ),
         }
+    }
+
+    fn watch_sleep(&mut self, ctx: &mut Context<Self>) {
         match Sleep::new() {
-            Ok(sleep) => drop(ctx.spawn(wake(sleep, ctx.address()).into_actor(self))),
+            Ok(sleep) => drop(ctx.spawn(senses::wake(sleep, ctx.address()).into_actor(self))),
             Err(error) => tracing::info!(%error, "that the device slept will not be noticed"),
         }
     }
@@ -278,53 +266,14 @@ fn pace(config: &Config) -> Pace {
     }
 }
 
-async fn hear(bell: Bell, connectivity: Addr<Connectivity>) {
-    loop {
-        let ring = match bell.rung().await {
-            Ok(ring) => ring,
-            Err(error) => return tracing::error!(%error, "the kernel's events are no longer heard"),
-        };
-        if connectivity.send(News::Rang(ring)).await.is_err() {
-            return;
-        }
-        tokio::time::sleep(SPACING).await;
-    }
-}
-
-async fn wake(mut sleep: Sleep, connectivity: Addr<Connectivity>) {
-    while let Ok(slept) = sleep.woke().await {
-        if connectivity.send(News::Woke(slept)).await.is_err() {
-            return;
-        }
-    }
-}
-
-async fn notice(mut backlog: watch::Receiver<Backlog>, mut config: ConfigWatch, address: Addr<Connectivity>) {
-    let mut waited = false;
-    loop {
-        let news = tokio::select! {
-            changed = backlog.changed() => changed.map(|()| {
-                let waits = backlog.borrow_and_update().to_go() > 0;
-                (waits != std::mem::replace(&mut waited, waits)).then_some(News::Wanted)
-            }),
-            changed = config.changed() => changed.map(|()| Some(News::Reconfigured)),
-        };
-        let Ok(news) = news else { return };
-        if let Some(news) = news
-            && address.send(news).await.is_err()
-        {
-            return;
-        }
-    }
-}
-
 impl Actor for Connectivity {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let noticing = notice(self.backlog.clone(), self.config.clone(), ctx.address());
+        let noticing = senses::notice(self.backlog.clone(), self.config.clone(), ctx.address());
         ctx.spawn(noticing.into_actor(self));
         self.watch_system(ctx);
+        self.watch_sleep(ctx);
         self.follow_metered(ctx);
         self.look(Ring::default(), ctx);
     }
@@ -345,6 +294,10 @@ impl Handler<News> for Connectivity {
                 if ring.power {
                     self.announce(ctx);
                 }
+            }
+            News::Deaf => {
+                self.watched = false;
+                self.reach(ctx, |reach, pace, rng| reach.saw(Way::Unwatched, pace, rng));
             }
             News::Woke(slept) => {
                 tracing::info!("the device slept for {} s", slept.as_secs());
