@@ -19,7 +19,7 @@ type Encode = Box<dyn FnMut(&[u8]) -> Vec<u8>>;
 /// One of them.
 pub(crate) struct Contestant {
     name: String,
-    family: &'static str,
+    family: Option<&'static str>,
     encode: Encode,
     bytes: usize,
     /// For one body, in each round.
@@ -29,36 +29,36 @@ pub(crate) struct Contestant {
 /// What it came to, for one body.
 pub(crate) struct Measured {
     pub(crate) name: String,
-    /// Its rivals are those of the same family.
-    pub(crate) family: &'static str,
+    /// Its rivals are those of the same family, where it is one of several levels.
+    pub(crate) family: Option<&'static str>,
     pub(crate) bytes: usize,
     pub(crate) time: Duration,
 }
 
 /// All of them.
 pub(crate) fn all() -> Vec<Contestant> {
-    let mut all = vec![Contestant::new("plain", "plain", <[u8]>::to_vec)];
+    let mut all = vec![Contestant::new("plain", None, <[u8]>::to_vec)];
     for level in GZIP_LEVELS {
-        all.push(Contestant::new(&format!("gzip {level}"), "gzip", move |body| {
+        all.push(Contestant::new(&format!("gzip {level}"), Some("gzip"), move |body| {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::new(level));
             encoder.write_all(body).expect("memory takes it");
             encoder.finish().expect("memory takes it")
         }));
     }
     for level in ZSTD_LEVELS {
-        all.push(Contestant::new(&format!("zstd {level}"), "zstd", move |body| {
+        all.push(Contestant::new(&format!("zstd {level}"), Some("zstd"), move |body| {
             zstd::bulk::compress(body, level).expect("memory takes it")
         }));
     }
-    all.push(Contestant::new(&format!("zstd {COMMON_LEVEL}, as a stream"), "ways", |body| {
+    all.push(Contestant::new(&format!("zstd {COMMON_LEVEL}, as a stream"), None, |body| {
         zstd::encode_all(body, COMMON_LEVEL).expect("memory takes it")
     }));
     let mut kept = zstd::bulk::Compressor::new(COMMON_LEVEL).expect("a level");
-    all.push(Contestant::new(&format!("zstd {COMMON_LEVEL}, context kept"), "ways", move |body| {
+    all.push(Contestant::new(&format!("zstd {COMMON_LEVEL}, context kept"), None, move |body| {
         kept.compress(body).expect("memory takes it")
     }));
     for encoding in [Encoding::Gzip, Encoding::Zstd] {
-        all.push(Contestant::new(&format!("{}, as shipped", encoding.name()), "ways", move |body| {
+        all.push(Contestant::new(&format!("{}, as shipped", encoding.name()), None, move |body| {
             encoding.encode(body).expect("memory takes it")
         }));
     }
@@ -66,7 +66,7 @@ pub(crate) fn all() -> Vec<Contestant> {
 }
 
 impl Contestant {
-    fn new(name: &str, family: &'static str, encode: impl FnMut(&[u8]) -> Vec<u8> + 'static) -> Self {
+    fn new(name: &str, family: Option<&'static str>, encode: impl FnMut(&[u8]) -> Vec<u8> + 'static) -> Self {
         Self { name: name.into(), family, encode: Box::new(encode), bytes: 0, times: Vec::new() }
     }
 

@@ -26,20 +26,21 @@ pub(crate) fn print(size: usize, plain: usize, measured: &[Measured]) {
             one.bytes,
             one.time.as_secs_f64() * 1e6,
             totals.join(" | "),
-            ms(most_lost(one, measured)),
+            most_lost(one, measured).map_or("–".into(), ms),
         );
     }
 }
 
 /// Beside the best rival on each link, on a processor like this and on a slow one: where it loses most.
-fn most_lost(one: &Measured, measured: &[Measured]) -> Duration {
-    let rivals = || measured.iter().filter(|rival| rival.family == one.family);
+fn most_lost(one: &Measured, measured: &[Measured]) -> Option<Duration> {
+    let family = one.family?;
+    let rivals = || measured.iter().filter(|rival| rival.family == Some(family));
     let lost = |(rate, slower)| {
-        let best = rivals().map(|rival| total(rival, rate, slower)).min().unwrap_or_default();
-        total(one, rate, slower).saturating_sub(best)
+        let best = rivals().map(|rival| total(rival, rate, slower)).min()?;
+        Some(total(one, rate, slower).saturating_sub(best))
     };
     let places = LINKS.iter().flat_map(|(_, rate)| [(*rate, 1.0), (*rate, SLOWER)]);
-    places.map(lost).max().unwrap_or_default()
+    places.filter_map(lost).max()
 }
 
 /// Compressing, and then sending.
