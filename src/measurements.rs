@@ -312,6 +312,7 @@ mod tests {
             body_bytes: 5000,
             exchange: Some(Duration::from_secs(1)),
             round_trip: Some(Duration::from_millis(12)),
+            interface: Some(crate::model::InterfaceKind::Wifi),
         };
         measurements.batch_ended(&batch(50, "answered", 5000, NOON - DAY_MS), &types(50, 0), &network);
         measurements.batch_ended(&batch(10, "answered", 4000, NOON), &types(5, 5), &network);
@@ -336,6 +337,7 @@ mod tests {
         assert_eq!((failure.class.as_str(), failure.count), ("timeout", 1));
         assert_eq!((failure.connect_ms, failure.bytes_per_s), (Some(30.0), Some(5000.0)));
         assert_eq!(failure.round_trip_ms, Some(12.0));
+        assert_eq!(failure.interface.as_deref(), Some("wifi"));
         assert_eq!(
             report.days.iter().map(|day| day.day.as_str()).collect::<Vec<_>>(),
             ["2026-03-01", "2026-02-28"]

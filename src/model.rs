@@ -454,6 +454,35 @@ impl LinkState {
     }
 }
 
+/// What leads out of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InterfaceKind {
+    /// A cable.
+    Ethernet,
+    /// A wireless network of its own.
+    Wifi,
+    /// A mobile network.
+    Cellular,
+    /// The device itself.
+    Loopback,
+    /// A tunnel, a bridge, anything.
+    Other,
+}
+
+impl InterfaceKind {
+    /// The name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ethernet => "ethernet",
+            Self::Wifi => "wifi",
+            Self::Cellular => "cellular",
+            Self::Loopback => "loopback",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// Why nothing is sent although the server may be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -479,4 +508,6 @@ pub struct Link {
     pub metered: Option<bool>,
     /// Why nothing is sent all the same.
     pub deferral: Option<Deferral>,
+    /// What leads to the server.
+    pub interface: Option<InterfaceKind>,
 }

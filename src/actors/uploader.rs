@@ -158,7 +158,13 @@ impl Uploader {
         if let Some(Ok(Some(token))) = self.credentials.as_ref().map(|(_, read)| read.token()) {
             error.message = token.hidden_in(&error.message);
         }
-        Uploaded { error, verdict, took: exchange.took, hints: exchange.hints, network: exchange.network }
+        Uploaded {
+            error,
+            verdict,
+            took: exchange.took,
+            hints: exchange.hints,
+            network: Network { interface: self.link.borrow().interface, ..exchange.network },
+        }
     }
 
     fn tell_link(&self, seen: &Seen, interfered: bool) {

@@ -7,7 +7,10 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
 
+use super::interface;
+use crate::model::InterfaceKind;
 use crate::policy::reach::Way;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
@@ -35,27 +38,50 @@ impl Hop {
     }
 }
 
+/// What there is to see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sight {
+    /// Whether there is a way.
+    pub way: Way,
+    /// What leads there, where one thing does.
+    pub interface: Option<InterfaceKind>,
+}
+
 /// Looks at the ways to `hop` as they are now.
-pub async fn look(hop: &Hop) -> Way {
+pub async fn look(hop: &Hop) -> Sight {
     let interfaces = match interfaces() {
         Ok(interfaces) => interfaces,
         Err(error) => {
             tracing::warn!(%error, "the interfaces cannot be listed: only traffic tells of the link");
-            return Way::Unwatched;
+            return Sight::default();
         }
     };
-    match hop {
+    let way = match hop {
         Hop::Address(address) => way_to(*address, &interfaces),
         Hop::Nowhere => any_way(&interfaces),
         Hop::Name(name) => match any_way(&interfaces) {
             Way::Closed => way_by_name(name, &interfaces).await,
             open => open,
         },
-    }
+    };
+    Sight { interface: interface_of(&way, &interfaces), way }
+}
+
+/// None where several lead there: which of them is taken shows only on the way.
+fn interface_of(way: &Way, interfaces: &[Interface]) -> Option<InterfaceKind> {
+    let Way::Open(addresses) = way else { return None };
+    let names: BTreeSet<&str> = interfaces
+        .iter()
+        .filter(|interface| addresses.contains(&interface.address))
+        .map(|interface| interface.name.as_str())
+        .collect();
+    let [name] = names.into_iter().collect::<Vec<_>>()[..] else { return None };
+    interface::kind(Path::new(interface::INTERFACES), name)
 }
 
 /// An address of an interface, and whether the interface is up and running.
 struct Interface {
+    name: String,
     address: IpAddr,
     runs: bool,
 }
@@ -66,7 +92,11 @@ fn interfaces() -> nix::Result<Vec<Interface>> {
     let found = getifaddrs()?.filter_map(|interface| {
         let address = ip_of(&interface.address?)?;
         let is_up = interface.flags.contains(InterfaceFlags::IFF_UP);
-        Some(Interface { address, runs: is_up && interface.flags.intersects(runs) })
+        Some(Interface {
+            name: interface.interface_name,
+            address,
+            runs: is_up && interface.flags.intersects(runs),
+        })
     });
     Ok(found.collect())
 }
@@ -134,14 +164,18 @@ mod tests {
     #[tokio::test]
     async fn a_server_on_this_device_is_always_on_the_way() {
         let here = Way::Open(BTreeSet::from([Ipv4Addr::LOCALHOST.into()]));
-        assert_eq!(look(&Hop::Address(Ipv4Addr::LOCALHOST.into())).await, here);
+        let seen = look(&Hop::Address(Ipv4Addr::LOCALHOST.into())).await;
+        assert_eq!(seen, Sight { way: here, interface: Some(InterfaceKind::Loopback) });
         let by_name = way_by_name("localhost", &interfaces().unwrap()).await;
         assert!(matches!(by_name, Way::Open(_)), "{by_name:?}");
     }
 
     #[test]
     fn only_interfaces_that_run_and_lead_out_are_ways() {
-        let interface = |address: &str, runs| Interface { address: address.parse().unwrap(), runs };
+        let interface = |address: &str, runs| {
+            let name = address.split('.').next().unwrap().to_owned();
+            Interface { name, address: address.parse().unwrap(), runs }
+        };
         let none = [
             interface("127.0.0.1", true),
             interface("::1", true),
@@ -154,6 +188,6 @@ mod tests {
             [interface("127.0.0.1", true), interface("192.168.1.7", true), interface("10.0.0.1", false)];
         assert_eq!(any_way(&one), Way::Open(BTreeSet::from(["192.168.1.7".parse().unwrap()])));
         let source = source_towards(Ipv4Addr::LOCALHOST.into()).unwrap();
-        assert_eq!(way_to(source, &[Interface { address: source, runs: false }]), Way::Closed);
+        assert_eq!(way_to(source, &[interface(&source.to_string(), false)]), Way::Closed);
     }
 }

@@ -1,15 +1,17 @@
 //! What the network was like at the failures of one class, added up.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{float, ratio};
 use crate::ipc::api::FailureReport;
+use crate::model::InterfaceKind;
 use crate::transport::Network;
 
 /// Sums, and how many were measured of each.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct FailureTally {
     count: u64,
@@ -19,6 +21,7 @@ pub(super) struct FailureTally {
     round_trip_ms: f64,
     rates: u64,
     bytes_per_s: f64,
+    interfaces: BTreeMap<InterfaceKind, u64>,
 }
 
 impl FailureTally {
@@ -36,6 +39,9 @@ impl FailureTally {
             self.rates += 1;
             self.bytes_per_s += float(network.body_bytes) / exchange.as_secs_f64();
         }
+        if let Some(interface) = network.interface {
+            *self.interfaces.entry(interface).or_default() += 1;
+        }
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
@@ -46,13 +52,20 @@ impl FailureTally {
         self.round_trip_ms += other.round_trip_ms;
         self.rates += other.rates;
         self.bytes_per_s += other.bytes_per_s;
+        for (interface, count) in &other.interfaces {
+            *self.interfaces.entry(*interface).or_default() += count;
+        }
     }
 
-    pub(super) fn report(self, class: &str) -> FailureReport {
+    fn usual_interface(&self) -> Option<InterfaceKind> {
+        self.interfaces.iter().max_by_key(|(_, count)| **count).map(|(interface, _)| *interface)
+    }
+
+    pub(super) fn report(&self, class: &str) -> FailureReport {
         FailureReport {
             class: class.to_owned(),
             count: self.count,
-            interface: None,
+            interface: self.usual_interface().map(|interface| interface.name().to_owned()),
             connect_ms: ratio(self.connect_ms, self.connects),
             round_trip_ms: ratio(self.round_trip_ms, self.round_trips),
             bytes_per_s: ratio(self.bytes_per_s, self.rates),

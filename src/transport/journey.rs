@@ -158,6 +158,7 @@ impl Journey {
             sent: self.out().map(since_start),
             exchange: self.asked.get().map(|asked| end.saturating_sub(asked)),
             round_trip: self.meter().and_then(|meter| meter.state()?.round_trip),
+            interface: None,
         }
     }
 

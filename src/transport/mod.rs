@@ -19,7 +19,7 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Batch, BatchId};
+use crate::model::{Batch, BatchId, InterfaceKind};
 use crate::policy::sizing::Hints;
 use crate::policy::verdict::Seen;
 use encoding::Encoding;
@@ -69,4 +69,7 @@ pub struct Network {
     /// The kernel's smoothed round trip at the end, to the proxy where there is one.
     #[serde(default)]
     pub round_trip: Option<Duration>,
+    /// What led to the server, where it is known.
+    #[serde(default)]
+    pub interface: Option<InterfaceKind>,
 }

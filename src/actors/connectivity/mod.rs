@@ -22,8 +22,8 @@ use crate::link::bell::{Bell, Ring};
 use crate::link::metered;
 use crate::link::power::{self, Power};
 use crate::link::sleep::Sleep;
-use crate::link::ways::{self, Hop};
-use crate::model::{Backlog, Deferral, Link};
+use crate::link::ways::{self, Hop, Sight};
+use crate::model::{Backlog, Deferral, InterfaceKind, Link};
 pub use crate::policy::reach::Evidence;
 use crate::policy::reach::{Next, Pace, Reach, Way};
 use crate::transport::proxy::first_hop;
@@ -43,6 +43,7 @@ pub struct Connectivity {
     telemetry: Recipient<Event>,
     rng: fastrand::Rng,
     reach: Reach,
+    interface: Option<InterfaceKind>,
     metered: Option<bool>,
     metered_is_followed: bool,
     /// The system tells of changes.
@@ -79,6 +80,7 @@ impl Connectivity {
             telemetry,
             rng: fastrand::Rng::new(),
             reach: Reach::default(),
+            interface: None,
             metered: None,
             metered_is_followed: false,
             watched: false,
@@ -147,9 +149,10 @@ impl Connectivity {
         let hop = Hop::to(first_hop(&config.server));
         let seen = async move {
             let is_asked = config.connectivity.watch == Watch::Netlink;
-            if is_asked { ways::look(&hop).await } else { Way::Unwatched }
+            if is_asked { ways::look(&hop).await } else { Sight::default() }
         };
-        ctx.spawn(seen.into_actor(self).map(move |way, actor, ctx| {
+        ctx.spawn(seen.into_actor(self).map(move |Sight { way, interface }, actor, ctx| {
+            actor.interface = interface;
             actor.outlive(&way, ctx);
             actor.reach(ctx, |reach, pace, rng| match reach.saw(way, pace, rng) {
                 Next::Stay if ring.route => reach.stirred(pace, rng),
@@ -193,6 +196,7 @@ impl Connectivity {
             paths: self.reach.paths(),
             metered: self.metered,
             deferral,
+            interface: self.interface,
         };
         if let Some(charging) = self.charging.take() {
             ctx.cancel_future(charging);

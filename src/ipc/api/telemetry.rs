@@ -68,7 +68,7 @@ pub struct FailureReport {
     pub class: String,
     /// How often.
     pub count: u64,
-    /// Kind of interface, where the system tells.
+    /// Kind of the interface at most of them, where the system tells.
     pub interface: Option<String>,
     /// Mean time to connect, where a connection was made.
     pub connect_ms: Option<f64>,
