@@ -504,6 +504,8 @@ pub struct Link {
     pub returns: u64,
     /// How often the ways changed so that connections that were made before are of no use.
     pub paths: u64,
+    /// How often addresses of ours went: connections from them are of no use.
+    pub moves: u64,
     /// Whether the system says that every byte costs money.
     pub metered: Option<bool>,
     /// Why nothing is sent all the same.

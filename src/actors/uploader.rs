@@ -21,11 +21,11 @@ use crate::policy::verdict::{LookUp as Found, Reached, Seen, Verdict, judge, jud
 use crate::transport::credential::{Credentials, Token, Watch};
 use crate::transport::encoding::Encoding;
 use crate::transport::http::Http;
-use crate::transport::{Exchange, Network, Transport};
+use crate::transport::{Exchange, Network, Parting, Transport};
 
 /// Tries the way to the server with a look-up of no batch at all.
 #[derive(Clone, Copy, Message)]
-#[rtype(result = "Evidence")]
+#[rtype(result = "Option<Evidence>")]
 pub struct Probe;
 
 /// Something happened to a file of the way, or it is another file now.
@@ -39,8 +39,9 @@ pub struct Uploader {
     device: DeviceId,
     connectivity: Recipient<Evidence>,
     link: watch::Receiver<Link>,
-    /// Told when connections that were made before are of no use.
-    gone: Rc<Notify>,
+    parting: Rc<Parting>,
+    /// Told when a probe is in the way of something that matters.
+    superseded: Rc<Notify>,
     /// Counts the changes of the credentials.
     renewed: watch::Sender<u64>,
     /// The credentials as they were last read, for which configuration.
@@ -77,7 +78,8 @@ impl Uploader {
             device,
             connectivity,
             link,
-            gone: Rc::default(),
+            parting: Rc::default(),
+            superseded: Rc::default(),
             renewed,
             credentials: None,
             way: None,
@@ -125,7 +127,7 @@ impl Uploader {
     }
 
     fn make_way(&mut self, config: Arc<Config>, token: Option<Token>) -> Result<Way, NoWay> {
-        let transport = Http::new(&config.server, self.device, token, Rc::clone(&self.gone))
+        let transport = Http::new(&config.server, self.device, token, Rc::clone(&self.parting))
             .map_err(|error| NoWay { verdict: Verdict::Misplaced, message: error.to_string() })?;
         let way = Way { config, transport: Rc::new(transport) };
         self.way = Some(way.clone());
@@ -206,19 +208,22 @@ impl Actor for Uploader {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.spawn(follow_paths(self.link.clone(), Rc::clone(&self.gone)).into_actor(self));
+        ctx.spawn(follow_paths(self.link.clone(), Rc::clone(&self.parting)).into_actor(self));
         ctx.spawn(follow_credentials(self.config.clone(), ctx.address()).into_actor(self));
     }
 }
 
 /// Tells when connections that were made before are of no use.
-async fn follow_paths(mut link: watch::Receiver<Link>, gone: Rc<Notify>) {
-    let mut paths = link.borrow_and_update().paths;
+async fn follow_paths(mut link: watch::Receiver<Link>, parting: Rc<Parting>) {
+    let mut before = *link.borrow_and_update();
     while link.changed().await.is_ok() {
-        let now = link.borrow_and_update().paths;
-        if std::mem::replace(&mut paths, now) != now {
-            gone.notify_waiters();
+        let now = *link.borrow_and_update();
+        if now.paths != before.paths {
+            parting.gone.notify_waiters();
+        } else if now.moves != before.moves {
+            parting.moved.notify_waiters();
         }
+        before = now;
     }
 }
 
@@ -253,6 +258,7 @@ impl Handler<Upload> for Uploader {
             Ok(way) => way,
             Err(no_way) => return Box::pin(actix::fut::ready(Ok(without_way(no_way)))),
         };
+        self.superseded.notify_waiters();
         let encoding = self.encoding(&way.config);
         let id = batch.open.id;
         let first = way.transport.send(Arc::clone(&batch), encoding, patience).into_actor(self);
@@ -286,6 +292,7 @@ impl Handler<LookUp> for Uploader {
         let Ok(way) = self.way() else {
             return Box::pin(actix::fut::ready(Found::Hindered));
         };
+        self.superseded.notify_waiters();
         Box::pin(way.transport.look_up(id).into_actor(self).map(move |exchange, uploader, _| {
             let found = judge_look_up(id, &exchange.seen);
             uploader.tell_link(&exchange.seen, found == Found::Hindered && is_from_portal(&exchange.seen));
@@ -295,16 +302,21 @@ impl Handler<LookUp> for Uploader {
 }
 
 impl Handler<Probe> for Uploader {
-    type Result = ResponseActFuture<Self, Evidence>;
+    type Result = ResponseFuture<Option<Evidence>>;
 
+    /// Tells nothing where nobody was asked, or where something that matters took its place.
     fn handle(&mut self, Probe: Probe, _: &mut Self::Context) -> Self::Result {
-        let Ok(way) = self.way() else {
-            return Box::pin(actix::fut::ready(Evidence::Reached));
-        };
-        Box::pin(way.transport.look_up(BatchId::new()).into_actor(self).map(|exchange, _, _| {
-            let portal = is_from_portal(&exchange.seen);
-            evidence(&exchange.seen, portal).unwrap_or(Evidence::Unreachable)
-        }))
+        let Ok(way) = self.way() else { return Box::pin(std::future::ready(None)) };
+        let (probing, superseded) = (way.transport.look_up(BatchId::new()), Rc::clone(&self.superseded));
+        Box::pin(async move {
+            tokio::select! {
+                exchange = probing => {
+                    let portal = is_from_portal(&exchange.seen);
+                    Some(evidence(&exchange.seen, portal).unwrap_or(Evidence::Unreachable))
+                }
+                () = superseded.notified() => None,
+            }
+        })
     }
 }
 

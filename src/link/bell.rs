@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
 };
-use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
+use tokio::io::unix::AsyncFd;
 
 use crate::readable::readable;
 
@@ -34,55 +34,48 @@ pub struct Ring {
     pub link: bool,
     /// An address or a route came or went.
     pub route: bool,
-    /// The power supply.
-    pub power: bool,
 }
 
-/// Rings when links, addresses, routes or the power supply change.
+/// Rings when links, addresses or routes change.
 #[derive(Debug)]
-pub struct Bell {
-    routes: AsyncFd<OwnedFd>,
-    devices: Option<AsyncFd<OwnedFd>>,
-}
+pub struct Links(AsyncFd<OwnedFd>);
 
-impl Bell {
-    /// A bell that hears from now on. Where only device events cannot be heard, it is quiet about power.
+impl Links {
+    /// Hears from now on.
     pub fn new() -> io::Result<Self> {
-        let devices = open(SockProtocol::NetlinkKObjectUEvent, DEVICE_GROUP);
-        if let Err(error) = &devices {
-            tracing::debug!(%error, "events of the power supply cannot be heard");
-        }
-        Ok(Self { routes: open(SockProtocol::NetlinkRoute, ROUTE_GROUPS)?, devices: devices.ok() })
+        Ok(Self(open(SockProtocol::NetlinkRoute, ROUTE_GROUPS)?))
     }
 
-    /// Waits until something rings, and empties the buffers.
+    /// Waits until something rings, and empties the buffer.
     pub async fn rung(&self) -> io::Result<Ring> {
-        loop {
-            let mut ring = Ring::default();
-            tokio::select! {
-                ready = self.routes.readable() => {
-                    ready?.clear_ready();
-                    drain(&self.routes, |messages| heard(messages, &mut ring))?;
-                }
-                ready = has_news(self.devices.as_ref()) => {
-                    ready?.clear_ready();
-                    if let Some(devices) = &self.devices {
-                        let is_power = |event: &[u8]| event.windows(POWER.len()).any(|part| part == POWER);
-                        drain(devices, |event| ring.power |= event.is_none_or(is_power))?;
-                    }
-                }
-            }
-            if ring != Ring::default() {
-                return Ok(ring);
-            }
+        let mut ring = Ring::default();
+        while ring == Ring::default() {
+            self.0.readable().await?.clear_ready();
+            drain(&self.0, |messages| heard(messages, &mut ring))?;
         }
+        Ok(ring)
     }
 }
 
-async fn has_news(socket: Option<&AsyncFd<OwnedFd>>) -> io::Result<AsyncFdReadyGuard<'_, OwnedFd>> {
-    match socket {
-        Some(socket) => socket.readable().await,
-        None => std::future::pending().await,
+/// Rings when a power supply changes.
+#[derive(Debug)]
+pub struct Supplies(AsyncFd<OwnedFd>);
+
+impl Supplies {
+    /// Hears from now on; events of other devices wake it, too.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(open(SockProtocol::NetlinkKObjectUEvent, DEVICE_GROUP)?))
+    }
+
+    /// Waits until one rings, and empties the buffer.
+    pub async fn rung(&self) -> io::Result<()> {
+        let is_power = |event: &[u8]| event.windows(POWER.len()).any(|part| part == POWER);
+        let mut rang = false;
+        while !rang {
+            self.0.readable().await?.clear_ready();
+            drain(&self.0, |event| rang |= event.is_none_or(is_power))?;
+        }
+        Ok(())
     }
 }
 
@@ -109,7 +102,7 @@ fn drain(socket: &AsyncFd<OwnedFd>, mut hear: impl FnMut(Option<&[u8]>)) -> io::
 
 fn heard(messages: Option<&[u8]>, ring: &mut Ring) {
     let Some(mut rest) = messages else {
-        *ring = Ring { link: true, route: true, power: ring.power };
+        *ring = Ring { link: true, route: true };
         return;
     };
     while let Some([a, b, c, d, e, f]) = rest.first_chunk::<6>() {
@@ -144,8 +137,8 @@ mod tests {
         assert_eq!(ring_of(Some(&link)), Ring { link: true, ..Ring::default() });
         assert_eq!(ring_of(Some(&route)), Ring { route: true, ..Ring::default() });
         let both = [link, route].concat();
-        assert_eq!(ring_of(Some(&both)), Ring { link: true, route: true, power: false });
-        assert_eq!(ring_of(None), Ring { link: true, route: true, power: false }, "what was dropped");
+        assert_eq!(ring_of(Some(&both)), Ring { link: true, route: true });
+        assert_eq!(ring_of(None), Ring { link: true, route: true }, "what was dropped");
     }
 
     #[test]

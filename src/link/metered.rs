@@ -19,26 +19,29 @@ trait NetworkManager {
     fn metered(&self) -> zbus::Result<u32>;
 }
 
-/// Tells what is known, first and whenever it changes, until the bus goes away.
+/// Tells what is known, as soon as it is and whenever it changes, until the bus goes away.
 pub async fn follow(mut told: impl AsyncFnMut(Option<bool>)) -> zbus::Result<()> {
     let bus = Connection::system().await?;
-    let manager = NetworkManagerProxy::new(&bus).await?;
-    let mut owners = manager.inner().receive_owner_changed().await?;
+    let anyone = NetworkManagerProxy::new(&bus).await?;
+    let mut owners = anyone.inner().receive_owner_changed().await?;
     let mut there = DBusProxy::new(&bus).await?.name_has_owner(BusName::try_from(NAME)?).await?;
-    told(None).await;
     loop {
         if !there {
+            told(None).await;
             let Some(owner) = owners.next().await else { return Ok(()) };
             there = owner.is_some();
             continue;
         }
-        // Its first item is what holds now.
+        // A proxy of its own for each manager: one remembers what the last manager said.
+        let manager = NetworkManagerProxy::new(&bus).await?;
+        // The first item is what holds now.
         let mut changes = manager.receive_metered_changed().await;
-        while there {
+        loop {
             tokio::select! {
                 owner = owners.next() => {
                     let Some(owner) = owner else { return Ok(()) };
                     there = owner.is_some();
+                    break;
                 }
                 change = changes.next() => {
                     let Some(change) = change else { return Ok(()) };
@@ -46,7 +49,6 @@ pub async fn follow(mut told: impl AsyncFnMut(Option<bool>)) -> zbus::Result<()>
                 }
             }
         }
-        told(None).await;
     }
 }
 

@@ -3,9 +3,10 @@
 //! Connecting a datagram socket makes the kernel choose route and source address, and nothing else; the
 //! interface of that address must be up and running. Where the server has only a name, asking for
 //! its address would be traffic: any interface that could lead out will do, and only where there is none
-//! the name is looked up, in case that the server is on this very device.
+//! the file of hosts is read, in case that the server is on this very device.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
@@ -16,6 +17,8 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
 
+/// The names that this device knows by itself.
+const HOSTS: &str = "/etc/hosts";
 /// The discard port: no packet is ever sent to it.
 const ANY_PORT: u16 = 9;
 
@@ -48,7 +51,7 @@ pub struct Sight {
 }
 
 /// Looks at the ways to `hop` as they are now.
-pub async fn look(hop: &Hop) -> Sight {
+pub fn look(hop: &Hop) -> Sight {
     let interfaces = match interfaces() {
         Ok(interfaces) => interfaces,
         Err(error) => {
@@ -60,7 +63,7 @@ pub async fn look(hop: &Hop) -> Sight {
         Hop::Address(address) => way_to(*address, &interfaces),
         Hop::Nowhere => any_way(&interfaces),
         Hop::Name(name) => match any_way(&interfaces) {
-            Way::Closed => way_by_name(name, &interfaces).await,
+            Way::Closed => way_by_name(name, &interfaces),
             open => open,
         },
     };
@@ -135,10 +138,19 @@ fn source_towards(address: IpAddr) -> Option<IpAddr> {
     socket.local_addr().ok().map(|local| local.ip())
 }
 
-async fn way_by_name(name: &str, interfaces: &[Interface]) -> Way {
-    let Ok(addresses) = tokio::net::lookup_host((name, ANY_PORT)).await else { return Way::Closed };
-    let ways = addresses.map(|address| way_to(address.ip(), interfaces));
-    ways.into_iter().find(|way| *way != Way::Closed).unwrap_or(Way::Closed)
+/// By hosts(5), which knows the names of this device.
+fn way_by_name(name: &str, interfaces: &[Interface]) -> Way {
+    let hosts = fs::read_to_string(HOSTS).unwrap_or_default();
+    let mut ways = addresses_in(&hosts, name).map(|address| way_to(address, interfaces));
+    ways.find(|way| *way != Way::Closed).unwrap_or(Way::Closed)
+}
+
+fn addresses_in<'a>(hosts: &'a str, name: &'a str) -> impl Iterator<Item = IpAddr> + 'a {
+    hosts.lines().filter_map(move |line| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let address = words.next()?.parse().ok()?;
+        words.any(|alias| alias.eq_ignore_ascii_case(name)).then_some(address)
+    })
 }
 
 #[cfg(test)]
@@ -161,13 +173,16 @@ mod tests {
         assert_eq!(proxied, Hop::Address(Ipv4Addr::new(10, 0, 0, 1).into()));
     }
 
-    #[tokio::test]
-    async fn a_server_on_this_device_is_always_on_the_way() {
+    #[test]
+    fn a_server_on_this_device_is_always_on_the_way() {
         let here = Way::Open(BTreeSet::from([Ipv4Addr::LOCALHOST.into()]));
-        let seen = look(&Hop::Address(Ipv4Addr::LOCALHOST.into())).await;
+        let seen = look(&Hop::Address(Ipv4Addr::LOCALHOST.into()));
         assert_eq!(seen, Sight { way: here, interface: Some(InterfaceKind::Loopback) });
-        let by_name = way_by_name("localhost", &interfaces().unwrap()).await;
-        assert!(matches!(by_name, Way::Open(_)), "{by_name:?}");
+        let hosts = "# ours\n127.0.0.1 localhost crm.test # not this\n\n::1 Localhost\nnonsense crm.test\n";
+        let known = |name| addresses_in(hosts, name).collect::<Vec<_>>();
+        assert_eq!(known("localhost"), [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()]);
+        assert_eq!(known("crm.test"), [IpAddr::from(Ipv4Addr::LOCALHOST)]);
+        assert!(known("this").is_empty());
     }
 
     #[test]

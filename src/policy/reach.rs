@@ -44,6 +44,18 @@ pub enum Way {
     Open(BTreeSet<IpAddr>),
 }
 
+/// What is to be done, until it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Planned {
+    #[default]
+    Nothing,
+    Probe,
+    /// A batch in the place of a probe.
+    Batch,
+    /// A link came back, and is tried.
+    Return,
+}
+
 /// What to do about it. It takes the place of what was to be done before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -75,10 +87,11 @@ pub struct Reach {
     way: Way,
     returns: u64,
     paths: u64,
+    moves: u64,
     /// Probes, and returns of the link, in a row that led nowhere.
     probes: u32,
     fruitless: u32,
-    planned: bool,
+    planned: Planned,
     /// Answers came where the system sees no way: until it sees one it is not asked.
     blind: bool,
 }
@@ -99,6 +112,11 @@ impl Reach {
         self.paths
     }
 
+    /// How often addresses of ours went: connections from them are of no use.
+    pub fn moves(&self) -> u64 {
+        self.moves
+    }
+
     /// Whether nothing is to be sent.
     pub fn is_closed(&self) -> bool {
         matches!(self.state, LinkState::Offline | LinkState::CaptivePortal)
@@ -114,17 +132,26 @@ impl Reach {
                 }
                 (self.probes, self.fruitless) = (0, 0);
                 self.state = LinkState::Online;
-                return self.plan(Next::Rest);
+                return self.rest();
             }
             Evidence::Unreachable => LinkState::Offline,
             Evidence::Portal => LinkState::CaptivePortal,
         };
-        if self.planned && self.way != Way::Closed { Next::Stay } else { self.next_probe(waiting, pace, rng) }
+        self.blind = false;
+        if self.planned != Planned::Nothing && self.way != Way::Closed {
+            Next::Stay
+        } else {
+            self.next_probe(waiting, pace, rng)
+        }
     }
 
     /// Something waits that did not before.
     pub fn wanted(&mut self, pace: &Pace, rng: &mut fastrand::Rng) -> Next {
-        if self.is_closed() && !self.planned { self.next_probe(true, pace, rng) } else { Next::Stay }
+        if self.is_closed() && self.planned == Planned::Nothing {
+            self.next_probe(true, pace, rng)
+        } else {
+            Next::Stay
+        }
     }
 
     /// The system was looked at.
@@ -136,12 +163,12 @@ impl Reach {
             (Way::Closed, Way::Closed) => Next::Stay,
             (_, Way::Closed) => {
                 self.state = LinkState::Offline;
-                self.plan(Next::Rest)
+                self.rest()
             }
             // Who no longer looks does not know that there is none.
             (Way::Closed, Way::Open(_) | Way::Unwatched) => self.comes_back(pace, rng),
             (Way::Open(old), Way::Open(new)) if !old.is_subset(new) => {
-                self.paths += 1;
+                self.moves += 1;
                 if self.is_closed() { self.comes_back(pace, rng) } else { Next::Stay }
             }
             (Way::Open(_) | Way::Unwatched, Way::Open(_) | Way::Unwatched) => Next::Stay,
@@ -171,47 +198,57 @@ impl Reach {
 
     /// The wait after a return is over: traffic may try.
     pub fn returned(&mut self) {
-        self.planned = false;
+        let planned = std::mem::take(&mut self.planned);
         if self.is_closed() {
             self.state = LinkState::Unknown;
             self.returns += 1;
-            self.fruitless = self.fruitless.saturating_add(1);
+            self.fruitless = self.fruitless.saturating_add(u32::from(planned == Planned::Return));
         }
     }
 
     /// A person does not want to wait.
     pub fn hurried(&mut self) -> Next {
         (self.probes, self.fruitless) = (0, 0);
-        if self.is_closed() { self.plan(Next::Probe(Duration::ZERO)) } else { Next::Stay }
+        if !self.is_closed() {
+            return Next::Stay;
+        }
+        self.planned = Planned::Probe;
+        Next::Probe(Duration::ZERO)
     }
 
-    /// A probe is under way, and its end will be told.
-    pub fn probing(&mut self) {
-        self.planned = false;
+    /// A probe came to its end, which is told apart where it tells anything.
+    pub fn probed(&mut self) {
+        self.planned = Planned::Nothing;
     }
 
     fn comes_back(&mut self, pace: &Pace, rng: &mut fastrand::Rng) -> Next {
+        if self.planned == Planned::Return {
+            // However much else stirs: what is planned comes.
+            return Next::Stay;
+        }
         self.probes = 0;
         let rest = match self.fruitless {
             0 => Duration::ZERO,
             times => backoff::delay(FIRST_REST.min(pace.longest), pace.longest, times, rng),
         };
-        self.plan(Next::Return(rest + backoff::between(Duration::ZERO, pace.jitter, rng)))
+        self.planned = Planned::Return;
+        Next::Return(rest + backoff::between(Duration::ZERO, pace.jitter, rng))
     }
 
     fn next_probe(&mut self, waiting: bool, pace: &Pace, rng: &mut fastrand::Rng) -> Next {
         if !waiting || self.way == Way::Closed {
-            return self.plan(Next::Rest);
+            return self.rest();
         }
         self.probes = self.probes.saturating_add(1);
         let wait = backoff::delay(pace.first.min(pace.longest), pace.longest, self.probes, rng);
         let is_batch = self.probes.is_multiple_of(PROBES_A_BATCH);
-        self.plan(if is_batch { Next::Return(wait) } else { Next::Probe(wait) })
+        self.planned = if is_batch { Planned::Batch } else { Planned::Probe };
+        if is_batch { Next::Return(wait) } else { Next::Probe(wait) }
     }
 
-    fn plan(&mut self, next: Next) -> Next {
-        self.planned = matches!(next, Next::Probe(_) | Next::Return(_));
-        next
+    fn rest(&mut self) -> Next {
+        self.planned = Planned::Nothing;
+        Next::Rest
     }
 }
 
@@ -263,14 +300,14 @@ mod tests {
             match next {
                 Next::Probe(wait) if probe % PROBES_A_BATCH != 0 => {
                     assert!(probe < 5 || wait >= PACE.longest / 10);
-                    reach.probing();
+                    reach.probed();
                 }
                 Next::Return(_) if probe % PROBES_A_BATCH == 0 => reach.returned(),
                 other => panic!("{other:?}"),
             }
         }
         let returns = reach.returns();
-        assert!(matches!(reach.stirred(&PACE, &mut rng), Next::Return(_)));
+        assert!(matches!(reach.stirred(&PACE, &mut rng), Next::Return(wait) if wait <= PACE.jitter));
         reach.returned();
         assert_eq!(reach.met(Evidence::Unreachable, false, &PACE, &mut rng), Next::Rest, "nobody asks");
         assert!(matches!(reach.wanted(&PACE, &mut rng), Next::Probe(_)));
@@ -315,20 +352,32 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_of_no_use_once_an_address_of_theirs_is_gone_or_the_way_stayed_closed() {
+    fn connections_end_with_their_address_and_with_a_way_that_stays_closed() {
         let (mut reach, mut rng) = (Reach::default(), rng());
         reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng);
         reach.saw(open(&["10.0.0.2", "10.1.0.2"]), &PACE, &mut rng);
-        assert_eq!(reach.paths(), 0, "one more does no harm");
+        assert_eq!((reach.moves(), reach.paths()), (0, 0), "one more does no harm");
         reach.saw(open(&["10.1.0.2"]), &PACE, &mut rng);
-        assert_eq!(reach.paths(), 1);
+        assert_eq!((reach.moves(), reach.paths()), (1, 0));
         reach.given_up();
-        assert_eq!(reach.paths(), 1, "it came back before");
+        assert_eq!(reach.paths(), 0, "it came back before");
         reach.saw(Way::Closed, &PACE, &mut rng);
         reach.given_up();
-        assert_eq!(reach.paths(), 2);
+        assert_eq!(reach.paths(), 1);
         reach.woke(&PACE, &mut rng);
-        assert_eq!(reach.paths(), 3);
+        assert_eq!(reach.paths(), 2);
+    }
+
+    #[test]
+    fn a_return_that_is_planned_comes_however_much_else_stirs() {
+        let (mut reach, mut rng) = (Reach::default(), rng());
+        reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng);
+        reach.met(Evidence::Unreachable, true, &PACE, &mut rng);
+        assert!(matches!(reach.stirred(&PACE, &mut rng), Next::Return(_)), "it takes the place of a probe");
+        assert_eq!(reach.stirred(&PACE, &mut rng), Next::Stay);
+        assert_eq!(reach.saw(open(&["10.0.0.3"]), &PACE, &mut rng), Next::Stay);
+        reach.returned();
+        assert_eq!(reach.state(), LinkState::Unknown);
     }
 
     #[test]
@@ -350,7 +399,7 @@ mod tests {
         let (mut reach, mut rng) = (Reach::default(), rng());
         reach.saw(Way::Closed, &PACE, &mut rng);
         assert_eq!(reach.hurried(), Next::Probe(Duration::ZERO));
-        reach.probing();
+        reach.probed();
         reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng);
         reach.met(Evidence::Reached, true, &PACE, &mut rng);
         let returns = reach.returns();

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -32,6 +33,8 @@ pub(super) struct Meter {
     /// The connection, for the kernel to be asked about; none once it is gone.
     socket: RefCell<Option<OwnedFd>>,
     last: Cell<Option<TcpState>>,
+    /// Our side of it.
+    from: Option<IpAddr>,
     /// What the kernel calls confirmed before anything was written.
     offset: Option<u64>,
     written: Cell<u64>,
@@ -42,6 +45,11 @@ pub(super) struct Meter {
 }
 
 impl Meter {
+    /// The address on our side.
+    pub(super) fn from(&self) -> Option<IpAddr> {
+        self.from
+    }
+
     /// Bytes that the kernel took, TLS and all.
     pub(super) fn written(&self) -> u64 {
         self.written.get()
@@ -97,6 +105,7 @@ impl Tcp {
             clock,
             socket: RefCell::new(Some(stream.as_fd().try_clone_to_owned()?)),
             last: Cell::default(),
+            from: stream.local_addr().ok().map(|local| local.ip()),
             offset: TcpState::of(&stream).map(|state| state.confirmed),
             written: Cell::default(),
             moved: Cell::new(clock.now()),

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::future::poll_fn;
 use std::iter::successors;
+use std::net::UdpSocket;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -65,6 +66,12 @@ impl Dialer {
     /// The connection that was made last.
     pub(super) fn newest(&self) -> &Newest {
         &self.newest
+    }
+
+    /// Whether the connection that was made last comes from an address that is no longer ours.
+    pub(super) fn has_lost_its_address(&self) -> bool {
+        let from = self.newest.borrow().as_ref().and_then(|meter| meter.from());
+        from.is_some_and(|address| UdpSocket::bind((address, 0)).is_err())
     }
 
     /// What is notified when something goes out on a connection.

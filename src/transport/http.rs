@@ -16,7 +16,6 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use serde_json::value::RawValue;
 use thiserror::Error;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use self::pool::Pool;
@@ -26,7 +25,7 @@ use super::limits::Limits;
 use super::proxy::ProxyError;
 use super::tls::TlsError;
 use super::wire::{self, BatchRequest, WireRecord};
-use super::{Exchange, Network, Transport};
+use super::{Exchange, Network, Parting, Transport};
 use crate::config;
 use crate::model::{Batch, BatchId, DeviceId};
 use crate::policy::sizing::Hints;
@@ -73,19 +72,19 @@ impl Sender {
 }
 
 impl Http {
-    /// A transport as configured, on the thread that will use it. When `gone` is notified, the link
-    /// went away: what is under way ends, and no connection is used again.
+    /// A transport as configured, on the thread that will use it. When `parting` tells that connections
+    /// are of no use, what is under way ends, and none of them is used again.
     pub fn new(
         config: &config::Server,
         device: DeviceId,
         token: Option<Token>,
-        gone: Rc<Notify>,
+        parting: Rc<Parting>,
     ) -> Result<Self, TransportError> {
-        let pool = Rc::new(Pool::new(config, Rc::clone(&gone))?);
+        let pool = Rc::new(Pool::new(config, parting)?);
         let watched = Rc::clone(&pool);
         let watch = actix_rt::spawn(async move {
             loop {
-                gone.notified().await;
+                watched.parted().await;
                 watched.renew();
             }
         });

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use crate::model::{Batch, BatchId, InterfaceKind};
 use crate::policy::sizing::Hints;
@@ -36,6 +37,15 @@ pub trait Transport {
 
     /// Asks what became of a batch.
     fn look_up(&self, batch: BatchId) -> LocalBoxFuture<'static, Exchange>;
+}
+
+/// Tells when connections are of no use any more.
+#[derive(Debug, Default)]
+pub struct Parting {
+    /// All of them: the link went away.
+    pub gone: Notify,
+    /// Those whose address on our side is no longer ours.
+    pub moved: Notify,
 }
 
 /// One request and what came of it.

@@ -21,7 +21,7 @@ use super::{ConfigWatch, Drain, LookUp, Ping, TryNow, Upload, Uploaded, tell};
 use crate::clock::{Clock, Steady, millis, wall_ms};
 use crate::events::Event;
 use crate::ipc::api::BatchInFlight;
-use crate::model::{Backlog, Batch, BatchId, BatchRecord, DiskState, Link, OpenBatch, Phase};
+use crate::model::{Backlog, Batch, BatchId, BatchRecord, DiskState, Link, LinkState, OpenBatch, Phase};
 use crate::policy::agenda::{Action, Agenda, Disposition, Sent, View};
 use crate::policy::breaker::BreakerState;
 use crate::policy::learned::{self, Learned};
@@ -73,8 +73,7 @@ pub struct BatchPlanner {
     busy: bool,
     /// A record that the server has, for controls.
     sample: Option<BatchRecord>,
-    /// Of the link, as far as they are known here.
-    returns: u64,
+    link_was: Link,
     /// When what was learned was last kept, and the breaker's mode then.
     kept: Option<(Duration, &'static str)>,
     timer: Option<SpawnHandle>,
@@ -113,7 +112,7 @@ impl BatchPlanner {
             announced: PlannerState::default(),
             busy: false,
             sample: None,
-            returns: 0,
+            link_was: Link::default(),
             kept: None,
             timer: None,
             drained: Vec::new(),
@@ -446,12 +445,21 @@ impl Handler<Wake> for BatchPlanner {
 
     fn handle(&mut self, wake: Wake, ctx: &mut Self::Context) {
         let now = self.clock.now();
-        let returns = self.senses.link.borrow().returns;
-        if std::mem::replace(&mut self.returns, returns) != returns {
+        let link = *self.senses.link.borrow();
+        let was = std::mem::replace(&mut self.link_was, link);
+        if link.deferral.is_none() {
+            self.agenda.deferral_ended();
+        }
+        if link.returns != was.returns {
             self.agenda.link_returned(now);
-            if let Err(error) = self.partners.breaker.try_send(TryNow) {
-                tracing::debug!(%error, "the breaker was not told that the link is back");
-            }
+        }
+        // A device that only slept says nothing of a server that needs rest.
+        let was_closed = matches!(was.state, LinkState::Offline | LinkState::CaptivePortal);
+        if link.returns != was.returns
+            && was_closed
+            && let Err(error) = self.partners.breaker.try_send(TryNow)
+        {
+            tracing::debug!(%error, "the breaker was not told that the link is back");
         }
         if let Wake::Reconfigured = wake {
             self.agenda.serves(&self.senses.config.borrow());
@@ -477,7 +485,7 @@ impl Handler<TryNow> for BatchPlanner {
         };
         Box::pin(hurried.into_actor(self).map(|(), planner, ctx| {
             planner.agenda.hurry(planner.clock.now());
-            planner.agenda.undefer();
+            planner.look(Agenda::undefer);
             planner.step(ctx);
         }))
     }

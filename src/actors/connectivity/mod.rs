@@ -6,8 +6,8 @@
 //! records wait for a probe or a returning link to be tried.
 
 mod senses;
+mod thrift;
 
-use std::path::Path;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -16,23 +16,20 @@ use tokio::sync::watch;
 use super::uploader::{Probe, Uploader};
 use super::{ConfigWatch, Drain, Ping, TryNow, tell};
 use crate::clock::wall_ms;
-use crate::config::{Config, Metered, Watch};
+use crate::config::{Config, Watch};
 use crate::events::Event;
-use crate::link::bell::{Bell, Ring};
-use crate::link::metered;
-use crate::link::power::{self, Power};
+use crate::link::bell::{Links, Ring};
 use crate::link::sleep::Sleep;
 use crate::link::ways::{self, Hop, Sight};
-use crate::model::{Backlog, Deferral, InterfaceKind, Link};
+use crate::model::{Backlog, InterfaceKind, Link};
 pub use crate::policy::reach::Evidence;
 use crate::policy::reach::{Next, Pace, Reach, Way};
 use crate::transport::proxy::first_hop;
 use senses::News;
+use thrift::Thrift;
 
 /// A way that was closed for so long took the connections over it along.
 const OUTLIVED: Duration = Duration::from_secs(3);
-/// A battery that charges need not say so: while one holds records back, it is looked at this often.
-const CHARGE_INTERVAL: Duration = Duration::from_mins(2);
 
 /// The actor.
 pub struct Connectivity {
@@ -44,15 +41,13 @@ pub struct Connectivity {
     rng: fastrand::Rng,
     reach: Reach,
     interface: Option<InterfaceKind>,
-    metered: Option<bool>,
-    metered_is_followed: bool,
+    thrift: Thrift,
     /// The system tells of changes.
     watched: bool,
     /// The next probe, or the return of a link.
     next: Option<SpawnHandle>,
     /// The end of the connections over a way that closed.
     outliving: Option<SpawnHandle>,
-    charging: Option<SpawnHandle>,
 }
 
 /// The uploader and this actor know each other: it is introduced once both run.
@@ -81,17 +76,16 @@ impl Connectivity {
             rng: fastrand::Rng::new(),
             reach: Reach::default(),
             interface: None,
-            metered: None,
-            metered_is_followed: false,
+            thrift: Thrift::default(),
             watched: false,
             next: None,
             outliving: None,
-            charging: None,
         }
     }
 
+    /// Whether there is anything to send that may be sent.
     fn waiting(&self) -> bool {
-        self.backlog.borrow().to_go() > 0
+        self.backlog.borrow().to_go() > 0 && self.deferral().is_none()
     }
 
     fn reach(
@@ -133,9 +127,11 @@ impl Connectivity {
         let Some(uploader) = self.uploader.clone() else { return };
         let probing = uploader.send(Probe).into_actor(self).map(|evidence, actor, ctx| {
             actor.next = None;
-            actor.reach.probing();
-            let (evidence, waiting) = (evidence.unwrap_or(Evidence::Unreachable), actor.waiting());
-            actor.reach(ctx, |reach, pace, rng| reach.met(evidence, waiting, pace, rng));
+            actor.reach.probed();
+            if let Ok(Some(evidence)) = evidence {
+                let waiting = actor.waiting();
+                actor.reach(ctx, |reach, pace, rng| reach.met(evidence, waiting, pace, rng));
+            }
         });
         self.next = Some(ctx.spawn(probing));
     }
@@ -146,19 +142,15 @@ impl Connectivity {
             return;
         }
         let config = self.config.borrow().clone();
+        let is_asked = config.connectivity.watch == Watch::Netlink;
         let hop = Hop::to(first_hop(&config.server));
-        let seen = async move {
-            let is_asked = config.connectivity.watch == Watch::Netlink;
-            if is_asked { ways::look(&hop).await } else { Sight::default() }
-        };
-        ctx.spawn(seen.into_actor(self).map(move |Sight { way, interface }, actor, ctx| {
-            actor.interface = interface;
-            actor.outlive(&way, ctx);
-            actor.reach(ctx, |reach, pace, rng| match reach.saw(way, pace, rng) {
-                Next::Stay if ring.route => reach.stirred(pace, rng),
-                next => next,
-            });
-        }));
+        let Sight { way, interface } = if is_asked { ways::look(&hop) } else { Sight::default() };
+        self.interface = interface;
+        self.outlive(&way, ctx);
+        self.reach(ctx, |reach, pace, rng| match reach.saw(way, pace, rng) {
+            Next::Stay if ring.route => reach.stirred(pace, rng),
+            next => next,
+        });
     }
 
     /// Connections survive a short absence of the way, and are given up after a longer one.
@@ -175,43 +167,28 @@ impl Connectivity {
         }
     }
 
-    fn deferral(&self) -> Option<Deferral> {
-        let config = &self.config.borrow().connectivity;
-        if config.metered == Metered::Defer && self.metered == Some(true) {
-            return Some(Deferral::Metered);
-        }
-        let least = config.min_battery_percent;
-        let is_low = |power| matches!(power, Power::Battery(percent) if percent < least);
-        (least > 0 && is_low(power::look(Path::new(power::SUPPLIES)))).then_some(Deferral::Battery)
-    }
-
     fn announce(&mut self, ctx: &mut Context<Self>) {
         let before = *self.link.borrow();
         let state = self.reach.state();
-        let deferral = self.deferral();
         let link = Link {
             state,
             since: if state == before.state { before.since } else { wall_ms() },
             returns: self.reach.returns(),
             paths: self.reach.paths(),
-            metered: self.metered,
-            deferral,
+            moves: self.reach.moves(),
+            metered: self.thrift.metered(),
+            deferral: self.deferral(),
             interface: self.interface,
         };
-        if let Some(charging) = self.charging.take() {
-            ctx.cancel_future(charging);
+        if link == before {
+            return;
         }
-        if deferral == Some(Deferral::Battery) && self.waiting() {
-            self.charging = Some(ctx.run_later(CHARGE_INTERVAL, |actor, ctx| {
-                actor.charging = None;
-                actor.announce(ctx);
-            }));
+        self.link.send_replace(link);
+        if (link.state, link.deferral, link.metered) != (before.state, before.deferral, before.metered) {
+            tell(&self.telemetry, Event::LinkChanged(link));
         }
-        if link != before {
-            self.link.send_replace(link);
-            if (link.state, link.deferral, link.metered) != (before.state, before.deferral, before.metered) {
-                tell(&self.telemetry, Event::LinkChanged(link));
-            }
+        if before.deferral.is_some() && self.waiting() {
+            self.reach(ctx, Reach::wanted);
         }
     }
 
@@ -220,10 +197,10 @@ impl Connectivity {
         if self.watched || self.config.borrow().connectivity.watch != Watch::Netlink {
             return;
         }
-        match Bell::new() {
-            Ok(bell) => {
+        match Links::new() {
+            Ok(links) => {
                 self.watched = true;
-                ctx.spawn(senses::hear(bell, ctx.address()).into_actor(self));
+                ctx.spawn(senses::hear(links, ctx.address()).into_actor(self));
             }
             Err(error) => tracing::warn!(
                 %error,
@@ -237,28 +214,6 @@ impl Connectivity {
             Ok(sleep) => drop(ctx.spawn(senses::wake(sleep, ctx.address()).into_actor(self))),
             Err(error) => tracing::info!(%error, "that the device slept will not be noticed"),
         }
-    }
-
-    /// Where there is no bus (yet), the next event asks again.
-    fn follow_metered(&mut self, ctx: &mut Context<Self>) {
-        if self.metered_is_followed {
-            return;
-        }
-        self.metered_is_followed = true;
-        let address = ctx.address();
-        let following = metered::follow(async move |metered| {
-            if let Err(error) = address.send(News::Metered(metered)).await {
-                tracing::debug!(%error, "nobody hears whether the link is metered");
-            }
-        });
-        ctx.spawn(following.into_actor(self).map(|ended, actor, ctx| {
-            if let Err(error) = ended {
-                tracing::debug!(%error, "whether the link is metered is not known");
-            }
-            actor.metered_is_followed = false;
-            actor.metered = None;
-            actor.announce(ctx);
-        }));
     }
 }
 
@@ -277,9 +232,11 @@ impl Actor for Connectivity {
         let noticing = senses::notice(self.backlog.clone(), self.config.clone(), ctx.address());
         ctx.spawn(noticing.into_actor(self));
         self.watch_system(ctx);
+        self.watch_power(ctx);
         self.watch_sleep(ctx);
         self.follow_metered(ctx);
         self.look(Ring::default(), ctx);
+        self.look_at_battery(ctx);
     }
 }
 
@@ -288,17 +245,18 @@ impl Handler<News> for Connectivity {
 
     fn handle(&mut self, news: News, ctx: &mut Self::Context) {
         match news {
-            News::Wanted if self.waiting() => self.reach(ctx, Reach::wanted),
-            News::Wanted => self.announce(ctx),
-            News::Rang(ring) => {
-                if ring.link || ring.route {
-                    self.look(ring, ctx);
-                    self.follow_metered(ctx);
-                }
-                if ring.power {
-                    self.announce(ctx);
+            News::Wanted => {
+                self.follow_metered(ctx);
+                self.look_at_battery(ctx);
+                if self.waiting() {
+                    self.reach(ctx, Reach::wanted);
                 }
             }
+            News::Rang(ring) => {
+                self.look(ring, ctx);
+                self.follow_metered(ctx);
+            }
+            News::Power => self.look_at_battery(ctx),
             News::Deaf => {
                 self.watched = false;
                 self.reach(ctx, |reach, pace, rng| reach.saw(Way::Unwatched, pace, rng));
@@ -308,15 +266,13 @@ impl Handler<News> for Connectivity {
                 self.reach(ctx, Reach::woke);
                 self.look(Ring::default(), ctx);
             }
-            News::Metered(metered) => {
-                self.metered = metered;
-                self.announce(ctx);
-            }
+            News::Metered(metered) => self.is_metered(metered, ctx),
             News::Reconfigured => {
                 self.watch_system(ctx);
+                self.watch_power(ctx);
                 self.follow_metered(ctx);
                 self.look(Ring::default(), ctx);
-                self.announce(ctx);
+                self.look_at_battery(ctx);
             }
         }
     }

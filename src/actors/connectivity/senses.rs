@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::Connectivity;
 use crate::actors::ConfigWatch;
-use crate::link::bell::{Bell, Ring};
+use crate::link::bell::{Links, Ring, Supplies};
 use crate::link::sleep::Sleep;
 use crate::model::Backlog;
 
@@ -24,6 +24,8 @@ pub(super) enum News {
     Rang(Ring),
     /// They are no longer heard.
     Deaf,
+    /// The power supply changed.
+    Power,
     /// The device slept.
     Woke(Duration),
     /// NetworkManager knows, or does not.
@@ -32,9 +34,9 @@ pub(super) enum News {
     Reconfigured,
 }
 
-pub(super) async fn hear(bell: Bell, connectivity: Addr<Connectivity>) {
+pub(super) async fn hear(links: Links, connectivity: Addr<Connectivity>) {
     loop {
-        let ring = match bell.rung().await {
+        let ring = match links.rung().await {
             Ok(ring) => ring,
             Err(error) => {
                 tracing::error!(%error, "the kernel's events of links are no longer heard: probes take their place");
@@ -45,6 +47,15 @@ pub(super) async fn hear(bell: Bell, connectivity: Addr<Connectivity>) {
             }
         };
         if connectivity.send(News::Rang(ring)).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(SPACING).await;
+    }
+}
+
+pub(super) async fn feel(supplies: Supplies, connectivity: Addr<Connectivity>) {
+    while supplies.rung().await.is_ok() {
+        if connectivity.send(News::Power).await.is_err() {
             return;
         }
         tokio::time::sleep(SPACING).await;

@@ -237,8 +237,8 @@ pub struct Agenda {
     /// The server asked for it: a link that returns does not end it.
     throttle: Option<Duration>,
     stop: Option<(Phase, Duration)>,
-    /// A person wants this run to be sent on a metered link, on a low battery.
-    undeferred: bool,
+    /// A person wants what waits to be sent all the same: until so many are settled.
+    undeferred: Option<u64>,
     carried: Option<Carried>,
     /// The parts of batches that were cut, by the id of the batch.
     families: BTreeMap<BatchId, Family>,
@@ -274,7 +274,7 @@ impl Agenda {
             wait: None,
             throttle: None,
             stop: None,
-            undeferred: false,
+            undeferred: None,
             carried: None,
             families: BTreeMap::new(),
             failing: None,
@@ -353,7 +353,7 @@ impl Agenda {
     pub fn run_began(&mut self) {
         self.sent_in_run = 0;
         self.look_up_missing = false;
-        self.undeferred = false;
+        self.undeferred = None;
     }
 
     /// A person asked to try now, or the configuration changed: waits and stops end.
@@ -368,9 +368,21 @@ impl Agenda {
         }
     }
 
-    /// A person asked to try now: what waits is sent on whatever link, on whatever battery.
-    pub fn undefer(&mut self) {
-        self.undeferred = true;
+    /// A person asked to try now: what waits is sent on whatever link, on whatever battery. What comes
+    /// later, or another time, is deferred again.
+    pub fn undefer(&mut self, view: &View<'_>) {
+        let backlog = view.backlog;
+        self.undeferred = view.deferral.map(|_| backlog.settled_total + backlog.to_go());
+    }
+
+    /// Nothing is deferred any more: what a person wanted is done.
+    pub fn deferral_ended(&mut self) {
+        self.undeferred = None;
+    }
+
+    fn is_deferred(&self, view: &View<'_>) -> bool {
+        let wanted = self.undeferred.is_some_and(|until| view.backlog.settled_total < until);
+        view.deferral.is_some() && !wanted
     }
 
     /// The credential or a certificate was replaced: the stop ends, whatever it was for. A server may

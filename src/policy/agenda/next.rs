@@ -125,7 +125,7 @@ impl Agenda {
         if matches!(view.link, LinkState::Offline | LinkState::CaptivePortal) {
             return rest(Phase::Offline, None);
         }
-        if view.deferral.is_some() && !self.undeferred {
+        if self.is_deferred(view) {
             return rest(Phase::Deferred, None);
         }
         let held = [self.wait, self.throttle, open_until(view.breaker)].into_iter().flatten().max();

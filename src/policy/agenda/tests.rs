@@ -227,7 +227,7 @@ fn what_comes_next_follows_from_the_view() {
     assert_eq!(desk(&deferred), rests(Phase::Deferred, None));
     let wanted = |desk: &mut Desk| {
         deferred(desk);
-        desk.agenda.undefer();
+        desk.look(Agenda::undefer);
     };
     assert!(sends(&desk(&wanted), open.id), "a person does not care for the bill");
     let next_run = |desk: &mut Desk| {
@@ -235,6 +235,16 @@ fn what_comes_next_follows_from_the_view() {
         desk.agenda.run_began();
     };
     assert_eq!(desk(&next_run), rests(Phase::Deferred, None), "but only once");
+    let settled = |desk: &mut Desk| {
+        wanted(desk);
+        desk.backlog.settled_total += 500;
+    };
+    assert_eq!(desk(&settled), rests(Phase::Deferred, None), "what came later waits");
+    let beforehand = |desk: &mut Desk| {
+        desk.look(Agenda::undefer);
+        deferred(desk);
+    };
+    assert_eq!(desk(&beforehand), rests(Phase::Deferred, None), "not for another time");
     assert!(sends(&desk(&|_| {}), open.id), "parts go in queue order");
     assert!(sends(&desk(&|desk| desk.mode = Mode::Probing), other.id), "the smallest is the probe");
     assert!(matches!(desk(&|desk| desk.agenda.control_wanted = true), Action::Claim(_)));

@@ -17,7 +17,7 @@ use awc::http::header::{self, HeaderMap};
 use awc::{Client, ClientRequest, Connector};
 use bytes::Bytes;
 use rustls::ClientConfig;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Mutex;
 
 use super::failure::{cut_short, unanswered};
 use super::{TransportError, unsent};
@@ -28,7 +28,7 @@ use crate::transport::dial::Dialer;
 use crate::transport::journey::Journey;
 use crate::transport::limits::Limits;
 use crate::transport::proxy::Proxy;
-use crate::transport::{Exchange, answer, tls};
+use crate::transport::{Exchange, Parting, answer, tls};
 
 /// A connection that was idle for longer is not used again: middleboxes forget them silently.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
@@ -43,7 +43,7 @@ pub(super) struct Pool {
     answer_bytes: usize,
     client: RefCell<Client>,
     turn: Mutex<()>,
-    gone: Rc<Notify>,
+    parting: Rc<Parting>,
 }
 
 /// One try, and whether it says so little that another is due at once.
@@ -53,7 +53,7 @@ struct Try {
 }
 
 impl Pool {
-    pub(super) fn new(config: &config::Server, gone: Rc<Notify>) -> Result<Self, TransportError> {
+    pub(super) fn new(config: &config::Server, parting: Rc<Parting>) -> Result<Self, TransportError> {
         let server: hyper::Uri = config.url.parse()?;
         let proxy = Proxy::find(config, &server)?;
         let is_https = server.scheme_str() == Some("https");
@@ -73,13 +73,23 @@ impl Pool {
             connect_limit,
             answer_bytes: usize::try_from(config.max_answer_bytes.0).unwrap_or(usize::MAX),
             turn: Mutex::default(),
-            gone,
+            parting,
         })
     }
 
     /// No connection of before is used again.
     pub(super) fn renew(&self) {
         self.client.replace(client(&self.dialer, self.tls.as_ref(), self.connect_limit));
+    }
+
+    /// Ends when the connection is of no use any more.
+    pub(super) async fn parted(&self) {
+        loop {
+            tokio::select! {
+                () = self.parting.gone.notified() => return,
+                () = self.parting.moved.notified() => if self.dialer.has_lost_its_address() { return },
+            }
+        }
     }
 
     pub(super) async fn exchange(
@@ -125,7 +135,7 @@ impl Pool {
             passed = journey.watch(limits) => {
                 Err(Failure { reached: passed.reached(), message: passed.to_string() })
             }
-            () = self.gone.notified() => {
+            () = self.parted() => {
                 Err(Failure { reached: Reached::Sent, message: "the link went away".into() })
             }
         };

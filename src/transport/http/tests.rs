@@ -56,19 +56,19 @@ fn batch() -> Arc<Batch> {
     Arc::new(Batch { open, sequence: Sequence { index: 1, total: 1 }, records: Vec::new() })
 }
 
-fn transport(url: String, gone: &Rc<Notify>) -> Http {
+fn transport(url: String, parting: &Rc<Parting>) -> Http {
     let config = config::Server { url, proxy: "none".into(), ..config::Server::default() };
-    Http::new(&config, DeviceId(uuid::Uuid::new_v4()), None, Rc::clone(gone)).unwrap()
+    Http::new(&config, DeviceId(uuid::Uuid::new_v4()), None, Rc::clone(parting)).unwrap()
 }
 
 #[actix_rt::test]
 async fn what_is_under_way_ends_when_the_link_goes_away() {
     let (url, requests) = server();
-    let gone = Rc::default();
-    let transport = transport(url, &gone);
+    let parting = Rc::default();
+    let transport = transport(url, &parting);
     let sending = actix_rt::spawn(transport.send(batch(), None, None));
     actix_rt::task::spawn_blocking(move || requests.recv()).await.unwrap().unwrap();
-    gone.notify_waiters();
+    parting.gone.notify_waiters();
     let Seen::Failure(failure) = sending.await.unwrap().seen else { panic!("an answer") };
     assert_eq!(failure.message, "the link went away");
     // The server has it.
@@ -78,14 +78,14 @@ async fn what_is_under_way_ends_when_the_link_goes_away() {
 #[actix_rt::test]
 async fn no_connection_outlives_the_link_that_it_was_made_over() {
     let (url, requests) = server();
-    let gone = Rc::default();
-    let transport = transport(url, &gone);
+    let parting = Rc::default();
+    let transport = transport(url, &parting);
     let mut seen = Vec::new();
     for goes in [false, true, false] {
         transport.look_up(BatchId::new()).await;
         seen.push(requests.try_recv().unwrap());
         if goes {
-            gone.notify_waiters();
+            parting.gone.notify_waiters();
             actix_rt::task::yield_now().await;
         }
     }

@@ -47,8 +47,12 @@ fn records_wait_on_a_low_battery_until_it_is_charged_or_a_person_asks() {
     // In the place of the kernel's event, which a battery in a file does not cause.
     daemon.signal("HUP");
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(4));
+    battery(&daemon.home, 19, "Discharging");
+    daemon.signal("HUP");
+    daemon.wait_for_log("the battery is low");
+    daemon.enqueue_many(1);
+    daemon.wait_for_phase("deferred");
     battery(&daemon.home, 20, "Discharging");
     daemon.signal("HUP");
-    daemon.enqueue_many(1);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(5));
 }

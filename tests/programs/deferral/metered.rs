@@ -18,6 +18,7 @@ use crate::support::wait::directory;
 const PATH: &str = "/org/freedesktop/NetworkManager";
 const METERED: u32 = 1;
 const UNMETERED: u32 = 2;
+const UNKNOWN: u32 = 0;
 
 struct NetworkManager(u32);
 
@@ -93,8 +94,9 @@ fn records_wait_on_a_metered_network_until_there_is_another() {
     let (bus, server) = (Bus::start(), ScriptedServer::start(Reply::sound));
     let manager = bus.manager(METERED);
     let daemon = bus.daemon(&Settings::for_server(&server.url()).with("connectivity.metered", "defer"));
-    is_metered(&daemon, true);
+    // Nothing goes out before it is known what that costs.
     daemon.enqueue_many(3);
+    is_metered(&daemon, true);
     let status = daemon.wait_for_phase("deferred");
     assert_eq!(status["sync"]["text"], "Deferred on a metered network: 3 records waiting");
     assert_eq!(server.connections(), 0);
@@ -143,5 +145,10 @@ fn a_manager_may_come_late_and_go_and_what_nobody_knows_holds_nothing_back() {
     daemon.wait_for_phase("deferred");
     drop(manager);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(2));
+    is_metered(&daemon, false);
+    // The next one does not know, and is not held to what the last one said.
+    let _another = bus.manager(UNKNOWN);
+    daemon.enqueue_many(1);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));
     is_metered(&daemon, false);
 }

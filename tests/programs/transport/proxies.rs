@@ -91,7 +91,7 @@ fn through_a_proxy_that_does_not_reach_the_server_nothing_was_sent() {
 #[test]
 fn through_a_proxy_that_is_not_there_nothing_was_sent() {
     // Nobody else listens here: a port that is free for a moment stays free.
-    let address = ScriptedServer::start_at("127.77.0.3:0".parse().unwrap(), Reply::sound).address;
+    let address = ScriptedServer::start_at("127.77.0.4:0".parse().unwrap(), Reply::sound).address;
     no_way_through(&format!("http://{address}"), &format!("cannot connect to the proxy {address}"));
 }
 
