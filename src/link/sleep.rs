@@ -19,7 +19,7 @@ use crate::readable::readable;
 /// A shorter sleep breaks no connection; and the two clocks are not read at one instant.
 const LEAST: Duration = Duration::from_secs(1);
 /// As far away as a timer may be set: it is never to expire.
-const NEVER: Duration = Duration::from_secs(i32::MAX as u64 * 2);
+const NEVER: Duration = Duration::from_secs(libc::time_t::MAX.unsigned_abs());
 
 /// Tells when the device wakes up.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 
 mod flapping;
 mod measure;
+mod named;
 mod pulled;
 mod rerouted;
 mod silent;

@@ -1,0 +1,68 @@
+//! The server has a name, as in the field: which way leads to it shows only once somebody asks, and
+//! asking is traffic.
+
+use super::{all_synced, assert_attempts, assert_untouched, holding_server, settings, start, wait_for_link};
+use crate::support::ledger::Ledger;
+use crate::support::netns::{Lab, SERVER};
+use crate::support::server::Gate;
+use crate::support::settings::Settings;
+use crate::support::wait::pace;
+
+const NAME: &str = "crm.field.test";
+
+fn by_name(lab: &Lab) -> Settings {
+    lab.name_server(NAME);
+    let port = SERVER.rsplit_once(':').unwrap().1;
+    settings().with("server.url", &format!("http://{NAME}:{port}"))
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
+fn a_cable_that_is_pulled_and_plugged_in_again_is_noticed() {
+    let lab = Lab::new();
+    let (ledger, gate) = (Ledger::default(), Gate::default());
+    gate.open();
+    let _server = holding_server(&ledger, &gate);
+    let daemon = start(&lab, &by_name(&lab));
+    let first = daemon.enqueue_many(2);
+    all_synced(&daemon, &[&first]);
+    for _ in 0..3 {
+        lab.unplug();
+        wait_for_link(&daemon, "offline");
+        let tried = Lab::connections_tried(&daemon);
+        let waiting = daemon.enqueue_many(2);
+        daemon.wait_for_phase("offline");
+        pace(std::time::Duration::from_millis(300));
+        assert_eq!(Lab::connections_tried(&daemon), tried, "{}", daemon.log());
+        assert_untouched(&daemon, &waiting);
+        lab.plug_in();
+        daemon.wait_until_done();
+        assert_attempts(&daemon, &waiting, 1);
+    }
+    assert_eq!(ledger.applied().len(), 8);
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
+fn another_link_that_goes_does_not_end_what_is_under_way() {
+    let lab = Lab::new();
+    let (ledger, gate) = (Ledger::default(), Gate::default());
+    let server = holding_server(&ledger, &gate);
+    for arguments in [
+        "link add dock type veth peer name desk",
+        "addr add 10.88.0.2/24 dev dock",
+        "link set desk up",
+        "link set dock up",
+    ] {
+        lab.on_device(arguments);
+    }
+    let daemon = start(&lab, &by_name(&lab));
+    let ids = daemon.enqueue_many(3);
+    server.wait_for_batches(1);
+    lab.on_device("link del dock");
+    pace(std::time::Duration::from_millis(300));
+    gate.open();
+    ledger.assert_holds(&all_synced(&daemon, &[&ids]));
+    assert_attempts(&daemon, &ids, 1);
+    assert_eq!((server.sizes(), server.look_ups(server.batches()[0].batch_id())), (vec![3], 0));
+}
