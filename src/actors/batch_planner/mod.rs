@@ -6,6 +6,7 @@
 
 mod control;
 mod report;
+mod settling;
 mod state;
 
 use std::sync::Arc;
@@ -17,20 +18,17 @@ use tokio::sync::{oneshot, watch};
 use super::circuit_breaker::CircuitBreaker;
 use super::connectivity::Connectivity;
 use super::queue_store::{QueueStore, Write};
-use super::{ConfigWatch, Drain, LookUp, Ping, TryNow, Upload, Uploaded, tell};
+use super::{ConfigWatch, Drain, LookUp, Ping, TryNow, Upload, Uploaded};
 use crate::clock::{Clock, Steady, millis, wall_ms};
 use crate::events::Event;
 use crate::ipc::api::BatchInFlight;
 use crate::model::{Backlog, Batch, BatchId, BatchRecord, DiskState, Link, LinkState, OpenBatch, Phase};
-use crate::policy::agenda::{Action, Agenda, Disposition, Sent, View};
+use crate::policy::agenda::{Action, Agenda, Sent, View};
 use crate::policy::breaker::BreakerState;
-use crate::policy::learned::{self, Learned};
+use crate::policy::learned::Learned;
 use crate::policy::verdict::{LookUp as Found, Verdict};
-use crate::store::{Claim, Dispatch, Expedite, Remember, Settle, Settled, StoreError};
-use report::{Report, described, load_of, types_of};
-
-/// What was learned is kept at most this often, and whenever the breaker changes its mode.
-const KEEP_EVERY: Duration = Duration::from_mins(1);
+use crate::store::{Claim, Dispatch, Expedite, StoreError};
+use report::{Report, load_of, types_of};
 
 pub use state::PlannerState;
 
@@ -319,80 +317,6 @@ impl BatchPlanner {
                 None => planner.step(ctx),
             }
         }));
-    }
-
-    /// Settles a batch, and claims the next in the same commit where one is due.
-    fn settle(
-        &mut self,
-        id: BatchId,
-        disposition: Disposition,
-        report: Option<(Report, Vec<(String, u64)>)>,
-        ctx: &mut Context<Self>,
-    ) {
-        let then = match self.look(|agenda, view| agenda.next(view)) {
-            Action::Claim(order) if !self.draining => Some(Claim::new(order)),
-            _ => None,
-        };
-        let done = described(&disposition);
-        let retry = self.senses.config.borrow().retry.clone();
-        let note = self.note();
-        self.ask_store(
-            Settle { batch: id, disposition, retry, then, note },
-            ctx,
-            move |planner, settled, ctx| {
-                planner.settled(id, settled, report, done, ctx);
-            },
-        );
-    }
-
-    fn settled(
-        &mut self,
-        id: BatchId,
-        settled: Settled,
-        report: Option<(Report, Vec<(String, u64)>)>,
-        done: String,
-        ctx: &mut Context<Self>,
-    ) {
-        let now = self.clock.now();
-        if settled.foreign > 0 {
-            let foreign = settled.foreign;
-            tracing::warn!(batch_id = %id, records = foreign, "{foreign} results for records outside of batch {id} were ignored");
-        }
-        let into: Vec<BatchId> = settled.opened.iter().map(|part| part.id).collect();
-        self.agenda.opened(now, settled.opened);
-        self.observe_progress();
-        if let Some((report, types)) = report {
-            let network = report.network;
-            let report = report.finish(settled.synced.len(), done);
-            tell(&self.partners.telemetry, Event::BatchEnded { report, types, network });
-        }
-        if !into.is_empty() {
-            tell(&self.partners.telemetry, Event::BatchDivided { from: id, into });
-        }
-        if !settled.synced.is_empty() {
-            tell(&self.partners.telemetry, Event::RecordsSynced(settled.synced));
-        }
-        for (id, record_type, error) in settled.quarantined {
-            tell(&self.partners.telemetry, Event::RecordQuarantined { id, record_type, error });
-        }
-        if let Some(batch) = settled.claimed {
-            self.upload(batch, ctx);
-        }
-    }
-
-    /// What was learned, when it is time to keep it: it goes along with a settlement.
-    fn note(&mut self) -> Option<Remember> {
-        let (now, mode) = (self.clock.now(), self.senses.breaker.borrow().mode.name());
-        let recent = self.kept.is_some_and(|(at, was)| now.saturating_sub(at) < KEEP_EVERY && was == mode);
-        (!recent).then(|| {
-            self.kept = Some((now, mode));
-            self.remember()
-        })
-    }
-
-    fn remember(&mut self) -> Remember {
-        let learned = self.look(|agenda, view| agenda.learned(view));
-        Remember { name: learned::NOTE, note: learned.to_note() }
     }
 
     fn observe_progress(&mut self) {
