@@ -20,6 +20,12 @@ pub(super) fn unanswered(error: &SendRequestError, limits: &Limits, is_fresh: bo
     Failure { reached, message: describe(error, limits) }
 }
 
+/// The answer is none yet, and awc does not read on.
+pub(super) fn interim(status: u16) -> Failure {
+    let message = format!("the server sent an interim answer (HTTP {status}) before the real one");
+    Failure { reached: Reached::Sent, message }
+}
+
 /// Why the answer has a head, but no end.
 pub(super) fn cut_short(error: &PayloadError) -> Failure {
     let message = match error {

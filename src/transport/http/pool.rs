@@ -19,7 +19,7 @@ use bytes::Bytes;
 use rustls::ClientConfig;
 use tokio::sync::Mutex;
 
-use super::failure::{cut_short, unanswered};
+use super::failure::{cut_short, interim, unanswered};
 use super::{TransportError, unsent};
 use crate::clock::{Clock, wall_ms};
 use crate::config;
@@ -126,6 +126,12 @@ impl Pool {
                 .map_err(|error| unanswered(&error, limits, !journey.is_on_kept_connection()))?;
             journey.is_answered();
             let (status, headers) = (response.status().as_u16(), response.headers().clone());
+            if status < 200 {
+                // awc keeps the connection, on which the real answer is still to come: whoever asked
+                // next would get it.
+                self.renew();
+                return Err(interim(status));
+            }
             let body = response.body().limit(self.answer_bytes).await.map_err(|error| cut_short(&error))?;
             Ok((status, headers, body))
         };

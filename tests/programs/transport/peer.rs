@@ -62,7 +62,7 @@ pub(super) struct Talk<S: Read + Write> {
 
 /// A request.
 pub(super) struct Asked {
-    is_batch: bool,
+    pub(super) is_batch: bool,
     body: Vec<u8>,
 }
 

@@ -1,0 +1,63 @@
+//! Servers that say something before their answer: neither that nor what follows is the answer to
+//! another request.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use super::peer::Peer;
+use crate::support::daemon::{Counts, Daemon};
+use crate::support::settings::Settings;
+use crate::support::wait::wait_for;
+
+/// The first batch gets `hint`, and its answer only where a request of later would hear it.
+#[track_caller]
+fn is_given_up(hint: &'static str) {
+    let asked: Arc<Mutex<Vec<(usize, bool)>>> = Arc::default();
+    let heard = Arc::clone(&asked);
+    let peer = Peer::start(move |number, mut talk| {
+        while let Some(request) = talk.next() {
+            heard.lock().unwrap().push((number, request.is_batch));
+            if number > 0 || !request.is_batch {
+                talk.answer(&request);
+            } else if talk.say(hint).is_some() && talk.next().is_some() {
+                heard.lock().unwrap().push((number, false));
+                talk.answer(&request);
+            }
+        }
+    });
+    let daemon = Daemon::start(&Settings::for_server(&peer.url()));
+    let first = daemon.enqueue_many(3);
+    let error = wait_for("the batch to fail", || {
+        Some(daemon.status()["sync"]["last_error"].clone()).filter(Value::is_object)
+    });
+    assert_eq!(error["class"], "connection_lost", "{error}");
+    assert!(error["message"].as_str().unwrap().contains("an interim answer (HTTP 1"), "{error}");
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));
+    assert_eq!(daemon.record(&first[0])["attempts"], 2);
+    let second = daemon.enqueue_many(3);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(6));
+    let entry = daemon.record(&second[0]);
+    assert_eq!((&entry["attempts"], &entry["last_error"]), (&json!(1), &Value::Null), "{entry}");
+    // The batch was looked up first, and nothing was asked where its answer was still to come.
+    let asked = asked.lock().unwrap();
+    let batch = asked.iter().position(|(_, is_batch)| *is_batch).unwrap();
+    let after = &asked[batch + 1..];
+    assert!(after.iter().all(|(number, _)| *number > 0) && !after[0].1, "{asked:?}");
+    assert_eq!(peer.attempts(), ["1", "2", "1"]);
+}
+
+#[test]
+fn after_early_hints_no_request_gets_the_answer_of_an_earlier_one() {
+    is_given_up("HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n");
+}
+
+#[test]
+fn after_a_hint_to_go_on_no_request_gets_the_answer_of_an_earlier_one() {
+    is_given_up("HTTP/1.1 100 Continue\r\n\r\n");
+}
+
+#[test]
+fn after_a_sign_of_life_no_request_gets_the_answer_of_an_earlier_one() {
+    is_given_up("HTTP/1.1 102 Processing\r\n\r\n");
+}
