@@ -102,7 +102,7 @@ impl Dialer {
 }
 
 /// `host:port`, with the port even where it is the scheme's own.
-fn host_and_port(uri: &Uri) -> String {
+pub(super) fn host_and_port(uri: &Uri) -> String {
     let own = if uri.scheme_str() == Some("https") { 443 } else { 80 };
     format!("{}:{}", uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(own))
 }

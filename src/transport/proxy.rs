@@ -24,7 +24,7 @@ use tokio_rustls::TlsConnector;
 
 use super::connection::{Line, Tcp};
 use super::credential;
-use super::dial::causes;
+use super::dial::{causes, host_and_port};
 use crate::config;
 
 /// Largest head of an answer that a proxy may give.
@@ -41,6 +41,12 @@ pub enum ProxyError {
         "the environment names a {0} proxy, and only http and https proxies can be used: set server.proxy"
     )]
     Kind(String),
+    /// Its password, which is in the address, has an `@`.
+    #[error(
+        "the address of the proxy holds more than one @: put the credential into server.proxy_credential_file, \
+         or write %40 for an @ in it"
+    )]
+    Ambiguous,
     /// The file with the credential is not used.
     #[error("server.proxy_credential_file: {0}")]
     Refused(#[from] credential::Refusal),
@@ -145,9 +151,9 @@ impl Proxy {
         }
     }
 
-    /// For people; without what the proxy is not to be told of.
+    /// For people.
     fn name(&self) -> String {
-        self.uri.authority().map(ToString::to_string).unwrap_or_default()
+        host_and_port(&self.uri)
     }
 
     fn broken(&self, error: &dyn std::error::Error) -> Refusal {
@@ -178,6 +184,10 @@ fn choose(config: &config::Server, server: &Uri) -> Result<Option<Intercept>, Pr
         let is_named = !matches!(config.proxy.as_str(), "auto");
         return if is_named { Err(ProxyError::NoUrl(config.proxy.clone())) } else { Ok(None) };
     };
+    // What comes before an `@` was to be taken off. What is left of it is part of a secret.
+    if found.uri().authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(ProxyError::Ambiguous);
+    }
     match found.uri().scheme_str() {
         Some("http" | "https") => Ok(Some(found)),
         other => Err(ProxyError::Kind(other.unwrap_or_default().to_owned())),

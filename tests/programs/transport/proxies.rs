@@ -167,3 +167,20 @@ fn the_environment_names_the_proxy_and_who_is_reached_without_it() {
     let sent = "proxy-authorization: Basic YWxpY2U6c2VzYW1l";
     assert!(proxy.heads()[0].iter().any(|line| line == sent), "{:?}", proxy.heads());
 }
+
+#[test]
+fn a_password_with_an_at_in_it_is_refused_and_no_part_of_it_is_shown() {
+    let (server, proxy) = (ScriptedServer::start(Reply::sound), Proxy::start(GRANTED));
+    let home = Home::new(&Settings::for_server(&server.url()).with("log.level", "trace"));
+    let mut command = home.command();
+    let address = format!("http://alice:open@sesame@{}", proxy.address);
+    command.envs([("http_proxy", address.as_str()), ("NO_PROXY", "elsewhere")]);
+    let daemon = home.start_by(command);
+    daemon.enqueue_many(1);
+    let status = daemon.wait_for_phase("misconfigured");
+    let message = status["sync"]["last_error"]["message"].as_str().unwrap();
+    assert!(message.contains("holds more than one @"), "{message}");
+    let shown = format!("{}{status}{}", daemon.log(), daemon.get("/v1/batches").text());
+    assert_eq!(shown.lines().find(|line| line.contains("sesame")), None);
+    assert_eq!((server.connections(), proxy.heads().len()), (0, 0));
+}
