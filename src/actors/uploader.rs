@@ -155,13 +155,8 @@ impl Uploader {
             self.plain_only = true;
         }
         self.tell_link(&exchange.seen, verdict == Verdict::Interfered);
-        let mut error = last_error(&verdict, &exchange.seen, wall_ms());
-        // A server that refuses a token may repeat it.
-        if let Some(Ok(Some(token))) = self.credentials.as_ref().map(|(_, read)| read.token()) {
-            error.message = token.hidden_in(&error.message);
-        }
         Uploaded {
-            error,
+            error: last_error(&verdict, &exchange.seen, wall_ms()),
             verdict,
             took: exchange.took,
             hints: exchange.hints,

@@ -48,6 +48,23 @@ pub enum Body {
     Empty,
 }
 
+impl Seen {
+    /// Changes every text of somebody else's that is in it.
+    pub fn each_text(&mut self, mut change: impl FnMut(&mut String)) {
+        match self {
+            Self::Answer(Answer { body: Body::Batch(batch), .. }) => {
+                let results = batch.results.iter_mut();
+                results.flat_map(|result| [&mut result.code, &mut result.message]).flatten().for_each(change);
+            }
+            Self::Answer(Answer { body: Body::Error(detail), .. }) => {
+                [&mut detail.code, &mut detail.message].into_iter().for_each(change);
+            }
+            Self::Answer(_) => {}
+            Self::Failure(failure) => change(&mut failure.message),
+        }
+    }
+}
+
 /// Why no answer came.
 #[derive(Clone, Debug)]
 pub struct Failure {

@@ -98,8 +98,16 @@ impl Http {
         body: Bytes,
         limits: Limits,
     ) -> LocalBoxFuture<'static, Exchange> {
-        let pool = Rc::clone(&self.pool);
-        async move { pool.exchange(request, body, &limits).await }.boxed_local()
+        let (pool, token) = (Rc::clone(&self.pool), self.sender.token.clone());
+        async move {
+            let mut exchange = pool.exchange(request, body, &limits).await;
+            // Here it is known which one was sent.
+            if let Some(token) = token {
+                token.hide_in(&mut exchange.seen);
+            }
+            exchange
+        }
+        .boxed_local()
     }
 }
 

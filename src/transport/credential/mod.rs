@@ -13,6 +13,7 @@ use ring::digest::{SHA256, digest};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::config;
+use crate::policy::verdict::Seen;
 use file::Reason;
 pub use file::Refusal;
 pub(super) use file::secret;
@@ -30,9 +31,13 @@ impl Token {
         self.0.expose_secret()
     }
 
-    /// The text without the token.
-    pub fn hidden_in(&self, text: &str) -> String {
-        text.replace(self.expose(), "[token]")
+    /// A server may repeat what it was sent: to whoever reads on, the token is hidden in all of its texts.
+    pub(super) fn hide_in(&self, seen: &mut Seen) {
+        seen.each_text(|text| {
+            if text.contains(self.expose()) {
+                *text = text.replace(self.expose(), "[token]");
+            }
+        });
     }
 
     /// One word that fits into a header. Whatever else the file holds is not shown either.
@@ -129,6 +134,9 @@ fn fingerprint(bytes: &[u8]) -> Fingerprint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{BatchId, RecordId};
+    use crate::policy::verdict::{Answer, Body, Failure, Reached};
+    use crate::transport::wire::{BatchAnswer, ErrorDetail, RecordResult, RecordStatus};
 
     fn refusal(content: &[u8]) -> String {
         let directory = tempfile::tempdir().unwrap();
@@ -151,6 +159,37 @@ mod tests {
         let token = Token::read(&path).unwrap();
         assert_eq!(token.expose(), "sesame-open==");
         assert!(!format!("{token:?}").contains("sesame"), "{token:?}");
+    }
+
+    #[test]
+    fn a_token_that_is_repeated_is_hidden_wherever_an_answer_has_a_text() {
+        let token = Token("sesame".into());
+        let text = |text: &str| Some(text.to_owned());
+        let result = RecordResult {
+            id: RecordId::new(),
+            status: RecordStatus::Rejected,
+            code: text("NOT_sesame"),
+            message: text("sesame, sesame"),
+        };
+        let detail = ErrorDetail { code: "sesame".into(), message: "Bearer sesame".into(), position: None };
+        let answer = |body| Seen::Answer(Answer { status: 401, retry_after: None, body });
+        let lost = Failure { reached: Reached::Sent, message: "what is sesame?".into() };
+        for (mut seen, hidden) in [
+            (
+                answer(Body::Batch(BatchAnswer {
+                    batch_id: BatchId::new(),
+                    replayed: false,
+                    results: vec![result],
+                })),
+                3,
+            ),
+            (answer(Body::Error(detail)), 2),
+            (Seen::Failure(lost), 1),
+        ] {
+            token.hide_in(&mut seen);
+            let shown = format!("{seen:?}");
+            assert!(!shown.contains("sesame") && shown.matches("[token]").count() == hidden, "{shown}");
+        }
     }
 
     #[test]

@@ -20,7 +20,8 @@ const TOKEN: &str = "sesame-open-6f2a";
 fn the_token_is_shown_nowhere_at_any_level() {
     let server = ScriptedServer::start(|request| {
         let message = format!("{} is not known here", request.header("authorization"));
-        Reply::json(401, &json!({"error": {"code": "UNKNOWN_TOKEN", "message": message}}))
+        let code = format!("UNKNOWN_{TOKEN}");
+        Reply::json(401, &json!({"error": {"code": code, "message": message}}))
     });
     let home = Home::new(&Settings::default());
     let token = home.path("token");
@@ -40,12 +41,19 @@ fn the_token_is_shown_nowhere_at_any_level() {
     let heard = || fs::read_to_string(&heard).unwrap();
     wait_for("the first event", || (!heard().is_empty()).then_some(()));
 
-    // Refused by a server that repeats what it hears, then accepted.
+    // Refused by a server that repeats what it hears, of the request and of its records; then accepted.
     let ids = daemon.enqueue_many(2);
     let status = daemon.wait_for_phase("auth_required");
     assert_eq!(status["sync"]["last_error"]["message"], "Bearer [token] is not known here");
-    server.now(asking_for(TOKEN));
+    assert_eq!(status["sync"]["last_error"]["code"], "UNKNOWN_[token]");
+    server.now(|request| {
+        let rejected = json!({"status": "rejected", "code": format!("NOT_{TOKEN}"), "message": TOKEN});
+        Reply::results(request.batch_id(), &request.ids(), |_| Some(rejected.clone()))
+    });
     daemon.wait_until_done();
+    let error = &daemon.record(&ids[0])["last_error"];
+    assert_eq!((&error["code"], &error["message"]), (&json!("NOT_[token]"), &json!("[token]")));
+    server.now(asking_for(TOKEN));
     server.cut_unread(1);
     daemon.enqueue_many(1);
     daemon.wait_until_done();
@@ -62,7 +70,7 @@ fn the_token_is_shown_nowhere_at_any_level() {
     wait_for("the try", || (server.connections() > before).then_some(()));
     daemon.home.configure(&settings(&server.url()));
     daemon.signal("HUP");
-    assert_eq!(daemon.wait_until_done(), Counts::all_synced(4));
+    assert_eq!(daemon.wait_until_done(), Counts::settled(2, 2));
     // Open to others, and no token any more.
     place(&token, &format!("{TOKEN}\n{TOKEN}"), 0o600);
     daemon.wait_for_log("does not hold a token");
