@@ -209,7 +209,7 @@ impl Driver<'_> {
             message: String::new(),
             at: self.wall_ms(),
         };
-        let sent = Sent { verdict: &verdict, error: &error, took, sending };
+        let sent = Sent { verdict: &verdict, error: &error, took, sending, replayed: false };
         let disposition = self.look(|agenda, view| agenda.answered(view, id, &sent));
         self.settle(id, disposition);
     }

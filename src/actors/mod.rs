@@ -46,6 +46,8 @@ pub struct Uploaded {
     pub error: LastError,
     /// Until the answer, or until it was given up.
     pub took: Duration,
+    /// The answer is that of an earlier request: how long it took says nothing of the batch.
+    pub replayed: bool,
     /// What the server asks for.
     pub hints: Hints,
     /// What the network was like.

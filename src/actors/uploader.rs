@@ -17,7 +17,9 @@ use super::{ConfigWatch, Drain, LookUp, Ping, Refused, Upload, Uploaded};
 use crate::clock::wall_ms;
 use crate::config::Config;
 use crate::model::{BatchId, DeviceId, LastError, Link};
-use crate::policy::verdict::{LookUp as Found, Reached, Seen, Verdict, judge, judge_look_up, last_error};
+use crate::policy::verdict::{
+    Answer, Body, LookUp as Found, Reached, Seen, Verdict, judge, judge_look_up, last_error,
+};
 use crate::transport::credential::{Credentials, Token, Watch};
 use crate::transport::encoding::Encoding;
 use crate::transport::http::Http;
@@ -159,6 +161,7 @@ impl Uploader {
             error: last_error(&verdict, &exchange.seen, wall_ms()),
             verdict,
             took: exchange.took,
+            replayed: is_replayed(&exchange.seen),
             hints: exchange.hints,
             network: Network { interface: self.link.borrow().interface, ..exchange.network },
         }
@@ -187,6 +190,11 @@ fn is_from_portal(seen: &Seen) -> bool {
     matches!(seen, Seen::Answer(answer) if matches!(answer.status, 200..=399 | 511))
 }
 
+/// Whether the answer was given before, perhaps to a request of which nobody here heard again.
+fn is_replayed(seen: &Seen) -> bool {
+    matches!(seen, Seen::Answer(Answer { body: Body::Batch(batch), .. }) if batch.replayed)
+}
+
 fn without_way(no_way: NoWay) -> Uploaded {
     let class = no_way.verdict.class().to_owned();
     let error = LastError { class, http_status: None, code: None, message: no_way.message, at: wall_ms() };
@@ -194,6 +202,7 @@ fn without_way(no_way: NoWay) -> Uploaded {
         verdict: no_way.verdict,
         error,
         took: std::time::Duration::ZERO,
+        replayed: false,
         hints: crate::policy::sizing::Hints::default(),
         network: Network::default(),
     }

@@ -275,12 +275,12 @@ impl BatchPlanner {
     }
 
     fn answered(&mut self, batch: &Batch, uploaded: Uploaded, ctx: &mut Context<Self>) {
-        let Uploaded { verdict, error, took, hints, network } = uploaded;
+        let Uploaded { verdict, error, took, replayed, hints, network } = uploaded;
         let id = batch.open.id;
         self.agenda.hinted(hints);
         let (expected, time_limit) =
             (self.agenda.expected(id), self.agenda.time_limit(&self.senses.config.borrow()));
-        let sent = Sent { verdict: &verdict, error: &error, took, sending: network.sent };
+        let sent = Sent { verdict: &verdict, error: &error, took, sending: network.sent, replayed };
         let disposition = self.look(|agenda, view| agenda.answered(view, id, &sent));
         if let Verdict::Answered(results) = &verdict {
             self.announced.last_success_at = Some(error.at);

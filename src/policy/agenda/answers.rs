@@ -97,7 +97,9 @@ impl Agenda {
         sent: &Sent<'_>,
     ) {
         self.learned.glitches.sent();
-        self.learned.time_limit.answered(sent.took);
+        if !sent.replayed {
+            self.learned.time_limit.answered(sent.took);
+        }
         if let Some(sending) = sent.sending {
             self.learned.throughput.sent(batch.bytes, sending);
         }
@@ -106,7 +108,7 @@ impl Agenda {
             self.learned.accepted(batch.bytes, config.batch.max_batch_bytes.0);
         }
         // What the server had already says nothing about what applying it takes.
-        let known = results.iter().any(|result| result.status == RecordStatus::Duplicate);
+        let known = sent.replayed || results.iter().any(|result| result.status == RecordStatus::Duplicate);
         if batch.attempt == 1 && !known {
             let limit = self.time_limit(config);
             let wait = sent.took.saturating_sub(sent.sending.unwrap_or_default());

@@ -145,6 +145,8 @@ pub struct Sent<'a> {
     pub took: Duration,
     /// Of it, until the body was out; none when it was cut.
     pub sending: Option<Duration>,
+    /// The answer is that of an earlier request.
+    pub replayed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -183,7 +183,8 @@ impl Desk {
     }
 
     fn answered(&mut self, open: &OpenBatch, verdict: &Verdict) -> Disposition {
-        let sent = Sent { verdict, error: &error(), took: SECOND, sending: Some(Duration::ZERO) };
+        let sent =
+            Sent { verdict, error: &error(), took: SECOND, sending: Some(Duration::ZERO), replayed: false };
         self.look(|agenda, view| agenda.answered(view, open.id, &sent))
     }
 }
@@ -288,6 +289,22 @@ fn what_was_learned_of_one_server_is_not_believed_of_another() {
     desk.config.server.url = "https://another.example".into();
     desk.agenda.serves(&desk.config);
     assert!(!known(&mut desk));
+}
+
+#[test]
+fn an_answer_that_was_given_before_tells_nothing_of_how_long_the_server_takes() {
+    let open = OpenBatch { attempt: 1, ..batch(20, BatchPhase::InFlight) };
+    let mut desk = Desk::sent(&open);
+    for _ in 0..2 {
+        desk.agenda.learned.time_limit.timed_out(30 * SECOND, Duration::ZERO, 60 * SECOND);
+    }
+    let before = desk.agenda.learned.clone();
+    assert_eq!(before.time_limit(60 * SECOND), 30 * SECOND);
+    let verdict = Verdict::Answered(Vec::new());
+    let sent = Sent { verdict: &verdict, error: &error(), took: 40 * SECOND, sending: None, replayed: true };
+    desk.look(|agenda, view| agenda.answered(view, open.id, &sent));
+    let after = &desk.agenda.learned;
+    assert_eq!((&after.service, after.time_limit), (&before.service, before.time_limit));
 }
 
 #[test]

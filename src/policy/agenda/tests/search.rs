@@ -15,6 +15,7 @@ fn experienced() -> Desk {
             error: &error(),
             took,
             sending: Some(Duration::ZERO),
+            replayed: false,
         };
         desk.look(|agenda, view| agenda.answered(view, open.id, &sent));
     }

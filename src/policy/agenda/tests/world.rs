@@ -266,7 +266,8 @@ impl World {
         self.breaker.record(self.now, verdict.effect(), &self.config.breaker, &mut self.rng);
         let http_status = (verdict == Verdict::Ambiguous(Doubt::TimedOut)).then_some(504);
         let error = LastError { http_status, ..error() };
-        let sent = Sent { verdict: &verdict, error: &error, took, sending: Some(Duration::ZERO) };
+        let sent =
+            Sent { verdict: &verdict, error: &error, took, sending: Some(Duration::ZERO), replayed: false };
         let disposition = self.look(|agenda, view| agenda.answered(view, id, &sent));
         self.settle(id, disposition);
     }

@@ -119,6 +119,7 @@ fn decide(verdict: &Verdict, found: &LookUp, hints: Hints, seen: &Seen) {
             error: &error,
             took: Duration::from_secs(5),
             sending: Some(Duration::from_secs(1)),
+            replayed: false,
         };
         drop(agenda.answered(&view(100), open.id, &sent));
         drop(agenda.next(&view(100)));
