@@ -39,6 +39,7 @@ pub(super) struct Dialer {
     tcp: HttpConnector,
     server: Uri,
     proxy: Option<Proxy>,
+    /// For the proxy.
     tls: Option<Arc<ClientConfig>>,
     clock: Clock,
     newest: Newest,

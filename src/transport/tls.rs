@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::WantsClientCert;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
 
+use super::credential;
 use crate::config;
 
 /// Why there is no TLS.
@@ -28,9 +30,32 @@ pub enum TlsError {
     Unusable(#[from] rustls::Error),
 }
 
-/// The system's authorities or those of `server.ca_file`, and the client certificate where there is one.
-/// HTTP/1.1 alone is offered: over HTTP/2, awc would use a silently dead connection again and again.
-pub(super) fn client_config(config: &config::Server) -> Result<ClientConfig, TlsError> {
+impl TlsError {
+    fn pem(key: &'static str, path: &Path, reason: String) -> Self {
+        Self::Pem { key, path: path.display().to_string(), reason }
+    }
+}
+
+/// For the server: with the client certificate, where there is one.
+pub(super) fn for_server(config: &config::Server) -> Result<ClientConfig, TlsError> {
+    let builder = trusting(config)?;
+    let (Some(certificate), Some(key)) = (&config.client_cert_file, &config.client_key_file) else {
+        return Ok(speaking_http_1(builder.with_no_client_auth()));
+    };
+    let chain = certificates("server.client_cert_file", certificate)?;
+    let wrong = |reason: String| TlsError::pem("server.client_key_file", key, reason);
+    let bytes = credential::secret(key).map_err(|refusal| wrong(refusal.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
+    Ok(speaking_http_1(builder.with_client_auth_cert(chain, key)?))
+}
+
+/// For the proxy, which is not shown who the device is to the server.
+pub(super) fn for_proxy(config: &config::Server) -> Result<ClientConfig, TlsError> {
+    Ok(speaking_http_1(trusting(config)?.with_no_client_auth()))
+}
+
+/// Trusts the system's authorities or those of `server.ca_file`.
+fn trusting(config: &config::Server) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = &config.ca_file {
         for certificate in certificates("server.ca_file", path)? {
@@ -44,29 +69,21 @@ pub(super) fn client_config(config: &config::Server) -> Result<ClientConfig, Tls
         roots.add_parsable_certificates(native.certs);
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots);
-    let mut tls = match (&config.client_cert_file, &config.client_key_file) {
-        (Some(certificate), Some(key)) => {
-            let chain = certificates("server.client_cert_file", certificate)?;
-            let key_error = |error: rustls_pki_types::pem::Error| TlsError::Pem {
-                key: "server.client_key_file",
-                path: key.display().to_string(),
-                reason: error.to_string(),
-            };
-            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(key).map_err(key_error)?)?
-        }
-        _ => builder.with_no_client_auth(),
-    };
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots))
+}
+
+/// HTTP/1.1 alone is offered: over HTTP/2, awc would use a silently dead connection again and again.
+fn speaking_http_1(mut tls: ClientConfig) -> ClientConfig {
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(tls)
+    tls
 }
 
 fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let wrong = |reason: String| TlsError::Pem { key, path: path.display().to_string(), reason };
-    let certificates = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+    let wrong = |reason: String| TlsError::pem(key, path, reason);
+    let bytes = credential::plain(path).map_err(|error| wrong(error.to_string()))?;
+    let certificates = CertificateDer::pem_slice_iter(&bytes)
+        .collect::<Result<Vec<_>, _>>()
         .map_err(|error| wrong(error.to_string()))?;
     if certificates.is_empty() { Err(wrong("it holds no certificate".into())) } else { Ok(certificates) }
 }

@@ -14,7 +14,7 @@ use thiserror::Error;
 /// No token and no key is larger.
 const SECRET_LIMIT: usize = 64 << 10;
 /// Neither are the authorities of the whole world.
-const PLAIN_LIMIT: u64 = 4 << 20;
+const PLAIN_LIMIT: usize = 4 << 20;
 
 /// What others may not have: anything at all.
 const OTHERS: u32 = 0o007;
@@ -90,9 +90,12 @@ pub(in crate::transport) fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Re
 }
 
 /// The content of a file that holds no secret.
-pub(super) fn plain(path: &Path) -> io::Result<Vec<u8>> {
+pub(in crate::transport) fn plain(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.take(PLAIN_LIMIT).read_to_end(&mut bytes)?;
+    open(path)?.take(PLAIN_LIMIT as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > PLAIN_LIMIT {
+        return Err(io::Error::other(format!("it is larger than {} MiB", PLAIN_LIMIT >> 20)));
+    }
     Ok(bytes)
 }
 

@@ -16,7 +16,7 @@ use crate::config;
 use crate::policy::verdict::Seen;
 use file::Reason;
 pub use file::Refusal;
-pub(super) use file::secret;
+pub(super) use file::{plain, secret};
 pub use watch::Watch;
 
 const CREDENTIAL: &str = "fieldsync-token";
@@ -71,20 +71,17 @@ struct Files<'a> {
 impl<'a> Files<'a> {
     fn of(config: &'a config::Server) -> Self {
         let credential = || Some(PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?).join(CREDENTIAL));
-        let tls = config.url.starts_with("https:");
         Self {
             token: config.token_file.clone().or_else(credential),
             token_may_be_missing: config.token_file.is_none(),
-            secrets: [
-                config.client_key_file.as_deref().filter(|_| tls),
-                config.proxy_credential_file.as_deref(),
-            ]
-            .into_iter()
-            .flatten()
-            .collect(),
+            // All that are named: a proxy may be spoken to over TLS where the server is not.
+            secrets: [&config.client_key_file, &config.proxy_credential_file]
+                .into_iter()
+                .filter_map(Option::as_deref)
+                .collect(),
             certificates: [&config.ca_file, &config.client_cert_file]
                 .into_iter()
-                .filter_map(|path| path.as_deref().filter(|_| tls))
+                .filter_map(Option::as_deref)
                 .collect(),
         }
     }
@@ -217,7 +214,9 @@ mod tests {
         assert!(before.token().unwrap().is_some());
         std::fs::remove_file(config.client_key_file.as_ref().unwrap()).unwrap();
         assert!(Credentials::read(&config).token().is_err(), "nothing is sent without the key");
-        let plain = config::Server { url: "http://crm.example".into(), ..config };
-        assert!(Credentials::read(&plain).token().unwrap().is_some(), "the key is of no use there");
+        for url in ["HTTPS://crm.example", "http://crm.example"] {
+            let other = config::Server { url: url.into(), ..config.clone() };
+            assert!(Credentials::read(&other).token().is_err(), "{url}");
+        }
     }
 }

@@ -57,14 +57,12 @@ impl Pool {
         let server: hyper::Uri = config.url.parse()?;
         let proxy = Proxy::find(config, &server)?;
         let is_https = server.scheme_str() == Some("https");
-        let tls = if is_https || proxy.as_ref().is_some_and(Proxy::needs_tls) {
-            Some(Arc::new(tls::client_config(config)?))
-        } else {
-            None
-        };
+        let tls = is_https.then(|| tls::for_server(config)).transpose()?.map(Arc::new);
+        let needs_tls = proxy.as_ref().is_some_and(Proxy::needs_tls);
+        let proxy_tls = needs_tls.then(|| tls::for_proxy(config)).transpose()?.map(Arc::new);
         let clock = Clock::start();
-        let dialer = Rc::new(Dialer::new(config, server, proxy, tls.clone(), clock));
-        let (connect_limit, tls) = (config.connect_timeout.0, tls.filter(|_| is_https));
+        let dialer = Rc::new(Dialer::new(config, server, proxy, proxy_tls, clock));
+        let connect_limit = config.connect_timeout.0;
         Ok(Self {
             clock,
             client: RefCell::new(client(&dialer, tls.as_ref(), connect_limit)),

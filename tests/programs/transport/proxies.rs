@@ -63,6 +63,29 @@ fn a_proxy_may_itself_be_spoken_to_over_tls() {
     assert_eq!(proxy.heads().len(), 1);
 }
 
+#[test]
+fn a_proxy_is_not_shown_the_certificate_of_the_device() {
+    let server = ScriptedServer::start(Reply::sound);
+    let home = Home::new(&Settings::default());
+    let issued = Issued::new();
+    issued.write(home.path("").as_path());
+    // It lets nobody in without one.
+    let proxy = Proxy::start_over(Some(issued.server(true)), GRANTED);
+    let path = |name: &str| home.path(name).to_str().unwrap().to_owned();
+    home.configure(
+        &Settings::for_server(&server.url())
+            .with("server.ca_file", &path("ca.pem"))
+            .with("server.client_cert_file", &path("cert.pem"))
+            .with("server.client_key_file", &path("key.pem"))
+            .with("server.proxy", &format!("https://localhost:{}", proxy.address.port())),
+    );
+    let daemon = home.start();
+    daemon.enqueue_many(1);
+    daemon.wait_for_phase("offline");
+    daemon.wait_for_log("CertificateRequired");
+    assert_eq!((proxy.heads().len(), server.connections()), (0, 0));
+}
+
 /// Nothing is sent, the log says why, and nobody is blamed.
 fn no_way_through(proxy: &str, why: &str) {
     let server = ScriptedServer::start(Reply::sound);

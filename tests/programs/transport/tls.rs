@@ -5,6 +5,8 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::crypto::ring::default_provider;
 use rustls::server::WebPkiClientVerifier;
@@ -103,6 +105,20 @@ fn to_a_server_of_an_unknown_authority_nothing_is_sent() {
     daemon.wait_for_phase("offline");
     untouched(&daemon, &ids);
     assert!(daemon.log().contains("the TLS handshake failed: invalid peer certificate"), "{}", daemon.log());
+}
+
+#[test]
+fn a_pipe_in_the_place_of_an_authority_holds_nobody_up() {
+    let home = Home::new(&Settings::default());
+    let ca = home.path("ca.pem");
+    mkfifo(&ca, Mode::S_IRUSR).unwrap();
+    home.configure(&Settings::for_server("https://localhost:9").with("server.ca_file", ca.to_str().unwrap()));
+    let daemon = home.start();
+    let ids = daemon.enqueue_many(3);
+    let status = daemon.wait_for_phase("misconfigured");
+    let expected = format!("server.ca_file: cannot read {}: it is no file", ca.display());
+    assert_eq!(status["sync"]["last_error"]["message"], expected.as_str());
+    untouched(&daemon, &ids);
 }
 
 /// A server that wants to know who calls.
