@@ -186,7 +186,9 @@ impl Journey {
             return Err(Passed::Connect(limits.connect));
         };
         let end = asked + limits.send;
-        let mut confirmed = None;
+        let confirmed = || self.meter().and_then(|meter| meter.confirmed());
+        // What was confirmed already is no progress.
+        let mut known = confirmed();
         let mut moved = asked;
         loop {
             let out = self
@@ -199,9 +201,9 @@ impl Journey {
                 .await;
             let now = self.clock.now();
             // On a slow link the other side confirms long before the kernel takes more.
-            let progress = self.meter().and_then(|meter| meter.confirmed());
-            if progress > confirmed {
-                (confirmed, moved) = (progress, now);
+            let progress = confirmed();
+            if progress > known {
+                (known, moved) = (progress, now);
             }
             match out {
                 Some(out) => return Ok(out),
