@@ -77,7 +77,7 @@ pub struct Failure {
 /// How far a request without an answer came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reached {
-    /// The first body byte was not sent: the server cannot have the batch.
+    /// Not whole, and that is certain: the server cannot have the batch.
     Nothing,
     /// The link took it too slowly, and it was given up before all of it was out.
     SentInPart,
@@ -94,7 +94,7 @@ pub enum Verdict {
     Answered(Vec<RecordResult>),
     /// The server may have applied all of it.
     Ambiguous(Doubt),
-    /// Nothing was sent.
+    /// The server cannot have it: nothing was sent, or surely not all of it.
     Unreachable,
     /// The body is too large.
     TooLarge,
