@@ -3,7 +3,10 @@
 use std::io;
 
 use actix_http::error::{ParseError, PayloadError};
+use awc::ClientResponse;
 use awc::error::{ConnectError, SendRequestError};
+use awc::http::Version;
+use awc::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use rustls::AlertDescription;
 
 use crate::policy::verdict::{Failure, Reached};
@@ -20,10 +23,35 @@ pub(super) fn unanswered(error: &SendRequestError, limits: &Limits, is_fresh: bo
     Failure { reached, message: describe(error, limits) }
 }
 
-/// The answer is none yet, and awc does not read on.
-pub(super) fn interim(status: u16) -> Failure {
-    let message = format!("the server sent an interim answer (HTTP {status}) before the real one");
-    Failure { reached: Reached::Sent, message }
+/// What awc takes for a whole answer although more is to come, and keeps the connection all the same.
+pub(super) fn unfinished<S>(response: &ClientResponse<S>) -> Option<Failure> {
+    let (status, headers) = (response.status().as_u16(), response.headers());
+    let message = if status < 200 {
+        format!("the server sent an interim answer (HTTP {status}) before the real one")
+    } else if response.version() == Version::HTTP_11
+        && !matches!(status, 204 | 304)
+        && !headers.contains_key(CONTENT_LENGTH)
+        && !is_chunked(headers)
+    {
+        "the answer does not say how long it is".into()
+    } else {
+        return None;
+    };
+    Some(Failure { reached: Reached::Sent, message })
+}
+
+/// The body ends with the connection, before its length. To awc it is whole.
+pub(super) fn broken_off(status: u16, headers: &HeaderMap, body: &[u8]) -> Option<Failure> {
+    let length = headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse::<usize>().ok()?;
+    let is_whole = body.len() >= length || is_chunked(headers) || status == 304;
+    let message = || format!("the answer broke off: {} of {length} bytes came", body.len());
+    (!is_whole).then(|| Failure { reached: Reached::Sent, message: message() })
+}
+
+/// Then a length says nothing.
+fn is_chunked(headers: &HeaderMap) -> bool {
+    let coding = headers.get(TRANSFER_ENCODING).and_then(|coding| coding.to_str().ok());
+    coding.is_some_and(|coding| coding.trim().eq_ignore_ascii_case("chunked"))
 }
 
 /// Why the answer has a head, but no end.

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use rustls::ClientConfig;
 use tokio::sync::Mutex;
 
-use super::failure::{cut_short, interim, unanswered};
+use super::failure::{broken_off, cut_short, unanswered, unfinished};
 use super::{TransportError, unsent};
 use crate::clock::{Clock, wall_ms};
 use crate::config;
@@ -124,14 +124,19 @@ impl Pool {
                 .map_err(|error| unanswered(&error, limits, !journey.is_on_kept_connection()))?;
             journey.is_answered();
             let (status, headers) = (response.status().as_u16(), response.headers().clone());
-            if status < 200 {
-                // awc keeps the connection, on which the real answer is still to come: whoever asked
-                // next would get it.
+            if let Some(failure) = unfinished(&response) {
+                // Whoever asked next on this connection would get what is still to come.
                 self.renew();
-                return Err(interim(status));
+                // What a portal or a gateway in trouble has to say is in its status.
+                if !matches!(status, 300..=399 | 500..=599) {
+                    return Err(failure);
+                }
             }
             let body = response.body().limit(self.answer_bytes).await.map_err(|error| cut_short(&error))?;
-            Ok((status, headers, body))
+            match broken_off(status, &headers, &body) {
+                Some(failure) => Err(failure),
+                None => Ok((status, headers, body)),
+            }
         };
         // Whatever does not win is dropped, and with it a connection in the middle of something.
         let ended = tokio::select! {

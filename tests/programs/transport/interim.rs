@@ -1,5 +1,5 @@
-//! Servers that say something before their answer: neither that nor what follows is the answer to
-//! another request.
+//! Answers whose end awc does not see, because they are none yet or do not say how long they are: neither
+//! they nor what follows is the answer to another request.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::peer::Peer;
 use crate::support::daemon::{Counts, Daemon};
+use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::wait_for;
 
@@ -60,4 +61,18 @@ fn after_a_hint_to_go_on_no_request_gets_the_answer_of_an_earlier_one() {
 #[test]
 fn after_a_sign_of_life_no_request_gets_the_answer_of_an_earlier_one() {
     is_given_up("HTTP/1.1 102 Processing\r\n\r\n");
+}
+
+#[test]
+fn a_redirect_that_does_not_say_how_long_it_is_is_a_portals_all_the_same() {
+    let redirect = "HTTP/1.1 302 Found\r\nlocation: http://hotel.example/\r\n\r\n<h1>Welcome</h1>";
+    let server = ScriptedServer::at_first(1, |_| Reply::Raw(redirect.into()));
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let ids = daemon.enqueue_many(3);
+    let error = wait_for("the batch to fail", || {
+        Some(daemon.status()["sync"]["last_error"].clone()).filter(Value::is_object)
+    });
+    assert_eq!((&error["class"], &error["http_status"]), (&json!("interfered"), &json!(302)), "{error}");
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));
+    assert_eq!(daemon.record(&ids[0])["last_error"], Value::Null);
 }

@@ -66,6 +66,17 @@ pub(super) struct Asked {
     body: Vec<u8>,
 }
 
+impl Asked {
+    /// What a server says that applies the whole batch.
+    pub(super) fn applied(&self) -> Value {
+        let batch: Value = serde_json::from_slice(&self.body).unwrap();
+        let records = batch["records"].as_array().unwrap();
+        let results: Vec<_> =
+            records.iter().map(|record| json!({"id": record["id"], "status": "applied"})).collect();
+        json!({"batch_id": batch["batch_id"], "replayed": false, "results": results})
+    }
+}
+
 impl<S: Read + Write> Talk<S> {
     pub(super) fn new(stream: S, attempts: Arc<Mutex<Vec<String>>>) -> Self {
         Self { stream: BufReader::new(stream), attempts }
@@ -114,11 +125,7 @@ impl<S: Read + Write> Talk<S> {
     /// Answers as a server that nothing is wrong with, and that knows no earlier batch.
     pub(super) fn answer(&mut self, asked: &Asked) -> Option<()> {
         let (status, answer) = if asked.is_batch {
-            let batch: Value = serde_json::from_slice(&asked.body).unwrap();
-            let records = batch["records"].as_array().unwrap();
-            let results: Vec<_> =
-                records.iter().map(|record| json!({"id": record["id"], "status": "applied"})).collect();
-            (200, json!({"batch_id": batch["batch_id"], "replayed": false, "results": results}))
+            (200, asked.applied())
         } else {
             (404, json!({"error": {"code": "UNKNOWN_BATCH", "message": "never heard of it"}}))
         };
