@@ -443,6 +443,11 @@ pub enum LinkState {
 }
 
 impl LinkState {
+    /// Whether nothing is to be sent.
+    pub fn is_closed(self) -> bool {
+        matches!(self, Self::Offline | Self::CaptivePortal)
+    }
+
     /// The name in the API and in the journal.
     pub fn name(self) -> &'static str {
         match self {

@@ -119,7 +119,7 @@ impl Reach {
 
     /// Whether nothing is to be sent.
     pub fn is_closed(&self) -> bool {
-        matches!(self.state, LinkState::Offline | LinkState::CaptivePortal)
+        self.state.is_closed()
     }
 
     /// A request met something. `waiting`: whether there is anything to send.

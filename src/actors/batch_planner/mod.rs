@@ -22,7 +22,7 @@ use super::{ConfigWatch, Drain, LookUp, Ping, TryNow, Upload, Uploaded};
 use crate::clock::{Clock, Steady, millis, wall_ms};
 use crate::events::Event;
 use crate::ipc::api::BatchInFlight;
-use crate::model::{Backlog, Batch, BatchId, BatchRecord, DiskState, Link, LinkState, OpenBatch, Phase};
+use crate::model::{Backlog, Batch, BatchId, BatchRecord, DiskState, Link, OpenBatch, Phase};
 use crate::policy::agenda::{Action, Agenda, Sent, View};
 use crate::policy::breaker::BreakerState;
 use crate::policy::learned::Learned;
@@ -378,9 +378,8 @@ impl Handler<Wake> for BatchPlanner {
             self.agenda.link_returned(now);
         }
         // A device that only slept says nothing of a server that needs rest.
-        let was_closed = matches!(was.state, LinkState::Offline | LinkState::CaptivePortal);
         if link.returns != was.returns
-            && was_closed
+            && was.state.is_closed()
             && let Err(error) = self.partners.breaker.try_send(TryNow)
         {
             tracing::debug!(%error, "the breaker was not told that the link is back");

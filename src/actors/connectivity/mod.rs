@@ -128,9 +128,14 @@ impl Connectivity {
         let probing = uploader.send(Probe).into_actor(self).map(|evidence, actor, ctx| {
             actor.next = None;
             actor.reach.probed();
-            if let Ok(Some(evidence)) = evidence {
-                let waiting = actor.waiting();
-                actor.reach(ctx, |reach, pace, rng| reach.met(evidence, waiting, pace, rng));
+            let waiting = actor.waiting();
+            match evidence {
+                Ok(Some(evidence)) => {
+                    actor.reach(ctx, |reach, pace, rng| reach.met(evidence, waiting, pace, rng));
+                }
+                // Nobody was asked, for want of a credential: that may change.
+                Ok(None) if waiting => actor.reach(ctx, Reach::wanted),
+                Ok(None) | Err(_) => {}
             }
         });
         self.next = Some(ctx.spawn(probing));
@@ -186,6 +191,9 @@ impl Connectivity {
         self.link.send_replace(link);
         if (link.state, link.deferral, link.metered) != (before.state, before.deferral, before.metered) {
             tell(&self.telemetry, Event::LinkChanged(link));
+        }
+        if before.state.is_closed() && !state.is_closed() {
+            self.look_at_battery(ctx);
         }
         if before.deferral.is_some() && self.waiting() {
             self.reach(ctx, Reach::wanted);

@@ -90,11 +90,13 @@ impl Connectivity {
             return;
         }
         self.thrift.metered_is_followed = true;
-        ctx.run_later(ANSWERS, |actor, ctx| {
-            if actor.thrift.metered == Known::NotYet {
-                actor.is_metered(None, ctx);
-            }
-        });
+        if self.thrift.metered == Known::NotYet {
+            ctx.run_later(ANSWERS, |actor, ctx| {
+                if actor.thrift.metered == Known::NotYet {
+                    actor.is_metered(None, ctx);
+                }
+            });
+        }
         let address = ctx.address();
         let following = metered::follow(async move |metered| {
             if let Err(error) = address.send(News::Metered(metered)).await {

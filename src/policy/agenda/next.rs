@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{Action, Agenda, ClaimOrder, Entry, Step, View, looks_up};
 use crate::config::Config;
-use crate::model::{BatchId, LinkState, Phase, Sequence, Stage};
+use crate::model::{BatchId, Phase, Sequence, Stage};
 use crate::policy::breaker::{BreakerState, Mode};
 use crate::policy::service_time::Forecast;
 use crate::policy::sizing::{self, BatchLimit, Demand, SizeRule};
@@ -122,7 +122,7 @@ impl Agenda {
         if view.config.server.url.is_empty() {
             return rest(Phase::Misconfigured, None);
         }
-        if matches!(view.link, LinkState::Offline | LinkState::CaptivePortal) {
+        if view.link.is_closed() {
             return rest(Phase::Offline, None);
         }
         if self.is_deferred(view) {
