@@ -1,0 +1,95 @@
+//! The nouns of the way to the server.
+
+use serde::{Deserialize, Serialize};
+
+/// What is known of the way to the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkState {
+    /// Nothing was tried yet.
+    #[default]
+    Unknown,
+    /// The server answered.
+    Online,
+    /// The server cannot be reached.
+    Offline,
+    /// Somebody else answers in its place.
+    CaptivePortal,
+}
+
+impl LinkState {
+    /// Whether nothing is to be sent.
+    pub fn is_closed(self) -> bool {
+        matches!(self, Self::Offline | Self::CaptivePortal)
+    }
+
+    /// The name in the API and in the journal.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Online => "online",
+            Self::Offline => "offline",
+            Self::CaptivePortal => "captive_portal",
+        }
+    }
+}
+
+/// What leads out of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InterfaceKind {
+    /// A cable.
+    Ethernet,
+    /// A wireless network of its own.
+    Wifi,
+    /// A mobile network.
+    Cellular,
+    /// The device itself.
+    Loopback,
+    /// A tunnel, a bridge, anything.
+    Other,
+}
+
+impl InterfaceKind {
+    /// The name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ethernet => "ethernet",
+            Self::Wifi => "wifi",
+            Self::Cellular => "cellular",
+            Self::Loopback => "loopback",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Why nothing is sent although the server may be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deferral {
+    /// Every byte costs money.
+    Metered,
+    /// The battery is low.
+    Battery,
+}
+
+/// The way to the server, as the connectivity actor announces it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Up, down, or in other hands.
+    pub state: LinkState,
+    /// Since when, wall milliseconds.
+    pub since: u64,
+    /// How often a way opened again: what waited because of the link may go on.
+    pub returns: u64,
+    /// How often the ways changed so that connections that were made before are of no use.
+    pub paths: u64,
+    /// How often addresses of ours went: connections from them are of no use.
+    pub moves: u64,
+    /// Whether the system says that every byte costs money.
+    pub metered: Option<bool>,
+    /// Why nothing is sent all the same.
+    pub deferral: Option<Deferral>,
+    /// What leads to the server.
+    pub interface: Option<InterfaceKind>,
+}
