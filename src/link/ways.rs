@@ -10,12 +10,13 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
-use super::interface;
-use crate::model::InterfaceKind;
-use crate::policy::reach::Way;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
+
+use super::interface;
+use crate::model::InterfaceKind;
+use crate::policy::reach::Way;
 
 /// The names that this device knows by itself.
 const HOSTS: &str = "/etc/hosts";

@@ -13,10 +13,12 @@ mod silent;
 use serde_json::{Value, json};
 
 use crate::support::daemon::{Counts, Daemon, Home};
+use crate::support::gateway::Gateway;
 use crate::support::ledger::Ledger;
 use crate::support::netns::{Lab, SERVER};
 use crate::support::server::{Gate, ScriptedServer};
 use crate::support::settings::Settings;
+use crate::support::wait::directory;
 
 /// The link is watched by the kernel's events alone: time-outs and probes would come much later.
 fn settings() -> Settings {
@@ -77,6 +79,22 @@ fn assert_attempts(daemon: &Daemon, ids: &[String], attempts: u64) {
         let entry = daemon.record(id);
         assert_eq!(entry["attempts"], attempts, "{entry}\n{}", daemon.log());
     }
+}
+
+/// A device that starts where nothing gets through waits, touches nothing, and sends once that is mended.
+fn offline_until(settings: &Settings, breaks: fn(&Lab), mend: fn(&Lab)) {
+    let (lab, directory) = (Lab::new(), directory());
+    let gateway = Gateway::start_at(directory.path(), SERVER, &[]);
+    breaks(&lab);
+    let daemon = start(&lab, settings);
+    let ids = daemon.enqueue_many(3);
+    let status = daemon.wait_for_phase("offline");
+    assert_eq!(status["connectivity"]["state"], "offline");
+    assert_untouched(&daemon, &ids);
+    mend(&lab);
+    all_synced(&daemon, &[&ids]);
+    assert_attempts(&daemon, &ids, 1);
+    assert_eq!(gateway.ledger().len(), ids.len());
 }
 
 /// Waits until these, and no others, are synced.

@@ -376,13 +376,12 @@ impl Handler<Wake> for BatchPlanner {
         }
         if link.returns != was.returns {
             self.agenda.link_returned(now);
-        }
-        // A device that only slept says nothing of a server that needs rest.
-        if link.returns != was.returns
-            && was.state.is_closed()
-            && let Err(error) = self.partners.breaker.try_send(TryNow)
-        {
-            tracing::debug!(%error, "the breaker was not told that the link is back");
+            // A device that only slept says nothing of a server that needs rest.
+            if was.state.is_closed()
+                && let Err(error) = self.partners.breaker.try_send(TryNow)
+            {
+                tracing::debug!(%error, "the breaker was not told that the link is back");
+            }
         }
         if let Wake::Reconfigured = wake {
             self.agenda.serves(&self.senses.config.borrow());

@@ -2,8 +2,8 @@
 //! where both are silent, from probes. What is concluded is decided in [`crate::policy::reach`].
 //!
 //! It also says when to wait although the server may be reached: on a metered link, on a low battery.
-//! Nothing here ticks: what the system tells comes as events, and one timer runs at most, while
-//! records wait for a probe or a returning link to be tried.
+//! Nothing here ticks: what the system tells comes as events. Timers run only for what is due: a probe,
+//! or a link that returned; the end of connections over a way that closed; a look at a battery that matters.
 
 mod senses;
 mod thrift;
@@ -109,32 +109,34 @@ impl Connectivity {
         self.next = match next {
             Next::Stay | Next::Rest => None,
             Next::Probe(wait) => Some(ctx.run_later(wait, Self::probe)),
-            Next::Return(wait) => Some(ctx.run_later(wait, |actor, ctx| {
-                actor.next = None;
-                actor.reach.returned();
-                actor.announce(ctx);
-            })),
+            Next::Return(wait) => Some(ctx.run_later(wait, Self::let_traffic_try)),
         };
     }
 
-    fn probe(&mut self, ctx: &mut Context<Self>) {
+    fn let_traffic_try(&mut self, ctx: &mut Context<Self>) {
         self.next = None;
+        self.reach.returned();
+        self.announce(ctx);
+    }
+
+    fn met(&mut self, evidence: Evidence, ctx: &mut Context<Self>) {
+        let waiting = self.waiting();
+        self.reach(ctx, |reach, pace, rng| reach.met(evidence, waiting, pace, rng));
+    }
+
+    fn probe(&mut self, ctx: &mut Context<Self>) {
         if self.config.borrow().connectivity.watch == Watch::None {
-            // Only traffic may tell: let it try.
-            self.reach.returned();
-            return self.announce(ctx);
+            return self.let_traffic_try(ctx);
         }
+        self.next = None;
         let Some(uploader) = self.uploader.clone() else { return };
         let probing = uploader.send(Probe).into_actor(self).map(|evidence, actor, ctx| {
             actor.next = None;
             actor.reach.probed();
-            let waiting = actor.waiting();
             match evidence {
-                Ok(Some(evidence)) => {
-                    actor.reach(ctx, |reach, pace, rng| reach.met(evidence, waiting, pace, rng));
-                }
+                Ok(Some(evidence)) => actor.met(evidence, ctx),
                 // Nobody was asked, for want of a credential: that may change.
-                Ok(None) if waiting => actor.reach(ctx, Reach::wanted),
+                Ok(None) if actor.waiting() => actor.reach(ctx, Reach::wanted),
                 Ok(None) | Err(_) => {}
             }
         });
@@ -147,9 +149,10 @@ impl Connectivity {
             return;
         }
         let config = self.config.borrow().clone();
-        let is_asked = config.connectivity.watch == Watch::Netlink;
-        let hop = Hop::to(first_hop(&config.server));
-        let Sight { way, interface } = if is_asked { ways::look(&hop) } else { Sight::default() };
+        let Sight { way, interface } = match config.connectivity.watch {
+            Watch::Netlink => ways::look(&Hop::to(first_hop(&config.server))),
+            Watch::Poll | Watch::None => Sight::default(),
+        };
         self.interface = interface;
         self.outlive(&way, ctx);
         self.reach(ctx, |reach, pace, rng| match reach.saw(way, pace, rng) {
@@ -298,8 +301,7 @@ impl Handler<Evidence> for Connectivity {
     type Result = ();
 
     fn handle(&mut self, evidence: Evidence, ctx: &mut Self::Context) {
-        let waiting = self.waiting();
-        self.reach(ctx, |reach, pace, rng| reach.met(evidence, waiting, pace, rng));
+        self.met(evidence, ctx);
     }
 }
 

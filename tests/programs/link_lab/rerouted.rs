@@ -1,6 +1,9 @@
 //! Routes and addresses are taken, given, and given wrongly, while the link itself stays.
 
-use super::{all_synced, assert_attempts, assert_untouched, holding_server, settings, start, wait_for_link};
+use super::{
+    all_synced, assert_attempts, assert_untouched, holding_server, offline_until, settings, start,
+    wait_for_link,
+};
 use crate::support::gateway::Gateway;
 use crate::support::ledger::Ledger;
 use crate::support::netns::{DEVICE, Lab, OTHER_DEVICE, SERVER};
@@ -30,17 +33,7 @@ fn a_route_that_is_lost_stops_sending_and_one_that_comes_back_starts_it() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
 fn a_route_that_leads_nowhere_blames_nobody_and_the_right_one_starts_sending() {
-    let (lab, directory) = (Lab::new(), directory());
-    let gateway = Gateway::start_at(directory.path(), SERVER, &[]);
-    lab.mislead_route();
-    let daemon = start(&lab, &settings());
-    let ids = daemon.enqueue_many(3);
-    daemon.wait_for_phase("offline");
-    assert_untouched(&daemon, &ids);
-    lab.give_route();
-    all_synced(&daemon, &[&ids]);
-    assert_attempts(&daemon, &ids, 1);
-    assert_eq!(gateway.ledger().len(), ids.len());
+    offline_until(&settings(), Lab::mislead_route, Lab::give_route);
 }
 
 fn take_another_address(lab: &Lab) {

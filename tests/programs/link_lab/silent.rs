@@ -1,13 +1,12 @@
 //! The link is up, and yet nothing comes back, nobody is there, or nobody is known by that name.
 
 use super::{
-    all_synced, assert_attempts, assert_untouched, enqueue_large, settings_for_silence, start, wait_for_link,
+    all_synced, assert_attempts, assert_untouched, enqueue_large, offline_until, settings_for_silence, start,
+    wait_for_link,
 };
-use crate::support::gateway::Gateway;
 use crate::support::ledger::Ledger;
 use crate::support::netns::{Lab, SERVER};
 use crate::support::server::{Reply, Request, ScriptedServer};
-use crate::support::wait::directory;
 
 /// A server that does so with the first batch.
 fn server(ledger: &Ledger, first: impl Fn(&Ledger, &Request) -> Reply + Send + 'static) -> ScriptedServer {
@@ -75,32 +74,13 @@ fn a_connection_that_is_reset_is_looked_up_and_sent_again() {
 #[test]
 #[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
 fn a_name_that_nobody_knows_is_offline_until_somebody_does() {
-    let (lab, directory) = (Lab::new(), directory());
-    let gateway = Gateway::start_at(directory.path(), SERVER, &[]);
-    let daemon = start(&lab, &settings_for_silence().with("server.url", "http://crm.field.test:8080"));
-    let ids = daemon.enqueue_many(3);
-    let status = daemon.wait_for_phase("offline");
-    assert_eq!(status["connectivity"]["state"], "offline");
-    assert_untouched(&daemon, &ids);
-    lab.name_server("crm.field.test");
-    all_synced(&daemon, &[&ids]);
-    assert_attempts(&daemon, &ids, 1);
-    assert_eq!(gateway.ledger().len(), ids.len());
+    let settings = settings_for_silence().with("server.url", "http://crm.field.test:8080");
+    // Nobody knows any name from the beginning.
+    offline_until(&settings, |_| {}, |lab| lab.name_server("crm.field.test"));
 }
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
 fn a_server_that_is_not_there_is_offline_until_it_is() {
-    let (lab, directory) = (Lab::new(), directory());
-    let gateway = Gateway::start_at(directory.path(), SERVER, &[]);
-    lab.hide_server();
-    let daemon = start(&lab, &settings_for_silence());
-    let ids = daemon.enqueue_many(3);
-    let status = daemon.wait_for_phase("offline");
-    assert_eq!(status["connectivity"]["state"], "offline");
-    assert_untouched(&daemon, &ids);
-    lab.show_server();
-    all_synced(&daemon, &[&ids]);
-    assert_attempts(&daemon, &ids, 1);
-    assert_eq!(gateway.ledger().len(), ids.len());
+    offline_until(&settings_for_silence(), Lab::hide_server, Lab::show_server);
 }
