@@ -313,6 +313,7 @@ mod tests {
             exchange: Some(Duration::from_secs(1)),
             round_trip: Some(Duration::from_millis(12)),
             interface: Some(crate::model::InterfaceKind::Wifi),
+            signal_dbm: Some(-61),
         };
         measurements.batch_ended(&batch(50, "answered", 5000, NOON - DAY_MS), &types(50, 0), &network);
         measurements.batch_ended(&batch(10, "answered", 4000, NOON), &types(5, 5), &network);
@@ -338,6 +339,7 @@ mod tests {
         assert_eq!((failure.connect_ms, failure.bytes_per_s), (Some(30.0), Some(5000.0)));
         assert_eq!(failure.round_trip_ms, Some(12.0));
         assert_eq!(failure.interface.as_deref(), Some("wifi"));
+        assert_eq!(failure.signal_dbm, Some(-61.0));
         assert_eq!(
             report.days.iter().map(|day| day.day.as_str()).collect::<Vec<_>>(),
             ["2026-03-01", "2026-02-28"]

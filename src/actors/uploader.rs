@@ -4,6 +4,7 @@
 //! encodings that the server takes. What it learns about the link it tells connectivity; that the
 //! credential is another one, the planner.
 
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,7 +17,8 @@ use super::connectivity::Evidence;
 use super::{ConfigWatch, Drain, LookUp, Ping, Refused, Upload, Uploaded};
 use crate::clock::wall_ms;
 use crate::config::Config;
-use crate::model::{BatchId, DeviceId, LastError, Link};
+use crate::link::signal;
+use crate::model::{BatchId, DeviceId, InterfaceKind, LastError, Link};
 use crate::policy::verdict::{
     Answer, Body, LookUp as Found, Reached, Seen, Verdict, judge, judge_look_up, last_error,
 };
@@ -163,8 +165,16 @@ impl Uploader {
             took: exchange.took,
             replayed: is_replayed(&exchange.seen),
             hints: exchange.hints,
-            network: Network { interface: self.link.borrow().interface, ..exchange.network },
+            network: self.seen_from_here(exchange.network),
         }
+    }
+
+    /// With what the system knows of the link and a connection does not.
+    fn seen_from_here(&self, network: Network) -> Network {
+        let interface = self.link.borrow().interface;
+        let wireless = interface == Some(InterfaceKind::Wifi);
+        let signal_dbm = wireless.then(|| signal::dbm(Path::new(signal::WIRELESS))).flatten();
+        Network { interface, signal_dbm, ..network }
     }
 
     fn tell_link(&self, seen: &Seen, interfered: bool) {

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `ways` | whether there is a way to the server | interfaces, and the kernel's own choice of route |
 //! | `interface` | what kind of interface it is | `/sys/class/net` |
+//! | `signal` | how strong a wireless signal is | `/proc/net/wireless` |
 //! | `bell` | that links, addresses, routes or power changed | netlink |
 //! | `sleep` | that the device woke up | a timer that a resumed clock ends |
 //! | `power` | the charge of the battery | `/sys/class/power_supply` |
@@ -15,5 +16,6 @@ pub mod bell;
 pub mod interface;
 pub mod metered;
 pub mod power;
+pub mod signal;
 pub mod sleep;
 pub mod ways;

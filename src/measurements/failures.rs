@@ -21,6 +21,8 @@ pub(super) struct FailureTally {
     round_trip_ms: f64,
     rates: u64,
     bytes_per_s: f64,
+    signals: u64,
+    signal_dbm: f64,
     interfaces: BTreeMap<InterfaceKind, u64>,
 }
 
@@ -39,6 +41,10 @@ impl FailureTally {
             self.rates += 1;
             self.bytes_per_s += float(network.body_bytes) / exchange.as_secs_f64();
         }
+        if let Some(signal) = network.signal_dbm {
+            self.signals += 1;
+            self.signal_dbm += f64::from(signal);
+        }
         if let Some(interface) = network.interface {
             *self.interfaces.entry(interface).or_default() += 1;
         }
@@ -52,6 +58,8 @@ impl FailureTally {
         self.round_trip_ms += other.round_trip_ms;
         self.rates += other.rates;
         self.bytes_per_s += other.bytes_per_s;
+        self.signals += other.signals;
+        self.signal_dbm += other.signal_dbm;
         for (interface, count) in &other.interfaces {
             *self.interfaces.entry(*interface).or_default() += count;
         }
@@ -69,7 +77,7 @@ impl FailureTally {
             connect_ms: ratio(self.connect_ms, self.connects),
             round_trip_ms: ratio(self.round_trip_ms, self.round_trips),
             bytes_per_s: ratio(self.bytes_per_s, self.rates),
-            signal_dbm: None,
+            signal_dbm: ratio(self.signal_dbm, self.signals),
         }
     }
 }

@@ -159,6 +159,7 @@ impl Journey {
             exchange: self.asked.get().map(|asked| end.saturating_sub(asked)),
             round_trip: self.meter().and_then(|meter| meter.state()?.round_trip),
             interface: None,
+            signal_dbm: None,
         }
     }
 

@@ -82,4 +82,7 @@ pub struct Network {
     /// What led to the server, where it is known.
     #[serde(default)]
     pub interface: Option<InterfaceKind>,
+    /// The signal at the end in dBm, where that was wireless and the system tells.
+    #[serde(default)]
+    pub signal_dbm: Option<i16>,
 }

@@ -1,0 +1,49 @@
+//! How strong the wireless signal is, as `/proc/net/wireless` tells
+//! (`net/wireless/wext-proc.c` of the kernel; not there where the kernel was built without it).
+
+use std::fs;
+use std::path::Path;
+
+/// Where the kernel tells of wireless links.
+pub const WIRELESS: &str = "/proc/net/wireless";
+
+/// The best signal of the wireless interfaces in dBm, which is below zero; none where the system does not tell.
+pub fn dbm(wireless: &Path) -> Option<i16> {
+    let table = fs::read_to_string(wireless).ok()?;
+    table.lines().filter_map(level).max()
+}
+
+/// ` wlan0: 0000   61.  -49.  -256 …`: interface, status, then link, level and noise, of which those that end with a
+/// dot are fresh. Drivers that know no dBm give a level above zero.
+fn level(line: &str) -> Option<i16> {
+    let (_, columns) = line.split_once(':')?;
+    let level = columns.split_whitespace().nth(2)?;
+    level.strip_suffix('.').unwrap_or(level).parse().ok().filter(|dbm| (-120..0).contains(dbm))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "Inter-| sta-|   Quality        |   Discarded packets               | Missed | WE\n \
+                        face | tus | link level noise |  nwid  crypt   frag  retry   misc | beacon | 22\n";
+
+    #[test]
+    fn the_level_is_told_in_dbm_or_not_at_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("wireless");
+        assert_eq!(dbm(&file), None, "a kernel that does not tell");
+        for (rows, expected) in [
+            ("", None),
+            (" wlan0: 0000   61.  -49.  -256        0      0      0      0      0        0\n", Some(-49)),
+            ("wlp2s0: 0000   40.  -70   -256        0      0      0      0      0        0\n", Some(-70)),
+            (" wlan0: 0000   40.  -81.  -256   0 0\n wlan1: 0000   61.  -49.  -256   0 0\n", Some(-49)),
+            (" wlan0: 0000   58.   62.     0        0      0      0      0      0        0\n", None),
+            (" wlan0: 0000    0    -256  -256        0      0      0      0      0        0\n", None),
+            (" wlan0: 0000\n", None),
+        ] {
+            fs::write(&file, format!("{HEAD}{rows}")).unwrap();
+            assert_eq!(dbm(&file), expected, "{rows}");
+        }
+    }
+}
