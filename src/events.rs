@@ -28,12 +28,19 @@ pub enum Event {
         /// In queue order.
         into: Vec<BatchId>,
     },
-    /// The server confirmed records.
-    RecordsSynced(Vec<RecordId>),
+    /// The server confirmed records of a batch.
+    RecordsSynced {
+        /// Which batch.
+        batch: BatchId,
+        /// Which records.
+        ids: Vec<RecordId>,
+    },
     /// A record was set aside.
     RecordQuarantined {
         /// Which.
         id: RecordId,
+        /// The batch that it failed in.
+        batch: BatchId,
         /// Its type.
         record_type: String,
         /// Why.

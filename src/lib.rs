@@ -32,6 +32,7 @@ pub mod exit;
 pub mod gateway;
 pub mod history;
 pub mod ipc;
+pub mod journal;
 pub mod link;
 pub mod logging;
 pub mod measurements;

@@ -17,6 +17,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{ConfigWatch, Drain, Ping};
 use crate::clock::Steady;
+use crate::journal;
 use crate::model::{Backlog, DiskState, ManifestEntry, RecordId};
 use crate::store::{Filter, Group, Limits, One, Op, Page, Queue, StoreError, Transaction};
 
@@ -165,13 +166,14 @@ impl QueueStore {
             } else {
                 "the disk under the queue still gives errors: the daemon stops; accepted records are kept on it"
             };
-            tracing::error!(%error, "{end}");
+            tracing::error!(name: journal::DISK_GIVEN_UP, %error, "{end}");
             self.queue = None;
             self.fatal.send_replace(Some(error.to_string()));
             return ctx.stop();
         }
         if !self.failing {
             tracing::error!(
+                name: journal::DISK_FAILING,
                 %error,
                 "the disk under the queue gives errors: no records are taken in and none are sent until it can be written again"
             );
@@ -188,7 +190,7 @@ impl QueueStore {
         match queue.revive() {
             Ok(()) => {
                 self.failing = false;
-                tracing::info!("the disk under the queue can be written again");
+                tracing::info!(name: journal::DISK_WELL, "the disk under the queue can be written again");
                 self.publish();
                 self.await_idleness(ctx);
                 self.await_room(ctx);

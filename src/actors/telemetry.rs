@@ -1,8 +1,9 @@
 //! Hears of everything that happens: writes it to the journal, adds it up, passes it on.
 //!
-//! One line a batch at info, records only at debug; quarantine is a warning, because a person has
-//! to act. What was added up, and the list of recent batches, is kept in the store, now and then and
-//! at the end: losing the last minutes of it in a crash is cheaper than writing flash for them.
+//! What was added up, and the list of recent batches, is kept in the store, now and then and at the
+//! end: losing the last minutes of it in a crash is cheaper than writing flash for them.
+
+mod log;
 
 use std::time::Duration;
 
@@ -17,8 +18,9 @@ use crate::history::{self, History};
 use crate::ipc::api::{BatchReport, TelemetryReport};
 use crate::ipc::feed::Feed;
 use crate::measurements::Measurements;
-use crate::model::{BatchId, Deferral};
+use crate::model::BatchId;
 use crate::store::Remember;
+use log::Log;
 
 /// Under which the measurements are kept in the store.
 pub const NOTE: &str = "telemetry";
@@ -31,6 +33,7 @@ const MAILBOX: usize = 1024;
 pub struct Telemetry {
     measurements: Measurements,
     history: History,
+    log: Log,
     config: ConfigWatch,
     clock: Clock,
     feed: Feed,
@@ -68,6 +71,7 @@ impl Telemetry {
         Self {
             measurements: measurements.unwrap_or_default(),
             history,
+            log: Log::default(),
             config,
             clock,
             feed,
@@ -118,46 +122,37 @@ impl Handler<Event> for Telemetry {
         match event {
             Event::BatchEnded { mut report, types, network } => {
                 self.history.trace(&mut report);
-                log_batch(&report);
+                self.log.batch(&report);
                 self.measurements.batch_ended(&report, &types, &network);
                 self.feed.announce("batch", &report);
                 self.history.push(report);
                 self.keep_now_and_then(ctx);
             }
-            Event::BatchDivided { from, into } => self.history.divided(from, &into),
-            Event::RecordsSynced(ids) => {
+            Event::BatchDivided { from, into } => {
+                log::divided(from, &into);
+                self.history.divided(from, &into);
+            }
+            Event::RecordsSynced { batch, ids } => {
                 for id in ids {
-                    tracing::debug!(record_id = %id, state = "SYNCED", "record {id} is synced");
+                    log::synced(batch, id);
                     self.feed.announce("record", &json!({"id": id, "state": "SYNCED"}));
                 }
             }
-            Event::RecordQuarantined { id, record_type, error } => {
-                tracing::warn!(
-                    record_id = %id,
-                    state = "QUARANTINED",
-                    http_status = error.http_status,
-                    "record {id} was set aside for review ({}): {}",
-                    error.code.as_deref().unwrap_or(&error.class),
-                    error.message,
-                );
+            Event::RecordQuarantined { id, batch, record_type, error } => {
+                log::quarantined(batch, id, &error);
                 self.measurements.record_quarantined(&record_type, error.at);
                 let record =
                     json!({"id": id, "state": "QUARANTINED", "type": record_type, "last_error": error});
                 self.feed.announce("record", &record);
             }
             Event::BreakerChanged(state) => {
+                self.log.breaker(&state);
                 let (mode, failures) = (state.mode.name(), state.consecutive_failures);
-                tracing::info!(breaker = mode, "breaker: {mode} after {failures} failures in a row");
                 self.feed.announce("breaker", &json!({"mode": mode, "consecutive_failures": failures}));
             }
             Event::LinkChanged(link) => {
+                self.log.link(&link);
                 let state = link.state.name();
-                let held = match link.deferral {
-                    Some(Deferral::Metered) => "; metered: records wait for another network",
-                    Some(Deferral::Battery) => "; the battery is low: records wait",
-                    None => "",
-                };
-                tracing::info!("connectivity: {state}{held}");
                 let since = crate::clock::rfc3339(link.since);
                 let metered = link.metered.unwrap_or_default();
                 self.feed
@@ -165,26 +160,6 @@ impl Handler<Event> for Telemetry {
             }
         }
     }
-}
-
-fn log_batch(report: &BatchReport) {
-    tracing::info!(
-        batch_id = %report.id,
-        records = report.records,
-        bytes = report.bytes,
-        attempt = report.attempt,
-        duration_ms = report.duration_ms,
-        http_status = report.http_status,
-        outcome = report.outcome,
-        "batch {} ({}, {} records; {}): {} after {} ms; {}",
-        report.id,
-        report.sequence,
-        report.records,
-        report.why(),
-        report.outcome,
-        report.duration_ms,
-        report.note,
-    );
 }
 
 impl Handler<Keep> for Telemetry {

@@ -1,27 +1,44 @@
-//! Passes what changes on to those outside: `STATUS=` to systemd, `progress` and `alert` to the feed.
+//! Passes what changes on to those outside: `STATUS=` to systemd, `progress` and `alert` to the feed, and to the
+//! journal what a person has to see to.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::notify::{News, Notifier};
+use crate::ipc::api::{Alert, Phase};
 use crate::ipc::feed::Feed;
 use crate::ipc::status::Board;
+use crate::journal;
 
 /// Changes that come closer together are announced as one.
 const SPACING: Duration = Duration::from_millis(50);
+/// A queue around its limit has its alert come and go: the journal hears of the same one so often at most.
+const ALERT_AGAIN: Duration = Duration::from_hours(1);
 
 /// Announces until the daemon ends.
 pub(super) async fn announce(mut board: Board, feed: Feed, notifier: Notifier) {
     let mut sentence = String::new();
+    let mut phase = Phase::Idle;
     let mut raised: Vec<String> = Vec::new();
+    let mut logged: BTreeMap<String, Duration> = BTreeMap::new();
     loop {
         let status = board.status();
+        if status.sync.phase != phase {
+            phase = status.sync.phase;
+            log_phase(phase, &status.sync.text);
+        }
         if status.sync.text != sentence {
             notifier.tell(News::Status(status.sync.text.clone()));
             sentence.clone_from(&status.sync.text);
         }
         feed.announce("progress", &status);
         for alert in status.alerts.iter().filter(|alert| !raised.contains(&alert.alert)) {
-            tracing::warn!("alert: {}", alert.message);
+            let now = board.clock.now();
+            let before = logged.get(&alert.alert);
+            if before.is_none_or(|before| now.saturating_sub(*before) >= ALERT_AGAIN) {
+                log_alert(alert);
+                logged.insert(alert.alert.clone(), now);
+            }
             feed.announce("alert", alert);
         }
         raised = status.alerts.into_iter().map(|alert| alert.alert).collect();
@@ -29,5 +46,27 @@ pub(super) async fn announce(mut board: Board, feed: Feed, notifier: Notifier) {
             return;
         }
         tokio::time::sleep(SPACING).await;
+    }
+}
+
+/// Nothing goes on by itself in these.
+fn log_phase(phase: Phase, sentence: &str) {
+    match phase {
+        Phase::AuthRequired => tracing::warn!(name: journal::AUTH_REQUIRED, "{sentence}"),
+        Phase::Misconfigured => tracing::warn!(name: journal::MISCONFIGURED, "{sentence}"),
+        Phase::Idle | Phase::Syncing | Phase::Waiting | Phase::Offline | Phase::Paused | Phase::Deferred => {}
+    }
+}
+
+fn log_alert(alert: &Alert) {
+    let message = &alert.message;
+    match alert.alert.as_str() {
+        "needs_review" => tracing::warn!(name: journal::NEEDS_REVIEW, "alert: {message}"),
+        "records_wait" => tracing::warn!(name: journal::RECORDS_WAIT, "alert: {message}"),
+        "queue_filling" => tracing::warn!(name: journal::QUEUE_FILLING, "alert: {message}"),
+        "store_damaged" => tracing::warn!(name: journal::STORE_DAMAGED, "alert: {message}"),
+        // The store has said so, and why.
+        "disk_full" | "disk_failing" => {}
+        _ => tracing::warn!("alert: {message}"),
     }
 }

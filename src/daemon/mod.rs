@@ -35,6 +35,7 @@ use crate::ipc::alerts::Raised;
 use crate::ipc::feed::Feed;
 use crate::ipc::server::{self, Shared};
 use crate::ipc::status::Board;
+use crate::journal;
 use crate::logging::{self, LogControl};
 use crate::model::{Backlog, DiskState, Link};
 use crate::store::{self, OpenError, Queue};
@@ -122,13 +123,7 @@ fn start(config: Config, file: Option<PathBuf>, log: &LogControl) -> u8 {
     let queue = match Queue::open(&config.state_dir(), progress) {
         Ok(queue) => queue,
         Err(error) => {
-            tracing::error!("{error}");
-            return match error {
-                OpenError::InUse(_) => exit::ALREADY_RUNNING,
-                OpenError::Io { .. } | OpenError::Store { .. } => exit::DISK,
-                // As with a wrong configuration, starting again does not help.
-                OpenError::NewerSchema { .. } => exit::CONFIG,
-            };
+            return cannot_open(&error);
         }
     };
     let system = System::with_tokio_rt(|| match runtime() {
@@ -139,6 +134,24 @@ fn start(config: Config, file: Option<PathBuf>, log: &LogControl) -> u8 {
         }
     });
     system.block_on(live(queue, config, file, log, notifier))
+}
+
+fn cannot_open(error: &OpenError) -> u8 {
+    match error {
+        OpenError::InUse(_) => {
+            tracing::error!(name: journal::ANOTHER_DAEMON, "{error}");
+            exit::ALREADY_RUNNING
+        }
+        OpenError::Io { .. } | OpenError::Store { .. } => {
+            tracing::error!(name: journal::STORE_UNUSABLE, "{error}");
+            exit::DISK
+        }
+        // As with a wrong configuration, starting again does not help.
+        OpenError::NewerSchema { .. } => {
+            tracing::error!(name: journal::STORE_NEWER, "{error}");
+            exit::CONFIG
+        }
+    }
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
@@ -295,7 +308,12 @@ async fn live(
     actix_rt::spawn(announce::announce(wires.board.clone(), wires.feed.clone(), notifier.clone()));
     actix_rt::spawn(watchdog::feed(crew.pulse(), notifier.clone()));
     notifier.tell(News::Ready);
-    tracing::info!("fieldsyncd {} is ready on {}", env!("CARGO_PKG_VERSION"), socket_path.display());
+    tracing::info!(
+        name: journal::READY,
+        "fieldsyncd {} is ready on {}",
+        env!("CARGO_PKG_VERSION"),
+        socket_path.display()
+    );
 
     let code = loop {
         let signal = tokio::select! {
@@ -317,8 +335,7 @@ async fn live(
         }
     };
     notifier.tell(News::Stopping);
-    notifier.tell(News::Status("Stopping".into()));
-    tracing::info!("stopping: the batch in flight may finish");
+    tracing::info!(name: journal::STOPPING, "stopping: the batch in flight may finish");
     shutdown_sender.send_replace(true);
     crew.planner_drain().await;
     if tokio::time::timeout(REQUEST_GRACE, api).await.is_err() {

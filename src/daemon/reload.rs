@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::load;
 use super::notify::{News, Notifier};
 use crate::config::Config;
+use crate::journal;
 use crate::logging::LogControl;
 
 /// A good file takes effect, a bad one is refused and the old one stays.
@@ -23,11 +24,13 @@ pub(super) fn reload(
             let old = current.send_replace(Arc::new(config.clone()));
             log.set_level(&config.log.level);
             for key in needs_restart(&old, &config) {
-                tracing::warn!("{key} changed and takes effect at the next start");
+                tracing::warn!(name: journal::NEEDS_RESTART, "{key} changed and takes effect at the next start");
             }
-            tracing::info!("the configuration was read again");
+            tracing::info!(name: journal::RELOADED, "the configuration was read again");
         }
-        Err(error) => tracing::error!("the configuration was not changed: {error}"),
+        Err(error) => {
+            tracing::error!(name: journal::RELOAD_REFUSED, "the configuration was not changed: {error}");
+        }
     }
     notifier.tell(News::Ready);
 }

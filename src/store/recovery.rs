@@ -19,6 +19,7 @@ use super::salvage::{self, Way};
 use super::schema::{Counters, SCHEMA_VERSION, Tables, meta};
 use super::state::State;
 use crate::clock::wall_ms;
+use crate::journal;
 use crate::model::{Damage, DeviceId};
 
 /// redb's default is 1 GiB. A transaction's dirty pages should stay below half of it: what does not
@@ -171,6 +172,7 @@ fn rescue(medium: &mut dyn Medium, progress: &Progress, damage: &OpenError) -> R
     })?;
     let (salvaged, lost) = counts.get();
     tracing::error!(
+        name: journal::STORE_DAMAGED,
         salvaged,
         lost,
         "the damaged store is kept as {kept_as}; {salvaged} records were read from it and are in the queue, \

@@ -10,6 +10,7 @@ use std::io::ErrorKind;
 
 use super::medium::Medium;
 use super::schema::Counters;
+use crate::journal;
 use crate::model::DiskState;
 
 /// New records are refused while less is free: what a settlement takes, several times over.
@@ -77,11 +78,12 @@ impl Space {
     fn say(&mut self, full: bool) {
         if full && !self.full {
             tracing::error!(
+                name: journal::DISK_FULL,
                 free_bytes = self.free,
                 "the disk is full: new records are refused until there is room; those that wait are sent"
             );
         } else if self.full && !full {
-            tracing::info!("the disk has room again: records are taken in");
+            tracing::info!(name: journal::DISK_ROOMY, "the disk has room again: records are taken in");
         }
         self.full = full;
     }

@@ -13,6 +13,7 @@ mod disk;
 mod gateway;
 mod index;
 mod ipc;
+mod journal;
 mod ladder;
 mod lineage;
 mod link_lab;

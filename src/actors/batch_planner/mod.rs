@@ -28,7 +28,7 @@ use crate::policy::breaker::BreakerState;
 use crate::policy::learned::Learned;
 use crate::policy::verdict::{LookUp as Found, Verdict};
 use crate::store::{Claim, Dispatch, Expedite, StoreError};
-use report::{Report, load_of, types_of};
+use report::{Report, load_of, log_look_up, log_sending, types_of};
 
 pub use state::PlannerState;
 
@@ -254,6 +254,7 @@ impl BatchPlanner {
         });
         self.announce();
         self.busy = true;
+        log_sending(&batch);
         let batch = Arc::new(batch);
         let patience = self.agenda.patience(&self.senses.config.borrow(), batch.open.id);
         let sent =
@@ -308,11 +309,12 @@ impl BatchPlanner {
         ctx.spawn(asked.map(move |found, planner, ctx| {
             planner.busy = false;
             let found = found.unwrap_or(Found::Hindered);
-            tracing::info!(batch_id = %id, outcome = found.class(), "looked up batch {id}: {}", found.class());
             if matches!(found, Found::Completed(_)) {
                 planner.announced.last_success_at = Some(wall_ms());
             }
-            match planner.look(|agenda, view| agenda.looked_up(view, id, &found)) {
+            let disposition = planner.look(|agenda, view| agenda.looked_up(view, id, &found));
+            log_look_up(id, &found, disposition.as_ref());
+            match disposition {
                 Some(disposition) => planner.settle(id, disposition, None, ctx),
                 None => planner.step(ctx),
             }

@@ -1,13 +1,14 @@
-//! What telemetry is told of a send once it is settled.
+//! What is told of a send: to the journal while it is under way, to telemetry once it is settled.
 
 use std::time::Duration;
 
 use crate::clock::millis;
 use crate::ipc::api::BatchReport;
-use crate::model::{Batch, BatchPhase, LastError, OpenBatch, Sequence};
+use crate::journal;
+use crate::model::{Batch, BatchId, BatchPhase, LastError, OpenBatch, Sequence};
 use crate::policy::agenda::Disposition;
 use crate::policy::service_time::{Forecast, Load};
-use crate::policy::verdict::Verdict;
+use crate::policy::verdict::{LookUp, Verdict};
 use crate::transport::Network;
 
 /// What is known of a send before it is settled.
@@ -53,6 +54,39 @@ pub(super) fn described(disposition: &Disposition) -> String {
         Disposition::Keep { .. } => "it waits to be sent again".into(),
         Disposition::Cut { cut, .. } => format!("cut into {} parts", cut.parts.len()),
         Disposition::Rename { .. } => "it is sent again under a new id".into(),
+    }
+}
+
+pub(super) fn log_sending(batch: &Batch) {
+    let Batch { open, sequence, .. } = batch;
+    tracing::debug!(
+        batch_id = %open.id,
+        records = open.records,
+        bytes = open.bytes,
+        attempt = open.attempt,
+        "batch {} ({sequence}, {} records) is sent, attempt {}",
+        open.id,
+        open.records,
+        open.attempt,
+    );
+}
+
+/// Where the server could not be asked, it is asked again as long as it takes: a line each would say nothing.
+pub(super) fn log_look_up(id: BatchId, found: &LookUp, disposition: Option<&Disposition>) {
+    let class = found.class();
+    match (found, disposition) {
+        (LookUp::Failed | LookUp::Throttled | LookUp::Hindered, None) => {
+            tracing::debug!(batch_id = %id, outcome = class, "batch {id} cannot be looked up: {class}");
+        }
+        (_, disposition) => {
+            let then = disposition.map_or("it is asked for again".to_owned(), described);
+            tracing::info!(
+                name: journal::BATCH_LOOKED_UP,
+                batch_id = %id,
+                outcome = class,
+                "looked up batch {id}: {class}; {then}"
+            );
+        }
     }
 }
 

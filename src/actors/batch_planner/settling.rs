@@ -66,10 +66,11 @@ impl BatchPlanner {
             tell(&self.partners.telemetry, Event::BatchDivided { from: id, into });
         }
         if !settled.synced.is_empty() {
-            tell(&self.partners.telemetry, Event::RecordsSynced(settled.synced));
+            tell(&self.partners.telemetry, Event::RecordsSynced { batch: id, ids: settled.synced });
         }
-        for (id, record_type, error) in settled.quarantined {
-            tell(&self.partners.telemetry, Event::RecordQuarantined { id, record_type, error });
+        for (record, record_type, error) in settled.quarantined {
+            let quarantined = Event::RecordQuarantined { id: record, batch: id, record_type, error };
+            tell(&self.partners.telemetry, quarantined);
         }
         if let Some(batch) = settled.claimed {
             self.upload(batch, ctx);

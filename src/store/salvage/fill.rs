@@ -7,6 +7,7 @@ use redb::{
 };
 use uuid::Uuid;
 
+use crate::journal;
 use crate::model::{Damage, Place};
 use crate::store::StoreError;
 use crate::store::body;
@@ -151,7 +152,11 @@ impl<'d> Fill<'d> {
             let wanted = transaction.open_table(WANTED)?;
             for item in wanted.iter()?.take(NAMED) {
                 let id = Uuid::from_u128(item?.0.value());
-                tracing::error!(record_id = %id, "record {id} was accepted and is lost: its payload does not read");
+                tracing::error!(
+                    name: journal::RECORD_LOST,
+                    record_id = %id,
+                    "record {id} was accepted and is lost: its payload does not read"
+                );
             }
             wanted.len()?
         };

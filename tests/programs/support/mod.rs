@@ -5,6 +5,7 @@ pub(crate) mod device;
 pub(crate) mod fault_proxy;
 pub(crate) mod gateway;
 pub(crate) mod http;
+pub(crate) mod journald;
 pub(crate) mod ledger;
 pub(crate) mod loop_disk;
 pub(crate) mod netns;

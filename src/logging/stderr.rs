@@ -1,0 +1,96 @@
+//! Lines on standard error: for a person, or for the journal where it gathers what services write there.
+//!
+//! Whoever should read may have stopped: a line that finds no room is lost, and nobody waits.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::fmt::format::{Format, Full, Writer};
+use tracing_subscriber::fmt::{self as lines, FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+/// Where a pipe has any room, it has room for this (`PIPE_BUF`).
+const PIECE: usize = 4096;
+
+/// Standard error.
+pub(super) fn layer<S>() -> impl Layer<S>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let line = if is_journal() {
+        Line::Journal(Format::default().without_time().with_level(false).with_target(false))
+    } else {
+        Line::Person(Format::default().with_target(false))
+    };
+    lines::layer().with_writer(|| Unwaiting).with_ansi(io::stderr().is_terminal()).event_format(line)
+}
+
+/// Whether it leads to the journal, and not to where somebody redirected it.
+fn is_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    let ours = nix::sys::stat::fstat(io::stderr());
+    ours.is_ok_and(|file| stream == format!("{}:{}", file.st_dev, file.st_ino))
+}
+
+enum Line {
+    Person(Format),
+    /// The journal has a clock, and takes the level from a number in front.
+    Journal(Format<Full, ()>),
+}
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+{
+    fn format_event(
+        &self,
+        ctx: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        match self {
+            Self::Person(format) => format.format_event(ctx, writer, event),
+            Self::Journal(format) => {
+                write!(writer, "<{}>", priority(*event.metadata().level()))?;
+                format.format_event(ctx, writer, event)
+            }
+        }
+    }
+}
+
+/// As syslog counts.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
+struct Unwaiting;
+
+impl Write for Unwaiting {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut stderr = io::stderr().lock();
+        let ready = {
+            let mut asked = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+            poll(&mut asked, PollTimeout::ZERO)? > 0
+        };
+        if !ready {
+            return Ok(bytes.len());
+        }
+        stderr.write(bytes.get(..PIECE).unwrap_or(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
