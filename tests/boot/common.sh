@@ -1,0 +1,80 @@
+# shellcheck shell=bash
+# What the tests of the installed package share: sentences that hold or do not, Debian as it comes, a newer version.
+
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# Where the test keeps what it makes; the test removes it.
+room=
+
+scene() { printf '\n%s\n' "$*"; }
+
+# Ends the test unless the command succeeds, which the sentence says in words.
+holds() {
+    local sentence=$1
+    shift
+    if "$@" >"$room/out" 2>&1; then
+        printf '  %s\n' "$sentence"
+    else
+        printf '  FAILED: %s\n' "$sentence"
+        sed 's/^/      /' "$room/out"
+        return 1
+    fi
+}
+
+# Ends the test unless the command succeeds within 60 s, or the seconds of $patience.
+comes() {
+    local sentence=$1 end=$((SECONDS + ${patience:-60}))
+    shift
+    until "$@" >"$room/out" 2>&1; do
+        if [ "$SECONDS" -ge "$end" ]; then
+            printf '  FAILED: %s\n' "$sentence"
+            sed 's/^/      /' "$room/out"
+            return 1
+        fi
+        sleep 0.1
+    done
+    printf '  %s\n' "$sentence"
+}
+
+not() { ! "$@"; }
+same() { [ "$1" = "$2" ] || { printf 'is       %s\nshall be %s\n' "$1" "$2"; return 1; }; }
+has() { grep -q -e "$2" <<<"$1" || { printf 'not in there: %s\n%.2000s\n' "$2" "$1"; return 1; }; }
+
+# Why no Debian can be laid out here; nothing when it can.
+cannot_lay_out() {
+    [ "$(id -u)" = 0 ] || { echo "only root may lay out a Debian"; return; }
+    command -v debootstrap >/dev/null || { echo "there is no debootstrap on this machine"; return; }
+    command -v systemd-nspawn >/dev/null || { echo "there is no systemd-nspawn on this machine (Debian: systemd-container)"; return; }
+    base >/dev/null || { echo "Debian's archive cannot be reached, or debootstrap failed: see target/boot"; return; }
+}
+
+# The archive of a Debian of the suite that is asked for, as it comes; loaded once.
+base() {
+    local suite=${SUITE:-trixie}
+    local archive=$repository/target/boot/$suite.tar tree
+    if [ ! -s "$archive" ]; then
+        mkdir -p "$repository/target/boot"
+        tree=$(mktemp -d "$repository/target/boot/$suite.XXXX")
+        # What the package needs, and a client of HTTP.
+        if ! debootstrap --variant=minbase --include=systemd-sysv,dbus,curl,ca-certificates,man-db \
+            "$suite" "$tree" >"$repository/target/boot/debootstrap.log" 2>&1; then
+            rm -rf "$tree"
+            return 1
+        fi
+        rm -f "$tree"/var/cache/apt/archives/*.deb
+        tar -C "$tree" -cf "$archive.part" .
+        mv "$archive.part" "$archive"
+        rm -rf "$tree"
+    fi
+    echo "$archive"
+}
+
+# newer PACKAGE OUTPUT: the same programs under a higher version, with a shipped configuration that has changed, too.
+newer() {
+    local tree
+    tree=$(mktemp -d "$room/newer.XXXX")
+    dpkg-deb --raw-extract "$1" "$tree"
+    sed -i 's/^Version: .*/&+newer/' "$tree/DEBIAN/control"
+    echo "# Shipped by the newer version." >>"$tree/etc/fieldsync/config.toml"
+    dpkg-deb --root-owner-group -Zgzip -z1 --build "$tree" "$2" >/dev/null
+    rm -r "$tree"
+}
