@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Config;
+use super::{Config, Reading};
 
 /// One key that cannot be as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,7 @@ impl Config {
             }
         };
         self.check_server(&mut refuse);
+        self.check_web(&mut refuse);
         self.check_numbers(&mut refuse);
         self.check_together(&mut refuse);
         findings
@@ -90,6 +91,30 @@ impl Config {
             proxy.path() != "/" || proxy.query().is_some() || proxy.fragment().is_some(),
             "server.proxy",
             "must not hold more than a scheme, a host and a port",
+        );
+    }
+
+    fn check_web(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
+        let web = &self.web;
+        refuse(
+            !web.listen.is_empty() && web.address().is_none(),
+            "web.listen",
+            "must be an address and a port such as 127.0.0.1:7077, or empty for no page",
+        );
+        refuse(
+            web.address().is_some_and(|address| !address.ip().is_loopback()),
+            "web.listen",
+            "must be an address of this device alone, 127.0.0.1 or [::1]: the page is not encrypted",
+        );
+        refuse(
+            web.reading == Reading::Token && web.token_file.is_none(),
+            "web.reading",
+            "is \"token\", and nobody could read: web.token_file names no file",
+        );
+        refuse(
+            web.max_connections < 2,
+            "web.max_connections",
+            "must be at least 2: half of them may follow what happens",
         );
     }
 

@@ -9,6 +9,7 @@ mod check;
 mod load;
 mod units;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,6 +53,8 @@ section! {
         connectivity: Connectivity = Connectivity::default(),
         /// `[ipc]`
         ipc: Ipc = Ipc::default(),
+        /// `[web]`
+        web: Web = Web::default(),
         /// `[telemetry]`
         telemetry: Telemetry = Telemetry::default(),
         /// `[log]`
@@ -204,6 +207,20 @@ section! {
 }
 
 section! {
+    /// The page for a browser on the device.
+    Web {
+        /// Address and port, of this device alone; empty for no page.
+        listen: String = String::new(),
+        /// File that holds the code with which the page changes something; without it, it only shows.
+        token_file: Option<PathBuf> = None,
+        /// Who may read.
+        reading: Reading = Reading::Open,
+        /// Most connections at once; half of them may follow what happens.
+        max_connections: usize = 16,
+    }
+}
+
+section! {
     /// What is measured.
     Telemetry {
         /// How far back `telemetry` looks.
@@ -283,6 +300,16 @@ choice! {
 }
 
 choice! {
+    /// Who may read the page.
+    Reading {
+        /// Whoever uses this device.
+        Open,
+        /// Who knows the code.
+        Token,
+    }
+}
+
+choice! {
     /// Where logs go.
     LogTarget {
         /// To journald as a service, else to stderr.
@@ -291,6 +318,13 @@ choice! {
         Journald,
         /// To stderr.
         Stderr,
+    }
+}
+
+impl Web {
+    /// Where the page is served; none for no page.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listen.parse().ok()
     }
 }
 

@@ -35,6 +35,7 @@ use crate::ipc::alerts::Raised;
 use crate::ipc::feed::Feed;
 use crate::ipc::server::{self, Shared};
 use crate::ipc::status::Board;
+use crate::ipc::web;
 use crate::journal;
 use crate::logging::{self, LogControl};
 use crate::model::{Backlog, DiskState, Link};
@@ -304,6 +305,7 @@ async fn live(
             return exit::FAILED;
         }
     };
+    actix_rt::spawn(web::follow(shared.clone()));
     let api = actix_rt::spawn(server::serve(listener, shared, max_connections));
     actix_rt::spawn(announce::announce(wires.board.clone(), wires.feed.clone(), notifier.clone()));
     actix_rt::spawn(watchdog::feed(crew.pulse(), notifier.clone()));

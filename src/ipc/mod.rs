@@ -12,4 +12,5 @@ mod records;
 mod review;
 pub mod server;
 pub mod status;
+pub mod web;
 pub mod why;

@@ -22,3 +22,4 @@ mod sizing;
 mod slow_links;
 mod support;
 mod transport;
+mod web;

@@ -24,7 +24,7 @@ const GROUP_WRITES: u32 = 0o020;
 
 /// A file is not used.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{} {}", path.display(), reason.describe(path))]
+#[error("{}", self.meanwhile("Nothing is sent meanwhile, records are kept"))]
 pub struct Refusal {
     path: PathBuf,
     reason: Reason,
@@ -42,12 +42,18 @@ impl Refusal {
     pub(super) fn new(path: &Path, reason: Reason) -> Self {
         Self { path: path.to_owned(), reason }
     }
+
+    /// What is wrong, what it means until it is mended, and how to mend it.
+    pub fn meanwhile(&self, consequence: &str) -> String {
+        let (wrong, remedy) = self.reason.describe(&self.path);
+        format!("{} {wrong}. {consequence}. To mend it: {remedy}", self.path.display())
+    }
 }
 
 impl Reason {
-    fn describe(&self, path: &Path) -> String {
+    fn describe(&self, path: &Path) -> (String, String) {
         let path = path.display();
-        let (wrong, remedy) = match self {
+        match self {
             Self::Unreadable(error) => (
                 format!("cannot be read: {error}"),
                 "put it there, for the user of fieldsyncd to read".into(),
@@ -68,8 +74,7 @@ impl Reason {
                 "does not hold a token".into(),
                 "put one there, as one word of visible ASCII characters".into(),
             ),
-        };
-        format!("{wrong}. Nothing is sent meanwhile, records are kept. To mend it: {remedy}")
+        }
     }
 }
 

@@ -41,7 +41,7 @@ impl Token {
     }
 
     /// One word that fits into a header. Whatever else the file holds is not shown either.
-    fn read(path: &Path) -> Result<Self, Refusal> {
+    pub fn read(path: &Path) -> Result<Self, Refusal> {
         let bytes = file::secret(path)?;
         let word = bytes.trim_ascii();
         let fits = !word.is_empty() && word.iter().all(u8::is_ascii_graphic);

@@ -17,3 +17,4 @@ pub(crate) mod secrets;
 pub(crate) mod server;
 pub(crate) mod settings;
 pub(crate) mod wait;
+pub(crate) mod web;

@@ -1,0 +1,102 @@
+//! The stream of a page that is open: `status` and `review`, each of them whole, whenever it is another.
+//!
+//! Because each event is all there is to know, a page that comes back needs nothing of what it missed, and one
+//! that is slow skips what is outdated: nothing is gathered for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::sync::mpsc::Sender;
+
+use super::{Hangup, Site, view};
+use crate::ipc::error::ApiError;
+use crate::ipc::server::Shared;
+use crate::model::Backlog;
+
+/// Changes that come closer together are shown as one.
+const SPACING: Duration = Duration::from_millis(200);
+/// A reader that has not taken an event in this time is gone.
+const STALL_LIMIT: Duration = Duration::from_secs(10);
+
+/// `GET /v1/events`
+pub(super) async fn events(
+    site: web::Data<Site>,
+    shared: web::Data<Shared>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let slot = Arc::clone(&site.streams).try_acquire_owned().map_err(|_| {
+        let message = "too many pages are open on this device: close one, or raise web.max_connections";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_pages", message)
+    });
+    let slot = std::future::ready(slot).await?;
+    let hangup = request.conn_data::<Hangup>().cloned().unwrap_or_default();
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
+    let retry = site.code.is_configured();
+    actix_rt::spawn(async move {
+        if let Err(Gone::Stalled) = tell(&shared, retry, &sender).await {
+            hangup.0.notify_one();
+        }
+        drop(slot);
+    });
+    let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        let chunk = receiver.recv().await?;
+        Some((Ok::<_, ApiError>(chunk), receiver))
+    });
+    Ok(HttpResponse::Ok().content_type("text/event-stream").streaming(stream))
+}
+
+enum Gone {
+    /// By itself.
+    Left,
+    /// It does not read.
+    Stalled,
+}
+
+async fn tell(shared: &Shared, retry: bool, sender: &Sender<Bytes>) -> Result<(), Gone> {
+    let mut board = shared.board.clone();
+    let mut last_status = Bytes::new();
+    let mut last_set = None;
+    loop {
+        let status = event("status", &view::status(&board));
+        if status != last_status {
+            last_status = status.clone();
+            send(sender, status).await?;
+        }
+        let set = review_set(&board.backlog.borrow());
+        if last_set != Some(set) {
+            let Ok(review) = view::review(shared, retry).await else {
+                // The store is on its way out, or ill: the page asks again.
+                return Ok(());
+            };
+            last_set = Some(set);
+            send(sender, event("review", &review)).await?;
+        }
+        tokio::select! {
+            changed = board.changed() => if !changed { return Ok(()) },
+            () = sender.closed() => return Err(Gone::Left),
+        }
+        tokio::time::sleep(SPACING).await;
+    }
+}
+
+/// Is another one when other records are under review: each that comes there is settled, and none that
+/// leaves comes back without that.
+fn review_set(backlog: &Backlog) -> (u64, u64) {
+    (backlog.quarantined, backlog.settled_total - backlog.synced_total)
+}
+
+async fn send(sender: &Sender<Bytes>, event: Bytes) -> Result<(), Gone> {
+    match tokio::time::timeout(STALL_LIMIT, sender.send(event)).await {
+        Ok(sent) => sent.map_err(|_| Gone::Left),
+        Err(_) => Err(Gone::Stalled),
+    }
+}
+
+fn event(name: &str, data: &impl Serialize) -> Bytes {
+    let data = serde_json::to_string(data).unwrap_or_default();
+    format!("event: {name}\ndata: {data}\n\n").into()
+}

@@ -1,0 +1,155 @@
+//! The page: the status for a browser on the device itself, live, and records that need review.
+//!
+//! It is off until `web.listen` names an address of this device alone. A port of the loopback is open
+//! to every user and to every page that a browser here shows, so:
+//!
+//! - only requests that name this device and that no other site has caused are heard ([`guard`]);
+//! - changes need a code from a file ([`code`]), reading does where `web.reading` says so. Nothing is
+//!   believed because of who asks: there are no cookies, and other sites are told nothing of answers;
+//! - it shows less than the socket does: neither payloads nor keys ([`view`]);
+//! - nothing that it shows can become a part of the page: it is put in as text, and the browser is told
+//!   to run only what stands in the page itself ([`page`]).
+//!
+//! The page is not what the daemon is for: a port that is in use is an error in the log, and everything
+//! else goes on. A change of `[web]` takes effect by a reload. Nobody looks, nothing runs.
+
+mod code;
+mod guard;
+mod live;
+mod page;
+mod routes;
+mod view;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_http::HttpService;
+use actix_service::{Service, ServiceFactory, map_config};
+use actix_web::dev::AppConfig;
+use actix_web::{App, web};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+
+use super::server::Shared;
+use crate::actors::ConfigWatch;
+use crate::config;
+use code::Code;
+use guard::Hosts;
+use page::Page;
+
+/// The head of a request must come within this time, and a connection may rest for so long.
+const HEAD_LIMIT: Duration = Duration::from_secs(5);
+/// What the kernel keeps of answers for a reader that does not read, at most.
+const SEND_BUFFER: usize = 64 << 10;
+/// The pause after accept failed, mostly for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// What every request to one listener may use.
+struct Site {
+    hosts: Hosts,
+    code: Code,
+    page: Page,
+    /// For pages that follow what happens.
+    streams: Arc<Semaphore>,
+}
+
+/// Ends a connection whose reader has stopped to read.
+#[derive(Clone, Default)]
+struct Hangup(Rc<Notify>);
+
+/// Serves the page as `[web]` says, from one reload to the next, until the daemon ends.
+pub async fn follow(shared: Shared) {
+    let mut config = shared.board.config.clone();
+    let mut shutdown = shared.shutdown.clone();
+    loop {
+        let web = config.borrow_and_update().web.clone();
+        let goes_on = tokio::select! {
+            // It ended because nothing can be served: the next reload may mend that.
+            () = serve(&web, &shared) => config.changed().await.is_ok(),
+            changed = changed(&mut config, &web) => changed,
+            _ = shutdown.wait_for(|ends| *ends) => false,
+        };
+        if !goes_on {
+            return;
+        }
+    }
+}
+
+/// Waits until `[web]` is another; false when the daemon ends.
+async fn changed(config: &mut ConfigWatch, web: &config::Web) -> bool {
+    config.wait_for(|config| config.web != *web).await.is_ok()
+}
+
+/// Serves; dropping it ends every connection. It ends by itself when there is nothing to listen on.
+async fn serve(web: &config::Web, shared: &Shared) {
+    let Some(address) = web.address() else {
+        return;
+    };
+    let listening = TcpListener::bind(address).await;
+    let (listener, address) = match listening.and_then(|listener| Ok((listener.local_addr()?, listener))) {
+        Ok((address, listener)) => (listener, address),
+        Err(error) => {
+            tracing::error!(
+                "the page cannot be served on {address}: {error}. Records are taken and sent all the same. To mend it: \
+                 free that port or set web.listen to another one, then systemctl reload fieldsync"
+            );
+            return;
+        }
+    };
+    let site = web::Data::new(Site {
+        hosts: Hosts::of(address),
+        code: Code::new(shared.board.clock, web.clone()),
+        page: Page::new(),
+        streams: Arc::new(Semaphore::new(web.max_connections / 2)),
+    });
+    tracing::info!("the page is at http://{address}/");
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if connections.len() < web.max_connections => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn_local(connection(stream, site.clone(), shared.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection to the page could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, site: web::Data<Site>, shared: Shared) {
+    let app = App::new()
+        .app_data(site)
+        .app_data(web::Data::new(shared))
+        .configure(routes::routes)
+        .wrap(actix_web::middleware::from_fn(routes::guarded));
+    if let Err(error) = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER) {
+        tracing::debug!(%error, "the kernel keeps as much as it likes for a reader of the page");
+    }
+    let hangup = Hangup::default();
+    let given = hangup.clone();
+    let factory = HttpService::build()
+        .client_request_timeout(HEAD_LIMIT)
+        .keep_alive(HEAD_LIMIT)
+        // A page that was closed is noticed at once, not at the next event.
+        .h1_allow_half_closed(false)
+        .on_connect_ext(move |_: &TcpStream, extensions: &mut actix_http::Extensions| {
+            extensions.insert(given.clone());
+        })
+        .h1(map_config(app, |()| AppConfig::default()));
+    let Ok(service) = factory.new_service(()).await else {
+        return;
+    };
+    tokio::select! {
+        ended = service.call((stream, None)) => if let Err(error) = ended {
+            tracing::debug!(%error, "a connection to the page broke off");
+        },
+        () = hangup.0.notified() => tracing::debug!("a connection to the page was not read from and is closed"),
+    }
+}

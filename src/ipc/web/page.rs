@@ -1,0 +1,57 @@
+//! The document: one file, in which everything stands that it needs, and what a browser is told about it.
+//!
+//! The browser runs the script and applies the style that are written here, known by their digests, and
+//! nothing else; it loads nothing, asks nobody but this address, and is in nobody's frame.
+
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use ring::digest::{SHA256, digest};
+
+const DOCUMENT: &str = include_str!("page/page.html");
+const STYLE: &str = include_str!("page/page.css");
+const SCRIPT: &str = include_str!("page/page.js");
+
+const PROTECTION: [(&str, &str); 7] = [
+    ("cache-control", "no-store"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("permissions-policy", "camera=(), geolocation=(), microphone=()"),
+    ("referrer-policy", "no-referrer"),
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+];
+
+pub(super) struct Page {
+    html: Bytes,
+    policy: String,
+}
+
+impl Page {
+    pub(super) fn new() -> Self {
+        let html = DOCUMENT.replace("{{style}}", STYLE).replace("{{script}}", SCRIPT);
+        let known = |text: &str| BASE64_STANDARD.encode(digest(&SHA256, text.as_bytes()));
+        let policy = format!(
+            "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; base-uri 'none'; \
+             form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
+            known(SCRIPT),
+            known(STYLE),
+        );
+        Self { html: html.into(), policy }
+    }
+
+    pub(super) fn html(&self) -> Bytes {
+        self.html.clone()
+    }
+
+    /// What every answer says to a browser, a refusal, too.
+    pub(super) fn protect(&self, headers: &mut HeaderMap) {
+        for (name, value) in PROTECTION {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        if let Ok(policy) = HeaderValue::from_str(&self.policy) {
+            headers.insert(HeaderName::from_static("content-security-policy"), policy);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What there is under the page's address, and what every request must pass first.
+
+use std::time::Duration;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::Next;
+use actix_web::{HttpResponse, Resource, ResponseError, web};
+
+use super::code::Locked;
+use super::guard::Stranger;
+use super::{Site, live, view};
+use crate::ipc::error::ApiError;
+use crate::ipc::review;
+use crate::ipc::server::Shared;
+
+/// A selection of records is no larger than some hundred ids.
+const MAX_BODY: u64 = 16 << 10;
+/// For the body to come, and the store to do it.
+const CHANGE_LIMIT: Duration = Duration::from_secs(10);
+
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    let resource = |path: &str| -> Resource {
+        web::resource(path).default_service(web::to(|| {
+            refused(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "this path does not take this method",
+            )
+        }))
+    };
+    config
+        .service(resource("/").route(web::get().to(page)))
+        .service(resource("/v1/status").route(web::get().to(status)))
+        .service(resource("/v1/events").route(web::get().to(live::events)))
+        .service(resource("/v1/review").route(web::get().to(review)))
+        .service(resource("/v1/quarantine/retry").route(web::post().to(retry)))
+        .default_service(web::to(|| {
+            refused(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path; the page is at /")
+        }));
+}
+
+async fn refused(status: StatusCode, code: &str, message: &str) -> Result<HttpResponse, ApiError> {
+    std::future::ready(Err(ApiError::new(status, code, message))).await
+}
+
+async fn page(site: web::Data<Site>) -> HttpResponse {
+    std::future::ready(HttpResponse::Ok().content_type("text/html; charset=utf-8").body(site.page.html()))
+        .await
+}
+
+async fn status(shared: web::Data<Shared>) -> HttpResponse {
+    std::future::ready(HttpResponse::Ok().json(view::status(&shared.board))).await
+}
+
+async fn review(site: web::Data<Site>, shared: web::Data<Shared>) -> Result<HttpResponse, ApiError> {
+    let review = view::review(&shared, site.code.is_configured()).await?;
+    Ok(HttpResponse::Ok().json(review))
+}
+
+async fn retry(shared: web::Data<Shared>, payload: web::Payload) -> Result<HttpResponse, ApiError> {
+    tokio::time::timeout(CHANGE_LIMIT, review::retry(shared, payload)).await.unwrap_or_else(|_| {
+        let message = "the request took too long; look at the list, and try again what is still there";
+        Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message))
+    })
+}
+
+/// Hears a request or refuses it, and gives every answer what protects it in a browser.
+pub(super) async fn guarded(
+    site: web::Data<Site>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let mut response = match admit(&site, &request) {
+        Ok(()) => next.call(request).await?.map_into_boxed_body(),
+        Err(refusal) => request.into_response(refusal.response()),
+    };
+    site.page.protect(response.headers_mut());
+    Ok(response)
+}
+
+/// Why a request is not heard.
+enum Refusal {
+    Stranger(Stranger),
+    Locked(Locked),
+    Unfit(ApiError),
+}
+
+fn admit(site: &Site, request: &ServiceRequest) -> Result<(), Refusal> {
+    let headers = request.headers();
+    site.hosts.admit(request.method(), request.uri(), headers).map_err(Refusal::Stranger)?;
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+    // The page itself says nothing: it asks for the code.
+    if changes || (site.code.is_for_reading() && request.path() != "/") {
+        let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        site.code.open(authorization).map_err(Refusal::Locked)?;
+    }
+    if changes { is_small_json(headers).map_err(Refusal::Unfit) } else { Ok(()) }
+}
+
+fn is_small_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let refuse = |status, code, message: &str| Err(ApiError::new(status, code, message));
+    match header(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok()) {
+        None => refuse(StatusCode::LENGTH_REQUIRED, "length_required", "send the length of the body"),
+        Some(length) if length > MAX_BODY => {
+            let message = format!("the request is larger than {MAX_BODY} bytes; nothing was changed");
+            refuse(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", &message)
+        }
+        Some(_) if header(CONTENT_TYPE) != Some("application/json") => {
+            refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "json_needed", "send Content-Type: application/json")
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+impl Refusal {
+    fn response(&self) -> HttpResponse {
+        let (status, code, message) = match self {
+            Self::Unfit(error) => return error.error_response(),
+            Self::Stranger(Stranger::Host) => (
+                StatusCode::MISDIRECTED_REQUEST,
+                "wrong_host",
+                "this address is not the page's: open it by the one that web.listen has",
+            ),
+            Self::Stranger(Stranger::Site) => (
+                StatusCode::FORBIDDEN,
+                "other_site",
+                "another site has sent this request: only the page itself may",
+            ),
+            Self::Locked(Locked::ReadOnly) => (
+                StatusCode::FORBIDDEN,
+                "read_only",
+                "nothing can be changed here: use fieldsync quarantine retry, or set web.token_file",
+            ),
+            Self::Locked(Locked::Unusable) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "code_unusable",
+                "the file with the code cannot be used; why is in the journal: journalctl -u fieldsync",
+            ),
+            Self::Locked(Locked::Wrong) => {
+                (StatusCode::UNAUTHORIZED, "wrong_code", "this needs the code that web.token_file holds")
+            }
+            Self::Locked(Locked::TooMany { .. }) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_wrong_codes",
+                "too many wrong codes were entered: none is taken for some seconds",
+            ),
+        };
+        let mut response = ApiError::new(status, code, message).error_response();
+        let headers = response.headers_mut();
+        match self {
+            Self::Locked(Locked::Wrong) => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::Locked(Locked::TooMany { wait }) => {
+                headers.insert(RETRY_AFTER, wait.as_secs().saturating_add(1).into());
+            }
+            _ => {}
+        }
+        response
+    }
+}

@@ -1,0 +1,7 @@
+//! The page: who is heard, what is shown, what can be changed and by whom, and what a browser makes of it.
+
+mod changes;
+mod limits;
+mod protection;
+mod shown;
+mod switched;

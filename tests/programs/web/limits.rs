@@ -1,0 +1,112 @@
+//! Those who take too much, too long, or do not read.
+
+use std::fs;
+
+use hyper::Method;
+use serde_json::json;
+use socket2::{Domain, Socket, Type};
+
+use crate::support::daemon::Daemon;
+use crate::support::server::ScriptedServer;
+use crate::support::settings::Settings;
+use crate::support::web::{CODE, Page, rejecting, rest, with_code, with_page};
+
+#[test]
+fn a_change_that_is_large_of_unknown_length_or_no_json_is_refused_unread() {
+    let daemon = with_code(&Settings::default(), &[]);
+    let page = Page::of(&daemon);
+    let code = format!("Bearer {CODE}");
+    for (headers, status) in [
+        (&[("content-type", "application/json"), ("content-length", "16385")][..], 413),
+        (&[("content-type", "application/json"), ("content-length", "99999999999")], 413),
+        (&[("content-type", "application/json"), ("transfer-encoding", "chunked")], 411),
+        (&[("content-type", "application/json")], 411),
+        (&[("content-type", "text/plain"), ("content-length", "13")], 415),
+        (&[("content-length", "13")], 415),
+    ] {
+        let mut head = format!(
+            "POST /v1/quarantine/retry HTTP/1.1\r\nhost: {}\r\nauthorization: {code}\r\nconnection: close\r\n",
+            page.0
+        );
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        let answer = rest(&page.raw(format!("{head}\r\n").as_bytes()));
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{headers:?}: {answer}");
+    }
+    let headers = [("authorization", code.as_str()), ("content-type", "application/json")];
+    let ids: Vec<uuid::Uuid> = (0..400).map(|_| uuid::Uuid::new_v4()).collect();
+    let many = json!({"ids": ids}).to_string();
+    let answer = page.ask(Method::POST, "/v1/quarantine/retry", &headers, &many);
+    assert_eq!(answer.code(), "no_such_record", "what fits is read: {}", answer.text());
+}
+
+#[test]
+fn a_head_that_does_not_come_and_a_line_without_an_end_are_given_up() {
+    let daemon = Daemon::start(&with_page(&Settings::default()));
+    let page = Page::of(&daemon);
+    for bytes in [&b""[..], b"GET / HTTP/1.1\r\nhost:", &[b"GET /".as_slice(), &[b'a'; 60_000]].concat()] {
+        let answer = rest(&page.raw(bytes));
+        assert!(!answer.contains(" 200 "), "{answer}");
+    }
+    page.get("/v1/status").good(200);
+}
+
+#[test]
+fn connections_are_limited_and_the_socket_answers_all_the_same() {
+    let daemon = Daemon::start(&with_page(&Settings::default()).with("web.max_connections", "4"));
+    let page = Page::of(&daemon);
+    let before = open_files(&daemon);
+    let idle: Vec<_> = (0..40).map(|_| page.raw(b"GET / HTTP/1.1\r\n")).collect();
+    daemon.enqueue_many(1);
+    assert!(open_files(&daemon) <= before + 4 + 1, "{before} → {}", open_files(&daemon));
+    drop(idle);
+    page.get("/v1/status").good(200);
+}
+
+fn open_files(daemon: &Daemon) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", daemon.child.0.id())).unwrap().count()
+}
+
+#[test]
+fn pages_that_are_open_leave_room_for_what_is_done_on_them() {
+    let daemon = with_code(&Settings::default(), &[("web.max_connections", "6")]);
+    let page = Page::of(&daemon);
+    let mut open: Vec<_> = (0..3).map(|_| page.follow()).collect();
+    for follower in &mut open {
+        follower.next("status");
+    }
+    let answer = page.get("/v1/events");
+    assert_eq!((answer.status, answer.code().as_str()), (503, "too_many_pages"));
+    assert_eq!(page.retry(CODE, &json!({"all": true})).status, 200);
+    drop(open.pop());
+    crate::support::wait::wait_for("a place", || {
+        let mut follower = page.follow();
+        let mut first = [0; 13];
+        std::io::Read::read_exact(&mut follower.stream, &mut first).unwrap();
+        (first == *b"HTTP/1.1 200 ").then_some(())
+    });
+}
+
+#[test]
+fn a_page_that_does_not_read_is_hung_up_on_and_holds_nobody_up() {
+    let server = ScriptedServer::start(rejecting(&"long ".repeat(100)));
+    let daemon = with_code(&Settings::for_server(&server.url()), &[]);
+    let page = Page::of(&daemon);
+    daemon.enqueue_many(50);
+    daemon.wait_until_done();
+    let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    deaf.set_recv_buffer_size(4096).unwrap();
+    deaf.connect(&page.0.into()).unwrap();
+    let head = format!("GET /v1/events HTTP/1.1\r\nhost: {}\r\n\r\n", page.0);
+    assert_eq!(deaf.send(head.as_bytes()).unwrap(), head.len());
+    let mut reading = page.follow();
+    for attempts in 1..12 {
+        reading.until("review", |review| {
+            let records = review["records"].as_array().unwrap();
+            records.len() == 50 && records.iter().all(|record| record["attempts"] == attempts)
+        });
+        page.retry(CODE, &json!({"all": true})).good(200);
+    }
+    daemon.wait_for_log("a connection to the page was not read from and is closed");
+}

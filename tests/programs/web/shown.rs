@@ -1,0 +1,89 @@
+//! What the page is told: the status and the records that need review, and never more than it should know.
+
+use serde_json::{Value, json};
+
+use crate::support::daemon::{Counts, Daemon};
+use crate::support::server::{Reply, ScriptedServer};
+use crate::support::settings::Settings;
+use crate::support::web::{CODE, Page, rejecting, with_code, with_page};
+
+#[test]
+fn the_status_is_that_of_the_socket_and_records_under_review_are_listed_with_the_reason() {
+    let server = ScriptedServer::start(rejecting("the account is closed"));
+    let daemon = Daemon::start(&with_page(&Settings::for_server(&server.url())));
+    let page = Page::of(&daemon);
+    let id = daemon.enqueue(&[json!({"type": "Visits", "payload": {"n": 1}})]).remove(0);
+    assert_eq!(daemon.wait_until_done(), Counts::settled(0, 1));
+    assert_eq!(page.get("/v1/status").good(200), daemon.status());
+    let review = page.get("/v1/review").good(200);
+    let entry = daemon.record(&id);
+    let shown = json!({
+        "id": id, "type": "Visits", "attempts": 1, "holds": 0, "since": entry["updated_at"],
+        "why": "The server rejects it.", "last_error": entry["last_error"],
+    });
+    assert_eq!(review, json!({"records": [shown], "more": false, "retry": false}));
+}
+
+#[test]
+fn neither_keys_nor_payloads_are_shown() {
+    let server = ScriptedServer::start(rejecting("no"));
+    let daemon = Daemon::start(&with_page(&Settings::for_server(&server.url()).batches_of(1)));
+    let page = Page::of(&daemon);
+    let mut follower = page.follow();
+    let keyed = json!({"type": "T", "key": "secret-key", "payload": {"text": "secret-payload"}});
+    daemon.enqueue(&[keyed.clone(), keyed]);
+    daemon
+        .wait_until("one that holds another", |status| status["queue"]["holding"][0]["key"] == "secret-key");
+    let status = follower.until("status", |status| status["records"]["quarantined"] == 1);
+    let review = follower.until("review", |review| review["records"][0]["holds"] == 1);
+    let asked = page.get("/v1/status").text() + &page.get("/v1/review").text() + &page.get("/").text();
+    let shown = format!("{status}{review}{asked}");
+    assert!(!shown.contains("secret"), "{shown}");
+}
+
+#[test]
+fn who_follows_is_told_everything_at_first_and_then_what_changes() {
+    let server = ScriptedServer::start(rejecting("no"));
+    let daemon = with_code(&Settings::for_server(&server.url()), &[]);
+    let page = Page::of(&daemon);
+    let mut follower = page.follow();
+    assert_eq!(follower.next("status")["records"]["pending"], 0);
+    assert_eq!(follower.next("review"), json!({"records": [], "more": false, "retry": true}));
+    let id = daemon.enqueue_many(1).remove(0);
+    let review = follower.next("review");
+    assert_eq!(review["records"][0]["id"], id);
+    server.now(Reply::sound);
+    page.retry(CODE, &json!({"ids": [id]})).good(200);
+    assert_eq!(follower.next("review")["records"], json!([]));
+    follower.until("status", |status| status["sync"]["text"] == "All 1 record synced");
+    assert_eq!(page.follow().next("status")["records"]["synced"], 1, "who comes back knows at once");
+}
+
+#[test]
+fn a_record_that_takes_the_place_of_another_under_review_is_shown() {
+    let server = ScriptedServer::start(rejecting("no"));
+    let daemon = with_code(&Settings::for_server(&server.url()), &[]);
+    let page = Page::of(&daemon);
+    let first = daemon.enqueue_many(1).remove(0);
+    let mut follower = page.follow();
+    follower.until("review", |review| review["records"][0]["id"] == first);
+    // Back where it was, with another attempt: the same record, and as many as before.
+    page.retry(CODE, &json!({"ids": [first]})).good(200);
+    follower.until("review", |review| review["records"][0]["attempts"] == 2);
+}
+
+#[test]
+fn of_many_records_the_first_fifty_are_shown_and_that_there_are_more() {
+    let server = ScriptedServer::start(rejecting("no"));
+    let daemon = Daemon::start(&with_page(&Settings::for_server(&server.url())));
+    let page = Page::of(&daemon);
+    for (count, shown, more) in [(50, 50, false), (1, 50, true)] {
+        daemon.enqueue_many(count);
+        daemon.wait_until_done();
+        let review = page.get("/v1/review").good(200);
+        assert_eq!(
+            (review["records"].as_array().unwrap().len(), &review["more"]),
+            (shown, &Value::Bool(more))
+        );
+    }
+}
