@@ -1,6 +1,7 @@
 //! What every verb is given: the daemon to ask, where to write, and how.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -12,6 +13,8 @@ use crate::ipc::client::{Client, JSON, decode};
 
 pub(crate) struct Context<'a> {
     pub(crate) client: Client,
+    /// Where an option or a variable says that the daemon is.
+    pub(crate) named_socket: Option<PathBuf>,
     /// JSON instead of text.
     pub(crate) json: bool,
     /// Somebody watches standard output.

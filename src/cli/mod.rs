@@ -9,6 +9,7 @@ mod batches;
 mod completions;
 mod context;
 mod demo;
+mod doctor;
 mod edit;
 mod enqueue;
 mod events;
@@ -88,6 +89,8 @@ enum Verb {
     Store(store::Verb),
     /// Watch gateway, daemon and 150 records in a temporary directory; needs no installation
     Demo(demo::Args),
+    /// Find out what is wrong, and what to do about it
+    Doctor(doctor::Args),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -109,6 +112,7 @@ impl Verb {
             Self::Manifest(verb) => manifest::run(&verb, context).await,
             Self::Store(verb) => store::run(&verb, context).await,
             Self::Demo(args) => demo::run(&args, context).await,
+            Self::Doctor(args) => doctor::run(&args, context).await,
             Self::Completions(args) => completions::run::<CommandLine>(&args, context),
         }
     }
@@ -120,7 +124,8 @@ pub fn main() -> ExitCode {
     let mut out = io::stdout().lock();
     let terminal = out.is_terminal();
     let mut context = Context {
-        client: Client::new(command.socket.unwrap_or_else(default_socket)),
+        client: Client::new(command.socket.clone().unwrap_or_else(default_socket)),
+        named_socket: command.socket,
         json: command.json,
         terminal,
         colour: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
@@ -140,11 +145,14 @@ pub fn main() -> ExitCode {
 }
 
 fn block_on(verb: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::failed(format!("the system gives no event queue: {error}.")))?
-        .block_on(verb)
+        .map_err(|error| Failure::failed(format!("the system gives no event queue: {error}.")))?;
+    let outcome = runtime.block_on(verb);
+    // A name look-up that was given up cannot be cut short: nobody waits for it.
+    runtime.shutdown_background();
+    outcome
 }
 
 #[cfg(test)]

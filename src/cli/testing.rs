@@ -16,6 +16,7 @@ pub(crate) async fn run(
     let mut out = Vec::new();
     let outcome = verb(&mut Context {
         client: Client::new(daemon.socket()),
+        named_socket: Some(daemon.socket()),
         json,
         terminal: false,
         colour: false,

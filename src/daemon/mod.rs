@@ -90,12 +90,13 @@ pub fn run(options: &Options) -> u8 {
 }
 
 /// The named file must be there; the default one may be missing.
-fn config_file(named: Option<&Path>) -> Option<PathBuf> {
+pub(crate) fn config_file(named: Option<&Path>) -> Option<PathBuf> {
     let default = Path::new(config::DEFAULT_FILE);
     named.map(Path::to_owned).or_else(|| default.exists().then(|| default.to_owned()))
 }
 
-fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
+/// The layers as this process has them.
+pub(crate) fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     config::load(file, variables)

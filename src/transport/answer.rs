@@ -38,6 +38,8 @@ pub struct Decoded {
     pub hints: Hints,
     /// The encodings that the server says it takes, when it says so.
     pub accepts: Option<Vec<Encoding>>,
+    /// What time the server has, since 1970, when it says so.
+    pub date: Option<Duration>,
 }
 
 /// Takes an answer apart; `field` gives a header field by its name in lower case, `wall_ms` is the time
@@ -49,10 +51,12 @@ pub fn decode<'h>(
     wall_ms: u64,
 ) -> Decoded {
     // The server's two dates agree with each other, whatever the clock of the device says.
-    let date = field("date").and_then(date).unwrap_or(Duration::from_millis(wall_ms));
+    let said = field("date").and_then(date);
+    let date = said.unwrap_or(Duration::from_millis(wall_ms));
     Decoded {
         hints: hints(&field),
         accepts: field("accept-encoding").map(Encoding::accepted),
+        date: said,
         answer: Answer {
             status,
             retry_after: field("retry-after").and_then(|value| retry_after(value.trim(), date)),

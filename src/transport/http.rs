@@ -181,6 +181,7 @@ fn unsent(message: String) -> Exchange {
         seen: Seen::Failure(Failure { reached: Reached::Nothing, message }),
         hints: Hints::default(),
         accepts: None,
+        date: None,
         took: Duration::ZERO,
         network: Network::default(),
     }

@@ -57,6 +57,8 @@ pub struct Exchange {
     pub hints: Hints,
     /// The encodings that the server says it takes, when it says so.
     pub accepts: Option<Vec<Encoding>>,
+    /// What time the server has, since 1970, when it says so.
+    pub date: Option<Duration>,
     /// From the first thought of it to the answer.
     pub took: Duration,
     /// What the network was like.

@@ -10,6 +10,7 @@ mod damage;
 mod deferral;
 mod delivery;
 mod disk;
+mod doctor;
 mod gateway;
 mod index;
 mod ipc;

@@ -166,7 +166,7 @@ impl Exchange {
     fn take(&mut self, status: u16, headers: &HeaderMap, body: &[u8]) {
         let field = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let decoded = answer::decode(status, field, body, wall_ms());
-        (self.hints, self.accepts) = (decoded.hints, decoded.accepts);
+        (self.hints, self.accepts, self.date) = (decoded.hints, decoded.accepts, decoded.date);
         self.seen = Seen::Answer(decoded.answer);
     }
 }

@@ -1,0 +1,314 @@
+//! Whether the server answers as the protocol says: one look-up of a batch that never was, by the daemon's
+//! own transport. The answer to it proves address, path, credential and protocol at once, and changes nothing.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::LocalSet;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::credential::{Gathered, Shown};
+use super::finding::Finding;
+use crate::config;
+use crate::ipc::api::Status;
+use crate::model::{BatchId, DeviceId};
+use crate::policy::verdict::{Answer, Body, Failure, LookUp, Seen, judge_look_up};
+use crate::transport::http::{Http, TransportError};
+use crate::transport::{Exchange, Parting, Transport};
+
+/// For all of it, whatever the limits of its parts are set to.
+const SERVER_WITHIN: Duration = Duration::from_secs(30);
+
+/// What came of it.
+pub(super) enum Tried {
+    /// There is no server to ask.
+    NoServer,
+    /// Nobody was asked, for this reason.
+    Unusable(TransportError),
+    /// As before, and the reason is that this user may not read a file.
+    Closed,
+    /// It took too long.
+    TooLate,
+    /// Somebody was asked.
+    Asked { exchange: Box<Exchange>, batch: BatchId, with_token: WithToken },
+}
+
+/// Whether a token was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WithToken {
+    Yes,
+    NoneIsConfigured,
+    Withheld,
+}
+
+impl Tried {
+    /// What time the server has, in milliseconds since 1970.
+    pub(super) fn date(&self) -> Option<Duration> {
+        match self {
+            Self::Asked { exchange, .. } => exchange.date,
+            _ => None,
+        }
+    }
+}
+
+pub(super) async fn probe(credentials: &Gathered, status: Option<&Status>) -> Tried {
+    let server = &credentials.server;
+    if server.url.is_empty() {
+        return Tried::NoServer;
+    }
+    let (token, with_token) = match &credentials.token {
+        Shown::As(Some(token)) => (Some(token.clone()), WithToken::Yes),
+        Shown::As(None) => (None, WithToken::NoneIsConfigured),
+        Shown::Withheld => (None, WithToken::Withheld),
+    };
+    let device = status.map_or_else(|| DeviceId(Uuid::new_v4()), |status| status.device_id);
+    let batch = BatchId::new();
+    // The transport lives on one thread.
+    let thread = LocalSet::new();
+    let asked = thread.run_until(async {
+        let transport = Http::new(server, device, token, Rc::new(Parting::default()))?;
+        Ok(timeout(SERVER_WITHIN, transport.look_up(batch)).await)
+    });
+    match asked.await {
+        Ok(Ok(exchange)) => Tried::Asked { exchange: Box::new(exchange), batch, with_token },
+        Ok(Err(_)) => Tried::TooLate,
+        Err(_) if credentials.is_closed_to_me() => Tried::Closed,
+        Err(error) => Tried::Unusable(error),
+    }
+}
+
+pub(super) fn judge(server: &config::Server, tried: &Tried, status: Option<&Status>) -> Vec<Finding> {
+    let url = format!("{}{}", server.url.trim_end_matches('/'), server.path);
+    let finding = match tried {
+        Tried::NoServer => Finding::unchecked("no server is configured", "set server.url"),
+        Tried::Closed => Finding::unchecked(
+            "the server takes a certificate that is closed to you",
+            "sudo fieldsync doctor",
+        ),
+        Tried::Unusable(TransportError::Url(error)) => {
+            Finding::problem(format!("server.url cannot be used: {error}"), "mend server.url")
+        }
+        Tried::Unusable(TransportError::Tls(_)) => Finding::unchecked(
+            "nobody can be asked without the certificates",
+            "see what is found of the credential",
+        ),
+        Tried::Unusable(TransportError::Proxy(_)) => Finding::unchecked(
+            "nobody can be asked without the proxy",
+            "see what is found of the connectivity",
+        ),
+        Tried::TooLate => Finding::problem(
+            format!("{url} gave no answer within {SERVER_WITHIN:?}"),
+            "try another network; if it stays, tell whoever runs the server",
+        ),
+        Tried::Asked { exchange, batch, with_token } => match &exchange.seen {
+            Seen::Failure(Failure { message, .. }) => unanswered(&url, message),
+            Seen::Answer(answer) => {
+                let found = judge_look_up(*batch, &exchange.seen);
+                let got_through = status.is_some_and(|status| status.sync.last_success_at.is_some());
+                answered(&url, &found, answer, *with_token, got_through)
+            }
+        },
+    };
+    vec![finding]
+}
+
+/// `got_through`: the server has confirmed records before.
+fn answered(url: &str, found: &LookUp, answer: &Answer, with_token: WithToken, got_through: bool) -> Finding {
+    let (http, json) = (answer.status, matches!(answer.body, Body::Error(_) | Body::OtherJson));
+    let says = match &answer.body {
+        Body::Error(detail) if !detail.message.is_empty() => format!(" and says: {}", detail.message),
+        _ => String::new(),
+    };
+    match (found, http) {
+        (LookUp::Unknown, _) => Finding::ok(match with_token {
+            WithToken::Yes => format!("{url} answers as it should, and takes the token"),
+            WithToken::NoneIsConfigured => format!("{url} answers as it should"),
+            WithToken::Withheld => format!("{url} answers as it should, even without the token"),
+        }),
+        (_, 401 | 403) => not_let_in(url, http, &says, with_token),
+        (_, 429 | 503) => Finding::warning(
+            format!("{url} asks to come back later (HTTP {http}){says}: records wait meanwhile"),
+            "nothing; if it stays, tell whoever runs the server",
+        ),
+        (LookUp::Completed(_) | LookUp::Processing { .. } | LookUp::Hindered, _) => Finding::problem(
+            format!(
+                "somebody else answers in the place of {url} (HTTP {http}): a captive portal, or a page of another kind"
+            ),
+            "open any page in a browser and log in to the network; if there is nothing to log in to, mend server.url and server.path",
+        ),
+        _ if matches!(found, LookUp::Failed) || (matches!(http, 500..=599) && http != 501) => {
+            Finding::warning(
+                format!(
+                    "the server, or a gateway in front of it, is in trouble (HTTP {http} from {url}){says}: records wait meanwhile"
+                ),
+                "nothing on this device; tell whoever runs the server",
+            )
+        }
+        _ if got_through => Finding::warning(
+            format!(
+                "{url} takes records, but does not look outcomes up (HTTP {http}): what becomes of a batch in doubt is found out by sending it in parts"
+            ),
+            "server.outcome_lookup = \"off\" saves the question; better, have whoever runs the server add the look-up",
+        ),
+        _ if json => Finding::problem(
+            format!("{url} is no batch endpoint with look-up (HTTP {http}){says}"),
+            "mend server.url and server.path: whoever runs the server knows them",
+        ),
+        _ => Finding::problem(
+            format!("there is a web server, but nothing of fieldsync's at {url} (HTTP {http})"),
+            "mend server.url and server.path: whoever runs the server knows them",
+        ),
+    }
+}
+
+fn not_let_in(url: &str, http: u16, says: &str, with_token: WithToken) -> Finding {
+    match with_token {
+        WithToken::Yes => Finding::problem(
+            format!("{url} does not accept the token (HTTP {http}){says}"),
+            "ask whoever runs the server for a new token, and put it in the place of the old one: it is used at once",
+        ),
+        WithToken::NoneIsConfigured => Finding::problem(
+            format!("{url} wants a credential, and none is configured (HTTP {http}){says}"),
+            "put the token into a file that only the daemon's user may read, and name it in server.token_file",
+        ),
+        WithToken::Withheld => Finding::unchecked(
+            format!("{url} answers, and wants the token, which was not used here (HTTP {http})"),
+            "see what is found of the credential; where it is closed to you: sudo fieldsync doctor",
+        ),
+    }
+}
+
+/// What the transport says of a request that got no answer, and what people do about it. The words are
+/// those of the transport, of rustls and of the system; what none of them fits is told as it came.
+const TROUBLES: [(&[&str], &str, &str); 12] = [
+    (
+        &["UnknownIssuer", "peer certificate: BadSignature"],
+        "the server shows a certificate of an authority that this device does not trust",
+        "name the authority's PEM file in server.ca_file, or install ca-certificates; on a strange network, log in first",
+    ),
+    (
+        &["certificate expired", "Expired"],
+        "the server's certificate has ended, by the clock of this device",
+        "check the clock (timedatectl); if it is right, tell whoever runs the server",
+    ),
+    (
+        &["not valid yet", "NotValidYet"],
+        "the server's certificate is not valid yet, by the clock of this device: the clock is behind",
+        "set the clock: sudo timedatectl set-ntp true",
+    ),
+    (
+        &["not valid for name", "NotValidForName"],
+        "the server's certificate is for another name than that in server.url",
+        "mend the name in server.url; on a strange network, log in first",
+    ),
+    (
+        &[
+            "CertificateRequired",
+            "CertificateUnknown",
+            "AlertReceived(BadCertificate",
+            "AlertReceived(UnknownCA",
+        ],
+        "the server wants another certificate of this device, or one at all",
+        "set server.client_cert_file and server.client_key_file to a certificate that the server knows",
+    ),
+    (
+        &["InvalidContentType", "corrupt message", "tls handshake eof"],
+        "what answers speaks no TLS",
+        "check scheme and port of server.url: http:// where the server has no TLS",
+    ),
+    (
+        &["407"],
+        "the proxy wants a credential",
+        "put user:password into a file with mode 0600, and name it in server.proxy_credential_file",
+    ),
+    (
+        &["the proxy"],
+        "the proxy does not lead to the server",
+        "check server.proxy and the variables HTTPS_PROXY and NO_PROXY of the service; the proxy must allow CONNECT",
+    ),
+    (
+        &["dns error", "failed to lookup"],
+        "the name of the server is not known",
+        "check server.url for a mistake, and the name servers: cat /etc/resolv.conf",
+    ),
+    (
+        &["onnection refused"],
+        "nobody listens at the address and port of the server",
+        "check the port of server.url; if it is right, the server is down",
+    ),
+    (
+        &["unreachable", "No route"],
+        "there is no route to the server",
+        "join a network that leads there; ip route shows what there is",
+    ),
+    (
+        &["no connection within", "no answer within", "timed out"],
+        "the server does not answer in time",
+        "try another network; a firewall may drop what goes there",
+    ),
+];
+
+fn unanswered(url: &str, message: &str) -> Finding {
+    let known = TROUBLES.iter().find(|(words, ..)| words.iter().any(|word| message.contains(word)));
+    match known {
+        Some((_, what, remedy)) => Finding::problem(format!("{what} ({url}: {message})"), *remedy),
+        None => Finding::problem(
+            format!("{url} gave no answer: {message}"),
+            "try another network; if it stays, tell whoever runs the server",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Outcome;
+    use super::*;
+    use crate::transport::wire::ErrorDetail;
+
+    fn told(status: u16, body: Body, with_token: WithToken, got_through: bool) -> (Outcome, String) {
+        let answer = Answer { status, retry_after: None, body };
+        let found = judge_look_up(BatchId::new(), &Seen::Answer(answer.clone()));
+        let finding = answered("http://crm", &found, &answer, with_token, got_through);
+        (finding.result, format!("{} {}", finding.text, finding.remedy.unwrap_or_default()))
+    }
+
+    #[test]
+    fn every_answer_is_judged() {
+        use Outcome::{CouldNotCheck, Ok, Problem, Warning};
+        use WithToken::{NoneIsConfigured, Withheld, Yes};
+        let error = |code: &str| {
+            Body::Error(ErrorDetail { code: code.into(), message: "so it is".into(), position: None })
+        };
+        for (status, body, with_token, got_through, result, words) in [
+            (404, error("UNKNOWN_BATCH"), Yes, false, Ok, "takes the token"),
+            (404, error("UNKNOWN_BATCH"), NoneIsConfigured, false, Ok, "answers as it should"),
+            (401, error("NO"), Yes, true, Problem, "says: so it is"),
+            (403, Body::Empty, NoneIsConfigured, false, Problem, "server.token_file"),
+            (401, Body::Empty, Withheld, false, CouldNotCheck, "sudo"),
+            (404, Body::NotJson, Yes, false, Problem, "server.path"),
+            (404, error("NOT_FOUND"), Yes, false, Problem, "server.path"),
+            (405, Body::Empty, Yes, true, Warning, "does not look outcomes up"),
+            (501, Body::Empty, Yes, true, Warning, "does not look outcomes up"),
+            (200, Body::NotJson, Yes, true, Problem, "log in to the network"),
+            (302, Body::Empty, Yes, false, Problem, "log in to the network"),
+            (511, Body::NotJson, Yes, false, Problem, "log in to the network"),
+            (503, Body::Empty, Yes, false, Warning, "come back later"),
+            (429, Body::Empty, Yes, false, Warning, "come back later"),
+            (504, Body::NotJson, Yes, false, Warning, "in trouble"),
+            (500, Body::Empty, Yes, false, Warning, "in trouble"),
+            (599, Body::Empty, Yes, true, Warning, "in trouble"),
+            (400, Body::OtherJson, Yes, false, Problem, "no batch endpoint"),
+        ] {
+            let (found, text) = told(status, body, with_token, got_through);
+            assert_eq!(found, result, "{status}: {text}");
+            assert!(text.contains(words), "{status}: {text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_told_as_it_came() {
+        let finding = unanswered("http://crm", "something new");
+        assert!(finding.text.contains("something new"), "{finding:?}");
+    }
+}

@@ -1,0 +1,198 @@
+//! Configuration, socket, permissions, disk and clock.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use super::{NOBODY, Visit, change_mode, copy_of_program, doctor, in_words, is_root, visit_as_nobody};
+use crate::support::daemon::{Daemon, Home};
+use crate::support::gateway::Gateway;
+use crate::support::process::run;
+use crate::support::secrets::place;
+use crate::support::server::{Reply, ScriptedServer};
+use crate::support::settings::Settings;
+use crate::support::wait::directory;
+
+const CHECKS: [&str; 9] = [
+    "configuration",
+    "socket",
+    "permissions",
+    "disk",
+    "connectivity",
+    "credential",
+    "server",
+    "clock",
+    "records",
+];
+
+#[test]
+fn a_device_that_is_well_has_no_problem_and_every_check_is_told() {
+    let directory = directory();
+    place(&directory.path().join("tokens"), "sesame-open", 0o600);
+    let tokens = directory.path().join("tokens");
+    let gateway = Gateway::start(directory.path(), &["--token-file", tokens.to_str().unwrap()]);
+    let home = Home::new(&Settings::default());
+    place(&home.path("token"), "sesame-open", 0o600);
+    let token = home.path("token");
+    home.configure(&Settings::for_server(&gateway.url()).with("server.token_file", token.to_str().unwrap()));
+    let daemon = home.start();
+    daemon.enqueue_many(3);
+    daemon.wait_until_done();
+    let visit = Visit::to(&daemon.home);
+    assert_eq!(visit.code, Some(0), "{:#}", visit.report);
+    let mut told: Vec<&str> = visit.findings().iter().map(|one| one["check"].as_str().unwrap()).collect();
+    told.dedup();
+    assert_eq!(told, CHECKS);
+    for (check, words) in [
+        ("configuration", "is valid"),
+        ("socket", "a daemon of version 0.1.0 answers"),
+        ("permissions", "alone"),
+        ("connectivity", "is open (loopback)"),
+        ("credential", "server.token_file"),
+        ("server", "takes the token"),
+        ("clock", "agrees with the server's"),
+        ("records", "All 3 records synced"),
+    ] {
+        visit.found(check, "ok", &[words]);
+    }
+    let ran = in_words(&daemon.home);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    assert!(CHECKS.iter().all(|check| ran.stdout.contains(check)), "{}", ran.stdout);
+}
+
+#[test]
+fn a_configuration_that_the_daemon_would_refuse_is_told_key_by_key() {
+    let home = Home::new(&Settings::default());
+    for (text, words) in [
+        ("[server]\nurll = \"http://x\"\n", &["urll", "unknown field", "--check-config"][..]),
+        ("[batch]\nmicro_batch = 0\nsafety_margin = 1.0\n", &["batch.micro_batch: must be at least 1"]),
+        (
+            "[batch]\nmicro_batch = 0\nsafety_margin = 1.0\n",
+            &["batch.safety_margin", "change batch.safety_margin"],
+        ),
+    ] {
+        fs::write(home.path("config.toml"), text).unwrap();
+        let visit = Visit::to(&home);
+        visit.found("configuration", "problem", words);
+        visit.found("server", "could_not_check", &["mend the configuration first"]);
+    }
+    let mut wrong = doctor(&super::program(), &home.path("nowhere.toml"));
+    Visit::by(wrong.arg("--json")).found("configuration", "problem", &["nowhere.toml: cannot be read"]);
+    home.configure(&Settings::default());
+    let mut wrong = doctor(&super::program(), &home.path("config.toml"));
+    wrong.arg("--json").env("FIELDSYNC_BATCH__MICRO_BATCH", "many");
+    Visit::by(&mut wrong).found(
+        "configuration",
+        "problem",
+        &["FIELDSYNC_BATCH__MICRO_BATCH", "systemctl edit fieldsync"],
+    );
+    Visit::to(&home).found("configuration", "problem", &["server.url is empty", "set server.url in"]);
+    let mut varied = doctor(&super::program(), &home.path("config.toml"));
+    varied.arg("--json").env("FIELDSYNC_SERVER__URL", "http://127.0.0.1:9");
+    Visit::by(&mut varied).found("configuration", "ok", &["win over it: FIELDSYNC_SERVER__URL"]);
+    let mut named = doctor(&super::program(), &home.path("config.toml"));
+    named.arg("--json").env("FIELDSYNC_SERVER__URL", "http://sesame@127.0.0.1:9");
+    Visit::by(&mut named).found("configuration", "problem", &["server.url: must not hold a user"]);
+}
+
+#[test]
+fn what_the_running_daemon_has_not_read_yet_is_told() {
+    let server = ScriptedServer::start(Reply::sound);
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    daemon.home.configure(&Settings::for_server(&server.url()).with("queue.max_bytes", "1GiB"));
+    let visit = Visit::to(&daemon.home);
+    visit.found("configuration", "warning", &["another queue.max_bytes", "systemctl reload fieldsync"]);
+    visit.found("configuration", "ok", &["newer than the running daemon"]);
+    assert_eq!(visit.code, Some(0));
+    daemon.signal("HUP");
+    daemon.wait_for_log("the configuration was read again");
+    assert!(Visit::to(&daemon.home).of("configuration").iter().all(|(result, _)| *result == "ok"));
+}
+
+#[test]
+fn a_daemon_that_does_not_answer_is_told_with_the_reason() {
+    let server = ScriptedServer::start(Reply::sound);
+    let home = Home::new(&Settings::for_server(&server.url()));
+    let visit = Visit::to(&home);
+    visit.found("socket", "problem", &["there is no socket", "systemctl start fieldsync"]);
+    visit.found("records", "could_not_check", &["without a daemon"]);
+    // All the rest is checked.
+    visit.problems(&["socket"]);
+    visit.found("server", "ok", &["answers as it should"]);
+    fs::write(home.socket(), "").unwrap();
+    Visit::to(&home).found("socket", "problem", &["is no socket", "move that file away"]);
+    let home = home.start().kill9();
+    Visit::to(&home).found("socket", "problem", &["nobody listens", "journalctl -u fieldsync"]);
+}
+
+#[test]
+fn who_may_not_open_the_socket_is_told_the_group_and_what_is_closed_to_whom() {
+    if !is_root() {
+        return;
+    }
+    let server = ScriptedServer::start(Reply::sound);
+    let home = Home::new(&Settings::default());
+    place(&home.path("token"), "sesame-open", 0o600);
+    let token = home.path("token");
+    home.configure(&Settings::for_server(&server.url()).with("server.token_file", token.to_str().unwrap()));
+    let daemon = home.start();
+    let visit = visit_as_nobody(&daemon.home);
+    visit.found("socket", "problem", &["not in the group root", "sudo usermod -aG root"]);
+    visit.found("credential", "could_not_check", &["can be read by root only", "sudo fieldsync doctor"]);
+    visit.found("disk", "could_not_check", &["is closed to you"]);
+    visit.found("server", "ok", &["even without the token"]);
+    visit.found("permissions", "ok", &["may read the status and enqueue"]);
+    visit.problems(&["socket"]);
+    change_mode(&daemon.home.path("config.toml"), 0o600);
+    let visit = visit_as_nobody(&daemon.home);
+    visit.found("configuration", "could_not_check", &["sudo fieldsync doctor"]);
+    // In the group by its login.
+    let copy = copy_of_program(&daemon.home);
+    change_mode(&daemon.home.path("config.toml"), 0o644);
+    let mut member = doctor(&copy, &daemon.home.path("config.toml"));
+    member.arg("--json").uid(NOBODY).gid(0);
+    Visit::by(&mut member).found("socket", "ok", &["answers"]);
+}
+
+#[test]
+fn what_others_may_do_is_told() {
+    let server = ScriptedServer::start(Reply::sound);
+    // 0666, as TOML has it.
+    let settings = Settings::for_server(&server.url()).with("ipc.socket_mode", "438");
+    let daemon = Daemon::start(&settings.clone().with("ipc.admin_group", "no-such-group"));
+    let state = daemon.home.path("state");
+    change_mode(&state, 0o755);
+    let visit = Visit::to(&daemon.home);
+    visit.found("permissions", "warning", &["open to others", "mode 0755", "chmod 0700"]);
+    visit.found("permissions", "warning", &["every user of this device", "mode 0666"]);
+    visit.found("permissions", "problem", &["no-such-group", "sudo groupadd --system no-such-group"]);
+    if is_root() {
+        std::os::unix::fs::chown(state.join("queue.redb"), Some(NOBODY), None).unwrap();
+        Visit::to(&daemon.home).found(
+            "permissions",
+            "problem",
+            &["queue.redb belongs to nobody", "sudo chown -R root:"],
+        );
+    }
+}
+
+#[test]
+fn a_damaged_store_that_is_kept_is_told() {
+    let server = ScriptedServer::start(Reply::sound);
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let kept = daemon.home.path("state/queue.redb.damaged-20260301T081530Z");
+    fs::write(&kept, "").unwrap();
+    let salvage = format!("fieldsync store salvage {}", kept.display());
+    Visit::to(&daemon.home).found("disk", "warning", &[&salvage]);
+}
+
+#[test]
+fn a_clock_that_stands_before_the_program_was_made_is_a_problem() {
+    let server = ScriptedServer::start(Reply::sound);
+    let home = Home::new(&Settings::for_server(&server.url()));
+    let copy = copy_of_program(&home);
+    let ran = run(Command::new("touch").args(["-d", "2101-01-01"]).arg(&copy), b"");
+    assert_eq!(ran.code, Some(0));
+    let visit = Visit::by(doctor(&copy, &home.path("config.toml")).arg("--json"));
+    visit.found("clock", "problem", &["was made on 2101-01-01", "timedatectl"]);
+}

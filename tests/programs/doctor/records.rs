@@ -1,0 +1,62 @@
+//! What stands in the daemon's status.
+
+use serde_json::json;
+
+use super::Visit;
+use crate::support::daemon::{Daemon, Home};
+use crate::support::secrets::place;
+use crate::support::server::{Reply, ScriptedServer};
+use crate::support::settings::Settings;
+
+#[test]
+fn records_that_wait_for_a_person_are_told() {
+    let server = ScriptedServer::start(|request| {
+        let bad = json!({"status": "rejected", "code": "BAD_DATE", "message": "no such day"});
+        if request.is_batch() {
+            Reply::results(request.batch_id(), &request.ids(), |_| Some(bad.clone()))
+        } else {
+            Reply::unknown_batch()
+        }
+    });
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let keyed = |n: u32| json!({"type": "Visits", "key": "sesame street", "payload": {"n": n}});
+    let ids = daemon.enqueue(&[keyed(1)]);
+    daemon.wait_until("the review", |status| status["records"]["quarantined"] == 1);
+    daemon.enqueue(&[keyed(2)]);
+    daemon.post("/v1/pause", "").good(200);
+    let visit = Visit::to(&daemon.home);
+    visit.found("records", "warning", &["1 record to review", "fieldsync quarantine list"]);
+    visit.found(
+        "records",
+        "warning",
+        &["holds back 1 record of its key", &format!("fieldsync show {}", ids[0])],
+    );
+    visit.found("records", "warning", &["Paused", "fieldsync resume"]);
+    visit.problems(&[]);
+}
+
+#[test]
+fn a_daemon_that_waits_for_another_token_is_a_problem() {
+    let server = ScriptedServer::start(|_| Reply::error(401, "OLD_TOKEN"));
+    let home = Home::new(&Settings::default());
+    place(&home.path("token"), "sesame-open", 0o600);
+    let token = home.path("token");
+    home.configure(&Settings::for_server(&server.url()).with("server.token_file", token.to_str().unwrap()));
+    let daemon = home.start();
+    daemon.enqueue_many(1);
+    daemon.wait_for_phase("auth_required");
+    let visit = Visit::to(&daemon.home);
+    visit.found("records", "problem", &["OLD_TOKEN, says the server", "a new token is used at once"]);
+    visit.problems(&["server", "records"]);
+}
+
+#[test]
+fn a_captive_portal_that_the_daemon_met_is_told() {
+    let server = ScriptedServer::start(|_| Reply::html(200));
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    daemon.enqueue_many(1);
+    daemon.wait_until("the portal", |status| status["connectivity"]["state"] == "captive_portal");
+    let visit = Visit::to(&daemon.home);
+    visit.found("connectivity", "problem", &["captive portal", "log in to the network"]);
+    visit.found("server", "problem", &["captive portal"]);
+}

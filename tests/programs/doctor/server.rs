@@ -1,0 +1,262 @@
+//! The way to the server, and what answers there.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use rustls::crypto::ring::default_provider;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection};
+use rustls_pki_types::PrivateKeyDer;
+
+use super::{Visit, in_words};
+use crate::support::daemon::{Daemon, Home};
+use crate::support::gateway::Gateway;
+use crate::support::proxy::Proxy;
+use crate::support::secrets::place;
+use crate::support::server::{Reply, ScriptedServer};
+use crate::support::settings::Settings;
+use crate::support::wait::directory;
+
+#[test]
+fn whatever_the_server_answers_is_told_with_what_to_do() {
+    let server = ScriptedServer::start(Reply::sound);
+    let home = Home::new(&Settings::default());
+    place(&home.path("token"), "sesame-open", 0o600);
+    let token = home.path("token");
+    home.configure(&Settings::for_server(&server.url()).with("server.token_file", token.to_str().unwrap()));
+    let repeats =
+        || Reply::json(401, &serde_json::json!({"error": {"code": "NO", "message": "sesame-open is old"}}));
+    for (reply, result, words) in [
+        (Reply::unknown_batch(), "ok", &["takes the token"][..]),
+        (repeats(), "problem", &["does not accept the token (HTTP 401)", "[token] is old", "new token"]),
+        (Reply::html(404), "problem", &["nothing of fieldsync's", "server.path"]),
+        (Reply::error(404, "NO_SUCH_PATH"), "problem", &["no batch endpoint", "server.path"]),
+        (Reply::html(200), "problem", &["captive portal", "log in to the network"]),
+        (Reply::text(302, "text/html", "").with("location", "http://hotel/"), "problem", &["captive portal"]),
+        (Reply::html(511), "problem", &["log in to the network"]),
+        (Reply::error(503, "LATER"), "warning", &["come back later", "LATER, says the server"]),
+        (Reply::html(504), "warning", &["in trouble (HTTP 504"]),
+        (Reply::Hang, "problem", &["does not answer in time", "no answer within 2s"]),
+        (Reply::Close, "problem", &["gave no answer"]),
+        (Reply::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec()), "problem", &["gave no answer"]),
+    ] {
+        server.now(move |_| reply.clone());
+        let visit = Visit::to(&home);
+        visit.found("server", result, words);
+    }
+    let asked = server.requests();
+    assert!(asked.iter().all(|request| request.method == "GET" && request.body.is_empty()), "{asked:?}");
+    assert!(asked.iter().all(|request| request.header("authorization") == "Bearer sesame-open"));
+}
+
+#[test]
+fn a_server_that_wants_a_token_where_none_is_configured_and_one_without_look_up_are_told() {
+    let server = ScriptedServer::start(|_| Reply::error(401, "WHO"));
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    Visit::to(&daemon.home).found("server", "problem", &["none is configured", "server.token_file"]);
+    // It takes records, and cannot look outcomes up.
+    server.now(
+        |request| if request.is_batch() { Reply::applied(request) } else { Reply::error(405, "NO_GET") },
+    );
+    daemon.enqueue_many(1);
+    daemon.wait_until_done();
+    Visit::to(&daemon.home).found(
+        "server",
+        "warning",
+        &["does not look outcomes up", "server.outcome_lookup"],
+    );
+}
+
+#[test]
+fn the_clock_is_held_against_that_of_the_server() {
+    let server = ScriptedServer::start(|_| Reply::unknown_batch());
+    let home = Home::new(&Settings::for_server(&server.url()));
+    Visit::to(&home).found("clock", "could_not_check", &["no server tells what time it has"]);
+    server.now(|_| Reply::unknown_batch().with("date", "Sun, 01 Mar 2020 08:15:30 GMT"));
+    let visit = Visit::to(&home);
+    visit.found("clock", "warning", &["ahead of the server's", "timedatectl"]);
+    visit.problems(&["socket"]);
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_is_told_with_the_reason() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (plain, room) = (ScriptedServer::start(Reply::sound), directory());
+    let gateway = Gateway::start(room.path(), &[]);
+    for (url, check, words) in [
+        (format!("http://{nobody}"), "server", &["nobody listens", "check the port"][..]),
+        (format!("https://{}", plain.address), "server", &["speaks no TLS", "scheme and port"]),
+        (format!("https://{}", gateway.address), "server", &["speaks no TLS", "scheme and port"]),
+        (
+            "http://no-such-device.invalid:9".into(),
+            "connectivity",
+            &["does not lead to an address", "resolv.conf"],
+        ),
+        ("http://no-such-device.invalid:9".into(), "server", &["name of the server is not known"]),
+    ] {
+        let home = Home::new(&Settings::for_server(&url));
+        Visit::to(&home).found(check, "problem", words);
+    }
+}
+
+#[test]
+fn proxies_that_do_not_let_through_are_told() {
+    let server = ScriptedServer::start(Reply::sound);
+    for (status, words) in [
+        (
+            "407 Proxy Authentication Required",
+            &["the proxy wants a credential", "server.proxy_credential_file"][..],
+        ),
+        ("403 Forbidden", &["the proxy does not lead to the server", "CONNECT"]),
+    ] {
+        let proxy = Proxy::start(status);
+        let home = Home::new(
+            &Settings::for_server(&server.url()).with("server.proxy", &format!("http://{}", proxy.address)),
+        );
+        Visit::to(&home).found("server", "problem", words);
+    }
+    let home = Home::new(&Settings::for_server(&server.url()));
+    let mut odd = super::doctor(&super::program(), &home.path("config.toml"));
+    odd.arg("--json").env("http_proxy", "socks5://alice:sesame@127.0.0.1:9");
+    let visit = Visit::by(&mut odd);
+    visit.found("connectivity", "problem", &["the proxy cannot be used", "socks5"]);
+    visit.found("server", "could_not_check", &["without the proxy"]);
+}
+
+/// What is odd about a certificate.
+type Change = fn(&mut CertificateParams);
+
+/// Certificates of one authority.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Writes `ca.pem`, `cert.pem` and `key.pem`.
+    fn issue(&self, directory: &Path, change: impl FnOnce(&mut CertificateParams)) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        change(&mut params);
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        fs::write(directory.join("ca.pem"), self.0.pem()).unwrap();
+        fs::write(directory.join("cert.pem"), certificate.pem()).unwrap();
+        place(&directory.join("key.pem"), &key.serialize_pem(), 0o600);
+    }
+
+    /// A server that takes whom this authority knows.
+    fn server(&self) -> u16 {
+        let key = KeyPair::generate().unwrap();
+        let names = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let certificate = names.signed_by(&key, &self.0).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        let provider = Arc::new(default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(&provider)).build();
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.unwrap())
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            );
+        let config = Arc::new(config.unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (mut stream, mut tls) =
+                    (stream.unwrap(), ServerConnection::new(Arc::clone(&config)).unwrap());
+                // It says why it does not like the other side.
+                while tls.is_handshaking() && tls.complete_io(&mut stream).is_ok() {}
+                drop(tls.write_tls(&mut stream));
+            }
+        });
+        port
+    }
+}
+
+#[test]
+fn certificates_that_are_not_believed_are_told_with_the_reason() {
+    let (authority, other) = (Authority::new("ours"), Authority::new("another"));
+    let strange = directory();
+    other.issue(strange.path(), |_| {});
+    let untouched: Change = |_| {};
+    let ended: Change = |params| {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+    };
+    let to_come: Change = |params| params.not_before = date_time_ymd(2101, 1, 1);
+    for (host, change, authorities, words) in [
+        (
+            "localhost",
+            untouched,
+            strange.path(),
+            &["authority that this device does not trust", "server.ca_file"][..],
+        ),
+        ("localhost", ended, Path::new(""), &["has ended", "check the clock"]),
+        ("localhost", to_come, Path::new(""), &["not valid yet", "set the clock"]),
+        ("127.0.0.1", untouched, Path::new(""), &["for another name", "mend the name in server.url"]),
+    ] {
+        let directory = directory();
+        authority.issue(directory.path(), change);
+        let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+        let gateway = Gateway::start(
+            directory.path(),
+            &["--tls-cert", &path("cert.pem"), "--tls-key", &path("key.pem")],
+        );
+        // Joined with an absolute path, that path is what is left.
+        let ca = directory.path().join(authorities).join("ca.pem");
+        let url = format!("https://{host}:{}", gateway.address.port());
+        let home = Home::new(&Settings::for_server(&url).with("server.ca_file", ca.to_str().unwrap()));
+        let visit = Visit::to(&home);
+        visit.found("server", "problem", words);
+        let ran = in_words(&home);
+        assert_eq!(ran.code, Some(1));
+        assert!(ran.stdout.contains("To do: "), "{}", ran.stdout);
+    }
+    let port = authority.server();
+    let directory = directory();
+    authority.issue(directory.path(), |_| {});
+    let ca = directory.path().join("ca.pem");
+    let url = format!("https://localhost:{port}");
+    let home = Home::new(&Settings::for_server(&url).with("server.ca_file", ca.to_str().unwrap()));
+    Visit::to(&home).found("server", "problem", &["wants another certificate", "server.client_cert_file"]);
+}
+
+#[test]
+fn a_certificate_of_the_device_is_checked_before_the_server_sees_it() {
+    let authority = Authority::new("ours");
+    let home = Home::new(&Settings::default());
+    let path = |name: &str| home.path(name).to_str().unwrap().to_owned();
+    home.configure(
+        &Settings::for_server("https://localhost:9")
+            .with("server.ca_file", &path("ca.pem"))
+            .with("server.client_cert_file", &path("cert.pem"))
+            .with("server.client_key_file", &path("key.pem")),
+    );
+    let here = home.path("");
+    authority.issue(&here, |params| params.not_after = date_time_ymd(2021, 1, 1));
+    let visit = Visit::to(&home);
+    visit.found("credential", "problem", &["ended on 2021-01-01", "have the certificate renewed"]);
+    authority.issue(&here, |params| params.not_before = date_time_ymd(2101, 1, 1));
+    Visit::to(&home).found("credential", "problem", &["holds from 2101-01-01", "set the clock"]);
+    // The key of another certificate.
+    authority.issue(&here, |_| {});
+    place(&home.path("key.pem"), &KeyPair::generate().unwrap().serialize_pem(), 0o600);
+    let visit = Visit::to(&home);
+    visit.found("credential", "problem", &["certificates cannot be used", "belong together"]);
+    visit.found("server", "could_not_check", &["see what is found of the credential"]);
+    fs::write(home.path("cert.pem"), "no certificate").unwrap();
+    Visit::to(&home).found("credential", "problem", &["holds no certificate"]);
+}
