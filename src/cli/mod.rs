@@ -19,6 +19,7 @@ mod follow;
 mod json_text;
 mod list;
 mod manifest;
+mod manuals;
 mod meter;
 mod quarantine;
 mod show;
@@ -93,6 +94,9 @@ enum Verb {
     Doctor(doctor::Args),
     /// Print completions for a shell
     Completions(completions::Args),
+    /// Write the manual pages of all programs into a directory
+    #[command(hide = true)]
+    Manuals(manuals::Args),
 }
 
 impl Verb {
@@ -114,6 +118,7 @@ impl Verb {
             Self::Demo(args) => demo::run(&args, context).await,
             Self::Doctor(args) => doctor::run(&args, context).await,
             Self::Completions(args) => completions::run::<CommandLine>(&args, context),
+            Self::Manuals(args) => manuals::run::<CommandLine>(&args, context),
         }
     }
 }

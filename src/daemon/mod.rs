@@ -54,12 +54,15 @@ const DRAIN_GRACE: Duration = Duration::from_millis(500);
 const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(2);
 const MAX_BLOCKING_THREADS: usize = 2;
 
-/// How the daemon was called.
-#[derive(Clone, Debug)]
+/// Keeps records of apps durably and syncs them to the server when connectivity allows.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "fieldsyncd", version)]
 pub struct Options {
-    /// `--config`
+    /// Configuration file [default: /etc/fieldsync/config.toml, when it is there]
+    #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// `--check-config`
+    /// Print the effective configuration and exit
+    #[arg(long = "check-config")]
     pub check_only: bool,
 }
 

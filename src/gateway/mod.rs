@@ -39,8 +39,9 @@ use faults::Faults;
 use ledger::OpenError;
 use tls::TlsError;
 
-/// How `fieldsync-gateway` is to run.
-#[derive(Clone, Debug, clap::Args)]
+/// Takes batches of records from field devices, and applies each record once.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "fieldsync-gateway", version)]
 pub struct Options {
     /// Address to listen on; port 0 takes a free one, and the line on standard output names it.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]

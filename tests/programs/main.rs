@@ -18,6 +18,7 @@ mod journal;
 mod ladder;
 mod lineage;
 mod link_lab;
+mod manuals;
 mod process;
 mod sizing;
 mod slow_links;
