@@ -24,4 +24,5 @@ mod sizing;
 mod slow_links;
 mod support;
 mod transport;
+mod upgrade;
 mod web;

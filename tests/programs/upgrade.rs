@@ -1,0 +1,170 @@
+//! Stores that other versions wrote: what an older one left is taken over whole, what a newer one left is
+//! not touched. `tests/fixtures/README.md` says how the stores were made.
+
+mod make;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use redb::{Database, Key, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::support::daemon::{Counts, Daemon, Home};
+use crate::support::process::Guard;
+use crate::support::server::{Reply, Request, ScriptedServer};
+use crate::support::settings::Settings;
+
+/// One for each version whose stores may be met, by the commit that it was built from.
+const OLDER: [&str; 2] = ["8f3e237", "3fe1d04"];
+const NEWER: &str = "newer";
+
+/// What a store holds, as the daemon told that wrote it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Left {
+    device: String,
+    /// The batch that was under way when that daemon was killed.
+    in_flight: String,
+    records: Vec<Record>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    id: String,
+    state: String,
+    attempts: u64,
+    key: Value,
+    priority: u64,
+    payload: Value,
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+fn unpack(name: &str, home: &Home) -> PathBuf {
+    let (state, packed) = (home.path("state"), fixtures().join(format!("{name}.redb.zst")));
+    fs::create_dir(&state).unwrap();
+    let store = state.join("queue.redb");
+    zstd::stream::copy_decode(File::open(packed).unwrap(), File::create(&store).unwrap()).unwrap();
+    store
+}
+
+fn left(name: &str) -> Left {
+    serde_json::from_str(&fs::read_to_string(fixtures().join(format!("{name}.json"))).unwrap()).unwrap()
+}
+
+/// Everything is as it was left; only the daemon of before is gone, and with it what it had under way.
+fn is_taken_over(daemon: &Daemon, left: &Left) {
+    let status = daemon.status();
+    assert_eq!(status["device_id"], left.device.as_str());
+    assert_eq!(status["sync"]["phase"], "paused", "a pause survives an upgrade");
+    assert_eq!(
+        status["alerts"].as_array().unwrap().iter().find(|alert| alert["alert"] == "store_damaged"),
+        None
+    );
+    let manifest = daemon.get("/v1/manifest").text();
+    assert_eq!(manifest.lines().count(), left.records.len());
+    for record in &left.records {
+        let entry = daemon.get(&format!("/v1/records/{}?payload=true", record.id)).good(200);
+        let (state, attempts) = (entry["state"].as_str().unwrap(), entry["attempts"].as_u64().unwrap());
+        if record.state == "SYNCING" {
+            assert_eq!(entry["batch_id"], left.in_flight.as_str(), "{entry}");
+            assert_ne!(state, "SYNCED", "{entry}");
+        } else {
+            assert_eq!((state, attempts), (record.state.as_str(), record.attempts), "{entry}");
+        }
+        assert_eq!((&entry["key"], &entry["priority"]), (&record.key, &record.priority.into()), "{entry}");
+        if record.state != "SYNCED" {
+            assert_eq!(entry["payload"], record.payload, "{}", record.id);
+        }
+    }
+    let telemetry = daemon.get("/v1/telemetry").text();
+    assert!(telemetry.contains("\"Visits\""), "what was measured is known: {telemetry}");
+}
+
+#[test]
+fn a_store_of_an_older_version_is_taken_over_whole_and_sent_once() {
+    for name in OLDER {
+        let left = left(name);
+        let server = ScriptedServer::start(Reply::sound);
+        let home = Home::new(&Settings::for_server(&server.url()).with("telemetry.window", "10000days"));
+        unpack(name, &home);
+        let daemon = home.start();
+        is_taken_over(&daemon, &left);
+
+        assert_eq!(server.batches().len(), 0, "{name}: nothing is sent in a pause");
+        daemon.post("/v1/quarantine/retry", r#"{"all": true}"#).good(200);
+        daemon.post("/v1/resume", "").good(200);
+        // What failed before is to wait for an hour.
+        daemon.post("/v1/sync", "").good(202);
+        assert_eq!(daemon.wait_until_done(), Counts::all_synced(left.records.len() as u64), "{name}");
+        let (batches, mut sent) = (server.batches(), BTreeMap::new());
+        for record in batches.iter().flat_map(Request::records) {
+            let id = record["id"].as_str().unwrap().to_owned();
+            assert_eq!(sent.insert(id, record["payload"].clone()), None, "{name}: sent twice: {record}");
+        }
+        let unsent = left.records.iter().filter(|record| record.state != "SYNCED");
+        let expected: BTreeMap<String, Value> =
+            unsent.map(|record| (record.id.clone(), record.payload.clone())).collect();
+        assert_eq!(sent, expected, "{name}");
+        assert_eq!(server.look_ups(&left.in_flight), 1, "{name}: looked up under its id");
+        let again = batches.iter().find(|batch| batch.batch_id() == left.in_flight).unwrap();
+        assert_eq!((again.attempt(), again.header("x-sync-device-id")), (2, left.device.as_str()));
+    }
+}
+
+/// Every entry of every table.
+fn everything_in(store: &Path) -> Vec<String> {
+    fn entries<K: Key + 'static, V: redb::Value + 'static>(
+        from: &ReadTransaction,
+        name: &str,
+    ) -> Vec<String> {
+        let table = from.open_table(TableDefinition::<K, V>::new(name)).unwrap();
+        let entries = table.iter().unwrap().map(|entry| {
+            let (key, value) = entry.unwrap();
+            format!("{name} {:?} {:?}", key.value(), value.value())
+        });
+        entries.collect()
+    }
+    let database = Database::open(store).unwrap();
+    let from = database.begin_read().unwrap();
+    let all = [
+        entries::<&str, &[u8]>(&from, "meta"),
+        entries::<u128, &[u8]>(&from, "manifest"),
+        entries::<u64, &[u8]>(&from, "payload"),
+        entries::<(u64, u32), &[u8]>(&from, "chunks"),
+        entries::<u128, &[u8]>(&from, "batches"),
+        entries::<(u64, u64), ()>(&from, "retry"),
+        entries::<u64, u128>(&from, "quarantine"),
+        entries::<u64, (u128, u64)>(&from, "receipts"),
+        entries::<(&str, u64), u64>(&from, "lanes"),
+    ];
+    assert_eq!(from.list_tables().unwrap().count(), all.len());
+    assert!(all.iter().all(|entries| !entries.is_empty()), "{all:?}");
+    all.concat()
+}
+
+#[test]
+fn a_store_of_a_newer_version_is_refused_with_what_to_do_and_left_as_it_is() {
+    let home = Home::new(&Settings::default());
+    let store = unpack(NEWER, &home);
+    let before = everything_in(&store);
+    for _ in 0..2 {
+        let status = Guard(home.command().spawn().unwrap()).wait();
+        assert_eq!(status.code(), Some(78), "{}", home.log());
+    }
+    for words in [
+        "has schema version 2, this program knows 1",
+        "install the newer version again",
+        "Nothing was changed",
+    ] {
+        assert!(home.log().contains(words), "{}", home.log());
+    }
+    // redb itself writes when it opens a file: it is the entries that count.
+    assert_eq!(everything_in(&store), before);
+    let files: Vec<_> =
+        fs::read_dir(home.path("state")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(files.iter().all(|name| name == "queue.redb" || name == "lock"), "{files:?}");
+}
