@@ -54,6 +54,8 @@ base() {
     if [ ! -s "$archive" ]; then
         mkdir -p "$repository/target/boot"
         tree=$(mktemp -d "$repository/target/boot/$suite.XXXX")
+        # It becomes the root directory, which everybody may enter.
+        chmod 755 "$tree"
         # What the package needs, and a client of HTTP.
         if ! debootstrap --variant=minbase --include=systemd-sysv,dbus,curl,ca-certificates,man-db \
             "$suite" "$tree" >"$repository/target/boot/debootstrap.log" 2>&1; then

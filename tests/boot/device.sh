@@ -1,7 +1,9 @@
 # shellcheck shell=bash
-# A device with a disk, power and systemd: a container whose root is an ext4 of its own. Whatever happens, nothing of it stays: its
-# disk is mounted in a namespace of the test alone, where nobody else can come to hold it, and which ends with the test.
+# A device with systemd, power, and two disks of ext4, one for the system and one for the records: a container. Whatever happens,
+# nothing of it stays: its disks are mounted in a namespace of the test alone, where nobody else can come to hold them, and
+# which ends with the test.
 
+# Where the disk of the system is mounted.
 root=
 nspawn=
 leader=
@@ -19,21 +21,28 @@ cannot_boot() {
     command -v mkfs.ext4 >/dev/null || { echo "there is no mkfs.ext4 on this machine"; return; }
 }
 
-# Lays out a Debian on a disk, in $root.
+# Lays out a Debian on the system's disk.
 make_device() {
-    local debian
+    local debian disk
     debian=$(base)
     room=$(mktemp -d "$repository/target/boot/run.XXXX")
     trap clear_away EXIT
-    root=$room/root
-    mkdir "$root"
-    truncate --size=2G "$room/disk"
-    mkfs.ext4 -q -F "$room/disk"
-    mount -o loop "$room/disk" "$root"
+    root=$room/system
+    for disk in system data; do
+        mkdir "$room/$disk"
+        truncate --size=2G "$room/$disk.img"
+        mkfs.ext4 -q -F "$room/$disk.img"
+    done
+    mount_disks
     tar -C "$root" -xf "$debian"
     # The journal has to outlive the loss of power.
     mkdir -p "$root/var/log/journal"
     : >"$room/acknowledged"
+}
+
+mount_disks() {
+    local disk
+    for disk in system data; do mount -o loop "$room/$disk.img" "$room/$disk"; done
 }
 
 clear_away() {
@@ -43,8 +52,9 @@ clear_away() {
         tail -n 20 "$room/console" 2>/dev/null | sed 's/^/      /'
         [ -z "$leader" ] || inside journalctl --unit=fieldsync --no-pager --lines=30 2>/dev/null | sed 's/^/      /'
     fi
+    fsfreeze --unfreeze "$room/data" 2>/dev/null || true
     stop_at_once
-    ! mountpoint --quiet "$root" || umount "$root" || umount --lazy "$root"
+    umount "$room/system" "$room/data" 2>/dev/null || umount --lazy "$room/system" "$room/data" 2>/dev/null || true
     rm -rf "$room"
 }
 
@@ -57,7 +67,7 @@ is_well() { same "$(inside systemctl --failed --no-legend)" ""; }
 
 boot() {
     SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn --quiet --boot --directory="$root" --machine="$machine" \
-        --private-network --register=no "${unit[@]}" --console=pipe </dev/null >>"$room/console" 2>&1 &
+        --bind="$room/data:/var/lib/fieldsync" --private-network --register=no "${unit[@]}" --console=pipe </dev/null >>"$room/console" 2>&1 &
     nspawn=$!
     comes "systemd is up as PID 1" is_booted
 }
@@ -69,19 +79,23 @@ stop_at_once() {
     leader='' nspawn=''
 }
 
-# Nobody holds the disk any more: mounted before that, it would be the one that failed.
-is_free() {
-    ! mountpoint --quiet "$root" || umount "$root" || return
-    same "$(losetup --associated "$room/disk")" ""
+# Nobody holds the disks any more: mounted before that, they would be the ones that failed.
+are_free() {
+    local disk
+    for disk in system data; do
+        ! mountpoint --quiet "$room/$disk" || umount "$room/$disk" || return
+        same "$(losetup --associated "$room/$disk.img")" "" || return
+    done
 }
 
-# The disk takes nothing any more, not even its journal (EXT4_IOC_SHUTDOWN without a flush), and all processes are gone. Then the disk
-# is there again, as far as it was written.
+# The disks take nothing any more, not even their journals (EXT4_IOC_SHUTDOWN without a flush), and all processes are gone. Then the
+# disks are there again, as far as they were written.
 cut_power() {
-    perl -e 'my $how = pack "L", 2; open my $disk, "<", $ARGV[0] or die; ioctl $disk, 0x8004587d, $how or die "$!\n"' "$root"
+    perl -e 'my $how = pack "L", 2; for (@ARGV) { open my $disk, "<", $_ or die; ioctl $disk, 0x8004587d, $how or die "$!\n" }' \
+        "$room/data" "$root"
     stop_at_once
-    comes "the power is gone" is_free
-    mount -o loop "$room/disk" "$root"
+    comes "the power is gone" are_free
+    mount_disks
 }
 
 power_off() {
