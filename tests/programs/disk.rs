@@ -9,6 +9,7 @@
 mod failing;
 mod full;
 mod power_cuts;
+mod stuck;
 
 use std::collections::HashSet;
 use std::path::Path;

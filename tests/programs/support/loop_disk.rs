@@ -1,4 +1,4 @@
-//! A real disk of some MiB: an ext4 image on a loop device. It can be filled up, and it can fail. Needs root.
+//! A real disk of some MiB: an ext4 image on a loop device. It can be filled up, get stuck, and fail. Needs root.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -72,6 +72,13 @@ impl LoopDisk {
         Errno::result(done).unwrap();
     }
 
+    /// Takes nothing more for as long as this is kept: whoever writes waits.
+    pub(crate) fn freeze(&self) -> Frozen {
+        let frozen = Command::new("fsfreeze").arg("--freeze").arg(self.root()).status().unwrap();
+        assert!(frozen.success());
+        Frozen(self.root())
+    }
+
     /// Unmounts it, which needs that nobody uses it, and mounts it again: a disk that failed is well then.
     pub(crate) fn remount(&self) {
         wait_for("the disk to be free", || {
@@ -113,6 +120,16 @@ impl LoopDisk {
         fs::remove_file(self.filler()).unwrap();
         // The blocks are free when the file system's journal says so.
         File::open(self.root()).unwrap().sync_all().unwrap();
+    }
+}
+
+/// A disk that does not move; it does again when this is dropped.
+pub(crate) struct Frozen(PathBuf);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let thawed = Command::new("fsfreeze").arg("--unfreeze").arg(&self.0).status();
+        assert!(std::thread::panicking() || thawed.is_ok_and(|status| status.success()));
     }
 }
 

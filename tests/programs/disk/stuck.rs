@@ -1,0 +1,102 @@
+//! A disk that takes its time without an end: the daemon does not pretend to be well, and is started anew.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
+
+use fieldsync::clock::Clock;
+use nix::libc::SIGABRT;
+
+use super::settings;
+use crate::support::daemon::{Counts, Daemon, Home};
+use crate::support::loop_disk::LoopDisk;
+use crate::support::notify::NotifySocket;
+use crate::support::server::{Reply, Request, ScriptedServer};
+use crate::support::wait::wait_for;
+
+/// As `WatchdogSec=` says it.
+const WATCHDOG: Duration = Duration::from_secs(1);
+
+/// A daemon under a watchdog.
+fn watched(home: Home, systemd: &NotifySocket) -> Daemon {
+    let mut command = home.command();
+    command.env("NOTIFY_SOCKET", &systemd.path).env_remove("WATCHDOG_PID");
+    command.env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
+    home.start_by(command)
+}
+
+fn fed(systemd: &mut NotifySocket) -> usize {
+    systemd.heard().iter().filter(|line| *line == "WATCHDOG=1").count()
+}
+
+/// As systemd does: until the watchdog was not fed for as long as its limit.
+fn wait_until_it_runs_out(systemd: &mut NotifySocket) {
+    let clock = Clock::start();
+    let mut last = (fed(systemd), clock.now());
+    wait_for("the watchdog to run out", || {
+        let now = (fed(systemd), clock.now());
+        if now.0 != last.0 {
+            last = now;
+        }
+        (now.1.saturating_sub(last.1) >= WATCHDOG).then_some(())
+    });
+}
+
+#[test]
+#[ignore = "needs root and loop devices: cargo test --test programs disk:: -- --ignored"]
+fn a_daemon_that_is_stuck_is_not_fed_names_who_is_and_loses_nothing_when_it_is_started_anew() {
+    let (disk, server) = (LoopDisk::new(64), ScriptedServer::start(Reply::sound));
+    let home = Home::new(&settings(&disk, &server.url()));
+    let mut systemd = NotifySocket::new(&home.path(""));
+    let mut daemon = watched(home, &systemd);
+    daemon.post("/v1/pause", "").good(200);
+    let accepted: HashSet<String> = daemon.enqueue_many(20).into_iter().collect();
+    wait_for("the watchdog to be fed", || (fed(&mut systemd) >= 2).then_some(()));
+
+    let frozen = disk.freeze();
+    // Nobody may be told that this record is on disk.
+    let mut unanswered = UnixStream::connect(daemon.home.socket()).unwrap();
+    let record = r#"{"type":"Visits","payload":{}}"#;
+    let head = format!(
+        "POST /v1/records HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        record.len()
+    );
+    unanswered.write_all(format!("{head}{record}").as_bytes()).unwrap();
+    daemon.wait_for_log("the queue store actor does not answer");
+    wait_until_it_runs_out(&mut systemd);
+    assert_eq!(daemon.log().matches("does not answer; if it stays so").count(), 1, "{}", daemon.log());
+    assert_eq!(daemon.status()["records"]["pending"], 20, "the others go on");
+
+    daemon.signal("ABRT");
+    drop(frozen);
+    assert_eq!(daemon.child.wait().signal(), Some(SIGABRT));
+    let daemon = watched(daemon.home, &systemd);
+    daemon.post("/v1/resume", "").good(200);
+    let counts = daemon.wait_until_done();
+    assert!([20, 21].map(Counts::all_synced).contains(&counts), "{counts:?}");
+    let sent: Vec<String> = server.batches().iter().flat_map(Request::ids).collect();
+    assert!(accepted.iter().all(|id| sent.iter().filter(|sent| *sent == id).count() == 1), "{sent:?}");
+}
+
+#[test]
+#[ignore = "needs root and loop devices: cargo test --test programs disk:: -- --ignored"]
+fn a_disk_that_moves_again_in_time_is_no_reason_to_start_anew() {
+    let (disk, server) = (LoopDisk::new(64), ScriptedServer::start(Reply::sound));
+    let home = Home::new(&settings(&disk, &server.url()));
+    let mut systemd = NotifySocket::new(&home.path(""));
+    let daemon = watched(home, &systemd);
+    let frozen = disk.freeze();
+    // The answer comes when the disk moves again.
+    let enqueued = std::thread::scope(|scope| {
+        let enqueued = scope.spawn(|| daemon.enqueue_many(1));
+        daemon.wait_for_log("the queue store actor does not answer");
+        drop(frozen);
+        enqueued.join().unwrap()
+    });
+    daemon.wait_for_log("the queue store actor answers again");
+    let before = fed(&mut systemd);
+    wait_for("the watchdog to be fed", || (fed(&mut systemd) > before).then_some(()));
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(enqueued.len() as u64));
+}
