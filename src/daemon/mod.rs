@@ -330,7 +330,11 @@ async fn live(
             }
         };
         match signal {
-            Signal::Reload => reload::reload(file.as_deref(), &config_sender, log, &notifier),
+            Signal::Reload => {
+                // The default one may have come since; one that was there may not go.
+                let file = config_file(file.as_deref());
+                reload::reload(file.as_deref(), &config_sender, log, &notifier);
+            }
             Signal::SyncNow => {
                 if let Err(error) = crew.planner.send(TryNow).await {
                     tracing::warn!(%error, "the planner did not hear");

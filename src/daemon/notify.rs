@@ -1,13 +1,15 @@
 //! What systemd is told, from a thread of its own: nothing waits for a service manager that does not read.
+//!
+//! Of each kind of news the latest waits, in the order in which they came: so none that counts is lost, and their
+//! number has a bound. A reload that was begun is always ended.
 
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::collections::VecDeque;
+use std::mem::discriminant;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-
-/// Messages that wait; more are dropped, for whoever does not read them misses nothing.
-const WAITING: usize = 16;
 
 /// Between two signs of progress of a repair, at most.
 const REPAIR_STEP: Duration = Duration::from_mins(5);
@@ -26,7 +28,7 @@ pub(super) enum News {
 
 /// Tells systemd, where it listens.
 #[derive(Clone)]
-pub(super) struct Notifier(Option<SyncSender<News>>);
+pub(super) struct Notifier(Option<Arc<Outbox>>);
 
 impl Notifier {
     /// Starts the thread when there is somebody to tell.
@@ -34,23 +36,49 @@ impl Notifier {
         if std::env::var_os("NOTIFY_SOCKET").is_none() {
             return Self(None);
         }
-        let (sender, news) = sync_channel(WAITING);
+        let outbox = Arc::new(Outbox::default());
+        let sent = Arc::clone(&outbox);
         let thread = thread::Builder::new().name("notify".into()).spawn(move || {
-            for news in news {
-                tell(&news);
+            loop {
+                tell(&sent.next());
             }
         });
         if let Err(error) = &thread {
             tracing::warn!(%error, "systemd will not be told of anything");
         }
-        Self(thread.is_ok().then_some(sender))
+        Self(thread.is_ok().then_some(outbox))
     }
 
     pub(super) fn tell(&self, news: News) {
-        if let Some(sender) = &self.0
-            && let Err(error) = sender.try_send(news)
-        {
-            tracing::debug!(%error, "systemd does not read");
+        if let Some(outbox) = &self.0 {
+            outbox.put(news);
+        }
+    }
+}
+
+/// What systemd has not read yet.
+#[derive(Default)]
+struct Outbox {
+    waiting: Mutex<VecDeque<News>>,
+    arrived: Condvar,
+}
+
+impl Outbox {
+    fn put(&self, news: News) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|other| discriminant(other) != discriminant(&news));
+        waiting.push_back(news);
+        self.arrived.notify_one();
+    }
+
+    /// Waits for news.
+    fn next(&self) -> News {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(news) = waiting.pop_front() {
+                return news;
+            }
+            waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }

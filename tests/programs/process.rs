@@ -1,5 +1,6 @@
 //! The life of the daemon: how it starts, what it is told while it runs, and how it ends.
 
 mod configuration;
+mod reload;
 mod signals;
 mod systemd;

@@ -8,6 +8,7 @@ use crate::support::daemon::{Counts, Daemon, Home};
 use crate::support::notify::NotifySocket;
 use crate::support::server::{Gate, Reply, ScriptedServer};
 use crate::support::settings::Settings;
+use crate::support::wait::wait_for;
 
 #[test]
 fn it_says_when_it_is_ready_what_it_does_and_when_it_stops() {
@@ -40,13 +41,47 @@ fn it_says_when_it_is_ready_what_it_does_and_when_it_stops() {
 }
 
 #[test]
+fn its_status_line_is_the_sentence_of_the_status_in_every_phase() {
+    let server = ScriptedServer::start(|_| Reply::error(401, "WHO"));
+    let home = Home::new(&Settings::for_server(&server.url()));
+    let mut notified = NotifySocket::new(&home.path(""));
+    let mut command = home.command();
+    command.env("NOTIFY_SOCKET", &notified.path);
+    let daemon = home.start_by(command);
+    let mut told = |phase: &str| {
+        let status = daemon.wait_for_phase(phase);
+        let sentence = format!("STATUS={}", status["sync"]["text"].as_str().unwrap());
+        wait_for(&sentence, || {
+            let last = notified.heard().iter().rev().find(|line| line.starts_with("STATUS="));
+            (last == Some(&sentence)).then_some(())
+        });
+    };
+    told("idle");
+    daemon.enqueue_many(3);
+    told("auth_required");
+    daemon.post("/v1/pause", "").good(200);
+    told("paused");
+    daemon.home.configure(&Settings::default());
+    daemon.signal("HUP");
+    daemon.post("/v1/resume", "").good(200);
+    told("misconfigured");
+    daemon.home.configure(&Settings::for_server("http://127.0.0.1:1").with("connectivity.watch", "poll"));
+    daemon.signal("HUP");
+    told("offline");
+    server.now(Reply::sound);
+    daemon.home.configure(&Settings::for_server(&server.url()));
+    daemon.signal("HUP");
+    told("idle");
+}
+
+#[test]
 fn the_watchdog_is_fed_when_it_is_wanted() {
     let home = Home::new(&Settings::default());
     let mut notified = NotifySocket::new(&home.path(""));
     let mut command = home.command();
     command.env("NOTIFY_SOCKET", &notified.path).env("WATCHDOG_USEC", "200000").env_remove("WATCHDOG_PID");
     let _daemon = home.start_by(command);
-    crate::support::wait::wait_for("the watchdog to be fed again and again", || {
+    wait_for("the watchdog to be fed again and again", || {
         let fed = notified.heard().iter().filter(|line| *line == "WATCHDOG=1").count();
         (fed >= 4).then_some(())
     });
