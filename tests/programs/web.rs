@@ -1,5 +1,6 @@
 //! The page: who is heard, what is shown, what can be changed and by whom, and what a browser makes of it.
 
+mod browser;
 mod changes;
 mod limits;
 mod protection;

@@ -3,12 +3,12 @@
 //! It is off until `web.listen` names an address of this device alone. A port of the loopback is open
 //! to every user and to every page that a browser here shows, so:
 //!
-//! - only requests that name this device and that no other site has caused are heard ([`guard`]);
-//! - changes need a code from a file ([`code`]), reading does where `web.reading` says so. Nothing is
+//! - only requests that name this device and that no other site has caused are heard (`guard`);
+//! - changes need a code from a file (`code`), reading does where `web.reading` says so. Nothing is
 //!   believed because of who asks: there are no cookies, and other sites are told nothing of answers;
-//! - it shows less than the socket does: neither payloads nor keys ([`view`]);
+//! - it shows less than the socket does: neither payloads nor keys (`view`);
 //! - nothing that it shows can become a part of the page: it is put in as text, and the browser is told
-//!   to run only what stands in the page itself ([`page`]).
+//!   to run only what stands in the page itself (`page`).
 //!
 //! The page is not what the daemon is for: a port that is in use is an error in the log, and everything
 //! else goes on. A change of `[web]` takes effect by a reload. Nobody looks, nothing runs.
@@ -56,7 +56,7 @@ struct Site {
     streams: Arc<Semaphore>,
 }
 
-/// Ends a connection whose reader has stopped to read.
+/// Ends a connection whose other side neither goes on nor leaves.
 #[derive(Clone, Default)]
 struct Hangup(Rc<Notify>);
 
@@ -150,6 +150,6 @@ async fn connection(stream: TcpStream, site: web::Data<Site>, shared: Shared) {
         ended = service.call((stream, None)) => if let Err(error) = ended {
             tracing::debug!(%error, "a connection to the page broke off");
         },
-        () = hangup.0.notified() => tracing::debug!("a connection to the page was not read from and is closed"),
+        () = hangup.0.notified() => tracing::debug!("a connection to the page was given up"),
     }
 }

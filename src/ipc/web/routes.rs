@@ -5,7 +5,8 @@ use std::time::Duration;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
+    WWW_AUTHENTICATE,
 };
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
@@ -13,7 +14,7 @@ use actix_web::{HttpResponse, Resource, ResponseError, web};
 
 use super::code::Locked;
 use super::guard::Stranger;
-use super::{Site, live, view};
+use super::{HEAD_LIMIT, Hangup, Site, live, view};
 use crate::ipc::error::ApiError;
 use crate::ipc::review;
 use crate::ipc::server::Shared;
@@ -75,6 +76,15 @@ pub(super) async fn guarded(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    // The connection would be held until the end of a body in chunks, which may never come.
+    if request.headers().contains_key(TRANSFER_ENCODING)
+        && let Some(hangup) = request.conn_data::<Hangup>().cloned()
+    {
+        actix_rt::spawn(async move {
+            tokio::time::sleep(HEAD_LIMIT).await;
+            hangup.0.notify_one();
+        });
+    }
     let mut response = match admit(&site, &request) {
         Ok(()) => next.call(request).await?.map_into_boxed_body(),
         Err(refusal) => request.into_response(refusal.response()),
@@ -93,6 +103,9 @@ enum Refusal {
 fn admit(site: &Site, request: &ServiceRequest) -> Result<(), Refusal> {
     let headers = request.headers();
     site.hosts.admit(request.method(), request.uri(), headers).map_err(Refusal::Stranger)?;
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return Err(Refusal::Unfit(without_length()));
+    }
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
     // The page itself says nothing: it asks for the code.
     if changes || (site.code.is_for_reading() && request.path() != "/") {
@@ -102,11 +115,15 @@ fn admit(site: &Site, request: &ServiceRequest) -> Result<(), Refusal> {
     if changes { is_small_json(headers).map_err(Refusal::Unfit) } else { Ok(()) }
 }
 
+fn without_length() -> ApiError {
+    ApiError::new(StatusCode::LENGTH_REQUIRED, "length_required", "send the length of the body")
+}
+
 fn is_small_json(headers: &HeaderMap) -> Result<(), ApiError> {
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let refuse = |status, code, message: &str| Err(ApiError::new(status, code, message));
     match header(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok()) {
-        None => refuse(StatusCode::LENGTH_REQUIRED, "length_required", "send the length of the body"),
+        None => Err(without_length()),
         Some(length) if length > MAX_BODY => {
             let message = format!("the request is larger than {MAX_BODY} bytes; nothing was changed");
             refuse(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", &message)

@@ -1,5 +1,6 @@
 //! What the tests share: the programs, started and killed; servers; conversations; waiting.
 
+pub(crate) mod chromium;
 pub(crate) mod daemon;
 pub(crate) mod device;
 pub(crate) mod fault_proxy;

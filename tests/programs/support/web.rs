@@ -1,6 +1,6 @@
 //! Daemons with a page, and those who ask for it over TCP.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream as StdStream};
 
 use hyper::Method;
@@ -61,6 +61,10 @@ impl Page {
         })
     }
 
+    pub(crate) fn url(self) -> String {
+        format!("http://{}/", self.0)
+    }
+
     /// Every header is given, but for `Host`.
     pub(crate) fn ask(self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         self.ask_as(&self.0.to_string(), method, path, headers, body)
@@ -103,11 +107,12 @@ impl Page {
     }
 }
 
-/// The rest of what comes, until the other side closes.
+/// The rest of what comes, until the other side closes, which it must.
+#[track_caller]
 pub(crate) fn rest(mut stream: &StdStream) -> String {
     let mut rest = Vec::new();
-    // A reset is an end as well.
-    drop(stream.read_to_end(&mut rest));
+    let ended = stream.read_to_end(&mut rest).map_err(|error| error.kind());
+    assert!(matches!(ended, Ok(_) | Err(ErrorKind::ConnectionReset)), "{ended:?}");
     String::from_utf8_lossy(&rest).into_owned()
 }
 

@@ -29,7 +29,7 @@ fn a_change_that_is_large_of_unknown_length_or_no_json_is_refused_unread() {
             page.0
         );
         for (name, value) in headers {
-            head += &format!("{name}: {value}\r\n");
+            head.extend([name, ": ", value, "\r\n"]);
         }
         let answer = rest(&page.raw(format!("{head}\r\n").as_bytes()));
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{headers:?}: {answer}");
@@ -45,11 +45,33 @@ fn a_change_that_is_large_of_unknown_length_or_no_json_is_refused_unread() {
 fn a_head_that_does_not_come_and_a_line_without_an_end_are_given_up() {
     let daemon = Daemon::start(&with_page(&Settings::default()));
     let page = Page::of(&daemon);
-    for bytes in [&b""[..], b"GET / HTTP/1.1\r\nhost:", &[b"GET /".as_slice(), &[b'a'; 60_000]].concat()] {
+    for bytes in [&b""[..], b"GET / HTTP/1.1\r\nhost:", &[b"GET /".as_slice(), &b"a".repeat(60_000)].concat()]
+    {
         let answer = rest(&page.raw(bytes));
         assert!(!answer.contains(" 200 "), "{answer}");
     }
     page.get("/v1/status").good(200);
+}
+
+#[test]
+fn a_body_that_does_not_come_is_given_up_whoever_sends_it() {
+    let daemon = with_code(&Settings::default(), &[]);
+    let page = Page::of(&daemon);
+    for (request, code, framing, status) in [
+        ("POST /v1/quarantine/retry", "guessed", "content-length: 13", 401),
+        ("POST /v1/quarantine/retry", CODE, "content-length: 13", 408),
+        ("POST /v1/quarantine/retry", CODE, "transfer-encoding: chunked", 411),
+        ("GET /v1/status", "", "content-length: 13", 200),
+        ("GET /v1/status", "", "transfer-encoding: chunked", 411),
+    ] {
+        let head = format!(
+            "{request} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {code}\r\n\
+             content-type: application/json\r\n{framing}\r\n\r\n",
+            page.0
+        );
+        let answer = rest(&page.raw(head.as_bytes()));
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
 }
 
 #[test]
@@ -108,5 +130,5 @@ fn a_page_that_does_not_read_is_hung_up_on_and_holds_nobody_up() {
         });
         page.retry(CODE, &json!({"all": true})).good(200);
     }
-    daemon.wait_for_log("a connection to the page was not read from and is closed");
+    daemon.wait_for_log("a connection to the page was given up");
 }

@@ -16,7 +16,8 @@
     if (node.textContent !== value) node.textContent = value;
   };
   const show = (id, shown) => { by(id).hidden = !shown; };
-  const plain = (foreign) => foreign.replace(/\p{Cc}/gu, "\uFFFD");
+  // Foreign text, without what would command its surroundings: neither control characters nor changes of direction.
+  const plain = (foreign) => foreign.replace(/[\p{Cc}\u202A-\u202E\u2066-\u2069]/gu, "\uFFFD");
   const records = (n) => (n === 1 ? "1 record" : `${n} records`);
 
   const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
@@ -176,7 +177,8 @@
     put(".said", [error?.code, error?.message].filter(Boolean).map(plain).join(": "));
     const held = record.holds > 0 ? ` It holds back ${record.holds} later ${record.holds === 1 ? "one" : "ones"}.` : "";
     const times = record.attempts === 1 ? "once" : `${record.attempts} times`;
-    put(".facts", `Sent ${times}, under review since ${when(record.since)}.${held} Id ${record.id}`);
+    put(".facts", `Sent ${times}, under review since ${when(record.since)}.${held}`);
+    put(".id", `Id ${record.id}`);
     const button = row.querySelector("button");
     button.hidden = !mayRetry;
     button.setAttribute("aria-label", `Retry ${type}, id ending in ${record.id.slice(-4)}`);
@@ -203,6 +205,7 @@
       (next?.querySelector("button") ?? by("review-title")).focus();
     }
     const some = review.records.length > 0;
+    if (!some && document.activeElement === by("retry-all")) by("review-title").focus();
     show("none", !some);
     show("only-shows", some && !review.retry);
     show("for-all", review.retry && (some || code !== null));

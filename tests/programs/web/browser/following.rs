@@ -1,0 +1,141 @@
+//! The page shows what happens, while it happens, and says when it does not know.
+
+use std::net::TcpListener;
+
+use serde_json::json;
+
+use super::LANDSCAPE;
+use crate::support::chromium::{Browser, Tab};
+use crate::support::daemon::{Daemon, Home};
+use crate::support::server::{Gate, Reply, ScriptedServer};
+use crate::support::settings::Settings;
+use crate::support::web::{CODE, Page, with_code, with_page};
+
+const SENTENCE: &str = "#sentence";
+
+fn open(browser: &Browser, page: Page) -> Tab<'_> {
+    browser.open(&page.url(), LANDSCAPE.0, LANDSCAPE.1)
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn a_run_is_shown_live_by_sentence_bar_and_counts() {
+    let gates = [Gate::default(), Gate::default()];
+    let (held, mut batches) = (gates.clone(), 0);
+    let server = ScriptedServer::start(move |request| {
+        let reply = Reply::sound(request);
+        batches += usize::from(request.is_batch());
+        if batches < 2 { reply } else { reply.held_by(&held[batches % 2]) }
+    });
+    let daemon = Daemon::start(&with_page(&Settings::for_server(&server.url()).batches_of(5)));
+    let browser = Browser::start();
+    let tab = open(&browser, Page::of(&daemon));
+    tab.wait_for_text(SENTENCE, "Nothing to sync");
+    tab.eval(
+        "window.spoken = 0; window.since = performance.now();
+         new MutationObserver(() => { window.spoken += 1; })
+             .observe(document.querySelector('#spoken'), {childList: true}); null",
+    );
+    daemon.paused(|daemon| daemon.enqueue_many(15));
+    let bar = || tab.eval("(bar => [bar.value, bar.max])(document.querySelector('#bar'))");
+    let counts = || tab.texts("#counts dd").join(" ");
+    tab.wait_for_text(SENTENCE, "Syncing 5 of 15 records");
+    assert_eq!(bar(), json!([5, 15]));
+    assert_eq!(counts(), "5 5 0 5 0");
+    gates[0].open();
+    tab.wait_for_text(SENTENCE, "Syncing 10 of 15 records");
+    assert_eq!(counts(), "0 5 0 10 0");
+    gates[1].open();
+    tab.wait_for_text(SENTENCE, "All 15 records synced");
+    tab.wait_for_text("#done", "15 of 15 records done");
+    assert_eq!(bar(), json!([15, 15]));
+    assert_eq!(tab.eval("document.title"), "All 15 records synced · fieldsync");
+    let at_most = "window.spoken <= 1 + (performance.now() - window.since) / 10000";
+    assert_eq!(tab.eval(at_most), true, "it is not spoken with every batch");
+    assert_eq!(tab.complaints(), Vec::<serde_json::Value>::new());
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn a_daemon_that_is_away_is_told_of_and_followed_again_when_it_is_back() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let daemon = Home::new(&Settings::default().with("web.listen", &address.to_string())).start();
+    let browser = Browser::start();
+    let tab = open(&browser, Page(address));
+    daemon.enqueue_many(2);
+    tab.wait_for_text(SENTENCE, "The server address needs attention: 2 records waiting");
+    let home = daemon.kill9();
+    tab.wait(
+        "the page to say so",
+        "/^The daemon does not answer since \\d\\d:\\d\\d\\./.test(document.querySelector('#away').innerText)",
+    );
+    assert_eq!(tab.texts(SENTENCE), ["The server address needs attention: 2 records waiting"]);
+    let daemon = home.start();
+    tab.wait("the page to follow again", "document.querySelector('#away').hidden");
+    daemon.enqueue_many(1);
+    tab.wait_for_text(SENTENCE, "The server address needs attention: 3 records waiting");
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn a_page_that_nobody_sees_asks_for_nothing() {
+    let daemon = Daemon::start(&with_page(&Settings::default()).with("web.max_connections", "2"));
+    let page = Page::of(&daemon);
+    let browser = Browser::start();
+    let tab = open(&browser, page);
+    tab.wait("the status", "!document.querySelector('#counts').hidden");
+    assert_eq!(page.get("/v1/events").code(), "too_many_pages", "it is the one that follows");
+    let hide = |hidden: bool| {
+        tab.eval(&format!(
+            "Object.defineProperty(document, 'hidden', {{get: () => {hidden}, configurable: true}});
+             document.dispatchEvent(new Event('visibilitychange')); null"
+        ));
+    };
+    hide(true);
+    // Only one may follow: now it is this one.
+    let mut follower = crate::support::wait::wait_for("a place", || {
+        let mut follower = page.follow();
+        let mut first = [0; 13];
+        std::io::Read::read_exact(&mut follower.stream, &mut first).ok()?;
+        (first == *b"HTTP/1.1 200 ").then_some(follower)
+    });
+    follower.next("status");
+    assert_eq!(tab.eval("document.querySelector('#away').hidden"), true);
+    drop(follower);
+    hide(false);
+    daemon.enqueue_many(1);
+    tab.wait_for_text("#pending", "1");
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn a_wait_counts_down_while_it_is_shown() {
+    let server = ScriptedServer::start(|request| {
+        let busy = Reply::error(503, "BUSY").with("retry-after", "100");
+        if request.is_batch() { busy } else { Reply::unknown_batch() }
+    });
+    let daemon = Daemon::start(&with_page(&Settings::for_server(&server.url())));
+    let browser = Browser::start();
+    let tab = open(&browser, Page::of(&daemon));
+    daemon.enqueue_many(1);
+    tab.wait("a wait", "/^Waiting \\d+ s to retry: 1 record waiting$/.test(sentence.textContent)");
+    tab.eval("window.first = parseInt(sentence.textContent.slice(8)); null");
+    tab.wait("another number", "parseInt(sentence.textContent.slice(8)) < window.first");
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn where_reading_takes_the_code_the_page_asks_for_it_first() {
+    let daemon = with_code(&Settings::default(), &[("web.reading", "token")]);
+    let browser = Browser::start();
+    let tab = open(&browser, Page::of(&daemon));
+    tab.wait_for_text("#why-code", "This device shows its records to those who know the code.");
+    assert_eq!(tab.eval("document.activeElement.id"), "code");
+    tab.enter("wrong-code");
+    tab.wait_for_text("#why-code", "That was not the right code.");
+    assert_eq!(tab.eval("document.querySelector('#counts').hidden"), true);
+    tab.enter(CODE);
+    tab.wait_for_text(SENTENCE, "Nothing to sync");
+    assert_eq!(tab.eval("document.querySelector('#entry').hidden"), true);
+    assert_eq!(tab.eval("sessionStorage.length + ' ' + localStorage.length + document.cookie"), json!("1 0"));
+}

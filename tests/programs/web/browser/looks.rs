@@ -1,0 +1,112 @@
+//! Readable in sunlight, usable with gloves and without eyes.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::{LANDSCAPE, PORTRAIT};
+use crate::support::chromium::{Browser, Tab};
+use crate::support::daemon::Daemon;
+use crate::support::server::ScriptedServer;
+use crate::support::settings::Settings;
+use crate::support::web::{Page, rejecting, with_code};
+
+const CONTRAST: &str = include_str!("../../../web/contrast.js");
+const TARGETS: &str = include_str!("../../../web/targets.js");
+const AXE: &str = include_str!("../../../web/axe.js");
+
+/// The tablet, the tablet with everything twice as large, and the narrowest that there is.
+const SIZES: [(u32, u32); 4] = [LANDSCAPE, PORTRAIT, (512, 300), (320, 640)];
+const PREFERENCES: [(&str, &str); 5] = [
+    ("prefers-color-scheme", "light"),
+    ("prefers-color-scheme", "dark"),
+    ("prefers-contrast", "more"),
+    ("forced-colors", "active"),
+    ("prefers-reduced-motion", "reduce"),
+];
+
+/// A page with everything on it: records under review with long words, an alert, the field for the code.
+fn full(look: impl FnOnce(&Tab<'_>, &Daemon)) {
+    let server = ScriptedServer::start(rejecting(&"Donaudampfschiffahrt".repeat(20)));
+    let daemon = with_code(&Settings::for_server(&server.url()), &[("telemetry.alert_queue_percent", "0")]);
+    daemon.enqueue(&[
+        json!({"type": "W".repeat(128), "payload": {}}),
+        json!({"type": "Visits", "key": "a", "payload": {}}),
+        json!({"type": "Visits", "key": "a", "payload": {}}),
+    ]);
+    daemon.wait_until("records under review", |status| status["records"]["quarantined"] == 3);
+    let browser = Browser::start();
+    let tab = browser.open(&Page::of(&daemon).url(), LANDSCAPE.0, LANDSCAPE.1);
+    tab.wait("the rows", "document.querySelectorAll('#records li').length === 3");
+    tab.wait("the alert", "document.querySelectorAll('#alerts li').length === 1");
+    tab.tap("#records li:first-child button");
+    tab.wait("the field for the code", "document.activeElement.id === 'code'");
+    look(&tab, &daemon);
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn nothing_is_cut_off_sideways_and_every_target_is_large_enough_for_a_glove() {
+    full(|tab, _| {
+        for (width, height) in SIZES {
+            tab.resize(width, height);
+            tab.wait("the size", &format!("innerWidth === {width}"));
+            let wide = tab.eval("document.documentElement.scrollWidth");
+            assert!(wide.as_u64().unwrap() <= u64::from(width), "{wide} of {width}");
+            assert_eq!(tab.eval(TARGETS), json!([]), "{width}");
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn every_text_has_a_contrast_of_seven_whatever_people_prefer() {
+    full(|tab, daemon| {
+        for preference in PREFERENCES {
+            tab.prefer(&[preference]);
+            assert_eq!(tab.eval(CONTRAST), json!([]), "{preference:?}");
+        }
+        // Also that the daemon is away.
+        tab.prefer(&[]);
+        daemon.signal("KILL");
+        tab.wait("the page to say so", "!document.querySelector('#away').hidden");
+        assert_eq!(tab.eval(CONTRAST), json!([]));
+    });
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn nothing_moves_and_people_without_eyes_find_their_way() {
+    full(|tab, _| {
+        assert_eq!(tab.eval("document.getAnimations().length"), 0);
+        let names =
+            "[...document.querySelectorAll('#records button')].map(node => node.getAttribute('aria-label'))";
+        let names: Vec<String> = serde_json::from_value(tab.eval(names)).unwrap();
+        assert!(
+            names.iter().all(|name| name.starts_with("Retry ") && name.contains(", id ending in ")),
+            "{names:?}"
+        );
+        let distinct: std::collections::HashSet<_> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len(), "{names:?}");
+        assert_eq!(tab.eval("document.documentElement.lang"), "en");
+        assert_eq!(tab.texts("h1").len(), 1);
+        assert_eq!(tab.texts("main").len(), 1);
+    });
+}
+
+#[test]
+#[ignore = "needs chromium, and axe-core where FIELDSYNC_AXE says"]
+fn axe_core_finds_nothing() {
+    let Some(script) = std::env::var_os("FIELDSYNC_AXE") else {
+        println!("skipped: FIELDSYNC_AXE does not name axe.min.js");
+        return;
+    };
+    let script = fs::read_to_string(script).unwrap();
+    full(|tab, _| {
+        tab.eval(&format!("{script}; null"));
+        for size in SIZES {
+            tab.resize(size.0, size.1);
+            assert_eq!(tab.eval(AXE), json!([]), "{size:?}");
+        }
+    });
+}
