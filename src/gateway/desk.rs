@@ -1,8 +1,9 @@
 //! Which batches are at work, and the work itself.
 //!
 //! A batch is at work at most once. It is worked on in a task of its own, so that nobody's hanging
-//! up can stop it, and its claim ends with the task, however that ends. The ledger is only touched
-//! on threads that may block, by one writer at a time.
+//! up can stop it, and its claim ends with the task, however that ends. Where gateways share a ledger,
+//! the batch is claimed there, too, so that the others know. The ledger is only touched on threads that
+//! may block, by as many writers at a time as it can use.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,11 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::faults::{Faults, Work};
-use super::ledger::{Application, CheckedBatch, Digest, Ledger, LedgerError, PageLimit, Settled};
+use super::ledger::{Application, CheckedBatch, Digest, Ledger, LedgerError, PageLimit, Settled, Turn};
 use super::metrics::{Metrics, Tally};
 use super::with_causes;
 use crate::clock::{Clock, millis, wall_ms};
@@ -35,12 +36,14 @@ type BatchKey = (DeviceId, BatchId);
 /// Where batches are worked on.
 pub(crate) struct Desk {
     ledger: Arc<dyn Ledger>,
-    /// One permit: writers wait here, and not on the threads that readers need.
+    /// Writers wait here, and not on the threads that readers need.
     writing: Arc<Semaphore>,
     /// Outlives the workers that take requests.
     runtime: Handle,
     at_work: Mutex<HashMap<BatchKey, Digest>>,
     busy: watch::Sender<usize>,
+    /// Records were applied.
+    applied: Notify,
     faults: Faults,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -62,6 +65,8 @@ pub(crate) enum Submitted {
 pub(crate) enum Finished {
     /// With an answer, or the finding that the id belongs to another body.
     Settled(Settled),
+    /// Another gateway is at work on it.
+    Elsewhere,
     /// It was given up, and forgotten.
     Abandoned,
 }
@@ -81,11 +86,12 @@ impl Desk {
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
+            writing: Arc::new(Semaphore::new(ledger.writers())),
             ledger,
-            writing: Arc::new(Semaphore::new(1)),
             runtime,
             at_work: Mutex::default(),
             busy: watch::Sender::new(0),
+            applied: Notify::new(),
             faults,
             metrics,
             clock: Clock::start(),
@@ -118,8 +124,14 @@ impl Desk {
         if at_work {
             return Ok(Outcome::Processing);
         }
-        let kept = self.read(move |ledger| ledger.answer(device, batch)).await?;
-        Ok(kept.map_or(Outcome::Unknown, |kept| Outcome::Answered(kept.replay())))
+        self.read(move |ledger| {
+            if ledger.is_claimed(device, batch)? {
+                return Ok(Outcome::Processing);
+            }
+            let kept = ledger.answer(device, batch)?;
+            Ok(kept.map_or(Outcome::Unknown, |kept| Outcome::Answered(kept.replay())))
+        })
+        .await
     }
 
     /// A page of the append-only table.
@@ -129,6 +141,26 @@ impl Desk {
         limit: PageLimit,
     ) -> Result<Vec<Application>, LedgerError> {
         self.read(move |ledger| ledger.applied_after(seq, limit)).await
+    }
+
+    /// What is to be handed on next.
+    pub(crate) async fn to_forward(&self, limit: PageLimit) -> Result<Turn, LedgerError> {
+        self.read(move |ledger| ledger.to_forward(limit)).await
+    }
+
+    /// Everything up to `seq` was handed on.
+    pub(crate) async fn forwarded(&self, seq: u64) -> Result<(), LedgerError> {
+        self.write(move |ledger| ledger.forwarded(seq)).await
+    }
+
+    /// Waits until records were applied, here, since the last wait.
+    pub(crate) async fn applied(&self) {
+        self.applied.notified().await;
+    }
+
+    /// Other gateways may apply records, too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.ledger.is_shared()
     }
 
     /// Fails when the ledger does not answer.
@@ -160,6 +192,19 @@ impl Desk {
     }
 
     async fn settle(&self, batch: &Arc<CheckedBatch>) -> Result<Finished, LedgerError> {
+        let (device, id) = (batch.device, batch.id);
+        if !self.read(move |ledger| ledger.claim(device, id)).await? {
+            return Ok(Finished::Elsewhere);
+        }
+        let finished = self.settle_claimed(batch).await;
+        if let Err(error) = self.read(move |ledger| ledger.release(device, id)).await {
+            let error = with_causes(&error);
+            tracing::warn!(batch_id = %id, error, "a claim was lost with its connection");
+        }
+        finished
+    }
+
+    async fn settle_claimed(&self, batch: &Arc<CheckedBatch>) -> Result<Finished, LedgerError> {
         let (device, id) = (batch.device, batch.id);
         let kept = self.read(move |ledger| ledger.answer(device, id)).await?;
         if let Some(kept) = kept {
@@ -230,6 +275,9 @@ async fn work(claim: Claim, batch: CheckedBatch) -> Result<Finished, LedgerError
         Ok(Finished::Settled(Settled::Fresh(answer))) => {
             let tally = Tally::of(answer);
             desk.metrics.records_settled(tally);
+            if tally.applied > 0 {
+                desk.applied.notify_one();
+            }
             let Tally { applied, duplicate, rejected } = tally;
             tracing::info!(
                 %batch_id, %device_id, records, applied, duplicate, rejected, duration_ms,
@@ -240,7 +288,7 @@ async fn work(claim: Claim, batch: CheckedBatch) -> Result<Finished, LedgerError
             tracing::info!(%batch_id, %device_id, records, duration_ms, "batch replayed");
         }
         // The request's own line tells it.
-        Ok(Finished::Settled(Settled::Reused)) => {}
+        Ok(Finished::Settled(Settled::Reused) | Finished::Elsewhere) => {}
         Ok(Finished::Abandoned) => {
             tracing::warn!(%batch_id, %device_id, records, duration_ms, "batch given up");
         }

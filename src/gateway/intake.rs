@@ -16,7 +16,7 @@ use super::faults::Faults;
 use super::ledger::{CheckedBatch, CheckedRecord, sha256};
 use super::refusal::Refusal;
 use crate::model::{BatchId, DeviceId, Sequence};
-use crate::transport::wire::{ATTEMPT, BATCH_ID, BATCH_SEQUENCE, BatchRequest, DEVICE_ID};
+use crate::transport::wire::{ATTEMPT, BATCH_ID, BATCH_SEQUENCE, BatchRequest, DEVICE_ID, WireRecord};
 
 /// The content encodings that are taken, as `Accept-Encoding` names them.
 pub(crate) const ACCEPTED_ENCODINGS: &str = "zstd, gzip";
@@ -102,15 +102,19 @@ pub(crate) fn check(
             .records
             .into_iter()
             .map(|record| {
-                let fault = record_fault(record.payload.get(), faults);
+                let fault = record_fault(&record, faults);
                 CheckedRecord::new(record, fault)
             })
             .collect(),
     })
 }
 
-fn record_fault(payload: &str, faults: &Faults) -> Option<&'static str> {
-    if !payload.starts_with('{') {
+fn record_fault(record: &WireRecord, faults: &Faults) -> Option<&'static str> {
+    let payload = record.payload.get();
+    // Not every ledger can keep it. In a payload it is escaped.
+    if record.record_type.contains('\0') || record.key.as_ref().is_some_and(|key| key.contains('\0')) {
+        Some("type and key must not contain the character U+0000")
+    } else if !payload.starts_with('{') {
         Some("the payload must be a JSON object")
     } else if faults.rejects(payload) {
         Some("the payload holds data that this server does not take")

@@ -2,6 +2,9 @@
 //!
 //! An implementation guarantees that [`Ledger::settle`] is atomic and durable when it returns, and
 //! that two calls at the same moment, of this process or another, never apply a record twice.
+//!
+//! The table of applications is in one order, without gaps, and a row is seen only after all before
+//! it. So the rows up to some `seq` are what was handed on, and all after it is what waits.
 
 use std::error::Error;
 use std::io;
@@ -10,8 +13,9 @@ use std::path::PathBuf;
 use ring::digest;
 use serde_json::value::RawValue;
 
+use super::ledger_postgres::AddressError;
 use crate::model::{BatchId, DeviceId, RecordId};
-use crate::transport::wire::{BatchAnswer, RecordResult, RecordStatus, WireRecord};
+use crate::transport::wire::{BatchAnswer, ID_CONFLICT, RecordResult, RecordStatus, WireRecord};
 
 /// Code of a rejected record: it is at fault by itself.
 pub(crate) const INVALID_DATA: &str = "INVALID_DATA";
@@ -62,6 +66,15 @@ impl CheckedRecord {
             status: RecordStatus::Rejected,
             code: Some(code.into()),
             message: Some(message.into()),
+        }
+    }
+
+    /// The result for a record whose id is known with `digest`.
+    pub(crate) fn known(&self, digest: &Digest) -> RecordResult {
+        if *digest == self.digest {
+            self.confirmed(RecordStatus::Duplicate)
+        } else {
+            self.rejected(ID_CONFLICT, "a record with this id and other content was applied before")
         }
     }
 
@@ -149,8 +162,35 @@ pub(crate) struct PageLimit {
     pub(crate) bytes: usize,
 }
 
+/// What is to be handed on.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// Nothing by this gateway: another one hands on.
+    Elsewhere,
+    /// These, in order, out of `waiting`.
+    Ours { page: Vec<Application>, waiting: u64 },
+}
+
 /// Where the gateway keeps what it must not forget.
 pub(crate) trait Ledger: Send + Sync {
+    /// How many operations that write make sense side by side.
+    fn writers(&self) -> usize;
+
+    /// Other gateways may use the ledger, too.
+    fn is_shared(&self) -> bool;
+
+    /// Claims a batch, until it is released or this gateway is gone. False: another gateway has it.
+    ///
+    /// A claim keeps work from being done twice and tells who asks that it is being done. It may be
+    /// lost with a connection: what is applied is for [`Self::settle`] alone to decide.
+    fn claim(&self, device: DeviceId, batch: BatchId) -> Result<bool, LedgerError>;
+
+    /// Gives up a claim.
+    fn release(&self, device: DeviceId, batch: BatchId) -> Result<(), LedgerError>;
+
+    /// Some gateway has claimed the batch.
+    fn is_claimed(&self, device: DeviceId, batch: BatchId) -> Result<bool, LedgerError>;
+
     /// The answer that a batch got.
     fn answer(&self, device: DeviceId, batch: BatchId) -> Result<Option<KeptAnswer>, LedgerError>;
 
@@ -162,6 +202,12 @@ pub(crate) trait Ledger: Send + Sync {
 
     /// The applications after `seq`, in order.
     fn applied_after(&self, seq: u64, limit: PageLimit) -> Result<Vec<Application>, LedgerError>;
+
+    /// The applications that were not handed on yet. Who gets some is the only one to hand on, until it is gone.
+    fn to_forward(&self, limit: PageLimit) -> Result<Turn, LedgerError>;
+
+    /// Keeps in mind that everything up to `seq` was handed on.
+    fn forwarded(&self, seq: u64) -> Result<(), LedgerError>;
 
     /// Fails when the ledger cannot be read.
     fn probe(&self) -> Result<(), LedgerError>;
@@ -181,8 +227,8 @@ pub(crate) enum OpenError {
         #[source]
         source: Option<Box<dyn Error + Send + Sync>>,
     },
-    #[error("the store {} has schema {found}; this program knows schema {known}", path.display())]
-    Schema { path: PathBuf, found: u64, known: u64 },
+    #[error("the store {store} has schema {found}; this program knows schema {known}")]
+    Schema { store: String, found: u64, known: u64 },
     #[error("cannot make or read the store {}", path.display())]
     File {
         path: PathBuf,
@@ -195,11 +241,29 @@ pub(crate) enum OpenError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    #[error("the database {database} does not let this gateway in, or is not fit for a ledger")]
+    Unfit {
+        database: String,
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    #[error("the database {database} cannot be reached; records wait on their devices until it can")]
+    Unreachable {
+        database: String,
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    #[error("cannot start")]
+    Start(#[source] io::Error),
 }
 
-/// Why an operation of a ledger failed. None of it was applied.
+/// Why an operation of a ledger failed. Nothing is half applied: all of it, or none.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LedgerError {
+    #[error("the ledger cannot be reached")]
+    Unreachable(#[source] Box<dyn Error + Send + Sync>),
     #[error("the ledger's storage failed")]
     Storage(#[source] Box<dyn Error + Send + Sync>),
     #[error("an answer in the ledger cannot be written or read")]

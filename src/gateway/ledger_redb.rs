@@ -17,16 +17,18 @@ use uuid::Uuid;
 
 use super::ledger::{
     Application, CheckedBatch, CheckedRecord, Digest, INVALID_DATA, KeptAnswer, Ledger, LedgerError,
-    OpenError, PageLimit, Settled,
+    OpenError, PageLimit, Settled, Turn,
 };
 use crate::model::{BatchId, DeviceId, RecordId};
-use crate::transport::wire::{BatchAnswer, ID_CONFLICT, RecordResult, RecordStatus};
+use crate::transport::wire::{BatchAnswer, RecordResult, RecordStatus};
 
 /// The engine's own default of 1 GiB is for servers that do nothing else.
 const CACHE_BYTES: usize = 8 << 20;
 /// The layout of the tables below.
 const SCHEMA: u64 = 1;
 const SCHEMA_KEY: &str = "schema";
+/// The last application that was handed on; not there before the first.
+const FORWARDED_KEY: &str = "forwarded";
 const NEW_FILE_PREFIX: &str = ".fieldsync-ledger-";
 
 /// What the file says of itself.
@@ -69,6 +71,28 @@ impl RedbLedger {
 }
 
 impl Ledger for RedbLedger {
+    fn writers(&self) -> usize {
+        1
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    // The file belongs to this process: whatever is at work is at work here.
+
+    fn claim(&self, _: DeviceId, _: BatchId) -> Result<bool, LedgerError> {
+        Ok(true)
+    }
+
+    fn release(&self, _: DeviceId, _: BatchId) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
+    fn is_claimed(&self, _: DeviceId, _: BatchId) -> Result<bool, LedgerError> {
+        Ok(false)
+    }
+
     fn answer(&self, device: DeviceId, batch: BatchId) -> Result<Option<KeptAnswer>, LedgerError> {
         self.with(|database| {
             let batches = database.begin_read()?.open_table(BATCHES)?;
@@ -117,18 +141,27 @@ impl Ledger for RedbLedger {
     fn applied_after(&self, seq: u64, limit: PageLimit) -> Result<Vec<Application>, LedgerError> {
         self.with(|database| {
             let applied = database.begin_read()?.open_table(APPLIED)?;
-            let mut page = Vec::new();
-            let mut bytes = 0;
-            for row in applied.range((Bound::Excluded(seq), Bound::Unbounded))? {
-                let (seq, row) = row?;
-                let row = application(seq.value(), row.value());
-                bytes += row.payload.len();
-                page.push(row);
-                if page.len() >= limit.rows || bytes >= limit.bytes {
-                    break;
-                }
-            }
-            Ok(page)
+            page_after(&applied, seq, limit)
+        })
+    }
+
+    fn to_forward(&self, limit: PageLimit) -> Result<Turn, LedgerError> {
+        self.with(|database| {
+            let transaction = database.begin_read()?;
+            let meta = transaction.open_table(META)?;
+            let forwarded = meta.get(FORWARDED_KEY)?.map_or(0, |seq| seq.value());
+            let applied = transaction.open_table(APPLIED)?;
+            let head = applied.last()?.map_or(0, |(seq, _)| seq.value());
+            let page = page_after(&applied, forwarded, limit)?;
+            Ok(Turn::Ours { page, waiting: head.saturating_sub(forwarded) })
+        })
+    }
+
+    fn forwarded(&self, seq: u64) -> Result<(), LedgerError> {
+        self.with(|database| {
+            let transaction = begin_write(database)?;
+            transaction.open_table(META)?.insert(FORWARDED_KEY, seq)?;
+            Ok(transaction.commit()?)
         })
     }
 
@@ -198,8 +231,7 @@ fn judge(
             records.insert(id, &record.digest)?;
             record.confirmed(RecordStatus::Applied)
         }
-        Some(digest) if digest == record.digest => record.confirmed(RecordStatus::Duplicate),
-        Some(_) => record.rejected(ID_CONFLICT, "a record with this id and other content was applied before"),
+        Some(digest) => record.known(&digest),
     })
 }
 
@@ -212,6 +244,25 @@ fn kept_answer(
     };
     let (fingerprint, _, answer) = row.value();
     Ok(Some(KeptAnswer { fingerprint: *fingerprint, answer: serde_json::from_str(answer)? }))
+}
+
+fn page_after(
+    applied: &impl ReadableTable<u64, AppliedRow<'static>>,
+    seq: u64,
+    limit: PageLimit,
+) -> Result<Vec<Application>, LedgerError> {
+    let mut page = Vec::new();
+    let mut bytes = 0;
+    for row in applied.range((Bound::Excluded(seq), Bound::Unbounded))? {
+        let (seq, row) = row?;
+        let row = application(seq.value(), row.value());
+        bytes += row.payload.len();
+        page.push(row);
+        if page.len() >= limit.rows || bytes >= limit.bytes {
+            break;
+        }
+    }
+    Ok(page)
 }
 
 fn application(seq: u64, row: AppliedRow<'_>) -> Application {
@@ -286,7 +337,7 @@ fn check_schema(path: &Path, database: &Database) -> Result<(), OpenError> {
     };
     match found() {
         Ok(Some(SCHEMA)) => Ok(()),
-        Ok(Some(found)) => Err(OpenError::Schema { path: path.into(), found, known: SCHEMA }),
+        Ok(Some(found)) => Err(OpenError::Schema { store: path.display().to_string(), found, known: SCHEMA }),
         Ok(None) => Err(OpenError::Foreign { path: path.into(), source: None }),
         Err(error) => Err(OpenError::Engine { path: path.into(), source: error.into() }),
     }

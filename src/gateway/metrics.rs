@@ -26,6 +26,8 @@ pub(crate) struct Metrics {
     lookups: ByStatus,
     records: ByResult,
     processing: Gauge<i64, AtomicI64>,
+    forwarded: Counter,
+    forward_waiting: Gauge<i64, AtomicI64>,
 }
 
 /// How many records of an answer have which result.
@@ -58,6 +60,8 @@ impl Metrics {
         let lookups = ByStatus::default();
         let records = ByResult::default();
         let processing = Gauge::default();
+        let forwarded = Counter::default();
+        let forward_waiting = Gauge::default();
         registry.register(
             "batch_answers",
             "Requests with a batch, by the status of their answer",
@@ -70,7 +74,14 @@ impl Metrics {
         );
         registry.register("records", "Records of settled batches, by their result", records.clone());
         registry.register("processing", "Batches that are being processed", processing.clone());
-        let metrics = Self { registry, batch_answers, lookups, records, processing };
+        registry.register("forwarded", "Records that this gateway handed on", forwarded.clone());
+        registry.register(
+            "forward_waiting",
+            "Applied records that are to be handed on, as the gateway that does so last saw it",
+            forward_waiting.clone(),
+        );
+        let metrics =
+            Self { registry, batch_answers, lookups, records, processing, forwarded, forward_waiting };
         // A series that is there from the start shows its first step.
         metrics.records_settled(Tally::default());
         metrics
@@ -94,6 +105,14 @@ impl Metrics {
 
     pub(crate) fn processing(&self, batches: usize) {
         self.processing.set(i64::try_from(batches).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn forwarded(&self, records: u64) {
+        self.forwarded.inc_by(records);
+    }
+
+    pub(crate) fn forward_waiting(&self, records: u64) {
+        self.forward_waiting.set(i64::try_from(records).unwrap_or(i64::MAX));
     }
 
     /// All of it as text.

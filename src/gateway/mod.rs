@@ -9,19 +9,27 @@
 //!   crash at any moment leaves all of it or none.
 //! - **A batch that has begun goes on** when the client, or the proxy in between, hangs up.
 //!
+//! - **What is applied is handed on** at least once, in order, where `--forward` says so.
+//!
+//! Any number of gateways may share a PostgreSQL ledger: all of this holds for them together.
+//!
 //! A request passes `service` (routes, authority, time limit), `intake` (what is well formed)
 //! and `desk` (which batches are at work), and ends in the `ledger`.
 
+mod applied;
 mod desk;
 mod faults;
+mod forward;
 mod intake;
 mod ledger;
+mod ledger_postgres;
 mod ledger_redb;
 mod metrics;
 mod refusal;
 mod serve;
 mod service;
 mod tls;
+mod trust;
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -36,6 +44,7 @@ use tracing_subscriber::EnvFilter;
 use crate::exit;
 use crate::transport::wire;
 use faults::Faults;
+use forward::{Forwarding, TargetError};
 use ledger::OpenError;
 use tls::TlsError;
 
@@ -47,8 +56,12 @@ pub struct Options {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
 
-    /// File of the ledger; made when it does not exist.
-    #[arg(long, value_name = "PATH")]
+    /// The ledger: a file, made when it does not exist, or the URL of a PostgreSQL database, which any number of
+    /// gateways may share.
+    ///
+    /// The URL is that of psql, with sslmode=disable, prefer, require or verify-full, and sslrootcert=FILE. Its password may
+    /// come from $PGPASSWORD instead. The tables are made in a schema of their own, `fieldsync`.
+    #[arg(long, value_name = "PATH|postgres://…")]
     store: String,
 
     /// Path of the batch endpoint.
@@ -76,14 +89,15 @@ pub struct Options {
     keep_answers: Duration,
 
     #[command(flatten)]
+    forward: Forwarding,
+
+    #[command(flatten)]
     faults: Faults,
 }
 
 /// Why the gateway ended.
 #[derive(Debug, thiserror::Error)]
 enum RunError {
-    #[error("this build has no PostgreSQL ledger yet: give --store the path of a file for the embedded one")]
-    NoPostgres,
     #[error("cannot read the token file {}", path.display())]
     TokenFile {
         path: PathBuf,
@@ -94,6 +108,8 @@ enum RunError {
     EmptyToken { path: PathBuf },
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error(transparent)]
+    Forward(#[from] TargetError),
     #[error(transparent)]
     Store(#[from] OpenError),
     #[error("cannot listen on {address}")]
@@ -115,15 +131,27 @@ enum RunError {
 impl RunError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::NoPostgres
-            | Self::TokenFile { .. }
+            Self::TokenFile { .. }
             | Self::EmptyToken { .. }
             | Self::Tls(_)
-            | Self::Store(OpenError::Foreign { .. } | OpenError::Schema { .. }) => exit::CONFIG,
+            | Self::Forward(_)
+            | Self::Store(
+                OpenError::Foreign { .. }
+                | OpenError::Schema { .. }
+                | OpenError::Address(_)
+                | OpenError::Unfit { .. },
+            ) => exit::CONFIG,
             Self::Store(OpenError::Locked { .. }) => exit::ALREADY_RUNNING,
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => exit::ALREADY_RUNNING,
-            Self::Store(OpenError::File { .. } | OpenError::Engine { .. }) | Self::Close(_) => exit::DISK,
-            Self::Listen { .. } | Self::Start(_) | Self::Announce(_) | Self::Serve(_) => exit::FAILED,
+            Self::Store(
+                OpenError::File { .. } | OpenError::Engine { .. } | OpenError::Unreachable { .. },
+            )
+            | Self::Close(_) => exit::DISK,
+            Self::Store(OpenError::Start(_))
+            | Self::Listen { .. }
+            | Self::Start(_)
+            | Self::Announce(_)
+            | Self::Serve(_) => exit::FAILED,
         }
     }
 }

@@ -55,8 +55,19 @@ pub(crate) enum Refusal {
     NoSuchPath,
     #[error("this path takes {0} only")]
     Method(&'static str),
+    #[error("the ledger cannot be reached: send the same again later, nothing is lost")]
+    LedgerUnreachable,
     #[error("the gateway failed: look the outcome up, or send the same again")]
-    Ledger(#[from] LedgerError),
+    Ledger(#[source] LedgerError),
+}
+
+impl From<LedgerError> for Refusal {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Unreachable(_) => Self::LedgerUnreachable,
+            error => Self::Ledger(error),
+        }
+    }
 }
 
 impl Refusal {
@@ -83,6 +94,8 @@ impl Refusal {
             Self::Reused(_) => (StatusCode::UNPROCESSABLE_ENTITY, BATCH_ID_REUSED),
             Self::UnknownBatch(_) => (StatusCode::NOT_FOUND, UNKNOWN_BATCH),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "BUSY"),
+            // Nobody knows for how long: no Retry-After, so that each device backs off on its own.
+            Self::LedgerUnreachable => (StatusCode::SERVICE_UNAVAILABLE, "LEDGER_UNREACHABLE"),
             Self::NoSuchPath => (StatusCode::NOT_FOUND, "NOT_FOUND"),
             Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED"),
             Self::Ledger(_) => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),

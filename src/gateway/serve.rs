@@ -3,7 +3,9 @@
 //! At the end nothing new is taken, what is in flight has [`DRAIN`] to finish, and the ledger is
 //! closed last. What is not finished by then was never applied, and is sent again.
 
+use std::env;
 use std::fs;
+use std::future::pending;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -24,7 +26,9 @@ use tokio::runtime::{Builder, Handle};
 use tokio::time::timeout;
 
 use super::desk::Desk;
-use super::ledger::{Digest, Ledger, sha256};
+use super::forward::Target;
+use super::ledger::{Digest, Ledger, OpenError, sha256};
+use super::ledger_postgres::{Address, PostgresLedger};
 use super::ledger_redb::RedbLedger;
 use super::metrics::Metrics;
 use super::service::{Service, common_headers, routes};
@@ -36,8 +40,10 @@ pub(super) const DRAIN: Duration = Duration::from_secs(5);
 pub(super) const WORKERS: usize = 2;
 /// Connections that a worker has open at a time.
 pub(super) const CONNECTIONS_PER_WORKER: usize = 512;
-/// Threads that touch the ledger: one writer, and readers beside it.
-const LEDGER_THREADS: usize = 4;
+/// Threads that touch the ledger beside those that write.
+const LEDGER_READERS: usize = 3;
+/// The password of the database, when its URL has none: the name that all its clients use.
+const PASSWORD_VARIABLE: &str = "PGPASSWORD";
 /// Threads of each worker that decode and check bodies.
 pub(super) const CHECK_THREADS: usize = 2;
 /// Longer than clients keep an idle connection, so that it is never the server that ends one just
@@ -48,32 +54,47 @@ pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(15);
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn serve(options: &Options) -> Result<(), RunError> {
-    if is_postgres(&options.store) {
-        return Err(RunError::NoPostgres);
-    }
     let token = options.token_file.as_deref().map(read_token).transpose()?;
     let tls = match (&options.tls_cert, &options.tls_key) {
         (Some(certificate), Some(key)) => Some(tls::load(certificate, key)?),
         _ => None,
     };
-    let ledger: Arc<dyn Ledger> = Arc::new(RedbLedger::open(Path::new(&options.store))?);
+    let target = options.forward.target()?;
+    let (ledger, store) = open(&options.store)?;
     let runtime = Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(LEDGER_THREADS)
+        .max_blocking_threads(ledger.writers() + LEDGER_READERS)
         .build()
         .map_err(RunError::Start)?;
-    let served = runtime.block_on(listen_and_serve(options, token, tls, Arc::clone(&ledger)));
+    let shared = Shared { ledger: Arc::clone(&ledger), store, token, tls, target };
+    let served = runtime.block_on(listen_and_serve(options, shared));
     // Waits for the operation that is running, which is in time or undone.
     let closed = ledger.close().map_err(RunError::Close);
     served.and(closed)
 }
 
-async fn listen_and_serve(
-    options: &Options,
+/// What was read and opened.
+struct Shared {
+    ledger: Arc<dyn Ledger>,
+    /// Its name, without anything secret.
+    store: String,
     token: Option<Digest>,
     tls: Option<ServerConfig>,
-    ledger: Arc<dyn Ledger>,
-) -> Result<(), RunError> {
+    target: Option<Target>,
+}
+
+fn open(store: &str) -> Result<(Arc<dyn Ledger>, String), OpenError> {
+    if !Address::is_meant(store) {
+        return Ok((Arc::new(RedbLedger::open(Path::new(store))?), store.into()));
+    }
+    let password = env::var(PASSWORD_VARIABLE).ok();
+    let ledger = PostgresLedger::open(Address::parse(store, password.as_deref())?)?;
+    let name = ledger.name().to_owned();
+    Ok((Arc::new(ledger), name))
+}
+
+async fn listen_and_serve(options: &Options, shared: Shared) -> Result<(), RunError> {
+    let Shared { ledger, store, token, tls, target } = shared;
     let mut signal = signals().map_err(RunError::Start)?;
     let listener = TcpListener::bind(options.listen)
         .map_err(|source| RunError::Listen { address: options.listen, source })?;
@@ -83,7 +104,7 @@ async fn listen_and_serve(
     let desk = Arc::new(Desk::new(ledger, Handle::current(), options.faults.clone(), Arc::clone(&metrics)));
     let service = Arc::new(Service {
         desk: Arc::clone(&desk),
-        metrics,
+        metrics: Arc::clone(&metrics),
         faults: options.faults.clone(),
         token,
         max_body: options.max_body_bytes,
@@ -97,13 +118,20 @@ async fn listen_and_serve(
     .map_err(RunError::Start)?;
     let handle = server.handle();
     announce(scheme, address).map_err(RunError::Announce)?;
-    tracing::info!(%address, scheme, store = options.store, "gateway ready");
+    tracing::info!(%address, scheme, store, "gateway ready");
 
+    let forwarding = async {
+        match target {
+            Some(target) => options.forward.forwarder(target, Arc::clone(&desk), metrics).run().await,
+            None => pending().await,
+        }
+    };
     let mut server = pin!(server);
     let mut first_byte = [0];
     tokio::select! {
         ended = &mut server => return ended.map_err(RunError::Serve),
         () = desk.prune(options.keep_answers) => {}
+        () = forwarding => {}
         // A failing pipe could never tell of a signal again: that is as good as one.
         _ = signal.read(&mut first_byte) => {}
     }
@@ -132,10 +160,6 @@ fn plain_server(listener: TcpListener, service: Arc<Service>, path: String) -> i
     .disable_signals()
     .listen(listener)?;
     Ok(server.run())
-}
-
-fn is_postgres(store: &str) -> bool {
-    ["postgres://", "postgresql://"].iter().any(|scheme| store.starts_with(scheme))
 }
 
 fn read_token(path: &Path) -> Result<Digest, RunError> {

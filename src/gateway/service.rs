@@ -15,9 +15,9 @@ use actix_web::web::{self, Bytes, BytesMut, Data, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use serde::Serialize;
-use serde_json::value::RawValue;
 use tokio::time::timeout;
 
+use super::applied::AppliedRecord;
 use super::desk::{Desk, Finished, Outcome, Submitted};
 use super::faults::{Fate, Faults};
 use super::intake::{self, ACCEPTED_ENCODINGS, Headers};
@@ -25,7 +25,7 @@ use super::ledger::{Application, Digest, LedgerError, PageLimit, Settled, sha256
 use super::metrics::{self, Metrics};
 use super::refusal::{RETRY_AFTER_SECONDS, Refusal};
 use super::with_causes;
-use crate::model::{BatchId, DeviceId, RecordId};
+use crate::model::BatchId;
 use crate::transport::wire::{BatchAnswer, Processing, ProcessingState};
 
 /// A body of which nothing arrives for so long is given up.
@@ -153,6 +153,7 @@ impl Service {
         match ended.map_err(|error| LedgerError::Storage(error.into()))?? {
             Finished::Settled(Settled::Fresh(answer) | Settled::Replayed(answer)) => Ok(answered(&answer)),
             Finished::Settled(Settled::Reused) => Err(Refusal::Reused(id)),
+            Finished::Elsewhere => Err(Refusal::Processing(id)),
             Finished::Abandoned => Ok(gateway_timeout(&headers)),
         }
     }
@@ -242,21 +243,6 @@ struct Health {
     status: &'static str,
 }
 
-/// A line of `GET /ledger`.
-#[derive(Serialize)]
-struct LedgerLine<'a> {
-    seq: u64,
-    id: RecordId,
-    #[serde(rename = "type")]
-    record_type: &'a str,
-    key: Option<&'a str>,
-    device_id: DeviceId,
-    batch_id: BatchId,
-    #[serde(with = "crate::clock::as_rfc3339")]
-    applied_at: u64,
-    payload: Box<RawValue>,
-}
-
 fn ledger_lines(desk: Arc<Desk>) -> impl Stream<Item = Result<Bytes, LedgerError>> {
     stream::try_unfold(0, move |seq| {
         let desk = Arc::clone(&desk);
@@ -277,19 +263,7 @@ fn ledger_lines(desk: Arc<Desk>) -> impl Stream<Item = Result<Bytes, LedgerError
 fn lines(page: &[Application]) -> Result<Bytes, LedgerError> {
     let mut text = Vec::new();
     for row in page {
-        // Outside of strings a line break is mere space, and within them it is escaped.
-        let payload = RawValue::from_string(row.payload.replace(['\n', '\r'], " "))?;
-        let line = LedgerLine {
-            seq: row.seq,
-            id: row.id,
-            record_type: &row.record_type,
-            key: row.key.as_deref(),
-            device_id: row.device,
-            batch_id: row.batch,
-            applied_at: row.applied_at,
-            payload,
-        };
-        serde_json::to_writer(&mut text, &line)?;
+        serde_json::to_writer(&mut text, &AppliedRecord::of(row)?)?;
         text.push(b'\n');
     }
     Ok(text.into())

@@ -2,6 +2,9 @@
 
 mod batches;
 mod faults;
+mod forward;
+mod health;
+mod postgres;
 mod process;
 mod refusals;
 mod tls;

@@ -129,8 +129,16 @@ fn what_cannot_be_a_ledger_or_a_token_is_refused_as_configuration() {
     fs::write(path("notes.txt"), "not a ledger at all\n").unwrap();
     fs::write(path("empty"), "").unwrap();
     let store = path("fresh.redb");
-    let cases: [(&str, &[&str], i32, &str); 7] = [
-        ("postgres://db/sync", &[], 78, "no PostgreSQL ledger yet"),
+    let cases: [(&str, &[&str], i32, &str); 10] = [
+        ("postgres://db/sync?sslmode=on", &[], 78, "`sslmode=on` in --store is not known"),
+        ("postgres://db/sync?sslrootcert=none.pem", &[], 78, "cannot read the certificates"),
+        (&store, &["--forward", "https://me:s3cret@crm/"], 78, "without user and password"),
+        (
+            &store,
+            &["--forward", "http://crm/", "--forward-token-file", &path("empty")],
+            78,
+            "does not hold a token",
+        ),
         (&path("notes.txt"), &[], 78, "not a ledger"),
         (&path("empty"), &[], 78, "not a ledger"),
         (&path("no/such/dir/ledger"), &[], 74, "cannot make or read"),
@@ -147,6 +155,7 @@ fn what_cannot_be_a_ledger_or_a_token_is_refused_as_configuration() {
         let (code, said) = refuses(store, arguments);
         assert_eq!(code, Some(expected), "{store}: {said}");
         assert!(said.contains(message), "{said}");
+        assert!(!said.contains("s3cret"), "{said}");
     }
     assert_eq!(fs::read(path("notes.txt")).unwrap(), b"not a ledger at all\n");
     assert_eq!(refuses(&store, &["--fail-rate", "1.5"]).0, Some(2));

@@ -1,5 +1,6 @@
 //! Starts gateways, and speaks to them as a device would.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,10 +16,11 @@ use uuid::Uuid;
 
 use super::device::Batch;
 use super::http::{Answer, borrowed, exchange, request};
+use super::postgres::ledger_in;
 use super::process::{Guard, run, signal};
 use super::wait::DEADLINE;
 
-const ANY_PORT: &str = "127.0.0.1:0";
+pub(crate) const ANY_PORT: &str = "127.0.0.1:0";
 
 /// A running gateway; killed when dropped.
 pub(crate) struct Gateway {
@@ -29,12 +31,14 @@ pub(crate) struct Gateway {
     _stdout: BufReader<ChildStdout>,
 }
 
-fn command(store: &str, listen: &str, arguments: &[&str]) -> Command {
+/// How one is started.
+pub(crate) fn command(store: &str, listen: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fieldsync-gateway"));
     command
         .args(["--listen", listen, "--store", store])
         .args(arguments)
         .env("RUST_LOG", "warn")
+        .env_remove("PGPASSWORD")
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     command
@@ -59,8 +63,23 @@ impl Gateway {
 
     /// As [`Self::start`], told where to listen.
     pub(crate) fn start_at(directory: &Path, listen: &str, arguments: &[&str]) -> Self {
-        let store = directory.join("ledger.redb");
-        let mut child = Guard(command(store.to_str().unwrap(), listen, arguments).spawn().unwrap());
+        Self::start_by(command(&ledger_in(directory), listen, arguments))
+    }
+
+    /// Starts a gateway on this store.
+    pub(crate) fn start_on(store: &str, arguments: &[&str]) -> Self {
+        Self::start_by(command(store, ANY_PORT, arguments))
+    }
+
+    /// As [`Self::start_on`], with everything that it has to say in a file.
+    pub(crate) fn start_logging(store: &str, log: &Path, arguments: &[&str]) -> Self {
+        let mut command = command(store, ANY_PORT, arguments);
+        command.env_remove("RUST_LOG").stderr(File::create(log).unwrap());
+        Self::start_by(command)
+    }
+
+    pub(crate) fn start_by(mut command: Command) -> Self {
+        let mut child = Guard(command.spawn().unwrap());
         let stdout = child.0.stdout.take().unwrap();
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
@@ -124,7 +143,7 @@ impl Gateway {
         self.try_send(method, path, headers, body).unwrap()
     }
 
-    fn try_send(
+    pub(crate) fn try_send(
         &self,
         method: Method,
         path: &str,

@@ -11,6 +11,7 @@ pub(crate) mod ledger;
 pub(crate) mod loop_disk;
 pub(crate) mod netns;
 pub(crate) mod notify;
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod reply;

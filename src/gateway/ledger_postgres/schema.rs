@@ -1,0 +1,80 @@
+//! The tables of the shared ledger, made by the gateway that comes first.
+//!
+//! All of it is in one schema, so that the database may be used for other things, too. A change of
+//! layout is a new number and a step in [`prepare`] that leads to it from the one before; a gateway
+//! refuses a number that it does not know.
+
+use tokio_postgres::Error as DatabaseError;
+use tokio_postgres::types::Type;
+
+use super::session::Session;
+
+/// The layout of the tables below.
+pub(super) const SCHEMA: i64 = 1;
+/// Held while the tables are made or looked at: gateways start together.
+const PREPARING: i64 = i64::from_be_bytes(*b"fs-schem");
+
+/// `records`: the index that makes an application happen once. `applied`: append-only, in order of
+/// application, and written without a look at the index, so that a failure of the index would show here.
+/// `batches`: the answers. `counters`: the last row of `applied`, and the last that was handed on.
+const TABLES: &str = "
+    CREATE SCHEMA IF NOT EXISTS fieldsync;
+    CREATE TABLE fieldsync.meta (key text PRIMARY KEY, value bigint NOT NULL);
+    CREATE TABLE fieldsync.records (id uuid PRIMARY KEY, digest bytea NOT NULL);
+    CREATE TABLE fieldsync.applied (
+        seq bigint PRIMARY KEY, id uuid NOT NULL, device_id uuid NOT NULL, batch_id uuid NOT NULL,
+        type text NOT NULL, key text, applied_at_ms bigint NOT NULL, payload text NOT NULL
+    );
+    CREATE TABLE fieldsync.batches (
+        device_id uuid, batch_id uuid, fingerprint bytea NOT NULL, answered_at_ms bigint NOT NULL,
+        answer text NOT NULL, PRIMARY KEY (device_id, batch_id)
+    );
+    CREATE INDEX batches_by_age ON fieldsync.batches (answered_at_ms);
+    CREATE TABLE fieldsync.counters (name text PRIMARY KEY, seq bigint NOT NULL);
+    INSERT INTO fieldsync.counters VALUES ('applied', 0), ('forwarded', 0);
+";
+
+/// What a database is found to be.
+pub(super) enum Found {
+    /// A ledger of this layout, perhaps new.
+    Ready,
+    /// A ledger of another layout.
+    Schema(i64),
+    /// It keeps text in another encoding than UTF-8.
+    Encoding(String),
+}
+
+/// Makes the tables unless they are there.
+pub(super) async fn prepare(session: &mut Session) -> Result<Found, DatabaseError> {
+    let transaction = session.client.transaction().await?;
+    transaction.execute_typed("SELECT pg_advisory_xact_lock($1)", &[(&PREPARING, Type::INT8)]).await?;
+    let setting = async |name: &str| -> Result<String, DatabaseError> {
+        let row = transaction.query_typed_one("SELECT current_setting($1)", &[(&name, Type::TEXT)]).await?;
+        row.try_get(0)
+    };
+    let encoding = setting("server_encoding").await?;
+    if encoding != "UTF8" {
+        return Ok(Found::Encoding(encoding));
+    }
+    for name in ["fsync", "full_page_writes"] {
+        if setting(name).await? == "off" {
+            tracing::warn!(
+                setting = name,
+                "the database is told not to wait for its disk: a power cut may take records that were confirmed"
+            );
+        }
+    }
+    let exists = "SELECT to_regclass('fieldsync.meta') IS NOT NULL";
+    if transaction.query_typed_one(exists, &[]).await?.try_get(0)? {
+        let schema = "SELECT value FROM fieldsync.meta WHERE key = 'schema'";
+        return match transaction.query_typed_one(schema, &[]).await?.try_get(0)? {
+            SCHEMA => Ok(Found::Ready),
+            other => Ok(Found::Schema(other)),
+        };
+    }
+    transaction.batch_execute(TABLES).await?;
+    let made = "INSERT INTO fieldsync.meta VALUES ('schema', $1)";
+    transaction.execute_typed(made, &[(&SCHEMA, Type::INT8)]).await?;
+    transaction.commit().await?;
+    Ok(Found::Ready)
+}

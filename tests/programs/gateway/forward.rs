@@ -1,0 +1,194 @@
+//! Applied records are handed on: all of them, in order, whatever becomes of either side.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::device::{Batch, Record};
+use crate::support::gateway::Gateway;
+use crate::support::server::{Gate, Reply, Request, ScriptedServer};
+use crate::support::wait::{directory, wait_for};
+
+const WAITING: &str = "fieldsync_gateway_forward_waiting";
+const FORWARDED: &str = "fieldsync_gateway_forwarded_total";
+
+fn taken(_: &Request) -> Reply {
+    Reply::text(204, "text/plain", "")
+}
+
+fn start(directory: &Path, server: &ScriptedServer, more: &[&str]) -> Gateway {
+    let url = format!("{}/hook?of=field", server.url());
+    let arguments = [&["--forward", url.as_str(), "--forward-max-wait", "50ms"], more].concat();
+    Gateway::start(directory, &arguments)
+}
+
+fn batch_of(records: usize) -> Batch {
+    Batch::with((0..records).map(|n| Record::new(&format!("{{\"n\":{n}}}"))).collect())
+}
+
+/// The ids in the order in which they were first handed on.
+fn handed_on(server: &ScriptedServer) -> Vec<String> {
+    let mut seen = HashSet::new();
+    server.requests().iter().flat_map(Request::ids).filter(|id| seen.insert(id.clone())).collect()
+}
+
+#[track_caller]
+fn wait_until_handed_on(server: &ScriptedServer, gateway: &Gateway) {
+    let ledger: Vec<String> = gateway.applied_ids().iter().map(ToString::to_string).collect();
+    wait_for("all records to be handed on", || {
+        (gateway.metric(WAITING) == 0 && handed_on(server).len() == ledger.len()).then_some(())
+    });
+    assert_eq!(handed_on(server), ledger);
+}
+
+#[test]
+fn records_are_handed_on_in_the_promised_form_and_order() {
+    let server = ScriptedServer::start(taken);
+    let directory = directory();
+    let token = directory.path().join("token");
+    fs::write(&token, "s3cret-token\n").unwrap();
+    let gateway = start(directory.path(), &server, &["--forward-token-file", token.to_str().unwrap()]);
+    let mut batch = Batch::of(&[r#"{ "Amount":120.50 }"#, "{\"a\":\n1}"]);
+    batch.records[0].key = Some("account-17".into());
+    gateway.post(&batch).batch();
+    wait_until_handed_on(&server, &gateway);
+    assert_eq!(gateway.metric(FORWARDED), 2);
+
+    let requests = server.requests();
+    assert_eq!(requests.len(), 1);
+    let request = &requests[0];
+    assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/hook?of=field"));
+    assert_eq!(request.header("content-type"), "application/json");
+    assert_eq!(request.header("authorization"), "Bearer s3cret-token");
+    assert_eq!(request.header("idempotency-key").len(), 43);
+    // Each record is as the ledger lists it.
+    assert_eq!(request.records(), gateway.ledger());
+    assert!(request.text().contains(r#""payload":{ "Amount":120.50 }"#), "{}", request.text());
+    assert_eq!(request.records()[0]["key"], "account-17");
+    assert_eq!(request.records()[1]["key"], Value::Null);
+    // What is no application is not handed on.
+    gateway.post(&batch.again()).batch();
+    gateway.post(&batch_of(1)).batch();
+    wait_until_handed_on(&server, &gateway);
+    assert_eq!(server.requests().iter().map(|request| request.records().len()).sum::<usize>(), 3);
+}
+
+#[test]
+fn devices_do_not_wait_for_those_whom_records_are_handed_on_to() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let server = ScriptedServer::start(move |request| taken(request).held_by(&held));
+    let directory = directory();
+    let gateway = start(directory.path(), &server, &["--forward-max-records", "10"]);
+    for _ in 0..5 {
+        gateway.post(&batch_of(10)).batch();
+    }
+    server.wait_for_batches(1);
+    assert_eq!(gateway.metric(FORWARDED), 0);
+    gate.open();
+    wait_until_handed_on(&server, &gateway);
+    assert!(server.sizes().iter().all(|size| *size <= 10), "{:?}", server.sizes());
+}
+
+#[test]
+fn what_is_not_taken_is_sent_again_until_it_is_and_nothing_overtakes_it() {
+    let mut requests = 0;
+    let server = ScriptedServer::start(move |request| {
+        requests += 1;
+        match requests {
+            1 => Reply::text(500, "text/plain", "no"),
+            2 => Reply::text(429, "text/plain", "").with("retry-after", "0"),
+            3 => Reply::Close,
+            4 => Reply::text(302, "text/plain", "").with("location", "http://127.0.0.1:9/"),
+            5 => Reply::Reset,
+            6 => Reply::Hang,
+            _ => taken(request),
+        }
+    });
+    let directory = directory();
+    let gateway =
+        start(directory.path(), &server, &["--forward-max-records", "3", "--forward-timeout", "300ms"]);
+    for _ in 0..3 {
+        gateway.post(&batch_of(4)).batch();
+    }
+    wait_until_handed_on(&server, &gateway);
+    let requests = server.requests();
+    // The same body has the same key, another one another.
+    for pair in requests.windows(2) {
+        let keys = [&pair[0], &pair[1]].map(|request| request.header("idempotency-key"));
+        assert_eq!(keys[0] == keys[1], pair[0].body == pair[1].body);
+    }
+    assert_eq!(requests[0].records()[0], gateway.ledger()[0]);
+    assert_eq!(gateway.metric(FORWARDED), 12);
+}
+
+#[test]
+fn a_refused_record_holds_back_what_came_after_it_and_is_named() {
+    let server = ScriptedServer::start(|request| {
+        if request.text().contains("\"n\":5") { Reply::error(422, "NOT_LIKED") } else { taken(request) }
+    });
+    let directory = directory();
+    let log = directory.path().join("log");
+    let store = crate::support::postgres::ledger_in(directory.path());
+    let arguments = ["--forward", &server.url(), "--forward-max-wait", "20ms"];
+    let gateway = Gateway::start_logging(&store, &log, &arguments);
+    let batch = batch_of(8);
+    gateway.post(&batch).batch();
+    let refused = batch.records[5].id.to_string();
+    wait_for("the record to be named", || {
+        let log = fs::read_to_string(&log).unwrap();
+        log.lines()
+            .any(|line| {
+                line.contains("were refused") && line.contains("records=1 ") && line.contains(&refused)
+            })
+            .then_some(())
+    });
+    assert_eq!((gateway.metric(FORWARDED), gateway.metric(WAITING)), (5, 3));
+    assert!(!fs::read_to_string(&log).unwrap().contains("NOT_LIKED"));
+    // Once it is taken, all goes on.
+    server.now(taken);
+    wait_until_handed_on(&server, &gateway);
+}
+
+#[test]
+fn what_waits_to_be_handed_on_outlives_a_crash() {
+    let server = ScriptedServer::start(|_| Reply::text(503, "text/plain", "later"));
+    let directory = directory();
+    let gateway = start(directory.path(), &server, &["--forward-max-records", "7"]);
+    for _ in 0..4 {
+        gateway.post(&batch_of(10)).batch();
+    }
+    server.wait_for_batches(2);
+    gateway.kill();
+    // A gateway that hands nothing on keeps what waits.
+    let gateway = Gateway::start(directory.path(), &[]);
+    gateway.post(&batch_of(10)).batch();
+    gateway.kill();
+    let mut requests = 0;
+    server.now(move |request| {
+        requests += 1;
+        // The gateway dies while it waits for this answer.
+        if requests == 3 { Reply::Hang } else { taken(request) }
+    });
+    let before = server.requests().len();
+    let gateway = start(directory.path(), &server, &["--forward-max-records", "7"]);
+    wait_for("some records to be handed on", || (server.requests().len() >= before + 3).then_some(()));
+    assert_eq!(gateway.metric(FORWARDED), 14);
+    gateway.kill();
+    let gateway = start(directory.path(), &server, &["--forward-max-records", "7"]);
+    wait_until_handed_on(&server, &gateway);
+    assert_eq!(gateway.metric(FORWARDED), 36, "what was taken is not sent again");
+}
+
+#[test]
+fn a_gateway_that_ends_in_order_does_not_wait_for_those_whom_records_are_handed_on_to() {
+    let server = ScriptedServer::start(|_| Reply::Hang);
+    let directory = directory();
+    let gateway = start(directory.path(), &server, &[]);
+    gateway.post(&batch_of(1)).batch();
+    server.wait_for_batches(1);
+    gateway.signal("TERM");
+    assert_eq!(gateway.ended().code(), Some(0));
+}

@@ -1,0 +1,153 @@
+//! A database that goes away, comes back or stands still costs time, and no record.
+
+use std::collections::HashSet;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::support::daemon::{Counts, Daemon};
+use crate::support::device::{Batch, Record};
+use crate::support::gateway::Gateway;
+use crate::support::postgres::Postgres;
+use crate::support::server::{Reply, ScriptedServer};
+use crate::support::settings::Settings;
+use crate::support::wait::wait_for;
+
+const APPLIED: &str = "fieldsync_gateway_records_total{result=\"applied\"}";
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn while_the_database_is_away_the_gateway_says_so_and_asks_for_the_same_again() {
+    let mut postgres = Postgres::start();
+    let gateway = Gateway::start_on(&postgres.create("sync"), &[]);
+    let known = Batch::of(&["{}"]);
+    gateway.post(&known).batch();
+    postgres.crash();
+
+    assert_eq!(gateway.get("/healthz").good(503), json!({"status": "ledger_unavailable"}));
+    let batch = Batch::of(&["{}"]);
+    for refused in [gateway.post(&batch), gateway.look_up(&known)] {
+        let (code, message) = refused.error();
+        assert_eq!((refused.status, code.as_str()), (503, "LEDGER_UNREACHABLE"));
+        assert!(message.contains("nothing is lost"), "{message}");
+        assert_eq!(refused.header("retry-after"), "");
+    }
+    assert_eq!(gateway.get("/metrics").status, 200);
+
+    postgres.start_again();
+    assert_eq!(gateway.get("/healthz").status, 200);
+    assert!(gateway.look_up(&known).batch().replayed);
+    assert!(!gateway.post(&batch).batch().replayed);
+    assert_eq!(gateway.applied_ids(), [known.ids(), batch.ids()].concat());
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_database_that_crashes_and_comes_back_loses_and_doubles_nothing_for_the_daemon() {
+    let mut postgres = Postgres::start();
+    let target = ScriptedServer::start(|_| Reply::text(204, "text/plain", ""));
+    let arguments = ["--record-cost", "500us", "--forward", &target.url(), "--forward-max-wait", "100ms"];
+    let gateway = Gateway::start_on(&postgres.create("sync"), &arguments);
+    let daemon = Daemon::start(&Settings::for_server(&gateway.url()));
+    let ids: HashSet<Uuid> = daemon.enqueue_many(600).iter().map(|id| id.parse().unwrap()).collect();
+    for round in 1..=3 {
+        wait_for("some records to be applied", || (gateway.metric(APPLIED) >= round * 120).then_some(()));
+        // The moment of the crash wanders from round to round.
+        thread::park_timeout(Duration::from_micros(1300 * round));
+        postgres.crash();
+        daemon.wait_for_log("throttled");
+        postgres.start_again();
+    }
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(600));
+    let applied = gateway.applied_ids();
+    assert_eq!(applied.len(), ids.len());
+    assert_eq!(applied.iter().copied().collect::<HashSet<_>>(), ids);
+    // An outage is not the records' fault, and those who get them hear of each.
+    wait_for("all to be handed on", || {
+        let handed_on: HashSet<String> =
+            target.requests().iter().flat_map(crate::support::server::Request::ids).collect();
+        (handed_on.len() == ids.len()).then_some(())
+    });
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn what_was_answered_is_there_after_a_crash_of_the_database_in_the_same_moment() {
+    let mut postgres = Postgres::start();
+    let gateway = Gateway::start_on(&postgres.create("sync"), &[]);
+    let mut sent = Vec::new();
+    for round in 1..=4 {
+        let before = gateway.metric(APPLIED);
+        let batches: Vec<(Batch, bool)> = thread::scope(|scope| {
+            let senders: Vec<_> = (0..4).map(|_| scope.spawn(|| send_until_it_fails(&gateway))).collect();
+            wait_for("some batches to be applied", || (gateway.metric(APPLIED) > before + 30).then_some(()));
+            thread::park_timeout(Duration::from_micros(1100 * round));
+            postgres.crash();
+            senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect()
+        });
+        postgres.start_again();
+        sent.extend(batches);
+    }
+    let applied = gateway.applied_ids();
+    let known: HashSet<Uuid> = applied.iter().copied().collect();
+    assert_eq!(known.len(), applied.len(), "a record was applied twice");
+    for (batch, is_answered) in &sent {
+        let there = batch.ids().iter().filter(|id| known.contains(id)).count();
+        match gateway.look_up(batch).status {
+            200 => assert_eq!(there, batch.records.len()),
+            404 => assert_eq!((there, *is_answered), (0, false)),
+            other => panic!("a look-up got {other}"),
+        }
+    }
+}
+
+/// All batches that were sent, and whether they were answered.
+fn send_until_it_fails(gateway: &Gateway) -> Vec<(Batch, bool)> {
+    let mut sent = Vec::new();
+    loop {
+        let batch = Batch::with((0..10).map(|_| Record::new("{}")).collect());
+        let status = gateway.post(&batch).status;
+        sent.push((batch, status == 200));
+        match status {
+            200 => {}
+            503 => return sent,
+            other => panic!("a batch got {other}"),
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_database_that_stands_still_holds_up_nobody_for_long_and_is_used_again_when_it_moves() {
+    let postgres = Postgres::start();
+    let gateway = Gateway::start_on(&postgres.create("sync"), &[]);
+    let (before, during) = (Batch::of(&["{}"]), Batch::of(&["{}"]));
+    gateway.post(&before).batch();
+    let frozen = postgres.freeze("sync");
+    assert_eq!(gateway.post(&during).code(), "LEDGER_UNREACHABLE");
+    drop(frozen);
+    wait_for("the batch to be taken", || Some(gateway.post(&during)).filter(|answer| answer.status == 200));
+    assert_eq!(gateway.applied_ids(), [before.ids(), during.ids()].concat());
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_database_that_became_one_that_only_reads_is_left_for_one_that_writes() {
+    let postgres = Postgres::start();
+    let gateway = Gateway::start_on(&postgres.create("sync"), &[]);
+    gateway.post(&Batch::of(&["{}"])).batch();
+    let read_only = |is: bool| {
+        postgres.query("postgres", &format!("ALTER SYSTEM SET default_transaction_read_only = {is}"));
+        postgres.query("postgres", "SELECT pg_reload_conf()");
+    };
+    read_only(true);
+    let batch = Batch::of(&["{}"]);
+    let refused = wait_for("the setting to be known", || {
+        Some(gateway.post(&Batch::of(&["{}"]))).filter(|answer| answer.status != 200)
+    });
+    assert_eq!(refused.code(), "LEDGER_UNREACHABLE");
+    read_only(false);
+    wait_for("the batch to be taken", || Some(gateway.post(&batch)).filter(|answer| answer.status == 200));
+}

@@ -1,0 +1,278 @@
+//! However many gateways share a ledger, a batch is answered once and a record applied once.
+
+use std::collections::{HashMap, HashSet};
+use std::thread;
+use std::time::Duration;
+
+use fieldsync::transport::wire::{BatchAnswer, RecordStatus};
+use hyper::Method;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::support::daemon::{Counts, Daemon};
+use crate::support::device::{Batch, Record};
+use crate::support::gateway::Gateway;
+use crate::support::http::statuses;
+use crate::support::postgres::Postgres;
+use crate::support::server::{Reply, Request, ScriptedServer};
+use crate::support::settings::Settings;
+use crate::support::wait::wait_for;
+
+const APPLIED: &str = "fieldsync_gateway_records_total{result=\"applied\"}";
+const FORWARDED: &str = "fieldsync_gateway_forwarded_total";
+
+fn gateways<const N: usize>(postgres: &Postgres, arguments: &[&str]) -> [Gateway; N] {
+    let store = postgres.create("sync");
+    std::array::from_fn(|_| Gateway::start_on(&store, arguments))
+}
+
+fn batch_of(records: usize) -> Batch {
+    Batch::with((0..records).map(|_| Record::new("{}")).collect())
+}
+
+/// The table has each of these records once, in one order without gaps.
+#[track_caller]
+fn assert_applied_once(gateway: &Gateway, expected: &HashSet<Uuid>) {
+    let ledger = gateway.ledger();
+    let ids: HashSet<Uuid> =
+        ledger.iter().map(|line| line["id"].as_str().unwrap().parse().unwrap()).collect();
+    assert_eq!(ledger.len(), ids.len(), "a record was applied twice");
+    assert_eq!(&ids, expected);
+    assert!(ledger.iter().map(|line| line["seq"].as_u64().unwrap()).eq(1..=expected.len() as u64));
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_batch_at_work_in_one_gateway_is_being_processed_for_the_others() {
+    let postgres = Postgres::start();
+    let [one, other] = gateways(&postgres, &["--record-cost", "400ms"]);
+    let batch = Batch::of(&["{}", "{}"]);
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| one.post(&batch).batch());
+        let looked_up = wait_for("the batch to be at work", || {
+            Some(other.look_up(&batch)).filter(|answer| answer.status != 404)
+        });
+        assert_eq!(looked_up.good(202)["state"], "processing");
+        let resent = other.post(&batch);
+        assert_eq!((resent.status, resent.code().as_str()), (409, "PROCESSING"));
+        assert_eq!(resent.header("retry-after"), "1");
+        assert_eq!(statuses(&sender.join().unwrap()), [RecordStatus::Applied; 2]);
+    });
+    for gateway in [&one, &other] {
+        for answer in [gateway.post(&batch), gateway.look_up(&batch)] {
+            let answer = answer.batch();
+            assert!(answer.replayed);
+            assert_eq!(statuses(&answer), [RecordStatus::Applied; 2]);
+        }
+        let mut changed = batch.clone();
+        changed.records.pop();
+        assert_eq!(gateway.post(&changed).code(), "BATCH_ID_REUSED");
+    }
+    assert_applied_once(&other, &batch.ids().into_iter().collect());
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn the_same_batch_at_three_gateways_at_once_is_settled_once() {
+    let postgres = Postgres::start();
+    let gateways: [Gateway; 3] = gateways(&postgres, &[]);
+    let mut expected = HashSet::new();
+    for _ in 0..25 {
+        let batch = batch_of(5);
+        let answers: Vec<BatchAnswer> = thread::scope(|scope| {
+            let batch = &batch;
+            let senders: Vec<_> = gateways
+                .iter()
+                .flat_map(|gateway| [gateway, gateway])
+                .map(|gateway| scope.spawn(move || settled(gateway, batch)))
+                .collect();
+            senders.into_iter().map(|sender| sender.join().unwrap()).collect()
+        });
+        assert_eq!(answers.iter().filter(|answer| !answer.replayed).count(), 1);
+        assert!(answers.iter().all(|answer| statuses(answer) == [RecordStatus::Applied; 5]));
+        expected.extend(batch.ids());
+    }
+    assert_applied_once(&gateways[1], &expected);
+}
+
+/// The answer, however often it takes.
+fn settled(gateway: &Gateway, batch: &Batch) -> BatchAnswer {
+    wait_for("the batch to be settled", || {
+        let answer = gateway.post(batch);
+        (answer.status != 409).then(|| answer.batch())
+    })
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn batches_at_three_gateways_that_share_records_apply_each_record_once() {
+    const SENDERS: usize = 9;
+    let postgres = Postgres::start();
+    let gateways: [Gateway; 3] = gateways(&postgres, &[]);
+    for round in 0..6 {
+        let records: Vec<Record> = (0..40).map(|_| Record::new("{}")).collect();
+        let answers: Vec<BatchAnswer> = thread::scope(|scope| {
+            let senders: Vec<_> = (0..SENDERS)
+                .map(|sender| {
+                    let mut batch = Batch::with(records.clone());
+                    batch.records.rotate_left(sender * 4);
+                    if sender % 2 == 1 {
+                        batch.records.reverse();
+                    }
+                    let gateway = &gateways[sender % gateways.len()];
+                    scope.spawn(move || gateway.post(&batch).batch())
+                })
+                .collect();
+            senders.into_iter().map(|sender| sender.join().unwrap()).collect()
+        });
+        let mut applied: HashMap<Uuid, usize> = HashMap::new();
+        for result in answers.iter().flat_map(|answer| &answer.results) {
+            *applied.entry(result.id.0).or_default() += usize::from(result.status == RecordStatus::Applied);
+        }
+        assert!(applied.values().all(|times| *times == 1), "{applied:?}");
+        assert_eq!(gateways[0].ledger().len(), 40 * (round + 1));
+    }
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_batch_whose_gateway_dies_is_free_at_once_and_nothing_of_it_is_applied() {
+    let postgres = Postgres::start();
+    let store = postgres.create("sync");
+    let dying = Gateway::start_on(&store, &["--record-cost", "5s"]);
+    let other = Gateway::start_on(&store, &[]);
+    let batch = batch_of(3);
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| dying.try_post(&batch));
+        wait_for("the batch to be at work", || (other.look_up(&batch).status == 202).then_some(()));
+        dying.signal("KILL");
+        assert!(sender.join().unwrap().is_none(), "a dead gateway answered");
+    });
+    wait_for("the batch to be free", || (other.look_up(&batch).status == 404).then_some(()));
+    assert!(other.ledger().is_empty());
+    let resent = other.post(&batch).batch();
+    assert!(!resent.replayed);
+    assert_eq!(statuses(&resent), [RecordStatus::Applied; 3]);
+    assert_applied_once(&other, &batch.ids().into_iter().collect());
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn whenever_a_gateway_dies_the_others_know_each_batch_whole_or_not_at_all() {
+    let postgres = Postgres::start();
+    let store = postgres.create("sync");
+    let survivor = Gateway::start_on(&store, &[]);
+    let mut sent = Vec::new();
+    for round in 1..=5 {
+        let dying = Gateway::start_on(&store, &[]);
+        let batches: Vec<(Batch, bool)> = thread::scope(|scope| {
+            let senders: Vec<_> = (0..3).map(|_| scope.spawn(|| send_until_it_dies(&dying))).collect();
+            wait_for("some batches to be applied", || (dying.metric(APPLIED) > 20 * round).then_some(()));
+            // The moment of the crash wanders from round to round.
+            thread::park_timeout(Duration::from_micros(900 * round));
+            dying.signal("KILL");
+            senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect()
+        });
+        sent.extend(batches);
+    }
+    let known: HashSet<Uuid> = survivor.applied_ids().into_iter().collect();
+    for (batch, is_answered) in &sent {
+        let there = batch.ids().iter().filter(|id| known.contains(id)).count();
+        let looked_up = wait_for("the dead gateway's claims to be gone", || {
+            Some(survivor.look_up(batch).status).filter(|status| *status != 202)
+        });
+        match looked_up {
+            200 => assert_eq!(there, batch.records.len()),
+            404 => assert_eq!((there, *is_answered), (0, false)),
+            other => panic!("a look-up got {other}"),
+        }
+    }
+    let mut expected = HashSet::new();
+    for (batch, _) in &sent {
+        settled(&survivor, batch);
+        expected.extend(batch.ids());
+    }
+    assert_applied_once(&survivor, &expected);
+}
+
+/// All batches that were sent, and whether they were answered.
+fn send_until_it_dies(gateway: &Gateway) -> Vec<(Batch, bool)> {
+    let mut sent = Vec::new();
+    loop {
+        let batch = batch_of(10);
+        let answer = gateway.try_post(&batch);
+        let is_answered = answer.map(|answer| answer.batch()).is_some();
+        sent.push((batch, is_answered));
+        if !is_answered {
+            return sent;
+        }
+    }
+}
+
+/// A balancer that hands each request to the next gateway, and loses some of the answers.
+fn balancer(gateways: [Gateway; 2], lost: impl Fn(usize) -> bool + Send + 'static) -> ScriptedServer {
+    let mut requests = 0;
+    ScriptedServer::start(move |request| {
+        requests += 1;
+        let answer = passed_on(&gateways[requests % 2], request);
+        match answer {
+            Some(answer) if !lost(requests) => answer,
+            _ => Reply::Close,
+        }
+    })
+}
+
+fn passed_on(gateway: &Gateway, request: &Request) -> Option<Reply> {
+    let names = ["x-sync-batch-id", "x-sync-device-id", "x-batch-sequence", "x-sync-attempt", "content-type"];
+    let headers = names.map(|name| (name, request.header(name)));
+    let headers: Vec<_> = headers.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    let method: Method = request.method.parse().unwrap();
+    let answer = gateway.try_send(method, &request.path, &headers, request.body.clone())?;
+    let headers = vec![("content-type", answer.header("content-type").to_owned())];
+    Some(Reply::Answer { status: answer.status, headers, body: answer.body.to_vec() })
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_daemon_whose_requests_go_now_here_now_there_loses_and_doubles_nothing() {
+    let postgres = Postgres::start();
+    let store = postgres.create("sync");
+    let gateways = [(); 2].map(|()| Gateway::start_on(&store, &["--fail-rate", "0.1"]));
+    let watching = Gateway::start_on(&store, &[]);
+    let balancer = balancer(gateways, |request| request % 4 == 0);
+    let daemon = Daemon::start(&Settings::for_server(&balancer.url()));
+    let ids = daemon.enqueue_many(150);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(150));
+    assert_applied_once(&watching, &ids.iter().map(|id| id.parse().unwrap()).collect());
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn each_record_is_handed_on_by_one_gateway_and_another_takes_over_when_it_dies() {
+    let postgres = Postgres::start();
+    let target = ScriptedServer::start(|_| Reply::text(204, "text/plain", ""));
+    let arguments = ["--forward", &target.url(), "--forward-max-records", "7"];
+    let [one, other] = gateways(&postgres, &arguments);
+    let send = |gateways: &[&Gateway]| {
+        for nth in 0..12 {
+            gateways[nth % gateways.len()].post(&batch_of(5)).batch();
+        }
+    };
+    let wait_until_handed_on = |records: usize| {
+        wait_for("all records to be handed on", || {
+            (target.sizes().iter().sum::<usize>() >= records).then_some(())
+        });
+    };
+    send(&[&one, &other]);
+    wait_until_handed_on(60);
+    let handed_on: Vec<Value> = target.requests().iter().flat_map(Request::records).collect();
+    assert_eq!(handed_on, one.ledger());
+    let (forwarder, other) = if one.metric(FORWARDED) > 0 { (one, other) } else { (other, one) };
+    assert_eq!((forwarder.metric(FORWARDED), other.metric(FORWARDED)), (60, 0));
+    forwarder.kill();
+    send(&[&other]);
+    wait_until_handed_on(120);
+    let handed_on: Vec<Value> = target.requests().iter().flat_map(Request::records).collect();
+    assert_eq!(handed_on, other.ledger());
+    assert_eq!(other.metric(FORWARDED), 60);
+}

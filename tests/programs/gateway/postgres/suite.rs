@@ -1,0 +1,27 @@
+//! All that a gateway promises, with the other ledger.
+
+use std::env;
+use std::process::Command;
+
+use crate::support::postgres::{LEDGERS_VARIABLE, Postgres};
+
+/// Tests in which gateways do what does not depend on the kind of ledger, nor on how fast it is.
+const PROMISES: [&str; 3] = ["gateway::", "crash::", "delivery::"];
+/// They are about the file.
+const ABOUT_THE_FILE: [&str; 1] = ["gateway::process::a_second_gateway_on_the_same_store_is_refused"];
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn what_holds_with_a_file_holds_with_a_database() {
+    let postgres = Postgres::start();
+    let mut command = Command::new(env::current_exe().unwrap());
+    for skipped in ABOUT_THE_FILE {
+        command.args(["--skip", skipped]);
+    }
+    let ran = command.args(PROMISES).env(LEDGERS_VARIABLE, postgres.server_url()).output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{said}");
+    assert!(said.contains("gateway::batches::a_batch_is_applied_once"), "{said}");
+    let databases = "SELECT count(*) FROM pg_database WHERE datname LIKE 'test\\_%'";
+    assert!(postgres.query("postgres", databases).parse::<u32>().unwrap() > 20, "{said}");
+}

@@ -1,0 +1,230 @@
+//! PostgreSQL servers of the tests' own, each in a directory that goes with it.
+//!
+//! PostgreSQL refuses to run as root; started by root, it runs as `postgres` or `nobody`. It does not wait for the
+//! disk: here its processes crash, and never the machine.
+
+use std::collections::HashSet;
+use std::env;
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{LazyLock, Mutex};
+
+use nix::unistd::{User, geteuid};
+use tempfile::TempDir;
+
+use super::process::{Guard, Ran, run, signal};
+use super::wait::wait_for;
+
+/// The URL of a server, without a database, on which gateways of all tests are to have their ledgers.
+pub(crate) const LEDGERS_VARIABLE: &str = "FIELDSYNC_TEST_LEDGERS";
+pub(crate) const PASSWORD: &str = "s3cret-of-the-database";
+const USER: &str = "crm";
+/// Nobody else listens here: a port that is free for a moment stays free.
+const ADDRESS: &str = "127.77.0.9";
+const INSTALLED: &str = "/usr/lib/postgresql";
+
+/// A server; stopped when dropped.
+pub(crate) struct Postgres {
+    directory: TempDir,
+    port: u16,
+    server: Option<Guard>,
+}
+
+impl Postgres {
+    pub(crate) fn start() -> Self {
+        let directory = TempDir::new().unwrap();
+        let port = TcpListener::bind((ADDRESS, 0)).unwrap().local_addr().unwrap().port();
+        let mut postgres = Self { directory, port, server: None };
+        let password = postgres.path("password");
+        fs::write(&password, PASSWORD).unwrap();
+        if let Some(user) = other_user() {
+            let owner = (Some(user.uid.as_raw()), Some(user.gid.as_raw()));
+            for path in [postgres.directory.path(), &password] {
+                chown(path, owner.0, owner.1).unwrap();
+            }
+        }
+        // On a busy machine this takes longer than anything else here.
+        let made = postgres
+            .command("initdb")
+            .args(["--no-sync", "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256"])
+            .args(["--username", USER, "--pgdata", postgres.text("data").as_str()])
+            .args(["--pwfile", postgres.text("password").as_str()])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let settings = format!(
+            "listen_addresses = '{ADDRESS}'\nport = {port}\nunix_socket_directories = '{}'\n\
+             shared_buffers = 16MB\nmax_connections = 200\nlog_min_messages = panic\nfsync = off\n",
+            postgres.directory.path().display()
+        );
+        postgres.configure(&settings);
+        postgres.start_again();
+        postgres
+    }
+
+    /// Adds to the server's configuration, for its next start.
+    pub(crate) fn configure(&self, settings: &str) {
+        let path = self.path("data/postgresql.conf");
+        let known = fs::read_to_string(&path).unwrap();
+        fs::write(path, known + "\n" + settings).unwrap();
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    /// Writes a file that only the server can read.
+    pub(crate) fn write_private(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        fs::set_permissions(&path, mode).unwrap();
+        if let Some(user) = other_user() {
+            chown(&path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
+        }
+    }
+
+    /// As a crash, or as the end of a machine: nothing is finished.
+    pub(crate) fn crash(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            signal(server.0.id(), "QUIT");
+            server.wait();
+        }
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        let child = self
+            .command("postgres")
+            .args(["-D", &self.text("data")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.server = Some(Guard(child));
+        wait_for("the database to answer", || {
+            (self.psql("postgres", "SELECT 1").code == Some(0)).then_some(())
+        });
+    }
+
+    /// Stops the server's processes in the middle of whatever they do, and lets them go on.
+    pub(crate) fn freeze(&self, database: &str) -> Frozen {
+        let text = format!(
+            "SELECT pid FROM pg_stat_activity WHERE datname = '{database}' AND pid <> pg_backend_pid()"
+        );
+        let backends = self.query("postgres", &text);
+        Frozen::new(backends.lines().map(|pid| pid.parse().unwrap()).collect())
+    }
+
+    /// The URL of a database.
+    pub(crate) fn url(&self, database: &str) -> String {
+        format!("{}/{database}", self.server_url())
+    }
+
+    pub(crate) fn server_url(&self) -> String {
+        format!("postgres://{USER}:{PASSWORD}@{ADDRESS}:{}", self.port)
+    }
+
+    /// Makes a database; its URL.
+    pub(crate) fn create(&self, database: &str) -> String {
+        self.query("postgres", &format!("CREATE DATABASE {database}"));
+        self.url(database)
+    }
+
+    /// What a query finds, a line a row.
+    #[track_caller]
+    pub(crate) fn query(&self, database: &str, text: &str) -> String {
+        let ran = self.psql(database, text);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        ran.stdout.trim_end().to_owned()
+    }
+
+    fn psql(&self, database: &str, text: &str) -> Ran {
+        psql(&self.url(database), text)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program_path(program));
+        command.current_dir(self.directory.path());
+        if let Some(user) = other_user() {
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        }
+        command
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // Killed like any other child, it would leave shared memory behind.
+        if let Some(server) = &self.server {
+            drop(Command::new("kill").args(["-QUIT", &server.0.id().to_string()]).status());
+        }
+        if let Some(server) = &mut self.server {
+            drop(server.0.wait());
+        }
+    }
+}
+
+/// Processes that stand still until this is dropped.
+pub(crate) struct Frozen(Vec<u32>);
+
+impl Frozen {
+    fn new(pids: Vec<u32>) -> Self {
+        for pid in &pids {
+            signal(*pid, "STOP");
+        }
+        Self(pids)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            drop(Command::new("kill").args(["-CONT", &pid.to_string()]).status());
+        }
+    }
+}
+
+/// Where a gateway of a test keeps its ledger: a file, or where [`LEDGERS_VARIABLE`] says so, a database.
+pub(crate) fn ledger_in(directory: &Path) -> String {
+    static MADE: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
+    let Ok(server) = env::var(LEDGERS_VARIABLE) else {
+        return directory.join("ledger.redb").to_str().unwrap().to_owned();
+    };
+    let name = directory.file_name().unwrap().to_str().unwrap();
+    let database = name.bytes().fold("test_".to_owned(), |text, byte| format!("{text}{byte:02x}"));
+    if MADE.lock().unwrap().insert(database.clone()) {
+        let ran = psql(&format!("{server}/postgres"), &format!("CREATE DATABASE {database}"));
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    }
+    format!("{server}/{database}")
+}
+
+fn psql(url: &str, text: &str) -> Ran {
+    run(Command::new(program_path("psql")).args(["-X", "-A", "-t", "-q", "-c", text, url]), b"")
+}
+
+fn program_path(program: &str) -> PathBuf {
+    let versions = fs::read_dir(INSTALLED).expect("PostgreSQL is installed");
+    let newest = versions
+        .map(|version| version.unwrap().path().join("bin"))
+        .filter(|path| path.join("initdb").is_file())
+        .max()
+        .expect("a PostgreSQL server is installed");
+    newest.join(program)
+}
+
+fn other_user() -> Option<User> {
+    if !geteuid().is_root() {
+        return None;
+    }
+    ["postgres", "nobody"].iter().find_map(|name| User::from_name(name).unwrap())
+}
