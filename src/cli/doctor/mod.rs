@@ -148,11 +148,13 @@ async fn examine(args: &Args, context: &mut Context<'_>) -> Report {
 fn show(report: &Report, context: &mut Context<'_>) -> Result<(), Failure> {
     let mut rows = table(context, &["RESULT", "CHECK", "FINDING"]);
     for Labelled { check, finding } in &report.checks {
-        let mut text = plain(&finding.text).into_owned();
+        let mut text = finding.text.clone();
         if let Some(remedy) = &finding.remedy {
             text.push_str("\nTo do: ");
-            text.push_str(&plain(remedy));
+            text.push_str(remedy);
         }
+        // What is wrong with a file is shown below each other.
+        let lines: Vec<_> = text.lines().map(plain).collect();
         let colour = match finding.result {
             Outcome::Ok => Color::Green,
             Outcome::Warning | Outcome::CouldNotCheck => Color::Yellow,
@@ -160,7 +162,7 @@ fn show(report: &Report, context: &mut Context<'_>) -> Result<(), Failure> {
         };
         let result = Cell::new(finding.result.words());
         let result = if context.colour { result.fg(colour) } else { result };
-        rows.add_row(vec![result, Cell::new(check.name()), Cell::new(text)]);
+        rows.add_row(vec![result, Cell::new(check.name()), Cell::new(lines.join("\n"))]);
     }
     unbroken(&mut rows, &[0, 1]);
     print(context, rows)?;

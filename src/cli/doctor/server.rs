@@ -83,7 +83,7 @@ pub(super) fn judge(server: &config::Server, tried: &Tried, status: Option<&Stat
     let finding = match tried {
         Tried::NoServer => Finding::unchecked("no server is configured", "set server.url"),
         Tried::Closed => Finding::unchecked(
-            "the server takes a certificate that is closed to you",
+            "nobody can be asked: a file that it takes is closed to you",
             "sudo fieldsync doctor",
         ),
         Tried::Unusable(TransportError::Url(error)) => {

@@ -75,6 +75,9 @@ fn a_configuration_that_the_daemon_would_refuse_is_told_key_by_key() {
         let visit = Visit::to(&home);
         visit.found("configuration", "problem", words);
         visit.found("server", "could_not_check", &["mend the configuration first"]);
+        let ran = in_words(&home);
+        assert_eq!(ran.code, Some(1));
+        assert!(!ran.stdout.contains('\u{fffd}'), "lines stay lines: {}", ran.stdout);
     }
     let mut wrong = doctor(&super::program(), &home.path("nowhere.toml"));
     Visit::by(wrong.arg("--json")).found("configuration", "problem", &["nowhere.toml: cannot be read"]);
