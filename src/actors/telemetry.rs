@@ -8,17 +8,16 @@ mod log;
 use std::time::Duration;
 
 use actix::prelude::*;
-use serde_json::json;
 
 use super::queue_store::{QueueStore, Write};
 use super::{ConfigWatch, Drain, Ping};
 use crate::clock::{Clock, wall_ms};
 use crate::events::Event;
 use crate::history::{self, History};
-use crate::ipc::api::{BatchReport, TelemetryReport};
+use crate::ipc::api::{BatchReport, BreakerChange, Connectivity, RecordChange, TelemetryReport};
 use crate::ipc::feed::Feed;
 use crate::measurements::Measurements;
-use crate::model::BatchId;
+use crate::model::{BatchId, RecordState};
 use crate::store::Remember;
 use log::Log;
 
@@ -135,28 +134,28 @@ impl Handler<Event> for Telemetry {
             Event::RecordsSynced { batch, ids } => {
                 for id in ids {
                     log::synced(batch, id);
-                    self.feed.announce("record", &json!({"id": id, "state": "SYNCED"}));
+                    self.feed.announce("record", &RecordChange::to(id, RecordState::Synced));
                 }
             }
             Event::RecordQuarantined { id, batch, record_type, error } => {
                 log::quarantined(batch, id, &error);
                 self.measurements.record_quarantined(&record_type, error.at);
-                let record =
-                    json!({"id": id, "state": "QUARANTINED", "type": record_type, "last_error": error});
+                let record = RecordChange {
+                    record_type: Some(record_type),
+                    last_error: Some(error),
+                    ..RecordChange::to(id, RecordState::Quarantined)
+                };
                 self.feed.announce("record", &record);
             }
             Event::BreakerChanged(state) => {
                 self.log.breaker(&state);
                 let (mode, failures) = (state.mode.name(), state.consecutive_failures);
-                self.feed.announce("breaker", &json!({"mode": mode, "consecutive_failures": failures}));
+                let change = BreakerChange { mode: mode.to_owned(), consecutive_failures: failures };
+                self.feed.announce("breaker", &change);
             }
             Event::LinkChanged(link) => {
                 self.log.link(&link);
-                let state = link.state.name();
-                let since = crate::clock::rfc3339(link.since);
-                let metered = link.metered.unwrap_or_default();
-                self.feed
-                    .announce("connectivity", &json!({"state": state, "since": since, "metered": metered}));
+                self.feed.announce("connectivity", &Connectivity::from(link));
             }
         }
     }

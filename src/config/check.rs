@@ -128,6 +128,7 @@ impl Config {
             ("retry.initial_backoff", self.retry.initial_backoff),
             ("breaker.open_min", self.breaker.open_min),
             ("connectivity.probe_interval", self.connectivity.probe_interval),
+            ("ipc.stall_timeout", self.ipc.stall_timeout),
             ("telemetry.window", self.telemetry.window),
         ] {
             refuse(span.0 == Duration::ZERO, key, "must be longer than nothing");
@@ -148,6 +149,7 @@ impl Config {
             ("breaker.open_after", u64::from(self.breaker.open_after)),
             ("breaker.close_after", u64::from(self.breaker.close_after)),
             ("ipc.max_connections", self.ipc.max_connections as u64),
+            ("ipc.max_event_streams", self.ipc.max_event_streams as u64),
             ("ipc.max_request_bytes", self.ipc.max_request_bytes.0),
         ] {
             refuse(number == 0, key, "must be at least 1");

@@ -201,8 +201,12 @@ section! {
         admin_group: String = String::new(),
         /// Most connections at once.
         max_connections: usize = 64,
+        /// Most readers of events at once.
+        max_event_streams: usize = 48,
         /// Largest request.
         max_request_bytes: Size = Size::mib(16),
+        /// Longest pause of a caller in the body of its request, and in reading its answer.
+        stall_timeout: Span = Span::secs(30),
     }
 }
 
@@ -325,6 +329,17 @@ impl Web {
     /// Where the page is served; none for no page.
     pub fn address(&self) -> Option<SocketAddr> {
         self.listen.parse().ok()
+    }
+}
+
+/// One connection in so many is for calls alone.
+const FOR_CALLS: usize = 4;
+
+impl Ipc {
+    /// How many readers of events there may be, so that some connections are left for calls.
+    pub fn event_streams(&self) -> usize {
+        let left = self.max_connections.saturating_sub(self.max_connections.div_ceil(FOR_CALLS));
+        self.max_event_streams.min(left.max(1))
     }
 }
 

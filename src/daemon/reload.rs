@@ -41,6 +41,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("ipc.socket", old.socket() != new.socket()),
         ("ipc.socket_mode", old.ipc.socket_mode != new.ipc.socket_mode),
         ("ipc.max_connections", old.ipc.max_connections != new.ipc.max_connections),
+        ("ipc.max_event_streams", old.ipc.max_event_streams != new.ipc.max_event_streams),
         ("log.target", old.log.target != new.log.target),
     ]
     .into_iter()

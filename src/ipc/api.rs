@@ -4,16 +4,19 @@ mod telemetry;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::clock::{as_rfc3339, as_rfc3339_option};
 pub use crate::model::Phase;
 use crate::model::{
-    BatchId, Damage, DeviceId, DiskState, Holder, LastError, ManifestEntry, RecordId, Sequence,
+    BatchId, Damage, DeviceId, DiskState, Holder, LastError, Link, LinkState, ManifestEntry, RecordId,
+    RecordState, Sequence,
 };
+use crate::policy::sizing::SizeRule;
 pub use telemetry::{DayReport, FailureReport, PerRecord, SizeBucket, TelemetryReport, TypeReport};
 
 /// `GET /v1/status`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// Of the daemon.
     pub version: String,
@@ -21,6 +24,7 @@ pub struct Status {
     pub device_id: DeviceId,
     /// Of the daemon.
     #[serde(with = "as_rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub started_at: u64,
     /// What it does now.
     pub sync: Sync,
@@ -36,23 +40,44 @@ pub struct Status {
     pub connectivity: Connectivity,
     /// What people should know without asking.
     #[serde(default)]
+    #[schema(required = true)]
     pub alerts: Vec<Alert>,
 }
 
+/// What an alert is about. Names of other alerts may come with other versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertName {
+    /// The store was damaged, and nobody has said yet that they know.
+    StoreDamaged,
+    /// No room: new records are refused.
+    DiskFull,
+    /// The disk gives errors: nothing is taken and nothing is sent.
+    DiskFailing,
+    /// Records need review.
+    NeedsReview,
+    /// The queue is nearly full.
+    QueueFilling,
+    /// The oldest record waits for long.
+    RecordsWait,
+}
+
 /// Something that people should know.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Alert {
-    /// `store_damaged`, `disk_full`, `disk_failing`, `needs_review`, `queue_filling`, `records_wait`
+    /// Its name.
+    #[schema(value_type = AlertName)]
     pub alert: String,
     /// For people.
     pub message: String,
     /// Since when it stands.
     #[serde(with = "as_rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub since: u64,
 }
 
 /// The body of `POST /v1/alerts/acknowledge`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcknowledgeAlert {
     /// `store_damaged`: the others go when their cause does.
@@ -60,14 +85,14 @@ pub struct AcknowledgeAlert {
 }
 
 /// What was acknowledged.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Acknowledged {
     /// The damage, the oldest first.
     pub acknowledged: Vec<Damage>,
 }
 
 /// What the daemon does now.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Sync {
     /// In a word.
     pub phase: Phase,
@@ -80,26 +105,32 @@ pub struct Sync {
     /// Records that a person has to look at.
     pub needs_review: u64,
     /// Estimated seconds until all is sent.
+    #[schema(required = true)]
     pub eta_s: Option<u64>,
     /// The batch in flight.
+    #[schema(required = true)]
     pub batch: Option<BatchInFlight>,
     /// When the daemon goes on by itself, while it waits; null when a person has to act first.
     #[serde(with = "as_rfc3339_option", default)]
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub next_attempt_at: Option<u64>,
     /// When the server last confirmed a record.
     #[serde(with = "as_rfc3339_option")]
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub last_success_at: Option<u64>,
     /// What went wrong last.
+    #[schema(required = true)]
     pub last_error: Option<LastError>,
 }
 
 /// The batch in flight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BatchInFlight {
     /// Its id.
     pub id: BatchId,
     /// `i/N`
     #[serde(with = "sequence_text")]
+    #[schema(value_type = String, pattern = r"^\d+/\d+$")]
     pub sequence: Sequence,
     /// How many records.
     pub records: usize,
@@ -108,7 +139,7 @@ pub struct BatchInFlight {
 }
 
 /// Counts by state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Counts {
     /// Queued for sync.
     pub pending: u64,
@@ -123,13 +154,15 @@ pub struct Counts {
 }
 
 /// How full the queue is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct QueueUse {
     /// Records that are not confirmed.
     #[serde(default)]
+    #[schema(required = true)]
     pub records: u64,
     /// The limit.
     #[serde(default)]
+    #[schema(required = true)]
     pub max_records: u64,
     /// Payload bytes that are not confirmed.
     pub bytes: u64,
@@ -137,69 +170,107 @@ pub struct QueueUse {
     pub max_bytes: u64,
     /// When the oldest waiting record was accepted.
     #[serde(with = "as_rfc3339_option")]
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub oldest_pending_at: Option<u64>,
     /// How the disk under the queue does.
     #[serde(default)]
+    #[schema(required = true)]
     pub disk: DiskState,
     /// Bytes that may still be written; null when the system does not say.
     #[serde(default)]
+    #[schema(required = true)]
     pub disk_free_bytes: Option<u64>,
     /// Bytes of disk that the queue takes.
     #[serde(default)]
+    #[schema(required = true)]
     pub file_bytes: u64,
     /// The first records that hold back later ones of their key.
     #[serde(default)]
+    #[schema(required = true)]
     pub holding: Vec<Holder>,
 }
 
 /// How large the next batch would be, and why.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Batching {
     /// In records.
     pub size: usize,
     /// Which rule decides.
+    #[schema(value_type = SizeRule)]
     pub rule: String,
     /// Measured time per record, once a batch was answered.
+    #[schema(required = true)]
     pub ms_per_record: Option<u64>,
     /// What such a batch is expected to take, once that can be said.
     #[serde(default)]
+    #[schema(required = true)]
     pub expected_ms: Option<u64>,
     /// One such batch in 100 takes longer.
     #[serde(default)]
+    #[schema(required = true)]
     pub at_most_ms: Option<u64>,
     /// What a batch may be expected to take: the time limit less the margin, or the server's own wish.
     pub time_budget_ms: u64,
     /// The time limit in front of the server, as configured or as learned from its 504s.
     #[serde(default)]
+    #[schema(required = true)]
     pub time_limit_ms: u64,
 }
 
+/// How the server is treated, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakerMode {
+    /// Batches of the usual sizes.
+    Normal,
+    /// Micro-batches.
+    Micro,
+    /// Nothing for a while.
+    Open,
+    /// One micro-batch is under way.
+    Probing,
+}
+
 /// How the server is treated.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BreakerStatus {
-    /// `normal`, `micro`, `open`, `probing`
+    /// In a word.
+    #[schema(value_type = BreakerMode)]
     pub mode: String,
     /// Batch failures in a row.
     pub consecutive_failures: u32,
     /// When the next request may go, while open.
     #[serde(with = "as_rfc3339_option")]
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub retry_at: Option<u64>,
 }
 
 /// The way to the server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Connectivity {
-    /// `online`, `offline`, `captive_portal`, `unknown`
+    /// In a word.
+    #[schema(value_type = LinkState)]
     pub state: String,
     /// Since when.
     #[serde(with = "as_rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub since: u64,
     /// Whether traffic is paid for.
     pub metered: bool,
 }
 
+impl From<Link> for Connectivity {
+    fn from(link: Link) -> Self {
+        Self {
+            state: link.state.name().to_owned(),
+            since: link.since,
+            metered: link.metered.unwrap_or_default(),
+        }
+    }
+}
+
 /// `201` to `POST /v1/records`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Accepted {
     /// New ones, on disk.
     pub accepted: u64,
@@ -210,16 +281,17 @@ pub struct Accepted {
 }
 
 /// `GET /v1/records`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RecordPage {
     /// In queue order.
     pub records: Vec<ManifestEntry>,
     /// For `after=`, when there is more.
+    #[schema(required = true)]
     pub next: Option<String>,
 }
 
 /// `GET /v1/records/{id}`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct RecordDetail {
     /// What the manifest knows.
     #[serde(flatten)]
@@ -230,25 +302,28 @@ pub struct RecordDetail {
     pub lineage: Option<Vec<BatchReport>>,
     /// With `?payload=true`, while it is kept.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<Object>)]
     pub payload: Option<Box<RawValue>>,
 }
 
 /// `GET /v1/batches`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BatchList {
     /// The newest first.
     pub batches: Vec<BatchReport>,
 }
 
 /// What became of one send of a batch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BatchReport {
     /// The batch.
     pub id: BatchId,
     /// The nearest batch that was sent of those that it was split from, or its id before it got this one.
+    #[schema(required = true)]
     pub parent: Option<BatchId>,
     /// `i/N`
     #[serde(with = "sequence_text")]
+    #[schema(value_type = String, pattern = r"^\d+/\d+$")]
     pub sequence: Sequence,
     /// How many records.
     pub records: usize,
@@ -259,31 +334,37 @@ pub struct BatchReport {
     /// The class of the answer: `answered`, `ambiguous`, `unreachable`, …
     pub outcome: String,
     /// The status of the answer, when there was one.
+    #[schema(required = true)]
     pub http_status: Option<u16>,
     /// Until the answer, or until it was given up.
     pub duration_ms: u64,
     /// Records that the server confirmed.
     pub synced: usize,
     /// Why it had its size.
+    #[schema(value_type = SizeRule)]
     pub rule: String,
     /// What it was expected to take when it was sent, once anything was measured.
     #[serde(default)]
+    #[schema(required = true)]
     pub expected_ms: Option<u64>,
     /// One such batch in 100 takes longer.
     #[serde(default)]
+    #[schema(required = true)]
     pub at_most_ms: Option<u64>,
     /// The time limit that it was sized for.
     #[serde(default)]
+    #[schema(required = true)]
     pub time_limit_ms: u64,
     /// What was done about it, in words.
     pub note: String,
     /// When it ended.
     #[serde(with = "as_rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub at: u64,
 }
 
 /// The body of `POST /v1/quarantine/retry` and `…/discard`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Selection {
     /// These.
@@ -298,10 +379,93 @@ pub struct Selection {
 }
 
 /// How many records a call changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Changed {
     /// That many.
     pub changed: u64,
+}
+
+/// The answer to `POST /v1/pause` and `POST /v1/resume`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PauseState {
+    /// Whether nothing is sent on request.
+    pub paused: bool,
+}
+
+/// The data of a `record` event: what became of a record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RecordChange {
+    /// Which.
+    pub id: RecordId,
+    /// Its state, when that is news.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub state: Option<RecordState>,
+    /// What a person did about it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub change: Option<RecordDecision>,
+    /// Its type, when it was set aside.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none", default)]
+    pub record_type: Option<String>,
+    /// Why it was set aside.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_error: Option<LastError>,
+}
+
+impl RecordChange {
+    /// It is in another state.
+    pub fn to(id: RecordId, state: RecordState) -> Self {
+        Self { id, state: Some(state), change: None, record_type: None, last_error: None }
+    }
+
+    /// Somebody decided about it.
+    pub fn by(id: RecordId, decision: RecordDecision) -> Self {
+        Self { id, state: None, change: Some(decision), record_type: None, last_error: None }
+    }
+}
+
+/// What a person did about a record under review.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub enum RecordDecision {
+    /// It is sent again, mended or not.
+    #[serde(rename = "queued again")]
+    QueuedAgain,
+    /// It is gone for good.
+    #[serde(rename = "discarded")]
+    Discarded,
+}
+
+/// The data of a `breaker` event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BreakerChange {
+    /// The mode that it is in now.
+    #[schema(value_type = BreakerMode)]
+    pub mode: String,
+    /// Batch failures in a row.
+    pub consecutive_failures: u32,
+}
+
+/// The data of a `gap` event: a reader missed events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Gap {
+    /// How many; null when nobody counted them.
+    #[schema(required = true)]
+    pub missed: Option<u64>,
+    /// Why.
+    pub reason: GapReason,
+}
+
+/// Why a reader missed events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GapReason {
+    /// It reads more slowly than things happen.
+    SlowReader,
+    /// It came back too late: events are kept for a while only.
+    NotKept,
+    /// The daemon was started anew since the event that it saw last.
+    DaemonRestarted,
+    /// What it says it saw last is no id of an event.
+    UnknownId,
 }
 
 /// Serde for a sequence as `"3/6"`.

@@ -1,45 +1,92 @@
 //! Who calls, as the kernel tells, and what they may do.
 //!
 //! Whoever may open the socket may read and enqueue. Admin calls need root, the daemon's own
-//! user, or a member of `ipc.admin_group`.
+//! user, or a member of `ipc.admin_group`: a process that has the group, or a process of a user who was
+//! put into it since.
 
 use std::ffi::CString;
 use std::future::{Ready, ready};
+use std::mem::size_of_val;
+use std::os::fd::{AsFd, AsRawFd};
+use std::rc::Rc;
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
 use nix::unistd::{Group, Uid, User, geteuid, getgrouplist};
+use tokio::net::UnixStream;
 
 use super::error::ApiError;
 
-/// The process at the other end of the socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Groups of a process that are asked for; the system's own limit.
+const MAX_GROUPS: usize = 65_536;
+
+/// The process at the other end of the socket, as it was when it connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Peer {
     pub(super) uid: u32,
-    pub(super) gid: u32,
+    gid: u32,
+    groups: Rc<[u32]>,
 }
 
 impl Peer {
+    /// Of a connection; none when the kernel does not tell.
+    pub(super) fn of(stream: &UnixStream) -> Option<Self> {
+        let peer = stream.peer_cred().ok()?;
+        Some(Self { uid: peer.uid(), gid: peer.gid(), groups: supplementary_groups(stream).into() })
+    }
+
     /// Whether it may call admin endpoints.
-    pub(super) fn is_admin(self, admin_group: &str) -> bool {
+    pub(super) fn is_admin(&self, admin_group: &str) -> bool {
         self.uid == 0 || self.uid == geteuid().as_raw() || self.is_member(admin_group)
     }
 
-    fn is_member(self, name: &str) -> bool {
+    fn is_member(&self, name: &str) -> bool {
         let Ok(Some(group)) = Group::from_name(name) else {
             return false;
         };
-        if self.gid == group.gid.as_raw() {
-            return true;
-        }
-        let Ok(Some(user)) = User::from_uid(Uid::from_raw(self.uid)) else {
-            return false;
-        };
-        let Ok(user_name) = CString::new(user.name) else {
-            return false;
-        };
-        getgrouplist(&user_name, user.gid).is_ok_and(|groups| groups.contains(&group.gid))
+        let has_group = self.gid == group.gid.as_raw() || self.groups.contains(&group.gid.as_raw());
+        has_group || is_member_by_now(self.uid, &group)
     }
+}
+
+fn is_member_by_now(uid: u32, group: &Group) -> bool {
+    let Ok(Some(user)) = User::from_uid(Uid::from_raw(uid)) else {
+        return false;
+    };
+    let Ok(user_name) = CString::new(user.name) else {
+        return false;
+    };
+    getgrouplist(&user_name, user.gid).is_ok_and(|groups| groups.contains(&group.gid))
+}
+
+/// None when the kernel does not tell.
+fn supplementary_groups(stream: &UnixStream) -> Vec<u32> {
+    let mut groups = vec![0; 32];
+    // A second time with enough room, when the first did not have it.
+    peer_groups(stream, &mut groups).or_else(|| peer_groups(stream, &mut groups)).unwrap_or_default()
+}
+
+/// Makes room when there was not enough.
+#[expect(unsafe_code, reason = "no crate here knows this option of sockets")]
+fn peer_groups(stream: &UnixStream, groups: &mut Vec<u32>) -> Option<Vec<u32>> {
+    let mut length = libc::socklen_t::try_from(size_of_val(groups.as_slice())).ok()?;
+    let fd = stream.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is borrowed and so open, and the kernel writes at most `length` bytes to `groups`.
+    let failed = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_PEERGROUPS,
+            groups.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    let count = usize::try_from(length).ok()? / size_of::<u32>();
+    if failed == 0 {
+        return Some(groups.iter().copied().take(count).collect());
+    }
+    groups.resize(count.min(MAX_GROUPS), 0);
+    None
 }
 
 impl FromRequest for Peer {
@@ -47,7 +94,7 @@ impl FromRequest for Peer {
     type Future = Ready<Result<Self, Self::Error>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let peer = request.conn_data::<Self>().copied();
+        let peer = request.conn_data::<Self>().cloned();
         ready(peer.ok_or_else(|| ApiError::not_permitted("the kernel does not tell who calls")))
     }
 }

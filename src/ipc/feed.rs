@@ -1,56 +1,338 @@
-//! The feed that `GET /v1/events` streams: bounded, and honest about gaps.
+//! The feed that `GET /v1/events` streams: one ring for all readers, each of whom is a place in it.
+//!
+//! Bounded in events and in bytes, so that neither many readers nor slow ones cost memory; and honest: a
+//! reader that the ring has overtaken is told of the gap. A reader that comes back with the id of the last
+//! event that it saw goes on behind that one while it is kept. Ids name the life of the daemon, because a
+//! number of an earlier life says nothing about this one.
+//!
+//! Nothing is written while nobody reads. The place of the last reader that left is kept for one ring of
+//! events; after that nothing is noted until somebody comes.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use serde::Serialize;
-use tokio::sync::broadcast;
+use tokio::sync::watch;
 
-/// Announcements that a slow reader may lag behind before it misses some.
-const CAPACITY: usize = 256;
+use super::api::{Gap, GapReason};
 
-/// One event, ready to be written.
-#[derive(Clone, Debug)]
-pub struct Announcement {
-    /// Counts from 1 since the daemon started.
-    pub id: u64,
-    /// `progress`, `batch`, `record`, `breaker`, `connectivity`, `alert`
-    pub event: &'static str,
-    /// JSON on one line.
-    pub data: Arc<str>,
-}
+/// Events that a reader may be behind before it misses some.
+const KEPT_EVENTS: usize = 1024;
+/// And their bytes, as they go over the wire.
+const KEPT_BYTES: usize = 512 << 10;
+/// After how long a reader whose connection broke may come back.
+const COME_BACK_MS: u32 = 1000;
 
 /// Where announcements are made and heard.
 #[derive(Clone, Debug)]
 pub struct Feed {
-    sender: broadcast::Sender<Announcement>,
-    next: Arc<AtomicU64>,
+    ring: Arc<Mutex<Ring>>,
+    news: watch::Sender<()>,
+}
+
+/// The latest events, ready to be written.
+#[derive(Debug)]
+struct Ring {
+    /// Of this life of the daemon.
+    life: u32,
+    /// The number that the next event gets; the last of [`Self::events`] has the one before.
+    next: u64,
+    events: VecDeque<Bytes>,
+    bytes: usize,
+    /// Nothing is noted: nobody reads, and whoever did has been away for too long.
+    silent: bool,
+    /// Events since the last reader left.
+    unheard: usize,
+    /// How many events there were before this number is not known.
+    uncounted: u64,
 }
 
 impl Default for Feed {
     fn default() -> Self {
-        Self { sender: broadcast::Sender::new(CAPACITY), next: Arc::new(AtomicU64::new(1)) }
+        let ring = Ring {
+            life: fastrand::u32(..),
+            next: 1,
+            events: VecDeque::new(),
+            bytes: 0,
+            silent: true,
+            unheard: 0,
+            uncounted: 0,
+        };
+        Self { ring: Arc::new(Mutex::new(ring)), news: watch::Sender::new(()) }
     }
 }
 
 impl Feed {
     /// Makes an announcement. Costs next to nothing while nobody listens.
     pub fn announce(&self, event: &'static str, data: &impl Serialize) {
-        if self.sender.receiver_count() == 0 {
+        let mut ring = self.ring();
+        if self.news.receiver_count() == 0 && !ring.is_kept_for_somebody() {
             return;
         }
         match serde_json::to_string(data) {
-            Ok(data) => {
-                let id = self.next.fetch_add(1, Ordering::Relaxed);
-                // Fails only when the last listener has just left.
-                drop(self.sender.send(Announcement { id, event, data: data.into() }));
-            }
+            Ok(data) => ring.push(event, &data),
             Err(error) => tracing::error!(%error, event, "an event cannot be written as JSON"),
+        }
+        drop(ring);
+        self.news.send_replace(());
+    }
+
+    /// Listens from now on, or from behind the event that was seen last.
+    pub fn listen(&self, last_seen: Option<&str>) -> Reader {
+        let mut ring = self.ring();
+        (ring.silent, ring.unheard) = (false, 0);
+        let mut reader = Reader {
+            feed: self.clone(),
+            news: self.news.subscribe(),
+            next: ring.next,
+            seen: None,
+            gap: None,
+        };
+        let Some(last_seen) = last_seen else {
+            return reader;
+        };
+        reader.seen = Id::parse(last_seen);
+        match reader.seen {
+            Some(Id { life, number }) if life == ring.life && number < ring.next => {
+                reader.next = number + 1;
+                reader.gap = Some(GapReason::NotKept);
+            }
+            Some(Id { life, .. }) if life != ring.life => {
+                reader.begin_anew(&ring, GapReason::DaemonRestarted);
+            }
+            _ => reader.begin_anew(&ring, GapReason::UnknownId),
+        }
+        reader
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ring {
+    /// Whether a reader that left may still find the next event here when it comes back.
+    fn is_kept_for_somebody(&mut self) -> bool {
+        if self.silent {
+            return false;
+        }
+        self.unheard += 1;
+        if self.unheard > KEPT_EVENTS {
+            (self.events, self.bytes, self.silent) = (VecDeque::new(), 0, true);
+            self.next += 1;
+            self.uncounted = self.next;
+        }
+        !self.silent
+    }
+
+    fn push(&mut self, event: &str, data: &str) {
+        let frame = frame(Id { life: self.life, number: self.next }, event, data);
+        self.next += 1;
+        self.bytes += frame.len();
+        self.events.push_back(frame);
+        while self.events.len() > KEPT_EVENTS || (self.bytes > KEPT_BYTES && self.events.len() > 1) {
+            let oldest = self.events.pop_front();
+            self.bytes -= oldest.map_or(0, |frame| frame.len());
         }
     }
 
-    /// Listens from now on.
-    pub fn listen(&self) -> broadcast::Receiver<Announcement> {
-        self.sender.subscribe()
+    fn oldest(&self) -> u64 {
+        self.next - self.events.len() as u64
+    }
+}
+
+/// One who listens.
+#[derive(Debug)]
+pub struct Reader {
+    feed: Feed,
+    news: watch::Receiver<()>,
+    /// The number of the event that it gets next.
+    next: u64,
+    /// What it saw last, as it says.
+    seen: Option<Id>,
+    /// Why it misses something, if it does, before it has got its first event.
+    gap: Option<GapReason>,
+}
+
+impl Reader {
+    /// The first event. Its id is that of the last event that was seen: whoever comes back with it has
+    /// missed what follows.
+    pub fn opening(&self, status: &impl Serialize) -> Bytes {
+        let life = self.feed.ring().life;
+        let id = self.seen.unwrap_or(Id { life, number: self.next.saturating_sub(1) });
+        let status = serde_json::to_string(status).unwrap_or_default();
+        let retry = format!("retry: {COME_BACK_MS}\n");
+        [retry.as_bytes(), &frame(id, "status", &status)].concat().into()
+    }
+
+    /// Waits for the next event, or for the news that some were missed.
+    pub async fn next(&mut self) -> Bytes {
+        loop {
+            self.news.borrow_and_update();
+            if let Some(frame) = self.take() {
+                return frame;
+            }
+            // The sender lives as long as the reader, which holds one.
+            drop(self.news.changed().await);
+        }
+    }
+
+    fn take(&mut self) -> Option<Bytes> {
+        let feed = self.feed.clone();
+        let ring = feed.ring();
+        let oldest = ring.oldest();
+        let reason = self.gap.take();
+        if self.next < oldest || matches!(reason, Some(GapReason::DaemonRestarted | GapReason::UnknownId)) {
+            let reason = reason.unwrap_or(GapReason::SlowReader);
+            let is_counted = matches!(reason, GapReason::NotKept | GapReason::SlowReader);
+            let missed = (is_counted && self.next >= ring.uncounted).then(|| oldest - self.next);
+            self.next = oldest;
+            let gap = serde_json::to_string(&Gap { missed, reason }).unwrap_or_default();
+            return Some(frame(Id { life: ring.life, number: oldest - 1 }, "gap", &gap));
+        }
+        let at = usize::try_from(self.next - oldest).unwrap_or(usize::MAX);
+        let event = ring.events.get(at)?.clone();
+        self.next += 1;
+        Some(event)
+    }
+
+    fn begin_anew(&mut self, ring: &Ring, reason: GapReason) {
+        self.next = ring.oldest();
+        self.gap = Some(reason);
+    }
+}
+
+/// Names an event: `3f2a91bc-17`, the life of the daemon and the number of the event in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Id {
+    life: u32,
+    number: u64,
+}
+
+impl Id {
+    fn parse(text: &str) -> Option<Self> {
+        let (life, number) = text.trim().split_once('-')?;
+        Some(Self { life: u32::from_str_radix(life, 16).ok()?, number: number.parse().ok()? })
+    }
+}
+
+fn frame(Id { life, number }: Id, event: &str, data: &str) -> Bytes {
+    format!("id: {life:08x}-{number}\nevent: {event}\ndata: {data}\n\n").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the reader gets without waiting: the names and data of events, without their ids.
+    fn heard(reader: &mut Reader) -> Vec<String> {
+        let frames = std::iter::from_fn(|| reader.take());
+        let text = |frame: Bytes| String::from_utf8(frame.to_vec()).unwrap();
+        frames.map(|frame| text(frame).trim_end().lines().skip(1).collect::<Vec<_>>().join(" ")).collect()
+    }
+
+    fn id(frame: &[u8]) -> String {
+        let text = String::from_utf8(frame.to_vec()).unwrap();
+        let id = text.lines().find_map(|line| line.strip_prefix("id: "));
+        id.unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_reader_hears_what_happens_from_now_on() {
+        let feed = Feed::default();
+        feed.announce("record", &0);
+        let mut reader = feed.listen(None);
+        assert!(heard(&mut reader).is_empty());
+        feed.announce("record", &1);
+        feed.announce("batch", &2);
+        assert_eq!(heard(&mut reader), ["event: record data: 1", "event: batch data: 2"]);
+    }
+
+    #[test]
+    fn a_reader_that_comes_back_gets_exactly_what_it_missed() {
+        let feed = Feed::default();
+        let mut first = feed.listen(None);
+        let opening = id(&first.opening(&"status"));
+        for n in 0..3 {
+            feed.announce("record", &n);
+        }
+        let seen = id(&first.take().unwrap());
+        drop(first);
+        feed.announce("record", &3);
+        let mut back = feed.listen(Some(&seen));
+        assert_eq!(id(&back.opening(&"status")), seen, "what is lost on the way can be asked for again");
+        assert_eq!(
+            heard(&mut back),
+            ["event: record data: 1", "event: record data: 2", "event: record data: 3"]
+        );
+        assert_eq!(heard(&mut feed.listen(Some(&opening))).len(), 4);
+    }
+
+    #[test]
+    fn a_slow_reader_is_told_how_much_it_missed() {
+        let feed = Feed::default();
+        let mut reader = feed.listen(None);
+        for n in 0..KEPT_EVENTS + 10 {
+            feed.announce("record", &n);
+        }
+        let all = heard(&mut reader);
+        assert_eq!(all.len(), KEPT_EVENTS + 1);
+        assert_eq!(
+            all[..2],
+            [r#"event: gap data: {"missed":10,"reason":"slow_reader"}"#, "event: record data: 10"]
+        );
+    }
+
+    #[test]
+    fn bytes_are_bounded_too_and_the_newest_event_is_always_there() {
+        let feed = Feed::default();
+        let mut reader = feed.listen(None);
+        for _ in 0..100 {
+            feed.announce("record", &"x".repeat(KEPT_BYTES / 10));
+        }
+        assert!(feed.ring().bytes <= KEPT_BYTES, "{}", feed.ring().bytes);
+        assert_eq!(heard(&mut reader).len(), 10);
+        feed.announce("record", &"x".repeat(KEPT_BYTES * 2));
+        assert_eq!(heard(&mut reader).len(), 1);
+    }
+
+    #[test]
+    fn nothing_is_noted_for_nobody_and_whoever_comes_too_late_is_told_so() {
+        let feed = Feed::default();
+        let reader = feed.listen(None);
+        let seen = id(&reader.opening(&"status"));
+        drop(reader);
+        for n in 0..=KEPT_EVENTS {
+            feed.announce("record", &n);
+        }
+        assert!(feed.ring().events.is_empty());
+        let mut back = feed.listen(Some(&seen));
+        assert_eq!(heard(&mut back), [r#"event: gap data: {"missed":null,"reason":"not_kept"}"#]);
+        feed.announce("record", &"new");
+        assert_eq!(heard(&mut back), [r#"event: record data: "new""#]);
+    }
+
+    #[test]
+    fn ids_of_another_life_and_nonsense_are_told_apart() {
+        let (before, feed) = (Feed::default(), Feed::default());
+        let seen = id(&before.listen(None).opening(&"status"));
+        let _somebody = feed.listen(None);
+        feed.announce("record", &1);
+        let ahead = format!("{:08x}-99", feed.ring().life);
+        for (last, reason) in [
+            (seen.as_str(), "daemon_restarted"),
+            ("", "unknown_id"),
+            ("17", "unknown_id"),
+            ("x-y", "unknown_id"),
+            (ahead.as_str(), "unknown_id"),
+        ] {
+            let gap = format!(r#"event: gap data: {{"missed":null,"reason":"{reason}"}}"#);
+            assert_eq!(
+                heard(&mut feed.listen(Some(last))),
+                [gap.as_str(), "event: record data: 1"],
+                "{last}"
+            );
+        }
     }
 }

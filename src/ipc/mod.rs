@@ -3,13 +3,18 @@
 pub mod alerts;
 pub mod api;
 mod auth;
+mod body;
 pub mod client;
 mod error;
+mod events;
 pub mod feed;
 mod intake;
 mod metrics;
+mod openapi;
+mod patience;
 mod records;
 mod review;
+mod routes;
 pub mod server;
 pub mod status;
 pub mod web;

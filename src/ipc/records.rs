@@ -1,62 +1,45 @@
 //! Records on the local API: taken in, listed, shown, exported.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse, web};
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use bytes::Bytes;
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::api::{Accepted, RecordDetail, RecordPage};
 use super::auth::Peer;
+use super::body::Incoming;
 use super::error::ApiError;
-use super::intake;
+use super::intake::{self, Submission};
 use super::server::Shared;
 use crate::actors::queue_store::{Entry, List, Payload, Write};
 use crate::actors::telemetry::Lineage;
-use crate::model::{Place, RecordId};
+use crate::model::{Place, RecordId, RecordState};
 use crate::store::{Append, Filter, Page};
 
 /// Entries on a page when the caller names no number, and at most.
 const DEFAULT_PAGE: usize = 100;
 const MAX_PAGE: usize = 1000;
+/// Entries of the manifest that are written at once: what a reader that stops costs.
+const MANIFEST_STEP: usize = 200;
 
-/// The body of a request, within the limit.
-pub(super) async fn body(shared: &Shared, mut payload: web::Payload) -> Result<Bytes, ApiError> {
-    let limit = usize::try_from(shared.board.config.borrow().ipc.max_request_bytes.0).unwrap_or(usize::MAX);
-    let mut body = BytesMut::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|error| {
-            ApiError::bad_request(
-                "broken_request",
-                format!("the request broke off: {error}; nothing was stored"),
-            )
-        })?;
-        if body.len() + chunk.len() > limit {
-            let message = format!(
-                "the request is larger than ipc.max_request_bytes ({limit}); nothing was stored; send fewer records at a time"
-            );
-            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body.freeze())
-}
-
-/// `POST /v1/records`
+/// Hand records over
+///
+/// One object, an array, or NDJSON with one object a line: all of it is taken or nothing. The answer comes after the records are on disk.
+/// Repeating a request under the same ids is safe: what is known with the same content counts as a duplicate.
+#[utoipa::path(
+    post, path = "/v1/records", tag = "records",
+    request_body(content((Submission<'_> = "application/json"), (String = "application/x-ndjson"))),
+    responses((status = 201, description = "The records are on disk.", body = Accepted)),
+)]
 pub(super) async fn enqueue(
     shared: web::Data<Shared>,
     peer: Peer,
-    request: HttpRequest,
-    payload: web::Payload,
+    incoming: Incoming,
 ) -> Result<HttpResponse, ApiError> {
-    let body = body(&shared, payload).await?;
-    let is_ndjson = request
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.to_ascii_lowercase().contains("ndjson"));
-    let records = if is_ndjson { intake::ndjson(&body) } else { intake::json(&body) };
+    let is_ndjson = incoming.is_ndjson;
+    let body = incoming.whole(&shared).await?;
+    let records = if is_ndjson { intake::ndjson(&body.bytes) } else { intake::json(&body.bytes) };
     let records = records.map_err(|invalid| {
         let several = !is_ndjson && invalid.to_string().contains("trailing characters");
         let hint = if several { " (one object a line needs Content-Type: application/x-ndjson)" } else { "" };
@@ -72,28 +55,46 @@ pub(super) async fn enqueue(
 }
 
 /// What `GET /v1/records` takes.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
+    /// Only records in this state.
+    #[param(value_type = Option<RecordState>)]
     state: Option<String>,
+    /// Only records of this type.
     #[serde(rename = "type")]
     record_type: Option<String>,
-    limit: Option<usize>,
+    /// At most so many entries; more than 1000 are not given at once.
+    #[param(value_type = Option<usize>, minimum = 1, default = 100)]
+    limit: Option<String>,
+    /// The `next` of the page before.
     after: Option<String>,
 }
 
-/// `GET /v1/records`
+/// A page of the manifest
+///
+/// In queue order: by priority, then by arrival. A page may have fewer entries than asked for; the list goes on as long as `next` is not
+/// null, and a cursor stays good whatever happens in between.
+#[utoipa::path(
+    get, path = "/v1/records", tag = "records", params(ListQuery),
+    responses((status = 200, description = "The page.", body = RecordPage)),
+)]
 pub(super) async fn list(shared: web::Data<Shared>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let wrong = |message: String| ApiError::bad_request("invalid_query", message);
     let query = web::Query::<ListQuery>::from_query(request.query_string())
         .map_err(|error| wrong(error.to_string()))?;
+    // A parameter without a value is as none.
+    let given = |value: Option<String>| value.filter(|value| !value.is_empty());
     let query = query.into_inner();
-    let state = query.state.map(|state| state.parse()).transpose().map_err(wrong)?;
-    let after = query.after.map(|cursor| cursor.parse().map(Place)).transpose();
+    let state = given(query.state).map(|state| state.parse()).transpose().map_err(wrong)?;
+    let after = given(query.after).map(|cursor| cursor.parse().map(Place)).transpose();
     let after = after.map_err(|_| wrong("`after` must be the `next` of an earlier page".into()))?;
-    let limit = query.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
-    let page =
-        shared.store.send(List(Filter { state, record_type: query.record_type, after, limit })).await??;
+    let limit = given(query.limit).map(|limit| limit.parse::<usize>()).transpose();
+    let limit = limit.map_err(|_| wrong("`limit` must be a whole number".into()))?;
+    let limit = limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
+    let record_type = given(query.record_type);
+    let page = shared.store.send(List(Filter { state, record_type, after, limit })).await??;
     let next = page.next.map(|place| place.0.to_string());
     Ok(HttpResponse::Ok().json(RecordPage { records: page.entries, next }))
 }
@@ -104,15 +105,23 @@ pub(super) fn record_id(path: &str) -> Result<RecordId, ApiError> {
 }
 
 /// What `GET /v1/records/{id}` takes.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ShowQuery {
+    /// With its payload, while that is kept: for the user who handed the record over, and admins.
     #[serde(default)]
     payload: bool,
+    /// With the recent sends of the batches that it was in.
     #[serde(default)]
     lineage: bool,
 }
 
-/// `GET /v1/records/{id}`
+/// One record
+#[utoipa::path(
+    get, path = "/v1/records/{id}", tag = "records",
+    params(("id" = String, Path, format = "uuid", description = "The record."), ShowQuery),
+    responses((status = 200, description = "What is known of it.", body = RecordDetail)),
+)]
 pub(super) async fn show(
     shared: web::Data<Shared>,
     peer: Peer,
@@ -122,7 +131,7 @@ pub(super) async fn show(
     let id = record_id(&path)?;
     let query = query.map_err(|error| ApiError::bad_request("invalid_query", error.to_string()))?;
     let entry = shared.store.send(Entry(id)).await??.ok_or_else(ApiError::no_such_record)?;
-    let payload = if query.payload { payload_for(&shared, peer, id).await? } else { None };
+    let payload = if query.payload { payload_for(&shared, &peer, id).await? } else { None };
     let payload = payload.map(|payload| serde_json::value::RawValue::from_string(payload.into())).transpose();
     let payload = payload.map_err(|error| {
         ApiError::new(
@@ -139,7 +148,7 @@ pub(super) async fn show(
 }
 
 /// The payload, for its submitter and admins.
-async fn payload_for(shared: &Shared, peer: Peer, id: RecordId) -> Result<Option<Box<str>>, ApiError> {
+async fn payload_for(shared: &Shared, peer: &Peer, id: RecordId) -> Result<Option<Box<str>>, ApiError> {
     let Some((payload, submitter)) = shared.store.send(Payload(id)).await?? else {
         return Ok(None);
     };
@@ -150,16 +159,22 @@ async fn payload_for(shared: &Shared, peer: Peer, id: RecordId) -> Result<Option
 }
 
 /// Whether `peer` may change what record `id` says.
-pub(super) async fn may_mend(shared: &Shared, peer: Peer, id: RecordId) -> Result<(), ApiError> {
+pub(super) async fn may_mend(shared: &Shared, peer: &Peer, id: RecordId) -> Result<(), ApiError> {
     payload_for(shared, peer, id).await.map(drop)
 }
 
-/// `GET /v1/manifest`: a page at a time, so that memory stays small and the store is not held up.
+/// The whole manifest
+///
+/// In queue order, one `ManifestEntry` a line. It is read as it is sent: a record that moves meanwhile may be seen before or after.
+#[utoipa::path(
+    get, path = "/v1/manifest", tag = "records",
+    responses((status = 200, description = "The entries.", body = String, content_type = "application/x-ndjson")),
+)]
 pub(super) async fn manifest(shared: web::Data<Shared>) -> HttpResponse {
     let pages = futures_util::stream::unfold(Some(None), move |after: Option<Option<Place>>| {
         let store = shared.store.clone();
         async move {
-            let filter = Filter { after: after?, limit: MAX_PAGE, ..Filter::default() };
+            let filter = Filter { after: after?, limit: MANIFEST_STEP, ..Filter::default() };
             let page: Result<Page, ApiError> = async { Ok(store.send(List(filter)).await??) }.await;
             match page {
                 Ok(page) => {

@@ -2,37 +2,46 @@
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
-use serde_json::json;
 
 use super::alerts::STORE_DAMAGED;
-use super::api::{AcknowledgeAlert, Acknowledged, Changed, Selection};
+use super::api::{
+    AcknowledgeAlert, Acknowledged, Changed, PauseState, RecordChange, RecordDecision, Selection, Status,
+};
 use super::auth::Peer;
+use super::body::Incoming;
 use super::error::ApiError;
 use super::intake;
-use super::records::{body, may_mend, record_id};
+use super::records::{may_mend, record_id};
 use super::server::Shared;
 use crate::actors::TryNow;
 use crate::actors::queue_store::{Entry, Write};
-use crate::model::RecordId;
+use crate::model::{ManifestEntry, RecordId};
 use crate::store::{Acknowledge, Mend, Pause, Review, ReviewAction, Selected};
 
-/// `POST /v1/quarantine/retry`
-pub(super) async fn retry(
-    shared: web::Data<Shared>,
-    payload: web::Payload,
-) -> Result<HttpResponse, ApiError> {
-    let selection = selection(&shared, payload).await?;
+/// Queue records under review again
+#[utoipa::path(
+    post, path = "/v1/quarantine/retry", tag = "review", request_body = Selection,
+    responses((status = 200, description = "They are queued.", body = Changed)),
+)]
+pub(super) async fn retry(shared: web::Data<Shared>, incoming: Incoming) -> Result<HttpResponse, ApiError> {
+    let selection = selection(&shared, incoming).await?;
     review(&shared, selection, ReviewAction::Retry).await
 }
 
-/// `POST /v1/quarantine/discard`
+/// Discard records under review
+///
+/// For good. Discarding all of them needs `"confirm": true`.
+#[utoipa::path(
+    post, path = "/v1/quarantine/discard", tag = "review", request_body = Selection,
+    responses((status = 200, description = "They are gone.", body = Changed)),
+)]
 pub(super) async fn discard(
     shared: web::Data<Shared>,
     peer: Peer,
-    payload: web::Payload,
+    incoming: Incoming,
 ) -> Result<HttpResponse, ApiError> {
-    shared.admin(peer, "discarding records is for admins")?;
-    let selection = selection(&shared, payload).await?;
+    shared.admin(&peer, "discarding records is for admins")?;
+    let selection = selection(&shared, incoming).await?;
     if selection.all && !selection.confirm {
         return Err(ApiError::bad_request(
             "confirmation_needed",
@@ -42,9 +51,9 @@ pub(super) async fn discard(
     review(&shared, selection, ReviewAction::Discard).await
 }
 
-async fn selection(shared: &Shared, payload: web::Payload) -> Result<Selection, ApiError> {
-    let body = body(shared, payload).await?;
-    let selection: Selection = serde_json::from_slice(&body).map_err(|error| {
+async fn selection(shared: &Shared, incoming: Incoming) -> Result<Selection, ApiError> {
+    let body = incoming.whole(shared).await?;
+    let selection: Selection = serde_json::from_slice(&body.bytes).map_err(|error| {
         ApiError::bad_request(
             "invalid_selection",
             format!("{error}; send {{\"ids\": [\"…\"]}} or {{\"all\": true}}"),
@@ -79,13 +88,13 @@ async fn review(
             changed.extend(some);
         },
     }
-    let verb = match action {
-        ReviewAction::Retry => "queued again",
-        ReviewAction::Discard => "discarded",
+    let (verb, decision) = match action {
+        ReviewAction::Retry => ("queued again", RecordDecision::QueuedAgain),
+        ReviewAction::Discard => ("discarded", RecordDecision::Discarded),
     };
     for id in &changed {
         tracing::info!(record_id = %id, "record {id} was {verb} on request");
-        shared.board_feed.announce("record", &json!({"id": id, "change": verb}));
+        shared.board_feed.announce("record", &RecordChange::by(*id, decision));
     }
     Ok(HttpResponse::Ok().json(Changed { changed: changed.len() as u64 }))
 }
@@ -107,61 +116,93 @@ async fn not_under_review(shared: &Shared, id: RecordId) -> Result<ApiError, Api
     })
 }
 
-/// `PUT /v1/records/{id}/payload`
+/// Mend a record under review
+///
+/// The body is its new payload, a JSON object; it is queued again. For the user who handed the record over, and admins.
+#[utoipa::path(
+    put, path = "/v1/records/{id}/payload", tag = "review",
+    params(("id" = String, Path, format = "uuid", description = "The record.")),
+    request_body = Object,
+    responses((status = 200, description = "It is queued.", body = ManifestEntry)),
+)]
 pub(super) async fn mend(
     shared: web::Data<Shared>,
     peer: Peer,
     path: web::Path<String>,
-    payload: web::Payload,
+    incoming: Incoming,
 ) -> Result<HttpResponse, ApiError> {
     let id = record_id(&path)?;
-    let body = body(&shared, payload).await?;
-    let payload = intake::object(&body).map_err(|reason| ApiError::bad_request("invalid_record", reason))?;
-    may_mend(&shared, peer, id).await?;
+    let body = incoming.whole(&shared).await?;
+    let payload =
+        intake::object(&body.bytes).map_err(|reason| ApiError::bad_request("invalid_record", reason))?;
+    may_mend(&shared, &peer, id).await?;
     shared.store.send(Write(Mend { id, payload })).await???;
     tracing::info!(record_id = %id, "record {id} was mended and queued again");
+    shared.board_feed.announce("record", &RecordChange::by(id, RecordDecision::QueuedAgain));
     let entry = shared.store.send(Entry(id)).await??.ok_or_else(ApiError::no_such_record)?;
     Ok(HttpResponse::Ok().json(entry))
 }
 
-/// `POST /v1/sync`
+/// Try now
+///
+/// Ends a wait, and once a deferral on a metered network or a low battery. It does not end a pause.
+#[utoipa::path(
+    post, path = "/v1/sync", tag = "control",
+    responses((status = 202, description = "It is tried; the status as it was before that.", body = Status)),
+)]
 pub(super) async fn sync_now(shared: web::Data<Shared>) -> Result<HttpResponse, ApiError> {
     shared.planner.send(TryNow).await?;
     Ok(HttpResponse::Accepted().json(shared.board.status()))
 }
 
-/// `POST /v1/pause`
+/// Send nothing
+///
+/// Until `POST /v1/resume`, over restarts, too. Records are taken.
+#[utoipa::path(
+    post, path = "/v1/pause", tag = "control",
+    responses((status = 200, description = "Nothing is sent.", body = PauseState)),
+)]
 pub(super) async fn pause(shared: web::Data<Shared>, peer: Peer) -> Result<HttpResponse, ApiError> {
     set_paused(&shared, peer, true).await
 }
 
-/// `POST /v1/resume`
+/// Send again
+#[utoipa::path(
+    post, path = "/v1/resume", tag = "control",
+    responses((status = 200, description = "Records are sent.", body = PauseState)),
+)]
 pub(super) async fn resume(shared: web::Data<Shared>, peer: Peer) -> Result<HttpResponse, ApiError> {
     set_paused(&shared, peer, false).await
 }
 
 async fn set_paused(shared: &Shared, peer: Peer, paused: bool) -> Result<HttpResponse, ApiError> {
-    shared.admin(peer, "pausing and resuming is for admins")?;
+    shared.admin(&peer, "pausing and resuming is for admins")?;
     shared.store.send(Write(Pause(paused))).await??;
     tracing::info!("{} on request", if paused { "paused" } else { "resumed" });
-    Ok(HttpResponse::Ok().json(json!({"paused": paused})))
+    Ok(HttpResponse::Ok().json(PauseState { paused }))
 }
 
-/// `POST /v1/alerts/acknowledge`
+/// Acknowledge an alert
+///
+/// That of a damaged store stays until somebody says that they have seen it; others go when their cause does.
+#[utoipa::path(
+    post, path = "/v1/alerts/acknowledge", tag = "control", request_body = AcknowledgeAlert,
+    responses((status = 200, description = "It is gone.", body = Acknowledged)),
+)]
 pub(super) async fn acknowledge(
     shared: web::Data<Shared>,
     peer: Peer,
-    payload: web::Payload,
+    incoming: Incoming,
 ) -> Result<HttpResponse, ApiError> {
-    shared.admin(peer, "acknowledging alerts is for admins")?;
-    let body = body(&shared, payload).await?;
+    shared.admin(&peer, "acknowledging alerts is for admins")?;
+    let body = incoming.whole(&shared).await?;
     let invalid = |what: String| {
         let message =
             format!("{what}; send {{\"alert\": \"{STORE_DAMAGED}\"}}; other alerts go when their cause does");
         ApiError::bad_request("invalid_alert", message)
     };
     let wanted: AcknowledgeAlert =
-        serde_json::from_slice(&body).map_err(|error| invalid(error.to_string()))?;
+        serde_json::from_slice(&body.bytes).map_err(|error| invalid(error.to_string()))?;
     if wanted.alert != STORE_DAMAGED {
         return Err(invalid(format!("`{}` cannot be acknowledged", wanted.alert)));
     }

@@ -118,11 +118,7 @@ impl Board {
                     Mode::Normal | Mode::Micro | Mode::Probing => None,
                 },
             },
-            connectivity: Connectivity {
-                state: link.state.name().to_owned(),
-                since: link.since,
-                metered: link.metered.unwrap_or_default(),
-            },
+            connectivity: Connectivity::from(link),
             alerts: self.raised.alerts(&backlog, &config, wall_ms()),
         }
     }

@@ -1,9 +1,10 @@
 //! The nouns of the way to the server.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What is known of the way to the server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkState {
     /// Nothing was tried yet.
@@ -35,7 +36,7 @@ impl LinkState {
 }
 
 /// What leads out of the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InterfaceKind {
     /// A cable.

@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::policy::sizing::SizeRule;
@@ -19,8 +20,9 @@ pub const MAX_PRIORITY: u8 = 9;
 macro_rules! id_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
         #[serde(transparent)]
+        #[schema(value_type = String, format = "uuid")]
         pub struct $name(pub Uuid);
 
         impl fmt::Display for $name {
@@ -104,7 +106,7 @@ impl Place {
 }
 
 /// The five states of a record, as people and the API name them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum RecordState {
     /// Queued for sync.
@@ -161,23 +163,26 @@ pub struct NewRecord {
 }
 
 /// Why a record was not delivered the last time it was tried.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LastError {
     /// The class of failure, for example `timeout` or `rejected`.
     pub class: String,
     /// The status of the server's answer, when there was one.
+    #[schema(required = true)]
     pub http_status: Option<u16>,
     /// The server's or the daemon's code.
+    #[schema(required = true)]
     pub code: Option<String>,
     /// For people.
     pub message: String,
     /// When.
     #[serde(with = "crate::clock::as_rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub at: u64,
 }
 
 /// What the manifest knows of one record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ManifestEntry {
     /// The record.
     pub id: RecordId,
@@ -187,6 +192,7 @@ pub struct ManifestEntry {
     #[serde(rename = "type")]
     pub record_type: String,
     /// Its ordering key.
+    #[schema(required = true)]
     pub key: Option<String>,
     /// 0 to 9, 9 goes first.
     pub priority: u8,
@@ -198,16 +204,21 @@ pub struct ManifestEntry {
     pub payload_bytes: u64,
     /// When it was accepted.
     #[serde(with = "crate::clock::as_rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: u64,
     /// When its state last changed.
     #[serde(with = "crate::clock::as_rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub updated_at: u64,
     /// When it is due again, when it waits for a time.
     #[serde(with = "crate::clock::as_rfc3339_option")]
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub next_attempt_at: Option<u64>,
     /// The batch that it is in, or was in last.
+    #[schema(required = true)]
     pub batch_id: Option<BatchId>,
     /// Why it was not delivered.
+    #[schema(required = true)]
     pub last_error: Option<LastError>,
     /// The record that holds it back: an earlier one of its key that failed or is under review.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -223,7 +234,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 /// A record that holds back later ones of its key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Holder {
     /// The record.
     pub id: RecordId,
@@ -236,7 +247,7 @@ pub struct Holder {
 }
 
 /// How the disk under the queue does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DiskState {
     /// Well.
@@ -340,7 +351,7 @@ pub enum BatchPhase {
 }
 
 /// What the daemon does now, in a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Nothing to send.
@@ -408,10 +419,11 @@ pub struct Storage {
 }
 
 /// A damaged file, and what became of its records.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Damage {
     /// When it was found.
     #[serde(with = "crate::clock::as_rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
     pub found_at: u64,
     /// Where the damaged file is kept.
     pub kept_as: String,

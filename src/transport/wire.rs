@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::model::{BatchId, DeviceId, RecordId, Sequence};
 
@@ -132,19 +133,20 @@ pub enum ProcessingState {
 }
 
 /// `{"error": {"code": "…", "message": "…"}}`, the shape of every refusal, here and on the local API.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
     /// What is wrong.
     pub error: ErrorDetail,
 }
 
 /// What is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorDetail {
     /// For programs.
     pub code: String,
     /// For people.
     #[serde(default)]
+    #[schema(required = true)]
     pub message: String,
     /// Which record of the request is at fault, from 1 (local API).
     #[serde(skip_serializing_if = "Option::is_none", default)]

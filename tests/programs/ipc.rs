@@ -1,8 +1,12 @@
 //! The local API from outside: its shapes, its refusals, and callers that behave badly.
 
 mod bad_callers;
+mod document;
+mod events;
 mod intake;
 mod limits;
+mod patience;
+mod permissions;
 mod review;
 mod shapes;
 

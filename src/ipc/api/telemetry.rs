@@ -1,9 +1,12 @@
 //! The shapes of `GET /v1/telemetry`, apart from the others because they are many.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::model::InterfaceKind;
 
 /// `GET /v1/telemetry`: the four questions.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TelemetryReport {
     /// How far back the first four go.
     pub window_s: u64,
@@ -20,7 +23,7 @@ pub struct TelemetryReport {
 }
 
 /// How long a record takes: a batch's duration divided by its records.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PerRecord {
     /// Records measured.
     pub records: u64,
@@ -33,7 +36,7 @@ pub struct PerRecord {
 }
 
 /// How batches of one range of sizes fare.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SizeBucket {
     /// For example `11–25`.
     pub size: String,
@@ -42,11 +45,12 @@ pub struct SizeBucket {
     /// Answered by the server.
     pub succeeded: u64,
     /// Share, when any was sent.
+    #[schema(required = true)]
     pub success_rate: Option<f64>,
 }
 
 /// How records of one type fare.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TypeReport {
     /// The type.
     #[serde(rename = "type")]
@@ -62,28 +66,34 @@ pub struct TypeReport {
 }
 
 /// What the network was like when a class of failure happened.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FailureReport {
     /// The class of the answer.
     pub class: String,
     /// How often.
     pub count: u64,
     /// Kind of the interface at most of them, where the system tells.
+    #[schema(value_type = Option<InterfaceKind>, required = true)]
     pub interface: Option<String>,
     /// Mean time to connect, where a connection was made.
+    #[schema(required = true)]
     pub connect_ms: Option<f64>,
     /// Mean round trip, as the kernel measured it.
+    #[schema(required = true)]
     pub round_trip_ms: Option<f64>,
     /// Mean upload rate.
+    #[schema(required = true)]
     pub bytes_per_s: Option<f64>,
     /// Signal, where the system tells.
+    #[schema(required = true)]
     pub signal_dbm: Option<f64>,
 }
 
 /// One day.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DayReport {
     /// `2026-03-01`, UTC.
+    #[schema(format = Date)]
     pub day: String,
     /// How long a record took.
     pub per_record: PerRecord,

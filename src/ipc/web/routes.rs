@@ -15,6 +15,7 @@ use actix_web::{HttpResponse, Resource, ResponseError, web};
 use super::code::Locked;
 use super::guard::Stranger;
 use super::{HEAD_LIMIT, Hangup, Site, live, view};
+use crate::ipc::body::Incoming;
 use crate::ipc::error::ApiError;
 use crate::ipc::review;
 use crate::ipc::server::Shared;
@@ -63,8 +64,8 @@ async fn review(site: web::Data<Site>, shared: web::Data<Shared>) -> Result<Http
     Ok(HttpResponse::Ok().json(review))
 }
 
-async fn retry(shared: web::Data<Shared>, payload: web::Payload) -> Result<HttpResponse, ApiError> {
-    tokio::time::timeout(CHANGE_LIMIT, review::retry(shared, payload)).await.unwrap_or_else(|_| {
+async fn retry(shared: web::Data<Shared>, incoming: Incoming) -> Result<HttpResponse, ApiError> {
+    tokio::time::timeout(CHANGE_LIMIT, review::retry(shared, incoming)).await.unwrap_or_else(|_| {
         let message = "the request took too long; look at the list, and try again what is still there";
         Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message))
     })

@@ -3,6 +3,8 @@
 pub(crate) mod chromium;
 pub(crate) mod daemon;
 pub(crate) mod device;
+pub(crate) mod document;
+pub(crate) mod events;
 pub(crate) mod fault_proxy;
 pub(crate) mod gateway;
 pub(crate) mod http;

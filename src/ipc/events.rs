@@ -1,0 +1,88 @@
+//! `GET /v1/events`: Server-Sent Events, the present status first, then what happens.
+//!
+//! Readers have a share of the connections, so that they cannot take the place of all calls. A reader that
+//! does not keep up misses events and is told so; one that does not read at all is hung up on
+//! (`ipc.stall_timeout`).
+
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::stream::unfold;
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use utoipa::IntoParams;
+
+use super::error::ApiError;
+use super::server::Shared;
+
+/// Where a reader says which event it saw last, when it comes back.
+const LAST_EVENT_ID: &str = "last-event-id";
+
+/// Places for readers.
+#[derive(Clone, Debug)]
+pub(super) struct Places(pub(super) Arc<Semaphore>);
+
+/// What `GET /v1/events` takes.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct EventsQuery {
+    /// As the header `Last-Event-ID`, for those who cannot set one.
+    last_event_id: Option<String>,
+}
+
+/// What happens
+///
+/// Server-Sent Events. The first is `status`, the present status. Then come `progress` (the status again), `batch`, `record`, `breaker`,
+/// `connectivity` and `alert`; `x-events` names the schema of each one's data. Every event has an `id`. A reader that comes back with the
+/// last one that it saw, in the header `Last-Event-ID`, gets the events that it missed after the `status`; where some are no longer kept, or
+/// the daemon was started anew in between, a `gap` says so first. A reader that does not keep up gets a `gap`, too; one
+/// that reads nothing at all is hung up on after `ipc.stall_timeout`. Nothing is sent when nothing happens.
+#[utoipa::path(
+    get, path = "/v1/events", tag = "status", params(EventsQuery, (
+        "Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was seen.",
+    )),
+    responses((status = 200, description = "Events, until the daemon ends.", body = String,
+        content_type = "text/event-stream")),
+)]
+pub(super) async fn events(
+    shared: web::Data<Shared>,
+    places: web::Data<Places>,
+    request: HttpRequest,
+    query: Result<web::Query<EventsQuery>, actix_web::Error>,
+) -> Result<HttpResponse, ApiError> {
+    let query = query.map_err(|error| ApiError::bad_request("invalid_query", error.to_string()));
+    std::future::ready(query.and_then(|query| stream(&shared, &places, &request, &query))).await
+}
+
+fn stream(
+    shared: &Shared,
+    places: &Places,
+    request: &HttpRequest,
+    query: &EventsQuery,
+) -> Result<HttpResponse, ApiError> {
+    let Ok(place) = Arc::clone(&places.0).try_acquire_owned() else {
+        let message = "as many readers of events as ipc.max_event_streams allows are connected; try again later, \
+                       or ask for the status";
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", message));
+    };
+    let header = request.headers().get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or_default());
+    let reader = shared.board_feed.listen(header.or(query.last_event_id.as_deref()));
+    let first = reader.opening(&shared.board.status());
+    let begin = (Some(first), reader, shared.shutdown.clone(), place);
+    let events = unfold(begin, |(first, mut reader, mut shutdown, place)| async move {
+        if let Some(first) = first {
+            return Some((Ok::<_, ApiError>(first), (None, reader, shutdown, place)));
+        }
+        let event = tokio::select! {
+            event = reader.next() => event,
+            _ = shutdown.wait_for(|ends| *ends) => return None,
+        };
+        Some((Ok(event), (None, reader, shutdown, place)))
+    });
+    let response = HttpResponse::Ok()
+        .content_type("text/event-stream")
+        .insert_header(("cache-control", "no-cache"))
+        .streaming(events);
+    Ok(response)
+}

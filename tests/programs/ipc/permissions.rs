@@ -1,0 +1,184 @@
+//! Who may do what, by the credentials that the kernel tells. These tests call as several users, which takes root.
+
+use std::fs::{self, File, Permissions};
+use std::os::fd::IntoRawFd;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::process::Command;
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::unistd::{Group, geteuid};
+use serde_json::json;
+
+use crate::support::daemon::{Daemon, Home, daemon_command};
+use crate::support::process::{Ran, run};
+use crate::support::server::{Reply, ScriptedServer};
+use crate::support::settings::Settings;
+
+const NOT_PERMITTED: Option<i32> = Some(5);
+const DONE: Option<i32> = Some(0);
+/// A group that every Debian has, and some users that no machine has.
+const GROUP: &str = "daemon";
+const OWNER: u32 = 54_321;
+const STRANGER: u32 = 54_322;
+const MEMBER: u32 = 54_323;
+
+/// Whether several users can be played here; says so when not.
+fn can_play() -> bool {
+    if !geteuid().is_root() {
+        println!("skipped: only root may call as other users");
+        return false;
+    }
+    if !matches!(Group::from_name(GROUP), Ok(Some(_))) {
+        println!("skipped: there is no group {GROUP} on this machine");
+        return false;
+    }
+    true
+}
+
+/// A process of some user, with its groups.
+#[derive(Clone, Copy)]
+struct User {
+    uid: u32,
+    gid: u32,
+    group: Option<u32>,
+}
+
+impl User {
+    fn plain(uid: u32) -> Self {
+        Self { uid, gid: uid, group: None }
+    }
+
+    /// Runs a program that the user may not be able to reach by its path: it is opened here.
+    fn command(self, program: &str) -> Command {
+        let file = File::open(program).unwrap();
+        fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        let mut command = Command::new("setpriv");
+        command.arg(format!("--reuid={}", self.uid)).arg(format!("--regid={}", self.gid));
+        match self.group {
+            Some(group) => command.arg(format!("--groups={group}")),
+            None => command.arg("--clear-groups"),
+        };
+        // It stays open: the program is executed by it.
+        command.arg(format!("/proc/self/fd/{}", file.into_raw_fd()));
+        command
+    }
+
+    fn call(self, daemon: &Daemon, arguments: &[&str], input: &str) -> Ran {
+        let mut command = self.command(env!("CARGO_BIN_EXE_fieldsync"));
+        command.arg("--socket").arg(daemon.home.socket()).args(arguments).current_dir("/");
+        run(&mut command, input.as_bytes())
+    }
+}
+
+fn open_to_all(daemon: &Daemon) {
+    fs::set_permissions(daemon.home.path(""), Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(daemon.home.socket(), Permissions::from_mode(0o666)).unwrap();
+}
+
+fn rejecting() -> ScriptedServer {
+    ScriptedServer::start(|request| {
+        let status = json!({"status": "rejected", "code": "C", "message": "M"});
+        Reply::results(request.batch_id(), &request.ids(), |_| Some(status.clone()))
+    })
+}
+
+fn gid() -> u32 {
+    Group::from_name(GROUP).unwrap().unwrap().gid.as_raw()
+}
+
+#[test]
+fn admin_calls_are_for_root_the_daemons_own_user_and_members_of_the_group() {
+    if !can_play() {
+        return;
+    }
+    let server = rejecting();
+    let daemon = Daemon::start(&Settings::for_server(&server.url()).with("ipc.admin_group", GROUP));
+    open_to_all(&daemon);
+    let group = gid();
+    let root = User { uid: 0, gid: 0, group: None };
+    let by_group = User { group: Some(group), ..User::plain(MEMBER) };
+    let by_main_group = User { gid: group, ..User::plain(MEMBER) };
+    // The process does not have the group, but its user is a member: user 1 has this group for its main one.
+    let by_name = User { uid: 1, gid: MEMBER, group: None };
+    for (user, expected) in [
+        (root, DONE),
+        (by_group, DONE),
+        (by_main_group, DONE),
+        (by_name, DONE),
+        (User::plain(STRANGER), NOT_PERMITTED),
+        (User { group: Some(group + 1), ..User::plain(STRANGER) }, NOT_PERMITTED),
+    ] {
+        daemon.enqueue_many(1);
+        daemon.wait_until_done();
+        let id = daemon.in_state("QUARANTINED").into_iter().next().unwrap();
+        for call in [&["pause"][..], &["resume"], &["quarantine", "discard", &id], &["store", "acknowledge"]]
+        {
+            let ran = user.call(&daemon, call, "");
+            assert_eq!(ran.code, expected, "{call:?} by {} of {}: {}", user.uid, user.gid, ran.stderr);
+            assert!(expected == DONE || ran.stderr.contains("admin"), "{}", ran.stderr);
+        }
+        // Whoever may open the socket may look, enqueue, try now and queue again.
+        assert_eq!(user.call(&daemon, &["status"], "").code, DONE);
+        assert_eq!(user.call(&daemon, &["sync"], "").code, DONE);
+        let record = r#"{"type":"T","payload":{}}"#;
+        assert_eq!(user.call(&daemon, &["enqueue"], record).code, DONE);
+        daemon.wait_until_done();
+        assert_eq!(user.call(&daemon, &["quarantine", "retry", "--all"], "").code, DONE);
+        daemon.wait_until_done();
+    }
+}
+
+#[test]
+fn a_payload_is_for_its_submitter_and_admins() {
+    if !can_play() {
+        return;
+    }
+    let daemon = Daemon::start(&Settings::default().with("ipc.admin_group", GROUP));
+    open_to_all(&daemon);
+    let owner = User::plain(OWNER);
+    let record = r#"{"type":"T","payload":{"text":"confidential"}}"#;
+    let enqueued = owner.call(&daemon, &["--json", "enqueue"], record);
+    assert_eq!(enqueued.code, DONE, "{}", enqueued.stderr);
+    let page = daemon.get("/v1/records").good(200);
+    let id = page["records"][0]["id"].as_str().unwrap().to_owned();
+    // A restart does not make it somebody else's.
+    let daemon = daemon.restart();
+    open_to_all(&daemon);
+    let group = gid();
+    for (user, expected) in [
+        (owner, DONE),
+        (User { uid: 0, gid: 0, group: None }, DONE),
+        (User { group: Some(group), ..User::plain(MEMBER) }, DONE),
+        (User::plain(STRANGER), NOT_PERMITTED),
+        (User { gid: OWNER, ..User::plain(STRANGER) }, NOT_PERMITTED),
+    ] {
+        let shown = user.call(&daemon, &["show", &id, "--payload"], "");
+        assert_eq!(shown.code, expected, "{}: {}", user.uid, shown.stderr);
+        let told = shown.stdout + &shown.stderr;
+        assert_eq!(told.contains("confidential"), expected == DONE, "{told}");
+        let entry = user.call(&daemon, &["show", &id], "");
+        assert_eq!(entry.code, DONE, "what is not the payload is for everybody: {}", entry.stderr);
+    }
+}
+
+#[test]
+fn a_daemon_of_an_ordinary_user_obeys_that_user_and_root() {
+    if !can_play() {
+        return;
+    }
+    let home = Home::new(&Settings::default());
+    let (user, path) = (User::plain(OWNER), home.path(""));
+    chown(&path, Some(OWNER), Some(OWNER)).unwrap();
+    let log = File::create(home.path("log")).unwrap();
+    let mut command = user.command(env!("CARGO_BIN_EXE_fieldsyncd"));
+    for (variable, _) in daemon_command().get_envs() {
+        command.env_remove(variable);
+    }
+    command.arg("--config").arg(home.path("config.toml")).current_dir("/").stderr(log);
+    let daemon = home.start_by(command);
+    open_to_all(&daemon);
+    assert_eq!(user.call(&daemon, &["pause"], "").code, DONE);
+    assert_eq!(daemon.post("/v1/resume", "").status, 200, "root is an admin of every daemon");
+    assert_eq!(User::plain(STRANGER).call(&daemon, &["pause"], "").code, NOT_PERMITTED);
+    assert_eq!(daemon.status()["sync"]["phase"], "idle");
+}

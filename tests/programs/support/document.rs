@@ -1,0 +1,152 @@
+//! The document of the local API, and whether answers are as it says: status, content type and body, where
+//! a field that it does not name is a fault, too.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::daemon::Daemon;
+use super::http::Answer;
+
+/// As it is served.
+pub(crate) struct Document {
+    pub(crate) whole: Value,
+    /// With schemas that take no more than they name.
+    strict: Value,
+    /// Operations that were called, with the statuses of the answers.
+    seen: RefCell<BTreeSet<(String, u16)>>,
+}
+
+impl Document {
+    pub(crate) fn of(daemon: &Daemon) -> Self {
+        let whole = daemon.get("/v1/openapi.json").good(200);
+        let mut strict = whole.clone();
+        for schema in strict["components"]["schemas"].as_object_mut().unwrap().values_mut() {
+            // Whoever names a schema says whether it is all there is.
+            tighten(schema, true);
+        }
+        tighten(&mut strict["paths"], false);
+        Self { whole, strict, seen: RefCell::default() }
+    }
+
+    /// Every operation: path, method, name.
+    pub(crate) fn operations(&self) -> Vec<(String, String, String)> {
+        let paths = self.whole["paths"].as_object().unwrap();
+        let operations = paths.iter().flat_map(|(path, item)| {
+            let methods = item.as_object().unwrap();
+            methods.iter().map(|(method, operation)| {
+                let name = operation["operationId"].as_str().unwrap();
+                (path.clone(), method.to_uppercase(), name.to_owned())
+            })
+        });
+        operations.collect()
+    }
+
+    /// Operations that nobody has seen a good answer of.
+    pub(crate) fn untried(&self) -> Vec<String> {
+        let seen = self.seen.borrow();
+        let good = |name: &String| seen.iter().any(|(known, status)| known == name && *status < 300);
+        self.operations().into_iter().map(|(_, _, name)| name).filter(|name| !good(name)).collect()
+    }
+
+    /// Calls, and holds the answer against the document.
+    #[track_caller]
+    pub(crate) fn call(&self, daemon: &Daemon, method: Method, path: &str, kind: &str, body: &str) -> Answer {
+        let answer = daemon.call(method.clone(), path, kind, body);
+        self.check(&method, path, &answer);
+        answer
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self, daemon: &Daemon, path: &str) -> Answer {
+        self.call(daemon, Method::GET, path, "application/json", "")
+    }
+
+    #[track_caller]
+    pub(crate) fn post(&self, daemon: &Daemon, path: &str, body: &str) -> Answer {
+        self.call(daemon, Method::POST, path, "application/json", body)
+    }
+
+    #[track_caller]
+    fn check(&self, method: &Method, path: &str, answer: &Answer) {
+        let path = path.split('?').next().unwrap();
+        let paths = self.strict["paths"].as_object().unwrap();
+        let (_, item) = paths.iter().find(|(known, _)| is_like(path, known)).expect("a path of the document");
+        let operation = &item[method.as_str().to_ascii_lowercase()];
+        let (what, status) = (format!("{method} {path}"), answer.status.to_string());
+        let name = operation["operationId"].as_str().unwrap_or_else(|| panic!("{what} is not described"));
+        let response = &operation["responses"][&status];
+        assert!(response.is_object(), "{what}: {status} is not described: {}", answer.text());
+        let content = &response["content"][answer.header("content-type")];
+        assert!(content.is_object(), "{what}: {} is not described", answer.header("content-type"));
+        if answer.header("content-type") == "application/json" {
+            self.validate(&what, &content["schema"], &answer.json());
+        }
+        if let Some(line) = operation.get("x-line").filter(|_| answer.status == 200) {
+            for text in answer.text().lines() {
+                self.validate(&what, line, &serde_json::from_str(text).unwrap());
+            }
+        }
+        self.seen.borrow_mut().insert((name.to_owned(), answer.status));
+    }
+
+    /// Holds the data of an event against the document.
+    #[track_caller]
+    pub(crate) fn check_event(&self, event: &str, data: &Value) {
+        let events = &self.strict["paths"]["/v1/events"]["get"]["x-events"];
+        let schema = &events[event];
+        assert!(schema.is_object(), "the event {event} is not described");
+        self.validate(event, schema, data);
+        self.seen.borrow_mut().insert(("events".into(), 200));
+    }
+
+    #[track_caller]
+    fn validate(&self, what: &str, schema: &Value, body: &Value) {
+        let whole = json!({"allOf": [schema], "components": self.strict["components"]});
+        let validator = jsonschema::options().should_validate_formats(true).build(&whole).unwrap();
+        let errors: Vec<String> = validator.iter_errors(body).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{what}: {errors:#?}\n{body:#}");
+    }
+}
+
+fn is_like(path: &str, template: &str) -> bool {
+    let (path, template): (Vec<&str>, Vec<&str>) = (path.split('/').collect(), template.split('/').collect());
+    path.len() == template.len()
+        && path.iter().zip(&template).all(|(part, known)| part == known || known.starts_with('{'))
+}
+
+/// Lets schemas take no fields that they do not name. A part of a whole (`allOf`) cannot know the other parts.
+fn tighten(schema: &mut Value, is_part: bool) {
+    match schema {
+        Value::Object(fields) => {
+            let names_fields = fields.contains_key("properties") && !is_part;
+            if names_fields || fields.contains_key("$ref") || fields.contains_key("allOf") {
+                fields.insert("unevaluatedProperties".into(), false.into());
+            }
+            for (name, inner) in fields.iter_mut() {
+                match inner {
+                    Value::Array(parts) if name == "allOf" => {
+                        for part in parts {
+                            tighten_part(part);
+                        }
+                    }
+                    _ => tighten(inner, false),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| tighten(item, false)),
+        _ => {}
+    }
+}
+
+fn tighten_part(part: &mut Value) {
+    let properties = part.get_mut("properties").and_then(Value::as_object_mut);
+    for property in properties.into_iter().flat_map(serde_json::Map::values_mut) {
+        // The code of an error is one part of it, too; its other fields are in the part beside.
+        if property.get("properties").is_none() {
+            tighten(property, false);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Readers of `GET /v1/events` that see what goes over the wire, ids included.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::wait::DEADLINE;
+
+/// An event as it came.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) id: String,
+    pub(crate) event: String,
+    pub(crate) data: Value,
+}
+
+impl Seen {
+    /// The number in its id.
+    pub(crate) fn number(&self) -> u64 {
+        self.id.rsplit_once('-').unwrap().1.parse().unwrap()
+    }
+}
+
+/// One who reads events.
+pub(crate) struct EventReader(BufReader<UnixStream>);
+
+impl EventReader {
+    /// From now on, or from behind the event that was seen last.
+    pub(crate) fn open(socket: &Path, last_seen: Option<&str>) -> Self {
+        let header = last_seen.map_or(String::new(), |id| format!("last-event-id: {id}\r\n"));
+        Self::ask(socket, &format!("GET /v1/events HTTP/1.1\r\nhost: x\r\n{header}\r\n"))
+    }
+
+    /// With a request of its own.
+    pub(crate) fn ask(socket: &Path, request: &str) -> Self {
+        let mut stream = UnixStream::connect(socket).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    /// The status of the answer.
+    pub(crate) fn status(&mut self) -> u16 {
+        let line = self.line().expect("an answer");
+        line.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    /// The next event; none when the stream ends.
+    pub(crate) fn next(&mut self) -> Option<Seen> {
+        let (mut id, mut event) = (String::new(), String::new());
+        loop {
+            // What else there is belongs to HTTP: the head, and the sizes of chunks.
+            let line = self.line()?;
+            if let Some(text) = line.strip_prefix("id: ") {
+                text.clone_into(&mut id);
+            } else if let Some(text) = line.strip_prefix("event: ") {
+                text.clone_into(&mut event);
+            } else if let Some(text) = line.strip_prefix("data: ") {
+                return Some(Seen { id, event, data: serde_json::from_str(text).unwrap() });
+            }
+        }
+    }
+
+    /// The events up to the first that is wanted, with it.
+    pub(crate) fn until(&mut self, wanted: impl Fn(&Seen) -> bool) -> Vec<Seen> {
+        let mut seen: Vec<Seen> = Vec::new();
+        while !seen.last().is_some_and(&wanted) {
+            seen.push(self.next().expect("the event before the end"));
+        }
+        seen
+    }
+
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = self.0.read_line(&mut line).unwrap_or(0);
+        (read > 0).then(|| line.trim_end().to_owned())
+    }
+}
