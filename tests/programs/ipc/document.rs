@@ -31,6 +31,53 @@ fn look_around(document: &Document, daemon: &Daemon) {
     document.check_event(&first.event, &first.data);
 }
 
+/// Mistakes of each kind, and records that are taken beside them.
+fn be_refused(document: &Document, daemon: &Daemon) {
+    for path in
+        ["/v1/records?state=ASLEEP", "/v1/records?limit=many", "/v1/records?after=x", "/v1/records?x=y"]
+    {
+        assert_eq!(document.get(daemon, path).status, 400);
+    }
+    assert_eq!(document.get(daemon, "/v1/batches?limit=-1").status, 400);
+    assert_eq!(document.get(daemon, "/v1/records/12").status, 400);
+    let unknown = Uuid::new_v4();
+    assert_eq!(document.get(daemon, &format!("/v1/records/{unknown}?payload=true")).status, 404);
+    assert_eq!(document.get(daemon, &format!("/v1/records/{unknown}?payload=maybe")).status, 400);
+    for body in ["", "{", "[{\"type\":\"T\"}]", "7"] {
+        assert_eq!(document.post(daemon, "/v1/records", body).status, 400);
+    }
+    let large = json!({"type": "T", "payload": {"text": "x".repeat(1 << 20)}}).to_string();
+    assert_eq!(document.post(daemon, "/v1/records", &large).status, 413);
+    let mine = json!({"id": unknown, "type": "T", "key": "k", "priority": 9, "payload": {"a": 1}});
+    assert_eq!(document.post(daemon, "/v1/records", &mine.to_string()).status, 201);
+    assert_eq!(document.post(daemon, "/v1/records", &json!([mine, mine]).to_string()).status, 201);
+    let other = json!({"id": unknown, "type": "T", "payload": {"a": 2}});
+    assert_eq!(document.post(daemon, "/v1/records", &other.to_string()).status, 409);
+    let lines = format!("{}\n", keyed("x"));
+    assert_eq!(document.call(daemon, &Method::POST, "/v1/records", NDJSON, &lines).status, 201);
+    for (path, body, status) in [
+        ("/v1/quarantine/retry", json!({"ids": [unknown]}), 409),
+        ("/v1/quarantine/retry", json!({"ids": [Uuid::new_v4()]}), 404),
+        ("/v1/quarantine/retry", json!({}), 400),
+        ("/v1/quarantine/discard", json!({"all": true}), 400),
+        ("/v1/quarantine/discard", json!({"ids": [unknown]}), 409),
+        ("/v1/quarantine/discard", json!({"ids": [Uuid::new_v4()]}), 404),
+        ("/v1/alerts/acknowledge", json!({"alert": "disk_full"}), 400),
+        ("/v1/alerts/acknowledge", json!({"alert": "store_damaged"}), 200),
+    ] {
+        assert_eq!(document.post(daemon, path, &body.to_string()).status, status, "{path} {body}");
+    }
+    let mend = |id: &str, body: &str| {
+        document
+            .call(daemon, &Method::PUT, &format!("/v1/records/{id}/payload"), "application/json", body)
+            .status
+    };
+    assert_eq!(mend(&unknown.to_string(), "{}"), 409);
+    assert_eq!(mend(&Uuid::new_v4().to_string(), "{}"), 404);
+    assert_eq!(mend(&unknown.to_string(), "[]"), 400);
+    assert_eq!(mend("12", "{}"), 400);
+}
+
 fn keyed(text: &str) -> String {
     json!({"type": "T", "key": "a", "payload": {"text": text}}).to_string()
 }
@@ -100,50 +147,7 @@ fn every_answer_is_as_the_document_says_and_every_operation_is_tried() {
     let document = Document::of(&daemon);
     look_around(&document, &daemon);
 
-    // Refusals of each kind.
-    for path in
-        ["/v1/records?state=ASLEEP", "/v1/records?limit=many", "/v1/records?after=x", "/v1/records?x=y"]
-    {
-        assert_eq!(document.get(&daemon, path).status, 400);
-    }
-    assert_eq!(document.get(&daemon, "/v1/batches?limit=-1").status, 400);
-    assert_eq!(document.get(&daemon, "/v1/records/12").status, 400);
-    let unknown = Uuid::new_v4();
-    assert_eq!(document.get(&daemon, &format!("/v1/records/{unknown}?payload=true")).status, 404);
-    assert_eq!(document.get(&daemon, &format!("/v1/records/{unknown}?payload=maybe")).status, 400);
-    for body in ["", "{", "[{\"type\":\"T\"}]", "7"] {
-        assert_eq!(document.post(&daemon, "/v1/records", body).status, 400);
-    }
-    let large = json!({"type": "T", "payload": {"text": "x".repeat(1 << 20)}}).to_string();
-    assert_eq!(document.post(&daemon, "/v1/records", &large).status, 413);
-    let mine = json!({"id": unknown, "type": "T", "key": "k", "priority": 9, "payload": {"a": 1}});
-    assert_eq!(document.post(&daemon, "/v1/records", &mine.to_string()).status, 201);
-    assert_eq!(document.post(&daemon, "/v1/records", &json!([mine, mine]).to_string()).status, 201);
-    let other = json!({"id": unknown, "type": "T", "payload": {"a": 2}});
-    assert_eq!(document.post(&daemon, "/v1/records", &other.to_string()).status, 409);
-    let lines = format!("{}\n", keyed("x"));
-    assert_eq!(document.call(&daemon, Method::POST, "/v1/records", NDJSON, &lines).status, 201);
-    for (path, body, status) in [
-        ("/v1/quarantine/retry", json!({"ids": [unknown]}), 409),
-        ("/v1/quarantine/retry", json!({"ids": [Uuid::new_v4()]}), 404),
-        ("/v1/quarantine/retry", json!({}), 400),
-        ("/v1/quarantine/discard", json!({"all": true}), 400),
-        ("/v1/quarantine/discard", json!({"ids": [unknown]}), 409),
-        ("/v1/quarantine/discard", json!({"ids": [Uuid::new_v4()]}), 404),
-        ("/v1/alerts/acknowledge", json!({"alert": "disk_full"}), 400),
-        ("/v1/alerts/acknowledge", json!({"alert": "store_damaged"}), 200),
-    ] {
-        assert_eq!(document.post(&daemon, path, &body.to_string()).status, status, "{path} {body}");
-    }
-    let mend = |id: &str, body: &str| {
-        document
-            .call(&daemon, Method::PUT, &format!("/v1/records/{id}/payload"), "application/json", body)
-            .status
-    };
-    assert_eq!(mend(&unknown.to_string(), "{}"), 409);
-    assert_eq!(mend(&Uuid::new_v4().to_string(), "{}"), 404);
-    assert_eq!(mend(&unknown.to_string(), "[]"), 400);
-    assert_eq!(mend("12", "{}"), 400);
+    be_refused(&document, &daemon);
     // Nobody to send to; then a pause, and its end.
     daemon.wait_for_phase("misconfigured");
     look_around(&document, &daemon);
@@ -197,7 +201,7 @@ fn every_answer_is_as_the_document_says_and_every_operation_is_tried() {
     let reviewed = daemon.in_state("QUARANTINED").into_iter().next().unwrap();
     let path = format!("/v1/records/{reviewed}/payload");
     server.now(Reply::sound);
-    assert_eq!(document.call(&daemon, Method::PUT, &path, "application/json", "{}").status, 200);
+    assert_eq!(document.call(&daemon, &Method::PUT, &path, "application/json", "{}").status, 200);
     document.post(&daemon, "/v1/quarantine/retry", r#"{"all": true}"#);
     document.post(&daemon, "/v1/quarantine/discard", r#"{"all": true, "confirm": true}"#);
     daemon.wait_until_done();

@@ -53,20 +53,27 @@ impl Document {
 
     /// Calls, and holds the answer against the document.
     #[track_caller]
-    pub(crate) fn call(&self, daemon: &Daemon, method: Method, path: &str, kind: &str, body: &str) -> Answer {
+    pub(crate) fn call(
+        &self,
+        daemon: &Daemon,
+        method: &Method,
+        path: &str,
+        kind: &str,
+        body: &str,
+    ) -> Answer {
         let answer = daemon.call(method.clone(), path, kind, body);
-        self.check(&method, path, &answer);
+        self.check(method, path, &answer);
         answer
     }
 
     #[track_caller]
     pub(crate) fn get(&self, daemon: &Daemon, path: &str) -> Answer {
-        self.call(daemon, Method::GET, path, "application/json", "")
+        self.call(daemon, &Method::GET, path, "application/json", "")
     }
 
     #[track_caller]
     pub(crate) fn post(&self, daemon: &Daemon, path: &str, body: &str) -> Answer {
-        self.call(daemon, Method::POST, path, "application/json", body)
+        self.call(daemon, &Method::POST, path, "application/json", body)
     }
 
     #[track_caller]
