@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::faults::{Faults, Work};
 use super::ledger::{Application, CheckedBatch, Digest, Ledger, LedgerError, PageLimit, Settled, Turn};
@@ -30,6 +31,9 @@ const PRUNE_STEP: usize = 200;
 const PRUNE_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(10));
 /// Pruning runs this many times in the life of an answer.
 const PRUNES_PER_LIFE: u32 = 10;
+
+/// Who asks after the gateway's health does not wait for long.
+const PROBE_LIMIT: Duration = Duration::from_secs(3);
 
 type BatchKey = (DeviceId, BatchId);
 
@@ -163,9 +167,11 @@ impl Desk {
         self.ledger.is_shared()
     }
 
-    /// Fails when the ledger does not answer.
+    /// Fails when the ledger does not answer soon, be it that so many others wait for it.
     pub(crate) async fn probe(&self) -> Result<(), LedgerError> {
-        self.read(|ledger| ledger.probe()).await
+        timeout(PROBE_LIMIT, self.read(|ledger| ledger.probe()))
+            .await
+            .unwrap_or_else(|elapsed| Err(LedgerError::Unreachable(elapsed.into())))
     }
 
     /// Waits until no batch is at work.

@@ -12,25 +12,19 @@ mod schema;
 mod session;
 mod settle;
 
-use std::time::Duration;
-
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 pub(crate) use address::{Address, AddressError};
 use schema::Found;
-use session::{Failure, Place, Session, Sessions};
+use session::{Failure, LIMIT, Place, Said, Session, Sessions};
 
 use super::ledger::{
     Application, CheckedBatch, KeptAnswer, Ledger, LedgerError, OpenError, PageLimit, Settled, Turn, sha256,
 };
 use crate::model::{BatchId, DeviceId, RecordId};
 
-/// No operation takes longer. The server is told the same.
-const LIMIT: Duration = Duration::from_secs(10);
-/// Who asks after the gateway's health does not wait for long.
-const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// Transactions side by side: most of one is waiting for the server.
 const WRITERS: usize = 4;
 /// The lock of the gateway that hands records on.
@@ -178,7 +172,7 @@ impl Ledger for PostgresLedger {
     }
 
     fn probe(&self) -> Result<(), LedgerError> {
-        self.sessions.run(PROBE_LIMIT, async |session| {
+        self.sessions.run(LIMIT, async |session| {
             let select = "SELECT value FROM fieldsync.meta WHERE key = 'schema'";
             session.client.query_typed_one(select, &[]).await?;
             Ok(())
@@ -231,7 +225,7 @@ fn open_error(database: String, error: LedgerError) -> OpenError {
         LedgerError::Unreachable(source) | LedgerError::Storage(source) => source,
         other => other.into(),
     };
-    if source.downcast_ref().is_some_and(session::needs_a_person) {
+    if source.downcast_ref::<Said>().is_some_and(|said| said.needs_a_person) {
         OpenError::Unfit { database, source }
     } else {
         OpenError::Unreachable { database, source }

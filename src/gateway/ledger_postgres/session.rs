@@ -21,15 +21,16 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::Address;
 use crate::gateway::ledger::LedgerError;
+use crate::gateway::with_causes;
 
+/// No operation takes longer.
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 const TRIES: u32 = 5;
-/// As the server is told: nothing that is confirmed may be on its way to the disk still, and nothing of a
-/// gateway that is gone may hold up the others.
+/// What each session is told, after [`LIMIT`]: nothing that is confirmed may be on its way to the disk
+/// still, and nothing of a gateway that is gone may hold up the others.
 const SETTINGS: &str = "
     SELECT set_config('synchronous_commit', 'on', false)
         WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply');
-    SET statement_timeout = '10s';
-    SET idle_in_transaction_session_timeout = '10s';
     SET default_transaction_isolation = 'read committed';
     SET tcp_keepalives_idle = 15;
     SET tcp_keepalives_interval = 5;
@@ -87,7 +88,7 @@ impl Failure {
         let remedy = self.remedy();
         let cause: Box<dyn Error + Send + Sync> = match self {
             Self::Answer(error) => return error.into(),
-            Self::Database(error) => error.into(),
+            Self::Database(error) => Said::by(&error).into(),
             Self::Overtaken => "other gateways were faster every time".into(),
         };
         if remedy == Remedy::None { LedgerError::Storage(cause) } else { LedgerError::Unreachable(cause) }
@@ -109,11 +110,28 @@ fn remedy(state: &SqlState) -> Remedy {
     }
 }
 
-/// Authorization, an unknown database, rights, names in the way, no password: no time and no restart helps.
-pub(super) fn needs_a_person(error: &DatabaseError) -> bool {
-    match error.code() {
-        Some(state) => ["28", "3D", "42"].iter().any(|class| state.code().starts_with(class)),
-        None => !error.is_closed() && !is_io(error),
+/// What went wrong, in words that hold nothing of any record: the details that a server adds may quote rows.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(super) struct Said {
+    text: String,
+    /// Authorization, an unknown database, rights, names in the way, no password: neither time nor a restart helps.
+    pub(super) needs_a_person: bool,
+}
+
+impl Said {
+    fn unreachable(self) -> LedgerError {
+        LedgerError::Unreachable(self.into())
+    }
+
+    fn by(error: &DatabaseError) -> Self {
+        match error.as_db_error() {
+            Some(said) => Self {
+                text: format!("{} (SQLSTATE {})", said.message(), said.code().code()),
+                needs_a_person: ["28", "3D", "42"].iter().any(|class| said.code().code().starts_with(class)),
+            },
+            None => Self { text: with_causes(error), needs_a_person: !error.is_closed() && !is_io(error) },
+        }
     }
 }
 
@@ -210,7 +228,7 @@ impl Sessions {
             // Out of its place: should the time be up in the middle, the session is dropped.
             let mut session = match kept.take() {
                 Some(session) => session,
-                None => self.connect().await.map_err(|error| LedgerError::Unreachable(error.into()))?,
+                None => self.connect().await.map_err(|error| Said::by(&error).unreachable())?,
             };
             let failure = match operation(&mut session).await {
                 Ok(value) => {
@@ -228,8 +246,7 @@ impl Sessions {
         }
     }
 
-    /// Makes a session. Its failure says whether the database lets us in at all.
-    pub(super) async fn connect(&self) -> Result<Session, DatabaseError> {
+    async fn connect(&self) -> Result<Session, DatabaseError> {
         let tls = MakeRustlsConnect::new(self.address.tls.clone());
         let (client, connection) = self.address.config.connect(tls).await?;
         let driver = tokio::spawn(async move {
@@ -237,7 +254,11 @@ impl Sessions {
             drop(connection.await);
         });
         let session = Session { client, driver, forwards: false };
-        session.client.batch_execute(SETTINGS).await?;
+        let limit = LIMIT.as_millis();
+        let limits = format!(
+            "SET statement_timeout = {limit}; SET idle_in_transaction_session_timeout = {limit}; {SETTINGS}"
+        );
+        session.client.batch_execute(&limits).await?;
         Ok(session)
     }
 }

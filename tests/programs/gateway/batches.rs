@@ -133,6 +133,18 @@ fn a_record_id_that_comes_with_other_content_is_a_conflict_and_not_applied() {
 }
 
 #[test]
+fn a_key_that_no_database_could_keep_is_rejected_alone() {
+    let directory = directory();
+    let gateway = Gateway::start(directory.path(), &[]);
+    let mut batch = Batch::of(&["{}", r#"{"text":"a\u0000b"}"#]);
+    batch.records[0].key = Some("account\\u0000".into());
+    let answer = gateway.post(&batch).batch();
+    assert_eq!(statuses(&answer), [RecordStatus::Rejected, RecordStatus::Applied]);
+    assert_eq!(answer.results[0].code.as_deref(), Some("INVALID_DATA"));
+    assert!(gateway.get("/ledger").text().contains(r#"{"text":"a\u0000b"}"#));
+}
+
+#[test]
 fn batches_that_arrive_together_and_share_records_apply_each_record_once() {
     const SENDERS: usize = 8;
     let directory = directory();

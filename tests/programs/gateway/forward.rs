@@ -1,13 +1,13 @@
 //! Applied records are handed on: all of them, in order, whatever becomes of either side.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 
 use serde_json::Value;
 
 use crate::support::device::{Batch, Record};
-use crate::support::gateway::Gateway;
+use crate::support::gateway::{ANY_PORT, Gateway, command};
 use crate::support::server::{Gate, Reply, Request, ScriptedServer};
 use crate::support::wait::{directory, wait_for};
 
@@ -191,4 +191,30 @@ fn a_gateway_that_ends_in_order_does_not_wait_for_those_whom_records_are_handed_
     server.wait_for_batches(1);
     gateway.signal("TERM");
     assert_eq!(gateway.ended().code(), Some(0));
+}
+
+#[test]
+fn over_tls_records_go_to_those_alone_whom_the_system_trusts() {
+    let directory = directory();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(path("cert.pem"), issued.cert.pem()).unwrap();
+    fs::write(path("key.pem"), issued.signing_key.serialize_pem()).unwrap();
+    // It takes no such records, and says so: that is enough to know that it was reached.
+    let arguments = ["--tls-cert", &path("cert.pem"), "--tls-key", &path("key.pem")];
+    let target = Gateway::start_on(&path("target.redb"), &arguments);
+    let url = format!("https://localhost:{}/hook", target.address.port());
+    for (trusted, said) in [(true, "http_status=404"), (false, "invalid peer certificate")] {
+        let store = path(&format!("{trusted}.redb"));
+        let log = File::create(path("log")).unwrap();
+        let mut command = command(&store, ANY_PORT, &["--forward", &url]);
+        command.stderr(log);
+        if trusted {
+            command.env("SSL_CERT_FILE", path("cert.pem"));
+        }
+        let gateway = Gateway::start_by(command);
+        gateway.post(&batch_of(1)).batch();
+        wait_for(said, || fs::read_to_string(path("log")).unwrap().contains(said).then_some(()));
+        assert_eq!((gateway.metric(FORWARDED), gateway.metric(WAITING)), (0, 1));
+    }
 }

@@ -1,6 +1,7 @@
 //! A database that goes away, comes back or stands still costs time, and no record.
 
 use std::collections::HashSet;
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::support::gateway::Gateway;
 use crate::support::postgres::Postgres;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
-use crate::support::wait::wait_for;
+use crate::support::wait::{directory, wait_for};
 
 const APPLIED: &str = "fieldsync_gateway_records_total{result=\"applied\"}";
 
@@ -126,6 +127,7 @@ fn a_database_that_stands_still_holds_up_nobody_for_long_and_is_used_again_when_
     let (before, during) = (Batch::of(&["{}"]), Batch::of(&["{}"]));
     gateway.post(&before).batch();
     let frozen = postgres.freeze("sync");
+    assert_eq!(gateway.get("/healthz").status, 503);
     assert_eq!(gateway.post(&during).code(), "LEDGER_UNREACHABLE");
     drop(frozen);
     wait_for("the batch to be taken", || Some(gateway.post(&during)).filter(|answer| answer.status == 200));
@@ -150,4 +152,25 @@ fn a_database_that_became_one_that_only_reads_is_left_for_one_that_writes() {
     assert_eq!(refused.code(), "LEDGER_UNREACHABLE");
     read_only(false);
     wait_for("the batch to be taken", || Some(gateway.post(&batch)).filter(|answer| answer.status == 200));
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn what_the_database_says_of_a_row_does_not_reach_the_log() {
+    let postgres = Postgres::start();
+    let directory = directory();
+    let log = directory.path().join("log");
+    let gateway = Gateway::start_logging(&postgres.create("sync"), &log, &[]);
+    let check =
+        "ALTER TABLE fieldsync.applied ADD CONSTRAINT no_names CHECK (payload NOT LIKE '%Mustermann%')";
+    postgres.query("sync", check);
+    let batch = Batch::of(&["{}", r#"{"Name":"Erika Mustermann"}"#]);
+    let failed = gateway.post(&batch);
+    assert_eq!((failed.status, failed.code().as_str()), (500, "INTERNAL"));
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("no_names") && log.contains("SQLSTATE 23514"), "{log}");
+    assert!(!log.contains("Mustermann"), "{log}");
+    // Nothing is half applied.
+    assert!(gateway.ledger().is_empty());
+    assert_eq!(gateway.look_up(&batch).status, 404);
 }

@@ -85,6 +85,8 @@ fn the_password_may_come_from_the_surroundings_and_is_never_logged() {
     assert_eq!(gateway.ended().code(), Some(0));
     let log = fs::read_to_string(log).unwrap();
     assert!(log.contains("gateway ready") && log.contains(HOST), "{log}");
+    // So are the databases of the tests.
+    assert!(log.contains("told not to wait for its disk"), "{log}");
     assert!(!log.contains(PASSWORD), "{log}");
 }
 
