@@ -168,6 +168,9 @@ pub struct QueueUse {
     pub bytes: u64,
     /// The limit.
     pub max_bytes: u64,
+    /// The limit of one payload.
+    #[serde(default)]
+    pub max_record_bytes: u64,
     /// When the oldest waiting record was accepted.
     #[serde(with = "as_rfc3339_option")]
     #[schema(value_type = Option<String>, format = DateTime, required = true)]

@@ -12,9 +12,9 @@ use uuid::Uuid;
 use crate::model::{DEFAULT_PRIORITY, MAX_PRIORITY, NewRecord, RecordId};
 
 /// Longest type, in bytes: it is kept with every record and in every measurement.
-const MAX_TYPE_BYTES: usize = 128;
+pub(crate) const MAX_TYPE_BYTES: usize = 128;
 /// Longest key, in bytes: it is a key of the store, too.
-const MAX_KEY_BYTES: usize = 512;
+pub(crate) const MAX_KEY_BYTES: usize = 512;
 
 /// A record that cannot be taken. Nothing of its request is.
 #[derive(Debug, PartialEq, Eq, Error)]

@@ -8,7 +8,7 @@ pub mod client;
 mod error;
 mod events;
 pub mod feed;
-mod intake;
+pub(crate) mod intake;
 mod metrics;
 mod openapi;
 mod patience;

@@ -77,6 +77,7 @@ fn the_status_has_exactly_the_promised_keys() {
                 "file_bytes",
                 "holding",
                 "max_bytes",
+                "max_record_bytes",
                 "max_records",
                 "oldest_pending_at",
                 "records",
