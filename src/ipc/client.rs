@@ -18,6 +18,8 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::handshake;
+use hyper::header::HeaderValue;
+use hyper::http::request;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -33,6 +35,8 @@ pub use sse::Event;
 pub const JSON: &str = "application/json";
 /// One JSON value a line.
 pub const NDJSON: &str = "application/x-ndjson";
+
+const LAST_EVENT_ID: &str = "last-event-id";
 
 /// The largest answer that is read whole; streams are not bound by it.
 const MAX_ANSWER: usize = 64 << 20;
@@ -120,18 +124,26 @@ impl Client {
 
     /// What the daemon reports from now on, its present status first.
     pub async fn events(&self) -> Result<Events, ClientError> {
-        Ok(Events::new(self.stream("/v1/events").await?))
+        self.events_after(None).await
+    }
+
+    /// As [`Self::events`], with what was reported since the event of this id, as far as the daemon knows.
+    pub async fn events_after(&self, after: Option<&str>) -> Result<Events, ClientError> {
+        let mut request = request(Method::GET, "/v1/events", JSON);
+        // An id that no header can carry is as good as none.
+        if let Some(id) = after.and_then(|id| HeaderValue::from_str(id).ok()) {
+            request = request.header(LAST_EVENT_ID, id);
+        }
+        Ok(Events::new(self.send(request, Bytes::new()).await?))
     }
 
     async fn call(&self, method: Method, path: &str, kind: &str, body: Bytes) -> Result<Body, ClientError> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, "localhost")
-            .header(header::USER_AGENT, concat!("fieldsync/", env!("CARGO_PKG_VERSION")))
-            .header(header::CONTENT_TYPE, kind)
-            .body(Full::new(body))
-            .map_err(|error| ClientError::Protocol(error.to_string()))?;
+        self.send(request(method, path, kind), body).await
+    }
+
+    async fn send(&self, request: request::Builder, body: Bytes) -> Result<Body, ClientError> {
+        let request =
+            request.body(Full::new(body)).map_err(|error| ClientError::Protocol(error.to_string()))?;
         let stream = self.connect().await?;
         let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // It ends by itself when the sender and the answer are dropped; its errors reach the caller there.
@@ -160,6 +172,15 @@ impl Client {
             }
         }
     }
+}
+
+fn request(method: Method, path: &str, kind: &str) -> request::Builder {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "localhost")
+        .header(header::USER_AGENT, concat!("fieldsync/", env!("CARGO_PKG_VERSION")))
+        .header(header::CONTENT_TYPE, kind)
 }
 
 /// Reads an answer of the local API.

@@ -74,9 +74,11 @@ async fn events_arrive_one_by_one_until_the_daemon_ends_them() {
     assert_eq!(events.next().await.unwrap().unwrap().name, "status");
     assert_eq!(events.next().await.unwrap().unwrap().data, "1");
     assert_eq!(events.next().await.unwrap(), None);
-    let mut events = client.events().await.unwrap();
+    let mut events = client.events_after(Some("a-7")).await.unwrap();
     let error = events.next().await.unwrap_err();
     assert!(matches!(error, ClientError::Lost { .. }), "{error}");
+    let asked = daemon.calls().into_iter().map(|call| call.head.contains("\r\nlast-event-id: a-7\r\n"));
+    assert_eq!(asked.collect::<Vec<_>>(), [false, true]);
 }
 
 #[test]
