@@ -80,7 +80,6 @@ fn time(seconds: Option<f64>) -> String {
 pub(crate) fn table(scenes: &[&str], runs: &[Run]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header(HEAD);
-    table.force_no_tty();
     for scene in scenes {
         let of = |client| seeds(runs, scene, client);
         let (naive, literal, ours, oracle) = (of("naive"), of("literal"), of("fieldsync"), of("oracle"));

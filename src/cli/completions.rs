@@ -8,6 +8,11 @@ use super::failure::Failure;
 use crate::exit;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  source <(fieldsync completions bash)
+  fieldsync completions zsh > ~/.zfunc/_fieldsync
+  fieldsync completions fish > ~/.config/fish/completions/fieldsync.fish")]
 pub(crate) struct Args {
     /// Shell to complete for
     shell: Shell,

@@ -2,27 +2,40 @@
 //!
 //! The payload may be private, so that it lives in a directory of the owner's alone, together with
 //! whatever copies the editor makes, and goes away with it. What a person typed is never thrown away
-//! because something failed afterwards: then it stays where it is, and the message says where.
+//! because something failed afterwards: then it stays where it is, and the message says where. A record
+//! that somebody else changed while the editor was open is left to them.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use signal_hook::consts::SIGINT;
 use tempfile::TempDir;
 
 use super::context::Context;
 use super::failure::Failure;
-use super::{json_text, quarantine, show};
+use super::{json_text, show};
 use crate::exit;
-use crate::ipc::client::JSON;
+use crate::ipc::client::{Client, ClientError, JSON, decode};
 use crate::model::{RecordId, RecordState};
 
+/// What a shell says of a program that is not there.
+const NOT_FOUND: i32 = 127;
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The editor is started by the shell, and may have arguments, as in
+EDITOR='code --wait'. The text is readable by you alone. What is no JSON object
+can be edited again; what cannot be written back is kept in a file.
+
+Examples:
+  fieldsync quarantine edit 0191b3a0-0000-7000-8000-000000000000")]
 pub(crate) struct Args {
     /// Id of the record
     id: RecordId,
@@ -35,62 +48,111 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Fa
         .find(|value| !value.is_empty())
         .and_then(|value| value.into_string().ok())
         .unwrap_or_else(|| "vi".to_owned());
-    run_with(args, context, |file| edit(&editor, file)).await
+    let asks = io::stdin().is_terminal() && io::stderr().is_terminal();
+    run_with(args, context, |file| edit(&editor, file), |what| asks && wants_to_go_on(what)).await
 }
 
+/// `go_on` asks whether to edit again what is wrong in this way.
 async fn run_with(
     args: &Args,
     context: &mut Context<'_>,
-    edit: impl FnOnce(&Path) -> Result<(), Failure>,
+    edit: impl Fn(&Path) -> Result<(), Failure>,
+    go_on: impl Fn(&str) -> bool,
 ) -> Result<u8, Failure> {
     let id = args.id;
-    let detail = show::fetch(&context.client, id, &["payload"]).await?;
-    let state = quarantine::state_of(&detail)?;
-    if state != RecordState::Quarantined {
-        return Err(Failure::failed(format!(
-            "record {id} is {} and not under review: only quarantined records can be edited. Nothing was changed.",
-            state.name()
-        )));
+    let before = Version::of(&context.client, id).await?;
+    if before.state != RecordState::Quarantined {
+        let message = format!(
+            "record {id} is {} and not under review: only quarantined records can be edited. Nothing was changed. \
+             See what is: fieldsync quarantine list",
+            before.state.name()
+        );
+        return Err(Failure::failed(message).coded("not_quarantined"));
     }
-    let Some(payload) = show::payload(&detail)? else {
+    let Some(payload) = &before.payload else {
         return Err(Failure::failed(format!(
-            "the daemon sent no payload for record {id}. Nothing was changed."
+            "the daemon sent no payload for record {id}. Nothing was changed. See why: fieldsync show {id}"
         )));
     };
-    let draft = Draft::new(id, &json_text::pretty(&payload))?;
-    edit(&draft.file)?;
-    let edited = match draft.read() {
-        Ok(edited) => edited,
-        Err(error) => {
-            return Err(draft.keep(exit::REFUSED, &format!("the text cannot be read ({error}).")));
+    let draft = Draft::new(id, &json_text::pretty(payload.get()))?;
+    let mended = loop {
+        if let Err(failure) = edit(&draft.file) {
+            return Err(draft.keep_if_changed(failure));
+        }
+        let what = match draft.read().map(|text| (check(&text), text)) {
+            Ok((Ok(()), text)) => break json_text::compact(&text),
+            Ok((Err(what), _)) => what,
+            Err(error) => format!("the text cannot be read: {error}."),
+        };
+        if !go_on(&what) {
+            return Err(draft.keep(Failure::new(exit::REFUSED, what)));
         }
     };
-    if let Err(what) = check(&edited) {
-        return Err(draft.keep(exit::REFUSED, &what));
+    if mended == json_text::compact(payload.get()) {
+        return unchanged(context, id).await;
     }
-    let mended = json_text::compact(&edited);
-    if mended == json_text::compact(&payload) {
-        return unchanged(context, id);
+    let now = match Version::of(&context.client, id).await {
+        Ok(now) => now,
+        Err(error) => return Err(draft.keep(error.into())),
+    };
+    if now != before {
+        let what = format!(
+            "record {id} was changed by somebody else while the editor was open, and is {} now.",
+            now.state.name()
+        );
+        return Err(draft.keep(Failure::failed(what).coded("changed_meanwhile")));
     }
     let path = format!("/v1/records/{id}/payload");
     match context.client.put(&path, JSON, mended.into()).await {
         Ok(answer) if context.json => context.answer_line(&answer)?,
         Ok(_) => context.line(format!("Record {id} is mended and will be sent again."))?,
-        Err(error) => {
-            let failure = Failure::from(error);
-            return Err(draft.keep(failure.exit, &failure.message));
-        }
+        Err(error) => return Err(draft.keep(error.into())),
     }
     Ok(exit::DONE)
 }
 
-fn unchanged(context: &mut Context<'_>, id: RecordId) -> Result<u8, Failure> {
+async fn unchanged(context: &mut Context<'_>, id: RecordId) -> Result<u8, Failure> {
     if context.json {
-        context.line("{\"changed\":0}")?;
+        let answer = show::fetch(&context.client, id, &[]).await?;
+        context.answer_line(&answer)?;
     } else {
-        context.line(format!("Nothing was changed: record {id} is still under review."))?;
+        context.text(format!("Nothing was changed: record {id} is still under review."))?;
     }
     Ok(exit::DONE)
+}
+
+/// What an edit is made to: it must still be so when it is written back.
+#[derive(Deserialize)]
+struct Version {
+    state: RecordState,
+    updated_at: String,
+    payload: Option<Box<RawValue>>,
+}
+
+impl Version {
+    async fn of(client: &Client, id: RecordId) -> Result<Self, ClientError> {
+        decode(&show::fetch(client, id, &["payload"]).await?)
+    }
+}
+
+impl PartialEq for Version {
+    fn eq(&self, other: &Self) -> bool {
+        let payload = |version: &Self| version.payload.as_ref().map(|payload| payload.get().to_owned());
+        (self.state, &self.updated_at, payload(self)) == (other.state, &other.updated_at, payload(other))
+    }
+}
+
+/// Says what is wrong, and takes everything but a no for a yes.
+fn wants_to_go_on(what: &str) -> bool {
+    let mut out = io::stderr();
+    write!(out, "fieldsync: {what} Edit again? [Y/n] ").and_then(|()| out.flush()).ok();
+    let mut answer = String::new();
+    let read = io::stdin().read_line(&mut answer);
+    // Nobody is there any more.
+    if read.is_ok_and(|read| read == 0) {
+        return false;
+    }
+    !answer.trim().to_lowercase().starts_with('n')
 }
 
 /// A payload is a JSON object; the daemon would say so too, but without line and column.
@@ -106,6 +168,7 @@ fn check(text: &str) -> Result<(), String> {
 struct Draft {
     dir: TempDir,
     file: PathBuf,
+    original: String,
 }
 
 impl Draft {
@@ -122,10 +185,13 @@ impl Draft {
                 .mode(0o600)
                 .open(&file)?
                 .write_all(text.as_bytes())?;
-            Ok(Self { dir, file })
+            Ok(Self { dir, file, original: text.to_owned() })
         };
         make().map_err(|error| {
-            Failure::failed(format!("no temporary file for the editor: {error}. Nothing was changed."))
+            Failure::failed(format!(
+                "no temporary file for the editor: {error}. Nothing was changed. Make room there, or name another \
+                 directory in TMPDIR."
+            ))
         })
     }
 
@@ -133,11 +199,19 @@ impl Draft {
         fs::read_to_string(&self.file)
     }
 
-    fn keep(self, exit: u8, what: &str) -> Failure {
+    fn keep_if_changed(self, failure: Failure) -> Failure {
+        if self.read().is_ok_and(|text| text == self.original) { failure } else { self.keep(failure) }
+    }
+
+    fn keep(self, failure: Failure) -> Failure {
         // The path says all; the directory stays because nobody deletes it any more.
         drop(self.dir.keep());
-        let file = self.file.display();
-        Failure::new(exit, format!("{what} The record is as it was; your text is kept in {file}"))
+        let message = format!(
+            "{} Nothing of yours is in the record; your text is kept in {}",
+            failure.message,
+            self.file.display()
+        );
+        Failure { message, ..failure }
     }
 }
 
@@ -151,64 +225,115 @@ fn edit(editor: &str, file: &Path) -> Result<(), Failure> {
     }
     let problem = match status {
         Ok(status) if status.success() => return Ok(()),
-        Ok(status) => status.to_string(),
-        Err(error) => error.to_string(),
+        Ok(status) if status.code() == Some(NOT_FOUND) => "was not found".to_owned(),
+        Ok(status) => format!("failed ({status})"),
+        Err(error) => format!("could not be started ({error})"),
     };
-    Err(Failure::failed(format!(
-        "the editor `{editor}` failed ({problem}). Nothing was changed. Name another with $EDITOR."
-    )))
+    let message = format!(
+        "the editor `{editor}` {problem}. The record was not changed. Name another editor in $VISUAL or $EDITOR."
+    );
+    Err(Failure::failed(message).coded("editor_failed"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::super::testing::run;
     use super::*;
     use crate::ipc::client::scripted::{Scripted, Step, answer};
 
-    fn detail(state: &str) -> Step {
+    fn detail_at(state: &str, time: u64) -> Step {
         let payload = r#"{"z": 1.50, "day": "30 Feb"}"#;
-        answer(200, &format!("{{\"state\":\"{state}\",\"payload\":{payload}}}"))
+        answer(200, &format!("{{\"state\":\"{state}\",\"updated_at\":\"{time}\",\"payload\":{payload}}}"))
     }
 
-    async fn edited(script: Vec<Step>, editor: &str) -> (Result<u8, Failure>, String, Vec<String>) {
+    fn detail(state: &str) -> Step {
+        detail_at(state, 1)
+    }
+
+    async fn edited(
+        script: Vec<Step>,
+        editor: &str,
+        again: u32,
+    ) -> (Result<u8, Failure>, String, Vec<String>) {
         let daemon = Scripted::new(script);
         let args = Args { id: RecordId::new() };
-        let (code, text) =
-            run(&daemon, false, async |context| run_with(&args, context, |file| edit(editor, file)).await)
-                .await;
+        let left = Cell::new(again);
+        let go_on = |_: &str| left.get() > 0 && left.replace(left.get() - 1) > 0;
+        let (code, text) = run(&daemon, false, async |context| {
+            run_with(&args, context, |file| edit(editor, file), go_on).await
+        })
+        .await;
         let bodies = daemon.calls().into_iter();
         let bodies = bodies.map(|call| String::from_utf8(call.body).unwrap());
         (code, text, bodies.collect())
     }
 
+    /// What is kept, and that nobody else may read it.
+    fn kept(failure: &Failure) -> String {
+        let file = PathBuf::from(failure.message.rsplit(' ').next().unwrap());
+        let text = fs::read_to_string(&file).unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(file.parent().unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        fs::remove_dir_all(file.parent().unwrap()).unwrap();
+        text
+    }
+
+    const MENDED: &str = "sed -i 's/30 Feb/28 Feb/'";
+
     #[tokio::test]
     async fn what_was_mended_is_sent_and_the_rest_is_untouched() {
-        let script = vec![detail("QUARANTINED"), answer(200, "{}")];
-        let (code, text, bodies) = edited(script, "sed -i 's/30 Feb/28 Feb/'").await;
+        let script = vec![detail("QUARANTINED"), detail("QUARANTINED"), answer(200, "{}")];
+        let (code, text, bodies) = edited(script, MENDED, 0).await;
         assert_eq!(code, Ok(0));
         assert!(text.ends_with("will be sent again.\n"), "{text}");
-        assert_eq!(bodies[1], r#"{"z":1.50,"day":"28 Feb"}"#);
+        assert_eq!(bodies[2], r#"{"z":1.50,"day":"28 Feb"}"#);
     }
 
     #[tokio::test]
     async fn nothing_is_sent_when_nothing_was_changed() {
-        let (code, text, _) = edited(vec![detail("QUARANTINED")], "true").await;
+        let (code, text, _) = edited(vec![detail("QUARANTINED")], "true", 0).await;
         assert_eq!(code, Ok(0));
         assert!(text.starts_with("Nothing was changed"), "{text}");
-        let (code, _, _) = edited(vec![detail("QUARANTINED")], "false").await;
-        assert_eq!(code.unwrap_err().exit, exit::FAILED);
-        let (code, _, _) = edited(vec![detail("PENDING")], "false").await;
+        let (code, _, _) = edited(vec![detail("PENDING")], "false", 0).await;
         assert!(code.unwrap_err().message.contains("is PENDING and not under review"));
     }
 
     #[tokio::test]
-    async fn a_mistake_keeps_the_text() {
-        let (code, _, _) = edited(vec![detail("QUARANTINED")], "sed -i 's/30 Feb\"//'").await;
+    async fn an_editor_that_fails_changes_nothing_and_loses_nothing() {
+        for (editor, part) in [("false", "failed (exit status: 1)"), ("no-such-editor", "was not found")] {
+            let (code, _, _) = edited(vec![detail("QUARANTINED")], editor, 0).await;
+            let failure = code.unwrap_err();
+            assert_eq!(failure.exit, exit::FAILED);
+            assert!(failure.message.contains(part) && !failure.message.contains("kept in"), "{failure:?}");
+        }
+        let crashes = format!("sh -c '{} \"$1\"; exit 3' -", MENDED.replace('\'', "\""));
+        let (code, _, _) = edited(vec![detail("QUARANTINED")], &crashes, 0).await;
+        assert!(kept(&code.unwrap_err()).contains("28 Feb"));
+    }
+
+    #[tokio::test]
+    async fn a_mistake_is_edited_again_or_keeps_the_text() {
+        let (code, _, _) = edited(vec![detail("QUARANTINED")], "sed -i 's/30 Feb\"//'", 0).await;
         let failure = code.unwrap_err();
         assert_eq!(failure.exit, exit::REFUSED);
-        let file = PathBuf::from(failure.message.rsplit(' ').next().unwrap());
-        assert!(fs::read_to_string(&file).unwrap().contains("1.50"));
-        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0);
-        fs::remove_dir_all(file.parent().unwrap()).unwrap();
+        assert!(kept(&failure).contains("1.50"));
+        // The first time it breaks the text, the second time it mends it.
+        let twice = r#"sh -c 'grep -q Feb\" "$1" && sed -i "s/30 Feb\"/30 Feb/" "$1" || sed -i "s/30 Feb/28 Feb\"/" "$1"' -"#;
+        let script = vec![detail("QUARANTINED"), detail("QUARANTINED"), answer(200, "{}")];
+        let (code, _, bodies) = edited(script, twice, 1).await;
+        assert_eq!(code, Ok(0));
+        assert_eq!(bodies[2], r#"{"z":1.50,"day":"28 Feb"}"#);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_was_changed_meanwhile_is_left_alone() {
+        for now in [detail("PENDING"), detail_at("QUARANTINED", 2)] {
+            let (code, _, _) = edited(vec![detail("QUARANTINED"), now], MENDED, 0).await;
+            let failure = code.unwrap_err();
+            assert!(failure.message.contains("was changed by somebody else"), "{failure:?}");
+            assert!(kept(&failure).contains("28 Feb"));
+        }
     }
 }

@@ -2,20 +2,22 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::batches;
-use super::context::{Context, say};
+use super::context::Context;
 use super::failure::Failure;
 use super::follow::{Follower, Interrupt, News};
 use super::json_text;
-use super::words::plain;
+use super::table::error_text;
+use super::words::{plain, spaced};
 use crate::clock::{rfc3339, wall_ms};
 use crate::exit;
 use crate::ipc::api::{BatchReport, Status};
 use crate::ipc::client::Event;
+use crate::model::{LastError, RecordId};
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -33,13 +35,15 @@ pub(crate) async fn run(context: &mut Context<'_>) -> Result<u8, Failure> {
             news = follower.next() => news?,
         };
         match news {
-            News::Gone => say("The daemon went away; waiting for it to come back."),
-            News::Back => say("The daemon is back; what happened in between is not shown."),
+            News::Gone => context.note("The daemon went away; waiting for it to come back."),
+            // What was missed, a `gap` tells.
+            News::Back => context.note("The daemon is back."),
             News::Event(event) if context.json => context.line_now(json_line(&event)?)?,
             News::Event(event) => {
                 let at = rfc3339(wall_ms());
                 let name = plain(&event.name);
-                context.line_now(format!("{at} {name:<12} {}", words(&event)))?;
+                context.text(format!("{at} {name:<12} {}", words(&event)))?;
+                context.out.flush()?;
             }
         }
     }
@@ -59,9 +63,53 @@ fn words(event: &Event) -> String {
         "batch" => {
             serde_json::from_str(&event.data).ok().map(|report: BatchReport| batches::sentence(&report))
         }
+        "record" => serde_json::from_str(&event.data).ok().map(|news: RecordNews| news.words()),
+        "gap" => Some(gap(&event.data)),
         _ => None,
     };
     known.unwrap_or_else(|| pairs(&event.data))
+}
+
+#[derive(Deserialize)]
+struct RecordNews {
+    id: RecordId,
+    state: Option<String>,
+    change: Option<String>,
+    #[serde(rename = "type")]
+    record_type: Option<String>,
+    last_error: Option<LastError>,
+}
+
+impl RecordNews {
+    /// `0191… is QUARANTINED (Visits): rejected (HTTP 422) BAD_DATE: no such day`
+    fn words(&self) -> String {
+        let Self { id, state, change, record_type, last_error } = self;
+        let became = match (state, change) {
+            (Some(state), _) => format!(" is {}", plain(state)),
+            (None, Some(change)) => format!(" was {}", plain(change)),
+            (None, None) => String::new(),
+        };
+        let of = record_type.as_ref().map_or_else(String::new, |name| format!(" ({})", plain(name)));
+        let why = last_error.as_ref().map_or_else(String::new, |error| format!(": {}", error_text(error)));
+        format!("{id}{became}{of}{why}")
+    }
+}
+
+/// `12 events were missed (the daemon was restarted)`
+fn gap(data: &str) -> String {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Gap {
+        missed: Option<u64>,
+        reason: Option<String>,
+    }
+    let Gap { missed, reason } = serde_json::from_str(data).unwrap_or_default();
+    let missed = match missed {
+        Some(1) => "1 event was missed".to_owned(),
+        Some(number) => format!("{number} events were missed"),
+        None => "events were missed, nobody knows how many".to_owned(),
+    };
+    reason.map_or_else(|| missed.clone(), |reason| format!("{missed} ({})", spaced(&reason)))
 }
 
 /// `state=online metered=false`: every event is readable, those of newer daemons too.
@@ -100,6 +148,30 @@ mod tests {
         let link = event("connectivity", r#"{"metered":false,"state":"online","since":null}"#);
         assert_eq!(words(&link), "metered=false state=online");
         assert_eq!(words(&event("news", "text\u{7}")), "text\u{fffd}");
+    }
+
+    #[test]
+    fn a_record_is_told_with_what_became_of_it() {
+        let id = "6f1c1c9e-0c55-4b4f-9a55-0b7c5c7f0a01";
+        let data = format!(
+            r#"{{"id":"{id}","state":"QUARANTINED","type":"Visits","last_error":{{"class":"rejected",
+               "http_status":null,"code":"BAD_DATE","message":"no such day","at":"2026-03-01T08:15:30.120Z"}}}}"#
+        );
+        let told = format!("{id} is QUARANTINED (Visits): rejected BAD_DATE: no such day");
+        assert_eq!(words(&event("record", &data)), told);
+        let data = format!(r#"{{"id":"{id}","change":"discarded"}}"#);
+        assert_eq!(words(&event("record", &data)), format!("{id} was discarded"));
+    }
+
+    #[test]
+    fn a_gap_is_told() {
+        let told = |data| words(&event("gap", data));
+        assert_eq!(
+            told(r#"{"missed":12,"reason":"daemon_restarted"}"#),
+            "12 events were missed (daemon restarted)"
+        );
+        assert_eq!(told(r#"{"missed":1}"#), "1 event was missed");
+        assert_eq!(told("{}"), "events were missed, nobody knows how many");
     }
 
     #[test]

@@ -22,13 +22,15 @@ pub(crate) enum News {
     Event(Event),
     /// The daemon went away; the next news is its return, if it does.
     Gone,
-    /// The daemon is back; its status comes next.
+    /// The daemon is back; its status comes next, and what it reported meanwhile or how much of that is lost.
     Back,
 }
 
 pub(crate) struct Follower<'a> {
     client: &'a Client,
     events: Option<Events>,
+    /// Where to go on after an absence.
+    last_id: Option<String>,
     /// How long an absence may last.
     patience: Duration,
     clock: Clock,
@@ -37,7 +39,8 @@ pub(crate) struct Follower<'a> {
 impl<'a> Follower<'a> {
     /// A daemon that does not answer at first is an error; later it is [`News`].
     pub(crate) async fn open(client: &'a Client, patience: Duration) -> Result<Self, ClientError> {
-        Ok(Self { client, events: Some(client.events().await?), patience, clock: Clock::start() })
+        let events = Some(client.events().await?);
+        Ok(Self { client, events, last_id: None, patience, clock: Clock::start() })
     }
 
     pub(crate) async fn next(&mut self) -> Result<News, ClientError> {
@@ -46,7 +49,10 @@ impl<'a> Follower<'a> {
             return Ok(News::Back);
         };
         match events.next().await {
-            Ok(Some(event)) => Ok(News::Event(event)),
+            Ok(Some(event)) => {
+                self.last_id.clone_from(&event.id);
+                Ok(News::Event(event))
+            }
             Ok(None) | Err(ClientError::Lost { .. }) => {
                 self.events = None;
                 Ok(News::Gone)
@@ -62,7 +68,7 @@ impl<'a> Follower<'a> {
             // Also before the first attempt: a daemon that ends every stream at once is not asked in a tight loop.
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
-            match self.client.events().await {
+            match self.client.events_after(self.last_id.as_deref()).await {
                 Ok(events) => return Ok(events),
                 Err(error) if !is_absence(&error) => return Err(error),
                 Err(error) if self.clock.now().saturating_sub(since) >= self.patience => {
@@ -113,7 +119,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_restart_is_told_and_survived() {
-        let first = stream(&["event: status\ndata: 1\n\n"], false);
+        let first = stream(&["event: status\nid: life-7\ndata: 1\n\n"], false);
         let second = stream(&["event: status\ndata: 2\n\n"], true);
         let daemon = Scripted::new(vec![first, answer(503, ""), second]);
         let client = Client::new(daemon.socket());
@@ -131,5 +137,8 @@ mod tests {
         follower.patience = Duration::ZERO;
         let error = follower.next().await.unwrap_err();
         assert!(matches!(error, ClientError::NoDaemon { .. }), "{error}");
+        let asked =
+            daemon.calls().into_iter().map(|call| call.head.contains("\r\nlast-event-id: life-7\r\n"));
+        assert_eq!(asked.collect::<Vec<_>>(), [false, true, true]);
     }
 }

@@ -3,21 +3,40 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::context::{Context, say};
+use super::context::Context;
 use super::failure::Failure;
 use super::json_text;
-use super::table::{age, error_text, print, state, table, unbroken};
+use super::table::{Cell, Column, Table, age, error_text, extra, name, prose, state, whole};
 use super::words::{held, plain, size};
 use crate::clock::wall_ms;
 use crate::exit;
 use crate::ipc::api::RecordPage;
 use crate::ipc::client::{Client, ClientError, decode, with_query};
 use crate::model::{ManifestEntry, RecordState};
-use comfy_table::{Cell, Row};
 
 const PAGE: u64 = 500;
+const COLUMNS: [Column; 9] = [
+    whole("ID"),
+    whole("STATE"),
+    name("TYPE"),
+    name("KEY"),
+    whole("TRIES"),
+    extra("SIZE"),
+    extra("AGE"),
+    prose("HOLDS / HELD BY"),
+    prose("LAST ERROR"),
+];
+/// Lines of prose beneath a row; `show` tells the rest.
+const MOST_PROSE: usize = 2;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+On a terminal, columns are cut or left out where there is no room; a pipe gets
+one whole line a record.
+
+Examples:
+  fieldsync list --state FAILED
+  fieldsync list --type Visits --limit 1000 --json")]
 pub(crate) struct Args {
     /// Only this state: PENDING, SYNCING, SYNCED, FAILED or QUARANTINED
     #[arg(long, value_name = "S")]
@@ -117,7 +136,7 @@ pub(crate) async fn list(args: &Args, context: &mut Context<'_>, nothing: &str) 
     if shown == 0 {
         context.line(nothing)?;
     } else if pages.cursor.is_some() {
-        say(&format!("The first {shown} are shown; for more: --limit N"));
+        context.note(&format!("The first {shown} are shown; for more: --limit N"));
     }
     Ok(exit::DONE)
 }
@@ -139,35 +158,31 @@ async fn list_json(pages: &mut Pages<'_>, context: &mut Context<'_>) -> Result<u
 }
 
 fn show(context: &mut Context<'_>, records: &[ManifestEntry], header: bool, now: u64) -> Result<(), Failure> {
-    let names = ["ID", "STATE", "TYPE", "KEY", "TRIES", "SIZE", "AGE", "HOLDS / HELD BY", "LAST ERROR"];
-    let mut table = table(context, if header { &names } else { &[] });
-    for record in records {
-        let mut row = Row::from([
-            Cell::new(record.id),
-            state(context, record.state),
-            Cell::new(plain(&record.record_type)),
-            Cell::new(plain(record.key.as_deref().unwrap_or(""))),
-            Cell::new(record.attempts),
-            Cell::new(size(record.payload_bytes)),
-            Cell::new(age(record.created_at, now)),
-            Cell::new(keeping(record)),
-            Cell::new(record.last_error.as_ref().map(error_text).unwrap_or_default()),
-        ]);
-        if context.terminal {
-            // `show` tells the rest.
-            row.max_height(2);
-        }
-        table.add_row(row);
+    let mut table = Table::new(&COLUMNS).with_prose(MOST_PROSE);
+    if !header {
+        table = table.without_header();
     }
-    unbroken(&mut table, &[0, 1, 4, 5, 6]);
-    print(context, table)
+    for record in records {
+        table.row([
+            Cell::from(record.id),
+            state(record.state),
+            plain(&record.record_type).into(),
+            plain(record.key.as_deref().unwrap_or("")).into(),
+            record.attempts.into(),
+            size(record.payload_bytes).into(),
+            age(record.created_at, now).into(),
+            keeping(record).into(),
+            record.last_error.as_ref().map(error_text).unwrap_or_default().into(),
+        ]);
+    }
+    table.print(context)
 }
 
 /// Who holds it back, or how many it holds back.
 fn keeping(record: &ManifestEntry) -> String {
     match record.held_by {
-        Some(holder) => format!("by {holder}"),
-        None if record.holds > 0 => held(record.holds),
+        Some(holder) => format!("held by {holder}"),
+        None if record.holds > 0 => format!("holds back {}", held(record.holds)),
         None => String::new(),
     }
 }

@@ -2,13 +2,14 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::context::{Context, say};
+use super::context::{Context, Notes};
 use super::failure::Failure;
 use super::words::{plain, span};
 use crate::ipc::api::Status;
 
 pub(crate) struct Meter {
     bar: Option<ProgressBar>,
+    notes: Notes,
     said: String,
 }
 
@@ -16,7 +17,8 @@ impl Meter {
     pub(crate) fn new(context: &Context<'_>) -> Self {
         let target = ProgressDrawTarget::stdout();
         Self {
-            bar: context.terminal.then(|| ProgressBar::with_draw_target(Some(0), target)),
+            bar: (context.terminal && !context.json).then(|| ProgressBar::with_draw_target(Some(0), target)),
+            notes: context.notes(),
             said: String::new(),
         }
     }
@@ -41,8 +43,8 @@ impl Meter {
     /// Says something about the watching itself.
     pub(crate) fn note(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| say(text)),
-            None => say(text),
+            Some(bar) => bar.suspend(|| self.notes.say(text)),
+            None => self.notes.say(text),
         }
     }
 
@@ -61,9 +63,9 @@ impl Meter {
 fn bar_template(status: &Status) -> &'static str {
     if status.sync.total == 0 || status.records.pending + status.records.syncing + status.records.failed == 0
     {
-        "{msg}"
+        "{wide_msg}"
     } else {
-        "{msg}\n{wide_bar} {pos}/{len}{prefix}"
+        "{wide_msg}\n{wide_bar} {pos}/{len}{prefix}"
     }
 }
 

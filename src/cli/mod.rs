@@ -3,7 +3,7 @@
 //! One file a verb; this one knows them all and nothing of what they do. A verb gets a `Context`
 //! and returns its exit code or a `Failure`, and only [`main`] prints failures and ends the program.
 //! Standard output carries the answer, as text for people or with `--json` as JSON on one line;
-//! standard error carries everything that is said about it.
+//! standard error carries everything that is said about it, with `--json` as one JSON object a line.
 
 mod batches;
 mod completions;
@@ -37,20 +37,67 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use console::Term;
+use signal_hook::consts::SIGINT;
+use signal_hook::low_level::emulate_default_handler;
 
 use crate::config::default_socket;
 use crate::ipc::client::Client;
 use context::{Context, say};
-use failure::Failure;
+use failure::{Failure, INTERRUPTED};
+
+const EXAMPLES: &str = "\
+Examples:
+  fieldsync status --watch             the sentence and a live bar
+  fieldsync enqueue visits.ndjson      hand records over
+  fieldsync sync --wait                send now; ends when nothing is left
+  fieldsync quarantine list            what needs review, and why
+  fieldsync demo                       see it work, without an installation";
+
+const REVIEW: &str = "\
+Examples:
+  fieldsync quarantine list
+  fieldsync quarantine edit 0191b3a0-0000-7000-8000-000000000000
+  fieldsync quarantine retry --all
+  fieldsync quarantine export review.ndjson";
+
+const REFERENCE: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  wrong usage
+  3  no daemon at the socket
+  4  no such record
+  5  not permitted
+  6  records need review
+  7  the queue or the disk is full
+  8  the input was refused, and nothing was stored
+
+With --json, standard output has one JSON document a line: the answer of the
+local API, or an event. Standard error has JSON lines, too:
+  {\"error\": {\"code\", \"message\"}}  when the exit code is not 0; with \"file\" and
+                                   \"line\" for a record that was refused
+  {\"note\": text}                   for what is said meanwhile
+Codes are the daemon's, or: usage, no_daemon, no_such_record, not_permitted,
+needs_review, queue_full, input_refused, not_quarantined, changed_meanwhile,
+editor_failed, connection_lost, not_the_local_api, output_failed, interrupted,
+failed.
+
+Environment:
+  FIELDSYNC_SOCKET  socket of the daemon, unless --socket names one
+  NO_COLOR          no colours, when it is not empty
+  VISUAL, EDITOR    what `quarantine edit` opens
+  TMPDIR            where `enqueue` keeps what a pipe brings; else /var/tmp";
 
 /// Keeps records on this device and hands them to the server: asks and commands its daemon.
 #[derive(Debug, Parser)]
-#[command(name = "fieldsync", version)]
+#[command(name = "fieldsync", version, after_help = EXAMPLES)]
+#[command(after_long_help = format!("{EXAMPLES}\n\n{REFERENCE}"))]
 struct CommandLine {
     /// Socket of the daemon [default: /run/fieldsync/fieldsync.sock]
     #[arg(long, global = true, env = "FIELDSYNC_SOCKET", value_name = "PATH", hide_env_values = true)]
     socket: Option<PathBuf>,
-    /// Print JSON instead of text
+    /// Print JSON instead of text, errors included
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -68,7 +115,7 @@ enum Verb {
     /// Show what is known of one record
     Show(show::Args),
     /// Review records that the server did not take
-    #[command(subcommand)]
+    #[command(subcommand, after_help = REVIEW)]
     Quarantine(quarantine::Verb),
     /// Try to send now
     Sync(sync::Args),
@@ -125,7 +172,15 @@ impl Verb {
 
 /// Does what the arguments of the process say.
 pub fn main() -> ExitCode {
-    let command = CommandLine::parse();
+    let command = match CommandLine::try_parse() {
+        Ok(command) => command,
+        Err(error) if error.use_stderr() && wants_json() => {
+            let message = error.to_string();
+            let failure = Failure::new(crate::exit::USAGE, message.trim_start_matches("error: ").trim_end());
+            return end(&failure, true);
+        }
+        Err(error) => error.exit(),
+    };
     let mut out = io::stdout().lock();
     let terminal = out.is_terminal();
     let mut context = Context {
@@ -133,6 +188,7 @@ pub fn main() -> ExitCode {
         named_socket: command.socket,
         json: command.json,
         terminal,
+        width: Some(Term::stdout()).filter(|_| terminal).and_then(|term| columns(&term)),
         colour: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
         out: &mut out,
     };
@@ -141,12 +197,31 @@ pub fn main() -> ExitCode {
         context.out.flush()?;
         Ok(code)
     });
-    ExitCode::from(outcome.unwrap_or_else(|failure| {
-        if !failure.message.is_empty() {
-            say(&format!("fieldsync: {}", failure.message));
-        }
-        failure.exit
-    }))
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => end(&failure, command.json),
+    }
+}
+
+/// A terminal that does not say how wide it is has no columns.
+fn columns(term: &Term) -> Option<usize> {
+    term.size_checked().map(|(_, columns)| usize::from(columns)).filter(|columns| *columns > 0)
+}
+
+/// Whether errors in the arguments are to be JSON, which only the arguments can tell.
+fn wants_json() -> bool {
+    std::env::args_os().skip(1).take_while(|argument| argument != "--").any(|argument| argument == "--json")
+}
+
+fn end(failure: &Failure, json: bool) -> ExitCode {
+    if !failure.message.is_empty() {
+        say(&if json { failure.json() } else { format!("fieldsync: {}", failure.message) });
+    }
+    if failure.exit == INTERRUPTED {
+        // So that a script is interrupted as well.
+        emulate_default_handler(SIGINT).ok();
+    }
+    ExitCode::from(failure.exit)
 }
 
 fn block_on(verb: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {

@@ -1,10 +1,11 @@
 //! `fieldsync quarantine`: the review of records that the server does not take.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::context::{Context, say};
+use super::context::Context;
 use super::export::Target;
 use super::failure::Failure;
 use super::list::{self, Pages};
@@ -109,6 +110,12 @@ async fn change(
     done: &str,
 ) -> Result<u8, Failure> {
     let answer = context.post_json(path, selection).await?;
+    let Changed { changed } = decode(&answer)?;
+    let asked = selection.ids.iter().flatten().collect::<HashSet<_>>().len() as u64;
+    if changed < asked {
+        let left = count(asked - changed, "record");
+        context.note(&format!("{left} of those named: not under review, and left as before."));
+    }
     context.present(&answer, |context, Changed { changed }| {
         context.line(format!("{} {done}.", count(changed, "record")))
     })?;
@@ -119,6 +126,7 @@ async fn export(args: &ExportArgs, context: &mut Context<'_>) -> Result<u8, Fail
     let client = context.client.clone();
     let filter = under_review(None, u64::MAX);
     let mut pages = Pages::new(&client, &filter);
+    let notes = context.notes();
     let mut target = Target::open(args.file.as_deref(), context.out)?;
     let mut gone = 0;
     while let Some(page) = pages.next::<RecordPage>().await? {
@@ -134,20 +142,11 @@ async fn export(args: &ExportArgs, context: &mut Context<'_>) -> Result<u8, Fail
         }
     }
     if gone > 0 {
-        say(&format!("{} left the quarantine meanwhile.", count(gone, "record")));
+        notes.say(&format!("{} left the quarantine meanwhile.", count(gone, "record")));
     }
     let written = target.finish()?;
     written.report(context)?;
     Ok(exit::DONE)
-}
-
-/// Whether a detail is of a record under review, told apart before an editor is opened.
-pub(crate) fn state_of(detail: &[u8]) -> Result<RecordState, ClientError> {
-    #[derive(serde::Deserialize)]
-    struct State {
-        state: RecordState,
-    }
-    Ok(decode::<State>(detail)?.state)
 }
 
 #[cfg(test)]

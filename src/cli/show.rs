@@ -1,14 +1,18 @@
-//! `fieldsync show`: one record in plain words, with what happens to it next.
+//! `fieldsync show`: one record in plain words: what happens to it next and what a person can do, what
+//! is known of it, and every attempt to send it that is still told of.
+//!
+//! Where a record waits, the daemon and the record that holds it are asked too. They may have moved on
+//! by then, which makes the words a moment old and not wrong.
 
-use super::batches::chapter;
+use super::batches::{chapter, is_attempt};
 use super::context::Context;
 use super::failure::Failure;
 use super::json_text;
 use super::table::error_text;
-use super::words::{held, plain, size, stamp};
+use super::words::{count, held, plain, size, stamp, when};
 use crate::clock::wall_ms;
 use crate::exit;
-use crate::ipc::api::BatchReport;
+use crate::ipc::api::{BatchReport, Phase, Status};
 use crate::ipc::client::{Client, ClientError, decode, with_query};
 use crate::ipc::why::short;
 use crate::model::{ManifestEntry, RecordId, RecordState};
@@ -17,6 +21,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Tells what happens to it next and why, what a person can do, and every attempt
+that is still listed.
+
+Examples:
+  fieldsync show 0191b3a0-0000-7000-8000-000000000000
+  fieldsync show --payload --json 0191b3a0-0000-7000-8000-000000000000")]
 pub(crate) struct Args {
     /// Id of the record
     id: RecordId,
@@ -33,8 +44,15 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Fa
         return Ok(exit::DONE);
     }
     let entry: ManifestEntry = decode(&answer)?;
-    for line in describe(&entry, wall_ms()).into_iter().chain(story(&entry, &lineage(&answer)?)) {
-        context.line(line)?;
+    let lineage = lineage(&answer)?;
+    let reason = Reason::of(&context.client, &entry).await?;
+    let now = wall_ms();
+    for line in next_step(&entry, &reason, now) {
+        context.text(line)?;
+    }
+    context.line("")?;
+    for line in describe(&entry, now).into_iter().chain(story(&entry, &lineage, now)) {
+        context.text(line)?;
     }
     if args.payload {
         match payload(&answer)? {
@@ -76,7 +94,7 @@ fn lineage(answer: &[u8]) -> Result<Vec<BatchReport>, ClientError> {
 }
 
 fn describe(entry: &ManifestEntry, now: u64) -> Vec<String> {
-    let mut lines = vec![next_step(entry, now), String::new()];
+    let mut lines = Vec::new();
     let mut field = |name: &str, value: String| lines.push(format!("{name:<13} {value}"));
     field("Record", entry.id.to_string());
     field("State", entry.state.name().to_owned());
@@ -109,9 +127,11 @@ fn describe(entry: &ManifestEntry, now: u64) -> Vec<String> {
     lines
 }
 
-/// How it came to be in its batch, a line a send.
-fn story(entry: &ManifestEntry, lineage: &[BatchReport]) -> Vec<String> {
-    let mut lines: Vec<String> = lineage.iter().map(|send| format!("  {}", chapter(send))).collect();
+/// How it came to be in its batch, a line an attempt.
+fn story(entry: &ManifestEntry, lineage: &[BatchReport], now: u64) -> Vec<String> {
+    let told = lineage.iter().filter(|send| is_attempt(send)).count() as u64;
+    let earlier = u64::from(entry.attempts).saturating_sub(told);
+    let mut lines: Vec<String> = lineage.iter().map(|send| format!("  {}", chapter(send, now))).collect();
     let on_its_way = !matches!(entry.state, RecordState::Synced | RecordState::Quarantined);
     let unsent = entry.batch_id.filter(|id| on_its_way && lineage.iter().all(|send| send.id != *id));
     let unsent = unsent.filter(|_| !lineage.is_empty());
@@ -119,67 +139,154 @@ fn story(entry: &ManifestEntry, lineage: &[BatchReport]) -> Vec<String> {
         let now = if entry.state == RecordState::Syncing { "on its way" } else { "not sent yet" };
         lines.push(format!("  batch {}: {now}", short(batch)));
     }
+    if earlier > 0 {
+        let are = if earlier == 1 { "is" } else { "are" };
+        lines.insert(0, format!("  {} {are} no longer listed.", count(earlier, "earlier attempt")));
+    }
     if !lines.is_empty() {
         lines.insert(0, "\nHow it was sent:".to_owned());
     }
     lines
 }
 
-/// What happens next, or what a person has to do.
-fn next_step(entry: &ManifestEntry, now: u64) -> String {
-    let id = entry.id;
-    match entry.state {
-        RecordState::Pending | RecordState::Failed if entry.held_by.is_some() => {
-            "Waits for an earlier record of its key, which did not get through.".to_owned()
+/// What a record waits for.
+enum Reason {
+    /// It does not wait.
+    None,
+    /// A record of its key goes first.
+    Held(Option<Box<ManifestEntry>>, RecordId),
+    /// Its turn.
+    Turn(Box<Status>),
+}
+
+impl Reason {
+    async fn of(client: &Client, entry: &ManifestEntry) -> Result<Self, ClientError> {
+        if !matches!(entry.state, RecordState::Pending | RecordState::Failed) {
+            return Ok(Self::None);
         }
-        RecordState::Pending => "Waits for its turn to be sent.".to_owned(),
+        let Some(holder) = entry.held_by else {
+            return Ok(Self::Turn(Box::new(decode(&client.get("/v1/status").await?)?)));
+        };
+        match fetch(client, holder, &[]).await {
+            Ok(answer) => Ok(Self::Held(Some(Box::new(decode(&answer)?)), holder)),
+            // Settled and forgotten since.
+            Err(ClientError::Refused { status: 404, .. }) => Ok(Self::Held(None, holder)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What happens next, why it waits, and what a person can do.
+fn next_step(entry: &ManifestEntry, reason: &Reason, now: u64) -> Vec<String> {
+    let id = entry.id;
+    let first = match entry.state {
+        RecordState::Pending => "Waits to be sent.".to_owned(),
         RecordState::Syncing => "On its way to the server in a batch.".to_owned(),
         RecordState::Synced => "Done: the server confirmed it. Only its receipt is kept here.".to_owned(),
         RecordState::Failed => match entry.next_attempt_at {
-            Some(at) if at > now => format!(
-                "Did not get through; it is safe here and tried again {}.",
-                super::words::when(at, now)
-            ),
-            _ => "Did not get through; it is safe here and tried again soon.".to_owned(),
+            Some(at) if at > now => {
+                format!("Did not get through; it is safe here and tried again {}.", when(at, now))
+            }
+            _ => "Did not get through; it is safe here and tried again.".to_owned(),
         },
-        RecordState::Quarantined => format!(
-            "Set aside: the server does not take it as it is, and a person has to decide:\n  \
-             fieldsync quarantine edit {id}     mend it and send it again\n  \
-             fieldsync quarantine retry {id}    send it again as it is\n  \
-             fieldsync quarantine discard {id}  give it up"
-        ),
+        RecordState::Quarantined => {
+            "Set aside: the server does not take it as it is, and a person has to decide:".to_owned()
+        }
+    };
+    let mut lines = vec![first];
+    match reason {
+        Reason::None => {}
+        Reason::Held(holder, holding) => lines.extend(held_back(holder.as_deref(), *holding)),
+        Reason::Turn(status) => lines.extend(turn(status)),
     }
+    if entry.state == RecordState::Quarantined {
+        for (verb, does) in [
+            ("edit", "mend it and send it again"),
+            ("retry", "send it again as it is"),
+            ("discard", "give it up"),
+        ] {
+            lines.push(format!("  fieldsync quarantine {verb} {id}"));
+            lines.push(format!("      {does}"));
+        }
+    }
+    lines
+}
+
+fn held_back(holder: Option<&ManifestEntry>, id: RecordId) -> [String; 2] {
+    let state = holder.map_or("gone by now", |holder| holder.state.name());
+    let ends = match holder.map(|holder| holder.state) {
+        Some(RecordState::Quarantined) => "It waits until a person has decided about that one:",
+        _ => "It waits until that one got through, or a person has decided about it:",
+    };
+    [format!("Record {id} of its key goes first, and is {state}. {ends}"), format!("  fieldsync show {id}")]
+}
+
+/// What the daemon does instead, and what can be done about it.
+fn turn(status: &Status) -> Vec<String> {
+    let mut lines = vec![format!("The daemon now: {}", plain(&status.sync.text))];
+    lines.extend(
+        match status.sync.phase {
+            Phase::Paused => Some("  fieldsync resume ends the pause."),
+            Phase::Waiting => Some("  fieldsync sync tries now."),
+            Phase::Deferred => Some("  fieldsync sync sends all the same, once."),
+            Phase::AuthRequired => Some(
+                "  Renew the token or the certificate, then: fieldsync sync; fieldsync doctor says more.",
+            ),
+            Phase::Misconfigured => Some("  Correct the configuration; fieldsync doctor says more."),
+            Phase::Offline => Some("  It goes on by itself when the link is back."),
+            Phase::Idle | Phase::Syncing => None,
+        }
+        .map(str::to_owned),
+    );
+    lines
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{entry, run};
+    use super::super::testing::{entry, run, status};
     use super::*;
+    use crate::ipc::api::Counts;
     use crate::ipc::client::scripted::{Scripted, answer};
     use crate::ipc::why::tests::report;
     use crate::model::BatchId;
 
+    fn told(entry: &ManifestEntry, reason: &Reason) -> String {
+        next_step(entry, reason, 20_000).join("\n")
+    }
+
+    fn turn_at(phase: Phase, text: &str) -> Reason {
+        Reason::Turn(Box::new(status(phase, text, Counts::default())))
+    }
+
     #[test]
-    fn the_next_step_is_the_first_line() {
+    fn the_next_step_is_told_with_its_reason_and_what_can_be_done() {
         let mut record = entry(1, RecordState::Failed);
         record.next_attempt_at = Some(52_000);
         assert_eq!(
-            describe(&record, 20_000)[0],
-            "Did not get through; it is safe here and tried again in 32 s."
+            told(&record, &turn_at(Phase::Waiting, "Waiting 32 s to retry: 1 record waiting")),
+            "Did not get through; it is safe here and tried again in 32 s.\n\
+             The daemon now: Waiting 32 s to retry: 1 record waiting\n  fieldsync sync tries now."
         );
+        record.state = RecordState::Pending;
+        let text = told(&record, &turn_at(Phase::Paused, "Paused: 1 record waiting"));
+        assert!(text.ends_with("fieldsync resume ends the pause."), "{text}");
         record.state = RecordState::Quarantined;
-        let text = describe(&record, 20_000).join("\n");
+        let text = told(&record, &Reason::None);
         assert!(text.contains(&format!("quarantine retry {}", record.id)), "{text}");
+        let text = describe(&record, 20_000).join("\n");
         assert!(text.contains("rejected (HTTP 422) BAD_DATE: no such day"), "{text}");
     }
 
     #[test]
     fn who_holds_whom_is_told() {
-        let holder = RecordId::new();
-        let held = ManifestEntry { held_by: Some(holder), ..entry(2, RecordState::Pending) };
+        let holder = entry(1, RecordState::Quarantined);
+        let held = ManifestEntry { held_by: Some(holder.id), ..entry(2, RecordState::Pending) };
+        let id = holder.id;
+        let text = told(&held, &Reason::Held(Some(Box::new(holder)), id));
+        assert!(text.contains(&format!("Record {id} of its key goes first, and is QUARANTINED.")), "{text}");
+        assert!(text.ends_with(&format!("  fieldsync show {id}")), "{text}");
         let text = describe(&held, 20_000).join("\n");
-        assert!(text.starts_with("Waits for an earlier record of its key"), "{text}");
-        assert!(text.contains(&format!("Held by       {holder}")), "{text}");
+        assert!(text.contains(&format!("Held by       {id}")), "{text}");
         let holds = ManifestEntry { holds: 3, ..entry(1, RecordState::Quarantined) };
         let text = describe(&holds, 20_000).join("\n");
         assert!(text.contains("Holds back    3 records of its key"), "{text}");
@@ -192,23 +299,27 @@ mod tests {
             BatchReport { id: fresh, note: "cut into 7 parts".into(), ..report("standard", None) },
             BatchReport { id: part, records: 1, ..report("split", Some(fresh)) },
         ];
-        let record = ManifestEntry { batch_id: Some(next), ..entry(1, RecordState::Failed) };
-        let text = story(&record, &sends);
+        let record = ManifestEntry { batch_id: Some(next), attempts: 2, ..entry(1, RecordState::Failed) };
+        let text = story(&record, &sends, 22_000);
         assert_eq!(text.len(), 4, "{text:?}");
+        let at = "  1970-01-01T00:00:10.000Z (12 s ago)";
         assert!(
-            text[1].starts_with(&format!("  batch {}, 25 records (standard: 25), try 1: ", short(fresh)))
+            text[1].starts_with(&format!("{at}  batch {}, 25 records (standard: 25), try 1: ", short(fresh)))
         );
-        let split = format!("  batch {}, 1 record (split of {}), try 1: ", short(part), short(fresh));
+        let split = format!("{at}  batch {}, 1 record (split of {}), try 1: ", short(part), short(fresh));
         assert!(text[2].starts_with(&split), "{text:?}");
         assert_eq!(text[3], format!("  batch {}: not sent yet", short(next)));
         let record = ManifestEntry { batch_id: Some(part), ..record };
-        assert_eq!(story(&record, &sends), text[..3]);
-        assert_eq!(story(&record, &[]), Vec::<String>::new());
+        assert_eq!(story(&record, &sends, 22_000), text[..3]);
+        let untold = ManifestEntry { attempts: 5, ..record };
+        assert_eq!(story(&untold, &sends, 22_000)[1], "  3 earlier attempts are no longer listed.");
+        assert_eq!(story(&untold, &[], 22_000)[1], "  5 earlier attempts are no longer listed.");
+        assert_eq!(story(&ManifestEntry { attempts: 0, ..untold }, &[], 22_000), Vec::<String>::new());
     }
 
     #[tokio::test]
     async fn payloads_are_shown_as_they_were_written() {
-        let record = entry(1, RecordState::Pending);
+        let record = entry(1, RecordState::Synced);
         let mut body = serde_json::to_string(&record).unwrap();
         body.insert_str(body.len() - 1, r#","payload":{"z": 1.50,"a": 123456789012345678901}"#);
         let daemon = Scripted::new(vec![answer(200, &body)]);

@@ -19,6 +19,12 @@ use crate::model::{DiskState, Holder};
 const FOR_EVER: Duration = Duration::MAX;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+With --watch and --json, each line is the whole status.
+
+Examples:
+  fieldsync status --watch
+  fieldsync status --json | jq -r .sync.text")]
 pub(crate) struct Args {
     /// Follow it until Ctrl-C
     #[arg(long)]
@@ -31,7 +37,7 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Fa
     }
     let answer = context.client.get("/v1/status").await?;
     context.present(&answer, |context, status: Status| {
-        describe(&status, wall_ms()).into_iter().try_for_each(|line| context.line(line))
+        describe(&status, wall_ms()).into_iter().try_for_each(|line| context.text(line))
     })?;
     Ok(exit::DONE)
 }

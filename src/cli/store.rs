@@ -9,7 +9,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::context::{Context, say};
+use super::context::Context;
 use super::failure::Failure;
 use super::words::{count, plain, stamp};
 use crate::clock::wall_ms;
@@ -105,7 +105,8 @@ fn salvage(args: &SalvageArgs, context: &mut Context<'_>) -> Result<u8, Failure>
             fs::remove_file(path).ok();
         }
     })?;
-    say(&format!("{} salvaged, {} known to be lost", count(salvage.salvaged, "record"), salvage.lost));
+    let salvaged = count(salvage.salvaged, "record");
+    context.note(&format!("{salvaged} salvaged, {} known to be lost", salvage.lost));
     Ok(exit::DONE)
 }
 

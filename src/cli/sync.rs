@@ -9,10 +9,10 @@ use tokio::time::timeout;
 
 use super::context::Context;
 use super::failure::{Failure, sentence};
-use super::follow::{Follower, News};
+use super::follow::{Follower, Interrupt, News};
 use super::meter::Meter;
 use super::status::carries_status;
-use super::words::plain;
+use super::words::{count, plain};
 use crate::clock::Clock;
 use crate::exit;
 use crate::ipc::api::{Phase, Status};
@@ -24,6 +24,13 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const GRACE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Ends a back-off, and a deferral on a metered network or a low battery, once.
+
+Examples:
+  fieldsync sync
+  fieldsync sync --wait && echo all sent
+  fieldsync sync --wait --json      # the last status, when nothing is left to send")]
 pub(crate) struct Args {
     /// Wait until nothing is left to send; exit code 6 when records need review
     #[arg(long)]
@@ -40,7 +47,7 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Fa
         context.answer_line(&answer)?;
     } else {
         let status: Status = decode(&context.client.get("/v1/status").await?)?;
-        context.line(plain(&status.sync.text))?;
+        context.text(plain(&status.sync.text))?;
     }
     Ok(exit::DONE)
 }
@@ -73,19 +80,33 @@ async fn command(client: &Client, path: &str) -> Result<Bytes, Failure> {
 pub(crate) async fn until_settled(context: &mut Context<'_>, grace: Duration) -> Result<Status, Failure> {
     let client = context.client.clone();
     let clock = Clock::start();
+    let mut interrupt = Interrupt::new()?;
     let mut follower = Follower::open(&client, PATIENCE).await?;
     let mut meter = Meter::new(context);
     let mut stuck = Stuck::default();
     loop {
         let left = grace.saturating_sub(clock.now());
-        let news = if let Some(message) = &stuck.before {
-            let Ok(news) = timeout(left, follower.next()).await else {
+        let next = async {
+            match &stuck.before {
+                None => Ok(follower.next().await?),
+                Some(message) => match timeout(left, follower.next()).await {
+                    Ok(news) => Ok(news?),
+                    Err(_) => Err(Failure::failed(message.clone())),
+                },
+            }
+        };
+        let news = tokio::select! {
+            () = interrupt.wait() => {
+                Err(Failure::interrupted("the wait was interrupted. The daemon goes on by itself: fieldsync status"))
+            }
+            news = next => news,
+        };
+        let news = match news {
+            Ok(news) => news,
+            Err(failure) => {
                 meter.end(context)?;
-                return Err(Failure::failed(message.clone()));
-            };
-            news?
-        } else {
-            follower.next().await?
+                return Err(failure);
+            }
         };
         let status: Status = match news {
             News::Gone => {
@@ -131,11 +152,17 @@ fn conclude(context: &mut Context<'_>, status: &Status) -> Result<u8, Failure> {
         let line = serde_json::to_string(status).map_err(|error| Failure::failed(error.to_string()))?;
         context.line(line)?;
     }
-    if status.records.quarantined > 0 {
-        super::context::say("Records need review: fieldsync quarantine list");
-        return Ok(exit::NEEDS_REVIEW);
+    match status.records.quarantined {
+        0 => Ok(exit::DONE),
+        number => {
+            let need = if number == 1 { "needs" } else { "need" };
+            let message = format!(
+                "{} {need} review. The payloads are safe on disk: fieldsync quarantine list",
+                count(number, "record")
+            );
+            Err(Failure::new(exit::NEEDS_REVIEW, message))
+        }
     }
-    Ok(exit::DONE)
 }
 
 /// Phases that no waiting ends.
@@ -222,7 +249,12 @@ mod tests {
     #[tokio::test]
     async fn records_that_need_review_are_told_by_the_exit_code() {
         let done = at(Phase::Idle, "1 record needs review", 0, 1);
-        assert_eq!(waits(&[&done], false).await.0, Ok(exit::NEEDS_REVIEW));
+        let failure = waits(&[&done], false).await.0.unwrap_err();
+        assert_eq!(failure.exit, exit::NEEDS_REVIEW);
+        assert_eq!(
+            failure.message,
+            "1 record needs review. The payloads are safe on disk: fieldsync quarantine list"
+        );
     }
 
     #[tokio::test]

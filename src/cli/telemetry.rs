@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::failure::Failure;
-use super::table::{print, table};
+use super::table::{Cell, Column, Table, name, whole};
 use super::words::{count, mean_ms, plain, share, size, spaced, span};
 use crate::exit;
 use crate::ipc::api::{FailureReport, PerRecord, TelemetryReport};
@@ -15,11 +15,11 @@ pub(crate) async fn run(context: &mut Context<'_>) -> Result<u8, Failure> {
 
 fn view(context: &mut Context<'_>, report: &TelemetryReport) -> Result<(), Failure> {
     let window = span(report.window_s.saturating_mul(1000));
-    context.line(format!("How long does a record take? (last {window})\n"))?;
+    context.text(format!("How long does a record take? (last {window})\n"))?;
     let durations = per_record(&report.per_record);
-    question(context, &["RECORDS", "MEAN", "MEDIAN", "95 % WITHIN"], [durations])?;
+    question(context, &["RECORDS", "MEAN", "MEDIAN", "95 % WITHIN"].map(whole), [durations])?;
 
-    context.line("\nWhich batch sizes get through?\n")?;
+    context.text("\nWhich batch sizes get through?\n")?;
     let sizes = report.by_batch_size.iter().map(|bucket| {
         [
             plain(&bucket.size).into_owned(),
@@ -28,9 +28,9 @@ fn view(context: &mut Context<'_>, report: &TelemetryReport) -> Result<(), Failu
             share(bucket.succeeded, bucket.batches),
         ]
     });
-    question(context, &["BATCH SIZE", "SENT", "ANSWERED", "SUCCESS"], sizes)?;
+    question(context, &["BATCH SIZE", "SENT", "ANSWERED", "SUCCESS"].map(whole), sizes)?;
 
-    context.line("\nWhich types cause delays?\n")?;
+    context.text("\nWhich types cause delays?\n")?;
     let types = report.by_type.iter().map(|kind| {
         [
             plain(&kind.record_type).into_owned(),
@@ -40,14 +40,17 @@ fn view(context: &mut Context<'_>, report: &TelemetryReport) -> Result<(), Failu
             kind.quarantined.to_string(),
         ]
     });
-    question(context, &["TYPE", "SYNCED", "PER RECORD", "FAILURES", "QUARANTINED"], types)?;
+    let columns =
+        [name("TYPE"), whole("SYNCED"), whole("PER RECORD"), whole("FAILURES"), whole("QUARANTINED")];
+    question(context, &columns, types)?;
 
-    context.line("\nWhat was the network like when it failed?\n")?;
-    let header = ["FAILURE", "COUNT", "INTERFACE", "CONNECT", "ROUND TRIP", "UPLOAD", "SIGNAL"];
-    question(context, &header, report.failures.iter().map(failure))?;
+    context.text("\nWhat was the network like when it failed?\n")?;
+    let columns = ["FAILURE", "COUNT", "INTERFACE", "CONNECT", "ROUND TRIP", "UPLOAD", "SIGNAL"].map(whole);
+    question(context, &columns, report.failures.iter().map(failure))?;
 
-    context.line("\nDay by day (UTC)\n")?;
-    let header = ["DAY", "RECORDS", "MEAN", "MEDIAN", "95 % WITHIN", "BATCHES", "SUCCESS", "QUARANTINED"];
+    context.text("\nDay by day (UTC)\n")?;
+    let columns =
+        ["DAY", "RECORDS", "MEAN", "MEDIAN", "95 % WITHIN", "BATCHES", "SUCCESS", "QUARANTINED"].map(whole);
     let days = report.days.iter().map(|day| {
         let [records, mean, median, most] = per_record(&day.per_record);
         [
@@ -61,20 +64,22 @@ fn view(context: &mut Context<'_>, report: &TelemetryReport) -> Result<(), Failu
             day.quarantined.to_string(),
         ]
     });
-    question(context, &header, days)
+    question(context, &columns, days)
 }
 
 fn question<const N: usize>(
     context: &mut Context<'_>,
-    header: &[&str],
+    columns: &[Column],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> Result<(), Failure> {
-    let mut table = table(context, header);
-    table.add_rows(rows);
+    let mut table = Table::new(columns);
+    for row in rows {
+        table.row(row.map(Cell::from));
+    }
     if table.is_empty() {
         return context.line("Nothing to tell.");
     }
-    print(context, table)
+    table.print(context)
 }
 
 fn per_record(times: &PerRecord) -> [String; 4] {

@@ -19,6 +19,7 @@ pub(crate) async fn run(
         named_socket: Some(daemon.socket()),
         json,
         terminal: false,
+        width: None,
         colour: false,
         out: &mut out,
     })

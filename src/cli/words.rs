@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use console::measure_text_width;
+use textwrap::{Options, WordSplitter, WrapAlgorithm};
+
 use crate::clock::rfc3339;
 
 /// Text that others wrote, without the control characters that would command a terminal.
@@ -11,6 +14,18 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     } else {
         Cow::Borrowed(text)
     }
+}
+
+/// Lines of at most `width`, broken between words; all but the first begin after `hang` spaces. Only a word
+/// that has no room on a line of its own is broken.
+pub(crate) fn fold(line: &str, width: usize, hang: usize) -> Vec<String> {
+    let longest = line.split(' ').map(measure_text_width).max().unwrap_or_default();
+    let hang = " ".repeat(hang.min(width.saturating_sub(longest)));
+    let options = Options::new(width)
+        .subsequent_indent(&hang)
+        .word_splitter(WordSplitter::NoHyphenation)
+        .wrap_algorithm(WrapAlgorithm::FirstFit);
+    textwrap::wrap(line, options).into_iter().map(Cow::into_owned).collect()
 }
 
 /// `1 record`, `2 records`
@@ -125,6 +140,18 @@ mod tests {
         assert_eq!(when(now + 32_000, now), "in 32 s");
         assert_eq!(when(now + 10, now), "just now");
         assert_eq!(stamp(now, now), "2026-03-01T08:15:30.120Z (just now)");
+    }
+
+    #[test]
+    fn lines_are_folded_between_words() {
+        let id = "01a2162c-6412-73af-b199-eabd8be99da0";
+        assert_eq!(
+            fold(&format!("Last batch    {id}"), 40, 14),
+            ["Last batch".to_owned(), format!("    {id}")]
+        );
+        assert_eq!(fold("  one two three", 9, 4), ["  one two", "    three"]);
+        assert_eq!(fold("", 9, 4), [""]);
+        assert_eq!(fold("x".repeat(12).as_str(), 9, 0), ["xxxxxxxxx", "xxx"]);
     }
 
     #[test]

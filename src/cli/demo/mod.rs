@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::context::Context;
-use super::failure::Failure;
+use super::failure::{Failure, INTERRUPTED};
 use super::sync::until_settled;
 use crate::clock::Clock;
 use crate::exit;
@@ -57,6 +57,9 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Fa
         Err(_) => Err(Failure::failed(format!("the demo did not end within {} s.", PATIENCE.as_secs()))),
     };
     stage.clear();
+    if matches!(&outcome, Err(failure) if failure.exit == INTERRUPTED) {
+        return Err(Failure::interrupted("the demo was interrupted. Nothing of it is left."));
+    }
     outcome.map_err(|failure| Failure {
         message: format!(
             "{} The logs of its programs are kept in {}.",
@@ -84,7 +87,7 @@ async fn play(
     }
     if !context.json {
         context.line_now(format!(
-            "{} records are on disk. The gateway gives a batch {} ms, the server needs {} ms a record, and one record makes it hang.",
+            "{} records are on disk. The gateway gives a batch {} ms, the server\nneeds {} ms a record, and one record makes it hang.",
             enqueued.len(),
             timing.limit.as_millis(),
             timing.record_cost.as_millis(),
@@ -109,7 +112,7 @@ fn tell(summary: &Summary, clock: Clock, context: &mut Context<'_>) -> Result<u8
         context.line(summary.json(seconds))?;
     } else {
         for line in summary.story(seconds) {
-            context.line(line)?;
+            context.text(line)?;
         }
     }
     if summary.is_sound() {

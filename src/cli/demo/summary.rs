@@ -104,11 +104,11 @@ impl Summary {
             lines.push(format!("  Batch sizes  The first batch had {} records ({rule}).", first.records));
             if first.outcome != "answered" {
                 lines.push(
-                    "               That was too many for the limit, but the server applied them behind"
-                        .into(),
+                    "               That was too many for the limit, but the server applied them".into(),
                 );
                 lines.push(
-                    "               the gateway's back. A look-up told so: none was sent again.".into(),
+                    "               behind the gateway's back. A look-up told so: none was sent again."
+                        .into(),
                 );
             }
         }
@@ -136,7 +136,7 @@ impl Summary {
             format!("  The culprit  Record {} ({}) makes the server hang.", entry.id, entry.record_type),
             format!("               Its batch was cut until it was alone ({} records).", sizes.join(" → ")),
             format!("               It {reason}."),
-            "               It was set aside for review (QUARANTINED), and held nobody else up.".into(),
+            "               It was set aside for review (QUARANTINED) and held nobody else up.".into(),
         ]
     }
 

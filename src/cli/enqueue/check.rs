@@ -12,9 +12,17 @@ use serde_json::value::RawValue;
 use super::items::{Item, Mistake};
 use crate::cli::failure::Failure;
 use crate::exit;
+use crate::ipc::intake::{MAX_KEY_BYTES, MAX_TYPE_BYTES};
 use crate::model::{MAX_PRIORITY, RecordId};
 
-/// How input lines are read.
+/// How input lines are read, and what is taken.
+pub(super) struct Rules<'a> {
+    pub(super) form: Form<'a>,
+    /// As far as it is known.
+    pub(super) max_payload: Option<u64>,
+}
+
+/// What a line is.
 pub(super) enum Form<'a> {
     /// As records.
     Record,
@@ -58,15 +66,23 @@ pub(super) struct Ready {
     pub(super) json: Vec<u8>,
 }
 
-impl<'a> Form<'a> {
+impl<'a> Rules<'a> {
     pub(super) fn new(record_type: Option<&'a str>, key_field: Option<&'a str>) -> Result<Self, Failure> {
-        match record_type {
-            None => Ok(Self::Record),
-            Some(name) if name.trim().is_empty() => {
-                Err(Failure::new(exit::USAGE, "--type must not be empty."))
+        let form = match record_type {
+            None => Form::Record,
+            Some(name) if name.trim().is_empty() || name.len() > MAX_TYPE_BYTES => {
+                let message = format!(
+                    "--type must have 1 to {MAX_TYPE_BYTES} bytes. Nothing was stored. Name a type that has."
+                );
+                return Err(Failure::new(exit::USAGE, message));
             }
-            Some(record_type) => Ok(Self::Payload { record_type, key_field }),
-        }
+            Some(record_type) => Form::Payload { record_type, key_field },
+        };
+        Ok(Self { form, max_payload: None })
+    }
+
+    pub(super) fn up_to(self, max_payload: Option<u64>) -> Self {
+        Self { max_payload, ..self }
     }
 
     pub(super) fn check(&self, item: &Item<'_>) -> Result<(), Mistake> {
@@ -92,9 +108,17 @@ impl<'a> Form<'a> {
     }
 
     fn read<'i>(&self, item: &Item<'i>) -> Result<Input<'i>, Mistake> {
-        match self {
-            Self::Record => record(item),
-            Self::Payload { record_type, key_field } => payload(item, record_type, *key_field),
+        let input = match self.form {
+            Form::Record => record(item)?,
+            Form::Payload { record_type, key_field } => payload(item, record_type, key_field)?,
+        };
+        let bytes = input.payload.get().len() as u64;
+        match self.max_payload.filter(|most| bytes > *most) {
+            Some(most) => Err(Mistake::new(
+                item.line,
+                format!("the payload has {bytes} bytes, more than queue.max_record_bytes ({most})"),
+            )),
+            None => Ok(input),
         }
     }
 }
@@ -108,6 +132,12 @@ fn record<'i>(item: &Item<'i>) -> Result<Input<'i>, Mistake> {
     let wrong = |what: &str| Err(Mistake::new(item.line, what));
     if input.record_type.trim().is_empty() {
         return wrong("`type` is empty");
+    }
+    if input.record_type.len() > MAX_TYPE_BYTES {
+        return wrong(&format!("`type` is longer than {MAX_TYPE_BYTES} bytes"));
+    }
+    if let Some(what) = input.key.as_deref().and_then(wrong_key) {
+        return wrong(&what);
     }
     if !is_object(input.payload) {
         return wrong("`payload` must be a JSON object");
@@ -132,7 +162,19 @@ fn payload<'i>(item: &Item<'i>, record_type: &str, key_field: Option<&str>) -> R
         Some(field) => key_of(payload, field).map_err(|what| Mistake::new(item.line, what))?,
         None => None,
     };
+    if let Some(what) = key.as_deref().and_then(wrong_key) {
+        return Err(Mistake::new(item.line, what));
+    }
     Ok(Input { id: None, record_type: record_type.to_owned(), key, priority: None, payload })
+}
+
+/// Why this cannot be a key.
+fn wrong_key(key: &str) -> Option<String> {
+    match key.len() {
+        0 => Some("`key` is empty; leave it out when there is none".to_owned()),
+        1..=MAX_KEY_BYTES => None,
+        _ => Some(format!("`key` is longer than {MAX_KEY_BYTES} bytes")),
+    }
 }
 
 /// The value of one field as a key. `null` orders nothing; a field that is not there is more likely
@@ -199,19 +241,23 @@ mod tests {
         Item { line: 5000, text: text.as_bytes() }
     }
 
-    fn complaint(form: &Form<'_>, text: &str) -> String {
-        let mistake = form.check(&item(text)).unwrap_err();
+    fn complaint(rules: &Rules<'_>, text: &str) -> String {
+        let mistake = rules.check(&item(text)).unwrap_err();
         format!("{}: {}", mistake.line, mistake.what)
     }
 
-    const VISITS: Form<'_> = Form::Payload { record_type: "Visits", key_field: Some("account") };
+    const RECORDS: Rules<'_> = Rules { form: Form::Record, max_payload: Some(2000) };
+    const VISITS: Rules<'_> = Rules {
+        form: Form::Payload { record_type: "Visits", key_field: Some("account") },
+        max_payload: None,
+    };
 
     #[test]
     fn payloads_pass_byte_for_byte() {
         let payload = r#"{"n": 1.10, "big": 123456789012345678901234567890,  "s": "\u00e9"}"#;
         let id = RecordId::new();
         let line = format!(r#"{{"payload":{payload},"id":"{id}","type":"T","priority":9,"key":null}}"#);
-        let ready = Form::Record.record(&item(&line)).unwrap();
+        let ready = RECORDS.record(&item(&line)).unwrap();
         let sent = format!(r#"{{"id":"{id}","type":"T","priority":9,"payload":{payload}}}"#);
         assert_eq!(String::from_utf8(ready.json).unwrap(), sent);
         assert_eq!((ready.id, ready.made_here), (id, false));
@@ -219,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_record_without_id_gets_one() {
-        let ready = Form::Record.record(&item(r#"{"type":"T","payload":{}}"#)).unwrap();
+        let ready = RECORDS.record(&item(r#"{"type":"T","payload":{}}"#)).unwrap();
         assert!(ready.made_here);
         assert_eq!(ready.id.0.get_version_num(), 7);
         let sent = String::from_utf8(ready.json).unwrap();
@@ -240,13 +286,21 @@ mod tests {
     fn mistakes_are_told_with_their_line() {
         let cases = [
             (r#"{"type":"","payload":{}}"#, "5000: `type` is empty"),
+            (
+                r#"{"type":"T","payload":{},"key":""}"#,
+                "5000: `key` is empty; leave it out when there is none",
+            ),
             (r#"{"type":"T"}"#, "5000: missing field `payload` (column 12)"),
             (r#"{"type":"T","payload":[]}"#, "5000: `payload` must be a JSON object"),
             (r#"{"type":"T","payload":{},"priority":10}"#, "5000: `priority` must be 0 to 9, not 10"),
+            (
+                &format!(r#"{{"type":"T","payload":{{"a":"{}"}}}}"#, "x".repeat(1993)),
+                "5000: the payload has 2001 bytes, more than queue.max_record_bytes (2000)",
+            ),
             ("{\"type\":\"T\",\n\"payload\":{]}", "5001: key must be a string (column 12)"),
         ];
         for (text, expected) in cases {
-            assert_eq!(complaint(&Form::Record, text), expected);
+            assert_eq!(complaint(&RECORDS, text), expected);
         }
         for (text, part) in [
             (
@@ -260,11 +314,16 @@ mod tests {
             ("[]", "a record is a JSON object"),
             (r#"[null,"T",null,null,{}]"#, "a record is a JSON object"),
         ] {
-            let complaint = complaint(&Form::Record, text);
+            let complaint = complaint(&RECORDS, text);
             assert!(complaint.contains(part), "{complaint}");
         }
+        for field in ["type", "key"] {
+            let line = format!(r#"{{"type":"T","{field}":"{}","payload":{{}}}}"#, "x".repeat(600));
+            let line = if field == "type" { line.replacen(r#""type":"T","#, "", 1) } else { line };
+            assert!(complaint(&RECORDS, &line).contains("is longer than"));
+        }
         let latin = Item { line: 3, text: b"{\"type\":\"T\",\"payload\":{\"a\":\"\xe9\"}}" };
-        assert_eq!(Form::Record.check(&latin).unwrap_err().line, 3);
+        assert_eq!(RECORDS.check(&latin).unwrap_err().line, 3);
     }
 
     #[test]
@@ -272,6 +331,6 @@ mod tests {
         assert!(complaint(&VISITS, r#"{"acount":"A"}"#).contains("no field `account`"));
         assert!(complaint(&VISITS, r#"{"account":["A"]}"#).contains("neither text nor a number"));
         assert!(complaint(&VISITS, "17").contains("is a JSON object"));
-        assert!(Form::new(Some(" "), None).is_err());
+        assert!(Rules::new(Some(" "), None).is_err());
     }
 }

@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead, Read};
 
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Failure, Place};
 use crate::cli::words::newlines;
 use crate::exit;
 
@@ -39,8 +39,16 @@ impl Mistake {
     }
 
     pub(super) fn nothing_stored(&self, name: &str) -> Failure {
-        let message = format!("{name}:{}: {}. Nothing was stored.", self.line, self.what);
-        Failure::new(self.exit(), message)
+        let message = format!("{name}:{}: {}. Nothing was stored.{}", self.line, self.what, self.remedy());
+        Failure::new(self.exit(), message).at(Some(self.place(name)))
+    }
+
+    pub(super) fn place(&self, name: &str) -> Place {
+        Place { file: name.to_owned(), line: self.line }
+    }
+
+    fn remedy(&self) -> &'static str {
+        if self.unreadable { "" } else { " Correct the line, and enqueue all of it again." }
     }
 }
 

@@ -1,39 +1,63 @@
 //! `fieldsync enqueue`: records from files or standard input into the daemon's queue.
 //!
-//! Input is read twice where that is possible: once to check it whole, so that a mistake in line 5,000
-//! is found before line 1 is stored, and once to send it. Pipes are kept in memory for that, up to a
-//! limit. Every record has its id before it is sent, so that a chunk whose answer was lost is sent
-//! again as it is, and the daemon knows what it has. Memory is bound by one chunk and one record,
-//! however large the input; `--json` adds 16 bytes a record, for the ids that it prints.
+//! Input is read twice: once to check it whole, so that a mistake in line 5,000 is found before line 1
+//! is stored, and once to send it. A pipe is kept for that, in a file that has no name. Every record has
+//! its id before it is sent, so that a chunk whose answer was lost is sent again as it is, and the daemon
+//! knows what it has. Memory is bound by one chunk and one record, however large the input.
+//!
+//! The daemon may refuse what only it can judge (the size of a record, a known id with other content,
+//! a full queue) when earlier chunks are stored. Then the message says what is safe and where to go on,
+//! and the exit code is not the one that promises that nothing was stored.
+//!
+//! Ids that are made here are random: were they made from the content, a record that an application
+//! means to say twice would be taken for a double, and be lost.
 
 mod check;
+mod ids;
 mod items;
+mod progress;
 mod send;
 mod source;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Deserialize;
+use tokio::time::timeout;
 
-use self::check::Form;
-use self::items::Items;
+use self::check::Rules;
+use self::ids::Ids;
+use self::items::{Items, Mistake};
 use self::send::{Chunk, Position, Sender};
 use self::source::Source;
 use super::context::Context;
 use super::failure::Failure;
+use super::follow::Interrupt;
 use super::words::count;
 use crate::exit;
-use crate::ipc::api::Accepted;
+use crate::ipc::client::decode;
 
-/// Above this many records a bar is worth its place.
-const BAR_FROM: u64 = 1000;
+/// How long Ctrl-C waits for what is on its way, so that it is known what became of it.
+const LAST_ANSWER: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A record is {\"id\"?: UUID, \"type\": text, \"key\"?: text, \"priority\"?: 0-9, \"payload\": object}.
-Records stand one a line (NDJSON) or in one JSON array. Everything is checked first: a mistake anywhere
-stores nothing, except in a pipe of more than 8 MiB, which is stored as it comes.")]
+A record is {\"id\"?: UUID, \"type\": text, \"key\"?: text, \"priority\"?: 0-9,
+\"payload\": object}. Records stand one a line (NDJSON) or in one JSON array.
+
+Everything is checked first: a mistake anywhere stores nothing (exit code 8).
+What only the daemon can refuse, as a full queue, may stop a large input in the
+middle (exit code 7, or 1): the message then says which records are stored and
+from which line to go on.
+
+Records get an id here when they have none; ids of their own make it safe to
+repeat a whole input. With --json, {\"ids\", \"accepted\", \"duplicates\"} is
+written while records are accepted.
+
+Examples:
+  fieldsync enqueue visits.ndjson
+  fieldsync enqueue --type Visits --key-field account payloads.ndjson
+  echo '{\"type\": \"Visits\", \"payload\": {}}' | fieldsync enqueue")]
 pub(crate) struct Args {
     /// Lines are bare payloads, all of this type
     #[arg(long = "type", value_name = "T")]
@@ -50,87 +74,123 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Failure> {
-    let form = Form::new(args.record_type.as_deref(), args.key_field.as_deref())?;
-    let standard_input = [PathBuf::from("-")];
-    let files = if args.files.is_empty() { &standard_input[..] } else { &args.files };
-    let mut sources = files.iter().map(|file| Source::open(file)).collect::<Result<Vec<_>, _>>()?;
-    let total = check_all(&form, &mut sources)?;
-
-    let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
-    let mut sender = Sender::new(&context.client, args.retry_for, &names, bar(total));
-    if context.json {
-        sender.keep_ids();
-    }
-    send_all(&form, &mut sources, &mut sender).await?;
-    let Accepted { accepted, duplicates, ids } = sender.finish();
-    if context.json {
-        let answer = Accepted { accepted, duplicates, ids };
-        serde_json::to_writer(&mut *context.out, &answer).map_err(std::io::Error::from)?;
-        context.line("")?;
-    } else {
-        let duplicates = count(duplicates, "duplicate");
-        context.line(format!("Enqueued {} ({duplicates})", count(accepted, "record")))?;
-    }
-    Ok(exit::DONE)
+    // Asked first, so that nobody reads gigabytes to learn that the daemon is not there.
+    let limits: Limits = decode(&context.client.get("/v1/status").await?)?;
+    enqueue(args, limits.queue.max_record_bytes, context).await
 }
 
-/// The first pass. Returns how many records there are, when all of them could be looked at.
-fn check_all(form: &Form<'_>, sources: &mut [Source]) -> Result<Option<u64>, Failure> {
-    let mut total = Some(0);
-    for source in sources {
-        if !source.can_repeat() {
-            total = None;
-            continue;
+/// What the daemon says of itself, as far as it matters here.
+#[derive(Deserialize)]
+struct Limits {
+    queue: QueueLimits,
+}
+
+#[derive(Deserialize)]
+struct QueueLimits {
+    /// A daemon that does not say refuses by itself what is too large.
+    max_record_bytes: Option<u64>,
+}
+
+async fn enqueue(args: &Args, max_payload: Option<u64>, context: &mut Context<'_>) -> Result<u8, Failure> {
+    let notes = context.notes();
+    let rules = Rules::new(args.record_type.as_deref(), args.key_field.as_deref())?.up_to(max_payload);
+    let standard_input = [PathBuf::from("-")];
+    let files = if args.files.is_empty() { &standard_input[..] } else { &args.files };
+    let mut sources = files.iter().map(|file| Source::open(file, notes)).collect::<Result<Vec<_>, _>>()?;
+    let total = check_all(&rules, &mut sources)?;
+
+    let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
+    let mut sender = Sender::new(&context.client, args.retry_for, &names, notes, progress::storing(total));
+    let mut ids = context.json.then(|| Ids::new(context.out));
+    let sent = send_all(&rules, &mut sources, &mut sender, ids.as_mut()).await;
+    let (accepted, duplicates) = sender.finish();
+    let told = match ids {
+        Some(ids) => ids.end(accepted, duplicates, sent.is_ok()).map_err(Failure::from),
+        None if sent.is_err() => Ok(()),
+        None => {
+            let duplicates = count(duplicates, "duplicate");
+            context.line(format!("Enqueued {} ({duplicates})", count(accepted, "record")))
         }
-        let mut items = Items::new(source.reader()?);
-        while let Some(item) = items.next().map_err(|error| error.nothing_stored(&source.name))? {
-            form.check(&item).map_err(|error| error.nothing_stored(&source.name))?;
-            total = total.map(|total| total + 1);
+    };
+    sent.and(told).map(|()| exit::DONE)
+}
+
+/// The first pass: how many records there are.
+fn check_all(rules: &Rules<'_>, sources: &mut [Source]) -> Result<u64, Failure> {
+    let bar = progress::checking(sources.iter().map(|source| source.bytes).sum());
+    let mut total = 0;
+    for source in sources {
+        let name = source.name.clone();
+        let mut items = Items::new(bar.wrap_read(source.reader()?));
+        let mut check =
+            || -> Result<Option<()>, Mistake> { items.next()?.map(|item| rules.check(&item)).transpose() };
+        loop {
+            match check() {
+                Ok(Some(())) => total += 1,
+                Ok(None) => break,
+                Err(mistake) => {
+                    bar.finish_and_clear();
+                    return Err(mistake.nothing_stored(&name));
+                }
+            }
         }
     }
+    bar.finish_and_clear();
     Ok(total)
 }
 
 /// The second pass.
-async fn send_all(form: &Form<'_>, sources: &mut [Source], sender: &mut Sender<'_>) -> Result<(), Failure> {
+async fn send_all(
+    rules: &Rules<'_>,
+    sources: &mut [Source],
+    sender: &mut Sender<'_>,
+    mut ids: Option<&mut Ids<'_>>,
+) -> Result<(), Failure> {
+    let mut interrupt = Interrupt::new()?;
     let mut chunk = Chunk::default();
     for (number, source) in sources.iter_mut().enumerate() {
         let mut items = Items::new(source.reader()?);
         loop {
-            // What is gathered and whole was read before the mistake, and is not sent: the whole chunk stands or falls.
+            // It was checked, and may have been changed since: what is gathered by then is not sent.
             let record = match items.next() {
                 Ok(None) => break,
-                Ok(Some(item)) => form.record(&item).map(|record| (record, item.line)),
+                Ok(Some(item)) => rules.record(&item).map(|record| (record, item.line)),
                 Err(error) => Err(error),
             };
             let (record, line) = record.map_err(|error| sender.refused(&error, number))?;
             if !chunk.fits(&record) {
-                sender.send(&chunk).await?;
+                send(&chunk, sender, &mut interrupt, ids.as_deref_mut()).await?;
                 chunk.clear();
             }
             chunk.push(&record, Position { source: number, line });
         }
     }
     if !chunk.is_empty() {
-        sender.send(&chunk).await?;
+        send(&chunk, sender, &mut interrupt, ids).await?;
     }
     Ok(())
 }
 
-fn bar(total: Option<u64>) -> ProgressBar {
-    let target = ProgressDrawTarget::stderr();
-    let (bar, template) = match total {
-        Some(total) if total <= BAR_FROM => return ProgressBar::hidden(),
-        Some(total) => (
-            ProgressBar::with_draw_target(Some(total), target),
-            "Enqueued {pos} of {len} records {wide_bar} {percent} %",
-        ),
-        None => (ProgressBar::with_draw_target(None, target), "Enqueued {pos} records"),
+async fn send(
+    chunk: &Chunk,
+    sender: &mut Sender<'_>,
+    interrupt: &mut Interrupt,
+    ids: Option<&mut Ids<'_>>,
+) -> Result<(), Failure> {
+    let (outcome, interrupted) = {
+        let sending = sender.send(chunk);
+        tokio::pin!(sending);
+        tokio::select! {
+            outcome = &mut sending => (Some(outcome), false),
+            () = interrupt.wait() => (timeout(LAST_ANSWER, sending).await.ok(), true),
+        }
     };
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
+    let in_doubt = outcome.is_none();
+    outcome.transpose()?;
+    if let Some(ids) = ids.filter(|_| !in_doubt) {
+        ids.push(chunk.ids());
     }
+    if interrupted { Err(sender.interrupted(chunk, in_doubt)) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use tokio::time::sleep;
 
 use super::check::Ready;
 use super::items::Mistake;
-use crate::cli::context::say;
-use crate::cli::failure::{Failure, exit_code, sentence};
+use crate::cli::context::Notes;
+use crate::cli::failure::{Failure, Place, exit_code, sentence};
 use crate::cli::follow::is_absence;
 use crate::cli::words::count;
 use crate::clock::Clock;
@@ -69,6 +69,10 @@ impl Chunk {
         *self = Self::default();
     }
 
+    pub(super) fn ids(&self) -> &[RecordId] {
+        &self.ids
+    }
+
     fn body(&self) -> (&'static str, Bytes) {
         if !self.multi_line {
             return (NDJSON, Bytes::copy_from_slice(&self.lines));
@@ -88,10 +92,11 @@ pub(super) struct Sender<'a> {
     client: &'a Client,
     retry_for: Duration,
     names: &'a [String],
+    notes: Notes,
     bar: ProgressBar,
     clock: Clock,
-    sum: Accepted,
-    keeps_ids: bool,
+    accepted: u64,
+    duplicates: u64,
     stored: u64,
     last_stored: Option<Position>,
 }
@@ -101,28 +106,27 @@ impl<'a> Sender<'a> {
         client: &'a Client,
         retry_for: Duration,
         names: &'a [String],
+        notes: Notes,
         bar: ProgressBar,
     ) -> Self {
         Self {
             client,
             retry_for,
             names,
+            notes,
             bar,
             clock: Clock::start(),
-            sum: Accepted { accepted: 0, duplicates: 0, ids: Vec::new() },
-            keeps_ids: false,
+            accepted: 0,
+            duplicates: 0,
             stored: 0,
             last_stored: None,
         }
     }
 
-    pub(super) fn keep_ids(&mut self) {
-        self.keeps_ids = true;
-    }
-
-    pub(super) fn finish(self) -> Accepted {
+    /// How many were accepted, and how many known before.
+    pub(super) fn finish(self) -> (u64, u64) {
         self.bar.finish_and_clear();
-        self.sum
+        (self.accepted, self.duplicates)
     }
 
     /// Returns when the chunk is on disk.
@@ -160,12 +164,26 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// A mistake that was found on the way, where the input could not be checked before.
+    /// A mistake that was not there when the input was checked.
     pub(super) fn refused(&self, mistake: &Mistake, source: usize) -> Failure {
         self.bar.finish_and_clear();
         let Mistake { line, what, .. } = mistake;
-        let message = format!("{}:{line}: {what}. {}", self.names[source], self.so_far());
-        Failure::new(mistake.exit(), message)
+        let name = &self.names[source];
+        let message = format!("{name}:{line}: {what}. {}", self.so_far());
+        Failure::new(self.exit(mistake.exit()), message).at(Some(mistake.place(name)))
+    }
+
+    /// Ctrl-C while this chunk was on its way.
+    pub(super) fn interrupted(&self, chunk: &Chunk, in_doubt: bool) -> Failure {
+        self.bar.finish_and_clear();
+        let sentences = ["interrupted.".to_owned(), self.so_far()].into_iter();
+        let doubt = self.doubt(chunk).filter(|_| in_doubt);
+        Failure::interrupted(sentences.chain(doubt).collect::<Vec<_>>().join(" "))
+    }
+
+    /// One code promises that nothing was stored.
+    fn exit(&self, exit: u8) -> u8 {
+        if exit == exit::REFUSED && self.stored > 0 { exit::FAILED } else { exit }
     }
 
     fn settle(&mut self, chunk: &Chunk, answer: &Accepted, in_doubt: bool) -> Result<(), Failure> {
@@ -180,11 +198,8 @@ impl<'a> Sender<'a> {
         }
         // What an earlier send of this very chunk stored is no duplicate of the user's making.
         let own = if in_doubt { answer.duplicates.min(chunk.made_here) } else { 0 };
-        self.sum.accepted += answer.accepted + own;
-        self.sum.duplicates += answer.duplicates - own;
-        if self.keeps_ids {
-            self.sum.ids.extend_from_slice(&chunk.ids);
-        }
+        self.accepted += answer.accepted + own;
+        self.duplicates += answer.duplicates - own;
         self.stored += records;
         self.last_stored = chunk.positions.last().copied();
         self.bar.set_position(self.stored);
@@ -194,49 +209,64 @@ impl<'a> Sender<'a> {
     fn say_gone(&self) {
         let stored = count(self.stored, "record");
         let text = format!("The daemon went away after {stored}; waiting for it to come back");
-        self.bar.suspend(|| say(&text));
+        self.bar.suspend(|| self.notes.say(&text));
     }
 
     fn give_up(&self, chunk: &Chunk, error: ClientError, in_doubt: bool) -> Failure {
         self.bar.finish_and_clear();
-        let (exit, what) = match error {
-            ClientError::Refused { ref message, position, .. } => {
-                (exit_code(&error), format!("{}{}", self.place(chunk, position), sentence(message)))
+        let mut at = None;
+        let (failure, what) = match error {
+            ClientError::Refused { ref message, position, ref code, .. } => {
+                at = self.place(chunk, position);
+                let failure = Failure::new(self.exit(exit_code(&error)), "").coded(code.clone());
+                let place = match (&at, chunk.positions.as_slice()) {
+                    (Some(Place { file, line }), _) => format!("{file}:{line}: "),
+                    (None, [first, .., last]) => format!("{}: ", self.range(*first, *last)),
+                    (None, _) => String::new(),
+                };
+                (failure, format!("{place}{}", sentence(message)))
             }
             ClientError::NoDaemon { .. } | ClientError::Lost { .. } => {
                 let patience = humantime::format_duration(self.retry_for);
                 let message = format!("the daemon went away and did not come back within {patience}.");
-                (exit::NO_DAEMON, message)
+                (Failure::new(exit::NO_DAEMON, ""), message)
             }
-            ClientError::Protocol(_) => (exit_code(&error), Failure::from(error).message),
+            ClientError::Protocol(_) => {
+                let failure = Failure::from(error);
+                let message = failure.message.clone();
+                (failure, message)
+            }
         };
         let mut sentences = vec![what];
         if self.stored > 0 || !in_doubt {
             sentences.push(self.so_far());
         }
-        if let (true, [first, .., last] | [first @ last]) = (in_doubt, chunk.positions.as_slice()) {
-            sentences.push(format!(
-                "It is not known whether {} arrived: sent again by hand, records without an id of their own \
-                 would be doubled, and `fieldsync list` shows what there is.",
-                self.range(*first, *last)
-            ));
-        }
-        if exit == exit::NO_DAEMON {
+        sentences.extend(self.doubt(chunk).filter(|_| in_doubt));
+        if failure.exit == exit::NO_DAEMON {
             sentences.push("Start the daemon with: systemctl start fieldsync".to_owned());
         }
-        Failure::new(exit, sentences.join(" "))
+        Failure { message: sentences.join(" "), ..failure }.at(at)
     }
 
-    /// The record at fault, or all of them when the daemon names none.
-    fn place(&self, chunk: &Chunk, position: Option<u64>) -> String {
-        let at = position
+    /// What is not known of a chunk whose answer was lost.
+    fn doubt(&self, chunk: &Chunk) -> Option<String> {
+        let (first, last) = (chunk.positions.first()?, chunk.positions.last()?);
+        Some(format!(
+            "It is not known whether {} arrived: sent again by hand, records without an id of their own \
+             would be doubled, and `fieldsync list` shows what there is.",
+            self.range(*first, *last)
+        ))
+    }
+
+    /// The record at fault, when there is but one or the daemon names it.
+    fn place(&self, chunk: &Chunk, position: Option<u64>) -> Option<Place> {
+        let named = position
             .and_then(|position| usize::try_from(position).ok()?.checked_sub(1))
             .and_then(|index| chunk.positions.get(index));
-        match (at, chunk.positions.as_slice()) {
-            (Some(at), _) | (None, [at]) => format!("{}:{}: ", self.names[at.source], at.line),
-            (None, [first, .., last]) => format!("{}: ", self.range(*first, *last)),
-            (None, []) => String::new(),
-        }
+        let ((Some(at), _) | (None, [at])) = (named, chunk.positions.as_slice()) else {
+            return None;
+        };
+        Some(Place { file: self.names[at.source].clone(), line: at.line })
     }
 
     fn range(&self, first: Position, last: Position) -> String {

@@ -1,35 +1,42 @@
-//! Where records come from. Files are read twice; a pipe can be read once only, and is kept in memory
-//! as far as that is reasonable.
+//! Where records come from. Everything is read twice; what can be read once only, as a pipe, is kept
+//! meanwhile: a little in memory, more in a file that has no name and goes away with this process.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::cli::context::say;
+use indicatif::ProgressBar;
+use tempfile::{SpooledTempFile, spooled_tempfile_in};
+
+use super::progress;
+use crate::cli::context::Notes;
 use crate::cli::failure::Failure;
 use crate::cli::words::plain;
 
-/// A pipe up to this long is checked whole before any of it is sent.
-pub(super) const MAX_HELD: u64 = 8 << 20;
+/// Of a pipe, so much is kept in memory.
+const MAX_IN_MEMORY: usize = 1 << 20;
+const BUFFER: usize = 64 << 10;
+/// Where a lot may be kept that is not to be in memory, unless `TMPDIR` names a place.
+const LARGE_FILES: &str = "/var/tmp";
 
 pub(super) struct Source {
     /// For messages.
     pub(super) name: String,
     content: Content,
+    /// How much there is to read, as far as that is known.
+    pub(super) bytes: u64,
 }
 
 enum Content {
     /// A file, from where it stood when it was handed over.
     File { file: File, start: u64 },
     /// All of a pipe.
-    Held(Vec<u8>),
-    /// The beginning of a pipe, and the pipe.
-    Flowing { head: Vec<u8>, rest: File },
+    Kept(SpooledTempFile),
 }
 
 impl Source {
-    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+    pub(super) fn open(path: &Path, notes: Notes) -> Result<Self, Failure> {
         let standard_input = path == Path::new("-");
         let (name, file) = if standard_input {
             ("standard input".to_owned(), duplicate_stdin())
@@ -37,50 +44,72 @@ impl Source {
             (plain(&path.to_string_lossy()).into_owned(), File::open(path))
         };
         if standard_input && io::stdin().is_terminal() {
-            say("Reading records from the terminal, one a line; Ctrl-D ends them.");
+            notes.say("Reading records from the terminal, one a line; Ctrl-D ends them.");
         }
-        let content = file.and_then(|file| Content::of(file, MAX_HELD));
-        match content {
-            Ok(content) => Ok(Self { name, content }),
-            Err(error) => Err(unreadable(&name, &error)),
+        let mut file = file.map_err(|error| unreadable(&name, &error))?;
+        let metadata = file.metadata().map_err(|error| unreadable(&name, &error))?;
+        let content = if metadata.is_file() {
+            let start = file.stream_position().map_err(|error| unreadable(&name, &error))?;
+            Content::File { file, start }
+        } else {
+            Content::Kept(keep(file, &name, MAX_IN_MEMORY, &progress::reading(&name))?)
+        };
+        let mut source = Self { name, content, bytes: 0 };
+        source.bytes = source.measure().map_err(|error| unreadable(&source.name, &error))?;
+        Ok(source)
+    }
+
+    fn measure(&mut self) -> io::Result<u64> {
+        match &mut self.content {
+            Content::File { file, start } => Ok(file.metadata()?.len().saturating_sub(*start)),
+            Content::Kept(kept) => kept.seek(SeekFrom::End(0)),
         }
     }
 
-    /// Whether it can be read twice.
-    pub(super) fn can_repeat(&self) -> bool {
-        !matches!(self.content, Content::Flowing { .. })
-    }
-
-    /// From the beginning; a second time only when it [can repeat](Self::can_repeat).
-    pub(super) fn reader(&self) -> Result<Box<dyn BufRead + '_>, Failure> {
-        match &self.content {
+    /// From the beginning, each time.
+    pub(super) fn reader(&mut self) -> Result<Box<dyn BufRead + '_>, Failure> {
+        let name = &self.name;
+        let at_start = |moved: io::Result<u64>| moved.map_err(|error| unreadable(name, &error));
+        match &mut self.content {
             Content::File { file, start } => {
-                let mut file: &File = file;
-                file.seek(SeekFrom::Start(*start)).map_err(|error| unreadable(&self.name, &error))?;
-                Ok(Box::new(BufReader::with_capacity(64 << 10, file)))
+                at_start(file.seek(SeekFrom::Start(*start)))?;
+                Ok(Box::new(BufReader::with_capacity(BUFFER, file)))
             }
-            Content::Held(bytes) => Ok(Box::new(bytes.as_slice())),
-            Content::Flowing { head, rest } => {
-                Ok(Box::new(head.as_slice().chain(BufReader::with_capacity(64 << 10, rest))))
+            Content::Kept(kept) => {
+                at_start(kept.seek(SeekFrom::Start(0)))?;
+                Ok(Box::new(BufReader::with_capacity(BUFFER, kept)))
             }
         }
     }
 }
 
-impl Content {
-    fn of(mut file: File, max_held: u64) -> io::Result<Self> {
-        if file.metadata()?.is_file() {
-            let start = file.stream_position()?;
-            return Ok(Self::File { file, start });
-        }
-        let mut head = Vec::new();
-        (&mut file).take(max_held + 1).read_to_end(&mut head)?;
-        if head.len() as u64 <= max_held {
-            Ok(Self::Held(head))
-        } else {
-            Ok(Self::Flowing { head, rest: file })
-        }
+fn keep(
+    mut pipe: impl Read,
+    name: &str,
+    in_memory: usize,
+    bar: &ProgressBar,
+) -> Result<SpooledTempFile, Failure> {
+    let directory = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from(LARGE_FILES), PathBuf::from);
+    let mut kept = spooled_tempfile_in(in_memory, &directory);
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let read = match pipe.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(unreadable(name, &error)),
+        };
+        kept.write_all(&buffer[..read]).map_err(|error| {
+            Failure::failed(format!(
+                "{name} cannot be kept in {} until it is checked: {error}. Nothing was stored. Name a directory with \
+                 more room in TMPDIR, or enqueue a file instead of a pipe.",
+                directory.display()
+            ))
+        })?;
+        bar.inc(read as u64);
     }
+    bar.finish_and_clear();
+    Ok(kept)
 }
 
 /// As a file it can be told from a pipe, and read again.
@@ -89,14 +118,13 @@ fn duplicate_stdin() -> io::Result<File> {
 }
 
 fn unreadable(name: &str, error: &io::Error) -> Failure {
-    Failure::failed(format!("cannot read {name}: {error}. Nothing was stored."))
+    Failure::failed(format!(
+        "cannot read {name}: {error}. Nothing was stored. See that it is there and may be read, and try again."
+    ))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::os::fd::OwnedFd;
-
     use super::*;
 
     fn read(source: &mut Source) -> String {
@@ -105,38 +133,31 @@ mod tests {
         text
     }
 
-    fn pipe(text: &str, max_held: u64) -> Source {
-        let (reader, mut writer) = io::pipe().unwrap();
-        writer.write_all(text.as_bytes()).unwrap();
-        drop(writer);
-        let content = Content::of(File::from(OwnedFd::from(reader)), max_held).unwrap();
-        Source { name: "standard input".to_owned(), content }
-    }
-
     #[test]
     fn a_file_is_read_twice_from_where_it_stood() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"header\nrecord\n").unwrap();
-        file.seek(SeekFrom::Start(7)).unwrap();
-        let content = Content::of(file, MAX_HELD).unwrap();
-        let mut source = Source { name: "file".to_owned(), content };
-        assert!(source.can_repeat());
+        let content = Content::File { file, start: 7 };
+        let mut source = Source { name: "file".to_owned(), content, bytes: 0 };
         assert_eq!([read(&mut source), read(&mut source)], ["record\n", "record\n"]);
+        assert_eq!(source.measure().unwrap(), 7);
     }
 
     #[test]
-    fn a_short_pipe_is_held_and_a_long_one_flows() {
-        let mut short = pipe("12345", 5);
-        assert!(short.can_repeat());
-        assert_eq!([read(&mut short), read(&mut short)], ["12345", "12345"]);
-        let mut long = pipe("1234567", 5);
-        assert!(!long.can_repeat());
-        assert_eq!(read(&mut long), "1234567");
+    fn a_pipe_is_kept_and_read_twice_whether_it_fits_into_memory_or_not() {
+        for in_memory in [3, 100] {
+            let kept = keep(&b"1234567"[..], "pipe", in_memory, &ProgressBar::hidden()).unwrap();
+            assert_eq!(kept.is_rolled(), in_memory < 7);
+            let mut source = Source { name: "pipe".to_owned(), content: Content::Kept(kept), bytes: 0 };
+            assert_eq!(source.measure().unwrap(), 7);
+            assert_eq!([read(&mut source), read(&mut source)], ["1234567", "1234567"]);
+        }
     }
 
     #[test]
     fn what_cannot_be_read_is_named() {
-        let failure = Source::open(Path::new("/nowhere/records.ndjson")).err().unwrap();
+        let failure =
+            Source::open(Path::new("/nowhere/records.ndjson"), Notes { json: false }).err().unwrap();
         assert!(failure.message.starts_with("cannot read /nowhere/records.ndjson: "), "{}", failure.message);
     }
 }

@@ -3,10 +3,14 @@
 use std::collections::HashSet;
 use std::io::Write;
 
+use indicatif::ProgressBar;
 use tempfile::NamedTempFile;
 
+use super::super::context::Notes;
+use super::super::failure::Place;
 use super::super::testing;
 use super::*;
+use crate::ipc::api::Accepted;
 use crate::ipc::client::scripted::{Scripted, Step, answer};
 
 fn file(text: &str) -> NamedTempFile {
@@ -32,7 +36,7 @@ async fn enqueue(
     retry_for: Duration,
 ) -> (Result<u8, Failure>, String) {
     let args = Args { record_type: None, key_field: None, retry_for, files: vec![file.path().to_owned()] };
-    testing::run(daemon, json, async |context| run(&args, context).await).await
+    testing::run(daemon, json, async |context| super::enqueue(&args, None, context).await).await
 }
 
 const PATIENT: Duration = Duration::from_mins(1);
@@ -60,8 +64,10 @@ async fn a_mistake_in_a_late_line_stores_nothing() {
     let (code, _) = enqueue(&daemon, false, &file, PATIENT).await;
     let failure = code.unwrap_err();
     assert_eq!(failure.exit, exit::REFUSED);
-    let expected =
-        format!("{}:5000: missing field `payload` (column 12). Nothing was stored.", file.path().display());
+    let expected = format!(
+        "{}:5000: missing field `payload` (column 12). Nothing was stored. Correct the line, and enqueue all of it again.",
+        file.path().display()
+    );
     assert_eq!(failure.message, expected);
 }
 
@@ -86,10 +92,11 @@ async fn without_a_daemon_nothing_is_waited_for() {
     daemon.calls();
     let client = crate::ipc::client::Client::new(socket);
     let names = ["input".to_owned()];
-    let mut sender = Sender::new(&client, PATIENT, &names, ProgressBar::hidden());
-    let form = Form::Record;
-    let mut sources = [Source::open(file(&records(1)).path()).unwrap()];
-    let failure = send_all(&form, &mut sources, &mut sender).await.unwrap_err();
+    let notes = Notes { json: false };
+    let mut sender = Sender::new(&client, PATIENT, &names, notes, ProgressBar::hidden());
+    let rules = Rules::new(None, None).unwrap();
+    let mut sources = [Source::open(file(&records(1)).path(), notes).unwrap()];
+    let failure = send_all(&rules, &mut sources, &mut sender, None).await.unwrap_err();
     assert_eq!(failure.exit, exit::NO_DAEMON);
     assert!(failure.message.starts_with("no daemon answers at"), "{}", failure.message);
 }
@@ -122,13 +129,16 @@ async fn refusals_name_the_line_and_fullness_has_its_own_code() {
     let file = file(&format!("\n\n{}", records(600)));
     let name = file.path().display();
     let (code, _) = enqueue(&daemon, false, &file, PATIENT).await;
+    let at = |line| Some(Place { file: name.to_string(), line });
     let expected = format!("{name}:4: too large. Nothing was stored.");
-    assert_eq!(code, Err(Failure::new(exit::REFUSED, expected)));
-    let (code, _) = enqueue(&daemon, false, &file, PATIENT).await;
+    assert_eq!(code, Err(Failure::new(exit::REFUSED, expected).coded("c").at(at(4))));
+    let (code, text) = enqueue(&daemon, true, &file, PATIENT).await;
     let expected = format!(
         "{name}:505: too large. 500 records up to {name} line 502 are safely stored; continue from line 503."
     );
-    assert_eq!(code, Err(Failure::new(exit::REFUSED, expected)));
+    assert_eq!(code, Err(Failure::new(exit::FAILED, expected).coded("c").at(at(505))));
+    let stored: Accepted = serde_json::from_str(&text).unwrap();
+    assert_eq!((stored.accepted, stored.ids.len()), (500, 500));
     assert_eq!(enqueue(&daemon, false, &file, PATIENT).await.0.unwrap_err().exit, exit::FULL);
 }
 

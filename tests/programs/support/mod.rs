@@ -20,5 +20,6 @@ pub(crate) mod reply;
 pub(crate) mod secrets;
 pub(crate) mod server;
 pub(crate) mod settings;
+pub(crate) mod terminal;
 pub(crate) mod wait;
 pub(crate) mod web;

@@ -1,0 +1,194 @@
+//! The promised exit codes, each by the built program, and messages that say what happened, what it
+//! means for the data, and what to do.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::rejecting;
+use crate::support::daemon::{Daemon, cli_command};
+use crate::support::process::{Guard, run};
+use crate::support::server::{Reply, ScriptedServer};
+use crate::support::settings::Settings;
+
+#[test]
+fn wrong_usage_is_2_and_a_missing_daemon_3() {
+    let nowhere = PathBuf::from("/nowhere/fieldsync.sock");
+    for wrong in
+        [&["frobnicate"][..], &["list", "--state", "ASLEEP"], &["show", "12"], &["quarantine", "retry"]]
+    {
+        assert_eq!(run(&mut cli_command(nowhere.clone(), wrong), b"").code, Some(2), "{wrong:?}");
+    }
+    for verb in [&["status"][..], &["sync"], &["pause"], &["list"], &["telemetry"], &["batches"], &["events"]]
+    {
+        let ran = run(&mut cli_command(nowhere.clone(), verb), b"");
+        assert_eq!(ran.code, Some(3), "{verb:?} {ran:?}");
+        for part in [
+            "no daemon answers at /nowhere/fieldsync.sock (no such socket). ",
+            " Records that were enqueued before are safe on disk. ",
+            " Start it with: systemctl start fieldsync (or say with --socket",
+        ] {
+            assert!(ran.stderr.contains(part), "{}", ran.stderr);
+        }
+        assert_eq!(ran.stdout, "");
+    }
+    let ran = run(&mut cli_command(nowhere, &["enqueue"]), b"{\"type\":\"T\",\"payload\":{}}\n");
+    assert_eq!(ran.code, Some(3));
+}
+
+#[test]
+fn a_record_that_is_not_there_is_4() {
+    let daemon = Daemon::start(&Settings::default());
+    let unknown = Uuid::new_v4().to_string();
+    for verb in [&["show", &unknown][..], &["quarantine", "discard", &unknown]] {
+        assert_eq!(daemon.cli(verb).code, Some(4), "{verb:?}");
+    }
+}
+
+#[test]
+fn what_the_system_does_not_permit_is_5() {
+    // Permissions hold for everybody but root.
+    let daemon = Daemon::start(&Settings::default());
+    let directory = daemon.home.path("");
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+    let nobody = 65_534;
+    if run(Command::new("id").arg("-u"), b"").stdout.trim() != "0" {
+        println!("skipped: only root can be somebody else");
+        return;
+    }
+    // The program itself may lie where only its owner may look.
+    let copy = daemon.home.path("fieldsync");
+    // By a program of its own: a file that this process wrote may still be open in a child of another test.
+    let mut copying = Command::new("cp");
+    assert_eq!(run(copying.arg(env!("CARGO_BIN_EXE_fieldsync")).arg(&copy), b"").code, Some(0));
+    let as_nobody = |arguments: &[&str]| {
+        let mut command = Command::new(&copy);
+        command.arg("--socket").arg(daemon.home.socket()).args(arguments);
+        command.uid(nobody).gid(nobody);
+        run(&mut command, b"{\"type\":\"T\",\"payload\":{}}\n")
+    };
+    let ran = as_nobody(&["status"]);
+    assert_eq!(ran.code, Some(5), "{ran:?}");
+    assert!(ran.stderr.contains("permission denied"), "{}", ran.stderr);
+    // Whoever may open the socket may read and enqueue, and no more.
+    fs::set_permissions(daemon.home.socket(), fs::Permissions::from_mode(0o666)).unwrap();
+    assert_eq!(as_nobody(&["status"]).code, Some(0));
+    assert_eq!(as_nobody(&["enqueue"]).code, Some(0));
+    let mine = daemon.enqueue_many(1).remove(0);
+    for verb in [
+        &["pause"][..],
+        &["resume"],
+        &["quarantine", "discard", "--all", "--yes"],
+        &["show", &mine, "--payload"],
+    ] {
+        let ran = as_nobody(verb);
+        assert_eq!(ran.code, Some(5), "{verb:?} {ran:?}");
+        assert!(ran.stderr.contains("ipc.admin_group"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn waiting_for_a_sync_is_0_when_all_is_well_and_6_when_somebody_has_to_look() {
+    let server = ScriptedServer::start(Reply::sound);
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    daemon.enqueue_many(30);
+    let ran = daemon.cli(&["sync", "--wait"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stdout.ends_with("All 30 records synced\n"), "{ran:?}");
+
+    let server = rejecting();
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    daemon.enqueue_many(2);
+    let ran = daemon.cli(&["sync", "--wait", "--json"]);
+    assert_eq!(ran.code, Some(6), "{ran:?}");
+    assert!(ran.stderr.contains("fieldsync quarantine list"), "{ran:?}");
+    let status: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(status["records"]["quarantined"], 2);
+}
+
+#[test]
+fn a_full_queue_is_7() {
+    let daemon = Daemon::start(&Settings::default().with("queue.max_records", "2"));
+    let line = "{\"type\":\"T\",\"payload\":{}}\n";
+    let ran = daemon.cli_with(&["enqueue"], line.repeat(3).as_bytes());
+    assert_eq!(ran.code, Some(7), "{ran:?}");
+    assert!(ran.stderr.contains("the queue is full (queue.max_records)"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("Nothing was stored."), "{}", ran.stderr);
+    assert_eq!(daemon.counts().pending, 0);
+}
+
+#[test]
+fn a_mistake_in_the_input_is_8_with_its_line_and_nothing_is_stored() {
+    let daemon = Daemon::start(&Settings::default());
+    let good = "{\"type\":\"T\",\"payload\":{}}\n";
+    let bad = format!("{}{{\"type\":\"T\"}}\n{good}", good.repeat(700));
+    let ran = daemon.cli_with(&["enqueue"], bad.as_bytes());
+    assert_eq!(ran.code, Some(8), "{ran:?}");
+    assert!(ran.stderr.contains("standard input:701: missing field `payload`"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("Nothing was stored."), "{}", ran.stderr);
+    let file = daemon.home.path("records.ndjson");
+    fs::write(&file, &bad).unwrap();
+    let ran = daemon.cli(&["enqueue", file.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(8));
+    assert!(ran.stderr.contains("records.ndjson:701: "), "{}", ran.stderr);
+    assert_eq!(daemon.counts().pending, 0);
+    // What only the daemon can refuse is told with its line, too.
+    let large = format!("{good}{{\"type\":\"T\",\"payload\":{{\"text\":\"{}\"}}}}\n", "x".repeat(2 << 20));
+    let ran = daemon.cli_with(&["enqueue"], large.as_bytes());
+    assert_eq!(ran.code, Some(8), "{ran:?}");
+    let told = "standard input:2: the payload has 2097163 bytes, more than queue.max_record_bytes (1048576). Nothing was";
+    assert!(ran.stderr.contains(told), "{}", ran.stderr);
+    assert_eq!(daemon.counts().pending, 0);
+    let id = Uuid::new_v4();
+    let conflict = [1, 2].map(|n| format!("{{\"id\":\"{id}\",\"type\":\"T\",\"payload\":{{\"n\":{n}}}}}\n"));
+    let ran = daemon.cli_with(&["enqueue"], conflict.concat().as_bytes());
+    assert_eq!(ran.code, Some(8), "{ran:?}");
+    assert!(ran.stderr.contains("standard input:2: "), "{}", ran.stderr);
+}
+
+#[test]
+fn what_fails_is_1_with_what_it_means_and_what_to_do() {
+    let server = ScriptedServer::start(|_| Reply::error(401, "UNAUTHORIZED"));
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    daemon.enqueue_many(1);
+    daemon.wait_for_phase("auth_required");
+    let ran = daemon.cli(&["sync", "--wait"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    for part in ["does not accept the credential", "All records are safe on disk.", "then: fieldsync sync"] {
+        assert!(ran.stderr.contains(part), "{}", ran.stderr);
+    }
+    let id = daemon.enqueue_many(1).remove(0);
+    let ran = daemon.cli(&["quarantine", "edit", &id]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    for part in ["not under review", "Nothing was changed.", "fieldsync quarantine list"] {
+        assert!(ran.stderr.contains(part), "{}", ran.stderr);
+    }
+    let ran = daemon.cli(&["enqueue", "/nowhere/visits.ndjson"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    for part in ["cannot read /nowhere/visits.ndjson", "Nothing was stored.", "try again"] {
+        assert!(ran.stderr.contains(part), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_it_quietly() {
+    let daemon = Daemon::start(&Settings::default());
+    daemon.enqueue_many(900);
+    for verb in
+        [&["manifest", "export"][..], &["list", "--limit", "900"], &["list", "--json", "--limit", "900"]]
+    {
+        let mut command = cli_command(daemon.home.socket(), verb);
+        let mut child = Guard(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+        drop(child.0.stdout.take());
+        assert_eq!(child.wait().code(), Some(0), "{verb:?}");
+        let mut said = String::new();
+        child.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(said, "", "{verb:?}");
+    }
+}

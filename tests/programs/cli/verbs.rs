@@ -1,0 +1,116 @@
+//! What people read, and the small things of the verbs.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::rejecting;
+use crate::support::daemon::Daemon;
+use crate::support::server::{Reply, ScriptedServer};
+use crate::support::settings::Settings;
+
+#[test]
+fn people_get_sentences_and_tables() {
+    let server = rejecting();
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let id = daemon.enqueue_many(1).remove(0);
+    daemon.wait_until_done();
+    daemon.wait_for_phase("idle");
+    for (verb, parts) in [
+        (&["status"][..], &["0 of 1 record synced (1 needs review)\n", "50 records (standard", "online"][..]),
+        (&["list"], &[&id, "QUARANTINED", "BAD_DATE"]),
+        (&["show", &id], &["Set aside", "no such day", "1 record (standard: 1), try 1: answered after "]),
+        (&["quarantine", "show", &id], &["Set aside"]),
+        (&["batches"], &["1/1", "standard: 1"]),
+        (&["telemetry"], &["Visits"]),
+        (&["completions", "bash"], &["fieldsync"]),
+    ] {
+        let ran = daemon.cli(verb);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{verb:?}");
+        for part in parts {
+            assert!(ran.stdout.contains(part), "{verb:?}: {} lacks {part}", ran.stdout);
+        }
+        assert!(!ran.stdout.contains('\u{1b}'), "colours are for terminals");
+    }
+    let manifest = daemon.cli(&["manifest", "export"]);
+    assert_eq!(manifest.stdout, daemon.get("/v1/manifest").text());
+}
+
+#[test]
+fn bare_payloads_are_enqueued_with_type_and_key() {
+    let daemon = Daemon::start(&Settings::default());
+    let input = b"{\"account\": \"A-1\", \"n\": 1}\n{\"account\": 17, \"n\": 2}\n{\"account\": null}\n";
+    let ran = daemon.cli_with(&["enqueue", "--type", "Visits", "--key-field", "account"], input);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "Enqueued 3 records (0 duplicates)\n"));
+    let listed = serde_json::from_str::<Value>(&daemon.cli(&["list", "--json"]).stdout).unwrap();
+    let told: Vec<(Option<&str>, Option<&str>)> = listed["records"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|record| (record["type"].as_str(), record["key"].as_str()))
+        .collect();
+    let visits = Some("Visits");
+    assert_eq!(told, [(visits, Some("A-1")), (visits, Some("17")), (visits, None)]);
+    let ran = daemon.cli_with(&["enqueue", "--type", "Visits", "--key-field", "acount"], input);
+    assert_eq!(ran.code, Some(8));
+    assert!(ran.stderr.contains("standard input:1: the payload has no field `acount`"), "{}", ran.stderr);
+}
+
+#[test]
+fn show_says_why_a_record_waits_and_what_can_be_done() {
+    let server = ScriptedServer::start(Reply::sound);
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    daemon.post("/v1/pause", "").good(200);
+    let id = daemon.enqueue_many(1).remove(0);
+    let shown = daemon.cli(&["show", &id]).stdout;
+    let told =
+        "Waits to be sent.\nThe daemon now: Paused: 1 record waiting\n  fieldsync resume ends the pause.\n";
+    assert!(shown.starts_with(told), "{shown}");
+    daemon.post("/v1/resume", "").good(200);
+    daemon.wait_until_done();
+    let shown = daemon.cli(&["show", &id]).stdout;
+    assert!(shown.starts_with("Done: the server confirmed it."), "{shown}");
+    let attempt = shown.lines().last().unwrap();
+    for part in
+        ["Z (", " ago)  batch ", ", 1 record (standard: 1), try 1: answered after ", " (HTTP 200), 1 synced"]
+    {
+        assert!(attempt.replace("just now", "0 s ago").contains(part), "{attempt}");
+    }
+}
+
+#[test]
+fn show_says_who_holds_a_record_back_and_which_attempts_are_no_longer_listed() {
+    let server = rejecting();
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let record = json!({"type": "T", "key": "K", "payload": {}});
+    let first = &daemon.enqueue(std::slice::from_ref(&record)).remove(0);
+    daemon.wait_until_done();
+    let second = &daemon.enqueue(&[record]).remove(0);
+    let shown = daemon.cli(&["show", second]).stdout;
+    let told = format!(
+        "Waits to be sent.\nRecord {first} of its key goes first, and is QUARANTINED. It waits until a person has \
+         decided about that one:\n  fieldsync show {first}\n"
+    );
+    assert!(shown.starts_with(&told), "{shown}");
+    // Sent again by a person, it is in a batch that did not come of the one before.
+    let attempts = daemon.record(first)["attempts"].as_u64().unwrap();
+    assert_eq!(daemon.cli(&["quarantine", "retry", first]).code, Some(0));
+    daemon.wait_until("it to be set aside again", |_| {
+        let record = daemon.record(first);
+        record["state"] == "QUARANTINED" && record["attempts"].as_u64() > Some(attempts)
+    });
+    let shown = daemon.cli(&["show", first]).stdout;
+    let earlier = format!("How it was sent:\n  {attempts} earlier attempt");
+    assert!(shown.contains(&earlier) && shown.contains("no longer listed.\n"), "{shown}");
+}
+
+#[test]
+fn what_was_named_and_is_not_under_review_is_told() {
+    let server = rejecting();
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let id = daemon.enqueue_many(1).remove(0);
+    daemon.wait_until_done();
+    daemon.post("/v1/pause", "").good(200);
+    let ran = daemon.cli(&["quarantine", "retry", &id, &Uuid::new_v4().to_string()]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "1 record sent again.\n"));
+    assert_eq!(ran.stderr, "1 record of those named: not under review, and left as before.\n");
+}
