@@ -20,17 +20,20 @@ mod socket;
 
 use std::path::PathBuf;
 
-use comfy_table::{Cell, Color};
+use console::{Color, Style};
 use serde::Serialize;
 
 use super::context::Context;
 use super::failure::Failure;
-use super::table::{print, table, unbroken};
-use super::words::{count, plain};
+use super::words::{count, fold, plain};
 use crate::exit;
 use crate::ipc::client::Client;
 use access::User;
 use finding::{Check, Finding, Outcome};
+
+/// Width of a result and of the name of a check, with the gap behind it.
+const RESULT: usize = 17;
+const CHECK: usize = 15;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -146,27 +149,35 @@ async fn examine(args: &Args, context: &mut Context<'_>) -> Report {
 }
 
 fn show(report: &Report, context: &mut Context<'_>) -> Result<(), Failure> {
-    let mut rows = table(context, &["RESULT", "CHECK", "FINDING"]);
     for Labelled { check, finding } in &report.checks {
-        let mut text = finding.text.clone();
-        if let Some(remedy) = &finding.remedy {
-            text.push_str("\nTo do: ");
-            text.push_str(remedy);
-        }
-        // What is wrong with a file is shown below each other.
-        let lines: Vec<_> = text.lines().map(plain).collect();
         let colour = match finding.result {
             Outcome::Ok => Color::Green,
             Outcome::Warning | Outcome::CouldNotCheck => Color::Yellow,
             Outcome::Problem => Color::Red,
         };
-        let result = Cell::new(finding.result.words());
-        let result = if context.colour { result.fg(colour) } else { result };
-        rows.add_row(vec![result, Cell::new(check.name()), Cell::new(lines.join("\n"))]);
+        let result = format!("{:<RESULT$}", finding.result.words());
+        let result = if context.colour {
+            Style::new().fg(colour).force_styling(true).apply_to(result).to_string()
+        } else {
+            result
+        };
+        let mut head = format!("{result}{:<CHECK$}", check.name());
+        let remedy = finding.remedy.iter().map(|remedy| format!("To do: {remedy}"));
+        let told: Vec<_> = [finding.text.clone()].into_iter().chain(remedy).collect();
+        // What is wrong with a file is shown below each other.
+        for line in told.iter().flat_map(|text| text.lines()) {
+            let line = format!("{head}{}", plain(line));
+            match context.width {
+                Some(width) => {
+                    fold(&line, width, RESULT + CHECK).into_iter().try_for_each(|line| context.line(line))?;
+                }
+                None => context.line(line)?,
+            }
+            head = " ".repeat(RESULT + CHECK);
+        }
     }
-    unbroken(&mut rows, &[0, 1]);
-    print(context, rows)?;
-    context.line(format!("\n{}", report.sum()))
+    context.line("")?;
+    context.text(report.sum())
 }
 
 #[cfg(test)]

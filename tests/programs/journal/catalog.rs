@@ -60,7 +60,7 @@ fn every_explanation_has_a_subject_and_says_what_to_do_with_commands_that_exist(
     let commands: BTreeSet<&str> =
         CATALOG.lines().filter_map(|line| line.strip_prefix("    fieldsync ")).collect();
     assert!(commands.len() > 5, "{commands:?}");
-    for command in commands.into_iter().filter(|command| *command != "doctor") {
+    for command in commands {
         // What is filled in from the entry is no part of the verb.
         let verb: Vec<&str> = command.split(' ').filter(|word| !word.starts_with('@')).collect();
         let ran = run(&mut cli_command("nowhere".into(), &[verb.as_slice(), &["--help"]].concat()), b"");
