@@ -67,6 +67,8 @@ impl Board {
         let refused_here = !config.server.url.is_empty()
             && planner.last_error.as_ref().is_some_and(|error| error.http_status.is_none());
         let eta = planner.eta.map(|eta| eta + wait.unwrap_or_default());
+        // Nobody knows how long a person takes.
+        let eta = eta.filter(|_| phase != Phase::Waiting || wait.is_some());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             device_id: self.device,

@@ -84,7 +84,7 @@ pub fn sentence(
             format!("Syncing {} of {}{reviews}", progress.done, counted(progress.total, "").trim_end())
         }
         Phase::Waiting => match wait {
-            Some(wait) => format!("Waiting {} s to retry: {waiting}", wait.as_millis().div_ceil(1000)),
+            Some(wait) => format!("Waiting {} s to retry: {waiting}", wait.as_millis().div_ceil(1000).max(1)),
             None => format!("Waiting for review: {waiting}{reviews}"),
         },
         Phase::Offline if link.state == LinkState::CaptivePortal => {
@@ -138,6 +138,7 @@ mod tests {
             (Phase::Idle, 150, 0, 1, None, "149 of 150 records synced (1 needs review)"),
             (Phase::Offline, 45, 105, 0, None, "Offline: 105 records waiting"),
             (Phase::Waiting, 45, 105, 0, Some(31_200), "Waiting 32 s to retry: 105 records waiting"),
+            (Phase::Waiting, 45, 105, 0, Some(0), "Waiting 1 s to retry: 105 records waiting"),
             (Phase::Paused, 0, 1, 0, None, "Paused: 1 record waiting"),
         ] {
             let mut progress = Progress::default();
