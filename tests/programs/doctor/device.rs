@@ -1,8 +1,9 @@
 //! Configuration, socket, permissions, disk and clock.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 use super::{NOBODY, Visit, change_mode, copy_of_program, doctor, in_words, is_root, visit_as_nobody};
 use crate::support::daemon::{Daemon, Home};
@@ -103,6 +104,10 @@ fn what_the_running_daemon_has_not_read_yet_is_told() {
     let server = ScriptedServer::start(Reply::sound);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     daemon.home.configure(&Settings::for_server(&server.url()).with("queue.max_bytes", "1GiB"));
+    // The times of files stand still for some milliseconds now and then.
+    let file = File::options().write(true).open(daemon.home.path("config.toml")).unwrap();
+    let written = file.metadata().unwrap().modified().unwrap();
+    file.set_modified(written + Duration::from_secs(1)).unwrap();
     let visit = Visit::to(&daemon.home);
     visit.found("configuration", "warning", &["another queue.max_bytes", "systemctl reload fieldsync"]);
     visit.found("configuration", "ok", &["newer than the running daemon"]);
