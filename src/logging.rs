@@ -56,18 +56,23 @@ fn targets(level: &str) -> Result<Targets, ParseError> {
 /// Sets logging up. To be called while the process has one thread.
 pub fn init(config: &config::Log) -> Result<LogControl, LogError> {
     let (filter, handle) = reload::Layer::new(targets(&config.level)?);
-    let journald = match config.target {
-        LogTarget::Journald => match Journald::find() {
-            // One that is stuck will be mended; what it misses is on standard error.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            found => Some(found?),
-        },
+    let found = match config.target {
+        LogTarget::Journald => Some(Journald::find()),
         // A daemon that a person started by hand speaks to that person.
-        LogTarget::Auto if std::env::var_os("JOURNAL_STREAM").is_some() => Journald::find().ok(),
-        LogTarget::Auto | LogTarget::Stderr => None,
+        LogTarget::Auto => stderr::is_journal().then(Journald::find),
+        LogTarget::Stderr => None,
+    };
+    let is_stuck = matches!(&found, Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock);
+    let journald = match found {
+        // One that is stuck will be mended; what it misses is on standard error.
+        Some(Err(error)) if config.target == LogTarget::Journald && !is_stuck => return Err(error.into()),
+        found => found.and_then(Result::ok),
     };
     let stderr = journald.is_none().then(stderr::layer);
     tracing_subscriber::registry().with(filter).with(journald).with(stderr).try_init()?;
+    if is_stuck {
+        tracing::warn!("journald did not read in time: until the next start, lines have no fields");
+    }
     Ok(LogControl(handle))
 }
 

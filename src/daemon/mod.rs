@@ -15,6 +15,7 @@ mod watchdog;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -42,7 +43,7 @@ use crate::model::{Backlog, DiskState, Link};
 use crate::store::{self, OpenError, Queue};
 use notify::{News, Notifier};
 use recall::{Recalled, recall};
-use signals::Signal;
+use signals::{Caught, Signal};
 
 /// The batch in flight may finish for so long after the end was asked for.
 const FLIGHT_GRACE: Duration = Duration::from_secs(7);
@@ -119,12 +120,15 @@ fn end_on_panic() {
 }
 
 fn start(config: Config, file: Option<PathBuf>, log: &LogControl) -> u8 {
+    let signals = match Caught::catch() {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!(%error, "signals cannot be caught");
+            return exit::FAILED;
+        }
+    };
     let notifier = Notifier::start();
-    let progress = notifier.clone();
-    let progress = Arc::new(move |done: f64| {
-        tracing::info!("the store was not closed cleanly and is repaired: {:.0} %", done * 100.0);
-        progress.tell(News::Repairing(done));
-    });
+    let progress = Arc::new(repair_told_to(notifier.clone()));
     let queue = match Queue::open(&config.state_dir(), progress) {
         Ok(queue) => queue,
         Err(error) => {
@@ -138,7 +142,19 @@ fn start(config: Config, file: Option<PathBuf>, log: &LogControl) -> u8 {
             std::process::exit(i32::from(exit::FAILED));
         }
     });
-    system.block_on(live(queue, config, file, log, notifier))
+    system.block_on(live(queue, config, file, log, (signals, notifier)))
+}
+
+/// The log is told of each tenth, systemd of every step.
+fn repair_told_to(notifier: Notifier) -> impl Fn(f64) {
+    let told = AtomicU64::new(u64::MAX);
+    move |done| {
+        let tenth = (done * 10.0).floor();
+        if told.swap(tenth.to_bits(), Ordering::Relaxed) != tenth.to_bits() {
+            tracing::info!("the store is being repaired: {:.0} %", tenth * 10.0);
+        }
+        notifier.tell(News::Repairing(done));
+    }
 }
 
 fn cannot_open(error: &OpenError) -> u8 {
@@ -267,7 +283,7 @@ async fn live(
     config: Config,
     file: Option<PathBuf>,
     log: &LogControl,
-    notifier: Notifier,
+    (signals, notifier): (Caught, Notifier),
 ) -> u8 {
     let socket_path = config.socket();
     let (mode, max_connections) = (config.ipc.socket_mode.0, config.ipc.max_connections);
@@ -292,6 +308,9 @@ async fn live(
             return exit::FAILED;
         }
     };
+    // systemd may have handed over another one than the configuration names.
+    let address = listener.local_addr().ok();
+    let listened_on = address.as_ref().and_then(|address| address.as_pathname()).unwrap_or(&socket_path);
     let (shutdown_sender, shutdown) = watch::channel(false);
     let shared = Shared {
         board: wires.board.clone(),
@@ -301,7 +320,7 @@ async fn live(
         telemetry: crew.telemetry.clone(),
         shutdown,
     };
-    let mut signals = match signals::Signals::new() {
+    let mut signals = match signals.listen() {
         Ok(signals) => signals,
         Err(error) => {
             tracing::error!(%error, "signals cannot be listened to");
@@ -318,7 +337,7 @@ async fn live(
         name: journal::READY,
         "fieldsyncd {} is ready on {}",
         env!("CARGO_PKG_VERSION"),
-        socket_path.display()
+        listened_on.display()
     );
 
     let code = loop {

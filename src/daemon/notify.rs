@@ -18,7 +18,8 @@ const REPAIR_STEP: Duration = Duration::from_mins(5);
 #[derive(Clone, Debug)]
 pub(super) enum News {
     Ready,
-    Reloading,
+    /// Since then, which systemd compares with when it asked.
+    Reloading(NotifyState<'static>),
     Stopping,
     Watchdog,
     Status(String),
@@ -96,8 +97,7 @@ fn tell(news: &News) {
             let patience = [NotifyState::ExtendTimeoutUsec(longer), NotifyState::Watchdog];
             sd_notify::notify(&patience).and_then(|()| sd_notify::notify(&[NotifyState::Status(&text)]))
         }
-        News::Reloading => NotifyState::monotonic_usec_now()
-            .and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now])),
+        News::Reloading(since) => sd_notify::notify(&[NotifyState::Reloading, since.clone()]),
     };
     if let Err(error) = told {
         tracing::debug!(%error, "systemd was not told");

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use sd_notify::NotifyState;
 use tokio::sync::watch;
 
 use super::load;
@@ -18,7 +19,10 @@ pub(super) fn reload(
     log: &LogControl,
     notifier: &Notifier,
 ) {
-    notifier.tell(News::Reloading);
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notifier.tell(News::Reloading(now)),
+        Err(error) => tracing::debug!(%error, "systemd is not told of the reload"),
+    }
     match load(file) {
         Ok(config) => {
             let old = current.send_replace(Arc::new(config.clone()));

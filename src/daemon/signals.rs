@@ -2,11 +2,18 @@
 
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::flag;
 use signal_hook::low_level::pipe;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
+
+use crate::exit;
+
+const TO_STOP: [i32; 2] = [SIGTERM, SIGINT];
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +23,36 @@ pub(super) enum Signal {
     SyncNow,
 }
 
+/// Signals from the first moment on. Until somebody listens, those to stop end the process at once: nothing has
+/// begun, and a repair of the store may be broken off. The others wait.
+pub(super) struct Caught {
+    starting: Arc<AtomicBool>,
+    stop: StdStream,
+    reload: StdStream,
+    sync_now: StdStream,
+}
+
+impl Caught {
+    pub(super) fn catch() -> io::Result<Self> {
+        let starting = Arc::new(AtomicBool::new(true));
+        for signal in TO_STOP {
+            flag::register_conditional_shutdown(signal, i32::from(exit::DONE), Arc::clone(&starting))?;
+        }
+        Ok(Self { starting, stop: on(&TO_STOP)?, reload: on(&[SIGHUP])?, sync_now: on(&[SIGUSR1])? })
+    }
+
+    /// To be called in the runtime.
+    pub(super) fn listen(self) -> io::Result<Signals> {
+        let signals = Signals {
+            stop: UnixStream::from_std(self.stop)?,
+            reload: UnixStream::from_std(self.reload)?,
+            sync_now: UnixStream::from_std(self.sync_now)?,
+        };
+        self.starting.store(false, Ordering::Relaxed);
+        Ok(signals)
+    }
+}
+
 pub(super) struct Signals {
     stop: UnixStream,
     reload: UnixStream,
@@ -23,10 +60,6 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { stop: on(&[SIGTERM, SIGINT])?, reload: on(&[SIGHUP])?, sync_now: on(&[SIGUSR1])? })
-    }
-
     pub(super) async fn next(&mut self) -> Signal {
         // Several of one kind that came together are one.
         let mut bytes = [[0; 64]; 3];
@@ -39,11 +72,11 @@ impl Signals {
     }
 }
 
-fn on(signals: &[i32]) -> io::Result<UnixStream> {
+fn on(signals: &[i32]) -> io::Result<StdStream> {
     let (reader, writer) = StdStream::pair()?;
     for signal in signals {
         pipe::register(*signal, writer.try_clone()?)?;
     }
     reader.set_nonblocking(true)?;
-    UnixStream::from_std(reader)
+    Ok(reader)
 }

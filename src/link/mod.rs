@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `ways` | whether there is a way to the server | interfaces, and the kernel's own choice of route |
 //! | `interface` | what kind of interface it is | `/sys/class/net` |
-//! | `signal` | how strong a wireless signal is | `/proc/net/wireless` |
+//! | `signal` | how strong a wireless signal is | `/proc/self/net/wireless` |
 //! | `bell` | that links, addresses, routes or power changed | netlink |
 //! | `sleep` | that the device woke up | a timer that a resumed clock ends |
 //! | `power` | the charge of the battery | `/sys/class/power_supply` |

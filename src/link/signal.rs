@@ -1,11 +1,11 @@
-//! How strong the wireless signal is, as `/proc/net/wireless` tells
-//! (`net/wireless/wext-proc.c` of the kernel; not there where the kernel was built without it).
+//! How strong the wireless signal is, as `/proc/self/net/wireless` tells (`net/wireless/wext-proc.c` of the kernel; not
+//! there where the kernel was built without it). A unit with `ProcSubset=pid` has no `/proc/net`.
 
 use std::fs;
 use std::path::Path;
 
 /// Where the kernel tells of wireless links.
-pub const WIRELESS: &str = "/proc/net/wireless";
+pub const WIRELESS: &str = "/proc/self/net/wireless";
 
 /// The best signal of the wireless interfaces in dBm, which is below zero; none where the system does not tell.
 pub fn dbm(wireless: &Path) -> Option<i16> {

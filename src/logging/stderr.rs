@@ -30,7 +30,7 @@ where
 }
 
 /// Whether it leads to the journal, and not to where somebody redirected it.
-fn is_journal() -> bool {
+pub(super) fn is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
         return false;
     };

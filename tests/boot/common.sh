@@ -44,6 +44,8 @@ cannot_lay_out() {
     [ "$(id -u)" = 0 ] || { echo "only root may lay out a Debian"; return; }
     command -v debootstrap >/dev/null || { echo "there is no debootstrap on this machine"; return; }
     command -v systemd-nspawn >/dev/null || { echo "there is no systemd-nspawn on this machine (Debian: systemd-container)"; return; }
+    systemd-nspawn --quiet --register=no --keep-unit --pipe --volatile=yes --directory=/ /usr/bin/true >/dev/null 2>&1 </dev/null ||
+        { echo "systemd-nspawn cannot start a container on this machine"; return; }
     base >/dev/null || { echo "Debian's archive cannot be reached, or debootstrap failed: see target/boot"; return; }
 }
 
@@ -57,6 +59,8 @@ base() {
         # It becomes the root directory, which everybody may enter.
         chmod 755 "$tree"
         # What the package needs, and a client of HTTP.
+        # Whatever ends this, a half-made tree does not stay.
+        trap 'rm -rf --one-file-system "$tree"' EXIT
         if ! debootstrap --variant=minbase --include=systemd-sysv,dbus,curl,ca-certificates,man-db \
             "$suite" "$tree" >"$repository/target/boot/debootstrap.log" 2>&1; then
             rm -rf "$tree"
@@ -66,6 +70,7 @@ base() {
         tar -C "$tree" -cf "$archive.part" .
         mv "$archive.part" "$archive"
         rm -rf "$tree"
+        trap - EXIT
     fi
     echo "$archive"
 }

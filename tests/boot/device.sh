@@ -14,11 +14,13 @@ unit=()
 
 # Why no device can boot here; nothing when it can.
 cannot_boot() {
-    local why
+    local why tool
     why=$(cannot_lay_out)
     [ -z "$why" ] || { echo "$why"; return; }
     losetup -f >/dev/null 2>&1 || { echo "there is no loop device on this machine"; return; }
-    command -v mkfs.ext4 >/dev/null || { echo "there is no mkfs.ext4 on this machine"; return; }
+    for tool in mkfs.ext4 fsfreeze nsenter pgrep perl; do
+        command -v "$tool" >/dev/null || { echo "there is no $tool on this machine"; return; }
+    done
 }
 
 # Lays out a Debian on the system's disk.

@@ -3,8 +3,10 @@
 use serde_json::json;
 
 use crate::support::daemon::{Counts, Daemon};
+use crate::support::process::{Guard, signal};
 use crate::support::server::{Gate, Reply, ScriptedServer};
 use crate::support::settings::Settings;
+use crate::support::wait::wait_for;
 
 #[test]
 fn both_signals_to_stop_end_an_idle_daemon_with_0() {
@@ -112,4 +114,15 @@ fn sigusr1_ends_a_wait() {
     daemon.wait_for_phase("waiting");
     daemon.signal("USR1");
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(2));
+}
+
+#[test]
+fn a_reload_that_is_asked_for_during_the_start_waits_for_its_end() {
+    let daemon = Daemon::start(&Settings::default());
+    daemon.enqueue_many(500);
+    let home = daemon.kill9();
+    let daemon = Guard(home.command().spawn().unwrap());
+    wait_for("the repair to begin", || home.log().contains("the store is being repaired").then_some(()));
+    signal(daemon.0.id(), "HUP");
+    wait_for("the reload", || home.log().contains("the configuration was read again").then_some(()));
 }
