@@ -56,7 +56,6 @@ pub(super) fn page() -> Page {
 
 fn describe(roff: &mut Roff) {
     let mut explained = String::new();
-    let mut follows_key = false;
     for line in SHIPPED.lines().map(Line::of) {
         let key = match line {
             Line::Comment(comment) => {
@@ -70,31 +69,18 @@ fn describe(roff: &mut Roff) {
                 if !explained.is_empty() {
                     roff.text([roman(std::mem::take(&mut explained))]);
                 }
-                follows_key = false;
                 continue;
             }
             Line::Section(name) => {
                 roff.control("SH", [name]);
-                follows_key = false;
                 continue;
             }
             Line::Key(line) => line.to_owned(),
             Line::Unset(line) => format!("{line} (an example: it has no default)"),
         };
-        match std::mem::take(&mut explained) {
-            // Two keys under one explanation.
-            none if none.is_empty() && follows_key => {
-                roff.control("TP", []);
-                roff.text([bold(key)]);
-                roff.text([roman("As above.")]);
-            }
-            says => {
-                roff.control("TP", []);
-                roff.text([bold(key)]);
-                roff.text([roman(says)]);
-            }
-        }
-        follows_key = true;
+        roff.control("TP", []);
+        roff.text([bold(key)]);
+        roff.text([roman(std::mem::take(&mut explained))]);
     }
 }
 
@@ -117,11 +103,11 @@ mod tests {
     }
 
     #[test]
-    fn every_key_has_an_explanation_in_the_file() {
+    fn every_key_has_an_explanation_of_its_own_in_the_file() {
         let lines: Vec<Line<'_>> = SHIPPED.lines().map(Line::of).collect();
         for pair in lines.windows(2) {
             if matches!(pair[1], Line::Key(_) | Line::Unset(_)) {
-                assert!(!matches!(pair[0], Line::Section(_) | Line::Empty), "{pair:?}");
+                assert!(matches!(pair[0], Line::Comment(_)), "{pair:?}");
             }
         }
     }
