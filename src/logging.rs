@@ -6,6 +6,7 @@ mod stderr;
 use std::io;
 
 use thiserror::Error;
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
@@ -74,6 +75,11 @@ pub fn init(config: &config::Log) -> Result<LogControl, LogError> {
         tracing::warn!("journald did not read in time: until the next start, lines have no fields");
     }
     Ok(LogControl(handle))
+}
+
+/// For a program that no file configures: lines on standard error, as the daemon writes them there.
+pub(crate) fn to_stderr(filter: EnvFilter) -> Result<(), TryInitError> {
+    tracing_subscriber::registry().with(filter).with(stderr::layer()).try_init()
 }
 
 /// For the panic hook: a bug is an error in the journal, too.

@@ -42,6 +42,7 @@ use bytesize::ByteSize;
 use tracing_subscriber::EnvFilter;
 
 use crate::exit;
+use crate::logging;
 use crate::transport::wire;
 use faults::Faults;
 use forward::{Forwarding, TargetError};
@@ -173,9 +174,8 @@ fn init_logging() {
     // The workers' comings and goings are the server library's own affair.
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn"));
-    let started = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter).try_init();
     // A program that embeds the gateway may have set up its own.
-    drop(started);
+    drop(logging::to_stderr(filter));
 }
 
 /// The error and its causes in one line, for people.

@@ -1,11 +1,12 @@
 //! What the gateway tells of itself: its health and its log.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 
 use serde_json::json;
 
 use crate::support::device::Batch;
-use crate::support::gateway::Gateway;
+use crate::support::gateway::{ANY_PORT, Gateway, command};
 use crate::support::postgres::ledger_in;
 use crate::support::wait::directory;
 
@@ -52,4 +53,23 @@ fn the_log_tells_the_story_of_each_batch_without_payload_and_token() {
     for secret in ["s3cret-token", "Mustermann"] {
         assert!(!log.contains(secret), "{log}");
     }
+}
+
+#[test]
+fn lines_that_systemd_gathers_for_the_journal_say_how_grave_they_are() {
+    let directory = directory();
+    let log = directory.path().join("log");
+    let mut command = command(&ledger_in(directory.path()), ANY_PORT, &[]);
+    let file = File::create(&log).unwrap();
+    let seen = file.metadata().unwrap();
+    command
+        .env("JOURNAL_STREAM", format!("{}:{}", seen.dev(), seen.ino()))
+        .env_remove("RUST_LOG")
+        .stderr(file);
+    let gateway = Gateway::start_by(command);
+    gateway.post(&Batch::of(&["{}"])).batch();
+    gateway.signal("TERM");
+    assert_eq!(gateway.ended().code(), Some(0));
+    let lines = fs::read_to_string(log).unwrap();
+    assert!(lines.contains("<6>") && lines.lines().all(|line| line.starts_with('<')), "{lines}");
 }
