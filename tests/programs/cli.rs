@@ -1,5 +1,6 @@
 //! The command line as people and scripts have it: in terminals, in pipes, and by its exit codes.
 
+mod demo;
 mod editing;
 mod enqueueing;
 mod exit_codes;

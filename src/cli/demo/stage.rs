@@ -227,10 +227,13 @@ fn address_of(gateway: &mut Program) -> Option<SocketAddr> {
     line.trim().rsplit_once("://")?.1.parse().ok()
 }
 
+/// Pauses are as short as the time limit, of which a minute is usual: where few records are left around the one
+/// at fault, or the machine is slow, a pause of the usual length would outlast whoever watches.
 fn configuration(dir: &Path, gateway: SocketAddr, timing: &Timing) -> String {
     let text = |path: PathBuf| toml::Value::String(path.display().to_string());
     format!(
         "[server]\nurl = \"http://{gateway}\"\nproxy = \"none\"\nrequest_timeout = \"{}\"\n\
+         [breaker]\nopen_min = \"500ms\"\nopen_max = \"2s\"\n\
          [queue]\nstate_dir = {}\n[ipc]\nsocket = {}\n[log]\ntarget = \"stderr\"\n",
         humantime::format_duration(timing.limit),
         text(dir.join("state")),

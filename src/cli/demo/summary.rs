@@ -103,13 +103,18 @@ impl Summary {
             };
             lines.push(format!("  Batch sizes  The first batch had {} records ({rule}).", first.records));
             if first.outcome != "answered" {
-                lines.push(
-                    "               That was too many for the limit, but the server applied them".into(),
-                );
-                lines.push(
-                    "               behind the gateway's back. A look-up told so: none was sent again."
-                        .into(),
-                );
+                let told = if self.was_cut(first) {
+                    [
+                        "That took longer than the limit, and a look-up told that the server",
+                        "had none of them: they were sent again in parts.",
+                    ]
+                } else {
+                    [
+                        "That was too many for the limit, but the server applied them",
+                        "behind the gateway's back. A look-up told so: none was sent again.",
+                    ]
+                };
+                lines.extend(told.map(|line| format!("               {line}")));
             }
         }
         let fresh = |report: &&BatchReport| report.parent.is_none() && report.rule == "learned";
@@ -138,6 +143,10 @@ impl Summary {
             format!("               It {reason}."),
             "               It was set aside for review (QUARANTINED) and held nobody else up.".into(),
         ]
+    }
+
+    fn was_cut(&self, batch: &BatchReport) -> bool {
+        self.batches.iter().any(|report| report.parent == Some(batch.id))
     }
 
     fn report(&self, id: BatchId) -> Option<&BatchReport> {

@@ -1,0 +1,77 @@
+//! The demo, as programs and as people see it. Everything that it started is gone afterwards.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::process::run;
+use crate::support::terminal::Terminal;
+use crate::support::wait::directory;
+
+/// With a place of its own for what it makes. Nothing else is there for it: no installation, no configuration.
+fn demo(room: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fieldsync"));
+    command.arg("demo").args(arguments).current_dir(room).env("TMPDIR", room);
+    command
+}
+
+fn left_in(room: &Path) -> usize {
+    fs::read_dir(room).unwrap().count()
+}
+
+#[test]
+fn a_program_gets_one_line_with_what_the_server_counted() {
+    let room = directory();
+    let ran = run(&mut demo(room.path(), &["--json"]), b"");
+    assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 1), "{ran:?}");
+    let told: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let keys: Vec<&str> = told.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys.len(), 8, "{told}");
+    for (key, value) in
+        [("records", 150), ("synced", 149), ("quarantined", 1), ("lost", 0), ("duplicates", 0)]
+    {
+        assert_eq!(told[key], value, "{key}: {told}");
+    }
+    let answers = told["answers"].as_object().unwrap();
+    assert!(answers["504"].as_u64() > Some(0) && answers["200"].as_u64() > Some(0), "{told}");
+    let all: u64 = answers.values().map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!(told["requests"], all);
+    assert!(told["seconds"].as_f64() > Some(0.0));
+    assert_eq!(left_in(room.path()), 0);
+}
+
+#[test]
+fn a_person_sees_a_bar_and_then_why_with_records_of_ones_own() {
+    let room = directory();
+    let mine: Vec<String> =
+        (0..40).map(|n| json!({"type": "Notes", "payload": {"n": n}}).to_string()).collect();
+    fs::write(room.path().join("mine.ndjson"), mine.join("\n")).unwrap();
+    let terminal = Terminal::start(demo(room.path(), &["--input", "mine.ndjson"]), 80);
+    terminal.wait_for("41 records are on disk.");
+    terminal.wait_for("/41");
+    let (status, text) = terminal.end();
+    assert_eq!(status.code(), Some(0), "{text}");
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "Syncing ",
+        "What happened, in ",
+        "504s ",
+        "a look-up told that the server had none of them",
+        "makes the server hang",
+        "has 40 of 41 records: 0 lost, 0 doubled",
+    ] {
+        assert!(words.contains(part), "{text} lacks {part:?}");
+    }
+    assert_eq!(left_in(room.path()), 1, "the input alone");
+}
+
+#[test]
+fn an_input_that_is_not_there_starts_nothing() {
+    let room = directory();
+    let ran = run(&mut demo(room.path(), &["--input", "nowhere.ndjson"]), b"");
+    assert_eq!(ran.code, Some(8), "{ran:?}");
+    assert!(ran.stderr.contains("nowhere.ndjson") && ran.stderr.contains("Nothing was started."), "{ran:?}");
+    assert_eq!(left_in(room.path()), 0);
+}
