@@ -7,6 +7,7 @@ mod exit_codes;
 mod help;
 mod json;
 mod live;
+mod looking;
 mod terminals;
 mod verbs;
 

@@ -9,6 +9,8 @@ mod patience;
 mod permissions;
 mod review;
 mod shapes;
+mod status;
+mod telemetry;
 
 use serde_json::Value;
 

@@ -133,6 +133,13 @@ fn three_failures_in_a_row_lead_to_micro_batches_and_two_more_to_a_pause() {
     assert!(status["breaker"]["retry_at"].is_string());
     // Fresh records go first: they tell whether it is the server or a record.
     assert_eq!(server.sizes(), [25, 25, 25, 10, 10]);
+    let rules = wait_for("the last batch to be told", || {
+        let reports = daemon.get("/v1/batches").good(200);
+        let batches = reports["batches"].as_array().unwrap().iter();
+        let rules: Vec<String> = batches.map(|batch| batch["rule"].as_str().unwrap().to_owned()).collect();
+        (rules.len() == 5).then_some(rules)
+    });
+    assert_eq!(rules, ["micro", "micro", "large_queue", "large_queue", "large_queue"]);
     assert_eq!(daemon.wait_for_phase("waiting")["batching"]["size"], 10);
     assert_eq!(status["records"]["quarantined"], 0);
 
@@ -156,6 +163,27 @@ fn no_batch_is_larger_than_a_micro_batch_while_the_server_struggles() {
     daemon.wait_until("the breaker to open", |status| status["breaker"]["mode"] == "open");
     let sizes = server.sizes();
     assert!(sizes[3..].iter().all(|size| *size <= 10), "{sizes:?}");
+}
+
+#[test]
+fn one_small_batch_tries_a_server_that_was_spared() {
+    let server = ScriptedServer::start(|request| no_look_up(request, |_| Reply::html(504)));
+    let daemon = Daemon::start(&Settings::for_server(&server.url()).with("breaker.close_after", "1000"));
+    daemon.enqueue_many(60);
+    let is = |mode: &'static str| move |status: &Value| status["breaker"]["mode"] == mode;
+    daemon.wait_until("the breaker to open", is("open"));
+    let gate = Gate::default();
+    let held = gate.clone();
+    server.now(move |request| no_look_up(request, Reply::applied).held_by(&held));
+    let status =
+        daemon.wait_until("a try", |status| is("probing")(status) && status["sync"]["batch"].is_object());
+    assert!(status["sync"]["batch"]["records"].as_u64() <= Some(10), "{status:#}");
+    let tried = server.sizes().len();
+    gate.open();
+    // Its success is one of those that normal sizes take, and no more.
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(60));
+    assert_eq!(daemon.status()["breaker"]["mode"], "micro");
+    assert!(server.sizes()[tried..].iter().all(|size| *size <= 10), "{:?}", server.sizes());
 }
 
 /// Everything that was enqueued is synced after the outage, and nothing was set aside.

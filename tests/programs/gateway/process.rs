@@ -166,12 +166,14 @@ fn what_cannot_be_a_ledger_or_a_token_is_refused_as_configuration() {
 }
 
 #[test]
-fn sigterm_ends_it_at_once_when_nothing_is_in_flight() {
+fn both_signals_to_stop_end_it_at_once_when_nothing_is_in_flight() {
     let directory = directory();
-    let gateway = Gateway::start(directory.path(), &[]);
-    gateway.post(&Batch::of(&["{}"])).batch();
-    gateway.signal("TERM");
-    assert_eq!(gateway.ended().code(), Some(0));
+    for signal in ["TERM", "INT"] {
+        let gateway = Gateway::start(directory.path(), &[]);
+        gateway.post(&Batch::of(&["{}"])).batch();
+        gateway.signal(signal);
+        assert_eq!(gateway.ended().code(), Some(0));
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What `POST /v1/records` takes and refuses: all of a request or none of it.
 
+use std::process::Command;
+
 use hyper::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -7,6 +9,7 @@ use uuid::Uuid;
 use super::keys;
 use crate::support::daemon::{Counts, Daemon, NDJSON};
 use crate::support::http::Answer;
+use crate::support::process::run;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 
@@ -91,6 +94,38 @@ fn ids_of_the_application_are_kept_and_others_are_made() {
     let twice = daemon.post("/v1/records", format!("[{body},{body}]")).good(201);
     assert_eq!(twice["duplicates"], 2);
     assert_eq!(daemon.counts().pending, 3);
+}
+
+#[test]
+fn ids_of_every_version_and_priorities_from_0_to_9_are_taken() {
+    let daemon = Daemon::start(&Settings::default());
+    for number in 0..=9 {
+        let id = format!("0191b3a0-0000-{number:x}000-8000-00000000000{number}");
+        let record = json!({"id": id, "type": "T", "priority": number, "payload": {}});
+        assert_eq!(daemon.post("/v1/records", record.to_string()).good(201)["ids"], json!([id]));
+        assert_eq!(daemon.record(&id)["priority"], number);
+    }
+    assert_eq!(daemon.record(&daemon.enqueue_many(1)[0])["priority"], 5);
+    for wrong in ["-1", "10", "5.5"] {
+        let record = format!(r#"{{"type":"T","priority":{wrong},"payload":{{}}}}"#);
+        refused(&daemon.post("/v1/records", record), 400, "invalid_record");
+    }
+}
+
+#[test]
+fn curl_can_speak_it() {
+    let daemon = Daemon::start(&Settings::default());
+    if Command::new("curl").arg("--version").output().is_err() {
+        println!("skipped: there is no curl on this machine");
+        return;
+    }
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--show-error", "--unix-socket"]).arg(daemon.home.socket());
+    curl.args(["--header", "content-type: application/json", "--data", GOOD, "http://localhost/v1/records"]);
+    let ran = run(&mut curl, b"");
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    assert_eq!(serde_json::from_str::<Value>(&ran.stdout).unwrap()["accepted"], 1);
+    assert_eq!(daemon.counts().pending, 1);
 }
 
 #[test]

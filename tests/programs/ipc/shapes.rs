@@ -193,6 +193,61 @@ fn batches_telemetry_and_metrics_tell_what_happened_and_outlive_a_restart() {
     told(&daemon.restart());
 }
 
+/// Every time below, with its name.
+fn times<'a>(value: &'a Value, found: &mut Vec<(&'a str, &'a Value)>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, inner) in fields {
+                if name == "at" || name == "since" || name.ends_with("_at") {
+                    found.push((name, inner));
+                }
+                times(inner, found);
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                times(item, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn every_time_is_in_utc_with_milliseconds() {
+    // Look-ups included.
+    let server = ScriptedServer::start(|_| Reply::html(504));
+    let settings =
+        Settings::for_server(&server.url()).with("breaker.open_min", "10m").with("breaker.open_max", "20m");
+    let daemon = Daemon::start(&settings);
+    daemon.enqueue_many(120);
+    daemon.wait_until("the breaker to open", |status| status["breaker"]["retry_at"].is_string());
+    daemon.wait_for_phase("waiting");
+    let answers =
+        ["/v1/status", "/v1/records?limit=200", "/v1/batches"].map(|path| daemon.get(path).good(200));
+    let mut found = Vec::new();
+    for answer in &answers {
+        times(answer, &mut found);
+    }
+    let told: std::collections::BTreeSet<&str> =
+        found.iter().filter(|(_, time)| time.is_string()).map(|(name, _)| *name).collect();
+    let expected = [
+        "at",
+        "created_at",
+        "next_attempt_at",
+        "oldest_pending_at",
+        "retry_at",
+        "since",
+        "started_at",
+        "updated_at",
+    ];
+    assert_eq!(told, expected.into());
+    for (name, time) in found {
+        let shape = time.as_str().map(|time| time.replace(|c: char| c.is_ascii_digit(), "9"));
+        assert!(time.is_null() || shape.as_deref() == Some("9999-99-99T99:99:99.999Z"), "{name}: {time}");
+    }
+}
+
 #[test]
 fn unknown_paths_wrong_methods_and_wrong_queries_are_refused() {
     let daemon = Daemon::start(&Settings::default());

@@ -1,0 +1,89 @@
+//! What the status says while it happens.
+
+use serde_json::{Value, json};
+
+use crate::support::daemon::Daemon;
+use crate::support::events::EventReader;
+use crate::support::server::{Gate, Reply, Request, ScriptedServer};
+use crate::support::settings::Settings;
+
+/// Rejects what says "bad", once the gate is open.
+fn picky(request: &Request) -> Reply {
+    let records = request.records();
+    Reply::results(request.batch_id(), &request.ids(), |id| {
+        let record = records.iter().find(|record| record["id"] == id)?;
+        let bad = record["payload"]["text"] == "bad";
+        Some(json!({"status": if bad { "rejected" } else { "applied" }, "code": "C", "message": "M"}))
+    })
+}
+
+#[test]
+fn the_batch_in_flight_and_what_waits_behind_it_are_told() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let server = ScriptedServer::start(move |request| Reply::sound(request).held_by(&held));
+    let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(2));
+    let ids = daemon.paused(|daemon| daemon.enqueue_many(3));
+    let sent = server.wait_for_batches(1).remove(0);
+    let status = daemon.wait_until("the batch to be told", |status| status["sync"]["batch"].is_object());
+    let sequence = sent.header("x-batch-sequence");
+    assert_eq!(
+        status["sync"]["batch"],
+        json!({"id": sent.batch_id(), "sequence": sequence, "records": 2, "attempt": 1})
+    );
+    assert_eq!(status["sync"]["text"], "Syncing 0 of 3 records");
+    let records = json!({"pending": 1, "syncing": 2, "failed": 0, "synced": 0, "quarantined": 0});
+    assert_eq!(status["records"], records);
+    assert_eq!(daemon.in_state("SYNCING"), ids[..2].iter().cloned().collect());
+    let entries: Vec<Value> = ids.iter().map(|id| daemon.record(id)).collect();
+    let bytes: u64 = entries.iter().map(|entry| entry["payload_bytes"].as_u64().unwrap()).sum();
+    assert_eq!(status["queue"]["bytes"], bytes);
+    assert_eq!(status["queue"]["oldest_pending_at"], entries[0]["created_at"]);
+    assert_eq!(entries[0]["batch_id"], sent.batch_id());
+
+    gate.open();
+    daemon.wait_until_done();
+    let status = daemon.wait_for_phase("idle");
+    assert_eq!((&status["queue"]["bytes"], &status["queue"]["oldest_pending_at"]), (&json!(0), &Value::Null));
+    assert_eq!(status["sync"]["batch"], Value::Null);
+}
+
+#[test]
+fn neither_done_nor_total_falls_in_a_run_and_each_step_has_its_sentence() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let server = ScriptedServer::start(move |request| picky(request).held_by(&held));
+    let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(5));
+    let mut events = EventReader::open(&daemon.home.socket(), None);
+    let records: Vec<Value> = (0..40)
+        .map(|n| json!({"type": "T", "payload": {"text": if n == 3 || n == 17 { "bad" } else { "good" }}}))
+        .collect();
+    daemon.enqueue(&records);
+    server.wait_for_batches(1);
+    // More come in the run.
+    daemon.enqueue_many(20);
+    gate.open();
+    let ends = |sync: &Value| sync["phase"] == "idle" && sync["total"] == 60;
+    let seen = events.until(|seen| seen.event == "progress" && ends(&seen.data["sync"]));
+    let progress = seen.iter().filter(|seen| seen.event == "progress").map(|seen| &seen.data["sync"]);
+    let (mut before, mut steps, mut estimates) = ((0, 0), 0, 0);
+    for sync in progress {
+        let number = |name: &str| sync[name].as_u64().unwrap();
+        let now = (number("done"), number("total"));
+        assert!(now.0 >= before.0 && now.1 >= before.1, "{before:?} and then {sync:#}");
+        let review = match number("needs_review") {
+            0 => String::new(),
+            1 => " (1 needs review)".to_owned(),
+            more => format!(" ({more} need review)"),
+        };
+        if sync["phase"] == "syncing" {
+            assert_eq!(sync["text"], format!("Syncing {} of {} records{review}", now.0, now.1));
+        }
+        steps += usize::from(now.0 > before.0);
+        estimates += usize::from(sync["eta_s"].is_u64());
+        before = now;
+    }
+    assert_eq!(before, (60, 60));
+    assert!(steps > 3 && estimates > 0, "{steps} steps, {estimates} with an estimate");
+    assert_eq!(daemon.status()["sync"]["text"], "58 of 60 records synced (2 need review)");
+}

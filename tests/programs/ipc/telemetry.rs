@@ -1,0 +1,87 @@
+//! The four questions that are asked of a fleet, and their answers, which outlive a restart.
+
+use fieldsync::clock::{rfc3339, wall_ms};
+use serde_json::{Value, json};
+
+use super::keys;
+use crate::support::daemon::{Counts, Daemon};
+use crate::support::server::{Reply, ScriptedServer};
+use crate::support::settings::Settings;
+
+fn of_types(types: &[&str]) -> Vec<Value> {
+    types.iter().map(|name| json!({"type": name, "payload": {"text": "x".repeat(100)}})).collect()
+}
+
+/// One 504, records of which some types are slow and one is rejected, and quick ones.
+fn eventful() -> Daemon {
+    let server = ScriptedServer::at_first(1, |_| Reply::html(504));
+    let daemon = Daemon::start(&Settings::for_server(&server.url()).with("telemetry.window", "3h"));
+    daemon.enqueue(&of_types(&["Orders"]));
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));
+    server.now(|request| {
+        let rejected = json!({"status": "rejected", "code": "C", "message": "M"});
+        Reply::results(request.batch_id(), &request.ids(), |_| Some(rejected.clone()))
+            .with("connection", "close")
+            .dripping()
+    });
+    daemon.enqueue(&of_types(&["Photos"]));
+    assert_eq!(daemon.wait_until_done(), Counts::settled(1, 1));
+    server.now(Reply::sound);
+    daemon.paused(|daemon| daemon.enqueue(&of_types(&["Visits"; 12])));
+    assert_eq!(daemon.wait_until_done(), Counts::settled(13, 1));
+    daemon
+}
+
+#[test]
+fn each_question_is_answered_by_what_happened_and_still_is_after_a_restart() {
+    let daemon = eventful();
+    let report = daemon.get("/v1/telemetry").good(200);
+    assert_eq!(report["window_s"], 3 * 3600);
+
+    // How long does a record take?
+    let each = |name: &str| report["per_record"][name].as_f64().unwrap();
+    assert!(each("records") >= 13.0 && each("mean_ms") > 0.0, "{report:#}");
+    assert!(each("p50_ms") < each("p95_ms"), "the slow ones are few: {report:#}");
+
+    // Which batch sizes succeed?
+    let sizes = report["by_batch_size"].as_array().unwrap();
+    for size in sizes {
+        assert_eq!(keys(size), ["batches", "size", "succeeded", "success_rate"]);
+    }
+    let rates: Vec<Option<f64>> = sizes.iter().map(|size| size["success_rate"].as_f64()).collect();
+    assert!(rates[0].is_some_and(|rate| rate < 1.0), "a batch of one met the 504: {report:#}");
+    assert_eq!((rates[3], rates[6]), (Some(1.0), None), "12 at once got through, more than 100 never went");
+
+    // Which types cause delays?
+    let types = report["by_type"].as_array().unwrap();
+    for of_type in types {
+        assert_eq!(keys(of_type), ["failures", "ms_per_record", "quarantined", "records", "type"]);
+    }
+    let of = |name: &str| types.iter().find(|of_type| of_type["type"] == name).unwrap();
+    assert_eq!((&of("Visits")["records"], &of("Visits")["failures"]), (&json!(12), &json!(0)));
+    assert_eq!((&of("Orders")["failures"], &of("Photos")["quarantined"]), (&json!(1), &json!(1)));
+    let slowness: Vec<f64> = types.iter().map(|of_type| of_type["ms_per_record"].as_f64().unwrap()).collect();
+    assert!(slowness.is_sorted_by(|slower, quicker| slower >= quicker), "the slowest first: {slowness:?}");
+
+    // What is the network like at failures?
+    let failures = report["failures"].as_array().unwrap();
+    let timeout = failures.iter().find(|failure| failure["class"] == "timeout").unwrap();
+    let expected =
+        ["bytes_per_s", "class", "connect_ms", "count", "interface", "round_trip_ms", "signal_dbm"];
+    assert_eq!(keys(timeout), expected);
+    assert_eq!((&timeout["count"], &timeout["interface"]), (&json!(1), &json!("loopback")));
+    for measured in ["connect_ms", "round_trip_ms", "bytes_per_s"] {
+        assert!(timeout[measured].as_f64().is_some_and(|value| value > 0.0), "{measured}: {timeout:#}");
+    }
+    assert_eq!(timeout["signal_dbm"], Value::Null, "no radio is between");
+
+    // And day by day.
+    let today = &report["days"][0];
+    assert_eq!(keys(today), ["batches", "day", "per_record", "quarantined", "succeeded"]);
+    let day = today["day"].as_str().unwrap();
+    assert!(rfc3339(wall_ms()).get(..10) >= Some(day) && day.len() == 10, "{day}");
+    assert!(today["batches"].as_u64() > today["succeeded"].as_u64(), "{today:#}");
+    assert_eq!((&today["quarantined"], keys(&today["per_record"]).len()), (&json!(1), 4));
+
+    assert_eq!(daemon.restart().get("/v1/telemetry").good(200), report);
+}
