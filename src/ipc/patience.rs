@@ -15,7 +15,6 @@ use std::time::Duration;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::UnixStream;
 use tokio::time::{Sleep, sleep};
 
 /// The head of a request is short and written in one go: longer than this, nobody is waited for.
@@ -25,8 +24,8 @@ pub(super) const HEAD_WITHIN: Duration = Duration::from_secs(5);
 const REST: Duration = Duration::from_secs(5);
 
 /// A caller's connection.
-pub(super) struct Patient {
-    stream: UnixStream,
+pub(super) struct Patient<S> {
+    stream: S,
     turn: Turn,
     stall: Duration,
     /// Until when the next request has to begin.
@@ -39,24 +38,26 @@ pub(super) struct Patient {
 
 type Timer = Option<Pin<Box<Sleep>>>;
 
-impl Patient {
+impl<S> Patient<S> {
     /// The caller may take `stall` for each step in reading its answer.
-    pub(super) fn new(stream: UnixStream, stall: Duration) -> Self {
+    pub(super) fn new(stream: S, stall: Duration) -> Self {
         Self { stream, turn: Turn::default(), stall, rest: None, head: None, answer: None }
     }
 
-    pub(super) fn stream(&self) -> &UnixStream {
+    pub(super) fn stream(&self) -> &S {
         &self.stream
     }
 
     pub(super) fn turn(&self) -> Turn {
         self.turn.clone()
     }
+}
 
+impl<S: AsyncWrite + Unpin> Patient<S> {
     fn write(
         &mut self,
         cx: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut UnixStream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+        write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(written) = write(Pin::new(&mut self.stream), cx) {
             self.answer = None;
@@ -75,7 +76,7 @@ fn late(timer: &mut Timer, limit: Duration, cx: &mut Context<'_>) -> bool {
     timer.get_or_insert_with(|| Box::pin(sleep(limit))).as_mut().poll(cx).is_ready()
 }
 
-impl AsyncRead for Patient {
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -104,7 +105,7 @@ impl AsyncRead for Patient {
     }
 }
 
-impl AsyncWrite for Patient {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.get_mut().write(cx, |stream, cx| stream.poll_write(cx, bytes))
     }

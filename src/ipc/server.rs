@@ -13,7 +13,7 @@ use actix_http::{Extensions, HttpService, KeepAlive};
 use actix_service::{Service, ServiceFactory, map_config};
 use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::{App, web};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
 use super::auth::Peer;
@@ -108,7 +108,7 @@ pub async fn serve(listener: UnixListener, shared: Shared, max_connections: usiz
     drop(slots.acquire_many(all).await);
 }
 
-type Connection = (Patient, Option<std::net::SocketAddr>);
+type Connection = (Patient<UnixStream>, Option<std::net::SocketAddr>);
 
 /// What answers on every connection.
 async fn http(
@@ -135,7 +135,7 @@ async fn http(
         .client_disconnect_timeout(LINGER)
         // A reader of events that has gone is noticed at once, not at the next event.
         .h1_allow_half_closed(false)
-        .on_connect_ext(|connection: &Patient, extensions: &mut Extensions| {
+        .on_connect_ext(|connection: &Patient<UnixStream>, extensions: &mut Extensions| {
             extensions.insert(connection.turn());
             if let Some(peer) = Peer::of(connection.stream()) {
                 extensions.insert(peer);

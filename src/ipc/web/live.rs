@@ -7,39 +7,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::mpsc::Sender;
 
-use super::{Hangup, Site, view};
+use super::{STALL_LIMIT, Site, view};
 use crate::ipc::error::ApiError;
 use crate::ipc::server::Shared;
 use crate::model::Backlog;
 
 /// Changes that come closer together are shown as one.
 const SPACING: Duration = Duration::from_millis(200);
-/// A reader that has not taken an event in this time is gone.
-const STALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// `GET /v1/events`
 pub(super) async fn events(
     site: web::Data<Site>,
     shared: web::Data<Shared>,
-    request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let slot = Arc::clone(&site.streams).try_acquire_owned().map_err(|_| {
         let message = "too many pages are open on this device: close one, or raise web.max_connections";
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_pages", message)
     });
     let slot = std::future::ready(slot).await?;
-    let hangup = request.conn_data::<Hangup>().cloned().unwrap_or_default();
     let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
     let retry = site.code.is_configured();
     actix_rt::spawn(async move {
-        if let Err(Gone::Stalled) = tell(&shared, retry, &sender).await {
-            hangup.0.notify_one();
-        }
+        // However it ends, so does the answer, and with it the connection of one that does not read.
+        let _ended = tell(&shared, retry, &sender).await;
         drop(slot);
     });
     let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
@@ -49,12 +44,8 @@ pub(super) async fn events(
     Ok(HttpResponse::Ok().content_type("text/event-stream").streaming(stream))
 }
 
-enum Gone {
-    /// By itself.
-    Left,
-    /// It does not read.
-    Stalled,
-}
+/// The reader, by itself, or because it does not read.
+struct Gone;
 
 async fn tell(shared: &Shared, retry: bool, sender: &Sender<Bytes>) -> Result<(), Gone> {
     let mut board = shared.board.clone();
@@ -77,7 +68,7 @@ async fn tell(shared: &Shared, retry: bool, sender: &Sender<Bytes>) -> Result<()
         }
         tokio::select! {
             changed = board.changed() => if !changed { return Ok(()) },
-            () = sender.closed() => return Err(Gone::Left),
+            () = sender.closed() => return Err(Gone),
         }
         tokio::time::sleep(SPACING).await;
     }
@@ -90,10 +81,7 @@ fn review_set(backlog: &Backlog) -> (u64, u64) {
 }
 
 async fn send(sender: &Sender<Bytes>, event: Bytes) -> Result<(), Gone> {
-    match tokio::time::timeout(STALL_LIMIT, sender.send(event)).await {
-        Ok(sent) => sent.map_err(|_| Gone::Left),
-        Err(_) => Err(Gone::Stalled),
-    }
+    tokio::time::timeout(STALL_LIMIT, sender.send(event)).await.ok().and_then(Result::ok).ok_or(Gone)
 }
 
 fn event(name: &str, data: &impl Serialize) -> Bytes {

@@ -20,19 +20,19 @@ mod page;
 mod routes;
 mod view;
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_http::HttpService;
+use actix_http::{Extensions, HttpService, KeepAlive};
 use actix_service::{Service, ServiceFactory, map_config};
 use actix_web::dev::AppConfig;
 use actix_web::{App, web};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::patience::{HEAD_WITHIN, Patient};
 use super::server::Shared;
 use crate::actors::ConfigWatch;
 use crate::config;
@@ -40,8 +40,8 @@ use code::Code;
 use guard::Hosts;
 use page::Page;
 
-/// The head of a request must come within this time, and a connection may rest for so long.
-const HEAD_LIMIT: Duration = Duration::from_secs(5);
+/// Whoever has not taken a part of an answer in this time is gone.
+const STALL_LIMIT: Duration = Duration::from_secs(10);
 /// What the kernel keeps of answers for a reader that does not read, at most.
 const SEND_BUFFER: usize = 64 << 10;
 /// The pause after accept failed, mostly for want of file descriptors.
@@ -55,10 +55,6 @@ struct Site {
     /// For pages that follow what happens.
     streams: Arc<Semaphore>,
 }
-
-/// Ends a connection whose other side neither goes on nor leaves.
-#[derive(Clone, Default)]
-struct Hangup(Rc<Notify>);
 
 /// Serves the page as `[web]` says, from one reload to the next, until the daemon ends.
 pub async fn follow(shared: Shared) {
@@ -132,24 +128,19 @@ async fn connection(stream: TcpStream, site: web::Data<Site>, shared: Shared) {
     if let Err(error) = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER) {
         tracing::debug!(%error, "the kernel keeps as much as it likes for a reader of the page");
     }
-    let hangup = Hangup::default();
-    let given = hangup.clone();
     let factory = HttpService::build()
-        .client_request_timeout(HEAD_LIMIT)
-        .keep_alive(HEAD_LIMIT)
+        .client_request_timeout(HEAD_WITHIN)
+        .keep_alive(KeepAlive::Os)
         // A page that was closed is noticed at once, not at the next event.
         .h1_allow_half_closed(false)
-        .on_connect_ext(move |_: &TcpStream, extensions: &mut actix_http::Extensions| {
-            extensions.insert(given.clone());
+        .on_connect_ext(|connection: &Patient<TcpStream>, extensions: &mut Extensions| {
+            extensions.insert(connection.turn());
         })
         .h1(map_config(app, |()| AppConfig::default()));
     let Ok(service) = factory.new_service(()).await else {
         return;
     };
-    tokio::select! {
-        ended = service.call((stream, None)) => if let Err(error) = ended {
-            tracing::debug!(%error, "a connection to the page broke off");
-        },
-        () = hangup.0.notified() => tracing::debug!("a connection to the page was given up"),
+    if let Err(error) = service.call((Patient::new(stream, STALL_LIMIT), None)).await {
+        tracing::debug!(%error, "a connection to the page broke off");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix_web::body::{BoxBody, MessageBody};
+use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
@@ -14,9 +14,10 @@ use actix_web::{HttpResponse, Resource, ResponseError, web};
 
 use super::code::Locked;
 use super::guard::Stranger;
-use super::{HEAD_LIMIT, Hangup, Site, live, view};
+use super::{Site, live, view};
 use crate::ipc::body::Incoming;
 use crate::ipc::error::ApiError;
+use crate::ipc::patience::{Answer, Turn};
 use crate::ipc::review;
 use crate::ipc::server::Shared;
 
@@ -76,22 +77,14 @@ pub(super) async fn guarded(
     site: web::Data<Site>,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    // The connection would be held until the end of a body in chunks, which may never come.
-    if request.headers().contains_key(TRANSFER_ENCODING)
-        && let Some(hangup) = request.conn_data::<Hangup>().cloned()
-    {
-        actix_rt::spawn(async move {
-            tokio::time::sleep(HEAD_LIMIT).await;
-            hangup.0.notify_one();
-        });
-    }
+) -> Result<ServiceResponse<Answer>, actix_web::Error> {
+    let ours = request.conn_data::<Turn>().map(Turn::take);
     let mut response = match admit(&site, &request) {
         Ok(()) => next.call(request).await?.map_into_boxed_body(),
         Err(refusal) => request.into_response(refusal.response()),
     };
     site.page.protect(response.headers_mut());
-    Ok(response)
+    Ok(response.map_body(|_, body| Answer::new(body, ours)))
 }
 
 /// Why a request is not heard.

@@ -1,6 +1,8 @@
 //! Those who take too much, too long, or do not read.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 use hyper::Method;
 use serde_json::json;
@@ -9,6 +11,7 @@ use socket2::{Domain, Socket, Type};
 use crate::support::daemon::Daemon;
 use crate::support::server::ScriptedServer;
 use crate::support::settings::Settings;
+use crate::support::wait::wait_for;
 use crate::support::web::{CODE, Page, rejecting, rest, with_code, with_page};
 
 #[test]
@@ -49,6 +52,44 @@ fn a_head_that_does_not_come_and_a_line_without_an_end_are_given_up() {
     {
         let answer = rest(&page.raw(bytes));
         assert!(!answer.contains(" 200 "), "{answer}");
+    }
+    page.get("/v1/status").good(200);
+}
+
+#[test]
+fn whoever_was_answered_once_and_stops_in_the_next_head_shuts_nobody_out() {
+    let daemon = Daemon::start(&with_page(&Settings::default()));
+    let page = Page::of(&daemon);
+    let whole = format!("GET /v1/status HTTP/1.1\r\nhost: {}\r\n\r\n", page.0);
+    let part = &whole.as_bytes()[..whole.len() - 8];
+    // In one go, and once the answer is there.
+    let mut callers: Vec<TcpStream> = Vec::new();
+    for at_once in [true, false].repeat(8) {
+        let caller =
+            page.raw(&if at_once { [whole.as_bytes(), part].concat() } else { whole.clone().into() });
+        let mut answer = [0; 12];
+        (&caller).read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        if !at_once {
+            (&caller).write_all(part).unwrap();
+        }
+        callers.push(caller);
+    }
+    for caller in &callers {
+        rest(caller);
+    }
+    page.get("/v1/status").good(200);
+}
+
+#[test]
+fn whoever_asks_again_and_again_and_reads_nothing_shuts_nobody_out() {
+    let daemon = Daemon::start(&with_page(&Settings::default()));
+    let page = Page::of(&daemon);
+    let request = format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\n", page.0);
+    let deaf: Vec<TcpStream> = (0..16).map(|_| page.raw(request.repeat(200).as_bytes())).collect();
+    for mut caller in &deaf {
+        // Without reading: whoever is hung up on cannot write any more.
+        wait_for("the daemon to hang up", || caller.write_all(b"x").is_err().then_some(()));
     }
     page.get("/v1/status").good(200);
 }
@@ -102,7 +143,7 @@ fn pages_that_are_open_leave_room_for_what_is_done_on_them() {
     assert_eq!((answer.status, answer.code().as_str()), (503, "too_many_pages"));
     assert_eq!(page.retry(CODE, &json!({"all": true})).status, 200);
     drop(open.pop());
-    crate::support::wait::wait_for("a place", || {
+    wait_for("a place", || {
         let mut follower = page.follow();
         let mut first = [0; 13];
         std::io::Read::read_exact(&mut follower.stream, &mut first).unwrap();
@@ -130,5 +171,5 @@ fn a_page_that_does_not_read_is_hung_up_on_and_holds_nobody_up() {
         });
         page.retry(CODE, &json!({"all": true})).good(200);
     }
-    daemon.wait_for_log("a connection to the page was given up");
+    daemon.wait_for_log("a connection to the page broke off");
 }
