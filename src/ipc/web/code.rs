@@ -2,7 +2,8 @@
 //!
 //! A person types it with gloves on, so it may be short. What makes it safe is that few wrong ones may be
 //! tried in a time, by all together; while that limit is passed not even the right one is heard, or the
-//! answer would tell. It is compared in a time that does not depend on where it differs.
+//! answer would tell. So whoever guesses locks the owner out, but not one whose code is too long to be
+//! guessed: that is always heard. It is compared in a time that does not depend on where it differs.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -17,6 +18,8 @@ use crate::transport::credential::Token;
 
 /// The shortest code.
 const SHORTEST: usize = 6;
+/// One that is as long is not guessed: 128 bits in base64.
+const UNGUESSABLE: usize = 22;
 /// So many wrong codes may follow each other,
 const WRONG_AT_ONCE: u32 = 5;
 /// and then one in this time.
@@ -64,12 +67,6 @@ impl Code {
 
     /// Whether who sends this `Authorization` knows it.
     pub(super) fn open(&self, authorization: Option<&str>) -> Result<(), Locked> {
-        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.clock.now();
-        let wait = wrong.wait(now);
-        if !wait.is_zero() {
-            return Err(Locked::TooMany { wait });
-        }
         let token = self.read()?;
         let Some(given) = authorization.and_then(|value| value.strip_prefix("Bearer ")) else {
             // Nobody has guessed anything.
@@ -77,7 +74,17 @@ impl Code {
         };
         // Digests: not even the length shows.
         let [given, known] = [given, token.expose()].map(|code| digest(&SHA256, code.as_bytes()));
-        if bool::from(given.as_ref().ct_eq(known.as_ref())) {
+        let is_right = bool::from(given.as_ref().ct_eq(known.as_ref()));
+        if is_right && token.expose().len() >= UNGUESSABLE {
+            return Ok(());
+        }
+        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.now();
+        let wait = wrong.wait(now);
+        if !wait.is_zero() {
+            return Err(Locked::TooMany { wait });
+        }
+        if is_right {
             return Ok(());
         }
         wrong.note(now);
@@ -120,7 +127,7 @@ impl Wrong {
         self.forgiven_at = self.forgiven_at.max(now) + WRONG_EVERY;
     }
 
-    /// How long no code is heard.
+    /// How long no code that could be guessed is heard.
     fn wait(&self, now: Duration) -> Duration {
         (self.forgiven_at + WRONG_EVERY).saturating_sub(now + WRONG_EVERY * WRONG_AT_ONCE)
     }

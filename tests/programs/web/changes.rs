@@ -7,6 +7,7 @@ use crate::support::daemon::{Counts, Daemon, Home};
 use crate::support::secrets::place;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
+use crate::support::wait::wait_for;
 use crate::support::web::{CODE, Page, rejecting, with_code, with_page};
 
 const READING: [&str; 3] = ["/v1/status", "/v1/review", "/v1/events"];
@@ -71,6 +72,20 @@ fn after_some_wrong_codes_none_is_taken_for_a_while_not_even_the_right_one() {
     let log = daemon.log();
     assert_eq!(log.matches("a wrong code was entered on the page").count(), 5, "{log}");
     assert!(!log.contains("guess-") && !log.contains(CODE), "{log}");
+}
+
+#[test]
+fn one_who_guesses_does_not_lock_out_an_owner_whose_code_nobody_can_guess() {
+    let daemon = with_code(&Settings::default(), &[]);
+    let page = Page::of(&daemon);
+    let file = daemon.home.path("code");
+    for (code, status) in [("q83vEjRWeJCrze8SNFZ4kA", 200), ("q83vEjRWeJCrze8SNFZ4k", 429)] {
+        place(&file, code, 0o600);
+        wait_for("the limit", || (page.retry("guess", &json!({"all": true})).status == 429).then_some(()));
+        assert_eq!(page.retry(code, &json!({"all": true})).status, status, "{code}");
+    }
+    let guess = page.retry("guess-that-is-quite-as-long", &json!({"all": true}));
+    assert_eq!(guess.code(), "too_many_wrong_codes");
 }
 
 #[test]
