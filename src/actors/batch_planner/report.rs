@@ -26,6 +26,13 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn finish(self, synced: usize, note: String) -> BatchReport {
         let answered = matches!(self.verdict, Verdict::Answered(_));
+        // This reaches the log. A message of the server may quote payloads, so its code has to do.
+        let said = match self.error {
+            LastError { http_status: Some(status), code: Some(code), .. } => {
+                format!("the answer was HTTP {status} {code}")
+            }
+            LastError { message, .. } => message,
+        };
         BatchReport {
             id: self.batch.id,
             parent: self.batch.parent,
@@ -41,7 +48,7 @@ impl Report {
             expected_ms: self.expected.map(|expected| expected.mean_ms()),
             at_most_ms: self.expected.map(|expected| expected.most_ms()),
             time_limit_ms: millis(self.time_limit),
-            note: if answered { note } else { format!("{}: {note}", self.error.message) },
+            note: if answered { note } else { format!("{said}: {note}") },
             at: self.error.at,
         }
     }

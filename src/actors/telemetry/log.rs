@@ -3,6 +3,8 @@
 //! One line a batch at info, records only at debug; quarantine is a warning, because a person has to act. An outage
 //! is told when it begins and when it ends. In between there is a line for each batch that a server was tried with,
 //! and none for those that found no way to it: what goes on as before is for debug.
+//!
+//! What the server says of a record may quote it, and payloads reach no log: of that there are class and code.
 
 use crate::ipc::api::BatchReport;
 use crate::journal;
@@ -105,14 +107,14 @@ pub(super) fn synced(batch: BatchId, record: RecordId) {
 }
 
 pub(super) fn quarantined(batch: BatchId, record: RecordId, error: &LastError) {
+    let LastError { class, code, .. } = error;
+    let code = code.as_ref().map(|code| format!(", {code}")).unwrap_or_default();
     tracing::warn!(
         name: journal::RECORD_QUARANTINED,
         batch_id = %batch,
         record_id = %record,
         state = "QUARANTINED",
         http_status = error.http_status,
-        "record {record} was set aside for review ({}): {}",
-        error.code.as_deref().unwrap_or(&error.class),
-        error.message,
+        "record {record} was set aside for review ({class}{code}); for what was said of it: fieldsync show {record}",
     );
 }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use serde_json::json;
+
 use crate::support::daemon::{Counts, Daemon, Home, daemon_command};
 use crate::support::process::{Ran, run};
 use crate::support::secrets::place;
@@ -128,6 +130,40 @@ fn socket_and_state_are_closed_to_others() {
     }
     let (_, home) = daemon.terminate();
     assert!(!home.socket().exists());
+}
+
+#[test]
+fn what_the_server_says_of_a_record_may_quote_it_and_does_not_reach_the_log() {
+    let quoting = "confidential-key has no account confidential-payload";
+    let mut refusals = 0;
+    let server = ScriptedServer::start(move |request| {
+        let batch = request.is_batch();
+        refusals += usize::from(batch);
+        match refusals {
+            _ if !batch => Reply::unknown_batch(),
+            1 => Reply::json(422, &json!({"error": {"code": "INVALID_DATA", "message": quoting}})),
+            _ => {
+                let rejected = json!({"status": "rejected", "code": "NO_SUCH_ACCOUNT", "message": quoting});
+                Reply::results(request.batch_id(), &request.ids(), |_| Some(rejected.clone()))
+            }
+        }
+    });
+    let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(1).with("log.level", "trace"));
+    let record = json!({"type": "T", "key": "confidential-key", "payload": {"text": "confidential-payload"}});
+    daemon.enqueue(&[record]);
+    let other = json!({"type": "T", "payload": {"text": "confidential-payload"}});
+    daemon.enqueue(&[other]);
+    assert_eq!(daemon.wait_until_done(), Counts::settled(0, 2));
+    let log = daemon.log();
+    for told in [
+        "(rejected, NO_SUCH_ACCOUNT); for what was said of it: fieldsync show ",
+        "the answer was HTTP 422 INVALID_DATA: ",
+    ] {
+        assert!(log.contains(told), "{told}: {log}");
+    }
+    assert_eq!(log.lines().find(|line| line.contains("confidential")), None);
+    let said = daemon.get("/v1/records?state=QUARANTINED").text();
+    assert_eq!(said.matches(quoting).count(), 2, "it is kept for review: {said}");
 }
 
 #[test]
