@@ -12,7 +12,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::mpsc::Sender;
 
-use super::{STALL_LIMIT, Site, view};
+use super::view::{self, Audience};
+use super::{STALL_LIMIT, Site};
 use crate::ipc::error::ApiError;
 use crate::ipc::server::Shared;
 use crate::model::Backlog;
@@ -31,10 +32,10 @@ pub(super) async fn events(
     });
     let slot = std::future::ready(slot).await?;
     let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
-    let retry = site.code.is_configured();
+    let audience = site.audience();
     actix_rt::spawn(async move {
         // However it ends, so does the answer, and with it the connection of one that does not read.
-        let _ended = tell(&shared, retry, &sender).await;
+        let _ended = tell(&shared, audience, &sender).await;
         drop(slot);
     });
     let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
@@ -47,19 +48,19 @@ pub(super) async fn events(
 /// The reader, by itself, or because it does not read.
 struct Gone;
 
-async fn tell(shared: &Shared, retry: bool, sender: &Sender<Bytes>) -> Result<(), Gone> {
+async fn tell(shared: &Shared, audience: Audience, sender: &Sender<Bytes>) -> Result<(), Gone> {
     let mut board = shared.board.clone();
     let mut last_status = Bytes::new();
     let mut last_set = None;
     loop {
-        let status = event("status", &view::status(&board));
+        let status = event("status", &view::status(&board, audience));
         if status != last_status {
             last_status = status.clone();
             send(sender, status).await?;
         }
         let set = review_set(&board.backlog.borrow());
         if last_set != Some(set) {
-            let Ok(review) = view::review(shared, retry).await else {
+            let Ok(review) = view::review(shared, audience).await else {
                 // The store is on its way out, or ill: the page asks again.
                 return Ok(());
             };

@@ -6,7 +6,7 @@
 //! - only requests that name this device and that no other site has caused are heard (`guard`);
 //! - changes need a code from a file (`code`), reading does where `web.reading` says so. Nothing is
 //!   believed because of who asks: there are no cookies, and other sites are told nothing of answers;
-//! - it shows less than the socket does: neither payloads nor keys (`view`);
+//! - it shows less than the socket does: neither payloads nor keys, nor what may quote them (`view`);
 //! - nothing that it shows can become a part of the page: it is put in as text, and the browser is told
 //!   to run only what stands in the page itself (`page`).
 //!
@@ -39,6 +39,7 @@ use crate::config;
 use code::Code;
 use guard::Hosts;
 use page::Page;
+use view::Audience;
 
 /// Whoever has not taken a part of an answer in this time is gone.
 const STALL_LIMIT: Duration = Duration::from_secs(10);
@@ -54,6 +55,12 @@ struct Site {
     page: Page,
     /// For pages that follow what happens.
     streams: Arc<Semaphore>,
+}
+
+impl Site {
+    fn audience(&self) -> Audience {
+        Audience { knows_code: self.code.is_for_reading(), may_retry: self.code.is_configured() }
+    }
 }
 
 /// Serves the page as `[web]` says, from one reload to the next, until the daemon ends.

@@ -56,12 +56,12 @@ async fn page(site: web::Data<Site>) -> HttpResponse {
         .await
 }
 
-async fn status(shared: web::Data<Shared>) -> HttpResponse {
-    std::future::ready(HttpResponse::Ok().json(view::status(&shared.board))).await
+async fn status(site: web::Data<Site>, shared: web::Data<Shared>) -> HttpResponse {
+    std::future::ready(HttpResponse::Ok().json(view::status(&shared.board, site.audience()))).await
 }
 
 async fn review(site: web::Data<Site>, shared: web::Data<Shared>) -> Result<HttpResponse, ApiError> {
-    let review = view::review(&shared, site.code.is_configured()).await?;
+    let review = view::review(&shared, site.audience()).await?;
     Ok(HttpResponse::Ok().json(review))
 }
 

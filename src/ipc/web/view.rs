@@ -1,4 +1,5 @@
-//! What the page shows: less than the socket does, because more can ask for it. Neither payloads nor keys.
+//! What the page shows: less than the socket does, because more can ask for it. Neither payloads nor keys,
+//! and what the server says of a record, which may quote either, only to those who know the code.
 
 use serde::Serialize;
 
@@ -13,10 +14,24 @@ use crate::store::Filter;
 /// Most records under review that are shown.
 const SHOWN: usize = 50;
 
+/// Who looks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Audience {
+    /// Whether all of them have given the code.
+    pub(super) knows_code: bool,
+    /// Whether there is a code with which records can be sent again.
+    pub(super) may_retry: bool,
+}
+
 /// The status, without the keys of records that hold others back.
-pub(super) fn status(board: &Board) -> Status {
+pub(super) fn status(board: &Board, audience: Audience) -> Status {
     let mut status = board.status();
     status.queue.holding.clear();
+    if let Some(error) = &mut status.sync.last_error
+        && !audience.knows_code
+    {
+        error.message.clear();
+    }
     status
 }
 
@@ -27,7 +42,7 @@ pub(super) struct Review {
     records: Vec<Reviewed>,
     /// Whether there are others.
     more: bool,
-    /// Whether there is a code with which they can be sent again.
+    /// As in [`Audience::may_retry`].
     retry: bool,
 }
 
@@ -44,11 +59,23 @@ struct Reviewed {
     since: u64,
     /// In words.
     why: &'static str,
-    last_error: Option<LastError>,
+    last_error: Option<Failure>,
 }
 
-impl From<ManifestEntry> for Reviewed {
-    fn from(entry: ManifestEntry) -> Self {
+/// A [`LastError`], perhaps without its message.
+#[derive(Serialize)]
+struct Failure {
+    class: String,
+    http_status: Option<u16>,
+    code: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    #[serde(with = "crate::clock::as_rfc3339")]
+    at: u64,
+}
+
+impl Reviewed {
+    fn new(entry: ManifestEntry, audience: Audience) -> Self {
         Self {
             id: entry.id,
             record_type: entry.record_type,
@@ -56,7 +83,13 @@ impl From<ManifestEntry> for Reviewed {
             holds: entry.holds,
             since: entry.updated_at,
             why: why(entry.last_error.as_ref()),
-            last_error: entry.last_error,
+            last_error: entry.last_error.map(|error| Failure {
+                class: error.class,
+                http_status: error.http_status,
+                code: error.code,
+                message: Some(error.message).filter(|_| audience.knows_code),
+                at: error.at,
+            }),
         }
     }
 }
@@ -72,9 +105,9 @@ fn why(error: Option<&LastError>) -> &'static str {
     }
 }
 
-pub(super) async fn review(shared: &Shared, retry: bool) -> Result<Review, ApiError> {
+pub(super) async fn review(shared: &Shared, audience: Audience) -> Result<Review, ApiError> {
     let filter = Filter { state: Some(RecordState::Quarantined), limit: SHOWN, ..Filter::default() };
     let page = shared.store.send(List(filter)).await??;
-    let records = page.entries.into_iter().map(Reviewed::from).collect();
-    Ok(Review { records, more: page.next.is_some(), retry })
+    let records = page.entries.into_iter().map(|entry| Reviewed::new(entry, audience)).collect();
+    Ok(Review { records, more: page.next.is_some(), retry: audience.may_retry })
 }

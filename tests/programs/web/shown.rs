@@ -1,5 +1,6 @@
 //! What the page is told: the status and the records that need review, and never more than it should know.
 
+use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::support::daemon::{Counts, Daemon};
@@ -19,14 +20,20 @@ fn the_status_is_that_of_the_socket_and_records_under_review_are_listed_with_the
     let entry = daemon.record(&id);
     let shown = json!({
         "id": id, "type": "Visits", "attempts": 1, "holds": 0, "since": entry["updated_at"],
-        "why": "The server rejects it.", "last_error": entry["last_error"],
+        "why": "The server rejects it.", "last_error": without_message(&entry["last_error"]),
     });
     assert_eq!(review, json!({"records": [shown], "more": false, "retry": false}));
 }
 
+fn without_message(error: &Value) -> Value {
+    let mut error = error.clone();
+    assert!(error.as_object_mut().unwrap().remove("message").is_some(), "{error}");
+    error
+}
+
 #[test]
 fn neither_keys_nor_payloads_are_shown() {
-    let server = ScriptedServer::start(rejecting("no"));
+    let server = ScriptedServer::start(rejecting("secret-key must not have secret-payload"));
     let daemon = Daemon::start(&with_page(&Settings::for_server(&server.url()).batches_of(1)));
     let page = Page::of(&daemon);
     let mut follower = page.follow();
@@ -36,9 +43,32 @@ fn neither_keys_nor_payloads_are_shown() {
         .wait_until("one that holds another", |status| status["queue"]["holding"][0]["key"] == "secret-key");
     let status = follower.until("status", |status| status["records"]["quarantined"] == 1);
     let review = follower.until("review", |review| review["records"][0]["holds"] == 1);
+    // Nor when the server speaks of the whole batch.
+    server.now(|_| {
+        let error = json!({"code": "INVALID_DATA", "message": "secret-payload is refused"});
+        Reply::json(422, &json!({"error": error}))
+    });
+    daemon.enqueue(&[json!({"type": "T", "payload": {"text": "secret-payload"}})]);
+    let last = follower.until("status", |status| status["sync"]["last_error"]["code"] == "INVALID_DATA");
+    assert_eq!(daemon.status()["sync"]["last_error"]["message"], "secret-payload is refused");
     let asked = page.get("/v1/status").text() + &page.get("/v1/review").text() + &page.get("/").text();
-    let shown = format!("{status}{review}{asked}");
+    let shown = format!("{status}{review}{last}{asked}");
     assert!(!shown.contains("secret"), "{shown}");
+}
+
+#[test]
+fn where_all_who_look_know_the_code_they_see_what_the_server_says() {
+    let server = ScriptedServer::start(rejecting("the account is closed"));
+    let daemon = with_code(&Settings::for_server(&server.url()), &[("web.reading", "token")]);
+    daemon.enqueue_many(1);
+    daemon.wait_until_done();
+    let code = format!("Bearer {CODE}");
+    let answer = Page::of(&daemon).ask(Method::GET, "/v1/review", &[("authorization", &code)], "");
+    let error = answer.good(200)["records"][0]["last_error"].clone();
+    assert_eq!(
+        (&error["code"], &error["message"]),
+        (&json!("NO_SUCH_ACCOUNT"), &json!("the account is closed"))
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::support::chromium::{Browser, Tab};
 use crate::support::daemon::Daemon;
 use crate::support::server::ScriptedServer;
 use crate::support::settings::Settings;
-use crate::support::web::{Page, rejecting, with_code};
+use crate::support::web::{CODE, Page, rejecting, with_code};
 
 const CONTRAST: &str = include_str!("../../../web/contrast.js");
 const TARGETS: &str = include_str!("../../../web/targets.js");
@@ -28,7 +28,8 @@ const PREFERENCES: [(&str, &str); 5] = [
 /// A page with everything on it: records under review with long words, an alert, the field for the code.
 fn full(look: impl FnOnce(&Tab<'_>, &Daemon)) {
     let server = ScriptedServer::start(rejecting(&"Donaudampfschiffahrt".repeat(20)));
-    let daemon = with_code(&Settings::for_server(&server.url()), &[("telemetry.alert_queue_percent", "0")]);
+    let more = [("telemetry.alert_queue_percent", "0"), ("web.reading", "token")];
+    let daemon = with_code(&Settings::for_server(&server.url()), &more);
     daemon.enqueue(&[
         json!({"type": "W".repeat(128), "payload": {}}),
         json!({"type": "Visits", "key": "a", "payload": {}}),
@@ -36,9 +37,10 @@ fn full(look: impl FnOnce(&Tab<'_>, &Daemon)) {
     ]);
     daemon.wait_until("records under review", |status| status["records"]["quarantined"] == 3);
     let browser = Browser::start();
-    let tab = browser.open(&Page::of(&daemon).url(), LANDSCAPE.0, LANDSCAPE.1);
+    let tab = browser.open(&format!("{}#token={CODE}", Page::of(&daemon).url()), LANDSCAPE.0, LANDSCAPE.1);
     tab.wait("the rows", "document.querySelectorAll('#records li').length === 3");
     tab.wait("the alert", "document.querySelectorAll('#alerts li').length === 1");
+    tab.tap("#forget");
     tab.tap("#records li:first-child button");
     tab.wait("the field for the code", "document.activeElement.id === 'code'");
     look(&tab, &daemon);

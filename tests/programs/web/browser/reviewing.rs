@@ -34,7 +34,7 @@ fn a_record_is_retried_with_the_code_and_the_focus_goes_on_to_the_next() {
     let browser = Browser::start();
     let tab = open(&browser, &Page::of(&daemon).url());
     let ids = visits(&daemon, 3);
-    tab.wait_for_text("#records li:first-child .said", "NO_SUCH_ACCOUNT: the account is closed");
+    tab.wait_for_text("#records li:first-child .said", "NO_SUCH_ACCOUNT");
     assert_eq!(tab.texts("#records .why"), ["The server rejects it."; 3]);
     assert_eq!(tab.texts("#records .id")[0], format!("Id {}", ids[0]));
 
@@ -112,14 +112,15 @@ fn without_a_code_in_the_configuration_there_is_no_button_and_the_page_says_how_
 fn foreign_text_is_shown_as_text_and_does_nothing() {
     const MARKUP: &str =
         "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>";
-    let odd = format!("{MARKUP} \u{202e}turned\u{7} {{{{script}}}} javascript:alert(1)");
+    let odd =
+        format!("{MARKUP} \u{202e}turned\u{7} {{{{script}}}} javascript:alert(1)");
     let server = ScriptedServer::start(rejecting(&odd));
-    let daemon = with_code(&Settings::for_server(&server.url()), &[]);
+    let daemon = with_code(&Settings::for_server(&server.url()), &[("web.reading", "token")]);
     let record = json!({"type": MARKUP, "key": MARKUP, "payload": {"html": MARKUP}});
     daemon.enqueue(&[record]);
     daemon.wait_until_done();
     let browser = Browser::start();
-    let tab = open(&browser, &Page::of(&daemon).url());
+    let tab = open(&browser, &format!("{}#token={CODE}", Page::of(&daemon).url()));
     tab.wait("the row", "document.querySelectorAll('#records li').length === 1");
     assert_eq!(tab.texts("#records h3"), [MARKUP]);
     let shown = odd.replace(['\u{202e}', '\u{7}'], "\u{fffd}");
