@@ -45,13 +45,19 @@ pub(super) async fn events(
     Ok(HttpResponse::Ok().content_type("text/event-stream").streaming(stream))
 }
 
+/// Stands in for the records under review.
+#[derive(Serialize)]
+struct Unreadable {
+    unreadable: bool,
+}
+
 /// The reader, by itself, or because it does not read.
 struct Gone;
 
 async fn tell(shared: &Shared, audience: Audience, sender: &Sender<Bytes>) -> Result<(), Gone> {
     let mut board = shared.board.clone();
     let mut last_status = Bytes::new();
-    let mut last_set = None;
+    let (mut last_review, mut last_set) = (Bytes::new(), None);
     loop {
         let status = event("status", &view::status(&board, audience));
         if status != last_status {
@@ -60,12 +66,18 @@ async fn tell(shared: &Shared, audience: Audience, sender: &Sender<Bytes>) -> Re
         }
         let set = review_set(&board.backlog.borrow());
         if last_set != Some(set) {
-            let Ok(review) = view::review(shared, audience).await else {
-                // The store is on its way out, or ill: the page asks again.
-                return Ok(());
+            let review = match view::review(shared, audience).await {
+                Ok(review) => {
+                    last_set = Some(set);
+                    event("review", &review)
+                }
+                // The store is ill: everything else is told all the same, and this when there is news of it.
+                Err(_) => event("review", &Unreadable { unreadable: true }),
             };
-            last_set = Some(set);
-            send(sender, event("review", &review)).await?;
+            if review != last_review {
+                last_review = review.clone();
+                send(sender, review).await?;
+            }
         }
         tokio::select! {
             changed = board.changed() => if !changed { return Ok(()) },

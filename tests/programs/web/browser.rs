@@ -3,6 +3,7 @@
 mod following;
 mod looks;
 mod reviewing;
+mod troubled;
 
 /// A 7-inch tablet, held either way.
 const LANDSCAPE: (u32, u32) = (1024, 600);

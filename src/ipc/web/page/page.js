@@ -5,10 +5,16 @@
   // The first wait before the daemon is asked again, and the longest.
   const FIRST_WAIT_MS = 1000;
   const LONGEST_WAIT_MS = 8000;
+  // A stream that ends sooner than this was none to rely on: it is asked for less and less often.
+  const LASTED_MS = 5000;
   // The sentence is spoken at most this often.
   const SPOKEN_EVERY_MS = 10000;
   const CHANGE_LIMIT_MS = 20000;
   const CODE = "fieldsync-code";
+  // Nothing else fits the header that carries it: with another one nothing could be asked at all.
+  const CODE_FORM = /^[\x21-\x7e]+$/;
+  const NO_CODE = "That cannot be a code: codes have no spaces, and only the letters, digits and signs of an English keyboard.";
+  const LOOK = "Look at the list: what is still there was not sent again.";
 
   const by = (id) => document.getElementById(id);
   const text = (id, value) => {
@@ -17,7 +23,7 @@
   };
   const show = (id, shown) => { by(id).hidden = !shown; };
   // Foreign text, without what would command its surroundings: neither control characters nor changes of direction.
-  const plain = (foreign) => foreign.replace(/[\p{Cc}\u202A-\u202E\u2066-\u2069]/gu, "\uFFFD");
+  const plain = (foreign) => foreign.replace(/[\p{Cc}\u061C\u200E\u200F\u202A-\u202E\u2066-\u2069]/gu, "\uFFFD");
   const records = (n) => (n === 1 ? "1 record" : `${n} records`);
 
   const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
@@ -30,28 +36,40 @@
   // The code, for as long as this page is open.
 
   let code = null;
-  try { code = sessionStorage.getItem(CODE); } catch { /* It is then kept here alone. */ }
-  const keepCode = (value) => {
-    code = value;
-    try {
-      if (value) sessionStorage.setItem(CODE, value); else sessionStorage.removeItem(CODE);
-    } catch { /* As above. */ }
-    show("forget", value !== null);
+  try {
+    const kept = sessionStorage.getItem(CODE);
+    if (kept !== null && CODE_FORM.test(kept)) code = kept;
+  } catch { /* It is then kept here alone. */ }
+  const forgetCode = () => {
+    code = null;
+    try { sessionStorage.removeItem(CODE); } catch { /* As above. */ }
+    show("forget", false);
+  };
+  // Whether it can be one.
+  const keepCode = (given) => {
+    forgetCode();
+    if (!CODE_FORM.test(given)) return false;
+    code = given;
+    try { sessionStorage.setItem(CODE, given); } catch { /* As above. */ }
+    show("forget", true);
+    return true;
   };
   const codeFromAddress = () => {
     if (!location.hash.startsWith("#token=")) return;
-    const given = location.hash.slice("#token=".length);
+    let given = location.hash.slice("#token=".length);
     history.replaceState(null, "", location.pathname);
-    try { keepCode(decodeURIComponent(given)); } catch { keepCode(given); }
+    try { given = decodeURIComponent(given); } catch { /* It is meant as it stands there. */ }
+    if (keepCode(given)) answered(true); else ask(NO_CODE, null);
   };
   const authorization = () => (code ? { Authorization: `Bearer ${code}` } : {});
 
   // What is to be done once there is a code, by whether that was given.
   let asked = null;
-  const ask = (why, then) => {
+  const ask = (why, then, mayCancel = true) => {
     asked?.(false);
     asked = then;
     text("why-code", why);
+    show("cancel", mayCancel);
     show("entry", true);
     by("code").value = "";
     by("code").focus();
@@ -64,13 +82,18 @@
   };
   by("ask").addEventListener("submit", (event) => {
     event.preventDefault();
-    keepCode(by("code").value.trim());
+    const given = by("code").value.trim();
     by("code").value = "";
-    answered(true);
+    if (keepCode(given)) {
+      answered(true);
+    } else {
+      text("why-code", NO_CODE);
+      by("code").focus();
+    }
   });
   by("cancel").addEventListener("click", () => answered(false));
   by("forget").addEventListener("click", () => {
-    keepCode(null);
+    forgetCode();
     text("outcome", "The code is forgotten on this page.");
     by("review-title").focus();
   });
@@ -80,8 +103,11 @@
       const body = await answer.json().catch(() => null);
       const refusal = new Refusal(body?.error?.message ?? `the answer was ${answer.status}`);
       refusal.code = body?.error?.code;
+      refusal.status = answer.status;
       return refusal;
     }
+    // What took too long, or failed on the way, may have been done in part.
+    get changedNothing() { return this.status < 500 && this.status !== 408; }
   }
 
   // The status.
@@ -115,15 +141,16 @@
   const LINK = { online: "Online", offline: "Offline", captive_portal: "A captive portal answers", unknown: "Not known yet" };
   const showStatus = (status) => {
     const { sync, records: counts, connectivity, alerts } = status;
+    const sentence = plain(sync.text);
     stopTicking();
-    text("sentence", plain(sync.text));
+    text("sentence", sentence);
     if (sync.phase === "waiting" && sync.next_attempt_at) {
       const until = new Date(sync.next_attempt_at).getTime();
-      tick(sync.text, until);
-      ticking = setInterval(tick, 1000, sync.text, until);
+      tick(sentence, until);
+      ticking = setInterval(tick, 1000, sentence, until);
     }
-    document.title = `${plain(sync.text)} · fieldsync`;
-    speak(sync.text);
+    document.title = `${sentence} · fieldsync`;
+    speak(sentence);
     show("run", sync.total > 0);
     by("bar").max = Math.max(1, sync.total);
     by("bar").value = sync.done;
@@ -184,9 +211,16 @@
     button.setAttribute("aria-label", `Retry ${type}, id ending in ${record.id.slice(-4)}`);
   };
   const showReview = (review) => {
+    show("unreadable", review.unreadable === true);
+    if (review.unreadable) {
+      // What is shown from before may be so still.
+      show("none", false);
+      return;
+    }
     const ids = new Set(review.records.map((record) => record.id));
     const list = by("records");
-    const focused = [...list.children].findIndex((row) => row.contains(document.activeElement));
+    const focus = document.activeElement;
+    const focused = [...list.children].findIndex((row) => row.contains(focus));
     for (const [id, row] of rows) {
       if (!ids.has(id)) {
         row.remove();
@@ -199,10 +233,10 @@
       fill(row, record, review.retry);
       if (row === before) before = before.nextElementSibling; else list.insertBefore(row, before);
     }
-    // The focus is where its record was, or on the heading.
+    // The focus goes with its record, else it is where that was, or on the heading.
     if (focused >= 0 && !list.contains(document.activeElement)) {
       const next = list.children[Math.min(focused, list.children.length - 1)];
-      (next?.querySelector("button") ?? by("review-title")).focus();
+      (list.contains(focus) ? focus : next?.querySelector("button") ?? by("review-title")).focus();
     }
     const some = review.records.length > 0;
     if (!some && document.activeElement === by("retry-all")) by("review-title").focus();
@@ -238,12 +272,14 @@
       if (button.isConnected) button.focus();
     } catch (problem) {
       if (problem.code === "wrong_code") {
-        keepCode(null);
+        forgetCode();
         ask("That was not the right code.", again);
-      } else if (problem instanceof Refusal) {
+      } else if (!(problem instanceof Refusal)) {
+        text("outcome", `The daemon did not answer. ${LOOK}`);
+      } else if (problem.changedNothing) {
         text("outcome", `Nothing was changed: ${plain(problem.message)}.`);
       } else {
-        text("outcome", "The daemon did not answer. Look at the list: what is still there was not sent again.");
+        text("outcome", `This may be done in part: ${plain(problem.message)}. ${LOOK}`);
       }
     } finally {
       button.removeAttribute("aria-disabled");
@@ -277,7 +313,6 @@
   let wait = FIRST_WAIT_MS;
   let awaySince = null;
   const here = () => {
-    wait = FIRST_WAIT_MS;
     awaySince = null;
     show("away", false);
     document.body.classList.remove("away");
@@ -294,8 +329,8 @@
     document.body.classList.add("away");
     speak(said);
   };
-  const looksAgain = () => new Promise((resolve) => {
-    document.addEventListener("visibilitychange", resolve, { once: true });
+  const looksAgain = (signal) => new Promise((resolve) => {
+    document.addEventListener("visibilitychange", resolve, { once: true, signal });
   });
   const follow = async () => {
     for (;;) {
@@ -303,19 +338,27 @@
       const looking = new AbortController();
       const hide = () => { if (document.hidden) { stopTicking(); looking.abort(); } };
       document.addEventListener("visibilitychange", hide);
+      const began = performance.now();
       let problem = null;
       try { await listen(looking.signal); } catch (caught) { problem = caught; }
       document.removeEventListener("visibilitychange", hide);
       if (looking.signal.aborted) continue;
       if (problem?.code === "wrong_code") {
-        const why = code === null ? "This device shows its records to those who know the code." : "That was not the right code.";
-        keepCode(null);
+        let why = "That was not the right code.";
+        if (code === null) {
+          // Perhaps it is asked for already, for another reason.
+          why = by("entry").hidden ? "This device shows its records to those who know the code." : by("why-code").textContent;
+        }
+        forgetCode();
         text("sentence", "The code is needed to show what happens.");
-        await new Promise((resolve) => { ask(why, resolve); });
+        await new Promise((resolve) => { ask(why, resolve, false); });
         continue;
       }
       away(problem);
-      await Promise.race([looksAgain(), new Promise((resolve) => { setTimeout(resolve, wait); })]);
+      if (performance.now() - began >= LASTED_MS) wait = FIRST_WAIT_MS;
+      const waited = new AbortController();
+      await Promise.race([looksAgain(waited.signal), new Promise((resolve) => { setTimeout(resolve, wait); })]);
+      waited.abort();
       wait = Math.min(wait * 2, LONGEST_WAIT_MS);
     }
   };

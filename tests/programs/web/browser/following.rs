@@ -131,6 +131,11 @@ fn where_reading_takes_the_code_the_page_asks_for_it_first() {
     let tab = open(&browser, Page::of(&daemon));
     tab.wait_for_text("#why-code", "This device shows its records to those who know the code.");
     assert_eq!(tab.eval("document.activeElement.id"), "code");
+    assert_eq!(
+        tab.eval("document.querySelector('#cancel').checkVisibility()"),
+        false,
+        "there is nothing else"
+    );
     tab.enter("wrong-code");
     tab.wait_for_text("#why-code", "That was not the right code.");
     assert_eq!(tab.eval("document.querySelector('#counts').hidden"), true);
@@ -138,4 +143,30 @@ fn where_reading_takes_the_code_the_page_asks_for_it_first() {
     tab.wait_for_text(SENTENCE, "Nothing to sync");
     assert_eq!(tab.eval("document.querySelector('#entry').hidden"), true);
     assert_eq!(tab.eval("sessionStorage.length + ' ' + localStorage.length + document.cookie"), json!("1 0"));
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn what_no_header_can_carry_is_no_code_and_another_one_is_asked_for() {
+    const NO_CODE: &str = "That cannot be a code: codes have no spaces, and only the letters, digits and signs of an English keyboard.";
+    for reading in ["open", "token"] {
+        let daemon = with_code(&Settings::default(), &[("web.reading", reading)]);
+        let url = Page::of(&daemon).url();
+        let browser = Browser::start();
+        let tab = browser.open(&format!("{url}#token=%E2%82%AC"), LANDSCAPE.0, LANDSCAPE.1);
+        tab.wait_for_text("#why-code", NO_CODE);
+        assert_eq!(tab.eval("location.href"), url.as_str());
+        tab.enter("€");
+        tab.wait_for_text("#why-code", NO_CODE);
+        // One that an older page kept.
+        tab.eval(
+            "sessionStorage.setItem('fieldsync-code', '€'); window.isOld = true; location.reload(); null",
+        );
+        if reading == "token" {
+            tab.wait_for_text("#why-code", "This device shows its records to those who know the code.");
+            tab.enter(CODE);
+        }
+        tab.wait_for_text(SENTENCE, "Nothing to sync");
+        assert_eq!(tab.eval("document.querySelector('#away').hidden"), true);
+    }
 }

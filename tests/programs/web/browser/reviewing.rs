@@ -113,7 +113,7 @@ fn foreign_text_is_shown_as_text_and_does_nothing() {
     const MARKUP: &str =
         "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>";
     let odd =
-        format!("{MARKUP} \u{202e}turned\u{7} {{{{script}}}} javascript:alert(1)");
+        format!("{MARKUP} \u{202e}turned\u{7} \u{200f}\u{200e}\u{61c} {{{{script}}}} javascript:alert(1)");
     let server = ScriptedServer::start(rejecting(&odd));
     let daemon = with_code(&Settings::for_server(&server.url()), &[("web.reading", "token")]);
     let record = json!({"type": MARKUP, "key": MARKUP, "payload": {"html": MARKUP}});
@@ -123,7 +123,7 @@ fn foreign_text_is_shown_as_text_and_does_nothing() {
     let tab = open(&browser, &format!("{}#token={CODE}", Page::of(&daemon).url()));
     tab.wait("the row", "document.querySelectorAll('#records li').length === 1");
     assert_eq!(tab.texts("#records h3"), [MARKUP]);
-    let shown = odd.replace(['\u{202e}', '\u{7}'], "\u{fffd}");
+    let shown = odd.replace(['\u{202e}', '\u{7}', '\u{200f}', '\u{200e}', '\u{61c}'], "\u{fffd}");
     assert_eq!(tab.texts("#records .said"), [format!("NO_SUCH_ACCOUNT: {shown}")]);
     assert_eq!(tab.eval("document.images.length + document.querySelectorAll('#records script').length"), 0);
     assert_ne!(tab.eval("document.title"), "owned");

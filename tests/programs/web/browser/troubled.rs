@@ -1,0 +1,142 @@
+//! What the page does when the daemon is in trouble. The document is the daemon's; what it asks is answered
+//! by a server that says what an ill daemon says.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use serde_json::{Value, json};
+
+use super::LANDSCAPE;
+use crate::support::chromium::{Browser, Tab};
+use crate::support::daemon::Daemon;
+use crate::support::server::{Gate, Reply, Request, ScriptedServer};
+use crate::support::settings::Settings;
+use crate::support::web::{Page, with_page};
+
+const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+const FIRST: &str = "0191b3a0-0000-7000-8000-00000000aaaa";
+const SECOND: &str = "0191b3a0-0000-7000-8000-00000000bbbb";
+
+/// The page, and a daemon whose status can be shown.
+fn ill(
+    mut events: impl FnMut(&Value) -> Reply + Send + 'static,
+    mut change: impl FnMut(&Request) -> Reply + Send + 'static,
+) -> ScriptedServer {
+    let daemon = Daemon::start(&with_page(&Settings::default()));
+    let (html, status) = (Page::of(&daemon).get("/").text(), daemon.status());
+    ScriptedServer::start(move |request| match request.path.as_str() {
+        "/" => Reply::text(200, "text/html; charset=utf-8", &html),
+        "/v1/events" => events(&status),
+        "/v1/quarantine/retry" => change(request),
+        _ => Reply::error(404, "NOT_FOUND"),
+    })
+}
+
+fn stream(events: &[(&str, &Value)]) -> Vec<u8> {
+    let events = events.iter().map(|(name, data)| format!("event: {name}\ndata: {data}\n\n"));
+    [HEAD.to_owned()].into_iter().chain(events).collect::<String>().into()
+}
+
+/// It goes on, and nothing more is said.
+fn lasting(events: &[(&str, &Value)]) -> Reply {
+    Reply::Drip(stream(events), Vec::new())
+}
+
+fn review(ids: &[&str]) -> Value {
+    let records: Vec<Value> = ids
+        .iter()
+        .map(|id| {
+            json!({
+                "id": id, "type": "Visits", "attempts": 1, "holds": 0, "since": "2026-01-01T00:00:00.000Z",
+                "why": "The server rejects it.", "last_error": null,
+            })
+        })
+        .collect();
+    json!({"records": records, "more": false, "retry": true})
+}
+
+fn open<'b>(browser: &'b Browser, server: &ScriptedServer) -> Tab<'b> {
+    browser.open(&format!("{}/#token=open-sesame", server.url()), LANDSCAPE.0, LANDSCAPE.1)
+}
+
+fn no_change(_: &Request) -> Reply {
+    Reply::error(404, "NOT_FOUND")
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn where_the_records_under_review_cannot_be_read_the_page_says_so_and_shows_all_else() {
+    let unreadable = json!({"unreadable": true});
+    let server = ill(move |status| lasting(&[("status", status), ("review", &unreadable)]), no_change);
+    let browser = Browser::start();
+    let tab = open(&browser, &server);
+    tab.wait_for_text("#unreadable", "They cannot be read now. If this stays so, look at: fieldsync doctor");
+    assert_eq!(tab.texts("#sentence"), ["Nothing to sync"]);
+    assert_eq!(tab.eval("document.querySelector('#none').checkVisibility()"), false);
+    assert_eq!(tab.eval("document.querySelector('#away').hidden"), true);
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn a_stream_that_ends_as_soon_as_it_begins_is_asked_for_less_and_less_often() {
+    let server = ill(|status| Reply::Raw(stream(&[("status", status)])), no_change);
+    let browser = Browser::start();
+    let tab = open(&browser, &server);
+    tab.eval(
+        "window.waits = []; window.later = setTimeout;
+         window.setTimeout = (then, wait) => { waits.push(wait); return later(then, wait); }; null",
+    );
+    tab.wait("longer waits", "waits.includes(4000)");
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn that_nothing_was_changed_is_said_only_where_it_is_certain() {
+    let answer = Arc::new(AtomicU16::default());
+    let answers = Arc::clone(&answer);
+    let server = ill(
+        |status| lasting(&[("status", status), ("review", &review(&[FIRST]))]),
+        move |_| Reply::error(answers.load(Ordering::SeqCst), "TROUBLE"),
+    );
+    let browser = Browser::start();
+    let tab = open(&browser, &server);
+    let in_part = "This may be done in part: TROUBLE, says the server. \
+        Look at the list: what is still there was not sent again.";
+    let nothing = "Nothing was changed: TROUBLE, says the server.";
+    // The browser itself may try again after a 408.
+    for (status, outcome) in [(500, in_part), (409, nothing), (408, in_part)] {
+        answer.store(status, Ordering::SeqCst);
+        tab.wait("the row", "document.querySelectorAll('#records li').length === 1");
+        tab.tap("#records button");
+        tab.wait_for_text("#outcome", outcome);
+    }
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn the_focus_goes_with_a_record_whose_place_is_another_one() {
+    let (gate, mut streams) = (Gate::default(), 0);
+    let held = gate.clone();
+    let server = ill(
+        move |status| {
+            streams += 1;
+            if streams == 1 {
+                return Reply::Raw(stream(&[("status", status), ("review", &review(&[FIRST, SECOND]))]));
+            }
+            lasting(&[("status", status), ("review", &review(&[SECOND, FIRST]))]).held_by(&held)
+        },
+        no_change,
+    );
+    let browser = Browser::start();
+    let tab = open(&browser, &server);
+    tab.wait("the rows", "document.querySelectorAll('#records li').length === 2");
+    for row in 1..=2 {
+        tab.eval(&format!("document.querySelector('#records li:nth-child({row}) button').focus(); null"));
+        if row == 1 {
+            gate.open();
+        }
+        tab.wait("the other order", "document.querySelector('#records .id').textContent.endsWith('bbbb')");
+        let focused = "document.activeElement.getAttribute('aria-label')";
+        assert_eq!(tab.eval(focused), "Retry Visits, id ending in aaaa");
+    }
+}
