@@ -130,13 +130,9 @@ fn the_focus_goes_with_a_record_whose_place_is_another_one() {
     let browser = Browser::start();
     let tab = open(&browser, &server);
     tab.wait("the rows", "document.querySelectorAll('#records li').length === 2");
-    for row in 1..=2 {
-        tab.eval(&format!("document.querySelector('#records li:nth-child({row}) button').focus(); null"));
-        if row == 1 {
-            gate.open();
-        }
-        tab.wait("the other order", "document.querySelector('#records .id').textContent.endsWith('bbbb')");
-        let focused = "document.activeElement.getAttribute('aria-label')";
-        assert_eq!(tab.eval(focused), "Retry Visits, id ending in aaaa");
-    }
+    tab.eval("document.querySelector('#records li:last-child button').focus(); null");
+    gate.open();
+    tab.wait("the other order", "document.querySelector('#records .id').textContent.endsWith('bbbb')");
+    let focused = "document.activeElement.getAttribute('aria-label')";
+    assert_eq!(tab.eval(focused), "Retry Visits, id ending in bbbb");
 }
