@@ -56,6 +56,11 @@ pub struct Entry(pub RecordId);
 #[rtype(result = "Result<Option<(Box<str>, u32)>, StoreError>")]
 pub struct Payload(pub RecordId);
 
+/// Reads who handed a record over, and nothing else of it.
+#[derive(Message)]
+#[rtype(result = "Result<Option<u32>, StoreError>")]
+pub struct Submitter(pub RecordId);
+
 /// Reads a page of the manifest.
 #[derive(Message)]
 #[rtype(result = "Result<Page, StoreError>")]
@@ -365,6 +370,14 @@ impl Handler<Payload> for QueueStore {
 
     fn handle(&mut self, Payload(id): Payload, _: &mut Self::Context) -> Self::Result {
         self.read(|queue| queue.payload(id))
+    }
+}
+
+impl Handler<Submitter> for QueueStore {
+    type Result = Result<Option<u32>, StoreError>;
+
+    fn handle(&mut self, Submitter(id): Submitter, _: &mut Self::Context) -> Self::Result {
+        self.read(|queue| queue.submitter(id))
     }
 }
 

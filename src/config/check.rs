@@ -31,6 +31,7 @@ impl Config {
         };
         self.check_server(&mut refuse);
         self.check_web(&mut refuse);
+        self.check_connections(&mut refuse);
         self.check_numbers(&mut refuse);
         self.check_together(&mut refuse);
         findings
@@ -111,11 +112,27 @@ impl Config {
             "web.reading",
             "is \"token\", and nobody could read: web.token_file names no file",
         );
-        refuse(
-            web.max_connections < 2,
-            "web.max_connections",
-            "must be at least 2: half of them may follow what happens",
-        );
+    }
+
+    /// Every connection may take a place, a descriptor and some memory: more than these are no limit.
+    fn check_connections(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
+        let most = format!("must be at most {MAX_CONNECTIONS}: each takes a descriptor and some memory");
+        for (key, connections, least) in [
+            (
+                "web.max_connections",
+                self.web.max_connections,
+                "must be at least 2: half of them may follow what happens",
+            ),
+            (
+                "ipc.max_connections",
+                self.ipc.max_connections,
+                "must be at least 2: one that follows what happens, and one for calls",
+            ),
+        ] {
+            refuse(connections < 2, key, least);
+            refuse(connections > MAX_CONNECTIONS, key, &most);
+        }
+        refuse(self.ipc.max_event_streams > MAX_CONNECTIONS, "ipc.max_event_streams", &most);
     }
 
     fn check_numbers(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
@@ -148,7 +165,6 @@ impl Config {
             ("breaker.micro_after", u64::from(self.breaker.micro_after)),
             ("breaker.open_after", u64::from(self.breaker.open_after)),
             ("breaker.close_after", u64::from(self.breaker.close_after)),
-            ("ipc.max_connections", self.ipc.max_connections as u64),
             ("ipc.max_event_streams", self.ipc.max_event_streams as u64),
             ("ipc.max_request_bytes", self.ipc.max_request_bytes.0),
         ] {
@@ -208,6 +224,9 @@ impl Config {
         );
     }
 }
+
+/// More than a process has descriptors for, and less than what counts them can take.
+const MAX_CONNECTIONS: usize = 65_536;
 
 /// A batch's members are named in one row of the store, which should stay small.
 const MAX_BATCH_RECORDS: usize = 10_000;

@@ -117,7 +117,7 @@ impl<'a> Visitor<'a> for Items<'_, 'a> {
 }
 
 fn record(json: &[u8]) -> Result<NewRecord, String> {
-    let submitted: Submitted<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    let submitted: Submitted<'_> = named(json)?;
     let Submitted { id, record_type, key, priority, payload } = submitted;
     if record_type.is_empty() || record_type.len() > MAX_TYPE_BYTES {
         return Err(format!("`type` must have 1 to {MAX_TYPE_BYTES} bytes"));
@@ -134,6 +134,14 @@ fn record(json: &[u8]) -> Result<NewRecord, String> {
     }
     let id = id.map_or_else(RecordId::new, RecordId);
     Ok(NewRecord { id, record_type, key, priority, payload: payload.get().into() })
+}
+
+/// A value whose fields have names. The parser would take an array for one, too, field by field.
+pub(super) fn named<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, String> {
+    if json.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err("it must be a JSON object".into());
+    }
+    serde_json::from_slice(json).map_err(|error| error.to_string())
 }
 
 /// A JSON object, byte for byte, without white space around it.
@@ -186,7 +194,8 @@ mod tests {
             (r#"{"type":"T","payload":{},"key":""}"#, "key"),
             (r#"{"type":"T","payload":{},"Type":"T"}"#, "unknown field"),
             (r#"{"type":"T","payload":{"#, "EOF"),
-            ("7", "expected struct"),
+            (r#"[null,"T",null,5,{"a":1}]"#, "must be a JSON object"),
+            ("7", "must be a JSON object"),
         ] {
             let error = json(format!("[{GOOD},{bad}]").as_bytes()).unwrap_err();
             assert_eq!(error.position, 2, "{bad}: {error}");

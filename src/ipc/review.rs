@@ -53,7 +53,7 @@ pub(super) async fn discard(
 
 async fn selection(shared: &Shared, incoming: Incoming) -> Result<Selection, ApiError> {
     let body = incoming.whole(shared).await?;
-    let selection: Selection = serde_json::from_slice(&body.bytes).map_err(|error| {
+    let selection: Selection = intake::named(&body.bytes).map_err(|error| {
         ApiError::bad_request(
             "invalid_selection",
             format!("{error}; send {{\"ids\": [\"…\"]}} or {{\"all\": true}}"),
@@ -132,10 +132,10 @@ pub(super) async fn mend(
     incoming: Incoming,
 ) -> Result<HttpResponse, ApiError> {
     let id = record_id(&path)?;
+    may_mend(&shared, &peer, id).await?;
     let body = incoming.whole(&shared).await?;
     let payload =
         intake::object(&body.bytes).map_err(|reason| ApiError::bad_request("invalid_record", reason))?;
-    may_mend(&shared, &peer, id).await?;
     shared.store.send(Write(Mend { id, payload })).await???;
     tracing::info!(record_id = %id, "record {id} was mended and queued again");
     shared.board_feed.announce("record", &RecordChange::by(id, RecordDecision::QueuedAgain));
@@ -201,8 +201,7 @@ pub(super) async fn acknowledge(
             format!("{what}; send {{\"alert\": \"{STORE_DAMAGED}\"}}; other alerts go when their cause does");
         ApiError::bad_request("invalid_alert", message)
     };
-    let wanted: AcknowledgeAlert =
-        serde_json::from_slice(&body.bytes).map_err(|error| invalid(error.to_string()))?;
+    let wanted: AcknowledgeAlert = intake::named(&body.bytes).map_err(invalid)?;
     if wanted.alert != STORE_DAMAGED {
         return Err(invalid(format!("`{}` cannot be acknowledged", wanted.alert)));
     }

@@ -55,6 +55,12 @@ impl Queue {
         Ok(read.map(|(_, body)| (body, row.submitter)))
     }
 
+    /// The user who handed a record over: known for as long as the record is, whatever became of its payload.
+    pub fn submitter(&self, id: RecordId) -> Result<Option<u32>, StoreError> {
+        let row = row(&self.snapshot()?, id.0.as_u128())?;
+        Ok(row.map(|row| row.submitter))
+    }
+
     /// A page of the manifest.
     pub fn page(&self, now: Now, filter: &Filter) -> Result<Page, StoreError> {
         let snapshot = self.snapshot()?;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::support::daemon::{Counts, Daemon, Home};
 use crate::support::gateway::Gateway;
 use crate::support::process::run;
+use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::directory;
 
@@ -140,6 +141,41 @@ fn what_is_salvaged_by_hand_is_enqueued_elsewhere() {
     assert_eq!(fresh.cli(&["store", "salvage"]).code, Some(2));
     let mode = run(std::process::Command::new("stat").args(["-c", "%a"]).arg(&out), b"");
     assert_eq!(mode.stdout.trim(), "600");
+}
+
+/// Changes a letter of a text, wherever it stands in the file.
+fn change_letter(path: &Path, text: &[u8]) -> usize {
+    let mut bytes = fs::read(path).unwrap();
+    let found: Vec<usize> =
+        (0..bytes.len() - text.len()).filter(|at| bytes[*at..].starts_with(text)).collect();
+    for at in &found {
+        bytes[*at] ^= 1;
+    }
+    fs::write(path, bytes).unwrap();
+    found.len()
+}
+
+#[test]
+fn a_record_under_review_whose_payload_is_damaged_is_mended_and_sent() {
+    const TEXT: &str = "nowhere else in this file";
+    let server = ScriptedServer::start(|request| {
+        let status = json!({"status": "rejected", "code": "C", "message": "M"});
+        Reply::results(request.batch_id(), &request.ids(), |_| Some(status.clone()))
+    });
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let id = daemon.enqueue(&[json!({"type": "T", "payload": {"text": TEXT}})]).remove(0);
+    assert_eq!(daemon.wait_until_done(), Counts::settled(0, 1));
+    server.now(Reply::sound);
+    let (status, home) = daemon.terminate();
+    assert_eq!(status.code(), Some(0));
+    assert!(change_letter(&store(&home), TEXT.as_bytes()) > 0);
+    let daemon = home.start();
+    let unread = daemon.get(&format!("/v1/records/{id}?payload=true"));
+    assert_eq!((unread.status, unread.code().as_str()), (500, "store_failed"));
+    let mended = daemon.put(&format!("/v1/records/{id}/payload"), r#"{"text":"anew"}"#).good(200);
+    assert_eq!(mended["id"], id);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));
+    assert!(server.batches().last().unwrap().text().contains(r#""payload":{"text":"anew"}"#));
 }
 
 #[test]

@@ -41,7 +41,9 @@ fn a_record_at_fault_is_refused_with_its_position_and_nothing_of_its_request_is_
         (r#"{"type":"T","payload":{},"id":"17"}"#, "UUID"),
         (r#"{"type":"T","payload":{},"key":""}"#, "`key`"),
         (r#"{"type":"T","payload":{},"kye":"a"}"#, "unknown field `kye`"),
-        ("7", "invalid type"),
+        ("7", "must be a JSON object"),
+        (r#"[null,"T",null,5,{"a":1}]"#, "must be a JSON object"),
+        (r#" [null,"T",null,5,{"a":1}] "#, "must be a JSON object"),
     ] {
         let array = daemon.post("/v1/records", format!("[{GOOD},{GOOD},{bad},{GOOD}]"));
         let error = refused(&array, 400, "invalid_record");

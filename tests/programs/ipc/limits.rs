@@ -4,8 +4,9 @@ use std::thread;
 
 use serde_json::json;
 
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{Daemon, Home};
 use crate::support::http::Answer;
+use crate::support::process::Guard;
 use crate::support::settings::Settings;
 
 const PRODUCERS: usize = 16;
@@ -25,6 +26,39 @@ fn crowd(daemon: &Daemon, request: impl Fn(usize) -> String + Sync) -> Vec<Answe
             .collect();
         producers.into_iter().flat_map(|producer| producer.join().unwrap()).collect()
     })
+}
+
+/// More than anything here can count.
+const ABSURD: &str = "9000000000000000000";
+
+#[test]
+fn connections_beyond_what_a_device_can_hold_are_refused_with_key_and_reason() {
+    for (key, number, reason) in [
+        ("ipc.max_connections", ABSURD, "at most 65536"),
+        ("ipc.max_connections", "65537", "at most 65536"),
+        ("ipc.max_connections", "1", "at least 2"),
+        ("ipc.max_event_streams", ABSURD, "at most 65536"),
+        ("web.max_connections", ABSURD, "at most 65536"),
+    ] {
+        let home = Home::new(&Settings::default().with(key, number));
+        let ended = Guard(home.command().spawn().unwrap()).wait();
+        let log = home.log();
+        assert_eq!(ended.code(), Some(78), "{key} = {number}: {log}");
+        assert!(log.contains(key) && log.contains(reason), "{log}");
+    }
+}
+
+#[test]
+fn a_reload_that_asks_for_too_many_connections_is_refused_and_the_old_ones_stay() {
+    let daemon = Daemon::start(&Settings::default());
+    let page = Settings::default().with("web.listen", "127.0.0.1:0");
+    for key in ["web.max_connections", "ipc.max_connections"] {
+        daemon.home.configure(&page.clone().with(key, ABSURD));
+        daemon.signal("HUP");
+        daemon.wait_for_log(&format!("{key}: must be at most 65536"));
+    }
+    assert_eq!(daemon.log().matches("the configuration was not changed").count(), 2, "{}", daemon.log());
+    daemon.enqueue_many(1);
 }
 
 fn accepted(answers: &[Answer]) -> u64 {

@@ -149,6 +149,11 @@ fn what_cannot_be_reviewed_is_refused() {
     for wrong in ["", "{}", "[]", r#"{"all": true, "ids": []}"#, r#"{"al": true}"#, r#"{"ids": ["x"]}"#] {
         check(daemon.post("/v1/quarantine/retry", wrong), 400, "invalid_selection");
     }
+    // Fields that are told by their place alone.
+    for wrong in [r"[null, true, true]", r#" [["x"]]"#] {
+        check(daemon.post("/v1/quarantine/discard", wrong), 400, "invalid_selection");
+    }
+    check(daemon.post("/v1/alerts/acknowledge", r#"["store_damaged"]"#), 400, "invalid_alert");
     check(daemon.put(&format!("/v1/records/{id}/payload"), "{}"), 409, "not_quarantined");
     check(daemon.put(&format!("/v1/records/{unknown}/payload"), "{}"), 404, "no_such_record");
     check(daemon.put(&format!("/v1/records/{id}/payload"), "[]"), 400, "invalid_record");
