@@ -16,6 +16,20 @@ pub(crate) const MAX_TYPE_BYTES: usize = 128;
 /// Longest key, in bytes: it is a key of the store, too.
 pub(crate) const MAX_KEY_BYTES: usize = 512;
 
+/// Most records of one request: what a record costs beside its bytes does not follow the size of a request.
+pub(super) const MAX_RECORDS_AT_ONCE: usize = 50_000;
+
+/// Why nothing of a request is taken.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub(super) enum Refused {
+    /// One of its records cannot be.
+    #[error(transparent)]
+    Invalid(#[from] InvalidRecord),
+    /// They are more than [`MAX_RECORDS_AT_ONCE`].
+    #[error("the request has more than {MAX_RECORDS_AT_ONCE} records")]
+    TooMany,
+}
+
 /// A record that cannot be taken. Nothing of its request is.
 #[derive(Debug, PartialEq, Eq, Error)]
 #[error("{unit} {position}: {reason}")]
@@ -63,36 +77,59 @@ pub(super) enum Submission<'a> {
     Several(#[serde(borrow)] Vec<Submitted<'a>>),
 }
 
-/// A JSON object, or an array of them.
-pub(super) fn json(body: &[u8]) -> Result<Vec<NewRecord>, InvalidRecord> {
-    let invalid = |position, reason| InvalidRecord { unit: "record", position, reason };
-    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
-    if first == Some(&b'[') {
-        let mut items = Vec::new();
-        if let Err(error) = array(body, &mut items) {
-            return Err(invalid(items.len() as u64 + 1, error.to_string()));
-        }
-        return items
-            .into_iter()
-            .zip(1..)
-            .map(|(item, position)| record(item.get().as_bytes()).map_err(|reason| invalid(position, reason)))
-            .collect();
+/// The records of a request, cut apart and not yet looked into.
+#[derive(Debug)]
+pub(super) struct Pieces<'a> {
+    unit: &'static str,
+    /// Each with its position.
+    pieces: Vec<(u64, &'a [u8])>,
+}
+
+impl Pieces<'_> {
+    pub(super) fn len(&self) -> usize {
+        self.pieces.len()
     }
-    record(body).map(|record| vec![record]).map_err(|reason| invalid(1, reason))
+
+    /// The records one by one. To look into all of a large request takes long.
+    pub(super) fn records(&self) -> impl Iterator<Item = Result<NewRecord, InvalidRecord>> {
+        let Self { unit, pieces } = self;
+        pieces.iter().map(|(position, piece)| {
+            record(piece).map_err(|reason| InvalidRecord { unit, position: *position, reason })
+        })
+    }
+}
+
+/// A JSON object, or an array of them.
+pub(super) fn json(body: &[u8]) -> Result<Pieces<'_>, Refused> {
+    let unit = "record";
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first != Some(&b'[') {
+        return Ok(Pieces { unit, pieces: vec![(1, body)] });
+    }
+    let mut items = Vec::new();
+    let read = array(body, &mut items);
+    if items.len() > MAX_RECORDS_AT_ONCE {
+        return Err(Refused::TooMany);
+    }
+    if let Err(error) = read {
+        let position = items.len() as u64 + 1;
+        return Err(InvalidRecord { unit, position, reason: error.to_string() }.into());
+    }
+    Ok(Pieces { unit, pieces: (1..).zip(items.iter().map(|item| item.get().as_bytes())).collect() })
 }
 
 /// One JSON object a line; empty lines are passed over.
-pub(super) fn ndjson(body: &[u8]) -> Result<Vec<NewRecord>, InvalidRecord> {
-    body.split(|byte| *byte == b'\n')
-        .zip(1..)
-        .filter(|(line, _)| !line.iter().all(u8::is_ascii_whitespace))
-        .map(|(line, position)| {
-            record(line).map_err(|reason| InvalidRecord { unit: "line", position, reason })
-        })
-        .collect()
+pub(super) fn ndjson(body: &[u8]) -> Result<Pieces<'_>, Refused> {
+    let lines = (1..).zip(body.split(|byte| *byte == b'\n'));
+    let lines = lines.filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace));
+    let pieces: Vec<_> = lines.take(MAX_RECORDS_AT_ONCE + 1).collect();
+    if pieces.len() > MAX_RECORDS_AT_ONCE {
+        return Err(Refused::TooMany);
+    }
+    Ok(Pieces { unit: "line", pieces })
 }
 
-/// The elements of an array, as far as they can be read.
+/// The elements of an array, as far as they can be read, and one more than may be.
 fn array<'a>(body: &'a [u8], items: &mut Vec<&'a RawValue>) -> serde_json::Result<()> {
     let mut reader = serde_json::Deserializer::from_slice(body);
     reader.deserialize_seq(Items(items))?;
@@ -111,6 +148,9 @@ impl<'a> Visitor<'a> for Items<'_, 'a> {
     fn visit_seq<A: SeqAccess<'a>>(self, mut elements: A) -> Result<(), A::Error> {
         while let Some(element) = elements.next_element()? {
             self.0.push(element);
+            if self.0.len() > MAX_RECORDS_AT_ONCE {
+                return Err(serde::de::Error::custom("there are too many"));
+            }
         }
         Ok(())
     }
@@ -160,20 +200,37 @@ mod tests {
 
     use super::*;
 
+    type Split = for<'a> fn(&'a [u8]) -> Result<Pieces<'a>, Refused>;
+
+    fn all(split: Split, body: &[u8]) -> Result<Vec<NewRecord>, InvalidRecord> {
+        match split(body) {
+            Ok(pieces) => pieces.records().collect(),
+            Err(Refused::Invalid(invalid)) => Err(invalid),
+            Err(Refused::TooMany) => panic!("there are too many"),
+        }
+    }
+
+    #[test]
+    fn a_request_has_so_many_records_and_no_more() {
+        for (count, fits) in [(MAX_RECORDS_AT_ONCE, true), (MAX_RECORDS_AT_ONCE + 1, false)] {
+            let (array, lines) = (format!("[{}]", vec!["{}"; count].join(",")), "{}\n\n".repeat(count));
+            assert_eq!(json(array.as_bytes()).is_ok_and(|pieces| pieces.len() == count), fits);
+            assert_eq!(ndjson(lines.as_bytes()).is_ok_and(|pieces| pieces.len() == count), fits);
+        }
+    }
+
     #[test]
     fn payloads_pass_byte_for_byte() {
         let odd = r#"{ "a" : 1.50,  "a":"é\u0041", "n": 12345678901234567890123 }"#;
         let body = format!(r#"[{{"type":"T","payload":{odd}}}]"#);
-        assert_eq!(&*json(body.as_bytes()).unwrap()[0].payload, odd);
-        assert_eq!(
-            &*ndjson(format!("{{\"payload\":{odd},\"type\":\"T\"}}\n").as_bytes()).unwrap()[0].payload,
-            odd
-        );
+        assert_eq!(&*all(json, body.as_bytes()).unwrap()[0].payload, odd);
+        let line = format!("{{\"payload\":{odd},\"type\":\"T\"}}\n");
+        assert_eq!(&*all(ndjson, line.as_bytes()).unwrap()[0].payload, odd);
     }
 
     #[test]
     fn defaults_are_filled_in() {
-        let records = json(br#"{"type":"T","payload":{}}"#).unwrap();
+        let records = all(json, br#"{"type":"T","payload":{}}"#).unwrap();
         assert_eq!((records[0].priority, records[0].key.as_deref()), (5, None));
         assert_eq!(records[0].id.0.get_version_num(), 7);
     }
@@ -197,20 +254,20 @@ mod tests {
             (r#"[null,"T",null,5,{"a":1}]"#, "must be a JSON object"),
             ("7", "must be a JSON object"),
         ] {
-            let error = json(format!("[{GOOD},{bad}]").as_bytes()).unwrap_err();
+            let error = all(json, format!("[{GOOD},{bad}]").as_bytes()).unwrap_err();
             assert_eq!(error.position, 2, "{bad}: {error}");
-            let error = ndjson(format!("{GOOD}\n\n{bad}\n").as_bytes()).unwrap_err();
+            let error = all(ndjson, format!("{GOOD}\n\n{bad}\n").as_bytes()).unwrap_err();
             assert_eq!(error.position, 3, "{bad}");
             assert!(error.to_string().contains(part), "{bad}: {error}");
         }
-        assert!(json(b"").is_err() && json(b"[1").is_err());
-        assert_eq!(json(b" [] ").unwrap().len(), 0);
+        assert!(all(json, b"").is_err() && all(json, b"[1").is_err());
+        assert_eq!(all(json, b" [] ").unwrap().len(), 0);
     }
 
     proptest! {
         #[test]
         fn nonsense_never_panics(body in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _either = (json(&body).is_ok(), ndjson(&body).is_ok(), object(&body).is_ok());
+            let _either = (all(json, &body).is_ok(), all(ndjson, &body).is_ok(), object(&body).is_ok());
         }
     }
 }

@@ -10,23 +10,25 @@ use super::api::{Accepted, RecordDetail, RecordPage};
 use super::auth::Peer;
 use super::body::Incoming;
 use super::error::ApiError;
-use super::intake::{self, Submission};
+use super::intake::{self, InvalidRecord, Refused, Submission};
 use super::server::Shared;
 use crate::actors::queue_store::{Entry, List, Payload, Submitter, Write};
 use crate::actors::telemetry::Lineage;
-use crate::model::{Place, RecordId, RecordState};
+use crate::model::{NewRecord, Place, RecordId, RecordState};
 use crate::store::{Append, Filter, Page};
 
 /// Entries on a page when the caller names no number, and at most.
 const DEFAULT_PAGE: usize = 100;
 const MAX_PAGE: usize = 1000;
+/// Records of a request that are looked into before others get their turn.
+const TURN: usize = 500;
 /// Entries of the manifest that are written at once: what a reader that stops costs.
 const MANIFEST_STEP: usize = 200;
 
 /// Hand records over
 ///
 /// One object, an array, or NDJSON with one object a line: all of it is taken or nothing. The answer comes after the records are on disk.
-/// Repeating a request under the same ids is safe: what is known with the same content counts as a duplicate.
+/// A request has at most 50000 records. Repeating it under the same ids is safe: what is known with the same content counts as a duplicate.
 #[utoipa::path(
     post, path = "/v1/records", tag = "records",
     request_body(content((Submission<'_> = "application/json"), (String = "application/x-ndjson"))),
@@ -39,19 +41,40 @@ pub(super) async fn enqueue(
 ) -> Result<HttpResponse, ApiError> {
     let is_ndjson = incoming.is_ndjson;
     let body = incoming.whole(&shared).await?;
-    let records = if is_ndjson { intake::ndjson(&body.bytes) } else { intake::json(&body.bytes) };
-    let records = records.map_err(|invalid| {
-        let several = !is_ndjson && invalid.to_string().contains("trailing characters");
-        let hint = if several { " (one object a line needs Content-Type: application/x-ndjson)" } else { "" };
-        ApiError::bad_request("invalid_record", format!("{invalid}; nothing was stored{hint}"))
-            .at(invalid.position)
-    })?;
+    let records = records(&body.bytes, is_ndjson).await?;
     let appended = shared.store.send(Write(Append::new(records, peer.uid))).await???;
     Ok(HttpResponse::Created().json(Accepted {
         accepted: appended.accepted,
         duplicates: appended.duplicates,
         ids: appended.ids,
     }))
+}
+
+/// The records of a request. Others get their turn while those of a large one are looked into.
+async fn records(body: &[u8], is_ndjson: bool) -> Result<Vec<NewRecord>, ApiError> {
+    let invalid = |invalid: InvalidRecord| {
+        let several = !is_ndjson && invalid.to_string().contains("trailing characters");
+        let hint = if several { " (one object a line needs Content-Type: application/x-ndjson)" } else { "" };
+        ApiError::bad_request("invalid_record", format!("{invalid}; nothing was stored{hint}"))
+            .at(invalid.position)
+    };
+    let pieces = if is_ndjson { intake::ndjson(body) } else { intake::json(body) };
+    let pieces = pieces.map_err(|refused| match refused {
+        Refused::Invalid(record) => invalid(record),
+        Refused::TooMany => ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "request_too_large",
+            format!("{refused}; nothing was stored; send fewer records at a time"),
+        ),
+    })?;
+    let mut records = Vec::with_capacity(pieces.len());
+    for record in pieces.records() {
+        records.push(record.map_err(invalid)?);
+        if records.len().is_multiple_of(TURN) {
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(records)
 }
 
 /// What `GET /v1/records` takes.

@@ -16,7 +16,7 @@ use super::server::Shared;
 use crate::actors::TryNow;
 use crate::actors::queue_store::{Entry, Write};
 use crate::model::{ManifestEntry, RecordId};
-use crate::store::{Acknowledge, Mend, Pause, Review, ReviewAction, Selected};
+use crate::store::{Acknowledge, Mend, Pause, REVIEW_STEP, Review, ReviewAction, Reviewed, Selected};
 
 /// Queue records under review again
 #[utoipa::path(
@@ -70,37 +70,49 @@ async fn review(
     selection: Selection,
     action: ReviewAction,
 ) -> Result<HttpResponse, ApiError> {
-    let mut changed = Vec::new();
-    match selection.ids {
-        Some(ids) => {
-            let only = ids.first().copied();
-            changed = step(shared, Selected::These(ids), action).await?;
-            if let Some(id) = only.filter(|_| changed.is_empty()) {
-                return Err(not_under_review(shared, id).await?);
-            }
+    let mut changed = 0;
+    if let Some(ids) = selection.ids {
+        for some in ids.chunks(REVIEW_STEP) {
+            changed += step(shared, Selected::These(some.to_vec()), action).await?.changed.len();
         }
-        // A step at a time, so that others get their turn in between.
-        None => loop {
-            let some = step(shared, Selected::Next, action).await?;
-            if some.is_empty() {
+        if let Some(id) = ids.first().filter(|_| changed == 0) {
+            return Err(not_under_review(shared, *id).await?);
+        }
+    } else {
+        let mut after = None;
+        loop {
+            let reviewed = step(shared, Selected::After(after), action).await?;
+            changed += reviewed.changed.len();
+            after = reviewed.next;
+            if after.is_none() {
                 break;
             }
-            changed.extend(some);
-        },
+        }
     }
+    Ok(HttpResponse::Ok().json(Changed { changed: changed as u64 }))
+}
+
+/// A part of a review, told as soon as it is on disk.
+async fn step(shared: &Shared, selected: Selected, action: ReviewAction) -> Result<Reviewed, ApiError> {
     let (verb, decision) = match action {
         ReviewAction::Retry => ("queued again", RecordDecision::QueuedAgain),
         ReviewAction::Discard => ("discarded", RecordDecision::Discarded),
     };
-    for id in &changed {
-        tracing::info!(record_id = %id, "record {id} was {verb} on request");
+    let is_all = matches!(selected, Selected::After(_));
+    let reviewed = shared.store.send(Write(Review { selected, action })).await??;
+    let changed = reviewed.changed.len();
+    if is_all && changed > 0 {
+        tracing::info!(records = changed, "{changed} of all records under review were {verb} on request");
+    }
+    for id in &reviewed.changed {
+        if is_all {
+            tracing::debug!(record_id = %id, "record {id} was {verb} on request");
+        } else {
+            tracing::info!(record_id = %id, "record {id} was {verb} on request");
+        }
         shared.board_feed.announce("record", &RecordChange::by(*id, decision));
     }
-    Ok(HttpResponse::Ok().json(Changed { changed: changed.len() as u64 }))
-}
-
-async fn step(shared: &Shared, selected: Selected, action: ReviewAction) -> Result<Vec<RecordId>, ApiError> {
-    Ok(shared.store.send(Write(Review { selected, action })).await??)
+    Ok(reviewed)
 }
 
 async fn not_under_review(shared: &Shared, id: RecordId) -> Result<ApiError, ApiError> {

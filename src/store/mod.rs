@@ -82,7 +82,10 @@ pub use op::{Group, Limits, One, Op, Transaction};
 pub use queue::Queue;
 pub use read::{Filter, Page};
 pub use recovery::{OpenError, Progress};
-pub use review::{Acknowledge, Expedite, Mend, MendRefused, Pause, Remember, Review, ReviewAction, Selected};
+pub use review::{
+    Acknowledge, Expedite, Mend, MendRefused, Pause, REVIEW_STEP, Remember, Review, ReviewAction, Reviewed,
+    Selected,
+};
 pub use salvage::{Salvage, SalvageError};
 
 /// An operation of the store failed.

@@ -11,10 +11,10 @@ use super::codec;
 use super::lanes::HELD;
 use super::op::{Op, Transaction};
 use super::schema::{Header, StoredState, Tables, meta};
-use crate::model::{Damage, RecordId};
+use crate::model::{Damage, Place, RecordId};
 
-/// Records that one call for "all" changes; callers repeat it until nothing changes.
-const ALL_STEP: usize = 1000;
+/// Records that one step changes at most, so that others get their turn in between.
+pub const REVIEW_STEP: usize = 1000;
 
 /// Retries or discards records under review.
 pub struct Review {
@@ -28,8 +28,9 @@ pub struct Review {
 pub enum Selected {
     /// These; ids of others are passed over.
     These(Vec<RecordId>),
-    /// The next thousand.
-    Next,
+    /// The next [`REVIEW_STEP`] behind a place, in queue order. Whoever goes on from step to step meets each
+    /// record once, though what is queued again may come back meanwhile.
+    After(Option<Place>),
 }
 
 /// What to do with a record under review.
@@ -41,17 +42,29 @@ pub enum ReviewAction {
     Discard,
 }
 
-impl Op for Review {
+/// What a step of a review did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reviewed {
     /// The records that changed.
-    type Reply = Vec<RecordId>;
+    pub changed: Vec<RecordId>,
+    /// Where the next step goes on; none when this was the last.
+    pub next: Option<Place>,
+}
+
+impl Op for Review {
+    type Reply = Reviewed;
 
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+        let mut next = None;
         let ids = match &self.selected {
             Selected::These(ids) => ids.iter().map(|id| id.0.as_u128()).collect(),
-            Selected::Next => {
+            Selected::After(after) => {
                 let mut ids = Vec::new();
-                for item in transaction.tables.quarantine.iter()?.take(ALL_STEP) {
-                    ids.push(item?.1.value());
+                let start = after.map_or(0, |place| place.0 + 1);
+                for item in transaction.tables.quarantine.range(start..)?.take(REVIEW_STEP) {
+                    let (place, id) = item?;
+                    ids.push(id.value());
+                    next = Some(Place(place.value())).filter(|_| ids.len() == REVIEW_STEP);
                 }
                 ids
             }
@@ -83,7 +96,11 @@ impl Op for Review {
             }
             changed.push(RecordId(Uuid::from_u128(id)));
         }
-        Ok(changed)
+        Ok(Reviewed { changed, next })
+    }
+
+    fn changed(reply: &Self::Reply) -> bool {
+        !reply.changed.is_empty()
     }
 }
 
@@ -188,7 +205,7 @@ impl Op for Expedite {
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
         let later = (transaction.now.steady + 1, 0)..(HELD, 0);
         let mut waiting = Vec::new();
-        for item in transaction.tables.retry.range(later)?.take(ALL_STEP) {
+        for item in transaction.tables.retry.range(later)?.take(REVIEW_STEP) {
             waiting.push(item?.0.value());
         }
         for (due, place) in &waiting {
@@ -196,7 +213,7 @@ impl Op for Expedite {
                 transaction.reschedule(header.id, *place, *due, transaction.now.steady)?;
             }
         }
-        Ok(waiting.len() == ALL_STEP)
+        Ok(waiting.len() == REVIEW_STEP)
     }
 }
 

@@ -40,7 +40,7 @@ fn large_payloads_are_kept_sent_mended_and_removed() {
         assert_eq!(bench.queue().payload(id(number)).unwrap().unwrap().0, body(size));
     }
     audit(bench.queue_mut());
-    bench.run(Review { selected: Selected::Next, action: ReviewAction::Discard });
+    bench.run(Review { selected: Selected::After(None), action: ReviewAction::Discard });
     let batch = bench.claim(100).unwrap().open.id;
     bench.close(batch, Outcome::Synced);
     audit(bench.queue_mut());

@@ -37,7 +37,7 @@ fn a_discarded_record_frees_the_later_ones_of_its_key() {
     bench.close(batch, Outcome::Quarantine(error("no")));
     assert!(bench.claim(5).is_none());
     assert!(!bench.queue_mut().backlog().unwrap().claimable, "a claim that found nothing is not repeated");
-    bench.run(Review { selected: Selected::Next, action: ReviewAction::Discard });
+    bench.run(Review { selected: Selected::After(None), action: ReviewAction::Discard });
     assert!(bench.queue_mut().backlog().unwrap().claimable);
     assert_eq!(ids(&bench.claim(5).unwrap()), [2, 3]);
 }

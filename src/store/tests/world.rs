@@ -213,7 +213,8 @@ impl World {
     }
 
     fn review(&mut self, selected: Selected, chosen: impl Fn(RecordId) -> bool, action: ReviewAction) {
-        let Some(mut changed) = self.perform(Review { selected, action }) else { return };
+        let Some(reviewed) = self.perform(Review { selected, action }) else { return };
+        let mut changed = reviewed.changed;
         changed.sort_unstable();
         let quarantined = |state| state == RecordState::Quarantined;
         let expected: Vec<RecordId> = self
@@ -291,7 +292,7 @@ impl World {
             Step::Review(numbers, all, again) => {
                 let action = if again { ReviewAction::Retry } else { ReviewAction::Discard };
                 let ids: Vec<RecordId> = numbers.into_iter().map(|number| id(u128::from(number))).collect();
-                let selected = if all { Selected::Next } else { Selected::These(ids.clone()) };
+                let selected = if all { Selected::After(None) } else { Selected::These(ids.clone()) };
                 self.review(selected, |id| all || ids.contains(&id), action);
             }
             Step::Mend(number, length) => self.mend(number, length),
@@ -359,7 +360,7 @@ impl World {
                 }
             }
             self.apply(Step::Claim(5, u64::MAX));
-            self.review(Selected::Next, |_| true, ReviewAction::Retry);
+            self.review(Selected::After(None), |_| true, ReviewAction::Retry);
             let backlog = self.bench.queue_mut().backlog().unwrap();
             if backlog.to_go() + backlog.quarantined == 0 {
                 assert_eq!(backlog.bytes, 0);

@@ -161,6 +161,20 @@ fn what_is_too_large_is_refused() {
 }
 
 #[test]
+fn a_request_of_very_many_tiny_records_is_refused_as_a_whole() {
+    let daemon = Daemon::start(&Settings::default());
+    let many = [GOOD; 50_001];
+    let array = daemon.post("/v1/records", format!("[{}]", many.join(",")));
+    let lines = daemon.call(Method::POST, "/v1/records", NDJSON, many.join("\n"));
+    for answer in [array, lines] {
+        let error = refused(&answer, 413, "request_too_large");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("50000") && message.contains("fewer records"), "{error}");
+    }
+    assert_eq!(daemon.counts().pending, 0);
+}
+
+#[test]
 fn a_full_queue_refuses_and_takes_again_when_there_is_room() {
     let server = ScriptedServer::start(Reply::sound);
     let settings = Settings::for_server(&server.url()).with("queue.max_records", "5");

@@ -122,6 +122,32 @@ fn all_records_under_review_are_retried_at_once() {
 }
 
 #[test]
+fn records_that_come_back_while_all_are_retried_are_retried_once() {
+    // More than one step, and so few at a time that some are back before the last step.
+    const RECORDS: usize = 2500;
+    let rejecting = |request: &Request| {
+        let status = json!({"status": "rejected", "code": "C", "message": "M"});
+        Reply::results(request.batch_id(), &request.ids(), |_| Some(status.clone()))
+    };
+    let server = ScriptedServer::start(rejecting);
+    let settings = Settings::for_server(&server.url()).batches_of(50).with("log.level", "info");
+    let daemon = Daemon::start(&settings);
+    daemon.enqueue_many(RECORDS);
+    assert_eq!(daemon.wait_until_done(), Counts::settled(0, RECORDS as u64));
+    for _ in 0..3 {
+        let changed = daemon.post("/v1/quarantine/retry", r#"{"all": true}"#).good(200);
+        assert_eq!(changed, json!({"changed": RECORDS}));
+        assert_eq!(daemon.wait_until_done(), Counts::settled(0, RECORDS as u64));
+    }
+    let log = daemon.log();
+    let lines = log.lines().filter(|line| line.contains("on request")).count();
+    assert!(lines < 20, "{lines} lines tell of {RECORDS} records");
+    let discarded = daemon.post("/v1/quarantine/discard", r#"{"all": true, "confirm": true}"#).good(200);
+    assert_eq!(discarded, json!({"changed": RECORDS}));
+    assert_eq!(daemon.counts(), Counts::settled(0, 0));
+}
+
+#[test]
 fn a_record_under_review_holds_back_later_ones_of_its_key_until_somebody_decides() {
     let server = ScriptedServer::start(picky);
     let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(1));
