@@ -1,8 +1,9 @@
 //! The body of a request, taken in within limits: of its size, of the caller's pace, and of the memory
-//! that all bodies take together.
+//! that all bodies take together. That of large ones is shared; a small one never waits for it, so that
+//! large uploads that are slow cannot keep small requests out.
 
 use std::cell::Cell;
-use std::future::{Ready, ready};
+use std::future::{Ready, poll_fn, ready};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,14 +15,17 @@ use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use super::error::ApiError;
+use super::half_close::Hunger;
 use super::server::Shared;
 
-/// Bodies of the largest size that may be in memory at once; many more small ones are.
+/// Bodies of the largest size that may be in memory at once.
 const LARGEST_AT_ONCE: usize = 2;
+/// What every body may have beside that: as many at most as there are connections.
+const SMALL: usize = 64 << 10;
 /// A whole body may take so many times as long as a pause in it.
 const PAUSES: u32 = 10;
 
-/// Bytes of all bodies that are in memory.
+/// Bytes of all bodies that are in memory, beyond the first [`SMALL`] of each.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bodies(Rc<Cell<usize>>);
 
@@ -29,25 +33,32 @@ pub(super) struct Bodies(Rc<Cell<usize>>);
 #[derive(Debug)]
 struct Share {
     of: Bodies,
-    bytes: usize,
+    /// All that came, the first [`SMALL`] with it.
+    came: usize,
 }
 
 impl Share {
     /// Takes some more, unless that would be more than `most` for all.
     fn grow(&mut self, bytes: usize, most: usize) -> bool {
-        let all = self.of.0.get().saturating_add(bytes);
-        if all > most {
+        let came = self.came.saturating_add(bytes);
+        let more = came.saturating_sub(SMALL) - self.counted();
+        let all = self.of.0.get().saturating_add(more);
+        if more > 0 && all > most {
             return false;
         }
         self.of.0.set(all);
-        self.bytes += bytes;
+        self.came = came;
         true
+    }
+
+    fn counted(&self) -> usize {
+        self.came.saturating_sub(SMALL)
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.of.0.set(self.of.0.get().saturating_sub(self.bytes));
+        self.of.0.set(self.of.0.get().saturating_sub(self.counted()));
     }
 }
 
@@ -59,6 +70,7 @@ pub(super) struct Incoming {
     /// Whether its head says that it is NDJSON.
     pub(super) is_ndjson: bool,
     share: Share,
+    hunger: Hunger,
 }
 
 /// A body that was read. It counts for as long as it is there.
@@ -74,11 +86,14 @@ impl FromRequest for Incoming {
     fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
         let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
         let bodies = request.app_data::<web::Data<Bodies>>().map(|bodies| bodies.get_ref().clone());
+        let hunger = request.conn_data::<Hunger>().cloned().unwrap_or_default();
+        hunger.forget();
         ready(Ok(Self {
             payload: payload.take(),
             length: header(CONTENT_LENGTH).and_then(|length| length.parse().ok()),
             is_ndjson: header(CONTENT_TYPE).is_some_and(|kind| kind.to_ascii_lowercase().contains("ndjson")),
-            share: Share { of: bodies.unwrap_or_default(), bytes: 0 },
+            share: Share { of: bodies.unwrap_or_default(), came: 0 },
+            hunger,
         }))
     }
 }
@@ -102,7 +117,15 @@ impl Incoming {
 
     async fn read(&mut self, limit: usize, pause: Duration) -> Result<Bytes, ApiError> {
         let mut body = BytesMut::new();
-        while let Some(chunk) = timeout(pause, self.payload.next()).await.map_err(|_| too_slow())? {
+        loop {
+            let next = poll_fn(|cx| {
+                let next = self.payload.poll_next_unpin(cx);
+                self.hunger.note(next.is_pending(), cx);
+                next
+            });
+            let Some(chunk) = timeout(pause, next).await.map_err(|_| too_slow())? else {
+                return Ok(body.freeze());
+            };
             let chunk = chunk.map_err(|error| {
                 let message = format!("the request broke off: {error}; nothing was stored");
                 ApiError::bad_request("broken_request", message)
@@ -115,7 +138,6 @@ impl Incoming {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(body.freeze())
     }
 }
 

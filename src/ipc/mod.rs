@@ -8,6 +8,7 @@ pub mod client;
 mod error;
 mod events;
 pub mod feed;
+mod half_close;
 pub(crate) mod intake;
 mod metrics;
 mod openapi;

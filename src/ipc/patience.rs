@@ -140,7 +140,7 @@ enum Whose {
 }
 
 impl Turn {
-    fn is_ours(&self) -> bool {
+    pub(super) fn is_ours(&self) -> bool {
         self.0.get() == Whose::Ours
     }
 

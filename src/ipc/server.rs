@@ -13,7 +13,7 @@ use actix_http::{Extensions, HttpService, KeepAlive};
 use actix_service::{Service, ServiceFactory, map_config};
 use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::{App, web};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 
 use super::auth::Peer;
@@ -21,6 +21,7 @@ use super::body::Bodies;
 use super::error::ApiError;
 use super::events::Places;
 use super::feed::Feed;
+use super::half_close::HalfClosable;
 use super::patience::{Answer, HEAD_WITHIN, Patient, Turn};
 use super::routes::routes;
 use super::status::Board;
@@ -60,7 +61,8 @@ impl Shared {
     }
 }
 
-/// Serves until the shutdown is announced and the connections have ended. Dropping it ends them at once.
+/// Serves until the shutdown is announced and the connections have ended. Each is a task of its own: those that
+/// are open when this is dropped go on until the runtime ends.
 pub async fn serve(listener: UnixListener, shared: Shared, max_connections: usize) {
     let slots = Arc::new(Semaphore::new(max_connections));
     let places = Places(Arc::new(Semaphore::new(shared.board.config.borrow().ipc.event_streams())));
@@ -97,7 +99,7 @@ pub async fn serve(listener: UnixListener, shared: Shared, max_connections: usiz
             },
         };
         actix_rt::spawn(async move {
-            if let Err(error) = http.call((Patient::new(stream, stall), None)).await {
+            if let Err(error) = http.call((HalfClosable::new(Patient::new(stream, stall)), None)).await {
                 tracing::debug!(%error, "a connection on the socket broke off");
             }
             drop(slot);
@@ -108,7 +110,7 @@ pub async fn serve(listener: UnixListener, shared: Shared, max_connections: usiz
     drop(slots.acquire_many(all).await);
 }
 
-type Connection = (Patient<UnixStream>, Option<std::net::SocketAddr>);
+type Connection = (HalfClosable, Option<std::net::SocketAddr>);
 
 /// What answers on every connection.
 async fn http(
@@ -116,6 +118,7 @@ async fn http(
     places: Places,
     bodies: Bodies,
 ) -> Result<impl Service<Connection, Response = (), Error = actix_http::error::DispatchError>, ()> {
+    let shutdown = shared.shutdown.clone();
     let app = App::new()
         .app_data(web::Data::new(shared))
         .app_data(web::Data::new(places))
@@ -133,10 +136,15 @@ async fn http(
         .client_request_timeout(HEAD_WITHIN)
         .keep_alive(KeepAlive::Os)
         .client_disconnect_timeout(LINGER)
-        // A reader of events that has gone is noticed at once, not at the next event.
-        .h1_allow_half_closed(false)
-        .on_connect_ext(|connection: &Patient<UnixStream>, extensions: &mut Extensions| {
+        .h1_allow_half_closed(true)
+        // A connection that is kept for another request need not be waited for.
+        .graceful_shutdown_signal(move || {
+            let mut shutdown = shutdown.clone();
+            async move { drop(shutdown.wait_for(|ends| *ends).await) }
+        })
+        .on_connect_ext(|connection: &HalfClosable, extensions: &mut Extensions| {
             extensions.insert(connection.turn());
+            extensions.insert(connection.hunger());
             if let Some(peer) = Peer::of(connection.stream()) {
                 extensions.insert(peer);
             }

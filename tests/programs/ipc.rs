@@ -3,6 +3,7 @@
 mod bad_callers;
 mod document;
 mod events;
+mod half_closed;
 mod intake;
 mod limits;
 mod patience;

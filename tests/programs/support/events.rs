@@ -41,6 +41,11 @@ impl EventReader {
         Self(BufReader::new(stream))
     }
 
+    /// Says that it will send no more.
+    pub(crate) fn end_half(&self) {
+        self.0.get_ref().shutdown(std::net::Shutdown::Write).unwrap();
+    }
+
     /// The status of the answer.
     pub(crate) fn status(&mut self) -> u16 {
         let line = self.line().expect("an answer");
