@@ -42,6 +42,10 @@ pub(super) const WORKERS: usize = 2;
 pub(super) const CONNECTIONS_PER_WORKER: usize = 512;
 /// Threads that touch the ledger beside those that write.
 const LEDGER_READERS: usize = 3;
+/// Threads on which names may be looked up: one of a silent name server takes long.
+const NAME_LOOKUPS: usize = 4;
+/// How long what runs on threads may go on once the ledger is closed.
+const LAST_LOOKUPS: Duration = Duration::from_millis(100);
 /// The password of the database, when its URL has none: the name that all its clients use.
 const PASSWORD_VARIABLE: &str = "PGPASSWORD";
 /// Threads of each worker that decode and check bodies.
@@ -63,13 +67,15 @@ pub(super) fn serve(options: &Options) -> Result<(), RunError> {
     let (ledger, store) = open(&options.store)?;
     let runtime = Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(ledger.writers() + LEDGER_READERS)
+        .max_blocking_threads(ledger.writers() + LEDGER_READERS + NAME_LOOKUPS)
         .build()
         .map_err(RunError::Start)?;
     let shared = Shared { ledger: Arc::clone(&ledger), store, token, tls, target };
     let served = runtime.block_on(listen_and_serve(options, shared));
-    // Waits for the operation that is running, which is in time or undone.
+    // What is still running is in time, or undone.
     let closed = ledger.close().map_err(RunError::Close);
+    // A name that is still looked up must not hold up the end.
+    runtime.shutdown_timeout(LAST_LOOKUPS);
     served.and(closed)
 }
 
@@ -85,6 +91,7 @@ struct Shared {
 
 fn open(store: &str) -> Result<(Arc<dyn Ledger>, String), OpenError> {
     if !Address::is_meant(store) {
+        Address::refuse_if_like_one(store)?;
         return Ok((Arc::new(RedbLedger::open(Path::new(store))?), store.into()));
     }
     let password = env::var(PASSWORD_VARIABLE).ok();

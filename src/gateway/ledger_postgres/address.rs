@@ -3,9 +3,8 @@
 //! The URL is that of libpq. `sslmode` means what it means there: `prefer` (the default) and `require`
 //! encrypt without asking who the server is; `verify-full` asks, against `sslrootcert` or the system's
 //! authorities. `verify-ca` is taken as `verify-full`, and so is anything that names a `sslrootcert`: the
-//! name is always checked with the certificate. A password that the URL does not have is `$PGPASSWORD`.
+//! name is always checked with the certificate, and nothing goes out unencrypted. A password that the URL does not have is `$PGPASSWORD`.
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +31,16 @@ const SILENCE_PROBES: (Duration, u32) = (Duration::from_secs(5), 3);
 /// Why a URL does not name a database that can be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AddressError {
-    #[error("the URL in --store is not one of PostgreSQL")]
-    Url(#[source] Box<dyn Error + Send + Sync>),
+    // What is wrong in it may be a part of its password: none of it is repeated.
+    #[error(
+        "the URL in --store cannot be read: it is postgres://USER:PASSWORD@HOST:PORT/DATABASE?PARAMETERS, and \
+         in a password `@`, `:`, `/`, `?`, `#` and `%` are written as %40, %3A, %2F, %3F, %23 and %25"
+    )]
+    Url,
+    #[error("--store is neither a path nor a postgres:// URL")]
+    Neither,
+    #[error("sslrootcert in --store asks for TLS, and sslmode=disable for none: leave one of them out")]
+    RootsWithoutTls,
     #[error("`sslmode={0}` in --store is not known: use disable, prefer, require, verify-ca or verify-full")]
     Mode(String),
     #[error("cannot read the certificates of sslrootcert {}", path.display())]
@@ -55,15 +62,25 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Whether `store` is meant to be the URL of a database.
+    /// Whether `store` is the URL of a database.
     pub(crate) fn is_meant(store: &str) -> bool {
-        SCHEMES.iter().any(|scheme| store.starts_with(scheme))
+        after_scheme(store).is_some()
+    }
+
+    /// Refuses what looks as if it were to name a database: a path is shown to people, and this may have a password.
+    pub(crate) fn refuse_if_like_one(store: &str) -> Result<(), AddressError> {
+        let mut text = store.to_ascii_lowercase();
+        text.retain(|letter| !letter.is_whitespace());
+        let is_like_one = text.contains("://")
+            || text.contains("password=")
+            || ["postgres:", "postgresql:"].iter().any(|scheme| text.starts_with(scheme));
+        if is_like_one { Err(AddressError::Neither) } else { Ok(()) }
     }
 
     /// Reads the URL.
     pub(crate) fn parse(store: &str, password: Option<&str>) -> Result<Self, AddressError> {
         let (url, security) = Security::split(store)?;
-        let mut config: Config = url.parse().map_err(|error| AddressError::Url(Box::new(error)))?;
+        let mut config: Config = url.parse().map_err(|_| AddressError::Url)?;
         if let (None, Some(password)) = (config.get_password(), password) {
             config.password(password);
         }
@@ -95,22 +112,32 @@ struct Security {
 impl Security {
     /// Takes what is said of TLS out of the URL: the driver does not know all of it.
     fn split(store: &str) -> Result<(String, Self), AddressError> {
+        let rest = after_scheme(store).ok_or(AddressError::Url)?;
+        // As the driver has it, the first `@` ends the password, whatever is in it.
+        let (credentials, place) = rest.split_at(rest.find('@').map_or(0, |at| at + 1));
+        let (place, query) = place.split_once('?').unwrap_or((place, ""));
+        if place.contains('@') {
+            return Err(AddressError::Url);
+        }
         let mut security = Self { mode: SslMode::Prefer, verified: false, roots: None };
-        let Some((url, query)) = store.split_once('?') else {
-            return Ok((store.into(), security));
-        };
-        let mut rest = Vec::new();
-        for pair in query.split('&') {
+        let mut others = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             match form_urlencoded::parse(pair.as_bytes()).next() {
                 Some((key, value)) if key == "sslmode" => security.set_mode(&value)?,
                 Some((key, value)) if key == "sslrootcert" => {
                     security.verified = true;
                     security.roots = (value != "system").then(|| value.as_ref().into());
                 }
-                _ => rest.push(pair),
+                _ => others.push(pair),
             }
         }
-        Ok((format!("{url}?{}", rest.join("&")), security))
+        if security.verified {
+            if security.mode == SslMode::Disable {
+                return Err(AddressError::RootsWithoutTls);
+            }
+            security.mode = SslMode::Require;
+        }
+        Ok((format!("{}{credentials}{place}?{}", SCHEMES[0], others.join("&")), security))
     }
 
     fn set_mode(&mut self, mode: &str) -> Result<(), AddressError> {
@@ -147,6 +174,14 @@ impl Security {
         }
         Ok(trust::trusting(roots)?)
     }
+}
+
+/// What follows the scheme of PostgreSQL, in whatever case that is.
+fn after_scheme(store: &str) -> Option<&str> {
+    SCHEMES.iter().find_map(|scheme| {
+        let (start, rest) = store.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    })
 }
 
 fn name(config: &Config) -> String {
@@ -217,6 +252,9 @@ mod tests {
             ("postgres://db/x", SslMode::Prefer, false),
             ("postgres://db/x?sslmode=disable", SslMode::Disable, false),
             ("postgres://db/x?connect_timeout=3&sslmode=require", SslMode::Require, false),
+            ("PostgreSQL://crm:what?@db/x?sslmode=require", SslMode::Require, false),
+            ("postgres://db/x?sslrootcert=/etc/ca.pem", SslMode::Require, true),
+            ("postgres://db/x?sslrootcert=system&sslmode=prefer", SslMode::Require, true),
             ("postgres://db/x?sslmode=verify-ca", SslMode::Require, true),
             ("postgres://db/x?sslmode=verify-full&sslrootcert=system", SslMode::Require, true),
             ("postgres://db/x?sslmode=require&sslrootcert=%2Fetc%2Fca.pem", SslMode::Require, true),
@@ -226,9 +264,15 @@ mod tests {
             assert_eq!((security.mode, security.verified), (mode, verified), "{url}");
             assert!(!rest.contains("ssl"), "{rest}");
         }
-        let (_, security) = Security::split(cases[5].0).unwrap();
+        let (_, security) = Security::split(cases[cases.len() - 1].0).unwrap();
         assert_eq!(security.roots.unwrap().to_str(), Some("/etc/ca.pem"));
         assert!(matches!(Address::parse("postgres://db/x?sslmode=on", None), Err(AddressError::Mode(_))));
+        for url in [
+            "postgres://db/x?sslmode=disable&sslrootcert=/ca",
+            "postgres://db/x?sslrootcert=/ca&sslmode=disable",
+        ] {
+            assert!(matches!(Address::parse(url, None), Err(AddressError::RootsWithoutTls)), "{url}");
+        }
     }
 
     #[test]

@@ -221,3 +221,22 @@ fn the_metrics_count_what_was_answered() {
     let metrics = gateway.get("/metrics");
     assert!(metrics.header("content-type").starts_with("application/openmetrics-text"));
 }
+
+#[test]
+fn a_mistyped_url_of_a_database_is_refused_without_a_word_of_its_password() {
+    for store in [
+        "postgress://crm:s3cret@db/sync",
+        "postgres:/crm:s3cret@db/sync",
+        "host=db password=s3cret",
+        "host=db Password = 's3cret'",
+        "postgres://crm:p@s3cret@db/sync",
+        "postgres://crm:p@x/s3cret@db/sync",
+        "postgres://crm:p@x?s3cret=@db/sync",
+        "postgres://crm:p@db:s3cret/sync",
+        "postgres://db/x?sslmode=disable&sslrootcert=/ca.pem",
+    ] {
+        let (code, said) = refuses(store, &[]);
+        assert_eq!(code, Some(78), "{store}: {said}");
+        assert!(said.contains("--store") && !said.contains("s3cret"), "{store}: {said}");
+    }
+}
