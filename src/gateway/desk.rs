@@ -3,7 +3,7 @@
 //! A batch is at work at most once. It is worked on in a task of its own, so that nobody's hanging
 //! up can stop it, and its claim ends with the task, however that ends. Where gateways share a ledger,
 //! the batch is claimed there, too, so that the others know. The ledger is only touched on threads that
-//! may block, by as many writers at a time as it can use.
+//! may block, by as many writers at a time as it can use; who finds all of them busy for long is told so.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -32,6 +32,10 @@ const PRUNE_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::fro
 /// Pruning runs this many times in the life of an answer.
 const PRUNES_PER_LIFE: u32 = 10;
 
+/// How long an operation waits for a thread. Where the ledger does not answer, all are busy for as long as it has.
+const THREAD_LIMIT: Duration = Duration::from_secs(5);
+/// How long an operation that writes waits for those before it.
+const WRITER_LIMIT: Duration = Duration::from_secs(15);
 /// Who asks after the gateway's health does not wait for long.
 const PROBE_LIMIT: Duration = Duration::from_secs(3);
 
@@ -42,6 +46,8 @@ pub(crate) struct Desk {
     ledger: Arc<dyn Ledger>,
     /// Writers wait here, and not on the threads that readers need.
     writing: Arc<Semaphore>,
+    /// Those who ask after the ledger's health take one thread, and not all.
+    probing: Arc<Semaphore>,
     /// Outlives the workers that take requests.
     runtime: Handle,
     at_work: Mutex<HashMap<BatchKey, Digest>>,
@@ -91,6 +97,7 @@ impl Desk {
     ) -> Self {
         Self {
             writing: Arc::new(Semaphore::new(ledger.writers())),
+            probing: Arc::new(Semaphore::new(1)),
             ledger,
             runtime,
             at_work: Mutex::default(),
@@ -129,11 +136,13 @@ impl Desk {
             return Ok(Outcome::Processing);
         }
         self.read(move |ledger| {
-            if ledger.is_claimed(device, batch)? {
-                return Ok(Outcome::Processing);
-            }
-            let kept = ledger.answer(device, batch)?;
-            Ok(kept.map_or(Outcome::Unknown, |kept| Outcome::Answered(kept.replay())))
+            // In this order, too. What is answered may be claimed for a moment more.
+            let is_claimed = ledger.is_claimed(device, batch)?;
+            Ok(match ledger.answer(device, batch)? {
+                Some(kept) => Outcome::Answered(kept.replay()),
+                None if is_claimed => Outcome::Processing,
+                None => Outcome::Unknown,
+            })
         })
         .await
     }
@@ -169,9 +178,15 @@ impl Desk {
 
     /// Fails when the ledger does not answer soon, be it that so many others wait for it.
     pub(crate) async fn probe(&self) -> Result<(), LedgerError> {
-        timeout(PROBE_LIMIT, self.read(|ledger| ledger.probe()))
+        let probe = self.in_turn(&self.probing, PROBE_LIMIT, |ledger| ledger.probe());
+        timeout(PROBE_LIMIT, probe)
             .await
             .unwrap_or_else(|elapsed| Err(LedgerError::Unreachable(elapsed.into())))
+    }
+
+    /// Lets another gateway hand on.
+    pub(crate) async fn yield_forwarding(&self) -> Result<(), LedgerError> {
+        self.read(|ledger| ledger.yield_forwarding()).await
     }
 
     /// Waits until no batch is at work.
@@ -197,17 +212,17 @@ impl Desk {
         }
     }
 
-    async fn settle(&self, batch: &Arc<CheckedBatch>) -> Result<Finished, LedgerError> {
+    async fn settle(self: &Arc<Self>, batch: &Arc<CheckedBatch>) -> Result<Finished, LedgerError> {
         let (device, id) = (batch.device, batch.id);
         if !self.read(move |ledger| ledger.claim(device, id)).await? {
-            return Ok(Finished::Elsewhere);
+            // Answered already, it may be claimed for a moment more.
+            let kept = self.read(move |ledger| ledger.answer(device, id)).await?;
+            return Ok(kept.map_or(Finished::Elsewhere, |kept| {
+                Finished::Settled(kept.for_fingerprint(&batch.fingerprint))
+            }));
         }
-        let finished = self.settle_claimed(batch).await;
-        if let Err(error) = self.read(move |ledger| ledger.release(device, id)).await {
-            let error = with_causes(&error);
-            tracing::warn!(batch_id = %id, error, "a claim was lost with its connection");
-        }
-        finished
+        let _claim = SharedClaim { desk: Arc::clone(self), device, batch: id };
+        self.settle_claimed(batch).await
     }
 
     async fn settle_claimed(&self, batch: &Arc<CheckedBatch>) -> Result<Finished, LedgerError> {
@@ -228,19 +243,35 @@ impl Desk {
         operation: impl FnOnce(&dyn Ledger) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
         let ledger = Arc::clone(&self.ledger);
-        self.runtime
-            .spawn_blocking(move || operation(ledger.as_ref()))
+        let (begin, started) = oneshot::channel();
+        let task = self.runtime.spawn_blocking(move || {
+            // Nobody waits for it any more: it is not done at all.
+            begin.send(()).map_err(|()| LedgerError::Closed)?;
+            operation(ledger.as_ref())
+        });
+        timeout(THREAD_LIMIT, started)
             .await
-            .unwrap_or_else(|error| Err(LedgerError::Storage(error.into())))
+            .map_err(|elapsed| LedgerError::Unreachable(elapsed.into()))?
+            .ok();
+        task.await.unwrap_or_else(|error| Err(LedgerError::Storage(error.into())))
     }
 
     async fn write<T: Send + 'static>(
         &self,
         operation: impl FnOnce(&dyn Ledger) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
-        let turn = Arc::clone(&self.writing)
-            .acquire_owned()
+        self.in_turn(&self.writing, WRITER_LIMIT, operation).await
+    }
+
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        turns: &Arc<Semaphore>,
+        limit: Duration,
+        operation: impl FnOnce(&dyn Ledger) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let turn = timeout(limit, Arc::clone(turns).acquire_owned())
             .await
+            .map_err(|elapsed| LedgerError::Unreachable(elapsed.into()))?
             .map_err(|error| LedgerError::Storage(error.into()))?;
         self.read(move |ledger| {
             let result = operation(ledger);
@@ -267,6 +298,29 @@ impl Drop for Claim {
         let mut at_work = self.desk.at_work.lock().unwrap_or_else(PoisonError::into_inner);
         at_work.remove(&self.key);
         self.desk.tell_busy(at_work.len());
+    }
+}
+
+/// A batch that is claimed in the ledger; its end, even by a panic, gives up the claim. Nobody waits for that.
+struct SharedClaim {
+    desk: Arc<Desk>,
+    device: DeviceId,
+    batch: BatchId,
+}
+
+impl Drop for SharedClaim {
+    fn drop(&mut self) {
+        let (desk, device, batch) = (Arc::clone(&self.desk), self.device, self.batch);
+        self.desk.runtime.spawn(async move {
+            match desk.read(move |ledger| ledger.release(device, batch)).await {
+                Ok(true) | Err(LedgerError::Closed) => {}
+                Ok(false) => tracing::warn!(batch_id = %batch, "a claim was lost with its connection"),
+                Err(error) => {
+                    let error = with_causes(&error);
+                    tracing::warn!(batch_id = %batch, error, "a claim was not given up in order");
+                }
+            }
+        });
     }
 }
 

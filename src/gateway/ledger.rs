@@ -185,8 +185,8 @@ pub(crate) trait Ledger: Send + Sync {
     /// lost with a connection: what is applied is for [`Self::settle`] alone to decide.
     fn claim(&self, device: DeviceId, batch: BatchId) -> Result<bool, LedgerError>;
 
-    /// Gives up a claim.
-    fn release(&self, device: DeviceId, batch: BatchId) -> Result<(), LedgerError>;
+    /// Gives up a claim. False: it was lost before.
+    fn release(&self, device: DeviceId, batch: BatchId) -> Result<bool, LedgerError>;
 
     /// Some gateway has claimed the batch.
     fn is_claimed(&self, device: DeviceId, batch: BatchId) -> Result<bool, LedgerError>;
@@ -209,7 +209,10 @@ pub(crate) trait Ledger: Send + Sync {
     /// Keeps in mind that everything up to `seq` was handed on.
     fn forwarded(&self, seq: u64) -> Result<(), LedgerError>;
 
-    /// Fails when the ledger cannot be read.
+    /// Lets another gateway hand on, if there is one that does.
+    fn yield_forwarding(&self) -> Result<(), LedgerError>;
+
+    /// Fails when the ledger cannot be read, or takes nothing.
     fn probe(&self) -> Result<(), LedgerError>;
 
     /// Ends the ledger once running operations are through; later ones fail.

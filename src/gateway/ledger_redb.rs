@@ -85,8 +85,8 @@ impl Ledger for RedbLedger {
         Ok(true)
     }
 
-    fn release(&self, _: DeviceId, _: BatchId) -> Result<(), LedgerError> {
-        Ok(())
+    fn release(&self, _: DeviceId, _: BatchId) -> Result<bool, LedgerError> {
+        Ok(true)
     }
 
     fn is_claimed(&self, _: DeviceId, _: BatchId) -> Result<bool, LedgerError> {
@@ -163,6 +163,10 @@ impl Ledger for RedbLedger {
             transaction.open_table(META)?.insert(FORWARDED_KEY, seq)?;
             Ok(transaction.commit()?)
         })
+    }
+
+    fn yield_forwarding(&self) -> Result<(), LedgerError> {
+        Ok(())
     }
 
     fn probe(&self) -> Result<(), LedgerError> {

@@ -61,7 +61,9 @@ pub struct Options {
     /// gateways may share.
     ///
     /// The URL is that of psql, with sslmode=disable, prefer, require or verify-full, and sslrootcert=FILE. Its password may
-    /// come from $PGPASSWORD instead. The tables are made in a schema of their own, `fieldsync`.
+    /// come from $PGPASSWORD instead. The tables are made in a schema of their own, `fieldsync`. A gateway has up to 13
+    /// connections with the database. They must stay its own: a pooler in between must pool by session
+    /// (pgbouncer: `pool_mode = session`).
     #[arg(long, value_name = "PATH|postgres://…")]
     store: String,
 

@@ -1,15 +1,18 @@
 //! Hands applied records on to another server, each at least once and all in the order of application.
 //!
 //! `POST URL` with `{"records": […]}`, each record as a line of `GET /ledger` has it, and an `Idempotency-Key` that
-//! is the same whenever the body is. What a record is recognized by, for ever, is its `id`; its `seq` only grows.
+//! is the same whenever the body is. What was sent and not taken is sent again as it was; only a refusal, a restart
+//! or another gateway that takes over may cut it anew. What a record is recognized by, for ever, is its `id`; its `seq` only grows.
 //!
 //! - The table of applications is the queue: what was taken is a number in the ledger, and what comes
 //!   after it waits. So nothing is kept for it when a batch is settled, and devices do not wait for it.
-//! - **2xx**: taken. Anything else, or nothing at all: the same again later, after a longer wait each time. A
-//!   refusal (4xx but 408 and 429) is sent in ever smaller parts, so that the log comes to name the record
+//! - **2xx**: taken. Anything else, or nothing at all: the same again later, after a longer wait each time.
+//!   401, 403, 404 and 405 are about the endpoint, and so is the token file, which is read again then. A
+//!   refusal (any other 4xx but 408 and 429) is sent in ever smaller parts, so that the log comes to name the record
 //!   that is refused. Nothing is left out: what comes after it waits until somebody has seen to it.
 //! - One batch is under way at a time, and of the gateways that share a ledger one hands on; another takes
-//!   over when it is gone. What was under way then is sent again.
+//!   over when it is gone, or when its way to those who take records has failed for a while. What was under
+//!   way then is sent again.
 
 mod post;
 
@@ -35,6 +38,10 @@ use crate::policy::backoff;
 const MAX_BYTES: usize = 1 << 20;
 /// The first wait after a failure.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// A gateway whose way there failed so often in a row lets another one try.
+const YIELD_AFTER: u32 = 3;
+/// How long the others have for that: they look every [`LOOK_EVERY`].
+const YIELD_FOR: Duration = Duration::from_secs(3);
 /// How often a gateway looks what others did with a ledger that they share.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -46,7 +53,8 @@ pub(crate) struct Forwarding {
     ///
     /// The body is `{"records": [{"seq", "id", "type", "key", "device_id", "batch_id", "applied_at", "payload"}, …]}`. Any
     /// 2xx means that all are taken; anything else is tried again until it is, and what comes after waits. A record that
-    /// comes twice has the same id. The first start with this option begins with the ledger's first record.
+    /// comes twice has the same id. The header Idempotency-Key is the same as long as the body is: a body that was not taken
+    /// comes again as it was, but after a restart of the gateway it may have more records, and another key. The first start with this option begins with the ledger's first record.
     #[arg(long, value_name = "URL")]
     forward: Option<String>,
 
@@ -96,6 +104,8 @@ enum Next {
     /// Until there may be more.
     AwaitMore,
     Wait(Duration),
+    /// The same, for a reason that another gateway may not have.
+    Yield(Duration),
 }
 
 impl Forwarding {
@@ -136,6 +146,7 @@ impl Forwarder {
             match next {
                 Next::GoOn => {}
                 Next::Wait(time) => sleep(time).await,
+                Next::Yield(time) => self.yield_for(time).await,
                 Next::AwaitMore if self.desk.is_shared() => tokio::select! {
                     () = self.desk.applied() => {}
                     () = sleep(LOOK_EVERY) => {}
@@ -159,6 +170,7 @@ impl Forwarder {
             return Ok(Next::AwaitMore);
         };
         let count = page.len();
+        let asked = std::mem::replace(records, count);
         let outcome = self.target.post(body(&page)?).await;
         if outcome.is_taken() {
             self.desk.forwarded(last.seq).await?;
@@ -169,7 +181,7 @@ impl Forwarder {
                 tracing::info!(records = count, "records are handed on again");
             }
             *failures = 0;
-            *records = (*records * 2).min(self.max_records);
+            *records = (asked * 2).min(self.max_records);
             return Ok(Next::GoOn);
         }
         *failures += 1;
@@ -179,16 +191,27 @@ impl Forwarder {
                 self.back_off(1)
             }
             Outcome::Refused(_) => self.max_wait,
+            Outcome::NoEntry(_) => {
+                if let Err(error) = self.target.read_token_again() {
+                    tracing::warn!(error = with_causes(&error), "the token for handing records on is kept");
+                }
+                self.back_off(*failures)
+            }
             Outcome::NotNow { after: Some(after), .. } => {
                 (*after).min(self.max_wait).max(self.back_off(*failures))
             }
             _ => self.back_off(*failures),
         };
+        let may_be_ours_alone = matches!(outcome, Outcome::Failed(_) | Outcome::NoEntry(_));
         let (record_id, wait_ms) = (first.id, crate::clock::millis(wait));
         match outcome {
             Outcome::Refused(status) => tracing::error!(
                 %record_id, records = count, waiting, http_status = status, wait_ms,
                 "records to be handed on were refused: they wait, and so do all that came after them"
+            ),
+            Outcome::NoEntry(status) => tracing::error!(
+                %record_id, records = count, waiting, http_status = status, wait_ms,
+                "records to be handed on were not let in: is the URL right, and the token? They wait"
             ),
             Outcome::NotNow { status, .. } => tracing::warn!(
                 %record_id, records = count, waiting, http_status = status, wait_ms,
@@ -199,7 +222,23 @@ impl Forwarder {
             ),
             Outcome::Taken => {}
         }
+        if may_be_ours_alone && *failures >= YIELD_AFTER && self.desk.is_shared() {
+            return Ok(Next::Yield(wait));
+        }
         Ok(Next::Wait(wait))
+    }
+
+    async fn yield_for(&mut self, time: Duration) {
+        match self.desk.yield_forwarding().await {
+            Ok(()) => {
+                self.metrics.forward_waiting(0);
+                sleep(time.max(YIELD_FOR)).await;
+            }
+            Err(error) => {
+                tracing::warn!(error = with_causes(&error), "no other gateway can hand records on meanwhile");
+                sleep(time).await;
+            }
+        }
     }
 
     fn back_off(&mut self, failures: u32) -> Duration {

@@ -22,6 +22,8 @@ use crate::gateway::{trust, with_causes};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// What comes after the head of an answer is not waited for longer.
+const REST_LIMIT: Duration = Duration::from_secs(1);
 /// More of an answer is not read: its connection is not used again.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
@@ -51,6 +53,8 @@ pub(super) enum Outcome {
     Taken,
     /// They will never be, as they are.
     Refused(u16),
+    /// It is not about the records: there is no such place, or nobody is let in like this.
+    NoEntry(u16),
     /// They may be later.
     NotNow { status: u16, after: Option<Duration> },
     /// Nobody knows.
@@ -67,6 +71,7 @@ impl Outcome {
         match code {
             200..300 => Self::Taken,
             408 | 429 => Self::NotNow { status: code, after },
+            401 | 403..=405 => Self::NoEntry(code),
             400..500 => Self::Refused(code),
             _ => Self::NotNow { status: code, after },
         }
@@ -76,6 +81,7 @@ impl Outcome {
 /// Where records are handed on to.
 pub(crate) struct Target {
     uri: Uri,
+    token_file: Option<PathBuf>,
     authorization: Option<HeaderValue>,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     limit: Duration,
@@ -99,21 +105,38 @@ impl Target {
             .wrap_connector(tcp);
         Ok(Self {
             uri,
+            token_file: token_file.map(Into::into),
             authorization: token_file.map(bearer).transpose()?,
             client: Client::builder(TokioExecutor::new()).build(connector),
             limit,
         })
     }
 
-    pub(super) async fn post(&self, body: Bytes) -> Outcome {
-        match timeout(self.limit, self.exchange(body)).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(error)) => Outcome::Failed(with_causes(error.as_ref())),
-            Err(_) => Outcome::Failed("there was no answer in time".into()),
+    /// Takes the token that the file holds by now.
+    pub(super) fn read_token_again(&mut self) -> Result<(), TargetError> {
+        if let Some(path) = &self.token_file {
+            self.authorization = Some(bearer(path)?);
         }
+        Ok(())
     }
 
-    async fn exchange(&self, body: Bytes) -> Result<Outcome, Box<dyn std::error::Error + Send + Sync>> {
+    pub(super) async fn post(&self, body: Bytes) -> Outcome {
+        let request = match self.request(body) {
+            Ok(request) => request,
+            Err(error) => return Outcome::Failed(with_causes(&error)),
+        };
+        let answer = match timeout(self.limit, self.client.request(request)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Outcome::Failed(with_causes(&error)),
+            Err(_) => return Outcome::Failed("there was no answer in time".into()),
+        };
+        let outcome = Outcome::of(answer.status(), retry_after(&answer));
+        // What else it says is of no interest, but only a connection whose answer was read serves again.
+        drop(timeout(REST_LIMIT, Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect()).await);
+        outcome
+    }
+
+    fn request(&self, body: Bytes) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(self.uri.clone())
@@ -122,11 +145,7 @@ impl Target {
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
-        let answer = self.client.request(request.body(Full::new(body))?).await?;
-        let outcome = Outcome::of(answer.status(), retry_after(&answer));
-        // What it says is of no interest, but only a connection whose answer was read serves again.
-        drop(Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await);
-        Ok(outcome)
+        request.body(Full::new(body))
     }
 }
 
@@ -167,8 +186,11 @@ mod tests {
         for taken in [200, 201, 202, 204] {
             assert_eq!(outcome(taken), Outcome::Taken);
         }
-        for refused in [400, 401, 403, 404, 409, 413, 422] {
+        for refused in [400, 409, 413, 422] {
             assert_eq!(outcome(refused), Outcome::Refused(refused));
+        }
+        for no_entry in [401, 403, 404, 405] {
+            assert_eq!(outcome(no_entry), Outcome::NoEntry(no_entry));
         }
         for not_now in [302, 408, 429, 500, 502, 503, 504] {
             assert_eq!(outcome(not_now), Outcome::NotNow { status: not_now, after: None });

@@ -70,7 +70,10 @@ impl PostgresLedger {
             .run(LIMIT, async |session| Ok(schema::prepare(session).await?))
             .map_err(|error| open_error(database(), error))?;
         match found {
-            Found::Ready => Ok(ledger),
+            Found::Ready => {
+                ledger.sessions.prepared();
+                Ok(ledger)
+            }
             Found::Schema(found) => Err(OpenError::Schema {
                 store: database(),
                 found: found.cast_unsigned(),
@@ -103,12 +106,9 @@ impl Ledger for PostgresLedger {
         self.sessions.run_at(&self.claims, LIMIT, async |session| try_lock(session, key).await)
     }
 
-    fn release(&self, device: DeviceId, batch: BatchId) -> Result<(), LedgerError> {
+    fn release(&self, device: DeviceId, batch: BatchId) -> Result<bool, LedgerError> {
         let key = claim_key(device, batch);
-        self.sessions.run_at(&self.claims, LIMIT, async |session| {
-            session.client.query_typed_one("SELECT pg_advisory_unlock($1)", &[(&key, Type::INT8)]).await?;
-            Ok(())
-        })
+        self.sessions.run_at(&self.claims, LIMIT, async |session| unlock(session, key).await)
     }
 
     fn is_claimed(&self, device: DeviceId, batch: BatchId) -> Result<bool, LedgerError> {
@@ -161,6 +161,16 @@ impl Ledger for PostgresLedger {
         })
     }
 
+    fn yield_forwarding(&self) -> Result<(), LedgerError> {
+        self.sessions.run_at(&self.forwarding, LIMIT, async |session| {
+            if session.forwards {
+                unlock(session, FORWARDING).await?;
+                session.forwards = false;
+            }
+            Ok(())
+        })
+    }
+
     fn forwarded(&self, seq: u64) -> Result<(), LedgerError> {
         let seq = signed(seq);
         self.sessions.run_at(&self.forwarding, LIMIT, async |session| {
@@ -173,9 +183,13 @@ impl Ledger for PostgresLedger {
 
     fn probe(&self) -> Result<(), LedgerError> {
         self.sessions.run(LIMIT, async |session| {
-            let select = "SELECT value FROM fieldsync.meta WHERE key = 'schema'";
-            session.client.query_typed_one(select, &[]).await?;
-            Ok(())
+            match schema::of(&session.client).await? {
+                schema::SCHEMA => {}
+                other => return Err(Failure::Schema(other)),
+            }
+            let only_reads = "SELECT current_setting('transaction_read_only')::boolean";
+            let only_reads: bool = session.client.query_typed_one(only_reads, &[]).await?.try_get(0)?;
+            if only_reads { Err(Failure::ReadsOnly) } else { Ok(()) }
         })
     }
 
@@ -188,6 +202,12 @@ impl Ledger for PostgresLedger {
 async fn try_lock(session: &Session, key: i64) -> Result<bool, Failure> {
     let row =
         session.client.query_typed_one("SELECT pg_try_advisory_lock($1)", &[(&key, Type::INT8)]).await?;
+    Ok(row.try_get(0)?)
+}
+
+/// False: it was not held any more.
+async fn unlock(session: &Session, key: i64) -> Result<bool, Failure> {
+    let row = session.client.query_typed_one("SELECT pg_advisory_unlock($1)", &[(&key, Type::INT8)]).await?;
     Ok(row.try_get(0)?)
 }
 

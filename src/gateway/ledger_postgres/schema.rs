@@ -4,8 +4,8 @@
 //! layout is a new number and a step in [`prepare`] that leads to it from the one before; a gateway
 //! refuses a number that it does not know.
 
-use tokio_postgres::Error as DatabaseError;
 use tokio_postgres::types::Type;
+use tokio_postgres::{Error as DatabaseError, GenericClient, Transaction};
 
 use super::session::Session;
 
@@ -18,7 +18,6 @@ const PREPARING: i64 = i64::from_be_bytes(*b"fs-schem");
 /// application, and written without a look at the index, so that a failure of the index would show here.
 /// `batches`: the answers. `counters`: the last row of `applied`, and the last that was handed on.
 const TABLES: &str = "
-    CREATE SCHEMA IF NOT EXISTS fieldsync;
     CREATE TABLE fieldsync.meta (key text PRIMARY KEY, value bigint NOT NULL);
     CREATE TABLE fieldsync.records (id uuid PRIMARY KEY, digest bytea NOT NULL);
     CREATE TABLE fieldsync.applied (
@@ -48,33 +47,54 @@ pub(super) enum Found {
 pub(super) async fn prepare(session: &mut Session) -> Result<Found, DatabaseError> {
     let transaction = session.client.transaction().await?;
     transaction.execute_typed("SELECT pg_advisory_xact_lock($1)", &[(&PREPARING, Type::INT8)]).await?;
-    let setting = async |name: &str| -> Result<String, DatabaseError> {
-        let row = transaction.query_typed_one("SELECT current_setting($1)", &[(&name, Type::TEXT)]).await?;
-        row.try_get(0)
-    };
-    let encoding = setting("server_encoding").await?;
+    let found = look_or_make(&transaction).await?;
+    match found {
+        Found::Ready => transaction.commit().await?,
+        // Whoever waits for the lock is not to wait for the end of this session.
+        Found::Schema(_) | Found::Encoding(_) => transaction.rollback().await?,
+    }
+    Ok(found)
+}
+
+async fn look_or_make(transaction: &Transaction<'_>) -> Result<Found, DatabaseError> {
+    let encoding = setting(transaction, "server_encoding").await?;
     if encoding != "UTF8" {
         return Ok(Found::Encoding(encoding));
     }
     for name in ["fsync", "full_page_writes"] {
-        if setting(name).await? == "off" {
+        if setting(transaction, name).await? == "off" {
             tracing::warn!(
                 setting = name,
                 "the database is told not to wait for its disk: a power cut may take records that were confirmed"
             );
         }
     }
-    let exists = "SELECT to_regclass('fieldsync.meta') IS NOT NULL";
-    if transaction.query_typed_one(exists, &[]).await?.try_get(0)? {
-        let schema = "SELECT value FROM fieldsync.meta WHERE key = 'schema'";
-        return match transaction.query_typed_one(schema, &[]).await?.try_get(0)? {
-            SCHEMA => Ok(Found::Ready),
-            other => Ok(Found::Schema(other)),
-        };
+    if is(transaction, "to_regclass('fieldsync.meta') IS NOT NULL").await? {
+        return Ok(match of(transaction).await? {
+            SCHEMA => Found::Ready,
+            other => Found::Schema(other),
+        });
+    }
+    // Where somebody made the schema for the gateway, its role need not be allowed to make any.
+    if is(transaction, "to_regnamespace('fieldsync') IS NULL").await? {
+        transaction.batch_execute("CREATE SCHEMA fieldsync").await?;
     }
     transaction.batch_execute(TABLES).await?;
     let made = "INSERT INTO fieldsync.meta VALUES ('schema', $1)";
     transaction.execute_typed(made, &[(&SCHEMA, Type::INT8)]).await?;
-    transaction.commit().await?;
     Ok(Found::Ready)
+}
+
+/// The layout that the tables have.
+pub(super) async fn of(client: &impl GenericClient) -> Result<i64, DatabaseError> {
+    let schema = "SELECT value FROM fieldsync.meta WHERE key = 'schema'";
+    client.query_typed_one(schema, &[]).await?.try_get(0)
+}
+
+async fn setting(client: &impl GenericClient, name: &str) -> Result<String, DatabaseError> {
+    client.query_typed_one("SELECT current_setting($1)", &[(&name, Type::TEXT)]).await?.try_get(0)
+}
+
+async fn is(client: &impl GenericClient, condition: &str) -> Result<bool, DatabaseError> {
+    client.query_typed_one(&format!("SELECT {condition}"), &[]).await?.try_get(0)
 }

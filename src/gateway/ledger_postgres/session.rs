@@ -6,13 +6,19 @@
 //!   conflict with another gateway in the same session, after a lost connection in a new one. So every
 //!   operation must be one that may have been done before.
 //! - There are as many sessions as threads that use them, and two more.
+//! - A thread of its own drives them all the time, so that one that is given up ends at once, and with it
+//!   whatever it holds that other gateways wait for.
+//! - Each new session looks at the layout of the tables: another release may have changed it meanwhile.
 
 use std::error::Error;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
+use std::thread;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
@@ -20,6 +26,7 @@ use tokio_postgres::{Client, Error as DatabaseError};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::Address;
+use super::schema::{self, SCHEMA};
 use crate::gateway::ledger::LedgerError;
 use crate::gateway::with_causes;
 
@@ -44,6 +51,10 @@ pub(super) enum Failure {
     Answer(serde_json::Error),
     /// Another gateway was faster: whoever looks again will see.
     Overtaken,
+    /// The server takes nothing to write: another one may, or this one later.
+    ReadsOnly,
+    /// The tables have another layout by now.
+    Schema(i64),
 }
 
 impl From<DatabaseError> for Failure {
@@ -75,6 +86,8 @@ impl Failure {
     fn remedy(&self) -> Remedy {
         match self {
             Self::Overtaken => Remedy::Again,
+            Self::ReadsOnly => Remedy::Anew,
+            Self::Schema(_) => Remedy::Later,
             Self::Answer(_) => Remedy::None,
             Self::Database(error) => match error.code() {
                 Some(state) => remedy(state),
@@ -84,12 +97,24 @@ impl Failure {
         }
     }
 
+    /// That of an operation that did not begin: without a session, nothing is known of the ledger.
+    fn unreachable(self) -> LedgerError {
+        match self.into_error() {
+            LedgerError::Storage(cause) => LedgerError::Unreachable(cause),
+            error => error,
+        }
+    }
+
     fn into_error(self) -> LedgerError {
         let remedy = self.remedy();
         let cause: Box<dyn Error + Send + Sync> = match self {
             Self::Answer(error) => return error.into(),
             Self::Database(error) => Said::by(&error).into(),
             Self::Overtaken => "other gateways were faster every time".into(),
+            Self::ReadsOnly => "the database only reads".into(),
+            Self::Schema(found) => {
+                format!("it has schema {found} by now; this program knows schema {SCHEMA}").into()
+            }
         };
         if remedy == Remedy::None { LedgerError::Storage(cause) } else { LedgerError::Unreachable(cause) }
     }
@@ -106,6 +131,8 @@ fn remedy(state: &SqlState) -> Remedy {
         code if code.starts_with("08") => Remedy::Anew,
         // No room, no memory, no connections.
         code if code.starts_with("53") => Remedy::Later,
+        // Tables, rights or disks that somebody is to put right. No record is at fault.
+        code if ["42", "3F", "58", "XX"].iter().any(|class| code.starts_with(class)) => Remedy::Later,
         _ => Remedy::None,
     }
 }
@@ -120,10 +147,6 @@ pub(super) struct Said {
 }
 
 impl Said {
-    fn unreachable(self) -> LedgerError {
-        LedgerError::Unreachable(self.into())
-    }
-
     fn by(error: &DatabaseError) -> Self {
         match error.as_db_error() {
             Some(said) => Self {
@@ -156,18 +179,62 @@ impl Drop for Session {
 /// Where a session stays that must be the same each time.
 pub(super) type Place = tokio::sync::Mutex<Option<Session>>;
 
+/// Drives the sessions until it is dropped.
+struct Driver {
+    handle: Handle,
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Driver {
+    fn start() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (end, ended) = oneshot::channel();
+        let thread = thread::Builder::new().name("database".into()).spawn(move || {
+            drop(runtime.block_on(ended));
+            // A name that is still looked up is of no interest any more.
+            runtime.shutdown_background();
+        })?;
+        Ok(Self { handle, end: Some(end), thread: Some(thread) })
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            // It has nothing to tell.
+            drop(thread.join());
+        }
+    }
+}
+
 /// All sessions with one database.
 pub(super) struct Sessions {
-    /// It drives the sessions while an operation runs, and only then. None once it is closed.
-    runtime: RwLock<Option<Runtime>>,
+    /// None once it is closed.
+    driver: RwLock<Option<Driver>>,
+    closing: watch::Sender<bool>,
     address: Address,
     idle: Mutex<Vec<Session>>,
+    /// The tables are there, and of a layout that is known.
+    is_prepared: AtomicBool,
 }
 
 impl Sessions {
     pub(super) fn new(address: Address) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { runtime: RwLock::new(Some(runtime)), address, idle: Mutex::default() })
+        Ok(Self {
+            driver: RwLock::new(Some(Driver::start()?)),
+            closing: watch::Sender::new(false),
+            address,
+            idle: Mutex::default(),
+            is_prepared: AtomicBool::new(false),
+        })
+    }
+
+    /// From now on, each new session makes sure that the tables are as they were.
+    pub(super) fn prepared(&self) {
+        self.is_prepared.store(true, Ordering::Relaxed);
     }
 
     /// Where the database is, for people.
@@ -199,10 +266,12 @@ impl Sessions {
         self.within(limit, async { self.tries(&mut *place.lock().await, operation).await })
     }
 
-    /// Ends all once what runs is through.
+    /// Ends all. What still runs is given up: the server undoes it, unless it was committed.
     pub(super) fn close(&self) {
+        self.closing.send_replace(true);
+        let driver = self.driver.write().unwrap_or_else(PoisonError::into_inner).take();
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        drop(self.runtime.write().unwrap_or_else(PoisonError::into_inner).take());
+        drop(driver);
     }
 
     fn within<T>(
@@ -210,11 +279,18 @@ impl Sessions {
         limit: Duration,
         operation: impl Future<Output = Result<T, LedgerError>>,
     ) -> Result<T, LedgerError> {
-        let runtime = self.runtime.read().unwrap_or_else(PoisonError::into_inner);
-        let runtime = runtime.as_ref().ok_or(LedgerError::Closed)?;
-        runtime
-            .block_on(async { timeout(limit, operation).await })
-            .unwrap_or_else(|elapsed| Err(LedgerError::Unreachable(elapsed.into())))
+        let driver = self.driver.read().unwrap_or_else(PoisonError::into_inner);
+        let driver = driver.as_ref().ok_or(LedgerError::Closed)?;
+        let mut closing = self.closing.subscribe();
+        driver.handle.block_on(async {
+            tokio::select! {
+                biased;
+                result = timeout(limit, operation) => {
+                    result.unwrap_or_else(|elapsed| Err(LedgerError::Unreachable(elapsed.into())))
+                }
+                _ = closing.wait_for(|closing| *closing) => Err(LedgerError::Closed),
+            }
+        })
     }
 
     async fn tries<T>(
@@ -228,7 +304,7 @@ impl Sessions {
             // Out of its place: should the time be up in the middle, the session is dropped.
             let mut session = match kept.take() {
                 Some(session) => session,
-                None => self.connect().await.map_err(|error| Said::by(&error).unreachable())?,
+                None => self.connect().await.map_err(Failure::unreachable)?,
             };
             let failure = match operation(&mut session).await {
                 Ok(value) => {
@@ -246,7 +322,7 @@ impl Sessions {
         }
     }
 
-    async fn connect(&self) -> Result<Session, DatabaseError> {
+    async fn connect(&self) -> Result<Session, Failure> {
         let tls = MakeRustlsConnect::new(self.address.tls.clone());
         let (client, connection) = self.address.config.connect(tls).await?;
         let driver = tokio::spawn(async move {
@@ -259,6 +335,12 @@ impl Sessions {
             "SET statement_timeout = {limit}; SET idle_in_transaction_session_timeout = {limit}; {SETTINGS}"
         );
         session.client.batch_execute(&limits).await?;
+        if self.is_prepared.load(Ordering::Relaxed) {
+            match schema::of(&session.client).await? {
+                SCHEMA => {}
+                other => return Err(Failure::Schema(other)),
+            }
+        }
         Ok(session)
     }
 }
@@ -281,7 +363,12 @@ mod tests {
             (SqlState::QUERY_CANCELED, Remedy::Later),
             (SqlState::DISK_FULL, Remedy::Later),
             (SqlState::TOO_MANY_CONNECTIONS, Remedy::Later),
-            (SqlState::UNDEFINED_TABLE, Remedy::None),
+            (SqlState::UNDEFINED_TABLE, Remedy::Later),
+            (SqlState::INSUFFICIENT_PRIVILEGE, Remedy::Later),
+            (SqlState::INVALID_SCHEMA_NAME, Remedy::Later),
+            (SqlState::IO_ERROR, Remedy::Later),
+            (SqlState::INDEX_CORRUPTED, Remedy::Later),
+            (SqlState::CHECK_VIOLATION, Remedy::None),
         ];
         for (state, expected) in cases {
             assert_eq!(remedy(&state), expected, "{}", state.code());

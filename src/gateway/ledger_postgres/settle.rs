@@ -102,14 +102,16 @@ async fn judge(
             known.insert(row.try_get::<_, Uuid>(0)?, digest(row.try_get(1)?));
         }
     }
-    Ok(records
+    records
         .iter()
         .map(|record| match (record.fault, known.get(&record.id.0)) {
-            (Some(fault), _) => record.rejected(INVALID_DATA, fault),
-            (None, Some(digest)) => record.known(digest),
-            (None, None) => record.confirmed(RecordStatus::Applied),
+            (Some(fault), _) => Ok(record.rejected(INVALID_DATA, fault)),
+            (None, Some(digest)) => Ok(record.known(digest)),
+            (None, None) if new.contains(&record.id.0) => Ok(record.confirmed(RecordStatus::Applied)),
+            // Somebody took it out of the table in between.
+            (None, None) => Err(Failure::Overtaken),
         })
-        .collect())
+        .collect()
 }
 
 async fn apply(

@@ -125,6 +125,66 @@ fn what_is_not_taken_is_sent_again_until_it_is_and_nothing_overtakes_it() {
 }
 
 #[test]
+fn what_was_not_taken_comes_again_with_the_same_body_and_key_although_more_waits_by_then() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let mut requests = 0;
+    let server = ScriptedServer::start(move |request| {
+        requests += 1;
+        match requests {
+            1 => Reply::Close.held_by(&held),
+            2 => Reply::text(503, "text/plain", ""),
+            _ => taken(request),
+        }
+    });
+    let directory = directory();
+    let gateway = start(directory.path(), &server, &[]);
+    gateway.post(&batch_of(2)).batch();
+    server.wait_for_batches(1);
+    gateway.post(&batch_of(3)).batch();
+    gate.open();
+    wait_until_handed_on(&server, &gateway);
+    let requests = server.requests();
+    for again in &requests[1..3] {
+        assert_eq!(again.body, requests[0].body);
+        assert_eq!(again.header("idempotency-key"), requests[0].header("idempotency-key"));
+    }
+}
+
+#[test]
+fn what_is_taken_is_taken_although_the_answer_never_ends() {
+    let mut requests = 0;
+    let server = ScriptedServer::start(move |request| {
+        requests += 1;
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n";
+        if requests == 1 { Reply::Drip(head.into(), Vec::new()) } else { taken(request) }
+    });
+    let directory = directory();
+    let gateway = start(directory.path(), &server, &["--forward-timeout", "300ms"]);
+    gateway.post(&batch_of(2)).batch();
+    wait_for("the records to be taken", || (gateway.metric(FORWARDED) == 2).then_some(()));
+    gateway.post(&batch_of(1)).batch();
+    wait_until_handed_on(&server, &gateway);
+    assert_eq!(server.sizes(), [2, 1]);
+}
+
+#[test]
+fn a_token_that_is_let_in_no_more_is_read_again_and_nothing_is_split() {
+    let server = ScriptedServer::start(|request| {
+        if request.header("authorization") == "Bearer new" { taken(request) } else { Reply::error(401, "NO") }
+    });
+    let directory = directory();
+    let token = directory.path().join("token");
+    fs::write(&token, "old\n").unwrap();
+    let gateway = start(directory.path(), &server, &["--forward-token-file", token.to_str().unwrap()]);
+    gateway.post(&batch_of(4)).batch();
+    server.wait_for_batches(2);
+    fs::write(&token, "new\n").unwrap();
+    wait_until_handed_on(&server, &gateway);
+    assert!(server.sizes().iter().all(|size| *size == 4), "{:?}", server.sizes());
+}
+
+#[test]
 fn a_refused_record_holds_back_what_came_after_it_and_is_named() {
     let server = ScriptedServer::start(|request| {
         if request.text().contains("\"n\":5") { Reply::error(422, "NOT_LIKED") } else { taken(request) }

@@ -59,7 +59,7 @@ impl Postgres {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let settings = format!(
             "listen_addresses = '{ADDRESS}'\nport = {port}\nunix_socket_directories = '{}'\n\
-             shared_buffers = 16MB\nmax_connections = 200\nlog_min_messages = panic\nfsync = off\n",
+             shared_buffers = 16MB\nmax_connections = 1000\nlog_min_messages = panic\nfsync = off\n",
             postgres.directory.path().display()
         );
         postgres.configure(&settings);
@@ -122,6 +122,22 @@ impl Postgres {
         );
         let backends = self.query("postgres", &text);
         Frozen::new(backends.lines().map(|pid| pid.parse().unwrap()).collect())
+    }
+
+    /// As [`Self::freeze`], but only those that hold claims or other advisory locks. None: there are none now.
+    pub(crate) fn freeze_claims(&self) -> Option<Frozen> {
+        let text = "SELECT DISTINCT pid FROM pg_locks WHERE locktype = 'advisory'";
+        let backends: Vec<u32> =
+            self.query("postgres", text).lines().map(|pid| pid.parse().unwrap()).collect();
+        (!backends.is_empty()).then(|| Frozen::new(backends))
+    }
+
+    /// Ends all sessions with a database.
+    pub(crate) fn end_sessions(&self, database: &str) {
+        let text = format!(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{database}'"
+        );
+        self.query("postgres", &text);
     }
 
     /// The URL of a database.
@@ -215,11 +231,11 @@ fn psql(url: &str, text: &str) -> Ran {
 fn program_path(program: &str) -> PathBuf {
     let versions = fs::read_dir(INSTALLED).expect("PostgreSQL is installed");
     let newest = versions
-        .map(|version| version.unwrap().path().join("bin"))
-        .filter(|path| path.join("initdb").is_file())
-        .max()
+        .map(|version| version.unwrap().path())
+        .filter(|path| path.join("bin/initdb").is_file())
+        .max_by_key(|path| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok()))
         .expect("a PostgreSQL server is installed");
-    newest.join(program)
+    newest.join("bin").join(program)
 }
 
 fn other_user() -> Option<User> {

@@ -49,7 +49,7 @@ fn while_the_database_is_away_the_gateway_says_so_and_asks_for_the_same_again() 
 fn a_database_that_crashes_and_comes_back_loses_and_doubles_nothing_for_the_daemon() {
     let mut postgres = Postgres::start();
     let target = ScriptedServer::start(|_| Reply::text(204, "text/plain", ""));
-    let arguments = ["--record-cost", "500us", "--forward", &target.url(), "--forward-max-wait", "100ms"];
+    let arguments = ["--record-cost", "2ms", "--forward", &target.url(), "--forward-max-wait", "100ms"];
     let gateway = Gateway::start_on(&postgres.create("sync"), &arguments);
     let daemon = Daemon::start(&Settings::for_server(&gateway.url()));
     let ids: HashSet<Uuid> = daemon.enqueue_many(600).iter().map(|id| id.parse().unwrap()).collect();
@@ -57,8 +57,10 @@ fn a_database_that_crashes_and_comes_back_loses_and_doubles_nothing_for_the_daem
         wait_for("some records to be applied", || (gateway.metric(APPLIED) >= round * 120).then_some(()));
         // The moment of the crash wanders from round to round.
         thread::park_timeout(Duration::from_micros(1300 * round));
+        let throttled = || daemon.log().matches("throttled").count();
+        let before = throttled();
         postgres.crash();
-        daemon.wait_for_log("throttled");
+        wait_for("the daemon to hear of it", || (throttled() > before).then_some(()));
         postgres.start_again();
     }
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(600));
@@ -136,6 +138,46 @@ fn a_database_that_stands_still_holds_up_nobody_for_long_and_is_used_again_when_
 
 #[test]
 #[ignore = "needs PostgreSQL"]
+fn a_claim_whose_making_took_too_long_is_gone_although_its_gateway_does_nothing_more() {
+    let postgres = Postgres::start();
+    let store = postgres.create("sync");
+    let [one, other] = [(); 2].map(|()| Gateway::start_on(&store, &["--record-cost", "1s"]));
+    let (first, second) = (Batch::of(&["{}"]), Batch::of(&["{}"]));
+    let frozen = thread::scope(|scope| {
+        let sender = scope.spawn(|| one.post(&first));
+        let frozen = wait_for("a claim", || postgres.freeze_claims());
+        assert_eq!(one.post(&second).code(), "LEDGER_UNREACHABLE");
+        assert_eq!(sender.join().unwrap().status, 200, "who is answered does not wait for the claim's end");
+        frozen
+    });
+    drop(frozen);
+    for (batch, status) in [(&first, 200), (&second, 404)] {
+        wait_for("the claim to be gone", || (other.look_up(batch).status == status).then_some(()));
+    }
+    assert_eq!(postgres.query("sync", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), "0");
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_ledger_that_another_release_gave_another_layout_is_not_written_to() {
+    let postgres = Postgres::start();
+    let gateway = Gateway::start_on(&postgres.create("sync"), &[]);
+    gateway.post(&Batch::of(&["{}"])).batch();
+    let set_schema = |schema: u32| {
+        let text = format!("UPDATE fieldsync.meta SET value = {schema} WHERE key = 'schema'");
+        postgres.query("sync", &text);
+    };
+    set_schema(2);
+    assert_eq!(gateway.get("/healthz").status, 503);
+    postgres.end_sessions("sync");
+    let batch = Batch::of(&["{}"]);
+    assert_eq!(gateway.post(&batch).code(), "LEDGER_UNREACHABLE");
+    set_schema(1);
+    gateway.post(&batch).batch();
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
 fn a_database_that_became_one_that_only_reads_is_left_for_one_that_writes() {
     let postgres = Postgres::start();
     let gateway = Gateway::start_on(&postgres.create("sync"), &[]);
@@ -150,7 +192,9 @@ fn a_database_that_became_one_that_only_reads_is_left_for_one_that_writes() {
         Some(gateway.post(&Batch::of(&["{}"]))).filter(|answer| answer.status != 200)
     });
     assert_eq!(refused.code(), "LEDGER_UNREACHABLE");
+    assert_eq!(gateway.get("/healthz").status, 503);
     read_only(false);
+    wait_for("the gateway to be well", || (gateway.get("/healthz").status == 200).then_some(()));
     wait_for("the batch to be taken", || Some(gateway.post(&batch)).filter(|answer| answer.status == 200));
 }
 

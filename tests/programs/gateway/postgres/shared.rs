@@ -45,7 +45,7 @@ fn assert_applied_once(gateway: &Gateway, expected: &HashSet<Uuid>) {
 #[ignore = "needs PostgreSQL"]
 fn a_batch_at_work_in_one_gateway_is_being_processed_for_the_others() {
     let postgres = Postgres::start();
-    let [one, other] = gateways(&postgres, &["--record-cost", "400ms"]);
+    let [one, other] = gateways(&postgres, &["--record-cost", "1s"]);
     let batch = Batch::of(&["{}", "{}"]);
     thread::scope(|scope| {
         let sender = scope.spawn(|| one.post(&batch).batch());
@@ -265,6 +265,8 @@ fn each_record_is_handed_on_by_one_gateway_and_another_takes_over_when_it_dies()
     };
     send(&[&one, &other]);
     wait_until_handed_on(60);
+    // Only what is counted is in the ledger, too, and not handed on again after a crash.
+    wait_for("all to be counted", || (one.metric(FORWARDED) + other.metric(FORWARDED) == 60).then_some(()));
     let handed_on: Vec<Value> = target.requests().iter().flat_map(Request::records).collect();
     assert_eq!(handed_on, one.ledger());
     let (forwarder, other) = if one.metric(FORWARDED) > 0 { (one, other) } else { (other, one) };
@@ -275,4 +277,21 @@ fn each_record_is_handed_on_by_one_gateway_and_another_takes_over_when_it_dies()
     let handed_on: Vec<Value> = target.requests().iter().flat_map(Request::records).collect();
     assert_eq!(handed_on, other.ledger());
     assert_eq!(other.metric(FORWARDED), 60);
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_gateway_whose_way_to_those_who_take_records_fails_leaves_it_to_another() {
+    let postgres = Postgres::start();
+    let store = postgres.create("sync");
+    // Nobody listens there.
+    let cut_off =
+        Gateway::start_on(&store, &["--forward", "http://127.0.0.1:9/", "--forward-max-wait", "50ms"]);
+    cut_off.post(&batch_of(3)).batch();
+    wait_for("the records to be its own to hand on", || {
+        (cut_off.metric("fieldsync_gateway_forward_waiting") == 3).then_some(())
+    });
+    let target = ScriptedServer::start(|_| Reply::text(204, "text/plain", ""));
+    let other = Gateway::start_on(&store, &["--forward", &target.url()]);
+    wait_for("all to be handed on", || (other.metric(FORWARDED) == 3).then_some(()));
 }

@@ -73,6 +73,8 @@ fn a_database_that_is_away_is_a_matter_of_time() {
 fn the_password_may_come_from_the_surroundings_and_is_never_logged() {
     let postgres = Postgres::start();
     let store = postgres.create("sync");
+    // The scheme may be written as it likes, and whatever has a password is no path.
+    drop(Gateway::start_on(&store.replacen("postgres", "PostgreSQL", 1), &[]));
     let bare = store.replace(&format!(":{PASSWORD}"), "");
     assert_eq!(refuses(&bare, &[]).0, Some(78));
     let directory = directory();
@@ -88,6 +90,31 @@ fn the_password_may_come_from_the_surroundings_and_is_never_logged() {
     // So are the databases of the tests.
     assert!(log.contains("told not to wait for its disk"), "{log}");
     assert!(!log.contains(PASSWORD), "{log}");
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn who_asks_for_authorities_gets_no_session_without_tls() {
+    let postgres = Postgres::start();
+    let store = postgres.create("sync");
+    let directory = directory();
+    let roots = directory.path().join("ca.pem");
+    let issued = generate_simple_self_signed([HOST.to_owned()]).unwrap();
+    fs::write(&roots, issued.cert.pem()).unwrap();
+    let (code, said) = refuses(&format!("{store}?sslrootcert={}", roots.display()), &[]);
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("TLS") && !said.contains(PASSWORD), "{said}");
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_role_that_may_make_no_schema_uses_the_one_that_was_made_for_it() {
+    let postgres = Postgres::start();
+    let store = postgres.create("sync");
+    postgres.query("postgres", "CREATE ROLE guest LOGIN PASSWORD 'guest'");
+    postgres.query("sync", "CREATE SCHEMA fieldsync AUTHORIZATION guest");
+    let guest = store.replace(&format!("crm:{PASSWORD}"), "guest:guest");
+    Gateway::start_on(&guest, &[]).post(&Batch::of(&["{}"])).batch();
 }
 
 #[test]
