@@ -64,6 +64,14 @@ impl Failure {
         Self { place, ..self }
     }
 
+    /// Standard output does not take the answer to what was `done`: to do it again may be to do it twice.
+    pub(crate) fn unanswered(error: &io::Error, done: &str) -> Self {
+        if error.kind() == ErrorKind::BrokenPipe {
+            return Self::quiet();
+        }
+        Self::failed(format!("cannot write to standard output: {error}. {done}")).coded("output_failed")
+    }
+
     /// Standard output is gone: whoever read it has seen enough.
     fn quiet() -> Self {
         Self::new(exit::DONE, "")
@@ -90,13 +98,9 @@ impl Failure {
 /// Errors of standard output; those of files are named where they happen.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        if error.kind() == ErrorKind::BrokenPipe {
-            return Self::quiet();
-        }
-        Self::failed(format!(
-            "cannot write to standard output: {error}. The daemon's records are untouched. Make room where the output goes, and try again."
-        ))
-        .coded("output_failed")
+        let done = "What was asked of the daemon is done; only the answer could not be written. Make room where the \
+                    output goes before you ask for more.";
+        Self::unanswered(&error, done)
     }
 }
 
@@ -126,6 +130,16 @@ pub(crate) fn exit_code(error: &ClientError) -> u8 {
             _ => exit::FAILED,
         },
         ClientError::Lost { .. } | ClientError::Protocol(_) => exit::FAILED,
+    }
+}
+
+/// Whether nobody can tell if the daemon did what it was asked.
+pub(crate) fn leaves_doubt(error: &ClientError) -> bool {
+    match error {
+        ClientError::Lost { .. } | ClientError::Protocol(_) => true,
+        // The queue or the disk is full, which the daemon says of what it did not do.
+        ClientError::Refused { status: 507, .. } | ClientError::NoDaemon { .. } => false,
+        ClientError::Refused { status, .. } => *status >= 500,
     }
 }
 

@@ -9,11 +9,14 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::items::{Item, Mistake};
+use super::items::{Item, MAX_ITEM, Mistake};
 use crate::cli::failure::Failure;
 use crate::exit;
 use crate::ipc::intake::{MAX_KEY_BYTES, MAX_TYPE_BYTES};
 use crate::model::{MAX_PRIORITY, RecordId};
+
+/// For type, key and white space around a payload.
+const AROUND_PAYLOAD: u64 = 64 << 10;
 
 /// How input lines are read, and what is taken.
 pub(super) struct Rules<'a> {
@@ -70,7 +73,7 @@ impl<'a> Rules<'a> {
     pub(super) fn new(record_type: Option<&'a str>, key_field: Option<&'a str>) -> Result<Self, Failure> {
         let form = match record_type {
             None => Form::Record,
-            Some(name) if name.trim().is_empty() || name.len() > MAX_TYPE_BYTES => {
+            Some(name) if name.is_empty() || name.len() > MAX_TYPE_BYTES => {
                 let message = format!(
                     "--type must have 1 to {MAX_TYPE_BYTES} bytes. Nothing was stored. Name a type that has."
                 );
@@ -83,6 +86,11 @@ impl<'a> Rules<'a> {
 
     pub(super) fn up_to(self, max_payload: Option<u64>) -> Self {
         Self { max_payload, ..self }
+    }
+
+    /// How long the text of a record may be. What is not payload has limits of its own, well below the allowance.
+    pub(super) fn max_item(&self) -> u64 {
+        self.max_payload.map_or(MAX_ITEM, |most| most.saturating_add(AROUND_PAYLOAD))
     }
 
     pub(super) fn check(&self, item: &Item<'_>) -> Result<(), Mistake> {
@@ -130,7 +138,7 @@ fn record<'i>(item: &Item<'i>) -> Result<Input<'i>, Mistake> {
     }
     let input: Input<'_> = serde_json::from_slice(item.text).map_err(|error| mistake(item, &error))?;
     let wrong = |what: &str| Err(Mistake::new(item.line, what));
-    if input.record_type.trim().is_empty() {
+    if input.record_type.is_empty() {
         return wrong("`type` is empty");
     }
     if input.record_type.len() > MAX_TYPE_BYTES {
@@ -238,7 +246,7 @@ mod tests {
     use super::*;
 
     fn item(text: &str) -> Item<'_> {
-        Item { line: 5000, text: text.as_bytes() }
+        Item { line: 5000, element: None, text: text.as_bytes() }
     }
 
     fn complaint(rules: &Rules<'_>, text: &str) -> String {
@@ -322,7 +330,7 @@ mod tests {
             let line = if field == "type" { line.replacen(r#""type":"T","#, "", 1) } else { line };
             assert!(complaint(&RECORDS, &line).contains("is longer than"));
         }
-        let latin = Item { line: 3, text: b"{\"type\":\"T\",\"payload\":{\"a\":\"\xe9\"}}" };
+        let latin = Item { line: 3, element: None, text: b"{\"type\":\"T\",\"payload\":{\"a\":\"\xe9\"}}" };
         assert_eq!(RECORDS.check(&latin).unwrap_err().line, 3);
     }
 
@@ -331,6 +339,7 @@ mod tests {
         assert!(complaint(&VISITS, r#"{"acount":"A"}"#).contains("no field `account`"));
         assert!(complaint(&VISITS, r#"{"account":["A"]}"#).contains("neither text nor a number"));
         assert!(complaint(&VISITS, "17").contains("is a JSON object"));
-        assert!(Rules::new(Some(" "), None).is_err());
+        assert!(Rules::new(Some(""), None).is_err());
+        assert!(Rules::new(Some(" "), None).is_ok(), "as the daemon sees it");
     }
 }

@@ -19,14 +19,14 @@ impl<'a> Ids<'a> {
         Self { out, error: None, written: 0 }
     }
 
-    pub(super) fn push(&mut self, ids: &[RecordId]) {
-        let mut text = String::with_capacity(ids.len() * 40);
-        for (number, id) in (self.written..).zip(ids) {
-            text.push_str(if number == 0 { "{\"ids\":[\"" } else { ",\"" });
+    pub(super) fn push(&mut self, ids: impl Iterator<Item = RecordId>) {
+        let mut text = String::new();
+        for id in ids {
+            text.push_str(if self.written == 0 { "{\"ids\":[\"" } else { ",\"" });
             text.push_str(&id.to_string());
             text.push('"');
+            self.written += 1;
         }
-        self.written += ids.len() as u64;
         self.write(&text);
     }
 
@@ -67,8 +67,8 @@ mod tests {
         let ids = [(); 3].map(|()| RecordId::new());
         let mut text = Vec::new();
         let mut out = Ids::new(&mut text);
-        out.push(&ids[..2]);
-        out.push(&ids[2..]);
+        out.push(ids[..2].iter().copied());
+        out.push(ids[2..].iter().copied());
         out.end(2, 1, true).unwrap();
         let text = String::from_utf8(text).unwrap();
         let answer: Accepted = serde_json::from_str(&text).unwrap();

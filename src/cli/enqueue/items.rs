@@ -7,8 +7,8 @@ use crate::cli::failure::{Failure, Place};
 use crate::cli::words::newlines;
 use crate::exit;
 
-/// The longest record that is read.
-pub(super) const MAX_ITEM: usize = 64 << 20;
+/// The longest record that is read where the daemon does not say how long a payload may be.
+pub(super) const MAX_ITEM: u64 = 64 << 20;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -17,6 +17,8 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub(super) struct Item<'a> {
     /// Where it begins, from 1.
     pub(super) line: u64,
+    /// Its number in an array, from 1.
+    pub(super) element: Option<u64>,
     pub(super) text: &'a [u8],
 }
 
@@ -70,11 +72,15 @@ pub(super) struct Items<R> {
     line: u64,
     shape: Shape,
     text: Vec<u8>,
+    /// What is longer is not read to its end: it would fill the memory to be refused.
+    longest: u64,
+    /// How many elements of an array were found; lines are not counted.
+    elements: u64,
 }
 
 impl<R: BufRead> Items<R> {
-    pub(super) fn new(input: R) -> Self {
-        Self { input, line: 1, shape: Shape::Open, text: Vec::new() }
+    pub(super) fn new(input: R, longest: u64) -> Self {
+        Self { input, line: 1, shape: Shape::Open, text: Vec::new(), longest, elements: 0 }
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Item<'_>>, Mistake> {
@@ -86,7 +92,8 @@ impl<R: BufRead> Items<R> {
             Shape::Lines => self.full_line()?,
             Shape::Open | Shape::Closed => self.nothing_more()?,
         };
-        Ok(found.map(|line| Item { line, text: self.text.trim_ascii() }))
+        let element = Some(self.elements).filter(|number| *number > 0);
+        Ok(found.map(|line| Item { line, element, text: self.text.trim_ascii() }))
     }
 
     /// Tells the shape by the first byte that counts.
@@ -116,14 +123,14 @@ impl<R: BufRead> Items<R> {
             let line = self.line;
             self.text.clear();
             let read = (&mut self.input)
-                .take(MAX_ITEM as u64 + 1)
+                .take(self.longest.saturating_add(1))
                 .read_until(b'\n', &mut self.text)
                 .map_err(|error| unreadable(line, &error))?;
             if read == 0 {
                 return Ok(None);
             }
-            if self.text.len() > MAX_ITEM {
-                return Err(too_long(line));
+            if self.text.len() as u64 > self.longest {
+                return Err(too_long(line, self.longest));
             }
             self.line += 1;
             if !self.text.trim_ascii().is_empty() {
@@ -161,14 +168,15 @@ impl<R: BufRead> Items<R> {
             self.text.extend_from_slice(taken);
             let (length, separator) = (taken.len(), end.map(|end| buffer[end]));
             self.input.consume(length + usize::from(end.is_some()));
-            if self.text.len() > MAX_ITEM {
-                return Err(too_long(line));
+            if self.text.len() as u64 > self.longest {
+                return Err(too_long(line, self.longest));
             }
             match separator {
                 Some(b',') => self.shape = Shape::Array { due: true },
                 Some(_) => self.shape = Shape::Closed,
                 None => continue,
             }
+            self.elements += 1;
             return Ok(Some(line));
         }
     }
@@ -229,9 +237,11 @@ impl Nesting {
     }
 }
 
-fn too_long(line: u64) -> Mistake {
-    let mebibytes = MAX_ITEM >> 20;
-    Mistake::new(line, format!("a record is longer than {mebibytes} MiB"))
+fn too_long(line: u64, longest: u64) -> Mistake {
+    Mistake::new(
+        line,
+        format!("the record has more than {longest} bytes, and queue.max_record_bytes allows less"),
+    )
 }
 
 fn unreadable(line: u64, error: &io::Error) -> Mistake {
@@ -245,7 +255,7 @@ mod tests {
     type Found = Result<Vec<(u64, String)>, Mistake>;
 
     fn read(input: impl BufRead) -> Found {
-        let mut items = Items::new(input);
+        let mut items = Items::new(input, 40);
         let mut found = Vec::new();
         while let Some(item) = items.next()? {
             found.push((item.line, String::from_utf8_lossy(item.text).into_owned()));
@@ -282,6 +292,24 @@ mod tests {
         assert_eq!(items(text), found(&[(2, first), (6, "{\"b\":2}")]));
         assert_eq!(items("[\n]"), found(&[]));
         assert_eq!(items("[1, two]"), found(&[(1, "1"), (1, "two")]));
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_read_to_its_end() {
+        for text in ["x".repeat(41), format!("[1,\n{}]", "x".repeat(41))] {
+            let mistake = read(text.as_bytes()).unwrap_err();
+            assert!(mistake.what.contains("more than 40 bytes, and queue.max_record_bytes"), "{mistake:?}");
+            let mut endless = io::Cursor::new(text.into_bytes()).chain(io::repeat(b'x'));
+            assert!(read(io::BufReader::new(&mut endless)).is_err());
+        }
+    }
+
+    #[test]
+    fn elements_of_an_array_are_numbered_and_lines_are_not() {
+        for (text, numbers) in [("1\n2", [None, None]), ("[1,\n2]", [Some(1), Some(2)])] {
+            let mut items = Items::new(text.as_bytes(), 40);
+            assert_eq!([(); 2].map(|()| items.next().unwrap().unwrap().element), numbers);
+        }
     }
 
     #[test]

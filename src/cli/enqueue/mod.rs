@@ -13,22 +13,26 @@
 //! means to say twice would be taken for a double, and be lost.
 
 mod check;
+mod chunk;
 mod ids;
 mod items;
 mod progress;
 mod send;
 mod source;
 
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::mem;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::time::timeout;
 
 use self::check::Rules;
+use self::chunk::{Chunk, Position};
 use self::ids::Ids;
 use self::items::{Items, Mistake};
-use self::send::{Chunk, Position, Sender};
+use self::send::{Delivery, Sender};
 use self::source::Source;
 use super::context::Context;
 use super::failure::Failure;
@@ -48,7 +52,7 @@ A record is {\"id\"?: UUID, \"type\": text, \"key\"?: text, \"priority\"?: 0-9,
 Everything is checked first: a mistake anywhere stores nothing (exit code 8).
 What only the daemon can refuse, as a full queue, may stop a large input in the
 middle (exit code 7, or 1): the message then says which records are stored and
-from which line to go on.
+where to go on.
 
 Records get an id here when they have none; ids of their own make it safe to
 repeat a whole input. With --json, {\"ids\", \"accepted\", \"duplicates\"} is
@@ -96,6 +100,11 @@ async fn enqueue(args: &Args, max_payload: Option<u64>, context: &mut Context<'_
     let rules = Rules::new(args.record_type.as_deref(), args.key_field.as_deref())?.up_to(max_payload);
     let standard_input = [PathBuf::from("-")];
     let files = if args.files.is_empty() { &standard_input[..] } else { &args.files };
+    if files.iter().filter(|file| file.as_path() == Path::new("-")).count() > 1 {
+        let message = "standard input (`-`) is named more than once, and can be read once only. Nothing was stored. \
+                       Name it once.";
+        return Err(Failure::new(exit::USAGE, message));
+    }
     let mut sources = files.iter().map(|file| Source::open(file, notes)).collect::<Result<Vec<_>, _>>()?;
     let total = check_all(&rules, &mut sources)?;
 
@@ -105,14 +114,25 @@ async fn enqueue(args: &Args, max_payload: Option<u64>, context: &mut Context<'_
     let sent = send_all(&rules, &mut sources, &mut sender, ids.as_mut()).await;
     let (accepted, duplicates) = sender.finish();
     let told = match ids {
-        Some(ids) => ids.end(accepted, duplicates, sent.is_ok()).map_err(Failure::from),
+        Some(ids) => ids.end(accepted, duplicates, sent.is_ok()),
         None if sent.is_err() => Ok(()),
-        None => {
-            let duplicates = count(duplicates, "duplicate");
-            context.line(format!("Enqueued {} ({duplicates})", count(accepted, "record")))
-        }
+        None => say_enqueued(context.out, accepted, duplicates),
     };
+    let told = told.map_err(|error| {
+        let done = match accepted + duplicates {
+            1 => "1 record is stored; what could not be written is this answer. Do not enqueue it again.".to_owned(),
+            stored => format!(
+                "{stored} records are stored; what could not be written is this answer. Do not enqueue them again."
+            ),
+        };
+        Failure::unanswered(&error, &done)
+    });
     sent.and(told).map(|()| exit::DONE)
+}
+
+fn say_enqueued(out: &mut dyn Write, accepted: u64, duplicates: u64) -> io::Result<()> {
+    writeln!(out, "Enqueued {} ({})", count(accepted, "record"), count(duplicates, "duplicate"))?;
+    out.flush()
 }
 
 /// The first pass: how many records there are.
@@ -121,7 +141,7 @@ fn check_all(rules: &Rules<'_>, sources: &mut [Source]) -> Result<u64, Failure> 
     let mut total = 0;
     for source in sources {
         let name = source.name.clone();
-        let mut items = Items::new(bar.wrap_read(source.reader()?));
+        let mut items = Items::new(bar.wrap_read(source.reader()?), rules.max_item());
         let mut check =
             || -> Result<Option<()>, Mistake> { items.next()?.map(|item| rules.check(&item)).transpose() };
         loop {
@@ -149,48 +169,60 @@ async fn send_all(
     let mut interrupt = Interrupt::new()?;
     let mut chunk = Chunk::default();
     for (number, source) in sources.iter_mut().enumerate() {
-        let mut items = Items::new(source.reader()?);
+        let mut items = Items::new(source.reader()?, rules.max_item());
         loop {
             // It was checked, and may have been changed since: what is gathered by then is not sent.
             let record = match items.next() {
                 Ok(None) => break,
-                Ok(Some(item)) => rules.record(&item).map(|record| (record, item.line)),
+                Ok(Some(item)) => rules.record(&item).map(|record| {
+                    let position = Position { source: number, line: item.line, element: item.element };
+                    (record, position)
+                }),
                 Err(error) => Err(error),
             };
-            let (record, line) = record.map_err(|error| sender.refused(&error, number))?;
-            if !chunk.fits(&record) {
-                send(&chunk, sender, &mut interrupt, ids.as_deref_mut()).await?;
-                chunk.clear();
+            let (record, position) = record.map_err(|error| sender.refused(&error, number))?;
+            if !chunk.fits(&record, sender.max_bytes()) {
+                send(mem::take(&mut chunk), sender, &mut interrupt, ids.as_deref_mut()).await?;
             }
-            chunk.push(&record, Position { source: number, line });
+            chunk.push(&record, position);
         }
     }
     if !chunk.is_empty() {
-        send(&chunk, sender, &mut interrupt, ids).await?;
+        send(chunk, sender, &mut interrupt, ids).await?;
     }
     Ok(())
 }
 
+/// In parts, where the daemon takes less at a time.
 async fn send(
-    chunk: &Chunk,
+    chunk: Chunk,
     sender: &mut Sender<'_>,
     interrupt: &mut Interrupt,
-    ids: Option<&mut Ids<'_>>,
+    mut ids: Option<&mut Ids<'_>>,
 ) -> Result<(), Failure> {
-    let (outcome, interrupted) = {
-        let sending = sender.send(chunk);
-        tokio::pin!(sending);
-        tokio::select! {
-            outcome = &mut sending => (Some(outcome), false),
-            () = interrupt.wait() => (timeout(LAST_ANSWER, sending).await.ok(), true),
+    // The next one is the last.
+    let mut parts = vec![chunk];
+    while let Some(part) = parts.pop() {
+        let (outcome, interrupted) = {
+            let sending = sender.send(&part);
+            tokio::pin!(sending);
+            tokio::select! {
+                outcome = &mut sending => (Some(outcome), false),
+                () = interrupt.wait() => (timeout(LAST_ANSWER, sending).await.ok(), true),
+            }
+        };
+        let outcome = outcome.transpose()?;
+        let in_doubt = outcome.is_none();
+        match outcome {
+            Some(Delivery::Stored) => ids.iter_mut().for_each(|ids| ids.push(part.ids())),
+            Some(Delivery::TooLarge([first, second])) => parts.extend([second, first]),
+            None => {}
         }
-    };
-    let in_doubt = outcome.is_none();
-    outcome.transpose()?;
-    if let Some(ids) = ids.filter(|_| !in_doubt) {
-        ids.push(chunk.ids());
+        if interrupted {
+            return Err(sender.interrupted(&part, in_doubt));
+        }
     }
-    if interrupted { Err(sender.interrupted(chunk, in_doubt)) } else { Ok(()) }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,91 +1,36 @@
 //! Sends chunks, each until it is settled. Ids make repeating harmless, so that a daemon which
 //! restarts in the middle costs patience and nothing else.
 
+use std::iter;
 use std::time::Duration;
 
-use bytes::Bytes;
 use indicatif::ProgressBar;
 use tokio::time::sleep;
 
-use super::check::Ready;
+use super::chunk::{Chunk, Position};
 use super::items::Mistake;
 use crate::cli::context::Notes;
-use crate::cli::failure::{Failure, Place, exit_code, sentence};
+use crate::cli::failure::{Failure, Place, exit_code, leaves_doubt, sentence};
 use crate::cli::follow::is_absence;
 use crate::cli::words::count;
 use crate::clock::Clock;
 use crate::exit;
 use crate::ipc::api::Accepted;
-use crate::ipc::client::{Client, ClientError, JSON, NDJSON, decode};
-use crate::model::RecordId;
+use crate::ipc::client::{Client, ClientError, decode};
 
-const CHUNK_RECORDS: usize = 500;
+/// Enough to make one commit of many records, and little to keep in memory.
 const CHUNK_BYTES: usize = 1 << 20;
+/// What the daemon says of a request that it does not read to its end.
+const REQUEST_TOO_LARGE: &str = "request_too_large";
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Where a record stands in the input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) source: usize,
-    pub(super) line: u64,
-}
-
-/// Records that are stored together or not at all.
-#[derive(Default)]
-pub(super) struct Chunk {
-    lines: Vec<u8>,
-    ids: Vec<RecordId>,
-    positions: Vec<Position>,
-    made_here: u64,
-    /// Where each record ends in `lines`, its separator left out.
-    ends: Vec<usize>,
-    /// A payload out of an indented array has line ends of its own, which must pass like all its bytes.
-    multi_line: bool,
-}
-
-impl Chunk {
-    /// One record always fits, however large: the daemon knows how large it may be.
-    pub(super) fn fits(&self, record: &Ready) -> bool {
-        self.is_empty()
-            || self.ids.len() < CHUNK_RECORDS && self.lines.len() + record.json.len() < CHUNK_BYTES
-    }
-
-    pub(super) fn push(&mut self, record: &Ready, position: Position) {
-        self.lines.extend_from_slice(&record.json);
-        self.ends.push(self.lines.len());
-        self.lines.push(b'\n');
-        self.ids.push(record.id);
-        self.positions.push(position);
-        self.made_here += u64::from(record.made_here);
-        self.multi_line |= record.json.contains(&b'\n') || record.json.contains(&b'\r');
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.ids.is_empty()
-    }
-
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
-
-    pub(super) fn ids(&self) -> &[RecordId] {
-        &self.ids
-    }
-
-    fn body(&self) -> (&'static str, Bytes) {
-        if !self.multi_line {
-            return (NDJSON, Bytes::copy_from_slice(&self.lines));
-        }
-        let mut array = self.lines.clone();
-        for end in &self.ends {
-            array[*end] = b',';
-        }
-        array.insert(0, b'[');
-        array.pop();
-        array.push(b']');
-        (JSON, array.into())
-    }
+/// What became of a chunk that nothing is wrong with.
+pub(super) enum Delivery {
+    /// It is on disk.
+    Stored,
+    /// The daemon takes less at a time: nothing of it is stored, and these are to be sent in its place.
+    TooLarge([Chunk; 2]),
 }
 
 pub(super) struct Sender<'a> {
@@ -99,6 +44,8 @@ pub(super) struct Sender<'a> {
     duplicates: u64,
     stored: u64,
     last_stored: Option<Position>,
+    /// As far as it is known what the daemon takes.
+    max_bytes: usize,
 }
 
 impl<'a> Sender<'a> {
@@ -120,6 +67,7 @@ impl<'a> Sender<'a> {
             duplicates: 0,
             stored: 0,
             last_stored: None,
+            max_bytes: CHUNK_BYTES,
         }
     }
 
@@ -129,8 +77,13 @@ impl<'a> Sender<'a> {
         (self.accepted, self.duplicates)
     }
 
-    /// Returns when the chunk is on disk.
-    pub(super) async fn send(&mut self, chunk: &Chunk) -> Result<(), Failure> {
+    /// How large the next chunk may be.
+    pub(super) fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
+
+    /// Returns when the chunk is on disk, or cannot be for its size alone.
+    pub(super) async fn send(&mut self, chunk: &Chunk) -> Result<Delivery, Failure> {
         let (kind, body) = chunk.body();
         let mut outage: Option<Duration> = None;
         let mut pause = FIRST_PAUSE;
@@ -139,20 +92,24 @@ impl<'a> Sender<'a> {
         loop {
             let answer = self.client.post("/v1/records", kind, body.clone()).await;
             let error = match answer.and_then(|answer| decode::<Accepted>(&answer)) {
-                Ok(accepted) => return self.settle(chunk, &accepted, in_doubt),
+                Ok(accepted) => return self.settle(chunk, &accepted, in_doubt).map(|()| Delivery::Stored),
                 Err(error) => error,
             };
             let never_there = self.stored == 0 && outage.is_none();
             if never_there && matches!(error, ClientError::NoDaemon { .. }) {
                 return Err(error.into());
             }
+            in_doubt |= leaves_doubt(&error);
+            if let Some(halves) = chunk.halves().filter(|_| is_too_large(&error)) {
+                self.max_bytes = self.max_bytes.min(chunk.bytes() / 2);
+                return Ok(Delivery::TooLarge(halves));
+            }
             if !is_absence(&error) {
                 return Err(self.give_up(chunk, error, in_doubt));
             }
-            in_doubt |= matches!(error, ClientError::Lost { .. });
             let now = self.clock.now();
             let since = *outage.get_or_insert_with(|| {
-                self.say_gone();
+                self.say_gone(&error);
                 now
             });
             let left = self.retry_for.saturating_sub(now.saturating_sub(since));
@@ -170,24 +127,23 @@ impl<'a> Sender<'a> {
         let Mistake { line, what, .. } = mistake;
         let name = &self.names[source];
         let message = format!("{name}:{line}: {what}. {}", self.so_far());
-        Failure::new(self.exit(mistake.exit()), message).at(Some(mistake.place(name)))
+        Failure::new(self.exit(mistake.exit(), false), message).at(Some(mistake.place(name)))
     }
 
     /// Ctrl-C while this chunk was on its way.
     pub(super) fn interrupted(&self, chunk: &Chunk, in_doubt: bool) -> Failure {
         self.bar.finish_and_clear();
-        let sentences = ["interrupted.".to_owned(), self.so_far()].into_iter();
-        let doubt = self.doubt(chunk).filter(|_| in_doubt);
-        Failure::interrupted(sentences.chain(doubt).collect::<Vec<_>>().join(" "))
+        let sentences = iter::once("interrupted.".to_owned()).chain(self.known(chunk, in_doubt));
+        Failure::interrupted(sentences.collect::<Vec<_>>().join(" "))
     }
 
     /// One code promises that nothing was stored.
-    fn exit(&self, exit: u8) -> u8 {
-        if exit == exit::REFUSED && self.stored > 0 { exit::FAILED } else { exit }
+    fn exit(&self, exit: u8, in_doubt: bool) -> u8 {
+        if exit == exit::REFUSED && (self.stored > 0 || in_doubt) { exit::FAILED } else { exit }
     }
 
     fn settle(&mut self, chunk: &Chunk, answer: &Accepted, in_doubt: bool) -> Result<(), Failure> {
-        let records = chunk.ids.len() as u64;
+        let records = chunk.records();
         if answer.accepted.checked_add(answer.duplicates) != Some(records) {
             let what = format!(
                 "{} and {} are confirmed of {records}",
@@ -197,18 +153,26 @@ impl<'a> Sender<'a> {
             return Err(self.give_up(chunk, ClientError::Protocol(what), true));
         }
         // What an earlier send of this very chunk stored is no duplicate of the user's making.
-        let own = if in_doubt { answer.duplicates.min(chunk.made_here) } else { 0 };
+        let own = if in_doubt { answer.duplicates.min(chunk.made_here()) } else { 0 };
         self.accepted += answer.accepted + own;
         self.duplicates += answer.duplicates - own;
         self.stored += records;
-        self.last_stored = chunk.positions.last().copied();
+        self.last_stored = chunk.ends().map(|(_, last)| last);
         self.bar.set_position(self.stored);
         Ok(())
     }
 
-    fn say_gone(&self) {
+    fn say_gone(&self, error: &ClientError) {
         let stored = count(self.stored, "record");
-        let text = format!("The daemon went away after {stored}; waiting for it to come back");
+        let text = match error {
+            ClientError::Refused { message, .. } => {
+                format!(
+                    "After {stored}, the daemon takes no more for now; trying again. It says: {}",
+                    sentence(message)
+                )
+            }
+            _ => format!("The daemon went away after {stored}; waiting for it to come back"),
+        };
         self.bar.suspend(|| self.notes.say(&text));
     }
 
@@ -217,14 +181,16 @@ impl<'a> Sender<'a> {
         let mut at = None;
         let (failure, what) = match error {
             ClientError::Refused { ref message, position, ref code, .. } => {
-                at = self.place(chunk, position);
-                let failure = Failure::new(self.exit(exit_code(&error)), "").coded(code.clone());
-                let place = match (&at, chunk.positions.as_slice()) {
-                    (Some(Place { file, line }), _) => format!("{file}:{line}: "),
-                    (None, [first, .., last]) => format!("{}: ", self.range(*first, *last)),
-                    (None, _) => String::new(),
+                let found = chunk.position(position);
+                at = found.map(|at| Place { file: self.names[at.source].clone(), line: at.line });
+                let exit = self.exit(exit_code(&error), in_doubt);
+                let place = match (found, chunk.ends()) {
+                    (Some(at), _) => format!("{}: ", self.spot(at)),
+                    (None, Some((first, last))) => format!("{}: ", self.range(first, last)),
+                    (None, None) => String::new(),
                 };
-                (failure, format!("{place}{}", sentence(message)))
+                let message = self.of_these(&sentence(message));
+                (Failure::new(exit, "").coded(code.clone()), format!("{place}{message}"))
             }
             ClientError::NoDaemon { .. } | ClientError::Lost { .. } => {
                 let patience = humantime::format_duration(self.retry_for);
@@ -238,45 +204,54 @@ impl<'a> Sender<'a> {
             }
         };
         let mut sentences = vec![what];
-        if self.stored > 0 || !in_doubt {
-            sentences.push(self.so_far());
-        }
-        sentences.extend(self.doubt(chunk).filter(|_| in_doubt));
+        sentences.extend(self.known(chunk, in_doubt));
         if failure.exit == exit::NO_DAEMON {
             sentences.push("Start the daemon with: systemctl start fieldsync".to_owned());
         }
         Failure { message: sentences.join(" "), ..failure }.at(at)
     }
 
+    /// The daemon speaks of one request, where the person who reads it thinks of all the input.
+    fn of_these(&self, message: &str) -> String {
+        if self.stored == 0 {
+            return message.to_owned();
+        }
+        message.replace("nothing was stored", "none of these was stored")
+    }
+
+    /// What is safe, and what is not known.
+    fn known(&self, chunk: &Chunk, in_doubt: bool) -> impl Iterator<Item = String> {
+        let safe = (self.stored > 0 || !in_doubt).then(|| self.so_far());
+        safe.into_iter().chain(self.doubt(chunk).filter(|_| in_doubt))
+    }
+
     /// What is not known of a chunk whose answer was lost.
     fn doubt(&self, chunk: &Chunk) -> Option<String> {
-        let (first, last) = (chunk.positions.first()?, chunk.positions.last()?);
+        let (first, last) = chunk.ends()?;
         Some(format!(
             "It is not known whether {} arrived: sent again by hand, records without an id of their own \
              would be doubled, and `fieldsync list` shows what there is.",
-            self.range(*first, *last)
+            self.range(first, last)
         ))
     }
 
-    /// The record at fault, when there is but one or the daemon names it.
-    fn place(&self, chunk: &Chunk, position: Option<u64>) -> Option<Place> {
-        let named = position
-            .and_then(|position| usize::try_from(position).ok()?.checked_sub(1))
-            .and_then(|index| chunk.positions.get(index));
-        let ((Some(at), _) | (None, [at])) = (named, chunk.positions.as_slice()) else {
-            return None;
-        };
-        Some(Place { file: self.names[at.source].clone(), line: at.line })
+    fn spot(&self, at: Position) -> String {
+        let line = format!("{}:{}", self.names[at.source], at.line);
+        at.element.map_or_else(|| line.clone(), |number| format!("{line} (record {number})"))
     }
 
     fn range(&self, first: Position, last: Position) -> String {
         let (from, to) = (&self.names[first.source], &self.names[last.source]);
+        let [begin, end] = [first, last].map(|at| match at.element {
+            Some(number) => ("record", number),
+            None => ("line", at.line),
+        });
         if first.source != last.source {
-            format!("{from} from line {} to {to} line {}", first.line, last.line)
-        } else if first.line == last.line {
-            format!("{from} line {}", first.line)
+            format!("{from} from {} {} to {to} {} {}", begin.0, begin.1, end.0, end.1)
+        } else if begin == end {
+            format!("{from} {} {}", begin.0, begin.1)
         } else {
-            format!("{from} lines {} to {}", first.line, last.line)
+            format!("{from} {}s {} to {}", begin.0, begin.1, end.1)
         }
     }
 
@@ -285,12 +260,25 @@ impl<'a> Sender<'a> {
         let Some(at) = self.last_stored else {
             return "Nothing was stored.".to_owned();
         };
-        format!(
-            "{} up to {} line {} are safely stored; continue from line {}.",
-            count(self.stored, "record"),
-            self.names[at.source],
-            at.line,
-            at.line + 1
-        )
+        let (stored, name) = (count(self.stored, "record"), &self.names[at.source]);
+        let are = if self.stored == 1 { "is" } else { "are" };
+        match at.element {
+            Some(number) => {
+                let before = if at.source > 0 { "all before that input, and " } else { "" };
+                format!(
+                    "{stored} {are} safely stored: {before}the first {number} of {name}; leave those out when you \
+                     enqueue the rest."
+                )
+            }
+            None => format!(
+                "{stored} up to {name} line {} {are} safely stored; continue from line {}.",
+                at.line,
+                at.line + 1
+            ),
+        }
     }
+}
+
+fn is_too_large(error: &ClientError) -> bool {
+    matches!(error, ClientError::Refused { status: 413, code, .. } if code == REQUEST_TOO_LARGE)
 }

@@ -89,7 +89,8 @@ fn keep(
     in_memory: usize,
     bar: &ProgressBar,
 ) -> Result<SpooledTempFile, Failure> {
-    let directory = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from(LARGE_FILES), PathBuf::from);
+    let named = std::env::var_os("TMPDIR").filter(|name| !name.is_empty());
+    let directory = named.map_or_else(|| PathBuf::from(LARGE_FILES), PathBuf::from);
     let mut kept = spooled_tempfile_in(in_memory, &directory);
     let mut buffer = vec![0; BUFFER];
     loop {

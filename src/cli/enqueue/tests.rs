@@ -155,3 +155,80 @@ async fn indented_payloads_keep_their_line_ends() {
     assert_eq!(body.matches(payload).count(), 2);
     assert_eq!(serde_json::from_str::<Vec<serde_json::Value>>(&body).unwrap().len(), 2);
 }
+
+fn refusal(status: u16, code: &str, message: &str) -> Step {
+    answer(status, &format!("{{\"error\":{{\"code\":\"{code}\",\"message\":\"{message}\"}}}}"))
+}
+
+#[tokio::test]
+async fn of_an_array_it_is_told_how_many_of_its_records_are_stored() {
+    let record = "{\"type\":\"T\",\"payload\":{}}";
+    for between in [",", ",\n  ", ",\n\n"] {
+        let full = refusal(507, "queue_full", "the queue is full; nothing was stored");
+        let daemon = Scripted::new(vec![accepted(500, 0), full]);
+        let file = file(&format!("[{}]", [record; 600].join(between)));
+        let failure = enqueue(&daemon, false, &file, PATIENT).await.0.unwrap_err();
+        let name = file.path().display();
+        for part in [
+            &format!("{name} records 501 to 600: the queue is full; none of these was stored."),
+            &format!(" 500 records are safely stored: the first 500 of {name}; leave those out when you"),
+        ] {
+            assert!(failure.message.contains(part), "{}", failure.message);
+        }
+        assert!(!failure.message.contains("continue from line"), "{}", failure.message);
+    }
+}
+
+#[tokio::test]
+async fn what_a_daemon_that_was_ending_had_stored_is_no_duplicate() {
+    let daemon = Scripted::new(vec![refusal(503, "stopping", "the daemon ends"), accepted(0, 10)]);
+    let (code, text) = enqueue(&daemon, false, &file(&records(10)), PATIENT).await;
+    assert_eq!((code, text.as_str()), (Ok(0), "Enqueued 10 records (0 duplicates)\n"));
+}
+
+#[tokio::test]
+async fn that_nothing_was_stored_is_said_only_where_it_is_known() {
+    let conflict = || refusal(409, "id_conflict", "another record has this id");
+    for (script, exit) in [
+        (vec![refusal(500, "internal", "a bug")], exit::FAILED),
+        (vec![answer(201, "what is this")], exit::FAILED),
+        (vec![Step::HangUp, conflict()], exit::FAILED),
+        (vec![refusal(503, "stopping", "the daemon ends"), conflict()], exit::FAILED),
+    ] {
+        let failure =
+            enqueue(&Scripted::new(script), false, &file(&records(10)), PATIENT).await.0.unwrap_err();
+        assert_eq!(failure.exit, exit, "{failure:?}");
+        assert!(!failure.message.contains("Nothing was stored"), "{}", failure.message);
+        assert!(failure.message.contains("It is not known whether"), "{}", failure.message);
+    }
+    let full = vec![refusal(507, "disk_full", "the disk is full")];
+    let failure = enqueue(&Scripted::new(full), false, &file(&records(10)), PATIENT).await.0.unwrap_err();
+    assert_eq!(failure.exit, exit::FULL);
+    assert!(failure.message.ends_with("Nothing was stored."), "{}", failure.message);
+}
+
+#[tokio::test]
+async fn a_chunk_that_is_too_large_for_the_daemon_goes_in_halves() {
+    let too_large = || refusal(413, "request_too_large", "send fewer");
+    let daemon = Scripted::new(vec![too_large(), accepted(250, 0), accepted(250, 0), accepted(100, 0)]);
+    let (code, text) = enqueue(&daemon, true, &file(&records(600)), PATIENT).await;
+    assert_eq!(code, Ok(0));
+    let answer: Accepted = serde_json::from_str(&text).unwrap();
+    assert_eq!((answer.accepted, answer.ids.len()), (600, 600));
+    let sent: Vec<u8> = daemon.calls().into_iter().skip(1).flat_map(|call| call.body).collect();
+    let sent = String::from_utf8(sent).unwrap();
+    for (n, (line, id)) in sent.lines().zip(&answer.ids).enumerate() {
+        let n = n + 1;
+        assert_eq!(line, format!("{{\"id\":\"{id}\",\"type\":\"T\",\"payload\":{{\"n\": {n}}}}}"));
+    }
+    assert_eq!(sent.lines().count(), 600);
+    let indented = "{\n\"type\": \"T\", \"payload\": {\n  \"a\": 1\n}}";
+    let daemon = Scripted::new(vec![too_large(), accepted(1, 0), accepted(2, 0)]);
+    let file = file(&format!("[{}]", [indented; 3].join(",")));
+    assert_eq!(enqueue(&daemon, false, &file, PATIENT).await.0, Ok(0));
+    let counts = daemon
+        .calls()
+        .into_iter()
+        .map(|call| serde_json::from_slice::<Vec<serde_json::Value>>(&call.body).unwrap().len());
+    assert_eq!(counts.collect::<Vec<_>>(), [3, 1, 2]);
+}

@@ -1,8 +1,13 @@
 //! Large inputs: all or nothing, within bounds, and honest where they end in the middle.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write, copy};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 
 use serde_json::Value;
 
@@ -10,7 +15,6 @@ use crate::support::daemon::{Daemon, cli_command};
 use crate::support::process::{Guard, run};
 use crate::support::settings::Settings;
 use crate::support::terminal::{Terminal, was_interrupted};
-use crate::support::wait::wait_for;
 
 const MIB: usize = 1 << 20;
 
@@ -88,21 +92,85 @@ fn ctrl_c_tells_what_is_stored_and_where_to_go_on() {
     let daemon = Daemon::start(&Settings::default());
     let file = daemon.home.path("records.ndjson");
     fs::write(&file, line(16 << 10).repeat(2000)).unwrap();
-    let enqueue = cli_command(daemon.home.socket(), &["enqueue", file.to_str().unwrap()]);
+    let (socket, held) = holds_the_second(&daemon);
+    let enqueue = cli_command(socket, &["enqueue", file.to_str().unwrap()]);
     let terminal = Terminal::start(enqueue, 80);
     terminal.wait_for("Checking");
-    wait_for("the first records to be stored", || (daemon.counts().pending > 0).then_some(()));
-    daemon.signal("STOP");
+    held.recv().unwrap();
     terminal.signal("INT");
     let (status, text) = terminal.end();
-    daemon.signal("CONT");
     assert!(was_interrupted(status), "{status} {text}");
     let said = text.rsplit("fieldsync: ").next().unwrap();
     assert!(said.starts_with("interrupted. "), "{said}");
     let stored: u64 = said["interrupted. ".len()..].split(' ').next().unwrap().parse().unwrap();
     let told = format!("line {stored} are safely stored; continue from line {}.", stored + 1);
     assert!(said.contains(&told) && said.contains("It is not known whether"), "{said}");
-    assert!(daemon.counts().pending >= stored, "{said}");
+    assert_eq!(daemon.counts().pending, stored, "{said}");
+}
+
+/// A socket between the command line and the daemon that lets one enqueueing through and holds the next, and
+/// what tells when it does.
+fn holds_the_second(daemon: &Daemon) -> (PathBuf, Receiver<()>) {
+    let (socket, behind) = (daemon.home.path("held.sock"), daemon.home.socket());
+    let listener = UnixListener::bind(&socket).unwrap();
+    let (tells, held) = channel();
+    thread::spawn(move || {
+        let mut enqueueings = 0;
+        let mut kept = Vec::new();
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut first = [0; 5];
+            client.read_exact(&mut first).unwrap();
+            enqueueings += u32::from(&first == b"POST ");
+            if enqueueings == 2 {
+                kept.push(client);
+                tells.send(()).ok();
+                continue;
+            }
+            let mut daemon = UnixStream::connect(&behind).unwrap();
+            daemon.write_all(&first).unwrap();
+            let (mut answers, mut reader) = (daemon.try_clone().unwrap(), client.try_clone().unwrap());
+            thread::spawn(move || {
+                drop(copy(&mut answers, &mut client));
+                drop(client.shutdown(Shutdown::Both));
+            });
+            thread::spawn(move || {
+                drop(copy(&mut reader, &mut daemon));
+                drop(daemon.shutdown(Shutdown::Write));
+            });
+        }
+    });
+    (socket, held)
+}
+
+#[test]
+fn a_daemon_that_takes_small_requests_gets_small_ones() {
+    let settings = Settings::default().with("ipc.max_request_bytes", "64KiB");
+    let daemon = Daemon::start(&settings.with("queue.max_record_bytes", "32KiB"));
+    let ran = daemon.cli_with(&["enqueue"], line(1 << 10).repeat(600).as_bytes());
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    assert_eq!(ran.stdout, "Enqueued 600 records (0 duplicates)\n");
+    assert_eq!(daemon.counts().pending, 600);
+}
+
+#[test]
+fn of_an_array_that_is_stored_in_part_it_is_told_which_part() {
+    let daemon = Daemon::start(&Settings::default().with("queue.max_records", "700"));
+    let array = format!("[{}]", vec!["{\"type\":\"T\",\"payload\":{}}"; 1000].join(","));
+    let ran = daemon.cli_with(&["enqueue"], array.as_bytes());
+    assert_eq!(ran.code, Some(7), "{ran:?}");
+    let told = "500 records are safely stored: the first 500 of standard input; leave those out";
+    assert!(ran.stderr.contains(told) && !ran.stderr.contains("othing was stored"), "{}", ran.stderr);
+    assert_eq!(daemon.counts().pending, 500);
+}
+
+#[test]
+fn standard_input_is_named_once() {
+    let daemon = Daemon::start(&Settings::default());
+    let ran = daemon.cli_with(&["enqueue", "-", "-"], line(1).as_bytes());
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.stderr.contains("more than once"), "{ran:?}");
+    assert_eq!(daemon.counts().pending, 0);
 }
 
 #[test]

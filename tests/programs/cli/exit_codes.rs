@@ -139,11 +139,18 @@ fn a_mistake_in_the_input_is_8_with_its_line_and_nothing_is_stored() {
     assert!(ran.stderr.contains("records.ndjson:701: "), "{}", ran.stderr);
     assert_eq!(daemon.counts().pending, 0);
     // What only the daemon can refuse is told with its line, too.
-    let large = format!("{good}{{\"type\":\"T\",\"payload\":{{\"text\":\"{}\"}}}}\n", "x".repeat(2 << 20));
-    let ran = daemon.cli_with(&["enqueue"], large.as_bytes());
-    assert_eq!(ran.code, Some(8), "{ran:?}");
-    let told = "standard input:2: the payload has 2097163 bytes, more than queue.max_record_bytes (1048576). Nothing was";
-    assert!(ran.stderr.contains(told), "{}", ran.stderr);
+    for (bytes, told) in [
+        (1 << 20, "the payload has 1048587 bytes, more than queue.max_record_bytes (1048576). Nothing was"),
+        (
+            2 << 20,
+            "the record has more than 1114112 bytes, and queue.max_record_bytes allows less. Nothing was",
+        ),
+    ] {
+        let large = format!("{good}{{\"type\":\"T\",\"payload\":{{\"text\":\"{}\"}}}}\n", "x".repeat(bytes));
+        let ran = daemon.cli_with(&["enqueue"], large.as_bytes());
+        assert_eq!(ran.code, Some(8), "{ran:?}");
+        assert!(ran.stderr.contains(&format!("standard input:2: {told}")), "{}", ran.stderr);
+    }
     assert_eq!(daemon.counts().pending, 0);
     let id = Uuid::new_v4();
     let conflict = [1, 2].map(|n| format!("{{\"id\":\"{id}\",\"type\":\"T\",\"payload\":{{\"n\":{n}}}}}\n"));
@@ -174,6 +181,32 @@ fn what_fails_is_1_with_what_it_means_and_what_to_do() {
     for part in ["cannot read /nowhere/visits.ndjson", "Nothing was stored.", "try again"] {
         assert!(ran.stderr.contains(part), "{}", ran.stderr);
     }
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_1_and_says_what_was_done() {
+    let daemon = Daemon::start(&Settings::default());
+    let input = "{\"type\":\"T\",\"payload\":{}}\n".repeat(2);
+    let to_a_full_disk = |verb: &[&str]| {
+        let mut command = Command::new("sh");
+        // The shell's own redirection, as people have it.
+        command.args(["-c", "exec \"$0\" \"$@\" > /dev/full", env!("CARGO_BIN_EXE_fieldsync"), "--socket"]);
+        run(command.arg(daemon.home.socket()).args(verb), input.as_bytes())
+    };
+    for (verb, stored) in [(&["enqueue"][..], 2), (&["--json", "enqueue"], 4)] {
+        let ran = to_a_full_disk(verb);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        let told =
+            "2 records are stored; what could not be written is this answer. Do not enqueue them again.";
+        assert!(ran.stderr.contains(told), "{ran:?}");
+        assert_eq!(daemon.counts().pending, stored);
+    }
+    let ran = to_a_full_disk(&["--json", "pause"]);
+    let document: Value = serde_json::from_str(&ran.stderr).unwrap();
+    assert_eq!((ran.code, &document["error"]["code"]), (Some(1), &"output_failed".into()), "{document}");
+    let message = document["error"]["message"].as_str().unwrap();
+    assert!(message.contains("What was asked of the daemon is done"), "{message}");
+    assert_eq!(daemon.status()["sync"]["phase"], "paused");
 }
 
 #[test]
