@@ -10,16 +10,15 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use signal_hook::consts::SIGINT;
 use tempfile::TempDir;
+use tokio::task::spawn_blocking;
 
 use super::context::Context;
-use super::failure::Failure;
+use super::failure::{Failure, leaves_doubt};
+use super::follow::Interrupt;
 use super::{json_text, show};
 use crate::exit;
 use crate::ipc::client::{Client, ClientError, JSON, decode};
@@ -49,7 +48,18 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Fa
         .and_then(|value| value.into_string().ok())
         .unwrap_or_else(|| "vi".to_owned());
     let asks = io::stdin().is_terminal() && io::stderr().is_terminal();
-    run_with(args, context, |file| edit(&editor, file), |what| asks && wants_to_go_on(what)).await
+    let go_on = async |what: &str, interrupt: &mut Interrupt| {
+        if asks { wants_to_go_on(what, interrupt).await } else { GoOn::No }
+    };
+    run_with(args, context, |file| edit(&editor, file), go_on).await
+}
+
+/// What a person answers.
+enum GoOn {
+    Yes,
+    No,
+    /// With Ctrl-C.
+    Interrupted,
 }
 
 /// `go_on` asks whether to edit again what is wrong in this way.
@@ -57,7 +67,7 @@ async fn run_with(
     args: &Args,
     context: &mut Context<'_>,
     edit: impl Fn(&Path) -> Result<(), Failure>,
-    go_on: impl Fn(&str) -> bool,
+    go_on: impl AsyncFn(&str, &mut Interrupt) -> GoOn,
 ) -> Result<u8, Failure> {
     let id = args.id;
     let before = Version::of(&context.client, id).await?;
@@ -75,8 +85,12 @@ async fn run_with(
         )));
     };
     let draft = Draft::new(id, &json_text::pretty(payload.get()))?;
+    // From here on, Ctrl-C must not take the text away.
+    let mut interrupt = Interrupt::new()?;
     let mended = loop {
-        if let Err(failure) = edit(&draft.file) {
+        let edited = edit(&draft.file);
+        interrupt.forget();
+        if let Err(failure) = edited {
             return Err(draft.keep_if_changed(failure));
         }
         let what = match draft.read().map(|text| (check(&text), text)) {
@@ -84,14 +98,20 @@ async fn run_with(
             Ok((Err(what), _)) => what,
             Err(error) => format!("the text cannot be read: {error}."),
         };
-        if !go_on(&what) {
-            return Err(draft.keep(Failure::new(exit::REFUSED, what)));
+        match go_on(&what, &mut interrupt).await {
+            GoOn::Yes => {}
+            GoOn::No => return Err(draft.keep(Failure::new(exit::REFUSED, what))),
+            GoOn::Interrupted => return Err(draft.keep(Failure::interrupted("interrupted."))),
         }
     };
     if mended == json_text::compact(payload.get()) {
         return unchanged(context, id).await;
     }
-    let now = match Version::of(&context.client, id).await {
+    let now = tokio::select! {
+        now = Version::of(&context.client, id) => now,
+        () = interrupt.wait() => return Err(draft.keep(Failure::interrupted("interrupted."))),
+    };
+    let now = match now {
         Ok(now) => now,
         Err(error) => return Err(draft.keep(error.into())),
     };
@@ -103,9 +123,14 @@ async fn run_with(
         return Err(draft.keep(Failure::failed(what).coded("changed_meanwhile")));
     }
     let path = format!("/v1/records/{id}/payload");
-    match context.client.put(&path, JSON, mended.into()).await {
+    let answer = tokio::select! {
+        answer = context.client.put(&path, JSON, mended.into()) => answer,
+        () = interrupt.wait() => return Err(draft.keep_in_doubt(Failure::interrupted("interrupted."), id)),
+    };
+    match answer {
         Ok(answer) if context.json => context.answer_line(&answer)?,
         Ok(_) => context.line(format!("Record {id} is mended and will be sent again."))?,
+        Err(error) if leaves_doubt(&error) => return Err(draft.keep_in_doubt(error.into(), id)),
         Err(error) => return Err(draft.keep(error.into())),
     }
     Ok(exit::DONE)
@@ -143,16 +168,24 @@ impl PartialEq for Version {
 }
 
 /// Says what is wrong, and takes everything but a no for a yes.
-fn wants_to_go_on(what: &str) -> bool {
+async fn wants_to_go_on(what: &str, interrupt: &mut Interrupt) -> GoOn {
     let mut out = io::stderr();
     write!(out, "fieldsync: {what} Edit again? [Y/n] ").and_then(|()| out.flush()).ok();
-    let mut answer = String::new();
-    let read = io::stdin().read_line(&mut answer);
-    // Nobody is there any more.
-    if read.is_ok_and(|read| read == 0) {
-        return false;
+    let answer = spawn_blocking(|| {
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer).map(|read| (read > 0).then_some(answer))
+    });
+    tokio::select! {
+        answer = answer => match answer {
+            Ok(Ok(Some(answer))) if !answer.trim().to_lowercase().starts_with('n') => GoOn::Yes,
+            // A no, or nobody is there any more.
+            _ => GoOn::No,
+        },
+        () = interrupt.wait() => {
+            writeln!(out).ok();
+            GoOn::Interrupted
+        }
     }
-    !answer.trim().to_lowercase().starts_with('n')
 }
 
 /// A payload is a JSON object; the daemon would say so too, but without line and column.
@@ -204,25 +237,29 @@ impl Draft {
     }
 
     fn keep(self, failure: Failure) -> Failure {
+        self.keep_and_say(failure, "Nothing of yours is in the record; your text is kept in")
+    }
+
+    /// The text was sent, and nobody said what became of it.
+    fn keep_in_doubt(self, failure: Failure, id: RecordId) -> Failure {
+        let say = format!(
+            "It is not known whether your text is in the record: fieldsync show --payload {id}. It is kept, too, in"
+        );
+        self.keep_and_say(failure, &say)
+    }
+
+    fn keep_and_say(self, failure: Failure, say: &str) -> Failure {
         // The path says all; the directory stays because nobody deletes it any more.
         drop(self.dir.keep());
-        let message = format!(
-            "{} Nothing of yours is in the record; your text is kept in {}",
-            failure.message,
-            self.file.display()
-        );
+        let message = format!("{} {say} {}", failure.message, self.file.display());
         Failure { message, ..failure }
     }
 }
 
 /// Runs the editor as git does: through the shell, so that it may have arguments.
 fn edit(editor: &str, file: &Path) -> Result<(), Failure> {
-    // Ctrl-C goes to the editor and to this process; an editor survives it, and its text must.
-    let guard = signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)));
+    // Ctrl-C goes to the editor and to this process; the caller survives it, as an editor does.
     let status = Command::new("sh").arg("-c").arg(format!("{editor} \"$@\"")).arg(editor).arg(file).status();
-    if let Ok(id) = guard {
-        signal_hook::low_level::unregister(id);
-    }
     let problem = match status {
         Ok(status) if status.success() => return Ok(()),
         Ok(status) if status.code() == Some(NOT_FOUND) => "was not found".to_owned(),
@@ -260,7 +297,9 @@ mod tests {
         let daemon = Scripted::new(script);
         let args = Args { id: RecordId::new() };
         let left = Cell::new(again);
-        let go_on = |_: &str| left.get() > 0 && left.replace(left.get() - 1) > 0;
+        let go_on = async |_: &str, _: &mut Interrupt| {
+            if left.get() > 0 && left.replace(left.get() - 1) > 0 { GoOn::Yes } else { GoOn::No }
+        };
         let (code, text) = run(&daemon, false, async |context| {
             run_with(&args, context, |file| edit(editor, file), go_on).await
         })
@@ -325,6 +364,18 @@ mod tests {
         let (code, _, bodies) = edited(script, twice, 1).await;
         assert_eq!(code, Ok(0));
         assert_eq!(bodies[2], r#"{"z":1.50,"day":"28 Feb"}"#);
+    }
+
+    #[tokio::test]
+    async fn what_became_of_a_text_whose_answer_was_lost_is_not_claimed_to_be_known() {
+        for (lost, in_doubt) in [(Step::HangUp, true), (answer(500, ""), true), (answer(409, ""), false)] {
+            let script = vec![detail("QUARANTINED"), detail("QUARANTINED"), lost];
+            let failure = edited(script, MENDED, 0).await.0.unwrap_err();
+            let said =
+                ["It is not known whether your text is in the record", "Nothing of yours is in the record"];
+            assert_eq!(said.map(|said| failure.message.contains(said)), [in_doubt, !in_doubt], "{failure:?}");
+            assert!(kept(&failure).contains("28 Feb"));
+        }
     }
 
     #[tokio::test]

@@ -105,6 +105,12 @@ impl Interrupt {
             .map_err(|error| Failure::failed(format!("the system does not let Ctrl-C be handled: {error}.")))
     }
 
+    /// Ctrl-C up to now was meant for another program.
+    pub(crate) fn forget(&self) {
+        let mut told = [0; 64];
+        while self.0.try_read(&mut told).is_ok_and(|read| read > 0) {}
+    }
+
     /// Returns at the first Ctrl-C.
     pub(crate) async fn wait(&mut self) {
         // An error can only mean that no signal will ever be told: then the caller ends as well.

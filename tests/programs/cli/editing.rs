@@ -11,7 +11,7 @@ use crate::support::daemon::{Counts, Daemon, cli_command};
 use crate::support::process::run;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
-use crate::support::terminal::Terminal;
+use crate::support::terminal::{Terminal, was_interrupted};
 
 /// A daemon with this record under review, and the record's id.
 fn under_review(payload: &Value) -> (ScriptedServer, Daemon, String) {
@@ -89,6 +89,22 @@ fn in_a_terminal_a_mistake_can_be_edited_again() {
             fs::remove_dir_all(file.parent().unwrap()).unwrap();
         }
     }
+}
+
+#[test]
+fn ctrl_c_after_the_editor_ends_it_and_keeps_the_text() {
+    let (_server, daemon, id) = under_review(&json!({"day": "30 Feb"}));
+    let mut command = cli_command(daemon.home.socket(), &["quarantine", "edit", &id]);
+    command.env("EDITOR", "sed -i 's/Feb\"/Feb/'");
+    let terminal = Terminal::start(command, 80);
+    terminal.wait_for("Edit again? [Y/n]");
+    terminal.signal("INT");
+    let (status, text) = terminal.end();
+    assert!(was_interrupted(status), "{status} {text}");
+    assert!(text.contains("interrupted. Nothing of yours is in the record; your text is kept in"), "{text}");
+    let file = PathBuf::from(text.trim_end().rsplit(' ').next().unwrap());
+    assert!(fs::read_to_string(&file).unwrap().contains("30 Feb"), "{text}");
+    fs::remove_dir_all(file.parent().unwrap()).unwrap();
 }
 
 #[test]
