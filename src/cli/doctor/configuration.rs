@@ -41,7 +41,7 @@ fn variables() -> Vec<String> {
 
 pub(super) fn judge(configured: &Configured, status: Option<&Status>) -> Vec<Finding> {
     if let Some(error) = &configured.error {
-        return refused(error);
+        return refused(error, &configured.variables);
     }
     let Some(config) = &configured.config else { return Vec::new() };
     let name = configured.name();
@@ -81,7 +81,7 @@ fn valid(name: &str, configured: &Configured) -> Finding {
     }
 }
 
-fn refused(error: &ConfigError) -> Vec<Finding> {
+fn refused(error: &ConfigError, variables: &[String]) -> Vec<Finding> {
     let starts = "the daemon does not start with it, or keeps the one it has";
     match error {
         ConfigError::Read { path, source } if source.kind() == ErrorKind::PermissionDenied => {
@@ -108,10 +108,18 @@ fn refused(error: &ConfigError) -> Vec<Finding> {
         ConfigError::Values { origin, findings } => findings
             .iter()
             .map(|finding| {
-                Finding::problem(
-                    format!("{origin}: {finding}: {starts}"),
-                    format!("change {} in {origin}, then: systemctl reload fieldsync", finding.key),
-                )
+                let variable = format!("FIELDSYNC_{}", finding.key.replace('.', "__").to_uppercase());
+                if variables.contains(&variable) {
+                    Finding::problem(
+                        format!("{variable}: {finding}: {starts}"),
+                        format!("mend or unset {variable}; in the service: systemctl edit fieldsync"),
+                    )
+                } else {
+                    Finding::problem(
+                        format!("{origin}: {finding}: {starts}"),
+                        format!("change {} in {origin}, then: systemctl reload fieldsync", finding.key),
+                    )
+                }
             })
             .collect(),
     }

@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -14,11 +14,11 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
 use super::access::{User, user_name};
-use super::finding::{Finding, or_well};
+use super::finding::{Finding, Outcome, or_well};
 use super::server::Tried;
 use crate::cli::words::span;
 use crate::clock::{millis, rfc3339, wall_ms};
-use crate::config;
+use crate::config::{self, DEFAULT_FILE};
 use crate::transport::credential::{Credentials, Token};
 use crate::transport::http::TransportError;
 
@@ -39,6 +39,8 @@ pub(super) struct Gathered {
     files: Vec<Named>,
     /// Whether systemd hands over a token cannot be seen.
     hidden: bool,
+    /// A token is handed to the service, and the service does not have this configuration.
+    spared: bool,
 }
 
 /// The token, for a question to the server.
@@ -66,24 +68,38 @@ enum Kind {
     Certificates,
 }
 
-pub(super) fn gather(server: &config::Server) -> Gathered {
+/// `configuration` is the file that somebody named instead of the service's.
+pub(super) fn gather(server: &config::Server, configuration: Option<&Path>) -> Gathered {
+    match std::env::var_os("CREDENTIALS_DIRECTORY") {
+        Some(directory) => gather_from(server, Path::new(&directory), true),
+        None => gather_from(server, Path::new(HANDED_OVER), configuration.is_none_or(is_the_services)),
+    }
+}
+
+fn is_the_services(configuration: &Path) -> bool {
+    let same = |default: PathBuf| configuration.canonicalize().is_ok_and(|named| named == default);
+    Path::new(DEFAULT_FILE).canonicalize().is_ok_and(same)
+}
+
+/// A token is shown to the server that it was made for, and to no other.
+fn gather_from(server: &config::Server, handed_over: &Path, to_this_server: bool) -> Gathered {
     let mut server = server.clone();
-    let mut hidden = false;
+    let (mut hidden, mut spared) = (false, false);
     let mut kind = Kind::Token;
     if server.token_file.is_none() {
-        let directory = std::env::var_os("CREDENTIALS_DIRECTORY").unwrap_or_else(|| HANDED_OVER.into());
-        let file = PathBuf::from(directory).join(CREDENTIAL);
+        let file = handed_over.join(CREDENTIAL);
         match fs::metadata(&file) {
+            Ok(_) if !to_this_server => spared = true,
             Ok(_) => (server.token_file, kind) = (Some(file), Kind::HandedOver),
-            Err(error) => hidden = error.kind() == ErrorKind::PermissionDenied,
+            Err(error) => hidden = to_this_server && error.kind() == ErrorKind::PermissionDenied,
         }
     }
     let token = match Credentials::read(&server).token() {
-        Ok(token) if !hidden => Shown::As(token),
+        Ok(token) if !hidden && !spared => Shown::As(token),
         _ => Shown::Withheld,
     };
     let files = named(&server, kind);
-    Gathered { server, token, files, hidden }
+    Gathered { server, token, files, hidden, spared }
 }
 
 fn named(server: &config::Server, token: Kind) -> Vec<Named> {
@@ -117,9 +133,15 @@ pub(super) fn check(gathered: &Gathered, tried: &Tried, daemon: Option<&User>) -
         findings
             .push(Finding::unchecked("whether systemd hands a token over can be seen by root only", SUDO));
     }
+    if gathered.spared {
+        findings.push(Finding::unchecked(
+            "the token that systemd hands to the service is not shown to the server of another configuration",
+            "sudo fieldsync doctor, without --config, asks the server of the service",
+        ));
+    }
     // Said of the same files already, where one of them does not read.
     if let Tried::Unusable(TransportError::Tls(error)) = tried
-        && findings.is_empty()
+        && findings.iter().all(|finding| finding.result != Outcome::Problem)
     {
         findings.push(Finding::problem(
             format!("the certificates cannot be used: {error}"),
@@ -167,7 +189,15 @@ fn of_file(file: &Named, daemon: Option<&User>, now: u64) -> Vec<Finding> {
             format!(
                 "{path} ({key}) cannot be read by {user}, as whom the daemon runs. Nothing is sent meanwhile"
             ),
-            format!("sudo chown {user}: {path}, and let {user} enter every directory on the way there"),
+            match file.kind {
+                // No secret.
+                Kind::Certificates => {
+                    format!("sudo chmod a+r {path}, and let {user} enter every directory on the way there")
+                }
+                _ => format!(
+                    "sudo chown {user}: {path}, and let {user} enter every directory on the way there"
+                ),
+            },
         )];
     }
     if file.kind == Kind::Certificates { dates(file, now) } else { Vec::new() }
@@ -257,5 +287,30 @@ impl Gathered {
         let closed =
             |file: &Named| matches!(&file.read, Err(error) if error.kind() == ErrorKind::PermissionDenied);
         self.hidden || self.files.iter().any(closed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_services_token_is_shown_to_the_services_server_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join(CREDENTIAL);
+        fs::write(&file, "sesame").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
+        let server = config::Server::default();
+        let gathered = gather_from(&server, directory.path(), true);
+        assert!(matches!(gathered.token, Shown::As(Some(_))));
+        let gathered = gather_from(&server, directory.path(), false);
+        assert!(matches!(gathered.token, Shown::Withheld));
+        assert_eq!(gathered.server.token_file, None);
+        let found = check(&gathered, &Tried::NoServer, None);
+        assert_eq!(found[0].result, Outcome::CouldNotCheck);
+        assert!(found[0].text.contains("another configuration"), "{found:?}");
+        assert!(!is_the_services(&file));
     }
 }

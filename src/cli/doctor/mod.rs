@@ -126,7 +126,7 @@ async fn examine(args: &Args, context: &mut Context<'_>) -> Report {
     if let Some(config) = &configured.config {
         let daemon = permissions::user_of_daemon(&config.state_dir());
         // As the daemon would have it, with the credential that systemd hands over.
-        let credentials = credential::gather(&config.server);
+        let credentials = credential::gather(&config.server, args.config.as_deref());
         let tried = server::probe(&credentials, status).await;
         findings.extend([
             (Check::Permissions, permissions::check(config, socket, &me, daemon.as_ref())),

@@ -1,7 +1,9 @@
 //! Who may get at the records on disk, who may speak to the daemon, and what the caller may do.
 
+use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -67,11 +69,16 @@ fn open_to_others(path: &Path, directory: &Metadata) -> Option<Finding> {
     })
 }
 
+/// What the daemon opens, by the beginning of its name. Others may keep something next to it: the root of a
+/// file system has its `lost+found`.
+const OPENED: [&str; 2] = ["queue.redb", "lock"];
+
 /// A daemon that root started once by hand leaves files that the service cannot open.
 fn of_another_user(path: &Path, directory: &Metadata) -> Option<Finding> {
     let entries = fs::read_dir(path).ok()?;
     let strange = |owner: u32| owner != directory.uid();
-    let found = entries.flatten().find_map(|entry| {
+    let opened = |name: &OsStr| OPENED.iter().any(|own| name.as_bytes().starts_with(own.as_bytes()));
+    let found = entries.flatten().filter(|entry| opened(&entry.file_name())).find_map(|entry| {
         let owner = entry.metadata().ok()?.uid();
         strange(owner).then(|| (entry.path(), owner))
     });

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::credential::{Gathered, Shown};
 use super::finding::Finding;
-use crate::config;
+use crate::config::{self, OutcomeLookup};
 use crate::ipc::api::Status;
 use crate::model::{BatchId, DeviceId};
 use crate::policy::verdict::{Answer, Body, Failure, LookUp, Seen, judge_look_up};
@@ -105,16 +105,27 @@ pub(super) fn judge(server: &config::Server, tried: &Tried, status: Option<&Stat
             Seen::Failure(Failure { message, .. }) => unanswered(&url, message),
             Seen::Answer(answer) => {
                 let found = judge_look_up(*batch, &exchange.seen);
-                let got_through = status.is_some_and(|status| status.sync.last_success_at.is_some());
-                answered(&url, &found, answer, *with_token, got_through)
+                // The first is forgotten with every start of the daemon, the second after a while.
+                let got_through = status
+                    .is_some_and(|status| status.sync.last_success_at.is_some() || status.records.synced > 0);
+                let past = Past { got_through, looks_up: server.outcome_lookup == OutcomeLookup::Auto };
+                answered(&url, &found, answer, *with_token, past)
             }
         },
     };
     vec![finding]
 }
 
-/// `got_through`: the server has confirmed records before.
-fn answered(url: &str, found: &LookUp, answer: &Answer, with_token: WithToken, got_through: bool) -> Finding {
+/// What is known of the server without asking it.
+#[derive(Clone, Copy)]
+struct Past {
+    /// It has confirmed records before.
+    got_through: bool,
+    /// The daemon would ask it for outcomes, too.
+    looks_up: bool,
+}
+
+fn answered(url: &str, found: &LookUp, answer: &Answer, with_token: WithToken, past: Past) -> Finding {
     let (http, json) = (answer.status, matches!(answer.body, Body::Error(_) | Body::OtherJson));
     let says = match &answer.body {
         Body::Error(detail) if !detail.message.is_empty() => format!(" and says: {}", detail.message),
@@ -145,7 +156,19 @@ fn answered(url: &str, found: &LookUp, answer: &Answer, with_token: WithToken, g
                 "nothing on this device; tell whoever runs the server",
             )
         }
-        _ if got_through => Finding::warning(
+        _ if past.got_through && !past.looks_up => Finding::ok(format!(
+            "{url} takes records; outcomes are not looked up, as server.outcome_lookup has it"
+        )),
+        (_, 404 | 405 | 501) if !past.looks_up && !matches!(answer.body, Body::Error(_)) => {
+            Finding::unchecked(
+                format!(
+                    "a server answers at {url} (HTTP {http}); whether it takes batches shows only when one is sent, \
+                 as it is not to be asked for outcomes (server.outcome_lookup)"
+                ),
+                "enqueue a record, then: fieldsync sync --wait",
+            )
+        }
+        _ if past.got_through => Finding::warning(
             format!(
                 "{url} takes records, but does not look outcomes up (HTTP {http}): what becomes of a batch in doubt is found out by sending it in parts"
             ),
@@ -181,7 +204,18 @@ fn not_let_in(url: &str, http: u16, says: &str, with_token: WithToken) -> Findin
 
 /// What the transport says of a request that got no answer, and what people do about it. The words are
 /// those of the transport, of rustls and of the system; what none of them fits is told as it came.
-const TROUBLES: [(&[&str], &str, &str); 12] = [
+const TROUBLES: [(&[&str], &str, &str); 13] = [
+    // Addresses are in the words, and what somebody may find in a port: what cannot be mistaken comes first.
+    (
+        &["cannot connect to the proxy"],
+        "the proxy does not answer",
+        "check server.proxy and the variables HTTPS_PROXY and NO_PROXY of the service; if they are right, the proxy is down",
+    ),
+    (
+        &["onnection refused"],
+        "nobody listens at the address and port of the server",
+        "check the port of server.url; if it is right, the server is down",
+    ),
     (
         &["UnknownIssuer", "peer certificate: BadSignature"],
         "the server shows a certificate of an authority that this device does not trust",
@@ -218,7 +252,7 @@ const TROUBLES: [(&[&str], &str, &str); 12] = [
         "check scheme and port of server.url: http:// where the server has no TLS",
     ),
     (
-        &["407"],
+        &["through: HTTP 407"],
         "the proxy wants a credential",
         "put user:password into a file with mode 0600, and name it in server.proxy_credential_file",
     ),
@@ -231,11 +265,6 @@ const TROUBLES: [(&[&str], &str, &str); 12] = [
         &["dns error", "failed to lookup"],
         "the name of the server is not known",
         "check server.url for a mistake, and the name servers: cat /etc/resolv.conf",
-    ),
-    (
-        &["onnection refused"],
-        "nobody listens at the address and port of the server",
-        "check the port of server.url; if it is right, the server is down",
     ),
     (
         &["unreachable", "No route"],
@@ -266,10 +295,15 @@ mod tests {
     use super::*;
     use crate::transport::wire::ErrorDetail;
 
-    fn told(status: u16, body: Body, with_token: WithToken, got_through: bool) -> (Outcome, String) {
+    const NEW: Past = Past { got_through: false, looks_up: true };
+    const KNOWN: Past = Past { got_through: true, looks_up: true };
+    const NEW_WITHOUT: Past = Past { got_through: false, looks_up: false };
+    const KNOWN_WITHOUT: Past = Past { got_through: true, looks_up: false };
+
+    fn told(status: u16, body: Body, with_token: WithToken, past: Past) -> (Outcome, String) {
         let answer = Answer { status, retry_after: None, body };
         let found = judge_look_up(BatchId::new(), &Seen::Answer(answer.clone()));
-        let finding = answered("http://crm", &found, &answer, with_token, got_through);
+        let finding = answered("http://crm", &found, &answer, with_token, past);
         (finding.result, format!("{} {}", finding.text, finding.remedy.unwrap_or_default()))
     }
 
@@ -280,27 +314,31 @@ mod tests {
         let error = |code: &str| {
             Body::Error(ErrorDetail { code: code.into(), message: "so it is".into(), position: None })
         };
-        for (status, body, with_token, got_through, result, words) in [
-            (404, error("UNKNOWN_BATCH"), Yes, false, Ok, "takes the token"),
-            (404, error("UNKNOWN_BATCH"), NoneIsConfigured, false, Ok, "answers as it should"),
-            (401, error("NO"), Yes, true, Problem, "says: so it is"),
-            (403, Body::Empty, NoneIsConfigured, false, Problem, "server.token_file"),
-            (401, Body::Empty, Withheld, false, CouldNotCheck, "sudo"),
-            (404, Body::NotJson, Yes, false, Problem, "server.path"),
-            (404, error("NOT_FOUND"), Yes, false, Problem, "server.path"),
-            (405, Body::Empty, Yes, true, Warning, "does not look outcomes up"),
-            (501, Body::Empty, Yes, true, Warning, "does not look outcomes up"),
-            (200, Body::NotJson, Yes, true, Problem, "log in to the network"),
-            (302, Body::Empty, Yes, false, Problem, "log in to the network"),
-            (511, Body::NotJson, Yes, false, Problem, "log in to the network"),
-            (503, Body::Empty, Yes, false, Warning, "come back later"),
-            (429, Body::Empty, Yes, false, Warning, "come back later"),
-            (504, Body::NotJson, Yes, false, Warning, "in trouble"),
-            (500, Body::Empty, Yes, false, Warning, "in trouble"),
-            (599, Body::Empty, Yes, true, Warning, "in trouble"),
-            (400, Body::OtherJson, Yes, false, Problem, "no batch endpoint"),
+        for (status, body, with_token, past, result, words) in [
+            (404, error("UNKNOWN_BATCH"), Yes, NEW, Ok, "takes the token"),
+            (404, error("UNKNOWN_BATCH"), NoneIsConfigured, NEW, Ok, "answers as it should"),
+            (401, error("NO"), Yes, KNOWN, Problem, "says: so it is"),
+            (403, Body::Empty, NoneIsConfigured, NEW, Problem, "server.token_file"),
+            (401, Body::Empty, Withheld, NEW, CouldNotCheck, "sudo"),
+            (404, Body::NotJson, Yes, NEW, Problem, "server.path"),
+            (404, error("NOT_FOUND"), Yes, NEW, Problem, "server.path"),
+            (405, Body::Empty, Yes, KNOWN, Warning, "does not look outcomes up"),
+            (501, Body::Empty, Yes, KNOWN, Warning, "does not look outcomes up"),
+            (200, Body::NotJson, Yes, KNOWN, Problem, "log in to the network"),
+            (302, Body::Empty, Yes, NEW, Problem, "log in to the network"),
+            (511, Body::NotJson, Yes, NEW, Problem, "log in to the network"),
+            (503, Body::Empty, Yes, NEW, Warning, "come back later"),
+            (429, Body::Empty, Yes, NEW, Warning, "come back later"),
+            (504, Body::NotJson, Yes, NEW, Warning, "in trouble"),
+            (500, Body::Empty, Yes, NEW, Warning, "in trouble"),
+            (599, Body::Empty, Yes, KNOWN, Warning, "in trouble"),
+            (400, Body::OtherJson, Yes, NEW, Problem, "no batch endpoint"),
+            (404, Body::NotJson, Yes, NEW_WITHOUT, CouldNotCheck, "shows only when one is sent"),
+            (405, Body::Empty, Yes, NEW_WITHOUT, CouldNotCheck, "shows only when one is sent"),
+            (404, error("NOT_FOUND"), Yes, NEW_WITHOUT, Problem, "server.path"),
+            (405, Body::Empty, Yes, KNOWN_WITHOUT, Ok, "takes records"),
         ] {
-            let (found, text) = told(status, body, with_token, got_through);
+            let (found, text) = told(status, body, with_token, past);
             assert_eq!(found, result, "{status}: {text}");
             assert!(text.contains(words), "{status}: {text}");
         }
@@ -308,6 +346,8 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_told_as_it_came() {
+        let refused = "cannot connect to 127.0.0.1:40740: Connection refused (os error 111)";
+        assert!(unanswered("http://crm", refused).text.starts_with("nobody listens"));
         let finding = unanswered("http://crm", "something new");
         assert!(finding.text.contains("something new"), "{finding:?}");
     }

@@ -90,6 +90,13 @@ fn a_configuration_that_the_daemon_would_refuse_is_told_key_by_key() {
         "problem",
         &["FIELDSYNC_BATCH__MICRO_BATCH", "systemctl edit fieldsync"],
     );
+    let mut wrong = doctor(&super::program(), &home.path("config.toml"));
+    wrong.arg("--json").env("FIELDSYNC_BATCH__MICRO_BATCH", "0");
+    Visit::by(&mut wrong).found(
+        "configuration",
+        "problem",
+        &["batch.micro_batch: must be at least 1", "mend or unset FIELDSYNC_BATCH__MICRO_BATCH"],
+    );
     Visit::to(&home).found("configuration", "problem", &["server.url is empty", "set server.url in"]);
     let mut varied = doctor(&super::program(), &home.path("config.toml"));
     varied.arg("--json").env("FIELDSYNC_SERVER__URL", "http://127.0.0.1:9");
@@ -175,6 +182,15 @@ fn what_others_may_do_is_told() {
     visit.found("permissions", "warning", &["every user of this device", "mode 0666"]);
     visit.found("permissions", "problem", &["no-such-group", "sudo groupadd --system no-such-group"]);
     if is_root() {
+        // As the root of a file system has it.
+        fs::create_dir(state.join("lost+found")).unwrap();
+        std::os::unix::fs::chown(state.join("lost+found"), Some(NOBODY), None).unwrap();
+        let visit = Visit::to(&daemon.home);
+        assert!(
+            visit.of("permissions").iter().all(|(_, text)| !text.contains("lost+found")),
+            "{:#}",
+            visit.report
+        );
         std::os::unix::fs::chown(state.join("queue.redb"), Some(NOBODY), None).unwrap();
         Visit::to(&daemon.home).found(
             "permissions",

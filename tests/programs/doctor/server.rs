@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::crypto::ring::default_provider;
@@ -259,4 +260,34 @@ fn a_certificate_of_the_device_is_checked_before_the_server_sees_it() {
     visit.found("server", "could_not_check", &["see what is found of the credential"]);
     fs::write(home.path("cert.pem"), "no certificate").unwrap();
     Visit::to(&home).found("credential", "problem", &["holds no certificate"]);
+}
+
+#[test]
+fn a_certificate_that_ends_soon_does_not_hide_a_key_that_does_not_fit() {
+    let (authority, ours, theirs) = (Authority::new("ours"), directory(), directory());
+    let soon = SystemTime::now() + Duration::from_hours(240);
+    authority.issue(ours.path(), |params| params.not_after = soon.into());
+    authority.issue(theirs.path(), |_| {});
+    let settings = Settings::for_server("https://localhost:9")
+        .with("server.client_cert_file", ours.path().join("cert.pem").to_str().unwrap())
+        .with("server.client_key_file", theirs.path().join("key.pem").to_str().unwrap());
+    let visit = Visit::to(&Home::new(&settings));
+    visit.found("credential", "warning", &["ends in"]);
+    visit.found("credential", "problem", &["the certificates cannot be used"]);
+}
+
+#[test]
+fn a_server_that_looks_nothing_up_is_no_problem_where_it_is_not_asked_to() {
+    let server =
+        ScriptedServer::start(
+            |request| {
+                if request.is_batch() { Reply::applied(request) } else { Reply::html(405) }
+            },
+        );
+    let daemon = Daemon::start(&Settings::for_server(&server.url()).with("server.outcome_lookup", "off"));
+    Visit::to(&daemon.home).found("server", "could_not_check", &["shows only when one is sent"]);
+    daemon.enqueue_many(1);
+    daemon.wait_until_done();
+    let daemon = daemon.restart();
+    Visit::to(&daemon.home).found("server", "ok", &["takes records"]);
 }
