@@ -129,6 +129,27 @@ fn the_page_of_the_configuration_explains_every_key_of_the_shipped_file() {
 }
 
 #[test]
+fn what_has_a_section_of_its_own_is_not_said_in_the_description_too() {
+    let directory = manuals();
+    for page in pages(&directory) {
+        let text = fs::read_to_string(&page).unwrap();
+        let description = text.split(".SH ").find(|section| section.starts_with("DESCRIPTION")).unwrap_or("");
+        for heading in ["Examples:", "Exit codes:", "Environment:"] {
+            assert!(!description.contains(heading), "{}: {description}", page.display());
+        }
+    }
+    for (page, variables) in [
+        ("fieldsync.1", &["VISUAL", "EDITOR", "TMPDIR", "NO_COLOR"][..]),
+        ("fieldsync-quarantine-edit.1", &["VISUAL", "EDITOR"]),
+        ("fieldsync-enqueue.1", &["TMPDIR"]),
+    ] {
+        let text = read(&directory, page);
+        let section = text.split(".SH ").find(|section| section.starts_with("ENVIRONMENT")).unwrap();
+        assert!(variables.iter().all(|variable| section.contains(variable)), "{page}: {section}");
+    }
+}
+
+#[test]
 fn the_pages_are_the_same_each_time() {
     let (one, other) = (manuals(), manuals());
     for (one, other) in pages(&one).iter().zip(pages(&other)) {

@@ -85,13 +85,24 @@ const GATEWAY_STATUS: Note = Note::List {
     ],
 };
 
-const ENVIRONMENT: Note = Note::List {
-    heading: "ENVIRONMENT",
-    entries: &[
-        ("FIELDSYNC_SOCKET", "Socket of the daemon, where --socket does not name it."),
-        ("NO_COLOR", "Set to anything, there are no colours."),
-    ],
-};
+const SOCKET: (&str, &str) = ("FIELDSYNC_SOCKET", "Socket of the daemon, where --socket does not name it.");
+const COLOURS: (&str, &str) = ("NO_COLOR", "Set to anything but nothing, there are no colours.");
+const EDITORS: (&str, &str) =
+    ("VISUAL, EDITOR", "What quarantine edit opens; the first that is set, else vi.");
+const DRAFTS: (&str, &str) = ("TMPDIR", "Where the text lies while it is edited; else /tmp.");
+const KEPT: (&str, &str) =
+    ("TMPDIR", "Where enqueue keeps what a pipe brings until it is checked; else /var/tmp.");
+
+/// Of a verb.
+fn environment(name: &str) -> Note {
+    let entries: &[_] = match name {
+        "fieldsync" => &[SOCKET, COLOURS, EDITORS, KEPT],
+        "fieldsync-enqueue" => &[SOCKET, COLOURS, KEPT],
+        "fieldsync-quarantine-edit" => &[SOCKET, COLOURS, EDITORS, DRAFTS],
+        _ => &[SOCKET, COLOURS],
+    };
+    Note::List { heading: "ENVIRONMENT", entries }
+}
 
 const DAEMON_ENVIRONMENT: Note = Note::List {
     heading: "ENVIRONMENT",
@@ -143,6 +154,7 @@ const ENQUEUE: Note = Note::Examples(&[
 const REVIEW: Note = Note::Examples(&[
     ("What needs review, and why:", "fieldsync quarantine list"),
     ("Mend the payload of a record, and queue it again:", "fieldsync quarantine edit ID"),
+    ("Queue all of them again as they are:", "fieldsync quarantine retry --all"),
 ]);
 
 /// The notes of a page.
@@ -187,7 +199,7 @@ pub(super) fn of(name: &str) -> Vec<Note> {
                 ),
             ]),
         ],
-        _ => vec![STATUS, ENVIRONMENT, FILES],
+        _ => vec![STATUS, environment(name), FILES],
     };
     notes.extend(examples(name));
     notes.push(Note::SeeAlso(see_also(name)));
@@ -198,6 +210,7 @@ fn examples(name: &str) -> Option<Note> {
     Some(match name {
         "fieldsync" => Note::Examples(&[
             ("What the daemon does, as it goes on:", "fieldsync status --watch"),
+            ("Send now, until nothing is left:", "fieldsync sync --wait"),
             ("What is wrong, and what to do about it:", "fieldsync doctor"),
             ("See it work, without installing anything:", "fieldsync demo"),
         ]),

@@ -9,6 +9,9 @@ use super::notes::{self, Note};
 const MANUAL: &str = "fieldsync";
 const SOURCE: &str = concat!("fieldsync ", env!("CARGO_PKG_VERSION"));
 
+/// What a help text ends with, and a page has as sections of their own.
+const SECTIONS: [&str; 3] = ["Examples:", "Exit codes:", "Environment:"];
+
 /// A file of the manual.
 pub(super) struct Page {
     pub(super) file: String,
@@ -56,12 +59,24 @@ impl Page {
         write(&mut self.text).ok();
     }
 
-    /// Text with lines of its own.
+    /// Prose, in which lines that begin with a blank stay lines.
     fn paragraphs(&mut self, text: &str) {
         let mut roff = Roff::new();
-        for paragraph in text.split("\n\n") {
+        let own = |paragraph: &&str| !SECTIONS.iter().any(|section| paragraph.starts_with(section));
+        for paragraph in text.split("\n\n").filter(own) {
             roff.control("PP", []);
-            roff.text([roman(paragraph.replace('\n', " "))]);
+            let lines: Vec<&str> = paragraph.lines().collect();
+            for alike in lines.chunk_by(|one, next| one.starts_with(' ') == next.starts_with(' ')) {
+                if alike.iter().any(|line| line.starts_with(' ')) {
+                    roff.control("nf", []);
+                    for line in alike {
+                        roff.text([roman(*line)]);
+                    }
+                    roff.control("fi", []);
+                } else {
+                    roff.text([roman(alike.join(" "))]);
+                }
+            }
         }
         self.push(&roff);
     }
