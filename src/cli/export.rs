@@ -98,6 +98,8 @@ fn open_file<'a>(path: &Path) -> io::Result<Place<'a>> {
         let device = File::options().write(true).open(path)?;
         return Ok(Place::Device(BufWriter::new(device), path.to_owned()));
     }
+    // What a link leads to is replaced, and not the link.
+    let path = &if path.is_symlink() { path.canonicalize()? } else { path.to_owned() };
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),

@@ -3,6 +3,8 @@
 //!
 //! Input must be valid JSON; of anything else, nothing but white space is changed.
 
+use std::fmt::Write as _;
+
 /// On one line, without white space between tokens.
 pub(crate) fn compact(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
@@ -54,6 +56,19 @@ pub(crate) fn pretty(json: &str) -> String {
     out
 }
 
+/// The same values, without the characters that command a terminal and that JSON allows in strings as they are.
+pub(crate) fn tame(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            // Writing to memory does not fail.
+            '\u{7f}'..='\u{9f}' => drop(write!(out, "\\u{:04x}", u32::from(character))),
+            _ => out.push(character),
+        }
+    }
+    out
+}
+
 fn is_space(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\r' | '\n')
 }
@@ -95,6 +110,16 @@ mod tests {
     use super::*;
 
     const TEXT: &str = r#"{"z": 1.10, "a":[ 1e400,{ } ,[]], "s":"{\"x\": [1, 2]}\\", "e": {"ü" : null}}"#;
+
+    #[test]
+    fn what_commands_a_terminal_is_escaped_and_means_the_same() {
+        let text = "{\"s\":\"a\u{9b}2J\u{7f}ü\"}\n";
+        let tamed = tame(text);
+        assert_eq!(tamed, "{\"s\":\"a\\u009b2J\\u007fü\"}\n");
+        let [one, other] =
+            [text, &tamed].map(|text| serde_json::from_str::<serde_json::Value>(text).unwrap());
+        assert_eq!(one, other);
+    }
 
     #[test]
     fn layout_changes_and_nothing_else_does() {

@@ -15,12 +15,10 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn new(context: &Context<'_>) -> Self {
-        let target = ProgressDrawTarget::stdout();
-        Self {
-            bar: (context.terminal && !context.json).then(|| ProgressBar::with_draw_target(Some(0), target)),
-            notes: context.notes(),
-            said: String::new(),
-        }
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stdout());
+        // Not every terminal can move its cursor.
+        let in_place = context.terminal && !context.json && !bar.is_hidden();
+        Self { bar: in_place.then_some(bar), notes: context.notes(), said: String::new() }
     }
 
     pub(crate) fn show(&mut self, context: &mut Context<'_>, status: &Status) -> Result<(), Failure> {

@@ -58,7 +58,9 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Fa
         match payload(&answer)? {
             Some(payload) => {
                 context.line("\nPayload:")?;
-                context.line(json_text::pretty(&payload).trim_end())?;
+                let text = json_text::pretty(&payload);
+                let text = if context.terminal { json_text::tame(&text) } else { text };
+                context.line(text.trim_end())?;
             }
             None => context.line("\nThe payload is no longer kept.")?,
         }

@@ -191,7 +191,7 @@ impl Stuck {
                 return None;
             }
         };
-        if self.seen || status.sync.phase == Phase::Misconfigured {
+        if self.seen {
             return Some(message);
         }
         self.before = Some(message);
@@ -261,7 +261,7 @@ mod tests {
     async fn a_server_that_lets_nobody_in_ends_the_wait() {
         let going = at(Phase::Syncing, "Syncing 1 of 2 records", 1, 0);
         let shut = at(Phase::AuthRequired, "The server does not accept the token", 1, 0);
-        for events in [vec![&going, &shut], vec![&shut]] {
+        for events in [vec![&going, &shut], vec![&shut], vec![&shut, &shut]] {
             let (code, text) = waits(&events, false).await;
             let failure = code.unwrap_err();
             assert_eq!(failure.exit, exit::FAILED);
@@ -274,11 +274,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_from_before_may_pass() {
-        let shut = at(Phase::AuthRequired, "The server does not accept the token", 1, 0);
-        let done = at(Phase::Idle, "All 1 records synced", 0, 0);
-        let daemon = daemon(&[&shut, &done]);
-        let (code, _) =
-            run(&daemon, false, async |context| super::run(&Args { wait: true }, context).await).await;
-        assert_eq!(code, Ok(0));
+        for phase in [Phase::AuthRequired, Phase::Misconfigured] {
+            let shut = at(phase, "The server does not take it", 1, 0);
+            let done = at(Phase::Idle, "All 1 records synced", 0, 0);
+            let daemon = daemon(&[&shut, &done]);
+            let (code, _) =
+                run(&daemon, false, async |context| super::run(&Args { wait: true }, context).await).await;
+            assert_eq!(code, Ok(0), "{phase:?}");
+        }
     }
 }

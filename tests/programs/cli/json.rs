@@ -96,7 +96,8 @@ fn every_verb_has_its_keys() {
     }
     let mut command = cli_command(daemon.home.socket(), &["quarantine", "edit", third, "--json"]);
     let ran = run(command.env("EDITOR", "false"), b"");
-    assert_ne!(ran.code, Some(0));
+    let document: Value = serde_json::from_str(&ran.stderr).unwrap();
+    assert_eq!((ran.code, &document["error"]["code"]), (Some(1), &json!("editor_failed")), "{document}");
     let exported = daemon.cli(&["manifest", "export", "--json"]);
     assert_eq!(exported.stdout.lines().count(), 2);
     for line in exported.stdout.lines() {

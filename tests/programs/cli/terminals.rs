@@ -97,3 +97,22 @@ fn colours_are_for_terminals_and_for_who_wants_them() {
     let mut piped = list();
     assert!(!crate::support::process::run(piped.env_remove("NO_COLOR"), b"").stdout.contains('\u{1b}'));
 }
+
+#[test]
+fn a_terminal_that_cannot_move_its_cursor_gets_lines() {
+    let daemon = Daemon::start(&Settings::default());
+    let text = daemon.status()["sync"]["text"].as_str().unwrap().to_owned();
+    for terminal in ["TERM=dumb", "-u TERM"] {
+        let mut shell = std::process::Command::new("sh");
+        shell.arg("-c").arg(format!(
+            "exec env {terminal} '{}' --socket '{}' status --watch",
+            env!("CARGO_BIN_EXE_fieldsync"),
+            daemon.home.socket().display()
+        ));
+        let terminal = Terminal::start(shell, 80);
+        terminal.wait_for(&text);
+        assert!(!terminal.written().contains('\u{1b}'), "{:?}", terminal.written());
+        terminal.signal("INT");
+        terminal.end();
+    }
+}
