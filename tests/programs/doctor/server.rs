@@ -5,8 +5,9 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
+use fieldsync::clock::wall_ms;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::crypto::ring::default_provider;
 use rustls::server::WebPkiClientVerifier;
@@ -265,7 +266,7 @@ fn a_certificate_of_the_device_is_checked_before_the_server_sees_it() {
 #[test]
 fn a_certificate_that_ends_soon_does_not_hide_a_key_that_does_not_fit() {
     let (authority, ours, theirs) = (Authority::new("ours"), directory(), directory());
-    let soon = SystemTime::now() + Duration::from_hours(240);
+    let soon = UNIX_EPOCH + Duration::from_millis(wall_ms()) + Duration::from_hours(240);
     authority.issue(ours.path(), |params| params.not_after = soon.into());
     authority.issue(theirs.path(), |_| {});
     let settings = Settings::for_server("https://localhost:9")

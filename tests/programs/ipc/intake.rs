@@ -163,7 +163,7 @@ fn what_is_too_large_is_refused() {
 #[test]
 fn a_request_of_very_many_tiny_records_is_refused_as_a_whole() {
     let daemon = Daemon::start(&Settings::default());
-    let many = [GOOD; 50_001];
+    let many = vec![GOOD; 50_001];
     let array = daemon.post("/v1/records", format!("[{}]", many.join(",")));
     let lines = daemon.call(Method::POST, "/v1/records", NDJSON, many.join("\n"));
     for answer in [array, lines] {
