@@ -11,7 +11,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::daemon::Home;
+use crate::support::daemon::{Home, leave_surroundings};
 use crate::support::process::{Ran, run};
 
 /// What is in every secret of these tests.
@@ -28,20 +28,7 @@ struct Visit {
 fn doctor(program: &Path, configuration: &Path) -> Command {
     let mut command = Command::new(program);
     command.arg("doctor").arg("--config").arg(configuration);
-    for variable in [
-        "FIELDSYNC_SOCKET",
-        "STATE_DIRECTORY",
-        "RUNTIME_DIRECTORY",
-        "CREDENTIALS_DIRECTORY",
-        "HTTPS_PROXY",
-        "https_proxy",
-        "HTTP_PROXY",
-        "http_proxy",
-        "ALL_PROXY",
-        "all_proxy",
-    ] {
-        command.env_remove(variable);
-    }
+    leave_surroundings(&mut command);
     command
 }
 

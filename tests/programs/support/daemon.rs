@@ -81,7 +81,14 @@ impl Home {
 /// `fieldsyncd` with nothing of the surroundings.
 pub(crate) fn daemon_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fieldsyncd"));
+    leave_surroundings(&mut command);
+    command
+}
+
+/// Takes from a program what it would find out about those who run the tests.
+pub(crate) fn leave_surroundings(command: &mut Command) {
     for variable in [
+        "FIELDSYNC_SOCKET",
         "NOTIFY_SOCKET",
         "WATCHDOG_USEC",
         "LISTEN_FDS",
@@ -98,7 +105,6 @@ pub(crate) fn daemon_command() -> Command {
     ] {
         command.env_remove(variable);
     }
-    command
 }
 
 /// `fieldsync` against a socket.
