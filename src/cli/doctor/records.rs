@@ -15,10 +15,7 @@ pub(super) fn judge(status: Option<&Status>) -> Vec<Finding> {
     findings.extend(phase(status));
     if status.records.quarantined > 0 {
         findings.push(Finding::warning(
-            format!(
-                "{} to review: the server did not take them",
-                count(status.records.quarantined, "record")
-            ),
+            format!("{} to review, not taken by the server", count(status.records.quarantined, "record")),
             "fieldsync quarantine list",
         ));
     }
