@@ -10,6 +10,7 @@ use fieldsync::policy::agenda::{Action, Agenda, ClaimOrder, Disposition, Outcome
 use fieldsync::policy::backoff;
 use fieldsync::policy::breaker::Breaker;
 use fieldsync::policy::learned::Learned;
+use fieldsync::policy::reach::{Evidence, Next, Pace, Reach};
 use fieldsync::policy::service_time::Load;
 use fieldsync::policy::sizing::SizeRule;
 use fieldsync::policy::verdict::{LookUp, Verdict};
@@ -24,6 +25,12 @@ const PATIENCE: Duration = Duration::from_secs(12);
 const STEP: Duration = Duration::from_millis(1);
 /// The wall clock at the start.
 const EPOCH_MS: u64 = 1_000_000;
+/// How soon a way that a portal closed is tried again.
+const PACE: Pace = Pace {
+    first: Duration::from_secs(1),
+    longest: Duration::from_secs(15),
+    jitter: Duration::from_millis(500),
+};
 
 struct Driver<'w> {
     world: &'w mut World,
@@ -37,6 +44,9 @@ struct Driver<'w> {
     /// A record that the server has, for controls.
     sample: Option<usize>,
     offline: bool,
+    /// What requests say of the way, and what is to be done about it.
+    reach: Reach,
+    planned: Next,
     rng: fastrand::Rng,
 }
 
@@ -44,7 +54,7 @@ pub(crate) fn run(world: &mut World) {
     let mut rng = world.rng.fork();
     let mut config = Config::default();
     config.server.url = "https://sync.example".into();
-    config.server.request_timeout.0 = world.spec().limit;
+    config.server.request_timeout.0 = world.configured_limit();
     let attempts = vec![0; world.records.len()];
     Driver {
         world,
@@ -56,6 +66,8 @@ pub(crate) fn run(world: &mut World) {
         attempts,
         sample: None,
         offline: false,
+        reach: Reach::default(),
+        planned: Next::Rest,
         rng,
     }
     .run();
@@ -97,11 +109,45 @@ impl Driver<'_> {
             self.breaker.hurry(self.world.now);
             return true;
         }
+        if self.reach.is_closed() {
+            return self.probe();
+        }
         let next = [until, self.world.next_arrival()].into_iter().flatten().min();
         if let Some(next) = next {
             self.world.wait_until(next);
         }
         next.is_some()
+    }
+
+    /// Waits until the way is to be tried, and tries it.
+    fn probe(&mut self) -> bool {
+        let before = self.reach.returns();
+        match std::mem::replace(&mut self.planned, Next::Rest) {
+            Next::Probe(wait) => {
+                self.world.wait(wait);
+                let id = self.world.new_batch_id();
+                self.world.look_up(id);
+                self.reach.probed();
+                self.met(Evidence::Reached);
+            }
+            Next::Return(wait) => {
+                self.world.wait(wait);
+                self.reach.returned();
+            }
+            Next::Stay | Next::Rest => return false,
+        }
+        if self.reach.returns() != before {
+            self.agenda.link_returned(self.world.now);
+            self.breaker.hurry(self.world.now);
+        }
+        true
+    }
+
+    fn met(&mut self, evidence: Evidence) {
+        let next = self.reach.met(evidence, true, &PACE, &mut self.rng);
+        if next != Next::Stay {
+            self.planned = next;
+        }
     }
 
     fn wall_ms(&self) -> u64 {
@@ -128,7 +174,7 @@ impl Driver<'_> {
             steady_ms: wall_ms,
             config: &self.config,
             backlog: &backlog,
-            link: if self.offline { LinkState::Offline } else { LinkState::Online },
+            link: if self.offline { LinkState::Offline } else { self.reach.state() },
             deferral: None,
             breaker: self.breaker.state(),
         };
@@ -192,7 +238,7 @@ impl Driver<'_> {
         for record in members.iter().map(|member| &self.world.records[*member]) {
             load.add(TYPES[record.kind], record.bytes);
         }
-        self.agenda.sending(&open, load);
+        self.agenda.sending(self.world.now, &open, load);
         if self.breaker.permit(self.world.now).is_err() {
             let disposition = self.look(|agenda, view| agenda.held_back(view, id));
             return self.settle(id, disposition);
@@ -220,6 +266,12 @@ impl Driver<'_> {
         let (now, effect) = (self.world.now, exchange.verdict.effect());
         self.breaker.record(now, effect, &self.config.breaker, &mut self.rng);
         self.sense_link();
+        match exchange.verdict {
+            Verdict::Interfered if self.agenda.is_denied_alone(id) => {}
+            Verdict::Interfered => self.met(Evidence::Portal),
+            _ if exchange.status.is_some() => self.met(Evidence::Reached),
+            _ => {}
+        }
         exchange
     }
 
@@ -255,8 +307,9 @@ impl Driver<'_> {
             Disposition::Close { outcomes, missing } => {
                 let outcomes: BTreeMap<usize, Outcome> =
                     outcomes.into_iter().map(|(id, outcome)| (member(id), outcome)).collect();
+                let due = self.retry_due(&members);
                 for member in members {
-                    self.close(member, outcomes.get(&member).unwrap_or(&missing));
+                    self.close(member, outcomes.get(&member).unwrap_or(&missing), due);
                 }
             }
             Disposition::Keep { phase, lone_failures, .. } => {
@@ -273,7 +326,15 @@ impl Driver<'_> {
         }
     }
 
-    fn close(&mut self, member: usize, outcome: &Outcome) {
+    /// When records of one answer are tried again: together.
+    fn retry_due(&mut self, members: &[usize]) -> u64 {
+        let retry = &self.config.retry;
+        let attempts = members.iter().map(|member| self.attempts[*member]).max().unwrap_or(1);
+        let wait = backoff::delay(retry.initial_backoff.0, retry.max_backoff.0, attempts, &mut self.rng);
+        self.wall_ms() + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn close(&mut self, member: usize, outcome: &Outcome, due: u64) {
         match outcome {
             Outcome::Synced => {
                 self.world.synced(member);
@@ -281,13 +342,7 @@ impl Driver<'_> {
                 self.agenda.control_ready();
             }
             Outcome::Quarantine(_) => self.world.quarantine(member),
-            Outcome::Retry(_) => {
-                let retry = &self.config.retry;
-                let (first, longest) = (retry.initial_backoff.0, retry.max_backoff.0);
-                let wait = backoff::delay(first, longest, self.attempts[member], &mut self.rng);
-                let due = self.wall_ms() + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                self.failed.insert(member, due);
-            }
+            Outcome::Retry(_) => drop(self.failed.insert(member, due)),
         }
     }
 

@@ -77,7 +77,7 @@ impl Client {
         if records == 0.0 {
             return usize::MAX;
         }
-        let budget = SAFE_SHARE * world.spec().limit.as_secs_f64();
+        let budget = SAFE_SHARE * world.configured_limit().as_secs_f64();
         ((budget * records / seconds) as usize).max(1)
     }
 
@@ -97,7 +97,7 @@ impl Client {
                 self.parts.push_front(part);
                 world.wait(OFFLINE);
             }
-            Verdict::Throttled { retry_after: Some(wait) } => {
+            Verdict::Throttled { retry_after: Some(wait), .. } => {
                 self.parts.push_front(part);
                 world.wait(wait);
             }

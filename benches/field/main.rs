@@ -96,7 +96,7 @@ fn main() -> ExitCode {
     let jobs: Vec<(&Scene, u64)> =
         scenes.iter().flat_map(|scene| seeds.clone().map(move |seed| (scene, seed))).collect();
     let runs = in_parallel(&jobs, |(scene, seed)| contest(scene, *seed, &clients, options.trace));
-    let names: Vec<&str> = scenes.iter().map(|scene| scene.name).collect();
+    let names: Vec<&str> = scenes.iter().map(|scene| scene.name.as_str()).collect();
     if options.json {
         println!("{:#}", report::json(&names, &runs));
     } else {
@@ -118,12 +118,14 @@ fn contest(scene: &Scene, seed: u64, clients: &[Client], trace: bool) -> Vec<Run
         (tally::figures(&world), world.measured())
     };
     let (known, longest) = run("oracle", oracle::run, LONGEST);
-    let best = known["goodput"];
+    let best = known.clone();
     let relative = |mut figures: Figures| {
-        figures.entry("goodput").and_modify(|goodput| *goodput *= 100.0 / best);
+        for name in ["goodput", "others"] {
+            figures.entry(name).and_modify(|goodput| *goodput *= 100.0 / best[name]);
+        }
         figures
     };
-    let named = |client, figures| Run { scene: scene.name, client, figures: relative(figures) };
+    let named = |client, figures| Run { scene: scene.name.clone(), client, figures: relative(figures) };
     let mut runs = vec![named("oracle", known)];
     runs.extend(clients.iter().map(|(name, client)| named(name, run(name, *client, longest * PATIENCE).0)));
     runs

@@ -25,7 +25,7 @@ pub(crate) fn run(world: &mut World) {
                     world.settle_by(&results);
                     break;
                 }
-                Verdict::Throttled { retry_after } => retry_after.unwrap_or(PAUSE),
+                Verdict::Throttled { retry_after, .. } => retry_after.unwrap_or(PAUSE),
                 _ => PAUSE,
             };
             world.wait(wait);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use fieldsync::model::BatchId;
 use fieldsync::policy::verdict::{LookUp, Verdict};
 
+use crate::server_spec::LookUps;
 use crate::world::World;
 
 const MOST_RECORDS: usize = 100;
@@ -63,7 +64,9 @@ fn size(world: &mut World) -> usize {
     let left = up.until.saturating_sub(now).as_secs_f64();
     let members: Vec<usize> = world.waiting().iter().copied().take(MOST_RECORDS).collect();
     // The server needs no link to work: an answer that is lost can be looked up.
-    let answered = |mean: f64| if spec.looks_up { 0.0 } else { mean * (CAREFUL * spec.sigma).exp() };
+    let answered = |mean: f64| {
+        if spec.look_ups == LookUps::Answered { 0.0 } else { mean * (CAREFUL * spec.sigma).exp() }
+    };
     let mut best = (0, f64::INFINITY);
     for count in 1..=members.len() {
         let mean = spec.mean(now, members[..count].iter().map(|member| &world.records[*member]));
@@ -93,7 +96,7 @@ fn settled(world: &mut World, id: BatchId, members: &[usize]) -> bool {
                 None => world.wait(POLL),
             },
             Verdict::StillProcessing { .. } => world.wait(POLL),
-            Verdict::Throttled { retry_after: Some(wait) } => world.wait(wait),
+            Verdict::Throttled { retry_after: Some(wait), .. } => world.wait(wait),
             _ => return false,
         }
         if world.over() {

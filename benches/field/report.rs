@@ -9,26 +9,24 @@ use crate::tally::{Figures, median};
 use crate::target;
 
 pub(crate) struct Run {
-    pub(crate) scene: &'static str,
+    pub(crate) scene: String,
     pub(crate) client: &'static str,
     pub(crate) figures: Figures,
 }
 
-const HEAD: [&str; 17] = [
+const HEAD: [&str; 15] = [
     "scene",
     "naive",
     "literal",
     "fieldsync (worst)",
     "aim",
+    "others (worst)",
     "504s literal → fieldsync (oracle)",
-    "posts fieldsync (oracle)",
-    "size",
     "failed tests a fault",
     "isolated after",
     "in outage: posts + look-ups",
     "recovery",
     "sent in vain",
-    "of that the server had",
     "false quarantines literal / fieldsync",
     "missed",
     "lost",
@@ -101,9 +99,8 @@ pub(crate) fn table(scenes: &[&str], runs: &[Run]) -> Table {
                     format!("{aim:.1}{}", if reached { "" } else { ", missed" })
                 },
             ),
+            format!("{} ({})", ours.show("others", 1), shown(ours.least("others"), 0)),
             format!("{} → {} ({})", literal.show("504s", 1), ours.show("504s", 1), oracle.show("504s", 1)),
-            format!("{} ({})", ours.show("posts", 0), oracle.show("posts", 0)),
-            ours.show("size", 1),
             ours.show("tests", 1),
             time(ours.mean("isolation")),
             ours.mean("posts_in_outage").map_or_else(
@@ -112,7 +109,6 @@ pub(crate) fn table(scenes: &[&str], runs: &[Run]) -> Table {
             ),
             time(ours.mean("recovery")),
             ours.show("in_vain", 0),
-            ours.show("had_already", 0),
             format!("{} / {}", literal.show("false_quarantines", 1), ours.show("false_quarantines", 1)),
             ours.show("missed", 1),
             ours.show("lost", 1),

@@ -7,7 +7,7 @@ use fastrand::Rng;
 
 use crate::chance;
 use crate::link::{Bandwidth, LinkSpec, Pattern};
-use crate::server_spec::{Load, Outage, OutageKind, Quota, ServerSpec, Tail};
+use crate::server_spec::{Load, LookUps, Outage, OutageKind, Quota, ServerSpec, Tail};
 
 const HOUR: Duration = Duration::from_hours(1);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -30,12 +30,29 @@ pub(crate) enum Fault {
     Rejected,
     /// The whole batch gets a 422, without saying which record is meant.
     Refused,
+    /// A firewall, a proxy or a dying worker answers, because of this one record, as if it were the sender.
+    Denied(Denial),
 }
 
+/// An answer that sends the sender away.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Denial {
+    Forbidden,
+    NotFound,
+    UnsupportedMediaType,
+    TooManyRequests,
+    Unavailable,
+    LoginPage,
+    Redirect,
+    TooLarge,
+}
+
+/// A scene's records, in order of arrival.
+type RecordsOf = fn(&mut Rng) -> Vec<Record>;
+
 pub(crate) struct Scene {
-    pub(crate) name: &'static str,
-    /// In order of arrival.
-    pub(crate) records: fn(&mut Rng) -> Vec<Record>,
+    pub(crate) name: String,
+    pub(crate) records: RecordsOf,
     pub(crate) server: ServerSpec,
     pub(crate) link: LinkSpec,
 }
@@ -44,10 +61,16 @@ const WIRED: LinkSpec =
     LinkSpec { rtt: Duration::from_millis(50), bandwidth: Bandwidth::Fixed(10e6), pattern: Pattern::Steady };
 const MOBILE: LinkSpec = LinkSpec { rtt: Duration::from_millis(600), ..WIRED };
 
+/// A scene with a good link.
+fn scene(name: &str, records: RecordsOf, server: ServerSpec) -> Scene {
+    Scene { name: name.into(), records, server, link: WIRED }
+}
+
 pub(crate) fn scenes() -> Vec<Scene> {
     let base = ServerSpec::default;
-    let scene = |name, records, server| Scene { name, records, server, link: WIRED };
-    let blind = || ServerSpec { looks_up: false, ..base() };
+    let scene =
+        |name: &str, records: RecordsOf, server| Scene { name: name.into(), records, server, link: WIRED };
+    let blind = || ServerSpec { look_ups: LookUps::Missing, ..base() };
     let drift = || ServerSpec { load: Load::Wave { period: 4 * HOUR, peak: 2.5 }, ..base() };
     let out = |kind, hours| {
         let outage = Outage { from: 10 * MINUTE, until: 10 * MINUTE + hours * HOUR, kind };
@@ -55,7 +78,7 @@ pub(crate) fn scenes() -> Vec<Scene> {
     };
     let flaky = || ServerSpec { random_504: 0.05, ..base() };
     let on = |link, scene| Scene { link, ..scene };
-    vec![
+    let mut scenes = vec![
         scene("customer: T = 40 s", |_| plain(1000), ServerSpec { limit: Duration::from_secs(40), ..base() }),
         scene("steady", |_| plain(2000), base()),
         scene(
@@ -118,7 +141,11 @@ pub(crate) fn scenes() -> Vec<Scene> {
         ),
         scene("5 % random 504", |_| plain(3000), flaky()),
         scene("drift, no look-up", |_| plain(12_000), ServerSpec { load: drift().load, ..blind() }),
-        scene("5 % random 504, no look-up", |_| plain(3000), ServerSpec { looks_up: false, ..flaky() }),
+        scene(
+            "5 % random 504, no look-up",
+            |_| plain(3000),
+            ServerSpec { look_ups: LookUps::Missing, ..flaky() },
+        ),
         scene("poison: 1 in 300, no look-up", |rng| poisoned(300, 1, 0..300, rng), blind()),
         on(
             LinkSpec { pattern: Pattern::Nights, ..WIRED },
@@ -131,7 +158,113 @@ pub(crate) fn scenes() -> Vec<Scene> {
                 },
             ),
         ),
+    ];
+    scenes.extend(troubled_scenes());
+    scenes.extend(denied_scenes());
+    scenes
+}
+
+/// Servers that refuse at random, look-ups that alone are broken, limits that are not what they seem.
+fn troubled_scenes() -> Vec<Scene> {
+    let base = ServerSpec::default;
+    let refusing = |share| ServerSpec { random_400: share, ..base() };
+    let look_ups = |look_ups| ServerSpec { look_ups, ..base() };
+    let on = |link, scene| Scene { link, ..scene };
+    vec![
+        scene("refuses 5 % at random", |_| plain(1000), refusing(0.05)),
+        scene("refuses 20 % at random", |_| plain(1000), refusing(0.2)),
+        scene("refuses 5 % at random, trickling in", |_| trickling(200), refusing(0.05)),
+        scene("refuses 20 % at random, trickling in", |_| trickling(200), refusing(0.2)),
+        scene(
+            "poison: 1 in 300, look-ups fail",
+            |rng| poisoned(300, 1, 0..300, rng),
+            look_ups(LookUps::Failing),
+        ),
+        scene(
+            "poison: 1 in 300, look-ups get 403",
+            |rng| poisoned(300, 1, 0..300, rng),
+            look_ups(LookUps::Denied),
+        ),
+        scene(
+            "poison: 1 in 300, look-ups get 503",
+            |rng| poisoned(300, 1, 0..300, rng),
+            look_ups(LookUps::Throttled),
+        ),
+        scene(
+            "503: 1 in 300, look-ups get 503",
+            |rng| faulty(300, 1, 0..300, Fault::Denied(Denial::Unavailable), rng),
+            look_ups(LookUps::Throttled),
+        ),
+        scene(
+            "time limit half as long as configured",
+            |_| plain(2000),
+            ServerSpec { configured: Some(MINUTE), limit: MINUTE / 2, ..base() },
+        ),
+        on(
+            LinkSpec {
+                bandwidth: Bandwidth::Fixed(64e3),
+                pattern: Pattern::Flapping { up: 20.0, down: 4.0 },
+                ..MOBILE
+            },
+            scene(
+                "cuts on a slow link",
+                |_| equal(300, 8 * 1024),
+                ServerSpec { each: [0.02; 3], start: 0.2, ..base() },
+            ),
+        ),
     ]
+}
+
+/// One record that draws each class of answer, once alone in a small queue and five times in a larger one,
+/// at servers with and without look-up.
+fn denied_scenes() -> impl Iterator<Item = Scene> {
+    const DENIALS: [(&str, RecordsOf, RecordsOf); 8] = [
+        ("403", |rng| denied(300, 1, Denial::Forbidden, rng), |rng| denied(1000, 5, Denial::Forbidden, rng)),
+        ("404", |rng| denied(300, 1, Denial::NotFound, rng), |rng| denied(1000, 5, Denial::NotFound, rng)),
+        (
+            "415",
+            |rng| denied(300, 1, Denial::UnsupportedMediaType, rng),
+            |rng| denied(1000, 5, Denial::UnsupportedMediaType, rng),
+        ),
+        (
+            "429",
+            |rng| denied(300, 1, Denial::TooManyRequests, rng),
+            |rng| denied(1000, 5, Denial::TooManyRequests, rng),
+        ),
+        (
+            "503",
+            |rng| denied(300, 1, Denial::Unavailable, rng),
+            |rng| denied(1000, 5, Denial::Unavailable, rng),
+        ),
+        ("HTML", |rng| denied(300, 1, Denial::LoginPage, rng), |rng| denied(1000, 5, Denial::LoginPage, rng)),
+        ("302", |rng| denied(300, 1, Denial::Redirect, rng), |rng| denied(1000, 5, Denial::Redirect, rng)),
+        ("413", |rng| denied(300, 1, Denial::TooLarge, rng), |rng| denied(1000, 5, Denial::TooLarge, rng)),
+    ];
+    DENIALS.into_iter().flat_map(|(name, one, five)| {
+        [(LookUps::Answered, ""), (LookUps::Missing, ", no look-up")].into_iter().flat_map(
+            move |(look_ups, and)| {
+                [(one, "1 in 300"), (five, "5 in 1,000")].map(|(records, how_many)| Scene {
+                    name: format!("{name}: {how_many}{and}"),
+                    records,
+                    server: ServerSpec { look_ups, ..ServerSpec::default() },
+                    link: WIRED,
+                })
+            },
+        )
+    })
+}
+
+fn denied(count: usize, faults: usize, denial: Denial, rng: &mut Rng) -> Vec<Record> {
+    faulty(count, faults, 0..count, Fault::Denied(denial), rng)
+}
+
+/// One every half a minute.
+fn trickling(count: usize) -> Vec<Record> {
+    let mut records = plain(count);
+    for (record, half_minutes) in records.iter_mut().zip(0..) {
+        record.arrives = MINUTE / 2 * half_minutes;
+    }
+    records
 }
 
 fn equal(count: usize, bytes: u64) -> Vec<Record> {

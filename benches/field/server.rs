@@ -9,8 +9,8 @@ use fieldsync::model::BatchId;
 use fieldsync::transport::wire::RecordStatus;
 
 use crate::chance;
-use crate::scene::{Fault, Record};
-use crate::server_spec::{OutageKind, ServerSpec};
+use crate::scene::{Denial, Fault, Record};
+use crate::server_spec::{LookUps, OutageKind, ServerSpec};
 
 /// Seconds to answer with what is kept, and to be asked for it.
 const REPLAY: f64 = 0.1;
@@ -30,6 +30,7 @@ pub(crate) enum Reply {
     Throttled(Duration),
     Processing,
     Refused,
+    Denied(Denial),
 }
 
 /// What the gateway answers, and when.
@@ -112,12 +113,19 @@ impl Server {
         if unlucky && self.rng.bool() {
             return say(Reply::TimedOut, limit);
         }
-        let has = |fault| members.iter().any(|member| records[*member].fault == Some(fault));
-        if has(Fault::Refused) {
-            let at = at + Duration::from_secs_f64(REFUSAL * self.spec.start);
-            return Served { reply: Reply::Refused, at, faulty: true };
+        let refused_at = at + Duration::from_secs_f64(REFUSAL * self.spec.start);
+        if self.spec.random_400 > 0.0 && self.rng.f64() < self.spec.random_400 {
+            return say(Reply::Refused, refused_at);
         }
-        if has(Fault::Hangs) {
+        let faults = || members.iter().filter_map(|member| records[*member].fault);
+        for fault in faults() {
+            match fault {
+                Fault::Denied(denial) => return Served { reply: Reply::Denied(denial), at, faulty: true },
+                Fault::Refused => return Served { reply: Reply::Refused, at: refused_at, faulty: true },
+                Fault::Hangs | Fault::Rejected => {}
+            }
+        }
+        if faults().any(|fault| fault == Fault::Hangs) {
             self.jobs.insert(id, Job::Hangs { until: at + self.spec.limit * HANGS_FOR });
             return Served { reply: Reply::TimedOut, at: limit, faulty: true };
         }
@@ -175,7 +183,12 @@ impl Server {
             None => {}
         }
         let known = match self.jobs.get(&id) {
-            _ if !self.spec.looks_up => Known::Unsupported,
+            _ if self.spec.look_ups != LookUps::Answered => match self.spec.look_ups {
+                LookUps::Failing => Known::Failed,
+                LookUps::Denied => Known::Hindered,
+                LookUps::Throttled => Known::Throttled,
+                LookUps::Answered | LookUps::Missing => Known::Unsupported,
+            },
             Some(Job::Done { at: done, results }) if *done <= at => Known::Completed(results.clone()),
             Some(Job::Hangs { until }) if *until <= at => Known::Unknown,
             Some(_) => Known::Processing,

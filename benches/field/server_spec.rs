@@ -25,8 +25,26 @@ pub(crate) struct ServerSpec {
     pub(crate) outages: Vec<Outage>,
     /// The probability that a batch gets a 504 for no reason; half of them are processed all the same.
     pub(crate) random_504: f64,
+    /// The probability that a request is refused with a 400 for no reason.
+    pub(crate) random_400: f64,
     pub(crate) quota: Option<Quota>,
-    pub(crate) looks_up: bool,
+    pub(crate) look_ups: LookUps,
+    /// The time limit that the device is told, where it is another one.
+    pub(crate) configured: Option<Duration>,
+}
+
+/// What becomes of look-ups.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum LookUps {
+    Answered,
+    /// The server has none.
+    Missing,
+    /// 500 to each.
+    Failing,
+    /// 403 to each.
+    Denied,
+    /// 503 to each.
+    Throttled,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -78,8 +96,10 @@ impl Default for ServerSpec {
             load: Load::Flat,
             outages: Vec::new(),
             random_504: 0.0,
+            random_400: 0.0,
             quota: None,
-            looks_up: true,
+            look_ups: LookUps::Answered,
+            configured: None,
         }
     }
 }

@@ -81,6 +81,15 @@ pub(crate) fn figures(world: &World) -> Figures {
         }
         _ => None,
     });
+    // Until the last good record got through: a record at fault may be looked for meanwhile and afterwards.
+    let last_stored = all().filter_map(|(_, (fate, record))| match fate {
+        Fate::Synced(at) if record.fault.is_none() => Some(*at),
+        _ => None,
+    });
+    let all_good_stored = last_stored.max().filter(|_| {
+        all().all(|(_, (fate, record))| matches!(fate, Fate::Synced(_)) || record.fault.is_some())
+    });
+    let others = stored / all_good_stored.unwrap_or(end).as_secs_f64().max(1.0);
     // Whoever says that it is done and is not has lost them; whoever is cut short has not.
     let asleep = !finished && !world.over();
     let lost = count(&|index, fate, fault| match fate {
@@ -94,6 +103,7 @@ pub(crate) fn figures(world: &World) -> Figures {
         ("finished", f64::from(u8::from(finished))),
         ("seconds", end.as_secs_f64()),
         ("goodput", stored / end.as_secs_f64().max(1.0)),
+        ("others", others),
         ("504s", f64::from(tally.timed_out)),
         ("posts", f64::from(tally.posts)),
         ("look_ups", f64::from(tally.look_ups)),

@@ -11,7 +11,7 @@ use fieldsync::transport::wire::{ErrorDetail, RecordResult, RecordStatus};
 use uuid::Uuid;
 
 use crate::link::{Link, Up};
-use crate::scene::{Record, Scene};
+use crate::scene::{Denial, Record, Scene};
 use crate::server::{Known, Reply, Results, Served, Server};
 use crate::server_spec::ServerSpec;
 use crate::tally::Tally;
@@ -87,6 +87,11 @@ impl World {
 
     pub(crate) fn spec(&self) -> &ServerSpec {
         &self.server.spec
+    }
+
+    /// The time limit as the device is told.
+    pub(crate) fn configured_limit(&self) -> Duration {
+        self.spec().configured.unwrap_or(self.spec().limit)
     }
 
     /// Nobody looks any longer.
@@ -309,13 +314,23 @@ fn verdict(reply: Reply) -> (Verdict, u16) {
     match reply {
         Reply::Results(results) => (Verdict::Answered(as_results(results)), 200),
         Reply::TimedOut => (Verdict::Ambiguous(Doubt::TimedOut), 504),
-        Reply::Unavailable => (Verdict::Throttled { retry_after: None }, 503),
-        Reply::Throttled(wait) => (Verdict::Throttled { retry_after: Some(wait) }, 429),
+        Reply::Unavailable => (Verdict::Throttled { retry_after: None, is_protocol: false }, 503),
+        Reply::Throttled(wait) => (Verdict::Throttled { retry_after: Some(wait), is_protocol: true }, 429),
         Reply::Processing => (Verdict::StillProcessing { retry_after: Some(STILL_AT_IT) }, 409),
         Reply::Refused => {
             let message = "a record of this batch is not valid".into();
             (Verdict::Refused(ErrorDetail { code: "INVALID_DATA".into(), message, position: None }), 422)
         }
+        Reply::Denied(denial) => match denial {
+            Denial::Forbidden => (Verdict::Unauthorized, 403),
+            Denial::NotFound => (Verdict::Misplaced, 404),
+            Denial::UnsupportedMediaType => (Verdict::Misplaced, 415),
+            Denial::TooManyRequests => (Verdict::Throttled { retry_after: None, is_protocol: false }, 429),
+            Denial::Unavailable => (Verdict::Throttled { retry_after: None, is_protocol: false }, 503),
+            Denial::LoginPage => (Verdict::Interfered, 200),
+            Denial::Redirect => (Verdict::Interfered, 302),
+            Denial::TooLarge => (Verdict::TooLarge, 413),
+        },
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Upload {
     pub batch: Arc<Batch>,
     /// How long an answer is waited for after the body is out, where less than the time limit will do.
     pub patience: Option<Duration>,
+    /// Others get through while this one is denied: what is said of it says nothing of the link.
+    pub is_denied_alone: bool,
 }
 
 /// What came of an upload.
@@ -49,7 +51,7 @@ pub struct Uploaded {
     /// The answer is that of an earlier request: how long it took says nothing of the batch.
     pub replayed: bool,
     /// What the server asks for.
-    pub hints: Hints,
+    pub hints: Option<Hints>,
     /// What the network was like.
     pub network: Network,
 }

@@ -158,13 +158,12 @@ impl Uploader {
         if verdict == Verdict::EncodingRefused {
             self.plain_only = true;
         }
-        self.tell_link(&exchange.seen, verdict == Verdict::Interfered);
         Uploaded {
             error: last_error(&verdict, &exchange.seen, wall_ms()),
             verdict,
             took: exchange.took,
             replayed: is_replayed(&exchange.seen),
-            hints: exchange.hints,
+            hints: Some(exchange.hints).filter(|_| exchange.seen.is_protocol(id)),
             network: self.seen_from_here(exchange.network),
         }
     }
@@ -213,7 +212,7 @@ fn without_way(no_way: NoWay) -> Uploaded {
         error,
         took: std::time::Duration::ZERO,
         replayed: false,
-        hints: crate::policy::sizing::Hints::default(),
+        hints: None,
         network: Network::default(),
     }
 }
@@ -267,7 +266,8 @@ impl Handler<Look> for Uploader {
 impl Handler<Upload> for Uploader {
     type Result = ResponseActFuture<Self, Result<Uploaded, Refused>>;
 
-    fn handle(&mut self, Upload { batch, patience }: Upload, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, upload: Upload, _: &mut Self::Context) -> Self::Result {
+        let Upload { batch, patience, is_denied_alone } = upload;
         let way = match self.way() {
             Ok(way) => way,
             Err(no_way) => return Box::pin(actix::fut::ready(Ok(without_way(no_way)))),
@@ -289,9 +289,16 @@ impl Handler<Upload> for Uploader {
                         },
                         _ => std::future::ready(None).boxed_local(),
                     };
-                    again.into_actor(uploader).map(move |again, uploader, _| match again {
-                        Some(exchange) => uploader.judged(id, encoding, &exchange),
-                        None => uploaded,
+                    again.into_actor(uploader).map(move |again, uploader, _| {
+                        let (uploaded, exchange) = match again {
+                            Some(again) => (uploader.judged(id, encoding, &again), again),
+                            None => (uploaded, exchange),
+                        };
+                        let interfered = uploaded.verdict == Verdict::Interfered;
+                        if !(interfered && is_denied_alone) {
+                            uploader.tell_link(&exchange.seen, interfered);
+                        }
+                        uploaded
                     })
                 })
                 .map(|uploaded, _, _| Ok(uploaded)),

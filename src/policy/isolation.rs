@@ -103,10 +103,13 @@ const GLITCH_MEMORY: f64 = 0.995;
 /// What is thought before anything was seen: one in twenty.
 const FIRST_SENT: f64 = 20.0;
 const FIRST_GLITCHES: f64 = 1.0;
-/// A record is set aside when it is more likely than this that the failures are its own …
-const ODDS_WANTED: f64 = 1000.0;
-/// … where one record in so many is thought to be at fault.
-const RECORDS_A_CULPRIT: f64 = 1000.0;
+/// How often a record must fail alone where up to this share of batches fails for no reason in them: so often that the
+/// failures are its own by 1000 to 1, if one record in 1000 is at fault (Bayes' rule: the logarithm of a million by
+/// that of the share).
+const FAILURES_BY_GLITCH_SHARE: [(f64, u32); 6] =
+    [(0.01, 3), (0.03, 4), (0.06, 5), (0.12, 7), (0.25, 10), (0.42, 16)];
+/// And where more fail.
+const FAILURES_MAX: u32 = 20;
 
 impl Glitches {
     /// A batch was sent, and answered or failed.
@@ -132,15 +135,11 @@ impl Glitches {
     }
 
     /// How often a record must fail alone until it is out of proportion to the glitches, where
-    /// `ancestors` batches with it failed before it was alone. Bayes' rule: each failure multiplies the
-    /// odds against the record by one in the share of glitches.
+    /// `ancestors` batches with it failed before it was alone.
     pub fn failures_needed(&self, ancestors: u32) -> u32 {
         let share = (self.innocent + FIRST_GLITCHES) / (self.sent + FIRST_SENT);
-        let each = -share.clamp(1e-6, 0.9).ln();
-        let needed = ((ODDS_WANTED * RECORDS_A_CULPRIT).ln() / each).ceil();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 132")]
-        let needed = needed as u32;
-        needed.saturating_sub(ancestors).max(1)
+        let row = FAILURES_BY_GLITCH_SHARE.into_iter().find(|(most, _)| share <= *most);
+        row.map_or(FAILURES_MAX, |(_, failures)| failures).saturating_sub(ancestors).max(1)
     }
 }
 

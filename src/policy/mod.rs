@@ -6,7 +6,7 @@
 //! | to change | look in |
 //! |---|---|
 //! | what an answer of the server means | [`verdict`] |
-//! | how large a batch is | [`sizing`], [`service_time`], [`throughput`], [`time_limit`] |
+//! | how large a batch is | [`sizing`], [`service_time`], [`time_limit`], [`byte_limits`] |
 //! | what is kept of it over a restart | [`learned`] |
 //! | what happens after a failure | [`isolation`] |
 //! | what is done next | [`agenda`] |
@@ -17,12 +17,12 @@
 pub mod agenda;
 pub mod backoff;
 pub mod breaker;
+pub mod byte_limits;
 pub mod isolation;
 pub mod learned;
 pub mod progress;
 pub mod reach;
 pub mod service_time;
 pub mod sizing;
-pub mod throughput;
 pub mod time_limit;
 pub mod verdict;

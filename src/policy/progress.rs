@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::model::{Backlog, Deferral, DiskState, Link, LinkState, Phase};
+use crate::policy::agenda::DeniedSet;
 
 /// How far the present run has come: from the first record that waits until none does.
 ///
@@ -106,6 +107,16 @@ pub fn sentence(
         Phase::Misconfigured => format!("The server address needs attention: {waiting}"),
     };
     text + full
+}
+
+/// What follows the sentence while batches are denied and others get through.
+pub fn denied_note(denied: &[DeniedSet]) -> String {
+    let Some(first) = denied.first() else { return String::new() };
+    let records: usize = denied.iter().map(|set| set.records).sum();
+    let status = first.error.http_status.map_or(String::new(), |status| format!(" with HTTP {status}"));
+    let (of, are) = if records == 1 { ("1 record", "is") } else { ("records", "are") };
+    let how_many = if records == 1 { String::new() } else { format!("{records} ") };
+    format!(" ({how_many}{of} {are} turned away{status} while others get through)")
 }
 
 fn counted(count: u64, what: &str) -> String {

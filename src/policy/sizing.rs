@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::service_time::{Forecast, Load, ServiceTime};
-use super::throughput::Throughput;
 use crate::config;
 
 /// Which rule gave a batch its size.
@@ -71,8 +70,6 @@ pub struct BatchLimit {
 pub struct TimeBound {
     /// What was learned.
     pub service: Arc<ServiceTime>,
-    /// What was learned of the way up.
-    pub throughput: Throughput,
     /// Seconds, on average.
     pub mean: f64,
     /// Seconds, in 99 of 100 cases.
@@ -80,20 +77,6 @@ pub struct TimeBound {
 }
 
 impl TimeBound {
-    /// What is expected of a batch: sending and waiting.
-    pub fn forecast(&self, load: &Load) -> Forecast {
-        self.with_sending(self.service.forecast(load), load.bytes())
-    }
-
-    /// What is expected of `records` of the usual mix with `bytes`.
-    pub fn usual(&self, records: u64, bytes: u64) -> Forecast {
-        self.with_sending(self.service.usual(records, bytes), bytes)
-    }
-
-    fn with_sending(&self, wait: Forecast, bytes: u64) -> Forecast {
-        wait.plus(self.throughput.seconds(bytes))
-    }
-
     fn admits(&self, forecast: Forecast) -> bool {
         forecast.mean <= self.mean && forecast.most <= self.most
     }
@@ -105,7 +88,7 @@ impl BatchLimit {
         let by_bytes = self.bytes.checked_div(bytes).unwrap_or(u64::MAX);
         let most = self.records.min(usize::try_from(by_bytes).unwrap_or(usize::MAX)).max(1);
         let Some(time) = &self.time else { return most };
-        let fits = |records: usize| time.admits(time.usual(records as u64, bytes * records as u64));
+        let fits = |records: usize| time.admits(time.service.usual(records as u64));
         // The first that does not fit, by halving: more records never take less time.
         let (mut fitting, mut beyond) = (1, most + 1);
         while fitting + 1 < beyond {
@@ -143,7 +126,7 @@ impl Filling<'_> {
         self.load.add(record_type, bytes);
         if records > 0
             && let Some(time) = &self.limit.time
-            && !time.admits(time.forecast(&self.load))
+            && !time.admits(time.service.forecast(&self.load))
         {
             self.load.take_back(record_type, bytes);
             self.rule = SizeRule::Learned;
@@ -163,8 +146,8 @@ impl Filling<'_> {
     }
 }
 
-/// What the server said that it takes, on any answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What the server asks for, on an answer of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hints {
     /// `X-Sync-Max-Records`
     pub max_records: Option<usize>,
@@ -172,15 +155,6 @@ pub struct Hints {
     pub max_bytes: Option<u64>,
     /// `X-Sync-Time-Budget-Ms`
     pub time_budget: Option<Duration>,
-}
-
-impl Hints {
-    /// The newer hint wins, where there is one.
-    pub fn update(&mut self, newer: Hints) {
-        self.max_records = newer.max_records.or(self.max_records);
-        self.max_bytes = newer.max_bytes.or(self.max_bytes);
-        self.time_budget = newer.time_budget.or(self.time_budget);
-    }
 }
 
 /// Everything that a size depends on.
@@ -194,14 +168,12 @@ pub struct Demand {
     pub micro: bool,
     /// What was learned of the server's time, where it counts.
     pub service: Option<Arc<ServiceTime>>,
-    /// What was learned of the way up.
-    pub throughput: Throughput,
     /// What a batch may take on average.
     pub time_budget: Duration,
     /// The time limit in front of the server.
     pub time_limit: Duration,
-    /// The largest number of bytes that refusals of larger bodies left.
-    pub accepted_bytes: Option<u64>,
+    /// Payload bytes that a body may have, where larger ones did not get through.
+    pub learned_bytes: Option<u64>,
     /// What the server asks for.
     pub hints: Hints,
 }
@@ -218,30 +190,26 @@ pub fn choose(config: &config::Batch, demand: &Demand) -> BatchLimit {
     } else {
         (config.standard_batch, SizeRule::Standard)
     };
-    let growth = service.map(|service| service.growth(demand.time_limit));
     let mut bound = |limit: Option<usize>, because| {
         if let Some(limit) = limit.filter(|limit| *limit < records) {
             (records, rule) = (limit, because);
         }
     };
-    bound(growth.and_then(|(records, _)| records), SizeRule::Learned);
+    bound(service.and_then(|service| service.largest_next()), SizeRule::Learned);
     bound(demand.hints.max_records, SizeRule::ServerHint);
     bound(demand.micro.then_some(config.micro_batch), SizeRule::Micro);
     let mut bytes = (config.max_batch_bytes.0, None);
-    for (limit, because) in [
-        (demand.accepted_bytes, SizeRule::Learned),
-        (demand.throughput.limit(), SizeRule::Learned),
-        (demand.hints.max_bytes, SizeRule::ServerHint),
-    ] {
+    for (limit, because) in
+        [(demand.learned_bytes, SizeRule::Learned), (demand.hints.max_bytes, SizeRule::ServerHint)]
+    {
         if let Some(limit) = limit.filter(|limit| *limit < bytes.0) {
             bytes = (limit, Some(because));
         }
     }
     let measured = service.filter(|service| service.is_known());
-    let time = measured.zip(growth).map(|(service, (_, longest))| TimeBound {
+    let time = measured.map(|service| TimeBound {
         service: Arc::clone(service),
-        throughput: demand.throughput.clone(),
-        mean: demand.time_budget.as_secs_f64().min(longest),
+        mean: demand.time_budget.as_secs_f64(),
         most: demand.time_limit.as_secs_f64(),
     });
     BatchLimit { records: records.max(1), bytes: bytes.0.max(1), rule, bytes_rule: bytes.1, time }
@@ -353,22 +321,11 @@ mod tests {
     #[test]
     fn bytes_obey_the_smallest_of_all_limits() {
         let hints = Hints { max_bytes: Some(4000), ..Hints::default() };
-        let limited = Demand { accepted_bytes: Some(5000), hints, ..demand() };
+        let limited = Demand { learned_bytes: Some(5000), hints, ..demand() };
         let limit = choose(&config(), &limited);
         assert_eq!(limit.bytes, 4000);
         assert_eq!(filled(&limit, 1500), (2, SizeRule::ServerHint));
         assert_eq!(filled(&limit, 9000), (1, SizeRule::ServerHint), "a larger one goes alone");
         assert_eq!(choose(&config(), &demand()).bytes, 4 * MIB);
-    }
-
-    #[test]
-    fn a_slow_way_up_makes_batches_smaller() {
-        let mut throughput = Throughput::default();
-        throughput.sent(8000, Duration::from_secs(1));
-        let service = Some(measured(3, 25, Duration::from_secs(2)));
-        let demand = Demand { service, throughput, ..demand() };
-        let (records, rule) = filled(&choose(&config(), &demand), 8000);
-        assert!((5..=10).contains(&records), "{records} records of a second each, in 10 s more or less");
-        assert_eq!(rule, SizeRule::Learned);
     }
 }

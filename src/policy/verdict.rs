@@ -48,7 +48,25 @@ pub enum Body {
     Empty,
 }
 
+impl Answer {
+    /// Whether it is one of the protocol: its JSON, for this batch or as an error. What others advise is
+    /// believed for a short time, or not at all.
+    pub fn is_protocol(&self, id: BatchId) -> bool {
+        match &self.body {
+            Body::Batch(batch) => batch.batch_id == id,
+            Body::Processing(batch) => *batch == id,
+            Body::Error(_) => true,
+            Body::OtherJson | Body::NotJson | Body::Empty => false,
+        }
+    }
+}
+
 impl Seen {
+    /// Whether it is an answer of the protocol to what was asked of batch `id`.
+    pub fn is_protocol(&self, id: BatchId) -> bool {
+        matches!(self, Self::Answer(answer) if answer.is_protocol(id))
+    }
+
     /// Changes every text of somebody else's that is in it.
     pub fn each_text(&mut self, mut change: impl FnMut(&mut String)) {
         match self {
@@ -100,8 +118,10 @@ pub enum Verdict {
     TooLarge,
     /// Later, please.
     Throttled {
-        /// As the server asks.
+        /// As it was asked for.
         retry_after: Option<Duration>,
+        /// The answer is one of the protocol: the server itself asks.
+        is_protocol: bool,
     },
     /// The same batch is being processed from an earlier send.
     StillProcessing {
@@ -157,6 +177,11 @@ impl Verdict {
         }
     }
 
+    /// Whether the sender was sent away, whatever it sent: perhaps everyone is, perhaps it is about one record.
+    pub fn is_denial(&self) -> bool {
+        matches!(self, Self::Throttled { .. } | Self::Unauthorized | Self::Misplaced | Self::Interfered)
+    }
+
     /// What it says to the breaker.
     pub fn effect(&self) -> Effect {
         match self {
@@ -185,7 +210,7 @@ pub fn judge(id: BatchId, compressed: bool, seen: &Seen) -> Verdict {
     match (answer.status, &answer.body) {
         (200 | 207, Body::Batch(batch)) if batch.batch_id == id => Verdict::Answered(batch.results.clone()),
         (504 | 408, _) => Verdict::Ambiguous(Doubt::TimedOut),
-        (503 | 429, _) => Verdict::Throttled { retry_after },
+        (503 | 429, _) => Verdict::Throttled { retry_after, is_protocol: answer.is_protocol(id) },
         (511, _) => Verdict::Interfered,
         (500..=599, _) if answer.status != 501 => Verdict::Ambiguous(Doubt::ServerFailed),
         (413, _) => Verdict::TooLarge,
@@ -268,7 +293,8 @@ pub fn judge_look_up(id: BatchId, seen: &Seen) -> LookUp {
         // These speak of the moment or of somebody in between, not of what the server has.
         (200..=399 | 401 | 403 | 511, _) => LookUp::Hindered,
         (429 | 503, _) => LookUp::Throttled,
-        (408 | 502 | 504, _) => LookUp::Failed,
+        (501, _) => LookUp::Unsupported,
+        (408 | 500..=599, _) => LookUp::Failed,
         _ => LookUp::Unsupported,
     }
 }
@@ -363,8 +389,9 @@ mod tests {
             // too large
             (answer(413, Body::NotJson), Verdict::TooLarge),
             // throttled
-            (answer(429, Body::Empty), Verdict::Throttled { retry_after: after }),
-            (answer(503, Body::NotJson), Verdict::Throttled { retry_after: after }),
+            (answer(429, Body::Empty), Verdict::Throttled { retry_after: after, is_protocol: false }),
+            (answer(503, Body::NotJson), Verdict::Throttled { retry_after: after, is_protocol: false }),
+            (answer(503, error("BUSY")), Verdict::Throttled { retry_after: after, is_protocol: true }),
             // still being processed
             (answer(409, error("PROCESSING")), Verdict::StillProcessing { retry_after: after }),
             // batch id reused
@@ -440,6 +467,8 @@ mod tests {
             (answer(200, Body::NotJson), LookUp::Hindered),
             (answer(302, Body::Empty), LookUp::Hindered),
             (answer(504, Body::NotJson), LookUp::Failed),
+            (answer(500, error("OOPS")), LookUp::Failed),
+            (answer(408, Body::Empty), LookUp::Failed),
             (answer(429, Body::Empty), LookUp::Throttled),
             (answer(503, Body::NotJson), LookUp::Throttled),
             (failure(Reached::Nothing), LookUp::Hindered),

@@ -35,7 +35,8 @@ impl BatchPlanner {
         tracing::info!(batch_id = %id, "batch {id} sends record {} once more, as a control", record.id);
         self.busy = true;
         let batch = Arc::new(Batch { open, sequence, records: vec![record] });
-        let sent = self.partners.breaker.send(Upload { batch, patience: None }).into_actor(self);
+        let upload = Upload { batch, patience: None, is_denied_alone: false };
+        let sent = self.partners.breaker.send(upload).into_actor(self);
         ctx.spawn(sent.map(move |answer, planner, ctx| {
             planner.busy = false;
             if let Ok(Ok(Uploaded { verdict, .. })) = answer {

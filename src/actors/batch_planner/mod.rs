@@ -160,7 +160,7 @@ impl BatchPlanner {
         // Not before the answer to what was sent with the old ones: it would stop the run after all.
         if self.senses.credentials.has_changed().is_ok_and(|changed| changed) {
             self.senses.credentials.mark_unchanged();
-            self.agenda.let_in();
+            self.agenda.let_in(self.clock.now());
         }
         self.observe_progress();
         match self.look(|agenda, view| agenda.next(view)) {
@@ -240,7 +240,7 @@ impl BatchPlanner {
     }
 
     fn upload(&mut self, batch: Batch, ctx: &mut Context<Self>) {
-        self.agenda.sending(&batch.open, load_of(&batch));
+        self.agenda.sending(self.clock.now(), &batch.open, load_of(&batch));
         if self.draining {
             return self.hold_back(batch.open.id, ctx);
         }
@@ -256,9 +256,12 @@ impl BatchPlanner {
         self.busy = true;
         log_sending(&batch);
         let batch = Arc::new(batch);
-        let patience = self.agenda.patience(&self.senses.config.borrow(), batch.open.id);
-        let sent =
-            self.partners.breaker.send(Upload { batch: Arc::clone(&batch), patience }).into_actor(self);
+        let upload = Upload {
+            batch: Arc::clone(&batch),
+            patience: self.agenda.patience(&self.senses.config.borrow(), batch.open.id),
+            is_denied_alone: self.agenda.is_denied_alone(batch.open.id),
+        };
+        let sent = self.partners.breaker.send(upload).into_actor(self);
         ctx.spawn(sent.map(move |answer, planner, ctx| {
             planner.busy = false;
             if let Ok(Ok(uploaded)) = answer {
@@ -278,7 +281,9 @@ impl BatchPlanner {
     fn answered(&mut self, batch: &Batch, uploaded: Uploaded, ctx: &mut Context<Self>) {
         let Uploaded { verdict, error, took, replayed, hints, network } = uploaded;
         let id = batch.open.id;
-        self.agenda.hinted(hints);
+        if let Some(hints) = hints {
+            self.agenda.hinted(hints);
+        }
         let (expected, time_limit) =
             (self.agenda.expected(id), self.agenda.time_limit(&self.senses.config.borrow()));
         let sent = Sent { verdict: &verdict, error: &error, took, sending: network.sent, replayed };
@@ -334,6 +339,7 @@ impl BatchPlanner {
         self.announced.time_budget = self.agenda.time_budget(&config);
         self.announced.time_limit = self.agenda.time_limit(&config);
         self.announced.per_record = self.agenda.per_record();
+        self.announced.denied = self.agenda.denied_sets();
         self.announced.eta = self.look(|agenda, view| agenda.estimate(view)).filter(|_| to_go > 0);
         if *self.state.borrow() != self.announced {
             self.state.send_replace(self.announced.clone());
@@ -376,7 +382,7 @@ impl Handler<Wake> for BatchPlanner {
         if link.deferral.is_none() {
             self.agenda.deferral_ended();
         }
-        if link.returns != was.returns {
+        if (link.returns, link.moves, link.paths) != (was.returns, was.moves, was.paths) {
             self.agenda.link_returned(now);
             // A device that only slept says nothing of a server that needs rest.
             if was.state.is_closed()
@@ -386,7 +392,9 @@ impl Handler<Wake> for BatchPlanner {
             }
         }
         if let Wake::Reconfigured = wake {
-            self.agenda.serves(&self.senses.config.borrow());
+            if self.agenda.serves(&self.senses.config.borrow()) {
+                self.sample = None;
+            }
             self.agenda.hurry(now);
         }
         self.step(ctx);

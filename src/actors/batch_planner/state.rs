@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::ipc::api::BatchInFlight;
 use crate::model::{LastError, Phase};
-use crate::policy::agenda::UsualSize;
+use crate::policy::agenda::{DeniedSet, UsualSize};
 use crate::policy::progress::Progress;
 
 /// What the planner announces.
@@ -28,6 +28,8 @@ pub struct PlannerState {
     pub time_limit: Duration,
     /// Estimated time until all is sent.
     pub eta: Option<Duration>,
+    /// Batches that are denied while others get through.
+    pub denied: Vec<DeniedSet>,
     /// When the server last confirmed a record, wall milliseconds.
     pub last_success_at: Option<u64>,
     /// What went wrong last.
@@ -46,6 +48,7 @@ impl Default for PlannerState {
             time_budget: Duration::ZERO,
             time_limit: Duration::ZERO,
             eta: None,
+            denied: Vec::new(),
             last_success_at: None,
             last_error: None,
         }

@@ -2,19 +2,15 @@
 
 use std::time::Duration;
 
+use super::denials::{Denials, Others, Wait};
 use super::look_ups::LEAST_WAIT;
-use super::{Agenda, Carried, Disposition, Entry, Outcome, Sent, Step, View, looks_up};
+use super::suspects::Failing;
+use super::{Agenda, Carried, Disposition, Entry, Outcome, Sent, Step, View};
 use crate::config::Config;
-use crate::model::{BatchId, BatchPhase, LastError, OpenBatch, Phase, Stage};
-use crate::policy::backoff;
+use crate::model::{BatchId, BatchPhase, LastError, OpenBatch, Stage};
 use crate::policy::verdict::{Doubt, Verdict, shortened};
 use crate::transport::wire::{RecordResult, RecordStatus};
 
-/// Extra wait on top of `Retry-After`, so that a fleet does not return in step.
-const RETRY_AFTER_SPREAD: f64 = 0.05;
-const RETRY_AFTER_SPREAD_MAX: Duration = Duration::from_secs(10);
-/// The longest wait between two tries of an address that cannot be reached.
-const UNREACHABLE_WAIT_MAX: Duration = Duration::from_secs(15);
 /// The way down to one record takes fewer refusals in a row; more, and the server refuses everybody.
 const REFUSALS_OF_ONE: u32 = 8;
 /// What a gateway answers when its limit has passed.
@@ -24,7 +20,7 @@ impl Agenda {
     /// The batch was not sent after all. Whoever refused it gets a moment.
     pub fn held_back(&mut self, view: &View<'_>, id: BatchId) -> Disposition {
         let now = view.now;
-        self.wait = Some(now + self.setback(view.config, view.config.retry.initial_backoff.0));
+        self.pause(view, view.config.retry.initial_backoff.0);
         let lone = self.open.get(&id).map_or(0, |entry| entry.batch.lone_failures);
         self.park(now, id, lone)
     }
@@ -37,10 +33,13 @@ impl Agenda {
         };
         let batch = entry.batch.clone();
         let lone = entry.evidence.counted;
+        if !sent.verdict.is_denial() && *sent.verdict != Verdict::Unreachable {
+            self.forget_denials(id);
+        }
         match sent.verdict {
             Verdict::Answered(results) => {
                 self.learn_from_answer(view.config, &batch, results, sent);
-                self.closed_by(now, &batch, results, sent.error.at)
+                self.closed_by(view, &batch, results, sent.error.at)
             }
             Verdict::Ambiguous(doubt) => {
                 self.learn_from_silence(view.config, &batch, *doubt, sent);
@@ -49,43 +48,62 @@ impl Agenda {
                 self.in_doubt(view, &batch, *doubt, sent)
             }
             Verdict::StillProcessing { retry_after } => {
-                let asked = retry_after.unwrap_or(LEAST_WAIT).max(LEAST_WAIT);
-                let due = now + asked.min(view.config.retry.max_retry_after.0);
-                if self.has_look_up(view.config) {
-                    self.set(id, Step::LookUp { due, tries: 1, since: now, doubt: Doubt::TimedOut });
-                } else if self.is_overdue(view, id) {
+                let since = self.open.get_mut(&id).map_or(now, |entry| *entry.doubted_at.get_or_insert(now));
+                if self.is_overdue(view, since) {
+                    self.failed(id);
                     return self.overdue(view, &batch, Doubt::TimedOut);
-                } else {
-                    self.set(id, Step::Send { due });
                 }
+                let asked = retry_after.unwrap_or(LEAST_WAIT).max(LEAST_WAIT);
+                let due = now + asked.min(self.longest_processing(view.config));
+                self.set(
+                    id,
+                    if self.has_look_up(view.config) {
+                        Step::LookUp { due, tries: 1, since, doubt: Doubt::TimedOut }
+                    } else {
+                        Step::Send { due }
+                    },
+                );
                 keep(BatchPhase::Unclear, lone, None)
             }
             Verdict::Refused(_) | Verdict::TooLarge => {
-                let too_large = *sent.verdict == Verdict::TooLarge;
-                if too_large {
-                    self.learned.refused_bytes(batch.bytes);
-                }
+                let by_size = *sent.verdict == Verdict::TooLarge && self.learned.bytes.refused(batch.bytes);
                 self.refusals = self.refusals.saturating_add(1);
                 self.failed(id);
                 if self.refusals > REFUSALS_OF_ONE {
-                    self.wait = Some(now + self.setback(view.config, view.config.retry.max_backoff.0));
+                    self.pause(view, view.config.retry.max_backoff.0);
                 }
-                self.refused(view, &batch, too_large, sent)
+                self.refused(view, &batch, by_size, sent)
             }
             Verdict::BatchIdReused => {
                 // A server that says so of every id would be asked without end.
-                self.wait = Some(now + self.setback(view.config, view.config.retry.max_backoff.0));
+                self.pause(view, view.config.retry.max_backoff.0);
+                if self.open.get(&id).is_some_and(|entry| entry.is_renamed) {
+                    self.failed(id);
+                    return self.refused(view, &batch, false, sent);
+                }
                 self.rename(id, now)
             }
             Verdict::EncodingRefused => self.park(now, id, lone),
-            Verdict::Unreachable
-            | Verdict::Interfered
-            | Verdict::Throttled { .. }
-            | Verdict::Unauthorized
-            | Verdict::Misplaced => {
-                self.hold_off(view, sent.verdict);
+            Verdict::Unreachable => {
+                self.wait_for_the_way(view);
                 self.park(now, id, lone)
             }
+            Verdict::Interfered | Verdict::Throttled { .. } | Verdict::Unauthorized | Verdict::Misplaced => {
+                if sent.error.http_status.is_some() {
+                    return self.denied(view, &batch, sent);
+                }
+                // Nobody was asked: a file of this device cannot be used.
+                self.back_off(view, sent.verdict);
+                self.wait = self.wait.map(|wait| Wait { is_unconfirmed: false, ..wait });
+                self.park(now, id, lone)
+            }
+        }
+    }
+
+    /// The set was not denied this time.
+    fn forget_denials(&mut self, id: BatchId) {
+        if let Some(entry) = self.open.get_mut(&id) {
+            entry.denials = Denials::default();
         }
     }
 
@@ -100,13 +118,8 @@ impl Agenda {
         if !sent.replayed {
             self.learned.time_limit.answered(sent.took);
         }
-        if let Some(sending) = sent.sending {
-            self.learned.throughput.sent(batch.bytes, sending);
-        }
-        self.learned.throughput.arrived(batch.bytes, config.batch.max_batch_bytes.0);
-        if batch.stage == Stage::Fresh {
-            self.learned.accepted(batch.bytes, config.batch.max_batch_bytes.0);
-        }
+        let most = config.batch.max_batch_bytes.0;
+        self.learned.bytes.accepted(batch.bytes, most, batch.stage == Stage::Fresh);
         // What the server had already says nothing about what applying it takes.
         let known = sent.replayed || results.iter().any(|result| result.status == RecordStatus::Duplicate);
         if batch.attempt == 1 && !known {
@@ -126,7 +139,7 @@ impl Agenda {
         self.learned.glitches.sent();
         match doubt {
             Doubt::Lost | Doubt::TooSlow if sent.sending.is_none() => {
-                self.learned.throughput.cut(batch.bytes);
+                self.learned.bytes.cut(batch.bytes);
             }
             Doubt::TimedOut if sent.error.http_status == Some(GATEWAY_TIMEOUT) => {
                 let longest = self.learned.service.longest();
@@ -141,34 +154,10 @@ impl Agenda {
         }
     }
 
-    /// An answer that says nothing about a batch, but when to come back.
-    pub(super) fn hold_off(&mut self, view: &View<'_>, verdict: &Verdict) {
-        let (now, retry) = (view.now, &view.config.retry);
-        match verdict {
-            Verdict::Throttled { retry_after: Some(asked) } if !asked.is_zero() => {
-                self.throttle = Some(now + self.spread((*asked).min(retry.max_retry_after.0)));
-            }
-            Verdict::Throttled { .. } => {
-                self.turned_away = true;
-                self.wait = Some(now + self.setback(view.config, retry.max_backoff.0));
-            }
-            // Somebody has to act; but a mended server must be found without anybody at the device.
-            Verdict::Unauthorized => self.stop = Some((Phase::AuthRequired, now + retry.max_backoff.0)),
-            Verdict::Misplaced => self.stop = Some((Phase::Misconfigured, now + retry.max_backoff.0)),
-            _ => self.wait_for_the_way(view),
-        }
-    }
-
-    /// Somebody on the way to the server is in trouble: soon again, but not at once.
-    pub(super) fn wait_for_the_way(&mut self, view: &View<'_>) {
-        let longest = view.config.retry.max_backoff.0.min(UNREACHABLE_WAIT_MAX);
-        self.wait = Some(view.now + self.setback(view.config, longest));
-    }
-
     /// The server answered for the records of a batch.
     pub(super) fn closed_by(
         &mut self,
-        now: Duration,
+        view: &View<'_>,
         batch: &OpenBatch,
         results: &[RecordResult],
         at: u64,
@@ -176,7 +165,7 @@ impl Agenda {
         if let Some(entry) = self.open.remove(&batch.id) {
             self.left_family(&entry, true);
         }
-        self.succeeded(now, results);
+        self.succeeded(view, results);
         let missing = LastError {
             class: "no_result".into(),
             http_status: None,
@@ -189,26 +178,27 @@ impl Agenda {
     }
 
     /// The server is well: it answered for records.
-    pub(super) fn succeeded(&mut self, now: Duration, results: &[RecordResult]) {
+    pub(super) fn succeeded(&mut self, view: &View<'_>, results: &[RecordResult]) {
+        let now = view.now;
         self.setbacks = 0;
         self.wait = None;
-        self.throttle = None;
-        self.stop = None;
-        self.turned_away = false;
-        self.unanswered = 0;
-        if results.iter().any(|result| result.status.is_stored()) {
-            self.last_success = Some(now);
-            self.refusals = 0;
-            self.control_wanted = false;
-            (self.failing, self.others_failed) = (None, false);
-            for entry in self.open.values_mut() {
-                let counts = entry.evidence.wants_control() && entry.evidence.others_succeeded(now);
-                // One control is enough for one more test.
-                if (counts || entry.refusal.is_some())
-                    && let Step::Send { due } = &mut entry.step
-                {
-                    *due = now;
-                }
+        self.liveness.in_question = false;
+        if !results.iter().any(|result| result.status.is_stored()) {
+            return self.note_others(None, Others::Answered);
+        }
+        self.last_success = Some(now);
+        self.refusals = 0;
+        self.control_wanted = false;
+        self.failing = Failing::Nothing;
+        self.release_denied(view);
+        for entry in self.open.values_mut() {
+            let counts = entry.evidence.wants_control() && entry.evidence.others_succeeded(now);
+            let refused = entry.refusal.is_some() && entry.denials.count == 0;
+            // One control is enough for one more test.
+            if (counts || refused)
+                && let Step::Send { due } = &mut entry.step
+            {
+                *due = now;
             }
         }
     }
@@ -226,21 +216,6 @@ impl Agenda {
     pub(super) fn park(&mut self, now: Duration, id: BatchId, lone_failures: u32) -> Disposition {
         self.set(id, Step::Send { due: now });
         keep(BatchPhase::Waiting, lone_failures, None)
-    }
-
-    pub(super) fn has_look_up(&self, config: &Config) -> bool {
-        looks_up(config) && !self.look_up_missing
-    }
-
-    pub(super) fn setback(&mut self, config: &Config, longest: Duration) -> Duration {
-        self.setbacks = self.setbacks.saturating_add(1);
-        let first = config.retry.initial_backoff.0.min(longest);
-        backoff::delay(first, longest, self.setbacks, &mut self.rng)
-    }
-
-    fn spread(&mut self, wait: Duration) -> Duration {
-        let most = wait.mul_f64(RETRY_AFTER_SPREAD).min(RETRY_AFTER_SPREAD_MAX);
-        wait + backoff::between(Duration::ZERO, most, &mut self.rng)
     }
 }
 

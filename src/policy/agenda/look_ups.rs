@@ -5,10 +5,11 @@
 use std::time::Duration;
 
 use super::answers::keep;
+use super::denials::{Others, WaitReason};
+use super::liveness::LookUps;
 use super::{Agenda, Disposition, Sent, Step, View};
 use crate::config::Config;
 use crate::model::{BatchId, BatchPhase, OpenBatch};
-use crate::policy::breaker::Effect;
 use crate::policy::verdict::{Doubt, LookUp};
 
 /// The waits before look-ups of one batch. The first comes at once, before anything else is sent: it
@@ -22,7 +23,7 @@ const LOOK_UP_WAITS: [Duration; 6] = [
     Duration::from_secs(10),
 ];
 /// A server that sent us away is asked so many times as often as it would be sent a batch.
-const LOOK_UPS_A_BATCH: u32 = 3;
+pub(super) const LOOK_UPS_A_BATCH: u32 = 3;
 /// A batch that is "processing" for longer than this many time limits is given up on.
 const LOOK_UP_LIMITS: f64 = 1.5;
 /// The least wait where the server says that it is still at it.
@@ -42,7 +43,7 @@ impl Agenda {
         sent: &Sent<'_>,
     ) -> Disposition {
         let (now, id) = (view.now, batch.id);
-        let last_success = self.undisturbed_success();
+        let last_success = self.undisturbed_success(id);
         let mut lone = batch.lone_failures;
         if let Some(entry) = self.open.get_mut(&id) {
             entry.failed_after = sent.took;
@@ -72,7 +73,7 @@ impl Agenda {
             Step::LookUp { tries, since, doubt, .. } => (tries, since, doubt),
             Step::Send { .. } => {
                 let LookUp::Completed(results) = found else { return None };
-                return Some(self.closed_by(view.now, &batch, results, view.wall_ms));
+                return Some(self.closed_by(view, &batch, results, view.wall_ms));
             }
             Step::InFlight => return None,
         };
@@ -84,15 +85,15 @@ impl Agenda {
                 if tries == 0 && self.open.get(&id).is_some_and(|entry| self.fitted(view, entry)) {
                     self.learned.glitches.innocent();
                 }
-                Some(self.closed_by(view.now, &batch, results, view.wall_ms))
+                Some(self.closed_by(view, &batch, results, view.wall_ms))
             }
             LookUp::Processing { retry_after } => {
-                if self.is_overdue(view, id) {
+                if self.is_overdue(view, since) {
                     return Some(self.overdue(view, &batch, doubt));
                 }
                 let wait = retry_after.unwrap_or_default().max(Self::look_up_wait(view.config, tries + 1));
                 // However long the server asks for: it is given up on at its limit.
-                let wait = wait.min(self.time_limit(view.config).mul_f64(LOOK_UP_LIMITS));
+                let wait = wait.min(self.longest_processing(view.config));
                 self.set(id, Step::LookUp { due: view.now + wait, tries: tries + 1, since, doubt });
                 None
             }
@@ -112,24 +113,28 @@ impl Agenda {
     }
 
     fn learn_from_look_up(&mut self, view: &View<'_>, found: &LookUp) {
-        self.throttled_look_up = *found == LookUp::Throttled;
-        self.look_up_is_mute = *found == LookUp::Hindered;
-        if found.effect() == Effect::Success {
-            self.unanswered = 0;
-            self.turned_away = false;
-            if *found == LookUp::Unsupported {
-                self.look_up_missing = true;
-            } else {
-                (self.look_up_works, self.learned.looks_up) = (true, true);
+        let liveness = &mut self.liveness;
+        liveness.is_mute = *found == LookUp::Hindered;
+        match found {
+            LookUp::Unsupported => liveness.look_ups = LookUps::Missing,
+            LookUp::Completed(_) | LookUp::Processing { .. } | LookUp::Unknown => {
+                liveness.look_ups = LookUps::Answered;
+                (liveness.is_silent, liveness.in_question) = (false, false);
+                self.wait = self.wait.filter(|wait| wait.why == WaitReason::ServerAsked);
+                self.note_others(None, Others::Answered);
             }
-            return;
-        }
-        self.unanswered = self.unanswered.saturating_add(1);
-        if self.turned_away {
-            let longest = view.config.retry.max_backoff.0 / LOOK_UPS_A_BATCH;
-            self.wait = Some(view.now + self.setback(view.config, longest));
-        } else {
-            self.wait_for_the_way(view);
+            LookUp::Failed | LookUp::Throttled | LookUp::Hindered => {
+                liveness.is_silent = true;
+                // A stop goes on, unless something else shows that it need not.
+                if self.wait.is_some_and(|wait| view.now < wait.until) {
+                    return;
+                }
+                if liveness.in_question {
+                    self.pause(view, view.config.retry.max_backoff.0 / LOOK_UPS_A_BATCH);
+                } else {
+                    self.wait_for_the_way(view);
+                }
+            }
         }
     }
 
@@ -148,16 +153,14 @@ impl Agenda {
         self.learned.service_mut().found_done(&load, after, before, limit);
     }
 
-    /// Whether a batch has been in doubt for longer than the server can be at it.
-    pub(super) fn is_overdue(&self, view: &View<'_>, id: BatchId) -> bool {
-        let limit = self.time_limit(view.config).mul_f64(LOOK_UP_LIMITS);
-        self.open.get(&id).is_some_and(|entry| {
-            let since = match entry.step {
-                Step::LookUp { since, .. } => since,
-                _ => entry.doubted_at.unwrap_or(view.now),
-            };
-            view.now.saturating_sub(since) >= limit
-        })
+    /// Whether a batch has been in doubt since then for longer than the server can be at it.
+    pub(super) fn is_overdue(&self, view: &View<'_>, since: Duration) -> bool {
+        view.now.saturating_sub(since) >= self.longest_processing(view.config)
+    }
+
+    /// How long the server can be at a batch.
+    pub(super) fn longest_processing(&self, config: &Config) -> Duration {
+        self.time_limit(config).mul_f64(LOOK_UP_LIMITS)
     }
 
     fn look_up_wait(config: &Config, tries: usize) -> Duration {

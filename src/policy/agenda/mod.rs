@@ -9,9 +9,13 @@
 //! | `next` | what is done next |
 //! | `answers` | what becomes of a batch that was answered, or was not |
 //! | `look_ups` | what becomes of one whose outcome was asked for |
+//! | `denials` | what becomes of a batch that is sent away, alone or with all others |
 //! | `suspects` | the search for a record at fault |
+//! | `liveness` | what is known of the server before it is sent anything |
 
 mod answers;
+mod denials;
+mod liveness;
 mod look_ups;
 mod next;
 mod suspects;
@@ -31,8 +35,11 @@ use crate::config::{Config, OutcomeLookup};
 use crate::model::{
     Backlog, BatchId, BatchPhase, Deferral, LastError, LinkState, OpenBatch, Phase, RecordId, Sequence,
 };
+pub use denials::DeniedSet;
+use denials::{Denials, Wait, WaitReason};
+use liveness::{Liveness, LookUps};
 pub use next::UsualSize;
-use suspects::Family;
+use suspects::{Failing, Family};
 
 /// What the driver is to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,8 +53,8 @@ pub enum Action {
     LookUp(BatchId),
     /// Set the one record of this batch aside: the evidence is complete.
     Convict(BatchId),
-    /// Cut this part that was never sent: the breaker asks for micro-batches, and it is larger; or the
-    /// record at fault must be in it.
+    /// Cut this part: the breaker asks for micro-batches, and it is larger; or it is denied again and
+    /// again, and nothing smaller is there to show whether everyone is.
     Divide(BatchId),
     /// Send a record that the server has already, to see whether others get through.
     Control(Sequence),
@@ -174,8 +181,9 @@ struct Entry {
     /// When it was first in doubt under this id, and how long its last send took until then.
     doubted_at: Option<Duration>,
     failed_after: Duration,
-    /// All other parts of its family are clean: the record at fault must be in it.
-    guilty: bool,
+    /// The same set was sent under another id before.
+    is_renamed: bool,
+    denials: Denials,
 }
 
 impl Entry {
@@ -194,7 +202,8 @@ impl Entry {
             expected: None,
             doubted_at: None,
             failed_after: Duration::ZERO,
-            guilty: false,
+            is_renamed: false,
+            denials: Denials::default(),
         }
     }
 }
@@ -212,45 +221,26 @@ struct Carried {
 
 /// The open batches and what was learned.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Agenda {
     open: BTreeMap<BatchId, Entry>,
     learned: Learned,
+    /// What the server's last answer asks for.
+    hints: Hints,
     sent_in_run: u32,
     last_success: Option<Duration>,
     control_wanted: bool,
-    /// The server answered a look-up in this life; and it has none, in this run.
-    look_up_works: bool,
-    look_up_missing: bool,
-    /// A batch that was sent: a look-up of it tells whether the server lives.
-    known: Option<BatchId>,
-    /// The server sent us away: a look-up goes first.
-    turned_away: bool,
-    /// Look-ups in a row that the server did not answer, and how many there were at the last send.
-    unanswered: u32,
-    unanswered_at_send: u32,
-    /// The last look-up was sent away; or it did not get there, and says nothing of the server.
-    throttled_look_up: bool,
-    look_up_is_mute: bool,
+    liveness: Liveness,
     setbacks: u32,
     /// Refused requests without a stored record in between.
     refusals: u32,
-    wait: Option<Duration>,
-    /// The server asked for it: a link that returns does not end it.
-    throttle: Option<Duration>,
-    stop: Option<(Phase, Duration)>,
+    wait: Option<Wait>,
     /// A person wants what waits to be sent all the same: until so many are settled.
     undeferred: Option<u64>,
     carried: Option<Carried>,
     /// The parts of batches that were cut, by the id of the batch.
     families: BTreeMap<BatchId, Family>,
-    /// The batch that failed since others last got through, and whether it was not the only one.
-    failing: Option<BatchId>,
-    others_failed: bool,
-    /// The driver has a record that the server confirmed.
-    control_ready: bool,
-    /// The last request was a control, and it failed: another would tell no more.
-    control_failed: bool,
+    /// What failed since others last got through.
+    failing: Failing,
     rng: fastrand::Rng,
 }
 
@@ -260,29 +250,18 @@ impl Agenda {
         let mut agenda = Self {
             open: BTreeMap::new(),
             learned,
+            hints: Hints::default(),
             sent_in_run: 0,
             last_success: None,
             control_wanted: false,
-            look_up_works: false,
-            look_up_missing: false,
-            known: None,
-            turned_away: false,
-            unanswered: 0,
-            unanswered_at_send: 0,
-            throttled_look_up: false,
-            look_up_is_mute: false,
+            liveness: Liveness::default(),
             setbacks: 0,
             refusals: 0,
             wait: None,
-            throttle: None,
-            stop: None,
             undeferred: None,
             carried: None,
             families: BTreeMap::new(),
-            failing: None,
-            others_failed: false,
-            control_ready: false,
-            control_failed: false,
+            failing: Failing::Nothing,
             rng,
         };
         agenda.opened(Duration::ZERO, open);
@@ -302,31 +281,29 @@ impl Agenda {
             let carried = self.carried.take_if(|carried| batch.parent == Some(carried.from));
             let mut entry = Entry::new(batch, step);
             if let Some(Carried { evidence, refusal, due, ancestors, sends, .. }) = carried {
-                entry = Entry { step: Step::Send { due }, evidence, refusal, ancestors, sends, ..entry };
+                let step = Step::Send { due };
+                entry = Entry { step, evidence, refusal, ancestors, sends, is_renamed: true, ..entry };
             }
-            self.joins_family(&mut entry);
+            self.joins_family(now, &mut entry);
             self.open.insert(entry.batch.id, entry);
         }
     }
 
     /// Takes note of a batch that is about to be sent.
-    pub fn sending(&mut self, batch: &OpenBatch, load: Load) {
+    pub fn sending(&mut self, now: Duration, batch: &OpenBatch, load: Load) {
         if batch.attempt == 1 {
             self.sent_in_run += 1;
         }
         let service = &self.learned.service;
-        let sending = self.learned.throughput.seconds(load.bytes());
-        let expected = service.is_known().then(|| service.forecast(&load).plus(sending));
+        let expected = service.is_known().then(|| service.forecast(&load));
         let unsent = || OpenBatch { attempt: batch.attempt.saturating_sub(1), ..batch.clone() };
         let entry = self.open.entry(batch.id).or_insert_with(|| Entry::new(unsent(), Step::InFlight));
         entry.batch.clone_from(batch);
         entry.sends += 1;
         entry.step = Step::InFlight;
         (entry.load, entry.expected) = (load, expected);
-        self.control_failed = false;
-        self.known = Some(batch.id);
-        self.unanswered_at_send = self.unanswered;
-        self.look_up_is_mute = false;
+        self.liveness.sending(now, batch.id);
+        self.others_went(batch.id);
     }
 
     /// What was expected of a batch when it was sent, where anything was known.
@@ -341,29 +318,37 @@ impl Agenda {
         }
     }
 
-    /// What was learned of one server says nothing of another.
-    pub fn serves(&mut self, config: &Config) {
+    /// What was learned of one server says nothing of another. True when it is another one.
+    pub fn serves(&mut self, config: &Config) -> bool {
         let endpoint = format!("{}{}", config.server.url, config.server.path);
-        if self.learned.endpoint != endpoint {
-            let another = !self.learned.endpoint.is_empty();
-            let learned = if another { Learned::default() } else { std::mem::take(&mut self.learned) };
-            self.learned = Learned { endpoint, ..learned };
+        if self.learned.endpoint == endpoint {
+            return false;
         }
+        let another = !self.learned.endpoint.is_empty();
+        let learned = if another { Learned::default() } else { std::mem::take(&mut self.learned) };
+        self.learned = Learned { endpoint, ..learned };
+        if another {
+            (self.liveness, self.hints) = (Liveness::default(), Hints::default());
+            (self.last_success, self.failing) = (None, Failing::Nothing);
+        }
+        another
     }
 
     /// A new run began: sequence numbers start again, and the server may have learned to look up.
     pub fn run_began(&mut self) {
         self.sent_in_run = 0;
-        self.look_up_missing = false;
+        if self.liveness.look_ups == LookUps::Missing {
+            self.liveness.look_ups = LookUps::Untried;
+        }
         self.undeferred = None;
     }
 
-    /// A person asked to try now, or the configuration changed: waits and stops end.
+    /// A person asked to try now, or the configuration changed: waits end.
     pub fn hurry(&mut self, now: Duration) {
         self.link_returned(now);
-        self.throttle = None;
-        self.stop = None;
+        self.wait = None;
         for entry in self.open.values_mut() {
+            entry.denials = Denials::default();
             if let Step::Send { due } = &mut entry.step {
                 *due = now;
             }
@@ -387,15 +372,21 @@ impl Agenda {
         view.deferral.is_some() && !wanted
     }
 
-    /// The credential or a certificate was replaced: the stop ends, whatever it was for. A server may
+    /// The credential or a certificate was replaced: a stop ends, whatever it was for. A server may
     /// hide behind 404 from those it does not know, and no other wait has to do with who asks.
-    pub fn let_in(&mut self) {
-        self.stop = None;
+    pub fn let_in(&mut self, now: Duration) {
+        self.wait = self.wait.filter(|wait| wait.why.stop().is_none());
+        for entry in self.open.values_mut().filter(|entry| entry.denials.count > 0) {
+            entry.denials = Denials::default();
+            if let Step::Send { due } = &mut entry.step {
+                *due = now.min(*due);
+            }
+        }
     }
 
-    /// The link came back: what was waited for because of it ends.
+    /// The link came back, or leads another way: what was waited for because of it ends.
     pub fn link_returned(&mut self, now: Duration) {
-        self.wait = None;
+        self.wait = self.wait.filter(|wait| wait.why != WaitReason::BackOff);
         self.setbacks = 0;
         for entry in self.open.values_mut() {
             if let Step::LookUp { due, .. } = &mut entry.step {
@@ -406,12 +397,12 @@ impl Agenda {
 
     /// From now on there is a record for [`Action::Control`].
     pub fn control_ready(&mut self) {
-        self.control_ready = true;
+        self.liveness.control_ready = true;
     }
 
-    /// Takes note of what the server asks for.
+    /// Takes note of what the server asks for on an answer of its own: it holds until the next one.
     pub fn hinted(&mut self, hints: Hints) {
-        self.learned.hints.update(hints);
+        self.hints = hints;
     }
 
     /// What was learned, as it is to be kept.
@@ -427,7 +418,7 @@ impl Agenda {
     /// The time that a batch may take: the limit less the margin, or the server's own wish.
     pub fn time_budget(&self, config: &Config) -> Duration {
         let ours = self.time_limit(config).mul_f64(1.0 - config.batch.safety_margin);
-        self.learned.hints.time_budget.map_or(ours, |theirs| ours.min(theirs))
+        self.hints.time_budget.map_or(ours, |theirs| ours.min(theirs))
     }
 
     fn set(&mut self, id: BatchId, step: Step) {

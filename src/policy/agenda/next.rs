@@ -4,15 +4,20 @@
 //! records. After a part failed, one other batch goes first: its success is the control that
 //! tells a record at fault from a server in trouble (see [`crate::policy::isolation`]). Where no other is
 //! left, a record that the server has already is sent once more: it answers "duplicate", or it is in trouble.
-//! A server that failed us is asked for an old outcome before it is sent anything.
+//! A set that was denied lets all others go first. A server that failed us is asked for an old outcome
+//! before it is sent anything.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::denials::DENIALS_FOR_FREE;
+use super::liveness::LookUps;
+use super::suspects::Failing;
 use super::{Action, Agenda, ClaimOrder, Entry, Step, View, looks_up};
 use crate::config::Config;
 use crate::model::{BatchId, Phase, Sequence, Stage};
 use crate::policy::breaker::{BreakerState, Mode};
+use crate::policy::isolation;
 use crate::policy::service_time::Forecast;
 use crate::policy::sizing::{self, BatchLimit, Demand, SizeRule};
 
@@ -20,11 +25,6 @@ use crate::policy::sizing::{self, BatchLimit, Demand, SizeRule};
 const MAX_OPEN: usize = 1000;
 /// A batch sent so often may be what keeps the breaker open: a probe takes another, and it is cut.
 pub(super) const PROBES_OF_ONE: u32 = 3;
-/// After so many look-ups that failed a batch is tried on a server that seems to be down: sooner where
-/// the server has never answered a look-up, and the first times sooner still.
-const TRUSTED_LOOK_UPS: u32 = 32;
-const UNTRIED_LOOK_UPS: u32 = 16;
-const EARLY_LOOK_UPS: [u32; 2] = [2, 8];
 /// A suspect that takes so many times longer than it should is hung up on …
 const PATIENCE: f64 = 2.0;
 /// … but not before this share of the time limit.
@@ -48,13 +48,12 @@ impl Agenda {
         let demand = Demand {
             waiting_records: view.backlog.pending + view.backlog.failed,
             waiting_bytes: view.backlog.bytes,
-            micro: view.breaker.mode != Mode::Normal || self.turned_away,
+            micro: view.breaker.mode != Mode::Normal || self.liveness.in_question,
             service: config.learn.then(|| Arc::clone(&self.learned.service)),
-            throughput: self.learned.throughput.clone(),
             time_budget: self.time_budget(view.config),
             time_limit: self.time_limit(view.config),
-            accepted_bytes: self.learned.accepted_bytes,
-            hints: self.learned.hints,
+            learned_bytes: self.learned.bytes.limit(),
+            hints: self.hints,
         };
         sizing::choose(config, &demand)
     }
@@ -63,18 +62,15 @@ impl Agenda {
     pub fn usual_size(&self, view: &View<'_>) -> UsualSize {
         let (limit, each) = (self.limit(view), usual_bytes(view));
         let records = limit.usual(each);
-        let bytes = each * records as u64;
         let rule = if records < limit.records { SizeRule::Learned } else { limit.rule };
-        let expected = limit.time.map(|time| time.usual(records as u64, bytes));
+        let expected = limit.time.map(|time| time.service.usual(records as u64));
         UsualSize { records, rule, expected }
     }
 
     /// The estimated time until all is sent.
     pub fn estimate(&self, view: &View<'_>) -> Option<Duration> {
         let (records, size) = (view.backlog.to_go(), self.limit(view).usual(usual_bytes(view)));
-        let sending =
-            Duration::try_from_secs_f64(self.learned.throughput.seconds(view.backlog.bytes)).ok()?;
-        Some(self.learned.service.estimate(records, view.backlog.bytes, size)? + sending)
+        self.learned.service.estimate(records, size)
     }
 
     /// The measured time per record.
@@ -90,7 +86,11 @@ impl Agenda {
     pub fn patience(&self, config: &Config, id: BatchId) -> Option<Duration> {
         let entry = self.open.get(&id)?;
         let searching = entry.batch.stage != Stage::Fresh || !self.families.is_empty();
-        if !searching || !self.look_up_works || !looks_up(config) || !self.learned.service.is_enough() {
+        if !searching
+            || self.liveness.look_ups != LookUps::Answered
+            || !looks_up(config)
+            || !self.learned.service.is_enough()
+        {
             return None;
         }
         self.patience_for(config, entry.expected?.most)
@@ -116,8 +116,13 @@ impl Agenda {
         if view.backlog.to_go() == 0 {
             return rest(Phase::Idle, None);
         }
-        if let Some((phase, until)) = self.stop.filter(|(_, until)| now < *until) {
-            return rest(phase, Some(until));
+        let wait = self.wait.filter(|wait| now < wait.until);
+        let phase = wait.and_then(|wait| wait.why.stop()).unwrap_or(Phase::Waiting);
+        let others = || self.seek_others(view).filter(|_| wait.is_some_and(|wait| wait.is_unconfirmed));
+        if let Some(wait) = wait.filter(|wait| wait.why.stop().is_some())
+            && others().is_none()
+        {
+            return rest(phase, Some(wait.until));
         }
         if view.config.server.url.is_empty() {
             return rest(Phase::Misconfigured, None);
@@ -128,94 +133,119 @@ impl Agenda {
         if self.is_deferred(view) {
             return rest(Phase::Deferred, None);
         }
-        let held = [self.wait, self.throttle, open_until(view.breaker)].into_iter().flatten().max();
-        if let Some(until) = held.filter(|until| now < *until) {
-            return rest(Phase::Waiting, Some(until));
+        let open_until = open_until(view.breaker).filter(|until| now < *until);
+        let held = wait.map(|wait| wait.until).max(open_until);
+        if let Some(until) = held {
+            let others = others().filter(|_| open_until.is_none());
+            return others.unwrap_or_else(|| rest(phase, Some(until)));
         }
         let look_up = self.open.values().find(|entry| entry.look_up_due(view).is_some_and(|due| due <= now));
         if let Some(entry) = look_up {
             return Action::LookUp(entry.batch.id);
         }
-        if let Some(id) = self.sign_of_life(view) {
+        if let Some(id) = self.liveness_probe(view) {
             return Action::LookUp(id);
         }
         self.next_batch(view).unwrap_or_else(|| rest(Phase::Waiting, self.next_due(view)))
     }
 
-    /// What to look up before a server that failed us is sent anything.
-    fn sign_of_life(&self, view: &View<'_>) -> Option<BatchId> {
-        let open = matches!(view.breaker.mode, Mode::Open { .. });
-        if !(open || self.turned_away) || !self.has_look_up(view.config) || self.look_up_is_mute {
+    /// What shows whether everyone is denied, after one set was: nothing that was denied itself.
+    fn seek_others(&self, view: &View<'_>) -> Option<Action> {
+        if let Some(id) = self.liveness_probe(view).filter(|_| !self.liveness.is_silent) {
+            return Some(Action::LookUp(id));
+        }
+        let (limit, sequence) = self.offer(view);
+        let control = self.liveness.may_control().then_some(Action::Control(sequence));
+        if self.is_everyone_denied() {
             return None;
         }
-        // Perhaps it is only look-ups that fail; but who sends them away would send batches away, too.
-        let trusted = self.learned.looks_up || self.throttled_look_up;
-        let every = if trusted { TRUSTED_LOOK_UPS } else { UNTRIED_LOOK_UPS };
-        let early = !self.learned.looks_up && EARLY_LOOK_UPS.contains(&self.unanswered);
-        let batch_is_due = early || (self.unanswered > 0 && self.unanswered.is_multiple_of(every));
-        if batch_is_due && self.unanswered != self.unanswered_at_send {
-            return None;
+        if control.is_some() && self.failing == Failing::Several {
+            return control;
         }
-        let sent = self.open.values().find(|entry| entry.batch.attempt > 0);
-        sent.map(|entry| entry.batch.id).or(self.known)
+        let free = self.due_parts(view).into_iter().find(|entry| entry.denials.count == 0);
+        let free = free.map(|entry| self.send(view, entry, sequence));
+        free.or_else(|| self.claim(view, limit, sequence)).or(control)
     }
 
     fn next_batch(&self, view: &View<'_>) -> Option<Action> {
-        let limit = self.limit(view);
-        let sequence = self.sequence(view, limit.usual(usual_bytes(view)));
-        let probing = matches!(view.breaker.mode, Mode::Open { .. } | Mode::Probing);
-        let mut parts: Vec<&Entry> = self
-            .open
-            .values()
-            .filter(|entry| entry.send_due(view).is_some_and(|due| due <= view.now))
-            .collect();
-        // A probe is a micro-batch, and nothing that may be what fails: no part of a batch that failed,
-        // and nothing that was sent often.
-        let worn = |entry: &Entry| entry.sends / PROBES_OF_ONE + u32::from(entry.batch.parent.is_some());
-        parts.sort_by_key(|entry| {
-            let batch = &entry.batch;
-            (probing.then(|| (worn(entry), batch.records)), batch.place)
-        });
-        let most = limit.records;
-        let fits = |entry: &Entry| entry.batch.records <= most && worn(entry) == 0;
-        let part = parts.first().filter(|entry| !probing || fits(entry));
-        let claim =
-            (may_claim(view) && self.has_room()).then_some(Action::Claim(ClaimOrder { limit, sequence }));
-        let micro = view.config.batch.micro_batch;
-        let send = |entry: &&Entry| {
-            let batch = &entry.batch;
-            let too_large = view.breaker.mode != Mode::Normal && batch.records > micro;
-            if batch.attempt == 0 && (too_large || (entry.guilty && batch.records > 1)) {
-                return Action::Divide(batch.id);
-            }
-            Action::Send(batch.id, sequence)
-        };
-        if self.control_wanted && !probing {
-            let innocent = parts.iter().find(|entry| !entry.has_failed_alone());
-            // Where several failed in a row, each may have its culprit: only a known record tells.
-            let known = self.others_failed.then(|| self.control(sequence)).flatten();
-            known
-                .or(claim)
-                .or_else(|| innocent.map(send))
-                .or_else(|| self.control(sequence))
-                .or_else(|| part.map(send))
-        } else {
-            let known = Action::Control(sequence);
-            let probe = (probing && self.may_control()).then_some(known);
-            part.map(send).or(claim).or(probe).or_else(|| parts.first().map(send))
+        let (limit, sequence) = self.offer(view);
+        let parts = self.due_parts(view);
+        let send = |entry: &&Entry| self.send(view, entry, sequence);
+        let control = || self.liveness.may_control().then_some(Action::Control(sequence));
+        if matches!(view.breaker.mode, Mode::Open { .. } | Mode::Probing) {
+            let fits = |entry: &&&Entry| entry.batch.records <= limit.records && entry.wear() == 0;
+            let part = parts.first().filter(fits).map(send);
+            let claim = || self.claim(view, limit, sequence);
+            return part.or_else(claim).or_else(control).or_else(|| parts.first().map(send));
         }
+        if self.is_everyone_denied() {
+            let least_denied = || parts.iter().min_by_key(|entry| entry.denials.count).map(send);
+            return control().or_else(least_denied).or_else(|| self.claim(view, limit, sequence));
+        }
+        let (yielding, free): (Vec<&Entry>, Vec<&Entry>) = parts.iter().partition(|entry| entry.yields());
+        let claim = self.claim(view, limit, sequence);
+        let chosen = if self.control_wanted {
+            let innocent = free.iter().find(|entry| !entry.has_failed_alone());
+            // Where several failed in a row, each may have its culprit: only a known record tells.
+            let known =
+                (self.failing == Failing::Several).then(|| self.control(view.now, sequence)).flatten();
+            known.or(claim).or_else(|| innocent.map(send)).or_else(|| self.control(view.now, sequence))
+        } else {
+            None.or_else(|| free.first().map(send)).or(claim)
+        };
+        let chosen = chosen.or_else(|| free.first().map(send));
+        // Without others, a set is sent a second time, but not a third.
+        let second = || yielding.iter().find(|entry| entry.denials.count < DENIALS_FOR_FREE).map(send);
+        let asks = self.liveness.in_question && self.has_denied();
+        let known = || control().filter(|_| asks);
+        chosen.or_else(second).or_else(known).or_else(|| yielding.first().map(send))
     }
 
-    /// Another control in a row would tell no more.
-    fn may_control(&self) -> bool {
-        self.control_ready && !self.control_failed
+    /// What a claim may take, and the sequence that the next batch would have.
+    fn offer(&self, view: &View<'_>) -> (BatchLimit, Sequence) {
+        let limit = self.limit(view);
+        let sequence = self.sequence(view, limit.usual(usual_bytes(view)));
+        (limit, sequence)
+    }
+
+    fn claim(&self, view: &View<'_>, limit: BatchLimit, sequence: Sequence) -> Option<Action> {
+        (may_claim(view) && self.has_room()).then_some(Action::Claim(ClaimOrder { limit, sequence }))
+    }
+
+    /// Batches that are due, in queue order; for a probe, which is a micro-batch, those first that are the least
+    /// likely to be what fails: no part of a batch that failed, and nothing that was sent often.
+    fn due_parts(&self, view: &View<'_>) -> Vec<&Entry> {
+        let probing = matches!(view.breaker.mode, Mode::Open { .. } | Mode::Probing);
+        let is_due = |entry: &&Entry| entry.send_due(view).is_some_and(|due| due <= view.now);
+        let mut parts: Vec<&Entry> = self.open.values().filter(is_due).collect();
+        parts.sort_by_key(|entry| {
+            let batch = &entry.batch;
+            (probing.then(|| (entry.wear(), batch.records)), batch.place)
+        });
+        parts
+    }
+
+    /// A batch is sent, or first cut.
+    fn send(&self, view: &View<'_>, entry: &Entry, sequence: Sequence) -> Action {
+        let batch = &entry.batch;
+        let too_large = view.breaker.mode != Mode::Normal && batch.records > view.config.batch.micro_batch;
+        if (batch.attempt == 0 && too_large) || (entry.needs_carving() && self.may_carve()) {
+            return Action::Divide(batch.id);
+        }
+        Action::Send(batch.id, sequence)
     }
 
     /// For when nobody else is left who could get through around a record that failed.
-    fn control(&self, sequence: Sequence) -> Option<Action> {
+    fn control(&self, now: Duration, sequence: Sequence) -> Option<Action> {
         // Several that failed in a row say nothing about each other until the server is seen to be well.
-        let wanted = self.others_failed || self.open.values().any(|entry| entry.evidence.wants_control());
-        (self.may_control() && wanted).then_some(Action::Control(sequence))
+        // Nor does a failure tell anything that nobody got through before, not so long ago.
+        let is_stale = !isolation::near(self.last_success, now);
+        let wants = |entry: &Entry| {
+            entry.evidence.wants_control()
+                || (is_stale && entry.batch.records == 1 && entry.has_failed_alone())
+        };
+        let wanted = self.failing == Failing::Several || self.open.values().any(wants);
+        (self.liveness.may_control() && wanted).then_some(Action::Control(sequence))
     }
 
     /// The earliest time at which something that waits for a time is due.
@@ -232,9 +262,11 @@ impl Agenda {
         batches.chain(records).min()
     }
 
-    /// Whether fresh records may be taken; a control is worth going beyond the bound.
+    /// Whether fresh records may be taken. While everyone is denied, those that are open show when that ends.
     fn has_room(&self) -> bool {
-        self.open.len() < MAX_OPEN || self.control_wanted
+        // A control is worth going beyond the bound.
+        let bounded = self.open.len() < MAX_OPEN || self.control_wanted;
+        bounded && !(self.is_everyone_denied() && self.has_denied())
     }
 
     fn convicted(&self, quarantine_after: u32) -> Option<BatchId> {
@@ -256,6 +288,11 @@ impl Agenda {
 }
 
 impl Entry {
+    /// How likely it is to be what fails: by what it comes from, and how often it was sent and denied.
+    fn wear(&self) -> u32 {
+        self.sends / PROBES_OF_ONE + u32::from(self.batch.parent.is_some()) + self.denials.count
+    }
+
     /// What failed alone before is no control for another.
     fn has_failed_alone(&self) -> bool {
         self.evidence.suspects() || (self.batch.records == 1 && self.batch.attempt > 0)

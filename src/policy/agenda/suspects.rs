@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use super::answers::keep;
+use super::denials::{DENIALS_FOR_FREE, Denials};
+use super::liveness::LookUps;
 use super::look_ups::is_suspect;
 use super::next::PROBES_OF_ONE;
 use super::{Agenda, Disposition, Entry, Outcome, Sent, Step, View};
@@ -18,17 +20,31 @@ const LEAST_PASS: f64 = 1e-3;
 /// A batch is sent once more where more than this share of failures had no reason in the batch.
 const AGAIN: f64 = 0.6;
 
+/// What failed since others last got through.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Failing {
+    Nothing,
+    /// One batch.
+    One(BatchId),
+    /// Each may have a record at fault, or it is the server.
+    Several,
+}
+
 /// The parts of a batch that failed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Family {
     /// Batches that failed on the way to these parts.
-    ancestors: u32,
+    pub(super) ancestors: u32,
     /// Parts that are open.
-    open: usize,
+    pub(super) open: usize,
     /// One of them failed as well.
-    failed: bool,
+    pub(super) failed: bool,
     /// The batch was surely not too large: a record in it is at fault, or it failed by a glitch.
-    fitted: bool,
+    pub(super) fitted: bool,
+    /// Denials that each of them begins with.
+    pub(super) denials: u32,
+    /// When what is left of a batch that was denied may be sent, after a record that was cut from it.
+    pub(super) rest_due: Option<Duration>,
 }
 
 impl Agenda {
@@ -39,6 +55,10 @@ impl Agenda {
             self.left_family(entry, false);
         }
         self.learned.glitches.culprit();
+        let too_large = |refusal: &LastError| refusal.class == Verdict::TooLarge.class();
+        if let Some(entry) = entry.as_ref().filter(|entry| entry.refusal.as_ref().is_some_and(too_large)) {
+            self.learned.bytes.explained(entry.batch.bytes);
+        }
         let times = entry.as_ref().map_or(0, |entry| entry.evidence.counted);
         let error = entry.and_then(|entry| entry.refusal).unwrap_or_else(|| LastError {
             class: "isolated".into(),
@@ -50,15 +70,18 @@ impl Agenda {
         Disposition::Close { outcomes: Vec::new(), missing: Outcome::Quarantine(error) }
     }
 
-    /// A part that was never sent is cut.
+    /// A batch is cut although it did not fail.
     pub fn division(&mut self, view: &View<'_>, id: BatchId) -> Disposition {
         let Some(entry) = self.open.get(&id) else {
             return keep(BatchPhase::Waiting, 0, None);
         };
-        let (batch, guilty) = (entry.batch.clone(), entry.guilty);
-        let prices = self.prices(view, entry).filter(|_| guilty);
-        let stage = batch.stage.max(Stage::Half);
-        let cut = isolation::cut(stage, batch.records, view.config.batch.micro_batch, prices);
+        if entry.needs_carving() {
+            let entry = entry.clone();
+            return self.carve(view, &entry);
+        }
+        let batch = entry.batch.clone();
+        let cut =
+            isolation::cut(batch.stage.max(Stage::Half), batch.records, view.config.batch.micro_batch, None);
         let cut = cut.unwrap_or_else(|| isolation::halves(batch.records.max(1)));
         self.cut_up(view, id, cut, None)
     }
@@ -67,13 +90,19 @@ impl Agenda {
     pub fn control_answered(&mut self, view: &View<'_>, id: BatchId, verdict: &Verdict) {
         match verdict {
             Verdict::Answered(results) if results.iter().any(|result| result.status.is_stored()) => {
-                self.succeeded(view.now, results);
+                self.succeeded(view, results);
             }
-            Verdict::Answered(_) | Verdict::Ambiguous(_) | Verdict::Refused(_) => {
-                self.control_failed = true;
+            Verdict::Answered(_) | Verdict::Ambiguous(_) | Verdict::Refused(_) | Verdict::TooLarge => {
+                self.liveness.control_failed = true;
                 self.failed(id);
             }
-            other => self.hold_off(view, other),
+            other => {
+                if other.is_denial() {
+                    self.liveness.control_failed = true;
+                    self.failed(id);
+                }
+                self.back_off(view, other);
+            }
         }
     }
 
@@ -89,7 +118,7 @@ impl Agenda {
         // In an outage a cut helps nobody; but a batch that fails probe after probe may be the outage.
         let sends = self.open.get(&batch.id).map_or(0, |entry| entry.sends);
         let outage = matches!(view.breaker.mode, Mode::Open { .. } | Mode::Probing) && sends < PROBES_OF_ONE;
-        if suspect && !outage && self.rather_again(batch, doubt) {
+        if suspect && !outage && doubt == Doubt::TimedOut && self.rather_again(batch) {
             self.set(batch.id, Step::Send { due: view.now });
             return keep(BatchPhase::Waiting, batch.lone_failures, error);
         }
@@ -109,13 +138,15 @@ impl Agenda {
             return self.cut_up(view, batch.id, cut, None);
         }
         let disposition = self.stands_alone(view, batch, is_suspect(batch, doubt), None);
+        let unproven = self.open.get(&batch.id).is_some_and(|entry| entry.evidence.wants_control());
+        self.control_wanted |= unproven || !isolation::near(self.last_success, view.now);
         match self.open.get(&batch.id).map(|entry| entry.step) {
             Some(Step::Send { due }) => self.rename(batch.id, due),
             _ => disposition,
         }
     }
 
-    fn next_cut(&self, view: &View<'_>, batch: &OpenBatch) -> Option<Cut> {
+    pub(super) fn next_cut(&self, view: &View<'_>, batch: &OpenBatch) -> Option<Cut> {
         let prices = self.open.get(&batch.id).and_then(|entry| self.prices(view, entry));
         isolation::cut(batch.stage, batch.records, view.config.batch.micro_batch, prices)
     }
@@ -130,7 +161,7 @@ impl Agenda {
     ) -> Disposition {
         let mut due = view.now;
         let mut lone = batch.lone_failures;
-        let last_success = self.undisturbed_success();
+        let last_success = self.undisturbed_success(batch.id);
         if let Some(entry) = self.open.get_mut(&batch.id) {
             if suspect && batch.records == 1 {
                 let counted = entry.evidence.counted;
@@ -157,39 +188,41 @@ impl Agenda {
 
     /// Whether a whole batch is better sent once more than cut: where most failures of late had no reason
     /// in the batch.
-    fn rather_again(&self, batch: &OpenBatch, doubt: Doubt) -> bool {
+    fn rather_again(&self, batch: &OpenBatch) -> bool {
         let sends = self.open.get(&batch.id).map_or(0, |entry| entry.sends);
-        batch.stage == Stage::Fresh
-            && sends == 1
-            && doubt == Doubt::TimedOut
-            && self.learned.glitches.share_of_failures() > AGAIN
+        batch.stage == Stage::Fresh && sends == 1 && self.learned.glitches.share_of_failures() > AGAIN
     }
 
-    /// The server refused the request as such.
+    /// The server refused the request as such, or denied the set while others got through.
     pub(super) fn refused(
         &mut self,
         view: &View<'_>,
         batch: &OpenBatch,
-        too_large: bool,
+        by_size: bool,
         sent: &Sent<'_>,
     ) -> Disposition {
+        self.learned.glitches.sent();
         if let Some(entry) = self.open.get_mut(&batch.id) {
             entry.failed_after = sent.took;
         }
         if batch.records > 1 {
-            if too_large {
-                self.open.remove(&batch.id);
-                return Disposition::Cut { cut: isolation::halves(batch.records), error: None };
+            // Only a record that is too large alone has had an attempt.
+            let error = Some(sent.error.clone()).filter(|_| *sent.verdict != Verdict::TooLarge);
+            if by_size {
+                return self.cut_up(view, batch.id, isolation::halves(batch.records), error);
+            }
+            if self.rather_again(batch) {
+                self.set(batch.id, Step::Send { due: view.now });
+                return keep(BatchPhase::Waiting, batch.lone_failures, error);
             }
             let cut = self.next_cut(view, batch);
             let cut = cut.unwrap_or_else(|| isolation::halves(batch.records));
-            return self.cut_up(view, batch.id, cut, Some(sent.error.clone()));
+            return self.cut_up(view, batch.id, cut, error);
         }
-        // Refused alone is the record's fault, unless the server refuses everybody: it needs one
-        // bracket of successes, as a failure needs several.
+        // Refused alone is the record's fault, unless the server refuses everybody, or now and then anybody.
         self.control_wanted = true;
         let mut lone = batch.lone_failures;
-        let last_success = self.undisturbed_success();
+        let last_success = self.undisturbed_success(batch.id);
         if let Some(entry) = self.open.get_mut(&batch.id) {
             entry.evidence.failed_alone(view.now, last_success);
             entry.refusal = Some(sent.error.clone());
@@ -205,39 +238,59 @@ impl Agenda {
     /// A batch failed. Whoever else waited for a success after its own failure waits in vain: it
     /// seems to be the server.
     pub(super) fn failed(&mut self, id: BatchId) {
-        self.others_failed |= self.failing.replace(id).is_some_and(|other| other != id);
+        let parent = self.open.get(&id).and_then(|entry| entry.batch.parent);
+        let is_carved =
+            |parent: &BatchId| self.families.get(parent).is_some_and(|family| family.rest_due.is_some());
+        let parent = parent.filter(|parent| !is_carved(parent));
+        self.failing = match self.failing {
+            Failing::Nothing => Failing::One(id),
+            // A part of it fails for the same reason.
+            Failing::One(other) if other == id || Some(other) == parent => Failing::One(id),
+            Failing::One(_) | Failing::Several => Failing::Several,
+        };
         for (_, entry) in self.open.iter_mut().filter(|(other, _)| **other != id) {
             entry.evidence.others_failed();
         }
     }
 
-    /// When others got through, with nothing but the one batch at issue failing since.
-    pub(super) fn undisturbed_success(&self) -> Option<Duration> {
-        self.last_success.filter(|_| !self.others_failed)
+    /// When others got through, with nothing but this batch failing since.
+    pub(super) fn undisturbed_success(&self, id: BatchId) -> Option<Duration> {
+        let is_own = match self.failing {
+            Failing::Nothing => true,
+            Failing::One(other) => {
+                let parent = self.open.get(&id).and_then(|entry| entry.batch.parent);
+                other == id || parent == Some(other)
+            }
+            Failing::Several => false,
+        };
+        self.last_success.filter(|_| is_own)
     }
 
-    /// How often the record of this batch must fail alone. A server that says no says it for a reason;
-    /// one that says nothing may have any; and where nobody can be asked, it may not even have failed.
+    /// How often the record of this batch must fail alone: once more where nobody can be asked whether it failed.
     pub(super) fn failures_needed(&self, entry: &Entry, quarantine_after: u32) -> u32 {
-        if entry.refusal.is_some() {
-            return 1;
-        }
-        let unconfirmed = u32::from(self.look_up_missing);
+        let unconfirmed = u32::from(entry.refusal.is_none() && self.liveness.look_ups == LookUps::Missing);
         quarantine_after.max(self.learned.glitches.failures_needed(entry.ancestors) + unconfirmed)
     }
 
     /// A part that was opened, of a batch that failed.
-    pub(super) fn joins_family(&mut self, entry: &mut Entry) {
+    pub(super) fn joins_family(&mut self, now: Duration, entry: &mut Entry) {
         if let Some(family) = entry.batch.parent.and_then(|parent| self.families.get_mut(&parent)) {
             family.open += 1;
             entry.ancestors = family.ancestors;
+            entry.denials = Denials::of_part(family.denials);
+            if let (Step::Send { due }, Some(rest_due)) = (&mut entry.step, family.rest_due)
+                && entry.batch.records > 1
+            {
+                *due = rest_due.max(now);
+            }
         }
     }
 
     /// A part is no longer open: it got through, or it went on in another way.
     pub(super) fn left_family(&mut self, entry: &Entry, got_through: bool) {
         // It failed, and got through when it was tried again.
-        let again = entry.sends > 1 && entry.doubted_at.is_some() && entry.batch.stage == Stage::Fresh;
+        let doubted = entry.doubted_at.is_some() || entry.refusal.is_some();
+        let again = entry.sends > 1 && doubted && entry.batch.stage == Stage::Fresh;
         if got_through && (entry.evidence.suspects() || again) {
             self.learned.glitches.innocent();
         }
@@ -252,12 +305,6 @@ impl Agenda {
                 self.learned.glitches.innocent();
             }
         }
-        if family.open == 1 && !family.failed && family.fitted {
-            let last = self.open.values_mut().find(|other| other.batch.parent == Some(parent));
-            if let Some(last) = last.filter(|last| last.batch.attempt == 0) {
-                last.guilty = true;
-            }
-        }
     }
 
     fn family_failed(&mut self, batch: &OpenBatch) {
@@ -266,15 +313,32 @@ impl Agenda {
         }
     }
 
-    fn cut_up(&mut self, view: &View<'_>, id: BatchId, cut: Cut, error: Option<LastError>) -> Disposition {
-        if let Some(entry) = self.open.remove(&id) {
+    pub(super) fn cut_up(
+        &mut self,
+        view: &View<'_>,
+        id: BatchId,
+        cut: Cut,
+        error: Option<LastError>,
+    ) -> Disposition {
+        if let Some(entry) = self.open.get(&id) {
             let failed = entry.batch.attempt > 0;
-            let fitted = (failed || entry.guilty) && self.fitted(view, &entry);
-            let ancestors = entry.ancestors + u32::from(failed);
-            self.families.insert(id, Family { ancestors, open: 0, failed: false, fitted });
-            self.left_family(&entry, false);
+            let family = Family {
+                ancestors: entry.ancestors + u32::from(failed),
+                fitted: failed && self.fitted(view, entry),
+                denials: entry.denials.count.min(DENIALS_FOR_FREE),
+                ..Family::default()
+            };
+            self.found_family(id, family);
         }
         Disposition::Cut { cut, error }
+    }
+
+    /// A batch goes on as its parts.
+    pub(super) fn found_family(&mut self, id: BatchId, family: Family) {
+        self.families.insert(id, family);
+        if let Some(entry) = self.open.remove(&id) {
+            self.left_family(&entry, false);
+        }
     }
 
     /// Whether a batch was small enough, as far as is known.
@@ -290,8 +354,10 @@ impl Agenda {
         }
         let limit = self.time_limit(view.config).as_secs_f64();
         let service = &self.learned.service;
-        let micro = service.usual(view.config.batch.micro_batch as u64, 0);
-        let patience = self.patience_for(view.config, micro.most).filter(|_| self.look_up_works);
+        let micro = service.usual(view.config.batch.micro_batch as u64);
+        let patience = self
+            .patience_for(view.config, micro.most)
+            .filter(|_| self.liveness.look_ups == LookUps::Answered);
         let took = entry.failed_after;
         let failure = patience.map_or(took, |patience| patience.min(took)).as_secs_f64();
         Some(Prices { pass: service.start_up().max(LEAST_PASS * limit), failure })

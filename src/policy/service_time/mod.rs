@@ -1,13 +1,12 @@
 //! What a batch will take, learned from those that were answered.
 //!
-//! The server's wait is `a + Σ bₜ·nₜ + c·KiB`: a start-up cost, a cost for each record of a type, a
-//! cost for each KiB, with noise that is a factor. The parameters are learned by `regression`, which
-//! follows drift, most of it common to all of them (the server's load); the noise and the alarm for a
-//! server that changed are in `spread`.
+//! The server's wait is `a + Σ bₜ·nₜ`: a start-up cost and a cost for each record of a type, with noise that
+//! is a factor. The parameters are learned by `regression`, which follows drift, most of it common to all of
+//! them (the server's load); the noise is in `spread`.
 //!
-//! Growth is bounded besides: no batch is more than twice as large, or is expected to take much longer,
-//! than the largest of those that got through of late; and a time-out halves the size at once
-//! (multiplicative decrease: Chiu and Jain, 1989), whatever the model thinks.
+//! Growth is bounded besides: no batch is more than twice as large as the largest of those that got through
+//! of late; and a time-out halves the size at once (multiplicative decrease: Chiu and Jain, 1989), whatever
+//! the model thinks.
 
 mod regression;
 mod spread;
@@ -29,23 +28,18 @@ const ENOUGH_ANSWERS: u64 = 3;
 const MAX_TYPES: usize = 12;
 /// Where a parameter stands.
 const START_UP: usize = 0;
-const PER_KIB: usize = 1;
-const OTHER_TYPES: usize = 2;
-const FIRST_TYPE: usize = 3;
+const OTHER_TYPES: usize = 1;
+const FIRST_TYPE: usize = 2;
 /// What is thought before anything was measured, as shares of the time limit: the customer's 30
-/// records in 35 s of 60 s. A KiB costs nothing, perhaps.
+/// records in 35 s of 60 s.
 const FIRST_START_UP: f64 = 1.0 / 30.0;
 const FIRST_RECORD: f64 = 1.0 / 51.0;
-const FIRST_KIB_DEVIATION: f64 = 1.0 / 1500.0;
 /// How much the parameters move from one batch to the next, together and each for itself.
 const COMMON_DRIFT: f64 = 0.03;
 const OWN_DRIFT: f64 = 0.005;
-/// Batches that are remembered for the bounds of growth, and the bounds.
+/// Batches that are remembered for the bound of growth, and the bound.
 const RECENT: usize = 20;
 const GROWTH_RECORDS: usize = 2;
-const GROWTH_TIME: f64 = 1.6;
-/// Below this share of the time limit a duration is no bound.
-const FREE_TIME: f64 = 1.0 / 6.0;
 /// A batch of this share of the ceiling shows that it holds.
 const NEAR_CEILING: f64 = 0.75;
 /// What one more batch leaves of the weight of those before in the plain average.
@@ -105,12 +99,6 @@ pub struct Forecast {
 }
 
 impl Forecast {
-    /// With so many seconds on top that are certain.
-    #[must_use]
-    pub fn plus(self, seconds: f64) -> Self {
-        Self { mean: self.mean + seconds, most: self.most + seconds }
-    }
-
     /// The mean in whole milliseconds.
     pub fn mean_ms(&self) -> u64 {
         whole_ms(self.mean)
@@ -140,7 +128,7 @@ struct KnownType {
 pub struct ServiceTime {
     /// The time limit that the first thoughts were made for, in seconds.
     scale: f64,
-    regression: Regression,
+    costs: Regression,
     types: Vec<KnownType>,
     spread: Spread,
     answers: u64,
@@ -200,16 +188,13 @@ impl ServiceTime {
 
     /// The share of a batch's time that every batch costs, whatever it holds, in seconds.
     pub fn start_up(&self) -> f64 {
-        self.regression.parameter(START_UP)
+        self.costs.parameter(START_UP)
     }
 
-    /// What growth allows: records, and seconds on average.
-    pub fn growth(&self, limit: Duration) -> (Option<usize>, f64) {
+    /// How many records the next batch may have: a bound of growth.
+    pub fn largest_next(&self) -> Option<usize> {
         let largest = self.recent.iter().map(|batch| batch.records).max();
-        let longest = self.recent.iter().map(|batch| batch.seconds).fold(0.0, f64::max);
-        let free = FREE_TIME * limit.as_secs_f64();
-        let records = [largest.map(|largest| largest * GROWTH_RECORDS), self.ceiling];
-        (records.into_iter().flatten().min(), free.max(GROWTH_TIME * longest))
+        largest.map(|largest| largest * GROWTH_RECORDS).into_iter().chain(self.ceiling).min()
     }
 
     /// The longest of the batches that were answered of late.
@@ -224,25 +209,25 @@ impl ServiceTime {
         Duration::try_from_secs_f64(seconds / records).ok()
     }
 
-    /// What a batch of `records` of the usual mix with `bytes` is expected to take.
-    pub fn usual(&self, records: u64, bytes: u64) -> Forecast {
-        self.at(&self.usual_features(records, bytes))
+    /// What a batch of `records` of the usual mix is expected to take.
+    pub fn usual(&self, records: u64) -> Forecast {
+        self.at(&self.usual_features(records))
     }
 
-    /// The estimated time for `records` more with `bytes`, `size` a batch.
-    pub fn estimate(&self, records: u64, bytes: u64, size: usize) -> Option<Duration> {
+    /// The estimated time for `records` more, `size` a batch.
+    pub fn estimate(&self, records: u64, size: usize) -> Option<Duration> {
         let batches = records.div_ceil(size.max(1) as u64);
-        let mut features = self.usual_features(records, bytes);
+        let mut features = self.usual_features(records);
         if let Some(first) = features.get_mut(START_UP) {
             *first = precise(batches);
         }
-        let seconds = self.regression.expected(&features);
+        let seconds = self.costs.expected(&features);
         Duration::try_from_secs_f64(seconds).ok().filter(|_| self.is_known())
     }
 
     fn at(&self, features: &[f64]) -> Forecast {
-        let mean = self.regression.expected(features);
-        let variance = self.regression.variance(features);
+        let mean = self.costs.expected(features);
+        let variance = self.costs.variance(features);
         let as_sum = mean * self.spread.factor(0.0) + self.spread.deviations() * variance.sqrt();
         // A factor means nothing where next to nothing is expected.
         let as_factor = if mean > 0.0 { mean * self.spread.factor(relative(variance, mean)) } else { as_sum };
@@ -260,27 +245,26 @@ impl ServiceTime {
         self.answers += 1;
         self.meet(load);
         let features = self.features(load);
-        self.regression.drift(COMMON_DRIFT, OWN_DRIFT);
-        let (seen, expected) = (took.as_secs_f64(), self.regression.expected(&features).max(1e-6));
+        self.costs.drift(COMMON_DRIFT, OWN_DRIFT);
+        let (seen, expected) = (took.as_secs_f64(), self.costs.expected(&features).max(1e-6));
         let deviation = (seen / expected).ln();
         let blur = relative(inexact.as_secs_f64().powi(2), seen);
-        let unsure = relative(self.regression.variance(&features), expected) + blur;
+        let unsure = relative(self.costs.variance(&features), expected) + blur;
         // A factor on the true duration, of which the two are the guesses.
         let noise = (self.spread.noise() + blur) * expected * seen;
         if self.spread.observe(deviation, unsure) {
             // No noise any more: the whole server may have become that much slower or faster.
-            self.regression.drift(deviation.abs(), OWN_DRIFT);
+            self.costs.drift(deviation.abs(), OWN_DRIFT);
         }
-        self.regression.learn(&features, seen, noise);
+        self.costs.learn(&features, seen, noise);
     }
 
     fn begin(&mut self, limit: Duration) {
         let scale = limit.as_secs_f64();
         self.scale = scale;
-        self.regression = Regression::default();
-        self.regression.add(scale * FIRST_START_UP, scale * FIRST_START_UP);
-        self.regression.add(0.0, scale * FIRST_KIB_DEVIATION);
-        self.regression.add(scale * FIRST_RECORD, scale * FIRST_RECORD);
+        self.costs = Regression::default();
+        self.costs.add(scale * FIRST_START_UP, scale * FIRST_START_UP);
+        self.costs.add(scale * FIRST_RECORD, scale * FIRST_RECORD);
         self.types.clear();
     }
 
@@ -293,7 +277,7 @@ impl ServiceTime {
             if !self.types.iter().any(|known| known.name == *name) && self.types.len() < MAX_TYPES {
                 let cost = self.usual_cost();
                 let unsure = cost.max(self.scale * FIRST_RECORD);
-                self.regression.add(cost, unsure);
+                self.costs.add(cost, unsure);
                 self.types.push(KnownType { name: name.clone(), seen: 0.0 });
             }
             if let Some(known) = self.types.iter_mut().find(|known| known.name == *name) {
@@ -305,14 +289,14 @@ impl ServiceTime {
     fn usual_cost(&self) -> f64 {
         let seen: f64 = self.types.iter().map(|known| known.seen).sum();
         if seen <= 0.0 {
-            return self.regression.parameter(OTHER_TYPES);
+            return self.costs.parameter(OTHER_TYPES);
         }
         let costs = self.types.iter().zip(FIRST_TYPE..);
-        costs.map(|(known, index)| known.seen / seen * self.regression.parameter(index)).sum()
+        costs.map(|(known, index)| known.seen / seen * self.costs.parameter(index)).sum()
     }
 
     fn features(&self, load: &Load) -> Vec<f64> {
-        let mut features = self.blank(load.bytes);
+        let mut features = self.blank();
         for (name, count) in &load.types {
             let index = self.types.iter().position(|known| known.name == *name);
             if let Some(feature) = features.get_mut(index.map_or(OTHER_TYPES, |index| FIRST_TYPE + index)) {
@@ -322,8 +306,8 @@ impl ServiceTime {
         features
     }
 
-    fn usual_features(&self, records: u64, bytes: u64) -> Vec<f64> {
-        let mut features = self.blank(bytes);
+    fn usual_features(&self, records: u64) -> Vec<f64> {
+        let mut features = self.blank();
         let seen: f64 = self.types.iter().map(|known| known.seen).sum();
         for (known, feature) in self.types.iter().zip(features.iter_mut().skip(FIRST_TYPE)) {
             *feature = if seen > 0.0 { known.seen / seen * precise(records) } else { 0.0 };
@@ -331,10 +315,9 @@ impl ServiceTime {
         features
     }
 
-    fn blank(&self, bytes: u64) -> Vec<f64> {
+    fn blank(&self) -> Vec<f64> {
         let mut features = vec![0.0; FIRST_TYPE + self.types.len()];
         features[START_UP] = 1.0;
-        features[PER_KIB] = precise(bytes) / 1024.0;
         features
     }
 }

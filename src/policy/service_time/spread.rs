@@ -1,8 +1,7 @@
 //! How far durations stray from what was expected of them: the noise, the quantile that keeps late
-//! answers rare, and the alarm that tells a change of the server from noise.
+//! answers rare, and what is no noise any more.
 //!
 //! All in logarithms: a server that is twice as slow is as far off for a small batch as for a large one.
-//! The alarm is a two-sided CUSUM (E. Page, "Continuous Inspection Schemes", 1954).
 
 use serde::{Deserialize, Serialize};
 
@@ -14,11 +13,6 @@ const LEAST_NOISE: f64 = 0.05;
 const NOISE_STEP: f64 = 0.03;
 /// A deviation beyond so many standard deviations counts as no more; one that is slower is a surprise.
 const OUTLIER: f64 = 3.0;
-/// Small deviations that add up to so many standard deviations are a surprise, too. That the server is
-/// quicker is believed later than that it is slower: being wrong about it costs a time-out.
-const SLOWER_LIMIT: f64 = 4.0;
-const QUICKER_LIMIT: f64 = 6.0;
-const CUSUM_SLACK: f64 = 0.5;
 /// The quantile aims at one late batch in 20, and moves by this much a batch. It starts above
 /// the 1.645 of a normal distribution, because the noise itself is an estimate.
 const LATE_SHARE: f64 = 0.05;
@@ -35,8 +29,6 @@ pub(super) struct Spread {
     noise: f64,
     /// In standard deviations.
     quantile: f64,
-    above: f64,
-    below: f64,
     /// Durations seen.
     seen: u32,
 }
@@ -44,7 +36,7 @@ pub(super) struct Spread {
 impl Default for Spread {
     fn default() -> Self {
         let noise = FIRST_NOISE * FIRST_NOISE;
-        Self { noise, quantile: FIRST_QUANTILE, above: 0.0, below: 0.0, seen: 0 }
+        Self { noise, quantile: FIRST_QUANTILE, seen: 0 }
     }
 }
 
@@ -79,13 +71,7 @@ impl Spread {
         let share = self.noise / variance;
         let step = share * NOISE_STEP.max(1.0 / (FIRST_WEIGHT + f64::from(self.seen)));
         self.noise = (self.noise + step * (clipped - variance)).max(LEAST_NOISE * LEAST_NOISE);
-        self.above = (self.above + standard - CUSUM_SLACK).max(0.0);
-        self.below = (self.below - standard - CUSUM_SLACK).max(0.0);
-        let surprise = standard > OUTLIER || self.above > SLOWER_LIMIT || self.below > QUICKER_LIMIT;
-        if surprise {
-            (self.above, self.below) = (0.0, 0.0);
-        }
-        surprise
+        standard > OUTLIER
     }
 }
 
@@ -121,10 +107,5 @@ mod tests {
         let surprises = (0..500).filter(|_| spread.observe(draw(), 0.0)).count();
         assert!(surprises < 20, "{surprises} of 500");
         assert!(spread.observe(3f64.ln(), 0.0));
-        let mut after = 0;
-        while !spread.observe(0.3, 0.0) {
-            after += 1;
-            assert!(after < 5, "a third slower, again and again");
-        }
     }
 }

@@ -24,24 +24,19 @@ fn seconds(seconds: f64) -> Duration {
 fn nothing_is_known_before_the_first_answer() {
     let model = ServiceTime::default();
     assert!(!model.is_known() && !model.is_enough());
-    assert_eq!((model.per_record(), model.estimate(10, 1000, 5)), (None, None));
-    assert_eq!(model.growth(T).0, None);
+    assert_eq!((model.per_record(), model.estimate(10, 5)), (None, None));
+    assert_eq!(model.largest_next(), None);
 }
 
 #[test]
-fn each_type_has_a_cost_of_its_own_and_so_have_bytes() {
+fn each_type_has_a_cost_of_its_own() {
     let mut model = ServiceTime::default();
-    let true_cost = |visits: f64, deals: f64, kib: f64| 2.0 + 0.5 * visits + 2.5 * deals + 0.03 * kib;
-    for (visits, deals, bytes) in
-        [(20, 0, 1024), (0, 8, 1024), (10, 4, 1024), (5, 5, 65_536), (15, 1, 16_384)].repeat(6)
-    {
-        let kib = f64::from(visits + deals) * precise(bytes) / 1024.0;
-        let took = true_cost(f64::from(visits), f64::from(deals), kib);
-        model.answered(&load(visits, deals, bytes), seconds(took), T);
+    for (visits, deals) in [(20, 0), (0, 8), (10, 4), (5, 5), (15, 1)].repeat(6) {
+        let took = 2.0 + 0.5 * f64::from(visits) + 2.5 * f64::from(deals);
+        model.answered(&load(visits, deals, 1024), seconds(took), T);
     }
-    for (visits, deals, bytes, expected) in [(20, 0, 1024, 12.6), (0, 10, 1024, 27.3), (10, 0, 65_536, 26.2)]
-    {
-        let mean = model.forecast(&load(visits, deals, bytes)).mean;
+    for (visits, deals, expected) in [(20, 0, 12.0), (0, 10, 27.0), (10, 5, 19.5)] {
+        let mean = model.forecast(&load(visits, deals, 1024)).mean;
         assert!((mean - expected).abs() < 0.1 * expected, "{visits}, {deals}: {mean} for {expected}");
     }
 }
@@ -63,15 +58,15 @@ fn a_server_that_became_three_times_slower_is_believed_after_two_batches() {
 fn a_time_out_halves_at_once_and_answers_give_back() {
     let mut model = ServiceTime::default();
     model.fitted(40, seconds(30.0));
-    assert_eq!(model.growth(T), (Some(80), 48.0));
+    assert_eq!(model.largest_next(), Some(80));
     model.timed_out(40);
-    assert_eq!(model.growth(T).0, Some(20));
+    assert_eq!(model.largest_next(), Some(20));
     model.fitted(5, seconds(5.0));
-    assert_eq!(model.growth(T).0, Some(20), "a small batch proves nothing");
+    assert_eq!(model.largest_next(), Some(20), "a small batch proves nothing");
     model.fitted(20, seconds(15.0));
-    assert_eq!(model.growth(T).0, Some(40));
+    assert_eq!(model.largest_next(), Some(40));
     model.timed_out(1);
-    assert_eq!(model.growth(T).0, Some(1));
+    assert_eq!(model.largest_next(), Some(1));
 }
 
 #[test]
@@ -90,7 +85,7 @@ fn an_estimate_counts_start_up_once_a_batch() {
     for visits in [10, 20, 30, 25, 15] {
         model.answered(&load(visits, 0, 0), seconds(2.0 + f64::from(visits)), T);
     }
-    let estimate = model.estimate(100, 0, 20).unwrap().as_secs_f64();
+    let estimate = model.estimate(100, 20).unwrap().as_secs_f64();
     assert!((estimate - 110.0).abs() < 5.0, "{estimate}");
 }
 
@@ -105,7 +100,7 @@ fn what_is_kept_is_what_is_known() {
     let back: ServiceTime = serde_json::from_slice(&kept).unwrap();
     let (before, after) = (model.forecast(&load(10, 10, 500)), back.forecast(&load(10, 10, 500)));
     assert!((before.mean - after.mean).abs() < 1e-9 && (before.most - after.most).abs() < 1e-9);
-    assert_eq!((back.growth(T), back.is_enough()), (model.growth(T), true));
+    assert_eq!((back.largest_next(), back.is_enough()), (model.largest_next(), true));
 }
 
 proptest! {
@@ -123,7 +118,7 @@ proptest! {
             }
             let Forecast { mean, most } = model.forecast(&batch);
             prop_assert!(mean >= 0.0 && most >= mean && most.is_finite(), "{} {}", mean, most);
-            prop_assert!(model.growth(T).0.is_none_or(|records| records > 0));
+            prop_assert!(model.largest_next().is_none_or(|records| records > 0));
         }
     }
 }

@@ -8,7 +8,7 @@ fn experienced() -> Desk {
     for number in 0..10 {
         let open =
             OpenBatch { id: BatchId(Uuid::from_u128(number)), attempt: 1, ..batch(20, BatchPhase::InFlight) };
-        desk.agenda.sending(&open, load(20));
+        desk.agenda.sending(desk.now, &open, load(20));
         let took = 10 * SECOND;
         let sent = Sent {
             verdict: &Verdict::Answered(Vec::new()),
@@ -26,7 +26,7 @@ fn experienced() -> Desk {
 /// A fresh batch fails, and the server does not have it: its parts.
 fn cut_up(desk: &mut Desk) -> Vec<OpenBatch> {
     let open = OpenBatch { id: BatchId(Uuid::from_u128(100)), attempt: 1, ..batch(20, BatchPhase::InFlight) };
-    desk.agenda.sending(&open, load(20));
+    desk.agenda.sending(desk.now, &open, load(20));
     desk.answered(&open, &Verdict::Ambiguous(Doubt::TimedOut));
     let Some(Disposition::Cut { cut, .. }) =
         desk.look(|agenda, view| agenda.looked_up(view, open.id, &LookUp::Unknown))
@@ -50,30 +50,15 @@ fn cut_up(desk: &mut Desk) -> Vec<OpenBatch> {
 fn a_suspect_is_hung_up_on_only_where_its_outcome_can_be_asked_for() {
     let mut desk = experienced();
     let whole = OpenBatch { id: BatchId(Uuid::from_u128(50)), ..batch(20, BatchPhase::InFlight) };
-    desk.agenda.sending(&whole, load(20));
+    desk.agenda.sending(desk.now, &whole, load(20));
     assert_eq!(desk.agenda.patience(&desk.config, whole.id), None, "nobody is searched");
     desk.agenda.gone(whole.id);
     let part = cut_up(&mut desk).remove(0);
-    desk.agenda.sending(&part, load(part.records));
+    desk.agenda.sending(desk.now, &part, load(part.records));
     let patience = desk.agenda.patience(&desk.config, part.id).unwrap();
     assert!(patience >= 10 * SECOND && patience < 40 * SECOND, "{patience:?}");
     desk.config.server.outcome_lookup = OutcomeLookup::Off;
     assert_eq!(desk.agenda.patience(&desk.config, part.id), None);
-}
-
-#[test]
-fn the_last_part_of_a_batch_is_not_tried_as_a_whole_when_all_others_are_clean() {
-    let mut desk = experienced();
-    let parts = cut_up(&mut desk);
-    let (last, others) = parts.split_last().unwrap();
-    assert!(last.records > 1 && !others.is_empty(), "{parts:?}");
-    desk.backlog.claimable = false;
-    for part in others {
-        let sent = OpenBatch { attempt: 1, ..part.clone() };
-        desk.agenda.sending(&sent, load(part.records));
-        desk.answered(&sent, &Verdict::Answered(Vec::new()));
-    }
-    assert_eq!(desk.next(), Action::Divide(last.id));
 }
 
 #[test]
@@ -83,13 +68,13 @@ fn a_whole_batch_goes_again_where_most_failures_had_no_reason() {
         desk.agenda.learned.glitches.innocent();
     }
     let open = OpenBatch { id: BatchId(Uuid::from_u128(100)), attempt: 1, ..batch(20, BatchPhase::InFlight) };
-    desk.agenda.sending(&open, load(20));
+    desk.agenda.sending(desk.now, &open, load(20));
     desk.answered(&open, &Verdict::Ambiguous(Doubt::TimedOut));
     let unknown =
         |desk: &mut Desk| desk.look(|agenda, view| agenda.looked_up(view, open.id, &LookUp::Unknown));
     assert!(matches!(unknown(&mut desk), Some(Disposition::Keep { phase: BatchPhase::Waiting, .. })));
     let again = OpenBatch { attempt: 2, ..open.clone() };
-    desk.agenda.sending(&again, load(20));
+    desk.agenda.sending(desk.now, &again, load(20));
     desk.answered(&again, &Verdict::Ambiguous(Doubt::TimedOut));
     assert!(matches!(unknown(&mut desk), Some(Disposition::Cut { .. })), "once is enough");
 }

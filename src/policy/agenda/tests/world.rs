@@ -89,6 +89,21 @@ enum At {
     Quarantined,
 }
 
+/// A request that was sent, and what came of it.
+struct Happened {
+    members: Vec<usize>,
+    came: Came,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Came {
+    /// Records of it were stored.
+    Stored,
+    Failed,
+    /// It says nothing of the records, nor of the server.
+    Nothing,
+}
+
 pub(super) struct World {
     agenda: Agenda,
     breaker: Breaker,
@@ -100,7 +115,11 @@ pub(super) struct World {
     pub(super) memory: Memory,
     stored: BTreeSet<usize>,
     known: BTreeSet<BatchId>,
-    failed_alone: BTreeSet<usize>,
+    /// What came of each request, in order.
+    history: Vec<Happened>,
+    /// When records were last stored, and the longest time without while some could be.
+    last_stored: Duration,
+    pub(super) longest_gap: Duration,
     /// Each mood and until when; fine afterwards. A mood is chosen anew for each request.
     pub(super) script: Vec<(Duration, Vec<Mood>)>,
     /// Records that any request with them gets this for.
@@ -126,7 +145,9 @@ impl World {
             memory: Memory::Good,
             stored: BTreeSet::new(),
             known: BTreeSet::new(),
-            failed_alone: BTreeSet::new(),
+            history: Vec::new(),
+            last_stored: Duration::ZERO,
+            longest_gap: Duration::ZERO,
             script: Vec::new(),
             poison: BTreeMap::new(),
             requests: 0,
@@ -252,7 +273,7 @@ impl World {
         for _ in &members {
             load.add("Visits", RECORD_BYTES);
         }
-        self.agenda.sending(&open, load);
+        self.agenda.sending(self.now, &open, load);
         if self.breaker.permit(self.now).is_err() {
             let disposition = self.look(|agenda, view| agenda.held_back(view, id));
             return self.settle(id, disposition);
@@ -260,16 +281,56 @@ impl World {
         self.requests += 1;
         let (verdict, took) = self.serve(id, &members);
         self.now += took;
-        if members.len() == 1 && !matches!(verdict, Verdict::Answered(_)) {
-            self.failed_alone.insert(members[0]);
-        }
+        self.note(&members, &verdict);
         self.breaker.record(self.now, verdict.effect(), &self.config.breaker, &mut self.rng);
-        let http_status = (verdict == Verdict::Ambiguous(Doubt::TimedOut)).then_some(504);
+        let http_status = match verdict {
+            Verdict::Ambiguous(Doubt::TimedOut) => Some(504),
+            _ => verdict.is_denial().then_some(403),
+        };
         let error = LastError { http_status, ..error() };
         let sent =
             Sent { verdict: &verdict, error: &error, took, sending: Some(Duration::ZERO), replayed: false };
         let disposition = self.look(|agenda, view| agenda.answered(view, id, &sent));
         self.settle(id, disposition);
+    }
+
+    fn note(&mut self, members: &[usize], verdict: &Verdict) {
+        let came = match verdict {
+            Verdict::Answered(results) if results.iter().any(|result| result.status.is_stored()) => {
+                Came::Stored
+            }
+            Verdict::Answered(_)
+            | Verdict::Unreachable
+            | Verdict::EncodingRefused
+            | Verdict::BatchIdReused
+            | Verdict::StillProcessing { .. } => Came::Nothing,
+            _ => Came::Failed,
+        };
+        if came == Came::Stored {
+            let could = self.records.iter().enumerate().any(|(index, at)| {
+                !matches!(at, At::Synced | At::Quarantined) && !self.poison.contains_key(&index)
+            });
+            if could {
+                self.longest_gap = self.longest_gap.max(self.now.saturating_sub(self.last_stored));
+            }
+            self.last_stored = self.now;
+        }
+        self.history.push(Happened { members: members.to_vec(), came });
+    }
+
+    /// How often a record failed alone while the nearest requests without it, before and after, succeeded.
+    fn failures_between_successes(&self, member: usize) -> usize {
+        let without =
+            |happened: &&Happened| !happened.members.contains(&member) && happened.came != Came::Nothing;
+        let succeeded =
+            |nearest: Option<&Happened>| nearest.is_some_and(|happened| happened.came == Came::Stored);
+        let alone = self.history.iter().enumerate().filter(|(_, happened)| happened.members == [member]);
+        let between = alone.filter(|(at, happened)| {
+            let before = self.history[..*at].iter().rev().find(without);
+            let after = self.history[at + 1..].iter().find(without);
+            happened.came != Came::Stored && succeeded(before) && succeeded(after)
+        });
+        between.count()
     }
 
     /// Sends a record that the server has, once more.
@@ -283,6 +344,7 @@ impl World {
         let id = BatchId(Uuid::from_u128(self.rng.u128(..)));
         let (verdict, took) = self.serve(id, &[known]);
         self.now += took;
+        self.note(&[known], &verdict);
         self.breaker.record(self.now, verdict.effect(), &self.config.breaker, &mut self.rng);
         self.look(|agenda, view| agenda.control_answered(view, id, &verdict));
     }
@@ -317,8 +379,8 @@ impl World {
             Mood::Lost => Verdict::Ambiguous(Doubt::Lost),
             Mood::Unreachable => Verdict::Unreachable,
             Mood::Portal => Verdict::Interfered,
-            Mood::Throttled => Verdict::Throttled { retry_after: None },
-            Mood::Hurried => Verdict::Throttled { retry_after: Some(Duration::ZERO) },
+            Mood::Throttled => Verdict::Throttled { retry_after: None, is_protocol: false },
+            Mood::Hurried => Verdict::Throttled { retry_after: Some(Duration::ZERO), is_protocol: false },
             Mood::Refused => Verdict::Refused(detail),
             Mood::TooLarge => Verdict::TooLarge,
             Mood::Busy => Verdict::StillProcessing { retry_after: Some(Duration::ZERO) },
@@ -344,6 +406,10 @@ impl World {
             Memory::Good => LookUp::Unknown,
         };
         self.breaker.looked_up(self.now, found.effect(), &self.config.breaker, &mut self.rng);
+        if let (LookUp::Completed(results), Some((_, members))) = (&found, self.open.get(&id)) {
+            let (members, verdict) = (members.clone(), Verdict::Answered(results.clone()));
+            self.note(&members, &verdict);
+        }
         if let Some(disposition) = self.look(|agenda, view| agenda.looked_up(view, id, &found)) {
             self.settle(id, disposition);
         }
@@ -362,7 +428,9 @@ impl World {
                         }
                         Outcome::Retry(_) => At::Due(self.wall() + self.rng.u64(100..60_000)),
                         Outcome::Quarantine(_) => {
-                            assert!(self.failed_alone.contains(&member), "it never failed alone");
+                            let failures = self.failures_between_successes(member);
+                            let needed = self.config.retry.quarantine_after as usize;
+                            assert!(failures >= needed, "set aside after {failures}");
                             At::Quarantined
                         }
                     };

@@ -1,0 +1,308 @@
+//! Answers that send the sender away: a credential that is refused, a wrong address, a portal, throttling.
+//!
+//! They are about everyone, until something else gets through. Then they are about the set that drew them: a
+//! firewall, a proxy or a worker that dies may give any of them because of one record. So a set that was
+//! denied lets others go first, and the third time it must; when others got through in between and it is denied
+//! again, that is held against it as a refusal is. While everyone is denied, nothing is counted, and what is
+//! sent to find out is small.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::answers::keep;
+use super::look_ups::LOOK_UPS_A_BATCH;
+use super::suspects::{Failing, Family};
+use super::{Agenda, Disposition, Entry, Sent, Step, View};
+use crate::model::{BatchId, BatchPhase, LastError, OpenBatch, Phase, Stage};
+use crate::policy::backoff;
+use crate::policy::isolation::Cut;
+use crate::policy::verdict::Verdict;
+
+/// Denials in a row before one may be held against the set: something else goes before the third.
+pub(super) const DENIALS_FOR_FREE: u32 = 2;
+/// So many sets are not denied by chance: everyone is.
+const DENIED_SETS_OF_EVERYONE: usize = 3;
+/// Denied sets that a status names.
+const DENIED_SETS_NAMED: usize = 10;
+/// Most batches of one record that are cut from larger ones to see whether everyone is denied.
+const SINGLES_MAX: usize = 50;
+/// Extra wait on top of `Retry-After`, so that a fleet does not return in step.
+const RETRY_AFTER_SPREAD: f64 = 0.05;
+const RETRY_AFTER_SPREAD_MAX: Duration = Duration::from_secs(10);
+/// The longest wait between two tries of an address that cannot be reached.
+const UNREACHABLE_WAIT_MAX: Duration = Duration::from_secs(15);
+
+/// Why nothing is sent for a time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum WaitReason {
+    /// Something failed. A link that returns ends it.
+    BackOff,
+    /// The server asked for it.
+    ServerAsked,
+    /// The credential was refused.
+    AuthRequired,
+    /// There is no batch endpoint at the address.
+    Misconfigured,
+}
+
+impl WaitReason {
+    /// The phase of a wait that somebody should act in.
+    pub(super) fn stop(self) -> Option<Phase> {
+        match self {
+            Self::AuthRequired => Some(Phase::AuthRequired),
+            Self::Misconfigured => Some(Phase::Misconfigured),
+            Self::BackOff | Self::ServerAsked => None,
+        }
+    }
+}
+
+/// Nothing is sent until then.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Wait {
+    pub(super) until: Duration,
+    pub(super) why: WaitReason,
+    /// Something else may yet show that it is about one set, and not about everyone.
+    pub(super) is_unconfirmed: bool,
+}
+
+/// What became of everything else since a set was last denied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Others {
+    /// Nothing else was sent.
+    #[default]
+    Silent,
+    /// Something was.
+    Sent,
+    /// A look-up got an answer of the protocol.
+    Answered,
+    /// Records were stored.
+    Stored,
+}
+
+/// How a set was denied.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Denials {
+    /// In a row; those of the batch that it was cut from among them.
+    pub(super) count: u32,
+    pub(super) others: Others,
+    /// The last one.
+    error: Option<LastError>,
+}
+
+impl Denials {
+    /// Of a part of a batch that was denied so often: another set, so it need not wait for others.
+    pub(super) fn of_part(count: u32) -> Self {
+        let others = if count > 0 { Others::Sent } else { Others::Silent };
+        Self { count, others, error: None }
+    }
+}
+
+/// A batch that is denied while others get through: one of its records is at fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeniedSet {
+    /// The batch.
+    pub batch_id: BatchId,
+    /// How many records it has.
+    pub records: usize,
+    /// How often in a row it was denied.
+    pub denials: u32,
+    /// What was said the last time.
+    pub error: LastError,
+}
+
+impl Entry {
+    /// Whether others go first, if there are any.
+    pub(super) fn yields(&self) -> bool {
+        self.denials.count > 0 && self.denials.others == Others::Silent
+    }
+
+    /// Whether a record of it goes instead of all: it was denied often enough, and nothing shows that others are not.
+    pub(super) fn needs_carving(&self) -> bool {
+        let nothing_through = match self.denials.count {
+            0..DENIALS_FOR_FREE => false,
+            DENIALS_FOR_FREE => self.denials.others == Others::Silent,
+            _ => self.denials.others < Others::Stored,
+        };
+        nothing_through && self.batch.records > 1
+    }
+
+    /// Whether it is denied while others are known to get through.
+    pub(super) fn is_denied_alone(&self) -> bool {
+        self.denials.count >= DENIALS_FOR_FREE && self.denials.others >= Others::Answered
+    }
+}
+
+impl Agenda {
+    /// Batches that are denied while others get through, for people.
+    pub fn denied_sets(&self) -> Vec<DeniedSet> {
+        let alone = self.open.values().filter(|entry| entry.is_denied_alone());
+        let named = alone.filter_map(|entry| {
+            let OpenBatch { id, records, .. } = entry.batch;
+            let error = entry.denials.error.clone()?;
+            Some(DeniedSet { batch_id: id, records, denials: entry.denials.count, error })
+        });
+        named.take(DENIED_SETS_NAMED).collect()
+    }
+
+    /// Whether a batch is known to be denied alone: what is said of it says nothing of the link.
+    pub fn is_denied_alone(&self, id: BatchId) -> bool {
+        self.open.get(&id).is_some_and(Entry::is_denied_alone)
+    }
+
+    /// Nothing got through since several sets were denied, or since two were and a record that the server has.
+    pub(super) fn is_everyone_denied(&self) -> bool {
+        let denied = |entry: &&Entry| entry.denials.error.is_some() && entry.denials.others < Others::Stored;
+        let denied = self.open.values().filter(denied).count();
+        self.liveness.in_question
+            && self.failing == Failing::Several
+            && (self.liveness.control_failed || denied >= DENIED_SETS_OF_EVERYONE)
+    }
+
+    pub(super) fn has_denied(&self) -> bool {
+        self.open.values().any(|entry| entry.denials.count > 0)
+    }
+
+    /// Something else is on its way.
+    pub(super) fn others_went(&mut self, id: BatchId) {
+        self.note_others(Some(id), Others::Sent);
+    }
+
+    pub(super) fn note_others(&mut self, except: Option<BatchId>, what: Others) {
+        for (_, entry) in self.open.iter_mut().filter(|(other, _)| Some(**other) != except) {
+            entry.denials.others = entry.denials.others.max(what);
+        }
+    }
+
+    /// A batch was sent away.
+    pub(super) fn denied(&mut self, view: &View<'_>, batch: &OpenBatch, sent: &Sent<'_>) -> Disposition {
+        let (now, id) = (view.now, batch.id);
+        self.failed(id);
+        let Some(entry) = self.open.get_mut(&id) else { return keep(BatchPhase::Waiting, 0, None) };
+        entry.denials.count = entry.denials.count.saturating_add(1);
+        entry.denials.error = Some(sent.error.clone());
+        let others = std::mem::take(&mut entry.denials.others);
+        let count = entry.denials.count;
+        let is_third = count > DENIALS_FOR_FREE;
+        if is_third && others == Others::Stored {
+            return self.refused(view, batch, false, sent);
+        }
+        self.liveness.in_question = true;
+        self.back_off(view, sent.verdict);
+        let alone = self.failing == Failing::One(id);
+        if is_third && others == Others::Answered && alone && batch.records > 1 {
+            // Nothing else is there to be sent, so no record may be blamed: its parts will show.
+            self.wait = None;
+            if let Some(cut) = self.next_cut(view, batch) {
+                return self.cut_up(view, id, cut, None);
+            }
+        }
+        if is_third && batch.records == 1 {
+            self.suspect_denied(view, id, sent);
+        }
+        let retry = &view.config.retry;
+        let due = if is_third {
+            now + retry.max_backoff.0
+        } else {
+            now + backoff::delay(retry.initial_backoff.0, retry.max_backoff.0, count, &mut self.rng)
+        };
+        let lone = self.open.get(&id).map_or(0, |entry| entry.evidence.counted);
+        self.set(id, Step::Send { due });
+        keep(BatchPhase::Waiting, lone, None)
+    }
+
+    /// A single record was denied once more: evidence, if others get through around it.
+    fn suspect_denied(&mut self, view: &View<'_>, id: BatchId, sent: &Sent<'_>) {
+        let last_success = self.undisturbed_success(id);
+        if let Some(entry) = self.open.get_mut(&id) {
+            entry.evidence.failed_alone(view.now, last_success);
+            entry.refusal = Some(sent.error.clone());
+        }
+        self.control_wanted = true;
+    }
+
+    /// Records of others were stored: what was denied may be tried again soon.
+    pub(super) fn release_denied(&mut self, view: &View<'_>) {
+        self.note_others(None, Others::Stored);
+        let retry = &view.config.retry;
+        for entry in self.open.values_mut().filter(|entry| entry.denials.count > 0) {
+            let count = entry.denials.count.saturating_sub(DENIALS_FOR_FREE);
+            let wait = backoff::delay(retry.initial_backoff.0, retry.max_backoff.0, count, &mut self.rng);
+            if let Step::Send { due } = &mut entry.step {
+                *due = (view.now + wait).min(*due);
+            }
+        }
+    }
+
+    /// One record of a batch goes alone: the last, which others of its key do not wait for.
+    pub(super) fn carve(&mut self, view: &View<'_>, entry: &Entry) -> Disposition {
+        let OpenBatch { id, records, stage, .. } = entry.batch;
+        let family = Family {
+            ancestors: entry.ancestors,
+            denials: entry.denials.count,
+            rest_due: Some(view.now + view.config.retry.max_backoff.0),
+            ..Family::default()
+        };
+        self.found_family(id, family);
+        let cut = Cut { parts: vec![records - 1, 1], stage: stage.max(Stage::Half) };
+        Disposition::Cut { cut, error: None }
+    }
+
+    /// Whether one more record may be cut from a batch to see whether everyone is denied.
+    pub(super) fn may_carve(&self) -> bool {
+        let singles = self.open.values().filter(|entry| entry.denials.count > 0 && entry.batch.records == 1);
+        singles.count() < SINGLES_MAX
+    }
+
+    /// An answer that says nothing about a batch, but when to come back.
+    pub(super) fn back_off(&mut self, view: &View<'_>, verdict: &Verdict) {
+        let retry = &view.config.retry;
+        let (wait, why) = match verdict {
+            Verdict::Throttled { retry_after: Some(asked), is_protocol } if !asked.is_zero() => {
+                // A stranger's wish is believed no longer than a back-off of our own.
+                let (longest, why) = if *is_protocol {
+                    (retry.max_retry_after.0, WaitReason::ServerAsked)
+                } else {
+                    (retry.max_backoff.0, WaitReason::BackOff)
+                };
+                (self.spread((*asked).min(longest)), why)
+            }
+            Verdict::Throttled { .. } => {
+                // A look-up comes next, which costs next to nothing.
+                let rarer = if self.has_look_up(view.config) { LOOK_UPS_A_BATCH } else { 1 };
+                (self.setback(view.config, retry.max_backoff.0 / rarer), WaitReason::BackOff)
+            }
+            // Somebody has to act; but a mended server must be found without anybody at the device. Twice per longest
+            // back-off, so that a set that has no company is denied a second time, and cut, within one.
+            Verdict::Unauthorized => (retry.max_backoff.0 / DENIALS_FOR_FREE, WaitReason::AuthRequired),
+            Verdict::Misplaced => (retry.max_backoff.0 / DENIALS_FOR_FREE, WaitReason::Misconfigured),
+            _ => return self.wait_for_the_way(view),
+        };
+        let is_unconfirmed = why.stop().is_some();
+        self.wait = Some(Wait { until: view.now + wait, why, is_unconfirmed });
+    }
+
+    /// Somebody on the way to the server is in trouble: soon again, but not at once.
+    pub(super) fn wait_for_the_way(&mut self, view: &View<'_>) {
+        let longest = view.config.retry.max_backoff.0.min(UNREACHABLE_WAIT_MAX);
+        self.pause(view, longest);
+    }
+
+    /// Nothing is sent for a back-off that grows with each failure in a row.
+    pub(super) fn pause(&mut self, view: &View<'_>, longest: Duration) {
+        let until = view.now + self.setback(view.config, longest);
+        self.wait = Some(Wait { until, why: WaitReason::BackOff, is_unconfirmed: false });
+    }
+
+    fn setback(&mut self, config: &crate::config::Config, longest: Duration) -> Duration {
+        self.setbacks = self.setbacks.saturating_add(1);
+        let first = config.retry.initial_backoff.0.min(longest);
+        backoff::delay(first, longest, self.setbacks, &mut self.rng)
+    }
+
+    fn spread(&mut self, wait: Duration) -> Duration {
+        let most = wait.mul_f64(RETRY_AFTER_SPREAD).min(RETRY_AFTER_SPREAD_MAX);
+        wait + backoff::between(Duration::ZERO, most, &mut self.rng)
+    }
+}

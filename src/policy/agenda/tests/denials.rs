@@ -1,0 +1,255 @@
+//! Sets that are sent away: alone, or with everyone.
+
+use super::*;
+use crate::policy::agenda::denials::Others;
+
+const FORBIDDEN: Verdict = Verdict::Unauthorized;
+
+fn numbered(number: u128, records: usize) -> OpenBatch {
+    OpenBatch {
+        id: BatchId(Uuid::from_u128(number)),
+        attempt: 1,
+        place: Place(u64::try_from(number).unwrap()),
+        ..batch(records, BatchPhase::InFlight)
+    }
+}
+
+impl Desk {
+    fn send(&mut self, open: &OpenBatch) {
+        self.agenda.sending(self.now, open, load(open.records));
+    }
+
+    fn deny(&mut self, open: &OpenBatch) -> Disposition {
+        self.send(open);
+        self.answered(open, &FORBIDDEN)
+    }
+
+    /// A batch of others gets through.
+    fn store_others(&mut self, number: u128) {
+        let other = numbered(number, 5);
+        self.send(&other);
+        let id = RecordId(Uuid::from_u128(number));
+        let result = RecordResult { id, status: RecordStatus::Applied, code: None, message: None };
+        self.answered(&other, &Verdict::Answered(vec![result]));
+    }
+
+    fn look_up(&mut self, found: &LookUp) {
+        self.look(|agenda, view| agenda.looked_up(view, BatchId(Uuid::from_u128(999)), found));
+    }
+}
+
+#[test]
+fn the_third_denial_is_held_against_a_set_where_others_were_stored_in_between() {
+    let (set, mut desk) = (numbered(1, 20), Desk::new(Vec::new()));
+    let waits = Disposition::Keep { phase: BatchPhase::Waiting, lone_failures: 0, error: None };
+    assert_eq!(desk.deny(&set), waits);
+    assert_eq!(desk.deny(&set), waits);
+    desk.store_others(2);
+    assert!(desk.agenda.is_denied_alone(set.id));
+    let named = desk.agenda.denied_sets();
+    assert_eq!((named[0].batch_id, named[0].denials, named[0].error.http_status), (set.id, 2, Some(403)));
+    let cut = desk.deny(&set);
+    assert!(matches!(cut, Disposition::Cut { error: Some(_), .. }), "the attempt counts: {cut:?}");
+}
+
+#[test]
+fn while_others_are_denied_as_well_nothing_is_counted_however_often() {
+    let (set, other, mut desk) = (numbered(1, 20), numbered(2, 5), Desk::new(Vec::new()));
+    for _ in 0..20 {
+        for open in [&set, &other] {
+            let kept = desk.deny(open);
+            assert_eq!(kept, Disposition::Keep { phase: BatchPhase::Waiting, lone_failures: 0, error: None });
+        }
+        desk.look_up(&LookUp::Unknown);
+    }
+    assert!(desk.agenda.is_everyone_denied() || !desk.agenda.liveness.in_question);
+}
+
+#[test]
+fn where_nothing_else_is_there_a_look_up_is_enough_to_cut_and_never_to_count() {
+    let (set, mut desk) = (numbered(1, 20), Desk::new(Vec::new()));
+    for _ in 0..2 {
+        desk.deny(&set);
+        desk.look_up(&LookUp::Unknown);
+    }
+    let cut = desk.deny(&set);
+    assert!(matches!(cut, Disposition::Cut { error: None, .. }), "{cut:?}");
+    let single = numbered(2, 1);
+    for _ in 0..10 {
+        let kept = desk.deny(&single);
+        assert_eq!(kept, Disposition::Keep { phase: BatchPhase::Waiting, lone_failures: 0, error: None });
+        desk.look_up(&LookUp::Unknown);
+    }
+}
+
+#[test]
+fn what_is_sent_after_a_denial_shows_whether_it_is_about_everyone() {
+    let set = numbered(1, 20);
+    let denied = || {
+        let mut desk = Desk::new(Vec::new());
+        desk.deny(&set);
+        desk
+    };
+    let stops = |action: &Action| matches!(action, Action::Rest { phase: Phase::AuthRequired, .. });
+    let mut desk = denied();
+    assert_eq!(desk.next(), Action::LookUp(set.id), "it costs next to nothing");
+    desk.look_up(&LookUp::Unknown);
+    assert!(matches!(desk.next(), Action::Claim(_)), "others go first");
+
+    let mut desk = denied();
+    desk.look_up(&LookUp::Hindered);
+    assert!(matches!(desk.next(), Action::Claim(_)), "it may be look-ups that are denied");
+    desk.deny(&numbered(2, 10));
+    desk.deny(&numbered(3, 10));
+    assert!(stops(&desk.next()), "three sets and a look-up: it is everyone");
+
+    let mut desk = denied();
+    desk.look_up(&LookUp::Hindered);
+    desk.deny(&numbered(2, 10));
+    desk.agenda.control_ready();
+    assert!(matches!(desk.next(), Action::Control(_)), "a record that is known tells for certain");
+    let control = BatchId(Uuid::from_u128(3));
+    desk.look(|agenda, view| agenda.control_answered(view, control, &FORBIDDEN));
+    assert!(stops(&desk.next()));
+
+    let mut desk = denied();
+    desk.look_up(&LookUp::Hindered);
+    desk.backlog.claimable = false;
+    assert!(stops(&desk.next()), "nothing else is there to be sent");
+}
+
+#[test]
+fn a_set_that_is_denied_again_and_again_is_not_sent_whole_while_nothing_gets_through() {
+    let (set, mut desk) = (numbered(1, 20), Desk::new(Vec::new()));
+    (desk.backlog.claimable, desk.config.server.outcome_lookup) = (false, OutcomeLookup::Off);
+    let longest = desk.config.retry.max_backoff.0;
+    let sends = |action: &Action| matches!(action, Action::Send(id, _) if *id == set.id);
+    desk.deny(&set);
+    desk.now += longest / 2;
+    assert!(sends(&desk.next()), "a second time");
+    desk.deny(&set);
+    desk.now += longest / 2;
+    assert_eq!(desk.next(), Action::Divide(set.id), "and then one record of it, within the longest back-off");
+    let Disposition::Cut { cut, error: None } = desk.look(|agenda, view| agenda.division(view, set.id))
+    else {
+        panic!("cut, and nothing counts");
+    };
+    assert_eq!(cut.parts, [19, 1]);
+    let part = |number, records| OpenBatch {
+        parent: Some(set.id),
+        stage: Stage::Half,
+        attempt: 0,
+        phase: BatchPhase::Waiting,
+        ..numbered(number, records)
+    };
+    let (rest, single) = (part(2, 19), part(3, 1));
+    desk.agenda.opened(desk.now, vec![rest.clone(), single.clone()]);
+    assert!(matches!(desk.next(), Action::Send(id, _) if id == single.id));
+    desk.deny(&OpenBatch { attempt: 1, ..single.clone() });
+    assert!(matches!(desk.next(), Action::Rest { .. }));
+    desk.store_others(4);
+    desk.now += 10 * SECOND;
+    assert!(matches!(desk.next(), Action::Send(id, _) if id == rest.id), "others got through");
+}
+
+#[test]
+fn a_new_credential_forgets_denials_and_the_same_set_goes_again() {
+    let (set, mut desk) = (numbered(1, 20), Desk::new(Vec::new()));
+    desk.backlog.claimable = false;
+    for _ in 0..5 {
+        desk.deny(&set);
+        desk.look_up(&LookUp::Hindered);
+    }
+    desk.agenda.let_in(desk.now);
+    assert!(matches!(desk.next(), Action::Send(id, _) if id == set.id));
+}
+
+#[test]
+fn a_strangers_wish_is_kept_no_longer_than_a_back_off_and_ends_with_the_way() {
+    let day = Some(24 * HOUR);
+    for (is_protocol, longest) in [(true, HOUR), (false, 15 * MINUTE)] {
+        let (set, mut desk) = (numbered(1, 20), Desk::new(Vec::new()));
+        desk.backlog.claimable = false;
+        desk.send(&set);
+        desk.answered(&set, &Verdict::Throttled { retry_after: day, is_protocol });
+        let Action::Rest { until: Some(until), .. } = desk.next() else { panic!("it waits") };
+        let wait = until.checked_sub(desk.now).unwrap();
+        assert!(wait >= longest && wait <= longest + MINUTE, "{wait:?}");
+        desk.agenda.link_returned(desk.now);
+        assert_eq!(matches!(desk.next(), Action::Rest { .. }), is_protocol, "the server's own is kept");
+    }
+}
+
+#[test]
+fn hints_hold_until_an_answer_without_them() {
+    let mut desk = Desk::new(Vec::new());
+    let limit = |desk: &mut Desk| desk.look(|agenda, view| agenda.limit(view)).records;
+    let before = limit(&mut desk);
+    desk.agenda.hinted(Hints { max_records: Some(1), ..Hints::default() });
+    assert_eq!(limit(&mut desk), 1);
+    desk.agenda.hinted(Hints::default());
+    assert_eq!(limit(&mut desk), before);
+}
+
+#[test]
+fn a_batch_that_is_processed_without_end_goes_on_under_a_new_id() {
+    for look_up in [OutcomeLookup::Auto, OutcomeLookup::Off] {
+        let (open, mut desk) = (numbered(1, 1), Desk::new(Vec::new()));
+        desk.config.server.outcome_lookup = look_up;
+        let busy = Verdict::StillProcessing { retry_after: None };
+        desk.send(&open);
+        assert!(matches!(desk.answered(&open, &busy), Disposition::Keep { phase: BatchPhase::Unclear, .. }));
+        desk.now += MINUTE;
+        desk.send(&open);
+        assert!(matches!(desk.answered(&open, &busy), Disposition::Keep { phase: BatchPhase::Unclear, .. }));
+        desk.now += MINUTE;
+        desk.send(&open);
+        assert!(matches!(desk.answered(&open, &busy), Disposition::Rename { .. }), "{look_up:?}");
+    }
+}
+
+#[test]
+fn another_server_is_asked_as_if_nothing_were_known() {
+    let (set, mut desk) = (numbered(1, 20), Desk::new(Vec::new()));
+    desk.agenda.serves(&desk.config);
+    desk.store_others(2);
+    desk.agenda.control_ready();
+    desk.deny(&set);
+    desk.config.server.url = "https://another.example".into();
+    assert!(desk.agenda.serves(&desk.config));
+    assert!(!desk.agenda.liveness.may_control() && !desk.agenda.liveness.in_question);
+    assert!(!desk.agenda.serves(&desk.config), "once");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// A firewall, a proxy or a worker that objects to some records: the others never wait for longer than the
+    /// longest back-off and the pause before a look-up, whatever the answer is and whatever becomes of look-ups.
+    #[test]
+    fn records_that_are_objected_to_do_not_hold_up_the_others(
+        seed: u64, memory in memory(), places in prop::collection::btree_set(0usize..120, 1..3),
+        mood in prop::sample::select(vec![Mood::Locked, Mood::Moved, Mood::Portal, Mood::Throttled, Mood::Hurried]),
+    ) {
+        let mut world = World::new(120, seed);
+        (world.memory, world.arriving) = (memory, 200);
+        world.poison = places.iter().map(|place| (*place, mood)).collect();
+        let found = world.run();
+        prop_assert_eq!(found, places.into_iter().collect::<Vec<_>>());
+        let longest = world.config.retry.max_backoff.0;
+        prop_assert!(world.longest_gap <= longest + longest / 3 + MINUTE, "{:?}", world.longest_gap);
+    }
+
+    /// What others did is known only as far as it was seen.
+    #[test]
+    fn the_most_that_was_seen_of_others_is_what_counts(seen in prop::collection::vec(0u8..4, 0..10)) {
+        let kinds = [Others::Silent, Others::Sent, Others::Answered, Others::Stored];
+        let (set, mut desk) = (numbered(1, 20), Desk::new(Vec::new()));
+        desk.deny(&set);
+        for kind in &seen {
+            desk.agenda.note_others(None, kinds[usize::from(*kind)]);
+        }
+        let most = seen.iter().max().map_or(Others::Silent, |kind| kinds[usize::from(*kind)]);
+        prop_assert_eq!(desk.agenda.open[&set.id].denials.others, most);
+    }
+}
