@@ -199,7 +199,10 @@ fn next_step(entry: &ManifestEntry, reason: &Reason, now: u64) -> Vec<String> {
     match reason {
         Reason::None => {}
         Reason::Held(holder, holding) => lines.extend(held_back(holder.as_deref(), *holding)),
-        Reason::Turn(status) => lines.extend(turn(status)),
+        Reason::Turn(status) => lines.extend(match denied(entry, status) {
+            Some(told) => told.to_vec(),
+            None => turn(status),
+        }),
     }
     if entry.state == RecordState::Quarantined {
         for (verb, does) in [
@@ -221,6 +224,20 @@ fn held_back(holder: Option<&ManifestEntry>, id: RecordId) -> [String; 2] {
         _ => "It waits until that one got through, or a person has decided about it:",
     };
     [format!("Record {id} of its key goes first, and is {state}. {ends}"), format!("  fieldsync show {id}")]
+}
+
+/// Its batch is turned away while others get through, and what can be done about it.
+fn denied(entry: &ManifestEntry, status: &Status) -> Option<[String; 3]> {
+    let set = status.sync.denied.iter().find(|set| Some(set.batch_id) == entry.batch_id)?;
+    let said = plain(&error_text(&set.error)).into_owned();
+    Some([
+        format!(
+            "Its batch of {} is turned away again and again while others get through: {said}.",
+            count(set.records as u64, "record")
+        ),
+        "Something between here and the server objects to one of its records. The daemon looks for it; to decide about this one now:".to_owned(),
+        format!("  fieldsync quarantine add {}", entry.id),
+    ])
 }
 
 /// What the daemon does instead, and what can be done about it.
@@ -250,7 +267,8 @@ mod tests {
     use crate::ipc::api::Counts;
     use crate::ipc::client::scripted::{Scripted, answer};
     use crate::ipc::why::tests::report;
-    use crate::model::BatchId;
+    use crate::model::{BatchId, LastError};
+    use crate::policy::agenda::DeniedSet;
 
     fn told(entry: &ManifestEntry, reason: &Reason) -> String {
         next_step(entry, reason, 20_000).join("\n")
@@ -277,6 +295,27 @@ mod tests {
         assert!(text.contains(&format!("quarantine retry {}", record.id)), "{text}");
         let text = describe(&record, 20_000).join("\n");
         assert!(text.contains("rejected (HTTP 422) BAD_DATE: no such day"), "{text}");
+    }
+
+    #[test]
+    fn a_batch_that_is_denied_alone_is_named_with_what_was_said() {
+        let batch = BatchId::new();
+        let record = ManifestEntry { batch_id: Some(batch), ..entry(1, RecordState::Pending) };
+        let mut now = status(Phase::Syncing, "Syncing 45 of 150 records", Counts::default());
+        let error = LastError {
+            class: "unauthorized".into(),
+            http_status: Some(403),
+            code: None,
+            message: "the answer was HTTP 403".into(),
+            at: 12_000,
+        };
+        now.sync.denied = vec![DeniedSet { batch_id: batch, records: 13, denials: 3, error }];
+        let text = told(&record, &Reason::Turn(Box::new(now.clone())));
+        assert!(text.contains("Its batch of 13 records is turned away again and again"), "{text}");
+        assert!(text.contains("unauthorized (HTTP 403)"), "{text}");
+        assert!(text.ends_with(&format!("  fieldsync quarantine add {}", record.id)), "{text}");
+        let other = ManifestEntry { batch_id: Some(BatchId::new()), ..record };
+        assert!(!told(&other, &Reason::Turn(Box::new(now))).contains("turned away"));
     }
 
     #[test]

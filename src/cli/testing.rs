@@ -71,6 +71,7 @@ pub(crate) fn status(phase: Phase, text: &str, records: Counts) -> Status {
             next_attempt_at: None,
             last_success_at: None,
             last_error: None,
+            denied: Vec::new(),
         },
         records,
         queue: QueueUse {

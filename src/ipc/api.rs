@@ -12,6 +12,7 @@ use crate::model::{
     BatchId, Damage, DeviceId, DiskState, Holder, LastError, Link, LinkState, ManifestEntry, RecordId,
     RecordState, Sequence,
 };
+use crate::policy::agenda::DeniedSet;
 use crate::policy::sizing::SizeRule;
 pub use telemetry::{DayReport, FailureReport, PerRecord, SizeBucket, TelemetryReport, TypeReport};
 
@@ -121,6 +122,9 @@ pub struct Sync {
     /// What went wrong last.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
+    /// Batches that are denied while others get through; the first ten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<DeniedSet>,
 }
 
 /// The batch in flight.

@@ -11,7 +11,7 @@ use crate::actors::batch_planner::PlannerState;
 use crate::clock::{Clock, millis, wall_ms};
 use crate::model::{Backlog, DeviceId, Link};
 use crate::policy::breaker::{BreakerState, Mode};
-use crate::policy::progress::sentence;
+use crate::policy::progress::{denied_note, sentence};
 
 /// Everything that is announced.
 #[derive(Clone)]
@@ -75,7 +75,8 @@ impl Board {
             started_at: self.started_at,
             sync: Sync {
                 phase,
-                text: sentence(phase, &progress, &backlog, &link, refused_here, wait),
+                text: sentence(phase, &progress, &backlog, &link, refused_here, wait)
+                    + &denied_note(&planner.denied),
                 done: progress.done,
                 total: progress.total,
                 needs_review: backlog.quarantined,
@@ -84,6 +85,7 @@ impl Board {
                 next_attempt_at: planner.until,
                 last_success_at: planner.last_success_at,
                 last_error: planner.last_error,
+                denied: planner.denied,
             },
             records: Counts {
                 pending: backlog.pending,

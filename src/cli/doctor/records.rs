@@ -30,6 +30,16 @@ pub(super) fn judge(status: Option<&Status>) -> Vec<Finding> {
             format!("fieldsync show {}", holder.id),
         )
     }));
+    findings.extend(status.sync.denied.iter().map(|set| {
+        let said = set.error.http_status.map_or(set.error.class.clone(), |http| format!("HTTP {http}"));
+        Finding::warning(
+            format!(
+                "a batch of {} is turned away ({said}) while others get through: something on the way objects to one of them",
+                count(set.records as u64, "record")
+            ),
+            "nothing: the record is looked for and set aside; to decide about one now: fieldsync quarantine add ID",
+        )
+    }));
     or_well(findings, || plain(&status.sync.text).into_owned())
 }
 
