@@ -5,23 +5,20 @@ use std::collections::{BTreeSet, HashMap};
 use uuid::Uuid;
 
 use super::StoreError;
-use super::body;
 use super::claim::Claim;
 use super::codec;
 use super::lanes::HELD;
+use super::members::{record_id, stored};
 use super::op::{Op, Transaction};
 use super::review::Remember;
-use super::schema::{BatchRow, ManifestRow, MemberRow, StoredError, StoredState};
+use super::schema::{BatchRow, ManifestRow, MemberRow, StoredPhase, StoredRule, StoredState};
 use super::state::open_batch;
 use crate::clock::millis;
 use crate::config;
-use crate::model::{
-    Batch, BatchId, BatchPhase, BatchRecord, LastError, OpenBatch, Place, RecordId, Sequence,
-};
+use crate::model::{Batch, BatchId, BatchPhase, LastError, OpenBatch, RecordId, Sequence};
 use crate::policy::agenda::{Disposition, Outcome};
 use crate::policy::backoff;
 use crate::policy::isolation::Cut;
-use crate::policy::sizing::SizeRule;
 
 /// Receipts that one settlement looks at, at least.
 const PRUNE_STEP: usize = 100;
@@ -87,16 +84,16 @@ impl Op for Dispatch {
         }
         row.attempt += 1;
         row.counted = false;
-        row.phase = BatchPhase::InFlight;
+        row.phase = StoredPhase::InFlight;
         match transaction.load(id, &row)? {
             Ok(batch) => {
                 transaction.put_batch(id, row)?;
                 Ok(Some(batch))
             }
-            Err(damaged) => {
+            Err(unsendable) => {
                 // What was sent under this id cannot be sent again: the others go under another.
                 transaction.disband(id, &row)?;
-                transaction.quarantine_damaged(&row, &damaged)?;
+                transaction.set_aside(&row, &unsendable)?;
                 Ok(None)
             }
         }
@@ -143,18 +140,12 @@ impl Op for Settle {
 impl Transaction<'_, '_> {
     /// Members whose key is held by a record outside of the batch go back to the queue.
     fn carve_held(&mut self, row: &mut BatchRow) -> Result<(), StoreError> {
-        let mut company: BTreeSet<u64> = row.members.iter().map(|member| member.place).collect();
-        // In the order of arrival: whoever goes back takes those behind it along.
-        let mut members = row.members.clone();
-        members.sort_by_key(|member| Place(member.place).seq());
-        for member in members {
-            let key = self.header(member.place)?.and_then(|header| header.key);
-            if self.is_held(key.as_deref(), member.place, &company)? {
-                company.remove(&member.place);
-                self.give_back(&member, HELD)?;
-            }
+        let held = self.held_members(&row.members)?;
+        for member in &held {
+            self.give_back(member, HELD)?;
         }
-        row.members.retain(|member| company.contains(&member.place));
+        let held: BTreeSet<u64> = held.iter().map(|member| member.place).collect();
+        row.members.retain(|member| !held.contains(&member.place));
         row.bytes = row.members.iter().map(|member| u64::from(member.bytes)).sum();
         Ok(())
     }
@@ -178,66 +169,9 @@ impl Transaction<'_, '_> {
         self.close_row(id)
     }
 
-    /// The batch with its payloads, in queue order; or which of its records cannot be read.
-    pub(super) fn load(&self, id: u128, row: &BatchRow) -> Result<Result<Batch, Vec<u64>>, StoreError> {
-        let mut records = Vec::with_capacity(row.members.len());
-        let mut damaged = Vec::new();
-        for member in &row.members {
-            match body::read(&self.tables.payload, &self.tables.chunks, member.place) {
-                Ok(Some((header, payload))) => records.push(BatchRecord {
-                    id: record_id(member.id),
-                    record_type: header.record_type,
-                    key: header.key,
-                    created_at: header.created_at,
-                    payload,
-                }),
-                Ok(None) => {
-                    return Err(StoreError::Inconsistent("a batch names a record without payload"));
-                }
-                Err(StoreError::Codec(error)) => {
-                    tracing::error!(record_id = %record_id(member.id), %error, "a record cannot be read");
-                    damaged.push(member.place);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        if !damaged.is_empty() {
-            return Ok(Err(damaged));
-        }
-        let sequence = Sequence { index: row.sequence.0, total: row.sequence.1 };
-        Ok(Ok(Batch { open: open_batch(id, row), sequence, records }))
-    }
-
-    /// Records of a batch that is not on disk (any more) that cannot be read: a person decides.
-    pub(super) fn quarantine_damaged(&mut self, row: &BatchRow, damaged: &[u64]) -> Result<(), StoreError> {
-        self.damage_seen.set(true);
-        for member in row.members.iter().filter(|member| damaged.contains(&member.place)) {
-            let mut entry = self.member_entry(member)?;
-            let was = entry.state;
-            if was == StoredState::Failed {
-                self.tables.retry.remove((entry.due_at.unwrap_or(HELD), member.place))?;
-            }
-            entry.state = StoredState::Quarantined;
-            entry.updated_at = self.now.wall;
-            entry.due_at = None;
-            entry.error = Some(StoredError {
-                class: "damaged".into(),
-                http_status: None,
-                code: None,
-                message: "its payload on this device's disk is damaged and cannot be sent: mend it with a new payload, or discard it".into(),
-                at: self.now.wall,
-            });
-            self.state.woken.remove(&member.place);
-            self.tables.quarantine.insert(member.place, member.id)?;
-            self.state.settled_total += 1;
-            self.state.holders_changed = true;
-            self.put_row(member.id, &entry, Some(was))?;
-        }
-        Ok(())
-    }
-
     pub(super) fn put_batch(&mut self, id: u128, row: BatchRow) -> Result<(), StoreError> {
         self.state.waits_changed = true;
+        self.state.holders_changed |= row.members.iter().any(|member| member.failed);
         self.tables.batches.insert(id, codec::encode(&row)?.as_slice())?;
         for member in &row.members {
             self.state.claimed.insert(member.place, id);
@@ -249,7 +183,8 @@ impl Transaction<'_, '_> {
     fn close_row(&mut self, id: u128) -> Result<(), StoreError> {
         self.state.waits_changed = true;
         self.tables.batches.remove(id)?;
-        self.state.open.remove(&id);
+        let row = self.state.open.remove(&id);
+        self.state.holders_changed |= row.is_some_and(|row| row.members.iter().any(|member| member.failed));
         Ok(())
     }
 
@@ -270,75 +205,80 @@ impl Transaction<'_, '_> {
             by_id.entry(record.0.as_u128()).or_insert(outcome);
         }
         let mut known = 0;
+        let mut again = Vec::new();
         for member in &row.members {
             let given = by_id.remove(&member.id);
             known += usize::from(given.is_some());
             let outcome = given.unwrap_or(missing);
-            self.settle_record(id, row, member, outcome, retry, settled)?;
+            let Some(mut entry) = self.member_entry(member)? else { continue };
+            let was = entry.state;
+            entry.attempts += u32::from(!row.counted);
+            entry.updated_at = self.now.wall;
+            entry.batch = Some(id);
+            entry.due_at = None;
+            match outcome {
+                Outcome::Synced => {
+                    entry.state = StoredState::Synced;
+                    entry.error = None;
+                    self.state.claimed.remove(&member.place);
+                    self.drop_payload(member.place, member.bytes)?;
+                    self.tables.receipts.insert(member.place, (member.id, self.now.steady))?;
+                    settled.synced.push(record_id(member.id));
+                    self.state.synced_total += 1;
+                    self.state.settled_total += 1;
+                    self.leave_lane(entry.key.as_deref(), member.place)?;
+                }
+                Outcome::Quarantine(error) => {
+                    entry.state = StoredState::Quarantined;
+                    entry.error = Some(stored(error));
+                    self.state.claimed.remove(&member.place);
+                    self.tables.quarantine.insert(member.place, member.id)?;
+                    settled.quarantined.push((
+                        record_id(member.id),
+                        entry.record_type.clone(),
+                        error.clone(),
+                    ));
+                    self.state.settled_total += 1;
+                    self.state.holders_changed = true;
+                }
+                Outcome::Retry(error) => {
+                    again.push((member, entry, was, error));
+                    continue;
+                }
+            }
+            self.put_row(member.id, &entry, Some(was))?;
         }
         settled.foreign = total - known;
+        settled.failed = again.len();
+        self.try_again(again, retry)?;
         self.close_row(id)
     }
 
-    fn settle_record(
+    /// Records of one batch that are tried again are due together, so that they travel together again.
+    /// The one with the most attempts says for how long: a server that keeps asking for time gets it, also
+    /// when younger records came into the batch.
+    fn try_again(
         &mut self,
-        batch: u128,
-        row: &BatchRow,
-        member: &MemberRow,
-        outcome: &Outcome,
+        again: Vec<(&MemberRow, ManifestRow, StoredState, &LastError)>,
         retry: &config::Retry,
-        settled: &mut Settled,
     ) -> Result<(), StoreError> {
-        let place = member.place;
-        let mut entry = self.member_entry(member)?;
-        let was = entry.state;
-        let key = entry.key.clone();
-        entry.attempts += u32::from(!row.counted);
-        entry.updated_at = self.now.wall;
-        entry.batch = Some(batch);
-        entry.due_at = None;
-        self.state.claimed.remove(&place);
-        match outcome {
-            Outcome::Synced => {
-                entry.state = StoredState::Synced;
-                entry.error = None;
-                self.drop_payload(place, member.bytes)?;
-                self.tables.receipts.insert(place, (member.id, self.now.steady))?;
-                settled.synced.push(record_id(member.id));
-                self.state.synced_total += 1;
-                self.state.settled_total += 1;
-                self.leave_lane(key.as_deref(), place)?;
-            }
-            Outcome::Quarantine(error) => {
-                entry.state = StoredState::Quarantined;
-                entry.error = Some(stored(error));
-                self.tables.quarantine.insert(place, member.id)?;
-                settled.quarantined.push((record_id(member.id), entry.record_type.clone(), error.clone()));
-                self.state.settled_total += 1;
-                self.state.holders_changed = true;
-            }
-            Outcome::Retry(error) => {
-                let wait = backoff::delay(
-                    retry.initial_backoff.0,
-                    retry.max_backoff.0,
-                    entry.attempts,
-                    &mut fastrand::Rng::new(),
-                );
-                let due = self.now.steady + millis(wait);
-                entry.state = StoredState::Failed;
-                entry.error = Some(stored(error));
-                entry.due_at = Some(due);
-                self.tables.retry.insert((due, place), ())?;
-                settled.failed += 1;
-                self.state.holders_changed = true;
-            }
+        let Some(attempts) = again.iter().map(|(_, entry, ..)| entry.attempts).max() else {
+            return Ok(());
+        };
+        let rng = &mut fastrand::Rng::new();
+        let wait = backoff::delay(retry.initial_backoff.0, retry.max_backoff.0, attempts, rng);
+        let due = self.now.steady + millis(wait);
+        self.state.holders_changed = true;
+        self.state.waits_changed = true;
+        for (member, mut entry, was, error) in again {
+            entry.state = StoredState::Failed;
+            entry.error = Some(stored(error));
+            entry.due_at = Some(due);
+            self.state.claimed.remove(&member.place);
+            self.tables.retry.insert((due, member.place), ())?;
+            self.put_row(member.id, &entry, Some(was))?;
         }
-        self.put_row(member.id, &entry, Some(was))
-    }
-
-    fn member_entry(&self, member: &MemberRow) -> Result<ManifestRow, StoreError> {
-        let row = self.manifest_row(member.id)?;
-        row.ok_or(StoreError::Inconsistent("a batch names a record without manifest entry"))
+        Ok(())
     }
 
     /// With an error: the records, and only those, are FAILED, and the attempt counts once.
@@ -349,8 +289,9 @@ impl Transaction<'_, '_> {
         error: Option<&LastError>,
     ) -> Result<(), StoreError> {
         let Some(error) = error else { return Ok(()) };
-        for member in &mut row.members {
-            let mut entry = self.member_entry(member)?;
+        self.state.holders_changed = true;
+        for mut member in std::mem::take(&mut row.members) {
+            let Some(mut entry) = self.member_entry(&member)? else { continue };
             let was = entry.state;
             entry.state = StoredState::Failed;
             entry.attempts += u32::from(!row.counted);
@@ -360,7 +301,9 @@ impl Transaction<'_, '_> {
             entry.error = Some(stored(error));
             member.failed = true;
             self.put_row(member.id, &entry, Some(was))?;
+            row.members.push(member);
         }
+        row.bytes = row.members.iter().map(|member| u64::from(member.bytes)).sum();
         row.counted = true;
         Ok(())
     }
@@ -374,7 +317,7 @@ impl Transaction<'_, '_> {
         error: Option<&LastError>,
     ) -> Result<(), StoreError> {
         self.fail_members(id, &mut row, error)?;
-        row.phase = phase;
+        row.phase = phase.into();
         row.lone_failures = lone_failures;
         self.put_batch(id, row)
     }
@@ -398,9 +341,9 @@ impl Transaction<'_, '_> {
         for members in parts {
             let part = BatchRow {
                 parent: Some(id),
-                stage: cut.stage,
-                rule: SizeRule::Split,
-                phase: BatchPhase::Waiting,
+                stage: cut.stage.into(),
+                rule: StoredRule::Split,
+                phase: StoredPhase::Waiting,
                 sequence: (0, 0),
                 attempt: 0,
                 lone_failures: 0,
@@ -428,7 +371,7 @@ impl Transaction<'_, '_> {
         let new_id = Uuid::new_v4().as_u128();
         let row = BatchRow {
             parent: Some(id),
-            phase: BatchPhase::Waiting,
+            phase: StoredPhase::Waiting,
             sequence: (0, 0),
             attempt: 0,
             counted: false,
@@ -438,19 +381,5 @@ impl Transaction<'_, '_> {
         let opened = open_batch(new_id, &row);
         self.put_batch(new_id, row)?;
         Ok(opened)
-    }
-}
-
-fn record_id(id: u128) -> RecordId {
-    RecordId(Uuid::from_u128(id))
-}
-
-fn stored(error: &LastError) -> StoredError {
-    StoredError {
-        class: error.class.clone(),
-        http_status: error.http_status,
-        code: error.code.clone(),
-        message: error.message.clone(),
-        at: error.at,
     }
 }

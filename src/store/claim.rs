@@ -10,17 +10,17 @@ use redb::ReadableTable;
 
 use super::StoreError;
 use super::codec;
-use super::lanes::HELD;
+use super::lanes::{HELD, seq};
 use super::op::{Op, Transaction};
-use super::schema::{BatchRow, Header, MemberRow, StoredState};
+use super::schema::{BatchRow, Header, MemberRow, StoredPhase, StoredStage, StoredState};
 use super::state::Cursors;
-use crate::model::{Batch, BatchId, BatchPhase, Stage};
+use crate::model::{Batch, BatchId};
 use crate::policy::agenda::ClaimOrder;
 use crate::policy::sizing::Filling;
 
 /// Records that one claim looks at; the next goes on from there.
 const CLAIM_SCAN: usize = 10_000;
-/// Failed records that are due of which one claim chooses.
+/// Failed records that are due of which one claim chooses, at least: those of a whole batch come back together.
 const DUE_SCAN: usize = 1000;
 
 /// Takes records from the queue into a batch.
@@ -54,12 +54,32 @@ struct Candidate {
     due: Option<u64>,
 }
 
+/// What a record comes to that is looked at.
+enum Standing {
+    /// It may be taken.
+    Free(Candidate),
+    /// Its state, or another batch, keeps it.
+    Kept,
+    /// Nothing at its place can be read.
+    Unreadable,
+}
+
+/// How far a draft has come in a lane, so that each of its records is looked at once.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    /// All before this are taken.
+    next: u64,
+    /// This one cannot go now, and so nothing behind it can.
+    blocked_at: Option<u64>,
+}
+
 /// A batch in the making.
 struct Draft<'o> {
     order: &'o ClaimOrder,
     filling: Filling<'o>,
     members: Vec<Candidate>,
     places: BTreeSet<u64>,
+    lanes: HashMap<String, Progress>,
     cursors: Cursors,
     /// Looked at outside of the walk: failed ones that are due, woken ones, and who comes along.
     waiting: BTreeSet<u64>,
@@ -67,11 +87,14 @@ struct Draft<'o> {
     due: HashMap<u64, u64>,
     /// Those of `waiting` that need not be looked at again until somebody wakes them.
     dismissed: Vec<Dismissed>,
+    looked_at: usize,
 }
 
 enum Dismissed {
     /// An earlier one of its key holds it.
-    Held { place: u64, id: u128, due: Option<u64> },
+    Held { key: String, place: u64, id: u128, due: Option<u64> },
+    /// It stands in a lane, and nothing at its place can be read.
+    Unreadable { key: String, place: u64 },
     /// Nothing at this place can be sent; its row in `retry`, if it has one, would be due for ever.
     Stray { place: u64, due: Option<u64> },
 }
@@ -89,9 +112,16 @@ impl Draft<'_> {
         let fits = self.filling.admit(&candidate.record_type, u64::from(candidate.row.bytes));
         if fits {
             self.places.insert(candidate.row.place);
+            if let Some(key) = &candidate.key {
+                self.lane(key).next = seq(candidate.row.place) + 1;
+            }
             self.members.push(candidate);
         }
         fits
+    }
+
+    fn lane(&mut self, key: &str) -> &mut Progress {
+        self.lanes.entry(key.to_owned()).or_default()
     }
 
     /// In queue order, save that records of one key stand in the order of their arrival.
@@ -132,13 +162,13 @@ impl Transaction<'_, '_> {
             if draft.members.is_empty() {
                 return Ok(None);
             }
-            let rule = draft.filling.rule();
+            let rule = draft.filling.rule().into();
             let (members, taken) = draft.in_order();
             let row = BatchRow {
                 parent: None,
-                stage: Stage::Fresh,
+                stage: StoredStage::Fresh,
                 rule,
-                phase: BatchPhase::InFlight,
+                phase: StoredPhase::InFlight,
                 sequence: (order.sequence.index, order.sequence.total),
                 attempt: 1,
                 lone_failures: 0,
@@ -148,17 +178,18 @@ impl Transaction<'_, '_> {
             };
             let batch = match self.load(id, &row)? {
                 Ok(batch) => batch,
-                Err(damaged) => {
+                Err(unsendable) => {
                     // Set aside, and not of the next draft; the others stay where they were.
                     for member in &row.members {
                         self.state.wake(member.place);
                     }
-                    self.quarantine_damaged(&row, &damaged)?;
+                    self.set_aside(&row, &unsendable)?;
                     continue;
                 }
             };
             for candidate in taken {
                 self.state.woken.remove(&candidate.row.place);
+                self.state.urgent.forget(candidate.row.place);
                 if let Some(due) = candidate.due {
                     self.tables.retry.remove((due, candidate.row.place))?;
                 }
@@ -175,17 +206,20 @@ impl Transaction<'_, '_> {
             filling: order.limit.filling(),
             members: Vec::new(),
             places: BTreeSet::new(),
+            lanes: HashMap::new(),
             cursors: self.state.cursors.clone(),
             waiting: self.state.woken.clone(),
             due: HashMap::new(),
             dismissed: Vec::new(),
+            looked_at: 0,
         };
-        for item in self.tables.retry.range(..=(self.now.steady, u64::MAX))?.take(DUE_SCAN) {
+        let due_scan = DUE_SCAN.max(order.limit.records);
+        for item in self.tables.retry.range(..=(self.now.steady, u64::MAX))?.take(due_scan) {
             let (due, place) = item?.0.value();
             draft.waiting.insert(place);
             draft.due.insert(place, due);
         }
-        let mut looked_at = 0;
+        self.add_urgent(&mut draft)?;
         for range in self.state.cursors.ranges() {
             let end = range.end;
             let mut walk = self.tables.payload.range(range)?.peekable();
@@ -199,10 +233,10 @@ impl Transaction<'_, '_> {
                 let Some(place) = fresh.into_iter().chain(waiting).min() else {
                     break;
                 };
-                if looked_at == CLAIM_SCAN || self.consider(place, &mut draft)? == Considered::Full {
+                if draft.looked_at >= CLAIM_SCAN || self.consider(place, &mut draft)? == Considered::Full {
                     return Ok(draft);
                 }
-                looked_at += 1;
+                draft.looked_at += 1;
                 draft.waiting.remove(&place);
                 if fresh == Some(place) {
                     draft.cursors.passed(place);
@@ -214,33 +248,35 @@ impl Transaction<'_, '_> {
         Ok(draft)
     }
 
+    /// A lane moves when its head is due: its most urgent record is looked at then, too.
+    fn add_urgent(&self, draft: &mut Draft<'_>) -> Result<(), StoreError> {
+        if self.state.urgent.is_empty() {
+            return Ok(());
+        }
+        for place in draft.due.keys() {
+            let key = self.header(*place)?.and_then(|header| header.key);
+            draft.waiting.extend(key.and_then(|key| self.state.urgent.first(&key)));
+        }
+        Ok(())
+    }
+
     /// Takes the record at a place, with those before it in its lane, if all of them are free to go.
     fn consider(&self, place: u64, draft: &mut Draft<'_>) -> Result<Considered, StoreError> {
         if draft.places.contains(&place) || self.state.claimed.contains_key(&place) {
             return Ok(Considered::Done);
         }
-        let Some(candidate) = self.candidate(place)? else {
+        let Standing::Free(candidate) = self.standing(place)? else {
             let due = draft.due.get(&place).copied();
             draft.dismissed.push(Dismissed::Stray { place, due });
             return Ok(Considered::Done);
         };
         let mut chain = Vec::new();
-        if let Some(key) = &candidate.key {
-            for earlier in self.before(key, place)? {
-                let earlier = earlier?;
-                if draft.places.contains(&earlier) {
-                    continue;
-                }
-                let free = !self.state.claimed.contains_key(&earlier);
-                let Some(earlier) = self.candidate(earlier)?.filter(|_| free) else {
-                    draft.dismissed.push(Dismissed::Held { place, id: candidate.row.id, due: candidate.due });
-                    return Ok(Considered::Done);
-                };
-                chain.push(earlier);
-                if chain.len() > draft.order.limit.records {
-                    break;
-                }
-            }
+        if let Some(key) = &candidate.key
+            && !self.gather_before(key, place, &mut chain, draft)?
+        {
+            let (key, id, due) = (key.clone(), candidate.row.id, candidate.due);
+            draft.dismissed.push(Dismissed::Held { key, place, id, due });
+            return Ok(Considered::Done);
         }
         chain.push(candidate);
         for member in chain {
@@ -259,30 +295,73 @@ impl Transaction<'_, '_> {
         Ok(Considered::Done)
     }
 
-    /// The record at a place, if its state lets it go: fresh, or failed and due, or failed and held until now.
-    fn candidate(&self, place: u64) -> Result<Option<Candidate>, StoreError> {
-        let Some(header) = self.header(place)? else { return Ok(None) };
-        let Some(row) = self.manifest_row(header.id)? else { return Ok(None) };
+    /// The records before this one in its lane that the draft does not have yet, as many as it may take;
+    /// false when one of them cannot go now.
+    fn gather_before(
+        &self,
+        key: &str,
+        place: u64,
+        chain: &mut Vec<Candidate>,
+        draft: &mut Draft<'_>,
+    ) -> Result<bool, StoreError> {
+        let Progress { next, blocked_at } = *draft.lane(key);
+        if blocked_at.is_some_and(|blocked_at| blocked_at < seq(place)) {
+            return Ok(false);
+        }
+        for earlier in self.before(key, next, place)? {
+            let earlier = earlier?;
+            draft.looked_at += 1;
+            match self.standing(earlier)? {
+                Standing::Free(earlier) => chain.push(earlier),
+                Standing::Unreadable => {
+                    draft.dismissed.push(Dismissed::Unreadable { key: key.to_owned(), place: earlier });
+                }
+                Standing::Kept => {
+                    draft.lane(key).blocked_at = Some(seq(earlier));
+                    return Ok(false);
+                }
+            }
+            if chain.len() > draft.order.limit.records {
+                break;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether the record at a place may go: fresh, or failed and due, or failed and held until now.
+    fn standing(&self, place: u64) -> Result<Standing, StoreError> {
+        if self.state.claimed.contains_key(&place) {
+            return Ok(Standing::Kept);
+        }
+        let Some(header) = self.header(place)? else {
+            let reviewed = self.tables.quarantine.get(place)?.is_some();
+            return Ok(if reviewed { Standing::Kept } else { Standing::Unreadable });
+        };
+        let Some(row) = self.manifest_row(header.id)? else { return Ok(Standing::Unreadable) };
         let due = match row.state {
             StoredState::Pending => None,
             StoredState::Failed if row.due_at.is_none_or(|due| due <= self.now.steady) => {
                 Some(row.due_at.unwrap_or(HELD))
             }
-            StoredState::Failed | StoredState::Quarantined | StoredState::Synced => return Ok(None),
+            StoredState::Failed | StoredState::Quarantined | StoredState::Synced => {
+                return Ok(Standing::Kept);
+            }
         };
         let row = MemberRow { place, id: header.id, bytes: header.bytes, failed: due.is_some() };
-        Ok(Some(Candidate { row, record_type: header.record_type, key: header.key, due }))
+        Ok(Standing::Free(Candidate { row, record_type: header.record_type, key: header.key, due }))
     }
 
     fn dismiss(&mut self, dismissed: &[Dismissed]) -> Result<(), StoreError> {
         for dismissed in dismissed {
             match *dismissed {
-                Dismissed::Held { place, id, due } => {
+                Dismissed::Held { ref key, place, id, due } => {
                     self.state.woken.remove(&place);
+                    self.remember_urgent(key, place)?;
                     if let Some(due) = due.filter(|due| *due != HELD) {
                         self.reschedule(id, place, due, HELD)?;
                     }
                 }
+                Dismissed::Unreadable { ref key, place } => self.drop_from_lane(key, place)?,
                 Dismissed::Stray { place, due } => {
                     self.state.woken.remove(&place);
                     if let Some(due) = due {

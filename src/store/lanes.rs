@@ -5,7 +5,7 @@
 //! record that a claim passed over needs no index of its own: whoever stands before it brings it
 //! along, or wakes it when it leaves.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use redb::ReadableTable;
 use uuid::Uuid;
@@ -14,7 +14,7 @@ use super::StoreError;
 use super::body;
 use super::op::Transaction;
 use super::read;
-use super::schema::{Snapshot, StoredState};
+use super::schema::{MemberRow, Snapshot, StoredState};
 use super::state::State;
 use crate::model::{Holder, Place, RecordId, RecordState};
 
@@ -27,20 +27,79 @@ const COUNTED: usize = 1000;
 const NAMED: usize = 10;
 /// Records under review, and failed ones, that are looked at for holders.
 const SCAN: usize = 100;
+/// Urgent records that are remembered while they are held; beyond, the least urgent go with their lane.
+const MAX_URGENT: usize = 1000;
 
-fn seq(place: u64) -> u64 {
+#[cfg(test)]
+thread_local! {
+    /// Records of lanes that were looked at one after the other.
+    pub(super) static LANE_STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+fn count_step() {
+    #[cfg(test)]
+    LANE_STEPS.set(LANE_STEPS.get() + 1);
+}
+
+pub(super) fn seq(place: u64) -> u64 {
     Place(place).seq()
 }
 
+/// Held records that are more urgent than the record right before them in their lane. When the lane
+/// moves, the most urgent one of it is looked at again, and takes those before it along.
+#[derive(Default)]
+pub(super) struct Urgent {
+    by_key: BTreeMap<String, BTreeSet<u64>>,
+    by_place: BTreeMap<u64, String>,
+}
+
+impl Urgent {
+    /// Remembers a record.
+    fn remember(&mut self, key: &str, place: u64) {
+        self.by_key.entry(key.to_owned()).or_default().insert(place);
+        self.by_place.insert(place, key.to_owned());
+        if self.by_place.len() > MAX_URGENT
+            && let Some((place, _)) = self.by_place.last_key_value()
+        {
+            self.forget(*place);
+        }
+    }
+
+    /// Forgets a record: it goes, or is gone.
+    pub(super) fn forget(&mut self, place: u64) {
+        let Some(key) = self.by_place.remove(&place) else { return };
+        if let Some(places) = self.by_key.get_mut(&key) {
+            places.remove(&place);
+            if places.is_empty() {
+                self.by_key.remove(&key);
+            }
+        }
+    }
+
+    /// The most urgent record of a lane.
+    pub(super) fn first(&self, key: &str) -> Option<u64> {
+        self.by_key.get(key)?.first().copied()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_place.is_empty()
+    }
+}
+
 impl Transaction<'_, '_> {
-    /// The records that stand before this one in its lane, first to last.
+    /// The records of a lane from this `seq` on that stand before `place`, first to last.
     pub(super) fn before(
         &self,
         key: &str,
+        from: u64,
         place: u64,
     ) -> Result<impl Iterator<Item = Result<u64, StoreError>> + use<'_>, StoreError> {
-        let range = self.tables.lanes.range((key, 0)..(key, seq(place)))?;
-        Ok(range.map(|item| Ok(item?.1.value())))
+        let end = seq(place);
+        let range = self.tables.lanes.range((key, from.min(end))..(key, end))?;
+        Ok(range.map(|item| {
+            count_step();
+            Ok(item?.1.value())
+        }))
     }
 
     /// The record that stands next behind this one in its lane.
@@ -49,56 +108,150 @@ impl Transaction<'_, '_> {
         Ok(range.next().transpose()?.map(|(_, place)| place.value()))
     }
 
-    /// Whether a record stands before this one that is not of `company`.
-    pub(super) fn is_held(
-        &self,
-        key: Option<&str>,
-        place: u64,
-        company: &BTreeSet<u64>,
-    ) -> Result<bool, StoreError> {
-        let Some(key) = key else { return Ok(false) };
-        for earlier in self.before(key, place)? {
-            if !company.contains(&earlier?) {
-                return Ok(true);
+    /// Which members of a batch are held by a record outside of it, in the order of arrival: whoever is
+    /// held takes those of the batch that stand behind it along.
+    pub(super) fn held_members(&self, members: &[MemberRow]) -> Result<Vec<MemberRow>, StoreError> {
+        let company: BTreeSet<u64> = members.iter().map(|member| member.place).collect();
+        // Up to where each lane is of the batch without a gap; none once there was one.
+        let mut fronts: HashMap<String, Option<u64>> = HashMap::new();
+        let mut ordered: Vec<&MemberRow> = members.iter().collect();
+        ordered.sort_by_key(|member| seq(member.place));
+        let mut held = Vec::new();
+        for member in ordered {
+            let Some(key) = self.header(member.place)?.and_then(|header| header.key) else { continue };
+            let front = fronts.entry(key.clone()).or_insert(Some(0));
+            if let Some(from) = *front {
+                *front = Some(seq(member.place) + 1);
+                for earlier in self.before(&key, from, member.place)? {
+                    if !company.contains(&earlier?) {
+                        *front = None;
+                        break;
+                    }
+                }
+            }
+            if front.is_none() {
+                held.push(member.clone());
             }
         }
-        Ok(false)
+        Ok(held)
     }
 
     /// The record goes to the end of its lane.
     pub(super) fn join_lane(&mut self, key: Option<&str>, place: u64) -> Result<(), StoreError> {
-        if let Some(key) = key {
-            self.tables.lanes.insert((key, seq(place)), place)?;
-            let counters = &self.state.counters;
-            self.state.holders_changed |= counters.failed + counters.quarantined > 0;
+        let Some(key) = key else { return Ok(()) };
+        self.tables.lanes.insert((key, seq(place)), place)?;
+        let stuck = self.state.counters.failed + self.state.counters.quarantined;
+        if stuck > 0 && !self.state.holders_changed {
+            self.count_follower(key)?;
         }
         Ok(())
+    }
+
+    /// A record came behind others of its key: what is known of holders follows without a look at all of them.
+    fn count_follower(&mut self, key: &str) -> Result<(), StoreError> {
+        if let Some(known) = self.state.holders.iter_mut().find(|holder| holder.key == key) {
+            known.holds = (known.holds + 1).min(COUNTED as u64);
+            return Ok(());
+        }
+        if self.state.holders.len() >= NAMED {
+            return Ok(());
+        }
+        let Some(head) = self.lane_head(key)? else { return Ok(()) };
+        let Ok(Some(header)) = body::header(&self.tables.payload, head) else { return Ok(()) };
+        let Some(row) = self.manifest_row(header.id)? else { return Ok(()) };
+        if let Some(state) = stuck_state(self.state, row.state, head) {
+            let range = self.tables.lanes.range((key, seq(head) + 1)..=(key, u64::MAX))?;
+            let holds = range.take(COUNTED).count() as u64;
+            let id = RecordId(Uuid::from_u128(header.id));
+            if holds > 0 {
+                self.state.holders.push(Holder { id, key: key.to_owned(), state, holds });
+            }
+        }
+        Ok(())
+    }
+
+    fn lane_head(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        let head = self.tables.lanes.range((key, 0)..=(key, u64::MAX))?.next().transpose()?;
+        Ok(head.map(|(_, place)| place.value()))
     }
 
     /// The record is settled or gone: the next of its lane may be free to go.
     pub(super) fn leave_lane(&mut self, key: Option<&str>, place: u64) -> Result<(), StoreError> {
         let Some(key) = key else { return Ok(()) };
         self.tables.lanes.remove((key, seq(place)))?;
+        self.state.urgent.forget(place);
         self.state.holders_changed = true;
         self.wake_lane(key)
     }
 
-    /// The head of a lane is looked at by the next claim, unless something else keeps it.
+    /// A record is back from review: it goes, and with it those that it held.
+    pub(super) fn release(&mut self, key: Option<&str>, place: u64) -> Result<(), StoreError> {
+        self.state.wake(place);
+        self.state.holders_changed = true;
+        self.state.waits_changed = true;
+        key.map_or(Ok(()), |key| self.wake_lane(key))
+    }
+
+    /// The head of a lane is looked at by the next claim, and so is the most urgent record behind it,
+    /// unless something else keeps the head.
     fn wake_lane(&mut self, key: &str) -> Result<(), StoreError> {
-        let head = self.tables.lanes.range((key, 0)..=(key, u64::MAX))?.next().transpose()?;
-        let Some(head) = head.map(|(_, place)| place.value()) else {
-            return Ok(());
-        };
-        if self.state.claimed.contains_key(&head) {
-            return Ok(());
-        }
-        let Some(header) = self.header(head)? else { return Ok(()) };
-        match self.manifest_row(header.id)? {
-            Some(row) if row.state == StoredState::Pending => self.state.wake(head),
-            Some(row) if row.state == StoredState::Failed && row.due_at.is_none() => {
-                self.reschedule(header.id, head, HELD, self.now.steady)?;
+        while let Some(head) = self.lane_head(key)? {
+            if !self.state.claimed.contains_key(&head) && self.is_beyond_reading(head)? {
+                self.drop_from_lane(key, head)?;
+                continue;
             }
-            _ => {}
+            if self.wake_held(head)? {
+                while let Some(urgent) = self.state.urgent.first(key) {
+                    self.state.urgent.forget(urgent);
+                    if urgent != head && self.wake_held(urgent)? {
+                        break;
+                    }
+                }
+            }
+            break;
+        }
+        Ok(())
+    }
+
+    /// The next claim looks at a record that an earlier one of its key held; false when something else keeps it.
+    fn wake_held(&mut self, place: u64) -> Result<bool, StoreError> {
+        if self.state.claimed.contains_key(&place) {
+            return Ok(false);
+        }
+        let Some(header) = self.header(place)? else { return Ok(false) };
+        match self.manifest_row(header.id)? {
+            Some(row) if row.state == StoredState::Pending => self.state.wake(place),
+            Some(row) if row.state == StoredState::Failed && row.due_at.is_none() => {
+                self.reschedule(header.id, place, HELD, self.now.steady)?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Whether nothing tells any more what stands at a place: neither its payload and its manifest entry, nor
+    /// the list of those under review.
+    fn is_beyond_reading(&self, place: u64) -> Result<bool, StoreError> {
+        match self.header(place)? {
+            Some(header) => Ok(self.manifest_row(header.id)?.is_none()),
+            None => Ok(self.tables.quarantine.get(place)?.is_none()),
+        }
+    }
+
+    /// A record that can never be sent must not hold those behind it for ever.
+    pub(super) fn drop_from_lane(&mut self, key: &str, place: u64) -> Result<(), StoreError> {
+        tracing::error!(place, "a record that cannot be read no longer holds back later records of its key");
+        self.state.urgent.forget(place);
+        self.state.holders_changed = true;
+        self.tables.lanes.remove((key, seq(place)))?;
+        Ok(())
+    }
+
+    /// Remembers a held record that is more urgent than the one before it: that one would bring it along too late.
+    pub(super) fn remember_urgent(&mut self, key: &str, place: u64) -> Result<(), StoreError> {
+        let last = self.tables.lanes.range((key, 0)..(key, seq(place)))?.next_back().transpose()?;
+        if last.is_some_and(|(_, before)| before.value() > place) {
+            self.state.urgent.remember(key, place);
         }
         Ok(())
     }
@@ -117,45 +270,108 @@ impl Transaction<'_, '_> {
     }
 }
 
-/// The record that holds this one back: an earlier one of its key that failed or is under review.
-pub(super) fn held_by(
-    snapshot: &Snapshot,
-    state: &State,
-    key: Option<&str>,
-    place: u64,
-) -> Result<Option<RecordId>, StoreError> {
-    let Some(key) = key else { return Ok(None) };
-    let first = snapshot.lanes.range((key, 0)..(key, seq(place)))?.next().transpose()?;
-    let Some(first) = first.map(|(_, place)| place.value()) else {
-        return Ok(None);
-    };
-    let holder = holder(snapshot, state, first)?;
-    Ok(holder.map(|holder| holder.id))
+/// What a record is to those behind it in its lane; none when it does not hold them.
+fn stuck_state(state: &State, stored: StoredState, place: u64) -> Option<RecordState> {
+    match stored {
+        StoredState::Failed if state.is_in_flight(place) => Some(RecordState::Syncing),
+        StoredState::Failed => Some(RecordState::Failed),
+        StoredState::Quarantined => Some(RecordState::Quarantined),
+        StoredState::Pending | StoredState::Synced => None,
+    }
 }
 
-/// How many records stand behind this one in its lane, up to a bound.
-pub(super) fn holds(snapshot: &Snapshot, key: &str, place: u64) -> Result<u64, StoreError> {
-    let behind = snapshot.lanes.range((key, seq(place) + 1)..=(key, u64::MAX))?.take(COUNTED);
-    Ok(behind.count() as u64)
+/// Who holds whom, for one look at the manifest: however many records of a key it shows, it
+/// looks at the head of their lane once, and counts each record behind them once.
+pub(super) struct LaneView<'s> {
+    snapshot: &'s Snapshot,
+    state: &'s State,
+    /// Key → seq and id of the record at the head of its lane, when that holds the others.
+    heads: HashMap<String, Option<(u64, RecordId)>>,
+    windows: HashMap<String, Window>,
+    steps: usize,
 }
 
-/// The record at this place, if it is one that holds others back.
-fn holder(snapshot: &Snapshot, state: &State, place: u64) -> Result<Option<Holder>, StoreError> {
-    let Ok(Some(header)) = body::header(&snapshot.payload, place) else {
-        return Ok(None);
-    };
-    let (Some(row), Some(key)) = (read::row(snapshot, header.id)?, header.key) else {
-        return Ok(None);
-    };
-    let id = RecordId(Uuid::from_u128(header.id));
-    let record_state = match row.state {
-        StoredState::Failed if state.is_in_flight(place) => RecordState::Syncing,
-        StoredState::Failed => RecordState::Failed,
-        StoredState::Quarantined => RecordState::Quarantined,
-        StoredState::Pending | StoredState::Synced => return Ok(None),
-    };
-    let holds = holds(snapshot, &key, place)?;
-    Ok((holds > 0).then_some(Holder { id, key, state: record_state, holds }))
+/// The records behind the one of a lane that was counted last.
+#[derive(Default)]
+struct Window {
+    counted_from: u64,
+    seqs: VecDeque<u64>,
+}
+
+impl<'s> LaneView<'s> {
+    pub(super) fn new(snapshot: &'s Snapshot, state: &'s State) -> Self {
+        Self { snapshot, state, heads: HashMap::new(), windows: HashMap::new(), steps: 0 }
+    }
+
+    /// Records that were counted so far.
+    pub(super) fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// The record that holds this one back: an earlier one of its key that failed or is under review.
+    pub(super) fn held_by(&mut self, key: Option<&str>, place: u64) -> Result<Option<RecordId>, StoreError> {
+        let Some(key) = key else { return Ok(None) };
+        let head = match self.heads.get(key) {
+            Some(head) => *head,
+            None => {
+                let head = self.stuck_head(key)?;
+                self.heads.insert(key.to_owned(), head);
+                head
+            }
+        };
+        Ok(head.filter(|(head, _)| *head < seq(place)).map(|(_, id)| id))
+    }
+
+    fn stuck_head(&self, key: &str) -> Result<Option<(u64, RecordId)>, StoreError> {
+        let head = self.snapshot.lanes.range((key, 0)..=(key, u64::MAX))?.next().transpose()?;
+        let Some(head) = head.map(|(_, place)| place.value()) else { return Ok(None) };
+        let Ok(Some(header)) = body::header(&self.snapshot.payload, head) else { return Ok(None) };
+        let row = read::row(self.snapshot, header.id)?;
+        let stuck = row.and_then(|row| stuck_state(self.state, row.state, head));
+        Ok(stuck.map(|_| (seq(head), RecordId(Uuid::from_u128(header.id)))))
+    }
+
+    /// How many records stand behind this one in its lane, up to a bound.
+    pub(super) fn holds(&mut self, key: &str, place: u64) -> Result<u64, StoreError> {
+        let seq = seq(place);
+        let window = self.windows.entry(key.to_owned()).or_default();
+        if seq < window.counted_from {
+            window.seqs.clear();
+        }
+        window.counted_from = seq;
+        while window.seqs.front().is_some_and(|first| *first <= seq) {
+            window.seqs.pop_front();
+        }
+        let from = window.seqs.back().copied().unwrap_or(seq) + 1;
+        let lacking = COUNTED - window.seqs.len();
+        for item in self.snapshot.lanes.range((key, from)..=(key, u64::MAX))?.take(lacking) {
+            window.seqs.push_back(item?.0.value().1);
+            self.steps += 1;
+            count_step();
+        }
+        Ok(window.seqs.len() as u64)
+    }
+
+    fn has_followers(&self, key: &str, place: u64) -> Result<bool, StoreError> {
+        let mut behind = self.snapshot.lanes.range((key, seq(place) + 1)..=(key, u64::MAX))?;
+        Ok(behind.next().transpose()?.is_some())
+    }
+
+    /// The record at this place, if it is the first that holds others back.
+    fn holder(&mut self, place: u64) -> Result<Option<Holder>, StoreError> {
+        let Ok(Some(header)) = body::header(&self.snapshot.payload, place) else { return Ok(None) };
+        let Some(key) = header.key else { return Ok(None) };
+        // Behind another holder it is held itself.
+        if self.held_by(Some(&key), place)?.is_some() || !self.has_followers(&key, place)? {
+            return Ok(None);
+        }
+        let row = read::row(self.snapshot, header.id)?;
+        let Some(state) = row.and_then(|row| stuck_state(self.state, row.state, place)) else {
+            return Ok(None);
+        };
+        let holds = self.holds(&key, place)?;
+        Ok(Some(Holder { id: RecordId(Uuid::from_u128(header.id)), key, state, holds }))
+    }
 }
 
 /// The first records that hold others back.
@@ -168,16 +384,13 @@ pub(super) fn holders(snapshot: &Snapshot, state: &State) -> Result<Vec<Holder>,
         places.push(item?.0.value().1);
     }
     places.extend(state.claimed.keys().take(SCAN));
+    let mut lanes = LaneView::new(snapshot, state);
     let mut holders = Vec::new();
     for place in places {
         if holders.len() == NAMED {
             break;
         }
-        let Some(found) = holder(snapshot, state, place)? else { continue };
-        // Behind another holder it is held itself.
-        if held_by(snapshot, state, Some(&found.key), place)?.is_none() {
-            holders.push(found);
-        }
+        holders.extend(lanes.holder(place)?);
     }
     Ok(holders)
 }

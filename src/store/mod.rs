@@ -60,6 +60,7 @@ mod codec;
 mod contain;
 mod lanes;
 mod medium;
+mod members;
 mod op;
 mod queue;
 mod read;

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::StoreError;
 use super::body;
 use super::codec;
-use super::lanes;
+use super::lanes::LaneView;
 use super::queue::Queue;
 use super::schema::{Header, ManifestRow, Snapshot, StoredState};
 use super::state::State;
@@ -14,6 +14,8 @@ use crate::model::{BatchId, LastError, ManifestEntry, Place, RecordId, RecordSta
 
 /// Records that one page looks at; with a rare filter a page may end early, with a cursor.
 const PAGE_SCAN: usize = 10_000;
+/// Records of lanes that one page counts; then it ends early, with a cursor, too.
+const PAGE_LANE_STEPS: usize = 10_000;
 
 /// Which records a page shows.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +44,8 @@ impl Queue {
     pub fn entry(&self, now: Now, id: RecordId) -> Result<Option<ManifestEntry>, StoreError> {
         let snapshot = self.snapshot()?;
         let row = row(&snapshot, id.0.as_u128())?;
-        row.map(|row| entry(&snapshot, self.state(), now, id, row)).transpose()
+        let mut lanes = LaneView::new(&snapshot, self.state());
+        row.map(|row| entry(&mut lanes, self.state(), now, id, row)).transpose()
     }
 
     /// The payload of a record that is not synced, and the user who handed it over.
@@ -67,22 +70,24 @@ impl Queue {
         let start = filter.after.map_or(0, |place| place.0 + 1);
         let mut page = Page::default();
         let mut walk = Walk::new(&snapshot, filter.state, start)?;
+        let mut lanes = LaneView::new(&snapshot, self.state());
         for _ in 0..PAGE_SCAN {
             let Some((place, id)) = walk.next()? else {
                 page.next = None;
                 return Ok(page);
             };
-            if page.entries.len() == filter.limit {
+            if page.entries.len() == filter.limit || lanes.steps() >= PAGE_LANE_STEPS {
                 return Ok(page);
             }
             let Some(row) = row(&snapshot, id)? else {
                 continue;
             };
-            let found = entry(&snapshot, self.state(), now, RecordId(Uuid::from_u128(id)), row)?;
-            let wanted = filter.state.is_none_or(|state| state == found.state)
-                && filter.record_type.as_ref().is_none_or(|record_type| *record_type == found.record_type);
+            let state = shown_state(self.state(), &row);
+            let wanted = filter.state.is_none_or(|wanted| wanted == state)
+                && filter.record_type.as_ref().is_none_or(|record_type| *record_type == row.record_type);
             if wanted {
-                page.entries.push(found);
+                let id = RecordId(Uuid::from_u128(id));
+                page.entries.push(entry(&mut lanes, self.state(), now, id, row)?);
             }
             page.next = Some(Place(place));
         }
@@ -160,8 +165,19 @@ pub(super) fn row(snapshot: &Snapshot, id: u128) -> Result<Option<ManifestRow>, 
     value.map(|value| codec::decode(value.value())).transpose().map_err(StoreError::from)
 }
 
+/// The state of a record as people see it.
+fn shown_state(state: &State, row: &ManifestRow) -> RecordState {
+    match row.state {
+        StoredState::Pending | StoredState::Failed if state.is_in_flight(row.place) => RecordState::Syncing,
+        StoredState::Pending => RecordState::Pending,
+        StoredState::Failed => RecordState::Failed,
+        StoredState::Synced => RecordState::Synced,
+        StoredState::Quarantined => RecordState::Quarantined,
+    }
+}
+
 fn entry(
-    snapshot: &Snapshot,
+    lanes: &mut LaneView<'_>,
     state: &State,
     now: Now,
     id: RecordId,
@@ -171,28 +187,21 @@ fn entry(
     let place = Place(row.place);
     let stuck = matches!(row.state, StoredState::Failed | StoredState::Quarantined);
     let holds = match row.key.as_deref().filter(|_| stuck) {
-        Some(key) => lanes::holds(snapshot, key, row.place)?,
+        Some(key) => lanes.holds(key, row.place)?,
         None => 0,
     };
     let held_by = match row.state {
         StoredState::Synced => None,
-        _ => lanes::held_by(snapshot, state, row.key.as_deref(), row.place)?,
+        _ => lanes.held_by(row.key.as_deref(), row.place)?,
     };
+    let shown = shown_state(state, &row);
     Ok(ManifestEntry {
         id,
         seq: place.seq(),
         record_type: row.record_type,
         key: row.key,
         priority: place.priority(),
-        state: match row.state {
-            StoredState::Pending | StoredState::Failed if state.is_in_flight(row.place) => {
-                RecordState::Syncing
-            }
-            StoredState::Pending => RecordState::Pending,
-            StoredState::Failed => RecordState::Failed,
-            StoredState::Synced => RecordState::Synced,
-            StoredState::Quarantined => RecordState::Quarantined,
-        },
+        state: shown,
         attempts: row.attempts,
         payload_bytes: u64::from(row.payload_bytes),
         created_at: row.created_at,

@@ -83,9 +83,7 @@ impl Op for Review {
                     row.state = StoredState::Pending;
                     row.updated_at = transaction.now.wall;
                     transaction.put_row(id, &row, Some(StoredState::Quarantined))?;
-                    transaction.state.wake(row.place);
-                    transaction.state.holders_changed = true;
-                    transaction.state.waits_changed = true;
+                    transaction.release(row.key.as_deref(), row.place)?;
                 }
                 ReviewAction::Discard => {
                     transaction.drop_payload(row.place, row.payload_bytes)?;
@@ -189,9 +187,7 @@ impl Op for Mend {
         row.updated_at = transaction.now.wall;
         transaction.put_row(id, &row, Some(StoredState::Quarantined))?;
         transaction.tables.quarantine.remove(row.place)?;
-        transaction.state.wake(row.place);
-        transaction.state.holders_changed = true;
-        transaction.state.waits_changed = true;
+        transaction.release(row.key.as_deref(), row.place)?;
         Ok(Ok(()))
     }
 }

@@ -155,13 +155,48 @@ pub(super) struct StoredError {
     pub(super) at: u64,
 }
 
+/// An enum on disk: its variants are numbered from 0 in this order, which stays, whatever becomes of the
+/// one that the rest of the program uses.
+macro_rules! stored_enum {
+    ($(#[$doc:meta])* $name:ident = $shared:ty { $($variant:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub(super) enum $name { $($variant,)* }
+
+        impl From<$shared> for $name {
+            fn from(shared: $shared) -> Self {
+                match shared { $(<$shared>::$variant => Self::$variant,)* }
+            }
+        }
+
+        impl From<$name> for $shared {
+            fn from(stored: $name) -> Self {
+                match stored { $($name::$variant => Self::$variant,)* }
+            }
+        }
+    };
+}
+
+stored_enum! {
+    /// [`Stage`] on disk.
+    StoredStage = Stage { Fresh, Half, Micro, Single, }
+}
+stored_enum! {
+    /// [`SizeRule`] on disk.
+    StoredRule = SizeRule { LargeQueue, LargePayload, Standard, Learned, Micro, Split, ServerHint, }
+}
+stored_enum! {
+    /// [`BatchPhase`] on disk.
+    StoredPhase = BatchPhase { InFlight, Unclear, Waiting, }
+}
+
 /// An open batch: the durable claim on its members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct BatchRow {
     pub(super) parent: Option<u128>,
-    pub(super) stage: Stage,
-    pub(super) rule: SizeRule,
-    pub(super) phase: BatchPhase,
+    pub(super) stage: StoredStage,
+    pub(super) rule: StoredRule,
+    pub(super) phase: StoredPhase,
     /// `i/N` of its first send; 0/0 before.
     pub(super) sequence: (u32, u32),
     /// Sends under this id, the one under way among them.
@@ -213,5 +248,53 @@ impl Counters {
     /// Records whose payload is kept.
     pub(super) fn unsettled(&self) -> u64 {
         self.pending + self.failed + self.quarantined
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::codec;
+
+    /// What is on disk after the version byte.
+    fn number(stored: &impl Serialize) -> u8 {
+        let bytes = codec::encode(stored).unwrap();
+        assert_eq!(bytes.len(), 2);
+        bytes[1]
+    }
+
+    #[test]
+    fn the_numbers_of_enums_on_disk_stay_the_same() {
+        for (stage, expected) in [(Stage::Fresh, 0), (Stage::Half, 1), (Stage::Micro, 2), (Stage::Single, 3)]
+        {
+            assert_eq!(number(&StoredStage::from(stage)), expected, "{stage:?}");
+            assert_eq!(Stage::from(StoredStage::from(stage)), stage);
+        }
+        for (rule, expected) in [
+            (SizeRule::LargeQueue, 0),
+            (SizeRule::LargePayload, 1),
+            (SizeRule::Standard, 2),
+            (SizeRule::Learned, 3),
+            (SizeRule::Micro, 4),
+            (SizeRule::Split, 5),
+            (SizeRule::ServerHint, 6),
+        ] {
+            assert_eq!(number(&StoredRule::from(rule)), expected, "{rule:?}");
+            assert_eq!(SizeRule::from(StoredRule::from(rule)), rule);
+        }
+        for (phase, expected) in
+            [(BatchPhase::InFlight, 0), (BatchPhase::Unclear, 1), (BatchPhase::Waiting, 2)]
+        {
+            assert_eq!(number(&StoredPhase::from(phase)), expected, "{phase:?}");
+            assert_eq!(BatchPhase::from(StoredPhase::from(phase)), phase);
+        }
+        for (state, expected) in [
+            (StoredState::Pending, 0),
+            (StoredState::Failed, 1),
+            (StoredState::Synced, 2),
+            (StoredState::Quarantined, 3),
+        ] {
+            assert_eq!(number(&state), expected, "{state:?}");
+        }
     }
 }

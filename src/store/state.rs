@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::codec;
-use super::lanes::{self, HELD};
-use super::schema::{BatchRow, Counters, Header, Snapshot, meta};
-use crate::model::{Backlog, BatchId, BatchPhase, Damage, Holder, OpenBatch, Place};
+use super::lanes::{self, HELD, Urgent};
+use super::schema::{BatchRow, Counters, Header, Snapshot, StoredPhase, meta};
+use crate::model::{Backlog, BatchId, Damage, Holder, OpenBatch, Place};
 
 /// Priorities, each with a cursor of its own.
 const CLASSES: usize = 10;
@@ -31,6 +31,8 @@ pub(super) struct State {
     pub(super) cursors: Cursors,
     /// Records behind the cursors that the next claim looks at.
     pub(super) woken: BTreeSet<u64>,
+    /// Held records that go before the others of their lane once it moves.
+    pub(super) urgent: Urgent,
     /// The receipt that the next search for old ones begins at.
     pub(super) next_receipt: u64,
     pub(super) paused: bool,
@@ -38,7 +40,7 @@ pub(super) struct State {
     pub(super) synced_total: u64,
     /// Who holds others back may have changed since it was last looked at.
     pub(super) holders_changed: bool,
-    holders: Vec<Holder>,
+    pub(super) holders: Vec<Holder>,
     /// What waits longest, and what is due first, may have changed since it was last looked at.
     pub(super) waits_changed: bool,
     pub(super) oldest_pending_at: Option<u64>,
@@ -113,7 +115,7 @@ impl State {
     /// Whether the record at this place is in a batch that is being transmitted.
     pub(super) fn is_in_flight(&self, place: u64) -> bool {
         let batch = self.claimed.get(&place).and_then(|batch| self.open.get(batch));
-        batch.is_some_and(|row| row.phase == BatchPhase::InFlight)
+        batch.is_some_and(|row| row.phase == StoredPhase::InFlight)
     }
 
     /// Whether something that is not counted may have changed. Appends, which are the many, change
@@ -141,7 +143,7 @@ impl State {
     /// What waits, as far as memory goes.
     pub(super) fn backlog(&self) -> Backlog {
         let members = |failed| {
-            let in_flight = self.open.values().filter(|row| row.phase == BatchPhase::InFlight);
+            let in_flight = self.open.values().filter(|row| row.phase == StoredPhase::InFlight);
             let count = |row: &BatchRow| row.members.iter().filter(|member| member.failed == failed).count();
             in_flight.map(count).sum::<usize>() as u64
         };
@@ -200,13 +202,13 @@ pub(super) fn open_batch(id: u128, row: &BatchRow) -> OpenBatch {
     OpenBatch {
         id: BatchId(Uuid::from_u128(id)),
         parent: row.parent.map(|parent| BatchId(Uuid::from_u128(parent))),
-        stage: row.stage,
-        rule: row.rule,
+        stage: row.stage.into(),
+        rule: row.rule.into(),
         place: Place(row.members.first().map_or(0, |member| member.place)),
         records: row.members.len(),
         bytes: row.bytes,
         attempt: row.attempt,
         lone_failures: row.lone_failures,
-        phase: row.phase,
+        phase: row.phase.into(),
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{BatchPhase, Place};
+use crate::model::{Holder, Place};
 use crate::store::body;
 use crate::store::codec;
-use crate::store::lanes::HELD;
+use crate::store::lanes::{self, HELD};
 use crate::store::queue::Queue;
-use crate::store::schema::{BatchRow, Counters, ManifestRow, MemberRow, StoredState};
+use crate::store::schema::{BatchRow, Counters, ManifestRow, MemberRow, StoredPhase, StoredState};
 
 /// Reads everything and compares all with all.
 pub(super) fn audit(queue: &mut Queue) {
@@ -78,7 +78,7 @@ pub(super) fn audit(queue: &mut Queue) {
             assert_eq!((*record, entry.payload_bytes), (member.id, member.bytes));
             let state = if member.failed { StoredState::Failed } else { StoredState::Pending };
             assert_eq!(entry.state, state);
-            if row.phase == BatchPhase::InFlight {
+            if row.phase == StoredPhase::InFlight {
                 *(if member.failed { &mut in_flight.1 } else { &mut in_flight.0 }) += 1;
             }
         }
@@ -101,6 +101,11 @@ pub(super) fn audit(queue: &mut Queue) {
     let stored: Counters = codec::decode(tables.meta.get("counters").unwrap().unwrap().value()).unwrap();
     assert_eq!(stored, counters, "and so do those on disk");
     let backlog = queue.backlog().unwrap();
+    let by_id = |holder: &Holder| holder.id.0;
+    let (mut known, mut found) = (backlog.holders.clone(), lanes::holders(&tables, queue.state()).unwrap());
+    known.sort_unstable_by_key(by_id);
+    found.sort_unstable_by_key(by_id);
+    assert_eq!(known, found, "who holds others is known without looking");
     let waiting =
         rows.values().filter(|(_, row)| matches!(row.state, StoredState::Pending | StoredState::Failed));
     assert_eq!(backlog.oldest_pending_at, waiting.map(|(_, row)| row.created_at).min());

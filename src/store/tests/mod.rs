@@ -9,6 +9,7 @@ mod disk;
 mod files;
 mod full_disk;
 mod io_errors;
+mod lanes;
 mod limits;
 mod model;
 mod order;

@@ -6,7 +6,9 @@ use super::audit::audit;
 use super::support::{Bench, id, ids, record};
 use crate::model::{BatchPhase, RecordState};
 use crate::policy::agenda::{Disposition, Outcome};
-use crate::store::schema::{Snapshot, Tables};
+use crate::policy::isolation;
+use crate::store::codec;
+use crate::store::schema::{Header, Snapshot, Tables};
 use crate::store::{Mend, Review, ReviewAction, Selected};
 
 /// Flips a bit of the `nth` payload, so many bytes from its end, while the store is closed.
@@ -98,4 +100,99 @@ fn a_record_that_cannot_even_be_named_holds_nobody_up() {
     assert!(bench.claim(10).is_none());
     assert!(suspected(&bench));
     assert!(!bench.queue_mut().backlog().unwrap().claimable);
+}
+
+#[test]
+fn a_record_that_cannot_even_be_named_holds_back_no_later_one_of_its_key() {
+    let mut bench = Bench::new();
+    bench.append((1..=4).map(|number| record(number, Some("key"))).collect());
+    let first = bench.claim(1).unwrap().open.id;
+    assert!(bench.claim(10).is_none(), "the others wait for the first");
+    flip(&mut bench, 1, IN_HEADER);
+    assert!(bench.claim(10).is_none());
+    bench.close(first, Outcome::Synced);
+    assert_eq!(ids(&bench.claim(10).unwrap()), [3, 4]);
+    assert!(suspected(&bench), "the next start looks at everything");
+}
+
+#[test]
+fn a_record_under_review_that_cannot_be_named_still_holds_back_later_ones_of_its_key() {
+    let mut bench = Bench::new();
+    bench.append((1..=2).map(|number| record(number, Some("key"))).collect());
+    let first = bench.claim(1).unwrap().open.id;
+    bench.close(first, Outcome::Quarantine(super::support::error("no")));
+    flip(&mut bench, 0, IN_HEADER);
+    assert!(bench.claim(10).is_none());
+    bench.run(Mend { id: id(1), payload: "{}".into() }).unwrap();
+    assert_eq!(ids(&bench.claim(10).unwrap()), [1, 2]);
+    audit(bench.queue_mut());
+}
+
+/// Takes the payload of the `nth` record away, or its manifest entry too, while the store is closed.
+fn lose(bench: &mut Bench, nth: usize, entry: bool) {
+    bench.close_queue().unwrap();
+    let database = Database::open(bench.dir.path().join("queue.redb")).unwrap();
+    let header = {
+        let snapshot = Snapshot::of(&database).unwrap();
+        let (_, sealed) = snapshot.payload.range::<u64>(..).unwrap().nth(nth).unwrap().unwrap();
+        codec::unseal::<Header>(sealed.value()).unwrap().header
+    };
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut tables = Tables::open(&transaction).unwrap();
+        if entry {
+            tables.manifest.remove(header.id).unwrap();
+        } else {
+            tables.payload.remove(header.place).unwrap();
+        }
+    }
+    transaction.commit().unwrap();
+    drop(database);
+    bench.start().unwrap();
+}
+
+#[test]
+fn a_batch_that_names_a_missing_record_gives_its_other_records_back() {
+    let mut bench = Bench::new();
+    bench.append((1..=4).map(|number| record(number, Some("key"))).collect());
+    let sent = bench.claim(3).unwrap().open.id;
+    lose(&mut bench, 1, false);
+    assert!(bench.dispatch(sent).is_none(), "the id stands for a set that is no more");
+    assert!(suspected(&bench), "the next start looks at everything");
+    assert_eq!(ids(&bench.claim(10).unwrap()), [1, 3, 4]);
+    assert!(bench.entry(id(2)).is_none());
+    audit(bench.queue_mut());
+}
+
+#[test]
+fn a_batch_that_names_a_missing_record_is_settled_for_the_others() {
+    for disposition in [
+        Disposition::Close { outcomes: Vec::new(), missing: Outcome::Retry(super::support::error("later")) },
+        Disposition::Keep {
+            phase: BatchPhase::Waiting,
+            lone_failures: 0,
+            error: Some(super::support::error("504")),
+        },
+        Disposition::Cut { cut: isolation::halves(3), error: Some(super::support::error("504")) },
+    ] {
+        let mut bench = Bench::new();
+        bench.append((1..=3).map(|number| record(number, None)).collect());
+        let sent = bench.claim(3).unwrap().open.id;
+        lose(&mut bench, 1, false);
+        bench.settle(sent, disposition);
+        assert_eq!(bench.attempts(id(1)), 1);
+        assert!(bench.entry(id(2)).is_none());
+        audit(bench.queue_mut());
+    }
+}
+
+#[test]
+fn a_missing_manifest_entry_of_a_batchs_record_is_made_again() {
+    let mut bench = Bench::new();
+    bench.append((1..=2).map(|number| record(number, None)).collect());
+    let sent = bench.claim(2).unwrap().open.id;
+    lose(&mut bench, 0, true);
+    bench.close(sent, Outcome::Retry(super::support::error("later")));
+    assert_eq!(bench.attempts(id(1)), 1);
+    audit(bench.queue_mut());
 }

@@ -1,6 +1,8 @@
 //! The queue and its model side by side, whatever is done to them and whatever the disk does: what
 //! an operation replied is there, and what it did not reply is there entirely or not at all.
 
+use std::collections::BTreeSet;
+
 use super::audit::audit;
 use super::disk::Disk;
 use super::model::Model;
@@ -184,11 +186,23 @@ impl World {
             note: None,
         });
         let Some(settled) = settled else { return };
+        self.check_due_together(id, &outcomes, &missing);
         self.model.closed(id, &outcomes, &missing, &self.bench);
         self.model.forget_receipts(&self.bench);
         if let Some(records) = then {
             self.claimed(settled.claimed.as_ref(), records, u64::MAX);
         }
+    }
+
+    /// Records of one answer that are tried again wait for one time.
+    fn check_due_together(&self, batch: BatchId, outcomes: &[(RecordId, Outcome)], missing: &Outcome) {
+        let given =
+            |id: RecordId| outcomes.iter().find(|(of, _)| *of == id).map_or(missing, |(_, given)| given);
+        let members = &self.model.open[&batch].members;
+        let again = members.iter().filter(|id| matches!(given(**id), Outcome::Retry(_)));
+        let due: BTreeSet<u64> =
+            again.filter_map(|id| self.bench.entry(*id).unwrap().next_attempt_at).collect();
+        assert!(due.len() <= 1, "{due:?}");
     }
 
     /// Settles a batch that stays or is replaced; `fails` says that its records failed.

@@ -1,0 +1,142 @@
+//! The records of a batch: what is loaded of them, and what becomes of those that cannot be sent.
+
+use std::collections::BTreeSet;
+
+use redb::ReadableTable;
+use uuid::Uuid;
+
+use super::StoreError;
+use super::body;
+use super::lanes::HELD;
+use super::op::Transaction;
+use super::schema::{BatchRow, ManifestRow, MemberRow, StoredError, StoredState};
+use super::state::open_batch;
+use crate::journal;
+use crate::model::{Batch, BatchRecord, LastError, RecordId, Sequence};
+
+/// Which records of a batch cannot be sent, by their places.
+#[derive(Default)]
+pub(super) struct Unsendable {
+    /// Their payload does not read.
+    damaged: BTreeSet<u64>,
+    /// There is no payload.
+    missing: BTreeSet<u64>,
+}
+
+impl Transaction<'_, '_> {
+    /// The batch with its payloads, in queue order; or which of its records cannot be sent.
+    pub(super) fn load(&self, id: u128, row: &BatchRow) -> Result<Result<Batch, Unsendable>, StoreError> {
+        let mut records = Vec::with_capacity(row.members.len());
+        let mut unsendable = Unsendable::default();
+        for member in &row.members {
+            match body::read(&self.tables.payload, &self.tables.chunks, member.place) {
+                Ok(Some((header, payload))) => records.push(BatchRecord {
+                    id: record_id(member.id),
+                    record_type: header.record_type,
+                    key: header.key,
+                    created_at: header.created_at,
+                    payload,
+                }),
+                Ok(None) => drop(unsendable.missing.insert(member.place)),
+                Err(StoreError::Codec(error)) => {
+                    tracing::error!(record_id = %record_id(member.id), %error, "a record cannot be read");
+                    unsendable.damaged.insert(member.place);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if !unsendable.damaged.is_empty() || !unsendable.missing.is_empty() {
+            return Ok(Err(unsendable));
+        }
+        let sequence = Sequence { index: row.sequence.0, total: row.sequence.1 };
+        Ok(Ok(Batch { open: open_batch(id, row), sequence, records }))
+    }
+
+    /// Records of a batch that is not on disk (any more) and that cannot be sent: what is damaged is for a person
+    /// to decide, and what is not there holds up nothing any more.
+    pub(super) fn set_aside(&mut self, row: &BatchRow, unsendable: &Unsendable) -> Result<(), StoreError> {
+        self.damage_seen.set(true);
+        for member in row.members.iter().filter(|member| unsendable.missing.contains(&member.place)) {
+            self.write_off(member)?;
+        }
+        for member in row.members.iter().filter(|member| unsendable.damaged.contains(&member.place)) {
+            let Some(mut entry) = self.member_entry(member)? else { continue };
+            let was = entry.state;
+            if was == StoredState::Failed {
+                self.tables.retry.remove((entry.due_at.unwrap_or(HELD), member.place))?;
+            }
+            entry.state = StoredState::Quarantined;
+            entry.updated_at = self.now.wall;
+            entry.due_at = None;
+            entry.error = Some(StoredError {
+                class: "damaged".into(),
+                http_status: None,
+                code: None,
+                message: "its payload on this device's disk is damaged and cannot be sent: mend it with a new payload, or discard it".into(),
+                at: self.now.wall,
+            });
+            self.state.woken.remove(&member.place);
+            self.tables.quarantine.insert(member.place, member.id)?;
+            self.state.settled_total += 1;
+            self.state.holders_changed = true;
+            self.put_row(member.id, &entry, Some(was))?;
+        }
+        Ok(())
+    }
+
+    /// A batch names a record whose payload is not in the store: whatever else is kept of it goes.
+    fn write_off(&mut self, member: &MemberRow) -> Result<(), StoreError> {
+        self.damage_seen.set(true);
+        self.state.claimed.remove(&member.place);
+        self.state.woken.remove(&member.place);
+        let row = self.manifest_row(member.id)?.filter(|row| row.place == member.place);
+        if row.as_ref().is_some_and(|row| row.state == StoredState::Synced) {
+            return Ok(());
+        }
+        let id = record_id(member.id);
+        tracing::error!(
+            name: journal::RECORD_LOST,
+            record_id = %id,
+            "record {id} was accepted and is lost: a batch names it, and the store does not have it"
+        );
+        let Some(row) = row else { return Ok(()) };
+        self.state.waits_changed = true;
+        self.tables.retry.remove((row.due_at.unwrap_or(HELD), member.place))?;
+        self.tables.quarantine.remove(member.place)?;
+        self.tables.manifest.remove(member.id)?;
+        self.count(Some(row.state), None);
+        self.drop_payload(member.place, member.bytes)?;
+        self.leave_lane(row.key.as_deref(), member.place)
+    }
+
+    /// What the manifest says of a member. Without its entry it is made again from the payload; without
+    /// both, the record is lost, and none is returned.
+    pub(super) fn member_entry(&mut self, member: &MemberRow) -> Result<Option<ManifestRow>, StoreError> {
+        if self.tables.payload.get(member.place)?.is_none() {
+            self.write_off(member)?;
+            return Ok(None);
+        }
+        if let Some(row) = self.manifest_row(member.id)? {
+            return Ok(Some(row));
+        }
+        self.damage_seen.set(true);
+        tracing::error!(record_id = %record_id(member.id), "the manifest entry of a record is missing and is made again");
+        let header = self.header(member.place)?;
+        let state = if member.failed { StoredState::Failed } else { StoredState::Pending };
+        Ok(header.map(|header| ManifestRow { state, ..ManifestRow::fresh(header) }))
+    }
+}
+
+pub(super) fn record_id(id: u128) -> RecordId {
+    RecordId(Uuid::from_u128(id))
+}
+
+pub(super) fn stored(error: &LastError) -> StoredError {
+    StoredError {
+        class: error.class.clone(),
+        http_status: error.http_status,
+        code: error.code.clone(),
+        message: error.message.clone(),
+        at: error.at,
+    }
+}
