@@ -74,7 +74,7 @@ fn work(mut store: Store) -> Work {
         claim: table::median_time(&claims),
         settle: table::median_time(&settles),
     };
-    store.close();
+    store.end();
     work
 }
 

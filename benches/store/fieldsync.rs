@@ -8,10 +8,10 @@ use fieldsync::actors::Drain;
 use fieldsync::actors::queue_store::{QueueStore, Write};
 use fieldsync::clock::{Now, Steady};
 use fieldsync::config::{self, Config, Size};
-use fieldsync::model::{Backlog, Batch, BatchId, DEFAULT_PRIORITY, NewRecord, Sequence};
+use fieldsync::model::{Backlog, Batch, BatchId, DEFAULT_PRIORITY, LastError, NewRecord, Place, Sequence};
 use fieldsync::policy::agenda::{ClaimOrder, Disposition, Outcome};
 use fieldsync::policy::sizing::{BatchLimit, SizeRule};
-use fieldsync::store::{Append, Claim, Limits, One, Op, Queue, Settle};
+use fieldsync::store::{Append, Claim, Filter, Limits, One, Op, Queue, Settle};
 use tokio::sync::watch;
 
 use crate::life::{BATCH, KEEP_RECEIPTS, Life};
@@ -57,14 +57,64 @@ impl Store {
     }
 
     pub(crate) fn claim(&mut self) {
-        let batch = self.commit(Claim::new(order()));
-        self.took(batch);
+        self.claim_of(BATCH);
     }
 
-    fn took(&mut self, batch: Option<Batch>) {
+    /// A batch of so many records.
+    pub(crate) fn claim_of(&mut self, records: usize) {
+        let batch = self.commit(Claim::new(order(records)));
+        self.took(batch, records);
+    }
+
+    fn took(&mut self, batch: Option<Batch>, records: usize) {
         let batch = batch.expect("records wait");
-        assert_eq!(batch.records.len(), BATCH, "batches are full");
+        assert_eq!(batch.records.len(), records, "batches are full");
         self.claimed = Some(batch.open.id);
+    }
+
+    /// Takes in records of a key, or of none.
+    pub(crate) fn append_of(&mut self, records: Vec<Record>, key: Option<&str>) {
+        let new = |record| NewRecord { key: key.map(Into::into), ..new(record) };
+        let expected = records.len() as u64;
+        let appended = self.commit(Append::new(records.into_iter().map(new).collect(), 0));
+        assert_eq!(appended.expect("there is room").accepted, expected, "all of them are new");
+        self.backlog();
+    }
+
+    /// The records of the batch under way all go where one outcome leads.
+    pub(crate) fn close(&mut self, outcome: Outcome) {
+        let Some(batch) = self.claimed.take() else { return };
+        let disposition = Disposition::Close { outcomes: Vec::new(), missing: outcome };
+        let retry = config::Retry::default();
+        self.commit(Settle { batch, disposition, retry, then: None, note: None });
+        self.backlog();
+    }
+
+    /// Sets the records of the batch under way aside.
+    pub(crate) fn quarantine(&mut self) {
+        let (message, class) = ("no".to_owned(), "rejected".to_owned());
+        self.close(Outcome::Quarantine(LastError {
+            class,
+            http_status: Some(200),
+            code: None,
+            message,
+            at: 1,
+        }));
+    }
+
+    /// All records of the batch under way are synced.
+    pub(crate) fn sync(&mut self) {
+        self.close(Outcome::Synced);
+    }
+
+    /// A page of the manifest from the middle of the queue, and how many of its records another one holds.
+    pub(crate) fn page(&self, after: u64, limit: usize) -> usize {
+        let after = Some(Place::new(DEFAULT_PRIORITY, after));
+        let filter = Filter { state: None, record_type: None, after, limit };
+        let now = Now { steady: self.now, wall: self.now };
+        let page = self.queue.page(now, &filter).expect("the store reads");
+        assert_eq!(page.entries.len(), limit, "pages are full");
+        page.entries.iter().filter(|entry| entry.held_by.is_some()).count()
     }
 
     /// Settles the batch under way, and claims the next in the same commit or not.
@@ -72,12 +122,12 @@ impl Store {
         let Some(batch) = self.claimed.take() else { return };
         let disposition = Disposition::Close { outcomes: Vec::new(), missing: Outcome::Synced };
         let retry = config::Retry::default();
-        let then = then.then(|| Claim::new(order()));
+        let then = then.then(|| Claim::new(order(BATCH)));
         let claims = then.is_some();
         let settled = self.commit(Settle { batch, disposition, retry, then, note: None });
         assert!(settled.synced.len() <= BATCH && settled.failed == 0, "all of it is synced");
         if claims {
-            self.took(settled.claimed);
+            self.took(settled.claimed, BATCH);
         }
     }
 
@@ -90,7 +140,7 @@ impl Store {
         self.queue.settle_down().expect("the store settles down");
     }
 
-    pub(crate) fn close(self) {
+    pub(crate) fn end(self) {
         self.queue.close().expect("the store closes");
     }
 }
@@ -162,10 +212,10 @@ fn new(record: Record) -> NewRecord {
     }
 }
 
-fn order() -> ClaimOrder {
+fn order(records: usize) -> ClaimOrder {
     ClaimOrder {
         limit: BatchLimit {
-            records: BATCH,
+            records,
             bytes: u64::MAX,
             rule: SizeRule::Standard,
             bytes_rule: None,

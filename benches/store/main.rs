@@ -10,6 +10,7 @@ mod device;
 mod disk;
 mod fieldsync;
 mod group;
+mod lanes;
 mod life;
 mod log;
 mod record;
@@ -67,6 +68,8 @@ enum Part {
     Wear,
     /// Opening, memory and time of each step, by waiting records
     Scale,
+    /// What many records of one key cost: claims, pages, appends
+    Lanes,
 }
 
 fn main() {
@@ -98,6 +101,7 @@ fn main() {
             }
             Part::Wear => wear::measure(&options.dir, options.preload),
             Part::Scale => scale::measure(&options.dir, &options.sizes),
+            Part::Lanes => lanes::measure(&options.dir),
         }
     }
 }

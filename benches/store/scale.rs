@@ -67,7 +67,7 @@ fn load(dir: &Path, size: usize) {
         store.append(Record::some(LOADED_AT_ONCE));
     }
     store.settle_down();
-    store.close();
+    store.end();
 }
 
 fn work(dir: &Path) -> Work {
@@ -95,7 +95,7 @@ fn both(dir: &Path, times: usize, before: &dyn Fn()) -> String {
                 let clock = Clock::start();
                 let store = Store::open(dir);
                 let took = clock.now();
-                store.close();
+                store.end();
                 took
             })
             .collect();

@@ -34,6 +34,8 @@ const PATIENCE: u32 = 256;
 const IDLE_AFTER: Duration = Duration::from_secs(5);
 /// A full disk is asked for room so often.
 const ROOM_CHECK: Duration = Duration::from_secs(5);
+/// While receipts give way to make room, others get their turn in between for so long.
+const MAKE_ROOM_EVERY: Duration = Duration::from_millis(5);
 /// A failing disk is tried again after so long, and then after twice that, and so on.
 const FIRST_REVIVAL: Duration = Duration::from_secs(1);
 /// So many times, which makes a minute; then the process ends.
@@ -84,6 +86,8 @@ pub struct QueueStore {
     flush_announced: bool,
     idle: Option<SpawnHandle>,
     room_check: Option<SpawnHandle>,
+    /// Receipts may give way at once, without the wait for room to appear.
+    gives_way: bool,
     failing: bool,
     /// Since the last commit.
     revivals: u32,
@@ -111,6 +115,7 @@ impl QueueStore {
             flush_announced: false,
             idle: None,
             room_check: None,
+            gives_way: true,
             failing: false,
             revivals: 0,
         }
@@ -166,10 +171,16 @@ impl QueueStore {
     /// Bytes that make no sense are for the next start to salvage; a disk that fails may recover.
     fn failed(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
         if error.is_damage() || self.revivals == REVIVALS {
-            let end = if error.is_damage() {
-                "the store is damaged: the daemon stops, and the next start salvages what can be read"
-            } else {
-                "the disk under the queue still gives errors: the daemon stops; accepted records are kept on it"
+            let end = match error {
+                _ if error.is_damage() => {
+                    "the store is damaged: the daemon stops, and the next start salvages what can be read"
+                }
+                StoreError::FileGone(_) => {
+                    "the file of the queue is still not in its place: the daemon stops, so that nothing more is lost"
+                }
+                _ => {
+                    "the disk under the queue still gives errors: the daemon stops; accepted records are kept on it"
+                }
             };
             tracing::error!(name: journal::DISK_GIVEN_UP, %error, "{end}");
             self.queue = None;
@@ -206,15 +217,22 @@ impl QueueStore {
 
     fn await_room(&mut self, ctx: &mut Context<Self>) {
         let full = self.queue.as_ref().is_some_and(|queue| queue.disk() == DiskState::Full);
+        self.gives_way |= !full;
         if !full || self.room_check.is_some() {
             return;
         }
-        self.room_check = Some(ctx.run_later(ROOM_CHECK, |actor, ctx| {
+        let wait = if std::mem::take(&mut self.gives_way) { MAKE_ROOM_EVERY } else { ROOM_CHECK };
+        self.room_check = Some(ctx.run_later(wait, |actor, ctx| {
             actor.room_check = None;
             let limits = actor.limits();
             let Some(queue) = actor.queue.as_mut().filter(|_| !actor.failing) else { return };
-            match queue.look_for_room(limits) {
-                Ok(()) | Err(StoreError::NoRoom) => {
+            match queue.make_room(limits, actor.steady.now()) {
+                Ok(more) => {
+                    actor.gives_way = more;
+                    actor.publish();
+                    actor.await_room(ctx);
+                }
+                Err(StoreError::NoRoom) => {
                     actor.publish();
                     actor.await_room(ctx);
                 }
@@ -235,6 +253,7 @@ impl QueueStore {
                 Err(StoreError::NoRoom) => actor.await_room(ctx),
                 Ok(more) => {
                     actor.publish();
+                    actor.await_room(ctx);
                     if more {
                         actor.await_idleness(ctx);
                     }

@@ -111,7 +111,8 @@ section! {
         max_bytes: Size = Size::mib(2048),
         /// Largest payload.
         max_record_bytes: Size = Size::mib(1),
-        /// How long the receipt of a synced record stays.
+        /// How long the receipt of a synced record stays, where the disk has room: so long a record with the
+        /// same id is recognised on the device.
         keep_synced: Span = Span::secs(7 * 24 * 3600),
         /// Room that is held back for settling when the disk is full; an eighth of the disk at most.
         disk_reserve: Size = Size::mib(8),
@@ -136,7 +137,7 @@ section! {
         /// Share of the time limit that is left free.
         safety_margin: f64 = 0.25,
         /// Most records in a batch, however quick the server is.
-        max_batch_records: usize = 100,
+        max_batch_records: usize = 1000,
         /// Most payload bytes in a batch.
         max_batch_bytes: Size = Size::mib(4),
         /// Whether measured times decide the size.

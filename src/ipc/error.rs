@@ -33,7 +33,7 @@ impl ApiError {
         Self::new(
             StatusCode::NOT_FOUND,
             "no_such_record",
-            "no record has this id; receipts of synced records are kept for queue.keep_synced only",
+            "no record has this id; receipts of synced records are kept for queue.keep_synced only, or less on a nearly full disk",
         )
     }
 

@@ -130,6 +130,7 @@ impl Op for Settle {
         }
         // Twice as many as came: else they could come faster than they go.
         transaction.prune_receipts(PRUNE_STEP.max(2 * settled.synced.len()))?;
+        transaction.make_way_for(settled.synced.len())?;
         if let Some(claim) = &self.then {
             settled.claimed = transaction.claim(claim)?;
         }

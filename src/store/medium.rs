@@ -1,5 +1,6 @@
 //! Where the store's bytes live: a directory for the daemon; a disk that fails on command for tests.
 
+use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::AsFd as _;
@@ -48,6 +49,9 @@ pub(super) trait Medium: Send {
     /// Opens the database; what the system caches of it is dropped first, for after a failed sync
     /// it may not be what is on the disk.
     fn open(&self, builder: &mut Builder) -> Result<Database, DatabaseError>;
+    /// Whether the database that was opened is still the one under its name: what is written to
+    /// another one is gone when the process ends.
+    fn is_in_place(&self) -> bool;
     /// Bytes that may still be written, where the system says.
     fn free(&self) -> Option<u64>;
     /// Bytes of the whole disk, where the system says.
@@ -72,6 +76,8 @@ pub(super) struct Directory {
     /// Bytes of the reserve.
     reserved: u64,
     lock: File,
+    /// The database that was opened. Held, so that no other file gets its number.
+    opened: RefCell<Option<File>>,
 }
 
 impl Directory {
@@ -84,7 +90,7 @@ impl Directory {
         match lock.try_lock() {
             Ok(()) => {
                 let reserved = fs::metadata(path.join(RESERVE_FILE)).map_or(0, |file| file.len());
-                Ok(Self { path: path.to_owned(), reserved, lock })
+                Ok(Self { path: path.to_owned(), reserved, lock, opened: RefCell::default() })
             }
             Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
             Err(TryLockError::Error(source)) => Err(OpenError::Io { path: lock_path, source }),
@@ -215,7 +221,16 @@ impl Medium for Directory {
         // from now on would go with the name.
         self.sync().map_err(StorageError::Io)?;
         forget_cache(&self.file());
-        builder.open(self.file())
+        let database = builder.open(self.file())?;
+        self.opened.replace(Some(File::open(self.file()).map_err(StorageError::Io)?));
+        Ok(database)
+    }
+
+    fn is_in_place(&self) -> bool {
+        let opened = self.opened.borrow();
+        let Some(opened) = opened.as_ref().map(File::metadata) else { return true };
+        let identity = |file: io::Result<fs::Metadata>| file.map(|file| (file.dev(), file.ino()));
+        matches!((identity(opened), identity(fs::metadata(self.file()))), (Ok(one), Ok(other)) if one == other)
     }
 
     fn free(&self) -> Option<u64> {

@@ -17,7 +17,7 @@
 //! | `batches` | batch id → members, sequence, attempt, parent | open batches: the durable claim on their members |
 //! | `retry` | (due, place) | FAILED records that wait for a time, outside of batches |
 //! | `quarantine` | place → record id | records under review |
-//! | `receipts` | place → record id, when | SYNCED records, for `keep_synced` |
+//! | `receipts` | place → record id, when | SYNCED records, for `keep_synced`, or until the disk has little room |
 //! | `lanes` | (key, seq) → place | unsettled records with a key, in the order in which they go |
 //! | `meta` | name → value | schema version, device id, counters, notes of other rooms |
 //!
@@ -46,7 +46,8 @@
 //!
 //! After an error the database object is dead and the commit's outcome unknown: the file is opened
 //! anew, without what the system had cached of it, and the commit's number tells whether it took
-//! place. `space.rs` keeps a full disk from stopping what is on its way. A value that does not read
+//! place. A commit counts only while the file is under its name: one that was deleted or moved is never
+//! made again by a daemon that runs. `space.rs` keeps a full disk from stopping what is on its way. A value that does not read
 //! is never believed: each carries a checksum, for redb's reads verify nothing. A record whose body is
 //! damaged is set aside for review. Whatever is worse is for the next start (`salvage/`): it keeps
 //! the damaged file under another name, goes on with what reads of it in a new one, and keeps a note
@@ -64,6 +65,7 @@ mod members;
 mod op;
 mod queue;
 mod read;
+mod receipts;
 mod recovery;
 mod review;
 mod salvage;
@@ -115,6 +117,13 @@ pub enum StoreError {
         "the disk under the queue gives errors: no records are taken in and none are sent; those that were accepted are kept"
     )]
     Failing,
+    /// The file is not where it was opened.
+    #[error(
+        "{} was deleted, moved or replaced while the daemon used it: no records are taken in and none are sent, \
+         and those that were accepted are in that file alone; put it back, or start the daemon again to \
+         continue with what is there now", .0.display()
+    )]
+    FileGone(std::path::PathBuf),
     /// The store is closed, or on its way there.
     #[error("the store is closed")]
     Closed,
@@ -147,7 +156,7 @@ impl StoreError {
             Self::Redb(redb::Error::Io(error)) => error.raw_os_error().is_none(),
             Self::Redb(error) => !matches!(error, redb::Error::PreviousIo | redb::Error::DatabaseClosed),
             Self::Open(error) => error.is_damage(),
-            Self::NoRoom | Self::Failing | Self::Closed => false,
+            Self::NoRoom | Self::Failing | Self::FileGone(_) | Self::Closed => false,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use redb::{ReadableTable, ReadableTableMetadata};
+use redb::ReadableTable;
 
 use super::StoreError;
 use super::codec;
@@ -127,6 +127,8 @@ pub struct Transaction<'q, 't> {
     pub(super) now: Now,
     /// Whether the disk has room for new records.
     pub(super) admits: bool,
+    /// Whether it has so little that receipts give way.
+    pub(super) is_tight: bool,
     /// A value was met that does not read.
     pub(super) damage_seen: Cell<bool>,
 }
@@ -167,33 +169,5 @@ impl Transaction<'_, '_> {
         self.state.waits_changed = true;
         self.state.counters.bytes = self.state.counters.bytes.saturating_sub(u64::from(bytes));
         Ok(())
-    }
-
-    /// Forgets receipts that were kept long enough, a few at a time. They are not in order of
-    /// time, so the search goes round: young ones in front must not shield the old ones behind.
-    /// Whether there were any.
-    pub(super) fn prune_receipts(&mut self, most: usize) -> Result<bool, StoreError> {
-        let before = self.now.steady.saturating_sub(self.limits.keep_synced_ms);
-        let start = std::mem::take(&mut self.state.next_receipt);
-        let mut old = Vec::new();
-        for (item, looked_at) in self.tables.receipts.range(start..)?.zip(1..) {
-            let (place, receipt) = item?;
-            if looked_at > most {
-                self.state.next_receipt = place.value();
-                break;
-            }
-            let (id, settled_at) = receipt.value();
-            if settled_at < before {
-                old.push((place.value(), id));
-            }
-        }
-        let found = !old.is_empty();
-        for (place, id) in old {
-            self.tables.receipts.remove(place)?;
-            self.tables.manifest.remove(id)?;
-            self.count(Some(StoredState::Synced), None);
-        }
-        debug_assert_eq!(self.tables.receipts.len()?, self.state.counters.synced);
-        Ok(found)
     }
 }

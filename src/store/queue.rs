@@ -9,28 +9,13 @@ use super::StoreError;
 use super::codec;
 use super::medium::Medium;
 use super::op::{Group, Limits, Transaction};
+use super::receipts::{GiveWay, Prune, RECEIPT_BYTES};
 use super::recovery::{self, OpenError, Progress};
 use super::schema::{Snapshot, Tables, meta};
 use super::space::{self, Space};
 use super::state::{State, Totals, open_batch};
 use crate::clock::Now;
 use crate::model::{Backlog, DeviceId, DiskState, OpenBatch, Storage};
-
-/// Receipts that are looked at when nothing goes on.
-const PRUNE_AT_REST: usize = 1000;
-
-/// Forgets some of the receipts that were kept long enough.
-struct Prune;
-
-impl Group for Prune {
-    fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
-        transaction.prune_receipts(PRUNE_AT_REST)
-    }
-
-    fn weight(&self) -> u64 {
-        0
-    }
-}
 
 /// The queue.
 pub struct Queue {
@@ -40,6 +25,8 @@ pub struct Queue {
     state: State,
     device: DeviceId,
     space: Space,
+    /// Bytes of receipts that gave way since the file was last made smaller.
+    given_way: u64,
     progress: Progress,
     unknown: Option<Unknown>,
 }
@@ -63,7 +50,8 @@ impl Queue {
         let opened = recovery::start(medium.as_mut(), &progress)?;
         let (state, device) = (opened.state, opened.device);
         let database = Some(opened.database);
-        Ok(Self { medium, database, state, device, space: Space::default(), progress, unknown: None })
+        let space = Space::default();
+        Ok(Self { medium, database, state, device, space, given_way: 0, progress, unknown: None })
     }
 
     /// Runs a group of operations and commits them; whether there was anything to commit.
@@ -71,7 +59,7 @@ impl Queue {
     /// When the disk is full, the reserve is given up and the group runs once more, without taking
     /// records in. After any other error the queue may be used again once [`Queue::revive`]
     /// succeeded. The group did not take place then; only where the file could not even be opened
-    /// again to look, it is there entirely or not at all.
+    /// again to look, or is no longer in its place, it is there entirely or not at all.
     pub fn commit(&mut self, limits: Limits, now: Now, group: &mut dyn Group) -> Result<bool, StoreError> {
         self.space.look(self.medium.as_mut(), limits.disk_reserve, group.weight());
         self.ready()?;
@@ -118,7 +106,9 @@ impl Queue {
         self.reopen()
     }
 
+    /// Never makes a file in the place of one that is gone.
     fn reopen(&mut self) -> Result<(), StoreError> {
+        self.require_in_place()?;
         let opened = recovery::open(self.medium.as_mut(), &self.progress)?;
         let mut totals = self.state.totals();
         if let Some(unknown) = self.unknown.take() {
@@ -129,6 +119,10 @@ impl Queue {
         self.state.set_totals(totals);
         self.database = Some(opened.database);
         Ok(())
+    }
+
+    fn require_in_place(&self) -> Result<(), StoreError> {
+        if self.medium.is_in_place() { Ok(()) } else { Err(StoreError::FileGone(self.medium.describe())) }
     }
 
     /// Proves that the store can be written, after it was opened again if need be.
@@ -153,6 +147,7 @@ impl Queue {
             limits,
             now,
             admits: self.space.admits(),
+            is_tight: self.space.is_tight(),
             damage_seen: Cell::new(false),
         };
         let changed = group.apply(&mut session)?;
@@ -170,6 +165,8 @@ impl Queue {
         }
         if changed {
             transaction.commit()?;
+            // Behind the commit: what is acknowledged was in its place when it was on the disk.
+            self.require_in_place()?;
         } else {
             transaction.abort()?;
         }
@@ -184,7 +181,7 @@ impl Queue {
             Err(StoreError::NoRoom) => return Ok(false),
             pruned => pruned?,
         };
-        match self.compact().and_then(|_| self.settle_down()) {
+        match self.compact(now).and_then(|_| self.settle_down()) {
             Ok(()) => Ok(pruned),
             Err(error) => {
                 self.recover(&error)?;
@@ -201,15 +198,45 @@ impl Queue {
         Ok(())
     }
 
-    /// Gives room back to the system when more than half of the file is free and nothing waits to
-    /// be claimed; whether it did.
-    fn compact(&mut self) -> Result<bool, StoreError> {
-        let idle = self.state.counters.pending + self.state.counters.failed == 0;
-        if !idle || !space::is_worth_compacting(self.medium.as_ref(), &self.state.counters) {
+    /// Gives room back to the system when more than half of the file is free, or receipts gave way, and
+    /// nobody waits for the store meanwhile, save for room; whether it did.
+    fn compact(&mut self, now: Now) -> Result<bool, StoreError> {
+        let medium = self.medium.as_ref();
+        let worth = space::is_worth_compacting(medium, &self.state.counters)
+            || space::is_worth_giving_back(medium, self.given_way);
+        if !worth {
             return Ok(false);
         }
+        self.refresh()?;
+        if self.state.is_busy(now.steady) && self.space.admits() {
+            return Ok(false);
+        }
+        self.given_way = 0;
         let database = self.database.as_mut().ok_or(StoreError::Closed)?;
         Ok(database.compact()?)
+    }
+
+    /// On a full disk receipts give way to new records, the oldest first. A step at a time; whether there
+    /// may be more to do.
+    pub fn make_room(&mut self, limits: Limits, now: Now) -> Result<bool, StoreError> {
+        self.look_for_room(limits)?;
+        if self.space.admits() || self.state.counters.synced + self.given_way == 0 {
+            return Ok(false);
+        }
+        let mut step = GiveWay::default();
+        self.commit(limits, now, &mut step)?;
+        self.given_way += step.0 as u64 * RECEIPT_BYTES;
+        let enough = space::is_worth_giving_back(self.medium.as_ref(), self.given_way);
+        if enough || self.state.counters.synced == 0 {
+            self.given_way = 0;
+            let compacted = self.database.as_mut().ok_or(StoreError::Closed)?.compact();
+            if let Err(error) = compacted.map_err(StoreError::from) {
+                self.recover(&error)?;
+                return if error.is_disk_full() { Ok(false) } else { Err(error) };
+            }
+            self.look_for_room(limits)?;
+        }
+        Ok(!self.space.admits() && self.state.counters.synced > 0)
     }
 
     /// Closes the file cleanly.
@@ -269,10 +296,7 @@ impl Queue {
 
     /// What waits, for all to see.
     pub fn backlog(&mut self) -> Result<Backlog, StoreError> {
-        if self.state.is_out_of_date() {
-            let snapshot = self.snapshot()?;
-            self.state.look_around(&snapshot)?;
-        }
+        self.refresh()?;
         let storage = Storage {
             disk: self.space.state(),
             file_bytes: self.medium.size().unwrap_or_default(),
@@ -280,6 +304,15 @@ impl Queue {
             damage: self.state.damage.clone(),
         };
         Ok(Backlog { storage, ..self.state.backlog() })
+    }
+
+    /// What is known of holders and waits follows the tables.
+    fn refresh(&mut self) -> Result<(), StoreError> {
+        if self.state.is_out_of_date() {
+            let snapshot = self.snapshot()?;
+            self.state.look_around(&snapshot)?;
+        }
+        Ok(())
     }
 
     /// A note that another room left with [`super::Remember`].

@@ -4,33 +4,39 @@
 //! could neither grow nor drain. Hence two lines of defence. New records are refused while little
 //! is free. And a reserve, a file of its own, is given up when a commit finds no room all the
 //! same (quotas; other programs), so that records on their way can be settled; it is taken back
-//! when there is room for it again.
+//! when there is room for it again. Receipts are worth less than new records: while little is free they do
+//! not become more, and when the disk is full they give way.
 
 use std::io::ErrorKind;
 
 use super::medium::Medium;
+use super::receipts::RECEIPT_BYTES;
 use super::schema::Counters;
 use crate::journal;
 use crate::model::DiskState;
 
-/// New records are refused while less is free: what a settlement takes, several times over.
-const FLOOR: u64 = 1 << 20;
+/// New records are refused while less is free: what a settlement of the largest batch of usual size takes.
+const FLOOR: u64 = 4 << 20;
+/// On a small disk, at least so much.
+const LEAST_FLOOR: u64 = 1 << 20;
 /// Once it is full, a disk must have so much more before it is not: else it would be full and not
 /// full by turns.
 const COMFORT: u64 = 4 << 20;
-/// Reserve and comfort take an eighth of a disk each at most.
+/// Floor, reserve and comfort take an eighth of a disk each at most.
 const SHARE: u64 = 8;
 /// What the pages of a commit take for each byte that is added, at most.
 const PAGES_PER_BYTE: u64 = 4;
 /// A file that is smaller is not worth compacting.
 const SMALL_FILE: u64 = 8 << 20;
-/// What a record takes in the tables beside its payload, roughly.
+/// What an unsettled record takes in the tables beside its payload, roughly.
 const RECORD_BYTES: u64 = 600;
 
 /// What is known of the disk's room.
 #[derive(Debug, Default)]
 pub(super) struct Space {
     full: bool,
+    /// Not full, but no longer roomy.
+    tight: bool,
     free: Option<u64>,
     /// A commit found no room, on a system that does not say how much there is.
     spent: bool,
@@ -53,8 +59,10 @@ impl Space {
         let missing = reserve.saturating_sub(medium.reserved());
         let pages = weight.saturating_mul(PAGES_PER_BYTE);
         let needed = if self.full { pages.max(at_most(COMFORT)) } else { pages };
-        let roomy = free >= FLOOR + missing + needed;
+        let occupied = at_most(FLOOR).max(LEAST_FLOOR) + missing;
+        let roomy = free >= occupied + needed;
         let mut full = !roomy;
+        self.tight = free < occupied + pages + at_most(COMFORT);
         if roomy
             && medium.reserved() != reserve
             && let Err(error) = medium.reserve(reserve)
@@ -92,6 +100,11 @@ impl Space {
         !self.full
     }
 
+    /// Whether receipts are not to become more.
+    pub(super) fn is_tight(&self) -> bool {
+        self.full || self.tight
+    }
+
     pub(super) fn free(&self) -> Option<u64> {
         self.free
     }
@@ -103,7 +116,11 @@ impl Space {
 
 /// Whether more than half of the file holds nothing any more.
 pub(super) fn is_worth_compacting(medium: &dyn Medium, counters: &Counters) -> bool {
-    let rows = counters.unsettled() + counters.synced;
-    let live = 2 * counters.bytes + rows * RECORD_BYTES;
+    let live = 2 * counters.bytes + counters.unsettled() * RECORD_BYTES + counters.synced * RECEIPT_BYTES;
     medium.size().is_ok_and(|size| size > SMALL_FILE && size / 2 > live)
+}
+
+/// Whether so many bytes are enough of the file to give them back.
+pub(super) fn is_worth_giving_back(medium: &dyn Medium, freed: u64) -> bool {
+    medium.size().is_ok_and(|size| freed > 0 && freed >= size / SHARE)
 }

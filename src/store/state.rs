@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::StoreError;
 use super::codec;
 use super::lanes::{self, HELD, Urgent};
+use super::receipts::GivingWay;
 use super::schema::{BatchRow, Counters, Header, Snapshot, StoredPhase, meta};
 use crate::model::{Backlog, BatchId, Damage, Holder, OpenBatch, Place};
 
@@ -35,6 +36,7 @@ pub(super) struct State {
     pub(super) urgent: Urgent,
     /// The receipt that the next search for old ones begins at.
     pub(super) next_receipt: u64,
+    pub(super) giving_way: GivingWay,
     pub(super) paused: bool,
     pub(super) settled_total: u64,
     pub(super) synced_total: u64,
@@ -116,6 +118,15 @@ impl State {
     pub(super) fn is_in_flight(&self, place: u64) -> bool {
         let batch = self.claimed.get(&place).and_then(|batch| self.open.get(batch));
         batch.is_some_and(|row| row.phase == StoredPhase::InFlight)
+    }
+
+    /// Whether the planner may want something of the store at once: a batch is in flight, or records may
+    /// be claimed or are due.
+    pub(super) fn is_busy(&self, now: u64) -> bool {
+        let claimed = self.open.values().flat_map(|row| &row.members).filter(|member| !member.failed).count();
+        let in_flight = self.open.values().any(|row| row.phase == StoredPhase::InFlight);
+        let claimable = !self.cursors.dry && self.counters.pending > claimed as u64;
+        in_flight || claimable || self.next_due_at.is_some_and(|due| due <= now)
     }
 
     /// Whether something that is not counted may have changed. Appends, which are the many, change

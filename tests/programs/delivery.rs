@@ -214,3 +214,23 @@ fn keys(value: &Value) -> Vec<&str> {
     keys.sort_unstable();
     keys
 }
+
+#[test]
+fn an_urgent_record_goes_soon_after_a_failure_that_held_up_its_key() {
+    const OF_THE_KEY: usize = 60;
+    let server = ScriptedServer::at_first(1, |_| Reply::html(504));
+    let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(25));
+    let urgent = daemon.paused(|daemon| {
+        let plain = |n: usize| json!({"type": "Visits", "payload": {"n": n}});
+        let keyed = |n: usize| json!({"type": "Visits", "key": "account", "payload": {"n": n}});
+        daemon.enqueue(&(0..OF_THE_KEY / 2).map(keyed).collect::<Vec<_>>());
+        daemon.enqueue(&(0..900).map(plain).collect::<Vec<_>>());
+        daemon.enqueue(&(0..OF_THE_KEY / 2).map(keyed).collect::<Vec<_>>());
+        let urgent = json!({"type": "Visits", "key": "account", "priority": 9, "payload": {"urgent": true}});
+        daemon.enqueue(&[urgent]).remove(0)
+    });
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(OF_THE_KEY as u64 + 901));
+    let order: Vec<String> = server.batches().iter().flat_map(Request::ids).collect();
+    let position = order.iter().position(|id| *id == urgent).unwrap();
+    assert!(position < 400, "it went as number {position} of {}", order.len());
+}

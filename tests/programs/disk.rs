@@ -8,6 +8,7 @@
 
 mod failing;
 mod full;
+mod gone;
 mod power_cuts;
 mod stuck;
 

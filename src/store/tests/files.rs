@@ -149,3 +149,65 @@ fn an_operation_whose_reply_was_lost_is_repeated_without_harm() {
     bench.close(told.opened[0].id, O::Synced);
     audit(bench.queue_mut());
 }
+
+/// What is in the directory of a queue.
+fn names(dir: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn nothing_is_acknowledged_into_a_file_that_is_gone_and_none_is_made_in_its_place() {
+    let mut bench = Bench::new();
+    bench.append(vec![record(1, None)]);
+    std::fs::remove_file(bench.dir.path().join("queue.redb")).unwrap();
+    assert!(matches!(bench.try_run(Append::new(vec![record(2, None)], 0)), Err(StoreError::FileGone(_))));
+    for _ in 0..2 {
+        assert!(matches!(bench.queue_mut().revive(), Err(StoreError::FileGone(_))));
+    }
+    assert_eq!(names(bench.dir.path()), ["lock"]);
+}
+
+#[test]
+fn a_file_that_was_moved_and_comes_back_is_used_again() {
+    let mut bench = Bench::new();
+    bench.append(vec![record(1, None)]);
+    let (file, elsewhere) = (bench.dir.path().join("queue.redb"), bench.dir.path().join("elsewhere"));
+    std::fs::rename(&file, &elsewhere).unwrap();
+    // Another file under its name is not it.
+    std::fs::copy(&elsewhere, &file).unwrap();
+    assert!(matches!(bench.try_run(Append::new(vec![record(2, None)], 0)), Err(StoreError::FileGone(_))));
+    assert!(matches!(bench.queue_mut().revive(), Err(StoreError::FileGone(_))));
+    std::fs::rename(&elsewhere, &file).unwrap();
+    bench.queue_mut().revive().unwrap();
+    assert_eq!(bench.append(vec![record(1, None)]).duplicates, 1);
+    audit(bench.queue_mut());
+}
+
+#[test]
+fn a_directory_that_was_moved_takes_its_queue_along() {
+    let home = tempfile::tempdir().unwrap();
+    let (dir, elsewhere) = (home.path().join("state"), home.path().join("elsewhere"));
+    std::fs::create_dir(&dir).unwrap();
+    let mut queue = super::support::open(&dir);
+    std::fs::rename(&dir, &elsewhere).unwrap();
+    // A second daemon makes a queue of its own where the first one was.
+    let second = super::support::open(&dir);
+    let limits = Bench::new().limits;
+    let now = Bench::new().now();
+    let mut append = crate::store::One::new(Append::new(vec![record(1, None)], 0));
+    assert!(matches!(queue.commit(limits, now, &mut append), Err(StoreError::FileGone(_))));
+    assert!(matches!(queue.revive(), Err(StoreError::FileGone(_))));
+    drop(second);
+}
+
+#[test]
+fn a_queue_is_used_once_although_its_lock_file_was_deleted() {
+    let bench = Bench::new();
+    std::fs::remove_file(bench.dir.path().join("lock")).unwrap();
+    let second = Queue::open(bench.dir.path(), std::sync::Arc::new(|_| ()));
+    assert!(matches!(second, Err(OpenError::InUse(_))));
+}

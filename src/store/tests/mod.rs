@@ -15,6 +15,7 @@ mod model;
 mod order;
 mod power_cuts;
 mod random;
+mod receipts;
 mod script;
 mod steps;
 mod support;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::disk::Disk;
 use super::support::{Bench, HOUR, id};
 use crate::model::{Batch, BatchId, BatchPhase, NewRecord, OpenBatch, Place, RecordId, RecordState, Stage};
 use crate::policy::agenda::Outcome;
@@ -218,11 +219,15 @@ impl Model {
         }
     }
 
-    /// Receipts may be forgotten once they are old, and not before.
+    /// Receipts may be forgotten once they are old, and not before, unless the disk had no room.
     pub(super) fn forget_receipts(&mut self, bench: &Bench) {
+        let short = bench.disk.as_ref().is_some_and(Disk::was_short);
         self.records.retain(|id, rec| {
             let kept = rec.state != RecordState::Synced || bench.entry(*id).is_some();
-            assert!(kept || bench.now - rec.synced_at > bench.limits.keep_synced_ms, "{rec:?} went early");
+            assert!(
+                kept || short || bench.now - rec.synced_at > bench.limits.keep_synced_ms,
+                "{rec:?} went early"
+            );
             kept
         });
     }

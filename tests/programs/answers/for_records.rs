@@ -1,10 +1,14 @@
 //! Answers record by record.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
 use serde_json::{Value, json};
 
 use crate::support::daemon::{Counts, Daemon};
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
+use crate::support::wait::wait_for;
 
 /// Answers the first batch with `result` for its first record, and `applied` for the others.
 fn odd_one(result: Option<Value>) -> ScriptedServer {
@@ -123,4 +127,36 @@ fn the_same_record_twice_in_an_answer_is_settled_by_its_first_result() {
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     daemon.enqueue_many(1);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));
+}
+
+#[test]
+fn records_that_the_server_wants_later_travel_together_again() {
+    const RECORDS: usize = 1500;
+    const TRIES: usize = 4;
+    let tries: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
+    let counted = Arc::clone(&tries);
+    let server = ScriptedServer::start(move |request| {
+        if !request.is_batch() {
+            return Reply::sound(request);
+        }
+        let ids = request.ids();
+        let mut counted = counted.lock().unwrap();
+        ids.iter().for_each(|id| *counted.entry(id.clone()).or_default() += 1);
+        Reply::results(request.batch_id(), &ids, |_| Some(json!({"status": "retry"})))
+    });
+    let settings = Settings::for_server(&server.url())
+        .with("retry.initial_backoff", "1s")
+        .with("retry.max_backoff", "15m")
+        .with("batch.learn", "true");
+    let daemon = Daemon::start(&settings);
+    daemon.paused(|daemon| daemon.enqueue_many(RECORDS));
+    wait_for("every record to be tried again and again", || {
+        let tries = tries.lock().unwrap();
+        (tries.len() == RECORDS && tries.values().all(|tries| *tries >= TRIES)).then_some(())
+    });
+    let requests = server.requests().len();
+    assert!(requests <= 60, "{requests} requests for {RECORDS} records: {:?}", server.sizes());
+    let lines =
+        daemon.log().lines().filter(|line| line.contains(" INFO ") || line.contains(" WARN ")).count();
+    assert!(lines <= 3 * requests + 20, "{lines} lines for {requests} requests");
 }

@@ -1,9 +1,14 @@
 //! A disk without room: nothing new is taken, what waits is sent, and room that returns is noticed.
 
+use std::collections::HashSet;
+
+use serde_json::json;
+
 use super::{AbsentServer, Books, said, settings};
 use crate::support::daemon::Daemon;
 use crate::support::http::Answer;
 use crate::support::loop_disk::LoopDisk;
+use crate::support::server::{Reply, ScriptedServer};
 
 const WAITING: usize = 2000;
 
@@ -100,4 +105,72 @@ fn a_crash_on_a_full_disk_loses_nothing() {
     let gateway = server.appear();
     daemon.wait_until_done();
     books.assert_kept_by(&gateway);
+}
+
+#[test]
+#[ignore = "needs root and loop devices: cargo test --test programs disk:: -- --ignored"]
+fn receipts_never_fill_a_small_disk() {
+    let (disk, server, mut books) = (LoopDisk::new(24), AbsentServer::new(), Books::default());
+    let gateway = server.appear();
+    let daemon = Daemon::start(&settings(&disk, &server.url()).batches_of(500));
+    for _ in 0..120 {
+        books.hand_over(&daemon, 500, 10).good(201);
+        daemon.wait_until_done();
+    }
+    wait_for_disk(&daemon, "ok");
+    let receipts = daemon.counts().synced;
+    assert!((1000..60_000).contains(&receipts), "{receipts} receipts");
+    books.assert_kept_by(&gateway);
+}
+
+#[test]
+#[ignore = "needs root and loop devices: cargo test --test programs disk:: -- --ignored"]
+fn receipts_give_way_when_others_fill_the_disk() {
+    let (disk, server, mut books) = (LoopDisk::new(64), AbsentServer::new(), Books::default());
+    let gateway = server.appear();
+    let daemon = Daemon::start(&settings(&disk, &server.url()).batches_of(500));
+    for _ in 0..40 {
+        books.hand_over(&daemon, 500, 10).good(201);
+        daemon.wait_until_done();
+    }
+    disk.fill(0);
+    assert_no_room(&books.hand_over_until_refused(&daemon, 20, 1000));
+    books.hand_over_until_taken(&daemon, 20, 1000);
+    assert!(daemon.counts().synced < 20_000);
+    daemon.wait_until_done();
+    books.assert_kept_by(&gateway);
+}
+
+#[test]
+#[ignore = "needs root and loop devices: cargo test --test programs disk:: -- --ignored"]
+fn a_drained_disk_takes_more_although_a_record_waits_behind_one_under_review() {
+    let (disk, mut books) = (LoopDisk::new(64), Books::default());
+    let server = ScriptedServer::start(|request| {
+        if !request.is_batch() {
+            return Reply::sound(request);
+        }
+        let keyed: HashSet<String> = request
+            .records()
+            .iter()
+            .filter(|record| record["key"].is_string())
+            .map(|record| record["id"].as_str().unwrap().to_owned())
+            .collect();
+        Reply::results(request.batch_id(), &request.ids(), |id| {
+            let status = if keyed.contains(id) { "rejected" } else { "applied" };
+            Some(json!({"status": status}))
+        })
+    });
+    let daemon = Daemon::start(&settings(&disk, &server.url()));
+    let keyed = || [json!({"type": "Visits", "key": "account", "payload": {}})];
+    daemon.enqueue(&keyed());
+    daemon.wait_until("a record under review", |status| status["records"]["quarantined"] == 1);
+    daemon.enqueue(&keyed());
+    daemon.paused(|daemon| {
+        assert_no_room(&books.hand_over_until_refused(daemon, 4, 100_000));
+    });
+    daemon.wait_until("the others to be sent", |status| {
+        status["records"]["pending"] == 1 && status["records"]["syncing"] == 0
+    });
+    books.hand_over_until_taken(&daemon, 4, 100_000);
+    wait_for_disk(&daemon, "ok");
 }

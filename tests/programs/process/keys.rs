@@ -64,6 +64,7 @@ large_payload_batch = 21
 standard_batch = 22
 micro_batch = 5
 safety_margin = 0.5
+max_batch_records = 500
 max_batch_bytes = "1MiB"
 learn = false
 [retry]

@@ -114,7 +114,13 @@ impl Medium for Disk {
             }
             name
         };
+        self.state().opened = Some(file);
         builder.create_with_backend(self.handle(file))
+    }
+
+    fn is_in_place(&self) -> bool {
+        let state = self.state();
+        state.opened.is_none_or(|opened| state.name == Some(opened))
     }
 
     fn free(&self) -> Option<u64> {

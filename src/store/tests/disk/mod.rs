@@ -94,6 +94,10 @@ struct State {
     life: u64,
     down: bool,
     open: BTreeSet<u64>,
+    /// The database that the process opened.
+    opened: Option<u64>,
+    /// There was no room, once at least.
+    short: bool,
     plan: Option<Plan>,
     /// A cut comes again and again, after at most so many operations.
     cuts_within: Option<u64>,
@@ -122,6 +126,8 @@ impl Disk {
             life: 0,
             down: false,
             open: BTreeSet::new(),
+            opened: None,
+            short: false,
             plan: None,
             cuts_within: None,
             struck: false,
@@ -189,6 +195,7 @@ impl Disk {
         let mut state = self.state();
         state.life += 1;
         state.open.clear();
+        state.opened = None;
     }
 
     pub(super) fn record_crash_points(&self) {
@@ -204,7 +211,13 @@ impl Disk {
     }
 
     pub(super) fn set_capacity(&self, bytes: u64) {
-        self.state().capacity = bytes;
+        let mut state = self.state();
+        (state.capacity, state.short) = (bytes, true);
+    }
+
+    /// Whether it may have been short of room.
+    pub(super) fn was_short(&self) -> bool {
+        self.state().short
     }
 
     /// Bytes that are taken, the reserve among them.
@@ -246,6 +259,7 @@ impl State {
         self.counts.cuts += 1;
         self.life += 1;
         self.open.clear();
+        self.opened = None;
         (self.down, self.plan, self.struck) = (false, None, false);
         self.durable_name = match loss {
             Loss::Everything => self.durable_name,
@@ -297,6 +311,7 @@ impl State {
         }
         let trouble = plan.trouble;
         self.struck = true;
+        self.short |= matches!(trouble, Trouble::NoRoom { .. });
         match trouble {
             Trouble::Cut => self.go_down(change),
             _ if !trouble.lasts() => self.plan = None,

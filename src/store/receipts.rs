@@ -1,0 +1,150 @@
+//! Receipts: kept for a time, so that a record that comes again is known, and given up, the oldest
+//! first, where the disk has little room.
+//!
+//! They stand in the order of the queue, not of time: another index would cost every settlement flash. So
+//! the oldest are found by their age: a sample says which age a quarter of them has reached, and a
+//! walk that goes round forgets those.
+
+use redb::{ReadableTable, ReadableTableMetadata};
+
+use super::StoreError;
+use super::op::{Group, Transaction};
+use super::schema::StoredState;
+
+/// Receipts that are looked at when nothing goes on.
+const PRUNE_AT_REST: usize = 1000;
+/// Receipts that give way in one commit: few enough for a disk that is full.
+const GIVE_WAY_MOST: usize = 400;
+/// Receipts that one commit looks at for those that give way.
+const GIVE_WAY_SCAN: usize = 20_000;
+/// Times that are compared to find the oldest quarter.
+const SAMPLES: usize = 4096;
+/// Receipts that are sampled: of more, it is the oldest of so many that go first.
+const SAMPLED: usize = 1_000_000;
+/// Of the receipts, this part gives way before the age is looked for again.
+const SHARE: usize = 4;
+/// What a receipt takes, at least.
+pub(super) const RECEIPT_BYTES: u64 = 200;
+
+/// Forgets some of the receipts that were kept long enough; whether there were any.
+pub(super) struct Prune;
+
+impl Group for Prune {
+    fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
+        Ok(transaction.prune_receipts(PRUNE_AT_REST)? > 0)
+    }
+
+    fn weight(&self) -> u64 {
+        0
+    }
+}
+
+/// Forgets some of the oldest receipts, however young they are; how many.
+#[derive(Default)]
+pub(super) struct GiveWay(pub(super) usize);
+
+impl Group for GiveWay {
+    fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
+        self.0 = transaction.give_way(GIVE_WAY_MOST)?;
+        Ok(self.0 > 0)
+    }
+
+    fn weight(&self) -> u64 {
+        0
+    }
+}
+
+/// Which receipts give way: those that are older than a time.
+#[derive(Default)]
+pub(super) struct GivingWay {
+    before: u64,
+    /// How many of them are left.
+    left: usize,
+    /// The receipt that the next search for them begins at.
+    next: u64,
+}
+
+impl Transaction<'_, '_> {
+    /// Forgets receipts that were kept long enough, a few at a time; how many.
+    pub(super) fn prune_receipts(&mut self, most: usize) -> Result<usize, StoreError> {
+        let before = self.now.steady.saturating_sub(self.limits.keep_synced_ms);
+        let (forgotten, next) = self.forget_receipts(before, self.state.next_receipt, most, most)?;
+        self.state.next_receipt = next;
+        Ok(forgotten)
+    }
+
+    /// Forgets some of the oldest receipts, however young they are; how many. None may be found although
+    /// there are some: then they are further on.
+    pub(super) fn give_way(&mut self, most: usize) -> Result<usize, StoreError> {
+        if self.state.giving_way.left == 0 {
+            self.state.giving_way = self.oldest_receipts()?;
+        }
+        // A place of its own to go on from: the other search would pass over some of them each time.
+        let GivingWay { before, next, .. } = self.state.giving_way;
+        let (forgotten, next) = self.forget_receipts(before, next, most, GIVE_WAY_SCAN)?;
+        self.state.giving_way.next = next;
+        Ok(forgotten)
+    }
+
+    /// At a settlement that left `settled` receipts: where the disk has little room, they are not to become more.
+    pub(super) fn make_way_for(&mut self, settled: usize) -> Result<(), StoreError> {
+        if self.is_tight && settled > 0 {
+            self.give_way(settled)?;
+        }
+        Ok(())
+    }
+
+    /// They are not in order of time, so the search goes round: young ones in front must not shield
+    /// the old ones behind. How many are forgotten, and where the search goes on.
+    fn forget_receipts(
+        &mut self,
+        before: u64,
+        start: u64,
+        most: usize,
+        scan: usize,
+    ) -> Result<(usize, u64), StoreError> {
+        let mut next = 0;
+        let mut old = Vec::new();
+        for (item, looked_at) in self.tables.receipts.range(start..)?.zip(1..) {
+            let (place, receipt) = item?;
+            if looked_at > scan || old.len() == most {
+                next = place.value();
+                break;
+            }
+            let (id, settled_at) = receipt.value();
+            if settled_at < before {
+                old.push((place.value(), id, settled_at));
+            }
+        }
+        let found = old.len();
+        for (place, id, settled_at) in old {
+            self.tables.receipts.remove(place)?;
+            self.tables.manifest.remove(id)?;
+            self.count(Some(StoredState::Synced), None);
+            let giving_way = &mut self.state.giving_way;
+            if settled_at < giving_way.before {
+                giving_way.left = giving_way.left.saturating_sub(1);
+            }
+        }
+        debug_assert_eq!(self.tables.receipts.len()?, self.state.counters.synced);
+        Ok((found, next))
+    }
+
+    /// The oldest quarter of all receipts.
+    fn oldest_receipts(&self) -> Result<GivingWay, StoreError> {
+        let receipts = &self.tables.receipts;
+        let known = usize::try_from(receipts.len()?).unwrap_or(usize::MAX).min(SAMPLED);
+        let mut times = Vec::with_capacity(SAMPLES);
+        for item in receipts.iter()?.take(SAMPLED).step_by(known.div_ceil(SAMPLES).max(1)) {
+            times.push(item?.1.value().1);
+        }
+        times.sort_unstable();
+        let Some(youngest) = times.get(times.len() / SHARE) else { return Ok(GivingWay::default()) };
+        let before = youngest + 1;
+        let mut left = 0;
+        for item in receipts.iter()?.take(SAMPLED) {
+            left += usize::from(item?.1.value().1 < before);
+        }
+        Ok(GivingWay { before, left, next: 0 })
+    }
+}

@@ -1,0 +1,179 @@
+//! Receipts on a disk that has little room: they give way to new records, the oldest first.
+
+use super::audit::audit;
+use super::disk::Disk;
+use super::support::{Bench, HOUR, error, id, record};
+use crate::model::{DiskState, NewRecord, RecordId};
+use crate::policy::agenda::Outcome;
+use crate::store::{Append, AppendRefused};
+
+const MIB: u64 = 1 << 20;
+
+fn bench(capacity: u64) -> (Bench, Disk) {
+    let disk = Disk::new(1);
+    disk.set_capacity(capacity);
+    let mut bench = Bench::on(disk.clone());
+    let limits = &mut bench.limits;
+    (limits.max_records, limits.max_bytes, limits.max_record_bytes) = (1 << 20, 1 << 40, 1 << 20);
+    limits.disk_reserve = MIB;
+    limits.keep_synced_ms = 1_000_000 * HOUR;
+    bench.start().unwrap();
+    (bench, disk)
+}
+
+/// An id as an application may make it: of no order at all.
+fn scattered(number: u128) -> RecordId {
+    id((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
+}
+
+fn new(number: u128) -> NewRecord {
+    NewRecord { id: scattered(number), ..record(number, None) }
+}
+
+/// Takes records in and has them synced, so many at a time, a second each.
+fn sync(bench: &mut Bench, numbers: std::ops::Range<u128>, at_once: usize) {
+    for first in numbers.clone().step_by(at_once) {
+        let end = numbers.end.min(first + at_once as u128);
+        bench.append((first..end).map(new).collect());
+        let batch = bench.claim(at_once).unwrap().open.id;
+        bench.close(batch, Outcome::Synced);
+        bench.now += 1000;
+    }
+}
+
+fn is_known(bench: &Bench, number: u128) -> bool {
+    bench.entry(scattered(number)).is_some()
+}
+
+/// Gives way as the daemon does.
+fn make_room(bench: &mut Bench) {
+    let (limits, now) = (bench.limits, bench.now());
+    for _ in 0..10_000 {
+        if !bench.queue_mut().make_room(limits, now).unwrap() {
+            return;
+        }
+    }
+    panic!("it never ends");
+}
+
+#[test]
+fn receipts_never_fill_the_disk_and_the_oldest_go_first() {
+    let (mut bench, disk) = bench(16 * MIB);
+    let most = 60_000;
+    sync(&mut bench, 0..most, 500);
+    assert_eq!(bench.queue().disk(), DiskState::Ok);
+    assert!(disk.used() <= 12 * MIB, "{} bytes are used", disk.used());
+    let known: Vec<u128> = (0..most).filter(|number| is_known(&bench, *number)).collect();
+    assert!(known.len() > 10_000, "only {} are known", known.len());
+    // All that are kept are younger than all that went, but for those that are going just now.
+    let gone = most - known.len() as u128;
+    let strays = known.iter().filter(|number| **number < gone).count();
+    assert!(strays <= known.len() / 3, "{strays} of {} went out of turn", known.len());
+    assert!((most - 1000..most).all(|number| is_known(&bench, number)), "the youngest are known");
+    audit(bench.queue_mut());
+}
+
+#[test]
+fn receipts_give_way_on_a_disk_that_others_fill() {
+    let (mut bench, disk) = bench(1 << 40);
+    bench.limits.disk_reserve = 0;
+    sync(&mut bench, 0..40_000, 500);
+    disk.set_capacity(disk.used() + MIB);
+    let full = Err(AppendRefused::DiskFull);
+    assert_eq!(bench.run(Append::new(vec![new(50_000)], 0)).map(|done| done.accepted), full);
+    make_room(&mut bench);
+    assert_eq!(bench.queue().disk(), DiskState::Ok);
+    assert_eq!(bench.run(Append::new(vec![new(50_000)], 0)).map(|done| done.accepted), Ok(1));
+    let gone = (0..40_000).filter(|number| !is_known(&bench, *number)).count();
+    assert!((1..39_000).contains(&gone), "{gone} went");
+    let oldest_known = (0..40_000).find(|number| is_known(&bench, *number)).unwrap();
+    let strays = (oldest_known..40_000).filter(|number| !is_known(&bench, *number)).count();
+    assert!(strays <= gone / 10, "{strays} of {gone} went before older ones");
+    audit(bench.queue_mut());
+}
+
+#[test]
+fn without_receipts_a_full_disk_stays_full_and_nothing_spins() {
+    let (mut bench, disk) = bench(64 * MIB);
+    bench.append((0..100).map(new).collect());
+    disk.set_capacity(disk.used());
+    let full = Err(AppendRefused::DiskFull);
+    assert_eq!(bench.run(Append::new(vec![new(500)], 0)).map(|done| done.accepted), full);
+    let (limits, now) = (bench.limits, bench.now());
+    assert!(!bench.queue_mut().make_room(limits, now).unwrap());
+    assert_eq!(bench.queue().disk(), DiskState::Full);
+}
+
+#[test]
+fn a_large_batch_is_settled_on_a_full_disk_whatever_its_ids_are() {
+    let (mut bench, _disk) = bench(24 * MIB);
+    let mut taken = 0;
+    for first in (0u128..).step_by(500) {
+        let fresh =
+            (first..first + 500).map(|number| NewRecord { payload: "x".repeat(300).into(), ..new(number) });
+        if bench.run(Append::new(fresh.collect(), 0)).is_err() {
+            break;
+        }
+        taken += 500;
+    }
+    assert!(taken > 5000, "{taken}");
+    assert_eq!(bench.queue().disk(), DiskState::Full);
+    let mut settled = 0;
+    while let Some(batch) = bench.claim(1000) {
+        settled += bench.close(batch.open.id, Outcome::Synced).synced.len();
+    }
+    assert_eq!(settled, taken);
+    audit(bench.queue_mut());
+}
+
+#[test]
+fn a_drained_disk_has_room_again_although_a_record_waits_behind_one_under_review() {
+    let (mut bench, _disk) = bench(32 * MIB);
+    let key = |number| NewRecord { key: Some("account".into()), ..new(number) };
+    bench.append(vec![key(1), key(2)]);
+    let batch = bench.claim(1).unwrap().open.id;
+    bench.close(batch, Outcome::Quarantine(error("no")));
+    let large = |number| NewRecord { payload: "x".repeat(60_000).into(), ..new(number) };
+    while bench.run(Append::new((0..10).map(|_| large(rand())).collect(), 0)).is_ok() {}
+    assert_eq!(bench.queue().disk(), DiskState::Full);
+    while let Some(batch) = bench.claim(50) {
+        bench.close(batch.open.id, Outcome::Synced);
+    }
+    let backlog = bench.queue_mut().backlog().unwrap();
+    assert_eq!((backlog.pending, backlog.quarantined), (1, 1), "one is held");
+    bench.rest();
+    let limits = bench.limits;
+    bench.queue_mut().look_for_room(limits).unwrap();
+    assert_eq!(bench.queue().disk(), DiskState::Ok);
+    assert!(bench.run(Append::new(vec![large(7)], 0)).is_ok());
+    audit(bench.queue_mut());
+}
+
+fn rand() -> u128 {
+    thread_local!(static NEXT: std::cell::Cell<u128> = const { std::cell::Cell::new(1000) });
+    NEXT.set(NEXT.get() + 1);
+    NEXT.get()
+}
+
+#[test]
+fn a_file_is_not_made_smaller_while_somebody_may_want_the_store() {
+    let (mut bench, disk) = bench(1 << 40);
+    let large = |number| NewRecord { payload: "x".repeat(60_000).into(), ..new(number) };
+    for first in (0..400).step_by(100) {
+        bench.append((first..first + 100).map(large).collect());
+    }
+    while let Some(batch) = bench.claim(100) {
+        bench.close(batch.open.id, Outcome::Synced);
+    }
+    let used = disk.used();
+    bench.append(vec![new(1000)]);
+    bench.rest();
+    assert!(disk.used() >= used, "a record may be claimed at any moment");
+    let batch = bench.claim(1).unwrap().open.id;
+    bench.rest();
+    assert!(disk.used() >= used, "the answer may come at any moment");
+    bench.close(batch, Outcome::Retry(error("later")));
+    assert!(bench.claim(1).is_none());
+    bench.rest();
+    assert!(disk.used() < used / 2, "nothing is due");
+}
