@@ -98,7 +98,8 @@ fn review(store: &mut Store, records: usize) {
     }
 }
 
-/// The times of an append where none is under review, and where some are: by turns, for syncs have their moods.
+/// The times of an append where none is under review, and where some are: alternating, because
+/// the duration of a sync drifts.
 fn appends(dir: &Path) -> (Duration, Duration) {
     let homes = [(); 2].map(|()| TempDir::new_in(dir).expect("the directory takes another"));
     let [mut free, mut held] = homes.each_ref().map(|home| Store::open(home.path()));

@@ -142,10 +142,11 @@ impl Transaction<'_, '_> {
     /// Members whose key is held by a record outside of the batch go back to the queue.
     fn carve_held(&mut self, row: &mut BatchRow) -> Result<(), StoreError> {
         let held = self.held_members(&row.members)?;
-        for member in &held {
+        for (member, key) in &held {
             self.give_back(member, HELD)?;
+            self.remember_urgent(key, member.place)?;
         }
-        let held: BTreeSet<u64> = held.iter().map(|member| member.place).collect();
+        let held: BTreeSet<u64> = held.iter().map(|(member, _)| member.place).collect();
         row.members.retain(|member| !held.contains(&member.place));
         row.bytes = row.members.iter().map(|member| u64::from(member.bytes)).sum();
         Ok(())

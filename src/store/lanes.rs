@@ -45,8 +45,8 @@ pub(super) fn seq(place: u64) -> u64 {
     Place(place).seq()
 }
 
-/// Held records that are more urgent than the record right before them in their lane. When the lane
-/// moves, the most urgent one of it is looked at again, and takes those before it along.
+/// Held records with a higher priority than the record right before them in their lane. When the lane
+/// moves, the next claim considers the most urgent of them together with all records before it.
 #[derive(Default)]
 pub(super) struct Urgent {
     by_key: BTreeMap<String, BTreeSet<u64>>,
@@ -108,9 +108,9 @@ impl Transaction<'_, '_> {
         Ok(range.next().transpose()?.map(|(_, place)| place.value()))
     }
 
-    /// Which members of a batch are held by a record outside of it, in the order of arrival: whoever is
-    /// held takes those of the batch that stand behind it along.
-    pub(super) fn held_members(&self, members: &[MemberRow]) -> Result<Vec<MemberRow>, StoreError> {
+    /// The members of a batch that a record outside of it holds, in order of arrival, with their keys. A held
+    /// member holds all later members of its key.
+    pub(super) fn held_members(&self, members: &[MemberRow]) -> Result<Vec<(MemberRow, String)>, StoreError> {
         let company: BTreeSet<u64> = members.iter().map(|member| member.place).collect();
         // Up to where each lane is of the batch without a gap; none once there was one.
         let mut fronts: HashMap<String, Option<u64>> = HashMap::new();
@@ -130,7 +130,7 @@ impl Transaction<'_, '_> {
                 }
             }
             if front.is_none() {
-                held.push(member.clone());
+                held.push((member.clone(), key));
             }
         }
         Ok(held)
@@ -285,10 +285,18 @@ fn stuck_state(state: &State, stored: StoredState, place: u64) -> Option<RecordS
 pub(super) struct LaneView<'s> {
     snapshot: &'s Snapshot,
     state: &'s State,
-    /// Key → seq and id of the record at the head of its lane, when that holds the others.
-    heads: HashMap<String, Option<(u64, RecordId)>>,
+    /// Key → the head of its lane, when that holds the others.
+    heads: HashMap<String, Option<Head>>,
     windows: HashMap<String, Window>,
     steps: usize,
+}
+
+/// The first record of a lane, which failed or is under review.
+#[derive(Clone, Copy)]
+struct Head {
+    seq: u64,
+    id: RecordId,
+    state: RecordState,
 }
 
 /// The records behind the one of a lane that was counted last.
@@ -311,24 +319,27 @@ impl<'s> LaneView<'s> {
     /// The record that holds this one back: an earlier one of its key that failed or is under review.
     pub(super) fn held_by(&mut self, key: Option<&str>, place: u64) -> Result<Option<RecordId>, StoreError> {
         let Some(key) = key else { return Ok(None) };
-        let head = match self.heads.get(key) {
-            Some(head) => *head,
-            None => {
-                let head = self.stuck_head(key)?;
-                self.heads.insert(key.to_owned(), head);
-                head
-            }
-        };
-        Ok(head.filter(|(head, _)| *head < seq(place)).map(|(_, id)| id))
+        let head = self.head(key)?;
+        Ok(head.filter(|head| head.seq < seq(place)).map(|head| head.id))
     }
 
-    fn stuck_head(&self, key: &str) -> Result<Option<(u64, RecordId)>, StoreError> {
+    fn head(&mut self, key: &str) -> Result<Option<Head>, StoreError> {
+        if let Some(known) = self.heads.get(key) {
+            return Ok(*known);
+        }
+        let head = self.stuck_head(key)?;
+        self.heads.insert(key.to_owned(), head);
+        Ok(head)
+    }
+
+    fn stuck_head(&self, key: &str) -> Result<Option<Head>, StoreError> {
         let head = self.snapshot.lanes.range((key, 0)..=(key, u64::MAX))?.next().transpose()?;
         let Some(head) = head.map(|(_, place)| place.value()) else { return Ok(None) };
         let Ok(Some(header)) = body::header(&self.snapshot.payload, head) else { return Ok(None) };
         let row = read::row(self.snapshot, header.id)?;
-        let stuck = row.and_then(|row| stuck_state(self.state, row.state, head));
-        Ok(stuck.map(|_| (seq(head), RecordId(Uuid::from_u128(header.id)))))
+        let state = row.and_then(|row| stuck_state(self.state, row.state, head));
+        let id = RecordId(Uuid::from_u128(header.id));
+        Ok(state.map(|state| Head { seq: seq(head), id, state }))
     }
 
     /// How many records stand behind this one in its lane, up to a bound.
@@ -352,25 +363,15 @@ impl<'s> LaneView<'s> {
         Ok(window.seqs.len() as u64)
     }
 
-    fn has_followers(&self, key: &str, place: u64) -> Result<bool, StoreError> {
-        let mut behind = self.snapshot.lanes.range((key, seq(place) + 1)..=(key, u64::MAX))?;
-        Ok(behind.next().transpose()?.is_some())
-    }
-
-    /// The record at this place, if it is the first that holds others back.
+    /// The record at this place, if it is the head of its lane and holds others back.
     fn holder(&mut self, place: u64) -> Result<Option<Holder>, StoreError> {
         let Ok(Some(header)) = body::header(&self.snapshot.payload, place) else { return Ok(None) };
         let Some(key) = header.key else { return Ok(None) };
-        // Behind another holder it is held itself.
-        if self.held_by(Some(&key), place)?.is_some() || !self.has_followers(&key, place)? {
-            return Ok(None);
-        }
-        let row = read::row(self.snapshot, header.id)?;
-        let Some(state) = row.and_then(|row| stuck_state(self.state, row.state, place)) else {
+        let Some(Head { id, state, .. }) = self.head(&key)?.filter(|head| head.seq == seq(place)) else {
             return Ok(None);
         };
         let holds = self.holds(&key, place)?;
-        Ok(Some(Holder { id: RecordId(Uuid::from_u128(header.id)), key, state, holds }))
+        Ok((holds > 0).then_some(Holder { id, key, state, holds }))
     }
 }
 

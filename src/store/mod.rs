@@ -46,8 +46,8 @@
 //!
 //! After an error the database object is dead and the commit's outcome unknown: the file is opened
 //! anew, without what the system had cached of it, and the commit's number tells whether it took
-//! place. A commit counts only while the file is under its name: one that was deleted or moved is never
-//! made again by a daemon that runs. `space.rs` keeps a full disk from stopping what is on its way. A value that does not read
+//! place. A commit is acknowledged only if the file is still under its name afterwards; a running daemon never
+//! recreates a file that was deleted or moved. `space.rs` keeps a full disk from stopping what is on its way. A value that does not read
 //! is never believed: each carries a checksum, for redb's reads verify nothing. A record whose body is
 //! damaged is set aside for review. Whatever is worse is for the next start (`salvage/`): it keeps
 //! the damaged file under another name, goes on with what reads of it in a new one, and keeps a note

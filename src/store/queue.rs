@@ -9,7 +9,7 @@ use super::StoreError;
 use super::codec;
 use super::medium::Medium;
 use super::op::{Group, Limits, Transaction};
-use super::receipts::{GiveWay, Prune, RECEIPT_BYTES};
+use super::receipts::{GiveWay, Prune, RECEIPT_BYTES, RECEIPT_BYTES_MAX};
 use super::recovery::{self, OpenError, Progress};
 use super::schema::{Snapshot, Tables, meta};
 use super::space::{self, Space};
@@ -106,7 +106,7 @@ impl Queue {
         self.reopen()
     }
 
-    /// Never makes a file in the place of one that is gone.
+    /// Fails when the file is gone: a running daemon never creates another one.
     fn reopen(&mut self) -> Result<(), StoreError> {
         self.require_in_place()?;
         let opened = recovery::open(self.medium.as_mut(), &self.progress)?;
@@ -165,7 +165,7 @@ impl Queue {
         }
         if changed {
             transaction.commit()?;
-            // Behind the commit: what is acknowledged was in its place when it was on the disk.
+            // After the commit: an acknowledged record must be in a file that a restart finds.
             self.require_in_place()?;
         } else {
             transaction.abort()?;
@@ -198,8 +198,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Gives room back to the system when more than half of the file is free, or receipts gave way, and
-    /// nobody waits for the store meanwhile, save for room; whether it did.
+    /// Shrinks the file when more than half of it is free or receipts gave way. Waits while the planner may need
+    /// the store, unless the disk is full. Returns whether the file shrank.
     fn compact(&mut self, now: Now) -> Result<bool, StoreError> {
         let medium = self.medium.as_ref();
         let worth = space::is_worth_compacting(medium, &self.state.counters)
@@ -216,11 +216,12 @@ impl Queue {
         Ok(database.compact()?)
     }
 
-    /// On a full disk receipts give way to new records, the oldest first. A step at a time; whether there
-    /// may be more to do.
+    /// On a full disk receipts give way to new records, the oldest first, unless all of them would not make
+    /// enough room. A step at a time; whether there may be more to do.
     pub fn make_room(&mut self, limits: Limits, now: Now) -> Result<bool, StoreError> {
         self.look_for_room(limits)?;
-        if self.space.admits() || self.state.counters.synced + self.given_way == 0 {
+        let possible = self.given_way + self.state.counters.synced * RECEIPT_BYTES_MAX;
+        if self.space.admits() || !self.space.is_helped_by(possible) {
             return Ok(false);
         }
         let mut step = GiveWay::default();

@@ -11,7 +11,7 @@ use super::StoreError;
 use super::op::{Group, Transaction};
 use super::schema::StoredState;
 
-/// Receipts that are looked at when nothing goes on.
+/// Receipts that one commit checks while the daemon is idle.
 const PRUNE_AT_REST: usize = 1000;
 /// Receipts that give way in one commit: few enough for a disk that is full.
 const GIVE_WAY_MOST: usize = 400;
@@ -23,8 +23,9 @@ const SAMPLES: usize = 4096;
 const SAMPLED: usize = 1_000_000;
 /// Of the receipts, this part gives way before the age is looked for again.
 const SHARE: usize = 4;
-/// What a receipt takes, at least.
+/// What a receipt takes, at least and at most, roughly.
 pub(super) const RECEIPT_BYTES: u64 = 200;
+pub(super) const RECEIPT_BYTES_MAX: u64 = 500;
 
 /// Forgets some of the receipts that were kept long enough; whether there were any.
 pub(super) struct Prune;
@@ -79,7 +80,7 @@ impl Transaction<'_, '_> {
         if self.state.giving_way.left == 0 {
             self.state.giving_way = self.oldest_receipts()?;
         }
-        // A place of its own to go on from: the other search would pass over some of them each time.
+        // With its own cursor: a shared one would skip the same receipts on every round.
         let GivingWay { before, next, .. } = self.state.giving_way;
         let (forgotten, next) = self.forget_receipts(before, next, most, GIVE_WAY_SCAN)?;
         self.state.giving_way.next = next;
@@ -94,8 +95,8 @@ impl Transaction<'_, '_> {
         Ok(())
     }
 
-    /// They are not in order of time, so the search goes round: young ones in front must not shield
-    /// the old ones behind. How many are forgotten, and where the search goes on.
+    /// Forgets receipts older than `before`. The table is not in order of time, so the search is a cycle: young
+    /// receipts must not hide old ones behind them. Returns how many were forgotten and where to continue.
     fn forget_receipts(
         &mut self,
         before: u64,

@@ -37,6 +37,8 @@ pub(super) struct Space {
     full: bool,
     /// Not full, but no longer roomy.
     tight: bool,
+    /// What must become free until it is roomy.
+    lacking: u64,
     free: Option<u64>,
     /// A commit found no room, on a system that does not say how much there is.
     spent: bool,
@@ -62,6 +64,7 @@ impl Space {
         let occupied = at_most(FLOOR).max(LEAST_FLOOR) + missing;
         let roomy = free >= occupied + needed;
         let mut full = !roomy;
+        self.lacking = (occupied + needed).saturating_sub(free);
         self.tight = free < occupied + pages + at_most(COMFORT);
         if roomy
             && medium.reserved() != reserve
@@ -103,6 +106,11 @@ impl Space {
     /// Whether receipts are not to become more.
     pub(super) fn is_tight(&self) -> bool {
         self.full || self.tight
+    }
+
+    /// Whether so many bytes may be enough to make it roomy.
+    pub(super) fn is_helped_by(&self, bytes: u64) -> bool {
+        bytes > 0 && bytes >= self.lacking
     }
 
     pub(super) fn free(&self) -> Option<u64> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Holder, Place};
+use crate::model::{Backlog, Holder, Place};
 use crate::store::body;
 use crate::store::codec;
 use crate::store::lanes::{self, HELD};
@@ -101,11 +101,7 @@ pub(super) fn audit(queue: &mut Queue) {
     let stored: Counters = codec::decode(tables.meta.get("counters").unwrap().unwrap().value()).unwrap();
     assert_eq!(stored, counters, "and so do those on disk");
     let backlog = queue.backlog().unwrap();
-    let by_id = |holder: &Holder| holder.id.0;
-    let (mut known, mut found) = (backlog.holders.clone(), lanes::holders(&tables, queue.state()).unwrap());
-    known.sort_unstable_by_key(by_id);
-    found.sort_unstable_by_key(by_id);
-    assert_eq!(known, found, "who holds others is known without looking");
+    audit_holders(queue, &backlog);
     let waiting =
         rows.values().filter(|(_, row)| matches!(row.state, StoredState::Pending | StoredState::Failed));
     assert_eq!(backlog.oldest_pending_at, waiting.map(|(_, row)| row.created_at).min());
@@ -120,6 +116,16 @@ pub(super) fn audit(queue: &mut Queue) {
             counters.bytes
         )
     );
+}
+
+/// Who holds others is known without looking.
+fn audit_holders(queue: &Queue, backlog: &Backlog) {
+    let sorted = |mut holders: Vec<Holder>| {
+        holders.sort_unstable_by_key(|holder| holder.id.0);
+        holders
+    };
+    let found = lanes::holders(&queue.snapshot().unwrap(), queue.state()).unwrap();
+    assert_eq!(sorted(backlog.holders.clone()), sorted(found));
 }
 
 /// Every failed record outside of batches has a due time or somebody who holds it.

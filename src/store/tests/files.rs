@@ -194,7 +194,7 @@ fn a_directory_that_was_moved_takes_its_queue_along() {
     std::fs::create_dir(&dir).unwrap();
     let mut queue = super::support::open(&dir);
     std::fs::rename(&dir, &elsewhere).unwrap();
-    // A second daemon makes a queue of its own where the first one was.
+    // A second daemon creates its own queue at the old path.
     let second = super::support::open(&dir);
     let limits = Bench::new().limits;
     let now = Bench::new().now();

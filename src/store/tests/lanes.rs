@@ -272,3 +272,19 @@ fn when_a_record_is_back_from_review_the_most_urgent_one_behind_it_goes_at_its_o
     assert_eq!(claimed.iter().filter(|number| **number <= 10).count(), 11, "{claimed:?}");
     audit(bench.queue_mut());
 }
+
+#[test]
+fn an_urgent_record_of_a_part_that_is_held_goes_at_its_own_priority_once_its_lane_moves() {
+    let mut bench = bench();
+    keyed(&mut bench, 1..10, 5);
+    keyed(&mut bench, 10..11, 9);
+    let batch = bench.claim(10).unwrap().open.id;
+    let cut = isolation::halves(10);
+    let parts = bench.settle(batch, Disposition::Cut { cut, error: Some(error("504")) }).opened;
+    bench.append((1000..1100).map(|number| NewRecord { priority: 7, ..record(number, None) }).collect());
+    assert!(bench.dispatch(parts[1].id).is_none(), "the first half is not sent yet");
+    bench.dispatch(parts[0].id).unwrap();
+    bench.close(parts[0].id, Outcome::Synced);
+    assert_eq!(batches_until(&mut bench, 10), 1, "it goes before those of priority 7");
+    audit(bench.queue_mut());
+}

@@ -141,7 +141,9 @@ fn records_that_the_server_wants_later_travel_together_again() {
         }
         let ids = request.ids();
         let mut counted = counted.lock().unwrap();
-        ids.iter().for_each(|id| *counted.entry(id.clone()).or_default() += 1);
+        for id in &ids {
+            *counted.entry(id.clone()).or_default() += 1;
+        }
         Reply::results(request.batch_id(), &ids, |_| Some(json!({"status": "retry"})))
     });
     let settings = Settings::for_server(&server.url())

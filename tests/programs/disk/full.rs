@@ -126,17 +126,19 @@ fn receipts_never_fill_a_small_disk() {
 #[test]
 #[ignore = "needs root and loop devices: cargo test --test programs disk:: -- --ignored"]
 fn receipts_give_way_when_others_fill_the_disk() {
-    let (disk, server, mut books) = (LoopDisk::new(64), AbsentServer::new(), Books::default());
+    const RECEIPTS: u64 = 30_000;
+    let (disk, server, mut books) = (LoopDisk::new(24), AbsentServer::new(), Books::default());
     let gateway = server.appear();
     let daemon = Daemon::start(&settings(&disk, &server.url()).batches_of(500));
-    for _ in 0..40 {
+    for _ in 0..RECEIPTS / 500 {
         books.hand_over(&daemon, 500, 10).good(201);
         daemon.wait_until_done();
     }
-    disk.fill(0);
+    assert_eq!(daemon.counts().synced, RECEIPTS);
+    disk.fill(2 << 20);
     assert_no_room(&books.hand_over_until_refused(&daemon, 20, 1000));
     books.hand_over_until_taken(&daemon, 20, 1000);
-    assert!(daemon.counts().synced < 20_000);
+    assert!(daemon.counts().synced < RECEIPTS);
     daemon.wait_until_done();
     books.assert_kept_by(&gateway);
 }

@@ -24,6 +24,7 @@ large_payload_batch = 30
 standard_batch = 50
 micro_batch = 10
 safety_margin = 0.25
+max_batch_records = 1000
 learn = true
 [breaker]
 micro_after = 3

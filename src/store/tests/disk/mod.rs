@@ -96,8 +96,8 @@ struct State {
     open: BTreeSet<u64>,
     /// The database that the process opened.
     opened: Option<u64>,
-    /// There was no room, once at least.
-    short: bool,
+    /// How often it may have been short of room.
+    shortages: u32,
     plan: Option<Plan>,
     /// A cut comes again and again, after at most so many operations.
     cuts_within: Option<u64>,
@@ -127,7 +127,7 @@ impl Disk {
             down: false,
             open: BTreeSet::new(),
             opened: None,
-            short: false,
+            shortages: 0,
             plan: None,
             cuts_within: None,
             struck: false,
@@ -212,12 +212,13 @@ impl Disk {
 
     pub(super) fn set_capacity(&self, bytes: u64) {
         let mut state = self.state();
-        (state.capacity, state.short) = (bytes, true);
+        state.capacity = bytes;
+        state.shortages += 1;
     }
 
     /// Whether it may have been short of room.
     pub(super) fn was_short(&self) -> bool {
-        self.state().short
+        self.state().shortages > 0
     }
 
     /// Bytes that are taken, the reserve among them.
@@ -311,7 +312,7 @@ impl State {
         }
         let trouble = plan.trouble;
         self.struck = true;
-        self.short |= matches!(trouble, Trouble::NoRoom { .. });
+        self.shortages += u32::from(matches!(trouble, Trouble::NoRoom { .. }));
         match trouble {
             Trouble::Cut => self.go_down(change),
             _ if !trouble.lasts() => self.plan = None,
