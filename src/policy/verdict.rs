@@ -44,6 +44,8 @@ pub enum Body {
     OtherJson,
     /// HTML, text, anything.
     NotJson,
+    /// It is encoded in a way that cannot be undone; why, for people.
+    Undecodable(String),
     /// Nothing.
     Empty,
 }
@@ -209,6 +211,8 @@ pub fn judge(id: BatchId, compressed: bool, seen: &Seen) -> Verdict {
     let refused = |detail: &ErrorDetail| Verdict::Refused(detail.clone());
     match (answer.status, &answer.body) {
         (200 | 207, Body::Batch(batch)) if batch.batch_id == id => Verdict::Answered(batch.results.clone()),
+        // It may be the server's own answer, by which all is applied.
+        (200..=299, Body::Undecodable(_)) => Verdict::Ambiguous(Doubt::Lost),
         (504 | 408, _) => Verdict::Ambiguous(Doubt::TimedOut),
         (503 | 429, _) => Verdict::Throttled { retry_after, is_protocol: answer.is_protocol(id) },
         (511, _) => Verdict::Interfered,
@@ -220,7 +224,7 @@ pub fn judge(id: BatchId, compressed: bool, seen: &Seen) -> Verdict {
         (401 | 403, _) => Verdict::Unauthorized,
         (422, Body::Error(detail)) if detail.code == BATCH_ID_REUSED => Verdict::BatchIdReused,
         (400..=499, Body::Error(detail)) => refused(detail),
-        (400..=499, Body::OtherJson | Body::Empty) => refused(&ErrorDetail {
+        (400..=499, Body::OtherJson | Body::Empty | Body::Undecodable(_)) => refused(&ErrorDetail {
             code: format!("HTTP_{}", answer.status),
             message: "the server refused the request without saying why".into(),
             position: None,
@@ -308,6 +312,9 @@ pub fn last_error(verdict: &Verdict, seen: &Seen, at: u64) -> LastError {
                 (Verdict::Refused(detail), _) | (_, Body::Error(detail)) => {
                     (Some(detail.code.clone()), detail.message.clone())
                 }
+                (_, Body::Undecodable(why)) => {
+                    (None, format!("the answer (HTTP {}) cannot be read: {why}", answer.status))
+                }
                 _ => (None, format!("the answer was HTTP {}", answer.status)),
             };
             (Some(answer.status), code, message)
@@ -344,6 +351,10 @@ mod tests {
         Body::Error(ErrorDetail { code: code.into(), message: "m".into(), position: None })
     }
 
+    fn undecodable() -> Body {
+        Body::Undecodable("it is encoded as \"br\"".into())
+    }
+
     fn failure(reached: Reached) -> Seen {
         Seen::Failure(Failure { reached, message: "m".into() })
     }
@@ -358,6 +369,7 @@ mod tests {
             let Body::Error(detail) = error(code) else { unreachable!() };
             Verdict::Refused(detail)
         };
+        let unexplained = judge(id, false, &answer(400, Body::Empty));
         let rows = vec![
             // 200, 207: by each record's own result
             (answer(200, batch(id)), Verdict::Answered(Vec::new())),
@@ -381,6 +393,8 @@ mod tests {
             (answer(500, Body::NotJson), server_failed.clone()),
             (answer(505, Body::Empty), server_failed.clone()),
             (answer(599, Body::Empty), server_failed),
+            (answer(200, undecodable()), Verdict::Ambiguous(Doubt::Lost)),
+            (answer(207, undecodable()), Verdict::Ambiguous(Doubt::Lost)),
             (failure(Reached::SentAndTimedOut), timed_out),
             (failure(Reached::SentInPart), Verdict::Ambiguous(Doubt::TooSlow)),
             (failure(Reached::Sent), Verdict::Ambiguous(Doubt::Lost)),
@@ -400,6 +414,7 @@ mod tests {
             (answer(400, error("BAD")), refused("BAD")),
             (answer(422, error("INVALID")), refused("INVALID")),
             (answer(418, error("TEAPOT")), refused("TEAPOT")),
+            (answer(400, undecodable()), unexplained),
             // not let in
             (answer(401, Body::Empty), Verdict::Unauthorized),
             (answer(403, Body::NotJson), Verdict::Unauthorized),
@@ -465,6 +480,7 @@ mod tests {
             (answer(405, Body::Empty), LookUp::Unsupported),
             (answer(501, Body::Empty), LookUp::Unsupported),
             (answer(200, Body::NotJson), LookUp::Hindered),
+            (answer(200, undecodable()), LookUp::Hindered),
             (answer(302, Body::Empty), LookUp::Hindered),
             (answer(504, Body::NotJson), LookUp::Failed),
             (answer(500, error("OOPS")), LookUp::Failed),

@@ -1,12 +1,14 @@
 //! Bodies are compressed as the server says that it takes them, and plain until it has spoken.
 
-use serde_json::json;
+use std::io::Write;
+
+use serde_json::{Value, json};
 
 use crate::support::daemon::{Counts, Daemon};
 use crate::support::gateway::Gateway;
 use crate::support::server::{Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
-use crate::support::wait::directory;
+use crate::support::wait::{directory, wait_for};
 
 /// The request as it was before it was encoded.
 fn plain(request: &Request) -> Request {
@@ -166,4 +168,74 @@ fn the_gateway_says_what_it_takes_and_gets_it() {
     let daemon = Daemon::start(&settings(&between));
     send(&daemon, 3);
     assert_eq!(encodings(&between.batches()), ["", "zstd", "zstd"]);
+}
+
+/// What was asked for by nobody: an answer that somebody on the way has encoded.
+fn encoded(reply: Reply, encoding: &'static str) -> Reply {
+    let Reply::Answer { status, mut headers, body } = reply else { panic!("only an answer can be encoded") };
+    headers.push(("content-encoding", encoding.into()));
+    let body = match encoding {
+        "gzip" => gzip(&body),
+        "zstd" => zstd::encode_all(body.as_slice(), 3).unwrap(),
+        _ => body.iter().map(|byte| !byte).collect(),
+    };
+    Reply::Answer { status, headers, body }
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// The error of the first batch, to which alone the server answers so.
+fn first_error(settings: impl Fn(Settings) -> Settings, reply: fn(&Request) -> Reply) -> Value {
+    let server = ScriptedServer::at_first(1, reply);
+    let daemon = Daemon::start(&settings(Settings::for_server(&server.url())));
+    let ids = daemon.enqueue_many(3);
+    let error = wait_for("the batch to fail", || {
+        Some(daemon.status()["sync"]["last_error"].clone()).filter(Value::is_object)
+    });
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(3), "{}", daemon.log());
+    assert!(!daemon.log().contains("captive_portal") || error["class"] == "interfered", "{}", daemon.log());
+    // Nothing is lost by it, and nothing was applied twice.
+    assert_eq!(daemon.in_state("SYNCED").len(), ids.len());
+    error
+}
+
+#[test]
+fn an_answer_that_somebody_has_encoded_is_read_all_the_same() {
+    for encoding in ["gzip", "zstd"] {
+        let server = ScriptedServer::start(move |request| encoded(Reply::sound(request), encoding));
+        let daemon = Daemon::start(&Settings::for_server(&server.url()));
+        let ids = daemon.enqueue_many(3);
+        assert_eq!(daemon.wait_until_done(), Counts::all_synced(3), "{}", daemon.log());
+        let entry = daemon.record(&ids[0]);
+        assert_eq!((&entry["attempts"], &entry["last_error"]), (&json!(1), &Value::Null), "{entry}");
+        assert_eq!(server.batches().len(), 1);
+    }
+}
+
+#[test]
+fn an_encoding_that_is_not_known_is_named_and_is_no_captive_portal() {
+    let error = first_error(|settings| settings, |request| encoded(Reply::sound(request), "br"));
+    assert_eq!((&error["class"], &error["http_status"]), (&json!("connection_lost"), &json!(200)), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("\"br\""), "{error}");
+}
+
+#[test]
+fn an_answer_that_swells_is_read_to_the_allowed_size_and_no_further() {
+    let bomb = |request: &Request| {
+        let Reply::Answer { status, headers, mut body } = Reply::sound(request) else { panic!("an answer") };
+        body.resize(64 << 20, b' ');
+        encoded(Reply::Answer { status, headers, body }, "gzip")
+    };
+    let error = first_error(|settings| settings.with("server.max_answer_bytes", "1MiB"), bomb);
+    assert_eq!(error["message"], "the answer is larger than server.max_answer_bytes");
+}
+
+#[test]
+fn the_page_of_a_captive_portal_is_one_although_it_is_encoded() {
+    let error = first_error(|settings| settings, |_| encoded(Reply::html(200), "gzip"));
+    assert_eq!(error["class"], "interfered");
 }

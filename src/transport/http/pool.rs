@@ -23,8 +23,10 @@ use super::failure::{broken_off, cut_short, unanswered, unfinished};
 use super::{TransportError, unsent};
 use crate::clock::{Clock, wall_ms};
 use crate::config;
-use crate::policy::verdict::{Failure, Reached, Seen};
+use crate::policy::verdict::{Body, Failure, Reached, Seen};
+use crate::transport::answer::Decoded;
 use crate::transport::dial::Dialer;
+use crate::transport::encoding::{UndecodableAnswer, decode_answer};
 use crate::transport::journey::Journey;
 use crate::transport::limits::Limits;
 use crate::transport::proxy::Proxy;
@@ -135,7 +137,7 @@ impl Pool {
             let body = response.body().limit(self.answer_bytes).await.map_err(|error| cut_short(&error))?;
             match broken_off(status, &headers, &body) {
                 Some(failure) => Err(failure),
-                None => Ok((status, headers, body)),
+                None => read_answer(status, &headers, body, self.answer_bytes),
             }
         };
         // Whatever does not win is dropped, and with it a connection in the middle of something.
@@ -151,7 +153,7 @@ impl Pool {
         let mut exchange =
             Exchange { network: journey.network(), took: journey.took(), ..unsent(String::new()) };
         match ended {
-            Ok((status, headers, body)) => exchange.take(status, &headers, &body),
+            Ok(decoded) => exchange.take(decoded),
             Err(Failure { reached, message }) => {
                 let reached = journey.reached(reached);
                 exchange.seen = Seen::Failure(Failure { reached, message });
@@ -163,11 +165,26 @@ impl Pool {
 
 impl Exchange {
     /// Takes an answer in.
-    fn take(&mut self, status: u16, headers: &HeaderMap, body: &[u8]) {
-        let field = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let decoded = answer::decode(status, field, body, wall_ms());
+    fn take(&mut self, decoded: Decoded) {
         (self.hints, self.accepts, self.date) = (decoded.hints, decoded.accepts, decoded.date);
         self.seen = Seen::Answer(decoded.answer);
+    }
+}
+
+/// Takes an answer apart, once its encoding is undone.
+fn read_answer(status: u16, headers: &HeaderMap, body: Bytes, limit: usize) -> Result<Decoded, Failure> {
+    let field = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let read = |body: &[u8]| answer::decode(status, field, body, wall_ms());
+    match decode_answer(field("content-encoding"), body, limit) {
+        Ok(plain) => Ok(read(&plain)),
+        Err(error @ UndecodableAnswer::TooLarge) => {
+            Err(Failure { reached: Reached::Sent, message: error.to_string() })
+        }
+        Err(error) => {
+            let mut decoded = read(&[]);
+            decoded.answer.body = Body::Undecodable(error.to_string());
+            Ok(decoded)
+        }
     }
 }
 
