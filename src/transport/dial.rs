@@ -104,8 +104,21 @@ impl Dialer {
 
 /// `host:port`, with the port even where it is the scheme's own.
 pub(super) fn host_and_port(uri: &Uri) -> String {
-    let own = if uri.scheme_str() == Some("https") { 443 } else { 80 };
-    format!("{}:{}", uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(own))
+    format!("{}:{}", uri.host().unwrap_or_default(), port_or_default(uri))
+}
+
+/// As resolvers and TLS take it: an IPv6 address without its brackets.
+pub(super) fn host_without_brackets(uri: &Uri) -> &str {
+    uri.host().unwrap_or_default().trim_matches(['[', ']'])
+}
+
+/// The port that connections are made to.
+pub(super) fn port_or_default(uri: &Uri) -> u16 {
+    uri.port_u16().unwrap_or(default_port(uri))
+}
+
+fn default_port(uri: &Uri) -> u16 {
+    if uri.scheme_str() == Some("https") { 443 } else { 80 }
 }
 
 /// An error and what caused it.

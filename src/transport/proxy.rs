@@ -3,6 +3,8 @@
 //! It is always asked by CONNECT, for `http` servers, too: so there is one way through a proxy and
 //! not two, and a proxy never rewrites what the protocol says.
 
+mod exemption;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,9 +24,10 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
+use self::exemption::is_exempt_by_environment;
 use super::connection::{Line, Tcp};
 use super::credential;
-use super::dial::{causes, host_and_port};
+use super::dial::{causes, host_and_port, host_without_brackets};
 use crate::config;
 
 /// Largest head of an answer that a proxy may give.
@@ -169,14 +172,15 @@ impl Proxy {
 pub fn first_hop(config: &config::Server) -> Option<String> {
     let server: Uri = config.url.parse().ok()?;
     let proxy = choose(config, &server).ok()?;
-    let host = proxy.as_ref().map_or(&server, Intercept::uri).host()?;
-    Some(host.trim_matches(['[', ']']).to_owned())
+    let first = proxy.as_ref().map_or(&server, Intercept::uri);
+    Some(host_without_brackets(first).to_owned()).filter(|host| !host.is_empty())
 }
 
 /// The proxy for a server, as it is configured, or as the environment says.
 fn choose(config: &config::Server, server: &Uri) -> Result<Option<Intercept>, ProxyError> {
     let matcher = match config.proxy.as_str() {
         "none" => return Ok(None),
+        "auto" if is_exempt_by_environment(server) => return Ok(None),
         "auto" => Matcher::from_env(),
         url => Matcher::builder().all(url).build(),
     };

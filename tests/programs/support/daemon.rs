@@ -101,6 +101,8 @@ pub(crate) fn leave_surroundings(command: &mut Command) {
         "http_proxy",
         "ALL_PROXY",
         "all_proxy",
+        "NO_PROXY",
+        "no_proxy",
         "CREDENTIALS_DIRECTORY",
     ] {
         command.env_remove(variable);
