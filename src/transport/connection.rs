@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use actix_rt::net::{ActixStream, Ready};
@@ -83,6 +83,10 @@ impl Meter {
         Some(self.state()?.confirmed.saturating_sub(self.offset?))
     }
 
+    fn is_all_confirmed(&self) -> bool {
+        self.confirmed().is_some_and(|bytes| bytes >= self.written())
+    }
+
     fn stirred(&self) {
         self.moved.set(self.clock.now());
         self.stir.notify_one();
@@ -134,9 +138,8 @@ impl Drop for Tcp {
     fn drop(&mut self) {
         self.meter.last.set(TcpState::of(&self.stream));
         self.meter.socket.take();
-        let is_confirmed = self.meter.confirmed().is_some_and(|bytes| bytes >= self.meter.written());
         if !self.is_closing
-            && !is_confirmed
+            && !self.meter.is_all_confirmed()
             && let Err(error) = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
         {
             tracing::debug!(%error, "a connection is closed without a reset");
@@ -189,20 +192,33 @@ impl AsyncWrite for Tcp {
     }
 }
 
-/// What HTTP is given: TCP, perhaps through a proxy that is itself spoken to over TLS.
+/// What HTTP is given: TCP, or TLS with the server, with its proxy, or with both, one inside the other.
 #[derive(Debug)]
 pub(super) enum Line {
     /// To the server, or through a proxy that passes everything on.
     Plain(Tcp),
-    /// Through a proxy, over TLS.
-    OverTls(Box<TlsStream<Tcp>>),
+    /// TLS over another line.
+    OverTls(Box<TlsStream<Line>>),
 }
 
 impl Line {
     fn tcp(&self) -> &Tcp {
         match self {
             Self::Plain(tcp) => tcp,
-            Self::OverTls(tls) => tls.get_ref().0,
+            Self::OverTls(tls) => tls.get_ref().0.tcp(),
+        }
+    }
+}
+
+impl Drop for Line {
+    /// Ends TLS as its peer expects, without waiting, unless a request is to be withdrawn.
+    fn drop(&mut self) {
+        if let Self::OverTls(tls) = self
+            && tls.get_ref().0.tcp().meter.is_all_confirmed()
+            && let Poll::Ready(Err(error)) =
+                Pin::new(tls.as_mut()).poll_shutdown(&mut Context::from_waker(Waker::noop()))
+        {
+            tracing::debug!(%error, "a TLS connection ended without a notice to its peer");
         }
     }
 }

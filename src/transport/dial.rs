@@ -5,11 +5,9 @@ use std::future::poll_fn;
 use std::iter::successors;
 use std::net::UdpSocket;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use hyper::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
-use rustls::ClientConfig;
 use thiserror::Error;
 use tokio::sync::Notify;
 use tower_service::Service;
@@ -17,6 +15,7 @@ use tower_service::Service;
 use super::connection::{Line, Tcp};
 use super::journey::Newest;
 use super::proxy::{Proxy, Refusal};
+use super::tls::{TlsClient, TlsError, TlsPeer, explain_tls_error};
 use crate::clock::Clock;
 use crate::config;
 
@@ -32,6 +31,9 @@ pub(super) enum DialError {
     /// The proxy answered, but does not let the connection through.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The server answered, but there is no TLS with it.
+    #[error("the TLS handshake failed: {0}")]
+    Tls(String),
 }
 
 /// What makes connections to one server.
@@ -39,29 +41,29 @@ pub(super) struct Dialer {
     tcp: HttpConnector,
     server: Uri,
     proxy: Option<Proxy>,
-    /// For the proxy.
-    tls: Option<Arc<ClientConfig>>,
+    tls: TlsClient,
     clock: Clock,
     newest: Newest,
     stir: Rc<Notify>,
 }
 
 impl Dialer {
-    /// For a server, perhaps behind a proxy, to which `tls` is spoken where its URL says so.
+    /// For a server, perhaps behind a proxy.
     pub(super) fn new(
         config: &config::Server,
         server: Uri,
         proxy: Option<Proxy>,
-        tls: Option<Arc<ClientConfig>>,
         clock: Clock,
-    ) -> Self {
+    ) -> Result<Self, TlsError> {
+        let is_https = server.scheme_str() == Some("https");
+        let tls = TlsClient::new(config, is_https, proxy.as_ref().is_some_and(Proxy::needs_tls))?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_tcp_user_timeout(Some(config.stall_timeout.0));
         // It is divided among the addresses.
         tcp.set_connect_timeout(Some(config.connect_timeout.0));
-        Self { tcp, server, proxy, tls, clock, newest: Newest::default(), stir: Rc::default() }
+        Ok(Self { tcp, server, proxy, tls, clock, newest: Newest::default(), stir: Rc::default() })
     }
 
     /// The connection that was made last.
@@ -83,13 +85,19 @@ impl Dialer {
     /// A connection to the server, with nothing on it yet.
     pub(super) async fn dial(&self) -> Result<Line, DialError> {
         self.newest.take();
-        let Some(proxy) = &self.proxy else {
-            let failed = |why| DialError::Server { to: host_and_port(&self.server), why };
-            return Ok(Line::Plain(self.connect(&self.server).await.map_err(failed)?));
+        let line = match &self.proxy {
+            None => {
+                let failed = |why| DialError::Server { to: host_and_port(&self.server), why };
+                Line::Plain(self.connect(&self.server).await.map_err(failed)?)
+            }
+            Some(proxy) => {
+                let failed = |why| DialError::Proxy { to: host_and_port(proxy.uri()), why };
+                let tcp = self.connect(proxy.uri()).await.map_err(failed)?;
+                proxy.pass(tcp, &host_and_port(&self.server), &self.tls).await?
+            }
         };
-        let failed = |why| DialError::Proxy { to: host_and_port(proxy.uri()), why };
-        let tcp = self.connect(proxy.uri()).await.map_err(failed)?;
-        Ok(proxy.pass(tcp, &host_and_port(&self.server), self.tls.as_ref()).await?)
+        let secured = self.tls.secure(line, TlsPeer::Server, &self.server).await;
+        secured.map_err(|error| DialError::Tls(explain_tls_error(&error)))
     }
 
     async fn connect(&self, to: &Uri) -> Result<Tcp, String> {
@@ -105,6 +113,12 @@ impl Dialer {
 /// `host:port`, with the port even where it is the scheme's own.
 pub(super) fn host_and_port(uri: &Uri) -> String {
     format!("{}:{}", uri.host().unwrap_or_default(), port_or_default(uri))
+}
+
+/// The value of `Host` (RFC 9110 §7.2), without a port that is the scheme's own.
+pub(super) fn host_header(uri: &Uri) -> String {
+    let is_own = uri.port_u16().is_none_or(|port| port == default_port(uri));
+    if is_own { uri.host().unwrap_or_default().to_owned() } else { host_and_port(uri) }
 }
 
 /// As resolvers and TLS take it: an IPv6 address without its brackets.
@@ -126,4 +140,25 @@ pub(super) fn causes(error: &dyn Error) -> String {
     let all: Vec<String> =
         successors(Some(error), |error| (*error).source()).map(ToString::to_string).collect();
     all.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_is_in_the_header_unless_it_is_the_schemes_own() {
+        for (url, expected) in [
+            ("http://crm.example", "crm.example"),
+            ("http://crm.example:80", "crm.example"),
+            ("http://crm.example:443", "crm.example:443"),
+            ("https://crm.example:443/base", "crm.example"),
+            ("https://crm.example:80", "crm.example:80"),
+            ("https://10.1.2.3:8443", "10.1.2.3:8443"),
+            ("https://[fe80::1]", "[fe80::1]"),
+            ("https://[fe80::1]:8443", "[fe80::1]:8443"),
+        ] {
+            assert_eq!(host_header(&url.parse().unwrap()), expected, "{url}");
+        }
+    }
 }

@@ -14,12 +14,14 @@ use awc::{Client, ClientRequest};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
+use hyper::Uri;
 use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 
 use self::pool::Pool;
 use super::credential::Token;
+use super::dial::host_header;
 use super::encoding::Encoding;
 use super::limits::Limits;
 use super::proxy::ProxyError;
@@ -57,13 +59,17 @@ pub struct Http {
 /// Who sends.
 #[derive(Clone)]
 struct Sender {
+    /// awc would leave a port out that is another scheme's own.
+    host: String,
     device: DeviceId,
     token: Option<Token>,
 }
 
 impl Sender {
     fn sign(&self, request: ClientRequest) -> ClientRequest {
-        let request = request.insert_header((wire::DEVICE_ID, self.device.to_string()));
+        let request = request
+            .insert_header((header::HOST, self.host.as_str()))
+            .insert_header((wire::DEVICE_ID, self.device.to_string()));
         match &self.token {
             Some(token) => request.bearer_auth(token.expose()),
             None => request,
@@ -80,7 +86,9 @@ impl Http {
         token: Option<Token>,
         parting: Rc<Parting>,
     ) -> Result<Self, TransportError> {
-        let pool = Rc::new(Pool::new(config, parting)?);
+        let server: Uri = config.url.parse()?;
+        let sender = Sender { host: host_header(&server), device, token };
+        let pool = Rc::new(Pool::new(config, server, parting)?);
         let watched = Rc::clone(&pool);
         let watch = actix_rt::spawn(async move {
             loop {
@@ -88,8 +96,10 @@ impl Http {
                 watched.renew();
             }
         });
-        let endpoint = format!("{}{}", config.url.trim_end_matches('/'), config.path);
-        Ok(Self { pool, config: config.clone(), endpoint, sender: Sender { device, token }, watch })
+        // Where TLS is spoken, it lies below what awc is given.
+        let (_, authority_and_path) = config.url.split_once("://").unwrap_or_default();
+        let endpoint = format!("http://{}{}", authority_and_path.trim_end_matches('/'), config.path);
+        Ok(Self { pool, config: config.clone(), endpoint, sender, watch })
     }
 
     fn exchange(

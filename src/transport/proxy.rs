@@ -6,7 +6,6 @@
 mod exemption;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
@@ -17,17 +16,14 @@ use hyper::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsConnector;
 
 use self::exemption::is_exempt_by_environment;
 use super::connection::{Line, Tcp};
 use super::credential;
-use super::dial::{causes, host_and_port, host_without_brackets};
+use super::dial::{host_and_port, host_without_brackets};
+use super::tls::{TlsClient, TlsPeer, explain_tls_error};
 use crate::config;
 
 /// Largest head of an answer that a proxy may give.
@@ -101,43 +97,23 @@ impl Proxy {
     }
 
     /// Gets a connection to the proxy through to the server.
-    pub(super) async fn pass(
-        &self,
-        tcp: Tcp,
-        server: &str,
-        tls: Option<&Arc<ClientConfig>>,
-    ) -> Result<Line, Refusal> {
-        let host = self.uri.host().unwrap_or_default();
-        match tls.filter(|_| self.needs_tls()) {
-            None => Ok(Line::Plain(self.connect(tcp, server).await?)),
-            Some(tls) => {
-                let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
-                    .map_err(|error| self.broken(&error))?;
-                let tls = TlsConnector::from(Arc::clone(tls)).connect(name, tcp).await;
-                let tls = tls.map_err(|error| self.broken(&error))?;
-                Ok(Line::OverTls(Box::new(self.connect(tls, server).await?)))
-            }
-        }
-    }
-
-    async fn connect<Io>(&self, io: Io, server: &str) -> Result<Io, Refusal>
-    where
-        Io: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
-        let broken = |error: hyper::Error| self.broken(&error);
+    pub(super) async fn pass(&self, tcp: Tcp, server: &str, tls: &TlsClient) -> Result<Line, Refusal> {
+        let line = tls.secure(Line::Plain(tcp), TlsPeer::Proxy, &self.uri).await;
+        let line = line.map_err(|error| self.fails(&explain_tls_error(&error)))?;
+        let broken = |error: hyper::Error| self.fails(&explain_tls_error(&error));
         let (mut sender, connection) = http1::Builder::new()
             .max_buf_size(HEAD_BYTES)
-            .handshake::<_, Empty<Bytes>>(TokioIo::new(io))
+            .handshake::<_, Empty<Bytes>>(TokioIo::new(line))
             .await
             .map_err(broken)?;
         let mut request = Request::connect(server).header(HOST, server);
         if let Some(credential) = &self.credential {
-            let mut value =
-                HeaderValue::from_str(credential.expose_secret()).map_err(|error| self.broken(&error))?;
+            let mut value = HeaderValue::from_str(credential.expose_secret())
+                .map_err(|error| self.fails(&error.to_string()))?;
             value.set_sensitive(true);
             request = request.header(PROXY_AUTHORIZATION, value);
         }
-        let request = request.body(Empty::new()).map_err(|error| self.broken(&error))?;
+        let request = request.body(Empty::new()).map_err(|error| self.fails(&error.to_string()))?;
         // Both ends are let go with the answer, so that nothing waits for a body or another request.
         let answer = async move { sender.send_request(request).await.map(|answer| answer.status()) };
         let (status, ended) = join(answer, connection.without_shutdown()).await;
@@ -157,10 +133,6 @@ impl Proxy {
     /// For people.
     fn name(&self) -> String {
         host_and_port(&self.uri)
-    }
-
-    fn broken(&self, error: &dyn std::error::Error) -> Refusal {
-        self.fails(&causes(error))
     }
 
     fn fails(&self, why: &str) -> Refusal {

@@ -1,16 +1,29 @@
-//! What the server is recognized by over TLS, and how this device shows who it is.
+//! TLS to the server and to its proxy: what they are recognized by, and how this device shows who it is.
 
+mod problem;
+
+use std::cell::{Cell, RefCell};
+use std::error::Error as StdError;
+use std::io;
+use std::iter::successors;
 use std::path::Path;
 use std::sync::Arc;
 
+use hyper::Uri;
 use rustls::client::WantsClientCert;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use thiserror::Error;
+use tokio_rustls::TlsConnector;
 
+use super::connection::Line;
 use super::credential;
+use super::dial::host_without_brackets;
 use crate::config;
+
+pub use problem::TlsProblem;
+pub(super) use problem::explain_tls_error;
 
 /// Why there is no TLS.
 #[derive(Debug, Error)]
@@ -36,8 +49,97 @@ impl TlsError {
     }
 }
 
+/// Who is on the other side of a TLS connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TlsPeer {
+    Server,
+    Proxy,
+}
+
+/// Makes connections TLS connections. The settings stay when connections end, and with them what
+/// resumes TLS sessions, until a certificate is refused: then the authorities are read again before
+/// the next handshake, because the system may have been given new ones.
+pub(super) struct TlsClient {
+    config: config::Server,
+    settings: RefCell<TlsSettings>,
+    has_refused_certificate: Cell<bool>,
+}
+
+/// None where no TLS is spoken.
+struct TlsSettings {
+    server: Option<Arc<ClientConfig>>,
+    proxy: Option<Arc<ClientConfig>>,
+}
+
+impl TlsSettings {
+    fn load(config: &config::Server, with_server: bool, with_proxy: bool) -> Result<Self, TlsError> {
+        Ok(Self {
+            server: with_server.then(|| for_server(config)).transpose()?.map(Arc::new),
+            proxy: with_proxy.then(|| for_proxy(config)).transpose()?.map(Arc::new),
+        })
+    }
+}
+
+impl TlsClient {
+    /// With the files of the configuration as they are now.
+    pub(super) fn new(
+        config: &config::Server,
+        with_server: bool,
+        with_proxy: bool,
+    ) -> Result<Self, TlsError> {
+        Ok(Self {
+            config: config.clone(),
+            settings: RefCell::new(TlsSettings::load(config, with_server, with_proxy)?),
+            has_refused_certificate: Cell::new(false),
+        })
+    }
+
+    /// A connection over which TLS is spoken with `peer`; the same one where it speaks none.
+    pub(super) async fn secure(&self, line: Line, peer: TlsPeer, at: &Uri) -> io::Result<Line> {
+        self.reload_after_refusal();
+        let settings = {
+            let settings = self.settings.borrow();
+            match peer {
+                TlsPeer::Server => settings.server.clone(),
+                TlsPeer::Proxy => settings.proxy.clone(),
+            }
+        };
+        let Some(settings) = settings else { return Ok(line) };
+        let name = ServerName::try_from(host_without_brackets(at).to_owned()).map_err(io::Error::other)?;
+        let secured = TlsConnector::from(settings).connect(name, line).await;
+        if let Err(error) = &secured {
+            tracing::debug!(%error, "no TLS with {at}");
+            if matches!(rustls_error(error), Some(rustls::Error::InvalidCertificate(_))) {
+                self.has_refused_certificate.set(true);
+            }
+        }
+        Ok(Line::OverTls(Box::new(secured?)))
+    }
+
+    fn reload_after_refusal(&self) {
+        if !self.has_refused_certificate.take() {
+            return;
+        }
+        let (with_server, with_proxy) = {
+            let settings = self.settings.borrow();
+            (settings.server.is_some(), settings.proxy.is_some())
+        };
+        match TlsSettings::load(&self.config, with_server, with_proxy) {
+            Ok(settings) => drop(self.settings.replace(settings)),
+            Err(error) => tracing::warn!(%error, "the certificates are used as they were read before"),
+        }
+    }
+}
+
+/// The error of rustls among the causes of an error.
+pub(super) fn rustls_error<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e rustls::Error> {
+    let causes = successors(Some(error), |error: &&'e (dyn StdError + 'static)| (*error).source());
+    let of_io = causes.filter_map(|error| error.downcast_ref::<io::Error>()?.get_ref());
+    of_io.into_iter().find_map(|inner| inner.downcast_ref())
+}
+
 /// For the server: with the client certificate, where there is one.
-pub(super) fn for_server(config: &config::Server) -> Result<ClientConfig, TlsError> {
+fn for_server(config: &config::Server) -> Result<ClientConfig, TlsError> {
     let builder = trusting(config)?;
     let (Some(certificate), Some(key)) = (&config.client_cert_file, &config.client_key_file) else {
         return Ok(speaking_http_1(builder.with_no_client_auth()));
@@ -50,7 +152,7 @@ pub(super) fn for_server(config: &config::Server) -> Result<ClientConfig, TlsErr
 }
 
 /// For the proxy, which is not shown who the device is to the server.
-pub(super) fn for_proxy(config: &config::Server) -> Result<ClientConfig, TlsError> {
+fn for_proxy(config: &config::Server) -> Result<ClientConfig, TlsError> {
     Ok(speaking_http_1(trusting(config)?.with_no_client_auth()))
 }
 

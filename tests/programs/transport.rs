@@ -1,9 +1,12 @@
 //! The way to the server: connections, their limits and their ends, TLS, proxies.
 
+mod addresses;
+mod certificates;
 mod connections;
 mod exemptions;
 mod interim;
 mod limits;
 mod peer;
 mod proxies;
+mod roots;
 mod tls;

@@ -15,6 +15,7 @@ use crate::ipc::api::Status;
 use crate::model::{BatchId, DeviceId};
 use crate::policy::verdict::{Answer, Body, Failure, LookUp, Seen, judge_look_up};
 use crate::transport::http::{Http, TransportError};
+use crate::transport::tls::TlsProblem;
 use crate::transport::{Exchange, Parting, Transport};
 
 /// For all of it, whatever the limits of its parts are set to.
@@ -203,8 +204,8 @@ fn not_let_in(url: &str, http: u16, says: &str, with_token: WithToken) -> Findin
 }
 
 /// What the transport says of a request that got no answer, and what people do about it. The words are
-/// those of the transport, of rustls and of the system; what none of them fits is told as it came.
-const TROUBLES: [(&[&str], &str, &str); 13] = [
+/// those of the transport and of the system; what none of them fits is told as it came.
+const TROUBLES: [(&[&str], &str, &str); 8] = [
     // Addresses are in the words, and what somebody may find in a port: what cannot be mistaken comes first.
     (
         &["cannot connect to the proxy"],
@@ -217,37 +218,7 @@ const TROUBLES: [(&[&str], &str, &str); 13] = [
         "check the port of server.url; if it is right, the server is down",
     ),
     (
-        &["UnknownIssuer", "peer certificate: BadSignature"],
-        "the server shows a certificate of an authority that this device does not trust",
-        "name the authority's PEM file in server.ca_file, or install ca-certificates; on a strange network, log in first",
-    ),
-    (
-        &["certificate expired", "Expired"],
-        "the server's certificate has ended, by the clock of this device",
-        "check the clock (timedatectl); if it is right, tell whoever runs the server",
-    ),
-    (
-        &["not valid yet", "NotValidYet"],
-        "the server's certificate is not valid yet, by the clock of this device: the clock is behind",
-        "set the clock: sudo timedatectl set-ntp true",
-    ),
-    (
-        &["not valid for name", "NotValidForName"],
-        "the server's certificate is for another name than that in server.url",
-        "mend the name in server.url; on a strange network, log in first",
-    ),
-    (
-        &[
-            "CertificateRequired",
-            "CertificateUnknown",
-            "AlertReceived(BadCertificate",
-            "AlertReceived(UnknownCA",
-        ],
-        "the server wants another certificate of this device, or one at all",
-        "set server.client_cert_file and server.client_key_file to a certificate that the server knows",
-    ),
-    (
-        &["InvalidContentType", "corrupt message", "tls handshake eof"],
+        &["tls handshake eof"],
         "what answers speaks no TLS",
         "check scheme and port of server.url: http:// where the server has no TLS",
     ),
@@ -279,6 +250,9 @@ const TROUBLES: [(&[&str], &str, &str); 13] = [
 ];
 
 fn unanswered(url: &str, message: &str) -> Finding {
+    if let Some(problem) = TlsProblem::of_message(message) {
+        return Finding::problem(format!("{url}: {}", problem.without_remedy(message)), problem.remedy);
+    }
     let known = TROUBLES.iter().find(|(words, ..)| words.iter().any(|word| message.contains(word)));
     match known {
         Some((_, what, remedy)) => Finding::problem(format!("{what} ({url}: {message})"), *remedy),

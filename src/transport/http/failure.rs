@@ -12,6 +12,7 @@ use rustls::AlertDescription;
 use crate::policy::verdict::{Failure, Reached};
 use crate::transport::dial::DialError;
 use crate::transport::limits::{Limits, Passed};
+use crate::transport::tls::{explain_tls_error, rustls_error};
 
 /// Why no head of an answer came. `is_fresh`: the connection had not served before.
 pub(super) fn unanswered(error: &SendRequestError, limits: &Limits, is_fresh: bool) -> Failure {
@@ -71,7 +72,6 @@ fn describe(error: &SendRequestError, limits: &Limits) -> String {
         SendRequestError::Connect(ConnectError::Timeout) => Passed::Connect(limits.connect).to_string(),
         SendRequestError::Connect(ConnectError::Io(error)) => match error.get_ref() {
             Some(inner) if inner.is::<DialError>() => error.to_string(),
-            Some(inner) if inner.is::<rustls::Error>() => format!("the TLS handshake failed: {error}"),
             _ => format!("cannot connect: {error}"),
         },
         SendRequestError::Connect(error) => format!("cannot connect: {error}"),
@@ -79,9 +79,11 @@ fn describe(error: &SendRequestError, limits: &Limits) -> String {
         SendRequestError::Send(error) if error.kind() == io::ErrorKind::TimedOut => {
             Passed::Stall(limits.stall).to_string()
         }
-        SendRequestError::Send(error) => format!("the connection broke while sending: {error}"),
+        SendRequestError::Send(error) => {
+            format!("the connection broke while sending: {}", explain_tls_error(error))
+        }
         SendRequestError::Response(ParseError::Io(error)) => {
-            format!("the connection broke before the answer: {error}")
+            format!("the connection broke before the answer: {}", explain_tls_error(error))
         }
         SendRequestError::Response(error) => format!("the answer is no HTTP: {error}"),
         other => other.to_string(),
@@ -94,9 +96,8 @@ fn is_certificate_refused(error: &SendRequestError) -> bool {
     let (SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error))) = error else {
         return false;
     };
-    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     matches!(
-        error,
+        rustls_error(error),
         Some(rustls::Error::AlertReceived(
             AlertDescription::CertificateRequired
                 | AlertDescription::BadCertificate

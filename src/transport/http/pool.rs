@@ -8,7 +8,6 @@
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_service::fn_service;
@@ -16,7 +15,7 @@ use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
 use awc::http::header::{self, HeaderMap};
 use awc::{Client, ClientRequest, Connector};
 use bytes::Bytes;
-use rustls::ClientConfig;
+use hyper::Uri;
 use tokio::sync::Mutex;
 
 use super::failure::{broken_off, cut_short, unanswered, unfinished};
@@ -30,7 +29,7 @@ use crate::transport::encoding::{UndecodableAnswer, decode_answer};
 use crate::transport::journey::Journey;
 use crate::transport::limits::Limits;
 use crate::transport::proxy::Proxy;
-use crate::transport::{Exchange, Parting, answer, tls};
+use crate::transport::{Exchange, Parting, answer};
 
 /// A connection that was idle for longer is not used again: middleboxes forget them silently.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
@@ -39,8 +38,6 @@ const IDLE_LIMIT: Duration = Duration::from_secs(10);
 pub(super) struct Pool {
     clock: Clock,
     dialer: Rc<Dialer>,
-    /// For the server; it stays when connections go, and with it what resumes TLS sessions.
-    tls: Option<Arc<ClientConfig>>,
     connect_limit: Duration,
     answer_bytes: usize,
     client: RefCell<Client>,
@@ -55,21 +52,19 @@ struct Try {
 }
 
 impl Pool {
-    pub(super) fn new(config: &config::Server, parting: Rc<Parting>) -> Result<Self, TransportError> {
-        let server: hyper::Uri = config.url.parse()?;
+    pub(super) fn new(
+        config: &config::Server,
+        server: Uri,
+        parting: Rc<Parting>,
+    ) -> Result<Self, TransportError> {
         let proxy = Proxy::find(config, &server)?;
-        let is_https = server.scheme_str() == Some("https");
-        let tls = is_https.then(|| tls::for_server(config)).transpose()?.map(Arc::new);
-        let needs_tls = proxy.as_ref().is_some_and(Proxy::needs_tls);
-        let proxy_tls = needs_tls.then(|| tls::for_proxy(config)).transpose()?.map(Arc::new);
         let clock = Clock::start();
-        let dialer = Rc::new(Dialer::new(config, server, proxy, proxy_tls, clock));
+        let dialer = Rc::new(Dialer::new(config, server, proxy, clock)?);
         let connect_limit = config.connect_timeout.0;
         Ok(Self {
             clock,
-            client: RefCell::new(client(&dialer, tls.as_ref(), connect_limit)),
+            client: RefCell::new(client(&dialer, connect_limit)),
             dialer,
-            tls,
             connect_limit,
             answer_bytes: usize::try_from(config.max_answer_bytes.0).unwrap_or(usize::MAX),
             turn: Mutex::default(),
@@ -79,7 +74,7 @@ impl Pool {
 
     /// No connection of before is used again.
     pub(super) fn renew(&self) {
-        self.client.replace(client(&self.dialer, self.tls.as_ref(), self.connect_limit));
+        self.client.replace(client(&self.dialer, self.connect_limit));
     }
 
     /// Ends when the connection is of no use any more.
@@ -188,7 +183,7 @@ fn read_answer(status: u16, headers: &HeaderMap, body: Bytes, limit: usize) -> R
     }
 }
 
-fn client(dialer: &Rc<Dialer>, tls: Option<&Arc<ClientConfig>>, connect_limit: Duration) -> Client {
+fn client(dialer: &Rc<Dialer>, connect_limit: Duration) -> Client {
     let dialer = Rc::clone(dialer);
     let dial = fn_service(move |connect: ConnectInfo<awc::http::Uri>| {
         let dialer = Rc::clone(&dialer);
@@ -197,15 +192,8 @@ fn client(dialer: &Rc<Dialer>, tls: Option<&Arc<ClientConfig>>, connect_limit: D
             Ok::<_, ConnectError>(Connection::new(connect.request().clone(), line))
         }
     });
-    let mut connector = Connector::new()
-        .connector(dial)
-        .timeout(connect_limit)
-        .handshake_timeout(connect_limit)
-        .conn_keep_alive(IDLE_LIMIT)
-        .limit(1);
-    if let Some(tls) = tls {
-        connector = connector.rustls_0_23(Arc::clone(tls));
-    }
+    let connector =
+        Connector::new().connector(dial).timeout(connect_limit).conn_keep_alive(IDLE_LIMIT).limit(1);
     Client::builder()
         .connector(connector)
         .disable_timeout()

@@ -208,7 +208,7 @@ fn certificates_that_are_not_believed_are_told_with_the_reason() {
         ),
         ("localhost", ended, Path::new(""), &["has ended", "check the clock"]),
         ("localhost", to_come, Path::new(""), &["not valid yet", "set the clock"]),
-        ("127.0.0.1", untouched, Path::new(""), &["for another name", "mend the name in server.url"]),
+        ("127.0.0.1", untouched, Path::new(""), &["for another name", "correct the name in server.url"]),
     ] {
         let directory = directory();
         authority.issue(directory.path(), change);

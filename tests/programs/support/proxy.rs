@@ -28,7 +28,12 @@ impl Proxy {
 
     /// As [`Self::start`], spoken to over TLS.
     pub(crate) fn start_over(tls: Option<Arc<ServerConfig>>, status: &'static str) -> Self {
-        let listener = StdListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at("127.0.0.1:0", tls, status)
+    }
+
+    /// As [`Self::start_over`], told where to listen.
+    pub(crate) fn start_at(listen: &str, tls: Option<Arc<ServerConfig>>, status: &'static str) -> Self {
+        let listener = StdListener::bind(listen).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let heads: Arc<Mutex<Vec<Head>>> = Arc::default();
@@ -83,7 +88,8 @@ async fn serve(
     stream.write_all(format!("HTTP/1.1 {status}\r\n{length}\r\n").as_bytes()).await.ok()?;
     stream.flush().await.ok()?;
     if status.starts_with("200") {
-        let mut server = TcpStream::connect(to).await.ok()?;
+        // Not every file of hosts knows absolute names.
+        let mut server = TcpStream::connect(to.replace(".:", ":")).await.ok()?;
         copy_bidirectional(&mut stream, &mut server).await.ok()?;
     }
     Some(())

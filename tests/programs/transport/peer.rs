@@ -1,6 +1,6 @@
 //! A server that is near its sockets: each connection is served as its test says.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -149,9 +149,15 @@ impl<S: Read + Write> Talk<S> {
     }
 
     /// Reads until the client goes.
-    pub(super) fn hang(mut self) {
+    pub(super) fn hang(self) {
         // It may go by a reset.
-        drop(self.stream.read_to_end(&mut Vec::new()));
+        drop(self.read_to_end());
+    }
+
+    /// How the client goes: what it said before, or in which way it broke off.
+    pub(super) fn read_to_end(mut self) -> io::Result<Vec<u8>> {
+        let mut rest = Vec::new();
+        self.stream.read_to_end(&mut rest).map(|_| rest)
     }
 }
 

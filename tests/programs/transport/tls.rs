@@ -1,9 +1,10 @@
 //! Who is trusted over TLS, and how a device shows who it is.
 
 use std::fs;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -19,7 +20,7 @@ use crate::support::daemon::{Counts, Daemon, Home};
 use crate::support::gateway::Gateway;
 use crate::support::secrets::place;
 use crate::support::settings::Settings;
-use crate::support::wait::directory;
+use crate::support::wait::{DEADLINE, directory};
 
 /// An authority, and a certificate of it with its key.
 pub(super) struct Issued {
@@ -30,12 +31,17 @@ pub(super) struct Issued {
 
 impl Issued {
     pub(super) fn new() -> Self {
+        Self::for_names(&["localhost"])
+    }
+
+    /// For servers with these names and addresses.
+    pub(super) fn for_names(names: &[&str]) -> Self {
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
-        let names = CertificateParams::new(["localhost".to_owned()]).unwrap();
-        let certificate = names.signed_by(&key, &authority).unwrap();
+        let names = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let certificate = names.unwrap().signed_by(&key, &authority).unwrap();
         Self { authority, certificate, key }
     }
 
@@ -104,7 +110,11 @@ fn to_a_server_of_an_unknown_authority_nothing_is_sent() {
     let ids = daemon.enqueue_many(3);
     daemon.wait_for_phase("offline");
     untouched(&daemon, &ids);
-    assert!(daemon.log().contains("the TLS handshake failed: invalid peer certificate"), "{}", daemon.log());
+    assert!(
+        daemon.log().contains("the TLS handshake failed: its certificate is of an authority"),
+        "{}",
+        daemon.log()
+    );
 }
 
 #[test]
@@ -121,13 +131,17 @@ fn a_pipe_in_the_place_of_an_authority_holds_nobody_up() {
     untouched(&daemon, &ids);
 }
 
-/// A server that wants to know who calls.
-fn asking(issued: &Issued) -> Peer {
-    let config = issued.server(true);
-    Peer::start(move |_, talk: Talk<TcpStream>| {
+/// A server over TLS, of which nothing else is odd.
+pub(super) fn speaking_tls(listener: TcpListener, config: Arc<ServerConfig>) -> Peer {
+    Peer::start_at(listener, move |_, talk: Talk<TcpStream>| {
         let tls = ServerConnection::new(Arc::clone(&config)).unwrap();
         talk.over(|stream| StreamOwned::new(tls, stream)).serve();
     })
+}
+
+/// A server that wants to know who calls.
+fn asking(issued: &Issued) -> Peer {
+    speaking_tls(TcpListener::bind("127.0.0.1:0").unwrap(), issued.server(true))
 }
 
 /// A home with the certificates, and what is set to send to a server that has one of them.
@@ -167,6 +181,27 @@ fn without_the_certificate_that_a_server_asks_for_nothing_was_sent() {
     let ids = daemon.enqueue_many(3);
     daemon.wait_for_phase("offline");
     untouched(&daemon, &ids);
-    assert!(daemon.log().contains("CertificateRequired"), "{}", daemon.log());
+    assert!(daemon.log().contains("wants another certificate of this device"), "{}", daemon.log());
     assert_eq!(peer.attempts(), [""; 0]);
+}
+
+#[test]
+fn a_connection_that_is_not_needed_any_more_ends_as_tls_has_it() {
+    let issued = Issued::new();
+    let config = issued.server(false);
+    let (ends, ended) = channel();
+    let peer = Peer::start(move |_, talk: Talk<TcpStream>| {
+        let tls = ServerConnection::new(Arc::clone(&config)).unwrap();
+        let mut talk = talk.over(|stream| StreamOwned::new(tls, stream));
+        let asked = talk.next_batch().unwrap();
+        talk.answer(&asked).unwrap();
+        ends.send(talk.read_to_end().map_err(|error| error.to_string())).unwrap();
+    });
+    let (home, settings) = at_home(&peer, &issued);
+    home.configure(&settings);
+    let daemon = home.start();
+    daemon.enqueue_many(1);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));
+    daemon.terminate();
+    assert_eq!(ended.recv_timeout(DEADLINE).unwrap(), Ok(Vec::new()));
 }

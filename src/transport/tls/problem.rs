@@ -1,0 +1,247 @@
+//! What it means that rustls refuses the other side, or is refused by it, and what people do about it.
+//!
+//! The sentences fit the server and its proxy: whose certificate it is stands before them.
+
+use std::error::Error;
+
+use rustls::AlertDescription::{
+    AccessDenied, BadCertificate, CertificateExpired, CertificateRequired, CertificateRevoked,
+    CertificateUnknown, HandshakeFailure, InsufficientSecurity, ProtocolVersion, UnknownCA, UnrecognisedName,
+    UnsupportedCertificate,
+};
+use rustls::CertificateError::{
+    BadSignature, Expired, ExpiredContext, InvalidPurpose, InvalidPurposeContext, NotValidForName,
+    NotValidForNameContext, NotValidYet, NotValidYetContext, Other, Revoked, UnknownIssuer,
+    UnsupportedSignatureAlgorithmContext, UnsupportedSignatureAlgorithmForPublicKeyContext,
+};
+use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage, PeerIncompatible};
+
+use super::rustls_error;
+use crate::transport::dial::causes;
+
+/// A kind of trouble with TLS, in words for people.
+#[derive(Debug)]
+pub struct TlsProblem {
+    is_cause_of: fn(&rustls::Error) -> bool,
+    /// What is wrong. No other problem has this text, and no other message of the transport.
+    pub what: &'static str,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+/// The first one that fits an error explains it.
+static PROBLEMS: [TlsProblem; 15] = [
+    TlsProblem {
+        is_cause_of: |error| matches!(error, InvalidCertificate(Expired | ExpiredContext { .. })),
+        what: "its certificate has ended, by the clock of this device",
+        remedy: "check the clock (timedatectl); if it is right, have the certificate renewed",
+    },
+    TlsProblem {
+        is_cause_of: |error| matches!(error, InvalidCertificate(NotValidYet | NotValidYetContext { .. })),
+        what: "its certificate is not valid yet, by the clock of this device",
+        remedy: "set the clock, which seems to be behind: sudo timedatectl set-ntp true",
+    },
+    TlsProblem {
+        // BadSignature: an authority of the same name is trusted, which has another key.
+        is_cause_of: |error| matches!(error, InvalidCertificate(UnknownIssuer | BadSignature)),
+        what: "its certificate is of an authority that this device does not trust",
+        remedy: "name its PEM file in server.ca_file, or install it; on a strange network, log in first",
+    },
+    TlsProblem {
+        is_cause_of: |error| {
+            matches!(error, InvalidCertificate(NotValidForName | NotValidForNameContext { .. }))
+        },
+        what: "its certificate is for another name",
+        remedy: "correct the name in server.url or server.proxy; on a strange network, log in first",
+    },
+    TlsProblem {
+        is_cause_of: |error| is_webpki(error, &["CaUsedAsEndEntity"]),
+        what: "its certificate is that of an authority (CA:TRUE), which a server must not show",
+        remedy: "install one without CA:TRUE on it, issued by an authority or self-signed",
+    },
+    TlsProblem {
+        is_cause_of: |error| is_webpki(error, &["UnsupportedCertVersion"]),
+        what: "its certificate is of an old version, and only version 3 can be checked",
+        remedy: "install one on it that has its name as subjectAltName, which makes it version 3",
+    },
+    TlsProblem {
+        is_cause_of: |error| {
+            matches!(error, InvalidCertificate(InvalidPurpose | InvalidPurposeContext { .. }))
+        },
+        what: "its certificate is not meant for servers",
+        remedy: "install one for server authentication (extendedKeyUsage serverAuth) on it",
+    },
+    TlsProblem {
+        is_cause_of: |error| matches!(error, InvalidCertificate(Revoked)),
+        what: "its certificate has been revoked",
+        remedy: "install a new one on it",
+    },
+    TlsProblem {
+        is_cause_of: |error| {
+            matches!(
+                error,
+                InvalidCertificate(
+                    UnsupportedSignatureAlgorithmContext { .. }
+                        | UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+                )
+            )
+        },
+        what: "its certificate is signed by a method that is not accepted",
+        remedy: "install one on it that is signed with SHA-256 or better, by ECDSA, Ed25519 or RSA of 2048 bits",
+    },
+    TlsProblem {
+        is_cause_of: |error| {
+            is_webpki(error, &["EndEntityUsedAsCa", "NameConstraintViolation", "PathLenConstraintViolated"])
+        },
+        what: "its certificate was issued by somebody who may not issue it",
+        remedy: "install one on it whose issuer may issue certificates for its name",
+    },
+    TlsProblem {
+        is_cause_of: |error| matches!(error, InvalidCertificate(_)),
+        what: "its certificate cannot be checked",
+        remedy: "install another one on it",
+    },
+    TlsProblem {
+        is_cause_of: |error| {
+            matches!(
+                error,
+                AlertReceived(
+                    AccessDenied
+                        | BadCertificate
+                        | CertificateExpired
+                        | CertificateRequired
+                        | CertificateRevoked
+                        | CertificateUnknown
+                        | UnknownCA
+                        | UnsupportedCertificate
+                )
+            )
+        },
+        what: "the other side wants another certificate of this device, or one at all",
+        remedy: "set server.client_cert_file and server.client_key_file to one that it accepts",
+    },
+    TlsProblem {
+        is_cause_of: |error| matches!(error, AlertReceived(UnrecognisedName)),
+        what: "the other side does not know the name by which it was asked",
+        remedy: "correct the name in server.url or server.proxy",
+    },
+    TlsProblem {
+        is_cause_of: |error| {
+            matches!(
+                error,
+                PeerIncompatible(_)
+                    | AlertReceived(HandshakeFailure | InsufficientSecurity | ProtocolVersion)
+            )
+        },
+        what: "the other side and this device have no version or cipher suite of TLS in common",
+        remedy: "enable TLS 1.2 or 1.3 on it",
+    },
+    TlsProblem {
+        is_cause_of: |error| matches!(error, InvalidMessage(_)),
+        what: "what answers speaks no TLS",
+        remedy: "check scheme and port of server.url: http:// where the server has no TLS",
+    },
+];
+
+impl TlsProblem {
+    /// The problem that a message of the transport tells of.
+    pub fn of_message(message: &str) -> Option<&'static Self> {
+        PROBLEMS.iter().find(|problem| message.contains(problem.what))
+    }
+
+    /// A message of the transport without what to do about it, for those who show that elsewhere.
+    pub fn without_remedy(&self, message: &str) -> String {
+        message.replace(&format!(": {}", self.remedy), "")
+    }
+}
+
+/// An error of a connection that may have TLS, for people. What is to be done comes before the details, of which
+/// there may be many.
+pub(in crate::transport) fn explain_tls_error(error: &(dyn Error + 'static)) -> String {
+    let of_rustls = rustls_error(error);
+    match PROBLEMS.iter().find(|problem| of_rustls.is_some_and(|error| (problem.is_cause_of)(error))) {
+        Some(TlsProblem { what, remedy, .. }) => format!("{what}: {remedy} ({error})"),
+        None => causes(error),
+    }
+}
+
+/// Whether it is one of these errors of webpki, which rustls passes on without a type.
+fn is_webpki(error: &rustls::Error, names: &[&str]) -> bool {
+    matches!(error, InvalidCertificate(Other(other)) if names.contains(&other.0.to_string().as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError, PeerIncompatible};
+
+    use super::*;
+    use crate::policy::verdict::shortened;
+
+    fn explained(error: rustls::Error) -> String {
+        explain_tls_error(&io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    #[test]
+    fn every_refusal_is_explained_with_a_remedy_that_fits() {
+        let webpki = |name: &str| Other(OtherError(Arc::new(io::Error::other(name.to_owned()))));
+        let certificate = |error: CertificateError, what, remedy| (InvalidCertificate(error), what, remedy);
+        let alert = |alert: AlertDescription, what, remedy| (AlertReceived(alert), what, remedy);
+        for (error, what, remedy) in [
+            certificate(Expired, "has ended", "check the clock"),
+            certificate(NotValidYet, "not valid yet", "set the clock"),
+            certificate(UnknownIssuer, "does not trust", "server.ca_file"),
+            certificate(BadSignature, "does not trust", "server.ca_file"),
+            certificate(NotValidForName, "for another name", "server.url"),
+            certificate(webpki("CaUsedAsEndEntity"), "CA:TRUE", "one without CA:TRUE"),
+            certificate(webpki("UnsupportedCertVersion"), "old version", "subjectAltName"),
+            certificate(InvalidPurpose, "not meant for servers", "serverAuth"),
+            certificate(Revoked, "revoked", "new one"),
+            certificate(webpki("NameConstraintViolation"), "who may not", "may issue"),
+            certificate(webpki("PathLenConstraintViolated"), "who may not", "may issue"),
+            certificate(webpki("EndEntityUsedAsCa"), "who may not", "may issue"),
+            certificate(webpki("MalformedExtensions"), "cannot be checked", "another one"),
+            certificate(CertificateError::BadEncoding, "cannot be checked", "another one"),
+            alert(CertificateRequired, "certificate of this device", "server.client_cert_file"),
+            alert(UnknownCA, "certificate of this device", "server.client_cert_file"),
+            alert(UnrecognisedName, "does not know the name", "server.url"),
+            alert(ProtocolVersion, "in common", "TLS 1.2 or 1.3"),
+            (
+                PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13),
+                "in common",
+                "TLS 1.2 or 1.3",
+            ),
+            (InvalidMessage(InvalidMessage::InvalidContentType), "speaks no TLS", "scheme and port"),
+        ] {
+            let detail = error.to_string();
+            let message = format!("the TLS handshake failed: {}", explained(error));
+            let problem = TlsProblem::of_message(&message).unwrap();
+            assert!(problem.what.contains(what) && problem.remedy.contains(remedy), "{message}");
+            assert_eq!(
+                problem.without_remedy(&message),
+                format!("the TLS handshake failed: {} ({detail})", problem.what),
+            );
+        }
+    }
+
+    #[test]
+    fn the_remedy_is_not_cut_off_in_the_manifest() {
+        const LONGEST_BEFORE: &str = "the connection broke before the answer: ";
+        for TlsProblem { what, remedy, .. } in &PROBLEMS {
+            let told = format!("{LONGEST_BEFORE}{what}: {remedy}");
+            assert_eq!(shortened(told.clone()), told);
+        }
+    }
+
+    #[test]
+    fn what_has_no_explanation_is_told_as_it_came() {
+        for error in [rustls::Error::DecryptError, rustls::Error::HandshakeNotComplete] {
+            let detail = error.to_string();
+            assert_eq!(explained(error), detail);
+            assert!(TlsProblem::of_message(&detail).is_none());
+        }
+        assert_eq!(explain_tls_error(&io::Error::other("tls handshake eof")), "tls handshake eof");
+    }
+}
