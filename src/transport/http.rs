@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 
-use self::pool::Pool;
+use self::pool::{AGE_LIMIT, Pool};
 use super::credential::Token;
 use super::dial::host_header;
 use super::encoding::Encoding;
@@ -88,7 +88,7 @@ impl Http {
     ) -> Result<Self, TransportError> {
         let server: Uri = config.url.parse()?;
         let sender = Sender { host: host_header(&server), device, token };
-        let pool = Rc::new(Pool::new(config, server, parting)?);
+        let pool = Rc::new(Pool::new(config, server, parting, AGE_LIMIT)?);
         let watched = Rc::clone(&pool);
         let watch = actix_rt::spawn(async move {
             loop {

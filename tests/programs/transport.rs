@@ -3,6 +3,7 @@
 mod addresses;
 mod certificates;
 mod connections;
+mod endings;
 mod exemptions;
 mod interim;
 mod limits;

@@ -29,16 +29,21 @@ use crate::transport::encoding::{UndecodableAnswer, decode_answer};
 use crate::transport::journey::Journey;
 use crate::transport::limits::Limits;
 use crate::transport::proxy::Proxy;
+use crate::transport::wire::UNKNOWN_BATCH;
 use crate::transport::{Exchange, Parting, answer};
 
 /// A connection that was idle for longer is not used again: middleboxes forget them silently.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
+/// A connection that is older is not used for another request, however well it serves: the name of the
+/// server may lead to another address by now.
+pub(super) const AGE_LIMIT: Duration = Duration::from_mins(5);
 
 /// The connection that is kept between requests, of which there is one at a time.
 pub(super) struct Pool {
     clock: Clock,
     dialer: Rc<Dialer>,
     connect_limit: Duration,
+    age_limit: Duration,
     answer_bytes: usize,
     client: RefCell<Client>,
     turn: Mutex<()>,
@@ -56,6 +61,7 @@ impl Pool {
         config: &config::Server,
         server: Uri,
         parting: Rc<Parting>,
+        age_limit: Duration,
     ) -> Result<Self, TransportError> {
         let proxy = Proxy::find(config, &server)?;
         let clock = Clock::start();
@@ -63,9 +69,10 @@ impl Pool {
         let connect_limit = config.connect_timeout.0;
         Ok(Self {
             clock,
-            client: RefCell::new(client(&dialer, connect_limit)),
+            client: RefCell::new(client(&dialer, connect_limit, age_limit)),
             dialer,
             connect_limit,
+            age_limit,
             answer_bytes: usize::try_from(config.max_answer_bytes.0).unwrap_or(usize::MAX),
             turn: Mutex::default(),
             parting,
@@ -74,7 +81,7 @@ impl Pool {
 
     /// No connection of before is used again.
     pub(super) fn renew(&self) {
-        self.client.replace(client(&self.dialer, self.connect_limit));
+        self.client.replace(client(&self.dialer, self.connect_limit, self.age_limit));
     }
 
     /// Ends when the connection is of no use any more.
@@ -148,7 +155,12 @@ impl Pool {
         let mut exchange =
             Exchange { network: journey.network(), took: journey.took(), ..unsent(String::new()) };
         match ended {
-            Ok(decoded) => exchange.take(decoded),
+            Ok(decoded) => {
+                exchange.take(decoded);
+                if !is_from_healthy_server(&exchange.seen) {
+                    self.renew();
+                }
+            }
             Err(Failure { reached, message }) => {
                 let reached = journey.reached(reached);
                 exchange.seen = Seen::Failure(Failure { reached, message });
@@ -183,7 +195,21 @@ fn read_answer(status: u16, headers: &HeaderMap, body: Bytes, limit: usize) -> R
     }
 }
 
-fn client(dialer: &Rc<Dialer>, connect_limit: Duration) -> Client {
+/// Whether an answer speaks for the connection that it came over: the protocol's own answer to what was
+/// asked. After any other answer the next request makes a connection of its own, and so resolves the name
+/// of the server again: who turned this one away may have been taken out of service, or stand in between.
+fn is_from_healthy_server(seen: &Seen) -> bool {
+    let Seen::Answer(answer) = seen else { return false };
+    match (answer.status, &answer.body) {
+        (200..=299, Body::Batch(_) | Body::Processing(_)) | (400 | 409 | 413 | 415 | 422, Body::Error(_)) => {
+            true
+        }
+        (404, Body::Error(detail)) => detail.code == UNKNOWN_BATCH,
+        _ => false,
+    }
+}
+
+fn client(dialer: &Rc<Dialer>, connect_limit: Duration, age_limit: Duration) -> Client {
     let dialer = Rc::clone(dialer);
     let dial = fn_service(move |connect: ConnectInfo<awc::http::Uri>| {
         let dialer = Rc::clone(&dialer);
@@ -192,8 +218,12 @@ fn client(dialer: &Rc<Dialer>, connect_limit: Duration) -> Client {
             Ok::<_, ConnectError>(Connection::new(connect.request().clone(), line))
         }
     });
-    let connector =
-        Connector::new().connector(dial).timeout(connect_limit).conn_keep_alive(IDLE_LIMIT).limit(1);
+    let connector = Connector::new()
+        .connector(dial)
+        .timeout(connect_limit)
+        .conn_keep_alive(IDLE_LIMIT)
+        .conn_lifetime(age_limit)
+        .limit(1);
     Client::builder()
         .connector(connector)
         .disable_timeout()

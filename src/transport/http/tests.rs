@@ -34,7 +34,9 @@ fn converse(mut stream: &TcpStream, tell: impl Fn()) {
                 drop(reader.read_to_end(&mut Vec::new()));
                 return;
             }
-            stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").unwrap();
+            let unknown = r#"{"error":{"code":"UNKNOWN_BATCH"}}"#;
+            write!(stream, "HTTP/1.1 404 Not Found\r\ncontent-length: {}\r\n\r\n{unknown}", unknown.len())
+                .unwrap();
             line.clear();
         }
     }
@@ -90,4 +92,21 @@ async fn no_connection_outlives_the_link_that_it_was_made_over() {
         }
     }
     assert_eq!(seen, [0, 0, 1]);
+}
+
+#[actix_rt::test]
+async fn no_connection_is_used_beyond_its_age() {
+    for (age_limit, connections) in [(AGE_LIMIT, [0, 0, 0]), (Duration::ZERO, [0, 1, 2])] {
+        let (url, requests) = server();
+        let config = config::Server { url: url.clone(), proxy: "none".into(), ..config::Server::default() };
+        let pool = Pool::new(&config, url.parse().unwrap(), Rc::default(), age_limit).unwrap();
+        let limits = Limits::of_look_up(&config);
+        let mut seen = Vec::new();
+        for _ in connections {
+            let url = url.clone();
+            pool.exchange(move |client| client.get(&url), Bytes::new(), &limits).await;
+            seen.push(requests.try_recv().unwrap());
+        }
+        assert_eq!(seen, connections, "{age_limit:?}");
+    }
 }

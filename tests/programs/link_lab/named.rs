@@ -3,8 +3,8 @@
 
 use super::{all_synced, assert_attempts, assert_untouched, holding_server, settings, start, wait_for_link};
 use crate::support::ledger::Ledger;
-use crate::support::netns::{Lab, SERVER};
-use crate::support::server::Gate;
+use crate::support::netns::{GATEWAY, Lab, SERVER};
+use crate::support::server::{Gate, Reply, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::pace;
 
@@ -65,4 +65,26 @@ fn another_link_that_goes_does_not_end_what_is_under_way() {
     ledger.assert_holds(&all_synced(&daemon, &[&ids]));
     assert_attempts(&daemon, &ids, 1);
     assert_eq!((server.sizes(), server.look_ups(server.batches()[0].batch_id())), (vec![3], 0));
+}
+
+#[test]
+#[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
+fn a_server_that_moved_to_another_address_is_found_although_the_old_one_still_answers() {
+    let lab = Lab::new();
+    let (_, port) = SERVER.rsplit_once(':').unwrap();
+    let old = ScriptedServer::start_at(SERVER.parse().unwrap(), |request| {
+        if request.is_batch() {
+            Reply::error(503, "MOVED").with("retry-after", "1")
+        } else {
+            Reply::unknown_batch()
+        }
+    });
+    let new = ScriptedServer::start_at(format!("{GATEWAY}:{port}").parse().unwrap(), Reply::sound);
+    let daemon = start(&lab, &by_name(&lab));
+    let ids = daemon.enqueue_many(3);
+    old.wait_for_batches(2);
+    lab.name_address(NAME, GATEWAY);
+    all_synced(&daemon, &[&ids]);
+    assert_attempts(&daemon, &ids, 1);
+    assert_eq!((new.batches().len(), new.connections()), (1, 1));
 }

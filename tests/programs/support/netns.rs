@@ -20,7 +20,7 @@ use super::process::run;
 pub(crate) const SERVER: &str = "192.0.2.1:8080";
 const SERVER_HOST: &str = "192.0.2.1/32";
 /// The server's end of the link.
-const GATEWAY: &str = "10.77.0.1";
+pub(crate) const GATEWAY: &str = "10.77.0.1";
 /// The device's end of the link.
 pub(crate) const DEVICE: &str = "10.77.0.2";
 pub(crate) const OTHER_DEVICE: &str = "10.77.0.3";
@@ -169,7 +169,11 @@ impl Lab {
 
     /// The device knows the server by this name.
     pub(crate) fn name_server(&self, name: &str) {
-        let (address, _) = SERVER.split_once(':').unwrap();
+        self.name_address(name, SERVER.split_once(':').unwrap().0);
+    }
+
+    /// The device knows this address by this name.
+    pub(crate) fn name_address(&self, name: &str, address: &str) {
         // Rewritten, and not replaced: the file itself is mounted over the one of the machine.
         fs::write(self.names().join("hosts"), format!("127.0.0.1 localhost\n{address} {name}\n")).unwrap();
     }
