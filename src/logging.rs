@@ -1,11 +1,13 @@
 //! Logs: to journald where it is there, to standard error else. Never waits for either's reader.
 
 mod journald;
+mod sender;
 mod stderr;
 
 use std::io;
 
 use thiserror::Error;
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -54,7 +56,7 @@ fn targets(level: &str) -> Result<Targets, ParseError> {
     Ok(level.parse::<Targets>()?.with_target(SHOWS_HEADERS, LevelFilter::OFF))
 }
 
-/// Sets logging up. To be called while the process has one thread.
+/// Sets logging up.
 pub fn init(config: &config::Log) -> Result<LogControl, LogError> {
     let (filter, handle) = reload::Layer::new(targets(&config.level)?);
     let found = match config.target {
@@ -80,6 +82,21 @@ pub fn init(config: &config::Log) -> Result<LogControl, LogError> {
 /// For a program that no file configures: lines on standard error, as the daemon writes them there.
 pub(crate) fn to_stderr(filter: EnvFilter) -> Result<(), TryInitError> {
     tracing_subscriber::registry().with(filter).with(stderr::layer()).try_init()
+}
+
+/// As syslog counts.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
+/// To be called before the process ends: lets journald read the last entries, for at most two seconds.
+pub fn drain() {
+    sender::drain();
 }
 
 /// For the panic hook: a bug is an error in the journal, too.

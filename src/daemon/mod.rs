@@ -90,7 +90,15 @@ pub fn run(options: &Options) -> u8 {
         }
     };
     end_on_panic();
-    start(config, file, &log)
+    let code = start(config, file, &log);
+    logging::drain();
+    code
+}
+
+/// Ends the process where nobody takes an exit code.
+fn end(code: u8) -> ! {
+    logging::drain();
+    std::process::exit(i32::from(code))
 }
 
 /// The named file must be there; the default one may be missing.
@@ -115,7 +123,7 @@ fn end_on_panic() {
         }
         logging::bug(&panic.to_string());
         report(panic);
-        std::process::exit(i32::from(exit::BUG));
+        end(exit::BUG);
     }));
 }
 
@@ -139,7 +147,7 @@ fn start(config: Config, file: Option<PathBuf>, log: &LogControl) -> u8 {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "the runtime cannot be started");
-            std::process::exit(i32::from(exit::FAILED));
+            end(exit::FAILED);
         }
     });
     system.block_on(live(queue, config, file, log, (signals, notifier)))
@@ -233,7 +241,7 @@ fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew,
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "the store's thread cannot be started");
-            std::process::exit(i32::from(exit::FAILED));
+            end(exit::FAILED);
         }
     });
     let store_config = config.clone();

@@ -1,104 +1,105 @@
-//! Entries in the journal: fields of our own beside the usual ones, and an id where the message has one.
-//!
-//! The crate's layer puts its prefix before every field of an event, and adds what else it is given to all of
-//! its entries alike. `MESSAGE_ID=` must not have the prefix: so each id has a layer, which costs a socket.
-//! A journald that does not read would hold up whoever logs, the store among them. So none waits for it: what
-//! finds no room is lost.
+//! Entries in the journal, in journald's own protocol: fields of ours beside the usual ones, and an id where the
+//! message has one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::fmt::{Debug, Write as _};
 use std::io;
-use std::os::fd::{AsFd, RawFd};
-use std::os::unix::net::UnixDatagram;
 
-use nix::poll::{PollFd, PollFlags, poll};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Subscriber};
-use tracing_journald::{Layer as Entries, Priority, PriorityMappings};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
-use tracing_subscriber::registry::LookupSpan;
 
+use super::priority;
+use super::sender::Sender;
 use crate::journal::MESSAGES;
 
 /// Event fields become `FIELDSYNC_BATCH_ID=…` in the journal.
-const FIELD_PREFIX: &str = "FIELDSYNC";
+const FIELD_PREFIX: &str = "FIELDSYNC_";
 const IDENTIFIER: &str = "fieldsyncd";
-const SOCKET: &str = "/run/systemd/journal/socket";
-/// Milliseconds that a journald may take, at the start, to read what is before it. Else it is stuck.
-const PATIENCE: u16 = 1000;
+/// A longer value is cut: a datagram has room for some of this size.
+const VALUE_BYTES_MAX: usize = 16 << 10;
 
 /// The journal.
 pub(super) struct Journald {
-    with_id: BTreeMap<&'static str, Entries>,
-    others: Entries,
+    ids: BTreeSet<&'static str>,
+    sender: &'static Sender,
 }
 
 impl Journald {
-    /// To be called while the process has one thread. An error where there is none, or one that does not read.
+    /// An error where there is none, or one that does not read.
     pub(super) fn find() -> io::Result<Self> {
-        let gauge = UnixDatagram::unbound()?;
-        gauge.connect(SOCKET)?;
-        let before = open_files()?;
-        let with_id = MESSAGES
-            .iter()
-            .map(|(_, id)| Ok((*id, entries(&gauge)?.with_custom_fields([("MESSAGE_ID", id)]))))
-            .collect::<io::Result<_>>()?;
-        let journald = Self { with_id, others: entries(&gauge)? };
-        for fd in open_files()?.difference(&before) {
-            do_not_block(*fd)?;
+        Ok(Self { ids: MESSAGES.iter().map(|(_, id)| *id).collect(), sender: Sender::connect()? })
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Journald {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        let mut entry = Entry::new(*metadata.level());
+        if let Some(id) = self.ids.get(metadata.name()) {
+            entry.put("MESSAGE_ID", id);
         }
-        Ok(journald)
+        entry.put("TARGET", metadata.target());
+        if let Some(file) = metadata.file() {
+            entry.put("CODE_FILE", file);
+        }
+        if let Some(line) = metadata.line() {
+            entry.put("CODE_LINE", &line.to_string());
+        }
+        event.record(&mut entry);
+        self.sender.send(entry.0);
     }
 }
 
-impl<S> Layer<S> for Journald
-where
-    S: Subscriber + for<'span> LookupSpan<'span>,
-{
-    fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
-        self.with_id.get(event.metadata().name()).unwrap_or(&self.others).on_event(event, ctx);
+/// One entry as journald takes it: each field as its name, the length of its value, and the value.
+pub(super) struct Entry(Vec<u8>);
+
+impl Entry {
+    fn new(level: Level) -> Self {
+        let mut entry = Self(Vec::with_capacity(512));
+        entry.put("PRIORITY", &priority(level).to_string());
+        entry.put("SYSLOG_IDENTIFIER", IDENTIFIER);
+        entry
     }
 
-    // What is noted of a span is kept with the span, for all layers.
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
-        self.others.on_new_span(attributes, id, ctx);
+    /// An entry that is a message alone.
+    pub(super) fn plain(level: Level, message: &str) -> Vec<u8> {
+        let mut entry = Self::new(level);
+        entry.put("MESSAGE", message);
+        entry.0
     }
 
-    fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
-        self.others.on_record(id, values, ctx);
+    fn put(&mut self, name: &str, value: &str) {
+        let value = value.get(..value.floor_char_boundary(VALUE_BYTES_MAX)).unwrap_or(value).as_bytes();
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.push(b'\n');
+        self.0.extend_from_slice(&(value.len() as u64).to_le_bytes());
+        self.0.extend_from_slice(value);
+        self.0.push(b'\n');
     }
 }
 
-/// The crate tries its socket by sending nothing over it: whether there is room even for that is seen before.
-fn entries(gauge: &UnixDatagram) -> io::Result<Entries> {
-    let mut asked = [PollFd::new(gauge.as_fd(), PollFlags::POLLOUT)];
-    if poll(&mut asked, PATIENCE)? == 0 {
-        return Err(io::ErrorKind::WouldBlock.into());
+impl Visit for Entry {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(&journal_name(field.name()), value);
     }
-    let priorities = PriorityMappings { info: Priority::Informational, ..PriorityMappings::new() };
-    Ok(tracing_journald::layer()?
-        .with_field_prefix(Some(FIELD_PREFIX.to_owned()))
-        .with_syslog_identifier(IDENTIFIER.to_owned())
-        .with_priority_mappings(priorities))
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let mut text = String::new();
+        // This fails only where the value itself fails.
+        if write!(text, "{value:?}").is_ok() {
+            self.put(&journal_name(field.name()), &text);
+        }
+    }
 }
 
-fn open_files() -> io::Result<BTreeSet<RawFd>> {
-    let names = std::fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.file_name()));
-    let names = names.collect::<io::Result<Vec<_>>>()?;
-    Ok(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
-}
-
-#[expect(unsafe_code, reason = "the crate gives no access to its socket; it lives as long as the process")]
-fn do_not_block(fd: RawFd) -> io::Result<()> {
-    use std::os::fd::BorrowedFd;
-
-    use nix::fcntl::{FcntlArg, OFlag, fcntl};
-    // The listing's own descriptor is among them and closed already: that it is not there is no error.
-    // SAFETY: called with one thread, so that nothing closes or reuses `fd` in between.
-    let file = unsafe { BorrowedFd::borrow_raw(fd) };
-    let Ok(flags) = fcntl(file, FcntlArg::F_GETFL) else {
-        return Ok(());
-    };
-    let flags = OFlag::from_bits_truncate(flags) | OFlag::O_NONBLOCK;
-    fcntl(file, FcntlArg::F_SETFL(flags)).map(drop).map_err(io::Error::from)
+/// Names in the journal have capitals, digits and `_` alone.
+fn journal_name(field: &str) -> String {
+    let prefix = if field == "message" { "" } else { FIELD_PREFIX };
+    let name = field.trim_start_matches('_').chars().filter_map(|letter| match letter {
+        '.' | '_' => Some('_'),
+        letter => letter.is_ascii_alphanumeric().then(|| letter.to_ascii_uppercase()),
+    });
+    prefix.chars().chain(name).collect()
 }

@@ -177,3 +177,43 @@ fn a_journald_that_does_not_read_holds_nobody_up() {
     daemon.wait_for_log("is ready on");
     journal.go_on();
 }
+
+#[test]
+#[ignore = "needs root, and a journald that can be started"]
+fn a_journald_that_reads_late_has_every_entry() {
+    const RECORDS: usize = 300;
+    let journal = Journald::start();
+    let server = ScriptedServer::start(Reply::sound);
+    let settings = in_journal(Settings::for_server(&server.url())).with("log.level", "debug");
+    let daemon = journal.daemon(Home::new(&settings));
+    journal.stop();
+    let ids = daemon.enqueue_many(RECORDS);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(RECORDS as u64));
+    journal.go_on();
+    let (status, _home) = daemon.terminate();
+    assert_eq!(status.code(), Some(0));
+    wait_for("the end", || {
+        (!journal.entries(&[&format!("MESSAGE_ID={}", journal::STOPPING)]).is_empty()).then_some(())
+    });
+    let synced = journal.entries(&["FIELDSYNC_STATE=SYNCED"]);
+    let told: Vec<&str> = synced.iter().filter_map(|entry| entry["FIELDSYNC_RECORD_ID"].as_str()).collect();
+    assert_eq!(told, ids, "each once, in order");
+}
+
+#[test]
+#[ignore = "needs root, and a journald that can be started"]
+fn a_journald_that_reads_far_too_late_is_told_how_many_entries_it_misses() {
+    let journal = Journald::start();
+    let server = ScriptedServer::start(Reply::sound);
+    let settings = in_journal(Settings::for_server(&server.url())).with("log.level", "trace");
+    let daemon = journal.daemon(Home::new(&settings));
+    journal.stop();
+    daemon.enqueue_many(3000);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(3000));
+    journal.go_on();
+    wait_for("the gap to be told", || {
+        let entries = journal.entries(&["PRIORITY=4"]);
+        let told = entries.iter().filter_map(|entry| entry["MESSAGE"].as_str());
+        told.into_iter().any(|text| text.ends_with("journald did not read them in time")).then_some(())
+    });
+}
