@@ -46,6 +46,15 @@ pub enum Event {
         /// Why.
         error: LastError,
     },
+    /// A person put a record under review.
+    RecordAddedToReview {
+        /// Which.
+        id: RecordId,
+        /// Its type.
+        record_type: String,
+        /// That a person did it, and what its last try met.
+        error: LastError,
+    },
     /// The breaker went to another mode.
     BreakerChanged(BreakerState),
     /// The way to the server opened or closed.

@@ -52,7 +52,7 @@ messages! {
     BATCH_LOOKED_UP = "02354d6a4976441b9ed79523781598a4";
     /// A batch goes on as others.
     BATCH_DIVIDED = "c110de0adea14f928ba4d192015751e7";
-    /// A record was set aside.
+    /// A record was set aside, by the daemon or by a person.
     RECORD_QUARANTINED = "4917d2fc6f6340cc956c8885ed08e8c6";
     /// Records wait for somebody to look at them.
     NEEDS_REVIEW = "3b1bf0b6c7144860b045a7a4c06fe9d8";

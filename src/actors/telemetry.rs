@@ -17,7 +17,7 @@ use crate::history::{self, History};
 use crate::ipc::api::{BatchReport, BreakerChange, Connectivity, RecordChange, TelemetryReport};
 use crate::ipc::feed::Feed;
 use crate::measurements::Measurements;
-use crate::model::{BatchId, RecordState};
+use crate::model::{BatchId, LastError, RecordId, RecordState};
 use crate::store::Remember;
 use log::Log;
 
@@ -98,6 +98,16 @@ impl Telemetry {
         }
     }
 
+    fn quarantined(&mut self, id: RecordId, record_type: String, error: LastError) {
+        self.measurements.record_quarantined(&record_type, error.at);
+        let record = RecordChange {
+            record_type: Some(record_type),
+            last_error: Some(error),
+            ..RecordChange::to(id, RecordState::Quarantined)
+        };
+        self.feed.announce("record", &record);
+    }
+
     fn keep_now_and_then(&mut self, ctx: &mut Context<Self>) {
         if self.clock.now().saturating_sub(self.kept_at) < KEEP_EVERY {
             return;
@@ -139,13 +149,11 @@ impl Handler<Event> for Telemetry {
             }
             Event::RecordQuarantined { id, batch, record_type, error } => {
                 log::quarantined(batch, id, &error);
-                self.measurements.record_quarantined(&record_type, error.at);
-                let record = RecordChange {
-                    record_type: Some(record_type),
-                    last_error: Some(error),
-                    ..RecordChange::to(id, RecordState::Quarantined)
-                };
-                self.feed.announce("record", &record);
+                self.quarantined(id, record_type, error);
+            }
+            Event::RecordAddedToReview { id, record_type, error } => {
+                log::added_to_review(id);
+                self.quarantined(id, record_type, error);
             }
             Event::BreakerChanged(state) => {
                 self.log.breaker(&state);

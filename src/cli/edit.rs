@@ -72,9 +72,12 @@ async fn run_with(
     let id = args.id;
     let before = Version::of(&context.client, id).await?;
     if before.state != RecordState::Quarantined {
+        let next = match before.state {
+            RecordState::Synced => "See what is: fieldsync quarantine list".to_owned(),
+            _ => format!("An admin can put it under review: fieldsync quarantine add {id}"),
+        };
         let message = format!(
-            "record {id} is {} and not under review: only quarantined records can be edited. Nothing was changed. \
-             See what is: fieldsync quarantine list",
+            "record {id} is {} and not under review: only quarantined records can be edited. Nothing was changed. {next}",
             before.state.name()
         );
         return Err(Failure::failed(message).coded("not_quarantined"));

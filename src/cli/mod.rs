@@ -57,6 +57,7 @@ Examples:
 const REVIEW: &str = "\
 Examples:
   fieldsync quarantine list
+  fieldsync quarantine add 0191b3a0-0000-7000-8000-000000000000
   fieldsync quarantine edit 0191b3a0-0000-7000-8000-000000000000
   fieldsync quarantine retry --all
   fieldsync quarantine export review.ndjson";

@@ -7,14 +7,17 @@ use clap::Subcommand;
 
 use super::context::Context;
 use super::export::Target;
-use super::failure::Failure;
+use super::failure::{Failure, sentence};
 use super::list::{self, Pages};
 use super::words::count;
 use super::{edit, json_text, show};
 use crate::exit;
-use crate::ipc::api::{Changed, RecordPage, Selection};
+use crate::ipc::api::{Changed, RecordPage, RefusedRecord, Selection};
 use crate::ipc::client::{ClientError, decode};
 use crate::model::{RecordId, RecordState};
+
+/// Records that were not put under review and are named with the reason.
+const REFUSALS_NAMED: usize = 10;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -22,6 +25,8 @@ pub(crate) enum Verb {
     List(ListArgs),
     /// Show what is known of one record
     Show(show::Args),
+    /// Put records that wait under review, to edit or discard them
+    Add(AddArgs),
     /// Send records again as they are
     Retry(Chosen),
     /// Give records up for good
@@ -40,6 +45,21 @@ pub(crate) struct ListArgs {
     /// Most records to list
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+For a record that cannot get through because a firewall or a proxy refuses what
+is in it. For admins. A record that is being sent, or whose outcome is not known
+yet, is refused: try again when the outcome is known.
+
+Examples:
+  fieldsync quarantine add 0191b3a0-0000-7000-8000-000000000000
+  fieldsync quarantine edit 0191b3a0-0000-7000-8000-000000000000")]
+pub(crate) struct AddArgs {
+    /// Ids of the records
+    #[arg(value_name = "ID", required = true)]
+    ids: Vec<RecordId>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -75,6 +95,7 @@ pub(crate) async fn run(verb: &Verb, context: &mut Context<'_>) -> Result<u8, Fa
             list::list(&args, context, "No record needs review.").await
         }
         Verb::Show(args) => show::run(args, context).await,
+        Verb::Add(args) => add(args, context).await,
         Verb::Retry(chosen) => {
             let selection = selection(chosen, false);
             change(context, "/v1/quarantine/retry", &selection, "sent again").await
@@ -103,6 +124,38 @@ fn selection(chosen: &Chosen, confirm: bool) -> Selection {
     Selection { ids: (!chosen.all).then(|| chosen.ids.clone()), all: chosen.all, confirm }
 }
 
+async fn add(args: &AddArgs, context: &mut Context<'_>) -> Result<u8, Failure> {
+    let selection = Selection { ids: Some(args.ids.clone()), ..Selection::default() };
+    let answer = context.post_json("/v1/quarantine/add", &selection).await?;
+    let Changed { changed, refused } = decode(&answer)?;
+    for RefusedRecord { id, message, .. } in refused.iter().take(REFUSALS_NAMED) {
+        context.note(&format!("Record {id} was left as it is: {}", sentence(message)));
+    }
+    let unnamed = refused.len().saturating_sub(REFUSALS_NAMED) as u64;
+    if unnamed > 0 {
+        context.note(&format!("{} more could not be put under review.", count(unnamed, "record")));
+    }
+    let distinct = |ids: &mut dyn Iterator<Item = RecordId>| ids.collect::<HashSet<_>>().len() as u64;
+    let asked = distinct(&mut args.ids.iter().copied());
+    let known = asked.saturating_sub(distinct(&mut refused.iter().map(|record| record.id)) + changed);
+    if known > 0 {
+        context.note(&format!("{} of those named: under review already.", count(known, "record")));
+    }
+    let id = args.ids.first().filter(|_| asked == 1).map_or_else(|| "ID".to_owned(), ToString::to_string);
+    context.present(&answer, |context, Changed { changed, .. }| {
+        let (are, them) = if changed == 1 { ("is", "it") } else { ("are", "them") };
+        let next = format!("fieldsync quarantine edit {id}, or fieldsync quarantine discard {id}");
+        context.line(match changed {
+            0 => format!("No record was put under review. To edit or discard one that is: {next}"),
+            _ => format!(
+                "{} {are} under review now. To edit or discard {them}: {next}",
+                count(changed, "record")
+            ),
+        })
+    })?;
+    Ok(exit::DONE)
+}
+
 async fn change(
     context: &mut Context<'_>,
     path: &str,
@@ -110,13 +163,13 @@ async fn change(
     done: &str,
 ) -> Result<u8, Failure> {
     let answer = context.post_json(path, selection).await?;
-    let Changed { changed } = decode(&answer)?;
+    let Changed { changed, .. } = decode(&answer)?;
     let asked = selection.ids.iter().flatten().collect::<HashSet<_>>().len() as u64;
     if changed < asked {
         let left = count(asked - changed, "record");
         context.note(&format!("{left} of those named: not under review, and left as before."));
     }
-    context.present(&answer, |context, Changed { changed }| {
+    context.present(&answer, |context, Changed { changed, .. }| {
         context.line(format!("{} {done}.", count(changed, "record")))
     })?;
     Ok(exit::DONE)

@@ -370,14 +370,14 @@ pub struct BatchReport {
     pub at: u64,
 }
 
-/// The body of `POST /v1/quarantine/retry` and `…/discard`.
+/// The body of `POST /v1/quarantine/add`, `…/retry` and `…/discard`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Selection {
     /// These.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<Vec<RecordId>>,
-    /// All of them.
+    /// All that are under review; `…/add` takes ids only.
     #[serde(default)]
     pub all: bool,
     /// Needed to discard all of them.
@@ -386,10 +386,24 @@ pub struct Selection {
 }
 
 /// How many records a call changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Changed {
     /// That many.
     pub changed: u64,
+    /// To `…/add`: records that could not be put under review, each with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedRecord>,
+}
+
+/// A record that a call left as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RefusedRecord {
+    /// Which.
+    pub id: RecordId,
+    /// Why, for programs: `no_such_record`, `already_synced` or `outcome_pending`.
+    pub code: String,
+    /// Why, for people.
+    pub message: String,
 }
 
 /// The answer to `POST /v1/pause` and `POST /v1/resume`.

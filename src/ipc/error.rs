@@ -5,7 +5,7 @@ use std::fmt;
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
 
-use crate::store::{AppendRefused, MendRefused, StoreError};
+use crate::store::{AddRefused, AppendRefused, MendRefused, StoreError};
 use crate::transport::wire::{ErrorBody, ErrorDetail};
 
 /// A refusal: status, code for programs, message for people.
@@ -40,6 +40,11 @@ impl ApiError {
     pub(super) fn not_permitted(what: &str) -> Self {
         let message = format!("{what}; ask root, or become a member of the group that ipc.admin_group names");
         Self::new(StatusCode::FORBIDDEN, "not_permitted", message)
+    }
+
+    /// Code for programs, message for people.
+    pub(super) fn into_parts(self) -> (String, String) {
+        (self.detail.code, self.detail.message)
     }
 
     /// An actor did not answer: the daemon is on its way out.
@@ -108,6 +113,17 @@ impl From<AppendRefused> for ApiError {
             AppendRefused::DiskFull => Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", message),
             AppendRefused::Full { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, "queue_full", message),
         }
+    }
+}
+
+impl From<AddRefused> for ApiError {
+    fn from(refused: AddRefused) -> Self {
+        let code = match refused {
+            AddRefused::Unknown => return Self::no_such_record(),
+            AddRefused::Synced => "already_synced",
+            AddRefused::OutcomePending => "outcome_pending",
+        };
+        Self::new(StatusCode::CONFLICT, code, refused.to_string())
     }
 }
 

@@ -48,6 +48,7 @@ use crate::transport::wire::ErrorBody;
         review::sync_now,
         review::pause,
         review::resume,
+        review::add,
         review::retry,
         review::discard,
         review::acknowledge,
@@ -130,6 +131,15 @@ fn refusals(operation: &str) -> Vec<Refusal> {
         "batches" => (&[(400, "invalid_query")], &[ASKED]),
         "sync_now" | "telemetry" => (&[], &[ASKED]),
         "pause" | "resume" => (&[], &[ADMIN, WRITTEN]),
+        "add" => (
+            &[
+                (400, "invalid_selection"),
+                (404, "no_such_record"),
+                (409, "already_synced"),
+                (409, "outcome_pending"),
+            ],
+            &[ADMIN, BODY, WRITTEN],
+        ),
         "retry" => (
             &[(400, "invalid_selection"), (404, "no_such_record"), (409, "not_quarantined")],
             &[BODY, WRITTEN],
@@ -152,7 +162,7 @@ fn refusals(operation: &str) -> Vec<Refusal> {
 
 /// Calls that are for admins.
 fn is_for_admins(operation: &str) -> bool {
-    matches!(operation, "pause" | "resume" | "discard" | "acknowledge")
+    matches!(operation, "pause" | "resume" | "add" | "discard" | "acknowledge")
 }
 
 /// This document

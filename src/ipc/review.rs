@@ -5,7 +5,8 @@ use actix_web::{HttpResponse, web};
 
 use super::alerts::STORE_DAMAGED;
 use super::api::{
-    AcknowledgeAlert, Acknowledged, Changed, PauseState, RecordChange, RecordDecision, Selection, Status,
+    AcknowledgeAlert, Acknowledged, Changed, PauseState, RecordChange, RecordDecision, RefusedRecord,
+    Selection, Status,
 };
 use super::auth::Peer;
 use super::body::Incoming;
@@ -15,8 +16,59 @@ use super::records::{may_mend, record_id};
 use super::server::Shared;
 use crate::actors::TryNow;
 use crate::actors::queue_store::{Entry, Write};
-use crate::model::{ManifestEntry, RecordId};
-use crate::store::{Acknowledge, Mend, Pause, REVIEW_STEP, Review, ReviewAction, Reviewed, Selected};
+use crate::events::Event;
+use crate::model::{ManifestEntry, RecordId, RecordState};
+use crate::store::{
+    Acknowledge, AddRefused, AddToReview, Mend, Pause, REVIEW_STEP, Review, ReviewAction, Reviewed, Selected,
+};
+
+/// Put records that wait under review
+///
+/// So that a person can mend or discard them. A record that is being sent, or whose outcome is not known yet, is refused; what is under
+/// review already is left as it is. Of several ids, those that were refused are named; when all of them were, the first is the error.
+#[utoipa::path(
+    post, path = "/v1/quarantine/add", tag = "review", request_body = Selection,
+    responses((status = 200, description = "They are under review.", body = Changed)),
+)]
+pub(super) async fn add(
+    shared: web::Data<Shared>,
+    peer: Peer,
+    incoming: Incoming,
+) -> Result<HttpResponse, ApiError> {
+    shared.admin(&peer, "putting records under review is for admins")?;
+    let Some(ids) = selection(&shared, incoming).await?.ids else {
+        return Err(ApiError::bad_request(
+            "invalid_selection",
+            "records are put under review by their ids: send {\"ids\": [\"…\"]}",
+        ));
+    };
+    let (mut changed, mut refused) = (0, Vec::new());
+    let mut rest = ids.as_slice();
+    while !rest.is_empty() {
+        let step = AddToReview { ids: rest.iter().take(REVIEW_STEP).copied().collect() };
+        let done = shared.store.send(Write(step)).await??;
+        rest = rest.get(done.looked_at..).unwrap_or_default();
+        changed += done.added.len();
+        refused.extend(done.refused);
+        for (id, record_type, error) in done.added {
+            let added = Event::RecordAddedToReview { id, record_type, error };
+            if let Err(error) = shared.telemetry.send(added).await {
+                tracing::debug!(%error, "telemetry did not take an event");
+            }
+        }
+    }
+    if refused.len() == ids.len()
+        && let Some((_, first)) = refused.first()
+    {
+        return Err((*first).into());
+    }
+    let named = |(id, why): (RecordId, AddRefused)| {
+        let (code, message) = ApiError::from(why).into_parts();
+        RefusedRecord { id, code, message }
+    };
+    let refused = refused.into_iter().map(named).collect();
+    Ok(HttpResponse::Ok().json(Changed { changed: changed as u64, refused }))
+}
 
 /// Queue records under review again
 #[utoipa::path(
@@ -89,7 +141,7 @@ async fn review(
             }
         }
     }
-    Ok(HttpResponse::Ok().json(Changed { changed: changed as u64 }))
+    Ok(HttpResponse::Ok().json(Changed { changed: changed as u64, ..Changed::default() }))
 }
 
 /// A part of a review, told as soon as it is on disk.
@@ -116,16 +168,14 @@ async fn step(shared: &Shared, selected: Selected, action: ReviewAction) -> Resu
 }
 
 async fn not_under_review(shared: &Shared, id: RecordId) -> Result<ApiError, ApiError> {
-    let known = shared.store.send(Entry(id)).await??.is_some();
-    Ok(if known {
-        ApiError::new(
-            StatusCode::CONFLICT,
-            "not_quarantined",
-            "none of these records is QUARANTINED; nothing was changed",
-        )
-    } else {
-        ApiError::no_such_record()
-    })
+    let Some(entry) = shared.store.send(Entry(id)).await?? else {
+        return Ok(ApiError::no_such_record());
+    };
+    let mut message = "none of these records is QUARANTINED; nothing was changed".to_owned();
+    if entry.state != RecordState::Synced {
+        message += "; an admin can put one that waits under review: fieldsync quarantine add ID";
+    }
+    Ok(ApiError::new(StatusCode::CONFLICT, "not_quarantined", message))
 }
 
 /// Mend a record under review

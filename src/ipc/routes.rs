@@ -31,6 +31,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .service(at("/v1/sync", "POST").route(web::post().to(review::sync_now)))
         .service(at("/v1/pause", "POST").route(web::post().to(review::pause)))
         .service(at("/v1/resume", "POST").route(web::post().to(review::resume)))
+        .service(at("/v1/quarantine/add", "POST").route(web::post().to(review::add)))
         .service(at("/v1/quarantine/retry", "POST").route(web::post().to(review::retry)))
         .service(at("/v1/quarantine/discard", "POST").route(web::post().to(review::discard)))
         .service(at("/v1/alerts/acknowledge", "POST").route(web::post().to(review::acknowledge)))

@@ -58,7 +58,7 @@ impl Answer {
             Body::Batch(batch) => batch.batch_id == id,
             Body::Processing(batch) => *batch == id,
             Body::Error(_) => true,
-            Body::OtherJson | Body::NotJson | Body::Empty => false,
+            Body::OtherJson | Body::NotJson | Body::Undecodable(_) | Body::Empty => false,
         }
     }
 }

@@ -163,8 +163,17 @@ impl Transaction<'_, '_> {
         Ok(())
     }
 
+    /// One record of a batch that was never sent goes back to the queue; the others stay in it.
+    pub(super) fn take_out(&mut self, id: u128, mut row: BatchRow, place: u64) -> Result<(), StoreError> {
+        for member in row.members.extract_if(.., |member| member.place == place) {
+            self.give_back(&member, self.now.steady)?;
+        }
+        row.bytes = row.members.iter().map(|member| u64::from(member.bytes)).sum();
+        if row.members.is_empty() { self.close_row(id) } else { self.put_batch(id, row) }
+    }
+
     /// All records of an open batch go back to the queue.
-    fn disband(&mut self, id: u128, row: &BatchRow) -> Result<(), StoreError> {
+    pub(super) fn disband(&mut self, id: u128, row: &BatchRow) -> Result<(), StoreError> {
         for member in &row.members {
             self.give_back(member, self.now.steady)?;
         }

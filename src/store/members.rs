@@ -60,28 +60,40 @@ impl Transaction<'_, '_> {
             self.write_off(member)?;
         }
         for member in row.members.iter().filter(|member| unsendable.damaged.contains(&member.place)) {
-            let Some(mut entry) = self.member_entry(member)? else { continue };
-            let was = entry.state;
-            if was == StoredState::Failed {
-                self.tables.retry.remove((entry.due_at.unwrap_or(HELD), member.place))?;
-            }
-            entry.state = StoredState::Quarantined;
-            entry.updated_at = self.now.wall;
-            entry.due_at = None;
-            entry.error = Some(StoredError {
+            let Some(entry) = self.member_entry(member)? else { continue };
+            let error = StoredError {
                 class: "damaged".into(),
                 http_status: None,
                 code: None,
                 message: "its payload on this device's disk is damaged and cannot be sent: mend it with a new payload, or discard it".into(),
                 at: self.now.wall,
-            });
-            self.state.woken.remove(&member.place);
-            self.tables.quarantine.insert(member.place, member.id)?;
-            self.state.settled_total += 1;
-            self.state.holders_changed = true;
-            self.put_row(member.id, &entry, Some(was))?;
+            };
+            self.put_under_review(member.id, entry, error)?;
         }
         Ok(())
+    }
+
+    /// A record outside of batches is under review from now on.
+    pub(super) fn put_under_review(
+        &mut self,
+        id: u128,
+        mut row: ManifestRow,
+        error: StoredError,
+    ) -> Result<(), StoreError> {
+        let was = row.state;
+        if was == StoredState::Failed {
+            self.tables.retry.remove((row.due_at.unwrap_or(HELD), row.place))?;
+        }
+        row.state = StoredState::Quarantined;
+        row.updated_at = self.now.wall;
+        row.due_at = None;
+        row.error = Some(error);
+        self.state.woken.remove(&row.place);
+        self.tables.quarantine.insert(row.place, id)?;
+        self.state.settled_total += 1;
+        self.state.holders_changed = true;
+        self.state.waits_changed = true;
+        self.put_row(id, &row, Some(was))
     }
 
     /// A batch names a record whose payload is not in the store: whatever else is kept of it goes.

@@ -86,8 +86,8 @@ pub use queue::Queue;
 pub use read::{Filter, Page};
 pub use recovery::{OpenError, Progress};
 pub use review::{
-    Acknowledge, Expedite, Mend, MendRefused, Pause, REVIEW_STEP, Remember, Review, ReviewAction, Reviewed,
-    Selected,
+    Acknowledge, AddRefused, AddToReview, AddedToReview, Expedite, Mend, MendRefused, Pause, REVIEW_STEP,
+    Remember, Review, ReviewAction, Reviewed, Selected,
 };
 pub use salvage::{Salvage, SalvageError};
 

@@ -1,4 +1,5 @@
-//! What people do: retry, discard or mend a record under review, pause the daemon. And small notes of other rooms.
+//! What people do: put a record under review; retry, discard or mend one that is; pause the daemon. And small notes
+//! of other rooms.
 
 use redb::ReadableTable;
 use thiserror::Error;
@@ -10,8 +11,9 @@ use super::body;
 use super::codec;
 use super::lanes::HELD;
 use super::op::{Op, Transaction};
-use super::schema::{Header, StoredState, Tables, meta};
-use crate::model::{Damage, Place, RecordId};
+use super::schema::{Header, StoredError, StoredPhase, StoredState, Tables, meta};
+use crate::model::{Damage, LastError, Place, RecordId};
+use crate::policy::verdict::shortened;
 
 /// Records that one step changes at most, so that others get their turn in between.
 pub const REVIEW_STEP: usize = 1000;
@@ -102,6 +104,129 @@ impl Op for Review {
     }
 }
 
+/// The class of the error of a record that a person put under review.
+const BY_HAND: &str = "by_hand";
+
+/// Puts records that wait under review, so that a person can mend or discard them.
+pub struct AddToReview {
+    /// Which.
+    pub ids: Vec<RecordId>,
+}
+
+/// What [`AddToReview`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddedToReview {
+    /// Ids that were looked at, from the front: the others are for the next step.
+    pub looked_at: usize,
+    /// Records that this put under review, their types, and the error that tells why.
+    pub added: Vec<(RecordId, String, LastError)>,
+    /// Records that cannot be put under review. What was under review before is in neither list.
+    pub refused: Vec<(RecordId, AddRefused)>,
+}
+
+/// Why a record is not put under review.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum AddRefused {
+    /// No record has this id.
+    #[error("no record has this id")]
+    Unknown,
+    /// The server has it.
+    #[error("the server has confirmed this record: it is SYNCED, and there is nothing to review")]
+    Synced,
+    /// It is being sent, or its outcome is not known yet.
+    #[error(
+        "the record is being sent, or the outcome of its last send is not known yet: the server may have it. Nothing was \
+         changed. Try again when the outcome is known; a pause while it waits (fieldsync pause) keeps it from being sent \
+         again meanwhile"
+    )]
+    OutcomePending,
+}
+
+impl Op for AddToReview {
+    type Reply = AddedToReview;
+
+    fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+        let mut done = AddedToReview::default();
+        let mut changed = 0;
+        for id in &self.ids {
+            if changed >= REVIEW_STEP {
+                break;
+            }
+            done.looked_at += 1;
+            match transaction.add_to_review(id.0.as_u128(), &mut changed)? {
+                Ok(Some((record_type, error))) => done.added.push((*id, record_type, error)),
+                Ok(None) => {}
+                Err(refused) => done.refused.push((*id, refused)),
+            }
+        }
+        Ok(done)
+    }
+
+    fn changed(reply: &Self::Reply) -> bool {
+        !reply.added.is_empty()
+    }
+}
+
+impl Transaction<'_, '_> {
+    /// Puts one record under review, unless it is, and adds the number of records that this changed to `changed`.
+    fn add_to_review(
+        &mut self,
+        id: u128,
+        changed: &mut usize,
+    ) -> Result<Result<Option<(String, LastError)>, AddRefused>, StoreError> {
+        let Some(row) = self.manifest_row(id)? else {
+            return Ok(Err(AddRefused::Unknown));
+        };
+        match row.state {
+            StoredState::Quarantined => return Ok(Ok(None)),
+            StoredState::Synced => return Ok(Err(AddRefused::Synced)),
+            StoredState::Pending | StoredState::Failed => {}
+        }
+        *changed += 1;
+        let row = match self.state.claimed.get(&row.place).copied() {
+            None => row,
+            Some(batch) => {
+                let lacking = StoreError::Inconsistent("a record is claimed by a batch that is not open");
+                let open = self.state.open.get(&batch).cloned().ok_or(lacking)?;
+                if open.phase != StoredPhase::Waiting {
+                    return Ok(Err(AddRefused::OutcomePending));
+                }
+                if open.attempt == 0 {
+                    self.take_out(batch, open, row.place)?;
+                } else {
+                    // What was sent under this id cannot be sent again: the others go under another.
+                    *changed += open.members.len();
+                    self.disband(batch, &open)?;
+                }
+                self.manifest_row(id)?.ok_or(StoreError::Inconsistent("a record is gone while it is read"))?
+            }
+        };
+        let record_type = row.record_type.clone();
+        let error = by_hand(row.error.as_ref(), self.now.wall);
+        self.put_under_review(id, row, error.clone())?;
+        let StoredError { class, http_status, code, message, at } = error;
+        Ok(Ok(Some((record_type, LastError { class, http_status, code, message, at }))))
+    }
+}
+
+/// Why the record is under review; what the last try met stays readable.
+fn by_hand(earlier: Option<&StoredError>, now: u64) -> StoredError {
+    let message = match earlier {
+        Some(error) if error.class == BY_HAND => error.message.clone(),
+        Some(StoredError { class, message, .. }) => {
+            format!("put under review by a person; its last failure was {class}: {message}")
+        }
+        None => "put under review by a person".to_owned(),
+    };
+    StoredError {
+        class: BY_HAND.into(),
+        http_status: earlier.and_then(|error| error.http_status),
+        code: Some("ADDED_BY_HAND".into()),
+        message: shortened(message),
+        at: now,
+    }
+}
+
 /// Gives a record under review another payload and queues it again.
 pub struct Mend {
     /// Which.
@@ -117,7 +242,10 @@ pub enum MendRefused {
     #[error("no record has this id")]
     Unknown,
     /// Only records under review are mended.
-    #[error("only a QUARANTINED record can be mended; this one is not under review")]
+    #[error(
+        "only a QUARANTINED record can be mended, and this one is not under review. If it still waits, an admin can put \
+         it under review: fieldsync quarantine add ID"
+    )]
     NotQuarantined,
     /// `queue.max_bytes` would be passed.
     #[error(

@@ -118,3 +118,12 @@ pub(super) fn quarantined(batch: BatchId, record: RecordId, error: &LastError) {
         "record {record} was set aside for review ({class}{code}); for what was said of it: fieldsync show {record}",
     );
 }
+
+pub(super) fn added_to_review(record: RecordId) {
+    tracing::warn!(
+        name: journal::RECORD_QUARANTINED,
+        record_id = %record,
+        state = "QUARANTINED",
+        "record {record} was put under review on request; to mend it: fieldsync quarantine edit {record}",
+    );
+}

@@ -154,6 +154,7 @@ const ENQUEUE: Note = Note::Examples(&[
 const REVIEW: Note = Note::Examples(&[
     ("What needs review, and why:", "fieldsync quarantine list"),
     ("Mend the payload of a record, and queue it again:", "fieldsync quarantine edit ID"),
+    ("Put a record that waits under review, to mend it:", "fieldsync quarantine add ID"),
     ("Queue all of them again as they are:", "fieldsync quarantine retry --all"),
 ]);
 

@@ -100,6 +100,7 @@ fn why(error: Option<&LastError>) -> &'static str {
         Some("isolated") => "It fails by itself, while others get through.",
         Some("too_large") => "It is too large for the server.",
         Some("refused" | "batch_id_reused") => "The server refuses the request that carries it.",
+        Some("by_hand") => "A person put it under review.",
         Some("damaged") => "What this device kept of it was damaged.",
         _ => "It could not be delivered.",
     }

@@ -16,6 +16,7 @@ mod order;
 mod power_cuts;
 mod random;
 mod receipts;
+mod review;
 mod script;
 mod steps;
 mod support;

@@ -6,7 +6,7 @@ use super::disk::Disk;
 use super::support::{Bench, HOUR, id};
 use crate::model::{Batch, BatchId, BatchPhase, NewRecord, OpenBatch, Place, RecordId, RecordState, Stage};
 use crate::policy::agenda::Outcome;
-use crate::store::{AppendRefused, Filter, Limits};
+use crate::store::{AddRefused, AddedToReview, AppendRefused, Filter, Limits};
 
 #[derive(Clone, Debug)]
 pub(super) struct Rec {
@@ -211,6 +211,47 @@ impl Model {
             self.link(part.id);
         }
         assert_eq!(members.next(), None, "the parts are the whole");
+    }
+
+    /// A person puts records under review. A batch that was sent keeps its set, or is no more.
+    pub(super) fn added_to_review(&mut self, ids: &[RecordId], done: &AddedToReview) {
+        let mut added = Vec::new();
+        let mut refused = Vec::new();
+        for id in ids {
+            match self.add_to_review(*id) {
+                Ok(true) => added.push(*id),
+                Ok(false) => {}
+                Err(why) => refused.push((*id, why)),
+            }
+        }
+        assert_eq!(done.looked_at, ids.len());
+        assert_eq!(done.added.iter().map(|(id, ..)| *id).collect::<Vec<_>>(), added);
+        assert_eq!(done.refused, refused);
+    }
+
+    fn add_to_review(&mut self, id: RecordId) -> Result<bool, AddRefused> {
+        let rec = self.records.get_mut(&id).ok_or(AddRefused::Unknown)?;
+        match rec.state {
+            RecordState::Synced => return Err(AddRefused::Synced),
+            RecordState::Quarantined => return Ok(false),
+            _ => {}
+        }
+        if let Some(batch) = rec.batch {
+            let open = self.open.get_mut(&batch).unwrap();
+            if open.phase != BatchPhase::Waiting {
+                return Err(AddRefused::OutcomePending);
+            }
+            let leaving: Vec<RecordId> =
+                open.members.extract_if(.., |member| open.attempt > 0 || *member == id).collect();
+            if open.members.is_empty() {
+                self.open.remove(&batch);
+            }
+            for member in leaving {
+                self.records.get_mut(&member).unwrap().batch = None;
+            }
+        }
+        self.records.get_mut(&id).unwrap().state = RecordState::Quarantined;
+        Ok(true)
     }
 
     fn link(&mut self, id: BatchId) {

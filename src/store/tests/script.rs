@@ -51,6 +51,13 @@ pub(super) fn script() -> Vec<Step> {
         Step::Wait(2 * HOUR),
         Step::Close(0, Vec::new(), SYNCED, Some(20)),
         Step::Rest,
-        append(21..=22),
+        append(21..=24),
+        Step::Claim(3, all),
+        Step::Keep(0, BatchPhase::Waiting, true),
+        Step::Add(vec![22]),
+        Step::Claim(2, all),
+        Step::Keep(0, BatchPhase::Waiting, false),
+        Step::Rename(0),
+        Step::Add(vec![21, 24]),
     ]
 }

@@ -16,6 +16,7 @@ pub(super) enum Step {
     Cut(usize, u8, bool),
     Rename(usize),
     Review(Vec<u8>, bool, bool),
+    Add(Vec<u8>),
     Mend(u8, u8),
     Expedite,
     Pause(bool),
@@ -44,6 +45,7 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => pick().prop_map(Step::Rename),
         3 => (prop::collection::vec(0u8..40, 0..20), any::<bool>(), any::<bool>())
             .prop_map(|(ids, all, retry)| Step::Review(ids, all, retry)),
+        2 => prop::collection::vec(0u8..40, 1..4).prop_map(Step::Add),
         1 => (0u8..40, 0u8..3).prop_map(|(id, n)| Step::Mend(id, n)),
         1 => Just(Step::Expedite),
         1 => any::<bool>().prop_map(Step::Pause),

@@ -12,8 +12,8 @@ use crate::model::{Batch, BatchId, DiskState, NewRecord, RecordId, RecordState, 
 use crate::policy::agenda::{Disposition, Outcome};
 use crate::policy::isolation;
 use crate::store::{
-    Append, Claim, Dispatch, Expedite, Mend, MendRefused, Op, Pause, Review, ReviewAction, Selected, Settle,
-    StoreError,
+    AddToReview, Append, Claim, Dispatch, Expedite, Mend, MendRefused, Op, Pause, Review, ReviewAction,
+    Selected, Settle, StoreError,
 };
 
 const KEEP_SYNCED: u64 = 2 * HOUR;
@@ -249,6 +249,12 @@ impl World {
         }
     }
 
+    fn add_to_review(&mut self, ids: &[RecordId]) {
+        if let Some(done) = self.perform(AddToReview { ids: ids.to_vec() }) {
+            self.model.added_to_review(ids, &done);
+        }
+    }
+
     fn mend(&mut self, number: u8, length: u8) {
         let id = id(u128::from(number));
         let filling = "x".repeat(3_000 * usize::from(length));
@@ -308,6 +314,10 @@ impl World {
                 let ids: Vec<RecordId> = numbers.into_iter().map(|number| id(u128::from(number))).collect();
                 let selected = if all { Selected::After(None) } else { Selected::These(ids.clone()) };
                 self.review(selected, |id| all || ids.contains(&id), action);
+            }
+            Step::Add(numbers) => {
+                let ids: Vec<RecordId> = numbers.into_iter().map(|number| id(u128::from(number))).collect();
+                self.add_to_review(&ids);
             }
             Step::Mend(number, length) => self.mend(number, length),
             Step::Expedite => assert_ne!(self.perform(Expedite), Some(true)),

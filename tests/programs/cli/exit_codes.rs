@@ -46,7 +46,9 @@ fn wrong_usage_is_2_and_a_missing_daemon_3() {
 fn a_record_that_is_not_there_is_4() {
     let daemon = Daemon::start(&Settings::default());
     let unknown = Uuid::new_v4().to_string();
-    for verb in [&["show", &unknown][..], &["quarantine", "discard", &unknown]] {
+    for verb in
+        [&["show", &unknown][..], &["quarantine", "discard", &unknown], &["quarantine", "add", &unknown]]
+    {
         assert_eq!(daemon.cli(verb).code, Some(4), "{verb:?}");
     }
 }
@@ -173,7 +175,7 @@ fn what_fails_is_1_with_what_it_means_and_what_to_do() {
     let id = daemon.enqueue_many(1).remove(0);
     let ran = daemon.cli(&["quarantine", "edit", &id]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    for part in ["not under review", "Nothing was changed.", "fieldsync quarantine list"] {
+    for part in ["not under review", "Nothing was changed.", "fieldsync quarantine add"] {
         assert!(ran.stderr.contains(part), "{}", ran.stderr);
     }
     let ran = daemon.cli(&["enqueue", "/nowhere/visits.ndjson"]);

@@ -83,6 +83,7 @@ fn every_verb_has_its_keys() {
         (&["quarantine", "export", file], "file records"),
         (&["pause"], "paused"),
         (&["enqueue"], "accepted duplicates ids"),
+        (&["quarantine", "add", first], "changed"),
         (&["quarantine", "edit", first], ENTRY),
         (&["quarantine", "retry", first], "changed"),
         (&["quarantine", "discard", second], "changed"),

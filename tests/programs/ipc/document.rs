@@ -62,6 +62,11 @@ fn be_refused(document: &Document, daemon: &Daemon) {
         ("/v1/quarantine/discard", json!({"all": true}), 400),
         ("/v1/quarantine/discard", json!({"ids": [unknown]}), 409),
         ("/v1/quarantine/discard", json!({"ids": [Uuid::new_v4()]}), 404),
+        ("/v1/quarantine/add", json!({"all": true}), 400),
+        ("/v1/quarantine/add", json!({"ids": [Uuid::new_v4()]}), 404),
+        ("/v1/quarantine/add", json!({"ids": [unknown, Uuid::new_v4()]}), 200),
+        ("/v1/quarantine/add", json!({"ids": [unknown]}), 200),
+        ("/v1/quarantine/retry", json!({"ids": [unknown]}), 200),
         ("/v1/alerts/acknowledge", json!({"alert": "disk_full"}), 400),
         ("/v1/alerts/acknowledge", json!({"alert": "store_damaged"}), 200),
     ] {

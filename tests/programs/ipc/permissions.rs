@@ -111,8 +111,13 @@ fn admin_calls_are_for_root_the_daemons_own_user_and_members_of_the_group() {
         daemon.enqueue_many(1);
         daemon.wait_until_done();
         let id = daemon.in_state("QUARANTINED").into_iter().next().unwrap();
-        for call in [&["pause"][..], &["resume"], &["quarantine", "discard", &id], &["store", "acknowledge"]]
-        {
+        for call in [
+            &["pause"][..],
+            &["resume"],
+            &["quarantine", "add", &id],
+            &["quarantine", "discard", &id],
+            &["store", "acknowledge"],
+        ] {
             let ran = user.call(&daemon, call, "");
             assert_eq!(ran.code, expected, "{call:?} by {} of {}: {}", user.uid, user.gid, ran.stderr);
             assert!(expected == DONE || ran.stderr.contains("admin"), "{}", ran.stderr);

@@ -1,0 +1,181 @@
+//! A record that waits is put under review by a person; the others of its batch go on without it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::daemon::{Counts, Daemon};
+use crate::support::events::EventReader;
+use crate::support::http::Answer;
+use crate::support::server::{Gate, Reply, Request, ScriptedServer};
+use crate::support::settings::Settings;
+use crate::support::wait::wait_for;
+
+fn add(daemon: &Daemon, ids: &[&str]) -> Answer {
+    daemon.post("/v1/quarantine/add", json!({"ids": ids}).to_string())
+}
+
+/// The records of every batch that was ever sent. An id stands for one set.
+fn sent(server: &ScriptedServer) -> BTreeMap<String, Vec<String>> {
+    let mut sent = BTreeMap::new();
+    for batch in server.batches() {
+        let known = sent.entry(batch.batch_id().to_owned()).or_insert_with(|| batch.ids());
+        assert_eq!(*known, batch.ids(), "a batch was sent again with other records");
+    }
+    sent
+}
+
+#[test]
+fn one_record_of_a_batch_that_is_sent_away_is_mended_while_the_others_go() {
+    let server = ScriptedServer::start(|_| Reply::html(403));
+    let daemon = Daemon::start(&Settings::for_server(&server.url()).with("log.level", "info"));
+    let ids = daemon.paused(|daemon| daemon.enqueue_many(5));
+    daemon.wait_for_phase("auth_required");
+    let mut events = EventReader::open(&daemon.home.socket(), None);
+    events.next().unwrap();
+
+    let ran = daemon.cli(&["quarantine", "add", &ids[2]]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    let next = format!("fieldsync quarantine edit {0}, or fieldsync quarantine discard {0}\n", ids[2]);
+    assert_eq!(ran.stdout, format!("1 record is under review now. To edit or discard it: {next}"));
+    let entry = daemon.record(&ids[2]);
+    assert_eq!((&entry["state"], &entry["last_error"]["class"]), (&json!("QUARANTINED"), &json!("by_hand")));
+    let told = events.until(|seen| seen.event == "record");
+    let change = &told.last().unwrap().data;
+    assert_eq!((&change["id"], &change["state"]), (&json!(ids[2]), &json!("QUARANTINED")));
+    assert_eq!((&change["type"], &change["last_error"]), (&json!("Visits"), &entry["last_error"]));
+    daemon.wait_for_log(&format!("record {} was put under review on request", ids[2]));
+    assert_eq!(daemon.counts(), Counts { pending: 4, ..Counts::settled(0, 1) });
+
+    let refused: BTreeSet<String> = sent(&server).into_keys().collect();
+    server.now(Reply::sound);
+    daemon.post("/v1/sync", "").good(202);
+    assert_eq!(daemon.wait_until_done(), Counts::settled(4, 1));
+    for (batch, records) in sent(&server).into_iter().filter(|(batch, _)| !refused.contains(batch)) {
+        assert!(!records.contains(&ids[2]), "{batch} holds the record under review");
+    }
+    daemon.put(&format!("/v1/records/{}/payload", ids[2]), r#"{"text": "plain"}"#).good(200);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(5));
+    assert!(server.batches().last().unwrap().text().contains(r#""payload":{"text": "plain"}"#));
+}
+
+#[test]
+fn a_record_whose_outcome_is_not_known_is_refused_until_it_is() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let server = ScriptedServer::start(move |_| Reply::html(504).held_by(&held));
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let id = daemon.enqueue_many(1).remove(0);
+    let refused = || {
+        let answer = add(&daemon, &[&id]);
+        assert_eq!((answer.status, answer.code().as_str()), (409, "outcome_pending"), "{}", answer.text());
+    };
+    daemon.wait_until("a batch in flight", |status| status["sync"]["batch"].is_object());
+    refused();
+    let ran = daemon.cli(&["quarantine", "add", &id]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(8), ""), "{ran:?}");
+    assert!(ran.stderr.contains("Try again when the outcome is known"), "{ran:?}");
+
+    // The server is still at it, and says so to whoever asks.
+    let processing =
+        |request: &Request| Reply::json(202, &json!({"batch_id": request.batch_id(), "state": "processing"}));
+    server.now(processing);
+    gate.open();
+    daemon.wait_until("the failure", |status| status["records"]["failed"] == 1);
+    refused();
+    server.now(Reply::sound);
+    daemon.post("/v1/sync", "").good(202);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));
+    let synced = add(&daemon, &[&id]);
+    assert_eq!((synced.status, synced.code().as_str()), (409, "already_synced"), "{}", synced.text());
+}
+
+#[test]
+fn records_that_cannot_be_added_are_named_with_the_reason() {
+    let server = ScriptedServer::start(Reply::sound);
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let synced = daemon.enqueue_many(1).remove(0);
+    daemon.wait_until_done();
+    daemon.post("/v1/pause", "").good(200);
+    let waiting = daemon.enqueue_many(2);
+    let unknown = Uuid::new_v4().to_string();
+
+    let all = daemon.post("/v1/quarantine/add", r#"{"all": true}"#);
+    assert_eq!((all.status, all.code().as_str()), (400, "invalid_selection"), "{}", all.text());
+    let none = add(&daemon, &[&unknown, &synced]);
+    assert_eq!((none.status, none.code().as_str()), (404, "no_such_record"), "the first of them");
+
+    let some = add(&daemon, &[&unknown, &waiting[0], &synced, &waiting[0]]).good(200);
+    assert_eq!(some["changed"], 1);
+    let named = |record: &Value| (record["id"].clone(), record["code"].clone());
+    let refused: Vec<_> = some["refused"].as_array().unwrap().iter().map(named).collect();
+    let reasons = [(&unknown, "no_such_record"), (&synced, "already_synced")];
+    assert_eq!(refused, reasons.map(|(id, code)| (json!(id), json!(code))));
+    // It is under review already: nothing is changed, and that is no error.
+    assert_eq!(add(&daemon, &[&waiting[0]]).good(200), json!({"changed": 0}));
+    let ran = daemon.cli(&["quarantine", "add", &waiting[0]]);
+    assert!(ran.code == Some(0) && ran.stdout.starts_with("No record was put under review."), "{ran:?}");
+
+    let ran = daemon.cli(&["quarantine", "add", &waiting[0], &waiting[1], &synced]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stdout.starts_with("1 record is under review now. To edit or discard it"), "{ran:?}");
+    assert!(ran.stderr.contains(&format!("Record {synced} was left as it is: the server has")), "{ran:?}");
+    assert!(ran.stderr.contains("1 record of those named: under review already."), "{ran:?}");
+}
+
+#[test]
+fn what_waits_and_is_to_be_reviewed_names_the_way_to_put_it_under_review() {
+    let daemon = Daemon::start(&Settings::default());
+    let id = daemon.enqueue_many(1).remove(0);
+    for verb in ["edit", "discard"] {
+        let ran = daemon.cli(&["quarantine", verb, &id]);
+        assert!(ran.stderr.contains("fieldsync quarantine add "), "{ran:?}");
+    }
+    assert_eq!(daemon.cli(&["quarantine", "add", &id]).code, Some(0));
+    assert_eq!(daemon.cli(&["quarantine", "discard", &id]).code, Some(0));
+    assert_eq!(daemon.counts(), Counts::settled(0, 0));
+}
+
+/// The batch that held the record is gone while the server is asked for its outcome.
+#[track_caller]
+fn a_batch_that_is_gone_stalls_nothing(outcome: impl Fn(&Request, &[String]) -> Reply + Send + 'static) {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let set = Arc::new(Mutex::new(Vec::new()));
+    let server = ScriptedServer::start(move |request| {
+        if request.is_batch() {
+            *set.lock().unwrap() = request.ids();
+            Reply::error(503, "LATER")
+        } else {
+            outcome(request, &set.lock().unwrap()).held_by(&held)
+        }
+    });
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let ids = daemon.paused(|daemon| daemon.enqueue_many(4));
+    let batch = server.wait_for_batches(1)[0].batch_id().to_owned();
+    wait_for("a look-up", || (server.look_ups(&batch) > 0).then_some(()));
+    assert_eq!(add(&daemon, &[&ids[1]]).good(200), json!({"changed": 1}));
+    server.now(Reply::sound);
+    gate.open();
+    assert_eq!(daemon.wait_until_done(), Counts::settled(3, 1));
+    daemon.post("/v1/quarantine/retry", json!({"ids": [ids[1]]}).to_string()).good(200);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(4));
+    sent(&server);
+    // What comes later goes as ever.
+    daemon.enqueue_many(3);
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(7));
+}
+
+#[test]
+fn a_batch_that_is_gone_when_the_server_says_it_is_done_stalls_nothing() {
+    a_batch_that_is_gone_stalls_nothing(|request, ids| {
+        Reply::results(request.batch_id(), ids, |_| Some(json!({"status": "applied"})))
+    });
+}
+
+#[test]
+fn a_batch_that_is_gone_when_the_server_does_not_know_it_stalls_nothing() {
+    a_batch_that_is_gone_stalls_nothing(|_, _| Reply::unknown_batch());
+}
