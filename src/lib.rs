@@ -29,6 +29,7 @@ pub mod config;
 pub mod daemon;
 pub mod events;
 pub mod exit;
+mod file_watch;
 pub mod gateway;
 pub mod history;
 pub mod ipc;
