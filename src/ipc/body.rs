@@ -10,12 +10,13 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use actix_web::{FromRequest, HttpRequest, dev, web};
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use super::error::ApiError;
 use super::half_close::Hunger;
+use super::intake::BYTE_ORDER_MARK;
 use super::server::Shared;
 
 /// Bodies of the largest size that may be in memory at once.
@@ -111,7 +112,10 @@ impl Incoming {
             return Err(too_large(limit));
         }
         let reading = self.read(limit, pause);
-        let bytes = timeout(pause.saturating_mul(PAUSES), reading).await.map_err(|_| too_slow())??;
+        let mut bytes = timeout(pause.saturating_mul(PAUSES), reading).await.map_err(|_| too_slow())??;
+        if bytes.starts_with(BYTE_ORDER_MARK) {
+            bytes.advance(BYTE_ORDER_MARK.len());
+        }
         Ok(Whole { bytes, _share: self.share })
     }
 

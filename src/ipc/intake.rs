@@ -11,6 +11,8 @@ use uuid::Uuid;
 
 use crate::model::{DEFAULT_PRIORITY, MAX_PRIORITY, NewRecord, RecordId};
 
+/// What some editors put at the beginning of a text. It says nothing of UTF-8, and is passed over.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Longest type, in bytes: it is kept with every record and in every measurement.
 pub(crate) const MAX_TYPE_BYTES: usize = 128;
 /// Longest key, in bytes: it is a key of the store, too.

@@ -6,11 +6,10 @@ use std::io::{self, BufRead, Read};
 use crate::cli::failure::{Failure, Place};
 use crate::cli::words::newlines;
 use crate::exit;
+use crate::ipc::intake::BYTE_ORDER_MARK;
 
 /// The longest record that is read where the daemon does not say how long a payload may be.
 pub(super) const MAX_ITEM: u64 = 64 << 20;
-
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The text of one record.
 #[derive(Debug, PartialEq, Eq)]

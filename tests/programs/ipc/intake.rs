@@ -68,6 +68,31 @@ fn an_empty_request_is_no_mistake() {
 }
 
 #[test]
+fn a_byte_order_mark_is_passed_over_at_every_door() {
+    const MARK: &str = "\u{feff}";
+    let daemon = Daemon::start(&Settings::default());
+    for (kind, body) in [
+        (JSON, format!("{MARK}{GOOD}")),
+        (JSON, format!("{MARK}[{GOOD},{GOOD}]")),
+        (NDJSON, format!("{MARK}{GOOD}\r\n{GOOD}\r\n")),
+        (NDJSON, MARK.to_owned()),
+    ] {
+        let taken = daemon.call(Method::POST, "/v1/records", kind, &body).good(201);
+        assert_eq!(taken["accepted"], body.matches("type").count(), "{body}");
+        let ran = daemon.cli_with(&["enqueue"], body.as_bytes());
+        assert_eq!(ran.code, Some(0), "{body}: {ran:?}");
+    }
+    assert_eq!(daemon.counts().pending, 2 * 5);
+    for bad in [format!("{MARK}{MARK}{GOOD}"), format!("{GOOD}\n{MARK}{GOOD}\n")] {
+        let answer = daemon.call(Method::POST, "/v1/records", NDJSON, &bad);
+        refused(&answer, 400, "invalid_record");
+        assert_eq!(daemon.cli_with(&["enqueue"], bad.as_bytes()).code, Some(8));
+    }
+    let unknown = daemon.post("/v1/quarantine/retry", format!("{MARK}{{\"ids\": [\"{}\"]}}", Uuid::new_v4()));
+    assert_eq!(unknown.code(), "no_such_record", "its selection was read: {}", unknown.text());
+}
+
+#[test]
 fn ids_of_the_application_are_kept_and_others_are_made() {
     let daemon = Daemon::start(&Settings::default());
     let (mine, two) = (Uuid::new_v4(), format!("[{GOOD},{GOOD}]"));
