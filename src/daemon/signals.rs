@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::low_level::pipe;
 use tokio::io::AsyncReadExt;
@@ -38,6 +38,8 @@ impl Caught {
         for signal in TO_STOP {
             flag::register_conditional_shutdown(signal, i32::from(exit::DONE), Arc::clone(&starting))?;
         }
+        // Left alone, it would end the process: so the write that it comes with fails, and is met as a full disk.
+        flag::register(SIGXFSZ, Arc::default())?;
         Ok(Self { starting, stop: on(&TO_STOP)?, reload: on(&[SIGHUP])?, sync_now: on(&[SIGUSR1])? })
     }
 

@@ -8,11 +8,13 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise, posix_fallocate};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::sys::statvfs::fstatvfs;
 use redb::{Builder, Database, DatabaseError, StorageError};
 
 use super::StoreError;
 use super::recovery::OpenError;
+use super::space::SMALL_FILE;
 use crate::clock::{rfc3339, wall_ms};
 
 const FILE: &str = "queue.redb";
@@ -21,6 +23,8 @@ const LOCK_FILE: &str = "lock";
 const RESERVE_FILE: &str = "reserve";
 const DAMAGED_FILE: &str = "queue.redb.damaged-";
 const SUSPECT_FILE: &str = "queue.redb.suspect";
+/// A file that is held below this may be too small to be compacted when it is full, and would stay full for ever.
+const MIN_FILE_LIMIT: u64 = 4 * SMALL_FILE;
 
 /// Where the store's bytes live.
 pub(super) trait Medium: Send {
@@ -84,6 +88,14 @@ impl Directory {
     /// Makes the directory where it is not there, and keeps others out of it.
     pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(OpenError::io(path))?;
+        if let Some(limit) = file_limit().filter(|limit| *limit < MIN_FILE_LIMIT) {
+            return Err(OpenError::io(path)(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!(
+                    "files may have at most {limit} bytes (ulimit -f, LimitFSIZE=), and the queue needs at least {MIN_FILE_LIMIT}"
+                ),
+            )));
+        }
         let lock_path = path.join(LOCK_FILE);
         let lock =
             private().create(true).truncate(false).open(&lock_path).map_err(OpenError::io(&lock_path))?;
@@ -103,6 +115,16 @@ impl Directory {
 
     fn sync(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
+    }
+
+    /// What the database may still take where the size of files is limited. It doubles when it grows: once that would
+    /// pass the limit, there is only what it has never used.
+    fn left_below_file_limit(&self) -> Option<u64> {
+        let limit = file_limit()?;
+        let file = fs::metadata(self.file()).ok()?;
+        let may_grow = file.len().saturating_mul(2) <= limit;
+        let left = if may_grow { limit - file.len() } else { file.len().saturating_sub(file.blocks() * 512) };
+        Some(left)
     }
 
     /// Makes a database under another name, whole and on the disk. A cut in the making leaves a file
@@ -137,6 +159,12 @@ impl Directory {
         let damaged = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(DAMAGED_FILE));
         damaged.map(|entry| entry.path()).collect()
     }
+}
+
+/// The longest that a file of this process may be (`RLIMIT_FSIZE`), where there is a limit.
+fn file_limit() -> Option<u64> {
+    let (limit, _) = getrlimit(Resource::RLIMIT_FSIZE).ok()?;
+    (limit != RLIM_INFINITY).then_some(limit)
 }
 
 fn same_file(one: &Path, other: &Path) -> bool {
@@ -235,12 +263,14 @@ impl Medium for Directory {
 
     fn free(&self) -> Option<u64> {
         let room = fstatvfs(&self.lock).ok()?;
-        Some(room.blocks_available().saturating_mul(room.fragment_size()))
+        let free = room.blocks_available().saturating_mul(room.fragment_size());
+        Some(self.left_below_file_limit().map_or(free, |left| left.min(free)))
     }
 
     fn capacity(&self) -> Option<u64> {
         let room = fstatvfs(&self.lock).ok()?;
-        Some(room.blocks().saturating_mul(room.fragment_size()))
+        let capacity = room.blocks().saturating_mul(room.fragment_size());
+        Some(file_limit().map_or(capacity, |limit| limit.min(capacity)))
     }
 
     fn reserved(&self) -> u64 {

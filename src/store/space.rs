@@ -27,7 +27,7 @@ const SHARE: u64 = 8;
 /// What the pages of a commit take for each byte that is added, at most.
 const PAGES_PER_BYTE: u64 = 4;
 /// A file that is smaller is not worth compacting.
-const SMALL_FILE: u64 = 8 << 20;
+pub(super) const SMALL_FILE: u64 = 8 << 20;
 /// What an unsettled record takes in the tables beside its payload, roughly.
 const RECORD_BYTES: u64 = 600;
 

@@ -1,9 +1,12 @@
 //! What signals ask for.
 
+use std::fs::File;
+use std::process::Command;
+
 use serde_json::json;
 
-use crate::support::daemon::{Counts, Daemon};
-use crate::support::process::{Guard, signal};
+use crate::support::daemon::{Counts, Daemon, Home};
+use crate::support::process::{Guard, run, signal};
 use crate::support::server::{Gate, Reply, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::wait_for;
@@ -125,4 +128,55 @@ fn a_reload_that_is_asked_for_during_the_start_waits_for_its_end() {
     wait_for("the repair to begin", || home.log().contains("the store is being repaired").then_some(()));
     signal(daemon.0.id(), "HUP");
     wait_for("the reload", || home.log().contains("the configuration was read again").then_some(()));
+}
+
+/// A daemon whose files may have so many bytes.
+fn limited_to(home: &Home, file_bytes: u64) -> Command {
+    let command = home.command();
+    let log = File::options().append(true).open(home.path("log")).unwrap();
+    let mut limited = Command::new("prlimit");
+    limited
+        .arg(format!("--fsize={file_bytes}"))
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stderr(log);
+    limited
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_met_as_a_full_disk_and_not_by_the_end_of_the_daemon() {
+    const LIMIT_BYTES: u64 = 32 << 20;
+    const RECORD_BYTES: usize = 100_000;
+    let server = ScriptedServer::start(Reply::sound);
+    let home = Home::new(&Settings::for_server("http://127.0.0.1:1"));
+    let command = limited_to(&home, LIMIT_BYTES);
+    let daemon = home.start_by(command);
+    let record = json!({"type": "T", "payload": {"text": "x".repeat(RECORD_BYTES)}}).to_string();
+    let mut taken = 0;
+    let refusal = loop {
+        let answer = daemon.post("/v1/records", &record);
+        if answer.status != 201 {
+            break answer;
+        }
+        taken += 1;
+        assert!(taken * (RECORD_BYTES as u64) < LIMIT_BYTES, "more was taken than fits");
+    };
+    assert_eq!((refusal.status, refusal.code().as_str()), (507, "disk_full"), "{}", refusal.text());
+    assert!(taken > 50, "only {taken} records found room");
+    // What waits is sent, and makes room.
+    daemon.home.configure(&Settings::for_server(&server.url()));
+    daemon.signal("HUP");
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(taken));
+    wait_for("room", || (daemon.post("/v1/records", &record).status == 201).then_some(()));
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(taken + 1));
+    let (status, _home) = daemon.terminate();
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_that_leaves_no_room_for_a_queue_is_told_at_the_start() {
+    let home = Home::new(&Settings::default());
+    let ran = run(&mut limited_to(&home, 8 << 20), b"");
+    assert_eq!(ran.code, Some(74), "{}", ran.stderr);
+    assert!(ran.stderr.contains("files may have at most 8388608 bytes"), "{}", ran.stderr);
 }
