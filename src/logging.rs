@@ -9,12 +9,12 @@ use std::io;
 use thiserror::Error;
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Registry, reload};
 
-use crate::config::{self, LogTarget};
+use crate::config::{self, LevelError, LogTarget, read_log_filter};
 use crate::journal;
 use journald::Journald;
 
@@ -28,7 +28,7 @@ pub enum LogError {
     Journald(#[from] io::Error),
     /// The filter does not read.
     #[error("log.level: {0}")]
-    Level(#[from] ParseError),
+    Level(#[from] LevelError),
     /// Set up before.
     #[error(transparent)]
     Twice(#[from] TryInitError),
@@ -52,8 +52,8 @@ impl LogControl {
 }
 
 /// What a level lets through, whatever it says: awc would show the token with the other headers of a request.
-fn targets(level: &str) -> Result<Targets, ParseError> {
-    Ok(level.parse::<Targets>()?.with_target(SHOWS_HEADERS, LevelFilter::OFF))
+fn targets(level: &str) -> Result<Targets, LevelError> {
+    Ok(read_log_filter(level)?.with_target(SHOWS_HEADERS, LevelFilter::OFF))
 }
 
 /// Sets logging up.

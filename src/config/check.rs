@@ -1,15 +1,20 @@
 //! What is impossible together, or would hurt. Every finding at once, so that a file is mended in one go.
 
 use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::time::Duration;
 
+use super::address::{read_proxy_url, read_server_url};
+use super::level::read_log_filter;
+use super::texts::check_texts;
 use super::{Config, Reading};
 
 /// One key that cannot be as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// `section.key`
-    pub key: &'static str,
+    pub key: String,
     /// What is wrong, and what would be right.
     pub reason: String,
 }
@@ -23,13 +28,15 @@ impl fmt::Display for Finding {
 impl Config {
     /// Every impossible value.
     pub fn validate(&self) -> Vec<Finding> {
-        let mut findings = Vec::new();
+        let mut findings = check_texts(self);
         let mut refuse = |bad: bool, key: &'static str, reason: &str| {
-            if bad {
-                findings.push(Finding { key, reason: reason.to_owned() });
+            // One reason a key is enough: what is empty is also not an address.
+            if bad && !findings.iter().any(|finding| finding.key == key) {
+                findings.push(Finding { key: key.to_owned(), reason: reason.to_owned() });
             }
         };
         self.check_server(&mut refuse);
+        self.check_places(&mut refuse);
         self.check_web(&mut refuse);
         self.check_connections(&mut refuse);
         self.check_numbers(&mut refuse);
@@ -38,32 +45,25 @@ impl Config {
     }
 
     fn check_server(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
-        let url = self.server.url.as_str();
-        if !url.is_empty() {
-            match url::Url::parse(url) {
-                Ok(parsed) => {
-                    refuse(
-                        !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host(),
-                        "server.url",
-                        "must be http://HOST or https://HOST",
-                    );
-                    refuse(
-                        !parsed.username().is_empty() || parsed.password().is_some(),
-                        "server.url",
-                        "must not hold a user or password: use server.token_file",
-                    );
-                    refuse(
-                        parsed.query().is_some() || parsed.fragment().is_some(),
-                        "server.url",
-                        "must not hold a query or a fragment",
-                    );
-                }
-                Err(error) => refuse(true, "server.url", &format!("is no URL: {error}")),
-            }
+        if !self.server.url.is_empty()
+            && let Err(reason) = read_server_url(&self.server.url)
+        {
+            refuse(true, "server.url", &reason);
         }
-        self.check_proxy(refuse);
-        refuse(!self.server.path.starts_with('/'), "server.path", "must begin with /");
-        refuse(self.server.path.parse::<awc::http::Uri>().is_err(), "server.path", "is no path of a URL");
+        if !matches!(self.server.proxy.as_str(), "auto" | "none")
+            && let Err(reason) = read_proxy_url(&self.server.proxy)
+        {
+            refuse(true, "server.proxy", &reason);
+        }
+        let path = self.server.path.as_str();
+        refuse(!path.starts_with('/'), "server.path", "must begin with /");
+        // What the id of a batch is put behind for a look-up.
+        let as_used = path.parse::<awc::http::Uri>().ok().filter(|uri| uri.path() == path && path.is_ascii());
+        refuse(
+            as_used.is_none(),
+            "server.path",
+            "must be the path of a URL in ASCII, without a query or a fragment",
+        );
         refuse(
             self.server.client_cert_file.is_some() != self.server.client_key_file.is_some(),
             "server.client_key_file",
@@ -71,27 +71,20 @@ impl Config {
         );
     }
 
-    fn check_proxy(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
-        if matches!(self.server.proxy.as_str(), "auto" | "none") {
-            return;
-        }
-        let Ok(proxy) = url::Url::parse(&self.server.proxy) else {
-            return refuse(true, "server.proxy", "must be auto, none, or a URL such as http://HOST:PORT");
-        };
+    fn check_places(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
+        let fits = |path: &Path| path.iter().all(|name| name.len() <= MAX_NAME_BYTES);
         refuse(
-            !matches!(proxy.scheme(), "http" | "https") || !proxy.has_host(),
-            "server.proxy",
-            "must be http://HOST:PORT or https://HOST:PORT: other kinds of proxies cannot be used",
+            self.queue.state_dir.as_deref().is_some_and(|path| !fits(path)),
+            "queue.state_dir",
+            &format!("must not contain a name with more than {MAX_NAME_BYTES} bytes"),
         );
+        let socket = self.ipc.socket.as_deref().map_or(0, |path| path.as_os_str().as_bytes().len());
         refuse(
-            !proxy.username().is_empty() || proxy.password().is_some(),
-            "server.proxy",
-            "must not hold a user or password: use server.proxy_credential_file",
-        );
-        refuse(
-            proxy.path() != "/" || proxy.query().is_some() || proxy.fragment().is_some(),
-            "server.proxy",
-            "must not hold more than a scheme, a host and a port",
+            socket > MAX_SOCKET_BYTES,
+            "ipc.socket",
+            &format!(
+                "must have at most {MAX_SOCKET_BYTES} bytes: the kernel takes no longer path for a socket"
+            ),
         );
     }
 
@@ -148,7 +141,7 @@ impl Config {
             ("ipc.stall_timeout", self.ipc.stall_timeout),
             ("telemetry.window", self.telemetry.window),
         ] {
-            refuse(span.0 == Duration::ZERO, key, "must be longer than nothing");
+            refuse(span.0 < MIN_SPAN, key, "must be at least 1ms");
         }
         for (key, number) in [
             ("server.max_answer_bytes", self.server.max_answer_bytes.0),
@@ -217,16 +210,21 @@ impl Config {
             "queue.max_record_bytes",
             "must not be larger than ipc.max_request_bytes",
         );
-        refuse(
-            self.log.level.parse::<tracing_subscriber::filter::Targets>().is_err(),
-            "log.level",
-            "must be error, warn, info, debug or trace, or a filter such as \"info,fieldsync::store=debug\"",
-        );
+        if let Err(error) = read_log_filter(&self.log.level) {
+            refuse(true, "log.level", &error.to_string());
+        }
     }
 }
 
 /// More than a process has descriptors for, and less than what counts them can take.
 const MAX_CONNECTIONS: usize = 65_536;
+
+/// Timers are no finer.
+const MIN_SPAN: Duration = Duration::from_millis(1);
+/// As file systems have it (`NAME_MAX`).
+const MAX_NAME_BYTES: usize = 255;
+/// `sun_path` of a socket's address, without its end.
+const MAX_SOCKET_BYTES: usize = 107;
 
 /// A batch's members are named in one row of the store, which should stay small.
 const MAX_BATCH_RECORDS: usize = 10_000;

@@ -1,5 +1,6 @@
 //! Reading the layers. Each is checked alone, so that a mistake is reported where it stands.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use toml::{Table, Value};
 
 use super::Config;
 use super::check::Finding;
+use super::texts::trim_texts;
 
 const PREFIX: &str = "FIELDSYNC_";
 
@@ -62,7 +64,7 @@ impl fmt::Display for Lines<'_> {
 /// Reads the layers: the defaults, `file` when there is one, and the variables of our prefix.
 pub fn load(
     file: Option<&Path>,
-    variables: impl Iterator<Item = (String, String)>,
+    variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<Config, ConfigError> {
     let mut layers = Table::new();
     if let Some(path) = file {
@@ -73,20 +75,27 @@ pub fn load(
         toml::from_str::<Config>(&text).map_err(wrong)?;
         layers = toml::from_str(&text).map_err(wrong)?;
     }
+    trim_texts(&mut layers);
     for (name, value) in variables {
+        let name = name.to_string_lossy();
         if let Some(key) = name.strip_prefix(PREFIX) {
             // Variables of other tools of ours (FIELDSYNC_SOCKET) have no section.
             if let Some((section, key)) = key.split_once("__") {
-                overlay(&mut layers, &name, section, key, &value)?;
+                let value = value.into_string().map_err(|_| ConfigError::Variable {
+                    name: name.to_string(),
+                    reason: "its value is not UTF-8".into(),
+                })?;
+                overlay(&mut layers, &name, section, key, value.trim())?;
             }
         }
     }
-    let config: Config = Value::Table(layers).try_into().map_err(|source| ConfigError::File {
+    let mut config: Config = Value::Table(layers).try_into().map_err(|source| ConfigError::File {
         path: file.unwrap_or(Path::new("built-in defaults")).into(),
         source: Box::new(source),
     })?;
     let findings = config.validate();
     if findings.is_empty() {
+        config.server.normalize_addresses();
         return Ok(config);
     }
     let origin = file.map_or_else(|| "configuration".to_owned(), |path| path.display().to_string());
@@ -158,6 +167,10 @@ mod tests {
             ("[batch]\nmicro_batch = 'ten'", &[], &["line 2", "micro_batch"]),
             ("[batch]\nmicro_batch = 60", &[], &["batch.micro_batch", "batch.standard_batch"]),
             ("[server]\nrequest_timeout = '0s'", &[], &["server.request_timeout"]),
+            ("[queue]\nkeep_synced = '367days'", &[], &["line 2", "367days", "longer than a year"]),
+            ("[server]\nca_file = ' '", &[], &["server.ca_file", "must not be empty"]),
+            ("[server]\nca_file = \"a\\u0001b\"", &[], &["server.ca_file", "control characters"]),
+            ("[log]\nlevel = 'infoo'", &[], &["log.level", "`infoo`"]),
             ("[server]\nrequest_timeout = 'soon'", &[], &["soon", "duration"]),
             ("[server]\nurl = 'ftp://x'", &[], &["server.url", "http://"]),
             ("[server]\nurl = 'http://u:p@x'", &[], &["server.url", "token_file"]),
@@ -177,6 +190,25 @@ mod tests {
     fn every_impossible_value_is_reported_at_once() {
         let error = from_text("[batch]\nmicro_batch = 0\nsafety_margin = 1.0", &[]).unwrap_err();
         assert!(error.contains("micro_batch") && error.contains("safety_margin"), "{error}");
+    }
+
+    #[test]
+    fn a_variable_that_is_not_text_is_refused() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let variable = ("FIELDSYNC_QUEUE__STATE_DIR".into(), OsString::from_vec(b"/srv/\xff".to_vec()));
+        let error = load(None, std::iter::once(variable)).unwrap_err().to_string();
+        assert!(error.contains("FIELDSYNC_QUEUE__STATE_DIR: its value is not UTF-8"), "{error}");
+    }
+
+    #[test]
+    fn white_space_around_values_is_taken_away() {
+        let config = from_text(
+            "[server]\nurl = ' http://file\t'\n[ipc]\nadmin_group = ' '",
+            &[("FIELDSYNC_BATCH__MICRO_BATCH", "5\r"), ("FIELDSYNC_LOG__LEVEL", " warn\r\n")],
+        )
+        .unwrap();
+        assert_eq!((config.server.url.as_str(), config.ipc.admin_group.as_str()), ("http://file", ""));
+        assert_eq!((config.batch.micro_batch, config.log.level.as_str()), (5, "warn"));
     }
 
     #[test]

@@ -3,10 +3,14 @@
 //!
 //! Layers, later ones win: built-in defaults, the file, `FIELDSYNC_SECTION__KEY` variables.
 //! Unknown keys and wrong types are refused where they stand ([`load`]); impossible values are
-//! all reported at once ([`Config::validate`]). A configuration that was loaded is valid.
+//! all reported at once ([`Config::validate`]). A configuration that was loaded is valid, and its addresses are in
+//! the form in which they are used.
 
+mod address;
 mod check;
+mod level;
 mod load;
+mod texts;
 mod units;
 
 use std::net::SocketAddr;
@@ -15,6 +19,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use level::{LevelError, read_log_filter};
 pub use load::{ConfigError, load};
 pub use units::{Mode, Size, Span};
 
@@ -341,6 +346,25 @@ impl Ipc {
     pub fn event_streams(&self) -> usize {
         let left = self.max_connections.saturating_sub(self.max_connections.div_ceil(FOR_CALLS));
         self.max_event_streams.min(left.max(1))
+    }
+}
+
+impl Server {
+    /// Whether what is sent to the server leaves this device, and everyone on the way can read it.
+    pub fn is_unencrypted(&self) -> bool {
+        address::is_unencrypted(&self.url)
+    }
+
+    /// The addresses as they are used; those that cannot be used stay.
+    fn normalize_addresses(&mut self) {
+        for (text, read) in [
+            (&mut self.url, address::read_server_url as fn(&str) -> Result<String, String>),
+            (&mut self.proxy, address::read_proxy_url),
+        ] {
+            if let Ok(used) = read(text) {
+                *text = used;
+            }
+        }
     }
 }
 

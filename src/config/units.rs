@@ -7,6 +7,9 @@ use bytesize::ByteSize;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// The longest duration of any key: a point in time that much later can be computed everywhere.
+const MAX_SPAN: Duration = Duration::from_hours(366 * 24);
+
 /// A duration, written `"30s"`, `"15m"`, `"7d"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
@@ -26,9 +29,13 @@ impl Serialize for Span {
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map(Self).map_err(|error| {
+        let span = humantime::parse_duration(&text).map_err(|error| {
             D::Error::custom(format!("`{text}` is no duration such as \"30s\" or \"7d\": {error}"))
-        })
+        })?;
+        if span > MAX_SPAN {
+            return Err(D::Error::custom(format!("`{text}` is longer than a year")));
+        }
+        Ok(Self(span))
     }
 }
 

@@ -11,6 +11,7 @@ mod recall;
 mod reload;
 mod signals;
 mod socket;
+pub(crate) mod warnings;
 mod watchdog;
 
 use std::path::{Path, PathBuf};
@@ -79,6 +80,9 @@ pub fn run(options: &Options) -> u8 {
         }
     };
     if options.check_only {
+        if let Some(warning) = warnings::token_in_clear(&config.server) {
+            eprintln!("fieldsyncd: warning: {warning}");
+        }
         print!("{}", config.to_toml());
         return exit::DONE;
     }
@@ -90,6 +94,7 @@ pub fn run(options: &Options) -> u8 {
         }
     };
     end_on_panic();
+    warnings::log_all(&config);
     let code = start(config, file, &log);
     logging::drain();
     code
@@ -109,9 +114,7 @@ pub(crate) fn config_file(named: Option<&Path>) -> Option<PathBuf> {
 
 /// The layers as this process has them.
 pub(crate) fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    config::load(file, variables)
+    config::load(file, std::env::vars_os())
 }
 
 /// An actor that panicked would be missed by nobody: the process ends, and systemd starts it anew.

@@ -19,6 +19,7 @@ use super::server::Tried;
 use crate::cli::words::span;
 use crate::clock::{millis, rfc3339, wall_ms};
 use crate::config::{self, DEFAULT_FILE};
+use crate::daemon::warnings::TOKEN_IN_CLEAR;
 use crate::transport::credential::{Credentials, Token};
 use crate::transport::http::TransportError;
 
@@ -137,6 +138,12 @@ pub(super) fn check(gathered: &Gathered, tried: &Tried, daemon: Option<&User>) -
         findings.push(Finding::unchecked(
             "the token that systemd hands to the service is not shown to the server of another configuration",
             "sudo fieldsync doctor, without --config, asks the server of the service",
+        ));
+    }
+    if gathered.server.is_unencrypted() && gathered.server.token_file.is_some() {
+        findings.push(Finding::warning(
+            TOKEN_IN_CLEAR,
+            "set server.url to https://, then: systemctl reload fieldsync",
         ));
     }
     // Said of the same files already, where one of them does not read.

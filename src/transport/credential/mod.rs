@@ -124,6 +124,12 @@ impl Credentials {
     }
 }
 
+/// The file that the token is read from, where there is one.
+pub(crate) fn token_file(config: &config::Server) -> Option<PathBuf> {
+    let files = Files::of(config);
+    files.token.filter(|path| !files.token_may_be_missing || path.exists())
+}
+
 fn fingerprint(bytes: &[u8]) -> Fingerprint {
     digest(&SHA256, bytes).as_ref().to_vec()
 }

@@ -73,3 +73,17 @@ fn a_token_that_only_root_may_read_is_no_use_to_a_daemon_that_is_somebody_else()
     std::os::unix::fs::chown(&token, Some(NOBODY), None).unwrap();
     Visit::to(&home).found("credential", "ok", &["server.token_file"]);
 }
+
+#[test]
+fn a_token_that_is_sent_unencrypted_is_told() {
+    let home = Home::new(&Settings::default());
+    let token = home.path("token");
+    place(&token, "sesame-open", 0o600);
+    let settings = Settings::for_server("http://127.0.0.1.example.invalid")
+        .with("server.token_file", token.to_str().unwrap());
+    home.configure(&settings);
+    Visit::to(&home).found("credential", "warning", &["sent unencrypted", "https://"]);
+    home.configure(&settings.with("server.url", "http://127.0.0.1:1"));
+    let visit = Visit::to(&home);
+    assert!(visit.of("credential").iter().all(|(result, _)| *result == "ok"), "{:#}", visit.report);
+}

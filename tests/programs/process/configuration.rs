@@ -31,7 +31,7 @@ fn a_wrong_configuration_is_refused_with_file_key_and_reason() {
             "[batch]\nmicro_batch = 60\n",
             &["batch.micro_batch", "must not be larger than batch.standard_batch"],
         ),
-        ("[server]\nrequest_timeout = \"0s\"\n", &["server.request_timeout", "longer than nothing"]),
+        ("[server]\nrequest_timeout = \"0s\"\n", &["server.request_timeout", "must be at least 1ms"]),
         ("[server]\nrequest_timeout = \"soon\"\n", &["request_timeout", "soon", "is no duration"]),
         ("[queue]\nmax_bytes = \"lots\"\n", &["max_bytes", "lots"]),
         ("[server]\nurl = \"ftp://x\"\n", &["server.url", "must be http://"]),
