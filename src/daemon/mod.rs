@@ -11,6 +11,7 @@ mod recall;
 mod reload;
 mod signals;
 mod socket;
+mod stop;
 pub(crate) mod warnings;
 mod watchdog;
 
@@ -22,13 +23,13 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::sync::watch;
 
+use crate::actors::TryNow;
 use crate::actors::batch_planner::{BatchPlanner, Partners, PlannerState, Senses};
 use crate::actors::circuit_breaker::CircuitBreaker;
 use crate::actors::connectivity::{Connectivity, Introduce};
 use crate::actors::queue_store::QueueStore;
 use crate::actors::telemetry::{Keep, Telemetry};
 use crate::actors::uploader::Uploader;
-use crate::actors::{Drain, TryNow};
 use crate::clock::{Clock, Steady, wall_ms};
 use crate::config::{self, Config, ConfigError};
 use crate::events::Event;
@@ -45,13 +46,8 @@ use crate::store::{self, OpenError, Queue};
 use notify::{News, Notifier};
 use recall::{Recalled, recall};
 use signals::{Caught, Signal};
+use stop::Deadline;
 
-/// The batch in flight may finish for so long after the end was asked for.
-const FLIGHT_GRACE: Duration = Duration::from_secs(7);
-/// Requests on the socket may finish for so long.
-const REQUEST_GRACE: Duration = Duration::from_secs(1);
-/// Each of the others.
-const DRAIN_GRACE: Duration = Duration::from_millis(500);
 /// A thread that the runtime no longer needs, for name look-ups, goes soon.
 const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(2);
 const MAX_BLOCKING_THREADS: usize = 2;
@@ -302,6 +298,7 @@ async fn live(
     let Some((crew, mut wires)) = crew(queue, config) else {
         return exit::DISK;
     };
+    let clock = wires.board.clock;
     for introduced in [
         crew.connectivity.send(Introduce(crew.uploader.clone())).await,
         crew.telemetry.send(Keep(crew.store.clone())).await,
@@ -315,7 +312,7 @@ async fn live(
         Ok(listening) => listening,
         Err(error) => {
             tracing::error!("{error}");
-            crew.drain().await;
+            crew.drain(Deadline::start(clock)).await;
             return exit::FAILED;
         }
     };
@@ -335,7 +332,7 @@ async fn live(
         Ok(signals) => signals,
         Err(error) => {
             tracing::error!(%error, "signals cannot be listened to");
-            crew.drain().await;
+            crew.drain(Deadline::start(clock)).await;
             return exit::FAILED;
         }
     };
@@ -374,44 +371,20 @@ async fn live(
             Signal::Stop => break exit::DONE,
         }
     };
+    let deadline = Deadline::start(clock);
     notifier.tell(News::Stopping);
     tracing::info!(name: journal::STOPPING, "stopping: the batch in flight may finish");
     shutdown_sender.send_replace(true);
     crew.planner_drain().await;
-    if tokio::time::timeout(REQUEST_GRACE, api).await.is_err() {
+    if tokio::time::timeout(stop::REQUEST_GRACE, api).await.is_err() {
         tracing::info!("connections on the socket that are still open are closed");
     }
-    crew.drain().await;
+    crew.drain(deadline).await;
     tracing::info!("stopped");
     code
 }
 
 impl Crew {
-    /// The batch in flight is waited for; its claim is on disk either way.
-    async fn planner_drain(&self) {
-        if tokio::time::timeout(FLIGHT_GRACE, self.planner.send(Drain)).await.is_err() {
-            tracing::info!(
-                "the batch in flight did not finish in time: its outcome is looked up at the next start"
-            );
-        }
-    }
-
-    /// In the order of the data flow, the store last.
-    async fn drain(self) {
-        let within =
-            |what: &'static str, drained: Result<Result<(), MailboxError>, tokio::time::error::Elapsed>| {
-                if !matches!(drained, Ok(Ok(()))) {
-                    tracing::warn!("{what} did not drain in time");
-                }
-            };
-        within("the breaker", tokio::time::timeout(DRAIN_GRACE, self.breaker.send(Drain)).await);
-        within("the uploader", tokio::time::timeout(DRAIN_GRACE, self.uploader.send(Drain)).await);
-        within("connectivity", tokio::time::timeout(DRAIN_GRACE, self.connectivity.send(Drain)).await);
-        within("telemetry", tokio::time::timeout(DRAIN_GRACE, self.telemetry.send(Drain)).await);
-        within("the store", tokio::time::timeout(DRAIN_GRACE, self.store.send(Drain)).await);
-        self.store_thread.stop();
-    }
-
     fn pulse(&self) -> watchdog::Pulse {
         watchdog::Pulse {
             actors: vec![

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fieldsync::clock::Clock;
@@ -14,10 +15,15 @@ use crate::support::daemon::{Counts, Daemon, Home};
 use crate::support::loop_disk::LoopDisk;
 use crate::support::notify::NotifySocket;
 use crate::support::server::{Reply, Request, ScriptedServer};
-use crate::support::wait::wait_for;
+use crate::support::wait::{pace, wait_for};
 
 /// As `WatchdogSec=` says it.
 const WATCHDOG: Duration = Duration::from_secs(1);
+
+/// A slow disk: it stands still for longer than the other parts of the daemon have for their end, moves for a moment,
+/// and so on.
+const STANDS_STILL: Duration = Duration::from_millis(1500);
+const MOVES: Duration = Duration::from_millis(5);
 
 /// A daemon under a watchdog.
 fn watched(home: Home, systemd: &NotifySocket) -> Daemon {
@@ -99,4 +105,33 @@ fn a_disk_that_moves_again_in_time_is_no_reason_to_start_anew() {
     let before = fed(&mut systemd);
     wait_for("the watchdog to be fed", || (fed(&mut systemd) > before).then_some(()));
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(enqueued.len() as u64));
+}
+
+#[test]
+#[ignore = "needs root and loop devices: cargo test --test programs disk:: -- --ignored"]
+fn a_daemon_that_ends_on_a_slow_disk_closes_its_store_all_the_same() {
+    let (disk, server) = (LoopDisk::new(64), ScriptedServer::start(Reply::sound));
+    let mut daemon = Daemon::start(&settings(&disk, &server.url()));
+    daemon.enqueue_many(500);
+    daemon.wait_until_done();
+    let (is_over, mut frozen) = (AtomicBool::new(false), disk.freeze());
+    daemon.signal("TERM");
+    let status = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                pace(STANDS_STILL);
+                drop(frozen);
+                pace(MOVES);
+                frozen = disk.freeze();
+            }
+        });
+        let status = daemon.child.wait();
+        is_over.store(true, Ordering::Relaxed);
+        status
+    });
+    assert_eq!(status.code(), Some(0), "{}", daemon.log());
+    assert!(!daemon.log().contains("the store did not drain in time"), "{}", daemon.log());
+    let daemon = daemon.home.start();
+    assert!(!daemon.log().contains("the store is being repaired"), "{}", daemon.log());
+    assert_eq!(daemon.counts(), Counts::all_synced(500));
 }
