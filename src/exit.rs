@@ -23,7 +23,7 @@ pub const REFUSED: u8 = 8;
 pub const BUG: u8 = 70;
 /// The disk failed (`EX_IOERR`).
 pub const DISK: u8 = 74;
-/// Another daemon has the state directory (`EX_TEMPFAIL`).
+/// Another daemon has the state directory or the socket (`EX_TEMPFAIL`).
 pub const ALREADY_RUNNING: u8 = 75;
 /// The configuration is wrong, or the store is of a newer version (`EX_CONFIG`): a restart does not help.
 pub const CONFIG: u8 = 78;

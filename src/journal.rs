@@ -20,7 +20,7 @@ messages! {
     STOPPING = "7747ff8dcfb94de997c3d9eaebcd0c98";
     /// A bug ends it.
     BUG = "20318ac2d6944c0f9f7d2d42c210bec4";
-    /// Another one has the state directory.
+    /// Another one has the state directory or the socket.
     ANOTHER_DAEMON = "933385b001ef4468ba04f0f2dcde6f8a";
     /// An actor does not answer.
     ACTOR_STUCK = "a6b7d613161c43f389b29d8d712a1849";

@@ -46,6 +46,7 @@ use crate::store::{self, OpenError, Queue};
 use notify::{News, Notifier};
 use recall::{Recalled, recall};
 use signals::{Caught, Signal};
+use socket::ApiSocket;
 use stop::Deadline;
 
 /// A thread that the runtime no longer needs, for name look-ups, goes soon.
@@ -308,17 +309,14 @@ async fn live(
             return exit::BUG;
         }
     }
-    let (listener, _unlink) = match socket::listen(&socket_path, mode) {
+    let mut socket = match ApiSocket::listen(&socket_path, mode) {
         Ok(listening) => listening,
         Err(error) => {
-            tracing::error!("{error}");
+            let code = error.report();
             crew.drain(Deadline::start(clock)).await;
-            return exit::FAILED;
+            return code;
         }
     };
-    // systemd may have handed over another one than the configuration names.
-    let address = listener.local_addr().ok();
-    let listened_on = address.as_ref().and_then(|address| address.as_pathname()).unwrap_or(&socket_path);
     let (shutdown_sender, shutdown) = watch::channel(false);
     let shared = Shared {
         board: wires.board.clone(),
@@ -337,7 +335,7 @@ async fn live(
         }
     };
     actix_rt::spawn(web::follow(shared.clone()));
-    let api = actix_rt::spawn(server::serve(listener, shared, max_connections));
+    let api = actix_rt::spawn(server::serve(socket.listeners(), shared, max_connections));
     actix_rt::spawn(announce::announce(wires.board.clone(), wires.feed.clone(), notifier.clone()));
     actix_rt::spawn(watchdog::feed(crew.pulse(), notifier.clone()));
     notifier.tell(News::Ready);
@@ -345,7 +343,7 @@ async fn live(
         name: journal::READY,
         "fieldsyncd {} is ready on {}",
         env!("CARGO_PKG_VERSION"),
-        listened_on.display()
+        socket.path().display()
     );
 
     let code = loop {
@@ -355,12 +353,17 @@ async fn live(
                 drop(fatal);
                 break exit::DISK;
             }
+            () = socket.changed() => {
+                socket.restore();
+                continue;
+            }
         };
         match signal {
             Signal::Reload => {
                 // The default one may have come since; one that was there may not go.
                 let file = config_file(file.as_deref());
                 reload::reload(file.as_deref(), &config_sender, log, &notifier);
+                socket.restore();
             }
             Signal::SyncNow => {
                 if let Err(error) = crew.planner.send(TryNow).await {

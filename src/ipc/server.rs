@@ -4,6 +4,7 @@
 //! actix-web's server would wake an idle device several times a second for its clock. So connections are
 //! limited, failures of accept are survived, and the end is orderly, here.
 
+use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use actix_http::{Extensions, HttpService, KeepAlive};
 use actix_service::{Service, ServiceFactory, map_config};
 use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::{App, web};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
 use super::auth::Peer;
@@ -63,7 +64,11 @@ impl Shared {
 
 /// Serves until the shutdown is announced and the connections have ended. Each is a task of its own: those that
 /// are open when this is dropped go on until the runtime ends.
-pub async fn serve(listener: UnixListener, shared: Shared, max_connections: usize) {
+pub async fn serve(
+    mut listeners: watch::Receiver<Arc<UnixListener>>,
+    shared: Shared,
+    max_connections: usize,
+) {
     let slots = Arc::new(Semaphore::new(max_connections));
     let places = Places(Arc::new(Semaphore::new(shared.board.config.borrow().ipc.event_streams())));
     let bodies = Bodies::default();
@@ -75,11 +80,11 @@ pub async fn serve(listener: UnixListener, shared: Shared, max_connections: usiz
             _ = shutdown.wait_for(|ends| *ends) => break,
         };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accept(&mut listeners) => accepted,
             _ = shutdown.wait_for(|ends| *ends) => break,
         };
         let stream = match accepted {
-            Ok((stream, _)) => stream,
+            Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%error, "a connection on the socket could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -108,6 +113,17 @@ pub async fn serve(listener: UnixListener, shared: Shared, max_connections: usiz
     // All slots are free when the last connection has ended.
     let all = u32::try_from(max_connections).unwrap_or(u32::MAX);
     drop(slots.acquire_many(all).await);
+}
+
+/// The next caller, on the listener that is there by then.
+async fn accept(listeners: &mut watch::Receiver<Arc<UnixListener>>) -> io::Result<UnixStream> {
+    loop {
+        let listener = Arc::clone(&listeners.borrow_and_update());
+        tokio::select! {
+            accepted = listener.accept() => return accepted.map(|(stream, _)| stream),
+            Ok(()) = listeners.changed() => {}
+        }
+    }
 }
 
 type Connection = (HalfClosable, Option<std::net::SocketAddr>);

@@ -74,6 +74,20 @@ pub(super) trait Medium: Send {
     fn describe(&self) -> PathBuf;
 }
 
+/// Whether a daemon has the state directory. Nothing is changed; a daemon that starts in this very moment may find the
+/// directory in use, and is started again by systemd.
+pub fn is_in_use(state_dir: &Path) -> io::Result<bool> {
+    let lock = match File::open(state_dir.join(LOCK_FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        lock => lock?,
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 /// The store's directory. Held open with its lock for as long as this lives.
 pub(super) struct Directory {
     path: PathBuf,

@@ -81,6 +81,7 @@ pub use append::{Append, AppendRefused, Appended};
 pub use batches::{Dispatch, Settle, Settled};
 pub use claim::Claim;
 pub use contain::panic_is_contained;
+pub use medium::is_in_use;
 pub use op::{Group, Limits, One, Op, Transaction};
 pub use queue::Queue;
 pub use read::{Filter, Page};

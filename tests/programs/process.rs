@@ -6,5 +6,6 @@ mod effects;
 mod keys;
 mod reload;
 mod signals;
+mod socket;
 mod systemd;
 mod values;

@@ -26,6 +26,7 @@ use serde::Serialize;
 use super::context::Context;
 use super::failure::Failure;
 use super::words::{count, fold, plain};
+use crate::config::Config;
 use crate::exit;
 use crate::ipc::client::Client;
 use access::User;
@@ -119,9 +120,10 @@ async fn examine(args: &Args, context: &mut Context<'_>) -> Report {
     let asked = socket::ask(&context.client).await;
     let status = asked.as_ref().ok();
     let socket = context.client.socket();
+    let state_dir = configured.config.as_ref().map(Config::state_dir);
     let mut findings = vec![
         (Check::Configuration, configuration::judge(&configured, status)),
-        (Check::Socket, socket::judge(socket, &asked, &me)),
+        (Check::Socket, socket::judge(socket, &asked, &me, state_dir.as_deref())),
     ];
     if let Some(config) = &configured.config {
         let daemon = permissions::user_of_daemon(&config.state_dir());

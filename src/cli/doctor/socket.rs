@@ -13,10 +13,13 @@ use super::finding::Finding;
 use crate::cli::words::plain;
 use crate::ipc::api::Status;
 use crate::ipc::client::{Client, ClientError, decode};
+use crate::store::is_in_use;
 
 /// A daemon that is well answers at once.
 const DAEMON_WITHIN: Duration = Duration::from_secs(10);
 const START: &str = "systemctl start fieldsync; if it does not stay: journalctl -u fieldsync";
+const RESTART: &str = "systemctl restart fieldsync.socket, or without that unit: systemctl restart fieldsync (no record is lost by \
+                       that); where the daemon listens elsewhere, name its socket by --socket";
 
 /// Asks the daemon for its status.
 pub(super) async fn ask(client: &Client) -> Result<Status, ClientError> {
@@ -28,21 +31,29 @@ pub(super) async fn ask(client: &Client) -> Result<Status, ClientError> {
     decode(&answer)
 }
 
-pub(super) fn judge(socket: &Path, asked: &Result<Status, ClientError>, me: &User) -> Vec<Finding> {
+/// `state_dir`, where it is known, tells whether a daemon runs that cannot be reached.
+pub(super) fn judge(
+    socket: &Path,
+    asked: &Result<Status, ClientError>,
+    me: &User,
+    state_dir: Option<&Path>,
+) -> Vec<Finding> {
     let at = socket.display();
     let finding = match asked {
         Ok(status) => return answered(&at.to_string(), &status.version),
         Err(ClientError::NoDaemon { source, .. }) => match source.kind() {
             ErrorKind::PermissionDenied => closed(socket, me),
-            ErrorKind::NotFound => {
-                Finding::problem(format!("there is no socket at {at}: no daemon runs"), START)
-            }
+            ErrorKind::NotFound => unreachable(
+                &format!("there is no socket at {at}"),
+                "its socket file was removed, or it listens elsewhere",
+                state_dir,
+            ),
             _ if is_no_socket(socket) => Finding::problem(
                 format!("{at} is no socket: the daemon cannot listen there, or listens elsewhere"),
                 "name the socket by --socket, or move that file away and: systemctl restart fieldsync.socket",
             ),
             ErrorKind::ConnectionRefused => {
-                Finding::problem(format!("nobody listens at {at}: the daemon has ended"), START)
+                unreachable(&format!("nobody listens at {at}"), "it listens elsewhere", state_dir)
             }
             _ => Finding::problem(format!("{at} cannot be opened: {source}"), START),
         },
@@ -75,6 +86,24 @@ fn answered(at: &str, version: &str) -> Vec<Finding> {
         format!("the daemon at {at} is of version {}, this command line of {mine}", plain(version)),
         "systemctl restart fieldsync, so that it runs as it is installed",
     )]
+}
+
+/// Nobody answers at the socket. The lock on the state directory tells whether a daemon runs all the same.
+fn unreachable(found: &str, why: &str, state_dir: Option<&Path>) -> Finding {
+    match state_dir.map(is_in_use) {
+        Some(Ok(true)) => {
+            let state = state_dir.unwrap_or(Path::new("")).display();
+            Finding::problem(
+                format!("{found}, but a daemon runs, for the state directory {state} is in use: {why}"),
+                RESTART,
+            )
+        }
+        Some(Err(error)) if error.kind() == ErrorKind::PermissionDenied => Finding::problem(
+            format!("{found}; whether a daemon runs cannot be seen by this user"),
+            format!("sudo fieldsync doctor; if none runs: {START}"),
+        ),
+        _ => Finding::problem(format!("{found}: no daemon runs"), START),
+    }
 }
 
 fn is_no_socket(socket: &Path) -> bool {

@@ -65,7 +65,7 @@ const DAEMON_STATUS: Note = Note::List {
         ("2", "Wrong usage."),
         ("70", "A bug ended it. Started again, it recovers; no record is lost by it."),
         ("74", "The disk failed, and stayed bad."),
-        ("75", "Another daemon has the state directory."),
+        ("75", "Another daemon has the state directory, or answers on the socket."),
         (
             "78",
             "The configuration is wrong, or the store was written by a newer version. Starting again does not help.",

@@ -1,6 +1,7 @@
 //! Configuration, socket, permissions, disk and clock.
 
 use std::fs::{self, File};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
@@ -8,11 +9,11 @@ use std::time::Duration;
 use super::{NOBODY, Visit, change_mode, copy_of_program, doctor, in_words, is_root, visit_as_nobody};
 use crate::support::daemon::{Daemon, Home};
 use crate::support::gateway::Gateway;
-use crate::support::process::run;
+use crate::support::process::{Guard, run, signal};
 use crate::support::secrets::place;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
-use crate::support::wait::directory;
+use crate::support::wait::{directory, wait_for};
 
 const CHECKS: [&str; 9] = [
     "configuration",
@@ -136,8 +137,37 @@ fn a_daemon_that_does_not_answer_is_told_with_the_reason() {
     visit.found("server", "ok", &["answers as it should"]);
     fs::write(home.socket(), "").unwrap();
     Visit::to(&home).found("socket", "problem", &["is no socket", "move that file away"]);
+    fs::remove_file(home.socket()).unwrap();
     let home = home.start().kill9();
     Visit::to(&home).found("socket", "problem", &["nobody listens", "journalctl -u fieldsync"]);
+}
+
+#[test]
+fn a_daemon_whose_socket_file_is_gone_is_told_from_one_that_does_not_run() {
+    let server = ScriptedServer::start(Reply::sound);
+    let home = Home::new(&Settings::for_server(&server.url()));
+    // It listens elsewhere than the doctor looks, which from here looks the same.
+    let elsewhere = home.path("elsewhere.sock");
+    let mut command = home.command();
+    command.env("FIELDSYNC_IPC__SOCKET", &elsewhere);
+    let mut daemon = Guard(command.spawn().unwrap());
+    wait_for("the daemon to listen", || elsewhere.exists().then_some(()));
+    let visit = Visit::to(&home);
+    visit.found(
+        "socket",
+        "problem",
+        &["a daemon runs", "its socket file was removed", "systemctl restart fieldsync.socket"],
+    );
+    drop(UnixListener::bind(home.socket()).unwrap());
+    Visit::to(&home).found("socket", "problem", &["a daemon runs", "systemctl restart fieldsync.socket"]);
+    signal(daemon.0.id(), "TERM");
+    assert_eq!(daemon.wait().code(), Some(0));
+    fs::remove_file(home.socket()).unwrap();
+    Visit::to(&home).found("socket", "problem", &["no daemon runs", "systemctl start fieldsync"]);
+    if is_root() {
+        let visit = visit_as_nobody(&home);
+        visit.found("socket", "problem", &["whether a daemon runs cannot be seen", "sudo fieldsync doctor"]);
+    }
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! What a service manager gives and hears.
 
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::process::{Command, Stdio};
 
 use crate::support::daemon::{Counts, Daemon, Home};
 use crate::support::notify::NotifySocket;
@@ -110,15 +108,7 @@ fn a_socket_that_was_handed_over_is_used_and_stays() {
     let server = ScriptedServer::start(Reply::sound);
     let home = Home::new(&Settings::for_server(&server.url()));
     let listener = UnixListener::bind(home.socket()).unwrap();
-    let template = home.command();
-    let log = std::fs::File::options().append(true).open(home.path("log")).unwrap();
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"", "sh"])
-        .arg(template.get_program())
-        .args(template.get_args())
-        .stdin(Stdio::from(OwnedFd::from(listener)))
-        .stderr(log);
+    let command = home.activated_by(listener);
     let daemon = home.start_by(command);
     daemon.enqueue_many(3);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));

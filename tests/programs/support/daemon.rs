@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream as StdStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream as StdStream};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -54,6 +55,20 @@ impl Home {
         let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
         let mut command = daemon_command();
         command.arg("--config").arg(self.path("config.toml")).stdin(Stdio::null()).stderr(log);
+        command
+    }
+
+    /// How systemd starts it with a socket of its own.
+    pub(crate) fn activated_by(&self, listener: UnixListener) -> Command {
+        let daemon = self.command();
+        let log = File::options().append(true).open(self.path("log")).unwrap();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"", "sh"])
+            .arg(daemon.get_program())
+            .args(daemon.get_args())
+            .stdin(Stdio::from(OwnedFd::from(listener)))
+            .stderr(log);
         command
     }
 
