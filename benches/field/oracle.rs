@@ -9,7 +9,7 @@ use fieldsync::policy::verdict::{LookUp, Verdict};
 use crate::server_spec::LookUps;
 use crate::world::World;
 
-const MOST_RECORDS: usize = 100;
+const MOST_RECORDS: usize = 1000;
 const MOST_BYTES: u64 = 4 << 20;
 /// A batch may take this share of the time limit, and may be late so often.
 const SHARE: f64 = 0.75;

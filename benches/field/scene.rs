@@ -171,6 +171,11 @@ fn troubled_scenes() -> Vec<Scene> {
     let look_ups = |look_ups| ServerSpec { look_ups, ..base() };
     let on = |link, scene| Scene { link, ..scene };
     vec![
+        scene(
+            "quick: 2 ms and 20 µs a record",
+            |_| plain(20_000),
+            ServerSpec { start: 0.002, each: [0.000_02; 3], ..base() },
+        ),
         scene("refuses 5 % at random", |_| plain(1000), refusing(0.05)),
         scene("refuses 20 % at random", |_| plain(1000), refusing(0.2)),
         scene("refuses 5 % at random, trickling in", |_| trickling(200), refusing(0.05)),

@@ -21,7 +21,8 @@ pub const NOTE: &str = "learned";
 pub struct Learned {
     /// Whose server it was; empty when that was not kept.
     pub endpoint: String,
-    /// What a batch will take.
+    /// What a batch will take. Under a name of its own for each shape: one of another shape is learned anew.
+    #[serde(rename = "service_time")]
     pub service: Arc<ServiceTime>,
     /// How large a body may be.
     pub bytes: ByteLimits,

@@ -133,12 +133,12 @@ fn a_server_hint_is_never_exceeded() {
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(130));
     assert_eq!(server.sizes(), [vec![25], vec![7; 15]].concat());
 
-    // The server's wish is kept over a restart.
+    // The server's wish ends with the process: it says so again, if it still wants it.
     let daemon = daemon.restart();
-    daemon.paused(|daemon| daemon.enqueue_many(14));
+    daemon.paused(|daemon| daemon.enqueue_many(28));
     daemon.wait_until_done();
-    assert_eq!(server.sizes()[16..], [7, 7]);
-    assert!(rules(&sends(&daemon)[1..]).iter().all(|rule| *rule == "server_hint"), "{}", trace(&daemon));
+    let sizes = &server.sizes()[16..];
+    assert!(sizes[0] > 7 && sizes[1..].iter().all(|size| *size <= 7), "{}", trace(&daemon));
 }
 
 #[test]

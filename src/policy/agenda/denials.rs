@@ -22,6 +22,9 @@ use crate::policy::verdict::Verdict;
 
 /// Denials in a row before one may be held against the set: something else goes before the third.
 pub(super) const DENIALS_FOR_FREE: u32 = 2;
+/// A set that was denied so often goes no more as a whole while nothing else gets through: each set there is may
+/// have its record at fault.
+const DENIALS_OF_WHOLE_MAX: u32 = 8;
 /// So many sets are not denied by chance: everyone is.
 const DENIED_SETS_OF_EVERYONE: usize = 3;
 /// Denied sets that a status names.
@@ -118,14 +121,13 @@ impl Entry {
         self.denials.count > 0 && self.denials.others == Others::Silent
     }
 
-    /// Whether a record of it goes instead of all: it was denied often enough, and nothing shows that others are not.
+    /// Whether a record of it goes instead of all: it was denied often enough, and nothing else was sent, or got
+    /// through in a long time.
     pub(super) fn needs_carving(&self) -> bool {
-        let nothing_through = match self.denials.count {
-            0..DENIALS_FOR_FREE => false,
-            DENIALS_FOR_FREE => self.denials.others == Others::Silent,
-            _ => self.denials.others < Others::Stored,
-        };
-        nothing_through && self.batch.records > 1
+        let Denials { count, others, .. } = self.denials;
+        let alone = count >= DENIALS_FOR_FREE && others == Others::Silent;
+        let long = count >= DENIALS_OF_WHOLE_MAX && others < Others::Stored;
+        (alone || long) && self.batch.records > 1
     }
 
     /// Whether it is denied while others are known to get through.
@@ -151,13 +153,17 @@ impl Agenda {
         self.open.get(&id).is_some_and(Entry::is_denied_alone)
     }
 
-    /// Nothing got through since several sets were denied, or since two were and a record that the server has.
+    /// Nothing got through since, and no look-up was answered after several sets were denied.
     pub(super) fn is_everyone_denied(&self) -> bool {
+        self.liveness.in_question && self.are_several_denied()
+    }
+
+    /// Nothing got through since several sets were denied, or since two were and a record that the server has.
+    pub(super) fn are_several_denied(&self) -> bool {
         let denied = |entry: &&Entry| entry.denials.error.is_some() && entry.denials.others < Others::Stored;
         let denied = self.open.values().filter(denied).count();
-        self.liveness.in_question
-            && self.failing == Failing::Several
-            && (self.liveness.control_failed || denied >= DENIED_SETS_OF_EVERYONE)
+        let enough = self.liveness.control_failed || denied >= DENIED_SETS_OF_EVERYONE;
+        self.failing == Failing::Several && enough
     }
 
     pub(super) fn has_denied(&self) -> bool {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::answers::keep;
 use super::denials::{Others, WaitReason};
 use super::liveness::LookUps;
+use super::suspects::Failing;
 use super::{Agenda, Disposition, Sent, Step, View};
 use crate::config::Config;
 use crate::model::{BatchId, BatchPhase, OpenBatch};
@@ -120,7 +121,13 @@ impl Agenda {
             LookUp::Completed(_) | LookUp::Processing { .. } | LookUp::Unknown => {
                 liveness.look_ups = LookUps::Answered;
                 (liveness.is_silent, liveness.in_question) = (false, false);
-                self.wait = self.wait.filter(|wait| wait.why == WaitReason::ServerAsked);
+                // Where several sets are denied, that look-ups are answered says nothing of batches.
+                let one = self.failing != Failing::Several;
+                self.wait = self.wait.filter(|wait| match wait.why {
+                    WaitReason::ServerAsked => true,
+                    WaitReason::AuthRequired | WaitReason::Misconfigured => !one,
+                    WaitReason::BackOff => false,
+                });
                 self.note_others(None, Others::Answered);
             }
             LookUp::Failed | LookUp::Throttled | LookUp::Hindered => {

@@ -156,7 +156,7 @@ impl Agenda {
         }
         let (limit, sequence) = self.offer(view);
         let control = self.liveness.may_control().then_some(Action::Control(sequence));
-        if self.is_everyone_denied() {
+        if self.are_several_denied() {
             return None;
         }
         if control.is_some() && self.failing == Failing::Several {

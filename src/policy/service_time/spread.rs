@@ -11,7 +11,7 @@ const FIRST_WEIGHT: f64 = 6.0;
 const LEAST_NOISE: f64 = 0.05;
 /// What one more batch moves the noise by, at least.
 const NOISE_STEP: f64 = 0.03;
-/// A deviation beyond so many standard deviations counts as no more; one that is slower is a surprise.
+/// A deviation beyond so many standard deviations counts as no more, and is a surprise: no noise any more.
 const OUTLIER: f64 = 3.0;
 /// The quantile aims at one late batch in 20, and moves by this much a batch. It starts above
 /// the 1.645 of a normal distribution, because the noise itself is an estimate.
@@ -71,7 +71,7 @@ impl Spread {
         let share = self.noise / variance;
         let step = share * NOISE_STEP.max(1.0 / (FIRST_WEIGHT + f64::from(self.seen)));
         self.noise = (self.noise + step * (clipped - variance)).max(LEAST_NOISE * LEAST_NOISE);
-        standard > OUTLIER
+        standard.abs() > OUTLIER
     }
 }
 
@@ -102,10 +102,11 @@ mod tests {
     }
 
     #[test]
-    fn noise_is_no_surprise_and_a_slow_server_is() {
+    fn noise_is_no_surprise_and_a_server_that_changed_is() {
         let (mut spread, mut draw) = (Spread::default(), normal(0.15));
         let surprises = (0..500).filter(|_| spread.observe(draw(), 0.0)).count();
         assert!(surprises < 20, "{surprises} of 500");
         assert!(spread.observe(3f64.ln(), 0.0));
+        assert!(spread.observe(-(3f64.ln()), 0.0), "a quick one is, too");
     }
 }
