@@ -30,7 +30,9 @@ fn sent(server: &ScriptedServer) -> BTreeMap<String, Vec<String>> {
 #[test]
 fn one_record_of_a_batch_that_is_sent_away_is_mended_while_the_others_go() {
     let server = ScriptedServer::start(|_| Reply::html(403));
-    let daemon = Daemon::start(&Settings::for_server(&server.url()).with("log.level", "info"));
+    let settings =
+        Settings::for_server(&server.url()).with("log.level", "info").with("retry.max_backoff", "10m");
+    let daemon = Daemon::start(&settings);
     let ids = daemon.paused(|daemon| daemon.enqueue_many(5));
     daemon.wait_for_phase("auth_required");
     let mut events = EventReader::open(&daemon.home.socket(), None);
