@@ -56,6 +56,11 @@ pub struct Uploaded {
     pub network: Network,
 }
 
+/// Batches that are no longer open in the store: a person took a record out of them.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Disbanded(pub Vec<BatchId>);
+
 /// The breaker is open: nothing was sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Refused;

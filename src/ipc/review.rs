@@ -14,7 +14,7 @@ use super::error::ApiError;
 use super::intake;
 use super::records::{may_mend, record_id};
 use super::server::Shared;
-use crate::actors::TryNow;
+use crate::actors::{Disbanded, TryNow};
 use crate::actors::queue_store::{Entry, Write};
 use crate::events::Event;
 use crate::model::{ManifestEntry, RecordId, RecordState};
@@ -50,6 +50,9 @@ pub(super) async fn add(
         rest = rest.get(done.looked_at..).unwrap_or_default();
         changed += done.added.len();
         refused.extend(done.refused);
+        if !done.disbanded.is_empty() {
+            shared.planner.send(Disbanded(done.disbanded)).await?;
+        }
         for (id, record_type, error) in done.added {
             let added = Event::RecordAddedToReview { id, record_type, error };
             if let Err(error) = shared.telemetry.send(added).await {

@@ -12,7 +12,7 @@ use super::codec;
 use super::lanes::HELD;
 use super::op::{Op, Transaction};
 use super::schema::{Header, StoredError, StoredPhase, StoredState, Tables, meta};
-use crate::model::{Damage, LastError, Place, RecordId};
+use crate::model::{BatchId, Damage, LastError, Place, RecordId};
 use crate::policy::verdict::shortened;
 
 /// Records that one step changes at most, so that others get their turn in between.
@@ -122,6 +122,8 @@ pub struct AddedToReview {
     pub added: Vec<(RecordId, String, LastError)>,
     /// Records that cannot be put under review. What was under review before is in neither list.
     pub refused: Vec<(RecordId, AddRefused)>,
+    /// Batches that are no longer open, because a record was taken out of them.
+    pub disbanded: Vec<BatchId>,
 }
 
 /// Why a record is not put under review.
@@ -153,7 +155,7 @@ impl Op for AddToReview {
                 break;
             }
             done.looked_at += 1;
-            match transaction.add_to_review(id.0.as_u128(), &mut changed)? {
+            match transaction.add_to_review(id.0.as_u128(), &mut changed, &mut done.disbanded)? {
                 Ok(Some((record_type, error))) => done.added.push((*id, record_type, error)),
                 Ok(None) => {}
                 Err(refused) => done.refused.push((*id, refused)),
@@ -173,6 +175,7 @@ impl Transaction<'_, '_> {
         &mut self,
         id: u128,
         changed: &mut usize,
+        disbanded: &mut Vec<BatchId>,
     ) -> Result<Result<Option<(String, LastError)>, AddRefused>, StoreError> {
         let Some(row) = self.manifest_row(id)? else {
             return Ok(Err(AddRefused::Unknown));
@@ -197,6 +200,7 @@ impl Transaction<'_, '_> {
                     // What was sent under this id cannot be sent again: the others go under another.
                     *changed += open.members.len();
                     self.disband(batch, &open)?;
+                    disbanded.push(BatchId(Uuid::from_u128(batch)));
                 }
                 self.manifest_row(id)?.ok_or(StoreError::Inconsistent("a record is gone while it is read"))?
             }

@@ -18,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 use super::circuit_breaker::CircuitBreaker;
 use super::connectivity::Connectivity;
 use super::queue_store::{QueueStore, Write};
-use super::{ConfigWatch, Drain, LookUp, Ping, TryNow, Upload, Uploaded};
+use super::{ConfigWatch, Disbanded, Drain, LookUp, Ping, TryNow, Upload, Uploaded};
 use crate::clock::{Clock, Steady, millis, wall_ms};
 use crate::events::Event;
 use crate::ipc::api::BatchInFlight;
@@ -420,6 +420,17 @@ impl Handler<TryNow> for BatchPlanner {
             planner.look(Agenda::undefer);
             planner.step(ctx);
         }))
+    }
+}
+
+impl Handler<Disbanded> for BatchPlanner {
+    type Result = ();
+
+    fn handle(&mut self, Disbanded(batches): Disbanded, ctx: &mut Self::Context) {
+        for batch in batches {
+            self.agenda.gone(batch);
+        }
+        self.step(ctx);
     }
 }
 

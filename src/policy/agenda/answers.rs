@@ -53,7 +53,12 @@ impl Agenda {
                     self.failed(id);
                     return self.overdue(view, &batch, Doubt::TimedOut);
                 }
-                let asked = retry_after.unwrap_or(LEAST_WAIT).max(LEAST_WAIT);
+                if let Some(entry) = self.open.get_mut(&id) {
+                    entry.is_processing = true;
+                }
+                let tries = usize::try_from(batch.attempt).unwrap_or(usize::MAX);
+                let least = LEAST_WAIT.max(Self::look_up_wait(view.config, tries));
+                let asked = retry_after.unwrap_or(least).max(least);
                 let due = now + asked.min(self.longest_processing(view.config));
                 self.set(
                     id,

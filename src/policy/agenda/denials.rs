@@ -132,7 +132,7 @@ impl Entry {
 
     /// Whether it is denied while others are known to get through.
     pub(super) fn is_denied_alone(&self) -> bool {
-        self.denials.count >= DENIALS_FOR_FREE && self.denials.others >= Others::Answered
+        self.denials.count >= DENIALS_FOR_FREE && self.denials.others == Others::Stored
     }
 }
 
@@ -153,9 +153,9 @@ impl Agenda {
         self.open.get(&id).is_some_and(Entry::is_denied_alone)
     }
 
-    /// Nothing got through since, and no look-up was answered after several sets were denied.
+    /// Nothing got through since several sets were denied, and look-ups show no change.
     pub(super) fn is_everyone_denied(&self) -> bool {
-        self.liveness.in_question && self.are_several_denied()
+        self.are_several_denied() && !self.liveness.is_back
     }
 
     /// Nothing got through since several sets were denied, or since two were and a record that the server has.
@@ -194,7 +194,8 @@ impl Agenda {
         if is_third && others == Others::Stored {
             return self.refused(view, batch, false, sent);
         }
-        self.liveness.in_question = true;
+        (self.liveness.in_question, self.liveness.is_back) = (true, false);
+        self.control_wanted = true;
         self.back_off(view, sent.verdict);
         let alone = self.failing == Failing::One(id);
         if is_third && others == Others::Answered && alone && batch.records > 1 {
@@ -225,7 +226,6 @@ impl Agenda {
             entry.evidence.failed_alone(view.now, last_success);
             entry.refusal = Some(sent.error.clone());
         }
-        self.control_wanted = true;
     }
 
     /// Records of others were stored: what was denied may be tried again soon.
@@ -241,7 +241,7 @@ impl Agenda {
         }
     }
 
-    /// One record of a batch goes alone: the last, which others of its key do not wait for.
+    /// One record of a batch goes alone: the first, which no other of the batch holds back by its key.
     pub(super) fn carve(&mut self, view: &View<'_>, entry: &Entry) -> Disposition {
         let OpenBatch { id, records, stage, .. } = entry.batch;
         let family = Family {
@@ -251,7 +251,7 @@ impl Agenda {
             ..Family::default()
         };
         self.found_family(id, family);
-        let cut = Cut { parts: vec![records - 1, 1], stage: stage.max(Stage::Half) };
+        let cut = Cut { parts: vec![1, records - 1], stage: stage.max(Stage::Half) };
         Disposition::Cut { cut, error: None }
     }
 

@@ -34,6 +34,8 @@ pub(super) struct Liveness {
     pub(super) is_silent: bool,
     /// It did not even get to the server, and nothing was sent since.
     pub(super) is_mute: bool,
+    /// Look-ups are answered again after some were not, and nothing was denied since.
+    pub(super) is_back: bool,
     /// The server failed us or sent us away, and nothing got through since.
     pub(super) in_question: bool,
     /// A batch that was sent, which a look-up can name, and when that was.

@@ -98,6 +98,12 @@ impl Agenda {
                 self.set(id, Step::LookUp { due: view.now + wait, tries: tries + 1, since, doubt });
                 None
             }
+            // The server has said itself that it is at it: the same batch again tells as much.
+            LookUp::Unsupported if entry.is_processing => {
+                let due = view.now + Self::look_up_wait(view.config, tries);
+                self.set(id, Step::Send { due });
+                Some(keep(BatchPhase::Unclear, lone, None))
+            }
             LookUp::Unknown | LookUp::Unsupported => Some(self.not_there(view, &batch, doubt, None)),
             // The way was closed, or is: the answer is still to be had.
             LookUp::Throttled | LookUp::Hindered if tries < HINDERED_LOOK_UPS => {
@@ -120,6 +126,7 @@ impl Agenda {
             LookUp::Unsupported => liveness.look_ups = LookUps::Missing,
             LookUp::Completed(_) | LookUp::Processing { .. } | LookUp::Unknown => {
                 liveness.look_ups = LookUps::Answered;
+                liveness.is_back |= liveness.is_silent;
                 (liveness.is_silent, liveness.in_question) = (false, false);
                 // Where several sets are denied, that look-ups are answered says nothing of batches.
                 let one = self.failing != Failing::Several;
@@ -170,7 +177,7 @@ impl Agenda {
         self.time_limit(config).mul_f64(LOOK_UP_LIMITS)
     }
 
-    fn look_up_wait(config: &Config, tries: usize) -> Duration {
+    pub(super) fn look_up_wait(config: &Config, tries: usize) -> Duration {
         let wait = LOOK_UP_WAITS.get(tries).or(LOOK_UP_WAITS.last()).copied().unwrap_or(LEAST_WAIT);
         // A server with a short limit has its outcome sooner.
         wait.min(config.server.request_timeout.0 / 4)

@@ -183,6 +183,8 @@ struct Entry {
     failed_after: Duration,
     /// The same set was sent under another id before.
     is_renamed: bool,
+    /// The server said that it was still at it.
+    is_processing: bool,
     denials: Denials,
 }
 
@@ -203,6 +205,7 @@ impl Entry {
             doubted_at: None,
             failed_after: Duration::ZERO,
             is_renamed: false,
+            is_processing: false,
             denials: Denials::default(),
         }
     }

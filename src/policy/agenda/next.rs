@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::denials::DENIALS_FOR_FREE;
+use super::denials::{DENIALS_FOR_FREE, Others};
 use super::liveness::LookUps;
 use super::suspects::Failing;
 use super::{Action, Agenda, ClaimOrder, Entry, Step, View, looks_up};
@@ -241,7 +241,8 @@ impl Agenda {
         // Nor does a failure tell anything that nobody got through before, not so long ago.
         let is_stale = !isolation::near(self.last_success, now);
         let wants = |entry: &Entry| {
-            entry.evidence.wants_control()
+            (entry.denials.count > 0 && entry.denials.others < Others::Stored)
+                || entry.evidence.wants_control()
                 || (is_stale && entry.batch.records == 1 && entry.has_failed_alone())
         };
         let wanted = self.failing == Failing::Several || self.open.values().any(wants);
