@@ -1,0 +1,110 @@
+//! A set that is denied while others get through: what people are told of it, and how they end it.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::daemon::{Daemon, Home, leave_surroundings};
+use crate::support::process::run;
+use crate::support::secrets::place;
+use crate::support::server::{Reply, Request, ScriptedServer};
+use crate::support::settings::Settings;
+use crate::support::wait::wait_for;
+
+fn is_bad(request: &Request) -> bool {
+    request.is_batch() && request.text().contains("\"bad\"")
+}
+
+const LONGEST: &str = "10m";
+
+fn server() -> ScriptedServer {
+    ScriptedServer::start(|request| if is_bad(request) { Reply::html(403) } else { Reply::sound(request) })
+}
+
+/// One record at fault that is never set aside: it is denied at ever longer intervals, others got through.
+fn denied_alone() -> (ScriptedServer, Daemon, String) {
+    let server = server();
+    let home = Home::new(&Settings::default());
+    let token = home.path("token");
+    place(&token, "sesame\n", 0o600);
+    home.configure(
+        &Settings::for_server(&server.url())
+            .with("server.token_file", token.to_str().unwrap())
+            .with("retry.quarantine_after", "100")
+            .with("retry.max_backoff", LONGEST),
+    );
+    let daemon = home.start();
+    let mut ids = daemon.paused(|daemon| daemon.enqueue(&["good", "bad", "good", "good"].map(record)));
+    (server, daemon, ids.remove(1))
+}
+
+fn record(text: &str) -> Value {
+    json!({"type": "T", "payload": {"text": text}})
+}
+
+#[test]
+fn a_status_names_the_set_that_is_denied_while_others_get_through() {
+    let (_server, daemon, id) = denied_alone();
+    // Right after a denial nobody knows yet whether others still get through.
+    let status = daemon
+        .wait_until("the denied set", |status| status["sync"]["denied"][0]["denials"].as_u64() >= Some(5));
+    let sync = &status["sync"];
+    assert_eq!(sync["denied"].as_array().unwrap().len(), 1);
+    let set = &sync["denied"][0];
+    assert_eq!((&set["records"], &set["error"]["http_status"]), (&json!(1), &json!(403)), "{set}");
+    assert_eq!(
+        (&set["error"]["class"], &set["batch_id"]),
+        (&json!("unauthorized"), &daemon.record(&id)["batch_id"])
+    );
+    let text = sync["text"].as_str().unwrap();
+    assert!(text.ends_with(" (1 record is turned away with HTTP 403 while others get through)"), "{text}");
+    assert_eq!((daemon.counts().synced, daemon.counts().quarantined), (3, 0));
+}
+
+#[test]
+fn a_record_of_a_denied_set_is_shown_with_what_can_be_done() {
+    let (_server, daemon, id) = denied_alone();
+    let shown = wait_for("the record to be shown as denied", || {
+        let shown = daemon.cli(&["show", &id]).stdout;
+        shown.contains("turned away again and again while others get through").then_some(shown)
+    });
+    for part in ["HTTP 403", &format!("fieldsync quarantine add {id}")] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+}
+
+#[test]
+fn the_credential_is_not_blamed_for_a_set_that_is_denied_while_others_get_through() {
+    let (_server, daemon, _id) = denied_alone();
+    let report = wait_for("the denied set to be found", || {
+        let mut doctor = Command::new(env!("CARGO_BIN_EXE_fieldsync"));
+        doctor.args(["doctor", "--json", "--config"]).arg(daemon.home.path("config.toml"));
+        leave_surroundings(&mut doctor);
+        let report: Value = serde_json::from_str(&run(&mut doctor, b"").stdout).unwrap();
+        report.to_string().contains("is turned away (HTTP 403) while others get through").then_some(report)
+    });
+    let checks = report["checks"].as_array().unwrap();
+    let problems: Vec<&Value> = checks.iter().filter(|check| check["result"] == "problem").collect();
+    assert!(problems.is_empty(), "{problems:#?}");
+}
+
+#[test]
+fn a_person_who_takes_a_record_out_of_a_denied_set_ends_it() {
+    // Neither of these sets shows that others get through: both wait for the longest back-off.
+    let server = server();
+    let settings = Settings::for_server(&server.url()).batches_of(2).with("retry.max_backoff", LONGEST);
+    let daemon = Daemon::start(&settings);
+    let ids = daemon.paused(|daemon| daemon.enqueue(&["bad", "good", "bad", "good"].map(record)));
+    server.wait_for_batches(6);
+    daemon.wait_for_phase("waiting");
+    assert_eq!(daemon.counts().pending, 4);
+    let added = daemon.cli(&["quarantine", "add", &ids[0]]);
+    assert_eq!(added.code, Some(0), "{added:?}");
+    // Its neighbour got through, which shows that the other set is at fault itself.
+    daemon.wait_until("the others to be settled", |status| {
+        status["records"]["synced"] == 2 && status["sync"]["denied"].as_array().is_none_or(Vec::is_empty)
+    });
+    assert_eq!(daemon.record(&ids[0])["state"], "QUARANTINED");
+    assert_eq!(daemon.record(&ids[1])["state"], "SYNCED");
+    assert_eq!(daemon.record(&ids[3])["state"], "SYNCED");
+}

@@ -1,0 +1,92 @@
+//! Batches whose outcome stays unknown: they come to an end, and not too soon.
+
+use std::collections::HashSet;
+
+use crate::support::daemon::{Counts, Daemon};
+use crate::support::ledger::Ledger;
+use crate::support::server::{Reply, Request, ScriptedServer};
+use crate::support::settings::Settings;
+
+fn distinct(batches: &[Request]) -> HashSet<&str> {
+    batches.iter().map(Request::batch_id).collect()
+}
+
+#[test]
+fn a_batch_that_a_restart_found_in_flight_and_that_is_processed_without_end_goes_on_under_another_id() {
+    for count in [1, 5] {
+        let server = ScriptedServer::start(|_| Reply::Hang);
+        let settings = Settings::for_server(&server.url())
+            .with("server.connect_timeout", "400ms")
+            .with("server.request_timeout", "400ms");
+        let daemon = Daemon::start(&settings);
+        let ids = daemon.paused(|daemon| daemon.enqueue_many(count));
+        let first = server.wait_for_batches(1).remove(0).batch_id().to_owned();
+        let home = daemon.kill9();
+        let (ledger, stuck) = (Ledger::default(), first.clone());
+        let books = ledger.clone();
+        server.now(move |request| {
+            if !request.is_batch() {
+                Reply::text(404, "text/plain", "Not Found\n")
+            } else if request.batch_id() == stuck {
+                Reply::error(409, "PROCESSING")
+            } else {
+                books.answer(request)
+            }
+        });
+        let daemon = home.start();
+        assert_eq!(daemon.wait_until_done(), Counts::all_synced(count as u64));
+        ledger.assert_holds(&ids);
+        let batches = server.batches();
+        assert!(batches.iter().filter(|batch| batch.batch_id() == first).count() > 1, "it was told 409");
+    }
+}
+
+/// A batch that was applied and whose answer was lost `times` times, while as many look-ups fail.
+fn applied_in_doubt(times: usize) {
+    let ledger = Ledger::default();
+    let books = ledger.clone();
+    let (mut sends, mut look_ups) = (0, 0);
+    let server = ScriptedServer::start(move |request| {
+        let answer = books.answer(request);
+        if request.is_batch() {
+            sends += 1;
+            return if sends <= times { Reply::html(504) } else { answer };
+        }
+        look_ups += 1;
+        if look_ups <= times { Reply::html(500) } else { answer }
+    });
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let ids = daemon.paused(|daemon| daemon.enqueue_many(20));
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(20));
+    ledger.assert_holds(&ids);
+    let batches = server.batches();
+    assert_eq!(distinct(&batches).len(), 1, "{:?}", server.sizes());
+    assert!(server.look_ups(batches[0].batch_id()) >= times);
+}
+
+#[test]
+fn a_look_up_that_fails_says_nothing_and_the_batch_keeps_its_id() {
+    applied_in_doubt(1);
+    applied_in_doubt(2);
+}
+
+#[test]
+fn a_look_up_that_failed_is_made_again_when_the_batch_fails_once_more() {
+    let ledger = Ledger::default();
+    let books = ledger.clone();
+    let mut look_ups = 0;
+    let server = ScriptedServer::start(move |request| {
+        let answer = books.answer(request);
+        look_ups += u32::from(!request.is_batch());
+        match (request.is_batch(), look_ups) {
+            (true, _) => Reply::html(504),
+            (false, 1) => Reply::error(500, "OOPS"),
+            (false, _) => answer,
+        }
+    });
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let ids = daemon.paused(|daemon| daemon.enqueue_many(20));
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(20), "the server has a look-up all the same");
+    ledger.assert_holds(&ids);
+    assert_eq!(distinct(&server.batches()).len(), 1, "{:?}", server.sizes());
+}

@@ -1,0 +1,124 @@
+//! What strangers on the way advise is not taken, and what the server itself advises is taken while it does.
+
+use fieldsync::clock::wall_ms;
+use serde_json::json;
+
+use crate::support::daemon::{Counts, Daemon};
+use crate::support::server::{Reply, Request, ScriptedServer};
+use crate::support::settings::Settings;
+
+const HINT: &str = "x-sync-max-records";
+
+#[test]
+fn a_limit_that_a_stranger_names_is_not_obeyed() {
+    for stranger in [
+        Reply::html(200),
+        Reply::html(504),
+        Reply::html(503),
+        Reply::html(403),
+        Reply::text(502, "text/plain", "upstream connect error"),
+        Reply::json(200, &json!({"status": "ok"})),
+    ] {
+        let server = ScriptedServer::at_first(1, move |_| stranger.clone().with(HINT, "1"));
+        let daemon = Daemon::start(&Settings::for_server(&server.url()));
+        daemon.paused(|daemon| daemon.enqueue_many(60));
+        assert_eq!(daemon.wait_until_done(), Counts::all_synced(60));
+        daemon.paused(|daemon| daemon.enqueue_many(20));
+        assert_eq!(daemon.wait_until_done(), Counts::all_synced(80));
+        let sizes = server.sizes();
+        assert!(sizes.iter().all(|size| *size > 1), "{sizes:?}");
+    }
+}
+
+#[test]
+fn a_limit_that_the_server_names_holds_until_an_answer_comes_without_it() {
+    let mut answers = 0;
+    let server = ScriptedServer::start(move |request| {
+        answers += u32::from(request.is_batch());
+        let answer = Reply::sound(request);
+        if answers <= 2 { answer.with(HINT, "7") } else { answer }
+    });
+    let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(20));
+    daemon.paused(|daemon| daemon.enqueue_many(74));
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(74));
+    assert_eq!(server.sizes(), [20, 7, 7, 20, 20]);
+}
+
+#[test]
+fn a_limit_that_the_server_names_does_not_outlive_the_process() {
+    let server = ScriptedServer::start(|request| Reply::sound(request).with(HINT, "7"));
+    let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(20));
+    daemon.paused(|daemon| daemon.enqueue_many(27));
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(27));
+    let daemon = daemon.restart();
+    daemon.paused(|daemon| daemon.enqueue_many(27));
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(54));
+    assert_eq!(server.sizes(), [20, 7, 20, 7]);
+}
+
+#[test]
+fn a_long_wait_that_a_stranger_asks_for_ends_by_itself() {
+    for stranger in [
+        Reply::html(503),
+        Reply::html(429),
+        Reply::text(503, "text/plain", ""),
+        Reply::json(503, &json!({"status": "down"})),
+    ] {
+        let server = ScriptedServer::at_first(1, move |_| stranger.clone().with("retry-after", "86400"));
+        let daemon = Daemon::start(&Settings::for_server(&server.url()).with("retry.max_backoff", "300ms"));
+        let ids = daemon.paused(|daemon| daemon.enqueue_many(3));
+        assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));
+        assert!(ids.iter().all(|id| daemon.record(id)["attempts"] == 1));
+    }
+}
+
+#[test]
+fn a_long_wait_that_the_server_asks_for_is_kept_whatever_the_longest_back_off() {
+    let server = ScriptedServer::start(|request| {
+        if request.is_batch() {
+            Reply::error(503, "MAINTENANCE").with("retry-after", "86400")
+        } else {
+            Reply::unknown_batch()
+        }
+    });
+    let daemon = Daemon::start(&Settings::for_server(&server.url()).with("retry.max_backoff", "300ms"));
+    daemon.paused(|daemon| daemon.enqueue_many(3));
+    let status = daemon.wait_until("the wait", |status| {
+        status["sync"]["phase"] == "waiting" && status["sync"]["next_attempt_at"].is_string()
+    });
+    let at = status["sync"]["next_attempt_at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    assert!(u64::try_from(at.as_millisecond()).unwrap() > wall_ms() + 10 * 60_000, "{at}");
+    assert_eq!(server.batches().len(), 1);
+}
+
+#[test]
+fn a_server_is_never_sent_a_record_that_only_another_one_confirmed() {
+    for reply in [
+        Reply::error(400, "NO"),
+        Reply::error(401, "WHO"),
+        Reply::html(403),
+        Reply::html(504),
+        Reply::html(503),
+    ] {
+        let first = ScriptedServer::start(Reply::sound);
+        let answer = reply.clone();
+        let second =
+            ScriptedServer::start(
+                move |request| {
+                    if request.is_batch() { answer.clone() } else { Reply::unknown_batch() }
+                },
+            );
+        let daemon = Daemon::start(&Settings::for_server(&first.url()));
+        let confirmed = daemon.paused(|daemon| daemon.enqueue_many(3));
+        assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));
+        daemon.home.configure(&Settings::for_server(&second.url()));
+        daemon.signal("HUP");
+        daemon.wait_for_log("the configuration was read again");
+        daemon.paused(|daemon| daemon.enqueue_many(3));
+        second.wait_for_batches(6);
+        second.now(Reply::sound);
+        assert_eq!(daemon.wait_until_done(), Counts::all_synced(6));
+        let foreign = |batch: &Request| batch.ids().iter().any(|id| confirmed.contains(id));
+        assert!(!second.batches().iter().any(foreign), "{:?}", second.sizes());
+    }
+}
