@@ -119,6 +119,38 @@ fn a_record_that_draws_a_denial_is_found_in_a_queue_of_several_batches_without_l
     each_denial(110, false);
 }
 
+/// Some records are at fault: all of these are found, and nothing else is set aside.
+fn several_bad(reply: &Reply, with_look_up: bool) {
+    const RECORDS: usize = 110;
+    const FAULTS: [usize; 5] = [0, 1, 40, 77, 109];
+    let (books, denial) = (Ledger::default(), reply.clone());
+    let ledger = books.clone();
+    let server = ScriptedServer::start(move |request| match (is_bad(request), request.is_batch()) {
+        (true, _) => denial.clone(),
+        (false, false) if !with_look_up => Reply::text(404, "text/plain", "Not Found\n"),
+        _ => books.answer(request),
+    });
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let text = |n| if FAULTS.contains(&n) { "bad" } else { "good" };
+    let records: Vec<Value> =
+        (0..RECORDS).map(|n| json!({"type": "T", "payload": {"n": n, "text": text(n)}})).collect();
+    let ids = daemon.enqueue(&records);
+    let status = status_of(reply);
+    let wanted = Counts::settled((RECORDS - FAULTS.len()) as u64, FAULTS.len() as u64);
+    assert_eq!(daemon.wait_until_done(), wanted, "{status}: {}", daemon.log());
+    assert_eq!(daemon.in_state("QUARANTINED"), FAULTS.iter().map(|n| ids[*n].clone()).collect(), "{status}");
+    let sound = (0..RECORDS).filter(|n| !FAULTS.contains(n)).map(|n| ids[n].clone());
+    ledger.assert_holds(&sound.collect::<Vec<_>>());
+}
+
+#[test]
+fn several_records_that_draw_a_denial_are_all_found() {
+    for reply in [Reply::html(403), Reply::error(401, "AWAY"), Reply::html(503), Reply::html(200)] {
+        several_bad(&reply, true);
+        several_bad(&reply, false);
+    }
+}
+
 /// Every batch is denied, again and again: nothing is counted, and afterwards each record counts its first attempt.
 fn everyone_is_denied(status: u16, look_up: &Reply) {
     for count in [1, 3, 60] {
