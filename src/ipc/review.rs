@@ -14,8 +14,8 @@ use super::error::ApiError;
 use super::intake;
 use super::records::{may_mend, record_id};
 use super::server::Shared;
-use crate::actors::{Disbanded, TryNow};
 use crate::actors::queue_store::{Entry, Write};
+use crate::actors::{Disbanded, TryNow};
 use crate::events::Event;
 use crate::model::{ManifestEntry, RecordId, RecordState};
 use crate::store::{

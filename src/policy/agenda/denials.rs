@@ -195,8 +195,9 @@ impl Agenda {
             return self.refused(view, batch, false, sent);
         }
         (self.liveness.in_question, self.liveness.is_back) = (true, false);
-        self.control_wanted = true;
         self.back_off(view, sent.verdict);
+        // A server that says itself when to come back is not asked anything besides.
+        self.control_wanted |= self.wait.is_none_or(|wait| wait.why != WaitReason::ServerAsked);
         let alone = self.failing == Failing::One(id);
         if is_third && others == Others::Answered && alone && batch.records > 1 {
             // Nothing else is there to be sent, so no record may be blamed: its parts will show.
