@@ -328,7 +328,9 @@ impl World {
         let between = alone.filter(|(at, happened)| {
             let before = self.history[..*at].iter().rev().find(without);
             let after = self.history[at + 1..].iter().find(without);
-            happened.came != Came::Stored && succeeded(before) && succeeded(after)
+            // What the server said that it was at shows only when it is asked again, with whatever came in between.
+            let begins = succeeded(before) || happened.came == Came::Nothing;
+            happened.came != Came::Stored && begins && succeeded(after)
         });
         between.count()
     }
