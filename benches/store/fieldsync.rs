@@ -112,7 +112,7 @@ impl Store {
         let after = Some(Place::new(DEFAULT_PRIORITY, after));
         let filter = Filter { state: None, record_type: None, after, limit };
         let now = Now { steady: self.now, wall: self.now };
-        let page = self.queue.page(now, &filter).expect("the store reads");
+        let page = self.queue.reader().look(now, |view| view.page(&filter)).expect("the store reads");
         assert_eq!(page.entries.len(), limit, "pages are full");
         page.entries.iter().filter(|entry| entry.held_by.is_some()).count()
     }

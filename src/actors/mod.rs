@@ -7,6 +7,7 @@
 pub mod batch_planner;
 pub mod circuit_breaker;
 pub mod connectivity;
+pub mod queue_reader;
 pub mod queue_store;
 pub mod telemetry;
 pub mod uploader;

@@ -18,8 +18,8 @@ use tokio::sync::{oneshot, watch};
 use super::{ConfigWatch, Drain, Ping};
 use crate::clock::Steady;
 use crate::journal;
-use crate::model::{Backlog, DiskState, ManifestEntry, RecordId};
-use crate::store::{Filter, Group, Limits, One, Op, Page, Queue, StoreError, Transaction};
+use crate::model::{Backlog, DiskState};
+use crate::store::{Group, Limits, One, Op, Queue, StoreError, Transaction};
 
 /// Most operations in one commit.
 const MAX_GROUP: usize = 1024;
@@ -47,26 +47,6 @@ pub struct Write<O>(pub O);
 impl<O: Op> Message for Write<O> {
     type Result = Result<O::Reply, StoreError>;
 }
-
-/// Reads one entry.
-#[derive(Message)]
-#[rtype(result = "Result<Option<ManifestEntry>, StoreError>")]
-pub struct Entry(pub RecordId);
-
-/// Reads a payload, and who handed it over.
-#[derive(Message)]
-#[rtype(result = "Result<Option<(Box<str>, u32)>, StoreError>")]
-pub struct Payload(pub RecordId);
-
-/// Reads who handed a record over, and nothing else of it.
-#[derive(Message)]
-#[rtype(result = "Result<Option<u32>, StoreError>")]
-pub struct Submitter(pub RecordId);
-
-/// Reads a page of the manifest.
-#[derive(Message)]
-#[rtype(result = "Result<Page, StoreError>")]
-pub struct List(pub Filter);
 
 /// The store failed: the process must end, and recovers at its next start.
 pub type Fatal = watch::Sender<Option<String>>;
@@ -262,11 +242,6 @@ impl QueueStore {
             }
         }));
     }
-
-    fn read<T>(&self, read: impl FnOnce(&Queue) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
-        read(queue).map_err(|error| if self.failing { StoreError::Failing } else { error })
-    }
 }
 
 impl Actor for QueueStore {
@@ -376,42 +351,30 @@ impl<O: Op> Handler<Write<O>> for QueueStore {
     }
 }
 
-impl Handler<Entry> for QueueStore {
-    type Result = Result<Option<ManifestEntry>, StoreError>;
+/// Changes nothing, and so costs no commit of its own; answered when the group that it came into is done.
+struct Passage;
 
-    fn handle(&mut self, Entry(id): Entry, _: &mut Self::Context) -> Self::Result {
-        self.read(|queue| queue.entry(self.steady.now(), id))
+impl Op for Passage {
+    type Reply = ();
+
+    fn apply(&self, _: &mut Transaction<'_, '_>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn changed((): &()) -> bool {
+        false
     }
 }
 
-impl Handler<Payload> for QueueStore {
-    type Result = Result<Option<(Box<str>, u32)>, StoreError>;
-
-    fn handle(&mut self, Payload(id): Payload, _: &mut Self::Context) -> Self::Result {
-        self.read(|queue| queue.payload(id))
-    }
-}
-
-impl Handler<Submitter> for QueueStore {
-    type Result = Result<Option<u32>, StoreError>;
-
-    fn handle(&mut self, Submitter(id): Submitter, _: &mut Self::Context) -> Self::Result {
-        self.read(|queue| queue.submitter(id))
-    }
-}
-
-impl Handler<List> for QueueStore {
-    type Result = Result<Page, StoreError>;
-
-    fn handle(&mut self, List(filter): List, _: &mut Self::Context) -> Self::Result {
-        self.read(|queue| queue.page(self.steady.now(), &filter))
-    }
-}
-
+/// Tells whether groups are committed, not only whether messages are heard. A disk that is full or fails
+/// gives an answer, too.
 impl Handler<Ping> for QueueStore {
-    type Result = ();
+    type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, Ping: Ping, _: &mut Self::Context) {}
+    fn handle(&mut self, Ping: Ping, ctx: &mut Self::Context) -> Self::Result {
+        let passed = self.handle(Write(Passage), ctx);
+        Box::pin(async move { drop(passed.await) })
+    }
 }
 
 impl Handler<Drain> for QueueStore {
@@ -424,5 +387,36 @@ impl Handler<Drain> for QueueStore {
         if let Some(Err(error)) = closed {
             tracing::error!(%error, "the store did not close cleanly: the next start takes longer");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::model::{NewRecord, RecordId};
+    use crate::store::Append;
+
+    #[actix_rt::test]
+    async fn a_ping_is_answered_by_the_commit_of_the_group_that_it_came_into() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = Queue::open(dir.path(), Arc::new(|_| ())).unwrap();
+        let (_config, config) = watch::channel(Arc::new(Config::default()));
+        let (backlog, waiting) = watch::channel(Backlog::default());
+        let store =
+            QueueStore::new(queue, config, Steady::resume(0), backlog, watch::channel(None).0).start();
+        let record = NewRecord {
+            id: RecordId::new(),
+            record_type: "T".into(),
+            key: None,
+            priority: 5,
+            payload: "{}".into(),
+        };
+        store.do_send(Write(Append::new(vec![record], 0)));
+        store.send(Ping).await.unwrap();
+        assert_eq!(waiting.borrow().pending, 1, "what came before the ping is on disk");
+        store.send(Ping).await.unwrap();
     }
 }

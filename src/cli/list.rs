@@ -86,8 +86,8 @@ impl<'a> Pages<'a> {
         let page: P = decode(&answer)?;
         let (records, next) = page.extent();
         self.left = self.left.saturating_sub(records);
-        // A page that is empty and not the last would be asked for again and again.
-        self.cursor = next.filter(|_| records > 0).map(str::to_owned);
+        // A page may be empty and not the last; one that leads nowhere would be asked for again and again.
+        self.cursor = next.filter(|next| *next != cursor).map(str::to_owned);
         Ok(Some(page))
     }
 }

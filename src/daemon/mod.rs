@@ -27,6 +27,7 @@ use crate::actors::TryNow;
 use crate::actors::batch_planner::{BatchPlanner, Partners, PlannerState, Senses};
 use crate::actors::circuit_breaker::CircuitBreaker;
 use crate::actors::connectivity::{Connectivity, Introduce};
+use crate::actors::queue_reader::QueueReader;
 use crate::actors::queue_store::QueueStore;
 use crate::actors::telemetry::{Keep, Telemetry};
 use crate::actors::uploader::Uploader;
@@ -191,10 +192,23 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
+/// A thread for an actor that waits for the disk.
+fn thread_of(name: &'static str) -> Arbiter {
+    Arbiter::with_tokio_rt(move || match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "the {name}'s thread cannot be started");
+            end(exit::FAILED);
+        }
+    })
+}
+
 /// Every actor, for as long as the daemon lives.
 struct Crew {
     store: Addr<QueueStore>,
     store_thread: Arbiter,
+    reader: Addr<QueueReader>,
+    reader_thread: Arbiter,
     telemetry: Addr<Telemetry>,
     connectivity: Addr<Connectivity>,
     uploader: Addr<Uploader>,
@@ -237,14 +251,11 @@ fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew,
     let telemetry =
         Telemetry::new(measurements.as_deref(), history, config.clone(), clock, feed.clone()).start();
     let events: Recipient<Event> = telemetry.clone().recipient();
-    let store_thread = Arbiter::with_tokio_rt(|| match runtime() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "the store's thread cannot be started");
-            end(exit::FAILED);
-        }
+    let (store_thread, reader_thread) = (thread_of("store"), thread_of("reader"));
+    let (store_config, reader, read_backlog) = (config.clone(), queue.reader(), backlog.clone());
+    let reader = QueueReader::start_in_arbiter(&reader_thread.handle(), move |_| {
+        QueueReader::new(reader, steady, read_backlog)
     });
-    let store_config = config.clone();
     let store = QueueStore::start_in_arbiter(&store_thread.handle(), move |_| {
         QueueStore::new(queue, store_config, steady, backlog_sender, fatal_sender)
     });
@@ -282,7 +293,17 @@ fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew,
         planner: planner_state,
         raised: Raised::default(),
     };
-    let crew = Crew { store, store_thread, telemetry, connectivity, uploader, breaker, planner };
+    let crew = Crew {
+        store,
+        store_thread,
+        reader,
+        reader_thread,
+        telemetry,
+        connectivity,
+        uploader,
+        breaker,
+        planner,
+    };
     Some((crew, Wires { board, feed, fatal }))
 }
 
@@ -322,6 +343,7 @@ async fn live(
         board: wires.board.clone(),
         board_feed: wires.feed.clone(),
         store: crew.store.clone(),
+        reader: crew.reader.clone(),
         planner: crew.planner.clone(),
         telemetry: crew.telemetry.clone(),
         shutdown,
@@ -392,6 +414,7 @@ impl Crew {
         watchdog::Pulse {
             actors: vec![
                 ("queue store", self.store.clone().recipient()),
+                ("queue reader", self.reader.clone().recipient()),
                 ("telemetry", self.telemetry.clone().recipient()),
                 ("connectivity", self.connectivity.clone().recipient()),
                 ("uploader", self.uploader.clone().recipient()),

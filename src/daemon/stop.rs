@@ -50,6 +50,8 @@ impl Crew {
         drain_one("connectivity", &self.connectivity, DRAIN_GRACE).await;
         // What it keeps is written by the store: that takes as long as the disk does, and leaves the store as much again.
         drain_one("telemetry", &self.telemetry, deadline.time_left().max(DRAIN_GRACE) / 2).await;
+        drain_one("the reader", &self.reader, DRAIN_GRACE).await;
+        self.reader_thread.stop();
         drain_one("the store", &self.store, deadline.time_left().max(DRAIN_GRACE)).await;
         self.store_thread.stop();
     }

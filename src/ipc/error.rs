@@ -42,6 +42,12 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "not_permitted", message)
     }
 
+    /// An answer that cannot be written as JSON.
+    pub(super) fn cannot_write(error: &serde_json::Error) -> Self {
+        let message = format!("the answer cannot be written: {error}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "store_failed", message)
+    }
+
     /// Code for programs, message for people.
     pub(super) fn into_parts(self) -> (String, String) {
         (self.detail.code, self.detail.message)

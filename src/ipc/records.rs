@@ -12,7 +12,7 @@ use super::body::Incoming;
 use super::error::ApiError;
 use super::intake::{self, InvalidRecord, Refused, Submission};
 use super::server::Shared;
-use crate::actors::queue_store::{Entry, List, Payload, Submitter, Write};
+use crate::actors::queue_store::Write;
 use crate::actors::telemetry::Lineage;
 use crate::model::{NewRecord, Place, RecordId, RecordState};
 use crate::store::{Append, Filter, Page};
@@ -117,9 +117,12 @@ pub(super) async fn list(shared: web::Data<Shared>, request: HttpRequest) -> Res
     let limit = limit.map_err(|_| wrong("`limit` must be a whole number".into()))?;
     let limit = limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
     let record_type = given(query.record_type);
-    let page = shared.store.send(List(Filter { state, record_type, after, limit })).await??;
-    let next = page.next.map(|place| place.0.to_string());
-    Ok(HttpResponse::Ok().json(RecordPage { records: page.entries, next }))
+    let filter = Filter { state, record_type, after, limit };
+    let answer = shared.answer_with(move |view| {
+        let page = view.page(&filter)?;
+        Ok(RecordPage { records: page.entries, next: page.next.map(|place| place.0.to_string()) })
+    });
+    answer.await
 }
 
 /// The id in a path.
@@ -153,7 +156,7 @@ pub(super) async fn show(
 ) -> Result<HttpResponse, ApiError> {
     let id = record_id(&path)?;
     let query = query.map_err(|error| ApiError::bad_request("invalid_query", error.to_string()))?;
-    let entry = shared.store.send(Entry(id)).await??.ok_or_else(ApiError::no_such_record)?;
+    let entry = shared.look(move |view| view.entry(id)).await?.ok_or_else(ApiError::no_such_record)?;
     let payload = if query.payload { payload_for(&shared, &peer, id).await? } else { None };
     let payload = payload.map(|payload| serde_json::value::RawValue::from_string(payload.into())).transpose();
     let payload = payload.map_err(|error| {
@@ -172,7 +175,7 @@ pub(super) async fn show(
 
 /// The payload, for its submitter and admins.
 async fn payload_for(shared: &Shared, peer: &Peer, id: RecordId) -> Result<Option<Box<str>>, ApiError> {
-    let Some((payload, submitter)) = shared.store.send(Payload(id)).await?? else {
+    let Some((payload, submitter)) = shared.look(move |view| view.payload(id)).await? else {
         return Ok(None);
     };
     if submitter == peer.uid || shared.is_admin(peer) {
@@ -183,7 +186,8 @@ async fn payload_for(shared: &Shared, peer: &Peer, id: RecordId) -> Result<Optio
 
 /// Whether `peer` may change what record `id` says. Its payload is not looked at: it may be what is damaged.
 pub(super) async fn may_mend(shared: &Shared, peer: &Peer, id: RecordId) -> Result<(), ApiError> {
-    let submitter = shared.store.send(Submitter(id)).await??.ok_or_else(ApiError::no_such_record)?;
+    let submitter = shared.look(move |view| view.submitter(id)).await?;
+    let submitter = submitter.ok_or_else(ApiError::no_such_record)?;
     if submitter == peer.uid || shared.is_admin(peer) {
         return Ok(());
     }
@@ -199,28 +203,23 @@ pub(super) async fn may_mend(shared: &Shared, peer: &Peer, id: RecordId) -> Resu
 )]
 pub(super) async fn manifest(shared: web::Data<Shared>) -> HttpResponse {
     let pages = futures_util::stream::unfold(Some(None), move |after: Option<Option<Place>>| {
-        let store = shared.store.clone();
+        let shared = shared.clone();
         async move {
             let filter = Filter { after: after?, limit: MANIFEST_STEP, ..Filter::default() };
-            let page: Result<Page, ApiError> = async { Ok(store.send(List(filter)).await??) }.await;
-            match page {
-                Ok(page) => {
-                    let next = page.next.map(Some);
-                    Some((lines(&page), next))
-                }
-                Err(error) => Some((Err(error), None)),
-            }
+            let page = shared.look(move |view| view.page(&filter).map(|page| (lines(&page), page.next)));
+            Some(match page.await {
+                Ok((lines, next)) => (lines.map_err(|error| ApiError::cannot_write(&error)), next.map(Some)),
+                Err(error) => (Err(error), None),
+            })
         }
     });
     HttpResponse::Ok().content_type("application/x-ndjson").streaming(pages)
 }
 
-fn lines(page: &Page) -> Result<Bytes, ApiError> {
+fn lines(page: &Page) -> serde_json::Result<Bytes> {
     let mut lines = Vec::new();
     for entry in &page.entries {
-        serde_json::to_writer(&mut lines, entry).map_err(|error| {
-            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "store_failed", error.to_string())
-        })?;
+        serde_json::to_writer(&mut lines, entry)?;
         lines.push(b'\n');
     }
     Ok(lines.into())

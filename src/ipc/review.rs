@@ -14,7 +14,7 @@ use super::error::ApiError;
 use super::intake;
 use super::records::{may_mend, record_id};
 use super::server::Shared;
-use crate::actors::queue_store::{Entry, Write};
+use crate::actors::queue_store::Write;
 use crate::actors::{Disbanded, TryNow};
 use crate::events::Event;
 use crate::model::{ManifestEntry, RecordId, RecordState};
@@ -171,7 +171,7 @@ async fn step(shared: &Shared, selected: Selected, action: ReviewAction) -> Resu
 }
 
 async fn not_under_review(shared: &Shared, id: RecordId) -> Result<ApiError, ApiError> {
-    let Some(entry) = shared.store.send(Entry(id)).await?? else {
+    let Some(entry) = shared.look(move |view| view.entry(id)).await? else {
         return Ok(ApiError::no_such_record());
     };
     let mut message = "none of these records is QUARANTINED; nothing was changed".to_owned();
@@ -204,7 +204,7 @@ pub(super) async fn mend(
     shared.store.send(Write(Mend { id, payload })).await???;
     tracing::info!(record_id = %id, "record {id} was mended and queued again");
     shared.board_feed.announce("record", &RecordChange::by(id, RecordDecision::QueuedAgain));
-    let entry = shared.store.send(Entry(id)).await??.ok_or_else(ApiError::no_such_record)?;
+    let entry = shared.look(move |view| view.entry(id)).await?.ok_or_else(ApiError::no_such_record)?;
     Ok(HttpResponse::Ok().json(entry))
 }
 

@@ -13,7 +13,9 @@ use actix::Addr;
 use actix_http::{Extensions, HttpService, KeepAlive};
 use actix_service::{Service, ServiceFactory, map_config};
 use actix_web::dev::{AppConfig, ServiceResponse};
-use actix_web::{App, web};
+use actix_web::http::header::ContentType;
+use actix_web::{App, HttpResponse, web};
+use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
@@ -27,8 +29,10 @@ use super::patience::{Answer, HEAD_WITHIN, Patient, Turn};
 use super::routes::routes;
 use super::status::Board;
 use crate::actors::batch_planner::BatchPlanner;
+use crate::actors::queue_reader::{Look, QueueReader};
 use crate::actors::queue_store::QueueStore;
 use crate::actors::telemetry::Telemetry;
+use crate::store::{StoreError, View};
 
 /// The pause after accept failed, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -44,6 +48,8 @@ pub struct Shared {
     pub board_feed: Feed,
     /// Keeps records.
     pub store: Addr<QueueStore>,
+    /// Looks at them.
+    pub reader: Addr<QueueReader>,
     /// Sends them.
     pub planner: Addr<BatchPlanner>,
     /// Adds up.
@@ -53,6 +59,24 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Looks at the queue.
+    pub(super) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&View) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        Ok(self.reader.send(Look::new(look)).await??)
+    }
+
+    /// Looks at the queue, for an answer in JSON: that is written on the reader's thread.
+    pub(super) async fn answer_with<T: Serialize + 'static>(
+        &self,
+        look: impl FnOnce(&View) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<HttpResponse, ApiError> {
+        let json = self.look(|view| Ok(serde_json::to_vec(&look(view)?))).await?;
+        let json = json.map_err(|error| ApiError::cannot_write(&error))?;
+        Ok(HttpResponse::Ok().content_type(ContentType::json()).body(json))
+    }
+
     pub(super) fn is_admin(&self, peer: &Peer) -> bool {
         peer.is_admin(&self.board.config.borrow().ipc.admin_group)
     }

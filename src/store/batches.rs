@@ -68,7 +68,7 @@ impl Op for Dispatch {
 
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
         let id = self.batch.0.as_u128();
-        let Some(mut row) = transaction.state.open.get(&id).cloned() else {
+        let Some(mut row) = transaction.state.open.get(id).cloned() else {
             return Ok(None);
         };
         // What was sent under an id stays the set of that id.
@@ -106,7 +106,7 @@ impl Op for Settle {
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
         let id = self.batch.0.as_u128();
         let mut settled = Settled::default();
-        if let Some(row) = transaction.state.open.get(&id).cloned() {
+        if let Some(row) = transaction.state.open.get(id).cloned() {
             match &self.disposition {
                 Disposition::Close { outcomes, missing } => {
                     transaction.close(id, &row, outcomes, missing, &self.retry, &mut settled)?;
@@ -154,7 +154,7 @@ impl Transaction<'_, '_> {
 
     /// A record of an open batch goes back to the queue, as if the batch had not been.
     fn give_back(&mut self, member: &MemberRow, due: u64) -> Result<(), StoreError> {
-        self.state.claimed.remove(&member.place);
+        self.state.open_mut().release(member.place);
         if member.failed {
             self.reschedule(member.id, member.place, HELD, due)?;
         } else {
@@ -184,17 +184,14 @@ impl Transaction<'_, '_> {
         self.state.waits_changed = true;
         self.state.holders_changed |= row.members.iter().any(|member| member.failed);
         self.tables.batches.insert(id, codec::encode(&row)?.as_slice())?;
-        for member in &row.members {
-            self.state.claimed.insert(member.place, id);
-        }
-        self.state.open.insert(id, row);
+        self.state.open_mut().put(id, row);
         Ok(())
     }
 
     fn close_row(&mut self, id: u128) -> Result<(), StoreError> {
         self.state.waits_changed = true;
         self.tables.batches.remove(id)?;
-        let row = self.state.open.remove(&id);
+        let row = self.state.open_mut().remove(id);
         self.state.holders_changed |= row.is_some_and(|row| row.members.iter().any(|member| member.failed));
         Ok(())
     }
@@ -231,7 +228,7 @@ impl Transaction<'_, '_> {
                 Outcome::Synced => {
                     entry.state = StoredState::Synced;
                     entry.error = None;
-                    self.state.claimed.remove(&member.place);
+                    self.state.open_mut().release(member.place);
                     self.drop_payload(member.place, member.bytes)?;
                     self.tables.receipts.insert(member.place, (member.id, self.now.steady))?;
                     settled.synced.push(record_id(member.id));
@@ -242,7 +239,7 @@ impl Transaction<'_, '_> {
                 Outcome::Quarantine(error) => {
                     entry.state = StoredState::Quarantined;
                     entry.error = Some(stored(error));
-                    self.state.claimed.remove(&member.place);
+                    self.state.open_mut().release(member.place);
                     self.tables.quarantine.insert(member.place, member.id)?;
                     settled.quarantined.push((
                         record_id(member.id),
@@ -285,7 +282,7 @@ impl Transaction<'_, '_> {
             entry.state = StoredState::Failed;
             entry.error = Some(stored(error));
             entry.due_at = Some(due);
-            self.state.claimed.remove(&member.place);
+            self.state.open_mut().release(member.place);
             self.tables.retry.insert((due, member.place), ())?;
             self.put_row(member.id, &entry, Some(was))?;
         }
@@ -372,7 +369,7 @@ impl Transaction<'_, '_> {
     /// The batches that came of this one, and were not sent yet.
     fn parts_of(&self, id: u128) -> Vec<OpenBatch> {
         let parts = self.state.open.iter().filter(|(_, row)| row.parent == Some(id) && row.attempt == 0);
-        let mut parts: Vec<OpenBatch> = parts.map(|(id, row)| open_batch(*id, row)).collect();
+        let mut parts: Vec<OpenBatch> = parts.map(|(id, row)| open_batch(id, row)).collect();
         parts.sort_by_key(|part| part.place);
         parts
     }

@@ -150,7 +150,7 @@ impl Draft<'_> {
 impl Transaction<'_, '_> {
     pub(super) fn claim(&mut self, claim: &Claim) -> Result<Option<Batch>, StoreError> {
         let (order, id) = (&claim.order, claim.id.0.as_u128());
-        if let Some(row) = self.state.open.get(&id)
+        if let Some(row) = self.state.open.get(id)
             && let Ok(batch) = self.load(id, row)?
         {
             return Ok(Some(batch));
@@ -262,7 +262,7 @@ impl Transaction<'_, '_> {
 
     /// Takes the record at a place, with those before it in its lane, if all of them are free to go.
     fn consider(&self, place: u64, draft: &mut Draft<'_>) -> Result<Considered, StoreError> {
-        if draft.places.contains(&place) || self.state.claimed.contains_key(&place) {
+        if draft.places.contains(&place) || self.state.open.batch_of(place).is_some() {
             return Ok(Considered::Done);
         }
         let Standing::Free(candidate) = self.standing(place)? else {
@@ -330,7 +330,7 @@ impl Transaction<'_, '_> {
 
     /// Whether the record at a place may go: fresh, or failed and due, or failed and held until now.
     fn standing(&self, place: u64) -> Result<Standing, StoreError> {
-        if self.state.claimed.contains_key(&place) {
+        if self.state.open.batch_of(place).is_some() {
             return Ok(Standing::Kept);
         }
         let Some(header) = self.header(place)? else {

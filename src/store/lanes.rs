@@ -13,9 +13,9 @@ use uuid::Uuid;
 use super::StoreError;
 use super::body;
 use super::op::Transaction;
+use super::open::OpenBatches;
 use super::read;
 use super::schema::{MemberRow, Snapshot, StoredState};
-use super::state::State;
 use crate::model::{Holder, Place, RecordId, RecordState};
 
 /// Due time of a FAILED record that an earlier one of its key holds: whoever holds it wakes it.
@@ -159,7 +159,7 @@ impl Transaction<'_, '_> {
         let Some(head) = self.lane_head(key)? else { return Ok(()) };
         let Ok(Some(header)) = body::header(&self.tables.payload, head) else { return Ok(()) };
         let Some(row) = self.manifest_row(header.id)? else { return Ok(()) };
-        if let Some(state) = stuck_state(self.state, row.state, head) {
+        if let Some(state) = stuck_state(&self.state.open, row.state, head) {
             let range = self.tables.lanes.range((key, seq(head) + 1)..=(key, u64::MAX))?;
             let holds = range.take(COUNTED).count() as u64;
             let id = RecordId(Uuid::from_u128(header.id));
@@ -196,7 +196,7 @@ impl Transaction<'_, '_> {
     /// unless something else keeps the head.
     fn wake_lane(&mut self, key: &str) -> Result<(), StoreError> {
         while let Some(head) = self.lane_head(key)? {
-            if !self.state.claimed.contains_key(&head) && self.is_beyond_reading(head)? {
+            if self.state.open.batch_of(head).is_none() && self.is_beyond_reading(head)? {
                 self.drop_from_lane(key, head)?;
                 continue;
             }
@@ -215,7 +215,7 @@ impl Transaction<'_, '_> {
 
     /// The next claim looks at a record that an earlier one of its key held; false when something else keeps it.
     fn wake_held(&mut self, place: u64) -> Result<bool, StoreError> {
-        if self.state.claimed.contains_key(&place) {
+        if self.state.open.batch_of(place).is_some() {
             return Ok(false);
         }
         let Some(header) = self.header(place)? else { return Ok(false) };
@@ -271,9 +271,9 @@ impl Transaction<'_, '_> {
 }
 
 /// What a record is to those behind it in its lane; none when it does not hold them.
-fn stuck_state(state: &State, stored: StoredState, place: u64) -> Option<RecordState> {
+fn stuck_state(open: &OpenBatches, stored: StoredState, place: u64) -> Option<RecordState> {
     match stored {
-        StoredState::Failed if state.is_in_flight(place) => Some(RecordState::Syncing),
+        StoredState::Failed if open.is_in_flight(place) => Some(RecordState::Syncing),
         StoredState::Failed => Some(RecordState::Failed),
         StoredState::Quarantined => Some(RecordState::Quarantined),
         StoredState::Pending | StoredState::Synced => None,
@@ -284,7 +284,7 @@ fn stuck_state(state: &State, stored: StoredState, place: u64) -> Option<RecordS
 /// looks at the head of their lane once, and counts each record behind them once.
 pub(super) struct LaneView<'s> {
     snapshot: &'s Snapshot,
-    state: &'s State,
+    open: &'s OpenBatches,
     /// Key → the head of its lane, when that holds the others.
     heads: HashMap<String, Option<Head>>,
     windows: HashMap<String, Window>,
@@ -307,8 +307,8 @@ struct Window {
 }
 
 impl<'s> LaneView<'s> {
-    pub(super) fn new(snapshot: &'s Snapshot, state: &'s State) -> Self {
-        Self { snapshot, state, heads: HashMap::new(), windows: HashMap::new(), steps: 0 }
+    pub(super) fn new(snapshot: &'s Snapshot, open: &'s OpenBatches) -> Self {
+        Self { snapshot, open, heads: HashMap::new(), windows: HashMap::new(), steps: 0 }
     }
 
     /// Records that were counted so far.
@@ -337,7 +337,7 @@ impl<'s> LaneView<'s> {
         let Some(head) = head.map(|(_, place)| place.value()) else { return Ok(None) };
         let Ok(Some(header)) = body::header(&self.snapshot.payload, head) else { return Ok(None) };
         let row = read::row(self.snapshot, header.id)?;
-        let state = row.and_then(|row| stuck_state(self.state, row.state, head));
+        let state = row.and_then(|row| stuck_state(self.open, row.state, head));
         let id = RecordId(Uuid::from_u128(header.id));
         Ok(state.map(|state| Head { seq: seq(head), id, state }))
     }
@@ -376,7 +376,7 @@ impl<'s> LaneView<'s> {
 }
 
 /// The first records that hold others back.
-pub(super) fn holders(snapshot: &Snapshot, state: &State) -> Result<Vec<Holder>, StoreError> {
+pub(super) fn holders(snapshot: &Snapshot, open: &OpenBatches) -> Result<Vec<Holder>, StoreError> {
     let mut places = Vec::new();
     for item in snapshot.quarantine.range::<u64>(..)?.take(SCAN) {
         places.push(item?.0.value());
@@ -384,8 +384,8 @@ pub(super) fn holders(snapshot: &Snapshot, state: &State) -> Result<Vec<Holder>,
     for item in snapshot.retry.range::<(u64, u64)>(..)?.take(SCAN) {
         places.push(item?.0.value().1);
     }
-    places.extend(state.claimed.keys().take(SCAN));
-    let mut lanes = LaneView::new(snapshot, state);
+    places.extend(open.places().take(SCAN));
+    let mut lanes = LaneView::new(snapshot, open);
     let mut holders = Vec::new();
     for place in places {
         if holders.len() == NAMED {

@@ -99,7 +99,7 @@ impl Transaction<'_, '_> {
     /// A batch names a record whose payload is not in the store: whatever else is kept of it goes.
     fn write_off(&mut self, member: &MemberRow) -> Result<(), StoreError> {
         self.damage_seen.set(true);
-        self.state.claimed.remove(&member.place);
+        self.state.open_mut().release(member.place);
         self.state.woken.remove(&member.place);
         let row = self.manifest_row(member.id)?.filter(|row| row.place == member.place);
         if row.as_ref().is_some_and(|row| row.state == StoredState::Synced) {

@@ -63,6 +63,7 @@ mod lanes;
 mod medium;
 mod members;
 mod op;
+mod open;
 mod queue;
 mod read;
 mod receipts;
@@ -70,6 +71,7 @@ mod recovery;
 mod review;
 mod salvage;
 mod schema;
+mod shared;
 mod space;
 mod state;
 #[cfg(test)]
@@ -84,7 +86,7 @@ pub use contain::panic_is_contained;
 pub use medium::is_in_use;
 pub use op::{Group, Limits, One, Op, Transaction};
 pub use queue::Queue;
-pub use read::{Filter, Page};
+pub use read::{Filter, Page, Reader, View};
 pub use recovery::{OpenError, Progress};
 pub use review::{
     Acknowledge, AddRefused, AddToReview, AddedToReview, Expedite, Mend, MendRefused, Pause, REVIEW_STEP,

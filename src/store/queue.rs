@@ -2,16 +2,19 @@
 
 use std::cell::Cell;
 use std::path::Path;
+use std::sync::Arc;
 
-use redb::Database;
+use redb::WriteTransaction;
 
 use super::StoreError;
 use super::codec;
 use super::medium::Medium;
 use super::op::{Group, Limits, Transaction};
+use super::read::Reader;
 use super::receipts::{GiveWay, Prune, RECEIPT_BYTES, RECEIPT_BYTES_MAX};
 use super::recovery::{self, OpenError, Progress};
 use super::schema::{Snapshot, Tables, meta};
+use super::shared::Shared;
 use super::space::{self, Space};
 use super::state::{State, Totals, open_batch};
 use crate::clock::Now;
@@ -20,8 +23,7 @@ use crate::model::{Backlog, DeviceId, DiskState, OpenBatch, Storage};
 /// The queue.
 pub struct Queue {
     medium: Box<dyn Medium>,
-    /// None after an error, until it is opened again.
-    database: Option<Database>,
+    shared: Arc<Shared>,
     state: State,
     device: DeviceId,
     space: Space,
@@ -49,9 +51,9 @@ impl Queue {
     pub(super) fn on(mut medium: Box<dyn Medium>, progress: Progress) -> Result<Self, OpenError> {
         let opened = recovery::start(medium.as_mut(), &progress)?;
         let (state, device) = (opened.state, opened.device);
-        let database = Some(opened.database);
+        let shared = Shared::new(opened.database, Arc::clone(&state.open), medium.mark());
         let space = Space::default();
-        Ok(Self { medium, database, state, device, space, given_way: 0, progress, unknown: None })
+        Ok(Self { medium, shared, state, device, space, given_way: 0, progress, unknown: None })
     }
 
     /// Runs a group of operations and commits them; whether there was anything to commit.
@@ -96,9 +98,9 @@ impl Queue {
 
     /// After an error the database object is dead: it is opened anew, and memory follows the disk.
     fn recover(&mut self, error: &StoreError) -> Result<(), StoreError> {
-        self.database = None;
+        self.shared.database_mut().take();
         if error.is_damage() {
-            super::contain::mark(&self.medium.mark());
+            super::contain::mark(&self.shared.mark);
         }
         if error.is_disk_full() {
             self.space.ran_out(self.medium.as_mut());
@@ -117,7 +119,8 @@ impl Queue {
         }
         self.state = opened.state;
         self.state.set_totals(totals);
-        self.database = Some(opened.database);
+        self.shared.publish(&self.state.open);
+        *self.shared.database_mut() = Some(opened.database);
         Ok(())
     }
 
@@ -127,20 +130,23 @@ impl Queue {
 
     /// Proves that the store can be written, after it was opened again if need be.
     pub fn revive(&mut self) -> Result<(), StoreError> {
-        if self.database.is_none() {
+        if !self.is_open() {
             self.reopen()?;
         }
-        let proof = self.database().and_then(|database| Ok(database.begin_write()?.commit()?));
-        proof.inspect_err(|_| self.database = None)
+        let proof = self.begin_write().and_then(|transaction| Ok(transaction.commit()?));
+        proof.inspect_err(|_| drop(self.shared.database_mut().take()))
     }
 
-    fn database(&self) -> Result<&Database, StoreError> {
-        self.database.as_ref().ok_or(StoreError::Closed)
+    fn is_open(&self) -> bool {
+        self.shared.database().is_some()
+    }
+
+    fn begin_write(&self) -> Result<WriteTransaction, StoreError> {
+        Ok(self.shared.database().as_ref().ok_or(StoreError::Closed)?.begin_write()?)
     }
 
     fn attempt(&mut self, limits: Limits, now: Now, group: &mut dyn Group) -> Result<bool, StoreError> {
-        let database = self.database.as_ref().ok_or(StoreError::Closed)?;
-        let transaction = database.begin_write()?;
+        let transaction = self.begin_write()?;
         let mut session = Transaction {
             tables: Tables::open(&transaction)?,
             state: &mut self.state,
@@ -161,12 +167,13 @@ impl Queue {
         let damage_seen = session.damage_seen.get();
         drop(session);
         if damage_seen {
-            super::contain::mark(&self.medium.mark());
+            super::contain::mark(&self.shared.mark);
         }
         if changed {
             transaction.commit()?;
             // After the commit: an acknowledged record must be in a file that a restart finds.
             self.require_in_place()?;
+            self.shared.publish(&self.state.open);
         } else {
             transaction.abort()?;
         }
@@ -192,7 +199,7 @@ impl Queue {
 
     /// An empty commit that lets the next start open at once, crash or not. For when nothing goes on.
     pub fn settle_down(&mut self) -> Result<(), StoreError> {
-        let mut transaction = self.database()?.begin_write()?;
+        let mut transaction = self.begin_write()?;
         transaction.set_quick_repair(true);
         transaction.commit()?;
         Ok(())
@@ -212,8 +219,12 @@ impl Queue {
             return Ok(false);
         }
         self.given_way = 0;
-        let database = self.database.as_mut().ok_or(StoreError::Closed)?;
-        Ok(database.compact()?)
+        self.rewrite()
+    }
+
+    /// Writes the file anew, as small as it can be.
+    fn rewrite(&self) -> Result<bool, StoreError> {
+        Ok(self.shared.database_mut().as_mut().ok_or(StoreError::Closed)?.compact()?)
     }
 
     /// On a full disk receipts give way to new records, the oldest first, unless all of them would not make
@@ -230,8 +241,7 @@ impl Queue {
         let enough = space::is_worth_giving_back(self.medium.as_ref(), self.given_way);
         if enough || self.state.counters.synced == 0 {
             self.given_way = 0;
-            let compacted = self.database.as_mut().ok_or(StoreError::Closed)?.compact();
-            if let Err(error) = compacted.map_err(StoreError::from) {
+            if let Err(error) = self.rewrite() {
                 self.recover(&error)?;
                 return if error.is_disk_full() { Ok(false) } else { Err(error) };
             }
@@ -242,7 +252,7 @@ impl Queue {
 
     /// Closes the file cleanly.
     pub fn close(self) -> Result<(), StoreError> {
-        let Some(database) = self.database else { return Ok(()) };
+        let Some(database) = self.shared.database_mut().take() else { return Ok(()) };
         database.close().map_err(|error| StoreError::Redb(error.into()))
     }
 
@@ -253,20 +263,26 @@ impl Queue {
 
     /// The batches that are open.
     pub fn open_batches(&self) -> Vec<OpenBatch> {
-        self.state.open.iter().map(|(id, row)| open_batch(*id, row)).collect()
+        self.state.open.iter().map(|(id, row)| open_batch(id, row)).collect()
     }
 
+    #[cfg(test)]
     pub(super) fn state(&self) -> &State {
         &self.state
     }
 
     pub(super) fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        Snapshot::of(self.database()?)
+        Snapshot::of(self.shared.database().as_ref().ok_or(StoreError::Closed)?)
+    }
+
+    /// Looks at the queue from other threads.
+    pub fn reader(&self) -> Reader {
+        Reader::new(Arc::clone(&self.shared))
     }
 
     /// A panic of this thread from now on means that the store may be damaged.
     pub fn mark_panics(&self) {
-        super::contain::mark_panics(&self.medium.mark());
+        super::contain::mark_panics(&self.shared.mark);
     }
 
     /// Steady time of the last commit.
@@ -288,10 +304,10 @@ impl Queue {
 
     /// The database is open, if there is room for that.
     fn ready(&mut self) -> Result<(), StoreError> {
-        match self.database {
-            Some(_) => Ok(()),
-            None if self.space.admits() => self.reopen(),
-            None => Err(StoreError::NoRoom),
+        match self.is_open() {
+            true => Ok(()),
+            false if self.space.admits() => self.reopen(),
+            false => Err(StoreError::NoRoom),
         }
     }
 
@@ -319,5 +335,12 @@ impl Queue {
     /// A note that another room left with [`super::Remember`].
     pub fn recall(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.snapshot()?.meta.get(name)?.map(|value| value.value().to_vec()))
+    }
+}
+
+/// Readers may outlive the queue; the file is let go of all the same.
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.shared.database_mut().take();
     }
 }

@@ -1,4 +1,7 @@
-//! Reading the manifest: one entry, a page, a payload. Never blocks a commit, never reads it all.
+//! Reading the manifest: one entry, a page, a payload. From a snapshot, on any thread, so that no commit waits for it,
+//! and never all of it.
+
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -6,14 +9,14 @@ use super::StoreError;
 use super::body;
 use super::codec;
 use super::lanes::LaneView;
-use super::queue::Queue;
+use super::open::OpenBatches;
 use super::schema::{Header, ManifestRow, Snapshot, StoredState};
-use super::state::State;
+use super::shared::Shared;
 use crate::clock::Now;
 use crate::model::{BatchId, LastError, ManifestEntry, Place, RecordId, RecordState};
 
-/// Records that one page looks at; with a rare filter a page may end early, with a cursor.
-const PAGE_SCAN: usize = 10_000;
+/// Records that one page looks at, in a few milliseconds; with a rare filter a page may end early, with a cursor.
+const PAGE_SCAN: usize = 2000;
 /// Records of lanes that one page counts; then it ends early, with a cursor, too.
 const PAGE_LANE_STEPS: usize = 10_000;
 
@@ -39,38 +42,68 @@ pub struct Page {
     pub next: Option<Place>,
 }
 
-impl Queue {
+/// Looks at the queue, from any thread.
+pub struct Reader(Arc<Shared>);
+
+/// The queue as the last commit left it.
+pub struct View {
+    snapshot: Snapshot,
+    open: Arc<OpenBatches>,
+    now: Now,
+}
+
+impl Reader {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    /// Looks at the queue. Keep it short: compaction waits for it.
+    pub fn look<T>(
+        &self,
+        now: Now,
+        look: impl FnOnce(&View) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let database = self.0.database();
+        // First: a batch that is settled in between is shown by what became of its records.
+        let open = self.0.open();
+        let snapshot = Snapshot::of(database.as_ref().ok_or(StoreError::Closed)?)?;
+        look(&View { snapshot, open, now })
+    }
+
+    /// A panic of this thread from now on means that the store may be damaged.
+    pub fn mark_panics(&self) {
+        super::contain::mark_panics(&self.0.mark);
+    }
+}
+
+impl View {
     /// One entry.
-    pub fn entry(&self, now: Now, id: RecordId) -> Result<Option<ManifestEntry>, StoreError> {
-        let snapshot = self.snapshot()?;
-        let row = row(&snapshot, id.0.as_u128())?;
-        let mut lanes = LaneView::new(&snapshot, self.state());
-        row.map(|row| entry(&mut lanes, self.state(), now, id, row)).transpose()
+    pub fn entry(&self, id: RecordId) -> Result<Option<ManifestEntry>, StoreError> {
+        let mut lanes = LaneView::new(&self.snapshot, &self.open);
+        let row = row(&self.snapshot, id.0.as_u128())?;
+        row.map(|row| self.describe(&mut lanes, id, row)).transpose()
     }
 
     /// The payload of a record that is not synced, and the user who handed it over.
     pub fn payload(&self, id: RecordId) -> Result<Option<(Box<str>, u32)>, StoreError> {
-        let snapshot = self.snapshot()?;
-        let Some(row) = row(&snapshot, id.0.as_u128())? else {
+        let Some(row) = row(&self.snapshot, id.0.as_u128())? else {
             return Ok(None);
         };
-        let read = body::read(&snapshot.payload, &snapshot.chunks, row.place)?;
+        let read = body::read(&self.snapshot.payload, &self.snapshot.chunks, row.place)?;
         Ok(read.map(|(_, body)| (body, row.submitter)))
     }
 
     /// The user who handed a record over: known for as long as the record is, whatever became of its payload.
     pub fn submitter(&self, id: RecordId) -> Result<Option<u32>, StoreError> {
-        let row = row(&self.snapshot()?, id.0.as_u128())?;
-        Ok(row.map(|row| row.submitter))
+        Ok(row(&self.snapshot, id.0.as_u128())?.map(|row| row.submitter))
     }
 
     /// A page of the manifest.
-    pub fn page(&self, now: Now, filter: &Filter) -> Result<Page, StoreError> {
-        let snapshot = self.snapshot()?;
+    pub fn page(&self, filter: &Filter) -> Result<Page, StoreError> {
         let start = filter.after.map_or(0, |place| place.0 + 1);
         let mut page = Page::default();
-        let mut walk = Walk::new(&snapshot, filter.state, start)?;
-        let mut lanes = LaneView::new(&snapshot, self.state());
+        let mut walk = Walk::new(&self.snapshot, filter.state, start)?;
+        let mut lanes = LaneView::new(&self.snapshot, &self.open);
         for _ in 0..PAGE_SCAN {
             let Some((place, id)) = walk.next()? else {
                 page.next = None;
@@ -79,19 +112,61 @@ impl Queue {
             if page.entries.len() == filter.limit || lanes.steps() >= PAGE_LANE_STEPS {
                 return Ok(page);
             }
-            let Some(row) = row(&snapshot, id)? else {
+            let Some(row) = row(&self.snapshot, id)? else {
                 continue;
             };
-            let state = shown_state(self.state(), &row);
+            let state = shown_state(&self.open, &row);
             let wanted = filter.state.is_none_or(|wanted| wanted == state)
                 && filter.record_type.as_ref().is_none_or(|record_type| *record_type == row.record_type);
             if wanted {
-                let id = RecordId(Uuid::from_u128(id));
-                page.entries.push(entry(&mut lanes, self.state(), now, id, row)?);
+                page.entries.push(self.describe(&mut lanes, RecordId(Uuid::from_u128(id)), row)?);
             }
             page.next = Some(Place(place));
         }
         Ok(page)
+    }
+
+    fn describe(
+        &self,
+        lanes: &mut LaneView<'_>,
+        id: RecordId,
+        row: ManifestRow,
+    ) -> Result<ManifestEntry, StoreError> {
+        let open = self.open.batch_of(row.place);
+        let place = Place(row.place);
+        let stuck = matches!(row.state, StoredState::Failed | StoredState::Quarantined);
+        let holds = match row.key.as_deref().filter(|_| stuck) {
+            Some(key) => lanes.holds(key, row.place)?,
+            None => 0,
+        };
+        let held_by = match row.state {
+            StoredState::Synced => None,
+            _ => lanes.held_by(row.key.as_deref(), row.place)?,
+        };
+        let shown = shown_state(&self.open, &row);
+        Ok(ManifestEntry {
+            id,
+            seq: place.seq(),
+            record_type: row.record_type,
+            key: row.key,
+            priority: place.priority(),
+            state: shown,
+            attempts: row.attempts,
+            payload_bytes: u64::from(row.payload_bytes),
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            next_attempt_at: row.due_at.filter(|_| open.is_none()).map(|due| self.now.on_the_wall(due)),
+            batch_id: open.or(row.batch).map(|batch| BatchId(Uuid::from_u128(batch))),
+            last_error: row.error.map(|error| LastError {
+                class: error.class,
+                http_status: error.http_status,
+                code: error.code,
+                message: error.message,
+                at: error.at,
+            }),
+            held_by,
+            holds,
+        })
     }
 }
 
@@ -166,56 +241,12 @@ pub(super) fn row(snapshot: &Snapshot, id: u128) -> Result<Option<ManifestRow>, 
 }
 
 /// The state of a record as people see it.
-fn shown_state(state: &State, row: &ManifestRow) -> RecordState {
+fn shown_state(open: &OpenBatches, row: &ManifestRow) -> RecordState {
     match row.state {
-        StoredState::Pending | StoredState::Failed if state.is_in_flight(row.place) => RecordState::Syncing,
+        StoredState::Pending | StoredState::Failed if open.is_in_flight(row.place) => RecordState::Syncing,
         StoredState::Pending => RecordState::Pending,
         StoredState::Failed => RecordState::Failed,
         StoredState::Synced => RecordState::Synced,
         StoredState::Quarantined => RecordState::Quarantined,
     }
-}
-
-fn entry(
-    lanes: &mut LaneView<'_>,
-    state: &State,
-    now: Now,
-    id: RecordId,
-    row: ManifestRow,
-) -> Result<ManifestEntry, StoreError> {
-    let open = state.claimed.get(&row.place).copied();
-    let place = Place(row.place);
-    let stuck = matches!(row.state, StoredState::Failed | StoredState::Quarantined);
-    let holds = match row.key.as_deref().filter(|_| stuck) {
-        Some(key) => lanes.holds(key, row.place)?,
-        None => 0,
-    };
-    let held_by = match row.state {
-        StoredState::Synced => None,
-        _ => lanes.held_by(row.key.as_deref(), row.place)?,
-    };
-    let shown = shown_state(state, &row);
-    Ok(ManifestEntry {
-        id,
-        seq: place.seq(),
-        record_type: row.record_type,
-        key: row.key,
-        priority: place.priority(),
-        state: shown,
-        attempts: row.attempts,
-        payload_bytes: u64::from(row.payload_bytes),
-        created_at: row.created_at,
-        updated_at: row.updated_at,
-        next_attempt_at: row.due_at.filter(|_| open.is_none()).map(|due| now.on_the_wall(due)),
-        batch_id: open.or(row.batch).map(|batch| BatchId(Uuid::from_u128(batch))),
-        last_error: row.error.map(|error| LastError {
-            class: error.class,
-            http_status: error.http_status,
-            code: error.code,
-            message: error.message,
-            at: error.at,
-        }),
-        held_by,
-        holds,
-    })
 }

@@ -186,11 +186,11 @@ impl Transaction<'_, '_> {
             StoredState::Pending | StoredState::Failed => {}
         }
         *changed += 1;
-        let row = match self.state.claimed.get(&row.place).copied() {
+        let row = match self.state.open.batch_of(row.place) {
             None => row,
             Some(batch) => {
                 let lacking = StoreError::Inconsistent("a record is claimed by a batch that is not open");
-                let open = self.state.open.get(&batch).cloned().ok_or(lacking)?;
+                let open = self.state.open.get(batch).cloned().ok_or(lacking)?;
                 if open.phase != StoredPhase::Waiting {
                     return Ok(Err(AddRefused::OutcomePending));
                 }

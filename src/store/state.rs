@@ -1,6 +1,7 @@
 //! What is kept in memory beside the tables: it follows the open batches, never the backlog.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use redb::{Database, ReadableTable};
 use uuid::Uuid;
@@ -8,6 +9,7 @@ use uuid::Uuid;
 use super::StoreError;
 use super::codec;
 use super::lanes::{self, HELD, Urgent};
+use super::open::OpenBatches;
 use super::receipts::GivingWay;
 use super::schema::{BatchRow, Counters, Header, Snapshot, StoredPhase, meta};
 use crate::model::{Backlog, BatchId, Damage, Holder, OpenBatch, Place};
@@ -26,9 +28,7 @@ pub(super) type Totals = (u64, u64);
 #[derive(Default)]
 pub(super) struct State {
     pub(super) counters: Counters,
-    pub(super) open: BTreeMap<u128, BatchRow>,
-    /// Place → open batch, of every member.
-    pub(super) claimed: BTreeMap<u64, u128>,
+    pub(super) open: Arc<OpenBatches>,
     pub(super) cursors: Cursors,
     /// Records behind the cursors that the next claim looks at.
     pub(super) woken: BTreeSet<u64>,
@@ -95,9 +95,7 @@ impl State {
         state.damage = damage.and_then(|note| serde_json::from_slice(note.value()).ok()).unwrap_or_default();
         for item in snapshot.batches.iter()? {
             let (id, row) = item?;
-            let (id, row): (u128, BatchRow) = (id.value(), codec::decode(row.value())?);
-            state.claimed.extend(row.members.iter().map(|member| (member.place, id)));
-            state.open.insert(id, row);
+            state.open_mut().put(id.value(), codec::decode(row.value())?);
         }
         Ok(state)
     }
@@ -114,17 +112,16 @@ impl State {
         }
     }
 
-    /// Whether the record at this place is in a batch that is being transmitted.
-    pub(super) fn is_in_flight(&self, place: u64) -> bool {
-        let batch = self.claimed.get(&place).and_then(|batch| self.open.get(batch));
-        batch.is_some_and(|row| row.phase == StoredPhase::InFlight)
+    /// The open batches, to change them: readers keep what they have of them.
+    pub(super) fn open_mut(&mut self) -> &mut OpenBatches {
+        Arc::make_mut(&mut self.open)
     }
 
     /// Whether the planner may want something of the store at once: a batch is in flight, or records may
     /// be claimed or are due.
     pub(super) fn is_busy(&self, now: u64) -> bool {
-        let claimed = self.open.values().flat_map(|row| &row.members).filter(|member| !member.failed).count();
-        let in_flight = self.open.values().any(|row| row.phase == StoredPhase::InFlight);
+        let claimed = self.open.rows().flat_map(|row| &row.members).filter(|member| !member.failed).count();
+        let in_flight = self.open.rows().any(|row| row.phase == StoredPhase::InFlight);
         let claimable = !self.cursors.dry && self.counters.pending > claimed as u64;
         in_flight || claimable || self.next_due_at.is_some_and(|due| due <= now)
     }
@@ -139,7 +136,7 @@ impl State {
     pub(super) fn look_around(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
         if self.holders_changed {
             let stuck = self.counters.failed + self.counters.quarantined;
-            self.holders = if stuck > 0 { lanes::holders(snapshot, self)? } else { Vec::new() };
+            self.holders = if stuck > 0 { lanes::holders(snapshot, &self.open)? } else { Vec::new() };
             self.holders_changed = false;
         }
         if self.waits_changed {
@@ -154,7 +151,7 @@ impl State {
     /// What waits, as far as memory goes.
     pub(super) fn backlog(&self) -> Backlog {
         let members = |failed| {
-            let in_flight = self.open.values().filter(|row| row.phase == StoredPhase::InFlight);
+            let in_flight = self.open.rows().filter(|row| row.phase == StoredPhase::InFlight);
             let count = |row: &BatchRow| row.members.iter().filter(|member| member.failed == failed).count();
             in_flight.map(count).sum::<usize>() as u64
         };

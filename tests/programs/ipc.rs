@@ -9,6 +9,7 @@ mod intake;
 mod limits;
 mod patience;
 mod permissions;
+mod readers;
 mod review;
 mod shapes;
 mod status;

@@ -3,7 +3,6 @@
 
 use serde::Serialize;
 
-use crate::actors::queue_store::List;
 use crate::ipc::api::Status;
 use crate::ipc::error::ApiError;
 use crate::ipc::server::Shared;
@@ -108,7 +107,7 @@ fn why(error: Option<&LastError>) -> &'static str {
 
 pub(super) async fn review(shared: &Shared, audience: Audience) -> Result<Review, ApiError> {
     let filter = Filter { state: Some(RecordState::Quarantined), limit: SHOWN, ..Filter::default() };
-    let page = shared.store.send(List(filter)).await??;
+    let page = shared.look(move |view| view.page(&filter)).await?;
     let records = page.entries.into_iter().map(|entry| Reviewed::new(entry, audience)).collect();
     Ok(Review { records, more: page.next.is_some(), retry: audience.may_retry })
 }

@@ -27,7 +27,7 @@ fn large_payloads_are_kept_sent_mended_and_removed() {
     for end in [Bench::crash, Bench::reopen] {
         end(&mut bench);
         for new in &records {
-            assert_eq!(bench.queue().payload(new.id).unwrap().unwrap().0, new.payload);
+            assert_eq!(bench.look(|view| view.payload(new.id)).unwrap().0, new.payload);
         }
     }
     let batch = bench.claim(100).unwrap();
@@ -37,7 +37,7 @@ fn large_payloads_are_kept_sent_mended_and_removed() {
     audit(bench.queue_mut());
     for (number, size) in [(9, 10), (1, 500_000), (8, 70_001)] {
         bench.run(Mend { id: id(number), payload: body(size) }).unwrap();
-        assert_eq!(bench.queue().payload(id(number)).unwrap().unwrap().0, body(size));
+        assert_eq!(bench.look(|view| view.payload(id(number))).unwrap().0, body(size));
     }
     audit(bench.queue_mut());
     bench.run(Review { selected: Selected::After(None), action: ReviewAction::Discard });

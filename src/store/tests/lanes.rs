@@ -80,7 +80,7 @@ fn everything(bench: &Bench, limit: usize) -> (usize, Vec<(RecordId, u64)>) {
     let mut filter = Filter { state: None, record_type: None, after: None, limit };
     let (mut pages, mut found) = (0, Vec::new());
     loop {
-        let page = bench.queue().page(bench.now(), &filter).unwrap();
+        let page = bench.look(|view| view.page(&filter));
         pages += 1;
         found.extend(page.entries.iter().map(|entry| (entry.id, entry.holds)));
         filter.after = page.next;
@@ -97,7 +97,7 @@ fn a_page_costs_the_same_whether_its_records_are_held_or_not() {
     keyed(&mut bench, 1..5001, 5);
     let (looked_at, page) = steps(|| {
         let filter = Filter { after: Some(Place::new(5, 2000)), limit: 500, ..Filter::default() };
-        bench.queue().page(bench.now(), &filter).unwrap()
+        bench.look(|view| view.page(&filter))
     });
     assert_eq!(page.entries.len(), 500);
     assert!(page.entries.iter().all(|entry| entry.held_by == Some(id(0)) && entry.holds == 0));
@@ -105,7 +105,7 @@ fn a_page_costs_the_same_whether_its_records_are_held_or_not() {
     // A filter that finds few records counts for those few.
     let (looked_at, page) = steps(|| {
         let state = Some(RecordState::Quarantined);
-        bench.queue().page(bench.now(), &Filter { state, limit: 500, ..Filter::default() }).unwrap()
+        bench.look(|view| view.page(&Filter { state, limit: 500, ..Filter::default() }))
     });
     assert_eq!((page.entries.len(), page.entries[0].holds), (1, 1000));
     assert!(looked_at <= 1000, "{looked_at}");
@@ -119,8 +119,9 @@ fn a_page_of_many_that_hold_others_counts_each_record_once() {
     bench.close(batch, Outcome::Retry(error("later")));
     let (looked_at, (pages, found)) = steps(|| everything(&bench, 5000));
     let expected: Vec<_> = (0..3000u64).map(|n| (id(n.into()), (2999 - n).min(1000))).collect();
-    assert_eq!((pages, found), (1, expected));
-    assert!(looked_at <= 3000, "{looked_at}");
+    assert_eq!((pages, found), (2, expected));
+    // The second page counts those behind its first record once more.
+    assert!(looked_at <= 4000, "{looked_at}");
 }
 
 #[test]
@@ -135,7 +136,7 @@ fn a_page_that_would_count_too_many_records_ends_early_and_nothing_is_left_out()
         Filter { state: Some(RecordState::Quarantined), record_type: None, after: None, limit: 500 };
     let mut found = Vec::new();
     loop {
-        let (looked_at, page) = steps(|| bench.queue().page(bench.now(), &filter).unwrap());
+        let (looked_at, page) = steps(|| bench.look(|view| view.page(&filter)));
         assert!(looked_at <= 11_000, "{looked_at}");
         found.extend(page.entries.into_iter().map(|entry| (entry.id, entry.holds)));
         filter.after = page.next;

@@ -15,6 +15,7 @@ mod model;
 mod order;
 mod power_cuts;
 mod random;
+mod readers;
 mod receipts;
 mod review;
 mod script;

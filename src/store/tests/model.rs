@@ -282,7 +282,7 @@ impl Model {
             let state = if in_flight { RecordState::Syncing } else { rec.state };
             assert_eq!((entry.state, entry.attempts), (state, rec.attempts), "{rec:?}");
             assert_eq!((entry.seq, entry.priority), (rec.seq(), rec.new.priority));
-            let payload = queue.payload(*id).unwrap().map(|(payload, _)| payload);
+            let payload = bench.look(|view| view.payload(*id)).map(|(payload, _)| payload);
             assert_eq!(payload, rec.unfinished().then(|| rec.new.payload.clone()));
             assert!(entry.next_attempt_at.is_none_or(|due| due <= bench.now().wall + HOUR));
         }
@@ -294,7 +294,7 @@ impl Model {
                 (batch.records, batch.attempt, batch.phase, batch.stage, batch.lone_failures),
                 (known.members.len(), known.attempt, known.phase, known.stage, known.lone_failures)
             );
-            let row = &queue.state().open[&batch.id.0.as_u128()];
+            let row = queue.state().open.get(batch.id.0.as_u128()).unwrap();
             let members: Vec<RecordId> = row.members.iter().map(|member| id(member.id)).collect();
             assert_eq!((row.sequence, &members), (known.sequence, &known.members));
         }
@@ -309,7 +309,7 @@ impl Model {
                 Filter { state, record_type: record_type.map(Into::into), after: None, limit: 3 };
             let mut found = Vec::new();
             loop {
-                let page = bench.queue().page(bench.now(), &filter).unwrap();
+                let page = bench.look(|view| view.page(&filter));
                 assert!(page.entries.len() <= filter.limit);
                 found.extend(page.entries.into_iter().map(|entry| entry.id));
                 filter.after = page.next;

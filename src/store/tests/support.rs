@@ -15,7 +15,7 @@ use crate::model::{Batch, BatchId, LastError, ManifestEntry, NewRecord, RecordId
 use crate::policy::agenda::{ClaimOrder, Disposition, Outcome};
 use crate::policy::sizing::{BatchLimit, SizeRule};
 use crate::store::{
-    Append, Appended, Claim, Dispatch, Limits, One, Op, OpenError, Queue, Settle, Settled, StoreError,
+    Append, Appended, Claim, Dispatch, Limits, One, Op, OpenError, Queue, Settle, Settled, StoreError, View,
 };
 
 pub(super) const HOUR: u64 = 3_600_000;
@@ -115,8 +115,13 @@ impl Bench {
         self.queue_mut().rest(limits, now).unwrap()
     }
 
+    /// A look, as a reader takes it.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&View) -> Result<T, StoreError>) -> T {
+        look_at(self.queue(), self.now(), look)
+    }
+
     pub(super) fn entry(&self, id: RecordId) -> Option<ManifestEntry> {
-        self.queue().entry(self.now(), id).unwrap()
+        self.look(|view| view.entry(id))
     }
 
     pub(super) fn close_queue(&mut self) -> Result<(), StoreError> {
@@ -171,6 +176,10 @@ impl Bench {
     pub(super) fn attempts(&self, id: RecordId) -> u32 {
         self.entry(id).unwrap().attempts
     }
+}
+
+pub(super) fn look_at<T>(queue: &Queue, now: Now, look: impl FnOnce(&View) -> Result<T, StoreError>) -> T {
+    queue.reader().look(now, look).unwrap()
 }
 
 pub(super) fn retry() -> config::Retry {

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::audit::audit;
-use super::support::{Bench, HOUR, error, open, record};
+use super::support::{Bench, HOUR, error, look_at, open, record};
 use crate::clock::Now;
 use crate::model::{BatchPhase, DeviceId, NewRecord, RecordId, RecordState};
 use crate::policy::agenda::{Disposition, Outcome};
@@ -131,7 +131,7 @@ fn survey(sound: &Sound, dir: &Path) -> (Queue, Became) {
     let salvaged = !queue.backlog().unwrap().storage.damage.is_empty();
     let mut became = Became::default();
     for (id, (record, was, attempts)) in &sound.records {
-        let Some(entry) = queue.entry(NOW, *id).unwrap() else {
+        let Some(entry) = look_at(&queue, NOW, |view| view.entry(*id)) else {
             match was {
                 RecordState::Synced => became.forgotten += 1,
                 _ => became.lost.push(*id),
@@ -151,7 +151,7 @@ fn survey(sound: &Sound, dir: &Path) -> (Queue, Became) {
             (was, is) => assert_eq!(is, *was),
         }
         assert!(entry.attempts <= *attempts);
-        let (payload, _) = queue.payload(*id).unwrap().unwrap();
+        let (payload, _) = look_at(&queue, NOW, |view| view.payload(*id)).unwrap();
         assert_eq!(payload, record.payload);
     }
     (queue, became)

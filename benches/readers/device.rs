@@ -1,0 +1,103 @@
+//! A daemon with a large queue, and a gateway that it may send to.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use fieldsync::clock::Clock;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::Readers;
+use super::caller::Caller;
+
+/// Records of one request: as many as the API takes.
+const FILL_STEP: usize = 50_000;
+/// A program that does not answer by then will not.
+const START_LIMIT: Duration = Duration::from_secs(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// For so long confirmed records are counted.
+const COUNTED: Duration = Duration::from_secs(5);
+
+pub(crate) struct Device {
+    dir: TempDir,
+    daemon: Child,
+    gateway: Child,
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        for child in [&mut self.daemon, &mut self.gateway] {
+            child.kill().and_then(|()| child.wait()).expect("it ends");
+        }
+    }
+}
+
+impl Device {
+    pub(crate) fn start(dir: &Path, connections: usize) -> Self {
+        let dir = tempfile::tempdir_in(dir).expect("a directory");
+        let mut gateway = Command::new(env!("CARGO_BIN_EXE_fieldsync-gateway"));
+        gateway.args(["--listen", "127.0.0.1:0", "--store"]).arg(dir.path().join("ledger.redb"));
+        let mut gateway = gateway.stdout(Stdio::piped()).spawn().expect("the gateway starts");
+        let mut ready = String::new();
+        let stdout = gateway.stdout.take().expect("it was asked for");
+        BufReader::new(stdout).read_line(&mut ready).expect("the gateway says where it listens");
+        let url = ready.split_whitespace().find(|word| word.starts_with("http")).expect("an address");
+        let config = dir.path().join("config.toml");
+        let settings = format!(
+            "[server]\nurl = \"{url}\"\n[queue]\nstate_dir = \"{0}\"\n[ipc]\nsocket = \"{0}/fieldsync.sock\"\n\
+             max_connections = {connections}\n[log]\nlevel = \"warn\"\n",
+            dir.path().display()
+        );
+        fs::write(&config, settings).expect("the configuration is written");
+        let daemon = Command::new(env!("CARGO_BIN_EXE_fieldsyncd")).arg("--config").arg(config).spawn();
+        let device = Self { dir, daemon: daemon.expect("the daemon starts"), gateway };
+        let clock = Clock::start();
+        while !device.socket().exists() {
+            assert!(clock.now() < START_LIMIT, "the daemon does not listen");
+            thread::park_timeout(LOOK_AGAIN);
+        }
+        Caller::connect(&device.socket()).call("POST /v1/pause", b"");
+        device
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("fieldsync.sock")
+    }
+
+    /// Hands so many records over, none of which is sent.
+    pub(crate) fn fill(&self, records: usize) {
+        let mut caller = Caller::connect(&self.socket());
+        for start in (0..records).step_by(FILL_STEP) {
+            let lines = (start..records.min(start + FILL_STEP)).map(|number| {
+                format!("{{\"type\":\"Type{}\",\"payload\":{{\"number\":{number}}}}}\n", number % 7)
+            });
+            caller.call("POST /v1/records", lines.collect::<String>().as_bytes());
+        }
+    }
+
+    /// Records that the gateway confirms in a second, beside readers of `calls`.
+    pub(crate) fn settled_per_second(&self, calls: &'static [&'static str], connections: usize) -> f64 {
+        let mut caller = Caller::connect(&self.socket());
+        let readers = (!calls.is_empty()).then(|| Readers::start(self, calls, connections));
+        let before = synced(&mut caller);
+        let clock = Clock::start();
+        caller.call("POST /v1/resume", b"");
+        thread::park_timeout(COUNTED);
+        caller.call("POST /v1/pause", b"");
+        let settled = synced(&mut caller) - before;
+        let rate = settled as f64 / clock.now().as_secs_f64();
+        if let Some(readers) = readers {
+            readers.stop();
+        }
+        rate
+    }
+}
+
+fn synced(caller: &mut Caller) -> u64 {
+    let status: Value = serde_json::from_slice(&caller.call("GET /v1/status", b"")).expect("a status");
+    status["records"]["synced"].as_u64().expect("a number")
+}

@@ -1,0 +1,60 @@
+//! The batches that are open, and which of them has which record: kept in memory as the tables say, and shared
+//! with readers as of the last commit.
+
+use std::collections::BTreeMap;
+
+use super::schema::{BatchRow, StoredPhase};
+
+/// The open batches.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct OpenBatches {
+    rows: BTreeMap<u128, BatchRow>,
+    /// Place → batch, of every member.
+    claimed: BTreeMap<u64, u128>,
+}
+
+impl OpenBatches {
+    pub(super) fn get(&self, id: u128) -> Option<&BatchRow> {
+        self.rows.get(&id)
+    }
+
+    /// Adds a batch with its members, or replaces it.
+    pub(super) fn put(&mut self, id: u128, row: BatchRow) {
+        self.claimed.extend(row.members.iter().map(|member| (member.place, id)));
+        self.rows.insert(id, row);
+    }
+
+    /// Removes a batch whose members were released or passed to others.
+    pub(super) fn remove(&mut self, id: u128) -> Option<BatchRow> {
+        self.rows.remove(&id)
+    }
+
+    /// The record at a place is no longer in a batch.
+    pub(super) fn release(&mut self, place: u64) {
+        self.claimed.remove(&place);
+    }
+
+    /// The batch that has the record at a place.
+    pub(super) fn batch_of(&self, place: u64) -> Option<u128> {
+        self.claimed.get(&place).copied()
+    }
+
+    /// Whether the record at this place is in a batch that is being transmitted.
+    pub(super) fn is_in_flight(&self, place: u64) -> bool {
+        let batch = self.batch_of(place).and_then(|batch| self.rows.get(&batch));
+        batch.is_some_and(|row| row.phase == StoredPhase::InFlight)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u128, &BatchRow)> {
+        self.rows.iter().map(|(id, row)| (*id, row))
+    }
+
+    pub(super) fn rows(&self) -> impl Iterator<Item = &BatchRow> {
+        self.rows.values()
+    }
+
+    /// Places of all members, in queue order.
+    pub(super) fn places(&self) -> impl Iterator<Item = u64> {
+        self.claimed.keys().copied()
+    }
+}

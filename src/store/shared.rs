@@ -1,0 +1,45 @@
+//! What the store's one writer shares with its readers: the database, and what is kept in memory beside it.
+//!
+//! A commit does not wait for readers, nor they for it: each sees the last commit before it began. Only what
+//! replaces or rewrites the whole file (opening it again, compaction, the end) waits for the looks under way, which
+//! are short, and keeps others out.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use redb::Database;
+
+use super::open::OpenBatches;
+
+pub(super) struct Shared {
+    /// None after an error, until it is opened again, and after the end.
+    database: RwLock<Option<Database>>,
+    /// As of the last commit.
+    open: RwLock<Arc<OpenBatches>>,
+    /// Made when damage is met, so that the next start looks for it.
+    pub(super) mark: PathBuf,
+}
+
+impl Shared {
+    pub(super) fn new(database: Database, open: Arc<OpenBatches>, mark: PathBuf) -> Arc<Self> {
+        Arc::new(Self { database: RwLock::new(Some(database)), open: RwLock::new(open), mark })
+    }
+
+    pub(super) fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {
+        self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the looks that are under way.
+    pub(super) fn database_mut(&self) -> RwLockWriteGuard<'_, Option<Database>> {
+        self.database.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn open(&self) -> Arc<OpenBatches> {
+        Arc::clone(&self.open.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Publishes the open batches, before anybody hears of the commit that made them so.
+    pub(super) fn publish(&self, open: &Arc<OpenBatches>) {
+        *self.open.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(open);
+    }
+}
