@@ -9,16 +9,16 @@ use tokio::sync::watch;
 use super::{Drain, Ping};
 use crate::clock::Steady;
 use crate::model::{Backlog, DiskState};
-use crate::store::{Reader, StoreError, View};
+use crate::store::{StoreError, StoreReader, StoreView};
 
-type Closure<T> = Box<dyn FnOnce(&View) -> Result<T, StoreError> + Send>;
+type Closure<T> = Box<dyn FnOnce(&StoreView) -> Result<T, StoreError> + Send>;
 
 /// Looks at the queue as the last commit left it. Nothing long: it keeps other readers waiting.
 pub struct Look<T>(Closure<T>);
 
 impl<T> Look<T> {
     /// A look that gives what `look` gives.
-    pub fn new(look: impl FnOnce(&View) -> Result<T, StoreError> + Send + 'static) -> Self {
+    pub fn new(look: impl FnOnce(&StoreView) -> Result<T, StoreError> + Send + 'static) -> Self {
         Self(Box::new(look))
     }
 }
@@ -30,14 +30,14 @@ impl<T: 'static> Message for Look<T> {
 /// The actor.
 pub struct QueueReader {
     /// None once it was drained.
-    reader: Option<Reader>,
+    reader: Option<StoreReader>,
     steady: Steady,
     backlog: watch::Receiver<Backlog>,
 }
 
 impl QueueReader {
     /// An actor for an open queue.
-    pub fn new(reader: Reader, steady: Steady, backlog: watch::Receiver<Backlog>) -> Self {
+    pub fn new(reader: StoreReader, steady: Steady, backlog: watch::Receiver<Backlog>) -> Self {
         Self { reader: Some(reader), steady, backlog }
     }
 }

@@ -414,9 +414,9 @@ mod tests {
             priority: 5,
             payload: "{}".into(),
         };
-        store.do_send(Write(Append::new(vec![record], 0)));
+        let append = store.send(Write(Append::new(vec![record], 0)));
         store.send(Ping).await.unwrap();
         assert_eq!(waiting.borrow().pending, 1, "what came before the ping is on disk");
-        store.send(Ping).await.unwrap();
+        append.await.unwrap().unwrap().unwrap();
     }
 }

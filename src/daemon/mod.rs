@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::actors::TryNow;
 use crate::actors::batch_planner::{BatchPlanner, Partners, PlannerState, Senses};
@@ -346,6 +346,7 @@ async fn live(
         reader: crew.reader.clone(),
         planner: crew.planner.clone(),
         telemetry: crew.telemetry.clone(),
+        turns: Arc::new(Semaphore::new(1)),
         shutdown,
     };
     let mut signals = match signals.listen() {

@@ -1,9 +1,13 @@
 //! `GET /v1/openapi.json`: the local API as a document, made from the handlers and the types that answer.
 //!
-//! It is put together when somebody asks for it, and costs nothing else. What the handlers do not say
+//! It is put together when somebody asks for it for the first time, and costs nothing before. What the handlers do not say
 //! themselves stands here: which refusals a call may meet, who may call it, and the data of events.
 
-use actix_web::HttpResponse;
+use std::sync::OnceLock;
+
+use actix_web::http::header::ContentType;
+use actix_web::{HttpResponse, web};
+use bytes::Bytes;
 use serde_json::json;
 use utoipa::OpenApi;
 use utoipa::openapi::extensions::Extensions;
@@ -13,6 +17,8 @@ use utoipa::openapi::schema::Type;
 use utoipa::openapi::{AllOfBuilder, ContentBuilder, ObjectBuilder, Ref};
 
 use super::api::{Alert, BatchReport, BreakerChange, Connectivity, Gap, RecordChange};
+use super::error::ApiError;
+use super::server::Shared;
 use super::{events, records, review, routes};
 use crate::model::ManifestEntry;
 use crate::transport::wire::ErrorBody;
@@ -170,8 +176,13 @@ fn is_for_admins(operation: &str) -> bool {
     get, path = "/v1/openapi.json", tag = "status",
     responses((status = 200, description = "OpenAPI 3.1.", body = Object)),
 )]
-pub(super) async fn openapi() -> HttpResponse {
-    std::future::ready(HttpResponse::Ok().json(document())).await
+pub(super) async fn openapi(shared: web::Data<Shared>) -> Result<HttpResponse, ApiError> {
+    static WRITTEN: OnceLock<serde_json::Result<Bytes>> = OnceLock::new();
+    let _turn = shared.turn().await?;
+    match WRITTEN.get_or_init(|| serde_json::to_vec(&document()).map(Bytes::from)) {
+        Ok(json) => Ok(HttpResponse::Ok().content_type(ContentType::json()).body(json.clone())),
+        Err(error) => Err(ApiError::cannot_write(error)),
+    }
 }
 
 fn document() -> utoipa::openapi::OpenApi {

@@ -66,8 +66,9 @@ async fn method_not_allowed(methods: &'static str) -> HttpResponse {
     get, path = "/v1/status", tag = "status",
     responses((status = 200, description = "The status.", body = Status)),
 )]
-pub(super) async fn status(shared: web::Data<Shared>) -> HttpResponse {
-    std::future::ready(HttpResponse::Ok().json(shared.board.status())).await
+pub(super) async fn status(shared: web::Data<Shared>) -> Result<HttpResponse, ApiError> {
+    let _turn = shared.turn().await?;
+    Ok(HttpResponse::Ok().json(shared.board.status()))
 }
 
 /// What was measured
@@ -79,6 +80,7 @@ pub(super) async fn status(shared: web::Data<Shared>) -> HttpResponse {
     responses((status = 200, description = "The report.", body = TelemetryReport)),
 )]
 pub(super) async fn telemetry(shared: web::Data<Shared>) -> Result<HttpResponse, ApiError> {
+    let _turn = shared.turn().await?;
     Ok(HttpResponse::Ok().json(shared.telemetry.send(Report).await?))
 }
 
@@ -91,12 +93,13 @@ pub(super) async fn telemetry(shared: web::Data<Shared>) -> Result<HttpResponse,
         content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8")),
 )]
 pub(super) async fn open_metrics(shared: web::Data<Shared>) -> Result<HttpResponse, ApiError> {
+    let _turn = shared.turn().await?;
     let backlog = shared.board.backlog.borrow().clone();
     let text = metrics::text(&shared.board.status(), &backlog).map_err(|error| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics_failed", error.to_string())
     });
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    std::future::ready(text.map(|text| HttpResponse::Ok().content_type(content_type).body(text))).await
+    text.map(|text| HttpResponse::Ok().content_type(content_type).body(text))
 }
 
 /// What `GET /v1/batches` takes.
@@ -121,6 +124,7 @@ pub(super) async fn batches(
 ) -> Result<HttpResponse, ApiError> {
     let query = query.map_err(|error| ApiError::bad_request("invalid_query", error.to_string()))?;
     let limit = query.limit.unwrap_or(DEFAULT_BATCHES);
+    let _turn = shared.turn().await?;
     let batches = shared.telemetry.send(RecentBatches(limit)).await?;
     Ok(HttpResponse::Ok().json(BatchList { batches }))
 }

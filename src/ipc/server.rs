@@ -17,7 +17,7 @@ use actix_web::http::header::ContentType;
 use actix_web::{App, HttpResponse, web};
 use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::auth::Peer;
 use super::body::Bodies;
@@ -32,7 +32,7 @@ use crate::actors::batch_planner::BatchPlanner;
 use crate::actors::queue_reader::{Look, QueueReader};
 use crate::actors::queue_store::QueueStore;
 use crate::actors::telemetry::Telemetry;
-use crate::store::{StoreError, View};
+use crate::store::{StoreError, StoreView};
 
 /// The pause after accept failed, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -54,15 +54,23 @@ pub struct Shared {
     pub planner: Addr<BatchPlanner>,
     /// Adds up.
     pub telemetry: Addr<Telemetry>,
+    /// See [`Shared::turn`].
+    pub turns: Arc<Semaphore>,
     /// True when the daemon ends: streams end, too.
     pub shutdown: watch::Receiver<bool>,
 }
 
 impl Shared {
+    /// The turn of a call that is answered at once, on this thread: one has it at a time, so that however many ask,
+    /// records and batches get theirs in between.
+    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+        self.turns.acquire().await.map_err(|_| ApiError::stopping())
+    }
+
     /// Looks at the queue.
     pub(super) async fn look<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&View) -> Result<T, StoreError> + Send + 'static,
+        look: impl FnOnce(&StoreView) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, ApiError> {
         Ok(self.reader.send(Look::new(look)).await??)
     }
@@ -70,7 +78,7 @@ impl Shared {
     /// Looks at the queue, for an answer in JSON: that is written on the reader's thread.
     pub(super) async fn answer_with<T: Serialize + 'static>(
         &self,
-        look: impl FnOnce(&View) -> Result<T, StoreError> + Send + 'static,
+        look: impl FnOnce(&StoreView) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<HttpResponse, ApiError> {
         let json = self.look(|view| Ok(serde_json::to_vec(&look(view)?))).await?;
         let json = json.map_err(|error| ApiError::cannot_write(&error))?;

@@ -86,7 +86,7 @@ pub use contain::panic_is_contained;
 pub use medium::is_in_use;
 pub use op::{Group, Limits, One, Op, Transaction};
 pub use queue::Queue;
-pub use read::{Filter, Page, Reader, View};
+pub use read::{Filter, Page, StoreReader, StoreView};
 pub use recovery::{OpenError, Progress};
 pub use review::{
     Acknowledge, AddRefused, AddToReview, AddedToReview, Expedite, Mend, MendRefused, Pause, REVIEW_STEP,

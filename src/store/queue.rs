@@ -10,11 +10,11 @@ use super::StoreError;
 use super::codec;
 use super::medium::Medium;
 use super::op::{Group, Limits, Transaction};
-use super::read::Reader;
+use super::read::StoreReader;
 use super::receipts::{GiveWay, Prune, RECEIPT_BYTES, RECEIPT_BYTES_MAX};
 use super::recovery::{self, OpenError, Progress};
 use super::schema::{Snapshot, Tables, meta};
-use super::shared::Shared;
+use super::shared::SharedDatabase;
 use super::space::{self, Space};
 use super::state::{State, Totals, open_batch};
 use crate::clock::Now;
@@ -23,7 +23,7 @@ use crate::model::{Backlog, DeviceId, DiskState, OpenBatch, Storage};
 /// The queue.
 pub struct Queue {
     medium: Box<dyn Medium>,
-    shared: Arc<Shared>,
+    shared: Arc<SharedDatabase>,
     state: State,
     device: DeviceId,
     space: Space,
@@ -51,7 +51,7 @@ impl Queue {
     pub(super) fn on(mut medium: Box<dyn Medium>, progress: Progress) -> Result<Self, OpenError> {
         let opened = recovery::start(medium.as_mut(), &progress)?;
         let (state, device) = (opened.state, opened.device);
-        let shared = Shared::new(opened.database, Arc::clone(&state.open), medium.mark());
+        let shared = SharedDatabase::new(opened.database, Arc::clone(&state.open), medium.mark());
         let space = Space::default();
         Ok(Self { medium, shared, state, device, space, given_way: 0, progress, unknown: None })
     }
@@ -276,8 +276,8 @@ impl Queue {
     }
 
     /// Looks at the queue from other threads.
-    pub fn reader(&self) -> Reader {
-        Reader::new(Arc::clone(&self.shared))
+    pub fn reader(&self) -> StoreReader {
+        StoreReader::new(Arc::clone(&self.shared))
     }
 
     /// A panic of this thread from now on means that the store may be damaged.

@@ -11,7 +11,7 @@ use super::codec;
 use super::lanes::LaneView;
 use super::open::OpenBatches;
 use super::schema::{Header, ManifestRow, Snapshot, StoredState};
-use super::shared::Shared;
+use super::shared::SharedDatabase;
 use crate::clock::Now;
 use crate::model::{BatchId, LastError, ManifestEntry, Place, RecordId, RecordState};
 
@@ -43,17 +43,17 @@ pub struct Page {
 }
 
 /// Looks at the queue, from any thread.
-pub struct Reader(Arc<Shared>);
+pub struct StoreReader(Arc<SharedDatabase>);
 
 /// The queue as the last commit left it.
-pub struct View {
+pub struct StoreView {
     snapshot: Snapshot,
     open: Arc<OpenBatches>,
     now: Now,
 }
 
-impl Reader {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+impl StoreReader {
+    pub(super) fn new(shared: Arc<SharedDatabase>) -> Self {
         Self(shared)
     }
 
@@ -61,13 +61,13 @@ impl Reader {
     pub fn look<T>(
         &self,
         now: Now,
-        look: impl FnOnce(&View) -> Result<T, StoreError>,
+        look: impl FnOnce(&StoreView) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let database = self.0.database();
         // First: a batch that is settled in between is shown by what became of its records.
         let open = self.0.open();
         let snapshot = Snapshot::of(database.as_ref().ok_or(StoreError::Closed)?)?;
-        look(&View { snapshot, open, now })
+        look(&StoreView { snapshot, open, now })
     }
 
     /// A panic of this thread from now on means that the store may be damaged.
@@ -76,7 +76,7 @@ impl Reader {
     }
 }
 
-impl View {
+impl StoreView {
     /// One entry.
     pub fn entry(&self, id: RecordId) -> Result<Option<ManifestEntry>, StoreError> {
         let mut lanes = LaneView::new(&self.snapshot, &self.open);

@@ -11,7 +11,7 @@ use redb::Database;
 
 use super::open::OpenBatches;
 
-pub(super) struct Shared {
+pub(super) struct SharedDatabase {
     /// None after an error, until it is opened again, and after the end.
     database: RwLock<Option<Database>>,
     /// As of the last commit.
@@ -20,7 +20,7 @@ pub(super) struct Shared {
     pub(super) mark: PathBuf,
 }
 
-impl Shared {
+impl SharedDatabase {
     pub(super) fn new(database: Database, open: Arc<OpenBatches>, mark: PathBuf) -> Arc<Self> {
         Arc::new(Self { database: RwLock::new(Some(database)), open: RwLock::new(open), mark })
     }

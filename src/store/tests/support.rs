@@ -15,7 +15,8 @@ use crate::model::{Batch, BatchId, LastError, ManifestEntry, NewRecord, RecordId
 use crate::policy::agenda::{ClaimOrder, Disposition, Outcome};
 use crate::policy::sizing::{BatchLimit, SizeRule};
 use crate::store::{
-    Append, Appended, Claim, Dispatch, Limits, One, Op, OpenError, Queue, Settle, Settled, StoreError, View,
+    Append, Appended, Claim, Dispatch, Limits, One, Op, OpenError, Queue, Settle, Settled, StoreError,
+    StoreView,
 };
 
 pub(super) const HOUR: u64 = 3_600_000;
@@ -116,7 +117,7 @@ impl Bench {
     }
 
     /// A look, as a reader takes it.
-    pub(super) fn look<T>(&self, look: impl FnOnce(&View) -> Result<T, StoreError>) -> T {
+    pub(super) fn look<T>(&self, look: impl FnOnce(&StoreView) -> Result<T, StoreError>) -> T {
         look_at(self.queue(), self.now(), look)
     }
 
@@ -178,7 +179,11 @@ impl Bench {
     }
 }
 
-pub(super) fn look_at<T>(queue: &Queue, now: Now, look: impl FnOnce(&View) -> Result<T, StoreError>) -> T {
+pub(super) fn look_at<T>(
+    queue: &Queue,
+    now: Now,
+    look: impl FnOnce(&StoreView) -> Result<T, StoreError>,
+) -> T {
     queue.reader().look(now, look).unwrap()
 }
 
