@@ -3,6 +3,7 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -213,6 +214,8 @@ pub(super) async fn manifest(shared: web::Data<Shared>) -> HttpResponse {
             })
         }
     });
+    // An empty piece would be the end of a chunked body.
+    let pages = pages.filter(|piece| std::future::ready(piece.as_ref().map_or(true, |piece| !piece.is_empty())));
     HttpResponse::Ok().content_type("application/x-ndjson").streaming(pages)
 }
 
