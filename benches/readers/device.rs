@@ -40,7 +40,10 @@ impl Device {
     pub(crate) fn start(dir: &Path, connections: usize) -> Self {
         let dir = tempfile::tempdir_in(dir).expect("a directory");
         let mut gateway = Command::new(env!("CARGO_BIN_EXE_fieldsync-gateway"));
-        gateway.args(["--listen", "127.0.0.1:0", "--store"]).arg(dir.path().join("ledger.redb"));
+        gateway
+            .stderr(Stdio::null())
+            .args(["--listen", "127.0.0.1:0", "--store"])
+            .arg(dir.path().join("ledger.redb"));
         let mut gateway = gateway.stdout(Stdio::piped()).spawn().expect("the gateway starts");
         let mut ready = String::new();
         let stdout = gateway.stdout.take().expect("it was asked for");

@@ -121,9 +121,9 @@ struct Times {
 }
 
 fn measure(device: &Device, calls: &'static [&'static str], options: &Options) -> Round {
-    let mut poster = Caller::connect(&device.socket());
-    let alone = post(&mut poster, options.posts);
+    let alone = post(&mut Caller::connect(&device.socket()), options.posts);
     let readers = Readers::start(device, calls, options.connections);
+    let mut poster = Caller::connect(&device.socket());
     let clock = Clock::start();
     let before = readers.answers();
     let beside = post(&mut poster, options.posts);
@@ -161,28 +161,30 @@ impl Readers {
         // They are few, and live as long as the bench.
         let ends: &'static AtomicBool = Box::leak(Box::default());
         let answers: &'static AtomicU64 = Box::leak(Box::default());
+        let begun: &'static AtomicBool = Box::leak(Box::default());
         let readers = connections.saturating_sub(2);
         let threads = (0..readers)
             .map(|reader| {
                 let mut caller = Caller::connect(&device.socket());
                 thread::spawn(move || {
-                    for call in calls.iter().cycle().skip(reader) {
-                        if ends.load(Ordering::Relaxed) {
-                            return;
-                        }
-                        if caller.call_while(call, || !ends.load(Ordering::Relaxed)) {
+                    for call in calls.iter().cycle().skip(reader % calls.len()) {
+                        let goes_on = || {
+                            begun.store(true, Ordering::Relaxed);
+                            !ends.load(Ordering::Relaxed)
+                        };
+                        if caller.call_while(call, goes_on) {
                             answers.fetch_add(1, Ordering::Relaxed);
+                        } else {
+                            return;
                         }
                     }
                 })
             })
             .collect();
-        let readers = Self { ends, answers, threads };
-        // Until the first were answered: then the others wait.
-        while !calls.is_empty() && readers.answers() == 0 {
+        while !begun.load(Ordering::Relaxed) {
             thread::yield_now();
         }
-        readers
+        Self { ends, answers, threads }
     }
 
     fn answers(&self) -> u64 {

@@ -215,7 +215,8 @@ pub(super) async fn manifest(shared: web::Data<Shared>) -> HttpResponse {
         }
     });
     // An empty piece would be the end of a chunked body.
-    let pages = pages.filter(|piece| std::future::ready(piece.as_ref().map_or(true, |piece| !piece.is_empty())));
+    let pages =
+        pages.filter(|piece| std::future::ready(piece.as_ref().map_or(true, |piece| !piece.is_empty())));
     HttpResponse::Ok().content_type("application/x-ndjson").streaming(pages)
 }
 

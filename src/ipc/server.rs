@@ -61,10 +61,13 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// The turn of a call that is answered at once, on this thread: one has it at a time, so that however many ask,
-    /// records and batches get theirs in between.
+    /// The turn of a call that is answered at once, on this thread: one has it at a time, and only after what came
+    /// in meanwhile was seen. So however many ask, records and batches get their turn in between.
     pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, ApiError> {
-        self.turns.acquire().await.map_err(|_| ApiError::stopping())
+        let turn = self.turns.acquire().await.map_err(|_| ApiError::stopping())?;
+        // The runtime looks for input before it goes on with whoever yields.
+        tokio::task::yield_now().await;
+        Ok(turn)
     }
 
     /// Looks at the queue.
