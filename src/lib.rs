@@ -31,6 +31,7 @@ pub mod events;
 pub mod exit;
 mod file_watch;
 pub mod gateway;
+mod hidden;
 pub mod history;
 pub mod ipc;
 pub mod journal;

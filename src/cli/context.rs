@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::json_text;
-use super::words::fold;
+use super::words::{fold, plain};
 use crate::ipc::client::{Client, JSON, decode};
 
 pub(crate) struct Context<'a> {
@@ -95,13 +95,20 @@ pub(crate) struct Notes {
 
 impl Notes {
     pub(crate) fn say(self, text: &str) {
-        if self.json { say(&json!({ "note": text }).to_string()) } else { say(text) }
+        if self.json { say_json(&json!({ "note": text }).to_string()) } else { say(text) }
     }
 }
 
-/// One line on standard error. Nobody may be there to read it, which is no reason to stop.
+/// Lines on standard error. Nobody may be there to read them, which is no reason to stop.
 pub(crate) fn say(text: &str) {
-    writeln!(io::stderr(), "{text}").ok();
+    for line in text.split('\n') {
+        writeln!(io::stderr(), "{}", plain(line)).ok();
+    }
+}
+
+/// A line of JSON on standard error.
+pub(crate) fn say_json(json: &str) {
+    say(&json_text::escape_hidden(json));
 }
 
 /// Indented further, a line is no item of a list.

@@ -3,7 +3,12 @@
 //!
 //! Input must be valid JSON; of anything else, nothing but white space is changed.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::mem;
+
+use crate::hidden::is_hidden;
 
 /// On one line, without white space between tokens.
 pub(crate) fn compact(json: &str) -> String {
@@ -16,6 +21,9 @@ pub(crate) fn compact(json: &str) -> String {
     }
     out
 }
+
+/// Deeper levels are on one line: indentation would grow with the square of the depth.
+const INDENTED_LEVELS_MAX: usize = 40;
 
 /// Indented, one field a line, with an end of line.
 pub(crate) fn pretty(json: &str) -> String {
@@ -36,17 +44,21 @@ pub(crate) fn pretty(json: &str) -> String {
                     out.push(end);
                 } else {
                     depth += 1;
-                    new_line(&mut out, depth);
+                    break_line(&mut out, depth, depth);
                 }
             }
             '}' | ']' => {
+                let inner = depth;
                 depth = depth.saturating_sub(1);
-                new_line(&mut out, depth);
+                break_line(&mut out, inner, depth);
                 out.push(character);
             }
             ',' => {
                 out.push(',');
-                new_line(&mut out, depth);
+                if depth > INDENTED_LEVELS_MAX {
+                    out.push(' ');
+                }
+                break_line(&mut out, depth, depth);
             }
             ':' => out.push_str(": "),
             _ => out.push(character),
@@ -56,27 +68,84 @@ pub(crate) fn pretty(json: &str) -> String {
     out
 }
 
-/// The same values, without the characters that command a terminal and that JSON allows in strings as they are.
-pub(crate) fn tame(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
+/// The same values, with hidden characters escaped. JSON allows those from DEL on in strings as they are.
+pub(crate) fn escape_hidden(json: &str) -> Cow<'_, str> {
+    let needs_escape = |character: char| character >= '\u{7f}' && is_hidden(character);
+    if !json.contains(needs_escape) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len() * 2);
     for character in json.chars() {
-        match character {
-            // Writing to memory does not fail.
-            '\u{7f}'..='\u{9f}' => drop(write!(out, "\\u{:04x}", u32::from(character))),
-            _ => out.push(character),
+        if needs_escape(character) {
+            // All of them have four digits. Writing to memory does not fail.
+            write!(out, "\\u{:04x}", u32::from(character)).ok();
+        } else {
+            out.push(character);
         }
     }
-    out
+    Cow::Owned(out)
+}
+
+/// Where JSON is printed: escapes hidden characters in what passes, which may be cut anywhere.
+pub(crate) struct EscapingWriter<W> {
+    inner: W,
+    /// The beginning of a character whose end has not come yet.
+    cut: Vec<u8>,
+}
+
+impl<W: Write> EscapingWriter<W> {
+    pub(crate) fn new(inner: W) -> Self {
+        Self { inner, cut: Vec::new() }
+    }
+
+    /// Where it is printed; everything has passed.
+    pub(crate) fn finish(mut self) -> io::Result<W> {
+        self.flush()?;
+        Ok(self.inner)
+    }
+}
+
+impl<W: Write> Write for EscapingWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let joined;
+        let text = if self.cut.is_empty() {
+            bytes
+        } else {
+            joined = [self.cut.as_slice(), bytes].concat();
+            self.cut.clear();
+            &joined
+        };
+        let mut chunks = text.utf8_chunks().peekable();
+        while let Some(chunk) = chunks.next() {
+            self.inner.write_all(escape_hidden(chunk.valid()).as_bytes())?;
+            let is_cut = chunks.peek().is_none()
+                && str::from_utf8(chunk.invalid()).is_err_and(|error| error.error_len().is_none());
+            if is_cut {
+                self.cut.extend_from_slice(chunk.invalid());
+            } else {
+                self.inner.write_all(chunk.invalid())?;
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.write_all(&mem::take(&mut self.cut))?;
+        self.inner.flush()
+    }
 }
 
 fn is_space(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\r' | '\n')
 }
 
-fn new_line(out: &mut String, depth: usize) {
-    out.push('\n');
-    for _ in 0..depth {
-        out.push_str("  ");
+/// A new line before what is at `indent`, where `depth` is not too deep for lines of its own.
+fn break_line(out: &mut String, depth: usize, indent: usize) {
+    if depth <= INDENTED_LEVELS_MAX {
+        out.push('\n');
+        for _ in 0..indent {
+            out.push_str("  ");
+        }
     }
 }
 
@@ -112,13 +181,50 @@ mod tests {
     const TEXT: &str = r#"{"z": 1.10, "a":[ 1e400,{ } ,[]], "s":"{\"x\": [1, 2]}\\", "e": {"ü" : null}}"#;
 
     #[test]
-    fn what_commands_a_terminal_is_escaped_and_means_the_same() {
-        let text = "{\"s\":\"a\u{9b}2J\u{7f}ü\"}\n";
-        let tamed = tame(text);
-        assert_eq!(tamed, "{\"s\":\"a\\u009b2J\\u007fü\"}\n");
+    fn hidden_characters_are_escaped_and_mean_the_same_however_the_text_is_cut() {
+        let text = "{\"s\":\"a\u{9b}2J\u{7f}ü\u{202e}\u{200b}\u{feff}\u{1f600}\"}\n";
+        let escaped = escape_hidden(text);
+        assert_eq!(escaped, "{\"s\":\"a\\u009b2J\\u007fü\\u202e\\u200b\\ufeff\u{1f600}\"}\n");
         let [one, other] =
-            [text, &tamed].map(|text| serde_json::from_str::<serde_json::Value>(text).unwrap());
+            [text, &escaped].map(|text| serde_json::from_str::<serde_json::Value>(text).unwrap());
         assert_eq!(one, other);
+        for size in 1..text.len() {
+            let mut writer = EscapingWriter::new(Vec::new());
+            text.as_bytes().chunks(size).for_each(|piece| writer.write_all(piece).unwrap());
+            assert_eq!(String::from_utf8(writer.finish().unwrap()).unwrap(), escaped, "{size}");
+        }
+        for broken in [&b"a\xc2"[..], b"\xe2\x80", b"a\xffb\xc2\x9b"] {
+            let mut writer = EscapingWriter::new(Vec::new());
+            writer.write_all(broken).unwrap();
+            let expected = match broken.strip_suffix(b"\xc2\x9b") {
+                Some(before) => [before, b"\\u009b"].concat(),
+                None => broken.to_vec(),
+            };
+            assert_eq!(writer.finish().unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_payload_of_brackets_is_laid_out_in_linear_size() {
+        let deep = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+        assert_eq!(pretty(&deep(2)), "[\n  [\n    1\n  ]\n]\n");
+        let fits = pretty(&deep(INDENTED_LEVELS_MAX));
+        assert_eq!(fits.lines().count(), 2 * INDENTED_LEVELS_MAX + 1);
+        let more = pretty(&deep(INDENTED_LEVELS_MAX + 2));
+        assert_eq!(more, fits.replace('1', "[[1]]"));
+        assert_eq!(
+            pretty(&format!("{}1,{{\"a\":[]}}{}", "[".repeat(41), "]".repeat(41))),
+            fits.replace('1', "[1, {\"a\": []}]")
+        );
+        // A megabyte of them, as a store of an older version may hold it.
+        let megabyte = deep(500_000);
+        let laid_out = pretty(&megabyte);
+        assert!(
+            laid_out.len() < megabyte.len() + 4 * INDENTED_LEVELS_MAX * INDENTED_LEVELS_MAX,
+            "{}",
+            laid_out.len()
+        );
+        assert_eq!(compact(&laid_out), megabyte);
     }
 
     #[test]

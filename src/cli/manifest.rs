@@ -17,7 +17,7 @@ pub(crate) enum Verb {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// File to write; else standard output
+    /// File to write, which must not be a symbolic link; else standard output
     file: Option<PathBuf>,
 }
 

@@ -32,7 +32,7 @@ mod telemetry;
 mod testing;
 mod words;
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -43,8 +43,9 @@ use signal_hook::low_level::emulate_default_handler;
 
 use crate::config::default_socket;
 use crate::ipc::client::Client;
-use context::{Context, say};
+use context::{Context, say, say_json};
 use failure::{Failure, INTERRUPTED};
+use json_text::EscapingWriter;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -182,8 +183,15 @@ pub fn main() -> ExitCode {
         }
         Err(error) => error.exit(),
     };
-    let mut out = io::stdout().lock();
-    let terminal = out.is_terminal();
+    let mut stdout = io::stdout().lock();
+    let terminal = stdout.is_terminal();
+    let mut escaping;
+    let out: &mut dyn Write = if command.json {
+        escaping = EscapingWriter::new(stdout);
+        &mut escaping
+    } else {
+        &mut stdout
+    };
     let mut context = Context {
         client: Client::new(command.socket.clone().unwrap_or_else(default_socket)),
         named_socket: command.socket,
@@ -191,7 +199,7 @@ pub fn main() -> ExitCode {
         terminal,
         width: Some(Term::stdout()).filter(|_| terminal).and_then(|term| columns(&term)),
         colour: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
-        out: &mut out,
+        out,
     };
     let outcome = block_on(command.verb.run(&mut context));
     let outcome = outcome.and_then(|code| {
@@ -216,7 +224,11 @@ fn wants_json() -> bool {
 
 fn end(failure: &Failure, json: bool) -> ExitCode {
     if !failure.message.is_empty() {
-        say(&if json { failure.json() } else { format!("fieldsync: {}", failure.message) });
+        if json {
+            say_json(&failure.json());
+        } else {
+            say(&format!("fieldsync: {}", failure.message));
+        }
     }
     if failure.exit == INTERRUPTED {
         // So that a script is interrupted as well.

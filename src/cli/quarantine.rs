@@ -84,7 +84,7 @@ pub(crate) struct DiscardArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ExportArgs {
-    /// File to write; else standard output
+    /// File to write, which must not be a symbolic link; else standard output
     file: Option<PathBuf>,
 }
 

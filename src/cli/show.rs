@@ -59,8 +59,7 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Fa
             Some(payload) => {
                 context.line("\nPayload:")?;
                 let text = json_text::pretty(&payload);
-                let text = if context.terminal { json_text::tame(&text) } else { text };
-                context.line(text.trim_end())?;
+                context.line(json_text::escape_hidden(text.trim_end()))?;
             }
             None => context.line("\nThe payload is no longer kept.")?,
         }

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::context::Context;
 use super::failure::Failure;
+use super::json_text::EscapingWriter;
 use super::words::{count, plain, stamp};
 use crate::clock::wall_ms;
 use crate::exit;
@@ -95,6 +96,9 @@ fn salvage(args: &SalvageArgs, context: &mut Context<'_>) -> Result<u8, Failure>
         .and_then(|salvage| {
             match &mut file {
                 Some((file, path)) => write(&salvage, file, |error| cannot_write(path, &error))?,
+                None if context.terminal => {
+                    write(&salvage, &mut EscapingWriter::new(&mut *context.out), Failure::from)?;
+                }
                 None => write(&salvage, context.out, Failure::from)?,
             }
             Ok(salvage)

@@ -12,6 +12,7 @@ use tracing_subscriber::layer::Context;
 
 use super::priority;
 use super::sender::Sender;
+use crate::hidden::replace_hidden;
 use crate::journal::MESSAGES;
 
 /// Event fields become `FIELDSYNC_BATCH_ID=…` in the journal.
@@ -71,7 +72,8 @@ impl Entry {
     }
 
     fn put(&mut self, name: &str, value: &str) {
-        let value = value.get(..value.floor_char_boundary(VALUE_BYTES_MAX)).unwrap_or(value).as_bytes();
+        let value = replace_hidden(value);
+        let value = value.get(..value.floor_char_boundary(VALUE_BYTES_MAX)).unwrap_or(&value).as_bytes();
         self.0.extend_from_slice(name.as_bytes());
         self.0.push(b'\n');
         self.0.extend_from_slice(&(value.len() as u64).to_le_bytes());

@@ -9,11 +9,13 @@ use std::os::fd::AsFd;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
-use tracing_subscriber::fmt::format::{Format, Full, Writer};
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::{DefaultFields, Format, Full, Writer};
 use tracing_subscriber::fmt::{self as lines, FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::priority;
+use crate::hidden::replace_hidden;
 
 /// Where a pipe has any room, it has room for this (`PIPE_BUF`).
 const PIECE: usize = 4096;
@@ -28,7 +30,11 @@ where
     } else {
         Line::Person(Format::default().with_target(false))
     };
-    lines::layer().with_writer(|| Unwaiting).with_ansi(io::stderr().is_terminal()).event_format(line)
+    lines::layer()
+        .with_writer(|| Unwaiting)
+        .with_ansi(io::stderr().is_terminal())
+        .fmt_fields(VisibleFields)
+        .event_format(line)
 }
 
 /// Whether it leads to the journal, and not to where somebody redirected it.
@@ -64,6 +70,17 @@ where
                 format.format_event(ctx, writer, event)
             }
         }
+    }
+}
+
+/// Message and fields without hidden characters, line breaks among them: they hold text that others wrote.
+struct VisibleFields;
+
+impl<'writer> FormatFields<'writer> for VisibleFields {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut text = String::new();
+        DefaultFields::new().format_fields(Writer::new(&mut text), fields)?;
+        writer.write_str(&replace_hidden(&text))
     }
 }
 

@@ -1,9 +1,10 @@
 //! The stage of the demo: a temporary directory, a gateway and a daemon in it, and the count at the server.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -70,7 +71,10 @@ impl Stage {
     pub(super) fn set(timing: &Timing) -> Result<Self, Failure> {
         let failed =
             |what: &str, error: std::io::Error| Failure::failed(format!("the demo cannot {what}: {error}."));
-        let dir = tempfile::Builder::new().prefix("fieldsync-demo-").tempdir();
+        let dir = tempfile::Builder::new()
+            .prefix("fieldsync-demo-")
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir();
         let dir = dir.map_err(|error| failed("make a temporary directory", error))?;
         let path = dir.path().to_owned();
         let ready_path = path.join("ready");

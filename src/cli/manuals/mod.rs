@@ -8,11 +8,13 @@ mod configuration;
 mod notes;
 mod page;
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Command, CommandFactory};
+use nix::fcntl::OFlag;
 
 use super::context::Context;
 use super::failure::Failure;
@@ -35,10 +37,17 @@ pub(crate) fn run<C: CommandFactory>(args: &Args, context: &mut Context<'_>) -> 
     fs::create_dir_all(directory).map_err(|error| cannot_write(directory, &error))?;
     for page in pages(C::command()) {
         let path = directory.join(&page.file);
-        fs::write(&path, &page.text).map_err(|error| cannot_write(&path, &error))?;
+        write_page(&path, &page.text).map_err(|error| cannot_write(&path, &error))?;
         context.line(path.display().to_string())?;
     }
     Ok(exit::DONE)
+}
+
+/// Never through a link that somebody laid in the directory.
+fn write_page(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).custom_flags(OFlag::O_NOFOLLOW.bits());
+    options.open(path)?.write_all(text)
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {

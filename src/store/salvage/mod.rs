@@ -20,6 +20,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase};
 use thiserror::Error;
 use uuid::Uuid;
@@ -68,7 +69,6 @@ pub(super) fn salvage(
 /// What was salvaged of a file by hand.
 pub struct Salvage {
     database: Database,
-    _directory: tempfile::TempDir,
     /// Records that read.
     pub salvaged: u64,
     /// Records that are known to have been there and do not read.
@@ -108,8 +108,8 @@ pub enum SalvageError {
 }
 
 impl Salvage {
-    /// Reads a file and changes nothing of it. What is found is put in order in a directory of its
-    /// own under `scratch`, which goes when this does.
+    /// Reads a file and changes nothing of it. What is found is put in order in a file without
+    /// a name in `scratch`, which goes when this does.
     pub fn of(path: &Path, scratch: &Path) -> Result<Self, SalvageError> {
         let unreadable = |source| SalvageError::Unreadable { path: path.to_owned(), source };
         let no_room = |source| SalvageError::NoRoom { path: scratch.to_owned(), source };
@@ -121,16 +121,16 @@ impl Salvage {
         if let Some(found) = tables::schema(&mut Source::open(&raw)).filter(|found| *found > SCHEMA_VERSION) {
             return Err(SalvageError::NewerSchema { path: path.to_owned(), found });
         }
-        let directory =
-            tempfile::Builder::new().prefix(".fieldsync-salvage").tempdir_in(scratch).map_err(no_room)?;
+        // Without a name, so that nobody else can read it or put another file in its place.
+        let found = tempfile::tempfile_in(scratch).map_err(no_room)?;
         let quiet: Progress = Arc::new(|_| ());
-        let database =
-            builder(&quiet).create(directory.path().join("found.redb")).map_err(StoreError::from)?;
+        let found = FileBackend::new(found).map_err(StoreError::from)?;
+        let database = builder(&quiet).create_with_backend(found).map_err(StoreError::from)?;
         let (salvaged, lost) = match salvage(path, Way::TablesFirst, &database, &quiet, |_, _| None) {
             Err(StoreError::Redb(redb::Error::Io(source))) => return Err(no_room(source)),
             done => done?,
         };
-        Ok(Self { database, _directory: directory, salvaged, lost })
+        Ok(Self { database, salvaged, lost })
     }
 
     /// The records in order of arrival.
