@@ -16,7 +16,9 @@ use super::faults::Faults;
 use super::ledger::{CheckedBatch, CheckedRecord, sha256};
 use super::refusal::Refusal;
 use crate::model::{BatchId, DeviceId, Sequence};
-use crate::transport::wire::{ATTEMPT, BATCH_ID, BATCH_SEQUENCE, BatchRequest, DEVICE_ID, WireRecord};
+use crate::transport::wire::{
+    ATTEMPT, BATCH_ID, BATCH_SEQUENCE, BatchRequest, DEVICE_ID, WireRecord, find_name_fault,
+};
 
 /// The content encodings that are taken, as `Accept-Encoding` names them.
 pub(crate) const ACCEPTED_ENCODINGS: &str = "zstd, gzip";
@@ -111,9 +113,8 @@ pub(crate) fn check(
 
 fn record_fault(record: &WireRecord, faults: &Faults) -> Option<&'static str> {
     let payload = record.payload.get();
-    // Not every ledger can keep it. In a payload it is escaped.
-    if record.record_type.contains('\0') || record.key.as_ref().is_some_and(|key| key.contains('\0')) {
-        Some("type and key must not contain the character U+0000")
+    if let Some(fault) = find_name_fault(&record.record_type, record.key.as_deref()) {
+        Some(fault)
     } else if !payload.starts_with('{') {
         Some("the payload must be a JSON object")
     } else if faults.rejects(payload) {

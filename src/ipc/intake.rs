@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::model::{DEFAULT_PRIORITY, MAX_PRIORITY, NewRecord, RecordId};
+use crate::transport::wire::find_name_fault;
 
 /// What some editors put at the beginning of a text. It says nothing of UTF-8, and is passed over.
 pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -18,6 +19,8 @@ pub(crate) const MAX_TYPE_BYTES: usize = 128;
 /// Longest key, in bytes: it is a key of the store, too.
 pub(crate) const MAX_KEY_BYTES: usize = 512;
 
+/// Levels of objects and arrays in a payload. Many programs read JSON by recursion, and end at a few hundred.
+const MAX_NESTING_LEVELS: usize = 128;
 /// Most records of one request: what a record costs beside its bytes does not follow the size of a request.
 pub(super) const MAX_RECORDS_AT_ONCE: usize = 50_000;
 
@@ -51,17 +54,17 @@ pub(super) struct Submitted<'a> {
     /// Names it for ever; one is made when there is none. Any UUID, version 7 is best.
     #[schema(value_type = Option<String>, format = "uuid")]
     id: Option<Uuid>,
-    /// What kind of record it is, in at most 128 bytes.
+    /// What kind of record it is, in at most 128 bytes without control characters.
     #[serde(rename = "type")]
     #[schema(min_length = 1, max_length = 128)]
     record_type: String,
-    /// Records of one key go out in the order of their arrival. At most 512 bytes.
+    /// Records of one key go out in the order of their arrival. At most 512 bytes without control characters.
     #[schema(min_length = 1, max_length = 512)]
     key: Option<String>,
     /// 9 goes first.
     #[schema(maximum = 9, default = 5)]
     priority: Option<u8>,
-    /// Any JSON object; it is sent byte for byte.
+    /// Any JSON object with at most 128 levels; it is sent byte for byte.
     #[serde(borrow)]
     #[schema(value_type = Object)]
     payload: &'a RawValue,
@@ -171,9 +174,13 @@ fn record(json: &[u8]) -> Result<NewRecord, String> {
     if priority > MAX_PRIORITY {
         return Err(format!("`priority` must lie between 0 and {MAX_PRIORITY}"));
     }
+    if let Some(fault) = find_name_fault(&record_type, key.as_deref()) {
+        return Err(fault.into());
+    }
     if !payload.get().starts_with('{') {
         return Err("`payload` must be a JSON object".into());
     }
+    check_nesting(payload.get())?;
     let id = id.map_or_else(RecordId::new, RecordId);
     Ok(NewRecord { id, record_type, key, priority, payload: payload.get().into() })
 }
@@ -189,11 +196,33 @@ pub(super) fn named<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, String>
 /// A JSON object, byte for byte, without white space around it.
 pub(super) fn object(body: &[u8]) -> Result<Box<str>, String> {
     let payload: &RawValue = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    if payload.get().starts_with('{') {
-        Ok(payload.get().into())
-    } else {
-        Err("the payload must be a JSON object".into())
+    if !payload.get().starts_with('{') {
+        return Err("the payload must be a JSON object".into());
     }
+    check_nesting(payload.get())?;
+    Ok(payload.get().into())
+}
+
+/// Refuses JSON that is nested too deeply. One pass, without memory of its own.
+pub(crate) fn check_nesting(json: &str) -> Result<(), String> {
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for (position, byte) in json.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b'{' | b'[' if depth == MAX_NESTING_LEVELS => {
+                return Err(format!(
+                    "the payload is nested deeper than {MAX_NESTING_LEVELS} levels (at its byte {position})"
+                ));
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -264,6 +293,18 @@ mod tests {
         }
         assert!(all(json, b"").is_err() && all(json, b"[1").is_err());
         assert_eq!(all(json, b" [] ").unwrap().len(), 0);
+    }
+
+    #[test]
+    fn nesting_is_counted_outside_of_texts() {
+        let arrays = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert_eq!(check_nesting(&arrays(MAX_NESTING_LEVELS)), Ok(()));
+        let refused = check_nesting(&arrays(MAX_NESTING_LEVELS + 1)).unwrap_err();
+        assert!(refused.ends_with("deeper than 128 levels (at its byte 128)"), "{refused}");
+        let (side_by_side, quote) = ("[{}],".repeat(1000), r#""\"[[[""#);
+        assert_eq!(check_nesting(&format!("[{side_by_side}{{}}]")), Ok(()));
+        assert_eq!(check_nesting(&format!("[{}]", vec![quote; 1000].join(","))), Ok(()));
+        assert!(check_nesting(&format!("[{quote},{}]", arrays(MAX_NESTING_LEVELS))).is_err());
     }
 
     proptest! {

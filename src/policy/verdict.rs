@@ -327,12 +327,12 @@ pub fn last_error(verdict: &Verdict, seen: &Seen, at: u64) -> LastError {
 /// Texts of the server end up in the manifest, once for each record of a batch.
 const MAX_MESSAGE_CHARS: usize = 200;
 
-/// A text of the server, cut to what the manifest keeps.
+/// A text of the server, cut to what the manifest keeps. In a raw store, control characters could be taken for a row.
 pub fn shortened(mut text: String) -> String {
     if let Some((end, _)) = text.char_indices().nth(MAX_MESSAGE_CHARS) {
         text.truncate(end);
     }
-    text
+    if text.contains(char::is_control) { text.replace(char::is_control, "\u{fffd}") } else { text }
 }
 
 #[cfg(test)]
@@ -498,5 +498,6 @@ mod tests {
     fn texts_of_the_server_are_cut_between_characters() {
         assert_eq!(shortened("ä".repeat(500)).chars().count(), MAX_MESSAGE_CHARS);
         assert_eq!(shortened("short".into()), "short");
+        assert_eq!(shortened("fsr1\0\n".into()), "fsr1\u{fffd}\u{fffd}");
     }
 }

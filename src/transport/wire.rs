@@ -35,6 +35,8 @@ pub const BATCH_ID_REUSED: &str = "BATCH_ID_REUSED";
 pub const UNKNOWN_BATCH: &str = "UNKNOWN_BATCH";
 /// Code of a rejected record: its id is known with another payload.
 pub const ID_CONFLICT: &str = "ID_CONFLICT";
+/// As [`ID_CONFLICT`], and it was another device that used the id first.
+pub const ID_OF_OTHER_DEVICE: &str = "ID_OF_OTHER_DEVICE";
 
 /// The body of a batch. A pure function of the batch: byte for byte the same on every resend.
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,6 +67,18 @@ pub struct WireRecord {
     pub created_at: u64,
     /// What the application handed over, byte for byte.
     pub payload: Box<RawValue>,
+}
+
+/// What is wrong with these names, for people. The device refuses such a record as it comes in, and the server
+/// rejects it: control characters end up in terminals, logs and databases that do not take them.
+pub fn find_name_fault(record_type: &str, key: Option<&str>) -> Option<&'static str> {
+    if record_type.contains(char::is_control) {
+        Some("`type` must not contain control characters")
+    } else if key.is_some_and(|key| key.contains(char::is_control)) {
+        Some("`key` must not contain control characters")
+    } else {
+        None
+    }
 }
 
 /// The server's answer to a batch.

@@ -12,8 +12,9 @@ use serde_json::value::RawValue;
 use super::items::{Item, MAX_ITEM, Mistake};
 use crate::cli::failure::Failure;
 use crate::exit;
-use crate::ipc::intake::{MAX_KEY_BYTES, MAX_TYPE_BYTES};
+use crate::ipc::intake::{MAX_KEY_BYTES, MAX_TYPE_BYTES, check_nesting};
 use crate::model::{MAX_PRIORITY, RecordId};
+use crate::transport::wire::find_name_fault;
 
 /// For type, key and white space around a payload.
 const AROUND_PAYLOAD: u64 = 64 << 10;
@@ -79,6 +80,10 @@ impl<'a> Rules<'a> {
                 );
                 return Err(Failure::new(exit::USAGE, message));
             }
+            Some(name) if find_name_fault(name, None).is_some() => {
+                let message = "--type must not contain control characters. Nothing was stored. Name a type without them.";
+                return Err(Failure::new(exit::USAGE, message));
+            }
             Some(record_type) => Form::Payload { record_type, key_field },
         };
         Ok(Self { form, max_payload: None })
@@ -120,6 +125,7 @@ impl<'a> Rules<'a> {
             Form::Record => record(item)?,
             Form::Payload { record_type, key_field } => payload(item, record_type, key_field)?,
         };
+        check_nesting(input.payload.get()).map_err(|what| Mistake::new(item.line, what))?;
         let bytes = input.payload.get().len() as u64;
         match self.max_payload.filter(|most| bytes > *most) {
             Some(most) => Err(Mistake::new(
@@ -147,6 +153,9 @@ fn record<'i>(item: &Item<'i>) -> Result<Input<'i>, Mistake> {
     if let Some(what) = input.key.as_deref().and_then(wrong_key) {
         return wrong(&what);
     }
+    if let Some(fault) = find_name_fault(&input.record_type, input.key.as_deref()) {
+        return wrong(fault);
+    }
     if !is_object(input.payload) {
         return wrong("`payload` must be a JSON object");
     }
@@ -172,6 +181,9 @@ fn payload<'i>(item: &Item<'i>, record_type: &str, key_field: Option<&str>) -> R
     };
     if let Some(what) = key.as_deref().and_then(wrong_key) {
         return Err(Mistake::new(item.line, what));
+    }
+    if let Some(fault) = find_name_fault(record_type, key.as_deref()) {
+        return Err(Mistake::new(item.line, fault));
     }
     Ok(Input { id: None, record_type: record_type.to_owned(), key, priority: None, payload })
 }

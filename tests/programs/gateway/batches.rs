@@ -133,14 +133,21 @@ fn a_record_id_that_comes_with_other_content_is_a_conflict_and_not_applied() {
 }
 
 #[test]
-fn a_key_that_no_database_could_keep_is_rejected_alone() {
+fn a_key_with_control_characters_is_rejected_alone() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
-    let mut batch = Batch::of(&["{}", r#"{"text":"a\u0000b"}"#]);
-    batch.records[0].key = Some("account\\u0000".into());
-    let answer = gateway.post(&batch).batch();
-    assert_eq!(statuses(&answer), [RecordStatus::Rejected, RecordStatus::Applied]);
-    assert_eq!(answer.results[0].code.as_deref(), Some("INVALID_DATA"));
+    for character in ["\\u0000", "\\t", "\\u001b", "\u{7f}", "\u{9b}"] {
+        let mut batch = Batch::of(&["{}", r#"{"text":"a\u0000b"}"#]);
+        batch.records[0].key = Some(format!("account{character}"));
+        let answer = gateway.post(&batch).batch();
+        assert_eq!(statuses(&answer), [RecordStatus::Rejected, RecordStatus::Applied]);
+        assert_eq!(answer.results[0].code.as_deref(), Some("INVALID_DATA"));
+        assert_eq!(
+            answer.results[0].message.as_deref(),
+            Some("`key` must not contain control characters"),
+            "as a device says it"
+        );
+    }
     assert!(gateway.get("/ledger").text().contains(r#"{"text":"a\u0000b"}"#));
 }
 

@@ -225,3 +225,74 @@ fn a_queue_is_full_by_its_bytes_too() {
     let error = refused(&daemon.post("/v1/records", large.to_string()), 507, "queue_full");
     assert!(error["message"].as_str().unwrap().contains("queue.max_bytes"), "{error}");
 }
+
+#[test]
+fn control_characters_in_a_type_or_a_key_are_refused_at_every_door() {
+    let daemon = Daemon::start(&Settings::default());
+    for character in ['\0', '\u{1}', '\t', '\n', '\u{1b}', '\u{7f}', '\u{80}', '\u{9f}'] {
+        for field in ["type", "key"] {
+            let mut record = json!({"type": "T", "key": "k", "payload": {}});
+            record[field] = format!("a{character}b").into();
+            let said = format!("`{field}` must not contain control characters");
+            let array = daemon.post("/v1/records", format!("[{GOOD},{record}]"));
+            let error = refused(&array, 400, "invalid_record");
+            assert_eq!(error["position"], 2);
+            assert!(error["message"].as_str().unwrap().contains(&said), "{error}");
+            let lines = daemon.call(Method::POST, "/v1/records", NDJSON, format!("{GOOD}\n{record}\n"));
+            assert_eq!(refused(&lines, 400, "invalid_record")["position"], 2);
+            let ran = daemon.cli_with(&["enqueue"], format!("{GOOD}\n{record}\n").as_bytes());
+            assert_eq!(ran.code, Some(8), "{ran:?}");
+            assert!(ran.stderr.contains(&said) && ran.stderr.contains("standard input:2:"), "{}", ran.stderr);
+        }
+    }
+    let ran = daemon.cli_with(&["enqueue", "--type", "a\u{1b}[2J"], b"{}");
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    let ran = daemon.cli_with(&["enqueue", "--type", "T", "--key-field", "k"], b"{\"k\":\"a\\u0000b\"}");
+    assert_eq!(ran.code, Some(8), "{ran:?}");
+    assert_eq!(daemon.counts().pending, 0);
+    daemon.enqueue(&[json!({"type": "Zürich é", "key": "日本", "payload": {"text": "a\tb\u{9b}"}})]);
+}
+
+/// An object in which arrays lie in each other to this depth, the object included.
+fn nested(depth: usize) -> String {
+    format!("{{\"a\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1))
+}
+
+#[test]
+fn a_payload_that_is_nested_too_deeply_is_refused_at_every_door() {
+    let server = ScriptedServer::at_first(1, |request| {
+        let bad = json!({"status": "rejected", "code": "BAD", "message": "no"});
+        Reply::results(request.batch_id(), &request.ids(), |_| Some(bad.clone()))
+    });
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    let id = daemon.enqueue(&[json!({"type": "T", "payload": {}})]).remove(0);
+    daemon.wait_until_done();
+    // A megabyte of brackets, and one level too many.
+    for depth in [500_000, 129] {
+        let payload = nested(depth);
+        let record = format!("{{\"type\":\"T\",\"payload\":{payload}}}");
+        for (kind, body) in [(JSON, format!("[{GOOD},{record}]")), (NDJSON, format!("{GOOD}\n{record}\n"))] {
+            let error = refused(&daemon.call(Method::POST, "/v1/records", kind, body), 400, "invalid_record");
+            assert_eq!(error["position"], 2);
+            assert!(error["message"].as_str().unwrap().contains("deeper than 128"), "{error}");
+        }
+        let put = daemon.put(&format!("/v1/records/{id}/payload"), &payload);
+        let error = refused(&put, 400, "invalid_record");
+        assert!(error["message"].as_str().unwrap().contains("deeper than 128"), "{error}");
+        let ran = daemon.cli_with(&["enqueue"], format!("{GOOD}\n{record}\n").as_bytes());
+        assert_eq!(ran.code, Some(8), "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains("deeper than 128") && ran.stderr.contains("standard input:2:"),
+            "{}",
+            ran.stderr
+        );
+    }
+    assert_eq!(daemon.counts(), Counts::settled(0, 1));
+    let deepest = nested(128);
+    let record = format!("{{\"type\":\"T\",\"payload\":{deepest}}}");
+    daemon.post("/v1/records", record).good(201);
+    // Brackets in texts are text.
+    let text = format!("{{\"type\":\"T\",\"payload\":{{\"a\":\"\\\"{}\"}}}}", "[{".repeat(200));
+    daemon.post("/v1/records", text).good(201);
+    daemon.put(&format!("/v1/records/{id}/payload"), deepest).good(200);
+}
