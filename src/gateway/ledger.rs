@@ -15,10 +15,16 @@ use serde_json::value::RawValue;
 
 use super::ledger_postgres::AddressError;
 use crate::model::{BatchId, DeviceId, RecordId};
-use crate::transport::wire::{BatchAnswer, ID_CONFLICT, RecordResult, RecordStatus, WireRecord};
+use crate::transport::wire::{
+    BatchAnswer, ID_CONFLICT, ID_OF_OTHER_DEVICE, RecordResult, RecordStatus, WireRecord,
+};
 
 /// Code of a rejected record: it is at fault by itself.
 pub(crate) const INVALID_DATA: &str = "INVALID_DATA";
+
+/// What the device keeps of it has 200 characters.
+const USED_BY_OTHER_DEVICE: &str = "another device used this id first, for other content. This record is not stored: enqueue its payload \
+     under a new id and discard it here; tell whoever runs the server if ids are random";
 
 /// SHA-256.
 pub(crate) type Digest = [u8; digest::SHA256_OUTPUT_LEN];
@@ -32,6 +38,14 @@ pub(crate) struct CheckedBatch {
     pub(crate) fingerprint: Digest,
     /// In the order in which they are applied; no id twice.
     pub(crate) records: Vec<CheckedRecord>,
+}
+
+/// What the ledger knows of a record that was applied.
+#[derive(Debug)]
+pub(crate) struct KnownRecord {
+    pub(crate) digest: Digest,
+    /// The device that it was applied for; none where an older gateway did not write it down.
+    pub(crate) device: Option<DeviceId>,
 }
 
 /// A record of such a batch.
@@ -69,10 +83,12 @@ impl CheckedRecord {
         }
     }
 
-    /// The result for a record whose id is known with `digest`.
-    pub(crate) fn known(&self, digest: &Digest) -> RecordResult {
-        if *digest == self.digest {
+    /// The result for a record of `device` whose id is known.
+    pub(crate) fn judge_known(&self, known: &KnownRecord, device: DeviceId) -> RecordResult {
+        if known.digest == self.digest {
             self.confirmed(RecordStatus::Duplicate)
+        } else if known.device.is_some_and(|first| first != device) {
+            self.rejected(ID_OF_OTHER_DEVICE, USED_BY_OTHER_DEVICE)
         } else {
             self.rejected(ID_CONFLICT, "a record with this id and other content was applied before")
         }

@@ -16,8 +16,8 @@ use redb::{
 use uuid::Uuid;
 
 use super::ledger::{
-    Application, CheckedBatch, CheckedRecord, Digest, INVALID_DATA, KeptAnswer, Ledger, LedgerError,
-    OpenError, PageLimit, Settled, Turn,
+    Application, CheckedBatch, CheckedRecord, Digest, INVALID_DATA, KeptAnswer, KnownRecord, Ledger,
+    LedgerError, OpenError, PageLimit, Settled, Turn,
 };
 use crate::model::{BatchId, DeviceId, RecordId};
 use crate::transport::wire::{BatchAnswer, RecordResult, RecordStatus};
@@ -35,6 +35,8 @@ const NEW_FILE_PREFIX: &str = ".fieldsync-ledger-";
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Record id → digest: the index that makes an application happen once.
 const RECORDS: TableDefinition<'_, u128, &Digest> = TableDefinition::new("records");
+/// Record id → the device that it was applied for. Not there for what older gateways applied.
+const RECORD_DEVICES: TableDefinition<'_, u128, u128> = TableDefinition::new("record_devices");
 /// Order of application → record, device, batch, type, key, when, payload. Append-only, and written
 /// without a look at the index, so that a failure of the index would show here.
 const APPLIED: TableDefinition<'_, u64, AppliedRow<'_>> = TableDefinition::new("applied");
@@ -192,12 +194,13 @@ fn settle_in(transaction: &WriteTransaction, batch: &CheckedBatch, now: u64) -> 
     if let Some(kept) = kept_answer(&batches, key)? {
         return Ok(kept.for_fingerprint(&batch.fingerprint));
     }
-    let mut records = transaction.open_table(RECORDS)?;
+    let mut known =
+        Known { records: transaction.open_table(RECORDS)?, devices: transaction.open_table(RECORD_DEVICES)? };
     let mut applied = transaction.open_table(APPLIED)?;
     let mut seq = applied.last()?.map_or(0, |(seq, _)| seq.value());
     let mut results = Vec::with_capacity(batch.records.len());
     for record in &batch.records {
-        let result = judge(&mut records, record)?;
+        let result = known.judge(record, batch.device)?;
         if result.status == RecordStatus::Applied {
             seq += 1;
             let row = (
@@ -220,23 +223,28 @@ fn settle_in(transaction: &WriteTransaction, batch: &CheckedBatch, now: u64) -> 
     Ok(Settled::Fresh(answer))
 }
 
-/// Decides about a record; the one that is to be applied is known from here on.
-fn judge(
-    records: &mut Table<'_, u128, &Digest>,
-    record: &CheckedRecord,
-) -> Result<RecordResult, LedgerError> {
-    if let Some(fault) = record.fault {
-        return Ok(record.rejected(INVALID_DATA, fault));
-    }
-    let id = record.id.0.as_u128();
-    let known = records.get(id)?.map(|digest| *digest.value());
-    Ok(match known {
-        None => {
-            records.insert(id, &record.digest)?;
-            record.confirmed(RecordStatus::Applied)
+/// The records that were applied.
+struct Known<'t> {
+    records: Table<'t, u128, &'static Digest>,
+    devices: Table<'t, u128, u128>,
+}
+
+impl Known<'_> {
+    /// Decides about a record; the one that is to be applied is known from here on.
+    fn judge(&mut self, record: &CheckedRecord, device: DeviceId) -> Result<RecordResult, LedgerError> {
+        if let Some(fault) = record.fault {
+            return Ok(record.rejected(INVALID_DATA, fault));
         }
-        Some(digest) => record.known(&digest),
-    })
+        let id = record.id.0.as_u128();
+        let digest = self.records.get(id)?.map(|digest| *digest.value());
+        let Some(digest) = digest else {
+            self.records.insert(id, &record.digest)?;
+            self.devices.insert(id, device.0.as_u128())?;
+            return Ok(record.confirmed(RecordStatus::Applied));
+        };
+        let first = self.devices.get(id)?.map(|first| DeviceId(Uuid::from_u128(first.value())));
+        Ok(record.judge_known(&KnownRecord { digest, device: first }, device))
+    }
 }
 
 fn kept_answer(
@@ -324,6 +332,7 @@ fn fill(path: &Path) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     transaction.open_table(META)?.insert(SCHEMA_KEY, SCHEMA)?;
     transaction.open_table(RECORDS)?;
+    transaction.open_table(RECORD_DEVICES)?;
     transaction.open_table(APPLIED)?;
     transaction.open_table(BATCHES)?;
     transaction.open_table(ANSWERED)?;
@@ -376,3 +385,53 @@ storage_failure!(
     redb::TableError,
     redb::TransactionError
 );
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+
+    use super::*;
+    use crate::gateway::ledger::sha256;
+    use crate::transport::wire::{ID_CONFLICT, ID_OF_OTHER_DEVICE, WireRecord};
+
+    fn batch(record: RecordId, payload: &str) -> CheckedBatch {
+        let record = WireRecord {
+            id: record,
+            record_type: "Visits".into(),
+            key: None,
+            created_at: 0,
+            payload: RawValue::from_string(payload.into()).unwrap(),
+        };
+        CheckedBatch {
+            device: DeviceId(Uuid::new_v4()),
+            id: BatchId::new(),
+            fingerprint: sha256(payload.as_bytes()),
+            records: vec![CheckedRecord::new(record, None)],
+        }
+    }
+
+    fn code_of(ledger: &RedbLedger, batch: &CheckedBatch) -> Option<String> {
+        match ledger.settle(batch, 1).unwrap() {
+            Settled::Fresh(answer) => answer.results[0].code.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_an_older_gateway_applied_is_known_without_its_device() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = RedbLedger::open(&directory.path().join("ledger.redb")).unwrap();
+        let [old, new] = [RecordId::new(), RecordId::new()];
+        assert_eq!(code_of(&ledger, &batch(old, "{}")), None);
+        ledger
+            .with(|database| {
+                let transaction = begin_write(database)?;
+                transaction.delete_table(RECORD_DEVICES)?;
+                Ok(transaction.commit()?)
+            })
+            .unwrap();
+        assert_eq!(code_of(&ledger, &batch(old, "{\"n\":1}")).as_deref(), Some(ID_CONFLICT));
+        assert_eq!(code_of(&ledger, &batch(new, "{}")), None);
+        assert_eq!(code_of(&ledger, &batch(new, "{\"n\":1}")).as_deref(), Some(ID_OF_OTHER_DEVICE));
+    }
+}

@@ -29,6 +29,7 @@ mod refusal;
 mod serve;
 mod service;
 mod tls;
+mod tokens;
 mod trust;
 
 use std::error::Error;
@@ -48,6 +49,7 @@ use faults::Faults;
 use forward::{Forwarding, TargetError};
 use ledger::OpenError;
 use tls::TlsError;
+use tokens::TokenFileError;
 
 /// Takes batches of records from field devices, and applies each record once.
 #[derive(Clone, Debug, clap::Parser)]
@@ -71,7 +73,11 @@ pub struct Options {
     #[arg(long, default_value = wire::BATCH_PATH, value_parser = parse_path)]
     path: String,
 
-    /// File that holds the bearer token which every device must show.
+    /// File with the bearer tokens, one a line; without it, everyone is let in.
+    ///
+    /// `TOKEN` lets in any device, `DEVICE TOKEN` the device with this id alone (`fieldsync status --json` tells it). A
+    /// token may stand there as `sha256:HEX`, its SHA-256: the file then holds no secret. Several tokens are valid at
+    /// once. Empty lines and those that begin with # are passed over. SIGHUP makes the gateway read the file again.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
@@ -101,14 +107,8 @@ pub struct Options {
 /// Why the gateway ended.
 #[derive(Debug, thiserror::Error)]
 enum RunError {
-    #[error("cannot read the token file {}", path.display())]
-    TokenFile {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("the token file {} is empty", path.display())]
-    EmptyToken { path: PathBuf },
+    #[error(transparent)]
+    Tokens(#[from] TokenFileError),
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
@@ -134,8 +134,7 @@ enum RunError {
 impl RunError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::TokenFile { .. }
-            | Self::EmptyToken { .. }
+            Self::Tokens(_)
             | Self::Tls(_)
             | Self::Forward(_)
             | Self::Store(

@@ -8,7 +8,7 @@ use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 
 use super::ledger::LedgerError;
-use crate::model::{BatchId, RecordId};
+use crate::model::{BatchId, DeviceId, RecordId};
 use crate::transport::wire::{BATCH_ID_REUSED, ErrorBody, MAX_BYTES, UNKNOWN_BATCH};
 
 /// When a client may ask again after a 202, 409 or 503, in seconds.
@@ -43,6 +43,12 @@ pub(crate) enum Refusal {
     Encoding(String),
     #[error("a bearer token is needed, and must be the right one")]
     Unauthorized,
+    #[error(
+        "the token belongs to another device than {0}: give this device its own token, or a line in the --token-file of the gateway"
+    )]
+    OtherDevice(DeviceId),
+    #[error("the token belongs to one device, and the ledger has the records of all")]
+    DeviceToken,
     #[error("the batch {0} is still being processed")]
     Processing(BatchId),
     #[error("the batch id {0} is known with another body")]
@@ -90,6 +96,9 @@ impl Refusal {
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE"),
             Self::Encoding(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_ENCODING"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED"),
+            // Devices take a 403 as a matter of their credential: they wait, and no record is held to be at fault.
+            Self::OtherDevice(_) => (StatusCode::FORBIDDEN, "DEVICE_MISMATCH"),
+            Self::DeviceToken => (StatusCode::FORBIDDEN, "DEVICE_TOKEN"),
             Self::Processing(_) => (StatusCode::CONFLICT, "PROCESSING"),
             Self::Reused(_) => (StatusCode::UNPROCESSABLE_ENTITY, BATCH_ID_REUSED),
             Self::UnknownBatch(_) => (StatusCode::NOT_FOUND, UNKNOWN_BATCH),

@@ -4,7 +4,6 @@
 //! closed last. What is not finished by then was never applied, and is sent again.
 
 use std::env;
-use std::fs;
 use std::future::pending;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -18,20 +17,22 @@ use actix_web::dev::Server;
 use actix_web::{App, HttpServer};
 use futures_util::future::join;
 use rustls::ServerConfig;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Handle};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::desk::Desk;
 use super::forward::Target;
-use super::ledger::{Digest, Ledger, OpenError, sha256};
+use super::ledger::{Ledger, OpenError};
 use super::ledger_postgres::{Address, PostgresLedger};
 use super::ledger_redb::RedbLedger;
 use super::metrics::Metrics;
 use super::service::{Service, common_headers, routes};
+use super::tokens::TokenFile;
 use super::{Options, RunError, tls};
 
 /// How long requests in flight may take to finish once the end has come.
@@ -58,7 +59,7 @@ pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(15);
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn serve(options: &Options) -> Result<(), RunError> {
-    let token = options.token_file.as_deref().map(read_token).transpose()?;
+    let tokens = options.token_file.as_deref().map(TokenFile::open).transpose()?.map(Arc::new);
     let tls = match (&options.tls_cert, &options.tls_key) {
         (Some(certificate), Some(key)) => Some(tls::load(certificate, key)?),
         _ => None,
@@ -70,7 +71,7 @@ pub(super) fn serve(options: &Options) -> Result<(), RunError> {
         .max_blocking_threads(ledger.writers() + LEDGER_READERS + NAME_LOOKUPS)
         .build()
         .map_err(RunError::Start)?;
-    let shared = Shared { ledger: Arc::clone(&ledger), store, token, tls, target };
+    let shared = Shared { ledger: Arc::clone(&ledger), store, tokens, tls, target };
     let served = runtime.block_on(listen_and_serve(options, shared));
     // What is still running is in time, or undone.
     let closed = ledger.close().map_err(RunError::Close);
@@ -84,7 +85,7 @@ struct Shared {
     ledger: Arc<dyn Ledger>,
     /// Its name, without anything secret.
     store: String,
-    token: Option<Digest>,
+    tokens: Option<Arc<TokenFile>>,
     tls: Option<ServerConfig>,
     target: Option<Target>,
 }
@@ -101,8 +102,9 @@ fn open(store: &str) -> Result<(Arc<dyn Ledger>, String), OpenError> {
 }
 
 async fn listen_and_serve(options: &Options, shared: Shared) -> Result<(), RunError> {
-    let Shared { ledger, store, token, tls, target } = shared;
-    let mut signal = signals().map_err(RunError::Start)?;
+    let Shared { ledger, store, tokens, tls, target } = shared;
+    let mut signal = signals(&[SIGTERM, SIGINT]).map_err(RunError::Start)?;
+    let hangups = signals(&[SIGHUP]).map_err(RunError::Start)?;
     let listener = TcpListener::bind(options.listen)
         .map_err(|source| RunError::Listen { address: options.listen, source })?;
     let address = listener.local_addr().map_err(RunError::Start)?;
@@ -113,7 +115,7 @@ async fn listen_and_serve(options: &Options, shared: Shared) -> Result<(), RunEr
         desk: Arc::clone(&desk),
         metrics: Arc::clone(&metrics),
         faults: options.faults.clone(),
-        token,
+        tokens: tokens.clone(),
         max_body: options.max_body_bytes,
     });
     let scheme = if tls.is_some() { "https" } else { "http" };
@@ -124,6 +126,12 @@ async fn listen_and_serve(options: &Options, shared: Shared) -> Result<(), RunEr
     }
     .map_err(RunError::Start)?;
     let handle = server.handle();
+    if tokens.is_none() && !address.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            "listening on {address} without --token-file: everyone who reaches it may hand over records in the name \
+             of any device, and read the ledger"
+        );
+    }
     announce(scheme, address).map_err(RunError::Announce)?;
     tracing::info!(%address, scheme, store, "gateway ready");
 
@@ -139,6 +147,7 @@ async fn listen_and_serve(options: &Options, shared: Shared) -> Result<(), RunEr
         ended = &mut server => return ended.map_err(RunError::Serve),
         () = desk.prune(options.keep_answers) => {}
         () = forwarding => {}
+        () = reload_on(hangups, tokens) => {}
         // A failing pipe could never tell of a signal again: that is as good as one.
         _ = signal.read(&mut first_byte) => {}
     }
@@ -169,12 +178,18 @@ fn plain_server(listener: TcpListener, service: Arc<Service>, path: String) -> i
     Ok(server.run())
 }
 
-fn read_token(path: &Path) -> Result<Digest, RunError> {
-    let token = fs::read(path).map_err(|source| RunError::TokenFile { path: path.into(), source })?;
-    match token.trim_ascii() {
-        [] => Err(RunError::EmptyToken { path: path.into() }),
-        token => Ok(sha256(token)),
+/// Reads the token file again with each signal, for ever.
+async fn reload_on(mut hangups: UnixStream, tokens: Option<Arc<TokenFile>>) {
+    let mut byte = [0];
+    while hangups.read_exact(&mut byte).await.is_ok() {
+        let Some(tokens) = tokens.clone() else {
+            tracing::info!("there is no --token-file to read again");
+            continue;
+        };
+        // It ends without a result only when the process does.
+        spawn_blocking(move || tokens.reload()).await.ok();
     }
+    pending::<()>().await;
 }
 
 /// Names the address for those who let the system choose the port.
@@ -184,11 +199,11 @@ fn announce(scheme: &str, address: SocketAddr) -> io::Result<()> {
     out.flush()
 }
 
-/// A stream that becomes readable with the first signal.
-fn signals() -> io::Result<UnixStream> {
+/// A stream with a byte for each of these signals.
+fn signals(signals: &[i32]) -> io::Result<UnixStream> {
     let (reader, writer) = StdUnixStream::pair()?;
-    for signal in [SIGTERM, SIGINT] {
-        pipe::register(signal, writer.try_clone()?)?;
+    for signal in signals {
+        pipe::register(*signal, writer.try_clone()?)?;
     }
     reader.set_nonblocking(true)?;
     UnixStream::from_std(reader)

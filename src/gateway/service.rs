@@ -21,12 +21,13 @@ use super::applied::AppliedRecord;
 use super::desk::{Desk, Finished, Outcome, Submitted};
 use super::faults::{Fate, Faults};
 use super::intake::{self, ACCEPTED_ENCODINGS, Headers};
-use super::ledger::{Application, Digest, LedgerError, PageLimit, Settled, sha256};
+use super::ledger::{Application, LedgerError, PageLimit, Settled};
 use super::metrics::{self, Metrics};
 use super::refusal::{RETRY_AFTER_SECONDS, Refusal};
+use super::tokens::{Scope, TokenFile};
 use super::with_causes;
 use crate::model::BatchId;
-use crate::transport::wire::{BatchAnswer, Processing, ProcessingState};
+use crate::transport::wire::{BATCH_ID, BatchAnswer, DEVICE_ID, Processing, ProcessingState};
 
 /// A body of which nothing arrives for so long is given up.
 const BODY_PAUSE: Duration = Duration::from_secs(30);
@@ -49,8 +50,8 @@ pub(crate) struct Service {
     pub(crate) desk: Arc<Desk>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) faults: Faults,
-    /// Of the bearer token, when one is needed.
-    pub(crate) token: Option<Digest>,
+    /// When a bearer token is needed.
+    pub(crate) tokens: Option<Arc<TokenFile>>,
     pub(crate) max_body: usize,
 }
 
@@ -112,15 +113,20 @@ async fn metrics_text(service: Data<Service>) -> HttpResponse {
 }
 
 async fn ledger(request: HttpRequest, service: Data<Service>) -> Result<HttpResponse, Refusal> {
-    service.let_in(request.headers())?;
+    if service.authorize(request.headers())? != Scope::AnyDevice {
+        return Err(Refusal::DeviceToken);
+    }
     let lines = ledger_lines(Arc::clone(&service.desk));
     Ok(HttpResponse::Ok().content_type(NDJSON).streaming(lines))
 }
 
 impl Service {
     async fn take_batch(&self, request: &HttpRequest, payload: Payload) -> Result<HttpResponse, Refusal> {
-        self.let_in(request.headers())?;
+        let scope = self.authorize(request.headers())?;
         let headers = Headers::read(request.headers())?;
+        if !scope.covers(headers.device) {
+            return Err(Refusal::OtherDevice(headers.device));
+        }
         let body = self.body(request.headers(), payload).await?;
         let (limit, faults) = (self.max_body, self.faults.clone());
         let batch = web::block(move || intake::check(&body, &headers, limit, &faults))
@@ -162,8 +168,11 @@ impl Service {
         if self.faults.no_lookup {
             return Ok(HttpResponse::NotFound().content_type("text/plain").body("Not Found\n"));
         }
-        self.let_in(request.headers())?;
+        let scope = self.authorize(request.headers())?;
         let device = intake::device(request.headers())?;
+        if !scope.covers(device) {
+            return Err(Refusal::OtherDevice(device));
+        }
         let batch_id: BatchId = id.parse().map_err(|_| Refusal::NoBatchId(id.into()))?;
         match self.desk.outcome(device, batch_id).await? {
             Outcome::Answered(answer) => Ok(answered(&answer)),
@@ -174,9 +183,10 @@ impl Service {
         }
     }
 
-    fn let_in(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Some(expected) = self.token else {
-            return Ok(());
+    /// In the name of which devices the sender may speak.
+    fn authorize(&self, headers: &HeaderMap) -> Result<Scope, Refusal> {
+        let Some(tokens) = &self.tokens else {
+            return Ok(Scope::AnyDevice);
         };
         let shown = headers
             .get(AUTHORIZATION)
@@ -184,8 +194,7 @@ impl Service {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(SCHEME))
             .map(|(_, token)| token)
             .ok_or(Refusal::Unauthorized)?;
-        // Digests are compared: the time that takes tells nothing about the token.
-        if sha256(shown.trim_ascii()) == expected { Ok(()) } else { Err(Refusal::Unauthorized) }
+        tokens.scope_of(shown.trim_ascii()).ok_or(Refusal::Unauthorized)
     }
 
     async fn body(&self, headers: &HeaderMap, mut payload: Payload) -> Result<Bytes, Refusal> {
@@ -229,8 +238,10 @@ fn gateway_timeout(headers: &Headers) -> HttpResponse {
 
 fn refused(request: &HttpRequest, refusal: &Refusal) -> HttpResponse {
     let response = refusal.error_response();
+    let header = |name: &str| request.headers().get(name).and_then(|id| id.to_str().ok());
     tracing::info!(
-        batch_id = request.headers().get(crate::transport::wire::BATCH_ID).and_then(|id| id.to_str().ok()),
+        batch_id = header(BATCH_ID),
+        device_id = header(DEVICE_ID),
         http_status = response.status().as_u16(),
         code = refusal.code(),
         "batch refused"

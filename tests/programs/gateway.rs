@@ -8,3 +8,4 @@ mod postgres;
 mod process;
 mod refusals;
 mod tls;
+mod tokens;

@@ -2,7 +2,8 @@
 //!
 //! All of it is in one schema, so that the database may be used for other things, too. A change of
 //! layout is a new number and a step in [`prepare`] that leads to it from the one before; a gateway
-//! refuses a number that it does not know.
+//! refuses a number that it does not know. A column that older gateways may leave empty is added without a new
+//! number: they go on beside newer ones.
 
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error as DatabaseError, GenericClient, Transaction};
@@ -19,7 +20,7 @@ const PREPARING: i64 = i64::from_be_bytes(*b"fs-schem");
 /// `batches`: the answers. `counters`: the last row of `applied`, and the last that was handed on.
 const TABLES: &str = "
     CREATE TABLE fieldsync.meta (key text PRIMARY KEY, value bigint NOT NULL);
-    CREATE TABLE fieldsync.records (id uuid PRIMARY KEY, digest bytea NOT NULL);
+    CREATE TABLE fieldsync.records (id uuid PRIMARY KEY, digest bytea NOT NULL, device_id uuid);
     CREATE TABLE fieldsync.applied (
         seq bigint PRIMARY KEY, id uuid NOT NULL, device_id uuid NOT NULL, batch_id uuid NOT NULL,
         type text NOT NULL, key text, applied_at_ms bigint NOT NULL, payload text NOT NULL
@@ -70,10 +71,13 @@ async fn look_or_make(transaction: &Transaction<'_>) -> Result<Found, DatabaseEr
         }
     }
     if is(transaction, "to_regclass('fieldsync.meta') IS NOT NULL").await? {
-        return Ok(match of(transaction).await? {
-            SCHEMA => Found::Ready,
-            other => Found::Schema(other),
-        });
+        return match of(transaction).await? {
+            SCHEMA => {
+                add_device_of_records(transaction).await?;
+                Ok(Found::Ready)
+            }
+            other => Ok(Found::Schema(other)),
+        };
     }
     // Where somebody made the schema for the gateway, its role need not be allowed to make any.
     if is(transaction, "to_regnamespace('fieldsync') IS NULL").await? {
@@ -83,6 +87,16 @@ async fn look_or_make(transaction: &Transaction<'_>) -> Result<Found, DatabaseEr
     let made = "INSERT INTO fieldsync.meta VALUES ('schema', $1)";
     transaction.execute_typed(made, &[(&SCHEMA, Type::INT8)]).await?;
     Ok(Found::Ready)
+}
+
+/// Ledgers of older gateways do not have it.
+async fn add_device_of_records(transaction: &Transaction<'_>) -> Result<(), DatabaseError> {
+    let has_it = "EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'fieldsync.records'::regclass \
+         AND attname = 'device_id' AND NOT attisdropped)";
+    if !is(transaction, has_it).await? {
+        transaction.batch_execute("ALTER TABLE fieldsync.records ADD COLUMN device_id uuid").await?;
+    }
+    Ok(())
 }
 
 /// The layout that the tables have.

@@ -13,14 +13,17 @@ use tokio_postgres::{GenericClient, Transaction};
 use uuid::Uuid;
 
 use super::session::{Failure, Session};
-use crate::gateway::ledger::{CheckedBatch, CheckedRecord, Digest, INVALID_DATA, KeptAnswer, Settled};
+use crate::gateway::ledger::{
+    CheckedBatch, CheckedRecord, Digest, INVALID_DATA, KeptAnswer, KnownRecord, Settled,
+};
+use crate::model::DeviceId;
 use crate::transport::wire::{BatchAnswer, RecordResult, RecordStatus};
 
 const TAKE_RECORDS: &str = "
-    INSERT INTO fieldsync.records (id, digest)
-    SELECT id, digest FROM unnest($1, $2) AS new (id, digest) ORDER BY id
+    INSERT INTO fieldsync.records (id, digest, device_id)
+    SELECT id, digest, $3 FROM unnest($1, $2) AS new (id, digest) ORDER BY id
     ON CONFLICT DO NOTHING RETURNING id";
-const KNOWN_RECORDS: &str = "SELECT id, digest FROM fieldsync.records WHERE id = ANY($1)";
+const KNOWN_RECORDS: &str = "SELECT id, digest, device_id FROM fieldsync.records WHERE id = ANY($1)";
 const COUNT: &str = "UPDATE fieldsync.counters SET seq = seq + $1 WHERE name = 'applied' RETURNING seq";
 const APPLY: &str = "
     INSERT INTO fieldsync.applied (seq, id, device_id, batch_id, type, key, applied_at_ms, payload)
@@ -41,7 +44,7 @@ pub(super) async fn settle(
         transaction.rollback().await?;
         return Ok(kept.for_fingerprint(&batch.fingerprint));
     }
-    let results = judge(&transaction, &batch.records).await?;
+    let results = judge(&transaction, batch).await?;
     apply(&transaction, batch, &results, now).await?;
     let answer = BatchAnswer { batch_id: batch.id, replayed: false, results };
     let text = serde_json::to_string(&answer)?;
@@ -84,29 +87,32 @@ pub(super) async fn kept_answer(
 }
 
 /// Decides about each record; those that are to be applied are known from here on.
-async fn judge(
-    transaction: &Transaction<'_>,
-    records: &[CheckedRecord],
-) -> Result<Vec<RecordResult>, Failure> {
+async fn judge(transaction: &Transaction<'_>, batch: &CheckedBatch) -> Result<Vec<RecordResult>, Failure> {
+    let (records, device) = (&batch.records, batch.device);
     let sound: Vec<&CheckedRecord> = records.iter().filter(|record| record.fault.is_none()).collect();
     let ids: Vec<Uuid> = sound.iter().map(|record| record.id.0).collect();
     let digests: Vec<&[u8]> = sound.iter().map(|record| record.digest.as_slice()).collect();
     let taken = transaction
-        .query_typed(TAKE_RECORDS, &[(&ids, Type::UUID_ARRAY), (&digests, Type::BYTEA_ARRAY)])
+        .query_typed(
+            TAKE_RECORDS,
+            &[(&ids, Type::UUID_ARRAY), (&digests, Type::BYTEA_ARRAY), (&device.0, Type::UUID)],
+        )
         .await?;
     let new = taken.iter().map(|row| row.try_get(0)).collect::<Result<HashSet<Uuid>, _>>()?;
     let old: Vec<Uuid> = ids.into_iter().filter(|id| !new.contains(id)).collect();
     let mut known = HashMap::new();
     if !old.is_empty() {
         for row in transaction.query_typed(KNOWN_RECORDS, &[(&old, Type::UUID_ARRAY)]).await? {
-            known.insert(row.try_get::<_, Uuid>(0)?, digest(row.try_get(1)?));
+            let first = row.try_get::<_, Option<Uuid>>(2)?.map(DeviceId);
+            let record = KnownRecord { digest: digest(row.try_get(1)?), device: first };
+            known.insert(row.try_get::<_, Uuid>(0)?, record);
         }
     }
     records
         .iter()
         .map(|record| match (record.fault, known.get(&record.id.0)) {
             (Some(fault), _) => Ok(record.rejected(INVALID_DATA, fault)),
-            (None, Some(digest)) => Ok(record.known(digest)),
+            (None, Some(known)) => Ok(record.judge_known(known, device)),
             (None, None) if new.contains(&record.id.0) => Ok(record.confirmed(RecordStatus::Applied)),
             // Somebody took it out of the table in between.
             (None, None) => Err(Failure::Overtaken),

@@ -180,3 +180,25 @@ fn over_tls_the_server_is_asked_who_it_is_as_the_url_says() {
     let sql = "SELECT count(*) FROM fieldsync.applied";
     assert_eq!(postgres.query("sync", sql), "3");
 }
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_ledger_of_an_older_gateway_learns_whose_records_are_new() {
+    let postgres = Postgres::start();
+    let store = postgres.create("sync");
+    let conflict_of = |gateway: &Gateway, owner: &Batch| {
+        let mut stranger = Batch::with(owner.records.clone());
+        stranger.records[0].payload = "{\"other\":1}".into();
+        gateway.post(&stranger).batch().results[0].code.clone().unwrap()
+    };
+    let old = Batch::of(&["{}"]);
+    let gateway = Gateway::start_on(&store, &[]);
+    gateway.post(&old).batch();
+    drop(gateway);
+    postgres.query("sync", "ALTER TABLE fieldsync.records DROP COLUMN device_id");
+    let gateway = Gateway::start_on(&store, &[]);
+    let new = Batch::of(&["{}"]);
+    gateway.post(&new).batch();
+    assert_eq!(conflict_of(&gateway, &old), "ID_CONFLICT");
+    assert_eq!(conflict_of(&gateway, &new), "ID_OF_OTHER_DEVICE");
+}
