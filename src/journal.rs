@@ -60,6 +60,8 @@ messages! {
     RECORDS_WAIT = "3780f96573f44b39835bff97d8538ba5";
     /// The queue comes near to its limits.
     QUEUE_FILLING = "cc8d14fe5f104d8e9737f4627a3ee6bc";
+    /// Everyone on the way to the server can read the token.
+    TOKEN_IN_CLEAR = "482c9a0c7e1448d7820d4ad5d1b81784";
     /// No new records are taken.
     DISK_FULL = "f3dfe779dfa54680b6f73b90f3e49a87";
     /// They are again.

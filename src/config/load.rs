@@ -9,6 +9,7 @@ use toml::{Table, Value};
 
 use super::Config;
 use super::check::Finding;
+use super::mistake::{describe_syntax, describe_value};
 use super::texts::trim_texts;
 
 const PREFIX: &str = "FIELDSYNC_";
@@ -25,12 +26,12 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is no TOML, or has an unknown key or a wrong type.
-    #[error("{}: {}", path.display(), source.to_string().trim_end())]
+    #[error("{}: {mistake}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// Where and why.
-        source: Box<toml::de::Error>,
+        /// Where and why, without what the line holds.
+        mistake: String,
     },
     /// A variable names no key, or its value is of the wrong type.
     #[error("environment variable {name}: {reason}")]
@@ -70,10 +71,10 @@ pub fn load(
     if let Some(path) = file {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.into(), source })?;
-        // First alone and typed, for a message with line and column.
-        let wrong = |source| ConfigError::File { path: path.into(), source: Box::new(source) };
-        toml::from_str::<Config>(&text).map_err(wrong)?;
-        layers = toml::from_str(&text).map_err(wrong)?;
+        let wrong = |mistake| ConfigError::File { path: path.into(), mistake };
+        layers = toml::from_str(&text).map_err(|error| wrong(describe_syntax(&text, &error)))?;
+        // Alone and typed, for a message with line and column.
+        toml::from_str::<Config>(&text).map_err(|error| wrong(describe_value(&text, &error)))?;
     }
     trim_texts(&mut layers);
     for (name, value) in variables {
@@ -89,9 +90,9 @@ pub fn load(
             }
         }
     }
-    let mut config: Config = Value::Table(layers).try_into().map_err(|source| ConfigError::File {
+    let mut config: Config = Value::Table(layers).try_into().map_err(|error| ConfigError::File {
         path: file.unwrap_or(Path::new("built-in defaults")).into(),
-        source: Box::new(source),
+        mistake: describe_value("", &error),
     })?;
     let findings = config.validate();
     if findings.is_empty() {

@@ -10,6 +10,7 @@ mod address;
 mod check;
 mod level;
 mod load;
+mod mistake;
 mod texts;
 mod units;
 

@@ -65,6 +65,7 @@ fn log_alert(alert: &Alert) {
         "records_wait" => tracing::warn!(name: journal::RECORDS_WAIT, "alert: {message}"),
         "queue_filling" => tracing::warn!(name: journal::QUEUE_FILLING, "alert: {message}"),
         "store_damaged" => tracing::warn!(name: journal::STORE_DAMAGED, "alert: {message}"),
+        "token_in_clear" => tracing::warn!(name: journal::TOKEN_IN_CLEAR, "alert: {message}"),
         // The store has said so, and why.
         "disk_full" | "disk_failing" => {}
         _ => tracing::warn!("alert: {message}"),

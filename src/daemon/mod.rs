@@ -92,7 +92,6 @@ pub fn run(options: &Options) -> u8 {
         }
     };
     end_on_panic();
-    warnings::log_all(&config);
     let code = start(config, file, &log);
     logging::drain();
     code

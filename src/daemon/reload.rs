@@ -6,8 +6,8 @@ use std::sync::Arc;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 
+use super::load;
 use super::notify::{News, Notifier};
-use super::{load, warnings};
 use crate::config::Config;
 use crate::journal;
 use crate::logging::LogControl;
@@ -30,7 +30,6 @@ pub(super) fn reload(
             for key in needs_restart(&old, &config) {
                 tracing::warn!(name: journal::NEEDS_RESTART, "{key} changed and takes effect at the next start");
             }
-            warnings::log_all(&config);
             tracing::info!(name: journal::RELOADED, "the configuration was read again");
         }
         Err(error) => {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::api::Alert;
 use crate::clock::millis;
 use crate::config::Config;
+use crate::daemon::warnings;
 use crate::model::{Backlog, DiskState};
 
 /// The alert that goes when it is acknowledged, and not before.
@@ -50,6 +51,9 @@ fn alerts(backlog: &Backlog, config: &Config, now: u64) -> Vec<Alert> {
              Have it looked at"
                 .into(),
         ),
+    }
+    if let Some(warning) = warnings::token_in_clear(&config.server) {
+        raise("token_in_clear", warning.into());
     }
     let (telemetry, review) = (&config.telemetry, backlog.quarantined);
     if telemetry.alert_quarantined > 0 && review >= telemetry.alert_quarantined {

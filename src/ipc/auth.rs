@@ -40,7 +40,11 @@ impl Peer {
         self.uid == 0 || self.uid == geteuid().as_raw() || self.is_member(admin_group)
     }
 
+    /// An empty name is no group, even where the system knows one without a name.
     fn is_member(&self, name: &str) -> bool {
+        if name.is_empty() {
+            return false;
+        }
         let Ok(Some(group)) = Group::from_name(name) else {
             return false;
         };

@@ -7,6 +7,7 @@ mod events;
 mod half_closed;
 mod intake;
 mod limits;
+mod nameless_group;
 mod patience;
 mod permissions;
 mod readers;

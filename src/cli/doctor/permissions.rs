@@ -116,7 +116,8 @@ fn admin_group(name: &str) -> Option<Finding> {
 fn caller(me: &User, daemon: Option<&User>, admin_group: &str) -> String {
     let is_daemon = daemon.is_some_and(|daemon| daemon.uid == me.uid);
     // As the daemon looks it up: by the group database, and not by this session.
-    let member = Group::from_name(admin_group).ok().flatten();
+    let member = Some(admin_group).filter(|name| !name.is_empty());
+    let member = member.and_then(|name| Group::from_name(name).ok().flatten());
     let is_admin = member.is_some_and(|group| User::of(me.uid).is_in(group.gid.as_raw()));
     if me.is_root() || is_daemon || is_admin {
         return format!("{} may make every call, pause, resume and discard among them", me.name);

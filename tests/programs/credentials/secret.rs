@@ -102,3 +102,26 @@ fn the_token_is_shown_nowhere_at_any_level() {
         assert_eq!(leak, None, "{what}");
     }
 }
+
+#[test]
+fn a_token_that_is_sent_unencrypted_is_an_alert_for_as_long_as_it_is() {
+    let home = Home::new(&Settings::default());
+    let token = home.path("token");
+    place(&token, TOKEN, 0o600);
+    let settings = |url: &str| Settings::for_server(url).with("server.token_file", token.to_str().unwrap());
+    // A network for examples, which leads nowhere.
+    home.configure(&settings("http://192.0.2.1"));
+    let daemon = home.start();
+    let alerts = |status: &serde_json::Value| {
+        let alerts = status["alerts"].as_array().unwrap().iter();
+        alerts.map(|alert| alert["alert"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(alerts(&daemon.status()), ["token_in_clear"]);
+    let shown = daemon.cli(&["status"]).stdout;
+    let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(shown.contains("token_in_clear") && shown.contains("are sent unencrypted"), "{shown}");
+    daemon.wait_for_log("the token and all records are sent unencrypted");
+    daemon.home.configure(&settings("http://127.0.0.1:1"));
+    daemon.signal("HUP");
+    daemon.wait_until("no alert", |status| alerts(status).is_empty());
+}

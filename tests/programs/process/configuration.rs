@@ -51,6 +51,31 @@ fn a_wrong_configuration_is_refused_with_file_key_and_reason() {
 }
 
 #[test]
+fn a_mistake_in_the_file_is_told_by_its_place_without_what_the_line_holds() {
+    for (text, parts) in [
+        ("[server]\nproxy = \"http://alice:s3cret\"@x\"\n", &["line 2, column 30"][..]),
+        ("[server]\nproxy = http://alice:s3cret@x\n", &["line 2, column 9"]),
+        ("[server]\nproxy = \"http://alice:s3cret@x\n", &["line 2, column"]),
+        ("[server]\ntoken_file = [\"s3cret\"]\n", &["line 2, column 14", "server.token_file"]),
+        ("[server]\nproxy = {user = \"s3cret\"}\n", &["line 2, column 9", "server.proxy"]),
+        ("[server]\ntoken_file = 0x53c2e7\n", &["line 2, column 14", "server.token_file"]),
+        ("server = \"http://alice:s3cret@x\"\n", &["line 1, column 10", "server"]),
+        ("[server]\nweb.token_file = \"s3cret\"\n", &["line 2, column 1", "unknown field"]),
+        ("s3cret\n", &["line 1, column"]),
+        ("[server]\nurl = \"http://alice:s3cret@x\"\n", &["server.url", "token_file"]),
+    ] {
+        let (ran, file) = started_with(text, &[]);
+        assert_eq!((ran.code, ran.stderr.lines().count()), (Some(78), 1), "{text}: {}", ran.stderr);
+        for part in parts.iter().copied().chain([file.as_str()]) {
+            assert!(ran.stderr.contains(part), "{:?} lacks {part:?}", ran.stderr);
+        }
+        for secret in ["s3cret", "5489383"] {
+            assert!(!ran.stderr.contains(secret), "{text}: {}", ran.stderr);
+        }
+    }
+}
+
+#[test]
 fn a_file_that_is_not_there_and_a_wrong_variable_are_refused_too() {
     let mut command = daemon_command();
     let ran = run(command.args(["--config", "/nowhere/config.toml"]), b"");

@@ -1,0 +1,71 @@
+//! A mistake in the configuration file, described by its place. The line itself is never shown, and a value only where
+//! its key cannot hold a secret: lines and values may hold passwords.
+
+use toml::{Table, Value, de};
+
+use super::Config;
+
+/// Keys of which a value may hold a password, although it should not.
+const KEYS_WITH_SECRETS: [&str; 2] = ["server.url", "server.proxy"];
+/// Messages that name a key and no value.
+const ABOUT_KEYS: [&str; 3] = ["unknown field", "missing field", "duplicate field"];
+
+/// What is not TOML. The parser's messages quote nothing of the text.
+pub(super) fn describe_syntax(text: &str, error: &de::Error) -> String {
+    format!("{}{}", place_of(text, error), on_one_line(error.message()))
+}
+
+/// An unknown key, or a value of the wrong type.
+pub(super) fn describe_value(text: &str, error: &de::Error) -> String {
+    let key = error.span().and_then(|span| key_at(text, span.start));
+    let message = error.message();
+    let reason = if ABOUT_KEYS.iter().any(|beginning| message.starts_with(beginning))
+        || key.as_deref().is_some_and(may_show_value_of)
+    {
+        on_one_line(message)
+    } else {
+        match message.rsplit_once(", expected ") {
+            Some((_, expected)) => format!("wrong type, expected {}", on_one_line(expected)),
+            None => "the value cannot be used".to_owned(),
+        }
+    };
+    let key = key.map_or_else(String::new, |key| format!("{key}: "));
+    format!("{}{key}{reason}", place_of(text, error))
+}
+
+/// `line 2, column 9: `
+fn place_of(text: &str, error: &de::Error) -> String {
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return String::new();
+    };
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+    format!("line {line}, column {column}: ")
+}
+
+/// The key on the line of this position, with its section; none where it is not a plain one.
+fn key_at(text: &str, position: usize) -> Option<String> {
+    let line_start = text.get(..position)?.rfind('\n').map_or(0, |end| end + 1);
+    let (above, line) = text.split_at_checked(line_start)?;
+    let key = line.lines().next()?.split_once('=')?.0.trim();
+    let section = above.lines().rev().find_map(|line| line.trim().strip_prefix('['));
+    let section = section.and_then(|line| Some(line.split_once(']')?.0.trim()));
+    let is_plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    if !is_plain(key) || !section.is_none_or(is_plain) {
+        return None;
+    }
+    Some(section.map_or_else(|| key.to_owned(), |section| format!("{section}.{key}")))
+}
+
+/// Keys without a default are paths, and somebody may have written the secret itself in the place of its file.
+fn may_show_value_of(key: &str) -> bool {
+    let Some((section, name)) = key.split_once('.') else { return false };
+    let defaults = Table::try_from(Config::default()).unwrap_or_default();
+    let has_default =
+        defaults.get(section).and_then(Value::as_table).is_some_and(|keys| keys.contains_key(name));
+    has_default && !KEYS_WITH_SECRETS.contains(&key)
+}
+
+fn on_one_line(message: &str) -> String {
+    message.trim().replace('\n', ", ")
+}
