@@ -173,15 +173,28 @@ pub(super) fn of(name: &str) -> Vec<Note> {
             ]),
         ],
         "fieldsync-gateway" => vec![
+            Note::List {
+                heading: "SIGNALS",
+                entries: &[
+                    ("SIGTERM, SIGINT", "Requests in flight may finish, then the gateway ends."),
+                    ("SIGHUP", "The token file is read again. One with a mistake changes nothing."),
+                ],
+            },
             GATEWAY_STATUS,
             Note::List {
                 heading: "ENVIRONMENT",
                 entries: &[("RUST_LOG", "What is logged, for example info or debug.")],
             },
-            Note::Examples(&[(
-                "A server for tests, with a gateway of 30 seconds in front of it:",
-                "fieldsync-gateway --listen 127.0.0.1:8080 --store ledger.redb --time-limit 30s",
-            )]),
+            Note::Examples(&[
+                (
+                    "A server for tests, with a gateway of 30 seconds in front of it:",
+                    "fieldsync-gateway --listen 127.0.0.1:8080 --store ledger.redb --time-limit 30s",
+                ),
+                (
+                    "A token for one device alone, as a line of --token-file:",
+                    "echo \"DEVICE-ID sha256:$(printf %s \"$TOKEN\" | sha256sum | cut -c -64)\"",
+                ),
+            ]),
         ],
         "fieldsync-config" => vec![
             DAEMON_ENVIRONMENT,
@@ -230,12 +243,14 @@ fn examples(name: &str) -> Option<Note> {
         "fieldsync-quarantine-edit" => {
             Note::Examples(&[("With an editor of one's choice:", "EDITOR=nano fieldsync quarantine edit ID")])
         }
-        "fieldsync-quarantine-export" => {
-            Note::Examples(&[("Into a file:", "fieldsync quarantine export review.ndjson")])
-        }
-        "fieldsync-manifest-export" => {
-            Note::Examples(&[("Into a file:", "fieldsync manifest export manifest.ndjson")])
-        }
+        "fieldsync-quarantine-export" => Note::Examples(&[(
+            "Into a file, which is not a symbolic link:",
+            "fieldsync quarantine export review.ndjson",
+        )]),
+        "fieldsync-manifest-export" => Note::Examples(&[(
+            "Into a file, which is not a symbolic link:",
+            "fieldsync manifest export manifest.ndjson",
+        )]),
         "fieldsync-store-salvage" => Note::Examples(&[(
             "Read a damaged store, and enqueue what reads:",
             "fieldsync store salvage --output salvaged.ndjson FILE\nfieldsync enqueue salvaged.ndjson",
