@@ -110,7 +110,7 @@ impl Store {
     /// A page of the manifest from the middle of the queue, and how many of its records another one holds.
     pub(crate) fn page(&self, after: u64, limit: usize) -> usize {
         let after = Some(Place::new(DEFAULT_PRIORITY, after));
-        let filter = Filter { state: None, record_type: None, after, limit };
+        let filter = Filter { after, limit, ..Filter::default() };
         let now = Now { steady: self.now, wall: self.now };
         let page = self.queue.reader().look(now, |view| view.page(&filter)).expect("the store reads");
         assert_eq!(page.entries.len(), limit, "pages are full");

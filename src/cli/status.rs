@@ -163,7 +163,7 @@ fn disk(queue: &QueueUse) -> Option<String> {
 }
 
 fn holding(holder: &Holder) -> String {
-    let Holder { id, key, state, holds } = holder;
+    let Holder { id, key, state, holds, .. } = holder;
     format!("{id} ({}) holds back {} of key {}", state.name(), held(*holds), plain(key))
 }
 
@@ -227,7 +227,7 @@ mod tests {
         status.queue.disk_free_bytes = Some(2048);
         let id = RecordId::new();
         let state = RecordState::Quarantined;
-        status.queue.holding = vec![Holder { id, key: "Acme".into(), state, holds: 1000 }];
+        status.queue.holding = vec![Holder { id, key: "Acme".into(), submitter: 0, state, holds: 1000 }];
         let message = "the disk is full: no new records are taken".to_owned();
         status.alerts = vec![Alert { alert: "disk_full".into(), message, since: 190_000 }];
         let text = describe(&status, 202_000).join("\n");

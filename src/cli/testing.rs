@@ -38,6 +38,7 @@ pub(crate) fn entry(seq: u64, state: RecordState) -> ManifestEntry {
         state,
         attempts: 1,
         payload_bytes: 2048,
+        submitter: 0,
         created_at: 10_000,
         updated_at: 12_000,
         next_attempt_at: None,

@@ -147,6 +147,7 @@ impl Config {
             ("server.max_answer_bytes", self.server.max_answer_bytes.0),
             ("queue.max_records", self.queue.max_records),
             ("queue.max_bytes", self.queue.max_bytes.0),
+            ("queue.max_disk_bytes", self.queue.max_disk_bytes.0),
             ("queue.max_record_bytes", self.queue.max_record_bytes.0),
             ("batch.large_queue_batch", self.batch.large_queue_batch as u64),
             ("batch.large_payload_batch", self.batch.large_payload_batch as u64),
@@ -204,6 +205,16 @@ impl Config {
             self.queue.max_record_bytes > self.queue.max_bytes,
             "queue.max_record_bytes",
             "must not be larger than queue.max_bytes",
+        );
+        refuse(
+            self.queue.max_record_bytes > self.queue.max_disk_bytes,
+            "queue.max_record_bytes",
+            "must not be larger than queue.max_disk_bytes",
+        );
+        refuse(
+            !(self.queue.max_user_share > 0.0 && self.queue.max_user_share <= 1.0),
+            "queue.max_user_share",
+            "must be above 0 and at most 1",
         );
         refuse(
             self.queue.max_record_bytes > self.ipc.max_request_bytes,

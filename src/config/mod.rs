@@ -115,6 +115,10 @@ section! {
         max_records: u64 = 5_000_000,
         /// Most payload bytes that may wait.
         max_bytes: Size = Size::mib(2048),
+        /// Most disk that waiting records may take, estimated: types, keys and rows count, too.
+        max_disk_bytes: Size = Size::mib(4096),
+        /// Share of these limits that one user may fill; root and the daemon's own user may fill all of them.
+        max_user_share: f64 = 0.75,
         /// Largest payload.
         max_record_bytes: Size = Size::mib(1),
         /// How long the receipt of a synced record stays, where the disk has room: so long a record with the
@@ -122,6 +126,8 @@ section! {
         keep_synced: Span = Span::secs(7 * 24 * 3600),
         /// Room that is held back for settling when the disk is full; an eighth of the disk at most.
         disk_reserve: Size = Size::mib(8),
+        /// Whether a key is one order for all users, instead of one for each user.
+        shared_keys: bool = false,
     }
 }
 

@@ -172,6 +172,14 @@ pub struct QueueUse {
     pub bytes: u64,
     /// The limit.
     pub max_bytes: u64,
+    /// What the records that are not confirmed take on the disk, estimated.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub disk_bytes: u64,
+    /// The limit.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub max_disk_bytes: u64,
     /// The limit of one payload.
     #[serde(default)]
     pub max_record_bytes: u64,

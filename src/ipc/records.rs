@@ -118,7 +118,7 @@ pub(super) async fn list(shared: web::Data<Shared>, request: HttpRequest) -> Res
     let limit = limit.map_err(|_| wrong("`limit` must be a whole number".into()))?;
     let limit = limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
     let record_type = given(query.record_type);
-    let filter = Filter { state, record_type, after, limit };
+    let filter = Filter { state, record_type, after, limit, ..Filter::default() };
     let answer = shared.answer_with(move |view| {
         let page = view.page(&filter)?;
         Ok(RecordPage { records: page.entries, next: page.next.map(|place| place.0.to_string()) })

@@ -99,6 +99,8 @@ impl Board {
                 max_records: config.queue.max_records,
                 bytes: backlog.bytes,
                 max_bytes: config.queue.max_bytes.0,
+                disk_bytes: backlog.disk_bytes,
+                max_disk_bytes: config.queue.max_disk_bytes.0,
                 max_record_bytes: config.queue.max_record_bytes.0,
                 oldest_pending_at: backlog.oldest_pending_at,
                 disk: backlog.storage.disk,

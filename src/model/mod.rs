@@ -2,8 +2,10 @@
 
 mod link;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -202,6 +204,10 @@ pub struct ManifestEntry {
     pub attempts: u32,
     /// Size of the payload.
     pub payload_bytes: u64,
+    /// The user (uid) that handed it over.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub submitter: u32,
     /// When it was accepted.
     #[serde(with = "crate::clock::as_rfc3339")]
     #[schema(value_type = String, format = DateTime)]
@@ -240,6 +246,10 @@ pub struct Holder {
     pub id: RecordId,
     /// Its ordering key.
     pub key: String,
+    /// The user (uid) that handed it over.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub submitter: u32,
     /// FAILED, QUARANTINED, or SYNCING after a failure.
     pub state: RecordState,
     /// How many it holds back; 1000 stands for at least as many.
@@ -372,6 +382,30 @@ pub enum Phase {
     Misconfigured,
 }
 
+/// Users whose records are counted one by one: the counts are written in every commit.
+pub const SUBMITTERS_MAX: usize = 64;
+/// Stands for all users beyond [`SUBMITTERS_MAX`]; no user has this uid.
+pub const OTHER_SUBMITTERS: u32 = u32::MAX;
+
+/// What the store holds of one user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubmitterCounts {
+    /// Plainly waiting, those in flight left out.
+    pub pending: u64,
+    /// In a batch that is being transmitted.
+    pub syncing: u64,
+    /// Met an error, and will be tried again.
+    pub failed: u64,
+    /// Confirmed, with a receipt that is still kept.
+    pub synced: u64,
+    /// Set aside for review.
+    pub quarantined: u64,
+    /// Payload bytes of all that is not confirmed.
+    pub bytes: u64,
+    /// What all that is not confirmed takes on the disk, estimated.
+    pub disk_bytes: u64,
+}
+
 /// What waits in the store; published after every commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
@@ -387,6 +421,11 @@ pub struct Backlog {
     pub quarantined: u64,
     /// Payload bytes of all that is not confirmed.
     pub bytes: u64,
+    /// What all that is not confirmed takes on the disk, estimated.
+    pub disk_bytes: u64,
+    /// The same by the user (uid) that handed it over: users that have records or receipts. With more than
+    /// [`SUBMITTERS_MAX`] of them, the last ones are counted together under [`OTHER_SUBMITTERS`].
+    pub by_submitter: Arc<BTreeMap<u32, SubmitterCounts>>,
     /// Records settled (synced, quarantined or discarded) since the daemon started.
     pub settled_total: u64,
     /// Records synced since the daemon started.

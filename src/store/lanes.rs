@@ -164,7 +164,13 @@ impl Transaction<'_, '_> {
             let holds = range.take(COUNTED).count() as u64;
             let id = RecordId(Uuid::from_u128(header.id));
             if holds > 0 {
-                self.state.holders.push(Holder { id, key: key.to_owned(), state, holds });
+                self.state.holders.push(Holder {
+                    id,
+                    key: key.to_owned(),
+                    submitter: header.submitter,
+                    state,
+                    holds,
+                });
             }
         }
         Ok(())
@@ -371,7 +377,7 @@ impl<'s> LaneView<'s> {
             return Ok(None);
         };
         let holds = self.holds(&key, place)?;
-        Ok((holds > 0).then_some(Holder { id, key, state, holds }))
+        Ok((holds > 0).then_some(Holder { id, key, submitter: header.submitter, state, holds }))
     }
 }
 

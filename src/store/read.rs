@@ -27,6 +27,8 @@ pub struct Filter {
     pub state: Option<RecordState>,
     /// Only these.
     pub record_type: Option<String>,
+    /// Only those of this user.
+    pub submitter: Option<u32>,
     /// Only those after this place.
     pub after: Option<Place>,
     /// At most so many.
@@ -117,7 +119,8 @@ impl StoreView {
             };
             let state = shown_state(&self.open, &row);
             let wanted = filter.state.is_none_or(|wanted| wanted == state)
-                && filter.record_type.as_ref().is_none_or(|record_type| *record_type == row.record_type);
+                && filter.record_type.as_ref().is_none_or(|record_type| *record_type == row.record_type)
+                && filter.submitter.is_none_or(|submitter| submitter == row.submitter);
             if wanted {
                 page.entries.push(self.describe(&mut lanes, RecordId(Uuid::from_u128(id)), row)?);
             }
@@ -153,6 +156,7 @@ impl StoreView {
             state: shown,
             attempts: row.attempts,
             payload_bytes: u64::from(row.payload_bytes),
+            submitter: row.submitter,
             created_at: row.created_at,
             updated_at: row.updated_at,
             next_attempt_at: row.due_at.filter(|_| open.is_none()).map(|due| self.now.on_the_wall(due)),

@@ -99,6 +99,7 @@ mod tests {
         status.queue.holding = vec![Holder {
             id: RecordId::new(),
             key: "a secret of the customer".into(),
+            submitter: 0,
             state: RecordState::Quarantined,
             holds: 3,
         }];

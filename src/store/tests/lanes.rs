@@ -77,7 +77,7 @@ fn parts_of_a_batch_look_at_each_record_of_a_key_once() {
 }
 
 fn everything(bench: &Bench, limit: usize) -> (usize, Vec<(RecordId, u64)>) {
-    let mut filter = Filter { state: None, record_type: None, after: None, limit };
+    let mut filter = Filter { limit, ..Filter::default() };
     let (mut pages, mut found) = (0, Vec::new());
     loop {
         let page = bench.look(|view| view.page(&filter));
@@ -132,8 +132,7 @@ fn a_page_that_would_count_too_many_records_ends_early_and_nothing_is_left_out()
         hold(&mut bench, account * 1000, &key);
         bench.append((1..1000).map(|number| record(account * 1000 + number, Some(&key))).collect());
     }
-    let mut filter =
-        Filter { state: Some(RecordState::Quarantined), record_type: None, after: None, limit: 500 };
+    let mut filter = Filter { state: Some(RecordState::Quarantined), limit: 500, ..Filter::default() };
     let mut found = Vec::new();
     loop {
         let (looked_at, page) = steps(|| bench.look(|view| view.page(&filter)));

@@ -305,8 +305,8 @@ impl Model {
         use RecordState::{Failed, Pending, Quarantined, Synced, Syncing};
         let states = [None, Some(Pending), Some(Syncing), Some(Synced), Some(Failed), Some(Quarantined)];
         for (state, record_type) in states.into_iter().flat_map(|state| [(state, None), (state, Some("B"))]) {
-            let mut filter =
-                Filter { state, record_type: record_type.map(Into::into), after: None, limit: 3 };
+            let record_type_wanted = record_type.map(Into::into);
+            let mut filter = Filter { state, record_type: record_type_wanted, limit: 3, ..Filter::default() };
             let mut found = Vec::new();
             loop {
                 let page = bench.look(|view| view.page(&filter));

@@ -73,10 +73,12 @@ fn the_status_has_exactly_the_promised_keys() {
             &[
                 "bytes",
                 "disk",
+                "disk_bytes",
                 "disk_free_bytes",
                 "file_bytes",
                 "holding",
                 "max_bytes",
+                "max_disk_bytes",
                 "max_record_bytes",
                 "max_records",
                 "oldest_pending_at",
@@ -137,10 +139,12 @@ fn a_manifest_entry_has_exactly_the_promised_keys() {
         "priority",
         "seq",
         "state",
+        "submitter",
         "type",
         "updated_at",
     ];
     assert_eq!(keys(&entry), expected);
+    assert_eq!(entry["submitter"], nix::unistd::geteuid().as_raw());
     assert_eq!(keys(&daemon.record_with_lineage(&id)["lineage"][0]), BATCH_KEYS);
     assert_eq!(keys(&entry["last_error"]), ["at", "class", "code", "http_status", "message"]);
     assert_eq!(

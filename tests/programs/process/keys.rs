@@ -16,6 +16,10 @@ const PROMISED: &str = r#"
 request_timeout = "1m"
 compression = "auto"
 outcome_lookup = "auto"
+[queue]
+max_disk_bytes = "4GiB"
+max_user_share = 0.75
+shared_keys = false
 [batch]
 large_queue_records = 100
 large_queue_batch = 25
@@ -54,9 +58,12 @@ outcome_lookup = "off"
 state_dir = "/srv/state"
 max_records = 1000
 max_bytes = "1GiB"
+max_disk_bytes = "2GiB"
+max_user_share = 0.5
 max_record_bytes = "512KiB"
 keep_synced = "1day"
 disk_reserve = "16MiB"
+shared_keys = true
 [batch]
 large_queue_records = 200
 large_queue_batch = 20
