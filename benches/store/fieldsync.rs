@@ -11,7 +11,7 @@ use fieldsync::config::{self, Config, Size};
 use fieldsync::model::{Backlog, Batch, BatchId, DEFAULT_PRIORITY, LastError, NewRecord, Place, Sequence};
 use fieldsync::policy::agenda::{ClaimOrder, Disposition, Outcome};
 use fieldsync::policy::sizing::{BatchLimit, SizeRule};
-use fieldsync::store::{Append, Claim, Filter, Limits, One, Op, Queue, Settle};
+use fieldsync::store::{Append, Claim, Filter, KeySpace, Limits, One, Op, Queue, Settle};
 use tokio::sync::watch;
 
 use crate::life::{BATCH, KEEP_RECEIPTS, Life};
@@ -21,7 +21,7 @@ use crate::record::{Record, TYPE};
 pub(crate) const FILE: &str = "queue.redb";
 
 fn open(dir: &Path) -> Queue {
-    Queue::open(dir, Arc::new(|_| ())).expect("the store opens")
+    Queue::open(dir, KeySpace::default(), Arc::new(|_| ())).expect("the store opens")
 }
 
 /// The queue itself, without its actor.
@@ -44,6 +44,9 @@ impl Store {
         let limits = Limits {
             max_records: u64::MAX,
             max_bytes: u64::MAX,
+            max_disk_bytes: u64::MAX,
+            user_share: 1.0,
+            own_uid: 0,
             max_record_bytes: u64::MAX,
             keep_synced_ms: KEEP_RECEIPTS,
             disk_reserve: 0,

@@ -397,12 +397,12 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::model::{NewRecord, RecordId};
-    use crate::store::Append;
+    use crate::store::{Append, KeySpace};
 
     #[actix_rt::test]
     async fn a_ping_is_answered_by_the_commit_of_the_group_that_it_came_into() {
         let dir = tempfile::tempdir().unwrap();
-        let queue = Queue::open(dir.path(), Arc::new(|_| ())).unwrap();
+        let queue = Queue::open(dir.path(), KeySpace::default(), Arc::new(|_| ())).unwrap();
         let (_config, config) = watch::channel(Arc::new(Config::default()));
         let (backlog, waiting) = watch::channel(Backlog::default());
         let store =

@@ -43,7 +43,7 @@ use crate::ipc::web;
 use crate::journal;
 use crate::logging::{self, LogControl};
 use crate::model::{Backlog, DiskState, Link};
-use crate::store::{self, OpenError, Queue};
+use crate::store::{self, KeySpace, OpenError, Queue};
 use notify::{News, Notifier};
 use recall::{Recalled, recall};
 use signals::{Caught, Signal};
@@ -137,7 +137,7 @@ fn start(config: Config, file: Option<PathBuf>, log: &LogControl) -> u8 {
     };
     let notifier = Notifier::start();
     let progress = Arc::new(repair_told_to(notifier.clone()));
-    let queue = match Queue::open(&config.state_dir(), progress) {
+    let queue = match Queue::open(&config.state_dir(), KeySpace::from(&config), progress) {
         Ok(queue) => queue,
         Err(error) => {
             return cannot_open(&error);

@@ -42,6 +42,7 @@ pub(super) fn reload(
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     [
         ("queue.state_dir", old.state_dir() != new.state_dir()),
+        ("queue.shared_keys", old.queue.shared_keys != new.queue.shared_keys),
         ("ipc.socket", old.socket() != new.socket()),
         ("ipc.socket_mode", old.ipc.socket_mode != new.ipc.socket_mode),
         ("ipc.max_connections", old.ipc.max_connections != new.ipc.max_connections),

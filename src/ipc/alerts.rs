@@ -60,9 +60,15 @@ fn alerts(backlog: &Backlog, config: &Config, now: u64) -> Vec<Alert> {
         let needs = if review == 1 { "1 record needs".to_owned() } else { format!("{review} records need") };
         raise("needs_review", format!("{needs} review: fieldsync quarantine list"));
     }
-    let (bytes, most) = (backlog.bytes, config.queue.max_bytes.0);
-    if bytes.saturating_mul(100) >= most.saturating_mul(u64::from(telemetry.alert_queue_percent)) {
-        raise("queue_filling", format!("the queue holds {bytes} of at most {most} bytes"));
+    let queue = &config.queue;
+    let uses = [
+        (backlog.bytes, queue.max_bytes.0, "bytes"),
+        (backlog.disk_bytes, queue.max_disk_bytes.0, "bytes of disk, as estimated"),
+    ];
+    let percent = u64::from(telemetry.alert_queue_percent);
+    let is_filling = |held: u64, most: u64| held.saturating_mul(100) >= most.saturating_mul(percent);
+    if let Some((held, most, unit)) = uses.into_iter().find(|(held, most, _)| is_filling(*held, *most)) {
+        raise("queue_filling", format!("the queue holds {held} of at most {most} {unit}"));
     }
     let oldest = backlog.oldest_pending_at.map_or(0, |at| now.saturating_sub(at));
     if oldest > millis(telemetry.alert_oldest_pending.0) {
@@ -129,6 +135,24 @@ mod tests {
         assert_eq!(raised.alerts(&backlog, &config, 40), []);
         backlog.storage.disk = DiskState::Full;
         assert_eq!(names(&raised.alerts(&backlog, &config, 50)), [("disk_full", 50)]);
+    }
+
+    #[test]
+    fn a_queue_fills_by_its_payloads_or_by_what_its_records_take_on_the_disk() {
+        let config = Config::default();
+        let percent = u64::from(config.telemetry.alert_queue_percent);
+        let most = config.queue.max_bytes.0 * percent / 100;
+        let by_disk = config.queue.max_disk_bytes.0 * percent / 100;
+        for (bytes, disk_bytes, expected) in [
+            (most - 1, by_disk - 1, None),
+            (most, 0, Some(" bytes")),
+            (0, by_disk + 1, Some(" bytes of disk, as estimated")),
+        ] {
+            let backlog = Backlog { bytes, disk_bytes, ..Backlog::default() };
+            let alerts = Raised::default().alerts(&backlog, &config, 1);
+            assert_eq!(alerts.len(), usize::from(expected.is_some()));
+            assert!(alerts.iter().all(|alert| alert.message.ends_with(expected.unwrap_or_default())));
+        }
     }
 
     #[test]

@@ -113,11 +113,11 @@ impl From<AppendRefused> for ApiError {
             AppendRefused::TooLarge { position, .. } => {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, "record_too_large", message).at(position)
             }
-            AppendRefused::Conflict { position, .. } => {
+            AppendRefused::Conflict { position, .. } | AppendRefused::Taken { position, .. } => {
                 Self::new(StatusCode::CONFLICT, "id_conflict", message).at(position)
             }
             AppendRefused::DiskFull => Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", message),
-            AppendRefused::Full { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, "queue_full", message),
+            AppendRefused::Full(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "queue_full", message),
         }
     }
 }
@@ -140,7 +140,7 @@ impl From<MendRefused> for ApiError {
             MendRefused::NotQuarantined => {
                 Self::new(StatusCode::CONFLICT, "not_quarantined", refused.to_string())
             }
-            MendRefused::Full => {
+            MendRefused::Full(_) => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "queue_full", refused.to_string())
             }
             MendRefused::DiskFull => {

@@ -26,6 +26,8 @@ pub(super) fn text(status: &Status, backlog: &Backlog) -> Result<String, fmt::Er
     };
     gauge("queue_bytes", "Payload bytes that are not confirmed", status.queue.bytes);
     gauge("queue_max_bytes", "The limit of queue_bytes", status.queue.max_bytes);
+    gauge("queue_disk_bytes", "Disk that unconfirmed records take, estimated", status.queue.disk_bytes);
+    gauge("queue_max_disk_bytes", "The limit of queue_disk_bytes", status.queue.max_disk_bytes);
     gauge("run_done", "Records settled in this run", status.sync.done);
     gauge("run_total", "Records of this run", status.sync.total);
     gauge(

@@ -147,7 +147,12 @@ fn refusals(operation: &str) -> Vec<Refusal> {
             &[ADMIN, BODY, WRITTEN],
         ),
         "retry" => (
-            &[(400, "invalid_selection"), (404, "no_such_record"), (409, "not_quarantined")],
+            &[
+                (400, "invalid_selection"),
+                (403, "not_permitted"),
+                (404, "no_such_record"),
+                (409, "not_quarantined"),
+            ],
             &[BODY, WRITTEN],
         ),
         "discard" => (

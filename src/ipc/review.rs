@@ -74,13 +74,55 @@ pub(super) async fn add(
 }
 
 /// Queue records under review again
+///
+/// Admins may queue all of them, others what they handed over: then `"all": true` stands for these, and ids of other
+/// users' records are refused before anything is changed.
 #[utoipa::path(
     post, path = "/v1/quarantine/retry", tag = "review", request_body = Selection,
     responses((status = 200, description = "They are queued.", body = Changed)),
 )]
-pub(super) async fn retry(shared: web::Data<Shared>, incoming: Incoming) -> Result<HttpResponse, ApiError> {
+pub(super) async fn retry(
+    shared: web::Data<Shared>,
+    peer: Peer,
+    incoming: Incoming,
+) -> Result<HttpResponse, ApiError> {
     let selection = selection(&shared, incoming).await?;
-    review(&shared, selection, ReviewAction::Retry).await
+    let submitter = (!shared.is_admin(&peer)).then_some(peer.uid);
+    if let (Some(submitter), Some(ids)) = (submitter, &selection.ids) {
+        require_own(&shared, submitter, ids).await?;
+    }
+    review(&shared, selection, ReviewAction::Retry, submitter).await
+}
+
+/// Queues records under review again, whoever handed them over.
+pub(super) async fn retry_any(
+    shared: web::Data<Shared>,
+    incoming: Incoming,
+) -> Result<HttpResponse, ApiError> {
+    let selection = selection(&shared, incoming).await?;
+    review(&shared, selection, ReviewAction::Retry, None).await
+}
+
+/// Refuses a selection that has records of other users.
+async fn require_own(shared: &Shared, submitter: u32, ids: &[RecordId]) -> Result<(), ApiError> {
+    for some in ids.chunks(REVIEW_STEP) {
+        let some = some.to_vec();
+        let foreign = shared.look(move |view| {
+            for id in some {
+                if view.submitter(id)?.is_some_and(|of| of != submitter) {
+                    return Ok(Some(id));
+                }
+            }
+            Ok(None)
+        });
+        if let Some(id) = foreign.await? {
+            return Err(ApiError::not_permitted(&format!(
+                "record {id} was handed over by another user, and nothing was changed: without being an admin, you \
+                 may only queue your own records again"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Discard records under review
@@ -103,7 +145,7 @@ pub(super) async fn discard(
             "discarding all records under review needs \"confirm\": true; their payloads are gone for good",
         ));
     }
-    review(&shared, selection, ReviewAction::Discard).await
+    review(&shared, selection, ReviewAction::Discard, None).await
 }
 
 async fn selection(shared: &Shared, incoming: Incoming) -> Result<Selection, ApiError> {
@@ -124,11 +166,13 @@ async fn review(
     shared: &Shared,
     selection: Selection,
     action: ReviewAction,
+    submitter: Option<u32>,
 ) -> Result<HttpResponse, ApiError> {
     let mut changed = 0;
     if let Some(ids) = selection.ids {
         for some in ids.chunks(REVIEW_STEP) {
-            changed += step(shared, Selected::These(some.to_vec()), action).await?.changed.len();
+            let selected = Selected::These(some.to_vec());
+            changed += step(shared, Review { selected, action, submitter }).await?.changed.len();
         }
         if let Some(id) = ids.first().filter(|_| changed == 0) {
             return Err(not_under_review(shared, *id).await?);
@@ -136,7 +180,8 @@ async fn review(
     } else {
         let mut after = None;
         loop {
-            let reviewed = step(shared, Selected::After(after), action).await?;
+            let selected = Selected::After(after);
+            let reviewed = step(shared, Review { selected, action, submitter }).await?;
             changed += reviewed.changed.len();
             after = reviewed.next;
             if after.is_none() {
@@ -148,16 +193,17 @@ async fn review(
 }
 
 /// A part of a review, told as soon as it is on disk.
-async fn step(shared: &Shared, selected: Selected, action: ReviewAction) -> Result<Reviewed, ApiError> {
-    let (verb, decision) = match action {
+async fn step(shared: &Shared, review: Review) -> Result<Reviewed, ApiError> {
+    let (verb, decision) = match review.action {
         ReviewAction::Retry => ("queued again", RecordDecision::QueuedAgain),
         ReviewAction::Discard => ("discarded", RecordDecision::Discarded),
     };
-    let is_all = matches!(selected, Selected::After(_));
-    let reviewed = shared.store.send(Write(Review { selected, action })).await??;
+    let (is_all, is_of_user) = (matches!(review.selected, Selected::After(_)), review.submitter.is_some());
+    let reviewed = shared.store.send(Write(review)).await??;
     let changed = reviewed.changed.len();
     if is_all && changed > 0 {
-        tracing::info!(records = changed, "{changed} of all records under review were {verb} on request");
+        let of = if is_of_user { "a user's" } else { "all" };
+        tracing::info!(records = changed, "{changed} of {of} records under review were {verb} on request");
     }
     for id in &reviewed.changed {
         if is_all {

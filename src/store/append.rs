@@ -7,8 +7,11 @@ use thiserror::Error;
 
 use super::StoreError;
 use super::body;
+use super::disk_use::disk_bytes;
+use super::limits::LimitReached;
 use super::op::{Op, Transaction};
 use super::schema::{Header, ManifestRow};
+use super::submitters::Holding;
 use crate::model::{NewRecord, Place, RecordId};
 
 /// Takes records in.
@@ -62,26 +65,29 @@ pub enum AppendRefused {
         /// Its id.
         id: RecordId,
     },
+    /// A record of another user has the id. Whether its content is the same is not looked at: the answer would tell.
+    #[error("record {position}: id {id} is taken by a record of another user; give this record a new id")]
+    Taken {
+        /// Which record.
+        position: u64,
+        /// Its id.
+        id: RecordId,
+    },
     /// The disk has no room.
     #[error(
         "the disk is full: nothing was stored; records on their way to the server go on, and new ones are taken when there is room again"
     )]
     DiskFull,
-    /// `queue.max_records` or `queue.max_bytes` is reached.
-    #[error(
-        "the queue is full ({limit}): nothing was stored; try again when records have been synced, or raise the limit"
-    )]
-    Full {
-        /// Which limit.
-        limit: &'static str,
-    },
+    /// A limit of the queue is reached.
+    #[error("{0}: nothing was stored; try again when records have been synced, or {remedy}", remedy = .0.remedy())]
+    Full(LimitReached),
 }
 
 impl Op for Append {
     type Reply = Result<Appended, AppendRefused>;
 
     fn weight(&self) -> u64 {
-        self.records.iter().map(|(record, _)| record.payload.len() as u64 + ROW_WEIGHT).sum()
+        self.records.iter().map(|(record, _)| disk_bytes_of(record)).sum()
     }
 
     fn changed(reply: &Self::Reply) -> bool {
@@ -89,7 +95,7 @@ impl Op for Append {
     }
 
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
-        let fresh = match transaction.sort_out(&self.records)? {
+        let fresh = match transaction.sort_out(&self.records, self.submitter)? {
             Ok(fresh) => fresh,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -108,27 +114,32 @@ impl Op for Append {
 
 pub(super) type Digest = [u8; 16];
 
-/// What a record takes beside its payload, roughly.
-const ROW_WEIGHT: u64 = 512;
+fn disk_bytes_of(record: &NewRecord) -> u64 {
+    disk_bytes(&record.record_type, record.key.as_deref(), record.payload.len() as u64)
+}
 
 impl Transaction<'_, '_> {
     /// Which of the records are new.
     fn sort_out(
         &self,
         records: &[(NewRecord, Digest)],
+        submitter: u32,
     ) -> Result<Result<Vec<bool>, AppendRefused>, StoreError> {
         let limits = self.limits;
         let mut fresh = Vec::with_capacity(records.len());
         let mut seen: HashMap<RecordId, Digest> = HashMap::with_capacity(records.len());
-        let (mut count, mut bytes) = (0, 0);
+        let mut added = Holding::default();
         for ((record, digest), position) in records.iter().zip(1..) {
             let size = record.payload.len() as u64;
             if size > limits.max_record_bytes {
                 let limit = limits.max_record_bytes;
                 return Ok(Err(AppendRefused::TooLarge { position, bytes: size, limit }));
             }
-            let stored = self.manifest_row(record.id.0.as_u128())?.map(|row| row.digest);
-            match stored.or_else(|| seen.get(&record.id).copied()) {
+            let stored = self.manifest_row(record.id.0.as_u128())?;
+            if stored.as_ref().is_some_and(|row| row.submitter != submitter) {
+                return Ok(Err(AppendRefused::Taken { position, id: record.id }));
+            }
+            match stored.map(|row| row.digest).or_else(|| seen.get(&record.id).copied()) {
                 Some(known) if known == *digest => fresh.push(false),
                 Some(_) => {
                     return Ok(Err(AppendRefused::Conflict { position, id: record.id }));
@@ -136,20 +147,17 @@ impl Transaction<'_, '_> {
                 None => {
                     seen.insert(record.id, *digest);
                     fresh.push(true);
-                    count += 1;
-                    bytes += size;
+                    added.pending += 1;
+                    added.bytes += size;
+                    added.disk_bytes += disk_bytes_of(record);
                 }
             }
         }
-        if !self.admits && count > 0 {
+        if !self.admits && added.pending > 0 {
             return Ok(Err(AppendRefused::DiskFull));
         }
-        let counters = &self.state.counters;
-        if counters.unsettled() + count > limits.max_records && count > 0 {
-            return Ok(Err(AppendRefused::Full { limit: "queue.max_records" }));
-        }
-        if counters.bytes + bytes > limits.max_bytes && count > 0 {
-            return Ok(Err(AppendRefused::Full { limit: "queue.max_bytes" }));
+        if let Some(reached) = self.limit_reached(submitter, &added) {
+            return Ok(Err(AppendRefused::Full(reached)));
         }
         Ok(Ok(fresh))
     }
@@ -169,10 +177,9 @@ impl Transaction<'_, '_> {
             digest,
         };
         body::write(&mut self.tables.payload, &mut self.tables.chunks, &header, &record.payload)?;
-        self.join_lane(header.key.as_deref(), place)?;
+        self.join_lane(header.lane(self.state.key_space).as_ref(), place)?;
         self.put_row(id, &ManifestRow::fresh(header), None)?;
         self.state.counters.next_seq = seq + 1;
-        self.state.counters.bytes += record.payload.len() as u64;
         Ok(())
     }
 }

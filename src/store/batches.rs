@@ -142,9 +142,9 @@ impl Transaction<'_, '_> {
     /// Members whose key is held by a record outside of the batch go back to the queue.
     fn carve_held(&mut self, row: &mut BatchRow) -> Result<(), StoreError> {
         let held = self.held_members(&row.members)?;
-        for (member, key) in &held {
+        for (member, lane) in &held {
             self.give_back(member, HELD)?;
-            self.remember_urgent(key, member.place)?;
+            self.remember_urgent(lane, member.place)?;
         }
         let held: BTreeSet<u64> = held.iter().map(|(member, _)| member.place).collect();
         row.members.retain(|member| !held.contains(&member.place));
@@ -184,6 +184,7 @@ impl Transaction<'_, '_> {
         self.state.waits_changed = true;
         self.state.holders_changed |= row.members.iter().any(|member| member.failed);
         self.tables.batches.insert(id, codec::encode(&row)?.as_slice())?;
+        self.state.forget_in_flight(id);
         self.state.open_mut().put(id, row);
         Ok(())
     }
@@ -229,12 +230,12 @@ impl Transaction<'_, '_> {
                     entry.state = StoredState::Synced;
                     entry.error = None;
                     self.state.open_mut().release(member.place);
-                    self.drop_payload(member.place, member.bytes)?;
+                    self.drop_payload(member.place)?;
                     self.tables.receipts.insert(member.place, (member.id, self.now.steady))?;
                     settled.synced.push(record_id(member.id));
                     self.state.synced_total += 1;
                     self.state.settled_total += 1;
-                    self.leave_lane(entry.key.as_deref(), member.place)?;
+                    self.leave_lane(&entry)?;
                 }
                 Outcome::Quarantine(error) => {
                     entry.state = StoredState::Quarantined;

@@ -10,6 +10,7 @@ use redb::ReadableTable;
 
 use super::StoreError;
 use super::codec;
+use super::key_space::Lane;
 use super::lanes::{HELD, seq};
 use super::op::{Op, Transaction};
 use super::schema::{BatchRow, Header, MemberRow, StoredPhase, StoredStage, StoredState};
@@ -49,7 +50,7 @@ impl Op for Claim {
 struct Candidate {
     row: MemberRow,
     record_type: String,
-    key: Option<String>,
+    lane: Option<Lane>,
     /// Its row in `retry`, when it failed.
     due: Option<u64>,
 }
@@ -79,7 +80,7 @@ struct Draft<'o> {
     filling: Filling<'o>,
     members: Vec<Candidate>,
     places: BTreeSet<u64>,
-    lanes: HashMap<String, Progress>,
+    lanes: HashMap<Lane, Progress>,
     cursors: Cursors,
     /// Looked at outside of the walk: failed ones that are due, woken ones, and who comes along.
     waiting: BTreeSet<u64>,
@@ -91,10 +92,10 @@ struct Draft<'o> {
 }
 
 enum Dismissed {
-    /// An earlier one of its key holds it.
-    Held { key: String, place: u64, id: u128, due: Option<u64> },
+    /// An earlier one of its lane holds it.
+    Held { lane: Lane, place: u64, id: u128, due: Option<u64> },
     /// It stands in a lane, and nothing at its place can be read.
-    Unreadable { key: String, place: u64 },
+    Unreadable { lane: Lane, place: u64 },
     /// Nothing at this place can be sent; its row in `retry`, if it has one, would be due for ever.
     Stray { place: u64, due: Option<u64> },
 }
@@ -112,25 +113,25 @@ impl Draft<'_> {
         let fits = self.filling.admit(&candidate.record_type, u64::from(candidate.row.bytes));
         if fits {
             self.places.insert(candidate.row.place);
-            if let Some(key) = &candidate.key {
-                self.lane(key).next = seq(candidate.row.place) + 1;
+            if let Some(lane) = &candidate.lane {
+                self.progress(lane).next = seq(candidate.row.place) + 1;
             }
             self.members.push(candidate);
         }
         fits
     }
 
-    fn lane(&mut self, key: &str) -> &mut Progress {
-        self.lanes.entry(key.to_owned()).or_default()
+    fn progress(&mut self, lane: &Lane) -> &mut Progress {
+        self.lanes.entry(lane.clone()).or_default()
     }
 
-    /// In queue order, save that records of one key stand in the order of their arrival.
+    /// In queue order, save that records of one lane stand in the order of their arrival.
     fn in_order(mut self) -> (Vec<MemberRow>, Vec<Candidate>) {
         self.members.sort_by_key(|member| member.row.place);
-        let mut lanes: HashMap<&str, Vec<u64>> = HashMap::new();
+        let mut lanes: HashMap<&Lane, Vec<u64>> = HashMap::new();
         for member in &self.members {
-            if let Some(key) = &member.key {
-                lanes.entry(key).or_default().push(member.row.place);
+            if let Some(lane) = &member.lane {
+                lanes.entry(lane).or_default().push(member.row.place);
             }
         }
         for places in lanes.values_mut() {
@@ -139,7 +140,7 @@ impl Draft<'_> {
         let by_place: HashMap<u64, &MemberRow> =
             self.members.iter().map(|member| (member.row.place, &member.row)).collect();
         let rows = self.members.iter().map(|member| {
-            let own = member.key.as_deref().and_then(|key| lanes.get_mut(key)).and_then(Vec::pop);
+            let own = member.lane.as_ref().and_then(|lane| lanes.get_mut(lane)).and_then(Vec::pop);
             own.and_then(|place| by_place.get(&place).copied()).unwrap_or(&member.row).clone()
         });
         let rows = rows.collect();
@@ -254,8 +255,8 @@ impl Transaction<'_, '_> {
             return Ok(());
         }
         for place in draft.due.keys() {
-            let key = self.header(*place)?.and_then(|header| header.key);
-            draft.waiting.extend(key.and_then(|key| self.state.urgent.first(&key)));
+            let lane = self.lane_at(*place)?;
+            draft.waiting.extend(lane.and_then(|lane| self.state.urgent.first(&lane)));
         }
         Ok(())
     }
@@ -271,22 +272,22 @@ impl Transaction<'_, '_> {
             return Ok(Considered::Done);
         };
         let mut chain = Vec::new();
-        if let Some(key) = &candidate.key
-            && !self.gather_before(key, place, &mut chain, draft)?
+        if let Some(lane) = &candidate.lane
+            && !self.gather_before(lane, place, &mut chain, draft)?
         {
-            let (key, id, due) = (key.clone(), candidate.row.id, candidate.due);
-            draft.dismissed.push(Dismissed::Held { key, place, id, due });
+            let (lane, id, due) = (lane.clone(), candidate.row.id, candidate.due);
+            draft.dismissed.push(Dismissed::Held { lane, place, id, due });
             return Ok(Considered::Done);
         }
         chain.push(candidate);
         for member in chain {
-            let (key, place) = (member.key.clone(), member.row.place);
+            let (lane, place) = (member.lane.clone(), member.row.place);
             if !draft.admit(member) {
                 return Ok(Considered::Full);
             }
             // Whoever stands behind it and was passed over may come along, and must, before any later one does.
-            if let Some(key) = key
-                && let Some(behind) = self.behind(&key, place)?
+            if let Some(lane) = lane
+                && let Some(behind) = self.behind(&lane, place)?
                 && draft.cursors.has_passed(behind)
             {
                 draft.waiting.insert(behind);
@@ -299,25 +300,25 @@ impl Transaction<'_, '_> {
     /// false when one of them cannot go now.
     fn gather_before(
         &self,
-        key: &str,
+        lane: &Lane,
         place: u64,
         chain: &mut Vec<Candidate>,
         draft: &mut Draft<'_>,
     ) -> Result<bool, StoreError> {
-        let Progress { next, blocked_at } = *draft.lane(key);
+        let Progress { next, blocked_at } = *draft.progress(lane);
         if blocked_at.is_some_and(|blocked_at| blocked_at < seq(place)) {
             return Ok(false);
         }
-        for earlier in self.before(key, next, place)? {
+        for earlier in self.before(lane, next, place)? {
             let earlier = earlier?;
             draft.looked_at += 1;
             match self.standing(earlier)? {
                 Standing::Free(earlier) => chain.push(earlier),
                 Standing::Unreadable => {
-                    draft.dismissed.push(Dismissed::Unreadable { key: key.to_owned(), place: earlier });
+                    draft.dismissed.push(Dismissed::Unreadable { lane: lane.clone(), place: earlier });
                 }
                 Standing::Kept => {
-                    draft.lane(key).blocked_at = Some(seq(earlier));
+                    draft.progress(lane).blocked_at = Some(seq(earlier));
                     return Ok(false);
                 }
             }
@@ -347,21 +348,22 @@ impl Transaction<'_, '_> {
                 return Ok(Standing::Kept);
             }
         };
+        let lane = header.lane(self.state.key_space);
         let row = MemberRow { place, id: header.id, bytes: header.bytes, failed: due.is_some() };
-        Ok(Standing::Free(Candidate { row, record_type: header.record_type, key: header.key, due }))
+        Ok(Standing::Free(Candidate { row, record_type: header.record_type, lane, due }))
     }
 
     fn dismiss(&mut self, dismissed: &[Dismissed]) -> Result<(), StoreError> {
         for dismissed in dismissed {
             match *dismissed {
-                Dismissed::Held { ref key, place, id, due } => {
+                Dismissed::Held { ref lane, place, id, due } => {
                     self.state.woken.remove(&place);
-                    self.remember_urgent(key, place)?;
+                    self.remember_urgent(lane, place)?;
                     if let Some(due) = due.filter(|due| *due != HELD) {
                         self.reschedule(id, place, due, HELD)?;
                     }
                 }
-                Dismissed::Unreadable { ref key, place } => self.drop_from_lane(key, place)?,
+                Dismissed::Unreadable { ref lane, place } => self.drop_from_lane(lane, place)?,
                 Dismissed::Stray { place, due } => {
                     self.state.woken.remove(&place);
                     if let Some(due) = due {

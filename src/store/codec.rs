@@ -74,12 +74,14 @@ fn decode_row<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
 
 /// Bytes of a sealed row or chunk, at most: what fits on a page of 4 KiB with its key.
 const ROW_BYTES: usize = 4000;
+/// Bytes of a body in a chunk, at most.
+pub(super) const CHUNK_BYTES: usize = ROW_BYTES - CHUNK_PREFIX - CRC;
 
 /// The parts of a body: what goes into the row behind a header of this length, and the chunks.
 pub(super) fn parts(header_length: usize, body: &[u8]) -> (&[u8], impl Iterator<Item = &[u8]>) {
     let room = ROW_BYTES.saturating_sub(ROW_PREFIX + header_length + CRC);
     let (first, rest) = body.split_at(room.min(body.len()));
-    (first, rest.chunks(ROW_BYTES - CHUNK_PREFIX - CRC))
+    (first, rest.chunks(CHUNK_BYTES))
 }
 
 /// A header as bytes, for [`seal`].

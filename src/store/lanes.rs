@@ -1,5 +1,6 @@
 //! Who holds back whom: records of one key go out in the order in which they arrived, whatever
-//! their priorities. A *lane* is the unsettled records of a key, in that order.
+//! their priorities. A *lane* is the unsettled records of a key that one user handed over, or of all users where
+//! these share keys, in that order.
 //!
 //! Only what stands at the head of a lane, and what can go along with it, is free to go. So a
 //! record that a claim passed over needs no index of its own: whoever stands before it brings it
@@ -12,10 +13,11 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::body;
+use super::key_space::{KeySpace, Lane};
 use super::op::Transaction;
 use super::open::OpenBatches;
 use super::read;
-use super::schema::{MemberRow, Snapshot, StoredState};
+use super::schema::{Header, ManifestRow, MemberRow, Snapshot, StoredState};
 use crate::model::{Holder, Place, RecordId, RecordState};
 
 /// Due time of a FAILED record that an earlier one of its key holds: whoever holds it wakes it.
@@ -49,15 +51,15 @@ pub(super) fn seq(place: u64) -> u64 {
 /// moves, the next claim considers the most urgent of them together with all records before it.
 #[derive(Default)]
 pub(super) struct Urgent {
-    by_key: BTreeMap<String, BTreeSet<u64>>,
-    by_place: BTreeMap<u64, String>,
+    by_lane: BTreeMap<Lane, BTreeSet<u64>>,
+    by_place: BTreeMap<u64, Lane>,
 }
 
 impl Urgent {
     /// Remembers a record.
-    fn remember(&mut self, key: &str, place: u64) {
-        self.by_key.entry(key.to_owned()).or_default().insert(place);
-        self.by_place.insert(place, key.to_owned());
+    fn remember(&mut self, lane: &Lane, place: u64) {
+        self.by_lane.entry(lane.clone()).or_default().insert(place);
+        self.by_place.insert(place, lane.clone());
         if self.by_place.len() > MAX_URGENT
             && let Some((place, _)) = self.by_place.last_key_value()
         {
@@ -67,18 +69,18 @@ impl Urgent {
 
     /// Forgets a record: it goes, or is gone.
     pub(super) fn forget(&mut self, place: u64) {
-        let Some(key) = self.by_place.remove(&place) else { return };
-        if let Some(places) = self.by_key.get_mut(&key) {
+        let Some(lane) = self.by_place.remove(&place) else { return };
+        if let Some(places) = self.by_lane.get_mut(&lane) {
             places.remove(&place);
             if places.is_empty() {
-                self.by_key.remove(&key);
+                self.by_lane.remove(&lane);
             }
         }
     }
 
     /// The most urgent record of a lane.
-    pub(super) fn first(&self, key: &str) -> Option<u64> {
-        self.by_key.get(key)?.first().copied()
+    pub(super) fn first(&self, lane: &Lane) -> Option<u64> {
+        self.by_lane.get(lane)?.first().copied()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -90,12 +92,12 @@ impl Transaction<'_, '_> {
     /// The records of a lane from this `seq` on that stand before `place`, first to last.
     pub(super) fn before(
         &self,
-        key: &str,
+        lane: &Lane,
         from: u64,
         place: u64,
     ) -> Result<impl Iterator<Item = Result<u64, StoreError>> + use<'_>, StoreError> {
         let end = seq(place);
-        let range = self.tables.lanes.range((key, from.min(end))..(key, end))?;
+        let range = self.tables.lanes.range(lane.between(from.min(end), end))?;
         Ok(range.map(|item| {
             count_step();
             Ok(item?.1.value())
@@ -103,26 +105,26 @@ impl Transaction<'_, '_> {
     }
 
     /// The record that stands next behind this one in its lane.
-    pub(super) fn behind(&self, key: &str, place: u64) -> Result<Option<u64>, StoreError> {
-        let mut range = self.tables.lanes.range((key, seq(place) + 1)..=(key, u64::MAX))?;
+    pub(super) fn behind(&self, lane: &Lane, place: u64) -> Result<Option<u64>, StoreError> {
+        let mut range = self.tables.lanes.range(lane.from(seq(place) + 1))?;
         Ok(range.next().transpose()?.map(|(_, place)| place.value()))
     }
 
-    /// The members of a batch that a record outside of it holds, in order of arrival, with their keys. A held
-    /// member holds all later members of its key.
-    pub(super) fn held_members(&self, members: &[MemberRow]) -> Result<Vec<(MemberRow, String)>, StoreError> {
+    /// The members of a batch that a record outside of it holds, in order of arrival, with their lanes. A held
+    /// member holds all later members of its lane.
+    pub(super) fn held_members(&self, members: &[MemberRow]) -> Result<Vec<(MemberRow, Lane)>, StoreError> {
         let company: BTreeSet<u64> = members.iter().map(|member| member.place).collect();
         // Up to where each lane is of the batch without a gap; none once there was one.
-        let mut fronts: HashMap<String, Option<u64>> = HashMap::new();
+        let mut fronts: HashMap<Lane, Option<u64>> = HashMap::new();
         let mut ordered: Vec<&MemberRow> = members.iter().collect();
         ordered.sort_by_key(|member| seq(member.place));
         let mut held = Vec::new();
         for member in ordered {
-            let Some(key) = self.header(member.place)?.and_then(|header| header.key) else { continue };
-            let front = fronts.entry(key.clone()).or_insert(Some(0));
+            let Some(lane) = self.lane_at(member.place)? else { continue };
+            let front = fronts.entry(lane.clone()).or_insert(Some(0));
             if let Some(from) = *front {
                 *front = Some(seq(member.place) + 1);
-                for earlier in self.before(&key, from, member.place)? {
+                for earlier in self.before(&lane, from, member.place)? {
                     if !company.contains(&earlier?) {
                         *front = None;
                         break;
@@ -130,84 +132,81 @@ impl Transaction<'_, '_> {
                 }
             }
             if front.is_none() {
-                held.push((member.clone(), key));
+                held.push((member.clone(), lane));
             }
         }
         Ok(held)
     }
 
+    /// The lane of the record at a place, as far as its payload reads.
+    pub(super) fn lane_at(&self, place: u64) -> Result<Option<Lane>, StoreError> {
+        Ok(self.header(place)?.and_then(|header| header.lane(self.state.key_space)))
+    }
+
     /// The record goes to the end of its lane.
-    pub(super) fn join_lane(&mut self, key: Option<&str>, place: u64) -> Result<(), StoreError> {
-        let Some(key) = key else { return Ok(()) };
-        self.tables.lanes.insert((key, seq(place)), place)?;
+    pub(super) fn join_lane(&mut self, lane: Option<&Lane>, place: u64) -> Result<(), StoreError> {
+        let Some(lane) = lane else { return Ok(()) };
+        self.tables.lanes.insert(lane.at(seq(place)), place)?;
         let stuck = self.state.counters.failed + self.state.counters.quarantined;
         if stuck > 0 && !self.state.holders_changed {
-            self.count_follower(key)?;
+            self.count_follower(lane)?;
         }
         Ok(())
     }
 
-    /// A record came behind others of its key: what is known of holders follows without a look at all of them.
-    fn count_follower(&mut self, key: &str) -> Result<(), StoreError> {
-        if let Some(known) = self.state.holders.iter_mut().find(|holder| holder.key == key) {
+    /// A record came behind others of its lane: what is known of holders follows without a look at all of them.
+    fn count_follower(&mut self, lane: &Lane) -> Result<(), StoreError> {
+        let holders = &mut self.state.holders;
+        if let Some(known) = holders.iter_mut().find(|holder| lane.has(holder.submitter, &holder.key)) {
             known.holds = (known.holds + 1).min(COUNTED as u64);
             return Ok(());
         }
         if self.state.holders.len() >= NAMED {
             return Ok(());
         }
-        let Some(head) = self.lane_head(key)? else { return Ok(()) };
+        let Some(head) = self.lane_head(lane)? else { return Ok(()) };
         let Ok(Some(header)) = body::header(&self.tables.payload, head) else { return Ok(()) };
         let Some(row) = self.manifest_row(header.id)? else { return Ok(()) };
         if let Some(state) = stuck_state(&self.state.open, row.state, head) {
-            let range = self.tables.lanes.range((key, seq(head) + 1)..=(key, u64::MAX))?;
+            let range = self.tables.lanes.range(lane.from(seq(head) + 1))?;
             let holds = range.take(COUNTED).count() as u64;
-            let id = RecordId(Uuid::from_u128(header.id));
-            if holds > 0 {
-                self.state.holders.push(Holder {
-                    id,
-                    key: key.to_owned(),
-                    submitter: header.submitter,
-                    state,
-                    holds,
-                });
-            }
+            self.state.holders.extend(holder(header, state, holds));
         }
         Ok(())
     }
 
-    fn lane_head(&self, key: &str) -> Result<Option<u64>, StoreError> {
-        let head = self.tables.lanes.range((key, 0)..=(key, u64::MAX))?.next().transpose()?;
+    fn lane_head(&self, lane: &Lane) -> Result<Option<u64>, StoreError> {
+        let head = self.tables.lanes.range(lane.from(0))?.next().transpose()?;
         Ok(head.map(|(_, place)| place.value()))
     }
 
     /// The record is settled or gone: the next of its lane may be free to go.
-    pub(super) fn leave_lane(&mut self, key: Option<&str>, place: u64) -> Result<(), StoreError> {
-        let Some(key) = key else { return Ok(()) };
-        self.tables.lanes.remove((key, seq(place)))?;
-        self.state.urgent.forget(place);
+    pub(super) fn leave_lane(&mut self, row: &ManifestRow) -> Result<(), StoreError> {
+        let Some(lane) = row.lane(self.state.key_space) else { return Ok(()) };
+        self.tables.lanes.remove(lane.at(seq(row.place)))?;
+        self.state.urgent.forget(row.place);
         self.state.holders_changed = true;
-        self.wake_lane(key)
+        self.wake_lane(&lane)
     }
 
     /// A record is back from review: it goes, and with it those that it held.
-    pub(super) fn release(&mut self, key: Option<&str>, place: u64) -> Result<(), StoreError> {
-        self.state.wake(place);
+    pub(super) fn release(&mut self, row: &ManifestRow) -> Result<(), StoreError> {
+        self.state.wake(row.place);
         self.state.holders_changed = true;
         self.state.waits_changed = true;
-        key.map_or(Ok(()), |key| self.wake_lane(key))
+        row.lane(self.state.key_space).map_or(Ok(()), |lane| self.wake_lane(&lane))
     }
 
     /// The head of a lane is looked at by the next claim, and so is the most urgent record behind it,
     /// unless something else keeps the head.
-    fn wake_lane(&mut self, key: &str) -> Result<(), StoreError> {
-        while let Some(head) = self.lane_head(key)? {
+    fn wake_lane(&mut self, lane: &Lane) -> Result<(), StoreError> {
+        while let Some(head) = self.lane_head(lane)? {
             if self.state.open.batch_of(head).is_none() && self.is_beyond_reading(head)? {
-                self.drop_from_lane(key, head)?;
+                self.drop_from_lane(lane, head)?;
                 continue;
             }
             if self.wake_held(head)? {
-                while let Some(urgent) = self.state.urgent.first(key) {
+                while let Some(urgent) = self.state.urgent.first(lane) {
                     self.state.urgent.forget(urgent);
                     if urgent != head && self.wake_held(urgent)? {
                         break;
@@ -245,19 +244,19 @@ impl Transaction<'_, '_> {
     }
 
     /// A record that can never be sent must not hold those behind it for ever.
-    pub(super) fn drop_from_lane(&mut self, key: &str, place: u64) -> Result<(), StoreError> {
+    pub(super) fn drop_from_lane(&mut self, lane: &Lane, place: u64) -> Result<(), StoreError> {
         tracing::error!(place, "a record that cannot be read no longer holds back later records of its key");
         self.state.urgent.forget(place);
         self.state.holders_changed = true;
-        self.tables.lanes.remove((key, seq(place)))?;
+        self.tables.lanes.remove(lane.at(seq(place)))?;
         Ok(())
     }
 
     /// Remembers a held record that is more urgent than the one before it: that one would bring it along too late.
-    pub(super) fn remember_urgent(&mut self, key: &str, place: u64) -> Result<(), StoreError> {
-        let last = self.tables.lanes.range((key, 0)..(key, seq(place)))?.next_back().transpose()?;
+    pub(super) fn remember_urgent(&mut self, lane: &Lane, place: u64) -> Result<(), StoreError> {
+        let last = self.tables.lanes.range(lane.between(0, seq(place)))?.next_back().transpose()?;
         if last.is_some_and(|(_, before)| before.value() > place) {
-            self.state.urgent.remember(key, place);
+            self.state.urgent.remember(lane, place);
         }
         Ok(())
     }
@@ -286,14 +285,21 @@ fn stuck_state(open: &OpenBatches, stored: StoredState, place: u64) -> Option<Re
     }
 }
 
-/// Who holds whom, for one look at the manifest: however many records of a key it shows, it
-/// looks at the head of their lane once, and counts each record behind them once.
+/// As people are told of it; none when it holds no other.
+fn holder(header: Header, state: RecordState, holds: u64) -> Option<Holder> {
+    let (id, submitter) = (RecordId(Uuid::from_u128(header.id)), header.submitter);
+    Some(Holder { id, key: header.key?, submitter, state, holds }).filter(|_| holds > 0)
+}
+
+/// Who holds whom, for one look at the manifest: however many records of a lane it shows, it
+/// looks at the head of it once, and counts each record behind them once.
 pub(super) struct LaneView<'s> {
     snapshot: &'s Snapshot,
     open: &'s OpenBatches,
-    /// Key → the head of its lane, when that holds the others.
-    heads: HashMap<String, Option<Head>>,
-    windows: HashMap<String, Window>,
+    key_space: KeySpace,
+    /// The head of each lane, when that holds the others.
+    heads: HashMap<Lane, Option<Head>>,
+    windows: HashMap<Lane, Window>,
     steps: usize,
 }
 
@@ -313,8 +319,8 @@ struct Window {
 }
 
 impl<'s> LaneView<'s> {
-    pub(super) fn new(snapshot: &'s Snapshot, open: &'s OpenBatches) -> Self {
-        Self { snapshot, open, heads: HashMap::new(), windows: HashMap::new(), steps: 0 }
+    pub(super) fn new(snapshot: &'s Snapshot, open: &'s OpenBatches, key_space: KeySpace) -> Self {
+        Self { snapshot, open, key_space, heads: HashMap::new(), windows: HashMap::new(), steps: 0 }
     }
 
     /// Records that were counted so far.
@@ -322,24 +328,24 @@ impl<'s> LaneView<'s> {
         self.steps
     }
 
-    /// The record that holds this one back: an earlier one of its key that failed or is under review.
-    pub(super) fn held_by(&mut self, key: Option<&str>, place: u64) -> Result<Option<RecordId>, StoreError> {
-        let Some(key) = key else { return Ok(None) };
-        let head = self.head(key)?;
-        Ok(head.filter(|head| head.seq < seq(place)).map(|head| head.id))
+    /// The record that holds this one back: an earlier one of its lane that failed or is under review.
+    pub(super) fn held_by(&mut self, row: &ManifestRow) -> Result<Option<RecordId>, StoreError> {
+        let Some(lane) = row.lane(self.key_space) else { return Ok(None) };
+        let head = self.head(&lane)?;
+        Ok(head.filter(|head| head.seq < seq(row.place)).map(|head| head.id))
     }
 
-    fn head(&mut self, key: &str) -> Result<Option<Head>, StoreError> {
-        if let Some(known) = self.heads.get(key) {
+    fn head(&mut self, lane: &Lane) -> Result<Option<Head>, StoreError> {
+        if let Some(known) = self.heads.get(lane) {
             return Ok(*known);
         }
-        let head = self.stuck_head(key)?;
-        self.heads.insert(key.to_owned(), head);
+        let head = self.stuck_head(lane)?;
+        self.heads.insert(lane.clone(), head);
         Ok(head)
     }
 
-    fn stuck_head(&self, key: &str) -> Result<Option<Head>, StoreError> {
-        let head = self.snapshot.lanes.range((key, 0)..=(key, u64::MAX))?.next().transpose()?;
+    fn stuck_head(&self, lane: &Lane) -> Result<Option<Head>, StoreError> {
+        let head = self.snapshot.lanes.range(lane.from(0))?.next().transpose()?;
         let Some(head) = head.map(|(_, place)| place.value()) else { return Ok(None) };
         let Ok(Some(header)) = body::header(&self.snapshot.payload, head) else { return Ok(None) };
         let row = read::row(self.snapshot, header.id)?;
@@ -349,9 +355,13 @@ impl<'s> LaneView<'s> {
     }
 
     /// How many records stand behind this one in its lane, up to a bound.
-    pub(super) fn holds(&mut self, key: &str, place: u64) -> Result<u64, StoreError> {
-        let seq = seq(place);
-        let window = self.windows.entry(key.to_owned()).or_default();
+    pub(super) fn holds(&mut self, row: &ManifestRow) -> Result<u64, StoreError> {
+        let lane = row.lane(self.key_space);
+        lane.map_or(Ok(0), |lane| self.count_behind(&lane, seq(row.place)))
+    }
+
+    fn count_behind(&mut self, lane: &Lane, seq: u64) -> Result<u64, StoreError> {
+        let window = self.windows.entry(lane.clone()).or_default();
         if seq < window.counted_from {
             window.seqs.clear();
         }
@@ -361,8 +371,8 @@ impl<'s> LaneView<'s> {
         }
         let from = window.seqs.back().copied().unwrap_or(seq) + 1;
         let lacking = COUNTED - window.seqs.len();
-        for item in self.snapshot.lanes.range((key, from)..=(key, u64::MAX))?.take(lacking) {
-            window.seqs.push_back(item?.0.value().1);
+        for item in self.snapshot.lanes.range(lane.from(from))?.take(lacking) {
+            window.seqs.push_back(item?.0.value().2);
             self.steps += 1;
             count_step();
         }
@@ -372,17 +382,21 @@ impl<'s> LaneView<'s> {
     /// The record at this place, if it is the head of its lane and holds others back.
     fn holder(&mut self, place: u64) -> Result<Option<Holder>, StoreError> {
         let Ok(Some(header)) = body::header(&self.snapshot.payload, place) else { return Ok(None) };
-        let Some(key) = header.key else { return Ok(None) };
-        let Some(Head { id, state, .. }) = self.head(&key)?.filter(|head| head.seq == seq(place)) else {
+        let Some(lane) = header.lane(self.key_space) else { return Ok(None) };
+        let Some(Head { state, .. }) = self.head(&lane)?.filter(|head| head.seq == seq(place)) else {
             return Ok(None);
         };
-        let holds = self.holds(&key, place)?;
-        Ok((holds > 0).then_some(Holder { id, key, submitter: header.submitter, state, holds }))
+        let holds = self.count_behind(&lane, seq(place))?;
+        Ok(holder(header, state, holds))
     }
 }
 
 /// The first records that hold others back.
-pub(super) fn holders(snapshot: &Snapshot, open: &OpenBatches) -> Result<Vec<Holder>, StoreError> {
+pub(super) fn holders(
+    snapshot: &Snapshot,
+    open: &OpenBatches,
+    key_space: KeySpace,
+) -> Result<Vec<Holder>, StoreError> {
     let mut places = Vec::new();
     for item in snapshot.quarantine.range::<u64>(..)?.take(SCAN) {
         places.push(item?.0.value());
@@ -391,7 +405,7 @@ pub(super) fn holders(snapshot: &Snapshot, open: &OpenBatches) -> Result<Vec<Hol
         places.push(item?.0.value().1);
     }
     places.extend(open.places().take(SCAN));
-    let mut lanes = LaneView::new(snapshot, open);
+    let mut lanes = LaneView::new(snapshot, open, key_space);
     let mut holders = Vec::new();
     for place in places {
         if holders.len() == NAMED {

@@ -116,9 +116,9 @@ impl Transaction<'_, '_> {
         self.tables.retry.remove((row.due_at.unwrap_or(HELD), member.place))?;
         self.tables.quarantine.remove(member.place)?;
         self.tables.manifest.remove(member.id)?;
-        self.count(Some(row.state), None);
-        self.drop_payload(member.place, member.bytes)?;
-        self.leave_lane(row.key.as_deref(), member.place)
+        self.state.counters.count(&row, Some(row.state), None);
+        self.drop_payload(member.place)?;
+        self.leave_lane(&row)
     }
 
     /// What the manifest says of a member. Without its entry it is made again from the payload; without

@@ -18,7 +18,7 @@
 //! | `retry` | (due, place) | FAILED records that wait for a time, outside of batches |
 //! | `quarantine` | place → record id | records under review |
 //! | `receipts` | place → record id, when | SYNCED records, for `keep_synced`, or until the disk has little room |
-//! | `lanes` | (key, seq) → place | unsettled records with a key, in the order in which they go |
+//! | `owned_lanes` | (owner, key, seq) → place | unsettled records with a key, in the order in which they go |
 //! | `meta` | name → value | schema version, device id, counters, notes of other rooms |
 //!
 //! A *place* orders the queue: priority, then arrival ([`crate::model::Place`]). Fresh records are
@@ -35,7 +35,8 @@
 //!   transaction that closes the batch before. A record is SYNCING while a row in flight names it.
 //! - *A crash keeps batch id, sequence and members*: they are the row.
 //! - *Counts are true*: they change in the transaction that changes what they count.
-//! - *Order in a key*: a record goes with those before it in its lane, or after them (`lanes.rs`).
+//! - *Order in a key*: a record goes with those before it in its lane, or after them (`lanes.rs`). A user's
+//!   records wait for no other user's, unless `queue.shared_keys` says so (`key_space.rs`).
 //! - *Waits end in time*: due times are of a clock that never goes back ([`crate::clock::Steady`]).
 //! - *A cut while the file is made leaves none*: it is made under another name, synced and renamed.
 //! - *A start after a crash in idle is quick*: an idle queue ends with a commit that stores redb's
@@ -59,9 +60,13 @@ mod body;
 mod claim;
 mod codec;
 mod contain;
+mod disk_use;
+mod key_space;
 mod lanes;
+mod limits;
 mod medium;
 mod members;
+mod migration;
 mod op;
 mod open;
 mod queue;
@@ -74,6 +79,7 @@ mod schema;
 mod shared;
 mod space;
 mod state;
+mod submitters;
 #[cfg(test)]
 mod tests;
 
@@ -83,8 +89,10 @@ pub use append::{Append, AppendRefused, Appended};
 pub use batches::{Dispatch, Settle, Settled};
 pub use claim::Claim;
 pub use contain::panic_is_contained;
+pub use key_space::KeySpace;
+pub use limits::{LimitReached, Limits};
 pub use medium::is_in_use;
-pub use op::{Group, Limits, One, Op, Transaction};
+pub use op::{Group, One, Op, Transaction};
 pub use queue::Queue;
 pub use read::{Filter, Page, StoreReader, StoreView};
 pub use recovery::{OpenError, Progress};

@@ -7,37 +7,10 @@ use redb::ReadableTable;
 
 use super::StoreError;
 use super::codec;
+use super::limits::Limits;
 use super::schema::{ManifestRow, StoredState, Tables};
 use super::state::State;
 use crate::clock::Now;
-use crate::config::Config;
-
-/// What the queue takes at most.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Records whose payload is kept.
-    pub max_records: u64,
-    /// Their payload bytes.
-    pub max_bytes: u64,
-    /// Bytes of one payload.
-    pub max_record_bytes: u64,
-    /// How long receipts stay, milliseconds.
-    pub keep_synced_ms: u64,
-    /// Bytes that are held back for settling when the disk is full.
-    pub disk_reserve: u64,
-}
-
-impl From<&Config> for Limits {
-    fn from(config: &Config) -> Self {
-        Self {
-            max_records: config.queue.max_records,
-            max_bytes: config.queue.max_bytes.0,
-            max_record_bytes: config.queue.max_record_bytes.0,
-            keep_synced_ms: crate::clock::millis(config.queue.keep_synced.0),
-            disk_reserve: config.queue.disk_reserve.0,
-        }
-    }
-}
 
 /// Something that changes the queue. All of a group are committed together.
 ///
@@ -147,27 +120,14 @@ impl Transaction<'_, '_> {
         row: &ManifestRow,
         was: Option<StoredState>,
     ) -> Result<(), StoreError> {
-        self.count(was, Some(row.state));
+        self.state.counters.count(row, was, Some(row.state));
         self.tables.manifest.insert(id, codec::encode(row)?.as_slice())?;
         Ok(())
     }
 
-    /// Counts a change of state; none is "not there".
-    pub(super) fn count(&mut self, was: Option<StoredState>, is: Option<StoredState>) {
-        if let Some(state) = was {
-            let count = self.state.counters.of(state);
-            *count = count.saturating_sub(1);
-        }
-        if let Some(state) = is {
-            *self.state.counters.of(state) += 1;
-        }
-    }
-
     /// Removes a payload, for good.
-    pub(super) fn drop_payload(&mut self, place: u64, bytes: u32) -> Result<(), StoreError> {
-        self.remove_body(place)?;
+    pub(super) fn drop_payload(&mut self, place: u64) -> Result<(), StoreError> {
         self.state.waits_changed = true;
-        self.state.counters.bytes = self.state.counters.bytes.saturating_sub(u64::from(bytes));
-        Ok(())
+        self.remove_body(place)
     }
 }

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use redb::WriteTransaction;
 
 use super::StoreError;
-use super::codec;
+use super::key_space::KeySpace;
+use super::limits::Limits;
 use super::medium::Medium;
-use super::op::{Group, Limits, Transaction};
+use super::op::{Group, Transaction};
 use super::read::StoreReader;
 use super::receipts::{GiveWay, Prune, RECEIPT_BYTES, RECEIPT_BYTES_MAX};
-use super::recovery::{self, OpenError, Progress};
-use super::schema::{Snapshot, Tables, meta};
+use super::recovery::{self, OpenError, Opening, Progress};
+use super::schema::{Snapshot, Tables};
 use super::shared::SharedDatabase;
 use super::space::{self, Space};
 use super::state::{State, Totals, open_batch};
@@ -29,7 +30,7 @@ pub struct Queue {
     space: Space,
     /// Bytes of receipts that gave way since the file was last made smaller.
     given_way: u64,
-    progress: Progress,
+    opening: Opening,
     unknown: Option<Unknown>,
 }
 
@@ -42,18 +43,19 @@ struct Unknown {
 
 impl Queue {
     /// Opens the queue in `dir`, mends it if need be, and says how that goes.
-    pub fn open(dir: &Path, progress: Progress) -> Result<Self, OpenError> {
+    pub fn open(dir: &Path, key_space: KeySpace, progress: Progress) -> Result<Self, OpenError> {
         let medium = recovery::directory(dir)?;
-        Self::on(medium, progress)
+        Self::on(medium, Opening { key_space, progress })
     }
 
     /// Opens the queue on a medium.
-    pub(super) fn on(mut medium: Box<dyn Medium>, progress: Progress) -> Result<Self, OpenError> {
-        let opened = recovery::start(medium.as_mut(), &progress)?;
+    pub(super) fn on(mut medium: Box<dyn Medium>, opening: Opening) -> Result<Self, OpenError> {
+        let opened = recovery::start(medium.as_mut(), &opening)?;
         let (state, device) = (opened.state, opened.device);
-        let shared = SharedDatabase::new(opened.database, Arc::clone(&state.open), medium.mark());
+        let shared =
+            SharedDatabase::new(opened.database, Arc::clone(&state.open), opening.key_space, medium.mark());
         let space = Space::default();
-        Ok(Self { medium, shared, state, device, space, given_way: 0, progress, unknown: None })
+        Ok(Self { medium, shared, state, device, space, given_way: 0, opening, unknown: None })
     }
 
     /// Runs a group of operations and commits them; whether there was anything to commit.
@@ -111,7 +113,7 @@ impl Queue {
     /// Fails when the file is gone: a running daemon never creates another one.
     fn reopen(&mut self) -> Result<(), StoreError> {
         self.require_in_place()?;
-        let opened = recovery::open(self.medium.as_mut(), &self.progress)?;
+        let opened = recovery::open(self.medium.as_mut(), &self.opening)?;
         let mut totals = self.state.totals();
         if let Some(unknown) = self.unknown.take() {
             let took_place = opened.state.counters.commits == unknown.attempted;
@@ -161,8 +163,7 @@ impl Queue {
             let counters = &mut session.state.counters;
             counters.commits += 1;
             counters.steady = now.steady;
-            let counters = codec::encode(counters)?;
-            session.tables.meta.insert(meta::COUNTERS, counters.as_slice())?;
+            counters.write(&mut session.tables.meta)?;
         }
         let damage_seen = session.damage_seen.get();
         drop(session);

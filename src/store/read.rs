@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::StoreError;
 use super::body;
 use super::codec;
+use super::key_space::KeySpace;
 use super::lanes::LaneView;
 use super::open::OpenBatches;
 use super::schema::{Header, ManifestRow, Snapshot, StoredState};
@@ -51,6 +52,7 @@ pub struct StoreReader(Arc<SharedDatabase>);
 pub struct StoreView {
     snapshot: Snapshot,
     open: Arc<OpenBatches>,
+    key_space: KeySpace,
     now: Now,
 }
 
@@ -69,7 +71,7 @@ impl StoreReader {
         // First: a batch that is settled in between is shown by what became of its records.
         let open = self.0.open();
         let snapshot = Snapshot::of(database.as_ref().ok_or(StoreError::Closed)?)?;
-        look(&StoreView { snapshot, open, now })
+        look(&StoreView { snapshot, open, key_space: self.0.key_space, now })
     }
 
     /// A panic of this thread from now on means that the store may be damaged.
@@ -81,7 +83,7 @@ impl StoreReader {
 impl StoreView {
     /// One entry.
     pub fn entry(&self, id: RecordId) -> Result<Option<ManifestEntry>, StoreError> {
-        let mut lanes = LaneView::new(&self.snapshot, &self.open);
+        let mut lanes = LaneView::new(&self.snapshot, &self.open, self.key_space);
         let row = row(&self.snapshot, id.0.as_u128())?;
         row.map(|row| self.describe(&mut lanes, id, row)).transpose()
     }
@@ -105,7 +107,7 @@ impl StoreView {
         let start = filter.after.map_or(0, |place| place.0 + 1);
         let mut page = Page::default();
         let mut walk = Walk::new(&self.snapshot, filter.state, start)?;
-        let mut lanes = LaneView::new(&self.snapshot, &self.open);
+        let mut lanes = LaneView::new(&self.snapshot, &self.open, self.key_space);
         for _ in 0..PAGE_SCAN {
             let Some((place, id)) = walk.next()? else {
                 page.next = None;
@@ -138,13 +140,10 @@ impl StoreView {
         let open = self.open.batch_of(row.place);
         let place = Place(row.place);
         let stuck = matches!(row.state, StoredState::Failed | StoredState::Quarantined);
-        let holds = match row.key.as_deref().filter(|_| stuck) {
-            Some(key) => lanes.holds(key, row.place)?,
-            None => 0,
-        };
+        let holds = if stuck { lanes.holds(&row)? } else { 0 };
         let held_by = match row.state {
             StoredState::Synced => None,
-            _ => lanes.held_by(row.key.as_deref(), row.place)?,
+            _ => lanes.held_by(&row)?,
         };
         let shown = shown_state(&self.open, &row);
         Ok(ManifestEntry {

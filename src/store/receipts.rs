@@ -8,8 +8,9 @@
 use redb::{ReadableTable, ReadableTableMetadata};
 
 use super::StoreError;
+use super::codec;
 use super::op::{Group, Transaction};
-use super::schema::StoredState;
+use super::schema::{ManifestRow, StoredState};
 
 /// Receipts that one commit checks while the daemon is idle.
 const PRUNE_AT_REST: usize = 1000;
@@ -120,8 +121,10 @@ impl Transaction<'_, '_> {
         let found = old.len();
         for (place, id, settled_at) in old {
             self.tables.receipts.remove(place)?;
-            self.tables.manifest.remove(id)?;
-            self.count(Some(StoredState::Synced), None);
+            let row = self.tables.manifest.remove(id)?.map(|row| codec::decode::<ManifestRow>(row.value()));
+            if let Some(row) = row.transpose()? {
+                self.state.counters.count(&row, Some(StoredState::Synced), None);
+            }
             let giving_way = &mut self.state.giving_way;
             if settled_at < giving_way.before {
                 giving_way.left = giving_way.left.saturating_sub(1);

@@ -14,7 +14,9 @@ use uuid::Uuid;
 use super::StoreError;
 use super::codec;
 use super::contain::contained;
+use super::key_space::KeySpace;
 use super::medium::{Directory, Medium};
+use super::migration;
 use super::salvage::{self, Way};
 use super::schema::{Counters, SCHEMA_VERSION, Tables, meta};
 use super::state::State;
@@ -31,6 +33,12 @@ const TABLE_ATTEMPTS: u32 = 2;
 
 /// Hears how far a repair has come, from 0 to 1.
 pub type Progress = Arc<dyn Fn(f64) + Send + Sync>;
+
+/// How a store is opened.
+pub(super) struct Opening {
+    pub(super) key_space: KeySpace,
+    pub(super) progress: Progress,
+}
 
 /// Why the store cannot be opened.
 #[derive(Debug, Error)]
@@ -93,14 +101,14 @@ pub(super) fn directory(path: &Path) -> Result<Box<dyn Medium>, OpenError> {
 }
 
 /// Opens the store at a start: damage is met with what still reads, where the medium keeps what was there.
-pub(super) fn start(medium: &mut dyn Medium, progress: &Progress) -> Result<Opened, OpenError> {
+pub(super) fn start(medium: &mut dyn Medium, opening: &Opening) -> Result<Opened, OpenError> {
     let mark = medium.mark();
     let suspect = mark.exists();
     let opened = if suspect {
         tracing::warn!("damage was met before: the whole store is read through");
-        open_as(medium, progress, true)
+        open_as(medium, opening, true)
     } else {
-        open_as(medium, progress, false)
+        open_as(medium, opening, false)
     };
     let damage = match opened {
         Ok(opened) => {
@@ -111,17 +119,19 @@ pub(super) fn start(medium: &mut dyn Medium, progress: &Progress) -> Result<Open
             return Ok(opened);
         }
         // A damaged number may look like a version to come; then its page does not have its checksum.
-        Err(newer @ OpenError::NewerSchema { .. }) => match open_once(medium, &mut verifying(progress)) {
-            Err(damage) if damage.is_damage() => damage,
-            _ => return Err(newer),
-        },
+        Err(newer @ OpenError::NewerSchema { .. }) => {
+            match open_once(medium, &mut verifying(&opening.progress), opening) {
+                Err(damage) if damage.is_damage() => damage,
+                _ => return Err(newer),
+            }
+        }
         Err(error) => error,
     };
     if !damage.is_damage() || medium.aside().is_none() {
         return Err(damage);
     }
-    rescue(medium, progress, &damage)?;
-    let opened = open(medium, progress)?;
+    rescue(medium, opening, &damage)?;
+    let opened = open(medium, opening)?;
     unmark(&mark);
     Ok(opened)
 }
@@ -133,7 +143,7 @@ fn verifying(progress: &Progress) -> Builder {
 }
 
 /// Sets the damaged file aside, and goes on with what reads of it.
-fn rescue(medium: &mut dyn Medium, progress: &Progress, damage: &OpenError) -> Result<(), OpenError> {
+fn rescue(medium: &mut dyn Medium, opening: &Opening, damage: &OpenError) -> Result<(), OpenError> {
     let (path, mark) = (medium.describe(), medium.mark());
     let Some(kept) = medium.aside() else { return Ok(()) };
     let reason = match damage {
@@ -152,13 +162,13 @@ fn rescue(medium: &mut dyn Medium, progress: &Progress, damage: &OpenError) -> R
         let note = |salvaged, lost| {
             Some(Damage { found_at, kept_as: kept_as.clone(), reason: reason.clone(), salvaged, lost })
         };
-        counts.set(salvage::salvage(&path, way, database, progress, note)?);
+        counts.set(salvage::salvage(&path, way, database, opening, note)?);
         Ok(())
     };
-    let replaced = match medium.replace(&kept, &mut builder(progress), &mut fill) {
+    let replaced = match medium.replace(&kept, &mut builder(&opening.progress), &mut fill) {
         Err(error) if error.is_disk_full() && medium.reserved() > 0 => {
             medium.reserve(0).map_err(OpenError::io(&path))?;
-            medium.replace(&kept, &mut builder(progress), &mut fill)
+            medium.replace(&kept, &mut builder(&opening.progress), &mut fill)
         }
         replaced => replaced,
     };
@@ -197,22 +207,24 @@ fn unmark(mark: &Path) {
 }
 
 /// Opens the store on a medium; makes it when it is not there. Damage is an error.
-pub(super) fn open(medium: &mut dyn Medium, progress: &Progress) -> Result<Opened, OpenError> {
-    open_as(medium, progress, false)
+pub(super) fn open(medium: &mut dyn Medium, opening: &Opening) -> Result<Opened, OpenError> {
+    open_as(medium, opening, false)
 }
 
 /// `doubted`, every checksum is verified, and every row of every table is read.
-fn open_as(medium: &mut dyn Medium, progress: &Progress, doubted: bool) -> Result<Opened, OpenError> {
+fn open_as(medium: &mut dyn Medium, opening: &Opening, doubted: bool) -> Result<Opened, OpenError> {
     let path = medium.describe();
     if !medium.exists().map_err(OpenError::io(&path))? {
-        medium.create(&mut builder(progress), &mut |database| initialise(database, Uuid::new_v4()))?;
+        medium.create(&mut builder(&opening.progress), &mut |database| {
+            initialise(database, Uuid::new_v4(), opening.key_space)
+        })?;
     }
-    let mut builder = if doubted { verifying(progress) } else { builder(progress) };
-    let opened = match open_once(medium, &mut builder) {
+    let mut builder = if doubted { verifying(&opening.progress) } else { builder(&opening.progress) };
+    let opened = match open_once(medium, &mut builder, opening) {
         // A repair writes: the reserve is for this, too.
         Err(error) if error.is_disk_full() && medium.reserved() > 0 => {
             medium.reserve(0).map_err(OpenError::io(&path))?;
-            open_once(medium, &mut builder)
+            open_once(medium, &mut builder, opening)
         }
         opened => opened,
     }?;
@@ -223,7 +235,7 @@ fn open_as(medium: &mut dyn Medium, progress: &Progress, doubted: bool) -> Resul
     Ok(opened)
 }
 
-fn open_once(medium: &dyn Medium, builder: &mut Builder) -> Result<Opened, OpenError> {
+fn open_once(medium: &dyn Medium, builder: &mut Builder, opening: &Opening) -> Result<Opened, OpenError> {
     let path = medium.describe();
     let failed = |source| OpenError::Store { path: path.clone(), source };
     let database = contained(|| medium.open(builder))
@@ -236,7 +248,11 @@ fn open_once(medium: &dyn Medium, builder: &mut Builder) -> Result<Opened, OpenE
     let loaded = identity.and_then(|(schema, device)| {
         // A newer schema may have changed every other table.
         let known = schema <= SCHEMA_VERSION;
-        let state = known.then(|| read(|| State::load(&database))).transpose()?;
+        let load = || {
+            migration::bring_up_to_date(&database, schema, opening)?;
+            State::load(&database, opening.key_space)
+        };
+        let state = known.then(|| read(load)).transpose()?;
         Ok((schema, device, state))
     });
     let error = match loaded {
@@ -269,14 +285,14 @@ pub(super) fn builder(progress: &Progress) -> Builder {
 }
 
 /// First entries of a new database.
-pub(super) fn initialise(database: &Database, device: Uuid) -> Result<(), StoreError> {
+pub(super) fn initialise(database: &Database, device: Uuid, key_space: KeySpace) -> Result<(), StoreError> {
     let transaction = database.begin_write()?;
     {
         let mut tables = Tables::open(&transaction)?;
         tables.meta.insert(meta::SCHEMA, codec::encode(&SCHEMA_VERSION)?.as_slice())?;
         tables.meta.insert(meta::DEVICE, codec::encode(&device.as_u128())?.as_slice())?;
-        let counters = Counters { next_seq: 1, ..Counters::default() };
-        tables.meta.insert(meta::COUNTERS, codec::encode(&counters)?.as_slice())?;
+        Counters { next_seq: 1, ..Counters::default() }.write(&mut tables.meta)?;
+        migration::note_key_space(&mut tables, key_space)?;
     }
     transaction.commit()?;
     Ok(())

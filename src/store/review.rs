@@ -10,8 +10,10 @@ use super::append::digest_of;
 use super::body;
 use super::codec;
 use super::lanes::HELD;
+use super::limits::LimitReached;
 use super::op::{Op, Transaction};
 use super::schema::{Header, StoredError, StoredPhase, StoredState, Tables, meta};
+use super::submitters::Holding;
 use crate::model::{BatchId, Damage, LastError, Place, RecordId};
 use crate::policy::verdict::shortened;
 
@@ -24,6 +26,8 @@ pub struct Review {
     pub selected: Selected,
     /// What.
     pub action: ReviewAction,
+    /// Only of records that this user handed over, when one is named; others are passed over.
+    pub submitter: Option<u32>,
 }
 
 /// Which records under review.
@@ -76,7 +80,8 @@ impl Op for Review {
             let Some(mut row) = transaction.manifest_row(id)? else {
                 continue;
             };
-            if row.state != StoredState::Quarantined {
+            let is_meant = self.submitter.is_none_or(|submitter| submitter == row.submitter);
+            if row.state != StoredState::Quarantined || !is_meant {
                 continue;
             }
             transaction.tables.quarantine.remove(row.place)?;
@@ -85,13 +90,13 @@ impl Op for Review {
                     row.state = StoredState::Pending;
                     row.updated_at = transaction.now.wall;
                     transaction.put_row(id, &row, Some(StoredState::Quarantined))?;
-                    transaction.release(row.key.as_deref(), row.place)?;
+                    transaction.release(&row)?;
                 }
                 ReviewAction::Discard => {
-                    transaction.drop_payload(row.place, row.payload_bytes)?;
+                    transaction.drop_payload(row.place)?;
                     transaction.tables.manifest.remove(id)?;
-                    transaction.count(Some(StoredState::Quarantined), None);
-                    transaction.leave_lane(row.key.as_deref(), row.place)?;
+                    transaction.state.counters.count(&row, Some(StoredState::Quarantined), None);
+                    transaction.leave_lane(&row)?;
                 }
             }
             changed.push(RecordId(Uuid::from_u128(id)));
@@ -251,11 +256,11 @@ pub enum MendRefused {
          it under review: fieldsync quarantine add ID"
     )]
     NotQuarantined,
-    /// `queue.max_bytes` would be passed.
+    /// A limit of the queue would be passed.
     #[error(
-        "the queue is full (queue.max_bytes): the record stays under review as it was; try again when records have been synced"
+        "{0}: the record stays under review as it was; try again when records have been synced, or {remedy}", remedy = .0.remedy()
     )]
-    Full,
+    Full(LimitReached),
     /// The disk has no room.
     #[error("the disk is full: the record stays under review as it was; make room and try again")]
     DiskFull,
@@ -292,14 +297,19 @@ impl Op for Mend {
         if row.state != StoredState::Quarantined {
             return Ok(Err(MendRefused::NotQuarantined));
         }
-        let kept = transaction.state.counters.bytes.saturating_sub(u64::from(row.payload_bytes));
-        if kept + bytes > transaction.limits.max_bytes && bytes > u64::from(row.payload_bytes) {
-            return Ok(Err(MendRefused::Full));
+        let before = row.clone();
+        row.payload_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let added = Holding {
+            bytes: bytes.saturating_sub(before.payload_bytes.into()),
+            disk_bytes: row.disk_bytes().saturating_sub(before.disk_bytes()),
+            ..Holding::default()
+        };
+        if let Some(reached) = transaction.limit_reached(row.submitter, &added) {
+            return Ok(Err(MendRefused::Full(reached)));
         }
         if !transaction.admits {
             return Ok(Err(MendRefused::DiskFull));
         }
-        row.payload_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         row.digest = digest_of(&row.record_type, row.key.as_deref(), &self.payload);
         let header = Header {
             id,
@@ -314,12 +324,12 @@ impl Op for Mend {
         transaction.remove_body(row.place)?;
         let Tables { payload, chunks, .. } = &mut transaction.tables;
         body::write(payload, chunks, &header, &self.payload)?;
-        transaction.state.counters.bytes = kept + bytes;
         row.state = StoredState::Pending;
         row.updated_at = transaction.now.wall;
-        transaction.put_row(id, &row, Some(StoredState::Quarantined))?;
+        transaction.state.counters.count(&before, Some(before.state), None);
+        transaction.put_row(id, &row, None)?;
         transaction.tables.quarantine.remove(row.place)?;
-        transaction.release(row.key.as_deref(), row.place)?;
+        transaction.release(&row)?;
         Ok(Ok(()))
     }
 }

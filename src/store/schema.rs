@@ -1,14 +1,21 @@
 //! Tables and rows. A change here is a new version of the schema and a migration.
 
-use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase as _, Table, TableDefinition, WriteTransaction};
+use redb::{
+    ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable, Table, TableDefinition,
+    WriteTransaction,
+};
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
+use super::codec;
+use super::disk_use::disk_bytes;
+use super::key_space::{KeySpace, Lane, LanePosition};
+use super::submitters::Submitters;
 use crate::model::{BatchPhase, Stage};
 use crate::policy::sizing::SizeRule;
 
 /// The version that this program writes.
-pub(super) const SCHEMA_VERSION: u32 = 1;
+pub(super) const SCHEMA_VERSION: u32 = 2;
 
 /// Place → sealed [`Header`] and body; only of records that are not settled, and quarantined ones.
 pub(super) const PAYLOAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("payload");
@@ -24,8 +31,10 @@ const RETRY: TableDefinition<'_, (u64, u64), ()> = TableDefinition::new("retry")
 pub(super) const QUARANTINE: TableDefinition<'_, u64, u128> = TableDefinition::new("quarantine");
 /// Place → (record id, settled at in steady milliseconds) of SYNCED records.
 pub(super) const RECEIPTS: TableDefinition<'_, u64, (u128, u64)> = TableDefinition::new("receipts");
-/// (Key, seq) → place of every record with a key whose payload is kept: the order in which they go.
-const LANES: TableDefinition<'_, (&str, u64), u64> = TableDefinition::new("lanes");
+/// (Owner, key, seq) → place of every record with a key whose payload is kept: the order in which they go.
+pub(super) const LANES: TableDefinition<'_, LanePosition<'static>, u64> = TableDefinition::new("owned_lanes");
+/// (Key, seq) → place: the lanes of version 1.
+pub(super) const LANES_OF_VERSION_1: TableDefinition<'_, (&str, u64), u64> = TableDefinition::new("lanes");
 /// Name → value: schema version, device id, counters, and what other rooms want remembered.
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
@@ -34,6 +43,10 @@ pub(super) mod meta {
     pub(crate) const SCHEMA: &str = "schema";
     pub(crate) const DEVICE: &str = "device";
     pub(crate) const COUNTERS: &str = "counters";
+    /// What the store holds of each user.
+    pub(crate) const SUBMITTERS: &str = "submitters";
+    /// Whether the lanes are those of keys that users share.
+    pub(crate) const SHARED_KEYS: &str = "shared_keys";
     pub(crate) const PAUSED: &str = "paused";
     /// Damaged files that nobody has acknowledged, as JSON.
     pub(crate) const DAMAGE: &str = "damage";
@@ -73,7 +86,7 @@ tables! {
     retry: (u64, u64) => () = RETRY,
     quarantine: u64 => u128 = QUARANTINE,
     receipts: u64 => (u128, u64) = RECEIPTS,
-    lanes: (&'static str, u64) => u64 = LANES,
+    lanes: LanePosition<'static> => u64 = LANES,
     meta: &'static str => &'static [u8] = META,
 }
 
@@ -92,6 +105,13 @@ pub(super) struct Header {
     pub(super) bytes: u32,
     /// As in the manifest; the chunks carry it, too.
     pub(super) digest: [u8; 16],
+}
+
+impl Header {
+    /// The lane that it stands in.
+    pub(super) fn lane(&self, key_space: KeySpace) -> Option<Lane> {
+        key_space.lane(self.submitter, self.key.as_deref())
+    }
 }
 
 /// What is known of a record.
@@ -134,6 +154,16 @@ impl ManifestRow {
             error: None,
         }
     }
+
+    /// The lane that it stands in until it is settled.
+    pub(super) fn lane(&self, key_space: KeySpace) -> Option<Lane> {
+        key_space.lane(self.submitter, self.key.as_deref())
+    }
+
+    /// What the record takes on the disk until it is settled, estimated.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        disk_bytes(&self.record_type, self.key.as_deref(), self.payload_bytes.into())
+    }
 }
 
 /// The states on disk. SYNCING is not among them: a record is SYNCING because a batch in flight names it.
@@ -143,6 +173,13 @@ pub(super) enum StoredState {
     Failed,
     Synced,
     Quarantined,
+}
+
+impl StoredState {
+    /// Whether a record in this state keeps its payload.
+    pub(super) fn is_unsettled(self) -> bool {
+        self != Self::Synced
+    }
 }
 
 /// As [`crate::model::LastError`], whose serde is for people.
@@ -232,11 +269,55 @@ pub(super) struct Counters {
     pub(super) commits: u64,
     /// Steady time of the last commit.
     pub(super) steady: u64,
+    /// In a row of its own.
+    #[serde(skip)]
+    pub(super) submitters: Submitters,
 }
 
 impl Counters {
+    /// As they are on disk.
+    pub(super) fn read(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Self, StoreError> {
+        let lacking = StoreError::Inconsistent("the counts by user are missing");
+        let submitters = codec::decode(meta.get(meta::SUBMITTERS)?.ok_or(lacking)?.value())?;
+        Ok(Self { submitters, ..Self::read_totals(meta)? })
+    }
+
+    /// Those that are not by user.
+    pub(super) fn read_totals(
+        meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    ) -> Result<Self, StoreError> {
+        let lacking = StoreError::Inconsistent("the counters are missing");
+        Ok(codec::decode(meta.get(meta::COUNTERS)?.ok_or(lacking)?.value())?)
+    }
+
+    /// Writes them.
+    pub(super) fn write(&self, meta: &mut Table<'_, &'static str, &'static [u8]>) -> Result<(), StoreError> {
+        meta.insert(meta::COUNTERS, codec::encode(self)?.as_slice())?;
+        meta.insert(meta::SUBMITTERS, codec::encode(&self.submitters)?.as_slice())?;
+        Ok(())
+    }
+
+    /// Counts a record's change of state; none is "not there".
+    pub(super) fn count(&mut self, row: &ManifestRow, was: Option<StoredState>, is: Option<StoredState>) {
+        let bytes = u64::from(row.payload_bytes);
+        if let Some(state) = was {
+            let count = self.of(state);
+            *count = count.saturating_sub(1);
+        }
+        if was.is_some_and(StoredState::is_unsettled) {
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+        if let Some(state) = is {
+            *self.of(state) += 1;
+        }
+        if is.is_some_and(StoredState::is_unsettled) {
+            self.bytes += bytes;
+        }
+        self.submitters.count(row, was, is);
+    }
+
     /// The count of one state.
-    pub(super) fn of(&mut self, state: StoredState) -> &mut u64 {
+    fn of(&mut self, state: StoredState) -> &mut u64 {
         match state {
             StoredState::Pending => &mut self.pending,
             StoredState::Failed => &mut self.failed,

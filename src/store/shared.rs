@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use redb::Database;
 
+use super::key_space::KeySpace;
 use super::open::OpenBatches;
 
 pub(super) struct SharedDatabase {
@@ -16,13 +17,20 @@ pub(super) struct SharedDatabase {
     database: RwLock<Option<Database>>,
     /// As of the last commit.
     open: RwLock<Arc<OpenBatches>>,
+    /// Among whose records a key makes an order.
+    pub(super) key_space: KeySpace,
     /// Made when damage is met, so that the next start looks for it.
     pub(super) mark: PathBuf,
 }
 
 impl SharedDatabase {
-    pub(super) fn new(database: Database, open: Arc<OpenBatches>, mark: PathBuf) -> Arc<Self> {
-        Arc::new(Self { database: RwLock::new(Some(database)), open: RwLock::new(open), mark })
+    pub(super) fn new(
+        database: Database,
+        open: Arc<OpenBatches>,
+        key_space: KeySpace,
+        mark: PathBuf,
+    ) -> Arc<Self> {
+        Arc::new(Self { database: RwLock::new(Some(database)), open: RwLock::new(open), key_space, mark })
     }
 
     pub(super) fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {

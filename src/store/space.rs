@@ -28,8 +28,6 @@ const SHARE: u64 = 8;
 const PAGES_PER_BYTE: u64 = 4;
 /// A file that is smaller is not worth compacting.
 pub(super) const SMALL_FILE: u64 = 8 << 20;
-/// What an unsettled record takes in the tables beside its payload, roughly.
-const RECORD_BYTES: u64 = 600;
 
 /// What is known of the disk's room.
 #[derive(Debug, Default)]
@@ -124,7 +122,7 @@ impl Space {
 
 /// Whether more than half of the file holds nothing any more.
 pub(super) fn is_worth_compacting(medium: &dyn Medium, counters: &Counters) -> bool {
-    let live = 2 * counters.bytes + counters.unsettled() * RECORD_BYTES + counters.synced * RECEIPT_BYTES;
+    let live = counters.submitters.disk_bytes() + counters.synced * RECEIPT_BYTES;
     medium.size().is_ok_and(|size| size > SMALL_FILE && size / 2 > live)
 }
 

@@ -1,18 +1,21 @@
 //! What is kept in memory beside the tables: it follows the open batches, never the backlog.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use redb::{Database, ReadableTable};
 use uuid::Uuid;
 
 use super::StoreError;
+use super::body;
 use super::codec;
+use super::key_space::KeySpace;
 use super::lanes::{self, HELD, Urgent};
 use super::open::OpenBatches;
 use super::receipts::GivingWay;
 use super::schema::{BatchRow, Counters, Header, Snapshot, StoredPhase, meta};
-use crate::model::{Backlog, BatchId, Damage, Holder, OpenBatch, Place};
+use super::submitters::Holding;
+use crate::model::{Backlog, BatchId, Damage, Holder, OpenBatch, Place, SubmitterCounts};
 
 /// Priorities, each with a cursor of its own.
 const CLASSES: usize = 10;
@@ -24,11 +27,18 @@ const MAX_WOKEN: usize = 10_000;
 /// Records settled, and records synced, since the daemon started.
 pub(super) type Totals = (u64, u64);
 
+/// Records of a batch by the user that handed them over: how many PENDING ones, how many FAILED ones.
+type InFlight = BTreeMap<u32, (u64, u64)>;
+
 /// The memory.
 #[derive(Default)]
 pub(super) struct State {
     pub(super) counters: Counters,
     pub(super) open: Arc<OpenBatches>,
+    /// Among whose records a key makes an order, as the lanes are on disk.
+    pub(super) key_space: KeySpace,
+    /// Of each batch that is being transmitted: how many of its records each user handed over.
+    in_flight: BTreeMap<u128, InFlight>,
     pub(super) cursors: Cursors,
     /// Records behind the cursors that the next claim looks at.
     pub(super) woken: BTreeSet<u64>,
@@ -85,11 +95,11 @@ impl Cursors {
 
 impl State {
     /// As the tables say.
-    pub(super) fn load(database: &Database) -> Result<Self, StoreError> {
+    pub(super) fn load(database: &Database, key_space: KeySpace) -> Result<Self, StoreError> {
         let snapshot = Snapshot::of(database)?;
-        let lacking = StoreError::Inconsistent("the counters are missing");
-        let counters = codec::decode(snapshot.meta.get(meta::COUNTERS)?.ok_or(lacking)?.value())?;
-        let mut state = Self { counters, holders_changed: true, waits_changed: true, ..Self::default() };
+        let counters = Counters::read(&snapshot.meta)?;
+        let mut state =
+            Self { counters, key_space, holders_changed: true, waits_changed: true, ..Self::default() };
         state.paused = snapshot.meta.get(meta::PAUSED)?.is_some();
         let damage = snapshot.meta.get(meta::DAMAGE)?;
         state.damage = damage.and_then(|note| serde_json::from_slice(note.value()).ok()).unwrap_or_default();
@@ -136,16 +146,62 @@ impl State {
     pub(super) fn look_around(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
         if self.holders_changed {
             let stuck = self.counters.failed + self.counters.quarantined;
-            self.holders = if stuck > 0 { lanes::holders(snapshot, &self.open)? } else { Vec::new() };
+            self.holders =
+                if stuck > 0 { lanes::holders(snapshot, &self.open, self.key_space)? } else { Vec::new() };
             self.holders_changed = false;
         }
         if self.waits_changed {
             self.oldest_pending_at = oldest(snapshot)?;
             let first = snapshot.retry.first()?;
             self.next_due_at = first.map(|(key, _)| key.value().0).filter(|due| *due < HELD);
+            self.count_in_flight(snapshot);
             self.waits_changed = false;
         }
         Ok(())
+    }
+
+    /// The batch changes: whose records it has is looked at again.
+    pub(super) fn forget_in_flight(&mut self, id: u128) {
+        self.in_flight.remove(&id);
+    }
+
+    /// Whose records are being transmitted: each batch is looked at once a send.
+    fn count_in_flight(&mut self, snapshot: &Snapshot) {
+        let open = Arc::clone(&self.open);
+        let is_in_flight = |row: &BatchRow| row.phase == StoredPhase::InFlight;
+        self.in_flight.retain(|id, _| open.get(*id).is_some_and(is_in_flight));
+        for (id, row) in open.iter().filter(|(_, row)| is_in_flight(row)) {
+            if self.in_flight.contains_key(&id) {
+                continue;
+            }
+            let mut of_batch = InFlight::new();
+            for member in &row.members {
+                let Ok(Some(header)) = body::header(&snapshot.payload, member.place) else { continue };
+                let (pending, failed) = of_batch.entry(header.submitter).or_default();
+                *(if member.failed { failed } else { pending }) += 1;
+            }
+            self.in_flight.insert(id, of_batch);
+        }
+    }
+
+    /// What the store holds, by user.
+    fn by_submitter(&self) -> BTreeMap<u32, SubmitterCounts> {
+        let submitters = &self.counters.submitters;
+        let counts = submitters.iter().map(|(submitter, holding)| {
+            let Holding { pending, failed, synced, quarantined, bytes, disk_bytes } = holding;
+            let counts =
+                SubmitterCounts { pending, failed, synced, quarantined, bytes, disk_bytes, syncing: 0 };
+            (submitter, counts)
+        });
+        let mut counts: BTreeMap<u32, SubmitterCounts> = counts.collect();
+        for (submitter, (pending, failed)) in self.in_flight.values().flatten() {
+            if let Some(counts) = counts.get_mut(&submitters.entry_of(*submitter)) {
+                counts.pending = counts.pending.saturating_sub(*pending);
+                counts.failed = counts.failed.saturating_sub(*failed);
+                counts.syncing += pending + failed;
+            }
+        }
+        counts
     }
 
     /// What waits, as far as memory goes.
@@ -164,6 +220,8 @@ impl State {
             synced: counters.synced,
             quarantined: counters.quarantined,
             bytes: counters.bytes,
+            disk_bytes: counters.submitters.disk_bytes(),
+            by_submitter: Arc::new(self.by_submitter()),
             settled_total: self.settled_total,
             synced_total: self.synced_total,
             oldest_pending_at: self.oldest_pending_at,

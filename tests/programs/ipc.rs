@@ -14,6 +14,7 @@ mod readers;
 mod review;
 mod shapes;
 mod status;
+mod submitters;
 mod telemetry;
 
 use serde_json::Value;

@@ -17,7 +17,9 @@ use crate::support::server::{Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 
 /// One for each version whose stores may be met, by the commit that it was built from.
-const OLDER: [&str; 2] = ["8f3e237", "3fe1d04"];
+const OLDER: [&str; 3] = ["8f3e237", "3fe1d04", OF_TWO_USERS];
+/// One of version 1 with records of two users.
+const OF_TWO_USERS: &str = "d7d69aa";
 const NEWER: &str = "newer";
 
 /// What a store holds, as the daemon told that wrote it.
@@ -34,6 +36,9 @@ struct Record {
     id: String,
     state: String,
     attempts: u64,
+    /// Root where none is named.
+    #[serde(default)]
+    submitter: u32,
     key: Value,
     priority: u64,
     payload: Value,
@@ -76,6 +81,7 @@ fn is_taken_over(daemon: &Daemon, left: &Left) {
             assert_eq!((state, attempts), (record.state.as_str(), record.attempts), "{entry}");
         }
         assert_eq!((&entry["key"], &entry["priority"]), (&record.key, &record.priority.into()), "{entry}");
+        assert_eq!(entry["submitter"], record.submitter, "{entry}");
         if record.state != "SYNCED" {
             assert_eq!(entry["payload"], record.payload, "{}", record.id);
         }
@@ -114,6 +120,46 @@ fn a_store_of_an_older_version_is_taken_over_whole_and_sent_once() {
         assert_eq!(server.look_ups(&left.in_flight), 1, "{name}: looked up under its id");
         let again = batches.iter().find(|batch| batch.batch_id() == left.in_flight).unwrap();
         assert_eq!((again.attempt(), again.header("x-sync-device-id")), (2, left.device.as_str()));
+    }
+}
+
+#[test]
+fn records_of_an_older_version_wait_for_their_own_users_alone_unless_keys_are_shared() {
+    for shared in [false, true] {
+        let left = left(OF_TWO_USERS);
+        let server = ScriptedServer::start(Reply::sound);
+        let settings = Settings::for_server(&server.url()).with("queue.shared_keys", &shared.to_string());
+        let home = Home::new(&settings);
+        unpack(OF_TWO_USERS, &home);
+        let daemon = home.start();
+        is_taken_over(&daemon, &left);
+        daemon.post("/v1/resume", "").good(200);
+        daemon.post("/v1/sync", "").good(202);
+        let is_reviewed = |record: &Record| record.state == "QUARANTINED";
+        let is_held = |position: usize, record: &Record| {
+            left.records[..position].iter().any(|before| {
+                let same_lane = shared || before.submitter == record.submitter;
+                is_reviewed(before) && same_lane && !record.key.is_null() && before.key == record.key
+            })
+        };
+        let (mut synced, mut held) = (0, 0);
+        for (position, record) in left.records.iter().enumerate().filter(|(_, record)| !is_reviewed(record)) {
+            *(if is_held(position, record) { &mut held } else { &mut synced }) += 1;
+        }
+        assert!(held > 0 && synced > 0);
+        daemon.wait_until("what is free to go", |status| status["records"]["synced"] == synced);
+        assert_eq!(daemon.counts().pending, held, "shared: {shared}");
+        for (position, record) in left.records.iter().enumerate() {
+            let expected = match record {
+                record if is_reviewed(record) => "QUARANTINED",
+                record if is_held(position, record) => "PENDING",
+                _ => "SYNCED",
+            };
+            assert_eq!(daemon.record(&record.id)["state"], expected, "shared: {shared}");
+        }
+        // It is a store of today from now on.
+        let daemon = daemon.restart();
+        assert_eq!(daemon.counts().pending, held);
     }
 }
 
@@ -158,7 +204,7 @@ fn a_store_of_a_newer_version_is_refused_with_what_to_do_and_left_as_it_is() {
         assert_eq!(status.code(), Some(78), "{}", home.log());
     }
     for words in [
-        "has schema version 2, this program knows 1",
+        "has schema version 3, this program knows 2",
         "install the newer version again",
         "Nothing was changed",
     ] {

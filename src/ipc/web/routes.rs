@@ -66,7 +66,7 @@ async fn review(site: web::Data<Site>, shared: web::Data<Shared>) -> Result<Http
 }
 
 async fn retry(shared: web::Data<Shared>, incoming: Incoming) -> Result<HttpResponse, ApiError> {
-    tokio::time::timeout(CHANGE_LIMIT, review::retry(shared, incoming)).await.unwrap_or_else(|_| {
+    tokio::time::timeout(CHANGE_LIMIT, review::retry_any(shared, incoming)).await.unwrap_or_else(|_| {
         let message = "the request took too long; try again what is still under review";
         Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message))
     })

@@ -5,13 +5,14 @@ use redb::{Database, Key, ReadOnlyTable, ReadableTableMetadata, Value};
 use crate::store::StoreError;
 use crate::store::body;
 use crate::store::codec;
-use crate::store::schema::{BatchRow, Counters, ManifestRow, Snapshot, StoredState, meta};
+use crate::store::schema::{BatchRow, Counters, ManifestRow, Snapshot, StoredState};
 
 /// An error when anything does not read, or does not fit together. redb may panic over it.
 pub(in crate::store) fn examine(database: &Database) -> Result<(), StoreError> {
     let tables = Snapshot::of(database)?;
-    let mut found = Counters::default();
-    let mut chunks = 0;
+    let counted = Counters::read(&tables.meta)?;
+    let mut found = Counters { submitters: counted.submitters.zeroed(), ..Counters::default() };
+    let (mut bytes, mut chunks) = (0, 0);
     for item in tables.payload.range::<u64>(..)? {
         let place = item?.0.value();
         let read = body::read(&tables.payload, &tables.chunks, place)?;
@@ -28,7 +29,7 @@ pub(in crate::store) fn examine(database: &Database) -> Result<(), StoreError> {
                 "a record is listed as under review and is not, or the reverse",
             ));
         }
-        found.bytes += body.len() as u64;
+        bytes += body.len() as u64;
         chunks += tables.chunks.range((place, 0)..=(place, u32::MAX))?.count() as u64;
     }
     for item in tables.manifest.range::<u128>(..)? {
@@ -37,16 +38,14 @@ pub(in crate::store) fn examine(database: &Database) -> Result<(), StoreError> {
         if receipt && tables.receipts.get(row.place)?.is_none() {
             return Err(StoreError::Inconsistent("a synced record has no receipt"));
         }
-        *found.of(row.state) += 1;
+        found.count(&row, None, Some(row.state));
     }
     for item in tables.batches.range::<u128>(..)? {
         codec::decode::<BatchRow>(item?.1.value())?;
     }
-    let counted =
-        tables.meta.get(meta::COUNTERS)?.ok_or(StoreError::Inconsistent("the counters are missing"))?;
-    let counted: Counters = codec::decode(counted.value())?;
     let of = |counters: &Counters| {
-        [counters.pending, counters.failed, counters.synced, counters.quarantined, counters.bytes]
+        let Counters { pending, failed, synced, quarantined, .. } = counters;
+        ([*pending, *failed, *synced, *quarantined, counters.bytes], counters.submitters.clone())
     };
     let lengths = [
         (walked(&tables.payload)?, found.unsettled()),
@@ -57,7 +56,10 @@ pub(in crate::store) fn examine(database: &Database) -> Result<(), StoreError> {
         (walked(&tables.lanes)?, tables.lanes.len()?),
         (walked(&tables.meta)?, tables.meta.len()?),
     ];
-    if of(&counted) != of(&found) || lengths.iter().any(|(walked, counted)| walked != counted) {
+    if of(&counted) != of(&found)
+        || counted.bytes != bytes
+        || lengths.iter().any(|(walked, counted)| walked != counted)
+    {
         return Err(StoreError::Inconsistent("the counters contradict the records"));
     }
     Ok(())

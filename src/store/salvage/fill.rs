@@ -12,6 +12,8 @@ use crate::model::{Damage, Place};
 use crate::store::StoreError;
 use crate::store::body;
 use crate::store::codec;
+use crate::store::key_space::KeySpace;
+use crate::store::migration::note_key_space;
 use crate::store::schema::{
     Counters, Header, ManifestRow, SCHEMA_VERSION, StoredError, StoredState, Tables, meta,
 };
@@ -66,11 +68,12 @@ pub(super) struct Fill<'d> {
     found: Vec<Found>,
     bytes: usize,
     counters: Counters,
+    key_space: KeySpace,
     pub(super) known: Known,
 }
 
 impl<'d> Fill<'d> {
-    pub(super) fn new(database: &'d Database) -> Result<Self, StoreError> {
+    pub(super) fn new(database: &'d Database, key_space: KeySpace) -> Result<Self, StoreError> {
         let transaction = database.begin_write()?;
         drop(Tables::open(&transaction)?);
         transaction.open_table(WANTED)?;
@@ -82,6 +85,7 @@ impl<'d> Fill<'d> {
             found: Vec::new(),
             bytes: 0,
             counters: Counters { next_seq: 1, ..Counters::default() },
+            key_space,
             known: Known::default(),
         })
     }
@@ -104,6 +108,7 @@ impl<'d> Fill<'d> {
             tables: Tables::open(&transaction)?,
             transaction: &transaction,
             counters: &mut counters,
+            key_space: self.key_space,
             every_record: self.known.every_record,
         };
         for found in self.found.drain(..) {
@@ -181,7 +186,8 @@ impl<'d> Fill<'d> {
             let device = self.known.device.unwrap_or_else(|| Uuid::new_v4().as_u128());
             tables.meta.insert(meta::SCHEMA, codec::encode(&SCHEMA_VERSION)?.as_slice())?;
             tables.meta.insert(meta::DEVICE, codec::encode(&device)?.as_slice())?;
-            tables.meta.insert(meta::COUNTERS, codec::encode(&counters)?.as_slice())?;
+            counters.write(&mut tables.meta)?;
+            note_key_space(&mut tables, self.key_space)?;
             if self.known.paused {
                 tables.meta.insert(meta::PAUSED, codec::encode(&true)?.as_slice())?;
             }
@@ -201,6 +207,7 @@ struct Put<'t, 'c> {
     tables: Tables<'t>,
     transaction: &'t WriteTransaction,
     counters: &'c mut Counters,
+    key_space: KeySpace,
     every_record: bool,
 }
 
@@ -238,7 +245,7 @@ impl Put<'_, '_> {
         let seq = Place(header.place).seq();
         self.counters.next_seq = self.counters.next_seq.max(seq + 1);
         let quarantined = row.as_ref().is_some_and(|row| row.state == StoredState::Quarantined);
-        let (id, bytes) = (header.id, header.bytes);
+        let id = header.id;
         let Tables { payload, chunks, .. } = &mut self.tables;
         body::write(payload, chunks, &header, body)?;
         let row = ManifestRow {
@@ -249,10 +256,9 @@ impl Put<'_, '_> {
             error: row.and_then(|row| row.error),
             ..ManifestRow::fresh(header)
         };
-        if let Some(key) = &row.key {
-            self.tables.lanes.insert((key.as_str(), seq), row.place)?;
+        if let Some(lane) = row.lane(self.key_space) {
+            self.tables.lanes.insert(lane.at(seq), row.place)?;
         }
-        self.counters.bytes += u64::from(bytes);
         self.insert(id, &row)
     }
 
@@ -260,7 +266,7 @@ impl Put<'_, '_> {
         if row.state == StoredState::Quarantined {
             self.tables.quarantine.insert(row.place, id)?;
         }
-        *self.counters.of(row.state) += 1;
+        self.counters.count(row, None, Some(row.state));
         self.tables.manifest.insert(id, codec::encode(row)?.as_slice())?;
         Ok(())
     }
@@ -299,7 +305,7 @@ impl Put<'_, '_> {
         // Its row was not found when its payload was.
         let is_news = known.state == StoredState::Pending && known.attempts == 0 && known.error.is_none();
         if is_news && known.digest == row.digest && (row.attempts > 0 || row.error.is_some()) {
-            *self.counters.of(known.state) -= 1;
+            self.counters.count(&known, Some(known.state), None);
             let row = ManifestRow {
                 state: row.state,
                 attempts: row.attempts,

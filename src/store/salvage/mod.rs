@@ -27,7 +27,8 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::body;
-use super::recovery::{Progress, builder};
+use super::key_space::KeySpace;
+use super::recovery::{Opening, builder};
 use super::schema::{SCHEMA_VERSION, Snapshot};
 use crate::model::{Damage, NewRecord, Place, RecordId};
 pub(super) use examine::examine;
@@ -50,11 +51,12 @@ pub(super) fn salvage(
     path: &Path,
     way: Way,
     database: &Database,
-    progress: &Progress,
+    opening: &Opening,
     note: impl FnOnce(u64, u64) -> Option<Damage>,
 ) -> Result<(u64, u64), StoreError> {
     let raw = Arc::new(Raw::open(path).map_err(|error| StoreError::Redb(redb::Error::Io(error)))?);
-    let mut fill = Fill::new(database)?;
+    let Opening { key_space, progress } = opening;
+    let mut fill = Fill::new(database, *key_space)?;
     let mut source = (way == Way::TablesFirst).then(|| Source::open(&raw));
     let whole = match &mut source {
         Some(source) => tables::read(source, &mut fill, progress)?,
@@ -123,10 +125,10 @@ impl Salvage {
         }
         // Without a name, so that nobody else can read it or put another file in its place.
         let found = tempfile::tempfile_in(scratch).map_err(no_room)?;
-        let quiet: Progress = Arc::new(|_| ());
+        let opening = Opening { key_space: KeySpace::default(), progress: Arc::new(|_| ()) };
         let found = FileBackend::new(found).map_err(StoreError::from)?;
-        let database = builder(&quiet).create_with_backend(found).map_err(StoreError::from)?;
-        let (salvaged, lost) = match salvage(path, Way::TablesFirst, &database, &quiet, |_, _| None) {
+        let database = builder(&opening.progress).create_with_backend(found).map_err(StoreError::from)?;
+        let (salvaged, lost) = match salvage(path, Way::TablesFirst, &database, &opening, |_, _| None) {
             Err(StoreError::Redb(redb::Error::Io(source))) => return Err(no_room(source)),
             done => done?,
         };

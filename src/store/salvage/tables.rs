@@ -51,7 +51,15 @@ fn value(source: &mut Source, name: &str) -> Option<Vec<u8>> {
 }
 
 fn notes(source: &mut Source) -> Vec<(String, Vec<u8>)> {
-    let known = [meta::SCHEMA, meta::DEVICE, meta::COUNTERS, meta::PAUSED, meta::DAMAGE];
+    let known = [
+        meta::SCHEMA,
+        meta::DEVICE,
+        meta::COUNTERS,
+        meta::SUBMITTERS,
+        meta::SHARED_KEYS,
+        meta::PAUSED,
+        meta::DAMAGE,
+    ];
     let notes = source.look(MAX_NOTES, |parts| {
         let Some(table) = &parts.meta else { return Ok(None) };
         let mut notes = Vec::new();

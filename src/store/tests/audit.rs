@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Backlog, Holder, Place};
+use crate::model::{Backlog, Holder, Place, SubmitterCounts};
 use crate::store::body;
 use crate::store::codec;
+use crate::store::key_space::KeySpace;
 use crate::store::lanes::{self, HELD};
 use crate::store::open::OpenBatches;
 use crate::store::queue::Queue;
 use crate::store::schema::{BatchRow, Counters, ManifestRow, MemberRow, StoredPhase, StoredState};
+use crate::store::submitters::Submitters;
 
 /// Reads everything and compares all with all.
 pub(super) fn audit(queue: &mut Queue) {
@@ -90,18 +92,20 @@ pub(super) fn audit(queue: &mut Queue) {
     audit_waits(queue, &rows, &claimed);
 
     let count = |state| of(&[state]).len() as u64;
+    let known = queue.state().counters.clone();
     let counters = Counters {
         pending: count(StoredState::Pending),
         failed: count(StoredState::Failed),
         synced: count(StoredState::Synced),
         quarantined: count(StoredState::Quarantined),
         bytes,
-        ..queue.state().counters.clone()
+        submitters: recount(&known.submitters, &rows),
+        ..known.clone()
     };
-    assert_eq!(queue.state().counters, counters, "counters equal a full scan");
-    let stored: Counters = codec::decode(tables.meta.get("counters").unwrap().unwrap().value()).unwrap();
-    assert_eq!(stored, counters, "and so do those on disk");
+    assert_eq!(known, counters, "counters equal a full scan");
+    assert_eq!(Counters::read(&tables.meta).unwrap(), counters, "and so do those on disk");
     let backlog = queue.backlog().unwrap();
+    audit_submitters(queue, &backlog, &rows);
     audit_holders(queue, &backlog);
     let waiting =
         rows.values().filter(|(_, row)| matches!(row.state, StoredState::Pending | StoredState::Failed));
@@ -119,13 +123,47 @@ pub(super) fn audit(queue: &mut Queue) {
     );
 }
 
+/// Counts all records anew, under the same uids.
+fn recount(known: &Submitters, rows: &BTreeMap<u64, (u128, ManifestRow)>) -> Submitters {
+    let mut submitters = known.zeroed();
+    for (_, row) in rows.values() {
+        submitters.count(row, None, Some(row.state));
+    }
+    submitters
+}
+
+/// What each user holds adds up to what is held, and is what the rows say.
+fn audit_submitters(queue: &Queue, backlog: &Backlog, rows: &BTreeMap<u64, (u128, ManifestRow)>) {
+    let mut counts: BTreeMap<u32, SubmitterCounts> = BTreeMap::new();
+    for (_, row) in rows.values() {
+        let uid = queue.state().counters.submitters.entry_of(row.submitter);
+        let of = counts.entry(uid).or_default();
+        *match row.state {
+            StoredState::Pending | StoredState::Failed if queue.state().open.is_in_flight(row.place) => {
+                &mut of.syncing
+            }
+            StoredState::Pending => &mut of.pending,
+            StoredState::Failed => &mut of.failed,
+            StoredState::Synced => &mut of.synced,
+            StoredState::Quarantined => &mut of.quarantined,
+        } += 1;
+        if row.state != StoredState::Synced {
+            of.bytes += u64::from(row.payload_bytes);
+            of.disk_bytes += row.disk_bytes();
+        }
+    }
+    assert_eq!(*backlog.by_submitter, counts);
+    assert_eq!(counts.values().map(|counts| counts.disk_bytes).sum::<u64>(), backlog.disk_bytes);
+}
+
 /// Who holds others is known without looking.
 fn audit_holders(queue: &Queue, backlog: &Backlog) {
     let sorted = |mut holders: Vec<Holder>| {
         holders.sort_unstable_by_key(|holder| holder.id.0);
         holders
     };
-    let found = lanes::holders(&queue.snapshot().unwrap(), &queue.state().open).unwrap();
+    let found =
+        lanes::holders(&queue.snapshot().unwrap(), &queue.state().open, queue.state().key_space).unwrap();
     assert_eq!(sorted(backlog.holders.clone()), sorted(found));
 }
 
@@ -141,34 +179,43 @@ fn audit_waits(queue: &Queue, rows: &BTreeMap<u64, (u128, ManifestRow)>, claimed
         tables.retry.range::<(u64, u64)>(..).unwrap().map(|item| item.unwrap().0.value()).collect();
     assert_eq!(retry, failed, "failed records outside of batches wait for a time");
 
-    let lanes: BTreeSet<(String, u64, u64)> = tables
+    let shared = queue.state().key_space == KeySpace::Shared;
+    let position = |row: &ManifestRow| {
+        let owner = if shared { u32::MAX } else { row.submitter };
+        Some((owner, row.key.clone()?, Place(row.place).seq(), row.place))
+    };
+    let lanes: BTreeSet<(u32, String, u64, u64)> = tables
         .lanes
-        .range::<(&str, u64)>(..)
+        .range::<(u32, &str, u64)>(..)
         .unwrap()
         .map(|item| {
             let (entry, place) = item.unwrap();
-            let (key, seq) = entry.value();
-            (key.to_owned(), seq, place.value())
+            let (owner, key, seq) = entry.value();
+            (owner, key.to_owned(), seq, place.value())
         })
         .collect();
-    let unsettled = rows.iter().filter(|(_, (_, row))| row.state != StoredState::Synced);
-    let keyed: BTreeSet<(String, u64, u64)> = unsettled
-        .filter_map(|(place, (_, row))| Some((row.key.clone()?, Place(*place).seq(), *place)))
-        .collect();
+    let unsettled = rows.values().filter(|(_, row)| row.state != StoredState::Synced);
+    let keyed: BTreeSet<_> = unsettled.filter_map(|(_, row)| position(row)).collect();
     assert_eq!(lanes, keyed, "the lanes are the unsettled records with a key");
+    let noted: bool = codec::decode(tables.meta.get("shared_keys").unwrap().unwrap().value()).unwrap();
+    assert_eq!(noted, shared, "it is known whose keys the lanes are of");
     for (place, (_, row)) in rows {
         if row.state == StoredState::Failed && row.due_at.is_none() && !claimed.contains_key(place) {
-            let own = (row.key.clone().unwrap(), Place(*place).seq(), *place);
-            let first = lanes.range((own.0.clone(), 0, 0)..).next();
+            let own = position(row).unwrap();
+            let first = lanes.range((own.0, own.1.clone(), 0, 0)..).next();
             assert_ne!(first, Some(&own), "nobody holds a record that waits for its holder");
         }
     }
 }
 
-/// In queue order, save that records of one key stand in the order of their arrival.
+/// In queue order, save that records of one lane stand in the order of their arrival. Batches keep the order in which
+/// they were made: where keys are shared since, that is the order within each user's records.
 fn audit_order(row: &BatchRow, rows: &BTreeMap<u64, (u128, ManifestRow)>) {
-    let key = |member: &MemberRow| rows[&member.place].1.key.clone();
-    let mut last: BTreeMap<String, u64> = BTreeMap::new();
+    let key = |member: &MemberRow| {
+        let row = &rows[&member.place].1;
+        Some((row.submitter, row.key.clone()?))
+    };
+    let mut last: BTreeMap<(u32, String), u64> = BTreeMap::new();
     for member in &row.members {
         if let Some(key) = key(member) {
             let seq = Place(member.place).seq();

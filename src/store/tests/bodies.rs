@@ -40,7 +40,7 @@ fn large_payloads_are_kept_sent_mended_and_removed() {
         assert_eq!(bench.look(|view| view.payload(id(number))).unwrap().0, body(size));
     }
     audit(bench.queue_mut());
-    bench.run(Review { selected: Selected::After(None), action: ReviewAction::Discard });
+    bench.run(Review { selected: Selected::After(None), action: ReviewAction::Discard, submitter: None });
     let batch = bench.claim(100).unwrap().open.id;
     bench.close(batch, Outcome::Synced);
     audit(bench.queue_mut());

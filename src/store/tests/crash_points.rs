@@ -86,7 +86,7 @@ fn the_name_of_a_file_whose_maker_ended_early_is_kept_before_records_are_taken()
     assert!(world.bench.start().is_err());
     disk.end_process();
     world.start();
-    world.append(&[record(100, None)]);
+    world.append(1, &[record(100, None)]);
     world.bench.drop_queue();
     disk.power_cycle(Some(Loss::Everything));
     world.start();
@@ -101,7 +101,7 @@ fn a_cut_at_any_operation_of_a_compaction_loses_nothing() {
     (world.bench.limits.max_records, world.bench.limits.max_bytes) = (1_000, 1 << 30);
     let large = |number| NewRecord { payload: "x".repeat(99_000).into(), ..record(number, None) };
     for start in [100, 150] {
-        world.append(&(start..start + 50).map(large).collect::<Vec<_>>());
+        world.append(1, &(start..start + 50).map(large).collect::<Vec<_>>());
     }
     world.apply(Step::Claim(90, u64::MAX));
     world.apply(Step::Close(0, Vec::new(), 0, Some(20)));

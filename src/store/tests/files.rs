@@ -9,7 +9,7 @@ use crate::policy::agenda::{Disposition, Outcome};
 use crate::store::codec;
 use crate::store::schema::{SCHEMA_VERSION, Tables, meta};
 use crate::store::{
-    Append, Claim, Group, Op, OpenError, Pause, Progress, Queue, Remember, StoreError, Transaction,
+    Append, Claim, Group, KeySpace, Op, OpenError, Pause, Progress, Queue, Remember, StoreError, Transaction,
 };
 
 fn quiet() -> Progress {
@@ -51,13 +51,13 @@ fn several_operations_share_a_commit_and_see_each_other() {
 #[test]
 fn a_second_owner_is_kept_out() {
     let bench = Bench::new();
-    assert!(matches!(Queue::open(bench.dir.path(), quiet()), Err(OpenError::InUse(_))));
+    assert!(matches!(Queue::open(bench.dir.path(), KeySpace::default(), quiet()), Err(OpenError::InUse(_))));
 }
 
 #[test]
 fn a_newer_schema_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    Queue::open(dir.path(), quiet()).unwrap().close().unwrap();
+    Queue::open(dir.path(), KeySpace::default(), quiet()).unwrap().close().unwrap();
     let database = redb::Database::open(dir.path().join("queue.redb")).unwrap();
     let transaction = database.begin_write().unwrap();
     let newer = codec::encode(&(SCHEMA_VERSION + 1)).unwrap();
@@ -65,7 +65,7 @@ fn a_newer_schema_is_refused_and_left_alone() {
     transaction.commit().unwrap();
     drop(database);
     for _ in 0..2 {
-        let found = Queue::open(dir.path(), quiet()).err().unwrap();
+        let found = Queue::open(dir.path(), KeySpace::default(), quiet()).err().unwrap();
         assert!(matches!(found, OpenError::NewerSchema { found, .. } if found == SCHEMA_VERSION + 1));
     }
 }
@@ -74,7 +74,7 @@ fn a_newer_schema_is_refused_and_left_alone() {
 fn a_file_left_half_made_by_a_power_cut_is_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("queue.redb.new"), vec![0; 5000]).unwrap();
-    let mut queue = Queue::open(dir.path(), quiet()).unwrap();
+    let mut queue = Queue::open(dir.path(), KeySpace::default(), quiet()).unwrap();
     assert_eq!(queue.backlog().unwrap().to_go(), 0);
     assert!(!dir.path().join("queue.redb.new").exists());
 }
@@ -208,6 +208,6 @@ fn a_directory_that_was_moved_takes_its_queue_along() {
 fn a_queue_is_used_once_although_its_lock_file_was_deleted() {
     let bench = Bench::new();
     std::fs::remove_file(bench.dir.path().join("lock")).unwrap();
-    let second = Queue::open(bench.dir.path(), std::sync::Arc::new(|_| ()));
+    let second = Queue::open(bench.dir.path(), KeySpace::default(), std::sync::Arc::new(|_| ()));
     assert!(matches!(second, Err(OpenError::InUse(_))));
 }

@@ -33,7 +33,7 @@ fn fill(world: &mut World) -> u128 {
         match world.bench.run(Append::new(records.clone(), 1)) {
             Ok(_) => {
                 let limits = world.bench.limits;
-                assert_eq!(world.model.append(&records, limits), Ok(1));
+                assert_eq!(world.model.append(1, &records, limits), Ok(1));
             }
             Err(refused) => {
                 assert_eq!(refused, AppendRefused::DiskFull);
@@ -72,7 +72,7 @@ fn a_disk_that_is_nearly_full_refuses_records_and_drains() {
     let limits = world.bench.limits;
     world.bench.queue_mut().look_for_room(limits).unwrap();
     assert_eq!(world.bench.queue().disk(), DiskState::Ok);
-    world.append(&[large(9_001)]);
+    world.append(1, &[large(9_001)]);
     assert!(world.model.records.contains_key(&id(9_001)));
     assert_eq!(world.bench.queue().disk(), DiskState::Ok);
     world.check();
@@ -81,7 +81,7 @@ fn a_disk_that_is_nearly_full_refuses_records_and_drains() {
 #[test]
 fn the_reserve_lets_records_go_out_of_a_disk_that_others_filled() {
     let (mut world, disk) = world(64 * MIB, 2 * MIB);
-    world.append(&(1..=40).map(large).collect::<Vec<_>>());
+    world.append(1, &(1..=40).map(large).collect::<Vec<_>>());
     assert_eq!(disk.reserved(), 2 * MIB);
     disk.set_capacity(disk.used());
     drain(&mut world);
@@ -89,7 +89,7 @@ fn the_reserve_lets_records_go_out_of_a_disk_that_others_filled() {
     let refused = world.bench.run(Append::new(vec![large(50)], 1));
     assert_eq!(refused, Err(AppendRefused::DiskFull));
     disk.set_capacity(64 * MIB);
-    world.append(&[large(51)]);
+    world.append(1, &[large(51)]);
     assert!(world.model.records.contains_key(&id(51)), "room is noticed without a restart");
     assert_eq!((disk.reserved(), world.bench.queue().disk()), (2 * MIB, DiskState::Ok));
     world.check();
@@ -98,7 +98,7 @@ fn the_reserve_lets_records_go_out_of_a_disk_that_others_filled() {
 #[test]
 fn without_any_room_nothing_moves_and_nothing_is_lost() {
     let (mut world, disk) = world(64 * MIB, 0);
-    world.append(&(1..=400).map(|number| record(number, None)).collect::<Vec<_>>());
+    world.append(1, &(1..=400).map(|number| record(number, None)).collect::<Vec<_>>());
     world.apply(Step::Claim(400, u64::MAX));
     let batch = *world.model.open.keys().next().unwrap();
     disk.set_capacity(disk.used());

@@ -267,7 +267,7 @@ fn when_a_record_is_back_from_review_the_most_urgent_one_behind_it_goes_at_its_o
     crowded(&mut bench);
     bench.append((2000..2100).map(|number| NewRecord { priority: 7, ..record(number, None) }).collect());
     assert!(!ids(&bench.claim(20).unwrap()).contains(&10), "it is held, and passed over");
-    bench.run(Review { selected: Selected::After(None), action: ReviewAction::Retry });
+    bench.run(Review { selected: Selected::After(None), action: ReviewAction::Retry, submitter: None });
     let claimed = ids(&bench.claim(20).unwrap());
     assert_eq!(claimed.iter().filter(|number| **number <= 10).count(), 11, "{claimed:?}");
     audit(bench.queue_mut());

@@ -4,7 +4,7 @@ use super::audit::audit;
 use super::support::{Bench, HOUR, error, id, ids, order, record, retry};
 use crate::model::NewRecord;
 use crate::policy::agenda::{Disposition, Outcome};
-use crate::store::{Append, AppendRefused, Claim, Settle};
+use crate::store::{Append, AppendRefused, Claim, LimitReached, Settle};
 
 fn sized(number: u128, bytes: usize) -> NewRecord {
     NewRecord { payload: "x".repeat(bytes).into(), ..record(number, None) }
@@ -19,7 +19,7 @@ fn the_number_of_records_is_held_exactly() {
     let mut bench = Bench::new();
     bench.limits.max_records = 3;
     assert_eq!(take(&mut bench, vec![record(1, None), record(2, None)]), Ok(2));
-    let full = Err(AppendRefused::Full { limit: "queue.max_records" });
+    let full = Err(AppendRefused::Full(LimitReached { key: "queue.max_records", is_share: false }));
     assert_eq!(take(&mut bench, vec![record(3, None), record(4, None)]), full, "all or nothing");
     assert_eq!(take(&mut bench, vec![record(3, None)]), Ok(1));
     assert_eq!(take(&mut bench, vec![record(4, None)]), full);
@@ -35,7 +35,7 @@ fn the_number_of_bytes_is_held_exactly() {
     let mut bench = Bench::new();
     bench.limits.max_bytes = 100;
     assert_eq!(take(&mut bench, vec![sized(1, 60)]), Ok(1));
-    let full = Err(AppendRefused::Full { limit: "queue.max_bytes" });
+    let full = Err(AppendRefused::Full(LimitReached { key: "queue.max_bytes", is_share: false }));
     assert_eq!(take(&mut bench, vec![sized(2, 41)]), full);
     assert_eq!(take(&mut bench, vec![sized(2, 40)]), Ok(1));
     assert_eq!(bench.queue_mut().backlog().unwrap().bytes, 100);

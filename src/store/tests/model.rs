@@ -6,11 +6,12 @@ use super::disk::Disk;
 use super::support::{Bench, HOUR, id};
 use crate::model::{Batch, BatchId, BatchPhase, NewRecord, OpenBatch, Place, RecordId, RecordState, Stage};
 use crate::policy::agenda::Outcome;
-use crate::store::{AddRefused, AddedToReview, AppendRefused, Filter, Limits};
+use crate::store::{AddRefused, AddedToReview, AppendRefused, Filter, KeySpace, LimitReached, Limits};
 
 #[derive(Clone, Debug)]
 pub(super) struct Rec {
     pub(super) place: u64,
+    pub(super) submitter: u32,
     pub(super) new: NewRecord,
     pub(super) state: RecordState,
     pub(super) attempts: u32,
@@ -26,6 +27,13 @@ impl Rec {
 
     pub(super) fn unfinished(&self) -> bool {
         self.state != RecordState::Synced
+    }
+
+    /// Whether this one must go before another that is in the same lane.
+    fn goes_before(&self, other: &Self, key_space: KeySpace) -> bool {
+        let same_keys = key_space == KeySpace::Shared || self.submitter == other.submitter;
+        let same_lane = same_keys && self.new.key.is_some() && self.new.key == other.new.key;
+        self.unfinished() && same_lane && self.seq() < other.seq()
     }
 }
 
@@ -47,18 +55,29 @@ pub(super) struct Model {
     pub(super) records: BTreeMap<RecordId, Rec>,
     pub(super) open: BTreeMap<BatchId, Open>,
     appended: u64,
+    /// Users shared keys at some time.
+    pub(super) shared_since: bool,
 }
 
 impl Model {
     /// What an append must answer; `None` when it is refused.
-    pub(super) fn append(&mut self, records: &[NewRecord], limits: Limits) -> Result<u64, &'static str> {
+    pub(super) fn append(
+        &mut self,
+        submitter: u32,
+        records: &[NewRecord],
+        limits: Limits,
+    ) -> Result<u64, &'static str> {
         let mut fresh: Vec<NewRecord> = Vec::new();
         for new in records {
+            let is_taken = self.records.get(&new.id).is_some_and(|known| known.submitter != submitter);
             let known = self.records.get(&new.id).map(|known| &known.new);
             let known = known.or_else(|| fresh.iter().find(|known| known.id == new.id));
             let content = |new: &NewRecord| (new.record_type.clone(), new.key.clone(), new.payload.clone());
             if new.payload.len() as u64 > limits.max_record_bytes {
                 return Err("too large");
+            }
+            if is_taken {
+                return Err("taken");
             }
             match known {
                 Some(known) if content(known) == content(new) => {}
@@ -66,17 +85,40 @@ impl Model {
                 None => fresh.push(new.clone()),
             }
         }
-        let kept = || self.records.values().filter(|known| known.unfinished()).map(|known| &known.new);
-        let count = kept().chain(&fresh).count() as u64;
-        let bytes: u64 = kept().chain(&fresh).map(|new| new.payload.len() as u64).sum();
-        if !fresh.is_empty() && (count > limits.max_records || bytes > limits.max_bytes) {
+        let kept: Vec<&Rec> = self.records.values().filter(|known| known.unfinished()).collect();
+        let size = |new: &NewRecord| new.payload.len() as u64;
+        let exceeds = |kept: &mut dyn Iterator<Item = &&Rec>, share: f64| {
+            let kept = kept.map(|known| size(&known.new));
+            let sizes: Vec<u64> = kept.chain(fresh.iter().map(size)).collect();
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                clippy::cast_precision_loss,
+                reason = "small numbers"
+            )]
+            let most = |limit: u64| (limit as f64 * share) as u64;
+            let (count, bytes) = (sizes.len() as u64, sizes.iter().sum::<u64>());
+            !fresh.is_empty() && (count > most(limits.max_records) || bytes > most(limits.max_bytes))
+        };
+        if exceeds(&mut kept.iter(), 1.0) {
             return Err("full");
+        }
+        if exceeds(&mut kept.iter().filter(|known| known.submitter == submitter), limits.user_share) {
+            return Err("share full");
         }
         let accepted = fresh.len() as u64;
         for new in fresh {
             self.appended += 1;
             let place = Place::new(new.priority, self.appended).0;
-            let rec = Rec { place, new, state: RecordState::Pending, attempts: 0, batch: None, synced_at: 0 };
+            let rec = Rec {
+                place,
+                submitter,
+                new,
+                state: RecordState::Pending,
+                attempts: 0,
+                batch: None,
+                synced_at: 0,
+            };
             self.records.insert(rec.new.id, rec);
         }
         Ok(accepted)
@@ -86,7 +128,9 @@ impl Model {
         match refused {
             AppendRefused::TooLarge { .. } => "too large",
             AppendRefused::Conflict { .. } => "conflict",
-            AppendRefused::Full { .. } => "full",
+            AppendRefused::Taken { .. } => "taken",
+            AppendRefused::Full(LimitReached { is_share: false, .. }) => "full",
+            AppendRefused::Full(LimitReached { is_share: true, .. }) => "share full",
             AppendRefused::DiskFull => "disk full",
         }
     }
@@ -103,7 +147,12 @@ impl Model {
             let entry = bench.entry(record.id).unwrap();
             assert_eq!(entry.state, RecordState::Syncing);
         }
-        self.check_order(&members);
+        self.check_order(&members, bench.key_space);
+        for (earlier, position) in members.iter().zip(1..) {
+            let mut later = members[position..].iter().map(|id| &self.records[id]);
+            let earlier = &self.records[earlier];
+            assert!(later.all(|later| !later.goes_before(earlier, bench.key_space)), "{members:?}");
+        }
         let (id, attempt) = (batch.open.id, batch.open.attempt);
         assert_eq!((attempt, batch.sequence.index), (1, 1));
         let sequence = (batch.sequence.index, batch.sequence.total);
@@ -114,10 +163,7 @@ impl Model {
     /// Nothing that could go was left behind by a claim that found nothing.
     pub(super) fn nothing_to_claim(&self, bench: &Bench) {
         for rec in self.records.values().filter(|rec| rec.unfinished() && rec.batch.is_none()) {
-            let first = rec.new.key.is_none()
-                || !self.records.values().any(|other| {
-                    other.unfinished() && other.new.key == rec.new.key && other.seq() < rec.seq()
-                });
+            let first = !self.records.values().any(|other| other.goes_before(rec, bench.key_space));
             let due = match rec.state {
                 RecordState::Pending => true,
                 RecordState::Failed => {
@@ -130,20 +176,18 @@ impl Model {
         }
     }
 
-    /// No earlier record of a member's key is unfinished outside of the batch.
-    fn check_order(&self, members: &[RecordId]) {
-        for member in members.iter().map(|id| &self.records[id]).filter(|member| member.new.key.is_some()) {
-            let earlier = self.records.values().find(|other| {
-                other.unfinished()
-                    && other.new.key == member.new.key
-                    && other.seq() < member.seq()
-                    && !members.contains(&other.new.id)
-            });
+    /// No earlier record of a member's lane is unfinished outside of the batch.
+    fn check_order(&self, members: &[RecordId], key_space: KeySpace) {
+        for member in members.iter().map(|id| &self.records[id]) {
+            let earlier = self
+                .records
+                .values()
+                .find(|other| other.goes_before(member, key_space) && !members.contains(&other.new.id));
             assert!(earlier.is_none(), "{member:?} goes before {earlier:?}");
         }
     }
 
-    pub(super) fn dispatched(&mut self, id: BatchId, sent: Option<&Batch>) {
+    pub(super) fn dispatched(&mut self, id: BatchId, sent: Option<&Batch>, key_space: KeySpace) {
         let mut was = self.open.remove(&id).unwrap();
         let members: Vec<RecordId> =
             sent.map_or_else(Vec::new, |batch| batch.records.iter().map(|record| record.id).collect());
@@ -156,7 +200,10 @@ impl Model {
         }
         let Some(batch) = sent else { return };
         assert_eq!(batch.open.attempt, was.attempt + 1);
-        self.check_order(&members);
+        // What was sent before stays as it was, also where keys are shared since.
+        if was.attempt == 0 || !self.shared_since {
+            self.check_order(&members, key_space);
+        }
         let sequence = (batch.sequence.index, batch.sequence.total);
         if was.sequence.0 > 0 {
             assert_eq!(sequence, was.sequence, "an id that was sent keeps its sequence");
@@ -304,9 +351,11 @@ impl Model {
     pub(super) fn check_pages(&self, bench: &Bench) {
         use RecordState::{Failed, Pending, Quarantined, Synced, Syncing};
         let states = [None, Some(Pending), Some(Syncing), Some(Synced), Some(Failed), Some(Quarantined)];
-        for (state, record_type) in states.into_iter().flat_map(|state| [(state, None), (state, Some("B"))]) {
-            let record_type_wanted = record_type.map(Into::into);
-            let mut filter = Filter { state, record_type: record_type_wanted, limit: 3, ..Filter::default() };
+        let filters = [(None, None), (Some("B"), None), (None, Some(2))];
+        let filters = states.into_iter().flat_map(|state| filters.map(|(kind, by)| (state, kind, by)));
+        for (state, record_type, submitter) in filters {
+            let mut filter =
+                Filter { state, record_type: record_type.map(Into::into), submitter, after: None, limit: 3 };
             let mut found = Vec::new();
             loop {
                 let page = bench.look(|view| view.page(&filter));
@@ -325,11 +374,12 @@ impl Model {
                     let is = if flying { Syncing } else { rec.state };
                     state.is_none_or(|state| state == is)
                         && record_type.is_none_or(|wanted| wanted == rec.new.record_type)
+                        && submitter.is_none_or(|wanted| wanted == rec.submitter)
                 })
                 .collect();
             expected.sort_by_key(|rec| rec.place);
             let expected: Vec<RecordId> = expected.iter().map(|rec| rec.new.id).collect();
-            assert_eq!(found, expected, "{state:?} {record_type:?}");
+            assert_eq!(found, expected, "{state:?} {record_type:?} {submitter:?}");
         }
     }
 }

@@ -21,7 +21,11 @@ fn a_record_that_is_retried_after_review_goes_before_later_ones_of_its_key() {
     bench.settle(batch, Disposition::Close { outcomes, missing });
     bench.now += HOUR;
     assert!(bench.claim(1).is_none(), "the second waits for the first, which is under review");
-    bench.run(Review { selected: Selected::These(vec![id(1)]), action: ReviewAction::Retry });
+    bench.run(Review {
+        selected: Selected::These(vec![id(1)]),
+        action: ReviewAction::Retry,
+        submitter: None,
+    });
     let first = bench.claim(1).unwrap();
     assert_eq!(ids(&first), [1]);
     assert!(bench.claim(1).is_none());
@@ -37,7 +41,7 @@ fn a_discarded_record_frees_the_later_ones_of_its_key() {
     bench.close(batch, Outcome::Quarantine(error("no")));
     assert!(bench.claim(5).is_none());
     assert!(!bench.queue_mut().backlog().unwrap().claimable, "a claim that found nothing is not repeated");
-    bench.run(Review { selected: Selected::After(None), action: ReviewAction::Discard });
+    bench.run(Review { selected: Selected::After(None), action: ReviewAction::Discard, submitter: None });
     assert!(bench.queue_mut().backlog().unwrap().claimable);
     assert_eq!(ids(&bench.claim(5).unwrap()), [2, 3]);
 }

@@ -47,7 +47,11 @@ fn a_record_that_waits_is_reviewed_with_the_words_of_its_last_failure() {
     assert!(bench.claim(5).is_none(), "what is under review is not sent");
 
     // Once more, after it was sent again as it is: the words do not pile up.
-    bench.run(Review { selected: Selected::These(vec![id(1)]), action: ReviewAction::Retry });
+    bench.run(Review {
+        selected: Selected::These(vec![id(1)]),
+        action: ReviewAction::Retry,
+        submitter: None,
+    });
     let before = bench.entry(id(1)).unwrap().last_error.unwrap().message;
     add(&mut bench, &[1]);
     assert_eq!(bench.entry(id(1)).unwrap().last_error.unwrap().message, before);
@@ -85,7 +89,7 @@ fn a_part_that_was_never_sent_goes_without_the_record() {
     assert_eq!(ids(&bench.dispatch(parts[0].id).unwrap()), [2]);
     assert!(bench.dispatch(parts[1].id).is_none(), "nothing is left of it");
     bench.close(parts[0].id, Outcome::Synced);
-    bench.run(Review { selected: Selected::After(None), action: ReviewAction::Retry });
+    bench.run(Review { selected: Selected::After(None), action: ReviewAction::Retry, submitter: None });
     assert_eq!(ids(&bench.claim(5).unwrap()), [1, 3, 4]);
     audit(bench.queue_mut());
 }
@@ -125,7 +129,11 @@ fn a_record_that_was_put_under_review_holds_back_later_ones_of_its_key() {
     bench.close(free.open.id, Outcome::Synced);
     assert!(bench.claim(4).is_none());
     assert_eq!(bench.entry(id(3)).unwrap().held_by, Some(id(2)));
-    bench.run(Review { selected: Selected::These(vec![id(2)]), action: ReviewAction::Discard });
+    bench.run(Review {
+        selected: Selected::These(vec![id(2)]),
+        action: ReviewAction::Discard,
+        submitter: None,
+    });
     assert_eq!(ids(&bench.claim(4).unwrap()), [3]);
     audit(bench.queue_mut());
 }
@@ -141,7 +149,7 @@ fn a_step_that_changed_enough_leaves_the_other_ids_to_the_next() {
     let done = bench.run(all());
     assert_eq!((done.looked_at, done.added.len()), (REVIEW_STEP, REVIEW_STEP));
     // Those of a batch that is disbanded all count.
-    bench.run(Review { selected: Selected::After(None), action: ReviewAction::Retry });
+    bench.run(Review { selected: Selected::After(None), action: ReviewAction::Retry, submitter: None });
     let batch = bench.claim(REVIEW_STEP).unwrap().open.id;
     bench.settle(batch, wait_again(BatchPhase::Waiting, true));
     let done = bench.run(all());

@@ -6,7 +6,7 @@ use crate::model::BatchPhase;
 
 /// Records with these numbers; every fifth has chunks.
 fn append(numbers: std::ops::RangeInclusive<u8>) -> Step {
-    Step::Append(numbers.map(|number| (number, 1, 0)).collect())
+    Step::Append(1, numbers.map(|number| (number, 1, 0)).collect())
 }
 
 /// Every record of the batch is synced, under review, or tried again.
@@ -18,7 +18,7 @@ pub(super) fn script() -> Vec<Step> {
     let all = u64::MAX;
     vec![
         append(1..=10),
-        Step::Append(vec![(11, 1, 9), (12, 1, 10)]),
+        Step::Append(1, vec![(11, 1, 9), (12, 1, 10)]),
         Step::Claim(4, all),
         Step::Keep(0, BatchPhase::Unclear, false),
         Step::Dispatch(0),
@@ -38,11 +38,11 @@ pub(super) fn script() -> Vec<Step> {
         Step::Expedite,
         Step::Mend(4, 4),
         Step::Mend(6, 2),
-        Step::Review(vec![2, 4, 7], false, false),
+        Step::Review(vec![2, 4, 7], false, false, None),
         Step::Pause(false),
         Step::Reopen,
         Step::Close(0, Vec::new(), SYNCED, Some(5)),
-        Step::Review(Vec::new(), true, true),
+        Step::Review(Vec::new(), true, true, None),
         append(13..=20),
         Step::Wait(HOUR),
         Step::Claim(2, 40),
@@ -59,5 +59,11 @@ pub(super) fn script() -> Vec<Step> {
         Step::Keep(0, BatchPhase::Waiting, false),
         Step::Rename(0),
         Step::Add(vec![21, 24]),
+        Step::Append(2, vec![(21, 1, 0), (22, 1, 9), (25, 1, 0)]),
+        Step::ShareKeys(true),
+        Step::Add(vec![61, 62]),
+        Step::Review(Vec::new(), true, true, Some(2)),
+        Step::ShareKeys(false),
+        Step::Review(Vec::new(), true, false, Some(1)),
     ]
 }

@@ -6,26 +6,43 @@ use super::support::{HOUR, error, id};
 use crate::model::{BatchPhase, NewRecord};
 use crate::policy::agenda::Outcome;
 
+/// A uid.
+pub(super) type Submitter = u32;
+/// Users that hand records over.
+pub(super) const SUBMITTERS: [Submitter; 2] = [1, 2];
+/// Each user's records have numbers of their own: so many.
+pub(super) const NUMBERS: u8 = 40;
+
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    Append(Vec<(u8, u8, u8)>),
+    /// By one of two users.
+    Append(Submitter, Vec<(u8, u8, u8)>),
     Claim(usize, u64),
     Dispatch(usize),
     Close(usize, Vec<(u8, u8)>, u8, Option<usize>),
     Keep(usize, BatchPhase, bool),
     Cut(usize, u8, bool),
     Rename(usize),
-    Review(Vec<u8>, bool, bool),
+    Review(Vec<u8>, bool, bool, Option<Submitter>),
     Add(Vec<u8>),
     Mend(u8, u8),
     Expedite,
     Pause(bool),
     Wait(u64),
     Reopen,
+    /// With keys that users share, or not.
+    ShareKeys(bool),
     Crash,
     Quiet,
     Rest,
 }
+
+fn submitter() -> impl Strategy<Value = Submitter> {
+    prop::sample::select(SUBMITTERS.to_vec())
+}
+
+/// The variant of a record whose id the other user has.
+const ID_OF_ANOTHER: u8 = 19;
 
 /// One of those that there are.
 fn pick() -> impl Strategy<Value = usize> {
@@ -35,22 +52,25 @@ fn pick() -> impl Strategy<Value = usize> {
 pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let phase = prop::sample::select(vec![BatchPhase::Unclear, BatchPhase::Waiting]);
     let step = prop_oneof![
-        5 => prop::collection::vec((0u8..40, 0u8..20, 0u8..12), 1..8).prop_map(Step::Append),
+        5 => (submitter(), prop::collection::vec((0..NUMBERS, 0u8..20, 0u8..12), 1..8))
+            .prop_map(|(submitter, records)| Step::Append(submitter, records)),
         6 => (1usize..6, prop::sample::select(vec![1u64, 40, u64::MAX])).prop_map(|(n, b)| Step::Claim(n, b)),
         4 => pick().prop_map(Step::Dispatch),
-        6 => (pick(), prop::collection::vec((0u8..45, 0u8..6), 0..8), 0u8..6,
+        6 => (pick(), prop::collection::vec((0..2 * NUMBERS + 5, 0u8..6), 0..8), 0u8..6,
               prop::option::of(1usize..4)).prop_map(|(i, o, m, t)| Step::Close(i, o, m, t)),
         3 => (pick(), phase, any::<bool>()).prop_map(|(i, p, e)| Step::Keep(i, p, e)),
         4 => (pick(), 0u8..3, any::<bool>()).prop_map(|(i, c, e)| Step::Cut(i, c, e)),
         1 => pick().prop_map(Step::Rename),
-        3 => (prop::collection::vec(0u8..40, 0..20), any::<bool>(), any::<bool>())
-            .prop_map(|(ids, all, retry)| Step::Review(ids, all, retry)),
-        2 => prop::collection::vec(0u8..40, 1..4).prop_map(Step::Add),
-        1 => (0u8..40, 0u8..3).prop_map(|(id, n)| Step::Mend(id, n)),
+        3 => (prop::collection::vec(0..2 * NUMBERS, 0..40), any::<bool>(), any::<bool>(),
+              prop::option::of(submitter()))
+            .prop_map(|(ids, all, retry, submitter)| Step::Review(ids, all, retry, submitter)),
+        2 => prop::collection::vec(0..2 * NUMBERS, 1..6).prop_map(Step::Add),
+        2 => (0..2 * NUMBERS, 0u8..3).prop_map(|(id, n)| Step::Mend(id, n)),
         1 => Just(Step::Expedite),
         1 => any::<bool>().prop_map(Step::Pause),
         2 => (1u64..HOUR).prop_map(Step::Wait),
         1 => Just(Step::Reopen),
+        1 => any::<bool>().prop_map(Step::ShareKeys),
         1 => Just(Step::Crash),
         1 => Just(Step::Quiet),
         1 => Just(Step::Rest),
@@ -58,14 +78,15 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..70)
 }
 
-/// Content follows from the number, so that most repetitions are duplicates and a few conflicts.
-/// Every fifth has chunks.
-pub(super) fn new_record((number, variant, priority): (u8, u8, u8)) -> NewRecord {
+/// Content follows from the number, so that most repetitions are duplicates and a few conflicts: with other content,
+/// or with the id of another user's record. Every fifth has chunks.
+pub(super) fn new_record(submitter: Submitter, (number, variant, priority): (u8, u8, u8)) -> NewRecord {
+    let is_others = (submitter == SUBMITTERS[1]) != (variant == ID_OF_ANOTHER);
     let filling =
         if number.is_multiple_of(5) { "x".repeat(4_000 + 300 * usize::from(number)) } else { String::new() };
     let variant = u8::from(variant == 0);
     NewRecord {
-        id: id(u128::from(number)),
+        id: id(u128::from(if is_others { number + NUMBERS } else { number })),
         record_type: if number.is_multiple_of(3) { "A" } else { "B" }.into(),
         key: Some(number % 4).filter(|key| *key > 0).map(|key| format!("key-{key}")),
         priority: [5, 5, 5, 5, 5, 5, 5, 5, 5, 9, 0, 5][usize::from(priority)],

@@ -14,9 +14,10 @@ use crate::config;
 use crate::model::{Batch, BatchId, LastError, ManifestEntry, NewRecord, RecordId, Sequence};
 use crate::policy::agenda::{ClaimOrder, Disposition, Outcome};
 use crate::policy::sizing::{BatchLimit, SizeRule};
+use crate::store::recovery::Opening;
 use crate::store::{
-    Append, Appended, Claim, Dispatch, Limits, One, Op, OpenError, Queue, Settle, Settled, StoreError,
-    StoreView,
+    Append, Appended, Claim, Dispatch, KeySpace, Limits, One, Op, OpenError, Queue, Settle, Settled,
+    StoreError, StoreView,
 };
 
 pub(super) const HOUR: u64 = 3_600_000;
@@ -26,7 +27,11 @@ pub(super) const WALL_AHEAD: u64 = 1_000 * HOUR;
 
 /// Opens a queue; repairs are not listened to.
 pub(super) fn open(dir: &Path) -> Queue {
-    Queue::open(dir, Arc::new(|_| ())).unwrap()
+    open_for(KeySpace::default(), dir)
+}
+
+pub(super) fn open_for(key_space: KeySpace, dir: &Path) -> Queue {
+    Queue::open(dir, key_space, Arc::new(|_| ())).unwrap()
 }
 
 pub(super) struct Bench {
@@ -39,6 +44,8 @@ pub(super) struct Bench {
     /// Where the wall clock stands, when it does not go along.
     pub(super) wall: Option<u64>,
     pub(super) limits: Limits,
+    /// Of the next start.
+    pub(super) key_space: KeySpace,
 }
 
 impl Bench {
@@ -62,19 +69,25 @@ impl Bench {
         let limits = Limits {
             max_records: 1000,
             max_bytes: 1 << 20,
+            max_disk_bytes: 1 << 40,
+            user_share: 1.0,
+            own_uid: 0,
             max_record_bytes: 1000,
             keep_synced_ms: HOUR,
             disk_reserve: 0,
         };
-        Self { dir, disk, queue: None, now: HOUR, wall: None, limits }
+        Self { dir, disk, queue: None, now: HOUR, wall: None, limits, key_space: KeySpace::default() }
     }
 
     /// Opens the queue, which must not be open.
     pub(super) fn start(&mut self) -> Result<(), OpenError> {
         assert!(self.queue.is_none());
         self.queue = Some(match self.disk.clone() {
-            Some(disk) => Queue::on(Box::new(disk), Arc::new(|_| ()))?,
-            None => open(self.dir.path()),
+            Some(disk) => {
+                let opening = Opening { key_space: self.key_space, progress: Arc::new(|_| ()) };
+                Queue::on(Box::new(disk), opening)?
+            }
+            None => open_for(self.key_space, self.dir.path()),
         });
         Ok(())
     }
@@ -150,12 +163,17 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         fs::copy(self.dir.path().join("queue.redb"), dir.path().join("queue.redb")).unwrap();
         self.queue = None;
-        self.queue = Some(open(dir.path()));
+        self.queue = Some(open_for(self.key_space, dir.path()));
         self.dir = dir;
     }
 
     pub(super) fn append(&mut self, records: Vec<NewRecord>) -> Appended {
-        self.run(Append::new(records, 0)).unwrap()
+        self.append_by(0, records)
+    }
+
+    /// As [`Bench::append`], by some user.
+    pub(super) fn append_by(&mut self, submitter: u32, records: Vec<NewRecord>) -> Appended {
+        self.run(Append::new(records, submitter)).unwrap()
     }
 
     pub(super) fn claim(&mut self, records: usize) -> Option<Batch> {

@@ -56,7 +56,7 @@ fn later_records_of_its_key_wait_for_a_damaged_one() {
     flip(&mut bench, 0, IN_BODY);
     assert_eq!(ids(&bench.claim(10).unwrap()), [3]);
     assert_eq!(bench.entry(id(2)).unwrap().held_by, Some(id(1)));
-    bench.run(Review { selected: Selected::After(None), action: ReviewAction::Discard });
+    bench.run(Review { selected: Selected::After(None), action: ReviewAction::Discard, submitter: None });
     assert_eq!(ids(&bench.claim(10).unwrap()), [2]);
     audit(bench.queue_mut());
 }
@@ -87,7 +87,7 @@ fn a_damaged_record_of_a_batch_that_failed_is_set_aside_with_its_attempts() {
     assert_eq!(ids(&bench.claim(10).unwrap()), [2]);
     let entry = bench.entry(id(1)).unwrap();
     assert_eq!((entry.state, entry.attempts), (RecordState::Quarantined, 1));
-    bench.run(Review { selected: Selected::After(None), action: ReviewAction::Discard });
+    bench.run(Review { selected: Selected::After(None), action: ReviewAction::Discard, submitter: None });
     audit(bench.queue_mut());
 }
 

@@ -6,14 +6,14 @@ use std::collections::BTreeSet;
 use super::audit::audit;
 use super::disk::Disk;
 use super::model::Model;
-use super::steps::{Step, new_record, outcome};
+use super::steps::{Step, Submitter, new_record, outcome};
 use super::support::{Bench, HOUR, error, id, order, retry};
 use crate::model::{Batch, BatchId, DiskState, NewRecord, RecordId, RecordState, Sequence};
 use crate::policy::agenda::{Disposition, Outcome};
 use crate::policy::isolation;
 use crate::store::{
-    AddToReview, Append, Claim, Dispatch, Expedite, Mend, MendRefused, Op, Pause, Review, ReviewAction,
-    Selected, Settle, StoreError,
+    AddToReview, Append, Claim, Dispatch, Expedite, KeySpace, Mend, MendRefused, Op, Pause, Review,
+    ReviewAction, Selected, Settle, StoreError,
 };
 
 const KEEP_SYNCED: u64 = 2 * HOUR;
@@ -49,6 +49,7 @@ impl World {
     pub(super) fn fork(&self, disk: Disk) -> Self {
         let mut bench = Bench::on(disk);
         (bench.now, bench.limits) = (self.bench.now, self.bench.limits);
+        bench.key_space = self.bench.key_space;
         Self { bench, model: self.model.clone(), ..*self }
     }
 
@@ -60,6 +61,7 @@ impl World {
 
     fn with(mut bench: Bench) -> Self {
         bench.limits.max_records = 24;
+        bench.limits.user_share = 0.75;
         bench.limits.max_record_bytes = 100_000;
         bench.limits.keep_synced_ms = KEEP_SYNCED;
         Self { bench, model: Model::default(), paused: false, errors: 0, cuts_in_recovery: 0 }
@@ -154,8 +156,8 @@ impl World {
         }
     }
 
-    pub(super) fn append(&mut self, records: &[NewRecord]) {
-        let Some(reply) = self.perform(Append::new(records.to_vec(), 1)) else { return };
+    pub(super) fn append(&mut self, submitter: Submitter, records: &[NewRecord]) {
+        let Some(reply) = self.perform(Append::new(records.to_vec(), submitter)) else { return };
         let reply = reply.map(|done| done.accepted).map_err(|no| Model::refusal(&no));
         // Only a disk that has no room refuses for it, and then whatever is new.
         if self.bench.disk.is_some() && reply == Err("disk full") {
@@ -163,12 +165,12 @@ impl World {
             return;
         }
         let limits = self.bench.limits;
-        assert_eq!(reply, self.model.append(records, limits));
+        assert_eq!(reply, self.model.append(submitter, records, limits));
     }
 
     fn dispatch(&mut self, batch: BatchId) -> Option<bool> {
         let sent = self.perform(Dispatch { batch, sequence: Sequence { index: 7, total: 9 } })?;
-        self.model.dispatched(batch, sent.as_ref());
+        self.model.dispatched(batch, sent.as_ref(), self.bench.key_space);
         Some(sent.is_some())
     }
 
@@ -226,8 +228,9 @@ impl World {
         }
     }
 
-    fn review(&mut self, selected: Selected, chosen: impl Fn(RecordId) -> bool, action: ReviewAction) {
-        let Some(reviewed) = self.perform(Review { selected, action }) else { return };
+    fn review(&mut self, review: Review, chosen: impl Fn(RecordId) -> bool) {
+        let (action, submitter) = (review.action, review.submitter);
+        let Some(reviewed) = self.perform(review) else { return };
         let mut changed = reviewed.changed;
         changed.sort_unstable();
         let quarantined = |state| state == RecordState::Quarantined;
@@ -236,6 +239,7 @@ impl World {
             .records
             .iter()
             .filter(|(id, rec)| quarantined(rec.state) && chosen(**id))
+            .filter(|(_, rec)| submitter.is_none_or(|submitter| submitter == rec.submitter))
             .map(|(id, _)| *id)
             .collect();
         assert_eq!(changed, expected);
@@ -273,7 +277,10 @@ impl World {
 
     pub(super) fn apply(&mut self, step: Step) {
         match step {
-            Step::Append(picks) => self.append(&picks.into_iter().map(new_record).collect::<Vec<_>>()),
+            Step::Append(submitter, picks) => {
+                let records = picks.into_iter().map(|pick| new_record(submitter, pick));
+                self.append(submitter, &records.collect::<Vec<_>>());
+            }
             Step::Claim(records, bytes) => {
                 if let Some(claimed) = self.perform(Claim::new(order(records, bytes))) {
                     self.claimed(claimed.as_ref(), records, bytes);
@@ -309,11 +316,12 @@ impl World {
                 let Some(batch) = self.pick(index) else { return };
                 self.settle(batch, Disposition::Rename { lone_failures: 0 }, false);
             }
-            Step::Review(numbers, all, again) => {
+            Step::Review(numbers, all, again, submitter) => {
                 let action = if again { ReviewAction::Retry } else { ReviewAction::Discard };
                 let ids: Vec<RecordId> = numbers.into_iter().map(|number| id(u128::from(number))).collect();
                 let selected = if all { Selected::After(None) } else { Selected::These(ids.clone()) };
-                self.review(selected, |id| all || ids.contains(&id), action);
+                let review = Review { selected, action, submitter };
+                self.review(review, |id| all || ids.contains(&id));
             }
             Step::Add(numbers) => {
                 let ids: Vec<RecordId> = numbers.into_iter().map(|number| id(u128::from(number))).collect();
@@ -331,6 +339,11 @@ impl World {
                 self.spare(false);
                 let closed = self.bench.close_queue();
                 self.reopened(closed);
+            }
+            Step::ShareKeys(shared) => {
+                self.bench.key_space = if shared { KeySpace::Shared } else { KeySpace::PerSubmitter };
+                self.model.shared_since |= shared;
+                self.apply(Step::Reopen);
             }
             Step::Crash => match self.bench.disk.clone() {
                 Some(disk) => {
@@ -384,7 +397,8 @@ impl World {
                 }
             }
             self.apply(Step::Claim(5, u64::MAX));
-            self.review(Selected::After(None), |_| true, ReviewAction::Retry);
+            let (selected, action) = (Selected::After(None), ReviewAction::Retry);
+            self.review(Review { selected, action, submitter: None }, |_| true);
             let backlog = self.bench.queue_mut().backlog().unwrap();
             if backlog.to_go() + backlog.quarantined == 0 {
                 assert_eq!(backlog.bytes, 0);

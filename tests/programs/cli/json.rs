@@ -45,7 +45,7 @@ fn json_answers_have_the_shapes_of_the_api() {
 }
 
 const ENTRY: &str = "attempts batch_id created_at id key last_error next_attempt_at payload_bytes priority seq state \
-                     type updated_at";
+                     submitter type updated_at";
 
 fn keys(document: &Value) -> String {
     let mut keys: Vec<&str> = document.as_object().unwrap().keys().map(String::as_str).collect();

@@ -1,89 +1,27 @@
 //! Who may do what, by the credentials that the kernel tells. These tests call as several users, which takes root.
 
-use std::fs::{self, File, Permissions};
-use std::os::fd::IntoRawFd;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::process::Command;
+use std::fs::File;
+use std::os::unix::fs::chown;
 
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::unistd::{Group, geteuid};
 use serde_json::json;
 
 use crate::support::daemon::{Daemon, Home, daemon_command};
-use crate::support::process::{Ran, run};
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
+use crate::support::user::{GROUP, User, can_play, gid, open_to_all};
 
 const NOT_PERMITTED: Option<i32> = Some(5);
 const DONE: Option<i32> = Some(0);
-/// A group that every Debian has, and some users that no machine has.
-const GROUP: &str = "daemon";
+/// Users that no machine has.
 const OWNER: u32 = 54_321;
 const STRANGER: u32 = 54_322;
 const MEMBER: u32 = 54_323;
-
-/// Whether several users can be played here; says so when not.
-fn can_play() -> bool {
-    if !geteuid().is_root() {
-        println!("skipped: only root may call as other users");
-        return false;
-    }
-    if !matches!(Group::from_name(GROUP), Ok(Some(_))) {
-        println!("skipped: there is no group {GROUP} on this machine");
-        return false;
-    }
-    true
-}
-
-/// A process of some user, with its groups.
-#[derive(Clone, Copy)]
-struct User {
-    uid: u32,
-    gid: u32,
-    group: Option<u32>,
-}
-
-impl User {
-    fn plain(uid: u32) -> Self {
-        Self { uid, gid: uid, group: None }
-    }
-
-    /// Runs a program that the user may not be able to reach by its path: it is opened here.
-    fn command(self, program: &str) -> Command {
-        let file = File::open(program).unwrap();
-        fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
-        let mut command = Command::new("setpriv");
-        command.arg(format!("--reuid={}", self.uid)).arg(format!("--regid={}", self.gid));
-        match self.group {
-            Some(group) => command.arg(format!("--groups={group}")),
-            None => command.arg("--clear-groups"),
-        };
-        // It stays open: the program is executed by it.
-        command.arg(format!("/proc/self/fd/{}", file.into_raw_fd()));
-        command
-    }
-
-    fn call(self, daemon: &Daemon, arguments: &[&str], input: &str) -> Ran {
-        let mut command = self.command(env!("CARGO_BIN_EXE_fieldsync"));
-        command.arg("--socket").arg(daemon.home.socket()).args(arguments).current_dir("/");
-        run(&mut command, input.as_bytes())
-    }
-}
-
-fn open_to_all(daemon: &Daemon) {
-    fs::set_permissions(daemon.home.path(""), Permissions::from_mode(0o755)).unwrap();
-    fs::set_permissions(daemon.home.socket(), Permissions::from_mode(0o666)).unwrap();
-}
 
 fn rejecting() -> ScriptedServer {
     ScriptedServer::start(|request| {
         let status = json!({"status": "rejected", "code": "C", "message": "M"});
         Reply::results(request.batch_id(), &request.ids(), |_| Some(status.clone()))
     })
-}
-
-fn gid() -> u32 {
-    Group::from_name(GROUP).unwrap().unwrap().gid.as_raw()
 }
 
 #[test]

@@ -21,5 +21,6 @@ pub(crate) mod secrets;
 pub(crate) mod server;
 pub(crate) mod settings;
 pub(crate) mod terminal;
+pub(crate) mod user;
 pub(crate) mod wait;
 pub(crate) mod web;

@@ -8,7 +8,7 @@ use super::super::audit::audit;
 use super::super::support::{Bench, open};
 use super::{Became, Sound, kept, places, sound, survey, with};
 use crate::model::{NewRecord, RecordState};
-use crate::store::{Acknowledge, OpenError, Queue, Salvage};
+use crate::store::{Acknowledge, KeySpace, OpenError, Queue, Salvage};
 
 /// Opens a file that redb cannot: what reads of it goes on.
 fn met(sound: &Sound, bytes: &[u8]) -> (Became, crate::model::Damage) {
@@ -112,13 +112,13 @@ fn what_is_no_damage_is_not_salvaged() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("queue.redb");
     fs::create_dir(&path).unwrap();
-    let refused = Queue::open(dir.path(), quiet()).err().unwrap();
+    let refused = Queue::open(dir.path(), KeySpace::default(), quiet()).err().unwrap();
     assert!(!refused.is_damage(), "{refused}");
     assert!(path.is_dir() && kept(dir.path()).is_empty());
     // No new file can be made: nothing is changed.
     let dir = with(b"no store", false);
     fs::create_dir(dir.path().join("queue.redb.new")).unwrap();
-    let refused = Queue::open(dir.path(), quiet()).err().unwrap();
+    let refused = Queue::open(dir.path(), KeySpace::default(), quiet()).err().unwrap();
     assert!(matches!(refused, OpenError::Io { .. }), "{refused}");
     assert_eq!(fs::read(dir.path().join("queue.redb")).unwrap(), b"no store");
     assert!(kept(dir.path()).is_empty());

@@ -1,0 +1,126 @@
+//! What the queue takes at most, of all users and of one.
+
+use std::fmt;
+
+use nix::unistd::geteuid;
+
+use super::op::Transaction;
+use super::submitters::Holding;
+use crate::config::Config;
+
+/// What the queue takes at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Records whose payload is kept.
+    pub max_records: u64,
+    /// Their payload bytes.
+    pub max_bytes: u64,
+    /// What they take on the disk, estimated.
+    pub max_disk_bytes: u64,
+    /// The part of these three that one user may fill.
+    pub user_share: f64,
+    /// The user that may fill all of it, besides root: the daemon's own.
+    pub own_uid: u32,
+    /// Bytes of one payload.
+    pub max_record_bytes: u64,
+    /// How long receipts stay, milliseconds.
+    pub keep_synced_ms: u64,
+    /// Bytes that are held back for settling when the disk is full.
+    pub disk_reserve: u64,
+}
+
+impl From<&Config> for Limits {
+    fn from(config: &Config) -> Self {
+        Self {
+            max_records: config.queue.max_records,
+            max_bytes: config.queue.max_bytes.0,
+            max_disk_bytes: config.queue.max_disk_bytes.0,
+            user_share: config.queue.max_user_share,
+            own_uid: geteuid().as_raw(),
+            max_record_bytes: config.queue.max_record_bytes.0,
+            keep_synced_ms: crate::clock::millis(config.queue.keep_synced.0),
+            disk_reserve: config.queue.disk_reserve.0,
+        }
+    }
+}
+
+impl Limits {
+    /// What one user may hold of what the whole queue may.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share is not exact, and `as` stays within bounds"
+    )]
+    fn share_of(&self, submitter: u32, limit: u64) -> u64 {
+        if submitter == 0 || submitter == self.own_uid {
+            return limit;
+        }
+        ((limit as f64 * self.user_share) as u64).clamp(1, limit.max(1))
+    }
+}
+
+/// A limit of the queue that is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitReached {
+    /// Its key.
+    pub key: &'static str,
+    /// It is the user's share that is used up, not the whole.
+    pub is_share: bool,
+}
+
+impl LimitReached {
+    /// What people can do besides waiting.
+    pub(super) fn remedy(self) -> &'static str {
+        if self.is_share { "ask an admin to raise the share or the limit" } else { "raise the limit" }
+    }
+}
+
+impl fmt::Display for LimitReached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = self.key;
+        if self.is_share {
+            write!(
+                f,
+                "the records of this user fill the share of the queue that one user may have \
+                 (queue.max_user_share of {key})"
+            )
+        } else {
+            write!(f, "the queue is full ({key})")
+        }
+    }
+}
+
+impl Transaction<'_, '_> {
+    /// The limit that would be passed if a user held so much more.
+    pub(super) fn limit_reached(&self, submitter: u32, added: &Holding) -> Option<LimitReached> {
+        let (limits, counters) = (&self.limits, &self.state.counters);
+        let own = counters.submitters.holding(submitter);
+        let checks = [
+            (
+                "queue.max_records",
+                limits.max_records,
+                counters.unsettled(),
+                own.unsettled(),
+                added.unsettled(),
+            ),
+            ("queue.max_bytes", limits.max_bytes, counters.bytes, own.bytes, added.bytes),
+            (
+                "queue.max_disk_bytes",
+                limits.max_disk_bytes,
+                counters.submitters.disk_bytes(),
+                own.disk_bytes,
+                added.disk_bytes,
+            ),
+        ];
+        let passed = |all: bool| {
+            let found = checks.iter().find(|(_, limit, held, own, added)| {
+                let (limit, held) =
+                    if all { (*limit, *held) } else { (limits.share_of(submitter, *limit), *own) };
+                *added > 0 && held.saturating_add(*added) > limit
+            });
+            found.map(|(key, ..)| LimitReached { key, is_share: !all })
+        };
+        passed(true).or_else(|| passed(false))
+    }
+}

@@ -1,0 +1,102 @@
+//! Stores that were written by version 1 of the schema, or for another `queue.shared_keys`: the lanes and the counts by
+//! user are made anew from the manifest.
+//!
+//! All of it is one transaction: at any moment the file is a whole store, of before or of after.
+
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _};
+
+use super::StoreError;
+use super::body;
+use super::codec;
+use super::key_space::KeySpace;
+use super::lanes::{HELD, seq};
+use super::recovery::Opening;
+use super::schema::{
+    Counters, LANES, LANES_OF_VERSION_1, META, ManifestRow, SCHEMA_VERSION, StoredState, Tables, meta,
+};
+use super::submitters::Submitters;
+
+/// Records between two signs of life.
+const PROGRESS_RECORDS: u64 = 1000;
+
+/// Makes what is on disk a store of this version, for these keys.
+pub(super) fn bring_up_to_date(
+    database: &Database,
+    schema: u32,
+    opening: &Opening,
+) -> Result<(), StoreError> {
+    let key_space = opening.key_space;
+    if schema == SCHEMA_VERSION && has_lanes_of(database, key_space)? {
+        return Ok(());
+    }
+    tracing::info!(schema, ?key_space, "the order of keys is made anew from all records");
+    let transaction = database.begin_write()?;
+    transaction.delete_table(LANES_OF_VERSION_1)?;
+    transaction.delete_table(LANES)?;
+    {
+        let mut tables = Tables::open(&transaction)?;
+        let counters = Counters::read_totals(&tables.meta)?;
+        let submitters = read_manifest(&mut tables, opening)?;
+        wake_held(&mut tables, counters.steady)?;
+        Counters { submitters, ..counters }.write(&mut tables.meta)?;
+        tables.meta.insert(meta::SCHEMA, codec::encode(&SCHEMA_VERSION)?.as_slice())?;
+        note_key_space(&mut tables, key_space)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Whether the lanes are those of these keys.
+fn has_lanes_of(database: &Database, key_space: KeySpace) -> Result<bool, StoreError> {
+    let table = database.begin_read()?.open_table(META)?;
+    let shared = table.get(meta::SHARED_KEYS)?;
+    let lacking = StoreError::Inconsistent("it is not known whose keys the lanes are of");
+    let shared: bool = codec::decode(shared.ok_or(lacking)?.value())?;
+    Ok(shared == (key_space == KeySpace::Shared))
+}
+
+/// Notes of which keys the lanes are.
+pub(super) fn note_key_space(tables: &mut Tables<'_>, key_space: KeySpace) -> Result<(), StoreError> {
+    let shared = codec::encode(&(key_space == KeySpace::Shared))?;
+    tables.meta.insert(meta::SHARED_KEYS, shared.as_slice())?;
+    Ok(())
+}
+
+/// Puts every unsettled record with a key into its lane, and counts all records by their users.
+fn read_manifest(tables: &mut Tables<'_>, opening: &Opening) -> Result<Submitters, StoreError> {
+    let mut submitters = Submitters::default();
+    let records = tables.manifest.len()?;
+    for (item, seen) in tables.manifest.range::<u128>(..)?.zip(1..) {
+        let row: ManifestRow = codec::decode(item?.1.value())?;
+        submitters.count(&row, None, Some(row.state));
+        if row.state.is_unsettled()
+            && let Some(lane) = row.lane(opening.key_space)
+        {
+            tables.lanes.insert(lane.at(seq(row.place)), row.place)?;
+        }
+        if seen % PROGRESS_RECORDS == 0 {
+            #[expect(clippy::cast_precision_loss, reason = "how far it has come, for people")]
+            (opening.progress)(seen as f64 / records as f64);
+        }
+    }
+    Ok(submitters)
+}
+
+/// FAILED records that waited for one before them in their former lane are due now: in the new one there may be none
+/// that wakes them. A claim puts those back that are still held.
+fn wake_held(tables: &mut Tables<'_>, now: u64) -> Result<(), StoreError> {
+    let mut next = Some(0);
+    while let Some(from) = next {
+        let first = tables.retry.range((HELD, from)..)?.next().transpose()?;
+        let Some(place) = first.map(|(waiting, _)| waiting.value().1) else { break };
+        next = place.checked_add(1);
+        let Ok(Some(header)) = body::header(&tables.payload, place) else { continue };
+        let row = tables.manifest.get(header.id)?.map(|row| codec::decode::<ManifestRow>(row.value()));
+        let Some(row) = row.transpose()?.filter(|row| row.state == StoredState::Failed) else { continue };
+        tables.retry.remove((HELD, place))?;
+        tables.retry.insert((now, place), ())?;
+        let row = ManifestRow { due_at: Some(now), ..row };
+        tables.manifest.insert(header.id, codec::encode(&row)?.as_slice())?;
+    }
+    Ok(())
+}

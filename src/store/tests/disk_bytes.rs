@@ -1,0 +1,74 @@
+//! What records take on the disk is estimated: what the file grows by is measured here.
+
+use super::support::{Bench, id, record};
+use crate::model::{NewRecord, RecordId};
+
+/// How far the estimate may be from what was measured.
+const TOLERANCE: f64 = 0.4;
+/// Records in one commit.
+const AT_ONCE: usize = 500;
+/// Payload bytes in one commit.
+const COMMIT_BYTES: usize = 10_000_000;
+
+struct Shape {
+    name: &'static str,
+    record_type: usize,
+    key: usize,
+    payload: usize,
+    records: usize,
+}
+
+const SHAPES: [Shape; 10] = [
+    Shape { name: "tiny", record_type: 6, key: 0, payload: 2, records: 20_000 },
+    Shape { name: "tiny with a key", record_type: 6, key: 10, payload: 2, records: 20_000 },
+    Shape { name: "small", record_type: 10, key: 20, payload: 300, records: 20_000 },
+    Shape { name: "half a page", record_type: 10, key: 20, payload: 1500, records: 8_000 },
+    Shape { name: "a page", record_type: 10, key: 0, payload: 3500, records: 5_000 },
+    Shape { name: "more than a page", record_type: 10, key: 20, payload: 5000, records: 4_000 },
+    Shape { name: "large", record_type: 10, key: 20, payload: 60_000, records: 500 },
+    Shape { name: "very large", record_type: 10, key: 0, payload: 1_000_000, records: 40 },
+    Shape { name: "long names", record_type: 128, key: 512, payload: 2, records: 10_000 },
+    Shape { name: "long names and half a page", record_type: 128, key: 512, payload: 1500, records: 8_000 },
+];
+
+fn new(shape: &Shape, number: usize, scattered: bool) -> NewRecord {
+    let of = |length: usize| -> String { format!("{number:0>length$}").chars().take(length).collect() };
+    let key = of(shape.key);
+    let scatter = (number as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    NewRecord {
+        id: if scattered { id(scatter) } else { RecordId::new() },
+        record_type: "t".repeat(shape.record_type),
+        payload: "x".repeat(shape.payload).into(),
+        ..record(0, Some(key.as_str()).filter(|key| !key.is_empty()))
+    }
+}
+
+#[test]
+fn what_records_take_on_the_disk_is_estimated_within_two_fifths() {
+    let mut wrong = Vec::new();
+    for shape in &SHAPES {
+        for scattered in [false, true] {
+            let mut bench = Bench::new();
+            let limits = &mut bench.limits;
+            (limits.max_records, limits.max_bytes, limits.max_record_bytes) = (1 << 30, 1 << 40, 1 << 30);
+            let before = bench.queue_mut().backlog().unwrap().storage.file_bytes;
+            let numbers: Vec<usize> = (0..shape.records).collect();
+            for some in numbers.chunks(AT_ONCE.min(COMMIT_BYTES / shape.payload)) {
+                bench.append(some.iter().map(|number| new(shape, *number, scattered)).collect());
+            }
+            let backlog = bench.queue_mut().backlog().unwrap();
+            let grown = backlog.storage.file_bytes - before;
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+            let ratio = backlog.disk_bytes as f64 / grown as f64;
+            let each = (grown / shape.records as u64, backlog.disk_bytes / shape.records as u64);
+            println!(
+                "{}, ids in order {}: grown by {}, estimated {}: {ratio:.2}",
+                shape.name, !scattered, each.0, each.1
+            );
+            if (ratio - 1.0).abs() > TOLERANCE {
+                wrong.push((shape.name, scattered, ratio));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+}

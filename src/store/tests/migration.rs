@@ -1,0 +1,173 @@
+//! Stores of version 1, and stores for other keys: they are made whole stores of today, or stay as they were.
+
+use redb::{Database, ReadableDatabase as _, ReadableTable as _};
+
+use super::audit::audit;
+use super::disk::{Disk, Loss};
+use super::script::script;
+use super::steps::Step;
+use super::support::{Bench, HOUR, error, id, ids, record};
+use super::world::World;
+use crate::policy::agenda::Outcome;
+use crate::store::KeySpace;
+use crate::store::codec;
+use crate::store::medium::Medium as _;
+use crate::store::schema::{LANES, LANES_OF_VERSION_1, META, meta};
+
+const ONE: u32 = 1001;
+const OTHER: u32 = 1002;
+
+/// What version 1 would have written of a store whose keys are shared.
+fn make_version_1(database: &Database) {
+    let transaction = database.begin_write().unwrap();
+    {
+        let lanes = transaction.open_table(LANES).unwrap();
+        let mut before = transaction.open_table(LANES_OF_VERSION_1).unwrap();
+        for item in lanes.iter().unwrap() {
+            let (position, place) = item.unwrap();
+            let (_, key, seq) = position.value();
+            before.insert((key, seq), place.value()).unwrap();
+        }
+        let mut notes = transaction.open_table(META).unwrap();
+        notes.insert(meta::SCHEMA, codec::encode(&1u32).unwrap().as_slice()).unwrap();
+        notes.remove(meta::SUBMITTERS).unwrap();
+        notes.remove(meta::SHARED_KEYS).unwrap();
+    }
+    transaction.delete_table(LANES).unwrap();
+    transaction.commit().unwrap();
+}
+
+fn schema_of(database: &Database) -> u32 {
+    let table = database.begin_read().unwrap().open_table(META).unwrap();
+    codec::decode(table.get(meta::SCHEMA).unwrap().unwrap().value()).unwrap()
+}
+
+/// With the queue closed.
+fn make_file_version_1(bench: &mut Bench) {
+    bench.close_queue().unwrap();
+    let database = Database::open(bench.dir.path().join("queue.redb")).unwrap();
+    make_version_1(&database);
+    database.close().unwrap();
+}
+
+/// Records of two users under one key: the first one's is under review, the other's wait for it.
+fn held() -> Bench {
+    let mut bench = Bench::new();
+    bench.key_space = KeySpace::Shared;
+    bench.reopen();
+    bench.append_by(ONE, vec![record(1, Some("key"))]);
+    let batch = bench.claim(1).unwrap().open.id;
+    bench.close(batch, Outcome::Quarantine(error("no")));
+    bench.append_by(OTHER, vec![record(2, Some("key")), record(3, None)]);
+    bench
+}
+
+#[test]
+fn a_store_of_version_1_is_taken_over_for_keys_of_either_kind() {
+    for (key_space, goes) in [(KeySpace::PerSubmitter, &[2, 3][..]), (KeySpace::Shared, &[3])] {
+        let mut bench = held();
+        make_file_version_1(&mut bench);
+        bench.key_space = key_space;
+        bench.start().unwrap();
+        audit(bench.queue_mut());
+        let backlog = bench.queue_mut().backlog().unwrap();
+        assert_eq!((backlog.by_submitter[&ONE].quarantined, backlog.by_submitter[&OTHER].pending), (1, 2));
+        assert_eq!(ids(&bench.claim(10).unwrap()), goes);
+        bench.reopen();
+        audit(bench.queue_mut());
+    }
+}
+
+#[test]
+fn a_damaged_store_of_version_1_is_salvaged_as_one_of_today() {
+    for key_space in [KeySpace::PerSubmitter, KeySpace::Shared] {
+        let mut bench = held();
+        make_file_version_1(&mut bench);
+        let database = Database::open(bench.dir.path().join("queue.redb")).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(META).unwrap().insert(meta::COUNTERS, &b"\x07"[..]).unwrap();
+        transaction.commit().unwrap();
+        database.close().unwrap();
+        bench.key_space = key_space;
+        bench.start().unwrap();
+        audit(bench.queue_mut());
+        let damage = &bench.queue_mut().backlog().unwrap().storage.damage[0];
+        assert_eq!((damage.salvaged, damage.lost), (3, 0));
+    }
+}
+
+#[test]
+fn a_cut_at_any_operation_of_an_upgrade_leaves_the_store_of_before_or_of_after() {
+    fastrand::seed(4);
+    let disk = Disk::new(4);
+    let mut world = World::on(disk.clone());
+    world.apply(Step::ShareKeys(true));
+    for step in script().into_iter().filter(|step| !matches!(step, Step::ShareKeys(_))) {
+        world.apply(step);
+    }
+    world.check();
+    world.bench.close_queue().unwrap();
+    let database = disk.open(&mut redb::Builder::new()).unwrap();
+    make_version_1(&database);
+    database.close().unwrap();
+    // What follows is kept as it is on the disk: at most the upgrade is under way.
+    world.bench.key_space = KeySpace::PerSubmitter;
+    let before = world.fork(disk.clone());
+    disk.record_crash_points();
+    world.start();
+    world.check();
+    let (mut of_before, mut of_after) = (0, 0);
+    for (number, point) in (0u64..).zip(disk.take_crash_points()) {
+        for loss in Loss::ALL {
+            let disk = point.1.fork(number);
+            disk.power_cycle(Some(loss));
+            let database = disk.open(&mut redb::Builder::new()).unwrap();
+            *(if schema_of(&database) == 1 { &mut of_before } else { &mut of_after }) += 1;
+            drop(database);
+            let mut found = before.fork(disk);
+            found.start();
+            found.check();
+        }
+    }
+    assert!(of_before > 0 && of_after > 0, "{of_before} before, {of_after} after");
+}
+
+#[test]
+fn a_full_disk_is_given_its_reserve_for_an_upgrade() {
+    let disk = Disk::new(5);
+    disk.set_capacity(1 << 30);
+    let mut bench = Bench::on(disk.clone());
+    bench.key_space = KeySpace::Shared;
+    bench.limits.disk_reserve = 1 << 20;
+    bench.start().unwrap();
+    let long = |number: u128| record(number, Some(&format!("{number:0>500}")));
+    bench.append_by(ONE, (1..=900).map(long).collect());
+    bench.now += HOUR;
+    bench.append_by(ONE, vec![record(1000, Some("another"))]);
+    bench.close_queue().unwrap();
+    let database = disk.open(&mut redb::Builder::new()).unwrap();
+    make_version_1(&database);
+    let mut database = database;
+    while database.compact().unwrap() {}
+    database.close().unwrap();
+    disk.set_capacity(disk.used());
+    bench.key_space = KeySpace::PerSubmitter;
+    bench.start().unwrap();
+    assert_eq!(disk.reserved(), 0, "there was no other room");
+    audit(bench.queue_mut());
+    assert!(bench.entry(id(900)).is_some());
+}
+
+#[test]
+fn a_store_without_a_note_of_its_keys_is_damaged() {
+    let mut bench = held();
+    bench.close_queue().unwrap();
+    let database = Database::open(bench.dir.path().join("queue.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(META).unwrap().remove(meta::SHARED_KEYS).unwrap();
+    transaction.commit().unwrap();
+    database.close().unwrap();
+    bench.start().unwrap();
+    assert_eq!(bench.queue_mut().backlog().unwrap().storage.damage.len(), 1);
+    audit(bench.queue_mut());
+}
