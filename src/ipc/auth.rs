@@ -37,7 +37,7 @@ impl Peer {
 
     /// Whether it may call admin endpoints.
     pub(super) fn is_admin(&self, admin_group: &str) -> bool {
-        self.uid == 0 || self.uid == geteuid().as_raw() || self.is_member(admin_group)
+        is_unlimited(self.uid) || self.is_member(admin_group)
     }
 
     /// An empty name is no group, even where the system knows one without a name.
@@ -51,6 +51,11 @@ impl Peer {
         let has_group = self.gid == group.gid.as_raw() || self.groups.contains(&group.gid.as_raw());
         has_group || is_member_by_now(self.uid, &group)
     }
+}
+
+/// Root and the daemon's own user: what limits each user does not limit them.
+pub(super) fn is_unlimited(uid: u32) -> bool {
+    uid == 0 || uid == geteuid().as_raw()
 }
 
 fn is_member_by_now(uid: u32, group: &Group) -> bool {

@@ -2,9 +2,7 @@
 //! that all bodies take together. That of large ones is shared; a small one never waits for it, so that
 //! large uploads that are slow cannot keep small requests out.
 
-use std::cell::Cell;
 use std::future::{Ready, poll_fn, ready};
-use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -14,10 +12,12 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
+use super::auth::Peer;
 use super::error::ApiError;
 use super::half_close::Hunger;
 use super::intake::BYTE_ORDER_MARK;
 use super::server::Shared;
+use super::shares::{Share, Shares};
 
 /// Bodies of the largest size that may be in memory at once.
 const LARGEST_AT_ONCE: usize = 2;
@@ -27,39 +27,35 @@ const SMALL: usize = 64 << 10;
 const PAUSES: u32 = 10;
 
 /// Bytes of all bodies that are in memory, beyond the first [`SMALL`] of each.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Bodies(Rc<Cell<usize>>);
+#[derive(Clone, Debug)]
+pub(super) struct Bodies(Shares);
 
-/// The part of them that one body takes, until it is dropped.
+impl Default for Bodies {
+    /// How much there is, the configuration says when a body comes.
+    fn default() -> Self {
+        Self(Shares::new(0))
+    }
+}
+
+/// What one body takes of them, until it is dropped.
 #[derive(Debug)]
-struct Share {
-    of: Bodies,
+struct Room {
+    /// None where large bodies are refused anyway.
+    share: Option<Share>,
     /// All that came, the first [`SMALL`] with it.
     came: usize,
 }
 
-impl Share {
-    /// Takes some more, unless that would be more than `most` for all.
-    fn grow(&mut self, bytes: usize, most: usize) -> bool {
+impl Room {
+    /// Takes some more, unless that is more than the caller may have.
+    fn grow(&mut self, bytes: usize) -> bool {
         let came = self.came.saturating_add(bytes);
-        let more = came.saturating_sub(SMALL) - self.counted();
-        let all = self.of.0.get().saturating_add(more);
-        if more > 0 && all > most {
-            return false;
+        let more = came.saturating_sub(SMALL) - self.came.saturating_sub(SMALL);
+        let fits = more == 0 || self.share.as_mut().is_some_and(|share| share.grow(more));
+        if fits {
+            self.came = came;
         }
-        self.of.0.set(all);
-        self.came = came;
-        true
-    }
-
-    fn counted(&self) -> usize {
-        self.came.saturating_sub(SMALL)
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.of.0.set(self.of.0.get().saturating_sub(self.counted()));
+        fits
     }
 }
 
@@ -70,14 +66,15 @@ pub(super) struct Incoming {
     length: Option<u64>,
     /// Whether its head says that it is NDJSON.
     pub(super) is_ndjson: bool,
-    share: Share,
+    bodies: Option<Bodies>,
+    room: Room,
     hunger: Hunger,
 }
 
 /// A body that was read. It counts for as long as it is there.
 pub(super) struct Whole {
     pub(super) bytes: Bytes,
-    _share: Share,
+    _room: Room,
 }
 
 impl FromRequest for Incoming {
@@ -87,13 +84,17 @@ impl FromRequest for Incoming {
     fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
         let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
         let bodies = request.app_data::<web::Data<Bodies>>().map(|bodies| bodies.get_ref().clone());
+        // The page has no such peers, and takes small bodies only.
+        let peer = request.conn_data::<Peer>();
+        let share = bodies.as_ref().zip(peer).and_then(|(bodies, peer)| bodies.0.take(peer.uid, 0));
         let hunger = request.conn_data::<Hunger>().cloned().unwrap_or_default();
         hunger.forget();
         ready(Ok(Self {
             payload: payload.take(),
             length: header(CONTENT_LENGTH).and_then(|length| length.parse().ok()),
             is_ndjson: header(CONTENT_TYPE).is_some_and(|kind| kind.to_ascii_lowercase().contains("ndjson")),
-            share: Share { of: bodies.unwrap_or_default(), came: 0 },
+            bodies,
+            room: Room { share, came: 0 },
             hunger,
         }))
     }
@@ -111,12 +112,15 @@ impl Incoming {
         if self.length.is_some_and(|length| length > limit as u64) {
             return Err(too_large(limit));
         }
+        if let Some(bodies) = &self.bodies {
+            bodies.0.set_total(limit.saturating_mul(LARGEST_AT_ONCE));
+        }
         let reading = self.read(limit, pause);
         let mut bytes = timeout(pause.saturating_mul(PAUSES), reading).await.map_err(|_| too_slow())??;
         if bytes.starts_with(BYTE_ORDER_MARK) {
             bytes.advance(BYTE_ORDER_MARK.len());
         }
-        Ok(Whole { bytes, _share: self.share })
+        Ok(Whole { bytes, _room: self.room })
     }
 
     async fn read(&mut self, limit: usize, pause: Duration) -> Result<Bytes, ApiError> {
@@ -137,7 +141,7 @@ impl Incoming {
             if body.len() + chunk.len() > limit {
                 return Err(too_large(limit));
             }
-            if !self.share.grow(chunk.len(), limit.saturating_mul(LARGEST_AT_ONCE)) {
+            if !self.room.grow(chunk.len()) {
                 return Err(busy());
             }
             body.extend_from_slice(&chunk);
@@ -161,6 +165,6 @@ fn too_slow() -> ApiError {
 }
 
 fn busy() -> ApiError {
-    let message = "too many large requests come at once; nothing was stored; repeat this in a moment";
+    let message = "too many large requests come at once, of this user or of all; nothing was stored; repeat this in a moment";
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
 }

@@ -1,27 +1,26 @@
 //! `GET /v1/events`: Server-Sent Events, the present status first, then what happens.
 //!
-//! Readers have a share of the connections, so that they cannot take the place of all calls. A reader that
-//! does not keep up misses events and is told so; one that does not read at all is hung up on
+//! Readers have a share of the connections, so that they cannot take the place of all calls, and each user has a
+//! share of that. A reader that does not keep up misses events and is told so; one that does not read at all is hung up on
 //! (`ipc.stall_timeout`).
-
-use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::stream::unfold;
 use serde::Deserialize;
-use tokio::sync::Semaphore;
 use utoipa::IntoParams;
 
+use super::auth::Peer;
 use super::error::ApiError;
 use super::server::Shared;
+use super::shares::Shares;
 
 /// Where a reader says which event it saw last, when it comes back.
 const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Places for readers.
 #[derive(Clone, Debug)]
-pub(super) struct Places(pub(super) Arc<Semaphore>);
+pub(super) struct Places(pub(super) Shares);
 
 /// What `GET /v1/events` takes.
 #[derive(Deserialize, IntoParams)]
@@ -48,22 +47,24 @@ pub(super) struct EventsQuery {
 pub(super) async fn events(
     shared: web::Data<Shared>,
     places: web::Data<Places>,
+    peer: Peer,
     request: HttpRequest,
     query: Result<web::Query<EventsQuery>, actix_web::Error>,
 ) -> Result<HttpResponse, ApiError> {
     let query = query.map_err(|error| ApiError::bad_request("invalid_query", error.to_string()));
-    std::future::ready(query.and_then(|query| stream(&shared, &places, &request, &query))).await
+    std::future::ready(query.and_then(|query| stream(&shared, &places, &peer, &request, &query))).await
 }
 
 fn stream(
     shared: &Shared,
     places: &Places,
+    peer: &Peer,
     request: &HttpRequest,
     query: &EventsQuery,
 ) -> Result<HttpResponse, ApiError> {
-    let Ok(place) = Arc::clone(&places.0).try_acquire_owned() else {
-        let message = "as many readers of events as ipc.max_event_streams allows are connected; try again later, \
-                       or ask for the status";
+    let Some(place) = places.0.take(peer.uid, 1) else {
+        let message = "as many readers of events as ipc.max_event_streams allows are connected, or half of them are this \
+                       user's; try again later, or ask for the status";
         return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", message));
     };
     let header = request.headers().get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or_default());

@@ -2,7 +2,7 @@
 //!
 //! The accept loop is our own, with one service for all connections that there is only while there are any:
 //! actix-web's server would wake an idle device several times a second for its clock. So connections are
-//! limited, failures of accept are survived, and the end is orderly, here.
+//! limited, in all and by user, failures of accept are survived, and the end is orderly, here.
 
 use std::io;
 use std::rc::{Rc, Weak};
@@ -19,14 +19,16 @@ use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use super::auth::Peer;
+use super::auth::{Peer, is_unlimited};
 use super::body::Bodies;
 use super::error::ApiError;
 use super::events::Places;
+use super::farewell::Farewells;
 use super::feed::Feed;
 use super::half_close::HalfClosable;
 use super::patience::{Answer, HEAD_WITHIN, Patient, Turn};
 use super::routes::routes;
+use super::shares::Shares;
 use super::status::Board;
 use crate::actors::batch_planner::BatchPlanner;
 use crate::actors::queue_reader::{Look, QueueReader};
@@ -37,7 +39,7 @@ use crate::store::{StoreError, StoreView};
 /// The pause after accept failed, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// A caller whose request was refused before all of it was read has so long to stop sending and read why.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// What every request may use.
 #[derive(Clone)]
@@ -97,6 +99,13 @@ impl Shared {
     }
 }
 
+/// Callers that come without end are turned away this many at a time: then all others have their turn. Fewer would let
+/// them fill the kernel's queue, where those who are served have to wait behind them.
+const MAX_TURNED_AWAY_PER_TURN: usize = 32;
+
+/// The user of a caller of whom the kernel tells nothing: all of those are one.
+const UNKNOWN_UID: u32 = u32::MAX;
+
 /// Serves until the shutdown is announced and the connections have ended. Each is a task of its own: those that
 /// are open when this is dropped go on until the runtime ends.
 pub async fn serve(
@@ -104,16 +113,14 @@ pub async fn serve(
     shared: Shared,
     max_connections: usize,
 ) {
-    let slots = Arc::new(Semaphore::new(max_connections));
-    let places = Places(Arc::new(Semaphore::new(shared.board.config.borrow().ipc.event_streams())));
+    let connections = Shares::new(max_connections);
+    let places = Places(Shares::new(shared.board.config.borrow().ipc.event_streams()));
     let bodies = Bodies::default();
+    let farewells = Farewells::new().await;
     let mut shutdown = shared.shutdown.clone();
     let mut service = Weak::new();
+    let mut turned_away = 0_usize;
     loop {
-        let slot = tokio::select! {
-            slot = Arc::clone(&slots).acquire_owned() => slot,
-            _ = shutdown.wait_for(|ends| *ends) => break,
-        };
         let accepted = tokio::select! {
             accepted = accept(&mut listeners) => accepted,
             _ = shutdown.wait_for(|ends| *ends) => break,
@@ -125,6 +132,23 @@ pub async fn serve(
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
+        };
+        let uid = stream.peer_cred().map_or(UNKNOWN_UID, |peer| peer.uid());
+        let share = if is_unlimited(uid) {
+            // There is room as soon as one of all the connections ends; the kernel keeps others until then.
+            tokio::select! {
+                share = connections.wait_and_take(uid, 1) => share,
+                _ = shutdown.wait_for(|ends| *ends) => break,
+            }
+        } else if let Some(share) = connections.take(uid, 1) {
+            share
+        } else {
+            farewells.turn_away(stream, uid);
+            turned_away = (turned_away + 1) % MAX_TURNED_AWAY_PER_TURN;
+            if turned_away == 0 {
+                tokio::task::yield_now().await;
+            }
+            continue;
         };
         let stall = shared.board.config.borrow().ipc.stall_timeout.0;
         let http = match service.upgrade() {
@@ -142,12 +166,10 @@ pub async fn serve(
             if let Err(error) = http.call((HalfClosable::new(Patient::new(stream, stall)), None)).await {
                 tracing::debug!(%error, "a connection on the socket broke off");
             }
-            drop(slot);
+            drop(share);
         });
     }
-    // All slots are free when the last connection has ended.
-    let all = u32::try_from(max_connections).unwrap_or(u32::MAX);
-    drop(slots.acquire_many(all).await);
+    connections.wait_until_released().await;
 }
 
 /// The next caller, on the listener that is there by then.

@@ -13,6 +13,7 @@ mod permissions;
 mod readers;
 mod review;
 mod shapes;
+mod shares;
 mod status;
 mod submitters;
 mod telemetry;

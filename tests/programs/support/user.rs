@@ -1,34 +1,56 @@
-//! Processes of other users than the one who runs the tests, which takes root.
+//! Callers that are other users, as the kernel tells the daemon. It takes root to be them.
 
 use std::fs::{self, File, Permissions};
+use std::io;
 use std::os::fd::IntoRawFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Command;
+use std::thread;
 
+use hyper::Method;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::unistd::{Group, geteuid};
 
 use super::daemon::Daemon;
+use super::http::{Answer, exchange, request};
 use super::process::{Ran, run};
+use super::wait::DEADLINE;
 
 /// A group that every Debian has.
 pub(crate) const GROUP: &str = "daemon";
 
-/// Whether several users can be played here; says so when not.
+/// Whether several users and a group can be played here; says so when not.
 pub(crate) fn can_play() -> bool {
-    if !geteuid().is_root() {
-        println!("skipped: only root may call as other users");
-        return false;
-    }
     if !matches!(Group::from_name(GROUP), Ok(Some(_))) {
         println!("skipped: there is no group {GROUP} on this machine");
         return false;
     }
-    true
+    can_be_others()
+}
+
+pub(crate) fn gid() -> u32 {
+    Group::from_name(GROUP).unwrap().unwrap().gid.as_raw()
+}
+
+/// Whether other users can be played here; says so when not.
+pub(crate) fn can_be_others() -> bool {
+    let is_root = geteuid().is_root();
+    if !is_root {
+        println!("skipped: only root may call as other users");
+    }
+    is_root
+}
+
+/// Lets every user of the machine open the daemon's socket.
+pub(crate) fn open_to_all(daemon: &Daemon) {
+    fs::set_permissions(daemon.home.path(""), Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(daemon.home.socket(), Permissions::from_mode(0o666)).unwrap();
 }
 
 /// A process of some user, with its groups.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
@@ -36,7 +58,9 @@ pub(crate) struct User {
 }
 
 impl User {
-    pub(crate) fn plain(uid: u32) -> Self {
+    pub(crate) const ROOT: Self = Self { uid: 0, gid: 0, group: None };
+
+    pub(crate) const fn plain(uid: u32) -> Self {
         Self { uid, gid: uid, group: None }
     }
 
@@ -55,18 +79,63 @@ impl User {
         command
     }
 
+    /// Runs `fieldsync` to its end.
     pub(crate) fn call(self, daemon: &Daemon, arguments: &[&str], input: &str) -> Ran {
         let mut command = self.command(env!("CARGO_BIN_EXE_fieldsync"));
         command.arg("--socket").arg(daemon.home.socket()).args(arguments).current_dir("/");
         run(&mut command, input.as_bytes())
     }
-}
 
-pub(crate) fn open_to_all(daemon: &Daemon) {
-    fs::set_permissions(daemon.home.path(""), Permissions::from_mode(0o755)).unwrap();
-    fs::set_permissions(daemon.home.socket(), Permissions::from_mode(0o666)).unwrap();
-}
+    /// Connects as this user, from a thread that is this user's until it ends.
+    pub(crate) fn connect(self, socket: &Path) -> io::Result<UnixStream> {
+        let connecting = || {
+            self.take_over_thread()?;
+            let stream = UnixStream::connect(socket)?;
+            stream.set_read_timeout(Some(DEADLINE))?;
+            Ok(stream)
+        };
+        thread::scope(|scope| scope.spawn(connecting).join().unwrap())
+    }
 
-pub(crate) fn gid() -> u32 {
-    Group::from_name(GROUP).unwrap().unwrap().gid.as_raw()
+    /// Calls the local API; none when the user may not even connect.
+    pub(crate) fn try_ask(self, daemon: &Daemon, method: Method, path: &str, body: &str) -> Option<Answer> {
+        let stream = match self.connect(&daemon.home.socket()) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
+            stream => stream.unwrap(),
+        };
+        stream.set_nonblocking(true).unwrap();
+        let request =
+            request(method, path, "localhost", &[("content-type", "application/json")], body.into());
+        exchange(async move { tokio::net::UnixStream::from_std(stream) }, request)
+    }
+
+    #[track_caller]
+    pub(crate) fn ask(self, daemon: &Daemon, method: Method, path: &str, body: &str) -> Answer {
+        self.try_ask(daemon, method, path, body).expect("an answer")
+    }
+
+    #[track_caller]
+    pub(crate) fn get(self, daemon: &Daemon, path: &str) -> Answer {
+        self.ask(daemon, Method::GET, path, "")
+    }
+
+    #[track_caller]
+    pub(crate) fn post(self, daemon: &Daemon, path: &str, body: &str) -> Answer {
+        self.ask(daemon, Method::POST, path, body)
+    }
+
+    /// The C library changes the user of all threads of a process; the kernel that of the one that asks.
+    #[expect(unsafe_code, reason = "no crate here makes these calls for one thread")]
+    fn take_over_thread(self) -> io::Result<()> {
+        let group = self.group.unwrap_or_default();
+        let groups = usize::from(self.group.is_some());
+        let (uid, gid) = (self.uid, self.gid);
+        // SAFETY: the kernel reads at most one group from `group`, which outlives the calls; the others take numbers.
+        let failed = unsafe {
+            libc::syscall(libc::SYS_setgroups, groups, &raw const group) != 0
+                || libc::syscall(libc::SYS_setresgid, gid, gid, gid) != 0
+                || libc::syscall(libc::SYS_setresuid, uid, uid, uid) != 0
+        };
+        if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
 }
