@@ -4,8 +4,9 @@
 use actix::Message;
 
 use crate::ipc::api::BatchReport;
-use crate::model::{BatchId, LastError, Link, RecordId};
+use crate::model::{BatchId, Link, RecordId};
 use crate::policy::breaker::BreakerState;
+use crate::store::SetAside;
 use crate::transport::Network;
 
 /// Something happened. Losing one costs a line or a count, never data.
@@ -37,24 +38,13 @@ pub enum Event {
     },
     /// A record was set aside.
     RecordQuarantined {
-        /// Which.
-        id: RecordId,
         /// The batch that it failed in.
         batch: BatchId,
-        /// Its type.
-        record_type: String,
-        /// Why.
-        error: LastError,
+        /// Which, whose, and why.
+        record: SetAside,
     },
-    /// A person put a record under review.
-    RecordAddedToReview {
-        /// Which.
-        id: RecordId,
-        /// Its type.
-        record_type: String,
-        /// That a person did it, and what its last try met.
-        error: LastError,
-    },
+    /// A person put a record under review. Its error tells what its last try met, too.
+    RecordAddedToReview(SetAside),
     /// The breaker went to another mode.
     BreakerChanged(BreakerState),
     /// The way to the server opened or closed.

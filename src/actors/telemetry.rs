@@ -15,10 +15,11 @@ use crate::clock::{Clock, wall_ms};
 use crate::events::Event;
 use crate::history::{self, History};
 use crate::ipc::api::{BatchReport, BreakerChange, Connectivity, RecordChange, TelemetryReport};
+use crate::ipc::audience::Audience;
 use crate::ipc::feed::Feed;
 use crate::measurements::Measurements;
-use crate::model::{BatchId, LastError, RecordId, RecordState};
-use crate::store::Remember;
+use crate::model::{BatchId, RecordState};
+use crate::store::{Remember, SetAside};
 use log::Log;
 
 /// Under which the measurements are kept in the store.
@@ -98,14 +99,17 @@ impl Telemetry {
         }
     }
 
-    fn quarantined(&mut self, id: RecordId, record_type: String, error: LastError) {
+    fn quarantined(&mut self, record: SetAside) {
+        let SetAside { id, submitter, record_type, error } = record;
         self.measurements.record_quarantined(&record_type, error.at);
-        let record = RecordChange {
+        let change = RecordChange {
             record_type: Some(record_type),
             last_error: Some(error),
             ..RecordChange::to(id, RecordState::Quarantined)
         };
-        self.feed.announce("record", &record);
+        let mut redacted = change.clone();
+        Audience::OTHERS.redact_change(&mut redacted, submitter);
+        self.feed.announce_by_reader("record", &change, Some(submitter), &redacted);
     }
 
     fn keep_now_and_then(&mut self, ctx: &mut Context<Self>) {
@@ -147,13 +151,13 @@ impl Handler<Event> for Telemetry {
                     self.feed.announce("record", &RecordChange::to(id, RecordState::Synced));
                 }
             }
-            Event::RecordQuarantined { id, batch, record_type, error } => {
-                log::quarantined(batch, id, &error);
-                self.quarantined(id, record_type, error);
+            Event::RecordQuarantined { batch, record } => {
+                log::quarantined(batch, record.id, &record.error);
+                self.quarantined(record);
             }
-            Event::RecordAddedToReview { id, record_type, error } => {
-                log::added_to_review(id);
-                self.quarantined(id, record_type, error);
+            Event::RecordAddedToReview(record) => {
+                log::added_to_review(record.id);
+                self.quarantined(record);
             }
             Event::BreakerChanged(state) => {
                 self.log.breaker(&state);

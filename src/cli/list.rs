@@ -31,6 +31,7 @@ const MOST_PROSE: usize = 2;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Lists your own records; for admins, those of all users.
 On a terminal, columns are cut or left out where there is no room; a pipe gets
 one whole line a record.
 
@@ -47,6 +48,9 @@ pub(crate) struct Args {
     /// Most records to list
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: u64,
+    /// Those of other users, too, whose keys and error messages only they and admins see; admins see all anyway
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 /// The pages of a list, one request each.
@@ -54,6 +58,7 @@ pub(crate) struct Pages<'a> {
     client: &'a Client,
     state: Option<RecordState>,
     record_type: Option<&'a str>,
+    all: bool,
     left: u64,
     /// `None` at the end.
     cursor: Option<String>,
@@ -65,6 +70,7 @@ impl<'a> Pages<'a> {
             client,
             state: args.state,
             record_type: args.record_type.as_deref(),
+            all: args.all,
             left: args.limit,
             cursor: Some(String::new()),
         }
@@ -79,6 +85,7 @@ impl<'a> Pages<'a> {
         let mut pairs = vec![("limit", limit.as_str())];
         pairs.extend(self.state.map(|state| ("state", state.name())));
         pairs.extend(self.record_type.map(|name| ("type", name)));
+        pairs.extend(self.all.then_some(("all", "true")));
         if !cursor.is_empty() {
             pairs.push(("after", cursor));
         }
@@ -199,7 +206,7 @@ mod tests {
     }
 
     fn args(limit: u64) -> Args {
-        Args { state: Some(RecordState::Failed), record_type: Some("Visits".to_owned()), limit }
+        Args { state: Some(RecordState::Failed), record_type: Some("Visits".to_owned()), limit, all: false }
     }
 
     #[tokio::test]
@@ -217,6 +224,23 @@ mod tests {
         assert_eq!(calls[0].head.lines().next(), Some(first));
         let second = "GET /v1/records?limit=1&state=FAILED&type=Visits&after=c2 HTTP/1.1";
         assert_eq!(calls[1].head.lines().next(), Some(second));
+    }
+
+    #[tokio::test]
+    async fn pages_without_a_record_are_passed_over_and_a_cursor_that_stays_ends_the_list() {
+        let records = [entry(1, RecordState::Failed)];
+        let daemon = Scripted::new(vec![
+            page(&[], Some("c1")),
+            page(&[], Some("c2")),
+            page(&records, Some("c3")),
+            page(&[], Some("c3")),
+        ]);
+        let args = Args { all: true, ..args(3) };
+        let (_, text) = run(&daemon, true, async |context| super::run(&args, context).await).await;
+        let listed: RecordPage = serde_json::from_str(&text).unwrap();
+        assert_eq!((listed.records.as_slice(), listed.next), (records.as_slice(), None));
+        let last = "GET /v1/records?limit=2&state=FAILED&type=Visits&all=true&after=c3 HTTP/1.1";
+        assert_eq!(daemon.calls()[3].head.lines().next(), Some(last));
     }
 
     #[tokio::test]

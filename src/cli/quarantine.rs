@@ -117,7 +117,7 @@ pub(crate) async fn run(verb: &Verb, context: &mut Context<'_>) -> Result<u8, Fa
 }
 
 fn under_review(record_type: Option<String>, limit: u64) -> list::Args {
-    list::Args { state: Some(RecordState::Quarantined), record_type, limit }
+    list::Args { state: Some(RecordState::Quarantined), record_type, limit, all: false }
 }
 
 fn selection(chosen: &Chosen, confirm: bool) -> Selection {

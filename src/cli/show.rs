@@ -44,13 +44,21 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Fa
         return Ok(exit::DONE);
     }
     let entry: ManifestEntry = decode(&answer)?;
-    let lineage = lineage(&answer)?;
+    let (lineage, is_redacted) = lineage(&answer)?;
     let reason = Reason::of(&context.client, &entry).await?;
     let now = wall_ms();
     for line in next_step(&entry, &reason, now) {
         context.text(line)?;
     }
     context.line("")?;
+    if is_redacted {
+        context.text(format!(
+            "It is a record of another user (uid {}): its key, its payload and the message of its last error are for \
+             that user and for admins.",
+            entry.submitter
+        ))?;
+        context.line("")?;
+    }
     for line in describe(&entry, now).into_iter().chain(story(&entry, &lineage, now)) {
         context.text(line)?;
     }
@@ -84,14 +92,17 @@ pub(crate) fn payload(answer: &[u8]) -> Result<Option<String>, ClientError> {
     Ok(detail.payload.map(|payload| payload.get().to_owned()))
 }
 
-fn lineage(answer: &[u8]) -> Result<Vec<BatchReport>, ClientError> {
+/// The sends, and whether parts of the record are not for this user.
+fn lineage(answer: &[u8]) -> Result<(Vec<BatchReport>, bool), ClientError> {
     #[derive(Deserialize)]
     struct Detail {
         #[serde(default)]
         lineage: Vec<BatchReport>,
+        #[serde(default)]
+        redacted: bool,
     }
     let detail: Detail = decode(answer)?;
-    Ok(detail.lineage)
+    Ok((detail.lineage, detail.redacted))
 }
 
 fn describe(entry: &ManifestEntry, now: u64) -> Vec<String> {
@@ -113,6 +124,7 @@ fn describe(entry: &ManifestEntry, now: u64) -> Vec<String> {
     field("Arrival", format!("no. {}", entry.seq));
     field("Payload", size(entry.payload_bytes));
     field("Attempts", entry.attempts.to_string());
+    field("Submitter", format!("uid {}", entry.submitter));
     field("Enqueued", stamp(entry.created_at, now));
     field("Last change", stamp(entry.updated_at, now));
     if let Some(at) = entry.next_attempt_at {
@@ -355,6 +367,18 @@ mod tests {
         assert_eq!(story(&untold, &sends, 22_000)[1], "  3 earlier attempts are no longer listed.");
         assert_eq!(story(&untold, &[], 22_000)[1], "  5 earlier attempts are no longer listed.");
         assert_eq!(story(&ManifestEntry { attempts: 0, ..untold }, &[], 22_000), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_for_this_user_is_told_in_words() {
+        let mut record = ManifestEntry { key: None, submitter: 1001, ..entry(1, RecordState::Synced) };
+        record.last_error = None;
+        let mut body = serde_json::to_string(&record).unwrap();
+        body.insert_str(body.len() - 1, r#","redacted":true"#);
+        let daemon = Scripted::new(vec![answer(200, &body)]);
+        let args = Args { id: record.id, payload: false };
+        let (_, text) = run(&daemon, false, async |context| super::run(&args, context).await).await;
+        assert!(text.contains("another user (uid 1001)") && text.contains("for admins"), "{text}");
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use super::table::error_text;
 use super::words::{count, held, plain, size, spaced, span, stamp, when};
 use crate::clock::wall_ms;
 use crate::exit;
-use crate::ipc::api::{Counts, QueueUse, Status};
+use crate::ipc::api::{Caller, CallerQueue, Counts, QueueUse, Status};
 use crate::ipc::client::{Event, decode};
 use crate::model::{DiskState, Holder};
 
@@ -20,7 +20,9 @@ const FOR_EVER: Duration = Duration::MAX;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-With --watch and --json, each line is the whole status.
+Users see what became of their own records, and what the device does; admins
+see the counts of the whole device. With --json, and with --watch, it is the
+whole status; with both, each line is.
 
 Examples:
   fieldsync status --watch
@@ -29,6 +31,9 @@ pub(crate) struct Args {
     /// Follow it until Ctrl-C
     #[arg(long)]
     watch: bool,
+    /// The counts of the whole device, not of your own records; admins see them anyway
+    #[arg(long)]
+    all: bool,
 }
 
 pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Failure> {
@@ -37,7 +42,7 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Fa
     }
     let answer = context.client.get("/v1/status").await?;
     context.present(&answer, |context, status: Status| {
-        describe(&status, wall_ms()).into_iter().try_for_each(|line| context.text(line))
+        describe(&status, args.all, wall_ms()).into_iter().try_for_each(|line| context.text(line))
     })?;
     Ok(exit::DONE)
 }
@@ -73,11 +78,22 @@ pub(crate) fn carries_status(event: &Event) -> bool {
     matches!(event.name.as_str(), "status" | "progress")
 }
 
-fn describe(status: &Status, now: u64) -> Vec<String> {
-    let mut lines = vec![plain(&status.sync.text).into_owned(), String::new()];
+/// With the counts of the whole device, for admins and where all is wanted; else with those of the caller's records.
+fn describe(status: &Status, all: bool, now: u64) -> Vec<String> {
+    let own = status.caller.filter(|caller| !all && !caller.admin).and_then(own_records);
+    let device = plain(&status.sync.text).into_owned();
+    let mut lines = match &own {
+        Some((counts, _)) => vec![own_sentence(counts), format!("The device: {device}"), String::new()],
+        None => vec![device, String::new()],
+    };
     let mut field = |name: &str, value: String| lines.push(format!("{name:<13} {value}"));
-    field("Records", counts(&status.records));
-    field("Queue", queue(status, now));
+    if let Some((records, queue)) = &own {
+        field("Your records", counts(records));
+        field("Your queue", format!("{} of {}", size(queue.bytes), size(queue.max_bytes)));
+    } else {
+        field("Records", counts(&status.records));
+        field("Queue", queue(status, now));
+    }
     if let Some(disk) = disk(&status.queue) {
         field("Disk", disk);
     }
@@ -126,14 +142,36 @@ fn describe(status: &Status, now: u64) -> Vec<String> {
             when(alert.since, now)
         ));
     }
-    if status.records.quarantined > 0 {
+    let to_review = own.map_or(status.records, |(records, _)| records).quarantined;
+    if to_review > 0 {
         lines.push(String::new());
-        lines.push(format!(
-            "{} to review: fieldsync quarantine list",
-            count(status.records.quarantined, "record")
-        ));
+        lines.push(format!("{} to review: fieldsync quarantine list", count(to_review, "record")));
     }
     lines
+}
+
+fn own_records(caller: Caller) -> Option<(Counts, CallerQueue)> {
+    caller.records.zip(caller.queue)
+}
+
+/// What became of the caller's own records.
+fn own_sentence(records: &Counts) -> String {
+    let to_go = records.pending + records.syncing + records.failed;
+    let review = match records.quarantined {
+        0 => String::new(),
+        1 => "1 needs review".to_owned(),
+        many => format!("{many} need review"),
+    };
+    match (to_go, records.quarantined, records.synced) {
+        (0, 0, 0) => "Nothing of yours is kept here".to_owned(),
+        (0, 0, 1) => "Your record is synced".to_owned(),
+        (0, 0, synced) => format!("All {synced} of your records are synced"),
+        (0, ..) => format!("Of your records, {review}; none wait to be sent"),
+        (1, 0, _) => "1 of your records waits to be sent".to_owned(),
+        (many, 0, _) => format!("{many} of your records wait to be sent"),
+        (1, ..) => format!("1 of your records waits to be sent ({review})"),
+        (many, ..) => format!("{many} of your records wait to be sent ({review})"),
+    }
 }
 
 fn counts(records: &Counts) -> String {
@@ -163,8 +201,12 @@ fn disk(queue: &QueueUse) -> Option<String> {
 }
 
 fn holding(holder: &Holder) -> String {
-    let Holder { id, key, state, holds, .. } = holder;
-    format!("{id} ({}) holds back {} of key {}", state.name(), held(*holds), plain(key))
+    let Holder { id, key, state, holds, submitter } = holder;
+    let of = match key {
+        Some(key) => format!("key {}", plain(key)),
+        None => format!("its key, which is for user {submitter}"),
+    };
+    format!("{id} ({}) holds back {} of {of}", state.name(), held(*holds))
 }
 
 /// Rates want their milliseconds below ten seconds.
@@ -204,7 +246,7 @@ mod tests {
 
     #[test]
     fn the_sentence_comes_first() {
-        let text = describe(&syncing(), 202_000).join("\n");
+        let text = describe(&syncing(), false, 202_000).join("\n");
         let expected = "Syncing 45 of 150 records (2 need review)\n\n\
              Records       105 pending, 0 syncing, 0 failed, 45 synced, 2 quarantined\n\
              Queue         176.9 KiB of 2.0 GiB; the oldest record has waited 3 min 12 s\n\
@@ -220,6 +262,50 @@ mod tests {
     }
 
     #[test]
+    fn a_user_sees_its_own_records_first_and_admins_see_the_device() {
+        let records = Counts { failed: 3, quarantined: 1, ..Counts::default() };
+        let queue = CallerQueue {
+            records: 4,
+            max_records: 300,
+            bytes: 2048,
+            max_bytes: 4096,
+            disk_bytes: 0,
+            max_disk_bytes: 0,
+        };
+        let caller = Caller { uid: 1000, admin: false, records: Some(records), queue: Some(queue) };
+        let status = Status { caller: Some(caller), ..syncing() };
+        let text = describe(&status, false, 202_000).join("\n");
+        let expected = "3 of your records wait to be sent (1 needs review)\n\
+             The device: Syncing 45 of 150 records (2 need review)\n\n\
+             Your records  0 pending, 0 syncing, 3 failed, 0 synced, 1 quarantined\n\
+             Your queue    2.0 KiB of 4.0 KiB\n";
+        assert!(text.starts_with(expected), "{text}");
+        assert!(text.ends_with("1 record to review: fieldsync quarantine list"), "{text}");
+        let device = describe(&syncing(), false, 202_000);
+        assert_eq!(describe(&status, true, 202_000), device);
+        let uncounted = Caller { records: None, queue: None, ..caller };
+        for caller in [Caller { admin: true, ..caller }, uncounted] {
+            let status = Status { caller: Some(caller), ..syncing() };
+            assert_eq!(describe(&status, false, 202_000), device);
+        }
+    }
+
+    #[test]
+    fn a_sentence_says_what_became_of_the_users_own_records() {
+        for (to_go, quarantined, synced, expected) in [
+            (0, 0, 0, "Nothing of yours is kept here"),
+            (0, 0, 1, "Your record is synced"),
+            (0, 0, 40, "All 40 of your records are synced"),
+            (0, 1, 40, "Of your records, 1 needs review; none wait to be sent"),
+            (1, 0, 40, "1 of your records waits to be sent"),
+            (12, 2, 0, "12 of your records wait to be sent (2 need review)"),
+        ] {
+            let counts = Counts { pending: to_go, quarantined, synced, ..Counts::default() };
+            assert_eq!(own_sentence(&counts), expected);
+        }
+    }
+
+    #[test]
     fn what_is_wrong_has_lines_of_its_own() {
         let mut status = syncing();
         assert_eq!(disk(&status.queue), None);
@@ -227,10 +313,11 @@ mod tests {
         status.queue.disk_free_bytes = Some(2048);
         let id = RecordId::new();
         let state = RecordState::Quarantined;
-        status.queue.holding = vec![Holder { id, key: "Acme".into(), submitter: 0, state, holds: 1000 }];
+        status.queue.holding =
+            vec![Holder { id, key: Some("Acme".into()), submitter: 0, state, holds: 1000 }];
         let message = "the disk is full: no new records are taken".to_owned();
         status.alerts = vec![Alert { alert: "disk_full".into(), message, since: 190_000 }];
-        let text = describe(&status, 202_000).join("\n");
+        let text = describe(&status, false, 202_000).join("\n");
         for part in [
             "\nDisk          full: no new records are taken, 2.0 KiB free\n",
             &format!("\nHolding       {id} (QUARANTINED) holds back at least 1000 records of key Acme\n"),
@@ -244,7 +331,8 @@ mod tests {
     async fn json_is_the_daemons_own_on_one_line() {
         let daemon = Scripted::new(vec![answer(200, "{\n \"sync\": {\"text\": \"a b\"},\n \"new\": 1\n}\n")]);
         let (code, text) =
-            run(&daemon, true, async |context| super::run(&Args { watch: false }, context).await).await;
+            run(&daemon, true, async |context| super::run(&Args { watch: false, all: false }, context).await)
+                .await;
         assert_eq!(code, Ok(0));
         assert_eq!(text, "{\"sync\":{\"text\":\"a b\"},\"new\":1}\n");
     }

@@ -93,5 +93,6 @@ pub(crate) fn status(phase: Phase, text: &str, records: Counts) -> Status {
         breaker: BreakerStatus { mode: "normal".to_owned(), consecutive_failures: 0, retry_at: None },
         connectivity: Connectivity { state: "online".to_owned(), since: 10_000, metered: false },
         alerts: Vec::new(),
+        caller: None,
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::notify::{News, Notifier};
 use crate::ipc::api::{Alert, Phase};
+use crate::ipc::audience::Audience;
 use crate::ipc::feed::Feed;
 use crate::ipc::status::Board;
 use crate::journal;
@@ -31,7 +32,9 @@ pub(super) async fn announce(mut board: Board, feed: Feed, notifier: Notifier) {
             notifier.tell(News::Status(status.sync.text.clone()));
             sentence.clone_from(&status.sync.text);
         }
-        feed.announce("progress", &status);
+        let mut redacted = status.clone();
+        Audience::OTHERS.redact_status(&mut redacted);
+        feed.announce_by_reader("progress", &status, None, &redacted);
         for alert in status.alerts.iter().filter(|alert| !raised.contains(&alert.alert)) {
             let now = board.clock.now();
             let before = logged.get(&alert.alert);

@@ -1,5 +1,7 @@
 //! The local API as Rust types, shared by the daemon and the command line. Names and shapes are promises.
 
+mod caller;
+mod event_data;
 mod telemetry;
 
 use serde::{Deserialize, Serialize};
@@ -10,10 +12,12 @@ use crate::clock::{as_rfc3339, as_rfc3339_option};
 pub use crate::model::Phase;
 use crate::model::{
     BatchId, Damage, DeviceId, DiskState, Holder, LastError, Link, LinkState, ManifestEntry, RecordId,
-    RecordState, Sequence,
+    Sequence,
 };
 use crate::policy::agenda::DeniedSet;
 use crate::policy::sizing::SizeRule;
+pub use caller::{Caller, CallerQueue};
+pub use event_data::{BreakerChange, Gap, GapReason, RecordChange, RecordDecision};
 pub use telemetry::{DayReport, FailureReport, PerRecord, SizeBucket, TelemetryReport, TypeReport};
 
 /// `GET /v1/status`
@@ -43,6 +47,9 @@ pub struct Status {
     #[serde(default)]
     #[schema(required = true)]
     pub alerts: Vec<Alert>,
+    /// The user who asks. Events do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<Caller>,
 }
 
 /// What an alert is about. Names of other alerts may come with other versions.
@@ -119,10 +126,10 @@ pub struct Sync {
     #[serde(with = "as_rfc3339_option")]
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub last_success_at: Option<u64>,
-    /// What went wrong last.
+    /// What went wrong last. Its message is for admins.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
-    /// Batches that are denied while others get through; the first ten.
+    /// Batches that are denied while others get through; the first ten. The messages of their errors are for admins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<DeniedSet>,
 }
@@ -311,6 +318,9 @@ pub struct RecordDetail {
     /// What the manifest knows.
     #[serde(flatten)]
     pub entry: ManifestEntry,
+    /// Whether key and message are left out, because the caller is neither its submitter nor an admin.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub redacted: bool,
     /// With `?lineage=true`: recent sends of the batches that it was in, from the one that took it from
     /// the queue to its present one, the oldest first.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -419,82 +429,6 @@ pub struct RefusedRecord {
 pub struct PauseState {
     /// Whether nothing is sent on request.
     pub paused: bool,
-}
-
-/// The data of a `record` event: what became of a record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct RecordChange {
-    /// Which.
-    pub id: RecordId,
-    /// Its state, when that is news.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub state: Option<RecordState>,
-    /// What a person did about it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub change: Option<RecordDecision>,
-    /// Its type, when it was set aside.
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none", default)]
-    pub record_type: Option<String>,
-    /// Why it was set aside.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub last_error: Option<LastError>,
-}
-
-impl RecordChange {
-    /// It is in another state.
-    pub fn to(id: RecordId, state: RecordState) -> Self {
-        Self { id, state: Some(state), change: None, record_type: None, last_error: None }
-    }
-
-    /// Somebody decided about it.
-    pub fn by(id: RecordId, decision: RecordDecision) -> Self {
-        Self { id, state: None, change: Some(decision), record_type: None, last_error: None }
-    }
-}
-
-/// What a person did about a record under review.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub enum RecordDecision {
-    /// It is sent again, mended or not.
-    #[serde(rename = "queued again")]
-    QueuedAgain,
-    /// It is gone for good.
-    #[serde(rename = "discarded")]
-    Discarded,
-}
-
-/// The data of a `breaker` event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct BreakerChange {
-    /// The mode that it is in now.
-    #[schema(value_type = BreakerMode)]
-    pub mode: String,
-    /// Batch failures in a row.
-    pub consecutive_failures: u32,
-}
-
-/// The data of a `gap` event: a reader missed events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Gap {
-    /// How many; null when nobody counted them.
-    #[schema(required = true)]
-    pub missed: Option<u64>,
-    /// Why.
-    pub reason: GapReason,
-}
-
-/// Why a reader missed events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum GapReason {
-    /// It reads more slowly than things happen.
-    SlowReader,
-    /// It came back too late: events are kept for a while only.
-    NotKept,
-    /// The daemon was started anew since the event that it saw last.
-    DaemonRestarted,
-    /// What it says it saw last is no id of an event.
-    UnknownId,
 }
 
 /// Serde for a sequence as `"3/6"`.

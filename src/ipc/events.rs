@@ -37,6 +37,9 @@ pub(super) struct EventsQuery {
 /// last one that it saw, in the header `Last-Event-ID`, gets the events that it missed after the `status`; where some are no longer kept, or
 /// the daemon was started anew in between, a `gap` says so first. A reader that does not keep up gets a `gap`, too; one
 /// that reads nothing at all is hung up on after `ipc.stall_timeout`. Nothing is sent when nothing happens.
+///
+/// The message of a record's error is for its submitter and admins, that of a whole request for admins; others get it empty. The
+/// keys of records that hold others back are null in `progress`, but for admins. Whether a reader is an admin is decided when it connects.
 #[utoipa::path(
     get, path = "/v1/events", tag = "status", params(EventsQuery, (
         "Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was seen.",
@@ -68,8 +71,11 @@ fn stream(
         return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", message));
     };
     let header = request.headers().get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or_default());
-    let reader = shared.board_feed.listen(header.or(query.last_event_id.as_deref()));
-    let first = reader.opening(&shared.board.status());
+    let audience = shared.audience(peer);
+    let reader = shared.board_feed.listen(audience, header.or(query.last_event_id.as_deref()));
+    let mut status = shared.board.status();
+    audience.redact_status(&mut status);
+    let first = reader.opening(&status);
     let begin = (Some(first), reader, shared.shutdown.clone(), place);
     let events = unfold(begin, |(first, mut reader, mut shutdown, place)| async move {
         if let Some(first) = first {

@@ -5,6 +5,9 @@
 //! event that it saw goes on behind that one while it is kept. Ids name the life of the daemon, because a
 //! number of an earlier life says nothing about this one.
 //!
+//! Where readers do not all see the same, both forms of an event are in the ring: what admins and the submitter of a
+//! record see, and what others see.
+//!
 //! Nothing is written while nobody reads. The place of the last reader that left is kept for one ring of
 //! events; after that nothing is noted until somebody comes.
 
@@ -16,6 +19,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::api::{Gap, GapReason};
+use super::audience::Audience;
 
 /// Events that a reader may be behind before it misses some.
 const KEPT_EVENTS: usize = 1024;
@@ -38,7 +42,8 @@ struct Ring {
     life: u32,
     /// The number that the next event gets; the last of [`Self::events`] has the one before.
     next: u64,
-    events: VecDeque<Bytes>,
+    events: VecDeque<Kept>,
+    /// Of both forms of all of them.
     bytes: usize,
     /// Nothing is noted: nobody reads, and whoever did has been away for too long.
     silent: bool,
@@ -46,6 +51,33 @@ struct Ring {
     unheard: usize,
     /// How many events there were before this number is not known.
     uncounted: u64,
+}
+
+/// An event in the ring.
+#[derive(Debug)]
+struct Kept {
+    whole: Bytes,
+    redacted: Option<Redacted>,
+}
+
+/// An event without what is for admins, and for the submitter of the record that it is about.
+#[derive(Debug)]
+struct Redacted {
+    submitter: Option<u32>,
+    frame: Bytes,
+}
+
+impl Kept {
+    fn len(&self) -> usize {
+        self.whole.len() + self.redacted.as_ref().map_or(0, |redacted| redacted.frame.len())
+    }
+
+    fn for_reader(&self, audience: Audience) -> &Bytes {
+        match &self.redacted {
+            Some(redacted) if !audience.sees_all_of(redacted.submitter) => &redacted.frame,
+            _ => &self.whole,
+        }
+    }
 }
 
 impl Default for Feed {
@@ -64,14 +96,33 @@ impl Default for Feed {
 }
 
 impl Feed {
-    /// Makes an announcement. Costs next to nothing while nobody listens.
+    /// Announces what all readers see. Costs next to nothing while nobody listens.
     pub fn announce(&self, event: &'static str, data: &impl Serialize) {
+        self.publish(event, data, None);
+    }
+
+    /// As [`Self::announce`], with what readers see who are neither admins nor this submitter.
+    pub fn announce_by_reader<T: Serialize + PartialEq>(
+        &self,
+        event: &'static str,
+        data: &T,
+        submitter: Option<u32>,
+        redacted: &T,
+    ) {
+        self.publish(event, data, (data != redacted).then_some((submitter, redacted)));
+    }
+
+    fn publish<T: Serialize>(&self, event: &'static str, data: &T, redacted: Option<(Option<u32>, &T)>) {
         let mut ring = self.ring();
         if self.news.receiver_count() == 0 && !ring.is_kept_for_somebody() {
             return;
         }
-        match serde_json::to_string(data) {
-            Ok(data) => ring.push(event, &data),
+        let written = serde_json::to_string(data).and_then(|data| {
+            let written = redacted.map(|(submitter, data)| Ok((submitter, serde_json::to_string(data)?)));
+            Ok((data, written.transpose()?))
+        });
+        match written {
+            Ok((data, redacted)) => ring.push(event, &data, redacted),
             Err(error) => tracing::error!(%error, event, "an event cannot be written as JSON"),
         }
         drop(ring);
@@ -79,11 +130,12 @@ impl Feed {
     }
 
     /// Listens from now on, or from behind the event that was seen last.
-    pub fn listen(&self, last_seen: Option<&str>) -> Reader {
+    pub fn listen(&self, audience: Audience, last_seen: Option<&str>) -> Reader {
         let mut ring = self.ring();
         (ring.silent, ring.unheard) = (false, 0);
         let mut reader = Reader {
             feed: self.clone(),
+            audience,
             news: self.news.subscribe(),
             next: ring.next,
             seen: None,
@@ -126,14 +178,17 @@ impl Ring {
         !self.silent
     }
 
-    fn push(&mut self, event: &str, data: &str) {
-        let frame = frame(Id { life: self.life, number: self.next }, event, data);
+    fn push(&mut self, event: &str, data: &str, redacted: Option<(Option<u32>, String)>) {
+        let id = Id { life: self.life, number: self.next };
+        let redacted =
+            redacted.map(|(submitter, data)| Redacted { submitter, frame: frame(id, event, &data) });
+        let kept = Kept { whole: frame(id, event, data), redacted };
         self.next += 1;
-        self.bytes += frame.len();
-        self.events.push_back(frame);
+        self.bytes += kept.len();
+        self.events.push_back(kept);
         while self.events.len() > KEPT_EVENTS || (self.bytes > KEPT_BYTES && self.events.len() > 1) {
             let oldest = self.events.pop_front();
-            self.bytes -= oldest.map_or(0, |frame| frame.len());
+            self.bytes -= oldest.map_or(0, |event| event.len());
         }
     }
 
@@ -146,6 +201,7 @@ impl Ring {
 #[derive(Debug)]
 pub struct Reader {
     feed: Feed,
+    audience: Audience,
     news: watch::Receiver<()>,
     /// The number of the event that it gets next.
     next: u64,
@@ -192,7 +248,7 @@ impl Reader {
             return Some(frame(Id { life: ring.life, number: oldest - 1 }, "gap", &gap));
         }
         let at = usize::try_from(self.next - oldest).unwrap_or(usize::MAX);
-        let event = ring.events.get(at)?.clone();
+        let event = ring.events.get(at)?.for_reader(self.audience).clone();
         self.next += 1;
         Some(event)
     }
@@ -242,7 +298,7 @@ mod tests {
     fn a_reader_hears_what_happens_from_now_on() {
         let feed = Feed::default();
         feed.announce("record", &0);
-        let mut reader = feed.listen(None);
+        let mut reader = feed.listen(Audience::ADMINS, None);
         assert!(heard(&mut reader).is_empty());
         feed.announce("record", &1);
         feed.announce("batch", &2);
@@ -252,7 +308,7 @@ mod tests {
     #[test]
     fn a_reader_that_comes_back_gets_exactly_what_it_missed() {
         let feed = Feed::default();
-        let mut first = feed.listen(None);
+        let mut first = feed.listen(Audience::ADMINS, None);
         let opening = id(&first.opening(&"status"));
         for n in 0..3 {
             feed.announce("record", &n);
@@ -260,19 +316,19 @@ mod tests {
         let seen = id(&first.take().unwrap());
         drop(first);
         feed.announce("record", &3);
-        let mut back = feed.listen(Some(&seen));
+        let mut back = feed.listen(Audience::ADMINS, Some(&seen));
         assert_eq!(id(&back.opening(&"status")), seen, "what is lost on the way can be asked for again");
         assert_eq!(
             heard(&mut back),
             ["event: record data: 1", "event: record data: 2", "event: record data: 3"]
         );
-        assert_eq!(heard(&mut feed.listen(Some(&opening))).len(), 4);
+        assert_eq!(heard(&mut feed.listen(Audience::ADMINS, Some(&opening))).len(), 4);
     }
 
     #[test]
     fn a_slow_reader_is_told_how_much_it_missed() {
         let feed = Feed::default();
-        let mut reader = feed.listen(None);
+        let mut reader = feed.listen(Audience::ADMINS, None);
         for n in 0..KEPT_EVENTS + 10 {
             feed.announce("record", &n);
         }
@@ -285,9 +341,53 @@ mod tests {
     }
 
     #[test]
+    fn who_may_not_see_all_gets_the_redacted_form_with_the_same_id() {
+        let feed = Feed::default();
+        let [mut submitter, mut member, mut others, mut admin] = [
+            Audience::new(54_321, false),
+            Audience::new(54_322, false),
+            Audience::OTHERS,
+            Audience::new(54_322, true),
+        ]
+        .map(|audience| feed.listen(audience, None));
+        feed.announce_by_reader("record", &"all", Some(54_321), &"less");
+        feed.announce_by_reader("progress", &"all", None, &"less");
+        feed.announce("batch", &"same");
+        let frames: Vec<Bytes> = std::iter::from_fn(|| submitter.take()).collect();
+        let ids: Vec<String> = frames.iter().map(|frame| id(frame)).collect();
+        assert_eq!(ids, std::iter::from_fn(|| member.take()).map(|frame| id(&frame)).collect::<Vec<_>>());
+        let heard_by = |record: &str, progress: &str| {
+            [("record", record), ("progress", progress), ("batch", "same")]
+                .map(|(name, data)| format!("event: {name} data: \"{data}\""))
+        };
+        let texts = |frames: &[Bytes]| -> Vec<String> {
+            let lines = frames.iter().map(|frame| String::from_utf8(frame.to_vec()).unwrap());
+            lines.map(|text| text.trim_end().lines().skip(1).collect::<Vec<_>>().join(" ")).collect()
+        };
+        assert_eq!(texts(&frames), heard_by("all", "less"));
+        assert_eq!(heard(&mut others), heard_by("less", "less"));
+        assert_eq!(heard(&mut admin), heard_by("all", "all"));
+        let mut again =
+            feed.listen(Audience::new(54_322, false), Some(&format!("{:08x}-0", feed.ring().life)));
+        assert_eq!(heard(&mut again), heard_by("less", "less"));
+    }
+
+    #[test]
+    fn both_forms_of_an_event_count_towards_the_bound_in_bytes() {
+        let feed = Feed::default();
+        let mut reader = feed.listen(Audience::OTHERS, None);
+        let text = "x".repeat(KEPT_BYTES / 10);
+        for n in 0..100 {
+            feed.announce_by_reader("record", &format!("{text}{n}"), Some(1), &text);
+        }
+        assert!(feed.ring().bytes <= KEPT_BYTES, "{}", feed.ring().bytes);
+        assert_eq!(heard(&mut reader).len(), 1 + 4, "a gap, and what is kept");
+    }
+
+    #[test]
     fn bytes_are_bounded_too_and_the_newest_event_is_always_there() {
         let feed = Feed::default();
-        let mut reader = feed.listen(None);
+        let mut reader = feed.listen(Audience::ADMINS, None);
         for _ in 0..100 {
             feed.announce("record", &"x".repeat(KEPT_BYTES / 10));
         }
@@ -300,14 +400,14 @@ mod tests {
     #[test]
     fn nothing_is_noted_for_nobody_and_whoever_comes_too_late_is_told_so() {
         let feed = Feed::default();
-        let reader = feed.listen(None);
+        let reader = feed.listen(Audience::ADMINS, None);
         let seen = id(&reader.opening(&"status"));
         drop(reader);
         for n in 0..=KEPT_EVENTS {
             feed.announce("record", &n);
         }
         assert!(feed.ring().events.is_empty());
-        let mut back = feed.listen(Some(&seen));
+        let mut back = feed.listen(Audience::ADMINS, Some(&seen));
         assert_eq!(heard(&mut back), [r#"event: gap data: {"missed":null,"reason":"not_kept"}"#]);
         feed.announce("record", &"new");
         assert_eq!(heard(&mut back), [r#"event: record data: "new""#]);
@@ -316,8 +416,8 @@ mod tests {
     #[test]
     fn ids_of_another_life_and_nonsense_are_told_apart() {
         let (before, feed) = (Feed::default(), Feed::default());
-        let seen = id(&before.listen(None).opening(&"status"));
-        let _somebody = feed.listen(None);
+        let seen = id(&before.listen(Audience::ADMINS, None).opening(&"status"));
+        let _somebody = feed.listen(Audience::ADMINS, None);
         feed.announce("record", &1);
         let ahead = format!("{:08x}-99", feed.ring().life);
         for (last, reason) in [
@@ -329,7 +429,7 @@ mod tests {
         ] {
             let gap = format!(r#"event: gap data: {{"missed":null,"reason":"{reason}"}}"#);
             assert_eq!(
-                heard(&mut feed.listen(Some(last))),
+                heard(&mut feed.listen(Audience::ADMINS, Some(last))),
                 [gap.as_str(), "event: record data: 1"],
                 "{last}"
             );

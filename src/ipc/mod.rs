@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub mod api;
+pub mod audience;
 mod auth;
 mod body;
 pub mod client;

@@ -33,7 +33,12 @@ use crate::transport::wire::ErrorBody;
             refused with 404 `not_found`, a method that a path does not take with 405 `method_not_allowed`; what is no HTTP \
             at all, or does not come in time, with 400, 408 or 431 and no body.\n\n\
             Whoever may open the socket may call; what is marked `x-admin` needs uid 0, the daemon's own uid, or \
-            membership in `ipc.admin_group`, as told by the kernel."
+            membership in `ipc.admin_group`, as told by the kernel. The payload and the key of a record and the message of its \
+            error are for the user who handed it over (its submitter) and for admins; to others, a key is null and a message \
+            is empty.\n\n\
+            A user has at most half of the connections, of the event streams and of the memory for large requests; beyond that any \
+            call may be refused with 503 `busy`. Root and the daemon's own user are not limited so, and some connections are \
+            kept for them."
     ),
     servers((url = "http://localhost", description = "/run/fieldsync/fieldsync.sock, or wherever ipc.socket says")),
     tags(
@@ -135,6 +140,7 @@ fn refusals(operation: &str) -> Vec<Refusal> {
             &[BODY, WRITTEN],
         ),
         "batches" => (&[(400, "invalid_query")], &[ASKED]),
+        "manifest" => (&[(400, "invalid_query")], &[]),
         "sync_now" | "telemetry" => (&[], &[ASKED]),
         "pause" | "resume" => (&[], &[ADMIN, WRITTEN]),
         "add" => (

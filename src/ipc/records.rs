@@ -8,6 +8,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::api::{Accepted, RecordDetail, RecordPage};
+use super::audience::Audience;
 use super::auth::Peer;
 use super::body::Incoming;
 use super::error::ApiError;
@@ -94,17 +95,25 @@ pub(super) struct ListQuery {
     limit: Option<String>,
     /// The `next` of the page before.
     after: Option<String>,
+    /// Whether records of other users are listed, too: true for admins, else false. Of another user's record, key and message are for
+    /// that user and admins.
+    #[param(value_type = Option<bool>)]
+    all: Option<String>,
 }
 
 /// A page of the manifest
 ///
-/// In queue order: by priority, then by arrival. A page may have fewer entries than asked for; the list goes on as long as `next` is not
-/// null, and a cursor stays good whatever happens in between.
+/// The caller's own records; for an admin those of all users. In queue order: by priority, then by arrival. A page may have fewer entries
+/// than asked for; the list goes on as long as `next` is not null, and a cursor stays good whatever happens in between.
 #[utoipa::path(
     get, path = "/v1/records", tag = "records", params(ListQuery),
     responses((status = 200, description = "The page.", body = RecordPage)),
 )]
-pub(super) async fn list(shared: web::Data<Shared>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+pub(super) async fn list(
+    shared: web::Data<Shared>,
+    peer: Peer,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
     let wrong = |message: String| ApiError::bad_request("invalid_query", message);
     let query = web::Query::<ListQuery>::from_query(request.query_string())
         .map_err(|error| wrong(error.to_string()))?;
@@ -117,10 +126,13 @@ pub(super) async fn list(shared: web::Data<Shared>, request: HttpRequest) -> Res
     let limit = given(query.limit).map(|limit| limit.parse::<usize>()).transpose();
     let limit = limit.map_err(|_| wrong("`limit` must be a whole number".into()))?;
     let limit = limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
+    let all = given(query.all).map(|all| all.parse::<bool>()).transpose();
+    let all = all.map_err(|_| wrong("`all` must be true or false".into()))?;
     let record_type = given(query.record_type);
-    let filter = Filter { state, record_type, after, limit, ..Filter::default() };
+    let audience = shared.audience(&peer);
+    let filter = Filter { state, record_type, submitter: audience.listed_submitter(all), after, limit };
     let answer = shared.answer_with(move |view| {
-        let page = view.page(&filter)?;
+        let page = audience.page(view, &filter)?;
         Ok(RecordPage { records: page.entries, next: page.next.map(|place| place.0.to_string()) })
     });
     answer.await
@@ -144,6 +156,8 @@ pub(super) struct ShowQuery {
 }
 
 /// One record
+///
+/// Of any user. Its key and the message of its error are for its submitter and admins.
 #[utoipa::path(
     get, path = "/v1/records/{id}", tag = "records",
     params(("id" = String, Path, format = "uuid", description = "The record."), ShowQuery),
@@ -157,8 +171,10 @@ pub(super) async fn show(
 ) -> Result<HttpResponse, ApiError> {
     let id = record_id(&path)?;
     let query = query.map_err(|error| ApiError::bad_request("invalid_query", error.to_string()))?;
-    let entry = shared.look(move |view| view.entry(id)).await?.ok_or_else(ApiError::no_such_record)?;
-    let payload = if query.payload { payload_for(&shared, &peer, id).await? } else { None };
+    let audience = shared.audience(&peer);
+    let mut entry = shared.look(move |view| view.entry(id)).await?.ok_or_else(ApiError::no_such_record)?;
+    let redacted = audience.redact_entry(&mut entry);
+    let payload = if query.payload { payload_for(&shared, audience, id).await? } else { None };
     let payload = payload.map(|payload| serde_json::value::RawValue::from_string(payload.into())).transpose();
     let payload = payload.map_err(|error| {
         ApiError::new(
@@ -171,15 +187,19 @@ pub(super) async fn show(
         Some(batch) => Some(shared.telemetry.send(Lineage(batch)).await?),
         None => query.lineage.then(Vec::new),
     };
-    Ok(HttpResponse::Ok().json(RecordDetail { entry, lineage, payload }))
+    Ok(HttpResponse::Ok().json(RecordDetail { entry, redacted, lineage, payload }))
 }
 
 /// The payload, for its submitter and admins.
-async fn payload_for(shared: &Shared, peer: &Peer, id: RecordId) -> Result<Option<Box<str>>, ApiError> {
+async fn payload_for(
+    shared: &Shared,
+    audience: Audience,
+    id: RecordId,
+) -> Result<Option<Box<str>>, ApiError> {
     let Some((payload, submitter)) = shared.look(move |view| view.payload(id)).await? else {
         return Ok(None);
     };
-    if submitter == peer.uid || shared.is_admin(peer) {
+    if audience.sees_all_of(Some(submitter)) {
         return Ok(Some(payload));
     }
     Err(ApiError::not_permitted("only its submitter and admins may see the payload of a record"))
@@ -189,25 +209,44 @@ async fn payload_for(shared: &Shared, peer: &Peer, id: RecordId) -> Result<Optio
 pub(super) async fn may_mend(shared: &Shared, peer: &Peer, id: RecordId) -> Result<(), ApiError> {
     let submitter = shared.look(move |view| view.submitter(id)).await?;
     let submitter = submitter.ok_or_else(ApiError::no_such_record)?;
-    if submitter == peer.uid || shared.is_admin(peer) {
+    if shared.audience(peer).sees_all_of(Some(submitter)) {
         return Ok(());
     }
     Err(ApiError::not_permitted("only its submitter and admins may mend a record"))
 }
 
+/// What `GET /v1/manifest` takes.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ManifestQuery {
+    /// As in `GET /v1/records`.
+    all: Option<bool>,
+}
+
 /// The whole manifest
 ///
-/// In queue order, one `ManifestEntry` a line. It is read as it is sent: a record that moves meanwhile may be seen before or after.
+/// As `GET /v1/records` has it: the caller's own records, or those of all users. In queue order, one `ManifestEntry` a line. It is read as
+/// it is sent: a record that moves meanwhile may be seen before or after.
 #[utoipa::path(
-    get, path = "/v1/manifest", tag = "records",
+    get, path = "/v1/manifest", tag = "records", params(ManifestQuery),
     responses((status = 200, description = "The entries.", body = String, content_type = "application/x-ndjson")),
 )]
-pub(super) async fn manifest(shared: web::Data<Shared>) -> HttpResponse {
+pub(super) async fn manifest(
+    shared: web::Data<Shared>,
+    peer: Peer,
+    query: Result<web::Query<ManifestQuery>, actix_web::Error>,
+) -> Result<HttpResponse, ApiError> {
+    let query = query.map_err(|error| ApiError::bad_request("invalid_query", error.to_string()));
+    let query = std::future::ready(query).await?;
+    let audience = shared.audience(&peer);
+    let submitter = audience.listed_submitter(query.all);
     let pages = futures_util::stream::unfold(Some(None), move |after: Option<Option<Place>>| {
         let shared = shared.clone();
         async move {
-            let filter = Filter { after: after?, limit: MANIFEST_STEP, ..Filter::default() };
-            let page = shared.look(move |view| view.page(&filter).map(|page| (lines(&page), page.next)));
+            let filter = Filter { submitter, after: after?, limit: MANIFEST_STEP, ..Filter::default() };
+            let page =
+                shared.look(move |view| audience.page(view, &filter).map(|page| (lines(&page), page.next)));
             Some(match page.await {
                 Ok((lines, next)) => (lines.map_err(|error| ApiError::cannot_write(&error)), next.map(Some)),
                 Err(error) => (Err(error), None),
@@ -217,7 +256,7 @@ pub(super) async fn manifest(shared: web::Data<Shared>) -> HttpResponse {
     // An empty piece would be the end of a chunked body.
     let pages =
         pages.filter(|piece| std::future::ready(piece.as_ref().map_or(true, |piece| !piece.is_empty())));
-    HttpResponse::Ok().content_type("application/x-ndjson").streaming(pages)
+    Ok(HttpResponse::Ok().content_type("application/x-ndjson").streaming(pages))
 }
 
 fn lines(page: &Page) -> serde_json::Result<Bytes> {

@@ -53,9 +53,8 @@ pub(super) async fn add(
         if !done.disbanded.is_empty() {
             shared.planner.send(Disbanded(done.disbanded)).await?;
         }
-        for (id, record_type, error) in done.added {
-            let added = Event::RecordAddedToReview { id, record_type, error };
-            if let Err(error) = shared.telemetry.send(added).await {
+        for record in done.added {
+            if let Err(error) = shared.telemetry.send(Event::RecordAddedToReview(record)).await {
                 tracing::debug!(%error, "telemetry did not take an event");
             }
         }
@@ -261,9 +260,9 @@ pub(super) async fn mend(
     post, path = "/v1/sync", tag = "control",
     responses((status = 202, description = "It is tried; the status as it was before that.", body = Status)),
 )]
-pub(super) async fn sync_now(shared: web::Data<Shared>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn sync_now(shared: web::Data<Shared>, peer: Peer) -> Result<HttpResponse, ApiError> {
     shared.planner.send(TryNow).await?;
-    Ok(HttpResponse::Accepted().json(shared.board.status()))
+    Ok(HttpResponse::Accepted().json(shared.board.status_for(shared.audience(&peer))))
 }
 
 /// Send nothing

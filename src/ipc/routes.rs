@@ -7,6 +7,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::api::{BatchList, Status, TelemetryReport};
+use super::auth::Peer;
 use super::error::ApiError;
 use super::server::Shared;
 use super::{events, metrics, openapi, records, review};
@@ -61,14 +62,15 @@ async fn method_not_allowed(methods: &'static str) -> HttpResponse {
 
 /// The status
 ///
-/// Everything at a glance, put together without asking anybody.
+/// Everything at a glance, put together without asking anybody; `caller` is about the user who asks. What the server said of
+/// a whole request may quote any record in it: those messages are for admins.
 #[utoipa::path(
     get, path = "/v1/status", tag = "status",
     responses((status = 200, description = "The status.", body = Status)),
 )]
-pub(super) async fn status(shared: web::Data<Shared>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn status(shared: web::Data<Shared>, peer: Peer) -> Result<HttpResponse, ApiError> {
     let _turn = shared.turn().await?;
-    Ok(HttpResponse::Ok().json(shared.board.status()))
+    Ok(HttpResponse::Ok().json(shared.board.status_for(shared.audience(&peer))))
 }
 
 /// What was measured

@@ -19,6 +19,7 @@ use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
+use super::audience::Audience;
 use super::auth::{Peer, is_unlimited};
 use super::body::Bodies;
 use super::error::ApiError;
@@ -88,6 +89,11 @@ impl Shared {
         let json = self.look(|view| Ok(serde_json::to_vec(&look(view)?))).await?;
         let json = json.map_err(|error| ApiError::cannot_write(&error))?;
         Ok(HttpResponse::Ok().content_type(ContentType::json()).body(json))
+    }
+
+    /// What this caller may see.
+    pub(super) fn audience(&self, peer: &Peer) -> Audience {
+        Audience::new(peer.uid, self.is_admin(peer))
     }
 
     pub(super) fn is_admin(&self, peer: &Peer) -> bool {

@@ -1,15 +1,20 @@
 //! The status, put together from what the actors announce. Asks nobody, waits for nobody.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::alerts::Raised;
-use super::api::{Batching, BreakerStatus, Connectivity, Counts, Phase, QueueUse, Status, Sync};
+use super::api::{
+    Batching, BreakerStatus, Caller, CallerQueue, Connectivity, Counts, Phase, QueueUse, Status, Sync,
+};
+use super::audience::Audience;
+use super::auth::is_unlimited;
 use crate::actors::ConfigWatch;
 use crate::actors::batch_planner::PlannerState;
 use crate::clock::{Clock, millis, wall_ms};
-use crate::model::{Backlog, DeviceId, Link};
+use crate::model::{Backlog, DeviceId, Link, OTHER_SUBMITTERS};
 use crate::policy::breaker::{BreakerState, Mode};
 use crate::policy::progress::{denied_note, sentence};
 
@@ -44,6 +49,44 @@ impl Board {
             changed = self.link.changed() => changed.is_ok(),
             changed = self.breaker.changed() => changed.is_ok(),
             changed = self.planner.changed() => changed.is_ok(),
+        }
+    }
+
+    /// As a caller may see it, with what the daemon keeps of this user's records.
+    pub(super) fn status_for(&self, audience: Audience) -> Status {
+        let mut status = self.status();
+        audience.redact_status(&mut status);
+        status.caller = audience.caller().map(|(uid, admin)| self.caller(uid, admin, &status.queue));
+        status
+    }
+
+    fn caller(&self, uid: u32, admin: bool, queue: &QueueUse) -> Caller {
+        let by_submitter = Arc::clone(&self.backlog.borrow().by_submitter);
+        let counts = match by_submitter.get(&uid) {
+            // It may be one of those that are counted together.
+            None if by_submitter.contains_key(&OTHER_SUBMITTERS) => None,
+            counts => Some(counts.copied().unwrap_or_default()),
+        };
+        let share = if is_unlimited(uid) { 1.0 } else { self.config.borrow().queue.max_user_share };
+        let most = |limit: u64| share_of(limit, share);
+        Caller {
+            uid,
+            admin,
+            records: counts.map(|counts| Counts {
+                pending: counts.pending,
+                syncing: counts.syncing,
+                failed: counts.failed,
+                synced: counts.synced,
+                quarantined: counts.quarantined,
+            }),
+            queue: counts.map(|counts| CallerQueue {
+                records: counts.pending + counts.syncing + counts.failed + counts.quarantined,
+                max_records: most(queue.max_records),
+                bytes: counts.bytes,
+                max_bytes: most(queue.max_bytes),
+                disk_bytes: counts.disk_bytes,
+                max_disk_bytes: most(queue.max_disk_bytes),
+            }),
         }
     }
 
@@ -127,6 +170,18 @@ impl Board {
             },
             connectivity: Connectivity::from(link),
             alerts: self.raised.alerts(&backlog, &config, wall_ms()),
+            caller: None,
         }
     }
+}
+
+/// What one user may fill of a limit.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share between 0 and 1 of a limit needs no more digits"
+)]
+fn share_of(limit: u64, share: f64) -> u64 {
+    ((limit as f64 * share) as u64).clamp(1, limit.max(1))
 }

@@ -175,7 +175,7 @@ pub struct LastError {
     /// The server's or the daemon's code.
     #[schema(required = true)]
     pub code: Option<String>,
-    /// For people.
+    /// For people. Empty for callers that may not see it: it may quote the record.
     pub message: String,
     /// When.
     #[serde(with = "crate::clock::as_rfc3339")]
@@ -193,7 +193,7 @@ pub struct ManifestEntry {
     /// What kind of record it is.
     #[serde(rename = "type")]
     pub record_type: String,
-    /// Its ordering key.
+    /// Its ordering key. Null, too, for callers that are neither its submitter nor an admin.
     #[schema(required = true)]
     pub key: Option<String>,
     /// 0 to 9, 9 goes first.
@@ -223,7 +223,7 @@ pub struct ManifestEntry {
     /// The batch that it is in, or was in last.
     #[schema(required = true)]
     pub batch_id: Option<BatchId>,
-    /// Why it was not delivered.
+    /// Why it was not delivered. Its message is for its submitter and admins.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
     /// The record that holds it back: an earlier one of its key that failed or is under review.
@@ -244,8 +244,9 @@ fn is_zero(number: &u64) -> bool {
 pub struct Holder {
     /// The record.
     pub id: RecordId,
-    /// Its ordering key.
-    pub key: String,
+    /// Its ordering key; null for callers that are neither its submitter nor an admin.
+    #[schema(required = true)]
+    pub key: Option<String>,
     /// The user (uid) that handed it over.
     #[serde(default)]
     #[schema(required = true)]

@@ -10,7 +10,7 @@ use super::codec;
 use super::lanes::HELD;
 use super::members::{record_id, stored};
 use super::op::{Op, Transaction};
-use super::review::Remember;
+use super::review::{Remember, SetAside};
 use super::schema::{BatchRow, ManifestRow, MemberRow, StoredPhase, StoredRule, StoredState};
 use super::state::open_batch;
 use crate::clock::millis;
@@ -50,8 +50,8 @@ pub struct Settle {
 pub struct Settled {
     /// Records that the server has now.
     pub synced: Vec<RecordId>,
-    /// Records set aside, their types, and why.
-    pub quarantined: Vec<(RecordId, String, LastError)>,
+    /// Records set aside.
+    pub quarantined: Vec<SetAside>,
     /// Records that are tried again.
     pub failed: usize,
     /// Results for records that the batch did not hold.
@@ -242,11 +242,12 @@ impl Transaction<'_, '_> {
                     entry.error = Some(stored(error));
                     self.state.open_mut().release(member.place);
                     self.tables.quarantine.insert(member.place, member.id)?;
-                    settled.quarantined.push((
-                        record_id(member.id),
-                        entry.record_type.clone(),
-                        error.clone(),
-                    ));
+                    settled.quarantined.push(SetAside {
+                        id: record_id(member.id),
+                        submitter: entry.submitter,
+                        record_type: entry.record_type.clone(),
+                        error: error.clone(),
+                    });
                     self.state.settled_total += 1;
                     self.state.holders_changed = true;
                 }

@@ -157,7 +157,9 @@ impl Transaction<'_, '_> {
     /// A record came behind others of its lane: what is known of holders follows without a look at all of them.
     fn count_follower(&mut self, lane: &Lane) -> Result<(), StoreError> {
         let holders = &mut self.state.holders;
-        if let Some(known) = holders.iter_mut().find(|holder| lane.has(holder.submitter, &holder.key)) {
+        let is_of_lane =
+            |holder: &&mut Holder| holder.key.as_deref().is_some_and(|key| lane.has(holder.submitter, key));
+        if let Some(known) = holders.iter_mut().find(is_of_lane) {
             known.holds = (known.holds + 1).min(COUNTED as u64);
             return Ok(());
         }
@@ -288,7 +290,8 @@ fn stuck_state(open: &OpenBatches, stored: StoredState, place: u64) -> Option<Re
 /// As people are told of it; none when it holds no other.
 fn holder(header: Header, state: RecordState, holds: u64) -> Option<Holder> {
     let (id, submitter) = (RecordId(Uuid::from_u128(header.id)), header.submitter);
-    Some(Holder { id, key: header.key?, submitter, state, holds }).filter(|_| holds > 0)
+    let key = Some(header.key?);
+    Some(Holder { id, key, submitter, state, holds }).filter(|_| holds > 0)
 }
 
 /// Who holds whom, for one look at the manifest: however many records of a lane it shows, it

@@ -98,7 +98,7 @@ pub use read::{Filter, Page, StoreReader, StoreView};
 pub use recovery::{OpenError, Progress};
 pub use review::{
     Acknowledge, AddRefused, AddToReview, AddedToReview, Expedite, Mend, MendRefused, Pause, REVIEW_STEP,
-    Remember, Review, ReviewAction, Reviewed, Selected,
+    Remember, Review, ReviewAction, Reviewed, Selected, SetAside,
 };
 pub use salvage::{Salvage, SalvageError};
 

@@ -118,13 +118,26 @@ pub struct AddToReview {
     pub ids: Vec<RecordId>,
 }
 
+/// A record that came under review.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    /// Which.
+    pub id: RecordId,
+    /// The user (uid) that handed it over.
+    pub submitter: u32,
+    /// What kind of record it is.
+    pub record_type: String,
+    /// Why.
+    pub error: LastError,
+}
+
 /// What [`AddToReview`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddedToReview {
     /// Ids that were looked at, from the front: the others are for the next step.
     pub looked_at: usize,
-    /// Records that this put under review, their types, and the error that tells why.
-    pub added: Vec<(RecordId, String, LastError)>,
+    /// Records that this put under review.
+    pub added: Vec<SetAside>,
     /// Records that cannot be put under review. What was under review before is in neither list.
     pub refused: Vec<(RecordId, AddRefused)>,
     /// Batches that are no longer open, because a record was taken out of them.
@@ -161,7 +174,7 @@ impl Op for AddToReview {
             }
             done.looked_at += 1;
             match transaction.add_to_review(id.0.as_u128(), &mut changed, &mut done.disbanded)? {
-                Ok(Some((record_type, error))) => done.added.push((*id, record_type, error)),
+                Ok(Some(set_aside)) => done.added.push(set_aside),
                 Ok(None) => {}
                 Err(refused) => done.refused.push((*id, refused)),
             }
@@ -181,7 +194,7 @@ impl Transaction<'_, '_> {
         id: u128,
         changed: &mut usize,
         disbanded: &mut Vec<BatchId>,
-    ) -> Result<Result<Option<(String, LastError)>, AddRefused>, StoreError> {
+    ) -> Result<Result<Option<SetAside>, AddRefused>, StoreError> {
         let Some(row) = self.manifest_row(id)? else {
             return Ok(Err(AddRefused::Unknown));
         };
@@ -210,11 +223,13 @@ impl Transaction<'_, '_> {
                 self.manifest_row(id)?.ok_or(StoreError::Inconsistent("a record is gone while it is read"))?
             }
         };
-        let record_type = row.record_type.clone();
+        let (submitter, record_type) = (row.submitter, row.record_type.clone());
         let error = by_hand(row.error.as_ref(), self.now.wall);
         self.put_under_review(id, row, error.clone())?;
         let StoredError { class, http_status, code, message, at } = error;
-        Ok(Ok(Some((record_type, LastError { class, http_status, code, message, at }))))
+        let error = LastError { class, http_status, code, message, at };
+        let id = RecordId(Uuid::from_u128(id));
+        Ok(Ok(Some(SetAside { id, submitter, record_type, error })))
     }
 }
 

@@ -8,6 +8,7 @@ mod half_closed;
 mod intake;
 mod limits;
 mod nameless_group;
+mod own_records;
 mod patience;
 mod permissions;
 mod readers;

@@ -68,9 +68,8 @@ impl BatchPlanner {
         if !settled.synced.is_empty() {
             tell(&self.partners.telemetry, Event::RecordsSynced { batch: id, ids: settled.synced });
         }
-        for (record, record_type, error) in settled.quarantined {
-            let quarantined = Event::RecordQuarantined { id: record, batch: id, record_type, error };
-            tell(&self.partners.telemetry, quarantined);
+        for record in settled.quarantined {
+            tell(&self.partners.telemetry, Event::RecordQuarantined { batch: id, record });
         }
         if let Some(batch) = settled.claimed {
             self.upload(batch, ctx);

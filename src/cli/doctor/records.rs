@@ -98,7 +98,7 @@ mod tests {
         let mut status = status(Phase::Paused, "Paused: 3 records waiting", counts);
         status.queue.holding = vec![Holder {
             id: RecordId::new(),
-            key: "a secret of the customer".into(),
+            key: Some("a secret of the customer".into()),
             submitter: 0,
             state: RecordState::Quarantined,
             holds: 3,

@@ -232,7 +232,10 @@ fn examples(name: &str) -> Option<Note> {
             Note::Examples(&[("The sentence alone:", "fieldsync status --json | jq -r .sync.text")])
         }
         "fieldsync-enqueue" => ENQUEUE,
-        "fieldsync-list" => Note::Examples(&[("What failed:", "fieldsync list --state FAILED")]),
+        "fieldsync-list" => Note::Examples(&[
+            ("What failed:", "fieldsync list --state FAILED"),
+            ("What other users have under review, too:", "fieldsync list --state QUARANTINED --all"),
+        ]),
         "fieldsync-show" => {
             Note::Examples(&[("All that is known of a record:", "fieldsync show --payload ID")])
         }

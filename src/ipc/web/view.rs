@@ -26,10 +26,11 @@ pub(super) struct Audience {
 pub(super) fn status(board: &Board, audience: Audience) -> Status {
     let mut status = board.status();
     status.queue.holding.clear();
-    if let Some(error) = &mut status.sync.last_error
-        && !audience.knows_code
-    {
-        error.message.clear();
+    if !audience.knows_code {
+        let denied = status.sync.denied.iter_mut().map(|set| &mut set.error);
+        for error in status.sync.last_error.iter_mut().chain(denied) {
+            error.message.clear();
+        }
     }
     status
 }

@@ -272,7 +272,7 @@ impl Model {
             }
         }
         assert_eq!(done.looked_at, ids.len());
-        assert_eq!(done.added.iter().map(|(id, ..)| *id).collect::<Vec<_>>(), added);
+        assert_eq!(done.added.iter().map(|record| record.id).collect::<Vec<_>>(), added);
         assert_eq!(done.refused, refused);
     }
 

@@ -16,7 +16,7 @@ fn add(bench: &mut Bench, numbers: &[u128]) -> AddedToReview {
 }
 
 fn added(done: &AddedToReview) -> Vec<RecordId> {
-    done.added.iter().map(|(id, ..)| *id).collect()
+    done.added.iter().map(|record| record.id).collect()
 }
 
 fn wait_again(phase: BatchPhase, failed: bool) -> Disposition {

@@ -36,13 +36,14 @@ fn the_status_has_exactly_the_promised_keys() {
     daemon.enqueue_many(3);
     daemon.wait_until_done();
     let status = daemon.wait_for_phase("idle");
-    let sections: [(&str, &[&str]); 7] = [
+    let sections: [(&str, &[&str]); 10] = [
         (
             "",
             &[
                 "alerts",
                 "batching",
                 "breaker",
+                "caller",
                 "connectivity",
                 "device_id",
                 "queue",
@@ -99,6 +100,9 @@ fn the_status_has_exactly_the_promised_keys() {
         ),
         ("/breaker", &["consecutive_failures", "mode", "retry_at"]),
         ("/connectivity", &["metered", "since", "state"]),
+        ("/caller", &["admin", "queue", "records", "uid"]),
+        ("/caller/records", &["failed", "pending", "quarantined", "synced", "syncing"]),
+        ("/caller/queue", &["bytes", "disk_bytes", "max_bytes", "max_disk_bytes", "max_records", "records"]),
     ];
     for (section, expected) in sections {
         assert_eq!(keys(status.pointer(section).unwrap()), expected, "{section}");
