@@ -1,5 +1,6 @@
 //! The local API from outside: its shapes, its refusals, and callers that behave badly.
 
+mod access;
 mod adding;
 mod bad_callers;
 mod document;

@@ -1,6 +1,6 @@
 //! Readers of `GET /v1/events` that see what goes over the wire, ids included.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -24,7 +24,7 @@ impl Seen {
 }
 
 /// One who reads events.
-pub(crate) struct EventReader(BufReader<UnixStream>);
+pub(crate) struct EventReader<S = UnixStream>(BufReader<S>);
 
 impl EventReader {
     /// From now on, or from behind the event that was seen last.
@@ -44,6 +44,13 @@ impl EventReader {
     /// Says that it will send no more.
     pub(crate) fn end_half(&self) {
         self.0.get_ref().shutdown(std::net::Shutdown::Write).unwrap();
+    }
+}
+
+impl<S: Read> EventReader<S> {
+    /// Over a connection that asked already.
+    pub(crate) fn over(stream: S) -> Self {
+        Self(BufReader::new(stream))
     }
 
     /// The status of the answer.

@@ -1,0 +1,70 @@
+//! Who may do and see what: every cell of the table in `docs/access.md`, tried on a device that users share.
+
+mod probes;
+mod scene;
+mod table;
+
+use std::collections::BTreeSet;
+
+use crate::support::daemon::Daemon;
+use crate::support::document::Document;
+use crate::support::settings::Settings;
+use crate::support::user::can_be_others;
+use probes::Probe;
+use scene::{Caller, Scene};
+
+type Calls = BTreeSet<(String, String)>;
+
+fn calls_of_socket(daemon: &Daemon) -> Calls {
+    Document::of(daemon).operations().into_iter().map(|(path, method, _)| (method, path)).collect()
+}
+
+/// As its source has them, literally or by the name of a constant.
+fn calls_of_page() -> Calls {
+    let source = include_str!("../../../src/ipc/web/routes.rs");
+    let routes = source.split(".service(resource(").skip(1).map(|route| {
+        let (path, rest) = route.split_once(')').unwrap();
+        let constant = source.split_once(&format!("const {path}: &str = "));
+        let path = constant.map_or(path, |(_, text)| text.split_once(';').unwrap().0).trim_matches('"');
+        let method = rest.split_once("web::").unwrap().1.split_once('(').unwrap().0;
+        (method.to_uppercase(), path.to_owned())
+    });
+    routes.collect()
+}
+
+#[test]
+fn every_call_of_the_socket_and_of_the_page_is_in_the_table_and_no_other() {
+    let daemon = Daemon::start(&Settings::default());
+    let (_, rows) = table::read();
+    let in_table: Calls = rows.iter().filter_map(table::Row::call).collect();
+    let served: Calls = calls_of_socket(&daemon).union(&calls_of_page()).cloned().collect();
+    assert_eq!(in_table, served);
+}
+
+#[test]
+fn every_cell_of_the_table_is_what_the_daemon_does() {
+    if !can_be_others() {
+        return;
+    }
+    // Without the code the page is read where all may, with it where none else may.
+    let [open, closed] = ["open", "token"].map(Scene::set);
+    let (of_socket, of_page) = (calls_of_socket(&open.daemon), calls_of_page());
+    let (columns, rows) = table::read();
+    let mut wrong = Vec::new();
+    for row in &rows {
+        for (column, cell) in columns.iter().zip(&row.cells) {
+            let caller = scene::caller(column);
+            let (scene, served) = match caller {
+                Caller::Page { knows_code: true } => (&closed, &of_page),
+                Caller::Page { knows_code: false } => (&open, &of_page),
+                Caller::Socket(_) | Caller::Server => (&open, &of_socket),
+            };
+            let is_served = row.call().is_some_and(|call| served.contains(&call));
+            let found = Probe { scene, row: &row.name, caller, is_served }.cell();
+            if found != cell {
+                wrong.push(format!("{}: {column} has `{found}`, and the table says `{cell}`", row.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
