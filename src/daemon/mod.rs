@@ -5,6 +5,7 @@
 //! on disk before the store closes. A crash at any moment is as good, only slower at the next start.
 
 mod announce;
+mod handed_over;
 mod memory;
 mod notify;
 mod recall;
@@ -44,6 +45,7 @@ use crate::journal;
 use crate::logging::{self, LogControl};
 use crate::model::{Backlog, DiskState, Link};
 use crate::store::{self, KeySpace, OpenError, Queue};
+use handed_over::HandedOver;
 use notify::{News, Notifier};
 use recall::{Recalled, recall};
 use signals::{Caught, Signal};
@@ -329,7 +331,8 @@ async fn live(
             return exit::BUG;
         }
     }
-    let mut socket = match ApiSocket::listen(&socket_path, mode) {
+    let handed_over = HandedOver::take();
+    let mut socket = match ApiSocket::listen(&socket_path, mode, handed_over.api) {
         Ok(listening) => listening,
         Err(error) => {
             let code = error.report();
@@ -356,7 +359,9 @@ async fn live(
             return exit::FAILED;
         }
     };
-    actix_rt::spawn(web::follow(shared.clone()));
+    let keeper = notifier.clone();
+    let keep_listeners = move |listeners: Vec<_>| keeper.tell(News::PageListeners(listeners.into()));
+    actix_rt::spawn(web::follow(shared.clone(), handed_over.page, keep_listeners));
     let api = actix_rt::spawn(server::serve(socket.listeners(), shared, max_connections));
     actix_rt::spawn(announce::announce(wires.board.clone(), wires.feed.clone(), notifier.clone()));
     actix_rt::spawn(watchdog::feed(crew.pulse(), notifier.clone()));

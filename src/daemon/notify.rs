@@ -4,12 +4,16 @@
 //! number has a bound. A reload that was begun is always ended.
 
 use std::collections::VecDeque;
+use std::io;
 use std::mem::discriminant;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+
+use super::handed_over::PAGE_FD_NAME;
 
 /// Between two signs of progress of a repair, at most.
 const REPAIR_STEP: Duration = Duration::from_mins(5);
@@ -25,6 +29,9 @@ pub(super) enum News {
     Status(String),
     /// The store is being repaired, from 0 to 1: the start may take longer.
     Repairing(f64),
+    /// The sockets of the page, which systemd is to hold open until the next run takes them back: so their port is
+    /// never free for another user's process. They replace those that were told before.
+    PageListeners(Arc<[OwnedFd]>),
 }
 
 /// Tells systemd, where it listens.
@@ -97,9 +104,21 @@ fn tell(news: &News) {
             let patience = [NotifyState::ExtendTimeoutUsec(longer), NotifyState::Watchdog];
             sd_notify::notify(&patience).and_then(|()| sd_notify::notify(&[NotifyState::Status(&text)]))
         }
+        News::PageListeners(listeners) => store_page_listeners(listeners),
         News::Reloading(since) => sd_notify::notify(&[NotifyState::Reloading, since.clone()]),
     };
     if let Err(error) = told {
         tracing::debug!(%error, "systemd was not told");
     }
+}
+
+/// Replaces the sockets of the page in the file descriptor store.
+fn store_page_listeners(listeners: &[OwnedFd]) -> io::Result<()> {
+    let name = NotifyState::FdName(PAGE_FD_NAME);
+    sd_notify::notify(&[NotifyState::FdStoreRemove, name.clone()])?;
+    if listeners.is_empty() {
+        return Ok(());
+    }
+    let descriptors: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+    sd_notify::notify_with_fds(&[NotifyState::FdStore, name], &descriptors)
 }

@@ -4,10 +4,10 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use listenfd::ListenFd;
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 use tokio::net::UnixListener;
@@ -74,11 +74,14 @@ pub(super) struct ApiSocket {
 }
 
 impl ApiSocket {
-    /// Listens.
-    pub(super) fn listen(path: &Path, mode: u32) -> Result<Self, SocketError> {
+    /// Listens, on the socket that systemd handed over where there is one.
+    pub(super) fn listen(
+        path: &Path,
+        mode: u32,
+        inherited: io::Result<Option<StdUnixListener>>,
+    ) -> Result<Self, SocketError> {
         let failed = |source| SocketError::Io { path: path.to_owned(), source };
-        let inherited = ListenFd::from_env().take_unix_listener(0).map_err(failed)?;
-        let (listener, path, created) = if let Some(inherited) = inherited {
+        let (listener, path, created) = if let Some(inherited) = inherited.map_err(failed)? {
             inherited.set_nonblocking(true).map_err(failed)?;
             let listener = UnixListener::from_std(inherited).map_err(failed)?;
             // systemd may have handed over another one than the configuration names.

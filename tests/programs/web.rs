@@ -2,6 +2,7 @@
 
 mod browser;
 mod changes;
+mod kept;
 mod limits;
 mod protection;
 mod shown;

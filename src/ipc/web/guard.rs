@@ -5,7 +5,7 @@
 //! site, by `Origin` and `Sec-Fetch-Site`. Programs send neither, and need neither: what could be done in
 //! somebody's name takes the code, which a browser never adds by itself.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use actix_web::http::header::{HOST, HeaderMap, HeaderName, ORIGIN};
 use actix_web::http::{Method, Uri};
@@ -23,18 +23,22 @@ pub(super) enum Stranger {
     Site,
 }
 
-/// The names of this device, with the port.
+/// The addresses that the page is asked for by, each with the port.
 #[derive(Debug)]
 pub(super) struct Hosts(Vec<String>);
 
 impl Hosts {
-    pub(super) fn of(address: SocketAddr) -> Self {
-        let port = address.port();
-        let others = ["127.0.0.1", "localhost", "[::1]"].map(|name| format!("{name}:{port}"));
-        let mut hosts: Vec<String> = others.into_iter().chain([address.to_string()]).collect();
-        if port == 80 {
-            hosts.extend(hosts.clone().iter().filter_map(|host| Some(host.strip_suffix(":80")?.to_owned())));
+    /// Of a page that is served on these sockets, all of one port. `localhost` stands for the loopback addresses of
+    /// both families: unless both are ours, another process may hear what is sent to it.
+    pub(super) fn of(listening: &[SocketAddr]) -> Self {
+        let mut hosts: Vec<String> = listening.iter().map(SocketAddr::to_string).collect();
+        let is_ours = |ip: IpAddr| listening.iter().any(|address| address.ip() == ip);
+        if is_ours(Ipv4Addr::LOCALHOST.into()) && is_ours(Ipv6Addr::LOCALHOST.into()) {
+            hosts.extend(listening.first().map(|address| format!("localhost:{}", address.port())));
         }
+        let without_port: Vec<String> =
+            hosts.iter().filter_map(|host| Some(host.strip_suffix(":80")?.to_owned())).collect();
+        hosts.extend(without_port);
         Self(hosts)
     }
 
@@ -90,22 +94,43 @@ mod tests {
 
     use super::*;
 
-    fn asked(address: &str, method: &Method, uri: &str, head: &[(&str, &str)]) -> Result<(), Stranger> {
+    const BOTH: &str = "127.0.0.1:7077 [::1]:7077";
+
+    /// `addresses` are those that the page is served on, with a space between them.
+    fn asked(addresses: &str, method: &Method, uri: &str, head: &[(&str, &str)]) -> Result<(), Stranger> {
         let mut headers = HeaderMap::new();
         for (name, value) in head {
             headers.append(name.parse().unwrap(), HeaderValue::from_str(value).unwrap());
         }
-        Hosts::of(address.parse().unwrap()).admit(method, &uri.parse().unwrap(), &headers)
+        let listening: Vec<SocketAddr> =
+            addresses.split(' ').map(|address| address.parse().unwrap()).collect();
+        Hosts::of(&listening).admit(method, &uri.parse().unwrap(), &headers)
     }
 
     #[test]
-    fn only_the_names_of_this_device_are_heard() {
-        let host = |address: &str, host: &str| asked(address, &Method::GET, "/", &[("host", host)]);
+    fn only_the_addresses_that_the_page_is_served_on_are_heard() {
+        let host = |addresses: &str, host: &str| asked(addresses, &Method::GET, "/", &[("host", host)]);
         for good in ["127.0.0.1:7077", "localhost:7077", "[::1]:7077"] {
-            assert_eq!(host("127.0.0.1:7077", good), Ok(()), "{good}");
+            assert_eq!(host(BOTH, good), Ok(()), "{good}");
         }
-        assert_eq!(host("127.0.0.2:7077", "127.0.0.2:7077"), Ok(()));
-        assert_eq!(host("127.0.0.1:80", "localhost"), Ok(()));
+        for (addresses, good) in [
+            ("127.0.0.1:7077", "127.0.0.1:7077"),
+            ("[::1]:7077", "[::1]:7077"),
+            ("127.0.0.2:7077", "127.0.0.2:7077"),
+            ("127.0.0.1:80 [::1]:80", "localhost"),
+            ("127.0.0.1:80", "127.0.0.1"),
+        ] {
+            assert_eq!(host(addresses, good), Ok(()), "{addresses} {good}");
+        }
+        for (addresses, bad) in [
+            ("127.0.0.1:7077", "localhost:7077"),
+            ("127.0.0.1:7077", "[::1]:7077"),
+            ("[::1]:7077", "localhost:7077"),
+            ("127.0.0.2:7077", "localhost:7077"),
+            ("127.0.0.2:7077", "127.0.0.1:7077"),
+        ] {
+            assert_eq!(host(addresses, bad), Err(Stranger::Host), "{addresses} {bad}");
+        }
         for bad in [
             "",
             "localhost",
@@ -119,12 +144,12 @@ mod tests {
             "2130706433:7077",
             "192.168.0.7:7077",
         ] {
-            assert_eq!(host("127.0.0.1:7077", bad), Err(Stranger::Host), "{bad}");
+            assert_eq!(host(BOTH, bad), Err(Stranger::Host), "{bad}");
         }
         let twice = [("host", "localhost:7077"), ("host", "localhost:7077")];
-        assert_eq!(asked("127.0.0.1:7077", &Method::GET, "/", &twice), Err(Stranger::Host));
-        assert_eq!(asked("127.0.0.1:7077", &Method::GET, "/", &[]), Err(Stranger::Host));
-        let absolute = asked("127.0.0.1:7077", &Method::GET, "http://evil.example/", &twice[..1]);
+        assert_eq!(asked(BOTH, &Method::GET, "/", &twice), Err(Stranger::Host));
+        assert_eq!(asked(BOTH, &Method::GET, "/", &[]), Err(Stranger::Host));
+        let absolute = asked(BOTH, &Method::GET, "http://evil.example/", &twice[..1]);
         assert_eq!(absolute, Err(Stranger::Host));
     }
 
@@ -155,11 +180,11 @@ mod tests {
             head.extend(site.map(|site| ("sec-fetch-site", site)));
             head.extend(origin.map(|origin| ("origin", origin)));
             head.extend(more);
-            let answer = asked("127.0.0.1:7077", method, path, &head);
+            let answer = asked(BOTH, method, path, &head);
             assert_eq!(answer.is_ok(), heard, "{method} {path} {head:?}");
             for repeated in head.iter().filter(|(name, _)| ["sec-fetch-site", "origin"].contains(name)) {
                 let twice = [&head[..], &[*repeated]].concat();
-                assert_eq!(asked("127.0.0.1:7077", method, path, &twice), Err(Stranger::Site), "{twice:?}");
+                assert_eq!(asked(BOTH, method, path, &twice), Err(Stranger::Site), "{twice:?}");
             }
         }
     }

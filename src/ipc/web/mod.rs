@@ -6,6 +6,8 @@
 //! - only requests that name this device and that no other site has caused are heard (`guard`);
 //! - changes need a code from a file (`code`), reading does where `web.reading` says so. Nothing is
 //!   believed because of who asks: there are no cookies, and other sites are told nothing of answers;
+//! - its port is held while the daemon restarts, and `localhost` is heard only where it leads to the daemon alone
+//!   (`listen`);
 //! - it shows less than the socket does: neither payloads nor keys, nor what may quote them (`view`);
 //! - nothing that it shows can become a part of the page: it is put in as text, and the browser is told
 //!   to run only what stands in the page itself (`page`).
@@ -15,11 +17,14 @@
 
 mod code;
 mod guard;
+mod listen;
 mod live;
 mod page;
 mod routes;
 mod view;
 
+use std::net::TcpListener as StdTcpListener;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +33,7 @@ use actix_service::{Service, ServiceFactory, map_config};
 use actix_web::dev::AppConfig;
 use actix_web::{App, web};
 use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -38,6 +43,7 @@ use crate::actors::ConfigWatch;
 use crate::config;
 use code::Code;
 use guard::Hosts;
+use listen::Listeners;
 use page::Page;
 use view::Audience;
 
@@ -63,15 +69,18 @@ impl Site {
     }
 }
 
-/// Serves the page as `[web]` says, from one reload to the next, until the daemon ends.
-pub async fn follow(shared: Shared) {
+/// Serves the page as `[web]` says, from one reload to the next, until the daemon ends. `kept` are the sockets that
+/// an earlier run left with systemd; `keep` is given those of this run whenever they change.
+pub async fn follow(shared: Shared, kept: Vec<StdTcpListener>, keep: impl Fn(Vec<OwnedFd>)) {
     let mut config = shared.board.config.clone();
     let mut shutdown = shared.shutdown.clone();
+    let mut listeners = Listeners::adopt(kept);
     loop {
         let web = config.borrow_and_update().web.clone();
+        listeners = listen(&web, listeners, &keep);
         let goes_on = tokio::select! {
             // It ended because nothing can be served: the next reload may mend that.
-            () = serve(&web, &shared) => config.changed().await.is_ok(),
+            () = serve(&web, &listeners, &shared) => config.changed().await.is_ok(),
             changed = changed(&mut config, &web) => changed,
             _ = shutdown.wait_for(|ends| *ends) => false,
         };
@@ -81,29 +90,40 @@ pub async fn follow(shared: Shared) {
     }
 }
 
+/// Listens where `[web]` says, and has the sockets kept if they are others than before.
+fn listen(web: &config::Web, previous: Listeners, keep: impl Fn(Vec<OwnedFd>)) -> Listeners {
+    let previous_addresses = previous.addresses();
+    let opened = web.address().map(|address| {
+        Listeners::open(address, previous).inspect_err(|error| {
+            tracing::error!(
+                "the page cannot be served on {address}: {error}. Records are taken and sent all the same. To mend it: \
+                 free that port or set web.listen to another one, then systemctl reload fieldsync"
+            );
+        })
+    });
+    let listeners = opened.and_then(Result::ok).unwrap_or_default();
+    if listeners.addresses() != previous_addresses {
+        match listeners.duplicate() {
+            Ok(duplicates) => keep(duplicates),
+            Err(error) => tracing::warn!(%error, "the port of the page is free while the daemon restarts"),
+        }
+    }
+    listeners
+}
+
 /// Waits until `[web]` is another; false when the daemon ends.
 async fn changed(config: &mut ConfigWatch, web: &config::Web) -> bool {
     config.wait_for(|config| config.web != *web).await.is_ok()
 }
 
 /// Serves; dropping it ends every connection. It ends by itself when there is nothing to listen on.
-async fn serve(web: &config::Web, shared: &Shared) {
-    let Some(address) = web.address() else {
+async fn serve(web: &config::Web, listeners: &Listeners, shared: &Shared) {
+    let addresses = listeners.addresses();
+    let Some(address) = addresses.first() else {
         return;
     };
-    let listening = TcpListener::bind(address).await;
-    let (listener, address) = match listening.and_then(|listener| Ok((listener.local_addr()?, listener))) {
-        Ok((address, listener)) => (listener, address),
-        Err(error) => {
-            tracing::error!(
-                "the page cannot be served on {address}: {error}. Records are taken and sent all the same. To mend it: \
-                 free that port or set web.listen to another one, then systemctl reload fieldsync"
-            );
-            return;
-        }
-    };
     let site = web::Data::new(Site {
-        hosts: Hosts::of(address),
+        hosts: Hosts::of(&addresses),
         code: Code::new(shared.board.clock, web.clone()),
         page: Page::new(),
         streams: Arc::new(Semaphore::new(web.max_connections / 2)),
@@ -112,8 +132,8 @@ async fn serve(web: &config::Web, shared: &Shared) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept(), if connections.len() < web.max_connections => match accepted {
-                Ok((stream, _)) => {
+            accepted = listeners.accept(), if connections.len() < web.max_connections => match accepted {
+                Ok(stream) => {
                     connections.spawn_local(connection(stream, site.clone(), shared.clone()));
                 }
                 Err(error) => {

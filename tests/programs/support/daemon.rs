@@ -60,15 +60,28 @@ impl Home {
 
     /// How systemd starts it with a socket of its own.
     pub(crate) fn activated_by(&self, listener: UnixListener) -> Command {
+        self.handed(vec![("fieldsync.socket", listener.into())])
+    }
+
+    /// How systemd starts it with these sockets, three at most, under their names.
+    pub(crate) fn handed(&self, sockets: Vec<(&str, OwnedFd)>) -> Command {
+        const SCRIPT: &str =
+            "exec 3<&0 4<&1 5<&2 </dev/null >/dev/null 2>>\"$LOG\"; export LISTEN_PID=$$; exec \"$@\"";
         let daemon = self.command();
-        let log = File::options().append(true).open(self.path("log")).unwrap();
+        let names: Vec<&str> = sockets.iter().map(|(name, _)| *name).collect();
         let mut command = Command::new("sh");
+        leave_surroundings(&mut command);
         command
-            .args(["-c", "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"", "sh"])
+            .env("LOG", self.path("log"))
+            .env("LISTEN_FDS", sockets.len().to_string())
+            .env("LISTEN_FDNAMES", names.join(":"))
+            .args(["-c", SCRIPT, "sh"])
             .arg(daemon.get_program())
-            .args(daemon.get_args())
-            .stdin(Stdio::from(OwnedFd::from(listener)))
-            .stderr(log);
+            .args(daemon.get_args());
+        assert!(sockets.len() <= 3, "the shell is given each as one of its own");
+        let mut sockets = sockets.into_iter().map(|(_, socket)| Stdio::from(socket));
+        let mut next = || sockets.next().unwrap_or_else(Stdio::null);
+        command.stdin(next()).stdout(next()).stderr(next());
         command
     }
 
@@ -107,6 +120,7 @@ pub(crate) fn leave_surroundings(command: &mut Command) {
         "NOTIFY_SOCKET",
         "WATCHDOG_USEC",
         "LISTEN_FDS",
+        "LISTEN_FDNAMES",
         "JOURNAL_STREAM",
         "STATE_DIRECTORY",
         "RUNTIME_DIRECTORY",

@@ -1,7 +1,12 @@
-//! The other end of `$NOTIFY_SOCKET`.
+//! The other end of `$NOTIFY_SOCKET`, with a file descriptor store as systemd has it.
 
+use std::collections::BTreeMap;
+use std::io::IoSliceMut;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 use super::wait::wait_for;
 
@@ -10,6 +15,7 @@ pub(crate) struct NotifySocket {
     socket: UnixDatagram,
     pub(crate) path: PathBuf,
     heard: Vec<String>,
+    stored: BTreeMap<String, Vec<OwnedFd>>,
 }
 
 impl NotifySocket {
@@ -17,22 +23,53 @@ impl NotifySocket {
         let path = directory.join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_nonblocking(true).unwrap();
-        Self { socket, path, heard: Vec::new() }
+        Self { socket, path, heard: Vec::new(), stored: BTreeMap::new() }
     }
 
     /// Every line that was received until now.
     pub(crate) fn heard(&mut self) -> &[String] {
-        let mut buffer = [0; 4096];
-        while let Ok(size) = self.socket.recv(&mut buffer) {
-            let text = String::from_utf8_lossy(&buffer[..size]).into_owned();
-            self.heard.extend(text.lines().map(str::to_owned));
+        while let Some((text, descriptors)) = self.receive() {
+            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            let name = lines.iter().find_map(|line| line.strip_prefix("FDNAME=")).unwrap_or("stored");
+            if lines.iter().any(|line| line == "FDSTOREREMOVE=1") {
+                self.stored.remove(name);
+            }
+            if lines.iter().any(|line| line == "FDSTORE=1") {
+                self.stored.entry(name.to_owned()).or_default().extend(descriptors);
+            }
+            self.heard.extend(lines);
         }
         &self.heard
+    }
+
+    /// The next message, with the descriptors that came with it.
+    #[expect(unsafe_code, reason = "the kernel gives descriptors as numbers")]
+    fn receive(&self) -> Option<(String, Vec<OwnedFd>)> {
+        let (mut text, mut control) = ([0; 4096], nix::cmsg_space!([i32; 8]));
+        let mut parts = [IoSliceMut::new(&mut text)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let message = recvmsg::<()>(self.socket.as_raw_fd(), &mut parts, Some(&mut control), flags).ok()?;
+        let descriptors = message
+            .cmsgs()
+            .unwrap()
+            .filter_map(|part| if let ControlMessageOwned::ScmRights(fds) = part { Some(fds) } else { None })
+            .flatten()
+            // SAFETY: the kernel has made this descriptor for us just now.
+            .map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) })
+            .collect();
+        let size = message.bytes;
+        Some((String::from_utf8_lossy(&text[..size]).into_owned(), descriptors))
     }
 
     /// Waits for a line.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, line: &str) {
         wait_for(line, || self.heard().iter().any(|heard| heard == line).then_some(()));
+    }
+
+    /// Descriptors of this name that are in the store now.
+    pub(crate) fn stored(&mut self, name: &str) -> &[OwnedFd] {
+        self.heard();
+        self.stored.get(name).map_or(&[], Vec::as_slice)
     }
 }

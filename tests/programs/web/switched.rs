@@ -49,10 +49,11 @@ fn nothing_listens_until_an_address_is_given_and_a_reload_is_enough() {
 
     let mut follower = page.follow();
     follower.next("status");
-    reload(&with_page(&Settings::default()).with("web.max_connections", "8"));
-    let moved = wait_for("another port", || Some(Page::of(&daemon)).filter(|now| now.0 != page.0));
-    moved.get("/v1/status").good(200);
-    assert_eq!(listening(&daemon), HashSet::from([moved.0.port()]));
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    reload(&Settings::default().with("web.listen", &free.to_string()));
+    wait_for("another port", || (Page::of(&daemon).0 == free).then_some(()));
+    Page(free).get("/v1/status").good(200);
+    assert_eq!(listening(&daemon), HashSet::from([free.port()]));
     crate::support::web::rest(&follower.stream);
 
     reload(&Settings::default());

@@ -1,0 +1,99 @@
+//! The sockets that the page is served on: one at the configured address, and one at the loopback address of the
+//! other family, with the same port.
+//!
+//! A browser may reach `localhost` by either family. If another user's process listens on the other one, that
+//! process is sent what is meant for the page. So both are taken, and the name is heard only if both could be.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdTcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::task::Poll;
+
+use tokio::net::{TcpListener, TcpStream};
+
+/// Open sockets; none where no page is served.
+#[derive(Default)]
+pub(super) struct Listeners(Vec<TcpListener>);
+
+impl Listeners {
+    /// Those that systemd kept while the daemon did not run.
+    pub(super) fn adopt(kept: Vec<StdTcpListener>) -> Self {
+        let adopted = kept.into_iter().filter_map(|listener| adopt(listener).ok());
+        Self(adopted.collect())
+    }
+
+    /// Listens at an address. A socket of `previous` is used again where it fits; the others are closed.
+    pub(super) fn open(address: SocketAddr, mut previous: Self) -> io::Result<Self> {
+        let main = previous.take_or_bind(address)?;
+        let main_address = main.local_addr()?;
+        let mut listeners = vec![main];
+        if let Some(ip) = sibling(address.ip()) {
+            let sibling = SocketAddr::new(ip, main_address.port());
+            match previous.take_or_bind(sibling) {
+                Ok(listener) => listeners.push(listener),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => tracing::warn!(
+                    "another process listens on {sibling}: what a browser sends to the name localhost may reach it, so the \
+                     page is not served under that name. Open http://{main_address}/. To mend it: stop that process, then \
+                     systemctl restart fieldsync"
+                ),
+                Err(error) => tracing::info!(
+                    "{sibling} cannot be listened on ({error}), so the page is not served under the name localhost: open \
+                     http://{main_address}/"
+                ),
+            }
+        }
+        Ok(Self(listeners))
+    }
+
+    /// Port 0 stands for any.
+    fn take_or_bind(&mut self, wanted: SocketAddr) -> io::Result<TcpListener> {
+        let fits = |listener: &TcpListener| {
+            let is_wanted = |address: SocketAddr| {
+                address.ip() == wanted.ip() && [0, address.port()].contains(&wanted.port())
+            };
+            listener.local_addr().is_ok_and(is_wanted)
+        };
+        match self.0.iter().position(fits) {
+            Some(place) => Ok(self.0.swap_remove(place)),
+            None => adopt(StdTcpListener::bind(wanted)?),
+        }
+    }
+
+    /// The configured one is the first.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.0.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// The same sockets, to be kept open by somebody else.
+    pub(super) fn duplicate(&self) -> io::Result<Vec<OwnedFd>> {
+        self.0.iter().map(|listener| listener.as_fd().try_clone_to_owned()).collect()
+    }
+
+    /// The next connection to any of them.
+    pub(super) async fn accept(&self) -> io::Result<TcpStream> {
+        poll_fn(|cx| {
+            for listener in &self.0 {
+                if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+                    return Poll::Ready(accepted.map(|(stream, _)| stream));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+fn adopt(listener: StdTcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// The other address that `localhost` stands for.
+fn sibling(ip: IpAddr) -> Option<IpAddr> {
+    match ip {
+        IpAddr::V4(Ipv4Addr::LOCALHOST) => Some(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V6(Ipv6Addr::LOCALHOST) => Some(Ipv4Addr::LOCALHOST.into()),
+        _ => None,
+    }
+}
