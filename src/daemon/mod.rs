@@ -222,6 +222,7 @@ struct Wires {
     board: Board,
     feed: Feed,
     fatal: watch::Receiver<Option<String>>,
+    page_secret: Option<Vec<u8>>,
 }
 
 impl Wires {
@@ -234,7 +235,7 @@ fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew,
     let (clock, steady) = (Clock::start(), Steady::resume(queue.last_steady()));
     let feed = Feed::default();
     let device = queue.device();
-    let Recalled { measurements, history, learned, open, waiting } = match recall(&mut queue) {
+    let Recalled { measurements, history, page_secret, learned, open, waiting } = match recall(&mut queue) {
         Ok(recalled) => recalled,
         Err(error) => {
             tracing::error!(%error, "the store does not read");
@@ -305,7 +306,7 @@ fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew,
         breaker,
         planner,
     };
-    Some((crew, Wires { board, feed, fatal }))
+    Some((crew, Wires { board, feed, fatal, page_secret }))
 }
 
 async fn live(
@@ -361,7 +362,8 @@ async fn live(
     };
     let keeper = notifier.clone();
     let keep_listeners = move |listeners: Vec<_>| keeper.tell(News::PageListeners(listeners.into()));
-    actix_rt::spawn(web::follow(shared.clone(), handed_over.page, keep_listeners));
+    let kept = web::Kept { secret: wires.page_secret.take(), listeners: handed_over.page };
+    actix_rt::spawn(web::follow(shared.clone(), kept, keep_listeners));
     let api = actix_rt::spawn(server::serve(socket.listeners(), shared, max_connections));
     actix_rt::spawn(announce::announce(wires.board.clone(), wires.feed.clone(), notifier.clone()));
     actix_rt::spawn(watchdog::feed(crew.pulse(), notifier.clone()));

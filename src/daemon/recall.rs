@@ -3,6 +3,7 @@
 
 use crate::actors::telemetry;
 use crate::history::{self, History};
+use crate::ipc::web;
 use crate::model::{Backlog, OpenBatch};
 use crate::policy::learned::{self, Learned};
 use crate::store::{Queue, StoreError};
@@ -12,6 +13,8 @@ pub(super) struct Recalled {
     /// As telemetry wrote them.
     pub(super) measurements: Option<Vec<u8>>,
     pub(super) history: History,
+    /// By which pages that are open know the daemon again.
+    pub(super) page_secret: Option<Vec<u8>>,
     pub(super) learned: Learned,
     pub(super) open: Vec<OpenBatch>,
     pub(super) waiting: Backlog,
@@ -27,6 +30,7 @@ pub(super) fn recall(queue: &mut Queue) -> Result<Recalled, StoreError> {
     Ok(Recalled {
         measurements: queue.recall(telemetry::NOTE)?,
         history: History::resume(queue.recall(history::NOTE)?.as_deref(), &open),
+        page_secret: queue.recall(web::identity::NOTE)?,
         learned: learned.unwrap_or_default(),
         open,
         waiting: queue.backlog()?,

@@ -4,6 +4,7 @@ mod browser;
 mod changes;
 mod kept;
 mod limits;
+mod proof;
 mod protection;
 mod shown;
 mod switched;

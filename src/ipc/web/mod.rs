@@ -6,6 +6,7 @@
 //! - only requests that name this device and that no other site has caused are heard (`guard`);
 //! - changes need a code from a file (`code`), reading does where `web.reading` says so. Nothing is
 //!   believed because of who asks: there are no cookies, and other sites are told nothing of answers;
+//! - an open page sends nothing to a process that took the daemon's place, and never the code itself (`identity`);
 //! - its port is held while the daemon restarts, and `localhost` is heard only where it leads to the daemon alone
 //!   (`listen`);
 //! - it shows less than the socket does: neither payloads nor keys, nor what may quote them (`view`);
@@ -17,12 +18,14 @@
 
 mod code;
 mod guard;
+pub(crate) mod identity;
 mod listen;
 mod live;
 mod page;
 mod routes;
 mod view;
 
+use std::collections::HashSet;
 use std::net::TcpListener as StdTcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -40,9 +43,12 @@ use tokio::task::JoinSet;
 use super::patience::{HEAD_WITHIN, Patient};
 use super::server::Shared;
 use crate::actors::ConfigWatch;
+use crate::actors::queue_store::Write;
 use crate::config;
+use crate::store::Remember;
 use code::Code;
 use guard::Hosts;
+use identity::Identity;
 use listen::Listeners;
 use page::Page;
 use view::Audience;
@@ -58,6 +64,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 struct Site {
     hosts: Hosts,
     code: Code,
+    identity: Arc<Identity>,
     page: Page,
     /// For pages that follow what happens.
     streams: Arc<Semaphore>,
@@ -69,18 +76,36 @@ impl Site {
     }
 }
 
-/// Serves the page as `[web]` says, from one reload to the next, until the daemon ends. `kept` are the sockets that
-/// an earlier run left with systemd; `keep` is given those of this run whenever they change.
-pub async fn follow(shared: Shared, kept: Vec<StdTcpListener>, keep: impl Fn(Vec<OwnedFd>)) {
+/// What earlier runs of the daemon left for the page.
+pub struct Kept {
+    /// From the store, under [`identity::NOTE`].
+    pub secret: Option<Vec<u8>>,
+    /// From systemd.
+    pub listeners: Vec<StdTcpListener>,
+}
+
+/// Serves the page as `[web]` says, from one reload to the next, until the daemon ends. `keep` is given the sockets of
+/// the page whenever they change, to hold them open for the next run.
+pub async fn follow(shared: Shared, kept: Kept, keep: impl Fn(Vec<OwnedFd>)) {
     let mut config = shared.board.config.clone();
     let mut shutdown = shared.shutdown.clone();
-    let mut listeners = Listeners::adopt(kept);
+    let mut listeners = Listeners::adopt(kept.listeners);
+    let mut identity =
+        kept.secret.and_then(|secret| Identity::new(&secret, shared.board.clock).ok()).map(Arc::new);
     loop {
         let web = config.borrow_and_update().web.clone();
         listeners = listen(&web, listeners, &keep);
+        if identity.is_none() && !listeners.addresses().is_empty() {
+            identity = create_identity(&shared).map(Arc::new);
+        }
+        let serving = async {
+            if let Some(identity) = &identity {
+                serve(&web, &listeners, &shared, identity).await;
+            }
+        };
         let goes_on = tokio::select! {
             // It ended because nothing can be served: the next reload may mend that.
-            () = serve(&web, &listeners, &shared) => config.changed().await.is_ok(),
+            () = serving => config.changed().await.is_ok(),
             changed = changed(&mut config, &web) => changed,
             _ = shutdown.wait_for(|ends| *ends) => false,
         };
@@ -90,9 +115,34 @@ pub async fn follow(shared: Shared, kept: Vec<StdTcpListener>, keep: impl Fn(Vec
     }
 }
 
+/// For the first page that this device ever serves. A page that is loaded before the store has the secret may have to
+/// be loaded again after a crash.
+fn create_identity(shared: &Shared) -> Option<Identity> {
+    let created = identity::create_secret().and_then(|secret| {
+        let identity = Identity::new(&secret, shared.board.clock)?;
+        Ok((identity, secret))
+    });
+    let Ok((identity, secret)) = created else {
+        tracing::error!(
+            "the page cannot be served: the system gives no random bytes. Records are taken and sent all the same"
+        );
+        return None;
+    };
+    let kept = shared.store.send(Write(Remember { name: identity::NOTE, note: secret }));
+    actix_rt::spawn(async move {
+        if !matches!(kept.await, Ok(Ok(()))) {
+            tracing::warn!(
+                "the store did not keep the secret of the page: pages that are open have to be loaded again after a restart"
+            );
+        }
+    });
+    Some(identity)
+}
+
 /// Listens where `[web]` says, and has the sockets kept if they are others than before.
 fn listen(web: &config::Web, previous: Listeners, keep: impl Fn(Vec<OwnedFd>)) -> Listeners {
-    let previous_addresses = previous.addresses();
+    let addresses = |listeners: &Listeners| listeners.addresses().into_iter().collect::<HashSet<_>>();
+    let previous_addresses = addresses(&previous);
     let opened = web.address().map(|address| {
         Listeners::open(address, previous).inspect_err(|error| {
             tracing::error!(
@@ -102,7 +152,7 @@ fn listen(web: &config::Web, previous: Listeners, keep: impl Fn(Vec<OwnedFd>)) -
         })
     });
     let listeners = opened.and_then(Result::ok).unwrap_or_default();
-    if listeners.addresses() != previous_addresses {
+    if addresses(&listeners) != previous_addresses {
         match listeners.duplicate() {
             Ok(duplicates) => keep(duplicates),
             Err(error) => tracing::warn!(%error, "the port of the page is free while the daemon restarts"),
@@ -117,7 +167,7 @@ async fn changed(config: &mut ConfigWatch, web: &config::Web) -> bool {
 }
 
 /// Serves; dropping it ends every connection. It ends by itself when there is nothing to listen on.
-async fn serve(web: &config::Web, listeners: &Listeners, shared: &Shared) {
+async fn serve(web: &config::Web, listeners: &Listeners, shared: &Shared, identity: &Arc<Identity>) {
     let addresses = listeners.addresses();
     let Some(address) = addresses.first() else {
         return;
@@ -125,6 +175,7 @@ async fn serve(web: &config::Web, listeners: &Listeners, shared: &Shared) {
     let site = web::Data::new(Site {
         hosts: Hosts::of(&addresses),
         code: Code::new(shared.board.clock, web.clone()),
+        identity: Arc::clone(identity),
         page: Page::new(),
         streams: Arc::new(Semaphore::new(web.max_connections / 2)),
     });

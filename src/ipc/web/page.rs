@@ -6,8 +6,9 @@
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
 use ring::digest::{SHA256, digest};
+
+use super::identity::PageKey;
 
 const DOCUMENT: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
@@ -24,7 +25,7 @@ const PROTECTION: [(&str, &str); 7] = [
 ];
 
 pub(super) struct Page {
-    html: Bytes,
+    html: String,
     policy: String,
 }
 
@@ -38,11 +39,12 @@ impl Page {
             known(SCRIPT),
             known(STYLE),
         );
-        Self { html: html.into(), policy }
+        Self { html, policy }
     }
 
-    pub(super) fn html(&self) -> Bytes {
-        self.html.clone()
+    /// The document, with the key by which this copy of it knows the daemon again.
+    pub(super) fn html(&self, page: &PageKey) -> String {
+        self.html.replace("{{page}}", &page.id).replace("{{key}}", &page.key)
     }
 
     /// What every answer says to a browser, a refusal, too.

@@ -3,17 +3,20 @@
 use std::time::Duration;
 
 use actix_web::body::MessageBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
-    WWW_AUTHENTICATE,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, RETRY_AFTER,
+    TRANSFER_ENCODING, WWW_AUTHENTICATE,
 };
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::{HttpResponse, Resource, ResponseError, web};
+use actix_web::{HttpRequest, HttpResponse, Resource, ResponseError, web};
+use bytes::Bytes;
+use ring::digest::{SHA256, digest};
 
-use super::code::Locked;
+use super::code::{Locked, is_same_code};
 use super::guard::Stranger;
+use super::identity::{Signature, to_hex};
 use super::{Site, live, view};
 use crate::ipc::body::Incoming;
 use crate::ipc::error::ApiError;
@@ -25,6 +28,9 @@ use crate::ipc::server::Shared;
 const MAX_BODY: u64 = 16 << 10;
 /// For the body to come, and the store to do it.
 const CHANGE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Where a page asks for a proof before anything else; so this takes no code.
+const PROOF_PATH: &str = "/v1/proof";
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     let resource = |path: &str| -> Resource {
@@ -38,6 +44,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     };
     config
         .service(resource("/").route(web::get().to(page)))
+        .service(resource(PROOF_PATH).route(web::get().to(proof)))
         .service(resource("/v1/status").route(web::get().to(status)))
         .service(resource("/v1/events").route(web::get().to(live::events)))
         .service(resource("/v1/review").route(web::get().to(review)))
@@ -51,9 +58,23 @@ async fn refused(status: StatusCode, code: &str, message: &str) -> Result<HttpRe
     std::future::ready(Err(ApiError::new(status, code, message))).await
 }
 
-async fn page(site: web::Data<Site>) -> HttpResponse {
-    std::future::ready(HttpResponse::Ok().content_type("text/html; charset=utf-8").body(site.page.html()))
-        .await
+async fn page(site: web::Data<Site>, request: HttpRequest) -> HttpResponse {
+    let key = site.identity.issue_page_key(host(request.headers()));
+    let response = HttpResponse::Ok().content_type("text/html; charset=utf-8").body(site.page.html(&key));
+    std::future::ready(response).await
+}
+
+async fn proof(site: web::Data<Site>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let asked = request.query_string().split_once('&');
+    let proof = asked.and_then(|(page, challenge)| {
+        let (page, challenge) = (page.strip_prefix("page=")?, challenge.strip_prefix("challenge=")?);
+        site.identity.prove(page, challenge, host(request.headers()))
+    });
+    let response = proof.map(|proof| HttpResponse::Ok().json(proof)).ok_or_else(|| {
+        let message = "ask with page= and challenge=, 32 hexadecimal digits each";
+        ApiError::bad_request("invalid_query", message)
+    });
+    std::future::ready(response).await
 }
 
 async fn status(site: web::Data<Site>, shared: web::Data<Shared>) -> HttpResponse {
@@ -79,9 +100,14 @@ pub(super) async fn guarded(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<Answer>, actix_web::Error> {
     let ours = request.conn_data::<Turn>().map(Turn::take);
-    let mut response = match admit(&site, &request) {
-        Ok(()) => next.call(request).await?.map_into_boxed_body(),
-        Err(refusal) => request.into_response(refusal.response()),
+    let admitted = match admit(&site, &request) {
+        Ok(Some(digest)) => check_body(request, &digest).await,
+        Ok(None) => Ok(request),
+        Err(refusal) => Err((request, refusal)),
+    };
+    let mut response = match admitted {
+        Ok(request) => next.call(request).await?.map_into_boxed_body(),
+        Err((request, refusal)) => request.into_response(refusal.response()),
     };
     site.page.protect(response.headers_mut());
     Ok(response.map_body(|_, body| Answer::new(body, ours)))
@@ -94,7 +120,8 @@ enum Refusal {
     Unfit(ApiError),
 }
 
-fn admit(site: &Site, request: &ServiceRequest) -> Result<(), Refusal> {
+/// Admits a request by its head. Gives the digest that its body has to have, if the request is signed.
+fn admit(site: &Site, request: &ServiceRequest) -> Result<Option<String>, Refusal> {
     let headers = request.headers();
     site.hosts.admit(request.method(), request.uri(), headers).map_err(Refusal::Stranger)?;
     if headers.contains_key(TRANSFER_ENCODING) {
@@ -102,11 +129,62 @@ fn admit(site: &Site, request: &ServiceRequest) -> Result<(), Refusal> {
     }
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
     // The page itself says nothing: it asks for the code.
-    if changes || (site.code.is_for_reading() && request.path() != "/") {
-        let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        site.code.open(authorization).map_err(Refusal::Locked)?;
+    let is_secret = site.code.is_for_reading() && !["/", PROOF_PATH].contains(&request.path());
+    let digest = if changes || is_secret { unlock(site, request).map_err(Refusal::Locked)? } else { None };
+    if !changes {
+        return Ok(None);
     }
-    if changes { is_small_json(headers).map_err(Refusal::Unfit) } else { Ok(()) }
+    is_small_json(headers).map_err(Refusal::Unfit)?;
+    Ok(digest)
+}
+
+/// Lets the request through if its sender knows the code: a page signs with it, a program sends it.
+fn unlock(site: &Site, request: &ServiceRequest) -> Result<Option<String>, Locked> {
+    let headers = request.headers();
+    let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if let Some(signature) = authorization.and_then(Signature::parse) {
+        if !site.identity.has_valid_ticket(&signature) {
+            return Err(Locked::Expired);
+        }
+        let target = (request.method().as_str(), request.path());
+        site.code
+            .open(Some(|code: &str| site.identity.is_signed_with(code, &signature, host(headers), target)))?;
+        return Ok(Some(signature.digest.to_owned()));
+    }
+    let given = authorization.and_then(|value| value.strip_prefix("Bearer "));
+    site.code.open(given.map(|given| move |code: &str| is_same_code(given, code)))?;
+    Ok(None)
+}
+
+/// Reads the body, which must be the one that was signed.
+async fn check_body(
+    mut request: ServiceRequest,
+    signed: &str,
+) -> Result<ServiceRequest, (ServiceRequest, Refusal)> {
+    let refused = |status, code, message| Refusal::Unfit(ApiError::new(status, code, message));
+    match tokio::time::timeout(CHANGE_LIMIT, request.extract::<Bytes>()).await {
+        Ok(Ok(body)) if to_hex(digest(&SHA256, &body).as_ref()) == signed => {
+            request.set_payload(Payload::from(body));
+            Ok(request)
+        }
+        Ok(Ok(_)) => {
+            let message = "the request is another one than the page has signed; nothing was changed";
+            Err((request, refused(StatusCode::BAD_REQUEST, "altered_request", message)))
+        }
+        Ok(Err(_)) => {
+            let message = "the request broke off; nothing was changed";
+            Err((request, refused(StatusCode::BAD_REQUEST, "broken_request", message)))
+        }
+        Err(_) => {
+            let message = "the request took too long; nothing was changed; try again";
+            Err((request, refused(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)))
+        }
+    }
+}
+
+/// As the browser has it; the guard has admitted it.
+fn host(headers: &HeaderMap) -> &str {
+    headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default()
 }
 
 fn without_length() -> ApiError {
@@ -156,6 +234,11 @@ impl Refusal {
             Self::Locked(Locked::Wrong) => {
                 (StatusCode::UNAUTHORIZED, "wrong_code", "this needs the code that web.token_file holds")
             }
+            Self::Locked(Locked::Expired) => (
+                StatusCode::UNAUTHORIZED,
+                "proof_expired",
+                "the daemon was asked for a proof too long ago: the page has to ask again; nothing was changed",
+            ),
             Self::Locked(Locked::TooMany { .. }) => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "too_many_wrong_codes",

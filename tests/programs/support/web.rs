@@ -4,6 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream as StdStream};
 
 use hyper::Method;
+use ring::digest::{SHA256, digest};
+use ring::hmac;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -105,6 +107,68 @@ impl Page {
         let head = format!("GET /v1/events HTTP/1.1\r\nhost: {}\r\n\r\n", self.0);
         Follower { stream: self.raw(head.as_bytes()), gathered: String::new() }
     }
+}
+
+/// What a page knows its daemon again by, and signs with.
+#[derive(Clone)]
+pub(crate) struct PageKey {
+    id: String,
+    key: hmac::Key,
+}
+
+impl PageKey {
+    /// As the document has it.
+    pub(crate) fn of(document: &str) -> Self {
+        let attribute = |name: &str| {
+            let (_, value) = document.split_once(&format!("data-{name}=\"")).unwrap();
+            value.split_once('"').unwrap().0.to_owned()
+        };
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &from_hex(&attribute("key")));
+        Self { id: attribute("page"), key }
+    }
+
+    fn sign(&self, parts: &[&str]) -> String {
+        to_hex(hmac::sign(&self.key, parts.join("\n").as_bytes()).as_ref())
+    }
+
+    /// Where the proof is asked for.
+    pub(crate) fn question(&self, challenge: &str) -> String {
+        format!("/v1/proof?page={}&challenge={challenge}", self.id)
+    }
+
+    /// The ticket of an answer that proves whose it is.
+    pub(crate) fn ticket_of(&self, challenge: &str, answer: &Value) -> Option<String> {
+        let ticket = answer["ticket"].as_str()?;
+        (answer["proof"] == self.sign(&["proof", challenge, ticket])).then(|| ticket.to_owned())
+    }
+
+    /// What the daemon of this page answers to a question.
+    pub(crate) fn answer(&self, question: &str) -> Value {
+        let challenge = question.rsplit_once('=').unwrap().1;
+        json!({"proof": self.sign(&["proof", challenge, "ticket"]), "ticket": "ticket"})
+    }
+
+    /// The `Authorization` of a request that this page signs.
+    pub(crate) fn authorization(
+        &self,
+        ticket: &str,
+        (method, path): (&str, &str),
+        body: &str,
+        code: &str,
+    ) -> String {
+        let digest = to_hex(digest(&SHA256, body.as_bytes()).as_ref());
+        let signature = self.sign(&["request", ticket, method, path, &digest, code]);
+        format!("Page {}.{ticket}.{digest}.{signature}", self.id)
+    }
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xF]);
+    digits.map(|digit| char::from_digit(digit.into(), 16).unwrap()).collect()
+}
+
+fn from_hex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
 /// The rest of what comes, until the other side closes, which it must.

@@ -1,6 +1,7 @@
 //! What a browser makes of the page, driven for real. Needs chromium.
 
 mod following;
+mod impostors;
 mod looks;
 mod reviewing;
 mod troubled;

@@ -1,6 +1,9 @@
 "use strict";
 // Shows what /v1/events says, and sends records again with the code. Whatever it shows was written by
 // others: it is put in as text. Nothing runs while nobody looks.
+//
+// While the daemon does not run, another process may listen at its address. So a daemon has to prove that it served
+// this page before anything else is sent, and the code itself is never sent: requests are signed with it.
 (() => {
   // The first wait before the daemon is asked again, and the longest.
   const FIRST_WAIT_MS = 1000;
@@ -10,7 +13,8 @@
   // The sentence is spoken at most this often.
   const SPOKEN_EVERY_MS = 10000;
   const CHANGE_LIMIT_MS = 20000;
-  const CODE = "fieldsync-code";
+  const PROOF_LIMIT_MS = 5000;
+  const CHALLENGE_BYTES = 16;
   // Nothing else fits the header that carries it: with another one nothing could be asked at all.
   const CODE_FORM = /^[\x21-\x7e]+$/;
   const NO_CODE = "That cannot be a code: codes have no spaces, and only the letters, digits and signs of an English keyboard.";
@@ -33,16 +37,50 @@
     return day.format(at) === day.format(new Date()) ? hour.format(at) : `${day.format(at)}, ${hour.format(at)}`;
   };
 
-  // The code, for as long as this page is open.
+  // The daemon that served this page, known again by the key that came with it.
+
+  const HMAC = { name: "HMAC", hash: "SHA-256" };
+  const { page, key: keyText } = document.body.dataset;
+  delete document.body.dataset.key;
+  const fromHex = (digits) => Uint8Array.from(digits.match(/../g) ?? [], (pair) => parseInt(pair, 16));
+  const toHex = (bytes) => [...new Uint8Array(bytes)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  const encode = (...parts) => new TextEncoder().encode(parts.join("\n"));
+  // Without crypto.subtle, which browsers give to pages of their own device, nothing can be proven.
+  const key = window.crypto.subtle?.importKey("raw", fromHex(keyText), HMAC, false, ["sign", "verify"]);
+
+  class Impostor extends Error {}
+  const parse = (json) => { try { return JSON.parse(json); } catch { return null; } };
+  // Gives the ticket for a request to the daemon that served this page.
+  const prove = async (signal) => {
+    if (!key) throw new Impostor("This browser cannot check who answers at this address");
+    const limits = [AbortSignal.timeout(PROOF_LIMIT_MS), signal].filter(Boolean);
+    const challenge = toHex(crypto.getRandomValues(new Uint8Array(CHALLENGE_BYTES)));
+    const answer = await fetch(`/v1/proof?page=${page}&challenge=${challenge}`, {
+      cache: "no-store",
+      redirect: "manual",
+      signal: AbortSignal.any(limits),
+    });
+    const { proof, ticket } = parse(await answer.text()) ?? {};
+    const isProven = typeof proof === "string" && typeof ticket === "string"
+      && await crypto.subtle.verify(HMAC, await key, fromHex(proof), encode("proof", challenge, ticket));
+    if (!isProven) throw new Impostor("Something else answers at this address, not the daemon that served this page");
+    return ticket;
+  };
+  // Shows that the code is known here, for this request alone, without showing the code.
+  const authorization = async (ticket, method, path, body) => {
+    if (code === null) return {};
+    const digest = toHex(await crypto.subtle.digest("SHA-256", encode(body)));
+    const signed = encode("request", ticket, method, path, digest, code);
+    const signature = toHex(await crypto.subtle.sign(HMAC, await key, signed));
+    return { Authorization: `Page ${page}.${ticket}.${digest}.${signature}` };
+  };
+
+  // The code, in the memory of this page alone: what a browser stores for an address can be read by whatever
+  // answers there later.
 
   let code = null;
-  try {
-    const kept = sessionStorage.getItem(CODE);
-    if (kept !== null && CODE_FORM.test(kept)) code = kept;
-  } catch { /* It is then kept here alone. */ }
   const forgetCode = () => {
     code = null;
-    try { sessionStorage.removeItem(CODE); } catch { /* As above. */ }
     show("forget", false);
   };
   // Whether it can be one.
@@ -50,7 +88,6 @@
     forgetCode();
     if (!CODE_FORM.test(given)) return false;
     code = given;
-    try { sessionStorage.setItem(CODE, given); } catch { /* As above. */ }
     show("forget", true);
     return true;
   };
@@ -61,7 +98,6 @@
     try { given = decodeURIComponent(given); } catch { /* It is meant as it stands there. */ }
     if (keepCode(given)) answered(true); else ask(NO_CODE, null);
   };
-  const authorization = () => (code ? { Authorization: `Bearer ${code}` } : {});
 
   // What is to be done once there is a code, by whether that was given.
   let asked = null;
@@ -260,10 +296,12 @@
     button.setAttribute("aria-disabled", "true");
     text("outcome", "");
     try {
-      const answer = await fetch("/v1/quarantine/retry", {
+      const [path, body] = ["/v1/quarantine/retry", JSON.stringify(selection)];
+      const ticket = await prove();
+      const answer = await fetch(path, {
         method: "POST",
-        headers: { "Content-Type": "application/json", ...authorization() },
-        body: JSON.stringify(selection),
+        headers: { "Content-Type": "application/json", ...await authorization(ticket, "POST", path, body) },
+        body,
         signal: AbortSignal.timeout(CHANGE_LIMIT_MS),
       });
       if (!answer.ok) throw await Refusal.of(answer);
@@ -274,6 +312,8 @@
       if (problem.code === "wrong_code") {
         forgetCode();
         ask("That was not the right code.", again);
+      } else if (problem instanceof Impostor) {
+        text("outcome", `Nothing was sent. ${problem.message}: do not enter the code here.`);
       } else if (!(problem instanceof Refusal)) {
         text("outcome", `The daemon did not answer. ${LOOK}`);
       } else if (problem.changedNothing) {
@@ -296,7 +336,9 @@
     here();
   };
   const listen = async (signal) => {
-    const answer = await fetch("/v1/events", { headers: authorization(), signal, cache: "no-store" });
+    const path = "/v1/events";
+    const headers = await authorization(await prove(signal), "GET", path, "");
+    const answer = await fetch(path, { headers, signal, cache: "no-store" });
     if (!answer.ok) throw await Refusal.of(answer);
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let gathered = "";
@@ -321,9 +363,12 @@
     stopTicking();
     awaySince ??= new Date();
     const since = `since ${when(awaySince)}`;
-    const said = problem instanceof Refusal
-      ? `What happens cannot be shown ${since}: ${plain(problem.message)}.`
-      : `The daemon does not answer ${since}.`;
+    let said = `The daemon does not answer ${since}.`;
+    if (problem instanceof Refusal) said = `What happens cannot be shown ${since}: ${plain(problem.message)}.`;
+    if (problem instanceof Impostor) {
+      said = `${problem.message}, ${since}. Do not enter the code here.`;
+      answered(false);
+    }
     text("away", `${said} Below is what was so before. It is asked again by itself.`);
     show("away", true);
     document.body.classList.add("away");

@@ -11,7 +11,7 @@ use crate::support::chromium::{Browser, Tab};
 use crate::support::daemon::Daemon;
 use crate::support::server::{Gate, Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
-use crate::support::web::{Page, with_page};
+use crate::support::web::{Page, PageKey, with_page};
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
 const FIRST: &str = "0191b3a0-0000-7000-8000-00000000aaaa";
@@ -24,8 +24,10 @@ fn ill(
 ) -> ScriptedServer {
     let daemon = Daemon::start(&with_page(&Settings::default()));
     let (html, status) = (Page::of(&daemon).get("/").text(), daemon.status());
+    let key = PageKey::of(&html);
     ScriptedServer::start(move |request| match request.path.as_str() {
         "/" => Reply::text(200, "text/html; charset=utf-8", &html),
+        question if question.starts_with("/v1/proof") => Reply::json(200, &key.answer(question)),
         "/v1/events" => events(&status),
         "/v1/quarantine/retry" => change(request),
         _ => Reply::error(404, "NOT_FOUND"),
