@@ -10,13 +10,13 @@ use super::api::{
     Batching, BreakerStatus, Caller, CallerQueue, Connectivity, Counts, Phase, QueueUse, Status, Sync,
 };
 use super::audience::Audience;
-use super::auth::is_unlimited;
 use crate::actors::ConfigWatch;
 use crate::actors::batch_planner::PlannerState;
 use crate::clock::{Clock, millis, wall_ms};
 use crate::model::{Backlog, DeviceId, Link, OTHER_SUBMITTERS};
 use crate::policy::breaker::{BreakerState, Mode};
 use crate::policy::progress::{denied_note, sentence};
+use crate::store::Limits;
 
 /// Everything that is announced.
 #[derive(Clone)]
@@ -67,8 +67,8 @@ impl Board {
             None if by_submitter.contains_key(&OTHER_SUBMITTERS) => None,
             counts => Some(counts.copied().unwrap_or_default()),
         };
-        let share = if is_unlimited(uid) { 1.0 } else { self.config.borrow().queue.max_user_share };
-        let most = |limit: u64| share_of(limit, share);
+        let limits = Limits::from(&**self.config.borrow());
+        let most = |limit: u64| limits.share_of(uid, limit);
         Caller {
             uid,
             admin,
@@ -173,15 +173,4 @@ impl Board {
             caller: None,
         }
     }
-}
-
-/// What one user may fill of a limit.
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a share between 0 and 1 of a limit needs no more digits"
-)]
-fn share_of(limit: u64, share: f64) -> u64 {
-    ((limit as f64 * share) as u64).clamp(1, limit.max(1))
 }

@@ -52,7 +52,7 @@ impl Limits {
         clippy::cast_sign_loss,
         reason = "a share is not exact, and `as` stays within bounds"
     )]
-    fn share_of(&self, submitter: u32, limit: u64) -> u64 {
+    pub fn share_of(&self, submitter: u32, limit: u64) -> u64 {
         if submitter == 0 || submitter == self.own_uid {
             return limit;
         }

@@ -38,8 +38,7 @@ fn picky(request: &Request) -> Reply {
 }
 
 fn enqueue(user: User, daemon: &Daemon, records: &[Value]) -> Ran {
-    let lines: String = records.iter().map(|record| format!("{record}\n")).collect();
-    user.call(daemon, &["enqueue"], &lines)
+    user.call(daemon, &["enqueue"], &json!(records).to_string())
 }
 
 /// Enqueues one record; its id.

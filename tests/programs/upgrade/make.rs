@@ -66,12 +66,10 @@ const MEMBER: u32 = 54_323;
 /// Hands records over as the other user; each with its id.
 fn enqueue_by_member(daemon: &Daemon, mut records: Vec<Value>) -> Vec<(String, Value)> {
     open_to_all(daemon);
-    let mut lines = String::new();
     for record in &mut records {
         record["id"] = uuid::Uuid::now_v7().to_string().into();
-        lines += &format!("{record}\n");
     }
-    let ran = User::plain(MEMBER).call(daemon, &["enqueue"], &lines);
+    let ran = User::plain(MEMBER).call(daemon, &["enqueue"], &json!(records).to_string());
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     records.into_iter().map(|record| (record["id"].as_str().unwrap().to_owned(), record)).collect()
 }
