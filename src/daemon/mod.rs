@@ -13,7 +13,6 @@ mod reload;
 mod signals;
 mod socket;
 mod stop;
-pub(crate) mod warnings;
 mod watchdog;
 
 use std::path::{Path, PathBuf};
@@ -45,6 +44,7 @@ use crate::journal;
 use crate::logging::{self, LogControl};
 use crate::model::{Backlog, DiskState, Link};
 use crate::store::{self, KeySpace, OpenError, Queue};
+use crate::transport::credential;
 use handed_over::HandedOver;
 use notify::{News, Notifier};
 use recall::{Recalled, recall};
@@ -80,7 +80,7 @@ pub fn run(options: &Options) -> u8 {
         }
     };
     if options.check_only {
-        if let Some(warning) = warnings::token_in_clear(&config.server) {
+        if let Some(warning) = credential::warn_of_clear_token(&config.server) {
             eprintln!("fieldsyncd: warning: {warning}");
         }
         print!("{}", config.to_toml());

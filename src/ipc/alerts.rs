@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::api::Alert;
 use crate::clock::millis;
 use crate::config::Config;
-use crate::daemon::warnings;
 use crate::model::{Backlog, DiskState};
+use crate::transport::credential;
 
 /// The alert that goes when it is acknowledged, and not before.
 pub(super) const STORE_DAMAGED: &str = "store_damaged";
@@ -52,7 +52,7 @@ fn alerts(backlog: &Backlog, config: &Config, now: u64) -> Vec<Alert> {
                 .into(),
         ),
     }
-    if let Some(warning) = warnings::token_in_clear(&config.server) {
+    if let Some(warning) = credential::warn_of_clear_token(&config.server) {
         raise("token_in_clear", warning.into());
     }
     let (telemetry, review) = (&config.telemetry, backlog.quarantined);
@@ -141,12 +141,12 @@ mod tests {
     fn a_queue_fills_by_its_payloads_or_by_what_its_records_take_on_the_disk() {
         let config = Config::default();
         let percent = u64::from(config.telemetry.alert_queue_percent);
-        let most = config.queue.max_bytes.0 * percent / 100;
-        let by_disk = config.queue.max_disk_bytes.0 * percent / 100;
+        let most = (config.queue.max_bytes.0 * percent).div_ceil(100);
+        let by_disk = (config.queue.max_disk_bytes.0 * percent).div_ceil(100);
         for (bytes, disk_bytes, expected) in [
             (most - 1, by_disk - 1, None),
             (most, 0, Some(" bytes")),
-            (0, by_disk + 1, Some(" bytes of disk, as estimated")),
+            (0, by_disk, Some(" bytes of disk, as estimated")),
         ] {
             let backlog = Backlog { bytes, disk_bytes, ..Backlog::default() };
             let alerts = Raised::default().alerts(&backlog, &config, 1);

@@ -19,8 +19,7 @@ use super::server::Tried;
 use crate::cli::words::span;
 use crate::clock::{millis, rfc3339, wall_ms};
 use crate::config::{self, DEFAULT_FILE};
-use crate::daemon::warnings::TOKEN_IN_CLEAR;
-use crate::transport::credential::{Credentials, Token};
+use crate::transport::credential::{Credentials, TOKEN_IN_CLEAR, Token};
 use crate::transport::http::TransportError;
 
 /// Where systemd puts what `LoadCredential=` of the service names.

@@ -130,6 +130,15 @@ pub(crate) fn token_file(config: &config::Server) -> Option<PathBuf> {
     files.token.filter(|path| !files.token_may_be_missing || path.exists())
 }
 
+/// Of a token that is shown to everyone on the way to the server.
+pub(crate) const TOKEN_IN_CLEAR: &str = "server.url begins with http://: the token and all records are sent unencrypted, and everyone on the way to the server can \
+     read them and use the token. Use https:// where the server has it";
+
+/// What a person should know of a token that is sent unencrypted; none where it is not, or stays on this device.
+pub(crate) fn warn_of_clear_token(config: &config::Server) -> Option<&'static str> {
+    (config.is_unencrypted() && token_file(config).is_some()).then_some(TOKEN_IN_CLEAR)
+}
+
 fn fingerprint(bytes: &[u8]) -> Fingerprint {
     digest(&SHA256, bytes).as_ref().to_vec()
 }
