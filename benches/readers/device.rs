@@ -84,14 +84,15 @@ impl Device {
 
     /// Records that the gateway confirms in a second, beside readers of `calls`.
     pub(crate) fn settled_per_second(&self, calls: &'static [&'static str], connections: usize) -> f64 {
-        let mut caller = Caller::connect(&self.socket());
         let readers = (!calls.is_empty()).then(|| Readers::start(self, calls, connections));
-        let before = synced(&mut caller);
+        // A connection that rests as long as this would be closed.
+        let call = |request| Caller::connect(&self.socket()).call(request, b"");
+        let before = synced(&call("GET /v1/status"));
         let clock = Clock::start();
-        caller.call("POST /v1/resume", b"");
+        call("POST /v1/resume");
         thread::park_timeout(COUNTED);
-        caller.call("POST /v1/pause", b"");
-        let settled = synced(&mut caller) - before;
+        call("POST /v1/pause");
+        let settled = synced(&call("GET /v1/status")) - before;
         let rate = settled as f64 / clock.now().as_secs_f64();
         if let Some(readers) = readers {
             readers.stop();
@@ -100,7 +101,7 @@ impl Device {
     }
 }
 
-fn synced(caller: &mut Caller) -> u64 {
-    let status: Value = serde_json::from_slice(&caller.call("GET /v1/status", b"")).expect("a status");
+fn synced(status: &[u8]) -> u64 {
+    let status: Value = serde_json::from_slice(status).expect("a status");
     status["records"]["synced"].as_u64().expect("a number")
 }

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::actors::TryNow;
 use crate::actors::batch_planner::{BatchPlanner, Partners, PlannerState, Senses};
@@ -349,7 +349,8 @@ async fn live(
         reader: crew.reader.clone(),
         planner: crew.planner.clone(),
         telemetry: crew.telemetry.clone(),
-        turns: Arc::new(Semaphore::new(1)),
+        turns: Arc::default(),
+        looks: Arc::default(),
         shutdown,
     };
     let mut signals = match signals.listen() {

@@ -21,5 +21,6 @@ mod routes;
 pub mod server;
 mod shares;
 pub mod status;
+pub mod turns;
 pub mod web;
 pub mod why;

@@ -189,7 +189,7 @@ fn is_for_admins(operation: &str) -> bool {
 )]
 pub(super) async fn openapi(shared: web::Data<Shared>) -> Result<HttpResponse, ApiError> {
     static WRITTEN: OnceLock<serde_json::Result<Bytes>> = OnceLock::new();
-    let _turn = shared.turn().await?;
+    let _turn = shared.turns.take().await?;
     match WRITTEN.get_or_init(|| serde_json::to_vec(&document()).map(Bytes::from)) {
         Ok(json) => Ok(HttpResponse::Ok().content_type(ContentType::json()).body(json.clone())),
         Err(error) => Err(ApiError::cannot_write(error)),

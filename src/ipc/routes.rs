@@ -69,7 +69,7 @@ async fn method_not_allowed(methods: &'static str) -> HttpResponse {
     responses((status = 200, description = "The status.", body = Status)),
 )]
 pub(super) async fn status(shared: web::Data<Shared>, peer: Peer) -> Result<HttpResponse, ApiError> {
-    let _turn = shared.turn().await?;
+    let _turn = shared.turns.take().await?;
     Ok(HttpResponse::Ok().json(shared.board.status_for(shared.audience(&peer))))
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn status(shared: web::Data<Shared>, peer: Peer) -> Result<Http
     responses((status = 200, description = "The report.", body = TelemetryReport)),
 )]
 pub(super) async fn telemetry(shared: web::Data<Shared>) -> Result<HttpResponse, ApiError> {
-    let _turn = shared.turn().await?;
+    let _turn = shared.turns.take().await?;
     Ok(HttpResponse::Ok().json(shared.telemetry.send(Report).await?))
 }
 
@@ -95,7 +95,7 @@ pub(super) async fn telemetry(shared: web::Data<Shared>) -> Result<HttpResponse,
         content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8")),
 )]
 pub(super) async fn open_metrics(shared: web::Data<Shared>) -> Result<HttpResponse, ApiError> {
-    let _turn = shared.turn().await?;
+    let _turn = shared.turns.take().await?;
     let backlog = shared.board.backlog.borrow().clone();
     let text = metrics::text(&shared.board.status(), &backlog).map_err(|error| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics_failed", error.to_string())
@@ -126,7 +126,7 @@ pub(super) async fn batches(
 ) -> Result<HttpResponse, ApiError> {
     let query = query.map_err(|error| ApiError::bad_request("invalid_query", error.to_string()))?;
     let limit = query.limit.unwrap_or(DEFAULT_BATCHES);
-    let _turn = shared.turn().await?;
+    let _turn = shared.turns.take().await?;
     let batches = shared.telemetry.send(RecentBatches(limit)).await?;
     Ok(HttpResponse::Ok().json(BatchList { batches }))
 }

@@ -17,7 +17,7 @@ use actix_web::http::header::ContentType;
 use actix_web::{App, HttpResponse, web};
 use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::watch;
 
 use super::audience::Audience;
 use super::auth::{Peer, is_unlimited};
@@ -31,6 +31,7 @@ use super::patience::{Answer, HEAD_WITHIN, Patient, Turn};
 use super::routes::routes;
 use super::shares::Shares;
 use super::status::Board;
+use super::turns::Turns;
 use crate::actors::batch_planner::BatchPlanner;
 use crate::actors::queue_reader::{Look, QueueReader};
 use crate::actors::queue_store::QueueStore;
@@ -57,27 +58,21 @@ pub struct Shared {
     pub planner: Addr<BatchPlanner>,
     /// Adds up.
     pub telemetry: Addr<Telemetry>,
-    /// See [`Shared::turn`].
-    pub turns: Arc<Semaphore>,
+    /// Of calls that are answered at once, on the main thread.
+    pub turns: Arc<Turns>,
+    /// Of looks at the queue.
+    pub looks: Arc<Turns>,
     /// True when the daemon ends: streams end, too.
     pub shutdown: watch::Receiver<bool>,
 }
 
 impl Shared {
-    /// The turn of a call that is answered at once, on this thread: one has it at a time, and only after what came
-    /// in meanwhile was seen. So however many ask, records and batches get their turn in between.
-    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, ApiError> {
-        let turn = self.turns.acquire().await.map_err(|_| ApiError::stopping())?;
-        // The runtime looks for input before it goes on with whoever yields.
-        tokio::task::yield_now().await;
-        Ok(turn)
-    }
-
     /// Looks at the queue.
     pub(super) async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&StoreView) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, ApiError> {
+        let _turn = self.looks.take().await?;
         Ok(self.reader.send(Look::new(look)).await??)
     }
 
