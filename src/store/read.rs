@@ -104,7 +104,7 @@ impl StoreView {
 
     /// A page of the manifest.
     pub fn page(&self, filter: &Filter) -> Result<Page, StoreError> {
-        let start = filter.after.map_or(0, |place| place.0 + 1);
+        let start = filter.after.map_or(0, |place| place.0.saturating_add(1));
         let mut page = Page::default();
         let mut walk = Walk::new(&self.snapshot, filter.state, start)?;
         let mut lanes = LaneView::new(&self.snapshot, &self.open, self.key_space);

@@ -31,6 +31,8 @@ const COMMIT_BYTES: usize = 2 << 20;
 const ENTRY_BYTES: usize = 512;
 /// No store counts so far: a larger number comes of damage.
 const MAX_SEQ: u64 = 1 << 48;
+/// No steady time is later (some thousand years): one that is comes of damage, and the clock would go on from it for ever.
+const MAX_STEADY_MS: u64 = 1 << 48;
 /// Records that are lost and named in the journal.
 const NAMED: usize = 100;
 
@@ -98,6 +100,13 @@ impl<'d> Fill<'d> {
         self.bytes += body + ENTRY_BYTES;
         self.found.push(found);
         if self.bytes < COMMIT_BYTES { Ok(()) } else { self.commit() }
+    }
+
+    /// What was not committed yet.
+    #[cfg(fuzzing)]
+    pub(super) fn take_found(&mut self) -> Vec<Found> {
+        self.bytes = 0;
+        std::mem::take(&mut self.found)
     }
 
     pub(super) fn commit(&mut self) -> Result<(), StoreError> {
@@ -169,10 +178,11 @@ impl<'d> Fill<'d> {
         transaction.delete_table(PARTIAL)?;
         transaction.delete_table(PIECES)?;
         let next_seq = Some(self.known.counters.next_seq).filter(|seq| *seq < MAX_SEQ);
+        let steady = Some(self.known.counters.steady).filter(|steady| *steady < MAX_STEADY_MS);
         let counters = Counters {
             next_seq: self.counters.next_seq.max(next_seq.unwrap_or(1)),
             commits: self.known.counters.commits,
-            steady: self.counters.steady.max(self.known.counters.steady),
+            steady: self.counters.steady.max(steady.unwrap_or_default()),
             ..self.counters.clone()
         };
         let salvaged = counters.unsettled();
@@ -237,8 +247,8 @@ impl Put<'_, '_> {
     }
 
     fn record(&mut self, mut header: Header, body: &str, row: Option<ManifestRow>) -> Result<(), StoreError> {
-        if self.is_taken(header.place)? {
-            // Nobody may come where somebody is: it goes behind all that may still come.
+        if !is_possible(Place(header.place)) || self.is_taken(header.place)? || self.is_in_lane(&header)? {
+            // Nobody may come where somebody is or no claim looks: it goes behind all that may still come.
             let seq = self.counters.next_seq.max(MAX_SEQ);
             header.place = Place::new(Place(header.place).priority(), seq).0;
         }
@@ -275,14 +285,22 @@ impl Put<'_, '_> {
         Ok(self.tables.payload.get(place)?.is_some() || self.tables.receipts.get(place)?.is_some())
     }
 
+    /// Whether a record of the same key arrived as the same one, under another priority.
+    fn is_in_lane(&self, header: &Header) -> Result<bool, StoreError> {
+        let Some(lane) = header.lane(self.key_space) else { return Ok(false) };
+        Ok(self.tables.lanes.get(lane.at(Place(header.place).seq()))?.is_some())
+    }
+
     fn receipt(&mut self, id: u128, row: ManifestRow, settled_at: u64) -> Result<(), StoreError> {
-        if self.tables.manifest.get(id)?.is_some() || self.is_taken(row.place)? {
+        let is_plausible = is_plausible(&row.record_type, row.key.as_deref());
+        if !is_plausible || self.tables.manifest.get(id)?.is_some() || self.is_taken(row.place)? {
             return Ok(());
         }
         let seq = Place(row.place).seq();
         if seq < MAX_SEQ {
             self.counters.next_seq = self.counters.next_seq.max(seq + 1);
         }
+        let settled_at = Some(settled_at).filter(|at| *at < MAX_STEADY_MS).unwrap_or(self.counters.steady);
         self.counters.steady = self.counters.steady.max(settled_at);
         self.tables.receipts.insert(row.place, (id, settled_at))?;
         self.insert(id, &ManifestRow { state: StoredState::Synced, due_at: None, ..row })
@@ -332,9 +350,22 @@ impl Put<'_, '_> {
             // A payload that the record had before it was mended.
             Some(row) => self.wanted(header.id, row),
             None if self.every_record => Ok(()),
+            // Bytes that nothing else tells of may lie in a text that an application chose.
+            None if !is_plausible(&header.record_type, header.key.as_deref()) => Ok(()),
             None => self.record(header, body, None),
         }
     }
+}
+
+/// Whether a store gives out this place, so that claims look there, and more may come behind it.
+fn is_possible(place: Place) -> bool {
+    Place::new(place.priority(), place.seq()) == place && place.seq() < 2 * MAX_SEQ
+}
+
+/// Whether a record may have this type and key. The server takes none with control characters.
+pub(super) fn is_plausible(record_type: &str, key: Option<&str>) -> bool {
+    !record_type.is_empty()
+        && !record_type.chars().chain(key.unwrap_or_default().chars()).any(char::is_control)
 }
 
 /// For a record that is under review, and nobody knows why any more.

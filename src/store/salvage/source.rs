@@ -9,7 +9,7 @@ use std::fmt;
 use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use redb::{
     BackendError, ConcurrencyMode, Database, Key, ReadOnlyTable, ReadTransaction, ReadableDatabase,
@@ -36,6 +36,20 @@ const PRIMARY: u8 = 1;
 const READS: u32 = 100;
 /// A page that is larger comes of a damaged reference.
 const MAX_READ: usize = 64 << 20;
+/// Reads that may fail before the tables are given up, and more for every page of the file: the way around one gap takes up
+/// to 256, and damage may have made any number of gaps. What the tables did not give is in the raw bytes.
+const MAX_FAILURES: u64 = 1000;
+const MAX_FAILURES_PER_PAGE: u64 = 16;
+const PAGE_BYTES: u64 = 4096;
+/// A page that is too large costs as much time as a failed read for so many bytes of it.
+const BYTES_PER_FAILURE: u64 = 64 << 10;
+/// What redb's pages that refer to others begin with, and where in them what follows is.
+const BRANCH: u8 = 2;
+const BRANCH_HEADER_BYTES: usize = 8;
+const CHECKSUM_BYTES: usize = 16;
+const REFERENCE_BYTES: usize = 8;
+/// The upper five bits of a reference's last byte are the binary logarithm of the page's size in pages.
+const ORDER_SHIFT: u32 = 3;
 /// What [`Parts`] holds.
 const TABLES: usize = 6;
 
@@ -44,6 +58,7 @@ struct Shown {
     raw: Arc<Raw>,
     header: [u8; HEADER],
     reads: Arc<AtomicU32>,
+    failures_left: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Shown {
@@ -59,10 +74,15 @@ impl StorageBackend for Shown {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let left = self.reads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if out.len() > MAX_READ {
+            // The room for it was made before this was asked, and made of zeros.
+            spend(&self.failures_left, out.len() as u64 / BYTES_PER_FAILURE);
+        }
         if left.is_err() || out.len() > MAX_READ || offset >= self.raw.length() {
             return Err(io::Error::other("a damaged reference"));
         }
         self.raw.read(offset, out);
+        shrink_references(out, self.raw.length());
         if let Ok(from @ 0..HEADER) = usize::try_from(offset) {
             for (byte, shown) in out.iter_mut().zip(self.header.iter().skip(from)) {
                 *byte = *shown;
@@ -102,6 +122,28 @@ impl StorageBackend for Shown {
     }
 }
 
+fn spend(failures_left: &AtomicU64, failures: u64) {
+    failures_left
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(failures)))
+        .ok();
+}
+
+/// A page that is larger than the file or than any of ours is referred to as one of ordinary size: redb makes room
+/// for a page, up to 4 GiB, before it asks whether there is one.
+pub(super) fn shrink_references(page: &mut [u8], file_length: u64) {
+    let [BRANCH, _, low, high, ..] = *page else { return };
+    let children = usize::from(u16::from_le_bytes([low, high])) + 1;
+    let from = BRANCH_HEADER_BYTES + children * CHECKSUM_BYTES;
+    let Some(references) = page.get_mut(from..from + children * REFERENCE_BYTES) else { return };
+    for reference in references.chunks_exact_mut(REFERENCE_BYTES) {
+        if let Some(last) = reference.last_mut()
+            && PAGE_BYTES << (*last >> ORDER_SHIFT) > file_length.min(MAX_READ as u64)
+        {
+            *last &= (1 << ORDER_SHIFT) - 1;
+        }
+    }
+}
+
 /// The tables, as far as each can be opened.
 #[derive(Default)]
 pub(super) struct Parts {
@@ -126,6 +168,7 @@ pub(super) struct Source {
     header: [u8; HEADER],
     pub(super) reads: Arc<AtomicU32>,
     pub(super) parts: Parts,
+    failures_left: Arc<AtomicU64>,
     /// Both commit slots are whole, and the tables are those of the later commit, all of them.
     pub(super) latest: bool,
 }
@@ -142,12 +185,14 @@ impl Source {
             id.map_or(0, |id| u64::from_le_bytes(*id))
         };
         let [first, second] = SLOTS.map(id);
+        let failures_left = MAX_FAILURES + raw.length() / PAGE_BYTES * MAX_FAILURES_PER_PAGE;
         let latest_first = if second > first { [PRIMARY, 0] } else { [0, PRIMARY] };
         let mut tried = latest_first.map(|slot| {
             header[FLAGS] = slot;
             let reads = Arc::new(AtomicU32::new(READS));
-            let mut source =
-                Self { raw: Arc::clone(raw), header, reads, parts: Parts::default(), latest: false };
+            let (raw, parts, failures_left) =
+                (Arc::clone(raw), Parts::default(), Arc::new(AtomicU64::new(failures_left)));
+            let mut source = Self { raw, header, reads, parts, failures_left, latest: false };
             let opened = source.reopen();
             (source, opened)
         });
@@ -159,20 +204,27 @@ impl Source {
         if use_former { former.0 } else { latest.0 }
     }
 
-    /// False when not even the commit slot is whole.
+    /// False when not even the commit slot is whole, or too many reads failed: there are no tables from then on.
     pub(super) fn reopen(&mut self) -> bool {
         self.reads.store(READS, Ordering::Relaxed);
         let (raw, header, reads) = (Arc::clone(&self.raw), self.header, Arc::clone(&self.reads));
         let old = std::mem::take(&mut self.parts);
+        let is_given_up = self.failures_left.load(Ordering::Relaxed) == 0;
+        let failures_left = Arc::clone(&self.failures_left);
         let opened = contained(move || -> Option<ReadTransaction> {
             drop(old);
+            if is_given_up {
+                return None;
+            }
             let mut builder = Database::builder();
             builder.set_concurrency_mode(ConcurrencyMode::SingleWriter);
             // What is not cached is counted when it is read.
             builder.set_cache_size(0);
-            let database = builder.open_read_only_with_backend(Shown { raw, header, reads }).ok()?;
+            let database =
+                builder.open_read_only_with_backend(Shown { raw, header, reads, failures_left }).ok()?;
             database.begin_read().ok()
         });
+        spend(&self.failures_left, 1);
         let Ok(Some(transaction)) = opened else { return false };
         self.parts = Parts {
             payload: self.table(&transaction, PAYLOAD),

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use super::support::{Bench, id, record};
-use crate::model::RecordState;
+use crate::model::{Place, RecordState};
 use crate::store::{Filter, StoreError};
 
 #[test]
@@ -42,4 +42,13 @@ fn a_reader_does_not_keep_the_file_of_a_queue_that_was_closed() {
     assert!(matches!(reader.look(now, |view| view.page(&Filter::default())), Err(StoreError::Closed)));
     let page = bench.look(|view| view.page(&Filter { limit: 1, ..Filter::default() }));
     assert_eq!(page.entries.len(), 1);
+}
+
+#[test]
+fn a_page_after_the_last_possible_place_is_empty() {
+    let mut bench = Bench::new();
+    bench.append(vec![record(1, None)]);
+    let after = Some(Place(u64::MAX));
+    let page = bench.look(|view| view.page(&Filter { after, limit: 10, ..Filter::default() }));
+    assert_eq!((page.entries.len(), page.next), (0, None));
 }

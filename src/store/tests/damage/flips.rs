@@ -6,13 +6,13 @@ use std::path::Path;
 use redb::ReadableTable as _;
 
 use super::super::audit::audit;
-use super::super::support::{Bench, error, id, look_at, open, record};
+use super::super::support::{Bench, error, id, ids, look_at, open, record};
 use super::{Became, LARGE, NOW, Sound, kept, large, places, sound, survey, with};
-use crate::model::{RecordId, RecordState};
+use crate::model::{Place, RecordId, RecordState};
 use crate::policy::agenda::Outcome;
 use crate::store::Mend;
 use crate::store::codec;
-use crate::store::schema::{Header, ManifestRow, StoredState, Tables};
+use crate::store::schema::{Counters, Header, ManifestRow, StoredState, Tables, meta};
 
 /// The record whose sealed bytes hold this offset.
 fn owner(sound: &Sound, offset: usize) -> Option<RecordId> {
@@ -224,4 +224,99 @@ fn what_has_a_receipt_is_not_taken_from_the_raw_bytes() {
     fs::write(&path, &bytes).unwrap();
     let (_, became) = survey(&sound, dir.path());
     assert_eq!(became, Became { forgotten: 1, ..Became::default() });
+}
+
+#[test]
+fn a_time_that_damage_made_absurd_is_not_continued_from() {
+    const ABSURD: u64 = u64::MAX - 5;
+    let sound = sound(true);
+    let dir = with(&sound.bytes, true);
+    tamper(&dir.path().join("queue.redb"), |tables| {
+        let counters = tables.meta.get(meta::COUNTERS).unwrap().unwrap().value().to_vec();
+        let counters = Counters { pending: 9999, steady: ABSURD, ..codec::decode(&counters).unwrap() };
+        tables.meta.insert(meta::COUNTERS, codec::encode(&counters).unwrap().as_slice()).unwrap();
+        let (place, id) = {
+            let (place, receipt) = tables.receipts.first().unwrap().unwrap();
+            (place.value(), receipt.value().0)
+        };
+        tables.receipts.insert(place, (id, ABSURD)).unwrap();
+    });
+    let (queue, became) = survey(&sound, dir.path());
+    assert_eq!(became, Became::default());
+    assert!(queue.last_steady() < 1 << 40, "{}", queue.last_steady());
+}
+
+/// The sealed row of a record that no store took in.
+fn forged(number: u128, place: u64, record_type: &str, key: Option<&str>) -> Vec<u8> {
+    let (record_type, key) = (record_type.to_owned(), key.map(str::to_owned));
+    let digest = crate::store::append::digest_of(&record_type, key.as_deref(), "{}");
+    let header =
+        Header { id: number, place, record_type, key, submitter: 0, created_at: 1 << 40, bytes: 2, digest };
+    codec::seal(&codec::header(&header).unwrap(), b"{}").unwrap()
+}
+
+#[test]
+fn a_place_that_no_store_gives_out_becomes_one_that_claims_look_at() {
+    let sound = sound(true);
+    let mut bytes = sound.bytes.clone();
+    bytes[..32].fill(0);
+    let place = |class: u64, seq: u64| class << 56 | seq;
+    let some = [
+        forged(1001, place(200, 9001), "Visits", Some("key")),
+        forged(1002, place(4, (1 << 56) - 1), "Visits", Some("key")),
+        forged(1003, place(4, 9003), "Visits", Some("key")),
+        forged(1004, place(3, 9003), "Visits", Some("key")),
+    ];
+    scatter(&mut bytes, &some.concat());
+    let dir = with(&bytes, false);
+    fs::write(dir.path().join("queue.redb.suspect"), b"2").unwrap();
+    drop(survey(&sound, dir.path()));
+    let mut bench = Bench::at(dir);
+    bench.limits.max_bytes = 1 << 30;
+    bench.append(vec![record(1005, Some("key"))]);
+    let claimed = ids(&bench.claim(1000).unwrap());
+    assert!((1001..=1005).all(|number| claimed.contains(&number)), "{claimed:?}");
+    audit(bench.queue_mut());
+}
+
+#[test]
+fn what_no_server_takes_is_not_made_of_bytes_that_nothing_else_tells_of() {
+    let sound = sound(true);
+    let mut bytes = sound.bytes.clone();
+    bytes[..32].fill(0);
+    let some = [
+        forged(1001, Place::new(5, 9001).0, "Visits\0", None),
+        forged(1002, Place::new(5, 9002).0, "Visits", Some("key\u{1b}[2J")),
+        forged(1003, Place::new(5, 9003).0, "", None),
+        forged(1004, Place::new(5, 9004).0, "Visits", Some("key")),
+    ];
+    scatter(&mut bytes, &some.concat());
+    let dir = with(&bytes, false);
+    fs::write(dir.path().join("queue.redb.suspect"), b"2").unwrap();
+    let (queue, became) = survey(&sound, dir.path());
+    assert_eq!(became.lost, []);
+    let known =
+        [1001, 1002, 1003, 1004].map(|number| look_at(&queue, NOW, |view| view.entry(id(number))).is_some());
+    assert_eq!(known, [false, false, false, true]);
+}
+
+#[test]
+fn references_to_pages_that_are_larger_than_the_file_cost_no_record() {
+    let sound = sound(true);
+    let mut bytes = sound.bytes.clone();
+    bytes[..64].fill(0xaa);
+    let mut changed = 0;
+    // Pages with references: two bytes, how many keys there are, room, checksums, and the references.
+    for page in bytes.chunks_exact_mut(4096).filter(|page| page[0] == 2) {
+        let children = usize::from(u16::from_le_bytes([page[2], page[3]])) + 1;
+        for reference in page[8 + 16 * children..][..8 * children].chunks_exact_mut(8) {
+            reference[7] |= 20 << 3;
+            changed += 1;
+        }
+    }
+    assert!(changed > 10, "{changed}");
+    let dir = with(&bytes, false);
+    let (mut queue, became) = survey(&sound, dir.path());
+    assert_eq!(became, Became::default());
+    assert_eq!(queue.backlog().unwrap().storage.damage.len(), 1);
 }
