@@ -67,15 +67,26 @@ pub fn load(
     file: Option<&Path>,
     variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<Config, ConfigError> {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })
+    };
+    let text = file.map(read).transpose()?;
+    parse_layers(file.zip(text.as_deref()), variables)
+}
+
+/// As [`load`], with the text of the file.
+pub fn parse_layers(
+    file: Option<(&Path, &str)>,
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Config, ConfigError> {
     let mut layers = Table::new();
-    if let Some(path) = file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.into(), source })?;
+    if let Some((path, text)) = file {
         let wrong = |mistake| ConfigError::File { path: path.into(), mistake };
-        layers = toml::from_str(&text).map_err(|error| wrong(describe_syntax(&text, &error)))?;
+        layers = toml::from_str(text).map_err(|error| wrong(describe_syntax(text, &error)))?;
         // Alone and typed, for a message with line and column.
-        toml::from_str::<Config>(&text).map_err(|error| wrong(describe_value(&text, &error)))?;
+        toml::from_str::<Config>(text).map_err(|error| wrong(describe_value(text, &error)))?;
     }
+    let file = file.map(|(path, _)| path);
     trim_texts(&mut layers);
     for (name, value) in variables {
         let name = name.to_string_lossy();

@@ -21,7 +21,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use level::{LevelError, read_log_filter};
-pub use load::{ConfigError, load};
+pub use load::{ConfigError, load, parse_layers};
 pub use units::{Mode, Size, Span};
 
 /// The file that is read when `--config` names none.

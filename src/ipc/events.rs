@@ -27,7 +27,7 @@ pub(super) struct Places(pub(super) Shares);
 #[into_params(parameter_in = Query)]
 pub(super) struct EventsQuery {
     /// As the header `Last-Event-ID`, for those who cannot set one.
-    last_event_id: Option<String>,
+    pub(super) last_event_id: Option<String>,
 }
 
 /// What happens

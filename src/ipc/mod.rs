@@ -10,6 +10,8 @@ mod error;
 mod events;
 mod farewell;
 pub mod feed;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod half_close;
 pub(crate) mod intake;
 mod metrics;

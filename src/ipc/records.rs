@@ -101,6 +101,27 @@ pub(super) struct ListQuery {
     all: Option<String>,
 }
 
+impl ListQuery {
+    /// The records that a query string asks for, and whether those of all users, where it says so.
+    pub(super) fn read(query: &str) -> Result<(Filter, Option<bool>), ApiError> {
+        let wrong = |message: String| ApiError::bad_request("invalid_query", message);
+        let query = web::Query::<Self>::from_query(query).map_err(|error| wrong(error.to_string()))?;
+        // A parameter without a value is as none.
+        let given = |value: Option<String>| value.filter(|value| !value.is_empty());
+        let query = query.into_inner();
+        let state = given(query.state).map(|state| state.parse()).transpose().map_err(wrong)?;
+        let after = given(query.after).map(|cursor| cursor.parse().map(Place)).transpose();
+        let after = after.map_err(|_| wrong("`after` must be the `next` of an earlier page".into()))?;
+        let limit = given(query.limit).map(|limit| limit.parse::<usize>()).transpose();
+        let limit = limit.map_err(|_| wrong("`limit` must be a whole number".into()))?;
+        let limit = limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
+        let all = given(query.all).map(|all| all.parse::<bool>()).transpose();
+        let all = all.map_err(|_| wrong("`all` must be true or false".into()))?;
+        let record_type = given(query.record_type);
+        Ok((Filter { state, record_type, after, limit, ..Filter::default() }, all))
+    }
+}
+
 /// A page of the manifest
 ///
 /// The caller's own records; for an admin those of all users. In queue order: by priority, then by arrival. A page may have fewer entries
@@ -114,23 +135,9 @@ pub(super) async fn list(
     peer: Peer,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let wrong = |message: String| ApiError::bad_request("invalid_query", message);
-    let query = web::Query::<ListQuery>::from_query(request.query_string())
-        .map_err(|error| wrong(error.to_string()))?;
-    // A parameter without a value is as none.
-    let given = |value: Option<String>| value.filter(|value| !value.is_empty());
-    let query = query.into_inner();
-    let state = given(query.state).map(|state| state.parse()).transpose().map_err(wrong)?;
-    let after = given(query.after).map(|cursor| cursor.parse().map(Place)).transpose();
-    let after = after.map_err(|_| wrong("`after` must be the `next` of an earlier page".into()))?;
-    let limit = given(query.limit).map(|limit| limit.parse::<usize>()).transpose();
-    let limit = limit.map_err(|_| wrong("`limit` must be a whole number".into()))?;
-    let limit = limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
-    let all = given(query.all).map(|all| all.parse::<bool>()).transpose();
-    let all = all.map_err(|_| wrong("`all` must be true or false".into()))?;
-    let record_type = given(query.record_type);
+    let (filter, all) = ListQuery::read(request.query_string())?;
     let audience = shared.audience(&peer);
-    let filter = Filter { state, record_type, submitter: audience.listed_submitter(all), after, limit };
+    let filter = Filter { submitter: audience.listed_submitter(all), ..filter };
     let answer = shared.answer_with(move |view| {
         let page = audience.page(view, &filter)?;
         Ok(RecordPage { records: page.entries, next: page.next.map(|place| place.0.to_string()) })
@@ -149,10 +156,10 @@ pub(super) fn record_id(path: &str) -> Result<RecordId, ApiError> {
 pub(super) struct ShowQuery {
     /// With its payload, while that is kept: for the user who handed the record over, and admins.
     #[serde(default)]
-    payload: bool,
+    pub(super) payload: bool,
     /// With the recent sends of the batches that it was in.
     #[serde(default)]
-    lineage: bool,
+    pub(super) lineage: bool,
 }
 
 /// One record
@@ -221,7 +228,7 @@ pub(super) async fn may_mend(shared: &Shared, peer: &Peer, id: RecordId) -> Resu
 #[into_params(parameter_in = Query)]
 pub(super) struct ManifestQuery {
     /// As in `GET /v1/records`.
-    all: Option<bool>,
+    pub(super) all: Option<bool>,
 }
 
 /// The whole manifest

@@ -110,7 +110,7 @@ pub(super) async fn open_metrics(shared: web::Data<Shared>) -> Result<HttpRespon
 pub(super) struct BatchesQuery {
     /// At most so many.
     #[param(default = 50)]
-    limit: Option<usize>,
+    pub(super) limit: Option<usize>,
 }
 
 /// Recent batches

@@ -61,6 +61,8 @@ mod claim;
 mod codec;
 mod contain;
 mod disk_use;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod key_space;
 mod lanes;
 mod limits;

@@ -267,7 +267,7 @@ impl Queue {
         self.state.open.iter().map(|(id, row)| open_batch(id, row)).collect()
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn state(&self) -> &State {
         &self.state
     }

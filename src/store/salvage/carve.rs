@@ -40,7 +40,7 @@ pub(super) fn carve(
 }
 
 /// Looks at what begins within the block, from `start`; where the next block is to be looked at from.
-fn scan(
+pub(super) fn scan(
     block: &[u8],
     offset: u64,
     start: usize,

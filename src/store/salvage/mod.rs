@@ -11,6 +11,8 @@
 mod carve;
 mod examine;
 mod fill;
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
 mod raw;
 mod source;
 mod tables;

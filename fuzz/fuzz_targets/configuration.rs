@@ -1,0 +1,81 @@
+//! The configuration: what is taken can be used and printed, and is read again as the same.
+//!
+//! An input has the variables of the environment, one `NAME=value` a line, an empty line, and the file.
+#![no_main]
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use fieldsync::config::{Config, ConfigError, parse_layers};
+use libfuzzer_sys::fuzz_target;
+
+/// What seeds have in the place of a password.
+const SECRET: &str = "hunter2!";
+/// Keys where people may have written a password, although it does not belong there.
+const SECRET_KEYS: [(&str, &str); 6] = [
+    ("server", "url"),
+    ("server", "proxy"),
+    ("server", "token_file"),
+    ("server", "proxy_credential_file"),
+    ("server", "client_key_file"),
+    ("web", "token_file"),
+];
+
+fuzz_target!(|input: &[u8]| {
+    let end = if input.starts_with(b"\n") { Some(0) } else { find(input, b"\n\n") };
+    let (variables, file) = match end {
+        Some(end) => (&input[..end], input[end..].trim_ascii_start()),
+        None => (&b""[..], input),
+    };
+    let Ok(file) = str::from_utf8(file) else { return };
+    let variables = variables.split(|byte| *byte == b'\n').filter_map(|line| {
+        let at = line.iter().position(|byte| *byte == b'=')?;
+        let text = |bytes: &[u8]| std::ffi::OsStr::from_bytes(bytes).to_owned();
+        Some((text(&line[..at]), text(&line[at + 1..])))
+    });
+    match parse(file, variables) {
+        Ok(config) => {
+            assert_eq!(config.validate(), []);
+            let printed = config.to_toml();
+            let again = parse(&printed, std::iter::empty()).expect("what was printed is valid");
+            assert_eq!(again, config);
+            assert_eq!(again.to_toml(), printed);
+            use_all(&config);
+        }
+        Err(error) => assert_hides_secrets(file, &error.to_string()),
+    }
+});
+
+fn parse(file: &str, variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Config, ConfigError> {
+    parse_layers(Some((Path::new("config.toml"), file)), variables)
+}
+
+/// Panics when a message shows what may be a password: anything of a file that is not TOML, and values of these keys.
+fn assert_hides_secrets(file: &str, message: &str) {
+    assert!(!message.is_empty());
+    let is_secret = match toml::from_str::<toml::Table>(file) {
+        Err(_) => file.contains(SECRET),
+        Ok(sections) => {
+            let value =
+                |(section, key): &(&str, &str)| sections.get(*section)?.get(*key).map(ToString::to_string);
+            file.matches(SECRET).count() == 1
+                && SECRET_KEYS.iter().filter_map(value).any(|value| value.contains(SECRET))
+        }
+    };
+    assert!(!(is_secret && message.contains(SECRET)), "{message}");
+}
+
+/// What is computed of a valid configuration has a sensible value.
+fn use_all(config: &Config) {
+    assert!(config.time_budget() <= config.server.request_timeout.0);
+    assert!((1..=config.ipc.max_connections).contains(&config.ipc.event_streams()));
+    assert!(config.web.address().is_none_or(|address| address.ip().is_loopback()));
+    assert!(!config.server.url.ends_with('/'));
+    config.server.is_unencrypted();
+    assert!(!config.state_dir().as_os_str().is_empty() && !config.socket().as_os_str().is_empty());
+}
+
+fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
+    bytes.windows(part.len()).position(|some| some == part)
+}

@@ -1,0 +1,128 @@
+//! What the fuzz targets call of the search through raw bytes.
+
+use super::carve;
+use super::fill::{Fill, Found};
+use super::source::shrink_references;
+use crate::store::KeySpace;
+use crate::store::append::digest_of;
+use crate::store::codec::{self, CHUNK_MAGIC, ROW_MAGIC, Row};
+use crate::store::schema::{BatchRow, Counters, Header, ManifestRow};
+use redb::Database;
+use redb::backends::InMemoryBackend;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Gives every row and chunk in these bytes the checksums of what it has, and its digest, too, where it
+/// is wanted: a fuzzer does not find them.
+pub fn reseal(bytes: &mut [u8], with_digest: bool) {
+    for at in 0..bytes.len() {
+        let Some(rest) = bytes.get_mut(at..) else { break };
+        if rest.starts_with(ROW_MAGIC) {
+            reseal_row(rest, with_digest);
+        } else if rest.starts_with(CHUNK_MAGIC) {
+            reseal_chunk(rest);
+        }
+    }
+}
+
+/// Takes most references to pages of up to 4 GiB out of a file: redb makes room for each, filled with zeros, before
+/// it looks whether there is such a page. The search through a damaged file does the same; opening one does not.
+pub fn shrink_pages(file: &mut [u8]) {
+    let length = file.len() as u64;
+    file.chunks_mut(4096).for_each(|page| shrink_references(page, length));
+}
+
+/// A length that is written at `at`, and fits into what is there.
+fn length_at(bytes: &[u8], at: usize) -> Option<usize> {
+    let length = u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?) as usize;
+    (length <= bytes.len()).then_some(length)
+}
+
+fn reseal_row(row: &mut [u8], with_digest: bool) -> Option<()> {
+    let part_from = 16 + length_at(row, 4)?;
+    let part_to = part_from + length_at(row, 8)?;
+    let part_crc = crc32fast::hash(row.get(part_from..part_to)?);
+    row.get_mut(part_to..part_to + 4)?.copy_from_slice(&part_crc.to_le_bytes());
+    reseal_header(row, part_from)?;
+    if with_digest
+        && let Ok(Row { header, .. }) = codec::unseal::<Header>(row)
+        && let Ok(body) = str::from_utf8(row.get(part_from..part_to)?)
+    {
+        let digest = digest_of(&header.record_type, header.key.as_deref(), body);
+        row.get_mut(part_from - digest.len()..part_from)?.copy_from_slice(&digest);
+        reseal_header(row, part_from)?;
+    }
+    Some(())
+}
+
+fn reseal_header(row: &mut [u8], to: usize) -> Option<()> {
+    let crc = crc32fast::hash(&[row.get(..12)?, row.get(16..to)?].concat());
+    row.get_mut(12..16)?.copy_from_slice(&crc.to_le_bytes());
+    Some(())
+}
+
+fn reseal_chunk(chunk: &mut [u8]) -> Option<()> {
+    let to = 28 + length_at(chunk, 24)?;
+    let crc = crc32fast::hash(chunk.get(..to)?);
+    chunk.get_mut(to..to + 4)?.copy_from_slice(&crc.to_le_bytes());
+    Some(())
+}
+
+/// The search through raw bytes, again and again.
+pub struct Carver(Fill<'static>);
+
+impl Carver {
+    /// It needs a database for what it finds, and is never so full that it puts something there.
+    pub fn new() -> Self {
+        let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        Self(Fill::new(Box::leak(Box::new(database)), KeySpace::default()).unwrap())
+    }
+
+    /// Panics when something is found that is not there.
+    pub fn assert_carved(&mut self, bytes: &[u8]) {
+        // As the block of a file that ends here.
+        let next = carve::scan(bytes, 0, 0, &mut None, &mut self.0).unwrap();
+        assert_eq!(next, 0);
+        let mut last = None;
+        for found in self.0.take_found() {
+            match found {
+                Found::Carved { header, body } => {
+                    assert_eq!(header.bytes as usize, body.len());
+                    assert_eq!(header.digest, digest_of(&header.record_type, header.key.as_deref(), &body));
+                    let key = header.key.as_deref().unwrap_or("");
+                    for text in [&*header.record_type, key, &body] {
+                        assert!(is_part(bytes, text.as_bytes()));
+                    }
+                }
+                Found::Partial { offset, .. } => assert_magic(bytes, offset, ROW_MAGIC, &mut last),
+                Found::Piece { offset, .. } => assert_magic(bytes, offset, CHUNK_MAGIC, &mut last),
+                Found::Record { .. } | Found::Receipt { .. } | Found::Wanted { .. } => unreachable!(),
+            }
+        }
+    }
+}
+
+fn is_part(bytes: &[u8], part: &[u8]) -> bool {
+    part.is_empty() || bytes.windows(part.len()).any(|some| some == part)
+}
+
+fn assert_magic(bytes: &[u8], offset: u64, magic: &[u8], last: &mut Option<u64>) {
+    assert!(bytes[offset as usize..].starts_with(magic));
+    assert!(last.is_none_or(|last| last < offset), "what was found twice");
+    *last = Some(offset);
+}
+
+/// Panics unless these bytes are no row of any table, or one that is written and read as itself.
+pub fn assert_rows(bytes: &[u8]) {
+    assert_row::<Header>(bytes);
+    assert_row::<ManifestRow>(bytes);
+    assert_row::<BatchRow>(bytes);
+    assert_row::<Counters>(bytes);
+}
+
+fn assert_row<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+    if let Ok(row) = codec::decode::<T>(bytes) {
+        let again: T = codec::decode(&codec::encode(&row).unwrap()).unwrap();
+        assert_eq!(again, row);
+    }
+}
