@@ -5,6 +5,8 @@
 
 use url::{Host, Url};
 
+use super::texts::MAX_TEXT_BYTES;
+
 /// The base URL of a server.
 pub(super) fn read_server_url(text: &str) -> Result<String, String> {
     let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
@@ -62,6 +64,9 @@ fn has_credential(url: &Url) -> bool {
 /// The transport has a parser of its own for each of the two libraries that it sends by.
 fn as_used(url: &Url) -> Result<String, String> {
     let text = url.as_str().trim_end_matches('/');
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(format!("must have at most {MAX_TEXT_BYTES} bytes in ASCII"));
+    }
     text.parse::<hyper::Uri>().map_err(|error| format!("cannot be used: {error}"))?;
     text.parse::<awc::http::Uri>().map_err(|error| format!("cannot be used: {error}"))?;
     Ok(text.to_owned())
@@ -72,6 +77,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn an_address_that_grows_too_long_in_ascii_is_refused() {
+        let host = "ü.".repeat(1300);
+        for read in [read_server_url, read_proxy_url] {
+            let error = read(&format!("http://{host}")).unwrap_err();
+            assert!(error.contains("4095 bytes"), "{error}");
+        }
+    }
 
     proptest! {
         /// What was read is read as itself by everything that reads it again.

@@ -9,7 +9,7 @@ use super::check::Finding;
 /// Keys for which an empty text says: none.
 const MAY_BE_EMPTY: [&str; 3] = ["server.url", "ipc.admin_group", "web.listen"];
 /// As the kernel has it for paths, which are the longest values (`PATH_MAX` without the end).
-const MAX_TEXT_BYTES: usize = 4095;
+pub(super) const MAX_TEXT_BYTES: usize = 4095;
 
 /// Takes the white space away that an editor or a variable of another system leaves around values.
 pub(super) fn trim_texts(sections: &mut Table) {
