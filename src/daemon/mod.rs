@@ -39,6 +39,7 @@ use crate::ipc::alerts::Raised;
 use crate::ipc::feed::Feed;
 use crate::ipc::server::{self, Shared};
 use crate::ipc::status::Board;
+use crate::ipc::turns::Turns;
 use crate::ipc::web;
 use crate::journal;
 use crate::logging::{self, LogControl};
@@ -349,8 +350,9 @@ async fn live(
         reader: crew.reader.clone(),
         planner: crew.planner.clone(),
         telemetry: crew.telemetry.clone(),
-        turns: Arc::default(),
-        looks: Arc::default(),
+        turns: Arc::new(Turns::new(clock)),
+        looks: Arc::new(Turns::new(clock)),
+        changes: Arc::new(Turns::new(clock)),
         shutdown,
     };
     let mut signals = match signals.listen() {

@@ -57,7 +57,7 @@ impl HalfClosable {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if !self.turn.is_ours() || self.hunger.is_vain() {
+        if self.turn.is_theirs() || self.hunger.is_vain() {
             return Poll::Ready(Ok(()));
         }
         self.gone(cx)
@@ -111,12 +111,13 @@ impl AsyncWrite for HalfClosable {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let flushed = Pin::new(&mut this.inner).poll_flush(cx);
         // The answer is given: now the end may be told, and nothing else would ask for it.
-        if this.has_ended && !this.is_told && !this.turn.is_ours() {
+        if this.has_ended && !this.is_told && this.turn.is_theirs() {
             this.is_told = true;
             cx.waker().wake_by_ref();
         }
-        Pin::new(&mut this.inner).poll_flush(cx)
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -6,10 +6,11 @@
 //! is waited for.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
@@ -126,8 +127,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 }
 
 /// Whose turn it is on a connection: ours from the end of a request's head to the end of its answer.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Turn(Rc<Cell<Whose>>);
+#[derive(Clone, Default)]
+pub(super) struct Turn(Rc<TurnState>);
+
+#[derive(Default)]
+struct TurnState {
+    whose: Cell<Whose>,
+    /// The request that waits for the answer before it to be taken.
+    next: Cell<Option<Waker>>,
+}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Whose {
@@ -137,25 +145,44 @@ enum Whose {
     Ours,
     /// It was ours, and the answer is on its way.
     Over,
+    /// It was ours, and is again: the next request waits for it.
+    OursNext,
 }
 
 impl Turn {
     pub(super) fn is_ours(&self) -> bool {
-        self.0.get() == Whose::Ours
+        matches!(self.0.whose.get(), Whose::Ours | Whose::OursNext)
+    }
+
+    pub(super) fn is_theirs(&self) -> bool {
+        self.0.whose.get() == Whose::Theirs
     }
 
     /// Whether it is the caller's again since the last time that somebody asked.
     fn ends(&self) -> bool {
-        let is_over = self.0.get() == Whose::Over;
-        if is_over {
-            self.0.set(Whose::Theirs);
+        if self.0.whose.get() != Whose::Over {
+            return false;
         }
-        is_over
+        let next = self.0.next.take();
+        self.0.whose.set(if next.is_some() { Whose::OursNext } else { Whose::Theirs });
+        next.is_none_or(|next| {
+            next.wake();
+            false
+        })
     }
 
-    /// Ours, until what is returned is dropped.
-    pub(super) fn take(&self) -> Ours {
-        self.0.set(Whose::Ours);
+    /// Ours once the answer before was taken, until what is returned is dropped. So of requests that come together
+    /// one is answered at a time, and no answers gather for a caller that does not read.
+    pub(super) async fn take(&self) -> Ours {
+        poll_fn(|cx| {
+            if matches!(self.0.whose.get(), Whose::Theirs | Whose::OursNext) {
+                return Poll::Ready(());
+            }
+            self.0.next.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+        self.0.whose.set(Whose::Ours);
         Ours(self.clone())
     }
 }
@@ -165,7 +192,7 @@ pub(super) struct Ours(Turn);
 
 impl Drop for Ours {
     fn drop(&mut self) {
-        self.0.0.set(Whose::Over);
+        self.0.0.whose.set(Whose::Over);
     }
 }
 

@@ -25,7 +25,7 @@ const MAX_PAGE: usize = 1000;
 /// Records of a request that are looked into before others get their turn.
 const TURN: usize = 500;
 /// Entries of the manifest that are written at once: what a reader that stops costs.
-const MANIFEST_STEP: usize = 200;
+const MANIFEST_STEP: usize = 500;
 
 /// Hand records over
 ///

@@ -21,6 +21,7 @@ use crate::model::{ManifestEntry, RecordId, RecordState};
 use crate::store::{
     Acknowledge, AddRefused, AddToReview, Mend, Pause, REVIEW_STEP, Review, ReviewAction, Reviewed, Selected,
 };
+use crate::transport::wire::{ID_CONFLICT, ID_OF_OTHER_DEVICE};
 
 /// Put records that wait under review
 ///
@@ -197,6 +198,7 @@ async fn step(shared: &Shared, review: Review) -> Result<Reviewed, ApiError> {
         ReviewAction::Retry => ("queued again", RecordDecision::QueuedAgain),
         ReviewAction::Discard => ("discarded", RecordDecision::Discarded),
     };
+    let _turn = shared.changes.take().await?;
     let (is_all, is_of_user) = (matches!(review.selected, Selected::After(_)), review.submitter.is_some());
     let reviewed = shared.store.send(Write(review)).await??;
     let changed = reviewed.changed.len();
@@ -243,6 +245,9 @@ pub(super) async fn mend(
 ) -> Result<HttpResponse, ApiError> {
     let id = record_id(&path)?;
     may_mend(&shared, &peer, id).await?;
+    if !shared.is_admin(&peer) {
+        require_uncontested(&shared, id).await?;
+    }
     let body = incoming.whole(&shared).await?;
     let payload =
         intake::object(&body.bytes).map_err(|reason| ApiError::bad_request("invalid_record", reason))?;
@@ -253,6 +258,19 @@ pub(super) async fn mend(
     Ok(HttpResponse::Ok().json(entry))
 }
 
+/// The server compares a record with what it has under the same id, which may be another user's: whoever mended it
+/// again and again would learn that content.
+async fn require_uncontested(shared: &Shared, id: RecordId) -> Result<(), ApiError> {
+    let error = shared.look(move |view| view.entry(id)).await?.and_then(|entry| entry.last_error);
+    let code = error.and_then(|error| error.code);
+    if !matches!(code.as_deref(), Some(ID_CONFLICT | ID_OF_OTHER_DEVICE)) {
+        return Ok(());
+    }
+    let message = "the server has this id with other content, which mending does not change; nothing was changed; hand the \
+                   record over again under a new id, and ask an admin to discard this one";
+    Err(ApiError::new(StatusCode::CONFLICT, "id_conflict", message))
+}
+
 /// Try now
 ///
 /// Ends a wait, and once a deferral on a metered network or a low battery. It does not end a pause.
@@ -261,6 +279,7 @@ pub(super) async fn mend(
     responses((status = 202, description = "It is tried; the status as it was before that.", body = Status)),
 )]
 pub(super) async fn sync_now(shared: web::Data<Shared>, peer: Peer) -> Result<HttpResponse, ApiError> {
+    drop(shared.turns.take().await?);
     shared.planner.send(TryNow).await?;
     Ok(HttpResponse::Accepted().json(shared.board.status_for(shared.audience(&peer))))
 }

@@ -62,6 +62,8 @@ pub struct Shared {
     pub turns: Arc<Turns>,
     /// Of looks at the queue.
     pub looks: Arc<Turns>,
+    /// Of changes to many records at once.
+    pub changes: Arc<Turns>,
     /// True when the daemon ends: streams end, too.
     pub shutdown: watch::Receiver<bool>,
 }
@@ -199,9 +201,13 @@ async fn http(
         .app_data(web::Data::new(bodies))
         .configure(routes)
         .wrap_fn(|request, service| {
-            let ours = request.conn_data::<Turn>().map(Turn::take);
+            let turn = request.conn_data::<Turn>().cloned();
             let answering = service.call(request);
             async move {
+                let ours = match &turn {
+                    Some(turn) => Some(turn.take().await),
+                    None => None,
+                };
                 let answer: ServiceResponse = answering.await?;
                 Ok(answer.map_body(|_, body| Answer::new(body, ours)))
             }

@@ -99,7 +99,11 @@ pub(super) async fn guarded(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<Answer>, actix_web::Error> {
-    let ours = request.conn_data::<Turn>().map(Turn::take);
+    let turn = request.conn_data::<Turn>().cloned();
+    let ours = match &turn {
+        Some(turn) => Some(turn.take().await),
+        None => None,
+    };
     let admitted = match admit(&site, &request) {
         Ok(Some(digest)) => check_body(request, &digest).await,
         Ok(None) => Ok(request),

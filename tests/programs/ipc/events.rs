@@ -1,7 +1,5 @@
 //! Events: resumed exactly where a reader broke off, honest about what is missing, and never at the cost of others.
 
-use std::fs;
-
 use serde_json::{Value, json};
 
 use crate::support::daemon::{Counts, Daemon};
@@ -16,13 +14,6 @@ fn reader(daemon: &Daemon, last_seen: Option<&str>) -> EventReader {
 
 fn is_paused(seen: &Seen) -> bool {
     seen.event == "progress" && seen.data["sync"]["phase"] == "paused"
-}
-
-/// In KiB.
-fn resident(daemon: &Daemon) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.child.0.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[test]
@@ -103,7 +94,7 @@ fn readers_that_never_read_cost_neither_memory_nor_calls_and_lose_their_places()
     let daemon = Daemon::start(&settings);
     daemon.enqueue_many(1000);
     daemon.wait_until_done();
-    let before = resident(&daemon);
+    let before = daemon.resident_kib();
     let deaf: Vec<EventReader> = (0..READERS).map(|_| reader(&daemon, None)).collect();
     let refused = || reader(&daemon, None).status();
     wait_for("all places to be taken", || (refused() == 503).then_some(()));
@@ -113,7 +104,7 @@ fn readers_that_never_read_cost_neither_memory_nor_calls_and_lose_their_places()
         daemon.enqueue_many(500);
         daemon.wait_until_done();
     }
-    let grown = resident(&daemon).saturating_sub(before);
+    let grown = daemon.resident_kib().saturating_sub(before);
     assert!(grown < 24 << 10, "{grown} KiB more for {READERS} readers");
     wait_for("a place to be free again", || (refused() == 200).then_some(()));
     drop(deaf);

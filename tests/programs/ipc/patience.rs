@@ -1,6 +1,5 @@
 //! Callers that are slow on purpose: none of them holds a connection for ever, or makes the daemon grow.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -121,22 +120,39 @@ fn manifests_that_nobody_reads_cost_little_and_end() {
         daemon.enqueue_many(1000);
     }
     assert_eq!(daemon.get("/v1/manifest").text().lines().count(), 3000);
-    let resident = || {
-        let status = fs::read_to_string(format!("/proc/{}/status", daemon.child.0.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
-    };
-    let before = resident();
+    let before = daemon.resident_kib();
     let request = b"GET /v1/manifest HTTP/1.1\r\nhost: x\r\n\r\n";
     let deaf: Vec<UnixStream> = (0..READERS).map(|_| caller(&daemon, request)).collect();
     daemon.enqueue_many(10);
-    let grown = resident().saturating_sub(before);
+    let grown = daemon.resident_kib().saturating_sub(before);
     assert!(grown < 24 << 10, "{grown} KiB more for {READERS} readers");
     for stream in &deaf {
         wait_for("the daemon to hang up", || has_hung_up(stream).then_some(()));
     }
     let whole = daemon.get("/v1/manifest").text();
     assert_eq!(whole.lines().count(), 3010);
+}
+
+#[test]
+fn requests_that_come_together_are_all_answered_but_one_at_a_time() {
+    const REQUESTS: usize = 300;
+    let daemon = Daemon::start(&Settings::default());
+    let at_once = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").repeat(REQUESTS);
+    // Once, so that what it takes is there.
+    daemon.get("/v1/openapi.json").good(200);
+    let before = daemon.resident_kib();
+    let deaf: Vec<UnixStream> =
+        (0..8).map(|_| caller(&daemon, at_once("/v1/openapi.json").as_bytes())).collect();
+    for mut stream in &deaf {
+        // The first answer has begun, and what was to be gathered with it is.
+        stream.read_exact(&mut [0; 16]).unwrap();
+    }
+    let reading = caller(&daemon, at_once("/v1/status").as_bytes());
+    let heads =
+        BufReader::new(&reading).lines().filter(|line| line.as_ref().unwrap().contains("HTTP/1.1 200"));
+    assert_eq!(heads.take(REQUESTS).count(), REQUESTS);
+    let grown = daemon.resident_kib().saturating_sub(before);
+    assert!(grown < 16 << 10, "{grown} KiB more for {} callers that do not read", deaf.len());
 }
 
 /// Without reading: whoever is hung up on cannot write any more.

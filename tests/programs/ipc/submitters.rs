@@ -1,5 +1,6 @@
 //! Users of one device are kept apart. These tests call as several users, which takes root.
 
+use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::support::daemon::Daemon;
@@ -164,6 +165,27 @@ fn a_user_who_is_no_admin_queues_only_its_own_records_again() {
     assert_eq!(daemon.counts().quarantined, 1);
     let answer = daemon.post("/v1/quarantine/retry", r#"{"all": true}"#).good(200);
     assert_eq!((&answer["changed"], daemon.counts().quarantined), (&json!(1), 0));
+}
+
+#[test]
+fn what_the_server_has_under_an_id_is_not_guessed_by_mending() {
+    if !can_play() {
+        return;
+    }
+    let server = ScriptedServer::start(|request| {
+        let conflict =
+            json!({"status": "rejected", "code": "ID_CONFLICT", "message": "known with other content"});
+        Reply::results(request.batch_id(), &request.ids(), |_| Some(conflict.clone()))
+    });
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    open_to_all(&daemon);
+    let id = enqueued(one(), &daemon, "key", "a guess");
+    daemon.wait_until("the rejection", |status| status["records"]["quarantined"] == 1);
+    let path = format!("/v1/records/{id}/payload");
+    let answer = one().try_ask(&daemon, Method::PUT, &path, r#"{"text":"another"}"#).unwrap();
+    assert_eq!((answer.status, answer.code().as_str()), (409, "id_conflict"), "{}", answer.text());
+    assert_eq!(daemon.record(&id)["state"], "QUARANTINED");
+    daemon.put(&path, r#"{"text":"an admin may"}"#).good(200);
 }
 
 fn plain(records: usize) -> Vec<Value> {

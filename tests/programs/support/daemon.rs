@@ -183,6 +183,13 @@ impl Daemon {
         self.home.log()
     }
 
+    /// The memory that it holds, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.0.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// Waits for a text in the log.
     #[track_caller]
     pub(crate) fn wait_for_log(&self, text: &str) {
