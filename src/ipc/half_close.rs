@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
 
 use super::patience::{Patient, Turn};
+use super::read_ahead::ReadAhead;
 
 /// A connection whose caller may have said all that it will say.
 pub(super) struct HalfClosable {
@@ -29,12 +30,20 @@ pub(super) struct HalfClosable {
     is_told: bool,
     /// Whether we may still write, while nothing more comes and an answer is due.
     line: Option<UnixStream>,
+    ahead: ReadAhead,
 }
 
 impl HalfClosable {
     pub(super) fn new(inner: Patient<UnixStream>) -> Self {
-        let turn = inner.turn();
-        Self { inner, turn, hunger: Hunger::default(), has_ended: false, is_told: false, line: None }
+        Self {
+            turn: inner.turn(),
+            inner,
+            hunger: Hunger::default(),
+            has_ended: false,
+            is_told: false,
+            line: None,
+            ahead: ReadAhead::default(),
+        }
     }
 
     pub(super) fn stream(&self) -> &UnixStream {
@@ -99,8 +108,12 @@ impl AsyncRead for HalfClosable {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
-        let read = ready!(Pin::new(&mut this.inner).poll_read(cx, buffer));
-        if read.is_ok() && buffer.filled().len() == before { this.end(cx) } else { Poll::Ready(read) }
+        ready!(if this.hunger.is_waiting() {
+            Pin::new(&mut this.inner).poll_read(cx, buffer)
+        } else {
+            this.ahead.poll_read(&mut this.inner, !this.turn.is_theirs(), cx, buffer)
+        })?;
+        if buffer.filled().len() == before { this.end(cx) } else { Poll::Ready(Ok(())) }
     }
 }
 
@@ -112,10 +125,13 @@ impl AsyncWrite for HalfClosable {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.inner).poll_flush(cx);
-        // The answer is given: now the end may be told, and nothing else would ask for it.
-        if this.has_ended && !this.is_told && this.turn.is_theirs() {
-            this.is_told = true;
-            cx.waker().wake_by_ref();
+        if this.turn.is_theirs() {
+            let is_withheld = this.ahead.renew();
+            // The answer is given: now the end may be told, and nothing else would ask for it.
+            if is_withheld || (this.has_ended && !this.is_told) {
+                this.is_told |= this.has_ended;
+                cx.waker().wake_by_ref();
+            }
         }
         flushed
     }
@@ -164,6 +180,11 @@ impl Hunger {
             self.0.set(Appetite::InVain);
         }
         is_new
+    }
+
+    /// Whether somebody waits for more of a body.
+    fn is_waiting(&self) -> bool {
+        self.0.get() != Appetite::Sated
     }
 
     fn is_vain(&self) -> bool {

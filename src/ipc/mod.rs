@@ -17,6 +17,7 @@ pub(crate) mod intake;
 mod metrics;
 mod openapi;
 mod patience;
+mod read_ahead;
 mod records;
 mod review;
 mod routes;

@@ -136,18 +136,20 @@ fn manifests_that_nobody_reads_cost_little_and_end() {
 #[test]
 fn requests_that_come_together_are_all_answered_but_one_at_a_time() {
     const REQUESTS: usize = 300;
+    const REQUESTS_OF_THE_DEAF: usize = 3000;
     let daemon = Daemon::start(&Settings::default());
-    let at_once = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").repeat(REQUESTS);
+    let at_once =
+        |path: &str, requests: usize| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").repeat(requests);
     // Once, so that what it takes is there.
-    daemon.get("/v1/openapi.json").good(200);
+    daemon.get("/v1/batches").good(200);
     let before = daemon.resident_kib();
     let deaf: Vec<UnixStream> =
-        (0..8).map(|_| caller(&daemon, at_once("/v1/openapi.json").as_bytes())).collect();
+        (0..8).map(|_| caller(&daemon, at_once("/v1/batches", REQUESTS_OF_THE_DEAF).as_bytes())).collect();
     for mut stream in &deaf {
         // The first answer has begun, and what was to be gathered with it is.
         stream.read_exact(&mut [0; 16]).unwrap();
     }
-    let reading = caller(&daemon, at_once("/v1/status").as_bytes());
+    let reading = caller(&daemon, at_once("/v1/status", REQUESTS).as_bytes());
     let heads =
         BufReader::new(&reading).lines().filter(|line| line.as_ref().unwrap().contains("HTTP/1.1 200"));
     assert_eq!(heads.take(REQUESTS).count(), REQUESTS);
