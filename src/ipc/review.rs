@@ -258,7 +258,7 @@ pub(super) async fn mend(
     Ok(HttpResponse::Ok().json(entry))
 }
 
-/// The server compares a record with what it has under the same id, which may be another user's: whoever mended it
+/// The server compares a record with what it has under the same id, which may be another user's: a user that mended it
 /// again and again would learn that content.
 async fn require_uncontested(shared: &Shared, id: RecordId) -> Result<(), ApiError> {
     let error = shared.look(move |view| view.entry(id)).await?.and_then(|entry| entry.last_error);
