@@ -78,7 +78,7 @@ impl Site {
 
 /// What earlier runs of the daemon left for the page.
 pub struct Kept {
-    /// From the store, under [`identity::NOTE`].
+    /// From the store, under `identity::NOTE`.
     pub secret: Option<Vec<u8>>,
     /// From systemd.
     pub listeners: Vec<StdTcpListener>,
