@@ -1,5 +1,5 @@
-//! Callers that look, again and again, on many connections: those who hand records over, the planner and admins
-//! do not wait for them.
+//! Callers that look, or change many records, again and again, on many connections: those who hand records over, the
+//! planner and admins do not wait for them.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -38,13 +38,13 @@ impl Looking<'_> {
     }
 }
 
-fn beside_readers(daemon: &Daemon, path: &str, test: impl FnOnce(&Looking<'_>)) {
+fn beside(call: impl Fn() + Sync, test: impl FnOnce(&Looking<'_>)) {
     let (ends, answers) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         for _ in 0..READERS {
             scope.spawn(|| {
                 while !ends.load(Ordering::Relaxed) {
-                    daemon.get(path).good(200);
+                    call();
                     answers.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -63,7 +63,8 @@ fn readers_in_a_loop_keep_neither_records_nor_batches_nor_admins_waiting() {
     daemon.post("/v1/pause", "").good(200);
     let records = "{\"type\":\"Visits\",\"payload\":{}}\n".repeat(RECORDS);
     daemon.call(hyper::Method::POST, "/v1/records", NDJSON, records).good(201);
-    beside_readers(&daemon, "/v1/records?type=nosuch", |looking| {
+    let look = || drop(daemon.get("/v1/records?type=nosuch").good(200));
+    beside(look, |looking| {
         for _ in 0..20 {
             let answers = looking.during(|| drop(daemon.enqueue_many(1)));
             assert!(answers <= MOST_ANSWERS, "{answers} answers to readers before a record was taken in");
@@ -76,6 +77,28 @@ fn readers_in_a_loop_keep_neither_records_nor_batches_nor_admins_waiting() {
             });
         });
         assert!(answers <= 20 * MOST_ANSWERS, "{answers} answers to readers before some batches");
+    });
+}
+
+#[test]
+fn changes_of_many_records_in_a_loop_keep_records_no_longer_than_one_of_them() {
+    const POSTS: usize = 20;
+    let rejected = json!({"status": "rejected", "code": "C", "message": "M"});
+    let server = ScriptedServer::start(move |request| {
+        Reply::results(request.batch_id(), &request.ids(), |_| Some(rejected.clone()))
+    });
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    for _ in 0..3 {
+        daemon.enqueue_many(1000);
+    }
+    daemon.wait_until_done();
+    let retry = || drop(daemon.post("/v1/quarantine/retry", r#"{"all": true}"#).good(200));
+    beside(retry, |changing| {
+        let changes: usize = (0..POSTS).map(|_| changing.during(|| drop(daemon.enqueue_many(1)))).sum();
+        assert!(
+            changes <= 3 * POSTS,
+            "{changes} changes of all records were done before {POSTS} records were taken in"
+        );
     });
 }
 
