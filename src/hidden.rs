@@ -8,9 +8,10 @@ pub(crate) fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
-            // No width; marks, embeddings, overrides and isolates of direction.
-            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}' | '\u{2066}'..='\u{2069}'
-                | '\u{61c}' | '\u{feff}'
+            // No width; ends of lines; marks, embeddings, overrides and isolates of direction; fillers. All of them have
+            // four digits: what is beyond is written as it is.
+            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}'
         )
 }
 
@@ -31,6 +32,7 @@ mod tests {
     fn hidden_characters_become_visible_and_letters_stay() {
         assert_eq!(replace_hidden("\u{1b}[2Jgone\n"), "\u{fffd}[2Jgone\u{fffd}");
         assert_eq!(replace_hidden("a\u{202e}b\u{200b}c\u{feff}"), "a\u{fffd}b\u{fffd}c\u{fffd}");
+        assert_eq!(replace_hidden("a\u{2028}b\u{ad}c\u{3164}"), "a\u{fffd}b\u{fffd}c\u{fffd}");
         assert!(matches!(replace_hidden("Zürich 日本 שלום"), Cow::Borrowed(_)));
     }
 }
