@@ -172,8 +172,8 @@ impl Turn {
     }
 
     /// Ours once the answer before was taken, until what is returned is dropped. So of requests that come together
-    /// one is answered at a time, and no answers gather for a caller that does not read.
-    pub(super) async fn take(&self) -> Ours {
+    /// one is answered at a time, and no answers gather for a caller that reads nothing.
+    async fn take(&self) -> Ours {
         poll_fn(|cx| {
             if matches!(self.0.whose.get(), Whose::Theirs | Whose::OursNext) {
                 return Poll::Ready(());
@@ -185,6 +185,11 @@ impl Turn {
         self.0.whose.set(Whose::Ours);
         Ours(self.clone())
     }
+}
+
+/// As [`Turn::take`], on a connection that may have no turns.
+pub(super) async fn take_turn(turn: Option<Turn>) -> Option<Ours> {
+    Some(turn?.take().await)
 }
 
 /// It is our turn.

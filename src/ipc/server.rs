@@ -27,7 +27,7 @@ use super::events::Places;
 use super::farewell::Farewells;
 use super::feed::Feed;
 use super::half_close::HalfClosable;
-use super::patience::{Answer, HEAD_WITHIN, Patient, Turn};
+use super::patience::{Answer, HEAD_WITHIN, Patient, Turn, take_turn};
 use super::routes::routes;
 use super::shares::Shares;
 use super::status::Board;
@@ -204,10 +204,7 @@ async fn http(
             let turn = request.conn_data::<Turn>().cloned();
             let answering = service.call(request);
             async move {
-                let ours = match &turn {
-                    Some(turn) => Some(turn.take().await),
-                    None => None,
-                };
+                let ours = take_turn(turn).await;
                 let answer: ServiceResponse = answering.await?;
                 Ok(answer.map_body(|_, body| Answer::new(body, ours)))
             }

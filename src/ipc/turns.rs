@@ -25,7 +25,7 @@ pub struct Turns {
 }
 
 /// A turn, until it is dropped.
-pub(super) struct Turn<'t> {
+pub(super) struct TurnGuard<'t> {
     turns: &'t Turns,
     began_at: Duration,
     _place: SemaphorePermit<'t>,
@@ -37,18 +37,18 @@ impl Turns {
         Self { places: Semaphore::new(1), clock, next_at_ms: AtomicU64::new(0) }
     }
 
-    pub(super) async fn take(&self) -> Result<Turn<'_>, ApiError> {
+    pub(super) async fn take(&self) -> Result<TurnGuard<'_>, ApiError> {
         let place = self.places.acquire().await.map_err(|_| ApiError::stopping())?;
         let next_at = Duration::from_millis(self.next_at_ms.load(Ordering::Relaxed));
         let pause = next_at.saturating_sub(self.clock.now());
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
-        Ok(Turn { turns: self, began_at: self.clock.now(), _place: place })
+        Ok(TurnGuard { turns: self, began_at: self.clock.now(), _place: place })
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for TurnGuard<'_> {
     fn drop(&mut self) {
         let now = self.turns.clock.now();
         let pause = now.saturating_sub(self.began_at).clamp(PAUSE_MIN, PAUSE_MAX);

@@ -20,7 +20,7 @@ use super::identity::{Signature, to_hex};
 use super::{Site, live, view};
 use crate::ipc::body::Incoming;
 use crate::ipc::error::ApiError;
-use crate::ipc::patience::{Answer, Turn};
+use crate::ipc::patience::{Answer, Turn, take_turn};
 use crate::ipc::review;
 use crate::ipc::server::Shared;
 
@@ -99,11 +99,7 @@ pub(super) async fn guarded(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<Answer>, actix_web::Error> {
-    let turn = request.conn_data::<Turn>().cloned();
-    let ours = match &turn {
-        Some(turn) => Some(turn.take().await),
-        None => None,
-    };
+    let ours = take_turn(request.conn_data::<Turn>().cloned()).await;
     let admitted = match admit(&site, &request) {
         Ok(Some(digest)) => check_body(request, &digest).await,
         Ok(None) => Ok(request),
