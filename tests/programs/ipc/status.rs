@@ -50,9 +50,11 @@ fn the_batch_in_flight_and_what_waits_behind_it_are_told() {
 
 #[test]
 fn neither_done_nor_total_falls_in_a_run_and_each_step_has_its_sentence() {
-    let gate = Gate::default();
-    let held = gate.clone();
-    let server = ScriptedServer::start(move |request| picky(request).held_by(&held));
+    // Changes that come closer together than 50 ms are one event: each batch waits until the one before was told.
+    let gates = [(); 12].map(|()| Gate::default());
+    let mut held = gates.clone().into_iter();
+    let server =
+        ScriptedServer::start(move |request| picky(request).held_by(&held.next().expect("twelve batches")));
     let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(5));
     let mut events = EventReader::open(&daemon.home.socket(), None);
     let records: Vec<Value> = (0..40)
@@ -62,9 +64,11 @@ fn neither_done_nor_total_falls_in_a_run_and_each_step_has_its_sentence() {
     server.wait_for_batches(1);
     // More come in the run.
     daemon.enqueue_many(20);
-    gate.open();
-    let ends = |sync: &Value| sync["phase"] == "idle" && sync["total"] == 60;
-    let seen = events.until(|seen| seen.event == "progress" && ends(&seen.data["sync"]));
+    let mut seen = Vec::new();
+    for (gate, done) in gates.iter().zip((5..).step_by(5)) {
+        gate.open();
+        seen.extend(events.until(|seen| seen.event == "progress" && seen.data["sync"]["done"] == done));
+    }
     let progress = seen.iter().filter(|seen| seen.event == "progress").map(|seen| &seen.data["sync"]);
     let (mut before, mut steps, mut estimates) = ((0, 0), 0, 0);
     for sync in progress {
@@ -84,6 +88,6 @@ fn neither_done_nor_total_falls_in_a_run_and_each_step_has_its_sentence() {
         before = now;
     }
     assert_eq!(before, (60, 60));
-    assert!(steps > 1 && estimates > 0, "{steps} steps, {estimates} with an estimate");
+    assert!(steps == 12 && estimates > 0, "{steps} steps, {estimates} with an estimate");
     assert_eq!(daemon.status()["sync"]["text"], "58 of 60 records synced (2 need review)");
 }
