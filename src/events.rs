@@ -3,7 +3,7 @@
 
 use actix::Message;
 
-use crate::ipc::api::BatchReport;
+use crate::api::BatchReport;
 use crate::model::{BatchId, Link, RecordId};
 use crate::policy::breaker::BreakerState;
 use crate::store::SetAside;

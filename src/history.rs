@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ipc::api::BatchReport;
+use crate::api::BatchReport;
 use crate::model::{BatchId, OpenBatch};
 
 /// Under which it is kept in the store.
@@ -143,7 +143,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipc::why::tests::report;
+    use crate::api::batch_reasons::tests::report;
     use crate::model::{BatchPhase, Place, Stage};
     use crate::policy::sizing::SizeRule;
 

@@ -23,7 +23,9 @@
 //! `ARCHITECTURE.md` has the invariants.
 
 pub mod actors;
+pub mod api;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod daemon;
@@ -40,6 +42,7 @@ pub mod logging;
 pub mod measurements;
 pub mod model;
 pub mod policy;
+pub mod protocol;
 mod readable;
 pub mod store;
 pub mod transport;

@@ -11,8 +11,8 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use self::failures::FailureTally;
+use crate::api::{BatchReport, DayReport, PerRecord, SizeBucket, TelemetryReport, TypeReport};
 use crate::clock::{millis, rfc3339};
-use crate::ipc::api::{BatchReport, DayReport, PerRecord, SizeBucket, TelemetryReport, TypeReport};
 use crate::transport::Network;
 
 /// Days that are kept.

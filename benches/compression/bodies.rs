@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use fieldsync::model::{BatchId, DeviceId, RecordId, Sequence};
-use fieldsync::transport::wire::{BatchRequest, WireRecord};
+use fieldsync::protocol::wire::{BatchRequest, WireRecord};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use fieldsync::model::BatchId;
-use fieldsync::transport::wire::RecordStatus;
+use fieldsync::protocol::wire::RecordStatus;
 
 use crate::chance;
 use crate::scene::{Denial, Fault, Record};

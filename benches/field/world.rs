@@ -7,7 +7,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use fieldsync::model::{BatchId, RecordId};
 use fieldsync::policy::verdict::{Doubt, LookUp, Verdict};
-use fieldsync::transport::wire::{ErrorDetail, RecordResult, RecordStatus};
+use fieldsync::protocol::wire::{ErrorDetail, RecordResult, RecordStatus};
 use uuid::Uuid;
 
 use crate::link::{Link, Up};

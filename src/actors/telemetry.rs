@@ -11,10 +11,10 @@ use actix::prelude::*;
 
 use super::queue_store::{QueueStore, Write};
 use super::{ConfigWatch, Drain, Ping};
+use crate::api::{BatchReport, BreakerChange, Connectivity, RecordChange, TelemetryReport};
 use crate::clock::{Clock, wall_ms};
 use crate::events::Event;
 use crate::history::{self, History};
-use crate::ipc::api::{BatchReport, BreakerChange, Connectivity, RecordChange, TelemetryReport};
 use crate::ipc::audience::Audience;
 use crate::ipc::feed::Feed;
 use crate::measurements::Measurements;

@@ -5,11 +5,11 @@ use super::context::Context;
 use super::failure::Failure;
 use super::table::{Cell, Column, Table, prose, whole};
 use super::words::{count, plain, size, spaced, span, stamp, when};
+use crate::api::batch_reasons::short;
+use crate::api::{BatchList, BatchReport};
+use crate::client::with_query;
 use crate::clock::wall_ms;
 use crate::exit;
-use crate::ipc::api::{BatchList, BatchReport};
-use crate::ipc::client::with_query;
-use crate::ipc::why::short;
 
 const COLUMNS: [Column; 7] = [
     whole("WHEN"),
@@ -146,8 +146,8 @@ pub(crate) fn sentence(batch: &BatchReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipc::client::scripted::{Scripted, answer};
-    use crate::ipc::why::tests::{parent, report};
+    use crate::api::batch_reasons::tests::{parent, report};
+    use crate::client::scripted::{Scripted, answer};
 
     fn reports() -> [BatchReport; 2] {
         let learned =

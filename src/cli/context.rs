@@ -11,7 +11,7 @@ use serde_json::json;
 use super::failure::Failure;
 use super::json_text;
 use super::words::{fold, plain};
-use crate::ipc::client::{Client, JSON, decode};
+use crate::client::{Client, JSON, decode};
 
 pub(crate) struct Context<'a> {
     pub(crate) client: Client,

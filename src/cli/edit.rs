@@ -20,8 +20,8 @@ use super::context::Context;
 use super::failure::{Failure, leaves_doubt};
 use super::follow::Interrupt;
 use super::{json_text, show};
+use crate::client::{Client, ClientError, JSON, decode};
 use crate::exit;
-use crate::ipc::client::{Client, ClientError, JSON, decode};
 use crate::model::{RecordId, RecordState};
 
 /// What a shell says of a program that is not there.
@@ -281,7 +281,7 @@ mod tests {
 
     use super::super::testing::run;
     use super::*;
-    use crate::ipc::client::scripted::{Scripted, Step, answer};
+    use crate::client::scripted::{Scripted, Step, answer};
 
     fn detail_at(state: &str, time: u64) -> Step {
         let payload = r#"{"z": 1.50, "day": "30 Feb"}"#;

@@ -13,10 +13,10 @@ use super::follow::{Follower, Interrupt, News};
 use super::json_text;
 use super::table::error_text;
 use super::words::{plain, spaced};
+use crate::api::{BatchReport, Status};
+use crate::client::Event;
 use crate::clock::{rfc3339, wall_ms};
 use crate::exit;
-use crate::ipc::api::{BatchReport, Status};
-use crate::ipc::client::Event;
 use crate::model::{LastError, RecordId};
 
 #[derive(Serialize)]

@@ -7,8 +7,8 @@ use std::io::{self, ErrorKind};
 use serde::Serialize;
 
 use super::words::plain;
+use crate::client::ClientError;
 use crate::exit;
-use crate::ipc::client::ClientError;
 
 /// As the shell names an end by Ctrl-C.
 pub(crate) const INTERRUPTED: u8 = 130;

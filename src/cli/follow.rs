@@ -10,8 +10,8 @@ use tokio::net::UnixStream;
 use tokio::time::sleep;
 
 use super::failure::Failure;
+use crate::client::{Client, ClientError, Event, Events};
 use crate::clock::Clock;
-use crate::ipc::client::{Client, ClientError, Event, Events};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -121,7 +121,7 @@ impl Interrupt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipc::client::scripted::{Scripted, answer, stream};
+    use crate::client::scripted::{Scripted, answer, stream};
 
     #[tokio::test]
     async fn a_restart_is_told_and_survived() {

@@ -8,10 +8,10 @@ use super::failure::Failure;
 use super::json_text;
 use super::table::{Cell, Column, Table, age, error_text, extra, name, prose, state, whole};
 use super::words::{held, plain, size};
+use crate::api::RecordPage;
+use crate::client::{Client, ClientError, decode, with_query};
 use crate::clock::wall_ms;
 use crate::exit;
-use crate::ipc::api::RecordPage;
-use crate::ipc::client::{Client, ClientError, decode, with_query};
 use crate::model::{ManifestEntry, RecordState};
 
 const PAGE: u64 = 500;
@@ -198,7 +198,7 @@ fn keeping(record: &ManifestEntry) -> String {
 mod tests {
     use super::super::testing::{entry, run};
     use super::*;
-    use crate::ipc::client::scripted::{Scripted, Step, answer};
+    use crate::client::scripted::{Scripted, Step, answer};
 
     fn page(records: &[ManifestEntry], next: Option<&str>) -> Step {
         let page = RecordPage { records: records.to_vec(), next: next.map(str::to_owned) };

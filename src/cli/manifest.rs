@@ -41,7 +41,7 @@ pub(crate) async fn run(verb: &Verb, context: &mut Context<'_>) -> Result<u8, Fa
 mod tests {
     use super::super::testing::run;
     use super::*;
-    use crate::ipc::client::scripted::{Scripted, stream};
+    use crate::client::scripted::{Scripted, stream};
 
     #[tokio::test]
     async fn the_manifest_comes_through_as_it_is_and_a_cut_one_fails() {

@@ -5,7 +5,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::context::{Context, Notes};
 use super::failure::Failure;
 use super::words::{plain, span};
-use crate::ipc::api::Status;
+use crate::api::Status;
 
 pub(crate) struct Meter {
     bar: Option<ProgressBar>,

@@ -41,8 +41,8 @@ use console::Term;
 use signal_hook::consts::SIGINT;
 use signal_hook::low_level::emulate_default_handler;
 
+use crate::client::Client;
 use crate::config::default_socket;
-use crate::ipc::client::Client;
 use context::{Context, say, say_json};
 use failure::{Failure, INTERRUPTED};
 use json_text::EscapingWriter;

@@ -11,9 +11,9 @@ use super::failure::{Failure, sentence};
 use super::list::{self, Pages};
 use super::words::count;
 use super::{edit, json_text, show};
+use crate::api::{Changed, RecordPage, RefusedRecord, Selection};
+use crate::client::{ClientError, decode};
 use crate::exit;
-use crate::ipc::api::{Changed, RecordPage, RefusedRecord, Selection};
-use crate::ipc::client::{ClientError, decode};
 use crate::model::{RecordId, RecordState};
 
 /// Records that were not put under review and are named with the reason.
@@ -206,7 +206,7 @@ async fn export(args: &ExportArgs, context: &mut Context<'_>) -> Result<u8, Fail
 mod tests {
     use super::super::testing::{entry, run};
     use super::*;
-    use crate::ipc::client::scripted::{Scripted, answer};
+    use crate::client::scripted::{Scripted, answer};
 
     fn all(all: bool) -> Chosen {
         Chosen { ids: Vec::new(), all }

@@ -10,11 +10,11 @@ use super::failure::Failure;
 use super::json_text;
 use super::table::error_text;
 use super::words::{count, held, plain, size, stamp, when};
+use crate::api::batch_reasons::short;
+use crate::api::{BatchReport, Phase, Status};
+use crate::client::{Client, ClientError, decode, with_query};
 use crate::clock::wall_ms;
 use crate::exit;
-use crate::ipc::api::{BatchReport, Phase, Status};
-use crate::ipc::client::{Client, ClientError, decode, with_query};
-use crate::ipc::why::short;
 use crate::model::{ManifestEntry, RecordId, RecordState};
 use bytes::Bytes;
 use serde::Deserialize;
@@ -275,9 +275,9 @@ fn turn(status: &Status) -> Vec<String> {
 mod tests {
     use super::super::testing::{entry, run, status};
     use super::*;
-    use crate::ipc::api::Counts;
-    use crate::ipc::client::scripted::{Scripted, answer};
-    use crate::ipc::why::tests::report;
+    use crate::api::Counts;
+    use crate::api::batch_reasons::tests::report;
+    use crate::client::scripted::{Scripted, answer};
     use crate::model::{BatchId, LastError};
     use crate::policy::agenda::DeniedSet;
 

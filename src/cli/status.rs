@@ -9,10 +9,10 @@ use super::json_text;
 use super::meter::Meter;
 use super::table::error_text;
 use super::words::{count, held, plain, size, spaced, span, stamp, when};
+use crate::api::{Caller, CallerQueue, Counts, QueueUse, Status};
+use crate::client::{Event, decode};
 use crate::clock::wall_ms;
 use crate::exit;
-use crate::ipc::api::{Caller, CallerQueue, Counts, QueueUse, Status};
-use crate::ipc::client::{Event, decode};
 use crate::model::{DiskState, Holder};
 
 /// A person who watches decides alone when it is enough.
@@ -235,8 +235,8 @@ fn connectivity(status: &Status, now: u64) -> String {
 mod tests {
     use super::super::testing::{run, status};
     use super::*;
-    use crate::ipc::api::{Alert, Phase};
-    use crate::ipc::client::scripted::{Scripted, answer};
+    use crate::api::{Alert, Phase};
+    use crate::client::scripted::{Scripted, answer};
     use crate::model::{RecordId, RecordState};
 
     fn syncing() -> Status {

@@ -13,9 +13,9 @@ use super::context::Context;
 use super::failure::Failure;
 use super::json_text::EscapingWriter;
 use super::words::{count, plain, stamp};
+use crate::api::{AcknowledgeAlert, Acknowledged};
 use crate::clock::wall_ms;
 use crate::exit;
-use crate::ipc::api::{AcknowledgeAlert, Acknowledged};
 use crate::model::RecordId;
 use crate::store::{Salvage, panic_is_contained};
 
@@ -152,7 +152,7 @@ fn write(
 mod tests {
     use super::super::testing::run;
     use super::*;
-    use crate::ipc::client::scripted::{Scripted, answer};
+    use crate::client::scripted::{Scripted, answer};
 
     #[tokio::test]
     async fn what_was_acknowledged_is_told() {

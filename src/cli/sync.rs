@@ -13,10 +13,10 @@ use super::follow::{Follower, Interrupt, News};
 use super::meter::Meter;
 use super::status::carries_status;
 use super::words::{count, plain};
+use crate::api::{Phase, Status};
+use crate::client::{Client, JSON, decode};
 use crate::clock::Clock;
 use crate::exit;
-use crate::ipc::api::{Phase, Status};
-use crate::ipc::client::{Client, JSON, decode};
 
 /// A script that waits for a daemon which is stopped for good has to end some day.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -203,8 +203,8 @@ impl Stuck {
 mod tests {
     use super::super::testing::{run, status};
     use super::*;
-    use crate::ipc::api::Counts;
-    use crate::ipc::client::scripted::{Scripted, Step, answer, stream};
+    use crate::api::Counts;
+    use crate::client::scripted::{Scripted, Step, answer, stream};
 
     fn event(name: &str, status: &Status) -> String {
         let data = serde_json::to_string(status).unwrap();

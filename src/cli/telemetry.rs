@@ -4,8 +4,8 @@ use super::context::Context;
 use super::failure::Failure;
 use super::table::{Cell, Column, Table, name, whole};
 use super::words::{count, mean_ms, plain, share, size, spaced, span};
+use crate::api::{FailureReport, PerRecord, TelemetryReport};
 use crate::exit;
-use crate::ipc::api::{FailureReport, PerRecord, TelemetryReport};
 
 pub(crate) async fn run(context: &mut Context<'_>) -> Result<u8, Failure> {
     let answer = context.client.get("/v1/telemetry").await?;
@@ -122,7 +122,7 @@ fn rate(bytes_per_s: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::testing::run;
-    use crate::ipc::client::scripted::{Scripted, answer};
+    use crate::client::scripted::{Scripted, answer};
 
     #[tokio::test]
     async fn every_question_has_its_table() {

@@ -2,9 +2,9 @@
 
 use super::context::Context;
 use super::failure::Failure;
-use crate::ipc::api::{Batching, BreakerStatus, Connectivity, Counts, Phase, QueueUse, Status, Sync};
-use crate::ipc::client::Client;
-use crate::ipc::client::scripted::Scripted;
+use crate::api::{Batching, BreakerStatus, Connectivity, Counts, Phase, QueueUse, Status, Sync};
+use crate::client::Client;
+use crate::client::scripted::Scripted;
 use crate::model::{DeviceId, LastError, ManifestEntry, RecordId, RecordState};
 
 /// Runs a verb, and returns its outcome with what it wrote.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::notify::{News, Notifier};
-use crate::ipc::api::{Alert, Phase};
+use crate::api::{Alert, Phase};
 use crate::ipc::audience::Audience;
 use crate::ipc::feed::Feed;
 use crate::ipc::status::Board;

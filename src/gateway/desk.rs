@@ -21,7 +21,7 @@ use super::metrics::{Metrics, Tally};
 use super::with_causes;
 use crate::clock::{Clock, millis, wall_ms};
 use crate::model::{BatchId, DeviceId};
-use crate::transport::wire::BatchAnswer;
+use crate::protocol::wire::BatchAnswer;
 
 /// Bounds the memory that batches at work can take.
 const MAX_AT_WORK: usize = 128;

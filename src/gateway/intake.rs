@@ -16,7 +16,7 @@ use super::faults::Faults;
 use super::ledger::{CheckedBatch, CheckedRecord, sha256};
 use super::refusal::Refusal;
 use crate::model::{BatchId, DeviceId, Sequence};
-use crate::transport::wire::{
+use crate::protocol::wire::{
     ATTEMPT, BATCH_ID, BATCH_SEQUENCE, BatchRequest, DEVICE_ID, WireRecord, find_name_fault,
 };
 

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::ledger_postgres::AddressError;
 use crate::model::{BatchId, DeviceId, RecordId};
-use crate::transport::wire::{
+use crate::protocol::wire::{
     BatchAnswer, ID_CONFLICT, ID_OF_OTHER_DEVICE, RecordResult, RecordStatus, WireRecord,
 };
 
@@ -297,7 +297,7 @@ mod tests {
 
     use super::record_digest;
     use crate::model::RecordId;
-    use crate::transport::wire::WireRecord;
+    use crate::protocol::wire::WireRecord;
 
     fn digest(record_type: &str, key: Option<&str>, payload: &str) -> super::Digest {
         record_digest(&WireRecord {

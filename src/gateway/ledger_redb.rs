@@ -20,7 +20,7 @@ use super::ledger::{
     LedgerError, OpenError, PageLimit, Settled, Turn,
 };
 use crate::model::{BatchId, DeviceId, RecordId};
-use crate::transport::wire::{BatchAnswer, RecordResult, RecordStatus};
+use crate::protocol::wire::{BatchAnswer, RecordResult, RecordStatus};
 
 /// The engine's own default of 1 GiB is for servers that do nothing else.
 const CACHE_BYTES: usize = 8 << 20;
@@ -392,7 +392,7 @@ mod tests {
 
     use super::*;
     use crate::gateway::ledger::sha256;
-    use crate::transport::wire::{ID_CONFLICT, ID_OF_OTHER_DEVICE, WireRecord};
+    use crate::protocol::wire::{ID_CONFLICT, ID_OF_OTHER_DEVICE, WireRecord};
 
     fn batch(record: RecordId, payload: &str) -> CheckedBatch {
         let record = WireRecord {

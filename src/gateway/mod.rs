@@ -44,7 +44,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::exit;
 use crate::logging;
-use crate::transport::wire;
+use crate::protocol::wire;
 use faults::Faults;
 use forward::{Forwarding, TargetError};
 use ledger::OpenError;

@@ -9,7 +9,7 @@ use actix_web::{HttpResponse, ResponseError};
 
 use super::ledger::LedgerError;
 use crate::model::{BatchId, DeviceId, RecordId};
-use crate::transport::wire::{BATCH_ID_REUSED, ErrorBody, MAX_BYTES, UNKNOWN_BATCH};
+use crate::protocol::wire::{BATCH_ID_REUSED, ErrorBody, MAX_BYTES, UNKNOWN_BATCH};
 
 /// When a client may ask again after a 202, 409 or 503, in seconds.
 pub(crate) const RETRY_AFTER_SECONDS: &str = "1";

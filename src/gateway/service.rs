@@ -27,7 +27,7 @@ use super::refusal::{RETRY_AFTER_SECONDS, Refusal};
 use super::tokens::{Scope, TokenFile};
 use super::with_causes;
 use crate::model::BatchId;
-use crate::transport::wire::{BATCH_ID, BatchAnswer, DEVICE_ID, Processing, ProcessingState};
+use crate::protocol::wire::{BATCH_ID, BatchAnswer, DEVICE_ID, Processing, ProcessingState};
 
 /// A body of which nothing arrives for so long is given up.
 const BODY_PAUSE: Duration = Duration::from_secs(30);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::api::Alert;
+use crate::api::Alert;
 use crate::clock::millis;
 use crate::config::Config;
 use crate::model::{Backlog, DiskState};

@@ -5,7 +5,7 @@
 //! over (its submitter) and for admins; every other user sees the rest of it: class, code and status of its error.
 //! What the server says of a whole request may quote any record in it, so it is for admins alone.
 
-use crate::ipc::api::{RecordChange, Status};
+use crate::api::{RecordChange, Status};
 use crate::model::{LastError, ManifestEntry};
 use crate::store::{Filter, Page, StoreError, StoreView};
 

@@ -15,9 +15,9 @@ use tokio::time::timeout;
 use super::auth::Peer;
 use super::error::ApiError;
 use super::half_close::Hunger;
-use super::intake::BYTE_ORDER_MARK;
 use super::server::Shared;
 use super::shares::{Share, Shares};
+use crate::api::submission::BYTE_ORDER_MARK;
 
 /// Bodies of the largest size that may be in memory at once.
 const LARGEST_AT_ONCE: usize = 2;

@@ -5,8 +5,8 @@ use std::fmt;
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
 
+use crate::protocol::wire::{ErrorBody, ErrorDetail};
 use crate::store::{AddRefused, AppendRefused, MendRefused, StoreError};
-use crate::transport::wire::{ErrorBody, ErrorDetail};
 
 /// A refusal: status, code for programs, message for people.
 #[derive(Debug)]

@@ -18,8 +18,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::api::{Gap, GapReason};
 use super::audience::Audience;
+use crate::api::{Gap, GapReason};
 
 /// Events that a reader may be behind before it misses some.
 const KEPT_EVENTS: usize = 1024;

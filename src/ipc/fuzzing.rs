@@ -5,9 +5,9 @@ use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
 use super::events::EventsQuery;
-use super::intake::{self, Refused};
 use super::records::{self, ListQuery, ManifestQuery, ShowQuery};
 use super::routes::BatchesQuery;
+use crate::api::submission::{self, Refused};
 use crate::model::{NewRecord, RecordId};
 use crate::store::Filter;
 
@@ -32,7 +32,7 @@ impl From<Refused> for Rejection {
 
 /// The records that `POST /v1/records` reads in a body.
 pub fn read_records(body: &[u8], is_ndjson: bool) -> Result<Vec<NewRecord>, Rejection> {
-    let pieces = if is_ndjson { intake::ndjson(body) } else { intake::json(body) }?;
+    let pieces = if is_ndjson { submission::ndjson(body) } else { submission::json(body) }?;
     pieces.records().map(|record| record.map_err(|record| Refused::Invalid(record).into())).collect()
 }
 

@@ -1,11 +1,9 @@
 //! The local API: HTTP/1.1 with JSON over a Unix socket, for any language.
 
 pub mod alerts;
-pub mod api;
 pub mod audience;
 mod auth;
 mod body;
-pub mod client;
 mod error;
 mod events;
 mod farewell;
@@ -13,7 +11,6 @@ pub mod feed;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod half_close;
-pub(crate) mod intake;
 mod metrics;
 mod openapi;
 mod patience;
@@ -26,4 +23,3 @@ mod shares;
 pub mod status;
 pub mod turns;
 pub mod web;
-pub mod why;

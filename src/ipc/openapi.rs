@@ -16,12 +16,12 @@ use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::schema::Type;
 use utoipa::openapi::{AllOfBuilder, ContentBuilder, ObjectBuilder, Ref};
 
-use super::api::{Alert, BatchReport, BreakerChange, Connectivity, Gap, RecordChange};
 use super::error::ApiError;
 use super::server::Shared;
 use super::{events, records, review, routes};
+use crate::api::{Alert, BatchReport, BreakerChange, Connectivity, Gap, RecordChange};
 use crate::model::ManifestEntry;
-use crate::transport::wire::ErrorBody;
+use crate::protocol::wire::ErrorBody;
 
 #[derive(OpenApi)]
 #[openapi(

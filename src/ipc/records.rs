@@ -7,15 +7,15 @@ use futures_util::StreamExt as _;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::api::{Accepted, RecordDetail, RecordPage};
 use super::audience::Audience;
 use super::auth::Peer;
 use super::body::Incoming;
 use super::error::ApiError;
-use super::intake::{self, InvalidRecord, Refused, Submission};
 use super::server::Shared;
 use crate::actors::queue_store::Write;
 use crate::actors::telemetry::Lineage;
+use crate::api::submission::{self, InvalidRecord, Refused, Submission};
+use crate::api::{Accepted, RecordDetail, RecordPage};
 use crate::model::{NewRecord, Place, RecordId, RecordState};
 use crate::store::{Append, Filter, Page};
 
@@ -60,7 +60,7 @@ async fn records(body: &[u8], is_ndjson: bool) -> Result<Vec<NewRecord>, ApiErro
         ApiError::bad_request("invalid_record", format!("{invalid}; nothing was stored{hint}"))
             .at(invalid.position)
     };
-    let pieces = if is_ndjson { intake::ndjson(body) } else { intake::json(body) };
+    let pieces = if is_ndjson { submission::ndjson(body) } else { submission::json(body) };
     let pieces = pieces.map_err(|refused| match refused {
         Refused::Invalid(record) => invalid(record),
         Refused::TooMany => ApiError::new(
@@ -69,7 +69,7 @@ async fn records(body: &[u8], is_ndjson: bool) -> Result<Vec<NewRecord>, ApiErro
             format!("{refused}; nothing was stored; send fewer records at a time"),
         ),
     })?;
-    let mut records = Vec::with_capacity(pieces.len());
+    let mut records = Vec::with_capacity(pieces.count());
     for record in pieces.records() {
         records.push(record.map_err(invalid)?);
         if records.len().is_multiple_of(TURN) {

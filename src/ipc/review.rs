@@ -4,24 +4,24 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 
 use super::alerts::STORE_DAMAGED;
-use super::api::{
-    AcknowledgeAlert, Acknowledged, Changed, PauseState, RecordChange, RecordDecision, RefusedRecord,
-    Selection, Status,
-};
 use super::auth::Peer;
 use super::body::Incoming;
 use super::error::ApiError;
-use super::intake;
 use super::records::{may_mend, record_id};
 use super::server::Shared;
 use crate::actors::queue_store::Write;
 use crate::actors::{Disbanded, TryNow};
+use crate::api::submission;
+use crate::api::{
+    AcknowledgeAlert, Acknowledged, Changed, PauseState, RecordChange, RecordDecision, RefusedRecord,
+    Selection, Status,
+};
 use crate::events::Event;
 use crate::model::{ManifestEntry, RecordId, RecordState};
+use crate::protocol::wire::{ID_CONFLICT, ID_OF_OTHER_DEVICE};
 use crate::store::{
     Acknowledge, AddRefused, AddToReview, Mend, Pause, REVIEW_STEP, Review, ReviewAction, Reviewed, Selected,
 };
-use crate::transport::wire::{ID_CONFLICT, ID_OF_OTHER_DEVICE};
 
 /// Put records that wait under review
 ///
@@ -150,7 +150,7 @@ pub(super) async fn discard(
 
 async fn selection(shared: &Shared, incoming: Incoming) -> Result<Selection, ApiError> {
     let body = incoming.whole(shared).await?;
-    let selection: Selection = intake::named(&body.bytes).map_err(|error| {
+    let selection: Selection = submission::named(&body.bytes).map_err(|error| {
         ApiError::bad_request(
             "invalid_selection",
             format!("{error}; send {{\"ids\": [\"…\"]}} or {{\"all\": true}}"),
@@ -250,7 +250,7 @@ pub(super) async fn mend(
     }
     let body = incoming.whole(&shared).await?;
     let payload =
-        intake::object(&body.bytes).map_err(|reason| ApiError::bad_request("invalid_record", reason))?;
+        submission::object(&body.bytes).map_err(|reason| ApiError::bad_request("invalid_record", reason))?;
     shared.store.send(Write(Mend { id, payload })).await???;
     tracing::info!(record_id = %id, "record {id} was mended and queued again");
     shared.board_feed.announce("record", &RecordChange::by(id, RecordDecision::QueuedAgain));
@@ -330,7 +330,7 @@ pub(super) async fn acknowledge(
             format!("{what}; send {{\"alert\": \"{STORE_DAMAGED}\"}}; other alerts go when their cause does");
         ApiError::bad_request("invalid_alert", message)
     };
-    let wanted: AcknowledgeAlert = intake::named(&body.bytes).map_err(invalid)?;
+    let wanted: AcknowledgeAlert = submission::named(&body.bytes).map_err(invalid)?;
     if wanted.alert != STORE_DAMAGED {
         return Err(invalid(format!("`{}` cannot be acknowledged", wanted.alert)));
     }

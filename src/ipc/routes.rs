@@ -6,12 +6,12 @@ use actix_web::{HttpResponse, Resource, ResponseError, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::api::{BatchList, Status, TelemetryReport};
 use super::auth::Peer;
 use super::error::ApiError;
 use super::server::Shared;
 use super::{events, metrics, openapi, records, review};
 use crate::actors::telemetry::{RecentBatches, Report};
+use crate::api::{BatchList, Status, TelemetryReport};
 
 /// Batches that one call lists, when it names no number.
 const DEFAULT_BATCHES: usize = 50;

@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::alerts::Raised;
-use super::api::{
-    Batching, BreakerStatus, Caller, CallerQueue, Connectivity, Counts, Phase, QueueUse, Status, Sync,
-};
 use super::audience::Audience;
 use crate::actors::ConfigWatch;
 use crate::actors::batch_planner::PlannerState;
+use crate::api::{
+    Batching, BreakerStatus, Caller, CallerQueue, Connectivity, Counts, Phase, QueueUse, Status, Sync,
+};
 use crate::clock::{Clock, millis, wall_ms};
 use crate::model::{Backlog, DeviceId, Link, OTHER_SUBMITTERS};
 use crate::policy::breaker::{BreakerState, Mode};

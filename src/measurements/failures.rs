@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{float, ratio};
-use crate::ipc::api::FailureReport;
+use crate::api::FailureReport;
 use crate::model::InterfaceKind;
 use crate::transport::Network;
 

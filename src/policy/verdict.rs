@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::breaker::Effect;
 use crate::model::{BatchId, LastError};
-use crate::transport::wire::{BATCH_ID_REUSED, BatchAnswer, ErrorDetail, RecordResult, UNKNOWN_BATCH};
+use crate::protocol::wire::{BATCH_ID_REUSED, BatchAnswer, ErrorDetail, RecordResult, UNKNOWN_BATCH};
 
 /// What the transport saw of one request.
 #[derive(Clone, Debug)]

@@ -21,10 +21,10 @@ use serde::de::{Deserialize, Deserializer, IntoDeserializer, SeqAccess, Visitor}
 use serde_json::value::RawValue;
 
 use super::encoding::Encoding;
-use super::wire::{self, BatchAnswer, ErrorDetail, Processing, RecordResult, RecordStatus};
 use crate::model::{BatchId, RecordId};
 use crate::policy::sizing::Hints;
 use crate::policy::verdict::{Answer, Body};
+use crate::protocol::wire::{self, BatchAnswer, ErrorDetail, Processing, RecordResult, RecordStatus};
 
 /// Some servers write it before their JSON, and RFC 8259 lets readers ignore it.
 const BYTE_ORDER_MARK: char = '\u{feff}';

@@ -26,12 +26,12 @@ use super::encoding::Encoding;
 use super::limits::Limits;
 use super::proxy::ProxyError;
 use super::tls::TlsError;
-use super::wire::{self, BatchRequest, WireRecord};
 use super::{Exchange, Network, Parting, Transport};
 use crate::config;
 use crate::model::{Batch, BatchId, DeviceId};
 use crate::policy::sizing::Hints;
 use crate::policy::verdict::{Failure, Reached, Seen};
+use crate::protocol::wire::{self, BatchRequest, WireRecord};
 
 /// Why there is no transport.
 #[derive(Debug, Error)]

@@ -11,9 +11,7 @@ mod kernel;
 mod limits;
 pub mod proxy;
 pub mod tls;
-pub mod wire;
-
-use std::sync::Arc;
+pub use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;

@@ -10,7 +10,7 @@ use super::BatchPlanner;
 use crate::actors::{Upload, Uploaded};
 use crate::model::{Batch, BatchId, BatchPhase, OpenBatch, Place, RecordId, Sequence, Stage};
 use crate::policy::sizing::SizeRule;
-use crate::transport::wire::RecordResult;
+use crate::protocol::wire::RecordResult;
 
 /// The largest payload that is remembered.
 const MAX_SAMPLE_BYTES: usize = 16 << 10;

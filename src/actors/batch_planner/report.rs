@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::api::BatchReport;
 use crate::clock::millis;
-use crate::ipc::api::BatchReport;
 use crate::journal;
 use crate::model::{Batch, BatchId, BatchPhase, LastError, OpenBatch, Sequence};
 use crate::policy::agenda::Disposition;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ipc::api::BatchInFlight;
+use crate::api::BatchInFlight;
 use crate::model::{LastError, Phase};
 use crate::policy::agenda::{DeniedSet, UsualSize};
 use crate::policy::progress::Progress;

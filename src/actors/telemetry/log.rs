@@ -6,7 +6,7 @@
 //!
 //! What the server says of a record may quote it, and payloads reach no log: of that there are class and code.
 
-use crate::ipc::api::BatchReport;
+use crate::api::BatchReport;
 use crate::journal;
 use crate::model::{BatchId, Deferral, LastError, Link, LinkState, RecordId};
 use crate::policy::breaker::{BreakerState, Mode};

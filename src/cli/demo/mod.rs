@@ -14,10 +14,10 @@ use tokio::time::timeout;
 use super::context::Context;
 use super::failure::{Failure, INTERRUPTED};
 use super::sync::until_settled;
+use crate::api::{Accepted, BatchList, RecordPage};
+use crate::client::{Client, NDJSON, decode};
 use crate::clock::Clock;
 use crate::exit;
-use crate::ipc::api::{Accepted, BatchList, RecordPage};
-use crate::ipc::client::{Client, NDJSON, decode};
 use stage::{Stage, Timing};
 use summary::Summary;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::stage::{Count, Timing};
-use crate::ipc::api::BatchReport;
+use crate::api::BatchReport;
 use crate::model::{BatchId, ManifestEntry, RecordId};
 
 /// Everything that is known at the end.

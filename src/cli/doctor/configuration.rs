@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use super::finding::Finding;
+use crate::api::Status;
 use crate::clock::millis;
 use crate::config::{Config, ConfigError, DEFAULT_FILE};
 use crate::daemon;
-use crate::ipc::api::Status;
 
 /// The configuration as the daemon would read it.
 pub(super) struct Configured {
@@ -157,8 +157,8 @@ fn changed_since(changed_at: Option<u64>, name: &str, status: &Status) -> Option
 mod tests {
     use super::super::finding::Outcome;
     use super::*;
+    use crate::api::{Counts, Phase};
     use crate::cli::testing::status;
-    use crate::ipc::api::{Counts, Phase};
 
     fn running(started_at: u64, config: &Config) -> Status {
         let mut status = status(Phase::Idle, "", Counts::default());

@@ -9,10 +9,10 @@ use tokio::time::timeout;
 
 use super::finding::Finding;
 use super::server::Tried;
+use crate::api::{Phase, Status};
 use crate::cli::words::when;
 use crate::clock::wall_ms;
 use crate::config;
-use crate::ipc::api::{Phase, Status};
 use crate::link::ways::{self, Hop, Sight};
 use crate::policy::reach::Way;
 use crate::transport::http::TransportError;
@@ -125,8 +125,8 @@ fn daemon(status: &Status) -> Vec<Finding> {
 mod tests {
     use super::super::finding::Outcome;
     use super::*;
+    use crate::api::Counts;
     use crate::cli::testing::status;
-    use crate::ipc::api::Counts;
 
     #[test]
     fn a_name_without_an_address_and_a_way_that_is_closed_are_problems() {

@@ -7,9 +7,9 @@ use nix::sys::statfs::{FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::finding::{Finding, or_well};
+use crate::api::Status;
 use crate::cli::words::size;
 use crate::config::Config;
-use crate::ipc::api::Status;
 use crate::model::DiskState;
 
 /// Files that a store needs, and some that others need.

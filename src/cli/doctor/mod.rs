@@ -26,9 +26,9 @@ use serde::Serialize;
 use super::context::Context;
 use super::failure::Failure;
 use super::words::{count, fold, plain};
+use crate::client::Client;
 use crate::config::Config;
 use crate::exit;
-use crate::ipc::client::Client;
 use access::User;
 use finding::{Check, Finding, Outcome};
 

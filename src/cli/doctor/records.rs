@@ -1,8 +1,8 @@
 //! What stands in the daemon's status and waits for a person.
 
 use super::finding::{Finding, or_well};
+use crate::api::{Alert, Phase, Status};
 use crate::cli::words::{count, held, plain};
-use crate::ipc::api::{Alert, Phase, Status};
 
 pub(super) fn judge(status: Option<&Status>) -> Vec<Finding> {
     let Some(status) = status else {
@@ -88,8 +88,8 @@ fn phase(status: &Status) -> Option<Finding> {
 mod tests {
     use super::super::finding::Outcome;
     use super::*;
+    use crate::api::Counts;
     use crate::cli::testing::status;
-    use crate::ipc::api::Counts;
     use crate::model::{Holder, RecordId, RecordState};
 
     #[test]

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::credential::{Gathered, Shown};
 use super::finding::Finding;
+use crate::api::Status;
 use crate::config::{self, OutcomeLookup};
-use crate::ipc::api::Status;
 use crate::model::{BatchId, DeviceId};
 use crate::policy::verdict::{Answer, Body, Failure, LookUp, Seen, judge_look_up};
 use crate::transport::http::{Http, TransportError};
@@ -267,7 +267,7 @@ fn unanswered(url: &str, message: &str) -> Finding {
 mod tests {
     use super::super::finding::Outcome;
     use super::*;
-    use crate::transport::wire::ErrorDetail;
+    use crate::protocol::wire::ErrorDetail;
 
     const NEW: Past = Past { got_through: false, looks_up: true };
     const KNOWN: Past = Past { got_through: true, looks_up: true };

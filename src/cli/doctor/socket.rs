@@ -10,9 +10,9 @@ use tokio::time::timeout;
 
 use super::access::{Owned, User, WRITE, group_name};
 use super::finding::Finding;
+use crate::api::Status;
 use crate::cli::words::plain;
-use crate::ipc::api::Status;
-use crate::ipc::client::{Client, ClientError, decode};
+use crate::client::{Client, ClientError, decode};
 use crate::store::is_in_use;
 
 /// A daemon that is well answers at once.

@@ -10,11 +10,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::items::{Item, MAX_ITEM, Mistake};
+use crate::api::submission::{MAX_KEY_BYTES, MAX_TYPE_BYTES, check_nesting};
 use crate::cli::failure::Failure;
 use crate::exit;
-use crate::ipc::intake::{MAX_KEY_BYTES, MAX_TYPE_BYTES, check_nesting};
 use crate::model::{MAX_PRIORITY, RecordId};
-use crate::transport::wire::find_name_fault;
+use crate::protocol::wire::find_name_fault;
 
 /// For type, key and white space around a payload.
 const AROUND_PAYLOAD: u64 = 64 << 10;

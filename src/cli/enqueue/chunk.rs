@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::check::Ready;
-use crate::ipc::client::{JSON, NDJSON};
+use crate::client::{JSON, NDJSON};
 use crate::model::RecordId;
 
 const MAX_RECORDS: usize = 500;

@@ -60,7 +60,7 @@ impl<'a> Ids<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipc::api::Accepted;
+    use crate::api::Accepted;
 
     #[test]
     fn it_is_one_document_on_one_line() {

@@ -3,10 +3,10 @@
 
 use std::io::{self, BufRead, Read};
 
+use crate::api::submission::BYTE_ORDER_MARK;
 use crate::cli::failure::{Failure, Place};
 use crate::cli::words::newlines;
 use crate::exit;
-use crate::ipc::intake::BYTE_ORDER_MARK;
 
 /// The longest record that is read where the daemon does not say how long a payload may be.
 pub(super) const MAX_ITEM: u64 = 64 << 20;

@@ -38,8 +38,8 @@ use super::context::Context;
 use super::failure::Failure;
 use super::follow::Interrupt;
 use super::words::count;
+use crate::client::decode;
 use crate::exit;
-use crate::ipc::client::decode;
 
 /// How long Ctrl-C waits for what is on its way, so that it is known what became of it.
 const LAST_ANSWER: Duration = Duration::from_secs(2);

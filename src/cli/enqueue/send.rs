@@ -9,14 +9,14 @@ use tokio::time::sleep;
 
 use super::chunk::{Chunk, Position};
 use super::items::Mistake;
+use crate::api::Accepted;
 use crate::cli::context::Notes;
 use crate::cli::failure::{Failure, Place, exit_code, leaves_doubt, sentence};
 use crate::cli::follow::is_absence;
 use crate::cli::words::count;
+use crate::client::{Client, ClientError, decode};
 use crate::clock::Clock;
 use crate::exit;
-use crate::ipc::api::Accepted;
-use crate::ipc::client::{Client, ClientError, decode};
 
 /// Enough to make one commit of many records, and little to keep in memory.
 const CHUNK_BYTES: usize = 1 << 20;

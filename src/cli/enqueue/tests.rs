@@ -10,8 +10,8 @@ use super::super::context::Notes;
 use super::super::failure::Place;
 use super::super::testing;
 use super::*;
-use crate::ipc::api::Accepted;
-use crate::ipc::client::scripted::{Scripted, Step, answer};
+use crate::api::Accepted;
+use crate::client::scripted::{Scripted, Step, answer};
 
 fn file(text: &str) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
@@ -86,11 +86,11 @@ async fn a_chunk_that_was_lost_is_sent_again_as_it_was() {
 #[tokio::test]
 async fn without_a_daemon_nothing_is_waited_for() {
     let daemon = Scripted::new(vec![answer(200, "{}")]);
-    let client = crate::ipc::client::Client::new(daemon.socket());
+    let client = crate::client::Client::new(daemon.socket());
     client.get("/v1/status").await.unwrap();
     let socket = daemon.socket();
     daemon.calls();
-    let client = crate::ipc::client::Client::new(socket);
+    let client = crate::client::Client::new(socket);
     let names = ["input".to_owned()];
     let notes = Notes { json: false };
     let mut sender = Sender::new(&client, PATIENT, &names, notes, ProgressBar::hidden());

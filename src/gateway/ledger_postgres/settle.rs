@@ -17,7 +17,7 @@ use crate::gateway::ledger::{
     CheckedBatch, CheckedRecord, Digest, INVALID_DATA, KeptAnswer, KnownRecord, Settled,
 };
 use crate::model::DeviceId;
-use crate::transport::wire::{BatchAnswer, RecordResult, RecordStatus};
+use crate::protocol::wire::{BatchAnswer, RecordResult, RecordStatus};
 
 const TAKE_RECORDS: &str = "
     INSERT INTO fieldsync.records (id, digest, device_id)

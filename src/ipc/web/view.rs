@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::ipc::api::Status;
+use crate::api::Status;
 use crate::ipc::error::ApiError;
 use crate::ipc::server::Shared;
 use crate::ipc::status::Board;

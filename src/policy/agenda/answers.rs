@@ -9,7 +9,7 @@ use super::{Agenda, Carried, Disposition, Entry, Outcome, Sent, Step, View};
 use crate::config::Config;
 use crate::model::{BatchId, BatchPhase, LastError, OpenBatch, Stage};
 use crate::policy::verdict::{Doubt, Verdict, shortened};
-use crate::transport::wire::{RecordResult, RecordStatus};
+use crate::protocol::wire::{RecordResult, RecordStatus};
 
 /// The way down to one record takes fewer refusals in a row; more, and the server refuses everybody.
 const REFUSALS_OF_ONE: u32 = 8;

@@ -18,7 +18,7 @@ use crate::policy::isolation;
 use crate::policy::service_time::Load;
 use crate::policy::sizing::SizeRule;
 use crate::policy::verdict::{Doubt, LookUp, Verdict};
-use crate::transport::wire::{ErrorDetail, RecordResult, RecordStatus};
+use crate::protocol::wire::{ErrorDetail, RecordResult, RecordStatus};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);

@@ -148,7 +148,7 @@ mod tests {
     use super::*;
     use crate::model::{BatchId, RecordId};
     use crate::policy::verdict::{Answer, Body, Failure, Reached};
-    use crate::transport::wire::{BatchAnswer, ErrorDetail, RecordResult, RecordStatus};
+    use crate::protocol::wire::{BatchAnswer, ErrorDetail, RecordResult, RecordStatus};
 
     fn refusal(content: &[u8]) -> String {
         let directory = tempfile::tempdir().unwrap();

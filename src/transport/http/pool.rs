@@ -23,13 +23,13 @@ use super::{TransportError, unsent};
 use crate::clock::{Clock, wall_ms};
 use crate::config;
 use crate::policy::verdict::{Body, Failure, Reached, Seen};
+use crate::protocol::wire::UNKNOWN_BATCH;
 use crate::transport::answer::Decoded;
 use crate::transport::dial::Dialer;
 use crate::transport::encoding::{UndecodableAnswer, decode_answer};
 use crate::transport::journey::Journey;
 use crate::transport::limits::Limits;
 use crate::transport::proxy::Proxy;
-use crate::transport::wire::UNKNOWN_BATCH;
 use crate::transport::{Exchange, Parting, answer};
 
 /// A connection that was idle for longer is not used again: middleboxes forget them silently.

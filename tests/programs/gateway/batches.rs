@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::thread;
 
-use fieldsync::transport::wire::{RecordResult, RecordStatus};
+use fieldsync::protocol::wire::{RecordResult, RecordStatus};
 use serde_json::Value;
 use uuid::Uuid;
 

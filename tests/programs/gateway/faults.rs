@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::thread;
 
-use fieldsync::transport::wire::RecordStatus;
+use fieldsync::protocol::wire::RecordStatus;
 
 use crate::support::device::Batch;
 use crate::support::gateway::Gateway;

@@ -5,7 +5,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use fieldsync::transport::wire::RecordStatus;
+use fieldsync::protocol::wire::RecordStatus;
 use uuid::Uuid;
 
 use crate::support::device::{Batch, Record};

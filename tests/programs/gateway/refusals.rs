@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use fieldsync::transport::wire::BATCH_PATH;
+use fieldsync::protocol::wire::BATCH_PATH;
 use hyper::Method;
 use uuid::Uuid;
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use fieldsync::transport::wire::{BATCH_PATH, RecordStatus};
+use fieldsync::protocol::wire::{BATCH_PATH, RecordStatus};
 use hyper::Method;
 use serde_json::json;
 use uuid::Uuid;

@@ -285,7 +285,7 @@ fn the_first_event_is_the_present_status_and_then_comes_what_happens() {
     let server = ScriptedServer::start(Reply::sound);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let client = fieldsync::ipc::client::Client::new(daemon.home.socket());
+    let client = fieldsync::client::Client::new(daemon.home.socket());
     runtime.block_on(async {
         let mut events = client.events().await.unwrap();
         let first = events.next().await.unwrap().unwrap();

@@ -1,6 +1,6 @@
 //! Batches and records as a device makes them.
 
-use fieldsync::transport::wire::BATCH_PATH;
+use fieldsync::protocol::wire::BATCH_PATH;
 use uuid::Uuid;
 
 /// A batch as a device would send it.

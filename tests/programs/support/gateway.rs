@@ -8,7 +8,7 @@ use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
-use fieldsync::transport::wire::BATCH_PATH;
+use fieldsync::protocol::wire::BATCH_PATH;
 use hyper::Method;
 use serde_json::Value;
 use tokio::net::TcpStream;

@@ -1,7 +1,7 @@
 //! One HTTP exchange over any stream.
 
 use bytes::Bytes;
-use fieldsync::transport::wire::{BatchAnswer, RecordStatus};
+use fieldsync::protocol::wire::{BatchAnswer, RecordStatus};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, header::HeaderMap};

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use fieldsync::clock::Clock;
-use fieldsync::transport::wire::BATCH_PATH;
+use fieldsync::protocol::wire::BATCH_PATH;
 use serde_json::Value;
 
 pub(crate) use super::reply::{Gate, Reply};

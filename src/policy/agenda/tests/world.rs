@@ -14,7 +14,7 @@ use crate::policy::breaker::Breaker;
 use crate::policy::learned::Learned;
 use crate::policy::service_time::Load;
 use crate::policy::verdict::{Doubt, LookUp, Verdict};
-use crate::transport::wire::{ErrorDetail, RecordResult, RecordStatus};
+use crate::protocol::wire::{ErrorDetail, RecordResult, RecordStatus};
 
 /// Payload bytes of each record.
 const RECORD_BYTES: u64 = 300;

@@ -13,9 +13,9 @@ use crate::policy::learned::Learned;
 use crate::policy::service_time::Load;
 use crate::policy::sizing::{Hints, SizeRule};
 use crate::policy::verdict::{Body, Doubt, LookUp, Seen, Verdict, judge, judge_look_up, last_error};
+use crate::protocol::wire::RecordResult;
 use crate::transport::answer::oracle::assert_said;
 use crate::transport::answer::{Decoded, decode};
-use crate::transport::wire::RecordResult;
 
 /// 2026-03-01 08:15:30 UTC
 pub(super) const WALL_MS: u64 = 1_772_352_930_000;

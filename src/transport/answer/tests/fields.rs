@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::digest::{Fields, WALL_MS, decoded};
 use crate::policy::sizing::Hints;
-use crate::transport::wire;
+use crate::protocol::wire;
 
 /// Odd ones of every name.
 pub(super) fn fields() -> impl Strategy<Value = Fields> {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::thread;
 use std::time::Duration;
 
-use fieldsync::transport::wire::{BatchAnswer, RecordStatus};
+use fieldsync::protocol::wire::{BatchAnswer, RecordStatus};
 use hyper::Method;
 use serde_json::Value;
 use uuid::Uuid;

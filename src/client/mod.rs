@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
-use crate::transport::wire::ErrorBody;
+use crate::protocol::wire::ErrorBody;
 
 pub use body::{Body, Events};
 pub use sse::Event;

@@ -1,7 +1,9 @@
 //! The local API as Rust types, shared by the daemon and the command line. Names and shapes are promises.
 
+pub mod batch_reasons;
 mod caller;
 mod event_data;
+pub mod submission;
 mod telemetry;
 
 use serde::{Deserialize, Serialize};

@@ -10,23 +10,23 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::model::{DEFAULT_PRIORITY, MAX_PRIORITY, NewRecord, RecordId};
-use crate::transport::wire::find_name_fault;
+use crate::protocol::wire::find_name_fault;
 
 /// What some editors put at the beginning of a text. It says nothing of UTF-8, and is passed over.
-pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Longest type, in bytes: it is kept with every record and in every measurement.
-pub(crate) const MAX_TYPE_BYTES: usize = 128;
+pub const MAX_TYPE_BYTES: usize = 128;
 /// Longest key, in bytes: it is a key of the store, too.
-pub(crate) const MAX_KEY_BYTES: usize = 512;
+pub const MAX_KEY_BYTES: usize = 512;
 
 /// Levels of objects and arrays in a payload. Many programs read JSON by recursion, and end at a few hundred.
 const MAX_NESTING_LEVELS: usize = 128;
 /// Most records of one request: what a record costs beside its bytes does not follow the size of a request.
-pub(super) const MAX_RECORDS_AT_ONCE: usize = 50_000;
+pub const MAX_RECORDS_AT_ONCE: usize = 50_000;
 
 /// Why nothing of a request is taken.
 #[derive(Debug, PartialEq, Eq, Error)]
-pub(super) enum Refused {
+pub enum Refused {
     /// One of its records cannot be.
     #[error(transparent)]
     Invalid(#[from] InvalidRecord),
@@ -38,11 +38,11 @@ pub(super) enum Refused {
 /// A record that cannot be taken. Nothing of its request is.
 #[derive(Debug, PartialEq, Eq, Error)]
 #[error("{unit} {position}: {reason}")]
-pub(super) struct InvalidRecord {
+pub struct InvalidRecord {
     /// `record` or `line`.
     unit: &'static str,
     /// From 1.
-    pub(super) position: u64,
+    pub position: u64,
     reason: String,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct InvalidRecord {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewRecord)]
-pub(super) struct Submitted<'a> {
+pub struct Submitted<'a> {
     /// Names it for ever; one is made when there is none. Any UUID, version 7 is best.
     #[schema(value_type = Option<String>, format = "uuid")]
     id: Option<Uuid>,
@@ -71,32 +71,33 @@ pub(super) struct Submitted<'a> {
 }
 
 /// What `POST /v1/records` takes as JSON.
+///
+/// The body is parsed record by record, so that an error has a position; this type documents the shape.
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
-#[expect(
-    dead_code,
-    reason = "it is read piece by piece, so that a mistake has a position; this says so in one place"
-)]
-pub(super) enum Submission<'a> {
+pub enum Submission<'a> {
+    /// A single record.
     One(#[serde(borrow)] Submitted<'a>),
+    /// An array of records.
     Several(#[serde(borrow)] Vec<Submitted<'a>>),
 }
 
 /// The records of a request, cut apart and not yet looked into.
 #[derive(Debug)]
-pub(super) struct Pieces<'a> {
+pub struct Pieces<'a> {
     unit: &'static str,
     /// Each with its position.
     pieces: Vec<(u64, &'a [u8])>,
 }
 
 impl Pieces<'_> {
-    pub(super) fn len(&self) -> usize {
+    /// The number of records.
+    pub fn count(&self) -> usize {
         self.pieces.len()
     }
 
     /// The records one by one. To look into all of a large request takes long.
-    pub(super) fn records(&self) -> impl Iterator<Item = Result<NewRecord, InvalidRecord>> {
+    pub fn records(&self) -> impl Iterator<Item = Result<NewRecord, InvalidRecord>> {
         let Self { unit, pieces } = self;
         pieces.iter().map(|(position, piece)| {
             record(piece).map_err(|reason| InvalidRecord { unit, position: *position, reason })
@@ -105,7 +106,7 @@ impl Pieces<'_> {
 }
 
 /// A JSON object, or an array of them.
-pub(super) fn json(body: &[u8]) -> Result<Pieces<'_>, Refused> {
+pub fn json(body: &[u8]) -> Result<Pieces<'_>, Refused> {
     let unit = "record";
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     if first != Some(&b'[') {
@@ -124,7 +125,7 @@ pub(super) fn json(body: &[u8]) -> Result<Pieces<'_>, Refused> {
 }
 
 /// One JSON object a line; empty lines are passed over.
-pub(super) fn ndjson(body: &[u8]) -> Result<Pieces<'_>, Refused> {
+pub fn ndjson(body: &[u8]) -> Result<Pieces<'_>, Refused> {
     let lines = (1..).zip(body.split(|byte| *byte == b'\n'));
     let lines = lines.filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace));
     let pieces: Vec<_> = lines.take(MAX_RECORDS_AT_ONCE + 1).collect();
@@ -186,7 +187,7 @@ fn record(json: &[u8]) -> Result<NewRecord, String> {
 }
 
 /// A value whose fields have names. The parser would take an array for one, too, field by field.
-pub(super) fn named<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, String> {
+pub fn named<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, String> {
     if json.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
         return Err("it must be a JSON object".into());
     }
@@ -194,7 +195,7 @@ pub(super) fn named<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, String>
 }
 
 /// A JSON object, byte for byte, without white space around it.
-pub(super) fn object(body: &[u8]) -> Result<Box<str>, String> {
+pub fn object(body: &[u8]) -> Result<Box<str>, String> {
     let payload: &RawValue = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     if !payload.get().starts_with('{') {
         return Err("the payload must be a JSON object".into());
@@ -204,7 +205,7 @@ pub(super) fn object(body: &[u8]) -> Result<Box<str>, String> {
 }
 
 /// Refuses JSON that is nested too deeply. One pass, without memory of its own.
-pub(crate) fn check_nesting(json: &str) -> Result<(), String> {
+pub fn check_nesting(json: &str) -> Result<(), String> {
     let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
     for (position, byte) in json.bytes().enumerate() {
         match byte {
@@ -245,8 +246,8 @@ mod tests {
     fn a_request_has_so_many_records_and_no_more() {
         for (count, fits) in [(MAX_RECORDS_AT_ONCE, true), (MAX_RECORDS_AT_ONCE + 1, false)] {
             let (array, lines) = (format!("[{}]", vec!["{}"; count].join(",")), "{}\n\n".repeat(count));
-            assert_eq!(json(array.as_bytes()).is_ok_and(|pieces| pieces.len() == count), fits);
-            assert_eq!(ndjson(lines.as_bytes()).is_ok_and(|pieces| pieces.len() == count), fits);
+            assert_eq!(json(array.as_bytes()).is_ok_and(|pieces| pieces.count() == count), fits);
+            assert_eq!(ndjson(lines.as_bytes()).is_ok_and(|pieces| pieces.count() == count), fits);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Why a batch has its size, in words: one wording for the journal, the tables and the status, so that
 //! a person who reads of a batch in one place recognises it in the others.
 
-use super::api::{BatchReport, Batching};
+use super::{BatchReport, Batching};
 use crate::model::BatchId;
 
 /// Characters of a batch's id that people are shown: enough to find it in the journal.

@@ -1,0 +1,3 @@
+//! The protocol between device and server, as types that both sides share.
+
+pub mod wire;
