@@ -15,7 +15,7 @@ use std::time::Duration;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use tokio::io::unix::AsyncFd;
 
-use crate::readable::readable;
+use crate::async_fd::readable;
 
 /// Who replaces a file does several things to it, one after the other.
 pub(crate) const SETTLES: Duration = Duration::from_millis(100);

@@ -24,25 +24,23 @@
 
 pub mod actors;
 pub mod api;
+mod async_fd;
 pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
 pub mod daemon;
-pub mod events;
 pub mod exit;
 mod file_watch;
 pub mod gateway;
 mod hidden;
-pub mod history;
 pub mod ipc;
 pub mod journal;
 pub mod link;
 pub mod logging;
-pub mod measurements;
 pub mod model;
 pub mod policy;
 pub mod protocol;
-mod readable;
 pub mod store;
+pub mod telemetry;
 pub mod transport;

@@ -7,9 +7,9 @@ use tokio::sync::watch;
 use super::uploader::Uploader;
 use super::{ConfigWatch, Drain, LookUp, Ping, Refused, TryNow, Upload, Uploaded, tell};
 use crate::clock::Clock;
-use crate::events::Event;
 use crate::policy::breaker::{Breaker, BreakerState};
 use crate::policy::verdict::LookUp as Found;
+use crate::telemetry::event::Event;
 
 /// The actor.
 pub struct CircuitBreaker {

@@ -19,11 +19,11 @@ use actix::prelude::*;
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::events::Event;
+use crate::model::Network;
 use crate::model::{Batch, BatchId, LastError};
 use crate::policy::sizing::Hints;
 use crate::policy::verdict::{LookUp as Found, Verdict};
-use crate::transport::Network;
+use crate::telemetry::event::Event;
 
 /// The configuration as it is now: a reload takes effect at the next look.
 pub type ConfigWatch = watch::Receiver<Arc<Config>>;

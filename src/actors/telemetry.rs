@@ -13,13 +13,13 @@ use super::queue_store::{QueueStore, Write};
 use super::{ConfigWatch, Drain, Ping};
 use crate::api::{BatchReport, BreakerChange, Connectivity, RecordChange, TelemetryReport};
 use crate::clock::{Clock, wall_ms};
-use crate::events::Event;
-use crate::history::{self, History};
-use crate::ipc::audience::Audience;
-use crate::ipc::feed::Feed;
-use crate::measurements::Measurements;
 use crate::model::{BatchId, RecordState};
 use crate::store::{Remember, SetAside};
+use crate::telemetry::audience::Audience;
+use crate::telemetry::event::Event;
+use crate::telemetry::feed::Feed;
+use crate::telemetry::history::{self, History};
+use crate::telemetry::measurements::Measurements;
 use log::Log;
 
 /// Under which the measurements are kept in the store.

@@ -18,14 +18,14 @@ use super::{ConfigWatch, Drain, LookUp, Ping, Refused, Upload, Uploaded};
 use crate::clock::wall_ms;
 use crate::config::Config;
 use crate::link::signal;
-use crate::model::{BatchId, DeviceId, InterfaceKind, LastError, Link};
+use crate::model::{BatchId, DeviceId, InterfaceKind, LastError, Link, Network};
 use crate::policy::verdict::{
     Answer, Body, LookUp as Found, Reached, Seen, Verdict, judge, judge_look_up, last_error,
 };
 use crate::transport::credential::{Credentials, Token, Watch};
 use crate::transport::encoding::Encoding;
 use crate::transport::http::Http;
-use crate::transport::{Exchange, Network, Parting, Transport};
+use crate::transport::{Exchange, Parting, Transport};
 
 /// Tries the way to the server with a look-up of no batch at all.
 #[derive(Clone, Copy, Message)]

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::notify::{News, Notifier};
 use crate::api::{Alert, Phase};
-use crate::ipc::audience::Audience;
-use crate::ipc::feed::Feed;
 use crate::ipc::status::Board;
 use crate::journal;
+use crate::telemetry::audience::Audience;
+use crate::telemetry::feed::Feed;
 
 /// Changes that come closer together are announced as one.
 const SPACING: Duration = Duration::from_millis(50);

@@ -2,11 +2,11 @@
 //! that does not read was written by another version, and begins anew with a warning.
 
 use crate::actors::telemetry;
-use crate::history::{self, History};
 use crate::ipc::web;
 use crate::model::{Backlog, OpenBatch};
 use crate::policy::learned::{self, Learned};
 use crate::store::{Queue, StoreError};
+use crate::telemetry::history::{self, History};
 
 /// Everything that was left.
 pub(super) struct Recalled {

@@ -1,13 +1,11 @@
 //! The local API: HTTP/1.1 with JSON over a Unix socket, for any language.
 
 pub mod alerts;
-pub mod audience;
 mod auth;
 mod body;
 mod error;
 mod events;
 mod farewell;
-pub mod feed;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod half_close;

@@ -7,7 +7,6 @@ use futures_util::StreamExt as _;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::audience::Audience;
 use super::auth::Peer;
 use super::body::Incoming;
 use super::error::ApiError;
@@ -18,6 +17,7 @@ use crate::api::submission::{self, InvalidRecord, Refused, Submission};
 use crate::api::{Accepted, RecordDetail, RecordPage};
 use crate::model::{NewRecord, Place, RecordId, RecordState};
 use crate::store::{Append, Filter, Page};
+use crate::telemetry::audience::Audience;
 
 /// Entries on a page when the caller names no number, and at most.
 const DEFAULT_PAGE: usize = 100;

@@ -16,12 +16,12 @@ use crate::api::{
     AcknowledgeAlert, Acknowledged, Changed, PauseState, RecordChange, RecordDecision, RefusedRecord,
     Selection, Status,
 };
-use crate::events::Event;
 use crate::model::{ManifestEntry, RecordId, RecordState};
 use crate::protocol::wire::{ID_CONFLICT, ID_OF_OTHER_DEVICE};
 use crate::store::{
     Acknowledge, AddRefused, AddToReview, Mend, Pause, REVIEW_STEP, Review, ReviewAction, Reviewed, Selected,
 };
+use crate::telemetry::event::Event;
 
 /// Put records that wait under review
 ///

@@ -19,13 +19,11 @@ use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
-use super::audience::Audience;
 use super::auth::{Peer, is_unlimited};
 use super::body::Bodies;
 use super::error::ApiError;
 use super::events::Places;
 use super::farewell::Farewells;
-use super::feed::Feed;
 use super::half_close::HalfClosable;
 use super::patience::{Answer, HEAD_WITHIN, Patient, Turn, take_turn};
 use super::routes::routes;
@@ -37,6 +35,8 @@ use crate::actors::queue_reader::{Look, QueueReader};
 use crate::actors::queue_store::QueueStore;
 use crate::actors::telemetry::Telemetry;
 use crate::store::{StoreError, StoreView};
+use crate::telemetry::audience::Audience;
+use crate::telemetry::feed::Feed;
 
 /// The pause after accept failed, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);

@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::alerts::Raised;
-use super::audience::Audience;
 use crate::actors::ConfigWatch;
 use crate::actors::batch_planner::PlannerState;
 use crate::api::{
@@ -17,6 +16,7 @@ use crate::model::{Backlog, DeviceId, Link, OTHER_SUBMITTERS};
 use crate::policy::breaker::{BreakerState, Mode};
 use crate::policy::progress::{denied_note, sentence};
 use crate::store::Limits;
+use crate::telemetry::audience::Audience;
 
 /// Everything that is announced.
 #[derive(Clone)]

@@ -12,7 +12,7 @@ use nix::sys::socket::{
 };
 use tokio::io::unix::AsyncFd;
 
-use crate::readable::readable;
+use crate::async_fd::readable;
 
 /// rtnetlink(7): links, IPv4 and IPv6 addresses, IPv4 and IPv6 routes.
 const ROUTE_GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;

@@ -14,7 +14,7 @@ use nix::sys::timerfd::{ClockId as TimerClock, Expiration, TimerFd, TimerFlags, 
 use nix::time::{ClockId, clock_gettime};
 use tokio::io::unix::AsyncFd;
 
-use crate::readable::readable;
+use crate::async_fd::readable;
 
 /// A shorter sleep breaks no connection; and the two clocks are not read at one instant.
 const LEAST: Duration = Duration::from_secs(1);

@@ -13,10 +13,10 @@ use actix_http::body::SizedStream;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::Network;
 use super::connection::Meter;
 use super::limits::{Limits, Passed};
 use crate::clock::Clock;
+use crate::model::Network;
 use crate::policy::verdict::Reached;
 
 /// Bytes of a body that are handed to the connection at a time.

@@ -21,13 +21,13 @@ use super::queue_store::{QueueStore, Write};
 use super::{ConfigWatch, Disbanded, Drain, LookUp, Ping, TryNow, Upload, Uploaded};
 use crate::api::BatchInFlight;
 use crate::clock::{Clock, Steady, millis, wall_ms};
-use crate::events::Event;
 use crate::model::{Backlog, Batch, BatchId, BatchRecord, DiskState, Link, OpenBatch, Phase};
 use crate::policy::agenda::{Action, Agenda, Sent, View};
 use crate::policy::breaker::BreakerState;
 use crate::policy::learned::Learned;
 use crate::policy::verdict::{LookUp as Found, Verdict};
 use crate::store::{Claim, Dispatch, Expedite, StoreError};
+use crate::telemetry::event::Event;
 use report::{Report, load_of, log_look_up, log_sending, types_of};
 
 pub use state::PlannerState;

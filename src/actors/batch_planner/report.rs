@@ -5,11 +5,11 @@ use std::time::Duration;
 use crate::api::BatchReport;
 use crate::clock::millis;
 use crate::journal;
+use crate::model::Network;
 use crate::model::{Batch, BatchId, BatchPhase, LastError, OpenBatch, Sequence};
 use crate::policy::agenda::Disposition;
 use crate::policy::service_time::{Forecast, Load};
 use crate::policy::verdict::{LookUp, Verdict};
-use crate::transport::Network;
 
 /// What is known of a send before it is settled.
 pub(super) struct Report {

@@ -7,11 +7,11 @@ use actix::prelude::*;
 use super::BatchPlanner;
 use super::report::{Report, described};
 use crate::actors::tell;
-use crate::events::Event;
 use crate::model::BatchId;
 use crate::policy::agenda::{Action, Disposition};
 use crate::policy::learned;
 use crate::store::{Claim, Remember, Settle, Settled};
+use crate::telemetry::event::Event;
 
 /// What was learned is kept at most this often, and whenever the breaker changes its mode.
 const KEEP_EVERY: Duration = Duration::from_mins(1);

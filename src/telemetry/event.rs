@@ -4,10 +4,10 @@
 use actix::Message;
 
 use crate::api::BatchReport;
+use crate::model::Network;
 use crate::model::{BatchId, Link, RecordId};
 use crate::policy::breaker::BreakerState;
 use crate::store::SetAside;
-use crate::transport::Network;
 
 /// Something happened. Losing one costs a line or a count, never data.
 #[derive(Clone, Debug, Message)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{float, ratio};
 use crate::api::FailureReport;
 use crate::model::InterfaceKind;
-use crate::transport::Network;
+use crate::model::Network;
 
 /// Sums, and how many were measured of each.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

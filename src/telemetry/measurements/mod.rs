@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use self::failures::FailureTally;
 use crate::api::{BatchReport, DayReport, PerRecord, SizeBucket, TelemetryReport, TypeReport};
 use crate::clock::{millis, rfc3339};
-use crate::transport::Network;
+use crate::model::Network;
 
 /// Days that are kept.
 const MAX_DAYS: usize = 90;

@@ -24,27 +24,27 @@ impl Audience {
     #[cfg(test)]
     pub const ADMINS: Self = Self { uid: None, is_admin: true };
 
-    pub(super) fn new(uid: u32, is_admin: bool) -> Self {
+    pub(crate) fn new(uid: u32, is_admin: bool) -> Self {
         Self { uid: Some(uid), is_admin }
     }
 
     /// The user and whether it is an admin, where there is one.
-    pub(super) fn caller(self) -> Option<(u32, bool)> {
+    pub(crate) fn caller(self) -> Option<(u32, bool)> {
         self.uid.map(|uid| (uid, self.is_admin))
     }
 
     /// Whether it sees all of what this user has handed over. Without a submitter, only admins do.
-    pub(super) fn sees_all_of(self, submitter: Option<u32>) -> bool {
+    pub(crate) fn sees_all_of(self, submitter: Option<u32>) -> bool {
         self.is_admin || (self.uid.is_some() && self.uid == submitter)
     }
 
     /// The user whose records are listed; none for those of all users, as admins have it unless they say otherwise.
-    pub(super) fn listed_submitter(self, all: Option<bool>) -> Option<u32> {
+    pub(crate) fn listed_submitter(self, all: Option<bool>) -> Option<u32> {
         self.uid.filter(|_| !all.unwrap_or(self.is_admin))
     }
 
     /// A page of the manifest, as this reader sees it.
-    pub(super) fn page(self, view: &StoreView, filter: &Filter) -> Result<Page, StoreError> {
+    pub(crate) fn page(self, view: &StoreView, filter: &Filter) -> Result<Page, StoreError> {
         let mut page = view.page(filter)?;
         for entry in &mut page.entries {
             self.redact_entry(entry);
@@ -53,7 +53,7 @@ impl Audience {
     }
 
     /// Leaves out of an entry of the manifest what this reader does not see; true when that is something.
-    pub(super) fn redact_entry(self, entry: &mut ManifestEntry) -> bool {
+    pub(crate) fn redact_entry(self, entry: &mut ManifestEntry) -> bool {
         let is_redacted = !self.sees_all_of(Some(entry.submitter));
         if is_redacted {
             entry.key = None;

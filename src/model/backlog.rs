@@ -1,0 +1,139 @@
+//! What waits in the store, and the disk under it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{RecordId, RecordState};
+
+/// A record that holds back later ones of its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Holder {
+    /// The record.
+    pub id: RecordId,
+    /// Its ordering key; null for callers that are neither its submitter nor an admin.
+    #[schema(required = true)]
+    pub key: Option<String>,
+    /// The user (uid) that handed it over.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub submitter: u32,
+    /// FAILED, QUARANTINED, or SYNCING after a failure.
+    pub state: RecordState,
+    /// How many it holds back; 1000 stands for at least as many.
+    pub holds: u64,
+}
+
+/// How the disk under the queue does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskState {
+    /// Well.
+    #[default]
+    Ok,
+    /// No room: records on their way go on, new ones are refused.
+    Full,
+    /// It gives errors: nothing is taken in and nothing is sent.
+    Failing,
+}
+
+/// Users whose records are counted one by one: the counts are written in every commit.
+pub const SUBMITTERS_MAX: usize = 64;
+/// Stands for all users beyond [`SUBMITTERS_MAX`]; no user has this uid.
+pub const OTHER_SUBMITTERS: u32 = u32::MAX;
+
+/// What the store holds of one user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubmitterCounts {
+    /// Plainly waiting, those in flight left out.
+    pub pending: u64,
+    /// In a batch that is being transmitted.
+    pub syncing: u64,
+    /// Met an error, and will be tried again.
+    pub failed: u64,
+    /// Confirmed, with a receipt that is still kept.
+    pub synced: u64,
+    /// Set aside for review.
+    pub quarantined: u64,
+    /// Payload bytes of all that is not confirmed.
+    pub bytes: u64,
+    /// What all that is not confirmed takes on the disk, estimated.
+    pub disk_bytes: u64,
+}
+
+/// What waits in the store; published after every commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Plainly waiting, those in flight left out.
+    pub pending: u64,
+    /// In a batch that is being transmitted.
+    pub syncing: u64,
+    /// Met an error, and will be tried again.
+    pub failed: u64,
+    /// Confirmed, with a receipt that is still kept.
+    pub synced: u64,
+    /// Set aside for review.
+    pub quarantined: u64,
+    /// Payload bytes of all that is not confirmed.
+    pub bytes: u64,
+    /// What all that is not confirmed takes on the disk, estimated.
+    pub disk_bytes: u64,
+    /// The same by the user (uid) that handed it over: users that have records or receipts. With more than
+    /// [`SUBMITTERS_MAX`] of them, the last ones are counted together under [`OTHER_SUBMITTERS`].
+    pub by_submitter: Arc<BTreeMap<u32, SubmitterCounts>>,
+    /// Records settled (synced, quarantined or discarded) since the daemon started.
+    pub settled_total: u64,
+    /// Records synced since the daemon started.
+    pub synced_total: u64,
+    /// When the oldest record that is not confirmed or quarantined was accepted, wall milliseconds.
+    pub oldest_pending_at: Option<u64>,
+    /// When the first FAILED record that waits for a time is due, steady milliseconds.
+    pub next_due_at: Option<u64>,
+    /// Whether a claim may find a record; false once one found all of them held by a key.
+    pub claimable: bool,
+    /// People asked the daemon to stay quiet.
+    pub paused: bool,
+    /// The first records that hold others back.
+    pub holders: Vec<Holder>,
+    /// The disk and the file on it.
+    pub storage: Storage,
+}
+
+/// The disk under the queue, and the file on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Storage {
+    /// How the disk does.
+    pub disk: DiskState,
+    /// Bytes of disk that the file takes.
+    pub file_bytes: u64,
+    /// Bytes that may still be written; unknown where the system does not say.
+    pub disk_free_bytes: Option<u64>,
+    /// Damage that was found and that nobody has acknowledged yet, the oldest first.
+    pub damage: Vec<Damage>,
+}
+
+/// A damaged file, and what became of its records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Damage {
+    /// When it was found.
+    #[serde(with = "crate::clock::as_rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    pub found_at: u64,
+    /// Where the damaged file is kept.
+    pub kept_as: String,
+    /// What was wrong with the file.
+    pub reason: String,
+    /// Records that could be read, and are in the queue again.
+    pub salvaged: u64,
+    /// Records that are known to have been there and could not be read.
+    pub lost: u64,
+}
+
+impl Backlog {
+    /// What is still to go: everything that is neither confirmed nor under review.
+    pub fn to_go(&self) -> u64 {
+        self.pending + self.syncing + self.failed
+    }
+}

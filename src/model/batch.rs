@@ -1,0 +1,99 @@
+//! A batch: its records, and what is known of it until it is settled.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{BatchId, Place, RecordId};
+use crate::policy::sizing::SizeRule;
+
+/// `i/N`: the i-th of the N batches now planned for this run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sequence {
+    /// From 1.
+    pub index: u32,
+    /// At least `index`.
+    pub total: u32,
+}
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.total)
+    }
+}
+
+/// How far the search for a culprit has come with a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Taken from the queue; nothing is held against it.
+    Fresh,
+    /// Half of a batch that failed.
+    Half,
+    /// A micro-batch of a half that failed.
+    Micro,
+    /// One record of a micro-batch that failed.
+    Single,
+}
+
+/// A record in a batch, with what is needed to send it and to decide about it.
+#[derive(Clone, Debug)]
+pub struct BatchRecord {
+    /// The record.
+    pub id: RecordId,
+    /// What kind of record it is.
+    pub record_type: String,
+    /// Its ordering key.
+    pub key: Option<String>,
+    /// When it was accepted, in wall milliseconds.
+    pub created_at: u64,
+    /// The JSON object, byte for byte.
+    pub payload: Box<str>,
+}
+
+/// A batch that is on disk and may be sent.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// What the planner needs to know of it.
+    pub open: OpenBatch,
+    /// `i/N`, fixed at its first send.
+    pub sequence: Sequence,
+    /// The records, in queue order.
+    pub records: Vec<BatchRecord>,
+}
+
+/// A batch on disk that is not settled: in flight, unclear, or waiting to be sent again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenBatch {
+    /// The batch.
+    pub id: BatchId,
+    /// The batch that it was split from.
+    pub parent: Option<BatchId>,
+    /// How far the search has come.
+    pub stage: Stage,
+    /// Why it has its size.
+    pub rule: SizeRule,
+    /// The place of its first record.
+    pub place: Place,
+    /// How many records.
+    pub records: usize,
+    /// Sum of the payloads.
+    pub bytes: u64,
+    /// How often it was sent under this id.
+    pub attempt: u32,
+    /// Counted failures of a record alone, while others got through around it.
+    pub lone_failures: u32,
+    /// What is known of its last send.
+    pub phase: BatchPhase,
+}
+
+/// What is known of a batch's last send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BatchPhase {
+    /// It may be under way.
+    InFlight,
+    /// It failed, and perhaps the server has it all the same.
+    Unclear,
+    /// The server does not have it: it waits to be sent.
+    Waiting,
+}

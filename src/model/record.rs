@@ -1,0 +1,171 @@
+//! A record: how it is handed over, its states, and its entry in the manifest.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{BatchId, RecordId};
+
+/// The priority of a record that names none; 9 goes first, 0 last.
+pub const DEFAULT_PRIORITY: u8 = 5;
+/// The highest priority.
+pub const MAX_PRIORITY: u8 = 9;
+
+/// A record's place in the queue: by priority, highest first, then by arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Place(pub u64);
+
+impl Place {
+    const PRIORITY_SHIFT: u32 = 56;
+
+    /// The place of the `seq`-th record to arrive (`seq` below 2^56).
+    pub fn new(priority: u8, seq: u64) -> Self {
+        let class = u64::from(MAX_PRIORITY.saturating_sub(priority));
+        Self(class << Self::PRIORITY_SHIFT | seq)
+    }
+
+    /// The order of arrival, counted from 1 over the life of the store.
+    pub fn seq(self) -> u64 {
+        self.0 & ((1 << Self::PRIORITY_SHIFT) - 1)
+    }
+
+    /// 0 to 9, 9 goes first.
+    pub fn priority(self) -> u8 {
+        let class = u8::try_from(self.0 >> Self::PRIORITY_SHIFT).unwrap_or(MAX_PRIORITY);
+        MAX_PRIORITY.saturating_sub(class)
+    }
+}
+
+/// The five states of a record, as people and the API name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum RecordState {
+    /// Queued for sync.
+    Pending,
+    /// In a batch that is being transmitted.
+    Syncing,
+    /// Confirmed by the server.
+    Synced,
+    /// Met an error, and will be tried again.
+    Failed,
+    /// Set aside for a person to review.
+    Quarantined,
+}
+
+impl RecordState {
+    /// The name in the API and in the journal.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Syncing => "SYNCING",
+            Self::Synced => "SYNCED",
+            Self::Failed => "FAILED",
+            Self::Quarantined => "QUARANTINED",
+        }
+    }
+}
+
+impl FromStr for RecordState {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Pending, Self::Syncing, Self::Synced, Self::Failed, Self::Quarantined]
+            .into_iter()
+            .find(|state| state.name().eq_ignore_ascii_case(text))
+            .ok_or_else(|| {
+                format!("`{text}` is no state: use PENDING, SYNCING, SYNCED, FAILED or QUARANTINED")
+            })
+    }
+}
+
+/// A record as an application hands it over, checked.
+#[derive(Clone, Debug)]
+pub struct NewRecord {
+    /// The application's id, or one made on arrival.
+    pub id: RecordId,
+    /// What kind of record it is, for example `Visits`.
+    pub record_type: String,
+    /// Records of one key go out in order.
+    pub key: Option<String>,
+    /// 0 to 9, 9 goes first.
+    pub priority: u8,
+    /// The JSON object, byte for byte.
+    pub payload: Box<str>,
+}
+
+/// Why a record was not delivered the last time it was tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LastError {
+    /// The class of failure, for example `timeout` or `rejected`.
+    pub class: String,
+    /// The status of the server's answer, when there was one.
+    #[schema(required = true)]
+    pub http_status: Option<u16>,
+    /// The server's or the daemon's code.
+    #[schema(required = true)]
+    pub code: Option<String>,
+    /// For people. Empty for callers that may not see it: it may quote the record.
+    pub message: String,
+    /// When.
+    #[serde(with = "crate::clock::as_rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    pub at: u64,
+}
+
+/// What the manifest knows of one record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ManifestEntry {
+    /// The record.
+    pub id: RecordId,
+    /// Order of arrival.
+    pub seq: u64,
+    /// What kind of record it is.
+    #[serde(rename = "type")]
+    pub record_type: String,
+    /// Its ordering key. Null, too, for callers that are neither its submitter nor an admin.
+    #[schema(required = true)]
+    pub key: Option<String>,
+    /// 0 to 9, 9 goes first.
+    pub priority: u8,
+    /// Where it stands.
+    pub state: RecordState,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// Size of the payload.
+    pub payload_bytes: u64,
+    /// The user (uid) that handed it over.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub submitter: u32,
+    /// When it was accepted.
+    #[serde(with = "crate::clock::as_rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: u64,
+    /// When its state last changed.
+    #[serde(with = "crate::clock::as_rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: u64,
+    /// When it is due again, when it waits for a time.
+    #[serde(with = "crate::clock::as_rfc3339_option")]
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub next_attempt_at: Option<u64>,
+    /// The batch that it is in, or was in last.
+    #[schema(required = true)]
+    pub batch_id: Option<BatchId>,
+    /// Why it was not delivered. Its message is for its submitter and admins.
+    #[schema(required = true)]
+    pub last_error: Option<LastError>,
+    /// The record that holds it back: an earlier one of its key that failed or is under review.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<RecordId>,
+    /// How many later records of its key it holds back, when it does; 1000 stands for at least as many.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub holds: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
