@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fieldsync::config::Config;
-use fieldsync::model::{Backlog, BatchId, BatchPhase, LastError, LinkState, OpenBatch, Place, Stage};
+use fieldsync::model::{
+    Backlog, BatchId, BatchPhase, LastError, LinkState, OpenBatch, Place, SizeRule, Stage,
+};
 use fieldsync::policy::agenda::{Action, Agenda, ClaimOrder, Disposition, Outcome, Sent, View};
 use fieldsync::policy::backoff;
 use fieldsync::policy::breaker::Breaker;
 use fieldsync::policy::learned::Learned;
+use fieldsync::policy::outcome_reply::OutcomeReply;
 use fieldsync::policy::reach::{Evidence, Next, Pace, Reach};
 use fieldsync::policy::service_time::Load;
-use fieldsync::policy::sizing::SizeRule;
-use fieldsync::policy::verdict::{LookUp, Verdict};
+use fieldsync::policy::verdict::Verdict;
 
 use crate::world::{Exchange, World, member};
 
@@ -267,8 +269,8 @@ impl Driver<'_> {
         self.breaker.record(now, effect, &self.config.breaker, &mut self.rng);
         self.sense_link();
         match exchange.verdict {
-            Verdict::Interfered if self.agenda.is_denied_alone(id) => {}
-            Verdict::Interfered => self.met(Evidence::Portal),
+            Verdict::Intercepted if self.agenda.is_denied_alone(id) => {}
+            Verdict::Intercepted => self.met(Evidence::Portal),
             _ if exchange.status.is_some() => self.met(Evidence::Reached),
             _ => {}
         }
@@ -292,7 +294,7 @@ impl Driver<'_> {
     }
 
     fn look_up(&mut self, id: BatchId) {
-        let (found, _): (LookUp, Duration) = self.world.look_up(id);
+        let (found, _): (OutcomeReply, Duration) = self.world.look_up(id);
         let effect = found.effect();
         self.breaker.looked_up(self.world.now, effect, &self.config.breaker, &mut self.rng);
         self.sense_link();

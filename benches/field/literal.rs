@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use fieldsync::policy::verdict::{Doubt, Verdict};
+use fieldsync::policy::verdict::{Ambiguity, Verdict};
 
 use crate::world::World;
 
@@ -85,7 +85,7 @@ impl Client {
         let id = world.new_batch_id();
         let exchange = world.post(id, &part.members, None);
         match exchange.verdict {
-            Verdict::Answered(results) => {
+            Verdict::Completed(results) => {
                 self.failures = 0;
                 self.measured.push_back((part.members.len() as f64, exchange.took.as_secs_f64()));
                 if self.measured.len() > MEASURED {
@@ -93,7 +93,7 @@ impl Client {
                 }
                 world.settle_by(&results);
             }
-            Verdict::Unreachable | Verdict::Ambiguous(Doubt::Lost) => {
+            Verdict::Unreachable | Verdict::Ambiguous(Ambiguity::ConnectionLost) => {
                 self.parts.push_front(part);
                 world.wait(OFFLINE);
             }

@@ -21,7 +21,7 @@ pub(crate) fn run(world: &mut World) {
         while !world.over() {
             let id = world.new_batch_id();
             let wait = match world.post(id, &members, None).verdict {
-                Verdict::Answered(results) if results.iter().all(|result| result.status.is_stored()) => {
+                Verdict::Completed(results) if results.iter().all(|result| result.status.is_stored()) => {
                     world.settle_by(&results);
                     break;
                 }

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use fieldsync::model::BatchId;
-use fieldsync::policy::verdict::{LookUp, Verdict};
+use fieldsync::policy::outcome_reply::OutcomeReply;
+use fieldsync::policy::verdict::Verdict;
 
 use crate::server_spec::LookUps;
 use crate::world::World;
@@ -87,7 +88,7 @@ fn size(world: &mut World) -> usize {
 fn settled(world: &mut World, id: BatchId, members: &[usize]) -> bool {
     loop {
         match world.post(id, members, None).verdict {
-            Verdict::Answered(results) => {
+            Verdict::Completed(results) => {
                 world.settle_by(&results);
                 return true;
             }
@@ -109,14 +110,14 @@ fn settled(world: &mut World, id: BatchId, members: &[usize]) -> bool {
 fn outcome(world: &mut World, id: BatchId) -> Option<bool> {
     while !world.over() {
         match world.look_up(id).0 {
-            LookUp::Completed(results) => {
+            OutcomeReply::Completed(results) => {
                 world.settle_by(&results);
                 return Some(true);
             }
-            LookUp::Unknown => return Some(false),
-            LookUp::Unsupported => return None,
-            LookUp::Processing { .. } => world.wait(POLL),
-            LookUp::Failed | LookUp::Throttled | LookUp::Hindered => {
+            OutcomeReply::UnknownBatch => return Some(false),
+            OutcomeReply::Unsupported => return None,
+            OutcomeReply::Processing { .. } => world.wait(POLL),
+            OutcomeReply::Failed | OutcomeReply::Throttled | OutcomeReply::Unreachable => {
                 let up = world.link_up();
                 world.wait_until(up.from.max(world.now + POLL));
             }

@@ -52,7 +52,7 @@ pub(crate) enum Known {
     /// It was sent away.
     Throttled,
     /// It did not get there.
-    Hindered,
+    Unreachable,
 }
 
 enum Job {
@@ -185,7 +185,7 @@ impl Server {
         let known = match self.jobs.get(&id) {
             _ if self.spec.look_ups != LookUps::Answered => match self.spec.look_ups {
                 LookUps::Failing => Known::Failed,
-                LookUps::Denied => Known::Hindered,
+                LookUps::Denied => Known::Unreachable,
                 LookUps::Throttled => Known::Throttled,
                 LookUps::Answered | LookUps::Missing => Known::Unsupported,
             },

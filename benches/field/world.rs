@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use fieldsync::model::{BatchId, RecordId};
-use fieldsync::policy::verdict::{Doubt, LookUp, Verdict};
+use fieldsync::policy::outcome_reply::OutcomeReply;
+use fieldsync::policy::verdict::{Ambiguity, Verdict};
 use fieldsync::protocol::wire::{ErrorDetail, RecordResult, RecordStatus};
 use uuid::Uuid;
 
@@ -238,7 +239,7 @@ impl World {
         let sending = rtt + up.upload(self.bytes(members));
         let arrives = start + sending + rtt / 2;
         if up.until <= arrives {
-            let lost = Verdict::Ambiguous(Doubt::Lost);
+            let lost = Verdict::Ambiguous(Ambiguity::ConnectionLost);
             return self.end(start, up.until, None, lost, None);
         }
         let Served { reply, at, faulty } = self.server.receive(arrives, id, members, &self.records);
@@ -246,15 +247,15 @@ impl World {
         let answered = at + rtt / 2;
         let hangs_up = patience.map_or(Duration::MAX, |patience| start + sending + patience);
         let (end, verdict, status) = if up.until < answered.min(hangs_up) {
-            (up.until, Verdict::Ambiguous(Doubt::Lost), None)
+            (up.until, Verdict::Ambiguous(Ambiguity::ConnectionLost), None)
         } else if hangs_up < answered {
-            (hangs_up, Verdict::Ambiguous(Doubt::TimedOut), None)
+            (hangs_up, Verdict::Ambiguous(Ambiguity::TimedOut), None)
         } else {
             let (verdict, status) = verdict(reply);
             (answered, verdict, Some(status))
         };
         self.tally.timed_out += u32::from(status == Some(504));
-        if matches!(verdict, Verdict::Answered(_)) {
+        if matches!(verdict, Verdict::Completed(_)) {
             self.tally.succeeded(end, members.len(), &self.server.spec.outages);
         }
         self.end(start, end, Some(sending), verdict, status)
@@ -273,30 +274,30 @@ impl World {
     }
 
     /// Asks what became of a batch, and how long that took.
-    pub(crate) fn look_up(&mut self, id: BatchId) -> (LookUp, Duration) {
+    pub(crate) fn look_up(&mut self, id: BatchId) -> (OutcomeReply, Duration) {
         let start = self.now;
         self.tally.looked_up(self.server.spec.outage(start));
         let up = self.link.next_up(start);
         let rtt = self.link.spec.rtt;
         let (known, end) = if start < up.from {
-            (Known::Hindered, start + NO_ROUTE)
+            (Known::Unreachable, start + NO_ROUTE)
         } else {
             // A round trip for the connection, and one for the question.
             let (known, at) = self.server.look_up(start + rtt + rtt / 2, id);
             let (known, at) =
                 if at > start + LOOK_UP_LIMIT { (Known::Failed, start + LOOK_UP_LIMIT) } else { (known, at) };
             let answered = at + rtt / 2;
-            if up.until < answered { (Known::Hindered, up.until) } else { (known, answered) }
+            if up.until < answered { (Known::Unreachable, up.until) } else { (known, answered) }
         };
         self.wait_until(end);
         let found = match known {
-            Known::Completed(results) => LookUp::Completed(as_results(results)),
-            Known::Processing => LookUp::Processing { retry_after: None },
-            Known::Unknown => LookUp::Unknown,
-            Known::Unsupported => LookUp::Unsupported,
-            Known::Failed => LookUp::Failed,
-            Known::Throttled => LookUp::Throttled,
-            Known::Hindered => LookUp::Hindered,
+            Known::Completed(results) => OutcomeReply::Completed(as_results(results)),
+            Known::Processing => OutcomeReply::Processing { retry_after: None },
+            Known::Unknown => OutcomeReply::UnknownBatch,
+            Known::Unsupported => OutcomeReply::Unsupported,
+            Known::Failed => OutcomeReply::Failed,
+            Known::Throttled => OutcomeReply::Throttled,
+            Known::Unreachable => OutcomeReply::Unreachable,
         };
         self.told(start, || format!("look-up: {}", found.class()));
         (found, end.saturating_sub(start))
@@ -312,8 +313,8 @@ impl World {
 
 fn verdict(reply: Reply) -> (Verdict, u16) {
     match reply {
-        Reply::Results(results) => (Verdict::Answered(as_results(results)), 200),
-        Reply::TimedOut => (Verdict::Ambiguous(Doubt::TimedOut), 504),
+        Reply::Results(results) => (Verdict::Completed(as_results(results)), 200),
+        Reply::TimedOut => (Verdict::Ambiguous(Ambiguity::TimedOut), 504),
         Reply::Unavailable => (Verdict::Throttled { retry_after: None, is_protocol: false }, 503),
         Reply::Throttled(wait) => (Verdict::Throttled { retry_after: Some(wait), is_protocol: true }, 429),
         Reply::Processing => (Verdict::StillProcessing { retry_after: Some(STILL_AT_IT) }, 409),
@@ -323,12 +324,12 @@ fn verdict(reply: Reply) -> (Verdict, u16) {
         }
         Reply::Denied(denial) => match denial {
             Denial::Forbidden => (Verdict::Unauthorized, 403),
-            Denial::NotFound => (Verdict::Misplaced, 404),
-            Denial::UnsupportedMediaType => (Verdict::Misplaced, 415),
+            Denial::NotFound => (Verdict::EndpointNotFound, 404),
+            Denial::UnsupportedMediaType => (Verdict::EndpointNotFound, 415),
             Denial::TooManyRequests => (Verdict::Throttled { retry_after: None, is_protocol: false }, 429),
             Denial::Unavailable => (Verdict::Throttled { retry_after: None, is_protocol: false }, 503),
-            Denial::LoginPage => (Verdict::Interfered, 200),
-            Denial::Redirect => (Verdict::Interfered, 302),
+            Denial::LoginPage => (Verdict::Intercepted, 200),
+            Denial::Redirect => (Verdict::Intercepted, 302),
             Denial::TooLarge => (Verdict::TooLarge, 413),
         },
     }

@@ -8,9 +8,11 @@ use fieldsync::actors::Drain;
 use fieldsync::actors::queue_store::{QueueStore, Write};
 use fieldsync::clock::{Now, Steady};
 use fieldsync::config::{self, Config, Size};
-use fieldsync::model::{Backlog, Batch, BatchId, DEFAULT_PRIORITY, LastError, NewRecord, Place, Sequence};
+use fieldsync::model::{
+    Backlog, Batch, BatchId, DEFAULT_PRIORITY, LastError, NewRecord, Place, Sequence, SizeRule,
+};
 use fieldsync::policy::agenda::{ClaimOrder, Disposition, Outcome};
-use fieldsync::policy::sizing::{BatchLimit, SizeRule};
+use fieldsync::policy::sizing::BatchLimit;
 use fieldsync::store::{Append, Claim, Filter, KeySpace, Limits, One, Op, Queue, Settle};
 use tokio::sync::watch;
 

@@ -8,7 +8,9 @@
 mod oracle;
 
 use fieldsync::model::BatchId;
-use fieldsync::policy::verdict::{LookUp, Seen, Verdict, judge, judge_look_up, last_error};
+use fieldsync::policy::outcome_reply::{classify_outcome_reply, OutcomeReply};
+use fieldsync::policy::verdict::{classify_response, last_error, Verdict};
+use fieldsync::protocol::exchange::RequestResult;
 use fieldsync::transport::answer::decode;
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
@@ -27,17 +29,17 @@ fuzz_target!(|input: &[u8]| {
     let field = |name| fields.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
 
     let decoded = decode(status, field, body, WALL_MS);
-    let seen = Seen::Answer(decoded.answer);
+    let seen = RequestResult::Response(decoded.answer);
     for compressed in [true, false] {
-        let verdict = judge(BatchId(BATCH), compressed, &seen);
-        if let Verdict::Answered(results) = &verdict {
+        let verdict = classify_response(BatchId(BATCH), compressed, &seen);
+        if let Verdict::Completed(results) = &verdict {
             assert!(matches!(status, 200 | 207));
             oracle::assert_said(body, BATCH, &json!(results));
         }
         let error = last_error(&verdict, &seen, WALL_MS);
         assert!(error.message.len() + error.code.map_or(0, |code| code.len()) <= 2000);
     }
-    if let LookUp::Completed(results) = judge_look_up(BatchId(BATCH), &seen) {
+    if let OutcomeReply::Completed(results) = classify_outcome_reply(BatchId(BATCH), &seen) {
         assert!(matches!(status, 200 | 207));
         oracle::assert_said(body, BATCH, &json!(results));
     }

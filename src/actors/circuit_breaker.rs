@@ -8,7 +8,7 @@ use super::uploader::Uploader;
 use super::{ConfigWatch, Drain, LookUp, Ping, Refused, TryNow, Upload, Uploaded, tell};
 use crate::clock::Clock;
 use crate::policy::breaker::{Breaker, BreakerState};
-use crate::policy::verdict::LookUp as Found;
+use crate::policy::outcome_reply::OutcomeReply;
 use crate::telemetry::event::Event;
 
 /// The actor.
@@ -77,12 +77,12 @@ impl Handler<Upload> for CircuitBreaker {
 }
 
 impl Handler<LookUp> for CircuitBreaker {
-    type Result = ResponseActFuture<Self, Found>;
+    type Result = ResponseActFuture<Self, OutcomeReply>;
 
     /// A look-up is cheap and harmless: it passes, and tells how the server is.
     fn handle(&mut self, look_up: LookUp, _: &mut Self::Context) -> Self::Result {
         Box::pin(self.uploader.send(look_up).into_actor(self).map(|found, actor, _| {
-            let found = found.unwrap_or(Found::Hindered);
+            let found = found.unwrap_or(OutcomeReply::Unreachable);
             let config = actor.config.borrow().breaker.clone();
             actor.breaker.looked_up(actor.clock.now(), found.effect(), &config, &mut actor.rng);
             actor.publish();

@@ -19,10 +19,10 @@ use actix::prelude::*;
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::model::Network;
-use crate::model::{Batch, BatchId, LastError};
-use crate::policy::sizing::Hints;
-use crate::policy::verdict::{LookUp as Found, Verdict};
+use crate::model::{Batch, BatchId, LastError, Network};
+use crate::policy::outcome_reply::OutcomeReply;
+use crate::policy::verdict::Verdict;
+use crate::protocol::exchange::ServerHints;
 use crate::telemetry::event::Event;
 
 /// The configuration as it is now: a reload takes effect at the next look.
@@ -52,7 +52,7 @@ pub struct Uploaded {
     /// The answer is that of an earlier request: how long it took says nothing of the batch.
     pub replayed: bool,
     /// What the server asks for.
-    pub hints: Option<Hints>,
+    pub hints: Option<ServerHints>,
     /// What the network was like.
     pub network: Network,
 }
@@ -68,7 +68,7 @@ pub struct Refused;
 
 /// Asks what became of a batch.
 #[derive(Clone, Copy, Message)]
-#[rtype(result = "Found")]
+#[rtype(result = "OutcomeReply")]
 pub struct LookUp(pub BatchId);
 
 /// Are you there? Fed to the watchdog.

@@ -19,9 +19,9 @@ use crate::clock::wall_ms;
 use crate::config::Config;
 use crate::link::signal;
 use crate::model::{BatchId, DeviceId, InterfaceKind, LastError, Link, Network};
-use crate::policy::verdict::{
-    Answer, Body, LookUp as Found, Reached, Seen, Verdict, judge, judge_look_up, last_error,
-};
+use crate::policy::outcome_reply::{OutcomeReply, classify_outcome_reply};
+use crate::policy::verdict::{Verdict, classify_response, last_error};
+use crate::protocol::exchange::{Delivery, RequestResult, Response, ResponseBody};
 use crate::transport::credential::{Credentials, Token, Watch};
 use crate::transport::encoding::Encoding;
 use crate::transport::http::Http;
@@ -132,7 +132,7 @@ impl Uploader {
 
     fn make_way(&mut self, config: Arc<Config>, token: Option<Token>) -> Result<Way, NoWay> {
         let transport = Http::new(&config.server, self.device, token, Rc::clone(&self.parting))
-            .map_err(|error| NoWay { verdict: Verdict::Misplaced, message: error.to_string() })?;
+            .map_err(|error| NoWay { verdict: Verdict::EndpointNotFound, message: error.to_string() })?;
         let way = Way { config, transport: Rc::new(transport) };
         self.way = Some(way.clone());
         self.plain_only = false;
@@ -154,16 +154,16 @@ impl Uploader {
         if let Some(accepts) = &exchange.accepts {
             self.accepted.clone_from(accepts);
         }
-        let verdict = judge(id, encoding.is_some(), &exchange.seen);
+        let verdict = classify_response(id, encoding.is_some(), &exchange.result);
         if verdict == Verdict::EncodingRefused {
             self.plain_only = true;
         }
         Uploaded {
-            error: last_error(&verdict, &exchange.seen, wall_ms()),
+            error: last_error(&verdict, &exchange.result, wall_ms()),
             verdict,
             took: exchange.took,
-            replayed: is_replayed(&exchange.seen),
-            hints: Some(exchange.hints).filter(|_| exchange.seen.is_protocol(id)),
+            replayed: is_replayed(&exchange.result),
+            hints: Some(exchange.hints).filter(|_| exchange.result.is_protocol(id)),
             network: self.seen_from_here(exchange.network),
         }
     }
@@ -176,7 +176,7 @@ impl Uploader {
         Network { interface, signal_dbm, ..network }
     }
 
-    fn tell_link(&self, seen: &Seen, interfered: bool) {
+    fn tell_link(&self, seen: &RequestResult, interfered: bool) {
         if let Some(evidence) = evidence(seen, interfered)
             && let Err(error) = self.connectivity.try_send(evidence)
         {
@@ -186,22 +186,24 @@ impl Uploader {
 }
 
 /// What an exchange says about the link; a connection lost in the middle says nothing certain.
-fn evidence(seen: &Seen, interfered: bool) -> Option<Evidence> {
+fn evidence(seen: &RequestResult, interfered: bool) -> Option<Evidence> {
     match seen {
-        Seen::Answer(_) if interfered => Some(Evidence::Portal),
-        Seen::Answer(_) => Some(Evidence::Reached),
-        Seen::Failure(failure) => (failure.reached == Reached::Nothing).then_some(Evidence::Unreachable),
+        RequestResult::Response(_) if interfered => Some(Evidence::Portal),
+        RequestResult::Response(_) => Some(Evidence::Reached),
+        RequestResult::Failure(failure) => {
+            (failure.delivery == Delivery::NotSent).then_some(Evidence::Unreachable)
+        }
     }
 }
 
 /// No server of the protocol answers a look-up that it knows nothing of like this.
-fn is_from_portal(seen: &Seen) -> bool {
-    matches!(seen, Seen::Answer(answer) if matches!(answer.status, 200..=399 | 511))
+fn is_from_portal(seen: &RequestResult) -> bool {
+    matches!(seen, RequestResult::Response(answer) if matches!(answer.status, 200..=399 | 511))
 }
 
 /// Whether the answer was given before, perhaps to a request of which nobody here heard again.
-fn is_replayed(seen: &Seen) -> bool {
-    matches!(seen, Seen::Answer(Answer { body: Body::Batch(batch), .. }) if batch.replayed)
+fn is_replayed(seen: &RequestResult) -> bool {
+    matches!(seen, RequestResult::Response(Response { body: ResponseBody::Batch(batch), .. }) if batch.replayed)
 }
 
 fn without_way(no_way: NoWay) -> Uploaded {
@@ -294,9 +296,9 @@ impl Handler<Upload> for Uploader {
                             Some(again) => (uploader.judged(id, encoding, &again), again),
                             None => (uploaded, exchange),
                         };
-                        let interfered = uploaded.verdict == Verdict::Interfered;
+                        let interfered = uploaded.verdict == Verdict::Intercepted;
                         if !(interfered && is_denied_alone) {
-                            uploader.tell_link(&exchange.seen, interfered);
+                            uploader.tell_link(&exchange.result, interfered);
                         }
                         uploaded
                     })
@@ -307,16 +309,19 @@ impl Handler<Upload> for Uploader {
 }
 
 impl Handler<LookUp> for Uploader {
-    type Result = ResponseActFuture<Self, Found>;
+    type Result = ResponseActFuture<Self, OutcomeReply>;
 
     fn handle(&mut self, LookUp(id): LookUp, _: &mut Self::Context) -> Self::Result {
         let Ok(way) = self.way() else {
-            return Box::pin(actix::fut::ready(Found::Hindered));
+            return Box::pin(actix::fut::ready(OutcomeReply::Unreachable));
         };
         self.superseded.notify_waiters();
         Box::pin(way.transport.look_up(id).into_actor(self).map(move |exchange, uploader, _| {
-            let found = judge_look_up(id, &exchange.seen);
-            uploader.tell_link(&exchange.seen, found == Found::Hindered && is_from_portal(&exchange.seen));
+            let found = classify_outcome_reply(id, &exchange.result);
+            uploader.tell_link(
+                &exchange.result,
+                found == OutcomeReply::Unreachable && is_from_portal(&exchange.result),
+            );
             found
         }))
     }
@@ -332,8 +337,8 @@ impl Handler<Probe> for Uploader {
         Box::pin(async move {
             tokio::select! {
                 exchange = probing => {
-                    let portal = is_from_portal(&exchange.seen);
-                    Some(evidence(&exchange.seen, portal).unwrap_or(Evidence::Unreachable))
+                    let portal = is_from_portal(&exchange.result);
+                    Some(evidence(&exchange.result, portal).unwrap_or(Evidence::Unreachable))
                 }
                 () = superseded.notified() => None,
             }

@@ -14,10 +14,9 @@ use crate::clock::{as_rfc3339, as_rfc3339_option};
 pub use crate::model::Phase;
 use crate::model::{
     BatchId, Damage, DeviceId, DiskState, Holder, LastError, Link, LinkState, ManifestEntry, RecordId,
-    Sequence,
+    Sequence, SizeRule,
 };
 use crate::policy::agenda::DeniedSet;
-use crate::policy::sizing::SizeRule;
 pub use caller::{Caller, CallerQueue};
 pub use event_data::{BreakerChange, Gap, GapReason, RecordChange, RecordDecision};
 pub use telemetry::{DayReport, FailureReport, PerRecord, SizeBucket, TelemetryReport, TypeReport};

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{BatchId, Place, RecordId};
-use crate::policy::sizing::SizeRule;
 
 /// `i/N`: the i-th of the N batches now planned for this run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,4 +96,39 @@ pub enum BatchPhase {
     Unclear,
     /// The server does not have it: it waits to be sent.
     Waiting,
+}
+
+/// Which rule gave a batch its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SizeRule {
+    /// More records wait than `large_queue_records`.
+    LargeQueue,
+    /// More bytes wait than `large_payload_bytes`.
+    LargePayload,
+    /// Neither.
+    Standard,
+    /// What was measured says that more would not surely fit.
+    Learned,
+    /// The breaker asked for micro-batches.
+    Micro,
+    /// A part of a batch that failed.
+    Split,
+    /// The server asked for no more.
+    ServerHint,
+}
+
+impl SizeRule {
+    /// The name in the API and in the journal.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LargeQueue => "large_queue",
+            Self::LargePayload => "large_payload",
+            Self::Standard => "standard",
+            Self::Learned => "learned",
+            Self::Micro => "micro",
+            Self::Split => "split",
+            Self::ServerHint => "server_hint",
+        }
+    }
 }

@@ -11,7 +11,7 @@ mod record;
 pub use backlog::{
     Backlog, Damage, DiskState, Holder, OTHER_SUBMITTERS, SUBMITTERS_MAX, Storage, SubmitterCounts,
 };
-pub use batch::{Batch, BatchPhase, BatchRecord, OpenBatch, Sequence, Stage};
+pub use batch::{Batch, BatchPhase, BatchRecord, OpenBatch, Sequence, SizeRule, Stage};
 pub use id::{BatchId, DeviceId, RecordId};
 pub use link::{Deferral, InterfaceKind, Link, LinkState};
 pub use network::Network;

@@ -20,6 +20,7 @@ pub mod breaker;
 pub mod byte_limits;
 pub mod isolation;
 pub mod learned;
+pub mod outcome_reply;
 pub mod progress;
 pub mod reach;
 pub mod service_time;

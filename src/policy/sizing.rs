@@ -9,46 +9,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-
 use super::service_time::{Forecast, Load, ServiceTime};
 use crate::config;
-
-/// Which rule gave a batch its size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SizeRule {
-    /// More records wait than `large_queue_records`.
-    LargeQueue,
-    /// More bytes wait than `large_payload_bytes`.
-    LargePayload,
-    /// Neither.
-    Standard,
-    /// What was measured says that more would not surely fit.
-    Learned,
-    /// The breaker asked for micro-batches.
-    Micro,
-    /// A part of a batch that failed.
-    Split,
-    /// The server asked for no more.
-    ServerHint,
-}
-
-impl SizeRule {
-    /// The name in the API and in the journal.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::LargeQueue => "large_queue",
-            Self::LargePayload => "large_payload",
-            Self::Standard => "standard",
-            Self::Learned => "learned",
-            Self::Micro => "micro",
-            Self::Split => "split",
-            Self::ServerHint => "server_hint",
-        }
-    }
-}
+use crate::model::SizeRule;
+use crate::protocol::exchange::ServerHints;
 
 /// What a fresh batch may hold at most, and which rule says so.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,17 +110,6 @@ impl Filling<'_> {
     }
 }
 
-/// What the server asks for, on an answer of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Hints {
-    /// `X-Sync-Max-Records`
-    pub max_records: Option<usize>,
-    /// `X-Sync-Max-Bytes`
-    pub max_bytes: Option<u64>,
-    /// `X-Sync-Time-Budget-Ms`
-    pub time_budget: Option<Duration>,
-}
-
 /// Everything that a size depends on.
 #[derive(Clone, Debug, Default)]
 pub struct Demand {
@@ -175,7 +128,7 @@ pub struct Demand {
     /// Payload bytes that a body may have, where larger ones did not get through.
     pub learned_bytes: Option<u64>,
     /// What the server asks for.
-    pub hints: Hints,
+    pub hints: ServerHints,
 }
 
 /// The size of the next fresh batch.
@@ -277,11 +230,11 @@ mod tests {
 
     #[test]
     fn the_tightest_bound_decides_and_names_the_rule() {
-        let hints = Hints { max_records: Some(20), ..Hints::default() };
+        let hints = ServerHints { max_records: Some(20), ..ServerHints::default() };
         let slow = measured(10, 25, Duration::from_secs(42));
         for (micro, service, hints, expected) in [
-            (false, None, Hints::default(), (50, SizeRule::Standard)),
-            (false, Some(Arc::clone(&slow)), Hints::default(), (25, SizeRule::Learned)),
+            (false, None, ServerHints::default(), (50, SizeRule::Standard)),
+            (false, Some(Arc::clone(&slow)), ServerHints::default(), (25, SizeRule::Learned)),
             (false, Some(Arc::clone(&slow)), hints, (20, SizeRule::ServerHint)),
             (true, Some(slow), hints, (10, SizeRule::Micro)),
         ] {
@@ -320,7 +273,7 @@ mod tests {
 
     #[test]
     fn bytes_obey_the_smallest_of_all_limits() {
-        let hints = Hints { max_bytes: Some(4000), ..Hints::default() };
+        let hints = ServerHints { max_bytes: Some(4000), ..ServerHints::default() };
         let limited = Demand { learned_bytes: Some(5000), hints, ..demand() };
         let limit = choose(&config(), &limited);
         assert_eq!(limit.bytes, 4000);

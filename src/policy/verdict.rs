@@ -1,171 +1,75 @@
-//! What an answer of the server means: the tables of the protocol (§2 and §3) as two pure functions.
+//! What the response to a batch means: the table of the protocol (§2) as one pure function.
 //!
-//! Rules that hold whatever the status: only an answer that is the protocol's JSON and names this
-//! very batch settles anything; whoever else answers (a portal, a proxy) is at most believed that
-//! the request did not succeed. Where it is in doubt whether the server has the batch, it is
-//! ambiguous, never "not sent".
+//! Three rules hold for every status. Only a response that is the protocol's JSON and names this batch can settle
+//! it. A response of anything else (a portal, a proxy) shows at most that the request did not succeed. If the
+//! server may have the batch, the verdict is ambiguous, never "not sent".
 
 use std::time::Duration;
 
 use super::breaker::Effect;
 use crate::model::{BatchId, LastError};
-use crate::protocol::wire::{BATCH_ID_REUSED, BatchAnswer, ErrorDetail, RecordResult, UNKNOWN_BATCH};
+use crate::protocol::exchange::{Delivery, RequestResult, Response, ResponseBody, truncate_text};
+use crate::protocol::wire::{BATCH_ID_REUSED, ErrorDetail, RecordResult};
 
-/// What the transport saw of one request.
-#[derive(Clone, Debug)]
-pub enum Seen {
-    /// A whole answer came.
-    Answer(Answer),
-    /// None came.
-    Failure(Failure),
-}
-
-/// An answer, taken apart.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// The HTTP status.
-    pub status: u16,
-    /// `Retry-After`, from now.
-    pub retry_after: Option<Duration>,
-    /// What its body is.
-    pub body: Body,
-}
-
-/// What the body of an answer is.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Body {
-    /// The results of a batch.
-    Batch(BatchAnswer),
-    /// `{"state": "processing"}` for this batch.
-    Processing(BatchId),
-    /// A refusal in the protocol's shape.
-    Error(ErrorDetail),
-    /// Some other JSON.
-    OtherJson,
-    /// HTML, text, anything.
-    NotJson,
-    /// It is encoded in a way that cannot be undone; why, for people.
-    Undecodable(String),
-    /// Nothing.
-    Empty,
-}
-
-impl Answer {
-    /// Whether it is one of the protocol: its JSON, for this batch or as an error. What others advise is
-    /// believed for a short time, or not at all.
-    pub fn is_protocol(&self, id: BatchId) -> bool {
-        match &self.body {
-            Body::Batch(batch) => batch.batch_id == id,
-            Body::Processing(batch) => *batch == id,
-            Body::Error(_) => true,
-            Body::OtherJson | Body::NotJson | Body::Undecodable(_) | Body::Empty => false,
-        }
-    }
-}
-
-impl Seen {
-    /// Whether it is an answer of the protocol to what was asked of batch `id`.
-    pub fn is_protocol(&self, id: BatchId) -> bool {
-        matches!(self, Self::Answer(answer) if answer.is_protocol(id))
-    }
-
-    /// Changes every text of somebody else's that is in it.
-    pub fn each_text(&mut self, mut change: impl FnMut(&mut String)) {
-        match self {
-            Self::Answer(Answer { body: Body::Batch(batch), .. }) => {
-                let results = batch.results.iter_mut();
-                results.flat_map(|result| [&mut result.code, &mut result.message]).flatten().for_each(change);
-            }
-            Self::Answer(Answer { body: Body::Error(detail), .. }) => {
-                [&mut detail.code, &mut detail.message].into_iter().for_each(change);
-            }
-            Self::Answer(_) => {}
-            Self::Failure(failure) => change(&mut failure.message),
-        }
-    }
-}
-
-/// Why no answer came.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    /// How far the request came.
-    pub reached: Reached,
-    /// For people: what failed.
-    pub message: String,
-}
-
-/// How far a request without an answer came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reached {
-    /// Not whole, and that is certain: the server cannot have the batch.
-    Nothing,
-    /// The link took it too slowly, and it was given up before all of it was out.
-    SentInPart,
-    /// The connection was lost after that.
-    Sent,
-    /// As `Sent`, and the time limit passed.
-    SentAndTimedOut,
-}
-
-/// What an answer to a batch means.
+/// What the response to a batch means.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// Each record has its own result.
-    Answered(Vec<RecordResult>),
+    /// The server processed the batch; each record has a result of its own.
+    Completed(Vec<RecordResult>),
     /// The server may have applied all of it.
-    Ambiguous(Doubt),
-    /// The server cannot have it: nothing was sent, or surely not all of it.
+    Ambiguous(Ambiguity),
+    /// The server cannot have it: nothing was sent, or certainly not all of it.
     Unreachable,
     /// The body is too large.
     TooLarge,
-    /// Later, please.
+    /// The sender is to come back later.
     Throttled {
-        /// As it was asked for.
+        /// The wait that was asked for.
         retry_after: Option<Duration>,
-        /// The answer is one of the protocol: the server itself asks.
+        /// The response follows the protocol: the server itself asks.
         is_protocol: bool,
     },
-    /// The same batch is being processed from an earlier send.
+    /// The server is still processing the batch from an earlier send.
     StillProcessing {
-        /// As the server asks.
+        /// The wait that the server asks for.
         retry_after: Option<Duration>,
     },
-    /// The batch id is known with another body.
+    /// The server knows the batch id with another body.
     BatchIdReused,
-    /// The request is refused: some record in it is at fault.
+    /// The request is refused: one of its records is at fault.
     Refused(ErrorDetail),
-    /// The encoding of the body is not taken.
+    /// The server does not accept the content encoding.
     EncodingRefused,
-    /// The credential is not accepted.
+    /// The server does not accept the credential.
     Unauthorized,
     /// There is no batch endpoint at this address.
-    Misplaced,
-    /// Somebody else answered.
-    Interfered,
+    EndpointNotFound,
+    /// Something other than the server responded.
+    Intercepted,
 }
 
-/// Why it is in doubt whether the server has a batch.
+/// Why the server may or may not have a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doubt {
-    /// It took too long: size or a record may be at fault.
+pub enum Ambiguity {
+    /// It took too long: the size or a record may be the reason.
     TimedOut,
-    /// The server failed on it: a record may be at fault.
-    ServerFailed,
-    /// The connection was lost: the link is at fault.
-    Lost,
-    /// The link was too slow for the body: its size may be at fault, but no record.
-    TooSlow,
+    /// The server failed on it: a record may be the reason.
+    ServerError,
+    /// The connection was lost: the link is the reason.
+    ConnectionLost,
+    /// The link was too slow for the body: the size may be the reason, but no record.
+    LinkTooSlow,
 }
 
 impl Verdict {
-    /// The class of the answer, for the manifest, the journal and telemetry.
+    /// The error class in the manifest, the journal and telemetry.
     pub fn class(&self) -> &'static str {
         match self {
-            Self::Answered(_) => "answered",
-            Self::Ambiguous(Doubt::TimedOut) => "timeout",
-            Self::Ambiguous(Doubt::ServerFailed) => "server_error",
-            Self::Ambiguous(Doubt::Lost) => "connection_lost",
-            Self::Ambiguous(Doubt::TooSlow) => "link_too_slow",
+            Self::Completed(_) => "answered",
+            Self::Ambiguous(Ambiguity::TimedOut) => "timeout",
+            Self::Ambiguous(Ambiguity::ServerError) => "server_error",
+            Self::Ambiguous(Ambiguity::ConnectionLost) => "connection_lost",
+            Self::Ambiguous(Ambiguity::LinkTooSlow) => "link_too_slow",
             Self::Unreachable => "unreachable",
             Self::TooLarge => "too_large",
             Self::Throttled { .. } => "throttled",
@@ -174,237 +78,170 @@ impl Verdict {
             Self::Refused(_) => "refused",
             Self::EncodingRefused => "encoding_refused",
             Self::Unauthorized => "unauthorized",
-            Self::Misplaced => "misconfigured",
-            Self::Interfered => "interfered",
+            Self::EndpointNotFound => "misconfigured",
+            Self::Intercepted => "interfered",
         }
     }
 
-    /// Whether the sender was sent away, whatever it sent: perhaps everyone is, perhaps it is about one record.
+    /// Whether the sender was turned away, whatever it sent: the reason may be the sender, or one of the records.
     pub fn is_denial(&self) -> bool {
-        matches!(self, Self::Throttled { .. } | Self::Unauthorized | Self::Misplaced | Self::Interfered)
+        matches!(
+            self,
+            Self::Throttled { .. } | Self::Unauthorized | Self::EndpointNotFound | Self::Intercepted
+        )
     }
 
-    /// What it says to the breaker.
+    /// What it means for the breaker.
     pub fn effect(&self) -> Effect {
         match self {
-            Self::Answered(_) => Effect::Success,
+            Self::Completed(_) => Effect::Success,
             Self::Ambiguous(_) => Effect::Failure,
             _ => Effect::Neutral,
         }
     }
 }
 
-/// What the answer to batch `id` means. `compressed`: whether its body was encoded.
-pub fn judge(id: BatchId, compressed: bool, seen: &Seen) -> Verdict {
-    let answer = match seen {
-        Seen::Failure(failure) => {
-            return match failure.reached {
-                Reached::Nothing => Verdict::Unreachable,
-                Reached::SentInPart => Verdict::Ambiguous(Doubt::TooSlow),
-                Reached::Sent => Verdict::Ambiguous(Doubt::Lost),
-                Reached::SentAndTimedOut => Verdict::Ambiguous(Doubt::TimedOut),
-            };
-        }
-        Seen::Answer(answer) => answer,
+/// What the response to batch `id` means. `compressed`: whether its body was encoded.
+pub fn classify_response(id: BatchId, compressed: bool, result: &RequestResult) -> Verdict {
+    let Response { status, retry_after, body } = match result {
+        RequestResult::Failure(failure) => return classify_failure(failure.delivery),
+        RequestResult::Response(response) => response,
     };
-    let retry_after = answer.retry_after;
+    let (status, retry_after) = (*status, *retry_after);
     let refused = |detail: &ErrorDetail| Verdict::Refused(detail.clone());
-    match (answer.status, &answer.body) {
-        (200 | 207, Body::Batch(batch)) if batch.batch_id == id => Verdict::Answered(batch.results.clone()),
-        // It may be the server's own answer, by which all is applied.
-        (200..=299, Body::Undecodable(_)) => Verdict::Ambiguous(Doubt::Lost),
-        (504 | 408, _) => Verdict::Ambiguous(Doubt::TimedOut),
-        (503 | 429, _) => Verdict::Throttled { retry_after, is_protocol: answer.is_protocol(id) },
-        (511, _) => Verdict::Interfered,
-        (500..=599, _) if answer.status != 501 => Verdict::Ambiguous(Doubt::ServerFailed),
+    match (status, body) {
+        (200 | 207, ResponseBody::Batch(batch)) if batch.batch_id == id => {
+            Verdict::Completed(batch.results.clone())
+        }
+        // It may be the server's own response: all records may be applied.
+        (200..=299, ResponseBody::Undecodable(_)) => Verdict::Ambiguous(Ambiguity::ConnectionLost),
+        (504 | 408, _) => Verdict::Ambiguous(Ambiguity::TimedOut),
+        (503 | 429, _) => Verdict::Throttled { retry_after, is_protocol: result.is_protocol(id) },
+        (511, _) => Verdict::Intercepted,
+        (500..=599, _) if status != 501 => Verdict::Ambiguous(Ambiguity::ServerError),
         (413, _) => Verdict::TooLarge,
         (409, _) => Verdict::StillProcessing { retry_after },
         (415, _) if compressed => Verdict::EncodingRefused,
-        (415 | 404 | 405 | 410 | 501, _) => Verdict::Misplaced,
+        (415 | 404 | 405 | 410 | 501, _) => Verdict::EndpointNotFound,
         (401 | 403, _) => Verdict::Unauthorized,
-        (422, Body::Error(detail)) if detail.code == BATCH_ID_REUSED => Verdict::BatchIdReused,
-        (400..=499, Body::Error(detail)) => refused(detail),
-        (400..=499, Body::OtherJson | Body::Empty | Body::Undecodable(_)) => refused(&ErrorDetail {
-            code: format!("HTTP_{}", answer.status),
-            message: "the server refused the request without saying why".into(),
-            position: None,
-        }),
-        _ => Verdict::Interfered,
-    }
-}
-
-/// What the answer to a look-up means.
-#[derive(Clone, Debug, PartialEq)]
-pub enum LookUp {
-    /// The batch was completed with these results.
-    Completed(Vec<RecordResult>),
-    /// Ask again.
-    Processing {
-        /// As the server asks.
-        retry_after: Option<Duration>,
-    },
-    /// The server never got it whole.
-    Unknown,
-    /// This server has no look-up.
-    Unsupported,
-    /// The server, or the gateway in front of it, failed on the look-up: nothing is known.
-    Failed,
-    /// The server asks us to come back later, with a batch, too, in all likelihood.
-    Throttled,
-    /// The look-up did not get to the server, or was not let in: nothing is known, not even of the server.
-    Hindered,
-}
-
-impl LookUp {
-    /// For the journal.
-    pub fn class(&self) -> &'static str {
-        match self {
-            Self::Completed(_) => "completed",
-            Self::Processing { .. } => "processing",
-            Self::Unknown => "unknown",
-            Self::Unsupported => "unsupported",
-            Self::Failed => "failed",
-            Self::Throttled => "throttled",
-            Self::Hindered => "hindered",
+        (422, ResponseBody::Error(detail)) if detail.code == BATCH_ID_REUSED => Verdict::BatchIdReused,
+        (400..=499, ResponseBody::Error(detail)) => refused(detail),
+        (400..=499, ResponseBody::OtherJson | ResponseBody::Empty | ResponseBody::Undecodable(_)) => {
+            refused(&ErrorDetail {
+                code: format!("HTTP_{status}"),
+                message: "the server refused the request without saying why".into(),
+                position: None,
+            })
         }
-    }
-
-    /// What it says to the breaker.
-    pub fn effect(&self) -> Effect {
-        match self {
-            Self::Completed(_) | Self::Processing { .. } | Self::Unknown | Self::Unsupported => {
-                Effect::Success
-            }
-            Self::Failed => Effect::Failure,
-            Self::Throttled | Self::Hindered => Effect::Neutral,
-        }
+        _ => Verdict::Intercepted,
     }
 }
 
-/// What the answer to the look-up of batch `id` means.
-pub fn judge_look_up(id: BatchId, seen: &Seen) -> LookUp {
-    let answer = match seen {
-        Seen::Answer(answer) => answer,
-        Seen::Failure(failure) if failure.reached == Reached::SentAndTimedOut => return LookUp::Failed,
-        Seen::Failure(_) => return LookUp::Hindered,
-    };
-    match (answer.status, &answer.body) {
-        (200 | 207, Body::Batch(batch)) if batch.batch_id == id => LookUp::Completed(batch.results.clone()),
-        (202, Body::Processing(batch)) if *batch == id => {
-            LookUp::Processing { retry_after: answer.retry_after }
-        }
-        (404, Body::Error(detail)) if detail.code == UNKNOWN_BATCH => LookUp::Unknown,
-        // These speak of the moment or of somebody in between, not of what the server has.
-        (200..=399 | 401 | 403 | 511, _) => LookUp::Hindered,
-        (429 | 503, _) => LookUp::Throttled,
-        (501, _) => LookUp::Unsupported,
-        (408 | 500..=599, _) => LookUp::Failed,
-        _ => LookUp::Unsupported,
+fn classify_failure(delivery: Delivery) -> Verdict {
+    match delivery {
+        Delivery::NotSent => Verdict::Unreachable,
+        Delivery::Partial => Verdict::Ambiguous(Ambiguity::LinkTooSlow),
+        Delivery::Sent => Verdict::Ambiguous(Ambiguity::ConnectionLost),
+        Delivery::TimedOut => Verdict::Ambiguous(Ambiguity::TimedOut),
     }
 }
 
-/// The entry for the manifest: what went wrong with a batch.
-pub fn last_error(verdict: &Verdict, seen: &Seen, at: u64) -> LastError {
-    let (http_status, code, message) = match seen {
-        Seen::Failure(failure) => (None, None, failure.message.clone()),
-        Seen::Answer(answer) => {
-            let (code, message) = match (verdict, &answer.body) {
-                (Verdict::Refused(detail), _) | (_, Body::Error(detail)) => {
+/// The entry in the manifest: what went wrong with a batch.
+pub fn last_error(verdict: &Verdict, result: &RequestResult, at: u64) -> LastError {
+    let (http_status, code, message) = match result {
+        RequestResult::Failure(failure) => (None, None, failure.message.clone()),
+        RequestResult::Response(Response { status, body, .. }) => {
+            let (code, message) = match (verdict, body) {
+                (Verdict::Refused(detail), _) | (_, ResponseBody::Error(detail)) => {
                     (Some(detail.code.clone()), detail.message.clone())
                 }
-                (_, Body::Undecodable(why)) => {
-                    (None, format!("the answer (HTTP {}) cannot be read: {why}", answer.status))
+                (_, ResponseBody::Undecodable(why)) => {
+                    (None, format!("the answer (HTTP {status}) cannot be read: {why}"))
                 }
-                _ => (None, format!("the answer was HTTP {}", answer.status)),
+                _ => (None, format!("the answer was HTTP {status}")),
             };
-            (Some(answer.status), code, message)
+            (Some(*status), code, message)
         }
     };
-    let code = code.map(shortened);
-    LastError { class: verdict.class().to_owned(), http_status, code, message: shortened(message), at }
-}
-
-/// Texts of the server end up in the manifest, once for each record of a batch.
-const MAX_MESSAGE_CHARS: usize = 200;
-
-/// A text of the server, cut to what the manifest keeps. In a raw store, control characters could be taken for a row.
-pub fn shortened(mut text: String) -> String {
-    if let Some((end, _)) = text.char_indices().nth(MAX_MESSAGE_CHARS) {
-        text.truncate(end);
-    }
-    if text.contains(char::is_control) { text.replace(char::is_control, "\u{fffd}") } else { text }
+    let code = code.map(truncate_text);
+    LastError { class: verdict.class().to_owned(), http_status, code, message: truncate_text(message), at }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::protocol::exchange::RequestFailure;
+    use crate::protocol::wire::BatchAnswer;
 
-    fn answer(status: u16, body: Body) -> Seen {
-        Seen::Answer(Answer { status, retry_after: Some(Duration::from_secs(7)), body })
+    pub(in crate::policy) fn answer(status: u16, body: ResponseBody) -> RequestResult {
+        RequestResult::Response(Response { status, retry_after: Some(Duration::from_secs(7)), body })
     }
 
-    fn batch(id: BatchId) -> Body {
-        Body::Batch(BatchAnswer { batch_id: id, replayed: false, results: Vec::new() })
+    pub(in crate::policy) fn batch(id: BatchId) -> ResponseBody {
+        ResponseBody::Batch(BatchAnswer { batch_id: id, replayed: false, results: Vec::new() })
     }
 
-    fn error(code: &str) -> Body {
-        Body::Error(ErrorDetail { code: code.into(), message: "m".into(), position: None })
+    pub(in crate::policy) fn error(code: &str) -> ResponseBody {
+        ResponseBody::Error(ErrorDetail { code: code.into(), message: "m".into(), position: None })
     }
 
-    fn undecodable() -> Body {
-        Body::Undecodable("it is encoded as \"br\"".into())
+    pub(in crate::policy) fn undecodable() -> ResponseBody {
+        ResponseBody::Undecodable("it is encoded as \"br\"".into())
     }
 
-    fn failure(reached: Reached) -> Seen {
-        Seen::Failure(Failure { reached, message: "m".into() })
+    pub(in crate::policy) fn failure(delivery: Delivery) -> RequestResult {
+        RequestResult::Failure(RequestFailure { delivery, message: "m".into() })
     }
 
     #[test]
     fn every_row_of_the_table_of_answers() {
         let (id, other) = (BatchId::new(), BatchId::new());
         let after = Some(Duration::from_secs(7));
-        let timed_out = Verdict::Ambiguous(Doubt::TimedOut);
-        let server_failed = Verdict::Ambiguous(Doubt::ServerFailed);
+        let timed_out = Verdict::Ambiguous(Ambiguity::TimedOut);
+        let server_failed = Verdict::Ambiguous(Ambiguity::ServerError);
         let refused = |code: &str| {
-            let Body::Error(detail) = error(code) else { unreachable!() };
+            let ResponseBody::Error(detail) = error(code) else { unreachable!() };
             Verdict::Refused(detail)
         };
-        let unexplained = judge(id, false, &answer(400, Body::Empty));
+        let unexplained = classify_response(id, false, &answer(400, ResponseBody::Empty));
         let rows = vec![
             // 200, 207: by each record's own result
-            (answer(200, batch(id)), Verdict::Answered(Vec::new())),
-            (answer(207, batch(id)), Verdict::Answered(Vec::new())),
+            (answer(200, batch(id)), Verdict::Completed(Vec::new())),
+            (answer(207, batch(id)), Verdict::Completed(Vec::new())),
             // not the server's, whatever the status
-            (answer(200, batch(other)), Verdict::Interfered),
-            (answer(200, Body::NotJson), Verdict::Interfered),
-            (answer(200, Body::OtherJson), Verdict::Interfered),
-            (answer(200, Body::Empty), Verdict::Interfered),
-            (answer(204, Body::Empty), Verdict::Interfered),
-            (answer(400, Body::NotJson), Verdict::Interfered),
-            (answer(422, Body::NotJson), Verdict::Interfered),
-            (answer(418, Body::NotJson), Verdict::Interfered),
+            (answer(200, batch(other)), Verdict::Intercepted),
+            (answer(200, ResponseBody::NotJson), Verdict::Intercepted),
+            (answer(200, ResponseBody::OtherJson), Verdict::Intercepted),
+            (answer(200, ResponseBody::Empty), Verdict::Intercepted),
+            (answer(204, ResponseBody::Empty), Verdict::Intercepted),
+            (answer(400, ResponseBody::NotJson), Verdict::Intercepted),
+            (answer(422, ResponseBody::NotJson), Verdict::Intercepted),
+            (answer(418, ResponseBody::NotJson), Verdict::Intercepted),
             // ambiguous
-            (answer(504, Body::NotJson), timed_out.clone()),
+            (answer(504, ResponseBody::NotJson), timed_out.clone()),
             (answer(504, error("TIMEOUT")), timed_out.clone()),
-            (answer(408, Body::Empty), timed_out.clone()),
-            (answer(502, Body::NotJson), server_failed.clone()),
+            (answer(408, ResponseBody::Empty), timed_out.clone()),
+            (answer(502, ResponseBody::NotJson), server_failed.clone()),
             (answer(500, error("OOPS")), server_failed.clone()),
-            (answer(500, Body::Empty), server_failed.clone()),
-            (answer(500, Body::NotJson), server_failed.clone()),
-            (answer(505, Body::Empty), server_failed.clone()),
-            (answer(599, Body::Empty), server_failed),
-            (answer(200, undecodable()), Verdict::Ambiguous(Doubt::Lost)),
-            (answer(207, undecodable()), Verdict::Ambiguous(Doubt::Lost)),
-            (failure(Reached::SentAndTimedOut), timed_out),
-            (failure(Reached::SentInPart), Verdict::Ambiguous(Doubt::TooSlow)),
-            (failure(Reached::Sent), Verdict::Ambiguous(Doubt::Lost)),
+            (answer(500, ResponseBody::Empty), server_failed.clone()),
+            (answer(500, ResponseBody::NotJson), server_failed.clone()),
+            (answer(505, ResponseBody::Empty), server_failed.clone()),
+            (answer(599, ResponseBody::Empty), server_failed),
+            (answer(200, undecodable()), Verdict::Ambiguous(Ambiguity::ConnectionLost)),
+            (answer(207, undecodable()), Verdict::Ambiguous(Ambiguity::ConnectionLost)),
+            (failure(Delivery::TimedOut), timed_out),
+            (failure(Delivery::Partial), Verdict::Ambiguous(Ambiguity::LinkTooSlow)),
+            (failure(Delivery::Sent), Verdict::Ambiguous(Ambiguity::ConnectionLost)),
             // unreachable
-            (failure(Reached::Nothing), Verdict::Unreachable),
+            (failure(Delivery::NotSent), Verdict::Unreachable),
             // too large
-            (answer(413, Body::NotJson), Verdict::TooLarge),
+            (answer(413, ResponseBody::NotJson), Verdict::TooLarge),
             // throttled
-            (answer(429, Body::Empty), Verdict::Throttled { retry_after: after, is_protocol: false }),
-            (answer(503, Body::NotJson), Verdict::Throttled { retry_after: after, is_protocol: false }),
+            (answer(429, ResponseBody::Empty), Verdict::Throttled { retry_after: after, is_protocol: false }),
+            (
+                answer(503, ResponseBody::NotJson),
+                Verdict::Throttled { retry_after: after, is_protocol: false },
+            ),
             (answer(503, error("BUSY")), Verdict::Throttled { retry_after: after, is_protocol: true }),
             // still being processed
             (answer(409, error("PROCESSING")), Verdict::StillProcessing { retry_after: after }),
@@ -416,34 +253,36 @@ mod tests {
             (answer(418, error("TEAPOT")), refused("TEAPOT")),
             (answer(400, undecodable()), unexplained),
             // not let in
-            (answer(401, Body::Empty), Verdict::Unauthorized),
-            (answer(403, Body::NotJson), Verdict::Unauthorized),
+            (answer(401, ResponseBody::Empty), Verdict::Unauthorized),
+            (answer(403, ResponseBody::NotJson), Verdict::Unauthorized),
             // wrong place
-            (answer(404, Body::NotJson), Verdict::Misplaced),
-            (answer(405, Body::Empty), Verdict::Misplaced),
-            (answer(410, error("GONE")), Verdict::Misplaced),
-            (answer(501, Body::Empty), Verdict::Misplaced),
+            (answer(404, ResponseBody::NotJson), Verdict::EndpointNotFound),
+            (answer(405, ResponseBody::Empty), Verdict::EndpointNotFound),
+            (answer(410, error("GONE")), Verdict::EndpointNotFound),
+            (answer(501, ResponseBody::Empty), Verdict::EndpointNotFound),
             // interfered
-            (answer(301, Body::NotJson), Verdict::Interfered),
-            (answer(302, Body::Empty), Verdict::Interfered),
-            (answer(307, Body::NotJson), Verdict::Interfered),
-            (answer(511, Body::NotJson), Verdict::Interfered),
+            (answer(301, ResponseBody::NotJson), Verdict::Intercepted),
+            (answer(302, ResponseBody::Empty), Verdict::Intercepted),
+            (answer(307, ResponseBody::NotJson), Verdict::Intercepted),
+            (answer(511, ResponseBody::NotJson), Verdict::Intercepted),
         ];
         for (seen, expected) in rows {
-            assert_eq!(judge(id, false, &seen), expected, "{seen:?}");
+            assert_eq!(classify_response(id, false, &seen), expected, "{seen:?}");
         }
     }
 
     #[test]
     fn a_refused_encoding_is_another_thing_when_there_was_none() {
-        let (id, seen) = (BatchId::new(), answer(415, Body::Empty));
-        assert_eq!(judge(id, true, &seen), Verdict::EncodingRefused);
-        assert_eq!(judge(id, false, &seen), Verdict::Misplaced);
+        let (id, seen) = (BatchId::new(), answer(415, ResponseBody::Empty));
+        assert_eq!(classify_response(id, true, &seen), Verdict::EncodingRefused);
+        assert_eq!(classify_response(id, false, &seen), Verdict::EndpointNotFound);
     }
 
     #[test]
     fn a_refusal_without_a_code_gets_one_from_its_status() {
-        let Verdict::Refused(detail) = judge(BatchId::new(), false, &answer(422, Body::Empty)) else {
+        let Verdict::Refused(detail) =
+            classify_response(BatchId::new(), false, &answer(422, ResponseBody::Empty))
+        else {
             panic!("refused");
         };
         assert_eq!(detail.code, "HTTP_422");
@@ -454,50 +293,15 @@ mod tests {
         let id = BatchId::new();
         for (seen, effect) in [
             (answer(200, batch(id)), Effect::Success),
-            (answer(504, Body::NotJson), Effect::Failure),
-            (failure(Reached::Sent), Effect::Failure),
-            (failure(Reached::Nothing), Effect::Neutral),
-            (answer(429, Body::Empty), Effect::Neutral),
-            (answer(401, Body::Empty), Effect::Neutral),
-            (answer(200, Body::NotJson), Effect::Neutral),
+            (answer(504, ResponseBody::NotJson), Effect::Failure),
+            (failure(Delivery::Sent), Effect::Failure),
+            (failure(Delivery::NotSent), Effect::Neutral),
+            (answer(429, ResponseBody::Empty), Effect::Neutral),
+            (answer(401, ResponseBody::Empty), Effect::Neutral),
+            (answer(200, ResponseBody::NotJson), Effect::Neutral),
             (answer(422, error("INVALID")), Effect::Neutral),
         ] {
-            assert_eq!(judge(id, false, &seen).effect(), effect, "{seen:?}");
+            assert_eq!(classify_response(id, false, &seen).effect(), effect, "{seen:?}");
         }
-    }
-
-    #[test]
-    fn every_row_of_the_table_of_look_ups() {
-        let (id, other) = (BatchId::new(), BatchId::new());
-        let after = Some(Duration::from_secs(7));
-        for (seen, expected) in [
-            (answer(200, batch(id)), LookUp::Completed(Vec::new())),
-            (answer(200, batch(other)), LookUp::Hindered),
-            (answer(202, Body::Processing(id)), LookUp::Processing { retry_after: after }),
-            (answer(202, Body::Processing(other)), LookUp::Hindered),
-            (answer(404, error(UNKNOWN_BATCH)), LookUp::Unknown),
-            (answer(404, Body::NotJson), LookUp::Unsupported),
-            (answer(405, Body::Empty), LookUp::Unsupported),
-            (answer(501, Body::Empty), LookUp::Unsupported),
-            (answer(200, Body::NotJson), LookUp::Hindered),
-            (answer(200, undecodable()), LookUp::Hindered),
-            (answer(302, Body::Empty), LookUp::Hindered),
-            (answer(504, Body::NotJson), LookUp::Failed),
-            (answer(500, error("OOPS")), LookUp::Failed),
-            (answer(408, Body::Empty), LookUp::Failed),
-            (answer(429, Body::Empty), LookUp::Throttled),
-            (answer(503, Body::NotJson), LookUp::Throttled),
-            (failure(Reached::Nothing), LookUp::Hindered),
-            (failure(Reached::SentAndTimedOut), LookUp::Failed),
-        ] {
-            assert_eq!(judge_look_up(id, &seen), expected, "{seen:?}");
-        }
-    }
-
-    #[test]
-    fn texts_of_the_server_are_cut_between_characters() {
-        assert_eq!(shortened("ä".repeat(500)).chars().count(), MAX_MESSAGE_CHARS);
-        assert_eq!(shortened("short".into()), "short");
-        assert_eq!(shortened("fsr1\0\n".into()), "fsr1\u{fffd}\u{fffd}");
     }
 }

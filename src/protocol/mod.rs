@@ -1,3 +1,4 @@
 //! The protocol between device and server, as types that both sides share.
 
+pub mod exchange;
 pub mod wire;

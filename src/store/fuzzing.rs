@@ -9,16 +9,14 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::body;
-use super::codec;
 use super::queue::Queue;
 use super::schema::{Header, ManifestRow, StoredState};
-use super::{Append, Claim, KeySpace, Limits, One, Op, OpenError, Remember, Salvage, Settle};
+use super::{Append, Claim, KeySpace, Limits, One, Op, OpenError, Remember, Salvage, Settle, body, codec};
 use crate::clock::Now;
 use crate::config;
-use crate::model::{BatchId, BatchPhase, LastError, NewRecord, RecordId, Sequence};
+use crate::model::{BatchId, BatchPhase, LastError, NewRecord, RecordId, Sequence, SizeRule};
 use crate::policy::agenda::{ClaimOrder, Disposition, Outcome};
-use crate::policy::sizing::{BatchLimit, SizeRule};
+use crate::policy::sizing::BatchLimit;
 
 pub use super::salvage::fuzzing::{Carver, assert_rows, reseal, shrink_pages};
 

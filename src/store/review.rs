@@ -5,17 +5,15 @@ use redb::ReadableTable;
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::StoreError;
 use super::append::digest_of;
-use super::body;
-use super::codec;
 use super::lanes::HELD;
 use super::limits::LimitReached;
 use super::op::{Op, Transaction};
 use super::schema::{Header, StoredError, StoredPhase, StoredState, Tables, meta};
 use super::submitters::Holding;
+use super::{StoreError, body, codec};
 use crate::model::{BatchId, Damage, LastError, Place, RecordId};
-use crate::policy::verdict::shortened;
+use crate::protocol::exchange::truncate_text;
 
 /// Records that one step changes at most, so that others get their turn in between.
 pub const REVIEW_STEP: usize = 1000;
@@ -246,7 +244,7 @@ fn by_hand(earlier: Option<&StoredError>, now: u64) -> StoredError {
         class: BY_HAND.into(),
         http_status: earlier.and_then(|error| error.http_status),
         code: Some("ADDED_BY_HAND".into()),
-        message: shortened(message),
+        message: truncate_text(message),
         at: now,
     }
 }

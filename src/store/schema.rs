@@ -6,13 +6,11 @@ use redb::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::StoreError;
-use super::codec;
 use super::disk_use::disk_bytes;
 use super::key_space::{KeySpace, Lane, LanePosition};
 use super::submitters::Submitters;
-use crate::model::{BatchPhase, Stage};
-use crate::policy::sizing::SizeRule;
+use super::{StoreError, codec};
+use crate::model::{BatchPhase, SizeRule, Stage};
 
 /// The version that this program writes.
 pub(super) const SCHEMA_VERSION: u32 = 2;

@@ -144,8 +144,7 @@ impl History {
 mod tests {
     use super::*;
     use crate::api::batch_reasons::tests::report;
-    use crate::model::{BatchPhase, Place, Stage};
-    use crate::policy::sizing::SizeRule;
+    use crate::model::{BatchPhase, Place, SizeRule, Stage};
 
     fn sent(history: &mut History, id: BatchId, parent: Option<BatchId>, attempt: u32) {
         let mut send = BatchReport { id, attempt, ..report("split", parent) };

@@ -22,8 +22,7 @@ use serde_json::value::RawValue;
 
 use super::encoding::Encoding;
 use crate::model::{BatchId, RecordId};
-use crate::policy::sizing::Hints;
-use crate::policy::verdict::{Answer, Body};
+use crate::protocol::exchange::{Response, ResponseBody, ServerHints};
 use crate::protocol::wire::{self, BatchAnswer, ErrorDetail, Processing, RecordResult, RecordStatus};
 
 /// Some servers write it before their JSON, and RFC 8259 lets readers ignore it.
@@ -33,9 +32,9 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 #[derive(Clone, Debug)]
 pub struct Decoded {
     /// What it says about the request.
-    pub answer: Answer,
+    pub answer: Response,
     /// What the server asks for.
-    pub hints: Hints,
+    pub hints: ServerHints,
     /// The encodings that the server says it takes, when it says so.
     pub accepts: Option<Vec<Encoding>>,
     /// What time the server has, since 1970, when it says so.
@@ -57,7 +56,7 @@ pub fn decode<'h>(
         hints: hints(&field),
         accepts: field("accept-encoding").map(Encoding::accepted),
         date: said,
-        answer: Answer {
+        answer: Response {
             status,
             retry_after: field("retry-after").and_then(|value| retry_after(value.trim(), date)),
             body: classify(status, body),
@@ -65,19 +64,23 @@ pub fn decode<'h>(
     }
 }
 
-fn classify(status: u16, body: &[u8]) -> Body {
-    let Ok(text) = str::from_utf8(body) else { return Body::NotJson };
+fn classify(status: u16, body: &[u8]) -> ResponseBody {
+    let Ok(text) = str::from_utf8(body) else { return ResponseBody::NotJson };
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     if text.trim_ascii().is_empty() {
-        return Body::Empty;
+        return ResponseBody::Empty;
     }
     let known = if status < 300 { batch(text).or_else(|| processing(text)) } else { refusal(text) };
     known.unwrap_or_else(|| {
-        if serde_json::from_str::<&RawValue>(text).is_ok() { Body::OtherJson } else { Body::NotJson }
+        if serde_json::from_str::<&RawValue>(text).is_ok() {
+            ResponseBody::OtherJson
+        } else {
+            ResponseBody::NotJson
+        }
     })
 }
 
-fn batch(text: &str) -> Option<Body> {
+fn batch(text: &str) -> Option<ResponseBody> {
     #[derive(serde::Deserialize)]
     struct Read {
         batch_id: BatchId,
@@ -87,14 +90,14 @@ fn batch(text: &str) -> Option<Body> {
         results: Vec<RecordResult>,
     }
     let Read { batch_id, replayed, results } = object(text)?;
-    Some(Body::Batch(BatchAnswer { batch_id, replayed: replayed.unwrap_or(false), results }))
+    Some(ResponseBody::Batch(BatchAnswer { batch_id, replayed: replayed.unwrap_or(false), results }))
 }
 
-fn processing(text: &str) -> Option<Body> {
-    object(text).map(|Processing { batch_id, .. }| Body::Processing(batch_id))
+fn processing(text: &str) -> Option<ResponseBody> {
+    object(text).map(|Processing { batch_id, .. }| ResponseBody::Processing(batch_id))
 }
 
-fn refusal(text: &str) -> Option<Body> {
+fn refusal(text: &str) -> Option<ResponseBody> {
     #[derive(serde::Deserialize)]
     struct Read<'t> {
         #[serde(borrow)]
@@ -107,7 +110,7 @@ fn refusal(text: &str) -> Option<Body> {
         message: Option<String>,
     }
     let Detail { code, message } = object(object::<Read<'_>>(text)?.error.get())?;
-    Some(Body::Error(ErrorDetail { code, message: message.unwrap_or_default(), position: None }))
+    Some(ResponseBody::Error(ErrorDetail { code, message: message.unwrap_or_default(), position: None }))
 }
 
 /// The results that can be understood, one at a time: what cannot takes no memory.
@@ -168,9 +171,9 @@ where
     Ok(serde_json::from_str(value.get()).ok())
 }
 
-fn hints<'h>(field: &impl Fn(&'static str) -> Option<&'h str>) -> Hints {
+fn hints<'h>(field: &impl Fn(&'static str) -> Option<&'h str>) -> ServerHints {
     let number = |name| field(name)?.trim().parse::<u64>().ok().filter(|number| *number > 0);
-    Hints {
+    ServerHints {
         max_records: number(wire::MAX_RECORDS).and_then(|number| usize::try_from(number).ok()),
         max_bytes: number(wire::MAX_BYTES),
         time_budget: number(wire::TIME_BUDGET_MS).map(Duration::from_millis),

@@ -13,7 +13,7 @@ use thiserror::Error;
 use zstd::stream::read::Decoder as ZstdDecoder;
 
 use crate::config;
-use crate::policy::verdict::shortened;
+use crate::protocol::exchange::truncate_text;
 
 /// The levels that lose least against the best on links from 64 kbit/s to 10 Mbit/s, on slow processors,
 /// too: `benches/README.md` has the figures.
@@ -150,7 +150,9 @@ pub(super) fn decode_answer(
         known.into_iter().any(|known| name.eq_ignore_ascii_case(known))
     };
     match names.into_iter().find(|name| !is_known(name)) {
-        Some(unknown) if !body.is_empty() => Err(UndecodableAnswer::Unknown(shortened(unknown.to_owned()))),
+        Some(unknown) if !body.is_empty() => {
+            Err(UndecodableAnswer::Unknown(truncate_text(unknown.to_owned())))
+        }
         _ => Ok(body),
     }
 }

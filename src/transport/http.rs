@@ -29,8 +29,7 @@ use super::tls::TlsError;
 use super::{Exchange, Parting, Transport};
 use crate::config;
 use crate::model::{Batch, BatchId, DeviceId, Network};
-use crate::policy::sizing::Hints;
-use crate::policy::verdict::{Failure, Reached, Seen};
+use crate::protocol::exchange::{Delivery, RequestFailure, RequestResult, ServerHints};
 use crate::protocol::wire::{self, BatchRequest, WireRecord};
 
 /// Why there is no transport.
@@ -113,7 +112,7 @@ impl Http {
             let mut exchange = pool.exchange(request, body, &limits).await;
             // Here it is known which one was sent.
             if let Some(token) = token {
-                token.hide_in(&mut exchange.seen);
+                token.hide_in(&mut exchange.result);
             }
             exchange
         }
@@ -188,8 +187,8 @@ fn body_of(batch: &Batch, device: DeviceId) -> Result<Vec<u8>, String> {
 /// A batch that could not even be put into words.
 fn unsent(message: String) -> Exchange {
     Exchange {
-        seen: Seen::Failure(Failure { reached: Reached::Nothing, message }),
-        hints: Hints::default(),
+        result: RequestResult::Failure(RequestFailure { delivery: Delivery::NotSent, message }),
+        hints: ServerHints::default(),
         accepts: None,
         date: None,
         took: Duration::ZERO,

@@ -17,7 +17,7 @@ use super::connection::Meter;
 use super::limits::{Limits, Passed};
 use crate::clock::Clock;
 use crate::model::Network;
-use crate::policy::verdict::Reached;
+use crate::protocol::exchange::Delivery;
 
 /// Bytes of a body that are handed to the connection at a time.
 const CHUNK: usize = 16 << 10;
@@ -103,16 +103,16 @@ impl Journey {
     }
 
     /// How far the request came, when by what happened to it it came no further than `at_most`.
-    pub(super) fn reached(&self, at_most: Reached) -> Reached {
+    pub(super) fn reached(&self, at_most: Delivery) -> Delivery {
         let is_nothing = if self.body_bytes == 0 {
             // A look-up changes nothing at the server: at most the server was too slow for it.
-            at_most != Reached::SentAndTimedOut
+            at_most != Delivery::TimedOut
         } else {
             self.asked.get().is_none() || (self.is_unconfirmed() && self.is_withheld())
         };
         match at_most {
-            _ if is_nothing => Reached::Nothing,
-            Reached::SentInPart if self.out().is_some() => Reached::Sent,
+            _ if is_nothing => Delivery::NotSent,
+            Delivery::Partial if self.out().is_some() => Delivery::Sent,
             at_most => at_most,
         }
     }

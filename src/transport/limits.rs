@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::millis;
 use crate::config;
-use crate::policy::verdict::Reached;
+use crate::protocol::exchange::Delivery;
 
 /// A look-up is answered soon, or by nobody.
 const LOOK_UP_LIMIT: Duration = Duration::from_secs(10);
@@ -63,12 +63,12 @@ pub(super) enum Passed {
 
 impl Passed {
     /// How far the request came at most. Only a server that has the whole batch can be too slow for it.
-    pub(super) fn reached(self) -> Reached {
+    pub(super) fn reached(self) -> Delivery {
         match self {
-            Self::Connect(_) => Reached::Nothing,
-            Self::Stall(_) | Self::Send(_) => Reached::SentInPart,
-            Self::Read(_) => Reached::Sent,
-            Self::Answer(_) => Reached::SentAndTimedOut,
+            Self::Connect(_) => Delivery::NotSent,
+            Self::Stall(_) | Self::Send(_) => Delivery::Partial,
+            Self::Read(_) => Delivery::Sent,
+            Self::Answer(_) => Delivery::TimedOut,
         }
     }
 }

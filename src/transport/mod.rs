@@ -18,8 +18,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::Notify;
 
 use crate::model::{Batch, BatchId, Network};
-use crate::policy::sizing::Hints;
-use crate::policy::verdict::Seen;
+use crate::protocol::exchange::{RequestResult, ServerHints};
 use encoding::Encoding;
 
 /// What carries batches to the server. Its futures never fail: what happened is an answer, too.
@@ -49,9 +48,9 @@ pub struct Parting {
 #[derive(Clone, Debug)]
 pub struct Exchange {
     /// The answer, or how far the request came.
-    pub seen: Seen,
+    pub result: RequestResult,
     /// What the server asks for.
-    pub hints: Hints,
+    pub hints: ServerHints,
     /// The encodings that the server says it takes, when it says so.
     pub accepts: Option<Vec<Encoding>>,
     /// What time the server has, since 1970, when it says so.

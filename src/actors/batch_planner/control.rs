@@ -8,8 +8,7 @@ use actix::prelude::*;
 
 use super::BatchPlanner;
 use crate::actors::{Upload, Uploaded};
-use crate::model::{Batch, BatchId, BatchPhase, OpenBatch, Place, RecordId, Sequence, Stage};
-use crate::policy::sizing::SizeRule;
+use crate::model::{Batch, BatchId, BatchPhase, OpenBatch, Place, RecordId, Sequence, SizeRule, Stage};
 use crate::protocol::wire::RecordResult;
 
 /// The largest payload that is remembered.

@@ -25,7 +25,8 @@ use crate::model::{Backlog, Batch, BatchId, BatchRecord, DiskState, Link, OpenBa
 use crate::policy::agenda::{Action, Agenda, Sent, View};
 use crate::policy::breaker::BreakerState;
 use crate::policy::learned::Learned;
-use crate::policy::verdict::{LookUp as Found, Verdict};
+use crate::policy::outcome_reply::OutcomeReply;
+use crate::policy::verdict::Verdict;
 use crate::store::{Claim, Dispatch, Expedite, StoreError};
 use crate::telemetry::event::Event;
 use report::{Report, load_of, log_look_up, log_sending, types_of};
@@ -288,7 +289,7 @@ impl BatchPlanner {
             (self.agenda.expected(id), self.agenda.time_limit(&self.senses.config.borrow()));
         let sent = Sent { verdict: &verdict, error: &error, took, sending: network.sent, replayed };
         let disposition = self.look(|agenda, view| agenda.answered(view, id, &sent));
-        if let Verdict::Answered(results) = &verdict {
+        if let Verdict::Completed(results) = &verdict {
             self.announced.last_success_at = Some(error.at);
             self.sample(batch, results);
         } else {
@@ -313,8 +314,8 @@ impl BatchPlanner {
         let asked = self.partners.breaker.send(LookUp(id)).into_actor(self);
         ctx.spawn(asked.map(move |found, planner, ctx| {
             planner.busy = false;
-            let found = found.unwrap_or(Found::Hindered);
-            if matches!(found, Found::Completed(_)) {
+            let found = found.unwrap_or(OutcomeReply::Unreachable);
+            if matches!(found, OutcomeReply::Completed(_)) {
                 planner.announced.last_success_at = Some(wall_ms());
             }
             let disposition = planner.look(|agenda, view| agenda.looked_up(view, id, &found));

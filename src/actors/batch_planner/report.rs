@@ -5,11 +5,11 @@ use std::time::Duration;
 use crate::api::BatchReport;
 use crate::clock::millis;
 use crate::journal;
-use crate::model::Network;
-use crate::model::{Batch, BatchId, BatchPhase, LastError, OpenBatch, Sequence};
+use crate::model::{Batch, BatchId, BatchPhase, LastError, Network, OpenBatch, Sequence};
 use crate::policy::agenda::Disposition;
+use crate::policy::outcome_reply::OutcomeReply;
 use crate::policy::service_time::{Forecast, Load};
-use crate::policy::verdict::{LookUp, Verdict};
+use crate::policy::verdict::Verdict;
 
 /// What is known of a send before it is settled.
 pub(super) struct Report {
@@ -25,7 +25,7 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn finish(self, synced: usize, note: String) -> BatchReport {
-        let answered = matches!(self.verdict, Verdict::Answered(_));
+        let answered = matches!(self.verdict, Verdict::Completed(_));
         // This reaches the log. A message of the server may quote payloads, so its code has to do.
         let said = match self.error {
             LastError { http_status: Some(status), code: Some(code), .. } => {
@@ -79,10 +79,10 @@ pub(super) fn log_sending(batch: &Batch) {
 }
 
 /// Where the server could not be asked, it is asked again as long as it takes: a line each would say nothing.
-pub(super) fn log_look_up(id: BatchId, found: &LookUp, disposition: Option<&Disposition>) {
+pub(super) fn log_look_up(id: BatchId, found: &OutcomeReply, disposition: Option<&Disposition>) {
     let class = found.class();
     match (found, disposition) {
-        (LookUp::Failed | LookUp::Throttled | LookUp::Hindered, None) => {
+        (OutcomeReply::Failed | OutcomeReply::Throttled | OutcomeReply::Unreachable, None) => {
             tracing::debug!(batch_id = %id, outcome = class, "batch {id} cannot be looked up: {class}");
         }
         (_, disposition) => {

@@ -13,7 +13,8 @@ use super::finding::Finding;
 use crate::api::Status;
 use crate::config::{self, OutcomeLookup};
 use crate::model::{BatchId, DeviceId};
-use crate::policy::verdict::{Answer, Body, Failure, LookUp, Seen, judge_look_up};
+use crate::policy::outcome_reply::{OutcomeReply, classify_outcome_reply};
+use crate::protocol::exchange::{RequestFailure, RequestResult, Response, ResponseBody};
 use crate::transport::http::{Http, TransportError};
 use crate::transport::tls::TlsProblem;
 use crate::transport::{Exchange, Parting, Transport};
@@ -102,10 +103,10 @@ pub(super) fn judge(server: &config::Server, tried: &Tried, status: Option<&Stat
             format!("{url} gave no answer within {SERVER_WITHIN:?}"),
             "try another network; if it stays, tell whoever runs the server",
         ),
-        Tried::Asked { exchange, batch, with_token } => match &exchange.seen {
-            Seen::Failure(Failure { message, .. }) => unanswered(&url, message),
-            Seen::Answer(answer) => {
-                let found = judge_look_up(*batch, &exchange.seen);
+        Tried::Asked { exchange, batch, with_token } => match &exchange.result {
+            RequestResult::Failure(RequestFailure { message, .. }) => unanswered(&url, message),
+            RequestResult::Response(answer) => {
+                let found = classify_outcome_reply(*batch, &exchange.result);
                 // The first is forgotten with every start of the daemon, the second after a while.
                 let got_through = status
                     .is_some_and(|status| status.sync.last_success_at.is_some() || status.records.synced > 0);
@@ -126,14 +127,21 @@ struct Past {
     looks_up: bool,
 }
 
-fn answered(url: &str, found: &LookUp, answer: &Answer, with_token: WithToken, past: Past) -> Finding {
-    let (http, json) = (answer.status, matches!(answer.body, Body::Error(_) | Body::OtherJson));
+fn answered(
+    url: &str,
+    found: &OutcomeReply,
+    answer: &Response,
+    with_token: WithToken,
+    past: Past,
+) -> Finding {
+    let (http, json) =
+        (answer.status, matches!(answer.body, ResponseBody::Error(_) | ResponseBody::OtherJson));
     let says = match &answer.body {
-        Body::Error(detail) if !detail.message.is_empty() => format!(" and says: {}", detail.message),
+        ResponseBody::Error(detail) if !detail.message.is_empty() => format!(" and says: {}", detail.message),
         _ => String::new(),
     };
     match (found, http) {
-        (LookUp::Unknown, _) => Finding::ok(match with_token {
+        (OutcomeReply::UnknownBatch, _) => Finding::ok(match with_token {
             WithToken::Yes => format!("{url} answers as it should, and takes the token"),
             WithToken::NoneIsConfigured => format!("{url} answers as it should"),
             WithToken::Withheld => format!("{url} answers as it should, even without the token"),
@@ -143,13 +151,15 @@ fn answered(url: &str, found: &LookUp, answer: &Answer, with_token: WithToken, p
             format!("{url} asks to come back later (HTTP {http}){says}: records wait meanwhile"),
             "nothing; if it stays, tell whoever runs the server",
         ),
-        (LookUp::Completed(_) | LookUp::Processing { .. } | LookUp::Hindered, _) => Finding::problem(
-            format!(
-                "somebody else answers in the place of {url} (HTTP {http}): a captive portal, or a page of another kind"
-            ),
-            "open any page in a browser and log in to the network; if there is nothing to log in to, mend server.url and server.path",
-        ),
-        _ if matches!(found, LookUp::Failed) || (matches!(http, 500..=599) && http != 501) => {
+        (OutcomeReply::Completed(_) | OutcomeReply::Processing { .. } | OutcomeReply::Unreachable, _) => {
+            Finding::problem(
+                format!(
+                    "somebody else answers in the place of {url} (HTTP {http}): a captive portal, or a page of another kind"
+                ),
+                "open any page in a browser and log in to the network; if there is nothing to log in to, mend server.url and server.path",
+            )
+        }
+        _ if matches!(found, OutcomeReply::Failed) || (matches!(http, 500..=599) && http != 501) => {
             Finding::warning(
                 format!(
                     "the server, or a gateway in front of it, is in trouble (HTTP {http} from {url}){says}: records wait meanwhile"
@@ -160,7 +170,7 @@ fn answered(url: &str, found: &LookUp, answer: &Answer, with_token: WithToken, p
         _ if past.got_through && !past.looks_up => Finding::ok(format!(
             "{url} takes records; outcomes are not looked up, as server.outcome_lookup has it"
         )),
-        (_, 404 | 405 | 501) if !past.looks_up && !matches!(answer.body, Body::Error(_)) => {
+        (_, 404 | 405 | 501) if !past.looks_up && !matches!(answer.body, ResponseBody::Error(_)) => {
             Finding::unchecked(
                 format!(
                     "a server answers at {url} (HTTP {http}); whether it takes batches shows only when one is sent, \
@@ -274,9 +284,9 @@ mod tests {
     const NEW_WITHOUT: Past = Past { got_through: false, looks_up: false };
     const KNOWN_WITHOUT: Past = Past { got_through: true, looks_up: false };
 
-    fn told(status: u16, body: Body, with_token: WithToken, past: Past) -> (Outcome, String) {
-        let answer = Answer { status, retry_after: None, body };
-        let found = judge_look_up(BatchId::new(), &Seen::Answer(answer.clone()));
+    fn told(status: u16, body: ResponseBody, with_token: WithToken, past: Past) -> (Outcome, String) {
+        let answer = Response { status, retry_after: None, body };
+        let found = classify_outcome_reply(BatchId::new(), &RequestResult::Response(answer.clone()));
         let finding = answered("http://crm", &found, &answer, with_token, past);
         (finding.result, format!("{} {}", finding.text, finding.remedy.unwrap_or_default()))
     }
@@ -286,31 +296,31 @@ mod tests {
         use Outcome::{CouldNotCheck, Ok, Problem, Warning};
         use WithToken::{NoneIsConfigured, Withheld, Yes};
         let error = |code: &str| {
-            Body::Error(ErrorDetail { code: code.into(), message: "so it is".into(), position: None })
+            ResponseBody::Error(ErrorDetail { code: code.into(), message: "so it is".into(), position: None })
         };
         for (status, body, with_token, past, result, words) in [
             (404, error("UNKNOWN_BATCH"), Yes, NEW, Ok, "takes the token"),
             (404, error("UNKNOWN_BATCH"), NoneIsConfigured, NEW, Ok, "answers as it should"),
             (401, error("NO"), Yes, KNOWN, Problem, "says: so it is"),
-            (403, Body::Empty, NoneIsConfigured, NEW, Problem, "server.token_file"),
-            (401, Body::Empty, Withheld, NEW, CouldNotCheck, "sudo"),
-            (404, Body::NotJson, Yes, NEW, Problem, "server.path"),
+            (403, ResponseBody::Empty, NoneIsConfigured, NEW, Problem, "server.token_file"),
+            (401, ResponseBody::Empty, Withheld, NEW, CouldNotCheck, "sudo"),
+            (404, ResponseBody::NotJson, Yes, NEW, Problem, "server.path"),
             (404, error("NOT_FOUND"), Yes, NEW, Problem, "server.path"),
-            (405, Body::Empty, Yes, KNOWN, Warning, "does not look outcomes up"),
-            (501, Body::Empty, Yes, KNOWN, Warning, "does not look outcomes up"),
-            (200, Body::NotJson, Yes, KNOWN, Problem, "log in to the network"),
-            (302, Body::Empty, Yes, NEW, Problem, "log in to the network"),
-            (511, Body::NotJson, Yes, NEW, Problem, "log in to the network"),
-            (503, Body::Empty, Yes, NEW, Warning, "come back later"),
-            (429, Body::Empty, Yes, NEW, Warning, "come back later"),
-            (504, Body::NotJson, Yes, NEW, Warning, "in trouble"),
-            (500, Body::Empty, Yes, NEW, Warning, "in trouble"),
-            (599, Body::Empty, Yes, KNOWN, Warning, "in trouble"),
-            (400, Body::OtherJson, Yes, NEW, Problem, "no batch endpoint"),
-            (404, Body::NotJson, Yes, NEW_WITHOUT, CouldNotCheck, "shows only when one is sent"),
-            (405, Body::Empty, Yes, NEW_WITHOUT, CouldNotCheck, "shows only when one is sent"),
+            (405, ResponseBody::Empty, Yes, KNOWN, Warning, "does not look outcomes up"),
+            (501, ResponseBody::Empty, Yes, KNOWN, Warning, "does not look outcomes up"),
+            (200, ResponseBody::NotJson, Yes, KNOWN, Problem, "log in to the network"),
+            (302, ResponseBody::Empty, Yes, NEW, Problem, "log in to the network"),
+            (511, ResponseBody::NotJson, Yes, NEW, Problem, "log in to the network"),
+            (503, ResponseBody::Empty, Yes, NEW, Warning, "come back later"),
+            (429, ResponseBody::Empty, Yes, NEW, Warning, "come back later"),
+            (504, ResponseBody::NotJson, Yes, NEW, Warning, "in trouble"),
+            (500, ResponseBody::Empty, Yes, NEW, Warning, "in trouble"),
+            (599, ResponseBody::Empty, Yes, KNOWN, Warning, "in trouble"),
+            (400, ResponseBody::OtherJson, Yes, NEW, Problem, "no batch endpoint"),
+            (404, ResponseBody::NotJson, Yes, NEW_WITHOUT, CouldNotCheck, "shows only when one is sent"),
+            (405, ResponseBody::Empty, Yes, NEW_WITHOUT, CouldNotCheck, "shows only when one is sent"),
             (404, error("NOT_FOUND"), Yes, NEW_WITHOUT, Problem, "server.path"),
-            (405, Body::Empty, Yes, KNOWN_WITHOUT, Ok, "takes records"),
+            (405, ResponseBody::Empty, Yes, KNOWN_WITHOUT, Ok, "takes records"),
         ] {
             let (found, text) = told(status, body, with_token, past);
             assert_eq!(found, result, "{status}: {text}");

@@ -8,7 +8,8 @@ use super::suspects::Failing;
 use super::{Agenda, Carried, Disposition, Entry, Outcome, Sent, Step, View};
 use crate::config::Config;
 use crate::model::{BatchId, BatchPhase, LastError, OpenBatch, Stage};
-use crate::policy::verdict::{Doubt, Verdict, shortened};
+use crate::policy::verdict::{Ambiguity, Verdict};
+use crate::protocol::exchange::truncate_text;
 use crate::protocol::wire::{RecordResult, RecordStatus};
 
 /// The way down to one record takes fewer refusals in a row; more, and the server refuses everybody.
@@ -37,7 +38,7 @@ impl Agenda {
             self.forget_denials(id);
         }
         match sent.verdict {
-            Verdict::Answered(results) => {
+            Verdict::Completed(results) => {
                 self.learn_from_answer(view.config, &batch, results, sent);
                 self.closed_by(view, &batch, results, sent.error.at)
             }
@@ -51,7 +52,7 @@ impl Agenda {
                 let since = self.open.get_mut(&id).map_or(now, |entry| *entry.doubted_at.get_or_insert(now));
                 if self.is_overdue(view, since) {
                     self.failed(id);
-                    return self.overdue(view, &batch, Doubt::TimedOut);
+                    return self.overdue(view, &batch, Ambiguity::TimedOut);
                 }
                 if let Some(entry) = self.open.get_mut(&id) {
                     entry.is_processing = true;
@@ -63,7 +64,7 @@ impl Agenda {
                 self.set(
                     id,
                     if self.has_look_up(view.config) {
-                        Step::LookUp { due, tries: 1, since, doubt: Doubt::TimedOut }
+                        Step::LookUp { due, tries: 1, since, doubt: Ambiguity::TimedOut }
                     } else {
                         Step::Send { due }
                     },
@@ -93,7 +94,10 @@ impl Agenda {
                 self.wait_for_the_way(view);
                 self.park(now, id, lone)
             }
-            Verdict::Interfered | Verdict::Throttled { .. } | Verdict::Unauthorized | Verdict::Misplaced => {
+            Verdict::Intercepted
+            | Verdict::Throttled { .. }
+            | Verdict::Unauthorized
+            | Verdict::EndpointNotFound => {
                 if sent.error.http_status.is_some() {
                     return self.denied(view, &batch, sent);
                 }
@@ -140,13 +144,13 @@ impl Agenda {
         }
     }
 
-    fn learn_from_silence(&mut self, config: &Config, batch: &OpenBatch, doubt: Doubt, sent: &Sent<'_>) {
+    fn learn_from_silence(&mut self, config: &Config, batch: &OpenBatch, doubt: Ambiguity, sent: &Sent<'_>) {
         self.learned.glitches.sent();
         match doubt {
-            Doubt::Lost | Doubt::TooSlow if sent.sending.is_none() => {
+            Ambiguity::ConnectionLost | Ambiguity::LinkTooSlow if sent.sending.is_none() => {
                 self.learned.bytes.cut(batch.bytes);
             }
-            Doubt::TimedOut if sent.error.http_status == Some(GATEWAY_TIMEOUT) => {
+            Ambiguity::TimedOut if sent.error.http_status == Some(GATEWAY_TIMEOUT) => {
                 let longest = self.learned.service.longest();
                 let configured = config.server.request_timeout.0;
                 self.learned.time_limit.timed_out(sent.took, longest, configured);
@@ -154,7 +158,7 @@ impl Agenda {
             _ => {}
         }
         // The time-out of a part speaks of a record in it, not of the size.
-        if doubt == Doubt::TimedOut && batch.stage == Stage::Fresh {
+        if doubt == Ambiguity::TimedOut && batch.stage == Stage::Fresh {
             self.learned.service_mut().timed_out(batch.records);
         }
     }
@@ -232,8 +236,8 @@ fn outcome(result: &RecordResult, at: u64) -> Outcome {
     let error = |class: &str| LastError {
         class: class.into(),
         http_status: Some(200),
-        code: result.code.clone().map(shortened),
-        message: shortened(result.message.clone().unwrap_or_default()),
+        code: result.code.clone().map(truncate_text),
+        message: truncate_text(result.message.clone().unwrap_or_default()),
         at,
     };
     match result.status {

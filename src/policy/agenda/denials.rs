@@ -283,7 +283,7 @@ impl Agenda {
             // Somebody has to act; but a mended server must be found without anybody at the device. Twice per longest
             // back-off, so that a set that has no company is denied a second time, and cut, within one.
             Verdict::Unauthorized => (retry.max_backoff.0 / DENIALS_FOR_FREE, WaitReason::AuthRequired),
-            Verdict::Misplaced => (retry.max_backoff.0 / DENIALS_FOR_FREE, WaitReason::Misconfigured),
+            Verdict::EndpointNotFound => (retry.max_backoff.0 / DENIALS_FOR_FREE, WaitReason::Misconfigured),
             _ => return self.wait_for_the_way(view),
         };
         let is_unconfirmed = why.stop().is_some();

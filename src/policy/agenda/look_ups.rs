@@ -11,7 +11,8 @@ use super::suspects::Failing;
 use super::{Agenda, Disposition, Sent, Step, View};
 use crate::config::Config;
 use crate::model::{BatchId, BatchPhase, OpenBatch};
-use crate::policy::verdict::{Doubt, LookUp};
+use crate::policy::outcome_reply::OutcomeReply;
+use crate::policy::verdict::Ambiguity;
 
 /// The waits before look-ups of one batch. The first comes at once, before anything else is sent: it
 /// shows whether the server lives.
@@ -40,7 +41,7 @@ impl Agenda {
         &mut self,
         view: &View<'_>,
         batch: &OpenBatch,
-        doubt: Doubt,
+        doubt: Ambiguity,
         sent: &Sent<'_>,
     ) -> Disposition {
         let (now, id) = (view.now, batch.id);
@@ -66,21 +67,21 @@ impl Agenda {
     }
 
     /// A look-up was answered. None: ask again later, or it was asked only to see whether the server lives.
-    pub fn looked_up(&mut self, view: &View<'_>, id: BatchId, found: &LookUp) -> Option<Disposition> {
+    pub fn looked_up(&mut self, view: &View<'_>, id: BatchId, found: &OutcomeReply) -> Option<Disposition> {
         self.learn_from_look_up(view, found);
         let entry = self.open.get(&id)?;
         let (batch, sends) = (entry.batch.clone(), entry.sends);
         let (tries, since, doubt) = match entry.step {
             Step::LookUp { tries, since, doubt, .. } => (tries, since, doubt),
             Step::Send { .. } => {
-                let LookUp::Completed(results) = found else { return None };
+                let OutcomeReply::Completed(results) = found else { return None };
                 return Some(self.closed_by(view, &batch, results, view.wall_ms));
             }
             Step::InFlight => return None,
         };
         let lone = entry.evidence.counted;
         match found {
-            LookUp::Completed(results) => {
+            OutcomeReply::Completed(results) => {
                 self.learn_when_done(view, &batch, tries, since);
                 // It was done all the time, and small enough: the failure had no reason in it.
                 if tries == 0 && self.open.get(&id).is_some_and(|entry| self.fitted(view, entry)) {
@@ -88,7 +89,7 @@ impl Agenda {
                 }
                 Some(self.closed_by(view, &batch, results, view.wall_ms))
             }
-            LookUp::Processing { retry_after } => {
+            OutcomeReply::Processing { retry_after } => {
                 if self.is_overdue(view, since) {
                     return Some(self.overdue(view, &batch, doubt));
                 }
@@ -99,32 +100,38 @@ impl Agenda {
                 None
             }
             // The server has said itself that it is at it: the same batch again tells as much.
-            LookUp::Unsupported if entry.is_processing => {
+            OutcomeReply::Unsupported if entry.is_processing => {
                 let due = view.now + Self::look_up_wait(view.config, tries);
                 self.set(id, Step::Send { due });
                 Some(keep(BatchPhase::Unclear, lone, None))
             }
-            LookUp::Unknown | LookUp::Unsupported => Some(self.not_there(view, &batch, doubt, None)),
+            OutcomeReply::UnknownBatch | OutcomeReply::Unsupported => {
+                Some(self.not_there(view, &batch, doubt, None))
+            }
             // The way was closed, or is: the answer is still to be had.
-            LookUp::Throttled | LookUp::Hindered if tries < HINDERED_LOOK_UPS => {
+            OutcomeReply::Throttled | OutcomeReply::Unreachable if tries < HINDERED_LOOK_UPS => {
                 self.set(id, Step::LookUp { due: view.now, tries: tries + 1, since, doubt });
                 None
             }
             // For good, perhaps: one record at fault must not keep the others of its batch.
-            LookUp::Failed | LookUp::Throttled | LookUp::Hindered if sends >= SENDS_WITHOUT_LOOK_UP => {
+            OutcomeReply::Failed | OutcomeReply::Throttled | OutcomeReply::Unreachable
+                if sends >= SENDS_WITHOUT_LOOK_UP =>
+            {
                 Some(self.not_there(view, &batch, doubt, None))
             }
             // The same id again is safe: the server has promised to know it.
-            LookUp::Failed | LookUp::Throttled | LookUp::Hindered => Some(self.park(view.now, id, lone)),
+            OutcomeReply::Failed | OutcomeReply::Throttled | OutcomeReply::Unreachable => {
+                Some(self.park(view.now, id, lone))
+            }
         }
     }
 
-    fn learn_from_look_up(&mut self, view: &View<'_>, found: &LookUp) {
+    fn learn_from_look_up(&mut self, view: &View<'_>, found: &OutcomeReply) {
         let liveness = &mut self.liveness;
-        liveness.is_mute = *found == LookUp::Hindered;
+        liveness.is_mute = *found == OutcomeReply::Unreachable;
         match found {
-            LookUp::Unsupported => liveness.look_ups = LookUps::Missing,
-            LookUp::Completed(_) | LookUp::Processing { .. } | LookUp::Unknown => {
+            OutcomeReply::Unsupported => liveness.look_ups = LookUps::Missing,
+            OutcomeReply::Completed(_) | OutcomeReply::Processing { .. } | OutcomeReply::UnknownBatch => {
                 liveness.look_ups = LookUps::Answered;
                 liveness.is_back |= liveness.is_silent;
                 (liveness.is_silent, liveness.in_question) = (false, false);
@@ -137,7 +144,7 @@ impl Agenda {
                 });
                 self.note_others(None, Others::Answered);
             }
-            LookUp::Failed | LookUp::Throttled | LookUp::Hindered => {
+            OutcomeReply::Failed | OutcomeReply::Throttled | OutcomeReply::Unreachable => {
                 liveness.is_silent = true;
                 // A stop goes on, unless something else shows that it need not.
                 if self.wait.is_some_and(|wait| view.now < wait.until) {
@@ -186,10 +193,10 @@ impl Agenda {
 
 /// A lost connection speaks of the link, the second time of the batch; a link that is too slow speaks of the
 /// size of a batch, and of no record.
-pub(super) fn is_suspect(batch: &OpenBatch, doubt: Doubt) -> bool {
+pub(super) fn is_suspect(batch: &OpenBatch, doubt: Ambiguity) -> bool {
     match doubt {
-        Doubt::TimedOut | Doubt::ServerFailed => true,
-        Doubt::Lost => batch.attempt > 1,
-        Doubt::TooSlow => batch.records > 1,
+        Ambiguity::TimedOut | Ambiguity::ServerError => true,
+        Ambiguity::ConnectionLost => batch.attempt > 1,
+        Ambiguity::LinkTooSlow => batch.records > 1,
     }
 }

@@ -29,12 +29,13 @@ use super::breaker::BreakerState;
 use super::isolation::{Cut, Evidence};
 use super::learned::Learned;
 use super::service_time::{Forecast, Load};
-use super::sizing::{BatchLimit, Hints};
-use super::verdict::{Doubt, Verdict};
+use super::sizing::BatchLimit;
+use super::verdict::{Ambiguity, Verdict};
 use crate::config::{Config, OutcomeLookup};
 use crate::model::{
     Backlog, BatchId, BatchPhase, Deferral, LastError, LinkState, OpenBatch, Phase, RecordId, Sequence,
 };
+use crate::protocol::exchange::ServerHints;
 pub use denials::DeniedSet;
 use denials::{Denials, Wait, WaitReason};
 use liveness::{Liveness, LookUps};
@@ -160,7 +161,7 @@ pub struct Sent<'a> {
 enum Step {
     InFlight,
     Send { due: Duration },
-    LookUp { due: Duration, tries: usize, since: Duration, doubt: Doubt },
+    LookUp { due: Duration, tries: usize, since: Duration, doubt: Ambiguity },
 }
 
 #[derive(Clone, Debug)]
@@ -228,7 +229,7 @@ pub struct Agenda {
     open: BTreeMap<BatchId, Entry>,
     learned: Learned,
     /// What the server's last answer asks for.
-    hints: Hints,
+    hints: ServerHints,
     sent_in_run: u32,
     last_success: Option<Duration>,
     control_wanted: bool,
@@ -253,7 +254,7 @@ impl Agenda {
         let mut agenda = Self {
             open: BTreeMap::new(),
             learned,
-            hints: Hints::default(),
+            hints: ServerHints::default(),
             sent_in_run: 0,
             last_success: None,
             control_wanted: false,
@@ -278,7 +279,7 @@ impl Agenda {
                 BatchPhase::Waiting => Step::Send { due: now },
                 // Perhaps it was sent by a former life, perhaps not.
                 BatchPhase::InFlight | BatchPhase::Unclear => {
-                    Step::LookUp { due: now, tries: 0, since: now, doubt: Doubt::Lost }
+                    Step::LookUp { due: now, tries: 0, since: now, doubt: Ambiguity::ConnectionLost }
                 }
             };
             let carried = self.carried.take_if(|carried| batch.parent == Some(carried.from));
@@ -331,7 +332,7 @@ impl Agenda {
         let learned = if another { Learned::default() } else { std::mem::take(&mut self.learned) };
         self.learned = Learned { endpoint, ..learned };
         if another {
-            (self.liveness, self.hints) = (Liveness::default(), Hints::default());
+            (self.liveness, self.hints) = (Liveness::default(), ServerHints::default());
             (self.last_success, self.failing) = (None, Failing::Nothing);
         }
         another
@@ -404,7 +405,7 @@ impl Agenda {
     }
 
     /// Takes note of what the server asks for on an answer of its own: it holds until the next one.
-    pub fn hinted(&mut self, hints: Hints) {
+    pub fn hinted(&mut self, hints: ServerHints) {
         self.hints = hints;
     }
 

@@ -15,11 +15,11 @@ use super::liveness::LookUps;
 use super::suspects::Failing;
 use super::{Action, Agenda, ClaimOrder, Entry, Step, View, looks_up};
 use crate::config::Config;
-use crate::model::{BatchId, Phase, Sequence, Stage};
+use crate::model::{BatchId, Phase, Sequence, SizeRule, Stage};
 use crate::policy::breaker::{BreakerState, Mode};
 use crate::policy::isolation;
 use crate::policy::service_time::Forecast;
-use crate::policy::sizing::{self, BatchLimit, Demand, SizeRule};
+use crate::policy::sizing::{self, BatchLimit, Demand};
 
 /// Most open batches before fresh records wait: bounds what the search keeps in memory.
 const MAX_OPEN: usize = 1000;

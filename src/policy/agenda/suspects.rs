@@ -13,7 +13,7 @@ use crate::model::{BatchId, BatchPhase, LastError, OpenBatch, Stage};
 use crate::policy::backoff;
 use crate::policy::breaker::Mode;
 use crate::policy::isolation::{self, Cut, Prices};
-use crate::policy::verdict::{Doubt, Verdict};
+use crate::policy::verdict::{Ambiguity, Verdict};
 
 /// A part that gets through costs at least this share of the time limit.
 const LEAST_PASS: f64 = 1e-3;
@@ -89,10 +89,10 @@ impl Agenda {
     /// The answer to a control came, or did not.
     pub fn control_answered(&mut self, view: &View<'_>, id: BatchId, verdict: &Verdict) {
         match verdict {
-            Verdict::Answered(results) if results.iter().any(|result| result.status.is_stored()) => {
+            Verdict::Completed(results) if results.iter().any(|result| result.status.is_stored()) => {
                 self.succeeded(view, results);
             }
-            Verdict::Answered(_) | Verdict::Ambiguous(_) | Verdict::Refused(_) | Verdict::TooLarge => {
+            Verdict::Completed(_) | Verdict::Ambiguous(_) | Verdict::Refused(_) | Verdict::TooLarge => {
                 self.liveness.control_failed = true;
                 self.failed(id);
             }
@@ -111,14 +111,14 @@ impl Agenda {
         &mut self,
         view: &View<'_>,
         batch: &OpenBatch,
-        doubt: Doubt,
+        doubt: Ambiguity,
         error: Option<LastError>,
     ) -> Disposition {
         let suspect = is_suspect(batch, doubt);
         // In an outage a cut helps nobody; but a batch that fails probe after probe may be the outage.
         let sends = self.open.get(&batch.id).map_or(0, |entry| entry.sends);
         let outage = matches!(view.breaker.mode, Mode::Open { .. } | Mode::Probing) && sends < PROBES_OF_ONE;
-        if suspect && !outage && doubt == Doubt::TimedOut && self.rather_again(batch) {
+        if suspect && !outage && doubt == Ambiguity::TimedOut && self.rather_again(batch) {
             self.set(batch.id, Step::Send { due: view.now });
             return keep(BatchPhase::Waiting, batch.lone_failures, error);
         }
@@ -133,7 +133,7 @@ impl Agenda {
 
     /// The server has been at the batch for longer than it can be: it will not come to an end. Under the
     /// old id, it would answer that it is still at it.
-    pub(super) fn overdue(&mut self, view: &View<'_>, batch: &OpenBatch, doubt: Doubt) -> Disposition {
+    pub(super) fn overdue(&mut self, view: &View<'_>, batch: &OpenBatch, doubt: Ambiguity) -> Disposition {
         if let Some(cut) = self.next_cut(view, batch) {
             return self.cut_up(view, batch.id, cut, None);
         }

@@ -12,12 +12,12 @@ use uuid::Uuid;
 use self::world::{EVERY_MEMORY, EVERY_MOOD, Memory, Mood, World};
 use super::*;
 use crate::config::OutcomeLookup;
-use crate::model::{Place, Stage};
+use crate::model::{Place, SizeRule, Stage};
 use crate::policy::breaker::Mode;
 use crate::policy::isolation;
+use crate::policy::outcome_reply::OutcomeReply;
 use crate::policy::service_time::Load;
-use crate::policy::sizing::SizeRule;
-use crate::policy::verdict::{Doubt, LookUp, Verdict};
+use crate::policy::verdict::{Ambiguity, Verdict};
 use crate::protocol::wire::{ErrorDetail, RecordResult, RecordStatus};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -288,7 +288,7 @@ fn what_was_learned_of_one_server_is_not_believed_of_another() {
     let open = OpenBatch { attempt: 1, ..batch(20, BatchPhase::InFlight) };
     let mut desk = Desk::sent(&open);
     desk.agenda.serves(&desk.config);
-    desk.answered(&open, &Verdict::Answered(Vec::new()));
+    desk.answered(&open, &Verdict::Completed(Vec::new()));
     let known = |desk: &mut Desk| desk.look(|agenda, view| agenda.learned(view)).service.is_known();
     desk.agenda.serves(&desk.config);
     assert!(known(&mut desk));
@@ -306,7 +306,7 @@ fn an_answer_that_was_given_before_tells_nothing_of_how_long_the_server_takes() 
     }
     let before = desk.agenda.learned.clone();
     assert_eq!(before.time_limit(60 * SECOND), 30 * SECOND);
-    let verdict = Verdict::Answered(Vec::new());
+    let verdict = Verdict::Completed(Vec::new());
     let sent = Sent { verdict: &verdict, error: &error(), took: 40 * SECOND, sending: None, replayed: true };
     desk.look(|agenda, view| agenda.answered(view, open.id, &sent));
     let after = &desk.agenda.learned;
@@ -335,24 +335,24 @@ fn every_verdict_has_its_disposition() {
     let (idle, going) = (Some(false), Some(true));
     // Whether something goes out at once; none for "its outcome is asked for".
     for (verdict, disposition, goes_on) in [
-        (Verdict::Ambiguous(Doubt::TimedOut), keep(BatchPhase::Unclear, Some(error())), None),
-        (Verdict::Ambiguous(Doubt::ServerFailed), keep(BatchPhase::Unclear, Some(error())), None),
-        (Verdict::Ambiguous(Doubt::Lost), keep(BatchPhase::Unclear, Some(error())), None),
-        (Verdict::Ambiguous(Doubt::TooSlow), keep(BatchPhase::Unclear, Some(error())), None),
+        (Verdict::Ambiguous(Ambiguity::TimedOut), keep(BatchPhase::Unclear, Some(error())), None),
+        (Verdict::Ambiguous(Ambiguity::ServerError), keep(BatchPhase::Unclear, Some(error())), None),
+        (Verdict::Ambiguous(Ambiguity::ConnectionLost), keep(BatchPhase::Unclear, Some(error())), None),
+        (Verdict::Ambiguous(Ambiguity::LinkTooSlow), keep(BatchPhase::Unclear, Some(error())), None),
         (Verdict::StillProcessing { retry_after: zero }, keep(BatchPhase::Unclear, None), None),
         (Verdict::Refused(detail()), cut(Some(error())), going),
         (Verdict::TooLarge, cut(None), going),
         (Verdict::BatchIdReused, Disposition::Rename { lone_failures: 0 }, idle),
         (Verdict::EncodingRefused, waits(), going),
         (Verdict::Unreachable, waits(), idle),
-        (Verdict::Interfered, waits(), idle),
+        (Verdict::Intercepted, waits(), idle),
         (Verdict::Throttled { retry_after: Some(MINUTE), is_protocol: true }, waits(), idle),
         (Verdict::Throttled { retry_after: Some(MINUTE), is_protocol: false }, waits(), idle),
         (Verdict::Throttled { retry_after: zero, is_protocol: true }, waits(), idle),
         (Verdict::Throttled { retry_after: None, is_protocol: false }, waits(), idle),
         // A look-up shows whether everyone is sent away.
         (Verdict::Unauthorized, waits(), None),
-        (Verdict::Misplaced, waits(), None),
+        (Verdict::EndpointNotFound, waits(), None),
     ] {
         let open = OpenBatch { attempt: 1, ..batch(20, BatchPhase::InFlight) };
         let mut desk = Desk::sent(&open);
@@ -374,7 +374,7 @@ fn an_answer_settles_each_record_by_its_own_result() {
     let result = |number, status| RecordResult { id: id(number), status, code: None, message: None };
     let results = [(1, Applied), (2, Duplicate), (3, Rejected), (4, Retry)].map(|(n, s)| result(n, s));
     let Disposition::Close { outcomes, missing } =
-        Desk::sent(&open).answered(&open, &Verdict::Answered(results.into()))
+        Desk::sent(&open).answered(&open, &Verdict::Completed(results.into()))
     else {
         panic!("closed");
     };
@@ -394,12 +394,12 @@ fn an_answer_settles_each_record_by_its_own_result() {
 #[test]
 fn a_link_that_is_too_slow_is_held_against_the_size_of_a_batch_and_never_against_a_record() {
     for (doubt, records, attempt, suspected) in [
-        (Doubt::TooSlow, 20, 1, true),
-        (Doubt::TooSlow, 1, 1, false),
-        (Doubt::TooSlow, 1, 9, false),
-        (Doubt::Lost, 20, 1, false),
-        (Doubt::Lost, 1, 2, true),
-        (Doubt::TimedOut, 1, 1, true),
+        (Ambiguity::LinkTooSlow, 20, 1, true),
+        (Ambiguity::LinkTooSlow, 1, 1, false),
+        (Ambiguity::LinkTooSlow, 1, 9, false),
+        (Ambiguity::ConnectionLost, 20, 1, false),
+        (Ambiguity::ConnectionLost, 1, 2, true),
+        (Ambiguity::TimedOut, 1, 1, true),
     ] {
         let batch = OpenBatch { attempt, ..batch(records, BatchPhase::InFlight) };
         assert_eq!(look_ups::is_suspect(&batch, doubt), suspected, "{doubt:?}, {records}, {attempt}");
@@ -411,16 +411,16 @@ fn every_look_up_has_its_disposition() {
     let keep = |error| Disposition::Keep { phase: BatchPhase::Waiting, lone_failures: 0, error };
     let cut = || Disposition::Cut { cut: isolation::halves(20), error: None };
     for (doubt, found, attempt, expected) in [
-        (Doubt::TimedOut, LookUp::Unknown, 1, Some(cut())),
-        (Doubt::Lost, LookUp::Unknown, 1, Some(keep(None))),
-        (Doubt::Lost, LookUp::Unknown, 2, Some(cut())),
-        (Doubt::TooSlow, LookUp::Unknown, 1, Some(cut())),
-        (Doubt::ServerFailed, LookUp::Unsupported, 1, Some(cut())),
-        (Doubt::TimedOut, LookUp::Unsupported, 1, Some(cut())),
-        (Doubt::TimedOut, LookUp::Failed, 1, Some(keep(None))),
-        (Doubt::TimedOut, LookUp::Hindered, 1, None),
-        (Doubt::TimedOut, LookUp::Failed, 3, Some(cut())),
-        (Doubt::TimedOut, LookUp::Processing { retry_after: None }, 1, None),
+        (Ambiguity::TimedOut, OutcomeReply::UnknownBatch, 1, Some(cut())),
+        (Ambiguity::ConnectionLost, OutcomeReply::UnknownBatch, 1, Some(keep(None))),
+        (Ambiguity::ConnectionLost, OutcomeReply::UnknownBatch, 2, Some(cut())),
+        (Ambiguity::LinkTooSlow, OutcomeReply::UnknownBatch, 1, Some(cut())),
+        (Ambiguity::ServerError, OutcomeReply::Unsupported, 1, Some(cut())),
+        (Ambiguity::TimedOut, OutcomeReply::Unsupported, 1, Some(cut())),
+        (Ambiguity::TimedOut, OutcomeReply::Failed, 1, Some(keep(None))),
+        (Ambiguity::TimedOut, OutcomeReply::Unreachable, 1, None),
+        (Ambiguity::TimedOut, OutcomeReply::Failed, 3, Some(cut())),
+        (Ambiguity::TimedOut, OutcomeReply::Processing { retry_after: None }, 1, None),
     ] {
         let open = OpenBatch { attempt, ..batch(20, BatchPhase::InFlight) };
         let mut desk = Desk::sent(&open);
@@ -430,9 +430,9 @@ fn every_look_up_has_its_disposition() {
     }
     let open = batch(20, BatchPhase::InFlight);
     let mut desk = Desk::sent(&open);
-    desk.answered(&open, &Verdict::Ambiguous(Doubt::TimedOut));
+    desk.answered(&open, &Verdict::Ambiguous(Ambiguity::TimedOut));
     desk.now += Duration::from_hours(1);
-    let processing = LookUp::Processing { retry_after: Some(MINUTE) };
+    let processing = OutcomeReply::Processing { retry_after: Some(MINUTE) };
     let disposition = desk.look(|agenda, view| agenda.looked_up(view, open.id, &processing));
     assert_eq!(disposition, Some(cut()), "it is given up on in the end");
 }

@@ -11,9 +11,9 @@ use uuid::Uuid;
 use super::disk::Disk;
 use crate::clock::Now;
 use crate::config;
-use crate::model::{Batch, BatchId, LastError, ManifestEntry, NewRecord, RecordId, Sequence};
+use crate::model::{Batch, BatchId, LastError, ManifestEntry, NewRecord, RecordId, Sequence, SizeRule};
 use crate::policy::agenda::{ClaimOrder, Disposition, Outcome};
-use crate::policy::sizing::{BatchLimit, SizeRule};
+use crate::policy::sizing::BatchLimit;
 use crate::store::recovery::Opening;
 use crate::store::{
     Append, Appended, Claim, Dispatch, KeySpace, Limits, One, Op, OpenError, Queue, Settle, Settled,

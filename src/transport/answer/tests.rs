@@ -13,11 +13,12 @@ use self::fields::fields;
 use self::generated::{answer, odd};
 use super::oracle::said;
 use super::*;
-use crate::policy::verdict::{LookUp, Verdict};
+use crate::policy::outcome_reply::OutcomeReply;
+use crate::policy::verdict::Verdict;
 
 const BATCH: Uuid = Uuid::from_u128(0x0b0f_0000_0000_4000_8000_0000_0000_0001);
 const OTHER: Uuid = Uuid::from_u128(0x0b0f_0000_0000_4000_8000_0000_0000_0002);
-fn body_of(status: u16, body: impl AsRef<[u8]>) -> Body {
+fn body_of(status: u16, body: impl AsRef<[u8]>) -> ResponseBody {
     decoded(status, &Vec::new(), body.as_ref()).answer.body
 }
 
@@ -25,7 +26,7 @@ fn body_of(status: u16, body: impl AsRef<[u8]>) -> Body {
 fn results_of(results: &Value) -> Vec<RecordResult> {
     let body = json!({"batch_id": BATCH, "results": results}).to_string();
     match body_of(200, &body) {
-        Body::Batch(answer) => answer.results,
+        ResponseBody::Batch(answer) => answer.results,
         other => panic!("{body}: {other:?}"),
     }
 }
@@ -36,8 +37,8 @@ proptest! {
         status in 0u16..=999, fields in fields(), body in prop::collection::vec(any::<u8>(), 0..300),
     ) {
         let (verdict, found) = digest(status, &fields, &body);
-        prop_assert!(!matches!(verdict, Verdict::Answered(_)));
-        prop_assert!(!matches!(found, LookUp::Completed(_)));
+        prop_assert!(!matches!(verdict, Verdict::Completed(_)));
+        prop_assert!(!matches!(found, OutcomeReply::Completed(_)));
     }
 
     #[test]
@@ -49,8 +50,8 @@ proptest! {
         let (verdict, found) = digest(status, &fields, body.as_bytes());
         let expected = said(body.as_bytes()).filter(|(id, _)| *id == BATCH && matches!(status, 200 | 207));
         let settled = |results: &[RecordResult]| json!(results);
-        let answered = if let Verdict::Answered(results) = &verdict { Some(settled(results)) } else { None };
-        let completed = if let LookUp::Completed(results) = &found { Some(settled(results)) } else { None };
+        let answered = if let Verdict::Completed(results) = &verdict { Some(settled(results)) } else { None };
+        let completed = if let OutcomeReply::Completed(results) = &found { Some(settled(results)) } else { None };
         let expected = expected.map(|(_, results)| Value::from(results));
         prop_assert_eq!((&answered, &completed), (&expected, &expected));
     }
@@ -79,7 +80,7 @@ proptest! {
         status in 300u16..600, code in ".{0,20}", message in odd(), more in odd(),
     ) {
         let body = json!({"error": {"code": code, "message": message, "position": more}, "trace": more});
-        let Body::Error(detail) = body_of(status, body.to_string()) else { panic!("{body}") };
+        let ResponseBody::Error(detail) = body_of(status, body.to_string()) else { panic!("{body}") };
         prop_assert_eq!((detail.code, detail.message), (code, message.as_str().unwrap_or_default().to_owned()));
         digest(status, &Vec::new(), body.to_string().as_bytes());
     }
@@ -103,8 +104,8 @@ fn only_200_and_207_that_name_this_very_batch_answer_for_it() {
             (" \r\n".into(), false),
         ] {
             let (verdict, found) = judged(status, &Vec::new(), body.as_bytes());
-            assert_eq!(matches!(verdict, Verdict::Answered(_)), answers && is_ours, "{status}: {body}");
-            assert_eq!(matches!(found, LookUp::Completed(_)), answers && is_ours, "{status}: {body}");
+            assert_eq!(matches!(verdict, Verdict::Completed(_)), answers && is_ours, "{status}: {body}");
+            assert_eq!(matches!(found, OutcomeReply::Completed(_)), answers && is_ours, "{status}: {body}");
         }
     }
 }
@@ -133,7 +134,7 @@ fn a_result_that_cannot_be_understood_is_none_and_the_others_hold() {
     let twice = format!(
         r#"{{"batch_id":"{BATCH}","results":[{{"id":"{OTHER}","status":"retry","status":"applied"}}]}}"#
     );
-    assert!(matches!(body_of(200, twice), Body::Batch(answer) if answer.results.is_empty()));
+    assert!(matches!(body_of(200, twice), ResponseBody::Batch(answer) if answer.results.is_empty()));
 }
 
 #[test]
@@ -144,7 +145,7 @@ fn what_settles_nothing_may_be_of_any_type() {
         RecordResult { id: RecordId(OTHER), status: RecordStatus::Rejected, code: None, message: None };
     assert_eq!(results, [expected]);
     let body = json!({"batch_id": BATCH, "replayed": "yes", "results": [], "took_ms": 12}).to_string();
-    assert!(matches!(body_of(200, body), Body::Batch(answer) if !answer.replayed));
+    assert!(matches!(body_of(200, body), ResponseBody::Batch(answer) if !answer.replayed));
 }
 
 #[test]
@@ -153,7 +154,7 @@ fn no_depth_exhausts_the_stack() {
     let nested = |open: &str, close: &str| (open.repeat(DEPTH), close.repeat(DEPTH));
     for (open, close) in [nested("[", "]"), nested("{\"a\":", "}")] {
         let whole = format!("{open}1{close}");
-        assert_eq!(body_of(200, &open), Body::NotJson);
+        assert_eq!(body_of(200, &open), ResponseBody::NotJson);
         for status in [200, 422] {
             for body in [
                 whole.clone(),
@@ -172,7 +173,7 @@ fn no_depth_exhausts_the_stack() {
         }
         let body =
             format!(r#"{{"batch_id":"{BATCH}","results":[{whole},{{"id":"{OTHER}","status":"retry"}}]}}"#);
-        assert!(matches!(body_of(200, body), Body::Batch(answer) if answer.results.len() == 1));
+        assert!(matches!(body_of(200, body), ResponseBody::Batch(answer) if answer.results.len() == 1));
     }
 }
 

@@ -13,7 +13,7 @@ use ring::digest::{SHA256, digest};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::config;
-use crate::policy::verdict::Seen;
+use crate::protocol::exchange::RequestResult;
 use file::Reason;
 pub use file::Refusal;
 pub(super) use file::{plain, secret};
@@ -32,7 +32,7 @@ impl Token {
     }
 
     /// A server may repeat what it was sent: to whoever reads on, the token is hidden in all of its texts.
-    pub(super) fn hide_in(&self, seen: &mut Seen) {
+    pub(super) fn hide_in(&self, seen: &mut RequestResult) {
         seen.each_text(|text| {
             if text.contains(self.expose()) {
                 *text = text.replace(self.expose(), "[token]");
@@ -147,7 +147,7 @@ fn fingerprint(bytes: &[u8]) -> Fingerprint {
 mod tests {
     use super::*;
     use crate::model::{BatchId, RecordId};
-    use crate::policy::verdict::{Answer, Body, Failure, Reached};
+    use crate::protocol::exchange::{Delivery, RequestFailure, Response, ResponseBody};
     use crate::protocol::wire::{BatchAnswer, ErrorDetail, RecordResult, RecordStatus};
 
     fn refusal(content: &[u8]) -> String {
@@ -184,19 +184,19 @@ mod tests {
             message: text("sesame, sesame"),
         };
         let detail = ErrorDetail { code: "sesame".into(), message: "Bearer sesame".into(), position: None };
-        let answer = |body| Seen::Answer(Answer { status: 401, retry_after: None, body });
-        let lost = Failure { reached: Reached::Sent, message: "what is sesame?".into() };
+        let answer = |body| RequestResult::Response(Response { status: 401, retry_after: None, body });
+        let lost = RequestFailure { delivery: Delivery::Sent, message: "what is sesame?".into() };
         for (mut seen, hidden) in [
             (
-                answer(Body::Batch(BatchAnswer {
+                answer(ResponseBody::Batch(BatchAnswer {
                     batch_id: BatchId::new(),
                     replayed: false,
                     results: vec![result],
                 })),
                 3,
             ),
-            (answer(Body::Error(detail)), 2),
-            (Seen::Failure(lost), 1),
+            (answer(ResponseBody::Error(detail)), 2),
+            (RequestResult::Failure(lost), 1),
         ] {
             token.hide_in(&mut seen);
             let shown = format!("{seen:?}");

@@ -9,23 +9,23 @@ use awc::http::Version;
 use awc::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use rustls::AlertDescription;
 
-use crate::policy::verdict::{Failure, Reached};
+use crate::protocol::exchange::{Delivery, RequestFailure};
 use crate::transport::dial::DialError;
 use crate::transport::limits::{Limits, Passed};
 use crate::transport::tls::{explain_tls_error, rustls_error};
 
 /// Why no head of an answer came. `is_fresh`: the connection had not served before.
-pub(super) fn unanswered(error: &SendRequestError, limits: &Limits, is_fresh: bool) -> Failure {
-    let reached = match error {
-        _ if is_fresh && is_certificate_refused(error) => Reached::Nothing,
-        SendRequestError::Send(error) if error.kind() == io::ErrorKind::TimedOut => Reached::SentInPart,
-        _ => Reached::Sent,
+pub(super) fn unanswered(error: &SendRequestError, limits: &Limits, is_fresh: bool) -> RequestFailure {
+    let delivery = match error {
+        _ if is_fresh && is_certificate_refused(error) => Delivery::NotSent,
+        SendRequestError::Send(error) if error.kind() == io::ErrorKind::TimedOut => Delivery::Partial,
+        _ => Delivery::Sent,
     };
-    Failure { reached, message: describe(error, limits) }
+    RequestFailure { delivery, message: describe(error, limits) }
 }
 
 /// What awc takes for a whole answer although more is to come, and keeps the connection all the same.
-pub(super) fn unfinished<S>(response: &ClientResponse<S>) -> Option<Failure> {
+pub(super) fn unfinished<S>(response: &ClientResponse<S>) -> Option<RequestFailure> {
     let (status, headers) = (response.status().as_u16(), response.headers());
     let message = if status < 200 {
         format!("the server sent an interim answer (HTTP {status}) before the real one")
@@ -38,15 +38,15 @@ pub(super) fn unfinished<S>(response: &ClientResponse<S>) -> Option<Failure> {
     } else {
         return None;
     };
-    Some(Failure { reached: Reached::Sent, message })
+    Some(RequestFailure { delivery: Delivery::Sent, message })
 }
 
 /// The body ends with the connection, before its length. To awc it is whole.
-pub(super) fn broken_off(status: u16, headers: &HeaderMap, body: &[u8]) -> Option<Failure> {
+pub(super) fn broken_off(status: u16, headers: &HeaderMap, body: &[u8]) -> Option<RequestFailure> {
     let length = headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse::<usize>().ok()?;
     let is_whole = body.len() >= length || is_chunked(headers) || status == 304;
     let message = || format!("the answer broke off: {} of {length} bytes came", body.len());
-    (!is_whole).then(|| Failure { reached: Reached::Sent, message: message() })
+    (!is_whole).then(|| RequestFailure { delivery: Delivery::Sent, message: message() })
 }
 
 /// Then a length says nothing.
@@ -56,12 +56,12 @@ fn is_chunked(headers: &HeaderMap) -> bool {
 }
 
 /// Why the answer has a head, but no end.
-pub(super) fn cut_short(error: &PayloadError) -> Failure {
+pub(super) fn cut_short(error: &PayloadError) -> RequestFailure {
     let message = match error {
         PayloadError::Overflow => "the answer is larger than server.max_answer_bytes".into(),
         error => format!("the answer broke off: {error}"),
     };
-    Failure { reached: Reached::Sent, message }
+    RequestFailure { delivery: Delivery::Sent, message }
 }
 
 fn describe(error: &SendRequestError, limits: &Limits) -> String {

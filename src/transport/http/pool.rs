@@ -22,7 +22,7 @@ use super::failure::{broken_off, cut_short, unanswered, unfinished};
 use super::{TransportError, unsent};
 use crate::clock::{Clock, wall_ms};
 use crate::config;
-use crate::policy::verdict::{Body, Failure, Reached, Seen};
+use crate::protocol::exchange::{Delivery, RequestFailure, RequestResult, ResponseBody};
 use crate::protocol::wire::UNKNOWN_BATCH;
 use crate::transport::answer::Decoded;
 use crate::transport::dial::Dialer;
@@ -102,7 +102,9 @@ impl Pool {
     ) -> Exchange {
         let _turn = self.turn.lock().await;
         let first = self.attempt(&request, body.clone(), limits).await;
-        let Seen::Failure(Failure { reached, .. }) = first.exchange.seen else { return first.exchange };
+        let RequestResult::Failure(RequestFailure { delivery, .. }) = first.exchange.result else {
+            return first.exchange;
+        };
         if !first.met_dead_connection {
             return first.exchange;
         }
@@ -110,10 +112,10 @@ impl Pool {
         self.renew();
         // What the dead one took says nothing of the server, and so is no part of the measurements.
         let mut second = self.attempt(&request, body, limits).await.exchange;
-        if let Seen::Failure(failure) = &mut second.seen
-            && failure.reached == Reached::Nothing
+        if let RequestResult::Failure(failure) = &mut second.result
+            && failure.delivery == Delivery::NotSent
         {
-            failure.reached = reached;
+            failure.delivery = delivery;
         }
         second
     }
@@ -146,10 +148,10 @@ impl Pool {
         let ended = tokio::select! {
             ended = whole => ended,
             passed = journey.watch(limits) => {
-                Err(Failure { reached: passed.reached(), message: passed.to_string() })
+                Err(RequestFailure { delivery: passed.reached(), message: passed.to_string() })
             }
             () = self.parted() => {
-                Err(Failure { reached: Reached::Sent, message: "the link went away".into() })
+                Err(RequestFailure { delivery: Delivery::Sent, message: "the link went away".into() })
             }
         };
         let mut exchange =
@@ -157,13 +159,13 @@ impl Pool {
         match ended {
             Ok(decoded) => {
                 exchange.take(decoded);
-                if !is_from_healthy_server(&exchange.seen) {
+                if !is_from_healthy_server(&exchange.result) {
                     self.renew();
                 }
             }
-            Err(Failure { reached, message }) => {
-                let reached = journey.reached(reached);
-                exchange.seen = Seen::Failure(Failure { reached, message });
+            Err(RequestFailure { delivery, message }) => {
+                let delivery = journey.reached(delivery);
+                exchange.result = RequestResult::Failure(RequestFailure { delivery, message });
             }
         }
         Try { exchange, met_dead_connection: journey.met_dead_connection() }
@@ -174,22 +176,27 @@ impl Exchange {
     /// Takes an answer in.
     fn take(&mut self, decoded: Decoded) {
         (self.hints, self.accepts, self.date) = (decoded.hints, decoded.accepts, decoded.date);
-        self.seen = Seen::Answer(decoded.answer);
+        self.result = RequestResult::Response(decoded.answer);
     }
 }
 
 /// Takes an answer apart, once its encoding is undone.
-fn read_answer(status: u16, headers: &HeaderMap, body: Bytes, limit: usize) -> Result<Decoded, Failure> {
+fn read_answer(
+    status: u16,
+    headers: &HeaderMap,
+    body: Bytes,
+    limit: usize,
+) -> Result<Decoded, RequestFailure> {
     let field = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let read = |body: &[u8]| answer::decode(status, field, body, wall_ms());
     match decode_answer(field("content-encoding"), body, limit) {
         Ok(plain) => Ok(read(&plain)),
         Err(error @ UndecodableAnswer::TooLarge) => {
-            Err(Failure { reached: Reached::Sent, message: error.to_string() })
+            Err(RequestFailure { delivery: Delivery::Sent, message: error.to_string() })
         }
         Err(error) => {
             let mut decoded = read(&[]);
-            decoded.answer.body = Body::Undecodable(error.to_string());
+            decoded.answer.body = ResponseBody::Undecodable(error.to_string());
             Ok(decoded)
         }
     }
@@ -198,13 +205,12 @@ fn read_answer(status: u16, headers: &HeaderMap, body: Bytes, limit: usize) -> R
 /// Whether an answer speaks for the connection that it came over: the protocol's own answer to what was
 /// asked. After any other answer the next request makes a connection of its own, and so resolves the name
 /// of the server again: who turned this one away may have been taken out of service, or stand in between.
-fn is_from_healthy_server(seen: &Seen) -> bool {
-    let Seen::Answer(answer) = seen else { return false };
+fn is_from_healthy_server(seen: &RequestResult) -> bool {
+    let RequestResult::Response(answer) = seen else { return false };
     match (answer.status, &answer.body) {
-        (200..=299, Body::Batch(_) | Body::Processing(_)) | (400 | 409 | 413 | 415 | 422, Body::Error(_)) => {
-            true
-        }
-        (404, Body::Error(detail)) => detail.code == UNKNOWN_BATCH,
+        (200..=299, ResponseBody::Batch(_) | ResponseBody::Processing(_))
+        | (400 | 409 | 413 | 415 | 422, ResponseBody::Error(_)) => true,
+        (404, ResponseBody::Error(detail)) => detail.code == UNKNOWN_BATCH,
         _ => false,
     }
 }

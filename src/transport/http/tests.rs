@@ -6,8 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use super::*;
-use crate::model::{BatchPhase, OpenBatch, Place, Sequence, Stage};
-use crate::policy::sizing::SizeRule;
+use crate::model::{BatchPhase, OpenBatch, Place, Sequence, SizeRule, Stage};
 
 /// A server that answers look-ups and takes batches without a word. It tells of every request on
 /// which connection it came.
@@ -71,10 +70,10 @@ async fn what_is_under_way_ends_when_the_link_goes_away() {
     let sending = actix_rt::spawn(transport.send(batch(), None, None));
     actix_rt::task::spawn_blocking(move || requests.recv()).await.unwrap().unwrap();
     parting.gone.notify_waiters();
-    let Seen::Failure(failure) = sending.await.unwrap().seen else { panic!("an answer") };
+    let RequestResult::Failure(failure) = sending.await.unwrap().result else { panic!("an answer") };
     assert_eq!(failure.message, "the link went away");
     // The server has it.
-    assert_eq!(failure.reached, Reached::Sent);
+    assert_eq!(failure.delivery, Delivery::Sent);
 }
 
 #[actix_rt::test]

@@ -178,7 +178,7 @@ mod tests {
     use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError, PeerIncompatible};
 
     use super::*;
-    use crate::policy::verdict::shortened;
+    use crate::protocol::exchange::truncate_text;
 
     fn explained(error: rustls::Error) -> String {
         explain_tls_error(&io::Error::new(io::ErrorKind::InvalidData, error))
@@ -231,7 +231,7 @@ mod tests {
         const LONGEST_BEFORE: &str = "the connection broke before the answer: ";
         for TlsProblem { what, remedy, .. } in &PROBLEMS {
             let told = format!("{LONGEST_BEFORE}{what}: {remedy}");
-            assert_eq!(shortened(told.clone()), told);
+            assert_eq!(truncate_text(told.clone()), told);
         }
     }
 

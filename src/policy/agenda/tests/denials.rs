@@ -30,10 +30,10 @@ impl Desk {
         self.send(&other);
         let id = RecordId(Uuid::from_u128(number));
         let result = RecordResult { id, status: RecordStatus::Applied, code: None, message: None };
-        self.answered(&other, &Verdict::Answered(vec![result]));
+        self.answered(&other, &Verdict::Completed(vec![result]));
     }
 
-    fn look_up(&mut self, found: &LookUp) {
+    fn look_up(&mut self, found: &OutcomeReply) {
         self.look(|agenda, view| agenda.looked_up(view, BatchId(Uuid::from_u128(999)), found));
     }
 }
@@ -60,7 +60,7 @@ fn while_others_are_denied_as_well_nothing_is_counted_however_often() {
             let kept = desk.deny(open);
             assert_eq!(kept, Disposition::Keep { phase: BatchPhase::Waiting, lone_failures: 0, error: None });
         }
-        desk.look_up(&LookUp::Unknown);
+        desk.look_up(&OutcomeReply::UnknownBatch);
     }
     assert!(!desk.agenda.is_denied_alone(set.id) && desk.agenda.denied_sets().is_empty());
 }
@@ -70,7 +70,7 @@ fn where_nothing_else_is_there_a_look_up_is_enough_to_cut_and_never_to_count() {
     let (set, mut desk) = (numbered(1, 20), Desk::new(Vec::new()));
     for _ in 0..2 {
         desk.deny(&set);
-        desk.look_up(&LookUp::Unknown);
+        desk.look_up(&OutcomeReply::UnknownBatch);
     }
     let cut = desk.deny(&set);
     assert!(matches!(cut, Disposition::Cut { error: None, .. }), "{cut:?}");
@@ -78,7 +78,7 @@ fn where_nothing_else_is_there_a_look_up_is_enough_to_cut_and_never_to_count() {
     for _ in 0..10 {
         let kept = desk.deny(&single);
         assert_eq!(kept, Disposition::Keep { phase: BatchPhase::Waiting, lone_failures: 0, error: None });
-        desk.look_up(&LookUp::Unknown);
+        desk.look_up(&OutcomeReply::UnknownBatch);
     }
 }
 
@@ -93,18 +93,18 @@ fn what_is_sent_after_a_denial_shows_whether_it_is_about_everyone() {
     let stops = |action: &Action| matches!(action, Action::Rest { phase: Phase::AuthRequired, .. });
     let mut desk = denied();
     assert_eq!(desk.next(), Action::LookUp(set.id), "it costs next to nothing");
-    desk.look_up(&LookUp::Unknown);
+    desk.look_up(&OutcomeReply::UnknownBatch);
     assert!(matches!(desk.next(), Action::Claim(_)), "others go first");
 
     let mut desk = denied();
-    desk.look_up(&LookUp::Hindered);
+    desk.look_up(&OutcomeReply::Unreachable);
     assert!(matches!(desk.next(), Action::Claim(_)), "it may be look-ups that are denied");
     desk.deny(&numbered(2, 10));
     desk.deny(&numbered(3, 10));
     assert!(stops(&desk.next()), "three sets and a look-up: it is everyone");
 
     let mut desk = denied();
-    desk.look_up(&LookUp::Hindered);
+    desk.look_up(&OutcomeReply::Unreachable);
     desk.deny(&numbered(2, 10));
     desk.agenda.control_ready();
     assert!(matches!(desk.next(), Action::Control(_)), "a record that is known tells for certain");
@@ -113,7 +113,7 @@ fn what_is_sent_after_a_denial_shows_whether_it_is_about_everyone() {
     assert!(stops(&desk.next()));
 
     let mut desk = denied();
-    desk.look_up(&LookUp::Hindered);
+    desk.look_up(&OutcomeReply::Unreachable);
     desk.backlog.claimable = false;
     assert!(stops(&desk.next()), "nothing else is there to be sent");
 }
@@ -158,7 +158,7 @@ fn a_new_credential_forgets_denials_and_the_same_set_goes_again() {
     desk.backlog.claimable = false;
     for _ in 0..5 {
         desk.deny(&set);
-        desk.look_up(&LookUp::Hindered);
+        desk.look_up(&OutcomeReply::Unreachable);
     }
     desk.agenda.let_in(desk.now);
     assert!(matches!(desk.next(), Action::Send(id, _) if id == set.id));
@@ -185,9 +185,9 @@ fn hints_hold_until_an_answer_without_them() {
     let mut desk = Desk::new(Vec::new());
     let limit = |desk: &mut Desk| desk.look(|agenda, view| agenda.limit(view)).records;
     let before = limit(&mut desk);
-    desk.agenda.hinted(Hints { max_records: Some(1), ..Hints::default() });
+    desk.agenda.hinted(ServerHints { max_records: Some(1), ..ServerHints::default() });
     assert_eq!(limit(&mut desk), 1);
-    desk.agenda.hinted(Hints::default());
+    desk.agenda.hinted(ServerHints::default());
     assert_eq!(limit(&mut desk), before);
 }
 

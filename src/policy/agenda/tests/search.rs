@@ -11,7 +11,7 @@ fn experienced() -> Desk {
         desk.agenda.sending(desk.now, &open, load(20));
         let took = 10 * SECOND;
         let sent = Sent {
-            verdict: &Verdict::Answered(Vec::new()),
+            verdict: &Verdict::Completed(Vec::new()),
             error: &error(),
             took,
             sending: Some(Duration::ZERO),
@@ -19,7 +19,9 @@ fn experienced() -> Desk {
         };
         desk.look(|agenda, view| agenda.answered(view, open.id, &sent));
     }
-    desk.look(|agenda, view| agenda.looked_up(view, BatchId(Uuid::from_u128(0)), &LookUp::Unknown));
+    desk.look(|agenda, view| {
+        agenda.looked_up(view, BatchId(Uuid::from_u128(0)), &OutcomeReply::UnknownBatch)
+    });
     desk
 }
 
@@ -27,9 +29,9 @@ fn experienced() -> Desk {
 fn cut_up(desk: &mut Desk) -> Vec<OpenBatch> {
     let open = OpenBatch { id: BatchId(Uuid::from_u128(100)), attempt: 1, ..batch(20, BatchPhase::InFlight) };
     desk.agenda.sending(desk.now, &open, load(20));
-    desk.answered(&open, &Verdict::Ambiguous(Doubt::TimedOut));
+    desk.answered(&open, &Verdict::Ambiguous(Ambiguity::TimedOut));
     let Some(Disposition::Cut { cut, .. }) =
-        desk.look(|agenda, view| agenda.looked_up(view, open.id, &LookUp::Unknown))
+        desk.look(|agenda, view| agenda.looked_up(view, open.id, &OutcomeReply::UnknownBatch))
     else {
         panic!("it is cut");
     };
@@ -69,12 +71,13 @@ fn a_whole_batch_goes_again_where_most_failures_had_no_reason() {
     }
     let open = OpenBatch { id: BatchId(Uuid::from_u128(100)), attempt: 1, ..batch(20, BatchPhase::InFlight) };
     desk.agenda.sending(desk.now, &open, load(20));
-    desk.answered(&open, &Verdict::Ambiguous(Doubt::TimedOut));
-    let unknown =
-        |desk: &mut Desk| desk.look(|agenda, view| agenda.looked_up(view, open.id, &LookUp::Unknown));
+    desk.answered(&open, &Verdict::Ambiguous(Ambiguity::TimedOut));
+    let unknown = |desk: &mut Desk| {
+        desk.look(|agenda, view| agenda.looked_up(view, open.id, &OutcomeReply::UnknownBatch))
+    };
     assert!(matches!(unknown(&mut desk), Some(Disposition::Keep { phase: BatchPhase::Waiting, .. })));
     let again = OpenBatch { attempt: 2, ..open.clone() };
     desk.agenda.sending(desk.now, &again, load(20));
-    desk.answered(&again, &Verdict::Ambiguous(Doubt::TimedOut));
+    desk.answered(&again, &Verdict::Ambiguous(Ambiguity::TimedOut));
     assert!(matches!(unknown(&mut desk), Some(Disposition::Cut { .. })), "once is enough");
 }

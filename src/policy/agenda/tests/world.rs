@@ -12,8 +12,9 @@ use crate::model::{Backlog, BatchId, BatchPhase, LastError, LinkState, OpenBatch
 use crate::policy::agenda::{Action, Agenda, ClaimOrder, Disposition, Outcome, Sent, View};
 use crate::policy::breaker::Breaker;
 use crate::policy::learned::Learned;
+use crate::policy::outcome_reply::OutcomeReply;
 use crate::policy::service_time::Load;
-use crate::policy::verdict::{Doubt, LookUp, Verdict};
+use crate::policy::verdict::{Ambiguity, Verdict};
 use crate::protocol::wire::{ErrorDetail, RecordResult, RecordStatus};
 
 /// Payload bytes of each record.
@@ -73,12 +74,12 @@ pub(super) enum Memory {
     Good,
     Failing,
     Throttled,
-    Hindered,
+    Unreachable,
     Missing,
 }
 
 pub(super) const EVERY_MEMORY: [Memory; 5] =
-    [Memory::Good, Memory::Failing, Memory::Throttled, Memory::Hindered, Memory::Missing];
+    [Memory::Good, Memory::Failing, Memory::Throttled, Memory::Unreachable, Memory::Missing];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum At {
@@ -284,7 +285,7 @@ impl World {
         self.note(&members, &verdict);
         self.breaker.record(self.now, verdict.effect(), &self.config.breaker, &mut self.rng);
         let http_status = match verdict {
-            Verdict::Ambiguous(Doubt::TimedOut) => Some(504),
+            Verdict::Ambiguous(Ambiguity::TimedOut) => Some(504),
             _ => verdict.is_denial().then_some(403),
         };
         let error = LastError { http_status, ..error() };
@@ -296,10 +297,10 @@ impl World {
 
     fn note(&mut self, members: &[usize], verdict: &Verdict) {
         let came = match verdict {
-            Verdict::Answered(results) if results.iter().any(|result| result.status.is_stored()) => {
+            Verdict::Completed(results) if results.iter().any(|result| result.status.is_stored()) => {
                 Came::Stored
             }
-            Verdict::Answered(_)
+            Verdict::Completed(_)
             | Verdict::Unreachable
             | Verdict::EncodingRefused
             | Verdict::BatchIdReused
@@ -373,14 +374,14 @@ impl World {
         let limit = self.config.server.request_timeout.0;
         let detail = ErrorDetail { code: "INVALID".into(), message: "no".into(), position: None };
         let verdict = match mood {
-            Mood::Fine => Verdict::Answered(Self::results(members, RecordStatus::Applied)),
-            Mood::Later => Verdict::Answered(Self::results(members, RecordStatus::Retry)),
-            Mood::Silent => Verdict::Answered(Vec::new()),
-            Mood::Late | Mood::TimedOut => return (Verdict::Ambiguous(Doubt::TimedOut), limit),
-            Mood::Failed => Verdict::Ambiguous(Doubt::ServerFailed),
-            Mood::Lost => Verdict::Ambiguous(Doubt::Lost),
+            Mood::Fine => Verdict::Completed(Self::results(members, RecordStatus::Applied)),
+            Mood::Later => Verdict::Completed(Self::results(members, RecordStatus::Retry)),
+            Mood::Silent => Verdict::Completed(Vec::new()),
+            Mood::Late | Mood::TimedOut => return (Verdict::Ambiguous(Ambiguity::TimedOut), limit),
+            Mood::Failed => Verdict::Ambiguous(Ambiguity::ServerError),
+            Mood::Lost => Verdict::Ambiguous(Ambiguity::ConnectionLost),
             Mood::Unreachable => Verdict::Unreachable,
-            Mood::Portal => Verdict::Interfered,
+            Mood::Portal => Verdict::Intercepted,
             Mood::Throttled => Verdict::Throttled { retry_after: None, is_protocol: false },
             Mood::Hurried => Verdict::Throttled { retry_after: Some(Duration::ZERO), is_protocol: false },
             Mood::Refused => Verdict::Refused(detail),
@@ -389,27 +390,29 @@ impl World {
             Mood::Reused => Verdict::BatchIdReused,
             Mood::Encoding => Verdict::EncodingRefused,
             Mood::Locked => Verdict::Unauthorized,
-            Mood::Moved => Verdict::Misplaced,
+            Mood::Moved => Verdict::EndpointNotFound,
         };
         (verdict, SECOND)
     }
 
     fn look_up(&mut self, id: BatchId) {
         let found = match self.memory {
-            Memory::Missing => LookUp::Unsupported,
-            Memory::Failing => LookUp::Failed,
-            Memory::Throttled => LookUp::Throttled,
-            Memory::Hindered => LookUp::Hindered,
-            Memory::Good if !self.open.contains_key(&id) => LookUp::Unknown,
+            Memory::Missing => OutcomeReply::Unsupported,
+            Memory::Failing => OutcomeReply::Failed,
+            Memory::Throttled => OutcomeReply::Throttled,
+            Memory::Unreachable => OutcomeReply::Unreachable,
+            Memory::Good if !self.open.contains_key(&id) => OutcomeReply::UnknownBatch,
             Memory::Good if self.known.contains(&id) => {
-                LookUp::Completed(Self::results(&self.open[&id].1, RecordStatus::Applied))
+                OutcomeReply::Completed(Self::results(&self.open[&id].1, RecordStatus::Applied))
             }
-            Memory::Good if self.rng.u8(..4) == 0 => LookUp::Processing { retry_after: Some(10 * SECOND) },
-            Memory::Good => LookUp::Unknown,
+            Memory::Good if self.rng.u8(..4) == 0 => {
+                OutcomeReply::Processing { retry_after: Some(10 * SECOND) }
+            }
+            Memory::Good => OutcomeReply::UnknownBatch,
         };
         self.breaker.looked_up(self.now, found.effect(), &self.config.breaker, &mut self.rng);
-        if let (LookUp::Completed(results), Some((_, members))) = (&found, self.open.get(&id)) {
-            let (members, verdict) = (members.clone(), Verdict::Answered(results.clone()));
+        if let (OutcomeReply::Completed(results), Some((_, members))) = (&found, self.open.get(&id)) {
+            let (members, verdict) = (members.clone(), Verdict::Completed(results.clone()));
             self.note(&members, &verdict);
         }
         if let Some(disposition) = self.look(|agenda, view| agenda.looked_up(view, id, &found)) {

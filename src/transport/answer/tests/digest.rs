@@ -6,13 +6,14 @@ use serde_json::json;
 
 use super::BATCH;
 use crate::config::Config;
-use crate::model::{Backlog, BatchId, BatchPhase, LinkState, OpenBatch, Place, Stage};
+use crate::model::{Backlog, BatchId, BatchPhase, LinkState, OpenBatch, Place, SizeRule, Stage};
 use crate::policy::agenda::{Agenda, Sent, View};
 use crate::policy::breaker::BreakerState;
 use crate::policy::learned::Learned;
+use crate::policy::outcome_reply::{OutcomeReply, classify_outcome_reply};
 use crate::policy::service_time::Load;
-use crate::policy::sizing::{Hints, SizeRule};
-use crate::policy::verdict::{Body, Doubt, LookUp, Seen, Verdict, judge, judge_look_up, last_error};
+use crate::policy::verdict::{Ambiguity, Verdict, classify_response, last_error};
+use crate::protocol::exchange::{RequestResult, ResponseBody, ServerHints};
 use crate::protocol::wire::RecordResult;
 use crate::transport::answer::oracle::assert_said;
 use crate::transport::answer::{Decoded, decode};
@@ -34,11 +35,12 @@ pub(super) fn decoded(status: u16, fields: &Fields, body: &[u8]) -> Decoded {
 
 /// What a batch and a look-up are told by an answer. No more is kept of it than it is worth, and nothing is
 /// settled that it does not say.
-pub(super) fn judged(status: u16, fields: &Fields, body: &[u8]) -> (Verdict, LookUp) {
-    let seen = Seen::Answer(decoded(status, fields, body).answer);
-    let (verdict, found) = (judge(BatchId(BATCH), false, &seen), judge_look_up(BatchId(BATCH), &seen));
-    let answered = if let Verdict::Answered(results) = &verdict { Some(results) } else { None };
-    let completed = if let LookUp::Completed(results) = &found { Some(results) } else { None };
+pub(super) fn judged(status: u16, fields: &Fields, body: &[u8]) -> (Verdict, OutcomeReply) {
+    let seen = RequestResult::Response(decoded(status, fields, body).answer);
+    let (verdict, found) =
+        (classify_response(BatchId(BATCH), false, &seen), classify_outcome_reply(BatchId(BATCH), &seen));
+    let answered = if let Verdict::Completed(results) = &verdict { Some(results) } else { None };
+    let completed = if let OutcomeReply::Completed(results) = &found { Some(results) } else { None };
     assert_eq!(answered, completed);
     if let Some(results) = answered {
         assert!(matches!(status, 200 | 207), "answered by {status}");
@@ -48,37 +50,37 @@ pub(super) fn judged(status: u16, fields: &Fields, body: &[u8]) -> (Verdict, Loo
 }
 
 /// As [`judged`], and has the policy live with it: in a build for tests, what overflows panics.
-pub(super) fn digest(status: u16, fields: &Fields, body: &[u8]) -> (Verdict, LookUp) {
+pub(super) fn digest(status: u16, fields: &Fields, body: &[u8]) -> (Verdict, OutcomeReply) {
     let decoded = decoded(status, fields, body);
     assert_modest(&decoded.answer.body, body.len());
     let (verdict, found) = judged(status, fields, body);
-    let seen = Seen::Answer(decoded.answer);
-    for verdict in [&verdict, &judge(BatchId(BATCH), true, &seen)] {
+    let seen = RequestResult::Response(decoded.answer);
+    for verdict in [&verdict, &classify_response(BatchId(BATCH), true, &seen)] {
         decide(verdict, &found, decoded.hints, &seen);
     }
     (verdict, found)
 }
 
 /// What was made from a body of this size is at most a small multiple of it.
-pub(super) fn assert_modest(body: &Body, size: usize) {
+pub(super) fn assert_modest(body: &ResponseBody, size: usize) {
     let held = held(body);
     assert!(held <= 4 * size + 1024, "{held} bytes of {size}");
 }
 
 /// Bytes of what was made from a body.
-fn held(body: &Body) -> usize {
+fn held(body: &ResponseBody) -> usize {
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::capacity);
     match body {
-        Body::Batch(answer) => {
+        ResponseBody::Batch(answer) => {
             let texts = answer.results.iter().map(|result| text(&result.code) + text(&result.message));
             answer.results.capacity() * size_of::<RecordResult>() + texts.sum::<usize>()
         }
-        Body::Error(detail) => detail.code.capacity() + detail.message.capacity(),
+        ResponseBody::Error(detail) => detail.code.capacity() + detail.message.capacity(),
         _ => 0,
     }
 }
 
-fn decide(verdict: &Verdict, found: &LookUp, hints: Hints, seen: &Seen) {
+fn decide(verdict: &Verdict, found: &OutcomeReply, hints: ServerHints, seen: &RequestResult) {
     let mut config = Config::default();
     config.server.url = "https://sync.example".into();
     let open = OpenBatch {
@@ -110,7 +112,7 @@ fn decide(verdict: &Verdict, found: &LookUp, hints: Hints, seen: &Seen) {
     let error = last_error(verdict, seen, WALL_MS);
     let kept = error.message.len() + error.code.as_ref().map_or(0, String::len);
     assert!(kept <= MOST_OF_AN_ERROR, "{kept} bytes for each record");
-    let timed_out = Verdict::Ambiguous(Doubt::TimedOut);
+    let timed_out = Verdict::Ambiguous(Ambiguity::TimedOut);
     for verdict in [verdict, &timed_out, verdict] {
         agenda.sending(Duration::from_secs(1), &open, load.clone());
         agenda.hinted(hints);

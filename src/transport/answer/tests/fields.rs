@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use proptest::prelude::*;
 
 use super::digest::{Fields, WALL_MS, decoded};
-use crate::policy::sizing::Hints;
+use crate::protocol::exchange::ServerHints;
 use crate::protocol::wire;
 
 /// Odd ones of every name.
@@ -117,7 +117,7 @@ fn a_hint_that_is_no_number_above_0_is_none() {
     ] {
         let names = [wire::MAX_RECORDS, wire::MAX_BYTES, wire::TIME_BUDGET_MS];
         let fields = names.map(|name| (name, value.to_owned())).to_vec();
-        let hints = Hints {
+        let hints = ServerHints {
             max_records: expected.and_then(|number| usize::try_from(number).ok()),
             max_bytes: expected,
             time_budget: expected.map(Duration::from_millis),
