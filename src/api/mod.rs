@@ -13,10 +13,9 @@ use utoipa::ToSchema;
 use crate::clock::{as_rfc3339, as_rfc3339_option};
 pub use crate::model::Phase;
 use crate::model::{
-    BatchId, Damage, DeviceId, DiskState, Holder, LastError, Link, LinkState, ManifestEntry, RecordId,
-    Sequence, SizeRule,
+    BatchId, Damage, DeniedSet, DeviceId, DiskState, Holder, LastError, Link, LinkState, ManifestEntry,
+    RecordId, Sequence, SizeRule,
 };
-use crate::policy::agenda::DeniedSet;
 pub use caller::{Caller, CallerQueue};
 pub use event_data::{BreakerChange, Gap, GapReason, RecordChange, RecordDecision};
 pub use telemetry::{DayReport, FailureReport, PerRecord, SizeBucket, TelemetryReport, TypeReport};

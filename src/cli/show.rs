@@ -278,8 +278,7 @@ mod tests {
     use crate::api::Counts;
     use crate::api::batch_reasons::tests::report;
     use crate::client::scripted::{Scripted, answer};
-    use crate::model::{BatchId, LastError};
-    use crate::policy::agenda::DeniedSet;
+    use crate::model::{BatchId, DeniedSet, LastError};
 
     fn told(entry: &ManifestEntry, reason: &Reason) -> String {
         next_step(entry, reason, 20_000).join("\n")

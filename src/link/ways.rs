@@ -15,8 +15,7 @@ use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
 
 use super::interface;
-use crate::model::InterfaceKind;
-use crate::policy::reach::Way;
+use crate::model::{InterfaceKind, Uplink};
 
 /// The names that this device knows by itself.
 const HOSTS: &str = "/etc/hosts";
@@ -46,7 +45,7 @@ impl Hop {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sight {
     /// Whether there is a way.
-    pub way: Way,
+    pub way: Uplink,
     /// What leads there, where one thing does.
     pub interface: Option<InterfaceKind>,
 }
@@ -64,7 +63,7 @@ pub fn look(hop: &Hop) -> Sight {
         Hop::Address(address) => way_to(*address, &interfaces),
         Hop::Nowhere => any_way(&interfaces),
         Hop::Name(name) => match any_way(&interfaces) {
-            Way::Closed => way_by_name(name, &interfaces),
+            Uplink::Down => way_by_name(name, &interfaces),
             open => open,
         },
     };
@@ -72,8 +71,8 @@ pub fn look(hop: &Hop) -> Sight {
 }
 
 /// None where several lead there: which of them is taken shows only on the way.
-fn interface_of(way: &Way, interfaces: &[Interface]) -> Option<InterfaceKind> {
-    let Way::Open(addresses) = way else { return None };
+fn interface_of(way: &Uplink, interfaces: &[Interface]) -> Option<InterfaceKind> {
+    let Uplink::Up(addresses) = way else { return None };
     let names: BTreeSet<&str> = interfaces
         .iter()
         .filter(|interface| addresses.contains(&interface.address))
@@ -110,10 +109,10 @@ fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
 }
 
-fn any_way(interfaces: &[Interface]) -> Way {
+fn any_way(interfaces: &[Interface]) -> Uplink {
     let leading_out = interfaces.iter().filter(|interface| interface.runs && leads_out(interface.address));
     let addresses: BTreeSet<IpAddr> = leading_out.map(|interface| interface.address).collect();
-    if addresses.is_empty() { Way::Closed } else { Way::Open(addresses) }
+    if addresses.is_empty() { Uplink::Down } else { Uplink::Up(addresses) }
 }
 
 fn leads_out(address: IpAddr) -> bool {
@@ -123,10 +122,10 @@ fn leads_out(address: IpAddr) -> bool {
     }
 }
 
-fn way_to(address: IpAddr, interfaces: &[Interface]) -> Way {
-    let Some(source) = source_towards(address) else { return Way::Closed };
+fn way_to(address: IpAddr, interfaces: &[Interface]) -> Uplink {
+    let Some(source) = source_towards(address) else { return Uplink::Down };
     let stands_still = |interface: &Interface| interface.address == source && !interface.runs;
-    if interfaces.iter().any(stands_still) { Way::Closed } else { Way::Open(BTreeSet::from([source])) }
+    if interfaces.iter().any(stands_still) { Uplink::Down } else { Uplink::Up(BTreeSet::from([source])) }
 }
 
 fn source_towards(address: IpAddr) -> Option<IpAddr> {
@@ -140,10 +139,10 @@ fn source_towards(address: IpAddr) -> Option<IpAddr> {
 }
 
 /// By hosts(5), which knows the names of this device.
-fn way_by_name(name: &str, interfaces: &[Interface]) -> Way {
+fn way_by_name(name: &str, interfaces: &[Interface]) -> Uplink {
     let hosts = fs::read_to_string(HOSTS).unwrap_or_default();
     let mut ways = addresses_in(&hosts, name).map(|address| way_to(address, interfaces));
-    ways.find(|way| *way != Way::Closed).unwrap_or(Way::Closed)
+    ways.find(|way| *way != Uplink::Down).unwrap_or(Uplink::Down)
 }
 
 fn addresses_in<'a>(hosts: &'a str, name: &'a str) -> impl Iterator<Item = IpAddr> + 'a {
@@ -176,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_server_on_this_device_is_always_on_the_way() {
-        let here = Way::Open(BTreeSet::from([Ipv4Addr::LOCALHOST.into()]));
+        let here = Uplink::Up(BTreeSet::from([Ipv4Addr::LOCALHOST.into()]));
         let seen = look(&Hop::Address(Ipv4Addr::LOCALHOST.into()));
         assert_eq!(seen, Sight { way: here, interface: Some(InterfaceKind::Loopback) });
         let hosts = "# ours\n127.0.0.1 localhost crm.test # not this\n\n::1 Localhost\nnonsense crm.test\n";
@@ -199,11 +198,11 @@ mod tests {
             interface("169.254.7.7", true),
             interface("192.168.1.7", false),
         ];
-        assert_eq!(any_way(&none), Way::Closed);
+        assert_eq!(any_way(&none), Uplink::Down);
         let one =
             [interface("127.0.0.1", true), interface("192.168.1.7", true), interface("10.0.0.1", false)];
-        assert_eq!(any_way(&one), Way::Open(BTreeSet::from(["192.168.1.7".parse().unwrap()])));
+        assert_eq!(any_way(&one), Uplink::Up(BTreeSet::from(["192.168.1.7".parse().unwrap()])));
         let source = source_towards(Ipv4Addr::LOCALHOST.into()).unwrap();
-        assert_eq!(way_to(source, &[interface(&source.to_string(), false)]), Way::Closed);
+        assert_eq!(way_to(source, &[interface(&source.to_string(), false)]), Uplink::Down);
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{BatchId, Place, RecordId};
+use super::{BatchId, LastError, Place, RecordId};
 
 /// `i/N`: the i-th of the N batches now planned for this run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,4 +131,17 @@ impl SizeRule {
             Self::ServerHint => "server_hint",
         }
     }
+}
+
+/// A batch that is denied while others get through: one of its records is at fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeniedSet {
+    /// The batch.
+    pub batch_id: BatchId,
+    /// How many records it has.
+    pub records: usize,
+    /// How often in a row it was denied.
+    pub denials: u32,
+    /// What was said the last time.
+    pub error: LastError,
 }

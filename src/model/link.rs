@@ -1,5 +1,8 @@
 //! The nouns of the way to the server.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -93,4 +96,16 @@ pub struct Link {
     pub deferral: Option<Deferral>,
     /// What leads to the server.
     pub interface: Option<InterfaceKind>,
+}
+
+/// What the operating system knows of the route to the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Uplink {
+    /// The routes are not watched.
+    #[default]
+    Unknown,
+    /// There is no route.
+    Down,
+    /// There is a route, from these local addresses.
+    Up(BTreeSet<IpAddr>),
 }

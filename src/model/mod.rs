@@ -11,9 +11,9 @@ mod record;
 pub use backlog::{
     Backlog, Damage, DiskState, Holder, OTHER_SUBMITTERS, SUBMITTERS_MAX, Storage, SubmitterCounts,
 };
-pub use batch::{Batch, BatchPhase, BatchRecord, OpenBatch, Sequence, SizeRule, Stage};
+pub use batch::{Batch, BatchPhase, BatchRecord, DeniedSet, OpenBatch, Sequence, SizeRule, Stage};
 pub use id::{BatchId, DeviceId, RecordId};
-pub use link::{Deferral, InterfaceKind, Link, LinkState};
+pub use link::{Deferral, InterfaceKind, Link, LinkState, Uplink};
 pub use network::Network;
 pub use phase::Phase;
 pub use record::{DEFAULT_PRIORITY, LastError, MAX_PRIORITY, ManifestEntry, NewRecord, Place, RecordState};

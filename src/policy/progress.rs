@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Backlog, Deferral, DiskState, Link, LinkState, Phase};
-use crate::policy::agenda::DeniedSet;
+use crate::model::{Backlog, Deferral, DeniedSet, DiskState, Link, LinkState, Phase};
 
 /// How far the present run has come: from the first record that waits until none does.
 ///

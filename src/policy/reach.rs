@@ -8,12 +8,10 @@
 //! A link that returns is tried at once, after a random moment that keeps a fleet from coming in step. One
 //! that returns again and again, and leads nowhere, is tried less and less often, up to the longest probe interval.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use super::backoff;
-use crate::model::LinkState;
+use crate::model::{LinkState, Uplink};
 
 /// The first wait of a link that returned and led nowhere before.
 const FIRST_REST: Duration = Duration::from_millis(100);
@@ -30,18 +28,6 @@ pub enum Evidence {
     Unreachable,
     /// Somebody else answered.
     Portal,
-}
-
-/// What the system says of the ways to the server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Way {
-    /// Nobody watches.
-    #[default]
-    Unwatched,
-    /// There is none.
-    Closed,
-    /// There is one, from these addresses of ours.
-    Open(BTreeSet<IpAddr>),
 }
 
 /// What is to be done, until it is.
@@ -84,7 +70,7 @@ pub struct Pace {
 #[derive(Debug, Default)]
 pub struct Reach {
     state: LinkState,
-    way: Way,
+    way: Uplink,
     returns: u64,
     paths: u64,
     moves: u64,
@@ -127,8 +113,8 @@ impl Reach {
         self.state = match evidence {
             Evidence::Reached => {
                 self.returns += u64::from(self.is_closed());
-                if self.way == Way::Closed {
-                    (self.way, self.blind) = (Way::Unwatched, true);
+                if self.way == Uplink::Down {
+                    (self.way, self.blind) = (Uplink::Unknown, true);
                 }
                 (self.probes, self.fruitless) = (0, 0);
                 self.state = LinkState::Online;
@@ -138,7 +124,7 @@ impl Reach {
             Evidence::Portal => LinkState::CaptivePortal,
         };
         self.blind = false;
-        if self.planned != Planned::Nothing && self.way != Way::Closed {
+        if self.planned != Planned::Nothing && self.way != Uplink::Down {
             Next::Stay
         } else {
             self.next_probe(waiting, pace, rng)
@@ -155,35 +141,35 @@ impl Reach {
     }
 
     /// The system was looked at.
-    pub fn saw(&mut self, way: Way, pace: &Pace, rng: &mut fastrand::Rng) -> Next {
-        self.blind &= way == Way::Closed;
-        let way = if self.blind { Way::Unwatched } else { way };
+    pub fn saw(&mut self, way: Uplink, pace: &Pace, rng: &mut fastrand::Rng) -> Next {
+        self.blind &= way == Uplink::Down;
+        let way = if self.blind { Uplink::Unknown } else { way };
         let before = std::mem::replace(&mut self.way, way);
         match (&before, &self.way) {
-            (Way::Closed, Way::Closed) => Next::Stay,
-            (_, Way::Closed) => {
+            (Uplink::Down, Uplink::Down) => Next::Stay,
+            (_, Uplink::Down) => {
                 self.state = LinkState::Offline;
                 self.rest()
             }
             // Who no longer looks does not know that there is none.
-            (Way::Closed, Way::Open(_) | Way::Unwatched) => self.comes_back(pace, rng),
-            (Way::Open(old), Way::Open(new)) if !old.is_subset(new) => {
+            (Uplink::Down, Uplink::Up(_) | Uplink::Unknown) => self.comes_back(pace, rng),
+            (Uplink::Up(old), Uplink::Up(new)) if !old.is_subset(new) => {
                 self.moves += 1;
                 if self.is_closed() { self.comes_back(pace, rng) } else { Next::Stay }
             }
-            (Way::Open(_) | Way::Unwatched, Way::Open(_) | Way::Unwatched) => Next::Stay,
+            (Uplink::Up(_) | Uplink::Unknown, Uplink::Up(_) | Uplink::Unknown) => Next::Stay,
         }
     }
 
     /// An address or a route came or went, which may be what was missing.
     pub fn stirred(&mut self, pace: &Pace, rng: &mut fastrand::Rng) -> Next {
-        let hopeful = self.is_closed() && matches!(self.way, Way::Open(_));
+        let hopeful = self.is_closed() && matches!(self.way, Uplink::Up(_));
         if hopeful { self.comes_back(pace, rng) } else { Next::Stay }
     }
 
     /// The way has been closed for longer than connections outlive.
     pub fn given_up(&mut self) {
-        self.paths += u64::from(self.way == Way::Closed);
+        self.paths += u64::from(self.way == Uplink::Down);
     }
 
     /// The device slept: who knows where it woke up.
@@ -236,7 +222,7 @@ impl Reach {
     }
 
     fn next_probe(&mut self, waiting: bool, pace: &Pace, rng: &mut fastrand::Rng) -> Next {
-        if !waiting || self.way == Way::Closed {
+        if !waiting || self.way == Uplink::Down {
             return self.rest();
         }
         self.probes = self.probes.saturating_add(1);
@@ -262,8 +248,8 @@ mod tests {
         jitter: Duration::from_millis(500),
     };
 
-    fn open(addresses: &[&str]) -> Way {
-        Way::Open(addresses.iter().map(|address| address.parse().unwrap()).collect())
+    fn open(addresses: &[&str]) -> Uplink {
+        Uplink::Up(addresses.iter().map(|address| address.parse().unwrap()).collect())
     }
 
     fn rng() -> fastrand::Rng {
@@ -273,7 +259,7 @@ mod tests {
     #[test]
     fn without_any_way_nothing_is_tried_until_one_comes() {
         let (mut reach, mut rng) = (Reach::default(), rng());
-        assert_eq!(reach.saw(Way::Closed, &PACE, &mut rng), Next::Rest);
+        assert_eq!(reach.saw(Uplink::Down, &PACE, &mut rng), Next::Rest);
         assert_eq!(reach.state(), LinkState::Offline);
         assert_eq!(reach.wanted(&PACE, &mut rng), Next::Rest);
         assert_eq!(reach.met(Evidence::Unreachable, true, &PACE, &mut rng), Next::Rest);
@@ -320,14 +306,14 @@ mod tests {
         let (mut reach, mut rng) = (Reach::default(), rng());
         let mut waits = Vec::new();
         for _ in 0..12 {
-            reach.saw(Way::Closed, &PACE, &mut rng);
+            reach.saw(Uplink::Down, &PACE, &mut rng);
             let Next::Return(wait) = reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng) else { panic!() };
             waits.push(wait);
             reach.returned();
         }
         assert!(waits[0] <= PACE.jitter && waits[11] >= PACE.longest / 10, "{waits:?}");
         reach.met(Evidence::Reached, true, &PACE, &mut rng);
-        reach.saw(Way::Closed, &PACE, &mut rng);
+        reach.saw(Uplink::Down, &PACE, &mut rng);
         assert!(
             matches!(reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng), Next::Return(wait) if wait <= PACE.jitter)
         );
@@ -336,8 +322,8 @@ mod tests {
     #[test]
     fn who_no_longer_looks_does_not_wait_for_a_way() {
         let (mut reach, mut rng) = (Reach::default(), rng());
-        reach.saw(Way::Closed, &PACE, &mut rng);
-        assert!(matches!(reach.saw(Way::Unwatched, &PACE, &mut rng), Next::Return(_)));
+        reach.saw(Uplink::Down, &PACE, &mut rng);
+        assert!(matches!(reach.saw(Uplink::Unknown, &PACE, &mut rng), Next::Return(_)));
         reach.returned();
         assert!(matches!(reach.met(Evidence::Unreachable, true, &PACE, &mut rng), Next::Probe(_)));
     }
@@ -345,9 +331,9 @@ mod tests {
     #[test]
     fn a_return_that_is_gone_before_its_moment_is_none() {
         let (mut reach, mut rng) = (Reach::default(), rng());
-        reach.saw(Way::Closed, &PACE, &mut rng);
+        reach.saw(Uplink::Down, &PACE, &mut rng);
         reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng);
-        assert_eq!(reach.saw(Way::Closed, &PACE, &mut rng), Next::Rest);
+        assert_eq!(reach.saw(Uplink::Down, &PACE, &mut rng), Next::Rest);
         assert_eq!((reach.state(), reach.returns()), (LinkState::Offline, 0));
     }
 
@@ -361,7 +347,7 @@ mod tests {
         assert_eq!((reach.moves(), reach.paths()), (1, 0));
         reach.given_up();
         assert_eq!(reach.paths(), 0, "it came back before");
-        reach.saw(Way::Closed, &PACE, &mut rng);
+        reach.saw(Uplink::Down, &PACE, &mut rng);
         reach.given_up();
         assert_eq!(reach.paths(), 1);
         reach.woke(&PACE, &mut rng);
@@ -383,21 +369,21 @@ mod tests {
     #[test]
     fn an_answer_is_believed_whatever_the_interfaces_look_like() {
         let (mut reach, mut rng) = (Reach::default(), rng());
-        reach.saw(Way::Closed, &PACE, &mut rng);
+        reach.saw(Uplink::Down, &PACE, &mut rng);
         reach.met(Evidence::Reached, true, &PACE, &mut rng);
         assert_eq!(reach.state(), LinkState::Online);
-        assert_eq!(reach.saw(Way::Closed, &PACE, &mut rng), Next::Stay);
+        assert_eq!(reach.saw(Uplink::Down, &PACE, &mut rng), Next::Stay);
         assert_eq!(reach.state(), LinkState::Online);
         let next = reach.met(Evidence::Unreachable, true, &PACE, &mut rng);
         assert!(matches!(next, Next::Probe(_)), "who has been wrong is not relied on: {next:?}");
         reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng);
-        assert_eq!(reach.saw(Way::Closed, &PACE, &mut rng), Next::Rest, "until it is right again");
+        assert_eq!(reach.saw(Uplink::Down, &PACE, &mut rng), Next::Rest, "until it is right again");
     }
 
     #[test]
     fn a_person_does_not_wait_and_a_device_that_slept_tries_at_once() {
         let (mut reach, mut rng) = (Reach::default(), rng());
-        reach.saw(Way::Closed, &PACE, &mut rng);
+        reach.saw(Uplink::Down, &PACE, &mut rng);
         assert_eq!(reach.hurried(), Next::Probe(Duration::ZERO));
         reach.probed();
         reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::api::BatchInFlight;
-use crate::model::{LastError, Phase};
-use crate::policy::agenda::{DeniedSet, UsualSize};
+use crate::model::{DeniedSet, LastError, Phase};
+use crate::policy::agenda::UsualSize;
 use crate::policy::progress::Progress;
 
 /// What the planner announces.

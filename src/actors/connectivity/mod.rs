@@ -20,9 +20,9 @@ use crate::config::{Config, Watch};
 use crate::link::bell::{Links, Ring};
 use crate::link::sleep::Sleep;
 use crate::link::ways::{self, Hop, Sight};
-use crate::model::{Backlog, InterfaceKind, Link};
+use crate::model::{Backlog, InterfaceKind, Link, Uplink};
 pub use crate::policy::reach::Evidence;
-use crate::policy::reach::{Next, Pace, Reach, Way};
+use crate::policy::reach::{Next, Pace, Reach};
 use crate::telemetry::event::Event;
 use crate::transport::proxy::first_hop;
 use senses::News;
@@ -162,8 +162,8 @@ impl Connectivity {
     }
 
     /// Connections survive a short absence of the way, and are given up after a longer one.
-    fn outlive(&mut self, way: &Way, ctx: &mut Context<Self>) {
-        if *way != Way::Closed {
+    fn outlive(&mut self, way: &Uplink, ctx: &mut Context<Self>) {
+        if *way != Uplink::Down {
             if let Some(outliving) = self.outliving.take() {
                 ctx.cancel_future(outliving);
             }
@@ -270,7 +270,7 @@ impl Handler<News> for Connectivity {
             News::Power => self.look_at_battery(ctx),
             News::Deaf => {
                 self.watched = false;
-                self.reach(ctx, |reach, pace, rng| reach.saw(Way::Unwatched, pace, rng));
+                self.reach(ctx, |reach, pace, rng| reach.saw(Uplink::Unknown, pace, rng));
             }
             News::Woke(slept) => {
                 tracing::info!("the device slept for {} s", slept.as_secs());

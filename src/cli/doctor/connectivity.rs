@@ -14,7 +14,7 @@ use crate::cli::words::when;
 use crate::clock::wall_ms;
 use crate::config;
 use crate::link::ways::{self, Hop, Sight};
-use crate::policy::reach::Way;
+use crate::model::Uplink;
 use crate::transport::http::TransportError;
 use crate::transport::proxy::first_hop;
 
@@ -60,11 +60,11 @@ async fn resolve(host: &str) -> io::Result<usize> {
 fn way(host: &str, by_proxy: bool, sight: &Sight) -> Finding {
     let to = if by_proxy { format!("the proxy {host}") } else { host.to_owned() };
     match &sight.way {
-        Way::Closed => Finding::problem(
+        Uplink::Down => Finding::problem(
             format!("nothing leads to {to}: no interface that runs has an address that gets there"),
             "join a network; ip address and ip route show what there is",
         ),
-        Way::Open(_) | Way::Unwatched => Finding::ok(match sight.interface {
+        Uplink::Up(_) | Uplink::Unknown => Finding::ok(match sight.interface {
             Some(kind) => format!("the way to {to} is open ({})", kind.name()),
             None => format!("the way to {to} is open"),
         }),
@@ -132,7 +132,7 @@ mod tests {
     fn a_name_without_an_address_and_a_way_that_is_closed_are_problems() {
         assert_eq!(name("crm", &Ok(2)), None);
         assert_eq!(name("crm", &Ok(0)).unwrap().result, Outcome::Problem);
-        let closed = way("10.0.0.1", true, &Sight { way: Way::Closed, interface: None });
+        let closed = way("10.0.0.1", true, &Sight { way: Uplink::Down, interface: None });
         assert_eq!(closed.result, Outcome::Problem);
         assert!(closed.text.contains("the proxy 10.0.0.1"), "{closed:?}");
     }

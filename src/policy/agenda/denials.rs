@@ -8,14 +8,11 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-
 use super::answers::keep;
 use super::look_ups::LOOK_UPS_A_BATCH;
 use super::suspects::{Failing, Family};
 use super::{Agenda, Disposition, Entry, Sent, Step, View};
-use crate::model::{BatchId, BatchPhase, LastError, OpenBatch, Phase, Stage};
+use crate::model::{BatchId, BatchPhase, DeniedSet, LastError, OpenBatch, Phase, Stage};
 use crate::policy::backoff;
 use crate::policy::isolation::Cut;
 use crate::policy::verdict::Verdict;
@@ -100,19 +97,6 @@ impl Denials {
         let others = if count > 0 { Others::Sent } else { Others::Silent };
         Self { count, others, error: None }
     }
-}
-
-/// A batch that is denied while others get through: one of its records is at fault.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct DeniedSet {
-    /// The batch.
-    pub batch_id: BatchId,
-    /// How many records it has.
-    pub records: usize,
-    /// How often in a row it was denied.
-    pub denials: u32,
-    /// What was said the last time.
-    pub error: LastError,
 }
 
 impl Entry {

@@ -36,7 +36,6 @@ use crate::model::{
     Backlog, BatchId, BatchPhase, Deferral, LastError, LinkState, OpenBatch, Phase, RecordId, Sequence,
 };
 use crate::protocol::exchange::ServerHints;
-pub use denials::DeniedSet;
 use denials::{Denials, Wait, WaitReason};
 use liveness::{Liveness, LookUps};
 pub use next::UsualSize;
