@@ -23,14 +23,11 @@
 //! `ARCHITECTURE.md` has the invariants.
 
 pub mod actors;
-pub mod api;
 mod async_fd;
 pub mod cli;
 pub mod client;
-pub mod clock;
-pub mod config;
+mod config_file;
 pub mod daemon;
-pub mod exit;
 mod file_watch;
 pub mod gateway;
 mod hidden;
@@ -38,9 +35,8 @@ pub mod ipc;
 pub mod journal;
 pub mod link;
 pub mod logging;
-pub mod model;
-pub mod policy;
-pub mod protocol;
 pub mod store;
 pub mod telemetry;
 pub mod transport;
+
+pub use fieldsync_core::{api, clock, config, exit, model, policy, protocol};

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::model::{Batch, BatchId, LastError, Network};
 use crate::policy::outcome_reply::OutcomeReply;
+use crate::policy::reach::Evidence;
 use crate::policy::verdict::Verdict;
 use crate::protocol::exchange::ServerHints;
 use crate::telemetry::event::Event;
@@ -65,6 +66,16 @@ pub struct Disbanded(pub Vec<BatchId>);
 /// The breaker is open: nothing was sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Refused;
+
+/// Tries the way to the server with a look-up of no batch at all.
+#[derive(Clone, Copy, Message)]
+#[rtype(result = "Option<Evidence>")]
+pub struct Probe;
+
+/// What a request tells of the way to the server.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct LinkEvidence(pub Evidence);
 
 /// Asks what became of a batch.
 #[derive(Clone, Copy, Message)]

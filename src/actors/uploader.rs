@@ -13,24 +13,19 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::{Notify, watch};
 
-use super::connectivity::Evidence;
-use super::{ConfigWatch, Drain, LookUp, Ping, Refused, Upload, Uploaded};
+use super::{ConfigWatch, Drain, LinkEvidence, LookUp, Ping, Probe, Refused, Upload, Uploaded};
 use crate::clock::wall_ms;
 use crate::config::Config;
 use crate::link::signal;
 use crate::model::{BatchId, DeviceId, InterfaceKind, LastError, Link, Network};
 use crate::policy::outcome_reply::{OutcomeReply, classify_outcome_reply};
+use crate::policy::reach::Evidence;
 use crate::policy::verdict::{Verdict, classify_response, last_error};
 use crate::protocol::exchange::{Delivery, RequestResult, Response, ResponseBody};
 use crate::transport::credential::{Credentials, Token, Watch};
 use crate::transport::encoding::Encoding;
 use crate::transport::http::Http;
 use crate::transport::{Exchange, Parting, Transport};
-
-/// Tries the way to the server with a look-up of no batch at all.
-#[derive(Clone, Copy, Message)]
-#[rtype(result = "Option<Evidence>")]
-pub struct Probe;
 
 /// Something happened to a file of the way, or it is another file now.
 #[derive(Clone, Copy, Message)]
@@ -41,7 +36,7 @@ struct Look;
 pub struct Uploader {
     config: ConfigWatch,
     device: DeviceId,
-    connectivity: Recipient<Evidence>,
+    connectivity: Recipient<LinkEvidence>,
     link: watch::Receiver<Link>,
     parting: Rc<Parting>,
     /// Told when a probe is in the way of something that matters.
@@ -73,7 +68,7 @@ impl Uploader {
     pub fn new(
         config: ConfigWatch,
         device: DeviceId,
-        connectivity: Recipient<Evidence>,
+        connectivity: Recipient<LinkEvidence>,
         link: watch::Receiver<Link>,
         renewed: watch::Sender<u64>,
     ) -> Self {
@@ -178,7 +173,7 @@ impl Uploader {
 
     fn tell_link(&self, seen: &RequestResult, interfered: bool) {
         if let Some(evidence) = evidence(seen, interfered)
-            && let Err(error) = self.connectivity.try_send(evidence)
+            && let Err(error) = self.connectivity.try_send(LinkEvidence(evidence))
         {
             tracing::debug!(%error, "news of the link found no room");
         }

@@ -146,7 +146,7 @@ pub(crate) fn sentence(batch: &BatchReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::batch_reasons::tests::{parent, report};
+    use crate::api::samples::{parent, report};
     use crate::client::scripted::{Scripted, answer};
 
     fn reports() -> [BatchReport; 2] {

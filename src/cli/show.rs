@@ -276,7 +276,7 @@ mod tests {
     use super::super::testing::{entry, run, status};
     use super::*;
     use crate::api::Counts;
-    use crate::api::batch_reasons::tests::report;
+    use crate::api::samples::report;
     use crate::client::scripted::{Scripted, answer};
     use crate::model::{BatchId, DeniedSet, LastError};
 

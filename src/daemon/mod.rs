@@ -15,7 +15,7 @@ mod socket;
 mod stop;
 mod watchdog;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,13 +26,14 @@ use tokio::sync::watch;
 use crate::actors::TryNow;
 use crate::actors::batch_planner::{BatchPlanner, Partners, PlannerState, Senses};
 use crate::actors::circuit_breaker::CircuitBreaker;
-use crate::actors::connectivity::{Connectivity, Introduce};
+use crate::actors::connectivity::{AttachProber, Connectivity};
 use crate::actors::queue_reader::QueueReader;
 use crate::actors::queue_store::QueueStore;
 use crate::actors::telemetry::{Keep, Telemetry};
 use crate::actors::uploader::Uploader;
 use crate::clock::{Clock, Steady, wall_ms};
-use crate::config::{self, Config, ConfigError};
+use crate::config::Config;
+use crate::config_file::{find_config_file, load_config};
 use crate::exit;
 use crate::ipc::alerts::Raised;
 use crate::ipc::server::{self, Shared};
@@ -72,8 +73,8 @@ pub struct Options {
 /// Runs the daemon; gives its exit code.
 pub fn run(options: &Options) -> u8 {
     memory::close();
-    let file = config_file(options.config.as_deref());
-    let config = match load(file.as_deref()) {
+    let file = find_config_file(options.config.as_deref());
+    let config = match load_config(file.as_deref()) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("fieldsyncd: {error}");
@@ -104,17 +105,6 @@ pub fn run(options: &Options) -> u8 {
 fn end(code: u8) -> ! {
     logging::drain();
     std::process::exit(i32::from(code))
-}
-
-/// The named file must be there; the default one may be missing.
-pub(crate) fn config_file(named: Option<&Path>) -> Option<PathBuf> {
-    let default = Path::new(config::DEFAULT_FILE);
-    named.map(Path::to_owned).or_else(|| default.exists().then(|| default.to_owned()))
-}
-
-/// The layers as this process has them.
-pub(crate) fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
-    config::load(file, std::env::vars_os())
 }
 
 /// An actor that panicked would be missed by nobody: the process ends, and systemd starts it anew.
@@ -325,7 +315,7 @@ async fn live(
     };
     let clock = wires.board.clock;
     for introduced in [
-        crew.connectivity.send(Introduce(crew.uploader.clone())).await,
+        crew.connectivity.send(AttachProber(crew.uploader.clone().recipient())).await,
         crew.telemetry.send(Keep(crew.store.clone())).await,
     ] {
         if let Err(error) = introduced {
@@ -393,7 +383,7 @@ async fn live(
         match signal {
             Signal::Reload => {
                 // The default one may have come since; one that was there may not go.
-                let file = config_file(file.as_deref());
+                let file = find_config_file(file.as_deref());
                 reload::reload(file.as_deref(), &config_sender, log, &notifier);
                 socket.restore();
             }

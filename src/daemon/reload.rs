@@ -6,9 +6,9 @@ use std::sync::Arc;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 
-use super::load;
 use super::notify::{News, Notifier};
 use crate::config::Config;
+use crate::config_file::load_config;
 use crate::journal;
 use crate::logging::LogControl;
 
@@ -23,7 +23,7 @@ pub(super) fn reload(
         Ok(now) => notifier.tell(News::Reloading(now)),
         Err(error) => tracing::debug!(%error, "systemd is not told of the reload"),
     }
-    match load(file) {
+    match load_config(file) {
         Ok(config) => {
             let old = current.send_replace(Arc::new(config.clone()));
             log.set_level(&config.log.level);

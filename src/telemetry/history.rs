@@ -143,7 +143,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::batch_reasons::tests::report;
+    use crate::api::samples::report;
     use crate::model::{BatchPhase, Place, SizeRule, Stage};
 
     fn sent(history: &mut History, id: BatchId, parent: Option<BatchId>, attempt: u32) {

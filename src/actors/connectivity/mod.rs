@@ -13,16 +13,14 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::sync::watch;
 
-use super::uploader::{Probe, Uploader};
-use super::{ConfigWatch, Drain, Ping, TryNow, tell};
+use super::{ConfigWatch, Drain, LinkEvidence, Ping, Probe, TryNow, tell};
 use crate::clock::wall_ms;
 use crate::config::{Config, Watch};
 use crate::link::bell::{Links, Ring};
 use crate::link::sleep::Sleep;
 use crate::link::ways::{self, Hop, Sight};
 use crate::model::{Backlog, InterfaceKind, Link, Uplink};
-pub use crate::policy::reach::Evidence;
-use crate::policy::reach::{Next, Pace, Reach};
+use crate::policy::reach::{Evidence, Next, Pace, Reach};
 use crate::telemetry::event::Event;
 use crate::transport::proxy::first_hop;
 use senses::News;
@@ -36,7 +34,7 @@ pub struct Connectivity {
     config: ConfigWatch,
     link: watch::Sender<Link>,
     backlog: watch::Receiver<Backlog>,
-    uploader: Option<Addr<Uploader>>,
+    prober: Option<Recipient<Probe>>,
     telemetry: Recipient<Event>,
     rng: fastrand::Rng,
     reach: Reach,
@@ -50,14 +48,10 @@ pub struct Connectivity {
     outliving: Option<SpawnHandle>,
 }
 
-/// The uploader and this actor know each other: it is introduced once both run.
+/// The uploader reports to this actor, which sends its probes: it is attached once both run.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Introduce(pub Addr<Uploader>);
-
-impl Message for Evidence {
-    type Result = ();
-}
+pub struct AttachProber(pub Recipient<Probe>);
 
 impl Connectivity {
     /// An actor that knows nothing yet.
@@ -71,7 +65,7 @@ impl Connectivity {
             config,
             link,
             backlog,
-            uploader: None,
+            prober: None,
             telemetry,
             rng: fastrand::Rng::new(),
             reach: Reach::default(),
@@ -129,8 +123,8 @@ impl Connectivity {
             return self.let_traffic_try(ctx);
         }
         self.next = None;
-        let Some(uploader) = self.uploader.clone() else { return };
-        let probing = uploader.send(Probe).into_actor(self).map(|evidence, actor, ctx| {
+        let Some(prober) = self.prober.clone() else { return };
+        let probing = prober.send(Probe).into_actor(self).map(|evidence, actor, ctx| {
             actor.next = None;
             actor.reach.probed();
             match evidence {
@@ -289,18 +283,18 @@ impl Handler<News> for Connectivity {
     }
 }
 
-impl Handler<Introduce> for Connectivity {
+impl Handler<AttachProber> for Connectivity {
     type Result = ();
 
-    fn handle(&mut self, Introduce(uploader): Introduce, _: &mut Self::Context) {
-        self.uploader = Some(uploader);
+    fn handle(&mut self, AttachProber(prober): AttachProber, _: &mut Self::Context) {
+        self.prober = Some(prober);
     }
 }
 
-impl Handler<Evidence> for Connectivity {
+impl Handler<LinkEvidence> for Connectivity {
     type Result = ();
 
-    fn handle(&mut self, evidence: Evidence, ctx: &mut Self::Context) {
+    fn handle(&mut self, LinkEvidence(evidence): LinkEvidence, ctx: &mut Self::Context) {
         self.met(evidence, ctx);
     }
 }
@@ -324,6 +318,6 @@ impl Handler<Drain> for Connectivity {
 
     fn handle(&mut self, Drain: Drain, ctx: &mut Self::Context) {
         self.carry_out(Next::Rest, ctx);
-        self.uploader = None;
+        self.prober = None;
     }
 }

@@ -9,7 +9,7 @@ use super::finding::Finding;
 use crate::api::Status;
 use crate::clock::millis;
 use crate::config::{Config, ConfigError, DEFAULT_FILE};
-use crate::daemon;
+use crate::config_file::{find_config_file, load_config};
 
 /// The configuration as the daemon would read it.
 pub(super) struct Configured {
@@ -22,8 +22,8 @@ pub(super) struct Configured {
 }
 
 pub(super) fn read(named: Option<&Path>) -> Configured {
-    let file = daemon::config_file(named);
-    let (config, error) = match daemon::load(file.as_deref()) {
+    let file = find_config_file(named);
+    let (config, error) = match load_config(file.as_deref()) {
         Ok(config) => (Some(config), None),
         Err(error) => (None, Some(error)),
     };

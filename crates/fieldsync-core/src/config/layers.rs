@@ -1,4 +1,4 @@
-//! Reading the layers. Each is checked alone, so that a mistake is reported where it stands.
+//! Merges the layers of the configuration. Each is checked alone, so that a mistake is reported where it stands.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -62,19 +62,7 @@ impl fmt::Display for Lines<'_> {
     }
 }
 
-/// Reads the layers: the defaults, `file` when there is one, and the variables of our prefix.
-pub fn load(
-    file: Option<&Path>,
-    variables: impl Iterator<Item = (OsString, OsString)>,
-) -> Result<Config, ConfigError> {
-    let read = |path: &Path| {
-        std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })
-    };
-    let text = file.map(read).transpose()?;
-    parse_layers(file.zip(text.as_deref()), variables)
-}
-
-/// As [`load`], with the text of the file.
+/// Merges the layers: the defaults, the text of `file` when there is one, and the variables of our prefix.
 pub fn parse_layers(
     file: Option<(&Path, &str)>,
     variables: impl Iterator<Item = (OsString, OsString)>,
@@ -142,21 +130,17 @@ fn typed(section: &str, key: &str, text: &str) -> Result<Value, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     fn from_text(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(text.as_bytes()).unwrap();
         let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-        load(Some(file.path()), variables).map_err(|error| error.to_string())
+        parse_layers(Some((Path::new("config.toml"), text)), variables).map_err(|error| error.to_string())
     }
 
     #[test]
     fn the_shipped_file_is_the_defaults_and_names_every_key() {
-        let text = std::fs::read_to_string("config.toml").unwrap();
-        assert_eq!(from_text(&text, &[]).unwrap(), Config::default());
+        let text = include_str!("../../../../config.toml");
+        assert_eq!(from_text(text, &[]).unwrap(), Config::default());
         let defaults = Table::try_from(Config::default()).unwrap();
         for (section, keys) in &defaults {
             assert!(text.contains(&format!("[{section}]")), "config.toml lacks [{section}]");
@@ -208,7 +192,7 @@ mod tests {
     fn a_variable_that_is_not_text_is_refused() {
         use std::os::unix::ffi::OsStringExt as _;
         let variable = ("FIELDSYNC_QUEUE__STATE_DIR".into(), OsString::from_vec(b"/srv/\xff".to_vec()));
-        let error = load(None, std::iter::once(variable)).unwrap_err().to_string();
+        let error = parse_layers(None, std::iter::once(variable)).unwrap_err().to_string();
         assert!(error.contains("FIELDSYNC_QUEUE__STATE_DIR: its value is not UTF-8"), "{error}");
     }
 

@@ -67,8 +67,8 @@ fn as_used(url: &Url) -> Result<String, String> {
     if text.len() > MAX_TEXT_BYTES {
         return Err(format!("must have at most {MAX_TEXT_BYTES} bytes in ASCII"));
     }
-    text.parse::<hyper::Uri>().map_err(|error| format!("cannot be used: {error}"))?;
-    text.parse::<awc::http::Uri>().map_err(|error| format!("cannot be used: {error}"))?;
+    text.parse::<http::Uri>().map_err(|error| format!("cannot be used: {error}"))?;
+    text.parse::<http02::Uri>().map_err(|error| format!("cannot be used: {error}"))?;
     Ok(text.to_owned())
 }
 
@@ -96,7 +96,7 @@ mod tests {
             if let Ok(read) = read_server_url(&text) {
                 prop_assert!(read.is_ascii() && !read.ends_with('/'));
                 prop_assert_eq!(read_server_url(&read), Ok(read.clone()));
-                let (url, uri) = (Url::parse(&read).unwrap(), read.parse::<hyper::Uri>().unwrap());
+                let (url, uri) = (Url::parse(&read).unwrap(), read.parse::<http::Uri>().unwrap());
                 prop_assert_eq!(url.host_str(), uri.host());
                 prop_assert_eq!(url.port(), uri.port_u16());
             }

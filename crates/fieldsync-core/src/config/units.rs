@@ -15,7 +15,8 @@ const MAX_SPAN: Duration = Duration::from_hours(366 * 24);
 pub struct Span(pub Duration);
 
 impl Span {
-    pub(crate) const fn secs(seconds: u64) -> Self {
+    /// Whole seconds.
+    pub const fn secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
 }
@@ -44,7 +45,8 @@ impl<'de> Deserialize<'de> for Span {
 pub struct Size(pub u64);
 
 impl Size {
-    pub(crate) const fn mib(mebibytes: u64) -> Self {
+    /// Whole mebibytes.
+    pub const fn mib(mebibytes: u64) -> Self {
         Self(mebibytes << 20)
     }
 }

@@ -104,36 +104,9 @@ pub fn short(id: BatchId) -> String {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use crate::model::Sequence;
-
-    /// A batch of 25 records that was answered.
-    pub(crate) fn report(rule: &str, parent: Option<BatchId>) -> BatchReport {
-        BatchReport {
-            id: BatchId::new(),
-            parent,
-            sequence: Sequence { index: 3, total: 6 },
-            records: 25,
-            bytes: 12_600,
-            attempt: 1,
-            outcome: "answered".into(),
-            http_status: Some(200),
-            duration_ms: 27_900,
-            synced: 25,
-            rule: rule.into(),
-            expected_ms: None,
-            at_most_ms: None,
-            time_limit_ms: 60_000,
-            note: "settled record by record".into(),
-            at: 10_000,
-        }
-    }
-
-    /// `3f2a91bc`
-    pub(crate) fn parent() -> BatchId {
-        BatchId("3f2a91bc-0c55-4b4f-9a55-0b7c5c7f0a01".parse().unwrap())
-    }
+    use crate::api::samples::{parent, report};
 
     #[test]
     fn a_batch_tells_why_it_had_its_size() {

@@ -3,6 +3,8 @@
 pub mod batch_reasons;
 mod caller;
 mod event_data;
+#[cfg(any(test, feature = "samples"))]
+pub mod samples;
 pub mod submission;
 mod telemetry;
 

@@ -8,8 +8,8 @@
 
 mod address;
 mod check;
+mod layers;
 mod level;
-mod load;
 mod mistake;
 mod texts;
 mod units;
@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use layers::{ConfigError, parse_layers};
 pub use level::{LevelError, read_log_filter};
-pub use load::{ConfigError, load, parse_layers};
 pub use units::{Mode, Size, Span};
 
 /// The file that is read when `--config` names none.

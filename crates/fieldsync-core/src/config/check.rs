@@ -58,7 +58,7 @@ impl Config {
         let path = self.server.path.as_str();
         refuse(!path.starts_with('/'), "server.path", "must begin with /");
         // What the id of a batch is put behind for a look-up.
-        let as_used = path.parse::<awc::http::Uri>().ok().filter(|uri| uri.path() == path && path.is_ascii());
+        let as_used = path.parse::<http02::Uri>().ok().filter(|uri| uri.path() == path && path.is_ascii());
         refuse(
             as_used.is_none(),
             "server.path",

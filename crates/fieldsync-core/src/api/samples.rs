@@ -1,0 +1,31 @@
+//! Sample values for tests.
+
+use super::BatchReport;
+use crate::model::{BatchId, Sequence};
+
+/// A batch of 25 records that was answered.
+pub fn report(rule: &str, parent: Option<BatchId>) -> BatchReport {
+    BatchReport {
+        id: BatchId::new(),
+        parent,
+        sequence: Sequence { index: 3, total: 6 },
+        records: 25,
+        bytes: 12_600,
+        attempt: 1,
+        outcome: "answered".into(),
+        http_status: Some(200),
+        duration_ms: 27_900,
+        synced: 25,
+        rule: rule.into(),
+        expected_ms: None,
+        at_most_ms: None,
+        time_limit_ms: 60_000,
+        note: "settled record by record".into(),
+        at: 10_000,
+    }
+}
+
+/// `3f2a91bc`
+pub fn parent() -> BatchId {
+    BatchId("3f2a91bc-0c55-4b4f-9a55-0b7c5c7f0a01".parse().unwrap_or_default())
+}

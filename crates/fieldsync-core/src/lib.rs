@@ -1,0 +1,19 @@
+//! What device and server share, and every decision of the device: no async, no sockets, no files.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`model`] | data types of records, batches and links |
+//! | [`protocol`] | the sync protocol between device and server |
+//! | [`api`] | the local API of the daemon, as types |
+//! | [`config`] | the configuration, its checks and its text |
+//! | [`policy`] | every decision, as pure functions |
+//! | [`clock`] | the only place that reads a clock |
+//! | [`exit`] | exit codes of the programs |
+
+pub mod api;
+pub mod clock;
+pub mod config;
+pub mod exit;
+pub mod model;
+pub mod policy;
+pub mod protocol;
