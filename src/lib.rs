@@ -24,6 +24,7 @@
 
 pub mod actors;
 mod async_fd;
+mod causes;
 pub mod cli;
 pub mod client;
 mod config_file;

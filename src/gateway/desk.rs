@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::faults::{Faults, Work};
 use super::ledger::{Application, CheckedBatch, Digest, Ledger, LedgerError, PageLimit, Settled, Turn};
 use super::metrics::{Metrics, Tally};
-use super::with_causes;
+use crate::causes::with_causes;
 use crate::clock::{Clock, millis, wall_ms};
 use crate::model::{BatchId, DeviceId};
 use crate::protocol::wire::BatchAnswer;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::ledger::CheckedBatch;
-use super::parse_duration;
+use super::option_values::{parse_duration, parse_share};
 
 /// How long a hanging batch hangs when no time limit says what is long.
 const HANG_WITHOUT_LIMIT: Duration = Duration::from_secs(30);
@@ -103,14 +103,6 @@ impl Faults {
 
 fn contains(payload: &str, text: Option<&String>) -> bool {
     text.is_some_and(|text| payload.contains(text.as_str()))
-}
-
-fn parse_share(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
-        Ok(_) => Err("must lie between 0.0 and 1.0".into()),
-        Err(error) => Err(error.to_string()),
-    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@ use std::path::PathBuf;
 use ring::digest;
 use serde_json::value::RawValue;
 
-use super::ledger_postgres::AddressError;
 use crate::model::{BatchId, DeviceId, RecordId};
 use crate::protocol::wire::{
     BatchAnswer, ID_CONFLICT, ID_OF_OTHER_DEVICE, RecordResult, RecordStatus, WireRecord,
@@ -260,8 +259,6 @@ pub(crate) enum OpenError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    #[error(transparent)]
-    Address(#[from] AddressError),
     #[error("the database {database} does not let this gateway in, or is not fit for a ledger")]
     Unfit {
         database: String,

@@ -13,8 +13,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::Server;
-use actix_web::{App, HttpServer};
 use futures_util::future::join;
 use rustls::ServerConfig;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -27,20 +25,16 @@ use tokio::time::timeout;
 
 use super::desk::Desk;
 use super::forward::Target;
-use super::ledger::{Ledger, OpenError};
+use super::ledger::Ledger;
 use super::ledger_postgres::{Address, PostgresLedger};
 use super::ledger_redb::RedbLedger;
+use super::listener::{DRAIN, plain_server, tls_server};
 use super::metrics::Metrics;
-use super::service::{Service, common_headers, routes};
+use super::options::Options;
+use super::service::Service;
 use super::tokens::TokenFile;
-use super::{Options, RunError, tls};
+use super::{RunError, tls};
 
-/// How long requests in flight may take to finish once the end has come.
-pub(super) const DRAIN: Duration = Duration::from_secs(5);
-/// Threads that take requests.
-pub(super) const WORKERS: usize = 2;
-/// Connections that a worker has open at a time.
-pub(super) const CONNECTIONS_PER_WORKER: usize = 512;
 /// Threads that touch the ledger beside those that write.
 const LEDGER_READERS: usize = 3;
 /// Threads on which names may be looked up: one of a silent name server takes long.
@@ -49,14 +43,6 @@ const NAME_LOOKUPS: usize = 4;
 const LAST_LOOKUPS: Duration = Duration::from_millis(100);
 /// The password of the database, when its URL has none: the name that all its clients use.
 const PASSWORD_VARIABLE: &str = "PGPASSWORD";
-/// Threads of each worker that decode and check bodies.
-pub(super) const CHECK_THREADS: usize = 2;
-/// Longer than clients keep an idle connection, so that it is never the server that ends one just
-/// as a request comes.
-pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// A request's head, and the handshake before it, take no longer than this.
-pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(15);
-
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn serve(options: &Options) -> Result<(), RunError> {
     let tokens = options.token_file.as_deref().map(TokenFile::open).transpose()?.map(Arc::new);
@@ -90,7 +76,7 @@ struct Shared {
     target: Option<Target>,
 }
 
-fn open(store: &str) -> Result<(Arc<dyn Ledger>, String), OpenError> {
+fn open(store: &str) -> Result<(Arc<dyn Ledger>, String), RunError> {
     if !Address::is_meant(store) {
         Address::refuse_if_like_one(store)?;
         return Ok((Arc::new(RedbLedger::open(Path::new(store))?), store.into()));
@@ -121,7 +107,7 @@ async fn listen_and_serve(options: &Options, shared: Shared) -> Result<(), RunEr
     let scheme = if tls.is_some() { "https" } else { "http" };
     let path = options.path.clone();
     let server = match tls {
-        Some(tls) => tls::server(listener, tls, service, path),
+        Some(tls) => tls_server(listener, tls, service, path),
         None => plain_server(listener, service, path),
     }
     .map_err(RunError::Start)?;
@@ -161,21 +147,6 @@ async fn listen_and_serve(options: &Options, shared: Shared) -> Result<(), RunEr
         tracing::warn!("requests in flight did not finish in time; they were not applied");
         Ok(())
     }
-}
-
-fn plain_server(listener: TcpListener, service: Arc<Service>, path: String) -> io::Result<Server> {
-    let server = HttpServer::new(move || {
-        App::new().wrap(common_headers()).configure(|config| routes(config, &service, &path))
-    })
-    .workers(WORKERS)
-    .worker_max_blocking_threads(CHECK_THREADS)
-    .max_connections(CONNECTIONS_PER_WORKER)
-    .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(HEAD_LIMIT)
-    .shutdown_timeout(DRAIN.as_secs())
-    .disable_signals()
-    .listen(listener)?;
-    Ok(server.run())
 }
 
 /// Reads the token file again with each signal, for ever.

@@ -25,7 +25,7 @@ use super::ledger::{Application, LedgerError, PageLimit, Settled};
 use super::metrics::{self, Metrics};
 use super::refusal::{RETRY_AFTER_SECONDS, Refusal};
 use super::tokens::{Scope, TokenFile};
-use super::with_causes;
+use crate::causes::with_causes;
 use crate::model::BatchId;
 use crate::protocol::wire::{BATCH_ID, BatchAnswer, DEVICE_ID, Processing, ProcessingState};
 

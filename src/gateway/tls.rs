@@ -1,28 +1,12 @@
-//! Serving over TLS, HTTP/1.1 only.
-//!
-//! The server library would offer HTTP/2 as soon as any crate of the build turns it on. It brings
-//! nothing to devices that send one batch at a time, and its code would be open to the network:
-//! so the service is put together here, from the parts that speak HTTP/1.1.
+//! The certificate chain and the key that the gateway serves TLS with.
 
-use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use actix_http::HttpService;
-use actix_service::{IntoServiceFactory, ServiceFactoryExt, map_config};
-use actix_tls::accept::TlsError as AcceptError;
-use actix_tls::accept::rustls_0_23::{Acceptor, TlsStream};
-use actix_web::App;
-use actix_web::dev::{AppConfig, Server};
-use actix_web::rt::net::TcpStream;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem};
-
-use super::serve::{CHECK_THREADS, CONNECTIONS_PER_WORKER, DRAIN, HEAD_LIMIT, KEEP_ALIVE, WORKERS};
-use super::service::{Service, common_headers, routes};
 
 /// Why there can be no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -57,36 +41,4 @@ pub(crate) fn load(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsEr
         .map_err(|source| TlsError::Pair { certificate: certificate.into(), source })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
-}
-
-/// A server as the one without TLS, within the same limits.
-pub(crate) fn server(
-    listener: TcpListener,
-    config: ServerConfig,
-    service: Arc<Service>,
-    path: String,
-) -> io::Result<Server> {
-    let server = Server::build()
-        .workers(WORKERS)
-        .worker_max_blocking_threads(CHECK_THREADS)
-        .max_concurrent_connections(CONNECTIONS_PER_WORKER)
-        .shutdown_timeout(DRAIN.as_secs())
-        .disable_signals()
-        .listen("gateway", listener, move || {
-            let app = App::new().wrap(common_headers()).configure(|config| routes(config, &service, &path));
-            let http = HttpService::build()
-                .keep_alive(KEEP_ALIVE)
-                .client_request_timeout(HEAD_LIMIT)
-                .h1(map_config(app.into_factory(), |()| AppConfig::default()));
-            let mut acceptor = Acceptor::new(config.clone());
-            acceptor.set_handshake_timeout(HEAD_LIMIT);
-            acceptor
-                .map_err(AcceptError::into_service_error)
-                .map(|stream: TlsStream<TcpStream>| {
-                    let peer: Option<SocketAddr> = stream.get_ref().0.peer_addr().ok();
-                    (stream, peer)
-                })
-                .and_then(http.map_err(AcceptError::Service))
-        })?;
-    Ok(server.run())
 }

@@ -12,7 +12,7 @@ use std::sync::{PoisonError, RwLock};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::ledger::{Digest, sha256};
-use super::with_causes;
+use crate::causes::with_causes;
 use crate::model::DeviceId;
 
 /// A larger file is not read.

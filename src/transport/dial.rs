@@ -1,8 +1,6 @@
 //! Makes connections: finds the server or its proxy, tries every address, and gets through the proxy.
 
-use std::error::Error;
 use std::future::poll_fn;
-use std::iter::successors;
 use std::net::UdpSocket;
 use std::rc::Rc;
 
@@ -16,6 +14,7 @@ use super::connection::{Line, Tcp};
 use super::journey::Newest;
 use super::proxy::{Proxy, Refusal};
 use super::tls::{TlsClient, TlsError, TlsPeer, explain_tls_error};
+use crate::causes::with_causes;
 use crate::clock::Clock;
 use crate::config;
 
@@ -102,8 +101,8 @@ impl Dialer {
 
     async fn connect(&self, to: &Uri) -> Result<Tcp, String> {
         let mut tcp = self.tcp.clone();
-        poll_fn(|cx| tcp.poll_ready(cx)).await.map_err(|error| causes(&error))?;
-        let stream = tcp.call(to.clone()).await.map_err(|error| causes(&error))?.into_inner();
+        poll_fn(|cx| tcp.poll_ready(cx)).await.map_err(|error| with_causes(&error))?;
+        let stream = tcp.call(to.clone()).await.map_err(|error| with_causes(&error))?.into_inner();
         let tcp = Tcp::new(stream, self.clock, Rc::clone(&self.stir)).map_err(|error| error.to_string())?;
         self.newest.replace(Some(tcp.meter()));
         Ok(tcp)
@@ -133,13 +132,6 @@ pub(super) fn port_or_default(uri: &Uri) -> u16 {
 
 fn default_port(uri: &Uri) -> u16 {
     if uri.scheme_str() == Some("https") { 443 } else { 80 }
-}
-
-/// An error and what caused it.
-pub(super) fn causes(error: &dyn Error) -> String {
-    let all: Vec<String> =
-        successors(Some(error), |error| (*error).source()).map(ToString::to_string).collect();
-    all.join(": ")
 }
 
 #[cfg(test)]

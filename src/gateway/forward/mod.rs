@@ -31,7 +31,8 @@ use super::applied::AppliedRecord;
 use super::desk::Desk;
 use super::ledger::{Application, LedgerError, PageLimit, Turn};
 use super::metrics::Metrics;
-use super::{parse_duration, with_causes};
+use super::option_values::{parse_count, parse_duration};
+use crate::causes::with_causes;
 use crate::policy::backoff;
 
 /// Of payload in a body; a record that is larger goes alone.
@@ -73,14 +74,6 @@ pub(crate) struct Forwarding {
     /// The longest wait after a failure, and the wait after a refusal.
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = parse_duration)]
     forward_max_wait: Duration,
-}
-
-fn parse_count(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("must not be zero".into()),
-        Ok(count) => Ok(count),
-        Err(error) => Err(format!("{error}")),
-    }
 }
 
 /// Hands records on.

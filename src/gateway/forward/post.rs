@@ -17,8 +17,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::time::timeout;
 
+use crate::causes::with_causes;
 use crate::gateway::ledger::sha256;
-use crate::gateway::{trust, with_causes};
+use crate::gateway::trust;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);

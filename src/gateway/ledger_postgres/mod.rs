@@ -67,7 +67,7 @@ impl PostgresLedger {
         let database = || ledger.sessions.name().to_owned();
         let found = ledger
             .sessions
-            .run(LIMIT, async |session| Ok(schema::prepare(session).await?))
+            .run(LIMIT, async |session| Ok(schema::prepare(&mut session.client).await?))
             .map_err(|error| open_error(database(), error))?;
         match found {
             Found::Ready => {

@@ -6,9 +6,7 @@
 //! number: they go on beside newer ones.
 
 use tokio_postgres::types::Type;
-use tokio_postgres::{Error as DatabaseError, GenericClient, Transaction};
-
-use super::session::Session;
+use tokio_postgres::{Client, Error as DatabaseError, GenericClient, Transaction};
 
 /// The layout of the tables below.
 pub(super) const SCHEMA: i64 = 1;
@@ -45,8 +43,8 @@ pub(super) enum Found {
 }
 
 /// Makes the tables unless they are there.
-pub(super) async fn prepare(session: &mut Session) -> Result<Found, DatabaseError> {
-    let transaction = session.client.transaction().await?;
+pub(super) async fn prepare(client: &mut Client) -> Result<Found, DatabaseError> {
+    let transaction = client.transaction().await?;
     transaction.execute_typed("SELECT pg_advisory_xact_lock($1)", &[(&PREPARING, Type::INT8)]).await?;
     let found = look_or_make(&transaction).await?;
     match found {

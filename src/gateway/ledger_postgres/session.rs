@@ -27,8 +27,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::Address;
 use super::schema::{self, SCHEMA};
+use crate::causes::with_causes;
 use crate::gateway::ledger::LedgerError;
-use crate::gateway::with_causes;
 
 /// No operation takes longer.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);

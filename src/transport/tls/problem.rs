@@ -17,7 +17,7 @@ use rustls::CertificateError::{
 use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage, PeerIncompatible};
 
 use super::rustls_error;
-use crate::transport::dial::causes;
+use crate::causes::with_causes;
 
 /// A kind of trouble with TLS, in words for people.
 #[derive(Debug)]
@@ -161,7 +161,7 @@ pub(in crate::transport) fn explain_tls_error(error: &(dyn Error + 'static)) -> 
     let of_rustls = rustls_error(error);
     match PROBLEMS.iter().find(|problem| of_rustls.is_some_and(|error| (problem.is_cause_of)(error))) {
         Some(TlsProblem { what, remedy, .. }) => format!("{what}: {remedy} ({error})"),
-        None => causes(error),
+        None => with_causes(error),
     }
 }
 
