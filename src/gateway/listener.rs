@@ -18,7 +18,7 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer};
 use rustls::ServerConfig;
 
-use super::service::{Service, common_headers, routes};
+use super::routes::{Service, common_headers, routes};
 
 /// How long requests in flight may take to finish once the end has come.
 pub(super) const DRAIN: Duration = Duration::from_secs(5);

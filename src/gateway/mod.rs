@@ -13,27 +13,27 @@
 //!
 //! Any number of gateways may share a PostgreSQL ledger: all of this holds for them together.
 //!
-//! A request passes `service` (routes, authority, time limit), `intake` (what is well formed)
-//! and `desk` (which batches are at work), and ends in the `ledger`.
+//! A request passes `routes` (authority, time limit), `batch_validation` (what is well formed)
+//! and `batch_processor` (which batches are at work), and ends in the `ledger`.
 
-mod applied;
-mod desk;
-mod faults;
+mod applied_entry;
+mod batch_processor;
+mod batch_validation;
+mod client_tls;
+mod fault_injection;
 mod forward;
-mod intake;
 mod ledger;
 mod ledger_postgres;
 mod ledger_redb;
+mod lifecycle;
 mod listener;
 mod metrics;
 mod option_values;
 mod options;
-mod refusal;
-mod serve;
-mod service;
-mod tls;
-mod tokens;
-mod trust;
+mod request_error;
+mod routes;
+mod server_tls;
+mod token_file;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -46,8 +46,8 @@ use crate::logging;
 use forward::TargetError;
 use ledger::OpenError;
 use ledger_postgres::AddressError;
-use tls::TlsError;
-use tokens::TokenFileError;
+use server_tls::TlsError;
+use token_file::TokenFileError;
 
 pub use options::Options;
 
@@ -108,7 +108,7 @@ impl RunError {
 /// Runs until a signal ends it, and says with which code the process is to exit.
 pub fn run(options: &Options) -> u8 {
     init_logging();
-    match serve::serve(options) {
+    match lifecycle::serve(options) {
         Ok(()) => exit::DONE,
         Err(error) => {
             // Nobody is left to tell when standard error is gone.

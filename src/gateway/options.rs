@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::faults::Faults;
+use super::fault_injection::Faults;
 use super::forward::Forwarding;
 use super::option_values::{parse_duration, parse_size};
-use super::service::OWN_PATHS;
+use super::routes::OWN_PATHS;
 use crate::protocol::wire;
 
 /// Takes batches of records from field devices, and applies each record once.

@@ -14,7 +14,7 @@
 //!   over when it is gone, or when its way to those who take records has failed for a while. What was under
 //!   way then is sent again.
 
-mod post;
+mod target;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,11 +24,11 @@ use actix_web::web::Bytes;
 use serde::Serialize;
 use tokio::time::sleep;
 
-use post::Outcome;
-pub(crate) use post::{Target, TargetError};
+use target::Outcome;
+pub(crate) use target::{Target, TargetError};
 
-use super::applied::AppliedRecord;
-use super::desk::Desk;
+use super::applied_entry::AppliedRecord;
+use super::batch_processor::Desk;
 use super::ledger::{Application, LedgerError, PageLimit, Turn};
 use super::metrics::Metrics;
 use super::option_values::{parse_count, parse_duration};

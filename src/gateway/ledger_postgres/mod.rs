@@ -7,18 +7,18 @@
 //!   itself: a pooler in between must not give it to others (pgbouncer: `pool_mode = session`).
 //! - A database that is away fails an operation within [`LIMIT`]; none of it waits for the database's return.
 
-mod address;
+mod database_address;
 mod schema;
-mod session;
+mod session_pool;
 mod settle;
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-pub(crate) use address::{Address, AddressError};
+pub(crate) use database_address::{Address, AddressError};
 use schema::Found;
-use session::{Failure, LIMIT, Place, Said, Session, Sessions};
+use session_pool::{Failure, LIMIT, Place, Said, Session, Sessions};
 
 use super::ledger::{
     Application, CheckedBatch, KeptAnswer, Ledger, LedgerError, OpenError, PageLimit, Settled, Turn, sha256,

@@ -12,7 +12,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{GenericClient, Transaction};
 use uuid::Uuid;
 
-use super::session::{Failure, Session};
+use super::session_pool::{Failure, Session};
 use crate::gateway::ledger::{
     CheckedBatch, CheckedRecord, Digest, INVALID_DATA, KeptAnswer, KnownRecord, Settled,
 };

@@ -23,7 +23,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::desk::Desk;
+use super::batch_processor::Desk;
 use super::forward::Target;
 use super::ledger::Ledger;
 use super::ledger_postgres::{Address, PostgresLedger};
@@ -31,9 +31,9 @@ use super::ledger_redb::RedbLedger;
 use super::listener::{DRAIN, plain_server, tls_server};
 use super::metrics::Metrics;
 use super::options::Options;
-use super::service::Service;
-use super::tokens::TokenFile;
-use super::{RunError, tls};
+use super::routes::Service;
+use super::token_file::TokenFile;
+use super::{RunError, server_tls};
 
 /// Threads that touch the ledger beside those that write.
 const LEDGER_READERS: usize = 3;
@@ -47,7 +47,7 @@ const PASSWORD_VARIABLE: &str = "PGPASSWORD";
 pub(super) fn serve(options: &Options) -> Result<(), RunError> {
     let tokens = options.token_file.as_deref().map(TokenFile::open).transpose()?.map(Arc::new);
     let tls = match (&options.tls_cert, &options.tls_key) {
-        (Some(certificate), Some(key)) => Some(tls::load(certificate, key)?),
+        (Some(certificate), Some(key)) => Some(server_tls::load(certificate, key)?),
         _ => None,
     };
     let target = options.forward.target()?;

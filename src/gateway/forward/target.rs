@@ -18,8 +18,8 @@ use hyper_util::rt::TokioExecutor;
 use tokio::time::timeout;
 
 use crate::causes::with_causes;
+use crate::gateway::client_tls;
 use crate::gateway::ledger::sha256;
-use crate::gateway::trust;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -100,7 +100,7 @@ impl Target {
         tcp.set_connect_timeout(Some(CONNECT_LIMIT));
         tcp.set_nodelay(true);
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(trust::trusting(trust::system_roots())?)
+            .with_tls_config(client_tls::trusting(client_tls::system_roots())?)
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);

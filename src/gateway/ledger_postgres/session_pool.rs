@@ -25,7 +25,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error as DatabaseError};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::address::Address;
+use super::database_address::Address;
 use super::schema::{self, SCHEMA};
 use crate::causes::with_causes;
 use crate::gateway::ledger::LedgerError;

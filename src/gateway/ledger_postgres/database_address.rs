@@ -18,7 +18,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use url::form_urlencoded;
 
-use crate::gateway::trust;
+use crate::gateway::client_tls;
 
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 const APPLICATION: &str = "fieldsync-gateway";
@@ -156,14 +156,14 @@ impl Security {
 
     fn tls(self) -> Result<ClientConfig, AddressError> {
         if !self.verified {
-            let verifier = Arc::new(Unasked(trust::provider()));
-            return Ok(trust::builder(trust::provider())?
+            let verifier = Arc::new(Unasked(client_tls::provider()));
+            return Ok(client_tls::builder(client_tls::provider())?
                 .dangerous()
                 .with_custom_certificate_verifier(verifier)
                 .with_no_client_auth());
         }
         let Some(path) = self.roots else {
-            return Ok(trust::trusting(trust::system_roots())?);
+            return Ok(client_tls::trusting(client_tls::system_roots())?);
         };
         let mut roots = RootCertStore::empty();
         let certificates = CertificateDer::pem_file_iter(&path)
@@ -172,7 +172,7 @@ impl Security {
         for certificate in certificates {
             roots.add(certificate)?;
         }
-        Ok(trust::trusting(roots)?)
+        Ok(client_tls::trusting(roots)?)
     }
 }
 

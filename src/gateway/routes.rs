@@ -17,14 +17,14 @@ use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::applied::AppliedRecord;
-use super::desk::{Desk, Finished, Outcome, Submitted};
-use super::faults::{Fate, Faults};
-use super::intake::{self, ACCEPTED_ENCODINGS, Headers};
+use super::applied_entry::AppliedRecord;
+use super::batch_processor::{Desk, Finished, Outcome, Submitted};
+use super::batch_validation::{self, ACCEPTED_ENCODINGS, Headers};
+use super::fault_injection::{Fate, Faults};
 use super::ledger::{Application, LedgerError, PageLimit, Settled};
 use super::metrics::{self, Metrics};
-use super::refusal::{RETRY_AFTER_SECONDS, Refusal};
-use super::tokens::{Scope, TokenFile};
+use super::request_error::{RETRY_AFTER_SECONDS, Refusal};
+use super::token_file::{Scope, TokenFile};
 use crate::causes::with_causes;
 use crate::model::BatchId;
 use crate::protocol::wire::{BATCH_ID, BatchAnswer, DEVICE_ID, Processing, ProcessingState};
@@ -129,7 +129,7 @@ impl Service {
         }
         let body = self.body(request.headers(), payload).await?;
         let (limit, faults) = (self.max_body, self.faults.clone());
-        let batch = web::block(move || intake::check(&body, &headers, limit, &faults))
+        let batch = web::block(move || batch_validation::check(&body, &headers, limit, &faults))
             .await
             .map_err(|error| LedgerError::Storage(error.into()))??;
         match self.faults.fate() {
@@ -169,7 +169,7 @@ impl Service {
             return Ok(HttpResponse::NotFound().content_type("text/plain").body("Not Found\n"));
         }
         let scope = self.authorize(request.headers())?;
-        let device = intake::device(request.headers())?;
+        let device = batch_validation::device(request.headers())?;
         if !scope.covers(device) {
             return Err(Refusal::OtherDevice(device));
         }

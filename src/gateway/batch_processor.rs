@@ -15,7 +15,7 @@ use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::faults::{Faults, Work};
+use super::fault_injection::{Faults, Work};
 use super::ledger::{Application, CheckedBatch, Digest, Ledger, LedgerError, PageLimit, Settled, Turn};
 use super::metrics::{Metrics, Tally};
 use crate::causes::with_causes;

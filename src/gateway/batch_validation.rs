@@ -12,9 +12,9 @@ use actix_web::http::header::{CONTENT_ENCODING, HeaderMap};
 use flate2::read::MultiGzDecoder;
 use zstd::stream::read::Decoder as ZstdDecoder;
 
-use super::faults::Faults;
+use super::fault_injection::Faults;
 use super::ledger::{CheckedBatch, CheckedRecord, sha256};
-use super::refusal::Refusal;
+use super::request_error::Refusal;
 use crate::model::{BatchId, DeviceId, Sequence};
 use crate::protocol::wire::{
     ATTEMPT, BATCH_ID, BATCH_SEQUENCE, BatchRequest, DEVICE_ID, WireRecord, find_name_fault,
