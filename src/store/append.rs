@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use ring::digest::{Context, SHA256};
 use thiserror::Error;
 
-use super::StoreError;
 use super::body;
+use super::counters::SubmitterUsage;
 use super::disk_use::disk_bytes;
+use super::error::StoreError;
 use super::limits::LimitReached;
 use super::op::{Op, Transaction};
 use super::schema::{Header, ManifestRow};
-use super::submitters::Holding;
 use crate::model::{NewRecord, Place, RecordId};
 
 /// Takes records in.
@@ -128,7 +128,7 @@ impl Transaction<'_, '_> {
         let limits = self.limits;
         let mut fresh = Vec::with_capacity(records.len());
         let mut seen: HashMap<RecordId, Digest> = HashMap::with_capacity(records.len());
-        let mut added = Holding::default();
+        let mut added = SubmitterUsage::default();
         for ((record, digest), position) in records.iter().zip(1..) {
             let size = record.payload.len() as u64;
             if size > limits.max_record_bytes {
@@ -147,16 +147,16 @@ impl Transaction<'_, '_> {
                 None => {
                     seen.insert(record.id, *digest);
                     fresh.push(true);
-                    added.pending += 1;
-                    added.bytes += size;
+                    added.records.pending += 1;
+                    added.records.bytes += size;
                     added.disk_bytes += disk_bytes_of(record);
                 }
             }
         }
-        if !self.admits && added.pending > 0 {
+        if !self.admits && added.records.pending > 0 {
             return Ok(Err(AppendRefused::DiskFull));
         }
-        if let Some(reached) = self.limit_reached(submitter, &added) {
+        if let Some(reached) = limits.reached_by(&self.state.counters, submitter, &added) {
             return Ok(Err(AppendRefused::Full(reached)));
         }
         Ok(Ok(fresh))

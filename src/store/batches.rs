@@ -4,15 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 
 use uuid::Uuid;
 
-use super::StoreError;
+use super::batch_rows::{SetAside, record_id, stored};
 use super::claim::Claim;
-use super::codec;
-use super::lanes::HELD;
-use super::members::{record_id, stored};
+use super::error::StoreError;
+use super::notes::Remember;
 use super::op::{Op, Transaction};
-use super::review::{Remember, SetAside};
-use super::schema::{BatchRow, ManifestRow, MemberRow, StoredPhase, StoredRule, StoredState};
-use super::state::open_batch;
+use super::open_batches::open_batch;
+use super::schema::{BatchRow, HELD, ManifestRow, MemberRow, StoredPhase, StoredRule, StoredState};
 use crate::clock::millis;
 use crate::config;
 use crate::model::{Batch, BatchId, BatchPhase, LastError, OpenBatch, RecordId, Sequence};
@@ -149,51 +147,6 @@ impl Transaction<'_, '_> {
         let held: BTreeSet<u64> = held.iter().map(|(member, _)| member.place).collect();
         row.members.retain(|member| !held.contains(&member.place));
         row.bytes = row.members.iter().map(|member| u64::from(member.bytes)).sum();
-        Ok(())
-    }
-
-    /// A record of an open batch goes back to the queue, as if the batch had not been.
-    fn give_back(&mut self, member: &MemberRow, due: u64) -> Result<(), StoreError> {
-        self.state.open_mut().release(member.place);
-        if member.failed {
-            self.reschedule(member.id, member.place, HELD, due)?;
-        } else {
-            self.state.wake(member.place);
-        }
-        Ok(())
-    }
-
-    /// One record of a batch that was never sent goes back to the queue; the others stay in it.
-    pub(super) fn take_out(&mut self, id: u128, mut row: BatchRow, place: u64) -> Result<(), StoreError> {
-        for member in row.members.extract_if(.., |member| member.place == place) {
-            self.give_back(&member, self.now.steady)?;
-        }
-        row.bytes = row.members.iter().map(|member| u64::from(member.bytes)).sum();
-        if row.members.is_empty() { self.close_row(id) } else { self.put_batch(id, row) }
-    }
-
-    /// All records of an open batch go back to the queue.
-    pub(super) fn disband(&mut self, id: u128, row: &BatchRow) -> Result<(), StoreError> {
-        for member in &row.members {
-            self.give_back(member, self.now.steady)?;
-        }
-        self.close_row(id)
-    }
-
-    pub(super) fn put_batch(&mut self, id: u128, row: BatchRow) -> Result<(), StoreError> {
-        self.state.waits_changed = true;
-        self.state.holders_changed |= row.members.iter().any(|member| member.failed);
-        self.tables.batches.insert(id, codec::encode(&row)?.as_slice())?;
-        self.state.forget_in_flight(id);
-        self.state.open_mut().put(id, row);
-        Ok(())
-    }
-
-    fn close_row(&mut self, id: u128) -> Result<(), StoreError> {
-        self.state.waits_changed = true;
-        self.tables.batches.remove(id)?;
-        let row = self.state.open_mut().remove(id);
-        self.state.holders_changed |= row.is_some_and(|row| row.members.iter().any(|member| member.failed));
         Ok(())
     }
 

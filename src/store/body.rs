@@ -2,9 +2,8 @@
 
 use redb::{ReadableTable, Table};
 
-use super::StoreError;
 use super::codec::{self, CodecError};
-use super::op::Transaction;
+use super::error::StoreError;
 use super::schema::Header;
 
 /// The header of a record; none when there is no payload at this place.
@@ -62,16 +61,4 @@ pub(super) fn write(
         chunks.insert((header.place, index), sealed.as_slice())?;
     }
     Ok(())
-}
-
-impl Transaction<'_, '_> {
-    /// Removes a payload, for good.
-    pub(super) fn remove_body(&mut self, place: u64) -> Result<(), StoreError> {
-        self.tables.payload.remove(place)?;
-        let chunks = (place, 0)..=(place, u32::MAX);
-        if self.tables.chunks.range(chunks.clone())?.next().is_some() {
-            self.tables.chunks.retain_in(chunks, |_, _| false)?;
-        }
-        Ok(())
-    }
 }

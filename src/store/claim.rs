@@ -8,12 +8,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use redb::ReadableTable;
 
-use super::StoreError;
-use super::codec;
+use super::error::StoreError;
 use super::key_space::Lane;
-use super::lanes::{HELD, seq};
 use super::op::{Op, Transaction};
-use super::schema::{BatchRow, Header, MemberRow, StoredPhase, StoredStage, StoredState};
+use super::schema::{BatchRow, HELD, MemberRow, StoredPhase, StoredStage, StoredState, seq};
 use super::state::Cursors;
 use crate::model::{Batch, BatchId};
 use crate::policy::agenda::ClaimOrder;
@@ -67,7 +65,7 @@ enum Standing {
 
 /// How far a draft has come in a lane, so that each of its records is looked at once.
 #[derive(Clone, Copy, Default)]
-struct Progress {
+struct LaneProgress {
     /// All before this are taken.
     next: u64,
     /// This one cannot go now, and so nothing behind it can.
@@ -80,7 +78,7 @@ struct Draft<'o> {
     filling: Filling<'o>,
     members: Vec<Candidate>,
     places: BTreeSet<u64>,
-    lanes: HashMap<Lane, Progress>,
+    lanes: HashMap<Lane, LaneProgress>,
     cursors: Cursors,
     /// Looked at outside of the walk: failed ones that are due, woken ones, and who comes along.
     waiting: BTreeSet<u64>,
@@ -121,7 +119,7 @@ impl Draft<'_> {
         fits
     }
 
-    fn progress(&mut self, lane: &Lane) -> &mut Progress {
+    fn progress(&mut self, lane: &Lane) -> &mut LaneProgress {
         self.lanes.entry(lane.clone()).or_default()
     }
 
@@ -305,7 +303,7 @@ impl Transaction<'_, '_> {
         chain: &mut Vec<Candidate>,
         draft: &mut Draft<'_>,
     ) -> Result<bool, StoreError> {
-        let Progress { next, blocked_at } = *draft.progress(lane);
+        let LaneProgress { next, blocked_at } = *draft.progress(lane);
         if blocked_at.is_some_and(|blocked_at| blocked_at < seq(place)) {
             return Ok(false);
         }
@@ -374,22 +372,6 @@ impl Transaction<'_, '_> {
             }
         }
         Ok(())
-    }
-
-    /// The header of a payload. One that does not read is left where it is, and said aloud: it must
-    /// not keep the others from going.
-    pub(super) fn header(&self, place: u64) -> Result<Option<Header>, StoreError> {
-        let Some(sealed) = self.tables.payload.get(place)? else {
-            return Ok(None);
-        };
-        match codec::unseal::<Header>(sealed.value()) {
-            Ok(row) => Ok(Some(row.header)),
-            Err(error) => {
-                tracing::error!(place, %error, "a record cannot be read and is left where it is");
-                self.damage_seen.set(true);
-                Ok(None)
-            }
-        }
     }
 }
 

@@ -19,6 +19,9 @@ const MANIFEST_ROW_BYTES: u64 = 110;
 const LANE_ROW_BYTES: u64 = 40;
 /// A row of `chunks` without its part of the body.
 const CHUNK_ROW_BYTES: u64 = 50;
+/// What a receipt takes, at least and at most, roughly.
+pub(super) const RECEIPT_BYTES: u64 = 200;
+pub(super) const RECEIPT_BYTES_MAX: u64 = 500;
 
 /// What a record takes on the disk until it is settled, estimated.
 pub(super) fn disk_bytes(record_type: &str, key: Option<&str>, payload_bytes: u64) -> u64 {

@@ -6,87 +6,17 @@
 //! record that a claim passed over needs no index of its own: whoever stands before it brings it
 //! along, or wakes it when it leaves.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 
 use redb::ReadableTable;
-use uuid::Uuid;
 
-use super::StoreError;
 use super::body;
-use super::key_space::{KeySpace, Lane};
+use super::error::StoreError;
+use super::key_space::Lane;
+use super::lane_view::{COUNTED, NAMED, count_step, holder, stuck_state};
 use super::op::Transaction;
-use super::open::OpenBatches;
-use super::read;
-use super::schema::{Header, ManifestRow, MemberRow, Snapshot, StoredState};
-use crate::model::{Holder, Place, RecordId, RecordState};
-
-/// Due time of a FAILED record that an earlier one of its key holds: whoever holds it wakes it.
-pub(super) const HELD: u64 = u64::MAX;
-
-/// Records behind a holder that are counted; beyond, it is "at least".
-const COUNTED: usize = 1000;
-/// Holders that a status names.
-const NAMED: usize = 10;
-/// Records under review, and failed ones, that are looked at for holders.
-const SCAN: usize = 100;
-/// Urgent records that are remembered while they are held; beyond, the least urgent go with their lane.
-const MAX_URGENT: usize = 1000;
-
-#[cfg(test)]
-thread_local! {
-    /// Records of lanes that were looked at one after the other.
-    pub(super) static LANE_STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-}
-
-fn count_step() {
-    #[cfg(test)]
-    LANE_STEPS.set(LANE_STEPS.get() + 1);
-}
-
-pub(super) fn seq(place: u64) -> u64 {
-    Place(place).seq()
-}
-
-/// Held records with a higher priority than the record right before them in their lane. When the lane
-/// moves, the next claim considers the most urgent of them together with all records before it.
-#[derive(Default)]
-pub(super) struct Urgent {
-    by_lane: BTreeMap<Lane, BTreeSet<u64>>,
-    by_place: BTreeMap<u64, Lane>,
-}
-
-impl Urgent {
-    /// Remembers a record.
-    fn remember(&mut self, lane: &Lane, place: u64) {
-        self.by_lane.entry(lane.clone()).or_default().insert(place);
-        self.by_place.insert(place, lane.clone());
-        if self.by_place.len() > MAX_URGENT
-            && let Some((place, _)) = self.by_place.last_key_value()
-        {
-            self.forget(*place);
-        }
-    }
-
-    /// Forgets a record: it goes, or is gone.
-    pub(super) fn forget(&mut self, place: u64) {
-        let Some(lane) = self.by_place.remove(&place) else { return };
-        if let Some(places) = self.by_lane.get_mut(&lane) {
-            places.remove(&place);
-            if places.is_empty() {
-                self.by_lane.remove(&lane);
-            }
-        }
-    }
-
-    /// The most urgent record of a lane.
-    pub(super) fn first(&self, lane: &Lane) -> Option<u64> {
-        self.by_lane.get(lane)?.first().copied()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.by_place.is_empty()
-    }
-}
+use super::schema::{HELD, ManifestRow, MemberRow, StoredState, seq};
+use crate::model::Holder;
 
 impl Transaction<'_, '_> {
     /// The records of a lane from this `seq` on that stand before `place`, first to last.
@@ -147,7 +77,7 @@ impl Transaction<'_, '_> {
     pub(super) fn join_lane(&mut self, lane: Option<&Lane>, place: u64) -> Result<(), StoreError> {
         let Some(lane) = lane else { return Ok(()) };
         self.tables.lanes.insert(lane.at(seq(place)), place)?;
-        let stuck = self.state.counters.failed + self.state.counters.quarantined;
+        let stuck = self.state.counters.records.failed + self.state.counters.records.quarantined;
         if stuck > 0 && !self.state.holders_changed {
             self.count_follower(lane)?;
         }
@@ -275,146 +205,4 @@ impl Transaction<'_, '_> {
         }
         Ok(())
     }
-}
-
-/// What a record is to those behind it in its lane; none when it does not hold them.
-fn stuck_state(open: &OpenBatches, stored: StoredState, place: u64) -> Option<RecordState> {
-    match stored {
-        StoredState::Failed if open.is_in_flight(place) => Some(RecordState::Syncing),
-        StoredState::Failed => Some(RecordState::Failed),
-        StoredState::Quarantined => Some(RecordState::Quarantined),
-        StoredState::Pending | StoredState::Synced => None,
-    }
-}
-
-/// As people are told of it; none when it holds no other.
-fn holder(header: Header, state: RecordState, holds: u64) -> Option<Holder> {
-    let (id, submitter) = (RecordId(Uuid::from_u128(header.id)), header.submitter);
-    let key = Some(header.key?);
-    Some(Holder { id, key, submitter, state, holds }).filter(|_| holds > 0)
-}
-
-/// Who holds whom, for one look at the manifest: however many records of a lane it shows, it
-/// looks at the head of it once, and counts each record behind them once.
-pub(super) struct LaneView<'s> {
-    snapshot: &'s Snapshot,
-    open: &'s OpenBatches,
-    key_space: KeySpace,
-    /// The head of each lane, when that holds the others.
-    heads: HashMap<Lane, Option<Head>>,
-    windows: HashMap<Lane, Window>,
-    steps: usize,
-}
-
-/// The first record of a lane, which failed or is under review.
-#[derive(Clone, Copy)]
-struct Head {
-    seq: u64,
-    id: RecordId,
-    state: RecordState,
-}
-
-/// The records behind the one of a lane that was counted last.
-#[derive(Default)]
-struct Window {
-    counted_from: u64,
-    seqs: VecDeque<u64>,
-}
-
-impl<'s> LaneView<'s> {
-    pub(super) fn new(snapshot: &'s Snapshot, open: &'s OpenBatches, key_space: KeySpace) -> Self {
-        Self { snapshot, open, key_space, heads: HashMap::new(), windows: HashMap::new(), steps: 0 }
-    }
-
-    /// Records that were counted so far.
-    pub(super) fn steps(&self) -> usize {
-        self.steps
-    }
-
-    /// The record that holds this one back: an earlier one of its lane that failed or is under review.
-    pub(super) fn held_by(&mut self, row: &ManifestRow) -> Result<Option<RecordId>, StoreError> {
-        let Some(lane) = row.lane(self.key_space) else { return Ok(None) };
-        let head = self.head(&lane)?;
-        Ok(head.filter(|head| head.seq < seq(row.place)).map(|head| head.id))
-    }
-
-    fn head(&mut self, lane: &Lane) -> Result<Option<Head>, StoreError> {
-        if let Some(known) = self.heads.get(lane) {
-            return Ok(*known);
-        }
-        let head = self.stuck_head(lane)?;
-        self.heads.insert(lane.clone(), head);
-        Ok(head)
-    }
-
-    fn stuck_head(&self, lane: &Lane) -> Result<Option<Head>, StoreError> {
-        let head = self.snapshot.lanes.range(lane.from(0))?.next().transpose()?;
-        let Some(head) = head.map(|(_, place)| place.value()) else { return Ok(None) };
-        let Ok(Some(header)) = body::header(&self.snapshot.payload, head) else { return Ok(None) };
-        let row = read::row(self.snapshot, header.id)?;
-        let state = row.and_then(|row| stuck_state(self.open, row.state, head));
-        let id = RecordId(Uuid::from_u128(header.id));
-        Ok(state.map(|state| Head { seq: seq(head), id, state }))
-    }
-
-    /// How many records stand behind this one in its lane, up to a bound.
-    pub(super) fn holds(&mut self, row: &ManifestRow) -> Result<u64, StoreError> {
-        let lane = row.lane(self.key_space);
-        lane.map_or(Ok(0), |lane| self.count_behind(&lane, seq(row.place)))
-    }
-
-    fn count_behind(&mut self, lane: &Lane, seq: u64) -> Result<u64, StoreError> {
-        let window = self.windows.entry(lane.clone()).or_default();
-        if seq < window.counted_from {
-            window.seqs.clear();
-        }
-        window.counted_from = seq;
-        while window.seqs.front().is_some_and(|first| *first <= seq) {
-            window.seqs.pop_front();
-        }
-        let from = window.seqs.back().copied().unwrap_or(seq) + 1;
-        let lacking = COUNTED - window.seqs.len();
-        for item in self.snapshot.lanes.range(lane.from(from))?.take(lacking) {
-            window.seqs.push_back(item?.0.value().2);
-            self.steps += 1;
-            count_step();
-        }
-        Ok(window.seqs.len() as u64)
-    }
-
-    /// The record at this place, if it is the head of its lane and holds others back.
-    fn holder(&mut self, place: u64) -> Result<Option<Holder>, StoreError> {
-        let Ok(Some(header)) = body::header(&self.snapshot.payload, place) else { return Ok(None) };
-        let Some(lane) = header.lane(self.key_space) else { return Ok(None) };
-        let Some(Head { state, .. }) = self.head(&lane)?.filter(|head| head.seq == seq(place)) else {
-            return Ok(None);
-        };
-        let holds = self.count_behind(&lane, seq(place))?;
-        Ok(holder(header, state, holds))
-    }
-}
-
-/// The first records that hold others back.
-pub(super) fn holders(
-    snapshot: &Snapshot,
-    open: &OpenBatches,
-    key_space: KeySpace,
-) -> Result<Vec<Holder>, StoreError> {
-    let mut places = Vec::new();
-    for item in snapshot.quarantine.range::<u64>(..)?.take(SCAN) {
-        places.push(item?.0.value());
-    }
-    for item in snapshot.retry.range::<(u64, u64)>(..)?.take(SCAN) {
-        places.push(item?.0.value().1);
-    }
-    places.extend(open.places().take(SCAN));
-    let mut lanes = LaneView::new(snapshot, open, key_space);
-    let mut holders = Vec::new();
-    for place in places {
-        if holders.len() == NAMED {
-            break;
-        }
-        holders.extend(lanes.holder(place)?);
-    }
-    Ok(holders)
 }

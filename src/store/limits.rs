@@ -4,8 +4,7 @@ use std::fmt;
 
 use nix::unistd::geteuid;
 
-use super::op::Transaction;
-use super::submitters::Holding;
+use super::counters::{Counters, SubmitterUsage};
 use crate::config::Config;
 
 /// What the queue takes at most.
@@ -91,23 +90,33 @@ impl fmt::Display for LimitReached {
     }
 }
 
-impl Transaction<'_, '_> {
+impl Limits {
     /// The limit that would be passed if a user held so much more.
-    pub(super) fn limit_reached(&self, submitter: u32, added: &Holding) -> Option<LimitReached> {
-        let (limits, counters) = (&self.limits, &self.state.counters);
-        let own = counters.submitters.holding(submitter);
+    pub(super) fn reached_by(
+        &self,
+        counters: &Counters,
+        submitter: u32,
+        added: &SubmitterUsage,
+    ) -> Option<LimitReached> {
+        let own = counters.submitters.usage_of(submitter);
         let checks = [
             (
                 "queue.max_records",
-                limits.max_records,
-                counters.unsettled(),
-                own.unsettled(),
-                added.unsettled(),
+                self.max_records,
+                counters.records.unsettled(),
+                own.records.unsettled(),
+                added.records.unsettled(),
             ),
-            ("queue.max_bytes", limits.max_bytes, counters.bytes, own.bytes, added.bytes),
+            (
+                "queue.max_bytes",
+                self.max_bytes,
+                counters.records.bytes,
+                own.records.bytes,
+                added.records.bytes,
+            ),
             (
                 "queue.max_disk_bytes",
-                limits.max_disk_bytes,
+                self.max_disk_bytes,
                 counters.submitters.disk_bytes(),
                 own.disk_bytes,
                 added.disk_bytes,
@@ -116,7 +125,7 @@ impl Transaction<'_, '_> {
         let passed = |all: bool| {
             let found = checks.iter().find(|(_, limit, held, own, added)| {
                 let (limit, held) =
-                    if all { (*limit, *held) } else { (limits.share_of(submitter, *limit), *own) };
+                    if all { (*limit, *held) } else { (self.share_of(submitter, *limit), *own) };
                 *added > 0 && held.saturating_add(*added) > limit
             });
             found.map(|(key, ..)| LimitReached { key, is_share: !all })

@@ -12,10 +12,12 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::sys::statvfs::fstatvfs;
 use redb::{Builder, Database, DatabaseError, StorageError};
 
-use super::StoreError;
-use super::recovery::OpenError;
-use super::space::SMALL_FILE;
+use super::error::OpenError;
+use super::error::StoreError;
 use crate::clock::{rfc3339, wall_ms};
+
+/// A file that is smaller is not worth compacting.
+pub(super) const SMALL_FILE: u64 = 8 << 20;
 
 const FILE: &str = "queue.redb";
 const NEW_FILE: &str = "queue.redb.new";

@@ -5,16 +5,15 @@
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _};
 
-use super::StoreError;
 use super::body;
 use super::codec;
+use super::counters::{Counters, SubmitterCounters};
+use super::error::StoreError;
 use super::key_space::KeySpace;
-use super::lanes::{HELD, seq};
-use super::recovery::Opening;
+use super::options::StoreOptions;
 use super::schema::{
-    Counters, LANES, LANES_OF_VERSION_1, META, ManifestRow, SCHEMA_VERSION, StoredState, Tables, meta,
+    HELD, LANES, LANES_OF_VERSION_1, META, ManifestRow, SCHEMA_VERSION, StoredState, Tables, meta, seq,
 };
-use super::submitters::Submitters;
 
 /// Records between two signs of life.
 const PROGRESS_RECORDS: u64 = 1000;
@@ -23,7 +22,7 @@ const PROGRESS_RECORDS: u64 = 1000;
 pub(super) fn bring_up_to_date(
     database: &Database,
     schema: u32,
-    opening: &Opening,
+    opening: &StoreOptions,
 ) -> Result<(), StoreError> {
     let key_space = opening.key_space;
     if schema == SCHEMA_VERSION && has_lanes_of(database, key_space)? {
@@ -63,12 +62,12 @@ pub(super) fn note_key_space(tables: &mut Tables<'_>, key_space: KeySpace) -> Re
 }
 
 /// Puts every unsettled record with a key into its lane, and counts all records by their users.
-fn read_manifest(tables: &mut Tables<'_>, opening: &Opening) -> Result<Submitters, StoreError> {
-    let mut submitters = Submitters::default();
+fn read_manifest(tables: &mut Tables<'_>, opening: &StoreOptions) -> Result<SubmitterCounters, StoreError> {
+    let mut submitters = SubmitterCounters::default();
     let records = tables.manifest.len()?;
     for (item, seen) in tables.manifest.range::<u128>(..)?.zip(1..) {
         let row: ManifestRow = codec::decode(item?.1.value())?;
-        submitters.count(&row, None, Some(row.state));
+        submitters.count_change(&row, None, Some(row.state));
         if row.state.is_unsettled()
             && let Some(lane) = row.lane(opening.key_space)
         {

@@ -53,143 +53,80 @@
 //! damaged is set aside for review. Whatever is worse is for the next start (`salvage/`): it keeps
 //! the damaged file under another name, goes on with what reads of it in a new one, and keeps a note
 //! of it until somebody acknowledges it.
+//!
+//! # Files
+//!
+//! A file imports only from floors below its own:
+//!
+//! | floor | files |
+//! |---|---|
+//! | 11 | `queue` |
+//! | 10 | `batches`, `recovery` |
+//! | 9 | `claim`, `replace_payload`, `review`, `salvage` |
+//! | 8 | `append`, `batch_rows` |
+//! | 7 | `lanes`, `notes`, `receipts` |
+//! | 6 | `backlog`, `op`, `read` |
+//! | 5 | `integrity_check`, `lane_view`, `limits`, `migration`, `shared`, `space`, `state` |
+//! | 4 | `body`, `counters`, `medium`, `open_batches`, `urgent` |
+//! | 3 | `schema` |
+//! | 2 | `disk_use`, `error`, `options` |
+//! | 1 | `codec`, `key_space`, `panic_guard` |
 
 mod append;
+mod backlog;
+mod batch_rows;
 mod batches;
 mod body;
 mod claim;
 mod codec;
-mod contain;
+mod counters;
 mod disk_use;
+mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod integrity_check;
 mod key_space;
+mod lane_view;
 mod lanes;
 mod limits;
 mod medium;
-mod members;
 mod migration;
+mod notes;
 mod op;
-mod open;
+mod open_batches;
+mod options;
+mod panic_guard;
 mod queue;
 mod read;
 mod receipts;
 mod recovery;
+mod replace_payload;
 mod review;
 mod salvage;
 mod schema;
 mod shared;
 mod space;
 mod state;
-mod submitters;
 #[cfg(test)]
 mod tests;
-
-use thiserror::Error;
+mod urgent;
 
 pub use append::{Append, AppendRefused, Appended};
+pub use batch_rows::SetAside;
 pub use batches::{Dispatch, Settle, Settled};
 pub use claim::Claim;
-pub use contain::panic_is_contained;
+pub use error::{OpenError, StoreError};
 pub use key_space::KeySpace;
 pub use limits::{LimitReached, Limits};
 pub use medium::is_in_use;
+pub use notes::{Acknowledge, Pause, Remember};
 pub use op::{Group, One, Op, Transaction};
+pub use options::Progress;
+pub use panic_guard::panic_is_contained;
 pub use queue::Queue;
 pub use read::{Filter, Page, StoreReader, StoreView};
-pub use recovery::{OpenError, Progress};
+pub use replace_payload::{Mend, MendRefused};
 pub use review::{
-    Acknowledge, AddRefused, AddToReview, AddedToReview, Expedite, Mend, MendRefused, Pause, REVIEW_STEP,
-    Remember, Review, ReviewAction, Reviewed, Selected, SetAside,
+    AddRefused, AddToReview, AddedToReview, Expedite, REVIEW_STEP, Review, ReviewAction, Reviewed, Selected,
 };
 pub use salvage::{Salvage, SalvageError};
-
-/// An operation of the store failed.
-#[derive(Debug, Error)]
-pub enum StoreError {
-    /// A value does not read.
-    #[error(transparent)]
-    Codec(#[from] codec::CodecError),
-    /// redb failed.
-    #[error("the store failed: {0}")]
-    Redb(#[from] redb::Error),
-    /// redb panicked over what it read.
-    #[error("the store is damaged: {0}")]
-    Panicked(String),
-    /// A row names another that is not there.
-    #[error("the store is inconsistent: {0}")]
-    Inconsistent(&'static str),
-    /// It cannot be opened again after an error.
-    #[error(transparent)]
-    Open(#[from] Box<OpenError>),
-    /// The disk has no room, not even for what is on its way.
-    #[error("the disk is full: nothing was stored; try again when there is room")]
-    NoRoom,
-    /// The disk gives errors: nothing is done until it can be written again.
-    #[error(
-        "the disk under the queue gives errors: no records are taken in and none are sent; those that were accepted are kept"
-    )]
-    Failing,
-    /// The file is not where it was opened.
-    #[error(
-        "{} was deleted, moved or replaced while the daemon used it: no records are taken in and none are sent, \
-         and those that were accepted are in that file alone; put it back, or start the daemon again to \
-         continue with what is there now", .0.display()
-    )]
-    FileGone(std::path::PathBuf),
-    /// The store is closed, or on its way there.
-    #[error("the store is closed")]
-    Closed,
-}
-
-impl From<OpenError> for StoreError {
-    fn from(error: OpenError) -> Self {
-        Self::Open(Box::new(error))
-    }
-}
-
-impl StoreError {
-    /// Whether the disk has no room.
-    pub fn is_disk_full(&self) -> bool {
-        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-        match self {
-            Self::Redb(redb::Error::Io(error)) => {
-                matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
-            }
-            Self::Open(error) => error.is_disk_full(),
-            _ => false,
-        }
-    }
-
-    /// Whether the bytes are there and make no sense. What the system calls an error of its own
-    /// is none of the bytes.
-    pub fn is_damage(&self) -> bool {
-        match self {
-            Self::Codec(_) | Self::Panicked(_) | Self::Inconsistent(_) => true,
-            Self::Redb(redb::Error::Io(error)) => error.raw_os_error().is_none(),
-            Self::Redb(error) => !matches!(error, redb::Error::PreviousIo | redb::Error::DatabaseClosed),
-            Self::Open(error) => error.is_damage(),
-            Self::NoRoom | Self::Failing | Self::FileGone(_) | Self::Closed => false,
-        }
-    }
-}
-
-macro_rules! from_redb {
-    ($($error:ty),*) => {
-        $(impl From<$error> for StoreError {
-            fn from(error: $error) -> Self {
-                Self::Redb(error.into())
-            }
-        })*
-    };
-}
-
-from_redb!(
-    redb::StorageError,
-    redb::DatabaseError,
-    redb::CompactionError,
-    redb::TableError,
-    redb::TransactionError,
-    redb::CommitError,
-    redb::SetDurabilityError
-);

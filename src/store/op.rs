@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use redb::ReadableTable;
 
-use super::StoreError;
 use super::codec;
+use super::error::StoreError;
 use super::limits::Limits;
-use super::schema::{ManifestRow, StoredState, Tables};
+use super::schema::{self, Header, ManifestRow, StoredState, Tables};
 use super::state::State;
 use crate::clock::Now;
 
@@ -109,8 +109,7 @@ pub struct Transaction<'q, 't> {
 impl Transaction<'_, '_> {
     /// The manifest's row of a record.
     pub(super) fn manifest_row(&self, id: u128) -> Result<Option<ManifestRow>, StoreError> {
-        let value = self.tables.manifest.get(id)?;
-        value.map(|value| codec::decode(value.value())).transpose().map_err(StoreError::from)
+        schema::manifest_row(&self.tables.manifest, id)
     }
 
     /// Writes a row, and counts the change of state.
@@ -120,7 +119,7 @@ impl Transaction<'_, '_> {
         row: &ManifestRow,
         was: Option<StoredState>,
     ) -> Result<(), StoreError> {
-        self.state.counters.count(row, was, Some(row.state));
+        self.state.counters.count_change(row, was, Some(row.state));
         self.tables.manifest.insert(id, codec::encode(row)?.as_slice())?;
         Ok(())
     }
@@ -128,6 +127,27 @@ impl Transaction<'_, '_> {
     /// Removes a payload, for good.
     pub(super) fn drop_payload(&mut self, place: u64) -> Result<(), StoreError> {
         self.state.waits_changed = true;
-        self.remove_body(place)
+        self.tables.payload.remove(place)?;
+        let chunks = (place, 0)..=(place, u32::MAX);
+        if self.tables.chunks.range(chunks.clone())?.next().is_some() {
+            self.tables.chunks.retain_in(chunks, |_, _| false)?;
+        }
+        Ok(())
+    }
+
+    /// The header of a payload. One that does not read is left where it is, and said aloud: it must
+    /// not keep the others from going.
+    pub(super) fn header(&self, place: u64) -> Result<Option<Header>, StoreError> {
+        let Some(sealed) = self.tables.payload.get(place)? else {
+            return Ok(None);
+        };
+        match codec::unseal::<Header>(sealed.value()) {
+            Ok(row) => Ok(Some(row.header)),
+            Err(error) => {
+                tracing::error!(place, %error, "a record cannot be read and is left where it is");
+                self.damage_seen.set(true);
+                Ok(None)
+            }
+        }
     }
 }

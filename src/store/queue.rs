@@ -6,18 +6,21 @@ use std::sync::Arc;
 
 use redb::WriteTransaction;
 
-use super::StoreError;
+use super::disk_use::{RECEIPT_BYTES, RECEIPT_BYTES_MAX};
+use super::error::{OpenError, StoreError};
 use super::key_space::KeySpace;
 use super::limits::Limits;
 use super::medium::Medium;
 use super::op::{Group, Transaction};
+use super::open_batches::open_batch;
+use super::options::{Progress, StoreOptions};
 use super::read::StoreReader;
-use super::receipts::{GiveWay, Prune, RECEIPT_BYTES, RECEIPT_BYTES_MAX};
-use super::recovery::{self, OpenError, Opening, Progress};
+use super::receipts::{GiveWay, Prune};
+use super::recovery;
 use super::schema::{Snapshot, Tables};
 use super::shared::SharedDatabase;
 use super::space::{self, Space};
-use super::state::{State, Totals, open_batch};
+use super::state::{State, Totals};
 use crate::clock::Now;
 use crate::model::{Backlog, DeviceId, DiskState, OpenBatch, Storage};
 
@@ -30,7 +33,7 @@ pub struct Queue {
     space: Space,
     /// Bytes of receipts that gave way since the file was last made smaller.
     given_way: u64,
-    opening: Opening,
+    opening: StoreOptions,
     unknown: Option<Unknown>,
 }
 
@@ -45,11 +48,11 @@ impl Queue {
     /// Opens the queue in `dir`, mends it if need be, and says how that goes.
     pub fn open(dir: &Path, key_space: KeySpace, progress: Progress) -> Result<Self, OpenError> {
         let medium = recovery::directory(dir)?;
-        Self::on(medium, Opening { key_space, progress })
+        Self::on(medium, StoreOptions { key_space, progress })
     }
 
     /// Opens the queue on a medium.
-    pub(super) fn on(mut medium: Box<dyn Medium>, opening: Opening) -> Result<Self, OpenError> {
+    pub(super) fn on(mut medium: Box<dyn Medium>, opening: StoreOptions) -> Result<Self, OpenError> {
         let opened = recovery::start(medium.as_mut(), &opening)?;
         let (state, device) = (opened.state, opened.device);
         let shared =
@@ -102,7 +105,7 @@ impl Queue {
     fn recover(&mut self, error: &StoreError) -> Result<(), StoreError> {
         self.shared.database_mut().take();
         if error.is_damage() {
-            super::contain::mark(&self.shared.mark);
+            super::panic_guard::mark(&self.shared.mark);
         }
         if error.is_disk_full() {
             self.space.ran_out(self.medium.as_mut());
@@ -168,7 +171,7 @@ impl Queue {
         let damage_seen = session.damage_seen.get();
         drop(session);
         if damage_seen {
-            super::contain::mark(&self.shared.mark);
+            super::panic_guard::mark(&self.shared.mark);
         }
         if changed {
             transaction.commit()?;
@@ -232,7 +235,7 @@ impl Queue {
     /// enough room. A step at a time; whether there may be more to do.
     pub fn make_room(&mut self, limits: Limits, now: Now) -> Result<bool, StoreError> {
         self.look_for_room(limits)?;
-        let possible = self.given_way + self.state.counters.synced * RECEIPT_BYTES_MAX;
+        let possible = self.given_way + self.state.counters.records.synced * RECEIPT_BYTES_MAX;
         if self.space.admits() || !self.space.is_helped_by(possible) {
             return Ok(false);
         }
@@ -240,7 +243,7 @@ impl Queue {
         self.commit(limits, now, &mut step)?;
         self.given_way += step.0 as u64 * RECEIPT_BYTES;
         let enough = space::is_worth_giving_back(self.medium.as_ref(), self.given_way);
-        if enough || self.state.counters.synced == 0 {
+        if enough || self.state.counters.records.synced == 0 {
             self.given_way = 0;
             if let Err(error) = self.rewrite() {
                 self.recover(&error)?;
@@ -248,7 +251,7 @@ impl Queue {
             }
             self.look_for_room(limits)?;
         }
-        Ok(!self.space.admits() && self.state.counters.synced > 0)
+        Ok(!self.space.admits() && self.state.counters.records.synced > 0)
     }
 
     /// Closes the file cleanly.
@@ -283,7 +286,7 @@ impl Queue {
 
     /// A panic of this thread from now on means that the store may be damaged.
     pub fn mark_panics(&self) {
-        super::contain::mark_panics(&self.shared.mark);
+        super::panic_guard::mark_panics(&self.shared.mark);
     }
 
     /// Steady time of the last commit.

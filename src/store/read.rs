@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::StoreError;
 use super::body;
 use super::codec;
+use super::error::StoreError;
 use super::key_space::KeySpace;
-use super::lanes::LaneView;
-use super::open::OpenBatches;
-use super::schema::{Header, ManifestRow, Snapshot, StoredState};
+use super::lane_view::LaneView;
+use super::open_batches::OpenBatches;
+use super::schema::{Header, ManifestRow, Snapshot, StoredState, manifest_row};
 use super::shared::SharedDatabase;
 use crate::clock::Now;
 use crate::model::{BatchId, LastError, ManifestEntry, Place, RecordId, RecordState};
@@ -76,7 +76,7 @@ impl StoreReader {
 
     /// A panic of this thread from now on means that the store may be damaged.
     pub fn mark_panics(&self) {
-        super::contain::mark_panics(&self.0.mark);
+        super::panic_guard::mark_panics(&self.0.mark);
     }
 }
 
@@ -84,13 +84,13 @@ impl StoreView {
     /// One entry.
     pub fn entry(&self, id: RecordId) -> Result<Option<ManifestEntry>, StoreError> {
         let mut lanes = LaneView::new(&self.snapshot, &self.open, self.key_space);
-        let row = row(&self.snapshot, id.0.as_u128())?;
+        let row = manifest_row(&self.snapshot.manifest, id.0.as_u128())?;
         row.map(|row| self.describe(&mut lanes, id, row)).transpose()
     }
 
     /// The payload of a record that is not synced, and the user who handed it over.
     pub fn payload(&self, id: RecordId) -> Result<Option<(Box<str>, u32)>, StoreError> {
-        let Some(row) = row(&self.snapshot, id.0.as_u128())? else {
+        let Some(row) = manifest_row(&self.snapshot.manifest, id.0.as_u128())? else {
             return Ok(None);
         };
         let read = body::read(&self.snapshot.payload, &self.snapshot.chunks, row.place)?;
@@ -99,7 +99,7 @@ impl StoreView {
 
     /// The user who handed a record over: known for as long as the record is, whatever became of its payload.
     pub fn submitter(&self, id: RecordId) -> Result<Option<u32>, StoreError> {
-        Ok(row(&self.snapshot, id.0.as_u128())?.map(|row| row.submitter))
+        Ok(manifest_row(&self.snapshot.manifest, id.0.as_u128())?.map(|row| row.submitter))
     }
 
     /// A page of the manifest.
@@ -116,7 +116,7 @@ impl StoreView {
             if page.entries.len() == filter.limit || lanes.steps() >= PAGE_LANE_STEPS {
                 return Ok(page);
             }
-            let Some(row) = row(&self.snapshot, id)? else {
+            let Some(row) = manifest_row(&self.snapshot.manifest, id)? else {
                 continue;
             };
             let state = shown_state(&self.open, &row);
@@ -236,11 +236,6 @@ fn next_readable(range: &mut Payloads<'_>) -> Result<Option<(u64, u128)>, StoreE
         }
     }
     Ok(None)
-}
-
-pub(super) fn row(snapshot: &Snapshot, id: u128) -> Result<Option<ManifestRow>, StoreError> {
-    let value = snapshot.manifest.get(id)?;
-    value.map(|value| codec::decode(value.value())).transpose().map_err(StoreError::from)
 }
 
 /// The state of a record as people see it.

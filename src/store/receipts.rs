@@ -7,10 +7,11 @@
 
 use redb::{ReadableTable, ReadableTableMetadata};
 
-use super::StoreError;
 use super::codec;
+use super::error::StoreError;
 use super::op::{Group, Transaction};
 use super::schema::{ManifestRow, StoredState};
+use super::state::GivingWay;
 
 /// Receipts that one commit checks while the daemon is idle.
 const PRUNE_AT_REST: usize = 1000;
@@ -24,9 +25,6 @@ const SAMPLES: usize = 4096;
 const SAMPLED: usize = 1_000_000;
 /// Of the receipts, this part gives way before the age is looked for again.
 const SHARE: usize = 4;
-/// What a receipt takes, at least and at most, roughly.
-pub(super) const RECEIPT_BYTES: u64 = 200;
-pub(super) const RECEIPT_BYTES_MAX: u64 = 500;
 
 /// Forgets some of the receipts that were kept long enough; whether there were any.
 pub(super) struct Prune;
@@ -54,16 +52,6 @@ impl Group for GiveWay {
     fn weight(&self) -> u64 {
         0
     }
-}
-
-/// Which receipts give way: those that are older than a time.
-#[derive(Default)]
-pub(super) struct GivingWay {
-    before: u64,
-    /// How many of them are left.
-    left: usize,
-    /// The receipt that the next search for them begins at.
-    next: u64,
 }
 
 impl Transaction<'_, '_> {
@@ -123,14 +111,14 @@ impl Transaction<'_, '_> {
             self.tables.receipts.remove(place)?;
             let row = self.tables.manifest.remove(id)?.map(|row| codec::decode::<ManifestRow>(row.value()));
             if let Some(row) = row.transpose()? {
-                self.state.counters.count(&row, Some(StoredState::Synced), None);
+                self.state.counters.count_change(&row, Some(StoredState::Synced), None);
             }
             let giving_way = &mut self.state.giving_way;
             if settled_at < giving_way.before {
                 giving_way.left = giving_way.left.saturating_sub(1);
             }
         }
-        debug_assert_eq!(self.tables.receipts.len()?, self.state.counters.synced);
+        debug_assert_eq!(self.tables.receipts.len()?, self.state.counters.records.synced);
         Ok((found, next))
     }
 

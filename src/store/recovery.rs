@@ -4,89 +4,29 @@
 use std::cell::Cell;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase};
-use thiserror::Error;
 use uuid::Uuid;
 
-use super::StoreError;
 use super::codec;
-use super::contain::contained;
+use super::counters::Counters;
+use super::error::{OpenError, StoreError};
+use super::integrity_check;
 use super::key_space::KeySpace;
 use super::medium::{Directory, Medium};
 use super::migration;
+use super::options::{Progress, StoreOptions, database_builder};
+use super::panic_guard::contained;
 use super::salvage::{self, Way};
-use super::schema::{Counters, SCHEMA_VERSION, Tables, meta};
+use super::schema::{SCHEMA_VERSION, Tables, meta};
 use super::state::State;
 use crate::clock::wall_ms;
 use crate::journal;
 use crate::model::{Damage, DeviceId};
 
-/// redb's default is 1 GiB. A transaction's dirty pages should stay below half of it: what does not
-/// fit is written twice.
-const CACHE_BYTES: usize = 6 << 20;
-
 /// So often the tables of a damaged file are read; from then on the raw bytes alone.
 const TABLE_ATTEMPTS: u32 = 2;
-
-/// Hears how far a repair has come, from 0 to 1.
-pub type Progress = Arc<dyn Fn(f64) + Send + Sync>;
-
-/// How a store is opened.
-pub(super) struct Opening {
-    pub(super) key_space: KeySpace,
-    pub(super) progress: Progress,
-}
-
-/// Why the store cannot be opened.
-#[derive(Debug, Error)]
-pub enum OpenError {
-    /// Another daemon has it.
-    #[error("another daemon uses the state directory {}; stop it first, or give this one its own queue.state_dir", .0.display())]
-    InUse(PathBuf),
-    /// The directory or the file cannot be used.
-    #[error("cannot use {}: {source}. Nothing was changed; the records that it holds wait there", path.display())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A newer version wrote it.
-    #[error("{} has schema version {found}, this program knows {SCHEMA_VERSION}: install the newer version again. Nothing was changed", path.display())]
-    NewerSchema {
-        /// Which.
-        path: PathBuf,
-        /// Its version.
-        found: u32,
-    },
-    /// It does not read.
-    #[error("{} does not read: {source}. Nothing was changed; keep the file, it may hold records", path.display())]
-    Store {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: StoreError,
-    },
-}
-
-impl OpenError {
-    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Io { path, source }
-    }
-
-    /// Whether the bytes are there and make no sense.
-    pub(super) fn is_damage(&self) -> bool {
-        matches!(self, Self::Store { source, .. } if source.is_damage())
-    }
-
-    pub(super) fn is_disk_full(&self) -> bool {
-        matches!(self, Self::Store { source, .. } if source.is_disk_full())
-    }
-}
 
 /// The store, opened.
 pub(super) struct Opened {
@@ -101,7 +41,7 @@ pub(super) fn directory(path: &Path) -> Result<Box<dyn Medium>, OpenError> {
 }
 
 /// Opens the store at a start: damage is met with what still reads, where the medium keeps what was there.
-pub(super) fn start(medium: &mut dyn Medium, opening: &Opening) -> Result<Opened, OpenError> {
+pub(super) fn start(medium: &mut dyn Medium, opening: &StoreOptions) -> Result<Opened, OpenError> {
     let mark = medium.mark();
     let suspect = mark.exists();
     let opened = if suspect {
@@ -137,13 +77,13 @@ pub(super) fn start(medium: &mut dyn Medium, opening: &Opening) -> Result<Opened
 }
 
 fn verifying(progress: &Progress) -> Builder {
-    let mut builder = builder(progress);
+    let mut builder = database_builder(progress);
     builder.set_check_integrity_on_open(true);
     builder
 }
 
 /// Sets the damaged file aside, and goes on with what reads of it.
-fn rescue(medium: &mut dyn Medium, opening: &Opening, damage: &OpenError) -> Result<(), OpenError> {
+fn rescue(medium: &mut dyn Medium, opening: &StoreOptions, damage: &OpenError) -> Result<(), OpenError> {
     let (path, mark) = (medium.describe(), medium.mark());
     let Some(kept) = medium.aside() else { return Ok(()) };
     let reason = match damage {
@@ -165,10 +105,10 @@ fn rescue(medium: &mut dyn Medium, opening: &Opening, damage: &OpenError) -> Res
         counts.set(salvage::salvage(&path, way, database, opening, note)?);
         Ok(())
     };
-    let replaced = match medium.replace(&kept, &mut builder(&opening.progress), &mut fill) {
+    let replaced = match medium.replace(&kept, &mut database_builder(&opening.progress), &mut fill) {
         Err(error) if error.is_disk_full() && medium.reserved() > 0 => {
             medium.reserve(0).map_err(OpenError::io(&path))?;
-            medium.replace(&kept, &mut builder(&opening.progress), &mut fill)
+            medium.replace(&kept, &mut database_builder(&opening.progress), &mut fill)
         }
         replaced => replaced,
     };
@@ -207,19 +147,20 @@ fn unmark(mark: &Path) {
 }
 
 /// Opens the store on a medium; makes it when it is not there. Damage is an error.
-pub(super) fn open(medium: &mut dyn Medium, opening: &Opening) -> Result<Opened, OpenError> {
+pub(super) fn open(medium: &mut dyn Medium, opening: &StoreOptions) -> Result<Opened, OpenError> {
     open_as(medium, opening, false)
 }
 
 /// `doubted`, every checksum is verified, and every row of every table is read.
-fn open_as(medium: &mut dyn Medium, opening: &Opening, doubted: bool) -> Result<Opened, OpenError> {
+fn open_as(medium: &mut dyn Medium, opening: &StoreOptions, doubted: bool) -> Result<Opened, OpenError> {
     let path = medium.describe();
     if !medium.exists().map_err(OpenError::io(&path))? {
-        medium.create(&mut builder(&opening.progress), &mut |database| {
+        medium.create(&mut database_builder(&opening.progress), &mut |database| {
             initialise(database, Uuid::new_v4(), opening.key_space)
         })?;
     }
-    let mut builder = if doubted { verifying(&opening.progress) } else { builder(&opening.progress) };
+    let mut builder =
+        if doubted { verifying(&opening.progress) } else { database_builder(&opening.progress) };
     let opened = match open_once(medium, &mut builder, opening) {
         // A repair writes: the reserve is for this, too.
         Err(error) if error.is_disk_full() && medium.reserved() > 0 => {
@@ -228,14 +169,18 @@ fn open_as(medium: &mut dyn Medium, opening: &Opening, doubted: bool) -> Result<
         }
         opened => opened,
     }?;
-    if doubted && let Err(source) = read(|| salvage::examine(&opened.database)) {
+    if doubted && let Err(source) = read(|| integrity_check::examine(&opened.database)) {
         give_up(opened.database);
         return Err(OpenError::Store { path, source });
     }
     Ok(opened)
 }
 
-fn open_once(medium: &dyn Medium, builder: &mut Builder, opening: &Opening) -> Result<Opened, OpenError> {
+fn open_once(
+    medium: &dyn Medium,
+    builder: &mut Builder,
+    opening: &StoreOptions,
+) -> Result<Opened, OpenError> {
     let path = medium.describe();
     let failed = |source| OpenError::Store { path: path.clone(), source };
     let database = contained(|| medium.open(builder))
@@ -257,7 +202,7 @@ fn open_once(medium: &dyn Medium, builder: &mut Builder, opening: &Opening) -> R
     });
     let error = match loaded {
         Ok((_, device, Some(state))) => return Ok(Opened { database, state, device }),
-        Ok((found, _, None)) => OpenError::NewerSchema { path, found },
+        Ok((found, _, None)) => OpenError::NewerSchema { path, found, known: SCHEMA_VERSION },
         Err(error) => failed(error),
     };
     give_up(database);
@@ -274,14 +219,6 @@ fn give_up<T>(database: T) {
 /// Reads what may be damaged: redb may panic on it.
 fn read<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     contained(read).map_err(StoreError::Panicked)?
-}
-
-pub(super) fn builder(progress: &Progress) -> Builder {
-    let mut builder = Database::builder();
-    builder.set_cache_size(CACHE_BYTES);
-    let progress = Arc::clone(progress);
-    builder.set_repair_callback(move |session| progress(session.progress()));
-    builder
 }
 
 /// First entries of a new database.

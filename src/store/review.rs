@@ -5,14 +5,11 @@ use redb::ReadableTable;
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::append::digest_of;
-use super::lanes::HELD;
-use super::limits::LimitReached;
+use super::batch_rows::SetAside;
+use super::error::StoreError;
 use super::op::{Op, Transaction};
-use super::schema::{Header, StoredError, StoredPhase, StoredState, Tables, meta};
-use super::submitters::Holding;
-use super::{StoreError, body, codec};
-use crate::model::{BatchId, Damage, LastError, Place, RecordId};
+use super::schema::{HELD, StoredError, StoredPhase, StoredState};
+use crate::model::{BatchId, LastError, Place, RecordId};
 use crate::protocol::exchange::truncate_text;
 
 /// Records that one step changes at most, so that others get their turn in between.
@@ -93,7 +90,7 @@ impl Op for Review {
                 ReviewAction::Discard => {
                     transaction.drop_payload(row.place)?;
                     transaction.tables.manifest.remove(id)?;
-                    transaction.state.counters.count(&row, Some(StoredState::Quarantined), None);
+                    transaction.state.counters.count_change(&row, Some(StoredState::Quarantined), None);
                     transaction.leave_lane(&row)?;
                 }
             }
@@ -114,19 +111,6 @@ const BY_HAND: &str = "by_hand";
 pub struct AddToReview {
     /// Which.
     pub ids: Vec<RecordId>,
-}
-
-/// A record that came under review.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetAside {
-    /// Which.
-    pub id: RecordId,
-    /// The user (uid) that handed it over.
-    pub submitter: u32,
-    /// What kind of record it is.
-    pub record_type: String,
-    /// Why.
-    pub error: LastError,
 }
 
 /// What [`AddToReview`] did.
@@ -249,104 +233,6 @@ fn by_hand(earlier: Option<&StoredError>, now: u64) -> StoredError {
     }
 }
 
-/// Gives a record under review another payload and queues it again.
-pub struct Mend {
-    /// Which.
-    pub id: RecordId,
-    /// Checked to be a JSON object.
-    pub payload: Box<str>,
-}
-
-/// Why a record is not mended.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum MendRefused {
-    /// No record has this id.
-    #[error("no record has this id")]
-    Unknown,
-    /// Only records under review are mended.
-    #[error(
-        "only a QUARANTINED record can be mended, and this one is not under review. If it still waits, an admin can put \
-         it under review: fieldsync quarantine add ID"
-    )]
-    NotQuarantined,
-    /// A limit of the queue would be passed.
-    #[error(
-        "{0}: the record stays under review as it was; try again when records have been synced, or {remedy}", remedy = .0.remedy()
-    )]
-    Full(LimitReached),
-    /// The disk has no room.
-    #[error("the disk is full: the record stays under review as it was; make room and try again")]
-    DiskFull,
-    /// The payload is larger than `queue.max_record_bytes`.
-    #[error("the payload has {bytes} bytes, more than queue.max_record_bytes ({limit})")]
-    TooLarge {
-        /// Its size.
-        bytes: u64,
-        /// The limit.
-        limit: u64,
-    },
-}
-
-impl Op for Mend {
-    type Reply = Result<(), MendRefused>;
-
-    fn weight(&self) -> u64 {
-        self.payload.len() as u64
-    }
-
-    fn changed(reply: &Self::Reply) -> bool {
-        reply.is_ok()
-    }
-
-    fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
-        let id = self.id.0.as_u128();
-        let (bytes, limit) = (self.payload.len() as u64, transaction.limits.max_record_bytes);
-        if bytes > limit {
-            return Ok(Err(MendRefused::TooLarge { bytes, limit }));
-        }
-        let Some(mut row) = transaction.manifest_row(id)? else {
-            return Ok(Err(MendRefused::Unknown));
-        };
-        if row.state != StoredState::Quarantined {
-            return Ok(Err(MendRefused::NotQuarantined));
-        }
-        let before = row.clone();
-        row.payload_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let added = Holding {
-            bytes: bytes.saturating_sub(before.payload_bytes.into()),
-            disk_bytes: row.disk_bytes().saturating_sub(before.disk_bytes()),
-            ..Holding::default()
-        };
-        if let Some(reached) = transaction.limit_reached(row.submitter, &added) {
-            return Ok(Err(MendRefused::Full(reached)));
-        }
-        if !transaction.admits {
-            return Ok(Err(MendRefused::DiskFull));
-        }
-        row.digest = digest_of(&row.record_type, row.key.as_deref(), &self.payload);
-        let header = Header {
-            id,
-            place: row.place,
-            record_type: row.record_type.clone(),
-            key: row.key.clone(),
-            submitter: row.submitter,
-            created_at: row.created_at,
-            bytes: row.payload_bytes,
-            digest: row.digest,
-        };
-        transaction.remove_body(row.place)?;
-        let Tables { payload, chunks, .. } = &mut transaction.tables;
-        body::write(payload, chunks, &header, &self.payload)?;
-        row.state = StoredState::Pending;
-        row.updated_at = transaction.now.wall;
-        transaction.state.counters.count(&before, Some(before.state), None);
-        transaction.put_row(id, &row, None)?;
-        transaction.tables.quarantine.remove(row.place)?;
-        transaction.release(&row)?;
-        Ok(Ok(()))
-    }
-}
-
 /// Makes FAILED records due now: a person asked. A step at a time; true when there is more.
 pub struct Expedite;
 
@@ -365,56 +251,5 @@ impl Op for Expedite {
             }
         }
         Ok(waiting.len() == REVIEW_STEP)
-    }
-}
-
-/// Pauses or resumes; survives a restart.
-pub struct Pause(pub bool);
-
-impl Op for Pause {
-    type Reply = ();
-
-    fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
-        if self.0 {
-            transaction.tables.meta.insert(meta::PAUSED, codec::encode(&true)?.as_slice())?;
-        } else {
-            transaction.tables.meta.remove(meta::PAUSED)?;
-        }
-        transaction.state.paused = self.0;
-        Ok(())
-    }
-}
-
-/// Keeps a small note of another room, under its name.
-pub struct Remember {
-    /// Whose.
-    pub name: &'static str,
-    /// What.
-    pub note: Vec<u8>,
-}
-
-impl Op for Remember {
-    type Reply = ();
-
-    fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
-        transaction.tables.meta.insert(self.name, self.note.as_slice())?;
-        Ok(())
-    }
-}
-
-/// Takes back the notes of damage: somebody has read them.
-pub struct Acknowledge;
-
-impl Op for Acknowledge {
-    /// What was noted.
-    type Reply = Vec<Damage>;
-
-    fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
-        transaction.tables.meta.remove(meta::DAMAGE)?;
-        Ok(std::mem::take(&mut transaction.state.damage))
-    }
-
-    fn changed(reply: &Self::Reply) -> bool {
-        !reply.is_empty()
     }
 }

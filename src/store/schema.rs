@@ -6,11 +6,11 @@ use redb::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::codec;
 use super::disk_use::disk_bytes;
+use super::error::StoreError;
 use super::key_space::{KeySpace, Lane, LanePosition};
-use super::submitters::Submitters;
-use super::{StoreError, codec};
-use crate::model::{BatchPhase, SizeRule, Stage};
+use crate::model::{BatchPhase, Place, SizeRule, Stage};
 
 /// The version that this program writes.
 pub(super) const SCHEMA_VERSION: u32 = 2;
@@ -86,6 +86,23 @@ tables! {
     receipts: u64 => (u128, u64) = RECEIPTS,
     lanes: LanePosition<'static> => u64 = LANES,
     meta: &'static str => &'static [u8] = META,
+}
+
+/// Due time of a FAILED record that an earlier one of its key holds: whoever holds it wakes it.
+pub(super) const HELD: u64 = u64::MAX;
+
+/// The order of arrival of the record at a place.
+pub(super) fn seq(place: u64) -> u64 {
+    Place(place).seq()
+}
+
+/// The manifest's row of a record.
+pub(super) fn manifest_row(
+    manifest: &impl ReadableTable<u128, &'static [u8]>,
+    id: u128,
+) -> Result<Option<ManifestRow>, StoreError> {
+    let value = manifest.get(id)?;
+    value.map(|value| codec::decode(value.value())).transpose().map_err(StoreError::from)
 }
 
 /// Header of a payload: what a batch needs to know without the manifest, and what it takes to make
@@ -254,82 +271,6 @@ pub(super) struct MemberRow {
     pub(super) failed: bool,
 }
 
-/// What is counted, in the transaction that changes it. Written in every commit.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Counters {
-    pub(super) next_seq: u64,
-    pub(super) pending: u64,
-    pub(super) failed: u64,
-    pub(super) synced: u64,
-    pub(super) quarantined: u64,
-    pub(super) bytes: u64,
-    /// Commits so far: tells whether one that failed took place all the same.
-    pub(super) commits: u64,
-    /// Steady time of the last commit.
-    pub(super) steady: u64,
-    /// In a row of its own.
-    #[serde(skip)]
-    pub(super) submitters: Submitters,
-}
-
-impl Counters {
-    /// As they are on disk.
-    pub(super) fn read(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Self, StoreError> {
-        let lacking = StoreError::Inconsistent("the counts by user are missing");
-        let submitters = codec::decode(meta.get(meta::SUBMITTERS)?.ok_or(lacking)?.value())?;
-        Ok(Self { submitters, ..Self::read_totals(meta)? })
-    }
-
-    /// Those that are not by user.
-    pub(super) fn read_totals(
-        meta: &impl ReadableTable<&'static str, &'static [u8]>,
-    ) -> Result<Self, StoreError> {
-        let lacking = StoreError::Inconsistent("the counters are missing");
-        Ok(codec::decode(meta.get(meta::COUNTERS)?.ok_or(lacking)?.value())?)
-    }
-
-    /// Writes them.
-    pub(super) fn write(&self, meta: &mut Table<'_, &'static str, &'static [u8]>) -> Result<(), StoreError> {
-        meta.insert(meta::COUNTERS, codec::encode(self)?.as_slice())?;
-        meta.insert(meta::SUBMITTERS, codec::encode(&self.submitters)?.as_slice())?;
-        Ok(())
-    }
-
-    /// Counts a record's change of state; none is "not there".
-    pub(super) fn count(&mut self, row: &ManifestRow, was: Option<StoredState>, is: Option<StoredState>) {
-        let bytes = u64::from(row.payload_bytes);
-        if let Some(state) = was {
-            let count = self.of(state);
-            *count = count.saturating_sub(1);
-        }
-        if was.is_some_and(StoredState::is_unsettled) {
-            self.bytes = self.bytes.saturating_sub(bytes);
-        }
-        if let Some(state) = is {
-            *self.of(state) += 1;
-        }
-        if is.is_some_and(StoredState::is_unsettled) {
-            self.bytes += bytes;
-        }
-        self.submitters.count(row, was, is);
-    }
-
-    /// The count of one state.
-    fn of(&mut self, state: StoredState) -> &mut u64 {
-        match state {
-            StoredState::Pending => &mut self.pending,
-            StoredState::Failed => &mut self.failed,
-            StoredState::Synced => &mut self.synced,
-            StoredState::Quarantined => &mut self.quarantined,
-        }
-    }
-
-    /// Records whose payload is kept.
-    pub(super) fn unsettled(&self) -> u64 {
-        self.pending + self.failed + self.quarantined
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -375,5 +316,55 @@ mod tests {
         ] {
             assert_eq!(number(&state), expected, "{state:?}");
         }
+    }
+
+    #[test]
+    fn the_bytes_of_rows_on_disk_stay_the_same() {
+        let error =
+            StoredError { class: "c".into(), http_status: Some(504), code: None, message: "m".into(), at: 9 };
+        let header = Header {
+            id: 1,
+            place: 2,
+            record_type: "T".into(),
+            key: Some("k".into()),
+            submitter: 3,
+            created_at: 4,
+            bytes: 5,
+            digest: [7; 16],
+        };
+        let row = ManifestRow {
+            state: StoredState::Failed,
+            attempts: 6,
+            updated_at: 8,
+            due_at: Some(10),
+            batch: Some(11),
+            error: Some(error),
+            ..ManifestRow::fresh(header.clone())
+        };
+        let batch = BatchRow {
+            parent: Some(1),
+            stage: StoredStage::Half,
+            rule: StoredRule::Split,
+            phase: StoredPhase::Waiting,
+            sequence: (2, 3),
+            attempt: 4,
+            lone_failures: 5,
+            counted: true,
+            bytes: 6,
+            members: vec![MemberRow { place: 7, id: 8, bytes: 9, failed: true }],
+        };
+        assert_eq!(
+            codec::header(&header).unwrap(),
+            b"\x01\x02\x01T\x01\x01k\x03\x04\x05\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07"
+        );
+        assert_eq!(
+            codec::encode(&row).unwrap(),
+            b"\x01\x02\x01\x06\x01T\x01\x01k\x05\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\
+              \x03\x04\x08\x01\x0a\x01\x0b\x01\x01c\x01\xfb\xf8\x01\x00\x01m\x09"
+        );
+        assert_eq!(
+            codec::encode(&batch).unwrap(),
+            b"\x01\x01\x01\x01\x05\x02\x02\x03\x04\x05\x01\x06\x01\x07\x08\x09\x01"
+        );
     }
 }

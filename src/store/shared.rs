@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use redb::Database;
 
 use super::key_space::KeySpace;
-use super::open::OpenBatches;
+use super::open_batches::OpenBatches;
 
 pub(super) struct SharedDatabase {
     /// None after an error, until it is opened again, and after the end.

@@ -9,9 +9,9 @@
 
 use std::io::ErrorKind;
 
-use super::medium::Medium;
-use super::receipts::RECEIPT_BYTES;
-use super::schema::Counters;
+use super::counters::Counters;
+use super::disk_use::RECEIPT_BYTES;
+use super::medium::{Medium, SMALL_FILE};
 use crate::journal;
 use crate::model::DiskState;
 
@@ -26,8 +26,6 @@ const COMFORT: u64 = 4 << 20;
 const SHARE: u64 = 8;
 /// What the pages of a commit take for each byte that is added, at most.
 const PAGES_PER_BYTE: u64 = 4;
-/// A file that is smaller is not worth compacting.
-pub(super) const SMALL_FILE: u64 = 8 << 20;
 
 /// What is known of the disk's room.
 #[derive(Debug, Default)]
@@ -122,7 +120,7 @@ impl Space {
 
 /// Whether more than half of the file holds nothing any more.
 pub(super) fn is_worth_compacting(medium: &dyn Medium, counters: &Counters) -> bool {
-    let live = counters.submitters.disk_bytes() + counters.synced * RECEIPT_BYTES;
+    let live = counters.submitters.disk_bytes() + counters.records.synced * RECEIPT_BYTES;
     medium.size().is_ok_and(|size| size > SMALL_FILE && size / 2 > live)
 }
 

@@ -7,10 +7,10 @@
 use super::fill::{Fill, Found};
 use super::raw::Raw;
 use super::source::Source;
-use crate::store::StoreError;
 use crate::store::append::digest_of;
 use crate::store::codec::{self, CHUNK_MAGIC, ROW_MAGIC};
-use crate::store::recovery::Progress;
+use crate::store::error::StoreError;
+use crate::store::options::Progress;
 use crate::store::schema::Header;
 
 /// What is read at once.

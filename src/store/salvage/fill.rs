@@ -9,14 +9,13 @@ use uuid::Uuid;
 
 use crate::journal;
 use crate::model::{Damage, Place};
-use crate::store::StoreError;
 use crate::store::body;
 use crate::store::codec;
+use crate::store::counters::Counters;
+use crate::store::error::StoreError;
 use crate::store::key_space::KeySpace;
 use crate::store::migration::note_key_space;
-use crate::store::schema::{
-    Counters, Header, ManifestRow, SCHEMA_VERSION, StoredError, StoredState, Tables, meta,
-};
+use crate::store::schema::{Header, ManifestRow, SCHEMA_VERSION, StoredError, StoredState, Tables, meta};
 
 /// Record id → its row: known to be unsettled, and its payload is still looked for.
 const WANTED: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("salvage_wanted");
@@ -185,7 +184,7 @@ impl<'d> Fill<'d> {
             steady: self.counters.steady.max(steady.unwrap_or_default()),
             ..self.counters.clone()
         };
-        let salvaged = counters.unsettled();
+        let salvaged = counters.records.unsettled();
         let mut damage = std::mem::take(&mut self.known.damage);
         damage.extend(note(salvaged, lost));
         {
@@ -276,7 +275,7 @@ impl Put<'_, '_> {
         if row.state == StoredState::Quarantined {
             self.tables.quarantine.insert(row.place, id)?;
         }
-        self.counters.count(row, None, Some(row.state));
+        self.counters.count_change(row, None, Some(row.state));
         self.tables.manifest.insert(id, codec::encode(row)?.as_slice())?;
         Ok(())
     }
@@ -323,7 +322,7 @@ impl Put<'_, '_> {
         // Its row was not found when its payload was.
         let is_news = known.state == StoredState::Pending && known.attempts == 0 && known.error.is_none();
         if is_news && known.digest == row.digest && (row.attempts > 0 || row.error.is_some()) {
-            self.counters.count(&known, Some(known.state), None);
+            self.counters.count_change(&known, Some(known.state), None);
             let row = ManifestRow {
                 state: row.state,
                 attempts: row.attempts,

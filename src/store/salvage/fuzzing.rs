@@ -3,10 +3,11 @@
 use super::carve;
 use super::fill::{Fill, Found};
 use super::source::shrink_references;
-use crate::store::KeySpace;
 use crate::store::append::digest_of;
 use crate::store::codec::{self, CHUNK_MAGIC, ROW_MAGIC, Row};
-use crate::store::schema::{BatchRow, Counters, Header, ManifestRow};
+use crate::store::counters::Counters;
+use crate::store::key_space::KeySpace;
+use crate::store::schema::{BatchRow, Header, ManifestRow};
 use redb::Database;
 use redb::backends::InMemoryBackend;
 use serde::Serialize;

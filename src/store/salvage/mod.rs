@@ -9,7 +9,6 @@
 //! seen is looked up in the new database.
 
 mod carve;
-mod examine;
 mod fill;
 #[cfg(fuzzing)]
 pub(super) mod fuzzing;
@@ -27,13 +26,12 @@ use redb::{Database, ReadableDatabase};
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::StoreError;
 use super::body;
+use super::error::StoreError;
 use super::key_space::KeySpace;
-use super::recovery::{Opening, builder};
+use super::options::{StoreOptions, database_builder};
 use super::schema::{SCHEMA_VERSION, Snapshot};
 use crate::model::{Damage, NewRecord, Place, RecordId};
-pub(super) use examine::examine;
 use fill::Fill;
 use raw::Raw;
 use source::Source;
@@ -53,11 +51,11 @@ pub(super) fn salvage(
     path: &Path,
     way: Way,
     database: &Database,
-    opening: &Opening,
+    opening: &StoreOptions,
     note: impl FnOnce(u64, u64) -> Option<Damage>,
 ) -> Result<(u64, u64), StoreError> {
     let raw = Arc::new(Raw::open(path).map_err(|error| StoreError::Redb(redb::Error::Io(error)))?);
-    let Opening { key_space, progress } = opening;
+    let StoreOptions { key_space, progress } = opening;
     let mut fill = Fill::new(database, *key_space)?;
     let mut source = (way == Way::TablesFirst).then(|| Source::open(&raw));
     let whole = match &mut source {
@@ -127,9 +125,10 @@ impl Salvage {
         }
         // Without a name, so that nobody else can read it or put another file in its place.
         let found = tempfile::tempfile_in(scratch).map_err(no_room)?;
-        let opening = Opening { key_space: KeySpace::default(), progress: Arc::new(|_| ()) };
+        let opening = StoreOptions { key_space: KeySpace::default(), progress: Arc::new(|_| ()) };
         let found = FileBackend::new(found).map_err(StoreError::from)?;
-        let database = builder(&opening.progress).create_with_backend(found).map_err(StoreError::from)?;
+        let database =
+            database_builder(&opening.progress).create_with_backend(found).map_err(StoreError::from)?;
         let (salvaged, lost) = match salvage(path, Way::TablesFirst, &database, &opening, |_, _| None) {
             Err(StoreError::Redb(redb::Error::Io(source))) => return Err(no_room(source)),
             done => done?,

@@ -17,8 +17,8 @@ use redb::{
 };
 
 use super::raw::Raw;
-use crate::store::StoreError;
-use crate::store::contain::contained;
+use crate::store::error::StoreError;
+use crate::store::panic_guard::contained;
 use crate::store::schema::{CHUNKS, Header, MANIFEST, META, PAYLOAD, QUARANTINE, RECEIPTS};
 
 /// The header of redb's format 3: what every file of ours begins with, and two commit slots.

@@ -8,11 +8,12 @@ use super::fill::{Fill, Found, forgotten};
 use super::source::{Parts, Source};
 use super::walk::Walk;
 use crate::model::Damage;
-use crate::store::StoreError;
 use crate::store::body;
 use crate::store::codec;
-use crate::store::recovery::Progress;
-use crate::store::schema::{Counters, Header, ManifestRow, StoredState, meta};
+use crate::store::counters::Counters;
+use crate::store::error::StoreError;
+use crate::store::options::Progress;
+use crate::store::schema::{Header, ManifestRow, StoredState, meta};
 
 /// Notes of other rooms that are kept, and how large each may be.
 const MAX_NOTES: usize = 16;

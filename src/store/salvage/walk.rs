@@ -3,7 +3,7 @@
 use redb::{Key, Range, ReadOnlyTable, ReadableTableMetadata};
 
 use super::source::{Parts, Source, guarded};
-use crate::store::contain::contained;
+use crate::store::panic_guard::contained;
 
 /// Gaps that one walk goes around.
 const MAX_GAPS: usize = 100_000;

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{Backlog, Holder, Place, SubmitterCounts};
 use crate::store::body;
 use crate::store::codec;
+use crate::store::counters::{Counters, RecordCounts, SubmitterCounters};
 use crate::store::key_space::KeySpace;
-use crate::store::lanes::{self, HELD};
-use crate::store::open::OpenBatches;
+use crate::store::lane_view;
+use crate::store::open_batches::OpenBatches;
 use crate::store::queue::Queue;
-use crate::store::schema::{BatchRow, Counters, ManifestRow, MemberRow, StoredPhase, StoredState};
-use crate::store::submitters::Submitters;
+use crate::store::schema::{BatchRow, HELD, ManifestRow, MemberRow, StoredPhase, StoredState};
 
 /// Reads everything and compares all with all.
 pub(super) fn audit(queue: &mut Queue) {
@@ -32,7 +32,6 @@ pub(super) fn audit(queue: &mut Queue) {
     let unsettled = of(&[StoredState::Pending, StoredState::Failed, StoredState::Quarantined]);
 
     // Payloads: those of unsettled records, each with its own header and size.
-    let mut bytes = 0;
     let mut payloads = BTreeMap::new();
     let mut chunked = 0;
     for item in tables.payload.range::<u64>(..).unwrap() {
@@ -44,7 +43,6 @@ pub(super) fn audit(queue: &mut Queue) {
         assert_eq!((&row.key, &row.record_type), (&header.key, &header.record_type));
         assert_eq!((header.place, header.bytes), (place.value(), row.payload_bytes));
         assert_eq!((header.digest, header.submitter), (row.digest, row.submitter));
-        bytes += body.len() as u64;
         payloads.insert(place.value(), header.id);
     }
     assert_eq!(tables.chunks.range::<(u64, u32)>(..).unwrap().count(), chunked, "no chunk without its row");
@@ -91,15 +89,10 @@ pub(super) fn audit(queue: &mut Queue) {
 
     audit_waits(queue, &rows, &claimed);
 
-    let count = |state| of(&[state]).len() as u64;
     let known = queue.state().counters.clone();
     let counters = Counters {
-        pending: count(StoredState::Pending),
-        failed: count(StoredState::Failed),
-        synced: count(StoredState::Synced),
-        quarantined: count(StoredState::Quarantined),
-        bytes,
-        submitters: recount(&known.submitters, &rows),
+        records: recount_records(&rows),
+        submitters: recount_submitters(&known.submitters, &rows),
         ..known.clone()
     };
     assert_eq!(known, counters, "counters equal a full scan");
@@ -115,19 +108,35 @@ pub(super) fn audit(queue: &mut Queue) {
     assert_eq!(
         (backlog.pending, backlog.failed, backlog.syncing, backlog.bytes),
         (
-            counters.pending - in_flight.0,
-            counters.failed - in_flight.1,
+            counters.records.pending - in_flight.0,
+            counters.records.failed - in_flight.1,
             in_flight.0 + in_flight.1,
-            counters.bytes
+            counters.records.bytes
         )
     );
 }
 
+/// Counts all records, and the bytes of those that are not settled.
+fn recount_records(rows: &BTreeMap<u64, (u128, ManifestRow)>) -> RecordCounts {
+    let count = |state| rows.values().filter(|(_, row)| row.state == state).count() as u64;
+    let unsettled = rows.values().filter(|(_, row)| row.state.is_unsettled());
+    RecordCounts {
+        pending: count(StoredState::Pending),
+        failed: count(StoredState::Failed),
+        synced: count(StoredState::Synced),
+        quarantined: count(StoredState::Quarantined),
+        bytes: unsettled.map(|(_, row)| u64::from(row.payload_bytes)).sum(),
+    }
+}
+
 /// Counts all records anew, under the same uids.
-fn recount(known: &Submitters, rows: &BTreeMap<u64, (u128, ManifestRow)>) -> Submitters {
-    let mut submitters = known.zeroed();
+fn recount_submitters(
+    known: &SubmitterCounters,
+    rows: &BTreeMap<u64, (u128, ManifestRow)>,
+) -> SubmitterCounters {
+    let mut submitters = known.to_zeroed();
     for (_, row) in rows.values() {
-        submitters.count(row, None, Some(row.state));
+        submitters.count_change(row, None, Some(row.state));
     }
     submitters
 }
@@ -163,7 +172,7 @@ fn audit_holders(queue: &Queue, backlog: &Backlog) {
         holders
     };
     let found =
-        lanes::holders(&queue.snapshot().unwrap(), &queue.state().open, queue.state().key_space).unwrap();
+        lane_view::holders(&queue.snapshot().unwrap(), &queue.state().open, queue.state().key_space).unwrap();
     assert_eq!(sorted(backlog.holders.clone()), sorted(found));
 }
 

@@ -5,7 +5,7 @@ use super::support::{Bench, HOUR, error, id, ids, record};
 use crate::model::{NewRecord, Place, RecordId, RecordState};
 use crate::policy::agenda::{Disposition, Outcome};
 use crate::policy::isolation;
-use crate::store::lanes::LANE_STEPS;
+use crate::store::lane_view::LANE_STEPS;
 use crate::store::{Filter, Review, ReviewAction, Selected};
 
 fn bench() -> Bench {

@@ -14,7 +14,7 @@ use crate::config;
 use crate::model::{Batch, BatchId, LastError, ManifestEntry, NewRecord, RecordId, Sequence, SizeRule};
 use crate::policy::agenda::{ClaimOrder, Disposition, Outcome};
 use crate::policy::sizing::BatchLimit;
-use crate::store::recovery::Opening;
+use crate::store::options::StoreOptions;
 use crate::store::{
     Append, Appended, Claim, Dispatch, KeySpace, Limits, One, Op, OpenError, Queue, Settle, Settled,
     StoreError, StoreView,
@@ -84,7 +84,7 @@ impl Bench {
         assert!(self.queue.is_none());
         self.queue = Some(match self.disk.clone() {
             Some(disk) => {
-                let opening = Opening { key_space: self.key_space, progress: Arc::new(|_| ()) };
+                let opening = StoreOptions { key_space: self.key_space, progress: Arc::new(|_| ()) };
                 Queue::on(Box::new(disk), opening)?
             }
             None => open_for(self.key_space, self.dir.path()),

@@ -7,9 +7,9 @@ use redb::{Builder, Database, DatabaseError, StorageBackend, StorageError};
 
 use super::image::Change;
 use super::{BROKEN, Disk, File, NO_ROOM, Operation};
-use crate::store::StoreError;
+use crate::store::error::OpenError;
+use crate::store::error::StoreError;
 use crate::store::medium::Medium;
-use crate::store::recovery::OpenError;
 
 /// An open file.
 #[derive(Debug)]

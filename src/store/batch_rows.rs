@@ -5,14 +5,27 @@ use std::collections::BTreeSet;
 use redb::ReadableTable;
 use uuid::Uuid;
 
-use super::StoreError;
 use super::body;
-use super::lanes::HELD;
+use super::codec;
+use super::error::StoreError;
 use super::op::Transaction;
-use super::schema::{BatchRow, ManifestRow, MemberRow, StoredError, StoredState};
-use super::state::open_batch;
+use super::open_batches::open_batch;
+use super::schema::{BatchRow, HELD, ManifestRow, MemberRow, StoredError, StoredState};
 use crate::journal;
 use crate::model::{Batch, BatchRecord, LastError, RecordId, Sequence};
+
+/// A record that came under review.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    /// Which.
+    pub id: RecordId,
+    /// The user (uid) that handed it over.
+    pub submitter: u32,
+    /// What kind of record it is.
+    pub record_type: String,
+    /// Why.
+    pub error: LastError,
+}
 
 /// Which records of a batch cannot be sent, by their places.
 #[derive(Default)]
@@ -50,6 +63,51 @@ impl Transaction<'_, '_> {
         }
         let sequence = Sequence { index: row.sequence.0, total: row.sequence.1 };
         Ok(Ok(Batch { open: open_batch(id, row), sequence, records }))
+    }
+
+    /// A record of an open batch goes back to the queue, as if the batch had not been.
+    pub(super) fn give_back(&mut self, member: &MemberRow, due: u64) -> Result<(), StoreError> {
+        self.state.open_mut().release(member.place);
+        if member.failed {
+            self.reschedule(member.id, member.place, HELD, due)?;
+        } else {
+            self.state.wake(member.place);
+        }
+        Ok(())
+    }
+
+    /// One record of a batch that was never sent goes back to the queue; the others stay in it.
+    pub(super) fn take_out(&mut self, id: u128, mut row: BatchRow, place: u64) -> Result<(), StoreError> {
+        for member in row.members.extract_if(.., |member| member.place == place) {
+            self.give_back(&member, self.now.steady)?;
+        }
+        row.bytes = row.members.iter().map(|member| u64::from(member.bytes)).sum();
+        if row.members.is_empty() { self.close_row(id) } else { self.put_batch(id, row) }
+    }
+
+    /// All records of an open batch go back to the queue.
+    pub(super) fn disband(&mut self, id: u128, row: &BatchRow) -> Result<(), StoreError> {
+        for member in &row.members {
+            self.give_back(member, self.now.steady)?;
+        }
+        self.close_row(id)
+    }
+
+    pub(super) fn put_batch(&mut self, id: u128, row: BatchRow) -> Result<(), StoreError> {
+        self.state.waits_changed = true;
+        self.state.holders_changed |= row.members.iter().any(|member| member.failed);
+        self.tables.batches.insert(id, codec::encode(&row)?.as_slice())?;
+        self.state.forget_in_flight(id);
+        self.state.open_mut().put(id, row);
+        Ok(())
+    }
+
+    pub(super) fn close_row(&mut self, id: u128) -> Result<(), StoreError> {
+        self.state.waits_changed = true;
+        self.tables.batches.remove(id)?;
+        let row = self.state.open_mut().remove(id);
+        self.state.holders_changed |= row.is_some_and(|row| row.members.iter().any(|member| member.failed));
+        Ok(())
     }
 
     /// Records of a batch that is not on disk (any more) and that cannot be sent: what is damaged is for a person
@@ -116,7 +174,7 @@ impl Transaction<'_, '_> {
         self.tables.retry.remove((row.due_at.unwrap_or(HELD), member.place))?;
         self.tables.quarantine.remove(member.place)?;
         self.tables.manifest.remove(member.id)?;
-        self.state.counters.count(&row, Some(row.state), None);
+        self.state.counters.count_change(&row, Some(row.state), None);
         self.drop_payload(member.place)?;
         self.leave_lane(&row)
     }

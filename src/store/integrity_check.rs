@@ -2,16 +2,17 @@
 
 use redb::{Database, Key, ReadOnlyTable, ReadableTableMetadata, Value};
 
-use crate::store::StoreError;
-use crate::store::body;
-use crate::store::codec;
-use crate::store::schema::{BatchRow, Counters, ManifestRow, Snapshot, StoredState};
+use super::body;
+use super::codec;
+use super::counters::Counters;
+use super::error::StoreError;
+use super::schema::{BatchRow, ManifestRow, Snapshot, StoredState};
 
 /// An error when anything does not read, or does not fit together. redb may panic over it.
-pub(in crate::store) fn examine(database: &Database) -> Result<(), StoreError> {
+pub(super) fn examine(database: &Database) -> Result<(), StoreError> {
     let tables = Snapshot::of(database)?;
     let counted = Counters::read(&tables.meta)?;
-    let mut found = Counters { submitters: counted.submitters.zeroed(), ..Counters::default() };
+    let mut found = Counters { submitters: counted.submitters.to_zeroed(), ..Counters::default() };
     let (mut bytes, mut chunks) = (0, 0);
     for item in tables.payload.range::<u64>(..)? {
         let place = item?.0.value();
@@ -38,26 +39,23 @@ pub(in crate::store) fn examine(database: &Database) -> Result<(), StoreError> {
         if receipt && tables.receipts.get(row.place)?.is_none() {
             return Err(StoreError::Inconsistent("a synced record has no receipt"));
         }
-        found.count(&row, None, Some(row.state));
+        found.count_change(&row, None, Some(row.state));
     }
     for item in tables.batches.range::<u128>(..)? {
         codec::decode::<BatchRow>(item?.1.value())?;
     }
-    let of = |counters: &Counters| {
-        let Counters { pending, failed, synced, quarantined, .. } = counters;
-        ([*pending, *failed, *synced, *quarantined, counters.bytes], counters.submitters.clone())
-    };
+    let of = |counters: &Counters| (counters.records, counters.submitters.clone());
     let lengths = [
-        (walked(&tables.payload)?, found.unsettled()),
+        (walked(&tables.payload)?, found.records.unsettled()),
         (walked(&tables.chunks)?, chunks),
-        (walked(&tables.quarantine)?, found.quarantined),
-        (walked(&tables.receipts)?, found.synced),
+        (walked(&tables.quarantine)?, found.records.quarantined),
+        (walked(&tables.receipts)?, found.records.synced),
         (walked(&tables.retry)?, tables.retry.len()?),
         (walked(&tables.lanes)?, tables.lanes.len()?),
         (walked(&tables.meta)?, tables.meta.len()?),
     ];
     if of(&counted) != of(&found)
-        || counted.bytes != bytes
+        || counted.records.bytes != bytes
         || lengths.iter().any(|(walked, counted)| walked != counted)
     {
         return Err(StoreError::Inconsistent("the counters contradict the records"));

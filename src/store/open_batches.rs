@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use uuid::Uuid;
+
 use super::schema::{BatchRow, StoredPhase};
+use crate::model::{BatchId, OpenBatch, Place};
 
 /// The open batches.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -56,5 +59,21 @@ impl OpenBatches {
     /// Places of all members, in queue order.
     pub(super) fn places(&self) -> impl Iterator<Item = u64> {
         self.claimed.keys().copied()
+    }
+}
+
+/// What the planner needs to know of a row.
+pub(super) fn open_batch(id: u128, row: &BatchRow) -> OpenBatch {
+    OpenBatch {
+        id: BatchId(Uuid::from_u128(id)),
+        parent: row.parent.map(|parent| BatchId(Uuid::from_u128(parent))),
+        stage: row.stage.into(),
+        rule: row.rule.into(),
+        place: Place(row.members.first().map_or(0, |member| member.place)),
+        records: row.members.len(),
+        bytes: row.bytes,
+        attempt: row.attempt,
+        lone_failures: row.lone_failures,
+        phase: row.phase.into(),
     }
 }

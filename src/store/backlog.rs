@@ -1,0 +1,135 @@
+//! What waits in the store, for all to see: the counters, and what the tables say of holders, due times and users.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use redb::ReadableTable;
+
+use super::body;
+use super::codec;
+use super::counters::RecordCounts;
+use super::error::StoreError;
+use super::lane_view;
+use super::schema::{BatchRow, HELD, Header, Snapshot, StoredPhase};
+use super::state::{Cursors, InFlight, State};
+use crate::model::{Backlog, SubmitterCounts};
+
+/// Quarantined records that are passed over in search of the oldest that waits.
+const OLDEST_SCAN: usize = 100;
+impl State {
+    /// Whether something that is not counted may have changed. Appends, which are the many, change
+    /// nothing of the kind.
+    pub(super) fn is_out_of_date(&self) -> bool {
+        self.holders_changed || self.waits_changed
+    }
+
+    /// Reads it again.
+    pub(super) fn look_around(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
+        if self.holders_changed {
+            let stuck = self.counters.records.failed + self.counters.records.quarantined;
+            self.holders = if stuck > 0 {
+                lane_view::holders(snapshot, &self.open, self.key_space)?
+            } else {
+                Vec::new()
+            };
+            self.holders_changed = false;
+        }
+        if self.waits_changed {
+            self.oldest_pending_at = oldest(snapshot)?;
+            let first = snapshot.retry.first()?;
+            self.next_due_at = first.map(|(key, _)| key.value().0).filter(|due| *due < HELD);
+            self.count_in_flight(snapshot);
+            self.waits_changed = false;
+        }
+        Ok(())
+    }
+
+    /// Whose records are being transmitted: each batch is looked at once a send.
+    fn count_in_flight(&mut self, snapshot: &Snapshot) {
+        let open = Arc::clone(&self.open);
+        let is_in_flight = |row: &BatchRow| row.phase == StoredPhase::InFlight;
+        self.in_flight.retain(|id, _| open.get(*id).is_some_and(is_in_flight));
+        for (id, row) in open.iter().filter(|(_, row)| is_in_flight(row)) {
+            if self.in_flight.contains_key(&id) {
+                continue;
+            }
+            let mut of_batch = InFlight::new();
+            for member in &row.members {
+                let Ok(Some(header)) = body::header(&snapshot.payload, member.place) else { continue };
+                let (pending, failed) = of_batch.entry(header.submitter).or_default();
+                *(if member.failed { failed } else { pending }) += 1;
+            }
+            self.in_flight.insert(id, of_batch);
+        }
+    }
+
+    /// What the store holds, by user.
+    fn by_submitter(&self) -> BTreeMap<u32, SubmitterCounts> {
+        let submitters = &self.counters.submitters;
+        let counts = submitters.iter().map(|(submitter, usage)| {
+            let RecordCounts { pending, failed, synced, quarantined, bytes } = usage.records;
+            let disk_bytes = usage.disk_bytes;
+            let counts =
+                SubmitterCounts { pending, failed, synced, quarantined, bytes, disk_bytes, syncing: 0 };
+            (submitter, counts)
+        });
+        let mut counts: BTreeMap<u32, SubmitterCounts> = counts.collect();
+        for (submitter, (pending, failed)) in self.in_flight.values().flatten() {
+            if let Some(counts) = counts.get_mut(&submitters.entry_of(*submitter)) {
+                counts.pending = counts.pending.saturating_sub(*pending);
+                counts.failed = counts.failed.saturating_sub(*failed);
+                counts.syncing += pending + failed;
+            }
+        }
+        counts
+    }
+
+    /// What waits, as far as memory goes.
+    pub(super) fn backlog(&self) -> Backlog {
+        let members = |failed| {
+            let in_flight = self.open.rows().filter(|row| row.phase == StoredPhase::InFlight);
+            let count = |row: &BatchRow| row.members.iter().filter(|member| member.failed == failed).count();
+            in_flight.map(count).sum::<usize>() as u64
+        };
+        let (pending, failed) = (members(false), members(true));
+        let counters = &self.counters;
+        Backlog {
+            pending: counters.records.pending.saturating_sub(pending),
+            syncing: pending + failed,
+            failed: counters.records.failed.saturating_sub(failed),
+            synced: counters.records.synced,
+            quarantined: counters.records.quarantined,
+            bytes: counters.records.bytes,
+            disk_bytes: counters.submitters.disk_bytes(),
+            by_submitter: Arc::new(self.by_submitter()),
+            settled_total: self.settled_total,
+            synced_total: self.synced_total,
+            oldest_pending_at: self.oldest_pending_at,
+            next_due_at: self.next_due_at,
+            claimable: !self.cursors.dry,
+            paused: self.paused,
+            holders: self.holders.clone(),
+            ..Backlog::default()
+        }
+    }
+}
+
+/// When the oldest record that is neither settled nor under review was accepted.
+fn oldest(snapshot: &Snapshot) -> Result<Option<u64>, StoreError> {
+    let mut oldest = None;
+    for range in Cursors::default().ranges() {
+        for item in snapshot.payload.range(range)?.take(OLDEST_SCAN) {
+            let (place, sealed) = item?;
+            if snapshot.quarantine.get(place.value())?.is_some() {
+                continue;
+            }
+            let Ok(row) = codec::unseal::<Header>(sealed.value()) else {
+                continue;
+            };
+            let header = row.header;
+            oldest = Some(oldest.map_or(header.created_at, |known: u64| known.min(header.created_at)));
+            break;
+        }
+    }
+    Ok(oldest)
+}

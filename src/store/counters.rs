@@ -1,0 +1,193 @@
+//! How many records and bytes the store holds: in all, and of each user.
+//!
+//! The counters change in the transaction that changes what they count, and every commit writes them.
+
+use std::collections::BTreeMap;
+
+use redb::{ReadableTable, Table};
+use serde::{Deserialize, Serialize};
+
+use super::codec;
+use super::error::StoreError;
+use super::schema::{ManifestRow, StoredState, meta};
+use crate::model::{OTHER_SUBMITTERS, SUBMITTERS_MAX};
+
+/// Records by state, and the payload bytes of those that are not settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RecordCounts {
+    pub(super) pending: u64,
+    pub(super) failed: u64,
+    pub(super) synced: u64,
+    pub(super) quarantined: u64,
+    pub(super) bytes: u64,
+}
+
+impl RecordCounts {
+    /// Counts a record's change of state; none is "not there".
+    fn count_change(&mut self, bytes: u64, from: Option<StoredState>, to: Option<StoredState>) {
+        if let Some(state) = from {
+            let count = self.count_mut(state);
+            *count = count.saturating_sub(1);
+        }
+        if let Some(state) = to {
+            *self.count_mut(state) += 1;
+        }
+        self.bytes = change_size(self.bytes, bytes, from, to);
+    }
+
+    fn count_mut(&mut self, state: StoredState) -> &mut u64 {
+        match state {
+            StoredState::Pending => &mut self.pending,
+            StoredState::Failed => &mut self.failed,
+            StoredState::Synced => &mut self.synced,
+            StoredState::Quarantined => &mut self.quarantined,
+        }
+    }
+
+    /// Records whose payload is kept.
+    pub(super) fn unsettled(&self) -> u64 {
+        self.pending + self.failed + self.quarantined
+    }
+}
+
+/// A sum of the sizes of unsettled records, after a record of `size` has changed its state.
+fn change_size(sum: u64, size: u64, from: Option<StoredState>, to: Option<StoredState>) -> u64 {
+    let removed = if from.is_some_and(StoredState::is_unsettled) { size } else { 0 };
+    let added = if to.is_some_and(StoredState::is_unsettled) { size } else { 0 };
+    sum.saturating_sub(removed) + added
+}
+
+/// What the store holds of one user. Its fields are on disk in this order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SubmitterUsage {
+    pub(super) records: RecordCounts,
+    pub(super) disk_bytes: u64,
+}
+
+/// What the store holds, by user.
+///
+/// Users beyond [`SUBMITTERS_MAX`] share one entry until none of them has a record or receipt: only then is it
+/// certain that a user without an entry has none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SubmitterCounters(BTreeMap<u32, SubmitterUsage>);
+
+impl SubmitterCounters {
+    /// The uid under which a user's records are counted, or would be.
+    pub(super) fn entry_of(&self, submitter: u32) -> u32 {
+        let known = self.0.contains_key(&submitter);
+        let free = self.0.len() < SUBMITTERS_MAX && !self.0.contains_key(&OTHER_SUBMITTERS);
+        if known || free { submitter } else { OTHER_SUBMITTERS }
+    }
+
+    /// What is counted under the same uid as this user's records.
+    pub(super) fn usage_of(&self, submitter: u32) -> SubmitterUsage {
+        self.0.get(&self.entry_of(submitter)).copied().unwrap_or_default()
+    }
+
+    /// The estimated disk use of all users' records.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        self.0.values().map(|usage| usage.disk_bytes).sum()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, SubmitterUsage)> {
+        self.0.iter().map(|(submitter, usage)| (*submitter, *usage))
+    }
+
+    /// Counts a record's change of state; none is "not there".
+    pub(super) fn count_change(
+        &mut self,
+        row: &ManifestRow,
+        from: Option<StoredState>,
+        to: Option<StoredState>,
+    ) {
+        let uid = self.entry_of(row.submitter);
+        let usage = self.0.entry(uid).or_default();
+        usage.records.count_change(row.payload_bytes.into(), from, to);
+        usage.disk_bytes = change_size(usage.disk_bytes, row.disk_bytes(), from, to);
+        if *usage == SubmitterUsage::default() {
+            self.0.remove(&uid);
+        }
+    }
+
+    /// The same entries with all counts at zero, to count all records again and compare.
+    pub(super) fn to_zeroed(&self) -> Self {
+        Self(self.0.keys().map(|submitter| (*submitter, SubmitterUsage::default())).collect())
+    }
+}
+
+/// What is counted. Its fields are on disk in this order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Counters {
+    pub(super) next_seq: u64,
+    pub(super) records: RecordCounts,
+    /// Commits so far: tells whether a commit that reported an error took place.
+    pub(super) commits: u64,
+    /// Steady time of the last commit.
+    pub(super) steady: u64,
+    /// In a row of their own.
+    #[serde(skip)]
+    pub(super) submitters: SubmitterCounters,
+}
+
+impl Counters {
+    /// Reads the counters from disk.
+    pub(super) fn read(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Self, StoreError> {
+        let missing = StoreError::Inconsistent("the counts by user are missing");
+        let submitters = codec::decode(meta.get(meta::SUBMITTERS)?.ok_or(missing)?.value())?;
+        Ok(Self { submitters, ..Self::read_totals(meta)? })
+    }
+
+    /// Reads the counters from disk, but for those by user.
+    pub(super) fn read_totals(
+        meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    ) -> Result<Self, StoreError> {
+        let missing = StoreError::Inconsistent("the counters are missing");
+        Ok(codec::decode(meta.get(meta::COUNTERS)?.ok_or(missing)?.value())?)
+    }
+
+    pub(super) fn write(&self, meta: &mut Table<'_, &'static str, &'static [u8]>) -> Result<(), StoreError> {
+        meta.insert(meta::COUNTERS, codec::encode(self)?.as_slice())?;
+        meta.insert(meta::SUBMITTERS, codec::encode(&self.submitters)?.as_slice())?;
+        Ok(())
+    }
+
+    /// Counts a record's change of state; none is "not there".
+    pub(super) fn count_change(
+        &mut self,
+        row: &ManifestRow,
+        from: Option<StoredState>,
+        to: Option<StoredState>,
+    ) {
+        self.records.count_change(row.payload_bytes.into(), from, to);
+        self.submitters.count_change(row, from, to);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::schema::Header;
+
+    #[test]
+    fn the_bytes_of_counters_on_disk_stay_the_same() {
+        let header = Header {
+            id: 1,
+            place: 2,
+            record_type: "T".into(),
+            key: Some("k".into()),
+            submitter: 3,
+            created_at: 4,
+            bytes: 5,
+            digest: [7; 16],
+        };
+        let row = ManifestRow::fresh(header);
+        let mut counters = Counters { next_seq: 300, commits: 20, steady: 30, ..Counters::default() };
+        counters.count_change(&row, None, Some(StoredState::Failed));
+        counters.count_change(&row, None, Some(StoredState::Synced));
+        assert_eq!(codec::encode(&counters).unwrap(), b"\x01\xfb\x2c\x01\x00\x01\x01\x00\x05\x14\x1e");
+        assert_eq!(
+            codec::encode(&counters.submitters).unwrap(),
+            b"\x01\x01\x03\x00\x01\x01\x00\x05\xfb\xfb\x00"
+        );
+    }
+}

@@ -1,0 +1,58 @@
+//! What is kept beside the records: whether the daemon is paused, notes of other components, and notes of damage.
+
+use super::codec;
+use super::error::StoreError;
+use super::op::{Op, Transaction};
+use super::schema::meta;
+use crate::model::Damage;
+
+/// Pauses or resumes; survives a restart.
+pub struct Pause(pub bool);
+
+impl Op for Pause {
+    type Reply = ();
+
+    fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+        if self.0 {
+            transaction.tables.meta.insert(meta::PAUSED, codec::encode(&true)?.as_slice())?;
+        } else {
+            transaction.tables.meta.remove(meta::PAUSED)?;
+        }
+        transaction.state.paused = self.0;
+        Ok(())
+    }
+}
+
+/// Keeps a small note of another room, under its name.
+pub struct Remember {
+    /// Whose.
+    pub name: &'static str,
+    /// What.
+    pub note: Vec<u8>,
+}
+
+impl Op for Remember {
+    type Reply = ();
+
+    fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+        transaction.tables.meta.insert(self.name, self.note.as_slice())?;
+        Ok(())
+    }
+}
+
+/// Takes back the notes of damage: somebody has read them.
+pub struct Acknowledge;
+
+impl Op for Acknowledge {
+    /// What was noted.
+    type Reply = Vec<Damage>;
+
+    fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+        transaction.tables.meta.remove(meta::DAMAGE)?;
+        Ok(std::mem::take(&mut transaction.state.damage))
+    }
+
+    fn changed(reply: &Self::Reply) -> bool {
+        !reply.is_empty()
+    }
+}

@@ -1,0 +1,114 @@
+//! Gives a record under review another payload.
+
+use thiserror::Error;
+
+use super::append::digest_of;
+use super::body;
+use super::counters::{RecordCounts, SubmitterUsage};
+use super::error::StoreError;
+use super::limits::LimitReached;
+use super::op::{Op, Transaction};
+use super::schema::{Header, StoredState, Tables};
+use crate::model::RecordId;
+
+/// Gives a record under review another payload and queues it again.
+pub struct Mend {
+    /// Which.
+    pub id: RecordId,
+    /// Checked to be a JSON object.
+    pub payload: Box<str>,
+}
+
+/// Why a record is not mended.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum MendRefused {
+    /// No record has this id.
+    #[error("no record has this id")]
+    Unknown,
+    /// Only records under review are mended.
+    #[error(
+        "only a QUARANTINED record can be mended, and this one is not under review. If it still waits, an admin can put \
+         it under review: fieldsync quarantine add ID"
+    )]
+    NotQuarantined,
+    /// A limit of the queue would be passed.
+    #[error(
+        "{0}: the record stays under review as it was; try again when records have been synced, or {remedy}", remedy = .0.remedy()
+    )]
+    Full(LimitReached),
+    /// The disk has no room.
+    #[error("the disk is full: the record stays under review as it was; make room and try again")]
+    DiskFull,
+    /// The payload is larger than `queue.max_record_bytes`.
+    #[error("the payload has {bytes} bytes, more than queue.max_record_bytes ({limit})")]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+}
+
+impl Op for Mend {
+    type Reply = Result<(), MendRefused>;
+
+    fn weight(&self) -> u64 {
+        self.payload.len() as u64
+    }
+
+    fn changed(reply: &Self::Reply) -> bool {
+        reply.is_ok()
+    }
+
+    fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
+        let id = self.id.0.as_u128();
+        let (bytes, limit) = (self.payload.len() as u64, transaction.limits.max_record_bytes);
+        if bytes > limit {
+            return Ok(Err(MendRefused::TooLarge { bytes, limit }));
+        }
+        let Some(mut row) = transaction.manifest_row(id)? else {
+            return Ok(Err(MendRefused::Unknown));
+        };
+        if row.state != StoredState::Quarantined {
+            return Ok(Err(MendRefused::NotQuarantined));
+        }
+        let before = row.clone();
+        row.payload_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let added = SubmitterUsage {
+            records: RecordCounts {
+                bytes: bytes.saturating_sub(before.payload_bytes.into()),
+                ..RecordCounts::default()
+            },
+            disk_bytes: row.disk_bytes().saturating_sub(before.disk_bytes()),
+        };
+        if let Some(reached) =
+            transaction.limits.reached_by(&transaction.state.counters, row.submitter, &added)
+        {
+            return Ok(Err(MendRefused::Full(reached)));
+        }
+        if !transaction.admits {
+            return Ok(Err(MendRefused::DiskFull));
+        }
+        row.digest = digest_of(&row.record_type, row.key.as_deref(), &self.payload);
+        let header = Header {
+            id,
+            place: row.place,
+            record_type: row.record_type.clone(),
+            key: row.key.clone(),
+            submitter: row.submitter,
+            created_at: row.created_at,
+            bytes: row.payload_bytes,
+            digest: row.digest,
+        };
+        transaction.drop_payload(row.place)?;
+        let Tables { payload, chunks, .. } = &mut transaction.tables;
+        body::write(payload, chunks, &header, &self.payload)?;
+        row.state = StoredState::Pending;
+        row.updated_at = transaction.now.wall;
+        transaction.state.counters.count_change(&before, Some(before.state), None);
+        transaction.put_row(id, &row, None)?;
+        transaction.tables.quarantine.remove(row.place)?;
+        transaction.release(&row)?;
+        Ok(Ok(()))
+    }
+}
