@@ -18,20 +18,16 @@
 //! | [`daemon`] | wiring, start and end |
 //! | [`ipc`] | the local API, its client, the feed |
 //! | [`cli`] | the command line, a file a verb |
-//! | [`gateway`] | the server side |
 //!
 //! `ARCHITECTURE.md` has the invariants.
 
 pub mod actors;
 mod async_fd;
-mod causes;
 pub mod cli;
 pub mod client;
 mod config_file;
 pub mod daemon;
 mod file_watch;
-pub mod gateway;
-mod hidden;
 pub mod ipc;
 pub mod journal;
 pub mod link;
@@ -41,3 +37,4 @@ pub mod telemetry;
 pub mod transport;
 
 pub use fieldsync_core::{api, clock, config, exit, model, policy, protocol};
+use fieldsync_core::{causes, hidden};

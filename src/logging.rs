@@ -2,13 +2,10 @@
 
 mod journald;
 mod sender;
-mod stderr;
 
 use std::io;
 
 use thiserror::Error;
-use tracing::Level;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
@@ -16,6 +13,7 @@ use tracing_subscriber::{Registry, reload};
 
 use crate::config::{self, LevelError, LogTarget, read_log_filter};
 use crate::journal;
+use fieldsync_core::stderr_log;
 use journald::Journald;
 
 const SHOWS_HEADERS: &str = "awc::client::h2proto";
@@ -62,7 +60,7 @@ pub fn init(config: &config::Log) -> Result<LogControl, LogError> {
     let found = match config.target {
         LogTarget::Journald => Some(Journald::find()),
         // A daemon that a person started by hand speaks to that person.
-        LogTarget::Auto => stderr::is_journal().then(Journald::find),
+        LogTarget::Auto => stderr_log::is_journal().then(Journald::find),
         LogTarget::Stderr => None,
     };
     let is_stuck = matches!(&found, Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock);
@@ -71,27 +69,12 @@ pub fn init(config: &config::Log) -> Result<LogControl, LogError> {
         Some(Err(error)) if config.target == LogTarget::Journald && !is_stuck => return Err(error.into()),
         found => found.and_then(Result::ok),
     };
-    let stderr = journald.is_none().then(stderr::layer);
+    let stderr = journald.is_none().then(stderr_log::layer);
     tracing_subscriber::registry().with(filter).with(journald).with(stderr).try_init()?;
     if is_stuck {
         tracing::warn!("journald did not read in time: until the next start, lines have no fields");
     }
     Ok(LogControl(handle))
-}
-
-/// For a program that no file configures: lines on standard error, as the daemon writes them there.
-pub(crate) fn to_stderr(filter: EnvFilter) -> Result<(), TryInitError> {
-    tracing_subscriber::registry().with(filter).with(stderr::layer()).try_init()
-}
-
-/// As syslog counts.
-fn priority(level: Level) -> u8 {
-    match level {
-        Level::ERROR => 3,
-        Level::WARN => 4,
-        Level::INFO => 6,
-        Level::DEBUG | Level::TRACE => 7,
-    }
 }
 
 /// To be called before the process ends: lets journald read the last entries, for at most two seconds.

@@ -144,7 +144,7 @@ struct Gateway {
 impl Gateway {
     fn start(room: &TempDir, options: &Options) -> Self {
         let span = |span| humantime::format_duration(span).to_string().replace(' ', "");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fieldsync-gateway"));
+        let mut command = Command::new(gateway_program());
         command
             .args(["--listen", "127.0.0.1:0"])
             .arg("--store")
@@ -211,4 +211,9 @@ impl Daemon {
         let output = self.asked(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+/// It lies beside the programs of this package: `cargo build --release -p fieldsync-gateway`.
+fn gateway_program() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_fieldsync")).with_file_name("fieldsync-gateway")
 }

@@ -39,7 +39,7 @@ impl Drop for Device {
 impl Device {
     pub(crate) fn start(dir: &Path, connections: usize) -> Self {
         let dir = tempfile::tempdir_in(dir).expect("a directory");
-        let mut gateway = Command::new(env!("CARGO_BIN_EXE_fieldsync-gateway"));
+        let mut gateway = Command::new(gateway_program());
         gateway
             .stderr(Stdio::null())
             .args(["--listen", "127.0.0.1:0", "--store"])
@@ -104,4 +104,9 @@ impl Device {
 fn synced(status: &[u8]) -> u64 {
     let status: Value = serde_json::from_slice(status).expect("a status");
     status["records"]["synced"].as_u64().expect("a number")
+}
+
+/// It lies beside the programs of this package: `cargo build --release -p fieldsync-gateway`.
+fn gateway_program() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_fieldsync")).with_file_name("fieldsync-gateway")
 }

@@ -10,10 +10,10 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use super::priority;
 use super::sender::Sender;
 use crate::hidden::replace_hidden;
 use crate::journal::MESSAGES;
+use fieldsync_core::stderr_log::priority;
 
 /// Event fields become `FIELDSYNC_BATCH_ID=…` in the journal.
 const FIELD_PREFIX: &str = "FIELDSYNC_";

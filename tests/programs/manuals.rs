@@ -1,12 +1,14 @@
 //! The manual pages: one for everything that can be called, and nothing in it is missing.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::support::gateway;
 use crate::support::process::{Ran, run};
 use crate::support::wait::directory;
 
@@ -19,6 +21,9 @@ fn manuals() -> TempDir {
     let ran = fieldsync(&["manuals", directory.path().join("man").to_str().unwrap()]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
     assert_eq!(ran.stdout.lines().count(), pages(&directory).len());
+    let ran = run(Command::new(gateway::program()).arg("--manual"), b"");
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    fs::write(directory.path().join("man/fieldsync-gateway.8"), ran.stdout).unwrap();
     directory
 }
 
@@ -50,7 +55,7 @@ fn options(help: &str) -> BTreeSet<&str> {
     words.filter(|word| word.starts_with("--") && word.len() > 2 && *word != "--help").collect()
 }
 
-fn help(program: &str, verb: &[&str]) -> String {
+fn help(program: impl AsRef<OsStr>, verb: &[&str]) -> String {
     let ran = run(Command::new(program).args(verb).arg("--help"), b"");
     assert_eq!(ran.code, Some(0), "{verb:?}");
     ran.stdout
@@ -94,8 +99,8 @@ fn every_verb_has_a_page_that_names_all_of_its_options() {
 fn the_programs_of_administrators_have_pages_too() {
     let directory = manuals();
     for (program, page) in [
-        (env!("CARGO_BIN_EXE_fieldsyncd"), "fieldsyncd.8"),
-        (env!("CARGO_BIN_EXE_fieldsync-gateway"), "fieldsync-gateway.8"),
+        (env!("CARGO_BIN_EXE_fieldsyncd").into(), "fieldsyncd.8"),
+        (gateway::program(), "fieldsync-gateway.8"),
     ] {
         let (text, help) = (read(&directory, page), help(program, &[]));
         for option in options(&help) {

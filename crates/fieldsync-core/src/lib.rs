@@ -9,11 +9,17 @@
 //! | [`policy`] | every decision, as pure functions |
 //! | [`clock`] | the only place that reads a clock |
 //! | [`exit`] | exit codes of the programs |
+//! | [`causes`], [`hidden`] | text of errors, and of strangers, for people |
+//! | `stderr_log` | log lines on standard error, behind a feature |
 
 pub mod api;
+pub mod causes;
 pub mod clock;
 pub mod config;
 pub mod exit;
+pub mod hidden;
 pub mod model;
 pub mod policy;
 pub mod protocol;
+#[cfg(feature = "stderr-log")]
+pub mod stderr_log;

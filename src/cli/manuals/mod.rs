@@ -1,4 +1,4 @@
-//! `fieldsync manuals DIR`: the manual pages of all programs, for whoever packages them.
+//! `fieldsync manuals DIR`: the manual pages of the daemon and the command line, for whoever packages them.
 //!
 //! What a program takes is written by the definitions that parse it, and the page of the configuration by
 //! the shipped file: neither can differ from what runs. By hand is only what those do not say
@@ -18,7 +18,7 @@ use nix::fcntl::OFlag;
 
 use super::context::Context;
 use super::failure::Failure;
-use crate::{daemon, exit, gateway};
+use crate::{daemon, exit};
 use page::Page;
 
 #[derive(Debug, clap::Args)]
@@ -62,7 +62,6 @@ fn pages(command_line: Command) -> Vec<Page> {
     command_line.build();
     with_verbs(&command_line, &mut pages);
     pages.push(Page::of(&built(daemon::Options::command()), ADMINISTRATORS));
-    pages.push(Page::of(&built(gateway::Options::command()), ADMINISTRATORS));
     pages.push(configuration::page());
     pages
 }

@@ -12,11 +12,10 @@ pub(super) enum Note {
 
 /// The pages that have notes of their own.
 #[cfg(test)]
-pub(super) const NAMES: [&str; 18] = [
+pub(super) const NAMES: [&str; 17] = [
     "fieldsync",
     "fieldsync-config",
     "fieldsyncd",
-    "fieldsync-gateway",
     "fieldsync-status",
     "fieldsync-enqueue",
     "fieldsync-list",
@@ -70,18 +69,6 @@ const DAEMON_STATUS: Note = Note::List {
             "78",
             "The configuration is wrong, or the store was written by a newer version. Starting again does not help.",
         ),
-    ],
-};
-
-const GATEWAY_STATUS: Note = Note::List {
-    heading: "EXIT STATUS",
-    entries: &[
-        ("0", "It was asked to end."),
-        ("1", "It cannot start, or failed."),
-        ("2", "Wrong usage."),
-        ("74", "The ledger cannot be opened, read or written."),
-        ("75", "Another gateway has the ledger or the address."),
-        ("78", "A file that is named by an option cannot be used, or the ledger is of another version."),
     ],
 };
 
@@ -172,30 +159,6 @@ pub(super) fn of(name: &str) -> Vec<Note> {
                 ("The whole story of one batch:", "journalctl -u fieldsync FIELDSYNC_BATCH_ID=…"),
             ]),
         ],
-        "fieldsync-gateway" => vec![
-            Note::List {
-                heading: "SIGNALS",
-                entries: &[
-                    ("SIGTERM, SIGINT", "Requests in flight may finish, then the gateway ends."),
-                    ("SIGHUP", "The token file is read again. One with a mistake changes nothing."),
-                ],
-            },
-            GATEWAY_STATUS,
-            Note::List {
-                heading: "ENVIRONMENT",
-                entries: &[("RUST_LOG", "What is logged, for example info or debug.")],
-            },
-            Note::Examples(&[
-                (
-                    "A server for tests, with a gateway of 30 seconds in front of it:",
-                    "fieldsync-gateway --listen 127.0.0.1:8080 --store ledger.redb --time-limit 30s",
-                ),
-                (
-                    "A token for one device alone, as a line of --token-file:",
-                    "echo \"DEVICE-ID sha256:$(printf %s \"$TOKEN\" | sha256sum | cut -c -64)\"",
-                ),
-            ]),
-        ],
         "fieldsync-config" => vec![
             DAEMON_ENVIRONMENT,
             Note::Examples(&[(
@@ -276,7 +239,6 @@ fn see_also(name: &str) -> &'static [&'static str] {
     match name {
         "fieldsync" => &["fieldsync-doctor(1)", "fieldsync-config(5)", "fieldsyncd(8)"],
         "fieldsyncd" => &["fieldsync(1)", "fieldsync-config(5)", "systemctl(1)", "journalctl(1)"],
-        "fieldsync-gateway" => &["fieldsync(1)", "fieldsyncd(8)"],
         "fieldsync-config" => &["fieldsyncd(8)", "fieldsync-doctor(1)"],
         _ => &["fieldsync(1)", "fieldsync-config(5)", "fieldsyncd(8)"],
     }

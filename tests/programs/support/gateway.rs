@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -31,9 +31,16 @@ pub(crate) struct Gateway {
     _stdout: BufReader<ChildStdout>,
 }
 
+/// The gateway's program lies beside those of this package. Cargo builds it for the tests of its own package.
+pub(crate) fn program() -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_fieldsync")).with_file_name("fieldsync-gateway");
+    assert!(program.exists(), "{} is missing: cargo build -p fieldsync-gateway", program.display());
+    program
+}
+
 /// How one is started.
 pub(crate) fn command(store: &str, listen: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fieldsync-gateway"));
+    let mut command = Command::new(program());
     command
         .args(["--listen", listen, "--store", store])
         .args(arguments)

@@ -18,7 +18,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use url::form_urlencoded;
 
-use crate::gateway::client_tls;
+use crate::client_tls;
 
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 const APPLICATION: &str = "fieldsync-gateway";

@@ -13,9 +13,7 @@ use tokio_postgres::{GenericClient, Transaction};
 use uuid::Uuid;
 
 use super::session_pool::{Failure, Session};
-use crate::gateway::ledger::{
-    CheckedBatch, CheckedRecord, Digest, INVALID_DATA, KeptAnswer, KnownRecord, Settled,
-};
+use crate::ledger::{CheckedBatch, CheckedRecord, Digest, INVALID_DATA, KeptAnswer, KnownRecord, Settled};
 use crate::model::DeviceId;
 use crate::protocol::wire::{BatchAnswer, RecordResult, RecordStatus};
 

@@ -391,7 +391,7 @@ mod tests {
     use serde_json::value::RawValue;
 
     use super::*;
-    use crate::gateway::ledger::sha256;
+    use crate::ledger::sha256;
     use crate::protocol::wire::{ID_CONFLICT, ID_OF_OTHER_DEVICE, WireRecord};
 
     fn batch(record: RecordId, payload: &str) -> CheckedBatch {

@@ -28,7 +28,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::database_address::Address;
 use super::schema::{self, SCHEMA};
 use crate::causes::with_causes;
-use crate::gateway::ledger::LedgerError;
+use crate::ledger::LedgerError;
 
 /// No operation takes longer.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
@@ -350,7 +350,7 @@ mod tests {
     use tokio_postgres::error::SqlState;
 
     use super::{Failure, Remedy, remedy};
-    use crate::gateway::ledger::LedgerError;
+    use crate::ledger::LedgerError;
 
     #[test]
     fn what_helps_follows_from_the_state_that_the_server_names() {

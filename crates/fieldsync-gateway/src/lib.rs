@@ -27,6 +27,7 @@ mod ledger_postgres;
 mod ledger_redb;
 mod lifecycle;
 mod listener;
+mod manual;
 mod metrics;
 mod option_values;
 mod options;
@@ -40,15 +41,16 @@ use std::net::SocketAddr;
 
 use tracing_subscriber::EnvFilter;
 
-use crate::causes::with_causes;
-use crate::exit;
-use crate::logging;
+use causes::with_causes;
+use fieldsync_core::stderr_log::init_stderr_log;
+use fieldsync_core::{causes, clock, exit, model, policy, protocol};
 use forward::TargetError;
 use ledger::OpenError;
 use ledger_postgres::AddressError;
 use server_tls::TlsError;
 use token_file::TokenFileError;
 
+pub use manual::write_manual;
 pub use options::Options;
 
 /// Why the gateway ended.
@@ -123,5 +125,5 @@ fn init_logging() {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn"));
     // A program that embeds the gateway may have set up its own.
-    drop(logging::to_stderr(filter));
+    drop(init_stderr_log(filter));
 }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::iter::successors;
 
 /// The error's text, then the text of each cause that does not repeat the one before it.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
+pub fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     for cause in successors(error.source(), |cause| (*cause).source()) {
         let reason = cause.to_string();

@@ -7,21 +7,37 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tracing::{Event, Subscriber};
-use tracing_subscriber::Layer;
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::{DefaultFields, Format, Full, Writer};
 use tracing_subscriber::fmt::{self as lines, FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{EnvFilter, Layer};
 
-use super::priority;
 use crate::hidden::replace_hidden;
 
 /// Where a pipe has any room, it has room for this (`PIPE_BUF`).
 const PIECE: usize = 4096;
 
+/// For a program that no file configures: lines on standard error, as the daemon writes them there.
+pub fn init_stderr_log(filter: EnvFilter) -> Result<(), TryInitError> {
+    tracing_subscriber::registry().with(filter).with(layer()).try_init()
+}
+
+/// The level as syslog numbers it.
+pub fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
 /// Standard error.
-pub(super) fn layer<S>() -> impl Layer<S>
+pub fn layer<S>() -> impl Layer<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
@@ -38,7 +54,7 @@ where
 }
 
 /// Whether it leads to the journal, and not to where somebody redirected it.
-pub(super) fn is_journal() -> bool {
+pub fn is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
         return false;
     };

@@ -18,8 +18,8 @@ use hyper_util::rt::TokioExecutor;
 use tokio::time::timeout;
 
 use crate::causes::with_causes;
-use crate::gateway::client_tls;
-use crate::gateway::ledger::sha256;
+use crate::client_tls;
+use crate::ledger::sha256;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);

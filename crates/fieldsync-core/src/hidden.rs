@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 /// Whether a reader would see something else than what the text holds.
-pub(crate) fn is_hidden(character: char) -> bool {
+pub fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
@@ -16,7 +16,7 @@ pub(crate) fn is_hidden(character: char) -> bool {
 }
 
 /// The text with U+FFFD for each hidden character.
-pub(crate) fn replace_hidden(text: &str) -> Cow<'_, str> {
+pub fn replace_hidden(text: &str) -> Cow<'_, str> {
     if text.contains(is_hidden) {
         Cow::Owned(text.replace(is_hidden, "\u{fffd}"))
     } else {

@@ -1,0 +1,77 @@
+//! The manual page of the gateway: what clap knows of its options, and what an option cannot say.
+
+use std::io::{self, Write};
+
+use clap::CommandFactory;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
+
+use crate::Options;
+
+/// Chapter of the manual for administrators.
+const CHAPTER: &str = "8";
+
+const LISTS: [(&str, &[(&str, &str)]); 3] = [
+    (
+        "SIGNALS",
+        &[
+            ("SIGTERM, SIGINT", "Finishes the requests in flight, then ends."),
+            ("SIGHUP", "Reads the token file again. A file with a mistake changes nothing."),
+        ],
+    ),
+    (
+        "EXIT STATUS",
+        &[
+            ("0", "The gateway was asked to end."),
+            ("1", "It cannot start, or failed."),
+            ("2", "Wrong usage."),
+            ("74", "The ledger cannot be opened, read or written."),
+            ("75", "Another gateway has the ledger or the address."),
+            ("78", "A file that an option names cannot be used, or the ledger is of another version."),
+        ],
+    ),
+    ("ENVIRONMENT", &[("RUST_LOG", "What is logged, for example info or debug.")]),
+];
+
+const EXAMPLES: [(&str, &str); 2] = [
+    (
+        "A server for tests, with a gateway of 30 seconds in front of it:",
+        "fieldsync-gateway --listen 127.0.0.1:8080 --store ledger.redb --time-limit 30s",
+    ),
+    (
+        "A token for one device, as a line of --token-file:",
+        "echo \"DEVICE-ID sha256:$(printf %s \"$TOKEN\" | sha256sum | cut -c -64)\"",
+    ),
+];
+
+/// Writes the page as roff.
+pub fn write_manual(out: &mut impl Write) -> io::Result<()> {
+    let mut command = Options::command();
+    command.build();
+    let version = concat!("fieldsync-gateway ", env!("CARGO_PKG_VERSION"));
+    let man = Man::new(command).section(CHAPTER).source(version).manual("fieldsync").date("");
+    man.render_title(out)?;
+    man.render_name_section(out)?;
+    man.render_synopsis_section(out)?;
+    man.render_description_section(out)?;
+    man.render_options_section(out)?;
+    let mut page = Roff::new();
+    for (heading, entries) in LISTS {
+        page.control("SH", [heading]);
+        for (term, meaning) in entries {
+            page.control("TP", []).text([bold(*term)]).text([roman(*meaning)]);
+        }
+    }
+    page.control("SH", ["EXAMPLES"]);
+    for (purpose, command) in EXAMPLES {
+        page.control("PP", []).text([roman(purpose)]);
+        page.control("RS", ["4"])
+            .control("nf", [])
+            .text([roman(command)])
+            .control("fi", [])
+            .control("RE", []);
+    }
+    page.control("SH", ["SEE ALSO"]);
+    page.text([bold("fieldsync"), roman("(1), "), bold("fieldsyncd"), roman("(8)")]);
+    out.write_all(page.to_roff().as_bytes())
+}
