@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::table::{Cell, Column, Table, prose, whole};
 use super::words::{count, plain, size, spaced, span, stamp, when};
 use crate::api::batch_reasons::short;
-use crate::api::{BatchList, BatchReport};
+use crate::api::{BatchList, BatchOutcome, BatchReport};
 use crate::client::with_query;
 use crate::clock::wall_ms;
 use crate::exit;
@@ -60,24 +60,24 @@ fn fill(table: &mut Table<'_>, list: &BatchList, now: u64) {
 }
 
 fn is_all_synced(batch: &BatchReport) -> bool {
-    batch.outcome == "answered" && batch.synced == batch.records
+    batch.outcome == BatchOutcome::Answered && batch.synced == batch.records
 }
 
 /// Short enough for a column: `all synced, 950 ms`, `try 2: timed out, 1 min (HTTP 504)`
 fn result(batch: &BatchReport) -> String {
     let took = span(batch.duration_ms);
-    let result = match batch.outcome.as_str() {
-        "answered" if is_all_synced(batch) => format!("all synced, {took}"),
-        "answered" => format!("{} synced, {took}", batch.synced),
+    let result = match batch.outcome.known() {
+        Some(BatchOutcome::Answered) if is_all_synced(batch) => format!("all synced, {took}"),
+        Some(BatchOutcome::Answered) => format!("{} synced, {took}", batch.synced),
         _ => format!("{}, {took}{}", cause(batch), status(batch)),
     };
     if batch.attempt > 1 { format!("try {}: {result}", batch.attempt) } else { result }
 }
 
 fn cause(batch: &BatchReport) -> String {
-    match batch.outcome.as_str() {
-        "timeout" => "timed out".to_owned(),
-        other => spaced(other),
+    match batch.outcome.known() {
+        Some(BatchOutcome::Timeout) => "timed out".to_owned(),
+        _ => spaced(&batch.outcome.to_string()),
     }
 }
 
@@ -89,7 +89,7 @@ fn status(batch: &BatchReport) -> String {
 /// `answered after 950 ms (HTTP 200), 25 synced`, `timed out after 1 min (HTTP 504)`
 fn ended(batch: &BatchReport) -> String {
     let synced = match batch.synced {
-        0 if batch.outcome != "answered" => String::new(),
+        0 if batch.outcome != BatchOutcome::Answered => String::new(),
         synced => format!(", {synced} synced"),
     };
     format!("{} after {}{}{synced}", cause(batch), span(batch.duration_ms), status(batch))
@@ -116,13 +116,14 @@ pub(crate) fn chapter(batch: &BatchReport, now: u64) -> String {
 
 /// Whether such a send counts as an attempt of its records: the server may have seen them.
 pub(crate) fn is_attempt(batch: &BatchReport) -> bool {
-    ["answered", "timeout", "server_error", "connection_lost", "link_too_slow"]
-        .contains(&batch.outcome.as_str())
+    use crate::api::BatchOutcome::{Answered, ConnectionLost, LinkTooSlow, ServerError, Timeout};
+    let seen = [Answered, Timeout, ServerError, ConnectionLost, LinkTooSlow];
+    batch.outcome.known().is_some_and(|outcome| seen.contains(&outcome))
 }
 
 /// `answered (HTTP 200)`
 fn outcome(batch: &BatchReport) -> String {
-    spaced(&batch.outcome) + &status(batch)
+    spaced(&batch.outcome.to_string()) + &status(batch)
 }
 
 /// One send of a batch in a sentence, as `events` tells it.
@@ -148,19 +149,23 @@ mod tests {
     use super::*;
     use crate::api::samples::{parent, report};
     use crate::client::scripted::{Scripted, answer};
+    use crate::model::SizeRule;
 
     fn reports() -> [BatchReport; 2] {
-        let learned =
-            BatchReport { expected_ms: Some(27_300), at_most_ms: Some(33_000), ..report("learned", None) };
+        let learned = BatchReport {
+            expected_ms: Some(27_300),
+            at_most_ms: Some(33_000),
+            ..report(SizeRule::Learned, None)
+        };
         let split = BatchReport {
             records: 19,
             attempt: 2,
-            outcome: "timeout".into(),
+            outcome: BatchOutcome::Timeout.into(),
             http_status: Some(504),
             duration_ms: 60_000,
             synced: 0,
             note: "the answer was HTTP 504: cut into 7 parts".into(),
-            ..report("split", Some(parent()))
+            ..report(SizeRule::Split, Some(parent()))
         };
         [learned, split]
     }

@@ -278,6 +278,7 @@ mod tests {
     use crate::api::Counts;
     use crate::api::samples::report;
     use crate::client::scripted::{Scripted, answer};
+    use crate::model::SizeRule;
     use crate::model::{BatchId, DeniedSet, LastError};
 
     fn told(entry: &ManifestEntry, reason: &Reason) -> String {
@@ -347,8 +348,8 @@ mod tests {
     fn the_sends_that_led_to_its_batch_are_told_in_order() {
         let [fresh, part, next] = [(); 3].map(|()| BatchId::new());
         let sends = [
-            BatchReport { id: fresh, note: "cut into 7 parts".into(), ..report("standard", None) },
-            BatchReport { id: part, records: 1, ..report("split", Some(fresh)) },
+            BatchReport { id: fresh, note: "cut into 7 parts".into(), ..report(SizeRule::Standard, None) },
+            BatchReport { id: part, records: 1, ..report(SizeRule::Split, Some(fresh)) },
         ];
         let record = ManifestEntry { batch_id: Some(next), attempts: 2, ..entry(1, RecordState::Failed) };
         let text = story(&record, &sends, 22_000);

@@ -137,7 +137,7 @@ fn describe(status: &Status, all: bool, now: u64) -> Vec<String> {
         lines.push(String::new());
         lines.push(format!(
             "ALERT {}: {} (since {})",
-            plain(&alert.alert),
+            plain(&alert.alert.to_string()),
             plain(&alert.message),
             when(alert.since, now)
         ));
@@ -228,7 +228,7 @@ fn connectivity(status: &Status, now: u64) -> String {
     let link = &status.connectivity;
     let metered = if link.metered { ", metered" } else { "" };
     let since = span(now.saturating_sub(link.since));
-    format!("{} for {since}{metered}", spaced(&link.state))
+    format!("{} for {since}{metered}", spaced(&link.state.to_string()))
 }
 
 #[cfg(test)]
@@ -316,7 +316,8 @@ mod tests {
         status.queue.holding =
             vec![Holder { id, key: Some("Acme".into()), submitter: 0, state, holds: 1000 }];
         let message = "the disk is full: no new records are taken".to_owned();
-        status.alerts = vec![Alert { alert: "disk_full".into(), message, since: 190_000 }];
+        status.alerts =
+            vec![Alert { alert: crate::api::AlertName::DiskFull.into(), message, since: 190_000 }];
         let text = describe(&status, false, 202_000).join("\n");
         for part in [
             "\nDisk          full: no new records are taken, 2.0 KiB free\n",

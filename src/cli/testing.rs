@@ -83,7 +83,7 @@ pub(crate) fn status(phase: Phase, text: &str, records: Counts) -> Status {
         },
         batching: Batching {
             size: 23,
-            rule: "learned".to_owned(),
+            rule: crate::model::SizeRule::Learned.into(),
             ms_per_record: Some(1166),
             expected_ms: Some(27_000),
             at_most_ms: Some(33_000),
@@ -91,7 +91,11 @@ pub(crate) fn status(phase: Phase, text: &str, records: Counts) -> Status {
             time_budget_ms: 45_000,
         },
         breaker: BreakerStatus { mode: "normal".to_owned(), consecutive_failures: 0, retry_at: None },
-        connectivity: Connectivity { state: "online".to_owned(), since: 10_000, metered: false },
+        connectivity: Connectivity {
+            state: crate::model::LinkState::Online.into(),
+            since: 10_000,
+            metered: false,
+        },
         alerts: Vec::new(),
         caller: None,
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::notify::{News, Notifier};
-use crate::api::{Alert, Phase};
+use crate::api::{Alert, AlertName, OpenEnum, Phase};
 use crate::ipc::status::Board;
 use crate::journal;
 use crate::telemetry::audience::Audience;
@@ -20,8 +20,8 @@ const ALERT_AGAIN: Duration = Duration::from_hours(1);
 pub(super) async fn announce(mut board: Board, feed: Feed, notifier: Notifier) {
     let mut sentence = String::new();
     let mut phase = Phase::Idle;
-    let mut raised: Vec<String> = Vec::new();
-    let mut logged: BTreeMap<String, Duration> = BTreeMap::new();
+    let mut raised: Vec<OpenEnum<AlertName>> = Vec::new();
+    let mut logged: BTreeMap<OpenEnum<AlertName>, Duration> = BTreeMap::new();
     loop {
         let status = board.status();
         if status.sync.phase != phase {
@@ -63,14 +63,14 @@ fn log_phase(phase: Phase, sentence: &str) {
 
 fn log_alert(alert: &Alert) {
     let message = &alert.message;
-    match alert.alert.as_str() {
-        "needs_review" => tracing::warn!(name: journal::NEEDS_REVIEW, "alert: {message}"),
-        "records_wait" => tracing::warn!(name: journal::RECORDS_WAIT, "alert: {message}"),
-        "queue_filling" => tracing::warn!(name: journal::QUEUE_FILLING, "alert: {message}"),
-        "store_damaged" => tracing::warn!(name: journal::STORE_DAMAGED, "alert: {message}"),
-        "token_in_clear" => tracing::warn!(name: journal::TOKEN_IN_CLEAR, "alert: {message}"),
+    match alert.alert.known() {
+        Some(AlertName::NeedsReview) => tracing::warn!(name: journal::NEEDS_REVIEW, "alert: {message}"),
+        Some(AlertName::RecordsWait) => tracing::warn!(name: journal::RECORDS_WAIT, "alert: {message}"),
+        Some(AlertName::QueueFilling) => tracing::warn!(name: journal::QUEUE_FILLING, "alert: {message}"),
+        Some(AlertName::StoreDamaged) => tracing::warn!(name: journal::STORE_DAMAGED, "alert: {message}"),
+        Some(AlertName::TokenInClear) => tracing::warn!(name: journal::TOKEN_IN_CLEAR, "alert: {message}"),
         // The store has said so, and why.
-        "disk_full" | "disk_failing" => {}
-        _ => tracing::warn!("alert: {message}"),
+        Some(AlertName::DiskFull | AlertName::DiskFailing) => {}
+        None => tracing::warn!("alert: {message}"),
     }
 }

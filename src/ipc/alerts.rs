@@ -4,18 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::api::Alert;
+use crate::api::{Alert, AlertName, OpenEnum};
 use crate::clock::millis;
 use crate::config::Config;
 use crate::model::{Backlog, DiskState};
 use crate::transport::credential;
 
-/// The alert that goes when it is acknowledged, and not before.
-pub(super) const STORE_DAMAGED: &str = "store_damaged";
-
 /// Since when each alert stands.
 #[derive(Clone, Debug, Default)]
-pub struct Raised(Arc<Mutex<BTreeMap<String, u64>>>);
+pub struct Raised(Arc<Mutex<BTreeMap<OpenEnum<AlertName>, u64>>>);
 
 impl Raised {
     /// The alerts that stand now.
@@ -24,7 +21,7 @@ impl Raised {
         let mut alerts = alerts(backlog, config, now);
         for alert in &mut alerts {
             // Damage has a date of its own.
-            if alert.alert != STORE_DAMAGED {
+            if alert.alert != AlertName::StoreDamaged {
                 alert.since = *raised.entry(alert.alert.clone()).or_insert(now);
             }
         }
@@ -36,29 +33,29 @@ impl Raised {
 /// The alerts that stand at `now`, which is when each of them begins.
 fn alerts(backlog: &Backlog, config: &Config, now: u64) -> Vec<Alert> {
     let mut alerts = Vec::new();
-    let mut raise = |name: &str, message: String| {
-        alerts.push(Alert { alert: name.to_owned(), message, since: now });
+    let mut raise = |name: AlertName, message: String| {
+        alerts.push(Alert { alert: name.into(), message, since: now });
     };
     match backlog.storage.disk {
         DiskState::Ok => {}
         DiskState::Full => raise(
-            "disk_full",
+            AlertName::DiskFull,
             "the disk is full: no new records are taken; those that wait are sent. Make room on it".into(),
         ),
         DiskState::Failing => raise(
-            "disk_failing",
+            AlertName::DiskFailing,
             "the disk gives errors: no records are taken and none are sent; those that were accepted are kept on it. \
              Have it looked at"
                 .into(),
         ),
     }
     if let Some(warning) = credential::warn_of_clear_token(&config.server) {
-        raise("token_in_clear", warning.into());
+        raise(AlertName::TokenInClear, warning.into());
     }
     let (telemetry, review) = (&config.telemetry, backlog.quarantined);
     if telemetry.alert_quarantined > 0 && review >= telemetry.alert_quarantined {
         let needs = if review == 1 { "1 record needs".to_owned() } else { format!("{review} records need") };
-        raise("needs_review", format!("{needs} review: fieldsync quarantine list"));
+        raise(AlertName::NeedsReview, format!("{needs} review: fieldsync quarantine list"));
     }
     let queue = &config.queue;
     let uses = [
@@ -68,17 +65,17 @@ fn alerts(backlog: &Backlog, config: &Config, now: u64) -> Vec<Alert> {
     let percent = u64::from(telemetry.alert_queue_percent);
     let is_filling = |held: u64, most: u64| held.saturating_mul(100) >= most.saturating_mul(percent);
     if let Some((held, most, unit)) = uses.into_iter().find(|(held, most, _)| is_filling(*held, *most)) {
-        raise("queue_filling", format!("the queue holds {held} of at most {most} {unit}"));
+        raise(AlertName::QueueFilling, format!("the queue holds {held} of at most {most} {unit}"));
     }
     let oldest = backlog.oldest_pending_at.map_or(0, |at| now.saturating_sub(at));
     if oldest > millis(telemetry.alert_oldest_pending.0) {
         let hours = oldest / 3_600_000;
-        raise("records_wait", format!("the oldest record waits for {hours} hours"));
+        raise(AlertName::RecordsWait, format!("the oldest record waits for {hours} hours"));
     }
     if let Some(first) = backlog.storage.damage.first() {
         alerts.insert(
             0,
-            Alert { alert: STORE_DAMAGED.to_owned(), message: damaged(backlog), since: first.found_at },
+            Alert { alert: AlertName::StoreDamaged.into(), message: damaged(backlog), since: first.found_at },
         );
     }
     alerts
@@ -109,8 +106,8 @@ mod tests {
     use super::*;
     use crate::model::{Damage, Storage};
 
-    fn names(alerts: &[Alert]) -> Vec<(&str, u64)> {
-        alerts.iter().map(|alert| (alert.alert.as_str(), alert.since)).collect()
+    fn names(alerts: &[Alert]) -> Vec<(AlertName, u64)> {
+        alerts.iter().map(|alert| (alert.alert.known().unwrap(), alert.since)).collect()
     }
 
     #[test]
@@ -119,22 +116,22 @@ mod tests {
         let mut backlog = Backlog { quarantined: 1, ..Backlog::default() };
         let quarantined =
             Backlog { quarantined: config.telemetry.alert_quarantined.max(1), ..backlog.clone() };
-        assert_eq!(names(&raised.alerts(&quarantined, &config, 10)), [("needs_review", 10)]);
+        assert_eq!(names(&raised.alerts(&quarantined, &config, 10)), [(AlertName::NeedsReview, 10)]);
         backlog = quarantined;
         backlog.storage.disk = DiskState::Full;
         let alerts = raised.alerts(&backlog, &config, 20);
-        assert_eq!(names(&alerts), [("disk_full", 20), ("needs_review", 10)]);
+        assert_eq!(names(&alerts), [(AlertName::DiskFull, 20), (AlertName::NeedsReview, 10)]);
         backlog.quarantined = 0;
         backlog.storage.disk = DiskState::Failing;
         let failing = raised.alerts(&backlog, &config, 30);
-        assert_eq!(names(&failing), [("disk_failing", 30)]);
+        assert_eq!(names(&failing), [(AlertName::DiskFailing, 30)]);
         for alert in [&alerts[0], &failing[0]] {
             assert!(alert.message.contains("disk") && alert.message.contains("taken"), "{}", alert.message);
         }
         backlog.storage.disk = DiskState::Ok;
         assert_eq!(raised.alerts(&backlog, &config, 40), []);
         backlog.storage.disk = DiskState::Full;
-        assert_eq!(names(&raised.alerts(&backlog, &config, 50)), [("disk_full", 50)]);
+        assert_eq!(names(&raised.alerts(&backlog, &config, 50)), [(AlertName::DiskFull, 50)]);
     }
 
     #[test]
@@ -167,7 +164,7 @@ mod tests {
         let storage = Storage { damage: vec![damage(7, 3), damage(9, 0)], ..Storage::default() };
         let backlog = Backlog { storage, ..Backlog::default() };
         let alerts = Raised::default().alerts(&backlog, &Config::default(), 100);
-        assert_eq!(names(&alerts), [("store_damaged", 7)]);
+        assert_eq!(names(&alerts), [(AlertName::StoreDamaged, 7)]);
         for part in [
             "412 records were salvaged and 3 are known to be lost",
             "damaged-7",

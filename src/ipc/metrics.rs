@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::api::Status;
-use crate::model::Backlog;
+use crate::model::{Backlog, LinkState};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByName {
@@ -37,7 +37,11 @@ pub(super) fn text(status: &Status, backlog: &Backlog) -> Result<String, fmt::Er
     );
     gauge("batch_size", "Records in the next fresh batch", status.batching.size as u64);
     gauge("breaker_failures", "Batch failures in a row", u64::from(status.breaker.consecutive_failures));
-    gauge("online", "1 while the server can be reached", u64::from(status.connectivity.state == "online"));
+    gauge(
+        "online",
+        "1 while the server can be reached",
+        u64::from(status.connectivity.state == LinkState::Online),
+    );
     let records = Family::<ByName, Gauge>::default();
     for (name, count) in [
         ("pending", status.records.pending),

@@ -3,7 +3,6 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 
-use super::alerts::STORE_DAMAGED;
 use super::auth::Peer;
 use super::body::Incoming;
 use super::error::ApiError;
@@ -11,11 +10,11 @@ use super::records::{may_mend, record_id};
 use super::server::Shared;
 use crate::actors::queue_store::Write;
 use crate::actors::{Disbanded, TryNow};
-use crate::api::submission;
 use crate::api::{
     AcknowledgeAlert, Acknowledged, Changed, PauseState, RecordChange, RecordDecision, RefusedRecord,
     Selection, Status,
 };
+use crate::api::{AlertName, submission};
 use crate::model::{ManifestEntry, RecordId, RecordState};
 use crate::protocol::wire::{ID_CONFLICT, ID_OF_OTHER_DEVICE};
 use crate::store::{
@@ -326,12 +325,14 @@ pub(super) async fn acknowledge(
     shared.admin(&peer, "acknowledging alerts is for admins")?;
     let body = incoming.whole(&shared).await?;
     let invalid = |what: String| {
-        let message =
-            format!("{what}; send {{\"alert\": \"{STORE_DAMAGED}\"}}; other alerts go when their cause does");
+        let message = format!(
+            "{what}; send {{\"alert\": \"{}\"}}; other alerts go when their cause does",
+            AlertName::StoreDamaged
+        );
         ApiError::bad_request("invalid_alert", message)
     };
     let wanted: AcknowledgeAlert = submission::named(&body.bytes).map_err(invalid)?;
-    if wanted.alert != STORE_DAMAGED {
+    if wanted.alert != AlertName::StoreDamaged.to_string() {
         return Err(invalid(format!("`{}` cannot be acknowledged", wanted.alert)));
     }
     let acknowledged = shared.store.send(Write(Acknowledge)).await??;

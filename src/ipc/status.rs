@@ -12,7 +12,7 @@ use crate::api::{
     Batching, BreakerStatus, Caller, CallerQueue, Connectivity, Counts, Phase, QueueUse, Status, Sync,
 };
 use crate::clock::{Clock, millis, wall_ms};
-use crate::model::{Backlog, DeviceId, Link, OTHER_SUBMITTERS};
+use crate::model::{Backlog, DeviceId, Link, OTHER_SUBMITTERS, SizeRule};
 use crate::policy::breaker::{BreakerState, Mode};
 use crate::policy::progress::{denied_note, sentence};
 use crate::store::Limits;
@@ -153,7 +153,7 @@ impl Board {
             },
             batching: Batching {
                 size: planner.size.map_or(config.batch.standard_batch, |size| size.records),
-                rule: planner.size.map_or("standard", |size| size.rule.name()).to_owned(),
+                rule: planner.size.map_or(SizeRule::Standard, |size| size.rule).into(),
                 expected_ms: planner.size.and_then(|size| size.expected).map(|expected| expected.mean_ms()),
                 at_most_ms: planner.size.and_then(|size| size.expected).map(|expected| expected.most_ms()),
                 time_limit_ms: millis(planner.time_limit),

@@ -147,7 +147,7 @@ mod tests {
     use crate::model::{BatchPhase, Place, SizeRule, Stage};
 
     fn sent(history: &mut History, id: BatchId, parent: Option<BatchId>, attempt: u32) {
-        let mut send = BatchReport { id, attempt, ..report("split", parent) };
+        let mut send = BatchReport { id, attempt, ..report(SizeRule::Split, parent) };
         history.trace(&mut send);
         history.push(send);
     }

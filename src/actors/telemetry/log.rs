@@ -6,7 +6,7 @@
 //!
 //! What the server says of a record may quote it, and payloads reach no log: of that there are class and code.
 
-use crate::api::BatchReport;
+use crate::api::{BatchOutcome, BatchReport};
 use crate::journal;
 use crate::model::{BatchId, Deferral, LastError, Link, LinkState, RecordId};
 use crate::policy::breaker::{BreakerState, Mode};
@@ -33,7 +33,7 @@ impl Log {
                     attempt = report.attempt,
                     duration_ms = report.duration_ms,
                     http_status = report.http_status,
-                    outcome = report.outcome,
+                    outcome = %report.outcome,
                     "batch {} ({}, {} records; {}): {} after {} ms; {}",
                     report.id,
                     report.sequence,
@@ -45,9 +45,9 @@ impl Log {
                 )
             };
         }
-        let was_lost = std::mem::replace(&mut self.lost, report.outcome == "unreachable");
-        match report.outcome.as_str() {
-            "answered" => line!(info, journal::BATCH_ANSWERED),
+        let was_lost = std::mem::replace(&mut self.lost, report.outcome == BatchOutcome::Unreachable);
+        match report.outcome.known() {
+            Some(BatchOutcome::Answered) => line!(info, journal::BATCH_ANSWERED),
             _ if self.lost && was_lost => line!(debug, journal::BATCH_FAILED),
             _ => line!(info, journal::BATCH_FAILED),
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::stage::{Count, Timing};
-use crate::api::BatchReport;
-use crate::model::{BatchId, ManifestEntry, RecordId};
+use crate::api::{BatchOutcome, BatchReport};
+use crate::model::{BatchId, ManifestEntry, RecordId, SizeRule};
 
 /// Everything that is known at the end.
 pub(super) struct Summary {
@@ -96,13 +96,13 @@ impl Summary {
         let oldest_first = || self.batches.iter().rev();
         let mut lines = Vec::new();
         if let Some(first) = oldest_first().next() {
-            let rule = match first.rule.as_str() {
-                "large_queue" => "more than 100 records waited",
-                "large_payload" => "more than 1 MiB waited",
+            let rule = match first.rule.known() {
+                Some(SizeRule::LargeQueue) => "more than 100 records waited",
+                Some(SizeRule::LargePayload) => "more than 1 MiB waited",
                 _ => "the standard",
             };
             lines.push(format!("  Batch sizes  The first batch had {} records ({rule}).", first.records));
-            if first.outcome != "answered" {
+            if first.outcome != BatchOutcome::Answered {
                 let told = if self.was_cut(first) {
                     [
                         "That took longer than the limit, and a look-up told that the server",
@@ -117,7 +117,7 @@ impl Summary {
                 lines.extend(told.map(|line| format!("               {line}")));
             }
         }
-        let fresh = |report: &&BatchReport| report.parent.is_none() && report.rule == "learned";
+        let fresh = |report: &&BatchReport| report.parent.is_none() && report.rule == SizeRule::Learned;
         let learned = || oldest_first().filter(fresh).map(|report| report.records);
         if let Some(most) = learned().max() {
             lines.push(format!("               From then on at most {most}: half after the 504, then"));
@@ -129,7 +129,10 @@ impl Summary {
     /// How a record was found to be at fault.
     fn isolation(&self, entry: &ManifestEntry) -> Vec<String> {
         let mut sizes = Vec::new();
-        let mut next = self.batches.iter().find(|report| report.records == 1 && report.outcome != "answered");
+        let mut next = self
+            .batches
+            .iter()
+            .find(|report| report.records == 1 && report.outcome != BatchOutcome::Answered);
         while let Some(report) = next {
             sizes.push(report.records.to_string());
             next = report.parent.and_then(|id| self.report(id));

@@ -14,7 +14,7 @@ use crate::cli::words::when;
 use crate::clock::wall_ms;
 use crate::config;
 use crate::link::ways::{self, Hop, Sight};
-use crate::model::Uplink;
+use crate::model::{LinkState, Uplink};
 use crate::transport::http::TransportError;
 use crate::transport::proxy::first_hop;
 
@@ -88,15 +88,15 @@ fn name(host: &str, found: &io::Result<usize>) -> Option<Finding> {
 /// What the daemon thinks.
 fn daemon(status: &Status) -> Vec<Finding> {
     let mut findings = Vec::new();
-    match status.connectivity.state.as_str() {
-        "offline" => findings.push(Finding::warning(
+    match status.connectivity.state.known() {
+        Some(LinkState::Offline) => findings.push(Finding::warning(
             format!(
                 "the daemon takes the device for offline, since {}",
                 when(status.connectivity.since, wall_ms())
             ),
             "see what is found of the way and the server; once both are well: fieldsync sync",
         )),
-        "captive_portal" => findings.push(Finding::problem(
+        Some(LinkState::CaptivePortal) => findings.push(Finding::problem(
             "the daemon met a captive portal: somebody else answers in the server's place",
             "open any page in a browser and log in to the network, then: fieldsync sync",
         )),
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn what_the_daemon_thinks_is_told() {
         let mut status = status(Phase::Deferred, "", Counts::default());
-        status.connectivity.state = "captive_portal".into();
+        status.connectivity.state = LinkState::CaptivePortal.into();
         status.breaker.retry_at = Some(wall_ms() + 60_000);
         let told: Vec<Outcome> = daemon(&status).into_iter().map(|finding| finding.result).collect();
         assert_eq!(told, [Outcome::Problem, Outcome::Warning, Outcome::Warning]);

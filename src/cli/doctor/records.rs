@@ -1,7 +1,7 @@
 //! What stands in the daemon's status and waits for a person.
 
 use super::finding::{Finding, or_well};
-use crate::api::{Alert, Phase, Status};
+use crate::api::{Alert, AlertName, Phase, Status};
 use crate::cli::words::{count, held, plain};
 
 pub(super) fn judge(status: Option<&Status>) -> Vec<Finding> {
@@ -46,14 +46,14 @@ pub(super) fn judge(status: Option<&Status>) -> Vec<Finding> {
 /// Those of the disk are told as the disk's, that of records under review by their number.
 fn alert(alert: &Alert) -> Option<Finding> {
     let message = plain(&alert.message);
-    match alert.alert.as_str() {
-        "needs_review" | "disk_full" | "disk_failing" => None,
-        "store_damaged" => {
+    match alert.alert.known() {
+        Some(AlertName::NeedsReview | AlertName::DiskFull | AlertName::DiskFailing) => None,
+        Some(AlertName::StoreDamaged) => {
             let told = message.split_once(". When you have read this: ");
             let (what, remedy) = told.unwrap_or((&message, "fieldsync store acknowledge"));
             Some(Finding::warning(what, remedy))
         }
-        "queue_filling" => Some(Finding::warning(
+        Some(AlertName::QueueFilling) => Some(Finding::warning(
             message,
             "see what is found of the server; records are refused once the queue is full (queue.max_bytes)",
         )),
@@ -103,11 +103,17 @@ mod tests {
             state: RecordState::Quarantined,
             holds: 3,
         }];
-        let alert =
-            |alert: &str, message: &str| Alert { alert: alert.into(), message: message.into(), since: 0 };
+        let alert = |alert: AlertName, message: &str| Alert {
+            alert: alert.into(),
+            message: message.into(),
+            since: 0,
+        };
         status.alerts = vec![
-            alert("store_damaged", "a page is gone. When you have read this: fieldsync store acknowledge"),
-            alert("needs_review", "2 records need review: fieldsync quarantine list"),
+            alert(
+                AlertName::StoreDamaged,
+                "a page is gone. When you have read this: fieldsync store acknowledge",
+            ),
+            alert(AlertName::NeedsReview, "2 records need review: fieldsync quarantine list"),
         ];
         let findings = judge(Some(&status));
         let remedies: Vec<&str> = findings.iter().filter_map(|one| one.remedy.as_deref()).collect();

@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use self::failures::FailureTally;
-use crate::api::{BatchReport, DayReport, PerRecord, SizeBucket, TelemetryReport, TypeReport};
+use crate::api::{BatchOutcome, BatchReport, DayReport, PerRecord, SizeBucket, TelemetryReport, TypeReport};
 use crate::clock::{millis, rfc3339};
 use crate::model::Network;
 
@@ -138,7 +138,7 @@ impl Durations {
 impl Measurements {
     /// A send of a batch came to an end.
     pub fn batch_ended(&mut self, report: &BatchReport, types: &[(String, u64)], network: &Network) {
-        let answered = report.outcome == "answered";
+        let answered = report.outcome == BatchOutcome::Answered;
         let day = self.day(report.at);
         let bucket = SIZES.iter().position(|(most, _)| report.records <= *most).unwrap_or(SIZES.len() - 1);
         if let Some(tally) = day.sizes.get_mut(bucket) {
@@ -148,7 +148,7 @@ impl Measurements {
         if answered {
             day.durations.record(report.records as u64, report.duration_ms);
         } else {
-            day.failures.entry(report.outcome.clone()).or_default().add(network);
+            day.failures.entry(report.outcome.to_string()).or_default().add(network);
         }
         for (name, count) in types {
             let tally = day.type_tally(name);
@@ -282,7 +282,7 @@ mod tests {
 
     const NOON: u64 = 1_772_366_400_000; // 2026-03-01T12:00:00Z
 
-    fn batch(records: usize, outcome: &str, duration_ms: u64, at: u64) -> BatchReport {
+    fn batch(records: usize, outcome: BatchOutcome, duration_ms: u64, at: u64) -> BatchReport {
         BatchReport {
             id: BatchId::new(),
             parent: None,
@@ -294,7 +294,7 @@ mod tests {
             http_status: None,
             duration_ms,
             synced: 0,
-            rule: "standard".into(),
+            rule: crate::model::SizeRule::Standard.into(),
             expected_ms: None,
             at_most_ms: None,
             time_limit_ms: 60_000,
@@ -315,9 +315,13 @@ mod tests {
             interface: Some(crate::model::InterfaceKind::Wifi),
             signal_dbm: Some(-61),
         };
-        measurements.batch_ended(&batch(50, "answered", 5000, NOON - DAY_MS), &types(50, 0), &network);
-        measurements.batch_ended(&batch(10, "answered", 4000, NOON), &types(5, 5), &network);
-        measurements.batch_ended(&batch(50, "timeout", 60_000, NOON), &types(25, 25), &network);
+        measurements.batch_ended(
+            &batch(50, BatchOutcome::Answered, 5000, NOON - DAY_MS),
+            &types(50, 0),
+            &network,
+        );
+        measurements.batch_ended(&batch(10, BatchOutcome::Answered, 4000, NOON), &types(5, 5), &network);
+        measurements.batch_ended(&batch(50, BatchOutcome::Timeout, 60_000, NOON), &types(25, 25), &network);
         measurements.record_quarantined("Deals", NOON);
         measurements
     }

@@ -1,19 +1,17 @@
 //! Why a batch has its size, in words: one wording for the journal, the tables and the status, so that
 //! a person who reads of a batch in one place recognises it in the others.
 
-use super::{BatchReport, Batching};
-use crate::model::BatchId;
+use super::{BatchReport, Batching, OpenEnum};
+use crate::model::{BatchId, SizeRule};
 
 /// Characters of a batch's id that people are shown: enough to find it in the journal.
 const SHORT: usize = 8;
-const LEARNED: &str = "learned";
-const SPLIT: &str = "split";
 
 impl BatchReport {
     /// Why it had its size: `learned: 27.3 s expected, 33.0 s at most, limit 1 min`,
     /// `split of 3f2a91bc`, or the rule and the size while nothing is learned: `large queue: 25`.
     pub fn why(&self) -> String {
-        if let Some(parent) = self.parent.filter(|_| self.rule == SPLIT) {
+        if let Some(parent) = self.parent.filter(|_| self.rule == SizeRule::Split) {
             return format!("split of {}", short(parent));
         }
         let forecast = forecast(self.expected_ms, self.at_most_ms);
@@ -46,21 +44,20 @@ impl Batching {
 }
 
 /// The rule, the size where the rule alone does not say it, and what such a batch takes.
-fn sized(rule: &str, records: Option<usize>, forecast: Option<String>) -> String {
+fn sized(rule: &OpenEnum<SizeRule>, records: Option<usize>, forecast: Option<String>) -> String {
     // What was learned is a time, and the size follows from it; of other rules the size is what is known.
-    let records = records.filter(|_| rule != LEARNED || forecast.is_none());
+    let records = records.filter(|_| *rule != SizeRule::Learned || forecast.is_none());
     let reasons: Vec<String> =
         records.map(|records| records.to_string()).into_iter().chain(forecast).collect();
     let rule = named(rule);
     if reasons.is_empty() { rule } else { format!("{rule}: {}", reasons.join(", ")) }
 }
 
-fn named(rule: &str) -> String {
-    match rule {
-        "micro" => "micro-batch".to_owned(),
-        "server_hint" => "the server's wish".to_owned(),
-        // Those of a newer daemon, too.
-        other => other.replace('_', " "),
+fn named(rule: &OpenEnum<SizeRule>) -> String {
+    match rule.known() {
+        Some(SizeRule::Micro) => "micro-batch".to_owned(),
+        Some(SizeRule::ServerHint) => "the server's wish".to_owned(),
+        _ => rule.to_string().replace('_', " "),
     }
 }
 
@@ -112,27 +109,51 @@ mod tests {
     fn a_batch_tells_why_it_had_its_size() {
         let times = Some((27_300, 33_000));
         for (rule, parent, times, limit, expected) in [
-            ("learned", None, times, 60_000, "learned: 27.3 s expected, 33.0 s at most, limit 1 min"),
-            ("learned", None, times, 0, "learned: 27.3 s expected, 33.0 s at most"),
-            ("learned", None, Some((62, 149)), 2500, "learned: 62 ms expected, 149 ms at most, limit 2.5 s"),
             (
-                "learned",
+                OpenEnum::Known(SizeRule::Learned),
+                None,
+                times,
+                60_000,
+                "learned: 27.3 s expected, 33.0 s at most, limit 1 min",
+            ),
+            (OpenEnum::Known(SizeRule::Learned), None, times, 0, "learned: 27.3 s expected, 33.0 s at most"),
+            (
+                OpenEnum::Known(SizeRule::Learned),
+                None,
+                Some((62, 149)),
+                2500,
+                "learned: 62 ms expected, 149 ms at most, limit 2.5 s",
+            ),
+            (
+                OpenEnum::Known(SizeRule::Learned),
                 None,
                 Some((59_960, 72_400)),
                 90_000,
                 "learned: 1 min expected, 1 min 12 s at most, limit 1 min 30 s",
             ),
-            ("learned", None, None, 60_000, "learned: 25"),
-            ("large_queue", None, None, 60_000, "large queue: 25"),
-            ("large_payload", None, None, 60_000, "large payload: 25"),
-            ("standard", None, None, 60_000, "standard: 25"),
-            ("standard", None, times, 40_000, "standard: 25, 27.3 s expected, 33.0 s at most, limit 40 s"),
-            ("micro", None, None, 60_000, "micro-batch: 25"),
-            ("server_hint", None, None, 60_000, "the server's wish: 25"),
-            ("of_tomorrow", None, None, 60_000, "of tomorrow: 25"),
-            ("split", Some(parent()), times, 60_000, "split of 3f2a91bc"),
-            ("split", None, None, 60_000, "split: 25"),
-            ("standard", Some(parent()), None, 60_000, "standard: 25, sent before as 3f2a91bc"),
+            (OpenEnum::Known(SizeRule::Learned), None, None, 60_000, "learned: 25"),
+            (OpenEnum::Known(SizeRule::LargeQueue), None, None, 60_000, "large queue: 25"),
+            (OpenEnum::Known(SizeRule::LargePayload), None, None, 60_000, "large payload: 25"),
+            (OpenEnum::Known(SizeRule::Standard), None, None, 60_000, "standard: 25"),
+            (
+                OpenEnum::Known(SizeRule::Standard),
+                None,
+                times,
+                40_000,
+                "standard: 25, 27.3 s expected, 33.0 s at most, limit 40 s",
+            ),
+            (OpenEnum::Known(SizeRule::Micro), None, None, 60_000, "micro-batch: 25"),
+            (OpenEnum::Known(SizeRule::ServerHint), None, None, 60_000, "the server's wish: 25"),
+            (OpenEnum::Unknown("of_tomorrow".into()), None, None, 60_000, "of tomorrow: 25"),
+            (OpenEnum::Known(SizeRule::Split), Some(parent()), times, 60_000, "split of 3f2a91bc"),
+            (OpenEnum::Known(SizeRule::Split), None, None, 60_000, "split: 25"),
+            (
+                OpenEnum::Known(SizeRule::Standard),
+                Some(parent()),
+                None,
+                60_000,
+                "standard: 25, sent before as 3f2a91bc",
+            ),
         ] {
             let report = BatchReport {
                 expected_ms: times.map(|(expected, _)| expected),
@@ -148,19 +169,31 @@ mod tests {
     fn the_next_batch_tells_why_it_will_have_its_size() {
         for (rule, expected_ms, at_most_ms, time_limit_ms, expected) in [
             (
-                "learned",
+                OpenEnum::Known(SizeRule::Learned),
                 Some(27_300),
                 Some(33_000),
                 40_000,
                 "learned: 27.3 s expected, 33.0 s at most; the server's limit is 40 s",
             ),
-            ("large_queue", None, None, 60_000, "large queue; the server's limit is 1 min"),
-            ("micro", Some(900), None, 60_000, "micro-batch: 900 ms expected; the server's limit is 1 min"),
-            ("standard", None, None, 0, "standard"),
+            (
+                OpenEnum::Known(SizeRule::LargeQueue),
+                None,
+                None,
+                60_000,
+                "large queue; the server's limit is 1 min",
+            ),
+            (
+                OpenEnum::Known(SizeRule::Micro),
+                Some(900),
+                None,
+                60_000,
+                "micro-batch: 900 ms expected; the server's limit is 1 min",
+            ),
+            (OpenEnum::Known(SizeRule::Standard), None, None, 0, "standard"),
         ] {
             let batching = Batching {
                 size: 23,
-                rule: rule.into(),
+                rule,
                 ms_per_record: None,
                 expected_ms,
                 at_most_ms,
@@ -183,7 +216,11 @@ mod tests {
             ),
             (Some(200), "settled record by record", "settled record by record"),
         ] {
-            let report = BatchReport { http_status: status, note: note.into(), ..report("standard", None) };
+            let report = BatchReport {
+                http_status: status,
+                note: note.into(),
+                ..report(OpenEnum::Known(SizeRule::Standard), None)
+            };
             assert_eq!(report.done(), expected);
         }
     }

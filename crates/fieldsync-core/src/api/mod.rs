@@ -3,6 +3,7 @@
 pub mod batch_reasons;
 mod caller;
 mod event_data;
+mod open_enum;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;
 pub mod submission;
@@ -10,6 +11,7 @@ mod telemetry;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use strum::{Display, IntoStaticStr};
 use utoipa::ToSchema;
 
 use crate::clock::{as_rfc3339, as_rfc3339_option};
@@ -20,6 +22,7 @@ use crate::model::{
 };
 pub use caller::{Caller, CallerQueue};
 pub use event_data::{BreakerChange, Gap, GapReason, RecordChange, RecordDecision};
+pub use open_enum::OpenEnum;
 pub use telemetry::{DayReport, FailureReport, PerRecord, SizeBucket, TelemetryReport, TypeReport};
 
 /// `GET /v1/status`
@@ -55,10 +58,11 @@ pub struct Status {
 }
 
 /// What an alert is about. Names of other alerts may come with other versions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Display, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum AlertName {
-    /// The store was damaged, and nobody has said yet that they know.
+    /// The store was damaged, and the damage is not acknowledged yet.
     StoreDamaged,
     /// No room: new records are refused.
     DiskFull,
@@ -70,6 +74,8 @@ pub enum AlertName {
     QueueFilling,
     /// The oldest record waits for long.
     RecordsWait,
+    /// The token is sent over a connection without TLS.
+    TokenInClear,
 }
 
 /// Something that people should know.
@@ -77,7 +83,7 @@ pub enum AlertName {
 pub struct Alert {
     /// Its name.
     #[schema(value_type = AlertName)]
-    pub alert: String,
+    pub alert: OpenEnum<AlertName>,
     /// For people.
     pub message: String,
     /// Since when it stands.
@@ -221,7 +227,7 @@ pub struct Batching {
     pub size: usize,
     /// Which rule decides.
     #[schema(value_type = SizeRule)]
-    pub rule: String,
+    pub rule: OpenEnum<SizeRule>,
     /// Measured time per record, once a batch was answered.
     #[schema(required = true)]
     pub ms_per_record: Option<u64>,
@@ -274,7 +280,7 @@ pub struct BreakerStatus {
 pub struct Connectivity {
     /// In a word.
     #[schema(value_type = LinkState)]
-    pub state: String,
+    pub state: OpenEnum<LinkState>,
     /// Since when.
     #[serde(with = "as_rfc3339")]
     #[schema(value_type = String, format = DateTime)]
@@ -285,11 +291,7 @@ pub struct Connectivity {
 
 impl From<Link> for Connectivity {
     fn from(link: Link) -> Self {
-        Self {
-            state: link.state.name().to_owned(),
-            since: link.since,
-            metered: link.metered.unwrap_or_default(),
-        }
+        Self { state: link.state.into(), since: link.since, metered: link.metered.unwrap_or_default() }
     }
 }
 
@@ -340,6 +342,45 @@ pub struct BatchList {
     pub batches: Vec<BatchReport>,
 }
 
+/// The class of the answer to a batch, or of its absence.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Display, IntoStaticStr,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum BatchOutcome {
+    /// The server has a result for each record.
+    Answered,
+    /// The time limit passed; the server may have the batch.
+    Timeout,
+    /// The server failed on it; it may have the batch.
+    ServerError,
+    /// The connection was lost; the server may have the batch.
+    ConnectionLost,
+    /// The link took the body too slowly.
+    LinkTooSlow,
+    /// Nothing reached the server.
+    Unreachable,
+    /// The body is too large for the server.
+    TooLarge,
+    /// The server asked to come back later.
+    Throttled,
+    /// The server is still processing an earlier send.
+    Processing,
+    /// The server knows the batch id with another body.
+    BatchIdReused,
+    /// The server refused the request.
+    Refused,
+    /// The server does not take the encoding.
+    EncodingRefused,
+    /// The server does not accept the credential.
+    Unauthorized,
+    /// There is no batch endpoint at the address.
+    Misconfigured,
+    /// A portal or proxy answered in place of the server.
+    Interfered,
+}
+
 /// What became of one send of a batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BatchReport {
@@ -358,8 +399,9 @@ pub struct BatchReport {
     pub bytes: u64,
     /// 1 on the first send of this id.
     pub attempt: u32,
-    /// The class of the answer: `answered`, `ambiguous`, `unreachable`, …
-    pub outcome: String,
+    /// The class of the answer.
+    #[schema(value_type = String)]
+    pub outcome: OpenEnum<BatchOutcome>,
     /// The status of the answer, when there was one.
     #[schema(required = true)]
     pub http_status: Option<u16>,
@@ -369,7 +411,7 @@ pub struct BatchReport {
     pub synced: usize,
     /// Why it had its size.
     #[schema(value_type = SizeRule)]
-    pub rule: String,
+    pub rule: OpenEnum<SizeRule>,
     /// What it was expected to take when it was sent, once anything was measured.
     #[serde(default)]
     #[schema(required = true)]

@@ -1,10 +1,10 @@
 //! Sample values for tests.
 
-use super::BatchReport;
-use crate::model::{BatchId, Sequence};
+use super::{BatchOutcome, BatchReport, OpenEnum};
+use crate::model::{BatchId, Sequence, SizeRule};
 
 /// A batch of 25 records that was answered.
-pub fn report(rule: &str, parent: Option<BatchId>) -> BatchReport {
+pub fn report(rule: impl Into<OpenEnum<SizeRule>>, parent: Option<BatchId>) -> BatchReport {
     BatchReport {
         id: BatchId::new(),
         parent,
@@ -12,7 +12,7 @@ pub fn report(rule: &str, parent: Option<BatchId>) -> BatchReport {
         records: 25,
         bytes: 12_600,
         attempt: 1,
-        outcome: "answered".into(),
+        outcome: BatchOutcome::Answered.into(),
         http_status: Some(200),
         duration_ms: 27_900,
         synced: 25,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use strum::Display;
 use utoipa::ToSchema;
 
 use super::{BatchId, LastError, Place, RecordId};
@@ -99,8 +100,9 @@ pub enum BatchPhase {
 }
 
 /// Which rule gave a batch its size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Display, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum SizeRule {
     /// More records wait than `large_queue_records`.
     LargeQueue,

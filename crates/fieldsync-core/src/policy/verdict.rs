@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::breaker::Effect;
+use crate::api::BatchOutcome;
 use crate::model::{BatchId, LastError};
 use crate::protocol::exchange::{Delivery, RequestResult, Response, ResponseBody, truncate_text};
 use crate::protocol::wire::{BATCH_ID_REUSED, ErrorDetail, RecordResult};
@@ -62,25 +63,30 @@ pub enum Ambiguity {
 }
 
 impl Verdict {
-    /// The error class in the manifest, the journal and telemetry.
-    pub fn class(&self) -> &'static str {
+    /// The class of the response, as the local API names it.
+    pub fn outcome(&self) -> BatchOutcome {
         match self {
-            Self::Completed(_) => "answered",
-            Self::Ambiguous(Ambiguity::TimedOut) => "timeout",
-            Self::Ambiguous(Ambiguity::ServerError) => "server_error",
-            Self::Ambiguous(Ambiguity::ConnectionLost) => "connection_lost",
-            Self::Ambiguous(Ambiguity::LinkTooSlow) => "link_too_slow",
-            Self::Unreachable => "unreachable",
-            Self::TooLarge => "too_large",
-            Self::Throttled { .. } => "throttled",
-            Self::StillProcessing { .. } => "processing",
-            Self::BatchIdReused => "batch_id_reused",
-            Self::Refused(_) => "refused",
-            Self::EncodingRefused => "encoding_refused",
-            Self::Unauthorized => "unauthorized",
-            Self::EndpointNotFound => "misconfigured",
-            Self::Intercepted => "interfered",
+            Self::Completed(_) => BatchOutcome::Answered,
+            Self::Ambiguous(Ambiguity::TimedOut) => BatchOutcome::Timeout,
+            Self::Ambiguous(Ambiguity::ServerError) => BatchOutcome::ServerError,
+            Self::Ambiguous(Ambiguity::ConnectionLost) => BatchOutcome::ConnectionLost,
+            Self::Ambiguous(Ambiguity::LinkTooSlow) => BatchOutcome::LinkTooSlow,
+            Self::Unreachable => BatchOutcome::Unreachable,
+            Self::TooLarge => BatchOutcome::TooLarge,
+            Self::Throttled { .. } => BatchOutcome::Throttled,
+            Self::StillProcessing { .. } => BatchOutcome::Processing,
+            Self::BatchIdReused => BatchOutcome::BatchIdReused,
+            Self::Refused(_) => BatchOutcome::Refused,
+            Self::EncodingRefused => BatchOutcome::EncodingRefused,
+            Self::Unauthorized => BatchOutcome::Unauthorized,
+            Self::EndpointNotFound => BatchOutcome::Misconfigured,
+            Self::Intercepted => BatchOutcome::Interfered,
         }
+    }
+
+    /// The name of the class, for the manifest and the journal.
+    pub fn class(&self) -> &'static str {
+        self.outcome().into()
     }
 
     /// Whether the sender was turned away, whatever it sent: the reason may be the sender, or one of the records.
