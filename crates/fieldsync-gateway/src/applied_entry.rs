@@ -1,14 +1,14 @@
-//! An applied record as JSON: a line of `GET /ledger`, and what is handed on.
+//! An applied record as JSON: a line of `GET /ledger`, and an element of what is forwarded.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::ledger::Application;
+use super::ledger::AppliedEntry;
 use crate::model::{BatchId, DeviceId, RecordId};
 
-/// One application of one record, on one line.
+/// One entry of the append-only table, on one line.
 #[derive(Serialize)]
-pub(crate) struct AppliedRecord<'a> {
+pub(crate) struct AppliedEntryJson<'a> {
     seq: u64,
     id: RecordId,
     #[serde(rename = "type")]
@@ -21,18 +21,18 @@ pub(crate) struct AppliedRecord<'a> {
     payload: Box<RawValue>,
 }
 
-impl<'a> AppliedRecord<'a> {
-    pub(crate) fn of(row: &'a Application) -> Result<Self, serde_json::Error> {
-        // Outside of strings a line break is mere space, and within them it is escaped.
-        let payload = RawValue::from_string(row.payload.replace(['\n', '\r'], " "))?;
+impl<'a> AppliedEntryJson<'a> {
+    pub(crate) fn from_entry(entry: &'a AppliedEntry) -> Result<Self, serde_json::Error> {
+        // A line break outside of a string is white space; inside a string it is escaped.
+        let payload = RawValue::from_string(entry.payload.replace(['\n', '\r'], " "))?;
         Ok(Self {
-            seq: row.seq,
-            id: row.id,
-            record_type: &row.record_type,
-            key: row.key.as_deref(),
-            device_id: row.device,
-            batch_id: row.batch,
-            applied_at: row.applied_at,
+            seq: entry.seq,
+            id: entry.id,
+            record_type: &entry.record_type,
+            key: entry.key.as_deref(),
+            device_id: entry.device,
+            batch_id: entry.batch,
+            applied_at: entry.applied_at,
             payload,
         })
     }

@@ -1,9 +1,9 @@
-//! Which batches are at work, and the work itself.
+//! The batches in flight, and their processing.
 //!
-//! A batch is at work at most once. It is worked on in a task of its own, so that nobody's hanging
-//! up can stop it, and its claim ends with the task, however that ends. Where gateways share a ledger,
-//! the batch is claimed there, too, so that the others know. The ledger is only touched on threads that
-//! may block, by as many writers at a time as it can use; who finds all of them busy for long is told so.
+//! A batch is processed at most once at a time, in a task of its own: a client that hangs up does not
+//! stop it, and its entry in the table ends with the task, even by a panic. Gateways that share a ledger
+//! also claim the batch there, so that the others know. The ledger is called on blocking threads only,
+//! by as many writers at a time as it can use. A caller that waits too long for a thread gets an error.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,93 +15,95 @@ use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::fault_injection::{Faults, Work};
-use super::ledger::{Application, CheckedBatch, Digest, Ledger, LedgerError, PageLimit, Settled, Turn};
-use super::metrics::{Metrics, Tally};
+use super::digest::Sha256Digest;
+use super::fault_injection::{FaultOptions, SimulatedWork};
+use super::ledger::{AppliedEntry, ForwardTurn, Ledger, LedgerError, PageLimit, Settlement};
+use super::metrics::{Metrics, ResultCounts};
+use super::validated_batch::ValidatedBatch;
 use crate::causes::with_causes;
 use crate::clock::{Clock, millis, wall_ms};
 use crate::model::{BatchId, DeviceId};
 use crate::protocol::wire::BatchAnswer;
 
-/// Bounds the memory that batches at work can take.
-const MAX_AT_WORK: usize = 128;
-/// Answers that one transaction forgets: few, so that batches hardly wait for it.
-const PRUNE_STEP: usize = 200;
-/// How often old answers are looked for, at most and at least.
-const PRUNE_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(10));
-/// Pruning runs this many times in the life of an answer.
-const PRUNES_PER_LIFE: u32 = 10;
+/// Bounds the memory of batches in flight.
+const BATCHES_IN_FLIGHT_MAX: usize = 128;
+/// Responses that one transaction deletes: few, so that batches hardly wait for it.
+const PRUNE_BATCH_SIZE: usize = 200;
+/// Shortest and longest pause between two searches for old responses.
+const PRUNE_INTERVAL_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(10));
+/// How often the search runs while a response is kept.
+const PRUNES_PER_RETENTION: u32 = 10;
 
-/// How long an operation waits for a thread. Where the ledger does not answer, all are busy for as long as it has.
-const THREAD_LIMIT: Duration = Duration::from_secs(5);
+/// How long an operation waits for a thread. Operations hold all threads while the ledger does not respond.
+const THREAD_WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an operation that writes waits for those before it.
-const WRITER_LIMIT: Duration = Duration::from_secs(15);
-/// Who asks after the gateway's health does not wait for long.
-const PROBE_LIMIT: Duration = Duration::from_secs(3);
+const WRITE_TURN_TIMEOUT: Duration = Duration::from_secs(15);
+/// A health check has to end soon, whatever the ledger does.
+const HEALTH_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
 type BatchKey = (DeviceId, BatchId);
 
-/// Where batches are worked on.
-pub(crate) struct Desk {
+/// Processes batches, and calls the ledger on blocking threads.
+pub(crate) struct BatchProcessor {
     ledger: Arc<dyn Ledger>,
-    /// Writers wait here, and not on the threads that readers need.
-    writing: Arc<Semaphore>,
-    /// Those who ask after the ledger's health take one thread, and not all.
-    probing: Arc<Semaphore>,
+    /// Writers wait here, so that they do not hold the threads that readers need.
+    write_turns: Arc<Semaphore>,
+    /// One health check at a time, so that health checks never hold all threads.
+    health_turns: Arc<Semaphore>,
     /// Outlives the workers that take requests.
     runtime: Handle,
-    at_work: Mutex<HashMap<BatchKey, Digest>>,
-    busy: watch::Sender<usize>,
-    /// Records were applied.
+    in_flight: Mutex<HashMap<BatchKey, Sha256Digest>>,
+    in_flight_count: watch::Sender<usize>,
+    /// Notified when records were applied.
     applied: Notify,
-    faults: Faults,
+    faults: FaultOptions,
     metrics: Arc<Metrics>,
     clock: Clock,
 }
 
-/// What became of a batch that was handed in.
-pub(crate) enum Submitted {
-    /// It is being worked on; whoever wants may wait for the end.
-    Begun(JoinHandle<Result<Finished, LedgerError>>),
-    /// It was at work already.
-    Processing,
-    /// Its id is at work with another body.
-    Reused,
-    /// Too many others are at work.
+/// What became of a submitted batch.
+pub(crate) enum SubmitResult {
+    /// Processing began; the caller may wait for its end.
+    Started(JoinHandle<Result<BatchOutcome, LedgerError>>),
+    /// The same batch is already in flight.
+    InFlight,
+    /// A batch with this id and another body is in flight.
+    IdReused,
+    /// Too many other batches are in flight.
     Busy,
 }
 
-/// How the work on a batch ended.
-pub(crate) enum Finished {
-    /// With an answer, or the finding that the id belongs to another body.
-    Settled(Settled),
-    /// Another gateway is at work on it.
-    Elsewhere,
-    /// It was given up, and forgotten.
+/// How the processing of a batch ended.
+pub(crate) enum BatchOutcome {
+    /// With a response, or because the id belongs to another body.
+    Settled(Settlement),
+    /// Another gateway is processing it.
+    ClaimedElsewhere,
+    /// It was given up, and nothing of it was applied.
     Abandoned,
 }
 
-/// What a look-up finds.
-pub(crate) enum Outcome {
-    Answered(BatchAnswer),
-    Processing,
+/// The state of a batch, for an outcome query.
+pub(crate) enum BatchStatus {
+    Responded(BatchAnswer),
+    InFlight,
     Unknown,
 }
 
-impl Desk {
+impl BatchProcessor {
     pub(crate) fn new(
         ledger: Arc<dyn Ledger>,
         runtime: Handle,
-        faults: Faults,
+        faults: FaultOptions,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            writing: Arc::new(Semaphore::new(ledger.writers())),
-            probing: Arc::new(Semaphore::new(1)),
+            write_turns: Arc::new(Semaphore::new(ledger.writers_max())),
+            health_turns: Arc::new(Semaphore::new(1)),
             ledger,
             runtime,
-            at_work: Mutex::default(),
-            busy: watch::Sender::new(0),
+            in_flight: Mutex::default(),
+            in_flight_count: watch::Sender::new(0),
             applied: Notify::new(),
             faults,
             metrics,
@@ -109,39 +111,43 @@ impl Desk {
         }
     }
 
-    /// Begins the work on a batch, unless it is at work already.
-    pub(crate) fn submit(self: &Arc<Self>, batch: CheckedBatch) -> Submitted {
+    /// Starts to process a batch, unless it is already in flight.
+    pub(crate) fn submit_batch(self: &Arc<Self>, batch: ValidatedBatch) -> SubmitResult {
         let key = (batch.device, batch.id);
-        let mut at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = at_work.len() >= MAX_AT_WORK;
-        match at_work.entry(key) {
-            Entry::Occupied(entry) if *entry.get() == batch.fingerprint => Submitted::Processing,
-            Entry::Occupied(_) => Submitted::Reused,
-            Entry::Vacant(_) if full => Submitted::Busy,
+        let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full = in_flight.len() >= BATCHES_IN_FLIGHT_MAX;
+        match in_flight.entry(key) {
+            Entry::Occupied(entry) if *entry.get() == batch.fingerprint => SubmitResult::InFlight,
+            Entry::Occupied(_) => SubmitResult::IdReused,
+            Entry::Vacant(_) if is_full => SubmitResult::Busy,
             Entry::Vacant(entry) => {
                 entry.insert(batch.fingerprint);
-                self.tell_busy(at_work.len());
-                let claim = Claim { desk: Arc::clone(self), key };
-                Submitted::Begun(self.runtime.spawn(work(claim, batch)))
+                self.report_in_flight(in_flight.len());
+                let guard = InFlightGuard { processor: Arc::clone(self), key };
+                SubmitResult::Started(self.runtime.spawn(process_batch(guard, batch)))
             }
         }
     }
 
     /// What is known of a batch.
-    pub(crate) async fn outcome(&self, device: DeviceId, batch: BatchId) -> Result<Outcome, LedgerError> {
-        // In this order: a batch leaves the desk only after it is in the ledger.
-        let at_work =
-            self.at_work.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&(device, batch));
-        if at_work {
-            return Ok(Outcome::Processing);
+    pub(crate) async fn batch_status(
+        &self,
+        device: DeviceId,
+        batch: BatchId,
+    ) -> Result<BatchStatus, LedgerError> {
+        // In this order: a batch leaves the table only after its response is in the ledger.
+        let is_in_flight =
+            self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&(device, batch));
+        if is_in_flight {
+            return Ok(BatchStatus::InFlight);
         }
-        self.read(move |ledger| {
-            // In this order, too. What is answered may be claimed for a moment more.
+        self.read_ledger(move |ledger| {
+            // In this order: a claim is released only after the response is stored.
             let is_claimed = ledger.is_claimed(device, batch)?;
-            Ok(match ledger.answer(device, batch)? {
-                Some(kept) => Outcome::Answered(kept.replay()),
-                None if is_claimed => Outcome::Processing,
-                None => Outcome::Unknown,
+            Ok(match ledger.stored_response(device, batch)? {
+                Some(stored) => BatchStatus::Responded(stored.into_replay()),
+                None if is_claimed => BatchStatus::InFlight,
+                None => BatchStatus::Unknown,
             })
         })
         .await
@@ -152,118 +158,124 @@ impl Desk {
         &self,
         seq: u64,
         limit: PageLimit,
-    ) -> Result<Vec<Application>, LedgerError> {
-        self.read(move |ledger| ledger.applied_after(seq, limit)).await
+    ) -> Result<Vec<AppliedEntry>, LedgerError> {
+        self.read_ledger(move |ledger| ledger.applied_after(seq, limit)).await
     }
 
-    /// What is to be handed on next.
-    pub(crate) async fn to_forward(&self, limit: PageLimit) -> Result<Turn, LedgerError> {
-        self.read(move |ledger| ledger.to_forward(limit)).await
+    /// The records to forward next.
+    pub(crate) async fn next_to_forward(&self, limit: PageLimit) -> Result<ForwardTurn, LedgerError> {
+        self.read_ledger(move |ledger| ledger.next_to_forward(limit)).await
     }
 
-    /// Everything up to `seq` was handed on.
-    pub(crate) async fn forwarded(&self, seq: u64) -> Result<(), LedgerError> {
-        self.write(move |ledger| ledger.forwarded(seq)).await
+    /// Records that everything up to `seq` was forwarded.
+    pub(crate) async fn mark_forwarded(&self, seq: u64) -> Result<(), LedgerError> {
+        self.write_ledger(move |ledger| ledger.mark_forwarded(seq)).await
     }
 
-    /// Waits until records were applied, here, since the last wait.
-    pub(crate) async fn applied(&self) {
+    /// Waits until this gateway has applied records since the last wait.
+    pub(crate) async fn wait_for_applied(&self) {
         self.applied.notified().await;
     }
 
-    /// Other gateways may apply records, too.
+    /// Whether other gateways may apply records, too.
     pub(crate) fn is_shared(&self) -> bool {
         self.ledger.is_shared()
     }
 
-    /// Fails when the ledger does not answer soon, be it that so many others wait for it.
-    pub(crate) async fn probe(&self) -> Result<(), LedgerError> {
-        let probe = self.in_turn(&self.probing, PROBE_LIMIT, |ledger| ledger.probe());
-        timeout(PROBE_LIMIT, probe)
+    /// Fails when the ledger does not respond soon, even if only because many operations wait for it.
+    pub(crate) async fn check_health(&self) -> Result<(), LedgerError> {
+        let check =
+            self.call_in_turn(&self.health_turns, HEALTH_CHECK_TIMEOUT, |ledger| ledger.check_health());
+        timeout(HEALTH_CHECK_TIMEOUT, check)
             .await
             .unwrap_or_else(|elapsed| Err(LedgerError::Unreachable(elapsed.into())))
     }
 
-    /// Lets another gateway hand on.
+    /// Lets another gateway forward records.
     pub(crate) async fn yield_forwarding(&self) -> Result<(), LedgerError> {
-        self.read(|ledger| ledger.yield_forwarding()).await
+        self.read_ledger(|ledger| ledger.yield_forwarding()).await
     }
 
-    /// Waits until no batch is at work.
-    pub(crate) async fn idle(&self) {
-        let mut busy = self.busy.subscribe();
+    /// Waits until no batch is in flight.
+    pub(crate) async fn wait_until_idle(&self) {
+        let mut count = self.in_flight_count.subscribe();
         // It fails only without a sender, and this one lives.
-        drop(busy.wait_for(|batches| *batches == 0).await);
+        drop(count.wait_for(|batches| *batches == 0).await);
     }
 
-    /// Forgets answers that are older than `keep`, for ever, in small steps.
-    pub(crate) async fn prune(&self, keep: Duration) {
-        let pause = (keep / PRUNES_PER_LIFE).clamp(PRUNE_EVERY.0, PRUNE_EVERY.1);
+    /// Deletes responses older than `retention`, for ever, in small steps.
+    pub(crate) async fn prune_forever(&self, retention: Duration) {
+        let pause = (retention / PRUNES_PER_RETENTION).clamp(PRUNE_INTERVAL_RANGE.0, PRUNE_INTERVAL_RANGE.1);
         loop {
-            let before = wall_ms().saturating_sub(millis(keep));
-            match self.write(move |ledger| ledger.prune(before, PRUNE_STEP)).await {
-                Ok(PRUNE_STEP) => tokio::task::yield_now().await,
+            let before = wall_ms().saturating_sub(millis(retention));
+            match self.write_ledger(move |ledger| ledger.prune_responses(before, PRUNE_BATCH_SIZE)).await {
+                Ok(PRUNE_BATCH_SIZE) => tokio::task::yield_now().await,
                 Ok(_) => tokio::time::sleep(pause).await,
                 Err(error) => {
-                    tracing::error!(error = with_causes(&error), "old answers were not pruned");
+                    tracing::error!(error = with_causes(&error), "old responses were not deleted");
                     tokio::time::sleep(pause).await;
                 }
             }
         }
     }
 
-    async fn settle(self: &Arc<Self>, batch: &Arc<CheckedBatch>) -> Result<Finished, LedgerError> {
+    async fn claim_and_settle(
+        self: &Arc<Self>,
+        batch: &Arc<ValidatedBatch>,
+    ) -> Result<BatchOutcome, LedgerError> {
         let (device, id) = (batch.device, batch.id);
-        if !self.read(move |ledger| ledger.claim(device, id)).await? {
-            // Answered already, it may be claimed for a moment more.
-            let kept = self.read(move |ledger| ledger.answer(device, id)).await?;
-            return Ok(kept.map_or(Finished::Elsewhere, |kept| {
-                Finished::Settled(kept.for_fingerprint(&batch.fingerprint))
+        if !self.read_ledger(move |ledger| ledger.claim_batch(device, id)).await? {
+            // For a moment after the response was stored, the batch may still be claimed.
+            let stored = self.read_ledger(move |ledger| ledger.stored_response(device, id)).await?;
+            return Ok(stored.map_or(BatchOutcome::ClaimedElsewhere, |stored| {
+                BatchOutcome::Settled(stored.settle_for(&batch.fingerprint))
             }));
         }
-        let _claim = SharedClaim { desk: Arc::clone(self), device, batch: id };
+        let _guard = LedgerClaimGuard { processor: Arc::clone(self), device, batch: id };
         self.settle_claimed(batch).await
     }
 
-    async fn settle_claimed(&self, batch: &Arc<CheckedBatch>) -> Result<Finished, LedgerError> {
+    async fn settle_claimed(&self, batch: &Arc<ValidatedBatch>) -> Result<BatchOutcome, LedgerError> {
         let (device, id) = (batch.device, batch.id);
-        let kept = self.read(move |ledger| ledger.answer(device, id)).await?;
-        if let Some(kept) = kept {
-            return Ok(Finished::Settled(kept.for_fingerprint(&batch.fingerprint)));
+        let stored = self.read_ledger(move |ledger| ledger.stored_response(device, id)).await?;
+        if let Some(stored) = stored {
+            return Ok(BatchOutcome::Settled(stored.settle_for(&batch.fingerprint)));
         }
-        if self.faults.work(batch).await == Work::Abandoned {
-            return Ok(Finished::Abandoned);
+        if self.faults.simulate_work(batch).await == SimulatedWork::Hung {
+            return Ok(BatchOutcome::Abandoned);
         }
         let batch = Arc::clone(batch);
-        self.write(move |ledger| ledger.settle(&batch, wall_ms())).await.map(Finished::Settled)
+        self.write_ledger(move |ledger| ledger.settle_batch(&batch, wall_ms()))
+            .await
+            .map(BatchOutcome::Settled)
     }
 
-    async fn read<T: Send + 'static>(
+    async fn read_ledger<T: Send + 'static>(
         &self,
         operation: impl FnOnce(&dyn Ledger) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
         let ledger = Arc::clone(&self.ledger);
         let (begin, started) = oneshot::channel();
         let task = self.runtime.spawn_blocking(move || {
-            // Nobody waits for it any more: it is not done at all.
+            // The caller has stopped waiting: the operation is not started at all.
             begin.send(()).map_err(|()| LedgerError::Closed)?;
             operation(ledger.as_ref())
         });
-        timeout(THREAD_LIMIT, started)
+        timeout(THREAD_WAIT_TIMEOUT, started)
             .await
             .map_err(|elapsed| LedgerError::Unreachable(elapsed.into()))?
             .ok();
         task.await.unwrap_or_else(|error| Err(LedgerError::Storage(error.into())))
     }
 
-    async fn write<T: Send + 'static>(
+    async fn write_ledger<T: Send + 'static>(
         &self,
         operation: impl FnOnce(&dyn Ledger) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
-        self.in_turn(&self.writing, WRITER_LIMIT, operation).await
+        self.call_in_turn(&self.write_turns, WRITE_TURN_TIMEOUT, operation).await
     }
 
-    async fn in_turn<T: Send + 'static>(
+    async fn call_in_turn<T: Send + 'static>(
         &self,
         turns: &Arc<Semaphore>,
         limit: Duration,
@@ -273,7 +285,7 @@ impl Desk {
             .await
             .map_err(|elapsed| LedgerError::Unreachable(elapsed.into()))?
             .map_err(|error| LedgerError::Storage(error.into()))?;
-        self.read(move |ledger| {
+        self.read_ledger(move |ledger| {
             let result = operation(ledger);
             drop(turn);
             result
@@ -281,75 +293,77 @@ impl Desk {
         .await
     }
 
-    fn tell_busy(&self, batches: usize) {
-        self.busy.send_replace(batches);
-        self.metrics.processing(batches);
+    fn report_in_flight(&self, batches: usize) {
+        self.in_flight_count.send_replace(batches);
+        self.metrics.set_processing(batches);
     }
 }
 
-/// Keeps a batch at work; its end, even by a panic, takes it off the desk.
-struct Claim {
-    desk: Arc<Desk>,
+/// Keeps a batch in flight; dropping it, even by a panic, takes the batch out of the table.
+struct InFlightGuard {
+    processor: Arc<BatchProcessor>,
     key: BatchKey,
 }
 
-impl Drop for Claim {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        let mut at_work = self.desk.at_work.lock().unwrap_or_else(PoisonError::into_inner);
-        at_work.remove(&self.key);
-        self.desk.tell_busy(at_work.len());
+        let mut in_flight = self.processor.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        in_flight.remove(&self.key);
+        self.processor.report_in_flight(in_flight.len());
     }
 }
 
-/// A batch that is claimed in the ledger; its end, even by a panic, gives up the claim. Nobody waits for that.
-struct SharedClaim {
-    desk: Arc<Desk>,
+/// Keeps a batch claimed in the ledger; dropping it, even by a panic, releases the claim in the background.
+struct LedgerClaimGuard {
+    processor: Arc<BatchProcessor>,
     device: DeviceId,
     batch: BatchId,
 }
 
-impl Drop for SharedClaim {
+impl Drop for LedgerClaimGuard {
     fn drop(&mut self) {
-        let (desk, device, batch) = (Arc::clone(&self.desk), self.device, self.batch);
-        self.desk.runtime.spawn(async move {
-            match desk.read(move |ledger| ledger.release(device, batch)).await {
+        let (processor, device, batch) = (Arc::clone(&self.processor), self.device, self.batch);
+        self.processor.runtime.spawn(async move {
+            match processor.read_ledger(move |ledger| ledger.release_batch(device, batch)).await {
                 Ok(true) | Err(LedgerError::Closed) => {}
-                Ok(false) => tracing::warn!(batch_id = %batch, "a claim was lost with its connection"),
+                Ok(false) => {
+                    tracing::warn!(batch_id = %batch, "the claim on a batch was lost with its connection");
+                }
                 Err(error) => {
                     let error = with_causes(&error);
-                    tracing::warn!(batch_id = %batch, error, "a claim was not given up in order");
+                    tracing::warn!(batch_id = %batch, error, "the claim on a batch could not be released");
                 }
             }
         });
     }
 }
 
-async fn work(claim: Claim, batch: CheckedBatch) -> Result<Finished, LedgerError> {
-    let desk = &claim.desk;
-    let began = desk.clock.now();
+async fn process_batch(guard: InFlightGuard, batch: ValidatedBatch) -> Result<BatchOutcome, LedgerError> {
+    let processor = &guard.processor;
+    let began = processor.clock.now();
     let batch = Arc::new(batch);
-    let finished = desk.settle(&batch).await;
-    let duration_ms = millis(desk.clock.now().saturating_sub(began));
+    let outcome = processor.claim_and_settle(&batch).await;
+    let duration_ms = millis(processor.clock.now().saturating_sub(began));
     let (batch_id, device_id, records) = (batch.id, batch.device, batch.records.len());
-    match &finished {
-        Ok(Finished::Settled(Settled::Fresh(answer))) => {
-            let tally = Tally::of(answer);
-            desk.metrics.records_settled(tally);
-            if tally.applied > 0 {
-                desk.applied.notify_one();
+    match &outcome {
+        Ok(BatchOutcome::Settled(Settlement::New(response))) => {
+            let counts = ResultCounts::from_response(response);
+            processor.metrics.count_records(counts);
+            if counts.applied > 0 {
+                processor.applied.notify_one();
             }
-            let Tally { applied, duplicate, rejected } = tally;
+            let ResultCounts { applied, duplicate, rejected } = counts;
             tracing::info!(
                 %batch_id, %device_id, records, applied, duplicate, rejected, duration_ms,
                 "batch settled"
             );
         }
-        Ok(Finished::Settled(Settled::Replayed(_))) => {
+        Ok(BatchOutcome::Settled(Settlement::Replayed(_))) => {
             tracing::info!(%batch_id, %device_id, records, duration_ms, "batch replayed");
         }
-        // The request's own line tells it.
-        Ok(Finished::Settled(Settled::Reused) | Finished::Elsewhere) => {}
-        Ok(Finished::Abandoned) => {
+        // The log line of the request has it.
+        Ok(BatchOutcome::Settled(Settlement::IdReused) | BatchOutcome::ClaimedElsewhere) => {}
+        Ok(BatchOutcome::Abandoned) => {
             tracing::warn!(%batch_id, %device_id, records, duration_ms, "batch given up");
         }
         Err(error) => {
@@ -357,5 +371,5 @@ async fn work(claim: Claim, batch: CheckedBatch) -> Result<Finished, LedgerError
             tracing::error!(%batch_id, %device_id, records, duration_ms, error, "batch failed");
         }
     }
-    finished
+    outcome
 }

@@ -1,24 +1,24 @@
-//! Faults on demand: what bad servers and bad proxies do, so that demos and tests can meet it.
+//! Faults of servers and proxies, injected on demand for demos and tests.
 //!
-//! Without a fault option nothing here changes any behaviour.
+//! Without a fault option nothing here changes the gateway's behaviour.
 
 use std::time::Duration;
 
-use super::ledger::CheckedBatch;
 use super::option_values::{parse_duration, parse_share};
+use super::validated_batch::ValidatedBatch;
 
-/// How long a hanging batch hangs when no time limit says what is long.
-const HANG_WITHOUT_LIMIT: Duration = Duration::from_secs(30);
-/// A hanging batch outlasts the time limit this many times.
-const HANG_LIMITS: u32 = 3;
-/// The share of unheard answers whose batch is processed all the same.
-const UNHEARD_SHARE: f64 = 0.5;
+/// How long a hanging batch hangs without a time limit.
+const HANG_TIME_WITHOUT_LIMIT: Duration = Duration::from_secs(30);
+/// With a time limit, a hanging batch hangs for this many times the limit.
+const HANG_TIME_FACTOR: u32 = 3;
+/// The share of injected 504 responses whose batch is processed nevertheless.
+const LOST_RESPONSE_SHARE: f64 = 0.5;
 
 /// The fault options.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Faults, for demos and tests")]
-pub(crate) struct Faults {
-    /// A proxy in front: answers 504 when a batch takes longer, while processing goes on behind it.
+pub(crate) struct FaultOptions {
+    /// Behave as behind a proxy with this time limit: a batch that takes longer gets 504, and processing continues.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) time_limit: Option<Duration>,
 
@@ -26,11 +26,11 @@ pub(crate) struct Faults {
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
     pub(crate) record_cost: Duration,
 
-    /// Share of batches, 0.0 to 1.0, that get 504 at once; half of those are processed all the same.
+    /// Share of batches, 0.0 to 1.0, that get 504 at once; half of those are processed nevertheless.
     #[arg(long, value_name = "SHARE", default_value = "0.0", value_parser = parse_share)]
     pub(crate) fail_rate: f64,
 
-    /// A record whose payload contains TEXT never finishes: its batch hangs, and is then forgotten.
+    /// A record whose payload contains TEXT never finishes: its batch hangs, and is then dropped.
     #[arg(long, value_name = "TEXT")]
     pub(crate) hang_on: Option<String>,
 
@@ -38,91 +38,90 @@ pub(crate) struct Faults {
     #[arg(long, value_name = "TEXT")]
     pub(crate) reject_on: Option<String>,
 
-    /// Behave as a server without look-up.
+    /// Behave as a server that does not support outcome queries.
     #[arg(long)]
     pub(crate) no_lookup: bool,
 }
 
-/// What becomes of a request before anybody looks at its batch.
+/// The fault that a request meets before its batch is processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// Nothing special.
-    Heard,
-    /// 504, and the batch is processed all the same.
-    Unheard,
+pub(crate) enum InjectedFault {
+    None,
+    /// 504, and the batch is processed nevertheless.
+    LoseResponse,
     /// 504, and the batch is lost.
-    Lost,
+    LoseRequest,
 }
 
-/// How the work on a batch ended.
+/// How the simulated processing of a batch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Work {
-    /// It may be applied.
-    Done,
-    /// It never finished: nothing of it may be applied.
-    Abandoned,
+pub(crate) enum SimulatedWork {
+    /// The batch may be applied.
+    Finished,
+    /// Nothing of the batch may be applied.
+    Hung,
 }
 
-impl Faults {
-    /// Draws a request's fate.
-    pub(crate) fn fate(&self) -> Fate {
+impl FaultOptions {
+    /// Draws the fault for a request.
+    pub(crate) fn draw_fault(&self) -> InjectedFault {
         if fastrand::f64() >= self.fail_rate {
-            Fate::Heard
-        } else if fastrand::f64() < UNHEARD_SHARE {
-            Fate::Unheard
+            InjectedFault::None
+        } else if fastrand::f64() < LOST_RESPONSE_SHARE {
+            InjectedFault::LoseResponse
         } else {
-            Fate::Lost
+            InjectedFault::LoseRequest
         }
     }
 
-    /// Spends the time that the batch costs.
-    pub(crate) async fn work(&self, batch: &CheckedBatch) -> Work {
-        if self.hangs(batch) {
-            let hang = self.time_limit.map_or(HANG_WITHOUT_LIMIT, |limit| limit * HANG_LIMITS);
+    /// Takes as long as the options say for the batch.
+    pub(crate) async fn simulate_work(&self, batch: &ValidatedBatch) -> SimulatedWork {
+        if self.should_hang(batch) {
+            let hang = self.time_limit.map_or(HANG_TIME_WITHOUT_LIMIT, |limit| limit * HANG_TIME_FACTOR);
             tokio::time::sleep(hang).await;
-            return Work::Abandoned;
+            return SimulatedWork::Hung;
         }
         let records = u32::try_from(batch.records.len()).unwrap_or(u32::MAX);
         let cost = self.record_cost.saturating_mul(records);
-        // Even a sleep of no length waits for the timer's next tick.
+        // Even an empty sleep waits for the next tick of the timer.
         if !cost.is_zero() {
             tokio::time::sleep(cost).await;
         }
-        Work::Done
+        SimulatedWork::Finished
     }
 
-    /// The record is to be rejected for what its payload says.
-    pub(crate) fn rejects(&self, payload: &str) -> bool {
-        contains(payload, self.reject_on.as_ref())
+    /// Whether a record with this payload is to be rejected.
+    pub(crate) fn should_reject(&self, payload: &str) -> bool {
+        contains_text(payload, self.reject_on.as_ref())
     }
 
-    fn hangs(&self, batch: &CheckedBatch) -> bool {
-        batch.records.iter().any(|record| contains(record.payload.get(), self.hang_on.as_ref()))
+    fn should_hang(&self, batch: &ValidatedBatch) -> bool {
+        batch.records.iter().any(|record| contains_text(record.payload.get(), self.hang_on.as_ref()))
     }
 }
 
-fn contains(payload: &str, text: Option<&String>) -> bool {
+fn contains_text(payload: &str, text: Option<&String>) -> bool {
     text.is_some_and(|text| payload.contains(text.as_str()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Fate, Faults};
+    use super::{FaultOptions, InjectedFault};
 
     #[test]
     fn the_fail_rate_is_the_share_of_requests_that_fail_and_half_of_them_are_processed() {
         let draw = |fail_rate| {
-            let faults = Faults { fail_rate, ..Faults::default() };
-            let fates: Vec<Fate> = (0..4000).map(|_| faults.fate()).collect();
-            [Fate::Heard, Fate::Unheard, Fate::Lost]
-                .map(|fate| fates.iter().filter(|drawn| **drawn == fate).count())
+            let faults = FaultOptions { fail_rate, ..FaultOptions::default() };
+            let faults: Vec<InjectedFault> = (0..4000).map(|_| faults.draw_fault()).collect();
+            [InjectedFault::None, InjectedFault::LoseResponse, InjectedFault::LoseRequest]
+                .map(|fate| faults.iter().filter(|drawn| **drawn == fate).count())
         };
         assert_eq!(draw(0.0), [4000, 0, 0]);
-        let [heard, unheard, lost] = draw(1.0);
-        assert_eq!(heard, 0);
-        assert!((1700..2300).contains(&unheard), "{unheard} of 4000");
-        assert_eq!(unheard + lost, 4000);
-        let [heard, ..] = draw(0.25);
-        assert!((2800..3200).contains(&heard), "{heard} of 4000");
+        let [none, lost_response, lost_request] = draw(1.0);
+        assert_eq!(none, 0);
+        assert!((1700..2300).contains(&lost_response), "{lost_response} of 4000");
+        assert_eq!(lost_response + lost_request, 4000);
+        let [none, ..] = draw(0.25);
+        assert!((2800..3200).contains(&none), "{none} of 4000");
     }
 }

@@ -1,25 +1,25 @@
 //! The server side of the protocol: takes batches over HTTP and applies each record once.
 //!
-//! What it guarantees:
-//! - **A batch is answered once.** The first answer for a (device, batch id) is durable before it
-//!   is sent, is kept for `--keep-answers`, and is what every resend and every look-up gets.
-//! - **A record is applied once**, in whichever batch it comes, and however many batches carry
-//!   it at the same moment: the ledger's transaction decides.
-//! - **All or nothing.** The records of a batch, its answer and its row are one transaction; a
-//!   crash at any moment leaves all of it or none.
-//! - **A batch that has begun goes on** when the client, or the proxy in between, hangs up.
+//! Guarantees:
+//! - **One response for each batch.** The first response for a (device, batch id) is durable before it
+//!   is sent, and is kept for `--keep-answers`. Every resend and every outcome query gets the same one.
+//! - **A record is applied once**, whichever batches carry it, and even if they arrive at the same time:
+//!   the ledger's transaction decides.
+//! - **All or nothing.** The records of a batch and its response are one transaction: a crash at any
+//!   moment leaves all of it or none.
+//! - **A batch in flight continues** when the client, or the proxy in between, hangs up.
+//! - **With `--forward`, applied records are forwarded** at least once, in order.
 //!
-//! - **What is applied is handed on** at least once, in order, where `--forward` says so.
+//! Any number of gateways may share a PostgreSQL ledger: the guarantees then hold for all of them together.
 //!
-//! Any number of gateways may share a PostgreSQL ledger: all of this holds for them together.
-//!
-//! A request passes `routes` (authority, time limit), `batch_validation` (what is well formed)
-//! and `batch_processor` (which batches are at work), and ends in the `ledger`.
+//! A request passes `routes` (authorization, time limit), `batch_validation` and `batch_processor`
+//! (batches in flight), and ends in the `ledger`.
 
 mod applied_entry;
 mod batch_processor;
 mod batch_validation;
 mod client_tls;
+mod digest;
 mod fault_injection;
 mod forward;
 mod ledger;
@@ -35,6 +35,7 @@ mod request_error;
 mod routes;
 mod server_tls;
 mod token_file;
+mod validated_batch;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -44,14 +45,14 @@ use tracing_subscriber::EnvFilter;
 use causes::with_causes;
 use fieldsync_core::stderr_log::init_stderr_log;
 use fieldsync_core::{causes, clock, exit, model, policy, protocol};
-use forward::TargetError;
-use ledger::OpenError;
-use ledger_postgres::AddressError;
-use server_tls::TlsError;
+use forward::ForwardTargetError;
+use ledger::LedgerOpenError;
+use ledger_postgres::DatabaseUrlError;
+use server_tls::ServerTlsError;
 use token_file::TokenFileError;
 
 pub use manual::write_manual;
-pub use options::Options;
+pub use options::GatewayOptions;
 
 /// Why the gateway ended.
 #[derive(Debug, thiserror::Error)]
@@ -59,13 +60,13 @@ enum RunError {
     #[error(transparent)]
     Tokens(#[from] TokenFileError),
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Tls(#[from] ServerTlsError),
     #[error(transparent)]
-    Forward(#[from] TargetError),
+    Forward(#[from] ForwardTargetError),
     #[error(transparent)]
-    Address(#[from] AddressError),
+    DatabaseUrl(#[from] DatabaseUrlError),
     #[error(transparent)]
-    Store(#[from] OpenError),
+    Store(#[from] LedgerOpenError),
     #[error("cannot listen on {address}")]
     Listen {
         address: SocketAddr,
@@ -74,7 +75,7 @@ enum RunError {
     },
     #[error("cannot start")]
     Start(#[source] io::Error),
-    #[error("cannot name the address on standard output")]
+    #[error("cannot write the address to standard output")]
     Announce(#[source] io::Error),
     #[error("the server failed")]
     Serve(#[source] io::Error),
@@ -88,17 +89,21 @@ impl RunError {
             Self::Tokens(_)
             | Self::Tls(_)
             | Self::Forward(_)
-            | Self::Address(_)
-            | Self::Store(OpenError::Foreign { .. } | OpenError::Schema { .. } | OpenError::Unfit { .. }) => {
-                exit::CONFIG
-            }
-            Self::Store(OpenError::Locked { .. }) => exit::ALREADY_RUNNING,
+            | Self::DatabaseUrl(_)
+            | Self::Store(
+                LedgerOpenError::Foreign { .. }
+                | LedgerOpenError::Schema { .. }
+                | LedgerOpenError::Unfit { .. },
+            ) => exit::CONFIG,
+            Self::Store(LedgerOpenError::Locked { .. }) => exit::ALREADY_RUNNING,
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => exit::ALREADY_RUNNING,
             Self::Store(
-                OpenError::File { .. } | OpenError::Engine { .. } | OpenError::Unreachable { .. },
+                LedgerOpenError::File { .. }
+                | LedgerOpenError::Engine { .. }
+                | LedgerOpenError::Unreachable { .. },
             )
             | Self::Close(_) => exit::DISK,
-            Self::Store(OpenError::Start(_))
+            Self::Store(LedgerOpenError::Start(_))
             | Self::Listen { .. }
             | Self::Start(_)
             | Self::Announce(_)
@@ -107,13 +112,13 @@ impl RunError {
     }
 }
 
-/// Runs until a signal ends it, and says with which code the process is to exit.
-pub fn run(options: &Options) -> u8 {
+/// Runs until a signal ends it, and returns the exit code for the process.
+pub fn run_gateway(options: &GatewayOptions) -> u8 {
     init_logging();
-    match lifecycle::serve(options) {
+    match lifecycle::run_until_signal(options) {
         Ok(()) => exit::DONE,
         Err(error) => {
-            // Nobody is left to tell when standard error is gone.
+            // Without standard error, the error cannot be reported.
             drop(writeln!(io::stderr(), "fieldsync-gateway: {}", with_causes(&error)));
             error.exit_code()
         }
@@ -121,9 +126,9 @@ pub fn run(options: &Options) -> u8 {
 }
 
 fn init_logging() {
-    // The workers' comings and goings are the server library's own affair.
+    // At "info", the server library logs the start and end of each worker.
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn"));
-    // A program that embeds the gateway may have set up its own.
+    // A program that embeds the gateway may have set up logging already.
     drop(init_stderr_log(filter));
 }

@@ -1,7 +1,7 @@
-//! The life of the process: opens the ledger, listens, and ends in order when a signal says so.
+//! The life of the process: opens the ledger, serves requests, and shuts down in order on a signal.
 //!
-//! At the end nothing new is taken, what is in flight has [`DRAIN`] to finish, and the ledger is
-//! closed last. What is not finished by then was never applied, and is sent again.
+//! On shutdown the gateway accepts nothing new, gives requests in flight [`DRAIN_TIMEOUT`] to finish, and
+//! closes the ledger last. A batch that did not finish by then was not applied, and the device sends it again.
 
 use std::env;
 use std::future::pending;
@@ -23,107 +23,116 @@ use tokio::runtime::{Builder, Handle};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::batch_processor::Desk;
-use super::forward::Target;
+use super::batch_processor::BatchProcessor;
+use super::forward::{ForwardTarget, Forwarder};
 use super::ledger::Ledger;
-use super::ledger_postgres::{Address, PostgresLedger};
+use super::ledger_postgres::{DatabaseAddress, PostgresLedger};
 use super::ledger_redb::RedbLedger;
-use super::listener::{DRAIN, plain_server, tls_server};
+use super::listener::{DRAIN_TIMEOUT, start_plain_server, start_tls_server};
 use super::metrics::Metrics;
-use super::options::Options;
-use super::routes::Service;
+use super::options::GatewayOptions;
+use super::routes::GatewayState;
 use super::token_file::TokenFile;
 use super::{RunError, server_tls};
 
-/// Threads that touch the ledger beside those that write.
-const LEDGER_READERS: usize = 3;
-/// Threads on which names may be looked up: one of a silent name server takes long.
-const NAME_LOOKUPS: usize = 4;
-/// How long what runs on threads may go on once the ledger is closed.
-const LAST_LOOKUPS: Duration = Duration::from_millis(100);
-/// The password of the database, when its URL has none: the name that all its clients use.
+/// Threads for ledger operations that do not write.
+const LEDGER_READER_THREADS: usize = 3;
+/// Threads for name resolution, which takes long while a name server does not respond.
+const NAME_LOOKUP_THREADS: usize = 4;
+/// How long blocking threads may continue after the ledger was closed.
+const THREAD_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(100);
+/// The database password if the URL has none; the variable is that of libpq.
 const PASSWORD_VARIABLE: &str = "PGPASSWORD";
+
 /// Serves until SIGTERM or SIGINT.
-pub(super) fn serve(options: &Options) -> Result<(), RunError> {
+pub(super) fn run_until_signal(options: &GatewayOptions) -> Result<(), RunError> {
     let tokens = options.token_file.as_deref().map(TokenFile::open).transpose()?.map(Arc::new);
     let tls = match (&options.tls_cert, &options.tls_key) {
-        (Some(certificate), Some(key)) => Some(server_tls::load(certificate, key)?),
+        (Some(certificate), Some(key)) => Some(server_tls::load_config(certificate, key)?),
         _ => None,
     };
-    let target = options.forward.target()?;
-    let (ledger, store) = open(&options.store)?;
+    let target = options.forward.build_target()?;
+    let (ledger, store_name) = open_ledger(&options.store)?;
     let runtime = Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(ledger.writers() + LEDGER_READERS + NAME_LOOKUPS)
+        .max_blocking_threads(ledger.writers_max() + LEDGER_READER_THREADS + NAME_LOOKUP_THREADS)
         .build()
         .map_err(RunError::Start)?;
-    let shared = Shared { ledger: Arc::clone(&ledger), store, tokens, tls, target };
-    let served = runtime.block_on(listen_and_serve(options, shared));
-    // What is still running is in time, or undone.
+    let parts = StartupParts { ledger: Arc::clone(&ledger), store_name, tokens, tls, target };
+    let served = runtime.block_on(listen_and_serve(options, parts));
+    // Operations that still run complete before the close, or are rolled back.
     let closed = ledger.close().map_err(RunError::Close);
-    // A name that is still looked up must not hold up the end.
-    runtime.shutdown_timeout(LAST_LOOKUPS);
+    // A name lookup that still runs must not delay the end.
+    runtime.shutdown_timeout(THREAD_SHUTDOWN_TIMEOUT);
     served.and(closed)
 }
 
-/// What was read and opened.
-struct Shared {
+/// What was read and opened at the start.
+struct StartupParts {
     ledger: Arc<dyn Ledger>,
-    /// Its name, without anything secret.
-    store: String,
+    /// The name of the ledger, without secrets.
+    store_name: String,
     tokens: Option<Arc<TokenFile>>,
     tls: Option<ServerConfig>,
-    target: Option<Target>,
+    target: Option<ForwardTarget>,
 }
 
-fn open(store: &str) -> Result<(Arc<dyn Ledger>, String), RunError> {
-    if !Address::is_meant(store) {
-        Address::refuse_if_like_one(store)?;
+fn open_ledger(store: &str) -> Result<(Arc<dyn Ledger>, String), RunError> {
+    if !DatabaseAddress::is_database_url(store) {
+        DatabaseAddress::reject_lookalike(store)?;
         return Ok((Arc::new(RedbLedger::open(Path::new(store))?), store.into()));
     }
     let password = env::var(PASSWORD_VARIABLE).ok();
-    let ledger = PostgresLedger::open(Address::parse(store, password.as_deref())?)?;
-    let name = ledger.name().to_owned();
+    let ledger = PostgresLedger::open(DatabaseAddress::parse(store, password.as_deref())?)?;
+    let name = ledger.database_name().to_owned();
     Ok((Arc::new(ledger), name))
 }
 
-async fn listen_and_serve(options: &Options, shared: Shared) -> Result<(), RunError> {
-    let Shared { ledger, store, tokens, tls, target } = shared;
-    let mut signal = signals(&[SIGTERM, SIGINT]).map_err(RunError::Start)?;
-    let hangups = signals(&[SIGHUP]).map_err(RunError::Start)?;
+async fn listen_and_serve(options: &GatewayOptions, parts: StartupParts) -> Result<(), RunError> {
+    let StartupParts { ledger, store_name, tokens, tls, target } = parts;
+    let mut signal = open_signal_stream(&[SIGTERM, SIGINT]).map_err(RunError::Start)?;
+    let hangups = open_signal_stream(&[SIGHUP]).map_err(RunError::Start)?;
     let listener = TcpListener::bind(options.listen)
         .map_err(|source| RunError::Listen { address: options.listen, source })?;
     let address = listener.local_addr().map_err(RunError::Start)?;
 
     let metrics = Arc::new(Metrics::new());
-    let desk = Arc::new(Desk::new(ledger, Handle::current(), options.faults.clone(), Arc::clone(&metrics)));
-    let service = Arc::new(Service {
-        desk: Arc::clone(&desk),
+    let processor = Arc::new(BatchProcessor::new(
+        ledger,
+        Handle::current(),
+        options.faults.clone(),
+        Arc::clone(&metrics),
+    ));
+    let state = Arc::new(GatewayState {
+        processor: Arc::clone(&processor),
         metrics: Arc::clone(&metrics),
         faults: options.faults.clone(),
         tokens: tokens.clone(),
-        max_body: options.max_body_bytes,
+        body_bytes_max: options.max_body_bytes,
     });
     let scheme = if tls.is_some() { "https" } else { "http" };
     let path = options.path.clone();
     let server = match tls {
-        Some(tls) => tls_server(listener, tls, service, path),
-        None => plain_server(listener, service, path),
+        Some(tls) => start_tls_server(listener, tls, state, path),
+        None => start_plain_server(listener, state, path),
     }
     .map_err(RunError::Start)?;
     let handle = server.handle();
     if tokens.is_none() && !address.ip().to_canonical().is_loopback() {
         tracing::warn!(
-            "listening on {address} without --token-file: everyone who reaches it may hand over records in the name \
-             of any device, and read the ledger"
+            "listening on {address} without --token-file: anyone who can reach this address can send records in the \
+             name of any device, and read the ledger"
         );
     }
-    announce(scheme, address).map_err(RunError::Announce)?;
-    tracing::info!(%address, scheme, store, "gateway ready");
+    announce_address(scheme, address).map_err(RunError::Announce)?;
+    tracing::info!(%address, scheme, store = store_name, "gateway ready");
 
     let forwarding = async {
         match target {
-            Some(target) => options.forward.forwarder(target, Arc::clone(&desk), metrics).run().await,
+            Some(target) => {
+                let forwarder = Forwarder::new(&options.forward, target, Arc::clone(&processor), metrics);
+                forwarder.run_forever().await;
+            }
             None => pending().await,
         }
     };
@@ -131,15 +140,15 @@ async fn listen_and_serve(options: &Options, shared: Shared) -> Result<(), RunEr
     let mut first_byte = [0];
     tokio::select! {
         ended = &mut server => return ended.map_err(RunError::Serve),
-        () = desk.prune(options.keep_answers) => {}
+        () = processor.prune_forever(options.keep_answers) => {}
         () = forwarding => {}
-        () = reload_on(hangups, tokens) => {}
-        // A failing pipe could never tell of a signal again: that is as good as one.
+        () = reload_tokens_on_signal(hangups, tokens) => {}
+        // If the pipe fails, no later signal would be noticed: treat the failure as a signal.
         _ = signal.read(&mut first_byte) => {}
     }
-    tracing::info!("gateway ending: requests in flight may finish");
+    tracing::info!("gateway ending: waiting for requests in flight");
     let stopping = handle.stop(true);
-    let drained = timeout(DRAIN, join(server, desk.idle())).await;
+    let drained = timeout(DRAIN_TIMEOUT, join(server, processor.wait_until_idle())).await;
     drop(stopping);
     if let Ok((ended, ())) = drained {
         ended.map_err(RunError::Serve)
@@ -149,29 +158,29 @@ async fn listen_and_serve(options: &Options, shared: Shared) -> Result<(), RunEr
     }
 }
 
-/// Reads the token file again with each signal, for ever.
-async fn reload_on(mut hangups: UnixStream, tokens: Option<Arc<TokenFile>>) {
+/// Reloads the token file on each signal, for ever.
+async fn reload_tokens_on_signal(mut hangups: UnixStream, tokens: Option<Arc<TokenFile>>) {
     let mut byte = [0];
     while hangups.read_exact(&mut byte).await.is_ok() {
         let Some(tokens) = tokens.clone() else {
             tracing::info!("there is no --token-file to read again");
             continue;
         };
-        // It ends without a result only when the process does.
+        // It ends without a result only when the process ends.
         spawn_blocking(move || tokens.reload()).await.ok();
     }
     pending::<()>().await;
 }
 
-/// Names the address for those who let the system choose the port.
-fn announce(scheme: &str, address: SocketAddr) -> io::Result<()> {
+/// Prints the address, for a caller that let the system choose the port.
+fn announce_address(scheme: &str, address: SocketAddr) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "listening on {scheme}://{address}")?;
     out.flush()
 }
 
-/// A stream with a byte for each of these signals.
-fn signals(signals: &[i32]) -> io::Result<UnixStream> {
+/// A stream that gets one byte for each of these signals.
+fn open_signal_stream(signals: &[i32]) -> io::Result<UnixStream> {
     let (reader, writer) = StdUnixStream::pair()?;
     for signal in signals {
         pipe::register(*signal, writer.try_clone()?)?;

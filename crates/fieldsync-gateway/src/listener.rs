@@ -18,59 +18,64 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer};
 use rustls::ServerConfig;
 
-use super::routes::{Service, common_headers, routes};
+use super::routes::{GatewayState, common_headers, register_routes};
 
-/// How long requests in flight may take to finish once the end has come.
-pub(super) const DRAIN: Duration = Duration::from_secs(5);
+/// How long requests in flight may take once the gateway is ending.
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Threads that take requests.
-const WORKERS: usize = 2;
-/// Connections that a worker has open at a time.
-const CONNECTIONS_PER_WORKER: usize = 512;
-/// Threads of each worker that decode and check bodies.
-const CHECK_THREADS: usize = 2;
-/// Longer than clients keep an idle connection, so that it is never the server that ends one just
-/// as a request comes.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// A request's head, and the handshake before it, take no longer than this.
-const HEAD_LIMIT: Duration = Duration::from_secs(15);
+const WORKER_THREADS: usize = 2;
+/// Open connections of a worker.
+const CONNECTIONS_PER_WORKER_MAX: usize = 512;
+/// Threads of each worker that decode and validate bodies.
+const VALIDATION_THREADS: usize = 2;
+/// Longer than clients keep an idle connection, so that the server never closes one while a request
+/// is on its way.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
+/// For the head of a request, and for the TLS handshake before it.
+const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A server without TLS.
-pub(super) fn plain_server(listener: TcpListener, service: Arc<Service>, path: String) -> io::Result<Server> {
+/// Starts a server without TLS.
+pub(super) fn start_plain_server(
+    listener: TcpListener,
+    state: Arc<GatewayState>,
+    path: String,
+) -> io::Result<Server> {
     let server = HttpServer::new(move || {
-        App::new().wrap(common_headers()).configure(|config| routes(config, &service, &path))
+        App::new().wrap(common_headers()).configure(|config| register_routes(config, &state, &path))
     })
-    .workers(WORKERS)
-    .worker_max_blocking_threads(CHECK_THREADS)
-    .max_connections(CONNECTIONS_PER_WORKER)
-    .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(HEAD_LIMIT)
-    .shutdown_timeout(DRAIN.as_secs())
+    .workers(WORKER_THREADS)
+    .worker_max_blocking_threads(VALIDATION_THREADS)
+    .max_connections(CONNECTIONS_PER_WORKER_MAX)
+    .keep_alive(KEEP_ALIVE_TIMEOUT)
+    .client_request_timeout(REQUEST_HEAD_TIMEOUT)
+    .shutdown_timeout(DRAIN_TIMEOUT.as_secs())
     .disable_signals()
     .listen(listener)?;
     Ok(server.run())
 }
 
-/// A server over TLS.
-pub(super) fn tls_server(
+/// Starts a server with TLS.
+pub(super) fn start_tls_server(
     listener: TcpListener,
     config: ServerConfig,
-    service: Arc<Service>,
+    state: Arc<GatewayState>,
     path: String,
 ) -> io::Result<Server> {
     let server = Server::build()
-        .workers(WORKERS)
-        .worker_max_blocking_threads(CHECK_THREADS)
-        .max_concurrent_connections(CONNECTIONS_PER_WORKER)
-        .shutdown_timeout(DRAIN.as_secs())
+        .workers(WORKER_THREADS)
+        .worker_max_blocking_threads(VALIDATION_THREADS)
+        .max_concurrent_connections(CONNECTIONS_PER_WORKER_MAX)
+        .shutdown_timeout(DRAIN_TIMEOUT.as_secs())
         .disable_signals()
         .listen("gateway", listener, move || {
-            let app = App::new().wrap(common_headers()).configure(|config| routes(config, &service, &path));
+            let app =
+                App::new().wrap(common_headers()).configure(|config| register_routes(config, &state, &path));
             let http = HttpService::build()
-                .keep_alive(KEEP_ALIVE)
-                .client_request_timeout(HEAD_LIMIT)
+                .keep_alive(KEEP_ALIVE_TIMEOUT)
+                .client_request_timeout(REQUEST_HEAD_TIMEOUT)
                 .h1(map_config(app.into_factory(), |()| AppConfig::default()));
             let mut acceptor = Acceptor::new(config.clone());
-            acceptor.set_handshake_timeout(HEAD_LIMIT);
+            acceptor.set_handshake_timeout(REQUEST_HEAD_TIMEOUT);
             acceptor
                 .map_err(AcceptError::into_service_error)
                 .map(|stream: TlsStream<TcpStream>| {

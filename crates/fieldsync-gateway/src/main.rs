@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
-use fieldsync_gateway::{Options, run, write_manual};
+use fieldsync_gateway::{GatewayOptions, run_gateway, write_manual};
 
 /// Prints the manual page; packages are built with it.
 const MANUAL: &str = "--manual";
@@ -13,5 +13,5 @@ fn main() -> ExitCode {
     if std::env::args_os().skip(1).eq([MANUAL]) {
         return write_manual(&mut io::stdout()).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
-    ExitCode::from(run(&Options::parse()))
+    ExitCode::from(run_gateway(&GatewayOptions::parse()))
 }

@@ -6,7 +6,7 @@ use clap::CommandFactory;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::Options;
+use crate::options::GatewayOptions;
 
 /// Chapter of the manual for administrators.
 const CHAPTER: &str = "8";
@@ -46,7 +46,7 @@ const EXAMPLES: [(&str, &str); 2] = [
 
 /// Writes the page as roff.
 pub fn write_manual(out: &mut impl Write) -> io::Result<()> {
-    let mut command = Options::command();
+    let mut command = GatewayOptions::command();
     command.build();
     let version = concat!("fieldsync-gateway ", env!("CARGO_PKG_VERSION"));
     let man = Man::new(command).section(CHAPTER).source(version).manual("fieldsync").date("");

@@ -1,7 +1,7 @@
-//! The routes: what a request needs to be heard, and what it is answered.
+//! The routes: authorization, reading of requests, and their responses.
 //!
-//! Nothing of a body is read before its sender is known to be let in and its headers are in order.
-//! Every answer names the encodings that are taken.
+//! A body is read only after its sender was authorized and its headers were found valid.
+//! Every response names the accepted encodings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,264 +17,274 @@ use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::applied_entry::AppliedRecord;
-use super::batch_processor::{Desk, Finished, Outcome, Submitted};
-use super::batch_validation::{self, ACCEPTED_ENCODINGS, Headers};
-use super::fault_injection::{Fate, Faults};
-use super::ledger::{Application, LedgerError, PageLimit, Settled};
-use super::metrics::{self, Metrics};
-use super::request_error::{RETRY_AFTER_SECONDS, Refusal};
-use super::token_file::{Scope, TokenFile};
+use super::applied_entry::AppliedEntryJson;
+use super::batch_processor::{BatchOutcome, BatchProcessor, BatchStatus, SubmitResult};
+use super::batch_validation::{self, ACCEPTED_ENCODINGS, BatchHeaders};
+use super::fault_injection::{FaultOptions, InjectedFault};
+use super::ledger::{AppliedEntry, LedgerError, PageLimit, Settlement};
+use super::metrics::{Metrics, OPEN_METRICS_TYPE};
+use super::request_error::{RETRY_AFTER_SECONDS, RequestError};
+use super::token_file::{TokenFile, TokenScope};
 use crate::causes::with_causes;
 use crate::model::BatchId;
 use crate::protocol::wire::{BATCH_ID, BatchAnswer, DEVICE_ID, Processing, ProcessingState};
 
-/// A body of which nothing arrives for so long is given up.
-const BODY_PAUSE: Duration = Duration::from_secs(30);
-/// What `GET /ledger` holds in memory at a time.
-const LEDGER_PAGE: PageLimit = PageLimit { rows: 500, bytes: 1 << 20 };
+/// A body is given up when nothing of it arrives for this long.
+const BODY_STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much `GET /ledger` holds in memory at a time.
+const LEDGER_PAGE_LIMIT: PageLimit = PageLimit { rows: 500, bytes: 1 << 20 };
 const HEALTH_PATH: &str = "/healthz";
 const METRICS_PATH: &str = "/metrics";
 const LEDGER_PATH: &str = "/ledger";
-/// Where the batch endpoint cannot be.
-pub(crate) const OWN_PATHS: [&str; 3] = [HEALTH_PATH, METRICS_PATH, LEDGER_PATH];
-const SCHEME: &[u8] = b"Bearer ";
-const HTML: &str = "text/html";
-const NDJSON: &str = "application/x-ndjson";
-/// What proxies say, in the words of the best known one.
-const GATEWAY_TIMEOUT: &str = "<html>\r\n<head><title>504 Gateway Time-out</title></head>\r\n\
+/// Paths that the batch endpoint cannot have.
+pub(crate) const RESERVED_PATHS: [&str; 3] = [HEALTH_PATH, METRICS_PATH, LEDGER_PATH];
+const BEARER_SCHEME: &[u8] = b"Bearer ";
+const HTML_TYPE: &str = "text/html";
+const NDJSON_TYPE: &str = "application/x-ndjson";
+/// The body of a proxy's 504 response, as nginx sends it.
+const GATEWAY_TIMEOUT_BODY: &str = "<html>\r\n<head><title>504 Gateway Time-out</title></head>\r\n\
     <body>\r\n<center><h1>504 Gateway Time-out</h1></center>\r\n</body>\r\n</html>\r\n";
 
-/// What the routes share.
-pub(crate) struct Service {
-    pub(crate) desk: Arc<Desk>,
+/// What the handlers share.
+pub(crate) struct GatewayState {
+    pub(crate) processor: Arc<BatchProcessor>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) faults: Faults,
-    /// When a bearer token is needed.
+    pub(crate) faults: FaultOptions,
+    /// `None` if no bearer token is required.
     pub(crate) tokens: Option<Arc<TokenFile>>,
-    pub(crate) max_body: usize,
+    pub(crate) body_bytes_max: usize,
 }
 
-/// Lays the routes, the batch endpoint at `path`.
-pub(crate) fn routes(config: &mut ServiceConfig, service: &Arc<Service>, path: &str) {
+/// Registers the routes, with the batch endpoint at `path`.
+pub(crate) fn register_routes(config: &mut ServiceConfig, state: &Arc<GatewayState>, path: &str) {
     let batches = web::scope(path)
         .service(
             web::resource("")
                 .route(web::post().to(post_batch))
-                .default_service(web::to(async || Refusal::Method("POST").error_response())),
+                .default_service(web::to(async || RequestError::MethodNotAllowed("POST").error_response())),
         )
         .service(
             web::resource("/{batch_id}")
-                .route(web::get().to(look_up))
-                .default_service(web::to(async || Refusal::Method("GET").error_response())),
+                .route(web::get().to(query_outcome))
+                .default_service(web::to(async || RequestError::MethodNotAllowed("GET").error_response())),
         );
     config
-        .app_data(Data::from(Arc::clone(service)))
-        .route(HEALTH_PATH, web::get().to(health))
-        .route(METRICS_PATH, web::get().to(metrics_text))
-        .route(LEDGER_PATH, web::get().to(ledger))
+        .app_data(Data::from(Arc::clone(state)))
+        .route(HEALTH_PATH, web::get().to(report_health))
+        .route(METRICS_PATH, web::get().to(export_metrics))
+        .route(LEDGER_PATH, web::get().to(list_ledger))
         .service(batches)
-        .default_service(web::to(async || Refusal::NoSuchPath.error_response()));
+        .default_service(web::to(async || RequestError::NoSuchPath.error_response()));
 }
 
-/// What every answer carries.
+/// Headers that every response has.
 pub(crate) fn common_headers() -> DefaultHeaders {
     DefaultHeaders::new().add((ACCEPT_ENCODING, ACCEPTED_ENCODINGS))
 }
 
-async fn post_batch(request: HttpRequest, payload: Payload, service: Data<Service>) -> HttpResponse {
+async fn post_batch(request: HttpRequest, payload: Payload, state: Data<GatewayState>) -> HttpResponse {
     let response =
-        service.take_batch(&request, payload).await.unwrap_or_else(|refusal| refused(&request, &refusal));
-    service.metrics.batch_answered(response.status());
+        state.take_batch(&request, payload).await.unwrap_or_else(|error| reject_batch(&request, &error));
+    state.metrics.count_batch_response(response.status());
     response
 }
 
-async fn look_up(request: HttpRequest, id: web::Path<String>, service: Data<Service>) -> HttpResponse {
-    let response = service.look_up(&request, &id).await.unwrap_or_else(|refusal| refusal.error_response());
-    service.metrics.looked_up(response.status());
+async fn query_outcome(
+    request: HttpRequest,
+    id: web::Path<String>,
+    state: Data<GatewayState>,
+) -> HttpResponse {
+    let response = state.query_outcome(&request, &id).await.unwrap_or_else(|error| error.error_response());
+    state.metrics.count_query_response(response.status());
     response
 }
 
-async fn health(service: Data<Service>) -> HttpResponse {
-    match service.desk.probe().await {
-        Ok(()) => HttpResponse::Ok().json(Health { status: "ok" }),
+async fn report_health(state: Data<GatewayState>) -> HttpResponse {
+    match state.processor.check_health().await {
+        Ok(()) => HttpResponse::Ok().json(HealthBody { status: "ok" }),
         Err(error) => {
-            tracing::error!(error = with_causes(&error), "the ledger does not answer");
-            HttpResponse::ServiceUnavailable().json(Health { status: "ledger_unavailable" })
+            tracing::error!(error = with_causes(&error), "the ledger does not respond");
+            HttpResponse::ServiceUnavailable().json(HealthBody { status: "ledger_unavailable" })
         }
     }
 }
 
-async fn metrics_text(service: Data<Service>) -> HttpResponse {
-    match service.metrics.text() {
-        Ok(text) => HttpResponse::Ok().content_type(metrics::CONTENT_TYPE).body(text),
+async fn export_metrics(state: Data<GatewayState>) -> HttpResponse {
+    match state.metrics.encode_text() {
+        Ok(text) => HttpResponse::Ok().content_type(OPEN_METRICS_TYPE).body(text),
         Err(_) => HttpResponse::InternalServerError().finish(),
     }
 }
 
-async fn ledger(request: HttpRequest, service: Data<Service>) -> Result<HttpResponse, Refusal> {
-    if service.authorize(request.headers())? != Scope::AnyDevice {
-        return Err(Refusal::DeviceToken);
+async fn list_ledger(request: HttpRequest, state: Data<GatewayState>) -> Result<HttpResponse, RequestError> {
+    if state.authorize(request.headers())? != TokenScope::AnyDevice {
+        return Err(RequestError::DeviceToken);
     }
-    let lines = ledger_lines(Arc::clone(&service.desk));
-    Ok(HttpResponse::Ok().content_type(NDJSON).streaming(lines))
+    let lines = stream_ledger(Arc::clone(&state.processor));
+    Ok(HttpResponse::Ok().content_type(NDJSON_TYPE).streaming(lines))
 }
 
-impl Service {
-    async fn take_batch(&self, request: &HttpRequest, payload: Payload) -> Result<HttpResponse, Refusal> {
+impl GatewayState {
+    async fn take_batch(
+        &self,
+        request: &HttpRequest,
+        payload: Payload,
+    ) -> Result<HttpResponse, RequestError> {
         let scope = self.authorize(request.headers())?;
-        let headers = Headers::read(request.headers())?;
+        let headers = BatchHeaders::parse(request.headers())?;
         if !scope.covers(headers.device) {
-            return Err(Refusal::OtherDevice(headers.device));
+            return Err(RequestError::OtherDevice(headers.device));
         }
-        let body = self.body(request.headers(), payload).await?;
-        let (limit, faults) = (self.max_body, self.faults.clone());
-        let batch = web::block(move || batch_validation::check(&body, &headers, limit, &faults))
+        let body = self.read_body(request.headers(), payload).await?;
+        let (limit, faults) = (self.body_bytes_max, self.faults.clone());
+        let batch = web::block(move || batch_validation::validate_batch(&body, &headers, limit, &faults))
             .await
             .map_err(|error| LedgerError::Storage(error.into()))??;
-        match self.faults.fate() {
-            Fate::Heard => {}
-            Fate::Unheard => {
-                // Whatever comes of it, nobody hears it.
-                drop(self.desk.submit(batch));
-                return Ok(gateway_timeout(&headers));
+        match self.faults.draw_fault() {
+            InjectedFault::None => {}
+            InjectedFault::LoseResponse => {
+                // The batch is processed, and its result is not reported.
+                drop(self.processor.submit_batch(batch));
+                return Ok(time_out_batch(&headers));
             }
-            Fate::Lost => return Ok(gateway_timeout(&headers)),
+            InjectedFault::LoseRequest => return Ok(time_out_batch(&headers)),
         }
         let id = batch.id;
-        let task = match self.desk.submit(batch) {
-            Submitted::Begun(task) => task,
-            Submitted::Processing => return Err(Refusal::Processing(id)),
-            Submitted::Reused => return Err(Refusal::Reused(id)),
-            Submitted::Busy => return Err(Refusal::Busy),
+        let task = match self.processor.submit_batch(batch) {
+            SubmitResult::Started(task) => task,
+            SubmitResult::InFlight => return Err(RequestError::Processing(id)),
+            SubmitResult::IdReused => return Err(RequestError::BatchIdReused(id)),
+            SubmitResult::Busy => return Err(RequestError::Busy),
         };
         let ended = match self.faults.time_limit {
             None => task.await,
-            // What is dropped here is the waiting: the work goes on.
+            // Dropping the task ends the wait only: processing continues.
             Some(limit) => match timeout(limit, task).await {
                 Ok(ended) => ended,
-                Err(_) => return Ok(gateway_timeout(&headers)),
+                Err(_) => return Ok(time_out_batch(&headers)),
             },
         };
         match ended.map_err(|error| LedgerError::Storage(error.into()))?? {
-            Finished::Settled(Settled::Fresh(answer) | Settled::Replayed(answer)) => Ok(answered(&answer)),
-            Finished::Settled(Settled::Reused) => Err(Refusal::Reused(id)),
-            Finished::Elsewhere => Err(Refusal::Processing(id)),
-            Finished::Abandoned => Ok(gateway_timeout(&headers)),
+            BatchOutcome::Settled(Settlement::New(response) | Settlement::Replayed(response)) => {
+                Ok(batch_response(&response))
+            }
+            BatchOutcome::Settled(Settlement::IdReused) => Err(RequestError::BatchIdReused(id)),
+            BatchOutcome::ClaimedElsewhere => Err(RequestError::Processing(id)),
+            BatchOutcome::Abandoned => Ok(time_out_batch(&headers)),
         }
     }
 
-    async fn look_up(&self, request: &HttpRequest, id: &str) -> Result<HttpResponse, Refusal> {
+    async fn query_outcome(&self, request: &HttpRequest, id: &str) -> Result<HttpResponse, RequestError> {
         if self.faults.no_lookup {
             return Ok(HttpResponse::NotFound().content_type("text/plain").body("Not Found\n"));
         }
         let scope = self.authorize(request.headers())?;
-        let device = batch_validation::device(request.headers())?;
+        let device = batch_validation::parse_device_id(request.headers())?;
         if !scope.covers(device) {
-            return Err(Refusal::OtherDevice(device));
+            return Err(RequestError::OtherDevice(device));
         }
-        let batch_id: BatchId = id.parse().map_err(|_| Refusal::NoBatchId(id.into()))?;
-        match self.desk.outcome(device, batch_id).await? {
-            Outcome::Answered(answer) => Ok(answered(&answer)),
-            Outcome::Processing => Ok(HttpResponse::Accepted()
+        let batch_id: BatchId = id.parse().map_err(|_| RequestError::InvalidBatchId(id.into()))?;
+        match self.processor.batch_status(device, batch_id).await? {
+            BatchStatus::Responded(response) => Ok(batch_response(&response)),
+            BatchStatus::InFlight => Ok(HttpResponse::Accepted()
                 .insert_header((RETRY_AFTER, RETRY_AFTER_SECONDS))
                 .json(Processing { batch_id, state: ProcessingState::Processing })),
-            Outcome::Unknown => Err(Refusal::UnknownBatch(batch_id)),
+            BatchStatus::Unknown => Err(RequestError::UnknownBatch(batch_id)),
         }
     }
 
-    /// In the name of which devices the sender may speak.
-    fn authorize(&self, headers: &HeaderMap) -> Result<Scope, Refusal> {
+    /// For which devices the sender may act.
+    fn authorize(&self, headers: &HeaderMap) -> Result<TokenScope, RequestError> {
         let Some(tokens) = &self.tokens else {
-            return Ok(Scope::AnyDevice);
+            return Ok(TokenScope::AnyDevice);
         };
         let shown = headers
             .get(AUTHORIZATION)
-            .and_then(|value| value.as_bytes().split_at_checked(SCHEME.len()))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(SCHEME))
+            .and_then(|value| value.as_bytes().split_at_checked(BEARER_SCHEME.len()))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(BEARER_SCHEME))
             .map(|(_, token)| token)
-            .ok_or(Refusal::Unauthorized)?;
-        tokens.scope_of(shown.trim_ascii()).ok_or(Refusal::Unauthorized)
+            .ok_or(RequestError::Unauthorized)?;
+        tokens.scope_of(shown.trim_ascii()).ok_or(RequestError::Unauthorized)
     }
 
-    async fn body(&self, headers: &HeaderMap, mut payload: Payload) -> Result<Bytes, Refusal> {
-        let limit = self.max_body;
-        let announced = headers
+    async fn read_body(&self, headers: &HeaderMap, mut payload: Payload) -> Result<Bytes, RequestError> {
+        let limit = self.body_bytes_max;
+        let content_length = headers
             .get(CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok())
             .and_then(|text| text.parse::<usize>().ok());
-        if announced.is_some_and(|length| length > limit) {
-            return Err(Refusal::TooLarge { limit });
+        if content_length.is_some_and(|length| length > limit) {
+            return Err(RequestError::BodyTooLarge { limit });
         }
-        let mut body = BytesMut::with_capacity(announced.unwrap_or(0));
+        let mut body = BytesMut::with_capacity(content_length.unwrap_or(0));
         loop {
-            let chunk = match timeout(BODY_PAUSE, payload.next()).await {
+            let chunk = match timeout(BODY_STALL_TIMEOUT, payload.next()).await {
                 Ok(Some(Ok(chunk))) => chunk,
-                Ok(Some(Err(_))) => return Err(Refusal::Interrupted),
+                Ok(Some(Err(_))) => return Err(RequestError::BodyInterrupted),
                 Ok(None) => return Ok(body.freeze()),
-                Err(_) => return Err(Refusal::Slow),
+                Err(_) => return Err(RequestError::BodyTooSlow),
             };
             if body.len() + chunk.len() > limit {
-                return Err(Refusal::TooLarge { limit });
+                return Err(RequestError::BodyTooLarge { limit });
             }
             body.extend_from_slice(&chunk);
         }
     }
 }
 
-fn answered(answer: &BatchAnswer) -> HttpResponse {
-    HttpResponse::Ok().json(answer)
+fn batch_response(response: &BatchAnswer) -> HttpResponse {
+    HttpResponse::Ok().json(response)
 }
 
-fn gateway_timeout(headers: &Headers) -> HttpResponse {
+fn time_out_batch(headers: &BatchHeaders) -> HttpResponse {
     let status = StatusCode::GATEWAY_TIMEOUT;
     tracing::info!(
         batch_id = %headers.batch, device_id = %headers.device, sequence = %headers.sequence,
         attempt = headers.attempt, http_status = status.as_u16(),
-        "batch answered by a gateway time-out"
+        "batch answered with a simulated gateway time-out"
     );
-    HttpResponse::build(status).insert_header((CONTENT_TYPE, HTML)).body(GATEWAY_TIMEOUT)
+    HttpResponse::build(status).insert_header((CONTENT_TYPE, HTML_TYPE)).body(GATEWAY_TIMEOUT_BODY)
 }
 
-fn refused(request: &HttpRequest, refusal: &Refusal) -> HttpResponse {
-    let response = refusal.error_response();
+fn reject_batch(request: &HttpRequest, error: &RequestError) -> HttpResponse {
+    let response = error.error_response();
     let header = |name: &str| request.headers().get(name).and_then(|id| id.to_str().ok());
     tracing::info!(
         batch_id = header(BATCH_ID),
         device_id = header(DEVICE_ID),
         http_status = response.status().as_u16(),
-        code = refusal.code(),
+        code = error.error_code(),
         "batch refused"
     );
     response
 }
 
 #[derive(Serialize)]
-struct Health {
+struct HealthBody {
     status: &'static str,
 }
 
-fn ledger_lines(desk: Arc<Desk>) -> impl Stream<Item = Result<Bytes, LedgerError>> {
+fn stream_ledger(processor: Arc<BatchProcessor>) -> impl Stream<Item = Result<Bytes, LedgerError>> {
     stream::try_unfold(0, move |seq| {
-        let desk = Arc::clone(&desk);
+        let processor = Arc::clone(&processor);
         async move {
-            let page = desk.applied_after(seq, LEDGER_PAGE).await?;
+            let page = processor.applied_after(seq, LEDGER_PAGE_LIMIT).await?;
             let Some(last) = page.last() else {
                 return Ok(None);
             };
             let next = last.seq;
-            Ok(Some((lines(&page)?, next)))
+            Ok(Some((encode_lines(&page)?, next)))
         }
     })
     .inspect_err(|error| {
-        tracing::error!(error = with_causes(error), "the ledger's listing broke off");
+        tracing::error!(error = with_causes(error), "the listing of the ledger was interrupted");
     })
 }
 
-fn lines(page: &[Application]) -> Result<Bytes, LedgerError> {
+fn encode_lines(page: &[AppliedEntry]) -> Result<Bytes, LedgerError> {
     let mut text = Vec::new();
     for row in page {
-        serde_json::to_writer(&mut text, &AppliedRecord::of(row)?)?;
+        serde_json::to_writer(&mut text, &AppliedEntryJson::from_entry(row)?)?;
         text.push(b'\n');
     }
     Ok(text.into())

@@ -1,4 +1,4 @@
-//! Applied records are handed on: all of them, in order, whatever becomes of either side.
+//! Applied records are forwarded: all of them, in order, whatever happens to either side.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -28,7 +28,7 @@ fn batch_of(records: usize) -> Batch {
     Batch::with((0..records).map(|n| Record::new(&format!("{{\"n\":{n}}}"))).collect())
 }
 
-/// The ids in the order in which they were first handed on.
+/// The ids in the order in which they were first forwarded.
 fn handed_on(server: &ScriptedServer) -> Vec<String> {
     let mut seen = HashSet::new();
     server.requests().iter().flat_map(Request::ids).filter(|id| seen.insert(id.clone())).collect()
@@ -37,7 +37,7 @@ fn handed_on(server: &ScriptedServer) -> Vec<String> {
 #[track_caller]
 fn wait_until_handed_on(server: &ScriptedServer, gateway: &Gateway) {
     let ledger: Vec<String> = gateway.applied_ids().iter().map(ToString::to_string).collect();
-    wait_for("all records to be handed on", || {
+    wait_for("all records to be forwarded", || {
         (gateway.metric(WAITING) == 0 && handed_on(server).len() == ledger.len()).then_some(())
     });
     assert_eq!(handed_on(server), ledger);
@@ -68,7 +68,7 @@ fn records_are_handed_on_in_the_promised_form_and_order() {
     assert!(request.text().contains(r#""payload":{ "Amount":120.50 }"#), "{}", request.text());
     assert_eq!(request.records()[0]["key"], "account-17");
     assert_eq!(request.records()[1]["key"], Value::Null);
-    // What is no application is not handed on.
+    // What was not applied is not forwarded.
     gateway.post(&batch.again()).batch();
     gateway.post(&batch_of(1)).batch();
     wait_until_handed_on(&server, &gateway);
@@ -201,7 +201,7 @@ fn a_refused_record_holds_back_what_came_after_it_and_is_named() {
         let log = fs::read_to_string(&log).unwrap();
         log.lines()
             .any(|line| {
-                line.contains("were refused") && line.contains("records=1 ") && line.contains(&refused)
+                line.contains("were rejected") && line.contains("records=1 ") && line.contains(&refused)
             })
             .then_some(())
     });
@@ -234,7 +234,7 @@ fn what_waits_to_be_handed_on_outlives_a_crash() {
     });
     let before = server.requests().len();
     let gateway = start(directory.path(), &server, &["--forward-max-records", "7"]);
-    wait_for("some records to be handed on", || (server.requests().len() >= before + 3).then_some(()));
+    wait_for("some records to be forwarded", || (server.requests().len() >= before + 3).then_some(()));
     assert_eq!(gateway.metric(FORWARDED), 14);
     gateway.kill();
     let gateway = start(directory.path(), &server, &["--forward-max-records", "7"]);

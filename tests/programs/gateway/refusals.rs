@@ -89,7 +89,7 @@ fn malformed_requests() -> Vec<(u16, &'static str, Change)> {
         (413, too_large, coded("gzip", gzip_bomb)),
         (400, "decoded as zstd", coded("zstd", b"no frame".to_vec())),
         (400, "decoded as gzip", coded("gzip", b"no member".to_vec())),
-        (415, "`br` is not taken", coded("br", Vec::new())),
+        (415, "`br` is not supported", coded("br", Vec::new())),
         (415, "use zstd, gzip or none", coded("gzip, zstd", Vec::new())),
     ]
 }
@@ -154,7 +154,7 @@ fn a_look_up_needs_a_device_and_a_batch_id() {
     let cases: [(&str, Pairs<'_>, &str); 3] = [
         (&batch, &[], "x-sync-device-id is missing"),
         (&batch, &[("x-sync-device-id", "me")], "x-sync-device-id is `me`"),
-        ("seven", &[("x-sync-device-id", &device)], "`seven` is no batch id"),
+        ("seven", &[("x-sync-device-id", &device)], "`seven` is not a batch id"),
     ];
     for (id, headers, message) in cases {
         let path = format!("{BATCH_PATH}/{id}");

@@ -1,22 +1,23 @@
-//! Hands applied records on to another server, each at least once and all in the order of application.
+//! Forwards applied records to another server, each at least once, in the order in which they were applied.
 //!
-//! `POST URL` with `{"records": […]}`, each record as a line of `GET /ledger` has it, and an `Idempotency-Key` that
-//! is the same whenever the body is. What was sent and not taken is sent again as it was; only a refusal, a restart
-//! or another gateway that takes over may cut it anew. What a record is recognized by, for ever, is its `id`; its `seq` only grows.
+//! It sends `POST URL` with `{"records": […]}`. Each record has the form of a line of `GET /ledger`. The same
+//! body has the same `Idempotency-Key`. A body that was not accepted is sent again unchanged; it is cut
+//! differently only after a rejection, after a restart, or when another gateway takes over. The `id` of a
+//! record never changes, and `seq` only grows.
 //!
-//! - The table of applications is the queue: what was taken is a number in the ledger, and what comes
-//!   after it waits. So nothing is kept for it when a batch is settled, and devices do not wait for it.
-//! - **2xx**: taken. Anything else, or nothing at all: the same again later, after a longer wait each time.
-//!   401, 403, 404 and 405 are about the endpoint, and so is the token file, which is read again then. A
-//!   refusal (any other 4xx but 408 and 429) is sent in ever smaller parts, so that the log comes to name the record
-//!   that is refused. Nothing is left out: what comes after it waits until somebody has seen to it.
-//! - One batch is under way at a time, and of the gateways that share a ledger one hands on; another takes
-//!   over when it is gone, or when its way to those who take records has failed for a while. What was under
-//!   way then is sent again.
+//! - The append-only table is the queue. The ledger stores the last `seq` that was accepted, and all later
+//!   entries wait. So settling a batch takes no extra work, and devices do not wait for the target.
+//! - **2xx**: accepted. Any other response, and no response: retry with growing delays. 401, 403, 404 and 405
+//!   concern the endpoint or the token, so the token file is read again. A rejection (any other 4xx except
+//!   408 and 429) is retried in ever smaller parts, until the log names the rejected record. No record is
+//!   skipped: later records wait until an operator has resolved the rejection.
+//! - One body is in flight at a time, and of the gateways that share a ledger only one forwards. Another takes
+//!   over when that one ends, or fails to reach the target several times in a row. What was in flight then
+//!   is sent again.
 
+mod options;
 mod target;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,222 +25,205 @@ use actix_web::web::Bytes;
 use serde::Serialize;
 use tokio::time::sleep;
 
-use target::Outcome;
-pub(crate) use target::{Target, TargetError};
+pub(crate) use options::ForwardOptions;
+use target::PostOutcome;
+pub(crate) use target::{ForwardTarget, ForwardTargetError};
 
-use super::applied_entry::AppliedRecord;
-use super::batch_processor::Desk;
-use super::ledger::{Application, LedgerError, PageLimit, Turn};
+use super::applied_entry::AppliedEntryJson;
+use super::batch_processor::BatchProcessor;
+use super::ledger::{AppliedEntry, ForwardTurn, LedgerError, PageLimit};
 use super::metrics::Metrics;
-use super::option_values::{parse_count, parse_duration};
 use crate::causes::with_causes;
+use crate::clock::millis;
+use crate::model::RecordId;
 use crate::policy::backoff;
 
-/// Of payload in a body; a record that is larger goes alone.
-const MAX_BYTES: usize = 1 << 20;
+/// Payload in one body; a larger record is sent alone.
+const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 /// The first wait after a failure.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-/// A gateway whose way there failed so often in a row lets another one try.
-const YIELD_AFTER: u32 = 3;
-/// How long the others have for that: they look every [`LOOK_EVERY`].
-const YIELD_FOR: Duration = Duration::from_secs(3);
-/// How often a gateway looks what others did with a ledger that they share.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const FIRST_RETRY_DELAY: Duration = Duration::from_millis(500);
+/// After so many failures in a row to reach the target, another gateway may try.
+const FAILURES_BEFORE_YIELD: u32 = 3;
+/// How long the other gateways have to take over: they check every [`SHARED_LEDGER_POLL_INTERVAL`].
+const YIELD_TIME_MIN: Duration = Duration::from_secs(3);
+/// How often a gateway checks a shared ledger for what other gateways did.
+const SHARED_LEDGER_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Whether, where and how records are handed on.
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Handing records on")]
-pub(crate) struct Forwarding {
-    /// Hands applied records on: POSTs them to URL, at least once each, in order of application.
-    ///
-    /// The body is `{"records": [{"seq", "id", "type", "key", "device_id", "batch_id", "applied_at", "payload"}, …]}`. Any
-    /// 2xx means that all are taken; anything else is tried again until it is, and what comes after waits. A record that
-    /// comes twice has the same id. The header Idempotency-Key is the same as long as the body is: a body that was not taken
-    /// comes again as it was, but after a restart of the gateway it may have more records, and another key. The first start with this option begins with the ledger's first record.
-    #[arg(long, value_name = "URL")]
-    forward: Option<String>,
-
-    /// File that holds the bearer token to show there.
-    #[arg(long, value_name = "FILE", requires = "forward")]
-    forward_token_file: Option<PathBuf>,
-
-    /// Most records in one body.
-    #[arg(long, value_name = "N", default_value = "100", value_parser = parse_count)]
-    forward_max_records: usize,
-
-    /// An answer that takes longer is not waited for.
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
-    forward_timeout: Duration,
-
-    /// The longest wait after a failure, and the wait after a refusal.
-    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = parse_duration)]
-    forward_max_wait: Duration,
-}
-
-/// Hands records on.
 pub(crate) struct Forwarder {
-    target: Target,
-    desk: Arc<Desk>,
+    target: ForwardTarget,
+    processor: Arc<BatchProcessor>,
     metrics: Arc<Metrics>,
     max_records: usize,
     max_wait: Duration,
     rng: fastrand::Rng,
+    /// Most records of the next body: fewer after a rejection.
+    page_size: usize,
+    /// In a row.
+    failures: u32,
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
-    records: Vec<AppliedRecord<'a>>,
+struct ForwardBody<'a> {
+    records: Vec<AppliedEntryJson<'a>>,
 }
 
-/// What to do next.
-enum Next {
-    GoOn,
-    /// Until there may be more.
-    AwaitMore,
+/// What to do after a page.
+enum ForwardStep {
+    Continue,
+    /// Wait until there may be more records.
+    AwaitRecords,
     Wait(Duration),
-    /// The same, for a reason that another gateway may not have.
+    /// Wait, and let another gateway try: the cause may be this gateway's alone.
     Yield(Duration),
 }
 
-impl Forwarding {
-    /// Nothing, when records are not to be handed on.
-    pub(super) fn target(&self) -> Result<Option<Target>, TargetError> {
-        let Some(url) = &self.forward else {
-            return Ok(None);
-        };
-        Target::new(url, self.forward_token_file.as_deref(), self.forward_timeout).map(Some)
-    }
-
-    pub(super) fn forwarder(&self, target: Target, desk: Arc<Desk>, metrics: Arc<Metrics>) -> Forwarder {
-        Forwarder {
+impl Forwarder {
+    pub(crate) fn new(
+        options: &ForwardOptions,
+        target: ForwardTarget,
+        processor: Arc<BatchProcessor>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
             target,
-            desk,
+            processor,
             metrics,
-            max_records: self.forward_max_records,
-            max_wait: self.forward_max_wait,
+            max_records: options.forward_max_records,
+            max_wait: options.forward_max_wait,
             rng: fastrand::Rng::new(),
+            page_size: options.forward_max_records,
+            failures: 0,
         }
     }
-}
 
-impl Forwarder {
-    /// Hands on what there is and what comes, for ever.
-    pub(crate) async fn run(mut self) {
-        let mut failures = 0;
-        let mut records = self.max_records;
+    /// Forwards present and future records, for ever.
+    pub(crate) async fn run_forever(mut self) {
         loop {
-            let next = match self.step(&mut failures, &mut records).await {
-                Ok(next) => next,
+            let step = match self.forward_page().await {
+                Ok(step) => step,
                 Err(error) => {
-                    tracing::error!(error = with_causes(&error), "records are not handed on: they wait");
-                    failures += 1;
-                    Next::Wait(self.back_off(failures))
+                    tracing::error!(error = with_causes(&error), "records are not forwarded: they wait");
+                    self.failures += 1;
+                    ForwardStep::Wait(self.retry_delay(self.failures))
                 }
             };
-            match next {
-                Next::GoOn => {}
-                Next::Wait(time) => sleep(time).await,
-                Next::Yield(time) => self.yield_for(time).await,
-                Next::AwaitMore if self.desk.is_shared() => tokio::select! {
-                    () = self.desk.applied() => {}
-                    () = sleep(LOOK_EVERY) => {}
+            match step {
+                ForwardStep::Continue => {}
+                ForwardStep::Wait(time) => sleep(time).await,
+                ForwardStep::Yield(time) => self.yield_to_others(time).await,
+                ForwardStep::AwaitRecords if self.processor.is_shared() => tokio::select! {
+                    () = self.processor.wait_for_applied() => {}
+                    () = sleep(SHARED_LEDGER_POLL_INTERVAL) => {}
                 },
-                Next::AwaitMore => self.desk.applied().await,
+                ForwardStep::AwaitRecords => self.processor.wait_for_applied().await,
             }
         }
     }
 
-    async fn step(&mut self, failures: &mut u32, records: &mut usize) -> Result<Next, LedgerError> {
-        let limit = PageLimit { rows: *records, bytes: MAX_BYTES };
-        let (page, waiting) = match self.desk.to_forward(limit).await? {
-            Turn::Elsewhere => {
-                self.metrics.forward_waiting(0);
-                return Ok(Next::AwaitMore);
+    async fn forward_page(&mut self) -> Result<ForwardStep, LedgerError> {
+        let limit = PageLimit { rows: self.page_size, bytes: PAYLOAD_BYTES_MAX };
+        let (page, waiting) = match self.processor.next_to_forward(limit).await? {
+            ForwardTurn::OtherGateway => {
+                self.metrics.set_forward_waiting(0);
+                return Ok(ForwardStep::AwaitRecords);
             }
-            Turn::Ours { page, waiting } => (page, waiting),
+            ForwardTurn::ThisGateway { page, waiting } => (page, waiting),
         };
-        self.metrics.forward_waiting(waiting);
+        self.metrics.set_forward_waiting(waiting);
         let (Some(first), Some(last)) = (page.first(), page.last()) else {
-            return Ok(Next::AwaitMore);
+            return Ok(ForwardStep::AwaitRecords);
         };
         let count = page.len();
-        let asked = std::mem::replace(records, count);
-        let outcome = self.target.post(body(&page)?).await;
-        if outcome.is_taken() {
-            self.desk.forwarded(last.seq).await?;
-            let taken = u64::try_from(count).unwrap_or(u64::MAX);
-            self.metrics.forwarded(taken);
-            self.metrics.forward_waiting(waiting.saturating_sub(taken));
-            if *failures > 0 {
-                tracing::info!(records = count, "records are handed on again");
+        let size_before = std::mem::replace(&mut self.page_size, count);
+        let outcome = self.target.post_records(encode_body(&page)?).await;
+        if outcome.is_accepted() {
+            self.processor.mark_forwarded(last.seq).await?;
+            let accepted = u64::try_from(count).unwrap_or(u64::MAX);
+            self.metrics.count_forwarded(accepted);
+            self.metrics.set_forward_waiting(waiting.saturating_sub(accepted));
+            if self.failures > 0 {
+                tracing::info!(records = count, "records are forwarded again");
             }
-            *failures = 0;
-            *records = (asked * 2).min(self.max_records);
-            return Ok(Next::GoOn);
+            self.failures = 0;
+            self.page_size = (size_before * 2).min(self.max_records);
+            return Ok(ForwardStep::Continue);
         }
-        *failures += 1;
-        let wait = match &outcome {
-            Outcome::Refused(_) if count > 1 => {
-                *records = count.div_ceil(2);
-                self.back_off(1)
-            }
-            Outcome::Refused(_) => self.max_wait,
-            Outcome::NoEntry(_) => {
-                if let Err(error) = self.target.read_token_again() {
-                    tracing::warn!(error = with_causes(&error), "the token for handing records on is kept");
-                }
-                self.back_off(*failures)
-            }
-            Outcome::NotNow { after: Some(after), .. } => {
-                (*after).min(self.max_wait).max(self.back_off(*failures))
-            }
-            _ => self.back_off(*failures),
-        };
-        let may_be_ours_alone = matches!(outcome, Outcome::Failed(_) | Outcome::NoEntry(_));
-        let (record_id, wait_ms) = (first.id, crate::clock::millis(wait));
-        match outcome {
-            Outcome::Refused(status) => tracing::error!(
-                %record_id, records = count, waiting, http_status = status, wait_ms,
-                "records to be handed on were refused: they wait, and so do all that came after them"
-            ),
-            Outcome::NoEntry(status) => tracing::error!(
-                %record_id, records = count, waiting, http_status = status, wait_ms,
-                "records to be handed on were not let in: is the URL right, and the token? They wait"
-            ),
-            Outcome::NotNow { status, .. } => tracing::warn!(
-                %record_id, records = count, waiting, http_status = status, wait_ms,
-                "records were not taken now: they wait"
-            ),
-            Outcome::Failed(error) => tracing::warn!(
-                %record_id, records = count, waiting, error, wait_ms, "records could not be handed on: they wait"
-            ),
-            Outcome::Taken => {}
+        self.failures += 1;
+        let wait = self.prepare_retry(&outcome, count);
+        log_failure(&outcome, first.id, count, waiting, millis(wait));
+        let may_succeed_elsewhere =
+            matches!(outcome, PostOutcome::Failed(_) | PostOutcome::EndpointUnavailable(_));
+        if may_succeed_elsewhere && self.failures >= FAILURES_BEFORE_YIELD && self.processor.is_shared() {
+            return Ok(ForwardStep::Yield(wait));
         }
-        if may_be_ours_alone && *failures >= YIELD_AFTER && self.desk.is_shared() {
-            return Ok(Next::Yield(wait));
-        }
-        Ok(Next::Wait(wait))
+        Ok(ForwardStep::Wait(wait))
     }
 
-    async fn yield_for(&mut self, time: Duration) {
-        match self.desk.yield_forwarding().await {
+    /// Adapts to a failure, and returns how long to wait.
+    fn prepare_retry(&mut self, outcome: &PostOutcome, count: usize) -> Duration {
+        match outcome {
+            PostOutcome::Rejected(_) if count > 1 => {
+                self.page_size = count.div_ceil(2);
+                self.retry_delay(1)
+            }
+            PostOutcome::Rejected(_) => self.max_wait,
+            PostOutcome::EndpointUnavailable(_) => {
+                if let Err(error) = self.target.reload_token() {
+                    let error = with_causes(&error);
+                    tracing::warn!(
+                        error,
+                        "the token file for forwarding cannot be read: the old token stays in use"
+                    );
+                }
+                self.retry_delay(self.failures)
+            }
+            PostOutcome::RetryLater { after: Some(after), .. } => {
+                (*after).min(self.max_wait).max(self.retry_delay(self.failures))
+            }
+            _ => self.retry_delay(self.failures),
+        }
+    }
+
+    async fn yield_to_others(&mut self, time: Duration) {
+        match self.processor.yield_forwarding().await {
             Ok(()) => {
-                self.metrics.forward_waiting(0);
-                sleep(time.max(YIELD_FOR)).await;
+                self.metrics.set_forward_waiting(0);
+                sleep(time.max(YIELD_TIME_MIN)).await;
             }
             Err(error) => {
-                tracing::warn!(error = with_causes(&error), "no other gateway can hand records on meanwhile");
+                tracing::warn!(error = with_causes(&error), "no other gateway can take over forwarding now");
                 sleep(time).await;
             }
         }
     }
 
-    fn back_off(&mut self, failures: u32) -> Duration {
-        backoff::delay(FIRST_WAIT.min(self.max_wait), self.max_wait, failures, &mut self.rng)
+    fn retry_delay(&mut self, failures: u32) -> Duration {
+        backoff::delay(FIRST_RETRY_DELAY.min(self.max_wait), self.max_wait, failures, &mut self.rng)
     }
 }
 
-fn body(page: &[Application]) -> Result<Bytes, serde_json::Error> {
-    let records = page.iter().map(AppliedRecord::of).collect::<Result<_, _>>()?;
-    Ok(serde_json::to_vec(&Body { records })?.into())
+fn log_failure(outcome: &PostOutcome, record_id: RecordId, records: usize, waiting: u64, wait_ms: u64) {
+    match outcome {
+        PostOutcome::Rejected(status) => tracing::error!(
+            %record_id, records, waiting, http_status = status, wait_ms,
+            "forwarded records were rejected: they wait, and so do all later records"
+        ),
+        PostOutcome::EndpointUnavailable(status) => tracing::error!(
+            %record_id, records, waiting, http_status = status, wait_ms,
+            "records cannot be forwarded: check the URL and the token; the records wait"
+        ),
+        PostOutcome::RetryLater { status, .. } => tracing::warn!(
+            %record_id, records, waiting, http_status = status, wait_ms,
+            "records were not accepted now: they wait"
+        ),
+        PostOutcome::Failed(error) => tracing::warn!(
+            %record_id, records, waiting, error, wait_ms, "records could not be forwarded: they wait"
+        ),
+        PostOutcome::Accepted => {}
+    }
+}
+
+fn encode_body(page: &[AppliedEntry]) -> Result<Bytes, serde_json::Error> {
+    let records = page.iter().map(AppliedEntryJson::from_entry).collect::<Result<_, _>>()?;
+    Ok(serde_json::to_vec(&ForwardBody { records })?.into())
 }

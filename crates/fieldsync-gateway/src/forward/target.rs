@@ -1,4 +1,4 @@
-//! One POST, and what its answer means.
+//! One POST request to the target, and the meaning of its response.
 
 use std::fs;
 use std::io;
@@ -19,20 +19,20 @@ use tokio::time::timeout;
 
 use crate::causes::with_causes;
 use crate::client_tls;
-use crate::ledger::sha256;
+use crate::digest::sha256;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// What comes after the head of an answer is not waited for longer.
-const REST_LIMIT: Duration = Duration::from_secs(1);
-/// More of an answer is not read: its connection is not used again.
-const MAX_ANSWER_BYTES: usize = 64 << 10;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the rest of a response after its head.
+const RESPONSE_BODY_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection whose response is longer is not used again.
+const RESPONSE_BYTES_MAX: usize = 64 << 10;
 
-/// Why nothing can be handed on there.
+/// Why the target cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TargetError {
+pub(crate) enum ForwardTargetError {
     #[error(
-        "--forward must be a http or https URL without user and password: a token goes into --forward-token-file"
+        "--forward must be an http or https URL without user and password: a token goes into --forward-token-file"
     )]
     Url,
     #[error("cannot read the token file {}", path.display())]
@@ -43,101 +43,108 @@ pub(crate) enum TargetError {
     },
     #[error("the token file {} does not hold a token", path.display())]
     Token { path: PathBuf },
-    #[error("TLS to those whom records are handed on to cannot be set up")]
+    #[error("TLS to the target of --forward cannot be set up")]
     Tls(#[from] rustls::Error),
 }
 
-/// What became of a body.
+/// What became of a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// The records are theirs now.
-    Taken,
-    /// They will never be, as they are.
-    Refused(u16),
-    /// It is not about the records: there is no such place, or nobody is let in like this.
-    NoEntry(u16),
-    /// They may be later.
-    NotNow { status: u16, after: Option<Duration> },
-    /// Nobody knows.
+pub(super) enum PostOutcome {
+    /// The target has the records.
+    Accepted,
+    /// The target will never accept these records unchanged.
+    Rejected(u16),
+    /// The URL or the token is wrong; nothing is said about the records.
+    EndpointUnavailable(u16),
+    /// The target may accept the records later.
+    RetryLater { status: u16, after: Option<Duration> },
+    /// No response came: the target may have the records or not.
     Failed(String),
 }
 
-impl Outcome {
-    pub(super) fn is_taken(&self) -> bool {
-        *self == Self::Taken
+impl PostOutcome {
+    pub(super) fn is_accepted(&self) -> bool {
+        *self == Self::Accepted
     }
 
-    fn of(status: StatusCode, after: Option<Duration>) -> Self {
+    fn from_status(status: StatusCode, after: Option<Duration>) -> Self {
         let code = status.as_u16();
         match code {
-            200..300 => Self::Taken,
-            408 | 429 => Self::NotNow { status: code, after },
-            401 | 403..=405 => Self::NoEntry(code),
-            400..500 => Self::Refused(code),
-            _ => Self::NotNow { status: code, after },
+            200..300 => Self::Accepted,
+            408 | 429 => Self::RetryLater { status: code, after },
+            401 | 403..=405 => Self::EndpointUnavailable(code),
+            400..500 => Self::Rejected(code),
+            _ => Self::RetryLater { status: code, after },
         }
     }
 }
 
-/// Where records are handed on to.
-pub(crate) struct Target {
+/// The server that records are forwarded to.
+pub(crate) struct ForwardTarget {
     uri: Uri,
     token_file: Option<PathBuf>,
     authorization: Option<HeaderValue>,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    limit: Duration,
+    response_timeout: Duration,
 }
 
-impl Target {
-    pub(super) fn new(url: &str, token_file: Option<&Path>, limit: Duration) -> Result<Self, TargetError> {
-        let uri: Uri = url.parse().map_err(|_| TargetError::Url)?;
-        let is_plain = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-        if !matches!(uri.scheme_str(), Some("http" | "https")) || !is_plain {
-            return Err(TargetError::Url);
+impl ForwardTarget {
+    pub(super) fn new(
+        url: &str,
+        token_file: Option<&Path>,
+        response_timeout: Duration,
+    ) -> Result<Self, ForwardTargetError> {
+        let uri: Uri = url.parse().map_err(|_| ForwardTargetError::Url)?;
+        let has_no_user = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+        if !matches!(uri.scheme_str(), Some("http" | "https")) || !has_no_user {
+            return Err(ForwardTargetError::Url);
         }
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_LIMIT));
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         tcp.set_nodelay(true);
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(client_tls::trusting(client_tls::system_roots())?)
+            .with_tls_config(client_tls::config_with_roots(client_tls::load_system_roots())?)
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
         Ok(Self {
             uri,
             token_file: token_file.map(Into::into),
-            authorization: token_file.map(bearer).transpose()?,
+            authorization: token_file.map(read_bearer_token).transpose()?,
             client: Client::builder(TokioExecutor::new()).build(connector),
-            limit,
+            response_timeout,
         })
     }
 
-    /// Takes the token that the file holds by now.
-    pub(super) fn read_token_again(&mut self) -> Result<(), TargetError> {
+    /// Reads the token file again.
+    pub(super) fn reload_token(&mut self) -> Result<(), ForwardTargetError> {
         if let Some(path) = &self.token_file {
-            self.authorization = Some(bearer(path)?);
+            self.authorization = Some(read_bearer_token(path)?);
         }
         Ok(())
     }
 
-    pub(super) async fn post(&self, body: Bytes) -> Outcome {
-        let request = match self.request(body) {
+    pub(super) async fn post_records(&self, body: Bytes) -> PostOutcome {
+        let request = match self.build_request(body) {
             Ok(request) => request,
-            Err(error) => return Outcome::Failed(with_causes(&error)),
+            Err(error) => return PostOutcome::Failed(with_causes(&error)),
         };
-        let answer = match timeout(self.limit, self.client.request(request)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Outcome::Failed(with_causes(&error)),
-            Err(_) => return Outcome::Failed("there was no answer in time".into()),
+        let response = match timeout(self.response_timeout, self.client.request(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return PostOutcome::Failed(with_causes(&error)),
+            Err(_) => return PostOutcome::Failed("no response within the time limit".into()),
         };
-        let outcome = Outcome::of(answer.status(), retry_after(&answer));
-        // What else it says is of no interest, but only a connection whose answer was read serves again.
-        drop(timeout(REST_LIMIT, Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect()).await);
+        let outcome = PostOutcome::from_status(response.status(), retry_after_seconds(&response));
+        // The body is not used, but a connection can be used again only after its response was read.
+        drop(
+            timeout(RESPONSE_BODY_TIMEOUT, Limited::new(response.into_body(), RESPONSE_BYTES_MAX).collect())
+                .await,
+        );
         outcome
     }
 
-    fn request(&self, body: Bytes) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+    fn build_request(&self, body: Bytes) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(self.uri.clone())
@@ -150,26 +157,26 @@ impl Target {
     }
 }
 
-fn bearer(path: &Path) -> Result<HeaderValue, TargetError> {
-    let token =
-        fs::read_to_string(path).map_err(|source| TargetError::TokenFile { path: path.into(), source })?;
+fn read_bearer_token(path: &Path) -> Result<HeaderValue, ForwardTargetError> {
+    let token = fs::read_to_string(path)
+        .map_err(|source| ForwardTargetError::TokenFile { path: path.into(), source })?;
     let value = match token.trim() {
         "" => None,
         token => HeaderValue::from_str(&format!("Bearer {token}")).ok(),
     };
-    let mut value = value.ok_or_else(|| TargetError::Token { path: path.into() })?;
+    let mut value = value.ok_or_else(|| ForwardTargetError::Token { path: path.into() })?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// The same body has the same key, after a restart, too.
+/// The same body has the same key, even after a restart.
 fn idempotency_key(body: &[u8]) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(sha256(body))
 }
 
-/// Seconds only: a date would depend on the clocks of both.
-fn retry_after<B>(answer: &Response<B>) -> Option<Duration> {
-    let seconds = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+/// Seconds only: a date would depend on both clocks.
+fn retry_after_seconds<B>(response: &Response<B>) -> Option<Duration> {
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
 }
 
@@ -179,32 +186,34 @@ mod tests {
 
     use hyper::StatusCode;
 
-    use super::{Outcome, Target};
+    use super::{ForwardTarget, PostOutcome};
 
     #[test]
-    fn only_2xx_is_taken_and_only_a_4xx_that_no_time_heals_is_a_refusal() {
-        let outcome = |code| Outcome::of(StatusCode::from_u16(code).unwrap(), None);
-        for taken in [200, 201, 202, 204] {
-            assert_eq!(outcome(taken), Outcome::Taken);
+    fn only_2xx_is_accepted_and_only_a_permanent_4xx_is_a_rejection() {
+        let outcome = |code| PostOutcome::from_status(StatusCode::from_u16(code).unwrap(), None);
+        for accepted in [200, 201, 202, 204] {
+            assert_eq!(outcome(accepted), PostOutcome::Accepted);
         }
-        for refused in [400, 409, 413, 422] {
-            assert_eq!(outcome(refused), Outcome::Refused(refused));
+        for rejected in [400, 409, 413, 422] {
+            assert_eq!(outcome(rejected), PostOutcome::Rejected(rejected));
         }
-        for no_entry in [401, 403, 404, 405] {
-            assert_eq!(outcome(no_entry), Outcome::NoEntry(no_entry));
+        for unavailable in [401, 403, 404, 405] {
+            assert_eq!(outcome(unavailable), PostOutcome::EndpointUnavailable(unavailable));
         }
-        for not_now in [302, 408, 429, 500, 502, 503, 504] {
-            assert_eq!(outcome(not_now), Outcome::NotNow { status: not_now, after: None });
+        for later in [302, 408, 429, 500, 502, 503, 504] {
+            assert_eq!(outcome(later), PostOutcome::RetryLater { status: later, after: None });
         }
     }
 
     #[test]
-    fn a_url_that_would_show_a_password_in_the_list_of_processes_is_refused() {
+    fn a_url_with_a_password_is_rejected_because_the_process_list_would_show_it() {
         for url in
             ["crm.example/hook", "ftp://crm.example/", "https://me:secret@crm.example/", "https:///hook"]
         {
-            assert!(Target::new(url, None, Duration::from_secs(1)).is_err(), "{url}");
+            assert!(ForwardTarget::new(url, None, Duration::from_secs(1)).is_err(), "{url}");
         }
-        assert!(Target::new("https://crm.example/hook?of=field", None, Duration::from_secs(1)).is_ok());
+        assert!(
+            ForwardTarget::new("https://crm.example/hook?of=field", None, Duration::from_secs(1)).is_ok()
+        );
     }
 }

@@ -1,9 +1,9 @@
-//! Which database it is, as its URL says, and how it is spoken to.
+//! The database that a URL names, and how to connect to it.
 //!
-//! The URL is that of libpq. `sslmode` means what it means there: `prefer` (the default) and `require`
-//! encrypt without asking who the server is; `verify-full` asks, against `sslrootcert` or the system's
-//! authorities. `verify-ca` is taken as `verify-full`, and so is anything that names a `sslrootcert`: the
-//! name is always checked with the certificate, and nothing goes out unencrypted. A password that the URL does not have is `$PGPASSWORD`.
+//! The URL is that of libpq, and `sslmode` means the same: `prefer` (the default) and `require` encrypt without
+//! verifying the server; `verify-full` verifies it against `sslrootcert` or the system's authorities. `verify-ca`
+//! is treated as `verify-full`, and so is any URL with `sslrootcert`: certificate and name are then checked, and
+//! nothing is sent unencrypted. `$PGPASSWORD` is used if the URL has no password.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,26 +20,27 @@ use url::form_urlencoded;
 
 use crate::client_tls;
 
-const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
-const APPLICATION: &str = "fieldsync-gateway";
-/// Until one of the servers has taken a connection.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// A server of which nothing is heard for so long, and then not when asked, either, is gone.
-const SILENCE: Duration = Duration::from_secs(15);
-const SILENCE_PROBES: (Duration, u32) = (Duration::from_secs(5), 3);
+const URL_SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
+const APPLICATION_NAME: &str = "fieldsync-gateway";
+/// For one of the servers to accept the connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// After this long without a packet from the server, keepalive probes are sent.
+const KEEPALIVE_IDLE_TIME: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_PROBES_MAX: u32 = 3;
 
-/// Why a URL does not name a database that can be used.
+/// Why a database URL cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum AddressError {
-    // What is wrong in it may be a part of its password: none of it is repeated.
+pub(crate) enum DatabaseUrlError {
+    // The invalid part may belong to the password: the text quotes none of the URL.
     #[error(
-        "the URL in --store cannot be read: it is postgres://USER:PASSWORD@HOST:PORT/DATABASE?PARAMETERS, and \
-         in a password `@`, `:`, `/`, `?`, `#` and `%` are written as %40, %3A, %2F, %3F, %23 and %25"
+        "the URL in --store is invalid. The form is postgres://USER:PASSWORD@HOST:PORT/DATABASE?PARAMETERS, and \
+         in a password, write `@`, `:`, `/`, `?`, `#` and `%` as %40, %3A, %2F, %3F, %23 and %25"
     )]
     Url,
     #[error("--store is neither a path nor a postgres:// URL")]
-    Neither,
-    #[error("sslrootcert in --store asks for TLS, and sslmode=disable for none: leave one of them out")]
+    Unrecognized,
+    #[error("sslrootcert in --store requires TLS, and sslmode=disable forbids it: remove one of them")]
     RootsWithoutTls,
     #[error("`sslmode={0}` in --store is not known: use disable, prefer, require, verify-ca or verify-full")]
     Mode(String),
@@ -53,138 +54,138 @@ pub(crate) enum AddressError {
     Tls(#[from] rustls::Error),
 }
 
-/// A database, and how it is spoken to.
-pub(crate) struct Address {
+/// A database, and how to connect to it.
+pub(crate) struct DatabaseAddress {
     pub(super) config: Config,
     pub(super) tls: ClientConfig,
-    /// For people and logs: where it is, and nothing secret.
+    /// For people and logs: where it is, without secrets.
     pub(super) name: String,
 }
 
-impl Address {
+impl DatabaseAddress {
     /// Whether `store` is the URL of a database.
-    pub(crate) fn is_meant(store: &str) -> bool {
-        after_scheme(store).is_some()
+    pub(crate) fn is_database_url(store: &str) -> bool {
+        strip_scheme(store).is_some()
     }
 
-    /// Refuses what looks as if it were to name a database: a path is shown to people, and this may have a password.
-    pub(crate) fn refuse_if_like_one(store: &str) -> Result<(), AddressError> {
+    /// Rejects text that resembles a database URL: a path appears in logs, and such text may hold a password.
+    pub(crate) fn reject_lookalike(store: &str) -> Result<(), DatabaseUrlError> {
         let mut text = store.to_ascii_lowercase();
         text.retain(|letter| !letter.is_whitespace());
-        let is_like_one = text.contains("://")
+        let is_lookalike = text.contains("://")
             || text.contains("password=")
             || ["postgres:", "postgresql:"].iter().any(|scheme| text.starts_with(scheme));
-        if is_like_one { Err(AddressError::Neither) } else { Ok(()) }
+        if is_lookalike { Err(DatabaseUrlError::Unrecognized) } else { Ok(()) }
     }
 
     /// Reads the URL.
-    pub(crate) fn parse(store: &str, password: Option<&str>) -> Result<Self, AddressError> {
-        let (url, security) = Security::split(store)?;
-        let mut config: Config = url.parse().map_err(|_| AddressError::Url)?;
+    pub(crate) fn parse(store: &str, password: Option<&str>) -> Result<Self, DatabaseUrlError> {
+        let (url, tls) = DatabaseTls::split_from_url(store)?;
+        let mut config: Config = url.parse().map_err(|_| DatabaseUrlError::Url)?;
         if let (None, Some(password)) = (config.get_password(), password) {
             config.password(password);
         }
         if config.get_application_name().is_none() {
-            config.application_name(APPLICATION);
+            config.application_name(APPLICATION_NAME);
         }
         if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT_LIMIT);
+            config.connect_timeout(CONNECT_TIMEOUT);
         }
         config
-            .ssl_mode(security.mode)
-            // A server that only reads would refuse every batch.
+            .ssl_mode(tls.mode)
+            // A read-only server would fail every batch.
             .target_session_attrs(TargetSessionAttrs::ReadWrite)
-            .keepalives_idle(SILENCE)
-            .keepalives_interval(SILENCE_PROBES.0)
-            .keepalives_retries(SILENCE_PROBES.1)
-            .tcp_user_timeout(SILENCE);
-        Ok(Self { tls: security.tls()?, name: name(&config), config })
+            .keepalives_idle(KEEPALIVE_IDLE_TIME)
+            .keepalives_interval(KEEPALIVE_INTERVAL)
+            .keepalives_retries(KEEPALIVE_PROBES_MAX)
+            .tcp_user_timeout(KEEPALIVE_IDLE_TIME);
+        Ok(Self { tls: tls.into_config()?, name: describe_database(&config), config })
     }
 }
 
-/// What the URL says of TLS.
-struct Security {
+/// The TLS settings of a URL.
+struct DatabaseTls {
     mode: SslMode,
-    verified: bool,
+    is_verified: bool,
     roots: Option<PathBuf>,
 }
 
-impl Security {
-    /// Takes what is said of TLS out of the URL: the driver does not know all of it.
-    fn split(store: &str) -> Result<(String, Self), AddressError> {
-        let rest = after_scheme(store).ok_or(AddressError::Url)?;
-        // As the driver has it, the first `@` ends the password, whatever is in it.
+impl DatabaseTls {
+    /// Removes the TLS settings from the URL: the driver does not know all of them.
+    fn split_from_url(store: &str) -> Result<(String, Self), DatabaseUrlError> {
+        let rest = strip_scheme(store).ok_or(DatabaseUrlError::Url)?;
+        // As in the driver, the first `@` ends the password.
         let (credentials, place) = rest.split_at(rest.find('@').map_or(0, |at| at + 1));
         let (place, query) = place.split_once('?').unwrap_or((place, ""));
         if place.contains('@') {
-            return Err(AddressError::Url);
+            return Err(DatabaseUrlError::Url);
         }
-        let mut security = Self { mode: SslMode::Prefer, verified: false, roots: None };
+        let mut tls = Self { mode: SslMode::Prefer, is_verified: false, roots: None };
         let mut others = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             match form_urlencoded::parse(pair.as_bytes()).next() {
-                Some((key, value)) if key == "sslmode" => security.set_mode(&value)?,
+                Some((key, value)) if key == "sslmode" => tls.set_mode(&value)?,
                 Some((key, value)) if key == "sslrootcert" => {
-                    security.verified = true;
-                    security.roots = (value != "system").then(|| value.as_ref().into());
+                    tls.is_verified = true;
+                    tls.roots = (value != "system").then(|| value.as_ref().into());
                 }
                 _ => others.push(pair),
             }
         }
-        if security.verified {
-            if security.mode == SslMode::Disable {
-                return Err(AddressError::RootsWithoutTls);
+        if tls.is_verified {
+            if tls.mode == SslMode::Disable {
+                return Err(DatabaseUrlError::RootsWithoutTls);
             }
-            security.mode = SslMode::Require;
+            tls.mode = SslMode::Require;
         }
-        Ok((format!("{}{credentials}{place}?{}", SCHEMES[0], others.join("&")), security))
+        Ok((format!("{}{credentials}{place}?{}", URL_SCHEMES[0], others.join("&")), tls))
     }
 
-    fn set_mode(&mut self, mode: &str) -> Result<(), AddressError> {
+    fn set_mode(&mut self, mode: &str) -> Result<(), DatabaseUrlError> {
         self.mode = match mode {
             "disable" => SslMode::Disable,
             "allow" | "prefer" => SslMode::Prefer,
             "require" => SslMode::Require,
             "verify-ca" | "verify-full" => {
-                self.verified = true;
+                self.is_verified = true;
                 SslMode::Require
             }
-            unknown => return Err(AddressError::Mode(unknown.into())),
+            unknown => return Err(DatabaseUrlError::Mode(unknown.into())),
         };
         Ok(())
     }
 
-    fn tls(self) -> Result<ClientConfig, AddressError> {
-        if !self.verified {
-            let verifier = Arc::new(Unasked(client_tls::provider()));
-            return Ok(client_tls::builder(client_tls::provider())?
+    fn into_config(self) -> Result<ClientConfig, DatabaseUrlError> {
+        if !self.is_verified {
+            let verifier = Arc::new(AcceptAnyCertificate(client_tls::crypto_provider()));
+            return Ok(client_tls::config_builder(client_tls::crypto_provider())?
                 .dangerous()
                 .with_custom_certificate_verifier(verifier)
                 .with_no_client_auth());
         }
         let Some(path) = self.roots else {
-            return Ok(client_tls::trusting(client_tls::system_roots())?);
+            return Ok(client_tls::config_with_roots(client_tls::load_system_roots())?);
         };
         let mut roots = RootCertStore::empty();
         let certificates = CertificateDer::pem_file_iter(&path)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|source| AddressError::Roots { path, source })?;
+            .map_err(|source| DatabaseUrlError::Roots { path, source })?;
         for certificate in certificates {
             roots.add(certificate)?;
         }
-        Ok(client_tls::trusting(roots)?)
+        Ok(client_tls::config_with_roots(roots)?)
     }
 }
 
-/// What follows the scheme of PostgreSQL, in whatever case that is.
-fn after_scheme(store: &str) -> Option<&str> {
-    SCHEMES.iter().find_map(|scheme| {
+/// The rest of the URL after the scheme of PostgreSQL, in upper or lower case.
+fn strip_scheme(store: &str) -> Option<&str> {
+    URL_SCHEMES.iter().find_map(|scheme| {
         let (start, rest) = store.split_at_checked(scheme.len())?;
         start.eq_ignore_ascii_case(scheme).then_some(rest)
     })
 }
 
-fn name(config: &Config) -> String {
+fn describe_database(config: &Config) -> String {
     let hosts: Vec<String> = config
         .get_hosts()
         .iter()
@@ -201,11 +202,11 @@ fn name(config: &Config) -> String {
     format!("postgres://{}/{}", hosts.join(","), config.get_dbname().unwrap_or_default())
 }
 
-/// Takes any certificate: what is asked of the server is that it encrypts, not who it is.
+/// Accepts any certificate, for encryption without verification.
 #[derive(Debug)]
-struct Unasked(Arc<CryptoProvider>);
+struct AcceptAnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Unasked {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -244,10 +245,10 @@ impl ServerCertVerifier for Unasked {
 mod tests {
     use tokio_postgres::config::SslMode;
 
-    use super::{Address, AddressError, Security};
+    use super::{DatabaseAddress, DatabaseTls, DatabaseUrlError};
 
     #[test]
-    fn what_the_url_says_of_tls_is_understood_as_libpq_does_or_stricter() {
+    fn tls_settings_are_interpreted_as_by_libpq_or_more_strictly() {
         let cases = [
             ("postgres://db/x", SslMode::Prefer, false),
             ("postgres://db/x?sslmode=disable", SslMode::Disable, false),
@@ -260,32 +261,38 @@ mod tests {
             ("postgres://db/x?sslmode=require&sslrootcert=%2Fetc%2Fca.pem", SslMode::Require, true),
         ];
         for (url, mode, verified) in cases {
-            let (rest, security) = Security::split(url).unwrap();
-            assert_eq!((security.mode, security.verified), (mode, verified), "{url}");
+            let (rest, tls) = DatabaseTls::split_from_url(url).unwrap();
+            assert_eq!((tls.mode, tls.is_verified), (mode, verified), "{url}");
             assert!(!rest.contains("ssl"), "{rest}");
         }
-        let (_, security) = Security::split(cases[cases.len() - 1].0).unwrap();
-        assert_eq!(security.roots.unwrap().to_str(), Some("/etc/ca.pem"));
-        assert!(matches!(Address::parse("postgres://db/x?sslmode=on", None), Err(AddressError::Mode(_))));
+        let (_, tls) = DatabaseTls::split_from_url(cases[cases.len() - 1].0).unwrap();
+        assert_eq!(tls.roots.unwrap().to_str(), Some("/etc/ca.pem"));
+        assert!(matches!(
+            DatabaseAddress::parse("postgres://db/x?sslmode=on", None),
+            Err(DatabaseUrlError::Mode(_))
+        ));
         for url in [
             "postgres://db/x?sslmode=disable&sslrootcert=/ca",
             "postgres://db/x?sslrootcert=/ca&sslmode=disable",
         ] {
-            assert!(matches!(Address::parse(url, None), Err(AddressError::RootsWithoutTls)), "{url}");
+            assert!(
+                matches!(DatabaseAddress::parse(url, None), Err(DatabaseUrlError::RootsWithoutTls)),
+                "{url}"
+            );
         }
     }
 
     #[test]
-    fn the_name_tells_where_it_is_and_nothing_secret() {
+    fn the_name_says_where_the_database_is_without_secrets() {
         let url = "postgres://crm:s3cret@one:5433,two:5434/sync?password=s3cret&sslmode=disable";
-        let address = Address::parse(url, None).unwrap();
+        let address = DatabaseAddress::parse(url, None).unwrap();
         assert_eq!(address.name, "postgres://one:5433,two:5434/sync");
     }
 
     #[test]
-    fn the_password_of_the_surroundings_is_for_urls_without_one() {
+    fn the_password_variable_is_for_urls_without_a_password() {
         let password = |url| {
-            let address = Address::parse(url, Some("theirs")).unwrap();
+            let address = DatabaseAddress::parse(url, Some("theirs")).unwrap();
             address.config.get_password().map(<[u8]>::to_vec)
         };
         assert_eq!(password("postgres://crm@db/x").unwrap(), b"theirs");

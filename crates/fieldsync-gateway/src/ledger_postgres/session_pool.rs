@@ -1,16 +1,15 @@
-//! Sessions with the database: how they are made, kept, bounded in time, and given up.
+//! Sessions with the database: created, reused, limited in time, and dropped.
 //!
-//! - Every operation ends within its limit, whatever the server or the way to it does: past it the
-//!   session is dropped, and the server, which has the same limit, undoes what was not committed.
-//! - An operation that failed for no fault of its own is done again, [`TRIES`] times at most: after a
-//!   conflict with another gateway in the same session, after a lost connection in a new one. So every
-//!   operation must be one that may have been done before.
+//! - Every operation ends within its time limit, whatever the server or the network does. After the limit the
+//!   session is dropped, and the server, which has the same limit, rolls back what was not committed.
+//! - An operation that failed for an external cause is repeated, [`ATTEMPTS_MAX`] times in all: after a conflict
+//!   with another gateway in the same session, after a lost connection in a new one. So every operation must
+//!   allow for having been executed before.
 //! - There are as many sessions as threads that use them, and two more.
-//! - A thread of its own drives them all the time, so that one that is given up ends at once, and with it
-//!   whatever it holds that other gateways wait for.
-//! - Each new session looks at the layout of the tables: another release may have changed it meanwhile.
+//! - A thread of their own drives all sessions all the time. So a dropped session ends at once, and releases
+//!   the locks that other gateways wait for.
+//! - Each new session checks the layout of the tables: another release may have changed it meanwhile.
 
-use std::error::Error;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -21,21 +20,20 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Error as DatabaseError};
+use tokio_postgres::Client;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::database_address::Address;
+use super::database_address::DatabaseAddress;
+use super::operation_error::{OperationError, RetryAdvice};
 use super::schema::{self, SCHEMA};
-use crate::causes::with_causes;
 use crate::ledger::LedgerError;
 
 /// No operation takes longer.
-pub(super) const LIMIT: Duration = Duration::from_secs(10);
-const TRIES: u32 = 5;
-/// What each session is told, after [`LIMIT`]: nothing that is confirmed may be on its way to the disk
-/// still, and nothing of a gateway that is gone may hold up the others.
-const SETTINGS: &str = "
+pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
+const ATTEMPTS_MAX: u32 = 5;
+/// Set in each session besides [`OPERATION_TIMEOUT`]: a confirmed commit is on disk, and a gateway that has
+/// ended does not block the others.
+const SESSION_SETTINGS: &str = "
     SELECT set_config('synchronous_commit', 'on', false)
         WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply');
     SET default_transaction_isolation = 'read committed';
@@ -44,187 +42,69 @@ const SETTINGS: &str = "
     SET tcp_keepalives_count = 3;
 ";
 
-/// Why an operation did not succeed.
-#[derive(Debug)]
-pub(super) enum Failure {
-    Database(DatabaseError),
-    Answer(serde_json::Error),
-    /// Another gateway was faster: whoever looks again will see.
-    Overtaken,
-    /// The server takes nothing to write: another one may, or this one later.
-    ReadsOnly,
-    /// The tables have another layout by now.
-    Schema(i64),
-}
-
-impl From<DatabaseError> for Failure {
-    fn from(error: DatabaseError) -> Self {
-        Self::Database(error)
-    }
-}
-
-impl From<serde_json::Error> for Failure {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Answer(error)
-    }
-}
-
-/// What helps after a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Remedy {
-    /// Doing the same again.
-    Again,
-    /// Doing the same in a new session.
-    Anew,
-    /// Time.
-    Later,
-    /// Nothing that this program knows.
-    None,
-}
-
-impl Failure {
-    fn remedy(&self) -> Remedy {
-        match self {
-            Self::Overtaken => Remedy::Again,
-            Self::ReadsOnly => Remedy::Anew,
-            Self::Schema(_) => Remedy::Later,
-            Self::Answer(_) => Remedy::None,
-            Self::Database(error) => match error.code() {
-                Some(state) => remedy(state),
-                None if error.is_closed() || is_io(error) => Remedy::Anew,
-                None => Remedy::None,
-            },
-        }
-    }
-
-    /// That of an operation that did not begin: without a session, nothing is known of the ledger.
-    fn unreachable(self) -> LedgerError {
-        match self.into_error() {
-            LedgerError::Storage(cause) => LedgerError::Unreachable(cause),
-            error => error,
-        }
-    }
-
-    fn into_error(self) -> LedgerError {
-        let remedy = self.remedy();
-        let cause: Box<dyn Error + Send + Sync> = match self {
-            Self::Answer(error) => return error.into(),
-            Self::Database(error) => Said::by(&error).into(),
-            Self::Overtaken => "other gateways were faster every time".into(),
-            Self::ReadsOnly => "the database only reads".into(),
-            Self::Schema(found) => {
-                format!("it has schema {found} by now; this program knows schema {SCHEMA}").into()
-            }
-        };
-        if remedy == Remedy::None { LedgerError::Storage(cause) } else { LedgerError::Unreachable(cause) }
-    }
-}
-
-fn remedy(state: &SqlState) -> Remedy {
-    match state.code() {
-        // Serialization failure, deadlock.
-        "40001" | "40P01" => Remedy::Again,
-        // The server ends or starts, or became one that only reads.
-        "57P01" | "57P02" | "57P03" | "57P05" | "25006" => Remedy::Anew,
-        // It took too long: for the statement, for a lock, or between statements.
-        "57014" | "55P03" | "25P03" => Remedy::Later,
-        code if code.starts_with("08") => Remedy::Anew,
-        // No room, no memory, no connections.
-        code if code.starts_with("53") => Remedy::Later,
-        // Tables, rights or disks that somebody is to put right. No record is at fault.
-        code if ["42", "3F", "58", "XX"].iter().any(|class| code.starts_with(class)) => Remedy::Later,
-        _ => Remedy::None,
-    }
-}
-
-/// What went wrong, in words that hold nothing of any record: the details that a server adds may quote rows.
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-pub(super) struct Said {
-    text: String,
-    /// Authorization, an unknown database, rights, names in the way, no password: neither time nor a restart helps.
-    pub(super) needs_a_person: bool,
-}
-
-impl Said {
-    fn by(error: &DatabaseError) -> Self {
-        match error.as_db_error() {
-            Some(said) => Self {
-                text: format!("{} (SQLSTATE {})", said.message(), said.code().code()),
-                needs_a_person: ["28", "3D", "42"].iter().any(|class| said.code().code().starts_with(class)),
-            },
-            None => Self { text: with_causes(error), needs_a_person: !error.is_closed() && !is_io(error) },
-        }
-    }
-}
-
-fn is_io(error: &DatabaseError) -> bool {
-    error.source().is_some_and(<dyn Error>::is::<io::Error>)
-}
-
 /// One session; dropping it ends it at once.
-pub(super) struct Session {
+pub(super) struct DbSession {
     pub(super) client: Client,
-    driver: JoinHandle<()>,
-    /// It is the one that hands records on.
-    pub(super) forwards: bool,
+    connection: JoinHandle<()>,
+    /// It holds the lock of the gateway that forwards records.
+    pub(super) is_forwarding: bool,
 }
 
-impl Drop for Session {
+impl Drop for DbSession {
     fn drop(&mut self) {
-        self.driver.abort();
+        self.connection.abort();
     }
 }
 
-/// Where a session stays that must be the same each time.
-pub(super) type Place = tokio::sync::Mutex<Option<Session>>;
+/// Holds a session for operations that always need the same one.
+pub(super) type PinnedSession = tokio::sync::Mutex<Option<DbSession>>;
 
-/// Drives the sessions until it is dropped.
-struct Driver {
+/// The thread that drives the sessions until it is dropped.
+struct SessionThread {
     handle: Handle,
-    end: Option<oneshot::Sender<()>>,
+    stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
-impl Driver {
+impl SessionThread {
     fn start() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
-        let (end, ended) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("database".into()).spawn(move || {
-            drop(runtime.block_on(ended));
-            // A name that is still looked up is of no interest any more.
+            drop(runtime.block_on(stopped));
+            // Without waiting for a name lookup that still runs.
             runtime.shutdown_background();
         })?;
-        Ok(Self { handle, end: Some(end), thread: Some(thread) })
+        Ok(Self { handle, stop: Some(stop), thread: Some(thread) })
     }
 }
 
-impl Drop for Driver {
+impl Drop for SessionThread {
     fn drop(&mut self) {
-        drop(self.end.take());
+        drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // It has nothing to tell.
+            // The thread returns nothing.
             drop(thread.join());
         }
     }
 }
 
 /// All sessions with one database.
-pub(super) struct Sessions {
-    /// None once it is closed.
-    driver: RwLock<Option<Driver>>,
+pub(super) struct SessionPool {
+    /// `None` once the pool is closed.
+    thread: RwLock<Option<SessionThread>>,
     closing: watch::Sender<bool>,
-    address: Address,
-    idle: Mutex<Vec<Session>>,
-    /// The tables are there, and of a layout that is known.
+    address: DatabaseAddress,
+    idle: Mutex<Vec<DbSession>>,
+    /// The tables exist and have a known layout.
     is_prepared: AtomicBool,
 }
 
-impl Sessions {
-    pub(super) fn new(address: Address) -> io::Result<Self> {
+impl SessionPool {
+    pub(super) fn new(address: DatabaseAddress) -> io::Result<Self> {
         Ok(Self {
-            driver: RwLock::new(Some(Driver::start()?)),
+            thread: RwLock::new(Some(SessionThread::start()?)),
             closing: watch::Sender::new(false),
             address,
             idle: Mutex::default(),
@@ -232,60 +112,54 @@ impl Sessions {
         })
     }
 
-    /// From now on, each new session makes sure that the tables are as they were.
-    pub(super) fn prepared(&self) {
+    /// From now on, each new session checks that the tables still have the known layout.
+    pub(super) fn mark_prepared(&self) {
         self.is_prepared.store(true, Ordering::Relaxed);
     }
 
     /// Where the database is, for people.
-    pub(super) fn name(&self) -> &str {
+    pub(super) fn database_name(&self) -> &str {
         &self.address.name
     }
 
-    /// Does an operation in any session.
-    pub(super) fn run<T>(
+    /// Runs an operation in any session.
+    pub(super) fn run_in_any<T>(
         &self,
-        limit: Duration,
-        operation: impl AsyncFnMut(&mut Session) -> Result<T, Failure>,
+        operation: impl AsyncFnMut(&mut DbSession) -> Result<T, OperationError>,
     ) -> Result<T, LedgerError> {
-        self.within(limit, async {
-            let mut kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let result = self.tries(&mut kept, operation).await;
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).extend(kept);
+        self.block_on(async {
+            let mut session = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let result = self.run_with_retries(&mut session, operation).await;
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).extend(session);
             result
         })
     }
 
-    /// Does an operation in the session that stays at `place`.
-    pub(super) fn run_at<T>(
+    /// Runs an operation in a pinned session.
+    pub(super) fn run_in_pinned<T>(
         &self,
-        place: &Place,
-        limit: Duration,
-        operation: impl AsyncFnMut(&mut Session) -> Result<T, Failure>,
+        pinned: &PinnedSession,
+        operation: impl AsyncFnMut(&mut DbSession) -> Result<T, OperationError>,
     ) -> Result<T, LedgerError> {
-        self.within(limit, async { self.tries(&mut *place.lock().await, operation).await })
+        self.block_on(async { self.run_with_retries(&mut *pinned.lock().await, operation).await })
     }
 
-    /// Ends all. What still runs is given up: the server undoes it, unless it was committed.
+    /// Ends all sessions. The server rolls back what still runs, unless it was committed.
     pub(super) fn close(&self) {
         self.closing.send_replace(true);
-        let driver = self.driver.write().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.write().unwrap_or_else(PoisonError::into_inner).take();
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        drop(driver);
+        drop(thread);
     }
 
-    fn within<T>(
-        &self,
-        limit: Duration,
-        operation: impl Future<Output = Result<T, LedgerError>>,
-    ) -> Result<T, LedgerError> {
-        let driver = self.driver.read().unwrap_or_else(PoisonError::into_inner);
-        let driver = driver.as_ref().ok_or(LedgerError::Closed)?;
+    fn block_on<T>(&self, operation: impl Future<Output = Result<T, LedgerError>>) -> Result<T, LedgerError> {
+        let thread = self.thread.read().unwrap_or_else(PoisonError::into_inner);
+        let thread = thread.as_ref().ok_or(LedgerError::Closed)?;
         let mut closing = self.closing.subscribe();
-        driver.handle.block_on(async {
+        thread.handle.block_on(async {
             tokio::select! {
                 biased;
-                result = timeout(limit, operation) => {
+                result = timeout(OPERATION_TIMEOUT, operation) => {
                     result.unwrap_or_else(|elapsed| Err(LedgerError::Unreachable(elapsed.into())))
                 }
                 _ = closing.wait_for(|closing| *closing) => Err(LedgerError::Closed),
@@ -293,90 +167,54 @@ impl Sessions {
         })
     }
 
-    async fn tries<T>(
+    async fn run_with_retries<T>(
         &self,
-        kept: &mut Option<Session>,
-        mut operation: impl AsyncFnMut(&mut Session) -> Result<T, Failure>,
+        slot: &mut Option<DbSession>,
+        mut operation: impl AsyncFnMut(&mut DbSession) -> Result<T, OperationError>,
     ) -> Result<T, LedgerError> {
-        let mut tries = 1;
+        let mut attempts = 1;
         loop {
-            let was_kept = kept.is_some();
-            // Out of its place: should the time be up in the middle, the session is dropped.
-            let mut session = match kept.take() {
+            let is_reused = slot.is_some();
+            // Taken out of its slot, so that a time-out drops the session.
+            let mut session = match slot.take() {
                 Some(session) => session,
-                None => self.connect().await.map_err(Failure::unreachable)?,
+                None => self.connect_session().await.map_err(OperationError::into_unreachable)?,
             };
-            let failure = match operation(&mut session).await {
+            let error = match operation(&mut session).await {
                 Ok(value) => {
-                    *kept = Some(session);
+                    *slot = Some(session);
                     return Ok(value);
                 }
-                Err(failure) => failure,
+                Err(error) => error,
             };
-            match failure.remedy() {
-                Remedy::Again if tries < TRIES => *kept = Some(session),
-                Remedy::Anew if was_kept && tries < TRIES => drop(session),
-                _ => return Err(failure.into_error()),
+            match error.retry_advice() {
+                RetryAdvice::Retry if attempts < ATTEMPTS_MAX => *slot = Some(session),
+                RetryAdvice::Reconnect if is_reused && attempts < ATTEMPTS_MAX => drop(session),
+                _ => return Err(error.into_ledger_error()),
             }
-            tries += 1;
+            attempts += 1;
         }
     }
 
-    async fn connect(&self) -> Result<Session, Failure> {
+    async fn connect_session(&self) -> Result<DbSession, OperationError> {
         let tls = MakeRustlsConnect::new(self.address.tls.clone());
         let (client, connection) = self.address.config.connect(tls).await?;
-        let driver = tokio::spawn(async move {
-            // Whoever waits for an answer hears of it.
+        let connection = tokio::spawn(async move {
+            // The operation that waits for a response gets the error, too.
             drop(connection.await);
         });
-        let session = Session { client, driver, forwards: false };
-        let limit = LIMIT.as_millis();
-        let limits = format!(
-            "SET statement_timeout = {limit}; SET idle_in_transaction_session_timeout = {limit}; {SETTINGS}"
+        let session = DbSession { client, connection, is_forwarding: false };
+        let limit_ms = OPERATION_TIMEOUT.as_millis();
+        let settings = format!(
+            "SET statement_timeout = {limit_ms}; SET idle_in_transaction_session_timeout = {limit_ms}; {SESSION_SETTINGS}"
         );
-        session.client.batch_execute(&limits).await?;
+        session.client.batch_execute(&settings).await?;
         if self.is_prepared.load(Ordering::Relaxed) {
-            match schema::of(&session.client).await? {
+            match schema::read_version(&session.client).await? {
                 SCHEMA => {}
-                other => return Err(Failure::Schema(other)),
+                other => return Err(OperationError::SchemaChanged(other)),
             }
         }
         Ok(session)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio_postgres::error::SqlState;
-
-    use super::{Failure, Remedy, remedy};
-    use crate::ledger::LedgerError;
-
-    #[test]
-    fn what_helps_follows_from_the_state_that_the_server_names() {
-        let cases = [
-            (SqlState::T_R_DEADLOCK_DETECTED, Remedy::Again),
-            (SqlState::T_R_SERIALIZATION_FAILURE, Remedy::Again),
-            (SqlState::ADMIN_SHUTDOWN, Remedy::Anew),
-            (SqlState::READ_ONLY_SQL_TRANSACTION, Remedy::Anew),
-            (SqlState::CONNECTION_FAILURE, Remedy::Anew),
-            (SqlState::QUERY_CANCELED, Remedy::Later),
-            (SqlState::DISK_FULL, Remedy::Later),
-            (SqlState::TOO_MANY_CONNECTIONS, Remedy::Later),
-            (SqlState::UNDEFINED_TABLE, Remedy::Later),
-            (SqlState::INSUFFICIENT_PRIVILEGE, Remedy::Later),
-            (SqlState::INVALID_SCHEMA_NAME, Remedy::Later),
-            (SqlState::IO_ERROR, Remedy::Later),
-            (SqlState::INDEX_CORRUPTED, Remedy::Later),
-            (SqlState::CHECK_VIOLATION, Remedy::None),
-        ];
-        for (state, expected) in cases {
-            assert_eq!(remedy(&state), expected, "{}", state.code());
-        }
-    }
-
-    #[test]
-    fn a_race_that_is_lost_every_time_is_for_later() {
-        assert!(matches!(Failure::Overtaken.into_error(), LedgerError::Unreachable(_)));
     }
 }

@@ -68,7 +68,7 @@ fn a_database_that_crashes_and_comes_back_loses_and_doubles_nothing_for_the_daem
     assert_eq!(applied.len(), ids.len());
     assert_eq!(applied.iter().copied().collect::<HashSet<_>>(), ids);
     // An outage is not the records' fault, and those who get them hear of each.
-    wait_for("all to be handed on", || {
+    wait_for("all to be forwarded", || {
         let handed_on: HashSet<String> =
             target.requests().iter().flat_map(crate::support::server::Request::ids).collect();
         (handed_on.len() == ids.len()).then_some(())

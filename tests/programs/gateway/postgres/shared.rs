@@ -259,13 +259,13 @@ fn each_record_is_handed_on_by_one_gateway_and_another_takes_over_when_it_dies()
         }
     };
     let wait_until_handed_on = |records: usize| {
-        wait_for("all records to be handed on", || {
+        wait_for("all records to be forwarded", || {
             (target.sizes().iter().sum::<usize>() >= records).then_some(())
         });
     };
     send(&[&one, &other]);
     wait_until_handed_on(60);
-    // Only what is counted is in the ledger, too, and not handed on again after a crash.
+    // Only what is counted is in the ledger, too, and not forwarded again after a crash.
     wait_for("all to be counted", || (one.metric(FORWARDED) + other.metric(FORWARDED) == 60).then_some(()));
     let handed_on: Vec<Value> = target.requests().iter().flat_map(Request::records).collect();
     assert_eq!(handed_on, one.ledger());
@@ -293,5 +293,5 @@ fn a_gateway_whose_way_to_those_who_take_records_fails_leaves_it_to_another() {
     });
     let target = ScriptedServer::start(|_| Reply::text(204, "text/plain", ""));
     let other = Gateway::start_on(&store, &["--forward", &target.url()]);
-    wait_for("all to be handed on", || (other.metric(FORWARDED) == 3).then_some(()));
+    wait_for("all to be forwarded", || (other.metric(FORWARDED) == 3).then_some(()));
 }

@@ -1,0 +1,95 @@
+//! The file of the ledger: created whole, opened, and checked.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError, TableError};
+
+use super::tables::{ANSWERED, APPLIED, BATCHES, META, RECORD_DEVICES, RECORDS, SCHEMA, SCHEMA_KEY};
+use crate::ledger::LedgerOpenError;
+
+/// The engine's default of 1 GiB would suit a dedicated database server.
+const CACHE_BYTES: usize = 8 << 20;
+const NEW_FILE_PREFIX: &str = ".fieldsync-ledger-";
+
+/// Opens the ledger, and creates it if there is none.
+pub(super) fn open_or_create(path: &Path) -> Result<Database, LedgerOpenError> {
+    let file_error = |source| LedgerOpenError::File { path: path.into(), source };
+    if !path.try_exists().map_err(file_error)? {
+        create_file(path)?;
+    }
+    let database = database_builder().open(path).map_err(|error| open_error(path, error))?;
+    check_schema(path, &database)?;
+    Ok(database)
+}
+
+fn database_builder() -> Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
+/// Creates an empty ledger. If another process was faster, its ledger stays.
+fn create_file(path: &Path) -> Result<(), LedgerOpenError> {
+    let file_error = |source| LedgerOpenError::File { path: path.into(), source };
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    let new = tempfile::Builder::new().prefix(NEW_FILE_PREFIX).tempfile_in(&directory).map_err(file_error)?;
+    create_tables(new.path())
+        .map_err(|error| LedgerOpenError::Engine { path: path.into(), source: error.into() })?;
+    new.as_file().sync_all().map_err(file_error)?;
+    match new.persist_noclobber(path) {
+        Ok(_) => {}
+        Err(lost) if lost.error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(failed) => return Err(file_error(failed.error)),
+    }
+    let directory = File::open(&directory).map_err(file_error)?;
+    directory.sync_all().map_err(file_error)
+}
+
+fn create_tables(path: &Path) -> Result<(), redb::Error> {
+    let database = database_builder().create(path)?;
+    let transaction = database.begin_write()?;
+    transaction.open_table(META)?.insert(SCHEMA_KEY, SCHEMA)?;
+    transaction.open_table(RECORDS)?;
+    transaction.open_table(RECORD_DEVICES)?;
+    transaction.open_table(APPLIED)?;
+    transaction.open_table(BATCHES)?;
+    transaction.open_table(ANSWERED)?;
+    transaction.commit()?;
+    Ok(database.close()?)
+}
+
+fn check_schema(path: &Path, database: &Database) -> Result<(), LedgerOpenError> {
+    match read_schema(database) {
+        Ok(Some(SCHEMA)) => Ok(()),
+        Ok(Some(found)) => {
+            Err(LedgerOpenError::Schema { store: path.display().to_string(), found, known: SCHEMA })
+        }
+        Ok(None) => Err(LedgerOpenError::Foreign { path: path.into(), source: None }),
+        Err(error) => Err(LedgerOpenError::Engine { path: path.into(), source: error.into() }),
+    }
+}
+
+fn read_schema(database: &Database) -> Result<Option<u64>, redb::Error> {
+    match database.begin_read()?.open_table(META) {
+        Ok(meta) => Ok(meta.get(SCHEMA_KEY)?.map(|schema| schema.value())),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn open_error(path: &Path, error: DatabaseError) -> LedgerOpenError {
+    let path = path.to_path_buf();
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => LedgerOpenError::Locked { path },
+        DatabaseError::Storage(StorageError::Io(source)) if source.kind() == io::ErrorKind::InvalidData => {
+            LedgerOpenError::Foreign { path, source: Some(source.into()) }
+        }
+        DatabaseError::Storage(StorageError::Io(source)) => LedgerOpenError::File { path, source },
+        error => LedgerOpenError::Engine { path, source: error.into() },
+    }
+}

@@ -1,0 +1,100 @@
+//! The tables of the file, and how their rows are read.
+
+use std::ops::Bound;
+
+use redb::{ReadableTable, TableDefinition};
+use uuid::Uuid;
+
+use crate::digest::Sha256Digest;
+use crate::ledger::{AppliedEntry, LedgerError, PageLimit, StoredResponse};
+use crate::model::{BatchId, DeviceId, RecordId};
+
+/// The version of the table layout.
+pub(super) const SCHEMA: u64 = 1;
+pub(super) const SCHEMA_KEY: &str = "schema";
+/// The last entry that was forwarded; missing until then.
+pub(super) const FORWARDED_KEY: &str = "forwarded";
+
+/// Facts about the file: the keys above.
+pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// Record id → digest: the index that lets a record be applied once.
+pub(super) const RECORDS: TableDefinition<'_, u128, &Sha256Digest> = TableDefinition::new("records");
+/// Record id → the device that sent it first. Missing for records that older gateways applied.
+pub(super) const RECORD_DEVICES: TableDefinition<'_, u128, u128> = TableDefinition::new("record_devices");
+/// Sequence number → record, device, batch, type, key, time of application, payload. Append-only, and written
+/// without reading the index, so that a failure of the index would show here.
+pub(super) const APPLIED: TableDefinition<'_, u64, AppliedColumns<'_>> = TableDefinition::new("applied");
+/// Device and batch → fingerprint, time of the response, response.
+pub(super) const BATCHES: TableDefinition<'_, (u128, u128), ResponseColumns<'_>> =
+    TableDefinition::new("batches");
+/// Time of the response, device and batch: the order in which responses are deleted.
+pub(super) const ANSWERED: TableDefinition<'_, (u64, u128, u128), ()> = TableDefinition::new("answered");
+
+pub(super) type AppliedColumns<'a> = (u128, u128, u128, &'a str, Option<&'a str>, u64, &'a str);
+pub(super) type ResponseColumns<'a> = (&'a Sha256Digest, u64, &'a str);
+
+pub(super) fn batch_key(device: DeviceId, batch: BatchId) -> (u128, u128) {
+    (device.0.as_u128(), batch.0.as_u128())
+}
+
+pub(super) fn load_response(
+    batches: &impl ReadableTable<(u128, u128), ResponseColumns<'static>>,
+    key: (u128, u128),
+) -> Result<Option<StoredResponse>, LedgerError> {
+    let Some(row) = batches.get(key)? else {
+        return Ok(None);
+    };
+    let (fingerprint, _, response) = row.value();
+    Ok(Some(StoredResponse { fingerprint: *fingerprint, response: serde_json::from_str(response)? }))
+}
+
+pub(super) fn load_page_after(
+    applied: &impl ReadableTable<u64, AppliedColumns<'static>>,
+    seq: u64,
+    limit: PageLimit,
+) -> Result<Vec<AppliedEntry>, LedgerError> {
+    let mut page = Vec::new();
+    let mut bytes = 0;
+    for row in applied.range((Bound::Excluded(seq), Bound::Unbounded))? {
+        let (seq, columns) = row?;
+        let entry = decode_entry(seq.value(), columns.value());
+        bytes += entry.payload.len();
+        page.push(entry);
+        if page.len() >= limit.rows || bytes >= limit.bytes {
+            break;
+        }
+    }
+    Ok(page)
+}
+
+fn decode_entry(seq: u64, columns: AppliedColumns<'_>) -> AppliedEntry {
+    let (id, device, batch, record_type, key, applied_at, payload) = columns;
+    AppliedEntry {
+        seq,
+        id: RecordId(Uuid::from_u128(id)),
+        device: DeviceId(Uuid::from_u128(device)),
+        batch: BatchId(Uuid::from_u128(batch)),
+        record_type: record_type.into(),
+        key: key.map(Into::into),
+        applied_at,
+        payload: payload.into(),
+    }
+}
+
+macro_rules! impl_storage_error {
+    ($($error:ty),*) => {$(
+        impl From<$error> for LedgerError {
+            fn from(error: $error) -> Self {
+                Self::Storage(Box::new(redb::Error::from(error)))
+            }
+        }
+    )*};
+}
+
+impl_storage_error!(
+    redb::CommitError,
+    redb::DatabaseError,
+    redb::StorageError,
+    redb::TableError,
+    redb::TransactionError
+);
