@@ -21,8 +21,8 @@ use tokio::task::JoinHandle;
 
 use self::pool::{AGE_LIMIT, Pool};
 use super::credential::Token;
-use super::dial::host_header;
 use super::encoding::Encoding;
+use super::host::host_header;
 use super::limits::Limits;
 use super::proxy::ProxyError;
 use super::tls::TlsError;

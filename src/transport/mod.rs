@@ -5,13 +5,15 @@ mod connection;
 pub mod credential;
 mod dial;
 pub mod encoding;
+mod host;
 pub mod http;
 mod journey;
 mod kernel;
 mod limits;
 pub mod proxy;
 pub mod tls;
-pub use std::sync::Arc;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;

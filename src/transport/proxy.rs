@@ -22,7 +22,7 @@ use thiserror::Error;
 use self::exemption::is_exempt_by_environment;
 use super::connection::{Line, Tcp};
 use super::credential;
-use super::dial::{host_and_port, host_without_brackets};
+use super::host::{host_and_port, host_without_brackets};
 use super::tls::{TlsClient, TlsPeer, explain_tls_error};
 use crate::config;
 

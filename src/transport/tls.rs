@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use super::connection::Line;
 use super::credential;
-use super::dial::host_without_brackets;
+use super::host::host_without_brackets;
 use crate::config;
 
 pub use problem::TlsProblem;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use hyper::Uri;
 
-use crate::transport::dial::{host_without_brackets, port_or_default};
+use crate::transport::host::{host_without_brackets, port_or_default};
 
 /// Both are read: an empty one must not hide the other.
 const VARIABLES: [&str; 2] = ["NO_PROXY", "no_proxy"];
