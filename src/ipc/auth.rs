@@ -5,17 +5,11 @@
 //! put into it since.
 
 use std::ffi::CString;
-use std::future::{Ready, ready};
 use std::mem::size_of_val;
 use std::os::fd::{AsFd, AsRawFd};
-use std::rc::Rc;
 
-use actix_web::dev::Payload;
-use actix_web::{FromRequest, HttpRequest};
 use nix::unistd::{Group, Uid, User, geteuid, getgrouplist};
 use tokio::net::UnixStream;
-
-use super::error::ApiError;
 
 /// Groups of a process that are asked for; the system's own limit.
 const MAX_GROUPS: usize = 65_536;
@@ -25,14 +19,14 @@ const MAX_GROUPS: usize = 65_536;
 pub(super) struct Peer {
     pub(super) uid: u32,
     gid: u32,
-    groups: Rc<[u32]>,
+    groups: Vec<u32>,
 }
 
 impl Peer {
     /// Of a connection; none when the kernel does not tell.
     pub(super) fn of(stream: &UnixStream) -> Option<Self> {
         let peer = stream.peer_cred().ok()?;
-        Some(Self { uid: peer.uid(), gid: peer.gid(), groups: supplementary_groups(stream).into() })
+        Some(Self { uid: peer.uid(), gid: peer.gid(), groups: supplementary_groups(stream) })
     }
 
     /// Whether it may call admin endpoints.
@@ -96,14 +90,4 @@ fn peer_groups(stream: &UnixStream, groups: &mut Vec<u32>) -> Option<Vec<u32>> {
     }
     groups.resize(count.min(MAX_GROUPS), 0);
     None
-}
-
-impl FromRequest for Peer {
-    type Error = ApiError;
-    type Future = Ready<Result<Self, Self::Error>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let peer = request.conn_data::<Self>().cloned();
-        ready(peer.ok_or_else(|| ApiError::not_permitted("the kernel does not tell who calls")))
-    }
 }

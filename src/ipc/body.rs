@@ -2,21 +2,19 @@
 //! that all bodies take together. That of large ones is shared; a small one never waits for it, so that
 //! large uploads that are slow cannot keep small requests out.
 
-use std::future::{Ready, poll_fn, ready};
 use std::time::Duration;
 
-use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use actix_web::{FromRequest, HttpRequest, dev, web};
 use bytes::{Buf as _, Bytes, BytesMut};
-use futures_util::StreamExt;
+use http_body_util::BodyExt;
+use hyper::StatusCode;
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderMap};
 use tokio::time::timeout;
 
 use super::auth::Peer;
 use super::error::ApiError;
-use super::half_close::Hunger;
-use super::server::Shared;
 use super::shares::{Share, Shares};
+use super::state::Shared;
 use crate::api::submission::BYTE_ORDER_MARK;
 
 /// Bodies of the largest size that may be in memory at once.
@@ -60,15 +58,12 @@ impl Room {
 }
 
 /// A body that is yet to be read.
-pub(super) struct Incoming {
-    payload: dev::Payload,
-    /// How long it is, where its head says so.
-    length: Option<u64>,
+pub(super) struct RequestBody {
+    body: Incoming,
     /// Whether its head says that it is NDJSON.
     pub(super) is_ndjson: bool,
-    bodies: Option<Bodies>,
+    bodies: Bodies,
     room: Room,
-    hunger: Hunger,
 }
 
 /// A body that was read. It counts for as long as it is there.
@@ -77,30 +72,17 @@ pub(super) struct Whole {
     _room: Room,
 }
 
-impl FromRequest for Incoming {
-    type Error = ApiError;
-    type Future = Ready<Result<Self, Self::Error>>;
-
-    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
-        let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-        let bodies = request.app_data::<web::Data<Bodies>>().map(|bodies| bodies.get_ref().clone());
-        // The page has no such peers, and takes small bodies only.
-        let peer = request.conn_data::<Peer>();
-        let share = bodies.as_ref().zip(peer).and_then(|(bodies, peer)| bodies.0.take(peer.uid, 0));
-        let hunger = request.conn_data::<Hunger>().cloned().unwrap_or_default();
-        hunger.forget();
-        ready(Ok(Self {
-            payload: payload.take(),
-            length: header(CONTENT_LENGTH).and_then(|length| length.parse().ok()),
-            is_ndjson: header(CONTENT_TYPE).is_some_and(|kind| kind.to_ascii_lowercase().contains("ndjson")),
-            bodies,
-            room: Room { share, came: 0 },
-            hunger,
-        }))
+impl RequestBody {
+    pub(super) fn new(headers: &HeaderMap, body: Incoming, peer: &Peer, bodies: &Bodies) -> Self {
+        let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        Self {
+            body,
+            is_ndjson: content_type.is_some_and(|kind| kind.to_ascii_lowercase().contains("ndjson")),
+            bodies: bodies.clone(),
+            room: Room { share: bodies.0.take(peer.uid, 0), came: 0 },
+        }
     }
-}
 
-impl Incoming {
     /// All of it.
     pub(super) async fn whole(mut self, shared: &Shared) -> Result<Whole, ApiError> {
         let (limit, pause) = {
@@ -109,35 +91,26 @@ impl Incoming {
             (limit, config.ipc.stall_timeout.0)
         };
         // What says that it is too large is not read at all.
-        if self.length.is_some_and(|length| length > limit as u64) {
+        if self.body.size_hint().lower() > limit as u64 {
             return Err(too_large(limit));
         }
-        if let Some(bodies) = &self.bodies {
-            bodies.0.set_total(limit.saturating_mul(LARGEST_AT_ONCE));
-        }
+        self.bodies.0.set_total(limit.saturating_mul(LARGEST_AT_ONCE));
         let reading = self.read(limit, pause);
         let mut bytes = timeout(pause.saturating_mul(PAUSES), reading).await.map_err(|_| too_slow())??;
-        if bytes.starts_with(BYTE_ORDER_MARK) {
-            bytes.advance(BYTE_ORDER_MARK.len());
-        }
+        skip_byte_order_mark(&mut bytes);
         Ok(Whole { bytes, _room: self.room })
     }
 
     async fn read(&mut self, limit: usize, pause: Duration) -> Result<Bytes, ApiError> {
         let mut body = BytesMut::new();
-        loop {
-            let next = poll_fn(|cx| {
-                let next = self.payload.poll_next_unpin(cx);
-                self.hunger.note(next.is_pending(), cx);
-                next
-            });
-            let Some(chunk) = timeout(pause, next).await.map_err(|_| too_slow())? else {
-                return Ok(body.freeze());
-            };
-            let chunk = chunk.map_err(|error| {
+        while let Some(frame) = timeout(pause, self.body.frame()).await.map_err(|_| too_slow())? {
+            let frame = frame.map_err(|error| {
                 let message = format!("the request broke off: {error}; nothing was stored");
                 ApiError::bad_request("broken_request", message)
             })?;
+            let Ok(chunk) = frame.into_data() else {
+                continue;
+            };
             if body.len() + chunk.len() > limit {
                 return Err(too_large(limit));
             }
@@ -146,6 +119,13 @@ impl Incoming {
             }
             body.extend_from_slice(&chunk);
         }
+        Ok(body.freeze())
+    }
+}
+
+pub(super) fn skip_byte_order_mark(bytes: &mut Bytes) {
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.advance(BYTE_ORDER_MARK.len());
     }
 }
 

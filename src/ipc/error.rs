@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, ResponseError};
+use hyper::StatusCode;
 
+use super::http::{self, Response};
 use crate::protocol::wire::{ErrorBody, ErrorDetail};
 use crate::store::{AddRefused, AppendRefused, MendRefused, StoreError};
 
@@ -48,6 +48,16 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "store_failed", message)
     }
 
+    /// The body of the response.
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        let body = ErrorBody { error: self.detail.clone() };
+        serde_json::to_vec(&body).unwrap_or_default()
+    }
+
+    pub(super) fn response(&self) -> Response {
+        http::json_bytes(self.status, self.to_json())
+    }
+
     /// Code for programs, message for people.
     pub(super) fn into_parts(self) -> (String, String) {
         (self.detail.code, self.detail.message)
@@ -70,16 +80,6 @@ impl fmt::Display for ApiError {
 }
 
 impl std::error::Error for ApiError {}
-
-impl ResponseError for ApiError {
-    fn status_code(&self) -> StatusCode {
-        self.status
-    }
-
-    fn error_response(&self) -> HttpResponse {
-        HttpResponse::build(self.status).json(ErrorBody { error: self.detail.clone() })
-    }
-}
 
 impl From<actix::MailboxError> for ApiError {
     fn from(_: actix::MailboxError) -> Self {

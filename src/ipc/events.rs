@@ -4,23 +4,20 @@
 //! share of that. A reader that does not keep up misses events and is told so; one that does not read at all is hung up on
 //! (`ipc.stall_timeout`).
 
-use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::stream::unfold;
+use hyper::StatusCode;
+use hyper::header::{CACHE_CONTROL, HeaderMap, HeaderValue};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::auth::Peer;
 use super::error::ApiError;
-use super::server::Shared;
+use super::http::{self, Response};
 use super::shares::Shares;
+use super::state::Shared;
 
 /// Where a reader says which event it saw last, when it comes back.
 const LAST_EVENT_ID: &str = "last-event-id";
-
-/// Places for readers.
-#[derive(Clone, Debug)]
-pub(super) struct Places(pub(super) Shares);
 
 /// What `GET /v1/events` takes.
 #[derive(Deserialize, IntoParams)]
@@ -47,49 +44,37 @@ pub(super) struct EventsQuery {
     responses((status = 200, description = "Events, until the daemon ends.", body = String,
         content_type = "text/event-stream")),
 )]
-pub(super) async fn events(
-    shared: web::Data<Shared>,
-    places: web::Data<Places>,
-    peer: Peer,
-    request: HttpRequest,
-    query: Result<web::Query<EventsQuery>, actix_web::Error>,
-) -> Result<HttpResponse, ApiError> {
-    let query = query.map_err(|error| ApiError::bad_request("invalid_query", error.to_string()));
-    std::future::ready(query.and_then(|query| stream(&shared, &places, &peer, &request, &query))).await
-}
-
-fn stream(
+pub(super) fn events(
     shared: &Shared,
-    places: &Places,
+    slots: &Shares,
     peer: &Peer,
-    request: &HttpRequest,
-    query: &EventsQuery,
-) -> Result<HttpResponse, ApiError> {
-    let Some(place) = places.0.take(peer.uid, 1) else {
+    headers: &HeaderMap,
+    query: &str,
+) -> Result<Response, ApiError> {
+    let query: EventsQuery = http::read_query(query)?;
+    let Some(slot) = slots.take(peer.uid, 1) else {
         let message = "as many readers of events as ipc.max_event_streams allows are connected, or half of them are this \
                        user's; try again later, or ask for the status";
         return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", message));
     };
-    let header = request.headers().get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or_default());
+    let header = headers.get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or_default());
     let audience = shared.audience(peer);
     let reader = shared.board_feed.listen(audience, header.or(query.last_event_id.as_deref()));
     let mut status = shared.board.status();
     audience.redact_status(&mut status);
     let first = reader.opening(&status);
-    let begin = (Some(first), reader, shared.shutdown.clone(), place);
-    let events = unfold(begin, |(first, mut reader, mut shutdown, place)| async move {
+    let begin = (Some(first), reader, shared.shutdown.clone(), slot);
+    let events = unfold(begin, |(first, mut reader, mut shutdown, slot)| async move {
         if let Some(first) = first {
-            return Some((Ok::<_, ApiError>(first), (None, reader, shutdown, place)));
+            return Some((Ok(first), (None, reader, shutdown, slot)));
         }
         let event = tokio::select! {
             event = reader.next() => event,
             _ = shutdown.wait_for(|ends| *ends) => return None,
         };
-        Some((Ok(event), (None, reader, shutdown, place)))
+        Some((Ok(event), (None, reader, shutdown, slot)))
     });
-    let response = HttpResponse::Ok()
-        .content_type("text/event-stream")
-        .insert_header(("cache-control", "no-cache"))
-        .streaming(events);
+    let mut response = http::stream("text/event-stream", events);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(response)
 }

@@ -5,23 +5,20 @@
 
 use std::io;
 
-use actix_web::ResponseError;
-use actix_web::body::to_bytes;
-use actix_web::http::StatusCode;
 use bytes::Bytes;
+use hyper::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::connection::{LINGER_TIMEOUT, drain};
 use super::error::ApiError;
-use super::server::LINGER;
 use super::shares::Shares;
 
 /// Callers that are turned away at the same time.
 const MAX_FAREWELLS: usize = 32;
 /// What one of them may still send: more than a request of the command line, so that it reads why.
 const MAX_DRAIN_BYTES: usize = 4 << 20;
-const DRAIN_STEP_BYTES: usize = 16 << 10;
 
 /// Turns callers away.
 #[derive(Clone, Debug)]
@@ -31,8 +28,8 @@ pub(super) struct Farewells {
 }
 
 impl Farewells {
-    pub(super) async fn new() -> Self {
-        Self { response: response().await, places: Shares::new(MAX_FAREWELLS) }
+    pub(super) fn new() -> Self {
+        Self { response: response(), places: Shares::new(MAX_FAREWELLS) }
     }
 
     /// Ends a connection in a task of its own.
@@ -43,7 +40,7 @@ impl Farewells {
         };
         let response = self.response.clone();
         actix_rt::spawn(async move {
-            match timeout(LINGER, refuse(stream, &response)).await {
+            match timeout(LINGER_TIMEOUT, refuse(stream, &response)).await {
                 Ok(Ok(())) => {
                     tracing::debug!(uid, "a caller was turned away: its user has too many connections");
                 }
@@ -56,28 +53,20 @@ impl Farewells {
 }
 
 async fn refuse(mut stream: UnixStream, response: &[u8]) -> io::Result<()> {
-    let mut buffer = vec![0; DRAIN_STEP_BYTES];
     // Clients take a response that comes before their request for a fault of the protocol.
-    let mut drained = stream.read(&mut buffer).await?;
+    let begun = stream.read(&mut [0; 1024]).await?;
     stream.write_all(response).await?;
     stream.shutdown().await?;
-    // What is left unread at the end would keep the caller from reading the response.
-    while drained < MAX_DRAIN_BYTES {
-        match stream.read(&mut buffer).await? {
-            0 => break,
-            read => drained += read,
-        }
-    }
-    Ok(())
+    drain(&mut stream, MAX_DRAIN_BYTES - begun).await
 }
 
 /// The refusal as it goes over the wire: no request is parsed for it.
-async fn response() -> Bytes {
+fn response() -> Bytes {
     let message = "too many connections: one user has at most half of ipc.max_connections, and some are kept for root and \
                    the daemon's own user; nothing was stored or changed; end programs that keep connections open, or \
                    repeat this in a moment";
     let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message);
-    let body = to_bytes(error.error_response().into_body()).await.unwrap_or_default();
+    let body = error.to_json();
     let head = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         body.len()

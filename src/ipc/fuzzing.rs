@@ -1,12 +1,12 @@
 //! What the fuzz targets call of the local API: the functions of the handlers themselves.
 
-use actix_web::web::Query;
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
 use super::events::EventsQuery;
+use super::http::read_query;
+use super::overview::BatchesQuery;
 use super::records::{self, ListQuery, ManifestQuery, ShowQuery};
-use super::routes::BatchesQuery;
 use crate::api::submission::{self, Refused};
 use crate::model::{NewRecord, RecordId};
 use crate::store::Filter;
@@ -68,7 +68,7 @@ pub fn read_events_query(query: &str) -> Result<Option<String>, String> {
 
 /// As handlers have their queries read.
 fn read<T: DeserializeOwned>(query: &str) -> Result<T, String> {
-    Query::from_query(query).map(Query::into_inner).map_err(|error| error.to_string())
+    read_query(query).map_err(message)
 }
 
 fn message(error: ApiError) -> String {

@@ -3,21 +3,22 @@
 pub mod alerts;
 mod auth;
 mod body;
+mod connection;
 mod error;
 mod events;
 mod farewell;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod half_close;
+mod http;
 mod metrics;
 mod openapi;
-mod patience;
-mod read_ahead;
+mod overview;
 mod records;
 mod review;
 mod routes;
 pub mod server;
 mod shares;
+pub mod state;
 pub mod status;
 pub mod turns;
 pub mod web;

@@ -5,9 +5,8 @@
 
 use std::sync::OnceLock;
 
-use actix_web::http::header::ContentType;
-use actix_web::{HttpResponse, web};
 use bytes::Bytes;
+use hyper::StatusCode;
 use serde_json::json;
 use utoipa::OpenApi;
 use utoipa::openapi::extensions::Extensions;
@@ -17,8 +16,9 @@ use utoipa::openapi::schema::Type;
 use utoipa::openapi::{AllOfBuilder, ContentBuilder, ObjectBuilder, Ref};
 
 use super::error::ApiError;
-use super::server::Shared;
-use super::{events, records, review, routes};
+use super::http;
+use super::state::Shared;
+use super::{events, overview, records, review};
 use crate::api::{Alert, BatchReport, BreakerChange, Connectivity, Gap, RecordChange};
 use crate::model::ManifestEntry;
 use crate::protocol::wire::ErrorBody;
@@ -48,14 +48,14 @@ use crate::protocol::wire::ErrorBody;
         (name = "control", description = "Steering"),
     ),
     paths(
-        routes::status,
+        overview::status,
         events::events,
         records::enqueue,
         records::list,
         records::show,
         review::mend,
         records::manifest,
-        routes::batches,
+        overview::batches,
         review::sync_now,
         review::pause,
         review::resume,
@@ -63,9 +63,9 @@ use crate::protocol::wire::ErrorBody;
         review::retry,
         review::discard,
         review::acknowledge,
-        routes::telemetry,
+        overview::telemetry,
         openapi,
-        routes::open_metrics,
+        overview::open_metrics,
     ),
     components(schemas(
         ErrorBody,
@@ -187,11 +187,11 @@ fn is_for_admins(operation: &str) -> bool {
     get, path = "/v1/openapi.json", tag = "status",
     responses((status = 200, description = "OpenAPI 3.1.", body = Object)),
 )]
-pub(super) async fn openapi(shared: web::Data<Shared>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn openapi(shared: &Shared) -> Result<http::Response, ApiError> {
     static WRITTEN: OnceLock<serde_json::Result<Bytes>> = OnceLock::new();
     let _turn = shared.turns.take().await?;
     match WRITTEN.get_or_init(|| serde_json::to_vec(&document()).map(Bytes::from)) {
-        Ok(json) => Ok(HttpResponse::Ok().content_type(ContentType::json()).body(json.clone())),
+        Ok(json) => Ok(http::json_bytes(StatusCode::OK, json.clone())),
         Err(error) => Err(ApiError::cannot_write(error)),
     }
 }

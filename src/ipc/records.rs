@@ -1,16 +1,15 @@
 //! Records on the local API: taken in, listed, shown, exported.
 
-use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use hyper::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::auth::Peer;
-use super::body::Incoming;
+use super::body::RequestBody;
 use super::error::ApiError;
-use super::server::Shared;
+use super::http::{self, Response};
+use super::state::Shared;
 use crate::actors::queue_store::Write;
 use crate::actors::telemetry::Lineage;
 use crate::api::submission::{self, InvalidRecord, Refused, Submission};
@@ -36,20 +35,14 @@ const MANIFEST_STEP: usize = 500;
     request_body(content((Submission<'_> = "application/json"), (String = "application/x-ndjson"))),
     responses((status = 201, description = "The records are on disk.", body = Accepted)),
 )]
-pub(super) async fn enqueue(
-    shared: web::Data<Shared>,
-    peer: Peer,
-    incoming: Incoming,
-) -> Result<HttpResponse, ApiError> {
-    let is_ndjson = incoming.is_ndjson;
-    let body = incoming.whole(&shared).await?;
+pub(super) async fn enqueue(shared: &Shared, peer: &Peer, body: RequestBody) -> Result<Response, ApiError> {
+    let is_ndjson = body.is_ndjson;
+    let body = body.whole(shared).await?;
     let records = records(&body.bytes, is_ndjson).await?;
     let appended = shared.store.send(Write(Append::new(records, peer.uid))).await???;
-    Ok(HttpResponse::Created().json(Accepted {
-        accepted: appended.accepted,
-        duplicates: appended.duplicates,
-        ids: appended.ids,
-    }))
+    let accepted =
+        Accepted { accepted: appended.accepted, duplicates: appended.duplicates, ids: appended.ids };
+    Ok(http::json(StatusCode::CREATED, &accepted))
 }
 
 /// The records of a request. Others get their turn while those of a large one are looked into.
@@ -105,10 +98,9 @@ impl ListQuery {
     /// The records that a query string asks for, and whether those of all users, where it says so.
     pub(super) fn read(query: &str) -> Result<(Filter, Option<bool>), ApiError> {
         let wrong = |message: String| ApiError::bad_request("invalid_query", message);
-        let query = web::Query::<Self>::from_query(query).map_err(|error| wrong(error.to_string()))?;
+        let query: Self = http::read_query(query)?;
         // A parameter without a value is as none.
         let given = |value: Option<String>| value.filter(|value| !value.is_empty());
-        let query = query.into_inner();
         let state = given(query.state).map(|state| state.parse()).transpose().map_err(wrong)?;
         let after = given(query.after).map(|cursor| cursor.parse().map(Place)).transpose();
         let after = after.map_err(|_| wrong("`after` must be the `next` of an earlier page".into()))?;
@@ -130,13 +122,9 @@ impl ListQuery {
     get, path = "/v1/records", tag = "records", params(ListQuery),
     responses((status = 200, description = "The page.", body = RecordPage)),
 )]
-pub(super) async fn list(
-    shared: web::Data<Shared>,
-    peer: Peer,
-    request: HttpRequest,
-) -> Result<HttpResponse, ApiError> {
-    let (filter, all) = ListQuery::read(request.query_string())?;
-    let audience = shared.audience(&peer);
+pub(super) async fn list(shared: &Shared, peer: &Peer, query: &str) -> Result<Response, ApiError> {
+    let (filter, all) = ListQuery::read(query)?;
+    let audience = shared.audience(peer);
     let filter = Filter { submitter: audience.listed_submitter(all), ..filter };
     let answer = shared.answer_with(move |view| {
         let page = audience.page(view, &filter)?;
@@ -170,18 +158,13 @@ pub(super) struct ShowQuery {
     params(("id" = String, Path, format = "uuid", description = "The record."), ShowQuery),
     responses((status = 200, description = "What is known of it.", body = RecordDetail)),
 )]
-pub(super) async fn show(
-    shared: web::Data<Shared>,
-    peer: Peer,
-    path: web::Path<String>,
-    query: Result<web::Query<ShowQuery>, actix_web::Error>,
-) -> Result<HttpResponse, ApiError> {
-    let id = record_id(&path)?;
-    let query = query.map_err(|error| ApiError::bad_request("invalid_query", error.to_string()))?;
-    let audience = shared.audience(&peer);
+pub(super) async fn show(shared: &Shared, peer: &Peer, id: &str, query: &str) -> Result<Response, ApiError> {
+    let id = record_id(id)?;
+    let query: ShowQuery = http::read_query(query)?;
+    let audience = shared.audience(peer);
     let mut entry = shared.look(move |view| view.entry(id)).await?.ok_or_else(ApiError::no_such_record)?;
     let redacted = audience.redact_entry(&mut entry);
-    let payload = if query.payload { payload_for(&shared, audience, id).await? } else { None };
+    let payload = if query.payload { payload_for(shared, audience, id).await? } else { None };
     let payload = payload.map(|payload| serde_json::value::RawValue::from_string(payload.into())).transpose();
     let payload = payload.map_err(|error| {
         ApiError::new(
@@ -194,7 +177,7 @@ pub(super) async fn show(
         Some(batch) => Some(shared.telemetry.send(Lineage(batch)).await?),
         None => query.lineage.then(Vec::new),
     };
-    Ok(HttpResponse::Ok().json(RecordDetail { entry, redacted, lineage, payload }))
+    Ok(http::json(StatusCode::OK, &RecordDetail { entry, redacted, lineage, payload }))
 }
 
 /// The payload, for its submitter and admins.
@@ -239,14 +222,9 @@ pub(super) struct ManifestQuery {
     get, path = "/v1/manifest", tag = "records", params(ManifestQuery),
     responses((status = 200, description = "The entries.", body = String, content_type = "application/x-ndjson")),
 )]
-pub(super) async fn manifest(
-    shared: web::Data<Shared>,
-    peer: Peer,
-    query: Result<web::Query<ManifestQuery>, actix_web::Error>,
-) -> Result<HttpResponse, ApiError> {
-    let query = query.map_err(|error| ApiError::bad_request("invalid_query", error.to_string()));
-    let query = std::future::ready(query).await?;
-    let audience = shared.audience(&peer);
+pub(super) fn manifest(shared: &Shared, peer: &Peer, query: &str) -> Result<Response, ApiError> {
+    let query: ManifestQuery = http::read_query(query)?;
+    let (shared, audience) = (shared.clone(), shared.audience(peer));
     let submitter = audience.listed_submitter(query.all);
     let pages = futures_util::stream::unfold(Some(None), move |after: Option<Option<Place>>| {
         let shared = shared.clone();
@@ -260,10 +238,7 @@ pub(super) async fn manifest(
             })
         }
     });
-    // An empty piece would be the end of a chunked body.
-    let pages =
-        pages.filter(|piece| std::future::ready(piece.as_ref().map_or(true, |piece| !piece.is_empty())));
-    Ok(HttpResponse::Ok().content_type("application/x-ndjson").streaming(pages))
+    Ok(http::stream("application/x-ndjson", pages))
 }
 
 fn lines(page: &Page) -> serde_json::Result<Bytes> {

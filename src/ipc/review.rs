@@ -1,13 +1,13 @@
 //! What people do on the local API: review records, try now, pause.
 
-use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
+use hyper::StatusCode;
 
 use super::auth::Peer;
-use super::body::Incoming;
+use super::body::RequestBody;
 use super::error::ApiError;
+use super::http::{self, Response};
 use super::records::{may_mend, record_id};
-use super::server::Shared;
+use super::state::Shared;
 use crate::actors::queue_store::Write;
 use crate::actors::{Disbanded, TryNow};
 use crate::api::{
@@ -30,13 +30,9 @@ use crate::telemetry::event::Event;
     post, path = "/v1/quarantine/add", tag = "review", request_body = Selection,
     responses((status = 200, description = "They are under review.", body = Changed)),
 )]
-pub(super) async fn add(
-    shared: web::Data<Shared>,
-    peer: Peer,
-    incoming: Incoming,
-) -> Result<HttpResponse, ApiError> {
-    shared.admin(&peer, "putting records under review is for admins")?;
-    let Some(ids) = selection(&shared, incoming).await?.ids else {
+pub(super) async fn add(shared: &Shared, peer: &Peer, body: RequestBody) -> Result<Response, ApiError> {
+    shared.admin(peer, "putting records under review is for admins")?;
+    let Some(ids) = read_selection(&body.whole(shared).await?.bytes)?.ids else {
         return Err(ApiError::bad_request(
             "invalid_selection",
             "records are put under review by their ids: send {\"ids\": [\"…\"]}",
@@ -69,7 +65,7 @@ pub(super) async fn add(
         RefusedRecord { id, code, message }
     };
     let refused = refused.into_iter().map(named).collect();
-    Ok(HttpResponse::Ok().json(Changed { changed: changed as u64, refused }))
+    Ok(http::json(StatusCode::OK, &Changed { changed: changed as u64, refused }))
 }
 
 /// Queue records under review again
@@ -80,26 +76,19 @@ pub(super) async fn add(
     post, path = "/v1/quarantine/retry", tag = "review", request_body = Selection,
     responses((status = 200, description = "They are queued.", body = Changed)),
 )]
-pub(super) async fn retry(
-    shared: web::Data<Shared>,
-    peer: Peer,
-    incoming: Incoming,
-) -> Result<HttpResponse, ApiError> {
-    let selection = selection(&shared, incoming).await?;
-    let submitter = (!shared.is_admin(&peer)).then_some(peer.uid);
+pub(super) async fn retry(shared: &Shared, peer: &Peer, body: RequestBody) -> Result<Response, ApiError> {
+    let selection = read_selection(&body.whole(shared).await?.bytes)?;
+    let submitter = (!shared.is_admin(peer)).then_some(peer.uid);
     if let (Some(submitter), Some(ids)) = (submitter, &selection.ids) {
-        require_own(&shared, submitter, ids).await?;
+        require_own(shared, submitter, ids).await?;
     }
-    review(&shared, selection, ReviewAction::Retry, submitter).await
+    review(shared, selection, ReviewAction::Retry, submitter).await
 }
 
 /// Queues records under review again, whoever handed them over.
-pub(super) async fn retry_any(
-    shared: web::Data<Shared>,
-    incoming: Incoming,
-) -> Result<HttpResponse, ApiError> {
-    let selection = selection(&shared, incoming).await?;
-    review(&shared, selection, ReviewAction::Retry, None).await
+pub(super) async fn retry_any(shared: &Shared, body: &[u8]) -> Result<Response, ApiError> {
+    let selection = read_selection(body)?;
+    review(shared, selection, ReviewAction::Retry, None).await
 }
 
 /// Refuses a selection that has records of other users.
@@ -131,25 +120,20 @@ async fn require_own(shared: &Shared, submitter: u32, ids: &[RecordId]) -> Resul
     post, path = "/v1/quarantine/discard", tag = "review", request_body = Selection,
     responses((status = 200, description = "They are gone.", body = Changed)),
 )]
-pub(super) async fn discard(
-    shared: web::Data<Shared>,
-    peer: Peer,
-    incoming: Incoming,
-) -> Result<HttpResponse, ApiError> {
-    shared.admin(&peer, "discarding records is for admins")?;
-    let selection = selection(&shared, incoming).await?;
+pub(super) async fn discard(shared: &Shared, peer: &Peer, body: RequestBody) -> Result<Response, ApiError> {
+    shared.admin(peer, "discarding records is for admins")?;
+    let selection = read_selection(&body.whole(shared).await?.bytes)?;
     if selection.all && !selection.confirm {
         return Err(ApiError::bad_request(
             "confirmation_needed",
             "discarding all records under review needs \"confirm\": true; their payloads are gone for good",
         ));
     }
-    review(&shared, selection, ReviewAction::Discard, None).await
+    review(shared, selection, ReviewAction::Discard, None).await
 }
 
-async fn selection(shared: &Shared, incoming: Incoming) -> Result<Selection, ApiError> {
-    let body = incoming.whole(shared).await?;
-    let selection: Selection = submission::named(&body.bytes).map_err(|error| {
+fn read_selection(body: &[u8]) -> Result<Selection, ApiError> {
+    let selection: Selection = submission::named(body).map_err(|error| {
         ApiError::bad_request(
             "invalid_selection",
             format!("{error}; send {{\"ids\": [\"…\"]}} or {{\"all\": true}}"),
@@ -166,7 +150,7 @@ async fn review(
     selection: Selection,
     action: ReviewAction,
     submitter: Option<u32>,
-) -> Result<HttpResponse, ApiError> {
+) -> Result<Response, ApiError> {
     let mut changed = 0;
     if let Some(ids) = selection.ids {
         for some in ids.chunks(REVIEW_STEP) {
@@ -188,7 +172,7 @@ async fn review(
             }
         }
     }
-    Ok(HttpResponse::Ok().json(Changed { changed: changed as u64, ..Changed::default() }))
+    Ok(http::json(StatusCode::OK, &Changed { changed: changed as u64, ..Changed::default() }))
 }
 
 /// A part of a review, told as soon as it is on disk.
@@ -237,24 +221,24 @@ async fn not_under_review(shared: &Shared, id: RecordId) -> Result<ApiError, Api
     responses((status = 200, description = "It is queued.", body = ManifestEntry)),
 )]
 pub(super) async fn mend(
-    shared: web::Data<Shared>,
-    peer: Peer,
-    path: web::Path<String>,
-    incoming: Incoming,
-) -> Result<HttpResponse, ApiError> {
-    let id = record_id(&path)?;
-    may_mend(&shared, &peer, id).await?;
-    if !shared.is_admin(&peer) {
-        require_uncontested(&shared, id).await?;
+    shared: &Shared,
+    peer: &Peer,
+    id: &str,
+    body: RequestBody,
+) -> Result<Response, ApiError> {
+    let id = record_id(id)?;
+    may_mend(shared, peer, id).await?;
+    if !shared.is_admin(peer) {
+        require_uncontested(shared, id).await?;
     }
-    let body = incoming.whole(&shared).await?;
+    let body = body.whole(shared).await?;
     let payload =
         submission::object(&body.bytes).map_err(|reason| ApiError::bad_request("invalid_record", reason))?;
     shared.store.send(Write(Mend { id, payload })).await???;
     tracing::info!(record_id = %id, "record {id} was mended and queued again");
     shared.board_feed.announce("record", &RecordChange::by(id, RecordDecision::QueuedAgain));
     let entry = shared.look(move |view| view.entry(id)).await?.ok_or_else(ApiError::no_such_record)?;
-    Ok(HttpResponse::Ok().json(entry))
+    Ok(http::json(StatusCode::OK, &entry))
 }
 
 /// The server compares a record with what it has under the same id, which may be another user's: a user that mended it
@@ -277,10 +261,10 @@ async fn require_uncontested(shared: &Shared, id: RecordId) -> Result<(), ApiErr
     post, path = "/v1/sync", tag = "control",
     responses((status = 202, description = "It is tried; the status as it was before that.", body = Status)),
 )]
-pub(super) async fn sync_now(shared: web::Data<Shared>, peer: Peer) -> Result<HttpResponse, ApiError> {
+pub(super) async fn sync_now(shared: &Shared, peer: &Peer) -> Result<Response, ApiError> {
     drop(shared.turns.take().await?);
     shared.planner.send(TryNow).await?;
-    Ok(HttpResponse::Accepted().json(shared.board.status_for(shared.audience(&peer))))
+    Ok(http::json(StatusCode::ACCEPTED, &shared.board.status_for(shared.audience(peer))))
 }
 
 /// Send nothing
@@ -290,8 +274,8 @@ pub(super) async fn sync_now(shared: web::Data<Shared>, peer: Peer) -> Result<Ht
     post, path = "/v1/pause", tag = "control",
     responses((status = 200, description = "Nothing is sent.", body = PauseState)),
 )]
-pub(super) async fn pause(shared: web::Data<Shared>, peer: Peer) -> Result<HttpResponse, ApiError> {
-    set_paused(&shared, peer, true).await
+pub(super) async fn pause(shared: &Shared, peer: &Peer) -> Result<Response, ApiError> {
+    set_paused(shared, peer, true).await
 }
 
 /// Send again
@@ -299,15 +283,15 @@ pub(super) async fn pause(shared: web::Data<Shared>, peer: Peer) -> Result<HttpR
     post, path = "/v1/resume", tag = "control",
     responses((status = 200, description = "Records are sent.", body = PauseState)),
 )]
-pub(super) async fn resume(shared: web::Data<Shared>, peer: Peer) -> Result<HttpResponse, ApiError> {
-    set_paused(&shared, peer, false).await
+pub(super) async fn resume(shared: &Shared, peer: &Peer) -> Result<Response, ApiError> {
+    set_paused(shared, peer, false).await
 }
 
-async fn set_paused(shared: &Shared, peer: Peer, paused: bool) -> Result<HttpResponse, ApiError> {
-    shared.admin(&peer, "pausing and resuming is for admins")?;
+async fn set_paused(shared: &Shared, peer: &Peer, paused: bool) -> Result<Response, ApiError> {
+    shared.admin(peer, "pausing and resuming is for admins")?;
     shared.store.send(Write(Pause(paused))).await??;
     tracing::info!("{} on request", if paused { "paused" } else { "resumed" });
-    Ok(HttpResponse::Ok().json(PauseState { paused }))
+    Ok(http::json(StatusCode::OK, &PauseState { paused }))
 }
 
 /// Acknowledge an alert
@@ -318,12 +302,12 @@ async fn set_paused(shared: &Shared, peer: Peer, paused: bool) -> Result<HttpRes
     responses((status = 200, description = "It is gone.", body = Acknowledged)),
 )]
 pub(super) async fn acknowledge(
-    shared: web::Data<Shared>,
-    peer: Peer,
-    incoming: Incoming,
-) -> Result<HttpResponse, ApiError> {
-    shared.admin(&peer, "acknowledging alerts is for admins")?;
-    let body = incoming.whole(&shared).await?;
+    shared: &Shared,
+    peer: &Peer,
+    body: RequestBody,
+) -> Result<Response, ApiError> {
+    shared.admin(peer, "acknowledging alerts is for admins")?;
+    let body = body.whole(shared).await?;
     let invalid = |what: String| {
         let message = format!(
             "{what}; send {{\"alert\": \"{}\"}}; other alerts go when their cause does",
@@ -339,5 +323,5 @@ pub(super) async fn acknowledge(
     for damage in &acknowledged {
         tracing::info!("the damage that is kept as {} was acknowledged on request", damage.kept_as);
     }
-    Ok(HttpResponse::Ok().json(Acknowledged { acknowledged }))
+    Ok(http::json(StatusCode::OK, &Acknowledged { acknowledged }))
 }

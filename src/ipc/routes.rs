@@ -1,132 +1,81 @@
-//! Which call goes where, and the calls that only look.
+//! Which call goes where.
 
-use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, HeaderValue};
-use actix_web::{HttpResponse, Resource, ResponseError, web};
-use serde::Deserialize;
-use utoipa::IntoParams;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, HeaderValue};
+use hyper::{Request, StatusCode};
 
 use super::auth::Peer;
+use super::body::{Bodies, RequestBody};
 use super::error::ApiError;
-use super::server::Shared;
-use super::{events, metrics, openapi, records, review};
-use crate::actors::telemetry::{RecentBatches, Report};
-use crate::api::{BatchList, Status, TelemetryReport};
+use super::http::Response;
+use super::shares::Shares;
+use super::state::Shared;
+use super::{events, openapi, overview, records, review};
 
-/// Batches that one call lists, when it names no number.
-const DEFAULT_BATCHES: usize = 50;
-
-pub(super) fn routes(config: &mut web::ServiceConfig) {
-    config
-        .service(at("/v1/status", "GET").route(web::get().to(status)))
-        .service(at("/v1/events", "GET").route(web::get().to(events::events)))
-        .service(
-            at("/v1/records", "GET, POST")
-                .route(web::post().to(records::enqueue))
-                .route(web::get().to(records::list)),
-        )
-        .service(at("/v1/records/{id}", "GET").route(web::get().to(records::show)))
-        .service(at("/v1/records/{id}/payload", "PUT").route(web::put().to(review::mend)))
-        .service(at("/v1/manifest", "GET").route(web::get().to(records::manifest)))
-        .service(at("/v1/batches", "GET").route(web::get().to(batches)))
-        .service(at("/v1/sync", "POST").route(web::post().to(review::sync_now)))
-        .service(at("/v1/pause", "POST").route(web::post().to(review::pause)))
-        .service(at("/v1/resume", "POST").route(web::post().to(review::resume)))
-        .service(at("/v1/quarantine/add", "POST").route(web::post().to(review::add)))
-        .service(at("/v1/quarantine/retry", "POST").route(web::post().to(review::retry)))
-        .service(at("/v1/quarantine/discard", "POST").route(web::post().to(review::discard)))
-        .service(at("/v1/alerts/acknowledge", "POST").route(web::post().to(review::acknowledge)))
-        .service(at("/v1/telemetry", "GET").route(web::get().to(telemetry)))
-        .service(at("/v1/openapi.json", "GET").route(web::get().to(openapi::openapi)))
-        .service(at("/metrics", "GET").route(web::get().to(open_metrics)))
-        .default_service(web::to(not_found));
+/// What the calls on the socket use.
+pub(super) struct Api {
+    pub(super) shared: Shared,
+    /// Memory for large bodies.
+    pub(super) bodies: Bodies,
+    /// Readers of events.
+    pub(super) event_slots: Shares,
 }
 
-/// A path, and the methods that it takes.
-fn at(path: &str, methods: &'static str) -> Resource {
-    web::resource(path).default_service(web::to(move || method_not_allowed(methods)))
+/// The response to a request of this caller.
+pub(super) async fn respond(api: &Api, peer: &Peer, request: Request<Incoming>) -> Response {
+    let (head, body) = request.into_parts();
+    let path: Vec<&str> = head.uri.path().split('/').skip(1).collect();
+    let Some(methods) = methods(&path) else {
+        let message = "there is nothing at this path; GET /v1/openapi.json describes what there is";
+        return ApiError::new(StatusCode::NOT_FOUND, "not_found", message).response();
+    };
+    let query = head.uri.query().unwrap_or_default();
+    let body = RequestBody::new(&head.headers, body, peer, &api.bodies);
+    let shared = &api.shared;
+    let response = match (head.method.as_str(), path.as_slice()) {
+        ("GET", ["v1", "status"]) => overview::status(shared, peer).await,
+        ("GET", ["v1", "telemetry"]) => overview::telemetry(shared).await,
+        ("GET", ["v1", "batches"]) => overview::batches(shared, query).await,
+        ("GET", ["metrics"]) => overview::open_metrics(shared).await,
+        ("GET", ["v1", "openapi.json"]) => openapi::openapi(shared).await,
+        ("GET", ["v1", "events"]) => events::events(shared, &api.event_slots, peer, &head.headers, query),
+        ("POST", ["v1", "records"]) => records::enqueue(shared, peer, body).await,
+        ("GET", ["v1", "records"]) => records::list(shared, peer, query).await,
+        ("GET", ["v1", "records", id]) => records::show(shared, peer, id, query).await,
+        ("GET", ["v1", "manifest"]) => records::manifest(shared, peer, query),
+        ("PUT", ["v1", "records", id, "payload"]) => review::mend(shared, peer, id, body).await,
+        ("POST", ["v1", "quarantine", "add"]) => review::add(shared, peer, body).await,
+        ("POST", ["v1", "quarantine", "retry"]) => review::retry(shared, peer, body).await,
+        ("POST", ["v1", "quarantine", "discard"]) => review::discard(shared, peer, body).await,
+        ("POST", ["v1", "alerts", "acknowledge"]) => review::acknowledge(shared, peer, body).await,
+        ("POST", ["v1", "sync"]) => review::sync_now(shared, peer).await,
+        ("POST", ["v1", "pause"]) => review::pause(shared, peer).await,
+        ("POST", ["v1", "resume"]) => review::resume(shared, peer).await,
+        _ => Ok(method_not_allowed(methods)),
+    };
+    response.unwrap_or_else(|error| error.response())
 }
 
-async fn not_found() -> Result<HttpResponse, ApiError> {
-    let message = "there is nothing at this path; GET /v1/openapi.json describes what there is";
-    std::future::ready(Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message))).await
+/// The methods that a path takes; none where there is nothing.
+fn methods(path: &[&str]) -> Option<&'static str> {
+    match path {
+        ["v1", "records"] => Some("GET, POST"),
+        ["v1", "records", id, "payload"] if !id.is_empty() => Some("PUT"),
+        ["v1", "records", id] if !id.is_empty() => Some("GET"),
+        ["v1", "status" | "events" | "manifest" | "batches" | "telemetry" | "openapi.json"] | ["metrics"] => {
+            Some("GET")
+        }
+        ["v1", "sync" | "pause" | "resume"]
+        | ["v1", "quarantine", "add" | "retry" | "discard"]
+        | ["v1", "alerts", "acknowledge"] => Some("POST"),
+        _ => None,
+    }
 }
 
-async fn method_not_allowed(methods: &'static str) -> HttpResponse {
+fn method_not_allowed(methods: &'static str) -> Response {
     let message = format!("this path takes {methods}; GET /v1/openapi.json describes it");
     let error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
-    let mut response = error.error_response();
+    let mut response = error.response();
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
-    std::future::ready(response).await
-}
-
-/// The status
-///
-/// Everything at a glance, put together without asking anybody; `caller` is about the user who asks. What the server said of
-/// a whole request may quote any record in it: those messages are for admins.
-#[utoipa::path(
-    get, path = "/v1/status", tag = "status",
-    responses((status = 200, description = "The status.", body = Status)),
-)]
-pub(super) async fn status(shared: web::Data<Shared>, peer: Peer) -> Result<HttpResponse, ApiError> {
-    let _turn = shared.turns.take().await?;
-    Ok(HttpResponse::Ok().json(shared.board.status_for(shared.audience(&peer))))
-}
-
-/// What was measured
-///
-/// How long records take, how batches of each size fare, which types cause delays, and what the network was like at failures; over
-/// `telemetry.window`, and day by day. It survives a restart.
-#[utoipa::path(
-    get, path = "/v1/telemetry", tag = "status",
-    responses((status = 200, description = "The report.", body = TelemetryReport)),
-)]
-pub(super) async fn telemetry(shared: web::Data<Shared>) -> Result<HttpResponse, ApiError> {
-    let _turn = shared.turns.take().await?;
-    Ok(HttpResponse::Ok().json(shared.telemetry.send(Report).await?))
-}
-
-/// Metrics
-///
-/// For Prometheus and others that read OpenMetrics.
-#[utoipa::path(
-    get, path = "/metrics", tag = "status",
-    responses((status = 200, description = "The exposition.", body = String,
-        content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8")),
-)]
-pub(super) async fn open_metrics(shared: web::Data<Shared>) -> Result<HttpResponse, ApiError> {
-    let _turn = shared.turns.take().await?;
-    let backlog = shared.board.backlog.borrow().clone();
-    let text = metrics::text(&shared.board.status(), &backlog).map_err(|error| {
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics_failed", error.to_string())
-    });
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    text.map(|text| HttpResponse::Ok().content_type(content_type).body(text))
-}
-
-/// What `GET /v1/batches` takes.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct BatchesQuery {
-    /// At most so many.
-    #[param(default = 50)]
-    pub(super) limit: Option<usize>,
-}
-
-/// Recent batches
-///
-/// The latest sends, the newest first, with what became of each and why it had its size. 500 are kept.
-#[utoipa::path(
-    get, path = "/v1/batches", tag = "status", params(BatchesQuery),
-    responses((status = 200, description = "The sends.", body = BatchList)),
-)]
-pub(super) async fn batches(
-    shared: web::Data<Shared>,
-    query: Result<web::Query<BatchesQuery>, actix_web::Error>,
-) -> Result<HttpResponse, ApiError> {
-    let query = query.map_err(|error| ApiError::bad_request("invalid_query", error.to_string()))?;
-    let limit = query.limit.unwrap_or(DEFAULT_BATCHES);
-    let _turn = shared.turns.take().await?;
-    let batches = shared.telemetry.send(RecentBatches(limit)).await?;
-    Ok(HttpResponse::Ok().json(BatchList { batches }))
+    response
 }

@@ -7,8 +7,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use actix_web::http::header::{HOST, HeaderMap, HeaderName, ORIGIN};
-use actix_web::http::{Method, Uri};
+use hyper::header::{HOST, HeaderMap, HeaderName, ORIGIN};
+use hyper::{Method, Uri};
 
 static SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 static MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
@@ -80,7 +80,7 @@ enum Value<'a> {
 
 /// The value of a header that may stand there once.
 fn value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Value<'a> {
-    let mut values = headers.get_all(name);
+    let mut values = headers.get_all(name).iter();
     match (values.next().map(|value| value.to_str()), values.next()) {
         (None, _) => Value::Missing,
         (Some(Ok(text)), None) => Value::One(text),
@@ -90,7 +90,7 @@ fn value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Value<'a> {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::HeaderValue;
+    use hyper::header::HeaderValue;
 
     use super::*;
 
@@ -100,7 +100,7 @@ mod tests {
     fn asked(addresses: &str, method: &Method, uri: &str, head: &[(&str, &str)]) -> Result<(), Stranger> {
         let mut headers = HeaderMap::new();
         for (name, value) in head {
-            headers.append(name.parse().unwrap(), HeaderValue::from_str(value).unwrap());
+            headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
         }
         let listening: Vec<SocketAddr> =
             addresses.split(' ').map(|address| address.parse().unwrap()).collect();

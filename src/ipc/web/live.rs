@@ -6,33 +6,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
 use bytes::Bytes;
+use hyper::StatusCode;
 use serde::Serialize;
 use tokio::sync::mpsc::Sender;
 
 use super::view::{self, Audience};
 use super::{STALL_LIMIT, Site};
 use crate::ipc::error::ApiError;
-use crate::ipc::server::Shared;
+use crate::ipc::http::{self, Response};
+use crate::ipc::state::Shared;
 use crate::model::Backlog;
 
 /// Changes that come closer together are shown as one.
 const SPACING: Duration = Duration::from_millis(200);
 
 /// `GET /v1/events`
-pub(super) async fn events(
-    site: web::Data<Site>,
-    shared: web::Data<Shared>,
-) -> Result<HttpResponse, ApiError> {
+pub(super) fn events(site: &Site, shared: &Shared) -> Result<Response, ApiError> {
     let slot = Arc::clone(&site.streams).try_acquire_owned().map_err(|_| {
         let message = "too many pages are open on this device: close one, or raise web.max_connections";
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_pages", message)
-    });
-    let slot = std::future::ready(slot).await?;
+    })?;
     let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
-    let audience = site.audience();
+    let (shared, audience) = (shared.clone(), site.audience());
     actix_rt::spawn(async move {
         // However it ends, so does the answer, and with it the connection of one that does not read.
         let _ended = tell(&shared, audience, &sender).await;
@@ -40,9 +36,9 @@ pub(super) async fn events(
     });
     let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
         let chunk = receiver.recv().await?;
-        Some((Ok::<_, ApiError>(chunk), receiver))
+        Some((Ok(chunk), receiver))
     });
-    Ok(HttpResponse::Ok().content_type("text/event-stream").streaming(stream))
+    Ok(http::stream("text/event-stream", stream))
 }
 
 /// Stands in for the records under review.

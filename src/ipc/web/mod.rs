@@ -31,17 +31,13 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_http::{Extensions, HttpService, KeepAlive};
-use actix_service::{Service, ServiceFactory, map_config};
-use actix_web::dev::AppConfig;
-use actix_web::{App, web};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::patience::{HEAD_WITHIN, Patient};
-use super::server::Shared;
+use super::connection::{self, Options};
+use super::state::Shared;
 use crate::actors::ConfigWatch;
 use crate::actors::queue_store::Write;
 use crate::config;
@@ -172,7 +168,7 @@ async fn serve(web: &config::Web, listeners: &Listeners, shared: &Shared, identi
     let Some(address) = addresses.first() else {
         return;
     };
-    let site = web::Data::new(Site {
+    let site = Arc::new(Site {
         hosts: Hosts::of(&addresses),
         code: Code::new(shared.board.clock, web.clone()),
         identity: Arc::clone(identity),
@@ -185,7 +181,7 @@ async fn serve(web: &config::Web, listeners: &Listeners, shared: &Shared, identi
         tokio::select! {
             accepted = listeners.accept(), if connections.len() < web.max_connections => match accepted {
                 Ok(stream) => {
-                    connections.spawn_local(connection(stream, site.clone(), shared.clone()));
+                    connections.spawn_local(connection(stream, Arc::clone(&site), shared.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection to the page could not be accepted");
@@ -197,28 +193,14 @@ async fn serve(web: &config::Web, listeners: &Listeners, shared: &Shared, identi
     }
 }
 
-async fn connection(stream: TcpStream, site: web::Data<Site>, shared: Shared) {
-    let app = App::new()
-        .app_data(site)
-        .app_data(web::Data::new(shared))
-        .configure(routes::routes)
-        .wrap(actix_web::middleware::from_fn(routes::guarded));
+async fn connection(stream: TcpStream, site: Arc<Site>, shared: Shared) {
     if let Err(error) = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER) {
         tracing::debug!(%error, "the kernel keeps as much as it likes for a reader of the page");
     }
-    let factory = HttpService::build()
-        .client_request_timeout(HEAD_WITHIN)
-        .keep_alive(KeepAlive::Os)
-        // A page that was closed is noticed at once, not at the next event.
-        .h1_allow_half_closed(false)
-        .on_connect_ext(|connection: &Patient<TcpStream>, extensions: &mut Extensions| {
-            extensions.insert(connection.turn());
-        })
-        .h1(map_config(app, |()| AppConfig::default()));
-    let Ok(service) = factory.new_service(()).await else {
-        return;
-    };
-    if let Err(error) = service.call((Patient::new(stream, STALL_LIMIT), None)).await {
+    // A page that was closed is noticed at once, not at the next event.
+    let options = Options { stall_timeout: STALL_LIMIT, half_closable: None };
+    let respond = |request| routes::respond(&site, &shared, request);
+    if let Err(error) = connection::serve(stream, options, std::future::pending::<()>(), respond).await {
         tracing::debug!(%error, "a connection to the page broke off");
     }
 }

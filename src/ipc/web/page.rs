@@ -3,9 +3,9 @@
 //! The browser runs the script and applies the style that are written here, known by their digests, and
 //! nothing else; it loads nothing, asks nobody but this address, and is in nobody's frame.
 
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use ring::digest::{SHA256, digest};
 
 use super::identity::PageKey;

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::api::Status;
 use crate::ipc::error::ApiError;
-use crate::ipc::server::Shared;
+use crate::ipc::state::Shared;
 use crate::ipc::status::Board;
 use crate::model::{LastError, ManifestEntry, RecordId, RecordState};
 use crate::store::Filter;

@@ -22,12 +22,12 @@ fn calls_of_socket(daemon: &Daemon) -> Calls {
 /// As its source has them, literally or by the name of a constant.
 fn calls_of_page() -> Calls {
     let source = include_str!("../../../src/ipc/web/routes.rs");
-    let routes = source.split(".service(resource(").skip(1).map(|route| {
-        let (path, rest) = route.split_once(')').unwrap();
+    let routes = source.lines().filter_map(|line| line.trim().strip_prefix("(\"")?.split_once(") =>"));
+    let routes = routes.map(|(route, _)| {
+        let (method, path) = route.split_once("\", ").unwrap();
         let constant = source.split_once(&format!("const {path}: &str = "));
         let path = constant.map_or(path, |(_, text)| text.split_once(';').unwrap().0).trim_matches('"');
-        let method = rest.split_once("web::").unwrap().1.split_once('(').unwrap().0;
-        (method.to_uppercase(), path.to_owned())
+        (method.to_owned(), path.to_owned())
     });
     routes.collect()
 }

@@ -129,10 +129,13 @@ fn every_route_is_described_and_every_description_has_a_route() {
         document.operations().into_iter().map(|(path, method, _)| (path, method)).collect();
     let source = include_str!("../../../src/ipc/routes.rs");
     let mut routes = BTreeSet::new();
-    for route in source.split("at(\"").skip(1) {
-        let mut parts = route.split('"');
-        let (path, methods) = (parts.next().unwrap(), parts.nth(1).unwrap());
-        routes.extend(methods.split(", ").map(|method| (path.to_owned(), method.to_owned())));
+    for route in source.lines().filter_map(|line| line.trim().strip_prefix("(\"")?.split_once("]) =>")) {
+        let (method, segments) = route.0.split_once("\", [").unwrap();
+        let path = segments.split(", ").map(|segment| match segment.strip_prefix('"') {
+            Some(literal) => format!("/{}", literal.trim_end_matches('"')),
+            None => format!("/{{{segment}}}"),
+        });
+        routes.insert((path.collect(), method.to_owned()));
     }
     assert_eq!(described, routes);
     // What the source says of methods is what is served.

@@ -134,6 +134,18 @@ fn manifests_that_nobody_reads_cost_little_and_end() {
 }
 
 #[test]
+fn a_caller_that_reads_slowly_gets_all_of_a_response_that_ends_its_connection() {
+    let daemon = Daemon::start(&Settings::default());
+    daemon.enqueue_many(1000);
+    let request = b"GET /v1/manifest HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let mut stream = caller(&daemon, request);
+    stream.read_exact(&mut [0; 12]).unwrap();
+    // By now the daemon has written as much as the kernel keeps.
+    daemon.enqueue_many(1);
+    assert!(rest(&stream).ends_with("\r\n0\r\n\r\n"));
+}
+
+#[test]
 fn requests_that_come_together_are_all_answered_but_one_at_a_time() {
     const REQUESTS: usize = 300;
     const REQUESTS_OF_THE_DEAF: usize = 3000;
