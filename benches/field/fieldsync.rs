@@ -1,4 +1,4 @@
-//! The crate's own policy, driven as the planner drives it: a queue in memory that obeys the agenda's
+//! The crate's own policy, driven as the planner drives it: a queue in memory that obeys the scheduler's
 //! dispositions, and the breaker in between. All that knows the policy's types stands in this file.
 
 use std::collections::BTreeMap;
@@ -8,12 +8,12 @@ use fieldsync::config::Config;
 use fieldsync::model::{
     Backlog, BatchId, BatchPhase, LastError, LinkState, OpenBatch, Place, SizeRule, Stage,
 };
-use fieldsync::policy::agenda::{Action, Agenda, ClaimOrder, Disposition, Outcome, Sent, View};
 use fieldsync::policy::backoff;
 use fieldsync::policy::breaker::Breaker;
 use fieldsync::policy::learned::Learned;
 use fieldsync::policy::outcome_reply::OutcomeReply;
 use fieldsync::policy::reach::{Evidence, Next, Pace, Reach};
+use fieldsync::policy::scheduler::{Action, ClaimOrder, Disposition, Outcome, Scheduler, Sent, View};
 use fieldsync::policy::service_time::Load;
 use fieldsync::policy::verdict::Verdict;
 
@@ -36,7 +36,7 @@ const PACE: Pace = Pace {
 
 struct Driver<'w> {
     world: &'w mut World,
-    agenda: Agenda,
+    scheduler: Scheduler,
     breaker: Breaker,
     config: Config,
     open: BTreeMap<BatchId, (OpenBatch, Vec<usize>)>,
@@ -60,7 +60,7 @@ pub(crate) fn run(world: &mut World) {
     let attempts = vec![0; world.records.len()];
     Driver {
         world,
-        agenda: Agenda::new(Vec::new(), Learned::default(), rng.fork()),
+        scheduler: Scheduler::new(Vec::new(), Learned::default(), rng.fork()),
         breaker: Breaker::default(),
         config,
         open: BTreeMap::new(),
@@ -76,10 +76,10 @@ pub(crate) fn run(world: &mut World) {
 }
 
 impl Driver<'_> {
-    /// Until nothing is left, nobody looks any longer, or the agenda sleeps without a reason to wake.
+    /// Until nothing is left, nobody looks any longer, or the scheduler sleeps without a reason to wake.
     fn run(&mut self) {
         while !self.world.is_done() && !self.world.over() {
-            match self.look(|agenda, view| agenda.next(view)) {
+            match self.look(|scheduler, view| scheduler.next_action(view)) {
                 Action::Rest { until, .. } => {
                     if !self.rest(until) {
                         return;
@@ -87,16 +87,16 @@ impl Driver<'_> {
                 }
                 Action::Claim(order) => self.claim(order),
                 Action::Send(id, _) => self.upload(id),
-                Action::LookUp(id) => self.look_up(id),
-                Action::Convict(id) => {
-                    let disposition = self.look(|agenda, view| agenda.conviction(view, id));
+                Action::QueryOutcome(id) => self.look_up(id),
+                Action::Quarantine(id) => {
+                    let disposition = self.look(|scheduler, view| scheduler.quarantine_isolated(view, id));
                     self.settle(id, disposition);
                 }
                 Action::Divide(id) => {
-                    let disposition = self.look(|agenda, view| agenda.division(view, id));
+                    let disposition = self.look(|scheduler, view| scheduler.divide_batch(view, id));
                     self.settle(id, disposition);
                 }
-                Action::Control(_) => self.control(),
+                Action::SendCanary(_) => self.control(),
             }
             self.world.wait(STEP);
         }
@@ -107,7 +107,7 @@ impl Driver<'_> {
             let up = self.world.link_up();
             self.world.wait_until(up.from);
             self.offline = false;
-            self.agenda.link_returned(self.world.now);
+            self.scheduler.link_restored(self.world.now);
             self.breaker.hurry(self.world.now);
             return true;
         }
@@ -139,7 +139,7 @@ impl Driver<'_> {
             Next::Stay | Next::Rest => return false,
         }
         if self.reach.returns() != before {
-            self.agenda.link_returned(self.world.now);
+            self.scheduler.link_restored(self.world.now);
             self.breaker.hurry(self.world.now);
         }
         true
@@ -168,7 +168,7 @@ impl Driver<'_> {
         }
     }
 
-    fn look<T>(&mut self, decide: impl FnOnce(&mut Agenda, &View<'_>) -> T) -> T {
+    fn look<T>(&mut self, decide: impl FnOnce(&mut Scheduler, &View<'_>) -> T) -> T {
         let (backlog, wall_ms) = (self.backlog(), self.wall_ms());
         let view = View {
             now: self.world.now,
@@ -180,7 +180,7 @@ impl Driver<'_> {
             deferral: None,
             breaker: self.breaker.state(),
         };
-        decide(&mut self.agenda, &view)
+        decide(&mut self.scheduler, &view)
     }
 
     /// In queue order, those that are due again among them.
@@ -232,7 +232,7 @@ impl Driver<'_> {
     }
 
     fn upload(&mut self, id: BatchId) {
-        let Some((open, members)) = self.open.get_mut(&id) else { return self.agenda.gone(id) };
+        let Some((open, members)) = self.open.get_mut(&id) else { return self.scheduler.forget_batch(id) };
         open.attempt += 1;
         open.phase = BatchPhase::InFlight;
         let (open, members) = (open.clone(), members.clone());
@@ -240,15 +240,15 @@ impl Driver<'_> {
         for record in members.iter().map(|member| &self.world.records[*member]) {
             load.add(TYPES[record.kind], record.bytes);
         }
-        self.agenda.sending(self.world.now, &open, load);
+        self.scheduler.start_send(self.world.now, &open, load);
         if self.breaker.permit(self.world.now).is_err() {
-            let disposition = self.look(|agenda, view| agenda.held_back(view, id));
+            let disposition = self.look(|scheduler, view| scheduler.defer_send(view, id));
             return self.settle(id, disposition);
         }
         for member in &members {
             self.attempts[*member] += 1;
         }
-        let patience = self.agenda.patience(&self.config, id);
+        let patience = self.scheduler.response_deadline(&self.config, id);
         let Exchange { verdict, status, took, sending } = self.post(id, &members, patience);
         let error = LastError {
             class: verdict.class().into(),
@@ -258,7 +258,7 @@ impl Driver<'_> {
             at: self.wall_ms(),
         };
         let sent = Sent { verdict: &verdict, error: &error, took, sending, replayed: false };
-        let disposition = self.look(|agenda, view| agenda.answered(view, id, &sent));
+        let disposition = self.look(|scheduler, view| scheduler.on_response(view, id, &sent));
         self.settle(id, disposition);
     }
 
@@ -269,7 +269,7 @@ impl Driver<'_> {
         self.breaker.record(now, effect, &self.config.breaker, &mut self.rng);
         self.sense_link();
         match exchange.verdict {
-            Verdict::Intercepted if self.agenda.is_denied_alone(id) => {}
+            Verdict::Intercepted if self.scheduler.is_denied_alone(id) => {}
             Verdict::Intercepted => self.met(Evidence::Portal),
             _ if exchange.status.is_some() => self.met(Evidence::Reached),
             _ => {}
@@ -290,7 +290,7 @@ impl Driver<'_> {
         let Some(sample) = self.sample else { return };
         let id = self.world.new_batch_id();
         let verdict: Verdict = self.post(id, &[sample], None).verdict;
-        self.look(|agenda, view| agenda.control_answered(view, id, &verdict));
+        self.look(|scheduler, view| scheduler.on_canary_response(view, id, &verdict));
     }
 
     fn look_up(&mut self, id: BatchId) {
@@ -298,7 +298,7 @@ impl Driver<'_> {
         let effect = found.effect();
         self.breaker.looked_up(self.world.now, effect, &self.config.breaker, &mut self.rng);
         self.sense_link();
-        if let Some(disposition) = self.look(|agenda, view| agenda.looked_up(view, id, &found)) {
+        if let Some(disposition) = self.look(|scheduler, view| scheduler.on_outcome_reply(view, id, &found)) {
             self.settle(id, disposition);
         }
     }
@@ -341,7 +341,7 @@ impl Driver<'_> {
             Outcome::Synced => {
                 self.world.synced(member);
                 self.sample = Some(member);
-                self.agenda.control_ready();
+                self.scheduler.canary_confirmed();
             }
             Outcome::Quarantine(_) => self.world.quarantine(member),
             Outcome::Retry(_) => drop(self.failed.insert(member, due)),
@@ -351,6 +351,6 @@ impl Driver<'_> {
     fn go_on(&mut self, members: Vec<usize>, parent: BatchId, stage: Stage, rule: SizeRule) {
         let id = self.open_as(members, Some(parent), stage, rule);
         let opened = self.open.get(&id).map(|(open, _)| open.clone());
-        self.agenda.opened(self.world.now, opened.into_iter().collect());
+        self.scheduler.track_batches(self.world.now, opened.into_iter().collect());
     }
 }

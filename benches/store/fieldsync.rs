@@ -11,7 +11,7 @@ use fieldsync::config::{self, Config, Size};
 use fieldsync::model::{
     Backlog, Batch, BatchId, DEFAULT_PRIORITY, LastError, NewRecord, Place, Sequence, SizeRule,
 };
-use fieldsync::policy::agenda::{ClaimOrder, Disposition, Outcome};
+use fieldsync::policy::scheduler::{ClaimOrder, Disposition, Outcome};
 use fieldsync::policy::sizing::BatchLimit;
 use fieldsync::store::{Append, Claim, Filter, KeySpace, Limits, One, Op, Queue, Settle};
 use tokio::sync::watch;

@@ -14,9 +14,9 @@ use super::schema::{BatchRow, HELD, ManifestRow, MemberRow, StoredPhase, StoredR
 use crate::clock::millis;
 use crate::config;
 use crate::model::{Batch, BatchId, BatchPhase, LastError, OpenBatch, RecordId, Sequence};
-use crate::policy::agenda::{Disposition, Outcome};
 use crate::policy::backoff;
 use crate::policy::isolation::Cut;
+use crate::policy::scheduler::{Disposition, Outcome};
 
 /// Receipts that one settlement looks at, at least.
 const PRUNE_STEP: usize = 100;

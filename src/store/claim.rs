@@ -14,7 +14,7 @@ use super::op::{Op, Transaction};
 use super::schema::{BatchRow, HELD, MemberRow, StoredPhase, StoredStage, StoredState, seq};
 use super::state::Cursors;
 use crate::model::{Batch, BatchId};
-use crate::policy::agenda::ClaimOrder;
+use crate::policy::scheduler::ClaimOrder;
 use crate::policy::sizing::Filling;
 
 /// Records that one claim looks at; the next goes on from there.

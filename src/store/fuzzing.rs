@@ -15,7 +15,7 @@ use super::{Append, Claim, KeySpace, Limits, One, Op, OpenError, Remember, Salva
 use crate::clock::Now;
 use crate::config;
 use crate::model::{BatchId, BatchPhase, LastError, NewRecord, RecordId, Sequence, SizeRule};
-use crate::policy::agenda::{ClaimOrder, Disposition, Outcome};
+use crate::policy::scheduler::{ClaimOrder, Disposition, Outcome};
 use crate::policy::sizing::BatchLimit;
 
 pub use super::salvage::fuzzing::{Carver, assert_rows, reseal, shrink_pages};

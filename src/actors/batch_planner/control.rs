@@ -39,7 +39,7 @@ impl BatchPlanner {
         ctx.spawn(sent.map(move |answer, planner, ctx| {
             planner.busy = false;
             if let Ok(Ok(Uploaded { verdict, .. })) = answer {
-                planner.look(|agenda, view| agenda.control_answered(view, id, &verdict));
+                planner.look(|scheduler, view| scheduler.on_canary_response(view, id, &verdict));
             }
             planner.step(ctx);
         }));
@@ -53,7 +53,7 @@ impl BatchPlanner {
         let smallest = confirmed.min_by_key(|record| record.payload.len());
         if let Some(record) = smallest.filter(|record| record.payload.len() <= MAX_SAMPLE_BYTES) {
             self.sample = Some(record.clone());
-            self.agenda.control_ready();
+            self.scheduler.canary_confirmed();
         }
     }
 }

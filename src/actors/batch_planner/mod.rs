@@ -1,7 +1,7 @@
-//! Drives the agenda: asks it what to do next, does it, and tells it what came of it. One action
-//! is under way at a time; all decisions are in [`crate::policy::agenda`].
+//! Drives the scheduler: asks it what to do next, does it, and tells it what came of it. One action
+//! is under way at a time; all decisions are in [`crate::policy::scheduler`].
 //!
-//! It wakes when something changed (backlog, link, breaker, configuration) or when the agenda's
+//! It wakes when something changed (backlog, link, breaker, configuration) or when the scheduler's
 //! own time has come; it never looks just in case.
 
 mod control;
@@ -22,10 +22,10 @@ use super::{ConfigWatch, Disbanded, Drain, LookUp, Ping, TryNow, Upload, Uploade
 use crate::api::BatchInFlight;
 use crate::clock::{Clock, Steady, millis, wall_ms};
 use crate::model::{Backlog, Batch, BatchId, BatchRecord, DiskState, Link, OpenBatch, Phase};
-use crate::policy::agenda::{Action, Agenda, Sent, View};
 use crate::policy::breaker::BreakerState;
 use crate::policy::learned::Learned;
 use crate::policy::outcome_reply::OutcomeReply;
+use crate::policy::scheduler::{Action, Scheduler, Sent, View};
 use crate::policy::verdict::Verdict;
 use crate::store::{Claim, Dispatch, Expedite, StoreError};
 use crate::telemetry::event::Event;
@@ -62,7 +62,7 @@ pub struct Partners {
 
 /// The actor.
 pub struct BatchPlanner {
-    agenda: Agenda,
+    scheduler: Scheduler,
     senses: Senses,
     partners: Partners,
     clock: Clock,
@@ -99,10 +99,10 @@ impl BatchPlanner {
         (clock, steady): (Clock, Steady),
         state: watch::Sender<PlannerState>,
     ) -> Self {
-        let mut agenda = Agenda::new(open, learned, fastrand::Rng::new());
-        agenda.serves(&senses.config.borrow());
+        let mut scheduler = Scheduler::new(open, learned, fastrand::Rng::new());
+        scheduler.switch_server(&senses.config.borrow());
         Self {
-            agenda,
+            scheduler,
             senses,
             partners,
             clock,
@@ -120,8 +120,8 @@ impl BatchPlanner {
         }
     }
 
-    /// Lets the agenda look at the world as it is now.
-    fn look<T>(&mut self, decide: impl FnOnce(&mut Agenda, &View<'_>) -> T) -> T {
+    /// Lets the scheduler look at the world as it is now.
+    fn look<T>(&mut self, decide: impl FnOnce(&mut Scheduler, &View<'_>) -> T) -> T {
         let (config, backlog) =
             (Arc::clone(&self.senses.config.borrow()), self.senses.backlog.borrow().clone());
         let (now, link) = (self.steady.now(), *self.senses.link.borrow());
@@ -135,7 +135,7 @@ impl BatchPlanner {
             deferral: link.deferral,
             breaker: *self.senses.breaker.borrow(),
         };
-        decide(&mut self.agenda, &view)
+        decide(&mut self.scheduler, &view)
     }
 
     fn step(&mut self, ctx: &mut Context<Self>) {
@@ -161,10 +161,10 @@ impl BatchPlanner {
         // Not before the answer to what was sent with the old ones: it would stop the run after all.
         if self.senses.credentials.has_changed().is_ok_and(|changed| changed) {
             self.senses.credentials.mark_unchanged();
-            self.agenda.let_in(self.clock.now());
+            self.scheduler.credentials_renewed(self.clock.now());
         }
         self.observe_progress();
-        match self.look(|agenda, view| agenda.next(view)) {
+        match self.look(|scheduler, view| scheduler.next_action(view)) {
             Action::Rest { phase, until } => self.rest(phase, until, ctx),
             Action::Claim(order) => self.ask_store(Claim::new(order), ctx, |planner, claimed, ctx| {
                 if let Some(batch) = claimed {
@@ -175,18 +175,18 @@ impl BatchPlanner {
                 self.ask_store(Dispatch { batch, sequence }, ctx, move |planner, dispatched, ctx| {
                     match dispatched {
                         Some(batch) => planner.upload(batch, ctx),
-                        None => planner.agenda.gone(batch),
+                        None => planner.scheduler.forget_batch(batch),
                     }
                 });
             }
-            Action::LookUp(batch) => self.look_up(batch, ctx),
+            Action::QueryOutcome(batch) => self.look_up(batch, ctx),
             Action::Divide(batch) => {
-                let disposition = self.look(|agenda, view| agenda.division(view, batch));
+                let disposition = self.look(|scheduler, view| scheduler.divide_batch(view, batch));
                 self.settle(batch, disposition, None, ctx);
             }
-            Action::Control(sequence) => self.control(sequence, ctx),
-            Action::Convict(batch) => {
-                let disposition = self.look(|agenda, view| agenda.conviction(view, batch));
+            Action::SendCanary(sequence) => self.control(sequence, ctx),
+            Action::Quarantine(batch) => {
+                let disposition = self.look(|scheduler, view| scheduler.quarantine_isolated(view, batch));
                 self.settle(batch, disposition, None, ctx);
             }
         }
@@ -241,7 +241,7 @@ impl BatchPlanner {
     }
 
     fn upload(&mut self, batch: Batch, ctx: &mut Context<Self>) {
-        self.agenda.sending(self.clock.now(), &batch.open, load_of(&batch));
+        self.scheduler.start_send(self.clock.now(), &batch.open, load_of(&batch));
         if self.draining {
             return self.hold_back(batch.open.id, ctx);
         }
@@ -259,8 +259,8 @@ impl BatchPlanner {
         let batch = Arc::new(batch);
         let upload = Upload {
             batch: Arc::clone(&batch),
-            patience: self.agenda.patience(&self.senses.config.borrow(), batch.open.id),
-            is_denied_alone: self.agenda.is_denied_alone(batch.open.id),
+            patience: self.scheduler.response_deadline(&self.senses.config.borrow(), batch.open.id),
+            is_denied_alone: self.scheduler.is_denied_alone(batch.open.id),
         };
         let sent = self.partners.breaker.send(upload).into_actor(self);
         ctx.spawn(sent.map(move |answer, planner, ctx| {
@@ -275,7 +275,7 @@ impl BatchPlanner {
     }
 
     fn hold_back(&mut self, id: BatchId, ctx: &mut Context<Self>) {
-        let parked = self.look(|agenda, view| agenda.held_back(view, id));
+        let parked = self.look(|scheduler, view| scheduler.defer_send(view, id));
         self.settle(id, parked, None, ctx);
     }
 
@@ -283,12 +283,12 @@ impl BatchPlanner {
         let Uploaded { verdict, error, took, replayed, hints, network } = uploaded;
         let id = batch.open.id;
         if let Some(hints) = hints {
-            self.agenda.hinted(hints);
+            self.scheduler.apply_hints(hints);
         }
         let (expected, time_limit) =
-            (self.agenda.expected(id), self.agenda.time_limit(&self.senses.config.borrow()));
+            (self.scheduler.expected_duration(id), self.scheduler.time_limit(&self.senses.config.borrow()));
         let sent = Sent { verdict: &verdict, error: &error, took, sending: network.sent, replayed };
-        let disposition = self.look(|agenda, view| agenda.answered(view, id, &sent));
+        let disposition = self.look(|scheduler, view| scheduler.on_response(view, id, &sent));
         if let Verdict::Completed(results) = &verdict {
             self.announced.last_success_at = Some(error.at);
             self.sample(batch, results);
@@ -318,7 +318,7 @@ impl BatchPlanner {
             if matches!(found, OutcomeReply::Completed(_)) {
                 planner.announced.last_success_at = Some(wall_ms());
             }
-            let disposition = planner.look(|agenda, view| agenda.looked_up(view, id, &found));
+            let disposition = planner.look(|scheduler, view| scheduler.on_outcome_reply(view, id, &found));
             log_look_up(id, &found, disposition.as_ref());
             match disposition {
                 Some(disposition) => planner.settle(id, disposition, None, ctx),
@@ -329,19 +329,20 @@ impl BatchPlanner {
 
     fn observe_progress(&mut self) {
         if self.announced.progress.observe(&self.senses.backlog.borrow()) {
-            self.agenda.run_began();
+            self.scheduler.start_run();
         }
     }
 
     fn announce(&mut self) {
         let to_go = self.senses.backlog.borrow().to_go();
         let config = Arc::clone(&self.senses.config.borrow());
-        self.announced.size = Some(self.look(|agenda, view| agenda.usual_size(view)));
-        self.announced.time_budget = self.agenda.time_budget(&config);
-        self.announced.time_limit = self.agenda.time_limit(&config);
-        self.announced.per_record = self.agenda.per_record();
-        self.announced.denied = self.agenda.denied_sets();
-        self.announced.eta = self.look(|agenda, view| agenda.estimate(view)).filter(|_| to_go > 0);
+        self.announced.size = Some(self.look(|scheduler, view| scheduler.usual_size(view)));
+        self.announced.time_budget = self.scheduler.time_budget(&config);
+        self.announced.time_limit = self.scheduler.time_limit(&config);
+        self.announced.per_record = self.scheduler.time_per_record();
+        self.announced.denied = self.scheduler.denied_sets();
+        self.announced.eta =
+            self.look(|scheduler, view| scheduler.estimate_remaining(view)).filter(|_| to_go > 0);
         if *self.state.borrow() != self.announced {
             self.state.send_replace(self.announced.clone());
         }
@@ -381,10 +382,10 @@ impl Handler<Wake> for BatchPlanner {
         let link = *self.senses.link.borrow();
         let was = std::mem::replace(&mut self.link_was, link);
         if link.deferral.is_none() {
-            self.agenda.deferral_ended();
+            self.scheduler.end_deferral_override();
         }
         if (link.returns, link.moves, link.paths) != (was.returns, was.moves, was.paths) {
-            self.agenda.link_returned(now);
+            self.scheduler.link_restored(now);
             // A device that only slept says nothing of a server that needs rest.
             if was.state.is_closed()
                 && let Err(error) = self.partners.breaker.try_send(TryNow)
@@ -393,10 +394,10 @@ impl Handler<Wake> for BatchPlanner {
             }
         }
         if let Wake::Reconfigured = wake {
-            if self.agenda.serves(&self.senses.config.borrow()) {
+            if self.scheduler.switch_server(&self.senses.config.borrow()) {
                 self.sample = None;
             }
-            self.agenda.hurry(now);
+            self.scheduler.retry_now(now);
         }
         self.step(ctx);
     }
@@ -417,8 +418,8 @@ impl Handler<TryNow> for BatchPlanner {
             }
         };
         Box::pin(hurried.into_actor(self).map(|(), planner, ctx| {
-            planner.agenda.hurry(planner.clock.now());
-            planner.look(Agenda::undefer);
+            planner.scheduler.retry_now(planner.clock.now());
+            planner.look(Scheduler::override_deferral);
             planner.step(ctx);
         }))
     }
@@ -429,7 +430,7 @@ impl Handler<Disbanded> for BatchPlanner {
 
     fn handle(&mut self, Disbanded(batches): Disbanded, ctx: &mut Self::Context) {
         for batch in batches {
-            self.agenda.gone(batch);
+            self.scheduler.forget_batch(batch);
         }
         self.step(ctx);
     }

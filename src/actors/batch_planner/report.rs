@@ -6,8 +6,8 @@ use crate::api::BatchReport;
 use crate::clock::millis;
 use crate::journal;
 use crate::model::{Batch, BatchId, BatchPhase, LastError, Network, OpenBatch, Sequence};
-use crate::policy::agenda::Disposition;
 use crate::policy::outcome_reply::OutcomeReply;
+use crate::policy::scheduler::Disposition;
 use crate::policy::service_time::{Forecast, Load};
 use crate::policy::verdict::Verdict;
 

@@ -8,8 +8,8 @@ use super::BatchPlanner;
 use super::report::{Report, described};
 use crate::actors::tell;
 use crate::model::BatchId;
-use crate::policy::agenda::{Action, Disposition};
 use crate::policy::learned;
+use crate::policy::scheduler::{Action, Disposition};
 use crate::store::{Claim, Remember, Settle, Settled};
 use crate::telemetry::event::Event;
 
@@ -25,7 +25,7 @@ impl BatchPlanner {
         report: Option<(Report, Vec<(String, u64)>)>,
         ctx: &mut Context<Self>,
     ) {
-        let then = match self.look(|agenda, view| agenda.next(view)) {
+        let then = match self.look(|scheduler, view| scheduler.next_action(view)) {
             Action::Claim(order) if !self.draining => Some(Claim::new(order)),
             _ => None,
         };
@@ -55,7 +55,7 @@ impl BatchPlanner {
             tracing::warn!(batch_id = %id, records = foreign, "{foreign} results for records outside of batch {id} were ignored");
         }
         let into: Vec<BatchId> = settled.opened.iter().map(|part| part.id).collect();
-        self.agenda.opened(now, settled.opened);
+        self.scheduler.track_batches(now, settled.opened);
         self.observe_progress();
         if let Some((report, types)) = report {
             let network = report.network;
@@ -87,7 +87,7 @@ impl BatchPlanner {
     }
 
     pub(super) fn remember(&mut self) -> Remember {
-        let learned = self.look(|agenda, view| agenda.learned(view));
+        let learned = self.look(|scheduler, view| scheduler.learned_state(view));
         Remember { name: learned::NOTE, note: learned.to_note() }
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::api::BatchInFlight;
 use crate::model::{DeniedSet, LastError, Phase};
-use crate::policy::agenda::UsualSize;
 use crate::policy::progress::Progress;
+use crate::policy::scheduler::UsualSize;
 
 /// What the planner announces.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,7 +3,7 @@
 use super::audit::audit;
 use super::support::{Bench, error, id, record};
 use crate::model::NewRecord;
-use crate::policy::agenda::Outcome;
+use crate::policy::scheduler::Outcome;
 use crate::store::{Mend, Review, ReviewAction, Selected};
 
 fn body(bytes: usize) -> Box<str> {

@@ -2,7 +2,7 @@
 
 use super::support::{Bench, HOUR, error, id, ids, open, record};
 use crate::clock::{Now, Steady};
-use crate::policy::agenda::Outcome;
+use crate::policy::scheduler::Outcome;
 
 const YEARS: u64 = 20 * 365 * 24 * HOUR;
 

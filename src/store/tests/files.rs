@@ -5,7 +5,7 @@ use std::fs;
 use super::audit::audit;
 use super::support::{Bench, error, id, ids, record};
 use crate::model::BatchPhase;
-use crate::policy::agenda::{Disposition, Outcome};
+use crate::policy::scheduler::{Disposition, Outcome};
 use crate::store::codec;
 use crate::store::schema::{SCHEMA_VERSION, Tables, meta};
 use crate::store::{
@@ -118,7 +118,7 @@ fn quiet_then_closed_then_opened_is_all_there() {
 
 #[test]
 fn an_operation_whose_reply_was_lost_is_repeated_without_harm() {
-    use crate::policy::agenda::{Disposition as D, Outcome as O};
+    use crate::policy::scheduler::{Disposition as D, Outcome as O};
     use crate::store::Settle;
     use std::sync::Arc;
 

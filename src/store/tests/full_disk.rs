@@ -6,7 +6,7 @@ use super::steps::Step;
 use super::support::{HOUR, error, id, order, record, retry};
 use super::world::World;
 use crate::model::{DiskState, NewRecord};
-use crate::policy::agenda::{Disposition, Outcome};
+use crate::policy::scheduler::{Disposition, Outcome};
 use crate::store::medium::Medium as _;
 use crate::store::{Append, AppendRefused, Claim, Settle, StoreError};
 

@@ -3,8 +3,8 @@
 use super::audit::audit;
 use super::support::{Bench, HOUR, error, id, ids, record};
 use crate::model::{NewRecord, Place, RecordId, RecordState};
-use crate::policy::agenda::{Disposition, Outcome};
 use crate::policy::isolation;
+use crate::policy::scheduler::{Disposition, Outcome};
 use crate::store::lane_view::LANE_STEPS;
 use crate::store::{Filter, Review, ReviewAction, Selected};
 

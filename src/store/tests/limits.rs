@@ -3,7 +3,7 @@
 use super::audit::audit;
 use super::support::{Bench, HOUR, error, id, ids, order, record, retry};
 use crate::model::NewRecord;
-use crate::policy::agenda::{Disposition, Outcome};
+use crate::policy::scheduler::{Disposition, Outcome};
 use crate::store::{Append, AppendRefused, Claim, LimitReached, Settle};
 
 fn sized(number: u128, bytes: usize) -> NewRecord {

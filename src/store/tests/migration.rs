@@ -8,7 +8,7 @@ use super::script::script;
 use super::steps::Step;
 use super::support::{Bench, HOUR, error, id, ids, record};
 use super::world::World;
-use crate::policy::agenda::Outcome;
+use crate::policy::scheduler::Outcome;
 use crate::store::KeySpace;
 use crate::store::codec;
 use crate::store::medium::Medium as _;

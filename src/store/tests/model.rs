@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::disk::Disk;
 use super::support::{Bench, HOUR, id};
 use crate::model::{Batch, BatchId, BatchPhase, NewRecord, OpenBatch, Place, RecordId, RecordState, Stage};
-use crate::policy::agenda::Outcome;
+use crate::policy::scheduler::Outcome;
 use crate::store::{AddRefused, AddedToReview, AppendRefused, Filter, KeySpace, LimitReached, Limits};
 
 #[derive(Clone, Debug)]

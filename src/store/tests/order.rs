@@ -3,8 +3,8 @@
 use super::audit::audit;
 use super::support::{Bench, HOUR, error, id, ids, record};
 use crate::model::{BatchPhase, NewRecord};
-use crate::policy::agenda::{Disposition, Outcome};
 use crate::policy::isolation;
+use crate::policy::scheduler::{Disposition, Outcome};
 use crate::store::{Review, ReviewAction, Selected};
 
 fn keyed(bench: &mut Bench, numbers: std::ops::RangeInclusive<u128>) {

@@ -4,7 +4,7 @@ use super::audit::audit;
 use super::disk::Disk;
 use super::support::{Bench, HOUR, error, id, record};
 use crate::model::{DiskState, NewRecord, RecordId};
-use crate::policy::agenda::Outcome;
+use crate::policy::scheduler::Outcome;
 use crate::store::{Append, AppendRefused};
 
 const MIB: u64 = 1 << 20;

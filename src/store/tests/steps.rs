@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::support::{HOUR, error, id};
 use crate::model::{BatchPhase, NewRecord};
-use crate::policy::agenda::Outcome;
+use crate::policy::scheduler::Outcome;
 
 /// A uid.
 pub(super) type Submitter = u32;

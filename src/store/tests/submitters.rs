@@ -3,7 +3,7 @@
 use super::audit::audit;
 use super::support::{Bench, error, id, ids, record};
 use crate::model::{NewRecord, OTHER_SUBMITTERS, RecordState, SUBMITTERS_MAX, SubmitterCounts};
-use crate::policy::agenda::Outcome;
+use crate::policy::scheduler::Outcome;
 use crate::store::{
     Append, AppendRefused, KeySpace, LimitReached, Mend, MendRefused, Review, ReviewAction, Selected,
 };
@@ -96,7 +96,7 @@ fn records_that_waited_for_another_users_go_once_keys_are_not_shared_any_more() 
     let both = bench.claim(2).unwrap().open.id;
     let outcomes = vec![(id(1), Outcome::Quarantine(error("no")))];
     let missing = Outcome::Retry(error("later"));
-    bench.settle(both, crate::policy::agenda::Disposition::Close { outcomes, missing });
+    bench.settle(both, crate::policy::scheduler::Disposition::Close { outcomes, missing });
     bench.now += super::support::HOUR;
     assert!(bench.claim(10).is_none());
     let waiting = bench.entry(id(2)).unwrap();
@@ -227,7 +227,7 @@ fn a_users_counts_follow_its_records_and_go_with_the_last_of_them() {
     assert_eq!(counts(&mut bench, ONE).syncing, 2, "after a restart, too");
     let outcomes = vec![(id(1), Outcome::Synced)];
     let missing = Outcome::Retry(error("later"));
-    bench.settle(batch, crate::policy::agenda::Disposition::Close { outcomes, missing });
+    bench.settle(batch, crate::policy::scheduler::Disposition::Close { outcomes, missing });
     let one = counts(&mut bench, ONE);
     assert_eq!((one.synced, one.failed, one.syncing, one.bytes), (1, 1, 0, 7));
     bench.now += 2 * super::support::HOUR;

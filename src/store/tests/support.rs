@@ -12,7 +12,7 @@ use super::disk::Disk;
 use crate::clock::Now;
 use crate::config;
 use crate::model::{Batch, BatchId, LastError, ManifestEntry, NewRecord, RecordId, Sequence, SizeRule};
-use crate::policy::agenda::{ClaimOrder, Disposition, Outcome};
+use crate::policy::scheduler::{ClaimOrder, Disposition, Outcome};
 use crate::policy::sizing::BatchLimit;
 use crate::store::options::StoreOptions;
 use crate::store::{

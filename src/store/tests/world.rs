@@ -9,8 +9,8 @@ use super::model::Model;
 use super::steps::{Step, Submitter, new_record, outcome};
 use super::support::{Bench, HOUR, error, id, order, retry};
 use crate::model::{Batch, BatchId, DiskState, NewRecord, RecordId, RecordState, Sequence};
-use crate::policy::agenda::{Disposition, Outcome};
 use crate::policy::isolation;
+use crate::policy::scheduler::{Disposition, Outcome};
 use crate::store::{
     AddToReview, Append, Claim, Dispatch, Expedite, KeySpace, Mend, MendRefused, Op, Pause, Review,
     ReviewAction, Selected, Settle, StoreError,

@@ -9,12 +9,11 @@
 //! | how large a batch is | [`sizing`], [`service_time`], [`time_limit`], [`byte_limits`] |
 //! | what is kept of it over a restart | [`learned`] |
 //! | what happens after a failure | [`isolation`] |
-//! | what is done next | [`agenda`] |
+//! | what is done next | [`scheduler`] |
 //! | when a struggling server is spared | [`breaker`], [`backoff`] |
 //! | whether the server can be reached, and when that is tried | [`reach`] |
 //! | what people read | [`progress`] |
 
-pub mod agenda;
 pub mod backoff;
 pub mod breaker;
 pub mod byte_limits;
@@ -23,6 +22,7 @@ pub mod learned;
 pub mod outcome_reply;
 pub mod progress;
 pub mod reach;
+pub mod scheduler;
 pub mod service_time;
 pub mod sizing;
 pub mod time_limit;

@@ -9,7 +9,7 @@ use super::super::audit::audit;
 use super::super::support::{Bench, error, id, ids, look_at, open, record};
 use super::{Became, LARGE, NOW, Sound, kept, large, places, sound, survey, with};
 use crate::model::{Place, RecordId, RecordState};
-use crate::policy::agenda::Outcome;
+use crate::policy::scheduler::Outcome;
 use crate::store::Mend;
 use crate::store::codec;
 use crate::store::counters::{Counters, RecordCounts};

@@ -11,7 +11,7 @@ use super::audit::audit;
 use super::support::{Bench, HOUR, error, look_at, open, record};
 use crate::clock::Now;
 use crate::model::{BatchPhase, DeviceId, NewRecord, RecordId, RecordState};
-use crate::policy::agenda::{Disposition, Outcome};
+use crate::policy::scheduler::{Disposition, Outcome};
 use crate::store::{Queue, Remember};
 
 const RECORDS: u128 = 300;

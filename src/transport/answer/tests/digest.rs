@@ -7,10 +7,10 @@ use serde_json::json;
 use super::BATCH;
 use crate::config::Config;
 use crate::model::{Backlog, BatchId, BatchPhase, LinkState, OpenBatch, Place, SizeRule, Stage};
-use crate::policy::agenda::{Agenda, Sent, View};
 use crate::policy::breaker::BreakerState;
 use crate::policy::learned::Learned;
 use crate::policy::outcome_reply::{OutcomeReply, classify_outcome_reply};
+use crate::policy::scheduler::{Scheduler, Sent, View};
 use crate::policy::service_time::Load;
 use crate::policy::verdict::{Ambiguity, Verdict, classify_response, last_error};
 use crate::protocol::exchange::{RequestResult, ResponseBody, ServerHints};
@@ -97,7 +97,7 @@ fn decide(verdict: &Verdict, found: &OutcomeReply, hints: ServerHints, seen: &Re
     };
     let mut load = Load::default();
     (0..RECORDS).for_each(|_| load.add("Visits", 5000));
-    let mut agenda = Agenda::new(Vec::new(), Learned::default(), fastrand::Rng::with_seed(1));
+    let mut scheduler = Scheduler::new(Vec::new(), Learned::default(), fastrand::Rng::with_seed(1));
     let backlog = Backlog { pending: 500, claimable: true, ..Backlog::default() };
     let view = |now| View {
         now: Duration::from_secs(now),
@@ -114,8 +114,8 @@ fn decide(verdict: &Verdict, found: &OutcomeReply, hints: ServerHints, seen: &Re
     assert!(kept <= MOST_OF_AN_ERROR, "{kept} bytes for each record");
     let timed_out = Verdict::Ambiguous(Ambiguity::TimedOut);
     for verdict in [verdict, &timed_out, verdict] {
-        agenda.sending(Duration::from_secs(1), &open, load.clone());
-        agenda.hinted(hints);
+        scheduler.start_send(Duration::from_secs(1), &open, load.clone());
+        scheduler.apply_hints(hints);
         let sent = Sent {
             verdict,
             error: &error,
@@ -123,11 +123,11 @@ fn decide(verdict: &Verdict, found: &OutcomeReply, hints: ServerHints, seen: &Re
             sending: Some(Duration::from_secs(1)),
             replayed: false,
         };
-        drop(agenda.answered(&view(100), open.id, &sent));
-        drop(agenda.next(&view(100)));
-        drop(agenda.looked_up(&view(101), open.id, found));
-        drop(agenda.next(&view(101)));
+        drop(scheduler.on_response(&view(100), open.id, &sent));
+        drop(scheduler.next_action(&view(100)));
+        drop(scheduler.on_outcome_reply(&view(101), open.id, found));
+        drop(scheduler.next_action(&view(101)));
     }
-    let learned = agenda.learned(&view(102));
+    let learned = scheduler.learned_state(&view(102));
     assert!(Learned::from_note(&learned.to_note()).is_ok());
 }

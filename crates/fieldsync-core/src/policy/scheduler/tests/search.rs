@@ -8,7 +8,7 @@ fn experienced() -> Desk {
     for number in 0..10 {
         let open =
             OpenBatch { id: BatchId(Uuid::from_u128(number)), attempt: 1, ..batch(20, BatchPhase::InFlight) };
-        desk.agenda.sending(desk.now, &open, load(20));
+        desk.scheduler.start_send(desk.now, &open, load(20));
         let took = 10 * SECOND;
         let sent = Sent {
             verdict: &Verdict::Completed(Vec::new()),
@@ -17,10 +17,10 @@ fn experienced() -> Desk {
             sending: Some(Duration::ZERO),
             replayed: false,
         };
-        desk.look(|agenda, view| agenda.answered(view, open.id, &sent));
+        desk.look(|scheduler, view| scheduler.on_response(view, open.id, &sent));
     }
-    desk.look(|agenda, view| {
-        agenda.looked_up(view, BatchId(Uuid::from_u128(0)), &OutcomeReply::UnknownBatch)
+    desk.look(|scheduler, view| {
+        scheduler.on_outcome_reply(view, BatchId(Uuid::from_u128(0)), &OutcomeReply::UnknownBatch)
     });
     desk
 }
@@ -28,10 +28,10 @@ fn experienced() -> Desk {
 /// A fresh batch fails, and the server does not have it: its parts.
 fn cut_up(desk: &mut Desk) -> Vec<OpenBatch> {
     let open = OpenBatch { id: BatchId(Uuid::from_u128(100)), attempt: 1, ..batch(20, BatchPhase::InFlight) };
-    desk.agenda.sending(desk.now, &open, load(20));
+    desk.scheduler.start_send(desk.now, &open, load(20));
     desk.answered(&open, &Verdict::Ambiguous(Ambiguity::TimedOut));
     let Some(Disposition::Cut { cut, .. }) =
-        desk.look(|agenda, view| agenda.looked_up(view, open.id, &OutcomeReply::UnknownBatch))
+        desk.look(|scheduler, view| scheduler.on_outcome_reply(view, open.id, &OutcomeReply::UnknownBatch))
     else {
         panic!("it is cut");
     };
@@ -44,7 +44,7 @@ fn cut_up(desk: &mut Desk) -> Vec<OpenBatch> {
             ..batch(records, BatchPhase::Waiting)
         })
         .collect();
-    desk.agenda.opened(desk.now, parts.clone());
+    desk.scheduler.track_batches(desk.now, parts.clone());
     parts
 }
 
@@ -52,32 +52,32 @@ fn cut_up(desk: &mut Desk) -> Vec<OpenBatch> {
 fn a_suspect_is_hung_up_on_only_where_its_outcome_can_be_asked_for() {
     let mut desk = experienced();
     let whole = OpenBatch { id: BatchId(Uuid::from_u128(50)), ..batch(20, BatchPhase::InFlight) };
-    desk.agenda.sending(desk.now, &whole, load(20));
-    assert_eq!(desk.agenda.patience(&desk.config, whole.id), None, "nobody is searched");
-    desk.agenda.gone(whole.id);
+    desk.scheduler.start_send(desk.now, &whole, load(20));
+    assert_eq!(desk.scheduler.response_deadline(&desk.config, whole.id), None, "nobody is searched");
+    desk.scheduler.forget_batch(whole.id);
     let part = cut_up(&mut desk).remove(0);
-    desk.agenda.sending(desk.now, &part, load(part.records));
-    let patience = desk.agenda.patience(&desk.config, part.id).unwrap();
+    desk.scheduler.start_send(desk.now, &part, load(part.records));
+    let patience = desk.scheduler.response_deadline(&desk.config, part.id).unwrap();
     assert!(patience >= 10 * SECOND && patience < 40 * SECOND, "{patience:?}");
     desk.config.server.outcome_lookup = OutcomeLookup::Off;
-    assert_eq!(desk.agenda.patience(&desk.config, part.id), None);
+    assert_eq!(desk.scheduler.response_deadline(&desk.config, part.id), None);
 }
 
 #[test]
 fn a_whole_batch_goes_again_where_most_failures_had_no_reason() {
     let mut desk = experienced();
     for _ in 0..3 {
-        desk.agenda.learned.glitches.innocent();
+        desk.scheduler.learned.glitches.innocent();
     }
     let open = OpenBatch { id: BatchId(Uuid::from_u128(100)), attempt: 1, ..batch(20, BatchPhase::InFlight) };
-    desk.agenda.sending(desk.now, &open, load(20));
+    desk.scheduler.start_send(desk.now, &open, load(20));
     desk.answered(&open, &Verdict::Ambiguous(Ambiguity::TimedOut));
     let unknown = |desk: &mut Desk| {
-        desk.look(|agenda, view| agenda.looked_up(view, open.id, &OutcomeReply::UnknownBatch))
+        desk.look(|scheduler, view| scheduler.on_outcome_reply(view, open.id, &OutcomeReply::UnknownBatch))
     };
     assert!(matches!(unknown(&mut desk), Some(Disposition::Keep { phase: BatchPhase::Waiting, .. })));
     let again = OpenBatch { attempt: 2, ..open.clone() };
-    desk.agenda.sending(desk.now, &again, load(20));
+    desk.scheduler.start_send(desk.now, &again, load(20));
     desk.answered(&again, &Verdict::Ambiguous(Ambiguity::TimedOut));
     assert!(matches!(unknown(&mut desk), Some(Disposition::Cut { .. })), "once is enough");
 }

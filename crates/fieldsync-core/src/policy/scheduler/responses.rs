@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use super::bisection::Failing;
 use super::denials::{Denials, Others, Wait};
-use super::look_ups::LEAST_WAIT;
-use super::suspects::Failing;
-use super::{Agenda, Carried, Disposition, Entry, Outcome, Sent, Step, View};
+use super::outcome_replies::LEAST_WAIT;
+use super::{Carried, Disposition, Entry, Outcome, Scheduler, Sent, Step, View};
 use crate::config::Config;
 use crate::model::{BatchId, BatchPhase, LastError, OpenBatch, Stage};
 use crate::policy::verdict::{Ambiguity, Verdict};
@@ -17,9 +17,9 @@ const REFUSALS_OF_ONE: u32 = 8;
 /// What a gateway answers when its limit has passed.
 const GATEWAY_TIMEOUT: u16 = 504;
 
-impl Agenda {
+impl Scheduler {
     /// The batch was not sent after all. Whoever refused it gets a moment.
-    pub fn held_back(&mut self, view: &View<'_>, id: BatchId) -> Disposition {
+    pub fn defer_send(&mut self, view: &View<'_>, id: BatchId) -> Disposition {
         let now = view.now;
         self.pause(view, view.config.retry.initial_backoff.0);
         let lone = self.open.get(&id).map_or(0, |entry| entry.batch.lone_failures);
@@ -27,7 +27,7 @@ impl Agenda {
     }
 
     /// The answer to a batch came, or did not.
-    pub fn answered(&mut self, view: &View<'_>, id: BatchId, sent: &Sent<'_>) -> Disposition {
+    pub fn on_response(&mut self, view: &View<'_>, id: BatchId, sent: &Sent<'_>) -> Disposition {
         let now = view.now;
         let Some(entry) = self.open.get(&id) else {
             return keep(BatchPhase::Unclear, 0, None);

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use super::answers::keep;
 use super::denials::{DENIALS_FOR_FREE, Denials};
 use super::liveness::LookUps;
-use super::look_ups::is_suspect;
-use super::next::PROBES_OF_ONE;
-use super::{Agenda, Disposition, Entry, Outcome, Sent, Step, View};
+use super::next_action::PROBES_OF_ONE;
+use super::outcome_replies::is_suspect;
+use super::responses::keep;
+use super::{Disposition, Entry, Outcome, Scheduler, Sent, Step, View};
 use crate::model::{BatchId, BatchPhase, LastError, OpenBatch, Stage};
 use crate::policy::backoff;
 use crate::policy::breaker::Mode;
@@ -47,9 +47,9 @@ pub(super) struct Family {
     pub(super) rest_due: Option<Duration>,
 }
 
-impl Agenda {
+impl Scheduler {
     /// The store set the one record of a batch aside: its error, for the manifest.
-    pub fn conviction(&mut self, view: &View<'_>, id: BatchId) -> Disposition {
+    pub fn quarantine_isolated(&mut self, view: &View<'_>, id: BatchId) -> Disposition {
         let entry = self.open.remove(&id);
         if let Some(entry) = &entry {
             self.left_family(entry, false);
@@ -71,7 +71,7 @@ impl Agenda {
     }
 
     /// A batch is cut although it did not fail.
-    pub fn division(&mut self, view: &View<'_>, id: BatchId) -> Disposition {
+    pub fn divide_batch(&mut self, view: &View<'_>, id: BatchId) -> Disposition {
         let Some(entry) = self.open.get(&id) else {
             return keep(BatchPhase::Waiting, 0, None);
         };
@@ -87,7 +87,7 @@ impl Agenda {
     }
 
     /// The answer to a control came, or did not.
-    pub fn control_answered(&mut self, view: &View<'_>, id: BatchId, verdict: &Verdict) {
+    pub fn on_canary_response(&mut self, view: &View<'_>, id: BatchId, verdict: &Verdict) {
         match verdict {
             Verdict::Completed(results) if results.iter().any(|result| result.status.is_stored()) => {
                 self.succeeded(view, results);
@@ -356,7 +356,7 @@ impl Agenda {
         let service = &self.learned.service;
         let micro = service.usual(view.config.batch.micro_batch as u64);
         let patience = self
-            .patience_for(view.config, micro.most)
+            .deadline_for(view.config, micro.most)
             .filter(|_| self.liveness.look_ups == LookUps::Answered);
         let took = entry.failed_after;
         let failure = patience.map_or(took, |patience| patience.min(took)).as_secs_f64();

@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use super::suspects::Failing;
-use super::{Agenda, View, looks_up};
+use super::bisection::Failing;
+use super::{Scheduler, View, looks_up};
 use crate::config::Config;
 use crate::model::BatchId;
 use crate::policy::breaker::Mode;
@@ -59,7 +59,7 @@ impl Liveness {
     }
 }
 
-impl Agenda {
+impl Scheduler {
     /// Whether outcomes can be asked for, as far as is known.
     pub(super) fn has_look_up(&self, config: &Config) -> bool {
         looks_up(config) && self.liveness.look_ups != LookUps::Missing

@@ -1,7 +1,7 @@
 //! Sets that are sent away: alone, or with everyone.
 
 use super::*;
-use crate::policy::agenda::denials::Others;
+use crate::policy::scheduler::denials::Others;
 
 const FORBIDDEN: Verdict = Verdict::Unauthorized;
 
@@ -16,7 +16,7 @@ fn numbered(number: u128, records: usize) -> OpenBatch {
 
 impl Desk {
     fn send(&mut self, open: &OpenBatch) {
-        self.agenda.sending(self.now, open, load(open.records));
+        self.scheduler.start_send(self.now, open, load(open.records));
     }
 
     fn deny(&mut self, open: &OpenBatch) -> Disposition {
@@ -34,7 +34,7 @@ impl Desk {
     }
 
     fn look_up(&mut self, found: &OutcomeReply) {
-        self.look(|agenda, view| agenda.looked_up(view, BatchId(Uuid::from_u128(999)), found));
+        self.look(|scheduler, view| scheduler.on_outcome_reply(view, BatchId(Uuid::from_u128(999)), found));
     }
 }
 
@@ -45,8 +45,8 @@ fn the_third_denial_is_held_against_a_set_where_others_were_stored_in_between() 
     assert_eq!(desk.deny(&set), waits);
     assert_eq!(desk.deny(&set), waits);
     desk.store_others(2);
-    assert!(desk.agenda.is_denied_alone(set.id));
-    let named = desk.agenda.denied_sets();
+    assert!(desk.scheduler.is_denied_alone(set.id));
+    let named = desk.scheduler.denied_sets();
     assert_eq!((named[0].batch_id, named[0].denials, named[0].error.http_status), (set.id, 2, Some(403)));
     let cut = desk.deny(&set);
     assert!(matches!(cut, Disposition::Cut { error: Some(_), .. }), "the attempt counts: {cut:?}");
@@ -62,7 +62,7 @@ fn while_others_are_denied_as_well_nothing_is_counted_however_often() {
         }
         desk.look_up(&OutcomeReply::UnknownBatch);
     }
-    assert!(!desk.agenda.is_denied_alone(set.id) && desk.agenda.denied_sets().is_empty());
+    assert!(!desk.scheduler.is_denied_alone(set.id) && desk.scheduler.denied_sets().is_empty());
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn what_is_sent_after_a_denial_shows_whether_it_is_about_everyone() {
     };
     let stops = |action: &Action| matches!(action, Action::Rest { phase: Phase::AuthRequired, .. });
     let mut desk = denied();
-    assert_eq!(desk.next(), Action::LookUp(set.id), "it costs next to nothing");
+    assert_eq!(desk.next(), Action::QueryOutcome(set.id), "it costs next to nothing");
     desk.look_up(&OutcomeReply::UnknownBatch);
     assert!(matches!(desk.next(), Action::Claim(_)), "others go first");
 
@@ -106,10 +106,10 @@ fn what_is_sent_after_a_denial_shows_whether_it_is_about_everyone() {
     let mut desk = denied();
     desk.look_up(&OutcomeReply::Unreachable);
     desk.deny(&numbered(2, 10));
-    desk.agenda.control_ready();
-    assert!(matches!(desk.next(), Action::Control(_)), "a record that is known tells for certain");
+    desk.scheduler.canary_confirmed();
+    assert!(matches!(desk.next(), Action::SendCanary(_)), "a record that is known tells for certain");
     let control = BatchId(Uuid::from_u128(3));
-    desk.look(|agenda, view| agenda.control_answered(view, control, &FORBIDDEN));
+    desk.look(|scheduler, view| scheduler.on_canary_response(view, control, &FORBIDDEN));
     assert!(stops(&desk.next()));
 
     let mut desk = denied();
@@ -130,7 +130,8 @@ fn a_set_that_is_denied_again_and_again_is_not_sent_whole_while_nothing_gets_thr
     desk.deny(&set);
     desk.now += longest / 2;
     assert_eq!(desk.next(), Action::Divide(set.id), "and then one record of it, within the longest back-off");
-    let Disposition::Cut { cut, error: None } = desk.look(|agenda, view| agenda.division(view, set.id))
+    let Disposition::Cut { cut, error: None } =
+        desk.look(|scheduler, view| scheduler.divide_batch(view, set.id))
     else {
         panic!("cut, and nothing counts");
     };
@@ -143,7 +144,7 @@ fn a_set_that_is_denied_again_and_again_is_not_sent_whole_while_nothing_gets_thr
         ..numbered(number, records)
     };
     let (rest, single) = (part(2, 19), part(3, 1));
-    desk.agenda.opened(desk.now, vec![rest.clone(), single.clone()]);
+    desk.scheduler.track_batches(desk.now, vec![rest.clone(), single.clone()]);
     assert!(matches!(desk.next(), Action::Send(id, _) if id == single.id));
     desk.deny(&OpenBatch { attempt: 1, ..single.clone() });
     assert!(matches!(desk.next(), Action::Rest { .. }));
@@ -160,7 +161,7 @@ fn a_new_credential_forgets_denials_and_the_same_set_goes_again() {
         desk.deny(&set);
         desk.look_up(&OutcomeReply::Unreachable);
     }
-    desk.agenda.let_in(desk.now);
+    desk.scheduler.credentials_renewed(desk.now);
     assert!(matches!(desk.next(), Action::Send(id, _) if id == set.id));
 }
 
@@ -175,7 +176,7 @@ fn a_strangers_wish_is_kept_no_longer_than_a_back_off_and_ends_with_the_way() {
         let Action::Rest { until: Some(until), .. } = desk.next() else { panic!("it waits") };
         let wait = until.checked_sub(desk.now).unwrap();
         assert!(wait >= longest && wait <= longest + MINUTE, "{wait:?}");
-        desk.agenda.link_returned(desk.now);
+        desk.scheduler.link_restored(desk.now);
         assert_eq!(matches!(desk.next(), Action::Rest { .. }), is_protocol, "the server's own is kept");
     }
 }
@@ -183,11 +184,11 @@ fn a_strangers_wish_is_kept_no_longer_than_a_back_off_and_ends_with_the_way() {
 #[test]
 fn hints_hold_until_an_answer_without_them() {
     let mut desk = Desk::new(Vec::new());
-    let limit = |desk: &mut Desk| desk.look(|agenda, view| agenda.limit(view)).records;
+    let limit = |desk: &mut Desk| desk.look(|scheduler, view| scheduler.batch_limit(view)).records;
     let before = limit(&mut desk);
-    desk.agenda.hinted(ServerHints { max_records: Some(1), ..ServerHints::default() });
+    desk.scheduler.apply_hints(ServerHints { max_records: Some(1), ..ServerHints::default() });
     assert_eq!(limit(&mut desk), 1);
-    desk.agenda.hinted(ServerHints::default());
+    desk.scheduler.apply_hints(ServerHints::default());
     assert_eq!(limit(&mut desk), before);
 }
 
@@ -211,14 +212,14 @@ fn a_batch_that_is_processed_without_end_goes_on_under_a_new_id() {
 #[test]
 fn another_server_is_asked_as_if_nothing_were_known() {
     let (set, mut desk) = (numbered(1, 20), Desk::new(Vec::new()));
-    desk.agenda.serves(&desk.config);
+    desk.scheduler.switch_server(&desk.config);
     desk.store_others(2);
-    desk.agenda.control_ready();
+    desk.scheduler.canary_confirmed();
     desk.deny(&set);
     desk.config.server.url = "https://another.example".into();
-    assert!(desk.agenda.serves(&desk.config));
-    assert!(!desk.agenda.liveness.may_control() && !desk.agenda.liveness.in_question);
-    assert!(!desk.agenda.serves(&desk.config), "once");
+    assert!(desk.scheduler.switch_server(&desk.config));
+    assert!(!desk.scheduler.liveness.may_control() && !desk.scheduler.liveness.in_question);
+    assert!(!desk.scheduler.switch_server(&desk.config), "once");
 }
 
 proptest! {
@@ -247,9 +248,9 @@ proptest! {
         let (set, mut desk) = (numbered(1, 20), Desk::new(Vec::new()));
         desk.deny(&set);
         for kind in &seen {
-            desk.agenda.note_others(None, kinds[usize::from(*kind)]);
+            desk.scheduler.note_others(None, kinds[usize::from(*kind)]);
         }
         let most = seen.iter().max().map_or(Others::Silent, |kind| kinds[usize::from(*kind)]);
-        prop_assert_eq!(desk.agenda.open[&set.id].denials.others, most);
+        prop_assert_eq!(desk.scheduler.open[&set.id].denials.others, most);
     }
 }

@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
-use super::answers::keep;
+use super::bisection::Failing;
 use super::denials::{Others, WaitReason};
 use super::liveness::LookUps;
-use super::suspects::Failing;
-use super::{Agenda, Disposition, Sent, Step, View};
+use super::responses::keep;
+use super::{Disposition, Scheduler, Sent, Step, View};
 use crate::config::Config;
 use crate::model::{BatchId, BatchPhase, OpenBatch};
 use crate::policy::outcome_reply::OutcomeReply;
@@ -35,7 +35,7 @@ const HINDERED_LOOK_UPS: usize = 3;
 /// A batch whose outcome could not be asked for after so many sends is treated as if the server could not tell.
 const SENDS_WITHOUT_LOOK_UP: u32 = 3;
 
-impl Agenda {
+impl Scheduler {
     /// A batch got no answer that settles it.
     pub(super) fn in_doubt(
         &mut self,
@@ -67,7 +67,12 @@ impl Agenda {
     }
 
     /// A look-up was answered. None: ask again later, or it was asked only to see whether the server lives.
-    pub fn looked_up(&mut self, view: &View<'_>, id: BatchId, found: &OutcomeReply) -> Option<Disposition> {
+    pub fn on_outcome_reply(
+        &mut self,
+        view: &View<'_>,
+        id: BatchId,
+        found: &OutcomeReply,
+    ) -> Option<Disposition> {
         self.learn_from_look_up(view, found);
         let entry = self.open.get(&id)?;
         let (batch, sends) = (entry.batch.clone(), entry.sends);

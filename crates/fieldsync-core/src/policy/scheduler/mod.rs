@@ -1,24 +1,24 @@
 //! What to do next, and what becomes of a batch: the planner's whole cycle without its effects.
 //!
-//! The driver asks [`Agenda::next`], carries out the [`Action`], and tells what came of it;
-//! [`Agenda::answered`] and [`Agenda::looked_up`] say how the batch is to be settled on disk. One
-//! action is under way at a time. The agenda holds the open batches only, never the queue.
+//! The driver asks [`Scheduler::next_action`], carries out the [`Action`], and tells what came of it;
+//! [`Scheduler::on_response`] and [`Scheduler::on_outcome_reply`] say how the batch is to be settled on disk. One
+//! action is under way at a time. The scheduler holds the open batches only, never the queue.
 //!
 //! | part | what it decides |
 //! |---|---|
-//! | `next` | what is done next |
-//! | `answers` | what becomes of a batch that was answered, or was not |
-//! | `look_ups` | what becomes of one whose outcome was asked for |
+//! | `next_action` | what is done next |
+//! | `responses` | what becomes of a batch that was answered, or was not |
+//! | `outcome_replies` | what becomes of one whose outcome was asked for |
 //! | `denials` | what becomes of a batch that is sent away, alone or with all others |
-//! | `suspects` | the search for a record at fault |
+//! | `bisection` | the search for a record at fault |
 //! | `liveness` | what is known of the server before it is sent anything |
 
-mod answers;
+mod bisection;
 mod denials;
 mod liveness;
-mod look_ups;
-mod next;
-mod suspects;
+mod next_action;
+mod outcome_replies;
+mod responses;
 #[cfg(test)]
 mod tests;
 
@@ -36,10 +36,10 @@ use crate::model::{
     Backlog, BatchId, BatchPhase, Deferral, LastError, LinkState, OpenBatch, Phase, RecordId, Sequence,
 };
 use crate::protocol::exchange::ServerHints;
+use bisection::{Failing, Family};
 use denials::{Denials, Wait, WaitReason};
 use liveness::{Liveness, LookUps};
-pub use next::UsualSize;
-use suspects::{Failing, Family};
+pub use next_action::UsualSize;
 
 /// What the driver is to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,14 +50,14 @@ pub enum Action {
     Send(BatchId, Sequence),
     /// Ask the server what became of a batch: of an open one, or, where nothing may be sent before the
     /// server is known to live, of any.
-    LookUp(BatchId),
+    QueryOutcome(BatchId),
     /// Set the one record of this batch aside: the evidence is complete.
-    Convict(BatchId),
+    Quarantine(BatchId),
     /// Cut this part: the breaker asks for micro-batches, and it is larger; or it is denied again and
     /// again, and nothing smaller is there to show whether everyone is.
     Divide(BatchId),
     /// Send a record that the server has already, to see whether others get through.
-    Control(Sequence),
+    SendCanary(Sequence),
     /// Nothing, until something changes or the time comes.
     Rest {
         /// Why.
@@ -120,7 +120,7 @@ pub enum Outcome {
     Retry(LastError),
 }
 
-/// What the agenda looks at.
+/// What the scheduler looks at.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     /// Since the daemon started.
@@ -224,7 +224,7 @@ struct Carried {
 
 /// The open batches and what was learned.
 #[derive(Debug)]
-pub struct Agenda {
+pub struct Scheduler {
     open: BTreeMap<BatchId, Entry>,
     learned: Learned,
     /// What the server's last answer asks for.
@@ -247,10 +247,10 @@ pub struct Agenda {
     rng: fastrand::Rng,
 }
 
-impl Agenda {
+impl Scheduler {
     /// Goes on with the batches that a former life left open, and with what it learned.
     pub fn new(open: Vec<OpenBatch>, learned: Learned, rng: fastrand::Rng) -> Self {
-        let mut agenda = Self {
+        let mut scheduler = Self {
             open: BTreeMap::new(),
             learned,
             hints: ServerHints::default(),
@@ -267,12 +267,12 @@ impl Agenda {
             failing: Failing::Nothing,
             rng,
         };
-        agenda.opened(Duration::ZERO, open);
-        agenda
+        scheduler.track_batches(Duration::ZERO, open);
+        scheduler
     }
 
     /// Takes note of batches that the store opened: the parts of one that was cut.
-    pub fn opened(&mut self, now: Duration, batches: Vec<OpenBatch>) {
+    pub fn track_batches(&mut self, now: Duration, batches: Vec<OpenBatch>) {
         for batch in batches {
             let step = match batch.phase {
                 BatchPhase::Waiting => Step::Send { due: now },
@@ -293,7 +293,7 @@ impl Agenda {
     }
 
     /// Takes note of a batch that is about to be sent.
-    pub fn sending(&mut self, now: Duration, batch: &OpenBatch, load: Load) {
+    pub fn start_send(&mut self, now: Duration, batch: &OpenBatch, load: Load) {
         if batch.attempt == 1 {
             self.sent_in_run += 1;
         }
@@ -310,19 +310,19 @@ impl Agenda {
     }
 
     /// What was expected of a batch when it was sent, where anything was known.
-    pub fn expected(&self, id: BatchId) -> Option<Forecast> {
+    pub fn expected_duration(&self, id: BatchId) -> Option<Forecast> {
         self.open.get(&id)?.expected
     }
 
     /// Forgets a batch that the store no longer has: its records were all taken out of it.
-    pub fn gone(&mut self, id: BatchId) {
+    pub fn forget_batch(&mut self, id: BatchId) {
         if let Some(entry) = self.open.remove(&id) {
             self.left_family(&entry, false);
         }
     }
 
     /// What was learned of one server says nothing of another. True when it is another one.
-    pub fn serves(&mut self, config: &Config) -> bool {
+    pub fn switch_server(&mut self, config: &Config) -> bool {
         let endpoint = format!("{}{}", config.server.url, config.server.path);
         if self.learned.endpoint == endpoint {
             return false;
@@ -338,7 +338,7 @@ impl Agenda {
     }
 
     /// A new run began: sequence numbers start again, and the server may have learned to look up.
-    pub fn run_began(&mut self) {
+    pub fn start_run(&mut self) {
         self.sent_in_run = 0;
         if self.liveness.look_ups == LookUps::Missing {
             self.liveness.look_ups = LookUps::Untried;
@@ -347,8 +347,8 @@ impl Agenda {
     }
 
     /// A person asked to try now, or the configuration changed: waits end.
-    pub fn hurry(&mut self, now: Duration) {
-        self.link_returned(now);
+    pub fn retry_now(&mut self, now: Duration) {
+        self.link_restored(now);
         self.wait = None;
         for entry in self.open.values_mut() {
             entry.denials = Denials::default();
@@ -360,13 +360,13 @@ impl Agenda {
 
     /// A person asked to try now: what waits is sent on whatever link, on whatever battery. What comes
     /// later, or another time, is deferred again.
-    pub fn undefer(&mut self, view: &View<'_>) {
+    pub fn override_deferral(&mut self, view: &View<'_>) {
         let backlog = view.backlog;
         self.undeferred = view.deferral.map(|_| backlog.settled_total + backlog.to_go());
     }
 
     /// Nothing is deferred any more: what a person wanted is done.
-    pub fn deferral_ended(&mut self) {
+    pub fn end_deferral_override(&mut self) {
         self.undeferred = None;
     }
 
@@ -377,7 +377,7 @@ impl Agenda {
 
     /// The credential or a certificate was replaced: a stop ends, whatever it was for. A server may
     /// hide behind 404 from those it does not know, and no other wait has to do with who asks.
-    pub fn let_in(&mut self, now: Duration) {
+    pub fn credentials_renewed(&mut self, now: Duration) {
         self.wait = self.wait.filter(|wait| wait.why.stop().is_none());
         for entry in self.open.values_mut().filter(|entry| entry.denials.count > 0) {
             entry.denials = Denials::default();
@@ -388,7 +388,7 @@ impl Agenda {
     }
 
     /// The link came back, or leads another way: what was waited for because of it ends.
-    pub fn link_returned(&mut self, now: Duration) {
+    pub fn link_restored(&mut self, now: Duration) {
         self.wait = self.wait.filter(|wait| wait.why != WaitReason::BackOff);
         self.setbacks = 0;
         for entry in self.open.values_mut() {
@@ -398,18 +398,18 @@ impl Agenda {
         }
     }
 
-    /// From now on there is a record for [`Action::Control`].
-    pub fn control_ready(&mut self) {
+    /// From now on there is a record for [`Action::SendCanary`].
+    pub fn canary_confirmed(&mut self) {
         self.liveness.control_ready = true;
     }
 
     /// Takes note of what the server asks for on an answer of its own: it holds until the next one.
-    pub fn hinted(&mut self, hints: ServerHints) {
+    pub fn apply_hints(&mut self, hints: ServerHints) {
         self.hints = hints;
     }
 
     /// What was learned, as it is to be kept.
-    pub fn learned(&self, view: &View<'_>) -> Learned {
+    pub fn learned_state(&self, view: &View<'_>) -> Learned {
         Learned { breaker: view.breaker.kept(view.now, view.steady_ms), ..self.learned.clone() }
     }
 

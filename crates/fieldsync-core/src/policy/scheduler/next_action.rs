@@ -10,10 +10,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bisection::Failing;
 use super::denials::{DENIALS_FOR_FREE, Others};
 use super::liveness::LookUps;
-use super::suspects::Failing;
-use super::{Action, Agenda, ClaimOrder, Entry, Step, View, looks_up};
+use super::{Action, ClaimOrder, Entry, Scheduler, Step, View, looks_up};
 use crate::config::Config;
 use crate::model::{BatchId, Phase, Sequence, SizeRule, Stage};
 use crate::policy::breaker::{BreakerState, Mode};
@@ -41,9 +41,9 @@ pub struct UsualSize {
     pub expected: Option<Forecast>,
 }
 
-impl Agenda {
+impl Scheduler {
     /// What a fresh batch may hold now, and why.
-    pub fn limit(&self, view: &View<'_>) -> BatchLimit {
+    pub fn batch_limit(&self, view: &View<'_>) -> BatchLimit {
         let config = &view.config.batch;
         let demand = Demand {
             waiting_records: view.backlog.pending + view.backlog.failed,
@@ -60,7 +60,7 @@ impl Agenda {
 
     /// How large the next fresh batch is, as far as can be told before it is claimed, and why.
     pub fn usual_size(&self, view: &View<'_>) -> UsualSize {
-        let (limit, each) = (self.limit(view), usual_bytes(view));
+        let (limit, each) = (self.batch_limit(view), usual_bytes(view));
         let records = limit.usual(each);
         let rule = if records < limit.records { SizeRule::Learned } else { limit.rule };
         let expected = limit.time.map(|time| time.service.usual(records as u64));
@@ -68,13 +68,13 @@ impl Agenda {
     }
 
     /// The estimated time until all is sent.
-    pub fn estimate(&self, view: &View<'_>) -> Option<Duration> {
-        let (records, size) = (view.backlog.to_go(), self.limit(view).usual(usual_bytes(view)));
+    pub fn estimate_remaining(&self, view: &View<'_>) -> Option<Duration> {
+        let (records, size) = (view.backlog.to_go(), self.batch_limit(view).usual(usual_bytes(view)));
         self.learned.service.estimate(records, size)
     }
 
     /// The measured time per record.
-    pub fn per_record(&self) -> Option<Duration> {
+    pub fn time_per_record(&self) -> Option<Duration> {
         self.learned.service.per_record()
     }
 
@@ -83,7 +83,7 @@ impl Agenda {
     /// The server promises that a batch that has begun goes on when we hang up, and that its outcome
     /// can be looked up. So while a record at fault is searched, what takes far longer than it should
     /// is not waited for: others go on meanwhile.
-    pub fn patience(&self, config: &Config, id: BatchId) -> Option<Duration> {
+    pub fn response_deadline(&self, config: &Config, id: BatchId) -> Option<Duration> {
         let entry = self.open.get(&id)?;
         let searching = entry.batch.stage != Stage::Fresh || !self.families.is_empty();
         if !searching
@@ -93,25 +93,25 @@ impl Agenda {
         {
             return None;
         }
-        self.patience_for(config, entry.expected?.most)
+        self.deadline_for(config, entry.expected?.most)
     }
 
     /// For a batch of which one in 100 takes longer than `most` seconds.
-    pub(super) fn patience_for(&self, config: &Config, most: f64) -> Option<Duration> {
+    pub(super) fn deadline_for(&self, config: &Config, most: f64) -> Option<Duration> {
         let limit = self.time_limit(config);
         let patience = Duration::try_from_secs_f64(PATIENCE * most).ok()?;
         Some(patience.max(limit.mul_f64(LEAST_PATIENCE))).filter(|patience| *patience < limit)
     }
 
     /// What to do next. Nothing is due before the time that a `Rest` names, unless the view changes.
-    pub fn next(&self, view: &View<'_>) -> Action {
+    pub fn next_action(&self, view: &View<'_>) -> Action {
         let now = view.now;
         let rest = |phase, until| Action::Rest { phase, until };
         if view.backlog.paused {
             return rest(Phase::Paused, None);
         }
         if let Some(id) = self.convicted(view.config.retry.quarantine_after) {
-            return Action::Convict(id);
+            return Action::Quarantine(id);
         }
         if view.backlog.to_go() == 0 {
             return rest(Phase::Idle, None);
@@ -141,10 +141,10 @@ impl Agenda {
         }
         let look_up = self.open.values().find(|entry| entry.look_up_due(view).is_some_and(|due| due <= now));
         if let Some(entry) = look_up {
-            return Action::LookUp(entry.batch.id);
+            return Action::QueryOutcome(entry.batch.id);
         }
         if let Some(id) = self.liveness_probe(view) {
-            return Action::LookUp(id);
+            return Action::QueryOutcome(id);
         }
         self.next_batch(view).unwrap_or_else(|| rest(Phase::Waiting, self.next_due(view)))
     }
@@ -152,10 +152,10 @@ impl Agenda {
     /// What shows whether everyone is denied, after one set was: nothing that was denied itself.
     fn seek_others(&self, view: &View<'_>) -> Option<Action> {
         if let Some(id) = self.liveness_probe(view).filter(|_| !self.liveness.is_silent) {
-            return Some(Action::LookUp(id));
+            return Some(Action::QueryOutcome(id));
         }
         let (limit, sequence) = self.offer(view);
-        let control = self.liveness.may_control().then_some(Action::Control(sequence));
+        let control = self.liveness.may_control().then_some(Action::SendCanary(sequence));
         if self.are_several_denied() {
             return None;
         }
@@ -171,7 +171,7 @@ impl Agenda {
         let (limit, sequence) = self.offer(view);
         let parts = self.due_parts(view);
         let send = |entry: &&Entry| self.send(view, entry, sequence);
-        let control = || self.liveness.may_control().then_some(Action::Control(sequence));
+        let control = || self.liveness.may_control().then_some(Action::SendCanary(sequence));
         if matches!(view.breaker.mode, Mode::Open { .. } | Mode::Probing) {
             let fits = |entry: &&&Entry| entry.batch.records <= limit.records && entry.wear() == 0;
             let part = parts.first().filter(fits).map(send);
@@ -203,7 +203,7 @@ impl Agenda {
 
     /// What a claim may take, and the sequence that the next batch would have.
     fn offer(&self, view: &View<'_>) -> (BatchLimit, Sequence) {
-        let limit = self.limit(view);
+        let limit = self.batch_limit(view);
         let sequence = self.sequence(view, limit.usual(usual_bytes(view)));
         (limit, sequence)
     }
@@ -246,7 +246,7 @@ impl Agenda {
                 || (is_stale && entry.batch.records == 1 && entry.has_failed_alone())
         };
         let wanted = self.failing == Failing::Several || self.open.values().any(wants);
-        (self.liveness.may_control() && wanted).then_some(Action::Control(sequence))
+        (self.liveness.may_control() && wanted).then_some(Action::SendCanary(sequence))
     }
 
     /// The earliest time at which something that waits for a time is due.

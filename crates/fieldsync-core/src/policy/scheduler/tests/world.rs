@@ -1,4 +1,4 @@
-//! A small world around the agenda: a queue in memory that obeys its dispositions, a breaker, a
+//! A small world around the scheduler: a queue in memory that obeys its dispositions, a breaker, a
 //! clock that only waits move, and a server with a script. Seeded, so that every find comes back.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::{SECOND, batch, config, error};
 use crate::config::Config;
 use crate::model::{Backlog, BatchId, BatchPhase, LastError, LinkState, OpenBatch, Place, RecordId, Stage};
-use crate::policy::agenda::{Action, Agenda, ClaimOrder, Disposition, Outcome, Sent, View};
 use crate::policy::breaker::Breaker;
 use crate::policy::learned::Learned;
 use crate::policy::outcome_reply::OutcomeReply;
+use crate::policy::scheduler::{Action, ClaimOrder, Disposition, Outcome, Scheduler, Sent, View};
 use crate::policy::service_time::Load;
 use crate::policy::verdict::{Ambiguity, Verdict};
 use crate::protocol::wire::{ErrorDetail, RecordResult, RecordStatus};
@@ -106,7 +106,7 @@ enum Came {
 }
 
 pub(super) struct World {
-    agenda: Agenda,
+    scheduler: Scheduler,
     breaker: Breaker,
     pub(super) config: Config,
     pub(super) now: Duration,
@@ -136,7 +136,7 @@ impl World {
     pub(super) fn new(records: usize, seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         Self {
-            agenda: Agenda::new(Vec::new(), Learned::default(), rng.fork()),
+            scheduler: Scheduler::new(Vec::new(), Learned::default(), rng.fork()),
             breaker: Breaker::default(),
             config: config(),
             now: Duration::ZERO,
@@ -173,7 +173,7 @@ impl World {
         }
     }
 
-    fn look<T>(&mut self, decide: impl FnOnce(&mut Agenda, &View<'_>) -> T) -> T {
+    fn look<T>(&mut self, decide: impl FnOnce(&mut Scheduler, &View<'_>) -> T) -> T {
         let (backlog, wall_ms) = (self.backlog(), self.wall());
         let view = View {
             now: self.now,
@@ -185,14 +185,14 @@ impl World {
             deferral: None,
             breaker: self.breaker.state(),
         };
-        decide(&mut self.agenda, &view)
+        decide(&mut self.scheduler, &view)
     }
 
     /// Goes on until nothing is left to send; what was set aside is returned.
     pub(super) fn run(&mut self) -> Vec<usize> {
         let mut rests = 0;
         for _ in 0..20_000 {
-            let action = self.look(|agenda, view| agenda.next(view));
+            let action = self.look(|scheduler, view| scheduler.next_action(view));
             rests = if matches!(action, Action::Rest { .. }) { rests + 1 } else { 0 };
             assert!(rests <= MAX_RESTS, "a retry timer that stalls");
             match action {
@@ -215,19 +215,19 @@ impl World {
                 }
                 Action::Claim(order) => self.claim(&order),
                 Action::Send(id, _) => self.upload(id),
-                Action::LookUp(id) => self.look_up(id),
-                Action::Convict(id) => {
-                    let disposition = self.look(|agenda, view| agenda.conviction(view, id));
+                Action::QueryOutcome(id) => self.look_up(id),
+                Action::Quarantine(id) => {
+                    let disposition = self.look(|scheduler, view| scheduler.quarantine_isolated(view, id));
                     self.settle(id, disposition);
                 }
                 Action::Divide(id) => {
-                    let disposition = self.look(|agenda, view| agenda.division(view, id));
+                    let disposition = self.look(|scheduler, view| scheduler.divide_batch(view, id));
                     self.settle(id, disposition);
                 }
-                Action::Control(_) => self.control(),
+                Action::SendCanary(_) => self.control(),
             }
             self.now += Duration::from_millis(1);
-            let known: Vec<&BatchId> = self.agenda.open.keys().collect();
+            let known: Vec<&BatchId> = self.scheduler.open.keys().collect();
             assert_eq!(known, self.open.keys().collect::<Vec<_>>(), "a batch is open and nobody knows");
         }
         panic!("no end after {} requests, at {:?}: {:?}", self.requests, self.now, self.backlog());
@@ -274,9 +274,9 @@ impl World {
         for _ in &members {
             load.add("Visits", RECORD_BYTES);
         }
-        self.agenda.sending(self.now, &open, load);
+        self.scheduler.start_send(self.now, &open, load);
         if self.breaker.permit(self.now).is_err() {
-            let disposition = self.look(|agenda, view| agenda.held_back(view, id));
+            let disposition = self.look(|scheduler, view| scheduler.defer_send(view, id));
             return self.settle(id, disposition);
         }
         self.requests += 1;
@@ -291,7 +291,7 @@ impl World {
         let error = LastError { http_status, ..error() };
         let sent =
             Sent { verdict: &verdict, error: &error, took, sending: Some(Duration::ZERO), replayed: false };
-        let disposition = self.look(|agenda, view| agenda.answered(view, id, &sent));
+        let disposition = self.look(|scheduler, view| scheduler.on_response(view, id, &sent));
         self.settle(id, disposition);
     }
 
@@ -349,7 +349,7 @@ impl World {
         self.now += took;
         self.note(&[known], &verdict);
         self.breaker.record(self.now, verdict.effect(), &self.config.breaker, &mut self.rng);
-        self.look(|agenda, view| agenda.control_answered(view, id, &verdict));
+        self.look(|scheduler, view| scheduler.on_canary_response(view, id, &verdict));
     }
 
     fn mood(&mut self, members: &[usize]) -> Mood {
@@ -415,7 +415,7 @@ impl World {
             let (members, verdict) = (members.clone(), Verdict::Completed(results.clone()));
             self.note(&members, &verdict);
         }
-        if let Some(disposition) = self.look(|agenda, view| agenda.looked_up(view, id, &found)) {
+        if let Some(disposition) = self.look(|scheduler, view| scheduler.on_outcome_reply(view, id, &found)) {
             self.settle(id, disposition);
         }
     }
@@ -428,7 +428,7 @@ impl World {
                     let given = outcomes.iter().find(|(id, _)| *id == self::id(member));
                     self.records[member] = match given.map_or(&missing, |(_, outcome)| outcome) {
                         Outcome::Synced => {
-                            self.agenda.control_ready();
+                            self.scheduler.canary_confirmed();
                             At::Synced
                         }
                         Outcome::Retry(_) => At::Due(self.wall() + self.rng.u64(100..60_000)),
@@ -449,13 +449,13 @@ impl World {
                 for size in cut.parts {
                     let part = rest.by_ref().take(size).collect();
                     let part = self.open_as(part, Some(id), cut.stage);
-                    self.agenda.opened(self.now, vec![self.open[&part].0.clone()]);
+                    self.scheduler.track_batches(self.now, vec![self.open[&part].0.clone()]);
                 }
                 assert_eq!(rest.next(), None, "the parts are the whole");
             }
             Disposition::Rename { .. } => {
                 let new = self.open_as(members, Some(id), open.stage);
-                self.agenda.opened(self.now, vec![self.open[&new].0.clone()]);
+                self.scheduler.track_batches(self.now, vec![self.open[&new].0.clone()]);
             }
         }
     }
@@ -464,10 +464,10 @@ impl World {
     pub(super) fn restart(&mut self) {
         let open = self.open.values().map(|(open, _)| open.clone()).collect();
         let wall = self.wall();
-        let note = self.look(|agenda, view| agenda.learned(view)).to_note();
+        let note = self.look(|scheduler, view| scheduler.learned_state(view)).to_note();
         let learned = Learned::from_note(&note).expect("what was kept reads");
         self.breaker = Breaker::resume(learned.breaker.resumed(self.now, wall));
-        self.agenda = Agenda::new(open, learned, self.rng.fork());
+        self.scheduler = Scheduler::new(open, learned, self.rng.fork());
     }
 }
 

@@ -8,10 +8,10 @@
 
 use std::time::Duration;
 
-use super::answers::keep;
-use super::look_ups::LOOK_UPS_A_BATCH;
-use super::suspects::{Failing, Family};
-use super::{Agenda, Disposition, Entry, Sent, Step, View};
+use super::bisection::{Failing, Family};
+use super::outcome_replies::LOOK_UPS_A_BATCH;
+use super::responses::keep;
+use super::{Disposition, Entry, Scheduler, Sent, Step, View};
 use crate::model::{BatchId, BatchPhase, DeniedSet, LastError, OpenBatch, Phase, Stage};
 use crate::policy::backoff;
 use crate::policy::isolation::Cut;
@@ -120,7 +120,7 @@ impl Entry {
     }
 }
 
-impl Agenda {
+impl Scheduler {
     /// Batches that are denied while others get through, for people.
     pub fn denied_sets(&self) -> Vec<DeniedSet> {
         let alone = self.open.values().filter(|entry| entry.is_denied_alone());

@@ -1,4 +1,4 @@
-//! The agenda in a small world under every schedule of answers, and its tables row by row.
+//! The scheduler in a small world under every schedule of answers, and its tables row by row.
 
 mod denials;
 mod search;
@@ -137,9 +137,9 @@ fn a_restart_in_an_outage_changes_nothing_about_its_end() {
     }
 }
 
-/// A view of `backlog` by an agenda that knows `open`.
+/// A view of `backlog` by an scheduler that knows `open`.
 struct Desk {
-    agenda: Agenda,
+    scheduler: Scheduler,
     config: Config,
     backlog: Backlog,
     link: LinkState,
@@ -151,7 +151,7 @@ struct Desk {
 impl Desk {
     fn new(open: Vec<OpenBatch>) -> Self {
         Self {
-            agenda: Agenda::new(open, Learned::default(), fastrand::Rng::with_seed(1)),
+            scheduler: Scheduler::new(open, Learned::default(), fastrand::Rng::with_seed(1)),
             config: config(),
             backlog: Backlog { pending: 500, claimable: true, ..Backlog::default() },
             link: LinkState::Online,
@@ -164,11 +164,11 @@ impl Desk {
     /// With one batch in flight.
     fn sent(open: &OpenBatch) -> Self {
         let mut desk = Self::new(Vec::new());
-        desk.agenda.sending(desk.now, open, load(open.records));
+        desk.scheduler.start_send(desk.now, open, load(open.records));
         desk
     }
 
-    fn look<T>(&mut self, decide: impl FnOnce(&mut Agenda, &View<'_>) -> T) -> T {
+    fn look<T>(&mut self, decide: impl FnOnce(&mut Scheduler, &View<'_>) -> T) -> T {
         let breaker = BreakerState { mode: self.mode, ..BreakerState::default() };
         let view = View {
             now: self.now,
@@ -180,18 +180,18 @@ impl Desk {
             deferral: self.deferral,
             breaker,
         };
-        decide(&mut self.agenda, &view)
+        decide(&mut self.scheduler, &view)
     }
 
     fn next(&mut self) -> Action {
-        self.look(|agenda, view| agenda.next(view))
+        self.look(|scheduler, view| scheduler.next_action(view))
     }
 
     fn answered(&mut self, open: &OpenBatch, verdict: &Verdict) -> Disposition {
         let error = LastError { http_status: verdict.is_denial().then_some(403), ..error() };
         let sent =
             Sent { verdict, error: &error, took: SECOND, sending: Some(Duration::ZERO), replayed: false };
-        self.look(|agenda, view| agenda.answered(view, open.id, &sent))
+        self.look(|scheduler, view| scheduler.on_response(view, open.id, &sent))
     }
 }
 
@@ -224,22 +224,22 @@ fn what_comes_next_follows_from_the_view() {
     assert_eq!(desk(&|desk| desk.link = LinkState::CaptivePortal), rests(Phase::Offline, None));
     let wait = |until, why| Some(Wait { until, why, is_unconfirmed: false });
     let (soon, later) = (99 * SECOND, 101 * SECOND);
-    let stopped = |until| move |desk: &mut Desk| desk.agenda.wait = wait(until, WaitReason::AuthRequired);
+    let stopped = |until| move |desk: &mut Desk| desk.scheduler.wait = wait(until, WaitReason::AuthRequired);
     assert_eq!(desk(&stopped(later)), rests(Phase::AuthRequired, Some(later)));
     assert!(sends(&desk(&stopped(soon)), open.id));
-    let backs_off = |desk: &mut Desk| desk.agenda.wait = wait(later, WaitReason::BackOff);
+    let backs_off = |desk: &mut Desk| desk.scheduler.wait = wait(later, WaitReason::BackOff);
     assert_eq!(desk(&backs_off), rests(Phase::Waiting, Some(later)));
     assert_eq!(desk(&|desk| desk.mode = Mode::Open { until: later }), rests(Phase::Waiting, Some(later)));
     let deferred = |desk: &mut Desk| desk.deferral = Some(Deferral::Metered);
     assert_eq!(desk(&deferred), rests(Phase::Deferred, None));
     let wanted = |desk: &mut Desk| {
         deferred(desk);
-        desk.look(Agenda::undefer);
+        desk.look(Scheduler::override_deferral);
     };
     assert!(sends(&desk(&wanted), open.id), "a person does not care for the bill");
     let next_run = |desk: &mut Desk| {
         wanted(desk);
-        desk.agenda.run_began();
+        desk.scheduler.start_run();
     };
     assert_eq!(desk(&next_run), rests(Phase::Deferred, None), "but only once");
     let settled = |desk: &mut Desk| {
@@ -248,28 +248,28 @@ fn what_comes_next_follows_from_the_view() {
     };
     assert_eq!(desk(&settled), rests(Phase::Deferred, None), "what came later waits");
     let beforehand = |desk: &mut Desk| {
-        desk.look(Agenda::undefer);
+        desk.look(Scheduler::override_deferral);
         deferred(desk);
     };
     assert_eq!(desk(&beforehand), rests(Phase::Deferred, None), "not for another time");
     assert!(sends(&desk(&|_| {}), open.id), "parts go in queue order");
     assert!(sends(&desk(&|desk| desk.mode = Mode::Probing), other.id), "the smallest is the probe");
-    assert!(matches!(desk(&|desk| desk.agenda.control_wanted = true), Action::Claim(_)));
+    assert!(matches!(desk(&|desk| desk.scheduler.control_wanted = true), Action::Claim(_)));
     let nothing_fresh = |desk: &mut Desk| {
-        desk.agenda.control_wanted = true;
+        desk.scheduler.control_wanted = true;
         desk.backlog.claimable = false;
     };
     assert!(sends(&desk(&nothing_fresh), open.id), "another part is as good a control");
 
     let mut desk = Desk::new(vec![unclear.clone(), other.clone()]);
-    assert_eq!(desk.next(), Action::LookUp(unclear.id));
+    assert_eq!(desk.next(), Action::QueryOutcome(unclear.id));
     desk.config.server.outcome_lookup = OutcomeLookup::Off;
     assert!(sends(&desk.next(), unclear.id), "never looked up, but sent again under its id");
     desk.config.retry.quarantine_after = 3;
     let guilty = OpenBatch { lone_failures: 5, ..batch(1, BatchPhase::Waiting) };
     assert_eq!(
-        Desk { agenda: Desk::new(vec![guilty.clone()]).agenda, ..desk }.next(),
-        Action::Convict(guilty.id)
+        Desk { scheduler: Desk::new(vec![guilty.clone()]).scheduler, ..desk }.next(),
+        Action::Quarantine(guilty.id)
     );
 }
 
@@ -287,13 +287,14 @@ fn a_batch_that_keeps_failing_as_the_probe_makes_room_for_another() {
 fn what_was_learned_of_one_server_is_not_believed_of_another() {
     let open = OpenBatch { attempt: 1, ..batch(20, BatchPhase::InFlight) };
     let mut desk = Desk::sent(&open);
-    desk.agenda.serves(&desk.config);
+    desk.scheduler.switch_server(&desk.config);
     desk.answered(&open, &Verdict::Completed(Vec::new()));
-    let known = |desk: &mut Desk| desk.look(|agenda, view| agenda.learned(view)).service.is_known();
-    desk.agenda.serves(&desk.config);
+    let known =
+        |desk: &mut Desk| desk.look(|scheduler, view| scheduler.learned_state(view)).service.is_known();
+    desk.scheduler.switch_server(&desk.config);
     assert!(known(&mut desk));
     desk.config.server.url = "https://another.example".into();
-    desk.agenda.serves(&desk.config);
+    desk.scheduler.switch_server(&desk.config);
     assert!(!known(&mut desk));
 }
 
@@ -302,24 +303,24 @@ fn an_answer_that_was_given_before_tells_nothing_of_how_long_the_server_takes() 
     let open = OpenBatch { attempt: 1, ..batch(20, BatchPhase::InFlight) };
     let mut desk = Desk::sent(&open);
     for _ in 0..2 {
-        desk.agenda.learned.time_limit.timed_out(30 * SECOND, Duration::ZERO, 60 * SECOND);
+        desk.scheduler.learned.time_limit.timed_out(30 * SECOND, Duration::ZERO, 60 * SECOND);
     }
-    let before = desk.agenda.learned.clone();
+    let before = desk.scheduler.learned.clone();
     assert_eq!(before.time_limit(60 * SECOND), 30 * SECOND);
     let verdict = Verdict::Completed(Vec::new());
     let sent = Sent { verdict: &verdict, error: &error(), took: 40 * SECOND, sending: None, replayed: true };
-    desk.look(|agenda, view| agenda.answered(view, open.id, &sent));
-    let after = &desk.agenda.learned;
+    desk.look(|scheduler, view| scheduler.on_response(view, open.id, &sent));
+    let after = &desk.scheduler.learned;
     assert_eq!((&after.service, after.time_limit), (&before.service, before.time_limit));
 }
 
 #[test]
-fn a_full_agenda_sleeps_until_a_batch_is_due_although_records_are() {
+fn a_full_scheduler_sleeps_until_a_batch_is_due_although_records_are() {
     let mut desk = Desk::new(Vec::new());
     for number in 0..1000 {
         let id = BatchId(Uuid::from_u128(number));
-        desk.agenda.sending(desk.now, &OpenBatch { id, ..batch(1, BatchPhase::InFlight) }, load(1));
-        desk.agenda.set(id, Step::Send { due: 200 * SECOND });
+        desk.scheduler.start_send(desk.now, &OpenBatch { id, ..batch(1, BatchPhase::InFlight) }, load(1));
+        desk.scheduler.set(id, Step::Send { due: 200 * SECOND });
     }
     desk.backlog.next_due_at = Some(1);
     assert_eq!(desk.next(), rests(Phase::Waiting, Some(200 * SECOND)));
@@ -360,7 +361,7 @@ fn every_verdict_has_its_disposition() {
         match (goes_on, desk.next()) {
             (Some(false), Action::Rest { until: Some(until), .. }) => assert!(until > desk.now),
             (Some(true), Action::Send(..) | Action::Claim(_))
-            | (None, Action::Claim(_) | Action::LookUp(_)) => {}
+            | (None, Action::Claim(_) | Action::QueryOutcome(_)) => {}
             (_, action) => panic!("{verdict:?} then {action:?}"),
         }
     }
@@ -402,7 +403,7 @@ fn a_link_that_is_too_slow_is_held_against_the_size_of_a_batch_and_never_against
         (Ambiguity::TimedOut, 1, 1, true),
     ] {
         let batch = OpenBatch { attempt, ..batch(records, BatchPhase::InFlight) };
-        assert_eq!(look_ups::is_suspect(&batch, doubt), suspected, "{doubt:?}, {records}, {attempt}");
+        assert_eq!(outcome_replies::is_suspect(&batch, doubt), suspected, "{doubt:?}, {records}, {attempt}");
     }
 }
 
@@ -425,7 +426,7 @@ fn every_look_up_has_its_disposition() {
         let open = OpenBatch { attempt, ..batch(20, BatchPhase::InFlight) };
         let mut desk = Desk::sent(&open);
         desk.answered(&open, &Verdict::Ambiguous(doubt));
-        let disposition = desk.look(|agenda, view| agenda.looked_up(view, open.id, &found));
+        let disposition = desk.look(|scheduler, view| scheduler.on_outcome_reply(view, open.id, &found));
         assert_eq!(disposition, expected, "{doubt:?} {found:?}");
     }
     let open = batch(20, BatchPhase::InFlight);
@@ -433,6 +434,6 @@ fn every_look_up_has_its_disposition() {
     desk.answered(&open, &Verdict::Ambiguous(Ambiguity::TimedOut));
     desk.now += Duration::from_hours(1);
     let processing = OutcomeReply::Processing { retry_after: Some(MINUTE) };
-    let disposition = desk.look(|agenda, view| agenda.looked_up(view, open.id, &processing));
+    let disposition = desk.look(|scheduler, view| scheduler.on_outcome_reply(view, open.id, &processing));
     assert_eq!(disposition, Some(cut()), "it is given up on in the end");
 }
