@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use super::denials::{DENIALS_FOR_FREE, Denials};
-use super::liveness::LookUps;
 use super::next_action::PROBES_OF_ONE;
 use super::outcome_replies::is_suspect;
 use super::responses::keep;
@@ -93,12 +92,12 @@ impl Scheduler {
                 self.succeeded(view, results);
             }
             Verdict::Completed(_) | Verdict::Ambiguous(_) | Verdict::Refused(_) | Verdict::TooLarge => {
-                self.liveness.control_failed = true;
+                self.server.canary_failed();
                 self.failed(id);
             }
             other => {
                 if other.is_denial() {
-                    self.liveness.control_failed = true;
+                    self.server.canary_failed();
                     self.failed(id);
                 }
                 self.back_off(view, other);
@@ -268,7 +267,7 @@ impl Scheduler {
 
     /// How often the record of this batch must fail alone: once more where nobody can be asked whether it failed.
     pub(super) fn failures_needed(&self, entry: &Entry, quarantine_after: u32) -> u32 {
-        let unconfirmed = u32::from(entry.refusal.is_none() && self.liveness.look_ups == LookUps::Missing);
+        let unconfirmed = u32::from(entry.refusal.is_none() && self.server.lacks_queries());
         quarantine_after.max(self.learned.glitches.failures_needed(entry.ancestors) + unconfirmed)
     }
 
@@ -355,9 +354,7 @@ impl Scheduler {
         let limit = self.time_limit(view.config).as_secs_f64();
         let service = &self.learned.service;
         let micro = service.usual(view.config.batch.micro_batch as u64);
-        let patience = self
-            .deadline_for(view.config, micro.most)
-            .filter(|_| self.liveness.look_ups == LookUps::Answered);
+        let patience = self.deadline_for(view.config, micro.most).filter(|_| self.server.answers_queries());
         let took = entry.failed_after;
         let failure = patience.map_or(took, |patience| patience.min(took)).as_secs_f64();
         Some(Prices { pass: service.start_up().max(LEAST_PASS * limit), failure })

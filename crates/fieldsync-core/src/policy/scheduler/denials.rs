@@ -139,14 +139,14 @@ impl Scheduler {
 
     /// Nothing got through since several sets were denied, and look-ups show no change.
     pub(super) fn is_everyone_denied(&self) -> bool {
-        self.are_several_denied() && !self.liveness.is_back
+        self.are_several_denied() && !self.server.has_recovered()
     }
 
     /// Nothing got through since several sets were denied, or since two were and a record that the server has.
     pub(super) fn are_several_denied(&self) -> bool {
         let denied = |entry: &&Entry| entry.denials.error.is_some() && entry.denials.others < Others::Stored;
         let denied = self.open.values().filter(denied).count();
-        let enough = self.liveness.control_failed || denied >= DENIED_SETS_OF_EVERYONE;
+        let enough = self.server.has_canary_failed() || denied >= DENIED_SETS_OF_EVERYONE;
         self.failing == Failing::Several && enough
     }
 
@@ -178,7 +178,7 @@ impl Scheduler {
         if is_third && others == Others::Stored {
             return self.refused(view, batch, false, sent);
         }
-        (self.liveness.in_question, self.liveness.is_back) = (true, false);
+        self.server.batch_denied();
         self.back_off(view, sent.verdict);
         // A server that says itself when to come back is not asked anything besides.
         self.control_wanted |= self.wait.is_none_or(|wait| wait.why != WaitReason::ServerAsked);
@@ -261,7 +261,7 @@ impl Scheduler {
             }
             Verdict::Throttled { .. } => {
                 // A look-up comes next, which costs next to nothing.
-                let rarer = if self.has_look_up(view.config) { LOOK_UPS_A_BATCH } else { 1 };
+                let rarer = if self.server.may_query(view.config) { LOOK_UPS_A_BATCH } else { 1 };
                 (self.setback(view.config, retry.max_backoff.0 / rarer), WaitReason::BackOff)
             }
             // Somebody has to act; but a mended server must be found without anybody at the device. Twice per longest

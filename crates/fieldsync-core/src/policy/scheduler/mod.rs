@@ -11,14 +11,14 @@
 //! | `outcome_replies` | what becomes of one whose outcome was asked for |
 //! | `denials` | what becomes of a batch that is sent away, alone or with all others |
 //! | `bisection` | the search for a record at fault |
-//! | `liveness` | what is known of the server before it is sent anything |
+//! | `server_health` | what is known of the server before it is sent anything |
 
 mod bisection;
 mod denials;
-mod liveness;
 mod next_action;
 mod outcome_replies;
 mod responses;
+mod server_health;
 #[cfg(test)]
 mod tests;
 
@@ -31,15 +31,15 @@ use super::learned::Learned;
 use super::service_time::{Forecast, Load};
 use super::sizing::BatchLimit;
 use super::verdict::{Ambiguity, Verdict};
-use crate::config::{Config, OutcomeLookup};
+use crate::config::Config;
 use crate::model::{
     Backlog, BatchId, BatchPhase, Deferral, LastError, LinkState, OpenBatch, Phase, RecordId, Sequence,
 };
 use crate::protocol::exchange::ServerHints;
 use bisection::{Failing, Family};
 use denials::{Denials, Wait, WaitReason};
-use liveness::{Liveness, LookUps};
 pub use next_action::UsualSize;
+use server_health::ServerHealth;
 
 /// What the driver is to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -232,7 +232,7 @@ pub struct Scheduler {
     sent_in_run: u32,
     last_success: Option<Duration>,
     control_wanted: bool,
-    liveness: Liveness,
+    server: ServerHealth,
     setbacks: u32,
     /// Refused requests without a stored record in between.
     refusals: u32,
@@ -257,7 +257,7 @@ impl Scheduler {
             sent_in_run: 0,
             last_success: None,
             control_wanted: false,
-            liveness: Liveness::default(),
+            server: ServerHealth::default(),
             setbacks: 0,
             refusals: 0,
             wait: None,
@@ -305,7 +305,7 @@ impl Scheduler {
         entry.sends += 1;
         entry.step = Step::InFlight;
         (entry.load, entry.expected) = (load, expected);
-        self.liveness.sending(now, batch.id);
+        self.server.batch_sending(now, batch.id);
         self.others_went(batch.id);
     }
 
@@ -331,7 +331,7 @@ impl Scheduler {
         let learned = if another { Learned::default() } else { std::mem::take(&mut self.learned) };
         self.learned = Learned { endpoint, ..learned };
         if another {
-            (self.liveness, self.hints) = (Liveness::default(), ServerHints::default());
+            (self.server, self.hints) = (ServerHealth::default(), ServerHints::default());
             (self.last_success, self.failing) = (None, Failing::Nothing);
         }
         another
@@ -340,9 +340,7 @@ impl Scheduler {
     /// A new run began: sequence numbers start again, and the server may have learned to look up.
     pub fn start_run(&mut self) {
         self.sent_in_run = 0;
-        if self.liveness.look_ups == LookUps::Missing {
-            self.liveness.look_ups = LookUps::Untried;
-        }
+        self.server.run_started();
         self.undeferred = None;
     }
 
@@ -400,7 +398,7 @@ impl Scheduler {
 
     /// From now on there is a record for [`Action::SendCanary`].
     pub fn canary_confirmed(&mut self) {
-        self.liveness.control_ready = true;
+        self.server.canary_confirmed();
     }
 
     /// Takes note of what the server asks for on an answer of its own: it holds until the next one.
@@ -429,8 +427,4 @@ impl Scheduler {
             entry.step = step;
         }
     }
-}
-
-fn looks_up(config: &Config) -> bool {
-    config.server.outcome_lookup == OutcomeLookup::Auto
 }

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use super::bisection::Failing;
 use super::denials::{DENIALS_FOR_FREE, Others};
-use super::liveness::LookUps;
-use super::{Action, ClaimOrder, Entry, Scheduler, Step, View, looks_up};
+use super::server_health::queries_enabled;
+use super::{Action, ClaimOrder, Entry, Scheduler, Step, View};
 use crate::config::Config;
 use crate::model::{BatchId, Phase, Sequence, SizeRule, Stage};
 use crate::policy::breaker::{BreakerState, Mode};
@@ -48,7 +48,7 @@ impl Scheduler {
         let demand = Demand {
             waiting_records: view.backlog.pending + view.backlog.failed,
             waiting_bytes: view.backlog.bytes,
-            micro: view.breaker.mode != Mode::Normal || self.liveness.in_question,
+            micro: view.breaker.mode != Mode::Normal || self.server.is_in_question(),
             service: config.learn.then(|| Arc::clone(&self.learned.service)),
             time_budget: self.time_budget(view.config),
             time_limit: self.time_limit(view.config),
@@ -87,8 +87,8 @@ impl Scheduler {
         let entry = self.open.get(&id)?;
         let searching = entry.batch.stage != Stage::Fresh || !self.families.is_empty();
         if !searching
-            || self.liveness.look_ups != LookUps::Answered
-            || !looks_up(config)
+            || !self.server.answers_queries()
+            || !queries_enabled(config)
             || !self.learned.service.is_enough()
         {
             return None;
@@ -151,11 +151,11 @@ impl Scheduler {
 
     /// What shows whether everyone is denied, after one set was: nothing that was denied itself.
     fn seek_others(&self, view: &View<'_>) -> Option<Action> {
-        if let Some(id) = self.liveness_probe(view).filter(|_| !self.liveness.is_silent) {
+        if let Some(id) = self.liveness_probe(view).filter(|_| !self.server.is_silent()) {
             return Some(Action::QueryOutcome(id));
         }
         let (limit, sequence) = self.offer(view);
-        let control = self.liveness.may_control().then_some(Action::SendCanary(sequence));
+        let control = self.server.is_canary_ready().then_some(Action::SendCanary(sequence));
         if self.are_several_denied() {
             return None;
         }
@@ -167,11 +167,22 @@ impl Scheduler {
         free.or_else(|| self.claim(view, limit, sequence)).or(control)
     }
 
+    /// The batch to query before the server is sent anything.
+    fn liveness_probe(&self, view: &View<'_>) -> Option<BatchId> {
+        let others_may_tell = if self.server.is_in_question() {
+            !self.is_everyone_denied()
+        } else {
+            matches!(self.failing, Failing::One(_))
+        };
+        let sent = self.open.values().find(|entry| entry.batch.attempt > 0);
+        self.server.probe(view, others_may_tell, sent.map(|entry| entry.batch.id))
+    }
+
     fn next_batch(&self, view: &View<'_>) -> Option<Action> {
         let (limit, sequence) = self.offer(view);
         let parts = self.due_parts(view);
         let send = |entry: &&Entry| self.send(view, entry, sequence);
-        let control = || self.liveness.may_control().then_some(Action::SendCanary(sequence));
+        let control = || self.server.is_canary_ready().then_some(Action::SendCanary(sequence));
         if matches!(view.breaker.mode, Mode::Open { .. } | Mode::Probing) {
             let fits = |entry: &&&Entry| entry.batch.records <= limit.records && entry.wear() == 0;
             let part = parts.first().filter(fits).map(send);
@@ -196,7 +207,7 @@ impl Scheduler {
         let chosen = chosen.or_else(|| free.first().map(send));
         // Without others, a set is sent a second time, but not a third.
         let second = || yielding.iter().find(|entry| entry.denials.count < DENIALS_FOR_FREE).map(send);
-        let asks = self.liveness.in_question && self.has_denied();
+        let asks = self.server.is_in_question() && self.has_denied();
         let known = || control().filter(|_| asks);
         chosen.or_else(second).or_else(known).or_else(|| yielding.first().map(send))
     }
@@ -246,7 +257,7 @@ impl Scheduler {
                 || (is_stale && entry.batch.records == 1 && entry.has_failed_alone())
         };
         let wanted = self.failing == Failing::Several || self.open.values().any(wants);
-        (self.liveness.may_control() && wanted).then_some(Action::SendCanary(sequence))
+        (self.server.is_canary_ready() && wanted).then_some(Action::SendCanary(sequence))
     }
 
     /// The earliest time at which something that waits for a time is due.
@@ -301,7 +312,7 @@ impl Entry {
 
     fn look_up_due(&self, view: &View<'_>) -> Option<Duration> {
         match self.step {
-            Step::LookUp { due, .. } if looks_up(view.config) => Some(due),
+            Step::LookUp { due, .. } if queries_enabled(view.config) => Some(due),
             _ => None,
         }
     }
@@ -310,7 +321,7 @@ impl Entry {
     fn send_due(&self, view: &View<'_>) -> Option<Duration> {
         match self.step {
             Step::Send { due } => Some(due),
-            Step::LookUp { due, .. } if !looks_up(view.config) => Some(due),
+            Step::LookUp { due, .. } if !queries_enabled(view.config) => Some(due),
             _ => None,
         }
     }

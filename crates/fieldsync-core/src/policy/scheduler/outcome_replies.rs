@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::bisection::Failing;
 use super::denials::{Others, WaitReason};
-use super::liveness::LookUps;
 use super::responses::keep;
 use super::{Disposition, Scheduler, Sent, Step, View};
 use crate::config::Config;
@@ -52,7 +51,7 @@ impl Scheduler {
             entry.doubted_at.get_or_insert(now);
             lone = entry.evidence.counted;
         }
-        if !self.has_look_up(view.config) {
+        if !self.server.may_query(view.config) {
             return self.not_there(view, batch, doubt, Some(sent.error.clone()));
         }
         if is_suspect(batch, doubt)
@@ -132,14 +131,10 @@ impl Scheduler {
     }
 
     fn learn_from_look_up(&mut self, view: &View<'_>, found: &OutcomeReply) {
-        let liveness = &mut self.liveness;
-        liveness.is_mute = *found == OutcomeReply::Unreachable;
+        self.server.query_ended(found);
         match found {
-            OutcomeReply::Unsupported => liveness.look_ups = LookUps::Missing,
+            OutcomeReply::Unsupported => {}
             OutcomeReply::Completed(_) | OutcomeReply::Processing { .. } | OutcomeReply::UnknownBatch => {
-                liveness.look_ups = LookUps::Answered;
-                liveness.is_back |= liveness.is_silent;
-                (liveness.is_silent, liveness.in_question) = (false, false);
                 // Where several sets are denied, that look-ups are answered says nothing of batches.
                 let one = self.failing != Failing::Several;
                 self.wait = self.wait.filter(|wait| match wait.why {
@@ -150,12 +145,11 @@ impl Scheduler {
                 self.note_others(None, Others::Answered);
             }
             OutcomeReply::Failed | OutcomeReply::Throttled | OutcomeReply::Unreachable => {
-                liveness.is_silent = true;
                 // A stop goes on, unless something else shows that it need not.
                 if self.wait.is_some_and(|wait| view.now < wait.until) {
                     return;
                 }
-                if liveness.in_question {
+                if self.server.is_in_question() {
                     self.pause(view, view.config.retry.max_backoff.0 / LOOK_UPS_A_BATCH);
                 } else {
                     self.wait_for_the_way(view);

@@ -63,7 +63,7 @@ impl Scheduler {
                 let due = now + asked.min(self.longest_processing(view.config));
                 self.set(
                     id,
-                    if self.has_look_up(view.config) {
+                    if self.server.may_query(view.config) {
                         Step::LookUp { due, tries: 1, since, doubt: Ambiguity::TimedOut }
                     } else {
                         Step::Send { due }
@@ -191,7 +191,7 @@ impl Scheduler {
         let now = view.now;
         self.setbacks = 0;
         self.wait = None;
-        self.liveness.in_question = false;
+        self.server.batch_completed();
         if !results.iter().any(|result| result.status.is_stored()) {
             return self.note_others(None, Others::Answered);
         }

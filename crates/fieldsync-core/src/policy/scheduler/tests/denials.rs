@@ -218,7 +218,7 @@ fn another_server_is_asked_as_if_nothing_were_known() {
     desk.deny(&set);
     desk.config.server.url = "https://another.example".into();
     assert!(desk.scheduler.switch_server(&desk.config));
-    assert!(!desk.scheduler.liveness.may_control() && !desk.scheduler.liveness.in_question);
+    assert!(!desk.scheduler.server.is_canary_ready() && !desk.scheduler.server.is_in_question());
     assert!(!desk.scheduler.switch_server(&desk.config), "once");
 }
 
