@@ -100,7 +100,7 @@ impl Scheduler {
                     self.server.canary_failed();
                     self.failed(id);
                 }
-                self.back_off(view, other);
+                self.waits.back_off(view, other, self.server.may_query(view.config), &mut self.rng);
             }
         }
     }

@@ -6,16 +6,12 @@
 //! again, that is held against it as a refusal is. While everyone is denied, nothing is counted, and what is
 //! sent to find out is small.
 
-use std::time::Duration;
-
 use super::bisection::{Failing, Family};
-use super::outcome_replies::LOOK_UPS_A_BATCH;
 use super::responses::keep;
 use super::{Disposition, Entry, Scheduler, Sent, Step, View};
-use crate::model::{BatchId, BatchPhase, DeniedSet, LastError, OpenBatch, Phase, Stage};
+use crate::model::{BatchId, BatchPhase, DeniedSet, LastError, OpenBatch, Stage};
 use crate::policy::backoff;
 use crate::policy::isolation::Cut;
-use crate::policy::verdict::Verdict;
 
 /// Denials in a row before one may be held against the set: something else goes before the third.
 pub(super) const DENIALS_FOR_FREE: u32 = 2;
@@ -28,45 +24,6 @@ const DENIED_SETS_OF_EVERYONE: usize = 3;
 const DENIED_SETS_NAMED: usize = 10;
 /// Most batches of one record that are cut from larger ones to see whether everyone is denied.
 const SINGLES_MAX: usize = 50;
-/// Extra wait on top of `Retry-After`, so that a fleet does not return in step.
-const RETRY_AFTER_SPREAD: f64 = 0.05;
-const RETRY_AFTER_SPREAD_MAX: Duration = Duration::from_secs(10);
-/// The longest wait between two tries of an address that cannot be reached.
-const UNREACHABLE_WAIT_MAX: Duration = Duration::from_secs(15);
-
-/// Why nothing is sent for a time.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum WaitReason {
-    /// Something failed. A link that returns ends it.
-    BackOff,
-    /// The server asked for it.
-    ServerAsked,
-    /// The credential was refused.
-    AuthRequired,
-    /// There is no batch endpoint at the address.
-    Misconfigured,
-}
-
-impl WaitReason {
-    /// The phase of a wait that somebody should act in.
-    pub(super) fn stop(self) -> Option<Phase> {
-        match self {
-            Self::AuthRequired => Some(Phase::AuthRequired),
-            Self::Misconfigured => Some(Phase::Misconfigured),
-            Self::BackOff | Self::ServerAsked => None,
-        }
-    }
-}
-
-/// Nothing is sent until then.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Wait {
-    pub(super) until: Duration,
-    pub(super) why: WaitReason,
-    /// Something else may yet show that it is about one set, and not about everyone.
-    pub(super) is_unconfirmed: bool,
-}
-
 /// What became of everything else since a set was last denied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Others {
@@ -179,13 +136,13 @@ impl Scheduler {
             return self.refused(view, batch, false, sent);
         }
         self.server.batch_denied();
-        self.back_off(view, sent.verdict);
+        self.waits.back_off(view, sent.verdict, self.server.may_query(view.config), &mut self.rng);
         // A server that says itself when to come back is not asked anything besides.
-        self.control_wanted |= self.wait.is_none_or(|wait| wait.why != WaitReason::ServerAsked);
+        self.control_wanted |= !self.waits.is_server_asked();
         let alone = self.failing == Failing::One(id);
         if is_third && others == Others::Answered && alone && batch.records > 1 {
             // Nothing else is there to be sent, so no record may be blamed: its parts will show.
-            self.wait = None;
+            self.waits.end();
             if let Some(cut) = self.next_cut(view, batch) {
                 return self.cut_up(view, id, cut, None);
             }
@@ -244,56 +201,5 @@ impl Scheduler {
     pub(super) fn may_carve(&self) -> bool {
         let singles = self.open.values().filter(|entry| entry.denials.count > 0 && entry.batch.records == 1);
         singles.count() < SINGLES_MAX
-    }
-
-    /// An answer that says nothing about a batch, but when to come back.
-    pub(super) fn back_off(&mut self, view: &View<'_>, verdict: &Verdict) {
-        let retry = &view.config.retry;
-        let (wait, why) = match verdict {
-            Verdict::Throttled { retry_after: Some(asked), is_protocol } if !asked.is_zero() => {
-                // A stranger's wish is believed no longer than a back-off of our own.
-                let (longest, why) = if *is_protocol {
-                    (retry.max_retry_after.0, WaitReason::ServerAsked)
-                } else {
-                    (retry.max_backoff.0, WaitReason::BackOff)
-                };
-                (self.spread((*asked).min(longest)), why)
-            }
-            Verdict::Throttled { .. } => {
-                // A look-up comes next, which costs next to nothing.
-                let rarer = if self.server.may_query(view.config) { LOOK_UPS_A_BATCH } else { 1 };
-                (self.setback(view.config, retry.max_backoff.0 / rarer), WaitReason::BackOff)
-            }
-            // Somebody has to act; but a mended server must be found without anybody at the device. Twice per longest
-            // back-off, so that a set that has no company is denied a second time, and cut, within one.
-            Verdict::Unauthorized => (retry.max_backoff.0 / DENIALS_FOR_FREE, WaitReason::AuthRequired),
-            Verdict::EndpointNotFound => (retry.max_backoff.0 / DENIALS_FOR_FREE, WaitReason::Misconfigured),
-            _ => return self.wait_for_the_way(view),
-        };
-        let is_unconfirmed = why.stop().is_some();
-        self.wait = Some(Wait { until: view.now + wait, why, is_unconfirmed });
-    }
-
-    /// Somebody on the way to the server is in trouble: soon again, but not at once.
-    pub(super) fn wait_for_the_way(&mut self, view: &View<'_>) {
-        let longest = view.config.retry.max_backoff.0.min(UNREACHABLE_WAIT_MAX);
-        self.pause(view, longest);
-    }
-
-    /// Nothing is sent for a back-off that grows with each failure in a row.
-    pub(super) fn pause(&mut self, view: &View<'_>, longest: Duration) {
-        let until = view.now + self.setback(view.config, longest);
-        self.wait = Some(Wait { until, why: WaitReason::BackOff, is_unconfirmed: false });
-    }
-
-    fn setback(&mut self, config: &crate::config::Config, longest: Duration) -> Duration {
-        self.setbacks = self.setbacks.saturating_add(1);
-        let first = config.retry.initial_backoff.0.min(longest);
-        backoff::delay(first, longest, self.setbacks, &mut self.rng)
-    }
-
-    fn spread(&mut self, wait: Duration) -> Duration {
-        let most = wait.mul_f64(RETRY_AFTER_SPREAD).min(RETRY_AFTER_SPREAD_MAX);
-        wait + backoff::between(Duration::ZERO, most, &mut self.rng)
     }
 }

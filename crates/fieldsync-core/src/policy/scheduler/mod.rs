@@ -21,6 +21,7 @@ mod responses;
 mod server_health;
 #[cfg(test)]
 mod tests;
+mod waits;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,9 +38,10 @@ use crate::model::{
 };
 use crate::protocol::exchange::ServerHints;
 use bisection::{Failing, Family};
-use denials::{Denials, Wait, WaitReason};
+use denials::Denials;
 pub use next_action::UsualSize;
 use server_health::ServerHealth;
+use waits::Waits;
 
 /// What the driver is to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -233,12 +235,9 @@ pub struct Scheduler {
     last_success: Option<Duration>,
     control_wanted: bool,
     server: ServerHealth,
-    setbacks: u32,
     /// Refused requests without a stored record in between.
     refusals: u32,
-    wait: Option<Wait>,
-    /// A person wants what waits to be sent all the same: until so many are settled.
-    undeferred: Option<u64>,
+    waits: Waits,
     carried: Option<Carried>,
     /// The parts of batches that were cut, by the id of the batch.
     families: BTreeMap<BatchId, Family>,
@@ -258,10 +257,8 @@ impl Scheduler {
             last_success: None,
             control_wanted: false,
             server: ServerHealth::default(),
-            setbacks: 0,
             refusals: 0,
-            wait: None,
-            undeferred: None,
+            waits: Waits::default(),
             carried: None,
             families: BTreeMap::new(),
             failing: Failing::Nothing,
@@ -341,13 +338,13 @@ impl Scheduler {
     pub fn start_run(&mut self) {
         self.sent_in_run = 0;
         self.server.run_started();
-        self.undeferred = None;
+        self.waits.end_deferral_override();
     }
 
     /// A person asked to try now, or the configuration changed: waits end.
     pub fn retry_now(&mut self, now: Duration) {
         self.link_restored(now);
-        self.wait = None;
+        self.waits.end();
         for entry in self.open.values_mut() {
             entry.denials = Denials::default();
             if let Step::Send { due } = &mut entry.step {
@@ -359,24 +356,18 @@ impl Scheduler {
     /// A person asked to try now: what waits is sent on whatever link, on whatever battery. What comes
     /// later, or another time, is deferred again.
     pub fn override_deferral(&mut self, view: &View<'_>) {
-        let backlog = view.backlog;
-        self.undeferred = view.deferral.map(|_| backlog.settled_total + backlog.to_go());
+        self.waits.override_deferral(view);
     }
 
     /// Nothing is deferred any more: what a person wanted is done.
     pub fn end_deferral_override(&mut self) {
-        self.undeferred = None;
-    }
-
-    fn is_deferred(&self, view: &View<'_>) -> bool {
-        let wanted = self.undeferred.is_some_and(|until| view.backlog.settled_total < until);
-        view.deferral.is_some() && !wanted
+        self.waits.end_deferral_override();
     }
 
     /// The credential or a certificate was replaced: a stop ends, whatever it was for. A server may
     /// hide behind 404 from those it does not know, and no other wait has to do with who asks.
     pub fn credentials_renewed(&mut self, now: Duration) {
-        self.wait = self.wait.filter(|wait| wait.why.stop().is_none());
+        self.waits.credentials_renewed();
         for entry in self.open.values_mut().filter(|entry| entry.denials.count > 0) {
             entry.denials = Denials::default();
             if let Step::Send { due } = &mut entry.step {
@@ -387,8 +378,7 @@ impl Scheduler {
 
     /// The link came back, or leads another way: what was waited for because of it ends.
     pub fn link_restored(&mut self, now: Duration) {
-        self.wait = self.wait.filter(|wait| wait.why != WaitReason::BackOff);
-        self.setbacks = 0;
+        self.waits.link_restored();
         for entry in self.open.values_mut() {
             if let Step::LookUp { due, .. } = &mut entry.step {
                 *due = now;

@@ -116,10 +116,10 @@ impl Scheduler {
         if view.backlog.to_go() == 0 {
             return rest(Phase::Idle, None);
         }
-        let wait = self.wait.filter(|wait| now < wait.until);
-        let phase = wait.and_then(|wait| wait.why.stop()).unwrap_or(Phase::Waiting);
+        let wait = self.waits.current(now);
+        let phase = wait.and_then(|wait| wait.stop_phase()).unwrap_or(Phase::Waiting);
         let others = || self.seek_others(view).filter(|_| wait.is_some_and(|wait| wait.is_unconfirmed));
-        if let Some(wait) = wait.filter(|wait| wait.why.stop().is_some())
+        if let Some(wait) = wait.filter(|wait| wait.stop_phase().is_some())
             && others().is_none()
         {
             return rest(phase, Some(wait.until));
@@ -130,7 +130,7 @@ impl Scheduler {
         if view.link.is_closed() {
             return rest(Phase::Offline, None);
         }
-        if self.is_deferred(view) {
+        if self.waits.is_deferred(view) {
             return rest(Phase::Deferred, None);
         }
         let open_until = open_until(view.breaker).filter(|until| now < *until);

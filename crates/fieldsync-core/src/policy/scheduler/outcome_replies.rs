@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::bisection::Failing;
-use super::denials::{Others, WaitReason};
+use super::denials::Others;
 use super::responses::keep;
 use super::{Disposition, Scheduler, Sent, Step, View};
 use crate::config::Config;
@@ -23,8 +23,6 @@ const LOOK_UP_WAITS: [Duration; 6] = [
     Duration::from_secs(8),
     Duration::from_secs(10),
 ];
-/// A server that sent us away is asked so many times as often as it would be sent a batch.
-pub(super) const LOOK_UPS_A_BATCH: u32 = 3;
 /// A batch that is "processing" for longer than this many time limits is given up on.
 const LOOK_UP_LIMITS: f64 = 1.5;
 /// The least wait where the server says that it is still at it.
@@ -136,24 +134,12 @@ impl Scheduler {
             OutcomeReply::Unsupported => {}
             OutcomeReply::Completed(_) | OutcomeReply::Processing { .. } | OutcomeReply::UnknownBatch => {
                 // Where several sets are denied, that look-ups are answered says nothing of batches.
-                let one = self.failing != Failing::Several;
-                self.wait = self.wait.filter(|wait| match wait.why {
-                    WaitReason::ServerAsked => true,
-                    WaitReason::AuthRequired | WaitReason::Misconfigured => !one,
-                    WaitReason::BackOff => false,
-                });
+                self.waits.query_answered(self.failing != Failing::Several);
                 self.note_others(None, Others::Answered);
             }
             OutcomeReply::Failed | OutcomeReply::Throttled | OutcomeReply::Unreachable => {
-                // A stop goes on, unless something else shows that it need not.
-                if self.wait.is_some_and(|wait| view.now < wait.until) {
-                    return;
-                }
-                if self.server.is_in_question() {
-                    self.pause(view, view.config.retry.max_backoff.0 / LOOK_UPS_A_BATCH);
-                } else {
-                    self.wait_for_the_way(view);
-                }
+                let is_in_question = self.server.is_in_question();
+                self.waits.query_failed(view, is_in_question, &mut self.rng);
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::bisection::Failing;
-use super::denials::{Denials, Others, Wait};
+use super::denials::{Denials, Others};
 use super::outcome_replies::LEAST_WAIT;
 use super::{Carried, Disposition, Entry, Outcome, Scheduler, Sent, Step, View};
 use crate::config::Config;
@@ -21,7 +21,7 @@ impl Scheduler {
     /// The batch was not sent after all. Whoever refused it gets a moment.
     pub fn defer_send(&mut self, view: &View<'_>, id: BatchId) -> Disposition {
         let now = view.now;
-        self.pause(view, view.config.retry.initial_backoff.0);
+        self.waits.pause(view, view.config.retry.initial_backoff.0, &mut self.rng);
         let lone = self.open.get(&id).map_or(0, |entry| entry.batch.lone_failures);
         self.park(now, id, lone)
     }
@@ -76,13 +76,13 @@ impl Scheduler {
                 self.refusals = self.refusals.saturating_add(1);
                 self.failed(id);
                 if self.refusals > REFUSALS_OF_ONE {
-                    self.pause(view, view.config.retry.max_backoff.0);
+                    self.waits.pause(view, view.config.retry.max_backoff.0, &mut self.rng);
                 }
                 self.refused(view, &batch, by_size, sent)
             }
             Verdict::BatchIdReused => {
                 // A server that says so of every id would be asked without end.
-                self.pause(view, view.config.retry.max_backoff.0);
+                self.waits.pause(view, view.config.retry.max_backoff.0, &mut self.rng);
                 if self.open.get(&id).is_some_and(|entry| entry.is_renamed) {
                     self.failed(id);
                     return self.refused(view, &batch, false, sent);
@@ -91,7 +91,7 @@ impl Scheduler {
             }
             Verdict::EncodingRefused => self.park(now, id, lone),
             Verdict::Unreachable => {
-                self.wait_for_the_way(view);
+                self.waits.wait_for_link(view, &mut self.rng);
                 self.park(now, id, lone)
             }
             Verdict::Intercepted
@@ -102,8 +102,8 @@ impl Scheduler {
                     return self.denied(view, &batch, sent);
                 }
                 // Nobody was asked: a file of this device cannot be used.
-                self.back_off(view, sent.verdict);
-                self.wait = self.wait.map(|wait| Wait { is_unconfirmed: false, ..wait });
+                self.waits.back_off(view, sent.verdict, self.server.may_query(view.config), &mut self.rng);
+                self.waits.confirm();
                 self.park(now, id, lone)
             }
         }
@@ -189,8 +189,7 @@ impl Scheduler {
     /// The server is well: it answered for records.
     pub(super) fn succeeded(&mut self, view: &View<'_>, results: &[RecordResult]) {
         let now = view.now;
-        self.setbacks = 0;
-        self.wait = None;
+        self.waits.batch_completed();
         self.server.batch_completed();
         if !results.iter().any(|result| result.status.is_stored()) {
             return self.note_others(None, Others::Answered);

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use self::world::{EVERY_MEMORY, EVERY_MOOD, Memory, Mood, World};
+use super::waits::WaitReason;
 use super::*;
 use crate::config::OutcomeLookup;
 use crate::model::{Place, SizeRule, Stage};
@@ -222,12 +223,16 @@ fn what_comes_next_follows_from_the_view() {
     assert_eq!(desk(&|desk| desk.config.server.url.clear()), rests(Phase::Misconfigured, None));
     assert_eq!(desk(&|desk| desk.link = LinkState::Offline), rests(Phase::Offline, None));
     assert_eq!(desk(&|desk| desk.link = LinkState::CaptivePortal), rests(Phase::Offline, None));
-    let wait = |until, why| Some(Wait { until, why, is_unconfirmed: false });
     let (soon, later) = (99 * SECOND, 101 * SECOND);
-    let stopped = |until| move |desk: &mut Desk| desk.scheduler.wait = wait(until, WaitReason::AuthRequired);
+    let stopped = |until| {
+        move |desk: &mut Desk| {
+            desk.scheduler.waits.wait_until(until, WaitReason::AuthRequired);
+            desk.scheduler.waits.confirm();
+        }
+    };
     assert_eq!(desk(&stopped(later)), rests(Phase::AuthRequired, Some(later)));
     assert!(sends(&desk(&stopped(soon)), open.id));
-    let backs_off = |desk: &mut Desk| desk.scheduler.wait = wait(later, WaitReason::BackOff);
+    let backs_off = |desk: &mut Desk| desk.scheduler.waits.wait_until(later, WaitReason::BackOff);
     assert_eq!(desk(&backs_off), rests(Phase::Waiting, Some(later)));
     assert_eq!(desk(&|desk| desk.mode = Mode::Open { until: later }), rests(Phase::Waiting, Some(later)));
     let deferred = |desk: &mut Desk| desk.deferral = Some(Deferral::Metered);
