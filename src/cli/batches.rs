@@ -5,7 +5,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::table::{Cell, Column, Table, prose, whole};
 use super::words::{count, plain, size, spaced, span, stamp, when};
-use crate::api::batch_reasons::short;
+use crate::api::batch_reasons::short_id;
 use crate::api::{BatchList, BatchOutcome, BatchReport};
 use crate::client::with_query;
 use crate::clock::wall_ms;
@@ -48,7 +48,7 @@ fn fill(table: &mut Table<'_>, list: &BatchList, now: u64) {
     for batch in &list.batches {
         table.row([
             Cell::from(when(batch.at, now)),
-            short(batch.id).into(),
+            short_id(batch.id).into(),
             batch.sequence.into(),
             format!("{}, {}", batch.records, size(batch.bytes)).into(),
             result(batch).into(),
@@ -106,7 +106,7 @@ pub(crate) fn chapter(batch: &BatchReport, now: u64) -> String {
     format!(
         "{}  batch {}, {} ({}), try {}: {}{done}",
         stamp(batch.at, now),
-        short(batch.id),
+        short_id(batch.id),
         count(batch.records as u64, "record"),
         plain(&batch.why()),
         batch.attempt,
@@ -178,7 +178,7 @@ mod tests {
             format!(
                 "1970-01-01T00:00:10.000Z (12 s ago)  batch {}, 25 records (learned: 27.3 s expected, 33.0 s at most, limit 1 min), try 1: \
                  answered after 27 s (HTTP 200), 25 synced; settled record by record",
-                short(learned.id)
+                short_id(learned.id)
             )
         );
         assert_eq!(
@@ -186,7 +186,7 @@ mod tests {
             format!(
                 "1970-01-01T00:00:10.000Z (12 s ago)  batch {}, 19 records (split of 3f2a91bc), try 2: timed out after 1 min (HTTP 504); \
                  cut into 7 parts",
-                short(split.id)
+                short_id(split.id)
             )
         );
     }

@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::json_text;
 use super::table::error_text;
 use super::words::{count, held, plain, size, stamp, when};
-use crate::api::batch_reasons::short;
+use crate::api::batch_reasons::short_id;
 use crate::api::{BatchReport, Phase, Status};
 use crate::client::{Client, ClientError, decode, with_query};
 use crate::clock::wall_ms;
@@ -150,7 +150,7 @@ fn story(entry: &ManifestEntry, lineage: &[BatchReport], now: u64) -> Vec<String
     let unsent = unsent.filter(|_| !lineage.is_empty());
     if let Some(batch) = unsent {
         let now = if entry.state == RecordState::Syncing { "on its way" } else { "not sent yet" };
-        lines.push(format!("  batch {}: {now}", short(batch)));
+        lines.push(format!("  batch {}: {now}", short_id(batch)));
     }
     if earlier > 0 {
         let are = if earlier == 1 { "is" } else { "are" };
@@ -356,11 +356,13 @@ mod tests {
         assert_eq!(text.len(), 4, "{text:?}");
         let at = "  1970-01-01T00:00:10.000Z (12 s ago)";
         assert!(
-            text[1].starts_with(&format!("{at}  batch {}, 25 records (standard: 25), try 1: ", short(fresh)))
+            text[1]
+                .starts_with(&format!("{at}  batch {}, 25 records (standard: 25), try 1: ", short_id(fresh)))
         );
-        let split = format!("{at}  batch {}, 1 record (split of {}), try 1: ", short(part), short(fresh));
+        let split =
+            format!("{at}  batch {}, 1 record (split of {}), try 1: ", short_id(part), short_id(fresh));
         assert!(text[2].starts_with(&split), "{text:?}");
-        assert_eq!(text[3], format!("  batch {}: not sent yet", short(next)));
+        assert_eq!(text[3], format!("  batch {}: not sent yet", short_id(next)));
         let record = ManifestEntry { batch_id: Some(part), ..record };
         assert_eq!(story(&record, &sends, 22_000), text[..3]);
         let untold = ManifestEntry { attempts: 5, ..record };

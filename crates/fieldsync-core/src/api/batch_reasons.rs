@@ -12,7 +12,7 @@ impl BatchReport {
     /// `split of 3f2a91bc`, or the rule and the size while nothing is learned: `large queue: 25`.
     pub fn why(&self) -> String {
         if let Some(parent) = self.parent.filter(|_| self.rule == SizeRule::Split) {
-            return format!("split of {}", short(parent));
+            return format!("split of {}", short_id(parent));
         }
         let forecast = forecast(self.expected_ms, self.at_most_ms);
         let limit = match self.time_limit_ms {
@@ -20,7 +20,7 @@ impl BatchReport {
             _ => String::new(),
         };
         let renamed =
-            self.parent.map_or_else(String::new, |parent| format!(", sent before as {}", short(parent)));
+            self.parent.map_or_else(String::new, |parent| format!(", sent before as {}", short_id(parent)));
         format!("{}{limit}{renamed}", sized(&self.rule, Some(self.records), forecast))
     }
 
@@ -96,7 +96,7 @@ fn minutes(seconds: u64) -> String {
 }
 
 /// Enough of a batch's id to find it in the journal.
-pub fn short(id: BatchId) -> String {
+pub fn short_id(id: BatchId) -> String {
     id.to_string().chars().take(SHORT).collect()
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::bisection::Failing;
 use super::denials::{DENIALS_FOR_FREE, Others};
 use super::server_health::queries_enabled;
+use super::waits::Wait;
 use super::{Action, ClaimOrder, Entry, Scheduler, Step, View};
 use crate::config::Config;
 use crate::model::{BatchId, Phase, Sequence, SizeRule, Stage};
@@ -117,7 +118,7 @@ impl Scheduler {
             return rest(Phase::Idle, None);
         }
         let wait = self.waits.current(now);
-        let phase = wait.and_then(|wait| wait.stop_phase()).unwrap_or(Phase::Waiting);
+        let phase = wait.and_then(Wait::stop_phase).unwrap_or(Phase::Waiting);
         let others = || self.seek_others(view).filter(|_| wait.is_some_and(|wait| wait.is_unconfirmed));
         if let Some(wait) = wait.filter(|wait| wait.stop_phase().is_some())
             && others().is_none()
