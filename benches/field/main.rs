@@ -11,11 +11,13 @@
 
 mod chance;
 mod fieldsync;
+mod figures;
 mod link;
 mod literal;
 mod naive;
 mod oracle;
 mod programs;
+mod record;
 mod report;
 mod scene;
 mod server;
@@ -31,9 +33,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::report::Run;
+use crate::figures::{Figures, Run, figures};
 use crate::scene::Scene;
-use crate::tally::Figures;
 use crate::world::World;
 
 /// Whoever needs so many times as long as the oracle is not waited for.
@@ -115,7 +116,7 @@ fn contest(scene: &Scene, seed: u64, clients: &[Client], trace: bool) -> Vec<Run
         let mut world = World::new(scene, seed, horizon);
         world.trace = trace.then_some(name);
         client(&mut world);
-        (tally::figures(&world), world.measured())
+        (figures(&world), world.measured())
     };
     let (known, longest) = run("oracle", oracle::run, LONGEST);
     let best = known.clone();

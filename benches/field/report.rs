@@ -5,14 +5,8 @@ use std::collections::BTreeSet;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
-use crate::tally::{Figures, median};
+use crate::figures::{Figures, Run, median};
 use crate::target;
-
-pub(crate) struct Run {
-    pub(crate) scene: String,
-    pub(crate) client: &'static str,
-    pub(crate) figures: Figures,
-}
 
 const HEAD: [&str; 15] = [
     "scene",

@@ -7,45 +7,12 @@ use fastrand::Rng;
 
 use crate::chance;
 use crate::link::{Bandwidth, LinkSpec, Pattern};
+use crate::record::{Denial, Fault, Record};
 use crate::server_spec::{Load, LookUps, Outage, OutageKind, Quota, ServerSpec, Tail};
 
 const HOUR: Duration = Duration::from_hours(1);
 const MINUTE: Duration = Duration::from_mins(1);
 const RECORD_BYTES: u64 = 1024;
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Record {
-    pub(crate) arrives: Duration,
-    /// Its type.
-    pub(crate) kind: usize,
-    pub(crate) bytes: u64,
-    pub(crate) fault: Option<Fault>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Fault {
-    /// The server never finishes a batch with it.
-    Hangs,
-    /// It gets a result of its own.
-    Rejected,
-    /// The whole batch gets a 422, without saying which record is meant.
-    Refused,
-    /// A firewall, a proxy or a dying worker answers, because of this one record, as if it were the sender.
-    Denied(Denial),
-}
-
-/// An answer that sends the sender away.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Denial {
-    Forbidden,
-    NotFound,
-    UnsupportedMediaType,
-    TooManyRequests,
-    Unavailable,
-    LoginPage,
-    Redirect,
-    TooLarge,
-}
 
 /// A scene's records, in order of arrival.
 type RecordsOf = fn(&mut Rng) -> Vec<Record>;

@@ -9,7 +9,7 @@ use fieldsync::model::BatchId;
 use fieldsync::protocol::wire::RecordStatus;
 
 use crate::chance;
-use crate::scene::{Denial, Fault, Record};
+use crate::record::{Denial, Fault, Record};
 use crate::server_spec::{LookUps, OutageKind, ServerSpec};
 
 /// Seconds to answer with what is kept, and to be asked for it.

@@ -5,7 +5,7 @@ use std::f64::consts::TAU;
 use std::time::Duration;
 
 use crate::chance;
-use crate::scene::Record;
+use crate::record::Record;
 
 #[derive(Clone, Debug)]
 pub(crate) struct ServerSpec {

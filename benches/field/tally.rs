@@ -1,29 +1,24 @@
-//! What a run is measured by, counted while it goes and summed up at its end.
+//! What is counted while a run goes on.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::server_spec::Outage;
-use crate::world::{Fate, World};
-
-/// By name; one that means nothing in a run (the recovery, without an outage) is absent.
-pub(crate) type Figures = BTreeMap<&'static str, f64>;
 
 #[derive(Default)]
 pub(crate) struct Tally {
     pub(crate) timed_out: u32,
     /// Batches that failed at the server because of a record in them.
     pub(crate) faulty_posts: u32,
-    posts: u32,
-    look_ups: u32,
-    posts_in_outage: u32,
-    look_ups_in_outage: u32,
-    first_sent: Vec<Option<Duration>>,
-    sent_in_vain: u32,
+    pub(crate) posts: u32,
+    pub(crate) look_ups: u32,
+    pub(crate) posts_in_outage: u32,
+    pub(crate) look_ups_in_outage: u32,
+    pub(crate) first_sent: Vec<Option<Duration>>,
+    pub(crate) sent_in_vain: u32,
     /// Sent although the server had them.
-    had_already: u32,
-    sizes: Vec<f64>,
-    recovered: Option<Duration>,
+    pub(crate) had_already: u32,
+    pub(crate) sizes: Vec<f64>,
+    pub(crate) recovered: Option<Duration>,
 }
 
 impl Tally {
@@ -58,77 +53,4 @@ impl Tally {
             self.recovered.get_or_insert(now.saturating_sub(outage.until));
         }
     }
-}
-
-/// The figures of a run; its goodput in records a second.
-pub(crate) fn figures(world: &World) -> Figures {
-    let tally = &world.tally;
-    let all = || world.fates.iter().zip(&world.records).enumerate();
-    let count = |wanted: &dyn Fn(usize, Fate, bool) -> bool| {
-        all().filter(|(index, (fate, record))| wanted(*index, **fate, record.fault.is_some())).count() as f64
-    };
-    let end = world.measured();
-    let finished = world.is_done();
-    let stored = count(&|_, fate, fault| matches!(fate, Fate::Synced(at) if at <= end) && !fault);
-    let faults = count(&|_, _, fault| fault);
-    let waits = all().filter_map(|(_, (fate, record))| match fate {
-        Fate::Synced(at) => Some(at.saturating_sub(record.arrives).as_secs_f64()),
-        _ => None,
-    });
-    let isolated = all().filter_map(|(index, (fate, record))| match fate {
-        Fate::Quarantined(at) if record.fault.is_some() => {
-            Some(at.saturating_sub(tally.first_sent[index]?).as_secs_f64())
-        }
-        _ => None,
-    });
-    // Until the last good record got through: a record at fault may be looked for meanwhile and afterwards.
-    let last_stored = all().filter_map(|(_, (fate, record))| match fate {
-        Fate::Synced(at) if record.fault.is_none() => Some(*at),
-        _ => None,
-    });
-    let all_good_stored = last_stored.max().filter(|_| {
-        all().all(|(_, (fate, record))| matches!(fate, Fate::Synced(_)) || record.fault.is_some())
-    });
-    let others = stored / all_good_stored.unwrap_or(end).as_secs_f64().max(1.0);
-    // Whoever says that it is done and is not has lost them; whoever is cut short has not.
-    let asleep = !finished && !world.over();
-    let lost = count(&|index, fate, fault| match fate {
-        Fate::Synced(_) => !world.server.stores(index),
-        Fate::Open => asleep && !fault,
-        Fate::Quarantined(_) => false,
-    });
-    let false_quarantines = count(&|_, fate, fault| matches!(fate, Fate::Quarantined(_)) && !fault);
-    let missed = count(&|_, fate, fault| fault && !matches!(fate, Fate::Quarantined(_)));
-    let mut figures = Figures::from([
-        ("finished", f64::from(u8::from(finished))),
-        ("seconds", end.as_secs_f64()),
-        ("goodput", stored / end.as_secs_f64().max(1.0)),
-        ("others", others),
-        ("504s", f64::from(tally.timed_out)),
-        ("posts", f64::from(tally.posts)),
-        ("look_ups", f64::from(tally.look_ups)),
-        ("in_vain", f64::from(tally.sent_in_vain)),
-        ("had_already", f64::from(tally.had_already)),
-        ("false_quarantines", false_quarantines),
-        ("missed", missed),
-        ("lost", lost),
-    ]);
-    let mut known = |name, value: Option<f64>| figures.extend(value.map(|value| (name, value)));
-    known("size", median(tally.sizes.clone()));
-    known("median_wait", median(waits.collect()));
-    known("isolation", median(isolated.collect()));
-    if faults > 0.0 {
-        known("tests", Some(f64::from(tally.faulty_posts) / faults));
-    }
-    if !world.spec().outages.is_empty() {
-        known("posts_in_outage", Some(f64::from(tally.posts_in_outage)));
-        known("look_ups_in_outage", Some(f64::from(tally.look_ups_in_outage)));
-        known("recovery", tally.recovered.map(|recovered| recovered.as_secs_f64()));
-    }
-    figures
-}
-
-pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
 }

@@ -1,8 +1,7 @@
 //! What is aimed at: figures that an algorithm of this shape reached before, as means over seeds, in percent
 //! of an oracle's goodput. Scenes without a row of their own have no aim but that nothing goes wrong.
 
-use crate::report::Run;
-use crate::tally::Figures;
+use crate::figures::{Figures, Run};
 
 /// The mean may be so many points below the aim.
 const TOLERANCE: f64 = 2.0;

@@ -12,7 +12,8 @@ use fieldsync::protocol::wire::{ErrorDetail, RecordResult, RecordStatus};
 use uuid::Uuid;
 
 use crate::link::{Link, Up};
-use crate::scene::{Denial, Record, Scene};
+use crate::record::{Denial, Record};
+use crate::scene::Scene;
 use crate::server::{Known, Reply, Results, Served, Server};
 use crate::server_spec::ServerSpec;
 use crate::tally::Tally;

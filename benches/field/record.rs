@@ -1,0 +1,37 @@
+//! A record of a scene, and what is wrong with it.
+
+use std::time::Duration;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
+    pub(crate) arrives: Duration,
+    /// Its type.
+    pub(crate) kind: usize,
+    pub(crate) bytes: u64,
+    pub(crate) fault: Option<Fault>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Fault {
+    /// The server never finishes a batch with it.
+    Hangs,
+    /// It gets a result of its own.
+    Rejected,
+    /// The whole batch gets a 422, without saying which record is meant.
+    Refused,
+    /// A firewall, a proxy or a dying worker answers, because of this one record, as if it were the sender.
+    Denied(Denial),
+}
+
+/// An answer that sends the sender away.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Denial {
+    Forbidden,
+    NotFound,
+    UnsupportedMediaType,
+    TooManyRequests,
+    Unavailable,
+    LoginPage,
+    Redirect,
+    TooLarge,
+}
