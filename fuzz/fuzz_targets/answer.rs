@@ -4,14 +4,14 @@
 //! lower case, an empty line, the body.
 #![no_main]
 
-#[path = "../../src/transport/answer/oracle.rs"]
-mod oracle;
+#[path = "../../src/transport/response/reference_decoder.rs"]
+mod reference_decoder;
 
 use fieldsync::model::BatchId;
 use fieldsync::policy::outcome_reply::{classify_outcome_reply, OutcomeReply};
 use fieldsync::policy::verdict::{classify_response, last_error, Verdict};
 use fieldsync::protocol::exchange::RequestResult;
-use fieldsync::transport::answer::decode;
+use fieldsync::transport::response::decode;
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 use uuid::Uuid;
@@ -34,13 +34,13 @@ fuzz_target!(|input: &[u8]| {
         let verdict = classify_response(BatchId(BATCH), compressed, &seen);
         if let Verdict::Completed(results) = &verdict {
             assert!(matches!(status, 200 | 207));
-            oracle::assert_said(body, BATCH, &json!(results));
+            reference_decoder::assert_said(body, BATCH, &json!(results));
         }
         let error = last_error(&verdict, &seen, WALL_MS);
         assert!(error.message.len() + error.code.map_or(0, |code| code.len()) <= 2000);
     }
     if let OutcomeReply::Completed(results) = classify_outcome_reply(BatchId(BATCH), &seen) {
         assert!(matches!(status, 200 | 207));
-        oracle::assert_said(body, BATCH, &json!(results));
+        reference_decoder::assert_said(body, BATCH, &json!(results));
     }
 });

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::client::TlsStream;
 
-use super::kernel::TcpState;
+use super::tcp_state::TcpState;
 use crate::clock::Clock;
 
 /// The kernel takes no more of a body than it can nearly send. Its usual buffer would swallow a

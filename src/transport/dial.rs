@@ -12,9 +12,9 @@ use tower_service::Service;
 
 use super::connection::{Line, Tcp};
 use super::host::host_and_port;
-use super::journey::Newest;
 use super::proxy::{Proxy, Refusal};
 use super::tls::{TlsClient, TlsError, TlsPeer, explain_tls_error};
+use super::transfer_trace::Newest;
 use crate::causes::with_causes;
 use crate::clock::Clock;
 use crate::config;

@@ -1,7 +1,7 @@
 //! The protocol over HTTP: what a request says. Only this module knows awc.
 
 mod failure;
-mod pool;
+mod kept_connection;
 #[cfg(test)]
 mod tests;
 
@@ -19,12 +19,12 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 
-use self::pool::{AGE_LIMIT, Pool};
+use self::kept_connection::{AGE_LIMIT, Pool};
 use super::credential::Token;
 use super::encoding::Encoding;
 use super::host::host_header;
-use super::limits::Limits;
 use super::proxy::ProxyError;
+use super::request_limits::Limits;
 use super::tls::TlsError;
 use super::{Exchange, Parting, Transport};
 use crate::config;

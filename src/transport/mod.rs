@@ -1,17 +1,17 @@
 //! The way to the server: one narrow trait, so that another protocol is another file.
 
-pub mod answer;
 mod connection;
 pub mod credential;
 mod dial;
 pub mod encoding;
 mod host;
 pub mod http;
-mod journey;
-mod kernel;
-mod limits;
 pub mod proxy;
+mod request_limits;
+pub mod response;
+mod tcp_state;
 pub mod tls;
+mod transfer_trace;
 
 use std::sync::Arc;
 use std::time::Duration;

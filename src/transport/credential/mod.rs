@@ -4,7 +4,7 @@
 //! The token is never shown. While a file is refused nothing is sent at all, not even without it:
 //! what is sent in nobody's name, or in another's, is worse than what waits.
 
-mod file;
+mod secret_file;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -14,9 +14,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::config;
 use crate::protocol::exchange::RequestResult;
-use file::Reason;
-pub use file::Refusal;
-pub(super) use file::{plain, secret};
+use secret_file::Reason;
+pub use secret_file::Refusal;
+pub(super) use secret_file::{plain, secret};
 pub use watch::Watch;
 
 const CREDENTIAL: &str = "fieldsync-token";
@@ -42,7 +42,7 @@ impl Token {
 
     /// One word that fits into a header. Whatever else the file holds is not shown either.
     pub fn read(path: &Path) -> Result<Self, Refusal> {
-        let bytes = file::secret(path)?;
+        let bytes = secret_file::secret(path)?;
         let word = bytes.trim_ascii();
         let fits = !word.is_empty() && word.iter().all(u8::is_ascii_graphic);
         let token = std::str::from_utf8(word).ok().filter(|_| fits);
@@ -108,8 +108,8 @@ impl Credentials {
         let files = Files::of(config);
         let there = |path: &&PathBuf| !files.token_may_be_missing || path.exists();
         let token = files.token.as_ref().filter(there).map(|path| Token::read(path));
-        let secret = |path: &&Path| Ok(fingerprint(&file::secret(path)?));
-        let certificate = |path: &&Path| Some(fingerprint(&file::plain(path).ok()?));
+        let secret = |path: &&Path| Ok(fingerprint(&secret_file::secret(path)?));
+        let certificate = |path: &&Path| Some(fingerprint(&secret_file::plain(path).ok()?));
         Self {
             token: token.transpose(),
             secrets: files.secrets.iter().map(secret).collect(),
@@ -153,7 +153,7 @@ mod tests {
     fn refusal(content: &[u8]) -> String {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
-        file::tests::place(&path, content, 0o600);
+        secret_file::tests::place(&path, content, 0o600);
         Token::read(&path).unwrap_err().to_string()
     }
 
@@ -167,7 +167,7 @@ mod tests {
         }
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
-        file::tests::place(&path, b" \tsesame-open==\r\n", 0o600);
+        secret_file::tests::place(&path, b" \tsesame-open==\r\n", 0o600);
         let token = Token::read(&path).unwrap();
         assert_eq!(token.expose(), "sesame-open==");
         assert!(!format!("{token:?}").contains("sesame"), "{token:?}");
@@ -209,7 +209,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| Some(directory.path().join(name));
         let place = |name: &str, content: &str| {
-            file::tests::place(&directory.path().join(name), content.as_bytes(), 0o600);
+            secret_file::tests::place(&directory.path().join(name), content.as_bytes(), 0o600);
         };
         let config = config::Server {
             url: "https://crm.example".into(),

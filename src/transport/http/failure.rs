@@ -11,7 +11,7 @@ use rustls::AlertDescription;
 
 use crate::protocol::exchange::{Delivery, RequestFailure};
 use crate::transport::dial::DialError;
-use crate::transport::limits::{Limits, Passed};
+use crate::transport::request_limits::{Limits, Passed};
 use crate::transport::tls::{explain_tls_error, rustls_error};
 
 /// Why no head of an answer came. `is_fresh`: the connection had not served before.

@@ -24,13 +24,13 @@ use crate::clock::{Clock, wall_ms};
 use crate::config;
 use crate::protocol::exchange::{Delivery, RequestFailure, RequestResult, ResponseBody};
 use crate::protocol::wire::UNKNOWN_BATCH;
-use crate::transport::answer::Decoded;
 use crate::transport::dial::Dialer;
 use crate::transport::encoding::{UndecodableAnswer, decode_answer};
-use crate::transport::journey::Journey;
-use crate::transport::limits::Limits;
 use crate::transport::proxy::Proxy;
-use crate::transport::{Exchange, Parting, answer};
+use crate::transport::request_limits::Limits;
+use crate::transport::response::Decoded;
+use crate::transport::transfer_trace::Journey;
+use crate::transport::{Exchange, Parting, response};
 
 /// A connection that was idle for longer is not used again: middleboxes forget them silently.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
@@ -188,7 +188,7 @@ fn read_answer(
     limit: usize,
 ) -> Result<Decoded, RequestFailure> {
     let field = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let read = |body: &[u8]| answer::decode(status, field, body, wall_ms());
+    let read = |body: &[u8]| response::decode(status, field, body, wall_ms());
     match decode_answer(field("content-encoding"), body, limit) {
         Ok(plain) => Ok(read(&plain)),
         Err(error @ UndecodableAnswer::TooLarge) => {

@@ -9,7 +9,7 @@
 //! guess, and a newer server is not taken for a portal.
 
 #[cfg(test)]
-mod oracle;
+mod reference_decoder;
 #[cfg(test)]
 mod tests;
 

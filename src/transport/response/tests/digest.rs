@@ -15,8 +15,8 @@ use crate::policy::service_time::Load;
 use crate::policy::verdict::{Ambiguity, Verdict, classify_response, last_error};
 use crate::protocol::exchange::{RequestResult, ResponseBody, ServerHints};
 use crate::protocol::wire::RecordResult;
-use crate::transport::answer::oracle::assert_said;
-use crate::transport::answer::{Decoded, decode};
+use crate::transport::response::reference_decoder::assert_said;
+use crate::transport::response::{Decoded, decode};
 
 /// 2026-03-01 08:15:30 UTC
 pub(super) const WALL_MS: u64 = 1_772_352_930_000;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use self::digest::{assert_modest, decoded, digest, judged};
 use self::fields::fields;
 use self::generated::{answer, odd};
-use super::oracle::said;
+use super::reference_decoder::said;
 use super::*;
 use crate::policy::outcome_reply::OutcomeReply;
 use crate::policy::verdict::Verdict;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::connection::Meter;
-use super::limits::{Limits, Passed};
+use super::request_limits::{Limits, Passed};
 use crate::clock::Clock;
 use crate::model::Network;
 use crate::protocol::exchange::Delivery;
