@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::notify::{News, Notifier};
 use crate::api::{Alert, AlertName, OpenEnum, Phase};
-use crate::ipc::status::Board;
+use crate::ipc::status::StatusSources;
 use crate::journal;
 use crate::telemetry::audience::Audience;
 use crate::telemetry::feed::Feed;
@@ -17,13 +17,13 @@ const SPACING: Duration = Duration::from_millis(50);
 const ALERT_AGAIN: Duration = Duration::from_hours(1);
 
 /// Announces until the daemon ends.
-pub(super) async fn announce(mut board: Board, feed: Feed, notifier: Notifier) {
+pub(super) async fn announce(mut sources: StatusSources, feed: Feed, notifier: Notifier) {
     let mut sentence = String::new();
     let mut phase = Phase::Idle;
     let mut raised: Vec<OpenEnum<AlertName>> = Vec::new();
     let mut logged: BTreeMap<OpenEnum<AlertName>, Duration> = BTreeMap::new();
     loop {
-        let status = board.status();
+        let status = sources.current_status();
         if status.sync.phase != phase {
             phase = status.sync.phase;
             log_phase(phase, &status.sync.text);
@@ -36,7 +36,7 @@ pub(super) async fn announce(mut board: Board, feed: Feed, notifier: Notifier) {
         Audience::OTHERS.redact_status(&mut redacted);
         feed.announce_by_reader("progress", &status, None, &redacted);
         for alert in status.alerts.iter().filter(|alert| !raised.contains(&alert.alert)) {
-            let now = board.clock.now();
+            let now = sources.clock.now();
             let before = logged.get(&alert.alert);
             if before.is_none_or(|before| now.saturating_sub(*before) >= ALERT_AGAIN) {
                 log_alert(alert);
@@ -45,7 +45,7 @@ pub(super) async fn announce(mut board: Board, feed: Feed, notifier: Notifier) {
             feed.announce("alert", alert);
         }
         raised = status.alerts.into_iter().map(|alert| alert.alert).collect();
-        if !board.changed().await {
+        if !sources.wait_for_change().await {
             return;
         }
         tokio::time::sleep(SPACING).await;

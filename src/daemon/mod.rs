@@ -35,11 +35,11 @@ use crate::clock::{Clock, Steady, wall_ms};
 use crate::config::Config;
 use crate::config_file::{find_config_file, load_config};
 use crate::exit;
-use crate::ipc::alerts::Raised;
+use crate::ipc::alerts::AlertTracker;
 use crate::ipc::server;
-use crate::ipc::state::Shared;
-use crate::ipc::status::Board;
-use crate::ipc::turns::Turns;
+use crate::ipc::state::ApiState;
+use crate::ipc::status::StatusSources;
+use crate::ipc::throttle::Throttle;
 use crate::ipc::web;
 use crate::journal;
 use crate::logging::{self, LogControl};
@@ -211,7 +211,7 @@ struct Crew {
 
 /// What is heard of them.
 struct Wires {
-    board: Board,
+    sources: StatusSources,
     feed: Feed,
     fatal: watch::Receiver<Option<String>>,
     page_secret: Option<Vec<u8>>,
@@ -219,7 +219,7 @@ struct Wires {
 
 impl Wires {
     fn disk(&self) -> DiskState {
-        self.board.backlog.borrow().storage.disk
+        self.sources.backlog.borrow().storage.disk
     }
 }
 
@@ -276,7 +276,7 @@ fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew,
     };
     let planner =
         BatchPlanner::new((open, learned), senses, partners, (clock, steady), planner_sender).start();
-    let board = Board {
+    let sources = StatusSources {
         device,
         started_at: wall_ms(),
         clock,
@@ -285,7 +285,7 @@ fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew,
         link,
         breaker: breaker_state,
         planner: planner_state,
-        raised: Raised::default(),
+        alert_tracker: AlertTracker::default(),
     };
     let crew = Crew {
         store,
@@ -298,7 +298,7 @@ fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew,
         breaker,
         planner,
     };
-    Some((crew, Wires { board, feed, fatal, page_secret }))
+    Some((crew, Wires { sources, feed, fatal, page_secret }))
 }
 
 async fn live(
@@ -314,7 +314,7 @@ async fn live(
     let Some((crew, mut wires)) = crew(queue, config) else {
         return exit::DISK;
     };
-    let clock = wires.board.clock;
+    let clock = wires.sources.clock;
     for introduced in [
         crew.connectivity.send(AttachProber(crew.uploader.clone().recipient())).await,
         crew.telemetry.send(Keep(crew.store.clone())).await,
@@ -334,16 +334,16 @@ async fn live(
         }
     };
     let (shutdown_sender, shutdown) = watch::channel(false);
-    let shared = Shared {
-        board: wires.board.clone(),
-        board_feed: wires.feed.clone(),
+    let shared = ApiState {
+        sources: wires.sources.clone(),
+        event_feed: wires.feed.clone(),
         store: crew.store.clone(),
         reader: crew.reader.clone(),
         planner: crew.planner.clone(),
         telemetry: crew.telemetry.clone(),
-        turns: Arc::new(Turns::new(clock)),
-        looks: Arc::new(Turns::new(clock)),
-        changes: Arc::new(Turns::new(clock)),
+        call_throttle: Arc::new(Throttle::new(clock)),
+        view_throttle: Arc::new(Throttle::new(clock)),
+        review_throttle: Arc::new(Throttle::new(clock)),
         shutdown,
     };
     let mut signals = match signals.listen() {
@@ -356,10 +356,10 @@ async fn live(
     };
     let keeper = notifier.clone();
     let keep_listeners = move |listeners: Vec<_>| keeper.tell(News::PageListeners(listeners.into()));
-    let kept = web::Kept { secret: wires.page_secret.take(), listeners: handed_over.page };
-    actix_rt::spawn(web::follow(shared.clone(), kept, keep_listeners));
-    let api = actix_rt::spawn(server::serve(socket.listeners(), shared, max_connections));
-    actix_rt::spawn(announce::announce(wires.board.clone(), wires.feed.clone(), notifier.clone()));
+    let kept = web::RestoredPage { secret: wires.page_secret.take(), listeners: handed_over.page };
+    actix_rt::spawn(web::serve_page(shared.clone(), kept, keep_listeners));
+    let api = actix_rt::spawn(server::serve_api(socket.listeners(), shared, max_connections));
+    actix_rt::spawn(announce::announce(wires.sources.clone(), wires.feed.clone(), notifier.clone()));
     actix_rt::spawn(watchdog::feed(crew.pulse(), notifier.clone()));
     notifier.tell(News::Ready);
     tracing::info!(

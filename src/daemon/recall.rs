@@ -30,7 +30,7 @@ pub(super) fn recall(queue: &mut Queue) -> Result<Recalled, StoreError> {
     Ok(Recalled {
         measurements: queue.recall(telemetry::NOTE)?,
         history: History::resume(queue.recall(history::NOTE)?.as_deref(), &open),
-        page_secret: queue.recall(web::identity::NOTE)?,
+        page_secret: queue.recall(web::identity::SECRET_NOTE)?,
         learned: learned.unwrap_or_default(),
         open,
         waiting: queue.backlog()?,

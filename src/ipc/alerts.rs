@@ -1,5 +1,5 @@
-//! What people should know without asking: each alert stands for as long as its cause does, and
-//! that of a damaged store until somebody acknowledges it.
+//! Alerts: conditions that need attention. An alert is active as long as its cause lasts; that of a damaged store, until
+//! it is acknowledged.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,28 +10,27 @@ use crate::config::Config;
 use crate::model::{Backlog, DiskState};
 use crate::transport::credential;
 
-/// Since when each alert stands.
+/// Remembers since when each alert is active.
 #[derive(Clone, Debug, Default)]
-pub struct Raised(Arc<Mutex<BTreeMap<OpenEnum<AlertName>, u64>>>);
+pub struct AlertTracker(Arc<Mutex<BTreeMap<OpenEnum<AlertName>, u64>>>);
 
-impl Raised {
-    /// The alerts that stand now.
-    pub(super) fn alerts(&self, backlog: &Backlog, config: &Config, now: u64) -> Vec<Alert> {
-        let mut raised = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut alerts = alerts(backlog, config, now);
+impl AlertTracker {
+    pub(super) fn active_alerts(&self, backlog: &Backlog, config: &Config, now: u64) -> Vec<Alert> {
+        let mut start_times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut alerts = find_alerts(backlog, config, now);
         for alert in &mut alerts {
-            // Damage has a date of its own.
+            // Damage has a start time of its own.
             if alert.alert != AlertName::StoreDamaged {
-                alert.since = *raised.entry(alert.alert.clone()).or_insert(now);
+                alert.since = *start_times.entry(alert.alert.clone()).or_insert(now);
             }
         }
-        raised.retain(|name, _| alerts.iter().any(|alert| alert.alert == *name));
+        start_times.retain(|name, _| alerts.iter().any(|alert| alert.alert == *name));
         alerts
     }
 }
 
-/// The alerts that stand at `now`, which is when each of them begins.
-fn alerts(backlog: &Backlog, config: &Config, now: u64) -> Vec<Alert> {
+/// All of them start `now`, but for that of a damaged store.
+fn find_alerts(backlog: &Backlog, config: &Config, now: u64) -> Vec<Alert> {
     let mut alerts = Vec::new();
     let mut raise = |name: AlertName, message: String| {
         alerts.push(Alert { alert: name.into(), message, since: now });
@@ -40,12 +39,12 @@ fn alerts(backlog: &Backlog, config: &Config, now: u64) -> Vec<Alert> {
         DiskState::Ok => {}
         DiskState::Full => raise(
             AlertName::DiskFull,
-            "the disk is full: no new records are taken; those that wait are sent. Make room on it".into(),
+            "the disk is full: no new records are taken; those in the queue are still sent. Free some disk space".into(),
         ),
         DiskState::Failing => raise(
             AlertName::DiskFailing,
-            "the disk gives errors: no records are taken and none are sent; those that were accepted are kept on it. \
-             Have it looked at"
+            "the disk reports errors: no records are taken and none are sent; those in the queue stay on the disk. \
+             Have the disk checked"
                 .into(),
         ),
     }
@@ -58,30 +57,34 @@ fn alerts(backlog: &Backlog, config: &Config, now: u64) -> Vec<Alert> {
         raise(AlertName::NeedsReview, format!("{needs} review: fieldsync quarantine list"));
     }
     let queue = &config.queue;
-    let uses = [
+    let usage = [
         (backlog.bytes, queue.max_bytes.0, "bytes"),
-        (backlog.disk_bytes, queue.max_disk_bytes.0, "bytes of disk, as estimated"),
+        (backlog.disk_bytes, queue.max_disk_bytes.0, "bytes of disk (estimated)"),
     ];
     let percent = u64::from(telemetry.alert_queue_percent);
-    let is_filling = |held: u64, most: u64| held.saturating_mul(100) >= most.saturating_mul(percent);
-    if let Some((held, most, unit)) = uses.into_iter().find(|(held, most, _)| is_filling(*held, *most)) {
-        raise(AlertName::QueueFilling, format!("the queue holds {held} of at most {most} {unit}"));
+    let is_filling = |used: u64, limit: u64| used.saturating_mul(100) >= limit.saturating_mul(percent);
+    if let Some((used, limit, unit)) = usage.into_iter().find(|(used, limit, _)| is_filling(*used, *limit)) {
+        raise(AlertName::QueueFilling, format!("the queue holds {used} of at most {limit} {unit}"));
     }
     let oldest = backlog.oldest_pending_at.map_or(0, |at| now.saturating_sub(at));
     if oldest > millis(telemetry.alert_oldest_pending.0) {
         let hours = oldest / 3_600_000;
-        raise(AlertName::RecordsWait, format!("the oldest record waits for {hours} hours"));
+        raise(AlertName::RecordsWait, format!("the oldest record has been waiting for {hours} hours"));
     }
     if let Some(first) = backlog.storage.damage.first() {
         alerts.insert(
             0,
-            Alert { alert: AlertName::StoreDamaged.into(), message: damaged(backlog), since: first.found_at },
+            Alert {
+                alert: AlertName::StoreDamaged.into(),
+                message: describe_damage(backlog),
+                since: first.found_at,
+            },
         );
     }
     alerts
 }
 
-fn damaged(backlog: &Backlog) -> String {
+fn describe_damage(backlog: &Backlog) -> String {
     let all = backlog.storage.damage.iter().map(|damage| {
         let lost = match damage.lost {
             0 => "none are known to be lost".to_owned(),
@@ -97,7 +100,7 @@ fn damaged(backlog: &Backlog) -> String {
     let all: Vec<String> = all.collect();
     format!(
         "{}. When you have read this: fieldsync store acknowledge",
-        all.join("; and before, ").replace('\n', " ")
+        all.join("; earlier, ").replace('\n', " ")
     )
 }
 
@@ -106,36 +109,42 @@ mod tests {
     use super::*;
     use crate::model::{Damage, Storage};
 
-    fn names(alerts: &[Alert]) -> Vec<(AlertName, u64)> {
+    fn names_and_starts(alerts: &[Alert]) -> Vec<(AlertName, u64)> {
         alerts.iter().map(|alert| (alert.alert.known().unwrap(), alert.since)).collect()
     }
 
     #[test]
-    fn an_alert_stands_from_its_cause_to_the_end_of_it() {
-        let (raised, config) = (Raised::default(), Config::default());
+    fn an_alert_is_active_from_the_start_of_its_cause_to_its_end() {
+        let (tracker, config) = (AlertTracker::default(), Config::default());
         let mut backlog = Backlog { quarantined: 1, ..Backlog::default() };
         let quarantined =
             Backlog { quarantined: config.telemetry.alert_quarantined.max(1), ..backlog.clone() };
-        assert_eq!(names(&raised.alerts(&quarantined, &config, 10)), [(AlertName::NeedsReview, 10)]);
+        assert_eq!(
+            names_and_starts(&tracker.active_alerts(&quarantined, &config, 10)),
+            [(AlertName::NeedsReview, 10)]
+        );
         backlog = quarantined;
         backlog.storage.disk = DiskState::Full;
-        let alerts = raised.alerts(&backlog, &config, 20);
-        assert_eq!(names(&alerts), [(AlertName::DiskFull, 20), (AlertName::NeedsReview, 10)]);
+        let alerts = tracker.active_alerts(&backlog, &config, 20);
+        assert_eq!(names_and_starts(&alerts), [(AlertName::DiskFull, 20), (AlertName::NeedsReview, 10)]);
         backlog.quarantined = 0;
         backlog.storage.disk = DiskState::Failing;
-        let failing = raised.alerts(&backlog, &config, 30);
-        assert_eq!(names(&failing), [(AlertName::DiskFailing, 30)]);
+        let failing = tracker.active_alerts(&backlog, &config, 30);
+        assert_eq!(names_and_starts(&failing), [(AlertName::DiskFailing, 30)]);
         for alert in [&alerts[0], &failing[0]] {
             assert!(alert.message.contains("disk") && alert.message.contains("taken"), "{}", alert.message);
         }
         backlog.storage.disk = DiskState::Ok;
-        assert_eq!(raised.alerts(&backlog, &config, 40), []);
+        assert_eq!(tracker.active_alerts(&backlog, &config, 40), []);
         backlog.storage.disk = DiskState::Full;
-        assert_eq!(names(&raised.alerts(&backlog, &config, 50)), [(AlertName::DiskFull, 50)]);
+        assert_eq!(
+            names_and_starts(&tracker.active_alerts(&backlog, &config, 50)),
+            [(AlertName::DiskFull, 50)]
+        );
     }
 
     #[test]
-    fn a_queue_fills_by_its_payloads_or_by_what_its_records_take_on_the_disk() {
+    fn a_queue_fills_by_payload_bytes_or_by_disk_usage() {
         let config = Config::default();
         let percent = u64::from(config.telemetry.alert_queue_percent);
         let most = (config.queue.max_bytes.0 * percent).div_ceil(100);
@@ -143,17 +152,17 @@ mod tests {
         for (bytes, disk_bytes, expected) in [
             (most - 1, by_disk - 1, None),
             (most, 0, Some(" bytes")),
-            (0, by_disk, Some(" bytes of disk, as estimated")),
+            (0, by_disk, Some(" bytes of disk (estimated)")),
         ] {
             let backlog = Backlog { bytes, disk_bytes, ..Backlog::default() };
-            let alerts = Raised::default().alerts(&backlog, &config, 1);
+            let alerts = AlertTracker::default().active_alerts(&backlog, &config, 1);
             assert_eq!(alerts.len(), usize::from(expected.is_some()));
             assert!(alerts.iter().all(|alert| alert.message.ends_with(expected.unwrap_or_default())));
         }
     }
 
     #[test]
-    fn damage_is_told_with_what_became_of_the_records() {
+    fn the_alert_of_damage_says_how_many_records_were_salvaged_and_lost() {
         let damage = |found_at, lost| Damage {
             found_at,
             kept_as: format!("/state/queue.redb.damaged-{found_at}"),
@@ -163,8 +172,8 @@ mod tests {
         };
         let storage = Storage { damage: vec![damage(7, 3), damage(9, 0)], ..Storage::default() };
         let backlog = Backlog { storage, ..Backlog::default() };
-        let alerts = Raised::default().alerts(&backlog, &Config::default(), 100);
-        assert_eq!(names(&alerts), [(AlertName::StoreDamaged, 7)]);
+        let alerts = AlertTracker::default().active_alerts(&backlog, &Config::default(), 100);
+        assert_eq!(names_and_starts(&alerts), [(AlertName::StoreDamaged, 7)]);
         for part in [
             "412 records were salvaged and 3 are known to be lost",
             "damaged-7",

@@ -1,8 +1,7 @@
-//! Who calls, as the kernel tells, and what they may do.
+//! Identifies callers by the credentials that the kernel reports, and decides who is an admin.
 //!
-//! Whoever may open the socket may read and enqueue. Admin calls need root, the daemon's own
-//! user, or a member of `ipc.admin_group`: a process that has the group, or a process of a user who was
-//! put into it since.
+//! Every process that may open the socket may read and enqueue. Admin calls are for root, the daemon's own user, and
+//! members of `ipc.admin_group`. A process counts as a member if it has the group, or if its user joined the group later.
 
 use std::ffi::CString;
 use std::mem::size_of_val;
@@ -11,8 +10,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use nix::unistd::{Group, Uid, User, geteuid, getgrouplist};
 use tokio::net::UnixStream;
 
-/// Groups of a process that are asked for; the system's own limit.
-const MAX_GROUPS: usize = 65_536;
+/// The system's own limit.
+const GROUPS_MAX: usize = 65_536;
 
 /// The process at the other end of the socket, as it was when it connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,18 +22,17 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Of a connection; none when the kernel does not tell.
-    pub(super) fn of(stream: &UnixStream) -> Option<Self> {
+    /// None if the kernel does not report the credentials.
+    pub(super) fn from_stream(stream: &UnixStream) -> Option<Self> {
         let peer = stream.peer_cred().ok()?;
         Some(Self { uid: peer.uid(), gid: peer.gid(), groups: supplementary_groups(stream) })
     }
 
-    /// Whether it may call admin endpoints.
     pub(super) fn is_admin(&self, admin_group: &str) -> bool {
         is_unlimited(self.uid) || self.is_member(admin_group)
     }
 
-    /// An empty name is no group, even where the system knows one without a name.
+    /// An empty name matches no group, even if the system has a group without a name.
     fn is_member(&self, name: &str) -> bool {
         if name.is_empty() {
             return false;
@@ -43,16 +41,16 @@ impl Peer {
             return false;
         };
         let has_group = self.gid == group.gid.as_raw() || self.groups.contains(&group.gid.as_raw());
-        has_group || is_member_by_now(self.uid, &group)
+        has_group || has_joined_group(self.uid, &group)
     }
 }
 
-/// Root and the daemon's own user: what limits each user does not limit them.
+/// Per-user limits do not apply to root and the daemon's own user.
 pub(super) fn is_unlimited(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }
 
-fn is_member_by_now(uid: u32, group: &Group) -> bool {
+fn has_joined_group(uid: u32, group: &Group) -> bool {
     let Ok(Some(user)) = User::from_uid(Uid::from_raw(uid)) else {
         return false;
     };
@@ -62,19 +60,21 @@ fn is_member_by_now(uid: u32, group: &Group) -> bool {
     getgrouplist(&user_name, user.gid).is_ok_and(|groups| groups.contains(&group.gid))
 }
 
-/// None when the kernel does not tell.
+/// Empty if the kernel does not report them.
 fn supplementary_groups(stream: &UnixStream) -> Vec<u32> {
     let mut groups = vec![0; 32];
-    // A second time with enough room, when the first did not have it.
-    peer_groups(stream, &mut groups).or_else(|| peer_groups(stream, &mut groups)).unwrap_or_default()
+    // The first call enlarges the buffer if it was too small.
+    read_peer_groups(stream, &mut groups)
+        .or_else(|| read_peer_groups(stream, &mut groups))
+        .unwrap_or_default()
 }
 
-/// Makes room when there was not enough.
-#[expect(unsafe_code, reason = "no crate here knows this option of sockets")]
-fn peer_groups(stream: &UnixStream, groups: &mut Vec<u32>) -> Option<Vec<u32>> {
+/// None if the buffer was too small. It is enlarged then.
+#[expect(unsafe_code, reason = "no crate in use has this socket option")]
+fn read_peer_groups(stream: &UnixStream, groups: &mut Vec<u32>) -> Option<Vec<u32>> {
     let mut length = libc::socklen_t::try_from(size_of_val(groups.as_slice())).ok()?;
     let fd = stream.as_fd().as_raw_fd();
-    // SAFETY: the descriptor is borrowed and so open, and the kernel writes at most `length` bytes to `groups`.
+    // SAFETY: the descriptor is borrowed, so it is open. The kernel writes at most `length` bytes to `groups`.
     let failed = unsafe {
         libc::getsockopt(
             fd,
@@ -88,6 +88,6 @@ fn peer_groups(stream: &UnixStream, groups: &mut Vec<u32>) -> Option<Vec<u32>> {
     if failed == 0 {
         return Some(groups.iter().copied().take(count).collect());
     }
-    groups.resize(count.min(MAX_GROUPS), 0);
+    groups.resize(count.min(GROUPS_MAX), 0);
     None
 }

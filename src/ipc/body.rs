@@ -1,6 +1,5 @@
-//! The body of a request, taken in within limits: of its size, of the caller's pace, and of the memory
-//! that all bodies take together. That of large ones is shared; a small one never waits for it, so that
-//! large uploads that are slow cannot keep small requests out.
+//! Request bodies, read within limits on size, on the client's pace, and on the memory that all bodies take together.
+//! Large bodies share that memory. Small ones never wait for it, so that slow uploads do not block small requests.
 
 use std::time::Duration;
 
@@ -13,109 +12,108 @@ use tokio::time::timeout;
 
 use super::auth::Peer;
 use super::error::ApiError;
-use super::shares::{Share, Shares};
-use super::state::Shared;
+use super::state::ApiState;
+use super::user_quotas::{QuotaGuard, UserQuotas};
 use crate::api::submission::BYTE_ORDER_MARK;
 
-/// Bodies of the largest size that may be in memory at once.
-const LARGEST_AT_ONCE: usize = 2;
-/// What every body may have beside that: as many at most as there are connections.
-const SMALL: usize = 64 << 10;
-/// A whole body may take so many times as long as a pause in it.
-const PAUSES: u32 = 10;
+/// The shared memory has room for this many bodies of the largest size.
+const LARGEST_BODIES: usize = 2;
+/// Every body may take this much without using the shared memory.
+const FREE_BYTES: usize = 64 << 10;
+/// A whole body may take this many times `ipc.stall_timeout`.
+const TOTAL_TIMEOUT_FACTOR: u32 = 10;
 
-/// Bytes of all bodies that are in memory, beyond the first [`SMALL`] of each.
+/// Memory for large bodies. Its size follows the configuration whenever a body is read.
 #[derive(Clone, Debug)]
-pub(super) struct Bodies(Shares);
+pub(super) struct BodyMemory(UserQuotas);
 
-impl Default for Bodies {
-    /// How much there is, the configuration says when a body comes.
+impl Default for BodyMemory {
     fn default() -> Self {
-        Self(Shares::new(0))
+        Self(UserQuotas::new(0))
     }
 }
 
-/// What one body takes of them, until it is dropped.
+/// The memory of one body, released when it is dropped.
 #[derive(Debug)]
-struct Room {
-    /// None where large bodies are refused anyway.
-    share: Option<Share>,
-    /// All that came, the first [`SMALL`] with it.
-    came: usize,
+struct BodyAllocation {
+    /// None where the user may not have large bodies at all.
+    quota: Option<QuotaGuard>,
+    /// All bytes of the body, [`FREE_BYTES`] included.
+    bytes: usize,
 }
 
-impl Room {
-    /// Takes some more, unless that is more than the caller may have.
-    fn grow(&mut self, bytes: usize) -> bool {
-        let came = self.came.saturating_add(bytes);
-        let more = came.saturating_sub(SMALL) - self.came.saturating_sub(SMALL);
-        let fits = more == 0 || self.share.as_mut().is_some_and(|share| share.grow(more));
-        if fits {
-            self.came = came;
+impl BodyAllocation {
+    fn try_grow(&mut self, bytes: usize) -> bool {
+        let total = self.bytes.saturating_add(bytes);
+        let more = total.saturating_sub(FREE_BYTES) - self.bytes.saturating_sub(FREE_BYTES);
+        let has_room = more == 0 || self.quota.as_mut().is_some_and(|quota| quota.try_grow(more));
+        if has_room {
+            self.bytes = total;
         }
-        fits
+        has_room
     }
 }
 
-/// A body that is yet to be read.
+/// A body that has not been read.
 pub(super) struct RequestBody {
     body: Incoming,
-    /// Whether its head says that it is NDJSON.
     pub(super) is_ndjson: bool,
-    bodies: Bodies,
-    room: Room,
+    memory: BodyMemory,
+    allocation: BodyAllocation,
 }
 
-/// A body that was read. It counts for as long as it is there.
-pub(super) struct Whole {
+/// A body that was read. Its memory counts until it is dropped.
+pub(super) struct BufferedBody {
     pub(super) bytes: Bytes,
-    _room: Room,
+    _allocation: BodyAllocation,
 }
 
 impl RequestBody {
-    pub(super) fn new(headers: &HeaderMap, body: Incoming, peer: &Peer, bodies: &Bodies) -> Self {
+    pub(super) fn new(headers: &HeaderMap, body: Incoming, peer: &Peer, memory: &BodyMemory) -> Self {
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         Self {
             body,
             is_ndjson: content_type.is_some_and(|kind| kind.to_ascii_lowercase().contains("ndjson")),
-            bodies: bodies.clone(),
-            room: Room { share: bodies.0.take(peer.uid, 0), came: 0 },
+            memory: memory.clone(),
+            allocation: BodyAllocation { quota: memory.0.try_acquire(peer.uid, 0), bytes: 0 },
         }
     }
 
-    /// All of it.
-    pub(super) async fn whole(mut self, shared: &Shared) -> Result<Whole, ApiError> {
-        let (limit, pause) = {
-            let config = shared.board.config.borrow();
+    pub(super) async fn read_all(mut self, state: &ApiState) -> Result<BufferedBody, ApiError> {
+        let (limit, stall_timeout) = {
+            let config = state.sources.config.borrow();
             let limit = usize::try_from(config.ipc.max_request_bytes.0).unwrap_or(usize::MAX);
             (limit, config.ipc.stall_timeout.0)
         };
-        // What says that it is too large is not read at all.
+        // A body is not read at all if its Content-Length is too large.
         if self.body.size_hint().lower() > limit as u64 {
-            return Err(too_large(limit));
+            return Err(request_too_large(limit));
         }
-        self.bodies.0.set_total(limit.saturating_mul(LARGEST_AT_ONCE));
-        let reading = self.read(limit, pause);
-        let mut bytes = timeout(pause.saturating_mul(PAUSES), reading).await.map_err(|_| too_slow())??;
+        self.memory.0.set_total(limit.saturating_mul(LARGEST_BODIES));
+        let reading = self.read_chunks(limit, stall_timeout);
+        let total_timeout = stall_timeout.saturating_mul(TOTAL_TIMEOUT_FACTOR);
+        let mut bytes = timeout(total_timeout, reading).await.map_err(|_| request_timeout())??;
         skip_byte_order_mark(&mut bytes);
-        Ok(Whole { bytes, _room: self.room })
+        Ok(BufferedBody { bytes, _allocation: self.allocation })
     }
 
-    async fn read(&mut self, limit: usize, pause: Duration) -> Result<Bytes, ApiError> {
+    async fn read_chunks(&mut self, limit: usize, stall_timeout: Duration) -> Result<Bytes, ApiError> {
         let mut body = BytesMut::new();
-        while let Some(frame) = timeout(pause, self.body.frame()).await.map_err(|_| too_slow())? {
+        while let Some(frame) =
+            timeout(stall_timeout, self.body.frame()).await.map_err(|_| request_timeout())?
+        {
             let frame = frame.map_err(|error| {
-                let message = format!("the request broke off: {error}; nothing was stored");
+                let message = format!("the request ended early: {error}; nothing was stored");
                 ApiError::bad_request("broken_request", message)
             })?;
             let Ok(chunk) = frame.into_data() else {
                 continue;
             };
             if body.len() + chunk.len() > limit {
-                return Err(too_large(limit));
+                return Err(request_too_large(limit));
             }
-            if !self.room.grow(chunk.len()) {
-                return Err(busy());
+            if !self.allocation.try_grow(chunk.len()) {
+                return Err(memory_busy());
             }
             body.extend_from_slice(&chunk);
         }
@@ -129,22 +127,23 @@ pub(super) fn skip_byte_order_mark(bytes: &mut Bytes) {
     }
 }
 
-fn too_large(limit: usize) -> ApiError {
+fn request_too_large(limit: usize) -> ApiError {
     let message = format!(
         "the request is larger than ipc.max_request_bytes ({limit}); nothing was stored; send fewer records at a time"
     );
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
 }
 
-fn too_slow() -> ApiError {
+fn request_timeout() -> ApiError {
     let message = format!(
-        "the body of the request did not come in time: ipc.stall_timeout is the longest pause in it, and {PAUSES} times that the \
-         longest time for all of it; nothing was stored; send it anew"
+        "the body of the request did not arrive in time: no pause in it may be longer than ipc.stall_timeout, and all of it \
+         may take {TOTAL_TIMEOUT_FACTOR} times as long; nothing was stored; send it again"
     );
     ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)
 }
 
-fn busy() -> ApiError {
-    let message = "too many large requests come at once, of this user or of all; nothing was stored; repeat this in a moment";
+fn memory_busy() -> ApiError {
+    let message = "too many large requests arrive at once, from this user or from all; nothing was stored; repeat this in a \
+                   moment";
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
 }

@@ -1,8 +1,7 @@
-//! One connection of the local API or of the page: HTTP/1.1, and limits on how long its peer may keep it waiting.
+//! Serves HTTP/1.1 on one connection of the local API or of the page, with timeouts for slow peers.
 //!
-//! hyper reads one request at a time, and of later ones no more than its buffer holds. It limits no time, so here the
-//! head of each request has a deadline, and each step in which the peer reads its response. A timer runs only while the
-//! daemon waits for the peer.
+//! hyper handles one request at a time, and buffers little of further ones. This file adds deadlines: for the head of each
+//! request, and for each step in which the peer reads a response. Timers run only while the daemon waits for the peer.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -24,82 +23,83 @@ use tokio::net::UnixStream;
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::error::ApiError;
-use super::http::{Response, ResponseBody};
+use super::http::{HttpBody, HttpResponse};
 
-/// How long a connection may idle before a request, and how long the head of a request may take.
+/// How long a connection may idle before a request, and how long the head of a request may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a peer whose request was refused may go on sending before the connection is closed.
+/// How long a connection stays open after the last response, so that the peer can read it.
 pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
-/// What hyper gathers of requests and responses. A body is read and written in pieces of about this size.
+/// How much hyper buffers of requests and of responses.
 const BUFFER_BYTES: usize = 64 << 10;
 const DRAIN_STEP_BYTES: usize = 16 << 10;
 
-const REQUEST_TIMEOUT: &[u8] =
+const REQUEST_TIMEOUT_RESPONSE: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// How a connection treats its peer.
-pub(super) struct Options {
-    /// The longest pause of the peer while it reads a response.
+pub(super) struct ConnectionOptions {
+    /// How long the peer may pause while it reads a response.
     pub(super) stall_timeout: Duration,
-    /// The same connection once more, where a peer that has ended its half of it gets its response, as `nc -N` expects.
-    /// Without it, that is the end of the connection.
-    pub(super) half_closable: Option<UnixStream>,
+    /// A duplicate of the stream. With it, a peer that shuts down its sending half still gets its response, as `nc -N`
+    /// expects. Without it, the connection ends then.
+    pub(super) hang_up_watch: Option<UnixStream>,
 }
 
-/// Serves one request after the other until the connection ends. `shutdown` ends it after the response that is due.
-pub(super) async fn serve<S, R>(
+/// Serves requests until the connection ends. On `shutdown`, it ends after the current response.
+pub(super) async fn serve_connection<S, R>(
     stream: S,
-    options: Options,
+    options: ConnectionOptions,
     shutdown: impl Future,
-    respond: impl Fn(Request<Incoming>) -> R,
+    handle: impl Fn(Request<Incoming>) -> R,
 ) -> Result<(), ConnectionError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    R: Future<Output = Response>,
+    R: Future<Output = HttpResponse>,
 {
     let activity = Rc::new(Activity::default());
     let service = service_fn(|request| {
-        let responding = Responding::start(&activity);
-        let response = respond(request);
+        let responding = RespondingGuard::new(&activity);
+        let response = handle(request);
         Box::pin(async move {
             let response = response.await;
             Ok::<_, Infallible>(response.map(|body| TrackedBody { body, _responding: responding }))
         })
     });
-    let io = TokioIo::new(WatchedStream { stream, activity: Rc::clone(&activity) });
+    let io = TokioIo::new(TrackedStream { stream, activity: Rc::clone(&activity) });
     let mut http = http1::Builder::new()
-        .half_close(options.half_closable.is_some())
+        .half_close(options.hang_up_watch.is_some())
         .max_buf_size(BUFFER_BYTES)
         .header_read_timeout(None)
         .serve_connection(io, service);
-    let mut hang_up = pin!(wait_for_hang_up(options.half_closable));
-    let (mut shutdown, mut is_ending) = (pin!(shutdown), false);
-    let mut deadline = Deadline::default();
-    let end = poll_fn(|cx| {
-        if !is_ending && shutdown.as_mut().poll(cx).is_ready() {
-            is_ending = true;
+    let mut hang_up = pin!(wait_for_hang_up(options.hang_up_watch));
+    let (mut shutdown, mut is_stopping) = (pin!(shutdown), false);
+    let mut deadline = PeerDeadline::default();
+    let result = poll_fn(|cx| {
+        if !is_stopping && shutdown.as_mut().poll(cx).is_ready() {
+            is_stopping = true;
             Pin::new(&mut http).graceful_shutdown();
         }
-        if let Poll::Ready(end) = Pin::new(&mut http).poll(cx) {
-            return Poll::Ready(end.map_err(ConnectionError::Http));
+        if let Poll::Ready(served) = Pin::new(&mut http).poll(cx) {
+            return Poll::Ready(served.map_err(ConnectionError::Http));
         }
         if hang_up.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(ConnectionError::HangUp));
         }
-        deadline.poll(&activity, options.stall_timeout, cx).map(|wait| Err(ConnectionError::Timeout(wait)))
+        deadline
+            .poll_missed(&activity, options.stall_timeout, cx)
+            .map(|step| Err(ConnectionError::Timeout(step)))
     })
     .await;
     let stream = http.into_parts().io.into_inner().stream;
-    match end {
-        Ok(()) | Err(ConnectionError::Http(_)) if !is_ending => {
-            linger(stream, &[]).await;
+    match result {
+        Ok(()) | Err(ConnectionError::Http(_)) if !is_stopping => {
+            close_gracefully(stream, &[]).await;
         }
-        Err(ConnectionError::Timeout(Wait::Head)) => {
-            linger(stream, REQUEST_TIMEOUT).await;
+        Err(ConnectionError::Timeout(PeerStep::FinishHead)) => {
+            close_gracefully(stream, REQUEST_TIMEOUT_RESPONSE).await;
         }
         _ => {}
     }
-    end
+    result
 }
 
 /// Why a connection ended early.
@@ -107,40 +107,39 @@ where
 pub(super) enum ConnectionError {
     #[error(transparent)]
     Http(hyper::Error),
-    #[error("the peer closed the connection before its response")]
+    #[error("the peer hung up before it had its response")]
     HangUp,
-    #[error("the peer took too long: {0:?}")]
-    Timeout(Wait),
+    #[error("the peer was too slow: {0:?}")]
+    Timeout(PeerStep),
 }
 
-/// Sends the last bytes and closes the connection once the peer has done so. Data that is left unread would reset the
-/// connection, and keep the peer from reading its response.
-async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin, last: &[u8]) {
-    let farewell = async {
+/// Sends the last bytes, and closes the connection after the peer has, or after a timeout. Closing it while data is unread
+/// would reset it, and the peer could not read its response.
+async fn close_gracefully(mut stream: impl AsyncRead + AsyncWrite + Unpin, last: &[u8]) {
+    let closing = async {
         stream.write_all(last).await?;
         stream.shutdown().await?;
         drain(&mut stream, usize::MAX).await
     };
-    if let Ok(Err(error)) = timeout(LINGER_TIMEOUT, farewell).await {
-        tracing::debug!(%error, "the end of a connection broke off");
+    if let Ok(Err(error)) = timeout(LINGER_TIMEOUT, closing).await {
+        tracing::debug!(%error, "a connection was not closed gracefully");
     }
 }
 
-/// Reads and discards what the peer still sends.
 pub(super) async fn drain(stream: &mut (impl AsyncRead + Unpin), max_bytes: usize) -> io::Result<()> {
     let mut buffer = vec![0; DRAIN_STEP_BYTES];
-    let mut drained = 0;
-    while drained < max_bytes {
+    let mut drained_bytes = 0;
+    while drained_bytes < max_bytes {
         match stream.read(&mut buffer).await? {
             0 => break,
-            read => drained += read,
+            bytes => drained_bytes += bytes,
         }
     }
     Ok(())
 }
 
-/// Waits until the peer has closed both directions. Who has ended only its half of the connection may still read, and a
-/// read sees the same in both cases; what the kernel says of writes tells them apart.
+/// Waits until the peer has closed both directions. A read cannot tell this from a shutdown of the sending half; the state
+/// that the kernel reports for writes can.
 async fn wait_for_hang_up(stream: Option<UnixStream>) {
     let Some(stream) = stream else {
         return std::future::pending().await;
@@ -149,13 +148,13 @@ async fn wait_for_hang_up(stream: Option<UnixStream>) {
         if ready.is_write_closed() {
             return;
         }
-        // From now on the kernel says so when that changes.
-        let blocks = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-        drop(stream.try_io(Interest::WRITABLE, blocks));
+        // Clears the readiness, so that the next call waits for a change.
+        let would_block = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        drop(stream.try_io(Interest::WRITABLE, would_block));
     }
 }
 
-/// What happens on a connection, as its stream and its service see it.
+/// The state of a connection, as its stream and its service see it.
 #[derive(Debug, Default)]
 struct Activity {
     phase: Cell<RequestPhase>,
@@ -168,52 +167,49 @@ enum RequestPhase {
     #[default]
     Idle,
     ReadingHead,
-    /// From the end of a head to the end of the response.
+    /// Until the response is complete.
     Responding,
 }
 
-/// What the daemon waits for.
+/// What the daemon waits for the peer to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wait {
-    /// The first byte of a request.
-    Request,
-    /// The rest of its head.
-    Head,
-    /// That the peer reads more of a response.
-    Reader,
+pub(super) enum PeerStep {
+    StartRequest,
+    FinishHead,
+    ReadResponse,
 }
 
 impl Activity {
-    fn wait(&self) -> Option<Wait> {
+    fn awaited_step(&self) -> Option<PeerStep> {
         match self.phase.get() {
-            _ if self.is_write_blocked.get() => Some(Wait::Reader),
-            RequestPhase::Idle => Some(Wait::Request),
-            RequestPhase::ReadingHead => Some(Wait::Head),
+            _ if self.is_write_blocked.get() => Some(PeerStep::ReadResponse),
+            RequestPhase::Idle => Some(PeerStep::StartRequest),
+            RequestPhase::ReadingHead => Some(PeerStep::FinishHead),
             RequestPhase::Responding => None,
         }
     }
 }
 
-/// A response is due, until this is dropped.
-struct Responding(Rc<Activity>);
+/// Marks the connection as responding until it is dropped.
+struct RespondingGuard(Rc<Activity>);
 
-impl Responding {
-    fn start(activity: &Rc<Activity>) -> Self {
+impl RespondingGuard {
+    fn new(activity: &Rc<Activity>) -> Self {
         activity.phase.set(RequestPhase::Responding);
         Self(Rc::clone(activity))
     }
 }
 
-impl Drop for Responding {
+impl Drop for RespondingGuard {
     fn drop(&mut self) {
         self.0.phase.set(RequestPhase::Idle);
     }
 }
 
-/// The body of a response, which is complete when hyper drops it.
+/// A response body. hyper drops it once the response is complete.
 struct TrackedBody {
-    body: ResponseBody,
-    _responding: Responding,
+    body: HttpBody,
+    _responding: RespondingGuard,
 }
 
 impl Body for TrackedBody {
@@ -236,39 +232,43 @@ impl Body for TrackedBody {
     }
 }
 
-/// The deadline of what is waited for at present.
 #[derive(Default)]
-struct Deadline {
-    wait: Option<Wait>,
-    /// How much was written when it began: what is waited for after that has a deadline of its own.
+struct PeerDeadline {
+    step: Option<PeerStep>,
+    /// How much was written when the timer started. After further writes, a step has a new timer.
     written_bytes: u64,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Deadline {
-    /// Ready when the peer is late.
-    fn poll(&mut self, activity: &Activity, stall_timeout: Duration, cx: &mut Context<'_>) -> Poll<Wait> {
-        let (wait, written_bytes) = (activity.wait(), activity.written_bytes.get());
-        if (self.wait, self.written_bytes) != (wait, written_bytes) {
-            let timeout = if wait == Some(Wait::Reader) { stall_timeout } else { HEAD_TIMEOUT };
-            let timer = wait.map(|_| Box::pin(sleep(timeout)));
-            *self = Self { wait, written_bytes, timer };
+impl PeerDeadline {
+    /// Ready when the peer has missed the deadline of its step.
+    fn poll_missed(
+        &mut self,
+        activity: &Activity,
+        stall_timeout: Duration,
+        cx: &mut Context<'_>,
+    ) -> Poll<PeerStep> {
+        let (step, written_bytes) = (activity.awaited_step(), activity.written_bytes.get());
+        if (self.step, self.written_bytes) != (step, written_bytes) {
+            let timeout = if step == Some(PeerStep::ReadResponse) { stall_timeout } else { HEAD_TIMEOUT };
+            let timer = step.map(|_| Box::pin(sleep(timeout)));
+            *self = Self { step, written_bytes, timer };
         }
-        let (Some(wait), Some(timer)) = (wait, &mut self.timer) else {
+        let (Some(step), Some(timer)) = (step, &mut self.timer) else {
             return Poll::Pending;
         };
-        timer.as_mut().poll(cx).map(|()| wait)
+        timer.as_mut().poll(cx).map(|()| step)
     }
 }
 
-/// A stream that notes what is read and written.
-struct WatchedStream<S> {
+/// A stream that records its reads and writes.
+struct TrackedStream<S> {
     stream: S,
     activity: Rc<Activity>,
 }
 
-impl<S> WatchedStream<S> {
-    fn note_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+impl<S> TrackedStream<S> {
+    fn record_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.activity.is_write_blocked.set(written.is_pending());
         let bytes = ready!(written)?;
         self.activity.written_bytes.update(|total| total.wrapping_add(bytes as u64));
@@ -276,25 +276,25 @@ impl<S> WatchedStream<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TrackedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
+        let filled_before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        if buffer.filled().len() > before && self.activity.phase.get() == RequestPhase::Idle {
+        if buffer.filled().len() > filled_before && self.activity.phase.get() == RequestPhase::Idle {
             self.activity.phase.set(RequestPhase::ReadingHead);
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.note_write(written)
+        self.record_write(written)
     }
 
     fn poll_write_vectored(
@@ -303,7 +303,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.note_write(written)
+        self.record_write(written)
     }
 
     fn is_write_vectored(&self) -> bool {

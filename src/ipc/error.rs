@@ -4,11 +4,10 @@ use std::fmt;
 
 use hyper::StatusCode;
 
-use super::http::{self, Response};
 use crate::protocol::wire::{ErrorBody, ErrorDetail};
 use crate::store::{AddRefused, AppendRefused, MendRefused, StoreError};
 
-/// A refusal: status, code for programs, message for people.
+/// Why a request failed: HTTP status, code for programs, message for people.
 #[derive(Debug)]
 pub(super) struct ApiError {
     status: StatusCode,
@@ -20,7 +19,7 @@ impl ApiError {
         Self { status, detail: ErrorBody::new(code, message).error }
     }
 
-    pub(super) fn at(mut self, position: u64) -> Self {
+    pub(super) fn with_position(mut self, position: u64) -> Self {
         self.detail.position = Some(position);
         self
     }
@@ -33,7 +32,7 @@ impl ApiError {
         Self::new(
             StatusCode::NOT_FOUND,
             "no_such_record",
-            "no record has this id; receipts of synced records are kept for queue.keep_synced only, or less on a nearly full disk",
+            "no record has this id; the receipt of a synced record is kept for queue.keep_synced, or shorter on a nearly full disk",
         )
     }
 
@@ -42,33 +41,31 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "not_permitted", message)
     }
 
-    /// An answer that cannot be written as JSON.
-    pub(super) fn cannot_write(error: &serde_json::Error) -> Self {
-        let message = format!("the answer cannot be written: {error}");
+    pub(super) fn json_encoding_failed(error: &serde_json::Error) -> Self {
+        let message = format!("the response could not be encoded as JSON: {error}");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "store_failed", message)
     }
 
-    /// The body of the response.
     pub(super) fn to_json(&self) -> Vec<u8> {
         let body = ErrorBody { error: self.detail.clone() };
         serde_json::to_vec(&body).unwrap_or_default()
     }
 
-    pub(super) fn response(&self) -> Response {
-        http::json_bytes(self.status, self.to_json())
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
     }
 
-    /// Code for programs, message for people.
+    /// The code and the message.
     pub(super) fn into_parts(self) -> (String, String) {
         (self.detail.code, self.detail.message)
     }
 
-    /// An actor did not answer: the daemon is on its way out.
-    pub(super) fn stopping() -> Self {
+    /// An actor did not reply because the daemon is stopping.
+    pub(super) fn daemon_stopping() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "stopping",
-            "the daemon is stopping and cannot say whether this was done; repeat it under the same ids when it is back",
+            "the daemon is stopping, and it is not known whether this was done; repeat it with the same ids once the daemon is back",
         )
     }
 }
@@ -83,24 +80,24 @@ impl std::error::Error for ApiError {}
 
 impl From<actix::MailboxError> for ApiError {
     fn from(_: actix::MailboxError) -> Self {
-        Self::stopping()
+        Self::daemon_stopping()
     }
 }
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Closed => Self::stopping(),
+            StoreError::Closed => Self::daemon_stopping(),
             StoreError::NoRoom => Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", error.to_string()),
             StoreError::Failing => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "disk_failing",
-                format!("{error}; have the disk looked at, then repeat this under the same ids"),
+                format!("{error}; have the disk checked, then repeat this with the same ids"),
             ),
             error => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "store_failed",
-                format!("{error}; look into the journal: journalctl -u fieldsync"),
+                format!("{error}; see the journal: journalctl -u fieldsync"),
             ),
         }
     }
@@ -111,10 +108,10 @@ impl From<AppendRefused> for ApiError {
         let message = refused.to_string();
         match refused {
             AppendRefused::TooLarge { position, .. } => {
-                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "record_too_large", message).at(position)
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "record_too_large", message).with_position(position)
             }
             AppendRefused::Conflict { position, .. } | AppendRefused::Taken { position, .. } => {
-                Self::new(StatusCode::CONFLICT, "id_conflict", message).at(position)
+                Self::new(StatusCode::CONFLICT, "id_conflict", message).with_position(position)
             }
             AppendRefused::DiskFull => Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", message),
             AppendRefused::Full(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "queue_full", message),

@@ -1,4 +1,4 @@
-//! What the fuzz targets call of the local API: the functions of the handlers themselves.
+//! Functions of the local API that the fuzz targets call.
 
 use serde::de::DeserializeOwned;
 
@@ -11,12 +11,12 @@ use crate::api::submission::{self, Refused};
 use crate::model::{NewRecord, RecordId};
 use crate::store::Filter;
 
-/// Why a request is refused.
+/// Why a request is rejected.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// Of the record or line at fault, from 1; none when there are too many records.
+    /// Of the record or line at fault, from 1. None if there are too many records.
     pub position: Option<u64>,
-    /// What the caller is told.
+    /// The error message.
     pub message: String,
 }
 
@@ -30,47 +30,46 @@ impl From<Refused> for Rejection {
     }
 }
 
-/// The records that `POST /v1/records` reads in a body.
+/// Parses the body of `POST /v1/records`.
 pub fn read_records(body: &[u8], is_ndjson: bool) -> Result<Vec<NewRecord>, Rejection> {
     let pieces = if is_ndjson { submission::ndjson(body) } else { submission::json(body) }?;
     pieces.records().map(|record| record.map_err(|record| Refused::Invalid(record).into())).collect()
 }
 
-/// What the query of `GET /v1/records` asks for, and whether of all users, or what the caller is told.
+/// Parses the query of `GET /v1/records`: the filter, and whether it asks for all users.
 pub fn read_list_query(query: &str) -> Result<(Filter, Option<bool>), String> {
-    ListQuery::read(query).map_err(message)
+    ListQuery::parse(query).map_err(into_message)
 }
 
-/// Whether the query of `GET /v1/manifest` asks for the records of all users.
+/// Parses the query of `GET /v1/manifest`: whether it asks for all users.
 pub fn read_manifest_query(query: &str) -> Result<Option<bool>, String> {
-    read::<ManifestQuery>(query).map(|query| query.all)
+    parse_query::<ManifestQuery>(query).map(|query| query.all)
 }
 
-/// The id in `/v1/records/{id}`.
+/// Parses the id in `/v1/records/{id}`.
 pub fn read_record_id(path: &str) -> Result<RecordId, String> {
-    records::record_id(path).map_err(message)
+    records::parse_record_id(path).map_err(into_message)
 }
 
-/// Whether the query of `GET /v1/records/{id}` asks for the payload, and for the lineage.
+/// Parses the query of `GET /v1/records/{id}`: whether it asks for the payload, and for the lineage.
 pub fn read_show_query(query: &str) -> Result<(bool, bool), String> {
-    read::<ShowQuery>(query).map(|query| (query.payload, query.lineage))
+    parse_query::<ShowQuery>(query).map(|query| (query.payload, query.lineage))
 }
 
-/// How many batches the query of `GET /v1/batches` asks for.
+/// Parses the query of `GET /v1/batches`: its limit.
 pub fn read_batches_query(query: &str) -> Result<Option<usize>, String> {
-    read::<BatchesQuery>(query).map(|query| query.limit)
+    parse_query::<BatchesQuery>(query).map(|query| query.limit)
 }
 
-/// Which event the query of `GET /v1/events` says was the last that the reader saw.
+/// Parses the query of `GET /v1/events`: the last event that the reader received.
 pub fn read_events_query(query: &str) -> Result<Option<String>, String> {
-    read::<EventsQuery>(query).map(|query| query.last_event_id)
+    parse_query::<EventsQuery>(query).map(|query| query.last_event_id)
 }
 
-/// As handlers have their queries read.
-fn read<T: DeserializeOwned>(query: &str) -> Result<T, String> {
-    read_query(query).map_err(message)
+fn parse_query<T: DeserializeOwned>(query: &str) -> Result<T, String> {
+    read_query(query).map_err(into_message)
 }
 
-fn message(error: ApiError) -> String {
+fn into_message(error: ApiError) -> String {
     error.into_parts().1
 }

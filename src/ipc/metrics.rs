@@ -12,12 +12,11 @@ use crate::api::Status;
 use crate::model::{Backlog, LinkState};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByName {
+struct StateLabel {
     name: &'static str,
 }
 
-/// The text of the exposition.
-pub(super) fn text(status: &Status, backlog: &Backlog) -> Result<String, fmt::Error> {
+pub(super) fn encode_metrics(status: &Status, backlog: &Backlog) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("fieldsync");
     let mut gauge = |name: &str, help: &str, value: u64| {
         let metric: Gauge = Gauge::default();
@@ -42,7 +41,7 @@ pub(super) fn text(status: &Status, backlog: &Backlog) -> Result<String, fmt::Er
         "1 while the server can be reached",
         u64::from(status.connectivity.state == LinkState::Online),
     );
-    let records = Family::<ByName, Gauge>::default();
+    let records = Family::<StateLabel, Gauge>::default();
     for (name, count) in [
         ("pending", status.records.pending),
         ("syncing", status.records.syncing),
@@ -50,7 +49,7 @@ pub(super) fn text(status: &Status, backlog: &Backlog) -> Result<String, fmt::Er
         ("synced", status.records.synced),
         ("quarantined", status.records.quarantined),
     ] {
-        records.get_or_create(&ByName { name }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        records.get_or_create(&StateLabel { name }).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
     registry.register("records", "Records by state", records);
     let mut text = String::new();

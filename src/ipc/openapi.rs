@@ -1,7 +1,7 @@
-//! `GET /v1/openapi.json`: the local API as a document, made from the handlers and the types that answer.
+//! `GET /v1/openapi.json`: the description of the local API, generated from its handlers and types.
 //!
-//! It is put together when somebody asks for it for the first time, and costs nothing before. What the handlers do not say
-//! themselves stands here: which refusals a call may meet, who may call it, and the data of events.
+//! It is built on the first request for it. This file adds what the handlers do not declare: the errors of each call, which
+//! calls are for admins, and the data of events.
 
 use std::sync::OnceLock;
 
@@ -16,9 +16,9 @@ use utoipa::openapi::schema::Type;
 use utoipa::openapi::{AllOfBuilder, ContentBuilder, ObjectBuilder, Ref};
 
 use super::error::ApiError;
-use super::http;
-use super::state::Shared;
-use super::{events, overview, records, review};
+use super::http::{HttpResponse, encoded_json_response};
+use super::state::ApiState;
+use super::{control, events, overview, records, review};
 use crate::api::{Alert, BatchReport, BreakerChange, Connectivity, Gap, RecordChange};
 use crate::model::ManifestEntry;
 use crate::protocol::wire::ErrorBody;
@@ -29,43 +29,42 @@ use crate::protocol::wire::ErrorBody;
         title = "fieldsync: the local API",
         description = "HTTP/1.1 over the daemon's Unix socket. Times are RFC 3339 in UTC with milliseconds; durations carry \
             their unit in the name (`_ms`, `_s`); sizes are bytes. Fields may be added; what is here stays.\n\n\
-            Refusals are `{\"error\": {\"code\", \"message\"}}`, those of one record of several with its `position`. An unknown path is \
-            refused with 404 `not_found`, a method that a path does not take with 405 `method_not_allowed`; what is no HTTP \
-            at all, or does not come in time, with 400, 408 or 431 and no body.\n\n\
-            Whoever may open the socket may call; what is marked `x-admin` needs uid 0, the daemon's own uid, or \
-            membership in `ipc.admin_group`, as told by the kernel. The payload and the key of a record and the message of its \
-            error are for the user who handed it over (its submitter) and for admins; to others, a key is null and a message \
+            Errors are `{\"error\": {\"code\", \"message\"}}`; if one record of several is at fault, with its `position`. An unknown path \
+            gets 404 `not_found`, a method that a path does not take 405 `method_not_allowed`. Requests that are not valid HTTP, or \
+            do not arrive in time, get 400, 408 or 431 without a body.\n\n\
+            Every process that may open the socket may call. Calls marked `x-admin` need uid 0, the daemon's own uid, or \
+            membership in `ipc.admin_group`, as reported by the kernel. The payload and the key of a record and the message of its \
+            error are for the user who enqueued it (its submitter) and for admins; for other users the key is null and the message \
             is empty.\n\n\
-            A user has at most half of the connections, of the event streams and of the memory for large requests; beyond that any \
-            call may be refused with 503 `busy`. Root and the daemon's own user are not limited so, and some connections are \
-            kept for them."
+            A user has at most half of the connections, of the event streams and of the memory for large requests; beyond that, any \
+            call may get 503 `busy`. Root and the daemon's own user are exempt, and some connections are reserved for them."
     ),
-    servers((url = "http://localhost", description = "/run/fieldsync/fieldsync.sock, or wherever ipc.socket says")),
+    servers((url = "http://localhost", description = "/run/fieldsync/fieldsync.sock, or the path in ipc.socket")),
     tags(
-        (name = "status", description = "How things are"),
-        (name = "records", description = "Handing records over, and what became of them"),
-        (name = "review", description = "Records that were set aside"),
-        (name = "control", description = "Steering"),
+        (name = "status", description = "Status, events, measurements"),
+        (name = "records", description = "Enqueueing records and following them"),
+        (name = "review", description = "Records under review"),
+        (name = "control", description = "Control of the daemon"),
     ),
     paths(
-        overview::status,
-        events::events,
-        records::enqueue,
-        records::list,
-        records::show,
-        review::mend,
-        records::manifest,
-        overview::batches,
-        review::sync_now,
-        review::pause,
-        review::resume,
-        review::add,
-        review::retry,
-        review::discard,
-        review::acknowledge,
-        overview::telemetry,
-        openapi,
-        overview::open_metrics,
+        overview::get_status,
+        events::stream_events,
+        records::enqueue_records,
+        records::list_records,
+        records::get_record,
+        review::replace_payload,
+        records::stream_manifest,
+        overview::list_batches,
+        control::sync_now,
+        control::pause_sync,
+        control::resume_sync,
+        review::quarantine_records,
+        review::retry_records,
+        review::discard_records,
+        control::acknowledge_alert,
+        overview::get_telemetry,
+        get_openapi,
+        overview::get_metrics,
     ),
     components(schemas(
         ErrorBody,
@@ -78,10 +77,10 @@ use crate::protocol::wire::ErrorBody;
         Gap
     ))
 )]
-struct Document;
+struct ApiDocument;
 
-/// The data of each event.
-const EVENTS: [(&str, &str); 8] = [
+/// Each event, and the schema of its data.
+const EVENT_SCHEMAS: [(&str, &str); 8] = [
     ("status", "Status"),
     ("progress", "Status"),
     ("batch", "BatchReport"),
@@ -92,25 +91,24 @@ const EVENTS: [(&str, &str); 8] = [
     ("gap", "Gap"),
 ];
 
-/// Status, and the code of the error.
-type Refusal = (u16, &'static str);
+/// HTTP status and error code.
+type ErrorCode = (u16, &'static str);
 
-/// Of every call that asks an actor.
-const ASKED: &[Refusal] = &[(503, "stopping")];
-/// Of every call that reads the store.
-const READ: &[Refusal] = &[(500, "store_failed"), (503, "stopping"), (503, "disk_failing")];
-/// Of every call that writes to it.
-const WRITTEN: &[Refusal] =
+/// Of calls that ask an actor.
+const ACTOR_ERRORS: &[ErrorCode] = &[(503, "stopping")];
+/// Of calls that read the store.
+const READ_ERRORS: &[ErrorCode] = &[(500, "store_failed"), (503, "stopping"), (503, "disk_failing")];
+/// Of calls that write to the store.
+const WRITE_ERRORS: &[ErrorCode] =
     &[(500, "store_failed"), (503, "stopping"), (503, "disk_failing"), (507, "disk_full")];
-/// Of every call with a body.
-const BODY: &[Refusal] =
+/// Of calls with a body.
+const BODY_ERRORS: &[ErrorCode] =
     &[(400, "broken_request"), (408, "request_timeout"), (413, "request_too_large"), (503, "busy")];
-/// Of every admin's call.
-const ADMIN: &[Refusal] = &[(403, "not_permitted")];
+/// Of calls for admins.
+const ADMIN_ERRORS: &[ErrorCode] = &[(403, "not_permitted")];
 
-/// What an operation may be refused with.
-fn refusals(operation: &str) -> Vec<Refusal> {
-    let (own, common): (&[Refusal], &[&[Refusal]]) = match operation {
+fn error_codes_of(operation: &str) -> Vec<ErrorCode> {
+    let (own, common): (&[ErrorCode], &[&[ErrorCode]]) = match operation {
         "events" => (&[(400, "invalid_query"), (503, "too_many_streams")], &[]),
         "enqueue" => (
             &[
@@ -120,12 +118,12 @@ fn refusals(operation: &str) -> Vec<Refusal> {
                 (413, "record_too_large"),
                 (507, "queue_full"),
             ],
-            &[BODY, WRITTEN],
+            &[BODY_ERRORS, WRITE_ERRORS],
         ),
-        "list" => (&[(400, "invalid_query")], &[READ]),
+        "list" => (&[(400, "invalid_query")], &[READ_ERRORS]),
         "show" => (
             &[(400, "invalid_id"), (400, "invalid_query"), (403, "not_permitted"), (404, "no_such_record")],
-            &[READ],
+            &[READ_ERRORS],
         ),
         "mend" => (
             &[
@@ -137,12 +135,12 @@ fn refusals(operation: &str) -> Vec<Refusal> {
                 (413, "record_too_large"),
                 (507, "queue_full"),
             ],
-            &[BODY, WRITTEN],
+            &[BODY_ERRORS, WRITE_ERRORS],
         ),
-        "batches" => (&[(400, "invalid_query")], &[ASKED]),
+        "batches" => (&[(400, "invalid_query")], &[ACTOR_ERRORS]),
         "manifest" => (&[(400, "invalid_query")], &[]),
-        "sync_now" | "telemetry" => (&[], &[ASKED]),
-        "pause" | "resume" => (&[], &[ADMIN, WRITTEN]),
+        "sync_now" | "telemetry" => (&[], &[ACTOR_ERRORS]),
+        "pause" | "resume" => (&[], &[ADMIN_ERRORS, WRITE_ERRORS]),
         "add" => (
             &[
                 (400, "invalid_selection"),
@@ -150,7 +148,7 @@ fn refusals(operation: &str) -> Vec<Refusal> {
                 (409, "already_synced"),
                 (409, "outcome_pending"),
             ],
-            &[ADMIN, BODY, WRITTEN],
+            &[ADMIN_ERRORS, BODY_ERRORS, WRITE_ERRORS],
         ),
         "retry" => (
             &[
@@ -159,7 +157,7 @@ fn refusals(operation: &str) -> Vec<Refusal> {
                 (404, "no_such_record"),
                 (409, "not_quarantined"),
             ],
-            &[BODY, WRITTEN],
+            &[BODY_ERRORS, WRITE_ERRORS],
         ),
         "discard" => (
             &[
@@ -168,79 +166,79 @@ fn refusals(operation: &str) -> Vec<Refusal> {
                 (404, "no_such_record"),
                 (409, "not_quarantined"),
             ],
-            &[ADMIN, BODY, WRITTEN],
+            &[ADMIN_ERRORS, BODY_ERRORS, WRITE_ERRORS],
         ),
-        "acknowledge" => (&[(400, "invalid_alert")], &[ADMIN, BODY, WRITTEN]),
+        "acknowledge" => (&[(400, "invalid_alert")], &[ADMIN_ERRORS, BODY_ERRORS, WRITE_ERRORS]),
         "open_metrics" => (&[(500, "metrics_failed")], &[]),
         _ => (&[], &[]),
     };
     own.iter().chain(common.iter().copied().flatten()).copied().collect()
 }
 
-/// Calls that are for admins.
 fn is_for_admins(operation: &str) -> bool {
     matches!(operation, "pause" | "resume" | "add" | "discard" | "acknowledge")
 }
 
 /// This document
 #[utoipa::path(
-    get, path = "/v1/openapi.json", tag = "status",
+    get, path = "/v1/openapi.json", tag = "status", operation_id = "openapi",
     responses((status = 200, description = "OpenAPI 3.1.", body = Object)),
 )]
-pub(super) async fn openapi(shared: &Shared) -> Result<http::Response, ApiError> {
-    static WRITTEN: OnceLock<serde_json::Result<Bytes>> = OnceLock::new();
-    let _turn = shared.turns.take().await?;
-    match WRITTEN.get_or_init(|| serde_json::to_vec(&document()).map(Bytes::from)) {
-        Ok(json) => Ok(http::json_bytes(StatusCode::OK, json.clone())),
-        Err(error) => Err(ApiError::cannot_write(error)),
+pub(super) async fn get_openapi(state: &ApiState) -> Result<HttpResponse, ApiError> {
+    static ENCODED: OnceLock<serde_json::Result<Bytes>> = OnceLock::new();
+    let _permit = state.call_throttle.acquire().await?;
+    match ENCODED.get_or_init(|| serde_json::to_vec(&build_document()).map(Bytes::from)) {
+        Ok(json) => Ok(encoded_json_response(StatusCode::OK, json.clone())),
+        Err(error) => Err(ApiError::json_encoding_failed(error)),
     }
 }
 
-fn document() -> utoipa::openapi::OpenApi {
-    let mut document = Document::openapi();
+fn build_document() -> utoipa::openapi::OpenApi {
+    let mut document = ApiDocument::openapi();
     let operations = document.paths.paths.values_mut().flat_map(|path| {
         let PathItem { get, put, post, .. } = path;
         [get, put, post].into_iter().flatten()
     });
     for operation in operations {
-        complete(operation);
+        add_details(operation);
     }
     document
 }
 
-fn complete(operation: &mut Operation) {
+fn add_details(operation: &mut Operation) {
     let name = operation.operation_id.clone().unwrap_or_default();
-    let refusals = refusals(&name);
-    let mut statuses: Vec<u16> = refusals.iter().map(|(status, _)| *status).collect();
+    let errors = error_codes_of(&name);
+    let mut statuses: Vec<u16> = errors.iter().map(|(status, _)| *status).collect();
     statuses.sort_unstable();
     statuses.dedup();
     for status in statuses {
-        let codes = refusals.iter().filter(|(of, _)| *of == status).map(|(_, code)| *code).collect();
-        operation.responses.responses.insert(status.to_string(), refused(codes).into());
+        let codes = errors.iter().filter(|(of, _)| *of == status).map(|(_, code)| *code).collect();
+        operation.responses.responses.insert(status.to_string(), error_schema(codes).into());
     }
     let mut extensions = Extensions::default();
     if is_for_admins(&name) {
         extensions.insert("x-admin".into(), true.into());
     }
     if name == "events" {
-        let schemas = EVENTS.map(|(event, schema)| (event.to_owned(), json!({"$ref": reference(schema)})));
+        let schemas = EVENT_SCHEMAS
+            .map(|(event, schema)| (event.to_owned(), json!({"$ref": schema_reference(schema)})));
         extensions.insert("x-events".into(), schemas.into_iter().collect());
     }
     if name == "manifest" {
-        extensions.insert("x-line".into(), json!({"$ref": reference("ManifestEntry")}));
+        extensions.insert("x-line".into(), json!({"$ref": schema_reference("ManifestEntry")}));
     }
     if !extensions.is_empty() {
         operation.extensions = Some(extensions);
     }
 }
 
-fn reference(schema: &str) -> String {
+fn schema_reference(schema: &str) -> String {
     format!("#/components/schemas/{schema}")
 }
 
-/// The shape of every refusal, with the codes that may stand in it.
-fn refused(codes: Vec<&'static str>) -> Response {
-    let description = format!("Refused: {}.", codes.join(", "));
+/// The schema of an error with one of these codes.
+fn error_schema(codes: Vec<&'static str>) -> Response {
+    let description = format!("Error: {}.", codes.join(", "));
     let code = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(codes));
     let error = ObjectBuilder::new().property("code", code);
     let schema = AllOfBuilder::new()

@@ -1,4 +1,4 @@
-//! The calls that only look at how things are: status, measurements, metrics, recent batches.
+//! Calls that report how the daemon is doing: status, measurements, metrics, recent batches.
 
 use hyper::StatusCode;
 use serde::Deserialize;
@@ -6,79 +6,78 @@ use utoipa::IntoParams;
 
 use super::auth::Peer;
 use super::error::ApiError;
-use super::http::{self, Response};
-use super::metrics;
-use super::state::Shared;
+use super::http::{HttpResponse, json_response, read_query, text_response};
+use super::metrics::encode_metrics;
+use super::state::ApiState;
 use crate::actors::telemetry::{RecentBatches, Report};
 use crate::api::{BatchList, Status, TelemetryReport};
 
-/// Batches that one call lists, when it names no number.
-const DEFAULT_BATCHES: usize = 50;
+/// How many batches are listed if the query has no limit.
+const DEFAULT_BATCH_COUNT: usize = 50;
 
 /// The status
 ///
-/// Everything at a glance, put together without asking anybody; `caller` is about the user who asks. What the server said of
-/// a whole request may quote any record in it: those messages are for admins.
+/// Everything at a glance; `caller` is about the user who asks. Messages of the server about a whole request may quote any
+/// record in it, so they are for admins only.
 #[utoipa::path(
-    get, path = "/v1/status", tag = "status",
+    get, path = "/v1/status", tag = "status", operation_id = "status",
     responses((status = 200, description = "The status.", body = Status)),
 )]
-pub(super) async fn status(shared: &Shared, peer: &Peer) -> Result<Response, ApiError> {
-    let _turn = shared.turns.take().await?;
-    Ok(http::json(StatusCode::OK, &shared.board.status_for(shared.audience(peer))))
+pub(super) async fn get_status(state: &ApiState, peer: &Peer) -> Result<HttpResponse, ApiError> {
+    let _permit = state.call_throttle.acquire().await?;
+    Ok(json_response(StatusCode::OK, &state.sources.status_for(state.audience_of(peer))))
 }
 
-/// What was measured
+/// Measurements
 ///
-/// How long records take, how batches of each size fare, which types cause delays, and what the network was like at failures; over
-/// `telemetry.window`, and day by day. It survives a restart.
+/// How long records take, how batches of each size fare, which record types cause delays, and the state of the network at
+/// failures: over `telemetry.window`, and day by day. The measurements survive a restart.
 #[utoipa::path(
-    get, path = "/v1/telemetry", tag = "status",
+    get, path = "/v1/telemetry", tag = "status", operation_id = "telemetry",
     responses((status = 200, description = "The report.", body = TelemetryReport)),
 )]
-pub(super) async fn telemetry(shared: &Shared) -> Result<Response, ApiError> {
-    let _turn = shared.turns.take().await?;
-    Ok(http::json(StatusCode::OK, &shared.telemetry.send(Report).await?))
+pub(super) async fn get_telemetry(state: &ApiState) -> Result<HttpResponse, ApiError> {
+    let _permit = state.call_throttle.acquire().await?;
+    Ok(json_response(StatusCode::OK, &state.telemetry.send(Report).await?))
 }
 
 /// Metrics
 ///
 /// For Prometheus and others that read OpenMetrics.
 #[utoipa::path(
-    get, path = "/metrics", tag = "status",
+    get, path = "/metrics", tag = "status", operation_id = "open_metrics",
     responses((status = 200, description = "The exposition.", body = String,
         content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8")),
 )]
-pub(super) async fn open_metrics(shared: &Shared) -> Result<Response, ApiError> {
-    let _turn = shared.turns.take().await?;
-    let backlog = shared.board.backlog.borrow().clone();
-    let text = metrics::text(&shared.board.status(), &backlog).map_err(|error| {
+pub(super) async fn get_metrics(state: &ApiState) -> Result<HttpResponse, ApiError> {
+    let _permit = state.call_throttle.acquire().await?;
+    let backlog = state.sources.backlog.borrow().clone();
+    let text = encode_metrics(&state.sources.current_status(), &backlog).map_err(|error| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics_failed", error.to_string())
     });
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    text.map(|text| http::text(content_type, text))
+    text.map(|text| text_response("application/openmetrics-text; version=1.0.0; charset=utf-8", text))
 }
 
-/// What `GET /v1/batches` takes.
+/// The query of `GET /v1/batches`.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct BatchesQuery {
-    /// At most so many.
+    /// The largest number of batches to list.
     #[param(default = 50)]
     pub(super) limit: Option<usize>,
 }
 
 /// Recent batches
 ///
-/// The latest sends, the newest first, with what became of each and why it had its size. 500 are kept.
+/// The latest sends, newest first, with the outcome of each and the reason for its size. The last 500 are kept.
 #[utoipa::path(
-    get, path = "/v1/batches", tag = "status", params(BatchesQuery),
+    get, path = "/v1/batches", tag = "status", operation_id = "batches", params(BatchesQuery),
     responses((status = 200, description = "The sends.", body = BatchList)),
 )]
-pub(super) async fn batches(shared: &Shared, query: &str) -> Result<Response, ApiError> {
-    let query: BatchesQuery = http::read_query(query)?;
-    let limit = query.limit.unwrap_or(DEFAULT_BATCHES);
-    let _turn = shared.turns.take().await?;
-    let batches = shared.telemetry.send(RecentBatches(limit)).await?;
-    Ok(http::json(StatusCode::OK, &BatchList { batches }))
+pub(super) async fn list_batches(state: &ApiState, query: &str) -> Result<HttpResponse, ApiError> {
+    let query: BatchesQuery = read_query(query)?;
+    let limit = query.limit.unwrap_or(DEFAULT_BATCH_COUNT);
+    let _permit = state.call_throttle.acquire().await?;
+    let batches = state.telemetry.send(RecentBatches(limit)).await?;
+    Ok(json_response(StatusCode::OK, &BatchList { batches }))
 }

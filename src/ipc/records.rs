@@ -1,4 +1,4 @@
-//! Records on the local API: taken in, listed, shown, exported.
+//! Calls that enqueue, list, show and export records.
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -8,8 +8,8 @@ use utoipa::IntoParams;
 use super::auth::Peer;
 use super::body::RequestBody;
 use super::error::ApiError;
-use super::http::{self, Response};
-use super::state::Shared;
+use super::http::{HttpResponse, json_response, read_query, stream_response};
+use super::state::ApiState;
 use crate::actors::queue_store::Write;
 use crate::actors::telemetry::Lineage;
 use crate::api::submission::{self, InvalidRecord, Refused, Submission};
@@ -18,40 +18,44 @@ use crate::model::{NewRecord, Place, RecordId, RecordState};
 use crate::store::{Append, Filter, Page};
 use crate::telemetry::audience::Audience;
 
-/// Entries on a page when the caller names no number, and at most.
-const DEFAULT_PAGE: usize = 100;
-const MAX_PAGE: usize = 1000;
-/// Records of a request that are looked into before others get their turn.
-const TURN: usize = 500;
-/// Entries of the manifest that are written at once: what a reader that stops costs.
-const MANIFEST_STEP: usize = 500;
+const PAGE_ENTRIES_DEFAULT: usize = 100;
+const PAGE_ENTRIES_MAX: usize = 1000;
+/// After parsing this many records of a request, other tasks run.
+const RECORDS_PER_YIELD: usize = 500;
+/// The manifest is read and written in pieces of this size, which bounds the memory for a reader that stops reading.
+const MANIFEST_PIECE_ENTRIES: usize = 500;
 
-/// Hand records over
+/// Enqueue records
 ///
-/// One object, an array, or NDJSON with one object a line: all of it is taken or nothing. The answer comes after the records are on disk.
-/// A request has at most 50000 records. Repeating it under the same ids is safe: what is known with the same content counts as a duplicate.
+/// One object, an array, or NDJSON with one object a line; either all records are stored or none. The response is sent once the records are
+/// on disk. A request may have up to 50000 records. Repeating it with the same ids is safe: a known record with the same content is a duplicate.
 #[utoipa::path(
-    post, path = "/v1/records", tag = "records",
+    post, path = "/v1/records", tag = "records", operation_id = "enqueue",
     request_body(content((Submission<'_> = "application/json"), (String = "application/x-ndjson"))),
     responses((status = 201, description = "The records are on disk.", body = Accepted)),
 )]
-pub(super) async fn enqueue(shared: &Shared, peer: &Peer, body: RequestBody) -> Result<Response, ApiError> {
+pub(super) async fn enqueue_records(
+    state: &ApiState,
+    peer: &Peer,
+    body: RequestBody,
+) -> Result<HttpResponse, ApiError> {
     let is_ndjson = body.is_ndjson;
-    let body = body.whole(shared).await?;
-    let records = records(&body.bytes, is_ndjson).await?;
-    let appended = shared.store.send(Write(Append::new(records, peer.uid))).await???;
+    let body = body.read_all(state).await?;
+    let records = parse_records(&body.bytes, is_ndjson).await?;
+    let appended = state.store.send(Write(Append::new(records, peer.uid))).await???;
     let accepted =
         Accepted { accepted: appended.accepted, duplicates: appended.duplicates, ids: appended.ids };
-    Ok(http::json(StatusCode::CREATED, &accepted))
+    Ok(json_response(StatusCode::CREATED, &accepted))
 }
 
-/// The records of a request. Others get their turn while those of a large one are looked into.
-async fn records(body: &[u8], is_ndjson: bool) -> Result<Vec<NewRecord>, ApiError> {
+/// Lets other tasks run while it parses a large request.
+async fn parse_records(body: &[u8], is_ndjson: bool) -> Result<Vec<NewRecord>, ApiError> {
     let invalid = |invalid: InvalidRecord| {
-        let several = !is_ndjson && invalid.to_string().contains("trailing characters");
-        let hint = if several { " (one object a line needs Content-Type: application/x-ndjson)" } else { "" };
+        let is_several = !is_ndjson && invalid.to_string().contains("trailing characters");
+        let hint =
+            if is_several { " (one object a line needs Content-Type: application/x-ndjson)" } else { "" };
         ApiError::bad_request("invalid_record", format!("{invalid}; nothing was stored{hint}"))
-            .at(invalid.position)
+            .with_position(invalid.position)
     };
     let pieces = if is_ndjson { submission::ndjson(body) } else { submission::json(body) };
     let pieces = pieces.map_err(|refused| match refused {
@@ -65,14 +69,14 @@ async fn records(body: &[u8], is_ndjson: bool) -> Result<Vec<NewRecord>, ApiErro
     let mut records = Vec::with_capacity(pieces.count());
     for record in pieces.records() {
         records.push(record.map_err(invalid)?);
-        if records.len().is_multiple_of(TURN) {
+        if records.len().is_multiple_of(RECORDS_PER_YIELD) {
             tokio::task::yield_now().await;
         }
     }
     Ok(records)
 }
 
-/// What `GET /v1/records` takes.
+/// The query of `GET /v1/records`.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -83,32 +87,32 @@ pub(super) struct ListQuery {
     /// Only records of this type.
     #[serde(rename = "type")]
     record_type: Option<String>,
-    /// At most so many entries; more than 1000 are not given at once.
+    /// The largest number of entries on the page, at most 1000.
     #[param(value_type = Option<usize>, minimum = 1, default = 100)]
     limit: Option<String>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     after: Option<String>,
-    /// Whether records of other users are listed, too: true for admins, else false. Of another user's record, key and message are for
-    /// that user and admins.
+    /// Whether records of other users are listed, too. The default is true for admins, and false for others. Key and message of another
+    /// user's record are for that user and admins.
     #[param(value_type = Option<bool>)]
     all: Option<String>,
 }
 
 impl ListQuery {
-    /// The records that a query string asks for, and whether those of all users, where it says so.
-    pub(super) fn read(query: &str) -> Result<(Filter, Option<bool>), ApiError> {
-        let wrong = |message: String| ApiError::bad_request("invalid_query", message);
-        let query: Self = http::read_query(query)?;
-        // A parameter without a value is as none.
+    /// The filter, and whether the records of all users are wanted if the query says so.
+    pub(super) fn parse(query: &str) -> Result<(Filter, Option<bool>), ApiError> {
+        let invalid = |message: String| ApiError::bad_request("invalid_query", message);
+        let query: Self = read_query(query)?;
+        // A parameter without a value counts as missing.
         let given = |value: Option<String>| value.filter(|value| !value.is_empty());
-        let state = given(query.state).map(|state| state.parse()).transpose().map_err(wrong)?;
+        let state = given(query.state).map(|state| state.parse()).transpose().map_err(invalid)?;
         let after = given(query.after).map(|cursor| cursor.parse().map(Place)).transpose();
-        let after = after.map_err(|_| wrong("`after` must be the `next` of an earlier page".into()))?;
+        let after = after.map_err(|_| invalid("`after` must be the `next` of an earlier page".into()))?;
         let limit = given(query.limit).map(|limit| limit.parse::<usize>()).transpose();
-        let limit = limit.map_err(|_| wrong("`limit` must be a whole number".into()))?;
-        let limit = limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
+        let limit = limit.map_err(|_| invalid("`limit` must be a whole number".into()))?;
+        let limit = limit.unwrap_or(PAGE_ENTRIES_DEFAULT).clamp(1, PAGE_ENTRIES_MAX);
         let all = given(query.all).map(|all| all.parse::<bool>()).transpose();
-        let all = all.map_err(|_| wrong("`all` must be true or false".into()))?;
+        let all = all.map_err(|_| invalid("`all` must be true or false".into()))?;
         let record_type = given(query.record_type);
         Ok((Filter { state, record_type, after, limit, ..Filter::default() }, all))
     }
@@ -116,77 +120,86 @@ impl ListQuery {
 
 /// A page of the manifest
 ///
-/// The caller's own records; for an admin those of all users. In queue order: by priority, then by arrival. A page may have fewer entries
-/// than asked for; the list goes on as long as `next` is not null, and a cursor stays good whatever happens in between.
+/// The caller's own records; for an admin, those of all users. In queue order: by priority, then by arrival. A page may have fewer entries
+/// than its limit; there are more as long as `next` is not null. A cursor stays valid whatever happens in between.
 #[utoipa::path(
-    get, path = "/v1/records", tag = "records", params(ListQuery),
+    get, path = "/v1/records", tag = "records", operation_id = "list", params(ListQuery),
     responses((status = 200, description = "The page.", body = RecordPage)),
 )]
-pub(super) async fn list(shared: &Shared, peer: &Peer, query: &str) -> Result<Response, ApiError> {
-    let (filter, all) = ListQuery::read(query)?;
-    let audience = shared.audience(peer);
+pub(super) async fn list_records(
+    state: &ApiState,
+    peer: &Peer,
+    query: &str,
+) -> Result<HttpResponse, ApiError> {
+    let (filter, all) = ListQuery::parse(query)?;
+    let audience = state.audience_of(peer);
     let filter = Filter { submitter: audience.listed_submitter(all), ..filter };
-    let answer = shared.answer_with(move |view| {
+    let response = state.json_from_view(move |view| {
         let page = audience.page(view, &filter)?;
         Ok(RecordPage { records: page.entries, next: page.next.map(|place| place.0.to_string()) })
     });
-    answer.await
+    response.await
 }
 
-/// The id in a path.
-pub(super) fn record_id(path: &str) -> Result<RecordId, ApiError> {
-    path.parse().map_err(|_| ApiError::bad_request("invalid_id", format!("`{path}` is no UUID")))
+pub(super) fn parse_record_id(path: &str) -> Result<RecordId, ApiError> {
+    path.parse().map_err(|_| ApiError::bad_request("invalid_id", format!("`{path}` is not a UUID")))
 }
 
-/// What `GET /v1/records/{id}` takes.
+/// The query of `GET /v1/records/{id}`.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ShowQuery {
-    /// With its payload, while that is kept: for the user who handed the record over, and admins.
+    /// Include the payload, if it is still kept. For the submitter and admins.
     #[serde(default)]
     pub(super) payload: bool,
-    /// With the recent sends of the batches that it was in.
+    /// Include the recent sends of the batches that the record was in.
     #[serde(default)]
     pub(super) lineage: bool,
 }
 
 /// One record
 ///
-/// Of any user. Its key and the message of its error are for its submitter and admins.
+/// Any user may see any record. Its key and the message of its error are for its submitter and admins.
 #[utoipa::path(
-    get, path = "/v1/records/{id}", tag = "records",
+    get, path = "/v1/records/{id}", tag = "records", operation_id = "show",
     params(("id" = String, Path, format = "uuid", description = "The record."), ShowQuery),
-    responses((status = 200, description = "What is known of it.", body = RecordDetail)),
+    responses((status = 200, description = "The record.", body = RecordDetail)),
 )]
-pub(super) async fn show(shared: &Shared, peer: &Peer, id: &str, query: &str) -> Result<Response, ApiError> {
-    let id = record_id(id)?;
-    let query: ShowQuery = http::read_query(query)?;
-    let audience = shared.audience(peer);
-    let mut entry = shared.look(move |view| view.entry(id)).await?.ok_or_else(ApiError::no_such_record)?;
+pub(super) async fn get_record(
+    state: &ApiState,
+    peer: &Peer,
+    id: &str,
+    query: &str,
+) -> Result<HttpResponse, ApiError> {
+    let id = parse_record_id(id)?;
+    let query: ShowQuery = read_query(query)?;
+    let audience = state.audience_of(peer);
+    let mut entry =
+        state.with_view(move |view| view.entry(id)).await?.ok_or_else(ApiError::no_such_record)?;
     let redacted = audience.redact_entry(&mut entry);
-    let payload = if query.payload { payload_for(shared, audience, id).await? } else { None };
+    let payload = if query.payload { read_payload(state, audience, id).await? } else { None };
     let payload = payload.map(|payload| serde_json::value::RawValue::from_string(payload.into())).transpose();
     let payload = payload.map_err(|error| {
         ApiError::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "store_failed",
-            format!("the payload does not read: {error}"),
+            format!("the payload could not be decoded: {error}"),
         )
     })?;
     let lineage = match entry.batch_id.filter(|_| query.lineage) {
-        Some(batch) => Some(shared.telemetry.send(Lineage(batch)).await?),
+        Some(batch) => Some(state.telemetry.send(Lineage(batch)).await?),
         None => query.lineage.then(Vec::new),
     };
-    Ok(http::json(StatusCode::OK, &RecordDetail { entry, redacted, lineage, payload }))
+    Ok(json_response(StatusCode::OK, &RecordDetail { entry, redacted, lineage, payload }))
 }
 
-/// The payload, for its submitter and admins.
-async fn payload_for(
-    shared: &Shared,
+/// Fails unless the audience may see it.
+async fn read_payload(
+    state: &ApiState,
     audience: Audience,
     id: RecordId,
 ) -> Result<Option<Box<str>>, ApiError> {
-    let Some((payload, submitter)) = shared.look(move |view| view.payload(id)).await? else {
+    let Some((payload, submitter)) = state.with_view(move |view| view.payload(id)).await? else {
         return Ok(None);
     };
     if audience.sees_all_of(Some(submitter)) {
@@ -195,17 +208,17 @@ async fn payload_for(
     Err(ApiError::not_permitted("only its submitter and admins may see the payload of a record"))
 }
 
-/// Whether `peer` may change what record `id` says. Its payload is not looked at: it may be what is damaged.
-pub(super) async fn may_mend(shared: &Shared, peer: &Peer, id: RecordId) -> Result<(), ApiError> {
-    let submitter = shared.look(move |view| view.submitter(id)).await?;
+/// Fails unless `peer` may edit this record. Does not read the payload, because that may be what is damaged.
+pub(super) async fn require_may_edit(state: &ApiState, peer: &Peer, id: RecordId) -> Result<(), ApiError> {
+    let submitter = state.with_view(move |view| view.submitter(id)).await?;
     let submitter = submitter.ok_or_else(ApiError::no_such_record)?;
-    if shared.audience(peer).sees_all_of(Some(submitter)) {
+    if state.audience_of(peer).sees_all_of(Some(submitter)) {
         return Ok(());
     }
-    Err(ApiError::not_permitted("only its submitter and admins may mend a record"))
+    Err(ApiError::not_permitted("only its submitter and admins may edit a record"))
 }
 
-/// What `GET /v1/manifest` takes.
+/// The query of `GET /v1/manifest`.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -216,32 +229,36 @@ pub(super) struct ManifestQuery {
 
 /// The whole manifest
 ///
-/// As `GET /v1/records` has it: the caller's own records, or those of all users. In queue order, one `ManifestEntry` a line. It is read as
-/// it is sent: a record that moves meanwhile may be seen before or after.
+/// As in `GET /v1/records`: the caller's own records, or those of all users. In queue order, one `ManifestEntry` a line. The queue is read
+/// while the response is sent: a record that changes meanwhile may be listed with its old or its new state.
 #[utoipa::path(
-    get, path = "/v1/manifest", tag = "records", params(ManifestQuery),
+    get, path = "/v1/manifest", tag = "records", operation_id = "manifest", params(ManifestQuery),
     responses((status = 200, description = "The entries.", body = String, content_type = "application/x-ndjson")),
 )]
-pub(super) fn manifest(shared: &Shared, peer: &Peer, query: &str) -> Result<Response, ApiError> {
-    let query: ManifestQuery = http::read_query(query)?;
-    let (shared, audience) = (shared.clone(), shared.audience(peer));
+pub(super) fn stream_manifest(state: &ApiState, peer: &Peer, query: &str) -> Result<HttpResponse, ApiError> {
+    let query: ManifestQuery = read_query(query)?;
+    let (state, audience) = (state.clone(), state.audience_of(peer));
     let submitter = audience.listed_submitter(query.all);
     let pages = futures_util::stream::unfold(Some(None), move |after: Option<Option<Place>>| {
-        let shared = shared.clone();
+        let state = state.clone();
         async move {
-            let filter = Filter { submitter, after: after?, limit: MANIFEST_STEP, ..Filter::default() };
-            let page =
-                shared.look(move |view| audience.page(view, &filter).map(|page| (lines(&page), page.next)));
+            let filter =
+                Filter { submitter, after: after?, limit: MANIFEST_PIECE_ENTRIES, ..Filter::default() };
+            let page = state.with_view(move |view| {
+                audience.page(view, &filter).map(|page| (encode_ndjson(&page), page.next))
+            });
             Some(match page.await {
-                Ok((lines, next)) => (lines.map_err(|error| ApiError::cannot_write(&error)), next.map(Some)),
+                Ok((lines, next)) => {
+                    (lines.map_err(|error| ApiError::json_encoding_failed(&error)), next.map(Some))
+                }
                 Err(error) => (Err(error), None),
             })
         }
     });
-    Ok(http::stream("application/x-ndjson", pages))
+    Ok(stream_response("application/x-ndjson", pages))
 }
 
-fn lines(page: &Page) -> serde_json::Result<Bytes> {
+fn encode_ndjson(page: &Page) -> serde_json::Result<Bytes> {
     let mut lines = Vec::new();
     for entry in &page.entries {
         serde_json::to_writer(&mut lines, entry)?;

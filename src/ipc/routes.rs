@@ -1,63 +1,71 @@
-//! Which call goes where.
+//! Maps methods and paths of the local API to its handlers.
 
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Request, StatusCode};
 
 use super::auth::Peer;
-use super::body::{Bodies, RequestBody};
+use super::body::{BodyMemory, RequestBody};
 use super::error::ApiError;
-use super::http::Response;
-use super::shares::Shares;
-use super::state::Shared;
-use super::{events, openapi, overview, records, review};
+use super::http::{HttpResponse, error_response};
+use super::state::ApiState;
+use super::user_quotas::UserQuotas;
+use super::{control, events, openapi, overview, records, review};
 
-/// What the calls on the socket use.
-pub(super) struct Api {
-    pub(super) shared: Shared,
-    /// Memory for large bodies.
-    pub(super) bodies: Bodies,
-    /// Readers of events.
-    pub(super) event_slots: Shares,
+/// What all connections on the socket share.
+pub(super) struct SocketApi {
+    pub(super) state: ApiState,
+    pub(super) body_memory: BodyMemory,
+    /// One for each reader of events.
+    pub(super) event_slots: UserQuotas,
 }
 
-/// The response to a request of this caller.
-pub(super) async fn respond(api: &Api, peer: &Peer, request: Request<Incoming>) -> Response {
+/// Responds to a request of this peer, if the kernel identifies it.
+pub(super) async fn handle_request(
+    api: &SocketApi,
+    peer: Option<&Peer>,
+    request: Request<Incoming>,
+) -> HttpResponse {
     let (head, body) = request.into_parts();
     let path: Vec<&str> = head.uri.path().split('/').skip(1).collect();
-    let Some(methods) = methods(&path) else {
+    let Some(methods) = allowed_methods(&path) else {
         let message = "there is nothing at this path; GET /v1/openapi.json describes what there is";
-        return ApiError::new(StatusCode::NOT_FOUND, "not_found", message).response();
+        return error_response(&ApiError::new(StatusCode::NOT_FOUND, "not_found", message));
+    };
+    let Some(peer) = peer else {
+        return error_response(&ApiError::not_permitted("the kernel does not identify the caller"));
     };
     let query = head.uri.query().unwrap_or_default();
-    let body = RequestBody::new(&head.headers, body, peer, &api.bodies);
-    let shared = &api.shared;
+    let body = RequestBody::new(&head.headers, body, peer, &api.body_memory);
+    let state = &api.state;
     let response = match (head.method.as_str(), path.as_slice()) {
-        ("GET", ["v1", "status"]) => overview::status(shared, peer).await,
-        ("GET", ["v1", "telemetry"]) => overview::telemetry(shared).await,
-        ("GET", ["v1", "batches"]) => overview::batches(shared, query).await,
-        ("GET", ["metrics"]) => overview::open_metrics(shared).await,
-        ("GET", ["v1", "openapi.json"]) => openapi::openapi(shared).await,
-        ("GET", ["v1", "events"]) => events::events(shared, &api.event_slots, peer, &head.headers, query),
-        ("POST", ["v1", "records"]) => records::enqueue(shared, peer, body).await,
-        ("GET", ["v1", "records"]) => records::list(shared, peer, query).await,
-        ("GET", ["v1", "records", id]) => records::show(shared, peer, id, query).await,
-        ("GET", ["v1", "manifest"]) => records::manifest(shared, peer, query),
-        ("PUT", ["v1", "records", id, "payload"]) => review::mend(shared, peer, id, body).await,
-        ("POST", ["v1", "quarantine", "add"]) => review::add(shared, peer, body).await,
-        ("POST", ["v1", "quarantine", "retry"]) => review::retry(shared, peer, body).await,
-        ("POST", ["v1", "quarantine", "discard"]) => review::discard(shared, peer, body).await,
-        ("POST", ["v1", "alerts", "acknowledge"]) => review::acknowledge(shared, peer, body).await,
-        ("POST", ["v1", "sync"]) => review::sync_now(shared, peer).await,
-        ("POST", ["v1", "pause"]) => review::pause(shared, peer).await,
-        ("POST", ["v1", "resume"]) => review::resume(shared, peer).await,
+        ("GET", ["v1", "status"]) => overview::get_status(state, peer).await,
+        ("GET", ["v1", "telemetry"]) => overview::get_telemetry(state).await,
+        ("GET", ["v1", "batches"]) => overview::list_batches(state, query).await,
+        ("GET", ["metrics"]) => overview::get_metrics(state).await,
+        ("GET", ["v1", "openapi.json"]) => openapi::get_openapi(state).await,
+        ("GET", ["v1", "events"]) => {
+            events::stream_events(state, &api.event_slots, peer, &head.headers, query)
+        }
+        ("POST", ["v1", "records"]) => records::enqueue_records(state, peer, body).await,
+        ("GET", ["v1", "records"]) => records::list_records(state, peer, query).await,
+        ("GET", ["v1", "records", id]) => records::get_record(state, peer, id, query).await,
+        ("GET", ["v1", "manifest"]) => records::stream_manifest(state, peer, query),
+        ("PUT", ["v1", "records", id, "payload"]) => review::replace_payload(state, peer, id, body).await,
+        ("POST", ["v1", "quarantine", "add"]) => review::quarantine_records(state, peer, body).await,
+        ("POST", ["v1", "quarantine", "retry"]) => review::retry_records(state, peer, body).await,
+        ("POST", ["v1", "quarantine", "discard"]) => review::discard_records(state, peer, body).await,
+        ("POST", ["v1", "alerts", "acknowledge"]) => control::acknowledge_alert(state, peer, body).await,
+        ("POST", ["v1", "sync"]) => control::sync_now(state, peer).await,
+        ("POST", ["v1", "pause"]) => control::pause_sync(state, peer).await,
+        ("POST", ["v1", "resume"]) => control::resume_sync(state, peer).await,
         _ => Ok(method_not_allowed(methods)),
     };
-    response.unwrap_or_else(|error| error.response())
+    response.unwrap_or_else(|error| error_response(&error))
 }
 
-/// The methods that a path takes; none where there is nothing.
-fn methods(path: &[&str]) -> Option<&'static str> {
+/// None if there is nothing at this path.
+fn allowed_methods(path: &[&str]) -> Option<&'static str> {
     match path {
         ["v1", "records"] => Some("GET, POST"),
         ["v1", "records", id, "payload"] if !id.is_empty() => Some("PUT"),
@@ -72,10 +80,10 @@ fn methods(path: &[&str]) -> Option<&'static str> {
     }
 }
 
-fn method_not_allowed(methods: &'static str) -> Response {
+fn method_not_allowed(methods: &'static str) -> HttpResponse {
     let message = format!("this path takes {methods}; GET /v1/openapi.json describes it");
     let error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
-    let mut response = error.response();
+    let mut response = error_response(&error);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     response
 }

@@ -1,6 +1,4 @@
-//! Serves the local API on a Unix socket.
-//!
-//! The accept loop is our own: it limits connections, in all and by user, survives failures of accept, and ends orderly.
+//! Serves the local API on a Unix socket: accepts connections within limits, and stops in an orderly way.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -12,91 +10,91 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
 use super::auth::{Peer, is_unlimited};
-use super::body::Bodies;
-use super::connection::{self, Options};
-use super::farewell::Farewells;
-use super::routes::{self, Api};
-use super::shares::Shares;
-use super::state::Shared;
+use super::body::BodyMemory;
+use super::connection::{ConnectionOptions, serve_connection};
+use super::rejection::ConnectionRejector;
+use super::routes::{SocketApi, handle_request};
+use super::state::ApiState;
+use super::user_quotas::UserQuotas;
 
-/// The pause after accept failed, mostly for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// The pause after a failed accept. The usual cause is a lack of file descriptors.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Callers that come without end are turned away this many at a time: then all others have their turn. Fewer would let
-/// them fill the kernel's queue, where those who are served have to wait behind them.
-const MAX_TURNED_AWAY_PER_TURN: usize = 32;
+/// After this many rejected connections in a row, other tasks run. With fewer, a flood of connections would fill the
+/// kernel's queue, where accepted users wait behind it.
+const REJECTIONS_PER_YIELD: usize = 32;
 
-/// Serves until the shutdown is announced and the connections have ended. Each is a task of its own: those that
-/// are open when this is dropped go on until the runtime ends.
-pub async fn serve(
+/// Peers that the kernel does not identify count as one user.
+const UNKNOWN_UID: u32 = u32::MAX;
+
+/// Serves until the daemon stops and all connections have ended. Each connection is a task of its own, which outlives
+/// this future if that is dropped.
+pub async fn serve_api(
     mut listeners: watch::Receiver<Arc<UnixListener>>,
-    shared: Shared,
+    state: ApiState,
     max_connections: usize,
 ) {
-    let connections = Shares::new(max_connections);
-    let event_slots = Shares::new(shared.board.config.borrow().ipc.event_streams());
-    let farewells = Farewells::new();
-    let mut shutdown = shared.shutdown.clone();
-    let api = Rc::new(Api { shared, bodies: Bodies::default(), event_slots });
-    let mut turned_away = 0_usize;
+    let connections = UserQuotas::new(max_connections);
+    let event_slots = UserQuotas::new(state.sources.config.borrow().ipc.event_streams());
+    let rejector = ConnectionRejector::new();
+    let mut shutdown = state.shutdown.clone();
+    let api = Rc::new(SocketApi { state, body_memory: BodyMemory::default(), event_slots });
+    let mut rejections = 0_usize;
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&mut listeners) => accepted,
-            _ = shutdown.wait_for(|ends| *ends) => break,
+            accepted = accept_connection(&mut listeners) => accepted,
+            _ = shutdown.wait_for(|is_stopping| *is_stopping) => break,
         };
         let stream = match accepted {
             Ok(stream) => stream,
             Err(error) => {
-                tracing::warn!(%error, "a connection on the socket could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                tracing::warn!(%error, "could not accept a connection on the socket");
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             }
         };
-        let Some(peer) = Peer::of(&stream) else {
-            tracing::debug!("a connection on the socket was dropped: the kernel does not tell who calls");
-            continue;
-        };
-        let uid = peer.uid;
-        let share = if is_unlimited(uid) {
-            // There is room as soon as one of all the connections ends; the kernel keeps others until then.
+        let peer = Peer::from_stream(&stream);
+        let uid = peer.as_ref().map_or(UNKNOWN_UID, |peer| peer.uid);
+        let slot = if is_unlimited(uid) {
+            // Until a connection ends, the kernel queues further ones.
             tokio::select! {
-                share = connections.wait_and_take(uid, 1) => share,
-                _ = shutdown.wait_for(|ends| *ends) => break,
+                slot = connections.acquire(uid, 1) => slot,
+                _ = shutdown.wait_for(|is_stopping| *is_stopping) => break,
             }
-        } else if let Some(share) = connections.take(uid, 1) {
-            share
+        } else if let Some(slot) = connections.try_acquire(uid, 1) {
+            slot
         } else {
-            farewells.turn_away(stream, uid);
-            turned_away = (turned_away + 1) % MAX_TURNED_AWAY_PER_TURN;
-            if turned_away == 0 {
+            rejector.reject_connection(stream, uid);
+            rejections = (rejections + 1) % REJECTIONS_PER_YIELD;
+            if rejections == 0 {
                 tokio::task::yield_now().await;
             }
             continue;
         };
-        let half_closable = match duplicate(&stream) {
+        let hang_up_watch = match duplicate_stream(&stream) {
             Ok(duplicate) => Some(duplicate),
             Err(error) => {
-                tracing::warn!(%error, "a connection on the socket was dropped");
+                tracing::warn!(%error, "dropped a connection on the socket");
                 continue;
             }
         };
-        let stall_timeout = api.shared.board.config.borrow().ipc.stall_timeout.0;
-        let options = Options { stall_timeout, half_closable };
+        let stall_timeout = api.state.sources.config.borrow().ipc.stall_timeout.0;
+        let options = ConnectionOptions { stall_timeout, hang_up_watch };
         let (api, mut shutdown) = (Rc::clone(&api), shutdown.clone());
         actix_rt::spawn(async move {
-            let shutdown = async { drop(shutdown.wait_for(|ends| *ends).await) };
-            let respond = |request| routes::respond(&api, &peer, request);
-            if let Err(error) = connection::serve(stream, options, shutdown, respond).await {
-                tracing::debug!(%error, "a connection on the socket broke off");
+            let shutdown = async { drop(shutdown.wait_for(|is_stopping| *is_stopping).await) };
+            let handle = |request| handle_request(&api, peer.as_ref(), request);
+            if let Err(error) = serve_connection(stream, options, shutdown, handle).await {
+                tracing::debug!(%error, "a connection on the socket ended early");
             }
-            drop(share);
+            drop(slot);
         });
     }
-    connections.wait_until_released().await;
+    connections.wait_until_unused().await;
 }
 
-/// The next caller, on the listener that is there by then.
-async fn accept(listeners: &mut watch::Receiver<Arc<UnixListener>>) -> io::Result<UnixStream> {
+/// Accepts on the current listener, which the daemon may replace.
+async fn accept_connection(listeners: &mut watch::Receiver<Arc<UnixListener>>) -> io::Result<UnixStream> {
     loop {
         let listener = Arc::clone(&listeners.borrow_and_update());
         tokio::select! {
@@ -106,6 +104,6 @@ async fn accept(listeners: &mut watch::Receiver<Arc<UnixListener>>) -> io::Resul
     }
 }
 
-fn duplicate(stream: &UnixStream) -> io::Result<UnixStream> {
+fn duplicate_stream(stream: &UnixStream) -> io::Result<UnixStream> {
     UnixStream::from_std(stream.as_fd().try_clone_to_owned()?.into())
 }

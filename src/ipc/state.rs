@@ -1,4 +1,4 @@
-//! What every request may use.
+//! What the handlers of requests share: the daemon's actors, its status and its limits.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use tokio::sync::watch;
 
 use super::auth::Peer;
 use super::error::ApiError;
-use super::http::{self, Response};
-use super::status::Board;
-use super::turns::Turns;
+use super::http::{self, HttpResponse};
+use super::status::StatusSources;
+use super::throttle::Throttle;
 use crate::actors::batch_planner::BatchPlanner;
 use crate::actors::queue_reader::{Look, QueueReader};
 use crate::actors::queue_store::QueueStore;
@@ -20,61 +20,61 @@ use crate::store::{StoreError, StoreView};
 use crate::telemetry::audience::Audience;
 use crate::telemetry::feed::Feed;
 
-/// What every request may use.
+/// What the handlers of requests share.
 #[derive(Clone)]
-pub struct Shared {
-    /// The status.
-    pub board: Board,
-    /// The feed of events.
-    pub board_feed: Feed,
-    /// Keeps records.
+pub struct ApiState {
+    /// What the status is made from.
+    pub sources: StatusSources,
+    /// What `GET /v1/events` streams.
+    pub event_feed: Feed,
+    /// Writes to the queue.
     pub store: Addr<QueueStore>,
-    /// Looks at them.
+    /// Reads the queue.
     pub reader: Addr<QueueReader>,
-    /// Sends them.
+    /// Sends batches.
     pub planner: Addr<BatchPlanner>,
-    /// Adds up.
+    /// Keeps measurements and recent batches.
     pub telemetry: Addr<Telemetry>,
-    /// Of calls that are answered at once, on the main thread.
-    pub turns: Arc<Turns>,
-    /// Of looks at the queue.
-    pub looks: Arc<Turns>,
-    /// Of changes to many records at once.
-    pub changes: Arc<Turns>,
-    /// True when the daemon ends: streams end, too.
+    /// For calls that are answered on the main thread.
+    pub call_throttle: Arc<Throttle>,
+    /// For reads of the queue.
+    pub view_throttle: Arc<Throttle>,
+    /// For changes of many records.
+    pub review_throttle: Arc<Throttle>,
+    /// True once the daemon is stopping. Streams end then.
     pub shutdown: watch::Receiver<bool>,
 }
 
-impl Shared {
-    /// Looks at the queue.
-    pub(super) async fn look<T: Send + 'static>(
+impl ApiState {
+    /// Runs `read` on the reader's thread.
+    pub(super) async fn with_view<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&StoreView) -> Result<T, StoreError> + Send + 'static,
+        read: impl FnOnce(&StoreView) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let _turn = self.looks.take().await?;
-        Ok(self.reader.send(Look::new(look)).await??)
+        let _permit = self.view_throttle.acquire().await?;
+        Ok(self.reader.send(Look::new(read)).await??)
     }
 
-    /// Looks at the queue, for an answer in JSON: that is written on the reader's thread.
-    pub(super) async fn answer_with<T: Serialize + 'static>(
+    /// As [`Self::with_view`]. The result is encoded on the reader's thread, too.
+    pub(super) async fn json_from_view<T: Serialize + 'static>(
         &self,
-        look: impl FnOnce(&StoreView) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<Response, ApiError> {
-        let json = self.look(|view| Ok(serde_json::to_vec(&look(view)?))).await?;
-        let json = json.map_err(|error| ApiError::cannot_write(&error))?;
-        Ok(http::json_bytes(StatusCode::OK, json))
+        read: impl FnOnce(&StoreView) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<HttpResponse, ApiError> {
+        let json = self.with_view(|view| Ok(serde_json::to_vec(&read(view)?))).await?;
+        let json = json.map_err(|error| ApiError::json_encoding_failed(&error))?;
+        Ok(http::encoded_json_response(StatusCode::OK, json))
     }
 
-    /// What this caller may see.
-    pub(super) fn audience(&self, peer: &Peer) -> Audience {
+    pub(super) fn audience_of(&self, peer: &Peer) -> Audience {
         Audience::new(peer.uid, self.is_admin(peer))
     }
 
     pub(super) fn is_admin(&self, peer: &Peer) -> bool {
-        peer.is_admin(&self.board.config.borrow().ipc.admin_group)
+        peer.is_admin(&self.sources.config.borrow().ipc.admin_group)
     }
 
-    pub(super) fn admin(&self, peer: &Peer, otherwise: &str) -> Result<(), ApiError> {
-        if self.is_admin(peer) { Ok(()) } else { Err(ApiError::not_permitted(otherwise)) }
+    /// Fails with `reason` unless the peer is an admin.
+    pub(super) fn require_admin(&self, peer: &Peer, reason: &str) -> Result<(), ApiError> {
+        if self.is_admin(peer) { Ok(()) } else { Err(ApiError::not_permitted(reason)) }
     }
 }

@@ -1,11 +1,11 @@
-//! The status, put together from what the actors announce. Asks nobody, waits for nobody.
+//! Builds the status from the states that the actors publish, without sending them a message.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::alerts::Raised;
+use super::alerts::AlertTracker;
 use crate::actors::ConfigWatch;
 use crate::actors::batch_planner::PlannerState;
 use crate::api::{
@@ -18,32 +18,32 @@ use crate::policy::progress::{denied_note, sentence};
 use crate::store::Limits;
 use crate::telemetry::audience::Audience;
 
-/// Everything that is announced.
+/// The states that the status is built from.
 #[derive(Clone)]
-pub struct Board {
-    /// Of the device.
+pub struct StatusSources {
+    /// This device.
     pub device: DeviceId,
-    /// Of the daemon.
+    /// When the daemon started.
     pub started_at: u64,
-    /// Monotonic time of this life.
+    /// Monotonic time since then.
     pub clock: Clock,
-    /// As it is now.
+    /// The current configuration.
     pub config: ConfigWatch,
-    /// What waits.
+    /// The state of the queue.
     pub backlog: watch::Receiver<Backlog>,
-    /// The way to the server.
+    /// The connection to the server.
     pub link: watch::Receiver<Link>,
-    /// How the server is treated.
+    /// The circuit breaker.
     pub breaker: watch::Receiver<BreakerState>,
-    /// What the planner does.
+    /// What the planner is doing.
     pub planner: watch::Receiver<PlannerState>,
-    /// Since when alerts stand.
-    pub raised: Raised,
+    /// Knows since when alerts are active.
+    pub alert_tracker: AlertTracker,
 }
 
-impl Board {
-    /// Waits until something is announced; false when the daemon ends.
-    pub async fn changed(&mut self) -> bool {
+impl StatusSources {
+    /// Waits until a source changes. Returns false when the daemon is stopping.
+    pub async fn wait_for_change(&mut self) -> bool {
         tokio::select! {
             changed = self.backlog.changed() => changed.is_ok(),
             changed = self.link.changed() => changed.is_ok(),
@@ -52,23 +52,23 @@ impl Board {
         }
     }
 
-    /// As a caller may see it, with what the daemon keeps of this user's records.
+    /// The status as this audience may see it, with a summary of the caller's own records.
     pub(super) fn status_for(&self, audience: Audience) -> Status {
-        let mut status = self.status();
+        let mut status = self.current_status();
         audience.redact_status(&mut status);
-        status.caller = audience.caller().map(|(uid, admin)| self.caller(uid, admin, &status.queue));
+        status.caller = audience.caller().map(|(uid, admin)| self.caller_summary(uid, admin, &status.queue));
         status
     }
 
-    fn caller(&self, uid: u32, admin: bool, queue: &QueueUse) -> Caller {
+    fn caller_summary(&self, uid: u32, admin: bool, queue: &QueueUse) -> Caller {
         let by_submitter = Arc::clone(&self.backlog.borrow().by_submitter);
         let counts = match by_submitter.get(&uid) {
-            // It may be one of those that are counted together.
+            // This user may be one of those that are counted together.
             None if by_submitter.contains_key(&OTHER_SUBMITTERS) => None,
             counts => Some(counts.copied().unwrap_or_default()),
         };
         let limits = Limits::from(&**self.config.borrow());
-        let most = |limit: u64| limits.share_of(uid, limit);
+        let user_limit = |limit: u64| limits.share_of(uid, limit);
         Caller {
             uid,
             admin,
@@ -81,22 +81,22 @@ impl Board {
             }),
             queue: counts.map(|counts| CallerQueue {
                 records: counts.pending + counts.syncing + counts.failed + counts.quarantined,
-                max_records: most(queue.max_records),
+                max_records: user_limit(queue.max_records),
                 bytes: counts.bytes,
-                max_bytes: most(queue.max_bytes),
+                max_bytes: user_limit(queue.max_bytes),
                 disk_bytes: counts.disk_bytes,
-                max_disk_bytes: most(queue.max_disk_bytes),
+                max_disk_bytes: user_limit(queue.max_disk_bytes),
             }),
         }
     }
 
-    /// Everything at a glance.
-    pub fn status(&self) -> Status {
+    /// The status without redactions.
+    pub fn current_status(&self) -> Status {
         let config = self.config.borrow().clone();
         let (backlog, link, breaker) =
             (self.backlog.borrow().clone(), *self.link.borrow(), *self.breaker.borrow());
         let planner = self.planner.borrow().clone();
-        // Between a commit and the planner's next look, the counts are newer than its progress.
+        // After a commit, the counts are newer than the planner's progress until it has read them.
         let mut progress = planner.progress;
         progress.observe(&backlog);
         let phase = match planner.phase {
@@ -106,11 +106,11 @@ impl Board {
             phase => phase,
         };
         let wait = planner.until.map(|until| Duration::from_millis(until.saturating_sub(wall_ms())));
-        // A server that refuses says so with a status. Without an address there is nothing to refuse.
-        let refused_here = !config.server.url.is_empty()
+        // The error is this device's own if no HTTP status came with it. Without a server address nothing was sent.
+        let is_local_error = !config.server.url.is_empty()
             && planner.last_error.as_ref().is_some_and(|error| error.http_status.is_none());
         let eta = planner.eta.map(|eta| eta + wait.unwrap_or_default());
-        // Nobody knows how long a person takes.
+        // How long a wait without an end takes, for instance for a new credential, cannot be estimated.
         let eta = eta.filter(|_| phase != Phase::Waiting || wait.is_some());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -118,7 +118,7 @@ impl Board {
             started_at: self.started_at,
             sync: Sync {
                 phase,
-                text: sentence(phase, &progress, &backlog, &link, refused_here, wait)
+                text: sentence(phase, &progress, &backlog, &link, is_local_error, wait)
                     + &denied_note(&planner.denied),
                 done: progress.done,
                 total: progress.total,
@@ -169,7 +169,7 @@ impl Board {
                 },
             },
             connectivity: Connectivity::from(link),
-            alerts: self.raised.alerts(&backlog, &config, wall_ms()),
+            alerts: self.alert_tracker.active_alerts(&backlog, &config, wall_ms()),
             caller: None,
         }
     }

@@ -1,14 +1,14 @@
-//! Proves to a page that is open that the process at its address is the daemon that served it, and lets the page prove
-//! that it knows the code, without sending it.
+//! Proves to an open page that it still talks to the daemon that served it. In turn, the page proves that it knows the
+//! access code without sending it.
 //!
-//! While no daemon runs, any user of this device may listen on its port, and an open page would talk to that process.
-//! So each page comes with a key, derived from a secret that the store keeps over restarts. Before a page sends
-//! anything else, it sends a random challenge, and the daemon signs it with the key of that page.
+//! While the daemon is not running, any user of this device may listen on its port, and an open page would talk to that
+//! process. So each page has a key, derived from a secret that the store keeps across restarts. Before a page sends
+//! anything else, it sends a random challenge, and the daemon signs that with the key of the page.
 //!
-//! A process that took the page's connection while the daemon was away can still pass the challenge on once the
-//! daemon is back, and then reads what the page sends next. So that is never the code, but a signature over the code
-//! and the request, by the key of the page: without the key nobody can guess the code from it, however short that
-//! is, and it is of use for no other request, nor later than its ticket.
+//! Once the daemon is back, a process that still holds a connection of the page can relay the challenge, and read what the
+//! page sends next. So the page never sends the code, but signs the code and the request with its key. Without the key, the
+//! code cannot be guessed from the signature, however short it is. A signature is valid for one request, until its ticket
+//! expires.
 
 use std::time::Duration;
 
@@ -20,108 +20,107 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 
-/// Under which the secret is kept in the store.
-pub(crate) const NOTE: &str = "page_secret";
+/// The name of the secret in the store.
+pub(crate) const SECRET_NOTE: &str = "page_secret";
 const SECRET_BYTES: usize = 32;
-/// Hexadecimal digits of the id of a page, and of a challenge.
+/// The id of a page and a challenge have this many hexadecimal digits.
 const ID_DIGITS: usize = 32;
-/// How long a request may be signed after the proof that its ticket came with.
+/// How long after the proof the ticket that came with it is valid.
 const TICKET_LIFETIME: Duration = Duration::from_mins(1);
-/// Before the parts of a request's signature.
-const SCHEME: &str = "Page ";
+/// Precedes the signature of a request.
+const SIGNATURE_SCHEME: &str = "Page ";
 
-/// A new secret, for the store.
 pub(super) fn create_secret() -> Result<Vec<u8>, Unspecified> {
     let secret: [u8; SECRET_BYTES] = rand::generate(&SystemRandom::new())?.expose();
     Ok(secret.to_vec())
 }
 
-/// The daemon, as its pages know it again.
-pub(super) struct Identity {
+/// The keys by which pages recognise their daemon.
+pub(super) struct PageIdentity {
     secret: hmac::Key,
-    /// Of this run alone: a ticket does not outlive it.
-    tickets: hmac::Key,
+    /// A key of this run: tickets do not outlive it.
+    ticket_key: hmac::Key,
     clock: Clock,
 }
 
-/// What a page is served with.
+/// Part of the page as it is served.
 pub(super) struct PageKey {
     pub(super) id: String,
     pub(super) key: String,
 }
 
-/// `GET /v1/proof`
+/// The response to `GET /v1/proof`.
 #[derive(Serialize)]
 pub(super) struct Proof {
     proof: String,
     ticket: String,
 }
 
-/// Of a request: `Authorization: Page ID.TICKET.DIGEST.SIGNATURE`, where the digest is that of the body.
-pub(super) struct Signature<'a> {
+/// `Authorization: Page ID.TICKET.DIGEST.SIGNATURE` of a request, with the digest of its body.
+pub(super) struct RequestSignature<'a> {
     page: &'a str,
     ticket: &'a str,
     pub(super) digest: &'a str,
     tag: Vec<u8>,
 }
 
-impl<'a> Signature<'a> {
-    /// None when it is another scheme, or malformed.
+impl<'a> RequestSignature<'a> {
+    /// None if the scheme is another one or the signature is malformed.
     pub(super) fn parse(authorization: &'a str) -> Option<Self> {
-        let mut parts = authorization.strip_prefix(SCHEME)?.split('.');
+        let mut parts = authorization.strip_prefix(SIGNATURE_SCHEME)?.split('.');
         let [page, ticket, digest, signature] = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
-        if !is_id(page) || parts.next().is_some() {
+        if !is_page_id(page) || parts.next().is_some() {
             return None;
         }
         Some(Self { page, ticket, digest, tag: from_hex(signature)? })
     }
 }
 
-impl Identity {
+impl PageIdentity {
     pub(super) fn new(secret: &[u8], clock: Clock) -> Result<Self, Unspecified> {
-        let tickets = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())?;
-        Ok(Self { secret: hmac::Key::new(hmac::HMAC_SHA256, secret), tickets, clock })
+        let ticket_key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())?;
+        Ok(Self { secret: hmac::Key::new(hmac::HMAC_SHA256, secret), ticket_key, clock })
     }
 
-    /// For a page that is served at this host.
+    /// Creates the key of a page that is served at this host.
     pub(super) fn issue_page_key(&self, host: &str) -> PageKey {
         let id = Uuid::new_v4().simple().to_string();
         let key = to_hex(self.derive_page_key(&id, host).as_ref());
         PageKey { id, key }
     }
 
-    /// The proof for a page; none when it does not ask for one as pages do.
+    /// None if the page or the challenge is malformed.
     pub(super) fn prove(&self, page: &str, challenge: &str, host: &str) -> Option<Proof> {
-        if !is_id(page) || !is_id(challenge) {
+        if !is_page_id(page) || !is_page_id(challenge) {
             return None;
         }
         let issued_ms = self.clock.now().as_millis().to_string();
-        let ticket = format!("{issued_ms}-{}", to_hex(sign(&self.tickets, &[page, &issued_ms]).as_ref()));
+        let ticket = format!("{issued_ms}-{}", to_hex(sign(&self.ticket_key, &[page, &issued_ms]).as_ref()));
         let proof = sign(&self.page_key(page, host), &["proof", challenge, &ticket]);
         Some(Proof { proof: to_hex(proof.as_ref()), ticket })
     }
 
-    /// Whether a request carries a ticket of this run that has not expired.
-    pub(super) fn has_valid_ticket(&self, signature: &Signature<'_>) -> bool {
+    /// Whether the ticket is of this run and has not expired.
+    pub(super) fn has_valid_ticket(&self, signature: &RequestSignature<'_>) -> bool {
         let read = || {
             let (issued_ms, tag) = signature.ticket.split_once('-')?;
-            let message = message(&[signature.page, issued_ms]);
-            hmac::verify(&self.tickets, message.as_bytes(), &from_hex(tag)?).ok()?;
+            let message = join_parts(&[signature.page, issued_ms]);
+            hmac::verify(&self.ticket_key, message.as_bytes(), &from_hex(tag)?).ok()?;
             let issued_at = Duration::from_millis(issued_ms.parse().ok()?);
             Some(self.clock.now() <= issued_at + TICKET_LIFETIME)
         };
         read() == Some(true)
     }
 
-    /// Whether the page that signed the request knows the code.
+    /// Whether the page that signed this request knows the code.
     pub(super) fn is_signed_with(
         &self,
         code: &str,
-        signature: &Signature<'_>,
+        signature: &RequestSignature<'_>,
         host: &str,
         (method, path): (&str, &str),
     ) -> bool {
-        let message = message(&["request", signature.ticket, method, path, signature.digest, code]);
+        let message = join_parts(&["request", signature.ticket, method, path, signature.digest, code]);
         let key = self.page_key(signature.page, host);
         hmac::verify(&key, message.as_bytes(), &signature.tag).is_ok()
     }
@@ -136,15 +135,15 @@ impl Identity {
 }
 
 fn sign(key: &hmac::Key, parts: &[&str]) -> hmac::Tag {
-    hmac::sign(key, message(parts).as_bytes())
+    hmac::sign(key, join_parts(parts).as_bytes())
 }
 
-/// No part but the last one can hold the character between them.
-fn message(parts: &[&str]) -> String {
+/// Unambiguous, because only the last part can contain the separator.
+fn join_parts(parts: &[&str]) -> String {
     parts.join("\n")
 }
 
-fn is_id(text: &str) -> bool {
+fn is_page_id(text: &str) -> bool {
     text.len() == ID_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
@@ -170,29 +169,29 @@ mod tests {
     const HOST: &str = "127.0.0.1:7077";
     const RETRY: (&str, &str) = ("POST", "/v1/quarantine/retry");
 
-    fn identity(secret: &[u8]) -> Identity {
-        Identity::new(secret, Clock::start()).unwrap()
+    fn identity(secret: &[u8]) -> PageIdentity {
+        PageIdentity::new(secret, Clock::start()).unwrap()
     }
 
-    fn key_of(page: &PageKey) -> hmac::Key {
+    fn page_key_of(page: &PageKey) -> hmac::Key {
         hmac::Key::new(hmac::HMAC_SHA256, &from_hex(&page.key).unwrap())
     }
 
     #[test]
-    fn a_page_knows_its_daemon_again_after_a_restart_and_nobody_else() {
+    fn a_page_recognises_its_daemon_after_a_restart_and_no_other_process() {
         let page = identity(b"secret").issue_page_key(HOST);
-        let is_proven = |prover: &Identity, host: &str| {
+        let is_proven = |prover: &PageIdentity, host: &str| {
             let proof = prover.prove(&page.id, CHALLENGE, host).unwrap();
-            let message = message(&["proof", CHALLENGE, &proof.ticket]);
-            hmac::verify(&key_of(&page), message.as_bytes(), &from_hex(&proof.proof).unwrap()).is_ok()
+            let message = join_parts(&["proof", CHALLENGE, &proof.ticket]);
+            hmac::verify(&page_key_of(&page), message.as_bytes(), &from_hex(&proof.proof).unwrap()).is_ok()
         };
         assert!(is_proven(&identity(b"secret"), HOST));
         assert!(!is_proven(&identity(b"another"), HOST));
-        assert!(!is_proven(&identity(b"secret"), "localhost:7077"), "the key is of one address");
+        assert!(!is_proven(&identity(b"secret"), "localhost:7077"), "a key is for one address");
     }
 
     #[test]
-    fn what_is_not_asked_as_pages_ask_is_not_proven() {
+    fn malformed_challenges_and_signatures_are_rejected() {
         let identity = identity(b"secret");
         for (page, challenge) in
             [("", CHALLENGE), (PAGE, ""), (PAGE, &CHALLENGE[1..]), (PAGE, &PAGE.replace('0', "\n"))]
@@ -200,28 +199,28 @@ mod tests {
             assert!(identity.prove(page, challenge, HOST).is_none(), "{page:?} {challenge:?}");
         }
         for malformed in ["", "Bearer x", "Page ", "Page a.b.c.d", "Page a.b.c"] {
-            assert!(Signature::parse(malformed).is_none(), "{malformed}");
+            assert!(RequestSignature::parse(malformed).is_none(), "{malformed}");
         }
     }
 
     #[test]
-    fn a_signature_is_good_for_its_request_its_code_its_address_and_this_run_alone() {
+    fn a_signature_is_valid_only_for_its_request_code_address_and_run() {
         let identity = identity(b"secret");
         let page = identity.issue_page_key(HOST);
         let ticket = identity.prove(&page.id, CHALLENGE, HOST).unwrap().ticket;
-        let tag = sign(&key_of(&page), &["request", &ticket, RETRY.0, RETRY.1, "digest", "code"]);
+        let tag = sign(&page_key_of(&page), &["request", &ticket, RETRY.0, RETRY.1, "digest", "code"]);
         let header = |digest: &str| format!("Page {}.{ticket}.{digest}.{}", page.id, to_hex(tag.as_ref()));
         let good = header("digest");
-        let signature = Signature::parse(&good).unwrap();
+        let signature = RequestSignature::parse(&good).unwrap();
         assert!(identity.has_valid_ticket(&signature));
         assert!(identity.is_signed_with("code", &signature, HOST, RETRY));
         assert!(!identity.is_signed_with("another", &signature, HOST, RETRY));
         assert!(!identity.is_signed_with("code", &signature, "[::1]:7077", RETRY));
         assert!(!identity.is_signed_with("code", &signature, HOST, ("POST", "/v1/other")));
         let altered = header("another");
-        let altered = Signature::parse(&altered).unwrap();
+        let altered = RequestSignature::parse(&altered).unwrap();
         assert!(!identity.is_signed_with("code", &altered, HOST, RETRY));
-        let restarted = Identity::new(b"secret", Clock::start()).unwrap();
+        let restarted = PageIdentity::new(b"secret", Clock::start()).unwrap();
         assert!(!restarted.has_valid_ticket(&signature));
     }
 }

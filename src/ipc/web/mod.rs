@@ -1,27 +1,27 @@
-//! The page: the status for a browser on the device itself, live, and records that need review.
+//! The page: status and records under review for a browser on this device, updated live.
 //!
-//! It is off until `web.listen` names an address of this device alone. A port of the loopback is open
-//! to every user and to every page that a browser here shows, so:
+//! It is off until `web.listen` names a loopback address. Every user of the device and every web site in a browser can send
+//! requests to a loopback port, so:
 //!
-//! - only requests that name this device and that no other site has caused are heard (`guard`);
-//! - changes need a code from a file (`code`), reading does where `web.reading` says so. Nothing is
-//!   believed because of who asks: there are no cookies, and other sites are told nothing of answers;
-//! - an open page sends nothing to a process that took the daemon's place, and never the code itself (`identity`);
-//! - its port is held while the daemon restarts, and `localhost` is heard only where it leads to the daemon alone
-//!   (`listen`);
-//! - it shows less than the socket does: neither payloads nor keys, nor what may quote them (`view`);
-//! - nothing that it shows can become a part of the page: it is put in as text, and the browser is told
-//!   to run only what stands in the page itself (`page`).
+//! - a request is rejected unless it names this device and comes from the page itself (`origin_check`);
+//! - changes need an access code from a file (`access_code`), and so do reads if `web.reading` says so. There are no
+//!   cookies, and other sites cannot read responses;
+//! - an open page never sends the code, and sends nothing to another process that took over the port (`identity`);
+//! - the port stays open while the daemon restarts, and the name `localhost` is accepted only if it leads to the daemon
+//!   alone (`listeners`);
+//! - the page shows less than the socket does: no payloads, no keys, nothing that may quote them (`view`);
+//! - what it shows cannot become code: it is inserted as text, and the browser runs only the page's own script
+//!   (`document`).
 //!
-//! The page is not what the daemon is for: a port that is in use is an error in the log, and everything
-//! else goes on. A change of `[web]` takes effect by a reload. Nobody looks, nothing runs.
+//! The page is optional: a port that is in use is an error in the log, and the daemon continues without it. Changes of
+//! `[web]` take effect on reload. Nothing runs while no page is open.
 
-mod code;
-mod guard;
+mod access_code;
+mod document;
+mod event_stream;
 pub(crate) mod identity;
-mod listen;
-mod live;
-mod page;
+mod listeners;
+mod origin_check;
 mod routes;
 mod view;
 
@@ -36,120 +36,121 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::connection::{self, Options};
-use super::state::Shared;
+use super::connection::{ConnectionOptions, serve_connection};
+use super::state::ApiState;
 use crate::actors::ConfigWatch;
 use crate::actors::queue_store::Write;
 use crate::config;
 use crate::store::Remember;
-use code::Code;
-use guard::Hosts;
-use identity::Identity;
-use listen::Listeners;
-use page::Page;
-use view::Audience;
+use access_code::AccessCode;
+use document::PageDocument;
+use identity::PageIdentity;
+use listeners::PageListeners;
+use origin_check::AllowedHosts;
+use view::PageViewer;
 
-/// Whoever has not taken a part of an answer in this time is gone.
-const STALL_LIMIT: Duration = Duration::from_secs(10);
-/// What the kernel keeps of answers for a reader that does not read, at most.
-const SEND_BUFFER: usize = 64 << 10;
-/// The pause after accept failed, mostly for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// A page that has not read part of a response for this long is disconnected.
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Limits what the kernel buffers for a page that does not read.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
+/// The pause after a failed accept. The usual cause is a lack of file descriptors.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// What every request to one listener may use.
-struct Site {
-    hosts: Hosts,
-    code: Code,
-    identity: Arc<Identity>,
-    page: Page,
-    /// For pages that follow what happens.
-    streams: Arc<Semaphore>,
+/// What all requests for the page share.
+struct PageContext {
+    hosts: AllowedHosts,
+    code: AccessCode,
+    identity: Arc<PageIdentity>,
+    document: PageDocument,
+    /// One for each page that follows events.
+    stream_slots: Arc<Semaphore>,
 }
 
-impl Site {
-    fn audience(&self) -> Audience {
-        Audience { knows_code: self.code.is_for_reading(), may_retry: self.code.is_configured() }
+impl PageContext {
+    fn viewer(&self) -> PageViewer {
+        PageViewer { knows_code: self.code.is_for_reading(), may_retry: self.code.is_configured() }
     }
 }
 
 /// What earlier runs of the daemon left for the page.
-pub struct Kept {
-    /// From the store, under `identity::NOTE`.
+pub struct RestoredPage {
+    /// From the store, as `identity::SECRET_NOTE`.
     pub secret: Option<Vec<u8>>,
     /// From systemd.
     pub listeners: Vec<StdTcpListener>,
 }
 
-/// Serves the page as `[web]` says, from one reload to the next, until the daemon ends. `keep` is given the sockets of
-/// the page whenever they change, to hold them open for the next run.
-pub async fn follow(shared: Shared, kept: Kept, keep: impl Fn(Vec<OwnedFd>)) {
-    let mut config = shared.board.config.clone();
-    let mut shutdown = shared.shutdown.clone();
-    let mut listeners = Listeners::adopt(kept.listeners);
+/// Serves the page as `[web]` says, across reloads, until the daemon stops. Passes the sockets of the page to `keep` when
+/// they change, so that they stay open for the next run.
+pub async fn serve_page(state: ApiState, restored: RestoredPage, keep: impl Fn(Vec<OwnedFd>)) {
+    let mut config = state.sources.config.clone();
+    let mut shutdown = state.shutdown.clone();
+    let mut listeners = PageListeners::adopt(restored.listeners);
+    let clock = state.sources.clock;
     let mut identity =
-        kept.secret.and_then(|secret| Identity::new(&secret, shared.board.clock).ok()).map(Arc::new);
+        restored.secret.and_then(|secret| PageIdentity::new(&secret, clock).ok()).map(Arc::new);
     loop {
         let web = config.borrow_and_update().web.clone();
-        listeners = listen(&web, listeners, &keep);
+        listeners = open_listeners(&web, listeners, &keep);
         if identity.is_none() && !listeners.addresses().is_empty() {
-            identity = create_identity(&shared).map(Arc::new);
+            identity = create_identity(&state).map(Arc::new);
         }
         let serving = async {
             if let Some(identity) = &identity {
-                serve(&web, &listeners, &shared, identity).await;
+                accept_connections(&web, &listeners, &state, identity).await;
             }
         };
-        let goes_on = tokio::select! {
-            // It ended because nothing can be served: the next reload may mend that.
+        let should_continue = tokio::select! {
+            // Nothing can be served until a reload.
             () = serving => config.changed().await.is_ok(),
-            changed = changed(&mut config, &web) => changed,
-            _ = shutdown.wait_for(|ends| *ends) => false,
+            has_changed = wait_for_config(&mut config, &web) => has_changed,
+            _ = shutdown.wait_for(|is_stopping| *is_stopping) => false,
         };
-        if !goes_on {
+        if !should_continue {
             return;
         }
     }
 }
 
-/// For the first page that this device ever serves. A page that is loaded before the store has the secret may have to
-/// be loaded again after a crash.
-fn create_identity(shared: &Shared) -> Option<Identity> {
+/// Creates the secret of this device's page. If the daemon crashes before the store has the secret, pages that are open
+/// have to be loaded again.
+fn create_identity(state: &ApiState) -> Option<PageIdentity> {
     let created = identity::create_secret().and_then(|secret| {
-        let identity = Identity::new(&secret, shared.board.clock)?;
+        let identity = PageIdentity::new(&secret, state.sources.clock)?;
         Ok((identity, secret))
     });
     let Ok((identity, secret)) = created else {
         tracing::error!(
-            "the page cannot be served: the system gives no random bytes. Records are taken and sent all the same"
+            "the page cannot be served: the system provides no random bytes. Records are still accepted and sent"
         );
         return None;
     };
-    let kept = shared.store.send(Write(Remember { name: identity::NOTE, note: secret }));
+    let saved = state.store.send(Write(Remember { name: identity::SECRET_NOTE, note: secret }));
     actix_rt::spawn(async move {
-        if !matches!(kept.await, Ok(Ok(()))) {
+        if !matches!(saved.await, Ok(Ok(()))) {
             tracing::warn!(
-                "the store did not keep the secret of the page: pages that are open have to be loaded again after a restart"
+                "the secret of the page could not be saved: open pages have to be loaded again after a restart"
             );
         }
     });
     Some(identity)
 }
 
-/// Listens where `[web]` says, and has the sockets kept if they are others than before.
-fn listen(web: &config::Web, previous: Listeners, keep: impl Fn(Vec<OwnedFd>)) -> Listeners {
-    let addresses = |listeners: &Listeners| listeners.addresses().into_iter().collect::<HashSet<_>>();
+/// Listens where `[web]` says. Passes the sockets to `keep` if they are not the previous ones.
+fn open_listeners(web: &config::Web, previous: PageListeners, keep: impl Fn(Vec<OwnedFd>)) -> PageListeners {
+    let addresses = |listeners: &PageListeners| listeners.addresses().into_iter().collect::<HashSet<_>>();
     let previous_addresses = addresses(&previous);
     let opened = web.address().map(|address| {
-        Listeners::open(address, previous).inspect_err(|error| {
+        PageListeners::open(address, previous).inspect_err(|error| {
             tracing::error!(
-                "the page cannot be served on {address}: {error}. Records are taken and sent all the same. To mend it: \
-                 free that port or set web.listen to another one, then systemctl reload fieldsync"
+                "the page cannot be served on {address}: {error}. Records are still accepted and sent. To mend it: free that \
+                 port or set web.listen to another one, then systemctl reload fieldsync"
             );
         })
     });
     let listeners = opened.and_then(Result::ok).unwrap_or_default();
     if addresses(&listeners) != previous_addresses {
-        match listeners.duplicate() {
+        match listeners.duplicate_all() {
             Ok(duplicates) => keep(duplicates),
             Err(error) => tracing::warn!(%error, "the port of the page is free while the daemon restarts"),
         }
@@ -157,23 +158,28 @@ fn listen(web: &config::Web, previous: Listeners, keep: impl Fn(Vec<OwnedFd>)) -
     listeners
 }
 
-/// Waits until `[web]` is another; false when the daemon ends.
-async fn changed(config: &mut ConfigWatch, web: &config::Web) -> bool {
+/// Waits until `[web]` changes. Returns false when the daemon is stopping.
+async fn wait_for_config(config: &mut ConfigWatch, web: &config::Web) -> bool {
     config.wait_for(|config| config.web != *web).await.is_ok()
 }
 
-/// Serves; dropping it ends every connection. It ends by itself when there is nothing to listen on.
-async fn serve(web: &config::Web, listeners: &Listeners, shared: &Shared, identity: &Arc<Identity>) {
+/// Ends all connections when it is dropped. Returns if there are no listeners.
+async fn accept_connections(
+    web: &config::Web,
+    listeners: &PageListeners,
+    state: &ApiState,
+    identity: &Arc<PageIdentity>,
+) {
     let addresses = listeners.addresses();
     let Some(address) = addresses.first() else {
         return;
     };
-    let site = Arc::new(Site {
-        hosts: Hosts::of(&addresses),
-        code: Code::new(shared.board.clock, web.clone()),
+    let context = Arc::new(PageContext {
+        hosts: AllowedHosts::new(&addresses),
+        code: AccessCode::new(state.sources.clock, web.clone()),
         identity: Arc::clone(identity),
-        page: Page::new(),
-        streams: Arc::new(Semaphore::new(web.max_connections / 2)),
+        document: PageDocument::new(),
+        stream_slots: Arc::new(Semaphore::new(web.max_connections / 2)),
     });
     tracing::info!("the page is at http://{address}/");
     let mut connections = JoinSet::new();
@@ -181,11 +187,11 @@ async fn serve(web: &config::Web, listeners: &Listeners, shared: &Shared, identi
         tokio::select! {
             accepted = listeners.accept(), if connections.len() < web.max_connections => match accepted {
                 Ok(stream) => {
-                    connections.spawn_local(connection(stream, Arc::clone(&site), shared.clone()));
+                    connections.spawn_local(handle_connection(stream, Arc::clone(&context), state.clone()));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a connection to the page could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    tracing::warn!(%error, "could not accept a connection to the page");
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             },
             Some(_) = connections.join_next() => {}
@@ -193,14 +199,14 @@ async fn serve(web: &config::Web, listeners: &Listeners, shared: &Shared, identi
     }
 }
 
-async fn connection(stream: TcpStream, site: Arc<Site>, shared: Shared) {
-    if let Err(error) = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER) {
-        tracing::debug!(%error, "the kernel keeps as much as it likes for a reader of the page");
+async fn handle_connection(stream: TcpStream, context: Arc<PageContext>, state: ApiState) {
+    if let Err(error) = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES) {
+        tracing::debug!(%error, "could not limit the send buffer of a connection to the page");
     }
-    // A page that was closed is noticed at once, not at the next event.
-    let options = Options { stall_timeout: STALL_LIMIT, half_closable: None };
-    let respond = |request| routes::respond(&site, &shared, request);
-    if let Err(error) = connection::serve(stream, options, std::future::pending::<()>(), respond).await {
-        tracing::debug!(%error, "a connection to the page broke off");
+    // Without a hang-up watch, the daemon notices at once when a page is closed.
+    let options = ConnectionOptions { stall_timeout: STALL_TIMEOUT, hang_up_watch: None };
+    let handle = |request| routes::handle_request(&context, &state, request);
+    if let Err(error) = serve_connection(stream, options, std::future::pending::<()>(), handle).await {
+        tracing::debug!(%error, "a connection to the page ended early");
     }
 }

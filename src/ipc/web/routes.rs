@@ -1,4 +1,4 @@
-//! What there is under the page's address, and what every request must pass first.
+//! Checks requests for the page, and maps their methods and paths to handlers.
 
 use std::time::Duration;
 
@@ -14,56 +14,64 @@ use hyper::{Method, Request, StatusCode};
 use ring::digest::{SHA256, digest};
 use tokio::time::timeout;
 
-use super::code::{Locked, is_same_code};
-use super::guard::Stranger;
-use super::identity::{Signature, to_hex};
-use super::{Site, live, view};
+use super::access_code::{AccessDenied, is_same_code};
+use super::identity::{RequestSignature, to_hex};
+use super::origin_check::ForeignRequest;
+use super::{PageContext, event_stream, view};
 use crate::ipc::body::skip_byte_order_mark;
 use crate::ipc::error::ApiError;
-use crate::ipc::http::{self, Response};
-use crate::ipc::review;
-use crate::ipc::state::Shared;
+use crate::ipc::http::{HttpResponse, error_response, json_response, text_response};
+use crate::ipc::review::retry_records_of_all;
+use crate::ipc::state::ApiState;
 
-/// A selection of records is no larger than some hundred ids.
-const MAX_BODY: u64 = 16 << 10;
-/// For the body to come, and for the store to do it.
-const CHANGE_LIMIT: Duration = Duration::from_secs(10);
+/// Room for several hundred ids.
+const BODY_BYTES_MAX: u64 = 16 << 10;
+/// For reading the body, and again for the change itself.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where a page asks for a proof before anything else; so this takes no code.
+/// A page asks for a proof before anything else, so this path needs no code.
 const PROOF_PATH: &str = "/v1/proof";
 
-/// Hears a request or refuses it, and gives every response what protects it in a browser.
-pub(super) async fn respond(site: &Site, shared: &Shared, request: Request<Incoming>) -> Response {
+/// Responds to a request, and adds the headers that protect the page to the response.
+pub(super) async fn handle_request(
+    context: &PageContext,
+    state: &ApiState,
+    request: Request<Incoming>,
+) -> HttpResponse {
     let (head, body) = request.into_parts();
-    let mut response = match admit(site, &head) {
-        Ok(digest) => route(site, shared, &head, body, digest).await.unwrap_or_else(|error| error.response()),
-        Err(refusal) => refusal.response(),
+    let mut response = match check_request(context, &head) {
+        Ok(digest) => {
+            let response = dispatch_request(context, state, &head, body, digest).await;
+            response.unwrap_or_else(|error| error_response(&error))
+        }
+        Err(rejected) => rejected.into_response(),
     };
-    site.page.protect(response.headers_mut());
+    context.document.add_security_headers(response.headers_mut());
     response
 }
 
-async fn route(
-    site: &Site,
-    shared: &Shared,
+/// `digest` is that of the body, if the request is signed.
+async fn dispatch_request(
+    context: &PageContext,
+    state: &ApiState,
     head: &Parts,
     body: Incoming,
     digest: Option<String>,
-) -> Result<Response, ApiError> {
+) -> Result<HttpResponse, ApiError> {
     match (head.method.as_str(), head.uri.path()) {
         ("GET", "/") => {
-            let key = site.identity.issue_page_key(host(&head.headers));
-            Ok(http::text("text/html; charset=utf-8", site.page.html(&key)))
+            let key = context.identity.issue_page_key(host_of(&head.headers));
+            Ok(text_response("text/html; charset=utf-8", context.document.render_html(&key)))
         }
-        ("GET", PROOF_PATH) => proof(site, head),
+        ("GET", PROOF_PATH) => get_proof(context, head),
         ("GET", "/v1/status") => {
-            Ok(http::json(StatusCode::OK, &view::status(&shared.board, site.audience())))
+            Ok(json_response(StatusCode::OK, &view::page_status(&state.sources, context.viewer())))
         }
-        ("GET", "/v1/events") => live::events(site, shared),
+        ("GET", "/v1/events") => event_stream::stream_page_events(context, state),
         ("GET", "/v1/review") => {
-            Ok(http::json(StatusCode::OK, &view::review(shared, site.audience()).await?))
+            Ok(json_response(StatusCode::OK, &view::list_review(state, context.viewer()).await?))
         }
-        ("POST", "/v1/quarantine/retry") => retry(shared, body, digest).await,
+        ("POST", "/v1/quarantine/retry") => retry_records(state, body, digest).await,
         (_, "/" | PROOF_PATH | "/v1/status" | "/v1/events" | "/v1/review" | "/v1/quarantine/retry") => {
             let message = "this path does not take this method";
             Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message))
@@ -75,157 +83,164 @@ async fn route(
     }
 }
 
-fn proof(site: &Site, head: &Parts) -> Result<Response, ApiError> {
-    let asked = head.uri.query().and_then(|query| query.split_once('&'));
-    let proof = asked.and_then(|(page, challenge)| {
+fn get_proof(context: &PageContext, head: &Parts) -> Result<HttpResponse, ApiError> {
+    let query = head.uri.query().and_then(|query| query.split_once('&'));
+    let proof = query.and_then(|(page, challenge)| {
         let (page, challenge) = (page.strip_prefix("page=")?, challenge.strip_prefix("challenge=")?);
-        site.identity.prove(page, challenge, host(&head.headers))
+        context.identity.prove(page, challenge, host_of(&head.headers))
     });
-    proof.map(|proof| http::json(StatusCode::OK, &proof)).ok_or_else(|| {
-        let message = "ask with page= and challenge=, 32 hexadecimal digits each";
+    proof.map(|proof| json_response(StatusCode::OK, &proof)).ok_or_else(|| {
+        let message = "send page= and challenge=, with 32 hexadecimal digits each";
         ApiError::bad_request("invalid_query", message)
     })
 }
 
-async fn retry(shared: &Shared, body: Incoming, digest: Option<String>) -> Result<Response, ApiError> {
-    let late = |message| ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message);
-    let body = timeout(CHANGE_LIMIT, read(body, digest))
+async fn retry_records(
+    state: &ApiState,
+    body: Incoming,
+    digest: Option<String>,
+) -> Result<HttpResponse, ApiError> {
+    let timed_out = |message| ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message);
+    let body = timeout(CHANGE_TIMEOUT, read_body(body, digest))
         .await
-        .map_err(|_| late("the request took too long; nothing was changed; try again"))??;
-    timeout(CHANGE_LIMIT, review::retry_any(shared, &body))
+        .map_err(|_| timed_out("the request took too long; nothing was changed; try again"))??;
+    timeout(CHANGE_TIMEOUT, retry_records_of_all(state, &body))
         .await
-        .map_err(|_| late("the request took too long; try again what is still under review"))?
+        .map_err(|_| timed_out("the request took too long; try again what is still under review"))?
 }
 
-/// Reads the body, which must be the one that was signed.
-async fn read(body: Incoming, signed: Option<String>) -> Result<Bytes, ApiError> {
-    let body = body
-        .collect()
-        .await
-        .map_err(|_| ApiError::bad_request("broken_request", "the request broke off; nothing was changed"))?;
+/// Fails if the body does not have the digest that was signed.
+async fn read_body(body: Incoming, signed_digest: Option<String>) -> Result<Bytes, ApiError> {
+    let body = body.collect().await.map_err(|_| {
+        ApiError::bad_request("broken_request", "the request ended early; nothing was changed")
+    })?;
     let mut body = body.to_bytes();
-    if signed.is_some_and(|signed| to_hex(digest(&SHA256, &body).as_ref()) != signed) {
-        let message = "the request is another one than the page has signed; nothing was changed";
+    if signed_digest.is_some_and(|signed| to_hex(digest(&SHA256, &body).as_ref()) != signed) {
+        let message = "the request differs from the one that the page signed; nothing was changed";
         return Err(ApiError::bad_request("altered_request", message));
     }
     skip_byte_order_mark(&mut body);
     Ok(body)
 }
 
-/// Why a request is not heard.
-enum Refusal {
-    Stranger(Stranger),
-    Locked(Locked),
-    Unfit(ApiError),
+enum RejectedRequest {
+    Foreign(ForeignRequest),
+    AccessDenied(AccessDenied),
+    Invalid(ApiError),
 }
 
-/// Admits a request by its head. Gives the digest that its body has to have, if the request is signed.
-fn admit(site: &Site, head: &Parts) -> Result<Option<String>, Refusal> {
+/// Checks the head of a request. Returns the digest that the body must have, if the request is signed.
+fn check_request(context: &PageContext, head: &Parts) -> Result<Option<String>, RejectedRequest> {
     let headers = &head.headers;
-    site.hosts.admit(&head.method, &head.uri, headers).map_err(Refusal::Stranger)?;
+    let origin = context.hosts.check_origin(&head.method, &head.uri, headers);
+    origin.map_err(RejectedRequest::Foreign)?;
     if headers.contains_key(TRANSFER_ENCODING) {
-        return Err(Refusal::Unfit(without_length()));
+        return Err(RejectedRequest::Invalid(length_required()));
     }
-    let changes = !matches!(head.method, Method::GET | Method::HEAD);
-    // The page itself says nothing: it asks for the code.
-    let is_secret = site.code.is_for_reading() && !["/", PROOF_PATH].contains(&head.uri.path());
-    let digest = if changes || is_secret { unlock(site, head).map_err(Refusal::Locked)? } else { None };
-    if !changes {
+    let is_change = !matches!(head.method, Method::GET | Method::HEAD);
+    // The document itself has no data: it asks for the code.
+    let is_protected = context.code.is_for_reading() && !["/", PROOF_PATH].contains(&head.uri.path());
+    let digest = if is_change || is_protected {
+        check_code(context, head).map_err(RejectedRequest::AccessDenied)?
+    } else {
+        None
+    };
+    if !is_change {
         return Ok(None);
     }
-    is_small_json(headers).map_err(Refusal::Unfit)?;
+    require_small_json(headers).map_err(RejectedRequest::Invalid)?;
     Ok(digest)
 }
 
-/// Lets the request through if its sender knows the code: a page signs with it, a program sends it.
-fn unlock(site: &Site, head: &Parts) -> Result<Option<String>, Locked> {
+/// A page signs its requests with the code; a program sends the code itself.
+fn check_code(context: &PageContext, head: &Parts) -> Result<Option<String>, AccessDenied> {
     let headers = &head.headers;
     let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if let Some(signature) = authorization.and_then(Signature::parse) {
-        if !site.identity.has_valid_ticket(&signature) {
-            return Err(Locked::Expired);
+    if let Some(signature) = authorization.and_then(RequestSignature::parse) {
+        if !context.identity.has_valid_ticket(&signature) {
+            return Err(AccessDenied::TicketExpired);
         }
-        let target = (head.method.as_str(), head.uri.path());
-        site.code
-            .open(Some(|code: &str| site.identity.is_signed_with(code, &signature, host(headers), target)))?;
+        let (host, target) = (host_of(headers), (head.method.as_str(), head.uri.path()));
+        let is_signed = |code: &str| context.identity.is_signed_with(code, &signature, host, target);
+        context.code.check_access(Some(is_signed))?;
         return Ok(Some(signature.digest.to_owned()));
     }
     let given = authorization.and_then(|value| value.strip_prefix("Bearer "));
-    site.code.open(given.map(|given| move |code: &str| is_same_code(given, code)))?;
+    context.code.check_access(given.map(|given| move |code: &str| is_same_code(given, code)))?;
     Ok(None)
 }
 
-/// As the browser has it; the guard has admitted it.
-fn host(headers: &HeaderMap) -> &str {
+/// The address as the browser has it. It was checked before.
+fn host_of(headers: &HeaderMap) -> &str {
     headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default()
 }
 
-fn without_length() -> ApiError {
+fn length_required() -> ApiError {
     ApiError::new(StatusCode::LENGTH_REQUIRED, "length_required", "send the length of the body")
 }
 
-fn is_small_json(headers: &HeaderMap) -> Result<(), ApiError> {
+fn require_small_json(headers: &HeaderMap) -> Result<(), ApiError> {
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let refuse = |status, code, message: &str| Err(ApiError::new(status, code, message));
+    let reject = |status, code, message: &str| Err(ApiError::new(status, code, message));
     match header(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok()) {
-        None => Err(without_length()),
-        Some(length) if length > MAX_BODY => {
-            let message = format!("the request is larger than {MAX_BODY} bytes; nothing was changed");
-            refuse(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", &message)
+        None => Err(length_required()),
+        Some(length) if length > BODY_BYTES_MAX => {
+            let message = format!("the request is larger than {BODY_BYTES_MAX} bytes; nothing was changed");
+            reject(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", &message)
         }
         Some(_) if header(CONTENT_TYPE) != Some("application/json") => {
-            refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "json_needed", "send Content-Type: application/json")
+            reject(StatusCode::UNSUPPORTED_MEDIA_TYPE, "json_needed", "send Content-Type: application/json")
         }
         Some(_) => Ok(()),
     }
 }
 
-impl Refusal {
-    fn response(&self) -> Response {
-        let (status, code, message) = match self {
-            Self::Unfit(error) => return error.response(),
-            Self::Stranger(Stranger::Host) => (
+impl RejectedRequest {
+    fn into_response(self) -> HttpResponse {
+        let (status, code, message) = match &self {
+            Self::Invalid(error) => return error_response(error),
+            Self::Foreign(ForeignRequest::WrongHost) => (
                 StatusCode::MISDIRECTED_REQUEST,
                 "wrong_host",
-                "this address is not the page's: open it by the one that web.listen has",
+                "this is not the address of the page: open the address in web.listen",
             ),
-            Self::Stranger(Stranger::Site) => (
+            Self::Foreign(ForeignRequest::OtherSite) => (
                 StatusCode::FORBIDDEN,
                 "other_site",
-                "another site has sent this request: only the page itself may",
+                "this request comes from another site: only the page itself may send it",
             ),
-            Self::Locked(Locked::ReadOnly) => (
+            Self::AccessDenied(AccessDenied::ReadOnly) => (
                 StatusCode::FORBIDDEN,
                 "read_only",
                 "nothing can be changed here: use fieldsync quarantine retry, or set web.token_file",
             ),
-            Self::Locked(Locked::Unusable) => (
+            Self::AccessDenied(AccessDenied::CodeUnusable) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "code_unusable",
-                "the file with the code cannot be used; why is in the journal: journalctl -u fieldsync",
+                "the file with the code cannot be used; the journal says why: journalctl -u fieldsync",
             ),
-            Self::Locked(Locked::Wrong) => {
-                (StatusCode::UNAUTHORIZED, "wrong_code", "this needs the code that web.token_file holds")
+            Self::AccessDenied(AccessDenied::WrongCode) => {
+                (StatusCode::UNAUTHORIZED, "wrong_code", "this needs the code in the file web.token_file")
             }
-            Self::Locked(Locked::Expired) => (
+            Self::AccessDenied(AccessDenied::TicketExpired) => (
                 StatusCode::UNAUTHORIZED,
                 "proof_expired",
-                "the daemon was asked for a proof too long ago: the page has to ask again; nothing was changed",
+                "the proof of the daemon is too old: the page has to ask for a new one; nothing was changed",
             ),
-            Self::Locked(Locked::TooMany { .. }) => (
+            Self::AccessDenied(AccessDenied::TooManyWrongCodes { .. }) => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "too_many_wrong_codes",
-                "too many wrong codes were entered: none is taken for some seconds",
+                "too many wrong codes were entered: no code is accepted for some seconds",
             ),
         };
-        let mut response = ApiError::new(status, code, message).response();
+        let mut response = error_response(&ApiError::new(status, code, message));
         let headers = response.headers_mut();
         match self {
-            Self::Locked(Locked::Wrong) => {
+            Self::AccessDenied(AccessDenied::WrongCode) => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Self::Locked(Locked::TooMany { wait }) => {
-                headers.insert(RETRY_AFTER, wait.as_secs().saturating_add(1).into());
+            Self::AccessDenied(AccessDenied::TooManyWrongCodes { retry_after }) => {
+                headers.insert(RETRY_AFTER, retry_after.as_secs().saturating_add(1).into());
             }
             _ => {}
         }

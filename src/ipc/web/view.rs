@@ -1,32 +1,31 @@
-//! What the page shows: less than the socket does, because more can ask for it. Neither payloads nor keys,
-//! and what the server says of a record, which may quote either, only to those who know the code.
+//! What the page shows. More people can open it than the socket, so it shows less: no payloads and no keys. Messages of
+//! the server may quote either, so they are shown only to viewers who know the access code.
 
 use serde::Serialize;
 
 use crate::api::Status;
 use crate::ipc::error::ApiError;
-use crate::ipc::state::Shared;
-use crate::ipc::status::Board;
+use crate::ipc::state::ApiState;
+use crate::ipc::status::StatusSources;
 use crate::model::{LastError, ManifestEntry, RecordId, RecordState};
 use crate::store::Filter;
 
-/// Most records under review that are shown.
-const SHOWN: usize = 50;
+const REVIEW_RECORDS_MAX: usize = 50;
 
-/// Who looks.
+/// Those who can read the page.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Audience {
-    /// Whether all of them have given the code.
+pub(super) struct PageViewer {
+    /// Whether reading needs the access code.
     pub(super) knows_code: bool,
-    /// Whether there is a code with which records can be sent again.
+    /// Whether records can be queued again on the page.
     pub(super) may_retry: bool,
 }
 
-/// The status, without the keys of records that hold others back.
-pub(super) fn status(board: &Board, audience: Audience) -> Status {
-    let mut status = board.status();
+pub(super) fn page_status(sources: &StatusSources, viewer: PageViewer) -> Status {
+    let mut status = sources.current_status();
+    // It has keys of records.
     status.queue.holding.clear();
-    if !audience.knows_code {
+    if !viewer.knows_code {
         let denied = status.sync.denied.iter_mut().map(|set| &mut set.error);
         for error in status.sync.last_error.iter_mut().chain(denied) {
             error.message.clear();
@@ -35,36 +34,34 @@ pub(super) fn status(board: &Board, audience: Audience) -> Status {
     status
 }
 
-/// `GET /v1/review`
+/// The response to `GET /v1/review`.
 #[derive(Serialize)]
-pub(super) struct Review {
+pub(super) struct ReviewList {
     /// In queue order.
-    records: Vec<Reviewed>,
-    /// Whether there are others.
+    records: Vec<ReviewEntry>,
+    /// Whether there are more records under review.
     more: bool,
-    /// As in [`Audience::may_retry`].
+    /// As [`PageViewer::may_retry`].
     retry: bool,
 }
 
-/// A record that needs review.
 #[derive(Serialize)]
-struct Reviewed {
+struct ReviewEntry {
     id: RecordId,
     #[serde(rename = "type")]
     record_type: String,
     attempts: u32,
-    /// Later ones of its key that wait for it; 1000 stands for at least as many.
+    /// How many later records of its key it blocks; 1000 means 1000 or more.
     holds: u64,
     #[serde(with = "crate::clock::as_rfc3339")]
     since: u64,
-    /// In words.
     why: &'static str,
-    last_error: Option<Failure>,
+    last_error: Option<ReviewError>,
 }
 
-/// A [`LastError`], perhaps without its message.
+/// A [`LastError`], without its message for viewers who do not know the access code.
 #[derive(Serialize)]
-struct Failure {
+struct ReviewError {
     class: String,
     http_status: Option<u16>,
     code: Option<String>,
@@ -74,41 +71,42 @@ struct Failure {
     at: u64,
 }
 
-impl Reviewed {
-    fn new(entry: ManifestEntry, audience: Audience) -> Self {
+impl ReviewEntry {
+    fn new(entry: ManifestEntry, viewer: PageViewer) -> Self {
         Self {
             id: entry.id,
             record_type: entry.record_type,
             attempts: entry.attempts,
             holds: entry.holds,
             since: entry.updated_at,
-            why: why(entry.last_error.as_ref()),
-            last_error: entry.last_error.map(|error| Failure {
+            why: explain_review(entry.last_error.as_ref()),
+            last_error: entry.last_error.map(|error| ReviewError {
                 class: error.class,
                 http_status: error.http_status,
                 code: error.code,
-                message: Some(error.message).filter(|_| audience.knows_code),
+                message: Some(error.message).filter(|_| viewer.knows_code),
                 at: error.at,
             }),
         }
     }
 }
 
-fn why(error: Option<&LastError>) -> &'static str {
+fn explain_review(error: Option<&LastError>) -> &'static str {
     match error.map(|error| error.class.as_str()) {
         Some("rejected") => "The server rejects it.",
-        Some("isolated") => "It fails by itself, while others get through.",
+        Some("isolated") => "It fails by itself, while other records succeed.",
         Some("too_large") => "It is too large for the server.",
-        Some("refused" | "batch_id_reused") => "The server refuses the request that carries it.",
+        Some("refused" | "batch_id_reused") => "The server rejects the request that contains it.",
         Some("by_hand") => "A person put it under review.",
-        Some("damaged") => "What this device kept of it was damaged.",
+        Some("damaged") => "The copy on this device was damaged.",
         _ => "It could not be delivered.",
     }
 }
 
-pub(super) async fn review(shared: &Shared, audience: Audience) -> Result<Review, ApiError> {
-    let filter = Filter { state: Some(RecordState::Quarantined), limit: SHOWN, ..Filter::default() };
-    let page = shared.look(move |view| view.page(&filter)).await?;
-    let records = page.entries.into_iter().map(|entry| Reviewed::new(entry, audience)).collect();
-    Ok(Review { records, more: page.next.is_some(), retry: audience.may_retry })
+pub(super) async fn list_review(state: &ApiState, viewer: PageViewer) -> Result<ReviewList, ApiError> {
+    let filter =
+        Filter { state: Some(RecordState::Quarantined), limit: REVIEW_RECORDS_MAX, ..Filter::default() };
+    let page = state.with_view(move |view| view.page(&filter)).await?;
+    let records = page.entries.into_iter().map(|entry| ReviewEntry::new(entry, viewer)).collect();
+    Ok(ReviewList { records, more: page.next.is_some(), retry: viewer.may_retry })
 }

@@ -171,5 +171,5 @@ fn a_page_that_does_not_read_is_hung_up_on_and_holds_nobody_up() {
         });
         page.retry(CODE, &json!({"all": true})).good(200);
     }
-    daemon.wait_for_log("a connection to the page broke off");
+    daemon.wait_for_log("a connection to the page ended early");
 }

@@ -1,36 +1,36 @@
-//! Whether a request may be heard: one that means this device, and that no other site has caused. Pure.
+//! Decides whether a request means this device and comes from the page itself. Pure.
 //!
-//! A page of another site can send requests here. It can make them seem its own by having its name point
-//! to 127.0.0.1 (DNS rebinding): then the `Host` is a foreign one. Else browsers say that it is another
-//! site, by `Origin` and `Sec-Fetch-Site`. Programs send neither, and need neither: what could be done in
-//! somebody's name takes the code, which a browser never adds by itself.
+//! Web sites can send requests to this device. With DNS rebinding, where the name of the site resolves to 127.0.0.1, browsers
+//! treat them as requests of the same origin, but then the `Host` is the name of the site. Without it, browsers name another
+//! origin in `Origin` and `Sec-Fetch-Site`. Programs send neither and need neither: what needs authority takes the access
+//! code, which a browser never adds by itself.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use hyper::header::{HOST, HeaderMap, HeaderName, ORIGIN};
 use hyper::{Method, Uri};
 
-static SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-static MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-static DESTINATION: HeaderName = HeaderName::from_static("sec-fetch-dest");
+static FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+static FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+static FETCH_DESTINATION: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
-/// Why a request is not heard.
+/// Why a request is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stranger {
-    /// It means another server.
-    Host,
-    /// Another site has caused it.
-    Site,
+pub(super) enum ForeignRequest {
+    /// It is meant for another server.
+    WrongHost,
+    /// It comes from another web site.
+    OtherSite,
 }
 
-/// The addresses that the page is asked for by, each with the port.
+/// The values of `Host` that mean the page.
 #[derive(Debug)]
-pub(super) struct Hosts(Vec<String>);
+pub(super) struct AllowedHosts(Vec<String>);
 
-impl Hosts {
-    /// Of a page that is served on these sockets, all of one port. `localhost` stands for the loopback addresses of
-    /// both families: unless both are ours, another process may hear what is sent to it.
-    pub(super) fn of(listening: &[SocketAddr]) -> Self {
+impl AllowedHosts {
+    /// For a page that is served on these sockets, all of one port. `localhost` means the loopback addresses of both
+    /// families. If only one of them is ours, another process may receive what is sent to the other.
+    pub(super) fn new(listening: &[SocketAddr]) -> Self {
         let mut hosts: Vec<String> = listening.iter().map(SocketAddr::to_string).collect();
         let is_ours = |ip: IpAddr| listening.iter().any(|address| address.ip() == ip);
         if is_ours(Ipv4Addr::LOCALHOST.into()) && is_ours(Ipv6Addr::LOCALHOST.into()) {
@@ -42,49 +42,55 @@ impl Hosts {
         Self(hosts)
     }
 
-    /// Whether a request with this head may be heard.
-    pub(super) fn admit(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Stranger> {
-        let Value::One(host) = value(headers, &HOST) else {
-            return Err(Stranger::Host);
+    pub(super) fn check_origin(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<(), ForeignRequest> {
+        let HeaderText::One(host) = header_text(headers, &HOST) else {
+            return Err(ForeignRequest::WrongHost);
         };
         if uri.authority().is_some() || !self.0.iter().any(|known| known == host) {
-            return Err(Stranger::Host);
+            return Err(ForeignRequest::WrongHost);
         }
-        let own_origin = match value(headers, &ORIGIN) {
-            Value::Missing => true,
-            Value::One(origin) => origin.strip_prefix("http://") == Some(host),
-            Value::Odd => false,
+        let is_own_origin = match header_text(headers, &ORIGIN) {
+            HeaderText::Missing => true,
+            HeaderText::One(origin) => origin.strip_prefix("http://") == Some(host),
+            HeaderText::Invalid => false,
         };
-        let own_site = match value(headers, &SITE) {
-            Value::Missing | Value::One("same-origin" | "none") => true,
-            Value::One(_) => is_link(method, uri, headers),
-            Value::Odd => false,
+        let is_own_site = match header_text(headers, &FETCH_SITE) {
+            HeaderText::Missing | HeaderText::One("same-origin" | "none") => true,
+            HeaderText::One(_) => is_link(method, uri, headers),
+            HeaderText::Invalid => false,
         };
-        if own_origin && own_site { Ok(()) } else { Err(Stranger::Site) }
+        if is_own_origin && is_own_site { Ok(()) } else { Err(ForeignRequest::OtherSite) }
     }
 }
 
-/// A link to the page in another one, which leaves that: nobody but the person sees what comes of it.
+/// Whether a link on another site opens the page. That site cannot see the page.
 fn is_link(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
-    let says = |name, what| value(headers, name) == Value::One(what);
-    method == Method::GET && uri.path() == "/" && says(&MODE, "navigate") && says(&DESTINATION, "document")
+    let has = |name, text| header_text(headers, name) == HeaderText::One(text);
+    method == Method::GET
+        && uri.path() == "/"
+        && has(&FETCH_MODE, "navigate")
+        && has(&FETCH_DESTINATION, "document")
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Value<'a> {
+enum HeaderText<'a> {
     Missing,
     One(&'a str),
-    /// It stands there twice, or is no text.
-    Odd,
+    /// The header is repeated, or is not text.
+    Invalid,
 }
 
-/// The value of a header that may stand there once.
-fn value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Value<'a> {
+fn header_text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> HeaderText<'a> {
     let mut values = headers.get_all(name).iter();
     match (values.next().map(|value| value.to_str()), values.next()) {
-        (None, _) => Value::Missing,
-        (Some(Ok(text)), None) => Value::One(text),
-        _ => Value::Odd,
+        (None, _) => HeaderText::Missing,
+        (Some(Ok(text)), None) => HeaderText::One(text),
+        _ => HeaderText::Invalid,
     }
 }
 
@@ -96,20 +102,26 @@ mod tests {
 
     const BOTH: &str = "127.0.0.1:7077 [::1]:7077";
 
-    /// `addresses` are those that the page is served on, with a space between them.
-    fn asked(addresses: &str, method: &Method, uri: &str, head: &[(&str, &str)]) -> Result<(), Stranger> {
+    /// `addresses` are those that the page is served on, separated by spaces.
+    fn check_request(
+        addresses: &str,
+        method: &Method,
+        uri: &str,
+        head: &[(&str, &str)],
+    ) -> Result<(), ForeignRequest> {
         let mut headers = HeaderMap::new();
         for (name, value) in head {
             headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
         }
         let listening: Vec<SocketAddr> =
             addresses.split(' ').map(|address| address.parse().unwrap()).collect();
-        Hosts::of(&listening).admit(method, &uri.parse().unwrap(), &headers)
+        AllowedHosts::new(&listening).check_origin(method, &uri.parse().unwrap(), &headers)
     }
 
     #[test]
-    fn only_the_addresses_that_the_page_is_served_on_are_heard() {
-        let host = |addresses: &str, host: &str| asked(addresses, &Method::GET, "/", &[("host", host)]);
+    fn only_the_addresses_that_the_page_is_served_on_are_accepted_as_host() {
+        let host =
+            |addresses: &str, host: &str| check_request(addresses, &Method::GET, "/", &[("host", host)]);
         for good in ["127.0.0.1:7077", "localhost:7077", "[::1]:7077"] {
             assert_eq!(host(BOTH, good), Ok(()), "{good}");
         }
@@ -129,7 +141,7 @@ mod tests {
             ("127.0.0.2:7077", "localhost:7077"),
             ("127.0.0.2:7077", "127.0.0.1:7077"),
         ] {
-            assert_eq!(host(addresses, bad), Err(Stranger::Host), "{addresses} {bad}");
+            assert_eq!(host(addresses, bad), Err(ForeignRequest::WrongHost), "{addresses} {bad}");
         }
         for bad in [
             "",
@@ -144,21 +156,21 @@ mod tests {
             "2130706433:7077",
             "192.168.0.7:7077",
         ] {
-            assert_eq!(host(BOTH, bad), Err(Stranger::Host), "{bad}");
+            assert_eq!(host(BOTH, bad), Err(ForeignRequest::WrongHost), "{bad}");
         }
         let twice = [("host", "localhost:7077"), ("host", "localhost:7077")];
-        assert_eq!(asked(BOTH, &Method::GET, "/", &twice), Err(Stranger::Host));
-        assert_eq!(asked(BOTH, &Method::GET, "/", &[]), Err(Stranger::Host));
-        let absolute = asked(BOTH, &Method::GET, "http://evil.example/", &twice[..1]);
-        assert_eq!(absolute, Err(Stranger::Host));
+        assert_eq!(check_request(BOTH, &Method::GET, "/", &twice), Err(ForeignRequest::WrongHost));
+        assert_eq!(check_request(BOTH, &Method::GET, "/", &[]), Err(ForeignRequest::WrongHost));
+        let absolute = check_request(BOTH, &Method::GET, "http://evil.example/", &twice[..1]);
+        assert_eq!(absolute, Err(ForeignRequest::WrongHost));
     }
 
     #[test]
-    fn what_another_site_has_caused_is_not_heard_but_for_a_link() {
+    fn requests_of_other_sites_are_rejected_except_for_links() {
         let link = &[("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")][..];
         let frame = &[("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")][..];
         let get = Method::GET;
-        for (method, path, site, origin, more, heard) in [
+        for (method, path, site, origin, more, is_accepted) in [
             (&get, "/", None, None, &[][..], true),
             (&get, "/", Some("none"), None, link, true),
             (&get, "/", Some("cross-site"), None, link, true),
@@ -180,11 +192,15 @@ mod tests {
             head.extend(site.map(|site| ("sec-fetch-site", site)));
             head.extend(origin.map(|origin| ("origin", origin)));
             head.extend(more);
-            let answer = asked(BOTH, method, path, &head);
-            assert_eq!(answer.is_ok(), heard, "{method} {path} {head:?}");
+            let result = check_request(BOTH, method, path, &head);
+            assert_eq!(result.is_ok(), is_accepted, "{method} {path} {head:?}");
             for repeated in head.iter().filter(|(name, _)| ["sec-fetch-site", "origin"].contains(name)) {
                 let twice = [&head[..], &[*repeated]].concat();
-                assert_eq!(asked(BOTH, method, path, &twice), Err(Stranger::Site), "{twice:?}");
+                assert_eq!(
+                    check_request(BOTH, method, path, &twice),
+                    Err(ForeignRequest::OtherSite),
+                    "{twice:?}"
+                );
             }
         }
     }

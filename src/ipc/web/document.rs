@@ -1,7 +1,7 @@
-//! The document: one file, in which everything stands that it needs, and what a browser is told about it.
+//! The HTML document of the page, with script and style inline, and the headers that protect it.
 //!
-//! The browser runs the script and applies the style that are written here, known by their digests, and
-//! nothing else; it loads nothing, asks nobody but this address, and is in nobody's frame.
+//! The browser runs only this script and applies only this style, identified by their digests. It loads nothing else,
+//! connects only to the daemon, and shows the page in no frame.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -10,11 +10,11 @@ use ring::digest::{SHA256, digest};
 
 use super::identity::PageKey;
 
-const DOCUMENT: &str = include_str!("page/page.html");
+const TEMPLATE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 
-const PROTECTION: [(&str, &str); 7] = [
+const SECURITY_HEADERS: [(&str, &str); 7] = [
     ("cache-control", "no-store"),
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
@@ -24,35 +24,35 @@ const PROTECTION: [(&str, &str); 7] = [
     ("x-frame-options", "DENY"),
 ];
 
-pub(super) struct Page {
+pub(super) struct PageDocument {
     html: String,
-    policy: String,
+    content_security_policy: String,
 }
 
-impl Page {
+impl PageDocument {
     pub(super) fn new() -> Self {
-        let html = DOCUMENT.replace("{{style}}", STYLE).replace("{{script}}", SCRIPT);
-        let known = |text: &str| BASE64_STANDARD.encode(digest(&SHA256, text.as_bytes()));
+        let html = TEMPLATE.replace("{{style}}", STYLE).replace("{{script}}", SCRIPT);
+        let sha256 = |text: &str| BASE64_STANDARD.encode(digest(&SHA256, text.as_bytes()));
         let policy = format!(
             "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; base-uri 'none'; \
              form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
-            known(SCRIPT),
-            known(STYLE),
+            sha256(SCRIPT),
+            sha256(STYLE),
         );
-        Self { html, policy }
+        Self { html, content_security_policy: policy }
     }
 
-    /// The document, with the key by which this copy of it knows the daemon again.
-    pub(super) fn html(&self, page: &PageKey) -> String {
+    /// The document with the key of one page.
+    pub(super) fn render_html(&self, page: &PageKey) -> String {
         self.html.replace("{{page}}", &page.id).replace("{{key}}", &page.key)
     }
 
-    /// What every answer says to a browser, a refusal, too.
-    pub(super) fn protect(&self, headers: &mut HeaderMap) {
-        for (name, value) in PROTECTION {
+    /// For every response, errors included.
+    pub(super) fn add_security_headers(&self, headers: &mut HeaderMap) {
+        for (name, value) in SECURITY_HEADERS {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        if let Ok(policy) = HeaderValue::from_str(&self.policy) {
+        if let Ok(policy) = HeaderValue::from_str(&self.content_security_policy) {
             headers.insert(HeaderName::from_static("content-security-policy"), policy);
         }
     }

@@ -1,0 +1,86 @@
+//! Calls that control the daemon: sync now, pause, resume, acknowledge an alert.
+
+use hyper::StatusCode;
+
+use super::auth::Peer;
+use super::body::RequestBody;
+use super::error::ApiError;
+use super::http::{HttpResponse, json_response};
+use super::state::ApiState;
+use crate::actors::TryNow;
+use crate::actors::queue_store::Write;
+use crate::api::submission;
+use crate::api::{AcknowledgeAlert, Acknowledged, AlertName, PauseState, Status};
+use crate::store::{Acknowledge, Pause};
+
+/// Sync now
+///
+/// Ends a wait, and one deferral because of a metered network or a low battery. It does not end a pause.
+#[utoipa::path(
+    post, path = "/v1/sync", tag = "control", operation_id = "sync_now",
+    responses((status = 202, description = "A send is attempted; this is the status before it.", body = Status)),
+)]
+pub(super) async fn sync_now(state: &ApiState, peer: &Peer) -> Result<HttpResponse, ApiError> {
+    drop(state.call_throttle.acquire().await?);
+    state.planner.send(TryNow).await?;
+    Ok(json_response(StatusCode::ACCEPTED, &state.sources.status_for(state.audience_of(peer))))
+}
+
+/// Pause sending
+///
+/// Until `POST /v1/resume`, even after a restart. Records are still accepted.
+#[utoipa::path(
+    post, path = "/v1/pause", tag = "control", operation_id = "pause",
+    responses((status = 200, description = "Sending is paused.", body = PauseState)),
+)]
+pub(super) async fn pause_sync(state: &ApiState, peer: &Peer) -> Result<HttpResponse, ApiError> {
+    set_paused(state, peer, true).await
+}
+
+/// Resume sending
+#[utoipa::path(
+    post, path = "/v1/resume", tag = "control", operation_id = "resume",
+    responses((status = 200, description = "Records are sent.", body = PauseState)),
+)]
+pub(super) async fn resume_sync(state: &ApiState, peer: &Peer) -> Result<HttpResponse, ApiError> {
+    set_paused(state, peer, false).await
+}
+
+async fn set_paused(state: &ApiState, peer: &Peer, paused: bool) -> Result<HttpResponse, ApiError> {
+    state.require_admin(peer, "pausing and resuming is for admins")?;
+    state.store.send(Write(Pause(paused))).await??;
+    tracing::info!("{} on request", if paused { "paused" } else { "resumed" });
+    Ok(json_response(StatusCode::OK, &PauseState { paused }))
+}
+
+/// Acknowledge an alert
+///
+/// The alert of a damaged store is active until it is acknowledged; other alerts end with their cause.
+#[utoipa::path(
+    post, path = "/v1/alerts/acknowledge", tag = "control", operation_id = "acknowledge", request_body = AcknowledgeAlert,
+    responses((status = 200, description = "The alert has ended.", body = Acknowledged)),
+)]
+pub(super) async fn acknowledge_alert(
+    state: &ApiState,
+    peer: &Peer,
+    body: RequestBody,
+) -> Result<HttpResponse, ApiError> {
+    state.require_admin(peer, "acknowledging alerts is for admins")?;
+    let body = body.read_all(state).await?;
+    let invalid = |problem: String| {
+        let message = format!(
+            "{problem}; send {{\"alert\": \"{}\"}}; other alerts end with their cause",
+            AlertName::StoreDamaged
+        );
+        ApiError::bad_request("invalid_alert", message)
+    };
+    let request: AcknowledgeAlert = submission::named(&body.bytes).map_err(invalid)?;
+    if request.alert != AlertName::StoreDamaged.to_string() {
+        return Err(invalid(format!("`{}` cannot be acknowledged", request.alert)));
+    }
+    let acknowledged = state.store.send(Write(Acknowledge)).await??;
+    for damage in &acknowledged {
+        tracing::info!("the damaged file {} was acknowledged on request", damage.kept_as);
+    }
+    Ok(json_response(StatusCode::OK, &Acknowledged { acknowledged }))
+}
