@@ -69,7 +69,7 @@ pub fn init(config: &config::Log) -> Result<LogControl, LogError> {
         Some(Err(error)) if config.target == LogTarget::Journald && !is_stuck => return Err(error.into()),
         found => found.and_then(Result::ok),
     };
-    let stderr = journald.is_none().then(stderr_log::layer);
+    let stderr = journald.is_none().then(stderr_log::stderr_layer);
     tracing_subscriber::registry().with(filter).with(journald).with(stderr).try_init()?;
     if is_stuck {
         tracing::warn!("journald did not read in time: until the next start, lines have no fields");

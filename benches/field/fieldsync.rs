@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fieldsync::config::Config;
 use fieldsync::model::{
-    Backlog, BatchId, BatchPhase, LastError, LinkState, OpenBatch, Place, SizeRule, Stage,
+    Backlog, BatchId, BatchPhase, LastError, LinkState, OpenBatch, QueuePosition, SizeRule, Stage,
 };
 use fieldsync::policy::backoff;
 use fieldsync::policy::breaker::Breaker;
@@ -220,7 +220,7 @@ impl Driver<'_> {
             parent,
             stage,
             rule,
-            place: Place(members.first().map_or(0, |first| *first as u64)),
+            place: QueuePosition(members.first().map_or(0, |first| *first as u64)),
             records: members.len(),
             bytes: self.world.bytes(&members),
             attempt: 0,

@@ -9,7 +9,7 @@ use fieldsync::actors::queue_store::{QueueStore, Write};
 use fieldsync::clock::{Now, Steady};
 use fieldsync::config::{self, Config, Size};
 use fieldsync::model::{
-    Backlog, Batch, BatchId, DEFAULT_PRIORITY, LastError, NewRecord, Place, Sequence, SizeRule,
+    Backlog, Batch, BatchId, DEFAULT_PRIORITY, LastError, NewRecord, QueuePosition, Sequence, SizeRule,
 };
 use fieldsync::policy::scheduler::{ClaimOrder, Disposition, Outcome};
 use fieldsync::policy::sizing::BatchLimit;
@@ -114,7 +114,7 @@ impl Store {
 
     /// A page of the manifest from the middle of the queue, and how many of its records another one holds.
     pub(crate) fn page(&self, after: u64, limit: usize) -> usize {
-        let after = Some(Place::new(DEFAULT_PRIORITY, after));
+        let after = Some(QueuePosition::new(DEFAULT_PRIORITY, after));
         let filter = Filter { after, limit, ..Filter::default() };
         let now = Now { steady: self.now, wall: self.now };
         let page = self.queue.reader().look(now, |view| view.page(&filter)).expect("the store reads");

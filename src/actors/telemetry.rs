@@ -105,7 +105,7 @@ impl Telemetry {
         let change = RecordChange {
             record_type: Some(record_type),
             last_error: Some(error),
-            ..RecordChange::to(id, RecordState::Quarantined)
+            ..RecordChange::changed_to(id, RecordState::Quarantined)
         };
         let mut redacted = change.clone();
         Audience::OTHERS.redact_change(&mut redacted, submitter);
@@ -134,7 +134,7 @@ impl Handler<Event> for Telemetry {
     fn handle(&mut self, event: Event, ctx: &mut Self::Context) {
         match event {
             Event::BatchEnded { mut report, types, network } => {
-                self.history.trace(&mut report);
+                self.history.resolve_parent(&mut report);
                 self.log.batch(&report);
                 self.measurements.batch_ended(&report, &types, &network);
                 self.feed.announce("batch", &report);
@@ -143,12 +143,12 @@ impl Handler<Event> for Telemetry {
             }
             Event::BatchDivided { from, into } => {
                 log::divided(from, &into);
-                self.history.divided(from, &into);
+                self.history.record_division(from, &into);
             }
             Event::RecordsSynced { batch, ids } => {
                 for id in ids {
                     log::synced(batch, id);
-                    self.feed.announce("record", &RecordChange::to(id, RecordState::Synced));
+                    self.feed.announce("record", &RecordChange::changed_to(id, RecordState::Synced));
                 }
             }
             Event::RecordQuarantined { batch, record } => {
@@ -194,7 +194,7 @@ impl Handler<RecentBatches> for Telemetry {
     type Result = MessageResult<RecentBatches>;
 
     fn handle(&mut self, RecentBatches(limit): RecentBatches, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.history.latest(limit))
+        MessageResult(self.history.latest_batches(limit))
     }
 }
 
@@ -202,7 +202,7 @@ impl Handler<Lineage> for Telemetry {
     type Result = MessageResult<Lineage>;
 
     fn handle(&mut self, Lineage(batch): Lineage, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.history.lineage(batch))
+        MessageResult(self.history.find_lineage(batch))
     }
 }
 

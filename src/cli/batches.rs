@@ -52,9 +52,9 @@ fn fill(table: &mut Table<'_>, list: &BatchList, now: u64) {
             batch.sequence.into(),
             format!("{}, {}", batch.records, size(batch.bytes)).into(),
             result(batch).into(),
-            plain(&batch.why()).into(),
+            plain(&batch.describe_size()).into(),
             // Where all went well, there is nothing to add.
-            if is_all_synced(batch) { String::new().into() } else { plain(batch.done()).into() },
+            if is_all_synced(batch) { String::new().into() } else { plain(batch.describe_result()).into() },
         ]);
     }
 }
@@ -99,7 +99,7 @@ fn ended(batch: &BatchReport) -> String {
 /// `2026-03-01T08:15:30.120Z (12 s ago)  batch 3f2a91bc, 38 records (learned: …), try 1: timed out after 1 min
 /// (HTTP 504); cut into 7 parts`
 pub(crate) fn chapter(batch: &BatchReport, now: u64) -> String {
-    let done = match plain(batch.done()) {
+    let done = match plain(batch.describe_result()) {
         done if done.is_empty() => String::new(),
         done => format!("; {done}"),
     };
@@ -108,7 +108,7 @@ pub(crate) fn chapter(batch: &BatchReport, now: u64) -> String {
         stamp(batch.at, now),
         short_id(batch.id),
         count(batch.records as u64, "record"),
-        plain(&batch.why()),
+        plain(&batch.describe_size()),
         batch.attempt,
         ended(batch),
     )
@@ -147,15 +147,15 @@ pub(crate) fn sentence(batch: &BatchReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::samples::{parent, report};
-    use crate::client::scripted::{Scripted, answer};
+    use crate::api::samples::{sample_parent, sample_report};
+    use crate::client::scripted::{Scripted, answer_step};
     use crate::model::SizeRule;
 
     fn reports() -> [BatchReport; 2] {
         let learned = BatchReport {
             expected_ms: Some(27_300),
             at_most_ms: Some(33_000),
-            ..report(SizeRule::Learned, None)
+            ..sample_report(SizeRule::Learned, None)
         };
         let split = BatchReport {
             records: 19,
@@ -165,7 +165,7 @@ mod tests {
             duration_ms: 60_000,
             synced: 0,
             note: "the answer was HTTP 504: cut into 7 parts".into(),
-            ..report(SizeRule::Split, Some(parent()))
+            ..sample_report(SizeRule::Split, Some(sample_parent()))
         };
         [learned, split]
     }
@@ -195,7 +195,7 @@ mod tests {
     async fn whoever_pipes_it_gets_a_line_a_batch() {
         let [learned, split] = reports();
         let list = serde_json::to_string(&BatchList { batches: vec![split, learned] }).unwrap();
-        let daemon = Scripted::new(vec![answer(200, &list)]);
+        let daemon = Scripted::new(vec![answer_step(200, &list)]);
         let args = Args { limit: 20 };
         let run = crate::cli::testing::run(&daemon, false, async |context| super::run(&args, context).await);
         let (code, text) = run.await;

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::failure::Failure;
 use super::json_text;
 use super::words::{fold, plain};
-use crate::client::{Client, JSON, decode};
+use crate::client::{Client, JSON, decode_json};
 
 pub(crate) struct Context<'a> {
     pub(crate) client: Client,
@@ -67,7 +67,7 @@ impl Context<'_> {
         if self.json {
             return self.answer_line(answer);
         }
-        let answer = decode(answer)?;
+        let answer = decode_json(answer)?;
         view(self, answer)
     }
 

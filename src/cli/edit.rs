@@ -20,7 +20,7 @@ use super::context::Context;
 use super::failure::{Failure, leaves_doubt};
 use super::follow::Interrupt;
 use super::{json_text, show};
-use crate::client::{Client, ClientError, JSON, decode};
+use crate::client::{Client, ClientError, JSON, decode_json};
 use crate::exit;
 use crate::model::{RecordId, RecordState};
 
@@ -159,7 +159,7 @@ struct Version {
 
 impl Version {
     async fn of(client: &Client, id: RecordId) -> Result<Self, ClientError> {
-        decode(&show::fetch(client, id, &["payload"]).await?)
+        decode_json(&show::fetch(client, id, &["payload"]).await?)
     }
 }
 
@@ -281,11 +281,14 @@ mod tests {
 
     use super::super::testing::run;
     use super::*;
-    use crate::client::scripted::{Scripted, Step, answer};
+    use crate::client::scripted::{Scripted, Step, answer_step};
 
     fn detail_at(state: &str, time: u64) -> Step {
         let payload = r#"{"z": 1.50, "day": "30 Feb"}"#;
-        answer(200, &format!("{{\"state\":\"{state}\",\"updated_at\":\"{time}\",\"payload\":{payload}}}"))
+        answer_step(
+            200,
+            &format!("{{\"state\":\"{state}\",\"updated_at\":\"{time}\",\"payload\":{payload}}}"),
+        )
     }
 
     fn detail(state: &str) -> Step {
@@ -307,7 +310,7 @@ mod tests {
             run_with(&args, context, |file| edit(editor, file), go_on).await
         })
         .await;
-        let bodies = daemon.calls().into_iter();
+        let bodies = daemon.into_calls().into_iter();
         let bodies = bodies.map(|call| String::from_utf8(call.body).unwrap());
         (code, text, bodies.collect())
     }
@@ -326,7 +329,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_mended_is_sent_and_the_rest_is_untouched() {
-        let script = vec![detail("QUARANTINED"), detail("QUARANTINED"), answer(200, "{}")];
+        let script = vec![detail("QUARANTINED"), detail("QUARANTINED"), answer_step(200, "{}")];
         let (code, text, bodies) = edited(script, MENDED, 0).await;
         assert_eq!(code, Ok(0));
         assert!(text.ends_with("will be sent again.\n"), "{text}");
@@ -363,7 +366,7 @@ mod tests {
         assert!(kept(&failure).contains("1.50"));
         // The first time it breaks the text, the second time it mends it.
         let twice = r#"sh -c 'grep -q Feb\" "$1" && sed -i "s/30 Feb\"/30 Feb/" "$1" || sed -i "s/30 Feb/28 Feb\"/" "$1"' -"#;
-        let script = vec![detail("QUARANTINED"), detail("QUARANTINED"), answer(200, "{}")];
+        let script = vec![detail("QUARANTINED"), detail("QUARANTINED"), answer_step(200, "{}")];
         let (code, _, bodies) = edited(script, twice, 1).await;
         assert_eq!(code, Ok(0));
         assert_eq!(bodies[2], r#"{"z":1.50,"day":"28 Feb"}"#);
@@ -371,7 +374,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_became_of_a_text_whose_answer_was_lost_is_not_claimed_to_be_known() {
-        for (lost, in_doubt) in [(Step::HangUp, true), (answer(500, ""), true), (answer(409, ""), false)] {
+        for (lost, in_doubt) in
+            [(Step::HangUp, true), (answer_step(500, ""), true), (answer_step(409, ""), false)]
+        {
             let script = vec![detail("QUARANTINED"), detail("QUARANTINED"), lost];
             let failure = edited(script, MENDED, 0).await.0.unwrap_err();
             let said =

@@ -121,13 +121,13 @@ impl Interrupt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::scripted::{Scripted, answer, stream};
+    use crate::client::scripted::{Scripted, answer_step, stream_step};
 
     #[tokio::test]
     async fn a_restart_is_told_and_survived() {
-        let first = stream(&["event: status\nid: life-7\ndata: 1\n\n"], false);
-        let second = stream(&["event: status\ndata: 2\n\n"], true);
-        let daemon = Scripted::new(vec![first, answer(503, ""), second]);
+        let first = stream_step(&["event: status\nid: life-7\ndata: 1\n\n"], false);
+        let second = stream_step(&["event: status\ndata: 2\n\n"], true);
+        let daemon = Scripted::new(vec![first, answer_step(503, ""), second]);
         let client = Client::new(daemon.socket());
         let patience = Duration::from_secs(30);
         let mut follower = Follower::open(&client, patience).await.unwrap();
@@ -144,7 +144,7 @@ mod tests {
         let error = follower.next().await.unwrap_err();
         assert!(matches!(error, ClientError::NoDaemon { .. }), "{error}");
         let asked =
-            daemon.calls().into_iter().map(|call| call.head.contains("\r\nlast-event-id: life-7\r\n"));
+            daemon.into_calls().into_iter().map(|call| call.head.contains("\r\nlast-event-id: life-7\r\n"));
         assert_eq!(asked.collect::<Vec<_>>(), [false, true, true]);
     }
 }

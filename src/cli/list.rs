@@ -9,7 +9,7 @@ use super::json_text;
 use super::table::{Cell, Column, Table, age, error_text, extra, name, prose, state, whole};
 use super::words::{held, plain, size};
 use crate::api::RecordPage;
-use crate::client::{Client, ClientError, decode, with_query};
+use crate::client::{Client, ClientError, decode_json, with_query};
 use crate::clock::wall_ms;
 use crate::exit;
 use crate::model::{ManifestEntry, RecordState};
@@ -90,7 +90,7 @@ impl<'a> Pages<'a> {
             pairs.push(("after", cursor));
         }
         let answer = self.client.get(&with_query("/v1/records", &pairs)).await?;
-        let page: P = decode(&answer)?;
+        let page: P = decode_json(&answer)?;
         let (records, next) = page.extent();
         self.left = self.left.saturating_sub(records);
         // A page may be empty and not the last; one that leads nowhere would be asked for again and again.
@@ -198,11 +198,11 @@ fn keeping(record: &ManifestEntry) -> String {
 mod tests {
     use super::super::testing::{entry, run};
     use super::*;
-    use crate::client::scripted::{Scripted, Step, answer};
+    use crate::client::scripted::{Scripted, Step, answer_step};
 
     fn page(records: &[ManifestEntry], next: Option<&str>) -> Step {
         let page = RecordPage { records: records.to_vec(), next: next.map(str::to_owned) };
-        answer(200, &serde_json::to_string(&page).unwrap())
+        answer_step(200, &serde_json::to_string(&page).unwrap())
     }
 
     fn args(limit: u64) -> Args {
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(listed.records, records);
         assert_eq!(listed.next.as_deref(), Some("c3"));
         assert_eq!(text.lines().count(), 1);
-        let calls = daemon.calls();
+        let calls = daemon.into_calls();
         let first = "GET /v1/records?limit=3&state=FAILED&type=Visits HTTP/1.1";
         assert_eq!(calls[0].head.lines().next(), Some(first));
         let second = "GET /v1/records?limit=1&state=FAILED&type=Visits&after=c2 HTTP/1.1";
@@ -240,7 +240,7 @@ mod tests {
         let listed: RecordPage = serde_json::from_str(&text).unwrap();
         assert_eq!((listed.records.as_slice(), listed.next), (records.as_slice(), None));
         let last = "GET /v1/records?limit=2&state=FAILED&type=Visits&all=true&after=c3 HTTP/1.1";
-        assert_eq!(daemon.calls()[3].head.lines().next(), Some(last));
+        assert_eq!(daemon.into_calls()[3].head.lines().next(), Some(last));
     }
 
     #[tokio::test]

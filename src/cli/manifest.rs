@@ -29,7 +29,7 @@ pub(crate) async fn run(verb: &Verb, context: &mut Context<'_>) -> Result<u8, Fa
     let mut body =
         context.client.stream(if args.all { "/v1/manifest?all=true" } else { "/v1/manifest" }).await?;
     let mut target = Target::open(args.file.as_deref(), context.out)?;
-    while let Some(piece) = body.piece().await? {
+    while let Some(piece) = body.next_piece().await? {
         target.bytes(&piece)?;
     }
     let written = target.finish()?;
@@ -41,12 +41,12 @@ pub(crate) async fn run(verb: &Verb, context: &mut Context<'_>) -> Result<u8, Fa
 mod tests {
     use super::super::testing::run;
     use super::*;
-    use crate::client::scripted::{Scripted, stream};
+    use crate::client::scripted::{Scripted, stream_step};
 
     #[tokio::test]
     async fn the_manifest_comes_through_as_it_is_and_a_cut_one_fails() {
         let pieces = ["{\"id\":1}\n{\"i", "d\":2}\n"];
-        let daemon = Scripted::new(vec![stream(&pieces, true), stream(&pieces, false)]);
+        let daemon = Scripted::new(vec![stream_step(&pieces, true), stream_step(&pieces, false)]);
         let verb = Verb::Export(Args { file: None, all: false });
         let (code, text) = run(&daemon, false, async |context| super::run(&verb, context).await).await;
         assert_eq!((code, text.as_str()), (Ok(0), "{\"id\":1}\n{\"id\":2}\n"));

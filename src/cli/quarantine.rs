@@ -12,7 +12,7 @@ use super::list::{self, Pages};
 use super::words::count;
 use super::{edit, json_text, show};
 use crate::api::{Changed, RecordPage, RefusedRecord, Selection};
-use crate::client::{ClientError, decode};
+use crate::client::{ClientError, decode_json};
 use crate::exit;
 use crate::model::{RecordId, RecordState};
 
@@ -127,7 +127,7 @@ fn selection(chosen: &Chosen, confirm: bool) -> Selection {
 async fn add(args: &AddArgs, context: &mut Context<'_>) -> Result<u8, Failure> {
     let selection = Selection { ids: Some(args.ids.clone()), ..Selection::default() };
     let answer = context.post_json("/v1/quarantine/add", &selection).await?;
-    let Changed { changed, refused } = decode(&answer)?;
+    let Changed { changed, refused } = decode_json(&answer)?;
     for RefusedRecord { id, message, .. } in refused.iter().take(REFUSALS_NAMED) {
         context.note(&format!("Record {id} was left as it is: {}", sentence(message)));
     }
@@ -163,7 +163,7 @@ async fn change(
     done: &str,
 ) -> Result<u8, Failure> {
     let answer = context.post_json(path, selection).await?;
-    let Changed { changed, .. } = decode(&answer)?;
+    let Changed { changed, .. } = decode_json(&answer)?;
     let asked = selection.ids.iter().flatten().collect::<HashSet<_>>().len() as u64;
     if changed < asked {
         let left = count(asked - changed, "record");
@@ -206,7 +206,7 @@ async fn export(args: &ExportArgs, context: &mut Context<'_>) -> Result<u8, Fail
 mod tests {
     use super::super::testing::{entry, run};
     use super::*;
-    use crate::client::scripted::{Scripted, answer};
+    use crate::client::scripted::{Scripted, answer_step};
 
     fn all(all: bool) -> Chosen {
         Chosen { ids: Vec::new(), all }
@@ -214,7 +214,8 @@ mod tests {
 
     #[tokio::test]
     async fn ids_and_all_are_asked_for_as_the_api_wants_them() {
-        let daemon = Scripted::new(vec![answer(200, "{\"changed\":1}"), answer(200, "{\"changed\":2}")]);
+        let daemon =
+            Scripted::new(vec![answer_step(200, "{\"changed\":1}"), answer_step(200, "{\"changed\":2}")]);
         let id = RecordId::new();
         let one = Verb::Retry(Chosen { ids: vec![id], all: false });
         let (code, text) = run(&daemon, false, async |context| super::run(&one, context).await).await;
@@ -223,7 +224,7 @@ mod tests {
         let (code, text) = run(&daemon, true, async |context| super::run(&every, context).await).await;
         assert_eq!((code, text.as_str()), (Ok(0), "{\"changed\":2}\n"));
         let bodies: Vec<Selection> =
-            daemon.calls().iter().map(|call| serde_json::from_slice(&call.body).unwrap()).collect();
+            daemon.into_calls().iter().map(|call| serde_json::from_slice(&call.body).unwrap()).collect();
         assert_eq!(bodies[0].ids, Some(vec![id]));
         assert!(bodies[1].ids.is_none() && bodies[1].all && bodies[1].confirm);
     }
@@ -242,11 +243,11 @@ mod tests {
         let page = RecordPage { records: records.to_vec(), next: None };
         let page = serde_json::to_string(&page).unwrap();
         let daemon = Scripted::new(vec![
-            answer(200, &page),
-            answer(200, "{\"state\": \"QUARANTINED\", \"payload\": {\"n\": 1.0}}"),
-            answer(404, ""),
-            answer(200, &page),
-            answer(500, ""),
+            answer_step(200, &page),
+            answer_step(200, "{\"state\": \"QUARANTINED\", \"payload\": {\"n\": 1.0}}"),
+            answer_step(404, ""),
+            answer_step(200, &page),
+            answer_step(500, ""),
         ]);
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("review.ndjson");

@@ -12,7 +12,7 @@ use super::table::error_text;
 use super::words::{count, held, plain, size, stamp, when};
 use crate::api::batch_reasons::short_id;
 use crate::api::{BatchReport, Phase, Status};
-use crate::client::{Client, ClientError, decode, with_query};
+use crate::client::{Client, ClientError, decode_json, with_query};
 use crate::clock::wall_ms;
 use crate::exit;
 use crate::model::{ManifestEntry, RecordId, RecordState};
@@ -43,7 +43,7 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Fa
         context.answer_line(&answer)?;
         return Ok(exit::DONE);
     }
-    let entry: ManifestEntry = decode(&answer)?;
+    let entry: ManifestEntry = decode_json(&answer)?;
     let (lineage, is_redacted) = lineage(&answer)?;
     let reason = Reason::of(&context.client, &entry).await?;
     let now = wall_ms();
@@ -88,7 +88,7 @@ pub(crate) fn payload(answer: &[u8]) -> Result<Option<String>, ClientError> {
         #[serde(default)]
         payload: Option<Box<RawValue>>,
     }
-    let detail: Detail = decode(answer)?;
+    let detail: Detail = decode_json(answer)?;
     Ok(detail.payload.map(|payload| payload.get().to_owned()))
 }
 
@@ -101,7 +101,7 @@ fn lineage(answer: &[u8]) -> Result<(Vec<BatchReport>, bool), ClientError> {
         #[serde(default)]
         redacted: bool,
     }
-    let detail: Detail = decode(answer)?;
+    let detail: Detail = decode_json(answer)?;
     Ok((detail.lineage, detail.redacted))
 }
 
@@ -178,10 +178,10 @@ impl Reason {
             return Ok(Self::None);
         }
         let Some(holder) = entry.held_by else {
-            return Ok(Self::Turn(Box::new(decode(&client.get("/v1/status").await?)?)));
+            return Ok(Self::Turn(Box::new(decode_json(&client.get("/v1/status").await?)?)));
         };
         match fetch(client, holder, &[]).await {
-            Ok(answer) => Ok(Self::Held(Some(Box::new(decode(&answer)?)), holder)),
+            Ok(answer) => Ok(Self::Held(Some(Box::new(decode_json(&answer)?)), holder)),
             // Settled and forgotten since.
             Err(ClientError::Refused { status: 404, .. }) => Ok(Self::Held(None, holder)),
             Err(error) => Err(error),
@@ -276,8 +276,8 @@ mod tests {
     use super::super::testing::{entry, run, status};
     use super::*;
     use crate::api::Counts;
-    use crate::api::samples::report;
-    use crate::client::scripted::{Scripted, answer};
+    use crate::api::samples::sample_report;
+    use crate::client::scripted::{Scripted, answer_step};
     use crate::model::SizeRule;
     use crate::model::{BatchId, DeniedSet, LastError};
 
@@ -348,8 +348,12 @@ mod tests {
     fn the_sends_that_led_to_its_batch_are_told_in_order() {
         let [fresh, part, next] = [(); 3].map(|()| BatchId::new());
         let sends = [
-            BatchReport { id: fresh, note: "cut into 7 parts".into(), ..report(SizeRule::Standard, None) },
-            BatchReport { id: part, records: 1, ..report(SizeRule::Split, Some(fresh)) },
+            BatchReport {
+                id: fresh,
+                note: "cut into 7 parts".into(),
+                ..sample_report(SizeRule::Standard, None)
+            },
+            BatchReport { id: part, records: 1, ..sample_report(SizeRule::Split, Some(fresh)) },
         ];
         let record = ManifestEntry { batch_id: Some(next), attempts: 2, ..entry(1, RecordState::Failed) };
         let text = story(&record, &sends, 22_000);
@@ -377,7 +381,7 @@ mod tests {
         record.last_error = None;
         let mut body = serde_json::to_string(&record).unwrap();
         body.insert_str(body.len() - 1, r#","redacted":true"#);
-        let daemon = Scripted::new(vec![answer(200, &body)]);
+        let daemon = Scripted::new(vec![answer_step(200, &body)]);
         let args = Args { id: record.id, payload: false };
         let (_, text) = run(&daemon, false, async |context| super::run(&args, context).await).await;
         assert!(text.contains("another user (uid 1001)") && text.contains("for admins"), "{text}");
@@ -388,13 +392,13 @@ mod tests {
         let record = entry(1, RecordState::Synced);
         let mut body = serde_json::to_string(&record).unwrap();
         body.insert_str(body.len() - 1, r#","payload":{"z": 1.50,"a": 123456789012345678901}"#);
-        let daemon = Scripted::new(vec![answer(200, &body)]);
+        let daemon = Scripted::new(vec![answer_step(200, &body)]);
         let id = record.id;
         let args = Args { id, payload: true };
         let (code, text) = run(&daemon, false, async |context| super::run(&args, context).await).await;
         assert_eq!(code, Ok(0));
         assert!(text.ends_with("Payload:\n{\n  \"z\": 1.50,\n  \"a\": 123456789012345678901\n}\n"), "{text}");
-        let asked = &daemon.calls()[0].head;
+        let asked = &daemon.into_calls()[0].head;
         assert!(asked.starts_with(&format!("GET /v1/records/{id}?lineage=true&payload=true ")), "{asked}");
     }
 }

@@ -10,7 +10,7 @@ use super::meter::Meter;
 use super::table::error_text;
 use super::words::{count, held, plain, size, spaced, span, stamp, when};
 use crate::api::{Caller, CallerQueue, Counts, QueueUse, Status};
-use crate::client::{Event, decode};
+use crate::client::{Event, decode_json};
 use crate::clock::wall_ms;
 use crate::exit;
 use crate::model::{DiskState, Holder};
@@ -64,7 +64,7 @@ async fn watch(context: &mut Context<'_>) -> Result<u8, Failure> {
                 if context.json {
                     context.line_now(json_text::compact(&event.data))?;
                 } else {
-                    meter.show(context, &decode(event.data.as_bytes())?)?;
+                    meter.show(context, &decode_json(event.data.as_bytes())?)?;
                 }
             }
             News::Event(_) => {}
@@ -236,7 +236,7 @@ mod tests {
     use super::super::testing::{run, status};
     use super::*;
     use crate::api::{Alert, Phase};
-    use crate::client::scripted::{Scripted, answer};
+    use crate::client::scripted::{Scripted, answer_step};
     use crate::model::{RecordId, RecordState};
 
     fn syncing() -> Status {
@@ -330,7 +330,8 @@ mod tests {
 
     #[tokio::test]
     async fn json_is_the_daemons_own_on_one_line() {
-        let daemon = Scripted::new(vec![answer(200, "{\n \"sync\": {\"text\": \"a b\"},\n \"new\": 1\n}\n")]);
+        let daemon =
+            Scripted::new(vec![answer_step(200, "{\n \"sync\": {\"text\": \"a b\"},\n \"new\": 1\n}\n")]);
         let (code, text) =
             run(&daemon, true, async |context| super::run(&Args { watch: false, all: false }, context).await)
                 .await;

@@ -152,13 +152,13 @@ fn write(
 mod tests {
     use super::super::testing::run;
     use super::*;
-    use crate::client::scripted::{Scripted, answer};
+    use crate::client::scripted::{Scripted, answer_step};
 
     #[tokio::test]
     async fn what_was_acknowledged_is_told() {
         let damage = "{\"acknowledged\":[{\"found_at\":\"2026-11-22T20:41:16.000Z\",\"kept_as\":\"/s/queue.redb.damaged-1\",\
                       \"reason\":\"it is too short\",\"salvaged\":412,\"lost\":3}]}";
-        let daemon = Scripted::new(vec![answer(200, damage), answer(200, "{\"acknowledged\":[]}")]);
+        let daemon = Scripted::new(vec![answer_step(200, damage), answer_step(200, "{\"acknowledged\":[]}")]);
         let (code, text) =
             run(&daemon, false, async |context| super::run(&Verb::Acknowledge, context).await).await;
         assert_eq!(code, Ok(0));
@@ -169,6 +169,6 @@ mod tests {
         let (_, text) =
             run(&daemon, false, async |context| super::run(&Verb::Acknowledge, context).await).await;
         assert_eq!(text, "No damage waits to be acknowledged.\n");
-        assert_eq!(daemon.calls()[0].body, "{\"alert\":\"store_damaged\"}".as_bytes());
+        assert_eq!(daemon.into_calls()[0].body, "{\"alert\":\"store_damaged\"}".as_bytes());
     }
 }

@@ -14,7 +14,7 @@ use super::meter::Meter;
 use super::status::carries_status;
 use super::words::{count, plain};
 use crate::api::{Phase, Status};
-use crate::client::{Client, JSON, decode};
+use crate::client::{Client, JSON, decode_json};
 use crate::clock::Clock;
 use crate::exit;
 
@@ -46,7 +46,7 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Fa
     if context.json {
         context.answer_line(&answer)?;
     } else {
-        let status: Status = decode(&context.client.get("/v1/status").await?)?;
+        let status: Status = decode_json(&context.client.get("/v1/status").await?)?;
         context.text(plain(&status.sync.text))?;
     }
     Ok(exit::DONE)
@@ -117,7 +117,7 @@ pub(crate) async fn until_settled(context: &mut Context<'_>, grace: Duration) ->
                 meter.note("The daemon is back.");
                 continue;
             }
-            News::Event(event) if carries_status(&event) => decode(event.data.as_bytes())?,
+            News::Event(event) if carries_status(&event) => decode_json(event.data.as_bytes())?,
             News::Event(_) => continue,
         };
         if !context.json {
@@ -204,7 +204,7 @@ mod tests {
     use super::super::testing::{run, status};
     use super::*;
     use crate::api::Counts;
-    use crate::client::scripted::{Scripted, Step, answer, stream};
+    use crate::client::scripted::{Scripted, Step, answer_step, stream_step};
 
     fn event(name: &str, status: &Status) -> String {
         let data = serde_json::to_string(status).unwrap();
@@ -220,8 +220,8 @@ mod tests {
         let mut pieces = vec![event("status", events[0]), "event: batch\ndata: {}\n\n".to_owned()];
         pieces.extend(events[1..].iter().map(|status| event("progress", status)));
         let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
-        let events: Step = stream(&pieces, false);
-        Scripted::new(vec![answer(202, "{}"), events])
+        let events: Step = stream_step(&pieces, false);
+        Scripted::new(vec![answer_step(202, "{}"), events])
     }
 
     async fn waits(events: &[&Status], json: bool) -> (Result<u8, Failure>, String) {

@@ -122,7 +122,7 @@ fn rate(bytes_per_s: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::testing::run;
-    use crate::client::scripted::{Scripted, answer};
+    use crate::client::scripted::{Scripted, answer_step};
 
     #[tokio::test]
     async fn every_question_has_its_table() {
@@ -133,7 +133,7 @@ mod tests {
             "failures":[{"class":"timeout","count":1,"interface":null,"connect_ms":80.2,"round_trip_ms":null,
                          "bytes_per_s":2048.0,"signal_dbm":null}],
             "days":[]}"#;
-        let daemon = Scripted::new(vec![answer(200, report)]);
+        let daemon = Scripted::new(vec![answer_step(200, report)]);
         let (code, text) = run(&daemon, false, async |context| super::run(context).await).await;
         assert_eq!(code, Ok(0));
         let rows: Vec<String> =

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::sse::{Event, Parser};
-use super::{ClientError, broken, too_late};
+use super::{ClientError, connection_error, too_late};
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -21,20 +21,20 @@ impl Body {
     }
 
     /// The next piece, `None` at the proper end. A connection that ends before that is [`ClientError::Lost`].
-    pub async fn piece(&mut self) -> Result<Option<Bytes>, ClientError> {
+    pub async fn next_piece(&mut self) -> Result<Option<Bytes>, ClientError> {
         while let Some(frame) = self.0.frame().await {
             // Frames without data are trailers.
-            if let Ok(data) = frame.map_err(broken)?.into_data() {
+            if let Ok(data) = frame.map_err(connection_error)?.into_data() {
                 return Ok(Some(data));
             }
         }
         Ok(None)
     }
 
-    pub(super) async fn whole(mut self, limit: usize, within: Duration) -> Result<Bytes, ClientError> {
+    pub(super) async fn read_all(mut self, limit: usize, within: Duration) -> Result<Bytes, ClientError> {
         let reading = async {
             let mut whole = BytesMut::new();
-            while let Some(piece) = self.piece().await? {
+            while let Some(piece) = self.next_piece().await? {
                 if whole.len() + piece.len() > limit {
                     let what = format!("it is larger than {limit} bytes");
                     return Err(ClientError::Protocol(what));
@@ -66,7 +66,7 @@ impl Events {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(Some(event));
             }
-            let Some(piece) = self.body.piece().await? else {
+            let Some(piece) = self.body.next_piece().await? else {
                 return Ok(None);
             };
             self.parser

@@ -102,19 +102,19 @@ impl Client {
     /// The whole answer to a `GET`.
     pub async fn get(&self, path: &str) -> Result<Bytes, ClientError> {
         let body = self.call(Method::GET, path, JSON, Bytes::new()).await?;
-        body.whole(MAX_ANSWER, ANSWER_WITHIN).await
+        body.read_all(MAX_ANSWER, ANSWER_WITHIN).await
     }
 
     /// The whole answer to a `POST`.
     pub async fn post(&self, path: &str, kind: &str, body: Bytes) -> Result<Bytes, ClientError> {
         let body = self.call(Method::POST, path, kind, body).await?;
-        body.whole(MAX_ANSWER, ANSWER_WITHIN).await
+        body.read_all(MAX_ANSWER, ANSWER_WITHIN).await
     }
 
     /// The whole answer to a `PUT`.
     pub async fn put(&self, path: &str, kind: &str, body: Bytes) -> Result<Bytes, ClientError> {
         let body = self.call(Method::PUT, path, kind, body).await?;
-        body.whole(MAX_ANSWER, ANSWER_WITHIN).await
+        body.read_all(MAX_ANSWER, ANSWER_WITHIN).await
     }
 
     /// The answer to a `GET`, piece by piece.
@@ -129,7 +129,7 @@ impl Client {
 
     /// As [`Self::events`], with what was reported since the event of this id, as far as the daemon knows.
     pub async fn events_after(&self, after: Option<&str>) -> Result<Events, ClientError> {
-        let mut request = request(Method::GET, "/v1/events", JSON);
+        let mut request = build_request(Method::GET, "/v1/events", JSON);
         // An id that no header can carry is as good as none.
         if let Some(id) = after.and_then(|id| HeaderValue::from_str(id).ok()) {
             request = request.header(LAST_EVENT_ID, id);
@@ -138,21 +138,21 @@ impl Client {
     }
 
     async fn call(&self, method: Method, path: &str, kind: &str, body: Bytes) -> Result<Body, ClientError> {
-        self.send(request(method, path, kind), body).await
+        self.send(build_request(method, path, kind), body).await
     }
 
     async fn send(&self, request: request::Builder, body: Bytes) -> Result<Body, ClientError> {
         let request =
             request.body(Full::new(body)).map_err(|error| ClientError::Protocol(error.to_string()))?;
         let stream = self.connect().await?;
-        let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(connection_error)?;
         // It ends by itself when the sender and the answer are dropped; its errors reach the caller there.
         tokio::spawn(connection);
         let response = timeout(ANSWER_WITHIN, sender.send_request(request))
             .await
             .map_err(|_| too_late())?
-            .map_err(broken)?;
-        accepted(response).await
+            .map_err(connection_error)?;
+        check_status(response).await
     }
 
     async fn connect(&self) -> Result<UnixStream, ClientError> {
@@ -174,7 +174,7 @@ impl Client {
     }
 }
 
-fn request(method: Method, path: &str, kind: &str) -> request::Builder {
+fn build_request(method: Method, path: &str, kind: &str) -> request::Builder {
     Request::builder()
         .method(method)
         .uri(path)
@@ -184,7 +184,7 @@ fn request(method: Method, path: &str, kind: &str) -> request::Builder {
 }
 
 /// Reads an answer of the local API.
-pub fn decode<T: DeserializeOwned>(answer: &[u8]) -> Result<T, ClientError> {
+pub fn decode_json<T: DeserializeOwned>(answer: &[u8]) -> Result<T, ClientError> {
     serde_json::from_slice(answer).map_err(|error| ClientError::Protocol(error.to_string()))
 }
 
@@ -194,18 +194,18 @@ pub fn with_query(path: &str, pairs: &[(&str, &str)]) -> String {
     if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
 }
 
-async fn accepted(response: Response<Incoming>) -> Result<Body, ClientError> {
+async fn check_status(response: Response<Incoming>) -> Result<Body, ClientError> {
     let status = response.status();
     let body = Body::new(response.into_body());
     if status.is_success() {
         return Ok(body);
     }
-    let answer = body.whole(MAX_REFUSAL, ANSWER_WITHIN).await?;
-    Err(refusal(status, &answer))
+    let answer = body.read_all(MAX_REFUSAL, ANSWER_WITHIN).await?;
+    Err(to_refusal(status, &answer))
 }
 
 /// Refusals come from the daemon's handlers as [`ErrorBody`], and from the HTTP layer below them as text or nothing.
-fn refusal(status: StatusCode, answer: &[u8]) -> ClientError {
+fn to_refusal(status: StatusCode, answer: &[u8]) -> ClientError {
     match serde_json::from_slice::<ErrorBody>(answer) {
         Ok(ErrorBody { error }) => ClientError::Refused {
             status: status.as_u16(),
@@ -225,7 +225,7 @@ fn refusal(status: StatusCode, answer: &[u8]) -> ClientError {
     }
 }
 
-fn broken(error: hyper::Error) -> ClientError {
+fn connection_error(error: hyper::Error) -> ClientError {
     if error.is_parse() {
         ClientError::Protocol(error.to_string())
     } else {

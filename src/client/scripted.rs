@@ -33,7 +33,8 @@ impl Scripted {
         let socket = dir.path().join("daemon.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let thread = std::thread::spawn(move || {
-            let calls = script.into_iter().map(|step| play(&listener.accept().unwrap().0, step)).collect();
+            let calls =
+                script.into_iter().map(|step| play_step(&listener.accept().unwrap().0, step)).collect();
             std::fs::remove_file(&socket).unwrap();
             calls
         });
@@ -45,12 +46,12 @@ impl Scripted {
     }
 
     /// What it was asked. Waits for the end of the script.
-    pub(crate) fn calls(self) -> Vec<Call> {
+    pub(crate) fn into_calls(self) -> Vec<Call> {
         self.thread.join().unwrap()
     }
 }
 
-fn play(stream: &UnixStream, step: Step) -> Call {
+fn play_step(stream: &UnixStream, step: Step) -> Call {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -74,7 +75,7 @@ fn play(stream: &UnixStream, step: Step) -> Call {
 }
 
 /// A complete answer.
-pub(crate) fn answer(status: u16, body: &str) -> Step {
+pub(crate) fn answer_step(status: u16, body: &str) -> Step {
     let length = body.len();
     Step::Answer(vec![
         format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n").into_bytes(),
@@ -83,7 +84,7 @@ pub(crate) fn answer(status: u16, body: &str) -> Step {
 }
 
 /// An answer in chunks that ends properly when `ends`.
-pub(crate) fn stream(pieces: &[&str], ends: bool) -> Step {
+pub(crate) fn stream_step(pieces: &[&str], ends: bool) -> Step {
     let mut parts = vec![b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec()];
     parts.extend(pieces.iter().map(|piece| format!("{:x}\r\n{piece}\r\n", piece.len()).into_bytes()));
     if ends {

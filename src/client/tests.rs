@@ -1,16 +1,16 @@
 //! The client against a daemon that follows a script.
 
-use super::scripted::{Scripted, Step, answer, stream};
+use super::scripted::{Scripted, Step, answer_step, stream_step};
 use super::*;
 
 #[tokio::test]
 async fn a_request_names_its_host_and_carries_its_body() {
-    let daemon = Scripted::new(vec![answer(201, "{\"accepted\":1}")]);
+    let daemon = Scripted::new(vec![answer_step(201, "{\"accepted\":1}")]);
     let client = Client::new(daemon.socket());
     let body = Bytes::from_static(b"{\"type\":\"T\"}\n");
     let answer = client.post("/v1/records", NDJSON, body).await.unwrap();
     assert_eq!(&answer[..], b"{\"accepted\":1}");
-    let call = daemon.calls().remove(0);
+    let call = daemon.into_calls().remove(0);
     let head = call.head.to_ascii_lowercase();
     assert!(head.starts_with("post /v1/records http/1.1\r\n"), "{head}");
     assert!(head.contains("\r\nhost: localhost\r\n"), "{head}");
@@ -39,7 +39,7 @@ async fn a_socket_without_a_daemon_is_told_from_other_failures() {
 #[tokio::test]
 async fn refusals_keep_code_message_and_position() {
     let refusal = "{\"error\":{\"code\":\"id_conflict\",\"message\":\"known\",\"position\":3}}";
-    let daemon = Scripted::new(vec![answer(409, refusal), answer(400, "bad request line")]);
+    let daemon = Scripted::new(vec![answer_step(409, refusal), answer_step(400, "bad request line")]);
     let client = Client::new(daemon.socket());
     let error = client.get("/v1/status").await.unwrap_err();
     let ClientError::Refused { status, code, message, position } = error else { panic!("{error}") };
@@ -68,7 +68,7 @@ async fn an_end_in_the_middle_is_lost_and_nonsense_is_not() {
 #[tokio::test]
 async fn events_arrive_one_by_one_until_the_daemon_ends_them() {
     let pieces = ["event: status\nda", "ta: {}\n\nevent: progress\ndata: 1\n\n"];
-    let daemon = Scripted::new(vec![stream(&pieces, true), stream(&pieces[..1], false)]);
+    let daemon = Scripted::new(vec![stream_step(&pieces, true), stream_step(&pieces[..1], false)]);
     let client = Client::new(daemon.socket());
     let mut events = client.events().await.unwrap();
     assert_eq!(events.next().await.unwrap().unwrap().name, "status");
@@ -77,7 +77,7 @@ async fn events_arrive_one_by_one_until_the_daemon_ends_them() {
     let mut events = client.events_after(Some("a-7")).await.unwrap();
     let error = events.next().await.unwrap_err();
     assert!(matches!(error, ClientError::Lost { .. }), "{error}");
-    let asked = daemon.calls().into_iter().map(|call| call.head.contains("\r\nlast-event-id: a-7\r\n"));
+    let asked = daemon.into_calls().into_iter().map(|call| call.head.contains("\r\nlast-event-id: a-7\r\n"));
     assert_eq!(asked.collect::<Vec<_>>(), [false, true]);
 }
 

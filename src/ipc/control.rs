@@ -74,7 +74,7 @@ pub(super) async fn acknowledge_alert(
         );
         ApiError::bad_request("invalid_alert", message)
     };
-    let request: AcknowledgeAlert = submission::named(&body.bytes).map_err(invalid)?;
+    let request: AcknowledgeAlert = submission::parse_named(&body.bytes).map_err(invalid)?;
     if request.alert != AlertName::StoreDamaged.to_string() {
         return Err(invalid(format!("`{}` cannot be acknowledged", request.alert)));
     }

@@ -61,7 +61,7 @@ pub(super) fn stream_events(
     let reader = state.event_feed.listen(audience, header.or(query.last_event_id.as_deref()));
     let mut status = state.sources.current_status();
     audience.redact_status(&mut status);
-    let first = reader.opening(&status);
+    let first = reader.opening_frame(&status);
     let begin = (Some(first), reader, state.shutdown.clone(), slot);
     let events = unfold(begin, |(first, mut reader, mut shutdown, slot)| async move {
         if let Some(first) = first {

@@ -12,9 +12,9 @@ use super::http::{HttpResponse, json_response, read_query, stream_response};
 use super::state::ApiState;
 use crate::actors::queue_store::Write;
 use crate::actors::telemetry::Lineage;
-use crate::api::submission::{self, InvalidRecord, Refused, Submission};
+use crate::api::submission::{self, InvalidRecord, Submission, SubmissionError};
 use crate::api::{Accepted, RecordDetail, RecordPage};
-use crate::model::{NewRecord, Place, RecordId, RecordState};
+use crate::model::{NewRecord, QueuePosition, RecordId, RecordState};
 use crate::store::{Append, Filter, Page};
 use crate::telemetry::audience::Audience;
 
@@ -57,10 +57,10 @@ async fn parse_records(body: &[u8], is_ndjson: bool) -> Result<Vec<NewRecord>, A
         ApiError::bad_request("invalid_record", format!("{invalid}; nothing was stored{hint}"))
             .with_position(invalid.position)
     };
-    let pieces = if is_ndjson { submission::ndjson(body) } else { submission::json(body) };
+    let pieces = if is_ndjson { submission::split_ndjson(body) } else { submission::split_json(body) };
     let pieces = pieces.map_err(|refused| match refused {
-        Refused::Invalid(record) => invalid(record),
-        Refused::TooMany => ApiError::new(
+        SubmissionError::Invalid(record) => invalid(record),
+        SubmissionError::TooMany => ApiError::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "request_too_large",
             format!("{refused}; nothing was stored; send fewer records at a time"),
@@ -106,7 +106,7 @@ impl ListQuery {
         // A parameter without a value counts as missing.
         let given = |value: Option<String>| value.filter(|value| !value.is_empty());
         let state = given(query.state).map(|state| state.parse()).transpose().map_err(invalid)?;
-        let after = given(query.after).map(|cursor| cursor.parse().map(Place)).transpose();
+        let after = given(query.after).map(|cursor| cursor.parse().map(QueuePosition)).transpose();
         let after = after.map_err(|_| invalid("`after` must be the `next` of an earlier page".into()))?;
         let limit = given(query.limit).map(|limit| limit.parse::<usize>()).transpose();
         let limit = limit.map_err(|_| invalid("`limit` must be a whole number".into()))?;
@@ -135,7 +135,7 @@ pub(super) async fn list_records(
     let audience = state.audience_of(peer);
     let filter = Filter { submitter: audience.listed_submitter(all), ..filter };
     let response = state.json_from_view(move |view| {
-        let page = audience.page(view, &filter)?;
+        let page = audience.read_page(view, &filter)?;
         Ok(RecordPage { records: page.entries, next: page.next.map(|place| place.0.to_string()) })
     });
     response.await
@@ -239,13 +239,13 @@ pub(super) fn stream_manifest(state: &ApiState, peer: &Peer, query: &str) -> Res
     let query: ManifestQuery = read_query(query)?;
     let (state, audience) = (state.clone(), state.audience_of(peer));
     let submitter = audience.listed_submitter(query.all);
-    let pages = futures_util::stream::unfold(Some(None), move |after: Option<Option<Place>>| {
+    let pages = futures_util::stream::unfold(Some(None), move |after: Option<Option<QueuePosition>>| {
         let state = state.clone();
         async move {
             let filter =
                 Filter { submitter, after: after?, limit: MANIFEST_PIECE_ENTRIES, ..Filter::default() };
             let page = state.with_view(move |view| {
-                audience.page(view, &filter).map(|page| (encode_ndjson(&page), page.next))
+                audience.read_page(view, &filter).map(|page| (encode_ndjson(&page), page.next))
             });
             Some(match page.await {
                 Ok((lines, next)) => {

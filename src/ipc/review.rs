@@ -140,7 +140,7 @@ pub(super) async fn discard_records(
 }
 
 fn read_selection(body: &[u8]) -> Result<Selection, ApiError> {
-    let selection: Selection = submission::named(body).map_err(|error| {
+    let selection: Selection = submission::parse_named(body).map_err(|error| {
         ApiError::bad_request(
             "invalid_selection",
             format!("{error}; send {{\"ids\": [\"…\"]}} or {{\"all\": true}}"),
@@ -202,7 +202,7 @@ async fn review_step(state: &ApiState, review: Review) -> Result<Reviewed, ApiEr
         } else {
             tracing::info!(record_id = %id, "record {id} was {verb} on request");
         }
-        state.event_feed.announce("record", &RecordChange::by(*id, decision));
+        state.event_feed.announce("record", &RecordChange::decided_as(*id, decision));
     }
     Ok(reviewed)
 }
@@ -239,11 +239,11 @@ pub(super) async fn replace_payload(
         require_no_id_conflict(state, id).await?;
     }
     let body = body.read_all(state).await?;
-    let payload =
-        submission::object(&body.bytes).map_err(|reason| ApiError::bad_request("invalid_record", reason))?;
+    let payload = submission::parse_object(&body.bytes)
+        .map_err(|reason| ApiError::bad_request("invalid_record", reason))?;
     state.store.send(Write(Mend { id, payload })).await???;
     tracing::info!(record_id = %id, "the payload of record {id} was replaced and the record queued again");
-    state.event_feed.announce("record", &RecordChange::by(id, RecordDecision::QueuedAgain));
+    state.event_feed.announce("record", &RecordChange::decided_as(id, RecordDecision::QueuedAgain));
     let entry = state.with_view(move |view| view.entry(id)).await?.ok_or_else(ApiError::no_such_record)?;
     Ok(json_response(StatusCode::OK, &entry))
 }

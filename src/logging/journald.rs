@@ -13,7 +13,7 @@ use tracing_subscriber::layer::Context;
 use super::sender::Sender;
 use crate::hidden::replace_hidden;
 use crate::journal::MESSAGES;
-use fieldsync_core::stderr_log::priority;
+use fieldsync_core::stderr_log::syslog_priority;
 
 /// Event fields become `FIELDSYNC_BATCH_ID=…` in the journal.
 const FIELD_PREFIX: &str = "FIELDSYNC_";
@@ -59,7 +59,7 @@ pub(super) struct Entry(Vec<u8>);
 impl Entry {
     fn new(level: Level) -> Self {
         let mut entry = Self(Vec::with_capacity(512));
-        entry.put("PRIORITY", &priority(level).to_string());
+        entry.put("PRIORITY", &syslog_priority(level).to_string());
         entry.put("SYSLOG_IDENTIFIER", IDENTIFIER);
         entry
     }

@@ -12,7 +12,7 @@ use super::error::StoreError;
 use super::limits::LimitReached;
 use super::op::{Op, Transaction};
 use super::schema::{Header, ManifestRow};
-use crate::model::{NewRecord, Place, RecordId};
+use crate::model::{NewRecord, QueuePosition, RecordId};
 
 /// Takes records in.
 pub struct Append {
@@ -165,7 +165,7 @@ impl Transaction<'_, '_> {
     fn insert(&mut self, record: &NewRecord, digest: Digest, submitter: u32) -> Result<(), StoreError> {
         let id = record.id.0.as_u128();
         let seq = self.state.counters.next_seq;
-        let place = Place::new(record.priority, seq).0;
+        let place = QueuePosition::new(record.priority, seq).0;
         let header = Header {
             id,
             place,

@@ -133,7 +133,7 @@ impl Draft<'_> {
             }
         }
         for places in lanes.values_mut() {
-            places.sort_by_key(|place| std::cmp::Reverse(crate::model::Place(*place).seq()));
+            places.sort_by_key(|place| std::cmp::Reverse(crate::model::QueuePosition(*place).seq()));
         }
         let by_place: HashMap<u64, &MemberRow> =
             self.members.iter().map(|member| (member.row.place, &member.row)).collect();

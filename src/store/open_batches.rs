@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::schema::{BatchRow, StoredPhase};
-use crate::model::{BatchId, OpenBatch, Place};
+use crate::model::{BatchId, OpenBatch, QueuePosition};
 
 /// The open batches.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -69,7 +69,7 @@ pub(super) fn open_batch(id: u128, row: &BatchRow) -> OpenBatch {
         parent: row.parent.map(|parent| BatchId(Uuid::from_u128(parent))),
         stage: row.stage.into(),
         rule: row.rule.into(),
-        place: Place(row.members.first().map_or(0, |member| member.place)),
+        place: QueuePosition(row.members.first().map_or(0, |member| member.place)),
         records: row.members.len(),
         bytes: row.bytes,
         attempt: row.attempt,

@@ -14,7 +14,7 @@ use super::open_batches::OpenBatches;
 use super::schema::{Header, ManifestRow, Snapshot, StoredState, manifest_row};
 use super::shared::SharedDatabase;
 use crate::clock::Now;
-use crate::model::{BatchId, LastError, ManifestEntry, Place, RecordId, RecordState};
+use crate::model::{BatchId, LastError, ManifestEntry, QueuePosition, RecordId, RecordState};
 
 /// Records that one page looks at, in a few milliseconds; with a rare filter a page may end early, with a cursor.
 const PAGE_SCAN: usize = 2000;
@@ -31,7 +31,7 @@ pub struct Filter {
     /// Only those of this user.
     pub submitter: Option<u32>,
     /// Only those after this place.
-    pub after: Option<Place>,
+    pub after: Option<QueuePosition>,
     /// At most so many.
     pub limit: usize,
 }
@@ -42,7 +42,7 @@ pub struct Page {
     /// The entries.
     pub entries: Vec<ManifestEntry>,
     /// Where the next page begins after, when there may be more.
-    pub next: Option<Place>,
+    pub next: Option<QueuePosition>,
 }
 
 /// Looks at the queue, from any thread.
@@ -126,7 +126,7 @@ impl StoreView {
             if wanted {
                 page.entries.push(self.describe(&mut lanes, RecordId(Uuid::from_u128(id)), row)?);
             }
-            page.next = Some(Place(place));
+            page.next = Some(QueuePosition(place));
         }
         Ok(page)
     }
@@ -138,7 +138,7 @@ impl StoreView {
         row: ManifestRow,
     ) -> Result<ManifestEntry, StoreError> {
         let open = self.open.batch_of(row.place);
-        let place = Place(row.place);
+        let place = QueuePosition(row.place);
         let stuck = matches!(row.state, StoredState::Failed | StoredState::Quarantined);
         let holds = if stuck { lanes.holds(&row)? } else { 0 };
         let held_by = match row.state {

@@ -9,7 +9,7 @@ use super::batch_rows::SetAside;
 use super::error::StoreError;
 use super::op::{Op, Transaction};
 use super::schema::{HELD, StoredError, StoredPhase, StoredState};
-use crate::model::{BatchId, LastError, Place, RecordId};
+use crate::model::{BatchId, LastError, QueuePosition, RecordId};
 use crate::protocol::exchange::truncate_text;
 
 /// Records that one step changes at most, so that others get their turn in between.
@@ -31,7 +31,7 @@ pub enum Selected {
     These(Vec<RecordId>),
     /// The next [`REVIEW_STEP`] behind a place, in queue order. Whoever goes on from step to step meets each
     /// record once, though what is queued again may come back meanwhile.
-    After(Option<Place>),
+    After(Option<QueuePosition>),
 }
 
 /// What to do with a record under review.
@@ -49,7 +49,7 @@ pub struct Reviewed {
     /// The records that changed.
     pub changed: Vec<RecordId>,
     /// Where the next step goes on; none when this was the last.
-    pub next: Option<Place>,
+    pub next: Option<QueuePosition>,
 }
 
 impl Op for Review {
@@ -65,7 +65,7 @@ impl Op for Review {
                 for item in transaction.tables.quarantine.range(start..)?.take(REVIEW_STEP) {
                     let (place, id) = item?;
                     ids.push(id.value());
-                    next = Some(Place(place.value())).filter(|_| ids.len() == REVIEW_STEP);
+                    next = Some(QueuePosition(place.value())).filter(|_| ids.len() == REVIEW_STEP);
                 }
                 ids
             }

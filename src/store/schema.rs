@@ -10,7 +10,7 @@ use super::codec;
 use super::disk_use::disk_bytes;
 use super::error::StoreError;
 use super::key_space::{KeySpace, Lane, LanePosition};
-use crate::model::{BatchPhase, Place, SizeRule, Stage};
+use crate::model::{BatchPhase, QueuePosition, SizeRule, Stage};
 
 /// The version that this program writes.
 pub(super) const SCHEMA_VERSION: u32 = 2;
@@ -93,7 +93,7 @@ pub(super) const HELD: u64 = u64::MAX;
 
 /// The order of arrival of the record at a place.
 pub(super) fn seq(place: u64) -> u64 {
-    Place(place).seq()
+    QueuePosition(place).seq()
 }
 
 /// The manifest's row of a record.

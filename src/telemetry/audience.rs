@@ -44,7 +44,7 @@ impl Audience {
     }
 
     /// A page of the manifest, as this reader sees it.
-    pub(crate) fn page(self, view: &StoreView, filter: &Filter) -> Result<Page, StoreError> {
+    pub(crate) fn read_page(self, view: &StoreView, filter: &Filter) -> Result<Page, StoreError> {
         let mut page = view.page(filter)?;
         for entry in &mut page.entries {
             self.redact_entry(entry);

@@ -98,7 +98,7 @@ impl Default for Feed {
 impl Feed {
     /// Announces what all readers see. Costs next to nothing while nobody listens.
     pub fn announce(&self, event: &'static str, data: &impl Serialize) {
-        self.publish(event, data, None);
+        self.publish_event(event, data, None);
     }
 
     /// As [`Self::announce`], with what readers see who are neither admins nor this submitter.
@@ -109,11 +109,16 @@ impl Feed {
         submitter: Option<u32>,
         redacted: &T,
     ) {
-        self.publish(event, data, (data != redacted).then_some((submitter, redacted)));
+        self.publish_event(event, data, (data != redacted).then_some((submitter, redacted)));
     }
 
-    fn publish<T: Serialize>(&self, event: &'static str, data: &T, redacted: Option<(Option<u32>, &T)>) {
-        let mut ring = self.ring();
+    fn publish_event<T: Serialize>(
+        &self,
+        event: &'static str,
+        data: &T,
+        redacted: Option<(Option<u32>, &T)>,
+    ) {
+        let mut ring = self.lock_ring();
         if self.news.receiver_count() == 0 && !ring.is_kept_for_somebody() {
             return;
         }
@@ -131,7 +136,7 @@ impl Feed {
 
     /// Listens from now on, or from behind the event that was seen last.
     pub fn listen(&self, audience: Audience, last_seen: Option<&str>) -> Reader {
-        let mut ring = self.ring();
+        let mut ring = self.lock_ring();
         (ring.silent, ring.unheard) = (false, 0);
         let mut reader = Reader {
             feed: self.clone(),
@@ -158,7 +163,7 @@ impl Feed {
         reader
     }
 
-    fn ring(&self) -> MutexGuard<'_, Ring> {
+    fn lock_ring(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -181,8 +186,8 @@ impl Ring {
     fn push(&mut self, event: &str, data: &str, redacted: Option<(Option<u32>, String)>) {
         let id = Id { life: self.life, number: self.next };
         let redacted =
-            redacted.map(|(submitter, data)| Redacted { submitter, frame: frame(id, event, &data) });
-        let kept = Kept { whole: frame(id, event, data), redacted };
+            redacted.map(|(submitter, data)| Redacted { submitter, frame: encode_frame(id, event, &data) });
+        let kept = Kept { whole: encode_frame(id, event, data), redacted };
         self.next += 1;
         self.bytes += kept.len();
         self.events.push_back(kept);
@@ -192,7 +197,7 @@ impl Ring {
         }
     }
 
-    fn oldest(&self) -> u64 {
+    fn oldest_number(&self) -> u64 {
         self.next - self.events.len() as u64
     }
 }
@@ -214,19 +219,19 @@ pub struct Reader {
 impl Reader {
     /// The first event. Its id is that of the last event that was seen: whoever comes back with it has
     /// missed what follows.
-    pub fn opening(&self, status: &impl Serialize) -> Bytes {
-        let life = self.feed.ring().life;
+    pub fn opening_frame(&self, status: &impl Serialize) -> Bytes {
+        let life = self.feed.lock_ring().life;
         let id = self.seen.unwrap_or(Id { life, number: self.next.saturating_sub(1) });
         let status = serde_json::to_string(status).unwrap_or_default();
         let retry = format!("retry: {COME_BACK_MS}\n");
-        [retry.as_bytes(), &frame(id, "status", &status)].concat().into()
+        [retry.as_bytes(), &encode_frame(id, "status", &status)].concat().into()
     }
 
     /// Waits for the next event, or for the news that some were missed.
     pub async fn next(&mut self) -> Bytes {
         loop {
             self.news.borrow_and_update();
-            if let Some(frame) = self.take() {
+            if let Some(frame) = self.take_pending() {
                 return frame;
             }
             // The sender lives as long as the reader, which holds one.
@@ -234,10 +239,10 @@ impl Reader {
         }
     }
 
-    fn take(&mut self) -> Option<Bytes> {
+    fn take_pending(&mut self) -> Option<Bytes> {
         let feed = self.feed.clone();
-        let ring = feed.ring();
-        let oldest = ring.oldest();
+        let ring = feed.lock_ring();
+        let oldest = ring.oldest_number();
         let reason = self.gap.take();
         if self.next < oldest || matches!(reason, Some(GapReason::DaemonRestarted | GapReason::UnknownId)) {
             let reason = reason.unwrap_or(GapReason::SlowReader);
@@ -245,7 +250,7 @@ impl Reader {
             let missed = (is_counted && self.next >= ring.uncounted).then(|| oldest - self.next);
             self.next = oldest;
             let gap = serde_json::to_string(&Gap { missed, reason }).unwrap_or_default();
-            return Some(frame(Id { life: ring.life, number: oldest - 1 }, "gap", &gap));
+            return Some(encode_frame(Id { life: ring.life, number: oldest - 1 }, "gap", &gap));
         }
         let at = usize::try_from(self.next - oldest).unwrap_or(usize::MAX);
         let event = ring.events.get(at)?.for_reader(self.audience).clone();
@@ -254,7 +259,7 @@ impl Reader {
     }
 
     fn begin_anew(&mut self, ring: &Ring, reason: GapReason) {
-        self.next = ring.oldest();
+        self.next = ring.oldest_number();
         self.gap = Some(reason);
     }
 }
@@ -273,7 +278,7 @@ impl Id {
     }
 }
 
-fn frame(Id { life, number }: Id, event: &str, data: &str) -> Bytes {
+fn encode_frame(Id { life, number }: Id, event: &str, data: &str) -> Bytes {
     format!("id: {life:08x}-{number}\nevent: {event}\ndata: {data}\n\n").into()
 }
 
@@ -282,8 +287,8 @@ mod tests {
     use super::*;
 
     /// What the reader gets without waiting: the names and data of events, without their ids.
-    fn heard(reader: &mut Reader) -> Vec<String> {
-        let frames = std::iter::from_fn(|| reader.take());
+    fn read_all(reader: &mut Reader) -> Vec<String> {
+        let frames = std::iter::from_fn(|| reader.take_pending());
         let text = |frame: Bytes| String::from_utf8(frame.to_vec()).unwrap();
         frames.map(|frame| text(frame).trim_end().lines().skip(1).collect::<Vec<_>>().join(" ")).collect()
     }
@@ -299,30 +304,34 @@ mod tests {
         let feed = Feed::default();
         feed.announce("record", &0);
         let mut reader = feed.listen(Audience::ADMINS, None);
-        assert!(heard(&mut reader).is_empty());
+        assert!(read_all(&mut reader).is_empty());
         feed.announce("record", &1);
         feed.announce("batch", &2);
-        assert_eq!(heard(&mut reader), ["event: record data: 1", "event: batch data: 2"]);
+        assert_eq!(read_all(&mut reader), ["event: record data: 1", "event: batch data: 2"]);
     }
 
     #[test]
     fn a_reader_that_comes_back_gets_exactly_what_it_missed() {
         let feed = Feed::default();
         let mut first = feed.listen(Audience::ADMINS, None);
-        let opening = id(&first.opening(&"status"));
+        let opening = id(&first.opening_frame(&"status"));
         for n in 0..3 {
             feed.announce("record", &n);
         }
-        let seen = id(&first.take().unwrap());
+        let seen = id(&first.take_pending().unwrap());
         drop(first);
         feed.announce("record", &3);
         let mut back = feed.listen(Audience::ADMINS, Some(&seen));
-        assert_eq!(id(&back.opening(&"status")), seen, "what is lost on the way can be asked for again");
         assert_eq!(
-            heard(&mut back),
+            id(&back.opening_frame(&"status")),
+            seen,
+            "what is lost on the way can be asked for again"
+        );
+        assert_eq!(
+            read_all(&mut back),
             ["event: record data: 1", "event: record data: 2", "event: record data: 3"]
         );
-        assert_eq!(heard(&mut feed.listen(Audience::ADMINS, Some(&opening))).len(), 4);
+        assert_eq!(read_all(&mut feed.listen(Audience::ADMINS, Some(&opening))).len(), 4);
     }
 
     #[test]
@@ -332,7 +341,7 @@ mod tests {
         for n in 0..KEPT_EVENTS + 10 {
             feed.announce("record", &n);
         }
-        let all = heard(&mut reader);
+        let all = read_all(&mut reader);
         assert_eq!(all.len(), KEPT_EVENTS + 1);
         assert_eq!(
             all[..2],
@@ -353,9 +362,12 @@ mod tests {
         feed.announce_by_reader("record", &"all", Some(54_321), &"less");
         feed.announce_by_reader("progress", &"all", None, &"less");
         feed.announce("batch", &"same");
-        let frames: Vec<Bytes> = std::iter::from_fn(|| submitter.take()).collect();
+        let frames: Vec<Bytes> = std::iter::from_fn(|| submitter.take_pending()).collect();
         let ids: Vec<String> = frames.iter().map(|frame| id(frame)).collect();
-        assert_eq!(ids, std::iter::from_fn(|| member.take()).map(|frame| id(&frame)).collect::<Vec<_>>());
+        assert_eq!(
+            ids,
+            std::iter::from_fn(|| member.take_pending()).map(|frame| id(&frame)).collect::<Vec<_>>()
+        );
         let heard_by = |record: &str, progress: &str| {
             [("record", record), ("progress", progress), ("batch", "same")]
                 .map(|(name, data)| format!("event: {name} data: \"{data}\""))
@@ -365,11 +377,11 @@ mod tests {
             lines.map(|text| text.trim_end().lines().skip(1).collect::<Vec<_>>().join(" ")).collect()
         };
         assert_eq!(texts(&frames), heard_by("all", "less"));
-        assert_eq!(heard(&mut others), heard_by("less", "less"));
-        assert_eq!(heard(&mut admin), heard_by("all", "all"));
+        assert_eq!(read_all(&mut others), heard_by("less", "less"));
+        assert_eq!(read_all(&mut admin), heard_by("all", "all"));
         let mut again =
-            feed.listen(Audience::new(54_322, false), Some(&format!("{:08x}-0", feed.ring().life)));
-        assert_eq!(heard(&mut again), heard_by("less", "less"));
+            feed.listen(Audience::new(54_322, false), Some(&format!("{:08x}-0", feed.lock_ring().life)));
+        assert_eq!(read_all(&mut again), heard_by("less", "less"));
     }
 
     #[test]
@@ -380,8 +392,8 @@ mod tests {
         for n in 0..100 {
             feed.announce_by_reader("record", &format!("{text}{n}"), Some(1), &text);
         }
-        assert!(feed.ring().bytes <= KEPT_BYTES, "{}", feed.ring().bytes);
-        assert_eq!(heard(&mut reader).len(), 1 + 4, "a gap, and what is kept");
+        assert!(feed.lock_ring().bytes <= KEPT_BYTES, "{}", feed.lock_ring().bytes);
+        assert_eq!(read_all(&mut reader).len(), 1 + 4, "a gap, and what is kept");
     }
 
     #[test]
@@ -391,35 +403,35 @@ mod tests {
         for _ in 0..100 {
             feed.announce("record", &"x".repeat(KEPT_BYTES / 10));
         }
-        assert!(feed.ring().bytes <= KEPT_BYTES, "{}", feed.ring().bytes);
-        assert_eq!(heard(&mut reader).len(), 10);
+        assert!(feed.lock_ring().bytes <= KEPT_BYTES, "{}", feed.lock_ring().bytes);
+        assert_eq!(read_all(&mut reader).len(), 10);
         feed.announce("record", &"x".repeat(KEPT_BYTES * 2));
-        assert_eq!(heard(&mut reader).len(), 1);
+        assert_eq!(read_all(&mut reader).len(), 1);
     }
 
     #[test]
     fn nothing_is_noted_for_nobody_and_whoever_comes_too_late_is_told_so() {
         let feed = Feed::default();
         let reader = feed.listen(Audience::ADMINS, None);
-        let seen = id(&reader.opening(&"status"));
+        let seen = id(&reader.opening_frame(&"status"));
         drop(reader);
         for n in 0..=KEPT_EVENTS {
             feed.announce("record", &n);
         }
-        assert!(feed.ring().events.is_empty());
+        assert!(feed.lock_ring().events.is_empty());
         let mut back = feed.listen(Audience::ADMINS, Some(&seen));
-        assert_eq!(heard(&mut back), [r#"event: gap data: {"missed":null,"reason":"not_kept"}"#]);
+        assert_eq!(read_all(&mut back), [r#"event: gap data: {"missed":null,"reason":"not_kept"}"#]);
         feed.announce("record", &"new");
-        assert_eq!(heard(&mut back), [r#"event: record data: "new""#]);
+        assert_eq!(read_all(&mut back), [r#"event: record data: "new""#]);
     }
 
     #[test]
     fn ids_of_another_life_and_nonsense_are_told_apart() {
         let (before, feed) = (Feed::default(), Feed::default());
-        let seen = id(&before.listen(Audience::ADMINS, None).opening(&"status"));
+        let seen = id(&before.listen(Audience::ADMINS, None).opening_frame(&"status"));
         let _somebody = feed.listen(Audience::ADMINS, None);
         feed.announce("record", &1);
-        let ahead = format!("{:08x}-99", feed.ring().life);
+        let ahead = format!("{:08x}-99", feed.lock_ring().life);
         for (last, reason) in [
             (seen.as_str(), "daemon_restarted"),
             ("", "unknown_id"),
@@ -429,7 +441,7 @@ mod tests {
         ] {
             let gap = format!(r#"event: gap data: {{"missed":null,"reason":"{reason}"}}"#);
             assert_eq!(
-                heard(&mut feed.listen(Audience::ADMINS, Some(last))),
+                read_all(&mut feed.listen(Audience::ADMINS, Some(last))),
                 [gap.as_str(), "event: record data: 1"],
                 "{last}"
             );

@@ -80,7 +80,7 @@ impl History {
     }
 
     /// A batch that was sent gets the nearest parent that was sent.
-    pub fn trace(&mut self, send: &mut BatchReport) {
+    pub fn resolve_parent(&mut self, send: &mut BatchReport) {
         if let Some(parent) = self.no_longer_unsent(send.id) {
             send.parent = Some(parent);
         } else if let Some(before) = self.send_of(send.id) {
@@ -95,7 +95,7 @@ impl History {
     }
 
     /// A batch goes on as others: its parts, or itself under a new id. Told after its send, if it was sent.
-    pub fn divided(&mut self, from: BatchId, into: &[BatchId]) {
+    pub fn record_division(&mut self, from: BatchId, into: &[BatchId]) {
         let parent = self.no_longer_unsent(from).unwrap_or(from);
         for id in into {
             self.unsent.push_back((*id, parent));
@@ -105,14 +105,14 @@ impl History {
     }
 
     /// The latest sends, the newest first.
-    pub fn latest(&self, limit: usize) -> Vec<BatchReport> {
+    pub fn latest_batches(&self, limit: usize) -> Vec<BatchReport> {
         self.sends.iter().take(limit).cloned().collect()
     }
 
     /// The sends of a batch and of those that it came of, the oldest first.
-    pub fn lineage(&self, batch: BatchId) -> Vec<BatchReport> {
+    pub fn find_lineage(&self, batch: BatchId) -> Vec<BatchReport> {
         let mut family = vec![batch];
-        while let Some(parent) = family.last().and_then(|id| self.parent(*id)) {
+        while let Some(parent) = family.last().and_then(|id| self.find_parent(*id)) {
             // A note may say anything; it must not lead us round in circles.
             if family.contains(&parent) {
                 break;
@@ -125,7 +125,7 @@ impl History {
         lineage
     }
 
-    fn parent(&self, id: BatchId) -> Option<BatchId> {
+    fn find_parent(&self, id: BatchId) -> Option<BatchId> {
         let unsent = || self.unsent.iter().find(|(unsent, _)| *unsent == id).map(|(_, parent)| *parent);
         self.send_of(id).map_or_else(unsent, |send| send.parent)
     }
@@ -143,22 +143,22 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::samples::report;
-    use crate::model::{BatchPhase, Place, SizeRule, Stage};
+    use crate::api::samples::sample_report;
+    use crate::model::{BatchPhase, QueuePosition, SizeRule, Stage};
 
-    fn sent(history: &mut History, id: BatchId, parent: Option<BatchId>, attempt: u32) {
-        let mut send = BatchReport { id, attempt, ..report(SizeRule::Split, parent) };
-        history.trace(&mut send);
+    fn push_send(history: &mut History, id: BatchId, parent: Option<BatchId>, attempt: u32) {
+        let mut send = BatchReport { id, attempt, ..sample_report(SizeRule::Split, parent) };
+        history.resolve_parent(&mut send);
         history.push(send);
     }
 
-    fn open(id: BatchId, parent: BatchId) -> OpenBatch {
+    fn open_batch(id: BatchId, parent: BatchId) -> OpenBatch {
         OpenBatch {
             id,
             parent: Some(parent),
             stage: Stage::Half,
             rule: SizeRule::Split,
-            place: Place(0),
+            place: QueuePosition(0),
             records: 1,
             bytes: 1,
             attempt: 0,
@@ -167,50 +167,50 @@ mod tests {
         }
     }
 
-    fn told(history: &History, id: BatchId) -> Vec<(BatchId, Option<BatchId>, u32)> {
-        history.lineage(id).into_iter().map(|send| (send.id, send.parent, send.attempt)).collect()
+    fn lineage_of(history: &History, id: BatchId) -> Vec<(BatchId, Option<BatchId>, u32)> {
+        history.find_lineage(id).into_iter().map(|send| (send.id, send.parent, send.attempt)).collect()
     }
 
     /// A batch whose second half is cut unsent, and one of whose parts is sent twice.
-    fn family(history: &mut History) -> [BatchId; 6] {
+    fn push_family(history: &mut History) -> [BatchId; 6] {
         let ids @ [fresh, first, second, third, fourth, _] = [(); 6].map(|()| BatchId::new());
-        sent(history, fresh, None, 1);
-        history.divided(fresh, &[first, second]);
-        sent(history, first, Some(fresh), 1);
-        history.divided(second, &[third, fourth]);
-        sent(history, third, Some(second), 1);
-        sent(history, third, Some(second), 2);
+        push_send(history, fresh, None, 1);
+        history.record_division(fresh, &[first, second]);
+        push_send(history, first, Some(fresh), 1);
+        history.record_division(second, &[third, fourth]);
+        push_send(history, third, Some(second), 1);
+        push_send(history, third, Some(second), 2);
         ids
     }
 
     #[test]
     fn parents_are_the_nearest_that_were_sent() {
         let mut history = History::default();
-        let [fresh, first, _, third, fourth, renamed] = family(&mut history);
+        let [fresh, first, _, third, fourth, renamed] = push_family(&mut history);
         let root = (fresh, None, 1);
-        assert_eq!(told(&history, first), [root, (first, Some(fresh), 1)]);
+        assert_eq!(lineage_of(&history, first), [root, (first, Some(fresh), 1)]);
         let twice = [root, (third, Some(fresh), 1), (third, Some(fresh), 2)];
-        assert_eq!(told(&history, third), twice);
-        assert_eq!(told(&history, fourth), [root], "it was not sent, and came of what was");
-        history.divided(third, &[renamed]);
-        assert_eq!(told(&history, renamed), twice);
-        sent(&mut history, renamed, Some(third), 1);
-        assert_eq!(told(&history, renamed)[3], (renamed, Some(third), 1));
-        assert_eq!(told(&history, BatchId::new()), []);
+        assert_eq!(lineage_of(&history, third), twice);
+        assert_eq!(lineage_of(&history, fourth), [root], "it was not sent, and came of what was");
+        history.record_division(third, &[renamed]);
+        assert_eq!(lineage_of(&history, renamed), twice);
+        push_send(&mut history, renamed, Some(third), 1);
+        assert_eq!(lineage_of(&history, renamed)[3], (renamed, Some(third), 1));
+        assert_eq!(lineage_of(&history, BatchId::new()), []);
     }
 
     #[test]
     fn a_restart_changes_nothing() {
         let mut history = History::default();
-        let [fresh, first, second, third, fourth, _] = family(&mut history);
-        let left = [open(fourth, second), open(third, second)];
+        let [fresh, first, second, third, fourth, _] = push_family(&mut history);
+        let left = [open_batch(fourth, second), open_batch(third, second)];
         let mut resumed = History::resume(Some(&history.to_note()), &left);
-        assert_eq!(resumed.latest(10), history.latest(10));
+        assert_eq!(resumed.latest_batches(10), history.latest_batches(10));
         for id in [fresh, first, third, fourth] {
-            assert_eq!(told(&resumed, id), told(&history, id));
+            assert_eq!(lineage_of(&resumed, id), lineage_of(&history, id));
         }
-        sent(&mut resumed, fourth, Some(second), 1);
-        assert_eq!(told(&resumed, fourth)[1], (fourth, Some(fresh), 1));
+        push_send(&mut resumed, fourth, Some(second), 1);
+        assert_eq!(lineage_of(&resumed, fourth)[1], (fourth, Some(fresh), 1));
         // What is closed by now is forgotten.
         assert!(History::resume(Some(&history.to_note()), &[]).unsent.is_empty());
     }
@@ -219,11 +219,11 @@ mod tests {
     fn after_a_crash_the_rows_tell_the_parents() {
         let [fresh, part] = [(); 2].map(|()| BatchId::new());
         let mut history = History::default();
-        sent(&mut history, fresh, None, 1);
+        push_send(&mut history, fresh, None, 1);
         for note in [history.to_note(), b"no json".to_vec(), Vec::new()] {
-            let resumed = History::resume(Some(&note), &[open(part, fresh)]);
-            assert_eq!(told(&resumed, part), told(&resumed, fresh));
-            assert_eq!(resumed.parent(part), Some(fresh));
+            let resumed = History::resume(Some(&note), &[open_batch(part, fresh)]);
+            assert_eq!(lineage_of(&resumed, part), lineage_of(&resumed, fresh));
+            assert_eq!(resumed.find_parent(part), Some(fresh));
         }
     }
 
@@ -232,34 +232,34 @@ mod tests {
         let mut history = History::default();
         let fresh = BatchId::new();
         for _ in 0..2000 {
-            history.divided(fresh, &[BatchId::new()]);
-            sent(&mut history, BatchId::new(), None, 1);
+            history.record_division(fresh, &[BatchId::new()]);
+            push_send(&mut history, BatchId::new(), None, 1);
         }
         assert_eq!((history.sends.len(), history.unsent.len()), (RECENT, MAX_UNSENT));
         let note = history.to_note();
         assert!(note.len() <= MAX_NOTE_BYTES + 100, "{}", note.len());
-        assert_eq!(History::resume(Some(&note), &[]).latest(RECENT), history.latest(KEPT));
+        assert_eq!(History::resume(Some(&note), &[]).latest_batches(RECENT), history.latest_batches(KEPT));
         for send in &mut history.sends {
             send.note = "\u{1}".repeat(200);
         }
         let note = history.to_note();
         assert!(note.len() <= MAX_NOTE_BYTES + 100, "{}", note.len());
-        let kept = History::resume(Some(&note), &[]).latest(RECENT);
+        let kept = History::resume(Some(&note), &[]).latest_batches(RECENT);
         assert!(kept.len() > 50, "{}", kept.len());
-        assert_eq!(kept, history.latest(kept.len()));
+        assert_eq!(kept, history.latest_batches(kept.len()));
     }
 
     #[test]
     fn circles_and_long_lines_end() {
         let [one, other] = [(); 2].map(|()| BatchId::new());
         let mut history = History::default();
-        sent(&mut history, one, Some(other), 1);
-        sent(&mut history, other, Some(one), 1);
-        assert_eq!(history.lineage(one).len(), 2);
+        push_send(&mut history, one, Some(other), 1);
+        push_send(&mut history, other, Some(one), 1);
+        assert_eq!(history.find_lineage(one).len(), 2);
         for attempt in 1..=u32::try_from(RECENT).unwrap() {
-            sent(&mut history, one, None, attempt);
+            push_send(&mut history, one, None, attempt);
         }
-        let lineage = history.lineage(one);
+        let lineage = history.find_lineage(one);
         assert_eq!((lineage.len(), lineage[MAX_LINEAGE - 1].attempt), (MAX_LINEAGE, 500));
     }
 }

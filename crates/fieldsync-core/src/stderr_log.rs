@@ -19,15 +19,15 @@ use tracing_subscriber::{EnvFilter, Layer};
 use crate::hidden::replace_hidden;
 
 /// Where a pipe has any room, it has room for this (`PIPE_BUF`).
-const PIECE: usize = 4096;
+const WRITE_BYTES_MAX: usize = 4096;
 
 /// For a program that no file configures: lines on standard error, as the daemon writes them there.
 pub fn init_stderr_log(filter: EnvFilter) -> Result<(), TryInitError> {
-    tracing_subscriber::registry().with(filter).with(layer()).try_init()
+    tracing_subscriber::registry().with(filter).with(stderr_layer()).try_init()
 }
 
 /// The level as syslog numbers it.
-pub fn priority(level: Level) -> u8 {
+pub fn syslog_priority(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,
         Level::WARN => 4,
@@ -37,17 +37,17 @@ pub fn priority(level: Level) -> u8 {
 }
 
 /// Standard error.
-pub fn layer<S>() -> impl Layer<S>
+pub fn stderr_layer<S>() -> impl Layer<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     let line = if is_journal() {
-        Line::Journal(Format::default().without_time().with_level(false).with_target(false))
+        LineFormat::Journal(Format::default().without_time().with_level(false).with_target(false))
     } else {
-        Line::Person(Format::default().with_target(false))
+        LineFormat::Person(Format::default().with_target(false))
     };
     lines::layer()
-        .with_writer(|| Unwaiting)
+        .with_writer(|| NonBlockingStderr)
         .with_ansi(io::stderr().is_terminal())
         .fmt_fields(VisibleFields)
         .event_format(line)
@@ -62,13 +62,13 @@ pub fn is_journal() -> bool {
     ours.is_ok_and(|file| stream == format!("{}:{}", file.st_dev, file.st_ino))
 }
 
-enum Line {
+enum LineFormat {
     Person(Format),
     /// The journal has a clock, and takes the level from a number in front.
     Journal(Format<Full, ()>),
 }
 
-impl<S, N> FormatEvent<S, N> for Line
+impl<S, N> FormatEvent<S, N> for LineFormat
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
     N: for<'writer> FormatFields<'writer> + 'static,
@@ -82,7 +82,7 @@ where
         match self {
             Self::Person(format) => format.format_event(ctx, writer, event),
             Self::Journal(format) => {
-                write!(writer, "<{}>", priority(*event.metadata().level()))?;
+                write!(writer, "<{}>", syslog_priority(*event.metadata().level()))?;
                 format.format_event(ctx, writer, event)
             }
         }
@@ -100,9 +100,9 @@ impl<'writer> FormatFields<'writer> for VisibleFields {
     }
 }
 
-struct Unwaiting;
+struct NonBlockingStderr;
 
-impl Write for Unwaiting {
+impl Write for NonBlockingStderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut stderr = io::stderr().lock();
         let ready = {
@@ -112,7 +112,7 @@ impl Write for Unwaiting {
         if !ready {
             return Ok(bytes.len());
         }
-        stderr.write(bytes.get(..PIECE).unwrap_or(bytes))
+        stderr.write(bytes.get(..WRITE_BYTES_MAX).unwrap_or(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {

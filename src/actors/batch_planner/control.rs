@@ -8,7 +8,9 @@ use actix::prelude::*;
 
 use super::BatchPlanner;
 use crate::actors::{Upload, Uploaded};
-use crate::model::{Batch, BatchId, BatchPhase, OpenBatch, Place, RecordId, Sequence, SizeRule, Stage};
+use crate::model::{
+    Batch, BatchId, BatchPhase, OpenBatch, QueuePosition, RecordId, Sequence, SizeRule, Stage,
+};
 use crate::protocol::wire::RecordResult;
 
 /// The largest payload that is remembered.
@@ -23,7 +25,7 @@ impl BatchPlanner {
             parent: None,
             stage: Stage::Single,
             rule: SizeRule::Split,
-            place: Place(0),
+            place: QueuePosition(0),
             records: 1,
             bytes: record.payload.len() as u64,
             attempt: 1,

@@ -38,7 +38,7 @@ impl Log {
                     report.id,
                     report.sequence,
                     report.records,
-                    report.why(),
+                    report.describe_size(),
                     report.outcome,
                     report.duration_ms,
                     report.note,

@@ -15,7 +15,7 @@ use super::context::Context;
 use super::failure::{Failure, INTERRUPTED};
 use super::sync::until_settled;
 use crate::api::{Accepted, BatchList, RecordPage};
-use crate::client::{Client, NDJSON, decode};
+use crate::client::{Client, NDJSON, decode_json};
 use crate::clock::Clock;
 use crate::exit;
 use stage::{Stage, Timing};
@@ -82,7 +82,7 @@ async fn play(
     let mut enqueued = Vec::new();
     for chunk in records.chunks(CHUNK) {
         let body = chunk.join("\n").into();
-        let accepted: Accepted = decode(&client.post("/v1/records", NDJSON, body).await?)?;
+        let accepted: Accepted = decode_json(&client.post("/v1/records", NDJSON, body).await?)?;
         enqueued.extend(accepted.ids);
     }
     if !context.json {
@@ -94,8 +94,8 @@ async fn play(
         ))?;
     }
     until_settled(context, Duration::ZERO).await?;
-    let quarantined: RecordPage = decode(&client.get("/v1/records?state=QUARANTINED").await?)?;
-    let batches: BatchList = decode(&client.get(BATCHES).await?)?;
+    let quarantined: RecordPage = decode_json(&client.get("/v1/records?state=QUARANTINED").await?)?;
+    let batches: BatchList = decode_json(&client.get(BATCHES).await?)?;
     let server = stage.count_at_server().await?;
     Ok(Summary {
         enqueued,

@@ -12,7 +12,7 @@ use super::access::{Owned, User, WRITE, group_name};
 use super::finding::Finding;
 use crate::api::Status;
 use crate::cli::words::plain;
-use crate::client::{Client, ClientError, decode};
+use crate::client::{Client, ClientError, decode_json};
 use crate::store::is_in_use;
 
 /// A daemon that is well answers at once.
@@ -28,7 +28,7 @@ pub(super) async fn ask(client: &Client) -> Result<Status, ClientError> {
         let source = io::Error::new(ErrorKind::TimedOut, format!("none within {DAEMON_WITHIN:?}"));
         Err(ClientError::Lost { source })
     })?;
-    decode(&answer)
+    decode_json(&answer)
 }
 
 /// `state_dir`, where it is known, tells whether a daemon runs that cannot be reached.

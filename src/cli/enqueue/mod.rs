@@ -38,7 +38,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::follow::Interrupt;
 use super::words::count;
-use crate::client::decode;
+use crate::client::decode_json;
 use crate::exit;
 
 /// How long Ctrl-C waits for what is on its way, so that it is known what became of it.
@@ -79,7 +79,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Failure> {
     // Asked first, so that nobody reads gigabytes to learn that the daemon is not there.
-    let limits: Limits = decode(&context.client.get("/v1/status").await?)?;
+    let limits: Limits = decode_json(&context.client.get("/v1/status").await?)?;
     enqueue(args, limits.queue.max_record_bytes, context).await
 }
 

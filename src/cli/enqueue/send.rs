@@ -14,7 +14,7 @@ use crate::cli::context::Notes;
 use crate::cli::failure::{Failure, Place, exit_code, leaves_doubt, sentence};
 use crate::cli::follow::is_absence;
 use crate::cli::words::count;
-use crate::client::{Client, ClientError, decode};
+use crate::client::{Client, ClientError, decode_json};
 use crate::clock::Clock;
 use crate::exit;
 
@@ -91,7 +91,7 @@ impl<'a> Sender<'a> {
         let mut in_doubt = false;
         loop {
             let answer = self.client.post("/v1/records", kind, body.clone()).await;
-            let error = match answer.and_then(|answer| decode::<Accepted>(&answer)) {
+            let error = match answer.and_then(|answer| decode_json::<Accepted>(&answer)) {
                 Ok(accepted) => return self.settle(chunk, &accepted, in_doubt).map(|()| Delivery::Stored),
                 Err(error) => error,
             };

@@ -11,7 +11,7 @@ use super::super::failure::Place;
 use super::super::testing;
 use super::*;
 use crate::api::Accepted;
-use crate::client::scripted::{Scripted, Step, answer};
+use crate::client::scripted::{Scripted, Step, answer_step};
 
 fn file(text: &str) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
@@ -26,7 +26,7 @@ fn records(number: usize) -> String {
 
 fn accepted(accepted: u64, duplicates: u64) -> Step {
     let body = format!("{{\"accepted\":{accepted},\"duplicates\":{duplicates},\"ids\":[]}}");
-    answer(201, &body)
+    answer_step(201, &body)
 }
 
 async fn enqueue(
@@ -49,7 +49,7 @@ async fn records_go_out_in_chunks_with_ids_of_their_own() {
     let answer: Accepted = serde_json::from_str(&text).unwrap();
     assert_eq!((answer.accepted, answer.duplicates), (601, 0));
     assert_eq!(answer.ids.iter().collect::<HashSet<_>>().len(), 601);
-    let calls = daemon.calls();
+    let calls = daemon.into_calls();
     let sent: String = calls.iter().map(|call| str::from_utf8(&call.body).unwrap()).collect();
     for (n, (line, id)) in sent.lines().zip(&answer.ids).enumerate() {
         let payload = format!("{{\"n\": {}}}", n + 1);
@@ -73,23 +73,28 @@ async fn a_mistake_in_a_late_line_stores_nothing() {
 
 #[tokio::test]
 async fn a_chunk_that_was_lost_is_sent_again_as_it_was() {
-    let daemon =
-        Scripted::new(vec![Step::HangUp, accepted(0, 500), Step::HangUp, answer(503, ""), accepted(100, 0)]);
+    let daemon = Scripted::new(vec![
+        Step::HangUp,
+        accepted(0, 500),
+        Step::HangUp,
+        answer_step(503, ""),
+        accepted(100, 0),
+    ]);
     let (code, text) = enqueue(&daemon, false, &file(&records(600)), PATIENT).await;
     assert_eq!(code, Ok(0));
     assert_eq!(text, "Enqueued 600 records (0 duplicates)\n");
-    let calls = daemon.calls();
+    let calls = daemon.into_calls();
     assert_eq!(calls[0].body, calls[1].body);
     assert_eq!(calls[2].body, calls[4].body);
 }
 
 #[tokio::test]
 async fn without_a_daemon_nothing_is_waited_for() {
-    let daemon = Scripted::new(vec![answer(200, "{}")]);
+    let daemon = Scripted::new(vec![answer_step(200, "{}")]);
     let client = crate::client::Client::new(daemon.socket());
     client.get("/v1/status").await.unwrap();
     let socket = daemon.socket();
-    daemon.calls();
+    daemon.into_calls();
     let client = crate::client::Client::new(socket);
     let names = ["input".to_owned()];
     let notes = Notes { json: false };
@@ -123,7 +128,7 @@ async fn refusals_name_the_line_and_fullness_has_its_own_code() {
     let refusal = |status, position| {
         let body =
             format!("{{\"error\":{{\"code\":\"c\",\"message\":\"too large\",\"position\":{position}}}}}");
-        answer(status, &body)
+        answer_step(status, &body)
     };
     let daemon = Scripted::new(vec![refusal(413, 2), accepted(500, 0), refusal(409, 3), refusal(507, 1)]);
     let file = file(&format!("\n\n{}", records(600)));
@@ -149,7 +154,7 @@ async fn indented_payloads_keep_their_line_ends() {
     let record = format!("{{\n\"type\": \"T\", \"payload\": {payload}}}");
     let (code, _) = enqueue(&daemon, false, &file(&format!("[{record},\n{record}]")), PATIENT).await;
     assert_eq!(code, Ok(0));
-    let call = daemon.calls().remove(0);
+    let call = daemon.into_calls().remove(0);
     assert!(call.head.to_ascii_lowercase().contains("content-type: application/json"), "{}", call.head);
     let body = String::from_utf8(call.body).unwrap();
     assert_eq!(body.matches(payload).count(), 2);
@@ -157,7 +162,7 @@ async fn indented_payloads_keep_their_line_ends() {
 }
 
 fn refusal(status: u16, code: &str, message: &str) -> Step {
-    answer(status, &format!("{{\"error\":{{\"code\":\"{code}\",\"message\":\"{message}\"}}}}"))
+    answer_step(status, &format!("{{\"error\":{{\"code\":\"{code}\",\"message\":\"{message}\"}}}}"))
 }
 
 #[tokio::test]
@@ -191,7 +196,7 @@ async fn that_nothing_was_stored_is_said_only_where_it_is_known() {
     let conflict = || refusal(409, "id_conflict", "another record has this id");
     for (script, exit) in [
         (vec![refusal(500, "internal", "a bug")], exit::FAILED),
-        (vec![answer(201, "what is this")], exit::FAILED),
+        (vec![answer_step(201, "what is this")], exit::FAILED),
         (vec![Step::HangUp, conflict()], exit::FAILED),
         (vec![refusal(503, "stopping", "the daemon ends"), conflict()], exit::FAILED),
     ] {
@@ -215,7 +220,7 @@ async fn a_chunk_that_is_too_large_for_the_daemon_goes_in_halves() {
     assert_eq!(code, Ok(0));
     let answer: Accepted = serde_json::from_str(&text).unwrap();
     assert_eq!((answer.accepted, answer.ids.len()), (600, 600));
-    let sent: Vec<u8> = daemon.calls().into_iter().skip(1).flat_map(|call| call.body).collect();
+    let sent: Vec<u8> = daemon.into_calls().into_iter().skip(1).flat_map(|call| call.body).collect();
     let sent = String::from_utf8(sent).unwrap();
     for (n, (line, id)) in sent.lines().zip(&answer.ids).enumerate() {
         let n = n + 1;
@@ -227,7 +232,7 @@ async fn a_chunk_that_is_too_large_for_the_daemon_goes_in_halves() {
     let file = file(&format!("[{}]", [indented; 3].join(",")));
     assert_eq!(enqueue(&daemon, false, &file, PATIENT).await.0, Ok(0));
     let counts = daemon
-        .calls()
+        .into_calls()
         .into_iter()
         .map(|call| serde_json::from_slice::<Vec<serde_json::Value>>(&call.body).unwrap().len());
     assert_eq!(counts.collect::<Vec<_>>(), [3, 1, 2]);

@@ -8,7 +8,7 @@ use redb::{
 use uuid::Uuid;
 
 use crate::journal;
-use crate::model::{Damage, Place};
+use crate::model::{Damage, QueuePosition};
 use crate::store::body;
 use crate::store::codec;
 use crate::store::counters::Counters;
@@ -246,12 +246,15 @@ impl Put<'_, '_> {
     }
 
     fn record(&mut self, mut header: Header, body: &str, row: Option<ManifestRow>) -> Result<(), StoreError> {
-        if !is_possible(Place(header.place)) || self.is_taken(header.place)? || self.is_in_lane(&header)? {
+        if !is_possible(QueuePosition(header.place))
+            || self.is_taken(header.place)?
+            || self.is_in_lane(&header)?
+        {
             // Nobody may come where somebody is or no claim looks: it goes behind all that may still come.
             let seq = self.counters.next_seq.max(MAX_SEQ);
-            header.place = Place::new(Place(header.place).priority(), seq).0;
+            header.place = QueuePosition::new(QueuePosition(header.place).priority(), seq).0;
         }
-        let seq = Place(header.place).seq();
+        let seq = QueuePosition(header.place).seq();
         self.counters.next_seq = self.counters.next_seq.max(seq + 1);
         let quarantined = row.as_ref().is_some_and(|row| row.state == StoredState::Quarantined);
         let id = header.id;
@@ -287,7 +290,7 @@ impl Put<'_, '_> {
     /// Whether a record of the same key arrived as the same one, under another priority.
     fn is_in_lane(&self, header: &Header) -> Result<bool, StoreError> {
         let Some(lane) = header.lane(self.key_space) else { return Ok(false) };
-        Ok(self.tables.lanes.get(lane.at(Place(header.place).seq()))?.is_some())
+        Ok(self.tables.lanes.get(lane.at(QueuePosition(header.place).seq()))?.is_some())
     }
 
     fn receipt(&mut self, id: u128, row: ManifestRow, settled_at: u64) -> Result<(), StoreError> {
@@ -295,7 +298,7 @@ impl Put<'_, '_> {
         if !is_plausible || self.tables.manifest.get(id)?.is_some() || self.is_taken(row.place)? {
             return Ok(());
         }
-        let seq = Place(row.place).seq();
+        let seq = QueuePosition(row.place).seq();
         if seq < MAX_SEQ {
             self.counters.next_seq = self.counters.next_seq.max(seq + 1);
         }
@@ -357,8 +360,8 @@ impl Put<'_, '_> {
 }
 
 /// Whether a store gives out this place, so that claims look there, and more may come behind it.
-fn is_possible(place: Place) -> bool {
-    Place::new(place.priority(), place.seq()) == place && place.seq() < 2 * MAX_SEQ
+fn is_possible(place: QueuePosition) -> bool {
+    QueuePosition::new(place.priority(), place.seq()) == place && place.seq() < 2 * MAX_SEQ
 }
 
 /// Whether a record may have this type and key. The server takes none with control characters.

@@ -31,7 +31,7 @@ use super::error::StoreError;
 use super::key_space::KeySpace;
 use super::options::{StoreOptions, database_builder};
 use super::schema::{SCHEMA_VERSION, Snapshot};
-use crate::model::{Damage, NewRecord, Place, RecordId};
+use crate::model::{Damage, NewRecord, QueuePosition, RecordId};
 use fill::Fill;
 use raw::Raw;
 use source::Source;
@@ -147,8 +147,8 @@ impl Salvage {
             let heads = classes.iter_mut().enumerate();
             let heads = heads
                 .filter_map(|(class, walk)| Some((class, walk.peek()?.as_ref().map(|head| head.0.value()))));
-            let (class, _) =
-                heads.min_by_key(|(_, place)| place.as_ref().map_or(0, |place| Place(*place).seq()))?;
+            let (class, _) = heads
+                .min_by_key(|(_, place)| place.as_ref().map_or(0, |place| QueuePosition(*place).seq()))?;
             let place = match classes.get_mut(class)?.next()? {
                 Ok((place, _)) => place.value(),
                 Err(error) => return Some(Err(error.into())),
@@ -165,7 +165,7 @@ fn record(tables: &Snapshot, place: u64) -> Result<NewRecord, StoreError> {
         id: RecordId(Uuid::from_u128(header.id)),
         record_type: header.record_type,
         key: header.key,
-        priority: Place(place).priority(),
+        priority: QueuePosition(place).priority(),
         payload,
     })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Backlog, Holder, Place, SubmitterCounts};
+use crate::model::{Backlog, Holder, QueuePosition, SubmitterCounts};
 use crate::store::body;
 use crate::store::codec;
 use crate::store::counters::{Counters, RecordCounts, SubmitterCounters};
@@ -191,7 +191,7 @@ fn audit_waits(queue: &Queue, rows: &BTreeMap<u64, (u128, ManifestRow)>, claimed
     let shared = queue.state().key_space == KeySpace::Shared;
     let position = |row: &ManifestRow| {
         let owner = if shared { u32::MAX } else { row.submitter };
-        Some((owner, row.key.clone()?, Place(row.place).seq(), row.place))
+        Some((owner, row.key.clone()?, QueuePosition(row.place).seq(), row.place))
     };
     let lanes: BTreeSet<(u32, String, u64, u64)> = tables
         .lanes
@@ -227,7 +227,7 @@ fn audit_order(row: &BatchRow, rows: &BTreeMap<u64, (u128, ManifestRow)>) {
     let mut last: BTreeMap<(u32, String), u64> = BTreeMap::new();
     for member in &row.members {
         if let Some(key) = key(member) {
-            let seq = Place(member.place).seq();
+            let seq = QueuePosition(member.place).seq();
             assert!(last.insert(key, seq).is_none_or(|before| before < seq), "a key out of order");
         }
     }

@@ -2,7 +2,7 @@
 
 use super::audit::audit;
 use super::support::{Bench, HOUR, error, id, ids, record};
-use crate::model::{NewRecord, Place, RecordId, RecordState};
+use crate::model::{NewRecord, QueuePosition, RecordId, RecordState};
 use crate::policy::isolation;
 use crate::policy::scheduler::{Disposition, Outcome};
 use crate::store::lane_view::LANE_STEPS;
@@ -96,7 +96,7 @@ fn a_page_costs_the_same_whether_its_records_are_held_or_not() {
     hold(&mut bench, 0, "account");
     keyed(&mut bench, 1..5001, 5);
     let (looked_at, page) = steps(|| {
-        let filter = Filter { after: Some(Place::new(5, 2000)), limit: 500, ..Filter::default() };
+        let filter = Filter { after: Some(QueuePosition::new(5, 2000)), limit: 500, ..Filter::default() };
         bench.look(|view| view.page(&filter))
     });
     assert_eq!(page.entries.len(), 500);

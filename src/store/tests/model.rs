@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::disk::Disk;
 use super::support::{Bench, HOUR, id};
-use crate::model::{Batch, BatchId, BatchPhase, NewRecord, OpenBatch, Place, RecordId, RecordState, Stage};
+use crate::model::{
+    Batch, BatchId, BatchPhase, NewRecord, OpenBatch, QueuePosition, RecordId, RecordState, Stage,
+};
 use crate::policy::scheduler::Outcome;
 use crate::store::{AddRefused, AddedToReview, AppendRefused, Filter, KeySpace, LimitReached, Limits};
 
@@ -22,7 +24,7 @@ pub(super) struct Rec {
 
 impl Rec {
     fn seq(&self) -> u64 {
-        Place(self.place).seq()
+        QueuePosition(self.place).seq()
     }
 
     pub(super) fn unfinished(&self) -> bool {
@@ -109,7 +111,7 @@ impl Model {
         let accepted = fresh.len() as u64;
         for new in fresh {
             self.appended += 1;
-            let place = Place::new(new.priority, self.appended).0;
+            let place = QueuePosition::new(new.priority, self.appended).0;
             let rec = Rec {
                 place,
                 submitter,

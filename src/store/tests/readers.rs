@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use super::support::{Bench, id, record};
-use crate::model::{Place, RecordState};
+use crate::model::{QueuePosition, RecordState};
 use crate::store::{Filter, StoreError};
 
 #[test]
@@ -48,7 +48,7 @@ fn a_reader_does_not_keep_the_file_of_a_queue_that_was_closed() {
 fn a_page_after_the_last_possible_place_is_empty() {
     let mut bench = Bench::new();
     bench.append(vec![record(1, None)]);
-    let after = Some(Place(u64::MAX));
+    let after = Some(QueuePosition(u64::MAX));
     let page = bench.look(|view| view.page(&Filter { after, limit: 10, ..Filter::default() }));
     assert_eq!((page.entries.len(), page.next), (0, None));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{float, ratio};
+use super::{mean_of, to_float};
 use crate::api::FailureReport;
 use crate::model::InterfaceKind;
 use crate::model::Network;
@@ -27,19 +27,19 @@ pub(super) struct FailureTally {
 }
 
 impl FailureTally {
-    pub(super) fn add(&mut self, network: &Network) {
+    pub(super) fn add_failure(&mut self, network: &Network) {
         self.count += 1;
         if let Some(connect) = network.connect {
             self.connects += 1;
-            self.connect_ms += ms(connect);
+            self.connect_ms += as_millis_f64(connect);
         }
         if let Some(round_trip) = network.round_trip {
             self.round_trips += 1;
-            self.round_trip_ms += ms(round_trip);
+            self.round_trip_ms += as_millis_f64(round_trip);
         }
         if let Some(exchange) = network.exchange.filter(|exchange| !exchange.is_zero()) {
             self.rates += 1;
-            self.bytes_per_s += float(network.body_bytes) / exchange.as_secs_f64();
+            self.bytes_per_s += to_float(network.body_bytes) / exchange.as_secs_f64();
         }
         if let Some(signal) = network.signal_dbm {
             self.signals += 1;
@@ -50,7 +50,7 @@ impl FailureTally {
         }
     }
 
-    pub(super) fn merge(&mut self, other: &Self) {
+    pub(super) fn merge_tally(&mut self, other: &Self) {
         self.count += other.count;
         self.connects += other.connects;
         self.connect_ms += other.connect_ms;
@@ -69,19 +69,19 @@ impl FailureTally {
         self.interfaces.iter().max_by_key(|(_, count)| **count).map(|(interface, _)| *interface)
     }
 
-    pub(super) fn report(&self, class: &str) -> FailureReport {
+    pub(super) fn to_report(&self, class: &str) -> FailureReport {
         FailureReport {
             class: class.to_owned(),
             count: self.count,
             interface: self.usual_interface().map(|interface| interface.name().to_owned()),
-            connect_ms: ratio(self.connect_ms, self.connects),
-            round_trip_ms: ratio(self.round_trip_ms, self.round_trips),
-            bytes_per_s: ratio(self.bytes_per_s, self.rates),
-            signal_dbm: ratio(self.signal_dbm, self.signals),
+            connect_ms: mean_of(self.connect_ms, self.connects),
+            round_trip_ms: mean_of(self.round_trip_ms, self.round_trips),
+            bytes_per_s: mean_of(self.bytes_per_s, self.rates),
+            signal_dbm: mean_of(self.signal_dbm, self.signals),
         }
     }
 }
 
-fn ms(duration: Duration) -> f64 {
+fn as_millis_f64(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }

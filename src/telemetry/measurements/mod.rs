@@ -86,7 +86,7 @@ impl From<StoredDurations> for Durations {
     fn from(stored: StoredDurations) -> Self {
         let mut durations = Self { records: stored.records, ms: stored.ms, ..Self::default() };
         for (value, count) in stored.counts {
-            durations.add(value, count);
+            durations.add_records(value, count);
         }
         durations
     }
@@ -104,14 +104,14 @@ impl From<Durations> for StoredDurations {
 }
 
 impl Durations {
-    fn record(&mut self, records: u64, took_ms: u64) {
+    fn record_batch(&mut self, records: u64, took_ms: u64) {
         self.records += records;
-        self.ms += float(took_ms);
-        self.add(took_ms / records.max(1), records);
+        self.ms += to_float(took_ms);
+        self.add_records(took_ms / records.max(1), records);
     }
 
     /// The histogram grows to the largest value; a day is the most that is told apart.
-    fn add(&mut self, each_ms: u64, records: u64) {
+    fn add_records(&mut self, each_ms: u64, records: u64) {
         if let Err(error) = self.histogram.record_n(each_ms.min(DAY_MS), records) {
             tracing::debug!(%error, "a duration was not measured");
         }
@@ -121,14 +121,14 @@ impl Durations {
         self.records += other.records;
         self.ms += other.ms;
         for step in other.histogram.iter_recorded() {
-            self.add(step.value_iterated_to(), step.count_at_value());
+            self.add_records(step.value_iterated_to(), step.count_at_value());
         }
     }
 
-    fn report(&self) -> PerRecord {
+    fn to_report(&self) -> PerRecord {
         PerRecord {
             records: self.records,
-            mean_ms: ratio(self.ms, self.records).unwrap_or_default(),
+            mean_ms: mean_of(self.ms, self.records).unwrap_or_default(),
             p50_ms: self.histogram.value_at_quantile(0.5),
             p95_ms: self.histogram.value_at_quantile(0.95),
         }
@@ -139,22 +139,22 @@ impl Measurements {
     /// A send of a batch came to an end.
     pub fn batch_ended(&mut self, report: &BatchReport, types: &[(String, u64)], network: &Network) {
         let answered = report.outcome == BatchOutcome::Answered;
-        let day = self.day(report.at);
+        let day = self.day_at(report.at);
         let bucket = SIZES.iter().position(|(most, _)| report.records <= *most).unwrap_or(SIZES.len() - 1);
         if let Some(tally) = day.sizes.get_mut(bucket) {
             tally.batches += 1;
             tally.succeeded += u64::from(answered);
         }
         if answered {
-            day.durations.record(report.records as u64, report.duration_ms);
+            day.durations.record_batch(report.records as u64, report.duration_ms);
         } else {
-            day.failures.entry(report.outcome.to_string()).or_default().add(network);
+            day.failures.entry(report.outcome.to_string()).or_default().add_failure(network);
         }
         for (name, count) in types {
             let tally = day.type_tally(name);
             if answered {
                 tally.records += count;
-                tally.ms += float(report.duration_ms * count) / float(report.records.max(1) as u64);
+                tally.ms += to_float(report.duration_ms * count) / to_float(report.records.max(1) as u64);
             } else {
                 tally.failures += 1;
             }
@@ -163,12 +163,12 @@ impl Measurements {
 
     /// A record was set aside.
     pub fn record_quarantined(&mut self, record_type: &str, at: u64) {
-        let day = self.day(at);
+        let day = self.day_at(at);
         day.quarantined += 1;
         day.type_tally(record_type).quarantined += 1;
     }
 
-    fn day(&mut self, at: u64) -> &mut Day {
+    fn day_at(&mut self, at: u64) -> &mut Day {
         while self.days.len() > MAX_DAYS {
             self.days.pop_first();
         }
@@ -190,14 +190,14 @@ impl Measurements {
         by_type.sort_by(|one, other| other.ms_per_record.total_cmp(&one.ms_per_record));
         TelemetryReport {
             window_s: window.as_secs(),
-            per_record: total.durations.report(),
+            per_record: total.durations.to_report(),
             by_batch_size: SIZES
                 .iter()
                 .zip(total.sizes)
                 .map(|((_, name), tally)| tally.report(name))
                 .collect(),
             by_type,
-            failures: total.failures.iter().map(|(class, tally)| tally.report(class)).collect(),
+            failures: total.failures.iter().map(|(class, tally)| tally.to_report(class)).collect(),
             days,
         }
     }
@@ -223,7 +223,7 @@ impl Day {
             mine.quarantined += theirs.quarantined;
         }
         for (class, theirs) in &other.failures {
-            self.failures.entry(class.clone()).or_default().merge(theirs);
+            self.failures.entry(class.clone()).or_default().merge_tally(theirs);
         }
         self.quarantined += other.quarantined;
     }
@@ -231,7 +231,7 @@ impl Day {
     fn report(&self, name: &str) -> DayReport {
         DayReport {
             day: name.to_owned(),
-            per_record: self.durations.report(),
+            per_record: self.durations.to_report(),
             batches: self.sizes.iter().map(|tally| tally.batches).sum(),
             succeeded: self.sizes.iter().map(|tally| tally.succeeded).sum(),
             quarantined: self.quarantined,
@@ -245,7 +245,7 @@ impl Tally {
             size: size.to_owned(),
             batches: self.batches,
             succeeded: self.succeeded,
-            success_rate: ratio(float(self.succeeded), self.batches),
+            success_rate: mean_of(to_float(self.succeeded), self.batches),
         }
     }
 }
@@ -255,7 +255,7 @@ impl TypeTally {
         TypeReport {
             record_type: name.to_owned(),
             records: self.records,
-            ms_per_record: ratio(self.ms, self.records).unwrap_or_default(),
+            ms_per_record: mean_of(self.ms, self.records).unwrap_or_default(),
             failures: self.failures,
             quarantined: self.quarantined,
         }
@@ -267,12 +267,12 @@ fn day_of(at: u64) -> String {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "statistics need no more than 52 bits")]
-fn float(number: u64) -> f64 {
+fn to_float(number: u64) -> f64 {
     number as f64
 }
 
-fn ratio(sum: f64, count: u64) -> Option<f64> {
-    (count > 0).then(|| sum / float(count))
+fn mean_of(sum: f64, count: u64) -> Option<f64> {
+    (count > 0).then(|| sum / to_float(count))
 }
 
 #[cfg(test)]
@@ -282,7 +282,7 @@ mod tests {
 
     const NOON: u64 = 1_772_366_400_000; // 2026-03-01T12:00:00Z
 
-    fn batch(records: usize, outcome: BatchOutcome, duration_ms: u64, at: u64) -> BatchReport {
+    fn sample_batch(records: usize, outcome: BatchOutcome, duration_ms: u64, at: u64) -> BatchReport {
         BatchReport {
             id: BatchId::new(),
             parent: None,
@@ -303,7 +303,7 @@ mod tests {
         }
     }
 
-    fn measured() -> Measurements {
+    fn sample_measurements() -> Measurements {
         let mut measurements = Measurements::default();
         let types = |visits, deals| vec![("Visits".to_owned(), visits), ("Deals".to_owned(), deals)];
         let network = Network {
@@ -316,19 +316,27 @@ mod tests {
             signal_dbm: Some(-61),
         };
         measurements.batch_ended(
-            &batch(50, BatchOutcome::Answered, 5000, NOON - DAY_MS),
+            &sample_batch(50, BatchOutcome::Answered, 5000, NOON - DAY_MS),
             &types(50, 0),
             &network,
         );
-        measurements.batch_ended(&batch(10, BatchOutcome::Answered, 4000, NOON), &types(5, 5), &network);
-        measurements.batch_ended(&batch(50, BatchOutcome::Timeout, 60_000, NOON), &types(25, 25), &network);
+        measurements.batch_ended(
+            &sample_batch(10, BatchOutcome::Answered, 4000, NOON),
+            &types(5, 5),
+            &network,
+        );
+        measurements.batch_ended(
+            &sample_batch(50, BatchOutcome::Timeout, 60_000, NOON),
+            &types(25, 25),
+            &network,
+        );
         measurements.record_quarantined("Deals", NOON);
         measurements
     }
 
     #[test]
     fn the_four_questions_are_answered() {
-        let report = measured().report(NOON, Duration::from_hours(168));
+        let report = sample_measurements().report(NOON, Duration::from_hours(168));
         assert_eq!(report.per_record.records, 60);
         assert!((report.per_record.mean_ms - 150.0).abs() < 1e-9);
         assert_eq!(report.per_record.p50_ms, 100);
@@ -352,13 +360,13 @@ mod tests {
 
     #[test]
     fn the_window_leaves_older_days_out() {
-        let report = measured().report(NOON, Duration::from_hours(24));
+        let report = sample_measurements().report(NOON, Duration::from_hours(24));
         assert_eq!(report.per_record.records, 10);
     }
 
     #[test]
     fn measurements_come_back_from_disk() {
-        let measurements = measured();
+        let measurements = sample_measurements();
         let json = serde_json::to_vec(&measurements).unwrap();
         let back: Measurements = serde_json::from_slice(&json).unwrap();
         let week = Duration::from_hours(168);

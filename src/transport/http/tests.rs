@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use super::*;
-use crate::model::{BatchPhase, OpenBatch, Place, Sequence, SizeRule, Stage};
+use crate::model::{BatchPhase, OpenBatch, QueuePosition, Sequence, SizeRule, Stage};
 
 /// A server that answers look-ups and takes batches without a word. It tells of every request on
 /// which connection it came.
@@ -47,7 +47,7 @@ fn batch() -> Arc<Batch> {
         parent: None,
         stage: Stage::Fresh,
         rule: SizeRule::Standard,
-        place: Place(0),
+        place: QueuePosition(0),
         records: 0,
         bytes: 0,
         attempt: 1,

@@ -10,22 +10,22 @@ const SHORT: usize = 8;
 impl BatchReport {
     /// Why it had its size: `learned: 27.3 s expected, 33.0 s at most, limit 1 min`,
     /// `split of 3f2a91bc`, or the rule and the size while nothing is learned: `large queue: 25`.
-    pub fn why(&self) -> String {
+    pub fn describe_size(&self) -> String {
         if let Some(parent) = self.parent.filter(|_| self.rule == SizeRule::Split) {
             return format!("split of {}", short_id(parent));
         }
-        let forecast = forecast(self.expected_ms, self.at_most_ms);
+        let forecast = describe_forecast(self.expected_ms, self.at_most_ms);
         let limit = match self.time_limit_ms {
-            limit if limit > 0 && forecast.is_some() => format!(", limit {}", whole(limit)),
+            limit if limit > 0 && forecast.is_some() => format!(", limit {}", format_limit(limit)),
             _ => String::new(),
         };
         let renamed =
             self.parent.map_or_else(String::new, |parent| format!(", sent before as {}", short_id(parent)));
-        format!("{}{limit}{renamed}", sized(&self.rule, Some(self.records), forecast))
+        format!("{}{limit}{renamed}", describe_rule(&self.rule, Some(self.records), forecast))
     }
 
     /// What was done about it. The status of the answer has its place beside the outcome and is left out.
-    pub fn done(&self) -> &str {
+    pub fn describe_result(&self) -> &str {
         let told = |status| self.note.strip_prefix(&format!("the answer was HTTP {status}: "));
         self.http_status.and_then(told).unwrap_or(&self.note)
     }
@@ -37,23 +37,23 @@ impl Batching {
     pub fn why(&self) -> String {
         let limit = match self.time_limit_ms {
             0 => String::new(),
-            limit => format!("; the server's limit is {}", whole(limit)),
+            limit => format!("; the server's limit is {}", format_limit(limit)),
         };
-        sized(&self.rule, None, forecast(self.expected_ms, self.at_most_ms)) + &limit
+        describe_rule(&self.rule, None, describe_forecast(self.expected_ms, self.at_most_ms)) + &limit
     }
 }
 
 /// The rule, the size where the rule alone does not say it, and what such a batch takes.
-fn sized(rule: &OpenEnum<SizeRule>, records: Option<usize>, forecast: Option<String>) -> String {
+fn describe_rule(rule: &OpenEnum<SizeRule>, records: Option<usize>, forecast: Option<String>) -> String {
     // What was learned is a time, and the size follows from it; of other rules the size is what is known.
     let records = records.filter(|_| *rule != SizeRule::Learned || forecast.is_none());
     let reasons: Vec<String> =
         records.map(|records| records.to_string()).into_iter().chain(forecast).collect();
-    let rule = named(rule);
+    let rule = rule_name(rule);
     if reasons.is_empty() { rule } else { format!("{rule}: {}", reasons.join(", ")) }
 }
 
-fn named(rule: &OpenEnum<SizeRule>) -> String {
+fn rule_name(rule: &OpenEnum<SizeRule>) -> String {
     match rule.known() {
         Some(SizeRule::Micro) => "micro-batch".to_owned(),
         Some(SizeRule::ServerHint) => "the server's wish".to_owned(),
@@ -61,34 +61,34 @@ fn named(rule: &OpenEnum<SizeRule>) -> String {
     }
 }
 
-fn forecast(expected_ms: Option<u64>, at_most_ms: Option<u64>) -> Option<String> {
-    let expected = expected_ms.map(|ms| format!("{} expected", tenths(ms)));
-    let at_most = at_most_ms.map(|ms| format!("{} at most", tenths(ms)));
+fn describe_forecast(expected_ms: Option<u64>, at_most_ms: Option<u64>) -> Option<String> {
+    let expected = expected_ms.map(|ms| format!("{} expected", format_estimate(ms)));
+    let at_most = at_most_ms.map(|ms| format!("{} at most", format_estimate(ms)));
     let told: Vec<String> = expected.into_iter().chain(at_most).collect();
     (!told.is_empty()).then(|| told.join(", "))
 }
 
 /// An estimate: `850 ms`, `27.3 s`, `1 min 12 s`
-fn tenths(ms: u64) -> String {
+fn format_estimate(ms: u64) -> String {
     match ms {
         0..1000 => format!("{ms} ms"),
         1000..59_950 => {
             let tenths = (ms + 50) / 100;
             format!("{}.{} s", tenths / 10, tenths % 10)
         }
-        _ => minutes(ms.saturating_add(500) / 1000),
+        _ => format_minutes(ms.saturating_add(500) / 1000),
     }
 }
 
 /// A limit, as it was set: `850 ms`, `2.5 s`, `40 s`, `1 min`
-fn whole(ms: u64) -> String {
+fn format_limit(ms: u64) -> String {
     match ms {
         1000..60_000 if ms.is_multiple_of(1000) => format!("{} s", ms / 1000),
-        _ => tenths(ms),
+        _ => format_estimate(ms),
     }
 }
 
-fn minutes(seconds: u64) -> String {
+fn format_minutes(seconds: u64) -> String {
     match (seconds / 60, seconds % 60) {
         (minutes, 0) => format!("{minutes} min"),
         (minutes, seconds) => format!("{minutes} min {seconds} s"),
@@ -103,7 +103,7 @@ pub fn short_id(id: BatchId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::samples::{parent, report};
+    use crate::api::samples::{sample_parent, sample_report};
 
     #[test]
     fn a_batch_tells_why_it_had_its_size() {
@@ -145,11 +145,11 @@ mod tests {
             (OpenEnum::Known(SizeRule::Micro), None, None, 60_000, "micro-batch: 25"),
             (OpenEnum::Known(SizeRule::ServerHint), None, None, 60_000, "the server's wish: 25"),
             (OpenEnum::Unknown("of_tomorrow".into()), None, None, 60_000, "of tomorrow: 25"),
-            (OpenEnum::Known(SizeRule::Split), Some(parent()), times, 60_000, "split of 3f2a91bc"),
+            (OpenEnum::Known(SizeRule::Split), Some(sample_parent()), times, 60_000, "split of 3f2a91bc"),
             (OpenEnum::Known(SizeRule::Split), None, None, 60_000, "split: 25"),
             (
                 OpenEnum::Known(SizeRule::Standard),
-                Some(parent()),
+                Some(sample_parent()),
                 None,
                 60_000,
                 "standard: 25, sent before as 3f2a91bc",
@@ -159,9 +159,9 @@ mod tests {
                 expected_ms: times.map(|(expected, _)| expected),
                 at_most_ms: times.map(|(_, most)| most),
                 time_limit_ms: limit,
-                ..report(rule, parent)
+                ..sample_report(rule, parent)
             };
-            assert_eq!(report.why(), expected);
+            assert_eq!(report.describe_size(), expected);
         }
     }
 
@@ -219,9 +219,9 @@ mod tests {
             let report = BatchReport {
                 http_status: status,
                 note: note.into(),
-                ..report(OpenEnum::Known(SizeRule::Standard), None)
+                ..sample_report(OpenEnum::Known(SizeRule::Standard), None)
             };
-            assert_eq!(report.done(), expected);
+            assert_eq!(report.describe_result(), expected);
         }
     }
 }

@@ -27,12 +27,12 @@ pub struct RecordChange {
 
 impl RecordChange {
     /// It is in another state.
-    pub fn to(id: RecordId, state: RecordState) -> Self {
+    pub fn changed_to(id: RecordId, state: RecordState) -> Self {
         Self { id, state: Some(state), change: None, record_type: None, last_error: None }
     }
 
     /// Somebody decided about it.
-    pub fn by(id: RecordId, decision: RecordDecision) -> Self {
+    pub fn decided_as(id: RecordId, decision: RecordDecision) -> Self {
         Self { id, state: None, change: Some(decision), record_type: None, last_error: None }
     }
 }

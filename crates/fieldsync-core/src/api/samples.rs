@@ -4,7 +4,7 @@ use super::{BatchOutcome, BatchReport, OpenEnum};
 use crate::model::{BatchId, Sequence, SizeRule};
 
 /// A batch of 25 records that was answered.
-pub fn report(rule: impl Into<OpenEnum<SizeRule>>, parent: Option<BatchId>) -> BatchReport {
+pub fn sample_report(rule: impl Into<OpenEnum<SizeRule>>, parent: Option<BatchId>) -> BatchReport {
     BatchReport {
         id: BatchId::new(),
         parent,
@@ -26,6 +26,6 @@ pub fn report(rule: impl Into<OpenEnum<SizeRule>>, parent: Option<BatchId>) -> B
 }
 
 /// `3f2a91bc`
-pub fn parent() -> BatchId {
+pub fn sample_parent() -> BatchId {
     BatchId("3f2a91bc-0c55-4b4f-9a55-0b7c5c7f0a01".parse().unwrap_or_default())
 }

@@ -26,7 +26,7 @@ pub const MAX_RECORDS_AT_ONCE: usize = 50_000;
 
 /// Why nothing of a request is taken.
 #[derive(Debug, PartialEq, Eq, Error)]
-pub enum Refused {
+pub enum SubmissionError {
     /// One of its records cannot be.
     #[error(transparent)]
     Invalid(#[from] InvalidRecord),
@@ -84,13 +84,13 @@ pub enum Submission<'a> {
 
 /// The records of a request, cut apart and not yet looked into.
 #[derive(Debug)]
-pub struct Pieces<'a> {
+pub struct SplitRecords<'a> {
     unit: &'static str,
     /// Each with its position.
     pieces: Vec<(u64, &'a [u8])>,
 }
 
-impl Pieces<'_> {
+impl SplitRecords<'_> {
     /// The number of records.
     pub fn count(&self) -> usize {
         self.pieces.len()
@@ -100,43 +100,43 @@ impl Pieces<'_> {
     pub fn records(&self) -> impl Iterator<Item = Result<NewRecord, InvalidRecord>> {
         let Self { unit, pieces } = self;
         pieces.iter().map(|(position, piece)| {
-            record(piece).map_err(|reason| InvalidRecord { unit, position: *position, reason })
+            parse_record(piece).map_err(|reason| InvalidRecord { unit, position: *position, reason })
         })
     }
 }
 
 /// A JSON object, or an array of them.
-pub fn json(body: &[u8]) -> Result<Pieces<'_>, Refused> {
+pub fn split_json(body: &[u8]) -> Result<SplitRecords<'_>, SubmissionError> {
     let unit = "record";
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     if first != Some(&b'[') {
-        return Ok(Pieces { unit, pieces: vec![(1, body)] });
+        return Ok(SplitRecords { unit, pieces: vec![(1, body)] });
     }
     let mut items = Vec::new();
-    let read = array(body, &mut items);
+    let read = split_array(body, &mut items);
     if items.len() > MAX_RECORDS_AT_ONCE {
-        return Err(Refused::TooMany);
+        return Err(SubmissionError::TooMany);
     }
     if let Err(error) = read {
         let position = items.len() as u64 + 1;
         return Err(InvalidRecord { unit, position, reason: error.to_string() }.into());
     }
-    Ok(Pieces { unit, pieces: (1..).zip(items.iter().map(|item| item.get().as_bytes())).collect() })
+    Ok(SplitRecords { unit, pieces: (1..).zip(items.iter().map(|item| item.get().as_bytes())).collect() })
 }
 
 /// One JSON object a line; empty lines are passed over.
-pub fn ndjson(body: &[u8]) -> Result<Pieces<'_>, Refused> {
+pub fn split_ndjson(body: &[u8]) -> Result<SplitRecords<'_>, SubmissionError> {
     let lines = (1..).zip(body.split(|byte| *byte == b'\n'));
     let lines = lines.filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace));
     let pieces: Vec<_> = lines.take(MAX_RECORDS_AT_ONCE + 1).collect();
     if pieces.len() > MAX_RECORDS_AT_ONCE {
-        return Err(Refused::TooMany);
+        return Err(SubmissionError::TooMany);
     }
-    Ok(Pieces { unit: "line", pieces })
+    Ok(SplitRecords { unit: "line", pieces })
 }
 
 /// The elements of an array, as far as they can be read, and one more than may be.
-fn array<'a>(body: &'a [u8], items: &mut Vec<&'a RawValue>) -> serde_json::Result<()> {
+fn split_array<'a>(body: &'a [u8], items: &mut Vec<&'a RawValue>) -> serde_json::Result<()> {
     let mut reader = serde_json::Deserializer::from_slice(body);
     reader.deserialize_seq(Items(items))?;
     reader.end()
@@ -162,8 +162,8 @@ impl<'a> Visitor<'a> for Items<'_, 'a> {
     }
 }
 
-fn record(json: &[u8]) -> Result<NewRecord, String> {
-    let submitted: Submitted<'_> = named(json)?;
+fn parse_record(json: &[u8]) -> Result<NewRecord, String> {
+    let submitted: Submitted<'_> = parse_named(json)?;
     let Submitted { id, record_type, key, priority, payload } = submitted;
     if record_type.is_empty() || record_type.len() > MAX_TYPE_BYTES {
         return Err(format!("`type` must have 1 to {MAX_TYPE_BYTES} bytes"));
@@ -187,7 +187,7 @@ fn record(json: &[u8]) -> Result<NewRecord, String> {
 }
 
 /// A value whose fields have names. The parser would take an array for one, too, field by field.
-pub fn named<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, String> {
+pub fn parse_named<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, String> {
     if json.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
         return Err("it must be a JSON object".into());
     }
@@ -195,7 +195,7 @@ pub fn named<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, String> {
 }
 
 /// A JSON object, byte for byte, without white space around it.
-pub fn object(body: &[u8]) -> Result<Box<str>, String> {
+pub fn parse_object(body: &[u8]) -> Result<Box<str>, String> {
     let payload: &RawValue = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     if !payload.get().starts_with('{') {
         return Err("the payload must be a JSON object".into());
@@ -232,13 +232,13 @@ mod tests {
 
     use super::*;
 
-    type Split = for<'a> fn(&'a [u8]) -> Result<Pieces<'a>, Refused>;
+    type Split = for<'a> fn(&'a [u8]) -> Result<SplitRecords<'a>, SubmissionError>;
 
-    fn all(split: Split, body: &[u8]) -> Result<Vec<NewRecord>, InvalidRecord> {
+    fn parse_all(split: Split, body: &[u8]) -> Result<Vec<NewRecord>, InvalidRecord> {
         match split(body) {
             Ok(pieces) => pieces.records().collect(),
-            Err(Refused::Invalid(invalid)) => Err(invalid),
-            Err(Refused::TooMany) => panic!("there are too many"),
+            Err(SubmissionError::Invalid(invalid)) => Err(invalid),
+            Err(SubmissionError::TooMany) => panic!("there are too many"),
         }
     }
 
@@ -246,8 +246,8 @@ mod tests {
     fn a_request_has_so_many_records_and_no_more() {
         for (count, fits) in [(MAX_RECORDS_AT_ONCE, true), (MAX_RECORDS_AT_ONCE + 1, false)] {
             let (array, lines) = (format!("[{}]", vec!["{}"; count].join(",")), "{}\n\n".repeat(count));
-            assert_eq!(json(array.as_bytes()).is_ok_and(|pieces| pieces.count() == count), fits);
-            assert_eq!(ndjson(lines.as_bytes()).is_ok_and(|pieces| pieces.count() == count), fits);
+            assert_eq!(split_json(array.as_bytes()).is_ok_and(|pieces| pieces.count() == count), fits);
+            assert_eq!(split_ndjson(lines.as_bytes()).is_ok_and(|pieces| pieces.count() == count), fits);
         }
     }
 
@@ -255,14 +255,14 @@ mod tests {
     fn payloads_pass_byte_for_byte() {
         let odd = r#"{ "a" : 1.50,  "a":"é\u0041", "n": 12345678901234567890123 }"#;
         let body = format!(r#"[{{"type":"T","payload":{odd}}}]"#);
-        assert_eq!(&*all(json, body.as_bytes()).unwrap()[0].payload, odd);
+        assert_eq!(&*parse_all(split_json, body.as_bytes()).unwrap()[0].payload, odd);
         let line = format!("{{\"payload\":{odd},\"type\":\"T\"}}\n");
-        assert_eq!(&*all(ndjson, line.as_bytes()).unwrap()[0].payload, odd);
+        assert_eq!(&*parse_all(split_ndjson, line.as_bytes()).unwrap()[0].payload, odd);
     }
 
     #[test]
     fn defaults_are_filled_in() {
-        let records = all(json, br#"{"type":"T","payload":{}}"#).unwrap();
+        let records = parse_all(split_json, br#"{"type":"T","payload":{}}"#).unwrap();
         assert_eq!((records[0].priority, records[0].key.as_deref()), (5, None));
         assert_eq!(records[0].id.0.get_version_num(), 7);
     }
@@ -286,14 +286,14 @@ mod tests {
             (r#"[null,"T",null,5,{"a":1}]"#, "must be a JSON object"),
             ("7", "must be a JSON object"),
         ] {
-            let error = all(json, format!("[{GOOD},{bad}]").as_bytes()).unwrap_err();
+            let error = parse_all(split_json, format!("[{GOOD},{bad}]").as_bytes()).unwrap_err();
             assert_eq!(error.position, 2, "{bad}: {error}");
-            let error = all(ndjson, format!("{GOOD}\n\n{bad}\n").as_bytes()).unwrap_err();
+            let error = parse_all(split_ndjson, format!("{GOOD}\n\n{bad}\n").as_bytes()).unwrap_err();
             assert_eq!(error.position, 3, "{bad}");
             assert!(error.to_string().contains(part), "{bad}: {error}");
         }
-        assert!(all(json, b"").is_err() && all(json, b"[1").is_err());
-        assert_eq!(all(json, b" [] ").unwrap().len(), 0);
+        assert!(parse_all(split_json, b"").is_err() && parse_all(split_json, b"[1").is_err());
+        assert_eq!(parse_all(split_json, b" [] ").unwrap().len(), 0);
     }
 
     #[test]
@@ -311,7 +311,7 @@ mod tests {
     proptest! {
         #[test]
         fn nonsense_never_panics(body in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _either = (all(json, &body).is_ok(), all(ndjson, &body).is_ok(), object(&body).is_ok());
+            let _either = (parse_all(split_json, &body).is_ok(), parse_all(split_ndjson, &body).is_ok(), parse_object(&body).is_ok());
         }
     }
 }

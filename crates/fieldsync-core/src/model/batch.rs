@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use strum::Display;
 use utoipa::ToSchema;
 
-use super::{BatchId, LastError, Place, RecordId};
+use super::{BatchId, LastError, QueuePosition, RecordId};
 
 /// `i/N`: the i-th of the N batches now planned for this run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +75,7 @@ pub struct OpenBatch {
     /// Why it has its size.
     pub rule: SizeRule,
     /// The place of its first record.
-    pub place: Place,
+    pub place: QueuePosition,
     /// How many records.
     pub records: usize,
     /// Sum of the payloads.

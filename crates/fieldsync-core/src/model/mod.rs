@@ -16,4 +16,6 @@ pub use id::{BatchId, DeviceId, RecordId};
 pub use link::{Deferral, InterfaceKind, Link, LinkState, Uplink};
 pub use network::Network;
 pub use phase::Phase;
-pub use record::{DEFAULT_PRIORITY, LastError, MAX_PRIORITY, ManifestEntry, NewRecord, Place, RecordState};
+pub use record::{
+    DEFAULT_PRIORITY, LastError, MAX_PRIORITY, ManifestEntry, NewRecord, QueuePosition, RecordState,
+};

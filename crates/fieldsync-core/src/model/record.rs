@@ -15,9 +15,9 @@ pub const MAX_PRIORITY: u8 = 9;
 /// A record's place in the queue: by priority, highest first, then by arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Place(pub u64);
+pub struct QueuePosition(pub u64);
 
-impl Place {
+impl QueuePosition {
     const PRIORITY_SHIFT: u32 = 56;
 
     /// The place of the `seq`-th record to arrive (`seq` below 2^56).

@@ -8,7 +8,7 @@ use redb::ReadableTable as _;
 use super::super::audit::audit;
 use super::super::support::{Bench, error, id, ids, look_at, open, record};
 use super::{Became, LARGE, NOW, Sound, kept, large, places, sound, survey, with};
-use crate::model::{Place, RecordId, RecordState};
+use crate::model::{QueuePosition, RecordId, RecordState};
 use crate::policy::scheduler::Outcome;
 use crate::store::Mend;
 use crate::store::codec;
@@ -288,10 +288,10 @@ fn what_no_server_takes_is_not_made_of_bytes_that_nothing_else_tells_of() {
     let mut bytes = sound.bytes.clone();
     bytes[..32].fill(0);
     let some = [
-        forged(1001, Place::new(5, 9001).0, "Visits\0", None),
-        forged(1002, Place::new(5, 9002).0, "Visits", Some("key\u{1b}[2J")),
-        forged(1003, Place::new(5, 9003).0, "", None),
-        forged(1004, Place::new(5, 9004).0, "Visits", Some("key")),
+        forged(1001, QueuePosition::new(5, 9001).0, "Visits\0", None),
+        forged(1002, QueuePosition::new(5, 9002).0, "Visits", Some("key\u{1b}[2J")),
+        forged(1003, QueuePosition::new(5, 9003).0, "", None),
+        forged(1004, QueuePosition::new(5, 9004).0, "Visits", Some("key")),
     ];
     scatter(&mut bytes, &some.concat());
     let dir = with(&bytes, false);

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::BATCH;
 use crate::config::Config;
-use crate::model::{Backlog, BatchId, BatchPhase, LinkState, OpenBatch, Place, SizeRule, Stage};
+use crate::model::{Backlog, BatchId, BatchPhase, LinkState, OpenBatch, QueuePosition, SizeRule, Stage};
 use crate::policy::breaker::BreakerState;
 use crate::policy::learned::Learned;
 use crate::policy::outcome_reply::{OutcomeReply, classify_outcome_reply};
@@ -88,7 +88,7 @@ fn decide(verdict: &Verdict, found: &OutcomeReply, hints: ServerHints, seen: &Re
         parent: None,
         stage: Stage::Fresh,
         rule: SizeRule::Standard,
-        place: Place(0),
+        place: QueuePosition(0),
         records: RECORDS,
         bytes: 100_000,
         attempt: 1,

@@ -13,7 +13,7 @@ use self::world::{EVERY_MEMORY, EVERY_MOOD, Memory, Mood, World};
 use super::waits::WaitReason;
 use super::*;
 use crate::config::OutcomeLookup;
-use crate::model::{Place, SizeRule, Stage};
+use crate::model::{QueuePosition, SizeRule, Stage};
 use crate::policy::breaker::Mode;
 use crate::policy::isolation;
 use crate::policy::outcome_reply::OutcomeReply;
@@ -41,7 +41,7 @@ pub(super) fn batch(records: usize, phase: BatchPhase) -> OpenBatch {
         parent: None,
         stage: Stage::Fresh,
         rule: SizeRule::Standard,
-        place: Place(0),
+        place: QueuePosition(0),
         records,
         bytes: 100_000,
         attempt: 0,
@@ -209,8 +209,11 @@ fn rests(phase: Phase, until: Option<Duration>) -> Action {
 #[test]
 fn what_comes_next_follows_from_the_view() {
     let open = batch(20, BatchPhase::Waiting);
-    let other =
-        OpenBatch { id: BatchId(Uuid::from_u128(2)), place: Place(9), ..batch(5, BatchPhase::Waiting) };
+    let other = OpenBatch {
+        id: BatchId(Uuid::from_u128(2)),
+        place: QueuePosition(9),
+        ..batch(5, BatchPhase::Waiting)
+    };
     let unclear = batch(20, BatchPhase::Unclear);
     let desk = |change: &dyn Fn(&mut Desk)| {
         let mut desk = Desk::new(vec![open.clone(), other.clone()]);

@@ -9,7 +9,7 @@ fn numbered(number: u128, records: usize) -> OpenBatch {
     OpenBatch {
         id: BatchId(Uuid::from_u128(number)),
         attempt: 1,
-        place: Place(u64::try_from(number).unwrap()),
+        place: QueuePosition(u64::try_from(number).unwrap()),
         ..batch(records, BatchPhase::InFlight)
     }
 }

@@ -8,7 +8,9 @@ use uuid::Uuid;
 
 use super::{SECOND, batch, config, error};
 use crate::config::Config;
-use crate::model::{Backlog, BatchId, BatchPhase, LastError, LinkState, OpenBatch, Place, RecordId, Stage};
+use crate::model::{
+    Backlog, BatchId, BatchPhase, LastError, LinkState, OpenBatch, QueuePosition, RecordId, Stage,
+};
 use crate::policy::breaker::Breaker;
 use crate::policy::learned::Learned;
 use crate::policy::outcome_reply::OutcomeReply;
@@ -259,7 +261,7 @@ impl World {
             assert!(!elsewhere, "a record in two batches at once");
             self.records[*member] = At::In(id);
         }
-        let place = Place(members[0] as u64);
+        let place = QueuePosition(members[0] as u64);
         let open = OpenBatch { id, parent, stage, place, ..batch(members.len(), BatchPhase::Waiting) };
         self.open.insert(id, (open, members));
         id
