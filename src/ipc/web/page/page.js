@@ -1,43 +1,42 @@
 "use strict";
-// Shows what /v1/events says, and sends records again with the code. Whatever it shows was written by
-// others: it is put in as text. Nothing runs while nobody looks.
+// Shows the events of /v1/events, and queues records again with the access code. All content is untrusted, so it is
+// inserted as text. Nothing runs while the page is hidden.
 //
-// While the daemon does not run, another process may listen at its address. So a daemon has to prove that it served
-// this page before anything else is sent, and the code itself is never sent: requests are signed with it.
+// While the daemon is not running, another process may listen at its address. So the daemon has to prove that it served
+// this page before the page sends anything else. The page never sends the code: it signs requests with it.
 (() => {
-  // The first wait before the daemon is asked again, and the longest.
-  const FIRST_WAIT_MS = 1000;
-  const LONGEST_WAIT_MS = 8000;
-  // A stream that ends sooner than this was none to rely on: it is asked for less and less often.
-  const LASTED_MS = 5000;
-  // The sentence is spoken at most this often.
-  const SPOKEN_EVERY_MS = 10000;
-  const CHANGE_LIMIT_MS = 20000;
-  const PROOF_LIMIT_MS = 5000;
+  const RECONNECT_DELAY_MIN_MS = 1000;
+  const RECONNECT_DELAY_MAX_MS = 8000;
+  // After a stream that ends sooner than this, the delay doubles.
+  const STABLE_STREAM_MS = 5000;
+  // Screen readers get the sentence at most this often.
+  const SPEECH_INTERVAL_MS = 10000;
+  const CHANGE_TIMEOUT_MS = 20000;
+  const PROOF_TIMEOUT_MS = 5000;
   const CHALLENGE_BYTES = 16;
-  // Nothing else fits the header that carries it: with another one nothing could be asked at all.
-  const CODE_FORM = /^[\x21-\x7e]+$/;
-  const NO_CODE = "That cannot be a code: codes have no spaces, and only the letters, digits and signs of an English keyboard.";
-  const LOOK = "Look at the list: what is still there was not sent again.";
+  // The request header can carry no other characters.
+  const CODE_PATTERN = /^[\x21-\x7e]+$/;
+  const NOT_A_CODE = "This is not a code: codes have no spaces, and only the letters, digits and signs of an English keyboard.";
+  const CHECK_LIST = "Check the list: records that are still there were not queued again.";
 
-  const by = (id) => document.getElementById(id);
+  const element = (id) => document.getElementById(id);
   const text = (id, value) => {
-    const node = by(id);
+    const node = element(id);
     if (node.textContent !== value) node.textContent = value;
   };
-  const show = (id, shown) => { by(id).hidden = !shown; };
-  // Foreign text, without what would command its surroundings: neither control characters nor changes of direction.
-  const plain = (foreign) => foreign.replace(/[\p{Cc}\u061C\u200E\u200F\u202A-\u202E\u2066-\u2069]/gu, "\uFFFD");
-  const records = (n) => (n === 1 ? "1 record" : `${n} records`);
+  const show = (id, shown) => { element(id).hidden = !shown; };
+  // Removes control characters and changes of text direction from untrusted text.
+  const stripControls = (untrusted) => untrusted.replace(/[\p{Cc}\u061C\u200E\u200F\u202A-\u202E\u2066-\u2069]/gu, "\uFFFD");
+  const countRecords = (n) => (n === 1 ? "1 record" : `${n} records`);
 
   const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
   const hour = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
-  const when = (time) => {
+  const formatTime = (time) => {
     const at = new Date(time);
     return day.format(at) === day.format(new Date()) ? hour.format(at) : `${day.format(at)}, ${hour.format(at)}`;
   };
 
-  // The daemon that served this page, known again by the key that came with it.
+  // Recognising the daemon that served this page, by the key in the page.
 
   const HMAC = { name: "HMAC", hash: "SHA-256" };
   const { page, key: keyText } = document.body.dataset;
@@ -45,29 +44,29 @@
   const fromHex = (digits) => Uint8Array.from(digits.match(/../g) ?? [], (pair) => parseInt(pair, 16));
   const toHex = (bytes) => [...new Uint8Array(bytes)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   const encode = (...parts) => new TextEncoder().encode(parts.join("\n"));
-  // Without crypto.subtle, which browsers give to pages of their own device, nothing can be proven.
+  // Browsers provide crypto.subtle to pages of this device. Without it, the proof cannot be checked.
   const key = window.crypto.subtle?.importKey("raw", fromHex(keyText), HMAC, false, ["sign", "verify"]);
 
   class Impostor extends Error {}
-  const parse = (json) => { try { return JSON.parse(json); } catch { return null; } };
-  // Gives the ticket for a request to the daemon that served this page.
-  const prove = async (signal) => {
-    if (!key) throw new Impostor("This browser cannot check who answers at this address");
-    const limits = [AbortSignal.timeout(PROOF_LIMIT_MS), signal].filter(Boolean);
+  const parseJson = (json) => { try { return JSON.parse(json); } catch { return null; } };
+  // Resolves to a ticket for one request once the daemon has proved itself.
+  const requestProof = async (signal) => {
+    if (!key) throw new Impostor("This browser cannot verify the daemon at this address");
+    const signals = [AbortSignal.timeout(PROOF_TIMEOUT_MS), signal].filter(Boolean);
     const challenge = toHex(crypto.getRandomValues(new Uint8Array(CHALLENGE_BYTES)));
-    const answer = await fetch(`/v1/proof?page=${page}&challenge=${challenge}`, {
+    const response = await fetch(`/v1/proof?page=${page}&challenge=${challenge}`, {
       cache: "no-store",
       redirect: "manual",
-      signal: AbortSignal.any(limits),
+      signal: AbortSignal.any(signals),
     });
-    const { proof, ticket } = parse(await answer.text()) ?? {};
+    const { proof, ticket } = parseJson(await response.text()) ?? {};
     const isProven = typeof proof === "string" && typeof ticket === "string"
       && await crypto.subtle.verify(HMAC, await key, fromHex(proof), encode("proof", challenge, ticket));
-    if (!isProven) throw new Impostor("Something else answers at this address, not the daemon that served this page");
+    if (!isProven) throw new Impostor("Another program responds at this address, not the daemon that served this page");
     return ticket;
   };
-  // Shows that the code is known here, for this request alone, without showing the code.
-  const authorization = async (ticket, method, path, body) => {
+  // Proves that this page knows the code, for one request, without revealing it.
+  const signRequest = async (ticket, method, path, body) => {
     if (code === null) return {};
     const digest = toHex(await crypto.subtle.digest("SHA-256", encode(body)));
     const signed = encode("request", ticket, method, path, digest, code);
@@ -75,98 +74,98 @@
     return { Authorization: `Page ${page}.${ticket}.${digest}.${signature}` };
   };
 
-  // The code, in the memory of this page alone: what a browser stores for an address can be read by whatever
-  // answers there later.
+  // The access code. It is only in memory: what a browser stores for an address can be read by another program that
+  // listens there later.
 
   let code = null;
   const forgetCode = () => {
     code = null;
     show("forget", false);
   };
-  // Whether it can be one.
-  const keepCode = (given) => {
+  // Returns whether it may be a code.
+  const rememberCode = (given) => {
     forgetCode();
-    if (!CODE_FORM.test(given)) return false;
+    if (!CODE_PATTERN.test(given)) return false;
     code = given;
     show("forget", true);
     return true;
   };
-  const codeFromAddress = () => {
+  const takeCodeFromAddress = () => {
     if (!location.hash.startsWith("#token=")) return;
     let given = location.hash.slice("#token=".length);
     history.replaceState(null, "", location.pathname);
-    try { given = decodeURIComponent(given); } catch { /* It is meant as it stands there. */ }
-    if (keepCode(given)) answered(true); else ask(NO_CODE, null);
+    try { given = decodeURIComponent(given); } catch { /* The code itself contains a percent sign. */ }
+    if (rememberCode(given)) closeCodeForm(true); else askForCode(NOT_A_CODE, null);
   };
 
-  // What is to be done once there is a code, by whether that was given.
-  let asked = null;
-  const ask = (why, then, mayCancel = true) => {
-    asked?.(false);
-    asked = then;
+  // Called when the form is closed, with whether a code was entered.
+  let onCodeFormClosed = null;
+  const askForCode = (why, onClosed, mayCancel = true) => {
+    onCodeFormClosed?.(false);
+    onCodeFormClosed = onClosed;
     text("why-code", why);
     show("cancel", mayCancel);
     show("entry", true);
-    by("code").value = "";
-    by("code").focus();
+    element("code").value = "";
+    element("code").focus();
   };
-  const answered = (given) => {
-    const then = asked;
-    asked = null;
+  const closeCodeForm = (isEntered) => {
+    const onClosed = onCodeFormClosed;
+    onCodeFormClosed = null;
     show("entry", false);
-    then?.(given);
+    onClosed?.(isEntered);
   };
-  by("ask").addEventListener("submit", (event) => {
+  element("ask").addEventListener("submit", (event) => {
     event.preventDefault();
-    const given = by("code").value.trim();
-    by("code").value = "";
-    if (keepCode(given)) {
-      answered(true);
+    const given = element("code").value.trim();
+    element("code").value = "";
+    if (rememberCode(given)) {
+      closeCodeForm(true);
     } else {
-      text("why-code", NO_CODE);
-      by("code").focus();
+      text("why-code", NOT_A_CODE);
+      element("code").focus();
     }
   });
-  by("cancel").addEventListener("click", () => answered(false));
-  by("forget").addEventListener("click", () => {
+  element("cancel").addEventListener("click", () => closeCodeForm(false));
+  element("forget").addEventListener("click", () => {
     forgetCode();
-    text("outcome", "The code is forgotten on this page.");
-    by("review-title").focus();
+    text("outcome", "This page no longer has the code.");
+    element("review-title").focus();
   });
 
-  class Refusal extends Error {
-    static async of(answer) {
-      const body = await answer.json().catch(() => null);
-      const refusal = new Refusal(body?.error?.message ?? `the answer was ${answer.status}`);
-      refusal.code = body?.error?.code;
-      refusal.status = answer.status;
-      return refusal;
+  class RequestError extends Error {
+    static async from(response) {
+      const body = await response.json().catch(() => null);
+      const error = new RequestError(body?.error?.message ?? `the response was HTTP ${response.status}`);
+      error.code = body?.error?.code;
+      error.status = response.status;
+      return error;
     }
-    // What took too long, or failed on the way, may have been done in part.
+    // A request that timed out, or failed in the daemon, may be partly done.
     get changedNothing() { return this.status < 500 && this.status !== 408; }
   }
 
   // The status.
 
-  let spokenAt = -SPOKEN_EVERY_MS;
+  let spokenAt = -SPEECH_INTERVAL_MS;
   let toSpeak = null;
   let spoken = "";
   const speak = (sentence) => {
-    const essence = sentence.replace(/^Waiting \d+ s/, "Waiting");
-    const due = toSpeak !== null;
-    toSpeak = essence === spoken ? null : sentence;
-    if (due || toSpeak === null) return;
+    const withoutCountdown = sentence.replace(/^Waiting \d+ s/, "Waiting");
+    const isScheduled = toSpeak !== null;
+    toSpeak = withoutCountdown === spoken ? null : sentence;
+    if (isScheduled || toSpeak === null) return;
     setTimeout(() => {
       if (toSpeak !== null) {
         spokenAt = performance.now();
         spoken = toSpeak.replace(/^Waiting \d+ s/, "Waiting");
-        by("spoken").textContent = toSpeak;
+        element("spoken").textContent = toSpeak;
       }
       toSpeak = null;
-    }, Math.max(0, spokenAt + SPOKEN_EVERY_MS - performance.now()));
+    }, Math.max(0, spokenAt + SPEECH_INTERVAL_MS - performance.now()));
   };
 
-  // A wait that is shown counts down.
+  // While the daemon waits, the sentence counts down.
   let ticking = null;
   const stopTicking = () => { clearInterval(ticking); ticking = null; };
   const tick = (sentence, until) => {
@@ -174,10 +173,10 @@
     text("sentence", sentence.replace(/^Waiting \d+ s/, `Waiting ${left} s`));
   };
 
-  const LINK = { online: "Online", offline: "Offline", captive_portal: "A captive portal answers", unknown: "Not known yet" };
+  const LINK = { online: "Online", offline: "Offline", captive_portal: "A captive portal responds", unknown: "Not known yet" };
   const showStatus = (status) => {
     const { sync, records: counts, connectivity, alerts } = status;
-    const sentence = plain(sync.text);
+    const sentence = stripControls(sync.text);
     stopTicking();
     text("sentence", sentence);
     if (sync.phase === "waiting" && sync.next_attempt_at) {
@@ -188,60 +187,60 @@
     document.title = `${sentence} · fieldsync`;
     speak(sentence);
     show("run", sync.total > 0);
-    by("bar").max = Math.max(1, sync.total);
-    by("bar").value = sync.done;
-    const left = sync.eta_s === null ? "" : `, about ${span(sync.eta_s)} left`;
-    text("done", `${sync.done} of ${records(sync.total)} done${left}`);
-    const state = LINK[connectivity.state] ?? plain(connectivity.state);
+    element("bar").max = Math.max(1, sync.total);
+    element("bar").value = sync.done;
+    const left = sync.eta_s === null ? "" : `, about ${formatDuration(sync.eta_s)} left`;
+    text("done", `${sync.done} of ${countRecords(sync.total)} done${left}`);
+    const state = LINK[connectivity.state] ?? stripControls(connectivity.state);
     const metered = connectivity.metered ? ", on a metered network" : "";
-    text("link", `Connection: ${state} since ${when(connectivity.since)}${metered}`);
+    text("link", `Connection: ${state} since ${formatTime(connectivity.since)}${metered}`);
     for (const [name, count] of Object.entries(counts)) {
-      if (by(name)) text(name, String(count));
+      if (element(name)) text(name, String(count));
     }
     show("counts", true);
     showAlerts(alerts.filter((alert) => alert.alert !== "needs_review"));
   };
-  const span = (s) => {
+  const formatDuration = (s) => {
     if (s < 60) return `${s} s`;
     return s < 5400 ? `${Math.round(s / 60)} min` : `${Math.round(s / 3600)} h`;
   };
   const showAlerts = (alerts) => {
     show("attention", alerts.length > 0);
-    const lines = alerts.map((alert) => `${plain(alert.message)} (since ${when(alert.since)})`);
-    const shown = [...by("alerts").children].map((item) => item.textContent);
+    const lines = alerts.map((alert) => `${stripControls(alert.message)} (since ${formatTime(alert.since)})`);
+    const shown = [...element("alerts").children].map((item) => item.textContent);
     if (JSON.stringify(lines) === JSON.stringify(shown)) return;
-    by("alerts").replaceChildren(...lines.map((line) => {
+    element("alerts").replaceChildren(...lines.map((line) => {
       const item = document.createElement("li");
       item.textContent = line;
       return item;
     }));
   };
 
-  // Records that need review. Those that stay keep their place in the document, and so the focus.
+  // Records under review. Rows that stay are not moved, so that they keep the focus.
 
   const rows = new Map();
   const newRow = (id) => {
-    const row = by("record").content.firstElementChild.cloneNode(true);
+    const row = element("record").content.firstElementChild.cloneNode(true);
     row.querySelector("button").addEventListener("click", (event) => {
       retry({ ids: [id] }, event.currentTarget);
     });
     rows.set(id, row);
     return row;
   };
-  const fill = (row, record, mayRetry) => {
-    const put = (selector, value) => {
+  const fillRow = (row, record, mayRetry) => {
+    const setText = (selector, value) => {
       const node = row.querySelector(selector);
       if (node.textContent !== value) node.textContent = value;
     };
     const error = record.last_error;
-    const type = plain(record.type);
-    put("h3", type);
-    put(".why", record.why);
-    put(".said", [error?.code, error?.message].filter(Boolean).map(plain).join(": "));
-    const held = record.holds > 0 ? ` It holds back ${record.holds} later ${record.holds === 1 ? "one" : "ones"}.` : "";
+    const type = stripControls(record.type);
+    setText("h3", type);
+    setText(".why", record.why);
+    setText(".said", [error?.code, error?.message].filter(Boolean).map(stripControls).join(": "));
+    const blocked = record.holds > 0 ? ` It holds back ${record.holds} later ${record.holds === 1 ? "record" : "records"}.` : "";
     const times = record.attempts === 1 ? "once" : `${record.attempts} times`;
-    put(".facts", `Sent ${times}, under review since ${when(record.since)}.${held}`);
-    put(".id", `Id ${record.id}`);
+    setText(".facts", `Sent ${times}, under review since ${formatTime(record.since)}.${blocked}`);
+    setText(".id", `Id ${record.id}`);
     const button = row.querySelector("button");
     button.hidden = !mayRetry;
     button.setAttribute("aria-label", `Retry ${type}, id ending in ${record.id.slice(-4)}`);
@@ -249,12 +248,12 @@
   const showReview = (review) => {
     show("unreadable", review.unreadable === true);
     if (review.unreadable) {
-      // What is shown from before may be so still.
+      // The list as it was shown before may still be right.
       show("none", false);
       return;
     }
     const ids = new Set(review.records.map((record) => record.id));
-    const list = by("records");
+    const list = element("records");
     const focus = document.activeElement;
     const focused = [...list.children].findIndex((row) => row.contains(focus));
     for (const [id, row] of rows) {
@@ -266,16 +265,16 @@
     let before = list.firstElementChild;
     for (const record of review.records) {
       const row = rows.get(record.id) ?? newRow(record.id);
-      fill(row, record, review.retry);
+      fillRow(row, record, review.retry);
       if (row === before) before = before.nextElementSibling; else list.insertBefore(row, before);
     }
-    // The focus goes with its record, else it is where that was, or on the heading.
+    // If the record with the focus is gone, the focus moves to the record in its place, or to the heading.
     if (focused >= 0 && !list.contains(document.activeElement)) {
       const next = list.children[Math.min(focused, list.children.length - 1)];
-      (list.contains(focus) ? focus : next?.querySelector("button") ?? by("review-title")).focus();
+      (list.contains(focus) ? focus : next?.querySelector("button") ?? element("review-title")).focus();
     }
     const some = review.records.length > 0;
-    if (!some && document.activeElement === by("retry-all")) by("review-title").focus();
+    if (!some && document.activeElement === element("retry-all")) element("review-title").focus();
     show("none", !some);
     show("only-shows", some && !review.retry);
     show("for-all", review.retry && (some || code !== null));
@@ -285,131 +284,131 @@
 
   const retry = async (selection, button) => {
     if (button.getAttribute("aria-disabled") === "true") return;
-    const again = (given) => {
-      if (given) retry(selection, button);
+    const retryWithCode = (isEntered) => {
+      if (isEntered) retry(selection, button);
       else if (button.isConnected) button.focus();
     };
     if (code === null) {
-      ask("It is asked for once, and forgotten when this page is closed.", again);
+      askForCode("You need to enter it once. The page keeps it until it is closed.", retryWithCode);
       return;
     }
     button.setAttribute("aria-disabled", "true");
     text("outcome", "");
     try {
       const [path, body] = ["/v1/quarantine/retry", JSON.stringify(selection)];
-      const ticket = await prove();
-      const answer = await fetch(path, {
+      const ticket = await requestProof();
+      const response = await fetch(path, {
         method: "POST",
-        headers: { "Content-Type": "application/json", ...await authorization(ticket, "POST", path, body) },
+        headers: { "Content-Type": "application/json", ...await signRequest(ticket, "POST", path, body) },
         body,
-        signal: AbortSignal.timeout(CHANGE_LIMIT_MS),
+        signal: AbortSignal.timeout(CHANGE_TIMEOUT_MS),
       });
-      if (!answer.ok) throw await Refusal.of(answer);
-      const { changed } = await answer.json();
-      text("outcome", `${records(changed)} queued again.`);
+      if (!response.ok) throw await RequestError.from(response);
+      const { changed } = await response.json();
+      text("outcome", `${countRecords(changed)} queued again.`);
       if (button.isConnected) button.focus();
     } catch (problem) {
       if (problem.code === "wrong_code") {
         forgetCode();
-        ask("That was not the right code.", again);
+        askForCode("That was not the right code.", retryWithCode);
       } else if (problem instanceof Impostor) {
         text("outcome", `Nothing was sent. ${problem.message}: do not enter the code here.`);
-      } else if (!(problem instanceof Refusal)) {
-        text("outcome", `The daemon did not answer. ${LOOK}`);
+      } else if (!(problem instanceof RequestError)) {
+        text("outcome", `The daemon did not respond. ${CHECK_LIST}`);
       } else if (problem.changedNothing) {
-        text("outcome", `Nothing was changed: ${plain(problem.message)}.`);
+        text("outcome", `Nothing was changed: ${stripControls(problem.message)}.`);
       } else {
-        text("outcome", `This may be done in part: ${plain(problem.message)}. ${LOOK}`);
+        text("outcome", `This may be partly done: ${stripControls(problem.message)}. ${CHECK_LIST}`);
       }
     } finally {
       button.removeAttribute("aria-disabled");
     }
   };
-  by("retry-all").addEventListener("click", (event) => retry({ all: true }, event.currentTarget));
+  element("retry-all").addEventListener("click", (event) => retry({ all: true }, event.currentTarget));
 
-  // The stream. fetch and not EventSource: that cannot send the code, and does not say why it was refused.
+  // The event stream. EventSource cannot send the signature, and does not report errors, so this uses fetch.
 
   const SHOWN = { status: showStatus, review: showReview };
-  const heard = (event) => {
+  const handleEvent = (event) => {
     const [name, data] = event.split("\n").map((line) => line.slice(line.indexOf(": ") + 2));
     SHOWN[name]?.(JSON.parse(data));
-    here();
+    showConnected();
   };
-  const listen = async (signal) => {
+  const readEvents = async (signal) => {
     const path = "/v1/events";
-    const headers = await authorization(await prove(signal), "GET", path, "");
-    const answer = await fetch(path, { headers, signal, cache: "no-store" });
-    if (!answer.ok) throw await Refusal.of(answer);
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-    let gathered = "";
+    const headers = await signRequest(await requestProof(signal), "GET", path, "");
+    const response = await fetch(path, { headers, signal, cache: "no-store" });
+    if (!response.ok) throw await RequestError.from(response);
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let buffer = "";
     for (;;) {
       const { value, done } = await reader.read();
       if (done) return;
-      gathered += value;
-      const events = gathered.split("\n\n");
-      gathered = events.pop();
-      events.forEach(heard);
+      buffer += value;
+      const events = buffer.split("\n\n");
+      buffer = events.pop();
+      events.forEach(handleEvent);
     }
   };
 
-  let wait = FIRST_WAIT_MS;
+  let reconnectDelay = RECONNECT_DELAY_MIN_MS;
   let awaySince = null;
-  const here = () => {
+  const showConnected = () => {
     awaySince = null;
     show("away", false);
     document.body.classList.remove("away");
   };
-  const away = (problem) => {
+  const showDisconnected = (problem) => {
     stopTicking();
     awaySince ??= new Date();
-    const since = `since ${when(awaySince)}`;
-    let said = `The daemon does not answer ${since}.`;
-    if (problem instanceof Refusal) said = `What happens cannot be shown ${since}: ${plain(problem.message)}.`;
+    const since = `since ${formatTime(awaySince)}`;
+    let sentence = `The daemon has not responded ${since}.`;
+    if (problem instanceof RequestError) sentence = `The status cannot be shown ${since}: ${stripControls(problem.message)}.`;
     if (problem instanceof Impostor) {
-      said = `${problem.message}, ${since}. Do not enter the code here.`;
-      answered(false);
+      sentence = `${problem.message}, ${since}. Do not enter the code here.`;
+      closeCodeForm(false);
     }
-    text("away", `${said} Below is what was so before. It is asked again by itself.`);
+    text("away", `${sentence} The data below is from before. The page tries again by itself.`);
     show("away", true);
     document.body.classList.add("away");
-    speak(said);
+    speak(sentence);
   };
-  const looksAgain = (signal) => new Promise((resolve) => {
+  const visibilityChange = (signal) => new Promise((resolve) => {
     document.addEventListener("visibilitychange", resolve, { once: true, signal });
   });
   const follow = async () => {
     for (;;) {
-      while (document.hidden) await looksAgain();
-      const looking = new AbortController();
-      const hide = () => { if (document.hidden) { stopTicking(); looking.abort(); } };
+      while (document.hidden) await visibilityChange();
+      const visibility = new AbortController();
+      const hide = () => { if (document.hidden) { stopTicking(); visibility.abort(); } };
       document.addEventListener("visibilitychange", hide);
-      const began = performance.now();
+      const startedAt = performance.now();
       let problem = null;
-      try { await listen(looking.signal); } catch (caught) { problem = caught; }
+      try { await readEvents(visibility.signal); } catch (caught) { problem = caught; }
       document.removeEventListener("visibilitychange", hide);
-      if (looking.signal.aborted) continue;
+      if (visibility.signal.aborted) continue;
       if (problem?.code === "wrong_code") {
         let why = "That was not the right code.";
         if (code === null) {
-          // Perhaps it is asked for already, for another reason.
-          why = by("entry").hidden ? "This device shows its records to those who know the code." : by("why-code").textContent;
+          // The form may be open already, for another reason.
+          why = element("entry").hidden ? "This device shows its records only with the code." : element("why-code").textContent;
         }
         forgetCode();
-        text("sentence", "The code is needed to show what happens.");
-        await new Promise((resolve) => { ask(why, resolve, false); });
+        text("sentence", "The code is needed to show the status.");
+        await new Promise((resolve) => { askForCode(why, resolve, false); });
         continue;
       }
-      away(problem);
-      if (performance.now() - began >= LASTED_MS) wait = FIRST_WAIT_MS;
-      const waited = new AbortController();
-      await Promise.race([looksAgain(waited.signal), new Promise((resolve) => { setTimeout(resolve, wait); })]);
-      waited.abort();
-      wait = Math.min(wait * 2, LONGEST_WAIT_MS);
+      showDisconnected(problem);
+      if (performance.now() - startedAt >= STABLE_STREAM_MS) reconnectDelay = RECONNECT_DELAY_MIN_MS;
+      const waiting = new AbortController();
+      await Promise.race([visibilityChange(waiting.signal), new Promise((resolve) => { setTimeout(resolve, reconnectDelay); })]);
+      waiting.abort();
+      reconnectDelay = Math.min(reconnectDelay * 2, RECONNECT_DELAY_MAX_MS);
     }
   };
 
-  addEventListener("hashchange", codeFromAddress);
-  codeFromAddress();
+  addEventListener("hashchange", takeCodeFromAddress);
+  takeCodeFromAddress();
   show("forget", code !== null);
   follow();
 })();

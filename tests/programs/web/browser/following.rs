@@ -67,7 +67,7 @@ fn a_daemon_that_is_away_is_told_of_and_followed_again_when_it_is_back() {
     let home = daemon.kill9();
     tab.wait(
         "the page to say so",
-        "/^The daemon does not answer since \\d\\d:\\d\\d\\./.test(document.querySelector('#away').innerText)",
+        "/^The daemon has not responded since \\d\\d:\\d\\d\\./.test(document.querySelector('#away').innerText)",
     );
     assert_eq!(tab.texts(SENTENCE), ["The server address needs attention: 2 records waiting"]);
     let daemon = home.start();
@@ -129,7 +129,7 @@ fn where_reading_takes_the_code_the_page_asks_for_it_first() {
     let daemon = with_code(&Settings::default(), &[("web.reading", "token")]);
     let browser = Browser::start();
     let tab = open(&browser, Page::of(&daemon));
-    tab.wait_for_text("#why-code", "This device shows its records to those who know the code.");
+    tab.wait_for_text("#why-code", "This device shows its records only with the code.");
     assert_eq!(tab.eval("document.activeElement.id"), "code");
     assert_eq!(
         tab.eval("document.querySelector('#cancel').checkVisibility()"),
@@ -148,7 +148,7 @@ fn where_reading_takes_the_code_the_page_asks_for_it_first() {
 #[test]
 #[ignore = "needs chromium"]
 fn what_no_header_can_carry_is_no_code_and_another_one_is_asked_for() {
-    const NO_CODE: &str = "That cannot be a code: codes have no spaces, and only the letters, digits and signs of an English keyboard.";
+    const NO_CODE: &str = "This is not a code: codes have no spaces, and only the letters, digits and signs of an English keyboard.";
     for reading in ["open", "token"] {
         let daemon = with_code(&Settings::default(), &[("web.reading", reading)]);
         let url = Page::of(&daemon).url();

@@ -61,13 +61,13 @@ fn an_open_page_sends_nothing_of_the_code_to_what_took_the_port_and_says_so() {
             _ => closing("302 Found\r\nlocation: /", ""),
         }
     });
-    let said = "/^Something else answers at this address, not the daemon that served this page, since \
+    let said = "/^Another program responds at this address, not the daemon that served this page, since \
         \\d\\d:\\d\\d\\. Do not enter the code here\\./.test(document.querySelector('#away').innerText)";
     tab.wait("the page to say so", said);
     tab.tap(RETRY);
     tab.wait_for_text(
         "#outcome",
-        "Nothing was sent. Something else answers at this address, not the daemon that served this page: do not enter \
+        "Nothing was sent. Another program responds at this address, not the daemon that served this page: do not enter \
          the code here.",
     );
     wait_for("the page to ask again and again", || (impostor.requests().len() >= 5).then_some(()));

@@ -108,7 +108,7 @@ fn without_a_code_in_the_configuration_there_is_no_button_and_the_page_says_how_
     let shown =
         "[...document.querySelectorAll('button, input')].filter(node => node.checkVisibility()).length";
     assert_eq!(tab.eval(shown), 0);
-    let how = "This page only shows. To send one again, in a terminal: fieldsync quarantine retry";
+    let how = "This page is read-only. To queue records again, in a terminal: fieldsync quarantine retry";
     tab.wait_for_text("#only-shows", how);
 }
 

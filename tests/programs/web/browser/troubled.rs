@@ -72,7 +72,10 @@ fn where_the_records_under_review_cannot_be_read_the_page_says_so_and_shows_all_
     let server = ill(move |status| lasting(&[("status", status), ("review", &unreadable)]), no_change);
     let browser = Browser::start();
     let tab = open(&browser, &server);
-    tab.wait_for_text("#unreadable", "They cannot be read now. If this stays so, look at: fieldsync doctor");
+    tab.wait_for_text(
+        "#unreadable",
+        "The records cannot be read now. If this persists, run: fieldsync doctor",
+    );
     assert_eq!(tab.texts("#sentence"), ["Nothing to sync"]);
     assert_eq!(tab.eval("document.querySelector('#none').checkVisibility()"), false);
     assert_eq!(tab.eval("document.querySelector('#away').hidden"), true);
@@ -102,8 +105,8 @@ fn that_nothing_was_changed_is_said_only_where_it_is_certain() {
     );
     let browser = Browser::start();
     let tab = open(&browser, &server);
-    let in_part = "This may be done in part: TROUBLE, says the server. \
-        Look at the list: what is still there was not sent again.";
+    let in_part = "This may be partly done: TROUBLE, says the server. \
+        Check the list: records that are still there were not queued again.";
     let nothing = "Nothing was changed: TROUBLE, says the server.";
     // The browser itself may try again after a 408.
     for (status, outcome) in [(500, in_part), (409, nothing), (408, in_part)] {
