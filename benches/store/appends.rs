@@ -11,9 +11,9 @@ use futures_util::future::join_all;
 use tempfile::TempDir;
 
 use crate::disk;
-use crate::fieldsync::Live;
+use crate::fieldsync::LiveStore;
 use crate::group::Writer;
-use crate::log::Log;
+use crate::log::RawLog;
 use crate::record::Record;
 use crate::sqlite::Sqlite;
 use crate::table;
@@ -22,50 +22,56 @@ use crate::table;
 enum Kind {
     Fieldsync,
     Sqlite,
-    Log,
+    RawLog,
 }
 
-const KINDS: [Kind; 3] = [Kind::Fieldsync, Kind::Sqlite, Kind::Log];
+const KINDS: [Kind; 3] = [Kind::Fieldsync, Kind::Sqlite, Kind::RawLog];
 
 enum Contestant {
-    Live(Live),
+    LiveStore(LiveStore),
     Writer(Writer),
 }
 
 impl Contestant {
     fn open(kind: Kind, dir: &Path) -> Self {
         match kind {
-            Kind::Fieldsync => Self::Live(Live::start(dir)),
+            Kind::Fieldsync => Self::LiveStore(LiveStore::start(dir)),
             Kind::Sqlite => Self::Writer(Writer::start(Sqlite::open(dir))),
-            Kind::Log => Self::Writer(Writer::start(Log::open(dir))),
+            Kind::RawLog => Self::Writer(Writer::start(RawLog::open(dir))),
         }
     }
 
-    async fn append(&self, record: Record) {
+    async fn append_record(&self, record: Record) {
         match self {
-            Self::Live(store) => store.append(record).await,
-            Self::Writer(writer) => writer.append(record).await,
+            Self::LiveStore(store) => store.append(record).await,
+            Self::Writer(writer) => writer.append_record(record).await,
         }
     }
 
-    async fn close(self) {
+    async fn close_store(self) {
         match self {
-            Self::Live(store) => store.close().await,
-            Self::Writer(writer) => writer.close(),
+            Self::LiveStore(store) => store.close().await,
+            Self::Writer(writer) => writer.join_thread(),
         }
     }
 }
 
-pub(crate) fn measure(dir: &Path, delay: Duration, rounds: usize, producers: &[usize], records: usize) {
+pub(crate) fn measure_appends(
+    dir: &Path,
+    delay: Duration,
+    rounds: usize,
+    producers: &[usize],
+    records: usize,
+) {
     if delay.is_zero() {
-        table::title("Durable appends");
+        table::print_title("Durable appends");
     } else {
-        table::title(&format!("Durable appends, each sync {delay:?} longer"));
+        table::print_title(&format!("Durable appends, each sync {delay:?} longer"));
     }
     // Slower syncs make slower rounds. Too few records, and the growth of a new file is what is measured.
     let records = if delay.is_zero() { records } else { records / 2 };
     println!("Records of 1 KiB a second; ratios within each round, median (lowest–highest) of {rounds}.\n");
-    table::head(&[
+    table::print_head(&[
         "producers",
         "fieldsync",
         "SQLite",
@@ -81,14 +87,20 @@ pub(crate) fn measure(dir: &Path, delay: Duration, rounds: usize, producers: &[u
             for turn in 0..KINDS.len() {
                 let which = (round + turn) % KINDS.len();
                 let (Some(kind), Some(rates)) = (KINDS.get(which), rates.get_mut(which)) else { continue };
-                rates.push(system.block_on(rate(*kind, dir, producers, total(producers, records))));
+                rates.push(system.block_on(measure_rate(
+                    *kind,
+                    dir,
+                    producers,
+                    records_of_round(producers, records),
+                )));
             }
         }
         let [ours, sqlite, log] = rates;
-        let ratio = |to: &[f64]| table::spread(ours.iter().zip(to).map(|(ours, to)| ours / to).collect());
+        let ratio =
+            |to: &[f64]| table::format_spread(ours.iter().zip(to).map(|(ours, to)| ours / to).collect());
         let (to_log, to_sqlite) = (ratio(&log), ratio(&sqlite));
-        let [ours, sqlite, log] = [ours, sqlite, log].map(|rates| table::number(table::median(rates)));
-        table::row(&[producers.to_string(), ours, sqlite, log, to_log, to_sqlite]);
+        let [ours, sqlite, log] = [ours, sqlite, log].map(|rates| table::format_number(table::median(rates)));
+        table::print_row(&[producers.to_string(), ours, sqlite, log, to_log, to_sqlite]);
     }
 }
 
@@ -99,32 +111,32 @@ pub(crate) fn measure(dir: &Path, delay: Duration, rounds: usize, producers: &[u
     clippy::cast_sign_loss,
     reason = "small"
 )]
-fn total(producers: usize, records: usize) -> usize {
+fn records_of_round(producers: usize, records: usize) -> usize {
     (records as f64 * (producers as f64).sqrt()) as usize
 }
 
 #[expect(clippy::cast_precision_loss, reason = "small")]
-async fn rate(kind: Kind, dir: &Path, producers: usize, records: usize) -> f64 {
+async fn measure_rate(kind: Kind, dir: &Path, producers: usize, records: usize) -> f64 {
     let home = TempDir::new_in(dir).expect("the directory takes another");
     let contestant = Rc::new(Contestant::open(kind, home.path()));
     // Made before the clock starts, and handed out in the order of their ids, as they come in life.
-    let work = Rc::new(RefCell::new(Record::some(records).into_iter()));
-    disk::rest(dir);
+    let work = Rc::new(RefCell::new(Record::new_batch(records).into_iter()));
+    disk::sync_disk(dir);
     let clock = Clock::start();
     let tasks = (0..producers).map(|_| {
         let (contestant, work) = (Rc::clone(&contestant), Rc::clone(&work));
         let next = move || work.borrow_mut().next();
         actix_rt::spawn(async move {
             while let Some(record) = next() {
-                contestant.append(record).await;
+                contestant.append_record(record).await;
             }
         })
     });
     let ended = join_all(tasks).await;
     let took = clock.now();
     assert!(ended.iter().all(Result::is_ok), "every producer came to its end");
-    Rc::into_inner(contestant).expect("the producers are gone").close().await;
+    Rc::into_inner(contestant).expect("the producers are gone").close_store().await;
     drop(home);
-    disk::rest(dir);
+    disk::sync_disk(dir);
     records as f64 / took.as_secs_f64()
 }

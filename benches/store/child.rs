@@ -8,10 +8,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use fieldsync::clock::Clock;
 
 use crate::fieldsync::Store;
-use crate::life::{BATCH, Life};
+use crate::lifecycle::{BATCH_RECORDS, RecordLifecycle};
 use crate::record::Record;
 use crate::table;
 
@@ -29,19 +28,19 @@ pub(crate) enum Role {
 /// Each takes as many records in as it settles, so that the backlog stays what it is.
 const TURNS: usize = 200;
 
-pub(crate) fn run(role: Role, dir: &Path) {
+pub(crate) fn run_role(role: Role, dir: &Path) {
     let mut store = Store::open(dir);
     match role {
-        Role::Work => println!("{}", work(store).line()),
+        Role::Work => println!("{}", do_work(store).to_line()),
         Role::Idle => {
-            store.append(Record::some(BATCH));
-            store.settle_down();
+            store.append(Record::new_batch(BATCH_RECORDS));
+            store.save_allocator_state();
             println!("idle");
             stdin().read_to_end(&mut Vec::new()).expect("the input ends");
         }
         Role::Busy => loop {
-            store.append(Record::some(BATCH));
-            store.turn();
+            store.append(Record::new_batch(BATCH_RECORDS));
+            store.settle_and_claim();
             println!("busy");
         },
     }
@@ -55,18 +54,18 @@ pub(crate) struct Work {
     pub(crate) settle: Duration,
 }
 
-fn work(mut store: Store) -> Work {
+fn do_work(mut store: Store) -> Work {
     let (mut backlogs, mut claims, mut settles) = (Vec::new(), Vec::new(), Vec::new());
-    store.append(Record::some(2 * BATCH));
-    store.turn();
+    store.append(Record::new_batch(2 * BATCH_RECORDS));
+    store.settle_and_claim();
     for _ in 0..TURNS {
-        store.append(Record::some(BATCH));
-        backlogs.push(timed(|| _ = black_box(store.backlog())));
-        settles.push(timed(|| store.settle(true)));
+        store.append(Record::new_batch(BATCH_RECORDS));
+        backlogs.push(table::time_of(|| _ = black_box(store.read_backlog())));
+        settles.push(table::time_of(|| store.settle_batch(true)));
         // A claim alone is rare: the first after a pause.
-        store.append(Record::some(BATCH));
-        store.settle(false);
-        claims.push(timed(|| store.claim()));
+        store.append(Record::new_batch(BATCH_RECORDS));
+        store.settle_batch(false);
+        claims.push(table::time_of(|| store.claim_batch()));
     }
     let work = Work {
         resident_kib: resident_kib(),
@@ -74,14 +73,8 @@ fn work(mut store: Store) -> Work {
         claim: table::median_time(&claims),
         settle: table::median_time(&settles),
     };
-    store.end();
+    store.close_store();
     work
-}
-
-fn timed(work: impl FnOnce()) -> Duration {
-    let clock = Clock::start();
-    work();
-    clock.now()
 }
 
 fn resident_kib() -> u64 {
@@ -91,13 +84,13 @@ fn resident_kib() -> u64 {
 }
 
 impl Work {
-    fn line(&self) -> String {
+    fn to_line(&self) -> String {
         let [backlog, claim, settle] =
             [self.backlog, self.claim, self.settle].map(|time| time.as_secs_f64().to_string());
         format!("{} {backlog} {claim} {settle}", self.resident_kib)
     }
 
-    pub(crate) fn read(line: &str) -> Option<Self> {
+    pub(crate) fn from_line(line: &str) -> Option<Self> {
         let mut fields = line.split_whitespace();
         let resident_kib = fields.next()?.parse().ok()?;
         let mut time = || fields.next()?.parse().ok().map(Duration::from_secs_f64);

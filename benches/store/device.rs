@@ -9,10 +9,10 @@ use tempfile::{NamedTempFile, TempDir};
 
 use crate::disk;
 
-const SECTOR: u64 = 512;
+const SECTOR_BYTES: u64 = 512;
 /// Fields of `/sys/block/*/stat`.
-const SECTORS_WRITTEN: usize = 6;
-const FLUSHES: usize = 15;
+const SECTORS_WRITTEN_FIELD: usize = 6;
+const FLUSHES_FIELD: usize = 15;
 
 pub(crate) struct Device {
     mount: TempDir,
@@ -22,7 +22,7 @@ pub(crate) struct Device {
 
 /// What the device has done so far.
 #[derive(Clone, Copy)]
-pub(crate) struct Done {
+pub(crate) struct DeviceTotals {
     pub(crate) bytes: u64,
     pub(crate) flushes: u64,
 }
@@ -40,43 +40,49 @@ impl Device {
         let image = image.map_err(|error| format!("there is no room for an image: {error}"))?;
         let mount = TempDir::new_in(dir).map_err(|error| format!("there is no mount point: {error}"))?;
         // What mkfs leaves for later would be counted as ours.
-        run(Command::new("mkfs.ext4")
-            .args(["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
-            .arg(image.path()))?;
-        let path = run(Command::new("losetup").args(["--find", "--show"]).arg(image.path()))?.into();
+        run_command(
+            Command::new("mkfs.ext4")
+                .args(["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
+                .arg(image.path()),
+        )?;
+        let path = run_command(Command::new("losetup").args(["--find", "--show"]).arg(image.path()))?.into();
         let device = Self { mount, path, _image: image };
-        run(Command::new("mount").args(["-t", "ext4", "-o", "noatime"]).args([&device.path, device.dir()]))?;
+        run_command(
+            Command::new("mount")
+                .args(["-t", "ext4", "-o", "noatime"])
+                .args([&device.path, device.mount_dir()]),
+        )?;
         Ok(device)
     }
 
-    pub(crate) fn dir(&self) -> &Path {
+    pub(crate) fn mount_dir(&self) -> &Path {
         self.mount.path()
     }
 
     /// Everything that was written until now is on the device, and counted.
-    pub(crate) fn done(&self) -> Done {
-        disk::rest(self.dir());
+    pub(crate) fn read_totals(&self) -> DeviceTotals {
+        disk::sync_disk(self.mount_dir());
         let name = self.path.file_name().expect("a device has a name");
         let stat =
             read_to_string(Path::new("/sys/block").join(name).join("stat")).expect("the device counts");
         let field = |at| stat.split_whitespace().nth(at).and_then(|text| text.parse().ok()).unwrap_or(0);
-        Done { bytes: field(SECTORS_WRITTEN) * SECTOR, flushes: field(FLUSHES) }
+        DeviceTotals { bytes: field(SECTORS_WRITTEN_FIELD) * SECTOR_BYTES, flushes: field(FLUSHES_FIELD) }
     }
 }
 
 impl Drop for Device {
     fn drop(&mut self) {
         for command in
-            [Command::new("umount").arg(self.dir()), Command::new("losetup").arg("-d").arg(&self.path)]
+            [Command::new("umount").arg(self.mount_dir()), Command::new("losetup").arg("-d").arg(&self.path)]
         {
-            if let Err(error) = run(command) {
+            if let Err(error) = run_command(command) {
                 eprintln!("{error}");
             }
         }
     }
 }
 
-fn run(command: &mut Command) -> Result<String, String> {
+fn run_command(command: &mut Command) -> Result<String, String> {
     let name = command.get_program().display().to_string();
     let output = command.output().map_err(|error| format!("{name}: {error}"))?;
     if output.status.success() {

@@ -8,7 +8,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::unistd::syncfs;
 
 /// In memory a sync costs nothing, and every ratio is another.
-pub(crate) fn require_real(dir: &Path) {
+pub(crate) fn require_real_disk(dir: &Path) {
     std::fs::create_dir_all(dir).expect("the directory can be made");
     let kind = statfs(dir).expect("the file system tells what it is").filesystem_type();
     if kind == TMPFS_MAGIC {
@@ -18,13 +18,13 @@ pub(crate) fn require_real(dir: &Path) {
 }
 
 /// What one contestant left to write is not the next one's burden.
-pub(crate) fn rest(dir: &Path) {
+pub(crate) fn sync_disk(dir: &Path) {
     let dir = File::open(dir).expect("the directory opens");
     syncfs(&dir).expect("the file system syncs");
 }
 
 /// As after a power cut, nothing of the file is in the page cache.
-pub(crate) fn forget(file: &Path) {
+pub(crate) fn drop_page_cache(file: &Path) {
     let file = File::open(file).expect("the file opens");
     file.sync_all().expect("the file syncs");
     posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).expect("the advice is taken");

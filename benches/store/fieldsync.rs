@@ -9,20 +9,20 @@ use fieldsync::actors::queue_store::{QueueStore, Write};
 use fieldsync::clock::{Now, Steady};
 use fieldsync::config::{self, Config, Size};
 use fieldsync::model::{
-    Backlog, Batch, BatchId, DEFAULT_PRIORITY, LastError, NewRecord, QueuePosition, Sequence, SizeRule,
-};
+    Backlog, Batch, BatchId, DEFAULT_PRIORITY, LastError, NewRecord, QueuePosition, Sequence,
+, SizeRule};
 use fieldsync::policy::scheduler::{ClaimOrder, Disposition, Outcome};
 use fieldsync::policy::sizing::BatchLimit;
-use fieldsync::store::{Append, Claim, Filter, KeySpace, Limits, One, Op, Queue, Settle};
+use fieldsync::store::{Append, Claim, Filter, KeySpace, Op, Queue, QueueLimits, Settle, SingleOp};
 use tokio::sync::watch;
 
-use crate::life::{BATCH, KEEP_RECEIPTS, Life};
-use crate::record::{Record, TYPE};
+use crate::lifecycle::{BATCH_RECORDS, KEEP_RECEIPTS_MS, RecordLifecycle};
+use crate::record::{RECORD_TYPE, Record};
 
 /// The store's file in its directory.
 pub(crate) const FILE: &str = "queue.redb";
 
-fn open(dir: &Path) -> Queue {
+fn open_queue(dir: &Path) -> Queue {
     Queue::open(dir, KeySpace::default(), Arc::new(|_| ())).expect("the store opens")
 }
 
@@ -37,68 +37,68 @@ pub(crate) struct Store {
 impl Store {
     /// A batch that a process left open when it was killed is taken up again.
     pub(crate) fn open(dir: &Path) -> Self {
-        let queue = open(dir);
+        let queue = open_queue(dir);
         let claimed = queue.open_batches().first().map(|batch| batch.id);
         Self { queue, now: 1_000_000, commits: 0, claimed }
     }
 
-    fn commit<O: Op>(&mut self, op: O) -> O::Reply {
-        let limits = Limits {
+    fn commit_op<O: Op>(&mut self, op: O) -> O::Reply {
+        let limits = QueueLimits {
             max_records: u64::MAX,
             max_bytes: u64::MAX,
             max_disk_bytes: u64::MAX,
             user_share: 1.0,
             own_uid: 0,
             max_record_bytes: u64::MAX,
-            keep_synced_ms: KEEP_RECEIPTS,
+            keep_synced_ms: KEEP_RECEIPTS_MS,
             disk_reserve: 0,
         };
         self.now += 1;
         self.commits += 1;
-        let mut one = One::new(op);
+        let mut one = SingleOp::new(op);
         let now = Now { steady: self.now, wall: self.now };
         self.queue.commit(limits, now, &mut one).expect("the store commits");
         one.into_reply().expect("the operation ran")
     }
 
-    pub(crate) fn claim(&mut self) {
-        self.claim_of(BATCH);
+    pub(crate) fn claim_batch(&mut self) {
+        self.claim_batch_of(BATCH_RECORDS);
     }
 
     /// A batch of so many records.
-    pub(crate) fn claim_of(&mut self, records: usize) {
-        let batch = self.commit(Claim::new(order(records)));
-        self.took(batch, records);
+    pub(crate) fn claim_batch_of(&mut self, records: usize) {
+        let batch = self.commit_op(Claim::new(claim_order(records)));
+        self.set_claimed(batch, records);
     }
 
-    fn took(&mut self, batch: Option<Batch>, records: usize) {
+    fn set_claimed(&mut self, batch: Option<Batch>, records: usize) {
         let batch = batch.expect("records wait");
         assert_eq!(batch.records.len(), records, "batches are full");
         self.claimed = Some(batch.open.id);
     }
 
     /// Takes in records of a key, or of none.
-    pub(crate) fn append_of(&mut self, records: Vec<Record>, key: Option<&str>) {
-        let new = |record| NewRecord { key: key.map(Into::into), ..new(record) };
+    pub(crate) fn append_with_key(&mut self, records: Vec<Record>, key: Option<&str>) {
+        let new = |record| NewRecord { key: key.map(Into::into), ..to_new_record(record) };
         let expected = records.len() as u64;
-        let appended = self.commit(Append::new(records.into_iter().map(new).collect(), 0));
+        let appended = self.commit_op(Append::new(records.into_iter().map(new).collect(), 0));
         assert_eq!(appended.expect("there is room").accepted, expected, "all of them are new");
-        self.backlog();
+        self.read_backlog();
     }
 
     /// The records of the batch under way all go where one outcome leads.
-    pub(crate) fn close(&mut self, outcome: Outcome) {
+    pub(crate) fn close_batch(&mut self, outcome: Outcome) {
         let Some(batch) = self.claimed.take() else { return };
         let disposition = Disposition::Close { outcomes: Vec::new(), missing: outcome };
         let retry = config::Retry::default();
-        self.commit(Settle { batch, disposition, retry, then: None, note: None });
-        self.backlog();
+        self.commit_op(Settle { batch, disposition, retry, then: None, note: None });
+        self.read_backlog();
     }
 
     /// Sets the records of the batch under way aside.
-    pub(crate) fn quarantine(&mut self) {
+    pub(crate) fn quarantine_batch(&mut self) {
         let (message, class) = ("no".to_owned(), "rejected".to_owned());
-        self.close(Outcome::Quarantine(LastError {
+        self.close_batch(Outcome::Quarantine(LastError {
             class,
             http_status: Some(200),
             code: None,
@@ -108,77 +108,78 @@ impl Store {
     }
 
     /// All records of the batch under way are synced.
-    pub(crate) fn sync(&mut self) {
-        self.close(Outcome::Synced);
+    pub(crate) fn sync_batch(&mut self) {
+        self.close_batch(Outcome::Synced);
     }
 
     /// A page of the manifest from the middle of the queue, and how many of its records another one holds.
-    pub(crate) fn page(&self, after: u64, limit: usize) -> usize {
+    pub(crate) fn read_page(&self, after: u64, limit: usize) -> usize {
         let after = Some(QueuePosition::new(DEFAULT_PRIORITY, after));
         let filter = Filter { after, limit, ..Filter::default() };
         let now = Now { steady: self.now, wall: self.now };
-        let page = self.queue.reader().look(now, |view| view.page(&filter)).expect("the store reads");
+        let page =
+            self.queue.reader().with_view(now, |view| view.list_page(&filter)).expect("the store reads");
         assert_eq!(page.entries.len(), limit, "pages are full");
         page.entries.iter().filter(|entry| entry.held_by.is_some()).count()
     }
 
     /// Settles the batch under way, and claims the next in the same commit or not.
-    pub(crate) fn settle(&mut self, then: bool) {
+    pub(crate) fn settle_batch(&mut self, then: bool) {
         let Some(batch) = self.claimed.take() else { return };
         let disposition = Disposition::Close { outcomes: Vec::new(), missing: Outcome::Synced };
         let retry = config::Retry::default();
-        let then = then.then(|| Claim::new(order(BATCH)));
+        let then = then.then(|| Claim::new(claim_order(BATCH_RECORDS)));
         let claims = then.is_some();
-        let settled = self.commit(Settle { batch, disposition, retry, then, note: None });
-        assert!(settled.synced.len() <= BATCH && settled.failed == 0, "all of it is synced");
+        let settled = self.commit_op(Settle { batch, disposition, retry, then, note: None });
+        assert!(settled.synced.len() <= BATCH_RECORDS && settled.failed == 0, "all of it is synced");
         if claims {
-            self.took(settled.claimed, BATCH);
+            self.set_claimed(settled.claimed, BATCH_RECORDS);
         }
     }
 
     /// What a status needs.
-    pub(crate) fn backlog(&mut self) -> Backlog {
-        self.queue.backlog().expect("the store reads")
+    pub(crate) fn read_backlog(&mut self) -> Backlog {
+        self.queue.read_backlog().expect("the store reads")
     }
 
-    pub(crate) fn settle_down(&mut self) {
-        self.queue.settle_down().expect("the store settles down");
+    pub(crate) fn save_allocator_state(&mut self) {
+        self.queue.save_allocator_state().expect("the store settles down");
     }
 
-    pub(crate) fn end(self) {
+    pub(crate) fn close_store(self) {
         self.queue.close().expect("the store closes");
     }
 }
 
-impl Life for Store {
+impl RecordLifecycle for Store {
     fn append(&mut self, records: Vec<Record>) {
         let expected = records.len() as u64;
-        let appended = self.commit(Append::new(records.into_iter().map(new).collect(), 0));
+        let appended = self.commit_op(Append::new(records.into_iter().map(to_new_record).collect(), 0));
         assert_eq!(appended.expect("there is room").accepted, expected, "all of them are new");
     }
 
-    fn turn(&mut self) {
+    fn settle_and_claim(&mut self) {
         if self.claimed.is_some() {
-            self.settle(true);
+            self.settle_batch(true);
         } else {
-            self.claim();
+            self.claim_batch();
         }
     }
 
-    fn commits(&self) -> u64 {
+    fn commit_count(&self) -> u64 {
         self.commits
     }
 }
 
 /// The actor on a thread of its own, as the daemon starts it.
-pub(crate) struct Live {
+pub(crate) struct LiveStore {
     store: Addr<QueueStore>,
     thread: Arbiter,
 }
 
-impl Live {
+impl LiveStore {
     pub(crate) fn start(dir: &Path) -> Self {
-        let queue = open(dir);
+        let queue = open_queue(dir);
         let mut config = Config::default();
         config.queue.max_bytes = Size(u64::MAX);
         // A watch without its sender keeps its last value, and one without receivers takes any.
@@ -194,7 +195,7 @@ impl Live {
 
     /// Returns when the record is on disk.
     pub(crate) async fn append(&self, record: Record) {
-        let append = Append::new(vec![new(record)], 0);
+        let append = Append::new(vec![to_new_record(record)], 0);
         let reply = self.store.send(Write(append)).await.expect("the actor is there");
         let appended = reply.expect("the store commits").expect("there is room");
         assert_eq!(appended.accepted, 1, "the record is new");
@@ -207,17 +208,17 @@ impl Live {
     }
 }
 
-fn new(record: Record) -> NewRecord {
+fn to_new_record(record: Record) -> NewRecord {
     NewRecord {
         id: record.id,
-        record_type: TYPE.into(),
+        record_type: RECORD_TYPE.into(),
         key: None,
         priority: DEFAULT_PRIORITY,
         payload: record.payload,
     }
 }
 
-fn order(records: usize) -> ClaimOrder {
+fn claim_order(records: usize) -> ClaimOrder {
     ClaimOrder {
         limit: BatchLimit {
             records,

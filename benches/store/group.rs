@@ -9,11 +9,11 @@ use tokio::sync::oneshot;
 use crate::record::Record;
 
 /// Producers await their reply before they send again, so that none ever waits for room.
-const CAPACITY: usize = 4096;
+const QUEUE_CAPACITY: usize = 4096;
 
 /// What a group is committed to.
-pub(crate) trait Sink: Send + 'static {
-    fn commit(&mut self, group: &[Record]);
+pub(crate) trait GroupSink: Send + 'static {
+    fn commit_group(&mut self, group: &[Record]);
 }
 
 type Job = (Record, oneshot::Sender<()>);
@@ -25,28 +25,28 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn start(sink: impl Sink) -> Self {
-        let (jobs, waiting) = sync_channel(CAPACITY);
-        Self { jobs, thread: std::thread::spawn(move || write(sink, &waiting)) }
+    pub(crate) fn start(sink: impl GroupSink) -> Self {
+        let (jobs, waiting) = sync_channel(QUEUE_CAPACITY);
+        Self { jobs, thread: std::thread::spawn(move || run_writer(sink, &waiting)) }
     }
 
     /// Returns when the record is on disk.
-    pub(crate) async fn append(&self, record: Record) {
+    pub(crate) async fn append_record(&self, record: Record) {
         let (done, reply) = oneshot::channel();
         self.jobs.send((record, done)).expect("the writer is there");
         reply.await.expect("the writer replies");
     }
 
-    pub(crate) fn close(self) {
+    pub(crate) fn join_thread(self) {
         drop(self.jobs);
         self.thread.join().expect("the writer ends well");
     }
 }
 
-fn write(mut sink: impl Sink, waiting: &Receiver<Job>) {
+fn run_writer(mut sink: impl GroupSink, waiting: &Receiver<Job>) {
     while let Ok(first) = waiting.recv() {
         let (group, replies): (Vec<_>, Vec<_>) = std::iter::once(first).chain(waiting.try_iter()).unzip();
-        sink.commit(&group);
+        sink.commit_group(&group);
         for reply in replies {
             reply.send(()).expect("the producer waits");
         }

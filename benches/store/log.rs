@@ -6,15 +6,15 @@ use std::path::Path;
 
 use fieldsync::clock::wall_ms;
 
-use crate::group::Sink;
+use crate::group::GroupSink;
 use crate::record::Record;
 
-pub(crate) struct Log {
+pub(crate) struct RawLog {
     file: File,
     buffer: Vec<u8>,
 }
 
-impl Log {
+impl RawLog {
     pub(crate) fn open(dir: &Path) -> Self {
         let file = OpenOptions::new()
             .append(true)
@@ -25,12 +25,12 @@ impl Log {
     }
 }
 
-impl Sink for Log {
-    fn commit(&mut self, group: &[Record]) {
+impl GroupSink for RawLog {
+    fn commit_group(&mut self, group: &[Record]) {
         self.buffer.clear();
         let now = wall_ms();
         for record in group {
-            record.seal(now, &mut self.buffer);
+            record.seal_into(now, &mut self.buffer);
         }
         self.file.write_all(&self.buffer).expect("the log takes it");
         self.file.sync_data().expect("the log syncs");

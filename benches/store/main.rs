@@ -11,7 +11,7 @@ mod disk;
 mod fieldsync;
 mod group;
 mod lanes;
-mod life;
+mod lifecycle;
 mod log;
 mod record;
 mod scale;
@@ -41,16 +41,16 @@ struct Options {
     #[arg(long, value_delimiter = ',', default_value = "1,16,64,256,1024")]
     producers: Vec<usize>,
     /// appends: records of one producer alone; n of them share √n times as many
-    #[arg(long, value_parser = record::count, default_value = "3000")]
+    #[arg(long, value_parser = record::parse_count, default_value = "3000")]
     records: usize,
     /// appends: longer syncs to measure with as well, in milliseconds, a list
     #[arg(long, value_delimiter = ',', default_value = "0,2.5")]
     sync_delays: Vec<f64>,
     /// wear: records that wait already
-    #[arg(long, value_parser = record::count, default_value = "100k")]
+    #[arg(long, value_parser = record::parse_count, default_value = "100k")]
     preload: usize,
     /// scale: waiting records, a list; 5M need 8 GB of disk
-    #[arg(long, value_delimiter = ',', value_parser = record::count, default_value = "0,100k,1M")]
+    #[arg(long, value_delimiter = ',', value_parser = record::parse_count, default_value = "0,100k,1M")]
     sizes: Vec<usize>,
     /// What `cargo bench` says and `cargo test --all-targets` does not
     #[arg(long, hide = true)]
@@ -75,13 +75,13 @@ enum Part {
 fn main() {
     let options = Options::parse();
     if let Some(role) = options.child {
-        return child::run(role, &options.dir);
+        return child::run_role(role, &options.dir);
     }
     if !options.bench {
         println!("nothing is measured here: cargo bench --bench store");
         return;
     }
-    disk::require_real(&options.dir);
+    disk::require_real_disk(&options.dir);
     let parts = if options.parts.is_empty() { Part::value_variants() } else { options.parts.as_slice() };
     for part in parts {
         match part {
@@ -89,7 +89,7 @@ fn main() {
                 for delay in &options.sync_delays {
                     let delay = Duration::from_secs_f64(delay / 1000.0);
                     slow::delay_syncs(delay);
-                    appends::measure(
+                    appends::measure_appends(
                         &options.dir,
                         delay,
                         options.rounds,
@@ -99,9 +99,9 @@ fn main() {
                     slow::delay_syncs(Duration::ZERO);
                 }
             }
-            Part::Wear => wear::measure(&options.dir, options.preload),
-            Part::Scale => scale::measure(&options.dir, &options.sizes),
-            Part::Lanes => lanes::measure(&options.dir),
+            Part::Wear => wear::measure_wear(&options.dir, options.preload),
+            Part::Scale => scale::measure_scale(&options.dir, &options.sizes),
+            Part::Lanes => lanes::measure_lanes(&options.dir),
         }
     }
 }

@@ -3,7 +3,7 @@
 use fieldsync::model::RecordId;
 use ring::digest::{SHA256, digest};
 
-pub(crate) const TYPE: &str = "Visits";
+pub(crate) const RECORD_TYPE: &str = "Visits";
 /// A CRM record of the usual size.
 const PAYLOAD_BYTES: usize = 1024;
 
@@ -21,17 +21,17 @@ impl Record {
         Self { id, payload: format!(r#"{head}{note}"}}"#).into() }
     }
 
-    pub(crate) fn some(count: usize) -> Vec<Self> {
+    pub(crate) fn new_batch(count: usize) -> Vec<Self> {
         (0..count).map(|_| Self::new()).collect()
     }
 
     /// Header, body and checksum, as our store seals them.
-    pub(crate) fn seal(&self, now: u64, sealed: &mut Vec<u8>) {
+    pub(crate) fn seal_into(&self, now: u64, sealed: &mut Vec<u8>) {
         let start = sealed.len();
         sealed.extend_from_slice(b"fsr1");
         sealed.extend_from_slice(&(self.payload.len() as u64).to_le_bytes());
         sealed.extend_from_slice(self.id.0.as_bytes());
-        sealed.extend_from_slice(TYPE.as_bytes());
+        sealed.extend_from_slice(RECORD_TYPE.as_bytes());
         sealed.extend_from_slice(&now.to_le_bytes());
         sealed.extend_from_slice(self.payload.as_bytes());
         let crc = crc32fast::hash(sealed.get(start..).unwrap_or_default());
@@ -39,14 +39,14 @@ impl Record {
     }
 
     /// What tells a repetition from another record under the same id. Our store takes it, too.
-    pub(crate) fn digest(&self) -> [u8; 16] {
+    pub(crate) fn payload_digest(&self) -> [u8; 16] {
         let whole = digest(&SHA256, self.payload.as_bytes());
         *whole.as_ref().first_chunk().expect("SHA-256 has 32 bytes")
     }
 }
 
 /// `250`, `100k` or `5M`.
-pub(crate) fn count(text: &str) -> Result<usize, std::num::ParseIntError> {
+pub(crate) fn parse_count(text: &str) -> Result<usize, std::num::ParseIntError> {
     let (digits, unit) = match text.strip_suffix(['k', 'M']) {
         Some(digits) if text.ends_with('k') => (digits, 1_000),
         Some(digits) => (digits, 1_000_000),

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::child::{Role, Work};
 use crate::disk;
 use crate::fieldsync::{FILE, Store};
-use crate::life::Life;
+use crate::lifecycle::RecordLifecycle;
 use crate::record::Record;
 use crate::table;
 
@@ -22,91 +22,98 @@ const OPENINGS: usize = 5;
 /// Batches that are settled before death comes in the middle of work.
 const TURNS_BEFORE_DEATH: usize = 20;
 
-pub(crate) fn measure(dir: &Path, sizes: &[usize]) {
+pub(crate) fn measure_scale(dir: &Path, sizes: &[usize]) {
     let mut openings = Vec::new();
     let mut works: Vec<(usize, Work)> = Vec::new();
     for &size in sizes {
         let home = TempDir::new_in(dir).expect("the directory takes another");
-        load(home.path(), size);
-        works.push((size, work(home.path())));
-        openings.push(open(home.path(), size));
+        load_store(home.path(), size);
+        works.push((size, run_worker(home.path())));
+        openings.push(measure_openings(home.path(), size));
         drop(home);
-        disk::rest(dir);
+        disk::sync_disk(dir);
     }
-    table::title("Opening");
+    table::print_title("Opening");
     println!("With the file in the page cache / not there.\n");
-    table::head(&["waiting", "closed cleanly", "killed in idle", "killed at work (repair)"]);
+    table::print_head(&["waiting", "closed cleanly", "killed in idle", "killed at work (repair)"]);
     for row in &openings {
-        table::row(row);
+        table::print_row(row);
     }
-    table::title("Memory and time of each step");
+    table::print_title("Memory and time of each step");
     println!("Resident after all steps; medians. Claim and settlement each include their commit.\n");
-    table::head(&["waiting", "resident", "over the first row", "status", "claim 50", "settle 50, claim 50"]);
+    table::print_head(&[
+        "waiting",
+        "resident",
+        "over the first row",
+        "status",
+        "claim 50",
+        "settle 50, claim 50",
+    ]);
     let first = works.first().map_or(0, |(_, work)| work.resident_kib);
     for (size, work) in &works {
         let over = work.resident_kib.cast_signed() - first.cast_signed();
-        table::row(&[
-            table::whole(*size),
-            mib(work.resident_kib.cast_signed()),
-            mib(over),
-            table::time(work.backlog),
-            table::time(work.claim),
-            table::time(work.settle),
+        table::print_row(&[
+            table::format_count(*size),
+            format_mib(work.resident_kib.cast_signed()),
+            format_mib(over),
+            table::format_time(work.backlog),
+            table::format_time(work.claim),
+            table::format_time(work.settle),
         ]);
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "small")]
-fn mib(kib: i64) -> String {
+fn format_mib(kib: i64) -> String {
     format!("{:.1} MiB", kib as f64 / 1024.0)
 }
 
-fn load(dir: &Path, size: usize) {
+fn load_store(dir: &Path, size: usize) {
     let mut store = Store::open(dir);
     for _ in 0..size.div_ceil(LOADED_AT_ONCE) {
-        store.append(Record::some(LOADED_AT_ONCE));
+        store.append(Record::new_batch(LOADED_AT_ONCE));
     }
-    store.settle_down();
-    store.end();
+    store.save_allocator_state();
+    store.close_store();
 }
 
-fn work(dir: &Path) -> Work {
-    let output = child(Role::Work, dir).wait_with_output().expect("the process ends");
-    Work::read(&String::from_utf8_lossy(&output.stdout)).expect("the process says what its work took")
+fn run_worker(dir: &Path) -> Work {
+    let output = spawn_child(Role::Work, dir).wait_with_output().expect("the process ends");
+    Work::from_line(&String::from_utf8_lossy(&output.stdout)).expect("the process says what its work took")
 }
 
-fn open(dir: &Path, size: usize) -> Vec<String> {
-    let many = |before: &dyn Fn()| both(dir, OPENINGS, before);
+fn measure_openings(dir: &Path, size: usize) -> Vec<String> {
+    let many = |before: &dyn Fn()| time_openings(dir, OPENINGS, before);
     let clean = many(&|| {});
-    let idle = many(&|| kill(Role::Idle, dir, 1));
-    let busy = both(dir, 1, &|| kill(Role::Busy, dir, TURNS_BEFORE_DEATH));
-    vec![table::whole(size), clean, idle, busy]
+    let idle = many(&|| kill_process(Role::Idle, dir, 1));
+    let busy = time_openings(dir, 1, &|| kill_process(Role::Busy, dir, TURNS_BEFORE_DEATH));
+    vec![table::format_count(size), clean, idle, busy]
 }
 
 /// The time to open, warm and cold, each `times` times after `before`.
-fn both(dir: &Path, times: usize, before: &dyn Fn()) -> String {
+fn time_openings(dir: &Path, times: usize, before: &dyn Fn()) -> String {
     let median = |cold: bool| {
         let times: Vec<Duration> = (0..times)
             .map(|_| {
                 before();
                 if cold {
-                    disk::forget(&dir.join(FILE));
+                    disk::drop_page_cache(&dir.join(FILE));
                 }
                 let clock = Clock::start();
                 let store = Store::open(dir);
                 let took = clock.now();
-                store.end();
+                store.close_store();
                 took
             })
             .collect();
-        table::time(table::median_time(&times))
+        table::format_time(table::median_time(&times))
     };
     format!("{} / {}", median(false), median(true))
 }
 
 /// Kills a process in its role, after it has said something `lines` times.
-fn kill(role: Role, dir: &Path, lines: usize) {
-    let mut child = child(role, dir);
+fn kill_process(role: Role, dir: &Path, lines: usize) {
+    let mut child = spawn_child(role, dir);
     let mut said = BufReader::new(child.stdout.take().expect("the process speaks")).lines();
     assert_eq!(said.by_ref().take(lines).count(), lines, "the process came so far");
     // Its output stays open until then, or it would end by itself.
@@ -114,7 +121,7 @@ fn kill(role: Role, dir: &Path, lines: usize) {
     child.wait().expect("the process is gone");
 }
 
-fn child(role: Role, dir: &Path) -> Child {
+fn spawn_child(role: Role, dir: &Path) -> Child {
     let role = role.to_possible_value().expect("every role has a name");
     Command::new(std::env::current_exe().expect("this program has a file"))
         .args(["--child", role.get_name(), "--dir"])

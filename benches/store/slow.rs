@@ -17,7 +17,7 @@ pub(crate) fn delay_syncs(by: Duration) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "it is to block, as a disk does")]
-fn wait() {
+fn delay_sync() {
     let micros = DELAY_MICROS.load(Ordering::Relaxed);
     if micros > 0 {
         std::thread::sleep(Duration::from_micros(micros));
@@ -26,7 +26,7 @@ fn wait() {
 
 #[unsafe(no_mangle)]
 extern "C" fn fdatasync(file: c_int) -> c_int {
-    wait();
+    delay_sync();
     // SAFETY: the call takes a number and no memory.
     let done = unsafe { libc::syscall(libc::SYS_fdatasync, file) };
     if done == 0 { 0 } else { -1 }
@@ -34,7 +34,7 @@ extern "C" fn fdatasync(file: c_int) -> c_int {
 
 #[unsafe(no_mangle)]
 extern "C" fn fsync(file: c_int) -> c_int {
-    wait();
+    delay_sync();
     // SAFETY: the call takes a number and no memory.
     let done = unsafe { libc::syscall(libc::SYS_fsync, file) };
     if done == 0 { 0 } else { -1 }

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use rusqlite::{Connection, Params, params};
 
-use crate::group::Sink;
-use crate::life::{BATCH, KEEP_RECEIPTS, Life};
-use crate::record::{Record, TYPE};
+use crate::group::GroupSink;
+use crate::lifecycle::{BATCH_RECORDS, KEEP_RECEIPTS_MS, RecordLifecycle};
+use crate::record::{RECORD_TYPE, Record};
 
 const SCHEMA: &str = "
     PRAGMA journal_mode = WAL;
@@ -32,7 +32,7 @@ const SCHEMA: &str = "
 ";
 /// Receipts that one settlement looks at, as in our store.
 const PRUNE_STEP: i64 = 100;
-const LIMIT: i64 = BATCH.cast_signed() as i64;
+const LIMIT: i64 = BATCH_RECORDS.cast_signed() as i64;
 const MAX_RECORDS: i64 = 1 << 40;
 const MAX_BYTES: i64 = 1 << 50;
 const PENDING: i64 = 0;
@@ -63,45 +63,54 @@ impl Sqlite {
         Self { connection, counters, buffer: Vec::new(), claimed: Vec::new(), now: 1_000_000, commits: 0 }
     }
 
-    fn run(&self, sql: &str, values: impl Params) -> usize {
+    fn run_sql(&self, sql: &str, values: impl Params) -> usize {
         self.connection.prepare_cached(sql).and_then(|mut run| run.execute(values)).expect(sql)
     }
 
     /// Everything within is one commit, and so are the counters that it changed.
-    fn transaction(&mut self, work: impl FnOnce(&mut Self)) {
+    fn in_transaction(&mut self, work: impl FnOnce(&mut Self)) {
         self.now += 1;
         self.commits += 1;
-        self.run("BEGIN IMMEDIATE", []);
+        self.run_sql("BEGIN IMMEDIATE", []);
         work(self);
         let Counters { next_seq, pending, synced, bytes } = self.counters;
-        self.run(
+        self.run_sql(
             "UPDATE counters SET next_seq = ?, pending = ?, synced = ?, bytes = ?",
             params![next_seq, pending, synced, bytes],
         );
-        self.run("COMMIT", []);
+        self.run_sql("COMMIT", []);
     }
 
-    fn insert(&mut self, record: &Record) {
+    fn insert_record(&mut self, record: &Record) {
         let size = i64::try_from(record.payload.len()).expect("a payload is small");
         let fits =
             self.counters.pending < MAX_RECORDS && self.counters.bytes.saturating_add(size) <= MAX_BYTES;
         assert!(fits, "there is room");
         let place = self.counters.next_seq;
-        let new = self.run(
+        let new = self.run_sql(
             "INSERT INTO manifest VALUES (?, ?, ?, 0, ?, NULL, ?, ?, 0, ?, ?, NULL, NULL, NULL) \
              ON CONFLICT DO NOTHING",
-            params![record.id.0.as_bytes(), place, PENDING, TYPE, size, record.digest(), self.now, self.now],
+            params![
+                record.id.0.as_bytes(),
+                place,
+                PENDING,
+                RECORD_TYPE,
+                size,
+                record.payload_digest(),
+                self.now,
+                self.now
+            ],
         );
         assert_eq!(new, 1, "the record is new");
         self.buffer.clear();
-        record.seal(self.now.unsigned_abs(), &mut self.buffer);
-        self.run("INSERT INTO payload VALUES (?, ?)", params![place, self.buffer]);
+        record.seal_into(self.now.unsigned_abs(), &mut self.buffer);
+        self.run_sql("INSERT INTO payload VALUES (?, ?)", params![place, self.buffer]);
         self.counters.next_seq += 1;
         self.counters.pending += 1;
         self.counters.bytes += size;
     }
 
-    fn settle(&mut self) {
+    fn settle_batch(&mut self) {
         for (place, id) in std::mem::take(&mut self.claimed) {
             let size: i64 = self
                 .connection
@@ -113,65 +122,65 @@ impl Sqlite {
                     update.query_row(params![SYNCED, self.now, [0_u8; 16], id], |row| row.get(0))
                 })
                 .expect("the record is known");
-            self.run("DELETE FROM payload WHERE place = ?", [place]);
-            self.run("INSERT INTO receipts VALUES (?, ?, ?)", params![place, id, self.now]);
+            self.run_sql("DELETE FROM payload WHERE place = ?", [place]);
+            self.run_sql("INSERT INTO receipts VALUES (?, ?, ?)", params![place, id, self.now]);
             self.counters.pending -= 1;
             self.counters.synced += 1;
             self.counters.bytes -= size;
         }
-        self.run("DELETE FROM batch", []);
+        self.run_sql("DELETE FROM batch", []);
     }
 
-    fn prune(&mut self) {
-        let before = self.now - KEEP_RECEIPTS.cast_signed();
-        let old = self.rows(
+    fn prune_receipts(&mut self) {
+        let before = self.now - KEEP_RECEIPTS_MS.cast_signed();
+        let old = self.select_rows(
             "SELECT place, id FROM (SELECT * FROM receipts ORDER BY place LIMIT ?) WHERE settled_at < ?",
             params![PRUNE_STEP, before],
         );
         for (place, id) in old {
-            self.run("DELETE FROM receipts WHERE place = ?", [place]);
-            self.run("DELETE FROM manifest WHERE id = ?", [id]);
+            self.run_sql("DELETE FROM receipts WHERE place = ?", [place]);
+            self.run_sql("DELETE FROM manifest WHERE id = ?", [id]);
             self.counters.synced -= 1;
         }
     }
 
-    fn claim(&mut self) {
+    fn claim_batch(&mut self) {
         // The id of a sealed record stands behind its magic and its length.
-        self.claimed =
-            self.rows("SELECT place, substr(sealed, 13, 16) FROM payload ORDER BY place LIMIT ?", [LIMIT]);
-        assert_eq!(self.claimed.len(), BATCH, "batches are full");
+        self.claimed = self
+            .select_rows("SELECT place, substr(sealed, 13, 16) FROM payload ORDER BY place LIMIT ?", [LIMIT]);
+        assert_eq!(self.claimed.len(), BATCH_RECORDS, "batches are full");
         let place = |claimed: Option<&(i64, Vec<u8>)>| claimed.map(|(place, _)| *place);
         let ends = (place(self.claimed.first()), place(self.claimed.last()));
-        self.run("INSERT INTO batch VALUES (NULL, ?, ?)", ends);
+        self.run_sql("INSERT INTO batch VALUES (NULL, ?, ?)", ends);
     }
 
-    fn rows(&self, sql: &str, values: impl Params) -> Vec<(i64, Vec<u8>)> {
+    fn select_rows(&self, sql: &str, values: impl Params) -> Vec<(i64, Vec<u8>)> {
         let mut select = self.connection.prepare_cached(sql).expect(sql);
         let rows = select.query_map(values, |row| Ok((row.get(0)?, row.get(1)?))).expect(sql);
         rows.collect::<Result<_, _>>().expect(sql)
     }
 }
 
-impl Sink for Sqlite {
-    fn commit(&mut self, group: &[Record]) {
-        self.transaction(|sqlite| group.iter().for_each(|record| sqlite.insert(record)));
+impl GroupSink for Sqlite {
+    fn commit_group(&mut self, group: &[Record]) {
+        self.in_transaction(|sqlite| group.iter().for_each(|record| sqlite.insert_record(record)));
     }
 }
 
-impl Life for Sqlite {
+impl RecordLifecycle for Sqlite {
     fn append(&mut self, records: Vec<Record>) {
-        self.commit(&records);
+        self.commit_group(&records);
     }
 
-    fn turn(&mut self) {
-        self.transaction(|sqlite| {
-            sqlite.settle();
-            sqlite.prune();
-            sqlite.claim();
+    fn settle_and_claim(&mut self) {
+        self.in_transaction(|sqlite| {
+            sqlite.settle_batch();
+            sqlite.prune_receipts();
+            sqlite.claim_batch();
         });
     }
 
-    fn commits(&self) -> u64 {
+    fn commit_count(&self) -> u64 {
         self.commits
     }
 }

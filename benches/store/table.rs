@@ -2,17 +2,26 @@
 
 use std::time::Duration;
 
-pub(crate) fn title(text: &str) {
+use fieldsync::clock::Clock;
+
+pub(crate) fn print_title(text: &str) {
     println!("\n### {text}\n");
 }
 
-pub(crate) fn head(columns: &[&str]) {
+pub(crate) fn print_head(columns: &[&str]) {
     println!("| {} |", columns.join(" | "));
     println!("|{}", "---:|".repeat(columns.len()));
 }
 
-pub(crate) fn row(cells: &[String]) {
+pub(crate) fn print_row(cells: &[String]) {
     println!("| {} |", cells.join(" | "));
+}
+
+/// How long something takes.
+pub(crate) fn time_of(work: impl FnOnce()) -> Duration {
+    let clock = Clock::start();
+    work();
+    clock.now()
 }
 
 /// Medians: a neighbour on the machine spoils a round, not the result.
@@ -26,13 +35,13 @@ pub(crate) fn median_time(times: &[Duration]) -> Duration {
 }
 
 /// The median, and between which values the rounds were.
-pub(crate) fn spread(values: Vec<f64>) -> String {
+pub(crate) fn format_spread(values: Vec<f64>) -> String {
     let (low, high) =
         values.iter().fold((f64::INFINITY, 0.0), |(low, high), value| (value.min(low), value.max(high)));
     format!("**{:.2}** ({low:.2}–{high:.2})", median(values))
 }
 
-pub(crate) fn time(time: Duration) -> String {
+pub(crate) fn format_time(time: Duration) -> String {
     let ms = time.as_secs_f64() * 1e3;
     match ms {
         ..1.0 => format!("{ms:.3} ms"),
@@ -42,16 +51,16 @@ pub(crate) fn time(time: Duration) -> String {
     }
 }
 
-pub(crate) fn number(value: f64) -> String {
-    grouped(&format!("{value:.0}"))
+pub(crate) fn format_number(value: f64) -> String {
+    group_digits(&format!("{value:.0}"))
 }
 
-pub(crate) fn whole(value: usize) -> String {
-    grouped(&value.to_string())
+pub(crate) fn format_count(value: usize) -> String {
+    group_digits(&value.to_string())
 }
 
 /// In groups of three.
-fn grouped(digits: &str) -> String {
+fn group_digits(digits: &str) -> String {
     let mut grouped = String::new();
     for (position, digit) in digits.chars().enumerate() {
         if position > 0 && (digits.len() - position).is_multiple_of(3) {

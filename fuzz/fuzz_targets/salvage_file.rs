@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use fieldsync::store::fuzzing::{SoundStore, open, seal, shrink_pages};
-use fieldsync::store::panic_is_contained;
+use fieldsync::store::is_panic_expected;
 use libfuzzer_sys::{Corpus, fuzz_target};
 
 /// The file is as a process left it that ended at once.
@@ -55,7 +55,7 @@ thread_local! {
 fn expect_contained_panics() {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        if !panic_is_contained() {
+        if !is_panic_expected() {
             hook(info);
         }
     }));

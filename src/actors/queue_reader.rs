@@ -47,7 +47,7 @@ impl Actor for QueueReader {
 
     fn started(&mut self, _: &mut Self::Context) {
         if let Some(reader) = &self.reader {
-            reader.mark_panics();
+            reader.mark_damage_on_panic();
         }
     }
 }
@@ -57,7 +57,7 @@ impl<T: 'static> Handler<Look<T>> for QueueReader {
 
     fn handle(&mut self, Look(look): Look<T>, _: &mut Self::Context) -> Self::Result {
         let reader = self.reader.as_ref().ok_or(StoreError::Closed)?;
-        reader.look(self.steady.now(), look).map_err(|error| {
+        reader.with_view(self.steady.now(), look).map_err(|error| {
             let is_failing = self.backlog.borrow().storage.disk == DiskState::Failing;
             if is_failing { StoreError::Failing } else { error }
         })

@@ -19,7 +19,7 @@ use super::{ConfigWatch, Drain, Ping};
 use crate::clock::Steady;
 use crate::journal;
 use crate::model::{Backlog, DiskState};
-use crate::store::{Group, Limits, One, Op, Queue, StoreError, Transaction};
+use crate::store::{Group, Op, Queue, QueueLimits, SingleOp, StoreError, Transaction};
 
 /// Most operations in one commit.
 const MAX_GROUP: usize = 1024;
@@ -101,8 +101,8 @@ impl QueueStore {
         }
     }
 
-    fn limits(&self) -> Limits {
-        Limits::from(&**self.config.borrow())
+    fn limits(&self) -> QueueLimits {
+        QueueLimits::from(&**self.config.borrow())
     }
 
     fn flush(&mut self, ctx: &mut Context<Self>) {
@@ -139,11 +139,11 @@ impl QueueStore {
     /// What waits, for all to see.
     fn publish(&mut self) {
         let Some(queue) = &mut self.queue else { return };
-        match queue.backlog() {
+        match queue.read_backlog() {
             Ok(backlog) => drop(self.backlog.send_replace(backlog)),
             Err(error) => {
                 tracing::debug!(%error, "the store does not say what waits");
-                self.backlog.send_modify(|backlog| backlog.storage.disk = queue.disk());
+                self.backlog.send_modify(|backlog| backlog.storage.disk = queue.disk_state());
             }
         }
     }
@@ -183,7 +183,7 @@ impl QueueStore {
 
     fn revive(&mut self, ctx: &mut Context<Self>) {
         let Some(queue) = &mut self.queue else { return };
-        match queue.revive() {
+        match queue.reopen_and_verify() {
             Ok(()) => {
                 self.failing = false;
                 tracing::info!(name: journal::DISK_WELL, "the disk under the queue can be written again");
@@ -196,7 +196,7 @@ impl QueueStore {
     }
 
     fn await_room(&mut self, ctx: &mut Context<Self>) {
-        let full = self.queue.as_ref().is_some_and(|queue| queue.disk() == DiskState::Full);
+        let full = self.queue.as_ref().is_some_and(|queue| queue.disk_state() == DiskState::Full);
         self.gives_way |= !full;
         if !full || self.room_check.is_some() {
             return;
@@ -206,7 +206,7 @@ impl QueueStore {
             actor.room_check = None;
             let limits = actor.limits();
             let Some(queue) = actor.queue.as_mut().filter(|_| !actor.failing) else { return };
-            match queue.make_room(limits, actor.steady.now()) {
+            match queue.evict_receipts(limits, actor.steady.now()) {
                 Ok(more) => {
                     actor.gives_way = more;
                     actor.publish();
@@ -228,8 +228,8 @@ impl QueueStore {
         self.idle = Some(ctx.run_later(IDLE_AFTER, |actor, ctx| {
             let limits = actor.limits();
             let Some(queue) = actor.queue.as_mut().filter(|_| !actor.failing) else { return };
-            let rested = queue.rest(limits, actor.steady.now());
-            match rested.and_then(|more| queue.look_for_room(limits).map(|()| more)) {
+            let rested = queue.run_idle_maintenance(limits, actor.steady.now());
+            match rested.and_then(|more| queue.check_free_space(limits).map(|()| more)) {
                 Err(StoreError::NoRoom) => actor.await_room(ctx),
                 Ok(more) => {
                     actor.publish();
@@ -250,7 +250,7 @@ impl Actor for QueueStore {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
         if let Some(queue) = &self.queue {
-            queue.mark_panics();
+            queue.mark_damage_on_panic();
         }
         // What was not put in order before the last end is now.
         self.await_idleness(ctx);
@@ -270,8 +270,8 @@ impl Group for Waiting {
         Ok(changed)
     }
 
-    fn weight(&self) -> u64 {
-        self.0.iter().map(|pending| pending.weight()).sum()
+    fn added_bytes(&self) -> u64 {
+        self.0.iter().map(|pending| pending.added_bytes()).sum()
     }
 }
 
@@ -282,7 +282,7 @@ trait Pending: Group {
 }
 
 struct PendingOp<O: Op> {
-    one: One<O>,
+    one: SingleOp<O>,
     sender: oneshot::Sender<Result<O::Reply, StoreError>>,
 }
 
@@ -291,8 +291,8 @@ impl<O: Op> Group for PendingOp<O> {
         self.one.apply(transaction)
     }
 
-    fn weight(&self) -> u64 {
-        self.one.weight()
+    fn added_bytes(&self) -> u64 {
+        self.one.added_bytes()
     }
 }
 
@@ -339,8 +339,8 @@ impl<O: Op> Handler<Write<O>> for QueueStore {
             return Box::pin(std::future::ready(Err(error)));
         }
         let (sender, reply) = oneshot::channel();
-        self.group_bytes += op.weight();
-        self.group.0.push(Box::new(PendingOp { one: One::new(op), sender }));
+        self.group_bytes += op.added_bytes();
+        self.group.0.push(Box::new(PendingOp { one: SingleOp::new(op), sender }));
         if self.group.0.len() >= MAX_GROUP || self.group_bytes >= MAX_GROUP_BYTES {
             self.flush(ctx);
         } else if !self.flush_announced {
@@ -361,7 +361,7 @@ impl Op for Passage {
         Ok(())
     }
 
-    fn changed((): &()) -> bool {
+    fn has_changes((): &()) -> bool {
         false
     }
 }
@@ -383,7 +383,7 @@ impl Handler<Drain> for QueueStore {
     fn handle(&mut self, Drain: Drain, ctx: &mut Self::Context) {
         self.flush(ctx);
         let queue = self.queue.take().filter(|_| !self.failing);
-        let closed = queue.map(|mut queue| queue.settle_down().and_then(|()| queue.close()));
+        let closed = queue.map(|mut queue| queue.save_allocator_state().and_then(|()| queue.close()));
         if let Some(Err(error)) = closed {
             tracing::error!(%error, "the store did not close cleanly: the next start takes longer");
         }

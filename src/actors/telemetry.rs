@@ -14,7 +14,7 @@ use super::{ConfigWatch, Drain, Ping};
 use crate::api::{BatchReport, BreakerChange, Connectivity, RecordChange, TelemetryReport};
 use crate::clock::{Clock, wall_ms};
 use crate::model::{BatchId, RecordState};
-use crate::store::{Remember, SetAside};
+use crate::store::{QuarantinedRecord, SaveNote};
 use crate::telemetry::audience::Audience;
 use crate::telemetry::event::Event;
 use crate::telemetry::feed::Feed;
@@ -88,7 +88,7 @@ impl Telemetry {
         let sent: Vec<_> = notes
             .into_iter()
             .flatten()
-            .filter_map(|(name, note)| Some(self.store.as_ref()?.send(Write(Remember { name, note }))))
+            .filter_map(|(name, note)| Some(self.store.as_ref()?.send(Write(SaveNote { name, note }))))
             .collect();
         async move {
             for kept in sent {
@@ -99,8 +99,8 @@ impl Telemetry {
         }
     }
 
-    fn quarantined(&mut self, record: SetAside) {
-        let SetAside { id, submitter, record_type, error } = record;
+    fn quarantined(&mut self, record: QuarantinedRecord) {
+        let QuarantinedRecord { id, submitter, record_type, error } = record;
         self.measurements.record_quarantined(&record_type, error.at);
         let change = RecordChange {
             record_type: Some(record_type),

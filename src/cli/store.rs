@@ -17,7 +17,7 @@ use crate::api::{AcknowledgeAlert, Acknowledged};
 use crate::clock::wall_ms;
 use crate::exit;
 use crate::model::RecordId;
-use crate::store::{Salvage, panic_is_contained};
+use crate::store::{Salvage, is_panic_expected};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -81,7 +81,7 @@ fn salvage(args: &SalvageArgs, context: &mut Context<'_>) -> Result<u8, Failure>
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // The library that reads the tables panics over damaged ones, which is expected here.
-        if !panic_is_contained() {
+        if !is_panic_expected() {
             report(panic);
         }
     }));
@@ -91,7 +91,7 @@ fn salvage(args: &SalvageArgs, context: &mut Context<'_>) -> Result<u8, Failure>
         _ => PathBuf::from("."),
     });
     let mut file = output.map(|path| create(path).map(|file| (file, path))).transpose()?;
-    let salvaged = Salvage::of(&args.file, &scratch)
+    let salvaged = Salvage::read_file(&args.file, &scratch)
         .map_err(|error| Failure::failed(format!("{error}. Nothing was changed.")))
         .and_then(|salvage| {
             match &mut file {
@@ -130,7 +130,7 @@ fn write(
 ) -> Result<(), Failure> {
     let read_back =
         |error| Failure::failed(format!("what was found cannot be read back: {error}. Nothing was changed."));
-    for record in salvage.records().map_err(|error| read_back(error.to_string()))? {
+    for record in salvage.list_records().map_err(|error| read_back(error.to_string()))? {
         let record = record.map_err(|error| read_back(error.to_string()))?;
         // Between the parts of a payload a line may end; inside of its texts it cannot.
         let payload = record.payload.replace(['\n', '\r'], " ");

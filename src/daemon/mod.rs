@@ -112,7 +112,7 @@ fn end(code: u8) -> ! {
 fn end_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if store::panic_is_contained() {
+        if store::is_panic_expected() {
             return;
         }
         logging::bug(&panic.to_string());
@@ -226,7 +226,7 @@ impl Wires {
 fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew, Wires)> {
     let (clock, steady) = (Clock::start(), Steady::resume(queue.last_steady()));
     let feed = Feed::default();
-    let device = queue.device();
+    let device = queue.device_id();
     let Recalled { measurements, history, page_secret, learned, open, waiting } = match recall(&mut queue) {
         Ok(recalled) => recalled,
         Err(error) => {

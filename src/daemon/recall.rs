@@ -22,17 +22,17 @@ pub(super) struct Recalled {
 
 pub(super) fn recall(queue: &mut Queue) -> Result<Recalled, StoreError> {
     let open = queue.open_batches();
-    let learned = queue.recall(learned::NOTE)?.map(|note| Learned::from_note(&note));
+    let learned = queue.read_note(learned::NOTE)?.map(|note| Learned::from_note(&note));
     let learned = learned.transpose().unwrap_or_else(|error| {
         tracing::warn!(%error, "what was learned of the server does not read and is learned anew");
         None
     });
     Ok(Recalled {
-        measurements: queue.recall(telemetry::NOTE)?,
-        history: History::resume(queue.recall(history::NOTE)?.as_deref(), &open),
-        page_secret: queue.recall(web::identity::SECRET_NOTE)?,
+        measurements: queue.read_note(telemetry::NOTE)?,
+        history: History::resume(queue.read_note(history::NOTE)?.as_deref(), &open),
+        page_secret: queue.read_note(web::identity::SECRET_NOTE)?,
         learned: learned.unwrap_or_default(),
         open,
-        waiting: queue.backlog()?,
+        waiting: queue.read_backlog()?,
     })
 }

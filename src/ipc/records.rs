@@ -15,7 +15,7 @@ use crate::actors::telemetry::Lineage;
 use crate::api::submission::{self, InvalidRecord, Submission, SubmissionError};
 use crate::api::{Accepted, RecordDetail, RecordPage};
 use crate::model::{NewRecord, QueuePosition, RecordId, RecordState};
-use crate::store::{Append, Filter, Page};
+use crate::store::{Append, Filter, ManifestPage};
 use crate::telemetry::audience::Audience;
 
 const PAGE_ENTRIES_DEFAULT: usize = 100;
@@ -175,7 +175,7 @@ pub(super) async fn get_record(
     let query: ShowQuery = read_query(query)?;
     let audience = state.audience_of(peer);
     let mut entry =
-        state.with_view(move |view| view.entry(id)).await?.ok_or_else(ApiError::no_such_record)?;
+        state.with_view(move |view| view.find_entry(id)).await?.ok_or_else(ApiError::no_such_record)?;
     let redacted = audience.redact_entry(&mut entry);
     let payload = if query.payload { read_payload(state, audience, id).await? } else { None };
     let payload = payload.map(|payload| serde_json::value::RawValue::from_string(payload.into())).transpose();
@@ -199,7 +199,7 @@ async fn read_payload(
     audience: Audience,
     id: RecordId,
 ) -> Result<Option<Box<str>>, ApiError> {
-    let Some((payload, submitter)) = state.with_view(move |view| view.payload(id)).await? else {
+    let Some((payload, submitter)) = state.with_view(move |view| view.read_payload(id)).await? else {
         return Ok(None);
     };
     if audience.sees_all_of(Some(submitter)) {
@@ -210,7 +210,7 @@ async fn read_payload(
 
 /// Fails unless `peer` may edit this record. Does not read the payload, because that may be what is damaged.
 pub(super) async fn require_may_edit(state: &ApiState, peer: &Peer, id: RecordId) -> Result<(), ApiError> {
-    let submitter = state.with_view(move |view| view.submitter(id)).await?;
+    let submitter = state.with_view(move |view| view.submitter_of(id)).await?;
     let submitter = submitter.ok_or_else(ApiError::no_such_record)?;
     if state.audience_of(peer).sees_all_of(Some(submitter)) {
         return Ok(());
@@ -258,7 +258,7 @@ pub(super) fn stream_manifest(state: &ApiState, peer: &Peer, query: &str) -> Res
     Ok(stream_response("application/x-ndjson", pages))
 }
 
-fn encode_ndjson(page: &Page) -> serde_json::Result<Bytes> {
+fn encode_ndjson(page: &ManifestPage) -> serde_json::Result<Bytes> {
     let mut lines = Vec::new();
     for entry in &page.entries {
         serde_json::to_writer(&mut lines, entry)?;

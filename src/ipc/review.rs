@@ -14,7 +14,10 @@ use crate::api::submission;
 use crate::api::{Changed, RecordChange, RecordDecision, RefusedRecord, Selection};
 use crate::model::{ManifestEntry, RecordId, RecordState};
 use crate::protocol::wire::{ID_CONFLICT, ID_OF_OTHER_DEVICE};
-use crate::store::{AddRefused, AddToReview, Mend, REVIEW_STEP, Review, ReviewAction, Reviewed, Selected};
+use crate::store::{
+    AddRefused, AddToReview, REVIEW_STEP_RECORDS, ReplacePayload, Review, ReviewAction, ReviewSelection,
+    ReviewSummary,
+};
 use crate::telemetry::event::Event;
 
 /// Put records under review
@@ -40,7 +43,7 @@ pub(super) async fn quarantine_records(
     let (mut changed, mut refused) = (0, Vec::new());
     let mut rest = ids.as_slice();
     while !rest.is_empty() {
-        let step = AddToReview { ids: rest.iter().take(REVIEW_STEP).copied().collect() };
+        let step = AddToReview { ids: rest.iter().take(REVIEW_STEP_RECORDS).copied().collect() };
         let done = state.store.send(Write(step)).await??;
         rest = rest.get(done.looked_at..).unwrap_or_default();
         changed += done.added.len();
@@ -96,11 +99,11 @@ pub(super) async fn retry_records_of_all(state: &ApiState, body: &[u8]) -> Resul
 
 /// Fails if any of the records is of another user.
 async fn require_own_records(state: &ApiState, submitter: u32, ids: &[RecordId]) -> Result<(), ApiError> {
-    for chunk in ids.chunks(REVIEW_STEP) {
+    for chunk in ids.chunks(REVIEW_STEP_RECORDS) {
         let chunk = chunk.to_vec();
         let foreign = state.with_view(move |view| {
             for id in chunk {
-                if view.submitter(id)?.is_some_and(|of| of != submitter) {
+                if view.submitter_of(id)?.is_some_and(|of| of != submitter) {
                     return Ok(Some(id));
                 }
             }
@@ -160,8 +163,8 @@ async fn review_records(
 ) -> Result<HttpResponse, ApiError> {
     let mut changed = 0;
     if let Some(ids) = selection.ids {
-        for chunk in ids.chunks(REVIEW_STEP) {
-            let selected = Selected::These(chunk.to_vec());
+        for chunk in ids.chunks(REVIEW_STEP_RECORDS) {
+            let selected = ReviewSelection::These(chunk.to_vec());
             changed += review_step(state, Review { selected, action, submitter }).await?.changed.len();
         }
         if let Some(id) = ids.first().filter(|_| changed == 0) {
@@ -170,7 +173,7 @@ async fn review_records(
     } else {
         let mut after = None;
         loop {
-            let selected = Selected::After(after);
+            let selected = ReviewSelection::After(after);
             let reviewed = review_step(state, Review { selected, action, submitter }).await?;
             changed += reviewed.changed.len();
             after = reviewed.next;
@@ -183,13 +186,14 @@ async fn review_records(
 }
 
 /// Reviews part of a selection, and announces it once it is on disk.
-async fn review_step(state: &ApiState, review: Review) -> Result<Reviewed, ApiError> {
+async fn review_step(state: &ApiState, review: Review) -> Result<ReviewSummary, ApiError> {
     let (verb, decision) = match review.action {
         ReviewAction::Retry => ("queued again", RecordDecision::QueuedAgain),
         ReviewAction::Discard => ("discarded", RecordDecision::Discarded),
     };
     let _permit = state.review_throttle.acquire().await?;
-    let (is_all, is_of_user) = (matches!(review.selected, Selected::After(_)), review.submitter.is_some());
+    let (is_all, is_of_user) =
+        (matches!(review.selected, ReviewSelection::After(_)), review.submitter.is_some());
     let reviewed = state.store.send(Write(review)).await??;
     let changed = reviewed.changed.len();
     if is_all && changed > 0 {
@@ -208,7 +212,7 @@ async fn review_step(state: &ApiState, review: Review) -> Result<Reviewed, ApiEr
 }
 
 async fn explain_not_under_review(state: &ApiState, id: RecordId) -> Result<ApiError, ApiError> {
-    let Some(entry) = state.with_view(move |view| view.entry(id)).await? else {
+    let Some(entry) = state.with_view(move |view| view.find_entry(id)).await? else {
         return Ok(ApiError::no_such_record());
     };
     let mut message = "none of these records is QUARANTINED; nothing was changed".to_owned();
@@ -241,17 +245,18 @@ pub(super) async fn replace_payload(
     let body = body.read_all(state).await?;
     let payload = submission::parse_object(&body.bytes)
         .map_err(|reason| ApiError::bad_request("invalid_record", reason))?;
-    state.store.send(Write(Mend { id, payload })).await???;
+    state.store.send(Write(ReplacePayload { id, payload })).await???;
     tracing::info!(record_id = %id, "the payload of record {id} was replaced and the record queued again");
     state.event_feed.announce("record", &RecordChange::decided_as(id, RecordDecision::QueuedAgain));
-    let entry = state.with_view(move |view| view.entry(id)).await?.ok_or_else(ApiError::no_such_record)?;
+    let entry =
+        state.with_view(move |view| view.find_entry(id)).await?.ok_or_else(ApiError::no_such_record)?;
     Ok(json_response(StatusCode::OK, &entry))
 }
 
 /// Fails if the server has another record with this id. That may be another user's record, and by editing this one again
 /// and again, its submitter could find out the content of that record.
 async fn require_no_id_conflict(state: &ApiState, id: RecordId) -> Result<(), ApiError> {
-    let error = state.with_view(move |view| view.entry(id)).await?.and_then(|entry| entry.last_error);
+    let error = state.with_view(move |view| view.find_entry(id)).await?.and_then(|entry| entry.last_error);
     let code = error.and_then(|error| error.code);
     if !matches!(code.as_deref(), Some(ID_CONFLICT | ID_OF_OTHER_DEVICE)) {
         return Ok(());

@@ -15,7 +15,7 @@ use crate::clock::{Clock, millis, wall_ms};
 use crate::model::{Backlog, DeviceId, Link, OTHER_SUBMITTERS, SizeRule};
 use crate::policy::breaker::{BreakerState, Mode};
 use crate::policy::progress::{denied_note, sentence};
-use crate::store::Limits;
+use crate::store::QueueLimits;
 use crate::telemetry::audience::Audience;
 
 /// The states that the status is built from.
@@ -67,7 +67,7 @@ impl StatusSources {
             None if by_submitter.contains_key(&OTHER_SUBMITTERS) => None,
             counts => Some(counts.copied().unwrap_or_default()),
         };
-        let limits = Limits::from(&**self.config.borrow());
+        let limits = QueueLimits::from(&**self.config.borrow());
         let user_limit = |limit: u64| limits.share_of(uid, limit);
         Caller {
             uid,

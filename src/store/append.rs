@@ -7,17 +7,17 @@ use thiserror::Error;
 
 use super::body;
 use super::counters::SubmitterUsage;
-use super::disk_use::disk_bytes;
+use super::disk_use::estimate_disk_bytes;
 use super::error::StoreError;
 use super::limits::LimitReached;
 use super::op::{Op, Transaction};
-use super::schema::{Header, ManifestRow};
+use super::schema::{ManifestRow, RecordHeader};
 use crate::model::{NewRecord, QueuePosition, RecordId};
 
 /// Takes records in.
 pub struct Append {
     /// In order, with their digests.
-    records: Vec<(NewRecord, Digest)>,
+    records: Vec<(NewRecord, ContentDigest)>,
     /// The user that hands them over.
     submitter: u32,
 }
@@ -26,7 +26,7 @@ impl Append {
     /// Digests are made here: the store's thread has enough to do.
     pub fn new(records: Vec<NewRecord>, submitter: u32) -> Self {
         let with_digest = |record: NewRecord| {
-            let digest = digest_of(&record.record_type, record.key.as_deref(), &record.payload);
+            let digest = content_digest(&record.record_type, record.key.as_deref(), &record.payload);
             (record, digest)
         };
         Self { records: records.into_iter().map(with_digest).collect(), submitter }
@@ -35,7 +35,7 @@ impl Append {
 
 /// What was taken in. It is on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Appended {
+pub struct AppendSummary {
     /// New records.
     pub accepted: u64,
     /// Known ones with the same content.
@@ -79,55 +79,55 @@ pub enum AppendRefused {
     )]
     DiskFull,
     /// A limit of the queue is reached.
-    #[error("{0}: nothing was stored; try again when records have been synced, or {remedy}", remedy = .0.remedy())]
+    #[error("{0}: nothing was stored; try again when records have been synced, or {remedy}", remedy = .0.remedy_text())]
     Full(LimitReached),
 }
 
 impl Op for Append {
-    type Reply = Result<Appended, AppendRefused>;
+    type Reply = Result<AppendSummary, AppendRefused>;
 
-    fn weight(&self) -> u64 {
-        self.records.iter().map(|(record, _)| disk_bytes_of(record)).sum()
+    fn added_bytes(&self) -> u64 {
+        self.records.iter().map(|(record, _)| record_disk_bytes(record)).sum()
     }
 
-    fn changed(reply: &Self::Reply) -> bool {
+    fn has_changes(reply: &Self::Reply) -> bool {
         reply.as_ref().is_ok_and(|done| done.accepted > 0)
     }
 
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
-        let fresh = match transaction.sort_out(&self.records, self.submitter)? {
+        let fresh = match transaction.find_new_records(&self.records, self.submitter)? {
             Ok(fresh) => fresh,
             Err(refused) => return Ok(Err(refused)),
         };
         let accepted = fresh.iter().filter(|fresh| **fresh).count() as u64;
         let ids = self.records.iter().map(|(record, _)| record.id).collect();
         for ((record, digest), _) in self.records.iter().zip(fresh).filter(|(_, fresh)| *fresh) {
-            transaction.insert(record, *digest, self.submitter)?;
+            transaction.insert_record(record, *digest, self.submitter)?;
         }
         if accepted > 0 {
             transaction.state.cursors.dry = false;
             transaction.state.oldest_pending_at.get_or_insert(transaction.now.wall);
         }
-        Ok(Ok(Appended { accepted, duplicates: self.records.len() as u64 - accepted, ids }))
+        Ok(Ok(AppendSummary { accepted, duplicates: self.records.len() as u64 - accepted, ids }))
     }
 }
 
-pub(super) type Digest = [u8; 16];
+pub(super) type ContentDigest = [u8; 16];
 
-fn disk_bytes_of(record: &NewRecord) -> u64 {
-    disk_bytes(&record.record_type, record.key.as_deref(), record.payload.len() as u64)
+fn record_disk_bytes(record: &NewRecord) -> u64 {
+    estimate_disk_bytes(&record.record_type, record.key.as_deref(), record.payload.len() as u64)
 }
 
 impl Transaction<'_, '_> {
     /// Which of the records are new.
-    fn sort_out(
+    fn find_new_records(
         &self,
-        records: &[(NewRecord, Digest)],
+        records: &[(NewRecord, ContentDigest)],
         submitter: u32,
     ) -> Result<Result<Vec<bool>, AppendRefused>, StoreError> {
         let limits = self.limits;
         let mut fresh = Vec::with_capacity(records.len());
-        let mut seen: HashMap<RecordId, Digest> = HashMap::with_capacity(records.len());
+        let mut seen: HashMap<RecordId, ContentDigest> = HashMap::with_capacity(records.len());
         let mut added = SubmitterUsage::default();
         for ((record, digest), position) in records.iter().zip(1..) {
             let size = record.payload.len() as u64;
@@ -149,24 +149,29 @@ impl Transaction<'_, '_> {
                     fresh.push(true);
                     added.records.pending += 1;
                     added.records.bytes += size;
-                    added.disk_bytes += disk_bytes_of(record);
+                    added.disk_bytes += record_disk_bytes(record);
                 }
             }
         }
         if !self.admits && added.records.pending > 0 {
             return Ok(Err(AppendRefused::DiskFull));
         }
-        if let Some(reached) = limits.reached_by(&self.state.counters, submitter, &added) {
+        if let Some(reached) = limits.limit_reached_by(&self.state.counters, submitter, &added) {
             return Ok(Err(AppendRefused::Full(reached)));
         }
         Ok(Ok(fresh))
     }
 
-    fn insert(&mut self, record: &NewRecord, digest: Digest, submitter: u32) -> Result<(), StoreError> {
+    fn insert_record(
+        &mut self,
+        record: &NewRecord,
+        digest: ContentDigest,
+        submitter: u32,
+    ) -> Result<(), StoreError> {
         let id = record.id.0.as_u128();
         let seq = self.state.counters.next_seq;
         let place = QueuePosition::new(record.priority, seq).0;
-        let header = Header {
+        let header = RecordHeader {
             id,
             place,
             record_type: record.record_type.clone(),
@@ -176,16 +181,16 @@ impl Transaction<'_, '_> {
             bytes: u32::try_from(record.payload.len()).unwrap_or(u32::MAX),
             digest,
         };
-        body::write(&mut self.tables.payload, &mut self.tables.chunks, &header, &record.payload)?;
-        self.join_lane(header.lane(self.state.key_space).as_ref(), place)?;
-        self.put_row(id, &ManifestRow::fresh(header), None)?;
+        body::write_payload(&mut self.tables.payload, &mut self.tables.chunks, &header, &record.payload)?;
+        self.join_lane(header.lane_in(self.state.key_space).as_ref(), place)?;
+        self.save_row(id, &ManifestRow::new_pending(header), None)?;
         self.state.counters.next_seq = seq + 1;
         Ok(())
     }
 }
 
 /// What makes two records with one id the same: type, key and payload, byte for byte.
-pub(super) fn digest_of(record_type: &str, key: Option<&str>, payload: &str) -> Digest {
+pub(super) fn content_digest(record_type: &str, key: Option<&str>, payload: &str) -> ContentDigest {
     let mut context = Context::new(&SHA256);
     for part in [record_type, key.unwrap_or_default()] {
         context.update(&(part.len() as u64).to_le_bytes());
@@ -193,7 +198,7 @@ pub(super) fn digest_of(record_type: &str, key: Option<&str>, payload: &str) -> 
     }
     context.update(&[u8::from(key.is_some())]);
     context.update(payload.as_bytes());
-    let mut digest = Digest::default();
+    let mut digest = ContentDigest::default();
     for (byte, hashed) in digest.iter_mut().zip(context.finish().as_ref()) {
         *byte = *hashed;
     }

@@ -10,34 +10,34 @@ use super::codec;
 use super::counters::RecordCounts;
 use super::error::StoreError;
 use super::lane_view;
-use super::schema::{BatchRow, HELD, Header, Snapshot, StoredPhase};
-use super::state::{Cursors, InFlight, State};
+use super::schema::{BatchRow, DUE_WHEN_UNBLOCKED, RecordHeader, Snapshot, StoredPhase};
+use super::state::{Cursors, InFlight, QueueState};
 use crate::model::{Backlog, SubmitterCounts};
 
 /// Quarantined records that are passed over in search of the oldest that waits.
 const OLDEST_SCAN: usize = 100;
-impl State {
+impl QueueState {
     /// Whether something that is not counted may have changed. Appends, which are the many, change
     /// nothing of the kind.
-    pub(super) fn is_out_of_date(&self) -> bool {
+    pub(super) fn needs_refresh(&self) -> bool {
         self.holders_changed || self.waits_changed
     }
 
     /// Reads it again.
-    pub(super) fn look_around(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
+    pub(super) fn refresh_summary(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
         if self.holders_changed {
             let stuck = self.counters.records.failed + self.counters.records.quarantined;
             self.holders = if stuck > 0 {
-                lane_view::holders(snapshot, &self.open, self.key_space)?
+                lane_view::find_holders(snapshot, &self.open, self.key_space)?
             } else {
                 Vec::new()
             };
             self.holders_changed = false;
         }
         if self.waits_changed {
-            self.oldest_pending_at = oldest(snapshot)?;
+            self.oldest_pending_at = find_oldest_waiting(snapshot)?;
             let first = snapshot.retry.first()?;
-            self.next_due_at = first.map(|(key, _)| key.value().0).filter(|due| *due < HELD);
+            self.next_due_at = first.map(|(key, _)| key.value().0).filter(|due| *due < DUE_WHEN_UNBLOCKED);
             self.count_in_flight(snapshot);
             self.waits_changed = false;
         }
@@ -55,7 +55,7 @@ impl State {
             }
             let mut of_batch = InFlight::new();
             for member in &row.members {
-                let Ok(Some(header)) = body::header(&snapshot.payload, member.place) else { continue };
+                let Ok(Some(header)) = body::read_header(&snapshot.payload, member.place) else { continue };
                 let (pending, failed) = of_batch.entry(header.submitter).or_default();
                 *(if member.failed { failed } else { pending }) += 1;
             }
@@ -64,7 +64,7 @@ impl State {
     }
 
     /// What the store holds, by user.
-    fn by_submitter(&self) -> BTreeMap<u32, SubmitterCounts> {
+    fn counts_by_submitter(&self) -> BTreeMap<u32, SubmitterCounts> {
         let submitters = &self.counters.submitters;
         let counts = submitters.iter().map(|(submitter, usage)| {
             let RecordCounts { pending, failed, synced, quarantined, bytes } = usage.records;
@@ -85,9 +85,9 @@ impl State {
     }
 
     /// What waits, as far as memory goes.
-    pub(super) fn backlog(&self) -> Backlog {
+    pub(super) fn to_backlog(&self) -> Backlog {
         let members = |failed| {
-            let in_flight = self.open.rows().filter(|row| row.phase == StoredPhase::InFlight);
+            let in_flight = self.open.batch_rows().filter(|row| row.phase == StoredPhase::InFlight);
             let count = |row: &BatchRow| row.members.iter().filter(|member| member.failed == failed).count();
             in_flight.map(count).sum::<usize>() as u64
         };
@@ -101,7 +101,7 @@ impl State {
             quarantined: counters.records.quarantined,
             bytes: counters.records.bytes,
             disk_bytes: counters.submitters.disk_bytes(),
-            by_submitter: Arc::new(self.by_submitter()),
+            by_submitter: Arc::new(self.counts_by_submitter()),
             settled_total: self.settled_total,
             synced_total: self.synced_total,
             oldest_pending_at: self.oldest_pending_at,
@@ -115,15 +115,15 @@ impl State {
 }
 
 /// When the oldest record that is neither settled nor under review was accepted.
-fn oldest(snapshot: &Snapshot) -> Result<Option<u64>, StoreError> {
+fn find_oldest_waiting(snapshot: &Snapshot) -> Result<Option<u64>, StoreError> {
     let mut oldest = None;
-    for range in Cursors::default().ranges() {
+    for range in Cursors::default().remaining_ranges() {
         for item in snapshot.payload.range(range)?.take(OLDEST_SCAN) {
             let (place, sealed) = item?;
             if snapshot.quarantine.get(place.value())?.is_some() {
                 continue;
             }
-            let Ok(row) = codec::unseal::<Header>(sealed.value()) else {
+            let Ok(row) = codec::unseal_row::<RecordHeader>(sealed.value()) else {
                 continue;
             };
             let header = row.header;

@@ -9,14 +9,14 @@ use super::body;
 use super::codec;
 use super::error::StoreError;
 use super::op::Transaction;
-use super::open_batches::open_batch;
-use super::schema::{BatchRow, HELD, ManifestRow, MemberRow, StoredError, StoredState};
+use super::open_batches::to_open_batch;
+use super::schema::{BatchRow, DUE_WHEN_UNBLOCKED, ManifestRow, MemberRow, StoredError, StoredState};
 use crate::journal;
 use crate::model::{Batch, BatchRecord, LastError, RecordId, Sequence};
 
 /// A record that came under review.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetAside {
+pub struct QuarantinedRecord {
     /// Which.
     pub id: RecordId,
     /// The user (uid) that handed it over.
@@ -38,11 +38,15 @@ pub(super) struct Unsendable {
 
 impl Transaction<'_, '_> {
     /// The batch with its payloads, in queue order; or which of its records cannot be sent.
-    pub(super) fn load(&self, id: u128, row: &BatchRow) -> Result<Result<Batch, Unsendable>, StoreError> {
+    pub(super) fn load_batch(
+        &self,
+        id: u128,
+        row: &BatchRow,
+    ) -> Result<Result<Batch, Unsendable>, StoreError> {
         let mut records = Vec::with_capacity(row.members.len());
         let mut unsendable = Unsendable::default();
         for member in &row.members {
-            match body::read(&self.tables.payload, &self.tables.chunks, member.place) {
+            match body::read_payload(&self.tables.payload, &self.tables.chunks, member.place) {
                 Ok(Some((header, payload))) => records.push(BatchRecord {
                     id: record_id(member.id),
                     record_type: header.record_type,
@@ -62,63 +66,72 @@ impl Transaction<'_, '_> {
             return Ok(Err(unsendable));
         }
         let sequence = Sequence { index: row.sequence.0, total: row.sequence.1 };
-        Ok(Ok(Batch { open: open_batch(id, row), sequence, records }))
+        Ok(Ok(Batch { open: to_open_batch(id, row), sequence, records }))
     }
 
     /// A record of an open batch goes back to the queue, as if the batch had not been.
-    pub(super) fn give_back(&mut self, member: &MemberRow, due: u64) -> Result<(), StoreError> {
-        self.state.open_mut().release(member.place);
+    pub(super) fn return_to_queue(&mut self, member: &MemberRow, due: u64) -> Result<(), StoreError> {
+        self.state.open_mut().release_member(member.place);
         if member.failed {
-            self.reschedule(member.id, member.place, HELD, due)?;
+            self.reschedule_retry(member.id, member.place, DUE_WHEN_UNBLOCKED, due)?;
         } else {
-            self.state.wake(member.place);
+            self.state.wake_record(member.place);
         }
         Ok(())
     }
 
     /// One record of a batch that was never sent goes back to the queue; the others stay in it.
-    pub(super) fn take_out(&mut self, id: u128, mut row: BatchRow, place: u64) -> Result<(), StoreError> {
+    pub(super) fn remove_member(
+        &mut self,
+        id: u128,
+        mut row: BatchRow,
+        place: u64,
+    ) -> Result<(), StoreError> {
         for member in row.members.extract_if(.., |member| member.place == place) {
-            self.give_back(&member, self.now.steady)?;
+            self.return_to_queue(&member, self.now.steady)?;
         }
         row.bytes = row.members.iter().map(|member| u64::from(member.bytes)).sum();
-        if row.members.is_empty() { self.close_row(id) } else { self.put_batch(id, row) }
+        if row.members.is_empty() { self.remove_batch(id) } else { self.save_batch(id, row) }
     }
 
     /// All records of an open batch go back to the queue.
-    pub(super) fn disband(&mut self, id: u128, row: &BatchRow) -> Result<(), StoreError> {
+    pub(super) fn disband_batch(&mut self, id: u128, row: &BatchRow) -> Result<(), StoreError> {
         for member in &row.members {
-            self.give_back(member, self.now.steady)?;
+            self.return_to_queue(member, self.now.steady)?;
         }
-        self.close_row(id)
+        self.remove_batch(id)
     }
 
-    pub(super) fn put_batch(&mut self, id: u128, row: BatchRow) -> Result<(), StoreError> {
+    pub(super) fn save_batch(&mut self, id: u128, row: BatchRow) -> Result<(), StoreError> {
         self.state.waits_changed = true;
         self.state.holders_changed |= row.members.iter().any(|member| member.failed);
-        self.tables.batches.insert(id, codec::encode(&row)?.as_slice())?;
+        self.tables.batches.insert(id, codec::encode_row(&row)?.as_slice())?;
         self.state.forget_in_flight(id);
-        self.state.open_mut().put(id, row);
+        self.state.open_mut().insert_batch(id, row);
         Ok(())
     }
 
-    pub(super) fn close_row(&mut self, id: u128) -> Result<(), StoreError> {
+    pub(super) fn remove_batch(&mut self, id: u128) -> Result<(), StoreError> {
         self.state.waits_changed = true;
         self.tables.batches.remove(id)?;
-        let row = self.state.open_mut().remove(id);
+        let row = self.state.open_mut().remove_batch(id);
         self.state.holders_changed |= row.is_some_and(|row| row.members.iter().any(|member| member.failed));
         Ok(())
     }
 
     /// Records of a batch that is not on disk (any more) and that cannot be sent: what is damaged is for a person
     /// to decide, and what is not there holds up nothing any more.
-    pub(super) fn set_aside(&mut self, row: &BatchRow, unsendable: &Unsendable) -> Result<(), StoreError> {
+    pub(super) fn quarantine_unsendable(
+        &mut self,
+        row: &BatchRow,
+        unsendable: &Unsendable,
+    ) -> Result<(), StoreError> {
         self.damage_seen.set(true);
         for member in row.members.iter().filter(|member| unsendable.missing.contains(&member.place)) {
-            self.write_off(member)?;
+            self.remove_lost_record(member)?;
         }
         for member in row.members.iter().filter(|member| unsendable.damaged.contains(&member.place)) {
-            let Some(entry) = self.member_entry(member)? else { continue };
+            let Some(entry) = self.member_row(member)? else { continue };
             let error = StoredError {
                 class: "damaged".into(),
                 http_status: None,
@@ -126,13 +139,13 @@ impl Transaction<'_, '_> {
                 message: "its payload on this device's disk is damaged and cannot be sent: mend it with a new payload, or discard it".into(),
                 at: self.now.wall,
             };
-            self.put_under_review(member.id, entry, error)?;
+            self.quarantine_record(member.id, entry, error)?;
         }
         Ok(())
     }
 
     /// A record outside of batches is under review from now on.
-    pub(super) fn put_under_review(
+    pub(super) fn quarantine_record(
         &mut self,
         id: u128,
         mut row: ManifestRow,
@@ -140,7 +153,7 @@ impl Transaction<'_, '_> {
     ) -> Result<(), StoreError> {
         let was = row.state;
         if was == StoredState::Failed {
-            self.tables.retry.remove((row.due_at.unwrap_or(HELD), row.place))?;
+            self.tables.retry.remove((row.due_at.unwrap_or(DUE_WHEN_UNBLOCKED), row.place))?;
         }
         row.state = StoredState::Quarantined;
         row.updated_at = self.now.wall;
@@ -151,13 +164,13 @@ impl Transaction<'_, '_> {
         self.state.settled_total += 1;
         self.state.holders_changed = true;
         self.state.waits_changed = true;
-        self.put_row(id, &row, Some(was))
+        self.save_row(id, &row, Some(was))
     }
 
     /// A batch names a record whose payload is not in the store: whatever else is kept of it goes.
-    fn write_off(&mut self, member: &MemberRow) -> Result<(), StoreError> {
+    fn remove_lost_record(&mut self, member: &MemberRow) -> Result<(), StoreError> {
         self.damage_seen.set(true);
-        self.state.open_mut().release(member.place);
+        self.state.open_mut().release_member(member.place);
         self.state.woken.remove(&member.place);
         let row = self.manifest_row(member.id)?.filter(|row| row.place == member.place);
         if row.as_ref().is_some_and(|row| row.state == StoredState::Synced) {
@@ -171,19 +184,19 @@ impl Transaction<'_, '_> {
         );
         let Some(row) = row else { return Ok(()) };
         self.state.waits_changed = true;
-        self.tables.retry.remove((row.due_at.unwrap_or(HELD), member.place))?;
+        self.tables.retry.remove((row.due_at.unwrap_or(DUE_WHEN_UNBLOCKED), member.place))?;
         self.tables.quarantine.remove(member.place)?;
         self.tables.manifest.remove(member.id)?;
         self.state.counters.count_change(&row, Some(row.state), None);
-        self.drop_payload(member.place)?;
+        self.remove_payload(member.place)?;
         self.leave_lane(&row)
     }
 
     /// What the manifest says of a member. Without its entry it is made again from the payload; without
     /// both, the record is lost, and none is returned.
-    pub(super) fn member_entry(&mut self, member: &MemberRow) -> Result<Option<ManifestRow>, StoreError> {
+    pub(super) fn member_row(&mut self, member: &MemberRow) -> Result<Option<ManifestRow>, StoreError> {
         if self.tables.payload.get(member.place)?.is_none() {
-            self.write_off(member)?;
+            self.remove_lost_record(member)?;
             return Ok(None);
         }
         if let Some(row) = self.manifest_row(member.id)? {
@@ -191,9 +204,9 @@ impl Transaction<'_, '_> {
         }
         self.damage_seen.set(true);
         tracing::error!(record_id = %record_id(member.id), "the manifest entry of a record is missing and is made again");
-        let header = self.header(member.place)?;
+        let header = self.readable_header(member.place)?;
         let state = if member.failed { StoredState::Failed } else { StoredState::Pending };
-        Ok(header.map(|header| ManifestRow { state, ..ManifestRow::fresh(header) }))
+        Ok(header.map(|header| ManifestRow { state, ..ManifestRow::new_pending(header) }))
     }
 }
 
@@ -201,7 +214,7 @@ pub(super) fn record_id(id: u128) -> RecordId {
     RecordId(Uuid::from_u128(id))
 }
 
-pub(super) fn stored(error: &LastError) -> StoredError {
+pub(super) fn to_stored_error(error: &LastError) -> StoredError {
     StoredError {
         class: error.class.clone(),
         http_status: error.http_status,

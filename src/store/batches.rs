@@ -4,13 +4,15 @@ use std::collections::{BTreeSet, HashMap};
 
 use uuid::Uuid;
 
-use super::batch_rows::{SetAside, record_id, stored};
+use super::batch_rows::{QuarantinedRecord, record_id, to_stored_error};
 use super::claim::Claim;
 use super::error::StoreError;
-use super::notes::Remember;
+use super::notes::SaveNote;
 use super::op::{Op, Transaction};
-use super::open_batches::open_batch;
-use super::schema::{BatchRow, HELD, ManifestRow, MemberRow, StoredPhase, StoredRule, StoredState};
+use super::open_batches::to_open_batch;
+use super::schema::{
+    BatchRow, DUE_WHEN_UNBLOCKED, ManifestRow, MemberRow, StoredPhase, StoredRule, StoredState,
+};
 use crate::clock::millis;
 use crate::config;
 use crate::model::{Batch, BatchId, BatchPhase, LastError, OpenBatch, RecordId, Sequence};
@@ -40,16 +42,16 @@ pub struct Settle {
     /// What to send next.
     pub then: Option<Claim>,
     /// What another room wants remembered, by name: it costs no commit of its own here.
-    pub note: Option<Remember>,
+    pub note: Option<SaveNote>,
 }
 
 /// What a settlement came to.
 #[derive(Debug, Default)]
-pub struct Settled {
+pub struct SettleSummary {
     /// Records that the server has now.
     pub synced: Vec<RecordId>,
     /// Records set aside.
-    pub quarantined: Vec<SetAside>,
+    pub quarantined: Vec<QuarantinedRecord>,
     /// Records that are tried again.
     pub failed: usize,
     /// Results for records that the batch did not hold.
@@ -71,10 +73,10 @@ impl Op for Dispatch {
         };
         // What was sent under an id stays the set of that id.
         if row.attempt == 0 {
-            transaction.carve_held(&mut row)?;
+            transaction.return_blocked_members(&mut row)?;
         }
         if row.members.is_empty() {
-            transaction.close_row(id)?;
+            transaction.remove_batch(id)?;
             return Ok(None);
         }
         if row.sequence.0 == 0 {
@@ -83,15 +85,15 @@ impl Op for Dispatch {
         row.attempt += 1;
         row.counted = false;
         row.phase = StoredPhase::InFlight;
-        match transaction.load(id, &row)? {
+        match transaction.load_batch(id, &row)? {
             Ok(batch) => {
-                transaction.put_batch(id, row)?;
+                transaction.save_batch(id, row)?;
                 Ok(Some(batch))
             }
             Err(unsendable) => {
                 // What was sent under this id cannot be sent again: the others go under another.
-                transaction.disband(id, &row)?;
-                transaction.set_aside(&row, &unsendable)?;
+                transaction.disband_batch(id, &row)?;
+                transaction.quarantine_unsendable(&row, &unsendable)?;
                 Ok(None)
             }
         }
@@ -99,38 +101,38 @@ impl Op for Dispatch {
 }
 
 impl Op for Settle {
-    type Reply = Settled;
+    type Reply = SettleSummary;
 
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
         let id = self.batch.0.as_u128();
-        let mut settled = Settled::default();
+        let mut settled = SettleSummary::default();
         if let Some(row) = transaction.state.open.get(id).cloned() {
             match &self.disposition {
                 Disposition::Close { outcomes, missing } => {
-                    transaction.close(id, &row, outcomes, missing, &self.retry, &mut settled)?;
+                    transaction.close_batch(id, &row, outcomes, missing, &self.retry, &mut settled)?;
                 }
                 Disposition::Keep { phase, lone_failures, error } => {
-                    transaction.keep(id, row, *phase, *lone_failures, error.as_ref())?;
+                    transaction.keep_batch(id, row, *phase, *lone_failures, error.as_ref())?;
                 }
                 Disposition::Cut { cut, error } => {
-                    settled.opened = transaction.cut(id, row, cut, error.as_ref())?;
+                    settled.opened = transaction.split_batch(id, row, cut, error.as_ref())?;
                 }
                 Disposition::Rename { lone_failures } => {
-                    settled.opened = vec![transaction.rename(id, row, *lone_failures)?];
+                    settled.opened = vec![transaction.rename_batch(id, row, *lone_failures)?];
                 }
             }
         } else {
             // Settled before, by a commit whose sender never heard of it.
-            settled.opened = transaction.parts_of(id);
+            settled.opened = transaction.unsent_parts_of(id);
         }
         if let Some(note) = &self.note {
             note.apply(transaction)?;
         }
         // Twice as many as came: else they could come faster than they go.
         transaction.prune_receipts(PRUNE_STEP.max(2 * settled.synced.len()))?;
-        transaction.make_way_for(settled.synced.len())?;
+        transaction.evict_for_settled(settled.synced.len())?;
         if let Some(claim) = &self.then {
-            settled.claimed = transaction.claim(claim)?;
+            settled.claimed = transaction.claim_batch(claim)?;
         }
         Ok(settled)
     }
@@ -138,11 +140,11 @@ impl Op for Settle {
 
 impl Transaction<'_, '_> {
     /// Members whose key is held by a record outside of the batch go back to the queue.
-    fn carve_held(&mut self, row: &mut BatchRow) -> Result<(), StoreError> {
-        let held = self.held_members(&row.members)?;
+    fn return_blocked_members(&mut self, row: &mut BatchRow) -> Result<(), StoreError> {
+        let held = self.blocked_members(&row.members)?;
         for (member, lane) in &held {
-            self.give_back(member, HELD)?;
-            self.remember_urgent(lane, member.place)?;
+            self.return_to_queue(member, DUE_WHEN_UNBLOCKED)?;
+            self.note_urgent(lane, member.place)?;
         }
         let held: BTreeSet<u64> = held.iter().map(|(member, _)| member.place).collect();
         row.members.retain(|member| !held.contains(&member.place));
@@ -151,14 +153,14 @@ impl Transaction<'_, '_> {
     }
 
     /// Every record by its own outcome.
-    fn close(
+    fn close_batch(
         &mut self,
         id: u128,
         row: &BatchRow,
         outcomes: &[(RecordId, Outcome)],
         missing: &Outcome,
         retry: &config::Retry,
-        settled: &mut Settled,
+        settled: &mut SettleSummary,
     ) -> Result<(), StoreError> {
         let total = outcomes.len();
         let mut by_id: HashMap<u128, &Outcome> = HashMap::with_capacity(total);
@@ -172,7 +174,7 @@ impl Transaction<'_, '_> {
             let given = by_id.remove(&member.id);
             known += usize::from(given.is_some());
             let outcome = given.unwrap_or(missing);
-            let Some(mut entry) = self.member_entry(member)? else { continue };
+            let Some(mut entry) = self.member_row(member)? else { continue };
             let was = entry.state;
             entry.attempts += u32::from(!row.counted);
             entry.updated_at = self.now.wall;
@@ -182,8 +184,8 @@ impl Transaction<'_, '_> {
                 Outcome::Synced => {
                     entry.state = StoredState::Synced;
                     entry.error = None;
-                    self.state.open_mut().release(member.place);
-                    self.drop_payload(member.place)?;
+                    self.state.open_mut().release_member(member.place);
+                    self.remove_payload(member.place)?;
                     self.tables.receipts.insert(member.place, (member.id, self.now.steady))?;
                     settled.synced.push(record_id(member.id));
                     self.state.synced_total += 1;
@@ -192,10 +194,10 @@ impl Transaction<'_, '_> {
                 }
                 Outcome::Quarantine(error) => {
                     entry.state = StoredState::Quarantined;
-                    entry.error = Some(stored(error));
-                    self.state.open_mut().release(member.place);
+                    entry.error = Some(to_stored_error(error));
+                    self.state.open_mut().release_member(member.place);
                     self.tables.quarantine.insert(member.place, member.id)?;
-                    settled.quarantined.push(SetAside {
+                    settled.quarantined.push(QuarantinedRecord {
                         id: record_id(member.id),
                         submitter: entry.submitter,
                         record_type: entry.record_type.clone(),
@@ -209,18 +211,18 @@ impl Transaction<'_, '_> {
                     continue;
                 }
             }
-            self.put_row(member.id, &entry, Some(was))?;
+            self.save_row(member.id, &entry, Some(was))?;
         }
         settled.foreign = total - known;
         settled.failed = again.len();
-        self.try_again(again, retry)?;
-        self.close_row(id)
+        self.schedule_retries(again, retry)?;
+        self.remove_batch(id)
     }
 
     /// Records of one batch that are tried again are due together, so that they travel together again.
     /// The one with the most attempts says for how long: a server that keeps asking for time gets it, also
     /// when younger records came into the batch.
-    fn try_again(
+    fn schedule_retries(
         &mut self,
         again: Vec<(&MemberRow, ManifestRow, StoredState, &LastError)>,
         retry: &config::Retry,
@@ -235,11 +237,11 @@ impl Transaction<'_, '_> {
         self.state.waits_changed = true;
         for (member, mut entry, was, error) in again {
             entry.state = StoredState::Failed;
-            entry.error = Some(stored(error));
+            entry.error = Some(to_stored_error(error));
             entry.due_at = Some(due);
-            self.state.open_mut().release(member.place);
+            self.state.open_mut().release_member(member.place);
             self.tables.retry.insert((due, member.place), ())?;
-            self.put_row(member.id, &entry, Some(was))?;
+            self.save_row(member.id, &entry, Some(was))?;
         }
         Ok(())
     }
@@ -254,16 +256,16 @@ impl Transaction<'_, '_> {
         let Some(error) = error else { return Ok(()) };
         self.state.holders_changed = true;
         for mut member in std::mem::take(&mut row.members) {
-            let Some(mut entry) = self.member_entry(&member)? else { continue };
+            let Some(mut entry) = self.member_row(&member)? else { continue };
             let was = entry.state;
             entry.state = StoredState::Failed;
             entry.attempts += u32::from(!row.counted);
             entry.updated_at = self.now.wall;
             entry.batch = Some(id);
             entry.due_at = None;
-            entry.error = Some(stored(error));
+            entry.error = Some(to_stored_error(error));
             member.failed = true;
-            self.put_row(member.id, &entry, Some(was))?;
+            self.save_row(member.id, &entry, Some(was))?;
             row.members.push(member);
         }
         row.bytes = row.members.iter().map(|member| u64::from(member.bytes)).sum();
@@ -271,7 +273,7 @@ impl Transaction<'_, '_> {
         Ok(())
     }
 
-    fn keep(
+    fn keep_batch(
         &mut self,
         id: u128,
         mut row: BatchRow,
@@ -282,10 +284,10 @@ impl Transaction<'_, '_> {
         self.fail_members(id, &mut row, error)?;
         row.phase = phase.into();
         row.lone_failures = lone_failures;
-        self.put_batch(id, row)
+        self.save_batch(id, row)
     }
 
-    fn cut(
+    fn split_batch(
         &mut self,
         id: u128,
         mut row: BatchRow,
@@ -293,7 +295,7 @@ impl Transaction<'_, '_> {
         error: Option<&LastError>,
     ) -> Result<Vec<OpenBatch>, StoreError> {
         self.fail_members(id, &mut row, error)?;
-        self.close_row(id)?;
+        self.remove_batch(id)?;
         let mut members = row.members.into_iter();
         let mut parts: Vec<Vec<MemberRow>> =
             cut.parts.iter().map(|size| members.by_ref().take(*size).collect()).collect();
@@ -315,22 +317,22 @@ impl Transaction<'_, '_> {
                 members,
             };
             let part_id = Uuid::new_v4().as_u128();
-            opened.push(open_batch(part_id, &part));
-            self.put_batch(part_id, part)?;
+            opened.push(to_open_batch(part_id, &part));
+            self.save_batch(part_id, part)?;
         }
         Ok(opened)
     }
 
     /// The batches that came of this one, and were not sent yet.
-    fn parts_of(&self, id: u128) -> Vec<OpenBatch> {
+    fn unsent_parts_of(&self, id: u128) -> Vec<OpenBatch> {
         let parts = self.state.open.iter().filter(|(_, row)| row.parent == Some(id) && row.attempt == 0);
-        let mut parts: Vec<OpenBatch> = parts.map(|(id, row)| open_batch(id, row)).collect();
+        let mut parts: Vec<OpenBatch> = parts.map(|(id, row)| to_open_batch(id, row)).collect();
         parts.sort_by_key(|part| part.place);
         parts
     }
 
-    fn rename(&mut self, id: u128, row: BatchRow, lone_failures: u32) -> Result<OpenBatch, StoreError> {
-        self.close_row(id)?;
+    fn rename_batch(&mut self, id: u128, row: BatchRow, lone_failures: u32) -> Result<OpenBatch, StoreError> {
+        self.remove_batch(id)?;
         let new_id = Uuid::new_v4().as_u128();
         let row = BatchRow {
             parent: Some(id),
@@ -341,8 +343,8 @@ impl Transaction<'_, '_> {
             lone_failures,
             ..row
         };
-        let opened = open_batch(new_id, &row);
-        self.put_batch(new_id, row)?;
+        let opened = to_open_batch(new_id, &row);
+        self.save_batch(new_id, row)?;
         Ok(opened)
     }
 }

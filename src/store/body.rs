@@ -4,30 +4,30 @@ use redb::{ReadableTable, Table};
 
 use super::codec::{self, CodecError};
 use super::error::StoreError;
-use super::schema::Header;
+use super::schema::RecordHeader;
 
 /// The header of a record; none when there is no payload at this place.
-pub(super) fn header(
+pub(super) fn read_header(
     payload: &impl ReadableTable<u64, &'static [u8]>,
     place: u64,
-) -> Result<Option<Header>, StoreError> {
+) -> Result<Option<RecordHeader>, StoreError> {
     let Some(sealed) = payload.get(place)? else {
         return Ok(None);
     };
-    Ok(Some(codec::unseal::<Header>(sealed.value())?.header))
+    Ok(Some(codec::unseal_row::<RecordHeader>(sealed.value())?.header))
 }
 
 /// The whole payload of a record, verified; none when there is none.
-pub(super) fn read(
+pub(super) fn read_payload(
     payload: &impl ReadableTable<u64, &'static [u8]>,
     chunks: &impl ReadableTable<(u64, u32), &'static [u8]>,
     place: u64,
-) -> Result<Option<(Header, Box<str>)>, StoreError> {
+) -> Result<Option<(RecordHeader, Box<str>)>, StoreError> {
     let Some(sealed) = payload.get(place)? else {
         return Ok(None);
     };
-    let row = codec::unseal::<Header>(sealed.value())?;
-    let mut body = row.part()?.to_vec();
+    let row = codec::unseal_row::<RecordHeader>(sealed.value())?;
+    let mut body = row.verified_part()?.to_vec();
     let header = row.header;
     if body.len() < header.bytes as usize {
         for (item, index) in chunks.range((place, 0)..=(place, u32::MAX))?.zip(0..) {
@@ -47,15 +47,15 @@ pub(super) fn read(
 }
 
 /// Writes a payload; nothing may be at its place.
-pub(super) fn write(
+pub(super) fn write_payload(
     payload: &mut Table<'_, u64, &'static [u8]>,
     chunks: &mut Table<'_, (u64, u32), &'static [u8]>,
-    header: &Header,
+    header: &RecordHeader,
     body: &str,
 ) -> Result<(), StoreError> {
-    let encoded = codec::header(header)?;
-    let (first, rest) = codec::parts(encoded.len(), body.as_bytes());
-    payload.insert(header.place, codec::seal(&encoded, first)?.as_slice())?;
+    let encoded = codec::encode_header(header)?;
+    let (first, rest) = codec::split_body(encoded.len(), body.as_bytes());
+    payload.insert(header.place, codec::seal_row(&encoded, first)?.as_slice())?;
     for (part, index) in rest.zip(0..) {
         let sealed = codec::seal_chunk(&header.digest, index, part)?;
         chunks.insert((header.place, index), sealed.as_slice())?;

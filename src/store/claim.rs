@@ -11,7 +11,7 @@ use redb::ReadableTable;
 use super::error::StoreError;
 use super::key_space::Lane;
 use super::op::{Op, Transaction};
-use super::schema::{BatchRow, HELD, MemberRow, StoredPhase, StoredStage, StoredState, seq};
+use super::schema::{BatchRow, DUE_WHEN_UNBLOCKED, MemberRow, StoredPhase, StoredStage, StoredState, seq_of};
 use super::state::Cursors;
 use crate::model::{Batch, BatchId};
 use crate::policy::scheduler::ClaimOrder;
@@ -40,7 +40,7 @@ impl Op for Claim {
     type Reply = Option<Batch>;
 
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
-        transaction.claim(self)
+        transaction.claim_batch(self)
     }
 }
 
@@ -54,7 +54,7 @@ struct Candidate {
 }
 
 /// What a record comes to that is looked at.
-enum Standing {
+enum Availability {
     /// It may be taken.
     Free(Candidate),
     /// Its state, or another batch, keeps it.
@@ -73,7 +73,7 @@ struct LaneProgress {
 }
 
 /// A batch in the making.
-struct Draft<'o> {
+struct BatchDraft<'o> {
     order: &'o ClaimOrder,
     filling: Filling<'o>,
     members: Vec<Candidate>,
@@ -85,11 +85,11 @@ struct Draft<'o> {
     /// Since when the failed ones of them are due.
     due: HashMap<u64, u64>,
     /// Those of `waiting` that need not be looked at again until somebody wakes them.
-    dismissed: Vec<Dismissed>,
+    dismissed: Vec<Deferral>,
     looked_at: usize,
 }
 
-enum Dismissed {
+enum Deferral {
     /// An earlier one of its lane holds it.
     Held { lane: Lane, place: u64, id: u128, due: Option<u64> },
     /// It stands in a lane, and nothing at its place can be read.
@@ -99,32 +99,32 @@ enum Dismissed {
 }
 
 #[derive(PartialEq)]
-enum Considered {
+enum DraftStep {
     Done,
     /// It would be next, but the batch is full.
     Full,
 }
 
-impl Draft<'_> {
+impl BatchDraft<'_> {
     /// Takes it, if there is room.
-    fn admit(&mut self, candidate: Candidate) -> bool {
+    fn add_candidate(&mut self, candidate: Candidate) -> bool {
         let fits = self.filling.admit(&candidate.record_type, u64::from(candidate.row.bytes));
         if fits {
             self.places.insert(candidate.row.place);
             if let Some(lane) = &candidate.lane {
-                self.progress(lane).next = seq(candidate.row.place) + 1;
+                self.lane_progress(lane).next = seq_of(candidate.row.place) + 1;
             }
             self.members.push(candidate);
         }
         fits
     }
 
-    fn progress(&mut self, lane: &Lane) -> &mut LaneProgress {
+    fn lane_progress(&mut self, lane: &Lane) -> &mut LaneProgress {
         self.lanes.entry(lane.clone()).or_default()
     }
 
     /// In queue order, save that records of one lane stand in the order of their arrival.
-    fn in_order(mut self) -> (Vec<MemberRow>, Vec<Candidate>) {
+    fn into_send_order(mut self) -> (Vec<MemberRow>, Vec<Candidate>) {
         self.members.sort_by_key(|member| member.row.place);
         let mut lanes: HashMap<&Lane, Vec<u64>> = HashMap::new();
         for member in &self.members {
@@ -147,22 +147,22 @@ impl Draft<'_> {
 }
 
 impl Transaction<'_, '_> {
-    pub(super) fn claim(&mut self, claim: &Claim) -> Result<Option<Batch>, StoreError> {
+    pub(super) fn claim_batch(&mut self, claim: &Claim) -> Result<Option<Batch>, StoreError> {
         let (order, id) = (&claim.order, claim.id.0.as_u128());
         if let Some(row) = self.state.open.get(id)
-            && let Ok(batch) = self.load(id, row)?
+            && let Ok(batch) = self.load_batch(id, row)?
         {
             return Ok(Some(batch));
         }
         loop {
-            let draft = self.draft(order)?;
+            let draft = self.draft_batch(order)?;
             self.state.cursors = draft.cursors.clone();
-            self.dismiss(&draft.dismissed)?;
+            self.apply_deferrals(&draft.dismissed)?;
             if draft.members.is_empty() {
                 return Ok(None);
             }
             let rule = draft.filling.rule().into();
-            let (members, taken) = draft.in_order();
+            let (members, taken) = draft.into_send_order();
             let row = BatchRow {
                 parent: None,
                 stage: StoredStage::Fresh,
@@ -175,32 +175,32 @@ impl Transaction<'_, '_> {
                 bytes: members.iter().map(|member| u64::from(member.bytes)).sum(),
                 members,
             };
-            let batch = match self.load(id, &row)? {
+            let batch = match self.load_batch(id, &row)? {
                 Ok(batch) => batch,
                 Err(unsendable) => {
                     // Set aside, and not of the next draft; the others stay where they were.
                     for member in &row.members {
-                        self.state.wake(member.place);
+                        self.state.wake_record(member.place);
                     }
-                    self.set_aside(&row, &unsendable)?;
+                    self.quarantine_unsendable(&row, &unsendable)?;
                     continue;
                 }
             };
             for candidate in taken {
                 self.state.woken.remove(&candidate.row.place);
-                self.state.urgent.forget(candidate.row.place);
+                self.state.urgent.remove_record(candidate.row.place);
                 if let Some(due) = candidate.due {
                     self.tables.retry.remove((due, candidate.row.place))?;
                 }
             }
-            self.put_batch(id, row)?;
+            self.save_batch(id, row)?;
             return Ok(Some(batch));
         }
     }
 
     /// Chooses; changes nothing.
-    fn draft<'o>(&self, order: &'o ClaimOrder) -> Result<Draft<'o>, StoreError> {
-        let mut draft = Draft {
+    fn draft_batch<'o>(&self, order: &'o ClaimOrder) -> Result<BatchDraft<'o>, StoreError> {
+        let mut draft = BatchDraft {
             order,
             filling: order.limit.filling(),
             members: Vec::new(),
@@ -218,8 +218,8 @@ impl Transaction<'_, '_> {
             draft.waiting.insert(place);
             draft.due.insert(place, due);
         }
-        self.add_urgent(&mut draft)?;
-        for range in self.state.cursors.ranges() {
+        self.add_urgent_records(&mut draft)?;
+        for range in self.state.cursors.remaining_ranges() {
             let end = range.end;
             let mut walk = self.tables.payload.range(range)?.peekable();
             loop {
@@ -232,13 +232,15 @@ impl Transaction<'_, '_> {
                 let Some(place) = fresh.into_iter().chain(waiting).min() else {
                     break;
                 };
-                if draft.looked_at >= CLAIM_SCAN || self.consider(place, &mut draft)? == Considered::Full {
+                if draft.looked_at >= CLAIM_SCAN
+                    || self.consider_record(place, &mut draft)? == DraftStep::Full
+                {
                     return Ok(draft);
                 }
                 draft.looked_at += 1;
                 draft.waiting.remove(&place);
                 if fresh == Some(place) {
-                    draft.cursors.passed(place);
+                    draft.cursors.mark_passed(place);
                     walk.next();
                 }
             }
@@ -248,75 +250,75 @@ impl Transaction<'_, '_> {
     }
 
     /// A lane moves when its head is due: its most urgent record is looked at then, too.
-    fn add_urgent(&self, draft: &mut Draft<'_>) -> Result<(), StoreError> {
+    fn add_urgent_records(&self, draft: &mut BatchDraft<'_>) -> Result<(), StoreError> {
         if self.state.urgent.is_empty() {
             return Ok(());
         }
         for place in draft.due.keys() {
-            let lane = self.lane_at(*place)?;
-            draft.waiting.extend(lane.and_then(|lane| self.state.urgent.first(&lane)));
+            let lane = self.lane_of_record(*place)?;
+            draft.waiting.extend(lane.and_then(|lane| self.state.urgent.most_urgent(&lane)));
         }
         Ok(())
     }
 
     /// Takes the record at a place, with those before it in its lane, if all of them are free to go.
-    fn consider(&self, place: u64, draft: &mut Draft<'_>) -> Result<Considered, StoreError> {
+    fn consider_record(&self, place: u64, draft: &mut BatchDraft<'_>) -> Result<DraftStep, StoreError> {
         if draft.places.contains(&place) || self.state.open.batch_of(place).is_some() {
-            return Ok(Considered::Done);
+            return Ok(DraftStep::Done);
         }
-        let Standing::Free(candidate) = self.standing(place)? else {
+        let Availability::Free(candidate) = self.availability_of(place)? else {
             let due = draft.due.get(&place).copied();
-            draft.dismissed.push(Dismissed::Stray { place, due });
-            return Ok(Considered::Done);
+            draft.dismissed.push(Deferral::Stray { place, due });
+            return Ok(DraftStep::Done);
         };
         let mut chain = Vec::new();
         if let Some(lane) = &candidate.lane
-            && !self.gather_before(lane, place, &mut chain, draft)?
+            && !self.collect_predecessors(lane, place, &mut chain, draft)?
         {
             let (lane, id, due) = (lane.clone(), candidate.row.id, candidate.due);
-            draft.dismissed.push(Dismissed::Held { lane, place, id, due });
-            return Ok(Considered::Done);
+            draft.dismissed.push(Deferral::Held { lane, place, id, due });
+            return Ok(DraftStep::Done);
         }
         chain.push(candidate);
         for member in chain {
             let (lane, place) = (member.lane.clone(), member.row.place);
-            if !draft.admit(member) {
-                return Ok(Considered::Full);
+            if !draft.add_candidate(member) {
+                return Ok(DraftStep::Full);
             }
             // Whoever stands behind it and was passed over may come along, and must, before any later one does.
             if let Some(lane) = lane
-                && let Some(behind) = self.behind(&lane, place)?
+                && let Some(behind) = self.successor_of(&lane, place)?
                 && draft.cursors.has_passed(behind)
             {
                 draft.waiting.insert(behind);
             }
         }
-        Ok(Considered::Done)
+        Ok(DraftStep::Done)
     }
 
     /// The records before this one in its lane that the draft does not have yet, as many as it may take;
     /// false when one of them cannot go now.
-    fn gather_before(
+    fn collect_predecessors(
         &self,
         lane: &Lane,
         place: u64,
         chain: &mut Vec<Candidate>,
-        draft: &mut Draft<'_>,
+        draft: &mut BatchDraft<'_>,
     ) -> Result<bool, StoreError> {
-        let LaneProgress { next, blocked_at } = *draft.progress(lane);
-        if blocked_at.is_some_and(|blocked_at| blocked_at < seq(place)) {
+        let LaneProgress { next, blocked_at } = *draft.lane_progress(lane);
+        if blocked_at.is_some_and(|blocked_at| blocked_at < seq_of(place)) {
             return Ok(false);
         }
-        for earlier in self.before(lane, next, place)? {
+        for earlier in self.predecessors(lane, next, place)? {
             let earlier = earlier?;
             draft.looked_at += 1;
-            match self.standing(earlier)? {
-                Standing::Free(earlier) => chain.push(earlier),
-                Standing::Unreadable => {
-                    draft.dismissed.push(Dismissed::Unreadable { lane: lane.clone(), place: earlier });
+            match self.availability_of(earlier)? {
+                Availability::Free(earlier) => chain.push(earlier),
+                Availability::Unreadable => {
+                    draft.dismissed.push(Deferral::Unreadable { lane: lane.clone(), place: earlier });
                 }
-                Standing::Kept => {
-                    draft.progress(lane).blocked_at = Some(seq(earlier));
+                Availability::Kept => {
+                    draft.lane_progress(lane).blocked_at = Some(seq_of(earlier));
                     return Ok(false);
                 }
             }
@@ -328,41 +330,41 @@ impl Transaction<'_, '_> {
     }
 
     /// Whether the record at a place may go: fresh, or failed and due, or failed and held until now.
-    fn standing(&self, place: u64) -> Result<Standing, StoreError> {
+    fn availability_of(&self, place: u64) -> Result<Availability, StoreError> {
         if self.state.open.batch_of(place).is_some() {
-            return Ok(Standing::Kept);
+            return Ok(Availability::Kept);
         }
-        let Some(header) = self.header(place)? else {
+        let Some(header) = self.readable_header(place)? else {
             let reviewed = self.tables.quarantine.get(place)?.is_some();
-            return Ok(if reviewed { Standing::Kept } else { Standing::Unreadable });
+            return Ok(if reviewed { Availability::Kept } else { Availability::Unreadable });
         };
-        let Some(row) = self.manifest_row(header.id)? else { return Ok(Standing::Unreadable) };
+        let Some(row) = self.manifest_row(header.id)? else { return Ok(Availability::Unreadable) };
         let due = match row.state {
             StoredState::Pending => None,
             StoredState::Failed if row.due_at.is_none_or(|due| due <= self.now.steady) => {
-                Some(row.due_at.unwrap_or(HELD))
+                Some(row.due_at.unwrap_or(DUE_WHEN_UNBLOCKED))
             }
             StoredState::Failed | StoredState::Quarantined | StoredState::Synced => {
-                return Ok(Standing::Kept);
+                return Ok(Availability::Kept);
             }
         };
-        let lane = header.lane(self.state.key_space);
+        let lane = header.lane_in(self.state.key_space);
         let row = MemberRow { place, id: header.id, bytes: header.bytes, failed: due.is_some() };
-        Ok(Standing::Free(Candidate { row, record_type: header.record_type, lane, due }))
+        Ok(Availability::Free(Candidate { row, record_type: header.record_type, lane, due }))
     }
 
-    fn dismiss(&mut self, dismissed: &[Dismissed]) -> Result<(), StoreError> {
+    fn apply_deferrals(&mut self, dismissed: &[Deferral]) -> Result<(), StoreError> {
         for dismissed in dismissed {
             match *dismissed {
-                Dismissed::Held { ref lane, place, id, due } => {
+                Deferral::Held { ref lane, place, id, due } => {
                     self.state.woken.remove(&place);
-                    self.remember_urgent(lane, place)?;
-                    if let Some(due) = due.filter(|due| *due != HELD) {
-                        self.reschedule(id, place, due, HELD)?;
+                    self.note_urgent(lane, place)?;
+                    if let Some(due) = due.filter(|due| *due != DUE_WHEN_UNBLOCKED) {
+                        self.reschedule_retry(id, place, due, DUE_WHEN_UNBLOCKED)?;
                     }
                 }
-                Dismissed::Unreadable { ref lane, place } => self.drop_from_lane(lane, place)?,
-                Dismissed::Stray { place, due } => {
+                Deferral::Unreadable { ref lane, place } => self.drop_from_lane(lane, place)?,
+                Deferral::Stray { place, due } => {
                     self.state.woken.remove(&place);
                     if let Some(due) = due {
                         self.state.waits_changed = true;

@@ -52,22 +52,22 @@ pub enum CodecError {
 }
 
 /// A row as a value.
-pub(super) fn encode(row: &impl Serialize) -> Result<Vec<u8>, CodecError> {
+pub(super) fn encode_row(row: &impl Serialize) -> Result<Vec<u8>, CodecError> {
     let mut bytes = vec![VERSION];
     bytes.extend(bincode::serde::encode_to_vec(row, CONFIG)?);
     Ok(bytes)
 }
 
 /// A value as a row.
-pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+pub(super) fn decode_row<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     match bytes.split_first() {
-        Some((&VERSION, row)) => decode_row(row),
+        Some((&VERSION, row)) => decode_bincode(row),
         Some((&other, _)) => Err(CodecError::Version(other)),
         None => Err(CodecError::Damaged("it is empty")),
     }
 }
 
-fn decode_row<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+fn decode_bincode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let (row, used) = bincode::serde::decode_from_slice(bytes, CONFIG)?;
     if used == bytes.len() { Ok(row) } else { Err(CodecError::Damaged("it is longer than its row")) }
 }
@@ -78,23 +78,23 @@ const ROW_BYTES: usize = 4000;
 pub(super) const CHUNK_BYTES: usize = ROW_BYTES - CHUNK_PREFIX - CRC;
 
 /// The parts of a body: what goes into the row behind a header of this length, and the chunks.
-pub(super) fn parts(header_length: usize, body: &[u8]) -> (&[u8], impl Iterator<Item = &[u8]>) {
+pub(super) fn split_body(header_length: usize, body: &[u8]) -> (&[u8], impl Iterator<Item = &[u8]>) {
     let room = ROW_BYTES.saturating_sub(ROW_PREFIX + header_length + CRC);
     let (first, rest) = body.split_at(room.min(body.len()));
     (first, rest.chunks(CHUNK_BYTES))
 }
 
 /// A header as bytes, for [`seal`].
-pub(super) fn header(header: &impl Serialize) -> Result<Vec<u8>, CodecError> {
+pub(super) fn encode_header(header: &impl Serialize) -> Result<Vec<u8>, CodecError> {
     Ok(bincode::serde::encode_to_vec(header, CONFIG)?)
 }
 
 /// The row of a record: its header and the first part of its body, sealed.
-pub(super) fn seal(header: &[u8], part: &[u8]) -> Result<Vec<u8>, CodecError> {
+pub(super) fn seal_row(header: &[u8], part: &[u8]) -> Result<Vec<u8>, CodecError> {
     let mut sealed = Vec::with_capacity(ROW_PREFIX + header.len() + part.len() + CRC);
     sealed.extend_from_slice(ROW_MAGIC);
-    sealed.extend_from_slice(&length(header.len())?);
-    sealed.extend_from_slice(&length(part.len())?);
+    sealed.extend_from_slice(&encode_length(header.len())?);
+    sealed.extend_from_slice(&encode_length(part.len())?);
     let mut crc = crc32fast::Hasher::new();
     crc.update(&sealed);
     crc.update(header);
@@ -106,7 +106,7 @@ pub(super) fn seal(header: &[u8], part: &[u8]) -> Result<Vec<u8>, CodecError> {
 }
 
 /// A sealed row whose header is verified.
-pub(super) struct Row<'a, T> {
+pub(super) struct SealedRow<'a, T> {
     /// The header.
     pub(super) header: T,
     rest: &'a [u8],
@@ -114,9 +114,9 @@ pub(super) struct Row<'a, T> {
     header_length: usize,
 }
 
-impl<'a, T> Row<'a, T> {
+impl<'a, T> SealedRow<'a, T> {
     /// The first part of the body, verified.
-    pub(super) fn part(&self) -> Result<&'a [u8], CodecError> {
+    pub(super) fn verified_part(&self) -> Result<&'a [u8], CodecError> {
         let (part, crc) = self.rest.split_at_checked(self.part_length).ok_or(SHORT)?;
         let crc = crc.first_chunk::<CRC>().ok_or(SHORT)?;
         if crc32fast::hash(part) == u32::from_le_bytes(*crc) {
@@ -127,13 +127,13 @@ impl<'a, T> Row<'a, T> {
     }
 
     /// Its length as the header tells it, for whoever looks for what comes behind it.
-    pub(super) fn length(&self) -> usize {
+    pub(super) fn sealed_length(&self) -> usize {
         ROW_PREFIX + self.header_length + self.part_length + CRC
     }
 }
 
 /// The row that begins here. What follows after its end is not looked at.
-pub(super) fn unseal<T: DeserializeOwned>(bytes: &[u8]) -> Result<Row<'_, T>, CodecError> {
+pub(super) fn unseal_row<T: DeserializeOwned>(bytes: &[u8]) -> Result<SealedRow<'_, T>, CodecError> {
     let (magic, after) = bytes.split_first_chunk::<4>().ok_or(SHORT)?;
     let (header_length, after) = read_u32(after)?;
     let (part_length, after) = read_u32(after)?;
@@ -148,8 +148,8 @@ pub(super) fn unseal<T: DeserializeOwned>(bytes: &[u8]) -> Result<Row<'_, T>, Co
     if found.finalize() != crc {
         return Err(CodecError::Damaged("the checksum of its header is wrong"));
     }
-    let header = decode_row(header)?;
-    Ok(Row { header, rest, part_length: part_length as usize, header_length: header_length as usize })
+    let header = decode_bincode(header)?;
+    Ok(SealedRow { header, rest, part_length: part_length as usize, header_length: header_length as usize })
 }
 
 /// A further part of a body, sealed.
@@ -158,14 +158,14 @@ pub(super) fn seal_chunk(digest: &[u8; 16], index: u32, part: &[u8]) -> Result<V
     sealed.extend_from_slice(CHUNK_MAGIC);
     sealed.extend_from_slice(digest);
     sealed.extend_from_slice(&index.to_le_bytes());
-    sealed.extend_from_slice(&length(part.len())?);
+    sealed.extend_from_slice(&encode_length(part.len())?);
     sealed.extend_from_slice(part);
     sealed.extend_from_slice(&crc32fast::hash(&sealed).to_le_bytes());
     Ok(sealed)
 }
 
 /// A chunk, verified.
-pub(super) struct Chunk<'a> {
+pub(super) struct BodyChunk<'a> {
     /// Of the record that it belongs to.
     pub(super) digest: [u8; 16],
     /// From 0.
@@ -174,15 +174,15 @@ pub(super) struct Chunk<'a> {
     pub(super) part: &'a [u8],
 }
 
-impl Chunk<'_> {
+impl BodyChunk<'_> {
     /// As it is on disk.
-    pub(super) fn length(&self) -> usize {
+    pub(super) fn sealed_length(&self) -> usize {
         CHUNK_PREFIX + self.part.len() + CRC
     }
 }
 
 /// The chunk that begins here. What follows after its end is not looked at.
-pub(super) fn unseal_chunk(bytes: &[u8]) -> Result<Chunk<'_>, CodecError> {
+pub(super) fn unseal_chunk(bytes: &[u8]) -> Result<BodyChunk<'_>, CodecError> {
     let (magic, after) = bytes.split_first_chunk::<4>().ok_or(SHORT)?;
     let (digest, after) = after.split_first_chunk::<16>().ok_or(SHORT)?;
     let (index, after) = read_u32(after)?;
@@ -193,10 +193,10 @@ pub(super) fn unseal_chunk(bytes: &[u8]) -> Result<Chunk<'_>, CodecError> {
     if magic != CHUNK_MAGIC || crc32fast::hash(sealed) != crc {
         return Err(CodecError::Damaged("the checksum of a chunk is wrong"));
     }
-    Ok(Chunk { digest: *digest, index, part })
+    Ok(BodyChunk { digest: *digest, index, part })
 }
 
-fn length(bytes: usize) -> Result<[u8; 4], CodecError> {
+fn encode_length(bytes: usize) -> Result<[u8; 4], CodecError> {
     u32::try_from(bytes).map(u32::to_le_bytes).map_err(|_| CodecError::Damaged("it is too long"))
 }
 
@@ -214,19 +214,22 @@ mod tests {
     #[test]
     fn rows_come_back_and_other_versions_are_named() {
         let row = (7u64, "key".to_owned(), Some(3u8));
-        let mut bytes = encode(&row).unwrap();
-        assert_eq!(decode::<(u64, String, Option<u8>)>(&bytes).unwrap(), row);
+        let mut bytes = encode_row(&row).unwrap();
+        assert_eq!(decode_row::<(u64, String, Option<u8>)>(&bytes).unwrap(), row);
         bytes.push(0);
-        assert!(matches!(decode::<(u64, String, Option<u8>)>(&bytes), Err(CodecError::Damaged(_))));
+        assert!(matches!(decode_row::<(u64, String, Option<u8>)>(&bytes), Err(CodecError::Damaged(_))));
         bytes[0] = 9;
-        assert!(matches!(decode::<(u64, String, Option<u8>)>(&bytes), Err(CodecError::Version(9))));
-        assert!(matches!(decode::<u8>(&[]), Err(CodecError::Damaged(_))));
+        assert!(matches!(decode_row::<(u64, String, Option<u8>)>(&bytes), Err(CodecError::Version(9))));
+        assert!(matches!(decode_row::<u8>(&[]), Err(CodecError::Damaged(_))));
     }
 
     #[test]
     fn the_bytes_on_disk_stay_the_same() {
-        assert_eq!(encode(&(300u64, "ab".to_owned(), None::<u8>)).unwrap(), b"\x01\xfb\x2c\x01\x02ab\x00");
-        let sealed = seal(&header(&(1u8, 2u8)).unwrap(), b"{}").unwrap();
+        assert_eq!(
+            encode_row(&(300u64, "ab".to_owned(), None::<u8>)).unwrap(),
+            b"\x01\xfb\x2c\x01\x02ab\x00"
+        );
+        let sealed = seal_row(&encode_header(&(1u8, 2u8)).unwrap(), b"{}").unwrap();
         assert_eq!(sealed[..12], *b"fsr1\x02\0\0\0\x02\0\0\0");
         assert_eq!(sealed[16..20], *b"\x01\x02{}");
         let chunk = seal_chunk(&[7; 16], 1, b"{}").unwrap();
@@ -235,22 +238,22 @@ mod tests {
 
     #[test]
     fn a_damaged_body_leaves_its_header_readable() {
-        let mut sealed = seal(&header(&7u64).unwrap(), b"{}").unwrap();
+        let mut sealed = seal_row(&encode_header(&7u64).unwrap(), b"{}").unwrap();
         let end = sealed.len();
         sealed[end - 6] ^= 1;
-        let row = unseal::<u64>(&sealed).unwrap();
+        let row = unseal_row::<u64>(&sealed).unwrap();
         assert_eq!(row.header, 7);
-        assert!(row.part().is_err());
+        assert!(row.verified_part().is_err());
     }
 
     #[test]
     fn the_parts_are_the_body_and_each_fits_its_page() {
         for length in [0, 1, 3900, 3979, 3980, 3981, 8000, 100_000] {
             let body = vec![b'x'; length];
-            let (first, rest) = parts(40, &body);
+            let (first, rest) = split_body(40, &body);
             let rest: Vec<&[u8]> = rest.collect();
             assert_eq!([&[first], rest.as_slice()].concat().concat(), body);
-            assert!(seal(&[0; 40], first).unwrap().len() <= ROW_BYTES);
+            assert!(seal_row(&[0; 40], first).unwrap().len() <= ROW_BYTES);
             for (part, index) in rest.iter().zip(0..) {
                 let sealed = seal_chunk(&[1; 16], index, part).unwrap();
                 assert!(sealed.len() <= ROW_BYTES);
@@ -265,13 +268,13 @@ mod tests {
         fn a_row_comes_back_and_no_flipped_bit_goes_unseen(
             body in ".{0,200}", byte: prop::sample::Index, bit in 0u8..8,
         ) {
-            let mut sealed = seal(&header(&(5u64, "type".to_owned())).unwrap(), body.as_bytes()).unwrap();
-            let row = unseal::<(u64, String)>(&sealed).unwrap();
-            prop_assert_eq!(row.part().unwrap(), body.as_bytes());
+            let mut sealed = seal_row(&encode_header(&(5u64, "type".to_owned())).unwrap(), body.as_bytes()).unwrap();
+            let row = unseal_row::<(u64, String)>(&sealed).unwrap();
+            prop_assert_eq!(row.verified_part().unwrap(), body.as_bytes());
             prop_assert_eq!(row.header, (5, "type".to_owned()));
             let at = byte.index(sealed.len());
             sealed[at] ^= 1 << bit;
-            let seen = unseal::<(u64, String)>(&sealed).and_then(|row| row.part().map(<[u8]>::to_vec));
+            let seen = unseal_row::<(u64, String)>(&sealed).and_then(|row| row.verified_part().map(<[u8]>::to_vec));
             prop_assert!(seen.is_err());
         }
 
@@ -285,7 +288,7 @@ mod tests {
 
         #[test]
         fn nonsense_is_refused(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
-            prop_assert!(unseal::<(u64, String)>(&bytes).is_err());
+            prop_assert!(unseal_row::<(u64, String)>(&bytes).is_err());
             prop_assert!(unseal_chunk(&bytes).is_err());
         }
     }

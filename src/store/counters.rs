@@ -45,7 +45,7 @@ impl RecordCounts {
     }
 
     /// Records whose payload is kept.
-    pub(super) fn unsettled(&self) -> u64 {
+    pub(super) fn unsettled_count(&self) -> u64 {
         self.pending + self.failed + self.quarantined
     }
 }
@@ -131,9 +131,11 @@ pub(super) struct Counters {
 
 impl Counters {
     /// Reads the counters from disk.
-    pub(super) fn read(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Self, StoreError> {
+    pub(super) fn read_from(
+        meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    ) -> Result<Self, StoreError> {
         let missing = StoreError::Inconsistent("the counts by user are missing");
-        let submitters = codec::decode(meta.get(meta::SUBMITTERS)?.ok_or(missing)?.value())?;
+        let submitters = codec::decode_row(meta.get(meta::SUBMITTERS)?.ok_or(missing)?.value())?;
         Ok(Self { submitters, ..Self::read_totals(meta)? })
     }
 
@@ -142,12 +144,15 @@ impl Counters {
         meta: &impl ReadableTable<&'static str, &'static [u8]>,
     ) -> Result<Self, StoreError> {
         let missing = StoreError::Inconsistent("the counters are missing");
-        Ok(codec::decode(meta.get(meta::COUNTERS)?.ok_or(missing)?.value())?)
+        Ok(codec::decode_row(meta.get(meta::COUNTERS)?.ok_or(missing)?.value())?)
     }
 
-    pub(super) fn write(&self, meta: &mut Table<'_, &'static str, &'static [u8]>) -> Result<(), StoreError> {
-        meta.insert(meta::COUNTERS, codec::encode(self)?.as_slice())?;
-        meta.insert(meta::SUBMITTERS, codec::encode(&self.submitters)?.as_slice())?;
+    pub(super) fn write_to(
+        &self,
+        meta: &mut Table<'_, &'static str, &'static [u8]>,
+    ) -> Result<(), StoreError> {
+        meta.insert(meta::COUNTERS, codec::encode_row(self)?.as_slice())?;
+        meta.insert(meta::SUBMITTERS, codec::encode_row(&self.submitters)?.as_slice())?;
         Ok(())
     }
 
@@ -166,11 +171,11 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::schema::Header;
+    use crate::store::schema::RecordHeader;
 
     #[test]
     fn the_bytes_of_counters_on_disk_stay_the_same() {
-        let header = Header {
+        let header = RecordHeader {
             id: 1,
             place: 2,
             record_type: "T".into(),
@@ -180,13 +185,13 @@ mod tests {
             bytes: 5,
             digest: [7; 16],
         };
-        let row = ManifestRow::fresh(header);
+        let row = ManifestRow::new_pending(header);
         let mut counters = Counters { next_seq: 300, commits: 20, steady: 30, ..Counters::default() };
         counters.count_change(&row, None, Some(StoredState::Failed));
         counters.count_change(&row, None, Some(StoredState::Synced));
-        assert_eq!(codec::encode(&counters).unwrap(), b"\x01\xfb\x2c\x01\x00\x01\x01\x00\x05\x14\x1e");
+        assert_eq!(codec::encode_row(&counters).unwrap(), b"\x01\xfb\x2c\x01\x00\x01\x01\x00\x05\x14\x1e");
         assert_eq!(
-            codec::encode(&counters.submitters).unwrap(),
+            codec::encode_row(&counters.submitters).unwrap(),
             b"\x01\x01\x03\x00\x01\x01\x00\x05\xfb\xfb\x00"
         );
     }

@@ -24,21 +24,21 @@ pub(super) const RECEIPT_BYTES: u64 = 200;
 pub(super) const RECEIPT_BYTES_MAX: u64 = 500;
 
 /// What a record takes on the disk until it is settled, estimated.
-pub(super) fn disk_bytes(record_type: &str, key: Option<&str>, payload_bytes: u64) -> u64 {
+pub(super) fn estimate_disk_bytes(record_type: &str, key: Option<&str>, payload_bytes: u64) -> u64 {
     let names = record_type.len() as u64 + key.map_or(0, |key| key.len() as u64);
     let room = PAGE_BYTES.saturating_sub(PAYLOAD_ROW_BYTES + names);
     let (first, rest) = (payload_bytes.min(room), payload_bytes.saturating_sub(room));
     let (chunks, last_chunk) = (rest / CHUNK_BYTES, rest % CHUNK_BYTES);
-    let lane = key.map_or(0, |key| on_pages(LANE_ROW_BYTES + key.len() as u64));
-    let last = if last_chunk == 0 { 0 } else { on_pages(CHUNK_ROW_BYTES + last_chunk) };
-    on_pages(PAYLOAD_ROW_BYTES + names + first)
-        + on_pages(MANIFEST_ROW_BYTES + names)
+    let lane = key.map_or(0, |key| bytes_on_pages(LANE_ROW_BYTES + key.len() as u64));
+    let last = if last_chunk == 0 { 0 } else { bytes_on_pages(CHUNK_ROW_BYTES + last_chunk) };
+    bytes_on_pages(PAYLOAD_ROW_BYTES + names + first)
+        + bytes_on_pages(MANIFEST_ROW_BYTES + names)
         + lane
         + chunks * PAGE_BYTES
         + last
 }
 
 /// What a row takes of pages that hold only whole rows.
-fn on_pages(row: u64) -> u64 {
+fn bytes_on_pages(row: u64) -> u64 {
     PAGE_BYTES / (PAGE_BYTES / row.max(1)).max(1)
 }

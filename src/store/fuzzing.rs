@@ -10,8 +10,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::queue::Queue;
-use super::schema::{Header, ManifestRow, StoredState};
-use super::{Append, Claim, KeySpace, Limits, One, Op, OpenError, Remember, Salvage, Settle, body, codec};
+use super::schema::{ManifestRow, RecordHeader, StoredState};
+use super::{Append, Claim, KeySpace, Op, OpenError, QueueLimits, Salvage, SaveNote, Settle, SingleOp};
 use crate::clock::Now;
 use crate::config;
 use crate::model::{BatchId, BatchPhase, LastError, NewRecord, RecordId, Sequence, SizeRule};
@@ -27,7 +27,7 @@ const LARGE: [u128; 2] = [30, 57];
 /// The user that handed all of them over.
 const SUBMITTER: u32 = 1000;
 const HOUR: u64 = 3_600_000;
-const LIMITS: Limits = Limits {
+const LIMITS: QueueLimits = QueueLimits {
     max_records: 10_000,
     max_bytes: 1 << 30,
     max_disk_bytes: 1 << 30,
@@ -72,7 +72,7 @@ impl SoundStore {
             let batch = claim(&mut queue, many).unwrap();
             settle(&mut queue, batch, Disposition::Close { outcomes: Vec::new(), missing: outcome });
         }
-        run(&mut queue, Remember { name: "note", note: b"of another room".to_vec() });
+        run(&mut queue, SaveNote { name: "note", note: b"of another room".to_vec() });
         claim(&mut queue, 5).unwrap();
         let waiting = claim(&mut queue, 4).unwrap();
         let phase = BatchPhase::Waiting;
@@ -100,17 +100,18 @@ impl SoundStore {
     }
 
     fn assert_known(&self, queue: &Queue, is_forged: impl Fn(u128) -> bool) {
-        let tables = queue.snapshot().unwrap();
+        let tables = queue.take_snapshot().unwrap();
         for item in tables.manifest.range::<u128>(..).unwrap() {
             let (id, row) = item.unwrap();
-            let (id, row): (u128, ManifestRow) = (id.value(), codec::decode(row.value()).unwrap());
+            let (id, row): (u128, ManifestRow) = (id.value(), codec::decode_row(row.value()).unwrap());
             assert_plausible(&row.record_type, row.key.as_deref());
             if row.state == StoredState::Synced || is_forged(id) {
                 continue;
             }
-            let (header, body) =
-                body::read(&tables.payload, &tables.chunks, row.place).unwrap().expect("it is unsettled");
-            let Header { id, submitter, record_type, key, .. } = header;
+            let (header, body) = body::read_payload(&tables.payload, &tables.chunks, row.place)
+                .unwrap()
+                .expect("it is unsettled");
+            let RecordHeader { id, submitter, record_type, key, .. } = header;
             let sound = self.records.get(&id).expect("a record was made up");
             assert_eq!(submitter, SUBMITTER);
             assert_eq!((&record_type, &key, &body), (&sound.record_type, &sound.key, &sound.payload));
@@ -119,9 +120,9 @@ impl SoundStore {
 
     /// As [`Self::assert_recovered`], for a file that is salvaged by hand.
     pub fn assert_salvaged(&self, file: &Path, scratch: &Path, is_forged: impl Fn(u128) -> bool) {
-        let Ok(salvage) = Salvage::of(file, scratch) else { return };
+        let Ok(salvage) = Salvage::read_file(file, scratch) else { return };
         let mut found = 0;
-        for record in salvage.records().unwrap() {
+        for record in salvage.list_records().unwrap() {
             let record = record.unwrap();
             found += 1;
             assert_plausible(&record.record_type, record.key.as_deref());
@@ -140,11 +141,11 @@ impl SoundStore {
 
 /// The sealed row of a record with its body, whole.
 pub fn seal(id: u128, place: u64, record_type: &str, key: Option<&str>, payload: &str) -> Vec<u8> {
-    let digest = super::append::digest_of(record_type, key, payload);
+    let digest = super::append::content_digest(record_type, key, payload);
     let (record_type, key) = (record_type.to_owned(), key.map(Into::into));
     let bytes = u32::try_from(payload.len()).unwrap();
-    let header = Header { id, place, record_type, key, submitter: 0, created_at: HOUR, bytes, digest };
-    codec::seal(&codec::header(&header).unwrap(), payload.as_bytes()).unwrap()
+    let header = RecordHeader { id, place, record_type, key, submitter: 0, created_at: HOUR, bytes, digest };
+    codec::seal_row(&codec::encode_header(&header).unwrap(), payload.as_bytes()).unwrap()
 }
 
 /// Opens what is there, without a look at what it has.
@@ -166,7 +167,7 @@ fn assert_usable(queue: &mut Queue) {
     let appended = run(queue, Append::new(vec![record], SUBMITTER)).unwrap();
     assert_eq!(appended.accepted, 1);
     let batch = claim(queue, 1000).expect("a record waits");
-    let entry = queue.reader().look(now(queue), |view| view.entry(id)).unwrap().unwrap();
+    let entry = queue.reader().with_view(now(queue), |view| view.find_entry(id)).unwrap().unwrap();
     assert_eq!(entry.batch_id, Some(batch));
     settle(queue, batch, Disposition::Close { outcomes: Vec::new(), missing: Outcome::Synced });
     audit::audit(queue);
@@ -177,7 +178,7 @@ fn now(queue: &Queue) -> Now {
 }
 
 fn run<O: Op>(queue: &mut Queue, op: O) -> O::Reply {
-    let mut one = One::new(op);
+    let mut one = SingleOp::new(op);
     let now = now(queue);
     queue.commit(LIMITS, now, &mut one).unwrap();
     one.into_reply().unwrap()

@@ -9,17 +9,17 @@ use super::error::StoreError;
 use super::schema::{BatchRow, ManifestRow, Snapshot, StoredState};
 
 /// An error when anything does not read, or does not fit together. redb may panic over it.
-pub(super) fn examine(database: &Database) -> Result<(), StoreError> {
-    let tables = Snapshot::of(database)?;
-    let counted = Counters::read(&tables.meta)?;
+pub(super) fn check_integrity(database: &Database) -> Result<(), StoreError> {
+    let tables = Snapshot::read_latest(database)?;
+    let counted = Counters::read_from(&tables.meta)?;
     let mut found = Counters { submitters: counted.submitters.to_zeroed(), ..Counters::default() };
     let (mut bytes, mut chunks) = (0, 0);
     for item in tables.payload.range::<u64>(..)? {
         let place = item?.0.value();
-        let read = body::read(&tables.payload, &tables.chunks, place)?;
+        let read = body::read_payload(&tables.payload, &tables.chunks, place)?;
         let (header, body) =
             read.ok_or(StoreError::Inconsistent("a payload is not found under its place"))?;
-        let row = tables.manifest.get(header.id)?.map(|row| codec::decode::<ManifestRow>(row.value()));
+        let row = tables.manifest.get(header.id)?.map(|row| codec::decode_row::<ManifestRow>(row.value()));
         let row = row.transpose()?.ok_or(StoreError::Inconsistent("a payload has no manifest entry"))?;
         let same = row.place == place && header.place == place && row.digest == header.digest;
         if !same || row.state == StoredState::Synced {
@@ -34,7 +34,7 @@ pub(super) fn examine(database: &Database) -> Result<(), StoreError> {
         chunks += tables.chunks.range((place, 0)..=(place, u32::MAX))?.count() as u64;
     }
     for item in tables.manifest.range::<u128>(..)? {
-        let row: ManifestRow = codec::decode(item?.1.value())?;
+        let row: ManifestRow = codec::decode_row(item?.1.value())?;
         let receipt = row.state == StoredState::Synced;
         if receipt && tables.receipts.get(row.place)?.is_none() {
             return Err(StoreError::Inconsistent("a synced record has no receipt"));
@@ -42,17 +42,17 @@ pub(super) fn examine(database: &Database) -> Result<(), StoreError> {
         found.count_change(&row, None, Some(row.state));
     }
     for item in tables.batches.range::<u128>(..)? {
-        codec::decode::<BatchRow>(item?.1.value())?;
+        codec::decode_row::<BatchRow>(item?.1.value())?;
     }
     let of = |counters: &Counters| (counters.records, counters.submitters.clone());
     let lengths = [
-        (walked(&tables.payload)?, found.records.unsettled()),
-        (walked(&tables.chunks)?, chunks),
-        (walked(&tables.quarantine)?, found.records.quarantined),
-        (walked(&tables.receipts)?, found.records.synced),
-        (walked(&tables.retry)?, tables.retry.len()?),
-        (walked(&tables.lanes)?, tables.lanes.len()?),
-        (walked(&tables.meta)?, tables.meta.len()?),
+        (count_entries(&tables.payload)?, found.records.unsettled_count()),
+        (count_entries(&tables.chunks)?, chunks),
+        (count_entries(&tables.quarantine)?, found.records.quarantined),
+        (count_entries(&tables.receipts)?, found.records.synced),
+        (count_entries(&tables.retry)?, tables.retry.len()?),
+        (count_entries(&tables.lanes)?, tables.lanes.len()?),
+        (count_entries(&tables.meta)?, tables.meta.len()?),
     ];
     if of(&counted) != of(&found)
         || counted.records.bytes != bytes
@@ -64,7 +64,9 @@ pub(super) fn examine(database: &Database) -> Result<(), StoreError> {
 }
 
 /// Entries of a table, each of them read.
-fn walked<K: Key + 'static, V: Value + 'static>(table: &ReadOnlyTable<K, V>) -> Result<u64, StoreError> {
+fn count_entries<K: Key + 'static, V: Value + 'static>(
+    table: &ReadOnlyTable<K, V>,
+) -> Result<u64, StoreError> {
     let mut entries = 0;
     for item in redb::ReadableTable::iter(table)? {
         let (key, value) = item?;

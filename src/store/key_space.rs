@@ -27,7 +27,7 @@ impl From<&Config> for KeySpace {
 
 impl KeySpace {
     /// The lane of a record; none without a key.
-    pub(super) fn lane(self, submitter: u32, key: Option<&str>) -> Option<Lane> {
+    pub(super) fn lane_of(self, submitter: u32, key: Option<&str>) -> Option<Lane> {
         let owner = match self {
             Self::PerSubmitter => submitter,
             Self::Shared => EVERY_SUBMITTER,
@@ -48,22 +48,22 @@ pub(super) type LanePosition<'l> = (u32, &'l str, u64);
 
 impl Lane {
     /// The position of the record that arrived as this one.
-    pub(super) fn at(&self, seq: u64) -> LanePosition<'_> {
+    pub(super) fn position_of(&self, seq: u64) -> LanePosition<'_> {
         (self.owner, &self.key, seq)
     }
 
     /// The positions from this `seq` on, up to and without another.
-    pub(super) fn between(&self, from: u64, end: u64) -> Range<LanePosition<'_>> {
-        self.at(from)..self.at(end)
+    pub(super) fn positions_between(&self, from: u64, end: u64) -> Range<LanePosition<'_>> {
+        self.position_of(from)..self.position_of(end)
     }
 
     /// The positions from this `seq` on.
-    pub(super) fn from(&self, from: u64) -> RangeInclusive<LanePosition<'_>> {
-        self.at(from)..=self.at(u64::MAX)
+    pub(super) fn positions_from(&self, from: u64) -> RangeInclusive<LanePosition<'_>> {
+        self.position_of(from)..=self.position_of(u64::MAX)
     }
 
     /// Whether a record of this user and key is in it.
-    pub(super) fn has(&self, submitter: u32, key: &str) -> bool {
+    pub(super) fn includes_key_of(&self, submitter: u32, key: &str) -> bool {
         self.key == key && [submitter, EVERY_SUBMITTER].contains(&self.owner)
     }
 }

@@ -8,7 +8,7 @@ use super::body;
 use super::error::StoreError;
 use super::key_space::{KeySpace, Lane};
 use super::open_batches::OpenBatches;
-use super::schema::{Header, ManifestRow, Snapshot, StoredState, manifest_row, seq};
+use super::schema::{ManifestRow, RecordHeader, Snapshot, StoredState, manifest_row, seq_of};
 use crate::model::{Holder, RecordId, RecordState};
 
 /// Records behind a holder that are counted; beyond, it is "at least".
@@ -23,13 +23,13 @@ thread_local! {
     pub(super) static LANE_STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-pub(super) fn count_step() {
+pub(super) fn count_lane_step() {
     #[cfg(test)]
     LANE_STEPS.set(LANE_STEPS.get() + 1);
 }
 
 /// What a record is to those behind it in its lane; none when it does not hold them.
-pub(super) fn stuck_state(open: &OpenBatches, stored: StoredState, place: u64) -> Option<RecordState> {
+pub(super) fn blocking_state(open: &OpenBatches, stored: StoredState, place: u64) -> Option<RecordState> {
     match stored {
         StoredState::Failed if open.is_in_flight(place) => Some(RecordState::Syncing),
         StoredState::Failed => Some(RecordState::Failed),
@@ -39,7 +39,7 @@ pub(super) fn stuck_state(open: &OpenBatches, stored: StoredState, place: u64) -
 }
 
 /// As people are told of it; none when it holds no other.
-pub(super) fn holder(header: Header, state: RecordState, holds: u64) -> Option<Holder> {
+pub(super) fn to_holder(header: RecordHeader, state: RecordState, holds: u64) -> Option<Holder> {
     let (id, submitter) = (RecordId(Uuid::from_u128(header.id)), header.submitter);
     let key = Some(header.key?);
     Some(Holder { id, key, submitter, state, holds }).filter(|_| holds > 0)
@@ -52,14 +52,14 @@ pub(super) struct LaneView<'s> {
     open: &'s OpenBatches,
     key_space: KeySpace,
     /// The head of each lane, when that holds the others.
-    heads: HashMap<Lane, Option<Head>>,
-    windows: HashMap<Lane, Window>,
+    heads: HashMap<Lane, Option<BlockingHead>>,
+    windows: HashMap<Lane, LaneWindow>,
     steps: usize,
 }
 
 /// The first record of a lane, which failed or is under review.
 #[derive(Clone, Copy)]
-struct Head {
+struct BlockingHead {
     seq: u64,
     id: RecordId,
     state: RecordState,
@@ -67,7 +67,7 @@ struct Head {
 
 /// The records behind the one of a lane that was counted last.
 #[derive(Default)]
-struct Window {
+struct LaneWindow {
     counted_from: u64,
     seqs: VecDeque<u64>,
 }
@@ -78,43 +78,43 @@ impl<'s> LaneView<'s> {
     }
 
     /// Records that were counted so far.
-    pub(super) fn steps(&self) -> usize {
+    pub(super) fn steps_taken(&self) -> usize {
         self.steps
     }
 
     /// The record that holds this one back: an earlier one of its lane that failed or is under review.
-    pub(super) fn held_by(&mut self, row: &ManifestRow) -> Result<Option<RecordId>, StoreError> {
-        let Some(lane) = row.lane(self.key_space) else { return Ok(None) };
-        let head = self.head(&lane)?;
-        Ok(head.filter(|head| head.seq < seq(row.place)).map(|head| head.id))
+    pub(super) fn blocked_by(&mut self, row: &ManifestRow) -> Result<Option<RecordId>, StoreError> {
+        let Some(lane) = row.lane_in(self.key_space) else { return Ok(None) };
+        let head = self.blocking_head(&lane)?;
+        Ok(head.filter(|head| head.seq < seq_of(row.place)).map(|head| head.id))
     }
 
-    fn head(&mut self, lane: &Lane) -> Result<Option<Head>, StoreError> {
+    fn blocking_head(&mut self, lane: &Lane) -> Result<Option<BlockingHead>, StoreError> {
         if let Some(known) = self.heads.get(lane) {
             return Ok(*known);
         }
-        let head = self.stuck_head(lane)?;
+        let head = self.read_blocking_head(lane)?;
         self.heads.insert(lane.clone(), head);
         Ok(head)
     }
 
-    fn stuck_head(&self, lane: &Lane) -> Result<Option<Head>, StoreError> {
-        let head = self.snapshot.lanes.range(lane.from(0))?.next().transpose()?;
+    fn read_blocking_head(&self, lane: &Lane) -> Result<Option<BlockingHead>, StoreError> {
+        let head = self.snapshot.lanes.range(lane.positions_from(0))?.next().transpose()?;
         let Some(head) = head.map(|(_, place)| place.value()) else { return Ok(None) };
-        let Ok(Some(header)) = body::header(&self.snapshot.payload, head) else { return Ok(None) };
+        let Ok(Some(header)) = body::read_header(&self.snapshot.payload, head) else { return Ok(None) };
         let row = manifest_row(&self.snapshot.manifest, header.id)?;
-        let state = row.and_then(|row| stuck_state(self.open, row.state, head));
+        let state = row.and_then(|row| blocking_state(self.open, row.state, head));
         let id = RecordId(Uuid::from_u128(header.id));
-        Ok(state.map(|state| Head { seq: seq(head), id, state }))
+        Ok(state.map(|state| BlockingHead { seq: seq_of(head), id, state }))
     }
 
     /// How many records stand behind this one in its lane, up to a bound.
-    pub(super) fn holds(&mut self, row: &ManifestRow) -> Result<u64, StoreError> {
-        let lane = row.lane(self.key_space);
-        lane.map_or(Ok(0), |lane| self.count_behind(&lane, seq(row.place)))
+    pub(super) fn blocked_count(&mut self, row: &ManifestRow) -> Result<u64, StoreError> {
+        let lane = row.lane_in(self.key_space);
+        lane.map_or(Ok(0), |lane| self.count_successors(&lane, seq_of(row.place)))
     }
 
-    fn count_behind(&mut self, lane: &Lane, seq: u64) -> Result<u64, StoreError> {
+    fn count_successors(&mut self, lane: &Lane, seq: u64) -> Result<u64, StoreError> {
         let window = self.windows.entry(lane.clone()).or_default();
         if seq < window.counted_from {
             window.seqs.clear();
@@ -125,28 +125,30 @@ impl<'s> LaneView<'s> {
         }
         let from = window.seqs.back().copied().unwrap_or(seq) + 1;
         let lacking = COUNTED - window.seqs.len();
-        for item in self.snapshot.lanes.range(lane.from(from))?.take(lacking) {
+        for item in self.snapshot.lanes.range(lane.positions_from(from))?.take(lacking) {
             window.seqs.push_back(item?.0.value().2);
             self.steps += 1;
-            count_step();
+            count_lane_step();
         }
         Ok(window.seqs.len() as u64)
     }
 
     /// The record at this place, if it is the head of its lane and holds others back.
-    fn holder(&mut self, place: u64) -> Result<Option<Holder>, StoreError> {
-        let Ok(Some(header)) = body::header(&self.snapshot.payload, place) else { return Ok(None) };
-        let Some(lane) = header.lane(self.key_space) else { return Ok(None) };
-        let Some(Head { state, .. }) = self.head(&lane)?.filter(|head| head.seq == seq(place)) else {
+    fn holder_at(&mut self, place: u64) -> Result<Option<Holder>, StoreError> {
+        let Ok(Some(header)) = body::read_header(&self.snapshot.payload, place) else { return Ok(None) };
+        let Some(lane) = header.lane_in(self.key_space) else { return Ok(None) };
+        let Some(BlockingHead { state, .. }) =
+            self.blocking_head(&lane)?.filter(|head| head.seq == seq_of(place))
+        else {
             return Ok(None);
         };
-        let holds = self.count_behind(&lane, seq(place))?;
-        Ok(holder(header, state, holds))
+        let holds = self.count_successors(&lane, seq_of(place))?;
+        Ok(to_holder(header, state, holds))
     }
 }
 
 /// The first records that hold others back.
-pub(super) fn holders(
+pub(super) fn find_holders(
     snapshot: &Snapshot,
     open: &OpenBatches,
     key_space: KeySpace,
@@ -158,14 +160,14 @@ pub(super) fn holders(
     for item in snapshot.retry.range::<(u64, u64)>(..)?.take(SCAN) {
         places.push(item?.0.value().1);
     }
-    places.extend(open.places().take(SCAN));
+    places.extend(open.member_places().take(SCAN));
     let mut lanes = LaneView::new(snapshot, open, key_space);
     let mut holders = Vec::new();
     for place in places {
         if holders.len() == NAMED {
             break;
         }
-        holders.extend(lanes.holder(place)?);
+        holders.extend(lanes.holder_at(place)?);
     }
     Ok(holders)
 }

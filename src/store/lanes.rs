@@ -13,48 +13,51 @@ use redb::ReadableTable;
 use super::body;
 use super::error::StoreError;
 use super::key_space::Lane;
-use super::lane_view::{COUNTED, NAMED, count_step, holder, stuck_state};
+use super::lane_view::{COUNTED, NAMED, blocking_state, count_lane_step, to_holder};
 use super::op::Transaction;
-use super::schema::{HELD, ManifestRow, MemberRow, StoredState, seq};
+use super::schema::{DUE_WHEN_UNBLOCKED, ManifestRow, MemberRow, StoredState, seq_of};
 use crate::model::Holder;
 
 impl Transaction<'_, '_> {
     /// The records of a lane from this `seq` on that stand before `place`, first to last.
-    pub(super) fn before(
+    pub(super) fn predecessors(
         &self,
         lane: &Lane,
         from: u64,
         place: u64,
     ) -> Result<impl Iterator<Item = Result<u64, StoreError>> + use<'_>, StoreError> {
-        let end = seq(place);
-        let range = self.tables.lanes.range(lane.between(from.min(end), end))?;
+        let end = seq_of(place);
+        let range = self.tables.lanes.range(lane.positions_between(from.min(end), end))?;
         Ok(range.map(|item| {
-            count_step();
+            count_lane_step();
             Ok(item?.1.value())
         }))
     }
 
     /// The record that stands next behind this one in its lane.
-    pub(super) fn behind(&self, lane: &Lane, place: u64) -> Result<Option<u64>, StoreError> {
-        let mut range = self.tables.lanes.range(lane.from(seq(place) + 1))?;
+    pub(super) fn successor_of(&self, lane: &Lane, place: u64) -> Result<Option<u64>, StoreError> {
+        let mut range = self.tables.lanes.range(lane.positions_from(seq_of(place) + 1))?;
         Ok(range.next().transpose()?.map(|(_, place)| place.value()))
     }
 
     /// The members of a batch that a record outside of it holds, in order of arrival, with their lanes. A held
     /// member holds all later members of its lane.
-    pub(super) fn held_members(&self, members: &[MemberRow]) -> Result<Vec<(MemberRow, Lane)>, StoreError> {
+    pub(super) fn blocked_members(
+        &self,
+        members: &[MemberRow],
+    ) -> Result<Vec<(MemberRow, Lane)>, StoreError> {
         let company: BTreeSet<u64> = members.iter().map(|member| member.place).collect();
         // Up to where each lane is of the batch without a gap; none once there was one.
         let mut fronts: HashMap<Lane, Option<u64>> = HashMap::new();
         let mut ordered: Vec<&MemberRow> = members.iter().collect();
-        ordered.sort_by_key(|member| seq(member.place));
+        ordered.sort_by_key(|member| seq_of(member.place));
         let mut held = Vec::new();
         for member in ordered {
-            let Some(lane) = self.lane_at(member.place)? else { continue };
+            let Some(lane) = self.lane_of_record(member.place)? else { continue };
             let front = fronts.entry(lane.clone()).or_insert(Some(0));
             if let Some(from) = *front {
-                *front = Some(seq(member.place) + 1);
-                for earlier in self.before(&lane, from, member.place)? {
+                *front = Some(seq_of(member.place) + 1);
+                for earlier in self.predecessors(&lane, from, member.place)? {
                     if !company.contains(&earlier?) {
                         *front = None;
                         break;
@@ -69,26 +72,27 @@ impl Transaction<'_, '_> {
     }
 
     /// The lane of the record at a place, as far as its payload reads.
-    pub(super) fn lane_at(&self, place: u64) -> Result<Option<Lane>, StoreError> {
-        Ok(self.header(place)?.and_then(|header| header.lane(self.state.key_space)))
+    pub(super) fn lane_of_record(&self, place: u64) -> Result<Option<Lane>, StoreError> {
+        Ok(self.readable_header(place)?.and_then(|header| header.lane_in(self.state.key_space)))
     }
 
     /// The record goes to the end of its lane.
     pub(super) fn join_lane(&mut self, lane: Option<&Lane>, place: u64) -> Result<(), StoreError> {
         let Some(lane) = lane else { return Ok(()) };
-        self.tables.lanes.insert(lane.at(seq(place)), place)?;
+        self.tables.lanes.insert(lane.position_of(seq_of(place)), place)?;
         let stuck = self.state.counters.records.failed + self.state.counters.records.quarantined;
         if stuck > 0 && !self.state.holders_changed {
-            self.count_follower(lane)?;
+            self.count_new_successor(lane)?;
         }
         Ok(())
     }
 
     /// A record came behind others of its lane: what is known of holders follows without a look at all of them.
-    fn count_follower(&mut self, lane: &Lane) -> Result<(), StoreError> {
+    fn count_new_successor(&mut self, lane: &Lane) -> Result<(), StoreError> {
         let holders = &mut self.state.holders;
-        let is_of_lane =
-            |holder: &&mut Holder| holder.key.as_deref().is_some_and(|key| lane.has(holder.submitter, key));
+        let is_of_lane = |holder: &&mut Holder| {
+            holder.key.as_deref().is_some_and(|key| lane.includes_key_of(holder.submitter, key))
+        };
         if let Some(known) = holders.iter_mut().find(is_of_lane) {
             known.holds = (known.holds + 1).min(COUNTED as u64);
             return Ok(());
@@ -97,50 +101,50 @@ impl Transaction<'_, '_> {
             return Ok(());
         }
         let Some(head) = self.lane_head(lane)? else { return Ok(()) };
-        let Ok(Some(header)) = body::header(&self.tables.payload, head) else { return Ok(()) };
+        let Ok(Some(header)) = body::read_header(&self.tables.payload, head) else { return Ok(()) };
         let Some(row) = self.manifest_row(header.id)? else { return Ok(()) };
-        if let Some(state) = stuck_state(&self.state.open, row.state, head) {
-            let range = self.tables.lanes.range(lane.from(seq(head) + 1))?;
+        if let Some(state) = blocking_state(&self.state.open, row.state, head) {
+            let range = self.tables.lanes.range(lane.positions_from(seq_of(head) + 1))?;
             let holds = range.take(COUNTED).count() as u64;
-            self.state.holders.extend(holder(header, state, holds));
+            self.state.holders.extend(to_holder(header, state, holds));
         }
         Ok(())
     }
 
     fn lane_head(&self, lane: &Lane) -> Result<Option<u64>, StoreError> {
-        let head = self.tables.lanes.range(lane.from(0))?.next().transpose()?;
+        let head = self.tables.lanes.range(lane.positions_from(0))?.next().transpose()?;
         Ok(head.map(|(_, place)| place.value()))
     }
 
     /// The record is settled or gone: the next of its lane may be free to go.
     pub(super) fn leave_lane(&mut self, row: &ManifestRow) -> Result<(), StoreError> {
-        let Some(lane) = row.lane(self.state.key_space) else { return Ok(()) };
-        self.tables.lanes.remove(lane.at(seq(row.place)))?;
-        self.state.urgent.forget(row.place);
+        let Some(lane) = row.lane_in(self.state.key_space) else { return Ok(()) };
+        self.tables.lanes.remove(lane.position_of(seq_of(row.place)))?;
+        self.state.urgent.remove_record(row.place);
         self.state.holders_changed = true;
         self.wake_lane(&lane)
     }
 
     /// A record is back from review: it goes, and with it those that it held.
-    pub(super) fn release(&mut self, row: &ManifestRow) -> Result<(), StoreError> {
-        self.state.wake(row.place);
+    pub(super) fn release_from_review(&mut self, row: &ManifestRow) -> Result<(), StoreError> {
+        self.state.wake_record(row.place);
         self.state.holders_changed = true;
         self.state.waits_changed = true;
-        row.lane(self.state.key_space).map_or(Ok(()), |lane| self.wake_lane(&lane))
+        row.lane_in(self.state.key_space).map_or(Ok(()), |lane| self.wake_lane(&lane))
     }
 
     /// The head of a lane is looked at by the next claim, and so is the most urgent record behind it,
     /// unless something else keeps the head.
     fn wake_lane(&mut self, lane: &Lane) -> Result<(), StoreError> {
         while let Some(head) = self.lane_head(lane)? {
-            if self.state.open.batch_of(head).is_none() && self.is_beyond_reading(head)? {
+            if self.state.open.batch_of(head).is_none() && self.is_unidentifiable(head)? {
                 self.drop_from_lane(lane, head)?;
                 continue;
             }
-            if self.wake_held(head)? {
-                while let Some(urgent) = self.state.urgent.first(lane) {
-                    self.state.urgent.forget(urgent);
-                    if urgent != head && self.wake_held(urgent)? {
+            if self.wake_blocked(head)? {
+                while let Some(urgent) = self.state.urgent.most_urgent(lane) {
+                    self.state.urgent.remove_record(urgent);
+                    if urgent != head && self.wake_blocked(urgent)? {
                         break;
                     }
                 }
@@ -151,15 +155,15 @@ impl Transaction<'_, '_> {
     }
 
     /// The next claim looks at a record that an earlier one of its key held; false when something else keeps it.
-    fn wake_held(&mut self, place: u64) -> Result<bool, StoreError> {
+    fn wake_blocked(&mut self, place: u64) -> Result<bool, StoreError> {
         if self.state.open.batch_of(place).is_some() {
             return Ok(false);
         }
-        let Some(header) = self.header(place)? else { return Ok(false) };
+        let Some(header) = self.readable_header(place)? else { return Ok(false) };
         match self.manifest_row(header.id)? {
-            Some(row) if row.state == StoredState::Pending => self.state.wake(place),
+            Some(row) if row.state == StoredState::Pending => self.state.wake_record(place),
             Some(row) if row.state == StoredState::Failed && row.due_at.is_none() => {
-                self.reschedule(header.id, place, HELD, self.now.steady)?;
+                self.reschedule_retry(header.id, place, DUE_WHEN_UNBLOCKED, self.now.steady)?;
             }
             _ => return Ok(false),
         }
@@ -168,8 +172,8 @@ impl Transaction<'_, '_> {
 
     /// Whether nothing tells any more what stands at a place: neither its payload and its manifest entry, nor
     /// the list of those under review.
-    fn is_beyond_reading(&self, place: u64) -> Result<bool, StoreError> {
-        match self.header(place)? {
+    fn is_unidentifiable(&self, place: u64) -> Result<bool, StoreError> {
+        match self.readable_header(place)? {
             Some(header) => Ok(self.manifest_row(header.id)?.is_none()),
             None => Ok(self.tables.quarantine.get(place)?.is_none()),
         }
@@ -178,30 +182,37 @@ impl Transaction<'_, '_> {
     /// A record that can never be sent must not hold those behind it for ever.
     pub(super) fn drop_from_lane(&mut self, lane: &Lane, place: u64) -> Result<(), StoreError> {
         tracing::error!(place, "a record that cannot be read no longer holds back later records of its key");
-        self.state.urgent.forget(place);
+        self.state.urgent.remove_record(place);
         self.state.holders_changed = true;
-        self.tables.lanes.remove(lane.at(seq(place)))?;
+        self.tables.lanes.remove(lane.position_of(seq_of(place)))?;
         Ok(())
     }
 
     /// Remembers a held record that is more urgent than the one before it: that one would bring it along too late.
-    pub(super) fn remember_urgent(&mut self, lane: &Lane, place: u64) -> Result<(), StoreError> {
-        let last = self.tables.lanes.range(lane.between(0, seq(place)))?.next_back().transpose()?;
+    pub(super) fn note_urgent(&mut self, lane: &Lane, place: u64) -> Result<(), StoreError> {
+        let last =
+            self.tables.lanes.range(lane.positions_between(0, seq_of(place)))?.next_back().transpose()?;
         if last.is_some_and(|(_, before)| before.value() > place) {
-            self.state.urgent.remember(lane, place);
+            self.state.urgent.add_record(lane, place);
         }
         Ok(())
     }
 
     /// A FAILED record outside of batches is due at another time.
-    pub(super) fn reschedule(&mut self, id: u128, place: u64, was: u64, due: u64) -> Result<(), StoreError> {
+    pub(super) fn reschedule_retry(
+        &mut self,
+        id: u128,
+        place: u64,
+        was: u64,
+        due: u64,
+    ) -> Result<(), StoreError> {
         self.state.waits_changed = true;
         self.tables.retry.remove((was, place))?;
         self.tables.retry.insert((due, place), ())?;
         if let Some(mut row) = self.manifest_row(id)? {
-            row.due_at = (due != HELD).then_some(due);
+            row.due_at = (due != DUE_WHEN_UNBLOCKED).then_some(due);
             let state = row.state;
-            self.put_row(id, &row, Some(state))?;
+            self.save_row(id, &row, Some(state))?;
         }
         Ok(())
     }

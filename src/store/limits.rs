@@ -9,7 +9,7 @@ use crate::config::Config;
 
 /// What the queue takes at most.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct QueueLimits {
     /// Records whose payload is kept.
     pub max_records: u64,
     /// Their payload bytes.
@@ -28,7 +28,7 @@ pub struct Limits {
     pub disk_reserve: u64,
 }
 
-impl From<&Config> for Limits {
+impl From<&Config> for QueueLimits {
     fn from(config: &Config) -> Self {
         Self {
             max_records: config.queue.max_records,
@@ -43,7 +43,7 @@ impl From<&Config> for Limits {
     }
 }
 
-impl Limits {
+impl QueueLimits {
     /// What one user may hold of what the whole queue may.
     #[expect(
         clippy::cast_precision_loss,
@@ -70,7 +70,7 @@ pub struct LimitReached {
 
 impl LimitReached {
     /// What people can do besides waiting.
-    pub(super) fn remedy(self) -> &'static str {
+    pub(super) fn remedy_text(self) -> &'static str {
         if self.is_share { "ask an admin to raise the share or the limit" } else { "raise the limit" }
     }
 }
@@ -90,9 +90,9 @@ impl fmt::Display for LimitReached {
     }
 }
 
-impl Limits {
+impl QueueLimits {
     /// The limit that would be passed if a user held so much more.
-    pub(super) fn reached_by(
+    pub(super) fn limit_reached_by(
         &self,
         counters: &Counters,
         submitter: u32,
@@ -103,9 +103,9 @@ impl Limits {
             (
                 "queue.max_records",
                 self.max_records,
-                counters.records.unsettled(),
-                own.records.unsettled(),
-                added.records.unsettled(),
+                counters.records.unsettled_count(),
+                own.records.unsettled_count(),
+                added.records.unsettled_count(),
             ),
             (
                 "queue.max_bytes",

@@ -31,54 +31,54 @@ const MIN_FILE_LIMIT: u64 = 4 * SMALL_FILE;
 /// Where the store's bytes live.
 pub(super) trait Medium: Send {
     /// Whether there is a database.
-    fn exists(&self) -> io::Result<bool>;
+    fn has_database(&self) -> io::Result<bool>;
     /// Makes a database, whole or not at all, in the place of one that may be there.
-    fn create(
+    fn create_database(
         &mut self,
         builder: &mut Builder,
         fill: &mut dyn FnMut(&Database) -> Result<(), StoreError>,
     ) -> Result<(), OpenError>;
     /// Where a damaged database would be kept; none on a medium that keeps none.
-    fn aside(&self) -> Option<PathBuf> {
+    fn damaged_copy_path(&self) -> Option<PathBuf> {
         None
     }
     /// As [`Medium::create`], and what was there is kept at `kept` from then on. At any moment either
     /// the one or the other is in place.
-    fn replace(
+    fn replace_database(
         &mut self,
         _kept: &Path,
         builder: &mut Builder,
         fill: &mut dyn FnMut(&Database) -> Result<(), StoreError>,
     ) -> Result<(), OpenError> {
-        self.create(builder, fill)
+        self.create_database(builder, fill)
     }
     /// Opens the database; what the system caches of it is dropped first, for after a failed sync
     /// it may not be what is on the disk.
-    fn open(&self, builder: &mut Builder) -> Result<Database, DatabaseError>;
+    fn open_database(&self, builder: &mut Builder) -> Result<Database, DatabaseError>;
     /// Whether the database that was opened is still the one under its name: what is written to
     /// another one is gone when the process ends.
     fn is_in_place(&self) -> bool;
     /// Bytes that may still be written, where the system says.
-    fn free(&self) -> Option<u64>;
+    fn free_bytes(&self) -> Option<u64>;
     /// Bytes of the whole disk, where the system says.
-    fn capacity(&self) -> Option<u64> {
+    fn capacity_bytes(&self) -> Option<u64> {
         None
     }
     /// Bytes that the reserve holds.
-    fn reserved(&self) -> u64;
+    fn reserve_bytes(&self) -> u64;
     /// Makes the reserve hold so many bytes.
-    fn reserve(&mut self, bytes: u64) -> io::Result<()>;
+    fn set_reserve(&mut self, bytes: u64) -> io::Result<()>;
     /// Bytes of disk that the database takes.
-    fn size(&self) -> io::Result<u64>;
+    fn database_bytes(&self) -> io::Result<u64>;
     /// The file that says that damage was met: the next start looks at everything.
-    fn mark(&self) -> PathBuf;
+    fn marker_path(&self) -> PathBuf;
     /// For messages.
-    fn describe(&self) -> PathBuf;
+    fn display_path(&self) -> PathBuf;
 }
 
 /// Whether a daemon has the state directory. Nothing is changed; a daemon that starts in this very moment may find the
 /// directory in use, and is started again by systemd.
-pub fn is_in_use(state_dir: &Path) -> io::Result<bool> {
+pub fn is_state_dir_in_use(state_dir: &Path) -> io::Result<bool> {
     let lock = match File::open(state_dir.join(LOCK_FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         lock => lock?,
@@ -102,9 +102,9 @@ pub(super) struct Directory {
 
 impl Directory {
     /// Makes the directory where it is not there, and keeps others out of it.
-    pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
+    pub(super) fn lock_directory(path: &Path) -> Result<Self, OpenError> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(OpenError::io(path))?;
-        if let Some(limit) = file_limit().filter(|limit| *limit < MIN_FILE_LIMIT) {
+        if let Some(limit) = file_size_limit().filter(|limit| *limit < MIN_FILE_LIMIT) {
             return Err(OpenError::io(path)(io::Error::new(
                 io::ErrorKind::FileTooLarge,
                 format!(
@@ -113,8 +113,11 @@ impl Directory {
             )));
         }
         let lock_path = path.join(LOCK_FILE);
-        let lock =
-            private().create(true).truncate(false).open(&lock_path).map_err(OpenError::io(&lock_path))?;
+        let lock = private_file_options()
+            .create(true)
+            .truncate(false)
+            .open(&lock_path)
+            .map_err(OpenError::io(&lock_path))?;
         match lock.try_lock() {
             Ok(()) => {
                 let reserved = fs::metadata(path.join(RESERVE_FILE)).map_or(0, |file| file.len());
@@ -125,19 +128,19 @@ impl Directory {
         }
     }
 
-    fn file(&self) -> PathBuf {
+    fn database_path(&self) -> PathBuf {
         self.path.join(FILE)
     }
 
-    fn sync(&self) -> io::Result<()> {
+    fn sync_directory(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
     }
 
     /// What the database may still take where the size of files is limited. It doubles when it grows: once that would
     /// pass the limit, there is only what it has never used.
-    fn left_below_file_limit(&self) -> Option<u64> {
-        let limit = file_limit()?;
-        let file = fs::metadata(self.file()).ok()?;
+    fn room_below_file_limit(&self) -> Option<u64> {
+        let limit = file_size_limit()?;
+        let file = fs::metadata(self.database_path()).ok()?;
         let may_grow = file.len().saturating_mul(2) <= limit;
         let left = if may_grow { limit - file.len() } else { file.len().saturating_sub(file.blocks() * 512) };
         Some(left)
@@ -145,7 +148,7 @@ impl Directory {
 
     /// Makes a database under another name, whole and on the disk. A cut in the making leaves a file
     /// of that name at most, which the next start overwrites.
-    fn make(
+    fn build_new_database(
         &self,
         builder: &mut Builder,
         fill: &mut dyn FnMut(&Database) -> Result<(), StoreError>,
@@ -155,7 +158,7 @@ impl Directory {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(OpenError::io(&new)(error)),
             _ => {}
         }
-        private().create_new(true).open(&new).map_err(OpenError::io(&new))?;
+        private_file_options().create_new(true).open(&new).map_err(OpenError::io(&new))?;
         let failed = |source| OpenError::Store { path: new.clone(), source };
         let database = builder.create(&new).map_err(|error| failed(StoreError::from(error)))?;
         fill(&database).map_err(failed)?;
@@ -163,10 +166,10 @@ impl Directory {
         File::open(&new).and_then(|file| file.sync_all()).map_err(OpenError::io(&new))
     }
 
-    fn put_in_place(&self) -> Result<(), OpenError> {
+    fn install_new_database(&self) -> Result<(), OpenError> {
         let new = self.path.join(NEW_FILE);
-        fs::rename(&new, self.file()).map_err(OpenError::io(&new))?;
-        self.sync().map_err(OpenError::io(&self.path))
+        fs::rename(&new, self.database_path()).map_err(OpenError::io(&new))?;
+        self.sync_directory().map_err(OpenError::io(&self.path))
     }
 
     /// The databases that were set aside.
@@ -178,24 +181,24 @@ impl Directory {
 }
 
 /// The longest that a file of this process may be (`RLIMIT_FSIZE`), where there is a limit.
-fn file_limit() -> Option<u64> {
+fn file_size_limit() -> Option<u64> {
     let (limit, _) = getrlimit(Resource::RLIMIT_FSIZE).ok()?;
     (limit != RLIM_INFINITY).then_some(limit)
 }
 
-fn same_file(one: &Path, other: &Path) -> bool {
+fn is_same_file(one: &Path, other: &Path) -> bool {
     let identity = |path| fs::metadata(path).map(|file| (file.dev(), file.ino()));
     matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
 }
 
-fn private() -> OpenOptions {
+fn private_file_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).mode(0o600);
     options
 }
 
 /// What the system caches of a file and has written, it reads again.
-fn forget_cache(path: &Path) {
+fn drop_page_cache(path: &Path) {
     let forgotten = File::open(path).map_err(drop).and_then(|file| {
         posix_fadvise(file.as_fd(), 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).map_err(drop)
     });
@@ -205,27 +208,29 @@ fn forget_cache(path: &Path) {
 }
 
 impl Medium for Directory {
-    fn exists(&self) -> io::Result<bool> {
+    fn has_database(&self) -> io::Result<bool> {
         let new = self.path.join(NEW_FILE);
-        if !self.file().try_exists()? && new.try_exists()? && !self.damaged_files().is_empty() {
-            fs::rename(new, self.file())?;
-            self.sync()?;
+        if !self.database_path().try_exists()? && new.try_exists()? && !self.damaged_files().is_empty() {
+            fs::rename(new, self.database_path())?;
+            self.sync_directory()?;
         }
-        self.file().try_exists()
+        self.database_path().try_exists()
     }
 
-    fn create(
+    fn create_database(
         &mut self,
         builder: &mut Builder,
         fill: &mut dyn FnMut(&Database) -> Result<(), StoreError>,
     ) -> Result<(), OpenError> {
-        self.make(builder, fill)?;
-        self.put_in_place()
+        self.build_new_database(builder, fill)?;
+        self.install_new_database()
     }
 
-    fn aside(&self) -> Option<PathBuf> {
+    fn damaged_copy_path(&self) -> Option<PathBuf> {
         // One that a start before this made, and was cut off.
-        if let Some(same) = self.damaged_files().into_iter().find(|kept| same_file(kept, &self.file())) {
+        if let Some(same) =
+            self.damaged_files().into_iter().find(|kept| is_same_file(kept, &self.database_path()))
+        {
             return Some(same);
         }
         let stamp: String = rfc3339(wall_ms()).chars().filter(char::is_ascii_alphanumeric).collect();
@@ -237,36 +242,36 @@ impl Medium for Directory {
         names.into_iter().find(|name| !name.exists())
     }
 
-    fn replace(
+    fn replace_database(
         &mut self,
         kept: &Path,
         builder: &mut Builder,
         fill: &mut dyn FnMut(&Database) -> Result<(), StoreError>,
     ) -> Result<(), OpenError> {
-        if let Err(error) = self.make(builder, fill) {
+        if let Err(error) = self.build_new_database(builder, fill) {
             // Nothing was changed: the room that it took is given back.
             drop(fs::remove_file(self.path.join(NEW_FILE)));
             return Err(error);
         }
-        if !same_file(kept, &self.file())
-            && let Err(error) = fs::hard_link(self.file(), kept)
+        if !is_same_file(kept, &self.database_path())
+            && let Err(error) = fs::hard_link(self.database_path(), kept)
         {
             // File systems without links (FAT). A cut between the renames leaves the new file under
             // its first name, where the next start finds it.
             tracing::debug!(%error, "the damaged store is renamed");
-            fs::rename(self.file(), kept).map_err(OpenError::io(kept))?;
+            fs::rename(self.database_path(), kept).map_err(OpenError::io(kept))?;
         }
-        self.sync().map_err(OpenError::io(&self.path))?;
-        self.put_in_place()
+        self.sync_directory().map_err(OpenError::io(&self.path))?;
+        self.install_new_database()
     }
 
-    fn open(&self, builder: &mut Builder) -> Result<Database, DatabaseError> {
+    fn open_database(&self, builder: &mut Builder) -> Result<Database, DatabaseError> {
         // Whoever made the file may have ended before its name was on the disk: what is stored
         // from now on would go with the name.
-        self.sync().map_err(StorageError::Io)?;
-        forget_cache(&self.file());
-        let database = builder.open(self.file())?;
-        self.opened.replace(Some(File::open(self.file()).map_err(StorageError::Io)?));
+        self.sync_directory().map_err(StorageError::Io)?;
+        drop_page_cache(&self.database_path());
+        let database = builder.open(self.database_path())?;
+        self.opened.replace(Some(File::open(self.database_path()).map_err(StorageError::Io)?));
         Ok(database)
     }
 
@@ -274,26 +279,26 @@ impl Medium for Directory {
         let opened = self.opened.borrow();
         let Some(opened) = opened.as_ref().map(File::metadata) else { return true };
         let identity = |file: io::Result<fs::Metadata>| file.map(|file| (file.dev(), file.ino()));
-        matches!((identity(opened), identity(fs::metadata(self.file()))), (Ok(one), Ok(other)) if one == other)
+        matches!((identity(opened), identity(fs::metadata(self.database_path()))), (Ok(one), Ok(other)) if one == other)
     }
 
-    fn free(&self) -> Option<u64> {
+    fn free_bytes(&self) -> Option<u64> {
         let room = fstatvfs(&self.lock).ok()?;
         let free = room.blocks_available().saturating_mul(room.fragment_size());
-        Some(self.left_below_file_limit().map_or(free, |left| left.min(free)))
+        Some(self.room_below_file_limit().map_or(free, |left| left.min(free)))
     }
 
-    fn capacity(&self) -> Option<u64> {
+    fn capacity_bytes(&self) -> Option<u64> {
         let room = fstatvfs(&self.lock).ok()?;
         let capacity = room.blocks().saturating_mul(room.fragment_size());
-        Some(file_limit().map_or(capacity, |limit| limit.min(capacity)))
+        Some(file_size_limit().map_or(capacity, |limit| limit.min(capacity)))
     }
 
-    fn reserved(&self) -> u64 {
+    fn reserve_bytes(&self) -> u64 {
         self.reserved
     }
 
-    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
+    fn set_reserve(&mut self, bytes: u64) -> io::Result<()> {
         let path = self.path.join(RESERVE_FILE);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -303,7 +308,7 @@ impl Medium for Directory {
         let Some(length) = i64::try_from(bytes).ok().filter(|length| *length > 0) else {
             return Ok(());
         };
-        let file = private().create_new(true).open(&path)?;
+        let file = private_file_options().create_new(true).open(&path)?;
         if let Err(error) = posix_fallocate(&file, 0, length) {
             drop(file);
             fs::remove_file(&path)?;
@@ -313,15 +318,15 @@ impl Medium for Directory {
         Ok(())
     }
 
-    fn size(&self) -> io::Result<u64> {
-        Ok(fs::metadata(self.file())?.blocks() * 512)
+    fn database_bytes(&self) -> io::Result<u64> {
+        Ok(fs::metadata(self.database_path())?.blocks() * 512)
     }
 
-    fn mark(&self) -> PathBuf {
+    fn marker_path(&self) -> PathBuf {
         self.path.join(SUSPECT_FILE)
     }
 
-    fn describe(&self) -> PathBuf {
-        self.file()
+    fn display_path(&self) -> PathBuf {
+        self.database_path()
     }
 }

@@ -12,14 +12,15 @@ use super::error::StoreError;
 use super::key_space::KeySpace;
 use super::options::StoreOptions;
 use super::schema::{
-    HELD, LANES, LANES_OF_VERSION_1, META, ManifestRow, SCHEMA_VERSION, StoredState, Tables, meta, seq,
+    DUE_WHEN_UNBLOCKED, LANES, LANES_OF_VERSION_1, META, ManifestRow, SCHEMA_VERSION, StoredState, Tables,
+    meta, seq_of,
 };
 
 /// Records between two signs of life.
 const PROGRESS_RECORDS: u64 = 1000;
 
 /// Makes what is on disk a store of this version, for these keys.
-pub(super) fn bring_up_to_date(
+pub(super) fn upgrade_schema(
     database: &Database,
     schema: u32,
     opening: &StoreOptions,
@@ -33,13 +34,13 @@ pub(super) fn bring_up_to_date(
     transaction.delete_table(LANES_OF_VERSION_1)?;
     transaction.delete_table(LANES)?;
     {
-        let mut tables = Tables::open(&transaction)?;
+        let mut tables = Tables::open_all(&transaction)?;
         let counters = Counters::read_totals(&tables.meta)?;
-        let submitters = read_manifest(&mut tables, opening)?;
-        wake_held(&mut tables, counters.steady)?;
-        Counters { submitters, ..counters }.write(&mut tables.meta)?;
-        tables.meta.insert(meta::SCHEMA, codec::encode(&SCHEMA_VERSION)?.as_slice())?;
-        note_key_space(&mut tables, key_space)?;
+        let submitters = rebuild_lanes(&mut tables, opening)?;
+        wake_blocked(&mut tables, counters.steady)?;
+        Counters { submitters, ..counters }.write_to(&mut tables.meta)?;
+        tables.meta.insert(meta::SCHEMA, codec::encode_row(&SCHEMA_VERSION)?.as_slice())?;
+        save_key_space(&mut tables, key_space)?;
     }
     transaction.commit()?;
     Ok(())
@@ -50,28 +51,28 @@ fn has_lanes_of(database: &Database, key_space: KeySpace) -> Result<bool, StoreE
     let table = database.begin_read()?.open_table(META)?;
     let shared = table.get(meta::SHARED_KEYS)?;
     let lacking = StoreError::Inconsistent("it is not known whose keys the lanes are of");
-    let shared: bool = codec::decode(shared.ok_or(lacking)?.value())?;
+    let shared: bool = codec::decode_row(shared.ok_or(lacking)?.value())?;
     Ok(shared == (key_space == KeySpace::Shared))
 }
 
 /// Notes of which keys the lanes are.
-pub(super) fn note_key_space(tables: &mut Tables<'_>, key_space: KeySpace) -> Result<(), StoreError> {
-    let shared = codec::encode(&(key_space == KeySpace::Shared))?;
+pub(super) fn save_key_space(tables: &mut Tables<'_>, key_space: KeySpace) -> Result<(), StoreError> {
+    let shared = codec::encode_row(&(key_space == KeySpace::Shared))?;
     tables.meta.insert(meta::SHARED_KEYS, shared.as_slice())?;
     Ok(())
 }
 
 /// Puts every unsettled record with a key into its lane, and counts all records by their users.
-fn read_manifest(tables: &mut Tables<'_>, opening: &StoreOptions) -> Result<SubmitterCounters, StoreError> {
+fn rebuild_lanes(tables: &mut Tables<'_>, opening: &StoreOptions) -> Result<SubmitterCounters, StoreError> {
     let mut submitters = SubmitterCounters::default();
     let records = tables.manifest.len()?;
     for (item, seen) in tables.manifest.range::<u128>(..)?.zip(1..) {
-        let row: ManifestRow = codec::decode(item?.1.value())?;
+        let row: ManifestRow = codec::decode_row(item?.1.value())?;
         submitters.count_change(&row, None, Some(row.state));
         if row.state.is_unsettled()
-            && let Some(lane) = row.lane(opening.key_space)
+            && let Some(lane) = row.lane_in(opening.key_space)
         {
-            tables.lanes.insert(lane.at(seq(row.place)), row.place)?;
+            tables.lanes.insert(lane.position_of(seq_of(row.place)), row.place)?;
         }
         if seen % PROGRESS_RECORDS == 0 {
             #[expect(clippy::cast_precision_loss, reason = "how far it has come, for people")]
@@ -83,19 +84,19 @@ fn read_manifest(tables: &mut Tables<'_>, opening: &StoreOptions) -> Result<Subm
 
 /// FAILED records that waited for one before them in their former lane are due now: in the new one there may be none
 /// that wakes them. A claim puts those back that are still held.
-fn wake_held(tables: &mut Tables<'_>, now: u64) -> Result<(), StoreError> {
+fn wake_blocked(tables: &mut Tables<'_>, now: u64) -> Result<(), StoreError> {
     let mut next = Some(0);
     while let Some(from) = next {
-        let first = tables.retry.range((HELD, from)..)?.next().transpose()?;
+        let first = tables.retry.range((DUE_WHEN_UNBLOCKED, from)..)?.next().transpose()?;
         let Some(place) = first.map(|(waiting, _)| waiting.value().1) else { break };
         next = place.checked_add(1);
-        let Ok(Some(header)) = body::header(&tables.payload, place) else { continue };
-        let row = tables.manifest.get(header.id)?.map(|row| codec::decode::<ManifestRow>(row.value()));
+        let Ok(Some(header)) = body::read_header(&tables.payload, place) else { continue };
+        let row = tables.manifest.get(header.id)?.map(|row| codec::decode_row::<ManifestRow>(row.value()));
         let Some(row) = row.transpose()?.filter(|row| row.state == StoredState::Failed) else { continue };
-        tables.retry.remove((HELD, place))?;
+        tables.retry.remove((DUE_WHEN_UNBLOCKED, place))?;
         tables.retry.insert((now, place), ())?;
         let row = ManifestRow { due_at: Some(now), ..row };
-        tables.manifest.insert(header.id, codec::encode(&row)?.as_slice())?;
+        tables.manifest.insert(header.id, codec::encode_row(&row)?.as_slice())?;
     }
     Ok(())
 }

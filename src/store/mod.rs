@@ -21,7 +21,7 @@
 //! | `owned_lanes` | (owner, key, seq) → place | unsettled records with a key, in the order in which they go |
 //! | `meta` | name → value | schema version, device id, counters, notes of other rooms |
 //!
-//! A *place* orders the queue: priority, then arrival ([`crate::model::Place`]). Fresh records are
+//! A *place* orders the queue: priority, then arrival ([`crate::model::QueuePosition`]). Fresh records are
 //! found by walking `payload` from a cursor in memory, so that no index over all waiting
 //! records is kept: each tree that a lone append touches costs 12 KB of flash. For the same reason
 //! SYNCING is not stored, a claim rides on the commit that settles the batch before, and only records
@@ -111,22 +111,23 @@ mod state;
 mod tests;
 mod urgent;
 
-pub use append::{Append, AppendRefused, Appended};
-pub use batch_rows::SetAside;
-pub use batches::{Dispatch, Settle, Settled};
+pub use append::{Append, AppendRefused, AppendSummary};
+pub use batch_rows::QuarantinedRecord;
+pub use batches::{Dispatch, Settle, SettleSummary};
 pub use claim::Claim;
 pub use error::{OpenError, StoreError};
 pub use key_space::KeySpace;
-pub use limits::{LimitReached, Limits};
-pub use medium::is_in_use;
-pub use notes::{Acknowledge, Pause, Remember};
-pub use op::{Group, One, Op, Transaction};
-pub use options::Progress;
-pub use panic_guard::panic_is_contained;
+pub use limits::{LimitReached, QueueLimits};
+pub use medium::is_state_dir_in_use;
+pub use notes::{AcknowledgeDamage, SaveNote, SetPaused};
+pub use op::{Group, Op, SingleOp, Transaction};
+pub use options::ProgressCallback;
+pub use panic_guard::is_panic_expected;
 pub use queue::Queue;
-pub use read::{Filter, Page, StoreReader, StoreView};
-pub use replace_payload::{Mend, MendRefused};
+pub use read::{Filter, ManifestPage, StoreReader, StoreView};
+pub use replace_payload::{MendRefused, ReplacePayload};
 pub use review::{
-    AddRefused, AddToReview, AddedToReview, Expedite, REVIEW_STEP, Review, ReviewAction, Reviewed, Selected,
+    AddRefused, AddToReview, AddToReviewSummary, Expedite, REVIEW_STEP_RECORDS, Review, ReviewAction,
+    ReviewSelection, ReviewSummary,
 };
 pub use salvage::{Salvage, SalvageError};

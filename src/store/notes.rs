@@ -7,14 +7,14 @@ use super::schema::meta;
 use crate::model::Damage;
 
 /// Pauses or resumes; survives a restart.
-pub struct Pause(pub bool);
+pub struct SetPaused(pub bool);
 
-impl Op for Pause {
+impl Op for SetPaused {
     type Reply = ();
 
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
         if self.0 {
-            transaction.tables.meta.insert(meta::PAUSED, codec::encode(&true)?.as_slice())?;
+            transaction.tables.meta.insert(meta::PAUSED, codec::encode_row(&true)?.as_slice())?;
         } else {
             transaction.tables.meta.remove(meta::PAUSED)?;
         }
@@ -24,14 +24,14 @@ impl Op for Pause {
 }
 
 /// Keeps a small note of another room, under its name.
-pub struct Remember {
+pub struct SaveNote {
     /// Whose.
     pub name: &'static str,
     /// What.
     pub note: Vec<u8>,
 }
 
-impl Op for Remember {
+impl Op for SaveNote {
     type Reply = ();
 
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
@@ -41,9 +41,9 @@ impl Op for Remember {
 }
 
 /// Takes back the notes of damage: somebody has read them.
-pub struct Acknowledge;
+pub struct AcknowledgeDamage;
 
-impl Op for Acknowledge {
+impl Op for AcknowledgeDamage {
     /// What was noted.
     type Reply = Vec<Damage>;
 
@@ -52,7 +52,7 @@ impl Op for Acknowledge {
         Ok(std::mem::take(&mut transaction.state.damage))
     }
 
-    fn changed(reply: &Self::Reply) -> bool {
+    fn has_changes(reply: &Self::Reply) -> bool {
         !reply.is_empty()
     }
 }

@@ -7,9 +7,9 @@ use redb::ReadableTable;
 
 use super::codec;
 use super::error::StoreError;
-use super::limits::Limits;
-use super::schema::{self, Header, ManifestRow, StoredState, Tables};
-use super::state::State;
+use super::limits::QueueLimits;
+use super::schema::{self, ManifestRow, RecordHeader, StoredState, Tables};
+use super::state::QueueState;
 use crate::clock::Now;
 
 /// Something that changes the queue. All of a group are committed together.
@@ -25,12 +25,12 @@ pub trait Op: Send + 'static {
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError>;
 
     /// Bytes that it adds, roughly.
-    fn weight(&self) -> u64 {
+    fn added_bytes(&self) -> u64 {
         0
     }
 
     /// Whether there is anything to commit.
-    fn changed(_reply: &Self::Reply) -> bool {
+    fn has_changes(_reply: &Self::Reply) -> bool {
         true
     }
 }
@@ -42,12 +42,12 @@ impl<O: Op + Sync> Op for Arc<O> {
         O::apply(self, transaction)
     }
 
-    fn weight(&self) -> u64 {
-        O::weight(self)
+    fn added_bytes(&self) -> u64 {
+        O::added_bytes(self)
     }
 
-    fn changed(reply: &Self::Reply) -> bool {
-        O::changed(reply)
+    fn has_changes(reply: &Self::Reply) -> bool {
+        O::has_changes(reply)
     }
 }
 
@@ -57,16 +57,16 @@ pub trait Group {
     fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError>;
 
     /// Bytes that it adds, roughly.
-    fn weight(&self) -> u64;
+    fn added_bytes(&self) -> u64;
 }
 
 /// A group of one operation, and its reply once it was applied.
-pub struct One<O: Op> {
+pub struct SingleOp<O: Op> {
     op: O,
     reply: Option<O::Reply>,
 }
 
-impl<O: Op> One<O> {
+impl<O: Op> SingleOp<O> {
     /// Yet to be applied.
     pub fn new(op: O) -> Self {
         Self { op, reply: None }
@@ -78,25 +78,25 @@ impl<O: Op> One<O> {
     }
 }
 
-impl<O: Op> Group for One<O> {
+impl<O: Op> Group for SingleOp<O> {
     fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
         self.reply = None;
         let reply = self.op.apply(transaction)?;
-        let changed = O::changed(&reply);
+        let changed = O::has_changes(&reply);
         self.reply = Some(reply);
         Ok(changed)
     }
 
-    fn weight(&self) -> u64 {
-        self.op.weight()
+    fn added_bytes(&self) -> u64 {
+        self.op.added_bytes()
     }
 }
 
 /// A group under way.
 pub struct Transaction<'q, 't> {
     pub(super) tables: Tables<'t>,
-    pub(super) state: &'q mut State,
-    pub(super) limits: Limits,
+    pub(super) state: &'q mut QueueState,
+    pub(super) limits: QueueLimits,
     pub(super) now: Now,
     /// Whether the disk has room for new records.
     pub(super) admits: bool,
@@ -113,19 +113,19 @@ impl Transaction<'_, '_> {
     }
 
     /// Writes a row, and counts the change of state.
-    pub(super) fn put_row(
+    pub(super) fn save_row(
         &mut self,
         id: u128,
         row: &ManifestRow,
         was: Option<StoredState>,
     ) -> Result<(), StoreError> {
         self.state.counters.count_change(row, was, Some(row.state));
-        self.tables.manifest.insert(id, codec::encode(row)?.as_slice())?;
+        self.tables.manifest.insert(id, codec::encode_row(row)?.as_slice())?;
         Ok(())
     }
 
     /// Removes a payload, for good.
-    pub(super) fn drop_payload(&mut self, place: u64) -> Result<(), StoreError> {
+    pub(super) fn remove_payload(&mut self, place: u64) -> Result<(), StoreError> {
         self.state.waits_changed = true;
         self.tables.payload.remove(place)?;
         let chunks = (place, 0)..=(place, u32::MAX);
@@ -137,11 +137,11 @@ impl Transaction<'_, '_> {
 
     /// The header of a payload. One that does not read is left where it is, and said aloud: it must
     /// not keep the others from going.
-    pub(super) fn header(&self, place: u64) -> Result<Option<Header>, StoreError> {
+    pub(super) fn readable_header(&self, place: u64) -> Result<Option<RecordHeader>, StoreError> {
         let Some(sealed) = self.tables.payload.get(place)? else {
             return Ok(None);
         };
-        match codec::unseal::<Header>(sealed.value()) {
+        match codec::unseal_row::<RecordHeader>(sealed.value()) {
             Ok(row) => Ok(Some(row.header)),
             Err(error) => {
                 tracing::error!(place, %error, "a record cannot be read and is left where it is");

@@ -12,7 +12,7 @@ use crate::model::{BatchId, OpenBatch, QueuePosition};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct OpenBatches {
     rows: BTreeMap<u128, BatchRow>,
-    /// Place → batch, of every member.
+    /// Position → batch, of every member.
     claimed: BTreeMap<u64, u128>,
 }
 
@@ -22,18 +22,18 @@ impl OpenBatches {
     }
 
     /// Adds a batch with its members, or replaces it.
-    pub(super) fn put(&mut self, id: u128, row: BatchRow) {
+    pub(super) fn insert_batch(&mut self, id: u128, row: BatchRow) {
         self.claimed.extend(row.members.iter().map(|member| (member.place, id)));
         self.rows.insert(id, row);
     }
 
     /// Removes a batch whose members were released or passed to others.
-    pub(super) fn remove(&mut self, id: u128) -> Option<BatchRow> {
+    pub(super) fn remove_batch(&mut self, id: u128) -> Option<BatchRow> {
         self.rows.remove(&id)
     }
 
     /// The record at a place is no longer in a batch.
-    pub(super) fn release(&mut self, place: u64) {
+    pub(super) fn release_member(&mut self, place: u64) {
         self.claimed.remove(&place);
     }
 
@@ -52,18 +52,18 @@ impl OpenBatches {
         self.rows.iter().map(|(id, row)| (*id, row))
     }
 
-    pub(super) fn rows(&self) -> impl Iterator<Item = &BatchRow> {
+    pub(super) fn batch_rows(&self) -> impl Iterator<Item = &BatchRow> {
         self.rows.values()
     }
 
     /// Places of all members, in queue order.
-    pub(super) fn places(&self) -> impl Iterator<Item = u64> {
+    pub(super) fn member_places(&self) -> impl Iterator<Item = u64> {
         self.claimed.keys().copied()
     }
 }
 
 /// What the planner needs to know of a row.
-pub(super) fn open_batch(id: u128, row: &BatchRow) -> OpenBatch {
+pub(super) fn to_open_batch(id: u128, row: &BatchRow) -> OpenBatch {
     OpenBatch {
         id: BatchId(Uuid::from_u128(id)),
         parent: row.parent.map(|parent| BatchId(Uuid::from_u128(parent))),

@@ -11,7 +11,7 @@ thread_local! {
 }
 
 /// Runs what may panic over damaged bytes; a panic is an error with its message.
-pub(super) fn contained<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+pub(super) fn catch_panics<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     let outer = CONTAINED.replace(true);
     // What a panic leaves behind is dropped and opened anew.
     let ran = catch_unwind(AssertUnwindSafe(run));
@@ -24,26 +24,26 @@ pub(super) fn contained<T>(run: impl FnOnce() -> T) -> Result<T, String> {
 }
 
 /// Panics of this thread mean that the store may be damaged: `mark` is made then.
-pub(super) fn mark_panics(mark: &Path) {
+pub(super) fn mark_damage_on_panic(mark: &Path) {
     MARK.set(Some(mark.to_owned()));
 }
 
 /// For the panic hook of the process: whether this panic is expected, and not to be heard of.
 /// When it is not, and it is the store's, the next start is told to look at everything.
-pub fn panic_is_contained() -> bool {
+pub fn is_panic_expected() -> bool {
     if CONTAINED.get() {
         return true;
     }
     MARK.with_borrow(|path| {
         if let Some(path) = path {
-            mark(path);
+            write_damage_marker(path);
         }
     });
     false
 }
 
 /// Damage was met: the next start looks at everything.
-pub(super) fn mark(path: &Path) {
+pub(super) fn write_damage_marker(path: &Path) {
     if let Err(error) = std::fs::write(path, []) {
         tracing::error!(%error, "the next start cannot be told to look at the whole store");
     }
@@ -55,9 +55,9 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_error_with_its_message() {
-        assert_eq!(contained(|| 7), Ok(7));
-        let failed: Result<(), String> = contained(|| panic!("page {} is damaged", 3));
+        assert_eq!(catch_panics(|| 7), Ok(7));
+        let failed: Result<(), String> = catch_panics(|| panic!("page {} is damaged", 3));
         assert_eq!(failed, Err("page 3 is damaged".into()));
-        assert!(!panic_is_contained());
+        assert!(!is_panic_expected());
     }
 }

@@ -11,7 +11,7 @@ use super::error::StoreError;
 use super::key_space::KeySpace;
 use super::lane_view::LaneView;
 use super::open_batches::OpenBatches;
-use super::schema::{Header, ManifestRow, Snapshot, StoredState, manifest_row};
+use super::schema::{ManifestRow, RecordHeader, Snapshot, StoredState, manifest_row};
 use super::shared::SharedDatabase;
 use crate::clock::Now;
 use crate::model::{BatchId, LastError, ManifestEntry, QueuePosition, RecordId, RecordState};
@@ -38,7 +38,7 @@ pub struct Filter {
 
 /// A page of the manifest, in queue order.
 #[derive(Debug, Default)]
-pub struct Page {
+pub struct ManifestPage {
     /// The entries.
     pub entries: Vec<ManifestEntry>,
     /// Where the next page begins after, when there may be more.
@@ -62,76 +62,76 @@ impl StoreReader {
     }
 
     /// Looks at the queue. Keep it short: compaction waits for it.
-    pub fn look<T>(
+    pub fn with_view<T>(
         &self,
         now: Now,
         look: impl FnOnce(&StoreView) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let database = self.0.database();
+        let database = self.0.read_database();
         // First: a batch that is settled in between is shown by what became of its records.
-        let open = self.0.open();
-        let snapshot = Snapshot::of(database.as_ref().ok_or(StoreError::Closed)?)?;
+        let open = self.0.open_batches();
+        let snapshot = Snapshot::read_latest(database.as_ref().ok_or(StoreError::Closed)?)?;
         look(&StoreView { snapshot, open, key_space: self.0.key_space, now })
     }
 
     /// A panic of this thread from now on means that the store may be damaged.
-    pub fn mark_panics(&self) {
-        super::panic_guard::mark_panics(&self.0.mark);
+    pub fn mark_damage_on_panic(&self) {
+        super::panic_guard::mark_damage_on_panic(&self.0.mark);
     }
 }
 
 impl StoreView {
     /// One entry.
-    pub fn entry(&self, id: RecordId) -> Result<Option<ManifestEntry>, StoreError> {
+    pub fn find_entry(&self, id: RecordId) -> Result<Option<ManifestEntry>, StoreError> {
         let mut lanes = LaneView::new(&self.snapshot, &self.open, self.key_space);
         let row = manifest_row(&self.snapshot.manifest, id.0.as_u128())?;
-        row.map(|row| self.describe(&mut lanes, id, row)).transpose()
+        row.map(|row| self.to_entry(&mut lanes, id, row)).transpose()
     }
 
     /// The payload of a record that is not synced, and the user who handed it over.
-    pub fn payload(&self, id: RecordId) -> Result<Option<(Box<str>, u32)>, StoreError> {
+    pub fn read_payload(&self, id: RecordId) -> Result<Option<(Box<str>, u32)>, StoreError> {
         let Some(row) = manifest_row(&self.snapshot.manifest, id.0.as_u128())? else {
             return Ok(None);
         };
-        let read = body::read(&self.snapshot.payload, &self.snapshot.chunks, row.place)?;
+        let read = body::read_payload(&self.snapshot.payload, &self.snapshot.chunks, row.place)?;
         Ok(read.map(|(_, body)| (body, row.submitter)))
     }
 
     /// The user who handed a record over: known for as long as the record is, whatever became of its payload.
-    pub fn submitter(&self, id: RecordId) -> Result<Option<u32>, StoreError> {
+    pub fn submitter_of(&self, id: RecordId) -> Result<Option<u32>, StoreError> {
         Ok(manifest_row(&self.snapshot.manifest, id.0.as_u128())?.map(|row| row.submitter))
     }
 
     /// A page of the manifest.
-    pub fn page(&self, filter: &Filter) -> Result<Page, StoreError> {
+    pub fn list_page(&self, filter: &Filter) -> Result<ManifestPage, StoreError> {
         let start = filter.after.map_or(0, |place| place.0.saturating_add(1));
-        let mut page = Page::default();
-        let mut walk = Walk::new(&self.snapshot, filter.state, start)?;
+        let mut page = ManifestPage::default();
+        let mut walk = ManifestWalk::new(&self.snapshot, filter.state, start)?;
         let mut lanes = LaneView::new(&self.snapshot, &self.open, self.key_space);
         for _ in 0..PAGE_SCAN {
             let Some((place, id)) = walk.next()? else {
                 page.next = None;
                 return Ok(page);
             };
-            if page.entries.len() == filter.limit || lanes.steps() >= PAGE_LANE_STEPS {
+            if page.entries.len() == filter.limit || lanes.steps_taken() >= PAGE_LANE_STEPS {
                 return Ok(page);
             }
             let Some(row) = manifest_row(&self.snapshot.manifest, id)? else {
                 continue;
             };
-            let state = shown_state(&self.open, &row);
+            let state = visible_state(&self.open, &row);
             let wanted = filter.state.is_none_or(|wanted| wanted == state)
                 && filter.record_type.as_ref().is_none_or(|record_type| *record_type == row.record_type)
                 && filter.submitter.is_none_or(|submitter| submitter == row.submitter);
             if wanted {
-                page.entries.push(self.describe(&mut lanes, RecordId(Uuid::from_u128(id)), row)?);
+                page.entries.push(self.to_entry(&mut lanes, RecordId(Uuid::from_u128(id)), row)?);
             }
             page.next = Some(QueuePosition(place));
         }
         Ok(page)
     }
 
-    fn describe(
+    fn to_entry(
         &self,
         lanes: &mut LaneView<'_>,
         id: RecordId,
@@ -140,12 +140,12 @@ impl StoreView {
         let open = self.open.batch_of(row.place);
         let place = QueuePosition(row.place);
         let stuck = matches!(row.state, StoredState::Failed | StoredState::Quarantined);
-        let holds = if stuck { lanes.holds(&row)? } else { 0 };
+        let holds = if stuck { lanes.blocked_count(&row)? } else { 0 };
         let held_by = match row.state {
             StoredState::Synced => None,
-            _ => lanes.held_by(&row)?,
+            _ => lanes.blocked_by(&row)?,
         };
-        let shown = shown_state(&self.open, &row);
+        let shown = visible_state(&self.open, &row);
         Ok(ManifestEntry {
             id,
             seq: place.seq(),
@@ -173,20 +173,20 @@ impl StoreView {
     }
 }
 
-type Payloads<'s> = redb::Range<'s, u64, &'static [u8]>;
-type Receipts<'s> = redb::Range<'s, u64, (u128, u64)>;
-type Quarantine<'s> = redb::Range<'s, u64, u128>;
+type PayloadRange<'s> = redb::Range<'s, u64, &'static [u8]>;
+type ReceiptRange<'s> = redb::Range<'s, u64, (u128, u64)>;
+type QuarantineRange<'s> = redb::Range<'s, u64, u128>;
 
 /// Places and ids in queue order: the shortest walk that finds every record of a state.
-struct Walk<'s> {
-    payloads: Option<Payloads<'s>>,
-    receipts: Option<Receipts<'s>>,
-    quarantine: Option<Quarantine<'s>>,
+struct ManifestWalk<'s> {
+    payloads: Option<PayloadRange<'s>>,
+    receipts: Option<ReceiptRange<'s>>,
+    quarantine: Option<QuarantineRange<'s>>,
     /// The next of each of the first two, looked at ahead to merge them.
     waiting: [Option<(u64, u128)>; 2],
 }
 
-impl<'s> Walk<'s> {
+impl<'s> ManifestWalk<'s> {
     fn new(snapshot: &'s Snapshot, state: Option<RecordState>, start: u64) -> Result<Self, StoreError> {
         let wanted = |states: &[RecordState]| state.is_none_or(|state| states.contains(&state));
         let mut walk = Self { payloads: None, receipts: None, quarantine: None, waiting: [None; 2] };
@@ -228,10 +228,10 @@ impl<'s> Walk<'s> {
     }
 }
 
-fn next_readable(range: &mut Payloads<'_>) -> Result<Option<(u64, u128)>, StoreError> {
+fn next_readable(range: &mut PayloadRange<'_>) -> Result<Option<(u64, u128)>, StoreError> {
     for item in range {
         let (place, sealed) = item?;
-        if let Ok(row) = codec::unseal::<Header>(sealed.value()) {
+        if let Ok(row) = codec::unseal_row::<RecordHeader>(sealed.value()) {
             return Ok(Some((place.value(), row.header.id)));
         }
     }
@@ -239,7 +239,7 @@ fn next_readable(range: &mut Payloads<'_>) -> Result<Option<(u64, u128)>, StoreE
 }
 
 /// The state of a record as people see it.
-fn shown_state(open: &OpenBatches, row: &ManifestRow) -> RecordState {
+fn visible_state(open: &OpenBatches, row: &ManifestRow) -> RecordState {
     match row.state {
         StoredState::Pending | StoredState::Failed if open.is_in_flight(row.place) => RecordState::Syncing,
         StoredState::Pending => RecordState::Pending,

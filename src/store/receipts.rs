@@ -11,7 +11,7 @@ use super::codec;
 use super::error::StoreError;
 use super::op::{Group, Transaction};
 use super::schema::{ManifestRow, StoredState};
-use super::state::GivingWay;
+use super::state::ReceiptEviction;
 
 /// Receipts that one commit checks while the daemon is idle.
 const PRUNE_AT_REST: usize = 1000;
@@ -27,29 +27,29 @@ const SAMPLED: usize = 1_000_000;
 const SHARE: usize = 4;
 
 /// Forgets some of the receipts that were kept long enough; whether there were any.
-pub(super) struct Prune;
+pub(super) struct PruneReceipts;
 
-impl Group for Prune {
+impl Group for PruneReceipts {
     fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
         Ok(transaction.prune_receipts(PRUNE_AT_REST)? > 0)
     }
 
-    fn weight(&self) -> u64 {
+    fn added_bytes(&self) -> u64 {
         0
     }
 }
 
 /// Forgets some of the oldest receipts, however young they are; how many.
 #[derive(Default)]
-pub(super) struct GiveWay(pub(super) usize);
+pub(super) struct EvictReceipts(pub(super) usize);
 
-impl Group for GiveWay {
+impl Group for EvictReceipts {
     fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
-        self.0 = transaction.give_way(GIVE_WAY_MOST)?;
+        self.0 = transaction.evict_oldest_receipts(GIVE_WAY_MOST)?;
         Ok(self.0 > 0)
     }
 
-    fn weight(&self) -> u64 {
+    fn added_bytes(&self) -> u64 {
         0
     }
 }
@@ -58,35 +58,35 @@ impl Transaction<'_, '_> {
     /// Forgets receipts that were kept long enough, a few at a time; how many.
     pub(super) fn prune_receipts(&mut self, most: usize) -> Result<usize, StoreError> {
         let before = self.now.steady.saturating_sub(self.limits.keep_synced_ms);
-        let (forgotten, next) = self.forget_receipts(before, self.state.next_receipt, most, most)?;
+        let (forgotten, next) = self.remove_old_receipts(before, self.state.next_receipt, most, most)?;
         self.state.next_receipt = next;
         Ok(forgotten)
     }
 
     /// Forgets some of the oldest receipts, however young they are; how many. None may be found although
     /// there are some: then they are further on.
-    pub(super) fn give_way(&mut self, most: usize) -> Result<usize, StoreError> {
-        if self.state.giving_way.left == 0 {
-            self.state.giving_way = self.oldest_receipts()?;
+    pub(super) fn evict_oldest_receipts(&mut self, most: usize) -> Result<usize, StoreError> {
+        if self.state.eviction.left == 0 {
+            self.state.eviction = self.find_oldest_receipts()?;
         }
         // With its own cursor: a shared one would skip the same receipts on every round.
-        let GivingWay { before, next, .. } = self.state.giving_way;
-        let (forgotten, next) = self.forget_receipts(before, next, most, GIVE_WAY_SCAN)?;
-        self.state.giving_way.next = next;
+        let ReceiptEviction { before, next, .. } = self.state.eviction;
+        let (forgotten, next) = self.remove_old_receipts(before, next, most, GIVE_WAY_SCAN)?;
+        self.state.eviction.next = next;
         Ok(forgotten)
     }
 
     /// At a settlement that left `settled` receipts: where the disk has little room, they are not to become more.
-    pub(super) fn make_way_for(&mut self, settled: usize) -> Result<(), StoreError> {
+    pub(super) fn evict_for_settled(&mut self, settled: usize) -> Result<(), StoreError> {
         if self.is_tight && settled > 0 {
-            self.give_way(settled)?;
+            self.evict_oldest_receipts(settled)?;
         }
         Ok(())
     }
 
     /// Forgets receipts older than `before`. The table is not in order of time, so the search is a cycle: young
     /// receipts must not hide old ones behind them. Returns how many were forgotten and where to continue.
-    fn forget_receipts(
+    fn remove_old_receipts(
         &mut self,
         before: u64,
         start: u64,
@@ -109,13 +109,14 @@ impl Transaction<'_, '_> {
         let found = old.len();
         for (place, id, settled_at) in old {
             self.tables.receipts.remove(place)?;
-            let row = self.tables.manifest.remove(id)?.map(|row| codec::decode::<ManifestRow>(row.value()));
+            let row =
+                self.tables.manifest.remove(id)?.map(|row| codec::decode_row::<ManifestRow>(row.value()));
             if let Some(row) = row.transpose()? {
                 self.state.counters.count_change(&row, Some(StoredState::Synced), None);
             }
-            let giving_way = &mut self.state.giving_way;
-            if settled_at < giving_way.before {
-                giving_way.left = giving_way.left.saturating_sub(1);
+            let eviction = &mut self.state.eviction;
+            if settled_at < eviction.before {
+                eviction.left = eviction.left.saturating_sub(1);
             }
         }
         debug_assert_eq!(self.tables.receipts.len()?, self.state.counters.records.synced);
@@ -123,7 +124,7 @@ impl Transaction<'_, '_> {
     }
 
     /// The oldest quarter of all receipts.
-    fn oldest_receipts(&self) -> Result<GivingWay, StoreError> {
+    fn find_oldest_receipts(&self) -> Result<ReceiptEviction, StoreError> {
         let receipts = &self.tables.receipts;
         let known = usize::try_from(receipts.len()?).unwrap_or(usize::MAX).min(SAMPLED);
         let mut times = Vec::with_capacity(SAMPLES);
@@ -131,12 +132,12 @@ impl Transaction<'_, '_> {
             times.push(item?.1.value().1);
         }
         times.sort_unstable();
-        let Some(youngest) = times.get(times.len() / SHARE) else { return Ok(GivingWay::default()) };
+        let Some(youngest) = times.get(times.len() / SHARE) else { return Ok(ReceiptEviction::default()) };
         let before = youngest + 1;
         let mut left = 0;
         for item in receipts.iter()?.take(SAMPLED) {
             left += usize::from(item?.1.value().1 < before);
         }
-        Ok(GivingWay { before, left, next: 0 })
+        Ok(ReceiptEviction { before, left, next: 0 })
     }
 }

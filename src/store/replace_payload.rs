@@ -2,17 +2,17 @@
 
 use thiserror::Error;
 
-use super::append::digest_of;
+use super::append::content_digest;
 use super::body;
 use super::counters::{RecordCounts, SubmitterUsage};
 use super::error::StoreError;
 use super::limits::LimitReached;
 use super::op::{Op, Transaction};
-use super::schema::{Header, StoredState, Tables};
+use super::schema::{RecordHeader, StoredState, Tables};
 use crate::model::RecordId;
 
 /// Gives a record under review another payload and queues it again.
-pub struct Mend {
+pub struct ReplacePayload {
     /// Which.
     pub id: RecordId,
     /// Checked to be a JSON object.
@@ -33,7 +33,7 @@ pub enum MendRefused {
     NotQuarantined,
     /// A limit of the queue would be passed.
     #[error(
-        "{0}: the record stays under review as it was; try again when records have been synced, or {remedy}", remedy = .0.remedy()
+        "{0}: the record stays under review as it was; try again when records have been synced, or {remedy}", remedy = .0.remedy_text()
     )]
     Full(LimitReached),
     /// The disk has no room.
@@ -49,14 +49,14 @@ pub enum MendRefused {
     },
 }
 
-impl Op for Mend {
+impl Op for ReplacePayload {
     type Reply = Result<(), MendRefused>;
 
-    fn weight(&self) -> u64 {
+    fn added_bytes(&self) -> u64 {
         self.payload.len() as u64
     }
 
-    fn changed(reply: &Self::Reply) -> bool {
+    fn has_changes(reply: &Self::Reply) -> bool {
         reply.is_ok()
     }
 
@@ -82,15 +82,15 @@ impl Op for Mend {
             disk_bytes: row.disk_bytes().saturating_sub(before.disk_bytes()),
         };
         if let Some(reached) =
-            transaction.limits.reached_by(&transaction.state.counters, row.submitter, &added)
+            transaction.limits.limit_reached_by(&transaction.state.counters, row.submitter, &added)
         {
             return Ok(Err(MendRefused::Full(reached)));
         }
         if !transaction.admits {
             return Ok(Err(MendRefused::DiskFull));
         }
-        row.digest = digest_of(&row.record_type, row.key.as_deref(), &self.payload);
-        let header = Header {
+        row.digest = content_digest(&row.record_type, row.key.as_deref(), &self.payload);
+        let header = RecordHeader {
             id,
             place: row.place,
             record_type: row.record_type.clone(),
@@ -100,15 +100,15 @@ impl Op for Mend {
             bytes: row.payload_bytes,
             digest: row.digest,
         };
-        transaction.drop_payload(row.place)?;
+        transaction.remove_payload(row.place)?;
         let Tables { payload, chunks, .. } = &mut transaction.tables;
-        body::write(payload, chunks, &header, &self.payload)?;
+        body::write_payload(payload, chunks, &header, &self.payload)?;
         row.state = StoredState::Pending;
         row.updated_at = transaction.now.wall;
         transaction.state.counters.count_change(&before, Some(before.state), None);
-        transaction.put_row(id, &row, None)?;
+        transaction.save_row(id, &row, None)?;
         transaction.tables.quarantine.remove(row.place)?;
-        transaction.release(&row)?;
+        transaction.release_from_review(&row)?;
         Ok(Ok(()))
     }
 }

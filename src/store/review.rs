@@ -5,20 +5,20 @@ use redb::ReadableTable;
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::batch_rows::SetAside;
+use super::batch_rows::QuarantinedRecord;
 use super::error::StoreError;
 use super::op::{Op, Transaction};
-use super::schema::{HELD, StoredError, StoredPhase, StoredState};
+use super::schema::{DUE_WHEN_UNBLOCKED, StoredError, StoredPhase, StoredState};
 use crate::model::{BatchId, LastError, QueuePosition, RecordId};
 use crate::protocol::exchange::truncate_text;
 
 /// Records that one step changes at most, so that others get their turn in between.
-pub const REVIEW_STEP: usize = 1000;
+pub const REVIEW_STEP_RECORDS: usize = 1000;
 
 /// Retries or discards records under review.
 pub struct Review {
     /// Which.
-    pub selected: Selected,
+    pub selected: ReviewSelection,
     /// What.
     pub action: ReviewAction,
     /// Only of records that this user handed over, when one is named; others are passed over.
@@ -26,10 +26,10 @@ pub struct Review {
 }
 
 /// Which records under review.
-pub enum Selected {
+pub enum ReviewSelection {
     /// These; ids of others are passed over.
     These(Vec<RecordId>),
-    /// The next [`REVIEW_STEP`] behind a place, in queue order. Whoever goes on from step to step meets each
+    /// The next [`REVIEW_STEP_RECORDS`] behind a place, in queue order. Whoever goes on from step to step meets each
     /// record once, though what is queued again may come back meanwhile.
     After(Option<QueuePosition>),
 }
@@ -45,7 +45,7 @@ pub enum ReviewAction {
 
 /// What a step of a review did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reviewed {
+pub struct ReviewSummary {
     /// The records that changed.
     pub changed: Vec<RecordId>,
     /// Where the next step goes on; none when this was the last.
@@ -53,19 +53,19 @@ pub struct Reviewed {
 }
 
 impl Op for Review {
-    type Reply = Reviewed;
+    type Reply = ReviewSummary;
 
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
         let mut next = None;
         let ids = match &self.selected {
-            Selected::These(ids) => ids.iter().map(|id| id.0.as_u128()).collect(),
-            Selected::After(after) => {
+            ReviewSelection::These(ids) => ids.iter().map(|id| id.0.as_u128()).collect(),
+            ReviewSelection::After(after) => {
                 let mut ids = Vec::new();
                 let start = after.map_or(0, |place| place.0 + 1);
-                for item in transaction.tables.quarantine.range(start..)?.take(REVIEW_STEP) {
+                for item in transaction.tables.quarantine.range(start..)?.take(REVIEW_STEP_RECORDS) {
                     let (place, id) = item?;
                     ids.push(id.value());
-                    next = Some(QueuePosition(place.value())).filter(|_| ids.len() == REVIEW_STEP);
+                    next = Some(QueuePosition(place.value())).filter(|_| ids.len() == REVIEW_STEP_RECORDS);
                 }
                 ids
             }
@@ -84,11 +84,11 @@ impl Op for Review {
                 ReviewAction::Retry => {
                     row.state = StoredState::Pending;
                     row.updated_at = transaction.now.wall;
-                    transaction.put_row(id, &row, Some(StoredState::Quarantined))?;
-                    transaction.release(&row)?;
+                    transaction.save_row(id, &row, Some(StoredState::Quarantined))?;
+                    transaction.release_from_review(&row)?;
                 }
                 ReviewAction::Discard => {
-                    transaction.drop_payload(row.place)?;
+                    transaction.remove_payload(row.place)?;
                     transaction.tables.manifest.remove(id)?;
                     transaction.state.counters.count_change(&row, Some(StoredState::Quarantined), None);
                     transaction.leave_lane(&row)?;
@@ -96,10 +96,10 @@ impl Op for Review {
             }
             changed.push(RecordId(Uuid::from_u128(id)));
         }
-        Ok(Reviewed { changed, next })
+        Ok(ReviewSummary { changed, next })
     }
 
-    fn changed(reply: &Self::Reply) -> bool {
+    fn has_changes(reply: &Self::Reply) -> bool {
         !reply.changed.is_empty()
     }
 }
@@ -115,11 +115,11 @@ pub struct AddToReview {
 
 /// What [`AddToReview`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AddedToReview {
+pub struct AddToReviewSummary {
     /// Ids that were looked at, from the front: the others are for the next step.
     pub looked_at: usize,
     /// Records that this put under review.
-    pub added: Vec<SetAside>,
+    pub added: Vec<QuarantinedRecord>,
     /// Records that cannot be put under review. What was under review before is in neither list.
     pub refused: Vec<(RecordId, AddRefused)>,
     /// Batches that are no longer open, because a record was taken out of them.
@@ -145,13 +145,13 @@ pub enum AddRefused {
 }
 
 impl Op for AddToReview {
-    type Reply = AddedToReview;
+    type Reply = AddToReviewSummary;
 
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
-        let mut done = AddedToReview::default();
+        let mut done = AddToReviewSummary::default();
         let mut changed = 0;
         for id in &self.ids {
-            if changed >= REVIEW_STEP {
+            if changed >= REVIEW_STEP_RECORDS {
                 break;
             }
             done.looked_at += 1;
@@ -164,7 +164,7 @@ impl Op for AddToReview {
         Ok(done)
     }
 
-    fn changed(reply: &Self::Reply) -> bool {
+    fn has_changes(reply: &Self::Reply) -> bool {
         !reply.added.is_empty()
     }
 }
@@ -176,7 +176,7 @@ impl Transaction<'_, '_> {
         id: u128,
         changed: &mut usize,
         disbanded: &mut Vec<BatchId>,
-    ) -> Result<Result<Option<SetAside>, AddRefused>, StoreError> {
+    ) -> Result<Result<Option<QuarantinedRecord>, AddRefused>, StoreError> {
         let Some(row) = self.manifest_row(id)? else {
             return Ok(Err(AddRefused::Unknown));
         };
@@ -195,28 +195,28 @@ impl Transaction<'_, '_> {
                     return Ok(Err(AddRefused::OutcomePending));
                 }
                 if open.attempt == 0 {
-                    self.take_out(batch, open, row.place)?;
+                    self.remove_member(batch, open, row.place)?;
                 } else {
                     // What was sent under this id cannot be sent again: the others go under another.
                     *changed += open.members.len();
-                    self.disband(batch, &open)?;
+                    self.disband_batch(batch, &open)?;
                     disbanded.push(BatchId(Uuid::from_u128(batch)));
                 }
                 self.manifest_row(id)?.ok_or(StoreError::Inconsistent("a record is gone while it is read"))?
             }
         };
         let (submitter, record_type) = (row.submitter, row.record_type.clone());
-        let error = by_hand(row.error.as_ref(), self.now.wall);
-        self.put_under_review(id, row, error.clone())?;
+        let error = by_hand_error(row.error.as_ref(), self.now.wall);
+        self.quarantine_record(id, row, error.clone())?;
         let StoredError { class, http_status, code, message, at } = error;
         let error = LastError { class, http_status, code, message, at };
         let id = RecordId(Uuid::from_u128(id));
-        Ok(Ok(Some(SetAside { id, submitter, record_type, error })))
+        Ok(Ok(Some(QuarantinedRecord { id, submitter, record_type, error })))
     }
 }
 
 /// Why the record is under review; what the last try met stays readable.
-fn by_hand(earlier: Option<&StoredError>, now: u64) -> StoredError {
+fn by_hand_error(earlier: Option<&StoredError>, now: u64) -> StoredError {
     let message = match earlier {
         Some(error) if error.class == BY_HAND => error.message.clone(),
         Some(StoredError { class, message, .. }) => {
@@ -240,16 +240,16 @@ impl Op for Expedite {
     type Reply = bool;
 
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
-        let later = (transaction.now.steady + 1, 0)..(HELD, 0);
+        let later = (transaction.now.steady + 1, 0)..(DUE_WHEN_UNBLOCKED, 0);
         let mut waiting = Vec::new();
-        for item in transaction.tables.retry.range(later)?.take(REVIEW_STEP) {
+        for item in transaction.tables.retry.range(later)?.take(REVIEW_STEP_RECORDS) {
             waiting.push(item?.0.value());
         }
         for (due, place) in &waiting {
-            if let Some(header) = transaction.header(*place)? {
-                transaction.reschedule(header.id, *place, *due, transaction.now.steady)?;
+            if let Some(header) = transaction.readable_header(*place)? {
+                transaction.reschedule_retry(header.id, *place, *due, transaction.now.steady)?;
             }
         }
-        Ok(waiting.len() == REVIEW_STEP)
+        Ok(waiting.len() == REVIEW_STEP_RECORDS)
     }
 }

@@ -7,7 +7,7 @@ use redb::{
 use serde::{Deserialize, Serialize};
 
 use super::codec;
-use super::disk_use::disk_bytes;
+use super::disk_use::estimate_disk_bytes;
 use super::error::StoreError;
 use super::key_space::{KeySpace, Lane, LanePosition};
 use crate::model::{BatchPhase, QueuePosition, SizeRule, Stage};
@@ -15,9 +15,9 @@ use crate::model::{BatchPhase, QueuePosition, SizeRule, Stage};
 /// The version that this program writes.
 pub(super) const SCHEMA_VERSION: u32 = 2;
 
-/// Place → sealed [`Header`] and body; only of records that are not settled, and quarantined ones.
+/// Position → sealed [`RecordHeader`] and body; only of records that are not settled, and quarantined ones.
 pub(super) const PAYLOAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("payload");
-/// (Place, index) → what a body has beyond the part in `payload`.
+/// (queue position, index) → what a body has beyond the part in `payload`.
 pub(super) const CHUNKS: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("chunks");
 /// Record id → [`ManifestRow`], for as long as the receipt is kept.
 pub(super) const MANIFEST: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("manifest");
@@ -25,9 +25,9 @@ pub(super) const MANIFEST: TableDefinition<'_, u128, &[u8]> = TableDefinition::n
 const BATCHES: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("batches");
 /// (Due in steady milliseconds, place) of FAILED records outside of batches.
 const RETRY: TableDefinition<'_, (u64, u64), ()> = TableDefinition::new("retry");
-/// Place → record id of QUARANTINED records.
+/// Position → record id of QUARANTINED records.
 pub(super) const QUARANTINE: TableDefinition<'_, u64, u128> = TableDefinition::new("quarantine");
-/// Place → (record id, settled at in steady milliseconds) of SYNCED records.
+/// Position → (record id, settled at in steady milliseconds) of SYNCED records.
 pub(super) const RECEIPTS: TableDefinition<'_, u64, (u128, u64)> = TableDefinition::new("receipts");
 /// (Owner, key, seq) → place of every record with a key whose payload is kept: the order in which they go.
 pub(super) const LANES: TableDefinition<'_, LanePosition<'static>, u64> = TableDefinition::new("owned_lanes");
@@ -56,7 +56,7 @@ macro_rules! tables {
         pub(super) struct Tables<'t> { $(pub(super) $field: Table<'t, $key, $value>,)* }
 
         impl<'t> Tables<'t> {
-            pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
+            pub(super) fn open_all(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
                 Ok(Self { $($field: transaction.open_table($definition)?,)* })
             }
         }
@@ -65,12 +65,12 @@ macro_rules! tables {
         pub(super) struct Snapshot { $(pub(super) $field: ReadOnlyTable<$key, $value>,)* }
 
         impl Snapshot {
-            pub(super) fn open(transaction: &ReadTransaction) -> Result<Self, StoreError> {
+            pub(super) fn open_all(transaction: &ReadTransaction) -> Result<Self, StoreError> {
                 Ok(Self { $($field: transaction.open_table($definition)?,)* })
             }
 
-            pub(super) fn of(database: &redb::Database) -> Result<Self, StoreError> {
-                Self::open(&database.begin_read()?)
+            pub(super) fn read_latest(database: &redb::Database) -> Result<Self, StoreError> {
+                Self::open_all(&database.begin_read()?)
             }
         }
     };
@@ -89,10 +89,10 @@ tables! {
 }
 
 /// Due time of a FAILED record that an earlier one of its key holds: whoever holds it wakes it.
-pub(super) const HELD: u64 = u64::MAX;
+pub(super) const DUE_WHEN_UNBLOCKED: u64 = u64::MAX;
 
 /// The order of arrival of the record at a place.
-pub(super) fn seq(place: u64) -> u64 {
+pub(super) fn seq_of(place: u64) -> u64 {
     QueuePosition(place).seq()
 }
 
@@ -102,13 +102,13 @@ pub(super) fn manifest_row(
     id: u128,
 ) -> Result<Option<ManifestRow>, StoreError> {
     let value = manifest.get(id)?;
-    value.map(|value| codec::decode(value.value())).transpose().map_err(StoreError::from)
+    value.map(|value| codec::decode_row(value.value())).transpose().map_err(StoreError::from)
 }
 
 /// Header of a payload: what a batch needs to know without the manifest, and what it takes to make
 /// a record of it when nothing else reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Header {
+pub(super) struct RecordHeader {
     pub(super) id: u128,
     pub(super) place: u64,
     pub(super) record_type: String,
@@ -122,10 +122,10 @@ pub(super) struct Header {
     pub(super) digest: [u8; 16],
 }
 
-impl Header {
+impl RecordHeader {
     /// The lane that it stands in.
-    pub(super) fn lane(&self, key_space: KeySpace) -> Option<Lane> {
-        key_space.lane(self.submitter, self.key.as_deref())
+    pub(super) fn lane_in(&self, key_space: KeySpace) -> Option<Lane> {
+        key_space.lane_of(self.submitter, self.key.as_deref())
     }
 }
 
@@ -152,7 +152,7 @@ pub(super) struct ManifestRow {
 
 impl ManifestRow {
     /// Of a record that was never tried.
-    pub(super) fn fresh(header: Header) -> Self {
+    pub(super) fn new_pending(header: RecordHeader) -> Self {
         Self {
             place: header.place,
             state: StoredState::Pending,
@@ -171,13 +171,13 @@ impl ManifestRow {
     }
 
     /// The lane that it stands in until it is settled.
-    pub(super) fn lane(&self, key_space: KeySpace) -> Option<Lane> {
-        key_space.lane(self.submitter, self.key.as_deref())
+    pub(super) fn lane_in(&self, key_space: KeySpace) -> Option<Lane> {
+        key_space.lane_of(self.submitter, self.key.as_deref())
     }
 
     /// What the record takes on the disk until it is settled, estimated.
     pub(super) fn disk_bytes(&self) -> u64 {
-        disk_bytes(&self.record_type, self.key.as_deref(), self.payload_bytes.into())
+        estimate_disk_bytes(&self.record_type, self.key.as_deref(), self.payload_bytes.into())
     }
 }
 
@@ -277,8 +277,8 @@ mod tests {
     use crate::store::codec;
 
     /// What is on disk after the version byte.
-    fn number(stored: &impl Serialize) -> u8 {
-        let bytes = codec::encode(stored).unwrap();
+    fn encoded_variant(stored: &impl Serialize) -> u8 {
+        let bytes = codec::encode_row(stored).unwrap();
         assert_eq!(bytes.len(), 2);
         bytes[1]
     }
@@ -287,7 +287,7 @@ mod tests {
     fn the_numbers_of_enums_on_disk_stay_the_same() {
         for (stage, expected) in [(Stage::Fresh, 0), (Stage::Half, 1), (Stage::Micro, 2), (Stage::Single, 3)]
         {
-            assert_eq!(number(&StoredStage::from(stage)), expected, "{stage:?}");
+            assert_eq!(encoded_variant(&StoredStage::from(stage)), expected, "{stage:?}");
             assert_eq!(Stage::from(StoredStage::from(stage)), stage);
         }
         for (rule, expected) in [
@@ -299,13 +299,13 @@ mod tests {
             (SizeRule::Split, 5),
             (SizeRule::ServerHint, 6),
         ] {
-            assert_eq!(number(&StoredRule::from(rule)), expected, "{rule:?}");
+            assert_eq!(encoded_variant(&StoredRule::from(rule)), expected, "{rule:?}");
             assert_eq!(SizeRule::from(StoredRule::from(rule)), rule);
         }
         for (phase, expected) in
             [(BatchPhase::InFlight, 0), (BatchPhase::Unclear, 1), (BatchPhase::Waiting, 2)]
         {
-            assert_eq!(number(&StoredPhase::from(phase)), expected, "{phase:?}");
+            assert_eq!(encoded_variant(&StoredPhase::from(phase)), expected, "{phase:?}");
             assert_eq!(BatchPhase::from(StoredPhase::from(phase)), phase);
         }
         for (state, expected) in [
@@ -314,7 +314,7 @@ mod tests {
             (StoredState::Synced, 2),
             (StoredState::Quarantined, 3),
         ] {
-            assert_eq!(number(&state), expected, "{state:?}");
+            assert_eq!(encoded_variant(&state), expected, "{state:?}");
         }
     }
 
@@ -322,7 +322,7 @@ mod tests {
     fn the_bytes_of_rows_on_disk_stay_the_same() {
         let error =
             StoredError { class: "c".into(), http_status: Some(504), code: None, message: "m".into(), at: 9 };
-        let header = Header {
+        let header = RecordHeader {
             id: 1,
             place: 2,
             record_type: "T".into(),
@@ -339,7 +339,7 @@ mod tests {
             due_at: Some(10),
             batch: Some(11),
             error: Some(error),
-            ..ManifestRow::fresh(header.clone())
+            ..ManifestRow::new_pending(header.clone())
         };
         let batch = BatchRow {
             parent: Some(1),
@@ -354,16 +354,16 @@ mod tests {
             members: vec![MemberRow { place: 7, id: 8, bytes: 9, failed: true }],
         };
         assert_eq!(
-            codec::header(&header).unwrap(),
+            codec::encode_header(&header).unwrap(),
             b"\x01\x02\x01T\x01\x01k\x03\x04\x05\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07"
         );
         assert_eq!(
-            codec::encode(&row).unwrap(),
+            codec::encode_row(&row).unwrap(),
             b"\x01\x02\x01\x06\x01T\x01\x01k\x05\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\
               \x03\x04\x08\x01\x0a\x01\x0b\x01\x01c\x01\xfb\xf8\x01\x00\x01m\x09"
         );
         assert_eq!(
-            codec::encode(&batch).unwrap(),
+            codec::encode_row(&batch).unwrap(),
             b"\x01\x01\x01\x01\x05\x02\x02\x03\x04\x05\x01\x06\x01\x07\x08\x09\x01"
         );
     }

@@ -33,21 +33,21 @@ impl SharedDatabase {
         Arc::new(Self { database: RwLock::new(Some(database)), open: RwLock::new(open), key_space, mark })
     }
 
-    pub(super) fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {
+    pub(super) fn read_database(&self) -> RwLockReadGuard<'_, Option<Database>> {
         self.database.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for the looks that are under way.
-    pub(super) fn database_mut(&self) -> RwLockWriteGuard<'_, Option<Database>> {
+    pub(super) fn lock_database(&self) -> RwLockWriteGuard<'_, Option<Database>> {
         self.database.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn open(&self) -> Arc<OpenBatches> {
+    pub(super) fn open_batches(&self) -> Arc<OpenBatches> {
         Arc::clone(&self.open.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Publishes the open batches, before anybody hears of the commit that made them so.
-    pub(super) fn publish(&self, open: &Arc<OpenBatches>) {
+    pub(super) fn publish_batches(&self, open: &Arc<OpenBatches>) {
         *self.open.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(open);
     }
 }

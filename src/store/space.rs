@@ -29,7 +29,7 @@ const PAGES_PER_BYTE: u64 = 4;
 
 /// What is known of the disk's room.
 #[derive(Debug, Default)]
-pub(super) struct Space {
+pub(super) struct DiskSpace {
     full: bool,
     /// Not full, but no longer roomy.
     tight: bool,
@@ -40,21 +40,21 @@ pub(super) struct Space {
     spent: bool,
 }
 
-impl Space {
+impl DiskSpace {
     /// Asks the system, before `weight` bytes are added. Keeps the reserve at `reserve` bytes
     /// where there is room for it.
-    pub(super) fn look(&mut self, medium: &mut dyn Medium, reserve: u64, weight: u64) {
-        self.free = medium.free();
+    pub(super) fn check_space(&mut self, medium: &mut dyn Medium, reserve: u64, weight: u64) {
+        self.free = medium.free_bytes();
         let Some(free) = self.free else {
             // A system that does not say is asked by trying, now and then.
             self.full = self.spent;
             self.spent &= weight > 0;
             return;
         };
-        let capacity = medium.capacity();
+        let capacity = medium.capacity_bytes();
         let at_most = |bytes: u64| capacity.map_or(bytes, |all| bytes.min(all / SHARE));
         let reserve = at_most(reserve);
-        let missing = reserve.saturating_sub(medium.reserved());
+        let missing = reserve.saturating_sub(medium.reserve_bytes());
         let pages = weight.saturating_mul(PAGES_PER_BYTE);
         let needed = if self.full { pages.max(at_most(COMFORT)) } else { pages };
         let occupied = at_most(FLOOR).max(LEAST_FLOOR) + missing;
@@ -63,26 +63,26 @@ impl Space {
         self.lacking = (occupied + needed).saturating_sub(free);
         self.tight = free < occupied + pages + at_most(COMFORT);
         if roomy
-            && medium.reserved() != reserve
-            && let Err(error) = medium.reserve(reserve)
+            && medium.reserve_bytes() != reserve
+            && let Err(error) = medium.set_reserve(reserve)
         {
             // A quota, perhaps. A system that cannot reserve has none, and goes without.
             full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
             tracing::debug!(%error, "the reserve cannot be taken");
         }
-        self.say(full);
+        self.set_full(full);
     }
 
     /// A commit found no room: the reserve is given up.
-    pub(super) fn ran_out(&mut self, medium: &mut dyn Medium) {
+    pub(super) fn release_reserve(&mut self, medium: &mut dyn Medium) {
         self.spent = true;
-        if let Err(error) = medium.reserve(0) {
+        if let Err(error) = medium.set_reserve(0) {
             tracing::error!(%error, "the reserve cannot be given up");
         }
-        self.say(true);
+        self.set_full(true);
     }
 
-    fn say(&mut self, full: bool) {
+    fn set_full(&mut self, full: bool) {
         if full && !self.full {
             tracing::error!(
                 name: journal::DISK_FULL,
@@ -95,25 +95,25 @@ impl Space {
         self.full = full;
     }
 
-    pub(super) fn admits(&self) -> bool {
+    pub(super) fn admits_records(&self) -> bool {
         !self.full
     }
 
     /// Whether receipts are not to become more.
-    pub(super) fn is_tight(&self) -> bool {
+    pub(super) fn is_low(&self) -> bool {
         self.full || self.tight
     }
 
     /// Whether so many bytes may be enough to make it roomy.
-    pub(super) fn is_helped_by(&self, bytes: u64) -> bool {
+    pub(super) fn may_recover_with(&self, bytes: u64) -> bool {
         bytes > 0 && bytes >= self.lacking
     }
 
-    pub(super) fn free(&self) -> Option<u64> {
+    pub(super) fn free_bytes(&self) -> Option<u64> {
         self.free
     }
 
-    pub(super) fn state(&self) -> DiskState {
+    pub(super) fn disk_state(&self) -> DiskState {
         if self.full { DiskState::Full } else { DiskState::Ok }
     }
 }
@@ -121,10 +121,10 @@ impl Space {
 /// Whether more than half of the file holds nothing any more.
 pub(super) fn is_worth_compacting(medium: &dyn Medium, counters: &Counters) -> bool {
     let live = counters.submitters.disk_bytes() + counters.records.synced * RECEIPT_BYTES;
-    medium.size().is_ok_and(|size| size > SMALL_FILE && size / 2 > live)
+    medium.database_bytes().is_ok_and(|size| size > SMALL_FILE && size / 2 > live)
 }
 
 /// Whether so many bytes are enough of the file to give them back.
 pub(super) fn is_worth_giving_back(medium: &dyn Medium, freed: u64) -> bool {
-    medium.size().is_ok_and(|size| freed > 0 && freed >= size / SHARE)
+    medium.database_bytes().is_ok_and(|size| freed > 0 && freed >= size / SHARE)
 }

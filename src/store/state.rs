@@ -11,7 +11,7 @@ use super::error::StoreError;
 use super::key_space::KeySpace;
 use super::open_batches::OpenBatches;
 use super::schema::{Snapshot, StoredPhase, meta};
-use super::urgent::Urgent;
+use super::urgent::UrgentRecords;
 use crate::model::{Damage, Holder};
 
 /// Priorities, each with a cursor of its own.
@@ -20,14 +20,14 @@ const CLASSES: usize = 10;
 const MAX_WOKEN: usize = 10_000;
 
 /// Records settled, and records synced, since the daemon started.
-pub(super) type Totals = (u64, u64);
+pub(super) type SettledTotals = (u64, u64);
 
 /// Records of a batch by the user that handed them over: how many PENDING ones, how many FAILED ones.
 pub(super) type InFlight = BTreeMap<u32, (u64, u64)>;
 
 /// The memory.
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct QueueState {
     pub(super) counters: Counters,
     pub(super) open: Arc<OpenBatches>,
     /// Among whose records a key makes an order, as the lanes are on disk.
@@ -38,10 +38,10 @@ pub(super) struct State {
     /// Records behind the cursors that the next claim looks at.
     pub(super) woken: BTreeSet<u64>,
     /// Held records that go before the others of their lane once it moves.
-    pub(super) urgent: Urgent,
+    pub(super) urgent: UrgentRecords,
     /// The receipt that the next search for old ones begins at.
     pub(super) next_receipt: u64,
-    pub(super) giving_way: GivingWay,
+    pub(super) eviction: ReceiptEviction,
     pub(super) paused: bool,
     pub(super) settled_total: u64,
     pub(super) synced_total: u64,
@@ -58,7 +58,7 @@ pub(super) struct State {
 
 /// Which receipts give way: those that are older than a time.
 #[derive(Default)]
-pub(super) struct GivingWay {
+pub(super) struct ReceiptEviction {
     pub(super) before: u64,
     /// How many of them are left.
     pub(super) left: usize,
@@ -77,7 +77,7 @@ pub(super) struct Cursors {
 
 impl Cursors {
     /// The ranges that are left, highest priority first.
-    pub(super) fn ranges(&self) -> [std::ops::Range<u64>; CLASSES] {
+    pub(super) fn remaining_ranges(&self) -> [std::ops::Range<u64>; CLASSES] {
         std::array::from_fn(|class| {
             let (start, end) = ((class as u64) << 56, (class as u64 + 1) << 56);
             self.next.get(class).map_or(start, |next| start.max(*next))..end
@@ -85,7 +85,7 @@ impl Cursors {
     }
 
     /// The walk has looked at `place`.
-    pub(super) fn passed(&mut self, place: u64) {
+    pub(super) fn mark_passed(&mut self, place: u64) {
         if let Some(next) = usize::try_from(place >> 56).ok().and_then(|class| self.next.get_mut(class)) {
             *next = place + 1;
         }
@@ -98,11 +98,11 @@ impl Cursors {
     }
 }
 
-impl State {
+impl QueueState {
     /// As the tables say.
-    pub(super) fn load(database: &Database, key_space: KeySpace) -> Result<Self, StoreError> {
-        let snapshot = Snapshot::of(database)?;
-        let counters = Counters::read(&snapshot.meta)?;
+    pub(super) fn load_from(database: &Database, key_space: KeySpace) -> Result<Self, StoreError> {
+        let snapshot = Snapshot::read_latest(database)?;
+        let counters = Counters::read_from(&snapshot.meta)?;
         let mut state =
             Self { counters, key_space, holders_changed: true, waits_changed: true, ..Self::default() };
         state.paused = snapshot.meta.get(meta::PAUSED)?.is_some();
@@ -110,13 +110,13 @@ impl State {
         state.damage = damage.and_then(|note| serde_json::from_slice(note.value()).ok()).unwrap_or_default();
         for item in snapshot.batches.iter()? {
             let (id, row) = item?;
-            state.open_mut().put(id.value(), codec::decode(row.value())?);
+            state.open_mut().insert_batch(id.value(), codec::decode_row(row.value())?);
         }
         Ok(state)
     }
 
     /// The next claim looks at the record at this place.
-    pub(super) fn wake(&mut self, place: u64) {
+    pub(super) fn wake_record(&mut self, place: u64) {
         self.cursors.dry = false;
         if self.cursors.has_passed(place) {
             self.woken.insert(place);
@@ -135,8 +135,9 @@ impl State {
     /// Whether the planner may want something of the store at once: a batch is in flight, or records may
     /// be claimed or are due.
     pub(super) fn is_busy(&self, now: u64) -> bool {
-        let claimed = self.open.rows().flat_map(|row| &row.members).filter(|member| !member.failed).count();
-        let in_flight = self.open.rows().any(|row| row.phase == StoredPhase::InFlight);
+        let claimed =
+            self.open.batch_rows().flat_map(|row| &row.members).filter(|member| !member.failed).count();
+        let in_flight = self.open.batch_rows().any(|row| row.phase == StoredPhase::InFlight);
         let claimable = !self.cursors.dry && self.counters.records.pending > claimed as u64;
         in_flight || claimable || self.next_due_at.is_some_and(|due| due <= now)
     }
@@ -147,11 +148,11 @@ impl State {
     }
 
     /// Of this life, and not in the tables.
-    pub(super) fn totals(&self) -> Totals {
+    pub(super) fn settled_totals(&self) -> SettledTotals {
         (self.settled_total, self.synced_total)
     }
 
-    pub(super) fn set_totals(&mut self, (settled, synced): Totals) {
+    pub(super) fn set_settled_totals(&mut self, (settled, synced): SettledTotals) {
         (self.settled_total, self.synced_total) = (settled, synced);
     }
 }

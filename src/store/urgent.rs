@@ -10,25 +10,25 @@ const MAX_URGENT: usize = 1000;
 /// Held records with a higher priority than the record right before them in their lane. When the lane
 /// moves, the next claim considers the most urgent of them together with all records before it.
 #[derive(Default)]
-pub(super) struct Urgent {
+pub(super) struct UrgentRecords {
     by_lane: BTreeMap<Lane, BTreeSet<u64>>,
     by_place: BTreeMap<u64, Lane>,
 }
 
-impl Urgent {
+impl UrgentRecords {
     /// Remembers a record.
-    pub(super) fn remember(&mut self, lane: &Lane, place: u64) {
+    pub(super) fn add_record(&mut self, lane: &Lane, place: u64) {
         self.by_lane.entry(lane.clone()).or_default().insert(place);
         self.by_place.insert(place, lane.clone());
         if self.by_place.len() > MAX_URGENT
             && let Some((place, _)) = self.by_place.last_key_value()
         {
-            self.forget(*place);
+            self.remove_record(*place);
         }
     }
 
     /// Forgets a record: it goes, or is gone.
-    pub(super) fn forget(&mut self, place: u64) {
+    pub(super) fn remove_record(&mut self, place: u64) {
         let Some(lane) = self.by_place.remove(&place) else { return };
         if let Some(places) = self.by_lane.get_mut(&lane) {
             places.remove(&place);
@@ -39,7 +39,7 @@ impl Urgent {
     }
 
     /// The most urgent record of a lane.
-    pub(super) fn first(&self, lane: &Lane) -> Option<u64> {
+    pub(super) fn most_urgent(&self, lane: &Lane) -> Option<u64> {
         self.by_lane.get(lane)?.first().copied()
     }
 

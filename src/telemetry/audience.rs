@@ -7,7 +7,7 @@
 
 use crate::api::{RecordChange, Status};
 use crate::model::{LastError, ManifestEntry};
-use crate::store::{Filter, Page, StoreError, StoreView};
+use crate::store::{Filter, ManifestPage, StoreError, StoreView};
 
 /// One who reads what the daemon knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +44,8 @@ impl Audience {
     }
 
     /// A page of the manifest, as this reader sees it.
-    pub(crate) fn read_page(self, view: &StoreView, filter: &Filter) -> Result<Page, StoreError> {
-        let mut page = view.page(filter)?;
+    pub(crate) fn read_page(self, view: &StoreView, filter: &Filter) -> Result<ManifestPage, StoreError> {
+        let mut page = view.list_page(filter)?;
         for entry in &mut page.entries {
             self.redact_entry(entry);
         }

@@ -7,7 +7,7 @@ use crate::api::BatchReport;
 use crate::model::Network;
 use crate::model::{BatchId, Link, RecordId};
 use crate::policy::breaker::BreakerState;
-use crate::store::SetAside;
+use crate::store::QuarantinedRecord;
 
 /// Something happened. Losing one costs a line or a count, never data.
 #[derive(Clone, Debug, Message)]
@@ -41,10 +41,10 @@ pub enum Event {
         /// The batch that it failed in.
         batch: BatchId,
         /// Which, whose, and why.
-        record: SetAside,
+        record: QuarantinedRecord,
     },
     /// A person put a record under review. Its error tells what its last try met, too.
-    RecordAddedToReview(SetAside),
+    RecordAddedToReview(QuarantinedRecord),
     /// The breaker went to another mode.
     BreakerChanged(BreakerState),
     /// The way to the server opened or closed.

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where the tests of a module may stand: here or in the library, in a file of their own or in that of the module.
+/// Where the tests of a module may stand: here or in one of the crates, in a file of their own or in that of the module.
 fn files(module: &[&str]) -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let inner = module.strip_suffix(&["tests"]).unwrap_or(module);
-    ["tests/programs", "src"]
+    ["tests/programs", "src", "crates/fieldsync-core/src", "crates/fieldsync-gateway/src"]
         .iter()
         .flat_map(|base| [module, inner].map(|module| root.join(base).join(module.join("/"))))
         .flat_map(|path| [path.with_extension("rs"), path.join("mod.rs")])

@@ -10,7 +10,7 @@ use crate::actors::tell;
 use crate::model::BatchId;
 use crate::policy::learned;
 use crate::policy::scheduler::{Action, Disposition};
-use crate::store::{Claim, Remember, Settle, Settled};
+use crate::store::{Claim, SaveNote, Settle, SettleSummary};
 use crate::telemetry::event::Event;
 
 /// What was learned is kept at most this often, and whenever the breaker changes its mode.
@@ -44,7 +44,7 @@ impl BatchPlanner {
     fn settled(
         &mut self,
         id: BatchId,
-        settled: Settled,
+        settled: SettleSummary,
         report: Option<(Report, Vec<(String, u64)>)>,
         done: String,
         ctx: &mut Context<Self>,
@@ -77,7 +77,7 @@ impl BatchPlanner {
     }
 
     /// What was learned, when it is time to keep it: it goes along with a settlement.
-    fn note(&mut self) -> Option<Remember> {
+    fn note(&mut self) -> Option<SaveNote> {
         let (now, mode) = (self.clock.now(), self.senses.breaker.borrow().mode.name());
         let recent = self.kept.is_some_and(|(at, was)| now.saturating_sub(at) < KEEP_EVERY && was == mode);
         (!recent).then(|| {
@@ -86,8 +86,8 @@ impl BatchPlanner {
         })
     }
 
-    pub(super) fn remember(&mut self) -> Remember {
+    pub(super) fn remember(&mut self) -> SaveNote {
         let learned = self.look(|scheduler, view| scheduler.learned_state(view));
-        Remember { name: learned::NOTE, note: learned.to_note() }
+        SaveNote { name: learned::NOTE, note: learned.to_note() }
     }
 }

@@ -13,7 +13,7 @@ use super::finding::Finding;
 use crate::api::Status;
 use crate::cli::words::plain;
 use crate::client::{Client, ClientError, decode_json};
-use crate::store::is_in_use;
+use crate::store::is_state_dir_in_use;
 
 /// A daemon that is well answers at once.
 const DAEMON_WITHIN: Duration = Duration::from_secs(10);
@@ -90,7 +90,7 @@ fn answered(at: &str, version: &str) -> Vec<Finding> {
 
 /// Nobody answers at the socket. The lock on the state directory tells whether a daemon runs all the same.
 fn unreachable(found: &str, why: &str, state_dir: Option<&Path>) -> Finding {
-    match state_dir.map(is_in_use) {
+    match state_dir.map(is_state_dir_in_use) {
         Some(Ok(true)) => {
             let state = state_dir.unwrap_or(Path::new("")).display();
             Finding::problem(

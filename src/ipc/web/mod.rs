@@ -41,7 +41,7 @@ use super::state::ApiState;
 use crate::actors::ConfigWatch;
 use crate::actors::queue_store::Write;
 use crate::config;
-use crate::store::Remember;
+use crate::store::SaveNote;
 use access_code::AccessCode;
 use document::PageDocument;
 use identity::PageIdentity;
@@ -125,7 +125,7 @@ fn create_identity(state: &ApiState) -> Option<PageIdentity> {
         );
         return None;
     };
-    let saved = state.store.send(Write(Remember { name: identity::SECRET_NOTE, note: secret }));
+    let saved = state.store.send(Write(SaveNote { name: identity::SECRET_NOTE, note: secret }));
     actix_rt::spawn(async move {
         if !matches!(saved.await, Ok(Ok(()))) {
             tracing::warn!(

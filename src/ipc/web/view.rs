@@ -106,7 +106,7 @@ fn explain_review(error: Option<&LastError>) -> &'static str {
 pub(super) async fn list_review(state: &ApiState, viewer: PageViewer) -> Result<ReviewList, ApiError> {
     let filter =
         Filter { state: Some(RecordState::Quarantined), limit: REVIEW_RECORDS_MAX, ..Filter::default() };
-    let page = state.with_view(move |view| view.page(&filter)).await?;
+    let page = state.with_view(move |view| view.list_page(&filter)).await?;
     let records = page.entries.into_iter().map(|entry| ReviewEntry::new(entry, viewer)).collect();
     Ok(ReviewList { records, more: page.next.is_some(), retry: viewer.may_retry })
 }

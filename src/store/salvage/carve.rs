@@ -4,14 +4,14 @@
 //! holds no zero bytes. The file is read in blocks that overlap by the longest row. Chunks may lie
 //! before their row or behind it, so rows that need some are put together in a second pass.
 
-use super::fill::{Fill, Found};
-use super::raw::Raw;
-use super::source::Source;
-use crate::store::append::digest_of;
+use super::fill::{SalvagedItem, StoreFiller};
+use super::raw::RawFile;
+use super::source::DamagedTables;
+use crate::store::append::content_digest;
 use crate::store::codec::{self, CHUNK_MAGIC, ROW_MAGIC};
 use crate::store::error::StoreError;
-use crate::store::options::Progress;
-use crate::store::schema::Header;
+use crate::store::options::ProgressCallback;
+use crate::store::schema::RecordHeader;
 
 /// What is read at once.
 const BLOCK: usize = 1 << 20;
@@ -19,33 +19,33 @@ const BLOCK: usize = 1 << 20;
 const LONGEST: usize = 8192;
 
 /// Adds every record that the new database lacks, save those for which `tables` have a receipt.
-pub(super) fn carve(
-    raw: &Raw,
-    mut tables: Option<Source>,
-    fill: &mut Fill<'_>,
-    progress: &Progress,
+pub(super) fn carve_file(
+    raw: &RawFile,
+    mut tables: Option<DamagedTables>,
+    fill: &mut StoreFiller<'_>,
+    progress: &ProgressCallback,
 ) -> Result<(), StoreError> {
     let mut block = vec![0; BLOCK + LONGEST];
     let mut offset = 0;
     let mut skip = 0;
-    while offset < raw.length() {
-        raw.read(offset, &mut block);
-        skip = scan(&block, offset, skip, &mut tables, fill)?;
+    while offset < raw.byte_length() {
+        raw.read_or_zero(offset, &mut block);
+        skip = scan_block(&block, offset, skip, &mut tables, fill)?;
         offset += BLOCK as u64;
         #[expect(clippy::cast_precision_loss, reason = "how far it has come, for people")]
-        progress((offset as f64 / raw.length() as f64).min(1.0));
+        progress((offset as f64 / raw.byte_length() as f64).min(1.0));
     }
-    fill.commit()?;
-    assemble(raw, fill)
+    fill.commit_items()?;
+    assemble_chunked(raw, fill)
 }
 
 /// Looks at what begins within the block, from `start`; where the next block is to be looked at from.
-pub(super) fn scan(
+pub(super) fn scan_block(
     block: &[u8],
     offset: u64,
     start: usize,
-    tables: &mut Option<Source>,
-    fill: &mut Fill<'_>,
+    tables: &mut Option<DamagedTables>,
+    fill: &mut StoreFiller<'_>,
 ) -> Result<usize, StoreError> {
     let mut at = start;
     while at < BLOCK {
@@ -57,9 +57,9 @@ pub(super) fn scan(
             break;
         }
         let length = if rest.starts_with(ROW_MAGIC) {
-            row(rest, offset + at as u64, tables, fill)?
+            carve_row(rest, offset + at as u64, tables, fill)?
         } else if rest.starts_with(CHUNK_MAGIC) {
-            chunk(rest, offset + at as u64, fill)?
+            carve_chunk(rest, offset + at as u64, fill)?
         } else {
             None
         };
@@ -68,63 +68,63 @@ pub(super) fn scan(
     Ok(at.saturating_sub(BLOCK))
 }
 
-fn row(
+fn carve_row(
     bytes: &[u8],
     offset: u64,
-    tables: &mut Option<Source>,
-    fill: &mut Fill<'_>,
+    tables: &mut Option<DamagedTables>,
+    fill: &mut StoreFiller<'_>,
 ) -> Result<Option<usize>, StoreError> {
-    let Ok(row) = codec::unseal::<Header>(bytes) else { return Ok(None) };
-    let (Ok(part), length) = (row.part(), row.length()) else { return Ok(None) };
+    let Ok(row) = codec::unseal_row::<RecordHeader>(bytes) else { return Ok(None) };
+    let (Ok(part), length) = (row.verified_part(), row.sealed_length()) else { return Ok(None) };
     let header = row.header;
     if tables.as_mut().is_some_and(|tables| tables.has_receipt(&header)) {
         return Ok(Some(length));
     }
     if part.len() < header.bytes as usize {
         let digest = u128::from_le_bytes(header.digest);
-        fill.add(Found::Partial { id: header.id, digest, offset })?;
-    } else if let Some(body) = verified(&header, part.to_vec()) {
-        fill.add(Found::Carved { header, body })?;
+        fill.add_item(SalvagedItem::Partial { id: header.id, digest, offset })?;
+    } else if let Some(body) = verified_text(&header, part.to_vec()) {
+        fill.add_item(SalvagedItem::Carved { header, body })?;
     }
     Ok(Some(length))
 }
 
-fn chunk(bytes: &[u8], offset: u64, fill: &mut Fill<'_>) -> Result<Option<usize>, StoreError> {
+fn carve_chunk(bytes: &[u8], offset: u64, fill: &mut StoreFiller<'_>) -> Result<Option<usize>, StoreError> {
     let Ok(chunk) = codec::unseal_chunk(bytes) else { return Ok(None) };
     let digest = u128::from_le_bytes(chunk.digest);
-    fill.add(Found::Piece { digest, index: chunk.index, offset })?;
-    Ok(Some(chunk.length()))
+    fill.add_item(SalvagedItem::Piece { digest, index: chunk.index, offset })?;
+    Ok(Some(chunk.sealed_length()))
 }
 
 /// The body as text, when it is the one that the header tells of.
-fn verified(header: &Header, body: Vec<u8>) -> Option<Box<str>> {
+fn verified_text(header: &RecordHeader, body: Vec<u8>) -> Option<Box<str>> {
     let body = String::from_utf8(body).ok().filter(|body| body.len() == header.bytes as usize)?;
-    let digest = digest_of(&header.record_type, header.key.as_deref(), &body);
+    let digest = content_digest(&header.record_type, header.key.as_deref(), &body);
     (digest == header.digest).then(|| body.into_boxed_str())
 }
 
 /// Puts rows and their chunks together.
-fn assemble(raw: &Raw, fill: &mut Fill<'_>) -> Result<(), StoreError> {
+fn assemble_chunked(raw: &RawFile, fill: &mut StoreFiller<'_>) -> Result<(), StoreError> {
     let mut after = None;
     let mut buffer = vec![0; LONGEST];
-    while let Some((id, digest, offset)) = fill.partial_after(after)? {
+    while let Some((id, digest, offset)) = fill.next_partial(after)? {
         after = Some((id, digest));
-        raw.read(offset, &mut buffer);
-        let Ok(row) = codec::unseal::<Header>(&buffer) else { continue };
-        let Ok(mut body) = row.part().map(<[u8]>::to_vec) else { continue };
+        raw.read_or_zero(offset, &mut buffer);
+        let Ok(row) = codec::unseal_row::<RecordHeader>(&buffer) else { continue };
+        let Ok(mut body) = row.verified_part().map(<[u8]>::to_vec) else { continue };
         let header = row.header;
         for index in 0.. {
             if body.len() >= header.bytes as usize {
                 break;
             }
-            let Some(offset) = fill.piece(digest, index)? else { break };
-            raw.read(offset, &mut buffer);
+            let Some(offset) = fill.find_chunk(digest, index)? else { break };
+            raw.read_or_zero(offset, &mut buffer);
             let Ok(chunk) = codec::unseal_chunk(&buffer) else { break };
             body.extend_from_slice(chunk.part);
         }
-        if let Some(body) = verified(&header, body) {
-            fill.add(Found::Carved { header, body })?;
+        if let Some(body) = verified_text(&header, body) {
+            fill.add_item(SalvagedItem::Carved { header, body })?;
         }
     }
-    fill.commit()
+    fill.commit_items()
 }

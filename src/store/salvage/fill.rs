@@ -14,8 +14,10 @@ use crate::store::codec;
 use crate::store::counters::Counters;
 use crate::store::error::StoreError;
 use crate::store::key_space::KeySpace;
-use crate::store::migration::note_key_space;
-use crate::store::schema::{Header, ManifestRow, SCHEMA_VERSION, StoredError, StoredState, Tables, meta};
+use crate::store::migration::save_key_space;
+use crate::store::schema::{
+    ManifestRow, RecordHeader, SCHEMA_VERSION, StoredError, StoredState, Tables, meta,
+};
 
 /// Record id → its row: known to be unsettled, and its payload is still looked for.
 const WANTED: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("salvage_wanted");
@@ -36,15 +38,15 @@ const MAX_STEADY_MS: u64 = 1 << 48;
 const NAMED: usize = 100;
 
 /// What was found, to be put into the new database.
-pub(super) enum Found {
+pub(super) enum SalvagedItem {
     /// A record with its payload, and its row when that reads, in the state that it is to have.
-    Record { header: Header, body: Box<str>, row: Option<ManifestRow> },
+    Record { header: RecordHeader, body: Box<str>, row: Option<ManifestRow> },
     /// A record that the server has.
     Receipt { id: u128, row: ManifestRow, settled_at: u64 },
     /// A record that is not settled, whose payload was not found where it should be.
     Wanted { id: u128, row: ManifestRow },
     /// A record in the raw file, which may be long settled.
-    Carved { header: Header, body: Box<str> },
+    Carved { header: RecordHeader, body: Box<str> },
     /// The first part of one.
     Partial { id: u128, digest: u128, offset: u64 },
     /// A further part.
@@ -53,7 +55,7 @@ pub(super) enum Found {
 
 /// What the tables say of the store as a whole.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct SalvagedMeta {
     pub(super) device: Option<u128>,
     pub(super) paused: bool,
     pub(super) counters: Counters,
@@ -64,19 +66,19 @@ pub(super) struct Known {
     pub(super) every_record: bool,
 }
 
-pub(super) struct Fill<'d> {
+pub(super) struct StoreFiller<'d> {
     database: &'d Database,
-    found: Vec<Found>,
+    found: Vec<SalvagedItem>,
     bytes: usize,
     counters: Counters,
     key_space: KeySpace,
-    pub(super) known: Known,
+    pub(super) known: SalvagedMeta,
 }
 
-impl<'d> Fill<'d> {
+impl<'d> StoreFiller<'d> {
     pub(super) fn new(database: &'d Database, key_space: KeySpace) -> Result<Self, StoreError> {
         let transaction = database.begin_write()?;
-        drop(Tables::open(&transaction)?);
+        drop(Tables::open_all(&transaction)?);
         transaction.open_table(WANTED)?;
         transaction.open_table(PARTIAL)?;
         transaction.open_table(PIECES)?;
@@ -87,40 +89,40 @@ impl<'d> Fill<'d> {
             bytes: 0,
             counters: Counters { next_seq: 1, ..Counters::default() },
             key_space,
-            known: Known::default(),
+            known: SalvagedMeta::default(),
         })
     }
 
-    pub(super) fn add(&mut self, found: Found) -> Result<(), StoreError> {
+    pub(super) fn add_item(&mut self, found: SalvagedItem) -> Result<(), StoreError> {
         let body = match &found {
-            Found::Record { body, .. } | Found::Carved { body, .. } => body.len(),
+            SalvagedItem::Record { body, .. } | SalvagedItem::Carved { body, .. } => body.len(),
             _ => 0,
         };
         self.bytes += body + ENTRY_BYTES;
         self.found.push(found);
-        if self.bytes < COMMIT_BYTES { Ok(()) } else { self.commit() }
+        if self.bytes < COMMIT_BYTES { Ok(()) } else { self.commit_items() }
     }
 
     /// What was not committed yet.
     #[cfg(fuzzing)]
-    pub(super) fn take_found(&mut self) -> Vec<Found> {
+    pub(super) fn take_found(&mut self) -> Vec<SalvagedItem> {
         self.bytes = 0;
         std::mem::take(&mut self.found)
     }
 
-    pub(super) fn commit(&mut self) -> Result<(), StoreError> {
+    pub(super) fn commit_items(&mut self) -> Result<(), StoreError> {
         self.bytes = 0;
         let transaction = self.database.begin_write()?;
         let mut counters = self.counters.clone();
-        let mut put = Put {
-            tables: Tables::open(&transaction)?,
+        let mut put = FillTransaction {
+            tables: Tables::open_all(&transaction)?,
             transaction: &transaction,
             counters: &mut counters,
             key_space: self.key_space,
             every_record: self.known.every_record,
         };
         for found in self.found.drain(..) {
-            put.put(found)?;
+            put.put_item(found)?;
         }
         drop(put);
         transaction.commit()?;
@@ -129,13 +131,13 @@ impl<'d> Fill<'d> {
     }
 
     /// Whether payloads are still looked for.
-    pub(super) fn wants(&mut self) -> Result<bool, StoreError> {
-        self.commit()?;
+    pub(super) fn has_missing_payloads(&mut self) -> Result<bool, StoreError> {
+        self.commit_items()?;
         Ok(!self.database.begin_read()?.open_table(WANTED)?.is_empty()?)
     }
 
     /// The partial record behind this one: id, digest, where its row begins.
-    pub(super) fn partial_after(
+    pub(super) fn next_partial(
         &self,
         after: Option<(u128, u128)>,
     ) -> Result<Option<(u128, u128, u64)>, StoreError> {
@@ -148,18 +150,18 @@ impl<'d> Fill<'d> {
     }
 
     /// Where in the damaged file this part of a record begins.
-    pub(super) fn piece(&self, digest: u128, index: u32) -> Result<Option<u64>, StoreError> {
+    pub(super) fn find_chunk(&self, digest: u128, index: u32) -> Result<Option<u64>, StoreError> {
         let table = self.database.begin_read()?.open_table(PIECES)?;
         Ok(table.get((digest, index))?.map(|offset| offset.value()))
     }
 
     /// Makes a store of it; how many records that are not settled are in it, and how many are known
     /// to be lost. From both `note` makes the note of the damage.
-    pub(super) fn finish(
+    pub(super) fn finish_store(
         mut self,
         note: impl FnOnce(u64, u64) -> Option<Damage>,
     ) -> Result<(u64, u64), StoreError> {
-        self.commit()?;
+        self.commit_items()?;
         let transaction = self.database.begin_write()?;
         let lost = {
             let wanted = transaction.open_table(WANTED)?;
@@ -184,21 +186,21 @@ impl<'d> Fill<'d> {
             steady: self.counters.steady.max(steady.unwrap_or_default()),
             ..self.counters.clone()
         };
-        let salvaged = counters.records.unsettled();
+        let salvaged = counters.records.unsettled_count();
         let mut damage = std::mem::take(&mut self.known.damage);
         damage.extend(note(salvaged, lost));
         {
-            let mut tables = Tables::open(&transaction)?;
+            let mut tables = Tables::open_all(&transaction)?;
             for (name, value) in &self.known.notes {
                 tables.meta.insert(name.as_str(), value.as_slice())?;
             }
             let device = self.known.device.unwrap_or_else(|| Uuid::new_v4().as_u128());
-            tables.meta.insert(meta::SCHEMA, codec::encode(&SCHEMA_VERSION)?.as_slice())?;
-            tables.meta.insert(meta::DEVICE, codec::encode(&device)?.as_slice())?;
-            counters.write(&mut tables.meta)?;
-            note_key_space(&mut tables, self.key_space)?;
+            tables.meta.insert(meta::SCHEMA, codec::encode_row(&SCHEMA_VERSION)?.as_slice())?;
+            tables.meta.insert(meta::DEVICE, codec::encode_row(&device)?.as_slice())?;
+            counters.write_to(&mut tables.meta)?;
+            save_key_space(&mut tables, self.key_space)?;
             if self.known.paused {
-                tables.meta.insert(meta::PAUSED, codec::encode(&true)?.as_slice())?;
+                tables.meta.insert(meta::PAUSED, codec::encode_row(&true)?.as_slice())?;
             }
             if !damage.is_empty() {
                 let note = serde_json::to_vec(&damage)
@@ -212,7 +214,7 @@ impl<'d> Fill<'d> {
 }
 
 /// A commit under way.
-struct Put<'t, 'c> {
+struct FillTransaction<'t, 'c> {
     tables: Tables<'t>,
     transaction: &'t WriteTransaction,
     counters: &'c mut Counters,
@@ -220,33 +222,38 @@ struct Put<'t, 'c> {
     every_record: bool,
 }
 
-impl Put<'_, '_> {
-    fn put(&mut self, found: Found) -> Result<(), StoreError> {
+impl FillTransaction<'_, '_> {
+    fn put_item(&mut self, found: SalvagedItem) -> Result<(), StoreError> {
         match found {
-            Found::Record { header, body, row } => {
+            SalvagedItem::Record { header, body, row } => {
                 if self.tables.manifest.get(header.id)?.is_none() {
-                    self.record(header, &body, row)?;
+                    self.put_record(header, &body, row)?;
                 }
                 Ok(())
             }
-            Found::Receipt { id, row, settled_at } => self.receipt(id, row, settled_at),
-            Found::Wanted { id, row } => self.wanted(id, row),
-            Found::Carved { header, body } => self.carved(header, &body),
-            Found::Partial { id, digest, offset } => {
+            SalvagedItem::Receipt { id, row, settled_at } => self.put_receipt(id, row, settled_at),
+            SalvagedItem::Wanted { id, row } => self.put_missing(id, row),
+            SalvagedItem::Carved { header, body } => self.put_carved(header, &body),
+            SalvagedItem::Partial { id, digest, offset } => {
                 if self.tables.manifest.get(id)?.is_none() {
                     self.transaction.open_table(PARTIAL)?.insert((id, digest), offset)?;
                 }
                 Ok(())
             }
-            Found::Piece { digest, index, offset } => {
+            SalvagedItem::Piece { digest, index, offset } => {
                 self.transaction.open_table(PIECES)?.insert((digest, index), offset)?;
                 Ok(())
             }
         }
     }
 
-    fn record(&mut self, mut header: Header, body: &str, row: Option<ManifestRow>) -> Result<(), StoreError> {
-        if !is_possible(QueuePosition(header.place))
+    fn put_record(
+        &mut self,
+        mut header: RecordHeader,
+        body: &str,
+        row: Option<ManifestRow>,
+    ) -> Result<(), StoreError> {
+        if !is_valid_place(QueuePosition(header.place))
             || self.is_taken(header.place)?
             || self.is_in_lane(&header)?
         {
@@ -259,27 +266,27 @@ impl Put<'_, '_> {
         let quarantined = row.as_ref().is_some_and(|row| row.state == StoredState::Quarantined);
         let id = header.id;
         let Tables { payload, chunks, .. } = &mut self.tables;
-        body::write(payload, chunks, &header, body)?;
+        body::write_payload(payload, chunks, &header, body)?;
         let row = ManifestRow {
             state: if quarantined { StoredState::Quarantined } else { StoredState::Pending },
             attempts: row.as_ref().map_or(0, |row| row.attempts),
             updated_at: row.as_ref().map_or(header.created_at, |row| row.updated_at),
             batch: row.as_ref().and_then(|row| row.batch),
             error: row.and_then(|row| row.error),
-            ..ManifestRow::fresh(header)
+            ..ManifestRow::new_pending(header)
         };
-        if let Some(lane) = row.lane(self.key_space) {
-            self.tables.lanes.insert(lane.at(seq), row.place)?;
+        if let Some(lane) = row.lane_in(self.key_space) {
+            self.tables.lanes.insert(lane.position_of(seq), row.place)?;
         }
-        self.insert(id, &row)
+        self.insert_row(id, &row)
     }
 
-    fn insert(&mut self, id: u128, row: &ManifestRow) -> Result<(), StoreError> {
+    fn insert_row(&mut self, id: u128, row: &ManifestRow) -> Result<(), StoreError> {
         if row.state == StoredState::Quarantined {
             self.tables.quarantine.insert(row.place, id)?;
         }
         self.counters.count_change(row, None, Some(row.state));
-        self.tables.manifest.insert(id, codec::encode(row)?.as_slice())?;
+        self.tables.manifest.insert(id, codec::encode_row(row)?.as_slice())?;
         Ok(())
     }
 
@@ -288,12 +295,12 @@ impl Put<'_, '_> {
     }
 
     /// Whether a record of the same key arrived as the same one, under another priority.
-    fn is_in_lane(&self, header: &Header) -> Result<bool, StoreError> {
-        let Some(lane) = header.lane(self.key_space) else { return Ok(false) };
-        Ok(self.tables.lanes.get(lane.at(QueuePosition(header.place).seq()))?.is_some())
+    fn is_in_lane(&self, header: &RecordHeader) -> Result<bool, StoreError> {
+        let Some(lane) = header.lane_in(self.key_space) else { return Ok(false) };
+        Ok(self.tables.lanes.get(lane.position_of(QueuePosition(header.place).seq()))?.is_some())
     }
 
-    fn receipt(&mut self, id: u128, row: ManifestRow, settled_at: u64) -> Result<(), StoreError> {
+    fn put_receipt(&mut self, id: u128, row: ManifestRow, settled_at: u64) -> Result<(), StoreError> {
         let is_plausible = is_plausible(&row.record_type, row.key.as_deref());
         if !is_plausible || self.tables.manifest.get(id)?.is_some() || self.is_taken(row.place)? {
             return Ok(());
@@ -305,20 +312,20 @@ impl Put<'_, '_> {
         let settled_at = Some(settled_at).filter(|at| *at < MAX_STEADY_MS).unwrap_or(self.counters.steady);
         self.counters.steady = self.counters.steady.max(settled_at);
         self.tables.receipts.insert(row.place, (id, settled_at))?;
-        self.insert(id, &ManifestRow { state: StoredState::Synced, due_at: None, ..row })
+        self.insert_row(id, &ManifestRow { state: StoredState::Synced, due_at: None, ..row })
     }
 
-    fn wanted(&mut self, id: u128, row: ManifestRow) -> Result<(), StoreError> {
+    fn put_missing(&mut self, id: u128, row: ManifestRow) -> Result<(), StoreError> {
         let known = self
             .tables
             .manifest
             .get(id)?
-            .map(|value| codec::decode::<ManifestRow>(value.value()))
+            .map(|value| codec::decode_row::<ManifestRow>(value.value()))
             .transpose()?;
         let Some(known) = known else {
             // Another record with this place is this one, under an id that damage made of its own.
             if self.tables.payload.get(row.place)?.is_none() {
-                self.transaction.open_table(WANTED)?.insert(id, codec::encode(&row)?.as_slice())?;
+                self.transaction.open_table(WANTED)?.insert(id, codec::encode_row(&row)?.as_slice())?;
             }
             return Ok(());
         };
@@ -334,33 +341,33 @@ impl Put<'_, '_> {
                 error: row.error,
                 ..known
             };
-            self.insert(id, &row)?;
+            self.insert_row(id, &row)?;
         }
         Ok(())
     }
 
-    fn carved(&mut self, header: Header, body: &str) -> Result<(), StoreError> {
+    fn put_carved(&mut self, header: RecordHeader, body: &str) -> Result<(), StoreError> {
         if self.tables.manifest.get(header.id)?.is_some() {
             return Ok(());
         }
         let mut wanted = self.transaction.open_table(WANTED)?;
         let row =
-            wanted.remove(header.id)?.map(|row| codec::decode::<ManifestRow>(row.value())).transpose()?;
+            wanted.remove(header.id)?.map(|row| codec::decode_row::<ManifestRow>(row.value())).transpose()?;
         drop(wanted);
         match row {
-            Some(row) if row.digest == header.digest => self.record(header, body, Some(row)),
+            Some(row) if row.digest == header.digest => self.put_record(header, body, Some(row)),
             // A payload that the record had before it was mended.
-            Some(row) => self.wanted(header.id, row),
+            Some(row) => self.put_missing(header.id, row),
             None if self.every_record => Ok(()),
             // Bytes that nothing else tells of may lie in a text that an application chose.
             None if !is_plausible(&header.record_type, header.key.as_deref()) => Ok(()),
-            None => self.record(header, body, None),
+            None => self.put_record(header, body, None),
         }
     }
 }
 
 /// Whether a store gives out this place, so that claims look there, and more may come behind it.
-fn is_possible(place: QueuePosition) -> bool {
+fn is_valid_place(place: QueuePosition) -> bool {
     QueuePosition::new(place.priority(), place.seq()) == place && place.seq() < 2 * MAX_SEQ
 }
 
@@ -371,7 +378,7 @@ pub(super) fn is_plausible(record_type: &str, key: Option<&str>) -> bool {
 }
 
 /// For a record that is under review, and nobody knows why any more.
-pub(super) fn forgotten(at: u64) -> StoredError {
+pub(super) fn unknown_review_reason(at: u64) -> StoredError {
     StoredError {
         class: "damaged".into(),
         http_status: None,

@@ -1,13 +1,13 @@
 //! What the fuzz targets call of the search through raw bytes.
 
 use super::carve;
-use super::fill::{Fill, Found};
+use super::fill::{SalvagedItem, StoreFiller};
 use super::source::shrink_references;
-use crate::store::append::digest_of;
-use crate::store::codec::{self, CHUNK_MAGIC, ROW_MAGIC, Row};
+use crate::store::append::content_digest;
+use crate::store::codec::{self, CHUNK_MAGIC, ROW_MAGIC, SealedRow};
 use crate::store::counters::Counters;
 use crate::store::key_space::KeySpace;
-use crate::store::schema::{BatchRow, Header, ManifestRow};
+use crate::store::schema::{BatchRow, ManifestRow, RecordHeader};
 use redb::Database;
 use redb::backends::InMemoryBackend;
 use serde::Serialize;
@@ -46,10 +46,10 @@ fn reseal_row(row: &mut [u8], with_digest: bool) -> Option<()> {
     row.get_mut(part_to..part_to + 4)?.copy_from_slice(&part_crc.to_le_bytes());
     reseal_header(row, part_from)?;
     if with_digest
-        && let Ok(Row { header, .. }) = codec::unseal::<Header>(row)
+        && let Ok(SealedRow { header, .. }) = codec::unseal_row::<RecordHeader>(row)
         && let Ok(body) = str::from_utf8(row.get(part_from..part_to)?)
     {
-        let digest = digest_of(&header.record_type, header.key.as_deref(), body);
+        let digest = content_digest(&header.record_type, header.key.as_deref(), body);
         row.get_mut(part_from - digest.len()..part_from)?.copy_from_slice(&digest);
         reseal_header(row, part_from)?;
     }
@@ -70,34 +70,39 @@ fn reseal_chunk(chunk: &mut [u8]) -> Option<()> {
 }
 
 /// The search through raw bytes, again and again.
-pub struct Carver(Fill<'static>);
+pub struct Carver(StoreFiller<'static>);
 
 impl Carver {
     /// It needs a database for what it finds, and is never so full that it puts something there.
     pub fn new() -> Self {
         let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
-        Self(Fill::new(Box::leak(Box::new(database)), KeySpace::default()).unwrap())
+        Self(StoreFiller::new(Box::leak(Box::new(database)), KeySpace::default()).unwrap())
     }
 
     /// Panics when something is found that is not there.
     pub fn assert_carved(&mut self, bytes: &[u8]) {
         // As the block of a file that ends here.
-        let next = carve::scan(bytes, 0, 0, &mut None, &mut self.0).unwrap();
+        let next = carve::scan_block(bytes, 0, 0, &mut None, &mut self.0).unwrap();
         assert_eq!(next, 0);
         let mut last = None;
         for found in self.0.take_found() {
             match found {
-                Found::Carved { header, body } => {
+                SalvagedItem::Carved { header, body } => {
                     assert_eq!(header.bytes as usize, body.len());
-                    assert_eq!(header.digest, digest_of(&header.record_type, header.key.as_deref(), &body));
+                    assert_eq!(
+                        header.digest,
+                        content_digest(&header.record_type, header.key.as_deref(), &body)
+                    );
                     let key = header.key.as_deref().unwrap_or("");
                     for text in [&*header.record_type, key, &body] {
                         assert!(is_part(bytes, text.as_bytes()));
                     }
                 }
-                Found::Partial { offset, .. } => assert_magic(bytes, offset, ROW_MAGIC, &mut last),
-                Found::Piece { offset, .. } => assert_magic(bytes, offset, CHUNK_MAGIC, &mut last),
-                Found::Record { .. } | Found::Receipt { .. } | Found::Wanted { .. } => unreachable!(),
+                SalvagedItem::Partial { offset, .. } => assert_magic(bytes, offset, ROW_MAGIC, &mut last),
+                SalvagedItem::Piece { offset, .. } => assert_magic(bytes, offset, CHUNK_MAGIC, &mut last),
+                SalvagedItem::Record { .. } | SalvagedItem::Receipt { .. } | SalvagedItem::Wanted { .. } => {
+                    unreachable!()
+                }
             }
         }
     }
@@ -115,15 +120,15 @@ fn assert_magic(bytes: &[u8], offset: u64, magic: &[u8], last: &mut Option<u64>)
 
 /// Panics unless these bytes are no row of any table, or one that is written and read as itself.
 pub fn assert_rows(bytes: &[u8]) {
-    assert_row::<Header>(bytes);
+    assert_row::<RecordHeader>(bytes);
     assert_row::<ManifestRow>(bytes);
     assert_row::<BatchRow>(bytes);
     assert_row::<Counters>(bytes);
 }
 
 fn assert_row<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
-    if let Ok(row) = codec::decode::<T>(bytes) {
-        let again: T = codec::decode(&codec::encode(&row).unwrap()).unwrap();
+    if let Ok(row) = codec::decode_row::<T>(bytes) {
+        let again: T = codec::decode_row(&codec::encode_row(&row).unwrap()).unwrap();
         assert_eq!(again, row);
     }
 }

@@ -32,13 +32,13 @@ use super::key_space::KeySpace;
 use super::options::{StoreOptions, database_builder};
 use super::schema::{SCHEMA_VERSION, Snapshot};
 use crate::model::{Damage, NewRecord, QueuePosition, RecordId};
-use fill::Fill;
-use raw::Raw;
-use source::Source;
+use fill::StoreFiller;
+use raw::RawFile;
+use source::DamagedTables;
 
 /// How a damaged file is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum SalvageMode {
     /// The tables, then the raw bytes if need be.
     TablesFirst,
     /// The tables ended the process before: the raw bytes only.
@@ -47,25 +47,25 @@ pub(super) enum Way {
 
 /// Puts what reads of the file at `path` into a new database; how many unsettled records that is,
 /// and how many are known to be lost.
-pub(super) fn salvage(
+pub(super) fn salvage_file(
     path: &Path,
-    way: Way,
+    way: SalvageMode,
     database: &Database,
     opening: &StoreOptions,
     note: impl FnOnce(u64, u64) -> Option<Damage>,
 ) -> Result<(u64, u64), StoreError> {
-    let raw = Arc::new(Raw::open(path).map_err(|error| StoreError::Redb(redb::Error::Io(error)))?);
+    let raw = Arc::new(RawFile::open(path).map_err(|error| StoreError::Redb(redb::Error::Io(error)))?);
     let StoreOptions { key_space, progress } = opening;
-    let mut fill = Fill::new(database, *key_space)?;
-    let mut source = (way == Way::TablesFirst).then(|| Source::open(&raw));
+    let mut fill = StoreFiller::new(database, *key_space)?;
+    let mut source = (way == SalvageMode::TablesFirst).then(|| DamagedTables::open_best_commit(&raw));
     let whole = match &mut source {
-        Some(source) => tables::read(source, &mut fill, progress)?,
+        Some(source) => tables::salvage_tables(source, &mut fill, progress)?,
         None => false,
     };
-    if !whole && (!fill.known.every_record || fill.wants()?) {
-        carve::carve(&raw, source, &mut fill, progress)?;
+    if !whole && (!fill.known.every_record || fill.has_missing_payloads()?) {
+        carve::carve_file(&raw, source, &mut fill, progress)?;
     }
-    fill.finish(note)
+    fill.finish_store(note)
 }
 
 /// What was salvaged of a file by hand.
@@ -112,15 +112,17 @@ pub enum SalvageError {
 impl Salvage {
     /// Reads a file and changes nothing of it. What is found is put in order in a file without
     /// a name in `scratch`, which goes when this does.
-    pub fn of(path: &Path, scratch: &Path) -> Result<Self, SalvageError> {
+    pub fn read_file(path: &Path, scratch: &Path) -> Result<Self, SalvageError> {
         let unreadable = |source| SalvageError::Unreadable { path: path.to_owned(), source };
         let no_room = |source| SalvageError::NoRoom { path: scratch.to_owned(), source };
-        let raw = Arc::new(Raw::open(path).map_err(unreadable)?);
+        let raw = Arc::new(RawFile::open(path).map_err(unreadable)?);
         let mut first = [0];
         std::fs::File::open(path)
             .and_then(|mut file| io::Read::read(&mut file, &mut first))
             .map_err(unreadable)?;
-        if let Some(found) = tables::schema(&mut Source::open(&raw)).filter(|found| *found > SCHEMA_VERSION) {
+        if let Some(found) = tables::read_schema_version(&mut DamagedTables::open_best_commit(&raw))
+            .filter(|found| *found > SCHEMA_VERSION)
+        {
             return Err(SalvageError::NewerSchema { path: path.to_owned(), found });
         }
         // Without a name, so that nobody else can read it or put another file in its place.
@@ -129,18 +131,19 @@ impl Salvage {
         let found = FileBackend::new(found).map_err(StoreError::from)?;
         let database =
             database_builder(&opening.progress).create_with_backend(found).map_err(StoreError::from)?;
-        let (salvaged, lost) = match salvage(path, Way::TablesFirst, &database, &opening, |_, _| None) {
-            Err(StoreError::Redb(redb::Error::Io(source))) => return Err(no_room(source)),
-            done => done?,
-        };
+        let (salvaged, lost) =
+            match salvage_file(path, SalvageMode::TablesFirst, &database, &opening, |_, _| None) {
+                Err(StoreError::Redb(redb::Error::Io(source))) => return Err(no_room(source)),
+                done => done?,
+            };
         Ok(Self { database, salvaged, lost })
     }
 
     /// The records in order of arrival.
-    pub fn records(&self) -> Result<impl Iterator<Item = Result<NewRecord, StoreError>>, StoreError> {
-        let tables = Snapshot::open(&self.database.begin_read()?)?;
+    pub fn list_records(&self) -> Result<impl Iterator<Item = Result<NewRecord, StoreError>>, StoreError> {
+        let tables = Snapshot::open_all(&self.database.begin_read()?)?;
         let mut classes = Vec::new();
-        for range in super::state::Cursors::default().ranges() {
+        for range in super::state::Cursors::default().remaining_ranges() {
             classes.push(tables.payload.range(range)?.peekable());
         }
         Ok(std::iter::from_fn(move || {
@@ -153,13 +156,13 @@ impl Salvage {
                 Ok((place, _)) => place.value(),
                 Err(error) => return Some(Err(error.into())),
             };
-            Some(record(&tables, place))
+            Some(read_record(&tables, place))
         }))
     }
 }
 
-fn record(tables: &Snapshot, place: u64) -> Result<NewRecord, StoreError> {
-    let read = body::read(&tables.payload, &tables.chunks, place)?;
+fn read_record(tables: &Snapshot, place: u64) -> Result<NewRecord, StoreError> {
+    let read = body::read_payload(&tables.payload, &tables.chunks, place)?;
     let (header, payload) = read.ok_or(StoreError::Inconsistent("a record was found and is gone"))?;
     Ok(NewRecord {
         id: RecordId(Uuid::from_u128(header.id)),

@@ -8,12 +8,12 @@ use std::path::Path;
 /// What is read apart from its surroundings when they cannot be read together.
 const SECTOR: usize = 4096;
 
-pub(super) struct Raw {
+pub(super) struct RawFile {
     file: File,
     length: u64,
 }
 
-impl Raw {
+impl RawFile {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
@@ -23,13 +23,13 @@ impl Raw {
         Ok(Self { file, length: metadata.len() })
     }
 
-    pub(super) fn length(&self) -> u64 {
+    pub(super) fn byte_length(&self) -> u64 {
         self.length
     }
 
     /// Fills `out`, with zeros where the file ends and where the disk cannot be read: nothing that
     /// is looked for is made of zeros.
-    pub(super) fn read(&self, offset: u64, out: &mut [u8]) {
+    pub(super) fn read_or_zero(&self, offset: u64, out: &mut [u8]) {
         if self.try_read(offset, out).is_ok() {
             return;
         }

@@ -16,10 +16,10 @@ use redb::{
     StorageBackend, TableDefinition, Value,
 };
 
-use super::raw::Raw;
+use super::raw::RawFile;
 use crate::store::error::StoreError;
-use crate::store::panic_guard::contained;
-use crate::store::schema::{CHUNKS, Header, MANIFEST, META, PAYLOAD, QUARANTINE, RECEIPTS};
+use crate::store::panic_guard::catch_panics;
+use crate::store::schema::{CHUNKS, MANIFEST, META, PAYLOAD, QUARANTINE, RECEIPTS, RecordHeader};
 
 /// The header of redb's format 3: what every file of ours begins with, and two commit slots.
 const HEADER: usize = 320;
@@ -50,39 +50,39 @@ const CHECKSUM_BYTES: usize = 16;
 const REFERENCE_BYTES: usize = 8;
 /// The upper five bits of a reference's last byte are the binary logarithm of the page's size in pages.
 const ORDER_SHIFT: u32 = 3;
-/// What [`Parts`] holds.
+/// What [`OpenedTables`] holds.
 const TABLES: usize = 6;
 
 /// The file as redb may see it.
-struct Shown {
-    raw: Arc<Raw>,
+struct DamagedFileBackend {
+    raw: Arc<RawFile>,
     header: [u8; HEADER],
     reads: Arc<AtomicU32>,
     failures_left: Arc<AtomicU64>,
 }
 
-impl fmt::Debug for Shown {
+impl fmt::Debug for DamagedFileBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a damaged file")
     }
 }
 
-impl StorageBackend for Shown {
+impl StorageBackend for DamagedFileBackend {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.raw.length())
+        Ok(self.raw.byte_length())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let left = self.reads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         if out.len() > MAX_READ {
             // The room for it was made before this was asked, and made of zeros.
-            spend(&self.failures_left, out.len() as u64 / BYTES_PER_FAILURE);
+            spend_failures(&self.failures_left, out.len() as u64 / BYTES_PER_FAILURE);
         }
-        if left.is_err() || out.len() > MAX_READ || offset >= self.raw.length() {
+        if left.is_err() || out.len() > MAX_READ || offset >= self.raw.byte_length() {
             return Err(io::Error::other("a damaged reference"));
         }
-        self.raw.read(offset, out);
-        shrink_references(out, self.raw.length());
+        self.raw.read_or_zero(offset, out);
+        shrink_references(out, self.raw.byte_length());
         if let Ok(from @ 0..HEADER) = usize::try_from(offset) {
             for (byte, shown) in out.iter_mut().zip(self.header.iter().skip(from)) {
                 *byte = *shown;
@@ -122,7 +122,7 @@ impl StorageBackend for Shown {
     }
 }
 
-fn spend(failures_left: &AtomicU64, failures: u64) {
+fn spend_failures(failures_left: &AtomicU64, failures: u64) {
     failures_left
         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(failures)))
         .ok();
@@ -146,7 +146,7 @@ pub(super) fn shrink_references(page: &mut [u8], file_length: u64) {
 
 /// The tables, as far as each can be opened.
 #[derive(Default)]
-pub(super) struct Parts {
+pub(super) struct OpenedTables {
     pub(super) payload: Option<ReadOnlyTable<u64, &'static [u8]>>,
     pub(super) chunks: Option<ReadOnlyTable<(u64, u32), &'static [u8]>>,
     pub(super) manifest: Option<ReadOnlyTable<u128, &'static [u8]>>,
@@ -155,28 +155,28 @@ pub(super) struct Parts {
     pub(super) meta: Option<ReadOnlyTable<&'static str, &'static [u8]>>,
 }
 
-impl Parts {
-    fn count(&self) -> usize {
+impl OpenedTables {
+    fn opened_count(&self) -> usize {
         let keyed = [self.payload.is_some(), self.manifest.is_some(), self.meta.is_some()];
         let others = [self.chunks.is_some(), self.quarantine.is_some(), self.receipts.is_some()];
         keyed.into_iter().chain(others).filter(|opened| *opened).count()
     }
 }
 
-pub(super) struct Source {
-    raw: Arc<Raw>,
+pub(super) struct DamagedTables {
+    raw: Arc<RawFile>,
     header: [u8; HEADER],
     pub(super) reads: Arc<AtomicU32>,
-    pub(super) parts: Parts,
+    pub(super) parts: OpenedTables,
     failures_left: Arc<AtomicU64>,
     /// Both commit slots are whole, and the tables are those of the later commit, all of them.
     pub(super) latest: bool,
 }
 
-impl Source {
-    pub(super) fn open(raw: &Arc<Raw>) -> Self {
+impl DamagedTables {
+    pub(super) fn open_best_commit(raw: &Arc<RawFile>) -> Self {
         let mut header = [0; HEADER];
-        raw.read(0, &mut header);
+        raw.read_or_zero(0, &mut header);
         for (byte, head) in header.iter_mut().zip(HEAD) {
             *byte = head;
         }
@@ -185,33 +185,33 @@ impl Source {
             id.map_or(0, |id| u64::from_le_bytes(*id))
         };
         let [first, second] = SLOTS.map(id);
-        let failures_left = MAX_FAILURES + raw.length() / PAGE_BYTES * MAX_FAILURES_PER_PAGE;
+        let failures_left = MAX_FAILURES + raw.byte_length() / PAGE_BYTES * MAX_FAILURES_PER_PAGE;
         let latest_first = if second > first { [PRIMARY, 0] } else { [0, PRIMARY] };
         let mut tried = latest_first.map(|slot| {
             header[FLAGS] = slot;
             let reads = Arc::new(AtomicU32::new(READS));
             let (raw, parts, failures_left) =
-                (Arc::clone(raw), Parts::default(), Arc::new(AtomicU64::new(failures_left)));
+                (Arc::clone(raw), OpenedTables::default(), Arc::new(AtomicU64::new(failures_left)));
             let mut source = Self { raw, header, reads, parts, failures_left, latest: false };
-            let opened = source.reopen();
+            let opened = source.reopen_tables();
             (source, opened)
         });
         let slots_are_whole = tried.iter().all(|(_, opened)| *opened);
         let [latest, former] = &mut tried;
-        latest.0.latest = slots_are_whole && latest.0.parts.count() == TABLES;
-        let use_former = former.0.parts.count() > latest.0.parts.count();
+        latest.0.latest = slots_are_whole && latest.0.parts.opened_count() == TABLES;
+        let use_former = former.0.parts.opened_count() > latest.0.parts.opened_count();
         let [latest, former] = tried;
         if use_former { former.0 } else { latest.0 }
     }
 
     /// False when not even the commit slot is whole, or too many reads failed: there are no tables from then on.
-    pub(super) fn reopen(&mut self) -> bool {
+    pub(super) fn reopen_tables(&mut self) -> bool {
         self.reads.store(READS, Ordering::Relaxed);
         let (raw, header, reads) = (Arc::clone(&self.raw), self.header, Arc::clone(&self.reads));
         let old = std::mem::take(&mut self.parts);
         let is_given_up = self.failures_left.load(Ordering::Relaxed) == 0;
         let failures_left = Arc::clone(&self.failures_left);
-        let opened = contained(move || -> Option<ReadTransaction> {
+        let opened = catch_panics(move || -> Option<ReadTransaction> {
             drop(old);
             if is_given_up {
                 return None;
@@ -220,56 +220,57 @@ impl Source {
             builder.set_concurrency_mode(ConcurrencyMode::SingleWriter);
             // What is not cached is counted when it is read.
             builder.set_cache_size(0);
-            let database =
-                builder.open_read_only_with_backend(Shown { raw, header, reads, failures_left }).ok()?;
+            let database = builder
+                .open_read_only_with_backend(DamagedFileBackend { raw, header, reads, failures_left })
+                .ok()?;
             database.begin_read().ok()
         });
-        spend(&self.failures_left, 1);
+        spend_failures(&self.failures_left, 1);
         let Ok(Some(transaction)) = opened else { return false };
-        self.parts = Parts {
-            payload: self.table(&transaction, PAYLOAD),
-            chunks: self.table(&transaction, CHUNKS),
-            manifest: self.table(&transaction, MANIFEST),
-            quarantine: self.table(&transaction, QUARANTINE),
-            receipts: self.table(&transaction, RECEIPTS),
-            meta: self.table(&transaction, META),
+        self.parts = OpenedTables {
+            payload: self.open_table(&transaction, PAYLOAD),
+            chunks: self.open_table(&transaction, CHUNKS),
+            manifest: self.open_table(&transaction, MANIFEST),
+            quarantine: self.open_table(&transaction, QUARANTINE),
+            receipts: self.open_table(&transaction, RECEIPTS),
+            meta: self.open_table(&transaction, META),
         };
         true
     }
 
-    fn table<K: Key + 'static, V: Value + 'static>(
+    fn open_table<K: Key + 'static, V: Value + 'static>(
         &self,
         transaction: &ReadTransaction,
         definition: TableDefinition<'_, K, V>,
     ) -> Option<ReadOnlyTable<K, V>> {
         self.reads.store(READS, Ordering::Relaxed);
-        contained(|| transaction.open_table(definition).ok()).ok().flatten()
+        catch_panics(|| transaction.open_table(definition).ok()).ok().flatten()
     }
 
     /// One look at the tables. `entries` is how many it may read, roughly.
-    pub(super) fn look<T>(
+    pub(super) fn with_tables<T>(
         &mut self,
         entries: usize,
-        look: impl FnOnce(&Parts) -> Result<Option<T>, StoreError>,
+        look: impl FnOnce(&OpenedTables) -> Result<Option<T>, StoreError>,
     ) -> Result<Option<T>, ()> {
         let parts = &self.parts;
-        let looked = guarded(&self.reads, entries, || look(parts));
+        let looked = guard_read(&self.reads, entries, || look(parts));
         if looked.is_err() {
-            self.reopen();
+            self.reopen_tables();
         }
         looked
     }
 }
 
-impl Source {
+impl DamagedTables {
     /// Whether the server is known to have this record.
-    pub(super) fn has_receipt(&mut self, header: &Header) -> bool {
-        self.receipt(header.place).is_some_and(|(id, _)| id == header.id)
+    pub(super) fn has_receipt(&mut self, header: &RecordHeader) -> bool {
+        self.receipt_at(header.place).is_some_and(|(id, _)| id == header.id)
     }
 
     /// Who was settled at this place, and when.
-    pub(super) fn receipt(&mut self, place: u64) -> Option<(u128, u64)> {
-        let receipt = self.look(1, |parts| match &parts.receipts {
+    pub(super) fn receipt_at(&mut self, place: u64) -> Option<(u128, u64)> {
+        let receipt = self.with_tables(1, |parts| match &parts.receipts {
             Some(table) => Ok(table.get(place)?.map(|receipt| receipt.value())),
             None => Ok(None),
         });
@@ -278,14 +279,14 @@ impl Source {
 }
 
 /// Loses what it was to find, and no more, when redb fails or panics.
-pub(super) fn guarded<T>(
+pub(super) fn guard_read<T>(
     reads: &AtomicU32,
     entries: usize,
     look: impl FnOnce() -> Result<T, StoreError>,
 ) -> Result<T, ()> {
     let reads_left = u32::try_from(entries).unwrap_or(u32::MAX).saturating_mul(2).saturating_add(READS);
     reads.store(reads_left, Ordering::Relaxed);
-    match contained(look) {
+    match catch_panics(look) {
         Ok(Ok(found)) => Ok(found),
         Ok(Err(_)) | Err(_) => Err(()),
     }

@@ -4,16 +4,16 @@
 //! Rows of the manifest have no checksum. Their state is believed when the other tables say the
 //! same: a payload is kept for as long as its record is not settled, a receipt from then on.
 
-use super::fill::{Fill, Found, forgotten};
-use super::source::{Parts, Source};
-use super::walk::Walk;
+use super::fill::{SalvagedItem, StoreFiller, unknown_review_reason};
+use super::source::{DamagedTables, OpenedTables};
+use super::walk::TableWalk;
 use crate::model::Damage;
 use crate::store::body;
 use crate::store::codec;
 use crate::store::counters::Counters;
 use crate::store::error::StoreError;
-use crate::store::options::Progress;
-use crate::store::schema::{Header, ManifestRow, StoredState, meta};
+use crate::store::options::ProgressCallback;
+use crate::store::schema::{ManifestRow, RecordHeader, StoredState, meta};
 
 /// Notes of other rooms that are kept, and how large each may be.
 const MAX_NOTES: usize = 16;
@@ -24,34 +24,34 @@ const MAX_DAMAGE: usize = 20;
 const SIGN_OF_LIFE: u64 = 1000;
 
 /// Reads what reads; whether that is everything.
-pub(super) fn read(
-    source: &mut Source,
-    fill: &mut Fill<'_>,
-    progress: &Progress,
+pub(super) fn salvage_tables(
+    source: &mut DamagedTables,
+    fill: &mut StoreFiller<'_>,
+    progress: &ProgressCallback,
 ) -> Result<bool, StoreError> {
-    let mut reader = Reader { whole: source.latest, source, fill, progress, seen: 0 };
-    reader.meta();
-    reader.payloads()?;
-    let every_record = reader.manifest()?;
+    let mut reader = TableReader { whole: source.latest, source, fill, progress, seen: 0 };
+    reader.read_meta();
+    reader.read_payloads()?;
+    let every_record = reader.read_manifest()?;
     let whole = reader.whole && every_record;
     fill.known.every_record = every_record;
     Ok(whole)
 }
 
 /// The schema version, when it can be told.
-pub(super) fn schema(source: &mut Source) -> Option<u32> {
-    value(source, meta::SCHEMA).and_then(|value| codec::decode(&value).ok())
+pub(super) fn read_schema_version(source: &mut DamagedTables) -> Option<u32> {
+    read_meta_value(source, meta::SCHEMA).and_then(|value| codec::decode_row(&value).ok())
 }
 
-fn value(source: &mut Source, name: &str) -> Option<Vec<u8>> {
-    let value = source.look(1, |parts| {
+fn read_meta_value(source: &mut DamagedTables, name: &str) -> Option<Vec<u8>> {
+    let value = source.with_tables(1, |parts| {
         let Some(table) = &parts.meta else { return Ok(None) };
         Ok(table.get(name)?.map(|value| value.value().to_vec()))
     });
     value.ok().flatten()
 }
 
-fn notes(source: &mut Source) -> Vec<(String, Vec<u8>)> {
+fn read_notes(source: &mut DamagedTables) -> Vec<(String, Vec<u8>)> {
     let known = [
         meta::SCHEMA,
         meta::DEVICE,
@@ -61,7 +61,7 @@ fn notes(source: &mut Source) -> Vec<(String, Vec<u8>)> {
         meta::PAUSED,
         meta::DAMAGE,
     ];
-    let notes = source.look(MAX_NOTES, |parts| {
+    let notes = source.with_tables(MAX_NOTES, |parts| {
         let Some(table) = &parts.meta else { return Ok(None) };
         let mut notes = Vec::new();
         for item in table.range::<&str>(..)?.take(MAX_NOTES) {
@@ -75,138 +75,138 @@ fn notes(source: &mut Source) -> Vec<(String, Vec<u8>)> {
     notes.ok().flatten().unwrap_or_default()
 }
 
-struct Reader<'r, 'd> {
-    source: &'r mut Source,
-    fill: &'r mut Fill<'d>,
-    progress: &'r Progress,
+struct TableReader<'r, 'd> {
+    source: &'r mut DamagedTables,
+    fill: &'r mut StoreFiller<'d>,
+    progress: &'r ProgressCallback,
     seen: u64,
     whole: bool,
 }
 
-impl Reader<'_, '_> {
-    fn meta(&mut self) {
+impl TableReader<'_, '_> {
+    fn read_meta(&mut self) {
         let known = &mut self.fill.known;
-        let device = value(self.source, meta::DEVICE);
-        known.device = device.and_then(|value| codec::decode(&value).ok());
-        known.paused = value(self.source, meta::PAUSED).is_some();
-        let counters = value(self.source, meta::COUNTERS);
+        let device = read_meta_value(self.source, meta::DEVICE);
+        known.device = device.and_then(|value| codec::decode_row(&value).ok());
+        known.paused = read_meta_value(self.source, meta::PAUSED).is_some();
+        let counters = read_meta_value(self.source, meta::COUNTERS);
         known.counters =
-            counters.and_then(|value| codec::decode::<Counters>(&value).ok()).unwrap_or_default();
-        let damage = value(self.source, meta::DAMAGE);
+            counters.and_then(|value| codec::decode_row::<Counters>(&value).ok()).unwrap_or_default();
+        let damage = read_meta_value(self.source, meta::DAMAGE);
         let damage = damage.and_then(|value| serde_json::from_slice::<Vec<Damage>>(&value).ok());
         known.damage = damage.unwrap_or_default();
         known.damage.truncate(MAX_DAMAGE);
-        known.notes = notes(self.source);
+        known.notes = read_notes(self.source);
         self.whole &= known.device.is_some();
     }
 
-    fn sign_of_life(&mut self) {
+    fn report_progress(&mut self) {
         self.seen += 1;
         if self.seen.is_multiple_of(SIGN_OF_LIFE) {
             (self.progress)(0.0);
         }
     }
 
-    fn payloads(&mut self) -> Result<(), StoreError> {
-        let mut walk = Walk::new(self.source, |parts: &Parts| parts.payload.as_ref());
+    fn read_payloads(&mut self) -> Result<(), StoreError> {
+        let mut walk = TableWalk::new(self.source, |parts: &OpenedTables| parts.payload.as_ref());
         while let Some((place, sealed)) = walk.next(self.source) {
-            self.sign_of_life();
-            let Ok(header) = codec::unseal::<Header>(&sealed).map(|row| row.header) else {
+            self.report_progress();
+            let Ok(header) = codec::unseal_row::<RecordHeader>(&sealed).map(|row| row.header) else {
                 self.whole = false;
                 continue;
             };
-            let row = self.row(header.id);
+            let row = self.read_row(header.id);
             let entries = header.bytes as usize / 1000;
-            let read = self.source.look(entries, |parts| {
+            let read = self.source.with_tables(entries, |parts| {
                 let (Some(payload), Some(chunks)) = (&parts.payload, &parts.chunks) else { return Ok(None) };
-                body::read(payload, chunks, place)
+                body::read_payload(payload, chunks, place)
             });
             let read = read.ok().flatten().filter(|_| header.place == place);
             self.whole &= read.is_some() && row.is_some();
             let Some((header, body)) = read else { continue };
             let row = match row {
-                Some(row) => Some(self.in_its_state(header.id, row)),
-                None => self.only_under_review(&header),
+                Some(row) => Some(self.with_confirmed_state(header.id, row)),
+                None => self.row_of_quarantined(&header),
             };
-            self.fill.add(Found::Record { header, body, row })?;
+            self.fill.add_item(SalvagedItem::Record { header, body, row })?;
         }
         self.whole &= walk.whole;
         Ok(())
     }
 
-    fn row(&mut self, id: u128) -> Option<ManifestRow> {
-        let row = self.source.look(1, |parts| {
+    fn read_row(&mut self, id: u128) -> Option<ManifestRow> {
+        let row = self.source.with_tables(1, |parts| {
             let Some(manifest) = &parts.manifest else { return Ok(None) };
             let row = manifest.get(id)?;
-            Ok(row.map(|row| codec::decode(row.value())).transpose()?)
+            Ok(row.map(|row| codec::decode_row(row.value())).transpose()?)
         });
         row.ok().flatten()
     }
 
     /// Who is listed as under review at this place.
-    fn under_review(&mut self, place: u64) -> Result<Option<u128>, ()> {
-        self.source.look(1, |parts| match &parts.quarantine {
+    fn quarantined_id_at(&mut self, place: u64) -> Result<Option<u128>, ()> {
+        self.source.with_tables(1, |parts| match &parts.quarantine {
             Some(table) => Ok(table.get(place)?.map(|id| id.value())),
             None => Err(StoreError::Inconsistent("there is no such table")),
         })
     }
 
     /// PENDING or QUARANTINED.
-    fn in_its_state(&mut self, id: u128, mut row: ManifestRow) -> ManifestRow {
+    fn with_confirmed_state(&mut self, id: u128, mut row: ManifestRow) -> ManifestRow {
         let quarantined = row.state == StoredState::Quarantined;
         // Whoever is under review has an error and waits for no time.
         let looks_so = quarantined && row.error.is_some() && row.due_at.is_none();
-        let is_so = match self.under_review(row.place) {
+        let is_so = match self.quarantined_id_at(row.place) {
             Ok(Some(listed)) => listed == id || looks_so,
             Ok(None) | Err(()) => looks_so,
         };
         self.whole &= is_so == quarantined;
         row.state = if is_so { StoredState::Quarantined } else { StoredState::Pending };
         if is_so && row.error.is_none() {
-            row.error = Some(forgotten(row.updated_at));
+            row.error = Some(unknown_review_reason(row.updated_at));
         }
         row.due_at = None;
         row
     }
 
     /// A row for a record that has none, when it is listed as under review.
-    fn only_under_review(&mut self, header: &Header) -> Option<ManifestRow> {
-        if self.under_review(header.place) != Ok(Some(header.id)) {
+    fn row_of_quarantined(&mut self, header: &RecordHeader) -> Option<ManifestRow> {
+        if self.quarantined_id_at(header.place) != Ok(Some(header.id)) {
             return None;
         }
         Some(ManifestRow {
             state: StoredState::Quarantined,
             attempts: 1,
-            error: Some(forgotten(header.created_at)),
-            ..ManifestRow::fresh(header.clone())
+            error: Some(unknown_review_reason(header.created_at)),
+            ..ManifestRow::new_pending(header.clone())
         })
     }
 
     /// Whether every row was read.
-    fn manifest(&mut self) -> Result<bool, StoreError> {
-        let mut walk = Walk::new(self.source, |parts: &Parts| parts.manifest.as_ref());
+    fn read_manifest(&mut self) -> Result<bool, StoreError> {
+        let mut walk = TableWalk::new(self.source, |parts: &OpenedTables| parts.manifest.as_ref());
         let mut decoded = self.source.latest;
         while let Some((id, value)) = walk.next(self.source) {
-            self.sign_of_life();
-            let Ok(row) = codec::decode::<ManifestRow>(&value) else {
+            self.report_progress();
+            let Ok(row) = codec::decode_row::<ManifestRow>(&value) else {
                 decoded = false;
                 continue;
             };
             let place = row.place;
-            let payload = self.source.look(1, |parts| match &parts.payload {
+            let payload = self.source.with_tables(1, |parts| match &parts.payload {
                 Some(table) => Ok(Some(table.get(place)?.is_some())),
                 None => Ok(None),
             });
-            let receipt = self.source.receipt(place).filter(|(listed, _)| *listed == id);
+            let receipt = self.source.receipt_at(place).filter(|(listed, _)| *listed == id);
             let settled = row.state == StoredState::Synced || receipt.is_some();
             let found = if settled && payload != Ok(Some(true)) {
                 let settled_at = receipt.map_or(self.fill.known.counters.steady, |(_, at)| at);
-                Found::Receipt { id, row, settled_at }
+                SalvagedItem::Receipt { id, row, settled_at }
             } else {
-                let row = self.in_its_state(id, row);
-                Found::Wanted { id, row }
+                let row = self.with_confirmed_state(id, row);
+                SalvagedItem::Wanted { id, row }
             };
-            self.fill.add(found)?;
+            self.fill.add_item(found)?;
         }
         Ok(decoded && walk.whole)
     }

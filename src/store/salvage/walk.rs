@@ -2,23 +2,23 @@
 
 use redb::{Key, Range, ReadOnlyTable, ReadableTableMetadata};
 
-use super::source::{Parts, Source, guarded};
-use crate::store::panic_guard::contained;
+use super::source::{DamagedTables, OpenedTables, guard_read};
+use crate::store::panic_guard::catch_panics;
 
 /// Gaps that one walk goes around.
 const MAX_GAPS: usize = 100_000;
 
 /// A key that one can count with, to go around what cannot be read.
-pub(super) trait Number: for<'a> Key<SelfType<'a> = Self> + Copy + 'static {
+pub(super) trait CountableKey: for<'a> Key<SelfType<'a> = Self> + Copy + 'static {
     const LAST: u128;
-    fn number(self) -> u128;
+    fn to_number(self) -> u128;
     fn from_number(number: u128) -> Self;
 }
 
-impl Number for u64 {
+impl CountableKey for u64 {
     const LAST: u128 = Self::MAX as u128;
 
-    fn number(self) -> u128 {
+    fn to_number(self) -> u128 {
         self.into()
     }
 
@@ -27,10 +27,10 @@ impl Number for u64 {
     }
 }
 
-impl Number for u128 {
+impl CountableKey for u128 {
     const LAST: u128 = Self::MAX;
 
-    fn number(self) -> u128 {
+    fn to_number(self) -> u128 {
         self
     }
 
@@ -39,14 +39,14 @@ impl Number for u128 {
     }
 }
 
-type Table<K> = ReadOnlyTable<K, &'static [u8]>;
-type Pick<K> = fn(&Parts) -> Option<&Table<K>>;
-type Entries<K> = Range<'static, K, &'static [u8]>;
+type BytesTable<K> = ReadOnlyTable<K, &'static [u8]>;
+type TableSelector<K> = fn(&OpenedTables) -> Option<&BytesTable<K>>;
+type TableRange<K> = Range<'static, K, &'static [u8]>;
 
 /// A walk through a table that goes around what cannot be read.
-pub(super) struct Walk<K: Number> {
-    table: Pick<K>,
-    range: Option<Entries<K>>,
+pub(super) struct TableWalk<K: CountableKey> {
+    table: TableSelector<K>,
+    range: Option<TableRange<K>>,
     /// Where to go on when the range breaks off; none at the end.
     from: Option<u128>,
     gaps: usize,
@@ -56,65 +56,65 @@ pub(super) struct Walk<K: Number> {
     pub(super) whole: bool,
 }
 
-impl<K: Number> Walk<K> {
-    pub(super) fn new(source: &mut Source, table: Pick<K>) -> Self {
-        let length = length(source, table);
+impl<K: CountableKey> TableWalk<K> {
+    pub(super) fn new(source: &mut DamagedTables, table: TableSelector<K>) -> Self {
+        let length = table_length(source, table);
         let most = length.unwrap_or(0).saturating_mul(2).saturating_add(10_000);
         Self { table, range: None, from: Some(0), gaps: 0, seen: 0, most, whole: length.is_some() }
     }
 
     /// The next entry that reads. Keys of a damaged table need not be in order, nor all different.
-    pub(super) fn next(&mut self, source: &mut Source) -> Option<(K, Vec<u8>)> {
+    pub(super) fn next(&mut self, source: &mut DamagedTables) -> Option<(K, Vec<u8>)> {
         loop {
             if self.range.is_none() {
                 let (table, from) = (self.table, K::from_number(self.from?));
-                let range =
-                    source.look(1, |parts| Ok(table(parts).map(|table| table.range(from..)).transpose()?));
+                let range = source
+                    .with_tables(1, |parts| Ok(table(parts).map(|table| table.range(from..)).transpose()?));
                 let Ok(range) = range else {
-                    self.go_around(source);
+                    self.skip_gap(source);
                     continue;
                 };
                 self.range = Some(range?);
             }
             let range = self.range.as_mut()?;
-            let next = guarded(&source.reads, 1, || {
+            let next = guard_read(&source.reads, 1, || {
                 let next = range.next().transpose()?;
                 Ok(next.map(|(key, value)| (key.value(), value.value().to_vec())))
             });
             match next {
                 Ok(Some((key, value))) if self.seen < self.most => {
                     self.seen += 1;
-                    let after = key.number().checked_add(1).filter(|after| *after <= K::LAST);
+                    let after = key.to_number().checked_add(1).filter(|after| *after <= K::LAST);
                     self.from = after.map(|after| after.max(self.from.unwrap_or(0)));
                     return Some((key, value));
                 }
                 Ok(ended) => {
-                    self.whole &= ended.is_none() && length(source, self.table) == Some(self.seen);
+                    self.whole &= ended.is_none() && table_length(source, self.table) == Some(self.seen);
                     self.from = None;
                     self.range = None;
                     return None;
                 }
-                Err(()) => self.go_around(source),
+                Err(()) => self.skip_gap(source),
             }
         }
     }
 
-    fn go_around(&mut self, source: &mut Source) {
+    fn skip_gap(&mut self, source: &mut DamagedTables) {
         self.whole = false;
         let range = self.range.take();
         // What a panic left behind may panic once more.
-        drop(contained(move || drop(range)));
-        source.reopen();
+        drop(catch_panics(move || drop(range)));
+        source.reopen_tables();
         self.gaps += 1;
         let from = self.from.filter(|_| self.gaps < MAX_GAPS);
-        self.from = from.and_then(|from| self.behind_the_gap(source, from));
+        self.from = from.and_then(|from| self.find_key_after_gap(source, from));
     }
 
     /// The first key from which a walk can begin again.
-    fn behind_the_gap(&self, source: &mut Source, from: u128) -> Option<u128> {
+    fn find_key_after_gap(&self, source: &mut DamagedTables, from: u128) -> Option<u128> {
         let table = self.table;
         let mut reads = |key: u128| {
-            let found = source.look(1, |parts| {
+            let found = source.with_tables(1, |parts| {
                 let Some(table) = table(parts) else { return Ok(None) };
                 let first = table.range(K::from_number(key)..)?.next().transpose()?;
                 Ok(Some(first.map(|(key, value)| (key.value(), value.value().len()))))
@@ -144,7 +144,8 @@ impl<K: Number> Walk<K> {
 }
 
 /// How many entries the table says that it has.
-fn length<K: Number>(source: &mut Source, table: Pick<K>) -> Option<u64> {
-    let length = source.look(1, |parts| Ok(table(parts).map(ReadableTableMetadata::len).transpose()?));
+fn table_length<K: CountableKey>(source: &mut DamagedTables, table: TableSelector<K>) -> Option<u64> {
+    let length =
+        source.with_tables(1, |parts| Ok(table(parts).map(ReadableTableMetadata::len).transpose()?));
     length.ok().flatten()
 }

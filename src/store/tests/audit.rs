@@ -10,18 +10,18 @@ use crate::store::key_space::KeySpace;
 use crate::store::lane_view;
 use crate::store::open_batches::OpenBatches;
 use crate::store::queue::Queue;
-use crate::store::schema::{BatchRow, HELD, ManifestRow, MemberRow, StoredPhase, StoredState};
+use crate::store::schema::{BatchRow, DUE_WHEN_UNBLOCKED, ManifestRow, MemberRow, StoredPhase, StoredState};
 
 /// Reads everything and compares all with all.
 pub(super) fn audit(queue: &mut Queue) {
-    let tables = queue.snapshot().unwrap();
+    let tables = queue.take_snapshot().unwrap();
     let rows: BTreeMap<u64, (u128, ManifestRow)> = tables
         .manifest
         .range::<u128>(..)
         .unwrap()
         .map(|item| {
             let (id, row) = item.unwrap();
-            let row: ManifestRow = codec::decode(row.value()).unwrap();
+            let row: ManifestRow = codec::decode_row(row.value()).unwrap();
             (row.place, (id.value(), row))
         })
         .collect();
@@ -36,7 +36,8 @@ pub(super) fn audit(queue: &mut Queue) {
     let mut chunked = 0;
     for item in tables.payload.range::<u64>(..).unwrap() {
         let (place, _) = item.unwrap();
-        let (header, body) = body::read(&tables.payload, &tables.chunks, place.value()).unwrap().unwrap();
+        let (header, body) =
+            body::read_payload(&tables.payload, &tables.chunks, place.value()).unwrap().unwrap();
         chunked += tables.chunks.range((place.value(), 0)..=(place.value(), u32::MAX)).unwrap().count();
         let row = &rows[&place.value()].1;
         assert_eq!(u64::from(row.payload_bytes), body.len() as u64);
@@ -69,7 +70,7 @@ pub(super) fn audit(queue: &mut Queue) {
     let mut in_flight = (0, 0);
     for item in tables.batches.range::<u128>(..).unwrap() {
         let (id, row) = item.unwrap();
-        let row: BatchRow = codec::decode(row.value()).unwrap();
+        let row: BatchRow = codec::decode_row(row.value()).unwrap();
         assert!(!row.members.is_empty(), "an empty batch stays open");
         audit_order(&row, &rows);
         assert_eq!(row.bytes, row.members.iter().map(|member| u64::from(member.bytes)).sum::<u64>());
@@ -83,7 +84,7 @@ pub(super) fn audit(queue: &mut Queue) {
                 *(if member.failed { &mut in_flight.1 } else { &mut in_flight.0 }) += 1;
             }
         }
-        open.put(id.value(), row);
+        open.insert_batch(id.value(), row);
     }
     assert_eq!(*queue.state().open, open, "memory and disk agree");
 
@@ -96,15 +97,15 @@ pub(super) fn audit(queue: &mut Queue) {
         ..known.clone()
     };
     assert_eq!(known, counters, "counters equal a full scan");
-    assert_eq!(Counters::read(&tables.meta).unwrap(), counters, "and so do those on disk");
-    let backlog = queue.backlog().unwrap();
+    assert_eq!(Counters::read_from(&tables.meta).unwrap(), counters, "and so do those on disk");
+    let backlog = queue.read_backlog().unwrap();
     audit_submitters(queue, &backlog, &rows);
     audit_holders(queue, &backlog);
     let waiting =
         rows.values().filter(|(_, row)| matches!(row.state, StoredState::Pending | StoredState::Failed));
     assert_eq!(backlog.oldest_pending_at, waiting.map(|(_, row)| row.created_at).min());
     let first = tables.retry.range::<(u64, u64)>(..).unwrap().next().map(|item| item.unwrap().0.value().0);
-    assert_eq!(backlog.next_due_at, first.filter(|due| *due < HELD));
+    assert_eq!(backlog.next_due_at, first.filter(|due| *due < DUE_WHEN_UNBLOCKED));
     assert_eq!(
         (backlog.pending, backlog.failed, backlog.syncing, backlog.bytes),
         (
@@ -171,18 +172,22 @@ fn audit_holders(queue: &Queue, backlog: &Backlog) {
         holders.sort_unstable_by_key(|holder| holder.id.0);
         holders
     };
-    let found =
-        lane_view::holders(&queue.snapshot().unwrap(), &queue.state().open, queue.state().key_space).unwrap();
+    let found = lane_view::find_holders(
+        &queue.take_snapshot().unwrap(),
+        &queue.state().open,
+        queue.state().key_space,
+    )
+    .unwrap();
     assert_eq!(sorted(backlog.holders.clone()), sorted(found));
 }
 
 /// Every failed record outside of batches has a due time or somebody who holds it.
 fn audit_waits(queue: &Queue, rows: &BTreeMap<u64, (u128, ManifestRow)>, claimed: &BTreeMap<u64, u128>) {
-    let tables = queue.snapshot().unwrap();
+    let tables = queue.take_snapshot().unwrap();
     let failed: BTreeSet<(u64, u64)> = rows
         .iter()
         .filter(|(place, (_, row))| row.state == StoredState::Failed && !claimed.contains_key(place))
-        .map(|(place, (_, row))| (row.due_at.unwrap_or(HELD), *place))
+        .map(|(place, (_, row))| (row.due_at.unwrap_or(DUE_WHEN_UNBLOCKED), *place))
         .collect();
     let retry: BTreeSet<(u64, u64)> =
         tables.retry.range::<(u64, u64)>(..).unwrap().map(|item| item.unwrap().0.value()).collect();
@@ -206,7 +211,7 @@ fn audit_waits(queue: &Queue, rows: &BTreeMap<u64, (u128, ManifestRow)>, claimed
     let unsettled = rows.values().filter(|(_, row)| row.state != StoredState::Synced);
     let keyed: BTreeSet<_> = unsettled.filter_map(|(_, row)| position(row)).collect();
     assert_eq!(lanes, keyed, "the lanes are the unsettled records with a key");
-    let noted: bool = codec::decode(tables.meta.get("shared_keys").unwrap().unwrap().value()).unwrap();
+    let noted: bool = codec::decode_row(tables.meta.get("shared_keys").unwrap().unwrap().value()).unwrap();
     assert_eq!(noted, shared, "it is known whose keys the lanes are of");
     for (place, (_, row)) in rows {
         if row.state == StoredState::Failed && row.due_at.is_none() && !claimed.contains_key(place) {

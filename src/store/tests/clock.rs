@@ -1,6 +1,6 @@
 //! A wall clock that jumps for years moves no due time, no order and no receipt.
 
-use super::support::{Bench, HOUR, error, id, ids, open, record};
+use super::support::{HOUR, QueueBench, id, ids, open_queue_in, record, test_error};
 use crate::clock::{Now, Steady};
 use crate::policy::scheduler::Outcome;
 
@@ -9,15 +9,15 @@ const YEARS: u64 = 20 * 365 * 24 * HOUR;
 #[test]
 fn a_back_off_is_measured_on_the_steady_clock_wherever_the_wall_clock_jumps() {
     for wall in [0, 1, YEARS, 100 * YEARS] {
-        let mut bench = Bench::new();
+        let mut bench = QueueBench::new();
         bench.append(vec![record(1, None)]);
         let batch = bench.claim(1).unwrap().open.id;
-        bench.close(batch, Outcome::Retry(error("later")));
-        let due = bench.queue_mut().backlog().unwrap().next_due_at.unwrap();
+        bench.close_batch(batch, Outcome::Retry(test_error("later")));
+        let due = bench.queue_mut().read_backlog().unwrap().next_due_at.unwrap();
         assert!(due > bench.now && due <= bench.now + HOUR, "{due}");
         bench.wall = Some(wall);
         assert!(bench.claim(1).is_none(), "the wall clock ends no wait");
-        let shown = bench.entry(id(1)).unwrap().next_attempt_at.unwrap();
+        let shown = bench.find_entry(id(1)).unwrap().next_attempt_at.unwrap();
         assert_eq!(shown, wall + (due - bench.now), "people are told by their own clock");
         bench.now = due;
         assert_eq!(ids(&bench.claim(1).unwrap()), [1], "and none goes on beyond its time");
@@ -26,7 +26,7 @@ fn a_back_off_is_measured_on_the_steady_clock_wherever_the_wall_clock_jumps() {
 
 #[test]
 fn order_does_not_depend_on_the_wall_clock() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     for (number, wall) in [(1, YEARS), (2, 0), (3, 2 * YEARS), (4, 1)] {
         bench.wall = Some(wall);
         bench.append(vec![record(number, None)]);
@@ -36,17 +36,17 @@ fn order_does_not_depend_on_the_wall_clock() {
 
 #[test]
 fn a_receipt_outlives_a_jump_of_the_wall_clock() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.append(vec![record(1, None)]);
     let batch = bench.claim(1).unwrap().open.id;
-    bench.close(batch, Outcome::Synced);
+    bench.close_batch(batch, Outcome::Synced);
     bench.wall = Some(100 * YEARS);
     for number in 10..20 {
         bench.append(vec![record(number, None)]);
         let batch = bench.claim(1).unwrap().open.id;
-        bench.close(batch, Outcome::Synced);
+        bench.close_batch(batch, Outcome::Synced);
     }
-    assert!(bench.entry(id(1)).is_some());
+    assert!(bench.find_entry(id(1)).is_some());
 }
 
 /// A device that lost its clock starts in 1970, although the last life was in 2026.
@@ -54,13 +54,13 @@ fn a_receipt_outlives_a_jump_of_the_wall_clock() {
 fn after_a_restart_a_wait_is_no_longer_than_it_was() {
     let before = Steady::resume(0).now();
     let ahead = before.wall + YEARS;
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.now = ahead;
     bench.append(vec![record(1, None)]);
     let batch = bench.claim(1).unwrap().open.id;
-    bench.close(batch, Outcome::Retry(error("later")));
-    let due = bench.queue_mut().backlog().unwrap().next_due_at.unwrap();
-    bench.reopen();
+    bench.close_batch(batch, Outcome::Retry(test_error("later")));
+    let due = bench.queue_mut().read_backlog().unwrap().next_due_at.unwrap();
+    bench.reopen_queue();
     assert_eq!(bench.queue().last_steady(), ahead);
     let steady = Steady::resume(bench.queue().last_steady());
     let now = steady.now();
@@ -85,12 +85,12 @@ fn the_steady_clock_never_goes_back() {
 
 #[test]
 fn the_time_is_kept_by_every_commit_and_by_nothing_else() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.now = 5 * HOUR;
     bench.append(vec![record(1, None)]);
     bench.now = 6 * HOUR;
     bench.append(vec![record(1, None)]);
     let dir = bench.dir.path().to_owned();
     bench.close_queue().unwrap();
-    assert_eq!(open(&dir).last_steady(), 5 * HOUR, "a duplicate is no commit");
+    assert_eq!(open_queue_in(&dir).last_steady(), 5 * HOUR, "a duplicate is no commit");
 }

@@ -2,16 +2,16 @@
 //!
 //! The disk notes what a cut would find at each operation; a store is opened on each of them.
 
-use super::disk::{Disk, Loss, Operation, Trouble};
+use super::disk::{CutLoss, DiskFault, DiskOperation, SimulatedDisk};
+use super::harness::ModelHarness;
 use super::script::script;
-use super::steps::Step;
+use super::steps::QueueStep;
 use super::support::record;
-use super::world::World;
 use crate::model::NewRecord;
 
 /// What was tried.
 #[derive(Default)]
-struct Tried {
+struct CrashPointTotals {
     /// Every loss at every operation, not only at syncs.
     thorough: bool,
     operations: u64,
@@ -20,32 +20,38 @@ struct Tried {
     took_place: u64,
 }
 
-impl Tried {
+impl CrashPointTotals {
     /// After each cut all of the step is there, or nothing of it.
-    fn cuts(&mut self, points: Vec<(Operation, Disk)>, before: &World, commits: u64, after: &World) {
+    fn cut_at_each(
+        &mut self,
+        points: Vec<(DiskOperation, SimulatedDisk)>,
+        before: &ModelHarness,
+        commits: u64,
+        after: &ModelHarness,
+    ) {
         for (kind, point) in points {
             self.operations += 1;
-            self.syncs += u64::from(kind == Operation::Sync);
-            let one = usize::try_from(self.operations).unwrap() % Loss::ALL.len();
-            let all = self.thorough || kind == Operation::Sync;
-            for loss in if all { &Loss::ALL[..] } else { &Loss::ALL[one..=one] } {
+            self.syncs += u64::from(kind == DiskOperation::Sync);
+            let one = usize::try_from(self.operations).unwrap() % CutLoss::ALL.len();
+            let all = self.thorough || kind == DiskOperation::Sync;
+            for loss in if all { &CutLoss::ALL[..] } else { &CutLoss::ALL[one..=one] } {
                 self.cuts += 1;
                 let disk = point.fork(self.cuts);
                 disk.power_cycle(Some(*loss));
                 let mut found = before.fork(disk);
-                found.start();
-                if found.commits() == after.commits() {
+                found.open_queue();
+                if found.commit_count() == after.commit_count() {
                     found.expect_as(after);
-                    self.took_place += u64::from(after.commits() > commits);
+                    self.took_place += u64::from(after.commit_count() > commits);
                 } else {
-                    assert_eq!(found.commits(), commits, "{kind:?} {loss:?}");
+                    assert_eq!(found.commit_count(), commits, "{kind:?} {loss:?}");
                 }
-                found.check();
+                found.check_all();
             }
         }
     }
 
-    fn say(&self, what: &str) {
+    fn print_totals(&self, what: &str) {
         let Self { operations, syncs, cuts, took_place, .. } = self;
         println!(
             "{what}: {cuts} cuts at {operations} operations, {syncs} of them syncs; {took_place} commits took place"
@@ -56,63 +62,63 @@ impl Tried {
 #[test]
 fn a_cut_at_any_operation_of_a_day_leaves_all_of_a_step_or_nothing() {
     fastrand::seed(1);
-    let disk = Disk::new(1);
+    let disk = SimulatedDisk::new(1);
     disk.record_crash_points();
-    let mut tried = Tried { thorough: true, ..Tried::default() };
-    let mut world = World::on(disk.clone());
-    tried.cuts(disk.take_crash_points(), &World::closed(disk.clone()), 0, &world);
+    let mut tried = CrashPointTotals { thorough: true, ..CrashPointTotals::default() };
+    let mut harness = ModelHarness::on_disk(disk.clone());
+    tried.cut_at_each(disk.take_crash_points(), &ModelHarness::new_closed(disk.clone()), 0, &harness);
     assert!(tried.cuts > 0, "the file was made");
     for step in script() {
-        let before = world.fork(disk.clone());
-        let commits = world.commits();
+        let before = harness.fork(disk.clone());
+        let commits = harness.commit_count();
         let said = format!("{step:?}");
-        let waits = matches!(step, Step::Wait(_));
-        world.apply(step);
-        world.check();
+        let waits = matches!(step, QueueStep::Wait(_));
+        harness.apply_step(step);
+        harness.check_all();
         let points = disk.take_crash_points();
         assert_eq!(points.is_empty(), waits, "{said} does something");
-        tried.cuts(points, &before, commits, &world);
+        tried.cut_at_each(points, &before, commits, &harness);
     }
-    tried.say("a day");
+    tried.print_totals("a day");
     assert!(tried.took_place > 0);
 }
 
 #[test]
 fn the_name_of_a_file_whose_maker_ended_early_is_kept_before_records_are_taken() {
-    let disk = Disk::new(3);
+    let disk = SimulatedDisk::new(3);
     // The maker comes as far as the rename.
-    disk.plan(&[Operation::Name], 1, Trouble::Broken { lasting: false });
-    let mut world = World::closed(disk.clone());
-    assert!(world.bench.start().is_err());
+    disk.plan_fault(&[DiskOperation::Name], 1, DiskFault::Broken { lasting: false });
+    let mut harness = ModelHarness::new_closed(disk.clone());
+    assert!(harness.bench.open_queue().is_err());
     disk.end_process();
-    world.start();
-    world.append(1, &[record(100, None)]);
-    world.bench.drop_queue();
-    disk.power_cycle(Some(Loss::Everything));
-    world.start();
-    world.check();
+    harness.open_queue();
+    harness.append(1, &[record(100, None)]);
+    harness.bench.drop_queue();
+    disk.power_cycle(Some(CutLoss::Everything));
+    harness.open_queue();
+    harness.check_all();
 }
 
 #[test]
 fn a_cut_at_any_operation_of_a_compaction_loses_nothing() {
     fastrand::seed(2);
-    let disk = Disk::new(2);
-    let mut world = World::on(disk.clone());
-    (world.bench.limits.max_records, world.bench.limits.max_bytes) = (1_000, 1 << 30);
+    let disk = SimulatedDisk::new(2);
+    let mut harness = ModelHarness::on_disk(disk.clone());
+    (harness.bench.limits.max_records, harness.bench.limits.max_bytes) = (1_000, 1 << 30);
     let large = |number| NewRecord { payload: "x".repeat(99_000).into(), ..record(number, None) };
     for start in [100, 150] {
-        world.append(1, &(start..start + 50).map(large).collect::<Vec<_>>());
+        harness.append(1, &(start..start + 50).map(large).collect::<Vec<_>>());
     }
-    world.apply(Step::Claim(90, u64::MAX));
-    world.apply(Step::Close(0, Vec::new(), 0, Some(20)));
-    world.apply(Step::Close(0, Vec::new(), 3, None));
-    world.check();
-    let (size, commits) = (disk.used(), world.commits());
+    harness.apply_step(QueueStep::Claim(90, u64::MAX));
+    harness.apply_step(QueueStep::Close(0, Vec::new(), 0, Some(20)));
+    harness.apply_step(QueueStep::Close(0, Vec::new(), 3, None));
+    harness.check_all();
+    let (size, commits) = (disk.used_bytes(), harness.commit_count());
     disk.record_crash_points();
-    world.apply(Step::Rest);
-    world.check();
-    assert!(disk.used() < size / 2, "{} of {size} bytes are left", disk.used());
-    let mut tried = Tried::default();
-    tried.cuts(disk.take_crash_points(), &world, commits, &world);
-    tried.say("a compaction");
+    harness.apply_step(QueueStep::Rest);
+    harness.check_all();
+    assert!(disk.used_bytes() < size / 2, "{} of {size} bytes are left", disk.used_bytes());
+    let mut tried = CrashPointTotals::default();
+    tried.cut_at_each(disk.take_crash_points(), &harness, commits, &harness);
+    tried.print_totals("a compaction");
 }

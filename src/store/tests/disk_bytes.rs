@@ -1,6 +1,6 @@
 //! What records take on the disk is estimated: what the file grows by is measured here.
 
-use super::support::{Bench, id, record};
+use super::support::{QueueBench, id, record};
 use crate::model::{NewRecord, RecordId};
 
 /// How far the estimate may be from what was measured.
@@ -10,7 +10,7 @@ const AT_ONCE: usize = 500;
 /// Payload bytes in one commit.
 const COMMIT_BYTES: usize = 10_000_000;
 
-struct Shape {
+struct RecordShape {
     name: &'static str,
     record_type: usize,
     key: usize,
@@ -18,20 +18,26 @@ struct Shape {
     records: usize,
 }
 
-const SHAPES: [Shape; 10] = [
-    Shape { name: "tiny", record_type: 6, key: 0, payload: 2, records: 20_000 },
-    Shape { name: "tiny with a key", record_type: 6, key: 10, payload: 2, records: 20_000 },
-    Shape { name: "small", record_type: 10, key: 20, payload: 300, records: 20_000 },
-    Shape { name: "half a page", record_type: 10, key: 20, payload: 1500, records: 8_000 },
-    Shape { name: "a page", record_type: 10, key: 0, payload: 3500, records: 5_000 },
-    Shape { name: "more than a page", record_type: 10, key: 20, payload: 5000, records: 4_000 },
-    Shape { name: "large", record_type: 10, key: 20, payload: 60_000, records: 500 },
-    Shape { name: "very large", record_type: 10, key: 0, payload: 1_000_000, records: 40 },
-    Shape { name: "long names", record_type: 128, key: 512, payload: 2, records: 10_000 },
-    Shape { name: "long names and half a page", record_type: 128, key: 512, payload: 1500, records: 8_000 },
+const SHAPES: [RecordShape; 10] = [
+    RecordShape { name: "tiny", record_type: 6, key: 0, payload: 2, records: 20_000 },
+    RecordShape { name: "tiny with a key", record_type: 6, key: 10, payload: 2, records: 20_000 },
+    RecordShape { name: "small", record_type: 10, key: 20, payload: 300, records: 20_000 },
+    RecordShape { name: "half a page", record_type: 10, key: 20, payload: 1500, records: 8_000 },
+    RecordShape { name: "a page", record_type: 10, key: 0, payload: 3500, records: 5_000 },
+    RecordShape { name: "more than a page", record_type: 10, key: 20, payload: 5000, records: 4_000 },
+    RecordShape { name: "large", record_type: 10, key: 20, payload: 60_000, records: 500 },
+    RecordShape { name: "very large", record_type: 10, key: 0, payload: 1_000_000, records: 40 },
+    RecordShape { name: "long names", record_type: 128, key: 512, payload: 2, records: 10_000 },
+    RecordShape {
+        name: "long names and half a page",
+        record_type: 128,
+        key: 512,
+        payload: 1500,
+        records: 8_000,
+    },
 ];
 
-fn new(shape: &Shape, number: usize, scattered: bool) -> NewRecord {
+fn new(shape: &RecordShape, number: usize, scattered: bool) -> NewRecord {
     let of = |length: usize| -> String { format!("{number:0>length$}").chars().take(length).collect() };
     let key = of(shape.key);
     let scatter = (number as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
@@ -48,15 +54,15 @@ fn what_records_take_on_the_disk_is_estimated_within_two_fifths() {
     let mut wrong = Vec::new();
     for shape in &SHAPES {
         for scattered in [false, true] {
-            let mut bench = Bench::new();
+            let mut bench = QueueBench::new();
             let limits = &mut bench.limits;
             (limits.max_records, limits.max_bytes, limits.max_record_bytes) = (1 << 30, 1 << 40, 1 << 30);
-            let before = bench.queue_mut().backlog().unwrap().storage.file_bytes;
+            let before = bench.queue_mut().read_backlog().unwrap().storage.file_bytes;
             let numbers: Vec<usize> = (0..shape.records).collect();
             for some in numbers.chunks(AT_ONCE.min(COMMIT_BYTES / shape.payload)) {
                 bench.append(some.iter().map(|number| new(shape, *number, scattered)).collect());
             }
-            let backlog = bench.queue_mut().backlog().unwrap();
+            let backlog = bench.queue_mut().read_backlog().unwrap();
             let grown = backlog.storage.file_bytes - before;
             #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
             let ratio = backlog.disk_bytes as f64 / grown as f64;

@@ -1,46 +1,46 @@
 //! What many records of one key cost: each is looked at once, whatever is done with them.
 
 use super::audit::audit;
-use super::support::{Bench, HOUR, error, id, ids, record};
+use super::support::{HOUR, QueueBench, id, ids, record, test_error};
 use crate::model::{NewRecord, QueuePosition, RecordId, RecordState};
 use crate::policy::isolation;
 use crate::policy::scheduler::{Disposition, Outcome};
 use crate::store::lane_view::LANE_STEPS;
-use crate::store::{Filter, Review, ReviewAction, Selected};
+use crate::store::{Filter, Review, ReviewAction, ReviewSelection};
 
-fn bench() -> Bench {
-    let mut bench = Bench::new();
+fn bench() -> QueueBench {
+    let mut bench = QueueBench::new();
     bench.limits.max_records = 100_000;
     bench.limits.max_bytes = 1 << 30;
     bench
 }
 
-fn keyed(bench: &mut Bench, numbers: std::ops::Range<u128>, priority: u8) {
+fn append_keyed(bench: &mut QueueBench, numbers: std::ops::Range<u128>, priority: u8) {
     let keyed = |number| NewRecord { priority, ..record(number, Some("account")) };
     bench.append(numbers.map(keyed).collect());
 }
 
 /// Records of lanes that something looks at.
-fn steps<T>(work: impl FnOnce() -> T) -> (usize, T) {
+fn count_steps<T>(work: impl FnOnce() -> T) -> (usize, T) {
     LANE_STEPS.set(0);
     let done = work();
     (LANE_STEPS.get(), done)
 }
 
 /// Puts the first record of a key under review.
-fn hold(bench: &mut Bench, number: u128, key: &str) {
+fn quarantine_first(bench: &mut QueueBench, number: u128, key: &str) {
     bench.append(vec![record(number, Some(key))]);
     let batch = bench.claim(1).unwrap();
     assert_eq!(ids(&batch), [number]);
-    bench.close(batch.open.id, Outcome::Quarantine(error("no")));
+    bench.close_batch(batch.open.id, Outcome::Quarantine(test_error("no")));
 }
 
 #[test]
 fn a_claim_looks_at_each_record_of_a_key_once() {
     let mut bench = bench();
-    keyed(&mut bench, 0..3000, 5);
-    keyed(&mut bench, 3000..3001, 9);
-    let (looked_at, batch) = steps(|| bench.claim(4000).unwrap());
+    append_keyed(&mut bench, 0..3000, 5);
+    append_keyed(&mut bench, 3000..3001, 9);
+    let (looked_at, batch) = count_steps(|| bench.claim(4000).unwrap());
     assert_eq!(ids(&batch), (0..3001).collect::<Vec<_>>());
     assert!(looked_at <= 3001, "{looked_at}");
 }
@@ -48,14 +48,14 @@ fn a_claim_looks_at_each_record_of_a_key_once() {
 #[test]
 fn records_behind_one_that_cannot_go_are_not_searched_again_and_again() {
     let mut bench = bench();
-    keyed(&mut bench, 0..500, 0);
-    keyed(&mut bench, 500..501, 9);
+    append_keyed(&mut bench, 0..500, 0);
+    append_keyed(&mut bench, 500..501, 9);
     let batch = bench.claim(501).unwrap().open.id;
-    let outcomes = vec![(id(500), Outcome::Quarantine(error("no")))];
-    bench.settle(batch, Disposition::Close { outcomes, missing: Outcome::Retry(error("later")) });
+    let outcomes = vec![(id(500), Outcome::Quarantine(test_error("no")))];
+    bench.settle(batch, Disposition::Close { outcomes, missing: Outcome::Retry(test_error("later")) });
     bench.now += HOUR;
-    keyed(&mut bench, 501..1001, 9);
-    let (looked_at, batch) = steps(|| bench.claim(1000).unwrap());
+    append_keyed(&mut bench, 501..1001, 9);
+    let (looked_at, batch) = count_steps(|| bench.claim(1000).unwrap());
     assert_eq!(ids(&batch), (0..500).collect::<Vec<_>>());
     assert!(looked_at <= 2 * 1001, "{looked_at}");
 }
@@ -63,24 +63,24 @@ fn records_behind_one_that_cannot_go_are_not_searched_again_and_again() {
 #[test]
 fn parts_of_a_batch_look_at_each_record_of_a_key_once() {
     let mut bench = bench();
-    keyed(&mut bench, 0..2000, 5);
+    append_keyed(&mut bench, 0..2000, 5);
     let batch = bench.claim(2000).unwrap().open.id;
     let cut = isolation::halves(2000);
     let parts = bench.settle(batch, Disposition::Cut { cut, error: None }).opened;
-    let (looked_at, second) = steps(|| bench.dispatch(parts[1].id));
+    let (looked_at, second) = count_steps(|| bench.dispatch(parts[1].id));
     assert!(second.is_none(), "the first half is not sent yet");
     assert!(looked_at <= 1000, "{looked_at}");
-    let (looked_at, first) = steps(|| bench.dispatch(parts[0].id));
+    let (looked_at, first) = count_steps(|| bench.dispatch(parts[0].id));
     assert_eq!(first.unwrap().records.len(), 1000);
     assert!(looked_at <= 1000, "{looked_at}");
     audit(bench.queue_mut());
 }
 
-fn everything(bench: &Bench, limit: usize) -> (usize, Vec<(RecordId, u64)>) {
+fn list_everything(bench: &QueueBench, limit: usize) -> (usize, Vec<(RecordId, u64)>) {
     let mut filter = Filter { limit, ..Filter::default() };
     let (mut pages, mut found) = (0, Vec::new());
     loop {
-        let page = bench.look(|view| view.page(&filter));
+        let page = bench.with_view(|view| view.list_page(&filter));
         pages += 1;
         found.extend(page.entries.iter().map(|entry| (entry.id, entry.holds)));
         filter.after = page.next;
@@ -93,19 +93,19 @@ fn everything(bench: &Bench, limit: usize) -> (usize, Vec<(RecordId, u64)>) {
 #[test]
 fn a_page_costs_the_same_whether_its_records_are_held_or_not() {
     let mut bench = bench();
-    hold(&mut bench, 0, "account");
-    keyed(&mut bench, 1..5001, 5);
-    let (looked_at, page) = steps(|| {
+    quarantine_first(&mut bench, 0, "account");
+    append_keyed(&mut bench, 1..5001, 5);
+    let (looked_at, page) = count_steps(|| {
         let filter = Filter { after: Some(QueuePosition::new(5, 2000)), limit: 500, ..Filter::default() };
-        bench.look(|view| view.page(&filter))
+        bench.with_view(|view| view.list_page(&filter))
     });
     assert_eq!(page.entries.len(), 500);
     assert!(page.entries.iter().all(|entry| entry.held_by == Some(id(0)) && entry.holds == 0));
     assert!(looked_at <= 500, "{looked_at}");
     // A filter that finds few records counts for those few.
-    let (looked_at, page) = steps(|| {
+    let (looked_at, page) = count_steps(|| {
         let state = Some(RecordState::Quarantined);
-        bench.look(|view| view.page(&Filter { state, limit: 500, ..Filter::default() }))
+        bench.with_view(|view| view.list_page(&Filter { state, limit: 500, ..Filter::default() }))
     });
     assert_eq!((page.entries.len(), page.entries[0].holds), (1, 1000));
     assert!(looked_at <= 1000, "{looked_at}");
@@ -114,10 +114,10 @@ fn a_page_costs_the_same_whether_its_records_are_held_or_not() {
 #[test]
 fn a_page_of_many_that_hold_others_counts_each_record_once() {
     let mut bench = bench();
-    keyed(&mut bench, 0..3000, 5);
+    append_keyed(&mut bench, 0..3000, 5);
     let batch = bench.claim(3000).unwrap().open.id;
-    bench.close(batch, Outcome::Retry(error("later")));
-    let (looked_at, (pages, found)) = steps(|| everything(&bench, 5000));
+    bench.close_batch(batch, Outcome::Retry(test_error("later")));
+    let (looked_at, (pages, found)) = count_steps(|| list_everything(&bench, 5000));
     let expected: Vec<_> = (0..3000u64).map(|n| (id(n.into()), (2999 - n).min(1000))).collect();
     assert_eq!((pages, found), (2, expected));
     // The second page counts those behind its first record once more.
@@ -129,13 +129,13 @@ fn a_page_that_would_count_too_many_records_ends_early_and_nothing_is_left_out()
     let mut bench = bench();
     for account in 0..25u128 {
         let key = format!("account {account}");
-        hold(&mut bench, account * 1000, &key);
+        quarantine_first(&mut bench, account * 1000, &key);
         bench.append((1..1000).map(|number| record(account * 1000 + number, Some(&key))).collect());
     }
     let mut filter = Filter { state: Some(RecordState::Quarantined), limit: 500, ..Filter::default() };
     let mut found = Vec::new();
     loop {
-        let (looked_at, page) = steps(|| bench.look(|view| view.page(&filter)));
+        let (looked_at, page) = count_steps(|| bench.with_view(|view| view.list_page(&filter)));
         assert!(looked_at <= 11_000, "{looked_at}");
         found.extend(page.entries.into_iter().map(|entry| (entry.id, entry.holds)));
         filter.after = page.next;
@@ -150,15 +150,15 @@ fn a_page_that_would_count_too_many_records_ends_early_and_nothing_is_left_out()
 #[test]
 fn an_append_behind_many_that_hold_looks_at_its_own_lane_alone() {
     let mut bench = bench();
-    keyed(&mut bench, 0..300, 5);
+    append_keyed(&mut bench, 0..300, 5);
     let batch = bench.claim(300).unwrap().open.id;
-    bench.close(batch, Outcome::Quarantine(error("no")));
-    keyed(&mut bench, 300..1200, 5);
-    assert_eq!(bench.queue_mut().backlog().unwrap().holders.len(), 1);
-    let (looked_at, holds) = steps(|| {
-        keyed(&mut bench, 1200..1250, 5);
+    bench.close_batch(batch, Outcome::Quarantine(test_error("no")));
+    append_keyed(&mut bench, 300..1200, 5);
+    assert_eq!(bench.queue_mut().read_backlog().unwrap().holders.len(), 1);
+    let (looked_at, holds) = count_steps(|| {
+        append_keyed(&mut bench, 1200..1250, 5);
         bench.append(vec![record(9000, Some("another")), record(9001, Some("another"))]);
-        bench.queue_mut().backlog().unwrap().holders[0].holds
+        bench.queue_mut().read_backlog().unwrap().holders[0].holds
     });
     assert_eq!((looked_at, holds), (0, 1000));
     audit(bench.queue_mut());
@@ -167,11 +167,11 @@ fn an_append_behind_many_that_hold_looks_at_its_own_lane_alone() {
 #[test]
 fn an_append_makes_the_record_before_it_one_that_holds() {
     let mut bench = bench();
-    hold(&mut bench, 1, "account");
-    assert!(bench.queue_mut().backlog().unwrap().holders.is_empty(), "it holds nothing yet");
+    quarantine_first(&mut bench, 1, "account");
+    assert!(bench.queue_mut().read_backlog().unwrap().holders.is_empty(), "it holds nothing yet");
     for (number, holds) in [(2, 1), (3, 2)] {
         bench.append(vec![record(number, Some("account"))]);
-        let holders = bench.queue_mut().backlog().unwrap().holders;
+        let holders = bench.queue_mut().read_backlog().unwrap().holders;
         assert_eq!((holders.len(), holders[0].id, holders[0].holds), (1, id(1), holds));
         audit(bench.queue_mut());
     }
@@ -184,11 +184,11 @@ fn records_of_one_answer_that_are_tried_again_are_due_together_and_come_back_as_
     let first = bench.claim(1500).unwrap().open.id;
     for round in 1..=4 {
         let batch = if round == 1 { first } else { bench.claim(2000).unwrap().open.id };
-        bench.close(batch, Outcome::Retry(error("later")));
-        let due = bench.queue_mut().backlog().unwrap().next_due_at.unwrap();
+        bench.close_batch(batch, Outcome::Retry(test_error("later")));
+        let due = bench.queue_mut().read_backlog().unwrap().next_due_at.unwrap();
         assert!(bench.claim(2000).is_none(), "none of them is due");
         bench.now = due;
-        assert_eq!(bench.attempts(id(7)), round);
+        assert_eq!(bench.attempts_of(id(7)), round);
     }
     assert_eq!(bench.claim(2000).unwrap().records.len(), 1500);
     audit(bench.queue_mut());
@@ -200,31 +200,31 @@ fn the_record_that_was_tried_most_says_how_long_its_batch_waits() {
     bench.append(vec![record(1, None)]);
     for _ in 0..6 {
         let batch = bench.claim(1).unwrap().open.id;
-        bench.close(batch, Outcome::Retry(error("later")));
+        bench.close_batch(batch, Outcome::Retry(test_error("later")));
         bench.now += HOUR;
     }
     bench.append(vec![record(2, None)]);
     let batch = bench.claim(2).unwrap();
     assert_eq!(ids(&batch), [1, 2]);
-    bench.close(batch.open.id, Outcome::Retry(error("later")));
-    let next = |number| bench.entry(id(number)).unwrap().next_attempt_at.unwrap() - bench.now().wall;
+    bench.close_batch(batch.open.id, Outcome::Retry(test_error("later")));
+    let next = |number| bench.find_entry(id(number)).unwrap().next_attempt_at.unwrap() - bench.now().wall;
     assert_eq!(next(1), next(2));
     // After seven failures a minute or so, and a tenth of it at least; after one it would be a second at most.
     assert!(next(2) >= 6_400, "{}", next(2));
 }
 
 /// An urgent record behind others of its key, and a crowd of no key before them in the queue.
-fn crowded(bench: &mut Bench) {
-    keyed(bench, 1..4, 5);
+fn append_crowd(bench: &mut QueueBench) {
+    append_keyed(bench, 1..4, 5);
     bench.append((1000..1100).map(|number| record(number, None)).collect());
-    keyed(bench, 4..10, 5);
-    keyed(bench, 10..11, 9);
+    append_keyed(bench, 4..10, 5);
+    append_keyed(bench, 10..11, 9);
 }
 
-fn batches_until(bench: &mut Bench, wanted: u128) -> usize {
+fn batches_until(bench: &mut QueueBench, wanted: u128) -> usize {
     for batches in 1..100 {
         let batch = bench.claim(20).unwrap();
-        bench.close(batch.open.id, Outcome::Synced);
+        bench.close_batch(batch.open.id, Outcome::Synced);
         if ids(&batch).contains(&wanted) {
             return batches;
         }
@@ -235,11 +235,11 @@ fn batches_until(bench: &mut Bench, wanted: u128) -> usize {
 #[test]
 fn when_a_lane_moves_its_most_urgent_record_goes_at_its_own_priority() {
     let mut bench = bench();
-    crowded(&mut bench);
+    append_crowd(&mut bench);
     let first = bench.claim(2).unwrap();
     assert_eq!(ids(&first), [1, 2], "the urgent one takes those before it along");
     assert!(!ids(&bench.claim(20).unwrap()).contains(&10), "it is held now, and passed over");
-    bench.close(first.open.id, Outcome::Synced);
+    bench.close_batch(first.open.id, Outcome::Synced);
     assert_eq!(batches_until(&mut bench, 10), 1);
     audit(bench.queue_mut());
 }
@@ -247,14 +247,14 @@ fn when_a_lane_moves_its_most_urgent_record_goes_at_its_own_priority() {
 #[test]
 fn when_the_head_of_a_lane_is_due_its_most_urgent_record_goes_at_its_own_priority() {
     let mut bench = bench();
-    crowded(&mut bench);
+    append_crowd(&mut bench);
     bench.append((2000..2100).map(|number| NewRecord { priority: 7, ..record(number, None) }).collect());
     let first = bench.claim(2).unwrap();
     assert_eq!(ids(&first), [1, 2]);
-    bench.close(first.open.id, Outcome::Retry(error("later")));
+    bench.close_batch(first.open.id, Outcome::Retry(test_error("later")));
     let other = bench.claim(20).unwrap();
     assert!(!ids(&other).contains(&10));
-    bench.close(other.open.id, Outcome::Synced);
+    bench.close_batch(other.open.id, Outcome::Synced);
     bench.now += HOUR;
     assert_eq!(batches_until(&mut bench, 10), 1, "it goes before those of priority 7");
     audit(bench.queue_mut());
@@ -263,11 +263,15 @@ fn when_the_head_of_a_lane_is_due_its_most_urgent_record_goes_at_its_own_priorit
 #[test]
 fn when_a_record_is_back_from_review_the_most_urgent_one_behind_it_goes_at_its_own_priority() {
     let mut bench = bench();
-    hold(&mut bench, 0, "account");
-    crowded(&mut bench);
+    quarantine_first(&mut bench, 0, "account");
+    append_crowd(&mut bench);
     bench.append((2000..2100).map(|number| NewRecord { priority: 7, ..record(number, None) }).collect());
     assert!(!ids(&bench.claim(20).unwrap()).contains(&10), "it is held, and passed over");
-    bench.run(Review { selected: Selected::After(None), action: ReviewAction::Retry, submitter: None });
+    bench.run(Review {
+        selected: ReviewSelection::After(None),
+        action: ReviewAction::Retry,
+        submitter: None,
+    });
     let claimed = ids(&bench.claim(20).unwrap());
     assert_eq!(claimed.iter().filter(|number| **number <= 10).count(), 11, "{claimed:?}");
     audit(bench.queue_mut());
@@ -276,15 +280,15 @@ fn when_a_record_is_back_from_review_the_most_urgent_one_behind_it_goes_at_its_o
 #[test]
 fn an_urgent_record_of_a_part_that_is_held_goes_at_its_own_priority_once_its_lane_moves() {
     let mut bench = bench();
-    keyed(&mut bench, 1..10, 5);
-    keyed(&mut bench, 10..11, 9);
+    append_keyed(&mut bench, 1..10, 5);
+    append_keyed(&mut bench, 10..11, 9);
     let batch = bench.claim(10).unwrap().open.id;
     let cut = isolation::halves(10);
-    let parts = bench.settle(batch, Disposition::Cut { cut, error: Some(error("504")) }).opened;
+    let parts = bench.settle(batch, Disposition::Cut { cut, error: Some(test_error("504")) }).opened;
     bench.append((1000..1100).map(|number| NewRecord { priority: 7, ..record(number, None) }).collect());
     assert!(bench.dispatch(parts[1].id).is_none(), "the first half is not sent yet");
     bench.dispatch(parts[0].id).unwrap();
-    bench.close(parts[0].id, Outcome::Synced);
+    bench.close_batch(parts[0].id, Outcome::Synced);
     assert_eq!(batches_until(&mut bench, 10), 1, "it goes before those of priority 7");
     audit(bench.queue_mut());
 }

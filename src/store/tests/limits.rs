@@ -1,7 +1,7 @@
 //! Limits hold exactly, and what is no longer needed goes.
 
 use super::audit::audit;
-use super::support::{Bench, HOUR, error, id, ids, order, record, retry};
+use super::support::{HOUR, QueueBench, claim_order, id, ids, record, retry_config, test_error};
 use crate::model::NewRecord;
 use crate::policy::scheduler::{Disposition, Outcome};
 use crate::store::{Append, AppendRefused, Claim, LimitReached, Settle};
@@ -10,80 +10,80 @@ fn sized(number: u128, bytes: usize) -> NewRecord {
     NewRecord { payload: "x".repeat(bytes).into(), ..record(number, None) }
 }
 
-fn take(bench: &mut Bench, records: Vec<NewRecord>) -> Result<u64, AppendRefused> {
+fn append_count(bench: &mut QueueBench, records: Vec<NewRecord>) -> Result<u64, AppendRefused> {
     bench.run(Append::new(records, 0)).map(|done| done.accepted)
 }
 
 #[test]
 fn the_number_of_records_is_held_exactly() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.limits.max_records = 3;
-    assert_eq!(take(&mut bench, vec![record(1, None), record(2, None)]), Ok(2));
+    assert_eq!(append_count(&mut bench, vec![record(1, None), record(2, None)]), Ok(2));
     let full = Err(AppendRefused::Full(LimitReached { key: "queue.max_records", is_share: false }));
-    assert_eq!(take(&mut bench, vec![record(3, None), record(4, None)]), full, "all or nothing");
-    assert_eq!(take(&mut bench, vec![record(3, None)]), Ok(1));
-    assert_eq!(take(&mut bench, vec![record(4, None)]), full);
-    assert_eq!(take(&mut bench, vec![record(1, None)]), Ok(0), "a known record needs no room");
+    assert_eq!(append_count(&mut bench, vec![record(3, None), record(4, None)]), full, "all or nothing");
+    assert_eq!(append_count(&mut bench, vec![record(3, None)]), Ok(1));
+    assert_eq!(append_count(&mut bench, vec![record(4, None)]), full);
+    assert_eq!(append_count(&mut bench, vec![record(1, None)]), Ok(0), "a known record needs no room");
     let batch = bench.claim(1).unwrap().open.id;
-    bench.close(batch, Outcome::Synced);
-    assert_eq!(take(&mut bench, vec![record(4, None)]), Ok(1));
+    bench.close_batch(batch, Outcome::Synced);
+    assert_eq!(append_count(&mut bench, vec![record(4, None)]), Ok(1));
     audit(bench.queue_mut());
 }
 
 #[test]
 fn the_number_of_bytes_is_held_exactly() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.limits.max_bytes = 100;
-    assert_eq!(take(&mut bench, vec![sized(1, 60)]), Ok(1));
+    assert_eq!(append_count(&mut bench, vec![sized(1, 60)]), Ok(1));
     let full = Err(AppendRefused::Full(LimitReached { key: "queue.max_bytes", is_share: false }));
-    assert_eq!(take(&mut bench, vec![sized(2, 41)]), full);
-    assert_eq!(take(&mut bench, vec![sized(2, 40)]), Ok(1));
-    assert_eq!(bench.queue_mut().backlog().unwrap().bytes, 100);
+    assert_eq!(append_count(&mut bench, vec![sized(2, 41)]), full);
+    assert_eq!(append_count(&mut bench, vec![sized(2, 40)]), Ok(1));
+    assert_eq!(bench.queue_mut().read_backlog().unwrap().bytes, 100);
 }
 
 #[test]
 fn the_size_of_a_record_is_held_exactly() {
-    let mut bench = Bench::new();
-    assert_eq!(take(&mut bench, vec![sized(1, 1000)]), Ok(1));
+    let mut bench = QueueBench::new();
+    assert_eq!(append_count(&mut bench, vec![sized(1, 1000)]), Ok(1));
     let refused = AppendRefused::TooLarge { position: 2, bytes: 1001, limit: 1000 };
-    assert_eq!(take(&mut bench, vec![sized(2, 1), sized(3, 1001)]), Err(refused));
-    assert!(bench.entry(id(2)).is_none(), "nothing of a refused request stays");
+    assert_eq!(append_count(&mut bench, vec![sized(2, 1), sized(3, 1001)]), Err(refused));
+    assert!(bench.find_entry(id(2)).is_none(), "nothing of a refused request stays");
 }
 
 #[test]
 fn an_id_with_other_content_is_a_conflict_even_after_it_was_synced() {
-    let mut bench = Bench::new();
-    assert_eq!(take(&mut bench, vec![record(1, None), record(1, None)]), Ok(1));
+    let mut bench = QueueBench::new();
+    assert_eq!(append_count(&mut bench, vec![record(1, None), record(1, None)]), Ok(1));
     let conflict = Err(AppendRefused::Conflict { position: 2, id: id(1) });
-    assert_eq!(take(&mut bench, vec![record(2, None), record(1, Some("key"))]), conflict);
+    assert_eq!(append_count(&mut bench, vec![record(2, None), record(1, Some("key"))]), conflict);
     let batch = bench.claim(1).unwrap().open.id;
-    bench.close(batch, Outcome::Synced);
-    assert_eq!(take(&mut bench, vec![record(1, None)]), Ok(0));
-    assert_eq!(take(&mut bench, vec![record(2, None), record(1, Some("key"))]), conflict);
+    bench.close_batch(batch, Outcome::Synced);
+    assert_eq!(append_count(&mut bench, vec![record(1, None)]), Ok(0));
+    assert_eq!(append_count(&mut bench, vec![record(2, None), record(1, Some("key"))]), conflict);
 }
 
 #[test]
 fn a_record_larger_than_a_batch_goes_alone() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     for (number, bytes) in [(1, 10), (2, 500), (3, 10)] {
-        take(&mut bench, vec![sized(number, bytes)]).unwrap();
+        append_count(&mut bench, vec![sized(number, bytes)]).unwrap();
     }
-    let mut claim = || bench.run(Claim::new(order(10, 100))).map(|batch| ids(&batch));
+    let mut claim = || bench.run(Claim::new(claim_order(10, 100))).map(|batch| ids(&batch));
     assert_eq!(claim(), Some(vec![1]));
     assert_eq!(claim(), Some(vec![2]));
     assert_eq!(claim(), Some(vec![3]));
     assert_eq!(claim(), None);
 }
 
-fn sync_all(bench: &mut Bench) {
+fn sync_all(bench: &mut QueueBench) {
     while let Some(batch) = bench.claim(300) {
-        bench.close(batch.open.id, Outcome::Synced);
+        bench.close_batch(batch.open.id, Outcome::Synced);
     }
 }
 
 #[test]
 fn old_receipts_go_although_young_ones_stand_before_them() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.append((1..=20).map(|number| record(number, None)).collect());
     sync_all(&mut bench);
     bench.now += HOUR + 1;
@@ -94,36 +94,36 @@ fn old_receipts_go_although_young_ones_stand_before_them() {
         bench.append(vec![urgent(number)]);
         sync_all(&mut bench);
     }
-    assert!(bench.entry(id(1)).is_none(), "kept for an hour");
-    assert!(bench.entry(id(100)).is_some(), "not yet");
-    assert_eq!(bench.queue_mut().backlog().unwrap().synced, 261);
+    assert!(bench.find_entry(id(1)).is_none(), "kept for an hour");
+    assert!(bench.find_entry(id(100)).is_some(), "not yet");
+    assert_eq!(bench.queue_mut().read_backlog().unwrap().synced, 261);
     audit(bench.queue_mut());
 }
 
 #[test]
 fn receipts_do_not_come_faster_than_they_go() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     for round in 0..6u128 {
         bench.append((0..300).map(|number| record(round * 300 + number, None)).collect());
         sync_all(&mut bench);
         bench.now += HOUR + 1;
     }
-    assert!(bench.queue_mut().backlog().unwrap().synced <= 600);
+    assert!(bench.queue_mut().read_backlog().unwrap().synced <= 600);
 }
 
 #[test]
 fn answers_for_other_records_and_second_answers_change_nothing() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.append((1..=3).map(|number| record(number, None)).collect());
     let batch = bench.claim(2).unwrap().open.id;
-    let no = || Outcome::Quarantine(error("no"));
+    let no = || Outcome::Quarantine(test_error("no"));
     let outcomes = vec![(id(1), Outcome::Synced), (id(1), no()), (id(3), no()), (id(9), Outcome::Synced)];
-    let disposition = Disposition::Close { outcomes, missing: Outcome::Retry(error("no result")) };
+    let disposition = Disposition::Close { outcomes, missing: Outcome::Retry(test_error("no result")) };
     let settled = bench.run(Settle {
         batch,
         disposition,
-        retry: retry(),
-        then: Some(Claim::new(order(5, u64::MAX))),
+        retry: retry_config(),
+        then: Some(Claim::new(claim_order(5, u64::MAX))),
         note: None,
     });
     assert_eq!((settled.synced, settled.quarantined.len(), settled.failed), (vec![id(1)], 0, 1));
@@ -133,17 +133,17 @@ fn answers_for_other_records_and_second_answers_change_nothing() {
 
 #[test]
 fn old_receipts_go_in_steps_when_nothing_goes_on() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.limits.max_records = 5000;
     bench.append((1..=2500).map(|number| record(number, None)).collect());
     sync_all(&mut bench);
-    assert!(!bench.rest(), "none is old yet");
+    assert!(!bench.run_idle_maintenance(), "none is old yet");
     bench.now += HOUR + 1;
     let mut steps = 0;
-    while bench.rest() {
+    while bench.run_idle_maintenance() {
         steps += 1;
     }
     assert!((3..=4).contains(&steps), "{steps}");
-    assert_eq!(bench.queue_mut().backlog().unwrap().synced, 0);
+    assert_eq!(bench.queue_mut().read_backlog().unwrap().synced, 0);
     audit(bench.queue_mut());
 }

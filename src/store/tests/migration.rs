@@ -3,11 +3,11 @@
 use redb::{Database, ReadableDatabase as _, ReadableTable as _};
 
 use super::audit::audit;
-use super::disk::{Disk, Loss};
+use super::disk::{CutLoss, SimulatedDisk};
+use super::harness::ModelHarness;
 use super::script::script;
-use super::steps::Step;
-use super::support::{Bench, HOUR, error, id, ids, record};
-use super::world::World;
+use super::steps::QueueStep;
+use super::support::{HOUR, QueueBench, id, ids, record, test_error};
 use crate::policy::scheduler::Outcome;
 use crate::store::KeySpace;
 use crate::store::codec;
@@ -29,7 +29,7 @@ fn make_version_1(database: &Database) {
             before.insert((key, seq), place.value()).unwrap();
         }
         let mut notes = transaction.open_table(META).unwrap();
-        notes.insert(meta::SCHEMA, codec::encode(&1u32).unwrap().as_slice()).unwrap();
+        notes.insert(meta::SCHEMA, codec::encode_row(&1u32).unwrap().as_slice()).unwrap();
         notes.remove(meta::SUBMITTERS).unwrap();
         notes.remove(meta::SHARED_KEYS).unwrap();
     }
@@ -39,11 +39,11 @@ fn make_version_1(database: &Database) {
 
 fn schema_of(database: &Database) -> u32 {
     let table = database.begin_read().unwrap().open_table(META).unwrap();
-    codec::decode(table.get(meta::SCHEMA).unwrap().unwrap().value()).unwrap()
+    codec::decode_row(table.get(meta::SCHEMA).unwrap().unwrap().value()).unwrap()
 }
 
 /// With the queue closed.
-fn make_file_version_1(bench: &mut Bench) {
+fn make_file_version_1(bench: &mut QueueBench) {
     bench.close_queue().unwrap();
     let database = Database::open(bench.dir.path().join("queue.redb")).unwrap();
     make_version_1(&database);
@@ -51,13 +51,13 @@ fn make_file_version_1(bench: &mut Bench) {
 }
 
 /// Records of two users under one key: the first one's is under review, the other's wait for it.
-fn held() -> Bench {
-    let mut bench = Bench::new();
+fn bench_with_blocked_records() -> QueueBench {
+    let mut bench = QueueBench::new();
     bench.key_space = KeySpace::Shared;
-    bench.reopen();
+    bench.reopen_queue();
     bench.append_by(ONE, vec![record(1, Some("key"))]);
     let batch = bench.claim(1).unwrap().open.id;
-    bench.close(batch, Outcome::Quarantine(error("no")));
+    bench.close_batch(batch, Outcome::Quarantine(test_error("no")));
     bench.append_by(OTHER, vec![record(2, Some("key")), record(3, None)]);
     bench
 }
@@ -65,15 +65,15 @@ fn held() -> Bench {
 #[test]
 fn a_store_of_version_1_is_taken_over_for_keys_of_either_kind() {
     for (key_space, goes) in [(KeySpace::PerSubmitter, &[2, 3][..]), (KeySpace::Shared, &[3])] {
-        let mut bench = held();
+        let mut bench = bench_with_blocked_records();
         make_file_version_1(&mut bench);
         bench.key_space = key_space;
-        bench.start().unwrap();
+        bench.open_queue().unwrap();
         audit(bench.queue_mut());
-        let backlog = bench.queue_mut().backlog().unwrap();
+        let backlog = bench.queue_mut().read_backlog().unwrap();
         assert_eq!((backlog.by_submitter[&ONE].quarantined, backlog.by_submitter[&OTHER].pending), (1, 2));
         assert_eq!(ids(&bench.claim(10).unwrap()), goes);
-        bench.reopen();
+        bench.reopen_queue();
         audit(bench.queue_mut());
     }
 }
@@ -81,7 +81,7 @@ fn a_store_of_version_1_is_taken_over_for_keys_of_either_kind() {
 #[test]
 fn a_damaged_store_of_version_1_is_salvaged_as_one_of_today() {
     for key_space in [KeySpace::PerSubmitter, KeySpace::Shared] {
-        let mut bench = held();
+        let mut bench = bench_with_blocked_records();
         make_file_version_1(&mut bench);
         let database = Database::open(bench.dir.path().join("queue.redb")).unwrap();
         let transaction = database.begin_write().unwrap();
@@ -89,9 +89,9 @@ fn a_damaged_store_of_version_1_is_salvaged_as_one_of_today() {
         transaction.commit().unwrap();
         database.close().unwrap();
         bench.key_space = key_space;
-        bench.start().unwrap();
+        bench.open_queue().unwrap();
         audit(bench.queue_mut());
-        let damage = &bench.queue_mut().backlog().unwrap().storage.damage[0];
+        let damage = &bench.queue_mut().read_backlog().unwrap().storage.damage[0];
         assert_eq!((damage.salvaged, damage.lost), (3, 0));
     }
 }
@@ -99,34 +99,34 @@ fn a_damaged_store_of_version_1_is_salvaged_as_one_of_today() {
 #[test]
 fn a_cut_at_any_operation_of_an_upgrade_leaves_the_store_of_before_or_of_after() {
     fastrand::seed(4);
-    let disk = Disk::new(4);
-    let mut world = World::on(disk.clone());
-    world.apply(Step::ShareKeys(true));
-    for step in script().into_iter().filter(|step| !matches!(step, Step::ShareKeys(_))) {
-        world.apply(step);
+    let disk = SimulatedDisk::new(4);
+    let mut harness = ModelHarness::on_disk(disk.clone());
+    harness.apply_step(QueueStep::ShareKeys(true));
+    for step in script().into_iter().filter(|step| !matches!(step, QueueStep::ShareKeys(_))) {
+        harness.apply_step(step);
     }
-    world.check();
-    world.bench.close_queue().unwrap();
-    let database = disk.open(&mut redb::Builder::new()).unwrap();
+    harness.check_all();
+    harness.bench.close_queue().unwrap();
+    let database = disk.open_database(&mut redb::Builder::new()).unwrap();
     make_version_1(&database);
     database.close().unwrap();
     // What follows is kept as it is on the disk: at most the upgrade is under way.
-    world.bench.key_space = KeySpace::PerSubmitter;
-    let before = world.fork(disk.clone());
+    harness.bench.key_space = KeySpace::PerSubmitter;
+    let before = harness.fork(disk.clone());
     disk.record_crash_points();
-    world.start();
-    world.check();
+    harness.open_queue();
+    harness.check_all();
     let (mut of_before, mut of_after) = (0, 0);
     for (number, point) in (0u64..).zip(disk.take_crash_points()) {
-        for loss in Loss::ALL {
+        for loss in CutLoss::ALL {
             let disk = point.1.fork(number);
             disk.power_cycle(Some(loss));
-            let database = disk.open(&mut redb::Builder::new()).unwrap();
+            let database = disk.open_database(&mut redb::Builder::new()).unwrap();
             *(if schema_of(&database) == 1 { &mut of_before } else { &mut of_after }) += 1;
             drop(database);
             let mut found = before.fork(disk);
-            found.start();
-            found.check();
+            found.open_queue();
+            found.check_all();
         }
     }
     assert!(of_before > 0 && of_after > 0, "{of_before} before, {of_after} after");
@@ -134,40 +134,40 @@ fn a_cut_at_any_operation_of_an_upgrade_leaves_the_store_of_before_or_of_after()
 
 #[test]
 fn a_full_disk_is_given_its_reserve_for_an_upgrade() {
-    let disk = Disk::new(5);
+    let disk = SimulatedDisk::new(5);
     disk.set_capacity(1 << 30);
-    let mut bench = Bench::on(disk.clone());
+    let mut bench = QueueBench::on_disk(disk.clone());
     bench.key_space = KeySpace::Shared;
     bench.limits.disk_reserve = 1 << 20;
-    bench.start().unwrap();
+    bench.open_queue().unwrap();
     let long = |number: u128| record(number, Some(&format!("{number:0>500}")));
     bench.append_by(ONE, (1..=900).map(long).collect());
     bench.now += HOUR;
     bench.append_by(ONE, vec![record(1000, Some("another"))]);
     bench.close_queue().unwrap();
-    let database = disk.open(&mut redb::Builder::new()).unwrap();
+    let database = disk.open_database(&mut redb::Builder::new()).unwrap();
     make_version_1(&database);
     let mut database = database;
     while database.compact().unwrap() {}
     database.close().unwrap();
-    disk.set_capacity(disk.used());
+    disk.set_capacity(disk.used_bytes());
     bench.key_space = KeySpace::PerSubmitter;
-    bench.start().unwrap();
-    assert_eq!(disk.reserved(), 0, "there was no other room");
+    bench.open_queue().unwrap();
+    assert_eq!(disk.reserve_bytes(), 0, "there was no other room");
     audit(bench.queue_mut());
-    assert!(bench.entry(id(900)).is_some());
+    assert!(bench.find_entry(id(900)).is_some());
 }
 
 #[test]
 fn a_store_without_a_note_of_its_keys_is_damaged() {
-    let mut bench = held();
+    let mut bench = bench_with_blocked_records();
     bench.close_queue().unwrap();
     let database = Database::open(bench.dir.path().join("queue.redb")).unwrap();
     let transaction = database.begin_write().unwrap();
     transaction.open_table(META).unwrap().remove(meta::SHARED_KEYS).unwrap();
     transaction.commit().unwrap();
     database.close().unwrap();
-    bench.start().unwrap();
-    assert_eq!(bench.queue_mut().backlog().unwrap().storage.damage.len(), 1);
+    bench.open_queue().unwrap();
+    assert_eq!(bench.queue_mut().read_backlog().unwrap().storage.damage.len(), 1);
     audit(bench.queue_mut());
 }

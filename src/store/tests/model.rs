@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::disk::Disk;
-use super::support::{Bench, HOUR, id};
+use super::disk::SimulatedDisk;
+use super::support::{HOUR, QueueBench, id};
 use crate::model::{
     Batch, BatchId, BatchPhase, NewRecord, OpenBatch, QueuePosition, RecordId, RecordState, Stage,
 };
 use crate::policy::scheduler::Outcome;
-use crate::store::{AddRefused, AddedToReview, AppendRefused, Filter, KeySpace, LimitReached, Limits};
+use crate::store::{
+    AddRefused, AddToReviewSummary, AppendRefused, Filter, KeySpace, LimitReached, QueueLimits,
+};
 
 #[derive(Clone, Debug)]
-pub(super) struct Rec {
+pub(super) struct ModelRecord {
     pub(super) place: u64,
     pub(super) submitter: u32,
     pub(super) new: NewRecord,
@@ -22,12 +24,12 @@ pub(super) struct Rec {
     synced_at: u64,
 }
 
-impl Rec {
+impl ModelRecord {
     fn seq(&self) -> u64 {
         QueuePosition(self.place).seq()
     }
 
-    pub(super) fn unfinished(&self) -> bool {
+    pub(super) fn is_unsettled(&self) -> bool {
         self.state != RecordState::Synced
     }
 
@@ -35,12 +37,12 @@ impl Rec {
     fn goes_before(&self, other: &Self, key_space: KeySpace) -> bool {
         let same_keys = key_space == KeySpace::Shared || self.submitter == other.submitter;
         let same_lane = same_keys && self.new.key.is_some() && self.new.key == other.new.key;
-        self.unfinished() && same_lane && self.seq() < other.seq()
+        self.is_unsettled() && same_lane && self.seq() < other.seq()
     }
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Open {
+pub(super) struct ModelBatch {
     /// In the order in which they are sent.
     pub(super) members: Vec<RecordId>,
     /// Of the first send; 0 before.
@@ -53,21 +55,21 @@ pub(super) struct Open {
 }
 
 #[derive(Clone, Default)]
-pub(super) struct Model {
-    pub(super) records: BTreeMap<RecordId, Rec>,
-    pub(super) open: BTreeMap<BatchId, Open>,
+pub(super) struct QueueModel {
+    pub(super) records: BTreeMap<RecordId, ModelRecord>,
+    pub(super) open: BTreeMap<BatchId, ModelBatch>,
     appended: u64,
     /// Users shared keys at some time.
     pub(super) shared_since: bool,
 }
 
-impl Model {
+impl QueueModel {
     /// What an append must answer; `None` when it is refused.
-    pub(super) fn append(
+    pub(super) fn apply_append(
         &mut self,
         submitter: u32,
         records: &[NewRecord],
-        limits: Limits,
+        limits: QueueLimits,
     ) -> Result<u64, &'static str> {
         let mut fresh: Vec<NewRecord> = Vec::new();
         for new in records {
@@ -87,9 +89,9 @@ impl Model {
                 None => fresh.push(new.clone()),
             }
         }
-        let kept: Vec<&Rec> = self.records.values().filter(|known| known.unfinished()).collect();
+        let kept: Vec<&ModelRecord> = self.records.values().filter(|known| known.is_unsettled()).collect();
         let size = |new: &NewRecord| new.payload.len() as u64;
-        let exceeds = |kept: &mut dyn Iterator<Item = &&Rec>, share: f64| {
+        let exceeds = |kept: &mut dyn Iterator<Item = &&ModelRecord>, share: f64| {
             let kept = kept.map(|known| size(&known.new));
             let sizes: Vec<u64> = kept.chain(fresh.iter().map(size)).collect();
             #[expect(
@@ -112,7 +114,7 @@ impl Model {
         for new in fresh {
             self.appended += 1;
             let place = QueuePosition::new(new.priority, self.appended).0;
-            let rec = Rec {
+            let rec = ModelRecord {
                 place,
                 submitter,
                 new,
@@ -126,7 +128,7 @@ impl Model {
         Ok(accepted)
     }
 
-    pub(super) fn refusal(refused: &AppendRefused) -> &'static str {
+    pub(super) fn refusal_name(refused: &AppendRefused) -> &'static str {
         match refused {
             AppendRefused::TooLarge { .. } => "too large",
             AppendRefused::Conflict { .. } => "conflict",
@@ -138,7 +140,7 @@ impl Model {
     }
 
     /// A claim found this; `failed` records among it must have been due.
-    pub(super) fn claimed(&mut self, batch: &Batch, records: usize, bytes: u64, bench: &Bench) {
+    pub(super) fn apply_claim(&mut self, batch: &Batch, records: usize, bytes: u64, bench: &QueueBench) {
         assert!(batch.records.len() == 1 || (batch.records.len() <= records && batch.open.bytes <= bytes));
         let members: Vec<RecordId> = batch.records.iter().map(|record| record.id).collect();
         for record in &batch.records {
@@ -146,7 +148,7 @@ impl Model {
             assert!(rec.batch.is_none(), "a record is claimed twice");
             assert!(matches!(rec.state, RecordState::Pending | RecordState::Failed), "{:?}", rec.state);
             assert_eq!((&rec.new.payload, &rec.new.key), (&record.payload, &record.key));
-            let entry = bench.entry(record.id).unwrap();
+            let entry = bench.find_entry(record.id).unwrap();
             assert_eq!(entry.state, RecordState::Syncing);
         }
         self.check_order(&members, bench.key_space);
@@ -158,18 +160,18 @@ impl Model {
         let (id, attempt) = (batch.open.id, batch.open.attempt);
         assert_eq!((attempt, batch.sequence.index), (1, 1));
         let sequence = (batch.sequence.index, batch.sequence.total);
-        self.open.insert(id, Open { sequence, ..open(&batch.open, members) });
-        self.link(id);
+        self.open.insert(id, ModelBatch { sequence, ..to_model_batch(&batch.open, members) });
+        self.link_members(id);
     }
 
     /// Nothing that could go was left behind by a claim that found nothing.
-    pub(super) fn nothing_to_claim(&self, bench: &Bench) {
-        for rec in self.records.values().filter(|rec| rec.unfinished() && rec.batch.is_none()) {
+    pub(super) fn check_nothing_claimable(&self, bench: &QueueBench) {
+        for rec in self.records.values().filter(|rec| rec.is_unsettled() && rec.batch.is_none()) {
             let first = !self.records.values().any(|other| other.goes_before(rec, bench.key_space));
             let due = match rec.state {
                 RecordState::Pending => true,
                 RecordState::Failed => {
-                    let entry = bench.entry(rec.new.id).unwrap();
+                    let entry = bench.find_entry(rec.new.id).unwrap();
                     entry.next_attempt_at.is_none_or(|due| due <= bench.now().wall)
                 }
                 _ => false,
@@ -189,7 +191,7 @@ impl Model {
         }
     }
 
-    pub(super) fn dispatched(&mut self, id: BatchId, sent: Option<&Batch>, key_space: KeySpace) {
+    pub(super) fn apply_dispatch(&mut self, id: BatchId, sent: Option<&Batch>, key_space: KeySpace) {
         let mut was = self.open.remove(&id).unwrap();
         let members: Vec<RecordId> =
             sent.map_or_else(Vec::new, |batch| batch.records.iter().map(|record| record.id).collect());
@@ -211,13 +213,13 @@ impl Model {
             assert_eq!(sequence, was.sequence, "an id that was sent keeps its sequence");
         }
         let attempt = was.attempt + 1;
-        was = Open { members, sequence, attempt, counted: false, phase: BatchPhase::InFlight, ..was };
+        was = ModelBatch { members, sequence, attempt, counted: false, phase: BatchPhase::InFlight, ..was };
         self.open.insert(id, was);
-        self.link(id);
+        self.link_members(id);
     }
 
     /// Members fail with an attempt that is counted once a send.
-    pub(super) fn failed(&mut self, id: BatchId) {
+    pub(super) fn apply_failure(&mut self, id: BatchId) {
         let batch = self.open.get_mut(&id).unwrap();
         for member in &batch.members {
             let rec = self.records.get_mut(member).unwrap();
@@ -227,12 +229,12 @@ impl Model {
         batch.counted = true;
     }
 
-    pub(super) fn closed(
+    pub(super) fn apply_close(
         &mut self,
         id: BatchId,
         outcomes: &[(RecordId, Outcome)],
         missing: &Outcome,
-        bench: &Bench,
+        bench: &QueueBench,
     ) {
         let batch = self.open.remove(&id).unwrap();
         for member in &batch.members {
@@ -250,20 +252,20 @@ impl Model {
     }
 
     /// One batch went, these came in its place, with the same records.
-    pub(super) fn replaced(&mut self, id: BatchId, opened: &[OpenBatch]) {
+    pub(super) fn apply_replacement(&mut self, id: BatchId, opened: &[OpenBatch]) {
         let was = self.open.remove(&id).unwrap();
         let mut members = was.members.iter().copied();
         for part in opened {
             assert_eq!((part.attempt, part.phase, part.parent), (0, BatchPhase::Waiting, Some(id)));
             let own = members.by_ref().take(part.records).collect();
-            self.open.insert(part.id, open(part, own));
-            self.link(part.id);
+            self.open.insert(part.id, to_model_batch(part, own));
+            self.link_members(part.id);
         }
         assert_eq!(members.next(), None, "the parts are the whole");
     }
 
     /// A person puts records under review. A batch that was sent keeps its set, or is no more.
-    pub(super) fn added_to_review(&mut self, ids: &[RecordId], done: &AddedToReview) {
+    pub(super) fn check_added_to_review(&mut self, ids: &[RecordId], done: &AddToReviewSummary) {
         let mut added = Vec::new();
         let mut refused = Vec::new();
         for id in ids {
@@ -303,17 +305,17 @@ impl Model {
         Ok(true)
     }
 
-    fn link(&mut self, id: BatchId) {
+    fn link_members(&mut self, id: BatchId) {
         for member in &self.open[&id].members {
             self.records.get_mut(member).unwrap().batch = Some(id);
         }
     }
 
     /// Receipts may be forgotten once they are old, and not before, unless the disk had no room.
-    pub(super) fn forget_receipts(&mut self, bench: &Bench) {
-        let short = bench.disk.as_ref().is_some_and(Disk::was_short);
+    pub(super) fn forget_receipts(&mut self, bench: &QueueBench) {
+        let short = bench.disk.as_ref().is_some_and(SimulatedDisk::was_short);
         self.records.retain(|id, rec| {
-            let kept = rec.state != RecordState::Synced || bench.entry(*id).is_some();
+            let kept = rec.state != RecordState::Synced || bench.find_entry(*id).is_some();
             assert!(
                 kept || short || bench.now - rec.synced_at > bench.limits.keep_synced_ms,
                 "{rec:?} went early"
@@ -323,16 +325,16 @@ impl Model {
     }
 
     /// Everything that was acknowledged is there, in the state that it must be in.
-    pub(super) fn check(&self, bench: &Bench) {
+    pub(super) fn check_queue(&self, bench: &QueueBench) {
         let queue = bench.queue();
         for (id, rec) in &self.records {
-            let entry = bench.entry(*id).unwrap_or_else(|| panic!("{rec:?} is lost"));
+            let entry = bench.find_entry(*id).unwrap_or_else(|| panic!("{rec:?} is lost"));
             let in_flight = rec.batch.is_some_and(|batch| self.open[&batch].phase == BatchPhase::InFlight);
             let state = if in_flight { RecordState::Syncing } else { rec.state };
             assert_eq!((entry.state, entry.attempts), (state, rec.attempts), "{rec:?}");
             assert_eq!((entry.seq, entry.priority), (rec.seq(), rec.new.priority));
-            let payload = bench.look(|view| view.payload(*id)).map(|(payload, _)| payload);
-            assert_eq!(payload, rec.unfinished().then(|| rec.new.payload.clone()));
+            let payload = bench.with_view(|view| view.read_payload(*id)).map(|(payload, _)| payload);
+            assert_eq!(payload, rec.is_unsettled().then(|| rec.new.payload.clone()));
             assert!(entry.next_attempt_at.is_none_or(|due| due <= bench.now().wall + HOUR));
         }
         let batches = queue.open_batches();
@@ -350,7 +352,7 @@ impl Model {
     }
 
     /// A walk by pages returns every record once, in queue order, for every filter.
-    pub(super) fn check_pages(&self, bench: &Bench) {
+    pub(super) fn check_pages(&self, bench: &QueueBench) {
         use RecordState::{Failed, Pending, Quarantined, Synced, Syncing};
         let states = [None, Some(Pending), Some(Syncing), Some(Synced), Some(Failed), Some(Quarantined)];
         let filters = [(None, None), (Some("B"), None), (None, Some(2))];
@@ -360,7 +362,7 @@ impl Model {
                 Filter { state, record_type: record_type.map(Into::into), submitter, after: None, limit: 3 };
             let mut found = Vec::new();
             loop {
-                let page = bench.look(|view| view.page(&filter));
+                let page = bench.with_view(|view| view.list_page(&filter));
                 assert!(page.entries.len() <= filter.limit);
                 found.extend(page.entries.into_iter().map(|entry| entry.id));
                 filter.after = page.next;
@@ -368,7 +370,7 @@ impl Model {
                     break;
                 }
             }
-            let mut expected: Vec<&Rec> = self
+            let mut expected: Vec<&ModelRecord> = self
                 .records
                 .values()
                 .filter(|rec| {
@@ -386,8 +388,8 @@ impl Model {
     }
 }
 
-fn open(batch: &OpenBatch, members: Vec<RecordId>) -> Open {
-    Open {
+fn to_model_batch(batch: &OpenBatch, members: Vec<RecordId>) -> ModelBatch {
+    ModelBatch {
         members,
         sequence: (0, 0),
         attempt: batch.attempt,

@@ -1,62 +1,69 @@
 //! Records of one key go out in order, whatever became of those before them.
 
 use super::audit::audit;
-use super::support::{Bench, HOUR, error, id, ids, record};
+use super::support::{HOUR, QueueBench, id, ids, record, test_error};
 use crate::model::{BatchPhase, NewRecord};
 use crate::policy::isolation;
 use crate::policy::scheduler::{Disposition, Outcome};
-use crate::store::{Review, ReviewAction, Selected};
+use crate::store::{Review, ReviewAction, ReviewSelection};
 
-fn keyed(bench: &mut Bench, numbers: std::ops::RangeInclusive<u128>) {
+fn append_keyed(bench: &mut QueueBench, numbers: std::ops::RangeInclusive<u128>) {
     bench.append(numbers.map(|number| record(number, Some("account"))).collect());
 }
 
 #[test]
 fn a_record_that_is_retried_after_review_goes_before_later_ones_of_its_key() {
-    let mut bench = Bench::new();
-    keyed(&mut bench, 1..=2);
+    let mut bench = QueueBench::new();
+    append_keyed(&mut bench, 1..=2);
     let batch = bench.claim(2).unwrap().open.id;
-    let outcomes = vec![(id(1), Outcome::Quarantine(error("no")))];
-    let missing = Outcome::Retry(error("later"));
+    let outcomes = vec![(id(1), Outcome::Quarantine(test_error("no")))];
+    let missing = Outcome::Retry(test_error("later"));
     bench.settle(batch, Disposition::Close { outcomes, missing });
     bench.now += HOUR;
     assert!(bench.claim(1).is_none(), "the second waits for the first, which is under review");
     bench.run(Review {
-        selected: Selected::These(vec![id(1)]),
+        selected: ReviewSelection::These(vec![id(1)]),
         action: ReviewAction::Retry,
         submitter: None,
     });
     let first = bench.claim(1).unwrap();
     assert_eq!(ids(&first), [1]);
     assert!(bench.claim(1).is_none());
-    bench.close(first.open.id, Outcome::Synced);
+    bench.close_batch(first.open.id, Outcome::Synced);
     assert_eq!(ids(&bench.claim(1).unwrap()), [2]);
 }
 
 #[test]
 fn a_discarded_record_frees_the_later_ones_of_its_key() {
-    let mut bench = Bench::new();
-    keyed(&mut bench, 1..=3);
+    let mut bench = QueueBench::new();
+    append_keyed(&mut bench, 1..=3);
     let batch = bench.claim(1).unwrap().open.id;
-    bench.close(batch, Outcome::Quarantine(error("no")));
+    bench.close_batch(batch, Outcome::Quarantine(test_error("no")));
     assert!(bench.claim(5).is_none());
-    assert!(!bench.queue_mut().backlog().unwrap().claimable, "a claim that found nothing is not repeated");
-    bench.run(Review { selected: Selected::After(None), action: ReviewAction::Discard, submitter: None });
-    assert!(bench.queue_mut().backlog().unwrap().claimable);
+    assert!(
+        !bench.queue_mut().read_backlog().unwrap().claimable,
+        "a claim that found nothing is not repeated"
+    );
+    bench.run(Review {
+        selected: ReviewSelection::After(None),
+        action: ReviewAction::Discard,
+        submitter: None,
+    });
+    assert!(bench.queue_mut().read_backlog().unwrap().claimable);
     assert_eq!(ids(&bench.claim(5).unwrap()), [2, 3]);
 }
 
 #[test]
 fn a_part_whose_key_is_held_gives_its_records_back_before_it_is_sent() {
-    let mut bench = Bench::new();
-    keyed(&mut bench, 1..=4);
+    let mut bench = QueueBench::new();
+    append_keyed(&mut bench, 1..=4);
     let batch = bench.claim(4).unwrap().open.id;
     let cut = isolation::halves(4);
-    let parts = bench.settle(batch, Disposition::Cut { cut, error: Some(error("504")) }).opened;
+    let parts = bench.settle(batch, Disposition::Cut { cut, error: Some(test_error("504")) }).opened;
     assert!(bench.dispatch(parts[1].id).is_none(), "the first half is open");
     audit(bench.queue_mut());
     let first = bench.dispatch(parts[0].id).unwrap();
-    bench.close(first.open.id, Outcome::Synced);
+    bench.close_batch(first.open.id, Outcome::Synced);
     bench.now += HOUR;
     assert_eq!(ids(&bench.claim(1).unwrap()), [3]);
     audit(bench.queue_mut());
@@ -64,31 +71,31 @@ fn a_part_whose_key_is_held_gives_its_records_back_before_it_is_sent() {
 
 #[test]
 fn an_urgent_record_waits_for_those_of_its_key_that_were_sent() {
-    let mut bench = Bench::new();
-    keyed(&mut bench, 1..=2);
+    let mut bench = QueueBench::new();
+    append_keyed(&mut bench, 1..=2);
     let sent = bench.claim(2).unwrap();
     let phase = BatchPhase::Waiting;
     bench.settle(sent.open.id, Disposition::Keep { phase, lone_failures: 0, error: None });
-    bench.append(vec![urgent(3)]);
+    bench.append(vec![urgent_record(3)]);
     assert!(bench.claim(5).is_none());
     let again = bench.dispatch(sent.open.id).unwrap();
     assert_eq!(ids(&again), [1, 2], "the id stands for this set");
     assert_eq!((again.open.attempt, again.sequence), (2, sent.sequence));
-    bench.close(sent.open.id, Outcome::Synced);
+    bench.close_batch(sent.open.id, Outcome::Synced);
     assert_eq!(ids(&bench.claim(5).unwrap()), [3]);
     audit(bench.queue_mut());
 }
 
-fn urgent(number: u128) -> NewRecord {
+fn urgent_record(number: u128) -> NewRecord {
     NewRecord { priority: 9, ..record(number, Some("account")) }
 }
 
 #[test]
 fn an_urgent_record_takes_those_before_it_in_its_key_along_and_goes_after_them() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.append((10..=30).map(|number| record(number, None)).collect());
-    keyed(&mut bench, 1..=2);
-    bench.append(vec![urgent(3)]);
+    append_keyed(&mut bench, 1..=2);
+    bench.append(vec![urgent_record(3)]);
     let claimed = ids(&bench.claim(4).unwrap());
     let lane: Vec<u128> = claimed.iter().copied().filter(|number| *number < 10).collect();
     assert_eq!((lane, claimed.len()), (vec![1, 2, 3], 4));
@@ -97,15 +104,15 @@ fn an_urgent_record_takes_those_before_it_in_its_key_along_and_goes_after_them()
 
 #[test]
 fn an_urgent_record_does_not_overtake_a_failed_one_of_its_key() {
-    let mut bench = Bench::new();
-    keyed(&mut bench, 1..=1);
+    let mut bench = QueueBench::new();
+    append_keyed(&mut bench, 1..=1);
     let batch = bench.claim(1).unwrap().open.id;
-    bench.close(batch, Outcome::Retry(error("later")));
-    bench.append(vec![urgent(2), record(3, None)]);
+    bench.close_batch(batch, Outcome::Retry(test_error("later")));
+    bench.append(vec![urgent_record(2), record(3, None)]);
     assert_eq!(ids(&bench.claim(5).unwrap()), [3]);
-    let entry = bench.entry(id(2)).unwrap();
-    assert_eq!((entry.held_by, bench.entry(id(1)).unwrap().holds), (Some(id(1)), 1));
-    let holders = bench.queue_mut().backlog().unwrap().holders;
+    let entry = bench.find_entry(id(2)).unwrap();
+    assert_eq!((entry.held_by, bench.find_entry(id(1)).unwrap().holds), (Some(id(1)), 1));
+    let holders = bench.queue_mut().read_backlog().unwrap().holders;
     assert_eq!((holders[0].id, holders[0].holds, holders.len()), (id(1), 1, 1));
     bench.now += HOUR;
     assert_eq!(ids(&bench.claim(5).unwrap()), [1, 2]);
@@ -114,10 +121,10 @@ fn an_urgent_record_does_not_overtake_a_failed_one_of_its_key() {
 
 #[test]
 fn failed_records_that_are_due_stand_in_line_by_priority() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.append(vec![record(1, None)]);
     let batch = bench.claim(1).unwrap().open.id;
-    bench.close(batch, Outcome::Retry(error("later")));
+    bench.close_batch(batch, Outcome::Retry(test_error("later")));
     bench.append(vec![NewRecord { priority: 9, ..record(2, None) }, record(3, None)]);
     bench.now += HOUR;
     assert_eq!(ids(&bench.claim(5).unwrap()), [2, 1, 3]);
@@ -125,7 +132,7 @@ fn failed_records_that_are_due_stand_in_line_by_priority() {
 
 #[test]
 fn higher_priorities_go_first_and_arrival_decides_among_equals() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     for (number, priority) in [(1, 0), (2, 5), (3, 9), (4, 5), (5, 9)] {
         let mut new = record(number, None);
         new.priority = priority;
@@ -139,29 +146,29 @@ fn higher_priorities_go_first_and_arrival_decides_among_equals() {
 
 #[test]
 fn an_attempt_counts_once_a_send() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.append(vec![record(1, None)]);
     let batch = bench.claim(1).unwrap().open.id;
     let keep = |phase, error| Disposition::Keep { phase, lone_failures: 0, error };
-    bench.settle(batch, keep(BatchPhase::Unclear, Some(error("504"))));
-    bench.settle(batch, keep(BatchPhase::Waiting, Some(error("unknown"))));
-    assert_eq!(bench.attempts(id(1)), 1);
+    bench.settle(batch, keep(BatchPhase::Unclear, Some(test_error("504"))));
+    bench.settle(batch, keep(BatchPhase::Waiting, Some(test_error("unknown"))));
+    assert_eq!(bench.attempts_of(id(1)), 1);
     bench.dispatch(batch).unwrap();
     bench.settle(batch, keep(BatchPhase::Waiting, None));
-    assert_eq!(bench.attempts(id(1)), 1, "a throttled send is no attempt");
+    assert_eq!(bench.attempts_of(id(1)), 1, "a throttled send is no attempt");
     bench.dispatch(batch).unwrap();
-    bench.close(batch, Outcome::Synced);
-    assert_eq!(bench.attempts(id(1)), 2);
+    bench.close_batch(batch, Outcome::Synced);
+    assert_eq!(bench.attempts_of(id(1)), 2);
 }
 
 #[test]
 fn records_that_a_failed_one_held_back_come_along_before_any_later_one_of_their_key() {
-    let mut bench = Bench::new();
-    keyed(&mut bench, 1..=2);
+    let mut bench = QueueBench::new();
+    append_keyed(&mut bench, 1..=2);
     let batch = bench.claim(1).unwrap().open.id;
     assert!(bench.claim(1).is_none(), "the second is held, and passed over");
-    bench.close(batch, Outcome::Retry(error("later")));
-    keyed(&mut bench, 3..=3);
+    bench.close_batch(batch, Outcome::Retry(test_error("later")));
+    append_keyed(&mut bench, 3..=3);
     bench.now += HOUR;
     assert_eq!(ids(&bench.claim(2).unwrap()), [1, 2], "not the third before the second");
     audit(bench.queue_mut());

@@ -10,9 +10,9 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
-use super::disk::Disk;
-use super::steps::{Step, steps};
-use super::world::World;
+use super::disk::SimulatedDisk;
+use super::harness::ModelHarness;
+use super::steps::{QueueStep, any_steps};
 
 const CUTS: u64 = 2_000;
 /// A commit makes fifteen or so: most cuts strike within three steps.
@@ -35,30 +35,30 @@ impl Drop for Schedule {
 }
 
 impl Schedule {
-    fn steps(&self) -> Vec<Step> {
+    fn steps(&self) -> Vec<QueueStep> {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.0.to_le_bytes());
         let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
         let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng);
-        steps().new_tree(&mut runner).unwrap().current()
+        any_steps().new_tree(&mut runner).unwrap().current()
     }
 
     /// How many cuts there were, and how many of them while the store recovered from another.
     fn run(&self) -> (u64, u64) {
         // Waits before a retry are random, too.
         fastrand::seed(self.0);
-        let disk = Disk::new(self.0);
+        let disk = SimulatedDisk::new(self.0);
         disk.cut_again_and_again(WITHIN);
-        let mut world = World::on(disk.clone());
+        let mut harness = ModelHarness::on_disk(disk.clone());
         for step in self.steps() {
-            world.apply(step);
-            world.check();
+            harness.apply_step(step);
+            harness.check_all();
         }
-        disk.heal();
-        world.model.check_pages(&world.bench);
-        world.drain();
-        world.check();
-        (disk.counts().cuts, world.cuts_in_recovery)
+        disk.clear_faults();
+        harness.model.check_pages(&harness.bench);
+        harness.drain_all();
+        harness.check_all();
+        (disk.operation_counts().cuts, harness.cuts_in_recovery)
     }
 }
 

@@ -2,21 +2,21 @@
 
 use proptest::prelude::*;
 
-use super::steps::steps;
-use super::world::World;
+use super::harness::ModelHarness;
+use super::steps::any_steps;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_schedule_of_operations_loses_doubles_or_strands_a_record(steps in steps()) {
-        let mut world = World::new();
+    fn no_schedule_of_operations_loses_doubles_or_strands_a_record(steps in any_steps()) {
+        let mut harness = ModelHarness::new();
         for step in steps {
-            world.apply(step);
-            world.check();
+            harness.apply_step(step);
+            harness.check_all();
         }
-        world.model.check_pages(&world.bench);
-        world.drain();
-        world.check();
+        harness.model.check_pages(&harness.bench);
+        harness.drain_all();
+        harness.check_all();
     }
 }

@@ -3,22 +3,22 @@
 use std::sync::mpsc;
 use std::thread;
 
-use super::support::{Bench, id, record};
+use super::support::{QueueBench, id, record};
 use crate::model::{QueuePosition, RecordState};
 use crate::store::{Filter, StoreError};
 
 #[test]
 fn a_commit_does_not_wait_for_a_look_which_goes_on_seeing_what_was_before() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.append(vec![record(1, None)]);
     let (reader, now) = (bench.queue().reader(), bench.now());
     let ((begun, begins), (committed, commits)) = (mpsc::channel(), mpsc::channel());
     thread::scope(|scope| {
         let look = scope.spawn(move || {
-            let look = reader.look(now, |view| {
+            let look = reader.with_view(now, |view| {
                 begun.send(()).unwrap();
                 commits.recv().unwrap();
-                Ok((view.entry(id(1))?.map(|entry| entry.state), view.entry(id(2))?))
+                Ok((view.find_entry(id(1))?.map(|entry| entry.state), view.find_entry(id(2))?))
             });
             (look.unwrap(), reader)
         });
@@ -28,27 +28,30 @@ fn a_commit_does_not_wait_for_a_look_which_goes_on_seeing_what_was_before() {
         committed.send(()).unwrap();
         let ((first, second), reader) = look.join().unwrap();
         assert_eq!((first, second), (Some(RecordState::Pending), None));
-        let state = reader.look(now, |view| view.entry(id(1))).unwrap().map(|entry| entry.state);
+        let state = reader.with_view(now, |view| view.find_entry(id(1))).unwrap().map(|entry| entry.state);
         assert_eq!(state, Some(RecordState::Syncing), "a look after the commit sees it");
     });
 }
 
 #[test]
 fn a_reader_does_not_keep_the_file_of_a_queue_that_was_closed() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.append(vec![record(1, None)]);
     let (reader, now) = (bench.queue().reader(), bench.now());
-    bench.reopen();
-    assert!(matches!(reader.look(now, |view| view.page(&Filter::default())), Err(StoreError::Closed)));
-    let page = bench.look(|view| view.page(&Filter { limit: 1, ..Filter::default() }));
+    bench.reopen_queue();
+    assert!(matches!(
+        reader.with_view(now, |view| view.list_page(&Filter::default())),
+        Err(StoreError::Closed)
+    ));
+    let page = bench.with_view(|view| view.list_page(&Filter { limit: 1, ..Filter::default() }));
     assert_eq!(page.entries.len(), 1);
 }
 
 #[test]
 fn a_page_after_the_last_possible_place_is_empty() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.append(vec![record(1, None)]);
     let after = Some(QueuePosition(u64::MAX));
-    let page = bench.look(|view| view.page(&Filter { after, limit: 10, ..Filter::default() }));
+    let page = bench.with_view(|view| view.list_page(&Filter { after, limit: 10, ..Filter::default() }));
     assert_eq!((page.entries.len(), page.next), (0, None));
 }

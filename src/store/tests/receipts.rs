@@ -1,55 +1,55 @@
 //! Receipts on a disk that has little room: they give way to new records, the oldest first.
 
 use super::audit::audit;
-use super::disk::Disk;
-use super::support::{Bench, HOUR, error, id, record};
+use super::disk::SimulatedDisk;
+use super::support::{HOUR, QueueBench, id, record, test_error};
 use crate::model::{DiskState, NewRecord, RecordId};
 use crate::policy::scheduler::Outcome;
 use crate::store::{Append, AppendRefused};
 
 const MIB: u64 = 1 << 20;
 
-fn bench(capacity: u64) -> (Bench, Disk) {
-    let disk = Disk::new(1);
+fn bench_on_disk(capacity: u64) -> (QueueBench, SimulatedDisk) {
+    let disk = SimulatedDisk::new(1);
     disk.set_capacity(capacity);
-    let mut bench = Bench::on(disk.clone());
+    let mut bench = QueueBench::on_disk(disk.clone());
     let limits = &mut bench.limits;
     (limits.max_records, limits.max_bytes, limits.max_record_bytes) = (1 << 20, 1 << 40, 1 << 20);
     limits.disk_reserve = MIB;
     limits.keep_synced_ms = 1_000_000 * HOUR;
-    bench.start().unwrap();
+    bench.open_queue().unwrap();
     (bench, disk)
 }
 
 /// An id as an application may make it: of no order at all.
-fn scattered(number: u128) -> RecordId {
+fn scattered_id(number: u128) -> RecordId {
     id((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
 }
 
-fn new(number: u128) -> NewRecord {
-    NewRecord { id: scattered(number), ..record(number, None) }
+fn new_record(number: u128) -> NewRecord {
+    NewRecord { id: scattered_id(number), ..record(number, None) }
 }
 
 /// Takes records in and has them synced, so many at a time, a second each.
-fn sync(bench: &mut Bench, numbers: std::ops::Range<u128>, at_once: usize) {
+fn append_and_sync(bench: &mut QueueBench, numbers: std::ops::Range<u128>, at_once: usize) {
     for first in numbers.clone().step_by(at_once) {
         let end = numbers.end.min(first + at_once as u128);
-        bench.append((first..end).map(new).collect());
+        bench.append((first..end).map(new_record).collect());
         let batch = bench.claim(at_once).unwrap().open.id;
-        bench.close(batch, Outcome::Synced);
+        bench.close_batch(batch, Outcome::Synced);
         bench.now += 1000;
     }
 }
 
-fn is_known(bench: &Bench, number: u128) -> bool {
-    bench.entry(scattered(number)).is_some()
+fn is_known(bench: &QueueBench, number: u128) -> bool {
+    bench.find_entry(scattered_id(number)).is_some()
 }
 
 /// Gives way as the daemon does.
-fn make_room(bench: &mut Bench) {
+fn make_room(bench: &mut QueueBench) {
     let (limits, now) = (bench.limits, bench.now());
     for _ in 0..10_000 {
-        if !bench.queue_mut().make_room(limits, now).unwrap() {
+        if !bench.queue_mut().evict_receipts(limits, now).unwrap() {
             return;
         }
     }
@@ -58,11 +58,11 @@ fn make_room(bench: &mut Bench) {
 
 #[test]
 fn receipts_never_fill_the_disk_and_the_oldest_go_first() {
-    let (mut bench, disk) = bench(12 * MIB);
+    let (mut bench, disk) = bench_on_disk(12 * MIB);
     let most = 24_000;
-    sync(&mut bench, 0..most, 500);
-    assert_eq!(bench.queue().disk(), DiskState::Ok);
-    assert!(disk.used() <= 8 * MIB, "{} bytes are used", disk.used());
+    append_and_sync(&mut bench, 0..most, 500);
+    assert_eq!(bench.queue().disk_state(), DiskState::Ok);
+    assert!(disk.used_bytes() <= 8 * MIB, "{} bytes are used", disk.used_bytes());
     let known: Vec<u128> = (0..most).filter(|number| is_known(&bench, *number)).collect();
     assert!(known.len() > 4_000, "only {} are known", known.len());
     // All that are kept are younger than all that went, but for those that are going just now.
@@ -75,15 +75,15 @@ fn receipts_never_fill_the_disk_and_the_oldest_go_first() {
 
 #[test]
 fn receipts_give_way_on_a_disk_that_others_fill() {
-    let (mut bench, disk) = bench(1 << 40);
+    let (mut bench, disk) = bench_on_disk(1 << 40);
     bench.limits.disk_reserve = 0;
-    sync(&mut bench, 0..24_000, 500);
-    disk.set_capacity(disk.used() + 3 * MIB);
+    append_and_sync(&mut bench, 0..24_000, 500);
+    disk.set_capacity(disk.used_bytes() + 3 * MIB);
     let full = Err(AppendRefused::DiskFull);
-    assert_eq!(bench.run(Append::new(vec![new(50_000)], 0)).map(|done| done.accepted), full);
+    assert_eq!(bench.run(Append::new(vec![new_record(50_000)], 0)).map(|done| done.accepted), full);
     make_room(&mut bench);
-    assert_eq!(bench.queue().disk(), DiskState::Ok);
-    assert_eq!(bench.run(Append::new(vec![new(50_000)], 0)).map(|done| done.accepted), Ok(1));
+    assert_eq!(bench.queue().disk_state(), DiskState::Ok);
+    assert_eq!(bench.run(Append::new(vec![new_record(50_000)], 0)).map(|done| done.accepted), Ok(1));
     let gone = (0..24_000).filter(|number| !is_known(&bench, *number)).count();
     assert!((1..23_500).contains(&gone), "{gone} went");
     let oldest_known = (0..24_000).find(|number| is_known(&bench, *number)).unwrap();
@@ -94,44 +94,44 @@ fn receipts_give_way_on_a_disk_that_others_fill() {
 
 #[test]
 fn without_receipts_a_full_disk_stays_full_and_nothing_spins() {
-    let (mut bench, disk) = bench(64 * MIB);
-    bench.append((0..100).map(new).collect());
-    disk.set_capacity(disk.used());
+    let (mut bench, disk) = bench_on_disk(64 * MIB);
+    bench.append((0..100).map(new_record).collect());
+    disk.set_capacity(disk.used_bytes());
     let full = Err(AppendRefused::DiskFull);
-    assert_eq!(bench.run(Append::new(vec![new(500)], 0)).map(|done| done.accepted), full);
+    assert_eq!(bench.run(Append::new(vec![new_record(500)], 0)).map(|done| done.accepted), full);
     let (limits, now) = (bench.limits, bench.now());
-    assert!(!bench.queue_mut().make_room(limits, now).unwrap());
-    assert_eq!(bench.queue().disk(), DiskState::Full);
+    assert!(!bench.queue_mut().evict_receipts(limits, now).unwrap());
+    assert_eq!(bench.queue().disk_state(), DiskState::Full);
 }
 
 #[test]
 fn receipts_stay_where_they_would_not_make_room_enough() {
-    let (mut bench, disk) = bench(64 * MIB);
-    sync(&mut bench, 0..500, 500);
-    disk.set_capacity(disk.used());
+    let (mut bench, disk) = bench_on_disk(64 * MIB);
+    append_and_sync(&mut bench, 0..500, 500);
+    disk.set_capacity(disk.used_bytes());
     let full = Err(AppendRefused::DiskFull);
-    assert_eq!(bench.run(Append::new(vec![new(1000)], 0)).map(|done| done.accepted), full);
+    assert_eq!(bench.run(Append::new(vec![new_record(1000)], 0)).map(|done| done.accepted), full);
     make_room(&mut bench);
     assert!((0..500).all(|number| is_known(&bench, number)));
 }
 
 #[test]
 fn a_large_batch_is_settled_on_a_full_disk_whatever_its_ids_are() {
-    let (mut bench, _disk) = bench(24 * MIB);
+    let (mut bench, _disk) = bench_on_disk(24 * MIB);
     let mut taken = 0;
     for first in (0u128..).step_by(500) {
-        let fresh =
-            (first..first + 500).map(|number| NewRecord { payload: "x".repeat(300).into(), ..new(number) });
+        let fresh = (first..first + 500)
+            .map(|number| NewRecord { payload: "x".repeat(300).into(), ..new_record(number) });
         if bench.run(Append::new(fresh.collect(), 0)).is_err() {
             break;
         }
         taken += 500;
     }
     assert!(taken > 5000, "{taken}");
-    assert_eq!(bench.queue().disk(), DiskState::Full);
+    assert_eq!(bench.queue().disk_state(), DiskState::Full);
     let mut settled = 0;
     while let Some(batch) = bench.claim(1000) {
-        settled += bench.close(batch.open.id, Outcome::Synced).synced.len();
+        settled += bench.close_batch(batch.open.id, Outcome::Synced).synced.len();
     }
     assert_eq!(settled, taken);
     audit(bench.queue_mut());
@@ -139,28 +139,28 @@ fn a_large_batch_is_settled_on_a_full_disk_whatever_its_ids_are() {
 
 #[test]
 fn a_drained_disk_has_room_again_although_a_record_waits_behind_one_under_review() {
-    let (mut bench, _disk) = bench(32 * MIB);
-    let key = |number| NewRecord { key: Some("account".into()), ..new(number) };
+    let (mut bench, _disk) = bench_on_disk(32 * MIB);
+    let key = |number| NewRecord { key: Some("account".into()), ..new_record(number) };
     bench.append(vec![key(1), key(2)]);
     let batch = bench.claim(1).unwrap().open.id;
-    bench.close(batch, Outcome::Quarantine(error("no")));
-    let large = |number| NewRecord { payload: "x".repeat(60_000).into(), ..new(number) };
-    while bench.run(Append::new((0..10).map(|_| large(rand())).collect(), 0)).is_ok() {}
-    assert_eq!(bench.queue().disk(), DiskState::Full);
+    bench.close_batch(batch, Outcome::Quarantine(test_error("no")));
+    let large = |number| NewRecord { payload: "x".repeat(60_000).into(), ..new_record(number) };
+    while bench.run(Append::new((0..10).map(|_| large(next_number())).collect(), 0)).is_ok() {}
+    assert_eq!(bench.queue().disk_state(), DiskState::Full);
     while let Some(batch) = bench.claim(50) {
-        bench.close(batch.open.id, Outcome::Synced);
+        bench.close_batch(batch.open.id, Outcome::Synced);
     }
-    let backlog = bench.queue_mut().backlog().unwrap();
+    let backlog = bench.queue_mut().read_backlog().unwrap();
     assert_eq!((backlog.pending, backlog.quarantined), (1, 1), "one is held");
-    bench.rest();
+    bench.run_idle_maintenance();
     let limits = bench.limits;
-    bench.queue_mut().look_for_room(limits).unwrap();
-    assert_eq!(bench.queue().disk(), DiskState::Ok);
+    bench.queue_mut().check_free_space(limits).unwrap();
+    assert_eq!(bench.queue().disk_state(), DiskState::Ok);
     assert!(bench.run(Append::new(vec![large(7)], 0)).is_ok());
     audit(bench.queue_mut());
 }
 
-fn rand() -> u128 {
+fn next_number() -> u128 {
     thread_local!(static NEXT: std::cell::Cell<u128> = const { std::cell::Cell::new(1000) });
     NEXT.set(NEXT.get() + 1);
     NEXT.get()
@@ -168,23 +168,23 @@ fn rand() -> u128 {
 
 #[test]
 fn a_file_does_not_shrink_while_records_are_due_or_in_flight() {
-    let (mut bench, disk) = bench(1 << 40);
-    let large = |number| NewRecord { payload: "x".repeat(60_000).into(), ..new(number) };
+    let (mut bench, disk) = bench_on_disk(1 << 40);
+    let large = |number| NewRecord { payload: "x".repeat(60_000).into(), ..new_record(number) };
     for first in (0..400).step_by(100) {
         bench.append((first..first + 100).map(large).collect());
     }
     while let Some(batch) = bench.claim(100) {
-        bench.close(batch.open.id, Outcome::Synced);
+        bench.close_batch(batch.open.id, Outcome::Synced);
     }
-    let used = disk.used();
-    bench.append(vec![new(1000)]);
-    bench.rest();
-    assert!(disk.used() >= used, "a record may be claimed at any moment");
+    let used = disk.used_bytes();
+    bench.append(vec![new_record(1000)]);
+    bench.run_idle_maintenance();
+    assert!(disk.used_bytes() >= used, "a record may be claimed at any moment");
     let batch = bench.claim(1).unwrap().open.id;
-    bench.rest();
-    assert!(disk.used() >= used, "the answer may come at any moment");
-    bench.close(batch, Outcome::Retry(error("later")));
+    bench.run_idle_maintenance();
+    assert!(disk.used_bytes() >= used, "the answer may come at any moment");
+    bench.close_batch(batch, Outcome::Retry(test_error("later")));
     assert!(bench.claim(1).is_none());
-    bench.rest();
-    assert!(disk.used() < used / 2, "nothing is due");
+    bench.run_idle_maintenance();
+    assert!(disk.used_bytes() < used / 2, "nothing is due");
 }

@@ -1,77 +1,78 @@
 //! Records that a person puts under review: what becomes of the batch that they were in, and of their key.
 
 use super::audit::audit;
-use super::support::{Bench, HOUR, error, id, ids, record};
+use super::support::{HOUR, QueueBench, id, ids, record, test_error};
 use crate::model::{BatchPhase, RecordId, RecordState};
 use crate::policy::isolation;
 use crate::policy::scheduler::{Disposition, Outcome};
 use crate::store::{
-    AddRefused, AddToReview, AddedToReview, REVIEW_STEP, Review, ReviewAction, Selected, Settled,
+    AddRefused, AddToReview, AddToReviewSummary, REVIEW_STEP_RECORDS, Review, ReviewAction, ReviewSelection,
+    SettleSummary,
 };
 
-fn add(bench: &mut Bench, numbers: &[u128]) -> AddedToReview {
+fn add_to_review(bench: &mut QueueBench, numbers: &[u128]) -> AddToReviewSummary {
     let done = bench.run(AddToReview { ids: numbers.iter().map(|number| id(*number)).collect() });
     audit(bench.queue_mut());
     done
 }
 
-fn added(done: &AddedToReview) -> Vec<RecordId> {
+fn added_ids(done: &AddToReviewSummary) -> Vec<RecordId> {
     done.added.iter().map(|record| record.id).collect()
 }
 
 fn wait_again(phase: BatchPhase, failed: bool) -> Disposition {
-    Disposition::Keep { phase, lone_failures: 0, error: failed.then(|| error("no bodies like this")) }
+    Disposition::Keep { phase, lone_failures: 0, error: failed.then(|| test_error("no bodies like this")) }
 }
 
 #[test]
 fn a_record_that_waits_is_reviewed_with_the_words_of_its_last_failure() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.append((1..=2).map(|number| record(number, None)).collect());
     let batch = bench.claim(1).unwrap().open.id;
-    bench.close(batch, Outcome::Retry(error("no bodies like this")));
-    let settled = bench.queue_mut().backlog().unwrap().settled_total;
-    assert_eq!(added(&add(&mut bench, &[1, 2])), [id(1), id(2)]);
+    bench.close_batch(batch, Outcome::Retry(test_error("no bodies like this")));
+    let settled = bench.queue_mut().read_backlog().unwrap().settled_total;
+    assert_eq!(added_ids(&add_to_review(&mut bench, &[1, 2])), [id(1), id(2)]);
     for (number, words, status) in [
         (1, "put under review by a person; its last failure was test: no bodies like this", Some(504)),
         (2, "put under review by a person", None),
     ] {
-        let entry = bench.entry(id(number)).unwrap();
+        let entry = bench.find_entry(id(number)).unwrap();
         assert_eq!((entry.state, entry.next_attempt_at), (RecordState::Quarantined, None));
         let error = entry.last_error.unwrap();
         assert_eq!((error.class.as_str(), error.code.as_deref()), ("by_hand", Some("ADDED_BY_HAND")));
         assert_eq!((error.message.as_str(), error.http_status), (words, status));
     }
-    let backlog = bench.queue_mut().backlog().unwrap();
+    let backlog = bench.queue_mut().read_backlog().unwrap();
     assert_eq!((backlog.to_go(), backlog.quarantined, backlog.settled_total), (0, 2, settled + 2));
     bench.now += HOUR;
     assert!(bench.claim(5).is_none(), "what is under review is not sent");
 
     // Once more, after it was sent again as it is: the words do not pile up.
     bench.run(Review {
-        selected: Selected::These(vec![id(1)]),
+        selected: ReviewSelection::These(vec![id(1)]),
         action: ReviewAction::Retry,
         submitter: None,
     });
-    let before = bench.entry(id(1)).unwrap().last_error.unwrap().message;
-    add(&mut bench, &[1]);
-    assert_eq!(bench.entry(id(1)).unwrap().last_error.unwrap().message, before);
+    let before = bench.find_entry(id(1)).unwrap().last_error.unwrap().message;
+    add_to_review(&mut bench, &[1]);
+    assert_eq!(bench.find_entry(id(1)).unwrap().last_error.unwrap().message, before);
 }
 
 #[test]
 fn a_batch_that_was_sent_is_disbanded_and_its_other_records_are_due_at_once() {
     for failed in [false, true] {
-        let mut bench = Bench::new();
+        let mut bench = QueueBench::new();
         bench.append((1..=4).map(|number| record(number, None)).collect());
         let batch = bench.claim(4).unwrap().open.id;
         bench.settle(batch, wait_again(BatchPhase::Waiting, failed));
-        assert_eq!(added(&add(&mut bench, &[2])), [id(2)]);
+        assert_eq!(added_ids(&add_to_review(&mut bench, &[2])), [id(2)]);
         assert!(bench.dispatch(batch).is_none(), "the id stands for a set with the record");
         let state = if failed { RecordState::Failed } else { RecordState::Pending };
-        assert_eq!(bench.entry(id(1)).unwrap().state, state);
-        assert_eq!(bench.queue_mut().backlog().unwrap().settled_total, 1);
+        assert_eq!(bench.find_entry(id(1)).unwrap().state, state);
+        assert_eq!(bench.queue_mut().read_backlog().unwrap().settled_total, 1);
         // Whoever still has the batch in mind settles nothing by it.
-        let late = bench.close(batch, Outcome::Synced);
-        assert!(matches!(late, Settled { ref synced, failed: 0, .. } if synced.is_empty()), "{late:?}");
+        let late = bench.close_batch(batch, Outcome::Synced);
+        assert!(matches!(late, SettleSummary { ref synced, failed: 0, .. } if synced.is_empty()), "{late:?}");
         let again = bench.claim(4).unwrap();
         assert_ne!(again.open.id, batch);
         assert_eq!((ids(&again), again.open.attempt), (vec![1, 3, 4], 1));
@@ -80,57 +81,68 @@ fn a_batch_that_was_sent_is_disbanded_and_its_other_records_are_due_at_once() {
 
 #[test]
 fn a_part_that_was_never_sent_goes_without_the_record() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.append((1..=4).map(|number| record(number, None)).collect());
     let batch = bench.claim(4).unwrap().open.id;
-    let cut = Disposition::Cut { cut: isolation::halves(4), error: Some(error("504")) };
+    let cut = Disposition::Cut { cut: isolation::halves(4), error: Some(test_error("504")) };
     let parts = bench.settle(batch, cut).opened;
-    assert_eq!(added(&add(&mut bench, &[1, 3, 4])), [id(1), id(3), id(4)]);
+    assert_eq!(added_ids(&add_to_review(&mut bench, &[1, 3, 4])), [id(1), id(3), id(4)]);
     assert_eq!(ids(&bench.dispatch(parts[0].id).unwrap()), [2]);
     assert!(bench.dispatch(parts[1].id).is_none(), "nothing is left of it");
-    bench.close(parts[0].id, Outcome::Synced);
-    bench.run(Review { selected: Selected::After(None), action: ReviewAction::Retry, submitter: None });
+    bench.close_batch(parts[0].id, Outcome::Synced);
+    bench.run(Review {
+        selected: ReviewSelection::After(None),
+        action: ReviewAction::Retry,
+        submitter: None,
+    });
     assert_eq!(ids(&bench.claim(5).unwrap()), [1, 3, 4]);
     audit(bench.queue_mut());
 }
 
 #[test]
 fn a_record_that_the_server_has_or_may_have_is_refused() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.append((1..=3).map(|number| record(number, None)).collect());
     let batch = bench.claim(1).unwrap().open.id;
-    let refused =
-        |why| AddedToReview { looked_at: 1, refused: vec![(id(1), why)], ..AddedToReview::default() };
-    assert_eq!(add(&mut bench, &[1]), refused(AddRefused::OutcomePending), "it is in flight");
+    let refused = |why| AddToReviewSummary {
+        looked_at: 1,
+        refused: vec![(id(1), why)],
+        ..AddToReviewSummary::default()
+    };
+    assert_eq!(add_to_review(&mut bench, &[1]), refused(AddRefused::OutcomePending), "it is in flight");
     bench.settle(batch, wait_again(BatchPhase::Unclear, true));
-    assert_eq!(add(&mut bench, &[1]), refused(AddRefused::OutcomePending), "its outcome is unclear");
-    assert_eq!(bench.entry(id(1)).unwrap().state, RecordState::Failed);
+    assert_eq!(
+        add_to_review(&mut bench, &[1]),
+        refused(AddRefused::OutcomePending),
+        "its outcome is unclear"
+    );
+    assert_eq!(bench.find_entry(id(1)).unwrap().state, RecordState::Failed);
     bench.dispatch(batch).unwrap();
-    bench.close(batch, Outcome::Synced);
+    bench.close_batch(batch, Outcome::Synced);
     // The others are put under review all the same, and one that is under review already is no error.
     for expected in [vec![id(2)], vec![]] {
-        let done = add(&mut bench, &[1, 2, 9]);
-        assert_eq!(added(&done), expected);
+        let done = add_to_review(&mut bench, &[1, 2, 9]);
+        assert_eq!(added_ids(&done), expected);
         assert_eq!(done.refused, [(id(1), AddRefused::Synced), (id(9), AddRefused::Unknown)]);
     }
 }
 
 #[test]
 fn a_record_that_was_put_under_review_holds_back_later_ones_of_its_key() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.append((1..=3).map(|number| record(number, Some("account"))).collect());
     bench.append(vec![record(4, None)]);
     let batch = bench.claim(4).unwrap().open.id;
     bench.settle(batch, wait_again(BatchPhase::Waiting, true));
-    add(&mut bench, &[2]);
+    add_to_review(&mut bench, &[2]);
     bench.now += HOUR;
     let free = bench.claim(4).unwrap();
     assert_eq!(ids(&free), [1, 4]);
-    bench.close(free.open.id, Outcome::Synced);
+    bench.close_batch(free.open.id, Outcome::Synced);
     assert!(bench.claim(4).is_none());
-    assert_eq!(bench.entry(id(3)).unwrap().held_by, Some(id(2)));
+    assert_eq!(bench.find_entry(id(3)).unwrap().held_by, Some(id(2)));
     bench.run(Review {
-        selected: Selected::These(vec![id(2)]),
+        selected: ReviewSelection::These(vec![id(2)]),
         action: ReviewAction::Discard,
         submitter: None,
     });
@@ -140,17 +152,21 @@ fn a_record_that_was_put_under_review_holds_back_later_ones_of_its_key() {
 
 #[test]
 fn a_step_that_changed_enough_leaves_the_other_ids_to_the_next() {
-    const RECORDS: u128 = REVIEW_STEP as u128 + 2;
-    let mut bench = Bench::new();
+    const RECORDS: u128 = REVIEW_STEP_RECORDS as u128 + 2;
+    let mut bench = QueueBench::new();
     bench.limits.max_records = u64::MAX;
     bench.append((1..=RECORDS).map(|number| record(number, None)).collect());
     let numbers: Vec<u128> = (1..=RECORDS).collect();
     let all = || AddToReview { ids: numbers.iter().map(|number| id(*number)).collect() };
     let done = bench.run(all());
-    assert_eq!((done.looked_at, done.added.len()), (REVIEW_STEP, REVIEW_STEP));
+    assert_eq!((done.looked_at, done.added.len()), (REVIEW_STEP_RECORDS, REVIEW_STEP_RECORDS));
     // Those of a batch that is disbanded all count.
-    bench.run(Review { selected: Selected::After(None), action: ReviewAction::Retry, submitter: None });
-    let batch = bench.claim(REVIEW_STEP).unwrap().open.id;
+    bench.run(Review {
+        selected: ReviewSelection::After(None),
+        action: ReviewAction::Retry,
+        submitter: None,
+    });
+    let batch = bench.claim(REVIEW_STEP_RECORDS).unwrap().open.id;
     bench.settle(batch, wait_again(BatchPhase::Waiting, true));
     let done = bench.run(all());
     assert_eq!((done.looked_at, done.added.len()), (1, 1));

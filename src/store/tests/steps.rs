@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::support::{HOUR, error, id};
+use super::support::{HOUR, id, test_error};
 use crate::model::{BatchPhase, NewRecord};
 use crate::policy::scheduler::Outcome;
 
@@ -14,7 +14,7 @@ pub(super) const SUBMITTERS: [Submitter; 2] = [1, 2];
 pub(super) const NUMBERS: u8 = 40;
 
 #[derive(Clone, Debug)]
-pub(super) enum Step {
+pub(super) enum QueueStep {
     /// By one of two users.
     Append(Submitter, Vec<(u8, u8, u8)>),
     Claim(usize, u64),
@@ -25,7 +25,7 @@ pub(super) enum Step {
     Rename(usize),
     Review(Vec<u8>, bool, bool, Option<Submitter>),
     Add(Vec<u8>),
-    Mend(u8, u8),
+    ReplacePayload(u8, u8),
     Expedite,
     Pause(bool),
     Wait(u64),
@@ -37,7 +37,7 @@ pub(super) enum Step {
     Rest,
 }
 
-fn submitter() -> impl Strategy<Value = Submitter> {
+fn any_submitter() -> impl Strategy<Value = Submitter> {
     prop::sample::select(SUBMITTERS.to_vec())
 }
 
@@ -45,35 +45,35 @@ fn submitter() -> impl Strategy<Value = Submitter> {
 const ID_OF_ANOTHER: u8 = 19;
 
 /// One of those that there are.
-fn pick() -> impl Strategy<Value = usize> {
+fn any_index() -> impl Strategy<Value = usize> {
     0usize..720
 }
 
-pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn any_steps() -> impl Strategy<Value = Vec<QueueStep>> {
     let phase = prop::sample::select(vec![BatchPhase::Unclear, BatchPhase::Waiting]);
     let step = prop_oneof![
-        5 => (submitter(), prop::collection::vec((0..NUMBERS, 0u8..20, 0u8..12), 1..8))
-            .prop_map(|(submitter, records)| Step::Append(submitter, records)),
-        6 => (1usize..6, prop::sample::select(vec![1u64, 40, u64::MAX])).prop_map(|(n, b)| Step::Claim(n, b)),
-        4 => pick().prop_map(Step::Dispatch),
-        6 => (pick(), prop::collection::vec((0..2 * NUMBERS + 5, 0u8..6), 0..8), 0u8..6,
-              prop::option::of(1usize..4)).prop_map(|(i, o, m, t)| Step::Close(i, o, m, t)),
-        3 => (pick(), phase, any::<bool>()).prop_map(|(i, p, e)| Step::Keep(i, p, e)),
-        4 => (pick(), 0u8..3, any::<bool>()).prop_map(|(i, c, e)| Step::Cut(i, c, e)),
-        1 => pick().prop_map(Step::Rename),
+        5 => (any_submitter(), prop::collection::vec((0..NUMBERS, 0u8..20, 0u8..12), 1..8))
+            .prop_map(|(submitter, records)| QueueStep::Append(submitter, records)),
+        6 => (1usize..6, prop::sample::select(vec![1u64, 40, u64::MAX])).prop_map(|(n, b)| QueueStep::Claim(n, b)),
+        4 => any_index().prop_map(QueueStep::Dispatch),
+        6 => (any_index(), prop::collection::vec((0..2 * NUMBERS + 5, 0u8..6), 0..8), 0u8..6,
+              prop::option::of(1usize..4)).prop_map(|(i, o, m, t)| QueueStep::Close(i, o, m, t)),
+        3 => (any_index(), phase, any::<bool>()).prop_map(|(i, p, e)| QueueStep::Keep(i, p, e)),
+        4 => (any_index(), 0u8..3, any::<bool>()).prop_map(|(i, c, e)| QueueStep::Cut(i, c, e)),
+        1 => any_index().prop_map(QueueStep::Rename),
         3 => (prop::collection::vec(0..2 * NUMBERS, 0..40), any::<bool>(), any::<bool>(),
-              prop::option::of(submitter()))
-            .prop_map(|(ids, all, retry, submitter)| Step::Review(ids, all, retry, submitter)),
-        2 => prop::collection::vec(0..2 * NUMBERS, 1..6).prop_map(Step::Add),
-        2 => (0..2 * NUMBERS, 0u8..3).prop_map(|(id, n)| Step::Mend(id, n)),
-        1 => Just(Step::Expedite),
-        1 => any::<bool>().prop_map(Step::Pause),
-        2 => (1u64..HOUR).prop_map(Step::Wait),
-        1 => Just(Step::Reopen),
-        1 => any::<bool>().prop_map(Step::ShareKeys),
-        1 => Just(Step::Crash),
-        1 => Just(Step::Quiet),
-        1 => Just(Step::Rest),
+              prop::option::of(any_submitter()))
+            .prop_map(|(ids, all, retry, submitter)| QueueStep::Review(ids, all, retry, submitter)),
+        2 => prop::collection::vec(0..2 * NUMBERS, 1..6).prop_map(QueueStep::Add),
+        2 => (0..2 * NUMBERS, 0u8..3).prop_map(|(id, n)| QueueStep::ReplacePayload(id, n)),
+        1 => Just(QueueStep::Expedite),
+        1 => any::<bool>().prop_map(QueueStep::Pause),
+        2 => (1u64..HOUR).prop_map(QueueStep::Wait),
+        1 => Just(QueueStep::Reopen),
+        1 => any::<bool>().prop_map(QueueStep::ShareKeys),
+        1 => Just(QueueStep::Crash),
+        1 => Just(QueueStep::Quiet),
+        1 => Just(QueueStep::Rest),
     ];
     prop::collection::vec(step, 1..70)
 }
@@ -97,7 +97,7 @@ pub(super) fn new_record(submitter: Submitter, (number, variant, priority): (u8,
 pub(super) fn outcome(pick: u8) -> Outcome {
     match pick {
         0..3 => Outcome::Synced,
-        3 => Outcome::Quarantine(error("no")),
-        _ => Outcome::Retry(error("later")),
+        3 => Outcome::Quarantine(test_error("no")),
+        _ => Outcome::Retry(test_error("later")),
     }
 }

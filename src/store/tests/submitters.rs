@@ -1,33 +1,34 @@
 //! Several users on one device: what one of them does with the queue is no harm to another.
 
 use super::audit::audit;
-use super::support::{Bench, error, id, ids, record};
+use super::support::{QueueBench, id, ids, record, test_error};
 use crate::model::{NewRecord, OTHER_SUBMITTERS, RecordState, SUBMITTERS_MAX, SubmitterCounts};
 use crate::policy::scheduler::Outcome;
 use crate::store::{
-    Append, AppendRefused, KeySpace, LimitReached, Mend, MendRefused, Review, ReviewAction, Selected,
+    Append, AppendRefused, KeySpace, LimitReached, MendRefused, ReplacePayload, Review, ReviewAction,
+    ReviewSelection,
 };
 
 const ONE: u32 = 1001;
 const OTHER: u32 = 1002;
 
-fn take(bench: &mut Bench, submitter: u32, records: Vec<NewRecord>) -> Result<u64, AppendRefused> {
+fn append_as(bench: &mut QueueBench, submitter: u32, records: Vec<NewRecord>) -> Result<u64, AppendRefused> {
     bench.run(Append::new(records, submitter)).map(|done| done.accepted)
 }
 
-fn counts(bench: &mut Bench, submitter: u32) -> SubmitterCounts {
-    let backlog = bench.queue_mut().backlog().unwrap();
+fn counts_of(bench: &mut QueueBench, submitter: u32) -> SubmitterCounts {
+    let backlog = bench.queue_mut().read_backlog().unwrap();
     backlog.by_submitter.get(&submitter).copied().unwrap_or_default()
 }
 
-fn set_aside(bench: &mut Bench) {
+fn quarantine_all(bench: &mut QueueBench) {
     let batch = bench.claim(10).unwrap().open.id;
-    bench.close(batch, Outcome::Quarantine(error("no")));
+    bench.close_batch(batch, Outcome::Quarantine(test_error("no")));
 }
 
 #[test]
 fn an_id_of_another_user_is_taken_whatever_the_content_is() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     let secret = || NewRecord { payload: "{\"pin\":4711}".into(), ..record(1, Some("key")) };
     bench.append_by(ONE, vec![secret()]);
     let guesses = || {
@@ -37,31 +38,35 @@ fn an_id_of_another_user_is_taken_whatever_the_content_is() {
     let taken = Err(AppendRefused::Taken { position: 2, id: id(1) });
     for submitter in [OTHER, 0] {
         for guess in guesses() {
-            assert_eq!(take(&mut bench, submitter, vec![record(9, None), guess]), taken);
+            assert_eq!(append_as(&mut bench, submitter, vec![record(9, None), guess]), taken);
         }
     }
-    assert_eq!(take(&mut bench, ONE, vec![secret()]), Ok(0), "its own user may repeat it");
+    assert_eq!(append_as(&mut bench, ONE, vec![secret()]), Ok(0), "its own user may repeat it");
     let batch = bench.claim(1).unwrap().open.id;
-    bench.close(batch, Outcome::Synced);
+    bench.close_batch(batch, Outcome::Synced);
     for guess in guesses() {
-        assert_eq!(take(&mut bench, OTHER, vec![record(9, None), guess]), taken, "a receipt tells no more");
+        assert_eq!(
+            append_as(&mut bench, OTHER, vec![record(9, None), guess]),
+            taken,
+            "a receipt tells no more"
+        );
     }
-    assert!(bench.entry(id(9)).is_none(), "nothing of a refused request stays");
+    assert!(bench.find_entry(id(9)).is_none(), "nothing of a refused request stays");
     audit(bench.queue_mut());
 }
 
 #[test]
 fn a_record_under_review_holds_later_ones_of_its_user_and_key_alone() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.append_by(ONE, vec![record(1, Some("key"))]);
-    set_aside(&mut bench);
+    quarantine_all(&mut bench);
     bench.append_by(ONE, vec![record(2, Some("key"))]);
     bench.append_by(OTHER, vec![record(3, Some("key"))]);
-    let backlog = bench.queue_mut().backlog().unwrap();
+    let backlog = bench.queue_mut().read_backlog().unwrap();
     let holder = &backlog.holders[0];
     assert_eq!((backlog.holders.len(), holder.submitter, holder.holds), (1, ONE, 1));
-    assert_eq!(bench.entry(id(2)).unwrap().held_by, Some(id(1)));
-    assert_eq!(bench.entry(id(3)).unwrap().held_by, None);
+    assert_eq!(bench.find_entry(id(2)).unwrap().held_by, Some(id(1)));
+    assert_eq!(bench.find_entry(id(3)).unwrap().held_by, None);
     audit(bench.queue_mut());
     assert_eq!(ids(&bench.claim(10).unwrap()), [3]);
     audit(bench.queue_mut());
@@ -69,40 +74,40 @@ fn a_record_under_review_holds_later_ones_of_its_user_and_key_alone() {
 
 #[test]
 fn where_users_share_keys_a_record_holds_later_ones_of_all_users_and_its_user_is_named() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.key_space = KeySpace::Shared;
-    bench.reopen();
+    bench.reopen_queue();
     bench.append_by(ONE, vec![record(1, Some("key"))]);
-    set_aside(&mut bench);
+    quarantine_all(&mut bench);
     bench.append_by(OTHER, vec![record(2, Some("key"))]);
     assert!(bench.claim(10).is_none());
-    assert_eq!(bench.entry(id(2)).unwrap().held_by, Some(id(1)));
-    let holders = bench.queue_mut().backlog().unwrap().holders;
+    assert_eq!(bench.find_entry(id(2)).unwrap().held_by, Some(id(1)));
+    let holders = bench.queue_mut().read_backlog().unwrap().holders;
     assert_eq!((holders[0].submitter, holders[0].holds), (ONE, 1));
     audit(bench.queue_mut());
 }
 
 #[test]
 fn records_that_waited_for_another_users_go_once_keys_are_not_shared_any_more() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.key_space = KeySpace::Shared;
-    bench.reopen();
+    bench.reopen_queue();
     bench.append_by(ONE, vec![record(1, Some("key"))]);
     bench.append_by(OTHER, vec![record(2, Some("key")), record(3, Some("key"))]);
     let first = bench.claim(1).unwrap().open.id;
     // The second one fails on its own, and then waits for the first.
-    bench.close(first, Outcome::Retry(error("later")));
+    bench.close_batch(first, Outcome::Retry(test_error("later")));
     bench.now += super::support::HOUR;
     let both = bench.claim(2).unwrap().open.id;
-    let outcomes = vec![(id(1), Outcome::Quarantine(error("no")))];
-    let missing = Outcome::Retry(error("later"));
+    let outcomes = vec![(id(1), Outcome::Quarantine(test_error("no")))];
+    let missing = Outcome::Retry(test_error("later"));
     bench.settle(both, crate::policy::scheduler::Disposition::Close { outcomes, missing });
     bench.now += super::support::HOUR;
     assert!(bench.claim(10).is_none());
-    let waiting = bench.entry(id(2)).unwrap();
+    let waiting = bench.find_entry(id(2)).unwrap();
     assert_eq!((waiting.state, waiting.next_attempt_at), (RecordState::Failed, None), "it waits for no time");
     bench.key_space = KeySpace::PerSubmitter;
-    bench.reopen();
+    bench.reopen_queue();
     audit(bench.queue_mut());
     assert_eq!(ids(&bench.claim(10).unwrap()), [2, 3]);
     audit(bench.queue_mut());
@@ -110,29 +115,33 @@ fn records_that_waited_for_another_users_go_once_keys_are_not_shared_any_more() 
 
 #[test]
 fn records_wait_for_other_users_from_the_start_on_that_shares_keys() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.append_by(ONE, vec![record(1, Some("key"))]);
-    set_aside(&mut bench);
+    quarantine_all(&mut bench);
     bench.append_by(OTHER, vec![record(2, Some("key"))]);
     bench.key_space = KeySpace::Shared;
-    bench.reopen();
+    bench.reopen_queue();
     audit(bench.queue_mut());
     assert!(bench.claim(10).is_none());
-    bench.run(Review { selected: Selected::After(None), action: ReviewAction::Discard, submitter: None });
+    bench.run(Review {
+        selected: ReviewSelection::After(None),
+        action: ReviewAction::Discard,
+        submitter: None,
+    });
     assert_eq!(ids(&bench.claim(10).unwrap()), [2]);
     audit(bench.queue_mut());
 }
 
 #[test]
 fn a_review_of_one_users_records_leaves_those_of_others() {
-    for selected in [|| Selected::After(None), || Selected::These((1..=4).map(id).collect())] {
-        let mut bench = Bench::new();
+    for selected in [|| ReviewSelection::After(None), || ReviewSelection::These((1..=4).map(id).collect())] {
+        let mut bench = QueueBench::new();
         bench.append_by(ONE, vec![record(1, None), record(2, None)]);
         bench.append_by(OTHER, vec![record(3, None), record(4, None)]);
-        set_aside(&mut bench);
+        quarantine_all(&mut bench);
         let review = Review { selected: selected(), action: ReviewAction::Retry, submitter: Some(OTHER) };
         assert_eq!(bench.run(review).changed, [id(3), id(4)]);
-        let quarantined = |bench: &mut Bench, of| counts(bench, of).quarantined;
+        let quarantined = |bench: &mut QueueBench, of| counts_of(bench, of).quarantined;
         assert_eq!((quarantined(&mut bench, ONE), quarantined(&mut bench, OTHER)), (2, 0));
         audit(bench.queue_mut());
     }
@@ -143,42 +152,50 @@ fn a_user_fills_its_share_and_no_more_and_others_and_the_daemons_own_user_go_on(
     const OWN: u32 = 77;
     let sized = |number: u128| NewRecord { payload: "x".repeat(100).into(), ..record(number, None) };
     for key in ["queue.max_records", "queue.max_bytes", "queue.max_disk_bytes"] {
-        let mut bench = Bench::new();
+        let mut bench = QueueBench::new();
         (bench.limits.user_share, bench.limits.own_uid) = (0.75, OWN);
         match key {
             "queue.max_records" => bench.limits.max_records = 8,
             "queue.max_bytes" => bench.limits.max_bytes = 800,
             _ => {
                 bench.append(vec![sized(1)]);
-                bench.limits.max_disk_bytes = 8 * bench.queue_mut().backlog().unwrap().disk_bytes;
+                bench.limits.max_disk_bytes = 8 * bench.queue_mut().read_backlog().unwrap().disk_bytes;
                 let batch = bench.claim(1).unwrap().open.id;
-                bench.close(batch, Outcome::Synced);
+                bench.close_batch(batch, Outcome::Synced);
             }
         }
         let reached = |is_share| Err(AppendRefused::Full(LimitReached { key, is_share }));
-        assert_eq!(take(&mut bench, ONE, (10..17).map(sized).collect()), reached(true), "all or nothing");
-        assert_eq!(take(&mut bench, ONE, (10..16).map(sized).collect()), Ok(6));
-        assert_eq!(take(&mut bench, ONE, vec![sized(16)]), reached(true));
-        assert_eq!(take(&mut bench, ONE, vec![sized(10)]), Ok(0), "a known record needs no room");
-        assert_eq!(take(&mut bench, OTHER, vec![sized(20)]), Ok(1));
-        assert_eq!(take(&mut bench, OWN, vec![sized(21)]), Ok(1));
+        assert_eq!(
+            append_as(&mut bench, ONE, (10..17).map(sized).collect()),
+            reached(true),
+            "all or nothing"
+        );
+        assert_eq!(append_as(&mut bench, ONE, (10..16).map(sized).collect()), Ok(6));
+        assert_eq!(append_as(&mut bench, ONE, vec![sized(16)]), reached(true));
+        assert_eq!(append_as(&mut bench, ONE, vec![sized(10)]), Ok(0), "a known record needs no room");
+        assert_eq!(append_as(&mut bench, OTHER, vec![sized(20)]), Ok(1));
+        assert_eq!(append_as(&mut bench, OWN, vec![sized(21)]), Ok(1));
         for submitter in [OTHER, OWN, 0] {
-            assert_eq!(take(&mut bench, submitter, vec![sized(22)]), reached(false));
+            assert_eq!(append_as(&mut bench, submitter, vec![sized(22)]), reached(false));
         }
         audit(bench.queue_mut());
         // What is sent makes room.
         let batch = bench.claim(1).unwrap().open.id;
-        bench.close(batch, Outcome::Synced);
-        assert_eq!(take(&mut bench, ONE, vec![sized(16)]), Ok(1));
+        bench.close_batch(batch, Outcome::Synced);
+        assert_eq!(append_as(&mut bench, ONE, vec![sized(16)]), Ok(1));
         bench.append(vec![]);
         let batch = bench.claim(100).unwrap().open.id;
-        bench.close(batch, Outcome::Synced);
+        bench.close_batch(batch, Outcome::Synced);
         for submitter in [0, OWN] {
             let first = 100 * u128::from(submitter + 1);
             let all: Vec<NewRecord> = (first..first + 8).map(sized).collect();
-            assert_eq!(take(&mut bench, submitter, all), Ok(8), "root and the daemon may have all of it");
+            assert_eq!(
+                append_as(&mut bench, submitter, all),
+                Ok(8),
+                "root and the daemon may have all of it"
+            );
             let batch = bench.claim(100).unwrap().open.id;
-            bench.close(batch, Outcome::Synced);
+            bench.close_batch(batch, Outcome::Synced);
         }
         audit(bench.queue_mut());
     }
@@ -186,12 +203,12 @@ fn a_user_fills_its_share_and_no_more_and_others_and_the_daemons_own_user_go_on(
 
 #[test]
 fn the_least_share_is_one_record() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     (bench.limits.user_share, bench.limits.max_records) = (1e-300, 100);
-    assert_eq!(take(&mut bench, ONE, vec![record(1, None)]), Err(share_of("queue.max_bytes")));
+    assert_eq!(append_as(&mut bench, ONE, vec![record(1, None)]), Err(share_of("queue.max_bytes")));
     bench.limits.user_share = 0.001;
-    assert_eq!(take(&mut bench, ONE, vec![record(1, None)]), Ok(1));
-    assert_eq!(take(&mut bench, ONE, vec![record(2, None)]), Err(share_of("queue.max_records")));
+    assert_eq!(append_as(&mut bench, ONE, vec![record(1, None)]), Ok(1));
+    assert_eq!(append_as(&mut bench, ONE, vec![record(2, None)]), Err(share_of("queue.max_records")));
 }
 
 fn share_of(key: &'static str) -> AppendRefused {
@@ -200,72 +217,72 @@ fn share_of(key: &'static str) -> AppendRefused {
 
 #[test]
 fn a_mended_payload_stays_within_the_share_of_its_user() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     (bench.limits.user_share, bench.limits.max_bytes) = (0.5, 1000);
     let sized = |number: u128| NewRecord { payload: "x".repeat(200).into(), ..record(number, None) };
     bench.append_by(ONE, vec![sized(1), sized(2)]);
-    set_aside(&mut bench);
-    let mend = |length: usize| Mend { id: id(1), payload: "x".repeat(length).into() };
+    quarantine_all(&mut bench);
+    let mend = |length: usize| ReplacePayload { id: id(1), payload: "x".repeat(length).into() };
     let full = LimitReached { key: "queue.max_bytes", is_share: true };
     assert_eq!(bench.run(mend(301)), Err(MendRefused::Full(full)));
     assert_eq!(bench.run(mend(300)), Ok(()));
-    assert_eq!(counts(&mut bench, ONE).bytes, 500);
+    assert_eq!(counts_of(&mut bench, ONE).bytes, 500);
     audit(bench.queue_mut());
 }
 
 #[test]
 fn a_users_counts_follow_its_records_and_go_with_the_last_of_them() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.append_by(ONE, vec![record(1, None), record(2, None)]);
     bench.append_by(OTHER, vec![record(3, None)]);
     let batch = bench.claim(2).unwrap().open.id;
-    let one = counts(&mut bench, ONE);
+    let one = counts_of(&mut bench, ONE);
     assert_eq!((one.pending, one.syncing, one.bytes), (0, 2, 14));
     assert!(one.disk_bytes > one.bytes);
-    assert_eq!(counts(&mut bench, OTHER).pending, 1);
-    bench.crash();
-    assert_eq!(counts(&mut bench, ONE).syncing, 2, "after a restart, too");
+    assert_eq!(counts_of(&mut bench, OTHER).pending, 1);
+    bench.crash_process();
+    assert_eq!(counts_of(&mut bench, ONE).syncing, 2, "after a restart, too");
     let outcomes = vec![(id(1), Outcome::Synced)];
-    let missing = Outcome::Retry(error("later"));
+    let missing = Outcome::Retry(test_error("later"));
     bench.settle(batch, crate::policy::scheduler::Disposition::Close { outcomes, missing });
-    let one = counts(&mut bench, ONE);
+    let one = counts_of(&mut bench, ONE);
     assert_eq!((one.synced, one.failed, one.syncing, one.bytes), (1, 1, 0, 7));
     bench.now += 2 * super::support::HOUR;
     while let Some(batch) = bench.claim(10) {
-        bench.close(batch.open.id, Outcome::Synced);
+        bench.close_batch(batch.open.id, Outcome::Synced);
     }
     bench.now += 2 * super::support::HOUR;
-    while bench.rest() {}
-    assert!(bench.queue_mut().backlog().unwrap().by_submitter.is_empty());
+    while bench.run_idle_maintenance() {}
+    assert!(bench.queue_mut().read_backlog().unwrap().by_submitter.is_empty());
     audit(bench.queue_mut());
 }
 
 #[test]
 fn users_beyond_those_that_are_counted_one_by_one_are_counted_together() {
     let most = u32::try_from(SUBMITTERS_MAX).unwrap();
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     for submitter in 1..=most + 3 {
         bench.append_by(submitter, vec![record(submitter.into(), Some("key"))]);
     }
-    assert_eq!(bench.queue_mut().backlog().unwrap().by_submitter.len(), SUBMITTERS_MAX + 1);
-    assert_eq!(counts(&mut bench, OTHER_SUBMITTERS).pending, 3);
+    assert_eq!(bench.queue_mut().read_backlog().unwrap().by_submitter.len(), SUBMITTERS_MAX + 1);
+    assert_eq!(counts_of(&mut bench, OTHER_SUBMITTERS).pending, 3);
     audit(bench.queue_mut());
-    bench.reopen();
+    bench.reopen_queue();
     // A user without an entry may be one of the others: none gets one until all of these are gone.
-    let discard = |bench: &mut Bench, numbers: &[u128]| {
+    let discard = |bench: &mut QueueBench, numbers: &[u128]| {
         let selected: Vec<_> = numbers.iter().map(|number| id(*number)).collect();
         bench.run(crate::store::AddToReview { ids: selected.clone() });
-        let selected = Selected::These(selected);
+        let selected = ReviewSelection::These(selected);
         bench.run(Review { selected, action: ReviewAction::Discard, submitter: None });
         audit(bench.queue_mut());
     };
     discard(&mut bench, &[1]);
     bench.append_by(most + 1, vec![record(1000, None)]);
-    assert_eq!(counts(&mut bench, OTHER_SUBMITTERS).pending, 4);
+    assert_eq!(counts_of(&mut bench, OTHER_SUBMITTERS).pending, 4);
     let others: Vec<u128> = (1..=3).map(|n| u128::from(most) + n).chain([1000]).collect();
     discard(&mut bench, &others);
-    assert_eq!(counts(&mut bench, OTHER_SUBMITTERS), SubmitterCounts::default());
+    assert_eq!(counts_of(&mut bench, OTHER_SUBMITTERS), SubmitterCounts::default());
     bench.append_by(most + 1, vec![record(1001, None)]);
-    assert_eq!(counts(&mut bench, most + 1).pending, 1);
+    assert_eq!(counts_of(&mut bench, most + 1).pending, 1);
     audit(bench.queue_mut());
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::disk::Disk;
+use super::disk::SimulatedDisk;
 use crate::clock::Now;
 use crate::config;
 use crate::model::{Batch, BatchId, LastError, ManifestEntry, NewRecord, RecordId, Sequence, SizeRule};
@@ -16,8 +16,8 @@ use crate::policy::scheduler::{ClaimOrder, Disposition, Outcome};
 use crate::policy::sizing::BatchLimit;
 use crate::store::options::StoreOptions;
 use crate::store::{
-    Append, Appended, Claim, Dispatch, KeySpace, Limits, One, Op, OpenError, Queue, Settle, Settled,
-    StoreError, StoreView,
+    Append, AppendSummary, Claim, Dispatch, KeySpace, Op, OpenError, Queue, QueueLimits, Settle,
+    SettleSummary, SingleOp, StoreError, StoreView,
 };
 
 pub(super) const HOUR: u64 = 3_600_000;
@@ -26,47 +26,47 @@ pub(super) const HOUR: u64 = 3_600_000;
 pub(super) const WALL_AHEAD: u64 = 1_000 * HOUR;
 
 /// Opens a queue; repairs are not listened to.
-pub(super) fn open(dir: &Path) -> Queue {
-    open_for(KeySpace::default(), dir)
+pub(super) fn open_queue_in(dir: &Path) -> Queue {
+    open_queue_with(KeySpace::default(), dir)
 }
 
-pub(super) fn open_for(key_space: KeySpace, dir: &Path) -> Queue {
+pub(super) fn open_queue_with(key_space: KeySpace, dir: &Path) -> Queue {
     Queue::open(dir, key_space, Arc::new(|_| ())).unwrap()
 }
 
-pub(super) struct Bench {
+pub(super) struct QueueBench {
     pub(super) dir: TempDir,
     /// Where the queue is instead, for those who let the disk fail.
-    pub(super) disk: Option<Disk>,
+    pub(super) disk: Option<SimulatedDisk>,
     queue: Option<Queue>,
     /// Steady time.
     pub(super) now: u64,
     /// Where the wall clock stands, when it does not go along.
     pub(super) wall: Option<u64>,
-    pub(super) limits: Limits,
+    pub(super) limits: QueueLimits,
     /// Of the next start.
     pub(super) key_space: KeySpace,
 }
 
-impl Bench {
+impl QueueBench {
     pub(super) fn new() -> Self {
-        Self::at(tempfile::tempdir().unwrap())
+        Self::open_at(tempfile::tempdir().unwrap())
     }
 
     /// On what is in a directory.
-    pub(super) fn at(dir: TempDir) -> Self {
-        let mut bench = Self::closed(dir, None);
-        bench.start().unwrap();
+    pub(super) fn open_at(dir: TempDir) -> Self {
+        let mut bench = Self::new_closed(dir, None);
+        bench.open_queue().unwrap();
         bench
     }
 
     /// On a simulated disk; the queue is yet to be opened.
-    pub(super) fn on(disk: Disk) -> Self {
-        Self::closed(tempfile::tempdir().unwrap(), Some(disk))
+    pub(super) fn on_disk(disk: SimulatedDisk) -> Self {
+        Self::new_closed(tempfile::tempdir().unwrap(), Some(disk))
     }
 
-    fn closed(dir: TempDir, disk: Option<Disk>) -> Self {
-        let limits = Limits {
+    fn new_closed(dir: TempDir, disk: Option<SimulatedDisk>) -> Self {
+        let limits = QueueLimits {
             max_records: 1000,
             max_bytes: 1 << 20,
             max_disk_bytes: 1 << 40,
@@ -80,14 +80,14 @@ impl Bench {
     }
 
     /// Opens the queue, which must not be open.
-    pub(super) fn start(&mut self) -> Result<(), OpenError> {
+    pub(super) fn open_queue(&mut self) -> Result<(), OpenError> {
         assert!(self.queue.is_none());
         self.queue = Some(match self.disk.clone() {
             Some(disk) => {
                 let opening = StoreOptions { key_space: self.key_space, progress: Arc::new(|_| ()) };
-                Queue::on(Box::new(disk), opening)?
+                Queue::open_on(Box::new(disk), opening)?
             }
-            None => open_for(self.key_space, self.dir.path()),
+            None => open_queue_with(self.key_space, self.dir.path()),
         });
         Ok(())
     }
@@ -115,27 +115,27 @@ impl Bench {
         done.map(|_| reply.unwrap())
     }
 
-    /// As [`Bench::try_run`]; after an error, what the reply would have been, if it came to one.
+    /// As [`QueueBench::try_run`]; after an error, what the reply would have been, if it came to one.
     pub(super) fn attempt<O: Op>(&mut self, op: O) -> (Result<bool, StoreError>, Option<O::Reply>) {
         let (limits, now) = (self.limits, self.now());
-        let mut one = One::new(op);
+        let mut one = SingleOp::new(op);
         let done = self.queue_mut().commit(limits, now, &mut one);
         (done, one.into_reply())
     }
 
     /// Nothing goes on for a while.
-    pub(super) fn rest(&mut self) -> bool {
+    pub(super) fn run_idle_maintenance(&mut self) -> bool {
         let (limits, now) = (self.limits, self.now());
-        self.queue_mut().rest(limits, now).unwrap()
+        self.queue_mut().run_idle_maintenance(limits, now).unwrap()
     }
 
     /// A look, as a reader takes it.
-    pub(super) fn look<T>(&self, look: impl FnOnce(&StoreView) -> Result<T, StoreError>) -> T {
-        look_at(self.queue(), self.now(), look)
+    pub(super) fn with_view<T>(&self, look: impl FnOnce(&StoreView) -> Result<T, StoreError>) -> T {
+        view_queue(self.queue(), self.now(), look)
     }
 
-    pub(super) fn entry(&self, id: RecordId) -> Option<ManifestEntry> {
-        self.look(|view| view.entry(id))
+    pub(super) fn find_entry(&self, id: RecordId) -> Option<ManifestEntry> {
+        self.with_view(|view| view.find_entry(id))
     }
 
     pub(super) fn close_queue(&mut self) -> Result<(), StoreError> {
@@ -147,9 +147,9 @@ impl Bench {
         self.queue = None;
     }
 
-    pub(super) fn reopen(&mut self) {
+    pub(super) fn reopen_queue(&mut self) {
         self.close_queue().unwrap();
-        self.start().unwrap();
+        self.open_queue().unwrap();
     }
 
     /// Closes the queue; what is left.
@@ -159,59 +159,59 @@ impl Bench {
     }
 
     /// What a process that ends at once leaves: the file as the last commit left it, never closed.
-    pub(super) fn crash(&mut self) {
+    pub(super) fn crash_process(&mut self) {
         let dir = tempfile::tempdir().unwrap();
         fs::copy(self.dir.path().join("queue.redb"), dir.path().join("queue.redb")).unwrap();
         self.queue = None;
-        self.queue = Some(open_for(self.key_space, dir.path()));
+        self.queue = Some(open_queue_with(self.key_space, dir.path()));
         self.dir = dir;
     }
 
-    pub(super) fn append(&mut self, records: Vec<NewRecord>) -> Appended {
+    pub(super) fn append(&mut self, records: Vec<NewRecord>) -> AppendSummary {
         self.append_by(0, records)
     }
 
-    /// As [`Bench::append`], by some user.
-    pub(super) fn append_by(&mut self, submitter: u32, records: Vec<NewRecord>) -> Appended {
+    /// As [`QueueBench::append`], by some user.
+    pub(super) fn append_by(&mut self, submitter: u32, records: Vec<NewRecord>) -> AppendSummary {
         self.run(Append::new(records, submitter)).unwrap()
     }
 
     pub(super) fn claim(&mut self, records: usize) -> Option<Batch> {
-        self.run(Claim::new(order(records, u64::MAX)))
+        self.run(Claim::new(claim_order(records, u64::MAX)))
     }
 
     pub(super) fn dispatch(&mut self, batch: BatchId) -> Option<Batch> {
         self.run(Dispatch { batch, sequence: Sequence { index: 7, total: 9 } })
     }
 
-    pub(super) fn settle(&mut self, batch: BatchId, disposition: Disposition) -> Settled {
-        self.run(Settle { batch, disposition, retry: retry(), then: None, note: None })
+    pub(super) fn settle(&mut self, batch: BatchId, disposition: Disposition) -> SettleSummary {
+        self.run(Settle { batch, disposition, retry: retry_config(), then: None, note: None })
     }
 
-    pub(super) fn close(&mut self, batch: BatchId, outcome: Outcome) -> Settled {
+    pub(super) fn close_batch(&mut self, batch: BatchId, outcome: Outcome) -> SettleSummary {
         self.settle(batch, Disposition::Close { outcomes: Vec::new(), missing: outcome })
     }
 
-    pub(super) fn attempts(&self, id: RecordId) -> u32 {
-        self.entry(id).unwrap().attempts
+    pub(super) fn attempts_of(&self, id: RecordId) -> u32 {
+        self.find_entry(id).unwrap().attempts
     }
 }
 
-pub(super) fn look_at<T>(
+pub(super) fn view_queue<T>(
     queue: &Queue,
     now: Now,
     look: impl FnOnce(&StoreView) -> Result<T, StoreError>,
 ) -> T {
-    queue.reader().look(now, look).unwrap()
+    queue.reader().with_view(now, look).unwrap()
 }
 
-pub(super) fn retry() -> config::Retry {
+pub(super) fn retry_config() -> config::Retry {
     let mut retry = config::Retry::default();
     retry.max_backoff.0 = Duration::from_millis(HOUR);
     retry
 }
 
-pub(super) fn order(records: usize, bytes: u64) -> ClaimOrder {
+pub(super) fn claim_order(records: usize, bytes: u64) -> ClaimOrder {
     ClaimOrder {
         limit: BatchLimit { records, bytes, rule: SizeRule::Standard, bytes_rule: None, time: None },
         sequence: Sequence { index: 1, total: 3 },
@@ -236,6 +236,6 @@ pub(super) fn ids(batch: &Batch) -> Vec<u128> {
     batch.records.iter().map(|record| record.id.0.as_u128()).collect()
 }
 
-pub(super) fn error(message: &str) -> LastError {
+pub(super) fn test_error(message: &str) -> LastError {
     LastError { class: "test".into(), http_status: Some(504), code: None, message: message.into(), at: 1 }
 }

@@ -5,16 +5,18 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use super::super::audit::audit;
-use super::super::support::{Bench, open};
-use super::{Became, Sound, kept, places, sound, survey, with};
+use super::super::support::{QueueBench, open_queue_in};
+use super::{
+    SalvageLosses, SoundFile, directory_with, find_all, kept_files, make_sound_file, open_and_compare,
+};
 use crate::model::{NewRecord, RecordState};
-use crate::store::{Acknowledge, KeySpace, OpenError, Queue, Salvage};
+use crate::store::{AcknowledgeDamage, KeySpace, OpenError, Queue, Salvage};
 
 /// Opens a file that redb cannot: what reads of it goes on.
-fn met(sound: &Sound, bytes: &[u8]) -> (Became, crate::model::Damage) {
-    let dir = with(bytes, false);
-    let (mut queue, became) = survey(sound, dir.path());
-    let damage = queue.backlog().unwrap().storage.damage;
+fn damage_found_in(sound: &SoundFile, bytes: &[u8]) -> (SalvageLosses, crate::model::Damage) {
+    let dir = directory_with(bytes, false);
+    let (mut queue, became) = open_and_compare(sound, dir.path());
+    let damage = queue.read_backlog().unwrap().storage.damage;
     assert_eq!(damage.len(), 1);
     assert_eq!(fs::read(&damage[0].kept_as).unwrap(), bytes, "the damaged file is kept as it was");
     let unsettled = sound.records.values().filter(|(_, state, _)| *state != RecordState::Synced).count();
@@ -24,15 +26,15 @@ fn met(sound: &Sound, bytes: &[u8]) -> (Became, crate::model::Damage) {
 
 #[test]
 fn a_file_that_redb_does_not_open_is_read_all_the_same() {
-    let sound = sound(true);
+    let sound = make_sound_file(true);
     let mut header = sound.bytes.clone();
     header[..64].fill(0xaa);
-    let (became, _) = met(&sound, &header);
-    assert_eq!(became, Became::default(), "the commit slots lead to everything");
+    let (became, _) = damage_found_in(&sound, &header);
+    assert_eq!(became, SalvageLosses::default(), "the commit slots lead to everything");
     header[..4096].fill(0);
-    let (became, damage) = met(&sound, &header);
+    let (became, damage) = damage_found_in(&sound, &header);
     assert_eq!((became.lost, damage.lost), (Vec::new(), 0));
-    let (became, damage) = met(&sound, &sound.bytes[..sound.bytes.len() / 2]);
+    let (became, damage) = damage_found_in(&sound, &sound.bytes[..sound.bytes.len() / 2]);
     println!("{} lost of a file cut in half, {} of them known", became.lost.len(), damage.lost);
     assert!(became.lost.len() < 200 && damage.salvaged > 100);
 }
@@ -42,67 +44,67 @@ fn a_file_that_holds_no_records_gives_way_to_an_empty_queue() {
     let mut sqlite = b"SQLite format 3\0".to_vec();
     sqlite.resize(8192, 1);
     for foreign in [&b""[..], b"not a store at all", &vec![0; 100_000], &sqlite] {
-        let dir = with(foreign, false);
-        let mut queue = open(dir.path());
+        let dir = directory_with(foreign, false);
+        let mut queue = open_queue_in(dir.path());
         audit(&mut queue);
-        let backlog = queue.backlog().unwrap();
+        let backlog = queue.read_backlog().unwrap();
         assert_eq!((backlog.to_go(), backlog.storage.damage[0].salvaged), (0, 0));
-        assert_eq!(fs::read(&kept(dir.path())[0]).unwrap(), foreign);
+        assert_eq!(fs::read(&kept_files(dir.path())[0]).unwrap(), foreign);
     }
 }
 
 #[test]
 fn a_suspicion_that_is_unfounded_is_dropped_and_changes_nothing() {
-    let sound = sound(true);
-    let dir = with(&sound.bytes, true);
-    let (_, became) = survey(&sound, dir.path());
-    assert_eq!((became, kept(dir.path())), (Became::default(), Vec::new()));
+    let sound = make_sound_file(true);
+    let dir = directory_with(&sound.bytes, true);
+    let (_, became) = open_and_compare(&sound, dir.path());
+    assert_eq!((became, kept_files(dir.path())), (SalvageLosses::default(), Vec::new()));
     assert!(!dir.path().join("queue.redb.suspect").exists());
 }
 
 #[test]
 fn damage_is_noted_until_it_is_acknowledged_and_the_second_does_not_hide_the_first() {
-    let dir = with(b"no store", false);
-    drop(open(dir.path()));
+    let dir = directory_with(b"no store", false);
+    drop(open_queue_in(dir.path()));
     fs::write(dir.path().join("queue.redb.suspect"), []).unwrap();
     let path = dir.path().join("queue.redb");
     let mut bytes = fs::read(&path).unwrap();
-    for at in places(&bytes, b"counters") {
+    for at in find_all(&bytes, b"counters") {
         bytes[at] ^= 1;
     }
     fs::write(&path, bytes).unwrap();
-    let mut bench = Bench::at(dir);
-    let damage = bench.queue_mut().backlog().unwrap().storage.damage;
+    let mut bench = QueueBench::open_at(dir);
+    let damage = bench.queue_mut().read_backlog().unwrap().storage.damage;
     assert_eq!(damage.len(), 2);
     assert_ne!(damage[0].kept_as, damage[1].kept_as);
-    bench.reopen();
-    assert_eq!(bench.run(Acknowledge), damage);
-    assert_eq!(bench.queue_mut().backlog().unwrap().storage.damage, []);
-    bench.reopen();
-    assert_eq!(bench.queue_mut().backlog().unwrap().storage.damage, []);
-    assert_eq!(bench.run(Acknowledge), []);
-    assert_eq!(kept(bench.dir.path()).len(), 2, "acknowledging deletes nothing");
+    bench.reopen_queue();
+    assert_eq!(bench.run(AcknowledgeDamage), damage);
+    assert_eq!(bench.queue_mut().read_backlog().unwrap().storage.damage, []);
+    bench.reopen_queue();
+    assert_eq!(bench.queue_mut().read_backlog().unwrap().storage.damage, []);
+    assert_eq!(bench.run(AcknowledgeDamage), []);
+    assert_eq!(kept_files(bench.dir.path()).len(), 2, "acknowledging deletes nothing");
 }
 
 #[test]
 fn a_cut_between_the_two_names_is_recovered_from() {
-    let sound = sound(true);
+    let sound = make_sound_file(true);
     let mut bytes = sound.bytes.clone();
     bytes[..4096].fill(0);
     // Both names, and a new file that is whole or half.
-    let dir = with(&bytes, false);
+    let dir = directory_with(&bytes, false);
     let aside = dir.path().join("queue.redb.damaged-20261122T204116Z");
     fs::hard_link(dir.path().join("queue.redb"), &aside).unwrap();
     fs::write(dir.path().join("queue.redb.new"), vec![7; 5000]).unwrap();
-    let (mut queue, became) = survey(&sound, dir.path());
+    let (mut queue, became) = open_and_compare(&sound, dir.path());
     assert_eq!(became.lost, []);
-    assert_eq!(queue.backlog().unwrap().storage.damage[0].kept_as, aside.to_str().unwrap());
-    assert_eq!(kept(dir.path()), std::slice::from_ref(&aside), "it is not set aside twice");
+    assert_eq!(queue.read_backlog().unwrap().storage.damage[0].kept_as, aside.to_str().unwrap());
+    assert_eq!(kept_files(dir.path()), std::slice::from_ref(&aside), "it is not set aside twice");
     assert_eq!(fs::metadata(&aside).unwrap().nlink(), 1);
     drop(queue);
     // Without links, the new file may still have its first name.
     fs::rename(dir.path().join("queue.redb"), dir.path().join("queue.redb.new")).unwrap();
-    let (_, became) = survey(&sound, dir.path());
+    let (_, became) = open_and_compare(&sound, dir.path());
     assert_eq!(became.lost, []);
 }
 
@@ -114,37 +116,37 @@ fn what_is_no_damage_is_not_salvaged() {
     fs::create_dir(&path).unwrap();
     let refused = Queue::open(dir.path(), KeySpace::default(), quiet()).err().unwrap();
     assert!(!refused.is_damage(), "{refused}");
-    assert!(path.is_dir() && kept(dir.path()).is_empty());
+    assert!(path.is_dir() && kept_files(dir.path()).is_empty());
     // No new file can be made: nothing is changed.
-    let dir = with(b"no store", false);
+    let dir = directory_with(b"no store", false);
     fs::create_dir(dir.path().join("queue.redb.new")).unwrap();
     let refused = Queue::open(dir.path(), KeySpace::default(), quiet()).err().unwrap();
     assert!(matches!(refused, OpenError::Io { .. }), "{refused}");
     assert_eq!(fs::read(dir.path().join("queue.redb")).unwrap(), b"no store");
-    assert!(kept(dir.path()).is_empty());
+    assert!(kept_files(dir.path()).is_empty());
 }
 
 #[test]
 fn tables_that_end_the_process_are_not_read_for_ever() {
-    let sound = sound(true);
+    let sound = make_sound_file(true);
     let mut bytes = sound.bytes.clone();
     bytes[..32].fill(0);
-    let dir = with(&bytes, false);
+    let dir = directory_with(&bytes, false);
     fs::write(dir.path().join("queue.redb.suspect"), b"2").unwrap();
-    let (_, became) = survey(&sound, dir.path());
+    let (_, became) = open_and_compare(&sound, dir.path());
     assert_eq!(became.lost, [], "the raw bytes hold all of them");
     assert!(became.released > 0, "and do not tell who was under review");
 }
 
 #[test]
 fn by_hand_every_record_comes_in_order_of_arrival_and_the_file_stays_as_it_is() {
-    let sound = sound(true);
+    let sound = make_sound_file(true);
     let mut bytes = sound.bytes.clone();
     bytes[..32].fill(0);
-    let dir = with(&bytes, false);
+    let dir = directory_with(&bytes, false);
     let path = dir.path().join("queue.redb");
-    let salvage = Salvage::of(&path, dir.path()).unwrap();
-    let records: Vec<NewRecord> = salvage.records().unwrap().map(Result::unwrap).collect();
+    let salvage = Salvage::read_file(&path, dir.path()).unwrap();
+    let records: Vec<NewRecord> = salvage.list_records().unwrap().map(Result::unwrap).collect();
     let unsettled: Vec<&NewRecord> = sound
         .records
         .values()
@@ -158,5 +160,5 @@ fn by_hand_every_record_comes_in_order_of_arrival_and_the_file_stays_as_it_is() 
     drop(salvage);
     assert_eq!(fs::read(&path).unwrap(), bytes);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
-    assert!(Salvage::of(&dir.path().join("none"), dir.path()).is_err());
+    assert!(Salvage::read_file(&dir.path().join("none"), dir.path()).is_err());
 }

@@ -6,30 +6,33 @@ use std::path::Path;
 use redb::ReadableTable as _;
 
 use super::super::audit::audit;
-use super::super::support::{Bench, error, id, ids, look_at, open, record};
-use super::{Became, LARGE, NOW, Sound, kept, large, places, sound, survey, with};
+use super::super::support::{QueueBench, id, ids, open_queue_in, record, test_error, view_queue};
+use super::{
+    LARGE, NOW, SalvageLosses, SoundFile, directory_with, find_all, kept_files, large, make_sound_file,
+    open_and_compare,
+};
 use crate::model::{QueuePosition, RecordId, RecordState};
 use crate::policy::scheduler::Outcome;
-use crate::store::Mend;
+use crate::store::ReplacePayload;
 use crate::store::codec;
 use crate::store::counters::{Counters, RecordCounts};
-use crate::store::schema::{Header, ManifestRow, StoredState, Tables, meta};
+use crate::store::schema::{ManifestRow, RecordHeader, StoredState, Tables, meta};
 
 /// The record whose sealed bytes hold this offset.
-fn owner(sound: &Sound, offset: usize) -> Option<RecordId> {
+fn record_at(sound: &SoundFile, offset: usize) -> Option<RecordId> {
     let from = offset.saturating_sub(4096);
     for start in from..=offset {
         let bytes = &sound.bytes[start..];
-        if let Ok(row) = codec::unseal::<Header>(bytes)
-            && start + row.length() > offset
+        if let Ok(row) = codec::unseal_row::<RecordHeader>(bytes)
+            && start + row.sealed_length() > offset
         {
             return Some(RecordId(uuid::Uuid::from_u128(row.header.id)));
         }
         if let Ok(chunk) = codec::unseal_chunk(bytes)
-            && start + chunk.length() > offset
+            && start + chunk.sealed_length() > offset
         {
             let whose = |number: &&u128| {
-                crate::store::append::digest_of("Visits", Some("large"), &large(**number).payload)
+                crate::store::append::content_digest("Visits", Some("large"), &large(**number).payload)
                     == chunk.digest
             };
             return LARGE.iter().find(whose).map(|number| id(*number));
@@ -39,8 +42,8 @@ fn owner(sound: &Sound, offset: usize) -> Option<RecordId> {
 }
 
 /// Puts this into pages that hold nothing, and where they end early.
-fn scatter(bytes: &mut [u8], some: &[u8]) {
-    let free = places(bytes, &[0; 600]);
+fn write_into_free_pages(bytes: &mut [u8], some: &[u8]) {
+    let free = find_all(bytes, &[0; 600]);
     assert!(!free.is_empty());
     let mut next = 0;
     for at in free {
@@ -51,7 +54,7 @@ fn scatter(bytes: &mut [u8], some: &[u8]) {
     }
 }
 
-fn flips(sound: &Sound, suspect: bool, seed: u64, rounds: usize) -> usize {
+fn flip_bytes(sound: &SoundFile, suspect: bool, seed: u64, rounds: usize) -> usize {
     let mut random = fastrand::Rng::with_seed(seed);
     let used = sound.bytes.iter().rposition(|byte| *byte != 0).unwrap();
     let (mut salvaged, mut lost) = (0, 0);
@@ -59,21 +62,21 @@ fn flips(sound: &Sound, suspect: bool, seed: u64, rounds: usize) -> usize {
         let offset = random.usize(..=used);
         let mut bytes = sound.bytes.clone();
         bytes[offset] ^= random.u8(1..);
-        let dir = with(&bytes, suspect);
-        let (mut queue, became) = survey(sound, dir.path());
-        let damage = queue.backlog().unwrap().storage.damage;
+        let dir = directory_with(&bytes, suspect);
+        let (mut queue, became) = open_and_compare(sound, dir.path());
+        let damage = queue.read_backlog().unwrap().storage.damage;
         salvaged += damage.len();
         lost += became.lost.len();
-        let hit = owner(sound, offset);
+        let hit = record_at(sound, offset);
         assert!(became.lost.iter().all(|lost| Some(*lost) == hit), "{offset}: {became:?} {damage:?}");
         assert_eq!((became.released, became.doubled), (0, 0), "{offset}: {became:?} {damage:?}");
-        assert_eq!(kept(dir.path()).len(), damage.len());
+        assert_eq!(kept_files(dir.path()).len(), damage.len());
         match damage.first() {
-            None => assert_eq!(became, Became::default()),
+            None => assert_eq!(became, SalvageLosses::default()),
             Some(damage) => {
                 assert_eq!(fs::read(&damage.kept_as).unwrap().len(), bytes.len());
                 assert_eq!(damage.lost, became.lost.len() as u64, "{offset}");
-                assert_eq!(queue.device(), sound.device);
+                assert_eq!(queue.device_id(), sound.device);
             }
         }
         assert!(!dir.path().join("queue.redb.suspect").exists());
@@ -84,36 +87,36 @@ fn flips(sound: &Sound, suspect: bool, seed: u64, rounds: usize) -> usize {
 }
 
 /// More of them on demand.
-fn rounds() -> usize {
+fn flip_rounds() -> usize {
     std::env::var("FIELDSYNC_FLIPS").map_or(50, |rounds| rounds.parse().unwrap())
 }
 
 #[test]
 fn one_flipped_byte_costs_one_record_at_most() {
-    assert!(flips(&sound(true), true, 20_261_122, rounds()) > rounds() / 10);
+    assert!(flip_bytes(&make_sound_file(true), true, 20_261_122, flip_rounds()) > flip_rounds() / 10);
 }
 
 #[test]
 fn a_flipped_byte_after_a_crash_costs_one_record_at_most() {
-    assert!(flips(&sound(false), true, 20_261_123, rounds()) > rounds() / 10);
+    assert!(flip_bytes(&make_sound_file(false), true, 20_261_123, flip_rounds()) > flip_rounds() / 10);
 }
 
 #[test]
 fn without_a_suspicion_a_flipped_byte_does_not_keep_the_store_from_opening() {
-    let sound = sound(true);
+    let sound = make_sound_file(true);
     let mut random = fastrand::Rng::with_seed(7);
     let used = sound.bytes.iter().rposition(|byte| *byte != 0).unwrap();
-    for _ in 0..rounds() {
+    for _ in 0..flip_rounds() {
         let mut bytes = sound.bytes.clone();
         bytes[random.usize(..=used)] ^= random.u8(1..);
-        let dir = with(&bytes, false);
-        open(dir.path()).backlog().unwrap();
+        let dir = directory_with(&bytes, false);
+        open_queue_in(dir.path()).read_backlog().unwrap();
     }
 }
 
 #[test]
 fn bad_sectors_cost_the_records_on_them() {
-    let sound = sound(true);
+    let sound = make_sound_file(true);
     let mut random = fastrand::Rng::with_seed(11);
     let used = sound.bytes.iter().rposition(|byte| *byte != 0).unwrap() / 4096;
     let mut most = 0;
@@ -123,8 +126,8 @@ fn bad_sectors_cost_the_records_on_them() {
             let page = random.usize(1..=used) * 4096;
             bytes[page..page + 4096].fill_with(|| random.u8(..));
         }
-        let dir = with(&bytes, true);
-        let (_, became) = survey(&sound, dir.path());
+        let dir = directory_with(&bytes, true);
+        let (_, became) = open_and_compare(&sound, dir.path());
         most = most.max(became.lost.len());
         println!(
             "{} lost, {} forgotten, {} doubled, {} released",
@@ -141,45 +144,46 @@ fn bad_sectors_cost_the_records_on_them() {
 
 #[test]
 fn a_mended_payload_is_not_replaced_by_the_one_before() {
-    let mut bench = Bench::new();
+    let mut bench = QueueBench::new();
     bench.append((1..=300).map(|number| record(number, None)).collect());
     let batch = bench.claim(1).unwrap().open.id;
-    bench.close(batch, Outcome::Quarantine(error("no such day")));
+    bench.close_batch(batch, Outcome::Quarantine(test_error("no such day")));
     let before = fs::read(bench.dir.path().join("queue.redb")).unwrap();
     let mended: Box<str> = "{\"n\":1,\"mended\":true}".into();
-    bench.run(Mend { id: id(1), payload: mended.clone() }).unwrap();
+    bench.run(ReplacePayload { id: id(1), payload: mended.clone() }).unwrap();
     let dir = bench.close_all();
     let path = dir.path().join("queue.redb");
     let mut bytes = fs::read(&path).unwrap();
-    for at in places(&bytes, mended.as_bytes()) {
+    for at in find_all(&bytes, mended.as_bytes()) {
         bytes[at + 3] ^= 1;
     }
     // The payload before lies where nothing of it was overwritten yet.
-    let is_first = |at: &usize| codec::unseal::<Header>(&before[*at..]).is_ok_and(|row| row.header.id == 1);
-    let old = places(&before, codec::ROW_MAGIC).into_iter().find(is_first).unwrap();
-    scatter(&mut bytes, &before[old..old + 200]);
+    let is_first =
+        |at: &usize| codec::unseal_row::<RecordHeader>(&before[*at..]).is_ok_and(|row| row.header.id == 1);
+    let old = find_all(&before, codec::ROW_MAGIC).into_iter().find(is_first).unwrap();
+    write_into_free_pages(&mut bytes, &before[old..old + 200]);
     fs::write(&path, &bytes).unwrap();
     fs::write(dir.path().join("queue.redb.suspect"), []).unwrap();
-    let mut queue = open(dir.path());
+    let mut queue = open_queue_in(dir.path());
     audit(&mut queue);
-    let damage = &queue.backlog().unwrap().storage.damage[0];
+    let damage = &queue.read_backlog().unwrap().storage.damage[0];
     assert_eq!((damage.salvaged, damage.lost), (299, 1));
-    assert!(look_at(&queue, NOW, |view| view.entry(id(1))).is_none());
+    assert!(view_queue(&queue, NOW, |view| view.find_entry(id(1))).is_none());
 }
 
 /// Changes the tables behind the store's back.
-fn tamper(path: &Path, change: impl FnOnce(&mut Tables<'_>)) {
+fn change_tables(path: &Path, change: impl FnOnce(&mut Tables<'_>)) {
     let database = redb::Database::open(path).unwrap();
     let transaction = database.begin_write().unwrap();
-    change(&mut Tables::open(&transaction).unwrap());
+    change(&mut Tables::open_all(&transaction).unwrap());
     transaction.commit().unwrap();
     database.close().unwrap();
 }
 
 #[test]
 fn rows_that_contradict_the_other_tables_are_not_believed() {
-    let sound = sound(true);
-    let dir = with(&sound.bytes, true);
+    let sound = make_sound_file(true);
+    let dir = directory_with(&sound.bytes, true);
     let first = |state| *sound.records.iter().find(|(_, (_, is, _))| *is == state).unwrap().0;
     let changes = [
         (RecordState::Pending, StoredState::Synced),
@@ -187,94 +191,103 @@ fn rows_that_contradict_the_other_tables_are_not_believed() {
         (RecordState::Synced, StoredState::Pending),
         (RecordState::Failed, StoredState::Synced),
     ];
-    tamper(&dir.path().join("queue.redb"), |tables| {
+    change_tables(&dir.path().join("queue.redb"), |tables| {
         for (was, state) in changes {
             let id = first(was).0.as_u128();
-            let row: ManifestRow = codec::decode(tables.manifest.get(id).unwrap().unwrap().value()).unwrap();
-            let row = codec::encode(&ManifestRow { state, ..row }).unwrap();
+            let row: ManifestRow =
+                codec::decode_row(tables.manifest.get(id).unwrap().unwrap().value()).unwrap();
+            let row = codec::encode_row(&ManifestRow { state, ..row }).unwrap();
             tables.manifest.insert(id, row.as_slice()).unwrap();
         }
     });
-    let (mut queue, became) = survey(&sound, dir.path());
-    assert_eq!(became, Became::default());
-    assert_eq!(queue.backlog().unwrap().storage.damage.len(), 1);
+    let (mut queue, became) = open_and_compare(&sound, dir.path());
+    assert_eq!(became, SalvageLosses::default());
+    assert_eq!(queue.read_backlog().unwrap().storage.damage.len(), 1);
 }
 
 #[test]
 fn what_has_a_receipt_is_not_taken_from_the_raw_bytes() {
-    let sound = sound(true);
-    let dir = with(&sound.bytes, true);
+    let sound = make_sound_file(true);
+    let dir = directory_with(&sound.bytes, true);
     let path = dir.path().join("queue.redb");
     let mut header = None;
-    tamper(&path, |tables| {
+    change_tables(&path, |tables| {
         let (place, receipt) = tables.receipts.first().unwrap().unwrap();
         let id = receipt.value().0;
-        let row: ManifestRow = codec::decode(tables.manifest.get(id).unwrap().unwrap().value()).unwrap();
+        let row: ManifestRow = codec::decode_row(tables.manifest.get(id).unwrap().unwrap().value()).unwrap();
         let (record_type, key) = (row.record_type, row.key);
         let (place, bytes, digest) = (place.value(), row.payload_bytes, row.digest);
         let (submitter, created_at) = (row.submitter, row.created_at);
-        header = Some(Header { id, place, record_type, key, submitter, created_at, bytes, digest });
+        header = Some(RecordHeader { id, place, record_type, key, submitter, created_at, bytes, digest });
         tables.manifest.insert(id, &[9u8][..]).unwrap();
     });
     let header = header.unwrap();
     let id = RecordId(uuid::Uuid::from_u128(header.id));
     let payload = &sound.records[&id].0.payload;
-    let sealed = codec::seal(&codec::header(&header).unwrap(), payload.as_bytes()).unwrap();
+    let sealed = codec::seal_row(&codec::encode_header(&header).unwrap(), payload.as_bytes()).unwrap();
     let mut bytes = fs::read(&path).unwrap();
-    scatter(&mut bytes, &sealed);
+    write_into_free_pages(&mut bytes, &sealed);
     fs::write(&path, &bytes).unwrap();
-    let (_, became) = survey(&sound, dir.path());
-    assert_eq!(became, Became { forgotten: 1, ..Became::default() });
+    let (_, became) = open_and_compare(&sound, dir.path());
+    assert_eq!(became, SalvageLosses { forgotten: 1, ..SalvageLosses::default() });
 }
 
 #[test]
 fn a_time_that_damage_made_absurd_is_not_continued_from() {
     const ABSURD: u64 = u64::MAX - 5;
-    let sound = sound(true);
-    let dir = with(&sound.bytes, true);
-    tamper(&dir.path().join("queue.redb"), |tables| {
+    let sound = make_sound_file(true);
+    let dir = directory_with(&sound.bytes, true);
+    change_tables(&dir.path().join("queue.redb"), |tables| {
         let counters = tables.meta.get(meta::COUNTERS).unwrap().unwrap().value().to_vec();
-        let counters: Counters = codec::decode(&counters).unwrap();
+        let counters: Counters = codec::decode_row(&counters).unwrap();
         let records = RecordCounts { pending: 9999, ..counters.records };
         let counters = Counters { records, steady: ABSURD, ..counters };
-        tables.meta.insert(meta::COUNTERS, codec::encode(&counters).unwrap().as_slice()).unwrap();
+        tables.meta.insert(meta::COUNTERS, codec::encode_row(&counters).unwrap().as_slice()).unwrap();
         let (place, id) = {
             let (place, receipt) = tables.receipts.first().unwrap().unwrap();
             (place.value(), receipt.value().0)
         };
         tables.receipts.insert(place, (id, ABSURD)).unwrap();
     });
-    let (queue, became) = survey(&sound, dir.path());
-    assert_eq!(became, Became::default());
+    let (queue, became) = open_and_compare(&sound, dir.path());
+    assert_eq!(became, SalvageLosses::default());
     assert!(queue.last_steady() < 1 << 40, "{}", queue.last_steady());
 }
 
 /// The sealed row of a record that no store took in.
-fn forged(number: u128, place: u64, record_type: &str, key: Option<&str>) -> Vec<u8> {
+fn forged_row(number: u128, place: u64, record_type: &str, key: Option<&str>) -> Vec<u8> {
     let (record_type, key) = (record_type.to_owned(), key.map(str::to_owned));
-    let digest = crate::store::append::digest_of(&record_type, key.as_deref(), "{}");
-    let header =
-        Header { id: number, place, record_type, key, submitter: 0, created_at: 1 << 40, bytes: 2, digest };
-    codec::seal(&codec::header(&header).unwrap(), b"{}").unwrap()
+    let digest = crate::store::append::content_digest(&record_type, key.as_deref(), "{}");
+    let header = RecordHeader {
+        id: number,
+        place,
+        record_type,
+        key,
+        submitter: 0,
+        created_at: 1 << 40,
+        bytes: 2,
+        digest,
+    };
+    codec::seal_row(&codec::encode_header(&header).unwrap(), b"{}").unwrap()
 }
 
 #[test]
 fn a_place_that_no_store_gives_out_becomes_one_that_claims_look_at() {
-    let sound = sound(true);
+    let sound = make_sound_file(true);
     let mut bytes = sound.bytes.clone();
     bytes[..32].fill(0);
     let place = |class: u64, seq: u64| class << 56 | seq;
     let some = [
-        forged(1001, place(200, 9001), "Visits", Some("key")),
-        forged(1002, place(4, (1 << 56) - 1), "Visits", Some("key")),
-        forged(1003, place(4, 9003), "Visits", Some("key")),
-        forged(1004, place(3, 9003), "Visits", Some("key")),
+        forged_row(1001, place(200, 9001), "Visits", Some("key")),
+        forged_row(1002, place(4, (1 << 56) - 1), "Visits", Some("key")),
+        forged_row(1003, place(4, 9003), "Visits", Some("key")),
+        forged_row(1004, place(3, 9003), "Visits", Some("key")),
     ];
-    scatter(&mut bytes, &some.concat());
-    let dir = with(&bytes, false);
+    write_into_free_pages(&mut bytes, &some.concat());
+    let dir = directory_with(&bytes, false);
     fs::write(dir.path().join("queue.redb.suspect"), b"2").unwrap();
-    drop(survey(&sound, dir.path()));
-    let mut bench = Bench::at(dir);
+    drop(open_and_compare(&sound, dir.path()));
+    let mut bench = QueueBench::open_at(dir);
     bench.limits.max_bytes = 1 << 30;
     bench.append(vec![record(1005, Some("key"))]);
     let claimed = ids(&bench.claim(1000).unwrap());
@@ -284,28 +297,28 @@ fn a_place_that_no_store_gives_out_becomes_one_that_claims_look_at() {
 
 #[test]
 fn what_no_server_takes_is_not_made_of_bytes_that_nothing_else_tells_of() {
-    let sound = sound(true);
+    let sound = make_sound_file(true);
     let mut bytes = sound.bytes.clone();
     bytes[..32].fill(0);
     let some = [
-        forged(1001, QueuePosition::new(5, 9001).0, "Visits\0", None),
-        forged(1002, QueuePosition::new(5, 9002).0, "Visits", Some("key\u{1b}[2J")),
-        forged(1003, QueuePosition::new(5, 9003).0, "", None),
-        forged(1004, QueuePosition::new(5, 9004).0, "Visits", Some("key")),
+        forged_row(1001, QueuePosition::new(5, 9001).0, "Visits\0", None),
+        forged_row(1002, QueuePosition::new(5, 9002).0, "Visits", Some("key\u{1b}[2J")),
+        forged_row(1003, QueuePosition::new(5, 9003).0, "", None),
+        forged_row(1004, QueuePosition::new(5, 9004).0, "Visits", Some("key")),
     ];
-    scatter(&mut bytes, &some.concat());
-    let dir = with(&bytes, false);
+    write_into_free_pages(&mut bytes, &some.concat());
+    let dir = directory_with(&bytes, false);
     fs::write(dir.path().join("queue.redb.suspect"), b"2").unwrap();
-    let (queue, became) = survey(&sound, dir.path());
+    let (queue, became) = open_and_compare(&sound, dir.path());
     assert_eq!(became.lost, []);
-    let known =
-        [1001, 1002, 1003, 1004].map(|number| look_at(&queue, NOW, |view| view.entry(id(number))).is_some());
+    let known = [1001, 1002, 1003, 1004]
+        .map(|number| view_queue(&queue, NOW, |view| view.find_entry(id(number))).is_some());
     assert_eq!(known, [false, false, false, true]);
 }
 
 #[test]
 fn references_to_pages_that_are_larger_than_the_file_cost_no_record() {
-    let sound = sound(true);
+    let sound = make_sound_file(true);
     let mut bytes = sound.bytes.clone();
     bytes[..64].fill(0xaa);
     let mut changed = 0;
@@ -318,8 +331,8 @@ fn references_to_pages_that_are_larger_than_the_file_cost_no_record() {
         }
     }
     assert!(changed > 10, "{changed}");
-    let dir = with(&bytes, false);
-    let (mut queue, became) = survey(&sound, dir.path());
-    assert_eq!(became, Became::default());
-    assert_eq!(queue.backlog().unwrap().storage.damage.len(), 1);
+    let dir = directory_with(&bytes, false);
+    let (mut queue, became) = open_and_compare(&sound, dir.path());
+    assert_eq!(became, SalvageLosses::default());
+    assert_eq!(queue.read_backlog().unwrap().storage.damage.len(), 1);
 }

@@ -8,11 +8,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::audit::audit;
-use super::support::{Bench, HOUR, error, look_at, open, record};
+use super::support::{HOUR, QueueBench, open_queue_in, record, test_error, view_queue};
 use crate::clock::Now;
 use crate::model::{BatchPhase, DeviceId, NewRecord, RecordId, RecordState};
 use crate::policy::scheduler::{Disposition, Outcome};
-use crate::store::{Queue, Remember};
+use crate::store::{Queue, SaveNote};
 
 const RECORDS: u128 = 300;
 /// Larger than a page: with chunks.
@@ -20,7 +20,7 @@ const LARGE: [u128; 3] = [150, 151, 299];
 const NOW: Now = Now { steady: HOUR, wall: HOUR };
 
 /// A store with records in every state, closed.
-struct Sound {
+struct SoundFile {
     bytes: Vec<u8>,
     device: DeviceId,
     records: BTreeMap<RecordId, (NewRecord, RecordState, u32)>,
@@ -36,8 +36,8 @@ fn large(number: u128) -> NewRecord {
 }
 
 /// `closed` in good order, or left by a process that ended at once.
-fn sound(closed: bool) -> Sound {
-    let mut bench = Bench::new();
+fn make_sound_file(closed: bool) -> SoundFile {
+    let mut bench = QueueBench::new();
     bench.limits.max_record_bytes = 1 << 20;
     bench.limits.max_bytes = 1 << 30;
     let key = |number| (number % 7 == 0).then(|| format!("key {}", number % 5));
@@ -56,41 +56,41 @@ fn sound(closed: bool) -> Sound {
     }
     for (many, outcome) in [
         (40, Outcome::Synced),
-        (10, Outcome::Quarantine(error("no such day"))),
-        (10, Outcome::Retry(error("504"))),
+        (10, Outcome::Quarantine(test_error("no such day"))),
+        (10, Outcome::Retry(test_error("504"))),
         (3, Outcome::Synced),
     ] {
         let batch = bench.claim(many).unwrap();
-        bench.close(batch.open.id, outcome);
+        bench.close_batch(batch.open.id, outcome);
     }
-    bench.run(Remember { name: "note", note: b"of another room".to_vec() });
+    bench.run(SaveNote { name: "note", note: b"of another room".to_vec() });
     bench.claim(5).unwrap();
     let kept = bench.claim(4).unwrap().open.id;
     bench.settle(
         kept,
-        Disposition::Keep { phase: BatchPhase::Waiting, lone_failures: 0, error: Some(error("504")) },
+        Disposition::Keep { phase: BatchPhase::Waiting, lone_failures: 0, error: Some(test_error("504")) },
     );
-    bench.reopen();
+    bench.reopen_queue();
     audit(bench.queue_mut());
     let states = records.into_iter().map(|record| {
-        let entry = bench.entry(record.id).unwrap();
+        let entry = bench.find_entry(record.id).unwrap();
         (record.id, (record, entry.state, entry.attempts))
     });
     let records = states.collect();
-    let device = bench.queue().device();
+    let device = bench.queue().device_id();
     if !closed {
         // The commit that a fall back to the one before costs.
-        bench.run(Remember { name: "last", note: Vec::new() });
-        bench.crash();
+        bench.run(SaveNote { name: "last", note: Vec::new() });
+        bench.crash_process();
         let bytes = fs::read(bench.dir.path().join("queue.redb")).unwrap();
-        return Sound { bytes, device, records };
+        return SoundFile { bytes, device, records };
     }
     let dir = bench.close_all();
-    Sound { bytes: fs::read(dir.path().join("queue.redb")).unwrap(), device, records }
+    SoundFile { bytes: fs::read(dir.path().join("queue.redb")).unwrap(), device, records }
 }
 
 /// A directory with this file in it.
-fn with(bytes: &[u8], suspect: bool) -> tempfile::TempDir {
+fn directory_with(bytes: &[u8], suspect: bool) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("queue.redb"), bytes).unwrap();
     if suspect {
@@ -99,7 +99,7 @@ fn with(bytes: &[u8], suspect: bool) -> tempfile::TempDir {
     dir
 }
 
-fn kept(dir: &Path) -> Vec<PathBuf> {
+fn kept_files(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let mut kept: Vec<PathBuf> =
         entries.filter(|path| path.to_string_lossy().contains("queue.redb.damaged-")).collect();
@@ -107,13 +107,13 @@ fn kept(dir: &Path) -> Vec<PathBuf> {
     kept
 }
 
-fn places(bytes: &[u8], text: &[u8]) -> Vec<usize> {
+fn find_all(bytes: &[u8], text: &[u8]) -> Vec<usize> {
     bytes.windows(text.len()).enumerate().filter(|(_, some)| *some == text).map(|(at, _)| at).collect()
 }
 
 /// What became of the records of a sound store.
 #[derive(Debug, Default, PartialEq)]
-struct Became {
+struct SalvageLosses {
     /// Not settled before, and gone.
     lost: Vec<RecordId>,
     /// Synced before, and not known any more.
@@ -125,13 +125,13 @@ struct Became {
 }
 
 /// Opens what is there, and holds it against what was.
-fn survey(sound: &Sound, dir: &Path) -> (Queue, Became) {
-    let mut queue = open(dir);
+fn open_and_compare(sound: &SoundFile, dir: &Path) -> (Queue, SalvageLosses) {
+    let mut queue = open_queue_in(dir);
     audit(&mut queue);
-    let salvaged = !queue.backlog().unwrap().storage.damage.is_empty();
-    let mut became = Became::default();
+    let salvaged = !queue.read_backlog().unwrap().storage.damage.is_empty();
+    let mut became = SalvageLosses::default();
     for (id, (record, was, attempts)) in &sound.records {
-        let Some(entry) = look_at(&queue, NOW, |view| view.entry(*id)) else {
+        let Some(entry) = view_queue(&queue, NOW, |view| view.find_entry(*id)) else {
             match was {
                 RecordState::Synced => became.forgotten += 1,
                 _ => became.lost.push(*id),
@@ -151,7 +151,7 @@ fn survey(sound: &Sound, dir: &Path) -> (Queue, Became) {
             (was, is) => assert_eq!(is, *was),
         }
         assert!(entry.attempts <= *attempts);
-        let (payload, _) = look_at(&queue, NOW, |view| view.payload(*id)).unwrap();
+        let (payload, _) = view_queue(&queue, NOW, |view| view.read_payload(*id)).unwrap();
         assert_eq!(payload, record.payload);
     }
     (queue, became)

@@ -10,13 +10,13 @@ const SECTOR: usize = 512;
 
 /// A change of a file, as it was asked for.
 #[derive(Clone, Debug)]
-pub(super) enum Change {
+pub(super) enum FileChange {
     Write(u64, Arc<[u8]>),
     Length(u64),
 }
 
-impl Change {
-    pub(super) fn bytes(&self) -> u64 {
+impl FileChange {
+    pub(super) fn written_bytes(&self) -> u64 {
         match self {
             Self::Write(_, data) => data.len() as u64,
             Self::Length(_) => 0,
@@ -26,7 +26,7 @@ impl Change {
 
 /// What a cut takes of that which was not synced.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::store::tests) enum Loss {
+pub(in crate::store::tests) enum CutLoss {
     Nothing,
     Everything,
     /// All from some moment on.
@@ -37,11 +37,11 @@ pub(in crate::store::tests) enum Loss {
     Torn,
 }
 
-impl Loss {
+impl CutLoss {
     pub(in crate::store::tests) const ALL: [Self; 5] =
         [Self::Nothing, Self::Everything, Self::Tail, Self::Some, Self::Torn];
 
-    pub(super) fn any(rng: &mut fastrand::Rng) -> Self {
+    pub(super) fn pick_random(rng: &mut fastrand::Rng) -> Self {
         // Those that leave least to chance are rarely the interesting ones.
         match rng.u8(0..10) {
             0 => Self::Nothing,
@@ -53,24 +53,24 @@ impl Loss {
     }
 
     /// What is there afterwards.
-    pub(super) fn settle(self, image: &mut Image, unsynced: &[Change], rng: &mut fastrand::Rng) {
+    pub(super) fn apply_loss(self, image: &mut FileImage, unsynced: &[FileChange], rng: &mut fastrand::Rng) {
         let kept = match self {
             Self::Everything => 0,
             Self::Nothing => unsynced.len(),
             Self::Tail => rng.usize(0..=unsynced.len()),
-            Self::Some | Self::Torn => return self.scatter(image, unsynced, rng),
+            Self::Some | Self::Torn => return self.apply_random_parts(image, unsynced, rng),
         };
         unsynced[..kept].iter().for_each(|change| image.apply(change));
     }
 
     /// Writes in any part and order, and any of the lengths that the file had.
-    fn scatter(self, image: &mut Image, unsynced: &[Change], rng: &mut fastrand::Rng) {
+    fn apply_random_parts(self, image: &mut FileImage, unsynced: &[FileChange], rng: &mut fastrand::Rng) {
         let mut lengths = vec![image.len];
         let share = rng.f64();
         for change in unsynced {
             match change {
-                Change::Length(len) => lengths.push(*len),
-                Change::Write(offset, data) => {
+                FileChange::Length(len) => lengths.push(*len),
+                FileChange::Write(offset, data) => {
                     let size = if matches!(self, Self::Torn) { SECTOR } else { data.len().max(1) };
                     for (index, part) in data.chunks(size).enumerate() {
                         if rng.f64() < share {
@@ -86,38 +86,38 @@ impl Loss {
 
 /// The content of a file; holes read as zeros and take no room.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Image {
+pub(super) struct FileImage {
     len: u64,
     blocks: BTreeMap<u64, Arc<[u8; BLOCK_BYTES]>>,
 }
 
-impl Image {
+impl FileImage {
     pub(super) fn len(&self) -> u64 {
         self.len
     }
 
-    pub(super) fn allocated(&self) -> u64 {
+    pub(super) fn allocated_bytes(&self) -> u64 {
         self.blocks.len() as u64 * BLOCK
     }
 
     /// Room that a change takes beyond what the file has.
-    pub(super) fn growth(&self, change: &Change) -> u64 {
+    pub(super) fn growth_bytes(&self, change: &FileChange) -> u64 {
         match change {
-            Change::Length(_) => 0,
-            Change::Write(offset, data) => {
+            FileChange::Length(_) => 0,
+            FileChange::Write(offset, data) => {
                 let blocks = offset / BLOCK..(offset + data.len() as u64).div_ceil(BLOCK);
                 blocks.filter(|block| !self.blocks.contains_key(block)).count() as u64 * BLOCK
             }
         }
     }
 
-    pub(super) fn apply(&mut self, change: &Change) {
+    pub(super) fn apply(&mut self, change: &FileChange) {
         match change {
-            Change::Write(offset, data) => {
+            FileChange::Write(offset, data) => {
                 self.write(*offset, data);
                 self.len = self.len.max(offset + data.len() as u64);
             }
-            Change::Length(len) => self.set_len(*len),
+            FileChange::Length(len) => self.set_len(*len),
         }
     }
 

@@ -5,43 +5,43 @@ use std::path::PathBuf;
 
 use redb::{Builder, Database, DatabaseError, StorageBackend, StorageError};
 
-use super::image::Change;
-use super::{BROKEN, Disk, File, NO_ROOM, Operation};
+use super::image::FileChange;
+use super::{BROKEN, DiskOperation, NO_ROOM, SimulatedDisk, SimulatedFile};
 use crate::store::error::OpenError;
 use crate::store::error::StoreError;
 use crate::store::medium::Medium;
 
 /// An open file.
 #[derive(Debug)]
-struct Handle {
-    disk: Disk,
+struct FileHandle {
+    disk: SimulatedDisk,
     file: u64,
     life: u64,
 }
 
-impl Disk {
-    fn handle(&self, file: u64) -> Handle {
+impl SimulatedDisk {
+    fn handle(&self, file: u64) -> FileHandle {
         let mut state = self.state();
         state.open.insert(file);
-        Handle { disk: self.clone(), file, life: state.life }
+        FileHandle { disk: self.clone(), file, life: state.life }
     }
 }
 
-impl StorageBackend for Handle {
+impl StorageBackend for FileHandle {
     fn len(&self) -> io::Result<u64> {
         let mut state = self.disk.state();
-        state.begin(self.life, Operation::Read, None)?;
+        state.begin_operation(self.life, DiskOperation::Read, None)?;
         Ok(state.file(self.file)?.visible.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let mut state = self.disk.state();
-        state.begin(self.life, Operation::Read, None)?;
+        state.begin_operation(self.life, DiskOperation::Read, None)?;
         state.file(self.file)?.visible.read(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.disk.state().write(self.life, self.file, Change::Length(len))
+        self.disk.state().write(self.life, self.file, FileChange::Length(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -49,7 +49,7 @@ impl StorageBackend for Handle {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.disk.state().write(self.life, self.file, Change::Write(offset, data.into()))
+        self.disk.state().write(self.life, self.file, FileChange::Write(offset, data.into()))
     }
 
     fn close(&self) -> io::Result<()> {
@@ -61,8 +61,8 @@ impl StorageBackend for Handle {
     }
 }
 
-impl Medium for Disk {
-    fn exists(&self) -> io::Result<bool> {
+impl Medium for SimulatedDisk {
+    fn has_database(&self) -> io::Result<bool> {
         let state = self.state();
         if state.down {
             return Err(io::Error::from_raw_os_error(BROKEN));
@@ -71,20 +71,20 @@ impl Medium for Disk {
     }
 
     /// As on a file system: under another name, synced, renamed, and the name synced.
-    fn create(
+    fn create_database(
         &mut self,
         builder: &mut Builder,
         fill: &mut dyn FnMut(&Database) -> Result<(), StoreError>,
     ) -> Result<(), OpenError> {
         let new = {
             let mut state = self.state();
-            state.forget_nameless();
+            state.remove_unnamed_files();
             state.next_file += 1;
             let new = state.next_file;
-            state.files.insert(new, File::default());
+            state.files.insert(new, SimulatedFile::default());
             new
         };
-        let failed = |source| OpenError::Store { path: self.describe(), source };
+        let failed = |source| OpenError::Store { path: self.display_path(), source };
         let database = builder.create_with_backend(self.handle(new)).map_err(StoreError::from);
         let database = database.map_err(failed)?;
         fill(&database).map_err(failed)?;
@@ -92,11 +92,11 @@ impl Medium for Disk {
         let life = self.state().life;
         let synced = self.state().sync(life, new);
         let named = synced.and_then(|()| self.rename(new)).and_then(|()| self.sync_name());
-        named.map_err(OpenError::io(&self.describe()))
+        named.map_err(OpenError::io(&self.display_path()))
     }
 
     /// Reads see what is on the medium and what is yet to be synced, no longer what a sync lost.
-    fn open(&self, builder: &mut Builder) -> Result<Database, DatabaseError> {
+    fn open_database(&self, builder: &mut Builder) -> Result<Database, DatabaseError> {
         let failed = |error| DatabaseError::Storage(StorageError::Io(error));
         self.sync_name().map_err(failed)?;
         let file = {
@@ -123,36 +123,36 @@ impl Medium for Disk {
         state.opened.is_none_or(|opened| state.name == Some(opened))
     }
 
-    fn free(&self) -> Option<u64> {
+    fn free_bytes(&self) -> Option<u64> {
         let state = self.state();
-        Some(state.capacity.saturating_sub(state.used()))
+        Some(state.capacity.saturating_sub(state.used_bytes()))
     }
 
-    fn reserved(&self) -> u64 {
+    fn reserve_bytes(&self) -> u64 {
         self.state().reserve
     }
 
-    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
+    fn set_reserve(&mut self, bytes: u64) -> io::Result<()> {
         let mut state = self.state();
         state.reserve = 0;
-        if state.used() + bytes > state.capacity {
+        if state.used_bytes() + bytes > state.capacity {
             return Err(io::Error::from_raw_os_error(NO_ROOM));
         }
         state.reserve = bytes;
         Ok(())
     }
 
-    fn size(&self) -> io::Result<u64> {
+    fn database_bytes(&self) -> io::Result<u64> {
         let mut state = self.state();
         let name = state.name.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        Ok(state.file(name)?.visible.allocated())
+        Ok(state.file(name)?.visible.allocated_bytes())
     }
 
-    fn mark(&self) -> PathBuf {
+    fn marker_path(&self) -> PathBuf {
         PathBuf::from("no such directory/suspect")
     }
 
-    fn describe(&self) -> PathBuf {
+    fn display_path(&self) -> PathBuf {
         PathBuf::from("a simulated disk")
     }
 }

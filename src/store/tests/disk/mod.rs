@@ -11,16 +11,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use image::{Change, Image};
+use image::{FileChange, FileImage};
 
-pub(super) use image::Loss;
+pub(super) use image::CutLoss;
 
 const NO_ROOM: i32 = 28;
 const BROKEN: i32 = 5;
 
 /// What a program asks of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Operation {
+pub(super) enum DiskOperation {
     Read,
     Write,
     Length,
@@ -30,11 +30,11 @@ pub(super) enum Operation {
 }
 
 /// Everything that changes something.
-pub(super) const CHANGES: &[Operation] =
-    &[Operation::Write, Operation::Length, Operation::Sync, Operation::Name];
+pub(super) const CHANGES: &[DiskOperation] =
+    &[DiskOperation::Write, DiskOperation::Length, DiskOperation::Sync, DiskOperation::Name];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum DiskFault {
     /// The power goes.
     Cut,
     /// `EIO`, once or from then on.
@@ -43,35 +43,35 @@ pub(super) enum Trouble {
     NoRoom { lasting: bool },
 }
 
-impl Trouble {
+impl DiskFault {
     fn error(self) -> io::Error {
         io::Error::from_raw_os_error(if matches!(self, Self::NoRoom { .. }) { NO_ROOM } else { BROKEN })
     }
 
-    pub(super) fn lasts(self) -> bool {
+    pub(super) fn is_lasting(self) -> bool {
         matches!(self, Self::Broken { lasting: true } | Self::NoRoom { lasting: true })
     }
 }
 
 /// Strikes at one of the operations of a kind.
 #[derive(Clone, Debug)]
-struct Plan {
-    kinds: &'static [Operation],
+struct FaultPlan {
+    kinds: &'static [DiskOperation],
     /// So many of them go well before.
     after: u64,
-    trouble: Trouble,
+    trouble: DiskFault,
 }
 
 #[derive(Clone, Debug, Default)]
-struct File {
-    visible: Image,
-    durable: Image,
-    unsynced: Vec<Change>,
+struct SimulatedFile {
+    visible: FileImage,
+    durable: FileImage,
+    unsynced: Vec<FileChange>,
 }
 
 /// What was asked of the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(super) struct OperationCounts {
     pub(super) reads: u64,
     pub(super) writes: u64,
     pub(super) lengths: u64,
@@ -82,8 +82,8 @@ pub(super) struct Counts {
 }
 
 #[derive(Clone, Debug)]
-struct State {
-    files: BTreeMap<u64, File>,
+struct SimulatedState {
+    files: BTreeMap<u64, SimulatedFile>,
     /// The file under the database's name; and after a cut.
     name: Option<u64>,
     durable_name: Option<u64>,
@@ -98,25 +98,25 @@ struct State {
     opened: Option<u64>,
     /// How often it may have been short of room.
     shortages: u32,
-    plan: Option<Plan>,
+    plan: Option<FaultPlan>,
     /// A cut comes again and again, after at most so many operations.
     cuts_within: Option<u64>,
     struck: bool,
     /// No trouble now; what was planned comes later.
     spared: bool,
-    counts: Counts,
+    counts: OperationCounts,
     rng: fastrand::Rng,
     /// The disk as a cut at each operation would find it.
-    crash_points: Option<Vec<(Operation, Disk)>>,
+    crash_points: Option<Vec<(DiskOperation, SimulatedDisk)>>,
 }
 
 /// The disk; clones are the same one.
 #[derive(Clone, Debug)]
-pub(super) struct Disk(Arc<Mutex<State>>);
+pub(super) struct SimulatedDisk(Arc<Mutex<SimulatedState>>);
 
-impl Disk {
+impl SimulatedDisk {
     pub(super) fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(SimulatedState {
             files: BTreeMap::new(),
             name: None,
             durable_name: None,
@@ -132,27 +132,27 @@ impl Disk {
             cuts_within: None,
             struck: false,
             spared: false,
-            counts: Counts::default(),
+            counts: OperationCounts::default(),
             rng: fastrand::Rng::with_seed(seed),
             crash_points: None,
         })))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SimulatedState> {
         self.0.lock().unwrap()
     }
 
     /// Another disk with the same content, and with luck of its own.
     pub(super) fn fork(&self, seed: u64) -> Self {
         let rng = fastrand::Rng::with_seed(seed);
-        Self(Arc::new(Mutex::new(State { rng, ..self.state().clone() })))
+        Self(Arc::new(Mutex::new(SimulatedState { rng, ..self.state().clone() })))
     }
 
     /// Strikes after so many more operations of these kinds.
-    pub(super) fn plan(&self, kinds: &'static [Operation], after: u64, trouble: Trouble) {
+    pub(super) fn plan_fault(&self, kinds: &'static [DiskOperation], after: u64, trouble: DiskFault) {
         let mut state = self.state();
         state.struck = false;
-        state.plan = Some(Plan { kinds, after, trouble });
+        state.plan = Some(FaultPlan { kinds, after, trouble });
     }
 
     /// From now on the power goes again and again: never after more operations than these.
@@ -163,7 +163,7 @@ impl Disk {
     }
 
     /// No more trouble; whether there was some since it was planned.
-    pub(super) fn heal(&self) -> bool {
+    pub(super) fn clear_faults(&self) -> bool {
         let mut state = self.state();
         state.plan = None;
         state.cuts_within = None;
@@ -171,7 +171,7 @@ impl Disk {
     }
 
     /// Without trouble meanwhile: for who only wants to see what is there.
-    pub(super) fn spare(&self, spared: bool) {
+    pub(super) fn set_spared(&self, spared: bool) {
         self.state().spared = spared;
     }
 
@@ -184,9 +184,9 @@ impl Disk {
     }
 
     /// The power goes and comes back; of what was unsynced, something is there.
-    pub(super) fn power_cycle(&self, loss: Option<Loss>) {
+    pub(super) fn power_cycle(&self, loss: Option<CutLoss>) {
         let mut state = self.state();
-        let loss = loss.unwrap_or_else(|| Loss::any(&mut state.rng));
+        let loss = loss.unwrap_or_else(|| CutLoss::pick_random(&mut state.rng));
         state.power_cycle(loss);
     }
 
@@ -202,11 +202,11 @@ impl Disk {
         self.state().crash_points = Some(Vec::new());
     }
 
-    pub(super) fn take_crash_points(&self) -> Vec<(Operation, Self)> {
+    pub(super) fn take_crash_points(&self) -> Vec<(DiskOperation, Self)> {
         self.state().crash_points.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    pub(super) fn counts(&self) -> Counts {
+    pub(super) fn operation_counts(&self) -> OperationCounts {
         self.state().counts
     }
 
@@ -222,83 +222,88 @@ impl Disk {
     }
 
     /// Bytes that are taken, the reserve among them.
-    pub(super) fn used(&self) -> u64 {
-        self.state().used()
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.state().used_bytes()
     }
 
     fn sync_name(&self) -> io::Result<()> {
         let mut state = self.state();
         let life = state.life;
-        state.begin(life, Operation::Name, None)?;
+        state.begin_operation(life, DiskOperation::Name, None)?;
         state.durable_name = state.name;
-        state.forget_nameless();
+        state.remove_unnamed_files();
         Ok(())
     }
 
     fn rename(&self, file: u64) -> io::Result<()> {
         let mut state = self.state();
         let life = state.life;
-        state.begin(life, Operation::Name, None)?;
+        state.begin_operation(life, DiskOperation::Name, None)?;
         state.name = Some(file);
         Ok(())
     }
 }
 
-impl State {
-    fn used(&self) -> u64 {
-        self.reserve + self.files.values().map(|file| file.visible.allocated()).sum::<u64>()
+impl SimulatedState {
+    fn used_bytes(&self) -> u64 {
+        self.reserve + self.files.values().map(|file| file.visible.allocated_bytes()).sum::<u64>()
     }
 
     fn plan_cut(&mut self) {
         let Some(within) = self.cuts_within else { return };
         // A quarter of them is to strike while the store is still being opened.
         let after = if self.rng.u8(0..4) == 0 { self.rng.u64(0..12) } else { self.rng.u64(0..within) };
-        self.plan = Some(Plan { kinds: CHANGES, after, trouble: Trouble::Cut });
+        self.plan = Some(FaultPlan { kinds: CHANGES, after, trouble: DiskFault::Cut });
     }
 
-    fn power_cycle(&mut self, loss: Loss) {
+    fn power_cycle(&mut self, loss: CutLoss) {
         self.counts.cuts += 1;
         self.life += 1;
         self.open.clear();
         self.opened = None;
         (self.down, self.plan, self.struck) = (false, None, false);
         self.durable_name = match loss {
-            Loss::Everything => self.durable_name,
-            Loss::Nothing => self.name,
+            CutLoss::Everything => self.durable_name,
+            CutLoss::Nothing => self.name,
             _ if self.rng.bool() => self.name,
             _ => self.durable_name,
         };
         self.name = self.durable_name;
-        self.forget_nameless();
+        self.remove_unnamed_files();
         for file in self.files.values_mut() {
-            loss.settle(&mut file.durable, &std::mem::take(&mut file.unsynced), &mut self.rng);
+            loss.apply_loss(&mut file.durable, &std::mem::take(&mut file.unsynced), &mut self.rng);
             file.visible = file.durable.clone();
         }
         self.plan_cut();
     }
 
-    fn forget_nameless(&mut self) {
+    fn remove_unnamed_files(&mut self) {
         let (name, durable) = (self.name, self.durable_name);
         self.files.retain(|file, _| [name, durable].contains(&Some(*file)));
     }
 
     /// Before every operation: whether it goes well. A change that a cut strikes is under way.
-    fn begin(&mut self, life: u64, kind: Operation, change: Option<(u64, Change)>) -> io::Result<()> {
+    fn begin_operation(
+        &mut self,
+        life: u64,
+        kind: DiskOperation,
+        change: Option<(u64, FileChange)>,
+    ) -> io::Result<()> {
         if self.down || life != self.life {
             return Err(io::Error::from_raw_os_error(BROKEN));
         }
         match kind {
-            Operation::Read => self.counts.reads += 1,
-            Operation::Write => self.counts.writes += 1,
-            Operation::Length => self.counts.lengths += 1,
-            Operation::Sync => self.counts.syncs += 1,
-            Operation::Name => self.counts.names += 1,
+            DiskOperation::Read => self.counts.reads += 1,
+            DiskOperation::Write => self.counts.writes += 1,
+            DiskOperation::Length => self.counts.lengths += 1,
+            DiskOperation::Sync => self.counts.syncs += 1,
+            DiskOperation::Name => self.counts.names += 1,
         }
         if let Some(mut points) = self.crash_points.take() {
             if CHANGES.contains(&kind) {
                 let mut point = self.clone();
                 point.go_down(change.clone());
-                points.push((kind, Disk(Arc::new(Mutex::new(point)))));
+                points.push((kind, SimulatedDisk(Arc::new(Mutex::new(point)))));
             }
             self.crash_points = Some(points);
         }
@@ -312,16 +317,16 @@ impl State {
         }
         let trouble = plan.trouble;
         self.struck = true;
-        self.shortages += u32::from(matches!(trouble, Trouble::NoRoom { .. }));
+        self.shortages += u32::from(matches!(trouble, DiskFault::NoRoom { .. }));
         match trouble {
-            Trouble::Cut => self.go_down(change),
-            _ if !trouble.lasts() => self.plan = None,
+            DiskFault::Cut => self.go_down(change),
+            _ if !trouble.is_lasting() => self.plan = None,
             _ => {}
         }
         Err(trouble.error())
     }
 
-    fn go_down(&mut self, change: Option<(u64, Change)>) {
+    fn go_down(&mut self, change: Option<(u64, FileChange)>) {
         self.down = true;
         if let Some((file, change)) = change
             && let Some(file) = self.files.get_mut(&file)
@@ -330,28 +335,32 @@ impl State {
         }
     }
 
-    fn file(&mut self, file: u64) -> io::Result<&mut File> {
+    fn file(&mut self, file: u64) -> io::Result<&mut SimulatedFile> {
         self.files.get_mut(&file).ok_or_else(|| io::Error::from_raw_os_error(BROKEN))
     }
 
-    fn write(&mut self, life: u64, file: u64, change: Change) -> io::Result<()> {
-        let kind = if matches!(change, Change::Length(_)) { Operation::Length } else { Operation::Write };
-        let used = self.used();
+    fn write(&mut self, life: u64, file: u64, change: FileChange) -> io::Result<()> {
+        let kind = if matches!(change, FileChange::Length(_)) {
+            DiskOperation::Length
+        } else {
+            DiskOperation::Write
+        };
+        let used = self.used_bytes();
         let room = self.capacity.saturating_sub(used);
-        self.begin(life, kind, Some((file, change.clone())))?;
+        self.begin_operation(life, kind, Some((file, change.clone())))?;
         let file = self.file(file)?;
-        if file.visible.growth(&change) > room {
+        if file.visible.growth_bytes(&change) > room {
             return Err(io::Error::from_raw_os_error(NO_ROOM));
         }
         file.visible.apply(&change);
-        let bytes = change.bytes();
+        let bytes = change.written_bytes();
         file.unsynced.push(change);
         self.counts.bytes_written += bytes;
         Ok(())
     }
 
     fn sync(&mut self, life: u64, file: u64) -> io::Result<()> {
-        let begun = self.begin(life, Operation::Sync, None);
+        let begun = self.begin_operation(life, DiskOperation::Sync, None);
         if self.down || life != self.life {
             return begun;
         }
@@ -360,7 +369,7 @@ impl State {
         let mut rng = self.rng.fork();
         for change in std::mem::take(&mut self.file(file)?.unsynced) {
             // Lengths are not of the data that a failed sync loses.
-            if matches!(change, Change::Length(_)) || rng.f64() < kept {
+            if matches!(change, FileChange::Length(_)) || rng.f64() < kept {
                 self.file(file)?.durable.apply(&change);
             }
         }

@@ -4,23 +4,23 @@
 use std::collections::BTreeSet;
 
 use super::audit::audit;
-use super::disk::Disk;
-use super::model::Model;
-use super::steps::{Step, Submitter, new_record, outcome};
-use super::support::{Bench, HOUR, error, id, order, retry};
+use super::disk::SimulatedDisk;
+use super::model::QueueModel;
+use super::steps::{QueueStep, Submitter, new_record, outcome};
+use super::support::{HOUR, QueueBench, claim_order, id, retry_config, test_error};
 use crate::model::{Batch, BatchId, DiskState, NewRecord, RecordId, RecordState, Sequence};
 use crate::policy::isolation;
 use crate::policy::scheduler::{Disposition, Outcome};
 use crate::store::{
-    AddToReview, Append, Claim, Dispatch, Expedite, KeySpace, Mend, MendRefused, Op, Pause, Review,
-    ReviewAction, Selected, Settle, StoreError,
+    AddToReview, Append, Claim, Dispatch, Expedite, KeySpace, MendRefused, Op, ReplacePayload, Review,
+    ReviewAction, ReviewSelection, SetPaused, Settle, StoreError,
 };
 
 const KEEP_SYNCED: u64 = 2 * HOUR;
 
-pub(super) struct World {
-    pub(super) bench: Bench,
-    pub(super) model: Model,
+pub(super) struct ModelHarness {
+    pub(super) bench: QueueBench,
+    pub(super) model: QueueModel,
     paused: bool,
     /// Errors of the disk that operations met.
     pub(super) errors: u64,
@@ -28,26 +28,26 @@ pub(super) struct World {
     pub(super) cuts_in_recovery: u64,
 }
 
-impl World {
+impl ModelHarness {
     pub(super) fn new() -> Self {
-        Self::with(Bench::new())
+        Self::with_bench(QueueBench::new())
     }
 
     /// On a disk that may cut, from the making of the file on.
-    pub(super) fn on(disk: Disk) -> Self {
-        let mut world = Self::closed(disk);
-        world.start();
-        world
+    pub(super) fn on_disk(disk: SimulatedDisk) -> Self {
+        let mut harness = Self::new_closed(disk);
+        harness.open_queue();
+        harness
     }
 
     /// On a disk, where the queue is yet to be opened.
-    pub(super) fn closed(disk: Disk) -> Self {
-        Self::with(Bench::on(disk))
+    pub(super) fn new_closed(disk: SimulatedDisk) -> Self {
+        Self::with_bench(QueueBench::on_disk(disk))
     }
 
     /// The same world on another disk, where the queue is yet to be opened.
-    pub(super) fn fork(&self, disk: Disk) -> Self {
-        let mut bench = Bench::on(disk);
+    pub(super) fn fork(&self, disk: SimulatedDisk) -> Self {
+        let mut bench = QueueBench::on_disk(disk);
         (bench.now, bench.limits) = (self.bench.now, self.bench.limits);
         bench.key_space = self.bench.key_space;
         Self { bench, model: self.model.clone(), ..*self }
@@ -59,27 +59,27 @@ impl World {
         self.paused = other.paused;
     }
 
-    fn with(mut bench: Bench) -> Self {
+    fn with_bench(mut bench: QueueBench) -> Self {
         bench.limits.max_records = 24;
         bench.limits.user_share = 0.75;
         bench.limits.max_record_bytes = 100_000;
         bench.limits.keep_synced_ms = KEEP_SYNCED;
-        Self { bench, model: Model::default(), paused: false, errors: 0, cuts_in_recovery: 0 }
+        Self { bench, model: QueueModel::default(), paused: false, errors: 0, cuts_in_recovery: 0 }
     }
 
     /// Commits that the store shows.
-    pub(super) fn commits(&self) -> u64 {
+    pub(super) fn commit_count(&self) -> u64 {
         self.bench.queue().state().counters.commits
     }
 
     /// The reply of an operation that took place. When the disk failed, the store decides whether it did.
-    fn perform<O: Op>(&mut self, op: O) -> Option<O::Reply> {
-        let before = self.commits();
-        self.spare(false);
+    fn commit_op<O: Op>(&mut self, op: O) -> Option<O::Reply> {
+        let before = self.commit_count();
+        self.spare_disk(false);
         let (done, reply) = self.bench.attempt(op);
-        self.spare(true);
-        let known = self.undisturbed(done.as_ref().err());
-        let after = self.commits();
+        self.spare_disk(true);
+        let known = self.heal_disk(done.as_ref().err());
+        let after = self.commit_count();
         match done {
             Ok(changed) => assert_eq!(after, before + u64::from(changed), "what was acknowledged is there"),
             Err(_) if known => assert_eq!(after, before, "what failed is not there"),
@@ -89,12 +89,12 @@ impl World {
     }
 
     /// Trouble is for the store, not for those who look what became of it.
-    fn spare(&self, spared: bool) {
-        self.bench.disk.iter().for_each(|disk| disk.spare(spared));
+    fn spare_disk(&self, spared: bool) {
+        self.bench.disk.iter().for_each(|disk| disk.set_spared(spared));
     }
 
     /// After the disk failed, it works again. False when only now it is known what is on it.
-    fn undisturbed(&mut self, error: Option<&StoreError>) -> bool {
+    fn heal_disk(&mut self, error: Option<&StoreError>) -> bool {
         let Some(disk) = self.bench.disk.clone() else {
             assert!(error.is_none(), "{error:?}");
             return true;
@@ -102,97 +102,97 @@ impl World {
         if disk.is_down() {
             self.bench.drop_queue();
             disk.power_cycle(None);
-            self.start();
+            self.open_queue();
             return false;
         }
         let Some(error) = error else { return true };
         self.errors += 1;
         assert!(!error.is_damage(), "{error}");
-        let known = !matches!(self.bench.queue().recall("note"), Err(StoreError::Closed));
+        let known = !matches!(self.bench.queue().read_note("note"), Err(StoreError::Closed));
         if !matches!(error, StoreError::NoRoom) {
             // While the disk fails this may fail as often as it likes.
-            self.spare(false);
-            drop(self.bench.queue_mut().revive());
-            drop(self.bench.queue_mut().revive());
-            self.spare(true);
+            self.spare_disk(false);
+            drop(self.bench.queue_mut().reopen_and_verify());
+            drop(self.bench.queue_mut().reopen_and_verify());
+            self.spare_disk(true);
         }
-        assert!(disk.heal(), "nothing was wrong with the disk: {error}");
+        assert!(disk.clear_faults(), "nothing was wrong with the disk: {error}");
         if matches!(error, StoreError::NoRoom) {
             let limits = self.bench.limits;
-            self.bench.queue_mut().look_for_room(limits).unwrap();
+            self.bench.queue_mut().check_free_space(limits).unwrap();
         } else {
-            self.bench.queue_mut().revive().unwrap();
+            self.bench.queue_mut().reopen_and_verify().unwrap();
         }
         known
     }
 
     /// Opens the queue, however often the power goes meanwhile.
-    pub(super) fn start(&mut self) {
-        let Some(disk) = self.bench.disk.clone() else { return self.bench.start().unwrap() };
-        disk.spare(false);
-        while let Err(error) = self.bench.start() {
+    pub(super) fn open_queue(&mut self) {
+        let Some(disk) = self.bench.disk.clone() else { return self.bench.open_queue().unwrap() };
+        disk.set_spared(false);
+        while let Err(error) = self.bench.open_queue() {
             if disk.is_down() {
                 self.cuts_in_recovery += 1;
                 disk.power_cycle(None);
             } else {
-                assert!(disk.heal(), "it cannot be opened: {error}");
+                assert!(disk.clear_faults(), "it cannot be opened: {error}");
                 self.errors += 1;
             }
         }
-        disk.spare(true);
+        disk.set_spared(true);
     }
 
-    fn pick(&self, index: usize) -> Option<BatchId> {
+    fn pick_batch(&self, index: usize) -> Option<BatchId> {
         let mut open: Vec<BatchId> = self.model.open.keys().copied().collect();
         // Batch ids are random: in this order, a schedule that failed fails again.
         open.sort_by_key(|id| self.model.open.get(id).map(|batch| batch.members.clone()));
         open.get(index.checked_rem(open.len())?).copied()
     }
 
-    fn claimed(&mut self, claimed: Option<&Batch>, records: usize, bytes: u64) {
+    fn check_claim(&mut self, claimed: Option<&Batch>, records: usize, bytes: u64) {
         match claimed {
-            Some(batch) => self.model.claimed(batch, records, bytes, &self.bench),
-            None => self.model.nothing_to_claim(&self.bench),
+            Some(batch) => self.model.apply_claim(batch, records, bytes, &self.bench),
+            None => self.model.check_nothing_claimable(&self.bench),
         }
     }
 
     pub(super) fn append(&mut self, submitter: Submitter, records: &[NewRecord]) {
-        let Some(reply) = self.perform(Append::new(records.to_vec(), submitter)) else { return };
-        let reply = reply.map(|done| done.accepted).map_err(|no| Model::refusal(&no));
+        let Some(reply) = self.commit_op(Append::new(records.to_vec(), submitter)) else { return };
+        let reply = reply.map(|done| done.accepted).map_err(|no| QueueModel::refusal_name(&no));
         // Only a disk that has no room refuses for it, and then whatever is new.
         if self.bench.disk.is_some() && reply == Err("disk full") {
-            assert_eq!(self.bench.queue().disk(), DiskState::Full);
+            assert_eq!(self.bench.queue().disk_state(), DiskState::Full);
             return;
         }
         let limits = self.bench.limits;
-        assert_eq!(reply, self.model.append(submitter, records, limits));
+        assert_eq!(reply, self.model.apply_append(submitter, records, limits));
     }
 
     fn dispatch(&mut self, batch: BatchId) -> Option<bool> {
-        let sent = self.perform(Dispatch { batch, sequence: Sequence { index: 7, total: 9 } })?;
-        self.model.dispatched(batch, sent.as_ref(), self.bench.key_space);
+        let sent = self.commit_op(Dispatch { batch, sequence: Sequence { index: 7, total: 9 } })?;
+        self.model.apply_dispatch(batch, sent.as_ref(), self.bench.key_space);
         Some(sent.is_some())
     }
 
-    fn close(&mut self, id: BatchId, picks: &[(u8, u8)], missing: u8, then: Option<usize>) {
+    fn close_batch(&mut self, id: BatchId, picks: &[(u8, u8)], missing: u8, then: Option<usize>) {
         let outcomes: Vec<(RecordId, Outcome)> = picks
             .iter()
             .map(|(number, pick)| (super::support::id(u128::from(*number)), outcome(*pick)))
             .collect();
         let missing = outcome(missing);
-        let settled = self.perform(Settle {
+        let settled = self.commit_op(Settle {
             batch: id,
             disposition: Disposition::Close { outcomes: outcomes.clone(), missing: missing.clone() },
-            retry: retry(),
-            then: then.map(|records| Claim::new(order(records, u64::MAX))),
+            retry: retry_config(),
+            then: then.map(|records| Claim::new(claim_order(records, u64::MAX))),
             note: None,
         });
         let Some(settled) = settled else { return };
         self.check_due_together(id, &outcomes, &missing);
-        self.model.closed(id, &outcomes, &missing, &self.bench);
+        self.model.apply_close(id, &outcomes, &missing, &self.bench);
         self.model.forget_receipts(&self.bench);
         if let Some(records) = then {
-            self.claimed(settled.claimed.as_ref(), records, u64::MAX);
+            self.check_claim(settled.claimed.as_ref(), records, u64::MAX);
         }
     }
 
@@ -203,7 +203,7 @@ impl World {
         let members = &self.model.open[&batch].members;
         let again = members.iter().filter(|id| matches!(given(**id), Outcome::Retry(_)));
         let due: BTreeSet<u64> =
-            again.filter_map(|id| self.bench.entry(*id).unwrap().next_attempt_at).collect();
+            again.filter_map(|id| self.bench.find_entry(*id).unwrap().next_attempt_at).collect();
         assert!(due.len() <= 1, "{due:?}");
     }
 
@@ -213,10 +213,11 @@ impl World {
             Disposition::Keep { phase, lone_failures, .. } => Some((*phase, *lone_failures)),
             _ => None,
         };
-        let settled = self.perform(Settle { batch: id, disposition, retry: retry(), then: None, note: None });
+        let settled =
+            self.commit_op(Settle { batch: id, disposition, retry: retry_config(), then: None, note: None });
         let Some(settled) = settled else { return };
         if fails {
-            self.model.failed(id);
+            self.model.apply_failure(id);
         }
         self.model.forget_receipts(&self.bench);
         match kept {
@@ -224,13 +225,13 @@ impl World {
                 let open = self.model.open.get_mut(&id).unwrap();
                 (open.phase, open.lone_failures) = kept;
             }
-            None => self.model.replaced(id, &settled.opened),
+            None => self.model.apply_replacement(id, &settled.opened),
         }
     }
 
     fn review(&mut self, review: Review, chosen: impl Fn(RecordId) -> bool) {
         let (action, submitter) = (review.action, review.submitter);
-        let Some(reviewed) = self.perform(review) else { return };
+        let Some(reviewed) = self.commit_op(review) else { return };
         let mut changed = reviewed.changed;
         changed.sort_unstable();
         let quarantined = |state| state == RecordState::Quarantined;
@@ -254,16 +255,16 @@ impl World {
     }
 
     fn add_to_review(&mut self, ids: &[RecordId]) {
-        if let Some(done) = self.perform(AddToReview { ids: ids.to_vec() }) {
-            self.model.added_to_review(ids, &done);
+        if let Some(done) = self.commit_op(AddToReview { ids: ids.to_vec() }) {
+            self.model.check_added_to_review(ids, &done);
         }
     }
 
-    fn mend(&mut self, number: u8, length: u8) {
+    fn replace_payload(&mut self, number: u8, length: u8) {
         let id = id(u128::from(number));
         let filling = "x".repeat(3_000 * usize::from(length));
         let payload: Box<str> = format!("{{\"mended\":\"{filling}\"}}").into();
-        let Some(mended) = self.perform(Mend { id, payload: payload.clone() }) else { return };
+        let Some(mended) = self.commit_op(ReplacePayload { id, payload: payload.clone() }) else { return };
         let rec = self.model.records.get_mut(&id).filter(|rec| rec.state == RecordState::Quarantined);
         if self.bench.disk.is_some() && mended == Err(MendRefused::DiskFull) {
             return;
@@ -275,136 +276,137 @@ impl World {
         }
     }
 
-    pub(super) fn apply(&mut self, step: Step) {
+    pub(super) fn apply_step(&mut self, step: QueueStep) {
         match step {
-            Step::Append(submitter, picks) => {
+            QueueStep::Append(submitter, picks) => {
                 let records = picks.into_iter().map(|pick| new_record(submitter, pick));
                 self.append(submitter, &records.collect::<Vec<_>>());
             }
-            Step::Claim(records, bytes) => {
-                if let Some(claimed) = self.perform(Claim::new(order(records, bytes))) {
-                    self.claimed(claimed.as_ref(), records, bytes);
+            QueueStep::Claim(records, bytes) => {
+                if let Some(claimed) = self.commit_op(Claim::new(claim_order(records, bytes))) {
+                    self.check_claim(claimed.as_ref(), records, bytes);
                 }
             }
-            Step::Dispatch(index) => {
-                if let Some(batch) = self.pick(index) {
+            QueueStep::Dispatch(index) => {
+                if let Some(batch) = self.pick_batch(index) {
                     self.dispatch(batch);
                 }
             }
-            Step::Close(index, picks, missing, then) => {
-                let Some(batch) = self.pick(index) else { return };
-                self.close(batch, &picks, missing, then);
+            QueueStep::Close(index, picks, missing, then) => {
+                let Some(batch) = self.pick_batch(index) else { return };
+                self.close_batch(batch, &picks, missing, then);
             }
-            Step::Keep(index, phase, fails) => {
-                let Some(batch) = self.pick(index) else { return };
+            QueueStep::Keep(index, phase, fails) => {
+                let Some(batch) = self.pick_batch(index) else { return };
                 let lone_failures = self.model.open[&batch].lone_failures + 1;
-                let error = fails.then(|| error("504"));
+                let error = fails.then(|| test_error("504"));
                 self.settle(batch, Disposition::Keep { phase, lone_failures, error }, fails);
             }
-            Step::Cut(index, kind, fails) => {
-                let Some(batch) = self.pick(index) else { return };
+            QueueStep::Cut(index, kind, fails) => {
+                let Some(batch) = self.pick_batch(index) else { return };
                 let open = &self.model.open[&batch];
                 let cut = match kind {
                     0 => Some(isolation::halves(open.members.len())),
                     _ => isolation::cut(open.stage, open.members.len(), kind.into(), None),
                 };
                 let Some(cut) = cut else { return };
-                let error = fails.then(|| error("504"));
+                let error = fails.then(|| test_error("504"));
                 self.settle(batch, Disposition::Cut { cut, error }, fails);
             }
-            Step::Rename(index) => {
-                let Some(batch) = self.pick(index) else { return };
+            QueueStep::Rename(index) => {
+                let Some(batch) = self.pick_batch(index) else { return };
                 self.settle(batch, Disposition::Rename { lone_failures: 0 }, false);
             }
-            Step::Review(numbers, all, again, submitter) => {
+            QueueStep::Review(numbers, all, again, submitter) => {
                 let action = if again { ReviewAction::Retry } else { ReviewAction::Discard };
                 let ids: Vec<RecordId> = numbers.into_iter().map(|number| id(u128::from(number))).collect();
-                let selected = if all { Selected::After(None) } else { Selected::These(ids.clone()) };
+                let selected =
+                    if all { ReviewSelection::After(None) } else { ReviewSelection::These(ids.clone()) };
                 let review = Review { selected, action, submitter };
                 self.review(review, |id| all || ids.contains(&id));
             }
-            Step::Add(numbers) => {
+            QueueStep::Add(numbers) => {
                 let ids: Vec<RecordId> = numbers.into_iter().map(|number| id(u128::from(number))).collect();
                 self.add_to_review(&ids);
             }
-            Step::Mend(number, length) => self.mend(number, length),
-            Step::Expedite => assert_ne!(self.perform(Expedite), Some(true)),
-            Step::Pause(paused) => {
-                if self.perform(Pause(paused)).is_some() {
+            QueueStep::ReplacePayload(number, length) => self.replace_payload(number, length),
+            QueueStep::Expedite => assert_ne!(self.commit_op(Expedite), Some(true)),
+            QueueStep::Pause(paused) => {
+                if self.commit_op(SetPaused(paused)).is_some() {
                     self.paused = paused;
                 }
             }
-            Step::Wait(time) => self.bench.now += time,
-            Step::Reopen => {
-                self.spare(false);
+            QueueStep::Wait(time) => self.bench.now += time,
+            QueueStep::Reopen => {
+                self.spare_disk(false);
                 let closed = self.bench.close_queue();
-                self.reopened(closed);
+                self.reopen_after(closed);
             }
-            Step::ShareKeys(shared) => {
+            QueueStep::ShareKeys(shared) => {
                 self.bench.key_space = if shared { KeySpace::Shared } else { KeySpace::PerSubmitter };
                 self.model.shared_since |= shared;
-                self.apply(Step::Reopen);
+                self.apply_step(QueueStep::Reopen);
             }
-            Step::Crash => match self.bench.disk.clone() {
+            QueueStep::Crash => match self.bench.disk.clone() {
                 Some(disk) => {
                     disk.end_process();
                     self.bench.drop_queue();
-                    self.reopened(Ok(()));
+                    self.reopen_after(Ok(()));
                 }
-                None => self.bench.crash(),
+                None => self.bench.crash_process(),
             },
-            Step::Quiet => {
-                self.spare(false);
-                let done = self.bench.queue_mut().settle_down();
-                self.spare(true);
-                self.undisturbed(done.as_ref().err());
+            QueueStep::Quiet => {
+                self.spare_disk(false);
+                let done = self.bench.queue_mut().save_allocator_state();
+                self.spare_disk(true);
+                self.heal_disk(done.as_ref().err());
             }
-            Step::Rest => {
-                self.spare(false);
+            QueueStep::Rest => {
+                self.spare_disk(false);
                 let (limits, now) = (self.bench.limits, self.bench.now());
-                let done = self.bench.queue_mut().rest(limits, now);
-                self.spare(true);
-                self.undisturbed(done.as_ref().err());
+                let done = self.bench.queue_mut().run_idle_maintenance(limits, now);
+                self.spare_disk(true);
+                self.heal_disk(done.as_ref().err());
                 self.model.forget_receipts(&self.bench);
             }
         }
     }
 
     /// Opens the queue again after it was closed, well or not.
-    fn reopened(&mut self, closed: Result<(), StoreError>) {
+    fn reopen_after(&mut self, closed: Result<(), StoreError>) {
         match self.bench.disk.clone() {
             Some(disk) if disk.is_down() => disk.power_cycle(None),
-            Some(disk) => assert!(closed.is_ok() || disk.heal()),
+            Some(disk) => assert!(closed.is_ok() || disk.clear_faults()),
             None => closed.unwrap(),
         }
-        self.start();
+        self.open_queue();
     }
 
-    pub(super) fn check(&mut self) {
-        self.model.check(&self.bench);
-        assert_eq!(self.bench.queue_mut().backlog().unwrap().paused, self.paused);
+    pub(super) fn check_all(&mut self) {
+        self.model.check_queue(&self.bench);
+        assert_eq!(self.bench.queue_mut().read_backlog().unwrap().paused, self.paused);
         audit(self.bench.queue_mut());
     }
 
     /// With a server that takes everything and a person who retries, nothing stays behind.
-    pub(super) fn drain(&mut self) {
+    pub(super) fn drain_all(&mut self) {
         for _ in 0..200 {
             self.bench.now += HOUR;
             let open: Vec<BatchId> = self.model.open.keys().copied().collect();
             for batch in open {
                 if self.dispatch(batch) == Some(true) {
-                    self.close(batch, &[], 0, None);
+                    self.close_batch(batch, &[], 0, None);
                 }
             }
-            self.apply(Step::Claim(5, u64::MAX));
-            let (selected, action) = (Selected::After(None), ReviewAction::Retry);
+            self.apply_step(QueueStep::Claim(5, u64::MAX));
+            let (selected, action) = (ReviewSelection::After(None), ReviewAction::Retry);
             self.review(Review { selected, action, submitter: None }, |_| true);
-            let backlog = self.bench.queue_mut().backlog().unwrap();
+            let backlog = self.bench.queue_mut().read_backlog().unwrap();
             if backlog.to_go() + backlog.quarantined == 0 {
                 assert_eq!(backlog.bytes, 0);
                 return;
             }
         }
-        panic!("records stay behind: {:?}", self.bench.queue_mut().backlog());
+        panic!("records stay behind: {:?}", self.bench.queue_mut().read_backlog());
     }
 }
