@@ -9,8 +9,8 @@ use fieldsync::actors::queue_store::{QueueStore, Write};
 use fieldsync::clock::{Now, Steady};
 use fieldsync::config::{self, Config, Size};
 use fieldsync::model::{
-    Backlog, Batch, BatchId, DEFAULT_PRIORITY, LastError, NewRecord, QueuePosition, Sequence,
-, SizeRule};
+    Backlog, Batch, BatchId, DEFAULT_PRIORITY, LastError, NewRecord, QueuePosition, Sequence, SizeRule,
+};
 use fieldsync::policy::scheduler::{ClaimOrder, Disposition, Outcome};
 use fieldsync::policy::sizing::BatchLimit;
 use fieldsync::store::{Append, Claim, Filter, KeySpace, Op, Queue, QueueLimits, Settle, SingleOp};

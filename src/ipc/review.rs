@@ -45,7 +45,7 @@ pub(super) async fn quarantine_records(
     while !rest.is_empty() {
         let step = AddToReview { ids: rest.iter().take(REVIEW_STEP_RECORDS).copied().collect() };
         let done = state.store.send(Write(step)).await??;
-        rest = rest.get(done.looked_at..).unwrap_or_default();
+        rest = rest.get(done.examined..).unwrap_or_default();
         changed += done.added.len();
         refused.extend(done.refused);
         if !done.disbanded.is_empty() {

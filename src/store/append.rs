@@ -153,7 +153,7 @@ impl Transaction<'_, '_> {
                 }
             }
         }
-        if !self.admits && added.records.pending > 0 {
+        if !self.admits_records && added.records.pending > 0 {
             return Ok(Err(AppendRefused::DiskFull));
         }
         if let Some(reached) = limits.limit_reached_by(&self.state.counters, submitter, &added) {
@@ -170,10 +170,10 @@ impl Transaction<'_, '_> {
     ) -> Result<(), StoreError> {
         let id = record.id.0.as_u128();
         let seq = self.state.counters.next_seq;
-        let place = QueuePosition::new(record.priority, seq).0;
+        let position = QueuePosition::new(record.priority, seq).0;
         let header = RecordHeader {
             id,
-            place,
+            position,
             record_type: record.record_type.clone(),
             key: record.key.clone(),
             submitter,
@@ -182,7 +182,7 @@ impl Transaction<'_, '_> {
             digest,
         };
         body::write_payload(&mut self.tables.payload, &mut self.tables.chunks, &header, &record.payload)?;
-        self.join_lane(header.lane_in(self.state.key_space).as_ref(), place)?;
+        self.join_lane(header.lane_in(self.state.key_space).as_ref(), position)?;
         self.save_row(id, &ManifestRow::new_pending(header), None)?;
         self.state.counters.next_seq = seq + 1;
         Ok(())

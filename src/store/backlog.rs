@@ -15,7 +15,7 @@ use super::state::{Cursors, InFlight, QueueState};
 use crate::model::{Backlog, SubmitterCounts};
 
 /// Quarantined records that are passed over in search of the oldest that waits.
-const OLDEST_SCAN: usize = 100;
+const OLDEST_SCAN_RECORDS_MAX: usize = 100;
 impl QueueState {
     /// Whether something that is not counted may have changed. Appends, which are the many, change
     /// nothing of the kind.
@@ -55,7 +55,9 @@ impl QueueState {
             }
             let mut of_batch = InFlight::new();
             for member in &row.members {
-                let Ok(Some(header)) = body::read_header(&snapshot.payload, member.place) else { continue };
+                let Ok(Some(header)) = body::read_header(&snapshot.payload, member.position) else {
+                    continue;
+                };
                 let (pending, failed) = of_batch.entry(header.submitter).or_default();
                 *(if member.failed { failed } else { pending }) += 1;
             }
@@ -118,9 +120,9 @@ impl QueueState {
 fn find_oldest_waiting(snapshot: &Snapshot) -> Result<Option<u64>, StoreError> {
     let mut oldest = None;
     for range in Cursors::default().remaining_ranges() {
-        for item in snapshot.payload.range(range)?.take(OLDEST_SCAN) {
-            let (place, sealed) = item?;
-            if snapshot.quarantine.get(place.value())?.is_some() {
+        for item in snapshot.payload.range(range)?.take(OLDEST_SCAN_RECORDS_MAX) {
+            let (position, sealed) = item?;
+            if snapshot.quarantine.get(position.value())?.is_some() {
                 continue;
             }
             let Ok(row) = codec::unseal_row::<RecordHeader>(sealed.value()) else {

@@ -46,7 +46,7 @@ impl Transaction<'_, '_> {
         let mut records = Vec::with_capacity(row.members.len());
         let mut unsendable = Unsendable::default();
         for member in &row.members {
-            match body::read_payload(&self.tables.payload, &self.tables.chunks, member.place) {
+            match body::read_payload(&self.tables.payload, &self.tables.chunks, member.position) {
                 Ok(Some((header, payload))) => records.push(BatchRecord {
                     id: record_id(member.id),
                     record_type: header.record_type,
@@ -54,10 +54,10 @@ impl Transaction<'_, '_> {
                     created_at: header.created_at,
                     payload,
                 }),
-                Ok(None) => drop(unsendable.missing.insert(member.place)),
+                Ok(None) => drop(unsendable.missing.insert(member.position)),
                 Err(StoreError::Codec(error)) => {
                     tracing::error!(record_id = %record_id(member.id), %error, "a record cannot be read");
-                    unsendable.damaged.insert(member.place);
+                    unsendable.damaged.insert(member.position);
                 }
                 Err(error) => return Err(error),
             }
@@ -71,11 +71,11 @@ impl Transaction<'_, '_> {
 
     /// A record of an open batch goes back to the queue, as if the batch had not been.
     pub(super) fn return_to_queue(&mut self, member: &MemberRow, due: u64) -> Result<(), StoreError> {
-        self.state.open_mut().release_member(member.place);
+        self.state.open_mut().release_member(member.position);
         if member.failed {
-            self.reschedule_retry(member.id, member.place, DUE_WHEN_UNBLOCKED, due)?;
+            self.reschedule_retry(member.id, member.position, DUE_WHEN_UNBLOCKED, due)?;
         } else {
-            self.state.wake_record(member.place);
+            self.state.wake_record(member.position);
         }
         Ok(())
     }
@@ -85,9 +85,9 @@ impl Transaction<'_, '_> {
         &mut self,
         id: u128,
         mut row: BatchRow,
-        place: u64,
+        position: u64,
     ) -> Result<(), StoreError> {
-        for member in row.members.extract_if(.., |member| member.place == place) {
+        for member in row.members.extract_if(.., |member| member.position == position) {
             self.return_to_queue(&member, self.now.steady)?;
         }
         row.bytes = row.members.iter().map(|member| u64::from(member.bytes)).sum();
@@ -127,10 +127,10 @@ impl Transaction<'_, '_> {
         unsendable: &Unsendable,
     ) -> Result<(), StoreError> {
         self.damage_seen.set(true);
-        for member in row.members.iter().filter(|member| unsendable.missing.contains(&member.place)) {
+        for member in row.members.iter().filter(|member| unsendable.missing.contains(&member.position)) {
             self.remove_lost_record(member)?;
         }
-        for member in row.members.iter().filter(|member| unsendable.damaged.contains(&member.place)) {
+        for member in row.members.iter().filter(|member| unsendable.damaged.contains(&member.position)) {
             let Some(entry) = self.member_row(member)? else { continue };
             let error = StoredError {
                 class: "damaged".into(),
@@ -153,14 +153,14 @@ impl Transaction<'_, '_> {
     ) -> Result<(), StoreError> {
         let was = row.state;
         if was == StoredState::Failed {
-            self.tables.retry.remove((row.due_at.unwrap_or(DUE_WHEN_UNBLOCKED), row.place))?;
+            self.tables.retry.remove((row.due_at.unwrap_or(DUE_WHEN_UNBLOCKED), row.position))?;
         }
         row.state = StoredState::Quarantined;
         row.updated_at = self.now.wall;
         row.due_at = None;
         row.error = Some(error);
-        self.state.woken.remove(&row.place);
-        self.tables.quarantine.insert(row.place, id)?;
+        self.state.woken.remove(&row.position);
+        self.tables.quarantine.insert(row.position, id)?;
         self.state.settled_total += 1;
         self.state.holders_changed = true;
         self.state.waits_changed = true;
@@ -170,9 +170,9 @@ impl Transaction<'_, '_> {
     /// A batch names a record whose payload is not in the store: whatever else is kept of it goes.
     fn remove_lost_record(&mut self, member: &MemberRow) -> Result<(), StoreError> {
         self.damage_seen.set(true);
-        self.state.open_mut().release_member(member.place);
-        self.state.woken.remove(&member.place);
-        let row = self.manifest_row(member.id)?.filter(|row| row.place == member.place);
+        self.state.open_mut().release_member(member.position);
+        self.state.woken.remove(&member.position);
+        let row = self.manifest_row(member.id)?.filter(|row| row.position == member.position);
         if row.as_ref().is_some_and(|row| row.state == StoredState::Synced) {
             return Ok(());
         }
@@ -184,18 +184,18 @@ impl Transaction<'_, '_> {
         );
         let Some(row) = row else { return Ok(()) };
         self.state.waits_changed = true;
-        self.tables.retry.remove((row.due_at.unwrap_or(DUE_WHEN_UNBLOCKED), member.place))?;
-        self.tables.quarantine.remove(member.place)?;
+        self.tables.retry.remove((row.due_at.unwrap_or(DUE_WHEN_UNBLOCKED), member.position))?;
+        self.tables.quarantine.remove(member.position)?;
         self.tables.manifest.remove(member.id)?;
         self.state.counters.count_change(&row, Some(row.state), None);
-        self.remove_payload(member.place)?;
+        self.remove_payload(member.position)?;
         self.leave_lane(&row)
     }
 
     /// What the manifest says of a member. Without its entry it is made again from the payload; without
     /// both, the record is lost, and none is returned.
     pub(super) fn member_row(&mut self, member: &MemberRow) -> Result<Option<ManifestRow>, StoreError> {
-        if self.tables.payload.get(member.place)?.is_none() {
+        if self.tables.payload.get(member.position)?.is_none() {
             self.remove_lost_record(member)?;
             return Ok(None);
         }
@@ -204,7 +204,7 @@ impl Transaction<'_, '_> {
         }
         self.damage_seen.set(true);
         tracing::error!(record_id = %record_id(member.id), "the manifest entry of a record is missing and is made again");
-        let header = self.readable_header(member.place)?;
+        let header = self.readable_header(member.position)?;
         let state = if member.failed { StoredState::Failed } else { StoredState::Pending };
         Ok(header.map(|header| ManifestRow { state, ..ManifestRow::new_pending(header) }))
     }

@@ -21,7 +21,7 @@ use crate::policy::isolation::Cut;
 use crate::policy::scheduler::{Disposition, Outcome};
 
 /// Receipts that one settlement looks at, at least.
-const PRUNE_STEP: usize = 100;
+const PRUNE_RECEIPTS_MIN: usize = 100;
 
 /// Marks an open batch as in flight.
 pub struct Dispatch {
@@ -129,7 +129,7 @@ impl Op for Settle {
             note.apply(transaction)?;
         }
         // Twice as many as came: else they could come faster than they go.
-        transaction.prune_receipts(PRUNE_STEP.max(2 * settled.synced.len()))?;
+        transaction.prune_receipts(PRUNE_RECEIPTS_MIN.max(2 * settled.synced.len()))?;
         transaction.evict_for_settled(settled.synced.len())?;
         if let Some(claim) = &self.then {
             settled.claimed = transaction.claim_batch(claim)?;
@@ -144,10 +144,10 @@ impl Transaction<'_, '_> {
         let held = self.blocked_members(&row.members)?;
         for (member, lane) in &held {
             self.return_to_queue(member, DUE_WHEN_UNBLOCKED)?;
-            self.note_urgent(lane, member.place)?;
+            self.note_urgent(lane, member.position)?;
         }
-        let held: BTreeSet<u64> = held.iter().map(|(member, _)| member.place).collect();
-        row.members.retain(|member| !held.contains(&member.place));
+        let held: BTreeSet<u64> = held.iter().map(|(member, _)| member.position).collect();
+        row.members.retain(|member| !held.contains(&member.position));
         row.bytes = row.members.iter().map(|member| u64::from(member.bytes)).sum();
         Ok(())
     }
@@ -184,9 +184,9 @@ impl Transaction<'_, '_> {
                 Outcome::Synced => {
                     entry.state = StoredState::Synced;
                     entry.error = None;
-                    self.state.open_mut().release_member(member.place);
-                    self.remove_payload(member.place)?;
-                    self.tables.receipts.insert(member.place, (member.id, self.now.steady))?;
+                    self.state.open_mut().release_member(member.position);
+                    self.remove_payload(member.position)?;
+                    self.tables.receipts.insert(member.position, (member.id, self.now.steady))?;
                     settled.synced.push(record_id(member.id));
                     self.state.synced_total += 1;
                     self.state.settled_total += 1;
@@ -195,8 +195,8 @@ impl Transaction<'_, '_> {
                 Outcome::Quarantine(error) => {
                     entry.state = StoredState::Quarantined;
                     entry.error = Some(to_stored_error(error));
-                    self.state.open_mut().release_member(member.place);
-                    self.tables.quarantine.insert(member.place, member.id)?;
+                    self.state.open_mut().release_member(member.position);
+                    self.tables.quarantine.insert(member.position, member.id)?;
                     settled.quarantined.push(QuarantinedRecord {
                         id: record_id(member.id),
                         submitter: entry.submitter,
@@ -239,8 +239,8 @@ impl Transaction<'_, '_> {
             entry.state = StoredState::Failed;
             entry.error = Some(to_stored_error(error));
             entry.due_at = Some(due);
-            self.state.open_mut().release_member(member.place);
-            self.tables.retry.insert((due, member.place), ())?;
+            self.state.open_mut().release_member(member.position);
+            self.tables.retry.insert((due, member.position), ())?;
             self.save_row(member.id, &entry, Some(was))?;
         }
         Ok(())

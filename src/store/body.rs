@@ -9,9 +9,9 @@ use super::schema::RecordHeader;
 /// The header of a record; none when there is no payload at this place.
 pub(super) fn read_header(
     payload: &impl ReadableTable<u64, &'static [u8]>,
-    place: u64,
+    position: u64,
 ) -> Result<Option<RecordHeader>, StoreError> {
-    let Some(sealed) = payload.get(place)? else {
+    let Some(sealed) = payload.get(position)? else {
         return Ok(None);
     };
     Ok(Some(codec::unseal_row::<RecordHeader>(sealed.value())?.header))
@@ -21,16 +21,16 @@ pub(super) fn read_header(
 pub(super) fn read_payload(
     payload: &impl ReadableTable<u64, &'static [u8]>,
     chunks: &impl ReadableTable<(u64, u32), &'static [u8]>,
-    place: u64,
+    position: u64,
 ) -> Result<Option<(RecordHeader, Box<str>)>, StoreError> {
-    let Some(sealed) = payload.get(place)? else {
+    let Some(sealed) = payload.get(position)? else {
         return Ok(None);
     };
     let row = codec::unseal_row::<RecordHeader>(sealed.value())?;
     let mut body = row.verified_part()?.to_vec();
     let header = row.header;
     if body.len() < header.bytes as usize {
-        for (item, index) in chunks.range((place, 0)..=(place, u32::MAX))?.zip(0..) {
+        for (item, index) in chunks.range((position, 0)..=(position, u32::MAX))?.zip(0..) {
             let (_, sealed) = item?;
             let chunk = codec::unseal_chunk(sealed.value())?;
             if (chunk.index, chunk.digest) != (index, header.digest) {
@@ -55,10 +55,10 @@ pub(super) fn write_payload(
 ) -> Result<(), StoreError> {
     let encoded = codec::encode_header(header)?;
     let (first, rest) = codec::split_body(encoded.len(), body.as_bytes());
-    payload.insert(header.place, codec::seal_row(&encoded, first)?.as_slice())?;
+    payload.insert(header.position, codec::seal_row(&encoded, first)?.as_slice())?;
     for (part, index) in rest.zip(0..) {
         let sealed = codec::seal_chunk(&header.digest, index, part)?;
-        chunks.insert((header.place, index), sealed.as_slice())?;
+        chunks.insert((header.position, index), sealed.as_slice())?;
     }
     Ok(())
 }

@@ -18,9 +18,9 @@ use crate::policy::scheduler::ClaimOrder;
 use crate::policy::sizing::Filling;
 
 /// Records that one claim looks at; the next goes on from there.
-const CLAIM_SCAN: usize = 10_000;
+const CLAIM_SCAN_RECORDS_MAX: usize = 10_000;
 /// Failed records that are due of which one claim chooses, at least: those of a whole batch come back together.
-const DUE_SCAN: usize = 1000;
+const DUE_SCAN_RECORDS_MIN: usize = 1000;
 
 /// Takes records from the queue into a batch.
 pub struct Claim {
@@ -77,7 +77,7 @@ struct BatchDraft<'o> {
     order: &'o ClaimOrder,
     filling: Filling<'o>,
     members: Vec<Candidate>,
-    places: BTreeSet<u64>,
+    positions: BTreeSet<u64>,
     lanes: HashMap<Lane, LaneProgress>,
     cursors: Cursors,
     /// Looked at outside of the walk: failed ones that are due, woken ones, and who comes along.
@@ -91,11 +91,11 @@ struct BatchDraft<'o> {
 
 enum Deferral {
     /// An earlier one of its lane holds it.
-    Held { lane: Lane, place: u64, id: u128, due: Option<u64> },
+    Held { lane: Lane, position: u64, id: u128, due: Option<u64> },
     /// It stands in a lane, and nothing at its place can be read.
-    Unreadable { lane: Lane, place: u64 },
+    Unreadable { lane: Lane, position: u64 },
     /// Nothing at this place can be sent; its row in `retry`, if it has one, would be due for ever.
-    Stray { place: u64, due: Option<u64> },
+    Stray { position: u64, due: Option<u64> },
 }
 
 #[derive(PartialEq)]
@@ -110,9 +110,9 @@ impl BatchDraft<'_> {
     fn add_candidate(&mut self, candidate: Candidate) -> bool {
         let fits = self.filling.admit(&candidate.record_type, u64::from(candidate.row.bytes));
         if fits {
-            self.places.insert(candidate.row.place);
+            self.positions.insert(candidate.row.position);
             if let Some(lane) = &candidate.lane {
-                self.lane_progress(lane).next = seq_of(candidate.row.place) + 1;
+                self.lane_progress(lane).next = seq_of(candidate.row.position) + 1;
             }
             self.members.push(candidate);
         }
@@ -125,21 +125,21 @@ impl BatchDraft<'_> {
 
     /// In queue order, save that records of one lane stand in the order of their arrival.
     fn into_send_order(mut self) -> (Vec<MemberRow>, Vec<Candidate>) {
-        self.members.sort_by_key(|member| member.row.place);
+        self.members.sort_by_key(|member| member.row.position);
         let mut lanes: HashMap<&Lane, Vec<u64>> = HashMap::new();
         for member in &self.members {
             if let Some(lane) = &member.lane {
-                lanes.entry(lane).or_default().push(member.row.place);
+                lanes.entry(lane).or_default().push(member.row.position);
             }
         }
-        for places in lanes.values_mut() {
-            places.sort_by_key(|place| std::cmp::Reverse(crate::model::QueuePosition(*place).seq()));
+        for positions in lanes.values_mut() {
+            positions.sort_by_key(|position| std::cmp::Reverse(crate::model::QueuePosition(*position).seq()));
         }
-        let by_place: HashMap<u64, &MemberRow> =
-            self.members.iter().map(|member| (member.row.place, &member.row)).collect();
+        let by_position: HashMap<u64, &MemberRow> =
+            self.members.iter().map(|member| (member.row.position, &member.row)).collect();
         let rows = self.members.iter().map(|member| {
             let own = member.lane.as_ref().and_then(|lane| lanes.get_mut(lane)).and_then(Vec::pop);
-            own.and_then(|place| by_place.get(&place).copied()).unwrap_or(&member.row).clone()
+            own.and_then(|position| by_position.get(&position).copied()).unwrap_or(&member.row).clone()
         });
         let rows = rows.collect();
         (rows, self.members)
@@ -180,17 +180,17 @@ impl Transaction<'_, '_> {
                 Err(unsendable) => {
                     // Set aside, and not of the next draft; the others stay where they were.
                     for member in &row.members {
-                        self.state.wake_record(member.place);
+                        self.state.wake_record(member.position);
                     }
                     self.quarantine_unsendable(&row, &unsendable)?;
                     continue;
                 }
             };
             for candidate in taken {
-                self.state.woken.remove(&candidate.row.place);
-                self.state.urgent.remove_record(candidate.row.place);
+                self.state.woken.remove(&candidate.row.position);
+                self.state.urgent.remove_record(candidate.row.position);
                 if let Some(due) = candidate.due {
-                    self.tables.retry.remove((due, candidate.row.place))?;
+                    self.tables.retry.remove((due, candidate.row.position))?;
                 }
             }
             self.save_batch(id, row)?;
@@ -204,7 +204,7 @@ impl Transaction<'_, '_> {
             order,
             filling: order.limit.filling(),
             members: Vec::new(),
-            places: BTreeSet::new(),
+            positions: BTreeSet::new(),
             lanes: HashMap::new(),
             cursors: self.state.cursors.clone(),
             waiting: self.state.woken.clone(),
@@ -212,11 +212,11 @@ impl Transaction<'_, '_> {
             dismissed: Vec::new(),
             looked_at: 0,
         };
-        let due_scan = DUE_SCAN.max(order.limit.records);
+        let due_scan = DUE_SCAN_RECORDS_MIN.max(order.limit.records);
         for item in self.tables.retry.range(..=(self.now.steady, u64::MAX))?.take(due_scan) {
-            let (due, place) = item?.0.value();
-            draft.waiting.insert(place);
-            draft.due.insert(place, due);
+            let (due, position) = item?.0.value();
+            draft.waiting.insert(position);
+            draft.due.insert(position, due);
         }
         self.add_urgent_records(&mut draft)?;
         for range in self.state.cursors.remaining_ranges() {
@@ -224,23 +224,23 @@ impl Transaction<'_, '_> {
             let mut walk = self.tables.payload.range(range)?.peekable();
             loop {
                 let fresh = match walk.peek() {
-                    Some(Ok((place, _))) => Some(place.value()),
+                    Some(Ok((position, _))) => Some(position.value()),
                     Some(Err(_)) => return Err(first_error(walk)),
                     None => None,
                 };
-                let waiting = draft.waiting.first().copied().filter(|place| *place < end);
-                let Some(place) = fresh.into_iter().chain(waiting).min() else {
+                let waiting = draft.waiting.first().copied().filter(|position| *position < end);
+                let Some(position) = fresh.into_iter().chain(waiting).min() else {
                     break;
                 };
-                if draft.looked_at >= CLAIM_SCAN
-                    || self.consider_record(place, &mut draft)? == DraftStep::Full
+                if draft.looked_at >= CLAIM_SCAN_RECORDS_MAX
+                    || self.consider_record(position, &mut draft)? == DraftStep::Full
                 {
                     return Ok(draft);
                 }
                 draft.looked_at += 1;
-                draft.waiting.remove(&place);
-                if fresh == Some(place) {
-                    draft.cursors.mark_passed(place);
+                draft.waiting.remove(&position);
+                if fresh == Some(position) {
+                    draft.cursors.mark_passed(position);
                     walk.next();
                 }
             }
@@ -254,40 +254,40 @@ impl Transaction<'_, '_> {
         if self.state.urgent.is_empty() {
             return Ok(());
         }
-        for place in draft.due.keys() {
-            let lane = self.lane_of_record(*place)?;
+        for position in draft.due.keys() {
+            let lane = self.lane_of_record(*position)?;
             draft.waiting.extend(lane.and_then(|lane| self.state.urgent.most_urgent(&lane)));
         }
         Ok(())
     }
 
     /// Takes the record at a place, with those before it in its lane, if all of them are free to go.
-    fn consider_record(&self, place: u64, draft: &mut BatchDraft<'_>) -> Result<DraftStep, StoreError> {
-        if draft.places.contains(&place) || self.state.open.batch_of(place).is_some() {
+    fn consider_record(&self, position: u64, draft: &mut BatchDraft<'_>) -> Result<DraftStep, StoreError> {
+        if draft.positions.contains(&position) || self.state.open.batch_of(position).is_some() {
             return Ok(DraftStep::Done);
         }
-        let Availability::Free(candidate) = self.availability_of(place)? else {
-            let due = draft.due.get(&place).copied();
-            draft.dismissed.push(Deferral::Stray { place, due });
+        let Availability::Free(candidate) = self.availability_of(position)? else {
+            let due = draft.due.get(&position).copied();
+            draft.dismissed.push(Deferral::Stray { position, due });
             return Ok(DraftStep::Done);
         };
         let mut chain = Vec::new();
         if let Some(lane) = &candidate.lane
-            && !self.collect_predecessors(lane, place, &mut chain, draft)?
+            && !self.collect_predecessors(lane, position, &mut chain, draft)?
         {
             let (lane, id, due) = (lane.clone(), candidate.row.id, candidate.due);
-            draft.dismissed.push(Deferral::Held { lane, place, id, due });
+            draft.dismissed.push(Deferral::Held { lane, position, id, due });
             return Ok(DraftStep::Done);
         }
         chain.push(candidate);
         for member in chain {
-            let (lane, place) = (member.lane.clone(), member.row.place);
+            let (lane, position) = (member.lane.clone(), member.row.position);
             if !draft.add_candidate(member) {
                 return Ok(DraftStep::Full);
             }
             // Whoever stands behind it and was passed over may come along, and must, before any later one does.
             if let Some(lane) = lane
-                && let Some(behind) = self.successor_of(&lane, place)?
+                && let Some(behind) = self.successor_of(&lane, position)?
                 && draft.cursors.has_passed(behind)
             {
                 draft.waiting.insert(behind);
@@ -301,21 +301,21 @@ impl Transaction<'_, '_> {
     fn collect_predecessors(
         &self,
         lane: &Lane,
-        place: u64,
+        position: u64,
         chain: &mut Vec<Candidate>,
         draft: &mut BatchDraft<'_>,
     ) -> Result<bool, StoreError> {
         let LaneProgress { next, blocked_at } = *draft.lane_progress(lane);
-        if blocked_at.is_some_and(|blocked_at| blocked_at < seq_of(place)) {
+        if blocked_at.is_some_and(|blocked_at| blocked_at < seq_of(position)) {
             return Ok(false);
         }
-        for earlier in self.predecessors(lane, next, place)? {
+        for earlier in self.predecessors(lane, next, position)? {
             let earlier = earlier?;
             draft.looked_at += 1;
             match self.availability_of(earlier)? {
                 Availability::Free(earlier) => chain.push(earlier),
                 Availability::Unreadable => {
-                    draft.dismissed.push(Deferral::Unreadable { lane: lane.clone(), place: earlier });
+                    draft.dismissed.push(Deferral::Unreadable { lane: lane.clone(), position: earlier });
                 }
                 Availability::Kept => {
                     draft.lane_progress(lane).blocked_at = Some(seq_of(earlier));
@@ -330,12 +330,12 @@ impl Transaction<'_, '_> {
     }
 
     /// Whether the record at a place may go: fresh, or failed and due, or failed and held until now.
-    fn availability_of(&self, place: u64) -> Result<Availability, StoreError> {
-        if self.state.open.batch_of(place).is_some() {
+    fn availability_of(&self, position: u64) -> Result<Availability, StoreError> {
+        if self.state.open.batch_of(position).is_some() {
             return Ok(Availability::Kept);
         }
-        let Some(header) = self.readable_header(place)? else {
-            let reviewed = self.tables.quarantine.get(place)?.is_some();
+        let Some(header) = self.readable_header(position)? else {
+            let reviewed = self.tables.quarantine.get(position)?.is_some();
             return Ok(if reviewed { Availability::Kept } else { Availability::Unreadable });
         };
         let Some(row) = self.manifest_row(header.id)? else { return Ok(Availability::Unreadable) };
@@ -349,26 +349,26 @@ impl Transaction<'_, '_> {
             }
         };
         let lane = header.lane_in(self.state.key_space);
-        let row = MemberRow { place, id: header.id, bytes: header.bytes, failed: due.is_some() };
+        let row = MemberRow { position, id: header.id, bytes: header.bytes, failed: due.is_some() };
         Ok(Availability::Free(Candidate { row, record_type: header.record_type, lane, due }))
     }
 
     fn apply_deferrals(&mut self, dismissed: &[Deferral]) -> Result<(), StoreError> {
         for dismissed in dismissed {
             match *dismissed {
-                Deferral::Held { ref lane, place, id, due } => {
-                    self.state.woken.remove(&place);
-                    self.note_urgent(lane, place)?;
+                Deferral::Held { ref lane, position, id, due } => {
+                    self.state.woken.remove(&position);
+                    self.note_urgent(lane, position)?;
                     if let Some(due) = due.filter(|due| *due != DUE_WHEN_UNBLOCKED) {
-                        self.reschedule_retry(id, place, due, DUE_WHEN_UNBLOCKED)?;
+                        self.reschedule_retry(id, position, due, DUE_WHEN_UNBLOCKED)?;
                     }
                 }
-                Deferral::Unreadable { ref lane, place } => self.drop_from_lane(lane, place)?,
-                Deferral::Stray { place, due } => {
-                    self.state.woken.remove(&place);
+                Deferral::Unreadable { ref lane, position } => self.drop_from_lane(lane, position)?,
+                Deferral::Stray { position, due } => {
+                    self.state.woken.remove(&position);
                     if let Some(due) = due {
                         self.state.waits_changed = true;
-                        self.tables.retry.remove((due, place))?;
+                        self.tables.retry.remove((due, position))?;
                     }
                 }
             }

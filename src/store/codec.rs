@@ -20,19 +20,19 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-const VERSION: u8 = 1;
+const ROW_VERSION: u8 = 1;
 pub(super) const ROW_MAGIC: &[u8; 4] = b"fsr1";
 pub(super) const CHUNK_MAGIC: &[u8; 4] = b"fsc1";
-const ROW_PREFIX: usize = 16;
-const CHUNK_PREFIX: usize = 28;
-const CRC: usize = 4;
-const SHORT: CodecError = CodecError::Damaged("it is too short");
+const ROW_PREFIX_BYTES: usize = 16;
+const CHUNK_PREFIX_BYTES: usize = 28;
+const CRC_BYTES: usize = 4;
+const TOO_SHORT: CodecError = CodecError::Damaged("it is too short");
 
 /// No row is larger: a length that a damaged value claims is not believed.
-const MAX_ROW_BYTES: usize = 4 << 20;
+const ROW_BYTES_MAX: usize = 4 << 20;
 
-const CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_ROW_BYTES>> =
-    bincode::config::standard().with_limit::<MAX_ROW_BYTES>();
+const BINCODE_CONFIG: Configuration<LittleEndian, Varint, Limit<ROW_BYTES_MAX>> =
+    bincode::config::standard().with_limit::<ROW_BYTES_MAX>();
 
 /// Why a value does not read.
 #[derive(Debug, Error)]
@@ -53,45 +53,45 @@ pub enum CodecError {
 
 /// A row as a value.
 pub(super) fn encode_row(row: &impl Serialize) -> Result<Vec<u8>, CodecError> {
-    let mut bytes = vec![VERSION];
-    bytes.extend(bincode::serde::encode_to_vec(row, CONFIG)?);
+    let mut bytes = vec![ROW_VERSION];
+    bytes.extend(bincode::serde::encode_to_vec(row, BINCODE_CONFIG)?);
     Ok(bytes)
 }
 
 /// A value as a row.
 pub(super) fn decode_row<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     match bytes.split_first() {
-        Some((&VERSION, row)) => decode_bincode(row),
+        Some((&ROW_VERSION, row)) => decode_bincode(row),
         Some((&other, _)) => Err(CodecError::Version(other)),
         None => Err(CodecError::Damaged("it is empty")),
     }
 }
 
 fn decode_bincode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    let (row, used) = bincode::serde::decode_from_slice(bytes, CONFIG)?;
+    let (row, used) = bincode::serde::decode_from_slice(bytes, BINCODE_CONFIG)?;
     if used == bytes.len() { Ok(row) } else { Err(CodecError::Damaged("it is longer than its row")) }
 }
 
 /// Bytes of a sealed row or chunk, at most: what fits on a page of 4 KiB with its key.
-const ROW_BYTES: usize = 4000;
+const SEALED_BYTES_MAX: usize = 4000;
 /// Bytes of a body in a chunk, at most.
-pub(super) const CHUNK_BYTES: usize = ROW_BYTES - CHUNK_PREFIX - CRC;
+pub(super) const CHUNK_BODY_BYTES: usize = SEALED_BYTES_MAX - CHUNK_PREFIX_BYTES - CRC_BYTES;
 
 /// The parts of a body: what goes into the row behind a header of this length, and the chunks.
 pub(super) fn split_body(header_length: usize, body: &[u8]) -> (&[u8], impl Iterator<Item = &[u8]>) {
-    let room = ROW_BYTES.saturating_sub(ROW_PREFIX + header_length + CRC);
+    let room = SEALED_BYTES_MAX.saturating_sub(ROW_PREFIX_BYTES + header_length + CRC_BYTES);
     let (first, rest) = body.split_at(room.min(body.len()));
-    (first, rest.chunks(CHUNK_BYTES))
+    (first, rest.chunks(CHUNK_BODY_BYTES))
 }
 
 /// A header as bytes, for [`seal`].
 pub(super) fn encode_header(header: &impl Serialize) -> Result<Vec<u8>, CodecError> {
-    Ok(bincode::serde::encode_to_vec(header, CONFIG)?)
+    Ok(bincode::serde::encode_to_vec(header, BINCODE_CONFIG)?)
 }
 
 /// The row of a record: its header and the first part of its body, sealed.
 pub(super) fn seal_row(header: &[u8], part: &[u8]) -> Result<Vec<u8>, CodecError> {
-    let mut sealed = Vec::with_capacity(ROW_PREFIX + header.len() + part.len() + CRC);
+    let mut sealed = Vec::with_capacity(ROW_PREFIX_BYTES + header.len() + part.len() + CRC_BYTES);
     sealed.extend_from_slice(ROW_MAGIC);
     sealed.extend_from_slice(&encode_length(header.len())?);
     sealed.extend_from_slice(&encode_length(part.len())?);
@@ -117,8 +117,8 @@ pub(super) struct SealedRow<'a, T> {
 impl<'a, T> SealedRow<'a, T> {
     /// The first part of the body, verified.
     pub(super) fn verified_part(&self) -> Result<&'a [u8], CodecError> {
-        let (part, crc) = self.rest.split_at_checked(self.part_length).ok_or(SHORT)?;
-        let crc = crc.first_chunk::<CRC>().ok_or(SHORT)?;
+        let (part, crc) = self.rest.split_at_checked(self.part_length).ok_or(TOO_SHORT)?;
+        let crc = crc.first_chunk::<CRC_BYTES>().ok_or(TOO_SHORT)?;
         if crc32fast::hash(part) == u32::from_le_bytes(*crc) {
             Ok(part)
         } else {
@@ -128,22 +128,22 @@ impl<'a, T> SealedRow<'a, T> {
 
     /// Its length as the header tells it, for whoever looks for what comes behind it.
     pub(super) fn sealed_length(&self) -> usize {
-        ROW_PREFIX + self.header_length + self.part_length + CRC
+        ROW_PREFIX_BYTES + self.header_length + self.part_length + CRC_BYTES
     }
 }
 
 /// The row that begins here. What follows after its end is not looked at.
 pub(super) fn unseal_row<T: DeserializeOwned>(bytes: &[u8]) -> Result<SealedRow<'_, T>, CodecError> {
-    let (magic, after) = bytes.split_first_chunk::<4>().ok_or(SHORT)?;
+    let (magic, after) = bytes.split_first_chunk::<4>().ok_or(TOO_SHORT)?;
     let (header_length, after) = read_u32(after)?;
     let (part_length, after) = read_u32(after)?;
     let (crc, after) = read_u32(after)?;
     if magic != ROW_MAGIC {
         return Err(CodecError::Damaged("it is no payload"));
     }
-    let (header, rest) = after.split_at_checked(header_length as usize).ok_or(SHORT)?;
+    let (header, rest) = after.split_at_checked(header_length as usize).ok_or(TOO_SHORT)?;
     let mut found = crc32fast::Hasher::new();
-    found.update(bytes.get(..ROW_PREFIX - CRC).ok_or(SHORT)?);
+    found.update(bytes.get(..ROW_PREFIX_BYTES - CRC_BYTES).ok_or(TOO_SHORT)?);
     found.update(header);
     if found.finalize() != crc {
         return Err(CodecError::Damaged("the checksum of its header is wrong"));
@@ -154,7 +154,7 @@ pub(super) fn unseal_row<T: DeserializeOwned>(bytes: &[u8]) -> Result<SealedRow<
 
 /// A further part of a body, sealed.
 pub(super) fn seal_chunk(digest: &[u8; 16], index: u32, part: &[u8]) -> Result<Vec<u8>, CodecError> {
-    let mut sealed = Vec::with_capacity(CHUNK_PREFIX + part.len() + CRC);
+    let mut sealed = Vec::with_capacity(CHUNK_PREFIX_BYTES + part.len() + CRC_BYTES);
     sealed.extend_from_slice(CHUNK_MAGIC);
     sealed.extend_from_slice(digest);
     sealed.extend_from_slice(&index.to_le_bytes());
@@ -177,19 +177,19 @@ pub(super) struct BodyChunk<'a> {
 impl BodyChunk<'_> {
     /// As it is on disk.
     pub(super) fn sealed_length(&self) -> usize {
-        CHUNK_PREFIX + self.part.len() + CRC
+        CHUNK_PREFIX_BYTES + self.part.len() + CRC_BYTES
     }
 }
 
 /// The chunk that begins here. What follows after its end is not looked at.
 pub(super) fn unseal_chunk(bytes: &[u8]) -> Result<BodyChunk<'_>, CodecError> {
-    let (magic, after) = bytes.split_first_chunk::<4>().ok_or(SHORT)?;
-    let (digest, after) = after.split_first_chunk::<16>().ok_or(SHORT)?;
+    let (magic, after) = bytes.split_first_chunk::<4>().ok_or(TOO_SHORT)?;
+    let (digest, after) = after.split_first_chunk::<16>().ok_or(TOO_SHORT)?;
     let (index, after) = read_u32(after)?;
     let (part_length, after) = read_u32(after)?;
-    let (part, after) = after.split_at_checked(part_length as usize).ok_or(SHORT)?;
+    let (part, after) = after.split_at_checked(part_length as usize).ok_or(TOO_SHORT)?;
     let (crc, _) = read_u32(after)?;
-    let sealed = bytes.get(..CHUNK_PREFIX + part.len()).ok_or(SHORT)?;
+    let sealed = bytes.get(..CHUNK_PREFIX_BYTES + part.len()).ok_or(TOO_SHORT)?;
     if magic != CHUNK_MAGIC || crc32fast::hash(sealed) != crc {
         return Err(CodecError::Damaged("the checksum of a chunk is wrong"));
     }
@@ -201,7 +201,7 @@ fn encode_length(bytes: usize) -> Result<[u8; 4], CodecError> {
 }
 
 fn read_u32(bytes: &[u8]) -> Result<(u32, &[u8]), CodecError> {
-    let (number, rest) = bytes.split_first_chunk::<4>().ok_or(SHORT)?;
+    let (number, rest) = bytes.split_first_chunk::<4>().ok_or(TOO_SHORT)?;
     Ok((u32::from_le_bytes(*number), rest))
 }
 
@@ -253,10 +253,10 @@ mod tests {
             let (first, rest) = split_body(40, &body);
             let rest: Vec<&[u8]> = rest.collect();
             assert_eq!([&[first], rest.as_slice()].concat().concat(), body);
-            assert!(seal_row(&[0; 40], first).unwrap().len() <= ROW_BYTES);
+            assert!(seal_row(&[0; 40], first).unwrap().len() <= SEALED_BYTES_MAX);
             for (part, index) in rest.iter().zip(0..) {
                 let sealed = seal_chunk(&[1; 16], index, part).unwrap();
-                assert!(sealed.len() <= ROW_BYTES);
+                assert!(sealed.len() <= SEALED_BYTES_MAX);
                 let chunk = unseal_chunk(&sealed).unwrap();
                 assert_eq!((chunk.digest, chunk.index, chunk.part), ([1; 16], index, *part));
             }

@@ -177,7 +177,7 @@ mod tests {
     fn the_bytes_of_counters_on_disk_stay_the_same() {
         let header = RecordHeader {
             id: 1,
-            place: 2,
+            position: 2,
             record_type: "T".into(),
             key: Some("k".into()),
             submitter: 3,

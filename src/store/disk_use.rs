@@ -10,7 +10,7 @@ use super::codec;
 
 const PAGE_BYTES: u64 = 4096;
 /// What a chunk has of a body.
-const CHUNK_BYTES: u64 = codec::CHUNK_BYTES as u64;
+const CHUNK_BODY_BYTES: u64 = codec::CHUNK_BODY_BYTES as u64;
 /// A row of `payload` without its names and its part of the body.
 const PAYLOAD_ROW_BYTES: u64 = 90;
 /// A row of `manifest` without its names, on pages that are not quite full where ids come in no order.
@@ -20,7 +20,7 @@ const LANE_ROW_BYTES: u64 = 40;
 /// A row of `chunks` without its part of the body.
 const CHUNK_ROW_BYTES: u64 = 50;
 /// What a receipt takes, at least and at most, roughly.
-pub(super) const RECEIPT_BYTES: u64 = 200;
+pub(super) const RECEIPT_BYTES_MIN: u64 = 200;
 pub(super) const RECEIPT_BYTES_MAX: u64 = 500;
 
 /// What a record takes on the disk until it is settled, estimated.
@@ -28,7 +28,7 @@ pub(super) fn estimate_disk_bytes(record_type: &str, key: Option<&str>, payload_
     let names = record_type.len() as u64 + key.map_or(0, |key| key.len() as u64);
     let room = PAGE_BYTES.saturating_sub(PAYLOAD_ROW_BYTES + names);
     let (first, rest) = (payload_bytes.min(room), payload_bytes.saturating_sub(room));
-    let (chunks, last_chunk) = (rest / CHUNK_BYTES, rest % CHUNK_BYTES);
+    let (chunks, last_chunk) = (rest / CHUNK_BODY_BYTES, rest % CHUNK_BODY_BYTES);
     let lane = key.map_or(0, |key| bytes_on_pages(LANE_ROW_BYTES + key.len() as u64));
     let last = if last_chunk == 0 { 0 } else { bytes_on_pages(CHUNK_ROW_BYTES + last_chunk) };
     bytes_on_pages(PAYLOAD_ROW_BYTES + names + first)

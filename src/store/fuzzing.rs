@@ -26,7 +26,7 @@ const RECORDS: u128 = 60;
 const LARGE: [u128; 2] = [30, 57];
 /// The user that handed all of them over.
 const SUBMITTER: u32 = 1000;
-const HOUR: u64 = 3_600_000;
+const HOUR_MS: u64 = 3_600_000;
 const LIMITS: QueueLimits = QueueLimits {
     max_records: 10_000,
     max_bytes: 1 << 30,
@@ -34,7 +34,7 @@ const LIMITS: QueueLimits = QueueLimits {
     user_share: 1.0,
     own_uid: 0,
     max_record_bytes: 1 << 20,
-    keep_synced_ms: HOUR,
+    keep_synced_ms: HOUR_MS,
     disk_reserve: 0,
 };
 
@@ -108,7 +108,7 @@ impl SoundStore {
             if row.state == StoredState::Synced || is_forged(id) {
                 continue;
             }
-            let (header, body) = body::read_payload(&tables.payload, &tables.chunks, row.place)
+            let (header, body) = body::read_payload(&tables.payload, &tables.chunks, row.position)
                 .unwrap()
                 .expect("it is unsettled");
             let RecordHeader { id, submitter, record_type, key, .. } = header;
@@ -140,11 +140,12 @@ impl SoundStore {
 }
 
 /// The sealed row of a record with its body, whole.
-pub fn seal(id: u128, place: u64, record_type: &str, key: Option<&str>, payload: &str) -> Vec<u8> {
+pub fn seal(id: u128, position: u64, record_type: &str, key: Option<&str>, payload: &str) -> Vec<u8> {
     let digest = super::append::content_digest(record_type, key, payload);
     let (record_type, key) = (record_type.to_owned(), key.map(Into::into));
     let bytes = u32::try_from(payload.len()).unwrap();
-    let header = RecordHeader { id, place, record_type, key, submitter: 0, created_at: HOUR, bytes, digest };
+    let header =
+        RecordHeader { id, position, record_type, key, submitter: 0, created_at: HOUR_MS, bytes, digest };
     codec::seal_row(&codec::encode_header(&header).unwrap(), payload.as_bytes()).unwrap()
 }
 
@@ -174,7 +175,7 @@ fn assert_usable(queue: &mut Queue) {
 }
 
 fn now(queue: &Queue) -> Now {
-    Now { steady: queue.last_steady().max(HOUR) + 1, wall: HOUR }
+    Now { steady: queue.last_steady().max(HOUR_MS) + 1, wall: HOUR_MS }
 }
 
 fn run<O: Op>(queue: &mut Queue, op: O) -> O::Reply {
@@ -196,5 +197,11 @@ fn settle(queue: &mut Queue, batch: BatchId, disposition: Disposition) {
 }
 
 fn error() -> LastError {
-    LastError { class: "test".into(), http_status: Some(504), code: None, message: "late".into(), at: HOUR }
+    LastError {
+        class: "test".into(),
+        http_status: Some(504),
+        code: None,
+        message: "late".into(),
+        at: HOUR_MS,
+    }
 }

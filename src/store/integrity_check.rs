@@ -15,28 +15,28 @@ pub(super) fn check_integrity(database: &Database) -> Result<(), StoreError> {
     let mut found = Counters { submitters: counted.submitters.to_zeroed(), ..Counters::default() };
     let (mut bytes, mut chunks) = (0, 0);
     for item in tables.payload.range::<u64>(..)? {
-        let place = item?.0.value();
-        let read = body::read_payload(&tables.payload, &tables.chunks, place)?;
+        let position = item?.0.value();
+        let read = body::read_payload(&tables.payload, &tables.chunks, position)?;
         let (header, body) =
             read.ok_or(StoreError::Inconsistent("a payload is not found under its place"))?;
         let row = tables.manifest.get(header.id)?.map(|row| codec::decode_row::<ManifestRow>(row.value()));
         let row = row.transpose()?.ok_or(StoreError::Inconsistent("a payload has no manifest entry"))?;
-        let same = row.place == place && header.place == place && row.digest == header.digest;
+        let same = row.position == position && header.position == position && row.digest == header.digest;
         if !same || row.state == StoredState::Synced {
             return Err(StoreError::Inconsistent("a payload and its manifest entry contradict each other"));
         }
-        if (row.state == StoredState::Quarantined) != tables.quarantine.get(place)?.is_some() {
+        if (row.state == StoredState::Quarantined) != tables.quarantine.get(position)?.is_some() {
             return Err(StoreError::Inconsistent(
                 "a record is listed as under review and is not, or the reverse",
             ));
         }
         bytes += body.len() as u64;
-        chunks += tables.chunks.range((place, 0)..=(place, u32::MAX))?.count() as u64;
+        chunks += tables.chunks.range((position, 0)..=(position, u32::MAX))?.count() as u64;
     }
     for item in tables.manifest.range::<u128>(..)? {
         let row: ManifestRow = codec::decode_row(item?.1.value())?;
         let receipt = row.state == StoredState::Synced;
-        if receipt && tables.receipts.get(row.place)?.is_none() {
+        if receipt && tables.receipts.get(row.position)?.is_none() {
             return Err(StoreError::Inconsistent("a synced record has no receipt"));
         }
         found.count_change(&row, None, Some(row.state));

@@ -7,7 +7,7 @@ use std::ops::{Range, RangeInclusive};
 use crate::config::Config;
 
 /// Owner of all lanes where users share keys; no user has this uid.
-const EVERY_SUBMITTER: u32 = u32::MAX;
+const ALL_SUBMITTERS_UID: u32 = u32::MAX;
 
 /// Among whose records a key makes an order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl KeySpace {
     pub(super) fn lane_of(self, submitter: u32, key: Option<&str>) -> Option<Lane> {
         let owner = match self {
             Self::PerSubmitter => submitter,
-            Self::Shared => EVERY_SUBMITTER,
+            Self::Shared => ALL_SUBMITTERS_UID,
         };
         key.map(|key| Lane { owner, key: key.to_owned() })
     }
@@ -64,6 +64,6 @@ impl Lane {
 
     /// Whether a record of this user and key is in it.
     pub(super) fn includes_key_of(&self, submitter: u32, key: &str) -> bool {
-        self.key == key && [submitter, EVERY_SUBMITTER].contains(&self.owner)
+        self.key == key && [submitter, ALL_SUBMITTERS_UID].contains(&self.owner)
     }
 }

@@ -12,11 +12,11 @@ use super::schema::{ManifestRow, RecordHeader, Snapshot, StoredState, manifest_r
 use crate::model::{Holder, RecordId, RecordState};
 
 /// Records behind a holder that are counted; beyond, it is "at least".
-pub(super) const COUNTED: usize = 1000;
+pub(super) const COUNTED_SUCCESSORS_MAX: usize = 1000;
 /// Holders that a status names.
-pub(super) const NAMED: usize = 10;
+pub(super) const NAMED_HOLDERS_MAX: usize = 10;
 /// Records under review, and failed ones, that are looked at for holders.
-const SCAN: usize = 100;
+const HOLDER_SCAN_RECORDS_MAX: usize = 100;
 #[cfg(test)]
 thread_local! {
     /// Records of lanes that were looked at one after the other.
@@ -29,9 +29,9 @@ pub(super) fn count_lane_step() {
 }
 
 /// What a record is to those behind it in its lane; none when it does not hold them.
-pub(super) fn blocking_state(open: &OpenBatches, stored: StoredState, place: u64) -> Option<RecordState> {
+pub(super) fn blocking_state(open: &OpenBatches, stored: StoredState, position: u64) -> Option<RecordState> {
     match stored {
-        StoredState::Failed if open.is_in_flight(place) => Some(RecordState::Syncing),
+        StoredState::Failed if open.is_in_flight(position) => Some(RecordState::Syncing),
         StoredState::Failed => Some(RecordState::Failed),
         StoredState::Quarantined => Some(RecordState::Quarantined),
         StoredState::Pending | StoredState::Synced => None,
@@ -86,7 +86,7 @@ impl<'s> LaneView<'s> {
     pub(super) fn blocked_by(&mut self, row: &ManifestRow) -> Result<Option<RecordId>, StoreError> {
         let Some(lane) = row.lane_in(self.key_space) else { return Ok(None) };
         let head = self.blocking_head(&lane)?;
-        Ok(head.filter(|head| head.seq < seq_of(row.place)).map(|head| head.id))
+        Ok(head.filter(|head| head.seq < seq_of(row.position)).map(|head| head.id))
     }
 
     fn blocking_head(&mut self, lane: &Lane) -> Result<Option<BlockingHead>, StoreError> {
@@ -100,7 +100,7 @@ impl<'s> LaneView<'s> {
 
     fn read_blocking_head(&self, lane: &Lane) -> Result<Option<BlockingHead>, StoreError> {
         let head = self.snapshot.lanes.range(lane.positions_from(0))?.next().transpose()?;
-        let Some(head) = head.map(|(_, place)| place.value()) else { return Ok(None) };
+        let Some(head) = head.map(|(_, position)| position.value()) else { return Ok(None) };
         let Ok(Some(header)) = body::read_header(&self.snapshot.payload, head) else { return Ok(None) };
         let row = manifest_row(&self.snapshot.manifest, header.id)?;
         let state = row.and_then(|row| blocking_state(self.open, row.state, head));
@@ -111,7 +111,7 @@ impl<'s> LaneView<'s> {
     /// How many records stand behind this one in its lane, up to a bound.
     pub(super) fn blocked_count(&mut self, row: &ManifestRow) -> Result<u64, StoreError> {
         let lane = row.lane_in(self.key_space);
-        lane.map_or(Ok(0), |lane| self.count_successors(&lane, seq_of(row.place)))
+        lane.map_or(Ok(0), |lane| self.count_successors(&lane, seq_of(row.position)))
     }
 
     fn count_successors(&mut self, lane: &Lane, seq: u64) -> Result<u64, StoreError> {
@@ -124,7 +124,7 @@ impl<'s> LaneView<'s> {
             window.seqs.pop_front();
         }
         let from = window.seqs.back().copied().unwrap_or(seq) + 1;
-        let lacking = COUNTED - window.seqs.len();
+        let lacking = COUNTED_SUCCESSORS_MAX - window.seqs.len();
         for item in self.snapshot.lanes.range(lane.positions_from(from))?.take(lacking) {
             window.seqs.push_back(item?.0.value().2);
             self.steps += 1;
@@ -134,15 +134,15 @@ impl<'s> LaneView<'s> {
     }
 
     /// The record at this place, if it is the head of its lane and holds others back.
-    fn holder_at(&mut self, place: u64) -> Result<Option<Holder>, StoreError> {
-        let Ok(Some(header)) = body::read_header(&self.snapshot.payload, place) else { return Ok(None) };
+    fn holder_at(&mut self, position: u64) -> Result<Option<Holder>, StoreError> {
+        let Ok(Some(header)) = body::read_header(&self.snapshot.payload, position) else { return Ok(None) };
         let Some(lane) = header.lane_in(self.key_space) else { return Ok(None) };
         let Some(BlockingHead { state, .. }) =
-            self.blocking_head(&lane)?.filter(|head| head.seq == seq_of(place))
+            self.blocking_head(&lane)?.filter(|head| head.seq == seq_of(position))
         else {
             return Ok(None);
         };
-        let holds = self.count_successors(&lane, seq_of(place))?;
+        let holds = self.count_successors(&lane, seq_of(position))?;
         Ok(to_holder(header, state, holds))
     }
 }
@@ -153,21 +153,21 @@ pub(super) fn find_holders(
     open: &OpenBatches,
     key_space: KeySpace,
 ) -> Result<Vec<Holder>, StoreError> {
-    let mut places = Vec::new();
-    for item in snapshot.quarantine.range::<u64>(..)?.take(SCAN) {
-        places.push(item?.0.value());
+    let mut positions = Vec::new();
+    for item in snapshot.quarantine.range::<u64>(..)?.take(HOLDER_SCAN_RECORDS_MAX) {
+        positions.push(item?.0.value());
     }
-    for item in snapshot.retry.range::<(u64, u64)>(..)?.take(SCAN) {
-        places.push(item?.0.value().1);
+    for item in snapshot.retry.range::<(u64, u64)>(..)?.take(HOLDER_SCAN_RECORDS_MAX) {
+        positions.push(item?.0.value().1);
     }
-    places.extend(open.member_places().take(SCAN));
+    positions.extend(open.member_places().take(HOLDER_SCAN_RECORDS_MAX));
     let mut lanes = LaneView::new(snapshot, open, key_space);
     let mut holders = Vec::new();
-    for place in places {
-        if holders.len() == NAMED {
+    for position in positions {
+        if holders.len() == NAMED_HOLDERS_MAX {
             break;
         }
-        holders.extend(lanes.holder_at(place)?);
+        holders.extend(lanes.holder_at(position)?);
     }
     Ok(holders)
 }

@@ -13,20 +13,22 @@ use redb::ReadableTable;
 use super::body;
 use super::error::StoreError;
 use super::key_space::Lane;
-use super::lane_view::{COUNTED, NAMED, blocking_state, count_lane_step, to_holder};
+use super::lane_view::{
+    COUNTED_SUCCESSORS_MAX, NAMED_HOLDERS_MAX, blocking_state, count_lane_step, to_holder,
+};
 use super::op::Transaction;
 use super::schema::{DUE_WHEN_UNBLOCKED, ManifestRow, MemberRow, StoredState, seq_of};
 use crate::model::Holder;
 
 impl Transaction<'_, '_> {
-    /// The records of a lane from this `seq` on that stand before `place`, first to last.
+    /// The records of a lane from this `seq` on that stand before `position`, first to last.
     pub(super) fn predecessors(
         &self,
         lane: &Lane,
         from: u64,
-        place: u64,
+        position: u64,
     ) -> Result<impl Iterator<Item = Result<u64, StoreError>> + use<'_>, StoreError> {
-        let end = seq_of(place);
+        let end = seq_of(position);
         let range = self.tables.lanes.range(lane.positions_between(from.min(end), end))?;
         Ok(range.map(|item| {
             count_lane_step();
@@ -35,9 +37,9 @@ impl Transaction<'_, '_> {
     }
 
     /// The record that stands next behind this one in its lane.
-    pub(super) fn successor_of(&self, lane: &Lane, place: u64) -> Result<Option<u64>, StoreError> {
-        let mut range = self.tables.lanes.range(lane.positions_from(seq_of(place) + 1))?;
-        Ok(range.next().transpose()?.map(|(_, place)| place.value()))
+    pub(super) fn successor_of(&self, lane: &Lane, position: u64) -> Result<Option<u64>, StoreError> {
+        let mut range = self.tables.lanes.range(lane.positions_from(seq_of(position) + 1))?;
+        Ok(range.next().transpose()?.map(|(_, position)| position.value()))
     }
 
     /// The members of a batch that a record outside of it holds, in order of arrival, with their lanes. A held
@@ -46,18 +48,18 @@ impl Transaction<'_, '_> {
         &self,
         members: &[MemberRow],
     ) -> Result<Vec<(MemberRow, Lane)>, StoreError> {
-        let company: BTreeSet<u64> = members.iter().map(|member| member.place).collect();
+        let company: BTreeSet<u64> = members.iter().map(|member| member.position).collect();
         // Up to where each lane is of the batch without a gap; none once there was one.
         let mut fronts: HashMap<Lane, Option<u64>> = HashMap::new();
         let mut ordered: Vec<&MemberRow> = members.iter().collect();
-        ordered.sort_by_key(|member| seq_of(member.place));
+        ordered.sort_by_key(|member| seq_of(member.position));
         let mut held = Vec::new();
         for member in ordered {
-            let Some(lane) = self.lane_of_record(member.place)? else { continue };
+            let Some(lane) = self.lane_of_record(member.position)? else { continue };
             let front = fronts.entry(lane.clone()).or_insert(Some(0));
             if let Some(from) = *front {
-                *front = Some(seq_of(member.place) + 1);
-                for earlier in self.predecessors(&lane, from, member.place)? {
+                *front = Some(seq_of(member.position) + 1);
+                for earlier in self.predecessors(&lane, from, member.position)? {
                     if !company.contains(&earlier?) {
                         *front = None;
                         break;
@@ -72,14 +74,14 @@ impl Transaction<'_, '_> {
     }
 
     /// The lane of the record at a place, as far as its payload reads.
-    pub(super) fn lane_of_record(&self, place: u64) -> Result<Option<Lane>, StoreError> {
-        Ok(self.readable_header(place)?.and_then(|header| header.lane_in(self.state.key_space)))
+    pub(super) fn lane_of_record(&self, position: u64) -> Result<Option<Lane>, StoreError> {
+        Ok(self.readable_header(position)?.and_then(|header| header.lane_in(self.state.key_space)))
     }
 
     /// The record goes to the end of its lane.
-    pub(super) fn join_lane(&mut self, lane: Option<&Lane>, place: u64) -> Result<(), StoreError> {
+    pub(super) fn join_lane(&mut self, lane: Option<&Lane>, position: u64) -> Result<(), StoreError> {
         let Some(lane) = lane else { return Ok(()) };
-        self.tables.lanes.insert(lane.position_of(seq_of(place)), place)?;
+        self.tables.lanes.insert(lane.position_of(seq_of(position)), position)?;
         let stuck = self.state.counters.records.failed + self.state.counters.records.quarantined;
         if stuck > 0 && !self.state.holders_changed {
             self.count_new_successor(lane)?;
@@ -94,10 +96,10 @@ impl Transaction<'_, '_> {
             holder.key.as_deref().is_some_and(|key| lane.includes_key_of(holder.submitter, key))
         };
         if let Some(known) = holders.iter_mut().find(is_of_lane) {
-            known.holds = (known.holds + 1).min(COUNTED as u64);
+            known.holds = (known.holds + 1).min(COUNTED_SUCCESSORS_MAX as u64);
             return Ok(());
         }
-        if self.state.holders.len() >= NAMED {
+        if self.state.holders.len() >= NAMED_HOLDERS_MAX {
             return Ok(());
         }
         let Some(head) = self.lane_head(lane)? else { return Ok(()) };
@@ -105,7 +107,7 @@ impl Transaction<'_, '_> {
         let Some(row) = self.manifest_row(header.id)? else { return Ok(()) };
         if let Some(state) = blocking_state(&self.state.open, row.state, head) {
             let range = self.tables.lanes.range(lane.positions_from(seq_of(head) + 1))?;
-            let holds = range.take(COUNTED).count() as u64;
+            let holds = range.take(COUNTED_SUCCESSORS_MAX).count() as u64;
             self.state.holders.extend(to_holder(header, state, holds));
         }
         Ok(())
@@ -113,21 +115,21 @@ impl Transaction<'_, '_> {
 
     fn lane_head(&self, lane: &Lane) -> Result<Option<u64>, StoreError> {
         let head = self.tables.lanes.range(lane.positions_from(0))?.next().transpose()?;
-        Ok(head.map(|(_, place)| place.value()))
+        Ok(head.map(|(_, position)| position.value()))
     }
 
     /// The record is settled or gone: the next of its lane may be free to go.
     pub(super) fn leave_lane(&mut self, row: &ManifestRow) -> Result<(), StoreError> {
         let Some(lane) = row.lane_in(self.state.key_space) else { return Ok(()) };
-        self.tables.lanes.remove(lane.position_of(seq_of(row.place)))?;
-        self.state.urgent.remove_record(row.place);
+        self.tables.lanes.remove(lane.position_of(seq_of(row.position)))?;
+        self.state.urgent.remove_record(row.position);
         self.state.holders_changed = true;
         self.wake_lane(&lane)
     }
 
     /// A record is back from review: it goes, and with it those that it held.
     pub(super) fn release_from_review(&mut self, row: &ManifestRow) -> Result<(), StoreError> {
-        self.state.wake_record(row.place);
+        self.state.wake_record(row.position);
         self.state.holders_changed = true;
         self.state.waits_changed = true;
         row.lane_in(self.state.key_space).map_or(Ok(()), |lane| self.wake_lane(&lane))
@@ -155,15 +157,15 @@ impl Transaction<'_, '_> {
     }
 
     /// The next claim looks at a record that an earlier one of its key held; false when something else keeps it.
-    fn wake_blocked(&mut self, place: u64) -> Result<bool, StoreError> {
-        if self.state.open.batch_of(place).is_some() {
+    fn wake_blocked(&mut self, position: u64) -> Result<bool, StoreError> {
+        if self.state.open.batch_of(position).is_some() {
             return Ok(false);
         }
-        let Some(header) = self.readable_header(place)? else { return Ok(false) };
+        let Some(header) = self.readable_header(position)? else { return Ok(false) };
         match self.manifest_row(header.id)? {
-            Some(row) if row.state == StoredState::Pending => self.state.wake_record(place),
+            Some(row) if row.state == StoredState::Pending => self.state.wake_record(position),
             Some(row) if row.state == StoredState::Failed && row.due_at.is_none() => {
-                self.reschedule_retry(header.id, place, DUE_WHEN_UNBLOCKED, self.now.steady)?;
+                self.reschedule_retry(header.id, position, DUE_WHEN_UNBLOCKED, self.now.steady)?;
             }
             _ => return Ok(false),
         }
@@ -172,28 +174,31 @@ impl Transaction<'_, '_> {
 
     /// Whether nothing tells any more what stands at a place: neither its payload and its manifest entry, nor
     /// the list of those under review.
-    fn is_unidentifiable(&self, place: u64) -> Result<bool, StoreError> {
-        match self.readable_header(place)? {
+    fn is_unidentifiable(&self, position: u64) -> Result<bool, StoreError> {
+        match self.readable_header(position)? {
             Some(header) => Ok(self.manifest_row(header.id)?.is_none()),
-            None => Ok(self.tables.quarantine.get(place)?.is_none()),
+            None => Ok(self.tables.quarantine.get(position)?.is_none()),
         }
     }
 
     /// A record that can never be sent must not hold those behind it for ever.
-    pub(super) fn drop_from_lane(&mut self, lane: &Lane, place: u64) -> Result<(), StoreError> {
-        tracing::error!(place, "a record that cannot be read no longer holds back later records of its key");
-        self.state.urgent.remove_record(place);
+    pub(super) fn drop_from_lane(&mut self, lane: &Lane, position: u64) -> Result<(), StoreError> {
+        tracing::error!(
+            place = position,
+            "a record that cannot be read no longer holds back later records of its key"
+        );
+        self.state.urgent.remove_record(position);
         self.state.holders_changed = true;
-        self.tables.lanes.remove(lane.position_of(seq_of(place)))?;
+        self.tables.lanes.remove(lane.position_of(seq_of(position)))?;
         Ok(())
     }
 
     /// Remembers a held record that is more urgent than the one before it: that one would bring it along too late.
-    pub(super) fn note_urgent(&mut self, lane: &Lane, place: u64) -> Result<(), StoreError> {
+    pub(super) fn note_urgent(&mut self, lane: &Lane, position: u64) -> Result<(), StoreError> {
         let last =
-            self.tables.lanes.range(lane.positions_between(0, seq_of(place)))?.next_back().transpose()?;
-        if last.is_some_and(|(_, before)| before.value() > place) {
-            self.state.urgent.add_record(lane, place);
+            self.tables.lanes.range(lane.positions_between(0, seq_of(position)))?.next_back().transpose()?;
+        if last.is_some_and(|(_, before)| before.value() > position) {
+            self.state.urgent.add_record(lane, position);
         }
         Ok(())
     }
@@ -202,13 +207,13 @@ impl Transaction<'_, '_> {
     pub(super) fn reschedule_retry(
         &mut self,
         id: u128,
-        place: u64,
+        position: u64,
         was: u64,
         due: u64,
     ) -> Result<(), StoreError> {
         self.state.waits_changed = true;
-        self.tables.retry.remove((was, place))?;
-        self.tables.retry.insert((due, place), ())?;
+        self.tables.retry.remove((was, position))?;
+        self.tables.retry.insert((due, position), ())?;
         if let Some(mut row) = self.manifest_row(id)? {
             row.due_at = (due != DUE_WHEN_UNBLOCKED).then_some(due);
             let state = row.state;

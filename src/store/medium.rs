@@ -17,16 +17,16 @@ use super::error::StoreError;
 use crate::clock::{rfc3339, wall_ms};
 
 /// A file that is smaller is not worth compacting.
-pub(super) const SMALL_FILE: u64 = 8 << 20;
+pub(super) const SMALL_FILE_BYTES: u64 = 8 << 20;
 
-const FILE: &str = "queue.redb";
-const NEW_FILE: &str = "queue.redb.new";
+const DATABASE_FILE: &str = "queue.redb";
+const NEW_DATABASE_FILE: &str = "queue.redb.new";
 const LOCK_FILE: &str = "lock";
 const RESERVE_FILE: &str = "reserve";
-const DAMAGED_FILE: &str = "queue.redb.damaged-";
-const SUSPECT_FILE: &str = "queue.redb.suspect";
+const DAMAGED_FILE_PREFIX: &str = "queue.redb.damaged-";
+const MARKER_FILE: &str = "queue.redb.suspect";
 /// A file that is held below this may be too small to be compacted when it is full, and would stay full for ever.
-const MIN_FILE_LIMIT: u64 = 4 * SMALL_FILE;
+const FILE_LIMIT_BYTES_MIN: u64 = 4 * SMALL_FILE_BYTES;
 
 /// Where the store's bytes live.
 pub(super) trait Medium: Send {
@@ -104,11 +104,11 @@ impl Directory {
     /// Makes the directory where it is not there, and keeps others out of it.
     pub(super) fn lock_directory(path: &Path) -> Result<Self, OpenError> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(OpenError::io(path))?;
-        if let Some(limit) = file_size_limit().filter(|limit| *limit < MIN_FILE_LIMIT) {
+        if let Some(limit) = file_size_limit().filter(|limit| *limit < FILE_LIMIT_BYTES_MIN) {
             return Err(OpenError::io(path)(io::Error::new(
                 io::ErrorKind::FileTooLarge,
                 format!(
-                    "files may have at most {limit} bytes (ulimit -f, LimitFSIZE=), and the queue needs at least {MIN_FILE_LIMIT}"
+                    "files may have at most {limit} bytes (ulimit -f, LimitFSIZE=), and the queue needs at least {FILE_LIMIT_BYTES_MIN}"
                 ),
             )));
         }
@@ -129,7 +129,7 @@ impl Directory {
     }
 
     fn database_path(&self) -> PathBuf {
-        self.path.join(FILE)
+        self.path.join(DATABASE_FILE)
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -153,7 +153,7 @@ impl Directory {
         builder: &mut Builder,
         fill: &mut dyn FnMut(&Database) -> Result<(), StoreError>,
     ) -> Result<(), OpenError> {
-        let new = self.path.join(NEW_FILE);
+        let new = self.path.join(NEW_DATABASE_FILE);
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(OpenError::io(&new)(error)),
             _ => {}
@@ -167,7 +167,7 @@ impl Directory {
     }
 
     fn install_new_database(&self) -> Result<(), OpenError> {
-        let new = self.path.join(NEW_FILE);
+        let new = self.path.join(NEW_DATABASE_FILE);
         fs::rename(&new, self.database_path()).map_err(OpenError::io(&new))?;
         self.sync_directory().map_err(OpenError::io(&self.path))
     }
@@ -175,7 +175,8 @@ impl Directory {
     /// The databases that were set aside.
     fn damaged_files(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
-        let damaged = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(DAMAGED_FILE));
+        let damaged =
+            entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(DAMAGED_FILE_PREFIX));
         damaged.map(|entry| entry.path()).collect()
     }
 }
@@ -209,7 +210,7 @@ fn drop_page_cache(path: &Path) {
 
 impl Medium for Directory {
     fn has_database(&self) -> io::Result<bool> {
-        let new = self.path.join(NEW_FILE);
+        let new = self.path.join(NEW_DATABASE_FILE);
         if !self.database_path().try_exists()? && new.try_exists()? && !self.damaged_files().is_empty() {
             fs::rename(new, self.database_path())?;
             self.sync_directory()?;
@@ -236,8 +237,8 @@ impl Medium for Directory {
         let stamp: String = rfc3339(wall_ms()).chars().filter(char::is_ascii_alphanumeric).collect();
         let stamp = stamp.get(..15).unwrap_or(&stamp);
         let names = (1u32..).map(|number| match number {
-            1 => self.path.join(format!("{DAMAGED_FILE}{stamp}Z")),
-            number => self.path.join(format!("{DAMAGED_FILE}{stamp}Z-{number}")),
+            1 => self.path.join(format!("{DAMAGED_FILE_PREFIX}{stamp}Z")),
+            number => self.path.join(format!("{DAMAGED_FILE_PREFIX}{stamp}Z-{number}")),
         });
         names.into_iter().find(|name| !name.exists())
     }
@@ -250,7 +251,7 @@ impl Medium for Directory {
     ) -> Result<(), OpenError> {
         if let Err(error) = self.build_new_database(builder, fill) {
             // Nothing was changed: the room that it took is given back.
-            drop(fs::remove_file(self.path.join(NEW_FILE)));
+            drop(fs::remove_file(self.path.join(NEW_DATABASE_FILE)));
             return Err(error);
         }
         if !is_same_file(kept, &self.database_path())
@@ -323,7 +324,7 @@ impl Medium for Directory {
     }
 
     fn marker_path(&self) -> PathBuf {
-        self.path.join(SUSPECT_FILE)
+        self.path.join(MARKER_FILE)
     }
 
     fn display_path(&self) -> PathBuf {

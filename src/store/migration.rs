@@ -17,15 +17,15 @@ use super::schema::{
 };
 
 /// Records between two signs of life.
-const PROGRESS_RECORDS: u64 = 1000;
+const PROGRESS_INTERVAL_RECORDS: u64 = 1000;
 
 /// Makes what is on disk a store of this version, for these keys.
 pub(super) fn upgrade_schema(
     database: &Database,
     schema: u32,
-    opening: &StoreOptions,
+    options: &StoreOptions,
 ) -> Result<(), StoreError> {
-    let key_space = opening.key_space;
+    let key_space = options.key_space;
     if schema == SCHEMA_VERSION && has_lanes_of(database, key_space)? {
         return Ok(());
     }
@@ -36,7 +36,7 @@ pub(super) fn upgrade_schema(
     {
         let mut tables = Tables::open_all(&transaction)?;
         let counters = Counters::read_totals(&tables.meta)?;
-        let submitters = rebuild_lanes(&mut tables, opening)?;
+        let submitters = rebuild_lanes(&mut tables, options)?;
         wake_blocked(&mut tables, counters.steady)?;
         Counters { submitters, ..counters }.write_to(&mut tables.meta)?;
         tables.meta.insert(meta::SCHEMA, codec::encode_row(&SCHEMA_VERSION)?.as_slice())?;
@@ -63,20 +63,20 @@ pub(super) fn save_key_space(tables: &mut Tables<'_>, key_space: KeySpace) -> Re
 }
 
 /// Puts every unsettled record with a key into its lane, and counts all records by their users.
-fn rebuild_lanes(tables: &mut Tables<'_>, opening: &StoreOptions) -> Result<SubmitterCounters, StoreError> {
+fn rebuild_lanes(tables: &mut Tables<'_>, options: &StoreOptions) -> Result<SubmitterCounters, StoreError> {
     let mut submitters = SubmitterCounters::default();
     let records = tables.manifest.len()?;
     for (item, seen) in tables.manifest.range::<u128>(..)?.zip(1..) {
         let row: ManifestRow = codec::decode_row(item?.1.value())?;
         submitters.count_change(&row, None, Some(row.state));
         if row.state.is_unsettled()
-            && let Some(lane) = row.lane_in(opening.key_space)
+            && let Some(lane) = row.lane_in(options.key_space)
         {
-            tables.lanes.insert(lane.position_of(seq_of(row.place)), row.place)?;
+            tables.lanes.insert(lane.position_of(seq_of(row.position)), row.position)?;
         }
-        if seen % PROGRESS_RECORDS == 0 {
+        if seen % PROGRESS_INTERVAL_RECORDS == 0 {
             #[expect(clippy::cast_precision_loss, reason = "how far it has come, for people")]
-            (opening.progress)(seen as f64 / records as f64);
+            (options.progress)(seen as f64 / records as f64);
         }
     }
     Ok(submitters)
@@ -88,13 +88,13 @@ fn wake_blocked(tables: &mut Tables<'_>, now: u64) -> Result<(), StoreError> {
     let mut next = Some(0);
     while let Some(from) = next {
         let first = tables.retry.range((DUE_WHEN_UNBLOCKED, from)..)?.next().transpose()?;
-        let Some(place) = first.map(|(waiting, _)| waiting.value().1) else { break };
-        next = place.checked_add(1);
-        let Ok(Some(header)) = body::read_header(&tables.payload, place) else { continue };
+        let Some(position) = first.map(|(waiting, _)| waiting.value().1) else { break };
+        next = position.checked_add(1);
+        let Ok(Some(header)) = body::read_header(&tables.payload, position) else { continue };
         let row = tables.manifest.get(header.id)?.map(|row| codec::decode_row::<ManifestRow>(row.value()));
         let Some(row) = row.transpose()?.filter(|row| row.state == StoredState::Failed) else { continue };
-        tables.retry.remove((DUE_WHEN_UNBLOCKED, place))?;
-        tables.retry.insert((now, place), ())?;
+        tables.retry.remove((DUE_WHEN_UNBLOCKED, position))?;
+        tables.retry.insert((now, position), ())?;
         let row = ManifestRow { due_at: Some(now), ..row };
         tables.manifest.insert(header.id, codec::encode_row(&row)?.as_slice())?;
     }

@@ -99,9 +99,9 @@ pub struct Transaction<'q, 't> {
     pub(super) limits: QueueLimits,
     pub(super) now: Now,
     /// Whether the disk has room for new records.
-    pub(super) admits: bool,
+    pub(super) admits_records: bool,
     /// Whether it has so little that receipts give way.
-    pub(super) is_tight: bool,
+    pub(super) is_disk_low: bool,
     /// A value was met that does not read.
     pub(super) damage_seen: Cell<bool>,
 }
@@ -125,10 +125,10 @@ impl Transaction<'_, '_> {
     }
 
     /// Removes a payload, for good.
-    pub(super) fn remove_payload(&mut self, place: u64) -> Result<(), StoreError> {
+    pub(super) fn remove_payload(&mut self, position: u64) -> Result<(), StoreError> {
         self.state.waits_changed = true;
-        self.tables.payload.remove(place)?;
-        let chunks = (place, 0)..=(place, u32::MAX);
+        self.tables.payload.remove(position)?;
+        let chunks = (position, 0)..=(position, u32::MAX);
         if self.tables.chunks.range(chunks.clone())?.next().is_some() {
             self.tables.chunks.retain_in(chunks, |_, _| false)?;
         }
@@ -137,14 +137,14 @@ impl Transaction<'_, '_> {
 
     /// The header of a payload. One that does not read is left where it is, and said aloud: it must
     /// not keep the others from going.
-    pub(super) fn readable_header(&self, place: u64) -> Result<Option<RecordHeader>, StoreError> {
-        let Some(sealed) = self.tables.payload.get(place)? else {
+    pub(super) fn readable_header(&self, position: u64) -> Result<Option<RecordHeader>, StoreError> {
+        let Some(sealed) = self.tables.payload.get(position)? else {
             return Ok(None);
         };
         match codec::unseal_row::<RecordHeader>(sealed.value()) {
             Ok(row) => Ok(Some(row.header)),
             Err(error) => {
-                tracing::error!(place, %error, "a record cannot be read and is left where it is");
+                tracing::error!(place = position, %error, "a record cannot be read and is left where it is");
                 self.damage_seen.set(true);
                 Ok(None)
             }

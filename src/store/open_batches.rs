@@ -23,7 +23,7 @@ impl OpenBatches {
 
     /// Adds a batch with its members, or replaces it.
     pub(super) fn insert_batch(&mut self, id: u128, row: BatchRow) {
-        self.claimed.extend(row.members.iter().map(|member| (member.place, id)));
+        self.claimed.extend(row.members.iter().map(|member| (member.position, id)));
         self.rows.insert(id, row);
     }
 
@@ -33,18 +33,18 @@ impl OpenBatches {
     }
 
     /// The record at a place is no longer in a batch.
-    pub(super) fn release_member(&mut self, place: u64) {
-        self.claimed.remove(&place);
+    pub(super) fn release_member(&mut self, position: u64) {
+        self.claimed.remove(&position);
     }
 
     /// The batch that has the record at a place.
-    pub(super) fn batch_of(&self, place: u64) -> Option<u128> {
-        self.claimed.get(&place).copied()
+    pub(super) fn batch_of(&self, position: u64) -> Option<u128> {
+        self.claimed.get(&position).copied()
     }
 
     /// Whether the record at this place is in a batch that is being transmitted.
-    pub(super) fn is_in_flight(&self, place: u64) -> bool {
-        let batch = self.batch_of(place).and_then(|batch| self.rows.get(&batch));
+    pub(super) fn is_in_flight(&self, position: u64) -> bool {
+        let batch = self.batch_of(position).and_then(|batch| self.rows.get(&batch));
         batch.is_some_and(|row| row.phase == StoredPhase::InFlight)
     }
 
@@ -69,7 +69,7 @@ pub(super) fn to_open_batch(id: u128, row: &BatchRow) -> OpenBatch {
         parent: row.parent.map(|parent| BatchId(Uuid::from_u128(parent))),
         stage: row.stage.into(),
         rule: row.rule.into(),
-        place: QueuePosition(row.members.first().map_or(0, |member| member.place)),
+        place: QueuePosition(row.members.first().map_or(0, |member| member.position)),
         records: row.members.len(),
         bytes: row.bytes,
         attempt: row.attempt,

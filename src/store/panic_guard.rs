@@ -6,16 +6,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 thread_local! {
-    static CONTAINED: Cell<bool> = const { Cell::new(false) };
-    static MARK: RefCell<Option<PathBuf>> = const { RefCell::new(None) };
+    static PANICS_EXPECTED: Cell<bool> = const { Cell::new(false) };
+    static MARKER_PATH: RefCell<Option<PathBuf>> = const { RefCell::new(None) };
 }
 
 /// Runs what may panic over damaged bytes; a panic is an error with its message.
 pub(super) fn catch_panics<T>(run: impl FnOnce() -> T) -> Result<T, String> {
-    let outer = CONTAINED.replace(true);
+    let outer = PANICS_EXPECTED.replace(true);
     // What a panic leaves behind is dropped and opened anew.
     let ran = catch_unwind(AssertUnwindSafe(run));
-    CONTAINED.set(outer);
+    PANICS_EXPECTED.set(outer);
     ran.map_err(|panic| {
         let message = panic.downcast_ref::<String>().cloned();
         let message = message.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -23,18 +23,18 @@ pub(super) fn catch_panics<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// Panics of this thread mean that the store may be damaged: `mark` is made then.
-pub(super) fn mark_damage_on_panic(mark: &Path) {
-    MARK.set(Some(mark.to_owned()));
+/// Panics of this thread mean that the store may be damaged: `marker` is made then.
+pub(super) fn mark_damage_on_panic(marker: &Path) {
+    MARKER_PATH.set(Some(marker.to_owned()));
 }
 
 /// For the panic hook of the process: whether this panic is expected, and not to be heard of.
 /// When it is not, and it is the store's, the next start is told to look at everything.
 pub fn is_panic_expected() -> bool {
-    if CONTAINED.get() {
+    if PANICS_EXPECTED.get() {
         return true;
     }
-    MARK.with_borrow(|path| {
+    MARKER_PATH.with_borrow(|path| {
         if let Some(path) = path {
             write_damage_marker(path);
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use redb::WriteTransaction;
 
-use super::disk_use::{RECEIPT_BYTES, RECEIPT_BYTES_MAX};
+use super::disk_use::{RECEIPT_BYTES_MAX, RECEIPT_BYTES_MIN};
 use super::error::{OpenError, StoreError};
 use super::key_space::KeySpace;
 use super::limits::QueueLimits;
@@ -33,7 +33,7 @@ pub struct Queue {
     space: DiskSpace,
     /// Bytes of receipts that gave way since the file was last made smaller.
     evicted_bytes: u64,
-    opening: StoreOptions,
+    options: StoreOptions,
     unknown: Option<UnresolvedCommit>,
 }
 
@@ -52,17 +52,17 @@ impl Queue {
     }
 
     /// Opens the queue on a medium.
-    pub(super) fn open_on(mut medium: Box<dyn Medium>, opening: StoreOptions) -> Result<Self, OpenError> {
-        let opened = recovery::open_at_startup(medium.as_mut(), &opening)?;
+    pub(super) fn open_on(mut medium: Box<dyn Medium>, options: StoreOptions) -> Result<Self, OpenError> {
+        let opened = recovery::open_at_startup(medium.as_mut(), &options)?;
         let (state, device) = (opened.state, opened.device);
         let shared = SharedDatabase::new(
             opened.database,
             Arc::clone(&state.open),
-            opening.key_space,
+            options.key_space,
             medium.marker_path(),
         );
         let space = DiskSpace::default();
-        Ok(Self { medium, shared, state, device, space, evicted_bytes: 0, opening, unknown: None })
+        Ok(Self { medium, shared, state, device, space, evicted_bytes: 0, options, unknown: None })
     }
 
     /// Runs a group of operations and commits them; whether there was anything to commit.
@@ -114,7 +114,7 @@ impl Queue {
     fn recover_from(&mut self, error: &StoreError) -> Result<(), StoreError> {
         self.shared.lock_database().take();
         if error.is_damage() {
-            super::panic_guard::write_damage_marker(&self.shared.mark);
+            super::panic_guard::write_damage_marker(&self.shared.marker);
         }
         if error.is_disk_full() {
             self.space.release_reserve(self.medium.as_mut());
@@ -125,7 +125,7 @@ impl Queue {
     /// Fails when the file is gone: a running daemon never creates another one.
     fn reopen_database(&mut self) -> Result<(), StoreError> {
         self.require_in_place()?;
-        let opened = recovery::open_store(self.medium.as_mut(), &self.opening)?;
+        let opened = recovery::open_store(self.medium.as_mut(), &self.options)?;
         let mut totals = self.state.settled_totals();
         if let Some(unknown) = self.unknown.take() {
             let took_place = opened.state.counters.commits == unknown.attempted;
@@ -171,8 +171,8 @@ impl Queue {
             state: &mut self.state,
             limits,
             now,
-            admits: self.space.admits_records(),
-            is_tight: self.space.is_low(),
+            admits_records: self.space.admits_records(),
+            is_disk_low: self.space.is_low(),
             damage_seen: Cell::new(false),
         };
         let changed = group.apply(&mut session)?;
@@ -185,7 +185,7 @@ impl Queue {
         let damage_seen = session.damage_seen.get();
         drop(session);
         if damage_seen {
-            super::panic_guard::write_damage_marker(&self.shared.mark);
+            super::panic_guard::write_damage_marker(&self.shared.marker);
         }
         if changed {
             transaction.commit()?;
@@ -255,7 +255,7 @@ impl Queue {
         }
         let mut step = EvictReceipts::default();
         self.commit(limits, now, &mut step)?;
-        self.evicted_bytes += step.0 as u64 * RECEIPT_BYTES;
+        self.evicted_bytes += step.0 as u64 * RECEIPT_BYTES_MIN;
         let enough = space::is_worth_giving_back(self.medium.as_ref(), self.evicted_bytes);
         if enough || self.state.counters.records.synced == 0 {
             self.evicted_bytes = 0;
@@ -300,7 +300,7 @@ impl Queue {
 
     /// A panic of this thread from now on means that the store may be damaged.
     pub fn mark_damage_on_panic(&self) {
-        super::panic_guard::mark_damage_on_panic(&self.shared.mark);
+        super::panic_guard::mark_damage_on_panic(&self.shared.marker);
     }
 
     /// Steady time of the last commit.

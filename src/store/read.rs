@@ -17,9 +17,9 @@ use crate::clock::Now;
 use crate::model::{BatchId, LastError, ManifestEntry, QueuePosition, RecordId, RecordState};
 
 /// Records that one page looks at, in a few milliseconds; with a rare filter a page may end early, with a cursor.
-const PAGE_SCAN: usize = 2000;
+const PAGE_SCAN_RECORDS_MAX: usize = 2000;
 /// Records of lanes that one page counts; then it ends early, with a cursor, too.
-const PAGE_LANE_STEPS: usize = 10_000;
+const PAGE_LANE_STEPS_MAX: usize = 10_000;
 
 /// Which records a page shows.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +76,7 @@ impl StoreReader {
 
     /// A panic of this thread from now on means that the store may be damaged.
     pub fn mark_damage_on_panic(&self) {
-        super::panic_guard::mark_damage_on_panic(&self.0.mark);
+        super::panic_guard::mark_damage_on_panic(&self.0.marker);
     }
 }
 
@@ -93,7 +93,7 @@ impl StoreView {
         let Some(row) = manifest_row(&self.snapshot.manifest, id.0.as_u128())? else {
             return Ok(None);
         };
-        let read = body::read_payload(&self.snapshot.payload, &self.snapshot.chunks, row.place)?;
+        let read = body::read_payload(&self.snapshot.payload, &self.snapshot.chunks, row.position)?;
         Ok(read.map(|(_, body)| (body, row.submitter)))
     }
 
@@ -104,16 +104,16 @@ impl StoreView {
 
     /// A page of the manifest.
     pub fn list_page(&self, filter: &Filter) -> Result<ManifestPage, StoreError> {
-        let start = filter.after.map_or(0, |place| place.0.saturating_add(1));
+        let start = filter.after.map_or(0, |position| position.0.saturating_add(1));
         let mut page = ManifestPage::default();
         let mut walk = ManifestWalk::new(&self.snapshot, filter.state, start)?;
         let mut lanes = LaneView::new(&self.snapshot, &self.open, self.key_space);
-        for _ in 0..PAGE_SCAN {
-            let Some((place, id)) = walk.next()? else {
+        for _ in 0..PAGE_SCAN_RECORDS_MAX {
+            let Some((position, id)) = walk.next()? else {
                 page.next = None;
                 return Ok(page);
             };
-            if page.entries.len() == filter.limit || lanes.steps_taken() >= PAGE_LANE_STEPS {
+            if page.entries.len() == filter.limit || lanes.steps_taken() >= PAGE_LANE_STEPS_MAX {
                 return Ok(page);
             }
             let Some(row) = manifest_row(&self.snapshot.manifest, id)? else {
@@ -126,7 +126,7 @@ impl StoreView {
             if wanted {
                 page.entries.push(self.to_entry(&mut lanes, RecordId(Uuid::from_u128(id)), row)?);
             }
-            page.next = Some(QueuePosition(place));
+            page.next = Some(QueuePosition(position));
         }
         Ok(page)
     }
@@ -137,8 +137,8 @@ impl StoreView {
         id: RecordId,
         row: ManifestRow,
     ) -> Result<ManifestEntry, StoreError> {
-        let open = self.open.batch_of(row.place);
-        let place = QueuePosition(row.place);
+        let open = self.open.batch_of(row.position);
+        let position = QueuePosition(row.position);
         let stuck = matches!(row.state, StoredState::Failed | StoredState::Quarantined);
         let holds = if stuck { lanes.blocked_count(&row)? } else { 0 };
         let held_by = match row.state {
@@ -148,10 +148,10 @@ impl StoreView {
         let shown = visible_state(&self.open, &row);
         Ok(ManifestEntry {
             id,
-            seq: place.seq(),
+            seq: position.seq(),
             record_type: row.record_type,
             key: row.key,
-            priority: place.priority(),
+            priority: position.priority(),
             state: shown,
             attempts: row.attempts,
             payload_bytes: u64::from(row.payload_bytes),
@@ -206,7 +206,7 @@ impl<'s> ManifestWalk<'s> {
     fn next(&mut self) -> Result<Option<(u64, u128)>, StoreError> {
         if let Some(range) = &mut self.quarantine {
             let item = range.next().transpose()?;
-            return Ok(item.map(|(place, id)| (place.value(), id.value())));
+            return Ok(item.map(|(position, id)| (position.value(), id.value())));
         }
         let [payload, receipt] = &mut self.waiting;
         if payload.is_none()
@@ -218,7 +218,7 @@ impl<'s> ManifestWalk<'s> {
             && let Some(range) = &mut self.receipts
         {
             let item = range.next().transpose()?;
-            *receipt = item.map(|(place, value)| (place.value(), value.value().0));
+            *receipt = item.map(|(position, value)| (position.value(), value.value().0));
         }
         Ok(match (&payload, &receipt) {
             (Some(first), Some(second)) if second.0 < first.0 => receipt.take(),
@@ -230,9 +230,9 @@ impl<'s> ManifestWalk<'s> {
 
 fn next_readable(range: &mut PayloadRange<'_>) -> Result<Option<(u64, u128)>, StoreError> {
     for item in range {
-        let (place, sealed) = item?;
+        let (position, sealed) = item?;
         if let Ok(row) = codec::unseal_row::<RecordHeader>(sealed.value()) {
-            return Ok(Some((place.value(), row.header.id)));
+            return Ok(Some((position.value(), row.header.id)));
         }
     }
     Ok(None)
@@ -241,7 +241,7 @@ fn next_readable(range: &mut PayloadRange<'_>) -> Result<Option<(u64, u128)>, St
 /// The state of a record as people see it.
 fn visible_state(open: &OpenBatches, row: &ManifestRow) -> RecordState {
     match row.state {
-        StoredState::Pending | StoredState::Failed if open.is_in_flight(row.place) => RecordState::Syncing,
+        StoredState::Pending | StoredState::Failed if open.is_in_flight(row.position) => RecordState::Syncing,
         StoredState::Pending => RecordState::Pending,
         StoredState::Failed => RecordState::Failed,
         StoredState::Synced => RecordState::Synced,

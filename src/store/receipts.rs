@@ -14,24 +14,24 @@ use super::schema::{ManifestRow, StoredState};
 use super::state::ReceiptEviction;
 
 /// Receipts that one commit checks while the daemon is idle.
-const PRUNE_AT_REST: usize = 1000;
+const IDLE_PRUNE_RECEIPTS_MAX: usize = 1000;
 /// Receipts that give way in one commit: few enough for a disk that is full.
-const GIVE_WAY_MOST: usize = 400;
+const EVICT_RECEIPTS_MAX: usize = 400;
 /// Receipts that one commit looks at for those that give way.
-const GIVE_WAY_SCAN: usize = 20_000;
+const EVICT_SCAN_RECEIPTS_MAX: usize = 20_000;
 /// Times that are compared to find the oldest quarter.
-const SAMPLES: usize = 4096;
+const AGE_SAMPLES_MAX: usize = 4096;
 /// Receipts that are sampled: of more, it is the oldest of so many that go first.
-const SAMPLED: usize = 1_000_000;
+const SAMPLED_RECEIPTS_MAX: usize = 1_000_000;
 /// Of the receipts, this part gives way before the age is looked for again.
-const SHARE: usize = 4;
+const EVICTED_SHARE_DIVISOR: usize = 4;
 
 /// Forgets some of the receipts that were kept long enough; whether there were any.
 pub(super) struct PruneReceipts;
 
 impl Group for PruneReceipts {
     fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
-        Ok(transaction.prune_receipts(PRUNE_AT_REST)? > 0)
+        Ok(transaction.prune_receipts(IDLE_PRUNE_RECEIPTS_MAX)? > 0)
     }
 
     fn added_bytes(&self) -> u64 {
@@ -45,7 +45,7 @@ pub(super) struct EvictReceipts(pub(super) usize);
 
 impl Group for EvictReceipts {
     fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
-        self.0 = transaction.evict_oldest_receipts(GIVE_WAY_MOST)?;
+        self.0 = transaction.evict_oldest_receipts(EVICT_RECEIPTS_MAX)?;
         Ok(self.0 > 0)
     }
 
@@ -71,14 +71,14 @@ impl Transaction<'_, '_> {
         }
         // With its own cursor: a shared one would skip the same receipts on every round.
         let ReceiptEviction { before, next, .. } = self.state.eviction;
-        let (forgotten, next) = self.remove_old_receipts(before, next, most, GIVE_WAY_SCAN)?;
+        let (forgotten, next) = self.remove_old_receipts(before, next, most, EVICT_SCAN_RECEIPTS_MAX)?;
         self.state.eviction.next = next;
         Ok(forgotten)
     }
 
     /// At a settlement that left `settled` receipts: where the disk has little room, they are not to become more.
     pub(super) fn evict_for_settled(&mut self, settled: usize) -> Result<(), StoreError> {
-        if self.is_tight && settled > 0 {
+        if self.is_disk_low && settled > 0 {
             self.evict_oldest_receipts(settled)?;
         }
         Ok(())
@@ -96,19 +96,19 @@ impl Transaction<'_, '_> {
         let mut next = 0;
         let mut old = Vec::new();
         for (item, looked_at) in self.tables.receipts.range(start..)?.zip(1..) {
-            let (place, receipt) = item?;
+            let (position, receipt) = item?;
             if looked_at > scan || old.len() == most {
-                next = place.value();
+                next = position.value();
                 break;
             }
             let (id, settled_at) = receipt.value();
             if settled_at < before {
-                old.push((place.value(), id, settled_at));
+                old.push((position.value(), id, settled_at));
             }
         }
         let found = old.len();
-        for (place, id, settled_at) in old {
-            self.tables.receipts.remove(place)?;
+        for (position, id, settled_at) in old {
+            self.tables.receipts.remove(position)?;
             let row =
                 self.tables.manifest.remove(id)?.map(|row| codec::decode_row::<ManifestRow>(row.value()));
             if let Some(row) = row.transpose()? {
@@ -126,16 +126,20 @@ impl Transaction<'_, '_> {
     /// The oldest quarter of all receipts.
     fn find_oldest_receipts(&self) -> Result<ReceiptEviction, StoreError> {
         let receipts = &self.tables.receipts;
-        let known = usize::try_from(receipts.len()?).unwrap_or(usize::MAX).min(SAMPLED);
-        let mut times = Vec::with_capacity(SAMPLES);
-        for item in receipts.iter()?.take(SAMPLED).step_by(known.div_ceil(SAMPLES).max(1)) {
+        let known = usize::try_from(receipts.len()?).unwrap_or(usize::MAX).min(SAMPLED_RECEIPTS_MAX);
+        let mut times = Vec::with_capacity(AGE_SAMPLES_MAX);
+        for item in
+            receipts.iter()?.take(SAMPLED_RECEIPTS_MAX).step_by(known.div_ceil(AGE_SAMPLES_MAX).max(1))
+        {
             times.push(item?.1.value().1);
         }
         times.sort_unstable();
-        let Some(youngest) = times.get(times.len() / SHARE) else { return Ok(ReceiptEviction::default()) };
+        let Some(youngest) = times.get(times.len() / EVICTED_SHARE_DIVISOR) else {
+            return Ok(ReceiptEviction::default());
+        };
         let before = youngest + 1;
         let mut left = 0;
-        for item in receipts.iter()?.take(SAMPLED) {
+        for item in receipts.iter()?.take(SAMPLED_RECEIPTS_MAX) {
             left += usize::from(item?.1.value().1 < before);
         }
         Ok(ReceiptEviction { before, left, next: 0 })

@@ -26,7 +26,7 @@ use crate::journal;
 use crate::model::{Damage, DeviceId};
 
 /// So often the tables of a damaged file are read; from then on the raw bytes alone.
-const TABLE_ATTEMPTS: u32 = 2;
+const TABLE_ATTEMPTS_MAX: u32 = 2;
 
 /// The store, opened.
 pub(super) struct OpenedStore {
@@ -43,27 +43,27 @@ pub(super) fn open_directory(path: &Path) -> Result<Box<dyn Medium>, OpenError> 
 /// Opens the store at a start: damage is met with what still reads, where the medium keeps what was there.
 pub(super) fn open_at_startup(
     medium: &mut dyn Medium,
-    opening: &StoreOptions,
+    options: &StoreOptions,
 ) -> Result<OpenedStore, OpenError> {
-    let mark = medium.marker_path();
-    let suspect = mark.exists();
+    let marker = medium.marker_path();
+    let suspect = marker.exists();
     let opened = if suspect {
         tracing::warn!("damage was met before: the whole store is read through");
-        open_verified(medium, opening, true)
+        open_verified(medium, options, true)
     } else {
-        open_verified(medium, opening, false)
+        open_verified(medium, options, false)
     };
     let damage = match opened {
         Ok(opened) => {
             if suspect {
-                remove_marker(&mark);
+                remove_marker(&marker);
                 tracing::info!("the whole store was read through, and nothing is wrong with it");
             }
             return Ok(opened);
         }
         // A damaged number may look like a version to come; then its page does not have its checksum.
         Err(newer @ OpenError::NewerSchema { .. }) => {
-            match open_once(medium, &mut verifying_builder(&opening.progress), opening) {
+            match open_once(medium, &mut verifying_builder(&options.progress), options) {
                 Err(damage) if damage.is_damage() => damage,
                 _ => return Err(newer),
             }
@@ -73,9 +73,9 @@ pub(super) fn open_at_startup(
     if !damage.is_damage() || medium.damaged_copy_path().is_none() {
         return Err(damage);
     }
-    salvage_damaged(medium, opening, &damage)?;
-    let opened = open_store(medium, opening)?;
-    remove_marker(&mark);
+    salvage_damaged(medium, options, &damage)?;
+    let opened = open_store(medium, options)?;
+    remove_marker(&marker);
     Ok(opened)
 }
 
@@ -88,10 +88,10 @@ fn verifying_builder(progress: &ProgressCallback) -> Builder {
 /// Sets the damaged file aside, and goes on with what reads of it.
 fn salvage_damaged(
     medium: &mut dyn Medium,
-    opening: &StoreOptions,
+    options: &StoreOptions,
     damage: &OpenError,
 ) -> Result<(), OpenError> {
-    let (path, mark) = (medium.display_path(), medium.marker_path());
+    let (path, marker) = (medium.display_path(), medium.marker_path());
     let Some(kept) = medium.damaged_copy_path() else { return Ok(()) };
     let reason = match damage {
         OpenError::Store { source, .. } => source.to_string(),
@@ -99,9 +99,10 @@ fn salvage_damaged(
     };
     tracing::error!(reason, "the store is damaged: what can be read of it is salvaged");
     // A tree that is damaged in an unforeseen way could end the process each time it is read.
-    let attempts: u32 = fs::read_to_string(&mark).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-    let way = if attempts < TABLE_ATTEMPTS { SalvageMode::TablesFirst } else { SalvageMode::RawOnly };
-    save_attempts(&mark, attempts + 1);
+    let attempts: u32 =
+        fs::read_to_string(&marker).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    let mode = if attempts < TABLE_ATTEMPTS_MAX { SalvageMode::TablesFirst } else { SalvageMode::RawOnly };
+    save_attempts(&marker, attempts + 1);
     let found_at = wall_ms();
     let counts = Cell::new((0, 0));
     let kept_as = kept.to_string_lossy().into_owned();
@@ -109,18 +110,18 @@ fn salvage_damaged(
         let note = |salvaged, lost| {
             Some(Damage { found_at, kept_as: kept_as.clone(), reason: reason.clone(), salvaged, lost })
         };
-        counts.set(salvage::salvage_file(&path, way, database, opening, note)?);
+        counts.set(salvage::salvage_file(&path, mode, database, options, note)?);
         Ok(())
     };
-    let replaced = match medium.replace_database(&kept, &mut database_builder(&opening.progress), &mut fill) {
+    let replaced = match medium.replace_database(&kept, &mut database_builder(&options.progress), &mut fill) {
         Err(error) if error.is_disk_full() && medium.reserve_bytes() > 0 => {
             medium.set_reserve(0).map_err(OpenError::io(&path))?;
-            medium.replace_database(&kept, &mut database_builder(&opening.progress), &mut fill)
+            medium.replace_database(&kept, &mut database_builder(&options.progress), &mut fill)
         }
         replaced => replaced,
     };
     // An attempt that was seen to fail did not end the process.
-    save_attempts(&mark, attempts);
+    save_attempts(&marker, attempts);
     replaced.map_err(|error| match error {
         OpenError::Store { source: StoreError::Redb(redb::Error::Io(source)), .. } => {
             OpenError::Io { path, source }
@@ -138,14 +139,14 @@ fn salvage_damaged(
     Ok(())
 }
 
-fn save_attempts(mark: &Path, attempts: u32) {
-    if let Err(error) = fs::write(mark, attempts.to_string()) {
+fn save_attempts(marker: &Path, attempts: u32) {
+    if let Err(error) = fs::write(marker, attempts.to_string()) {
         tracing::warn!(%error, "attempts to salvage the store cannot be counted");
     }
 }
 
-fn remove_marker(mark: &Path) {
-    match fs::remove_file(mark) {
+fn remove_marker(marker: &Path) {
+    match fs::remove_file(marker) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(%error, "the next start reads the whole store through once more");
         }
@@ -154,29 +155,29 @@ fn remove_marker(mark: &Path) {
 }
 
 /// Opens the store on a medium; makes it when it is not there. Damage is an error.
-pub(super) fn open_store(medium: &mut dyn Medium, opening: &StoreOptions) -> Result<OpenedStore, OpenError> {
-    open_verified(medium, opening, false)
+pub(super) fn open_store(medium: &mut dyn Medium, options: &StoreOptions) -> Result<OpenedStore, OpenError> {
+    open_verified(medium, options, false)
 }
 
 /// `doubted`, every checksum is verified, and every row of every table is read.
 fn open_verified(
     medium: &mut dyn Medium,
-    opening: &StoreOptions,
+    options: &StoreOptions,
     doubted: bool,
 ) -> Result<OpenedStore, OpenError> {
     let path = medium.display_path();
     if !medium.has_database().map_err(OpenError::io(&path))? {
-        medium.create_database(&mut database_builder(&opening.progress), &mut |database| {
-            initialize_tables(database, Uuid::new_v4(), opening.key_space)
+        medium.create_database(&mut database_builder(&options.progress), &mut |database| {
+            initialize_tables(database, Uuid::new_v4(), options.key_space)
         })?;
     }
     let mut builder =
-        if doubted { verifying_builder(&opening.progress) } else { database_builder(&opening.progress) };
-    let opened = match open_once(medium, &mut builder, opening) {
+        if doubted { verifying_builder(&options.progress) } else { database_builder(&options.progress) };
+    let opened = match open_once(medium, &mut builder, options) {
         // A repair writes: the reserve is for this, too.
         Err(error) if error.is_disk_full() && medium.reserve_bytes() > 0 => {
             medium.set_reserve(0).map_err(OpenError::io(&path))?;
-            open_once(medium, &mut builder, opening)
+            open_once(medium, &mut builder, options)
         }
         opened => opened,
     }?;
@@ -190,7 +191,7 @@ fn open_verified(
 fn open_once(
     medium: &dyn Medium,
     builder: &mut Builder,
-    opening: &StoreOptions,
+    options: &StoreOptions,
 ) -> Result<OpenedStore, OpenError> {
     let path = medium.display_path();
     let failed = |source| OpenError::Store { path: path.clone(), source };
@@ -205,8 +206,8 @@ fn open_once(
         // A newer schema may have changed every other table.
         let known = schema <= SCHEMA_VERSION;
         let load = || {
-            migration::upgrade_schema(&database, schema, opening)?;
-            QueueState::load_from(&database, opening.key_space)
+            migration::upgrade_schema(&database, schema, options)?;
+            QueueState::load_from(&database, options.key_space)
         };
         let state = known.then(|| catch_damage(load)).transpose()?;
         Ok((schema, device, state))

@@ -86,13 +86,13 @@ impl Op for ReplacePayload {
         {
             return Ok(Err(MendRefused::Full(reached)));
         }
-        if !transaction.admits {
+        if !transaction.admits_records {
             return Ok(Err(MendRefused::DiskFull));
         }
         row.digest = content_digest(&row.record_type, row.key.as_deref(), &self.payload);
         let header = RecordHeader {
             id,
-            place: row.place,
+            position: row.position,
             record_type: row.record_type.clone(),
             key: row.key.clone(),
             submitter: row.submitter,
@@ -100,14 +100,14 @@ impl Op for ReplacePayload {
             bytes: row.payload_bytes,
             digest: row.digest,
         };
-        transaction.remove_payload(row.place)?;
+        transaction.remove_payload(row.position)?;
         let Tables { payload, chunks, .. } = &mut transaction.tables;
         body::write_payload(payload, chunks, &header, &self.payload)?;
         row.state = StoredState::Pending;
         row.updated_at = transaction.now.wall;
         transaction.state.counters.count_change(&before, Some(before.state), None);
         transaction.save_row(id, &row, None)?;
-        transaction.tables.quarantine.remove(row.place)?;
+        transaction.tables.quarantine.remove(row.position)?;
         transaction.release_from_review(&row)?;
         Ok(Ok(()))
     }

@@ -61,11 +61,11 @@ impl Op for Review {
             ReviewSelection::These(ids) => ids.iter().map(|id| id.0.as_u128()).collect(),
             ReviewSelection::After(after) => {
                 let mut ids = Vec::new();
-                let start = after.map_or(0, |place| place.0 + 1);
+                let start = after.map_or(0, |position| position.0 + 1);
                 for item in transaction.tables.quarantine.range(start..)?.take(REVIEW_STEP_RECORDS) {
-                    let (place, id) = item?;
+                    let (position, id) = item?;
                     ids.push(id.value());
-                    next = Some(QueuePosition(place.value())).filter(|_| ids.len() == REVIEW_STEP_RECORDS);
+                    next = Some(QueuePosition(position.value())).filter(|_| ids.len() == REVIEW_STEP_RECORDS);
                 }
                 ids
             }
@@ -79,7 +79,7 @@ impl Op for Review {
             if row.state != StoredState::Quarantined || !is_meant {
                 continue;
             }
-            transaction.tables.quarantine.remove(row.place)?;
+            transaction.tables.quarantine.remove(row.position)?;
             match self.action {
                 ReviewAction::Retry => {
                     row.state = StoredState::Pending;
@@ -88,7 +88,7 @@ impl Op for Review {
                     transaction.release_from_review(&row)?;
                 }
                 ReviewAction::Discard => {
-                    transaction.remove_payload(row.place)?;
+                    transaction.remove_payload(row.position)?;
                     transaction.tables.manifest.remove(id)?;
                     transaction.state.counters.count_change(&row, Some(StoredState::Quarantined), None);
                     transaction.leave_lane(&row)?;
@@ -105,7 +105,7 @@ impl Op for Review {
 }
 
 /// The class of the error of a record that a person put under review.
-const BY_HAND: &str = "by_hand";
+const BY_HAND_CLASS: &str = "by_hand";
 
 /// Puts records that wait under review, so that a person can mend or discard them.
 pub struct AddToReview {
@@ -117,7 +117,7 @@ pub struct AddToReview {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddToReviewSummary {
     /// Ids that were looked at, from the front: the others are for the next step.
-    pub looked_at: usize,
+    pub examined: usize,
     /// Records that this put under review.
     pub added: Vec<QuarantinedRecord>,
     /// Records that cannot be put under review. What was under review before is in neither list.
@@ -154,7 +154,7 @@ impl Op for AddToReview {
             if changed >= REVIEW_STEP_RECORDS {
                 break;
             }
-            done.looked_at += 1;
+            done.examined += 1;
             match transaction.add_to_review(id.0.as_u128(), &mut changed, &mut done.disbanded)? {
                 Ok(Some(set_aside)) => done.added.push(set_aside),
                 Ok(None) => {}
@@ -186,7 +186,7 @@ impl Transaction<'_, '_> {
             StoredState::Pending | StoredState::Failed => {}
         }
         *changed += 1;
-        let row = match self.state.open.batch_of(row.place) {
+        let row = match self.state.open.batch_of(row.position) {
             None => row,
             Some(batch) => {
                 let lacking = StoreError::Inconsistent("a record is claimed by a batch that is not open");
@@ -195,7 +195,7 @@ impl Transaction<'_, '_> {
                     return Ok(Err(AddRefused::OutcomePending));
                 }
                 if open.attempt == 0 {
-                    self.remove_member(batch, open, row.place)?;
+                    self.remove_member(batch, open, row.position)?;
                 } else {
                     // What was sent under this id cannot be sent again: the others go under another.
                     *changed += open.members.len();
@@ -218,14 +218,14 @@ impl Transaction<'_, '_> {
 /// Why the record is under review; what the last try met stays readable.
 fn by_hand_error(earlier: Option<&StoredError>, now: u64) -> StoredError {
     let message = match earlier {
-        Some(error) if error.class == BY_HAND => error.message.clone(),
+        Some(error) if error.class == BY_HAND_CLASS => error.message.clone(),
         Some(StoredError { class, message, .. }) => {
             format!("put under review by a person; its last failure was {class}: {message}")
         }
         None => "put under review by a person".to_owned(),
     };
     StoredError {
-        class: BY_HAND.into(),
+        class: BY_HAND_CLASS.into(),
         http_status: earlier.and_then(|error| error.http_status),
         code: Some("ADDED_BY_HAND".into()),
         message: truncate_text(message),
@@ -245,9 +245,9 @@ impl Op for Expedite {
         for item in transaction.tables.retry.range(later)?.take(REVIEW_STEP_RECORDS) {
             waiting.push(item?.0.value());
         }
-        for (due, place) in &waiting {
-            if let Some(header) = transaction.readable_header(*place)? {
-                transaction.reschedule_retry(header.id, *place, *due, transaction.now.steady)?;
+        for (due, position) in &waiting {
+            if let Some(header) = transaction.readable_header(*position)? {
+                transaction.reschedule_retry(header.id, *position, *due, transaction.now.steady)?;
             }
         }
         Ok(waiting.len() == REVIEW_STEP_RECORDS)

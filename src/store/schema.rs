@@ -92,8 +92,8 @@ tables! {
 pub(super) const DUE_WHEN_UNBLOCKED: u64 = u64::MAX;
 
 /// The order of arrival of the record at a place.
-pub(super) fn seq_of(place: u64) -> u64 {
-    QueuePosition(place).seq()
+pub(super) fn seq_of(position: u64) -> u64 {
+    QueuePosition(position).seq()
 }
 
 /// The manifest's row of a record.
@@ -110,7 +110,7 @@ pub(super) fn manifest_row(
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct RecordHeader {
     pub(super) id: u128,
-    pub(super) place: u64,
+    pub(super) position: u64,
     pub(super) record_type: String,
     pub(super) key: Option<String>,
     /// The user that handed it over.
@@ -132,7 +132,7 @@ impl RecordHeader {
 /// What is known of a record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct ManifestRow {
-    pub(super) place: u64,
+    pub(super) position: u64,
     pub(super) state: StoredState,
     pub(super) attempts: u32,
     pub(super) record_type: String,
@@ -154,7 +154,7 @@ impl ManifestRow {
     /// Of a record that was never tried.
     pub(super) fn new_pending(header: RecordHeader) -> Self {
         Self {
-            place: header.place,
+            position: header.position,
             state: StoredState::Pending,
             attempts: 0,
             record_type: header.record_type,
@@ -264,7 +264,7 @@ pub(super) struct BatchRow {
 /// One record of an open batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct MemberRow {
-    pub(super) place: u64,
+    pub(super) position: u64,
     pub(super) id: u128,
     pub(super) bytes: u32,
     /// FAILED in the manifest, else PENDING.
@@ -324,7 +324,7 @@ mod tests {
             StoredError { class: "c".into(), http_status: Some(504), code: None, message: "m".into(), at: 9 };
         let header = RecordHeader {
             id: 1,
-            place: 2,
+            position: 2,
             record_type: "T".into(),
             key: Some("k".into()),
             submitter: 3,
@@ -351,7 +351,7 @@ mod tests {
             lone_failures: 5,
             counted: true,
             bytes: 6,
-            members: vec![MemberRow { place: 7, id: 8, bytes: 9, failed: true }],
+            members: vec![MemberRow { position: 7, id: 8, bytes: 9, failed: true }],
         };
         assert_eq!(
             codec::encode_header(&header).unwrap(),

@@ -20,7 +20,7 @@ pub(super) struct SharedDatabase {
     /// Among whose records a key makes an order.
     pub(super) key_space: KeySpace,
     /// Made when damage is met, so that the next start looks for it.
-    pub(super) mark: PathBuf,
+    pub(super) marker: PathBuf,
 }
 
 impl SharedDatabase {
@@ -28,9 +28,9 @@ impl SharedDatabase {
         database: Database,
         open: Arc<OpenBatches>,
         key_space: KeySpace,
-        mark: PathBuf,
+        marker: PathBuf,
     ) -> Arc<Self> {
-        Arc::new(Self { database: RwLock::new(Some(database)), open: RwLock::new(open), key_space, mark })
+        Arc::new(Self { database: RwLock::new(Some(database)), open: RwLock::new(open), key_space, marker })
     }
 
     pub(super) fn read_database(&self) -> RwLockReadGuard<'_, Option<Database>> {

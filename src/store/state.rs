@@ -15,9 +15,9 @@ use super::urgent::UrgentRecords;
 use crate::model::{Damage, Holder};
 
 /// Priorities, each with a cursor of its own.
-const CLASSES: usize = 10;
+const PRIORITY_CLASSES: usize = 10;
 /// Woken records that are remembered; with more, the walk begins anew.
-const MAX_WOKEN: usize = 10_000;
+const WOKEN_RECORDS_MAX: usize = 10_000;
 
 /// Records settled, and records synced, since the daemon started.
 pub(super) type SettledTotals = (u64, u64);
@@ -70,31 +70,31 @@ pub(super) struct ReceiptEviction {
 #[derive(Clone, Default)]
 pub(super) struct Cursors {
     /// First place of each class that was not looked at.
-    next: [u64; CLASSES],
+    next: [u64; PRIORITY_CLASSES],
     /// The last walk came to the end.
     pub(super) dry: bool,
 }
 
 impl Cursors {
     /// The ranges that are left, highest priority first.
-    pub(super) fn remaining_ranges(&self) -> [std::ops::Range<u64>; CLASSES] {
+    pub(super) fn remaining_ranges(&self) -> [std::ops::Range<u64>; PRIORITY_CLASSES] {
         std::array::from_fn(|class| {
             let (start, end) = ((class as u64) << 56, (class as u64 + 1) << 56);
             self.next.get(class).map_or(start, |next| start.max(*next))..end
         })
     }
 
-    /// The walk has looked at `place`.
-    pub(super) fn mark_passed(&mut self, place: u64) {
-        if let Some(next) = usize::try_from(place >> 56).ok().and_then(|class| self.next.get_mut(class)) {
-            *next = place + 1;
+    /// The walk has looked at `position`.
+    pub(super) fn mark_passed(&mut self, position: u64) {
+        if let Some(next) = usize::try_from(position >> 56).ok().and_then(|class| self.next.get_mut(class)) {
+            *next = position + 1;
         }
     }
 
-    /// Whether the walk has looked at `place`.
-    pub(super) fn has_passed(&self, place: u64) -> bool {
-        let next = usize::try_from(place >> 56).ok().and_then(|class| self.next.get(class));
-        next.is_some_and(|next| place < *next)
+    /// Whether the walk has looked at `position`.
+    pub(super) fn has_passed(&self, position: u64) -> bool {
+        let next = usize::try_from(position >> 56).ok().and_then(|class| self.next.get(class));
+        next.is_some_and(|next| position < *next)
     }
 }
 
@@ -116,12 +116,12 @@ impl QueueState {
     }
 
     /// The next claim looks at the record at this place.
-    pub(super) fn wake_record(&mut self, place: u64) {
+    pub(super) fn wake_record(&mut self, position: u64) {
         self.cursors.dry = false;
-        if self.cursors.has_passed(place) {
-            self.woken.insert(place);
+        if self.cursors.has_passed(position) {
+            self.woken.insert(position);
         }
-        if self.woken.len() > MAX_WOKEN {
+        if self.woken.len() > WOKEN_RECORDS_MAX {
             self.woken.clear();
             self.cursors = Cursors::default();
         }

@@ -5,34 +5,34 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::key_space::Lane;
 
 /// Urgent records that are remembered while they are held; beyond, the least urgent go with their lane.
-const MAX_URGENT: usize = 1000;
+const URGENT_RECORDS_MAX: usize = 1000;
 
 /// Held records with a higher priority than the record right before them in their lane. When the lane
 /// moves, the next claim considers the most urgent of them together with all records before it.
 #[derive(Default)]
 pub(super) struct UrgentRecords {
     by_lane: BTreeMap<Lane, BTreeSet<u64>>,
-    by_place: BTreeMap<u64, Lane>,
+    by_position: BTreeMap<u64, Lane>,
 }
 
 impl UrgentRecords {
     /// Remembers a record.
-    pub(super) fn add_record(&mut self, lane: &Lane, place: u64) {
-        self.by_lane.entry(lane.clone()).or_default().insert(place);
-        self.by_place.insert(place, lane.clone());
-        if self.by_place.len() > MAX_URGENT
-            && let Some((place, _)) = self.by_place.last_key_value()
+    pub(super) fn add_record(&mut self, lane: &Lane, position: u64) {
+        self.by_lane.entry(lane.clone()).or_default().insert(position);
+        self.by_position.insert(position, lane.clone());
+        if self.by_position.len() > URGENT_RECORDS_MAX
+            && let Some((position, _)) = self.by_position.last_key_value()
         {
-            self.remove_record(*place);
+            self.remove_record(*position);
         }
     }
 
     /// Forgets a record: it goes, or is gone.
-    pub(super) fn remove_record(&mut self, place: u64) {
-        let Some(lane) = self.by_place.remove(&place) else { return };
-        if let Some(places) = self.by_lane.get_mut(&lane) {
-            places.remove(&place);
-            if places.is_empty() {
+    pub(super) fn remove_record(&mut self, position: u64) {
+        let Some(lane) = self.by_position.remove(&position) else { return };
+        if let Some(positions) = self.by_lane.get_mut(&lane) {
+            positions.remove(&position);
+            if positions.is_empty() {
                 self.by_lane.remove(&lane);
             }
         }
@@ -44,6 +44,6 @@ impl UrgentRecords {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.by_place.is_empty()
+        self.by_position.is_empty()
     }
 }

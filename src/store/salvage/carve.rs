@@ -14,9 +14,9 @@ use crate::store::options::ProgressCallback;
 use crate::store::schema::RecordHeader;
 
 /// What is read at once.
-const BLOCK: usize = 1 << 20;
+const BLOCK_BYTES: usize = 1 << 20;
 /// No row or chunk is longer.
-const LONGEST: usize = 8192;
+const LONGEST_ROW_BYTES: usize = 8192;
 
 /// Adds every record that the new database lacks, save those for which `tables` have a receipt.
 pub(super) fn carve_file(
@@ -25,13 +25,13 @@ pub(super) fn carve_file(
     fill: &mut StoreFiller<'_>,
     progress: &ProgressCallback,
 ) -> Result<(), StoreError> {
-    let mut block = vec![0; BLOCK + LONGEST];
+    let mut block = vec![0; BLOCK_BYTES + LONGEST_ROW_BYTES];
     let mut offset = 0;
     let mut skip = 0;
     while offset < raw.byte_length() {
         raw.read_or_zero(offset, &mut block);
         skip = scan_block(&block, offset, skip, &mut tables, fill)?;
-        offset += BLOCK as u64;
+        offset += BLOCK_BYTES as u64;
         #[expect(clippy::cast_precision_loss, reason = "how far it has come, for people")]
         progress((offset as f64 / raw.byte_length() as f64).min(1.0));
     }
@@ -48,12 +48,12 @@ pub(super) fn scan_block(
     fill: &mut StoreFiller<'_>,
 ) -> Result<usize, StoreError> {
     let mut at = start;
-    while at < BLOCK {
+    while at < BLOCK_BYTES {
         let rest = block.get(at..).unwrap_or_default();
         let Some(next) = rest.iter().position(|byte| *byte == ROW_MAGIC[0]) else { return Ok(0) };
         at += next;
         let rest = block.get(at..).unwrap_or_default();
-        if at >= BLOCK {
+        if at >= BLOCK_BYTES {
             break;
         }
         let length = if rest.starts_with(ROW_MAGIC) {
@@ -65,7 +65,7 @@ pub(super) fn scan_block(
         };
         at += length.unwrap_or(1);
     }
-    Ok(at.saturating_sub(BLOCK))
+    Ok(at.saturating_sub(BLOCK_BYTES))
 }
 
 fn carve_row(
@@ -82,7 +82,7 @@ fn carve_row(
     }
     if part.len() < header.bytes as usize {
         let digest = u128::from_le_bytes(header.digest);
-        fill.add_item(SalvagedItem::Partial { id: header.id, digest, offset })?;
+        fill.add_item(SalvagedItem::PartialRow { id: header.id, digest, offset })?;
     } else if let Some(body) = verified_text(&header, part.to_vec()) {
         fill.add_item(SalvagedItem::Carved { header, body })?;
     }
@@ -92,7 +92,7 @@ fn carve_row(
 fn carve_chunk(bytes: &[u8], offset: u64, fill: &mut StoreFiller<'_>) -> Result<Option<usize>, StoreError> {
     let Ok(chunk) = codec::unseal_chunk(bytes) else { return Ok(None) };
     let digest = u128::from_le_bytes(chunk.digest);
-    fill.add_item(SalvagedItem::Piece { digest, index: chunk.index, offset })?;
+    fill.add_item(SalvagedItem::Chunk { digest, index: chunk.index, offset })?;
     Ok(Some(chunk.sealed_length()))
 }
 
@@ -106,7 +106,7 @@ fn verified_text(header: &RecordHeader, body: Vec<u8>) -> Option<Box<str>> {
 /// Puts rows and their chunks together.
 fn assemble_chunked(raw: &RawFile, fill: &mut StoreFiller<'_>) -> Result<(), StoreError> {
     let mut after = None;
-    let mut buffer = vec![0; LONGEST];
+    let mut buffer = vec![0; LONGEST_ROW_BYTES];
     while let Some((id, digest, offset)) = fill.next_partial(after)? {
         after = Some((id, digest));
         raw.read_or_zero(offset, &mut buffer);

@@ -20,22 +20,22 @@ use crate::store::schema::{
 };
 
 /// Record id → its row: known to be unsettled, and its payload is still looked for.
-const WANTED: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("salvage_wanted");
+const MISSING_PAYLOADS: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("salvage_wanted");
 /// (Record id, digest) → where in the damaged file the row begins whose chunks are still looked for.
-const PARTIAL: TableDefinition<'_, (u128, u128), u64> = TableDefinition::new("salvage_partial");
+const PARTIAL_ROWS: TableDefinition<'_, (u128, u128), u64> = TableDefinition::new("salvage_partial");
 /// (Digest, index) → where in the damaged file this chunk begins.
-const PIECES: TableDefinition<'_, (u128, u32), u64> = TableDefinition::new("salvage_pieces");
+const CHUNK_OFFSETS: TableDefinition<'_, (u128, u32), u64> = TableDefinition::new("salvage_pieces");
 
 /// Bytes that one commit adds, more or less: a quarter of the store's cache.
-const COMMIT_BYTES: usize = 2 << 20;
+const COMMIT_BYTES_MAX: usize = 2 << 20;
 /// What an entry takes beside its payload, roughly.
-const ENTRY_BYTES: usize = 512;
+const ITEM_OVERHEAD_BYTES: usize = 512;
 /// No store counts so far: a larger number comes of damage.
-const MAX_SEQ: u64 = 1 << 48;
+const SEQ_LIMIT: u64 = 1 << 48;
 /// No steady time is later (some thousand years): one that is comes of damage, and the clock would go on from it for ever.
-const MAX_STEADY_MS: u64 = 1 << 48;
+const STEADY_LIMIT_MS: u64 = 1 << 48;
 /// Records that are lost and named in the journal.
-const NAMED: usize = 100;
+const LOGGED_LOST_RECORDS_MAX: usize = 100;
 
 /// What was found, to be put into the new database.
 pub(super) enum SalvagedItem {
@@ -44,13 +44,13 @@ pub(super) enum SalvagedItem {
     /// A record that the server has.
     Receipt { id: u128, row: ManifestRow, settled_at: u64 },
     /// A record that is not settled, whose payload was not found where it should be.
-    Wanted { id: u128, row: ManifestRow },
+    MissingPayload { id: u128, row: ManifestRow },
     /// A record in the raw file, which may be long settled.
     Carved { header: RecordHeader, body: Box<str> },
     /// The first part of one.
-    Partial { id: u128, digest: u128, offset: u64 },
+    PartialRow { id: u128, digest: u128, offset: u64 },
     /// A further part.
-    Piece { digest: u128, index: u32, offset: u64 },
+    Chunk { digest: u128, index: u32, offset: u64 },
 }
 
 /// What the tables say of the store as a whole.
@@ -63,7 +63,7 @@ pub(super) struct SalvagedMeta {
     /// Of other rooms.
     pub(super) notes: Vec<(String, Vec<u8>)>,
     /// Every record's row was read: whoever is not among them is gone for good.
-    pub(super) every_record: bool,
+    pub(super) all_rows_read: bool,
 }
 
 pub(super) struct StoreFiller<'d> {
@@ -79,9 +79,9 @@ impl<'d> StoreFiller<'d> {
     pub(super) fn new(database: &'d Database, key_space: KeySpace) -> Result<Self, StoreError> {
         let transaction = database.begin_write()?;
         drop(Tables::open_all(&transaction)?);
-        transaction.open_table(WANTED)?;
-        transaction.open_table(PARTIAL)?;
-        transaction.open_table(PIECES)?;
+        transaction.open_table(MISSING_PAYLOADS)?;
+        transaction.open_table(PARTIAL_ROWS)?;
+        transaction.open_table(CHUNK_OFFSETS)?;
         transaction.commit()?;
         Ok(Self {
             database,
@@ -98,9 +98,9 @@ impl<'d> StoreFiller<'d> {
             SalvagedItem::Record { body, .. } | SalvagedItem::Carved { body, .. } => body.len(),
             _ => 0,
         };
-        self.bytes += body + ENTRY_BYTES;
+        self.bytes += body + ITEM_OVERHEAD_BYTES;
         self.found.push(found);
-        if self.bytes < COMMIT_BYTES { Ok(()) } else { self.commit_items() }
+        if self.bytes < COMMIT_BYTES_MAX { Ok(()) } else { self.commit_items() }
     }
 
     /// What was not committed yet.
@@ -119,7 +119,7 @@ impl<'d> StoreFiller<'d> {
             transaction: &transaction,
             counters: &mut counters,
             key_space: self.key_space,
-            every_record: self.known.every_record,
+            all_rows_read: self.known.all_rows_read,
         };
         for found in self.found.drain(..) {
             put.put_item(found)?;
@@ -133,7 +133,7 @@ impl<'d> StoreFiller<'d> {
     /// Whether payloads are still looked for.
     pub(super) fn has_missing_payloads(&mut self) -> Result<bool, StoreError> {
         self.commit_items()?;
-        Ok(!self.database.begin_read()?.open_table(WANTED)?.is_empty()?)
+        Ok(!self.database.begin_read()?.open_table(MISSING_PAYLOADS)?.is_empty()?)
     }
 
     /// The partial record behind this one: id, digest, where its row begins.
@@ -142,7 +142,7 @@ impl<'d> StoreFiller<'d> {
         after: Option<(u128, u128)>,
     ) -> Result<Option<(u128, u128, u64)>, StoreError> {
         use std::ops::Bound::{Excluded, Unbounded};
-        let table = self.database.begin_read()?.open_table(PARTIAL)?;
+        let table = self.database.begin_read()?.open_table(PARTIAL_ROWS)?;
         let mut range = table.range((after.map_or(Unbounded, Excluded), Unbounded))?;
         let Some((key, offset)) = range.next().transpose()? else { return Ok(None) };
         let (id, digest) = key.value();
@@ -151,7 +151,7 @@ impl<'d> StoreFiller<'d> {
 
     /// Where in the damaged file this part of a record begins.
     pub(super) fn find_chunk(&self, digest: u128, index: u32) -> Result<Option<u64>, StoreError> {
-        let table = self.database.begin_read()?.open_table(PIECES)?;
+        let table = self.database.begin_read()?.open_table(CHUNK_OFFSETS)?;
         Ok(table.get((digest, index))?.map(|offset| offset.value()))
     }
 
@@ -164,8 +164,8 @@ impl<'d> StoreFiller<'d> {
         self.commit_items()?;
         let transaction = self.database.begin_write()?;
         let lost = {
-            let wanted = transaction.open_table(WANTED)?;
-            for item in wanted.iter()?.take(NAMED) {
+            let wanted = transaction.open_table(MISSING_PAYLOADS)?;
+            for item in wanted.iter()?.take(LOGGED_LOST_RECORDS_MAX) {
                 let id = Uuid::from_u128(item?.0.value());
                 tracing::error!(
                     name: journal::RECORD_LOST,
@@ -175,11 +175,11 @@ impl<'d> StoreFiller<'d> {
             }
             wanted.len()?
         };
-        transaction.delete_table(WANTED)?;
-        transaction.delete_table(PARTIAL)?;
-        transaction.delete_table(PIECES)?;
-        let next_seq = Some(self.known.counters.next_seq).filter(|seq| *seq < MAX_SEQ);
-        let steady = Some(self.known.counters.steady).filter(|steady| *steady < MAX_STEADY_MS);
+        transaction.delete_table(MISSING_PAYLOADS)?;
+        transaction.delete_table(PARTIAL_ROWS)?;
+        transaction.delete_table(CHUNK_OFFSETS)?;
+        let next_seq = Some(self.known.counters.next_seq).filter(|seq| *seq < SEQ_LIMIT);
+        let steady = Some(self.known.counters.steady).filter(|steady| *steady < STEADY_LIMIT_MS);
         let counters = Counters {
             next_seq: self.counters.next_seq.max(next_seq.unwrap_or(1)),
             commits: self.known.counters.commits,
@@ -219,7 +219,7 @@ struct FillTransaction<'t, 'c> {
     transaction: &'t WriteTransaction,
     counters: &'c mut Counters,
     key_space: KeySpace,
-    every_record: bool,
+    all_rows_read: bool,
 }
 
 impl FillTransaction<'_, '_> {
@@ -232,16 +232,16 @@ impl FillTransaction<'_, '_> {
                 Ok(())
             }
             SalvagedItem::Receipt { id, row, settled_at } => self.put_receipt(id, row, settled_at),
-            SalvagedItem::Wanted { id, row } => self.put_missing(id, row),
+            SalvagedItem::MissingPayload { id, row } => self.put_missing(id, row),
             SalvagedItem::Carved { header, body } => self.put_carved(header, &body),
-            SalvagedItem::Partial { id, digest, offset } => {
+            SalvagedItem::PartialRow { id, digest, offset } => {
                 if self.tables.manifest.get(id)?.is_none() {
-                    self.transaction.open_table(PARTIAL)?.insert((id, digest), offset)?;
+                    self.transaction.open_table(PARTIAL_ROWS)?.insert((id, digest), offset)?;
                 }
                 Ok(())
             }
-            SalvagedItem::Piece { digest, index, offset } => {
-                self.transaction.open_table(PIECES)?.insert((digest, index), offset)?;
+            SalvagedItem::Chunk { digest, index, offset } => {
+                self.transaction.open_table(CHUNK_OFFSETS)?.insert((digest, index), offset)?;
                 Ok(())
             }
         }
@@ -253,15 +253,15 @@ impl FillTransaction<'_, '_> {
         body: &str,
         row: Option<ManifestRow>,
     ) -> Result<(), StoreError> {
-        if !is_valid_place(QueuePosition(header.place))
-            || self.is_taken(header.place)?
+        if !is_valid_position(QueuePosition(header.position))
+            || self.is_taken(header.position)?
             || self.is_in_lane(&header)?
         {
             // Nobody may come where somebody is or no claim looks: it goes behind all that may still come.
-            let seq = self.counters.next_seq.max(MAX_SEQ);
-            header.place = QueuePosition::new(QueuePosition(header.place).priority(), seq).0;
+            let seq = self.counters.next_seq.max(SEQ_LIMIT);
+            header.position = QueuePosition::new(QueuePosition(header.position).priority(), seq).0;
         }
-        let seq = QueuePosition(header.place).seq();
+        let seq = QueuePosition(header.position).seq();
         self.counters.next_seq = self.counters.next_seq.max(seq + 1);
         let quarantined = row.as_ref().is_some_and(|row| row.state == StoredState::Quarantined);
         let id = header.id;
@@ -276,42 +276,42 @@ impl FillTransaction<'_, '_> {
             ..ManifestRow::new_pending(header)
         };
         if let Some(lane) = row.lane_in(self.key_space) {
-            self.tables.lanes.insert(lane.position_of(seq), row.place)?;
+            self.tables.lanes.insert(lane.position_of(seq), row.position)?;
         }
         self.insert_row(id, &row)
     }
 
     fn insert_row(&mut self, id: u128, row: &ManifestRow) -> Result<(), StoreError> {
         if row.state == StoredState::Quarantined {
-            self.tables.quarantine.insert(row.place, id)?;
+            self.tables.quarantine.insert(row.position, id)?;
         }
         self.counters.count_change(row, None, Some(row.state));
         self.tables.manifest.insert(id, codec::encode_row(row)?.as_slice())?;
         Ok(())
     }
 
-    fn is_taken(&self, place: u64) -> Result<bool, StoreError> {
-        Ok(self.tables.payload.get(place)?.is_some() || self.tables.receipts.get(place)?.is_some())
+    fn is_taken(&self, position: u64) -> Result<bool, StoreError> {
+        Ok(self.tables.payload.get(position)?.is_some() || self.tables.receipts.get(position)?.is_some())
     }
 
     /// Whether a record of the same key arrived as the same one, under another priority.
     fn is_in_lane(&self, header: &RecordHeader) -> Result<bool, StoreError> {
         let Some(lane) = header.lane_in(self.key_space) else { return Ok(false) };
-        Ok(self.tables.lanes.get(lane.position_of(QueuePosition(header.place).seq()))?.is_some())
+        Ok(self.tables.lanes.get(lane.position_of(QueuePosition(header.position).seq()))?.is_some())
     }
 
     fn put_receipt(&mut self, id: u128, row: ManifestRow, settled_at: u64) -> Result<(), StoreError> {
         let is_plausible = is_plausible(&row.record_type, row.key.as_deref());
-        if !is_plausible || self.tables.manifest.get(id)?.is_some() || self.is_taken(row.place)? {
+        if !is_plausible || self.tables.manifest.get(id)?.is_some() || self.is_taken(row.position)? {
             return Ok(());
         }
-        let seq = QueuePosition(row.place).seq();
-        if seq < MAX_SEQ {
+        let seq = QueuePosition(row.position).seq();
+        if seq < SEQ_LIMIT {
             self.counters.next_seq = self.counters.next_seq.max(seq + 1);
         }
-        let settled_at = Some(settled_at).filter(|at| *at < MAX_STEADY_MS).unwrap_or(self.counters.steady);
+        let settled_at = Some(settled_at).filter(|at| *at < STEADY_LIMIT_MS).unwrap_or(self.counters.steady);
         self.counters.steady = self.counters.steady.max(settled_at);
-        self.tables.receipts.insert(row.place, (id, settled_at))?;
+        self.tables.receipts.insert(row.position, (id, settled_at))?;
         self.insert_row(id, &ManifestRow { state: StoredState::Synced, due_at: None, ..row })
     }
 
@@ -324,8 +324,10 @@ impl FillTransaction<'_, '_> {
             .transpose()?;
         let Some(known) = known else {
             // Another record with this place is this one, under an id that damage made of its own.
-            if self.tables.payload.get(row.place)?.is_none() {
-                self.transaction.open_table(WANTED)?.insert(id, codec::encode_row(&row)?.as_slice())?;
+            if self.tables.payload.get(row.position)?.is_none() {
+                self.transaction
+                    .open_table(MISSING_PAYLOADS)?
+                    .insert(id, codec::encode_row(&row)?.as_slice())?;
             }
             return Ok(());
         };
@@ -350,7 +352,7 @@ impl FillTransaction<'_, '_> {
         if self.tables.manifest.get(header.id)?.is_some() {
             return Ok(());
         }
-        let mut wanted = self.transaction.open_table(WANTED)?;
+        let mut wanted = self.transaction.open_table(MISSING_PAYLOADS)?;
         let row =
             wanted.remove(header.id)?.map(|row| codec::decode_row::<ManifestRow>(row.value())).transpose()?;
         drop(wanted);
@@ -358,7 +360,7 @@ impl FillTransaction<'_, '_> {
             Some(row) if row.digest == header.digest => self.put_record(header, body, Some(row)),
             // A payload that the record had before it was mended.
             Some(row) => self.put_missing(header.id, row),
-            None if self.every_record => Ok(()),
+            None if self.all_rows_read => Ok(()),
             // Bytes that nothing else tells of may lie in a text that an application chose.
             None if !is_plausible(&header.record_type, header.key.as_deref()) => Ok(()),
             None => self.put_record(header, body, None),
@@ -367,8 +369,8 @@ impl FillTransaction<'_, '_> {
 }
 
 /// Whether a store gives out this place, so that claims look there, and more may come behind it.
-fn is_valid_place(place: QueuePosition) -> bool {
-    QueuePosition::new(place.priority(), place.seq()) == place && place.seq() < 2 * MAX_SEQ
+fn is_valid_position(position: QueuePosition) -> bool {
+    QueuePosition::new(position.priority(), position.seq()) == position && position.seq() < 2 * SEQ_LIMIT
 }
 
 /// Whether a record may have this type and key. The server takes none with control characters.

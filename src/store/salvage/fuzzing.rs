@@ -98,9 +98,11 @@ impl Carver {
                         assert!(is_part(bytes, text.as_bytes()));
                     }
                 }
-                SalvagedItem::Partial { offset, .. } => assert_magic(bytes, offset, ROW_MAGIC, &mut last),
-                SalvagedItem::Piece { offset, .. } => assert_magic(bytes, offset, CHUNK_MAGIC, &mut last),
-                SalvagedItem::Record { .. } | SalvagedItem::Receipt { .. } | SalvagedItem::Wanted { .. } => {
+                SalvagedItem::PartialRow { offset, .. } => assert_magic(bytes, offset, ROW_MAGIC, &mut last),
+                SalvagedItem::Chunk { offset, .. } => assert_magic(bytes, offset, CHUNK_MAGIC, &mut last),
+                SalvagedItem::Record { .. }
+                | SalvagedItem::Receipt { .. }
+                | SalvagedItem::MissingPayload { .. } => {
                     unreachable!()
                 }
             }

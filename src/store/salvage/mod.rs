@@ -49,20 +49,20 @@ pub(super) enum SalvageMode {
 /// and how many are known to be lost.
 pub(super) fn salvage_file(
     path: &Path,
-    way: SalvageMode,
+    mode: SalvageMode,
     database: &Database,
-    opening: &StoreOptions,
+    options: &StoreOptions,
     note: impl FnOnce(u64, u64) -> Option<Damage>,
 ) -> Result<(u64, u64), StoreError> {
     let raw = Arc::new(RawFile::open(path).map_err(|error| StoreError::Redb(redb::Error::Io(error)))?);
-    let StoreOptions { key_space, progress } = opening;
+    let StoreOptions { key_space, progress } = options;
     let mut fill = StoreFiller::new(database, *key_space)?;
-    let mut source = (way == SalvageMode::TablesFirst).then(|| DamagedTables::open_best_commit(&raw));
-    let whole = match &mut source {
+    let mut source = (mode == SalvageMode::TablesFirst).then(|| DamagedTables::open_best_commit(&raw));
+    let is_complete = match &mut source {
         Some(source) => tables::salvage_tables(source, &mut fill, progress)?,
         None => false,
     };
-    if !whole && (!fill.known.every_record || fill.has_missing_payloads()?) {
+    if !is_complete && (!fill.known.all_rows_read || fill.has_missing_payloads()?) {
         carve::carve_file(&raw, source, &mut fill, progress)?;
     }
     fill.finish_store(note)
@@ -127,12 +127,12 @@ impl Salvage {
         }
         // Without a name, so that nobody else can read it or put another file in its place.
         let found = tempfile::tempfile_in(scratch).map_err(no_room)?;
-        let opening = StoreOptions { key_space: KeySpace::default(), progress: Arc::new(|_| ()) };
+        let options = StoreOptions { key_space: KeySpace::default(), progress: Arc::new(|_| ()) };
         let found = FileBackend::new(found).map_err(StoreError::from)?;
         let database =
-            database_builder(&opening.progress).create_with_backend(found).map_err(StoreError::from)?;
+            database_builder(&options.progress).create_with_backend(found).map_err(StoreError::from)?;
         let (salvaged, lost) =
-            match salvage_file(path, SalvageMode::TablesFirst, &database, &opening, |_, _| None) {
+            match salvage_file(path, SalvageMode::TablesFirst, &database, &options, |_, _| None) {
                 Err(StoreError::Redb(redb::Error::Io(source))) => return Err(no_room(source)),
                 done => done?,
             };
@@ -150,25 +150,26 @@ impl Salvage {
             let heads = classes.iter_mut().enumerate();
             let heads = heads
                 .filter_map(|(class, walk)| Some((class, walk.peek()?.as_ref().map(|head| head.0.value()))));
-            let (class, _) = heads
-                .min_by_key(|(_, place)| place.as_ref().map_or(0, |place| QueuePosition(*place).seq()))?;
-            let place = match classes.get_mut(class)?.next()? {
-                Ok((place, _)) => place.value(),
+            let (class, _) = heads.min_by_key(|(_, position)| {
+                position.as_ref().map_or(0, |position| QueuePosition(*position).seq())
+            })?;
+            let position = match classes.get_mut(class)?.next()? {
+                Ok((position, _)) => position.value(),
                 Err(error) => return Some(Err(error.into())),
             };
-            Some(read_record(&tables, place))
+            Some(read_record(&tables, position))
         }))
     }
 }
 
-fn read_record(tables: &Snapshot, place: u64) -> Result<NewRecord, StoreError> {
-    let read = body::read_payload(&tables.payload, &tables.chunks, place)?;
+fn read_record(tables: &Snapshot, position: u64) -> Result<NewRecord, StoreError> {
+    let read = body::read_payload(&tables.payload, &tables.chunks, position)?;
     let (header, payload) = read.ok_or(StoreError::Inconsistent("a record was found and is gone"))?;
     Ok(NewRecord {
         id: RecordId(Uuid::from_u128(header.id)),
         record_type: header.record_type,
         key: header.key,
-        priority: QueuePosition(place).priority(),
+        priority: QueuePosition(position).priority(),
         payload,
     })
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 /// What is read apart from its surroundings when they cannot be read together.
-const SECTOR: usize = 4096;
+const SECTOR_BYTES: usize = 4096;
 
 pub(super) struct RawFile {
     file: File,
@@ -34,7 +34,7 @@ impl RawFile {
             return;
         }
         let mut at = offset;
-        for sector in out.chunks_mut(SECTOR) {
+        for sector in out.chunks_mut(SECTOR_BYTES) {
             if let Err(error) = self.try_read(at, sector) {
                 tracing::debug!(%error, offset = at, "a part of the damaged file cannot be read");
                 sector.fill(0);

@@ -22,41 +22,42 @@ use crate::store::panic_guard::catch_panics;
 use crate::store::schema::{CHUNKS, MANIFEST, META, PAYLOAD, QUARANTINE, RECEIPTS, RecordHeader};
 
 /// The header of redb's format 3: what every file of ours begins with, and two commit slots.
-const HEADER: usize = 320;
-const SLOTS: [usize; 2] = [64, 192];
-const TRANSACTION_ID: usize = 104;
+const HEADER_BYTES: usize = 320;
+const SLOT_OFFSETS: [usize; 2] = [64, 192];
+const TRANSACTION_ID_OFFSET: usize = 104;
 /// Magic number, flags, page size, pages of a region's header, pages of a region, full regions, pages of the
 /// last one. Damage to the original does no harm then. The last two are not used by readers.
-const HEAD: [u8; 32] = *b"redb\x1a\x0a\xa9\x0d\x0a\0\0\0\0\x10\0\0\0\0\0\0\0\0\x10\0\0\0\0\0\x01\0\0\0";
-const FLAGS: usize = 9;
+const HEADER_START: [u8; 32] =
+    *b"redb\x1a\x0a\xa9\x0d\x0a\0\0\0\0\x10\0\0\0\0\0\0\0\0\x10\0\0\0\0\0\x01\0\0\0";
+const FLAGS_OFFSET: usize = 9;
 /// The first, or the second commit slot is in force. All other flags ask for a repair or are about writing.
-const PRIMARY: u8 = 1;
+const PRIMARY_SLOT_FLAG: u8 = 1;
 
 /// Pages that one step may read: a damaged tree may lead round in circles.
-const READS: u32 = 100;
+const READS_PER_STEP: u32 = 100;
 /// A page that is larger comes of a damaged reference.
-const MAX_READ: usize = 64 << 20;
+const READ_BYTES_MAX: usize = 64 << 20;
 /// Reads that may fail before the tables are given up, and more for every page of the file: the way around one gap takes up
 /// to 256, and damage may have made any number of gaps. What the tables did not give is in the raw bytes.
-const MAX_FAILURES: u64 = 1000;
-const MAX_FAILURES_PER_PAGE: u64 = 16;
+const FAILURES_MAX: u64 = 1000;
+const FAILURES_MAX_PER_PAGE: u64 = 16;
 const PAGE_BYTES: u64 = 4096;
 /// A page that is too large costs as much time as a failed read for so many bytes of it.
 const BYTES_PER_FAILURE: u64 = 64 << 10;
 /// What redb's pages that refer to others begin with, and where in them what follows is.
-const BRANCH: u8 = 2;
+const BRANCH_PAGE_TYPE: u8 = 2;
 const BRANCH_HEADER_BYTES: usize = 8;
 const CHECKSUM_BYTES: usize = 16;
 const REFERENCE_BYTES: usize = 8;
 /// The upper five bits of a reference's last byte are the binary logarithm of the page's size in pages.
-const ORDER_SHIFT: u32 = 3;
+const PAGE_ORDER_SHIFT: u32 = 3;
 /// What [`OpenedTables`] holds.
-const TABLES: usize = 6;
+const TABLE_COUNT: usize = 6;
 
 /// The file as redb may see it.
 struct DamagedFileBackend {
     raw: Arc<RawFile>,
-    header: [u8; HEADER],
+    header: [u8; HEADER_BYTES],
     reads: Arc<AtomicU32>,
     failures_left: Arc<AtomicU64>,
 }
@@ -74,16 +75,16 @@ impl StorageBackend for DamagedFileBackend {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let left = self.reads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        if out.len() > MAX_READ {
+        if out.len() > READ_BYTES_MAX {
             // The room for it was made before this was asked, and made of zeros.
             spend_failures(&self.failures_left, out.len() as u64 / BYTES_PER_FAILURE);
         }
-        if left.is_err() || out.len() > MAX_READ || offset >= self.raw.byte_length() {
+        if left.is_err() || out.len() > READ_BYTES_MAX || offset >= self.raw.byte_length() {
             return Err(io::Error::other("a damaged reference"));
         }
         self.raw.read_or_zero(offset, out);
         shrink_references(out, self.raw.byte_length());
-        if let Ok(from @ 0..HEADER) = usize::try_from(offset) {
+        if let Ok(from @ 0..HEADER_BYTES) = usize::try_from(offset) {
             for (byte, shown) in out.iter_mut().zip(self.header.iter().skip(from)) {
                 *byte = *shown;
             }
@@ -131,15 +132,15 @@ fn spend_failures(failures_left: &AtomicU64, failures: u64) {
 /// A page that is larger than the file or than any of ours is referred to as one of ordinary size: redb makes room
 /// for a page, up to 4 GiB, before it asks whether there is one.
 pub(super) fn shrink_references(page: &mut [u8], file_length: u64) {
-    let [BRANCH, _, low, high, ..] = *page else { return };
+    let [BRANCH_PAGE_TYPE, _, low, high, ..] = *page else { return };
     let children = usize::from(u16::from_le_bytes([low, high])) + 1;
     let from = BRANCH_HEADER_BYTES + children * CHECKSUM_BYTES;
     let Some(references) = page.get_mut(from..from + children * REFERENCE_BYTES) else { return };
     for reference in references.chunks_exact_mut(REFERENCE_BYTES) {
         if let Some(last) = reference.last_mut()
-            && PAGE_BYTES << (*last >> ORDER_SHIFT) > file_length.min(MAX_READ as u64)
+            && PAGE_BYTES << (*last >> PAGE_ORDER_SHIFT) > file_length.min(READ_BYTES_MAX as u64)
         {
-            *last &= (1 << ORDER_SHIFT) - 1;
+            *last &= (1 << PAGE_ORDER_SHIFT) - 1;
         }
     }
 }
@@ -165,48 +166,48 @@ impl OpenedTables {
 
 pub(super) struct DamagedTables {
     raw: Arc<RawFile>,
-    header: [u8; HEADER],
+    header: [u8; HEADER_BYTES],
     pub(super) reads: Arc<AtomicU32>,
     pub(super) parts: OpenedTables,
     failures_left: Arc<AtomicU64>,
     /// Both commit slots are whole, and the tables are those of the later commit, all of them.
-    pub(super) latest: bool,
+    pub(super) is_latest: bool,
 }
 
 impl DamagedTables {
     pub(super) fn open_best_commit(raw: &Arc<RawFile>) -> Self {
-        let mut header = [0; HEADER];
+        let mut header = [0; HEADER_BYTES];
         raw.read_or_zero(0, &mut header);
-        for (byte, head) in header.iter_mut().zip(HEAD) {
+        for (byte, head) in header.iter_mut().zip(HEADER_START) {
             *byte = head;
         }
         let id = |slot: usize| {
-            let id = header.get(slot + TRANSACTION_ID..).and_then(<[u8]>::first_chunk::<8>);
+            let id = header.get(slot + TRANSACTION_ID_OFFSET..).and_then(<[u8]>::first_chunk::<8>);
             id.map_or(0, |id| u64::from_le_bytes(*id))
         };
-        let [first, second] = SLOTS.map(id);
-        let failures_left = MAX_FAILURES + raw.byte_length() / PAGE_BYTES * MAX_FAILURES_PER_PAGE;
-        let latest_first = if second > first { [PRIMARY, 0] } else { [0, PRIMARY] };
+        let [first, second] = SLOT_OFFSETS.map(id);
+        let failures_left = FAILURES_MAX + raw.byte_length() / PAGE_BYTES * FAILURES_MAX_PER_PAGE;
+        let latest_first = if second > first { [PRIMARY_SLOT_FLAG, 0] } else { [0, PRIMARY_SLOT_FLAG] };
         let mut tried = latest_first.map(|slot| {
-            header[FLAGS] = slot;
-            let reads = Arc::new(AtomicU32::new(READS));
+            header[FLAGS_OFFSET] = slot;
+            let reads = Arc::new(AtomicU32::new(READS_PER_STEP));
             let (raw, parts, failures_left) =
                 (Arc::clone(raw), OpenedTables::default(), Arc::new(AtomicU64::new(failures_left)));
-            let mut source = Self { raw, header, reads, parts, failures_left, latest: false };
+            let mut source = Self { raw, header, reads, parts, failures_left, is_latest: false };
             let opened = source.reopen_tables();
             (source, opened)
         });
         let slots_are_whole = tried.iter().all(|(_, opened)| *opened);
-        let [latest, former] = &mut tried;
-        latest.0.latest = slots_are_whole && latest.0.parts.opened_count() == TABLES;
-        let use_former = former.0.parts.opened_count() > latest.0.parts.opened_count();
-        let [latest, former] = tried;
-        if use_former { former.0 } else { latest.0 }
+        let [is_latest, former] = &mut tried;
+        is_latest.0.is_latest = slots_are_whole && is_latest.0.parts.opened_count() == TABLE_COUNT;
+        let use_former = former.0.parts.opened_count() > is_latest.0.parts.opened_count();
+        let [is_latest, former] = tried;
+        if use_former { former.0 } else { is_latest.0 }
     }
 
     /// False when not even the commit slot is whole, or too many reads failed: there are no tables from then on.
     pub(super) fn reopen_tables(&mut self) -> bool {
-        self.reads.store(READS, Ordering::Relaxed);
+        self.reads.store(READS_PER_STEP, Ordering::Relaxed);
         let (raw, header, reads) = (Arc::clone(&self.raw), self.header, Arc::clone(&self.reads));
         let old = std::mem::take(&mut self.parts);
         let is_given_up = self.failures_left.load(Ordering::Relaxed) == 0;
@@ -243,7 +244,7 @@ impl DamagedTables {
         transaction: &ReadTransaction,
         definition: TableDefinition<'_, K, V>,
     ) -> Option<ReadOnlyTable<K, V>> {
-        self.reads.store(READS, Ordering::Relaxed);
+        self.reads.store(READS_PER_STEP, Ordering::Relaxed);
         catch_panics(|| transaction.open_table(definition).ok()).ok().flatten()
     }
 
@@ -265,13 +266,13 @@ impl DamagedTables {
 impl DamagedTables {
     /// Whether the server is known to have this record.
     pub(super) fn has_receipt(&mut self, header: &RecordHeader) -> bool {
-        self.receipt_at(header.place).is_some_and(|(id, _)| id == header.id)
+        self.receipt_at(header.position).is_some_and(|(id, _)| id == header.id)
     }
 
     /// Who was settled at this place, and when.
-    pub(super) fn receipt_at(&mut self, place: u64) -> Option<(u128, u64)> {
+    pub(super) fn receipt_at(&mut self, position: u64) -> Option<(u128, u64)> {
         let receipt = self.with_tables(1, |parts| match &parts.receipts {
-            Some(table) => Ok(table.get(place)?.map(|receipt| receipt.value())),
+            Some(table) => Ok(table.get(position)?.map(|receipt| receipt.value())),
             None => Ok(None),
         });
         receipt.ok().flatten()
@@ -284,7 +285,8 @@ pub(super) fn guard_read<T>(
     entries: usize,
     look: impl FnOnce() -> Result<T, StoreError>,
 ) -> Result<T, ()> {
-    let reads_left = u32::try_from(entries).unwrap_or(u32::MAX).saturating_mul(2).saturating_add(READS);
+    let reads_left =
+        u32::try_from(entries).unwrap_or(u32::MAX).saturating_mul(2).saturating_add(READS_PER_STEP);
     reads.store(reads_left, Ordering::Relaxed);
     match catch_panics(look) {
         Ok(Ok(found)) => Ok(found),
@@ -302,10 +304,11 @@ mod tests {
         let path = directory.path().join("file");
         Database::create(&path).unwrap().close().unwrap();
         let mut bytes = std::fs::read(&path).unwrap();
-        bytes[FLAGS] = 0;
-        assert_eq!(bytes[..24], HEAD[..24]);
-        let id = |slot: usize| u64::from_le_bytes(bytes[slot + TRANSACTION_ID..][..8].try_into().unwrap());
-        assert_ne!(id(SLOTS[0]), id(SLOTS[1]));
-        assert!(SLOTS.into_iter().all(|slot| id(slot) < 10), "{}", id(SLOTS[0]));
+        bytes[FLAGS_OFFSET] = 0;
+        assert_eq!(bytes[..24], HEADER_START[..24]);
+        let id =
+            |slot: usize| u64::from_le_bytes(bytes[slot + TRANSACTION_ID_OFFSET..][..8].try_into().unwrap());
+        assert_ne!(id(SLOT_OFFSETS[0]), id(SLOT_OFFSETS[1]));
+        assert!(SLOT_OFFSETS.into_iter().all(|slot| id(slot) < 10), "{}", id(SLOT_OFFSETS[0]));
     }
 }

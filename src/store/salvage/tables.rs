@@ -16,12 +16,12 @@ use crate::store::options::ProgressCallback;
 use crate::store::schema::{ManifestRow, RecordHeader, StoredState, meta};
 
 /// Notes of other rooms that are kept, and how large each may be.
-const MAX_NOTES: usize = 16;
-const MAX_NOTE_BYTES: usize = 1 << 20;
+const NOTES_MAX: usize = 16;
+const NOTE_BYTES_MAX: usize = 1 << 20;
 /// Notes of damage that are kept: a disk that goes on rotting must not fill the store with them.
-const MAX_DAMAGE: usize = 20;
+const DAMAGE_NOTES_MAX: usize = 20;
 /// Between two signs of life.
-const SIGN_OF_LIFE: u64 = 1000;
+const PROGRESS_INTERVAL_ROWS: u64 = 1000;
 
 /// Reads what reads; whether that is everything.
 pub(super) fn salvage_tables(
@@ -29,13 +29,13 @@ pub(super) fn salvage_tables(
     fill: &mut StoreFiller<'_>,
     progress: &ProgressCallback,
 ) -> Result<bool, StoreError> {
-    let mut reader = TableReader { whole: source.latest, source, fill, progress, seen: 0 };
+    let mut reader = TableReader { is_complete: source.is_latest, source, fill, progress, seen: 0 };
     reader.read_meta();
     reader.read_payloads()?;
-    let every_record = reader.read_manifest()?;
-    let whole = reader.whole && every_record;
-    fill.known.every_record = every_record;
-    Ok(whole)
+    let all_rows_read = reader.read_manifest()?;
+    let is_complete = reader.is_complete && all_rows_read;
+    fill.known.all_rows_read = all_rows_read;
+    Ok(is_complete)
 }
 
 /// The schema version, when it can be told.
@@ -61,12 +61,12 @@ fn read_notes(source: &mut DamagedTables) -> Vec<(String, Vec<u8>)> {
         meta::PAUSED,
         meta::DAMAGE,
     ];
-    let notes = source.with_tables(MAX_NOTES, |parts| {
+    let notes = source.with_tables(NOTES_MAX, |parts| {
         let Some(table) = &parts.meta else { return Ok(None) };
         let mut notes = Vec::new();
-        for item in table.range::<&str>(..)?.take(MAX_NOTES) {
+        for item in table.range::<&str>(..)?.take(NOTES_MAX) {
             let (name, value) = item?;
-            if !known.contains(&name.value()) && value.value().len() <= MAX_NOTE_BYTES {
+            if !known.contains(&name.value()) && value.value().len() <= NOTE_BYTES_MAX {
                 notes.push((name.value().to_owned(), value.value().to_vec()));
             }
         }
@@ -80,7 +80,7 @@ struct TableReader<'r, 'd> {
     fill: &'r mut StoreFiller<'d>,
     progress: &'r ProgressCallback,
     seen: u64,
-    whole: bool,
+    is_complete: bool,
 }
 
 impl TableReader<'_, '_> {
@@ -95,34 +95,34 @@ impl TableReader<'_, '_> {
         let damage = read_meta_value(self.source, meta::DAMAGE);
         let damage = damage.and_then(|value| serde_json::from_slice::<Vec<Damage>>(&value).ok());
         known.damage = damage.unwrap_or_default();
-        known.damage.truncate(MAX_DAMAGE);
+        known.damage.truncate(DAMAGE_NOTES_MAX);
         known.notes = read_notes(self.source);
-        self.whole &= known.device.is_some();
+        self.is_complete &= known.device.is_some();
     }
 
     fn report_progress(&mut self) {
         self.seen += 1;
-        if self.seen.is_multiple_of(SIGN_OF_LIFE) {
+        if self.seen.is_multiple_of(PROGRESS_INTERVAL_ROWS) {
             (self.progress)(0.0);
         }
     }
 
     fn read_payloads(&mut self) -> Result<(), StoreError> {
         let mut walk = TableWalk::new(self.source, |parts: &OpenedTables| parts.payload.as_ref());
-        while let Some((place, sealed)) = walk.next(self.source) {
+        while let Some((position, sealed)) = walk.next(self.source) {
             self.report_progress();
             let Ok(header) = codec::unseal_row::<RecordHeader>(&sealed).map(|row| row.header) else {
-                self.whole = false;
+                self.is_complete = false;
                 continue;
             };
             let row = self.read_row(header.id);
             let entries = header.bytes as usize / 1000;
             let read = self.source.with_tables(entries, |parts| {
                 let (Some(payload), Some(chunks)) = (&parts.payload, &parts.chunks) else { return Ok(None) };
-                body::read_payload(payload, chunks, place)
+                body::read_payload(payload, chunks, position)
             });
-            let read = read.ok().flatten().filter(|_| header.place == place);
-            self.whole &= read.is_some() && row.is_some();
+            let read = read.ok().flatten().filter(|_| header.position == position);
+            self.is_complete &= read.is_some() && row.is_some();
             let Some((header, body)) = read else { continue };
             let row = match row {
                 Some(row) => Some(self.with_confirmed_state(header.id, row)),
@@ -130,7 +130,7 @@ impl TableReader<'_, '_> {
             };
             self.fill.add_item(SalvagedItem::Record { header, body, row })?;
         }
-        self.whole &= walk.whole;
+        self.is_complete &= walk.is_complete;
         Ok(())
     }
 
@@ -144,9 +144,9 @@ impl TableReader<'_, '_> {
     }
 
     /// Who is listed as under review at this place.
-    fn quarantined_id_at(&mut self, place: u64) -> Result<Option<u128>, ()> {
+    fn quarantined_id_at(&mut self, position: u64) -> Result<Option<u128>, ()> {
         self.source.with_tables(1, |parts| match &parts.quarantine {
-            Some(table) => Ok(table.get(place)?.map(|id| id.value())),
+            Some(table) => Ok(table.get(position)?.map(|id| id.value())),
             None => Err(StoreError::Inconsistent("there is no such table")),
         })
     }
@@ -156,11 +156,11 @@ impl TableReader<'_, '_> {
         let quarantined = row.state == StoredState::Quarantined;
         // Whoever is under review has an error and waits for no time.
         let looks_so = quarantined && row.error.is_some() && row.due_at.is_none();
-        let is_so = match self.quarantined_id_at(row.place) {
+        let is_so = match self.quarantined_id_at(row.position) {
             Ok(Some(listed)) => listed == id || looks_so,
             Ok(None) | Err(()) => looks_so,
         };
-        self.whole &= is_so == quarantined;
+        self.is_complete &= is_so == quarantined;
         row.state = if is_so { StoredState::Quarantined } else { StoredState::Pending };
         if is_so && row.error.is_none() {
             row.error = Some(unknown_review_reason(row.updated_at));
@@ -171,7 +171,7 @@ impl TableReader<'_, '_> {
 
     /// A row for a record that has none, when it is listed as under review.
     fn row_of_quarantined(&mut self, header: &RecordHeader) -> Option<ManifestRow> {
-        if self.quarantined_id_at(header.place) != Ok(Some(header.id)) {
+        if self.quarantined_id_at(header.position) != Ok(Some(header.id)) {
             return None;
         }
         Some(ManifestRow {
@@ -185,29 +185,29 @@ impl TableReader<'_, '_> {
     /// Whether every row was read.
     fn read_manifest(&mut self) -> Result<bool, StoreError> {
         let mut walk = TableWalk::new(self.source, |parts: &OpenedTables| parts.manifest.as_ref());
-        let mut decoded = self.source.latest;
+        let mut decoded = self.source.is_latest;
         while let Some((id, value)) = walk.next(self.source) {
             self.report_progress();
             let Ok(row) = codec::decode_row::<ManifestRow>(&value) else {
                 decoded = false;
                 continue;
             };
-            let place = row.place;
+            let position = row.position;
             let payload = self.source.with_tables(1, |parts| match &parts.payload {
-                Some(table) => Ok(Some(table.get(place)?.is_some())),
+                Some(table) => Ok(Some(table.get(position)?.is_some())),
                 None => Ok(None),
             });
-            let receipt = self.source.receipt_at(place).filter(|(listed, _)| *listed == id);
+            let receipt = self.source.receipt_at(position).filter(|(listed, _)| *listed == id);
             let settled = row.state == StoredState::Synced || receipt.is_some();
             let found = if settled && payload != Ok(Some(true)) {
                 let settled_at = receipt.map_or(self.fill.known.counters.steady, |(_, at)| at);
                 SalvagedItem::Receipt { id, row, settled_at }
             } else {
                 let row = self.with_confirmed_state(id, row);
-                SalvagedItem::Wanted { id, row }
+                SalvagedItem::MissingPayload { id, row }
             };
             self.fill.add_item(found)?;
         }
-        Ok(decoded && walk.whole)
+        Ok(decoded && walk.is_complete)
     }
 }

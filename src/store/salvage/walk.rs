@@ -6,17 +6,17 @@ use super::source::{DamagedTables, OpenedTables, guard_read};
 use crate::store::panic_guard::catch_panics;
 
 /// Gaps that one walk goes around.
-const MAX_GAPS: usize = 100_000;
+const GAPS_MAX: usize = 100_000;
 
 /// A key that one can count with, to go around what cannot be read.
 pub(super) trait CountableKey: for<'a> Key<SelfType<'a> = Self> + Copy + 'static {
-    const LAST: u128;
+    const LAST_KEY: u128;
     fn to_number(self) -> u128;
     fn from_number(number: u128) -> Self;
 }
 
 impl CountableKey for u64 {
-    const LAST: u128 = Self::MAX as u128;
+    const LAST_KEY: u128 = Self::MAX as u128;
 
     fn to_number(self) -> u128 {
         self.into()
@@ -28,7 +28,7 @@ impl CountableKey for u64 {
 }
 
 impl CountableKey for u128 {
-    const LAST: u128 = Self::MAX;
+    const LAST_KEY: u128 = Self::MAX;
 
     fn to_number(self) -> u128 {
         self
@@ -53,14 +53,14 @@ pub(super) struct TableWalk<K: CountableKey> {
     seen: u64,
     most: u64,
     /// Every entry that the table counts was seen, and nothing was in the way.
-    pub(super) whole: bool,
+    pub(super) is_complete: bool,
 }
 
 impl<K: CountableKey> TableWalk<K> {
     pub(super) fn new(source: &mut DamagedTables, table: TableSelector<K>) -> Self {
         let length = table_length(source, table);
         let most = length.unwrap_or(0).saturating_mul(2).saturating_add(10_000);
-        Self { table, range: None, from: Some(0), gaps: 0, seen: 0, most, whole: length.is_some() }
+        Self { table, range: None, from: Some(0), gaps: 0, seen: 0, most, is_complete: length.is_some() }
     }
 
     /// The next entry that reads. Keys of a damaged table need not be in order, nor all different.
@@ -84,12 +84,13 @@ impl<K: CountableKey> TableWalk<K> {
             match next {
                 Ok(Some((key, value))) if self.seen < self.most => {
                     self.seen += 1;
-                    let after = key.to_number().checked_add(1).filter(|after| *after <= K::LAST);
+                    let after = key.to_number().checked_add(1).filter(|after| *after <= K::LAST_KEY);
                     self.from = after.map(|after| after.max(self.from.unwrap_or(0)));
                     return Some((key, value));
                 }
                 Ok(ended) => {
-                    self.whole &= ended.is_none() && table_length(source, self.table) == Some(self.seen);
+                    self.is_complete &=
+                        ended.is_none() && table_length(source, self.table) == Some(self.seen);
                     self.from = None;
                     self.range = None;
                     return None;
@@ -100,13 +101,13 @@ impl<K: CountableKey> TableWalk<K> {
     }
 
     fn skip_gap(&mut self, source: &mut DamagedTables) {
-        self.whole = false;
+        self.is_complete = false;
         let range = self.range.take();
         // What a panic left behind may panic once more.
         drop(catch_panics(move || drop(range)));
         source.reopen_tables();
         self.gaps += 1;
-        let from = self.from.filter(|_| self.gaps < MAX_GAPS);
+        let from = self.from.filter(|_| self.gaps < GAPS_MAX);
         self.from = from.and_then(|from| self.find_key_after_gap(source, from));
     }
 
@@ -124,7 +125,7 @@ impl<K: CountableKey> TableWalk<K> {
         let mut unread = from;
         let mut step: u128 = 1;
         let mut readable = loop {
-            let key = from.checked_add(step).filter(|key| *key <= K::LAST)?;
+            let key = from.checked_add(step).filter(|key| *key <= K::LAST_KEY)?;
             if reads(key) {
                 break key;
             }

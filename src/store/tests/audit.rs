@@ -22,12 +22,12 @@ pub(super) fn audit(queue: &mut Queue) {
         .map(|item| {
             let (id, row) = item.unwrap();
             let row: ManifestRow = codec::decode_row(row.value()).unwrap();
-            (row.place, (id.value(), row))
+            (row.position, (id.value(), row))
         })
         .collect();
     let of = |states: &[StoredState]| -> BTreeMap<u64, u128> {
         let wanted = rows.iter().filter(|(_, (_, row))| states.contains(&row.state));
-        wanted.map(|(place, (id, _))| (*place, *id)).collect()
+        wanted.map(|(position, (id, _))| (*position, *id)).collect()
     };
     let unsettled = of(&[StoredState::Pending, StoredState::Failed, StoredState::Quarantined]);
 
@@ -35,16 +35,16 @@ pub(super) fn audit(queue: &mut Queue) {
     let mut payloads = BTreeMap::new();
     let mut chunked = 0;
     for item in tables.payload.range::<u64>(..).unwrap() {
-        let (place, _) = item.unwrap();
+        let (position, _) = item.unwrap();
         let (header, body) =
-            body::read_payload(&tables.payload, &tables.chunks, place.value()).unwrap().unwrap();
-        chunked += tables.chunks.range((place.value(), 0)..=(place.value(), u32::MAX)).unwrap().count();
-        let row = &rows[&place.value()].1;
+            body::read_payload(&tables.payload, &tables.chunks, position.value()).unwrap().unwrap();
+        chunked += tables.chunks.range((position.value(), 0)..=(position.value(), u32::MAX)).unwrap().count();
+        let row = &rows[&position.value()].1;
         assert_eq!(u64::from(row.payload_bytes), body.len() as u64);
         assert_eq!((&row.key, &row.record_type), (&header.key, &header.record_type));
-        assert_eq!((header.place, header.bytes), (place.value(), row.payload_bytes));
+        assert_eq!((header.position, header.bytes), (position.value(), row.payload_bytes));
         assert_eq!((header.digest, header.submitter), (row.digest, row.submitter));
-        payloads.insert(place.value(), header.id);
+        payloads.insert(position.value(), header.id);
     }
     assert_eq!(tables.chunks.range::<(u64, u32)>(..).unwrap().count(), chunked, "no chunk without its row");
     assert_eq!(payloads, unsettled, "payloads are those of unsettled records");
@@ -53,14 +53,14 @@ pub(super) fn audit(queue: &mut Queue) {
         .quarantine
         .range::<u64>(..)
         .unwrap()
-        .map(|item| item.map(|(place, id)| (place.value(), id.value())).unwrap())
+        .map(|item| item.map(|(position, id)| (position.value(), id.value())).unwrap())
         .collect();
     assert_eq!(quarantine, of(&[StoredState::Quarantined]));
     let receipts: BTreeMap<u64, u128> = tables
         .receipts
         .range::<u64>(..)
         .unwrap()
-        .map(|item| item.map(|(place, value)| (place.value(), value.value().0)).unwrap())
+        .map(|item| item.map(|(position, value)| (position.value(), value.value().0)).unwrap())
         .collect();
     assert_eq!(receipts, of(&[StoredState::Synced]));
 
@@ -75,8 +75,8 @@ pub(super) fn audit(queue: &mut Queue) {
         audit_order(&row, &rows);
         assert_eq!(row.bytes, row.members.iter().map(|member| u64::from(member.bytes)).sum::<u64>());
         for member in &row.members {
-            assert!(claimed.insert(member.place, id.value()).is_none(), "a record is in two batches");
-            let (record, entry) = &rows[&member.place];
+            assert!(claimed.insert(member.position, id.value()).is_none(), "a record is in two batches");
+            let (record, entry) = &rows[&member.position];
             assert_eq!((*record, entry.payload_bytes), (member.id, member.bytes));
             let state = if member.failed { StoredState::Failed } else { StoredState::Pending };
             assert_eq!(entry.state, state);
@@ -149,7 +149,7 @@ fn audit_submitters(queue: &Queue, backlog: &Backlog, rows: &BTreeMap<u64, (u128
         let uid = queue.state().counters.submitters.entry_of(row.submitter);
         let of = counts.entry(uid).or_default();
         *match row.state {
-            StoredState::Pending | StoredState::Failed if queue.state().open.is_in_flight(row.place) => {
+            StoredState::Pending | StoredState::Failed if queue.state().open.is_in_flight(row.position) => {
                 &mut of.syncing
             }
             StoredState::Pending => &mut of.pending,
@@ -186,36 +186,36 @@ fn audit_waits(queue: &Queue, rows: &BTreeMap<u64, (u128, ManifestRow)>, claimed
     let tables = queue.take_snapshot().unwrap();
     let failed: BTreeSet<(u64, u64)> = rows
         .iter()
-        .filter(|(place, (_, row))| row.state == StoredState::Failed && !claimed.contains_key(place))
-        .map(|(place, (_, row))| (row.due_at.unwrap_or(DUE_WHEN_UNBLOCKED), *place))
+        .filter(|(position, (_, row))| row.state == StoredState::Failed && !claimed.contains_key(position))
+        .map(|(position, (_, row))| (row.due_at.unwrap_or(DUE_WHEN_UNBLOCKED), *position))
         .collect();
     let retry: BTreeSet<(u64, u64)> =
         tables.retry.range::<(u64, u64)>(..).unwrap().map(|item| item.unwrap().0.value()).collect();
     assert_eq!(retry, failed, "failed records outside of batches wait for a time");
 
     let shared = queue.state().key_space == KeySpace::Shared;
-    let position = |row: &ManifestRow| {
+    let lane_position = |row: &ManifestRow| {
         let owner = if shared { u32::MAX } else { row.submitter };
-        Some((owner, row.key.clone()?, QueuePosition(row.place).seq(), row.place))
+        Some((owner, row.key.clone()?, QueuePosition(row.position).seq(), row.position))
     };
     let lanes: BTreeSet<(u32, String, u64, u64)> = tables
         .lanes
         .range::<(u32, &str, u64)>(..)
         .unwrap()
         .map(|item| {
-            let (entry, place) = item.unwrap();
+            let (entry, position) = item.unwrap();
             let (owner, key, seq) = entry.value();
-            (owner, key.to_owned(), seq, place.value())
+            (owner, key.to_owned(), seq, position.value())
         })
         .collect();
     let unsettled = rows.values().filter(|(_, row)| row.state != StoredState::Synced);
-    let keyed: BTreeSet<_> = unsettled.filter_map(|(_, row)| position(row)).collect();
+    let keyed: BTreeSet<_> = unsettled.filter_map(|(_, row)| lane_position(row)).collect();
     assert_eq!(lanes, keyed, "the lanes are the unsettled records with a key");
     let noted: bool = codec::decode_row(tables.meta.get("shared_keys").unwrap().unwrap().value()).unwrap();
     assert_eq!(noted, shared, "it is known whose keys the lanes are of");
-    for (place, (_, row)) in rows {
-        if row.state == StoredState::Failed && row.due_at.is_none() && !claimed.contains_key(place) {
-            let own = position(row).unwrap();
+    for (position, (_, row)) in rows {
+        if row.state == StoredState::Failed && row.due_at.is_none() && !claimed.contains_key(position) {
+            let own = lane_position(row).unwrap();
             let first = lanes.range((own.0, own.1.clone(), 0, 0)..).next();
             assert_ne!(first, Some(&own), "nobody holds a record that waits for its holder");
         }
@@ -226,16 +226,16 @@ fn audit_waits(queue: &Queue, rows: &BTreeMap<u64, (u128, ManifestRow)>, claimed
 /// they were made: where keys are shared since, that is the order within each user's records.
 fn audit_order(row: &BatchRow, rows: &BTreeMap<u64, (u128, ManifestRow)>) {
     let key = |member: &MemberRow| {
-        let row = &rows[&member.place].1;
+        let row = &rows[&member.position].1;
         Some((row.submitter, row.key.clone()?))
     };
     let mut last: BTreeMap<(u32, String), u64> = BTreeMap::new();
     for member in &row.members {
         if let Some(key) = key(member) {
-            let seq = QueuePosition(member.place).seq();
+            let seq = QueuePosition(member.position).seq();
             assert!(last.insert(key, seq).is_none_or(|before| before < seq), "a key out of order");
         }
     }
     let free = row.members.iter().filter(|member| key(member).is_none());
-    assert!(free.is_sorted_by_key(|member| member.place));
+    assert!(free.is_sorted_by_key(|member| member.position));
 }

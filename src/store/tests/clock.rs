@@ -1,20 +1,20 @@
 //! A wall clock that jumps for years moves no due time, no order and no receipt.
 
-use super::support::{HOUR, QueueBench, id, ids, open_queue_in, record, test_error};
+use super::support::{HOUR_MS, QueueBench, id, ids, open_queue_in, record, test_error};
 use crate::clock::{Now, Steady};
 use crate::policy::scheduler::Outcome;
 
-const YEARS: u64 = 20 * 365 * 24 * HOUR;
+const TWENTY_YEARS_MS: u64 = 20 * 365 * 24 * HOUR_MS;
 
 #[test]
 fn a_back_off_is_measured_on_the_steady_clock_wherever_the_wall_clock_jumps() {
-    for wall in [0, 1, YEARS, 100 * YEARS] {
+    for wall in [0, 1, TWENTY_YEARS_MS, 100 * TWENTY_YEARS_MS] {
         let mut bench = QueueBench::new();
         bench.append(vec![record(1, None)]);
         let batch = bench.claim(1).unwrap().open.id;
         bench.close_batch(batch, Outcome::Retry(test_error("later")));
         let due = bench.queue_mut().read_backlog().unwrap().next_due_at.unwrap();
-        assert!(due > bench.now && due <= bench.now + HOUR, "{due}");
+        assert!(due > bench.now && due <= bench.now + HOUR_MS, "{due}");
         bench.wall = Some(wall);
         assert!(bench.claim(1).is_none(), "the wall clock ends no wait");
         let shown = bench.find_entry(id(1)).unwrap().next_attempt_at.unwrap();
@@ -27,7 +27,7 @@ fn a_back_off_is_measured_on_the_steady_clock_wherever_the_wall_clock_jumps() {
 #[test]
 fn order_does_not_depend_on_the_wall_clock() {
     let mut bench = QueueBench::new();
-    for (number, wall) in [(1, YEARS), (2, 0), (3, 2 * YEARS), (4, 1)] {
+    for (number, wall) in [(1, TWENTY_YEARS_MS), (2, 0), (3, 2 * TWENTY_YEARS_MS), (4, 1)] {
         bench.wall = Some(wall);
         bench.append(vec![record(number, None)]);
     }
@@ -40,7 +40,7 @@ fn a_receipt_outlives_a_jump_of_the_wall_clock() {
     bench.append(vec![record(1, None)]);
     let batch = bench.claim(1).unwrap().open.id;
     bench.close_batch(batch, Outcome::Synced);
-    bench.wall = Some(100 * YEARS);
+    bench.wall = Some(100 * TWENTY_YEARS_MS);
     for number in 10..20 {
         bench.append(vec![record(number, None)]);
         let batch = bench.claim(1).unwrap().open.id;
@@ -53,7 +53,7 @@ fn a_receipt_outlives_a_jump_of_the_wall_clock() {
 #[test]
 fn after_a_restart_a_wait_is_no_longer_than_it_was() {
     let before = Steady::resume(0).now();
-    let ahead = before.wall + YEARS;
+    let ahead = before.wall + TWENTY_YEARS_MS;
     let mut bench = QueueBench::new();
     bench.now = ahead;
     bench.append(vec![record(1, None)]);
@@ -65,7 +65,7 @@ fn after_a_restart_a_wait_is_no_longer_than_it_was() {
     let steady = Steady::resume(bench.queue().last_steady());
     let now = steady.now();
     assert!(now.steady >= ahead, "the steady clock goes on where it stood");
-    assert!(due.saturating_sub(now.steady) <= HOUR, "the wait is what is left of it");
+    assert!(due.saturating_sub(now.steady) <= HOUR_MS, "the wait is what is left of it");
     assert!(now.wall < ahead, "and people see their own clock");
 }
 
@@ -86,11 +86,11 @@ fn the_steady_clock_never_goes_back() {
 #[test]
 fn the_time_is_kept_by_every_commit_and_by_nothing_else() {
     let mut bench = QueueBench::new();
-    bench.now = 5 * HOUR;
+    bench.now = 5 * HOUR_MS;
     bench.append(vec![record(1, None)]);
-    bench.now = 6 * HOUR;
+    bench.now = 6 * HOUR_MS;
     bench.append(vec![record(1, None)]);
     let dir = bench.dir.path().to_owned();
     bench.close_queue().unwrap();
-    assert_eq!(open_queue_in(&dir).last_steady(), 5 * HOUR, "a duplicate is no commit");
+    assert_eq!(open_queue_in(&dir).last_steady(), 5 * HOUR_MS, "a duplicate is no commit");
 }

@@ -6,7 +6,7 @@ use crate::model::{NewRecord, RecordId};
 /// How far the estimate may be from what was measured.
 const TOLERANCE: f64 = 0.4;
 /// Records in one commit.
-const AT_ONCE: usize = 500;
+const RECORDS_PER_APPEND: usize = 500;
 /// Payload bytes in one commit.
 const COMMIT_BYTES: usize = 10_000_000;
 
@@ -59,7 +59,7 @@ fn what_records_take_on_the_disk_is_estimated_within_two_fifths() {
             (limits.max_records, limits.max_bytes, limits.max_record_bytes) = (1 << 30, 1 << 40, 1 << 30);
             let before = bench.queue_mut().read_backlog().unwrap().storage.file_bytes;
             let numbers: Vec<usize> = (0..shape.records).collect();
-            for some in numbers.chunks(AT_ONCE.min(COMMIT_BYTES / shape.payload)) {
+            for some in numbers.chunks(RECORDS_PER_APPEND.min(COMMIT_BYTES / shape.payload)) {
                 bench.append(some.iter().map(|number| new(shape, *number, scattered)).collect());
             }
             let backlog = bench.queue_mut().read_backlog().unwrap();

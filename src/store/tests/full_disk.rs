@@ -4,7 +4,7 @@ use super::audit::audit;
 use super::disk::SimulatedDisk;
 use super::harness::ModelHarness;
 use super::steps::QueueStep;
-use super::support::{HOUR, claim_order, id, record, retry_config, test_error};
+use super::support::{HOUR_MS, claim_order, id, record, retry_config, test_error};
 use crate::model::{DiskState, NewRecord};
 use crate::policy::scheduler::{Disposition, Outcome};
 use crate::store::medium::Medium as _;
@@ -49,7 +49,7 @@ fn drain_batches(harness: &mut ModelHarness) {
     while harness.bench.queue_mut().read_backlog().unwrap().to_go() > 0 {
         harness.apply_step(QueueStep::Claim(20, u64::MAX));
         harness.apply_step(QueueStep::Close(0, Vec::new(), 5, None));
-        harness.bench.now += HOUR;
+        harness.bench.now += HOUR_MS;
         harness.apply_step(QueueStep::Claim(20, u64::MAX));
         harness.apply_step(QueueStep::Close(0, Vec::new(), 0, None));
     }
@@ -127,7 +127,7 @@ fn without_any_room_nothing_moves_and_nothing_is_lost() {
     harness.bench.run(settle());
     harness.model.apply_close(batch, &[], &failed, &harness.bench);
     harness.check_all();
-    harness.bench.now += HOUR;
+    harness.bench.now += HOUR_MS;
     assert!(harness.bench.run(Claim::new(claim_order(10, u64::MAX))).is_some());
     audit(harness.bench.queue_mut());
 }

@@ -7,7 +7,7 @@ use super::audit::audit;
 use super::disk::SimulatedDisk;
 use super::model::QueueModel;
 use super::steps::{QueueStep, Submitter, new_record, outcome};
-use super::support::{HOUR, QueueBench, claim_order, id, retry_config, test_error};
+use super::support::{HOUR_MS, QueueBench, claim_order, id, retry_config, test_error};
 use crate::model::{Batch, BatchId, DiskState, NewRecord, RecordId, RecordState, Sequence};
 use crate::policy::isolation;
 use crate::policy::scheduler::{Disposition, Outcome};
@@ -16,7 +16,7 @@ use crate::store::{
     ReviewAction, ReviewSelection, SetPaused, Settle, StoreError,
 };
 
-const KEEP_SYNCED: u64 = 2 * HOUR;
+const KEEP_SYNCED_MS: u64 = 2 * HOUR_MS;
 
 pub(super) struct ModelHarness {
     pub(super) bench: QueueBench,
@@ -63,7 +63,7 @@ impl ModelHarness {
         bench.limits.max_records = 24;
         bench.limits.user_share = 0.75;
         bench.limits.max_record_bytes = 100_000;
-        bench.limits.keep_synced_ms = KEEP_SYNCED;
+        bench.limits.keep_synced_ms = KEEP_SYNCED_MS;
         Self { bench, model: QueueModel::default(), paused: false, errors: 0, cuts_in_recovery: 0 }
     }
 
@@ -391,7 +391,7 @@ impl ModelHarness {
     /// With a server that takes everything and a person who retries, nothing stays behind.
     pub(super) fn drain_all(&mut self) {
         for _ in 0..200 {
-            self.bench.now += HOUR;
+            self.bench.now += HOUR_MS;
             let open: Vec<BatchId> = self.model.open.keys().copied().collect();
             for batch in open {
                 if self.dispatch(batch) == Some(true) {

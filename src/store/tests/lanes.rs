@@ -1,7 +1,7 @@
 //! What many records of one key cost: each is looked at once, whatever is done with them.
 
 use super::audit::audit;
-use super::support::{HOUR, QueueBench, id, ids, record, test_error};
+use super::support::{HOUR_MS, QueueBench, id, ids, record, test_error};
 use crate::model::{NewRecord, QueuePosition, RecordId, RecordState};
 use crate::policy::isolation;
 use crate::policy::scheduler::{Disposition, Outcome};
@@ -40,9 +40,9 @@ fn a_claim_looks_at_each_record_of_a_key_once() {
     let mut bench = bench();
     append_keyed(&mut bench, 0..3000, 5);
     append_keyed(&mut bench, 3000..3001, 9);
-    let (looked_at, batch) = count_steps(|| bench.claim(4000).unwrap());
+    let (examined, batch) = count_steps(|| bench.claim(4000).unwrap());
     assert_eq!(ids(&batch), (0..3001).collect::<Vec<_>>());
-    assert!(looked_at <= 3001, "{looked_at}");
+    assert!(examined <= 3001, "{examined}");
 }
 
 #[test]
@@ -53,11 +53,11 @@ fn records_behind_one_that_cannot_go_are_not_searched_again_and_again() {
     let batch = bench.claim(501).unwrap().open.id;
     let outcomes = vec![(id(500), Outcome::Quarantine(test_error("no")))];
     bench.settle(batch, Disposition::Close { outcomes, missing: Outcome::Retry(test_error("later")) });
-    bench.now += HOUR;
+    bench.now += HOUR_MS;
     append_keyed(&mut bench, 501..1001, 9);
-    let (looked_at, batch) = count_steps(|| bench.claim(1000).unwrap());
+    let (examined, batch) = count_steps(|| bench.claim(1000).unwrap());
     assert_eq!(ids(&batch), (0..500).collect::<Vec<_>>());
-    assert!(looked_at <= 2 * 1001, "{looked_at}");
+    assert!(examined <= 2 * 1001, "{examined}");
 }
 
 #[test]
@@ -67,12 +67,12 @@ fn parts_of_a_batch_look_at_each_record_of_a_key_once() {
     let batch = bench.claim(2000).unwrap().open.id;
     let cut = isolation::halves(2000);
     let parts = bench.settle(batch, Disposition::Cut { cut, error: None }).opened;
-    let (looked_at, second) = count_steps(|| bench.dispatch(parts[1].id));
+    let (examined, second) = count_steps(|| bench.dispatch(parts[1].id));
     assert!(second.is_none(), "the first half is not sent yet");
-    assert!(looked_at <= 1000, "{looked_at}");
-    let (looked_at, first) = count_steps(|| bench.dispatch(parts[0].id));
+    assert!(examined <= 1000, "{examined}");
+    let (examined, first) = count_steps(|| bench.dispatch(parts[0].id));
     assert_eq!(first.unwrap().records.len(), 1000);
-    assert!(looked_at <= 1000, "{looked_at}");
+    assert!(examined <= 1000, "{examined}");
     audit(bench.queue_mut());
 }
 
@@ -95,20 +95,20 @@ fn a_page_costs_the_same_whether_its_records_are_held_or_not() {
     let mut bench = bench();
     quarantine_first(&mut bench, 0, "account");
     append_keyed(&mut bench, 1..5001, 5);
-    let (looked_at, page) = count_steps(|| {
+    let (examined, page) = count_steps(|| {
         let filter = Filter { after: Some(QueuePosition::new(5, 2000)), limit: 500, ..Filter::default() };
         bench.with_view(|view| view.list_page(&filter))
     });
     assert_eq!(page.entries.len(), 500);
     assert!(page.entries.iter().all(|entry| entry.held_by == Some(id(0)) && entry.holds == 0));
-    assert!(looked_at <= 500, "{looked_at}");
+    assert!(examined <= 500, "{examined}");
     // A filter that finds few records counts for those few.
-    let (looked_at, page) = count_steps(|| {
+    let (examined, page) = count_steps(|| {
         let state = Some(RecordState::Quarantined);
         bench.with_view(|view| view.list_page(&Filter { state, limit: 500, ..Filter::default() }))
     });
     assert_eq!((page.entries.len(), page.entries[0].holds), (1, 1000));
-    assert!(looked_at <= 1000, "{looked_at}");
+    assert!(examined <= 1000, "{examined}");
 }
 
 #[test]
@@ -117,11 +117,11 @@ fn a_page_of_many_that_hold_others_counts_each_record_once() {
     append_keyed(&mut bench, 0..3000, 5);
     let batch = bench.claim(3000).unwrap().open.id;
     bench.close_batch(batch, Outcome::Retry(test_error("later")));
-    let (looked_at, (pages, found)) = count_steps(|| list_everything(&bench, 5000));
+    let (examined, (pages, found)) = count_steps(|| list_everything(&bench, 5000));
     let expected: Vec<_> = (0..3000u64).map(|n| (id(n.into()), (2999 - n).min(1000))).collect();
     assert_eq!((pages, found), (2, expected));
     // The second page counts those behind its first record once more.
-    assert!(looked_at <= 4000, "{looked_at}");
+    assert!(examined <= 4000, "{examined}");
 }
 
 #[test]
@@ -135,8 +135,8 @@ fn a_page_that_would_count_too_many_records_ends_early_and_nothing_is_left_out()
     let mut filter = Filter { state: Some(RecordState::Quarantined), limit: 500, ..Filter::default() };
     let mut found = Vec::new();
     loop {
-        let (looked_at, page) = count_steps(|| bench.with_view(|view| view.list_page(&filter)));
-        assert!(looked_at <= 11_000, "{looked_at}");
+        let (examined, page) = count_steps(|| bench.with_view(|view| view.list_page(&filter)));
+        assert!(examined <= 11_000, "{examined}");
         found.extend(page.entries.into_iter().map(|entry| (entry.id, entry.holds)));
         filter.after = page.next;
         if filter.after.is_none() {
@@ -155,12 +155,12 @@ fn an_append_behind_many_that_hold_looks_at_its_own_lane_alone() {
     bench.close_batch(batch, Outcome::Quarantine(test_error("no")));
     append_keyed(&mut bench, 300..1200, 5);
     assert_eq!(bench.queue_mut().read_backlog().unwrap().holders.len(), 1);
-    let (looked_at, holds) = count_steps(|| {
+    let (examined, holds) = count_steps(|| {
         append_keyed(&mut bench, 1200..1250, 5);
         bench.append(vec![record(9000, Some("another")), record(9001, Some("another"))]);
         bench.queue_mut().read_backlog().unwrap().holders[0].holds
     });
-    assert_eq!((looked_at, holds), (0, 1000));
+    assert_eq!((examined, holds), (0, 1000));
     audit(bench.queue_mut());
 }
 
@@ -201,7 +201,7 @@ fn the_record_that_was_tried_most_says_how_long_its_batch_waits() {
     for _ in 0..6 {
         let batch = bench.claim(1).unwrap().open.id;
         bench.close_batch(batch, Outcome::Retry(test_error("later")));
-        bench.now += HOUR;
+        bench.now += HOUR_MS;
     }
     bench.append(vec![record(2, None)]);
     let batch = bench.claim(2).unwrap();
@@ -255,7 +255,7 @@ fn when_the_head_of_a_lane_is_due_its_most_urgent_record_goes_at_its_own_priorit
     let other = bench.claim(20).unwrap();
     assert!(!ids(&other).contains(&10));
     bench.close_batch(other.open.id, Outcome::Synced);
-    bench.now += HOUR;
+    bench.now += HOUR_MS;
     assert_eq!(batches_until(&mut bench, 10), 1, "it goes before those of priority 7");
     audit(bench.queue_mut());
 }

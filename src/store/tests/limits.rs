@@ -1,7 +1,7 @@
 //! Limits hold exactly, and what is no longer needed goes.
 
 use super::audit::audit;
-use super::support::{HOUR, QueueBench, claim_order, id, ids, record, retry_config, test_error};
+use super::support::{HOUR_MS, QueueBench, claim_order, id, ids, record, retry_config, test_error};
 use crate::model::NewRecord;
 use crate::policy::scheduler::{Disposition, Outcome};
 use crate::store::{Append, AppendRefused, Claim, LimitReached, Settle};
@@ -86,7 +86,7 @@ fn old_receipts_go_although_young_ones_stand_before_them() {
     let mut bench = QueueBench::new();
     bench.append((1..=20).map(|number| record(number, None)).collect());
     sync_all(&mut bench);
-    bench.now += HOUR + 1;
+    bench.now += HOUR_MS + 1;
     let urgent = |number| NewRecord { priority: 9, ..record(number, None) };
     bench.append((100..=350).map(urgent).collect());
     sync_all(&mut bench);
@@ -106,7 +106,7 @@ fn receipts_do_not_come_faster_than_they_go() {
     for round in 0..6u128 {
         bench.append((0..300).map(|number| record(round * 300 + number, None)).collect());
         sync_all(&mut bench);
-        bench.now += HOUR + 1;
+        bench.now += HOUR_MS + 1;
     }
     assert!(bench.queue_mut().read_backlog().unwrap().synced <= 600);
 }
@@ -138,7 +138,7 @@ fn old_receipts_go_in_steps_when_nothing_goes_on() {
     bench.append((1..=2500).map(|number| record(number, None)).collect());
     sync_all(&mut bench);
     assert!(!bench.run_idle_maintenance(), "none is old yet");
-    bench.now += HOUR + 1;
+    bench.now += HOUR_MS + 1;
     let mut steps = 0;
     while bench.run_idle_maintenance() {
         steps += 1;

@@ -7,15 +7,15 @@ use super::disk::{CutLoss, SimulatedDisk};
 use super::harness::ModelHarness;
 use super::script::script;
 use super::steps::QueueStep;
-use super::support::{HOUR, QueueBench, id, ids, record, test_error};
+use super::support::{HOUR_MS, QueueBench, id, ids, record, test_error};
 use crate::policy::scheduler::Outcome;
 use crate::store::KeySpace;
 use crate::store::codec;
 use crate::store::medium::Medium as _;
 use crate::store::schema::{LANES, LANES_OF_VERSION_1, META, meta};
 
-const ONE: u32 = 1001;
-const OTHER: u32 = 1002;
+const FIRST_USER: u32 = 1001;
+const SECOND_USER: u32 = 1002;
 
 /// What version 1 would have written of a store whose keys are shared.
 fn make_version_1(database: &Database) {
@@ -24,9 +24,9 @@ fn make_version_1(database: &Database) {
         let lanes = transaction.open_table(LANES).unwrap();
         let mut before = transaction.open_table(LANES_OF_VERSION_1).unwrap();
         for item in lanes.iter().unwrap() {
-            let (position, place) = item.unwrap();
-            let (_, key, seq) = position.value();
-            before.insert((key, seq), place.value()).unwrap();
+            let (lane_position, position) = item.unwrap();
+            let (_, key, seq) = lane_position.value();
+            before.insert((key, seq), position.value()).unwrap();
         }
         let mut notes = transaction.open_table(META).unwrap();
         notes.insert(meta::SCHEMA, codec::encode_row(&1u32).unwrap().as_slice()).unwrap();
@@ -55,10 +55,10 @@ fn bench_with_blocked_records() -> QueueBench {
     let mut bench = QueueBench::new();
     bench.key_space = KeySpace::Shared;
     bench.reopen_queue();
-    bench.append_by(ONE, vec![record(1, Some("key"))]);
+    bench.append_by(FIRST_USER, vec![record(1, Some("key"))]);
     let batch = bench.claim(1).unwrap().open.id;
     bench.close_batch(batch, Outcome::Quarantine(test_error("no")));
-    bench.append_by(OTHER, vec![record(2, Some("key")), record(3, None)]);
+    bench.append_by(SECOND_USER, vec![record(2, Some("key")), record(3, None)]);
     bench
 }
 
@@ -71,7 +71,10 @@ fn a_store_of_version_1_is_taken_over_for_keys_of_either_kind() {
         bench.open_queue().unwrap();
         audit(bench.queue_mut());
         let backlog = bench.queue_mut().read_backlog().unwrap();
-        assert_eq!((backlog.by_submitter[&ONE].quarantined, backlog.by_submitter[&OTHER].pending), (1, 2));
+        assert_eq!(
+            (backlog.by_submitter[&FIRST_USER].quarantined, backlog.by_submitter[&SECOND_USER].pending),
+            (1, 2)
+        );
         assert_eq!(ids(&bench.claim(10).unwrap()), goes);
         bench.reopen_queue();
         audit(bench.queue_mut());
@@ -141,9 +144,9 @@ fn a_full_disk_is_given_its_reserve_for_an_upgrade() {
     bench.limits.disk_reserve = 1 << 20;
     bench.open_queue().unwrap();
     let long = |number: u128| record(number, Some(&format!("{number:0>500}")));
-    bench.append_by(ONE, (1..=900).map(long).collect());
-    bench.now += HOUR;
-    bench.append_by(ONE, vec![record(1000, Some("another"))]);
+    bench.append_by(FIRST_USER, (1..=900).map(long).collect());
+    bench.now += HOUR_MS;
+    bench.append_by(FIRST_USER, vec![record(1000, Some("another"))]);
     bench.close_queue().unwrap();
     let database = disk.open_database(&mut redb::Builder::new()).unwrap();
     make_version_1(&database);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::disk::SimulatedDisk;
-use super::support::{HOUR, QueueBench, id};
+use super::support::{HOUR_MS, QueueBench, id};
 use crate::model::{
     Batch, BatchId, BatchPhase, NewRecord, OpenBatch, QueuePosition, RecordId, RecordState, Stage,
 };
@@ -14,7 +14,7 @@ use crate::store::{
 
 #[derive(Clone, Debug)]
 pub(super) struct ModelRecord {
-    pub(super) place: u64,
+    pub(super) position: u64,
     pub(super) submitter: u32,
     pub(super) new: NewRecord,
     pub(super) state: RecordState,
@@ -26,7 +26,7 @@ pub(super) struct ModelRecord {
 
 impl ModelRecord {
     fn seq(&self) -> u64 {
-        QueuePosition(self.place).seq()
+        QueuePosition(self.position).seq()
     }
 
     pub(super) fn is_unsettled(&self) -> bool {
@@ -113,9 +113,9 @@ impl QueueModel {
         let accepted = fresh.len() as u64;
         for new in fresh {
             self.appended += 1;
-            let place = QueuePosition::new(new.priority, self.appended).0;
+            let position = QueuePosition::new(new.priority, self.appended).0;
             let rec = ModelRecord {
-                place,
+                position,
                 submitter,
                 new,
                 state: RecordState::Pending,
@@ -275,7 +275,7 @@ impl QueueModel {
                 Err(why) => refused.push((*id, why)),
             }
         }
-        assert_eq!(done.looked_at, ids.len());
+        assert_eq!(done.examined, ids.len());
         assert_eq!(done.added.iter().map(|record| record.id).collect::<Vec<_>>(), added);
         assert_eq!(done.refused, refused);
     }
@@ -335,7 +335,7 @@ impl QueueModel {
             assert_eq!((entry.seq, entry.priority), (rec.seq(), rec.new.priority));
             let payload = bench.with_view(|view| view.read_payload(*id)).map(|(payload, _)| payload);
             assert_eq!(payload, rec.is_unsettled().then(|| rec.new.payload.clone()));
-            assert!(entry.next_attempt_at.is_none_or(|due| due <= bench.now().wall + HOUR));
+            assert!(entry.next_attempt_at.is_none_or(|due| due <= bench.now().wall + HOUR_MS));
         }
         let batches = queue.open_batches();
         assert_eq!(batches.len(), self.open.len());
@@ -381,7 +381,7 @@ impl QueueModel {
                         && submitter.is_none_or(|wanted| wanted == rec.submitter)
                 })
                 .collect();
-            expected.sort_by_key(|rec| rec.place);
+            expected.sort_by_key(|rec| rec.position);
             let expected: Vec<RecordId> = expected.iter().map(|rec| rec.new.id).collect();
             assert_eq!(found, expected, "{state:?} {record_type:?} {submitter:?}");
         }

@@ -1,7 +1,7 @@
 //! Records of one key go out in order, whatever became of those before them.
 
 use super::audit::audit;
-use super::support::{HOUR, QueueBench, id, ids, record, test_error};
+use super::support::{HOUR_MS, QueueBench, id, ids, record, test_error};
 use crate::model::{BatchPhase, NewRecord};
 use crate::policy::isolation;
 use crate::policy::scheduler::{Disposition, Outcome};
@@ -19,7 +19,7 @@ fn a_record_that_is_retried_after_review_goes_before_later_ones_of_its_key() {
     let outcomes = vec![(id(1), Outcome::Quarantine(test_error("no")))];
     let missing = Outcome::Retry(test_error("later"));
     bench.settle(batch, Disposition::Close { outcomes, missing });
-    bench.now += HOUR;
+    bench.now += HOUR_MS;
     assert!(bench.claim(1).is_none(), "the second waits for the first, which is under review");
     bench.run(Review {
         selected: ReviewSelection::These(vec![id(1)]),
@@ -64,7 +64,7 @@ fn a_part_whose_key_is_held_gives_its_records_back_before_it_is_sent() {
     audit(bench.queue_mut());
     let first = bench.dispatch(parts[0].id).unwrap();
     bench.close_batch(first.open.id, Outcome::Synced);
-    bench.now += HOUR;
+    bench.now += HOUR_MS;
     assert_eq!(ids(&bench.claim(1).unwrap()), [3]);
     audit(bench.queue_mut());
 }
@@ -114,7 +114,7 @@ fn an_urgent_record_does_not_overtake_a_failed_one_of_its_key() {
     assert_eq!((entry.held_by, bench.find_entry(id(1)).unwrap().holds), (Some(id(1)), 1));
     let holders = bench.queue_mut().read_backlog().unwrap().holders;
     assert_eq!((holders[0].id, holders[0].holds, holders.len()), (id(1), 1, 1));
-    bench.now += HOUR;
+    bench.now += HOUR_MS;
     assert_eq!(ids(&bench.claim(5).unwrap()), [1, 2]);
     audit(bench.queue_mut());
 }
@@ -126,7 +126,7 @@ fn failed_records_that_are_due_stand_in_line_by_priority() {
     let batch = bench.claim(1).unwrap().open.id;
     bench.close_batch(batch, Outcome::Retry(test_error("later")));
     bench.append(vec![NewRecord { priority: 9, ..record(2, None) }, record(3, None)]);
-    bench.now += HOUR;
+    bench.now += HOUR_MS;
     assert_eq!(ids(&bench.claim(5).unwrap()), [2, 1, 3]);
 }
 
@@ -169,7 +169,7 @@ fn records_that_a_failed_one_held_back_come_along_before_any_later_one_of_their_
     assert!(bench.claim(1).is_none(), "the second is held, and passed over");
     bench.close_batch(batch, Outcome::Retry(test_error("later")));
     append_keyed(&mut bench, 3..=3);
-    bench.now += HOUR;
+    bench.now += HOUR_MS;
     assert_eq!(ids(&bench.claim(2).unwrap()), [1, 2], "not the third before the second");
     audit(bench.queue_mut());
 }

@@ -14,9 +14,9 @@ use super::disk::SimulatedDisk;
 use super::harness::ModelHarness;
 use super::steps::{QueueStep, any_steps};
 
-const CUTS: u64 = 2_000;
+const DEFAULT_CUTS: u64 = 2_000;
 /// A commit makes fifteen or so: most cuts strike within three steps.
-const WITHIN: u64 = 60;
+const CUT_WITHIN_OPERATIONS: u64 = 60;
 
 fn number(variable: &str) -> Option<u64> {
     let value = std::env::var(variable).ok()?;
@@ -48,7 +48,7 @@ impl Schedule {
         // Waits before a retry are random, too.
         fastrand::seed(self.0);
         let disk = SimulatedDisk::new(self.0);
-        disk.cut_again_and_again(WITHIN);
+        disk.cut_again_and_again(CUT_WITHIN_OPERATIONS);
         let mut harness = ModelHarness::on_disk(disk.clone());
         for step in self.steps() {
             harness.apply_step(step);
@@ -66,7 +66,7 @@ impl Schedule {
 fn power_cuts_lose_nothing_that_was_acknowledged() {
     let (wanted, only) = (number("FIELDSYNC_POWER_CUTS"), number("FIELDSYNC_POWER_CUT_SCHEDULE"));
     let (mut cuts, mut in_recovery, mut schedules) = (0, 0, 0);
-    while cuts < wanted.unwrap_or(CUTS) && (only.is_none() || schedules == 0) {
+    while cuts < wanted.unwrap_or(DEFAULT_CUTS) && (only.is_none() || schedules == 0) {
         let (more, more_in_recovery) = Schedule(only.unwrap_or(schedules)).run();
         (cuts, in_recovery, schedules) = (cuts + more, in_recovery + more_in_recovery, schedules + 1);
     }

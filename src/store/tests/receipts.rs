@@ -2,7 +2,7 @@
 
 use super::audit::audit;
 use super::disk::SimulatedDisk;
-use super::support::{HOUR, QueueBench, id, record, test_error};
+use super::support::{HOUR_MS, QueueBench, id, record, test_error};
 use crate::model::{DiskState, NewRecord, RecordId};
 use crate::policy::scheduler::Outcome;
 use crate::store::{Append, AppendRefused};
@@ -16,7 +16,7 @@ fn bench_on_disk(capacity: u64) -> (QueueBench, SimulatedDisk) {
     let limits = &mut bench.limits;
     (limits.max_records, limits.max_bytes, limits.max_record_bytes) = (1 << 20, 1 << 40, 1 << 20);
     limits.disk_reserve = MIB;
-    limits.keep_synced_ms = 1_000_000 * HOUR;
+    limits.keep_synced_ms = 1_000_000 * HOUR_MS;
     bench.open_queue().unwrap();
     (bench, disk)
 }

@@ -1,7 +1,7 @@
 //! Records that a person puts under review: what becomes of the batch that they were in, and of their key.
 
 use super::audit::audit;
-use super::support::{HOUR, QueueBench, id, ids, record, test_error};
+use super::support::{HOUR_MS, QueueBench, id, ids, record, test_error};
 use crate::model::{BatchPhase, RecordId, RecordState};
 use crate::policy::isolation;
 use crate::policy::scheduler::{Disposition, Outcome};
@@ -44,7 +44,7 @@ fn a_record_that_waits_is_reviewed_with_the_words_of_its_last_failure() {
     }
     let backlog = bench.queue_mut().read_backlog().unwrap();
     assert_eq!((backlog.to_go(), backlog.quarantined, backlog.settled_total), (0, 2, settled + 2));
-    bench.now += HOUR;
+    bench.now += HOUR_MS;
     assert!(bench.claim(5).is_none(), "what is under review is not sent");
 
     // Once more, after it was sent again as it is: the words do not pile up.
@@ -105,7 +105,7 @@ fn a_record_that_the_server_has_or_may_have_is_refused() {
     bench.append((1..=3).map(|number| record(number, None)).collect());
     let batch = bench.claim(1).unwrap().open.id;
     let refused = |why| AddToReviewSummary {
-        looked_at: 1,
+        examined: 1,
         refused: vec![(id(1), why)],
         ..AddToReviewSummary::default()
     };
@@ -135,7 +135,7 @@ fn a_record_that_was_put_under_review_holds_back_later_ones_of_its_key() {
     let batch = bench.claim(4).unwrap().open.id;
     bench.settle(batch, wait_again(BatchPhase::Waiting, true));
     add_to_review(&mut bench, &[2]);
-    bench.now += HOUR;
+    bench.now += HOUR_MS;
     let free = bench.claim(4).unwrap();
     assert_eq!(ids(&free), [1, 4]);
     bench.close_batch(free.open.id, Outcome::Synced);
@@ -159,7 +159,7 @@ fn a_step_that_changed_enough_leaves_the_other_ids_to_the_next() {
     let numbers: Vec<u128> = (1..=RECORDS).collect();
     let all = || AddToReview { ids: numbers.iter().map(|number| id(*number)).collect() };
     let done = bench.run(all());
-    assert_eq!((done.looked_at, done.added.len()), (REVIEW_STEP_RECORDS, REVIEW_STEP_RECORDS));
+    assert_eq!((done.examined, done.added.len()), (REVIEW_STEP_RECORDS, REVIEW_STEP_RECORDS));
     // Those of a batch that is disbanded all count.
     bench.run(Review {
         selected: ReviewSelection::After(None),
@@ -169,5 +169,5 @@ fn a_step_that_changed_enough_leaves_the_other_ids_to_the_next() {
     let batch = bench.claim(REVIEW_STEP_RECORDS).unwrap().open.id;
     bench.settle(batch, wait_again(BatchPhase::Waiting, true));
     let done = bench.run(all());
-    assert_eq!((done.looked_at, done.added.len()), (1, 1));
+    assert_eq!((done.examined, done.added.len()), (1, 1));
 }

@@ -1,7 +1,7 @@
 //! A fixed day in the life of a queue: every operation, and every kind of record and ending.
 
 use super::steps::QueueStep;
-use super::support::HOUR;
+use super::support::HOUR_MS;
 use crate::model::BatchPhase;
 
 /// Records with these numbers; every fifth has chunks.
@@ -44,11 +44,11 @@ pub(super) fn script() -> Vec<QueueStep> {
         QueueStep::Close(0, Vec::new(), SYNCED, Some(5)),
         QueueStep::Review(Vec::new(), true, true, None),
         append(13..=20),
-        QueueStep::Wait(HOUR),
+        QueueStep::Wait(HOUR_MS),
         QueueStep::Claim(2, 40),
         QueueStep::Close(0, Vec::new(), SYNCED, Some(10)),
         QueueStep::Close(0, Vec::new(), SYNCED, Some(20)),
-        QueueStep::Wait(2 * HOUR),
+        QueueStep::Wait(2 * HOUR_MS),
         QueueStep::Close(0, Vec::new(), SYNCED, Some(20)),
         QueueStep::Rest,
         append(21..=24),

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::support::{HOUR, id, test_error};
+use super::support::{HOUR_MS, id, test_error};
 use crate::model::{BatchPhase, NewRecord};
 use crate::policy::scheduler::Outcome;
 
@@ -68,7 +68,7 @@ pub(super) fn any_steps() -> impl Strategy<Value = Vec<QueueStep>> {
         2 => (0..2 * NUMBERS, 0u8..3).prop_map(|(id, n)| QueueStep::ReplacePayload(id, n)),
         1 => Just(QueueStep::Expedite),
         1 => any::<bool>().prop_map(QueueStep::Pause),
-        2 => (1u64..HOUR).prop_map(QueueStep::Wait),
+        2 => (1u64..HOUR_MS).prop_map(QueueStep::Wait),
         1 => Just(QueueStep::Reopen),
         1 => any::<bool>().prop_map(QueueStep::ShareKeys),
         1 => Just(QueueStep::Crash),

@@ -9,8 +9,8 @@ use crate::store::{
     ReviewSelection,
 };
 
-const ONE: u32 = 1001;
-const OTHER: u32 = 1002;
+const FIRST_USER: u32 = 1001;
+const SECOND_USER: u32 = 1002;
 
 fn append_as(bench: &mut QueueBench, submitter: u32, records: Vec<NewRecord>) -> Result<u64, AppendRefused> {
     bench.run(Append::new(records, submitter)).map(|done| done.accepted)
@@ -30,23 +30,23 @@ fn quarantine_all(bench: &mut QueueBench) {
 fn an_id_of_another_user_is_taken_whatever_the_content_is() {
     let mut bench = QueueBench::new();
     let secret = || NewRecord { payload: "{\"pin\":4711}".into(), ..record(1, Some("key")) };
-    bench.append_by(ONE, vec![secret()]);
+    bench.append_by(FIRST_USER, vec![secret()]);
     let guesses = || {
         let wrong = NewRecord { payload: "{\"pin\":4712}".into(), ..secret() };
         [secret(), wrong, record(1, None)]
     };
     let taken = Err(AppendRefused::Taken { position: 2, id: id(1) });
-    for submitter in [OTHER, 0] {
+    for submitter in [SECOND_USER, 0] {
         for guess in guesses() {
             assert_eq!(append_as(&mut bench, submitter, vec![record(9, None), guess]), taken);
         }
     }
-    assert_eq!(append_as(&mut bench, ONE, vec![secret()]), Ok(0), "its own user may repeat it");
+    assert_eq!(append_as(&mut bench, FIRST_USER, vec![secret()]), Ok(0), "its own user may repeat it");
     let batch = bench.claim(1).unwrap().open.id;
     bench.close_batch(batch, Outcome::Synced);
     for guess in guesses() {
         assert_eq!(
-            append_as(&mut bench, OTHER, vec![record(9, None), guess]),
+            append_as(&mut bench, SECOND_USER, vec![record(9, None), guess]),
             taken,
             "a receipt tells no more"
         );
@@ -58,13 +58,13 @@ fn an_id_of_another_user_is_taken_whatever_the_content_is() {
 #[test]
 fn a_record_under_review_holds_later_ones_of_its_user_and_key_alone() {
     let mut bench = QueueBench::new();
-    bench.append_by(ONE, vec![record(1, Some("key"))]);
+    bench.append_by(FIRST_USER, vec![record(1, Some("key"))]);
     quarantine_all(&mut bench);
-    bench.append_by(ONE, vec![record(2, Some("key"))]);
-    bench.append_by(OTHER, vec![record(3, Some("key"))]);
+    bench.append_by(FIRST_USER, vec![record(2, Some("key"))]);
+    bench.append_by(SECOND_USER, vec![record(3, Some("key"))]);
     let backlog = bench.queue_mut().read_backlog().unwrap();
     let holder = &backlog.holders[0];
-    assert_eq!((backlog.holders.len(), holder.submitter, holder.holds), (1, ONE, 1));
+    assert_eq!((backlog.holders.len(), holder.submitter, holder.holds), (1, FIRST_USER, 1));
     assert_eq!(bench.find_entry(id(2)).unwrap().held_by, Some(id(1)));
     assert_eq!(bench.find_entry(id(3)).unwrap().held_by, None);
     audit(bench.queue_mut());
@@ -77,13 +77,13 @@ fn where_users_share_keys_a_record_holds_later_ones_of_all_users_and_its_user_is
     let mut bench = QueueBench::new();
     bench.key_space = KeySpace::Shared;
     bench.reopen_queue();
-    bench.append_by(ONE, vec![record(1, Some("key"))]);
+    bench.append_by(FIRST_USER, vec![record(1, Some("key"))]);
     quarantine_all(&mut bench);
-    bench.append_by(OTHER, vec![record(2, Some("key"))]);
+    bench.append_by(SECOND_USER, vec![record(2, Some("key"))]);
     assert!(bench.claim(10).is_none());
     assert_eq!(bench.find_entry(id(2)).unwrap().held_by, Some(id(1)));
     let holders = bench.queue_mut().read_backlog().unwrap().holders;
-    assert_eq!((holders[0].submitter, holders[0].holds), (ONE, 1));
+    assert_eq!((holders[0].submitter, holders[0].holds), (FIRST_USER, 1));
     audit(bench.queue_mut());
 }
 
@@ -92,17 +92,17 @@ fn records_that_waited_for_another_users_go_once_keys_are_not_shared_any_more() 
     let mut bench = QueueBench::new();
     bench.key_space = KeySpace::Shared;
     bench.reopen_queue();
-    bench.append_by(ONE, vec![record(1, Some("key"))]);
-    bench.append_by(OTHER, vec![record(2, Some("key")), record(3, Some("key"))]);
+    bench.append_by(FIRST_USER, vec![record(1, Some("key"))]);
+    bench.append_by(SECOND_USER, vec![record(2, Some("key")), record(3, Some("key"))]);
     let first = bench.claim(1).unwrap().open.id;
     // The second one fails on its own, and then waits for the first.
     bench.close_batch(first, Outcome::Retry(test_error("later")));
-    bench.now += super::support::HOUR;
+    bench.now += super::support::HOUR_MS;
     let both = bench.claim(2).unwrap().open.id;
     let outcomes = vec![(id(1), Outcome::Quarantine(test_error("no")))];
     let missing = Outcome::Retry(test_error("later"));
     bench.settle(both, crate::policy::scheduler::Disposition::Close { outcomes, missing });
-    bench.now += super::support::HOUR;
+    bench.now += super::support::HOUR_MS;
     assert!(bench.claim(10).is_none());
     let waiting = bench.find_entry(id(2)).unwrap();
     assert_eq!((waiting.state, waiting.next_attempt_at), (RecordState::Failed, None), "it waits for no time");
@@ -116,9 +116,9 @@ fn records_that_waited_for_another_users_go_once_keys_are_not_shared_any_more() 
 #[test]
 fn records_wait_for_other_users_from_the_start_on_that_shares_keys() {
     let mut bench = QueueBench::new();
-    bench.append_by(ONE, vec![record(1, Some("key"))]);
+    bench.append_by(FIRST_USER, vec![record(1, Some("key"))]);
     quarantine_all(&mut bench);
-    bench.append_by(OTHER, vec![record(2, Some("key"))]);
+    bench.append_by(SECOND_USER, vec![record(2, Some("key"))]);
     bench.key_space = KeySpace::Shared;
     bench.reopen_queue();
     audit(bench.queue_mut());
@@ -136,24 +136,25 @@ fn records_wait_for_other_users_from_the_start_on_that_shares_keys() {
 fn a_review_of_one_users_records_leaves_those_of_others() {
     for selected in [|| ReviewSelection::After(None), || ReviewSelection::These((1..=4).map(id).collect())] {
         let mut bench = QueueBench::new();
-        bench.append_by(ONE, vec![record(1, None), record(2, None)]);
-        bench.append_by(OTHER, vec![record(3, None), record(4, None)]);
+        bench.append_by(FIRST_USER, vec![record(1, None), record(2, None)]);
+        bench.append_by(SECOND_USER, vec![record(3, None), record(4, None)]);
         quarantine_all(&mut bench);
-        let review = Review { selected: selected(), action: ReviewAction::Retry, submitter: Some(OTHER) };
+        let review =
+            Review { selected: selected(), action: ReviewAction::Retry, submitter: Some(SECOND_USER) };
         assert_eq!(bench.run(review).changed, [id(3), id(4)]);
         let quarantined = |bench: &mut QueueBench, of| counts_of(bench, of).quarantined;
-        assert_eq!((quarantined(&mut bench, ONE), quarantined(&mut bench, OTHER)), (2, 0));
+        assert_eq!((quarantined(&mut bench, FIRST_USER), quarantined(&mut bench, SECOND_USER)), (2, 0));
         audit(bench.queue_mut());
     }
 }
 
 #[test]
 fn a_user_fills_its_share_and_no_more_and_others_and_the_daemons_own_user_go_on() {
-    const OWN: u32 = 77;
+    const DAEMON_USER: u32 = 77;
     let sized = |number: u128| NewRecord { payload: "x".repeat(100).into(), ..record(number, None) };
     for key in ["queue.max_records", "queue.max_bytes", "queue.max_disk_bytes"] {
         let mut bench = QueueBench::new();
-        (bench.limits.user_share, bench.limits.own_uid) = (0.75, OWN);
+        (bench.limits.user_share, bench.limits.own_uid) = (0.75, DAEMON_USER);
         match key {
             "queue.max_records" => bench.limits.max_records = 8,
             "queue.max_bytes" => bench.limits.max_bytes = 800,
@@ -166,27 +167,27 @@ fn a_user_fills_its_share_and_no_more_and_others_and_the_daemons_own_user_go_on(
         }
         let reached = |is_share| Err(AppendRefused::Full(LimitReached { key, is_share }));
         assert_eq!(
-            append_as(&mut bench, ONE, (10..17).map(sized).collect()),
+            append_as(&mut bench, FIRST_USER, (10..17).map(sized).collect()),
             reached(true),
             "all or nothing"
         );
-        assert_eq!(append_as(&mut bench, ONE, (10..16).map(sized).collect()), Ok(6));
-        assert_eq!(append_as(&mut bench, ONE, vec![sized(16)]), reached(true));
-        assert_eq!(append_as(&mut bench, ONE, vec![sized(10)]), Ok(0), "a known record needs no room");
-        assert_eq!(append_as(&mut bench, OTHER, vec![sized(20)]), Ok(1));
-        assert_eq!(append_as(&mut bench, OWN, vec![sized(21)]), Ok(1));
-        for submitter in [OTHER, OWN, 0] {
+        assert_eq!(append_as(&mut bench, FIRST_USER, (10..16).map(sized).collect()), Ok(6));
+        assert_eq!(append_as(&mut bench, FIRST_USER, vec![sized(16)]), reached(true));
+        assert_eq!(append_as(&mut bench, FIRST_USER, vec![sized(10)]), Ok(0), "a known record needs no room");
+        assert_eq!(append_as(&mut bench, SECOND_USER, vec![sized(20)]), Ok(1));
+        assert_eq!(append_as(&mut bench, DAEMON_USER, vec![sized(21)]), Ok(1));
+        for submitter in [SECOND_USER, DAEMON_USER, 0] {
             assert_eq!(append_as(&mut bench, submitter, vec![sized(22)]), reached(false));
         }
         audit(bench.queue_mut());
         // What is sent makes room.
         let batch = bench.claim(1).unwrap().open.id;
         bench.close_batch(batch, Outcome::Synced);
-        assert_eq!(append_as(&mut bench, ONE, vec![sized(16)]), Ok(1));
+        assert_eq!(append_as(&mut bench, FIRST_USER, vec![sized(16)]), Ok(1));
         bench.append(vec![]);
         let batch = bench.claim(100).unwrap().open.id;
         bench.close_batch(batch, Outcome::Synced);
-        for submitter in [0, OWN] {
+        for submitter in [0, DAEMON_USER] {
             let first = 100 * u128::from(submitter + 1);
             let all: Vec<NewRecord> = (first..first + 8).map(sized).collect();
             assert_eq!(
@@ -205,10 +206,10 @@ fn a_user_fills_its_share_and_no_more_and_others_and_the_daemons_own_user_go_on(
 fn the_least_share_is_one_record() {
     let mut bench = QueueBench::new();
     (bench.limits.user_share, bench.limits.max_records) = (1e-300, 100);
-    assert_eq!(append_as(&mut bench, ONE, vec![record(1, None)]), Err(share_of("queue.max_bytes")));
+    assert_eq!(append_as(&mut bench, FIRST_USER, vec![record(1, None)]), Err(share_of("queue.max_bytes")));
     bench.limits.user_share = 0.001;
-    assert_eq!(append_as(&mut bench, ONE, vec![record(1, None)]), Ok(1));
-    assert_eq!(append_as(&mut bench, ONE, vec![record(2, None)]), Err(share_of("queue.max_records")));
+    assert_eq!(append_as(&mut bench, FIRST_USER, vec![record(1, None)]), Ok(1));
+    assert_eq!(append_as(&mut bench, FIRST_USER, vec![record(2, None)]), Err(share_of("queue.max_records")));
 }
 
 fn share_of(key: &'static str) -> AppendRefused {
@@ -220,38 +221,38 @@ fn a_mended_payload_stays_within_the_share_of_its_user() {
     let mut bench = QueueBench::new();
     (bench.limits.user_share, bench.limits.max_bytes) = (0.5, 1000);
     let sized = |number: u128| NewRecord { payload: "x".repeat(200).into(), ..record(number, None) };
-    bench.append_by(ONE, vec![sized(1), sized(2)]);
+    bench.append_by(FIRST_USER, vec![sized(1), sized(2)]);
     quarantine_all(&mut bench);
     let mend = |length: usize| ReplacePayload { id: id(1), payload: "x".repeat(length).into() };
     let full = LimitReached { key: "queue.max_bytes", is_share: true };
     assert_eq!(bench.run(mend(301)), Err(MendRefused::Full(full)));
     assert_eq!(bench.run(mend(300)), Ok(()));
-    assert_eq!(counts_of(&mut bench, ONE).bytes, 500);
+    assert_eq!(counts_of(&mut bench, FIRST_USER).bytes, 500);
     audit(bench.queue_mut());
 }
 
 #[test]
 fn a_users_counts_follow_its_records_and_go_with_the_last_of_them() {
     let mut bench = QueueBench::new();
-    bench.append_by(ONE, vec![record(1, None), record(2, None)]);
-    bench.append_by(OTHER, vec![record(3, None)]);
+    bench.append_by(FIRST_USER, vec![record(1, None), record(2, None)]);
+    bench.append_by(SECOND_USER, vec![record(3, None)]);
     let batch = bench.claim(2).unwrap().open.id;
-    let one = counts_of(&mut bench, ONE);
+    let one = counts_of(&mut bench, FIRST_USER);
     assert_eq!((one.pending, one.syncing, one.bytes), (0, 2, 14));
     assert!(one.disk_bytes > one.bytes);
-    assert_eq!(counts_of(&mut bench, OTHER).pending, 1);
+    assert_eq!(counts_of(&mut bench, SECOND_USER).pending, 1);
     bench.crash_process();
-    assert_eq!(counts_of(&mut bench, ONE).syncing, 2, "after a restart, too");
+    assert_eq!(counts_of(&mut bench, FIRST_USER).syncing, 2, "after a restart, too");
     let outcomes = vec![(id(1), Outcome::Synced)];
     let missing = Outcome::Retry(test_error("later"));
     bench.settle(batch, crate::policy::scheduler::Disposition::Close { outcomes, missing });
-    let one = counts_of(&mut bench, ONE);
+    let one = counts_of(&mut bench, FIRST_USER);
     assert_eq!((one.synced, one.failed, one.syncing, one.bytes), (1, 1, 0, 7));
-    bench.now += 2 * super::support::HOUR;
+    bench.now += 2 * super::support::HOUR_MS;
     while let Some(batch) = bench.claim(10) {
         bench.close_batch(batch.open.id, Outcome::Synced);
     }
-    bench.now += 2 * super::support::HOUR;
+    bench.now += 2 * super::support::HOUR_MS;
     while bench.run_idle_maintenance() {}
     assert!(bench.queue_mut().read_backlog().unwrap().by_submitter.is_empty());
     audit(bench.queue_mut());

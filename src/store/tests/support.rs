@@ -20,10 +20,10 @@ use crate::store::{
     SettleSummary, SingleOp, StoreError, StoreView,
 };
 
-pub(super) const HOUR: u64 = 3_600_000;
+pub(super) const HOUR_MS: u64 = 3_600_000;
 
 /// The wall clock of a bench stands ahead of its steady clock.
-pub(super) const WALL_AHEAD: u64 = 1_000 * HOUR;
+pub(super) const WALL_AHEAD_MS: u64 = 1_000 * HOUR_MS;
 
 /// Opens a queue; repairs are not listened to.
 pub(super) fn open_queue_in(dir: &Path) -> Queue {
@@ -73,10 +73,10 @@ impl QueueBench {
             user_share: 1.0,
             own_uid: 0,
             max_record_bytes: 1000,
-            keep_synced_ms: HOUR,
+            keep_synced_ms: HOUR_MS,
             disk_reserve: 0,
         };
-        Self { dir, disk, queue: None, now: HOUR, wall: None, limits, key_space: KeySpace::default() }
+        Self { dir, disk, queue: None, now: HOUR_MS, wall: None, limits, key_space: KeySpace::default() }
     }
 
     /// Opens the queue, which must not be open.
@@ -84,8 +84,8 @@ impl QueueBench {
         assert!(self.queue.is_none());
         self.queue = Some(match self.disk.clone() {
             Some(disk) => {
-                let opening = StoreOptions { key_space: self.key_space, progress: Arc::new(|_| ()) };
-                Queue::open_on(Box::new(disk), opening)?
+                let options = StoreOptions { key_space: self.key_space, progress: Arc::new(|_| ()) };
+                Queue::open_on(Box::new(disk), options)?
             }
             None => open_queue_with(self.key_space, self.dir.path()),
         });
@@ -102,7 +102,7 @@ impl QueueBench {
 
     /// The time for people is another than the time for due times: they must not be mixed up.
     pub(super) fn now(&self) -> Now {
-        Now { steady: self.now, wall: self.wall.unwrap_or(self.now + WALL_AHEAD) }
+        Now { steady: self.now, wall: self.wall.unwrap_or(self.now + WALL_AHEAD_MS) }
     }
 
     /// One operation in a commit of its own.
@@ -207,7 +207,7 @@ pub(super) fn view_queue<T>(
 
 pub(super) fn retry_config() -> config::Retry {
     let mut retry = config::Retry::default();
-    retry.max_backoff.0 = Duration::from_millis(HOUR);
+    retry.max_backoff.0 = Duration::from_millis(HOUR_MS);
     retry
 }
 

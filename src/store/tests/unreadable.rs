@@ -16,12 +16,12 @@ fn flip_bit(bench: &mut QueueBench, nth: usize, from_end: usize) {
     bench.close_queue().unwrap();
     let database = Database::open(bench.dir.path().join("queue.redb")).unwrap();
     let snapshot = Snapshot::read_latest(&database).unwrap();
-    let (place, sealed) = snapshot.payload.range::<u64>(..).unwrap().nth(nth).unwrap().unwrap();
-    let (place, mut sealed) = (place.value(), sealed.value().to_vec());
+    let (position, sealed) = snapshot.payload.range::<u64>(..).unwrap().nth(nth).unwrap().unwrap();
+    let (position, mut sealed) = (position.value(), sealed.value().to_vec());
     let at = sealed.len() - from_end;
     sealed[at] ^= 4;
     let transaction = database.begin_write().unwrap();
-    Tables::open_all(&transaction).unwrap().payload.insert(place, sealed.as_slice()).unwrap();
+    Tables::open_all(&transaction).unwrap().payload.insert(position, sealed.as_slice()).unwrap();
     transaction.commit().unwrap();
     drop(database);
     bench.open_queue().unwrap();
@@ -31,14 +31,14 @@ fn is_suspected(bench: &QueueBench) -> bool {
     bench.dir.path().join("queue.redb.suspect").exists()
 }
 
-const IN_BODY: usize = 6;
-const IN_HEADER: usize = 40;
+const BODY_FROM_END: usize = 6;
+const HEADER_FROM_END: usize = 40;
 
 #[test]
 fn a_record_whose_body_is_damaged_is_set_aside_and_the_others_go() {
     let mut bench = QueueBench::new();
     bench.append((1..=4).map(|number| record(number, None)).collect());
-    flip_bit(&mut bench, 1, IN_BODY);
+    flip_bit(&mut bench, 1, BODY_FROM_END);
     assert_eq!(ids(&bench.claim(10).unwrap()), [1, 3, 4]);
     let entry = bench.find_entry(id(2)).unwrap();
     assert_eq!((entry.state, entry.attempts), (RecordState::Quarantined, 0));
@@ -53,7 +53,7 @@ fn a_record_whose_body_is_damaged_is_set_aside_and_the_others_go() {
 fn later_records_of_its_key_wait_for_a_damaged_one() {
     let mut bench = QueueBench::new();
     bench.append(vec![record(1, Some("key")), record(2, Some("key")), record(3, None)]);
-    flip_bit(&mut bench, 0, IN_BODY);
+    flip_bit(&mut bench, 0, BODY_FROM_END);
     assert_eq!(ids(&bench.claim(10).unwrap()), [3]);
     assert_eq!(bench.find_entry(id(2)).unwrap().held_by, Some(id(1)));
     bench.run(Review {
@@ -70,7 +70,7 @@ fn a_batch_that_cannot_be_sent_again_gives_its_other_records_back() {
     let mut bench = QueueBench::new();
     bench.append((1..=3).map(|number| record(number, None)).collect());
     let sent = bench.claim(10).unwrap();
-    flip_bit(&mut bench, 1, IN_BODY);
+    flip_bit(&mut bench, 1, BODY_FROM_END);
     assert!(bench.dispatch(sent.open.id).is_none(), "the id stands for a set that is no more");
     let others = bench.claim(10).unwrap();
     assert_eq!(ids(&others), [1, 3]);
@@ -86,7 +86,7 @@ fn a_damaged_record_of_a_batch_that_failed_is_set_aside_with_its_attempts() {
     let sent = bench.claim(10).unwrap().open.id;
     let error = Some(super::support::test_error("504"));
     bench.settle(sent, Disposition::Keep { phase: BatchPhase::Waiting, lone_failures: 0, error });
-    flip_bit(&mut bench, 0, IN_BODY);
+    flip_bit(&mut bench, 0, BODY_FROM_END);
     assert!(bench.dispatch(sent).is_none());
     assert_eq!(ids(&bench.claim(10).unwrap()), [2]);
     let entry = bench.find_entry(id(1)).unwrap();
@@ -103,7 +103,7 @@ fn a_damaged_record_of_a_batch_that_failed_is_set_aside_with_its_attempts() {
 fn a_record_that_cannot_even_be_named_holds_nobody_up() {
     let mut bench = QueueBench::new();
     bench.append((1..=3).map(|number| record(number, None)).collect());
-    flip_bit(&mut bench, 1, IN_HEADER);
+    flip_bit(&mut bench, 1, HEADER_FROM_END);
     assert_eq!(ids(&bench.claim(10).unwrap()), [1, 3]);
     assert!(bench.claim(10).is_none());
     assert!(is_suspected(&bench));
@@ -116,7 +116,7 @@ fn a_record_that_cannot_even_be_named_holds_back_no_later_one_of_its_key() {
     bench.append((1..=4).map(|number| record(number, Some("key"))).collect());
     let first = bench.claim(1).unwrap().open.id;
     assert!(bench.claim(10).is_none(), "the others wait for the first");
-    flip_bit(&mut bench, 1, IN_HEADER);
+    flip_bit(&mut bench, 1, HEADER_FROM_END);
     assert!(bench.claim(10).is_none());
     bench.close_batch(first, Outcome::Synced);
     assert_eq!(ids(&bench.claim(10).unwrap()), [3, 4]);
@@ -129,7 +129,7 @@ fn a_record_under_review_that_cannot_be_named_still_holds_back_later_ones_of_its
     bench.append((1..=2).map(|number| record(number, Some("key"))).collect());
     let first = bench.claim(1).unwrap().open.id;
     bench.close_batch(first, Outcome::Quarantine(super::support::test_error("no")));
-    flip_bit(&mut bench, 0, IN_HEADER);
+    flip_bit(&mut bench, 0, HEADER_FROM_END);
     assert!(bench.claim(10).is_none());
     bench.run(ReplacePayload { id: id(1), payload: "{}".into() }).unwrap();
     assert_eq!(ids(&bench.claim(10).unwrap()), [1, 2]);
@@ -151,7 +151,7 @@ fn remove_row(bench: &mut QueueBench, nth: usize, entry: bool) {
         if entry {
             tables.manifest.remove(header.id).unwrap();
         } else {
-            tables.payload.remove(header.place).unwrap();
+            tables.payload.remove(header.position).unwrap();
         }
     }
     transaction.commit().unwrap();

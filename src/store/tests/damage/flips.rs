@@ -212,13 +212,13 @@ fn what_has_a_receipt_is_not_taken_from_the_raw_bytes() {
     let path = dir.path().join("queue.redb");
     let mut header = None;
     change_tables(&path, |tables| {
-        let (place, receipt) = tables.receipts.first().unwrap().unwrap();
+        let (position, receipt) = tables.receipts.first().unwrap().unwrap();
         let id = receipt.value().0;
         let row: ManifestRow = codec::decode_row(tables.manifest.get(id).unwrap().unwrap().value()).unwrap();
         let (record_type, key) = (row.record_type, row.key);
-        let (place, bytes, digest) = (place.value(), row.payload_bytes, row.digest);
+        let (position, bytes, digest) = (position.value(), row.payload_bytes, row.digest);
         let (submitter, created_at) = (row.submitter, row.created_at);
-        header = Some(RecordHeader { id, place, record_type, key, submitter, created_at, bytes, digest });
+        header = Some(RecordHeader { id, position, record_type, key, submitter, created_at, bytes, digest });
         tables.manifest.insert(id, &[9u8][..]).unwrap();
     });
     let header = header.unwrap();
@@ -234,20 +234,20 @@ fn what_has_a_receipt_is_not_taken_from_the_raw_bytes() {
 
 #[test]
 fn a_time_that_damage_made_absurd_is_not_continued_from() {
-    const ABSURD: u64 = u64::MAX - 5;
+    const ABSURD_MS: u64 = u64::MAX - 5;
     let sound = make_sound_file(true);
     let dir = directory_with(&sound.bytes, true);
     change_tables(&dir.path().join("queue.redb"), |tables| {
         let counters = tables.meta.get(meta::COUNTERS).unwrap().unwrap().value().to_vec();
         let counters: Counters = codec::decode_row(&counters).unwrap();
         let records = RecordCounts { pending: 9999, ..counters.records };
-        let counters = Counters { records, steady: ABSURD, ..counters };
+        let counters = Counters { records, steady: ABSURD_MS, ..counters };
         tables.meta.insert(meta::COUNTERS, codec::encode_row(&counters).unwrap().as_slice()).unwrap();
-        let (place, id) = {
-            let (place, receipt) = tables.receipts.first().unwrap().unwrap();
-            (place.value(), receipt.value().0)
+        let (position, id) = {
+            let (position, receipt) = tables.receipts.first().unwrap().unwrap();
+            (position.value(), receipt.value().0)
         };
-        tables.receipts.insert(place, (id, ABSURD)).unwrap();
+        tables.receipts.insert(position, (id, ABSURD_MS)).unwrap();
     });
     let (queue, became) = open_and_compare(&sound, dir.path());
     assert_eq!(became, SalvageLosses::default());
@@ -255,12 +255,12 @@ fn a_time_that_damage_made_absurd_is_not_continued_from() {
 }
 
 /// The sealed row of a record that no store took in.
-fn forged_row(number: u128, place: u64, record_type: &str, key: Option<&str>) -> Vec<u8> {
+fn forged_row(number: u128, position: u64, record_type: &str, key: Option<&str>) -> Vec<u8> {
     let (record_type, key) = (record_type.to_owned(), key.map(str::to_owned));
     let digest = crate::store::append::content_digest(&record_type, key.as_deref(), "{}");
     let header = RecordHeader {
         id: number,
-        place,
+        position,
         record_type,
         key,
         submitter: 0,
@@ -276,12 +276,12 @@ fn a_place_that_no_store_gives_out_becomes_one_that_claims_look_at() {
     let sound = make_sound_file(true);
     let mut bytes = sound.bytes.clone();
     bytes[..32].fill(0);
-    let place = |class: u64, seq: u64| class << 56 | seq;
+    let position = |class: u64, seq: u64| class << 56 | seq;
     let some = [
-        forged_row(1001, place(200, 9001), "Visits", Some("key")),
-        forged_row(1002, place(4, (1 << 56) - 1), "Visits", Some("key")),
-        forged_row(1003, place(4, 9003), "Visits", Some("key")),
-        forged_row(1004, place(3, 9003), "Visits", Some("key")),
+        forged_row(1001, position(200, 9001), "Visits", Some("key")),
+        forged_row(1002, position(4, (1 << 56) - 1), "Visits", Some("key")),
+        forged_row(1003, position(4, 9003), "Visits", Some("key")),
+        forged_row(1004, position(3, 9003), "Visits", Some("key")),
     ];
     write_into_free_pages(&mut bytes, &some.concat());
     let dir = directory_with(&bytes, false);

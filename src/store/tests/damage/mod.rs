@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::audit::audit;
-use super::support::{HOUR, QueueBench, open_queue_in, record, test_error, view_queue};
+use super::support::{HOUR_MS, QueueBench, open_queue_in, record, test_error, view_queue};
 use crate::clock::Now;
 use crate::model::{BatchPhase, DeviceId, NewRecord, RecordId, RecordState};
 use crate::policy::scheduler::{Disposition, Outcome};
@@ -17,7 +17,7 @@ use crate::store::{Queue, SaveNote};
 const RECORDS: u128 = 300;
 /// Larger than a page: with chunks.
 const LARGE: [u128; 3] = [150, 151, 299];
-const NOW: Now = Now { steady: HOUR, wall: HOUR };
+const NOW: Now = Now { steady: HOUR_MS, wall: HOUR_MS };
 
 /// A store with records in every state, closed.
 struct SoundFile {

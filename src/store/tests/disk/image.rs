@@ -5,8 +5,8 @@ use std::io;
 use std::sync::Arc;
 
 const BLOCK_BYTES: usize = 4096;
-const BLOCK: u64 = BLOCK_BYTES as u64;
-const SECTOR: usize = 512;
+const BLOCK_BYTES_U64: u64 = BLOCK_BYTES as u64;
+const SECTOR_BYTES: usize = 512;
 
 /// A change of a file, as it was asked for.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ impl CutLoss {
             match change {
                 FileChange::Length(len) => lengths.push(*len),
                 FileChange::Write(offset, data) => {
-                    let size = if matches!(self, Self::Torn) { SECTOR } else { data.len().max(1) };
+                    let size = if matches!(self, Self::Torn) { SECTOR_BYTES } else { data.len().max(1) };
                     for (index, part) in data.chunks(size).enumerate() {
                         if rng.f64() < share {
                             image.write(offset + (index * size) as u64, part);
@@ -97,7 +97,7 @@ impl FileImage {
     }
 
     pub(super) fn allocated_bytes(&self) -> u64 {
-        self.blocks.len() as u64 * BLOCK
+        self.blocks.len() as u64 * BLOCK_BYTES_U64
     }
 
     /// Room that a change takes beyond what the file has.
@@ -105,8 +105,8 @@ impl FileImage {
         match change {
             FileChange::Length(_) => 0,
             FileChange::Write(offset, data) => {
-                let blocks = offset / BLOCK..(offset + data.len() as u64).div_ceil(BLOCK);
-                blocks.filter(|block| !self.blocks.contains_key(block)).count() as u64 * BLOCK
+                let blocks = offset / BLOCK_BYTES_U64..(offset + data.len() as u64).div_ceil(BLOCK_BYTES_U64);
+                blocks.filter(|block| !self.blocks.contains_key(block)).count() as u64 * BLOCK_BYTES_U64
             }
         }
     }
@@ -124,9 +124,10 @@ impl FileImage {
     /// Leaves the length as it is.
     fn write(&mut self, mut offset: u64, mut data: &[u8]) {
         while !data.is_empty() {
-            let start = (offset % BLOCK) as usize;
+            let start = (offset % BLOCK_BYTES_U64) as usize;
             let (part, rest) = data.split_at(data.len().min(BLOCK_BYTES - start));
-            let block = self.blocks.entry(offset / BLOCK).or_insert_with(|| Arc::new([0; BLOCK_BYTES]));
+            let block =
+                self.blocks.entry(offset / BLOCK_BYTES_U64).or_insert_with(|| Arc::new([0; BLOCK_BYTES]));
             Arc::make_mut(block)[start..start + part.len()].copy_from_slice(part);
             (offset, data) = (offset + part.len() as u64, rest);
         }
@@ -134,9 +135,9 @@ impl FileImage {
 
     fn set_len(&mut self, len: u64) {
         self.len = len;
-        drop(self.blocks.split_off(&len.div_ceil(BLOCK)));
-        if let Some(last) = self.blocks.get_mut(&(len / BLOCK)) {
-            Arc::make_mut(last)[(len % BLOCK) as usize..].fill(0);
+        drop(self.blocks.split_off(&len.div_ceil(BLOCK_BYTES_U64)));
+        if let Some(last) = self.blocks.get_mut(&(len / BLOCK_BYTES_U64)) {
+            Arc::make_mut(last)[(len % BLOCK_BYTES_U64) as usize..].fill(0);
         }
     }
 
@@ -145,10 +146,10 @@ impl FileImage {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
         }
         while !out.is_empty() {
-            let start = (offset % BLOCK) as usize;
+            let start = (offset % BLOCK_BYTES_U64) as usize;
             let size = out.len().min(BLOCK_BYTES - start);
             let (part, rest) = out.split_at_mut(size);
-            match self.blocks.get(&(offset / BLOCK)) {
+            match self.blocks.get(&(offset / BLOCK_BYTES_U64)) {
                 Some(block) => part.copy_from_slice(&block[start..start + size]),
                 None => part.fill(0),
             }

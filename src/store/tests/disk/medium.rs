@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use redb::{Builder, Database, DatabaseError, StorageBackend, StorageError};
 
 use super::image::FileChange;
-use super::{BROKEN, DiskOperation, NO_ROOM, SimulatedDisk, SimulatedFile};
+use super::{DiskOperation, EIO, ENOSPC, SimulatedDisk, SimulatedFile};
 use crate::store::error::OpenError;
 use crate::store::error::StoreError;
 use crate::store::medium::Medium;
@@ -65,7 +65,7 @@ impl Medium for SimulatedDisk {
     fn has_database(&self) -> io::Result<bool> {
         let state = self.state();
         if state.down {
-            return Err(io::Error::from_raw_os_error(BROKEN));
+            return Err(io::Error::from_raw_os_error(EIO));
         }
         Ok(state.name.is_some())
     }
@@ -102,7 +102,7 @@ impl Medium for SimulatedDisk {
         let file = {
             let mut state = self.state();
             let name = state.name.filter(|_| !state.down);
-            let name = name.ok_or_else(|| failed(io::Error::from_raw_os_error(BROKEN)))?;
+            let name = name.ok_or_else(|| failed(io::Error::from_raw_os_error(EIO)))?;
             if state.open.contains(&name) {
                 return Err(DatabaseError::DatabaseAlreadyOpen);
             }
@@ -136,7 +136,7 @@ impl Medium for SimulatedDisk {
         let mut state = self.state();
         state.reserve = 0;
         if state.used_bytes() + bytes > state.capacity {
-            return Err(io::Error::from_raw_os_error(NO_ROOM));
+            return Err(io::Error::from_raw_os_error(ENOSPC));
         }
         state.reserve = bytes;
         Ok(())

@@ -15,8 +15,8 @@ use image::{FileChange, FileImage};
 
 pub(super) use image::CutLoss;
 
-const NO_ROOM: i32 = 28;
-const BROKEN: i32 = 5;
+const ENOSPC: i32 = 28;
+const EIO: i32 = 5;
 
 /// What a program asks of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(super) enum DiskFault {
 
 impl DiskFault {
     fn error(self) -> io::Error {
-        io::Error::from_raw_os_error(if matches!(self, Self::NoRoom { .. }) { NO_ROOM } else { BROKEN })
+        io::Error::from_raw_os_error(if matches!(self, Self::NoRoom { .. }) { ENOSPC } else { EIO })
     }
 
     pub(super) fn is_lasting(self) -> bool {
@@ -290,7 +290,7 @@ impl SimulatedState {
         change: Option<(u64, FileChange)>,
     ) -> io::Result<()> {
         if self.down || life != self.life {
-            return Err(io::Error::from_raw_os_error(BROKEN));
+            return Err(io::Error::from_raw_os_error(EIO));
         }
         match kind {
             DiskOperation::Read => self.counts.reads += 1,
@@ -336,7 +336,7 @@ impl SimulatedState {
     }
 
     fn file(&mut self, file: u64) -> io::Result<&mut SimulatedFile> {
-        self.files.get_mut(&file).ok_or_else(|| io::Error::from_raw_os_error(BROKEN))
+        self.files.get_mut(&file).ok_or_else(|| io::Error::from_raw_os_error(EIO))
     }
 
     fn write(&mut self, life: u64, file: u64, change: FileChange) -> io::Result<()> {
@@ -350,7 +350,7 @@ impl SimulatedState {
         self.begin_operation(life, kind, Some((file, change.clone())))?;
         let file = self.file(file)?;
         if file.visible.growth_bytes(&change) > room {
-            return Err(io::Error::from_raw_os_error(NO_ROOM));
+            return Err(io::Error::from_raw_os_error(ENOSPC));
         }
         file.visible.apply(&change);
         let bytes = change.written_bytes();
