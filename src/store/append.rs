@@ -1,4 +1,4 @@
-//! Taking records in: all of a request, or none.
+//! Stores new records: all records of a request, or none.
 
 use std::collections::HashMap;
 
@@ -14,16 +14,16 @@ use super::op::{Op, Transaction};
 use super::schema::{ManifestRow, RecordHeader};
 use crate::model::{NewRecord, QueuePosition, RecordId};
 
-/// Takes records in.
+/// Stores new records.
 pub struct Append {
     /// In order, with their digests.
     records: Vec<(NewRecord, ContentDigest)>,
-    /// The user that hands them over.
+    /// The user (uid) who submits them.
     submitter: u32,
 }
 
 impl Append {
-    /// Digests are made here: the store's thread has enough to do.
+    /// Computes the digests here, to keep that work off the store's thread.
     pub fn new(records: Vec<NewRecord>, submitter: u32) -> Self {
         let with_digest = |record: NewRecord| {
             let digest = content_digest(&record.record_type, record.key.as_deref(), &record.payload);
@@ -33,47 +33,47 @@ impl Append {
     }
 }
 
-/// What was taken in. It is on disk.
+/// What an append stored. It is on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppendSummary {
     /// New records.
     pub accepted: u64,
-    /// Known ones with the same content.
+    /// Records that were known, with the same content.
     pub duplicates: u64,
-    /// Of all of them, in order.
+    /// Ids of all records, in order.
     pub ids: Vec<RecordId>,
 }
 
-/// Why nothing was taken in. `position` counts from 1.
+/// Why nothing was stored. `position` counts from 1.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AppendRefused {
     /// A payload is larger than `queue.max_record_bytes`.
     #[error("record {position} has {bytes} bytes of payload, more than queue.max_record_bytes ({limit})")]
     TooLarge {
-        /// Which record.
+        /// The record's number in the request.
         position: u64,
-        /// Its size.
+        /// Size of its payload.
         bytes: u64,
         /// The limit.
         limit: u64,
     },
-    /// The id is known with other content.
+    /// The id is known, with other content.
     #[error("record {position}: id {id} is known with other content; give a changed record a new id")]
     Conflict {
-        /// Which record.
+        /// The record's number in the request.
         position: u64,
         /// Its id.
         id: RecordId,
     },
-    /// A record of another user has the id. Whether its content is the same is not looked at: the answer would tell.
+    /// A record of another user has the id. Its content is not compared, so that the reply does not reveal it.
     #[error("record {position}: id {id} is taken by a record of another user; give this record a new id")]
     Taken {
-        /// Which record.
+        /// The record's number in the request.
         position: u64,
         /// Its id.
         id: RecordId,
     },
-    /// The disk has no room.
+    /// The disk is full.
     #[error(
         "the disk is full: nothing was stored; records on their way to the server go on, and new ones are taken when there is room again"
     )]
@@ -95,13 +95,13 @@ impl Op for Append {
     }
 
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
-        let fresh = match transaction.find_new_records(&self.records, self.submitter)? {
-            Ok(fresh) => fresh,
+        let new_flags = match transaction.find_new_records(&self.records, self.submitter)? {
+            Ok(new_flags) => new_flags,
             Err(refused) => return Ok(Err(refused)),
         };
-        let accepted = fresh.iter().filter(|fresh| **fresh).count() as u64;
+        let accepted = new_flags.iter().filter(|is_new| **is_new).count() as u64;
         let ids = self.records.iter().map(|(record, _)| record.id).collect();
-        for ((record, digest), _) in self.records.iter().zip(fresh).filter(|(_, fresh)| *fresh) {
+        for ((record, digest), _) in self.records.iter().zip(new_flags).filter(|(_, is_new)| *is_new) {
             transaction.insert_record(record, *digest, self.submitter)?;
         }
         if accepted > 0 {
@@ -119,14 +119,14 @@ fn record_disk_bytes(record: &NewRecord) -> u64 {
 }
 
 impl Transaction<'_, '_> {
-    /// Which of the records are new.
+    /// Tells for each record whether it is new.
     fn find_new_records(
         &self,
         records: &[(NewRecord, ContentDigest)],
         submitter: u32,
     ) -> Result<Result<Vec<bool>, AppendRefused>, StoreError> {
         let limits = self.limits;
-        let mut fresh = Vec::with_capacity(records.len());
+        let mut new_flags = Vec::with_capacity(records.len());
         let mut seen: HashMap<RecordId, ContentDigest> = HashMap::with_capacity(records.len());
         let mut added = SubmitterUsage::default();
         for ((record, digest), position) in records.iter().zip(1..) {
@@ -140,13 +140,13 @@ impl Transaction<'_, '_> {
                 return Ok(Err(AppendRefused::Taken { position, id: record.id }));
             }
             match stored.map(|row| row.digest).or_else(|| seen.get(&record.id).copied()) {
-                Some(known) if known == *digest => fresh.push(false),
+                Some(known) if known == *digest => new_flags.push(false),
                 Some(_) => {
                     return Ok(Err(AppendRefused::Conflict { position, id: record.id }));
                 }
                 None => {
                     seen.insert(record.id, *digest);
-                    fresh.push(true);
+                    new_flags.push(true);
                     added.records.pending += 1;
                     added.records.bytes += size;
                     added.disk_bytes += record_disk_bytes(record);
@@ -159,7 +159,7 @@ impl Transaction<'_, '_> {
         if let Some(reached) = limits.limit_reached_by(&self.state.counters, submitter, &added) {
             return Ok(Err(AppendRefused::Full(reached)));
         }
-        Ok(Ok(fresh))
+        Ok(Ok(new_flags))
     }
 
     fn insert_record(
@@ -189,7 +189,7 @@ impl Transaction<'_, '_> {
     }
 }
 
-/// What makes two records with one id the same: type, key and payload, byte for byte.
+/// Digest of type, key and payload. Two records with one id are the same if their digests are equal.
 pub(super) fn content_digest(record_type: &str, key: Option<&str>, payload: &str) -> ContentDigest {
     let mut context = Context::new(&SHA256);
     for part in [record_type, key.unwrap_or_default()] {

@@ -1,4 +1,4 @@
-//! What waits in the store, for all to see: the counters, and what the tables say of holders, due times and users.
+//! Builds the published backlog from the counters, the state in memory and a summary of the tables.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,16 +14,15 @@ use super::schema::{BatchRow, DUE_WHEN_UNBLOCKED, RecordHeader, Snapshot, Stored
 use super::state::{Cursors, InFlight, QueueState};
 use crate::model::{Backlog, SubmitterCounts};
 
-/// Quarantined records that are passed over in search of the oldest that waits.
+/// Quarantined records to skip in search of the oldest waiting record.
 const OLDEST_SCAN_RECORDS_MAX: usize = 100;
 impl QueueState {
-    /// Whether something that is not counted may have changed. Appends, which are the many, change
-    /// nothing of the kind.
+    /// Whether the summary of the tables may have changed. Appends, the most frequent operation, leave it unchanged.
     pub(super) fn needs_refresh(&self) -> bool {
         self.holders_changed || self.waits_changed
     }
 
-    /// Reads it again.
+    /// Reads the summary from the tables: who blocks others, what waits longest, and what is due next.
     pub(super) fn refresh_summary(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
         if self.holders_changed {
             let stuck = self.counters.records.failed + self.counters.records.quarantined;
@@ -44,7 +43,7 @@ impl QueueState {
         Ok(())
     }
 
-    /// Whose records are being transmitted: each batch is looked at once a send.
+    /// Counts the records in flight by user. Reads each batch once per send.
     fn count_in_flight(&mut self, snapshot: &Snapshot) {
         let open = Arc::clone(&self.open);
         let is_in_flight = |row: &BatchRow| row.phase == StoredPhase::InFlight;
@@ -86,7 +85,7 @@ impl QueueState {
         counts
     }
 
-    /// What waits, as far as memory goes.
+    /// The backlog without the state of the disk.
     pub(super) fn to_backlog(&self) -> Backlog {
         let members = |failed| {
             let in_flight = self.open.batch_rows().filter(|row| row.phase == StoredPhase::InFlight);
@@ -116,7 +115,7 @@ impl QueueState {
     }
 }
 
-/// When the oldest record that is neither settled nor under review was accepted.
+/// When the oldest record was accepted that is neither settled nor quarantined.
 fn find_oldest_waiting(snapshot: &Snapshot) -> Result<Option<u64>, StoreError> {
     let mut oldest = None;
     for range in Cursors::default().remaining_ranges() {

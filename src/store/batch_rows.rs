@@ -1,4 +1,4 @@
-//! The records of a batch: what is loaded of them, and what becomes of those that cannot be sent.
+//! The rows of open batches: loads and saves them, returns members to the queue, and handles unsendable members.
 
 use std::collections::BTreeSet;
 
@@ -14,30 +14,30 @@ use super::schema::{BatchRow, DUE_WHEN_UNBLOCKED, ManifestRow, MemberRow, Stored
 use crate::journal;
 use crate::model::{Batch, BatchRecord, LastError, RecordId, Sequence};
 
-/// A record that came under review.
+/// A record that was quarantined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuarantinedRecord {
-    /// Which.
+    /// The record.
     pub id: RecordId,
-    /// The user (uid) that handed it over.
+    /// The user (uid) who submitted it.
     pub submitter: u32,
-    /// What kind of record it is.
+    /// Its type.
     pub record_type: String,
-    /// Why.
+    /// The error that it was quarantined for.
     pub error: LastError,
 }
 
-/// Which records of a batch cannot be sent, by their places.
+/// Positions of the members that cannot be sent.
 #[derive(Default)]
 pub(super) struct Unsendable {
-    /// Their payload does not read.
+    /// Their payload is damaged.
     damaged: BTreeSet<u64>,
-    /// There is no payload.
+    /// Their payload is missing.
     missing: BTreeSet<u64>,
 }
 
 impl Transaction<'_, '_> {
-    /// The batch with its payloads, in queue order; or which of its records cannot be sent.
+    /// The batch with its payloads, in queue order, or the members that cannot be sent.
     pub(super) fn load_batch(
         &self,
         id: u128,
@@ -69,7 +69,7 @@ impl Transaction<'_, '_> {
         Ok(Ok(Batch { open: to_open_batch(id, row), sequence, records }))
     }
 
-    /// A record of an open batch goes back to the queue, as if the batch had not been.
+    /// Returns a member to the queue, as if it had not been in a batch.
     pub(super) fn return_to_queue(&mut self, member: &MemberRow, due: u64) -> Result<(), StoreError> {
         self.state.open_mut().release_member(member.position);
         if member.failed {
@@ -80,7 +80,7 @@ impl Transaction<'_, '_> {
         Ok(())
     }
 
-    /// One record of a batch that was never sent goes back to the queue; the others stay in it.
+    /// Returns one member of a batch that was never sent to the queue.
     pub(super) fn remove_member(
         &mut self,
         id: u128,
@@ -94,7 +94,7 @@ impl Transaction<'_, '_> {
         if row.members.is_empty() { self.remove_batch(id) } else { self.save_batch(id, row) }
     }
 
-    /// All records of an open batch go back to the queue.
+    /// Returns all members to the queue and removes the batch.
     pub(super) fn disband_batch(&mut self, id: u128, row: &BatchRow) -> Result<(), StoreError> {
         for member in &row.members {
             self.return_to_queue(member, self.now.steady)?;
@@ -119,14 +119,14 @@ impl Transaction<'_, '_> {
         Ok(())
     }
 
-    /// Records of a batch that is not on disk (any more) and that cannot be sent: what is damaged is for a person
-    /// to decide, and what is not there holds up nothing any more.
+    /// Handles members of a batch that is no longer on disk. Damaged records are quarantined. Missing records are
+    /// removed, so that they block no others.
     pub(super) fn quarantine_unsendable(
         &mut self,
         row: &BatchRow,
         unsendable: &Unsendable,
     ) -> Result<(), StoreError> {
-        self.damage_seen.set(true);
+        self.is_damage_seen.set(true);
         for member in row.members.iter().filter(|member| unsendable.missing.contains(&member.position)) {
             self.remove_lost_record(member)?;
         }
@@ -144,7 +144,7 @@ impl Transaction<'_, '_> {
         Ok(())
     }
 
-    /// A record outside of batches is under review from now on.
+    /// Quarantines a record that is in no batch.
     pub(super) fn quarantine_record(
         &mut self,
         id: u128,
@@ -167,9 +167,9 @@ impl Transaction<'_, '_> {
         self.save_row(id, &row, Some(was))
     }
 
-    /// A batch names a record whose payload is not in the store: whatever else is kept of it goes.
+    /// Removes what is left of a member without a payload.
     fn remove_lost_record(&mut self, member: &MemberRow) -> Result<(), StoreError> {
-        self.damage_seen.set(true);
+        self.is_damage_seen.set(true);
         self.state.open_mut().release_member(member.position);
         self.state.woken.remove(&member.position);
         let row = self.manifest_row(member.id)?.filter(|row| row.position == member.position);
@@ -192,8 +192,8 @@ impl Transaction<'_, '_> {
         self.leave_lane(&row)
     }
 
-    /// What the manifest says of a member. Without its entry it is made again from the payload; without
-    /// both, the record is lost, and none is returned.
+    /// The manifest row of a member. Rebuilds a missing row from the payload. Without a payload the record is lost, and
+    /// the result is none.
     pub(super) fn member_row(&mut self, member: &MemberRow) -> Result<Option<ManifestRow>, StoreError> {
         if self.tables.payload.get(member.position)?.is_none() {
             self.remove_lost_record(member)?;
@@ -202,7 +202,7 @@ impl Transaction<'_, '_> {
         if let Some(row) = self.manifest_row(member.id)? {
             return Ok(Some(row));
         }
-        self.damage_seen.set(true);
+        self.is_damage_seen.set(true);
         tracing::error!(record_id = %record_id(member.id), "the manifest entry of a record is missing and is made again");
         let header = self.readable_header(member.position)?;
         let state = if member.failed { StoredState::Failed } else { StoredState::Pending };

@@ -1,4 +1,4 @@
-//! The life of a batch on disk once it is claimed: sent, settled, cut.
+//! Dispatches and settles claimed batches.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -20,50 +20,50 @@ use crate::policy::backoff;
 use crate::policy::isolation::Cut;
 use crate::policy::scheduler::{Disposition, Outcome};
 
-/// Receipts that one settlement looks at, at least.
+/// Receipts that one settlement checks, at least.
 const PRUNE_RECEIPTS_MIN: usize = 100;
 
 /// Marks an open batch as in flight.
 pub struct Dispatch {
-    /// Which.
+    /// The batch.
     pub batch: BatchId,
-    /// For its first send.
+    /// Used for its first send.
     pub sequence: Sequence,
 }
 
-/// Settles a batch and claims the next in the same commit.
+/// Settles a batch and claims the next one in the same commit.
 pub struct Settle {
-    /// Which.
+    /// The batch.
     pub batch: BatchId,
     /// What becomes of it.
     pub disposition: Disposition,
-    /// For records that are tried again.
+    /// For records that are sent again.
     pub retry: config::Retry,
-    /// What to send next.
+    /// The claim of the next batch.
     pub then: Option<Claim>,
-    /// What another room wants remembered, by name: it costs no commit of its own here.
+    /// A note of another component that shares the commit.
     pub note: Option<SaveNote>,
 }
 
-/// What a settlement came to.
+/// The result of a settlement.
 #[derive(Debug, Default)]
 pub struct SettleSummary {
-    /// Records that the server has now.
+    /// Records that the server has confirmed.
     pub synced: Vec<RecordId>,
-    /// Records set aside.
+    /// Records that were quarantined.
     pub quarantined: Vec<QuarantinedRecord>,
-    /// Records that are tried again.
+    /// Records that are sent again.
     pub failed: usize,
-    /// Results for records that the batch did not hold.
+    /// Results for records that were not in the batch.
     pub foreign: usize,
-    /// Parts, or the batch under its new id.
+    /// The parts of a split batch, or the batch under its new id.
     pub opened: Vec<OpenBatch>,
-    /// The next batch, when one was asked for and found.
+    /// The next batch, if a claim was requested and found records.
     pub claimed: Option<Batch>,
 }
 
 impl Op for Dispatch {
-    /// None when every record of the batch is held by its key and went back to the queue.
+    /// None when all members were blocked and went back to the queue.
     type Reply = Option<Batch>;
 
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
@@ -71,7 +71,7 @@ impl Op for Dispatch {
         let Some(mut row) = transaction.state.open.get(id).cloned() else {
             return Ok(None);
         };
-        // What was sent under an id stays the set of that id.
+        // An id that was sent keeps its set of records.
         if row.attempt == 0 {
             transaction.return_blocked_members(&mut row)?;
         }
@@ -91,7 +91,7 @@ impl Op for Dispatch {
                 Ok(Some(batch))
             }
             Err(unsendable) => {
-                // What was sent under this id cannot be sent again: the others go under another.
+                // This id cannot be sent again without all of its members. The others get another id.
                 transaction.disband_batch(id, &row)?;
                 transaction.quarantine_unsendable(&row, &unsendable)?;
                 Ok(None)
@@ -122,13 +122,13 @@ impl Op for Settle {
                 }
             }
         } else {
-            // Settled before, by a commit whose sender never heard of it.
+            // An earlier commit settled the batch, but its reply was lost.
             settled.opened = transaction.unsent_parts_of(id);
         }
         if let Some(note) = &self.note {
             note.apply(transaction)?;
         }
-        // Twice as many as came: else they could come faster than they go.
+        // Twice as many as this batch adds, so that receipts cannot accumulate.
         transaction.prune_receipts(PRUNE_RECEIPTS_MIN.max(2 * settled.synced.len()))?;
         transaction.evict_for_settled(settled.synced.len())?;
         if let Some(claim) = &self.then {
@@ -139,20 +139,20 @@ impl Op for Settle {
 }
 
 impl Transaction<'_, '_> {
-    /// Members whose key is held by a record outside of the batch go back to the queue.
+    /// Returns members to the queue that a record outside of the batch blocks.
     fn return_blocked_members(&mut self, row: &mut BatchRow) -> Result<(), StoreError> {
-        let held = self.blocked_members(&row.members)?;
-        for (member, lane) in &held {
+        let blocked = self.blocked_members(&row.members)?;
+        for (member, lane) in &blocked {
             self.return_to_queue(member, DUE_WHEN_UNBLOCKED)?;
             self.note_urgent(lane, member.position)?;
         }
-        let held: BTreeSet<u64> = held.iter().map(|(member, _)| member.position).collect();
-        row.members.retain(|member| !held.contains(&member.position));
+        let blocked: BTreeSet<u64> = blocked.iter().map(|(member, _)| member.position).collect();
+        row.members.retain(|member| !blocked.contains(&member.position));
         row.bytes = row.members.iter().map(|member| u64::from(member.bytes)).sum();
         Ok(())
     }
 
-    /// Every record by its own outcome.
+    /// Settles each record by its own outcome.
     fn close_batch(
         &mut self,
         id: u128,
@@ -165,11 +165,11 @@ impl Transaction<'_, '_> {
         let total = outcomes.len();
         let mut by_id: HashMap<u128, &Outcome> = HashMap::with_capacity(total);
         for (record, outcome) in outcomes {
-            // A second result for a record does not overrule the first.
+            // The first result for a record counts.
             by_id.entry(record.0.as_u128()).or_insert(outcome);
         }
         let mut known = 0;
-        let mut again = Vec::new();
+        let mut to_retry = Vec::new();
         for member in &row.members {
             let given = by_id.remove(&member.id);
             known += usize::from(given.is_some());
@@ -207,27 +207,27 @@ impl Transaction<'_, '_> {
                     self.state.holders_changed = true;
                 }
                 Outcome::Retry(error) => {
-                    again.push((member, entry, was, error));
+                    to_retry.push((member, entry, was, error));
                     continue;
                 }
             }
             self.save_row(member.id, &entry, Some(was))?;
         }
         settled.foreign = total - known;
-        settled.failed = again.len();
-        self.schedule_retries(again, retry)?;
+        settled.failed = to_retry.len();
+        self.schedule_retries(to_retry, retry)?;
         self.remove_batch(id)
     }
 
-    /// Records of one batch that are tried again are due together, so that they travel together again.
-    /// The one with the most attempts says for how long: a server that keeps asking for time gets it, also
-    /// when younger records came into the batch.
+    /// Makes records of one batch due at the same time, so that they are sent together again. The wait follows the
+    /// record with the most attempts: a server that keeps asking for time gets it even if newer records joined the
+    /// batch.
     fn schedule_retries(
         &mut self,
-        again: Vec<(&MemberRow, ManifestRow, StoredState, &LastError)>,
+        to_retry: Vec<(&MemberRow, ManifestRow, StoredState, &LastError)>,
         retry: &config::Retry,
     ) -> Result<(), StoreError> {
-        let Some(attempts) = again.iter().map(|(_, entry, ..)| entry.attempts).max() else {
+        let Some(attempts) = to_retry.iter().map(|(_, entry, ..)| entry.attempts).max() else {
             return Ok(());
         };
         let rng = &mut fastrand::Rng::new();
@@ -235,7 +235,7 @@ impl Transaction<'_, '_> {
         let due = self.now.steady + millis(wait);
         self.state.holders_changed = true;
         self.state.waits_changed = true;
-        for (member, mut entry, was, error) in again {
+        for (member, mut entry, was, error) in to_retry {
             entry.state = StoredState::Failed;
             entry.error = Some(to_stored_error(error));
             entry.due_at = Some(due);
@@ -246,7 +246,7 @@ impl Transaction<'_, '_> {
         Ok(())
     }
 
-    /// With an error: the records, and only those, are FAILED, and the attempt counts once.
+    /// If there is an error, marks the members as FAILED and counts the attempt once.
     fn fail_members(
         &mut self,
         id: u128,
@@ -299,7 +299,7 @@ impl Transaction<'_, '_> {
         let mut members = row.members.into_iter();
         let mut parts: Vec<Vec<MemberRow>> =
             cut.parts.iter().map(|size| members.by_ref().take(*size).collect()).collect();
-        // Members may have been taken out since the cut was planned, but never added.
+        // Members may have been removed since the split was planned, but none were added.
         parts.push(members.collect());
         parts.retain(|part| !part.is_empty());
         let mut opened = Vec::with_capacity(parts.len());
@@ -323,7 +323,7 @@ impl Transaction<'_, '_> {
         Ok(opened)
     }
 
-    /// The batches that came of this one, and were not sent yet.
+    /// The batches that were split from this one and have not been sent.
     fn unsent_parts_of(&self, id: u128) -> Vec<OpenBatch> {
         let parts = self.state.open.iter().filter(|(_, row)| row.parent == Some(id) && row.attempt == 0);
         let mut parts: Vec<OpenBatch> = parts.map(|(id, row)| to_open_batch(id, row)).collect();

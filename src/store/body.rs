@@ -1,4 +1,4 @@
-//! Payloads in the tables: a row each, and chunks for what does not fit on its page.
+//! Reads and writes payloads: one row each, and chunks for what does not fit on its page.
 
 use redb::{ReadableTable, Table};
 
@@ -6,7 +6,7 @@ use super::codec::{self, CodecError};
 use super::error::StoreError;
 use super::schema::RecordHeader;
 
-/// The header of a record; none when there is no payload at this place.
+/// Reads the header of a record; none when there is no payload at this position.
 pub(super) fn read_header(
     payload: &impl ReadableTable<u64, &'static [u8]>,
     position: u64,
@@ -17,7 +17,7 @@ pub(super) fn read_header(
     Ok(Some(codec::unseal_row::<RecordHeader>(sealed.value())?.header))
 }
 
-/// The whole payload of a record, verified; none when there is none.
+/// Reads and verifies the payload of a record; none when there is none at this position.
 pub(super) fn read_payload(
     payload: &impl ReadableTable<u64, &'static [u8]>,
     chunks: &impl ReadableTable<(u64, u32), &'static [u8]>,
@@ -42,11 +42,11 @@ pub(super) fn read_payload(
     if body.len() != header.bytes as usize {
         return Err(CodecError::Damaged("a part of its body is missing").into());
     }
-    let body = String::from_utf8(body).map_err(|_| CodecError::Damaged("it is no text"))?;
+    let body = String::from_utf8(body).map_err(|_| CodecError::Damaged("it is not text"))?;
     Ok(Some((header, body.into())))
 }
 
-/// Writes a payload; nothing may be at its place.
+/// Writes a payload to a free position.
 pub(super) fn write_payload(
     payload: &mut Table<'_, u64, &'static [u8]>,
     chunks: &mut Table<'_, (u64, u32), &'static [u8]>,

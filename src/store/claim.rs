@@ -1,8 +1,8 @@
-//! Taking records from the queue into a batch: the highest priority first, then the first to arrive.
+//! Claims records from the queue for a batch: by priority, then by arrival.
 //!
-//! Three sources, merged by place: fresh records, found by walking `payload` from the cursors;
-//! failed ones that are due; and records that a former claim passed over and that somebody woke.
-//! A record is taken together with those that stand before it in its lane, or not at all.
+//! Candidates come from three sources, merged by position: fresh records, which a walk through `payload` finds; failed
+//! records that are due; and woken records, which an earlier claim passed over. A record is taken together with
+//! its predecessors in its lane, or not at all.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -17,20 +17,20 @@ use crate::model::{Batch, BatchId};
 use crate::policy::scheduler::ClaimOrder;
 use crate::policy::sizing::Filling;
 
-/// Records that one claim looks at; the next goes on from there.
+/// Records that one claim examines. The next claim continues there.
 const CLAIM_SCAN_RECORDS_MAX: usize = 10_000;
-/// Failed records that are due of which one claim chooses, at least: those of a whole batch come back together.
+/// Due records to choose from, at least: the records of a failed batch are due together.
 const DUE_SCAN_RECORDS_MIN: usize = 1000;
 
-/// Takes records from the queue into a batch.
+/// Claims records from the queue for a batch.
 pub struct Claim {
     order: ClaimOrder,
-    /// Known before it is done: repeated, a claim finds what it claimed.
+    /// Chosen in advance, so that a repeated claim finds its batch.
     id: BatchId,
 }
 
 impl Claim {
-    /// A claim for a new batch.
+    /// A claim with a new batch id.
     pub fn new(order: ClaimOrder) -> Self {
         Self { order, id: BatchId::new() }
     }
@@ -44,35 +44,35 @@ impl Op for Claim {
     }
 }
 
-/// A record that may be taken.
+/// A record that may be sent.
 struct Candidate {
     row: MemberRow,
     record_type: String,
     lane: Option<Lane>,
-    /// Its row in `retry`, when it failed.
+    /// Its due time in `retry`, if it failed.
     due: Option<u64>,
 }
 
-/// What a record comes to that is looked at.
+/// Whether a record may be sent.
 enum Availability {
-    /// It may be taken.
-    Free(Candidate),
-    /// Its state, or another batch, keeps it.
-    Kept,
-    /// Nothing at its place can be read.
+    /// It may be sent.
+    Sendable(Candidate),
+    /// Its state or another batch prevents it.
+    Blocked,
+    /// Its payload or manifest row cannot be read.
     Unreadable,
 }
 
-/// How far a draft has come in a lane, so that each of its records is looked at once.
+/// How far a draft has come in a lane. Each record of a lane is examined once.
 #[derive(Clone, Copy, Default)]
 struct LaneProgress {
-    /// All before this are taken.
+    /// All records before this `seq` are in the draft.
     next: u64,
-    /// This one cannot go now, and so nothing behind it can.
+    /// This record cannot be sent now, and so its successors cannot either.
     blocked_at: Option<u64>,
 }
 
-/// A batch in the making.
+/// A batch under construction.
 struct BatchDraft<'o> {
     order: &'o ClaimOrder,
     filling: Filling<'o>,
@@ -80,33 +80,33 @@ struct BatchDraft<'o> {
     positions: BTreeSet<u64>,
     lanes: HashMap<Lane, LaneProgress>,
     cursors: Cursors,
-    /// Looked at outside of the walk: failed ones that are due, woken ones, and who comes along.
+    /// Candidates besides those of the walk: due and woken records, and successors of members.
     waiting: BTreeSet<u64>,
-    /// Since when the failed ones of them are due.
+    /// Due times of the due records in `waiting`.
     due: HashMap<u64, u64>,
-    /// Those of `waiting` that need not be looked at again until somebody wakes them.
-    dismissed: Vec<Deferral>,
-    looked_at: usize,
+    /// Records in `waiting` that later claims need not examine until they are woken.
+    deferrals: Vec<Deferral>,
+    examined: usize,
 }
 
 enum Deferral {
-    /// An earlier one of its lane holds it.
-    Held { lane: Lane, position: u64, id: u128, due: Option<u64> },
-    /// It stands in a lane, and nothing at its place can be read.
+    /// A predecessor in its lane blocks it.
+    Blocked { lane: Lane, position: u64, id: u128, due: Option<u64> },
+    /// It is in a lane and cannot be read.
     Unreadable { lane: Lane, position: u64 },
-    /// Nothing at this place can be sent; its row in `retry`, if it has one, would be due for ever.
-    Stray { position: u64, due: Option<u64> },
+    /// It cannot be sent. Its row in `retry`, if any, must go, or it would be due forever.
+    Unsendable { position: u64, due: Option<u64> },
 }
 
 #[derive(PartialEq)]
 enum DraftStep {
     Done,
-    /// It would be next, but the batch is full.
+    /// The batch is full.
     Full,
 }
 
 impl BatchDraft<'_> {
-    /// Takes it, if there is room.
+    /// Adds the record if it fits.
     fn add_candidate(&mut self, candidate: Candidate) -> bool {
         let fits = self.filling.admit(&candidate.record_type, u64::from(candidate.row.bytes));
         if fits {
@@ -123,7 +123,7 @@ impl BatchDraft<'_> {
         self.lanes.entry(lane.clone()).or_default()
     }
 
-    /// In queue order, save that records of one lane stand in the order of their arrival.
+    /// The members in queue order, except that records of one lane are in order of arrival.
     fn into_send_order(mut self) -> (Vec<MemberRow>, Vec<Candidate>) {
         self.members.sort_by_key(|member| member.row.position);
         let mut lanes: HashMap<&Lane, Vec<u64>> = HashMap::new();
@@ -157,7 +157,7 @@ impl Transaction<'_, '_> {
         loop {
             let draft = self.draft_batch(order)?;
             self.state.cursors = draft.cursors.clone();
-            self.apply_deferrals(&draft.dismissed)?;
+            self.apply_deferrals(&draft.deferrals)?;
             if draft.members.is_empty() {
                 return Ok(None);
             }
@@ -178,7 +178,7 @@ impl Transaction<'_, '_> {
             let batch = match self.load_batch(id, &row)? {
                 Ok(batch) => batch,
                 Err(unsendable) => {
-                    // Set aside, and not of the next draft; the others stay where they were.
+                    // Unsendable members are handled and not drafted again. The others stay where they are.
                     for member in &row.members {
                         self.state.wake_record(member.position);
                     }
@@ -198,7 +198,7 @@ impl Transaction<'_, '_> {
         }
     }
 
-    /// Chooses; changes nothing.
+    /// Chooses the members. Changes nothing.
     fn draft_batch<'o>(&self, order: &'o ClaimOrder) -> Result<BatchDraft<'o>, StoreError> {
         let mut draft = BatchDraft {
             order,
@@ -209,8 +209,8 @@ impl Transaction<'_, '_> {
             cursors: self.state.cursors.clone(),
             waiting: self.state.woken.clone(),
             due: HashMap::new(),
-            dismissed: Vec::new(),
-            looked_at: 0,
+            deferrals: Vec::new(),
+            examined: 0,
         };
         let due_scan = DUE_SCAN_RECORDS_MIN.max(order.limit.records);
         for item in self.tables.retry.range(..=(self.now.steady, u64::MAX))?.take(due_scan) {
@@ -232,12 +232,12 @@ impl Transaction<'_, '_> {
                 let Some(position) = fresh.into_iter().chain(waiting).min() else {
                     break;
                 };
-                if draft.looked_at >= CLAIM_SCAN_RECORDS_MAX
+                if draft.examined >= CLAIM_SCAN_RECORDS_MAX
                     || self.consider_record(position, &mut draft)? == DraftStep::Full
                 {
                     return Ok(draft);
                 }
-                draft.looked_at += 1;
+                draft.examined += 1;
                 draft.waiting.remove(&position);
                 if fresh == Some(position) {
                     draft.cursors.mark_passed(position);
@@ -249,7 +249,7 @@ impl Transaction<'_, '_> {
         Ok(draft)
     }
 
-    /// A lane moves when its head is due: its most urgent record is looked at then, too.
+    /// When the head of a lane is due, its most urgent record becomes a candidate too.
     fn add_urgent_records(&self, draft: &mut BatchDraft<'_>) -> Result<(), StoreError> {
         if self.state.urgent.is_empty() {
             return Ok(());
@@ -261,31 +261,31 @@ impl Transaction<'_, '_> {
         Ok(())
     }
 
-    /// Takes the record at a place, with those before it in its lane, if all of them are free to go.
+    /// Adds the record at a position together with its predecessors, if all of them may be sent.
     fn consider_record(&self, position: u64, draft: &mut BatchDraft<'_>) -> Result<DraftStep, StoreError> {
         if draft.positions.contains(&position) || self.state.open.batch_of(position).is_some() {
             return Ok(DraftStep::Done);
         }
-        let Availability::Free(candidate) = self.availability_of(position)? else {
+        let Availability::Sendable(candidate) = self.availability_of(position)? else {
             let due = draft.due.get(&position).copied();
-            draft.dismissed.push(Deferral::Stray { position, due });
+            draft.deferrals.push(Deferral::Unsendable { position, due });
             return Ok(DraftStep::Done);
         };
-        let mut chain = Vec::new();
+        let mut predecessors = Vec::new();
         if let Some(lane) = &candidate.lane
-            && !self.collect_predecessors(lane, position, &mut chain, draft)?
+            && !self.collect_predecessors(lane, position, &mut predecessors, draft)?
         {
             let (lane, id, due) = (lane.clone(), candidate.row.id, candidate.due);
-            draft.dismissed.push(Deferral::Held { lane, position, id, due });
+            draft.deferrals.push(Deferral::Blocked { lane, position, id, due });
             return Ok(DraftStep::Done);
         }
-        chain.push(candidate);
-        for member in chain {
+        predecessors.push(candidate);
+        for member in predecessors {
             let (lane, position) = (member.lane.clone(), member.row.position);
             if !draft.add_candidate(member) {
                 return Ok(DraftStep::Full);
             }
-            // Whoever stands behind it and was passed over may come along, and must, before any later one does.
+            // A successor that was passed over may join the batch, and must do so before any later one.
             if let Some(lane) = lane
                 && let Some(behind) = self.successor_of(&lane, position)?
                 && draft.cursors.has_passed(behind)
@@ -296,13 +296,13 @@ impl Transaction<'_, '_> {
         Ok(DraftStep::Done)
     }
 
-    /// The records before this one in its lane that the draft does not have yet, as many as it may take;
-    /// false when one of them cannot go now.
+    /// Collects the predecessors in the lane that the draft lacks, up to the size of a batch. False when one of them
+    /// cannot be sent now.
     fn collect_predecessors(
         &self,
         lane: &Lane,
         position: u64,
-        chain: &mut Vec<Candidate>,
+        predecessors: &mut Vec<Candidate>,
         draft: &mut BatchDraft<'_>,
     ) -> Result<bool, StoreError> {
         let LaneProgress { next, blocked_at } = *draft.lane_progress(lane);
@@ -311,32 +311,32 @@ impl Transaction<'_, '_> {
         }
         for earlier in self.predecessors(lane, next, position)? {
             let earlier = earlier?;
-            draft.looked_at += 1;
+            draft.examined += 1;
             match self.availability_of(earlier)? {
-                Availability::Free(earlier) => chain.push(earlier),
+                Availability::Sendable(earlier) => predecessors.push(earlier),
                 Availability::Unreadable => {
-                    draft.dismissed.push(Deferral::Unreadable { lane: lane.clone(), position: earlier });
+                    draft.deferrals.push(Deferral::Unreadable { lane: lane.clone(), position: earlier });
                 }
-                Availability::Kept => {
+                Availability::Blocked => {
                     draft.lane_progress(lane).blocked_at = Some(seq_of(earlier));
                     return Ok(false);
                 }
             }
-            if chain.len() > draft.order.limit.records {
+            if predecessors.len() > draft.order.limit.records {
                 break;
             }
         }
         Ok(true)
     }
 
-    /// Whether the record at a place may go: fresh, or failed and due, or failed and held until now.
+    /// Whether the record at a position may be sent: it is fresh, failed and due, or failed and no longer blocked.
     fn availability_of(&self, position: u64) -> Result<Availability, StoreError> {
         if self.state.open.batch_of(position).is_some() {
-            return Ok(Availability::Kept);
+            return Ok(Availability::Blocked);
         }
         let Some(header) = self.readable_header(position)? else {
             let reviewed = self.tables.quarantine.get(position)?.is_some();
-            return Ok(if reviewed { Availability::Kept } else { Availability::Unreadable });
+            return Ok(if reviewed { Availability::Blocked } else { Availability::Unreadable });
         };
         let Some(row) = self.manifest_row(header.id)? else { return Ok(Availability::Unreadable) };
         let due = match row.state {
@@ -345,18 +345,18 @@ impl Transaction<'_, '_> {
                 Some(row.due_at.unwrap_or(DUE_WHEN_UNBLOCKED))
             }
             StoredState::Failed | StoredState::Quarantined | StoredState::Synced => {
-                return Ok(Availability::Kept);
+                return Ok(Availability::Blocked);
             }
         };
         let lane = header.lane_in(self.state.key_space);
         let row = MemberRow { position, id: header.id, bytes: header.bytes, failed: due.is_some() };
-        Ok(Availability::Free(Candidate { row, record_type: header.record_type, lane, due }))
+        Ok(Availability::Sendable(Candidate { row, record_type: header.record_type, lane, due }))
     }
 
-    fn apply_deferrals(&mut self, dismissed: &[Deferral]) -> Result<(), StoreError> {
-        for dismissed in dismissed {
-            match *dismissed {
-                Deferral::Held { ref lane, position, id, due } => {
+    fn apply_deferrals(&mut self, deferrals: &[Deferral]) -> Result<(), StoreError> {
+        for deferrals in deferrals {
+            match *deferrals {
+                Deferral::Blocked { ref lane, position, id, due } => {
                     self.state.woken.remove(&position);
                     self.note_urgent(lane, position)?;
                     if let Some(due) = due.filter(|due| *due != DUE_WHEN_UNBLOCKED) {
@@ -364,7 +364,7 @@ impl Transaction<'_, '_> {
                     }
                 }
                 Deferral::Unreadable { ref lane, position } => self.drop_from_lane(lane, position)?,
-                Deferral::Stray { position, due } => {
+                Deferral::Unsendable { position, due } => {
                     self.state.woken.remove(&position);
                     if let Some(due) = due {
                         self.state.waits_changed = true;

@@ -1,19 +1,19 @@
-//! Values in the store: the only file that knows bincode.
+//! Encodes the values of the store. No other file uses bincode.
 //!
-//! A value is a version byte and the bincode of a row. bincode has no schema evolution, so a
-//! changed row is a new version and a migration, never a new field with a default.
+//! A value is a version byte and a row in bincode. bincode has no schema evolution: a changed row needs a new
+//! version and a migration, never a new field with a default.
 //!
-//! A payload is sealed: redb's ordinary reads verify nothing, and the magic lets a raw file be
-//! searched for records when redb cannot open it. The header has a checksum of its own, so that a
-//! record whose body is damaged can still be named.
+//! Payloads are sealed, because redb's reads verify nothing. The magic number lets `salvage` search a raw file
+//! for records when redb cannot open it. The header has its own checksum, so that a record with a damaged
+//! body can still be identified.
 //!
 //! ```text
 //! row    "fsr1" | header length u32 | part length u32 | CRC-32 of these and the header | header (bincode) | part | CRC-32 of the part
 //! chunk  "fsc1" | digest of the record, 16 bytes | index u32 | part length u32 | part | CRC-32 of all before
 //! ```
 //!
-//! Lengths and checksums are little-endian. What a body has beyond the part in its row follows in
-//! chunks: redb rounds a value that is larger than a page up to the next power of two.
+//! Lengths and checksums are little-endian. The rest of a body that does not fit into its row follows in
+//! chunks: redb rounds a value larger than a page up to the next power of two.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use serde::Serialize;
@@ -28,37 +28,37 @@ const CHUNK_PREFIX_BYTES: usize = 28;
 const CRC_BYTES: usize = 4;
 const TOO_SHORT: CodecError = CodecError::Damaged("it is too short");
 
-/// No row is larger: a length that a damaged value claims is not believed.
+/// No row is larger. Protects against the length in a damaged value.
 const ROW_BYTES_MAX: usize = 4 << 20;
 
 const BINCODE_CONFIG: Configuration<LittleEndian, Varint, Limit<ROW_BYTES_MAX>> =
     bincode::config::standard().with_limit::<ROW_BYTES_MAX>();
 
-/// Why a value does not read.
+/// Why a value cannot be decoded.
 #[derive(Debug, Error)]
 pub enum CodecError {
     /// Written by another version.
     #[error("a value has version {0}, which this program does not know")]
     Version(u8),
-    /// Not what was written.
+    /// The bytes are not those that were written.
     #[error("a value is damaged: {0}")]
     Damaged(&'static str),
-    /// Not what was written, says bincode.
+    /// bincode cannot decode the bytes.
     #[error("a value is damaged")]
     Decode(#[from] bincode::error::DecodeError),
-    /// A row that cannot be written.
+    /// The row cannot be encoded.
     #[error("a row cannot be encoded")]
     Encode(#[from] bincode::error::EncodeError),
 }
 
-/// A row as a value.
+/// Encodes a row, with its version.
 pub(super) fn encode_row(row: &impl Serialize) -> Result<Vec<u8>, CodecError> {
     let mut bytes = vec![ROW_VERSION];
     bytes.extend(bincode::serde::encode_to_vec(row, BINCODE_CONFIG)?);
     Ok(bytes)
 }
 
-/// A value as a row.
+/// Decodes a row of this version.
 pub(super) fn decode_row<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     match bytes.split_first() {
         Some((&ROW_VERSION, row)) => decode_bincode(row),
@@ -72,24 +72,24 @@ fn decode_bincode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     if used == bytes.len() { Ok(row) } else { Err(CodecError::Damaged("it is longer than its row")) }
 }
 
-/// Bytes of a sealed row or chunk, at most: what fits on a page of 4 KiB with its key.
+/// The most bytes of a sealed row or chunk: with its key it fits on a page of 4 KiB.
 const SEALED_BYTES_MAX: usize = 4000;
-/// Bytes of a body in a chunk, at most.
+/// The most bytes of a body in one chunk.
 pub(super) const CHUNK_BODY_BYTES: usize = SEALED_BYTES_MAX - CHUNK_PREFIX_BYTES - CRC_BYTES;
 
-/// The parts of a body: what goes into the row behind a header of this length, and the chunks.
+/// Splits a body into the part for the row, behind a header of this length, and the parts for chunks.
 pub(super) fn split_body(header_length: usize, body: &[u8]) -> (&[u8], impl Iterator<Item = &[u8]>) {
     let room = SEALED_BYTES_MAX.saturating_sub(ROW_PREFIX_BYTES + header_length + CRC_BYTES);
     let (first, rest) = body.split_at(room.min(body.len()));
     (first, rest.chunks(CHUNK_BODY_BYTES))
 }
 
-/// A header as bytes, for [`seal`].
+/// Encodes a header, for [`seal_row`].
 pub(super) fn encode_header(header: &impl Serialize) -> Result<Vec<u8>, CodecError> {
     Ok(bincode::serde::encode_to_vec(header, BINCODE_CONFIG)?)
 }
 
-/// The row of a record: its header and the first part of its body, sealed.
+/// Seals the row of a record: its header and the first part of its body.
 pub(super) fn seal_row(header: &[u8], part: &[u8]) -> Result<Vec<u8>, CodecError> {
     let mut sealed = Vec::with_capacity(ROW_PREFIX_BYTES + header.len() + part.len() + CRC_BYTES);
     sealed.extend_from_slice(ROW_MAGIC);
@@ -107,7 +107,7 @@ pub(super) fn seal_row(header: &[u8], part: &[u8]) -> Result<Vec<u8>, CodecError
 
 /// A sealed row whose header is verified.
 pub(super) struct SealedRow<'a, T> {
-    /// The header.
+    /// The decoded header.
     pub(super) header: T,
     rest: &'a [u8],
     part_length: usize,
@@ -115,7 +115,7 @@ pub(super) struct SealedRow<'a, T> {
 }
 
 impl<'a, T> SealedRow<'a, T> {
-    /// The first part of the body, verified.
+    /// The first part of the body, after its checksum was verified.
     pub(super) fn verified_part(&self) -> Result<&'a [u8], CodecError> {
         let (part, crc) = self.rest.split_at_checked(self.part_length).ok_or(TOO_SHORT)?;
         let crc = crc.first_chunk::<CRC_BYTES>().ok_or(TOO_SHORT)?;
@@ -126,20 +126,20 @@ impl<'a, T> SealedRow<'a, T> {
         }
     }
 
-    /// Its length as the header tells it, for whoever looks for what comes behind it.
+    /// The length of the sealed row, from its header.
     pub(super) fn sealed_length(&self) -> usize {
         ROW_PREFIX_BYTES + self.header_length + self.part_length + CRC_BYTES
     }
 }
 
-/// The row that begins here. What follows after its end is not looked at.
+/// Reads the row at the start of `bytes`, which may be longer.
 pub(super) fn unseal_row<T: DeserializeOwned>(bytes: &[u8]) -> Result<SealedRow<'_, T>, CodecError> {
     let (magic, after) = bytes.split_first_chunk::<4>().ok_or(TOO_SHORT)?;
     let (header_length, after) = read_u32(after)?;
     let (part_length, after) = read_u32(after)?;
     let (crc, after) = read_u32(after)?;
     if magic != ROW_MAGIC {
-        return Err(CodecError::Damaged("it is no payload"));
+        return Err(CodecError::Damaged("it is not a payload"));
     }
     let (header, rest) = after.split_at_checked(header_length as usize).ok_or(TOO_SHORT)?;
     let mut found = crc32fast::Hasher::new();
@@ -152,7 +152,7 @@ pub(super) fn unseal_row<T: DeserializeOwned>(bytes: &[u8]) -> Result<SealedRow<
     Ok(SealedRow { header, rest, part_length: part_length as usize, header_length: header_length as usize })
 }
 
-/// A further part of a body, sealed.
+/// Seals a further part of a body.
 pub(super) fn seal_chunk(digest: &[u8; 16], index: u32, part: &[u8]) -> Result<Vec<u8>, CodecError> {
     let mut sealed = Vec::with_capacity(CHUNK_PREFIX_BYTES + part.len() + CRC_BYTES);
     sealed.extend_from_slice(CHUNK_MAGIC);
@@ -164,24 +164,24 @@ pub(super) fn seal_chunk(digest: &[u8; 16], index: u32, part: &[u8]) -> Result<V
     Ok(sealed)
 }
 
-/// A chunk, verified.
+/// A chunk whose checksum is verified.
 pub(super) struct BodyChunk<'a> {
-    /// Of the record that it belongs to.
+    /// Digest of the record that the chunk belongs to.
     pub(super) digest: [u8; 16],
-    /// From 0.
+    /// Counts from 0.
     pub(super) index: u32,
-    /// The bytes.
+    /// This part of the body.
     pub(super) part: &'a [u8],
 }
 
 impl BodyChunk<'_> {
-    /// As it is on disk.
+    /// The length of the sealed chunk.
     pub(super) fn sealed_length(&self) -> usize {
         CHUNK_PREFIX_BYTES + self.part.len() + CRC_BYTES
     }
 }
 
-/// The chunk that begins here. What follows after its end is not looked at.
+/// Reads the chunk at the start of `bytes`, which may be longer.
 pub(super) fn unseal_chunk(bytes: &[u8]) -> Result<BodyChunk<'_>, CodecError> {
     let (magic, after) = bytes.split_first_chunk::<4>().ok_or(TOO_SHORT)?;
     let (digest, after) = after.split_first_chunk::<16>().ok_or(TOO_SHORT)?;

@@ -1,4 +1,4 @@
-//! Reads a database through, when there is reason to doubt it.
+//! Verifies a whole database that may be damaged.
 
 use redb::{Database, Key, ReadOnlyTable, ReadableTableMetadata, Value};
 
@@ -8,7 +8,7 @@ use super::counters::Counters;
 use super::error::StoreError;
 use super::schema::{BatchRow, ManifestRow, Snapshot, StoredState};
 
-/// An error when anything does not read, or does not fit together. redb may panic over it.
+/// Fails when a value cannot be decoded or tables contradict each other. redb may panic over damage.
 pub(super) fn check_integrity(database: &Database) -> Result<(), StoreError> {
     let tables = Snapshot::read_latest(database)?;
     let counted = Counters::read_from(&tables.meta)?;
@@ -63,7 +63,7 @@ pub(super) fn check_integrity(database: &Database) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Entries of a table, each of them read.
+/// Reads and counts all entries of a table.
 fn count_entries<K: Key + 'static, V: Value + 'static>(
     table: &ReadOnlyTable<K, V>,
 ) -> Result<u64, StoreError> {

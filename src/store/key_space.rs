@@ -1,21 +1,21 @@
-//! Which records share a lane: those of a key that one user handed over, or all records of a key.
+//! Decides which records share a lane: those of one key and user, or all records of a key.
 //!
-//! Names of lanes are made here and nowhere else.
+//! Keys of the lane table are made only here.
 
 use std::ops::{Range, RangeInclusive};
 
 use crate::config::Config;
 
-/// Owner of all lanes where users share keys; no user has this uid.
+/// Owner of all lanes when users share keys. No user has this uid.
 const ALL_SUBMITTERS_UID: u32 = u32::MAX;
 
-/// Among whose records a key makes an order.
+/// Whether a key orders the records of one user or of all users.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeySpace {
-    /// Each user has keys of its own.
+    /// Each user has its own keys.
     #[default]
     PerSubmitter,
-    /// A key is the same for all users (`queue.shared_keys`).
+    /// All users share keys (`queue.shared_keys`).
     Shared,
 }
 
@@ -36,33 +36,33 @@ impl KeySpace {
     }
 }
 
-/// The name of a lane.
+/// Identifies a lane.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Lane {
     owner: u32,
     key: String,
 }
 
-/// Where a record stands in the table of lanes: owner, key, order of arrival.
+/// Key of the lane table: owner, key, order of arrival.
 pub(super) type LanePosition<'l> = (u32, &'l str, u64);
 
 impl Lane {
-    /// The position of the record that arrived as this one.
+    /// The table key of the record with this `seq`.
     pub(super) fn position_of(&self, seq: u64) -> LanePosition<'_> {
         (self.owner, &self.key, seq)
     }
 
-    /// The positions from this `seq` on, up to and without another.
+    /// The table keys from one `seq` up to, but not including, another.
     pub(super) fn positions_between(&self, from: u64, end: u64) -> Range<LanePosition<'_>> {
         self.position_of(from)..self.position_of(end)
     }
 
-    /// The positions from this `seq` on.
+    /// The table keys from this `seq` on.
     pub(super) fn positions_from(&self, from: u64) -> RangeInclusive<LanePosition<'_>> {
         self.position_of(from)..=self.position_of(u64::MAX)
     }
 
-    /// Whether a record of this user and key is in it.
+    /// Whether the lane contains records of this user and key.
     pub(super) fn includes_key_of(&self, submitter: u32, key: &str) -> bool {
         self.key == key && [submitter, ALL_SUBMITTERS_UID].contains(&self.owner)
     }

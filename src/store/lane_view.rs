@@ -1,4 +1,4 @@
-//! Which records of a lane hold others back, and how many, as a snapshot shows them.
+//! Finds the records that block later records of their key, and counts those, in a snapshot.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -11,15 +11,15 @@ use super::open_batches::OpenBatches;
 use super::schema::{ManifestRow, RecordHeader, Snapshot, StoredState, manifest_row, seq_of};
 use crate::model::{Holder, RecordId, RecordState};
 
-/// Records behind a holder that are counted; beyond, it is "at least".
+/// Successors of a blocking record to count. This number stands for "at least so many".
 pub(super) const COUNTED_SUCCESSORS_MAX: usize = 1000;
-/// Holders that a status names.
+/// Blocking records that a status names.
 pub(super) const NAMED_HOLDERS_MAX: usize = 10;
-/// Records under review, and failed ones, that are looked at for holders.
+/// Records in each of quarantine, `retry` and open batches to examine for blocking ones.
 const HOLDER_SCAN_RECORDS_MAX: usize = 100;
 #[cfg(test)]
 thread_local! {
-    /// Records of lanes that were looked at one after the other.
+    /// Records of lanes that were examined one by one.
     pub(super) static LANE_STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
@@ -28,7 +28,7 @@ pub(super) fn count_lane_step() {
     LANE_STEPS.set(LANE_STEPS.get() + 1);
 }
 
-/// What a record is to those behind it in its lane; none when it does not hold them.
+/// The state in which a record blocks its successors; none if it does not block them.
 pub(super) fn blocking_state(open: &OpenBatches, stored: StoredState, position: u64) -> Option<RecordState> {
     match stored {
         StoredState::Failed if open.is_in_flight(position) => Some(RecordState::Syncing),
@@ -38,26 +38,26 @@ pub(super) fn blocking_state(open: &OpenBatches, stored: StoredState, position: 
     }
 }
 
-/// As people are told of it; none when it holds no other.
+/// The blocking record as people see it; none if it blocks no other.
 pub(super) fn to_holder(header: RecordHeader, state: RecordState, holds: u64) -> Option<Holder> {
     let (id, submitter) = (RecordId(Uuid::from_u128(header.id)), header.submitter);
     let key = Some(header.key?);
     Some(Holder { id, key, submitter, state, holds }).filter(|_| holds > 0)
 }
 
-/// Who holds whom, for one look at the manifest: however many records of a lane it shows, it
-/// looks at the head of it once, and counts each record behind them once.
+/// Answers which record blocks which, for one read of the manifest. Reads the head of each lane once and counts each
+/// successor once, however many records of the lane are shown.
 pub(super) struct LaneView<'s> {
     snapshot: &'s Snapshot,
     open: &'s OpenBatches,
     key_space: KeySpace,
-    /// The head of each lane, when that holds the others.
+    /// The head of each lane, if it blocks the others.
     heads: HashMap<Lane, Option<BlockingHead>>,
     windows: HashMap<Lane, LaneWindow>,
     steps: usize,
 }
 
-/// The first record of a lane, which failed or is under review.
+/// The first record of a lane, which failed or is quarantined.
 #[derive(Clone, Copy)]
 struct BlockingHead {
     seq: u64,
@@ -65,7 +65,7 @@ struct BlockingHead {
     state: RecordState,
 }
 
-/// The records behind the one of a lane that was counted last.
+/// The successors of the record of a lane that was counted last.
 #[derive(Default)]
 struct LaneWindow {
     counted_from: u64,
@@ -82,7 +82,7 @@ impl<'s> LaneView<'s> {
         self.steps
     }
 
-    /// The record that holds this one back: an earlier one of its lane that failed or is under review.
+    /// The record that blocks this one: the head of its lane, if that failed or is quarantined.
     pub(super) fn blocked_by(&mut self, row: &ManifestRow) -> Result<Option<RecordId>, StoreError> {
         let Some(lane) = row.lane_in(self.key_space) else { return Ok(None) };
         let head = self.blocking_head(&lane)?;
@@ -108,7 +108,7 @@ impl<'s> LaneView<'s> {
         Ok(state.map(|state| BlockingHead { seq: seq_of(head), id, state }))
     }
 
-    /// How many records stand behind this one in its lane, up to a bound.
+    /// How many records of its lane follow this one, up to a limit.
     pub(super) fn blocked_count(&mut self, row: &ManifestRow) -> Result<u64, StoreError> {
         let lane = row.lane_in(self.key_space);
         lane.map_or(Ok(0), |lane| self.count_successors(&lane, seq_of(row.position)))
@@ -133,7 +133,7 @@ impl<'s> LaneView<'s> {
         Ok(window.seqs.len() as u64)
     }
 
-    /// The record at this place, if it is the head of its lane and holds others back.
+    /// The record at this position, if it is the head of its lane and blocks others.
     fn holder_at(&mut self, position: u64) -> Result<Option<Holder>, StoreError> {
         let Ok(Some(header)) = body::read_header(&self.snapshot.payload, position) else { return Ok(None) };
         let Some(lane) = header.lane_in(self.key_space) else { return Ok(None) };
@@ -147,7 +147,7 @@ impl<'s> LaneView<'s> {
     }
 }
 
-/// The first records that hold others back.
+/// The first records that block others.
 pub(super) fn find_holders(
     snapshot: &Snapshot,
     open: &OpenBatches,

@@ -1,10 +1,8 @@
-//! Who holds back whom: records of one key go out in the order in which they arrived, whatever
-//! their priorities. A *lane* is the unsettled records of a key that one user handed over, or of all users where
-//! these share keys, in that order.
+//! Keeps the order within a key. A *lane* holds the unsettled records of one key in order of arrival: those of one
+//! user, or of all users if they share keys. Records of a lane are sent in this order, whatever their priorities.
 //!
-//! Only what stands at the head of a lane, and what can go along with it, is free to go. So a
-//! record that a claim passed over needs no index of its own: whoever stands before it brings it
-//! along, or wakes it when it leaves.
+//! Only the head of a lane may be sent, and records that can go in the same batch. A record that a claim passed over
+//! needs no index: its predecessors either take it along or wake it when they leave the lane.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -21,7 +19,7 @@ use super::schema::{DUE_WHEN_UNBLOCKED, ManifestRow, MemberRow, StoredState, seq
 use crate::model::Holder;
 
 impl Transaction<'_, '_> {
-    /// The records of a lane from this `seq` on that stand before `position`, first to last.
+    /// The positions of a lane from a `seq` up to `position`, in order.
     pub(super) fn predecessors(
         &self,
         lane: &Lane,
@@ -36,49 +34,49 @@ impl Transaction<'_, '_> {
         }))
     }
 
-    /// The record that stands next behind this one in its lane.
+    /// The position of the next record of the lane.
     pub(super) fn successor_of(&self, lane: &Lane, position: u64) -> Result<Option<u64>, StoreError> {
         let mut range = self.tables.lanes.range(lane.positions_from(seq_of(position) + 1))?;
         Ok(range.next().transpose()?.map(|(_, position)| position.value()))
     }
 
-    /// The members of a batch that a record outside of it holds, in order of arrival, with their lanes. A held
-    /// member holds all later members of its lane.
+    /// The members of a batch that a record outside of it blocks, in order of arrival, with their lanes. A blocked
+    /// member blocks all later members of its lane.
     pub(super) fn blocked_members(
         &self,
         members: &[MemberRow],
     ) -> Result<Vec<(MemberRow, Lane)>, StoreError> {
-        let company: BTreeSet<u64> = members.iter().map(|member| member.position).collect();
-        // Up to where each lane is of the batch without a gap; none once there was one.
+        let member_positions: BTreeSet<u64> = members.iter().map(|member| member.position).collect();
+        // For each lane, the `seq` up to which all of its records are members; none after a gap.
         let mut fronts: HashMap<Lane, Option<u64>> = HashMap::new();
         let mut ordered: Vec<&MemberRow> = members.iter().collect();
         ordered.sort_by_key(|member| seq_of(member.position));
-        let mut held = Vec::new();
+        let mut blocked = Vec::new();
         for member in ordered {
             let Some(lane) = self.lane_of_record(member.position)? else { continue };
             let front = fronts.entry(lane.clone()).or_insert(Some(0));
             if let Some(from) = *front {
                 *front = Some(seq_of(member.position) + 1);
                 for earlier in self.predecessors(&lane, from, member.position)? {
-                    if !company.contains(&earlier?) {
+                    if !member_positions.contains(&earlier?) {
                         *front = None;
                         break;
                     }
                 }
             }
             if front.is_none() {
-                held.push((member.clone(), lane));
+                blocked.push((member.clone(), lane));
             }
         }
-        Ok(held)
+        Ok(blocked)
     }
 
-    /// The lane of the record at a place, as far as its payload reads.
+    /// The lane of the record at a position; none if its payload cannot be read.
     pub(super) fn lane_of_record(&self, position: u64) -> Result<Option<Lane>, StoreError> {
         Ok(self.readable_header(position)?.and_then(|header| header.lane_in(self.state.key_space)))
     }
 
-    /// The record goes to the end of its lane.
+    /// Appends a record to its lane.
     pub(super) fn join_lane(&mut self, lane: Option<&Lane>, position: u64) -> Result<(), StoreError> {
         let Some(lane) = lane else { return Ok(()) };
         self.tables.lanes.insert(lane.position_of(seq_of(position)), position)?;
@@ -89,7 +87,7 @@ impl Transaction<'_, '_> {
         Ok(())
     }
 
-    /// A record came behind others of its lane: what is known of holders follows without a look at all of them.
+    /// Updates the known blocking records after an append to this lane, without examining all of them.
     fn count_new_successor(&mut self, lane: &Lane) -> Result<(), StoreError> {
         let holders = &mut self.state.holders;
         let is_of_lane = |holder: &&mut Holder| {
@@ -118,7 +116,7 @@ impl Transaction<'_, '_> {
         Ok(head.map(|(_, position)| position.value()))
     }
 
-    /// The record is settled or gone: the next of its lane may be free to go.
+    /// Removes a settled or discarded record from its lane and wakes the next one.
     pub(super) fn leave_lane(&mut self, row: &ManifestRow) -> Result<(), StoreError> {
         let Some(lane) = row.lane_in(self.state.key_space) else { return Ok(()) };
         self.tables.lanes.remove(lane.position_of(seq_of(row.position)))?;
@@ -127,7 +125,7 @@ impl Transaction<'_, '_> {
         self.wake_lane(&lane)
     }
 
-    /// A record is back from review: it goes, and with it those that it held.
+    /// Wakes a record that leaves quarantine, and those that it blocked.
     pub(super) fn release_from_review(&mut self, row: &ManifestRow) -> Result<(), StoreError> {
         self.state.wake_record(row.position);
         self.state.holders_changed = true;
@@ -135,8 +133,8 @@ impl Transaction<'_, '_> {
         row.lane_in(self.state.key_space).map_or(Ok(()), |lane| self.wake_lane(&lane))
     }
 
-    /// The head of a lane is looked at by the next claim, and so is the most urgent record behind it,
-    /// unless something else keeps the head.
+    /// Lets the next claim examine the head of a lane and its most urgent record, unless something else prevents the
+    /// head from being sent.
     fn wake_lane(&mut self, lane: &Lane) -> Result<(), StoreError> {
         while let Some(head) = self.lane_head(lane)? {
             if self.state.open.batch_of(head).is_none() && self.is_unidentifiable(head)? {
@@ -156,7 +154,7 @@ impl Transaction<'_, '_> {
         Ok(())
     }
 
-    /// The next claim looks at a record that an earlier one of its key held; false when something else keeps it.
+    /// Lets the next claim examine a blocked record. False if something else prevents it from being sent.
     fn wake_blocked(&mut self, position: u64) -> Result<bool, StoreError> {
         if self.state.open.batch_of(position).is_some() {
             return Ok(false);
@@ -172,8 +170,7 @@ impl Transaction<'_, '_> {
         Ok(true)
     }
 
-    /// Whether nothing tells any more what stands at a place: neither its payload and its manifest entry, nor
-    /// the list of those under review.
+    /// Whether neither payload and manifest row nor the quarantine table tell what is at this position.
     fn is_unidentifiable(&self, position: u64) -> Result<bool, StoreError> {
         match self.readable_header(position)? {
             Some(header) => Ok(self.manifest_row(header.id)?.is_none()),
@@ -181,7 +178,7 @@ impl Transaction<'_, '_> {
         }
     }
 
-    /// A record that can never be sent must not hold those behind it for ever.
+    /// Removes a record that can never be sent, so that it does not block its successors forever.
     pub(super) fn drop_from_lane(&mut self, lane: &Lane, position: u64) -> Result<(), StoreError> {
         tracing::error!(
             place = position,
@@ -193,7 +190,7 @@ impl Transaction<'_, '_> {
         Ok(())
     }
 
-    /// Remembers a held record that is more urgent than the one before it: that one would bring it along too late.
+    /// Remembers a blocked record that is more urgent than its predecessor, which would take it along too late.
     pub(super) fn note_urgent(&mut self, lane: &Lane, position: u64) -> Result<(), StoreError> {
         let last =
             self.tables.lanes.range(lane.positions_between(0, seq_of(position)))?.next_back().transpose()?;
@@ -203,7 +200,7 @@ impl Transaction<'_, '_> {
         Ok(())
     }
 
-    /// A FAILED record outside of batches is due at another time.
+    /// Changes the due time of a FAILED record that is in no batch.
     pub(super) fn reschedule_retry(
         &mut self,
         id: u128,

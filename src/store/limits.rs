@@ -1,4 +1,4 @@
-//! What the queue takes at most, of all users and of one.
+//! The limits of the queue, in all and by user.
 
 use std::fmt;
 
@@ -7,24 +7,24 @@ use nix::unistd::geteuid;
 use super::counters::{Counters, SubmitterUsage};
 use crate::config::Config;
 
-/// What the queue takes at most.
+/// The limits of the queue.
 #[derive(Clone, Copy, Debug)]
 pub struct QueueLimits {
-    /// Records whose payload is kept.
+    /// Unsettled records.
     pub max_records: u64,
     /// Their payload bytes.
     pub max_bytes: u64,
-    /// What they take on the disk, estimated.
+    /// Their estimated disk space.
     pub max_disk_bytes: u64,
-    /// The part of these three that one user may fill.
+    /// The share of these three limits that one user may use.
     pub user_share: f64,
-    /// The user that may fill all of it, besides root: the daemon's own.
+    /// The daemon's own user. Like root, it may use all of the queue.
     pub own_uid: u32,
-    /// Bytes of one payload.
+    /// Payload bytes of one record.
     pub max_record_bytes: u64,
-    /// How long receipts stay, milliseconds.
+    /// How long receipts are kept, in milliseconds.
     pub keep_synced_ms: u64,
-    /// Bytes that are held back for settling when the disk is full.
+    /// Bytes reserved for settling records on a full disk.
     pub disk_reserve: u64,
 }
 
@@ -44,7 +44,7 @@ impl From<&Config> for QueueLimits {
 }
 
 impl QueueLimits {
-    /// What one user may hold of what the whole queue may.
+    /// The part of a limit that one user may use.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -62,9 +62,9 @@ impl QueueLimits {
 /// A limit of the queue that is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitReached {
-    /// Its key.
+    /// Its configuration key.
     pub key: &'static str,
-    /// It is the user's share that is used up, not the whole.
+    /// Whether the user's share is used up, not the whole limit.
     pub is_share: bool,
 }
 
@@ -91,7 +91,7 @@ impl fmt::Display for LimitReached {
 }
 
 impl QueueLimits {
-    /// The limit that would be passed if a user held so much more.
+    /// The limit that a user would exceed with these additional records.
     pub(super) fn limit_reached_by(
         &self,
         counters: &Counters,

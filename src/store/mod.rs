@@ -2,61 +2,60 @@
 //!
 //! # Constraints
 //!
-//! - A record that was acknowledged survives a power cut at any moment.
-//! - What is in flight is on disk before its first byte is sent, under its id and sequence.
-//! - Memory does not follow the backlog; a status never scans.
-//! - Flash wears: a lone commit costs about 50 KB of writes, so work is gathered into one commit.
+//! - An acknowledged record survives a power cut at any moment.
+//! - A batch is on disk, with its id and sequence, before its first byte is sent.
+//! - Memory use does not depend on the size of the backlog, and a status request never scans the queue.
+//! - Flash wears out: a commit of its own costs about 50 KB of writes, so operations share commits.
 //!
 //! # Layout
 //!
-//! | table | key → value | holds |
+//! | table | key → value | contents |
 //! |---|---|---|
-//! | `payload` | place → sealed header and body | records that are not settled, and quarantined ones; written once |
-//! | `chunks` | (place, index) → part of a body | what a body has beyond its page: redb rounds larger values up to powers of two |
-//! | `manifest` | record id → state, attempts, last error, digest | every record until its receipt is pruned; finds doubles, too |
+//! | `payload` | position → sealed header and body | unsettled and quarantined records; each row is written once |
+//! | `chunks` | (position, index) → part of a body | the rest of a body that does not fit on a page: redb rounds larger values up to powers of two |
+//! | `manifest` | record id → state, attempts, last error, digest | every record until its receipt is pruned; also detects duplicates |
 //! | `batches` | batch id → members, sequence, attempt, parent | open batches: the durable claim on their members |
-//! | `retry` | (due, place) | FAILED records that wait for a time, outside of batches |
-//! | `quarantine` | place → record id | records under review |
-//! | `receipts` | place → record id, when | SYNCED records, for `keep_synced`, or until the disk has little room |
-//! | `owned_lanes` | (owner, key, seq) → place | unsettled records with a key, in the order in which they go |
-//! | `meta` | name → value | schema version, device id, counters, notes of other rooms |
+//! | `retry` | (due time, position) | FAILED records that wait for a time and are in no batch |
+//! | `quarantine` | position → record id | quarantined records |
+//! | `receipts` | position → record id, time | SYNCED records, for `keep_synced` or until the disk is low on space |
+//! | `owned_lanes` | (owner, key, seq) → position | unsettled records with a key, in sending order |
+//! | `meta` | name → value | schema version, device id, counters, notes of other components |
 //!
-//! A *place* orders the queue: priority, then arrival ([`crate::model::QueuePosition`]). Fresh records are
-//! found by walking `payload` from a cursor in memory, so that no index over all waiting
-//! records is kept: each tree that a lone append touches costs 12 KB of flash. For the same reason
-//! SYNCING is not stored, a claim rides on the commit that settles the batch before, and only records
-//! with a key pay for the order of keys.
+//! A *position* orders the queue by priority, then by arrival ([`crate::model::QueuePosition`]). Claims find fresh records by
+//! walking `payload` from a cursor in memory. So there is no index of all waiting records: each tree that a
+//! single append touches costs 12 KB of flash. For the same reason SYNCING is not stored, a claim shares the
+//! commit that settles the previous batch, and only records with a key have an entry in `owned_lanes`.
 //!
-//! # Guarantees, and how they are kept
+//! # Guarantees
 //!
-//! - *Acknowledged means kept*: the reply to an append follows the commit (redb, one phase, one
-//!   fdatasync) that covers it. Whatever arrives while a commit runs goes into the next one together.
-//! - *One batch at most*: a record is claimed by the row of the batch that names it, in the same
-//!   transaction that closes the batch before. A record is SYNCING while a row in flight names it.
-//! - *A crash keeps batch id, sequence and members*: they are the row.
-//! - *Counts are true*: they change in the transaction that changes what they count.
-//! - *Order in a key*: a record goes with those before it in its lane, or after them (`lanes.rs`). A user's
-//!   records wait for no other user's, unless `queue.shared_keys` says so (`key_space.rs`).
-//! - *Waits end in time*: due times are of a clock that never goes back ([`crate::clock::Steady`]).
-//! - *A cut while the file is made leaves none*: it is made under another name, synced and renamed.
-//! - *A start after a crash in idle is quick*: an idle queue ends with a commit that stores redb's
-//!   allocator state. It costs too much to do it in every commit; after a crash in the middle of
-//!   work redb walks all live pages.
+//! - *Durability*: the reply to an append follows the commit that covers it (one-phase, one fdatasync).
+//!   Operations that arrive during a commit share the next one.
+//! - *At most one batch*: the row of a batch claims its members. It is written in the transaction that closes
+//!   the previous batch. A record is SYNCING while a row in flight names it.
+//! - *Stable batches*: id, sequence and members survive a crash because they are in the row.
+//! - *Correct counters*: they change in the transaction that changes what they count.
+//! - *Order within a key*: a record is sent together with its predecessors in its lane, or after them
+//!   (`lanes.rs`). Records of one user do not wait for another user's, unless `queue.shared_keys` is set
+//!   (`key_space.rs`).
+//! - *Waits end on time*: due times use a clock that never goes back ([`crate::clock::Steady`]).
+//! - *No partial file*: a new database is built under another name, synced and renamed.
+//! - *Quick start after a crash while idle*: an idle queue makes a commit that stores redb's allocator state.
+//!   This is too expensive for every commit. After a crash at work, redb walks all live pages.
 //!
 //! # When the disk fails
 //!
-//! After an error the database object is dead and the commit's outcome unknown: the file is opened
-//! anew, without what the system had cached of it, and the commit's number tells whether it took
-//! place. A commit is acknowledged only if the file is still under its name afterwards; a running daemon never
-//! recreates a file that was deleted or moved. `space.rs` keeps a full disk from stopping what is on its way. A value that does not read
-//! is never believed: each carries a checksum, for redb's reads verify nothing. A record whose body is
-//! damaged is set aside for review. Whatever is worse is for the next start (`salvage/`): it keeps
-//! the damaged file under another name, goes on with what reads of it in a new one, and keeps a note
-//! of it until somebody acknowledges it.
+//! After an error the database object is unusable and the outcome of the commit is unknown. The file is opened
+//! again without the page cache, and the commit number tells whether the commit took place. A commit is
+//! acknowledged only if the file still has its name afterwards. A running daemon never recreates a file that
+//! was deleted or moved. `space.rs` makes sure that records can be settled on a full disk.
+//!
+//! redb's reads verify nothing, so each value carries a checksum. A record with a damaged body is quarantined.
+//! Any other damage is repaired at the next start (`salvage/`): the damaged file is kept under another name, a
+//! new file gets every record that can be read, and a note of the damage stays until it is acknowledged.
 //!
 //! # Files
 //!
-//! A file imports only from floors below its own:
+//! A file imports only from lower floors:
 //!
 //! | floor | files |
 //! |---|---|

@@ -103,7 +103,7 @@ pub struct Transaction<'q, 't> {
     /// Whether it has so little that receipts give way.
     pub(super) is_disk_low: bool,
     /// A value was met that does not read.
-    pub(super) damage_seen: Cell<bool>,
+    pub(super) is_damage_seen: Cell<bool>,
 }
 
 impl Transaction<'_, '_> {
@@ -145,7 +145,7 @@ impl Transaction<'_, '_> {
             Ok(row) => Ok(Some(row.header)),
             Err(error) => {
                 tracing::error!(place = position, %error, "a record cannot be read and is left where it is");
-                self.damage_seen.set(true);
+                self.is_damage_seen.set(true);
                 Ok(None)
             }
         }

@@ -1,5 +1,5 @@
-//! Panics of redb over damaged pages: contained where the store is opened and read through, and
-//! remembered where they end the process, so that the next start looks for the damage.
+//! redb panics over some damaged pages. Such panics are caught while the store is opened or verified. At any other
+//! time they end the process, and a marker file makes the next start check the store.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,10 +10,10 @@ thread_local! {
     static MARKER_PATH: RefCell<Option<PathBuf>> = const { RefCell::new(None) };
 }
 
-/// Runs what may panic over damaged bytes; a panic is an error with its message.
+/// Runs code that may panic over damaged bytes, and turns a panic into its message.
 pub(super) fn catch_panics<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     let outer = PANICS_EXPECTED.replace(true);
-    // What a panic leaves behind is dropped and opened anew.
+    // The caller drops everything that the panic may have left inconsistent.
     let ran = catch_unwind(AssertUnwindSafe(run));
     PANICS_EXPECTED.set(outer);
     ran.map_err(|panic| {
@@ -23,13 +23,13 @@ pub(super) fn catch_panics<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// Panics of this thread mean that the store may be damaged: `marker` is made then.
+/// From now on, an unexpected panic of this thread creates the file `marker`: the store may be damaged.
 pub(super) fn mark_damage_on_panic(marker: &Path) {
     MARKER_PATH.set(Some(marker.to_owned()));
 }
 
-/// For the panic hook of the process: whether this panic is expected, and not to be heard of.
-/// When it is not, and it is the store's, the next start is told to look at everything.
+/// For the panic hook of the process: whether this panic is caught and must not be reported. Creates the marker
+/// file if it is not and the store may be damaged.
 pub fn is_panic_expected() -> bool {
     if PANICS_EXPECTED.get() {
         return true;
@@ -42,7 +42,7 @@ pub fn is_panic_expected() -> bool {
     false
 }
 
-/// Damage was met: the next start looks at everything.
+/// Creates the marker file: the next start checks the whole store.
 pub(super) fn write_damage_marker(path: &Path) {
     if let Err(error) = std::fs::write(path, []) {
         tracing::error!(%error, "the next start cannot be told to look at the whole store");

@@ -173,7 +173,7 @@ impl Queue {
             now,
             admits_records: self.space.admits_records(),
             is_disk_low: self.space.is_low(),
-            damage_seen: Cell::new(false),
+            is_damage_seen: Cell::new(false),
         };
         let changed = group.apply(&mut session)?;
         if changed {
@@ -182,9 +182,9 @@ impl Queue {
             counters.steady = now.steady;
             counters.write_to(&mut session.tables.meta)?;
         }
-        let damage_seen = session.damage_seen.get();
+        let is_damage_seen = session.is_damage_seen.get();
         drop(session);
-        if damage_seen {
+        if is_damage_seen {
             super::panic_guard::write_damage_marker(&self.shared.marker);
         }
         if changed {

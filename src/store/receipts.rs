@@ -95,9 +95,9 @@ impl Transaction<'_, '_> {
     ) -> Result<(usize, u64), StoreError> {
         let mut next = 0;
         let mut old = Vec::new();
-        for (item, looked_at) in self.tables.receipts.range(start..)?.zip(1..) {
+        for (item, examined) in self.tables.receipts.range(start..)?.zip(1..) {
             let (position, receipt) = item?;
-            if looked_at > scan || old.len() == most {
+            if examined > scan || old.len() == most {
                 next = position.value();
                 break;
             }

@@ -1,4 +1,4 @@
-//! Tables and rows. A change here is a new version of the schema and a migration.
+//! The tables and their rows. A change needs a new schema version and a migration.
 
 use redb::{
     ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable, Table, TableDefinition,
@@ -12,28 +12,28 @@ use super::error::StoreError;
 use super::key_space::{KeySpace, Lane, LanePosition};
 use crate::model::{BatchPhase, QueuePosition, SizeRule, Stage};
 
-/// The version that this program writes.
+/// The schema version that this program writes.
 pub(super) const SCHEMA_VERSION: u32 = 2;
 
-/// Position → sealed [`RecordHeader`] and body; only of records that are not settled, and quarantined ones.
+/// Position → sealed [`RecordHeader`] and body, of unsettled and quarantined records.
 pub(super) const PAYLOAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("payload");
-/// (queue position, index) → what a body has beyond the part in `payload`.
+/// (Position, index) → the rest of a body that does not fit into `payload`.
 pub(super) const CHUNKS: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("chunks");
-/// Record id → [`ManifestRow`], for as long as the receipt is kept.
+/// Record id → [`ManifestRow`], until the receipt is pruned.
 pub(super) const MANIFEST: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("manifest");
-/// Batch id → [`BatchRow`], while it is open. Its members are claimed by it.
+/// Batch id → [`BatchRow`] of an open batch, which claims its members.
 const BATCHES: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("batches");
-/// (Due in steady milliseconds, place) of FAILED records outside of batches.
+/// (Due time in steady milliseconds, position) of FAILED records that are in no batch.
 const RETRY: TableDefinition<'_, (u64, u64), ()> = TableDefinition::new("retry");
-/// Position → record id of QUARANTINED records.
+/// Position → id of a QUARANTINED record.
 pub(super) const QUARANTINE: TableDefinition<'_, u64, u128> = TableDefinition::new("quarantine");
-/// Position → (record id, settled at in steady milliseconds) of SYNCED records.
+/// Position → (record id, settlement in steady milliseconds) of a SYNCED record.
 pub(super) const RECEIPTS: TableDefinition<'_, u64, (u128, u64)> = TableDefinition::new("receipts");
-/// (Owner, key, seq) → place of every record with a key whose payload is kept: the order in which they go.
+/// (Owner, key, seq) → position of every record with a key and a stored payload, in sending order.
 pub(super) const LANES: TableDefinition<'_, LanePosition<'static>, u64> = TableDefinition::new("owned_lanes");
-/// (Key, seq) → place: the lanes of version 1.
+/// (Key, seq) → position: the lanes of schema version 1.
 pub(super) const LANES_OF_VERSION_1: TableDefinition<'_, (&str, u64), u64> = TableDefinition::new("lanes");
-/// Name → value: schema version, device id, counters, and what other rooms want remembered.
+/// Name → value: schema version, device id, counters, and notes of other components.
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 /// Names in `meta`.
@@ -41,18 +41,18 @@ pub(super) mod meta {
     pub(crate) const SCHEMA: &str = "schema";
     pub(crate) const DEVICE: &str = "device";
     pub(crate) const COUNTERS: &str = "counters";
-    /// What the store holds of each user.
+    /// The counters by user.
     pub(crate) const SUBMITTERS: &str = "submitters";
-    /// Whether the lanes are those of keys that users share.
+    /// Whether the lanes were built for shared keys.
     pub(crate) const SHARED_KEYS: &str = "shared_keys";
     pub(crate) const PAUSED: &str = "paused";
-    /// Damaged files that nobody has acknowledged, as JSON.
+    /// Unacknowledged notes of damaged files, as JSON.
     pub(crate) const DAMAGE: &str = "damage";
 }
 
 macro_rules! tables {
     ($($field:ident: $key:ty => $value:ty = $definition:ident,)*) => {
-        /// All tables, to write.
+        /// All tables, for writing.
         pub(super) struct Tables<'t> { $(pub(super) $field: Table<'t, $key, $value>,)* }
 
         impl<'t> Tables<'t> {
@@ -61,7 +61,7 @@ macro_rules! tables {
             }
         }
 
-        /// All tables, to read.
+        /// All tables, for reading.
         pub(super) struct Snapshot { $(pub(super) $field: ReadOnlyTable<$key, $value>,)* }
 
         impl Snapshot {
@@ -88,15 +88,15 @@ tables! {
     meta: &'static str => &'static [u8] = META,
 }
 
-/// Due time of a FAILED record that an earlier one of its key holds: whoever holds it wakes it.
+/// Due time of a FAILED record that an earlier record of its key blocks. It is woken when that record leaves the lane.
 pub(super) const DUE_WHEN_UNBLOCKED: u64 = u64::MAX;
 
-/// The order of arrival of the record at a place.
+/// The order of arrival of the record at a position.
 pub(super) fn seq_of(position: u64) -> u64 {
     QueuePosition(position).seq()
 }
 
-/// The manifest's row of a record.
+/// Reads the manifest row of a record.
 pub(super) fn manifest_row(
     manifest: &impl ReadableTable<u128, &'static [u8]>,
     id: u128,
@@ -105,31 +105,31 @@ pub(super) fn manifest_row(
     value.map(|value| codec::decode_row(value.value())).transpose().map_err(StoreError::from)
 }
 
-/// Header of a payload: what a batch needs to know without the manifest, and what it takes to make
-/// a record of it when nothing else reads.
+/// Header of a payload: what a batch needs without the manifest, and enough to restore the record if nothing else can
+/// be read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct RecordHeader {
     pub(super) id: u128,
     pub(super) position: u64,
     pub(super) record_type: String,
     pub(super) key: Option<String>,
-    /// The user that handed it over.
+    /// The user (uid) who submitted the record.
     pub(super) submitter: u32,
     pub(super) created_at: u64,
-    /// Of the whole body.
+    /// Size of the whole body.
     pub(super) bytes: u32,
-    /// As in the manifest; the chunks carry it, too.
+    /// As in the manifest. Chunks carry it as well.
     pub(super) digest: [u8; 16],
 }
 
 impl RecordHeader {
-    /// The lane that it stands in.
+    /// The lane of the record.
     pub(super) fn lane_in(&self, key_space: KeySpace) -> Option<Lane> {
         key_space.lane_of(self.submitter, self.key.as_deref())
     }
 }
 
-/// What is known of a record.
+/// What is known about a record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct ManifestRow {
     pub(super) position: u64,
@@ -138,20 +138,20 @@ pub(super) struct ManifestRow {
     pub(super) record_type: String,
     pub(super) key: Option<String>,
     pub(super) payload_bytes: u32,
-    /// SHA-256 over type, key and payload, cut to 16 bytes: the same id with other content is a conflict.
+    /// SHA-256 of type, key and payload, cut to 16 bytes. The same id with another digest is a conflict.
     pub(super) digest: [u8; 16],
-    /// The user that handed it over.
+    /// The user (uid) who submitted the record.
     pub(super) submitter: u32,
     pub(super) created_at: u64,
     pub(super) updated_at: u64,
-    /// In steady milliseconds; its row in `retry`.
+    /// In steady milliseconds, as in its row in `retry`.
     pub(super) due_at: Option<u64>,
     pub(super) batch: Option<u128>,
     pub(super) error: Option<StoredError>,
 }
 
 impl ManifestRow {
-    /// Of a record that was never tried.
+    /// The row of a record that was never sent.
     pub(super) fn new_pending(header: RecordHeader) -> Self {
         Self {
             position: header.position,
@@ -170,18 +170,18 @@ impl ManifestRow {
         }
     }
 
-    /// The lane that it stands in until it is settled.
+    /// The lane of the record until it is settled.
     pub(super) fn lane_in(&self, key_space: KeySpace) -> Option<Lane> {
         key_space.lane_of(self.submitter, self.key.as_deref())
     }
 
-    /// What the record takes on the disk until it is settled, estimated.
+    /// The estimated disk space of the record until it is settled.
     pub(super) fn disk_bytes(&self) -> u64 {
         estimate_disk_bytes(&self.record_type, self.key.as_deref(), self.payload_bytes.into())
     }
 }
 
-/// The states on disk. SYNCING is not among them: a record is SYNCING because a batch in flight names it.
+/// The stored states. A record is SYNCING when a batch in flight names it, so that state is not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum StoredState {
     Pending,
@@ -191,13 +191,13 @@ pub(super) enum StoredState {
 }
 
 impl StoredState {
-    /// Whether a record in this state keeps its payload.
+    /// Whether the payload of a record in this state is stored.
     pub(super) fn is_unsettled(self) -> bool {
         self != Self::Synced
     }
 }
 
-/// As [`crate::model::LastError`], whose serde is for people.
+/// As [`crate::model::LastError`], whose serde form is for the API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct StoredError {
     pub(super) class: String,
@@ -207,8 +207,8 @@ pub(super) struct StoredError {
     pub(super) at: u64,
 }
 
-/// An enum on disk: its variants are numbered from 0 in this order, which stays, whatever becomes of the
-/// one that the rest of the program uses.
+/// An enum on disk. Its variants are numbered from 0 in this order, which must not change with the enum that the
+/// rest of the program uses.
 macro_rules! stored_enum {
     ($(#[$doc:meta])* $name:ident = $shared:ty { $($variant:ident,)* }) => {
         $(#[$doc])*
@@ -242,7 +242,7 @@ stored_enum! {
     StoredPhase = BatchPhase { InFlight, Unclear, Waiting, }
 }
 
-/// An open batch: the durable claim on its members.
+/// An open batch, which claims its members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct BatchRow {
     pub(super) parent: Option<u128>,
@@ -251,23 +251,23 @@ pub(super) struct BatchRow {
     pub(super) phase: StoredPhase,
     /// `i/N` of its first send; 0/0 before.
     pub(super) sequence: (u32, u32),
-    /// Sends under this id, the one under way among them.
+    /// Sends under this id, including the current one.
     pub(super) attempt: u32,
     pub(super) lone_failures: u32,
-    /// The failure of the last send is counted in its records' attempts.
+    /// Whether the attempts of its records include the failure of the last send.
     pub(super) counted: bool,
     pub(super) bytes: u64,
     /// In queue order.
     pub(super) members: Vec<MemberRow>,
 }
 
-/// One record of an open batch.
+/// A record of an open batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct MemberRow {
     pub(super) position: u64,
     pub(super) id: u128,
     pub(super) bytes: u32,
-    /// FAILED in the manifest, else PENDING.
+    /// FAILED in the manifest, otherwise PENDING.
     pub(super) failed: bool,
 }
 
@@ -276,7 +276,7 @@ mod tests {
     use super::*;
     use crate::store::codec;
 
-    /// What is on disk after the version byte.
+    /// The byte after the version.
     fn encoded_variant(stored: &impl Serialize) -> u8 {
         let bytes = codec::encode_row(stored).unwrap();
         assert_eq!(bytes.len(), 2);
