@@ -1,122 +1,118 @@
-//! What becomes of a batch once its answer came, or did not.
+//! What becomes of a batch that got a response, or none.
 
 use std::time::Duration;
 
-use super::bisection::Failing;
-use super::denials::{Denials, Others};
-use super::outcome_replies::LEAST_WAIT;
-use super::{Carried, Disposition, Entry, Outcome, Scheduler, Sent, Step, View};
+use super::denials::OtherTraffic;
+use super::query_timing::{PROCESSING_WAIT_MIN, processing_limit, query_wait};
+use super::tracked_batch::{NextStep, PendingQuery};
+use super::{Disposition, Outcome, Scheduler, Sent, View};
 use crate::config::Config;
-use crate::model::{BatchId, BatchPhase, LastError, OpenBatch, Stage};
+use crate::model::{BatchId, LastError, OpenBatch, Stage};
 use crate::policy::verdict::{Ambiguity, Verdict};
 use crate::protocol::exchange::truncate_text;
 use crate::protocol::wire::{RecordResult, RecordStatus};
 
-/// The way down to one record takes fewer refusals in a row; more, and the server refuses everybody.
-const REFUSALS_OF_ONE: u32 = 8;
-/// What a gateway answers when its limit has passed.
-const GATEWAY_TIMEOUT: u16 = 504;
+/// What a gateway responds once its time limit has passed.
+const GATEWAY_TIMEOUT_STATUS: u16 = 504;
 
 impl Scheduler {
-    /// The batch was not sent after all. Whoever refused it gets a moment.
+    /// The batch was not sent after all: whatever held it back gets a moment.
     pub fn defer_send(&mut self, view: &View<'_>, id: BatchId) -> Disposition {
-        let now = view.now;
         self.waits.pause(view, view.config.retry.initial_backoff.0, &mut self.rng);
-        let lone = self.open.get(&id).map_or(0, |entry| entry.batch.lone_failures);
-        self.park(now, id, lone)
+        let lone_failures = self.open.get(id).map_or(0, |tracked| tracked.batch.lone_failures);
+        self.send_again(view.now, id, lone_failures)
     }
 
-    /// The answer to a batch came, or did not.
+    /// The response to a batch came, or did not.
     pub fn on_response(&mut self, view: &View<'_>, id: BatchId, sent: &Sent<'_>) -> Disposition {
         let now = view.now;
-        let Some(entry) = self.open.get(&id) else {
-            return keep(BatchPhase::Unclear, 0, None);
+        let Some(tracked) = self.open.get_mut(id) else {
+            return Disposition::unclear(None, 0);
         };
-        let batch = entry.batch.clone();
-        let lone = entry.evidence.counted;
         if !sent.verdict.is_denial() && *sent.verdict != Verdict::Unreachable {
-            self.forget_denials(id);
+            tracked.denials.forget();
         }
+        let (batch, lone_failures) = (tracked.batch.clone(), tracked.lone_failures());
         match sent.verdict {
             Verdict::Completed(results) => {
-                self.learn_from_answer(view.config, &batch, results, sent);
-                self.closed_by(view, &batch, results, sent.error.at)
+                self.learn_from_results(view.config, &batch, results, sent);
+                self.close_completed(view, id, results, sent.error.at)
             }
-            Verdict::Ambiguous(doubt) => {
-                self.learn_from_silence(view.config, &batch, *doubt, sent);
-                self.control_wanted = true;
-                self.failed(id);
-                self.in_doubt(view, &batch, *doubt, sent)
+            Verdict::Ambiguous(ambiguity) => {
+                self.learn_from_silence(view.config, &batch, *ambiguity, sent);
+                self.search.want_canary();
+                self.record_failure(id);
+                self.await_outcome(view, &batch, *ambiguity, sent)
             }
-            Verdict::StillProcessing { retry_after } => {
-                let since = self.open.get_mut(&id).map_or(now, |entry| *entry.doubted_at.get_or_insert(now));
-                if self.is_overdue(view, since) {
-                    self.failed(id);
-                    return self.overdue(view, &batch, Ambiguity::TimedOut);
-                }
-                if let Some(entry) = self.open.get_mut(&id) {
-                    entry.is_processing = true;
-                }
-                let tries = usize::try_from(batch.attempt).unwrap_or(usize::MAX);
-                let least = LEAST_WAIT.max(Self::look_up_wait(view.config, tries));
-                let asked = retry_after.unwrap_or(least).max(least);
-                let due = now + asked.min(self.longest_processing(view.config));
-                self.set(
-                    id,
-                    if self.server.may_query(view.config) {
-                        Step::LookUp { due, tries: 1, since, doubt: Ambiguity::TimedOut }
-                    } else {
-                        Step::Send { due }
-                    },
-                );
-                keep(BatchPhase::Unclear, lone, None)
-            }
+            Verdict::StillProcessing { retry_after } => self.await_processing(view, &batch, *retry_after),
             Verdict::Refused(_) | Verdict::TooLarge => {
-                let by_size = *sent.verdict == Verdict::TooLarge && self.learned.bytes.refused(batch.bytes);
-                self.refusals = self.refusals.saturating_add(1);
-                self.failed(id);
-                if self.refusals > REFUSALS_OF_ONE {
+                let is_by_size =
+                    *sent.verdict == Verdict::TooLarge && self.learned.bytes.refused(batch.bytes);
+                self.record_failure(id);
+                if self.search.request_refused() {
                     self.waits.pause(view, view.config.retry.max_backoff.0, &mut self.rng);
                 }
-                self.refused(view, &batch, by_size, sent)
+                self.bisect_refused(view, &batch, is_by_size, sent)
             }
             Verdict::BatchIdReused => {
-                // A server that says so of every id would be asked without end.
+                // A server that says so of every id must not be asked without end.
                 self.waits.pause(view, view.config.retry.max_backoff.0, &mut self.rng);
-                if self.open.get(&id).is_some_and(|entry| entry.is_renamed) {
-                    self.failed(id);
-                    return self.refused(view, &batch, false, sent);
+                if self.open.get(id).is_some_and(|tracked| tracked.is_renamed) {
+                    self.record_failure(id);
+                    return self.bisect_refused(view, &batch, false, sent);
                 }
                 self.rename(id, now)
             }
-            Verdict::EncodingRefused => self.park(now, id, lone),
+            Verdict::EncodingRefused => self.send_again(now, id, lone_failures),
             Verdict::Unreachable => {
                 self.waits.wait_for_link(view, &mut self.rng);
-                self.park(now, id, lone)
+                self.send_again(now, id, lone_failures)
             }
-            Verdict::Intercepted
+            denial @ (Verdict::Intercepted
             | Verdict::Throttled { .. }
             | Verdict::Unauthorized
-            | Verdict::EndpointNotFound => {
+            | Verdict::EndpointNotFound) => {
                 if sent.error.http_status.is_some() {
-                    return self.denied(view, &batch, sent);
+                    return self.on_denial(view, &batch, sent);
                 }
-                // Nobody was asked: a file of this device cannot be used.
-                self.waits.back_off(view, sent.verdict, self.server.may_query(view.config), &mut self.rng);
+                // No request was sent: a file of this device cannot be used.
+                self.waits.back_off(view, denial, self.server.may_query(view.config), &mut self.rng);
                 self.waits.confirm();
-                self.park(now, id, lone)
+                self.send_again(now, id, lone_failures)
             }
         }
     }
 
-    /// The set was not denied this time.
-    fn forget_denials(&mut self, id: BatchId) {
-        if let Some(entry) = self.open.get_mut(&id) {
-            entry.denials = Denials::default();
+    /// The server is processing the batch from an earlier send.
+    fn await_processing(
+        &mut self,
+        view: &View<'_>,
+        batch: &OpenBatch,
+        retry_after: Option<Duration>,
+    ) -> Disposition {
+        let (now, id) = (view.now, batch.id);
+        let since = self.open.get_mut(id).map_or(now, |tracked| tracked.processing_since(now));
+        if self.is_overdue(view, since) {
+            self.record_failure(id);
+            return self.bisect_overdue(view, batch, Ambiguity::TimedOut);
         }
+        let tries = usize::try_from(batch.attempt).unwrap_or(usize::MAX);
+        let shortest = PROCESSING_WAIT_MIN.max(query_wait(view.config, tries));
+        let asked = retry_after.unwrap_or(shortest).max(shortest);
+        let due = now + asked.min(processing_limit(self.time_limit(view.config)));
+        let step = if self.server.may_query(view.config) {
+            NextStep::Query(PendingQuery { due, tries: 1, since, ambiguity: Ambiguity::TimedOut })
+        } else {
+            NextStep::Send { due }
+        };
+        if let Some(tracked) = self.open.get_mut(id) {
+            tracked.is_processing = true;
+            tracked.step = step;
+        }
+        Disposition::unclear(None, self.open.lone_failures(id))
     }
 
-    fn learn_from_answer(
+    fn learn_from_results(
         &mut self,
         config: &Config,
         batch: &OpenBatch,
@@ -129,28 +125,35 @@ impl Scheduler {
         }
         let most = config.batch.max_batch_bytes.0;
         self.learned.bytes.accepted(batch.bytes, most, batch.stage == Stage::Fresh);
-        // What the server had already says nothing about what applying it takes.
-        let known = sent.replayed || results.iter().any(|result| result.status == RecordStatus::Duplicate);
-        if batch.attempt == 1 && !known {
-            let limit = self.time_limit(config);
-            let wait = sent.took.saturating_sub(sent.sending.unwrap_or_default());
-            if let Some(entry) = self.open.get(&batch.id) {
-                let service = self.learned.service_mut();
-                service.answered(&entry.load, wait, limit);
-                if batch.stage == Stage::Fresh {
-                    service.fitted(batch.records, wait);
-                }
+        // Records that the server had already say nothing about how long it takes to apply one.
+        let is_known = sent.replayed || results.iter().any(|result| result.status == RecordStatus::Duplicate);
+        if batch.attempt != 1 || is_known {
+            return;
+        }
+        let limit = self.time_limit(config);
+        let wait = sent.took.saturating_sub(sent.sending.unwrap_or_default());
+        if let Some(tracked) = self.open.get(batch.id) {
+            let service = self.learned.service_mut();
+            service.answered(&tracked.load, wait, limit);
+            if batch.stage == Stage::Fresh {
+                service.fitted(batch.records, wait);
             }
         }
     }
 
-    fn learn_from_silence(&mut self, config: &Config, batch: &OpenBatch, doubt: Ambiguity, sent: &Sent<'_>) {
+    fn learn_from_silence(
+        &mut self,
+        config: &Config,
+        batch: &OpenBatch,
+        ambiguity: Ambiguity,
+        sent: &Sent<'_>,
+    ) {
         self.learned.glitches.sent();
-        match doubt {
+        match ambiguity {
             Ambiguity::ConnectionLost | Ambiguity::LinkTooSlow if sent.sending.is_none() => {
                 self.learned.bytes.cut(batch.bytes);
             }
-            Ambiguity::TimedOut if sent.error.http_status == Some(GATEWAY_TIMEOUT) => {
+            Ambiguity::TimedOut if sent.error.http_status == Some(GATEWAY_TIMEOUT_STATUS) => {
                 let longest = self.learned.service.longest();
                 let configured = config.server.request_timeout.0;
                 self.learned.time_limit.timed_out(sent.took, longest, configured);
@@ -158,23 +161,21 @@ impl Scheduler {
             _ => {}
         }
         // The time-out of a part speaks of a record in it, not of the size.
-        if doubt == Ambiguity::TimedOut && batch.stage == Stage::Fresh {
+        if ambiguity == Ambiguity::TimedOut && batch.stage == Stage::Fresh {
             self.learned.service_mut().timed_out(batch.records);
         }
     }
 
-    /// The server answered for the records of a batch.
-    pub(super) fn closed_by(
+    /// The server gave results for the records of a batch.
+    pub(super) fn close_completed(
         &mut self,
         view: &View<'_>,
-        batch: &OpenBatch,
+        id: BatchId,
         results: &[RecordResult],
         at: u64,
     ) -> Disposition {
-        if let Some(entry) = self.open.remove(&batch.id) {
-            self.left_family(&entry, true);
-        }
-        self.succeeded(view, results);
+        self.close_batch(id, true);
+        self.on_success(view, results);
         let missing = LastError {
             class: "no_result".into(),
             http_status: None,
@@ -182,56 +183,42 @@ impl Scheduler {
             message: "the server's answer has no result for this record".into(),
             at,
         };
-        let outcomes = results.iter().map(|result| (result.id, outcome(result, at))).collect();
+        let outcomes = results.iter().map(|result| (result.id, outcome_of(result, at))).collect();
         Disposition::Close { outcomes, missing: Outcome::Retry(missing) }
     }
 
-    /// The server is well: it answered for records.
-    pub(super) fn succeeded(&mut self, view: &View<'_>, results: &[RecordResult]) {
-        let now = view.now;
+    /// The server works: it gave results for records.
+    pub(super) fn on_success(&mut self, view: &View<'_>, results: &[RecordResult]) {
         self.waits.batch_completed();
         self.server.batch_completed();
         if !results.iter().any(|result| result.status.is_stored()) {
-            return self.note_others(None, Others::Answered);
+            return self.open.note_traffic(None, OtherTraffic::Answered);
         }
-        self.last_success = Some(now);
-        self.refusals = 0;
-        self.control_wanted = false;
-        self.failing = Failing::Nothing;
+        self.search.records_stored(view.now);
         self.release_denied(view);
-        for entry in self.open.values_mut() {
-            let counts = entry.evidence.wants_control() && entry.evidence.others_succeeded(now);
-            let refused = entry.refusal.is_some() && entry.denials.count == 0;
-            // One control is enough for one more test.
-            if (counts || refused)
-                && let Step::Send { due } = &mut entry.step
-            {
-                *due = now;
-            }
+        for tracked in self.open.iter_mut() {
+            tracked.others_succeeded(view.now);
         }
     }
 
+    /// The batch continues under a new id.
     pub(super) fn rename(&mut self, id: BatchId, due: Duration) -> Disposition {
-        let Some(entry) = self.open.remove(&id) else {
+        let Some(tracked) = self.close_batch(id, false) else {
             return Disposition::Rename { lone_failures: 0 };
         };
-        self.left_family(&entry, false);
-        let Entry { evidence, refusal, ancestors, sends, .. } = entry;
-        self.carried = Some(Carried { from: id, ancestors, sends, evidence, refusal, due });
-        Disposition::Rename { lone_failures: evidence.counted }
+        let lone_failures = tracked.lone_failures();
+        self.search.batch_renamed(tracked, due);
+        Disposition::Rename { lone_failures }
     }
 
-    pub(super) fn park(&mut self, now: Duration, id: BatchId, lone_failures: u32) -> Disposition {
-        self.set(id, Step::Send { due: now });
-        keep(BatchPhase::Waiting, lone_failures, None)
+    /// The same batch is sent again, under the same id.
+    pub(super) fn send_again(&mut self, now: Duration, id: BatchId, lone_failures: u32) -> Disposition {
+        self.open.set_step(id, NextStep::Send { due: now });
+        Disposition::wait(lone_failures)
     }
 }
 
-pub(super) fn keep(phase: BatchPhase, lone_failures: u32, error: Option<LastError>) -> Disposition {
-    Disposition::Keep { phase, lone_failures, error }
-}
-
-fn outcome(result: &RecordResult, at: u64) -> Outcome {
+fn outcome_of(result: &RecordResult, at: u64) -> Outcome {
     let error = |class: &str| LastError {
         class: class.into(),
         http_status: Some(200),

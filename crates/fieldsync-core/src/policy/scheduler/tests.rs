@@ -13,8 +13,10 @@ use self::world::{EVERY_MEMORY, EVERY_MOOD, Memory, Mood, World};
 use super::waits::WaitReason;
 use super::*;
 use crate::config::OutcomeLookup;
-use crate::model::{QueuePosition, SizeRule, Stage};
-use crate::policy::breaker::Mode;
+use crate::model::{
+    Backlog, BatchPhase, Deferral, LastError, LinkState, Phase, QueuePosition, RecordId, SizeRule, Stage,
+};
+use crate::policy::breaker::{BreakerState, Mode};
 use crate::policy::isolation;
 use crate::policy::outcome_reply::OutcomeReply;
 use crate::policy::service_time::Load;
@@ -262,9 +264,9 @@ fn what_comes_next_follows_from_the_view() {
     assert_eq!(desk(&beforehand), rests(Phase::Deferred, None), "not for another time");
     assert!(sends(&desk(&|_| {}), open.id), "parts go in queue order");
     assert!(sends(&desk(&|desk| desk.mode = Mode::Probing), other.id), "the smallest is the probe");
-    assert!(matches!(desk(&|desk| desk.scheduler.control_wanted = true), Action::Claim(_)));
+    assert!(matches!(desk(&|desk| desk.scheduler.search.want_canary()), Action::Claim(_)));
     let nothing_fresh = |desk: &mut Desk| {
-        desk.scheduler.control_wanted = true;
+        desk.scheduler.search.want_canary();
         desk.backlog.claimable = false;
     };
     assert!(sends(&desk(&nothing_fresh), open.id), "another part is as good a control");
@@ -328,7 +330,7 @@ fn a_full_scheduler_sleeps_until_a_batch_is_due_although_records_are() {
     for number in 0..1000 {
         let id = BatchId(Uuid::from_u128(number));
         desk.scheduler.start_send(desk.now, &OpenBatch { id, ..batch(1, BatchPhase::InFlight) }, load(1));
-        desk.scheduler.set(id, Step::Send { due: 200 * SECOND });
+        desk.scheduler.open.set_step(id, NextStep::Send { due: 200 * SECOND });
     }
     desk.backlog.next_due_at = Some(1);
     assert_eq!(desk.next(), rests(Phase::Waiting, Some(200 * SECOND)));
@@ -411,7 +413,11 @@ fn a_link_that_is_too_slow_is_held_against_the_size_of_a_batch_and_never_against
         (Ambiguity::TimedOut, 1, 1, true),
     ] {
         let batch = OpenBatch { attempt, ..batch(records, BatchPhase::InFlight) };
-        assert_eq!(outcome_replies::is_suspect(&batch, doubt), suspected, "{doubt:?}, {records}, {attempt}");
+        assert_eq!(
+            fault_search::implicates_batch(&batch, doubt),
+            suspected,
+            "{doubt:?}, {records}, {attempt}"
+        );
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sets that are sent away: alone, or with everyone.
 
 use super::*;
-use crate::policy::scheduler::denials::Others;
+use crate::policy::scheduler::denials::OtherTraffic;
 
 const FORBIDDEN: Verdict = Verdict::Unauthorized;
 
@@ -244,13 +244,13 @@ proptest! {
     /// What others did is known only as far as it was seen.
     #[test]
     fn the_most_that_was_seen_of_others_is_what_counts(seen in prop::collection::vec(0u8..4, 0..10)) {
-        let kinds = [Others::Silent, Others::Sent, Others::Answered, Others::Stored];
+        let kinds = [OtherTraffic::Silent, OtherTraffic::Sent, OtherTraffic::Answered, OtherTraffic::Stored];
         let (set, mut desk) = (numbered(1, 20), Desk::new(Vec::new()));
         desk.deny(&set);
         for kind in &seen {
-            desk.scheduler.note_others(None, kinds[usize::from(*kind)]);
+            desk.scheduler.open.note_traffic(None, kinds[usize::from(*kind)]);
         }
-        let most = seen.iter().max().map_or(Others::Silent, |kind| kinds[usize::from(*kind)]);
-        prop_assert_eq!(desk.scheduler.open[&set.id].denials.others, most);
+        let most = seen.iter().max().map_or(OtherTraffic::Silent, |kind| kinds[usize::from(*kind)]);
+        prop_assert_eq!(desk.scheduler.open.get(set.id).unwrap().denials.others(), most);
     }
 }

@@ -229,8 +229,12 @@ impl World {
                 Action::SendCanary(_) => self.control(),
             }
             self.now += Duration::from_millis(1);
-            let known: Vec<&BatchId> = self.scheduler.open.keys().collect();
-            assert_eq!(known, self.open.keys().collect::<Vec<_>>(), "a batch is open and nobody knows");
+            let known: Vec<BatchId> = self.scheduler.open.iter().map(|tracked| tracked.batch.id).collect();
+            assert_eq!(
+                known,
+                self.open.keys().copied().collect::<Vec<_>>(),
+                "a batch is open and nobody knows"
+            );
         }
         panic!("no end after {} requests, at {:?}: {:?}", self.requests, self.now, self.backlog());
     }

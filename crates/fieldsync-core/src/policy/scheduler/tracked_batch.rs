@@ -1,0 +1,297 @@
+//! An open batch: what was sent of it, what came of that, and what happens next.
+
+use std::time::Duration;
+
+use super::denials::Denials;
+use super::server_health::queries_enabled;
+use crate::config::Config;
+use crate::model::{BatchId, BatchPhase, LastError, OpenBatch, Stage};
+use crate::policy::isolation::{Evidence, Glitches};
+use crate::policy::service_time::{Forecast, Load, ServiceTime};
+use crate::policy::verdict::Ambiguity;
+
+/// A batch that was sent so often may be what keeps the breaker open: another batch goes as the probe, and it is cut.
+pub(super) const SENDS_AS_PROBE_MAX: u32 = 3;
+
+/// What happens to a batch next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum NextStep {
+    /// Its response is awaited.
+    InFlight,
+    /// It is sent.
+    Send { due: Duration },
+    /// Its outcome is queried.
+    Query(PendingQuery),
+}
+
+/// The outcome of a batch is to be queried.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct PendingQuery {
+    pub(super) due: Duration,
+    /// Queries that were sent before.
+    pub(super) tries: usize,
+    /// When the batch was sent.
+    pub(super) since: Duration,
+    /// Why its outcome is not known.
+    pub(super) ambiguity: Ambiguity,
+}
+
+/// An open batch.
+#[derive(Clone, Debug)]
+pub(super) struct TrackedBatch {
+    pub(super) batch: OpenBatch,
+    pub(super) step: NextStep,
+    pub(super) denials: Denials,
+    evidence: Evidence,
+    /// What the server said when it refused the one record of the batch.
+    pub(super) refusal: Option<LastError>,
+    /// Batches that it was cut from and that failed.
+    pub(super) ancestors: u32,
+    /// How often these records were sent as one batch, under whatever id.
+    pub(super) sends: u32,
+    /// What it holds, once it was sent.
+    pub(super) load: Load,
+    /// The forecast of its last send, if there was one.
+    pub(super) expected: Option<Forecast>,
+    /// When its outcome was first unknown under this id.
+    unclear_since: Option<Duration>,
+    /// How long its last send took until it failed.
+    pub(super) failed_after: Duration,
+    /// The same records were sent under another id before.
+    pub(super) is_renamed: bool,
+    /// The server said that it was still processing it.
+    pub(super) is_processing: bool,
+}
+
+/// What a batch that continues under a new id takes along, and when that is due.
+#[derive(Debug)]
+pub(super) struct RenamedBatch {
+    pub(super) from: BatchId,
+    due: Duration,
+    evidence: Evidence,
+    refusal: Option<LastError>,
+    ancestors: u32,
+    sends: u32,
+}
+
+impl TrackedBatch {
+    pub(super) fn new(batch: OpenBatch, step: NextStep) -> Self {
+        Self {
+            step,
+            denials: Denials::default(),
+            evidence: Evidence::restored(batch.lone_failures),
+            refusal: None,
+            ancestors: u32::from(batch.parent.is_some()),
+            sends: batch.attempt,
+            load: Load::default(),
+            expected: None,
+            unclear_since: None,
+            failed_after: Duration::ZERO,
+            is_renamed: false,
+            is_processing: false,
+            batch,
+        }
+    }
+
+    /// A batch as the store opened it.
+    pub(super) fn opened(now: Duration, batch: OpenBatch) -> Self {
+        let step = match batch.phase {
+            BatchPhase::Waiting => NextStep::Send { due: now },
+            // The previous run of the daemon may or may not have sent it.
+            BatchPhase::InFlight | BatchPhase::Unclear => NextStep::Query(PendingQuery {
+                due: now,
+                tries: 0,
+                since: now,
+                ambiguity: Ambiguity::ConnectionLost,
+            }),
+        };
+        Self::new(batch, step)
+    }
+
+    /// Ends the batch under its id: it continues under a new one.
+    pub(super) fn rename(self, due: Duration) -> RenamedBatch {
+        let Self { batch, evidence, refusal, ancestors, sends, .. } = self;
+        RenamedBatch { from: batch.id, due, evidence, refusal, ancestors, sends }
+    }
+
+    /// The batch continues another, under a new id.
+    pub(super) fn continue_renamed(&mut self, before: RenamedBatch) {
+        let RenamedBatch { from: _, due, evidence, refusal, ancestors, sends } = before;
+        self.step = NextStep::Send { due };
+        (self.evidence, self.refusal, self.ancestors, self.sends) = (evidence, refusal, ancestors, sends);
+        self.is_renamed = true;
+    }
+
+    /// The batch is a part of one that failed or was denied.
+    pub(super) fn continue_part(&mut self, ancestors: u32, denials: u32) {
+        self.ancestors = ancestors;
+        self.denials = Denials::of_part(denials);
+    }
+
+    /// The batch is about to be sent.
+    pub(super) fn start_send(&mut self, batch: &OpenBatch, load: Load, expected: Option<Forecast>) {
+        self.batch.clone_from(batch);
+        self.sends += 1;
+        self.step = NextStep::InFlight;
+        (self.load, self.expected) = (load, expected);
+    }
+
+    /// Its outcome is unknown, after its send took so long.
+    pub(super) fn become_unclear(&mut self, now: Duration, took: Duration) {
+        self.failed_after = took;
+        self.unclear_since.get_or_insert(now);
+    }
+
+    /// The server says that it is processing the batch. Returns since when its outcome is unknown.
+    pub(super) fn processing_since(&mut self, now: Duration) -> Duration {
+        *self.unclear_since.get_or_insert(now)
+    }
+
+    /// The one record got no response alone; others last got through at `last_success`.
+    pub(super) fn suspect(&mut self, now: Duration, last_success: Option<Duration>) {
+        self.evidence.suspected(now, last_success);
+    }
+
+    /// The one record failed alone; others last got through at `last_success`. Returns whether that counts at once.
+    pub(super) fn fail_alone(&mut self, now: Duration, last_success: Option<Duration>) -> bool {
+        let before = self.evidence.counted;
+        self.evidence.failed_alone(now, last_success);
+        self.evidence.counted > before
+    }
+
+    /// The server refused the one record alone.
+    pub(super) fn refuse_alone(&mut self, now: Duration, last_success: Option<Duration>, error: &LastError) {
+        self.evidence.failed_alone(now, last_success);
+        self.refusal = Some(error.clone());
+    }
+
+    /// Another batch failed.
+    pub(super) fn others_failed(&mut self) {
+        self.evidence.others_failed();
+    }
+
+    /// Records of another batch were stored: what waited for that may be sent.
+    pub(super) fn others_succeeded(&mut self, now: Duration) {
+        let counts = self.evidence.wants_control() && self.evidence.others_succeeded(now);
+        let is_refused = self.refusal.is_some() && !self.denials.is_denied();
+        // One success of others is enough for one more test.
+        if counts || is_refused {
+            self.send_at(now);
+        }
+    }
+
+    /// If it waits to be sent, it is sent then.
+    pub(super) fn send_at(&mut self, at: Duration) {
+        if let NextStep::Send { due } = &mut self.step {
+            *due = at;
+        }
+    }
+
+    /// If it waits to be sent, it is sent then at the latest.
+    pub(super) fn send_by(&mut self, at: Duration) {
+        if let NextStep::Send { due } = &mut self.step {
+            *due = at.min(*due);
+        }
+    }
+
+    /// If its outcome is to be queried, it is queried then.
+    pub(super) fn query_at(&mut self, at: Duration) {
+        if let NextStep::Query(query) = &mut self.step {
+            query.due = at;
+        }
+    }
+
+    /// When its outcome is to be queried.
+    pub(super) fn query_due(&self, config: &Config) -> Option<Duration> {
+        match self.step {
+            NextStep::Query(query) if queries_enabled(config) => Some(query.due),
+            _ => None,
+        }
+    }
+
+    /// When it is to be sent. Without outcome queries, sending it once more under the same id is as safe as a query.
+    pub(super) fn send_due(&self, config: &Config) -> Option<Duration> {
+        match self.step {
+            NextStep::Send { due } => Some(due),
+            NextStep::Query(query) if !queries_enabled(config) => Some(query.due),
+            _ => None,
+        }
+    }
+
+    /// When it is due, for whatever comes next.
+    pub(super) fn due(&self) -> Option<Duration> {
+        match self.step {
+            NextStep::Send { due } | NextStep::Query(PendingQuery { due, .. }) => Some(due),
+            NextStep::InFlight => None,
+        }
+    }
+
+    /// Counted failures of the one record alone.
+    pub(super) fn lone_failures(&self) -> u32 {
+        self.evidence.counted
+    }
+
+    /// Whether the one record is suspected: a failure counts, or waits to.
+    pub(super) fn is_suspected(&self) -> bool {
+        self.evidence.suspects()
+    }
+
+    /// Whether a failure of the one record counts only once others succeed.
+    pub(super) fn awaits_success(&self) -> bool {
+        self.evidence.wants_control()
+    }
+
+    /// Whether it failed before, in a send or as a refusal.
+    pub(super) fn has_failed(&self) -> bool {
+        self.unclear_since.is_some() || self.refusal.is_some()
+    }
+
+    /// Whether its one record failed alone before: then its success would prove little about others.
+    pub(super) fn has_failed_alone(&self) -> bool {
+        self.is_suspected() || (self.batch.records == 1 && self.batch.attempt > 0)
+    }
+
+    /// Whether a canary would show what its failure is about. `is_stale`: no record was stored lately.
+    pub(super) fn wants_canary(&self, is_stale: bool) -> bool {
+        self.denials.wants_canary()
+            || self.awaits_success()
+            || (is_stale && self.batch.records == 1 && self.has_failed_alone())
+    }
+
+    /// How likely it is to be what fails: by what it was cut from, and how often it was sent and denied.
+    pub(super) fn wear(&self) -> u32 {
+        let is_part = u32::from(self.batch.parent.is_some());
+        self.sends / SENDS_AS_PROBE_MAX + is_part + self.denials.count()
+    }
+
+    /// Whether one record goes instead of the whole batch.
+    pub(super) fn needs_carving(&self) -> bool {
+        self.batch.records > 1 && self.denials.needs_carving()
+    }
+
+    /// Whether the evidence against the one record is complete. `lacks_queries`: without outcome queries it takes one
+    /// failure more, as no query can confirm that it failed.
+    pub(super) fn is_isolated(
+        &self,
+        quarantine_after: u32,
+        glitches: &Glitches,
+        lacks_queries: bool,
+    ) -> bool {
+        let unconfirmed = u32::from(self.refusal.is_none() && lacks_queries);
+        let needed = quarantine_after.max(glitches.failures_needed(self.ancestors) + unconfirmed);
+        self.batch.records == 1
+            && matches!(self.step, NextStep::Send { .. })
+            && self.evidence.counted >= needed
+    }
+
+    /// Whether a whole batch is better sent once more than cut: while most failures had no cause in the batch.
+    pub(super) fn is_first_send(&self) -> bool {
+        self.batch.stage == Stage::Fresh && self.sends == 1
+    }
+
+    /// Whether it was small enough for the time limit, as far as is known.
+    pub(super) fn fits(&self, service: &ServiceTime, time_limit: Duration) -> bool {
+        let limit = time_limit.as_secs_f64();
+        service.is_enough() && self.expected.is_none_or(|expected| expected.most <= limit)
+    }
+}

@@ -1,0 +1,142 @@
+//! What the scheduler decides by, and what it decides.
+
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::model::{Backlog, BatchId, BatchPhase, Deferral, LastError, LinkState, Phase, RecordId, Sequence};
+use crate::policy::breaker::BreakerState;
+use crate::policy::isolation::Cut;
+use crate::policy::sizing::BatchLimit;
+use crate::policy::verdict::Verdict;
+
+/// The present state of everything that a decision depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// Since the daemon started.
+    pub now: Duration,
+    /// The wall clock, for error entries.
+    pub wall_ms: u64,
+    /// The clock for due times of records.
+    pub steady_ms: u64,
+    /// The present configuration.
+    pub config: &'a Config,
+    /// The records that wait.
+    pub backlog: &'a Backlog,
+    /// The state of the link.
+    pub link: LinkState,
+    /// Why sending is deferred although the link works.
+    pub deferral: Option<Deferral>,
+    /// The state of the circuit breaker.
+    pub breaker: BreakerState,
+}
+
+/// What the driver does next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Claim new records from the queue and send them.
+    Claim(ClaimOrder),
+    /// Send an open batch.
+    Send(BatchId, Sequence),
+    /// Ask the server for the outcome of a batch: of an open one, or, to see whether the server responds at all, of
+    /// the last one.
+    QueryOutcome(BatchId),
+    /// Quarantine the one record of this batch: the evidence is complete.
+    Quarantine(BatchId),
+    /// Cut this batch although it did not fail: the breaker asks for micro-batches, and it is larger; or it is denied
+    /// again and again, and no smaller batch is there to show whether every batch is.
+    Divide(BatchId),
+    /// Send a record once more that the server has, to see whether others get through.
+    SendCanary(Sequence),
+    /// Nothing, until something changes or the time comes.
+    Rest {
+        /// Why.
+        phase: Phase,
+        /// When to ask again, at the latest.
+        until: Option<Duration>,
+    },
+}
+
+/// What a claim may take.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimOrder {
+    /// The size and why.
+    pub limit: BatchLimit,
+    /// For the header.
+    pub sequence: Sequence,
+}
+
+/// What becomes of a batch on disk.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Disposition {
+    /// Each record is settled by its own outcome; those without one as `missing` says.
+    Close {
+        /// In the order of the response; the store ignores ids of other batches.
+        outcomes: Vec<(RecordId, Outcome)>,
+        /// For records without a result.
+        missing: Outcome,
+    },
+    /// The batch stays open under its id.
+    Keep {
+        /// What is known of its last send.
+        phase: BatchPhase,
+        /// Counted failures alone.
+        lone_failures: u32,
+        /// When given, its records are FAILED with it, and the attempt counts.
+        error: Option<LastError>,
+    },
+    /// Its parts continue under ids of their own.
+    Cut {
+        /// How.
+        cut: Cut,
+        /// As in `Keep`.
+        error: Option<LastError>,
+    },
+    /// The same records continue under a new id.
+    Rename {
+        /// As in `Keep`.
+        lone_failures: u32,
+    },
+}
+
+impl Disposition {
+    /// The batch waits to be sent again; nothing counts against its records.
+    pub(super) fn wait(lone_failures: u32) -> Self {
+        Self::Keep { phase: BatchPhase::Waiting, lone_failures, error: None }
+    }
+
+    /// The batch waits to be sent again; with an error, its records are FAILED, and the attempt counts.
+    pub(super) fn wait_after(error: Option<LastError>, lone_failures: u32) -> Self {
+        Self::Keep { phase: BatchPhase::Waiting, lone_failures, error }
+    }
+
+    /// The outcome of the batch is not known yet.
+    pub(super) fn unclear(error: Option<LastError>, lone_failures: u32) -> Self {
+        Self::Keep { phase: BatchPhase::Unclear, lone_failures, error }
+    }
+}
+
+/// What becomes of a record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The server has it.
+    Synced,
+    /// It is set aside for review.
+    Quarantine(LastError),
+    /// It is tried again after a back-off.
+    Retry(LastError),
+}
+
+/// What came of a send.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'a> {
+    /// What the answer means.
+    pub verdict: &'a Verdict,
+    /// The entry for the manifest.
+    pub error: &'a LastError,
+    /// Until the answer, or until it was given up.
+    pub took: Duration,
+    /// Of it, until the body was out; none when it was cut.
+    pub sending: Option<Duration>,
+    /// The answer is that of an earlier request.
+    pub replayed: bool,
+}
