@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::io::Write;
 use std::time::Duration;
 
-use fieldsync::transport::encoding::Encoding;
+use fieldsync::transport::encoding::ContentEncoding;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use nix::time::{ClockId, clock_gettime};
@@ -57,7 +57,7 @@ pub(crate) fn all() -> Vec<Contestant> {
     all.push(Contestant::new(&format!("zstd {COMMON_LEVEL}, context kept"), None, move |body| {
         kept.compress(body).expect("memory takes it")
     }));
-    for encoding in [Encoding::Gzip, Encoding::Zstd] {
+    for encoding in [ContentEncoding::Gzip, ContentEncoding::Zstd] {
         all.push(Contestant::new(&format!("{}, as shipped", encoding.name()), None, move |body| {
             encoding.encode(body).expect("memory takes it")
         }));

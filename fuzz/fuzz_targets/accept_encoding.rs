@@ -1,11 +1,11 @@
 //! `Accept-Encoding`: no value is too odd to read, and nothing is taken that is not named.
 #![no_main]
 
-use fieldsync::transport::encoding::Encoding;
+use fieldsync::transport::encoding::ContentEncoding;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|header: &str| {
-    let accepted = Encoding::accepted(header);
+    let accepted = ContentEncoding::parse_accepted(header);
     let header = header.to_ascii_lowercase();
     assert!(accepted.len() <= 2);
     assert!(accepted.iter().all(|encoding| header.contains(encoding.name()) || header.contains('*')));

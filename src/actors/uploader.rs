@@ -22,10 +22,10 @@ use crate::policy::outcome_reply::{OutcomeReply, classify_outcome_reply};
 use crate::policy::reach::Evidence;
 use crate::policy::verdict::{Verdict, classify_response, last_error};
 use crate::protocol::exchange::{Delivery, RequestResult, Response, ResponseBody};
-use crate::transport::credential::{Credentials, Token, Watch};
-use crate::transport::encoding::Encoding;
-use crate::transport::http::Http;
-use crate::transport::{Exchange, Parting, Transport};
+use crate::transport::credential::{CredentialWatch, Credentials, Token};
+use crate::transport::encoding::ContentEncoding;
+use crate::transport::http::HttpTransport;
+use crate::transport::{ConnectionInvalidation, Exchange, Transport};
 
 /// Something happened to a file of the way, or it is another file now.
 #[derive(Clone, Copy, Message)]
@@ -38,7 +38,7 @@ pub struct Uploader {
     device: DeviceId,
     connectivity: Recipient<LinkEvidence>,
     link: watch::Receiver<Link>,
-    parting: Rc<Parting>,
+    invalidation: Rc<ConnectionInvalidation>,
     /// Told when a probe is in the way of something that matters.
     superseded: Rc<Notify>,
     /// Counts the changes of the credentials.
@@ -46,7 +46,7 @@ pub struct Uploader {
     /// The credentials as they were last read, for which configuration.
     credentials: Option<(Arc<Config>, Credentials)>,
     way: Option<Way>,
-    accepted: Vec<Encoding>,
+    accepted: Vec<ContentEncoding>,
     plain_only: bool,
 }
 
@@ -77,7 +77,7 @@ impl Uploader {
             device,
             connectivity,
             link,
-            parting: Rc::default(),
+            invalidation: Rc::default(),
             superseded: Rc::default(),
             renewed,
             credentials: None,
@@ -90,7 +90,7 @@ impl Uploader {
     /// Reads the credentials anew. Whoever waits because of the old ones is told once they are others.
     fn look(&mut self) -> Credentials {
         let config = Arc::clone(&self.config.borrow());
-        let now = Credentials::read(&config.server);
+        let now = Credentials::read_configured(&config.server);
         let before = self.credentials.replace((Arc::clone(&config), now.clone()));
         let before = before.filter(|(of, _)| Arc::ptr_eq(of, &config)).map(|(_, before)| before);
         if before.as_ref() == Some(&now) {
@@ -126,7 +126,7 @@ impl Uploader {
     }
 
     fn make_way(&mut self, config: Arc<Config>, token: Option<Token>) -> Result<Way, NoWay> {
-        let transport = Http::new(&config.server, self.device, token, Rc::clone(&self.parting))
+        let transport = HttpTransport::new(&config.server, self.device, token, Rc::clone(&self.invalidation))
             .map_err(|error| NoWay { verdict: Verdict::EndpointNotFound, message: error.to_string() })?;
         let way = Way { config, transport: Rc::new(transport) };
         self.way = Some(way.clone());
@@ -140,12 +140,12 @@ impl Uploader {
         self.way().ok().filter(|way| !Rc::ptr_eq(&way.transport, &old.transport))
     }
 
-    fn encoding(&self, config: &Config) -> Option<Encoding> {
-        let chosen = Encoding::choose(config.server.compression, &self.accepted);
+    fn encoding(&self, config: &Config) -> Option<ContentEncoding> {
+        let chosen = ContentEncoding::choose(config.server.compression, &self.accepted);
         chosen.filter(|_| !self.plain_only)
     }
 
-    fn judged(&mut self, id: BatchId, encoding: Option<Encoding>, exchange: &Exchange) -> Uploaded {
+    fn judged(&mut self, id: BatchId, encoding: Option<ContentEncoding>, exchange: &Exchange) -> Uploaded {
         if let Some(accepts) = &exchange.accepts {
             self.accepted.clone_from(accepts);
         }
@@ -218,20 +218,20 @@ impl Actor for Uploader {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.spawn(follow_paths(self.link.clone(), Rc::clone(&self.parting)).into_actor(self));
+        ctx.spawn(follow_paths(self.link.clone(), Rc::clone(&self.invalidation)).into_actor(self));
         ctx.spawn(follow_credentials(self.config.clone(), ctx.address()).into_actor(self));
     }
 }
 
 /// Tells when connections that were made before are of no use.
-async fn follow_paths(mut link: watch::Receiver<Link>, parting: Rc<Parting>) {
+async fn follow_paths(mut link: watch::Receiver<Link>, invalidation: Rc<ConnectionInvalidation>) {
     let mut before = *link.borrow_and_update();
     while link.changed().await.is_ok() {
         let now = *link.borrow_and_update();
         if now.paths != before.paths {
-            parting.gone.notify_waiters();
+            invalidation.link_down.notify_waiters();
         } else if now.moves != before.moves {
-            parting.moved.notify_waiters();
+            invalidation.address_changed.notify_waiters();
         }
         before = now;
     }
@@ -241,7 +241,7 @@ async fn follow_paths(mut link: watch::Receiver<Link>, parting: Rc<Parting>) {
 async fn follow_credentials(mut config: ConfigWatch, uploader: Addr<Uploader>) {
     loop {
         // First the watch, then the look: no change falls in between.
-        let watch = Watch::on(&config.borrow_and_update().server);
+        let watch = CredentialWatch::start(&config.borrow_and_update().server);
         if uploader.send(Look).await.is_err() {
             return;
         }
@@ -272,7 +272,7 @@ impl Handler<Upload> for Uploader {
         self.superseded.notify_waiters();
         let encoding = self.encoding(&way.config);
         let id = batch.open.id;
-        let first = way.transport.send(Arc::clone(&batch), encoding, patience).into_actor(self);
+        let first = way.transport.send_batch(Arc::clone(&batch), encoding, patience).into_actor(self);
         Box::pin(
             first
                 .then(move |exchange, uploader, _| {
@@ -280,7 +280,7 @@ impl Handler<Upload> for Uploader {
                     let again: LocalBoxFuture<'static, Option<Exchange>> = match uploaded.verdict {
                         Verdict::Unauthorized => match uploader.another_way(&way) {
                             Some(way) => {
-                                way.transport.send(batch, encoding, patience).map(Some).boxed_local()
+                                way.transport.send_batch(batch, encoding, patience).map(Some).boxed_local()
                             }
                             None => std::future::ready(None).boxed_local(),
                         },
@@ -311,7 +311,7 @@ impl Handler<LookUp> for Uploader {
             return Box::pin(actix::fut::ready(OutcomeReply::Unreachable));
         };
         self.superseded.notify_waiters();
-        Box::pin(way.transport.look_up(id).into_actor(self).map(move |exchange, uploader, _| {
+        Box::pin(way.transport.query_outcome(id).into_actor(self).map(move |exchange, uploader, _| {
             let found = classify_outcome_reply(id, &exchange.result);
             uploader.tell_link(
                 &exchange.result,
@@ -328,7 +328,8 @@ impl Handler<Probe> for Uploader {
     /// Tells nothing where nobody was asked, or where something that matters took its place.
     fn handle(&mut self, Probe: Probe, _: &mut Self::Context) -> Self::Result {
         let Ok(way) = self.way() else { return Box::pin(std::future::ready(None)) };
-        let (probing, superseded) = (way.transport.look_up(BatchId::new()), Rc::clone(&self.superseded));
+        let (probing, superseded) =
+            (way.transport.query_outcome(BatchId::new()), Rc::clone(&self.superseded));
         Box::pin(async move {
             tokio::select! {
                 exchange = probing => {

@@ -157,13 +157,13 @@ fn addresses_in<'a>(hosts: &'a str, name: &'a str) -> impl Iterator<Item = IpAdd
 mod tests {
     use super::*;
     use crate::config;
-    use crate::transport::proxy::first_hop;
+    use crate::transport::proxy::first_hop_host;
 
     #[test]
     fn the_hop_is_the_server_or_the_proxy_in_front_of_it() {
         let hop = |url: &str, proxy: &str| {
             let (url, proxy) = (url.to_owned(), proxy.to_owned());
-            Hop::to(first_hop(&config::Server { url, proxy, ..config::Server::default() }))
+            Hop::to(first_hop_host(&config::Server { url, proxy, ..config::Server::default() }))
         };
         assert_eq!(hop("", "none"), Hop::Nowhere);
         assert_eq!(hop("https://crm.example.com/base", "none"), Hop::Name("crm.example.com".into()));

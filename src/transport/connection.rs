@@ -1,7 +1,7 @@
-//! A connection to the server: what goes over it is counted, and what the kernel knows of it can be asked.
+//! A connection to the server that counts what is written, and can ask the kernel what was confirmed.
 //!
-//! HTTP and TLS lie over it. They drop it when they are done with it or when it broke; its [`Meter`]
-//! stays with whoever wants to know how far a request came.
+//! HTTP and TLS are layered on top of it, and drop it at its end. [`ConnectionStats`] outlives it, so that a
+//! request can still find out how much of it was sent.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
@@ -22,132 +22,131 @@ use tokio_rustls::client::TlsStream;
 use super::tcp_state::TcpState;
 use crate::clock::Clock;
 
-/// The kernel takes no more of a body than it can nearly send. Its usual buffer would swallow a
-/// whole body at once, and nobody could say when that was sent.
-const UNSENT_BYTES: u32 = 16 << 10;
+/// Limits the unsent bytes in the kernel. With its default buffer, the kernel could accept a whole body at once,
+/// and the time of sending would be unknown.
+const UNSENT_BYTES_MAX: u32 = 16 << 10;
 
-/// What is known of one connection, for longer than it lives.
+/// What is known of one connection, even after its end.
 #[derive(Debug)]
-pub(super) struct Meter {
+pub(super) struct ConnectionStats {
     clock: Clock,
-    /// The connection, for the kernel to be asked about; none once it is gone.
+    /// For asking the kernel; `None` after the end.
     socket: RefCell<Option<OwnedFd>>,
-    last: Cell<Option<TcpState>>,
-    /// Our side of it.
-    from: Option<IpAddr>,
-    /// What the kernel calls confirmed before anything was written.
-    offset: Option<u64>,
-    written: Cell<u64>,
-    moved: Cell<Duration>,
-    flushes: Cell<u64>,
-    flushed: Cell<Duration>,
-    stir: Rc<Notify>,
+    final_state: Cell<Option<TcpState>>,
+    local_address: Option<IpAddr>,
+    /// What the kernel counts as confirmed before the first write.
+    confirmed_at_start: Option<u64>,
+    written_bytes: Cell<u64>,
+    last_write: Cell<Duration>,
+    flush_count: Cell<u64>,
+    last_flush: Cell<Duration>,
+    /// Notified on every write and flush.
+    activity: Rc<Notify>,
 }
 
-impl Meter {
-    /// The address on our side.
-    pub(super) fn from(&self) -> Option<IpAddr> {
-        self.from
+impl ConnectionStats {
+    pub(super) fn local_address(&self) -> Option<IpAddr> {
+        self.local_address
     }
 
-    /// Bytes that the kernel took, TLS and all.
-    pub(super) fn written(&self) -> u64 {
-        self.written.get()
+    /// Bytes that the kernel accepted, including TLS.
+    pub(super) fn written_bytes(&self) -> u64 {
+        self.written_bytes.get()
     }
 
-    /// When it last took one.
-    pub(super) fn moved(&self) -> Duration {
-        self.moved.get()
+    /// When the kernel last accepted bytes.
+    pub(super) fn last_write(&self) -> Duration {
+        self.last_write.get()
     }
 
-    /// How often it had everything that was meant to go out.
-    pub(super) fn flushes(&self) -> u64 {
-        self.flushes.get()
+    /// How often the kernel had accepted everything there was to send.
+    pub(super) fn flush_count(&self) -> u64 {
+        self.flush_count.get()
     }
 
-    /// When that was so last.
-    pub(super) fn flushed(&self) -> Duration {
-        self.flushed.get()
+    /// When that was last the case.
+    pub(super) fn last_flush(&self) -> Duration {
+        self.last_flush.get()
     }
 
-    /// As it is now, or was at its end.
-    pub(super) fn state(&self) -> Option<TcpState> {
+    /// The state now, or at the end of the connection.
+    pub(super) fn tcp_state(&self) -> Option<TcpState> {
         match &*self.socket.borrow() {
-            Some(socket) => TcpState::of(socket),
-            None => self.last.get(),
+            Some(socket) => TcpState::read_from(socket),
+            None => self.final_state.get(),
         }
     }
 
-    /// How many of the written bytes the other side has confirmed.
-    pub(super) fn confirmed(&self) -> Option<u64> {
-        Some(self.state()?.confirmed.saturating_sub(self.offset?))
+    /// How many of the written bytes the peer has confirmed.
+    pub(super) fn confirmed_bytes(&self) -> Option<u64> {
+        Some(self.tcp_state()?.confirmed_bytes.saturating_sub(self.confirmed_at_start?))
     }
 
-    fn is_all_confirmed(&self) -> bool {
-        self.confirmed().is_some_and(|bytes| bytes >= self.written())
+    fn is_fully_confirmed(&self) -> bool {
+        self.confirmed_bytes().is_some_and(|bytes| bytes >= self.written_bytes())
     }
 
-    fn stirred(&self) {
-        self.moved.set(self.clock.now());
-        self.stir.notify_one();
+    fn record_progress(&self) {
+        self.last_write.set(self.clock.now());
+        self.activity.notify_one();
     }
 }
 
 /// One TCP connection.
 #[derive(Debug)]
-pub(super) struct Tcp {
+pub(super) struct TcpConnection {
     stream: TcpStream,
-    meter: Rc<Meter>,
+    stats: Rc<ConnectionStats>,
     is_closing: bool,
 }
 
-impl Tcp {
-    /// Takes a connection over; `stir` is notified whenever something goes out on it.
-    pub(super) fn new(stream: TcpStream, clock: Clock, stir: Rc<Notify>) -> io::Result<Self> {
-        SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES)?;
-        let meter = Rc::new(Meter {
+impl TcpConnection {
+    /// Wraps a connection; `activity` is notified on every write and flush.
+    pub(super) fn new(stream: TcpStream, clock: Clock, activity: Rc<Notify>) -> io::Result<Self> {
+        SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+        let stats = Rc::new(ConnectionStats {
             clock,
             socket: RefCell::new(Some(stream.as_fd().try_clone_to_owned()?)),
-            last: Cell::default(),
-            from: stream.local_addr().ok().map(|local| local.ip()),
-            offset: TcpState::of(&stream).map(|state| state.confirmed),
-            written: Cell::default(),
-            moved: Cell::new(clock.now()),
-            flushes: Cell::default(),
-            flushed: Cell::default(),
-            stir,
+            final_state: Cell::default(),
+            local_address: stream.local_addr().ok().map(|local| local.ip()),
+            confirmed_at_start: TcpState::read_from(&stream).map(|state| state.confirmed_bytes),
+            written_bytes: Cell::default(),
+            last_write: Cell::new(clock.now()),
+            flush_count: Cell::default(),
+            last_flush: Cell::default(),
+            activity,
         });
-        Ok(Self { stream, meter, is_closing: false })
+        Ok(Self { stream, stats, is_closing: false })
     }
 
-    pub(super) fn meter(&self) -> Rc<Meter> {
-        Rc::clone(&self.meter)
+    pub(super) fn stats(&self) -> Rc<ConnectionStats> {
+        Rc::clone(&self.stats)
     }
 
-    fn count(&self, written: &Poll<io::Result<usize>>) {
+    fn count_written(&self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(bytes)) = written {
-            self.meter.written.set(self.meter.written.get() + *bytes as u64);
-            self.meter.stirred();
+            self.stats.written_bytes.set(self.stats.written_bytes.get() + *bytes as u64);
+            self.stats.record_progress();
         }
     }
 }
 
-impl Drop for Tcp {
-    /// What the other side has not confirmed is withdrawn. After a plain close the kernel would go
-    /// on sending it: a batch that was given up could arrive after all, behind its own look-up.
+impl Drop for TcpConnection {
+    /// Resets the connection unless everything was confirmed. After a plain close the kernel would continue
+    /// to send: a batch that was given up could still arrive, after the query for its outcome.
     fn drop(&mut self) {
-        self.meter.last.set(TcpState::of(&self.stream));
-        self.meter.socket.take();
+        self.stats.final_state.set(TcpState::read_from(&self.stream));
+        self.stats.socket.take();
         if !self.is_closing
-            && !self.meter.is_all_confirmed()
+            && !self.stats.is_fully_confirmed()
             && let Err(error) = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
         {
-            tracing::debug!(%error, "a connection is closed without a reset");
+            tracing::debug!(%error, "a connection could not be reset before its close");
         }
     }
 }
 
-impl AsyncRead for Tcp {
+impl AsyncRead for TcpConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -157,10 +156,10 @@ impl AsyncRead for Tcp {
     }
 }
 
-impl AsyncWrite for Tcp {
+impl AsyncWrite for TcpConnection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.count(&written);
+        self.count_written(&written);
         written
     }
 
@@ -170,7 +169,7 @@ impl AsyncWrite for Tcp {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.count(&written);
+        self.count_written(&written);
         written
     }
 
@@ -178,11 +177,11 @@ impl AsyncWrite for Tcp {
         self.stream.is_write_vectored()
     }
 
-    /// Whoever lies over it flushes it only when nothing is left with themselves.
+    /// The layers above call this only when they hold no more data themselves.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.meter.flushes.set(self.meter.flushes.get() + 1);
-        self.meter.flushed.set(self.meter.clock.now());
-        self.meter.stir.notify_one();
+        self.stats.flush_count.set(self.stats.flush_count.get() + 1);
+        self.stats.last_flush.set(self.stats.clock.now());
+        self.stats.activity.notify_one();
         Poll::Ready(Ok(()))
     }
 
@@ -192,56 +191,56 @@ impl AsyncWrite for Tcp {
     }
 }
 
-/// What HTTP is given: TCP, or TLS with the server, with its proxy, or with both, one inside the other.
+/// The stream below HTTP: TCP, or TLS with the server, with its proxy, or with both, one inside the other.
 #[derive(Debug)]
-pub(super) enum Line {
-    /// To the server, or through a proxy that passes everything on.
-    Plain(Tcp),
-    /// TLS over another line.
-    OverTls(Box<TlsStream<Line>>),
+pub(super) enum ClientStream {
+    /// To the server directly, or through the tunnel of a proxy.
+    Plain(TcpConnection),
+    /// TLS over another stream.
+    Tls(Box<TlsStream<ClientStream>>),
 }
 
-impl Line {
-    fn tcp(&self) -> &Tcp {
+impl ClientStream {
+    fn tcp_connection(&self) -> &TcpConnection {
         match self {
             Self::Plain(tcp) => tcp,
-            Self::OverTls(tls) => tls.get_ref().0.tcp(),
+            Self::Tls(tls) => tls.get_ref().0.tcp_connection(),
         }
     }
 }
 
-impl Drop for Line {
-    /// Ends TLS as its peer expects, without waiting, unless a request is to be withdrawn.
+impl Drop for ClientStream {
+    /// Sends the TLS close notice without waiting, unless the connection is to be reset.
     fn drop(&mut self) {
-        if let Self::OverTls(tls) = self
-            && tls.get_ref().0.tcp().meter.is_all_confirmed()
+        if let Self::Tls(tls) = self
+            && tls.get_ref().0.tcp_connection().stats.is_fully_confirmed()
             && let Poll::Ready(Err(error)) =
                 Pin::new(tls.as_mut()).poll_shutdown(&mut Context::from_waker(Waker::noop()))
         {
-            tracing::debug!(%error, "a TLS connection ended without a notice to its peer");
+            tracing::debug!(%error, "a TLS connection ended without a close notice");
         }
     }
 }
 
-/// Calls the same method of whatever the line is.
-macro_rules! forward {
+/// Calls the same method of the stream inside.
+macro_rules! delegate {
     ($self:ident.$method:ident($($argument:expr),*)) => {
         match $self.get_mut() {
-            Line::Plain(tcp) => Pin::new(tcp).$method($($argument),*),
-            Line::OverTls(tls) => Pin::new(tls).$method($($argument),*),
+            ClientStream::Plain(tcp) => Pin::new(tcp).$method($($argument),*),
+            ClientStream::Tls(tls) => Pin::new(tls).$method($($argument),*),
         }
     };
 }
 
-impl AsyncRead for Line {
+impl AsyncRead for ClientStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        forward!(self.poll_read(cx, buf))
+        delegate!(self.poll_read(cx, buf))
     }
 }
 
-impl AsyncWrite for Line {
+impl AsyncWrite for ClientStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        forward!(self.poll_write(cx, buf))
+        delegate!(self.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -249,31 +248,31 @@ impl AsyncWrite for Line {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        forward!(self.poll_write_vectored(cx, bufs))
+        delegate!(self.poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(tcp) => tcp.is_write_vectored(),
-            Self::OverTls(tls) => tls.is_write_vectored(),
+            Self::Tls(tls) => tls.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        forward!(self.poll_flush(cx))
+        delegate!(self.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        forward!(self.poll_shutdown(cx))
+        delegate!(self.poll_shutdown(cx))
     }
 }
 
-impl ActixStream for Line {
+impl ActixStream for ClientStream {
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
-        ActixStream::poll_read_ready(&self.tcp().stream, cx)
+        ActixStream::poll_read_ready(&self.tcp_connection().stream, cx)
     }
 
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
-        ActixStream::poll_write_ready(&self.tcp().stream, cx)
+        ActixStream::poll_write_ready(&self.tcp_connection().stream, cx)
     }
 }

@@ -1,4 +1,4 @@
-//! Makes connections: finds the server or its proxy, tries every address, and gets through the proxy.
+//! Opens connections: resolves the server or its proxy, tries every address, and passes the proxy.
 
 use std::future::poll_fn;
 use std::net::UdpSocket;
@@ -10,45 +10,45 @@ use thiserror::Error;
 use tokio::sync::Notify;
 use tower_service::Service;
 
-use super::connection::{Line, Tcp};
+use super::connection::{ClientStream, TcpConnection};
 use super::host::host_and_port;
-use super::proxy::{Proxy, Refusal};
+use super::proxy::{Proxy, TunnelError};
 use super::tls::{TlsClient, TlsError, TlsPeer, explain_tls_error};
-use super::transfer_trace::Newest;
+use super::transfer_trace::CurrentConnection;
 use crate::causes::with_causes;
 use crate::clock::Clock;
 use crate::config;
 
-/// Why there is no connection. Nothing was sent, and the records wait.
+/// Why a connection could not be opened. Nothing was sent, and the records wait.
 #[derive(Debug, Error)]
 pub(super) enum DialError {
-    /// Neither did any address of the server answer.
+    /// No address of the server could be reached.
     #[error("cannot connect to {to}: {why}")]
     Server { to: String, why: String },
-    /// Nor did any of the proxy.
+    /// No address of the proxy could be reached.
     #[error("cannot connect to the proxy {to}: {why}")]
     Proxy { to: String, why: String },
-    /// The proxy answered, but does not let the connection through.
+    /// The proxy was reached, and opened no tunnel.
     #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The server answered, but there is no TLS with it.
+    Tunnel(#[from] TunnelError),
+    /// The server was reached, and the TLS handshake failed.
     #[error("the TLS handshake failed: {0}")]
     Tls(String),
 }
 
-/// What makes connections to one server.
+/// Opens connections to one server.
 pub(super) struct Dialer {
     tcp: HttpConnector,
     server: Uri,
     proxy: Option<Proxy>,
     tls: TlsClient,
     clock: Clock,
-    newest: Newest,
-    stir: Rc<Notify>,
+    current: CurrentConnection,
+    activity: Rc<Notify>,
 }
 
 impl Dialer {
-    /// For a server, perhaps behind a proxy.
+    /// For a server, which may be behind a proxy.
     pub(super) fn new(
         config: &config::Server,
         server: Uri,
@@ -61,51 +61,60 @@ impl Dialer {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_tcp_user_timeout(Some(config.stall_timeout.0));
-        // It is divided among the addresses.
+        // The connector divides this time among the addresses.
         tcp.set_connect_timeout(Some(config.connect_timeout.0));
-        Ok(Self { tcp, server, proxy, tls, clock, newest: Newest::default(), stir: Rc::default() })
+        Ok(Self {
+            tcp,
+            server,
+            proxy,
+            tls,
+            clock,
+            current: CurrentConnection::default(),
+            activity: Rc::default(),
+        })
     }
 
-    /// The connection that was made last.
-    pub(super) fn newest(&self) -> &Newest {
-        &self.newest
+    /// The connection that was opened last.
+    pub(super) fn current_connection(&self) -> &CurrentConnection {
+        &self.current
     }
 
-    /// Whether the connection that was made last comes from an address that is no longer ours.
-    pub(super) fn has_lost_its_address(&self) -> bool {
-        let from = self.newest.borrow().as_ref().and_then(|meter| meter.from());
-        from.is_some_and(|address| UdpSocket::bind((address, 0)).is_err())
+    /// Whether the local address of the current connection is gone.
+    pub(super) fn has_lost_address(&self) -> bool {
+        let local = self.current.borrow().as_ref().and_then(|stats| stats.local_address());
+        local.is_some_and(|address| UdpSocket::bind((address, 0)).is_err())
     }
 
-    /// What is notified when something goes out on a connection.
-    pub(super) fn stir(&self) -> &Rc<Notify> {
-        &self.stir
+    /// Notified when a connection makes progress.
+    pub(super) fn activity(&self) -> &Rc<Notify> {
+        &self.activity
     }
 
-    /// A connection to the server, with nothing on it yet.
-    pub(super) async fn dial(&self) -> Result<Line, DialError> {
-        self.newest.take();
-        let line = match &self.proxy {
+    /// Opens a connection to the server.
+    pub(super) async fn open_connection(&self) -> Result<ClientStream, DialError> {
+        self.current.take();
+        let stream = match &self.proxy {
             None => {
                 let failed = |why| DialError::Server { to: host_and_port(&self.server), why };
-                Line::Plain(self.connect(&self.server).await.map_err(failed)?)
+                ClientStream::Plain(self.connect_tcp(&self.server).await.map_err(failed)?)
             }
             Some(proxy) => {
                 let failed = |why| DialError::Proxy { to: host_and_port(proxy.uri()), why };
-                let tcp = self.connect(proxy.uri()).await.map_err(failed)?;
-                proxy.pass(tcp, &host_and_port(&self.server), &self.tls).await?
+                let tcp = self.connect_tcp(proxy.uri()).await.map_err(failed)?;
+                proxy.open_tunnel(tcp, &host_and_port(&self.server), &self.tls).await?
             }
         };
-        let secured = self.tls.secure(line, TlsPeer::Server, &self.server).await;
-        secured.map_err(|error| DialError::Tls(explain_tls_error(&error)))
+        let encrypted = self.tls.encrypt_stream(stream, TlsPeer::Server, &self.server).await;
+        encrypted.map_err(|error| DialError::Tls(explain_tls_error(&error)))
     }
 
-    async fn connect(&self, to: &Uri) -> Result<Tcp, String> {
+    async fn connect_tcp(&self, to: &Uri) -> Result<TcpConnection, String> {
         let mut tcp = self.tcp.clone();
         poll_fn(|cx| tcp.poll_ready(cx)).await.map_err(|error| with_causes(&error))?;
         let stream = tcp.call(to.clone()).await.map_err(|error| with_causes(&error))?.into_inner();
-        let tcp = Tcp::new(stream, self.clock, Rc::clone(&self.stir)).map_err(|error| error.to_string())?;
-        self.newest.replace(Some(tcp.meter()));
+        let tcp = TcpConnection::new(stream, self.clock, Rc::clone(&self.activity))
+            .map_err(|error| error.to_string())?;
+        self.current.replace(Some(tcp.stats()));
         Ok(tcp)
     }
 }

@@ -2,28 +2,28 @@
 
 use hyper::Uri;
 
-/// `host:port`, with the port even where it is the scheme's own.
+/// `host:port`, with the port even if it is the default of the scheme.
 pub(super) fn host_and_port(uri: &Uri) -> String {
     format!("{}:{}", uri.host().unwrap_or_default(), port_or_default(uri))
 }
 
-/// The value of `Host` (RFC 9110 §7.2), without a port that is the scheme's own.
+/// The value of `Host` (RFC 9110 §7.2), without a port that is the default of the scheme.
 pub(super) fn host_header(uri: &Uri) -> String {
-    let is_own = uri.port_u16().is_none_or(|port| port == default_port(uri));
-    if is_own { uri.host().unwrap_or_default().to_owned() } else { host_and_port(uri) }
+    let is_default = uri.port_u16().is_none_or(|port| port == scheme_port(uri));
+    if is_default { uri.host().unwrap_or_default().to_owned() } else { host_and_port(uri) }
 }
 
-/// As resolvers and TLS take it: an IPv6 address without its brackets.
+/// The host as resolvers and TLS expect it: an IPv6 address without its brackets.
 pub(super) fn host_without_brackets(uri: &Uri) -> &str {
     uri.host().unwrap_or_default().trim_matches(['[', ']'])
 }
 
-/// The port that connections are made to.
+/// The port to connect to.
 pub(super) fn port_or_default(uri: &Uri) -> u16 {
-    uri.port_u16().unwrap_or(default_port(uri))
+    uri.port_u16().unwrap_or(scheme_port(uri))
 }
 
-fn default_port(uri: &Uri) -> u16 {
+fn scheme_port(uri: &Uri) -> u16 {
     if uri.scheme_str() == Some("https") { 443 } else { 80 }
 }
 
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_port_is_in_the_header_unless_it_is_the_schemes_own() {
+    fn the_header_has_the_port_unless_it_is_the_default() {
         for (url, expected) in [
             ("http://crm.example", "crm.example"),
             ("http://crm.example:80", "crm.example"),

@@ -1,4 +1,4 @@
-//! The protocol over HTTP: what a request says. Only this module knows awc.
+//! The protocol over HTTP: the content of requests. Only this module uses awc.
 
 mod failure;
 mod kept_connection;
@@ -19,53 +19,53 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 
-use self::kept_connection::{AGE_LIMIT, Pool};
+use self::kept_connection::{CONNECTION_AGE_MAX, KeptConnection};
 use super::credential::Token;
-use super::encoding::Encoding;
+use super::encoding::ContentEncoding;
 use super::host::host_header;
 use super::proxy::ProxyError;
-use super::request_limits::Limits;
+use super::request_limits::RequestLimits;
 use super::tls::TlsError;
-use super::{Exchange, Parting, Transport};
+use super::{ConnectionInvalidation, Exchange, Transport};
 use crate::config;
 use crate::model::{Batch, BatchId, DeviceId, Network};
 use crate::protocol::exchange::{Delivery, RequestFailure, RequestResult, ServerHints};
 use crate::protocol::wire::{self, BatchRequest, WireRecord};
 
-/// Why there is no transport.
+/// Why a transport cannot be created.
 #[derive(Debug, Error)]
 pub enum TransportError {
     /// The address of the server cannot be used.
-    #[error("server.url is no URL: {0}")]
+    #[error("server.url is not a URL: {0}")]
     Url(#[from] hyper::http::uri::InvalidUri),
-    /// There is no TLS.
+    /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// There is no way through the proxy.
+    /// The proxy cannot be used.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
 }
 
-/// Carries batches over HTTP/1.1, with or without TLS.
-pub struct Http {
-    pool: Rc<Pool>,
+/// Sends batches over HTTP/1.1, with or without TLS.
+pub struct HttpTransport {
+    connection: Rc<KeptConnection>,
     config: config::Server,
     endpoint: String,
-    sender: Sender,
-    watch: JoinHandle<()>,
+    identity: SenderIdentity,
+    invalidation_watch: JoinHandle<()>,
 }
 
-/// Who sends.
+/// What identifies the device to the server.
 #[derive(Clone)]
-struct Sender {
-    /// awc would leave a port out that is another scheme's own.
+struct SenderIdentity {
+    /// Set here because awc would omit a port that is the default of another scheme.
     host: String,
     device: DeviceId,
     token: Option<Token>,
 }
 
-impl Sender {
-    fn sign(&self, request: ClientRequest) -> ClientRequest {
+impl SenderIdentity {
+    fn add_headers(&self, request: ClientRequest) -> ClientRequest {
         let request = request
             .insert_header((header::HOST, self.host.as_str()))
             .insert_header((wire::DEVICE_ID, self.device.to_string()));
@@ -76,41 +76,41 @@ impl Sender {
     }
 }
 
-impl Http {
-    /// A transport as configured, on the thread that will use it. When `parting` tells that connections
-    /// are of no use, what is under way ends, and none of them is used again.
+impl HttpTransport {
+    /// Creates a transport, on the thread that will use it. On a notification of `invalidation`, requests in flight
+    /// end, and existing connections are not used again.
     pub fn new(
         config: &config::Server,
         device: DeviceId,
         token: Option<Token>,
-        parting: Rc<Parting>,
+        invalidation: Rc<ConnectionInvalidation>,
     ) -> Result<Self, TransportError> {
         let server: Uri = config.url.parse()?;
-        let sender = Sender { host: host_header(&server), device, token };
-        let pool = Rc::new(Pool::new(config, server, parting, AGE_LIMIT)?);
-        let watched = Rc::clone(&pool);
-        let watch = actix_rt::spawn(async move {
+        let identity = SenderIdentity { host: host_header(&server), device, token };
+        let connection = Rc::new(KeptConnection::new(config, server, invalidation, CONNECTION_AGE_MAX)?);
+        let watched = Rc::clone(&connection);
+        let invalidation_watch = actix_rt::spawn(async move {
             loop {
-                watched.parted().await;
-                watched.renew();
+                watched.wait_for_invalidation().await;
+                watched.drop_connection();
             }
         });
-        // Where TLS is spoken, it lies below what awc is given.
+        // TLS is added below awc, so awc always gets an http URL.
         let (_, authority_and_path) = config.url.split_once("://").unwrap_or_default();
         let endpoint = format!("http://{}{}", authority_and_path.trim_end_matches('/'), config.path);
-        Ok(Self { pool, config: config.clone(), endpoint, sender, watch })
+        Ok(Self { connection, config: config.clone(), endpoint, identity, invalidation_watch })
     }
 
-    fn exchange(
+    fn send_request(
         &self,
         request: impl Fn(&Client) -> ClientRequest + 'static,
         body: Bytes,
-        limits: Limits,
+        limits: RequestLimits,
     ) -> LocalBoxFuture<'static, Exchange> {
-        let (pool, token) = (Rc::clone(&self.pool), self.sender.token.clone());
+        let (connection, token) = (Rc::clone(&self.connection), self.identity.token.clone());
         async move {
-            let mut exchange = pool.exchange(request, body, &limits).await;
-            // Here it is known which one was sent.
+            let mut exchange = connection.send_request(request, body, &limits).await;
+            // Only here is it known which token was sent.
             if let Some(token) = token {
                 token.hide_in(&mut exchange.result);
             }
@@ -120,31 +120,31 @@ impl Http {
     }
 }
 
-impl Drop for Http {
+impl Drop for HttpTransport {
     fn drop(&mut self) {
-        self.watch.abort();
+        self.invalidation_watch.abort();
     }
 }
 
-impl Transport for Http {
-    fn send(
+impl Transport for HttpTransport {
+    fn send_batch(
         &self,
         batch: Arc<Batch>,
-        encoding: Option<Encoding>,
-        patience: Option<Duration>,
+        encoding: Option<ContentEncoding>,
+        response_deadline: Option<Duration>,
     ) -> LocalBoxFuture<'static, Exchange> {
-        let body = body_of(&batch, self.sender.device).and_then(|body| match encoding {
+        let body = encode_batch(&batch, self.identity.device).and_then(|body| match encoding {
             Some(encoding) => encoding.encode(&body).map_err(|error| error.to_string()),
             None => Ok(body),
         });
         let body = match body {
             Ok(body) => Bytes::from(body),
-            Err(message) => return std::future::ready(unsent(message)).boxed_local(),
+            Err(message) => return std::future::ready(failed_before_sending(message)).boxed_local(),
         };
-        let (endpoint, sender) = (self.endpoint.clone(), self.sender.clone());
+        let (endpoint, identity) = (self.endpoint.clone(), self.identity.clone());
         let request = move |client: &Client| {
-            let request = sender
-                .sign(client.post(&endpoint))
+            let request = identity
+                .add_headers(client.post(&endpoint))
                 .insert_header((wire::BATCH_ID, batch.open.id.to_string()))
                 .insert_header((wire::BATCH_SEQUENCE, batch.sequence.to_string()))
                 .insert_header((wire::ATTEMPT, batch.open.attempt.to_string()))
@@ -154,18 +154,18 @@ impl Transport for Http {
                 None => request,
             }
         };
-        self.exchange(request, body, Limits::of_batch(&self.config, patience))
+        self.send_request(request, body, RequestLimits::for_batch(&self.config, response_deadline))
     }
 
-    fn look_up(&self, batch: BatchId) -> LocalBoxFuture<'static, Exchange> {
-        let (url, sender) = (format!("{}/{batch}", self.endpoint), self.sender.clone());
-        let request = move |client: &Client| sender.sign(client.get(&url));
-        self.exchange(request, Bytes::new(), Limits::of_look_up(&self.config))
+    fn query_outcome(&self, batch: BatchId) -> LocalBoxFuture<'static, Exchange> {
+        let (url, identity) = (format!("{}/{batch}", self.endpoint), self.identity.clone());
+        let request = move |client: &Client| identity.add_headers(client.get(&url));
+        self.send_request(request, Bytes::new(), RequestLimits::for_outcome_query(&self.config))
     }
 }
 
-/// A pure function of the batch: a resend is byte-identical.
-fn body_of(batch: &Batch, device: DeviceId) -> Result<Vec<u8>, String> {
+/// A pure function of the batch, so that a resend is identical to the byte.
+fn encode_batch(batch: &Batch, device: DeviceId) -> Result<Vec<u8>, String> {
     let records = batch.records.iter().map(|record| {
         Ok(WireRecord {
             id: record.id,
@@ -184,8 +184,8 @@ fn body_of(batch: &Batch, device: DeviceId) -> Result<Vec<u8>, String> {
     serde_json::to_vec(&request).map_err(|error| error.to_string())
 }
 
-/// A batch that could not even be put into words.
-fn unsent(message: String) -> Exchange {
+/// For a batch that could not be encoded.
+fn failed_before_sending(message: String) -> Exchange {
     Exchange {
         result: RequestResult::Failure(RequestFailure { delivery: Delivery::NotSent, message }),
         hints: ServerHints::default(),

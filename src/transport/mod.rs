@@ -1,4 +1,4 @@
-//! The way to the server: one narrow trait, so that another protocol is another file.
+//! Sends requests to the server. One narrow trait, so that another protocol would be another file.
 
 mod connection;
 pub mod credential;
@@ -21,44 +21,44 @@ use tokio::sync::Notify;
 
 use crate::model::{Batch, BatchId, Network};
 use crate::protocol::exchange::{RequestResult, ServerHints};
-use encoding::Encoding;
+use encoding::ContentEncoding;
 
-/// What carries batches to the server. Its futures never fail: what happened is an answer, too.
+/// Sends batches to the server. Its futures never fail: an [`Exchange`] also describes a failure.
 pub trait Transport {
-    /// Sends a batch. With `patience`, an answer is waited for no longer than that after the body is out.
-    fn send(
+    /// Sends a batch. With `response_deadline`, it waits no longer than that for a response once the body is out.
+    fn send_batch(
         &self,
         batch: Arc<Batch>,
-        encoding: Option<Encoding>,
-        patience: Option<Duration>,
+        encoding: Option<ContentEncoding>,
+        response_deadline: Option<Duration>,
     ) -> LocalBoxFuture<'static, Exchange>;
 
-    /// Asks what became of a batch.
-    fn look_up(&self, batch: BatchId) -> LocalBoxFuture<'static, Exchange>;
+    /// Asks the server for the outcome of a batch.
+    fn query_outcome(&self, batch: BatchId) -> LocalBoxFuture<'static, Exchange>;
 }
 
-/// Tells when connections are of no use any more.
+/// Notified when existing connections can no longer be used.
 #[derive(Debug, Default)]
-pub struct Parting {
-    /// All of them: the link went away.
-    pub gone: Notify,
-    /// Those whose address on our side is no longer ours.
-    pub moved: Notify,
+pub struct ConnectionInvalidation {
+    /// The link is down: no connection can be used.
+    pub link_down: Notify,
+    /// A local address may be gone: connections from it cannot be used.
+    pub address_changed: Notify,
 }
 
-/// One request and what came of it.
+/// One request and its result.
 #[derive(Clone, Debug)]
 pub struct Exchange {
-    /// The answer, or how far the request came.
+    /// The response, or how much of the request was sent.
     pub result: RequestResult,
-    /// What the server asks for.
+    /// What the server asks of the next batches.
     pub hints: ServerHints,
-    /// The encodings that the server says it takes, when it says so.
-    pub accepts: Option<Vec<Encoding>>,
-    /// What time the server has, since 1970, when it says so.
+    /// The encodings that the server accepts, if it names them.
+    pub accepts: Option<Vec<ContentEncoding>>,
+    /// The server's time since 1970, if it sends one.
     pub date: Option<Duration>,
-    /// From the first thought of it to the answer.
+    /// From the start of the request to the response.
     pub took: Duration,
-    /// What the network was like.
+    /// Measurements of the network.
     pub network: Network,
 }

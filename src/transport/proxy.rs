@@ -1,7 +1,7 @@
-//! The way through an HTTP proxy: which one, and how it is asked to let a connection through.
+//! HTTP proxies: which one is used, and how it opens a tunnel to the server.
 //!
-//! It is always asked by CONNECT, for `http` servers, too: so there is one way through a proxy and
-//! not two, and a proxy never rewrites what the protocol says.
+//! CONNECT is used for `http` servers, too. So there is only one way to pass a proxy, and a proxy never
+//! rewrites a request.
 
 mod exemption;
 
@@ -20,36 +20,36 @@ use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
 use self::exemption::is_exempt_by_environment;
-use super::connection::{Line, Tcp};
+use super::connection::{ClientStream, TcpConnection};
 use super::credential;
 use super::host::{host_and_port, host_without_brackets};
 use super::tls::{TlsClient, TlsPeer, explain_tls_error};
 use crate::config;
 
-/// Largest head of an answer that a proxy may give.
-const HEAD_BYTES: usize = 16 << 10;
+/// Largest head of a proxy's response.
+const RESPONSE_HEAD_BYTES_MAX: usize = 16 << 10;
 
 /// Why the configured proxy cannot be used.
 #[derive(Debug, Error)]
 pub enum ProxyError {
-    /// No proxy can have this address.
-    #[error("server.proxy: {0:?} is no URL")]
-    NoUrl(String),
+    /// Not the address of a proxy.
+    #[error("server.proxy: {0:?} is not a URL")]
+    NotAUrl(String),
     /// The environment names a proxy of another kind.
     #[error(
         "the environment names a {0} proxy, and only http and https proxies can be used: set server.proxy"
     )]
-    Kind(String),
-    /// Its password, which is in the address, has an `@`.
+    UnsupportedScheme(String),
+    /// The address holds a password with an `@`.
     #[error(
         "the address of the proxy holds more than one @: put the credential into server.proxy_credential_file, \
          or write %40 for an @ in it"
     )]
     Ambiguous,
-    /// The file with the credential is not used.
+    /// The file with the credential cannot be used.
     #[error("server.proxy_credential_file: {0}")]
-    Refused(#[from] credential::Refusal),
-    /// The file with the credential holds something else.
+    CredentialFile(#[from] credential::SecretFileError),
+    /// The file does not hold a credential.
     #[error("server.proxy_credential_file: {} does not hold user:password", path.display())]
     NoCredential {
         /// The file.
@@ -57,18 +57,18 @@ pub enum ProxyError {
     },
 }
 
-/// The proxy was reached, but there is no way through it.
+/// The proxy was reached, and opened no tunnel.
 #[derive(Debug, Error)]
-pub(super) enum Refusal {
-    /// It says so.
+pub(super) enum TunnelError {
+    /// It refused by status.
     #[error("the proxy {proxy} does not let the connection to {server} through: HTTP {status}")]
     Status { proxy: String, server: String, status: StatusCode },
-    /// It said something else, or nothing.
+    /// Its response is not a valid one, or missing.
     #[error("the proxy {proxy} cannot be used: {why}")]
-    Broken { proxy: String, why: String },
+    Unusable { proxy: String, why: String },
 }
 
-/// A proxy, and what it asks for.
+/// A proxy, and the credential for it.
 pub(super) struct Proxy {
     uri: Uri,
     /// The value of `Proxy-Authorization`.
@@ -76,9 +76,9 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    /// The proxy for a server; none when it is reached directly.
-    pub(super) fn find(config: &config::Server, server: &Uri) -> Result<Option<Self>, ProxyError> {
-        let Some(found) = choose(config, server)? else { return Ok(None) };
+    /// The proxy for a server; `None` if the server is reached directly.
+    pub(super) fn for_server(config: &config::Server, server: &Uri) -> Result<Option<Self>, ProxyError> {
+        let Some(found) = select_proxy(config, server)? else { return Ok(None) };
         let credential = match &config.proxy_credential_file {
             Some(path) => Some(read_credential(path)?),
             None => found.basic_auth().and_then(|value| value.to_str().ok()).map(SecretString::from),
@@ -86,70 +86,74 @@ impl Proxy {
         Ok(Some(Self { uri: found.uri().clone(), credential }))
     }
 
-    /// Where it is.
     pub(super) fn uri(&self) -> &Uri {
         &self.uri
     }
 
-    /// Whether it is spoken to over TLS.
+    /// Whether the connection to the proxy itself uses TLS.
     pub(super) fn needs_tls(&self) -> bool {
         self.uri.scheme_str() == Some("https")
     }
 
-    /// Gets a connection to the proxy through to the server.
-    pub(super) async fn pass(&self, tcp: Tcp, server: &str, tls: &TlsClient) -> Result<Line, Refusal> {
-        let line = tls.secure(Line::Plain(tcp), TlsPeer::Proxy, &self.uri).await;
-        let line = line.map_err(|error| self.fails(&explain_tls_error(&error)))?;
-        let broken = |error: hyper::Error| self.fails(&explain_tls_error(&error));
+    /// Opens a tunnel to the server over a connection to the proxy.
+    pub(super) async fn open_tunnel(
+        &self,
+        tcp: TcpConnection,
+        server: &str,
+        tls: &TlsClient,
+    ) -> Result<ClientStream, TunnelError> {
+        let stream = tls.encrypt_stream(ClientStream::Plain(tcp), TlsPeer::Proxy, &self.uri).await;
+        let stream = stream.map_err(|error| self.unusable(&explain_tls_error(&error)))?;
+        let http_error = |error: hyper::Error| self.unusable(&explain_tls_error(&error));
         let (mut sender, connection) = http1::Builder::new()
-            .max_buf_size(HEAD_BYTES)
-            .handshake::<_, Empty<Bytes>>(TokioIo::new(line))
+            .max_buf_size(RESPONSE_HEAD_BYTES_MAX)
+            .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
             .await
-            .map_err(broken)?;
+            .map_err(http_error)?;
         let mut request = Request::connect(server).header(HOST, server);
         if let Some(credential) = &self.credential {
             let mut value = HeaderValue::from_str(credential.expose_secret())
-                .map_err(|error| self.fails(&error.to_string()))?;
+                .map_err(|error| self.unusable(&error.to_string()))?;
             value.set_sensitive(true);
             request = request.header(PROXY_AUTHORIZATION, value);
         }
-        let request = request.body(Empty::new()).map_err(|error| self.fails(&error.to_string()))?;
-        // Both ends are let go with the answer, so that nothing waits for a body or another request.
-        let answer = async move { sender.send_request(request).await.map(|answer| answer.status()) };
-        let (status, ended) = join(answer, connection.without_shutdown()).await;
-        let status = status.map_err(broken)?;
+        let request = request.body(Empty::new()).map_err(|error| self.unusable(&error.to_string()))?;
+        // The response drops both halves, so that nothing waits for a body or another request.
+        let response = async move { sender.send_request(request).await.map(|response| response.status()) };
+        let (status, ended) = join(response, connection.without_shutdown()).await;
+        let status = status.map_err(http_error)?;
         if !status.is_success() {
-            return Err(Refusal::Status { proxy: self.name(), server: server.to_owned(), status });
+            return Err(TunnelError::Status { proxy: self.address(), server: server.to_owned(), status });
         }
-        let parts = ended.map_err(broken)?;
-        // A server never speaks first.
+        let parts = ended.map_err(http_error)?;
+        // The server never sends first.
         if parts.read_buf.is_empty() {
             Ok(parts.io.into_inner())
         } else {
-            Err(self.fails("it sent more than its answer"))
+            Err(self.unusable("it sent more than its response"))
         }
     }
 
     /// For people.
-    fn name(&self) -> String {
+    fn address(&self) -> String {
         host_and_port(&self.uri)
     }
 
-    fn fails(&self, why: &str) -> Refusal {
-        Refusal::Broken { proxy: self.name(), why: why.to_owned() }
+    fn unusable(&self, why: &str) -> TunnelError {
+        TunnelError::Unusable { proxy: self.address(), why: why.to_owned() }
     }
 }
 
-/// The host that connections are made to: the server's, or its proxy's. None where there is no way.
-pub fn first_hop(config: &config::Server) -> Option<String> {
+/// The host to connect to: the server's, or its proxy's. `None` if an address is invalid.
+pub fn first_hop_host(config: &config::Server) -> Option<String> {
     let server: Uri = config.url.parse().ok()?;
-    let proxy = choose(config, &server).ok()?;
+    let proxy = select_proxy(config, &server).ok()?;
     let first = proxy.as_ref().map_or(&server, Intercept::uri);
     Some(host_without_brackets(first).to_owned()).filter(|host| !host.is_empty())
 }
 
-/// The proxy for a server, as it is configured, or as the environment says.
-fn choose(config: &config::Server, server: &Uri) -> Result<Option<Intercept>, ProxyError> {
+/// The proxy for a server, from the configuration or the environment.
+fn select_proxy(config: &config::Server, server: &Uri) -> Result<Option<Intercept>, ProxyError> {
     let matcher = match config.proxy.as_str() {
         "none" => return Ok(None),
         "auto" if is_exempt_by_environment(server) => return Ok(None),
@@ -158,21 +162,21 @@ fn choose(config: &config::Server, server: &Uri) -> Result<Option<Intercept>, Pr
     };
     let Some(found) = matcher.intercept(server) else {
         let is_named = !matches!(config.proxy.as_str(), "auto");
-        return if is_named { Err(ProxyError::NoUrl(config.proxy.clone())) } else { Ok(None) };
+        return if is_named { Err(ProxyError::NotAUrl(config.proxy.clone())) } else { Ok(None) };
     };
-    // What comes before an `@` was to be taken off. What is left of it is part of a secret.
+    // The matcher removes what precedes an `@`. A second `@` means that part of a secret is left.
     if found.uri().authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err(ProxyError::Ambiguous);
     }
     match found.uri().scheme_str() {
         Some("http" | "https") => Ok(Some(found)),
-        other => Err(ProxyError::Kind(other.unwrap_or_default().to_owned())),
+        other => Err(ProxyError::UnsupportedScheme(other.unwrap_or_default().to_owned())),
     }
 }
 
 /// `user:password` as a value of `Proxy-Authorization` (RFC 7617).
 fn read_credential(path: &Path) -> Result<SecretString, ProxyError> {
-    let bytes = credential::secret(path)?;
+    let bytes = credential::read_secret_file(path)?;
     let no_credential = || ProxyError::NoCredential { path: path.to_owned() };
     let credential = std::str::from_utf8(bytes.trim_ascii()).map_err(|_| no_credential())?;
     if !credential.contains(':') {

@@ -1,4 +1,4 @@
-//! How long each stretch of a request may take, and in which words it is said that one took too long.
+//! How long each phase of a request may take, and the messages when one takes too long.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,81 +7,84 @@ use crate::clock::millis;
 use crate::config;
 use crate::protocol::exchange::Delivery;
 
-/// A look-up is answered soon, or by nobody.
-const LOOK_UP_LIMIT: Duration = Duration::from_secs(10);
-/// What the gateway's own answer needs to get here after its limit has passed.
-const ANSWER_SLACK: Duration = Duration::from_secs(2);
+/// An outcome query gets a fast response, or none.
+const QUERY_RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Extra time for the gateway's own time-out response to arrive.
+const RESPONSE_SLACK: Duration = Duration::from_secs(2);
 
-/// How long each stretch may take.
+/// The limit of each phase.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// Name, TCP, proxy and TLS together.
+pub(super) struct RequestLimits {
+    /// Name resolution, TCP, proxy and TLS together.
     pub(super) connect: Duration,
-    /// While the body goes out: without any progress.
+    /// Without progress while the body is sent.
     pub(super) stall: Duration,
-    /// For the body to go out.
+    /// For sending the body.
     pub(super) send: Duration,
-    /// From there to the answer's head.
-    pub(super) answer: Duration,
-    /// From the answer's head to its end.
+    /// From there to the head of the response.
+    pub(super) response: Duration,
+    /// From the head of the response to its end.
     pub(super) read: Duration,
 }
 
-impl Limits {
-    /// For a batch.
-    pub(super) fn of_batch(config: &config::Server, patience: Option<Duration>) -> Self {
-        let answer = config.request_timeout.0 + ANSWER_SLACK;
+impl RequestLimits {
+    pub(super) fn for_batch(config: &config::Server, response_deadline: Option<Duration>) -> Self {
+        let response = config.request_timeout.0 + RESPONSE_SLACK;
         Self {
             connect: config.connect_timeout.0,
             stall: config.stall_timeout.0,
             send: config.send_timeout.0,
-            answer: patience.map_or(answer, |patience| patience.min(answer)),
+            response: response_deadline.map_or(response, |deadline| deadline.min(response)),
             read: config.answer_timeout.0,
         }
     }
 
-    /// For a look-up.
-    pub(super) fn of_look_up(config: &config::Server) -> Self {
-        Self { answer: config.request_timeout.0.min(LOOK_UP_LIMIT), ..Self::of_batch(config, None) }
-    }
-}
-
-/// The limit that passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Passed {
-    /// No connection was made.
-    Connect(Duration),
-    /// The connection took nothing.
-    Stall(Duration),
-    /// The body is not out.
-    Send(Duration),
-    /// No head of an answer came.
-    Answer(Duration),
-    /// The answer did not end.
-    Read(Duration),
-}
-
-impl Passed {
-    /// How far the request came at most. Only a server that has the whole batch can be too slow for it.
-    pub(super) fn reached(self) -> Delivery {
-        match self {
-            Self::Connect(_) => Delivery::NotSent,
-            Self::Stall(_) | Self::Send(_) => Delivery::Partial,
-            Self::Read(_) => Delivery::Sent,
-            Self::Answer(_) => Delivery::TimedOut,
+    pub(super) fn for_outcome_query(config: &config::Server) -> Self {
+        Self {
+            response: config.request_timeout.0.min(QUERY_RESPONSE_TIMEOUT),
+            ..Self::for_batch(config, None)
         }
     }
 }
 
-impl fmt::Display for Passed {
+/// The limit that was exceeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExceededLimit {
+    /// No connection was opened.
+    Connect(Duration),
+    /// The connection accepted no bytes.
+    Stall(Duration),
+    /// The body was not sent completely.
+    Send(Duration),
+    /// No head of a response arrived.
+    Response(Duration),
+    /// The response did not end.
+    Read(Duration),
+}
+
+impl ExceededLimit {
+    /// How much of the request was sent at most. Only a server that has the whole batch can time out on it.
+    pub(super) fn delivery(self) -> Delivery {
+        match self {
+            Self::Connect(_) => Delivery::NotSent,
+            Self::Stall(_) | Self::Send(_) => Delivery::Partial,
+            Self::Read(_) => Delivery::Sent,
+            Self::Response(_) => Delivery::TimedOut,
+        }
+    }
+}
+
+impl fmt::Display for ExceededLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = |limit: Duration| humantime::format_duration(Duration::from_millis(millis(limit)));
+        let text = |limit: Duration| humantime::format_duration(Duration::from_millis(millis(limit)));
         match *self {
-            Self::Connect(limit) => write!(f, "no connection within {}", words(limit)),
-            Self::Stall(limit) => write!(f, "the connection took no byte for {} while sending", words(limit)),
-            Self::Send(limit) => write!(f, "the batch was not sent within {}", words(limit)),
-            Self::Answer(limit) => write!(f, "no answer within {}", words(limit)),
-            Self::Read(limit) => write!(f, "the answer did not end within {}", words(limit)),
+            Self::Connect(limit) => write!(f, "no connection within {}", text(limit)),
+            Self::Stall(limit) => {
+                write!(f, "the connection accepted no data for {} while sending", text(limit))
+            }
+            Self::Send(limit) => write!(f, "the batch was not sent within {}", text(limit)),
+            Self::Response(limit) => write!(f, "no response within {}", text(limit)),
+            Self::Read(limit) => write!(f, "the response did not end within {}", text(limit)),
         }
     }
 }
@@ -95,25 +98,25 @@ mod tests {
     }
 
     #[test]
-    fn patience_shortens_the_wait_for_an_answer_and_never_lengthens_it() {
+    fn a_response_deadline_shortens_the_wait_and_never_lengthens_it() {
         let config = config::Server::default();
-        let answer = |patience| Limits::of_batch(&config, patience).answer;
-        assert_eq!(answer(None), ms(62_000));
-        assert_eq!(answer(Some(ms(700))), ms(700));
-        assert_eq!(answer(Some(ms(700_000))), ms(62_000));
-        assert_eq!(Limits::of_look_up(&config).answer, ms(10_000));
+        let response = |deadline| RequestLimits::for_batch(&config, deadline).response;
+        assert_eq!(response(None), ms(62_000));
+        assert_eq!(response(Some(ms(700))), ms(700));
+        assert_eq!(response(Some(ms(700_000))), ms(62_000));
+        assert_eq!(RequestLimits::for_outcome_query(&config).response, ms(10_000));
     }
 
     #[test]
-    fn a_limit_that_passed_says_which_it_was() {
-        for (passed, text) in [
-            (Passed::Connect(ms(10_000)), "no connection within 10s"),
-            (Passed::Stall(ms(20_000)), "the connection took no byte for 20s while sending"),
-            (Passed::Send(ms(180_000)), "the batch was not sent within 3m"),
-            (Passed::Answer(ms(1_500)), "no answer within 1s 500ms"),
-            (Passed::Read(ms(30_000)), "the answer did not end within 30s"),
+    fn the_message_names_the_exceeded_limit() {
+        for (exceeded, text) in [
+            (ExceededLimit::Connect(ms(10_000)), "no connection within 10s"),
+            (ExceededLimit::Stall(ms(20_000)), "the connection accepted no data for 20s while sending"),
+            (ExceededLimit::Send(ms(180_000)), "the batch was not sent within 3m"),
+            (ExceededLimit::Response(ms(1_500)), "no response within 1s 500ms"),
+            (ExceededLimit::Read(ms(30_000)), "the response did not end within 30s"),
         ] {
-            assert_eq!(passed.to_string(), text);
+            assert_eq!(exceeded.to_string(), text);
         }
     }
 }

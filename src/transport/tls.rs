@@ -1,4 +1,4 @@
-//! TLS to the server and to its proxy: what they are recognized by, and how this device shows who it is.
+//! TLS to the server and its proxy: the trusted authorities, and the client certificate.
 
 mod problem;
 
@@ -17,7 +17,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use thiserror::Error;
 use tokio_rustls::TlsConnector;
 
-use super::connection::Line;
+use super::connection::ClientStream;
 use super::credential;
 use super::host::host_without_brackets;
 use crate::config;
@@ -25,10 +25,10 @@ use crate::config;
 pub use problem::TlsProblem;
 pub(super) use problem::explain_tls_error;
 
-/// Why there is no TLS.
+/// Why TLS cannot be set up.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    /// A PEM file does not read.
+    /// A PEM file cannot be used.
     #[error("{key}: cannot read {path}: {reason}")]
     Pem {
         /// The configuration key.
@@ -38,7 +38,7 @@ pub enum TlsError {
         /// Why.
         reason: String,
     },
-    /// The certificates do not make a TLS configuration.
+    /// The certificates are not valid for a TLS configuration.
     #[error("the TLS configuration cannot be used: {0}")]
     Unusable(#[from] rustls::Error),
 }
@@ -49,23 +49,23 @@ impl TlsError {
     }
 }
 
-/// Who is on the other side of a TLS connection.
+/// The peer of a TLS connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TlsPeer {
     Server,
     Proxy,
 }
 
-/// Makes connections TLS connections. The settings stay when connections end, and with them what
-/// resumes TLS sessions, until a certificate is refused: then the authorities are read again before
-/// the next handshake, because the system may have been given new ones.
+/// Performs TLS handshakes. The settings, and with them the state for resuming TLS sessions, outlive
+/// connections. After a certificate was rejected, the authorities are read again before the next handshake,
+/// because new ones may have been installed.
 pub(super) struct TlsClient {
     config: config::Server,
     settings: RefCell<TlsSettings>,
-    has_refused_certificate: Cell<bool>,
+    has_rejected_certificate: Cell<bool>,
 }
 
-/// None where no TLS is spoken.
+/// `None` for a peer without TLS.
 struct TlsSettings {
     server: Option<Arc<ClientConfig>>,
     proxy: Option<Arc<ClientConfig>>,
@@ -74,14 +74,14 @@ struct TlsSettings {
 impl TlsSettings {
     fn load(config: &config::Server, with_server: bool, with_proxy: bool) -> Result<Self, TlsError> {
         Ok(Self {
-            server: with_server.then(|| for_server(config)).transpose()?.map(Arc::new),
-            proxy: with_proxy.then(|| for_proxy(config)).transpose()?.map(Arc::new),
+            server: with_server.then(|| server_client_config(config)).transpose()?.map(Arc::new),
+            proxy: with_proxy.then(|| proxy_client_config(config)).transpose()?.map(Arc::new),
         })
     }
 }
 
 impl TlsClient {
-    /// With the files of the configuration as they are now.
+    /// Reads the files that the configuration names.
     pub(super) fn new(
         config: &config::Server,
         with_server: bool,
@@ -90,13 +90,18 @@ impl TlsClient {
         Ok(Self {
             config: config.clone(),
             settings: RefCell::new(TlsSettings::load(config, with_server, with_proxy)?),
-            has_refused_certificate: Cell::new(false),
+            has_rejected_certificate: Cell::new(false),
         })
     }
 
-    /// A connection over which TLS is spoken with `peer`; the same one where it speaks none.
-    pub(super) async fn secure(&self, line: Line, peer: TlsPeer, at: &Uri) -> io::Result<Line> {
-        self.reload_after_refusal();
+    /// Adds TLS with `peer` to a connection; returns it unchanged if the peer uses no TLS.
+    pub(super) async fn encrypt_stream(
+        &self,
+        stream: ClientStream,
+        peer: TlsPeer,
+        uri: &Uri,
+    ) -> io::Result<ClientStream> {
+        self.reload_after_rejection();
         let settings = {
             let settings = self.settings.borrow();
             match peer {
@@ -104,20 +109,20 @@ impl TlsClient {
                 TlsPeer::Proxy => settings.proxy.clone(),
             }
         };
-        let Some(settings) = settings else { return Ok(line) };
-        let name = ServerName::try_from(host_without_brackets(at).to_owned()).map_err(io::Error::other)?;
-        let secured = TlsConnector::from(settings).connect(name, line).await;
-        if let Err(error) = &secured {
-            tracing::debug!(%error, "no TLS with {at}");
-            if matches!(rustls_error(error), Some(rustls::Error::InvalidCertificate(_))) {
-                self.has_refused_certificate.set(true);
+        let Some(settings) = settings else { return Ok(stream) };
+        let name = ServerName::try_from(host_without_brackets(uri).to_owned()).map_err(io::Error::other)?;
+        let encrypted = TlsConnector::from(settings).connect(name, stream).await;
+        if let Err(error) = &encrypted {
+            tracing::debug!(%error, "the TLS handshake with {uri} failed");
+            if matches!(find_rustls_error(error), Some(rustls::Error::InvalidCertificate(_))) {
+                self.has_rejected_certificate.set(true);
             }
         }
-        Ok(Line::OverTls(Box::new(secured?)))
+        Ok(ClientStream::Tls(Box::new(encrypted?)))
     }
 
-    fn reload_after_refusal(&self) {
-        if !self.has_refused_certificate.take() {
+    fn reload_after_rejection(&self) {
+        if !self.has_rejected_certificate.take() {
             return;
         }
         let (with_server, with_proxy) = {
@@ -126,47 +131,51 @@ impl TlsClient {
         };
         match TlsSettings::load(&self.config, with_server, with_proxy) {
             Ok(settings) => drop(self.settings.replace(settings)),
-            Err(error) => tracing::warn!(%error, "the certificates are used as they were read before"),
+            Err(error) => {
+                tracing::warn!(%error, "the certificates could not be read again: the previous ones stay in use");
+            }
         }
     }
 }
 
-/// The error of rustls among the causes of an error.
-pub(super) fn rustls_error<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e rustls::Error> {
+/// The rustls error among the causes of an error.
+pub(super) fn find_rustls_error<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e rustls::Error> {
     let causes = successors(Some(error), |error: &&'e (dyn StdError + 'static)| (*error).source());
     let of_io = causes.filter_map(|error| error.downcast_ref::<io::Error>()?.get_ref());
     of_io.into_iter().find_map(|inner| inner.downcast_ref())
 }
 
-/// For the server: with the client certificate, where there is one.
-fn for_server(config: &config::Server) -> Result<ClientConfig, TlsError> {
-    let builder = trusting(config)?;
+/// For the server, with the client certificate if there is one.
+fn server_client_config(config: &config::Server) -> Result<ClientConfig, TlsError> {
+    let builder = config_with_roots(config)?;
     let (Some(certificate), Some(key)) = (&config.client_cert_file, &config.client_key_file) else {
-        return Ok(speaking_http_1(builder.with_no_client_auth()));
+        return Ok(with_http1_only(builder.with_no_client_auth()));
     };
-    let chain = certificates("server.client_cert_file", certificate)?;
-    let wrong = |reason: String| TlsError::pem("server.client_key_file", key, reason);
-    let bytes = credential::secret(key).map_err(|refusal| wrong(refusal.to_string()))?;
-    let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
-    Ok(speaking_http_1(builder.with_client_auth_cert(chain, key)?))
+    let chain = read_certificates("server.client_cert_file", certificate)?;
+    let pem_error = |reason: String| TlsError::pem("server.client_key_file", key, reason);
+    let bytes = credential::read_secret_file(key).map_err(|error| pem_error(error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| pem_error(error.to_string()))?;
+    Ok(with_http1_only(builder.with_client_auth_cert(chain, key)?))
 }
 
-/// For the proxy, which is not shown who the device is to the server.
-fn for_proxy(config: &config::Server) -> Result<ClientConfig, TlsError> {
-    Ok(speaking_http_1(trusting(config)?.with_no_client_auth()))
+/// For the proxy, without the client certificate: that is for the server alone.
+fn proxy_client_config(config: &config::Server) -> Result<ClientConfig, TlsError> {
+    Ok(with_http1_only(config_with_roots(config)?.with_no_client_auth()))
 }
 
-/// Trusts the system's authorities or those of `server.ca_file`.
-fn trusting(config: &config::Server) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
+/// Trusts the system's authorities, or those in `server.ca_file`.
+fn config_with_roots(
+    config: &config::Server,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = &config.ca_file {
-        for certificate in certificates("server.ca_file", path)? {
+        for certificate in read_certificates("server.ca_file", path)? {
             roots.add(certificate)?;
         }
     } else {
         let native = rustls_native_certs::load_native_certs();
         for error in native.errors {
-            tracing::warn!(%error, "a system certificate does not read");
+            tracing::warn!(%error, "a system certificate could not be parsed");
         }
         roots.add_parsable_certificates(native.certs);
     }
@@ -175,17 +184,17 @@ fn trusting(config: &config::Server) -> Result<ConfigBuilder<ClientConfig, Wants
     Ok(builder.with_root_certificates(roots))
 }
 
-/// HTTP/1.1 alone is offered: over HTTP/2, awc would use a silently dead connection again and again.
-fn speaking_http_1(mut tls: ClientConfig) -> ClientConfig {
+/// Offers only HTTP/1.1: over HTTP/2, awc would keep reusing a silently dead connection.
+fn with_http1_only(mut tls: ClientConfig) -> ClientConfig {
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     tls
 }
 
-fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let wrong = |reason: String| TlsError::pem(key, path, reason);
-    let bytes = credential::plain(path).map_err(|error| wrong(error.to_string()))?;
+fn read_certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let pem_error = |reason: String| TlsError::pem(key, path, reason);
+    let bytes = credential::read_public_file(path).map_err(|error| pem_error(error.to_string()))?;
     let certificates = CertificateDer::pem_slice_iter(&bytes)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| wrong(error.to_string()))?;
-    if certificates.is_empty() { Err(wrong("it holds no certificate".into())) } else { Ok(certificates) }
+        .map_err(|error| pem_error(error.to_string()))?;
+    if certificates.is_empty() { Err(pem_error("it holds no certificate".into())) } else { Ok(certificates) }
 }

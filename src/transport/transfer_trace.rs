@@ -1,8 +1,8 @@
-//! How far one request came: what the connection took of it, and when.
+//! How much of one request was sent, and when.
 //!
-//! From this follows whether a request that failed can be with the server. It cannot when part of
-//! it never left this device. That a part was not *confirmed* is less: what arrived and what was
-//! confirmed differ whenever the way back breaks first.
+//! This decides whether the server can have a request that failed. It cannot if part of the request never left
+//! this device. A missing *confirmation* proves less: if the return path breaks first, bytes arrive without
+//! being confirmed.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -13,217 +13,229 @@ use actix_http::body::SizedStream;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::connection::Meter;
-use super::request_limits::{Limits, Passed};
+use super::connection::ConnectionStats;
+use super::request_limits::{ExceededLimit, RequestLimits};
 use crate::clock::Clock;
 use crate::model::Network;
 use crate::protocol::exchange::Delivery;
 
 /// Bytes of a body that are handed to the connection at a time.
-const CHUNK: usize = 16 << 10;
+const BODY_CHUNK_BYTES: usize = 16 << 10;
 
-/// The connection that was made last. There is one at a time, and so it is the one in use.
-pub(super) type Newest = Rc<RefCell<Option<Rc<Meter>>>>;
+/// The connection that was opened last. There is one at a time, so it is the one in use.
+pub(super) type CurrentConnection = Rc<RefCell<Option<Rc<ConnectionStats>>>>;
 
-/// One request on its way.
-pub(super) struct Journey {
+/// The progress of one request.
+pub(super) struct TransferTrace {
     clock: Clock,
-    newest: Newest,
-    /// The connection that was there before.
-    kept: Option<Rc<Meter>>,
+    current: CurrentConnection,
+    /// The connection before the request, which may be reused for it.
+    kept: Option<Rc<ConnectionStats>>,
     body_bytes: u64,
     started: Duration,
-    asked: Cell<Option<Duration>>,
-    /// Bytes of earlier requests, and of TLS.
-    before: Cell<u64>,
-    /// How often the connection had been flushed when it took the last of the body.
-    taken: Cell<Option<u64>>,
-    head: Cell<Option<Duration>>,
-    stir: Rc<Notify>,
+    /// When the connection asked for the body, just before it sent the head of the request.
+    send_started: Cell<Option<Duration>>,
+    /// Bytes that were written before: earlier requests, and TLS.
+    written_before: Cell<u64>,
+    /// The connection's flush count when it took the last of the body.
+    flushes_before_end: Cell<Option<u64>>,
+    response_started: Cell<Option<Duration>>,
+    activity: Rc<Notify>,
 }
 
-impl Journey {
-    /// Sets out; `stir` is what connections notify when something moves.
-    pub(super) fn start(clock: Clock, newest: &Newest, stir: &Rc<Notify>, body_bytes: u64) -> Rc<Self> {
-        let kept = newest.borrow().clone();
+impl TransferTrace {
+    /// Starts to trace; connections notify `activity` when they make progress.
+    pub(super) fn start(
+        clock: Clock,
+        current: &CurrentConnection,
+        activity: &Rc<Notify>,
+        body_bytes: u64,
+    ) -> Rc<Self> {
+        let kept = current.borrow().clone();
         Rc::new(Self {
             clock,
-            newest: Rc::clone(newest),
-            before: Cell::new(kept.as_ref().map_or(0, |kept| kept.written())),
+            current: Rc::clone(current),
+            written_before: Cell::new(kept.as_ref().map_or(0, |kept| kept.written_bytes())),
             kept,
             body_bytes,
             started: clock.now(),
-            asked: Cell::default(),
-            taken: Cell::default(),
-            head: Cell::default(),
-            stir: Rc::clone(stir),
+            send_started: Cell::default(),
+            flushes_before_end: Cell::default(),
+            response_started: Cell::default(),
+            activity: Rc::clone(activity),
         })
     }
 
-    /// The body as a stream that remembers when it was asked for first, and when it was taken whole.
-    pub(super) fn body(
+    /// The body as a stream that records when the connection first asked for it, and when it had taken all of it.
+    pub(super) fn stream_body(
         self: &Rc<Self>,
         bytes: Bytes,
     ) -> SizedStream<impl futures_util::Stream<Item = Result<Bytes, Infallible>> + use<>> {
         let (this, size) = (Rc::clone(self), bytes.len() as u64);
         let chunks = futures_util::stream::unfold(bytes, move |mut rest| {
-            this.asks();
-            let next = (!rest.is_empty()).then(|| rest.split_to(rest.len().min(CHUNK)));
-            if rest.is_empty() && this.taken.get().is_none() {
-                this.taken.set(Some(this.meter().map_or(0, |meter| meter.flushes())));
+            this.record_send_start();
+            let next = (!rest.is_empty()).then(|| rest.split_to(rest.len().min(BODY_CHUNK_BYTES)));
+            if rest.is_empty() && this.flushes_before_end.get().is_none() {
+                this.flushes_before_end.set(Some(this.stats().map_or(0, |stats| stats.flush_count())));
             }
             std::future::ready(next.map(|chunk| (Ok(chunk), rest)))
         });
         SizedStream::new(size, chunks)
     }
 
-    /// The connection stands, and the head of the request is about to go out.
-    fn asks(&self) {
-        if self.asked.get().is_none() {
-            self.asked.set(Some(self.clock.now()));
-            self.before.set(self.meter().map_or(0, |meter| meter.written()));
-            self.stir.notify_one();
+    /// The connection is open, and the head of the request is sent next.
+    fn record_send_start(&self) {
+        if self.send_started.get().is_none() {
+            self.send_started.set(Some(self.clock.now()));
+            self.written_before.set(self.stats().map_or(0, |stats| stats.written_bytes()));
+            self.activity.notify_one();
         }
     }
 
-    /// The answer's head is here.
-    pub(super) fn is_answered(&self) {
-        self.head.set(Some(self.clock.now()));
-        self.stir.notify_one();
+    /// The head of the response has arrived.
+    pub(super) fn record_response_start(&self) {
+        self.response_started.set(Some(self.clock.now()));
+        self.activity.notify_one();
     }
 
-    fn meter(&self) -> Option<Rc<Meter>> {
-        self.newest.borrow().clone()
+    fn stats(&self) -> Option<Rc<ConnectionStats>> {
+        self.current.borrow().clone()
     }
 
-    /// When the whole request was with the kernel.
-    fn out(&self) -> Option<Duration> {
-        let (taken, meter) = (self.taken.get()?, self.meter()?);
-        (meter.flushes() > taken).then(|| meter.flushed())
+    /// When the kernel had accepted the whole request.
+    fn sent_at(&self) -> Option<Duration> {
+        let (flushes, stats) = (self.flushes_before_end.get()?, self.stats()?);
+        (stats.flush_count() > flushes).then(|| stats.last_flush())
     }
 
-    /// How far the request came, when by what happened to it it came no further than `at_most`.
-    pub(super) fn reached(&self, at_most: Delivery) -> Delivery {
-        let is_nothing = if self.body_bytes == 0 {
-            // A look-up changes nothing at the server: at most the server was too slow for it.
+    /// How much of a failed request was sent, given that the failure itself allows for `at_most`.
+    pub(super) fn delivery(&self, at_most: Delivery) -> Delivery {
+        let is_not_sent = if self.body_bytes == 0 {
+            // An outcome query changes nothing at the server; at most the server was too slow for it.
             at_most != Delivery::TimedOut
         } else {
-            self.asked.get().is_none() || (self.is_unconfirmed() && self.is_withheld())
+            self.send_started.get().is_none() || (self.is_unconfirmed() && self.is_withheld())
         };
         match at_most {
-            _ if is_nothing => Delivery::NotSent,
-            Delivery::Partial if self.out().is_some() => Delivery::Sent,
+            _ if is_not_sent => Delivery::NotSent,
+            Delivery::Partial if self.sent_at().is_some() => Delivery::Sent,
             at_most => at_most,
         }
     }
 
-    /// Whether it met a kept connection that was dead in all likelihood: nothing of it was confirmed.
+    /// Whether the request used a kept connection that was probably dead: none of it was confirmed.
     pub(super) fn met_dead_connection(&self) -> bool {
         self.is_on_kept_connection() && self.is_unconfirmed()
     }
 
-    /// Whether it went over a connection that had served before.
+    /// Whether the request used a connection that had carried another one before.
     pub(super) fn is_on_kept_connection(&self) -> bool {
-        match (&self.kept, self.meter()) {
+        match (&self.kept, self.stats()) {
             (Some(kept), Some(used)) => Rc::ptr_eq(kept, &used),
             _ => false,
         }
     }
 
-    /// Whether the other side confirmed no byte of the request. Not when the kernel does not tell.
+    /// Whether the peer confirmed no byte of the request. False if the kernel does not say.
     fn is_unconfirmed(&self) -> bool {
-        let confirmed = self.meter().and_then(|meter| meter.confirmed());
-        confirmed.is_some_and(|bytes| bytes <= self.before.get())
+        let confirmed = self.stats().and_then(|stats| stats.confirmed_bytes());
+        confirmed.is_some_and(|bytes| bytes <= self.written_before.get())
     }
 
-    /// Whether part of the request surely never left: it is still with us, or with a kernel that has
-    /// ended the connection.
+    /// Whether part of the request certainly never left: this process still has it, or a kernel that has closed
+    /// the connection.
     fn is_withheld(&self) -> bool {
-        let kernel = self.meter().and_then(|meter| meter.state());
-        self.out().is_none() || kernel.is_some_and(|state| state.is_over && state.unsent > 0)
+        let state = self.stats().and_then(|stats| stats.tcp_state());
+        self.sent_at().is_none() || state.is_some_and(|state| state.is_closed && state.unsent_bytes > 0)
     }
 
-    /// Since it set out.
-    pub(super) fn took(&self) -> Duration {
+    /// The time since the start.
+    pub(super) fn elapsed(&self) -> Duration {
         self.clock.now().saturating_sub(self.started)
     }
 
-    /// What the network was like.
-    pub(super) fn network(&self) -> Network {
+    /// The measurements of the network.
+    pub(super) fn measure_network(&self) -> Network {
         let since_start = |at: Duration| at.saturating_sub(self.started);
-        let end = self.head.get().unwrap_or_else(|| self.clock.now());
+        let end = self.response_started.get().unwrap_or_else(|| self.clock.now());
         Network {
-            connect: self.asked.get().map(since_start),
+            connect: self.send_started.get().map(since_start),
             body_bytes: self.body_bytes,
-            sent: self.out().map(since_start),
-            exchange: self.asked.get().map(|asked| end.saturating_sub(asked)),
-            round_trip: self.meter().and_then(|meter| meter.state()?.round_trip),
+            sent: self.sent_at().map(since_start),
+            exchange: self.send_started.get().map(|at| end.saturating_sub(at)),
+            round_trip: self.stats().and_then(|stats| stats.tcp_state()?.round_trip),
             interface: None,
             signal_dbm: None,
         }
     }
 
-    /// Ends when a limit passes.
-    pub(super) async fn watch(&self, limits: &Limits) -> Passed {
-        let out = if self.body_bytes == 0 {
-            // Its first byte is the request itself, which is out as soon as there is a connection.
+    /// Ends when a limit is exceeded.
+    pub(super) async fn watch_limits(&self, limits: &RequestLimits) -> ExceededLimit {
+        let sent_at = if self.body_bytes == 0 {
+            // The request has no body, and is sent as soon as there is a connection.
             self.started + limits.connect
         } else {
-            match self.sending(limits).await {
-                Ok(out) => out,
-                Err(passed) => return passed,
+            match self.watch_sending(limits).await {
+                Ok(sent_at) => sent_at,
+                Err(exceeded) => return exceeded,
             }
         };
-        let Some(head) = self.until(out + limits.answer, || self.head.get()).await else {
-            return Passed::Answer(limits.answer);
+        let response_started =
+            self.wait_until(sent_at + limits.response, || self.response_started.get()).await;
+        let Some(response_started) = response_started else {
+            return ExceededLimit::Response(limits.response);
         };
-        let never = self.until(head + limits.read, || None::<Infallible>).await;
-        never.map_or(Passed::Read(limits.read), |never| match never {})
+        let never = self.wait_until(response_started + limits.read, || None::<Infallible>).await;
+        never.map_or(ExceededLimit::Read(limits.read), |never| match never {})
     }
 
-    /// Waits until the body is out.
-    async fn sending(&self, limits: &Limits) -> Result<Duration, Passed> {
-        let Some(asked) = self.until(self.started + limits.connect, || self.asked.get()).await else {
-            return Err(Passed::Connect(limits.connect));
+    /// Waits until the body is sent.
+    async fn watch_sending(&self, limits: &RequestLimits) -> Result<Duration, ExceededLimit> {
+        let send_started = self.wait_until(self.started + limits.connect, || self.send_started.get()).await;
+        let Some(send_started) = send_started else {
+            return Err(ExceededLimit::Connect(limits.connect));
         };
-        let end = asked + limits.send;
-        let confirmed = || self.meter().and_then(|meter| meter.confirmed());
-        // What was confirmed already is no progress.
-        let mut known = confirmed();
-        let mut moved = asked;
+        let end = send_started + limits.send;
+        let read_confirmed = || self.stats().and_then(|stats| stats.confirmed_bytes());
+        // Bytes that were confirmed before are no progress.
+        let mut confirmed = read_confirmed();
+        let mut last_progress = send_started;
         loop {
-            let out = self
-                .until(end.min(moved + limits.stall), || {
-                    // A byte that is taken puts the end of the stall off.
-                    let meter = self.meter();
-                    moved = moved.max(meter.map_or(moved, |meter| meter.moved()));
-                    self.out()
+            let sent_at = self
+                .wait_until(end.min(last_progress + limits.stall), || {
+                    // Each write postpones the end of the stall.
+                    let stats = self.stats();
+                    last_progress =
+                        last_progress.max(stats.map_or(last_progress, |stats| stats.last_write()));
+                    self.sent_at()
                 })
                 .await;
             let now = self.clock.now();
-            // On a slow link the other side confirms long before the kernel takes more.
-            let progress = confirmed();
-            if progress > known {
-                (known, moved) = (progress, now);
+            // On a slow link, confirmations arrive long before the kernel accepts more.
+            let confirmed_now = read_confirmed();
+            if confirmed_now > confirmed {
+                (confirmed, last_progress) = (confirmed_now, now);
             }
-            match out {
-                Some(out) => return Ok(out),
-                None if now >= end => return Err(Passed::Send(limits.send)),
-                None if now >= moved + limits.stall => return Err(Passed::Stall(limits.stall)),
+            match sent_at {
+                Some(sent_at) => return Ok(sent_at),
+                None if now >= end => return Err(ExceededLimit::Send(limits.send)),
+                None if now >= last_progress + limits.stall => {
+                    return Err(ExceededLimit::Stall(limits.stall));
+                }
                 None => {}
             }
         }
     }
 
-    /// Waits for something to be there; none when it is not by then.
-    async fn until<T>(&self, due: Duration, mut there: impl FnMut() -> Option<T>) -> Option<T> {
+    /// Waits until `probe` finds something; `None` if it does not before `due`.
+    async fn wait_until<T>(&self, due: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
         loop {
-            if let Some(found) = there() {
+            if let Some(found) = probe() {
                 return Some(found);
             }
             let left = due.checked_sub(self.clock.now()).filter(|left| !left.is_zero())?;
             tokio::select! {
-                () = self.stir.notified() => {}
+                () = self.activity.notified() => {}
                 () = tokio::time::sleep(left) => {}
             }
         }

@@ -231,7 +231,7 @@ fn an_answer_that_swells_is_read_to_the_allowed_size_and_no_further() {
         encoded(Reply::Answer { status, headers, body }, "gzip")
     };
     let error = first_error(|settings| settings.with("server.max_answer_bytes", "1MiB"), bomb);
-    assert_eq!(error["message"], "the answer is larger than server.max_answer_bytes");
+    assert_eq!(error["message"], "the response is larger than server.max_answer_bytes");
 }
 
 #[test]

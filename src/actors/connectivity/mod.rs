@@ -22,7 +22,7 @@ use crate::link::ways::{self, Hop, Sight};
 use crate::model::{Backlog, InterfaceKind, Link, Uplink};
 use crate::policy::reach::{Evidence, Next, Pace, Reach};
 use crate::telemetry::event::Event;
-use crate::transport::proxy::first_hop;
+use crate::transport::proxy::first_hop_host;
 use senses::News;
 use thrift::Thrift;
 
@@ -144,7 +144,7 @@ impl Connectivity {
         }
         let config = self.config.borrow().clone();
         let Sight { way, interface } = match config.connectivity.watch {
-            Watch::Netlink => ways::look(&Hop::to(first_hop(&config.server))),
+            Watch::Netlink => ways::look(&Hop::to(first_hop_host(&config.server))),
             Watch::Poll | Watch::None => Sight::default(),
         };
         self.interface = interface;

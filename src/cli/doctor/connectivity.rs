@@ -16,7 +16,7 @@ use crate::config;
 use crate::link::ways::{self, Hop, Sight};
 use crate::model::{LinkState, Uplink};
 use crate::transport::http::TransportError;
-use crate::transport::proxy::first_hop;
+use crate::transport::proxy::first_hop_host;
 
 /// What a resolver gives up after by default.
 const NAME_WITHIN: Duration = Duration::from_secs(10);
@@ -32,7 +32,7 @@ pub(super) async fn check(server: &config::Server, tried: &Tried, status: Option
             format!("the proxy cannot be used: {error}"),
             "mend server.proxy, or the variables HTTPS_PROXY and HTTP_PROXY of the service",
         ));
-    } else if let Some(host) = first_hop(server) {
+    } else if let Some(host) = first_hop_host(server) {
         let by_proxy = is_proxy(server, &host);
         let hop = Hop::to(Some(host.clone()));
         findings.push(way(&host, by_proxy, &ways::look(&hop)));

@@ -19,7 +19,7 @@ use super::server::Tried;
 use crate::cli::words::span;
 use crate::clock::{millis, rfc3339, wall_ms};
 use crate::config::{self, DEFAULT_FILE};
-use crate::transport::credential::{Credentials, TOKEN_IN_CLEAR, Token};
+use crate::transport::credential::{CLEAR_TOKEN_WARNING, Credentials, Token};
 use crate::transport::http::TransportError;
 
 /// Where systemd puts what `LoadCredential=` of the service names.
@@ -94,7 +94,7 @@ fn gather_from(server: &config::Server, handed_over: &Path, to_this_server: bool
             Err(error) => hidden = to_this_server && error.kind() == ErrorKind::PermissionDenied,
         }
     }
-    let token = match Credentials::read(&server).token() {
+    let token = match Credentials::read_configured(&server).token() {
         Ok(token) if !hidden && !spared => Shown::As(token),
         _ => Shown::Withheld,
     };
@@ -141,7 +141,7 @@ pub(super) fn check(gathered: &Gathered, tried: &Tried, daemon: Option<&User>) -
     }
     if gathered.server.is_unencrypted() && gathered.server.token_file.is_some() {
         findings.push(Finding::warning(
-            TOKEN_IN_CLEAR,
+            CLEAR_TOKEN_WARNING,
             "set server.url to https://, then: systemctl reload fieldsync",
         ));
     }
@@ -227,7 +227,7 @@ fn refused(file: &Named) -> Option<Finding> {
         Kind::Token | Kind::HandedOver => config::Server { token_file: path, ..config::Server::default() },
         _ => config::Server { client_key_file: path, ..config::Server::default() },
     };
-    let refusal = Credentials::read(&alone).token().err()?.to_string();
+    let refusal = Credentials::read_configured(&alone).token().err()?.to_string();
     let (wrong, remedy) = refusal.split_once(" To mend it: ").unwrap_or((&refusal, "put another file there"));
     Some(Finding::problem(wrong, remedy))
 }

@@ -15,9 +15,9 @@ use crate::config::{self, OutcomeLookup};
 use crate::model::{BatchId, DeviceId};
 use crate::policy::outcome_reply::{OutcomeReply, classify_outcome_reply};
 use crate::protocol::exchange::{RequestFailure, RequestResult, Response, ResponseBody};
-use crate::transport::http::{Http, TransportError};
+use crate::transport::http::{HttpTransport, TransportError};
 use crate::transport::tls::TlsProblem;
-use crate::transport::{Exchange, Parting, Transport};
+use crate::transport::{ConnectionInvalidation, Exchange, Transport};
 
 /// For all of it, whatever the limits of its parts are set to.
 const SERVER_WITHIN: Duration = Duration::from_secs(30);
@@ -69,8 +69,9 @@ pub(super) async fn probe(credentials: &Gathered, status: Option<&Status>) -> Tr
     // The transport lives on one thread.
     let thread = LocalSet::new();
     let asked = thread.run_until(async {
-        let transport = Http::new(server, device, token, Rc::new(Parting::default()))?;
-        Ok(timeout(SERVER_WITHIN, transport.look_up(batch)).await)
+        let transport =
+            HttpTransport::new(server, device, token, Rc::new(ConnectionInvalidation::default()))?;
+        Ok(timeout(SERVER_WITHIN, transport.query_outcome(batch)).await)
     });
     match asked.await {
         Ok(Ok(exchange)) => Tried::Asked { exchange: Box::new(exchange), batch, with_token },
@@ -229,7 +230,7 @@ const TROUBLES: [(&[&str], &str, &str); 8] = [
     ),
     (
         &["tls handshake eof"],
-        "what answers speaks no TLS",
+        "the other side does not use TLS",
         "check scheme and port of server.url: http:// where the server has no TLS",
     ),
     (
@@ -253,14 +254,14 @@ const TROUBLES: [(&[&str], &str, &str); 8] = [
         "join a network that leads there; ip route shows what there is",
     ),
     (
-        &["no connection within", "no answer within", "timed out"],
+        &["no connection within", "no response within", "timed out"],
         "the server does not answer in time",
         "try another network; a firewall may drop what goes there",
     ),
 ];
 
 fn unanswered(url: &str, message: &str) -> Finding {
-    if let Some(problem) = TlsProblem::of_message(message) {
+    if let Some(problem) = TlsProblem::find_in_message(message) {
         return Finding::problem(format!("{url}: {}", problem.without_remedy(message)), problem.remedy);
     }
     let known = TROUBLES.iter().find(|(words, ..)| words.iter().any(|word| message.contains(word)));

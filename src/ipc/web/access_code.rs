@@ -93,7 +93,7 @@ impl AccessCode {
 
     fn read_code(&self) -> Result<Token, AccessDenied> {
         let path = self.config.token_file.as_deref().ok_or(AccessDenied::ReadOnly)?;
-        let token = Token::read(path).map_err(|refusal| refusal.meanwhile(MEANWHILE)).and_then(|token| {
+        let token = Token::read_from(path).map_err(|error| error.describe(MEANWHILE)).and_then(|token| {
             if token.expose().len() >= CODE_BYTES_MIN { Ok(token) } else { Err(explain_short_code(path)) }
         });
         let mut last_error = self.last_file_error.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,8 +1,8 @@
-//! What proves who the device is, and whom it trusts: the bearer token from `server.token_file`, else
-//! from the systemd credential `fieldsync-token`, the PEM files of TLS, and what the proxy asks for.
+//! Credentials of the device: the bearer token from `server.token_file`, or else from the systemd credential
+//! `fieldsync-token`; the PEM files of TLS; and the credential for the proxy.
 //!
-//! The token is never shown. While a file is refused nothing is sent at all, not even without it:
-//! what is sent in nobody's name, or in another's, is worse than what waits.
+//! The token is never shown. While one of the files cannot be used, nothing is sent at all: records that wait are
+//! better than records sent without the right identity.
 
 mod secret_file;
 mod watch;
@@ -14,24 +14,24 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::config;
 use crate::protocol::exchange::RequestResult;
-use secret_file::Reason;
-pub use secret_file::Refusal;
-pub(super) use secret_file::{plain, secret};
-pub use watch::Watch;
+use secret_file::FileProblem;
+pub use secret_file::SecretFileError;
+pub(super) use secret_file::{read_public_file, read_secret_file};
+pub use watch::CredentialWatch;
 
-const CREDENTIAL: &str = "fieldsync-token";
+const SYSTEMD_CREDENTIAL: &str = "fieldsync-token";
 
 /// A bearer token. It is never shown, and its memory is wiped.
 #[derive(Clone, Debug)]
 pub struct Token(SecretString);
 
 impl Token {
-    /// For the request alone.
+    /// The text of the token, for a request only.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
-    /// A server may repeat what it was sent: to whoever reads on, the token is hidden in all of its texts.
+    /// A server may repeat the token: replaces it in all texts of a result.
     pub(super) fn hide_in(&self, seen: &mut RequestResult) {
         seen.each_text(|text| {
             if text.contains(self.expose()) {
@@ -40,13 +40,13 @@ impl Token {
         });
     }
 
-    /// One word that fits into a header. Whatever else the file holds is not shown either.
-    pub fn read(path: &Path) -> Result<Self, Refusal> {
-        let bytes = secret_file::secret(path)?;
+    /// Reads a token: one word that fits into a header. An error shows nothing of the file either.
+    pub fn read_from(path: &Path) -> Result<Self, SecretFileError> {
+        let bytes = read_secret_file(path)?;
         let word = bytes.trim_ascii();
         let fits = !word.is_empty() && word.iter().all(u8::is_ascii_graphic);
         let token = std::str::from_utf8(word).ok().filter(|_| fits);
-        token.map(|token| Self(token.into())).ok_or_else(|| Refusal::new(path, Reason::NoToken))
+        token.map(|token| Self(token.into())).ok_or_else(|| SecretFileError::new(path, FileProblem::NoToken))
     }
 }
 
@@ -58,23 +58,24 @@ impl PartialEq for Token {
 
 impl Eq for Token {}
 
-/// Which files there are to read, and to watch.
-struct Files<'a> {
+/// The files to read and to watch.
+struct CredentialFiles<'a> {
     token: Option<PathBuf>,
-    /// A credential of systemd may be missing, a named file may not.
+    /// A systemd credential may be missing, a configured file may not.
     token_may_be_missing: bool,
-    /// Others that nobody else may read.
+    /// Further files that other users may not read.
     secrets: Vec<&'a Path>,
     certificates: Vec<&'a Path>,
 }
 
-impl<'a> Files<'a> {
-    fn of(config: &'a config::Server) -> Self {
-        let credential = || Some(PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?).join(CREDENTIAL));
+impl<'a> CredentialFiles<'a> {
+    fn configured_by(config: &'a config::Server) -> Self {
+        let credential =
+            || Some(PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?).join(SYSTEMD_CREDENTIAL));
         Self {
             token: config.token_file.clone().or_else(credential),
             token_may_be_missing: config.token_file.is_none(),
-            // All that are named: a proxy may be spoken to over TLS where the server is not.
+            // All configured files: the proxy may use TLS even if the server does not.
             secrets: [&config.client_key_file, &config.proxy_credential_file]
                 .into_iter()
                 .filter_map(Option::as_deref)
@@ -92,24 +93,24 @@ impl<'a> Files<'a> {
     }
 }
 
-/// The files as they are now. Equal as long as a new transport would be no other than the old one.
+/// The present content of the files. Equal as long as a new transport would be the same as the old one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
-    token: Result<Option<Token>, Refusal>,
-    secrets: Result<Vec<Fingerprint>, Refusal>,
+    token: Result<Option<Token>, SecretFileError>,
+    secrets: Result<Vec<Fingerprint>, SecretFileError>,
     certificates: Vec<Option<Fingerprint>>,
 }
 
 type Fingerprint = Vec<u8>;
 
 impl Credentials {
-    /// Reads what the configuration names.
-    pub fn read(config: &config::Server) -> Self {
-        let files = Files::of(config);
-        let there = |path: &&PathBuf| !files.token_may_be_missing || path.exists();
-        let token = files.token.as_ref().filter(there).map(|path| Token::read(path));
-        let secret = |path: &&Path| Ok(fingerprint(&secret_file::secret(path)?));
-        let certificate = |path: &&Path| Some(fingerprint(&secret_file::plain(path).ok()?));
+    /// Reads the files that the configuration names.
+    pub fn read_configured(config: &config::Server) -> Self {
+        let files = CredentialFiles::configured_by(config);
+        let is_expected = |path: &&PathBuf| !files.token_may_be_missing || path.exists();
+        let token = files.token.as_ref().filter(is_expected).map(|path| Token::read_from(path));
+        let secret = |path: &&Path| Ok(hash_content(&read_secret_file(path)?));
+        let certificate = |path: &&Path| Some(hash_content(&read_public_file(path).ok()?));
         Self {
             token: token.transpose(),
             secrets: files.secrets.iter().map(secret).collect(),
@@ -117,29 +118,29 @@ impl Credentials {
         }
     }
 
-    /// The token, where one is configured, unless a file is refused.
-    pub fn token(&self) -> Result<Option<Token>, Refusal> {
+    /// The token, if one is configured, unless one of the files cannot be used.
+    pub fn token(&self) -> Result<Option<Token>, SecretFileError> {
         self.secrets.clone()?;
         self.token.clone()
     }
 }
 
-/// The file that the token is read from, where there is one.
-pub(crate) fn token_file(config: &config::Server) -> Option<PathBuf> {
-    let files = Files::of(config);
+/// The path that the token is read from, if there is one.
+pub(crate) fn token_path(config: &config::Server) -> Option<PathBuf> {
+    let files = CredentialFiles::configured_by(config);
     files.token.filter(|path| !files.token_may_be_missing || path.exists())
 }
 
-/// Of a token that is shown to everyone on the way to the server.
-pub(crate) const TOKEN_IN_CLEAR: &str = "server.url begins with http://: the token and all records are sent unencrypted, and everyone on the way to the server can \
+/// For people whose token is sent unencrypted.
+pub(crate) const CLEAR_TOKEN_WARNING: &str = "server.url begins with http://: the token and all records are sent unencrypted, and everyone on the way to the server can \
      read them and use the token. Use https:// where the server has it";
 
-/// What a person should know of a token that is sent unencrypted; none where it is not, or stays on this device.
+/// A warning if the token is sent unencrypted to another host.
 pub(crate) fn warn_of_clear_token(config: &config::Server) -> Option<&'static str> {
-    (config.is_unencrypted() && token_file(config).is_some()).then_some(TOKEN_IN_CLEAR)
+    (config.is_unencrypted() && token_path(config).is_some()).then_some(CLEAR_TOKEN_WARNING)
 }
 
-fn fingerprint(bytes: &[u8]) -> Fingerprint {
+fn hash_content(bytes: &[u8]) -> Fingerprint {
     digest(&SHA256, bytes).as_ref().to_vec()
 }
 
@@ -150,31 +151,31 @@ mod tests {
     use crate::protocol::exchange::{Delivery, RequestFailure, Response, ResponseBody};
     use crate::protocol::wire::{BatchAnswer, ErrorDetail, RecordResult, RecordStatus};
 
-    fn refusal(content: &[u8]) -> String {
+    fn error_for(content: &[u8]) -> String {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
-        secret_file::tests::place(&path, content, 0o600);
-        Token::read(&path).unwrap_err().to_string()
+        secret_file::tests::write_file(&path, content, 0o600);
+        Token::read_from(&path).unwrap_err().to_string()
     }
 
     #[test]
-    fn a_token_is_one_word_and_what_is_none_is_not_shown() {
+    fn a_token_is_one_word_and_invalid_content_is_not_shown() {
         for content in
             [&b""[..], b" \n", b"se\nsame", b"se same", b"sesame\0", b"s\xc3\xa9same", b"\xffsesame"]
         {
-            let told = refusal(content);
-            assert!(told.contains("does not hold a token") && !told.contains("same"), "{told}");
+            let error = error_for(content);
+            assert!(error.contains("does not hold a token") && !error.contains("same"), "{error}");
         }
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
-        secret_file::tests::place(&path, b" \tsesame-open==\r\n", 0o600);
-        let token = Token::read(&path).unwrap();
+        secret_file::tests::write_file(&path, b" \tsesame-open==\r\n", 0o600);
+        let token = Token::read_from(&path).unwrap();
         assert_eq!(token.expose(), "sesame-open==");
         assert!(!format!("{token:?}").contains("sesame"), "{token:?}");
     }
 
     #[test]
-    fn a_token_that_is_repeated_is_hidden_wherever_an_answer_has_a_text() {
+    fn a_repeated_token_is_hidden_in_every_text_of_a_response() {
         let token = Token("sesame".into());
         let text = |text: &str| Some(text.to_owned());
         let result = RecordResult {
@@ -205,11 +206,11 @@ mod tests {
     }
 
     #[test]
-    fn what_would_make_another_transport_is_not_equal() {
+    fn credentials_differ_when_a_new_transport_would() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| Some(directory.path().join(name));
-        let place = |name: &str, content: &str| {
-            secret_file::tests::place(&directory.path().join(name), content.as_bytes(), 0o600);
+        let write_file = |name: &str, content: &str| {
+            secret_file::tests::write_file(&directory.path().join(name), content.as_bytes(), 0o600);
         };
         let config = config::Server {
             url: "https://crm.example".into(),
@@ -219,19 +220,19 @@ mod tests {
             client_key_file: path("key"),
             ..config::Server::default()
         };
-        let mut before = Credentials::read(&config);
+        let mut before = Credentials::read_configured(&config);
         for name in ["token", "key", "ca", "cert", "token"] {
-            place(name, &format!("{name} and {before:?}").replace(char::is_whitespace, ""));
-            let now = Credentials::read(&config);
-            assert!(now != before && now == Credentials::read(&config), "{name}");
+            write_file(name, &format!("{name} and {before:?}").replace(char::is_whitespace, ""));
+            let now = Credentials::read_configured(&config);
+            assert!(now != before && now == Credentials::read_configured(&config), "{name}");
             before = now;
         }
         assert!(before.token().unwrap().is_some());
         std::fs::remove_file(config.client_key_file.as_ref().unwrap()).unwrap();
-        assert!(Credentials::read(&config).token().is_err(), "nothing is sent without the key");
+        assert!(Credentials::read_configured(&config).token().is_err(), "nothing is sent without the key");
         for url in ["HTTPS://crm.example", "http://crm.example"] {
             let other = config::Server { url: url.into(), ..config.clone() };
-            assert!(Credentials::read(&other).token().is_err(), "{url}");
+            assert!(Credentials::read_configured(&other).token().is_err(), "{url}");
         }
     }
 }

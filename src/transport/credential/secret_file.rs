@@ -1,6 +1,6 @@
-//! Reads files that hold a secret: bounded, and only when they are closed to others.
+//! Reads files with secrets: with a size limit, and only if other users have no access.
 //!
-//! A refusal names the file, what is wrong with it and what to do, and never shows what it holds.
+//! An error names the file, the problem and the remedy, and never shows the content.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -12,54 +12,53 @@ use secrecy::zeroize::Zeroizing;
 use thiserror::Error;
 
 /// No token and no key is larger.
-const SECRET_LIMIT: usize = 64 << 10;
-/// Neither are the authorities of the whole world.
-const PLAIN_LIMIT: usize = 4 << 20;
+const SECRET_BYTES_MAX: usize = 64 << 10;
+/// No collection of certificate authorities is larger.
+const PUBLIC_BYTES_MAX: usize = 4 << 20;
 
-/// What others may not have: anything at all.
-const OTHERS: u32 = 0o007;
-/// A group may read: so root hands a file to a service, and so the access list of a systemd credential
-/// looks from here. It may not write: who writes the token decides in whose name records are sent.
-const GROUP_WRITES: u32 = 0o020;
+/// Any access for other users: not allowed.
+const OTHERS_ACCESS: u32 = 0o007;
+/// Write access for the group: not allowed, because the token decides in whose name records are sent. Read access
+/// is: root gives files to services that way, and the access list of a systemd credential looks like it.
+const GROUP_WRITE: u32 = 0o020;
 
-/// A file is not used.
+/// Why a file is not used.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{}", self.meanwhile("Nothing is sent meanwhile, records are kept"))]
-pub struct Refusal {
+#[error("{}", self.describe("Nothing is sent meanwhile, records are kept"))]
+pub struct SecretFileError {
     path: PathBuf,
-    reason: Reason,
+    problem: FileProblem,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reason {
+pub(super) enum FileProblem {
     Unreadable(String),
-    Open { mode: u32 },
+    Exposed { mode: u32 },
     TooLarge,
     NoToken,
 }
 
-impl Refusal {
-    pub(super) fn new(path: &Path, reason: Reason) -> Self {
-        Self { path: path.to_owned(), reason }
+impl SecretFileError {
+    pub(super) fn new(path: &Path, problem: FileProblem) -> Self {
+        Self { path: path.to_owned(), problem }
     }
 
-    /// What is wrong, what it means until it is mended, and how to mend it.
-    pub fn meanwhile(&self, consequence: &str) -> String {
-        let (wrong, remedy) = self.reason.describe(&self.path);
+    /// The problem, its consequence, and the remedy.
+    pub fn describe(&self, consequence: &str) -> String {
+        let (wrong, remedy) = self.problem.describe_with_remedy(&self.path);
         format!("{} {wrong}. {consequence}. To mend it: {remedy}", self.path.display())
     }
 }
 
-impl Reason {
-    fn describe(&self, path: &Path) -> (String, String) {
+impl FileProblem {
+    fn describe_with_remedy(&self, path: &Path) -> (String, String) {
         let path = path.display();
         match self {
-            Self::Unreadable(error) => (
-                format!("cannot be read: {error}"),
-                "put it there, for the user of fieldsyncd to read".into(),
-            ),
-            Self::Open { mode } => {
-                let close = match (mode & GROUP_WRITES, mode & OTHERS) {
+            Self::Unreadable(error) => {
+                (format!("cannot be read: {error}"), "create it, readable by the user of fieldsyncd".into())
+            }
+            Self::Exposed { mode } => {
+                let close = match (mode & GROUP_WRITE, mode & OTHERS_ACCESS) {
                     (0, _) => "o=",
                     (_, 0) => "g-w",
                     _ => "g-w,o=",
@@ -67,8 +66,8 @@ impl Reason {
                 (format!("is open to others (mode {mode:04o})"), format!("chmod {close} {path}"))
             }
             Self::TooLarge => (
-                format!("is larger than {} KiB", SECRET_LIMIT >> 10),
-                "put the token or key there, and nothing else".into(),
+                format!("is larger than {} KiB", SECRET_BYTES_MAX >> 10),
+                "write only the token or key into it".into(),
             ),
             Self::NoToken => (
                 "does not hold a token".into(),
@@ -78,36 +77,36 @@ impl Reason {
     }
 }
 
-/// The content of a file that nobody else may read or change. It is wiped.
-pub(in crate::transport) fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-    let refuse = |reason| Refusal::new(path, reason);
-    let unreadable = |error: io::Error| refuse(Reason::Unreadable(error.to_string()));
-    // The mode of what is read, and not of what has this name a moment before.
-    let file = open(path).map_err(unreadable)?;
+/// Reads a file that no other user may read or change. The memory is wiped after use.
+pub(in crate::transport) fn read_secret_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
+    let file_error = |problem| SecretFileError::new(path, problem);
+    let unreadable = |error: io::Error| file_error(FileProblem::Unreadable(error.to_string()));
+    // Checks the mode of the opened file, not of a path that may be replaced in between.
+    let file = open_file(path).map_err(unreadable)?;
     let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o7777;
-    if mode & (OTHERS | GROUP_WRITES) != 0 {
-        return Err(refuse(Reason::Open { mode }));
+    if mode & (OTHERS_ACCESS | GROUP_WRITE) != 0 {
+        return Err(file_error(FileProblem::Exposed { mode }));
     }
     // Large enough from the beginning: a buffer that grows leaves copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_LIMIT + 1));
-    file.take(SECRET_LIMIT as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() > SECRET_LIMIT { Err(refuse(Reason::TooLarge)) } else { Ok(bytes) }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX + 1));
+    file.take(SECRET_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > SECRET_BYTES_MAX { Err(file_error(FileProblem::TooLarge)) } else { Ok(bytes) }
 }
 
-/// The content of a file that holds no secret.
-pub(in crate::transport) fn plain(path: &Path) -> io::Result<Vec<u8>> {
+/// Reads a file that holds no secret.
+pub(in crate::transport) fn read_public_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.take(PLAIN_LIMIT as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > PLAIN_LIMIT {
-        return Err(io::Error::other(format!("it is larger than {} MiB", PLAIN_LIMIT >> 20)));
+    open_file(path)?.take(PUBLIC_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > PUBLIC_BYTES_MAX {
+        return Err(io::Error::other(format!("it is larger than {} MiB", PUBLIC_BYTES_MAX >> 20)));
     }
     Ok(bytes)
 }
 
-/// A pipe that nobody writes to must not hold the daemon up.
-fn open(path: &Path) -> io::Result<File> {
+/// Opens a regular file, without blocking on a pipe that has no writer.
+fn open_file(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no file")) }
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a file")) }
 }
 
 #[cfg(test)]
@@ -116,13 +115,13 @@ pub(super) mod tests {
 
     use super::*;
 
-    pub(in super::super) fn place(path: &Path, content: &[u8], mode: u32) {
+    pub(in super::super) fn write_file(path: &Path, content: &[u8], mode: u32) {
         fs::write(path, content).unwrap();
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
 
     #[test]
-    fn what_others_may_read_or_change_is_refused_with_mode_and_remedy() {
+    fn a_file_that_others_may_read_or_change_is_rejected_with_mode_and_remedy() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
         for (mode, remedy) in [
@@ -137,32 +136,32 @@ pub(super) mod tests {
             (0o660, Some("g-w")),
             (0o666, Some("g-w,o=")),
         ] {
-            place(&path, b"sesame", mode);
-            let told = secret(&path).map_err(|refusal| refusal.to_string());
+            write_file(&path, b"sesame", mode);
+            let result = read_secret_file(&path).map_err(|error| error.to_string());
             let Some(remedy) = remedy else {
-                assert_eq!(told.unwrap().as_slice(), b"sesame");
+                assert_eq!(result.unwrap().as_slice(), b"sesame");
                 continue;
             };
-            let told = told.unwrap_err();
-            assert!(told.contains(&format!("(mode {mode:04o})")), "{told}");
-            assert!(told.ends_with(&format!("chmod {remedy} {}", path.display())), "{told}");
+            let error = result.unwrap_err();
+            assert!(error.contains(&format!("(mode {mode:04o})")), "{error}");
+            assert!(error.ends_with(&format!("chmod {remedy} {}", path.display())), "{error}");
         }
     }
 
     #[test]
-    fn what_is_no_file_or_too_large_is_refused() {
+    fn a_file_that_is_too_large_or_not_regular_is_rejected() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
-        let told = |path: &Path| secret(path).unwrap_err().to_string();
-        assert!(told(&path).contains("cannot be read: No such file"), "{}", told(&path));
-        assert!(told(directory.path()).contains("it is no file"), "{}", told(directory.path()));
-        assert!(told(Path::new("/dev/zero")).contains("it is no file"));
+        let error_of = |path: &Path| read_secret_file(path).unwrap_err().to_string();
+        assert!(error_of(&path).contains("cannot be read: No such file"), "{}", error_of(&path));
+        assert!(error_of(directory.path()).contains("it is not a file"), "{}", error_of(directory.path()));
+        assert!(error_of(Path::new("/dev/zero")).contains("it is not a file"));
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
-        assert!(told(&path).contains("it is no file"), "nobody waits for a writer");
+        assert!(error_of(&path).contains("it is not a file"), "opening it waits for no writer");
         fs::remove_file(&path).unwrap();
-        place(&path, &vec![b'a'; SECRET_LIMIT], 0o600);
-        assert_eq!(secret(&path).unwrap().len(), SECRET_LIMIT);
-        place(&path, &vec![b'a'; SECRET_LIMIT + 1], 0o600);
-        assert!(told(&path).contains("is larger than 64 KiB"));
+        write_file(&path, &vec![b'a'; SECRET_BYTES_MAX], 0o600);
+        assert_eq!(read_secret_file(&path).unwrap().len(), SECRET_BYTES_MAX);
+        write_file(&path, &vec![b'a'; SECRET_BYTES_MAX + 1], 0o600);
+        assert!(error_of(&path).contains("is larger than 64 KiB"));
     }
 }

@@ -1,38 +1,38 @@
-//! Tells when a credential may have been replaced.
+//! Watches the credential files for changes.
 
 use std::io;
 
-use super::Files;
+use super::CredentialFiles;
 use crate::config;
 use crate::file_watch::{FileWatch, SETTLES};
 
-/// Sets a watch on the files of a configuration.
-pub struct Watch(Option<FileWatch>);
+/// A watch on the files that a configuration names.
+pub struct CredentialWatch(Option<FileWatch>);
 
-impl Watch {
-    /// From now on.
-    pub fn on(config: &config::Server) -> Self {
-        let files = Files::of(config);
+impl CredentialWatch {
+    /// Starts to watch.
+    pub fn start(config: &config::Server) -> Self {
+        let files = CredentialFiles::configured_by(config);
         let mut paths = files.all().peekable();
-        // None: not one wake-up for those who need no credential.
+        // Without files there is nothing to wake up for.
         if paths.peek().is_none() {
             return Self(None);
         }
-        Self(FileWatch::on(paths).inspect_err(blind).ok())
+        Self(FileWatch::on(paths).inspect_err(warn_of_failed_watch).ok())
     }
 
-    /// Ends once something happened to one of the files, and has settled.
+    /// Waits until one of the files has changed, and the change has settled.
     pub async fn changed(&self) {
         let Some(watch) = &self.0 else { return std::future::pending().await };
         if let Err(error) = watch.changed().await {
-            blind(&error);
+            warn_of_failed_watch(&error);
             return std::future::pending().await;
         }
         tokio::time::sleep(SETTLES).await;
     }
 }
 
-/// It goes on as before there was a watch: by asking the server now and then.
-fn blind(error: &io::Error) {
-    tracing::warn!(%error, "a new credential is noticed only at the next try, or by: fieldsync sync");
+/// Without a watch, a new credential is read at the next attempt.
+fn warn_of_failed_watch(error: &io::Error) {
+    tracing::warn!(%error, "a new credential is noticed only at the next attempt, or by: fieldsync sync");
 }

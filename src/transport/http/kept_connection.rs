@@ -1,9 +1,8 @@
-//! Requests over the one connection that is kept, and what came of them.
+//! Requests over the one connection that is kept, and their results.
 //!
-//! Defaults of awc that would lose data here are turned off: redirects (a redirected body is sent
-//! empty) and its own time-out (it includes the upload). A request that met a dead connection is
-//! sent once more over a fresh one: the server has promised to apply the same batch under the same
-//! id once, so that this is safe even where it was not dead at all.
+//! Two defaults of awc would lose data here and are turned off: redirects (a redirected body is sent empty) and
+//! its own time-out (it includes the upload). A request that met a dead connection is sent again over a new
+//! one. That is safe even if the first request arrived: the server applies a batch id once.
 
 use std::cell::RefCell;
 use std::io;
@@ -18,100 +17,100 @@ use bytes::Bytes;
 use hyper::Uri;
 use tokio::sync::Mutex;
 
-use super::failure::{broken_off, cut_short, unanswered, unfinished};
-use super::{TransportError, unsent};
+use super::failure::{check_body_length, check_framing, describe_body_error, describe_missing_response};
+use super::{TransportError, failed_before_sending};
 use crate::clock::{Clock, wall_ms};
 use crate::config;
 use crate::protocol::exchange::{Delivery, RequestFailure, RequestResult, ResponseBody};
 use crate::protocol::wire::UNKNOWN_BATCH;
 use crate::transport::dial::Dialer;
-use crate::transport::encoding::{UndecodableAnswer, decode_answer};
+use crate::transport::encoding::{UndecodableResponse, decode_body};
 use crate::transport::proxy::Proxy;
-use crate::transport::request_limits::Limits;
-use crate::transport::response::Decoded;
-use crate::transport::transfer_trace::Journey;
-use crate::transport::{Exchange, Parting, response};
+use crate::transport::request_limits::RequestLimits;
+use crate::transport::response::DecodedResponse;
+use crate::transport::transfer_trace::TransferTrace;
+use crate::transport::{ConnectionInvalidation, Exchange, response};
 
-/// A connection that was idle for longer is not used again: middleboxes forget them silently.
-const IDLE_LIMIT: Duration = Duration::from_secs(10);
-/// A connection that is older is not used for another request, however well it serves: the name of the
-/// server may lead to another address by now.
-pub(super) const AGE_LIMIT: Duration = Duration::from_mins(5);
+/// A connection that was idle for longer is not used again: middleboxes forget connections silently.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(10);
+/// An older connection is not used for another request, even if it works: the server's name may have another
+/// address now.
+pub(super) const CONNECTION_AGE_MAX: Duration = Duration::from_mins(5);
 
-/// The connection that is kept between requests, of which there is one at a time.
-pub(super) struct Pool {
+/// The connection that is kept between requests. There is one request at a time.
+pub(super) struct KeptConnection {
     clock: Clock,
     dialer: Rc<Dialer>,
-    connect_limit: Duration,
-    age_limit: Duration,
-    answer_bytes: usize,
+    connect_timeout: Duration,
+    age_max: Duration,
+    response_bytes_max: usize,
     client: RefCell<Client>,
     turn: Mutex<()>,
-    parting: Rc<Parting>,
+    invalidation: Rc<ConnectionInvalidation>,
 }
 
-/// One try, and whether it says so little that another is due at once.
-struct Try {
+/// One attempt, and whether another is due at once.
+struct Attempt {
     exchange: Exchange,
     met_dead_connection: bool,
 }
 
-impl Pool {
+impl KeptConnection {
     pub(super) fn new(
         config: &config::Server,
         server: Uri,
-        parting: Rc<Parting>,
-        age_limit: Duration,
+        invalidation: Rc<ConnectionInvalidation>,
+        age_max: Duration,
     ) -> Result<Self, TransportError> {
-        let proxy = Proxy::find(config, &server)?;
+        let proxy = Proxy::for_server(config, &server)?;
         let clock = Clock::start();
         let dialer = Rc::new(Dialer::new(config, server, proxy, clock)?);
-        let connect_limit = config.connect_timeout.0;
+        let connect_timeout = config.connect_timeout.0;
         Ok(Self {
             clock,
-            client: RefCell::new(client(&dialer, connect_limit, age_limit)),
+            client: RefCell::new(build_client(&dialer, connect_timeout, age_max)),
             dialer,
-            connect_limit,
-            age_limit,
-            answer_bytes: usize::try_from(config.max_answer_bytes.0).unwrap_or(usize::MAX),
+            connect_timeout,
+            age_max,
+            response_bytes_max: usize::try_from(config.max_answer_bytes.0).unwrap_or(usize::MAX),
             turn: Mutex::default(),
-            parting,
+            invalidation,
         })
     }
 
-    /// No connection of before is used again.
-    pub(super) fn renew(&self) {
-        self.client.replace(client(&self.dialer, self.connect_limit, self.age_limit));
+    /// Existing connections are not used for further requests.
+    pub(super) fn drop_connection(&self) {
+        self.client.replace(build_client(&self.dialer, self.connect_timeout, self.age_max));
     }
 
-    /// Ends when the connection is of no use any more.
-    pub(super) async fn parted(&self) {
+    /// Waits until the connection can no longer be used.
+    pub(super) async fn wait_for_invalidation(&self) {
         loop {
             tokio::select! {
-                () = self.parting.gone.notified() => return,
-                () = self.parting.moved.notified() => if self.dialer.has_lost_its_address() { return },
+                () = self.invalidation.link_down.notified() => return,
+                () = self.invalidation.address_changed.notified() => if self.dialer.has_lost_address() { return },
             }
         }
     }
 
-    pub(super) async fn exchange(
+    pub(super) async fn send_request(
         &self,
         request: impl Fn(&Client) -> ClientRequest,
         body: Bytes,
-        limits: &Limits,
+        limits: &RequestLimits,
     ) -> Exchange {
         let _turn = self.turn.lock().await;
-        let first = self.attempt(&request, body.clone(), limits).await;
+        let first = self.attempt_request(&request, body.clone(), limits).await;
         let RequestResult::Failure(RequestFailure { delivery, .. }) = first.exchange.result else {
             return first.exchange;
         };
         if !first.met_dead_connection {
             return first.exchange;
         }
-        tracing::debug!("a kept connection was dead: the request is sent once more over a fresh one");
-        self.renew();
-        // What the dead one took says nothing of the server, and so is no part of the measurements.
-        let mut second = self.attempt(&request, body, limits).await.exchange;
+        tracing::debug!("a kept connection was dead: the request is sent again over a new one");
+        self.drop_connection();
+        // The time lost on the dead connection says nothing about the server, so it is not measured.
+        let mut second = self.attempt_request(&request, body, limits).await.exchange;
         if let RequestResult::Failure(failure) = &mut second.result
             && failure.delivery == Delivery::NotSent
         {
@@ -120,91 +119,108 @@ impl Pool {
         second
     }
 
-    async fn attempt(&self, request: impl Fn(&Client) -> ClientRequest, body: Bytes, limits: &Limits) -> Try {
-        let journey = Journey::start(self.clock, self.dialer.newest(), self.dialer.stir(), body.len() as u64);
+    async fn attempt_request(
+        &self,
+        request: impl Fn(&Client) -> ClientRequest,
+        body: Bytes,
+        limits: &RequestLimits,
+    ) -> Attempt {
+        let trace = TransferTrace::start(
+            self.clock,
+            self.dialer.current_connection(),
+            self.dialer.activity(),
+            body.len() as u64,
+        );
         let request = request(&self.client.borrow());
-        let sending = if body.is_empty() { request.send() } else { request.send_body(journey.body(body)) };
-        let whole = async {
+        let sending =
+            if body.is_empty() { request.send() } else { request.send_body(trace.stream_body(body)) };
+        let response = async {
             let mut response = sending
                 .await
-                .map_err(|error| unanswered(&error, limits, !journey.is_on_kept_connection()))?;
-            journey.is_answered();
+                .map_err(|error| describe_missing_response(&error, limits, !trace.is_on_kept_connection()))?;
+            trace.record_response_start();
             let (status, headers) = (response.status().as_u16(), response.headers().clone());
-            if let Some(failure) = unfinished(&response) {
-                // Whoever asked next on this connection would get what is still to come.
-                self.renew();
-                // What a portal or a gateway in trouble has to say is in its status.
+            if let Some(failure) = check_framing(&response) {
+                // The next request on this connection would get the rest of this response.
+                self.drop_connection();
+                // From a portal or a failing gateway, the status is enough.
                 if !matches!(status, 300..=399 | 500..=599) {
                     return Err(failure);
                 }
             }
-            let body = response.body().limit(self.answer_bytes).await.map_err(|error| cut_short(&error))?;
-            match broken_off(status, &headers, &body) {
+            let body = response
+                .body()
+                .limit(self.response_bytes_max)
+                .await
+                .map_err(|error| describe_body_error(&error))?;
+            match check_body_length(status, &headers, &body) {
                 Some(failure) => Err(failure),
-                None => read_answer(status, &headers, body, self.answer_bytes),
+                None => decode_response(status, &headers, body, self.response_bytes_max),
             }
         };
-        // Whatever does not win is dropped, and with it a connection in the middle of something.
-        let ended = tokio::select! {
-            ended = whole => ended,
-            passed = journey.watch(limits) => {
-                Err(RequestFailure { delivery: passed.reached(), message: passed.to_string() })
+        // The losing branches are dropped, and with them a connection in the middle of a request.
+        let result = tokio::select! {
+            result = response => result,
+            exceeded = trace.watch_limits(limits) => {
+                Err(RequestFailure { delivery: exceeded.delivery(), message: exceeded.to_string() })
             }
-            () = self.parted() => {
-                Err(RequestFailure { delivery: Delivery::Sent, message: "the link went away".into() })
+            () = self.wait_for_invalidation() => {
+                Err(RequestFailure { delivery: Delivery::Sent, message: "the link went down".into() })
             }
         };
-        let mut exchange =
-            Exchange { network: journey.network(), took: journey.took(), ..unsent(String::new()) };
-        match ended {
+        let mut exchange = Exchange {
+            network: trace.measure_network(),
+            took: trace.elapsed(),
+            ..failed_before_sending(String::new())
+        };
+        match result {
             Ok(decoded) => {
-                exchange.take(decoded);
+                exchange.set_response(decoded);
                 if !is_from_healthy_server(&exchange.result) {
-                    self.renew();
+                    self.drop_connection();
                 }
             }
             Err(RequestFailure { delivery, message }) => {
-                let delivery = journey.reached(delivery);
+                let delivery = trace.delivery(delivery);
                 exchange.result = RequestResult::Failure(RequestFailure { delivery, message });
             }
         }
-        Try { exchange, met_dead_connection: journey.met_dead_connection() }
+        Attempt { exchange, met_dead_connection: trace.met_dead_connection() }
     }
 }
 
 impl Exchange {
-    /// Takes an answer in.
-    fn take(&mut self, decoded: Decoded) {
+    fn set_response(&mut self, decoded: DecodedResponse) {
         (self.hints, self.accepts, self.date) = (decoded.hints, decoded.accepts, decoded.date);
-        self.result = RequestResult::Response(decoded.answer);
+        self.result = RequestResult::Response(decoded.response);
     }
 }
 
-/// Takes an answer apart, once its encoding is undone.
-fn read_answer(
+/// Decodes a response, after undoing its content encoding.
+fn decode_response(
     status: u16,
     headers: &HeaderMap,
     body: Bytes,
     limit: usize,
-) -> Result<Decoded, RequestFailure> {
+) -> Result<DecodedResponse, RequestFailure> {
     let field = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let read = |body: &[u8]| response::decode(status, field, body, wall_ms());
-    match decode_answer(field("content-encoding"), body, limit) {
-        Ok(plain) => Ok(read(&plain)),
-        Err(error @ UndecodableAnswer::TooLarge) => {
+    let decode = |body: &[u8]| response::decode_response(status, field, body, wall_ms());
+    match decode_body(field("content-encoding"), body, limit) {
+        Ok(plain) => Ok(decode(&plain)),
+        Err(error @ UndecodableResponse::TooLarge) => {
             Err(RequestFailure { delivery: Delivery::Sent, message: error.to_string() })
         }
         Err(error) => {
-            let mut decoded = read(&[]);
-            decoded.answer.body = ResponseBody::Undecodable(error.to_string());
+            let mut decoded = decode(&[]);
+            decoded.response.body = ResponseBody::Undecodable(error.to_string());
             Ok(decoded)
         }
     }
 }
 
-/// Whether an answer speaks for the connection that it came over: the protocol's own answer to what was
-/// asked. After any other answer the next request makes a connection of its own, and so resolves the name
-/// of the server again: who turned this one away may have been taken out of service, or stand in between.
+/// Whether a response shows that its connection is good: it is the protocol's own response to the request.
+/// After any other response, the next request opens a new connection, and so resolves the server's name again.
+/// The sender may have been taken out of service, or may be an intermediary.
 fn is_from_healthy_server(seen: &RequestResult) -> bool {
     let RequestResult::Response(answer) = seen else { return false };
     match (answer.status, &answer.body) {
@@ -215,20 +231,21 @@ fn is_from_healthy_server(seen: &RequestResult) -> bool {
     }
 }
 
-fn client(dialer: &Rc<Dialer>, connect_limit: Duration, age_limit: Duration) -> Client {
+fn build_client(dialer: &Rc<Dialer>, connect_timeout: Duration, age_max: Duration) -> Client {
     let dialer = Rc::clone(dialer);
-    let dial = fn_service(move |connect: ConnectInfo<awc::http::Uri>| {
+    let open_connection = fn_service(move |connect: ConnectInfo<awc::http::Uri>| {
         let dialer = Rc::clone(&dialer);
         async move {
-            let line = dialer.dial().await.map_err(|error| ConnectError::Io(io::Error::other(error)))?;
-            Ok::<_, ConnectError>(Connection::new(connect.request().clone(), line))
+            let stream =
+                dialer.open_connection().await.map_err(|error| ConnectError::Io(io::Error::other(error)))?;
+            Ok::<_, ConnectError>(Connection::new(connect.request().clone(), stream))
         }
     });
     let connector = Connector::new()
-        .connector(dial)
-        .timeout(connect_limit)
-        .conn_keep_alive(IDLE_LIMIT)
-        .conn_lifetime(age_limit)
+        .connector(open_connection)
+        .timeout(connect_timeout)
+        .conn_keep_alive(IDLE_TIME_MAX)
+        .conn_lifetime(age_max)
         .limit(1);
     Client::builder()
         .connector(connector)

@@ -1,4 +1,4 @@
-//! The link that goes away, which no program can be made to meet from outside.
+//! A link that goes down: no test of the programs can cause that from outside.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,8 +8,8 @@ use std::thread;
 use super::*;
 use crate::model::{BatchPhase, OpenBatch, QueuePosition, Sequence, SizeRule, Stage};
 
-/// A server that answers look-ups and takes batches without a word. It tells of every request on
-/// which connection it came.
+/// A server that answers outcome queries, and takes batches without a response. It reports the connection of
+/// every request.
 fn server() -> (String, Receiver<usize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -17,18 +17,18 @@ fn server() -> (String, Receiver<usize>) {
     thread::spawn(move || {
         for (number, stream) in listener.incoming().enumerate() {
             let (stream, sender) = (stream.unwrap(), sender.clone());
-            thread::spawn(move || converse(&stream, || sender.send(number).unwrap()));
+            thread::spawn(move || serve_connection(&stream, || sender.send(number).unwrap()));
         }
     });
     (url, requests)
 }
 
-fn converse(mut stream: &TcpStream, tell: impl Fn()) {
+fn serve_connection(mut stream: &TcpStream, report: impl Fn()) {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     while reader.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
         if line.ends_with("\r\n\r\n") {
-            tell();
+            report();
             if line.starts_with("POST") {
                 drop(reader.read_to_end(&mut Vec::new()));
                 return;
@@ -41,7 +41,7 @@ fn converse(mut stream: &TcpStream, tell: impl Fn()) {
     }
 }
 
-fn batch() -> Arc<Batch> {
+fn open_batch() -> Arc<Batch> {
     let open = OpenBatch {
         id: BatchId::new(),
         parent: None,
@@ -57,36 +57,36 @@ fn batch() -> Arc<Batch> {
     Arc::new(Batch { open, sequence: Sequence { index: 1, total: 1 }, records: Vec::new() })
 }
 
-fn transport(url: String, parting: &Rc<Parting>) -> Http {
+fn transport(url: String, invalidation: &Rc<ConnectionInvalidation>) -> HttpTransport {
     let config = config::Server { url, proxy: "none".into(), ..config::Server::default() };
-    Http::new(&config, DeviceId(uuid::Uuid::new_v4()), None, Rc::clone(parting)).unwrap()
+    HttpTransport::new(&config, DeviceId(uuid::Uuid::new_v4()), None, Rc::clone(invalidation)).unwrap()
 }
 
 #[actix_rt::test]
-async fn what_is_under_way_ends_when_the_link_goes_away() {
+async fn a_request_in_flight_ends_when_the_link_goes_down() {
     let (url, requests) = server();
-    let parting = Rc::default();
-    let transport = transport(url, &parting);
-    let sending = actix_rt::spawn(transport.send(batch(), None, None));
+    let invalidation = Rc::default();
+    let transport = transport(url, &invalidation);
+    let sending = actix_rt::spawn(transport.send_batch(open_batch(), None, None));
     actix_rt::task::spawn_blocking(move || requests.recv()).await.unwrap().unwrap();
-    parting.gone.notify_waiters();
-    let RequestResult::Failure(failure) = sending.await.unwrap().result else { panic!("an answer") };
-    assert_eq!(failure.message, "the link went away");
-    // The server has it.
+    invalidation.link_down.notify_waiters();
+    let RequestResult::Failure(failure) = sending.await.unwrap().result else { panic!("a response") };
+    assert_eq!(failure.message, "the link went down");
+    // The server has the batch.
     assert_eq!(failure.delivery, Delivery::Sent);
 }
 
 #[actix_rt::test]
-async fn no_connection_outlives_the_link_that_it_was_made_over() {
+async fn no_connection_is_used_after_its_link_went_down() {
     let (url, requests) = server();
-    let parting = Rc::default();
-    let transport = transport(url, &parting);
+    let invalidation = Rc::default();
+    let transport = transport(url, &invalidation);
     let mut seen = Vec::new();
-    for goes in [false, true, false] {
-        transport.look_up(BatchId::new()).await;
+    for goes_down in [false, true, false] {
+        transport.query_outcome(BatchId::new()).await;
         seen.push(requests.try_recv().unwrap());
-        if goes {
-            parting.gone.notify_waiters();
+        if goes_down {
+            invalidation.link_down.notify_waiters();
             actix_rt::task::yield_now().await;
         }
     }
@@ -94,18 +94,18 @@ async fn no_connection_outlives_the_link_that_it_was_made_over() {
 }
 
 #[actix_rt::test]
-async fn no_connection_is_used_beyond_its_age() {
-    for (age_limit, connections) in [(AGE_LIMIT, [0, 0, 0]), (Duration::ZERO, [0, 1, 2])] {
+async fn no_connection_is_used_beyond_its_maximum_age() {
+    for (age_max, connections) in [(CONNECTION_AGE_MAX, [0, 0, 0]), (Duration::ZERO, [0, 1, 2])] {
         let (url, requests) = server();
         let config = config::Server { url: url.clone(), proxy: "none".into(), ..config::Server::default() };
-        let pool = Pool::new(&config, url.parse().unwrap(), Rc::default(), age_limit).unwrap();
-        let limits = Limits::of_look_up(&config);
+        let connection = KeptConnection::new(&config, url.parse().unwrap(), Rc::default(), age_max).unwrap();
+        let limits = RequestLimits::for_outcome_query(&config);
         let mut seen = Vec::new();
         for _ in connections {
             let url = url.clone();
-            pool.exchange(move |client| client.get(&url), Bytes::new(), &limits).await;
+            connection.send_request(move |client| client.get(&url), Bytes::new(), &limits).await;
             seen.push(requests.try_recv().unwrap());
         }
-        assert_eq!(seen, connections, "{age_limit:?}");
+        assert_eq!(seen, connections, "{age_max:?}");
     }
 }

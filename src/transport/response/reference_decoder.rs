@@ -1,46 +1,46 @@
-//! What an answer says, read in the plainest way: what its decoder is held against, by the tests and by
-//! the fuzzer. The fuzzer takes this file as it stands, so it names nothing of the crate.
+//! The content of a response, decoded in the simplest way: tests and the fuzzer compare the decoder with it.
+//! The fuzzer includes this file, so it uses nothing of the crate.
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 const STATUSES: [&str; 4] = ["applied", "duplicate", "rejected", "retry"];
 
-/// The batch that an answer names, and what it says of records, in order. None when it is no answer to a
-/// batch, or nested too deep for a plain reader.
-pub(super) fn said(body: &[u8]) -> Option<(Uuid, Vec<Value>)> {
+/// The batch that a response names, and its results, in order. `None` if it is not a response to a batch, or
+/// nested too deeply for a simple decoder.
+pub(super) fn decode_batch(body: &[u8]) -> Option<(Uuid, Vec<Value>)> {
     let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
-    let answer: Map<String, Value> = serde_json::from_slice(body).ok()?;
-    let results = answer.get("results")?.as_array()?;
-    Some((uuid(answer.get("batch_id")?)?, results.iter().filter_map(result).collect()))
+    let response: Map<String, Value> = serde_json::from_slice(body).ok()?;
+    let results = response.get("results")?.as_array()?;
+    Some((parse_uuid(response.get("batch_id")?)?, results.iter().filter_map(decode_result).collect()))
 }
 
-fn result(value: &Value) -> Option<Value> {
+fn decode_result(value: &Value) -> Option<Value> {
     let status = value.get("status")?.as_str().filter(|status| STATUSES.contains(status))?;
-    let mut said = json!({"id": uuid(value.get("id")?)?, "status": status});
+    let mut result = json!({"id": parse_uuid(value.get("id")?)?, "status": status});
     for field in ["code", "message"] {
         if let Some(text) = value.get(field).filter(|text| text.is_string()) {
-            said[field] = text.clone();
+            result[field] = text.clone();
         }
     }
-    Some(said)
+    Some(result)
 }
 
-fn uuid(value: &Value) -> Option<Uuid> {
+fn parse_uuid(value: &Value) -> Option<Uuid> {
     Uuid::parse_str(value.as_str()?).ok()
 }
 
-/// Panics unless what was read of batch `id` is what its answer says: each result stands there, in this
-/// order. What is written twice in one object may be left out, never taken.
-pub(super) fn assert_said(body: &[u8], id: Uuid, read: &Value) {
-    let Some((named, said)) = said(body) else {
-        // Too deep or too large for a plain reader; the text must name the batch all the same.
-        assert!(serde_json::from_slice::<Value>(body).is_err(), "this names no batch");
+/// Panics unless the results decoded for batch `id` are in its response, in this order. A field that occurs twice
+/// in one object may be skipped, but never used.
+pub(super) fn assert_matches(body: &[u8], id: Uuid, decoded: &Value) {
+    let Some((named, expected)) = decode_batch(body) else {
+        // Too deep or too large for the simple decoder, which fails on it as a whole.
+        assert!(serde_json::from_slice::<Value>(body).is_err(), "the response names no batch");
         return;
     };
     assert_eq!(named, id);
-    let mut said = said.iter();
-    for result in read.as_array().into_iter().flatten() {
-        assert!(said.any(|one| one == result), "{result} was not said");
+    let mut expected = expected.iter();
+    for result in decoded.as_array().into_iter().flatten() {
+        assert!(expected.any(|one| one == result), "{result} is not in the response");
     }
 }

@@ -1,4 +1,4 @@
-//! Answers of every kind, good and hostile: none does harm, and only what the server said settles anything.
+//! Responses of every kind, valid and hostile: none does harm, and only what the server said settles records.
 
 mod digest;
 mod fields;
@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use self::digest::{assert_modest, decoded, digest, judged};
 use self::fields::fields;
-use self::generated::{answer, odd};
-use super::reference_decoder::said;
+use self::generated::{any_json, batch_response};
+use super::reference_decoder::decode_batch;
 use super::*;
 use crate::policy::outcome_reply::OutcomeReply;
 use crate::policy::verdict::Verdict;
@@ -19,21 +19,21 @@ use crate::policy::verdict::Verdict;
 const BATCH: Uuid = Uuid::from_u128(0x0b0f_0000_0000_4000_8000_0000_0000_0001);
 const OTHER: Uuid = Uuid::from_u128(0x0b0f_0000_0000_4000_8000_0000_0000_0002);
 fn body_of(status: u16, body: impl AsRef<[u8]>) -> ResponseBody {
-    decoded(status, &Vec::new(), body.as_ref()).answer.body
+    decoded(status, &Vec::new(), body.as_ref()).response.body
 }
 
-/// The results of an answer with these.
+/// The decoded results of a response with these results.
 fn results_of(results: &Value) -> Vec<RecordResult> {
     let body = json!({"batch_id": BATCH, "results": results}).to_string();
     match body_of(200, &body) {
-        ResponseBody::Batch(answer) => answer.results,
+        ResponseBody::Batch(batch) => batch.results,
         other => panic!("{body}: {other:?}"),
     }
 }
 
 proptest! {
     #[test]
-    fn arbitrary_bytes_with_any_status_and_odd_fields_settle_nothing_and_do_no_harm(
+    fn arbitrary_bytes_with_any_status_and_fields_settle_nothing_and_do_no_harm(
         status in 0u16..=999, fields in fields(), body in prop::collection::vec(any::<u8>(), 0..300),
     ) {
         let (verdict, found) = digest(status, &fields, &body);
@@ -42,13 +42,13 @@ proptest! {
     }
 
     #[test]
-    fn an_answer_to_this_very_batch_settles_what_it_says_and_nothing_else(
+    fn a_response_to_the_batch_settles_what_it_says_and_nothing_else(
         status in prop_oneof![Just(200u16), Just(207), Just(202), 100u16..600],
-        fields in fields(), answer in answer(), marked: bool,
+        fields in fields(), response in batch_response(), has_mark: bool,
     ) {
-        let body = format!("{}{answer}\n", if marked { "\u{feff}" } else { "" });
+        let body = format!("{}{response}\n", if has_mark { "\u{feff}" } else { "" });
         let (verdict, found) = digest(status, &fields, body.as_bytes());
-        let expected = said(body.as_bytes()).filter(|(id, _)| *id == BATCH && matches!(status, 200 | 207));
+        let expected = decode_batch(body.as_bytes()).filter(|(id, _)| *id == BATCH && matches!(status, 200 | 207));
         let settled = |results: &[RecordResult]| json!(results);
         let answered = if let Verdict::Completed(results) = &verdict { Some(settled(results)) } else { None };
         let completed = if let OutcomeReply::Completed(results) = &found { Some(settled(results)) } else { None };
@@ -57,11 +57,11 @@ proptest! {
     }
 
     #[test]
-    fn an_answer_that_was_mangled_on_the_way_settles_nothing_that_it_does_not_say(
+    fn a_corrupted_response_settles_nothing_that_it_does_not_say(
         status in prop_oneof![Just(200u16), Just(207), 100u16..600],
-        answer in answer(), edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..5), 1..5),
+        response in batch_response(), edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..5), 1..5),
     ) {
-        let mut body = answer.to_string().into_bytes();
+        let mut body = response.to_string().into_bytes();
         for (at, byte, edit) in edits {
             let at = at.index(body.len() + 1);
             match edit {
@@ -76,8 +76,8 @@ proptest! {
     }
 
     #[test]
-    fn a_refusal_keeps_its_code_whatever_else_is_odd_in_it(
-        status in 300u16..600, code in ".{0,20}", message in odd(), more in odd(),
+    fn an_error_keeps_its_code_whatever_else_it_holds(
+        status in 300u16..600, code in ".{0,20}", message in any_json(), more in any_json(),
     ) {
         let body = json!({"error": {"code": code, "message": message, "position": more}, "trace": more});
         let ResponseBody::Error(detail) = body_of(status, body.to_string()) else { panic!("{body}") };
@@ -87,10 +87,10 @@ proptest! {
 }
 
 #[test]
-fn only_200_and_207_that_name_this_very_batch_answer_for_it() {
+fn only_200_and_207_that_name_the_batch_settle_it() {
     let naming = |id: Uuid| json!({"batch_id": id, "results": []}).to_string();
     for status in 100..=599 {
-        let answers = matches!(status, 200 | 207);
+        let settles = matches!(status, 200 | 207);
         for (body, is_ours) in [
             (naming(BATCH), true),
             (naming(OTHER), false),
@@ -104,18 +104,18 @@ fn only_200_and_207_that_name_this_very_batch_answer_for_it() {
             (" \r\n".into(), false),
         ] {
             let (verdict, found) = judged(status, &Vec::new(), body.as_bytes());
-            assert_eq!(matches!(verdict, Verdict::Completed(_)), answers && is_ours, "{status}: {body}");
-            assert_eq!(matches!(found, OutcomeReply::Completed(_)), answers && is_ours, "{status}: {body}");
+            assert_eq!(matches!(verdict, Verdict::Completed(_)), settles && is_ours, "{status}: {body}");
+            assert_eq!(matches!(found, OutcomeReply::Completed(_)), settles && is_ours, "{status}: {body}");
         }
     }
 }
 
 #[test]
-fn a_result_that_cannot_be_understood_is_none_and_the_others_hold() {
-    let good = json!({"id": OTHER, "status": "applied"});
-    let expected = results_of(&json!([good]));
+fn an_invalid_result_is_skipped_and_the_others_count() {
+    let valid = json!({"id": OTHER, "status": "applied"});
+    let expected = results_of(&json!([valid]));
     assert_eq!(expected.len(), 1);
-    for odd in [
+    for invalid in [
         json!({"id": BATCH, "status": "queued"}),
         json!({"id": BATCH, "status": "Applied"}),
         json!({"id": BATCH, "status": {"applied": null}}),
@@ -125,31 +125,31 @@ fn a_result_that_cannot_be_understood_is_none_and_the_others_hold() {
         json!({"id": 7, "status": "applied"}),
         json!({"status": "applied"}),
         json!([BATCH, "applied", null, null]),
-        json!([good]),
+        json!([valid]),
         json!("applied"),
         json!(null),
     ] {
-        assert_eq!(results_of(&json!([odd, good, odd])), expected, "{odd}");
+        assert_eq!(results_of(&json!([invalid, valid, invalid])), expected, "{invalid}");
     }
     let twice = format!(
         r#"{{"batch_id":"{BATCH}","results":[{{"id":"{OTHER}","status":"retry","status":"applied"}}]}}"#
     );
-    assert!(matches!(body_of(200, twice), ResponseBody::Batch(answer) if answer.results.is_empty()));
+    assert!(matches!(body_of(200, twice), ResponseBody::Batch(batch) if batch.results.is_empty()));
 }
 
 #[test]
-fn what_settles_nothing_may_be_of_any_type() {
+fn fields_that_settle_nothing_may_have_any_type() {
     let result = json!({"id": OTHER, "status": "rejected", "code": 17, "message": ["no"], "at": {"x": 1}});
     let results = results_of(&json!([result]));
     let expected =
         RecordResult { id: RecordId(OTHER), status: RecordStatus::Rejected, code: None, message: None };
     assert_eq!(results, [expected]);
     let body = json!({"batch_id": BATCH, "replayed": "yes", "results": [], "took_ms": 12}).to_string();
-    assert!(matches!(body_of(200, body), ResponseBody::Batch(answer) if !answer.replayed));
+    assert!(matches!(body_of(200, body), ResponseBody::Batch(batch) if !batch.replayed));
 }
 
 #[test]
-fn no_depth_exhausts_the_stack() {
+fn no_nesting_exhausts_the_stack() {
     const DEPTH: usize = 100_000;
     let nested = |open: &str, close: &str| (open.repeat(DEPTH), close.repeat(DEPTH));
     for (open, close) in [nested("[", "]"), nested("{\"a\":", "}")] {
@@ -173,7 +173,7 @@ fn no_depth_exhausts_the_stack() {
         }
         let body =
             format!(r#"{{"batch_id":"{BATCH}","results":[{whole},{{"id":"{OTHER}","status":"retry"}}]}}"#);
-        assert!(matches!(body_of(200, body), ResponseBody::Batch(answer) if answer.results.len() == 1));
+        assert!(matches!(body_of(200, body), ResponseBody::Batch(batch) if batch.results.len() == 1));
     }
 }
 

@@ -1,6 +1,6 @@
-//! What it means that rustls refuses the other side, or is refused by it, and what people do about it.
+//! Why a TLS handshake failed, and what people can do about it.
 //!
-//! The sentences fit the server and its proxy: whose certificate it is stands before them.
+//! The texts fit both the server and its proxy: the message before them names the peer.
 
 use std::error::Error;
 
@@ -16,25 +16,25 @@ use rustls::CertificateError::{
 };
 use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage, PeerIncompatible};
 
-use super::rustls_error;
+use super::find_rustls_error;
 use crate::causes::with_causes;
 
-/// A kind of trouble with TLS, in words for people.
+/// A kind of TLS failure, described for people.
 #[derive(Debug)]
 pub struct TlsProblem {
     is_cause_of: fn(&rustls::Error) -> bool,
-    /// What is wrong. No other problem has this text, and no other message of the transport.
+    /// What is wrong. This text is unique among the problems and messages of the transport.
     pub what: &'static str,
     /// What to do about it.
     pub remedy: &'static str,
 }
 
-/// The first one that fits an error explains it.
+/// The first match explains an error.
 static PROBLEMS: [TlsProblem; 15] = [
     TlsProblem {
         is_cause_of: |error| matches!(error, InvalidCertificate(Expired | ExpiredContext { .. })),
-        what: "its certificate has ended, by the clock of this device",
-        remedy: "check the clock (timedatectl); if it is right, have the certificate renewed",
+        what: "its certificate has expired, by the clock of this device",
+        remedy: "check the clock (timedatectl); if it is right, the server needs a new certificate",
     },
     TlsProblem {
         is_cause_of: |error| matches!(error, InvalidCertificate(NotValidYet | NotValidYetContext { .. })),
@@ -42,7 +42,7 @@ static PROBLEMS: [TlsProblem; 15] = [
         remedy: "set the clock, which seems to be behind: sudo timedatectl set-ntp true",
     },
     TlsProblem {
-        // BadSignature: an authority of the same name is trusted, which has another key.
+        // BadSignature: a trusted authority has the same name, and another key.
         is_cause_of: |error| matches!(error, InvalidCertificate(UnknownIssuer | BadSignature)),
         what: "its certificate is of an authority that this device does not trust",
         remedy: "name its PEM file in server.ca_file, or install it; on a strange network, log in first",
@@ -93,7 +93,7 @@ static PROBLEMS: [TlsProblem; 15] = [
         is_cause_of: |error| {
             is_webpki(error, &["EndEntityUsedAsCa", "NameConstraintViolation", "PathLenConstraintViolated"])
         },
-        what: "its certificate was issued by somebody who may not issue it",
+        what: "its certificate was issued by an authority that is not allowed to issue it",
         remedy: "install one on it whose issuer may issue certificates for its name",
     },
     TlsProblem {
@@ -138,34 +138,33 @@ static PROBLEMS: [TlsProblem; 15] = [
     },
     TlsProblem {
         is_cause_of: |error| matches!(error, InvalidMessage(_)),
-        what: "what answers speaks no TLS",
+        what: "the other side does not use TLS",
         remedy: "check scheme and port of server.url: http:// where the server has no TLS",
     },
 ];
 
 impl TlsProblem {
-    /// The problem that a message of the transport tells of.
-    pub fn of_message(message: &str) -> Option<&'static Self> {
+    /// The problem that a message of the transport describes.
+    pub fn find_in_message(message: &str) -> Option<&'static Self> {
         PROBLEMS.iter().find(|problem| message.contains(problem.what))
     }
 
-    /// A message of the transport without what to do about it, for those who show that elsewhere.
+    /// A message of the transport without the remedy, for callers that show it elsewhere.
     pub fn without_remedy(&self, message: &str) -> String {
         message.replace(&format!(": {}", self.remedy), "")
     }
 }
 
-/// An error of a connection that may have TLS, for people. What is to be done comes before the details, of which
-/// there may be many.
+/// An error of a connection that may use TLS, for people. The remedy comes before the details, which may be long.
 pub(in crate::transport) fn explain_tls_error(error: &(dyn Error + 'static)) -> String {
-    let of_rustls = rustls_error(error);
-    match PROBLEMS.iter().find(|problem| of_rustls.is_some_and(|error| (problem.is_cause_of)(error))) {
+    let tls_error = find_rustls_error(error);
+    match PROBLEMS.iter().find(|problem| tls_error.is_some_and(|error| (problem.is_cause_of)(error))) {
         Some(TlsProblem { what, remedy, .. }) => format!("{what}: {remedy} ({error})"),
         None => with_causes(error),
     }
 }
 
-/// Whether it is one of these errors of webpki, which rustls passes on without a type.
+/// Whether this is one of these webpki errors, which rustls passes on without a type.
 fn is_webpki(error: &rustls::Error, names: &[&str]) -> bool {
     matches!(error, InvalidCertificate(Other(other)) if names.contains(&other.0.to_string().as_str()))
 }
@@ -185,12 +184,12 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_is_explained_with_a_remedy_that_fits() {
+    fn every_rejection_is_explained_with_a_fitting_remedy() {
         let webpki = |name: &str| Other(OtherError(Arc::new(io::Error::other(name.to_owned()))));
         let certificate = |error: CertificateError, what, remedy| (InvalidCertificate(error), what, remedy);
         let alert = |alert: AlertDescription, what, remedy| (AlertReceived(alert), what, remedy);
         for (error, what, remedy) in [
-            certificate(Expired, "has ended", "check the clock"),
+            certificate(Expired, "has expired", "check the clock"),
             certificate(NotValidYet, "not valid yet", "set the clock"),
             certificate(UnknownIssuer, "does not trust", "server.ca_file"),
             certificate(BadSignature, "does not trust", "server.ca_file"),
@@ -199,9 +198,9 @@ mod tests {
             certificate(webpki("UnsupportedCertVersion"), "old version", "subjectAltName"),
             certificate(InvalidPurpose, "not meant for servers", "serverAuth"),
             certificate(Revoked, "revoked", "new one"),
-            certificate(webpki("NameConstraintViolation"), "who may not", "may issue"),
-            certificate(webpki("PathLenConstraintViolated"), "who may not", "may issue"),
-            certificate(webpki("EndEntityUsedAsCa"), "who may not", "may issue"),
+            certificate(webpki("NameConstraintViolation"), "not allowed to issue", "may issue"),
+            certificate(webpki("PathLenConstraintViolated"), "not allowed to issue", "may issue"),
+            certificate(webpki("EndEntityUsedAsCa"), "not allowed to issue", "may issue"),
             certificate(webpki("MalformedExtensions"), "cannot be checked", "another one"),
             certificate(CertificateError::BadEncoding, "cannot be checked", "another one"),
             alert(CertificateRequired, "certificate of this device", "server.client_cert_file"),
@@ -213,11 +212,11 @@ mod tests {
                 "in common",
                 "TLS 1.2 or 1.3",
             ),
-            (InvalidMessage(InvalidMessage::InvalidContentType), "speaks no TLS", "scheme and port"),
+            (InvalidMessage(InvalidMessage::InvalidContentType), "does not use TLS", "scheme and port"),
         ] {
             let detail = error.to_string();
             let message = format!("the TLS handshake failed: {}", explained(error));
-            let problem = TlsProblem::of_message(&message).unwrap();
+            let problem = TlsProblem::find_in_message(&message).unwrap();
             assert!(problem.what.contains(what) && problem.remedy.contains(remedy), "{message}");
             assert_eq!(
                 problem.without_remedy(&message),
@@ -227,8 +226,8 @@ mod tests {
     }
 
     #[test]
-    fn the_remedy_is_not_cut_off_in_the_manifest() {
-        const LONGEST_BEFORE: &str = "the connection broke before the answer: ";
+    fn the_remedy_is_not_truncated_in_the_manifest() {
+        const LONGEST_BEFORE: &str = "the connection broke before the response: ";
         for TlsProblem { what, remedy, .. } in &PROBLEMS {
             let told = format!("{LONGEST_BEFORE}{what}: {remedy}");
             assert_eq!(truncate_text(told.clone()), told);
@@ -236,11 +235,11 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_explanation_is_told_as_it_came() {
+    fn an_error_without_explanation_is_shown_unchanged() {
         for error in [rustls::Error::DecryptError, rustls::Error::HandshakeNotComplete] {
             let detail = error.to_string();
             assert_eq!(explained(error), detail);
-            assert!(TlsProblem::of_message(&detail).is_none());
+            assert!(TlsProblem::find_in_message(&detail).is_none());
         }
         assert_eq!(explain_tls_error(&io::Error::other("tls handshake eof")), "tls handshake eof");
     }

@@ -42,7 +42,7 @@ fn whatever_the_server_answers_is_told_with_what_to_do() {
         (Reply::html(511), "problem", &["log in to the network"]),
         (Reply::error(503, "LATER"), "warning", &["come back later", "LATER, says the server"]),
         (Reply::html(504), "warning", &["in trouble (HTTP 504"]),
-        (Reply::Hang, "problem", &["does not answer in time", "no answer within 2s"]),
+        (Reply::Hang, "problem", &["does not answer in time", "no response within 2s"]),
         (Reply::Close, "problem", &["gave no answer"]),
         (Reply::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec()), "problem", &["gave no answer"]),
     ] {
@@ -91,8 +91,8 @@ fn a_server_that_cannot_be_reached_is_told_with_the_reason() {
     let gateway = Gateway::start(room.path(), &[]);
     for (url, check, words) in [
         (format!("http://{nobody}"), "server", &["nobody listens", "check the port"][..]),
-        (format!("https://{}", plain.address), "server", &["speaks no TLS", "scheme and port"]),
-        (format!("https://{}", gateway.address), "server", &["speaks no TLS", "scheme and port"]),
+        (format!("https://{}", plain.address), "server", &["does not use TLS", "scheme and port"]),
+        (format!("https://{}", gateway.address), "server", &["does not use TLS", "scheme and port"]),
         (
             "http://no-such-device.invalid:9".into(),
             "connectivity",
@@ -206,7 +206,7 @@ fn certificates_that_are_not_believed_are_told_with_the_reason() {
             strange.path(),
             &["authority that this device does not trust", "server.ca_file"][..],
         ),
-        ("localhost", ended, Path::new(""), &["has ended", "check the clock"]),
+        ("localhost", ended, Path::new(""), &["has expired", "check the clock"]),
         ("localhost", to_come, Path::new(""), &["not valid yet", "set the clock"]),
         ("127.0.0.1", untouched, Path::new(""), &["for another name", "correct the name in server.url"]),
     ] {

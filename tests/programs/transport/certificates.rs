@@ -91,7 +91,7 @@ fn a_certificate_that_is_refused_is_explained_with_what_to_do() {
         ),
         (
             changed(|params| params.not_after = date_time_ymd(2021, 1, 1)),
-            "its certificate has ended, by the clock of this device",
+            "its certificate has expired, by the clock of this device",
             "check the clock",
         ),
         (

@@ -89,7 +89,11 @@ fn a_batch_that_cannot_have_left_whole_was_not_sent() {
     daemon.wait_for_phase("offline");
     let entry = daemon.record(&ids[0]);
     assert_eq!((&entry["attempts"], &entry["last_error"]), (&json!(0), &Value::Null), "{entry}");
-    assert!(daemon.log().contains("the connection took no byte for 300ms while sending"), "{}", daemon.log());
+    assert!(
+        daemon.log().contains("the connection accepted no data for 300ms while sending"),
+        "{}",
+        daemon.log()
+    );
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn is_given_up(hint: &'static str) {
         Some(daemon.status()["sync"]["last_error"].clone()).filter(Value::is_object)
     });
     assert_eq!(error["class"], "connection_lost", "{error}");
-    assert!(error["message"].as_str().unwrap().contains("an interim answer (HTTP 1"), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("an interim response (HTTP 1"), "{error}");
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));
     assert_eq!(daemon.record(&first[0])["attempts"], 2);
     let second = daemon.enqueue_many(3);

@@ -53,7 +53,7 @@ fn a_server_that_stops_reading_is_given_up_as_too_slow() {
             thread::park_timeout(crate::support::wait::DEADLINE);
             drop(talk.next());
         },
-        ("link_too_slow", "the connection took no byte for 300ms while sending"),
+        ("link_too_slow", "the connection accepted no data for 300ms while sending"),
     );
 }
 
@@ -76,7 +76,7 @@ fn a_server_that_says_nothing_takes_too_long() {
     fails_once(
         |settings| settings.with("server.request_timeout", "100ms"),
         after_a_batch(|_, _| {}),
-        ("timeout", "no answer within 2s 100ms"),
+        ("timeout", "no response within 2s 100ms"),
     );
 }
 
@@ -85,7 +85,7 @@ fn an_answer_that_does_not_go_on_is_a_lost_connection() {
     fails_once(
         |settings| settings.with("server.answer_timeout", "300ms"),
         after_a_batch(|talk, _| talk.say(HEAD).unwrap()),
-        ("connection_lost", "the answer did not end within 300ms"),
+        ("connection_lost", "the response did not end within 300ms"),
     );
 }
 
@@ -99,7 +99,7 @@ fn an_answer_that_drips_is_a_lost_connection() {
                 thread::park_timeout(Duration::from_millis(5));
             }
         }),
-        ("connection_lost", "the answer did not end within 300ms"),
+        ("connection_lost", "the response did not end within 300ms"),
     );
 }
 
@@ -117,7 +117,7 @@ fn an_answer_that_ends_before_its_length_is_not_believed() {
     fails_once(
         |settings| settings,
         with_head("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n"),
-        ("connection_lost", "the answer broke off"),
+        ("connection_lost", "the response broke off"),
     );
 }
 
@@ -126,7 +126,7 @@ fn an_answer_that_does_not_say_how_long_it_is_is_not_believed() {
     fails_once(
         |settings| settings,
         with_head("HTTP/1.1 200 OK\r\n"),
-        ("connection_lost", "the answer does not say how long it is"),
+        ("connection_lost", "the response does not say how long it is"),
     );
 }
 
@@ -135,6 +135,6 @@ fn an_answer_that_is_too_large_is_not_read() {
     fails_once(
         |settings| settings.with("server.max_answer_bytes", "900B"),
         after_a_batch(|talk, _| talk.say(&format!("{HEAD}{}", " ".repeat(999))).unwrap()),
-        ("connection_lost", "the answer is larger than server.max_answer_bytes"),
+        ("connection_lost", "the response is larger than server.max_answer_bytes"),
     );
 }

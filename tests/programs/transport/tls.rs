@@ -126,7 +126,7 @@ fn a_pipe_in_the_place_of_an_authority_holds_nobody_up() {
     let daemon = home.start();
     let ids = daemon.enqueue_many(3);
     let status = daemon.wait_for_phase("misconfigured");
-    let expected = format!("server.ca_file: cannot read {}: it is no file", ca.display());
+    let expected = format!("server.ca_file: cannot read {}: it is not a file", ca.display());
     assert_eq!(status["sync"]["last_error"]["message"], expected.as_str());
     untouched(&daemon, &ids);
 }

@@ -1,4 +1,4 @@
-//! What the daemon does with an answer, from the first byte to the next decision, and what must hold of it.
+//! What the daemon does with a response, from the first byte to the next decision, and the invariants of that.
 
 use std::time::Duration;
 
@@ -15,65 +15,64 @@ use crate::policy::service_time::Load;
 use crate::policy::verdict::{Ambiguity, Verdict, classify_response, last_error};
 use crate::protocol::exchange::{RequestResult, ResponseBody, ServerHints};
 use crate::protocol::wire::RecordResult;
-use crate::transport::response::reference_decoder::assert_said;
-use crate::transport::response::{Decoded, decode};
+use crate::transport::response::reference_decoder::assert_matches;
+use crate::transport::response::{DecodedResponse, decode_response};
 
 /// 2026-03-01 08:15:30 UTC
 pub(super) const WALL_MS: u64 = 1_772_352_930_000;
 const RECORDS: usize = 20;
-/// Bytes of an entry of the manifest, which there is one of for each record of a batch.
-const MOST_OF_AN_ERROR: usize = 2000;
+/// Most bytes of a manifest entry; there is one for each record of a batch.
+const ERROR_BYTES_MAX: usize = 2000;
 
 /// Header fields, by name.
 pub(super) type Fields = Vec<(&'static str, String)>;
 
-pub(super) fn decoded(status: u16, fields: &Fields, body: &[u8]) -> Decoded {
+pub(super) fn decoded(status: u16, fields: &Fields, body: &[u8]) -> DecodedResponse {
     let field =
         |name: &'static str| fields.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
-    decode(status, field, body, WALL_MS)
+    decode_response(status, field, body, WALL_MS)
 }
 
-/// What a batch and a look-up are told by an answer. No more is kept of it than it is worth, and nothing is
-/// settled that it does not say.
+/// The verdicts for a batch and for an outcome query. They settle nothing that the response does not say.
 pub(super) fn judged(status: u16, fields: &Fields, body: &[u8]) -> (Verdict, OutcomeReply) {
-    let seen = RequestResult::Response(decoded(status, fields, body).answer);
+    let seen = RequestResult::Response(decoded(status, fields, body).response);
     let (verdict, found) =
         (classify_response(BatchId(BATCH), false, &seen), classify_outcome_reply(BatchId(BATCH), &seen));
     let answered = if let Verdict::Completed(results) = &verdict { Some(results) } else { None };
     let completed = if let OutcomeReply::Completed(results) = &found { Some(results) } else { None };
     assert_eq!(answered, completed);
     if let Some(results) = answered {
-        assert!(matches!(status, 200 | 207), "answered by {status}");
-        assert_said(body, BATCH, &json!(results));
+        assert!(matches!(status, 200 | 207), "settled by {status}");
+        assert_matches(body, BATCH, &json!(results));
     }
     (verdict, found)
 }
 
-/// As [`judged`], and has the policy live with it: in a build for tests, what overflows panics.
+/// As [`judged`], and passes the verdicts to the policy: in a test build, an overflow panics.
 pub(super) fn digest(status: u16, fields: &Fields, body: &[u8]) -> (Verdict, OutcomeReply) {
     let decoded = decoded(status, fields, body);
-    assert_modest(&decoded.answer.body, body.len());
+    assert_modest(&decoded.response.body, body.len());
     let (verdict, found) = judged(status, fields, body);
-    let seen = RequestResult::Response(decoded.answer);
+    let seen = RequestResult::Response(decoded.response);
     for verdict in [&verdict, &classify_response(BatchId(BATCH), true, &seen)] {
         decide(verdict, &found, decoded.hints, &seen);
     }
     (verdict, found)
 }
 
-/// What was made from a body of this size is at most a small multiple of it.
+/// A decoded body takes at most a small multiple of its size.
 pub(super) fn assert_modest(body: &ResponseBody, size: usize) {
-    let held = held(body);
+    let held = count_held_bytes(body);
     assert!(held <= 4 * size + 1024, "{held} bytes of {size}");
 }
 
-/// Bytes of what was made from a body.
-fn held(body: &ResponseBody) -> usize {
+/// Bytes that a decoded body takes.
+fn count_held_bytes(body: &ResponseBody) -> usize {
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::capacity);
     match body {
-        ResponseBody::Batch(answer) => {
-            let texts = answer.results.iter().map(|result| text(&result.code) + text(&result.message));
-            answer.results.capacity() * size_of::<RecordResult>() + texts.sum::<usize>()
+        ResponseBody::Batch(batch) => {
+            let texts = batch.results.iter().map(|result| text(&result.code) + text(&result.message));
+            batch.results.capacity() * size_of::<RecordResult>() + texts.sum::<usize>()
         }
         ResponseBody::Error(detail) => detail.code.capacity() + detail.message.capacity(),
         _ => 0,
@@ -111,7 +110,7 @@ fn decide(verdict: &Verdict, found: &OutcomeReply, hints: ServerHints, seen: &Re
     };
     let error = last_error(verdict, seen, WALL_MS);
     let kept = error.message.len() + error.code.as_ref().map_or(0, String::len);
-    assert!(kept <= MOST_OF_AN_ERROR, "{kept} bytes for each record");
+    assert!(kept <= ERROR_BYTES_MAX, "{kept} bytes for each record");
     let timed_out = Verdict::Ambiguous(Ambiguity::TimedOut);
     for verdict in [verdict, &timed_out, verdict] {
         scheduler.start_send(Duration::from_secs(1), &open, load.clone());

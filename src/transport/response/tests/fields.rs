@@ -1,4 +1,4 @@
-//! Header fields: when to come back, what the server asks for.
+//! Header fields: when to retry, and what the server asks of the next batches.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use super::digest::{Fields, WALL_MS, decoded};
 use crate::protocol::exchange::ServerHints;
 use crate::protocol::wire;
 
-/// Odd ones of every name.
+/// Unusual values for every field.
 pub(super) fn fields() -> impl Strategy<Value = Fields> {
     let number = || {
         prop_oneof![
@@ -56,11 +56,11 @@ pub(super) fn fields() -> impl Strategy<Value = Fields> {
 fn retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
     let mut fields = vec![("retry-after", value.to_owned())];
     fields.extend(date.map(|date| ("date", date.to_owned())));
-    decoded(429, &fields, b"").answer.retry_after
+    decoded(429, &fields, b"").response.retry_after
 }
 
 #[test]
-fn retry_after_is_seconds_or_a_date_and_else_nothing_was_said() {
+fn retry_after_is_seconds_or_a_date_and_anything_else_is_ignored() {
     let seconds = |seconds| Some(Duration::from_secs(seconds));
     for (value, expected) in [
         ("7", seconds(7)),
@@ -89,7 +89,7 @@ fn retry_after_is_seconds_or_a_date_and_else_nothing_was_said() {
 }
 
 #[test]
-fn a_date_to_come_back_at_counts_from_the_date_of_the_answer_where_the_clocks_differ() {
+fn a_retry_date_counts_from_the_date_of_the_response_if_the_clocks_differ() {
     let come_back = "Thu, 01 Jan 2032 00:01:00 GMT";
     for (date, expected) in [
         ("Thu, 01 Jan 2032 00:00:30 GMT", 30),
@@ -102,7 +102,7 @@ fn a_date_to_come_back_at_counts_from_the_date_of_the_answer_where_the_clocks_di
 }
 
 #[test]
-fn a_hint_that_is_no_number_above_0_is_none() {
+fn a_hint_must_be_a_number_above_0() {
     for (value, expected) in [
         ("1", Some(1)),
         (" 25 ", Some(25)),

@@ -1,4 +1,4 @@
-//! Answers as a server may give them: mostly good, with odd parts among them.
+//! Responses as a server may send them: mostly valid, with some odd parts.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ fn uuid() -> impl Strategy<Value = Value> {
 }
 
 /// Any JSON.
-pub(super) fn odd() -> impl Strategy<Value = Value> {
+pub(super) fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -33,15 +33,15 @@ pub(super) fn odd() -> impl Strategy<Value = Value> {
     })
 }
 
-/// One result: mostly good ones, with odd ones and odd parts among them.
-fn result() -> impl Strategy<Value = Value> {
+/// One result: mostly valid, with some odd parts.
+fn record_result() -> impl Strategy<Value = Value> {
     let status = prop_oneof![
         6 => prop::sample::select(vec!["applied", "duplicate", "rejected", "retry"]).prop_map(Value::from),
-        1 => odd(),
+        1 => any_json(),
     ];
-    let text = || prop_oneof![2 => Just(None), 2 => ".{0,20}".prop_map(|text| Some(json!(text))), 1 => odd().prop_map(Some)];
-    let id = prop_oneof![6 => uuid(), 1 => odd()];
-    let whole = (id, status, text(), text(), prop::option::of(odd())).prop_map(
+    let text = || prop_oneof![2 => Just(None), 2 => ".{0,20}".prop_map(|text| Some(json!(text))), 1 => any_json().prop_map(Some)];
+    let id = prop_oneof![6 => uuid(), 1 => any_json()];
+    let whole = (id, status, text(), text(), prop::option::of(any_json())).prop_map(
         |(id, status, code, message, more)| {
             let mut result = json!({"id": id, "status": status});
             for (name, value) in [("code", code), ("message", message), ("applied_at", more)] {
@@ -52,14 +52,14 @@ fn result() -> impl Strategy<Value = Value> {
             result
         },
     );
-    prop_oneof![8 => whole, 1 => odd()]
+    prop_oneof![8 => whole, 1 => any_json()]
 }
 
-/// An answer to this batch, and now and then to another.
-pub(super) fn answer() -> impl Strategy<Value = Value> {
-    let batch = prop_oneof![9 => Just(json!(BATCH)), 1 => Just(json!(OTHER)), 1 => odd()];
-    let replayed = prop_oneof![4 => any::<bool>().prop_map(Value::from), 1 => odd()];
-    (batch, replayed, prop::collection::vec(result(), 0..9), any::<bool>()).prop_map(
+/// A response to this batch, and sometimes to another.
+pub(super) fn batch_response() -> impl Strategy<Value = Value> {
+    let batch = prop_oneof![9 => Just(json!(BATCH)), 1 => Just(json!(OTHER)), 1 => any_json()];
+    let replayed = prop_oneof![4 => any::<bool>().prop_map(Value::from), 1 => any_json()];
+    (batch, replayed, prop::collection::vec(record_result(), 0..9), any::<bool>()).prop_map(
         |(batch, replayed, mut results, twice)| {
             if let (true, Some(first)) = (twice, results.first().cloned()) {
                 results.push(first);
