@@ -1,5 +1,5 @@
-//! Which servers are reached without the proxy that the environment names: `NO_PROXY`, as curl reads it,
-//! and what others take besides: ports, brackets around IPv6 addresses, and `*.` before a domain.
+//! Servers that are reached without the proxy from the environment: `NO_PROXY` as curl interprets it, plus
+//! extensions of other programs: ports, brackets around IPv6 addresses, and `*.` before a domain.
 
 use std::net::IpAddr;
 
@@ -7,41 +7,43 @@ use hyper::Uri;
 
 use crate::transport::host::{host_without_brackets, port_or_default};
 
-/// Both are read: an empty one must not hide the other.
-const VARIABLES: [&str; 2] = ["NO_PROXY", "no_proxy"];
+/// Both are read, so that an empty one does not hide the other.
+const NO_PROXY_VARIABLES: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
 /// Whether the environment exempts the server from its proxies.
 pub(super) fn is_exempt_by_environment(server: &Uri) -> bool {
-    VARIABLES.iter().filter_map(|name| std::env::var(name).ok()).any(|list| is_exempt(&list, server))
+    NO_PROXY_VARIABLES.iter().filter_map(|name| std::env::var(name).ok()).any(|list| is_exempt(&list, server))
 }
 
-/// Whether a list exempts the server. Its entries are set apart by commas or blanks.
+/// Whether a list exempts the server. Its entries are separated by commas or blanks.
 fn is_exempt(list: &str, server: &Uri) -> bool {
     let host = host_without_brackets(server).trim_end_matches('.');
     let entries = list.split([',', ' ', '\t', '\r', '\n']).filter(|entry| !entry.is_empty());
     entries.into_iter().any(|entry| match host.parse::<IpAddr>() {
         _ if entry == "*" => true,
-        Ok(address) => has_address(entry, address, port_or_default(server)),
-        Err(_) => has_name(entry, host, port_or_default(server)),
+        Ok(address) => matches_address(entry, address, port_or_default(server)),
+        Err(_) => matches_name(entry, host, port_or_default(server)),
     })
 }
 
-fn has_address(entry: &str, address: IpAddr, port: u16) -> bool {
+fn matches_address(entry: &str, address: IpAddr, port: u16) -> bool {
     if let Some((network, length)) = entry.split_once('/') {
         let (network, length) = (parse_address(network), length.parse::<u32>());
-        return network.zip(length.ok()).is_some_and(|(network, length)| is_in(address, network, length));
+        return network
+            .zip(length.ok())
+            .is_some_and(|(network, length)| is_in_network(address, network, length));
     }
-    let (of_entry, port_of_entry) = match parse_address(entry) {
-        Some(of_entry) => (Some(of_entry), None),
+    let (entry_address, entry_port) = match parse_address(entry) {
+        Some(address) => (Some(address), None),
         None => split_port(entry).map_or((None, None), |(host, port)| (parse_address(host), Some(port))),
     };
-    of_entry.is_some_and(|of_entry| of_entry.to_canonical() == address.to_canonical())
-        && port_of_entry.is_none_or(|of_entry| of_entry == port)
+    entry_address.is_some_and(|entry| entry.to_canonical() == address.to_canonical())
+        && entry_port.is_none_or(|entry| entry == port)
 }
 
-/// A name exempts its subdomains, too, with a dot before it or without.
-fn has_name(entry: &str, host: &str, port: u16) -> bool {
-    let (name, port_of_entry) = match split_port(entry) {
+/// A name also exempts its subdomains, with or without a leading dot.
+fn matches_name(entry: &str, host: &str, port: u16) -> bool {
+    let (name, entry_port) = match split_port(entry) {
         Some((name, port)) => (name, Some(port)),
         None => (entry, None),
     };
@@ -49,7 +51,7 @@ fn has_name(entry: &str, host: &str, port: u16) -> bool {
     let Some(start) = host.len().checked_sub(name.len()).filter(|_| !name.is_empty()) else { return false };
     let is_name = host.get(start..).is_some_and(|end| end.eq_ignore_ascii_case(name));
     let is_whole = start == 0 || host.get(..start).is_some_and(|before| before.ends_with('.'));
-    is_name && is_whole && port_of_entry.is_none_or(|of_entry| of_entry == port)
+    is_name && is_whole && entry_port.is_none_or(|entry| entry == port)
 }
 
 fn split_port(entry: &str) -> Option<(&str, u16)> {
@@ -62,8 +64,8 @@ fn parse_address(text: &str) -> Option<IpAddr> {
     bare.unwrap_or(text).parse().ok()
 }
 
-/// Whether the first `length` bits are the same.
-fn is_in(address: IpAddr, network: IpAddr, length: u32) -> bool {
+/// Whether the first `length` bits of both are equal.
+fn is_in_network(address: IpAddr, network: IpAddr, length: u32) -> bool {
     let (differing, bits) = match (address.to_canonical(), network) {
         (IpAddr::V4(address), IpAddr::V4(network)) => ((address.to_bits() ^ network.to_bits()).into(), 32),
         (IpAddr::V6(address), IpAddr::V6(network)) => (address.to_bits() ^ network.to_bits(), 128),
@@ -80,9 +82,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn servers_are_exempt_as_curl_has_it_and_by_port() {
+    fn servers_are_exempt_as_with_curl_and_by_port() {
         for (list, url, exempt) in [
-            // All of them.
+            // Every server.
             ("*", "https://crm.example", true),
             ("*", "https://10.1.2.3:8443", true),
             ("*", "http://[::1]", true),
@@ -90,7 +92,7 @@ mod tests {
             ("elsewhere, *", "https://10.1.2.3", true),
             ("", "https://crm.example", false),
             (" ,, ", "https://crm.example", false),
-            // Names, and what lies below them.
+            // Names and their subdomains.
             ("crm.example", "https://crm.example", true),
             ("CRM.Example", "https://crm.eXAMPLE", true),
             ("example", "https://crm.example", true),
@@ -120,7 +122,7 @@ mod tests {
             ("10.1.2.3:8443", "https://10.1.2.3", false),
             ("[::1]:8443", "https://[::1]:8443", true),
             ("[::1]:8443", "https://[::1]", false),
-            // Addresses are no names.
+            // Addresses are not names.
             ("10.1.2.3", "https://10.1.2.3:8443", true),
             ("2.3", "https://10.1.2.3", false),
             ("[::1]", "https://[::1]:8443", true),
@@ -149,7 +151,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_list_is_too_odd_to_read(
+        fn any_list_can_be_parsed(
             list in prop_oneof![any::<String>(), r"[\[\]*.:/,a0-9 é-]{0,24}"],
             url in prop::sample::select(vec!["https://crm.example", "http://10.1.2.3:80", "https://[::1]:8443"]),
         ) {
