@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -39,9 +40,9 @@ const REQUEST_TIMEOUT_RESPONSE: &[u8] =
 pub(super) struct ConnectionOptions {
     /// How long the peer may pause while it reads a response.
     pub(super) stall_timeout: Duration,
-    /// A duplicate of the stream. With it, a peer that shuts down its sending half still gets its response, as `nc -N`
-    /// expects. Without it, the connection ends then.
-    pub(super) hang_up_watch: Option<UnixStream>,
+    /// With the stream here, a peer that shuts down its sending half still gets its response, as `nc -N` expects.
+    /// Otherwise, the connection ends then.
+    pub(super) half_closable: Option<Rc<UnixStream>>,
 }
 
 /// Serves requests until the connection ends. On `shutdown`, it ends after the current response.
@@ -66,11 +67,11 @@ where
     });
     let io = TokioIo::new(TrackedStream { stream, activity: Rc::clone(&activity) });
     let mut http = http1::Builder::new()
-        .half_close(options.hang_up_watch.is_some())
+        .half_close(options.half_closable.is_some())
         .max_buf_size(BUFFER_BYTES)
         .header_read_timeout(None)
         .serve_connection(io, service);
-    let mut hang_up = pin!(wait_for_hang_up(options.hang_up_watch));
+    let mut hang_up = pin!(wait_for_hang_up(options.half_closable));
     let (mut shutdown, mut is_stopping) = (pin!(shutdown), false);
     let mut deadline = PeerDeadline::default();
     let result = poll_fn(|cx| {
@@ -140,17 +141,23 @@ pub(super) async fn drain(stream: &mut (impl AsyncRead + Unpin), max_bytes: usiz
 
 /// Waits until the peer has closed both directions. A read cannot tell this from a shutdown of the sending half; the state
 /// that the kernel reports for writes can.
-async fn wait_for_hang_up(stream: Option<UnixStream>) {
+async fn wait_for_hang_up(stream: Option<Rc<UnixStream>>) {
     let Some(stream) = stream else {
         return std::future::pending().await;
     };
-    while let Ok(ready) = stream.ready(Interest::WRITABLE).await {
+    // This also waits for the end of the input, without interfering with reads.
+    let input_ended = stream.ready(Interest::PRIORITY).await;
+    // A duplicate, because hyper relies on the write readiness of the stream, and the loop below clears it.
+    let duplicate = input_ended.and_then(|_| stream.as_fd().try_clone_to_owned());
+    let Ok(duplicate) = duplicate.and_then(|stream| UnixStream::from_std(stream.into())) else {
+        return std::future::pending().await;
+    };
+    while let Ok(ready) = duplicate.ready(Interest::WRITABLE).await {
         if ready.is_write_closed() {
             return;
         }
-        // Clears the readiness, so that the next call waits for a change.
         let would_block = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-        drop(stream.try_io(Interest::WRITABLE, would_block));
+        drop(duplicate.try_io(Interest::WRITABLE, would_block));
     }
 }
 

@@ -18,6 +18,7 @@ mod rejection;
 mod review;
 mod routes;
 pub mod server;
+mod shared_stream;
 pub mod state;
 pub mod status;
 pub mod throttle;

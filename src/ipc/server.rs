@@ -1,7 +1,6 @@
 //! Serves the local API on a Unix socket: accepts connections within limits, and stops in an orderly way.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use super::body::BodyMemory;
 use super::connection::{ConnectionOptions, serve_connection};
 use super::rejection::ConnectionRejector;
 use super::routes::{SocketApi, handle_request};
+use super::shared_stream::SharedStream;
 use super::state::ApiState;
 use super::user_quotas::UserQuotas;
 
@@ -71,20 +71,14 @@ pub async fn serve_api(
             }
             continue;
         };
-        let hang_up_watch = match duplicate_stream(&stream) {
-            Ok(duplicate) => Some(duplicate),
-            Err(error) => {
-                tracing::warn!(%error, "dropped a connection on the socket");
-                continue;
-            }
-        };
+        let stream = Rc::new(stream);
         let stall_timeout = api.state.sources.config.borrow().ipc.stall_timeout.0;
-        let options = ConnectionOptions { stall_timeout, hang_up_watch };
+        let options = ConnectionOptions { stall_timeout, half_closable: Some(Rc::clone(&stream)) };
         let (api, mut shutdown) = (Rc::clone(&api), shutdown.clone());
         actix_rt::spawn(async move {
             let shutdown = async { drop(shutdown.wait_for(|is_stopping| *is_stopping).await) };
             let handle = |request| handle_request(&api, peer.as_ref(), request);
-            if let Err(error) = serve_connection(stream, options, shutdown, handle).await {
+            if let Err(error) = serve_connection(SharedStream(stream), options, shutdown, handle).await {
                 tracing::debug!(%error, "a connection on the socket ended early");
             }
             drop(slot);
@@ -102,8 +96,4 @@ async fn accept_connection(listeners: &mut watch::Receiver<Arc<UnixListener>>) -
             Ok(()) = listeners.changed() => {}
         }
     }
-}
-
-fn duplicate_stream(stream: &UnixStream) -> io::Result<UnixStream> {
-    UnixStream::from_std(stream.as_fd().try_clone_to_owned()?.into())
 }

@@ -203,8 +203,8 @@ async fn handle_connection(stream: TcpStream, context: Arc<PageContext>, state: 
     if let Err(error) = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES) {
         tracing::debug!(%error, "could not limit the send buffer of a connection to the page");
     }
-    // Without a hang-up watch, the daemon notices at once when a page is closed.
-    let options = ConnectionOptions { stall_timeout: STALL_TIMEOUT, hang_up_watch: None };
+    // The daemon must notice at once when a page is closed.
+    let options = ConnectionOptions { stall_timeout: STALL_TIMEOUT, half_closable: None };
     let handle = |request| routes::handle_request(&context, &state, request);
     if let Err(error) = serve_connection(stream, options, std::future::pending::<()>(), handle).await {
         tracing::debug!(%error, "a connection to the page ended early");
