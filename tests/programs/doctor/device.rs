@@ -47,7 +47,7 @@ fn a_device_that_is_well_has_no_problem_and_every_check_is_told() {
     assert_eq!(told, CHECKS);
     for (check, words) in [
         ("configuration", "is valid"),
-        ("socket", "a daemon of version 0.1.0 answers"),
+        ("socket", concat!("a daemon of version ", env!("CARGO_PKG_VERSION"), " answers")),
         ("permissions", "alone"),
         ("connectivity", "is open (loopback)"),
         ("credential", "server.token_file"),
