@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, Permissions};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
@@ -24,6 +24,8 @@ use super::records::POISON;
 use crate::cli::failure::Failure;
 use crate::model::RecordId;
 
+/// The server's program, which has a package of its own under this name.
+const GATEWAY: &str = "fieldsync-gateway";
 /// A program that is not ready by then will not be.
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// The gateway counts its answers under this name.
@@ -82,7 +84,7 @@ impl Stage {
             UnixDatagram::bind(&ready_path).map_err(|error| failed("listen for the daemon", error))?;
         ready.set_read_timeout(Some(START_LIMIT)).map_err(|error| failed("listen for the daemon", error))?;
 
-        let mut gateway = program("fieldsync-gateway");
+        let mut gateway = program(GATEWAY);
         gateway
             .args(["--listen", "127.0.0.1:0", "--hang-on", POISON, "--store"])
             .arg(path.join("server.redb"))
@@ -216,13 +218,21 @@ fn program(name: &str) -> Command {
 
 fn start(mut command: Command, log: &Path) -> Result<Program, Failure> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let failed = |error: std::io::Error| {
-        Failure::failed(format!(
-            "the demo cannot start {name}: {error}. It has to lie beside fieldsync: \"cargo build\" makes all three."
-        ))
-    };
+    let failed = |error: std::io::Error| Failure::failed(format!("the demo cannot start {name}: {error}."));
     let log = File::create(log).map_err(failed)?;
-    command.stdin(Stdio::null()).stderr(log).spawn().map(Program).map_err(failed)
+    command.stdin(Stdio::null()).stderr(log).spawn().map(Program).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => not_installed(&name),
+        _ => failed(error),
+    })
+}
+
+/// Neither beside this program nor in `$PATH`.
+fn not_installed(name: &str) -> Failure {
+    let package = if name == GATEWAY { GATEWAY } else { "fieldsync" };
+    Failure::failed(format!(
+        "the demo needs {name}, which is not installed. Install it with \"sudo apt install {package}\". In a clone of \
+         the repository, \"cargo build\" builds it."
+    ))
 }
 
 fn address_of(gateway: &mut Program) -> Option<SocketAddr> {

@@ -75,3 +75,18 @@ fn an_input_that_is_not_there_starts_nothing() {
     assert!(ran.stderr.contains("nowhere.ndjson") && ran.stderr.contains("Nothing was started."), "{ran:?}");
     assert_eq!(left_in(room.path()), 0);
 }
+
+#[test]
+fn without_the_gateway_it_says_what_to_install() {
+    let (room, alone) = (directory(), directory());
+    let program = alone.path().join("fieldsync");
+    fs::copy(env!("CARGO_BIN_EXE_fieldsync"), &program).unwrap();
+    let mut command = Command::new(program);
+    command.arg("demo").current_dir(room.path()).env("TMPDIR", room.path()).env("PATH", "");
+    let ran = run(&mut command, b"");
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran:?}");
+    for part in ["needs fieldsync-gateway", "apt install fieldsync-gateway", "cargo build"] {
+        assert!(ran.stderr.contains(part), "{ran:?}");
+    }
+    assert_eq!(left_in(room.path()), 0);
+}
