@@ -75,13 +75,44 @@ base() {
     echo "$archive"
 }
 
+# take_packages PACKAGE…: finds out which package is the device's and which the gateway's.
+device='' gateway=''
+take_packages() {
+    local package
+    for package in "$@"; do
+        case $(dpkg-deb --field "$package" Package) in
+        fieldsync) device=$(realpath "$package") ;;
+        fieldsync-gateway) gateway=$(realpath "$package") ;;
+        esac
+    done
+    [ -n "$device" ] && [ -n "$gateway" ] || { echo "$0 needs both packages, as packaging/build-deb prints them" >&2; exit 2; }
+}
+
+# build TREE OUTPUT: makes a package of an unpacked one.
+build() {
+    dpkg-deb --root-owner-group -Zgzip -z1 --build "$1" "$2" >/dev/null
+    rm -r "$1"
+}
+
 # newer PACKAGE OUTPUT: the same programs under a higher version, with a shipped configuration that has changed, too.
 newer() {
-    local tree
+    local tree conffile
     tree=$(mktemp -d "$room/newer.XXXX")
     dpkg-deb --raw-extract "$1" "$tree"
     sed -i 's/^Version: .*/&+newer/' "$tree/DEBIAN/control"
-    echo "# Shipped by the newer version." >>"$tree/etc/fieldsync/config.toml"
-    dpkg-deb --root-owner-group -Zgzip -z1 --build "$tree" "$2" >/dev/null
-    rm -r "$tree"
+    while read -r conffile; do
+        echo "# Shipped by the newer version." >>"$tree$conffile"
+    done <"$tree/DEBIAN/conffiles"
+    build "$tree" "$2"
+}
+
+# older OUTPUT: the device's package as it was before 0.2.0, when it also had the gateway's program and manual page.
+older() {
+    local tree
+    tree=$(mktemp -d "$room/older.XXXX")
+    dpkg-deb --raw-extract "$device" "$tree"
+    dpkg-deb --fsys-tarfile "$gateway" | tar -C "$tree" -x ./usr/bin ./usr/share/man
+    sed -i 's/^Version: .*/Version: 0.1.0-1/' "$tree/DEBIAN/control"
+    echo "# Shipped by the older version." >>"$tree/etc/fieldsync/config.toml"
+    build "$tree" "$1"
 }

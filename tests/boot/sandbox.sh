@@ -1,24 +1,26 @@
 # shellcheck shell=bash
-# What the unit promises of its sandbox, tried from inside it and not only rated. The same attempts are made by root outside of any
+# What a unit promises of its sandbox, tried from inside it and not only rated. The same attempts are made by root outside of any
 # sandbox: those that succeed there show that the sandbox is what refuses them.
 
 # Attempts that root must succeed at outside of the sandbox; a device in a container is refused the others itself.
 shown_at_least=45
 
-# The unit as it is installed, with its drop-ins, and the probe as its program: so it cannot fall behind. The settings that are given
-# come last.
+# with_the_sandbox UNIT SETTING…: the unit as it is installed, with its drop-ins, and the probe as its program: so it cannot fall
+# behind. The settings come last.
 with_the_sandbox() {
-    inside systemctl cat fieldsync.service || return
+    inside systemctl cat "$1" || return
+    shift
     printf '%s\n' '' '[Service]' ExecStart= ExecReload= Restart=no WatchdogSec=0 "$@"
 }
 without_a_sandbox() { printf '%s\n' '[Service]' LimitCORE=infinity KeyringMode=shared "$@"; }
 
-# probe NAME: runs the probe in the unit that comes on standard input; what it prints is kept in the test's room.
+# probe NAME STATE_DIRECTORY FAMILY…: runs the probe in the unit that comes on standard input, to which these families of sockets are
+# allowed; what it prints is kept in the test's room.
 probe() {
     {
         cat
         printf '%s\n' Type=oneshot "StandardOutput=truncate:/run/$1.tried" \
-            "ExecStart=/usr/bin/perl /usr/local/lib/probe /var/lib/${2:-fieldsync-probe}"
+            "ExecStart=/usr/bin/perl /usr/local/lib/probe /var/lib/${*:2}"
     } | inside tee "/run/systemd/system/$1.service" >/dev/null
     inside systemctl daemon-reload && inside systemctl start "$1.service" && inside cat "/run/$1.tried" >"$room/$1.tried"
 }
