@@ -21,7 +21,7 @@ pub(crate) fn measure_wear(dir: &Path, preload: usize) {
     table::print_title("Device writes of a record");
     println!(
         "Bytes that reach the device for a record of 1 KiB, {} others waiting. \
-         Its lifecycle is its append and its share of claim, settlement and pruning in batches of {BATCH_RECORDS}.\n",
+         Its life is its append and its share of claim, settlement and pruning in batches of {BATCH_RECORDS}.\n",
         table::format_count(preload)
     );
     // Every store copies pages before it frees the old ones.

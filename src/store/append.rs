@@ -75,7 +75,7 @@ pub enum AppendRefused {
     },
     /// The disk is full.
     #[error(
-        "the disk is full: nothing was stored; records on their way to the server go on, and new ones are taken when there is room again"
+        "the disk is full: nothing was stored. Stored records are still sent. Try again when the disk has room"
     )]
     DiskFull,
     /// A limit of the queue is reached.

@@ -136,7 +136,7 @@ impl Transaction<'_, '_> {
                 class: "damaged".into(),
                 http_status: None,
                 code: None,
-                message: "its payload on this device's disk is damaged and cannot be sent: mend it with a new payload, or discard it".into(),
+                message: "its payload on this device's disk is damaged and cannot be sent: replace the payload, or discard the record".into(),
                 at: self.now.wall,
             };
             self.quarantine_record(member.id, entry, error)?;
@@ -180,7 +180,7 @@ impl Transaction<'_, '_> {
         tracing::error!(
             name: journal::RECORD_LOST,
             record_id = %id,
-            "record {id} was accepted and is lost: a batch names it, and the store does not have it"
+            "record {id} was accepted and is lost: it is in a batch, but its payload is missing"
         );
         let Some(row) = row else { return Ok(()) };
         self.state.waits_changed = true;
@@ -203,7 +203,7 @@ impl Transaction<'_, '_> {
             return Ok(Some(row));
         }
         self.is_damage_seen.set(true);
-        tracing::error!(record_id = %record_id(member.id), "the manifest entry of a record is missing and is made again");
+        tracing::error!(record_id = %record_id(member.id), "the manifest entry of a record is missing and is rebuilt from its payload");
         let header = self.readable_header(member.position)?;
         let state = if member.failed { StoredState::Failed } else { StoredState::Pending };
         Ok(header.map(|header| ManifestRow { state, ..ManifestRow::new_pending(header) }))

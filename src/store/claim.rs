@@ -379,5 +379,8 @@ impl Transaction<'_, '_> {
 
 fn first_error<T>(mut walk: impl Iterator<Item = Result<T, redb::StorageError>>) -> StoreError {
     let error = walk.find_map(Result::err);
-    error.map_or(StoreError::Inconsistent("a walk failed and did not say why"), StoreError::from)
+    error.map_or(
+        StoreError::Inconsistent("a walk through the queue failed without an error"),
+        StoreError::from,
+    )
 }

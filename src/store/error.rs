@@ -30,14 +30,14 @@ pub enum StoreError {
     NoRoom,
     /// The disk gives errors: no operation is accepted until it can be written again.
     #[error(
-        "the disk under the queue gives errors: no records are taken in and none are sent; those that were accepted are kept"
+        "the disk under the queue gives errors: no records are accepted or sent; accepted records are kept"
     )]
     Failing,
     /// The file is not where it was opened.
     #[error(
-        "{} was deleted, moved or replaced while the daemon used it: no records are taken in and none are sent, \
-         and those that were accepted are in that file alone; put it back, or start the daemon again to \
-         continue with what is there now", .0.display()
+        "{} was deleted, moved or replaced while the daemon used it: no records are accepted or sent. Accepted records \
+         are only in that file: put it back, or restart the daemon to continue with the file that is there now",
+        .0.display()
     )]
     FileGone(PathBuf),
     /// The store is closed, or is closing.

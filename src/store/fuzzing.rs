@@ -1,4 +1,4 @@
-//! What the fuzz targets call of the store.
+//! The store's interface for fuzz targets.
 
 #[path = "tests/audit.rs"]
 mod audit;
@@ -24,7 +24,7 @@ pub use super::salvage::fuzzing::{Carver, assert_rows, reseal, shrink_pages};
 const RECORDS: u128 = 60;
 /// Its two records that are larger than a page.
 const LARGE: [u128; 2] = [30, 57];
-/// The user that handed all of them over.
+/// The user who submitted all of them.
 const SUBMITTER: u32 = 1000;
 const HOUR_MS: u64 = 3_600_000;
 const LIMITS: QueueLimits = QueueLimits {
@@ -40,9 +40,9 @@ const LIMITS: QueueLimits = QueueLimits {
 
 /// A store with records in every state.
 pub struct SoundStore {
-    /// Its file, closed in good order.
+    /// Its file after a clean close.
     pub closed: Vec<u8>,
-    /// Its file as a process leaves it that ends at once.
+    /// Its file after a crash.
     pub crashed: Vec<u8>,
     records: BTreeMap<u128, NewRecord>,
 }
@@ -59,7 +59,7 @@ fn new_record(number: u128) -> NewRecord {
 }
 
 impl SoundStore {
-    /// Made in an empty directory.
+    /// Creates the store in an empty directory.
     pub fn make(directory: &Path) -> Self {
         let mut queue = open(directory).unwrap();
         let records: Vec<NewRecord> = (1..=RECORDS).map(new_record).collect();
@@ -85,8 +85,8 @@ impl SoundStore {
         Self { closed: std::fs::read(&path).unwrap(), crashed, records }
     }
 
-    /// Panics unless the damaged store in this directory opens, and what it has is what was in this one.
-    /// `is_forged` says of a record's id that it was written into the damaged file.
+    /// Panics unless the damaged store in this directory opens and contains only records of this one. `is_forged` tells
+    /// whether a record with this id was written into the damaged file.
     pub fn assert_recovered(&self, directory: &Path, is_forged: impl Fn(u128) -> bool) {
         let mut queue = match open(directory) {
             Ok(queue) => queue,
@@ -139,7 +139,7 @@ impl SoundStore {
     }
 }
 
-/// The sealed row of a record with its body, whole.
+/// The sealed row of a record with its whole body.
 pub fn seal(id: u128, position: u64, record_type: &str, key: Option<&str>, payload: &str) -> Vec<u8> {
     let digest = super::append::content_digest(record_type, key, payload);
     let (record_type, key) = (record_type.to_owned(), key.map(Into::into));
@@ -149,7 +149,7 @@ pub fn seal(id: u128, position: u64, record_type: &str, key: Option<&str>, paylo
     codec::seal_row(&codec::encode_header(&header).unwrap(), payload.as_bytes()).unwrap()
 }
 
-/// Opens what is there, without a look at what it has.
+/// Opens a store without checking its content.
 pub fn open(directory: &Path) -> Result<Queue, OpenError> {
     Queue::open(directory, KeySpace::default(), Arc::new(|_| ()))
 }
@@ -159,7 +159,7 @@ fn assert_plausible(record_type: &str, key: Option<&str>) {
     assert!(!record_type.is_empty() && !letters.any(char::is_control), "{record_type:?} {key:?}");
 }
 
-/// Panics unless records come in and go out, in order.
+/// Panics unless records can be appended, claimed and settled.
 fn assert_usable(queue: &mut Queue) {
     let mut record = new_record(RECORDS + 1);
     record.priority = 9;

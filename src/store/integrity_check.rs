@@ -18,7 +18,7 @@ pub(super) fn check_integrity(database: &Database) -> Result<(), StoreError> {
         let position = item?.0.value();
         let read = body::read_payload(&tables.payload, &tables.chunks, position)?;
         let (header, body) =
-            read.ok_or(StoreError::Inconsistent("a payload is not found under its place"))?;
+            read.ok_or(StoreError::Inconsistent("a payload is not found at its position"))?;
         let row = tables.manifest.get(header.id)?.map(|row| codec::decode_row::<ManifestRow>(row.value()));
         let row = row.transpose()?.ok_or(StoreError::Inconsistent("a payload has no manifest entry"))?;
         let same = row.position == position && header.position == position && row.digest == header.digest;
@@ -26,9 +26,7 @@ pub(super) fn check_integrity(database: &Database) -> Result<(), StoreError> {
             return Err(StoreError::Inconsistent("a payload and its manifest entry contradict each other"));
         }
         if (row.state == StoredState::Quarantined) != tables.quarantine.get(position)?.is_some() {
-            return Err(StoreError::Inconsistent(
-                "a record is listed as under review and is not, or the reverse",
-            ));
+            return Err(StoreError::Inconsistent("the list of quarantined records contradicts the manifest"));
         }
         bytes += body.len() as u64;
         chunks += tables.chunks.range((position, 0)..=(position, u32::MAX))?.count() as u64;

@@ -124,8 +124,8 @@ impl<'s> LaneView<'s> {
             window.seqs.pop_front();
         }
         let from = window.seqs.back().copied().unwrap_or(seq) + 1;
-        let lacking = COUNTED_SUCCESSORS_MAX - window.seqs.len();
-        for item in self.snapshot.lanes.range(lane.positions_from(from))?.take(lacking) {
+        let missing = COUNTED_SUCCESSORS_MAX - window.seqs.len();
+        for item in self.snapshot.lanes.range(lane.positions_from(from))?.take(missing) {
             window.seqs.push_back(item?.0.value().2);
             self.steps += 1;
             count_lane_step();

@@ -182,7 +182,7 @@ impl Transaction<'_, '_> {
     pub(super) fn drop_from_lane(&mut self, lane: &Lane, position: u64) -> Result<(), StoreError> {
         tracing::error!(
             place = position,
-            "a record that cannot be read no longer holds back later records of its key"
+            "a record that cannot be read no longer blocks later records of its key"
         );
         self.state.urgent.remove_record(position);
         self.state.holders_changed = true;

@@ -81,7 +81,7 @@ impl fmt::Display for LimitReached {
         if self.is_share {
             write!(
                 f,
-                "the records of this user fill the share of the queue that one user may have \
+                "the records of this user fill the share of the queue that one user may use \
                  (queue.max_user_share of {key})"
             )
         } else {

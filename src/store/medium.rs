@@ -1,4 +1,4 @@
-//! Where the store's bytes live: a directory for the daemon; a disk that fails on command for tests.
+//! Where the store's files are: a directory in the daemon, a simulated disk in tests.
 
 use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -16,7 +16,7 @@ use super::error::OpenError;
 use super::error::StoreError;
 use crate::clock::{rfc3339, wall_ms};
 
-/// A file that is smaller is not worth compacting.
+/// A smaller file is not worth compacting.
 pub(super) const SMALL_FILE_BYTES: u64 = 8 << 20;
 
 const DATABASE_FILE: &str = "queue.redb";
@@ -25,25 +25,25 @@ const LOCK_FILE: &str = "lock";
 const RESERVE_FILE: &str = "reserve";
 const DAMAGED_FILE_PREFIX: &str = "queue.redb.damaged-";
 const MARKER_FILE: &str = "queue.redb.suspect";
-/// A file that is held below this may be too small to be compacted when it is full, and would stay full for ever.
+/// With a lower limit on the size of files, a full database may be too small to be compacted and would stay full.
 const FILE_LIMIT_BYTES_MIN: u64 = 4 * SMALL_FILE_BYTES;
 
-/// Where the store's bytes live.
+/// Where the store's files are.
 pub(super) trait Medium: Send {
     /// Whether there is a database.
     fn has_database(&self) -> io::Result<bool>;
-    /// Makes a database, whole or not at all, in the place of one that may be there.
+    /// Creates a database, completely or not at all. Replaces an existing one.
     fn create_database(
         &mut self,
         builder: &mut Builder,
         fill: &mut dyn FnMut(&Database) -> Result<(), StoreError>,
     ) -> Result<(), OpenError>;
-    /// Where a damaged database would be kept; none on a medium that keeps none.
+    /// Where to keep a damaged database; none if the medium keeps none.
     fn damaged_copy_path(&self) -> Option<PathBuf> {
         None
     }
-    /// As [`Medium::create`], and what was there is kept at `kept` from then on. At any moment either
-    /// the one or the other is in place.
+    /// As [`Medium::create_database`], but keeps the old database at `kept`. Either the old or the new one is in
+    /// place at any moment.
     fn replace_database(
         &mut self,
         _kept: &Path,
@@ -52,32 +52,31 @@ pub(super) trait Medium: Send {
     ) -> Result<(), OpenError> {
         self.create_database(builder, fill)
     }
-    /// Opens the database; what the system caches of it is dropped first, for after a failed sync
-    /// it may not be what is on the disk.
+    /// Opens the database after dropping its page cache: after a failed sync, the cache may differ from the disk.
     fn open_database(&self, builder: &mut Builder) -> Result<Database, DatabaseError>;
-    /// Whether the database that was opened is still the one under its name: what is written to
-    /// another one is gone when the process ends.
+    /// Whether the opened database still has its name. What is written to a file without a name is lost when the
+    /// process ends.
     fn is_in_place(&self) -> bool;
-    /// Bytes that may still be written, where the system says.
+    /// Bytes that can still be written, if the system tells.
     fn free_bytes(&self) -> Option<u64>;
-    /// Bytes of the whole disk, where the system says.
+    /// Size of the disk in bytes, if the system tells.
     fn capacity_bytes(&self) -> Option<u64> {
         None
     }
-    /// Bytes that the reserve holds.
+    /// Size of the reserve in bytes.
     fn reserve_bytes(&self) -> u64;
-    /// Makes the reserve hold so many bytes.
+    /// Sets the size of the reserve.
     fn set_reserve(&mut self, bytes: u64) -> io::Result<()>;
-    /// Bytes of disk that the database takes.
+    /// Bytes that the database occupies on disk.
     fn database_bytes(&self) -> io::Result<u64>;
-    /// The file that says that damage was met: the next start looks at everything.
+    /// The marker file. If it exists, the next start checks the whole store.
     fn marker_path(&self) -> PathBuf;
-    /// For messages.
+    /// The path for messages.
     fn display_path(&self) -> PathBuf;
 }
 
-/// Whether a daemon has the state directory. Nothing is changed; a daemon that starts in this very moment may find the
-/// directory in use, and is started again by systemd.
+/// Whether a daemon uses the state directory. Changes nothing. If a daemon starts at the same moment, it may find the
+/// directory in use, and systemd starts it again.
 pub fn is_state_dir_in_use(state_dir: &Path) -> io::Result<bool> {
     let lock = match File::open(state_dir.join(LOCK_FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -90,18 +89,18 @@ pub fn is_state_dir_in_use(state_dir: &Path) -> io::Result<bool> {
     }
 }
 
-/// The store's directory. Held open with its lock for as long as this lives.
+/// The store's directory, locked while this value exists.
 pub(super) struct Directory {
     path: PathBuf,
-    /// Bytes of the reserve.
+    /// Size of the reserve in bytes.
     reserved: u64,
     lock: File,
-    /// The database that was opened. Held, so that no other file gets its number.
+    /// The opened database. Keeps its inode number from being reused.
     opened: RefCell<Option<File>>,
 }
 
 impl Directory {
-    /// Makes the directory where it is not there, and keeps others out of it.
+    /// Creates the directory if necessary, and locks it.
     pub(super) fn lock_directory(path: &Path) -> Result<Self, OpenError> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(OpenError::io(path))?;
         if let Some(limit) = file_size_limit().filter(|limit| *limit < FILE_LIMIT_BYTES_MIN) {
@@ -136,8 +135,8 @@ impl Directory {
         File::open(&self.path)?.sync_all()
     }
 
-    /// What the database may still take where the size of files is limited. It doubles when it grows: once that would
-    /// pass the limit, there is only what it has never used.
+    /// How much the database may still grow under a limit on the size of files. redb doubles the file when it grows:
+    /// once that would exceed the limit, only its unused part is left.
     fn room_below_file_limit(&self) -> Option<u64> {
         let limit = file_size_limit()?;
         let file = fs::metadata(self.database_path()).ok()?;
@@ -146,8 +145,8 @@ impl Directory {
         Some(left)
     }
 
-    /// Makes a database under another name, whole and on the disk. A cut in the making leaves a file
-    /// of that name at most, which the next start overwrites.
+    /// Builds a complete database under another name and syncs it. A power cut leaves at most a file of that name,
+    /// which the next start overwrites.
     fn build_new_database(
         &self,
         builder: &mut Builder,
@@ -172,7 +171,7 @@ impl Directory {
         self.sync_directory().map_err(OpenError::io(&self.path))
     }
 
-    /// The databases that were set aside.
+    /// Damaged databases that were kept.
     fn damaged_files(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
         let damaged =
@@ -181,7 +180,7 @@ impl Directory {
     }
 }
 
-/// The longest that a file of this process may be (`RLIMIT_FSIZE`), where there is a limit.
+/// The limit on the size of files of this process (`RLIMIT_FSIZE`), if there is one.
 fn file_size_limit() -> Option<u64> {
     let (limit, _) = getrlimit(Resource::RLIMIT_FSIZE).ok()?;
     (limit != RLIM_INFINITY).then_some(limit)
@@ -198,13 +197,13 @@ fn private_file_options() -> OpenOptions {
     options
 }
 
-/// What the system caches of a file and has written, it reads again.
+/// Makes the next reads of a file come from the disk.
 fn drop_page_cache(path: &Path) {
     let forgotten = File::open(path).map_err(drop).and_then(|file| {
         posix_fadvise(file.as_fd(), 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).map_err(drop)
     });
     if forgotten.is_err() {
-        tracing::debug!("the system keeps what it has cached of the store");
+        tracing::debug!("the page cache of the store cannot be dropped");
     }
 }
 
@@ -228,7 +227,7 @@ impl Medium for Directory {
     }
 
     fn damaged_copy_path(&self) -> Option<PathBuf> {
-        // One that a start before this made, and was cut off.
+        // An interrupted start may have kept the database already.
         if let Some(same) =
             self.damaged_files().into_iter().find(|kept| is_same_file(kept, &self.database_path()))
         {
@@ -250,16 +249,16 @@ impl Medium for Directory {
         fill: &mut dyn FnMut(&Database) -> Result<(), StoreError>,
     ) -> Result<(), OpenError> {
         if let Err(error) = self.build_new_database(builder, fill) {
-            // Nothing was changed: the room that it took is given back.
+            // Nothing was changed. Frees the space of the new file.
             drop(fs::remove_file(self.path.join(NEW_DATABASE_FILE)));
             return Err(error);
         }
         if !is_same_file(kept, &self.database_path())
             && let Err(error) = fs::hard_link(self.database_path(), kept)
         {
-            // File systems without links (FAT). A cut between the renames leaves the new file under
-            // its first name, where the next start finds it.
-            tracing::debug!(%error, "the damaged store is renamed");
+            // For file systems without hard links (FAT). After a power cut between the renames, the next start finds
+            // the new database under its first name.
+            tracing::debug!(%error, "the file system has no hard links: the damaged store is renamed");
             fs::rename(self.database_path(), kept).map_err(OpenError::io(kept))?;
         }
         self.sync_directory().map_err(OpenError::io(&self.path))?;
@@ -267,8 +266,8 @@ impl Medium for Directory {
     }
 
     fn open_database(&self, builder: &mut Builder) -> Result<Database, DatabaseError> {
-        // Whoever made the file may have ended before its name was on the disk: what is stored
-        // from now on would go with the name.
+        // The process that created the file may have ended before its name was on disk. Without the name, everything
+        // stored from now on would be lost.
         self.sync_directory().map_err(StorageError::Io)?;
         drop_page_cache(&self.database_path());
         let database = builder.open(self.database_path())?;

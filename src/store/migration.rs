@@ -1,7 +1,7 @@
-//! Stores that were written by version 1 of the schema, or for another `queue.shared_keys`: the lanes and the counts by
-//! user are made anew from the manifest.
+//! Upgrades stores of schema version 1 and stores for another `queue.shared_keys`: rebuilds the lanes and the
+//! counters by user from the manifest.
 //!
-//! All of it is one transaction: at any moment the file is a whole store, of before or of after.
+//! The upgrade is one transaction, so the file always holds either the old or the new store.
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _};
 
@@ -16,10 +16,10 @@ use super::schema::{
     meta, seq_of,
 };
 
-/// Records between two signs of life.
+/// Records between two progress reports.
 const PROGRESS_INTERVAL_RECORDS: u64 = 1000;
 
-/// Makes what is on disk a store of this version, for these keys.
+/// Upgrades the store to this schema version and key space.
 pub(super) fn upgrade_schema(
     database: &Database,
     schema: u32,
@@ -29,7 +29,7 @@ pub(super) fn upgrade_schema(
     if schema == SCHEMA_VERSION && has_lanes_of(database, key_space)? {
         return Ok(());
     }
-    tracing::info!(schema, ?key_space, "the order of keys is made anew from all records");
+    tracing::info!(schema, ?key_space, "rebuilding the order within keys from all records");
     let transaction = database.begin_write()?;
     transaction.delete_table(LANES_OF_VERSION_1)?;
     transaction.delete_table(LANES)?;
@@ -46,23 +46,23 @@ pub(super) fn upgrade_schema(
     Ok(())
 }
 
-/// Whether the lanes are those of these keys.
+/// Whether the lanes were built for this key space.
 fn has_lanes_of(database: &Database, key_space: KeySpace) -> Result<bool, StoreError> {
     let table = database.begin_read()?.open_table(META)?;
     let shared = table.get(meta::SHARED_KEYS)?;
-    let lacking = StoreError::Inconsistent("it is not known whose keys the lanes are of");
-    let shared: bool = codec::decode_row(shared.ok_or(lacking)?.value())?;
+    let missing = StoreError::Inconsistent("it is unknown whether the lanes were built for shared keys");
+    let shared: bool = codec::decode_row(shared.ok_or(missing)?.value())?;
     Ok(shared == (key_space == KeySpace::Shared))
 }
 
-/// Notes of which keys the lanes are.
+/// Saves the key space that the lanes were built for.
 pub(super) fn save_key_space(tables: &mut Tables<'_>, key_space: KeySpace) -> Result<(), StoreError> {
     let shared = codec::encode_row(&(key_space == KeySpace::Shared))?;
     tables.meta.insert(meta::SHARED_KEYS, shared.as_slice())?;
     Ok(())
 }
 
-/// Puts every unsettled record with a key into its lane, and counts all records by their users.
+/// Puts every unsettled record with a key into its lane, and counts all records by user.
 fn rebuild_lanes(tables: &mut Tables<'_>, options: &StoreOptions) -> Result<SubmitterCounters, StoreError> {
     let mut submitters = SubmitterCounters::default();
     let records = tables.manifest.len()?;
@@ -82,8 +82,8 @@ fn rebuild_lanes(tables: &mut Tables<'_>, options: &StoreOptions) -> Result<Subm
     Ok(submitters)
 }
 
-/// FAILED records that waited for one before them in their former lane are due now: in the new one there may be none
-/// that wakes them. A claim puts those back that are still held.
+/// Makes blocked FAILED records due now: in its new lane, a record may have no predecessor that would wake it. The next
+/// claim puts those back that are still blocked.
 fn wake_blocked(tables: &mut Tables<'_>, now: u64) -> Result<(), StoreError> {
     let mut next = Some(0);
     while let Some(from) = next {

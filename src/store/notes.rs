@@ -1,4 +1,4 @@
-//! What is kept beside the records: whether the daemon is paused, notes of other components, and notes of damage.
+//! Data besides the records: whether the daemon is paused, notes of other components, and notes of damage.
 
 use super::codec;
 use super::error::StoreError;
@@ -6,7 +6,7 @@ use super::op::{Op, Transaction};
 use super::schema::meta;
 use crate::model::Damage;
 
-/// Pauses or resumes; survives a restart.
+/// Pauses or resumes the daemon. Survives a restart.
 pub struct SetPaused(pub bool);
 
 impl Op for SetPaused {
@@ -23,11 +23,11 @@ impl Op for SetPaused {
     }
 }
 
-/// Keeps a small note of another room, under its name.
+/// Saves a small note of another component under its name.
 pub struct SaveNote {
-    /// Whose.
+    /// The name of the note.
     pub name: &'static str,
-    /// What.
+    /// Its content.
     pub note: Vec<u8>,
 }
 
@@ -40,11 +40,11 @@ impl Op for SaveNote {
     }
 }
 
-/// Takes back the notes of damage: somebody has read them.
+/// Removes the notes of damage after someone has acknowledged them.
 pub struct AcknowledgeDamage;
 
 impl Op for AcknowledgeDamage {
-    /// What was noted.
+    /// The removed notes.
     type Reply = Vec<Damage>;
 
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {

@@ -1,4 +1,4 @@
-//! What changes the queue: operations, applied in a transaction, a group to a commit.
+//! Operations that change the queue. A group of them shares a transaction and a commit.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -12,19 +12,18 @@ use super::schema::{self, ManifestRow, RecordHeader, StoredState, Tables};
 use super::state::QueueState;
 use crate::clock::Now;
 
-/// Something that changes the queue. All of a group are committed together.
+/// An operation that changes the queue.
 ///
-/// An operation checks before it changes: a refusal is a reply and leaves nothing behind. An
-/// error is the store's own, and fails the whole group. It may be applied again, when the commit
-/// did not take place.
+/// An operation validates before it changes anything. A rejection is a reply and leaves no change. An error comes from
+/// the store and fails the whole group. An operation may be applied again if its commit did not take place.
 pub trait Op: Send + 'static {
-    /// What the sender hears once the commit is done.
+    /// What the sender receives after the commit.
     type Reply: Send + 'static;
 
-    /// Applies it.
+    /// Applies the operation.
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError>;
 
-    /// Bytes that it adds, roughly.
+    /// Bytes that it adds, approximately.
     fn added_bytes(&self) -> u64 {
         0
     }
@@ -51,28 +50,28 @@ impl<O: Op + Sync> Op for Arc<O> {
     }
 }
 
-/// Operations that are committed together.
+/// Operations that share a commit.
 pub trait Group {
-    /// Applies all of it; false when there is nothing to commit.
+    /// Applies all operations. False when there is nothing to commit.
     fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError>;
 
-    /// Bytes that it adds, roughly.
+    /// Bytes that the group adds, approximately.
     fn added_bytes(&self) -> u64;
 }
 
-/// A group of one operation, and its reply once it was applied.
+/// A group of one operation, which keeps the reply.
 pub struct SingleOp<O: Op> {
     op: O,
     reply: Option<O::Reply>,
 }
 
 impl<O: Op> SingleOp<O> {
-    /// Yet to be applied.
+    /// A group that has not been applied.
     pub fn new(op: O) -> Self {
         Self { op, reply: None }
     }
 
-    /// What the last attempt came to; none when it failed before.
+    /// The reply of the last attempt; none if the operation failed.
     pub fn into_reply(self) -> Option<O::Reply> {
         self.reply
     }
@@ -92,7 +91,7 @@ impl<O: Op> Group for SingleOp<O> {
     }
 }
 
-/// A group under way.
+/// The transaction of a group.
 pub struct Transaction<'q, 't> {
     pub(super) tables: Tables<'t>,
     pub(super) state: &'q mut QueueState,
@@ -100,19 +99,19 @@ pub struct Transaction<'q, 't> {
     pub(super) now: Now,
     /// Whether the disk has room for new records.
     pub(super) admits_records: bool,
-    /// Whether it has so little that receipts give way.
+    /// Whether receipts must be evicted because the disk is low on space.
     pub(super) is_disk_low: bool,
-    /// A value was met that does not read.
+    /// Whether a value could not be decoded.
     pub(super) is_damage_seen: Cell<bool>,
 }
 
 impl Transaction<'_, '_> {
-    /// The manifest's row of a record.
+    /// Reads the manifest row of a record.
     pub(super) fn manifest_row(&self, id: u128) -> Result<Option<ManifestRow>, StoreError> {
         schema::manifest_row(&self.tables.manifest, id)
     }
 
-    /// Writes a row, and counts the change of state.
+    /// Writes a manifest row and counts the change of state.
     pub(super) fn save_row(
         &mut self,
         id: u128,
@@ -124,7 +123,7 @@ impl Transaction<'_, '_> {
         Ok(())
     }
 
-    /// Removes a payload, for good.
+    /// Deletes a payload.
     pub(super) fn remove_payload(&mut self, position: u64) -> Result<(), StoreError> {
         self.state.waits_changed = true;
         self.tables.payload.remove(position)?;
@@ -135,8 +134,8 @@ impl Transaction<'_, '_> {
         Ok(())
     }
 
-    /// The header of a payload. One that does not read is left where it is, and said aloud: it must
-    /// not keep the others from going.
+    /// The header of a payload. Skips and reports one that cannot be read, so that it does not prevent other records
+    /// from being sent.
     pub(super) fn readable_header(&self, position: u64) -> Result<Option<RecordHeader>, StoreError> {
         let Some(sealed) = self.tables.payload.get(position)? else {
             return Ok(None);
@@ -144,7 +143,7 @@ impl Transaction<'_, '_> {
         match codec::unseal_row::<RecordHeader>(sealed.value()) {
             Ok(row) => Ok(Some(row.header)),
             Err(error) => {
-                tracing::error!(place = position, %error, "a record cannot be read and is left where it is");
+                tracing::error!(place = position, %error, "a record cannot be read and is skipped");
                 self.is_damage_seen.set(true);
                 Ok(None)
             }

@@ -1,5 +1,4 @@
-//! The batches that are open, and which of them has which record: kept in memory as the tables say, and shared
-//! with readers as of the last commit.
+//! The open batches and their members: a copy of the table in memory. Readers share it as of the last commit.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +11,7 @@ use crate::model::{BatchId, OpenBatch, QueuePosition};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct OpenBatches {
     rows: BTreeMap<u128, BatchRow>,
-    /// Position → batch, of every member.
+    /// Position → batch of each member.
     claimed: BTreeMap<u64, u128>,
 }
 
@@ -21,28 +20,28 @@ impl OpenBatches {
         self.rows.get(&id)
     }
 
-    /// Adds a batch with its members, or replaces it.
+    /// Adds or replaces a batch with its members.
     pub(super) fn insert_batch(&mut self, id: u128, row: BatchRow) {
         self.claimed.extend(row.members.iter().map(|member| (member.position, id)));
         self.rows.insert(id, row);
     }
 
-    /// Removes a batch whose members were released or passed to others.
+    /// Removes a batch whose members were released or moved to other batches.
     pub(super) fn remove_batch(&mut self, id: u128) -> Option<BatchRow> {
         self.rows.remove(&id)
     }
 
-    /// The record at a place is no longer in a batch.
+    /// Removes the record at a position from its batch.
     pub(super) fn release_member(&mut self, position: u64) {
         self.claimed.remove(&position);
     }
 
-    /// The batch that has the record at a place.
+    /// The batch of the record at a position.
     pub(super) fn batch_of(&self, position: u64) -> Option<u128> {
         self.claimed.get(&position).copied()
     }
 
-    /// Whether the record at this place is in a batch that is being transmitted.
+    /// Whether the record at this position is in a batch that is being sent.
     pub(super) fn is_in_flight(&self, position: u64) -> bool {
         let batch = self.batch_of(position).and_then(|batch| self.rows.get(&batch));
         batch.is_some_and(|row| row.phase == StoredPhase::InFlight)
@@ -56,13 +55,13 @@ impl OpenBatches {
         self.rows.values()
     }
 
-    /// Places of all members, in queue order.
+    /// Positions of all members, in queue order.
     pub(super) fn member_places(&self) -> impl Iterator<Item = u64> {
         self.claimed.keys().copied()
     }
 }
 
-/// What the planner needs to know of a row.
+/// The batch as the planner sees it.
 pub(super) fn to_open_batch(id: u128, row: &BatchRow) -> OpenBatch {
     OpenBatch {
         id: BatchId(Uuid::from_u128(id)),

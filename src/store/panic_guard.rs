@@ -45,7 +45,7 @@ pub fn is_panic_expected() -> bool {
 /// Creates the marker file: the next start checks the whole store.
 pub(super) fn write_damage_marker(path: &Path) {
     if let Err(error) = std::fs::write(path, []) {
-        tracing::error!(%error, "the next start cannot be told to look at the whole store");
+        tracing::error!(%error, "the damage marker cannot be written: the next start will not check the whole store");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The queue as its one owner sees it: synchronous, and true to the disk whatever the disk does.
+//! The queue for its single writer: synchronous, and consistent with the disk even when the disk fails.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -31,13 +31,13 @@ pub struct Queue {
     state: QueueState,
     device: DeviceId,
     space: DiskSpace,
-    /// Bytes of receipts that gave way since the file was last made smaller.
+    /// Estimated bytes of receipts that were evicted since the file was last compacted.
     evicted_bytes: u64,
     options: StoreOptions,
     unknown: Option<UnresolvedCommit>,
 }
 
-/// A commit whose outcome is not known until the store is opened again.
+/// A commit whose outcome is unknown until the store is opened again.
 struct UnresolvedCommit {
     attempted: u64,
     before: SettledTotals,
@@ -45,7 +45,7 @@ struct UnresolvedCommit {
 }
 
 impl Queue {
-    /// Opens the queue in `dir`, mends it if need be, and says how that goes.
+    /// Opens the queue in `dir`, repairs it if necessary, and reports progress.
     pub fn open(dir: &Path, key_space: KeySpace, progress: ProgressCallback) -> Result<Self, OpenError> {
         let medium = recovery::open_directory(dir)?;
         Self::open_on(medium, StoreOptions { key_space, progress })
@@ -65,12 +65,12 @@ impl Queue {
         Ok(Self { medium, shared, state, device, space, evicted_bytes: 0, options, unknown: None })
     }
 
-    /// Runs a group of operations and commits them; whether there was anything to commit.
+    /// Applies a group of operations and commits it. Returns whether there was anything to commit.
     ///
-    /// When the disk is full, the reserve is given up and the group runs once more, without taking
-    /// records in. After any other error the queue may be used again once [`Queue::revive`]
-    /// succeeded. The group did not take place then; only where the file could not even be opened
-    /// again to look, or is no longer in its place, it is there entirely or not at all.
+    /// If the disk is full, releases the reserve and applies the group once more, without accepting new records.
+    /// After any other error, the queue can be used again once [`Queue::reopen_and_verify`] succeeds. After an error
+    /// the group has not taken place. The exception is a file that could not be opened again or lost its name: then
+    /// the group is in it completely or not at all.
     pub fn commit(
         &mut self,
         limits: QueueLimits,
@@ -88,7 +88,7 @@ impl Queue {
         }
     }
 
-    /// As [`Queue::attempt`]; after an error it is found out whether the commit took place all the same.
+    /// As [`Queue::try_commit`]. After an error, finds out whether the commit took place.
     fn commit_or_resolve(
         &mut self,
         limits: QueueLimits,
@@ -110,7 +110,7 @@ impl Queue {
         Err(error)
     }
 
-    /// After an error the database object is dead: it is opened anew, and memory follows the disk.
+    /// Opens the database again after an error, which makes the database object unusable. Loads the state from disk.
     fn recover_from(&mut self, error: &StoreError) -> Result<(), StoreError> {
         self.shared.lock_database().take();
         if error.is_damage() {
@@ -122,7 +122,7 @@ impl Queue {
         self.reopen_database()
     }
 
-    /// Fails when the file is gone: a running daemon never creates another one.
+    /// Fails if the file is gone: a running daemon never creates another one.
     fn reopen_database(&mut self) -> Result<(), StoreError> {
         self.require_in_place()?;
         let opened = recovery::open_store(self.medium.as_mut(), &self.options)?;
@@ -142,7 +142,7 @@ impl Queue {
         if self.medium.is_in_place() { Ok(()) } else { Err(StoreError::FileGone(self.medium.display_path())) }
     }
 
-    /// Proves that the store can be written, after it was opened again if need be.
+    /// Opens the store again if necessary, and verifies that it can be written.
     pub fn reopen_and_verify(&mut self) -> Result<(), StoreError> {
         if !self.is_open() {
             self.reopen_database()?;
@@ -198,9 +198,8 @@ impl Queue {
         Ok(changed)
     }
 
-    /// For when nothing goes on: old receipts go, room that the file does not need goes back to the
-    /// system, and an empty commit lets the next start open at once, crash or not. A step at a
-    /// time; whether there may be more to do.
+    /// Idle maintenance, one step at a time: removes old receipts, returns unused space to the system, and saves the
+    /// allocator state for a quick start. Returns whether there may be more to do.
     pub fn run_idle_maintenance(&mut self, limits: QueueLimits, now: Now) -> Result<bool, StoreError> {
         let pruned = match self.commit(limits, now, &mut PruneReceipts) {
             Err(StoreError::NoRoom) => return Ok(false),
@@ -215,7 +214,7 @@ impl Queue {
         }
     }
 
-    /// An empty commit that lets the next start open at once, crash or not. For when nothing goes on.
+    /// Makes an empty commit with redb's allocator state, so that the next start is quick even after a crash.
     pub fn save_allocator_state(&mut self) -> Result<(), StoreError> {
         let mut transaction = self.begin_write()?;
         transaction.set_quick_repair(true);
@@ -223,7 +222,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Shrinks the file when more than half of it is free or receipts gave way. Waits while the planner may need
+    /// Compacts the file when more than half of it is free or receipts were evicted. Waits while the planner may need
     /// the store, unless the disk is full. Returns whether the file shrank.
     fn compact_if_worthwhile(&mut self, now: Now) -> Result<bool, StoreError> {
         let medium = self.medium.as_ref();
@@ -240,13 +239,13 @@ impl Queue {
         self.compact_file()
     }
 
-    /// Writes the file anew, as small as it can be.
+    /// Compacts the file.
     fn compact_file(&self) -> Result<bool, StoreError> {
         Ok(self.shared.lock_database().as_mut().ok_or(StoreError::Closed)?.compact()?)
     }
 
-    /// On a full disk receipts give way to new records, the oldest first, unless all of them would not make
-    /// enough room. A step at a time; whether there may be more to do.
+    /// Evicts the oldest receipts from a full disk, unless evicting all of them would not free enough space. One step
+    /// at a time. Returns whether there may be more to do.
     pub fn evict_receipts(&mut self, limits: QueueLimits, now: Now) -> Result<bool, StoreError> {
         self.check_free_space(limits)?;
         let possible = self.evicted_bytes + self.state.counters.records.synced * RECEIPT_BYTES_MAX;
@@ -279,7 +278,7 @@ impl Queue {
         self.device
     }
 
-    /// The batches that are open.
+    /// The open batches.
     pub fn open_batches(&self) -> Vec<OpenBatch> {
         self.state.open.iter().map(|(id, row)| to_open_batch(id, row)).collect()
     }
@@ -293,12 +292,12 @@ impl Queue {
         Snapshot::read_latest(self.shared.read_database().as_ref().ok_or(StoreError::Closed)?)
     }
 
-    /// Looks at the queue from other threads.
+    /// A reader for other threads.
     pub fn reader(&self) -> StoreReader {
         StoreReader::new(Arc::clone(&self.shared))
     }
 
-    /// A panic of this thread from now on means that the store may be damaged.
+    /// From now on, an unexpected panic of this thread makes the next start check the store.
     pub fn mark_damage_on_panic(&self) {
         super::panic_guard::mark_damage_on_panic(&self.shared.marker);
     }
@@ -308,19 +307,18 @@ impl Queue {
         self.state.counters.steady
     }
 
-    /// How the disk does, as far as room goes.
+    /// The state of the disk as far as space is concerned.
     pub fn disk_state(&self) -> DiskState {
         self.space.disk_state()
     }
 
-    /// Looks at the disk's room again. Where there was none even to open the file, and there is
-    /// now, it is opened.
+    /// Checks the free space of the disk. Opens the store if there was too little space to open it before.
     pub fn check_free_space(&mut self, limits: QueueLimits) -> Result<(), StoreError> {
         self.space.check_space(self.medium.as_mut(), limits.disk_reserve, 0);
         self.ensure_open()
     }
 
-    /// The database is open, if there is room for that.
+    /// Opens the store if it is closed and there is space.
     fn ensure_open(&mut self) -> Result<(), StoreError> {
         match self.is_open() {
             true => Ok(()),
@@ -329,7 +327,7 @@ impl Queue {
         }
     }
 
-    /// What waits, for all to see.
+    /// The current backlog.
     pub fn read_backlog(&mut self) -> Result<Backlog, StoreError> {
         self.refresh_summary()?;
         let storage = Storage {
@@ -341,7 +339,7 @@ impl Queue {
         Ok(Backlog { storage, ..self.state.to_backlog() })
     }
 
-    /// What is known of holders and waits follows the tables.
+    /// Updates the summary of blocking records and due times from the tables.
     fn refresh_summary(&mut self) -> Result<(), StoreError> {
         if self.state.needs_refresh() {
             let snapshot = self.take_snapshot()?;
@@ -350,13 +348,13 @@ impl Queue {
         Ok(())
     }
 
-    /// A note that another room left with [`super::SaveNote`].
+    /// Reads a note of another component that [`super::SaveNote`] saved.
     pub fn read_note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.take_snapshot()?.meta.get(name)?.map(|value| value.value().to_vec()))
     }
 }
 
-/// Readers may outlive the queue; the file is let go of all the same.
+/// Readers may outlive the queue. The file is closed nevertheless.
 impl Drop for Queue {
     fn drop(&mut self) {
         self.shared.lock_database().take();

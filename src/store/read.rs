@@ -1,5 +1,5 @@
-//! Reading the manifest: one entry, a page, a payload. From a snapshot, on any thread, so that no commit waits for it,
-//! and never all of it.
+//! Reads entries, pages and payloads from a snapshot, on any thread. No commit waits for a reader, and no read scans
+//! the whole manifest.
 
 use std::sync::Arc;
 
@@ -16,23 +16,24 @@ use super::shared::SharedDatabase;
 use crate::clock::Now;
 use crate::model::{BatchId, LastError, ManifestEntry, QueuePosition, RecordId, RecordState};
 
-/// Records that one page looks at, in a few milliseconds; with a rare filter a page may end early, with a cursor.
+/// Records that one page examines, which takes a few milliseconds. With a rare filter, a page may end early with a
+/// cursor.
 const PAGE_SCAN_RECORDS_MAX: usize = 2000;
-/// Records of lanes that one page counts; then it ends early, with a cursor, too.
+/// Records of lanes that one page counts before it ends early with a cursor.
 const PAGE_LANE_STEPS_MAX: usize = 10_000;
 
 /// Which records a page shows.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Only these.
+    /// Only records in this state.
     pub state: Option<RecordState>,
-    /// Only these.
+    /// Only records of this type.
     pub record_type: Option<String>,
-    /// Only those of this user.
+    /// Only records of this user.
     pub submitter: Option<u32>,
-    /// Only those after this place.
-    pub after: Option<QueuePosition>,
-    /// At most so many.
+    /// Only records behind this position.
+    pub after: Option<Place>,
+    /// The most entries of a page.
     pub limit: usize,
 }
 
@@ -41,14 +42,14 @@ pub struct Filter {
 pub struct ManifestPage {
     /// The entries.
     pub entries: Vec<ManifestEntry>,
-    /// Where the next page begins after, when there may be more.
-    pub next: Option<QueuePosition>,
+    /// Position after which the next page starts, if there may be more.
+    pub next: Option<Place>,
 }
 
-/// Looks at the queue, from any thread.
+/// Reads the queue from any thread.
 pub struct StoreReader(Arc<SharedDatabase>);
 
-/// The queue as the last commit left it.
+/// The queue as of the last commit.
 pub struct StoreView {
     snapshot: Snapshot,
     open: Arc<OpenBatches>,
@@ -61,34 +62,34 @@ impl StoreReader {
         Self(shared)
     }
 
-    /// Looks at the queue. Keep it short: compaction waits for it.
+    /// Calls `read` with a view of the queue. Must be short: compaction waits for it.
     pub fn with_view<T>(
         &self,
         now: Now,
-        look: impl FnOnce(&StoreView) -> Result<T, StoreError>,
+        read: impl FnOnce(&StoreView) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let database = self.0.read_database();
-        // First: a batch that is settled in between is shown by what became of its records.
+        // Read before the snapshot: a batch settled in between is shown by the outcomes of its records.
         let open = self.0.open_batches();
         let snapshot = Snapshot::read_latest(database.as_ref().ok_or(StoreError::Closed)?)?;
-        look(&StoreView { snapshot, open, key_space: self.0.key_space, now })
+        read(&StoreView { snapshot, open, key_space: self.0.key_space, now })
     }
 
-    /// A panic of this thread from now on means that the store may be damaged.
+    /// From now on, an unexpected panic of this thread makes the next start check the store.
     pub fn mark_damage_on_panic(&self) {
         super::panic_guard::mark_damage_on_panic(&self.0.marker);
     }
 }
 
 impl StoreView {
-    /// One entry.
+    /// The entry of a record.
     pub fn find_entry(&self, id: RecordId) -> Result<Option<ManifestEntry>, StoreError> {
         let mut lanes = LaneView::new(&self.snapshot, &self.open, self.key_space);
         let row = manifest_row(&self.snapshot.manifest, id.0.as_u128())?;
         row.map(|row| self.to_entry(&mut lanes, id, row)).transpose()
     }
 
-    /// The payload of a record that is not synced, and the user who handed it over.
+    /// The payload of a record that is not synced, and the user who submitted it.
     pub fn read_payload(&self, id: RecordId) -> Result<Option<(Box<str>, u32)>, StoreError> {
         let Some(row) = manifest_row(&self.snapshot.manifest, id.0.as_u128())? else {
             return Ok(None);
@@ -97,7 +98,7 @@ impl StoreView {
         Ok(read.map(|(_, body)| (body, row.submitter)))
     }
 
-    /// The user who handed a record over: known for as long as the record is, whatever became of its payload.
+    /// The user who submitted a record. Known as long as the record is, even without its payload.
     pub fn submitter_of(&self, id: RecordId) -> Result<Option<u32>, StoreError> {
         Ok(manifest_row(&self.snapshot.manifest, id.0.as_u128())?.map(|row| row.submitter))
     }
@@ -177,12 +178,12 @@ type PayloadRange<'s> = redb::Range<'s, u64, &'static [u8]>;
 type ReceiptRange<'s> = redb::Range<'s, u64, (u128, u64)>;
 type QuarantineRange<'s> = redb::Range<'s, u64, u128>;
 
-/// Places and ids in queue order: the shortest walk that finds every record of a state.
+/// Walks positions and ids in queue order, over the fewest tables that contain every record of a state.
 struct ManifestWalk<'s> {
     payloads: Option<PayloadRange<'s>>,
     receipts: Option<ReceiptRange<'s>>,
     quarantine: Option<QuarantineRange<'s>>,
-    /// The next of each of the first two, looked at ahead to merge them.
+    /// The next entry of each of the first two ranges, to merge them.
     waiting: [Option<(u64, u128)>; 2],
 }
 

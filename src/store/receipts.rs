@@ -1,9 +1,8 @@
-//! Receipts: kept for a time, so that a record that comes again is known, and given up, the oldest
-//! first, where the disk has little room.
+//! Keeps receipts for a time, so that a repeated record is recognized, and evicts the oldest when the disk is low on
+//! space.
 //!
-//! They stand in the order of the queue, not of time: another index would cost every settlement flash. So
-//! the oldest are found by their age: a sample says which age a quarter of them has reached, and a
-//! walk that goes round forgets those.
+//! Receipts are in queue order: an index by time would cost flash in every settlement. The oldest ones are found by
+//! age: a sample tells which age a quarter of them exceeds, and a cyclic walk removes those.
 
 use redb::{ReadableTable, ReadableTableMetadata};
 
@@ -13,20 +12,20 @@ use super::op::{Group, Transaction};
 use super::schema::{ManifestRow, StoredState};
 use super::state::ReceiptEviction;
 
-/// Receipts that one commit checks while the daemon is idle.
+/// Receipts that one commit removes while the daemon is idle.
 const IDLE_PRUNE_RECEIPTS_MAX: usize = 1000;
-/// Receipts that give way in one commit: few enough for a disk that is full.
+/// Receipts that one commit evicts: few enough for a full disk.
 const EVICT_RECEIPTS_MAX: usize = 400;
-/// Receipts that one commit looks at for those that give way.
+/// Receipts that one commit examines for eviction.
 const EVICT_SCAN_RECEIPTS_MAX: usize = 20_000;
-/// Times that are compared to find the oldest quarter.
+/// Times to compare to find the oldest quarter.
 const AGE_SAMPLES_MAX: usize = 4096;
-/// Receipts that are sampled: of more, it is the oldest of so many that go first.
+/// Receipts to take samples of. If there are more, the oldest among these go first.
 const SAMPLED_RECEIPTS_MAX: usize = 1_000_000;
-/// Of the receipts, this part gives way before the age is looked for again.
+/// This part of the receipts is evicted before the age is determined again.
 const EVICTED_SHARE_DIVISOR: usize = 4;
 
-/// Forgets some of the receipts that were kept long enough; whether there were any.
+/// Removes some expired receipts. Tells whether there were any.
 pub(super) struct PruneReceipts;
 
 impl Group for PruneReceipts {
@@ -39,7 +38,7 @@ impl Group for PruneReceipts {
     }
 }
 
-/// Forgets some of the oldest receipts, however young they are; how many.
+/// Evicts some of the oldest receipts, whatever their age. Holds how many.
 #[derive(Default)]
 pub(super) struct EvictReceipts(pub(super) usize);
 
@@ -55,28 +54,30 @@ impl Group for EvictReceipts {
 }
 
 impl Transaction<'_, '_> {
-    /// Forgets receipts that were kept long enough, a few at a time; how many.
-    pub(super) fn prune_receipts(&mut self, most: usize) -> Result<usize, StoreError> {
+    /// Removes up to `max_count` expired receipts. Returns how many.
+    pub(super) fn prune_receipts(&mut self, max_count: usize) -> Result<usize, StoreError> {
         let before = self.now.steady.saturating_sub(self.limits.keep_synced_ms);
-        let (forgotten, next) = self.remove_old_receipts(before, self.state.next_receipt, most, most)?;
+        let (removed, next) =
+            self.remove_old_receipts(before, self.state.next_receipt, max_count, max_count)?;
         self.state.next_receipt = next;
-        Ok(forgotten)
+        Ok(removed)
     }
 
-    /// Forgets some of the oldest receipts, however young they are; how many. None may be found although
-    /// there are some: then they are further on.
-    pub(super) fn evict_oldest_receipts(&mut self, most: usize) -> Result<usize, StoreError> {
+    /// Evicts some of the oldest receipts, whatever their age. Returns how many. May find none in one part of the table
+    /// although there are some in another.
+    pub(super) fn evict_oldest_receipts(&mut self, max_count: usize) -> Result<usize, StoreError> {
         if self.state.eviction.left == 0 {
             self.state.eviction = self.find_oldest_receipts()?;
         }
-        // With its own cursor: a shared one would skip the same receipts on every round.
+        // A separate cursor: with a shared one, each round would skip the same receipts.
         let ReceiptEviction { before, next, .. } = self.state.eviction;
-        let (forgotten, next) = self.remove_old_receipts(before, next, most, EVICT_SCAN_RECEIPTS_MAX)?;
+        let (removed, next) = self.remove_old_receipts(before, next, max_count, EVICT_SCAN_RECEIPTS_MAX)?;
         self.state.eviction.next = next;
-        Ok(forgotten)
+        Ok(removed)
     }
 
-    /// At a settlement that left `settled` receipts: where the disk has little room, they are not to become more.
+    /// After a settlement that added `settled` receipts: keeps their number from growing while the disk is low on
+    /// space.
     pub(super) fn evict_for_settled(&mut self, settled: usize) -> Result<(), StoreError> {
         if self.is_disk_low && settled > 0 {
             self.evict_oldest_receipts(settled)?;
@@ -84,20 +85,20 @@ impl Transaction<'_, '_> {
         Ok(())
     }
 
-    /// Forgets receipts older than `before`. The table is not in order of time, so the search is a cycle: young
-    /// receipts must not hide old ones behind them. Returns how many were forgotten and where to continue.
+    /// Removes receipts older than `before`. The table is not ordered by time, so the search is cyclic: new receipts
+    /// must not hide old ones behind them. Returns how many were removed and where to continue.
     fn remove_old_receipts(
         &mut self,
         before: u64,
         start: u64,
-        most: usize,
+        max_count: usize,
         scan: usize,
     ) -> Result<(usize, u64), StoreError> {
         let mut next = 0;
         let mut old = Vec::new();
         for (item, examined) in self.tables.receipts.range(start..)?.zip(1..) {
             let (position, receipt) = item?;
-            if examined > scan || old.len() == most {
+            if examined > scan || old.len() == max_count {
                 next = position.value();
                 break;
             }
@@ -123,13 +124,13 @@ impl Transaction<'_, '_> {
         Ok((found, next))
     }
 
-    /// The oldest quarter of all receipts.
+    /// Determines the oldest quarter of all receipts.
     fn find_oldest_receipts(&self) -> Result<ReceiptEviction, StoreError> {
         let receipts = &self.tables.receipts;
-        let known = usize::try_from(receipts.len()?).unwrap_or(usize::MAX).min(SAMPLED_RECEIPTS_MAX);
+        let sampled = usize::try_from(receipts.len()?).unwrap_or(usize::MAX).min(SAMPLED_RECEIPTS_MAX);
         let mut times = Vec::with_capacity(AGE_SAMPLES_MAX);
         for item in
-            receipts.iter()?.take(SAMPLED_RECEIPTS_MAX).step_by(known.div_ceil(AGE_SAMPLES_MAX).max(1))
+            receipts.iter()?.take(SAMPLED_RECEIPTS_MAX).step_by(sampled.div_ceil(AGE_SAMPLES_MAX).max(1))
         {
             times.push(item?.1.value().1);
         }

@@ -1,5 +1,4 @@
-//! Opening the store: a file that is whole or not there, a schema that is known, and damage that
-//! is met with what still reads.
+//! Opens the store: creates it completely or not at all, upgrades its schema, and salvages a damaged one.
 
 use std::cell::Cell;
 use std::fs;
@@ -19,49 +18,49 @@ use super::migration;
 use super::options::{ProgressCallback, StoreOptions, database_builder};
 use super::panic_guard::catch_panics;
 use super::salvage::{self, SalvageMode};
-use super::schema::{SCHEMA_VERSION, Tables, meta};
+use super::schema::{META, SCHEMA_VERSION, Tables, meta};
 use super::state::QueueState;
 use crate::clock::wall_ms;
 use crate::journal;
 use crate::model::{Damage, DeviceId};
 
-/// So often the tables of a damaged file are read; from then on the raw bytes alone.
+/// How often the tables of a damaged file are read. After that, only its raw bytes are.
 const TABLE_ATTEMPTS_MAX: u32 = 2;
 
-/// The store, opened.
+/// An opened store.
 pub(super) struct OpenedStore {
     pub(super) database: Database,
     pub(super) state: QueueState,
     pub(super) device: DeviceId,
 }
 
-/// A directory of its own for the store.
+/// Locks the directory of a store.
 pub(super) fn open_directory(path: &Path) -> Result<Box<dyn Medium>, OpenError> {
     Ok(Box::new(Directory::lock_directory(path)?))
 }
 
-/// Opens the store at a start: damage is met with what still reads, where the medium keeps what was there.
+/// Opens the store at startup. Salvages a damaged one if the medium keeps damaged files.
 pub(super) fn open_at_startup(
     medium: &mut dyn Medium,
     options: &StoreOptions,
 ) -> Result<OpenedStore, OpenError> {
     let marker = medium.marker_path();
-    let suspect = marker.exists();
-    let opened = if suspect {
-        tracing::warn!("damage was met before: the whole store is read through");
-        open_verified(medium, options, true)
+    let is_suspect = marker.exists();
+    let opened = if is_suspect {
+        tracing::warn!("damage was found before: checking the whole store");
+        open_or_create(medium, options, true)
     } else {
-        open_verified(medium, options, false)
+        open_or_create(medium, options, false)
     };
     let damage = match opened {
         Ok(opened) => {
-            if suspect {
+            if is_suspect {
                 remove_marker(&marker);
-                tracing::info!("the whole store was read through, and nothing is wrong with it");
+                tracing::info!("the whole store was checked: it is not damaged");
             }
             return Ok(opened);
         }
-        // A damaged number may look like a version to come; then its page does not have its checksum.
+        // A damaged version number may look like a newer schema. Then the checksum of its page is wrong.
         Err(newer @ OpenError::NewerSchema { .. }) => {
             match open_once(medium, &mut verifying_builder(&options.progress), options) {
                 Err(damage) if damage.is_damage() => damage,
@@ -85,27 +84,27 @@ fn verifying_builder(progress: &ProgressCallback) -> Builder {
     builder
 }
 
-/// Sets the damaged file aside, and goes on with what reads of it.
+/// Keeps the damaged file and builds a new store from what can be read of it.
 fn salvage_damaged(
     medium: &mut dyn Medium,
     options: &StoreOptions,
     damage: &OpenError,
 ) -> Result<(), OpenError> {
     let (path, marker) = (medium.display_path(), medium.marker_path());
-    let Some(kept) = medium.damaged_copy_path() else { return Ok(()) };
+    let Some(damaged_copy) = medium.damaged_copy_path() else { return Ok(()) };
     let reason = match damage {
         OpenError::Store { source, .. } => source.to_string(),
         other => other.to_string(),
     };
-    tracing::error!(reason, "the store is damaged: what can be read of it is salvaged");
-    // A tree that is damaged in an unforeseen way could end the process each time it is read.
+    tracing::error!(reason, "the store is damaged: salvaging the records that can be read");
+    // An unforeseen kind of damage could end the process each time that the tables are read.
     let attempts: u32 =
         fs::read_to_string(&marker).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
     let mode = if attempts < TABLE_ATTEMPTS_MAX { SalvageMode::TablesFirst } else { SalvageMode::RawOnly };
     save_attempts(&marker, attempts + 1);
     let found_at = wall_ms();
     let counts = Cell::new((0, 0));
-    let kept_as = kept.to_string_lossy().into_owned();
+    let kept_as = damaged_copy.to_string_lossy().into_owned();
     let mut fill = |database: &Database| {
         let note = |salvaged, lost| {
             Some(Damage { found_at, kept_as: kept_as.clone(), reason: reason.clone(), salvaged, lost })
@@ -113,14 +112,15 @@ fn salvage_damaged(
         counts.set(salvage::salvage_file(&path, mode, database, options, note)?);
         Ok(())
     };
-    let replaced = match medium.replace_database(&kept, &mut database_builder(&options.progress), &mut fill) {
-        Err(error) if error.is_disk_full() && medium.reserve_bytes() > 0 => {
-            medium.set_reserve(0).map_err(OpenError::io(&path))?;
-            medium.replace_database(&kept, &mut database_builder(&options.progress), &mut fill)
-        }
-        replaced => replaced,
-    };
-    // An attempt that was seen to fail did not end the process.
+    let replaced =
+        match medium.replace_database(&damaged_copy, &mut database_builder(&options.progress), &mut fill) {
+            Err(error) if error.is_disk_full() && medium.reserve_bytes() > 0 => {
+                medium.set_reserve(0).map_err(OpenError::io(&path))?;
+                medium.replace_database(&damaged_copy, &mut database_builder(&options.progress), &mut fill)
+            }
+            replaced => replaced,
+        };
+    // This attempt failed without ending the process.
     save_attempts(&marker, attempts);
     replaced.map_err(|error| match error {
         OpenError::Store { source: StoreError::Redb(redb::Error::Io(source)), .. } => {
@@ -141,29 +141,29 @@ fn salvage_damaged(
 
 fn save_attempts(marker: &Path, attempts: u32) {
     if let Err(error) = fs::write(marker, attempts.to_string()) {
-        tracing::warn!(%error, "attempts to salvage the store cannot be counted");
+        tracing::warn!(%error, "the number of salvage attempts cannot be saved");
     }
 }
 
 fn remove_marker(marker: &Path) {
     match fs::remove_file(marker) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(%error, "the next start reads the whole store through once more");
+            tracing::warn!(%error, "the damage marker cannot be removed: the next start checks the whole store again");
         }
         _ => {}
     }
 }
 
-/// Opens the store on a medium; makes it when it is not there. Damage is an error.
+/// Opens the store on a medium, or creates it. Damage is an error.
 pub(super) fn open_store(medium: &mut dyn Medium, options: &StoreOptions) -> Result<OpenedStore, OpenError> {
-    open_verified(medium, options, false)
+    open_or_create(medium, options, false)
 }
 
-/// `doubted`, every checksum is verified, and every row of every table is read.
-fn open_verified(
+/// As [`open_store`]. With `verify`, checks every checksum and decodes every row.
+fn open_or_create(
     medium: &mut dyn Medium,
     options: &StoreOptions,
-    doubted: bool,
+    verify: bool,
 ) -> Result<OpenedStore, OpenError> {
     let path = medium.display_path();
     if !medium.has_database().map_err(OpenError::io(&path))? {
@@ -172,16 +172,16 @@ fn open_verified(
         })?;
     }
     let mut builder =
-        if doubted { verifying_builder(&options.progress) } else { database_builder(&options.progress) };
+        if verify { verifying_builder(&options.progress) } else { database_builder(&options.progress) };
     let opened = match open_once(medium, &mut builder, options) {
-        // A repair writes: the reserve is for this, too.
+        // A repair writes, and may need the space of the reserve.
         Err(error) if error.is_disk_full() && medium.reserve_bytes() > 0 => {
             medium.set_reserve(0).map_err(OpenError::io(&path))?;
             open_once(medium, &mut builder, options)
         }
         opened => opened,
     }?;
-    if doubted && let Err(source) = catch_damage(|| integrity_check::check_integrity(&opened.database)) {
+    if verify && let Err(source) = catch_damage(|| integrity_check::check_integrity(&opened.database)) {
         close_damaged(opened.database);
         return Err(OpenError::Store { path, source });
     }
@@ -221,19 +221,19 @@ fn open_once(
     Err(error)
 }
 
-/// Closes a database that may be damaged: redb may panic over that, too.
+/// Closes a database that may be damaged. redb may panic over that.
 fn close_damaged<T>(database: T) {
     if let Err(panic) = catch_panics(move || drop(database)) {
-        tracing::debug!(panic, "the damaged store does not close");
+        tracing::debug!(panic, "the damaged store cannot be closed");
     }
 }
 
-/// Reads what may be damaged: redb may panic on it.
+/// Reads what may be damaged. redb may panic over that.
 fn catch_damage<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     catch_panics(read).map_err(StoreError::Panicked)?
 }
 
-/// First entries of a new database.
+/// Writes the first entries of a new database.
 pub(super) fn initialize_tables(
     database: &Database,
     device: Uuid,
@@ -251,12 +251,14 @@ pub(super) fn initialize_tables(
     Ok(())
 }
 
-/// Schema version and device id; read before any other table, which a newer schema may have changed.
+/// Reads schema version and device id before any other table, which a newer schema may have changed.
 fn read_identity(database: &Database) -> Result<(u32, DeviceId), StoreError> {
-    use redb::TableDefinition;
-    const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
     let meta_table = database.begin_read()?.open_table(META)?;
-    let value = |name| meta_table.get(name)?.ok_or(StoreError::Inconsistent("meta lacks its first entries"));
+    let value = |name| {
+        meta_table
+            .get(name)?
+            .ok_or(StoreError::Inconsistent("the schema version or the device id is missing"))
+    };
     let schema = codec::decode_row(value(meta::SCHEMA)?.value())?;
     let device: u128 = codec::decode_row(value(meta::DEVICE)?.value())?;
     Ok((schema, DeviceId(Uuid::from_u128(device))))

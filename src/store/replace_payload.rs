@@ -1,4 +1,4 @@
-//! Gives a record under review another payload.
+//! Replaces the payload of a quarantined record.
 
 use thiserror::Error;
 
@@ -11,32 +11,32 @@ use super::op::{Op, Transaction};
 use super::schema::{RecordHeader, StoredState, Tables};
 use crate::model::RecordId;
 
-/// Gives a record under review another payload and queues it again.
+/// Replaces the payload of a quarantined record and queues it again.
 pub struct ReplacePayload {
-    /// Which.
+    /// The record.
     pub id: RecordId,
-    /// Checked to be a JSON object.
+    /// The new payload, checked to be a JSON object.
     pub payload: Box<str>,
 }
 
-/// Why a record is not mended.
+/// Why a payload is not replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MendRefused {
     /// No record has this id.
     #[error("no record has this id")]
     Unknown,
-    /// Only records under review are mended.
+    /// The record is not quarantined.
     #[error(
-        "only a QUARANTINED record can be mended, and this one is not under review. If it still waits, an admin can put \
+        "only the payload of a QUARANTINED record can be replaced, and this record is not under review. If it still waits, an admin can put \
          it under review: fieldsync quarantine add ID"
     )]
     NotQuarantined,
-    /// A limit of the queue would be passed.
+    /// The queue would exceed a limit.
     #[error(
         "{0}: the record stays under review as it was; try again when records have been synced, or {remedy}", remedy = .0.remedy_text()
     )]
     Full(LimitReached),
-    /// The disk has no room.
+    /// The disk is full.
     #[error("the disk is full: the record stays under review as it was; make room and try again")]
     DiskFull,
     /// The payload is larger than `queue.max_record_bytes`.

@@ -1,5 +1,4 @@
-//! What people do: put a record under review; retry, discard or mend one that is; pause the daemon. And small notes
-//! of other rooms.
+//! What people do with records: quarantine them, retry or discard quarantined ones, and make failed ones due now.
 
 use redb::ReadableTable;
 use thiserror::Error;
@@ -12,44 +11,44 @@ use super::schema::{DUE_WHEN_UNBLOCKED, StoredError, StoredPhase, StoredState};
 use crate::model::{BatchId, LastError, QueuePosition, RecordId};
 use crate::protocol::exchange::truncate_text;
 
-/// Records that one step changes at most, so that others get their turn in between.
+/// Records that one step changes at most, so that other operations can run in between.
 pub const REVIEW_STEP_RECORDS: usize = 1000;
 
-/// Retries or discards records under review.
+/// Retries or discards quarantined records.
 pub struct Review {
-    /// Which.
+    /// The records.
     pub selected: ReviewSelection,
-    /// What.
+    /// What to do with them.
     pub action: ReviewAction,
-    /// Only of records that this user handed over, when one is named; others are passed over.
+    /// If set, only records of this user. Others are skipped.
     pub submitter: Option<u32>,
 }
 
-/// Which records under review.
+/// A choice of quarantined records.
 pub enum ReviewSelection {
-    /// These; ids of others are passed over.
+    /// These. Ids of other records are skipped.
     These(Vec<RecordId>),
-    /// The next [`REVIEW_STEP_RECORDS`] behind a place, in queue order. Whoever goes on from step to step meets each
-    /// record once, though what is queued again may come back meanwhile.
-    After(Option<QueuePosition>),
+    /// The next [`REVIEW_STEP_RECORDS`] behind a position, in queue order. A walk from step to step meets each record
+    /// once, even if retried records are quarantined again meanwhile.
+    After(Option<Place>),
 }
 
-/// What to do with a record under review.
+/// What to do with a quarantined record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReviewAction {
     /// Back to PENDING.
     Retry,
-    /// Gone for good.
+    /// Delete it.
     Discard,
 }
 
-/// What a step of a review did.
+/// The result of one step of a review.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReviewSummary {
     /// The records that changed.
     pub changed: Vec<RecordId>,
-    /// Where the next step goes on; none when this was the last.
-    pub next: Option<QueuePosition>,
+    /// Where the next step continues; none after the last one.
+    pub next: Option<Place>,
 }
 
 impl Op for Review {
@@ -75,8 +74,8 @@ impl Op for Review {
             let Some(mut row) = transaction.manifest_row(id)? else {
                 continue;
             };
-            let is_meant = self.submitter.is_none_or(|submitter| submitter == row.submitter);
-            if row.state != StoredState::Quarantined || !is_meant {
+            let is_selected = self.submitter.is_none_or(|submitter| submitter == row.submitter);
+            if row.state != StoredState::Quarantined || !is_selected {
                 continue;
             }
             transaction.tables.quarantine.remove(row.position)?;
@@ -104,38 +103,38 @@ impl Op for Review {
     }
 }
 
-/// The class of the error of a record that a person put under review.
+/// The error class of a record that a person quarantined.
 const BY_HAND_CLASS: &str = "by_hand";
 
-/// Puts records that wait under review, so that a person can mend or discard them.
+/// Quarantines waiting records, so that a person can edit or discard them.
 pub struct AddToReview {
-    /// Which.
+    /// The records.
     pub ids: Vec<RecordId>,
 }
 
-/// What [`AddToReview`] did.
+/// The result of [`AddToReview`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddToReviewSummary {
-    /// Ids that were looked at, from the front: the others are for the next step.
+    /// How many ids were examined, from the front. The others are for the next step.
     pub examined: usize,
-    /// Records that this put under review.
+    /// Records that were quarantined.
     pub added: Vec<QuarantinedRecord>,
-    /// Records that cannot be put under review. What was under review before is in neither list.
+    /// Records that cannot be quarantined. Records that already were are in neither list.
     pub refused: Vec<(RecordId, AddRefused)>,
-    /// Batches that are no longer open, because a record was taken out of them.
+    /// Batches that were disbanded because a record was removed.
     pub disbanded: Vec<BatchId>,
 }
 
-/// Why a record is not put under review.
+/// Why a record is not quarantined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum AddRefused {
     /// No record has this id.
     #[error("no record has this id")]
     Unknown,
-    /// The server has it.
+    /// The server has confirmed it.
     #[error("the server has confirmed this record: it is SYNCED, and there is nothing to review")]
     Synced,
-    /// It is being sent, or its outcome is not known yet.
+    /// It is being sent, or its outcome is unknown.
     #[error(
         "the record is being sent, or the outcome of its last send is not known yet: the server may have it. Nothing was \
          changed. Try again when the outcome is known; a pause while it waits (fieldsync pause) keeps it from being sent \
@@ -170,7 +169,7 @@ impl Op for AddToReview {
 }
 
 impl Transaction<'_, '_> {
-    /// Puts one record under review, unless it is, and adds the number of records that this changed to `changed`.
+    /// Quarantines one record, and adds the number of changed records to `changed`. None if it already is quarantined.
     fn add_to_review(
         &mut self,
         id: u128,
@@ -189,20 +188,21 @@ impl Transaction<'_, '_> {
         let row = match self.state.open.batch_of(row.position) {
             None => row,
             Some(batch) => {
-                let lacking = StoreError::Inconsistent("a record is claimed by a batch that is not open");
-                let open = self.state.open.get(batch).cloned().ok_or(lacking)?;
+                let missing = StoreError::Inconsistent("a record is claimed by a batch that is not open");
+                let open = self.state.open.get(batch).cloned().ok_or(missing)?;
                 if open.phase != StoredPhase::Waiting {
                     return Ok(Err(AddRefused::OutcomePending));
                 }
                 if open.attempt == 0 {
                     self.remove_member(batch, open, row.position)?;
                 } else {
-                    // What was sent under this id cannot be sent again: the others go under another.
+                    // This id cannot be sent again without all of its members. The others get another id.
                     *changed += open.members.len();
                     self.disband_batch(batch, &open)?;
                     disbanded.push(BatchId(Uuid::from_u128(batch)));
                 }
-                self.manifest_row(id)?.ok_or(StoreError::Inconsistent("a record is gone while it is read"))?
+                self.manifest_row(id)?
+                    .ok_or(StoreError::Inconsistent("a record disappeared while it was read"))?
             }
         };
         let (submitter, record_type) = (row.submitter, row.record_type.clone());
@@ -215,7 +215,7 @@ impl Transaction<'_, '_> {
     }
 }
 
-/// Why the record is under review; what the last try met stays readable.
+/// The error of a record that a person quarantined. Keeps the message of its last failure.
 fn by_hand_error(earlier: Option<&StoredError>, now: u64) -> StoredError {
     let message = match earlier {
         Some(error) if error.class == BY_HAND_CLASS => error.message.clone(),
@@ -233,7 +233,7 @@ fn by_hand_error(earlier: Option<&StoredError>, now: u64) -> StoredError {
     }
 }
 
-/// Makes FAILED records due now: a person asked. A step at a time; true when there is more.
+/// Makes FAILED records due now, one step at a time. True when there are more.
 pub struct Expedite;
 
 impl Op for Expedite {

@@ -1,8 +1,7 @@
-//! What the store's one writer shares with its readers: the database, and what is kept in memory beside it.
+//! What the store's single writer shares with its readers: the database and the open batches.
 //!
-//! A commit does not wait for readers, nor they for it: each sees the last commit before it began. Only what
-//! replaces or rewrites the whole file (opening it again, compaction, the end) waits for the looks under way, which
-//! are short, and keeps others out.
+//! Commits and readers do not wait for each other: a reader sees the last commit before it started. Reopening,
+//! compacting and closing the file wait for current readers, which are short, and keep new ones out.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -13,13 +12,13 @@ use super::key_space::KeySpace;
 use super::open_batches::OpenBatches;
 
 pub(super) struct SharedDatabase {
-    /// None after an error, until it is opened again, and after the end.
+    /// None after an error until it is reopened, and after it was closed.
     database: RwLock<Option<Database>>,
     /// As of the last commit.
     open: RwLock<Arc<OpenBatches>>,
-    /// Among whose records a key makes an order.
+    /// The key space of the lanes.
     pub(super) key_space: KeySpace,
-    /// Made when damage is met, so that the next start looks for it.
+    /// Created when damage is found, so that the next start checks the store.
     pub(super) marker: PathBuf,
 }
 
@@ -37,7 +36,7 @@ impl SharedDatabase {
         self.database.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the looks that are under way.
+    /// Waits for current readers.
     pub(super) fn lock_database(&self) -> RwLockWriteGuard<'_, Option<Database>> {
         self.database.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -46,7 +45,7 @@ impl SharedDatabase {
         Arc::clone(&self.open.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Publishes the open batches, before anybody hears of the commit that made them so.
+    /// Publishes the open batches before the commit that changed them is acknowledged.
     pub(super) fn publish_batches(&self, open: &Arc<OpenBatches>) {
         *self.open.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(open);
     }

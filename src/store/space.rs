@@ -1,11 +1,10 @@
-//! Room on the disk: who gets the last of it, and when the file gives some back.
+//! Free space on the disk: reserves it for settlements, and decides when the file is compacted.
 //!
-//! redb copies on write, so that even deleting needs room: on a disk that is really full, a queue
-//! could neither grow nor drain. Hence two lines of defence. New records are refused while little
-//! is free. And a reserve, a file of its own, is given up when a commit finds no room all the
-//! same (quotas; other programs), so that records on their way can be settled; it is taken back
-//! when there is room for it again. Receipts are worth less than new records: while little is free they do
-//! not become more, and when the disk is full they give way.
+//! redb copies on write, so even deleting needs space: on a completely full disk, a queue could neither grow nor drain.
+//! There are two precautions. New records are refused while little space is free. And a reserve, a separate file, is
+//! released when a commit finds no space nevertheless (quotas, other programs), so that records being sent can be
+//! settled. It is allocated again when there is space. Receipts are worth less than new records: their number does not
+//! grow while little space is free, and they are evicted when the disk is full.
 
 use std::io::ErrorKind;
 
@@ -15,69 +14,69 @@ use super::medium::{Medium, SMALL_FILE_BYTES};
 use crate::journal;
 use crate::model::DiskState;
 
-/// New records are refused while less is free: what a settlement of the largest batch of usual size takes.
+/// New records are refused while less is free: what it takes to settle a large batch.
 const FREE_BYTES_MIN: u64 = 4 << 20;
-/// On a small disk, at least so much.
+/// The same on a small disk, at least.
 const SMALL_DISK_FREE_BYTES_MIN: u64 = 1 << 20;
-/// Once it is full, a disk must have so much more before it is not: else it would be full and not
-/// full by turns.
+/// A full disk must have this much more space before it counts as not full. Prevents it from alternating.
 const RECOVERY_MARGIN_BYTES: u64 = 4 << 20;
-/// Floor, reserve and comfort take an eighth of a disk each at most.
+/// Required free space, reserve and margin each take at most an eighth of the disk. Compaction must free an eighth of
+/// the file.
 const DISK_SHARE_DIVISOR: u64 = 8;
-/// What the pages of a commit take for each byte that is added, at most.
+/// Bytes that a commit writes for each added byte, at most.
 const WRITTEN_BYTES_PER_ADDED_BYTE: u64 = 4;
 
-/// What is known of the disk's room.
+/// What is known of the free space.
 #[derive(Debug, Default)]
 pub(super) struct DiskSpace {
     is_full: bool,
-    /// Not full, but no longer roomy.
+    /// Not full, but less free than the recovery margin.
     is_low: bool,
-    /// What must become free until it is roomy.
+    /// Bytes to free until the disk is not full.
     missing_bytes: u64,
     free: Option<u64>,
-    /// A commit found no room, on a system that does not say how much there is.
+    /// A commit found no space, on a system that does not tell how much is free.
     is_exhausted: bool,
 }
 
 impl DiskSpace {
-    /// Asks the system, before `weight` bytes are added. Keeps the reserve at `reserve` bytes
-    /// where there is room for it.
-    pub(super) fn check_space(&mut self, medium: &mut dyn Medium, reserve: u64, weight: u64) {
+    /// Determines the free space, before `added_bytes` are added. Keeps the reserve at `reserve` bytes if there is
+    /// space.
+    pub(super) fn check_space(&mut self, medium: &mut dyn Medium, reserve: u64, added_bytes: u64) {
         self.free = medium.free_bytes();
         let Some(free) = self.free else {
-            // A system that does not say is asked by trying, now and then.
+            // Without information, the next commit is the test.
             self.is_full = self.is_exhausted;
-            self.is_exhausted &= weight > 0;
+            self.is_exhausted &= added_bytes > 0;
             return;
         };
         let capacity = medium.capacity_bytes();
-        let at_most = |bytes: u64| capacity.map_or(bytes, |all| bytes.min(all / DISK_SHARE_DIVISOR));
-        let reserve = at_most(reserve);
+        let capped = |bytes: u64| capacity.map_or(bytes, |all| bytes.min(all / DISK_SHARE_DIVISOR));
+        let reserve = capped(reserve);
         let missing = reserve.saturating_sub(medium.reserve_bytes());
-        let pages = weight.saturating_mul(WRITTEN_BYTES_PER_ADDED_BYTE);
-        let needed = if self.is_full { pages.max(at_most(RECOVERY_MARGIN_BYTES)) } else { pages };
-        let occupied = at_most(FREE_BYTES_MIN).max(SMALL_DISK_FREE_BYTES_MIN) + missing;
-        let roomy = free >= occupied + needed;
-        let mut is_full = !roomy;
-        self.missing_bytes = (occupied + needed).saturating_sub(free);
-        self.is_low = free < occupied + pages + at_most(RECOVERY_MARGIN_BYTES);
-        if roomy
+        let pages = added_bytes.saturating_mul(WRITTEN_BYTES_PER_ADDED_BYTE);
+        let needed = if self.is_full { pages.max(capped(RECOVERY_MARGIN_BYTES)) } else { pages };
+        let required = capped(FREE_BYTES_MIN).max(SMALL_DISK_FREE_BYTES_MIN) + missing;
+        let has_room = free >= required + needed;
+        let mut is_full = !has_room;
+        self.missing_bytes = (required + needed).saturating_sub(free);
+        self.is_low = free < required + pages + capped(RECOVERY_MARGIN_BYTES);
+        if has_room
             && medium.reserve_bytes() != reserve
             && let Err(error) = medium.set_reserve(reserve)
         {
-            // A quota, perhaps. A system that cannot reserve has none, and goes without.
+            // Perhaps a quota. A system that cannot allocate a reserve does without one.
             is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
-            tracing::debug!(%error, "the reserve cannot be taken");
+            tracing::debug!(%error, "the reserve cannot be allocated");
         }
         self.set_full(is_full);
     }
 
-    /// A commit found no room: the reserve is given up.
+    /// Releases the reserve after a commit found no space.
     pub(super) fn release_reserve(&mut self, medium: &mut dyn Medium) {
         self.is_exhausted = true;
         if let Err(error) = medium.set_reserve(0) {
-            tracing::error!(%error, "the reserve cannot be given up");
+            tracing::error!(%error, "the reserve cannot be released");
         }
         self.set_full(true);
     }
@@ -87,10 +86,10 @@ impl DiskSpace {
             tracing::error!(
                 name: journal::DISK_FULL,
                 free_bytes = self.free,
-                "the disk is full: new records are refused until there is room; those that wait are sent"
+                "the disk is full: new records are refused until there is room; stored records are still sent"
             );
         } else if self.is_full && !is_full {
-            tracing::info!(name: journal::DISK_ROOMY, "the disk has room again: records are taken in");
+            tracing::info!(name: journal::DISK_ROOMY, "the disk has room again: new records are accepted");
         }
         self.is_full = is_full;
     }
@@ -99,12 +98,12 @@ impl DiskSpace {
         !self.is_full
     }
 
-    /// Whether receipts are not to become more.
+    /// Whether the number of receipts must not grow.
     pub(super) fn is_low(&self) -> bool {
         self.is_full || self.is_low
     }
 
-    /// Whether so many bytes may be enough to make it roomy.
+    /// Whether freeing this many bytes may be enough for new records.
     pub(super) fn may_recover_with(&self, bytes: u64) -> bool {
         bytes > 0 && bytes >= self.missing_bytes
     }
@@ -118,13 +117,13 @@ impl DiskSpace {
     }
 }
 
-/// Whether more than half of the file holds nothing any more.
+/// Whether more than half of the file is unused.
 pub(super) fn is_worth_compacting(medium: &dyn Medium, counters: &Counters) -> bool {
     let live = counters.submitters.disk_bytes() + counters.records.synced * RECEIPT_BYTES_MIN;
     medium.database_bytes().is_ok_and(|size| size > SMALL_FILE_BYTES && size / 2 > live)
 }
 
-/// Whether so many bytes are enough of the file to give them back.
+/// Whether this many freed bytes are worth compacting the file.
 pub(super) fn is_worth_giving_back(medium: &dyn Medium, freed: u64) -> bool {
     medium.database_bytes().is_ok_and(|size| freed > 0 && freed >= size / DISK_SHARE_DIVISOR)
 }

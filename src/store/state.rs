@@ -1,4 +1,4 @@
-//! What is kept in memory beside the tables: it follows the open batches, never the backlog.
+//! The state in memory besides the tables. Its size depends on the open batches, never on the backlog.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,69 +14,69 @@ use super::schema::{Snapshot, StoredPhase, meta};
 use super::urgent::UrgentRecords;
 use crate::model::{Damage, Holder};
 
-/// Priorities, each with a cursor of its own.
+/// Priorities, each with its own cursor.
 const PRIORITY_CLASSES: usize = 10;
-/// Woken records that are remembered; with more, the walk begins anew.
+/// Woken records to remember. Beyond this number, the walk starts over.
 const WOKEN_RECORDS_MAX: usize = 10_000;
 
-/// Records settled, and records synced, since the daemon started.
+/// Records settled and records synced since the daemon started.
 pub(super) type SettledTotals = (u64, u64);
 
-/// Records of a batch by the user that handed them over: how many PENDING ones, how many FAILED ones.
+/// PENDING and FAILED records of a batch, by user.
 pub(super) type InFlight = BTreeMap<u32, (u64, u64)>;
 
-/// The memory.
+/// The state in memory.
 #[derive(Default)]
 pub(super) struct QueueState {
     pub(super) counters: Counters,
     pub(super) open: Arc<OpenBatches>,
-    /// Among whose records a key makes an order, as the lanes are on disk.
+    /// The key space that the lanes were built for.
     pub(super) key_space: KeySpace,
-    /// Of each batch that is being transmitted: how many of its records each user handed over.
+    /// Records of each batch that is being sent, by user.
     pub(super) in_flight: BTreeMap<u128, InFlight>,
     pub(super) cursors: Cursors,
-    /// Records behind the cursors that the next claim looks at.
+    /// Records behind the cursors that the next claim must examine.
     pub(super) woken: BTreeSet<u64>,
-    /// Held records that go before the others of their lane once it moves.
+    /// Blocked records that go first when their lane moves.
     pub(super) urgent: UrgentRecords,
-    /// The receipt that the next search for old ones begins at.
+    /// Where the next search for expired receipts starts.
     pub(super) next_receipt: u64,
     pub(super) eviction: ReceiptEviction,
     pub(super) paused: bool,
     pub(super) settled_total: u64,
     pub(super) synced_total: u64,
-    /// Who holds others back may have changed since it was last looked at.
+    /// The blocking records may have changed since they were last read.
     pub(super) holders_changed: bool,
     pub(super) holders: Vec<Holder>,
-    /// What waits longest, and what is due first, may have changed since it was last looked at.
+    /// The oldest waiting record and the next due time may have changed since they were last read.
     pub(super) waits_changed: bool,
     pub(super) oldest_pending_at: Option<u64>,
     pub(super) next_due_at: Option<u64>,
-    /// Damage that nobody has acknowledged.
+    /// Damage that was not acknowledged.
     pub(super) damage: Vec<Damage>,
 }
 
-/// Which receipts give way: those that are older than a time.
+/// Which receipts to evict: those settled before a time.
 #[derive(Default)]
 pub(super) struct ReceiptEviction {
     pub(super) before: u64,
     /// How many of them are left.
     pub(super) left: usize,
-    /// The receipt that the next search for them begins at.
+    /// Where the next search for them starts.
     pub(super) next: u64,
 }
 
-/// How far the walk through the waiting records has come, by priority.
+/// Progress of the walk through the waiting records, by priority.
 #[derive(Clone, Default)]
 pub(super) struct Cursors {
-    /// First place of each class that was not looked at.
+    /// The first position of each priority that was not examined.
     next: [u64; PRIORITY_CLASSES],
-    /// The last walk came to the end.
+    /// Whether the last walk reached the end.
     pub(super) dry: bool,
 }
 
 impl Cursors {
-    /// The ranges that are left, highest priority first.
+    /// The ranges not yet examined, highest priority first.
     pub(super) fn remaining_ranges(&self) -> [std::ops::Range<u64>; PRIORITY_CLASSES] {
         std::array::from_fn(|class| {
             let (start, end) = ((class as u64) << 56, (class as u64 + 1) << 56);
@@ -84,14 +84,14 @@ impl Cursors {
         })
     }
 
-    /// The walk has looked at `position`.
+    /// Notes that the walk has examined `position`.
     pub(super) fn mark_passed(&mut self, position: u64) {
         if let Some(next) = usize::try_from(position >> 56).ok().and_then(|class| self.next.get_mut(class)) {
             *next = position + 1;
         }
     }
 
-    /// Whether the walk has looked at `position`.
+    /// Whether the walk has examined `position`.
     pub(super) fn has_passed(&self, position: u64) -> bool {
         let next = usize::try_from(position >> 56).ok().and_then(|class| self.next.get(class));
         next.is_some_and(|next| position < *next)
@@ -99,7 +99,7 @@ impl Cursors {
 }
 
 impl QueueState {
-    /// As the tables say.
+    /// Loads the state from the tables.
     pub(super) fn load_from(database: &Database, key_space: KeySpace) -> Result<Self, StoreError> {
         let snapshot = Snapshot::read_latest(database)?;
         let counters = Counters::read_from(&snapshot.meta)?;
@@ -115,7 +115,7 @@ impl QueueState {
         Ok(state)
     }
 
-    /// The next claim looks at the record at this place.
+    /// Lets the next claim examine the record at this position.
     pub(super) fn wake_record(&mut self, position: u64) {
         self.cursors.dry = false;
         if self.cursors.has_passed(position) {
@@ -127,13 +127,12 @@ impl QueueState {
         }
     }
 
-    /// The open batches, to change them: readers keep what they have of them.
+    /// The open batches for a change. Readers keep their copy.
     pub(super) fn open_mut(&mut self) -> &mut OpenBatches {
         Arc::make_mut(&mut self.open)
     }
 
-    /// Whether the planner may want something of the store at once: a batch is in flight, or records may
-    /// be claimed or are due.
+    /// Whether the planner may need the store soon: a batch is in flight, or records can be claimed or are due.
     pub(super) fn is_busy(&self, now: u64) -> bool {
         let claimed =
             self.open.batch_rows().flat_map(|row| &row.members).filter(|member| !member.failed).count();
@@ -142,12 +141,12 @@ impl QueueState {
         in_flight || claimable || self.next_due_at.is_some_and(|due| due <= now)
     }
 
-    /// The batch changes: whose records it has is looked at again.
+    /// Forgets the users of a batch that changes.
     pub(super) fn forget_in_flight(&mut self, id: u128) {
         self.in_flight.remove(&id);
     }
 
-    /// Of this life, and not in the tables.
+    /// These counts are not in the tables.
     pub(super) fn settled_totals(&self) -> SettledTotals {
         (self.settled_total, self.synced_total)
     }

@@ -1,14 +1,14 @@
-//! Held records that go before the others of their lane once it moves.
+//! Remembers blocked records that go first when their lane moves.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::key_space::Lane;
 
-/// Urgent records that are remembered while they are held; beyond, the least urgent go with their lane.
+/// Urgent records to remember while they are blocked. Beyond this number, the least urgent ones wait for their turn.
 const URGENT_RECORDS_MAX: usize = 1000;
 
-/// Held records with a higher priority than the record right before them in their lane. When the lane
-/// moves, the next claim considers the most urgent of them together with all records before it.
+/// Blocked records with a higher priority than their predecessor. When the lane moves, the next claim considers the
+/// most urgent one together with all of its predecessors.
 #[derive(Default)]
 pub(super) struct UrgentRecords {
     by_lane: BTreeMap<Lane, BTreeSet<u64>>,
@@ -27,7 +27,7 @@ impl UrgentRecords {
         }
     }
 
-    /// Forgets a record: it goes, or is gone.
+    /// Forgets a record that was claimed or removed.
     pub(super) fn remove_record(&mut self, position: u64) {
         let Some(lane) = self.by_position.remove(&position) else { return };
         if let Some(positions) = self.by_lane.get_mut(&lane) {

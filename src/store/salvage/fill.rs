@@ -170,7 +170,7 @@ impl<'d> StoreFiller<'d> {
                 tracing::error!(
                     name: journal::RECORD_LOST,
                     record_id = %id,
-                    "record {id} was accepted and is lost: its payload does not read"
+                    "record {id} was accepted and is lost: its payload cannot be read"
                 );
             }
             wanted.len()?
@@ -204,7 +204,7 @@ impl<'d> StoreFiller<'d> {
             }
             if !damage.is_empty() {
                 let note = serde_json::to_vec(&damage)
-                    .map_err(|_| StoreError::Inconsistent("a note cannot be written"))?;
+                    .map_err(|_| StoreError::Inconsistent("a note of damage cannot be encoded"))?;
                 tables.meta.insert(meta::DAMAGE, note.as_slice())?;
             }
         }
@@ -385,7 +385,7 @@ pub(super) fn unknown_review_reason(at: u64) -> StoredError {
         class: "damaged".into(),
         http_status: None,
         code: None,
-        message: "it was under review when the store on this device's disk was damaged, and why is not known any more: retry, mend or discard it".into(),
+        message: "it was under review when the store on this device's disk was damaged, and the reason is lost: retry it, replace its payload, or discard it".into(),
         at,
     }
 }

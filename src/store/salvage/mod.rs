@@ -97,7 +97,7 @@ pub enum SalvageError {
         found: u32,
     },
     /// There is no room for what was found.
-    #[error("cannot put what was found into {}: {source}. It needs about as much room as the records take", path.display())]
+    #[error("cannot store the salvaged records in {}: {source}. They need about as much room as in the damaged file", path.display())]
     NoRoom {
         /// The directory for it.
         path: PathBuf,
@@ -105,7 +105,7 @@ pub enum SalvageError {
         source: io::Error,
     },
     /// What was found cannot be kept or read back.
-    #[error("what was found cannot be kept: {0}")]
+    #[error("the salvaged records cannot be stored: {0}")]
     Store(#[from] StoreError),
 }
 
@@ -164,7 +164,7 @@ impl Salvage {
 
 fn read_record(tables: &Snapshot, position: u64) -> Result<NewRecord, StoreError> {
     let read = body::read_payload(&tables.payload, &tables.chunks, position)?;
-    let (header, payload) = read.ok_or(StoreError::Inconsistent("a record was found and is gone"))?;
+    let (header, payload) = read.ok_or(StoreError::Inconsistent("a salvaged record has disappeared"))?;
     Ok(NewRecord {
         id: RecordId(Uuid::from_u128(header.id)),
         record_type: header.record_type,

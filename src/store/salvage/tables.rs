@@ -147,7 +147,7 @@ impl TableReader<'_, '_> {
     fn quarantined_id_at(&mut self, position: u64) -> Result<Option<u128>, ()> {
         self.source.with_tables(1, |parts| match &parts.quarantine {
             Some(table) => Ok(table.get(position)?.map(|id| id.value())),
-            None => Err(StoreError::Inconsistent("there is no such table")),
+            None => Err(StoreError::Inconsistent("the table is missing")),
         })
     }
 
