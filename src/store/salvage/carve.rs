@@ -1,28 +1,28 @@
-//! Records out of the raw bytes, wherever they lie: for what the tables do not lead to.
+//! Carves records out of the raw bytes of a file, for those that the tables do not lead to.
 //!
-//! Every payload is sealed with a magic and checksums of its own; JSON cannot imitate it, for it
-//! holds no zero bytes. The file is read in blocks that overlap by the longest row. Chunks may lie
-//! before their row or behind it, so rows that need some are put together in a second pass.
+//! Every payload is sealed with a magic number and checksums. JSON cannot imitate them because it contains no zero
+//! bytes. The file is read in blocks that overlap by the longest row. Chunks may lie before or behind their row, so a
+//! second pass assembles rows with chunks.
 
-use super::fill::{SalvagedItem, StoreFiller};
-use super::raw::RawFile;
-use super::source::DamagedTables;
+use super::damaged_tables::DamagedTables;
+use super::filler::{SalvagedItem, StoreFiller};
+use super::raw_file::RawFile;
 use crate::store::append::content_digest;
 use crate::store::codec::{self, CHUNK_MAGIC, ROW_MAGIC};
 use crate::store::error::StoreError;
 use crate::store::options::ProgressCallback;
 use crate::store::schema::RecordHeader;
 
-/// What is read at once.
+/// Bytes to read at once.
 const BLOCK_BYTES: usize = 1 << 20;
 /// No row or chunk is longer.
 const LONGEST_ROW_BYTES: usize = 8192;
 
-/// Adds every record that the new database lacks, save those for which `tables` have a receipt.
+/// Adds every record that the new database lacks, except those with a receipt in `tables`.
 pub(super) fn carve_file(
     raw: &RawFile,
     mut tables: Option<DamagedTables>,
-    fill: &mut StoreFiller<'_>,
+    filler: &mut StoreFiller<'_>,
     progress: &ProgressCallback,
 ) -> Result<(), StoreError> {
     let mut block = vec![0; BLOCK_BYTES + LONGEST_ROW_BYTES];
@@ -30,22 +30,22 @@ pub(super) fn carve_file(
     let mut skip = 0;
     while offset < raw.byte_length() {
         raw.read_or_zero(offset, &mut block);
-        skip = scan_block(&block, offset, skip, &mut tables, fill)?;
+        skip = scan_block(&block, offset, skip, &mut tables, filler)?;
         offset += BLOCK_BYTES as u64;
         #[expect(clippy::cast_precision_loss, reason = "how far it has come, for people")]
         progress((offset as f64 / raw.byte_length() as f64).min(1.0));
     }
-    fill.commit_items()?;
-    assemble_chunked(raw, fill)
+    filler.commit_items()?;
+    assemble_chunked(raw, filler)
 }
 
-/// Looks at what begins within the block, from `start`; where the next block is to be looked at from.
+/// Examines rows and chunks that start in the block, from `start`. Returns where to start in the next block.
 pub(super) fn scan_block(
     block: &[u8],
     offset: u64,
     start: usize,
     tables: &mut Option<DamagedTables>,
-    fill: &mut StoreFiller<'_>,
+    filler: &mut StoreFiller<'_>,
 ) -> Result<usize, StoreError> {
     let mut at = start;
     while at < BLOCK_BYTES {
@@ -57,9 +57,9 @@ pub(super) fn scan_block(
             break;
         }
         let length = if rest.starts_with(ROW_MAGIC) {
-            carve_row(rest, offset + at as u64, tables, fill)?
+            carve_row(rest, offset + at as u64, tables, filler)?
         } else if rest.starts_with(CHUNK_MAGIC) {
-            carve_chunk(rest, offset + at as u64, fill)?
+            carve_chunk(rest, offset + at as u64, filler)?
         } else {
             None
         };
@@ -72,7 +72,7 @@ fn carve_row(
     bytes: &[u8],
     offset: u64,
     tables: &mut Option<DamagedTables>,
-    fill: &mut StoreFiller<'_>,
+    filler: &mut StoreFiller<'_>,
 ) -> Result<Option<usize>, StoreError> {
     let Ok(row) = codec::unseal_row::<RecordHeader>(bytes) else { return Ok(None) };
     let (Ok(part), length) = (row.verified_part(), row.sealed_length()) else { return Ok(None) };
@@ -82,32 +82,32 @@ fn carve_row(
     }
     if part.len() < header.bytes as usize {
         let digest = u128::from_le_bytes(header.digest);
-        fill.add_item(SalvagedItem::PartialRow { id: header.id, digest, offset })?;
+        filler.add_item(SalvagedItem::PartialRow { id: header.id, digest, offset })?;
     } else if let Some(body) = verified_text(&header, part.to_vec()) {
-        fill.add_item(SalvagedItem::Carved { header, body })?;
+        filler.add_item(SalvagedItem::Carved { header, body })?;
     }
     Ok(Some(length))
 }
 
-fn carve_chunk(bytes: &[u8], offset: u64, fill: &mut StoreFiller<'_>) -> Result<Option<usize>, StoreError> {
+fn carve_chunk(bytes: &[u8], offset: u64, filler: &mut StoreFiller<'_>) -> Result<Option<usize>, StoreError> {
     let Ok(chunk) = codec::unseal_chunk(bytes) else { return Ok(None) };
     let digest = u128::from_le_bytes(chunk.digest);
-    fill.add_item(SalvagedItem::Chunk { digest, index: chunk.index, offset })?;
+    filler.add_item(SalvagedItem::Chunk { digest, index: chunk.index, offset })?;
     Ok(Some(chunk.sealed_length()))
 }
 
-/// The body as text, when it is the one that the header tells of.
+/// The body as text, if size and digest match the header.
 fn verified_text(header: &RecordHeader, body: Vec<u8>) -> Option<Box<str>> {
     let body = String::from_utf8(body).ok().filter(|body| body.len() == header.bytes as usize)?;
     let digest = content_digest(&header.record_type, header.key.as_deref(), &body);
     (digest == header.digest).then(|| body.into_boxed_str())
 }
 
-/// Puts rows and their chunks together.
-fn assemble_chunked(raw: &RawFile, fill: &mut StoreFiller<'_>) -> Result<(), StoreError> {
+/// Assembles rows with their chunks.
+fn assemble_chunked(raw: &RawFile, filler: &mut StoreFiller<'_>) -> Result<(), StoreError> {
     let mut after = None;
     let mut buffer = vec![0; LONGEST_ROW_BYTES];
-    while let Some((id, digest, offset)) = fill.next_partial(after)? {
+    while let Some((id, digest, offset)) = filler.next_partial(after)? {
         after = Some((id, digest));
         raw.read_or_zero(offset, &mut buffer);
         let Ok(row) = codec::unseal_row::<RecordHeader>(&buffer) else { continue };
@@ -117,14 +117,14 @@ fn assemble_chunked(raw: &RawFile, fill: &mut StoreFiller<'_>) -> Result<(), Sto
             if body.len() >= header.bytes as usize {
                 break;
             }
-            let Some(offset) = fill.find_chunk(digest, index)? else { break };
+            let Some(offset) = filler.find_chunk(digest, index)? else { break };
             raw.read_or_zero(offset, &mut buffer);
             let Ok(chunk) = codec::unseal_chunk(&buffer) else { break };
             body.extend_from_slice(chunk.part);
         }
         if let Some(body) = verified_text(&header, body) {
-            fill.add_item(SalvagedItem::Carved { header, body })?;
+            filler.add_item(SalvagedItem::Carved { header, body })?;
         }
     }
-    fill.commit_items()
+    filler.commit_items()
 }

@@ -1,8 +1,8 @@
-//! What the fuzz targets call of the search through raw bytes.
+//! Interface of the raw search for fuzz targets.
 
 use super::carve;
-use super::fill::{SalvagedItem, StoreFiller};
-use super::source::shrink_references;
+use super::damaged_tables::shrink_references;
+use super::filler::{SalvagedItem, StoreFiller};
 use crate::store::append::content_digest;
 use crate::store::codec::{self, CHUNK_MAGIC, ROW_MAGIC, SealedRow};
 use crate::store::counters::Counters;
@@ -13,8 +13,8 @@ use redb::backends::InMemoryBackend;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Gives every row and chunk in these bytes the checksums of what it has, and its digest, too, where it
-/// is wanted: a fuzzer does not find them.
+/// Corrects the checksums of every row and chunk in these bytes, and the digest if requested: a fuzzer does not find
+/// them.
 pub fn reseal(bytes: &mut [u8], with_digest: bool) {
     for at in 0..bytes.len() {
         let Some(rest) = bytes.get_mut(at..) else { break };
@@ -26,14 +26,14 @@ pub fn reseal(bytes: &mut [u8], with_digest: bool) {
     }
 }
 
-/// Takes most references to pages of up to 4 GiB out of a file: redb makes room for each, filled with zeros, before
-/// it looks whether there is such a page. The search through a damaged file does the same; opening one does not.
+/// Removes most references to pages of up to 4 GiB from a file. redb allocates such a page before it checks whether it
+/// exists. The raw search does the same, but opening a store does not.
 pub fn shrink_pages(file: &mut [u8]) {
     let length = file.len() as u64;
     file.chunks_mut(4096).for_each(|page| shrink_references(page, length));
 }
 
-/// A length that is written at `at`, and fits into what is there.
+/// The length stored at `at`, if it fits into the bytes.
 fn length_at(bytes: &[u8], at: usize) -> Option<usize> {
     let length = u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?) as usize;
     (length <= bytes.len()).then_some(length)
@@ -69,19 +69,19 @@ fn reseal_chunk(chunk: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-/// The search through raw bytes, again and again.
+/// Runs the raw search repeatedly.
 pub struct Carver(StoreFiller<'static>);
 
 impl Carver {
-    /// It needs a database for what it finds, and is never so full that it puts something there.
+    /// Uses a database in memory, which never receives anything.
     pub fn new() -> Self {
         let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
         Self(StoreFiller::new(Box::leak(Box::new(database)), KeySpace::default()).unwrap())
     }
 
-    /// Panics when something is found that is not there.
+    /// Panics if the search finds something that is not in the bytes.
     pub fn assert_carved(&mut self, bytes: &[u8]) {
-        // As the block of a file that ends here.
+        // The bytes are a block at the end of a file.
         let next = carve::scan_block(bytes, 0, 0, &mut None, &mut self.0).unwrap();
         assert_eq!(next, 0);
         let mut last = None;
@@ -120,7 +120,7 @@ fn assert_magic(bytes: &[u8], offset: u64, magic: &[u8], last: &mut Option<u64>)
     *last = Some(offset);
 }
 
-/// Panics unless these bytes are no row of any table, or one that is written and read as itself.
+/// Panics unless the bytes are not a row of any table, or a row that decodes and encodes to the same.
 pub fn assert_rows(bytes: &[u8]) {
     assert_row::<RecordHeader>(bytes);
     assert_row::<ManifestRow>(bytes);

@@ -1,21 +1,21 @@
-//! What still reads of a damaged file, put into a new database. The damaged file is not changed.
+//! Salvages a damaged file: puts everything that can be read into a new database. The damaged file is not changed.
 //!
-//! First the tables, entry by entry; then, when these did not give everything, the raw bytes. A
-//! record that the tables do not know may be one that was settled long ago and not overwritten yet.
-//! It is taken only when the rows of the manifest could not all be read, and no receipt names it; the
-//! server knows doubles by their id. A payload that was mended is told from the one before by the digest in its row.
+//! The tables are read first, entry by entry. If they are incomplete, the raw bytes are searched. A record that is
+//! not in the tables may have been settled long ago without being overwritten. It is taken only if some manifest rows
+//! could not be read and no receipt names it. The server recognizes duplicates by their id. The digest in the row
+//! tells a replaced payload from the one before.
 //!
-//! Memory does not follow the file: blocks and one payload at a time, 2 MiB of findings, and what was
+//! Memory use does not depend on the size of the file: it is a block, a payload and 2 MiB of items. What has been
 //! seen is looked up in the new database.
 
 mod carve;
-mod fill;
+mod damaged_tables;
+mod filler;
 #[cfg(fuzzing)]
 pub(super) mod fuzzing;
-mod raw;
-mod source;
+mod raw_file;
+mod table_walk;
 mod tables;
-mod walk;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,22 +31,22 @@ use super::error::StoreError;
 use super::key_space::KeySpace;
 use super::options::{StoreOptions, database_builder};
 use super::schema::{SCHEMA_VERSION, Snapshot};
-use crate::model::{Damage, NewRecord, QueuePosition, RecordId};
-use fill::StoreFiller;
-use raw::RawFile;
-use source::DamagedTables;
+use crate::model::{Damage, NewRecord, Place, RecordId};
+use damaged_tables::DamagedTables;
+use filler::StoreFiller;
+use raw_file::RawFile;
 
-/// How a damaged file is read.
+/// How to read a damaged file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SalvageMode {
-    /// The tables, then the raw bytes if need be.
+    /// The tables, then the raw bytes if necessary.
     TablesFirst,
-    /// The tables ended the process before: the raw bytes only.
+    /// The raw bytes only, because reading the tables ended the process before.
     RawOnly,
 }
 
-/// Puts what reads of the file at `path` into a new database; how many unsettled records that is,
-/// and how many are known to be lost.
+/// Puts everything that can be read of the file at `path` into a new database. Returns how many unsettled records were
+/// salvaged and how many are known to be lost.
 pub(super) fn salvage_file(
     path: &Path,
     mode: SalvageMode,
@@ -56,62 +56,62 @@ pub(super) fn salvage_file(
 ) -> Result<(u64, u64), StoreError> {
     let raw = Arc::new(RawFile::open(path).map_err(|error| StoreError::Redb(redb::Error::Io(error)))?);
     let StoreOptions { key_space, progress } = options;
-    let mut fill = StoreFiller::new(database, *key_space)?;
+    let mut filler = StoreFiller::new(database, *key_space)?;
     let mut source = (mode == SalvageMode::TablesFirst).then(|| DamagedTables::open_best_commit(&raw));
     let is_complete = match &mut source {
-        Some(source) => tables::salvage_tables(source, &mut fill, progress)?,
+        Some(source) => tables::salvage_tables(source, &mut filler, progress)?,
         None => false,
     };
-    if !is_complete && (!fill.known.all_rows_read || fill.has_missing_payloads()?) {
-        carve::carve_file(&raw, source, &mut fill, progress)?;
+    if !is_complete && (!filler.known.all_rows_read || filler.has_missing_payloads()?) {
+        carve::carve_file(&raw, source, &mut filler, progress)?;
     }
-    fill.finish_store(note)
+    filler.finish_store(note)
 }
 
-/// What was salvaged of a file by hand.
+/// The result of salvaging a file by hand.
 pub struct Salvage {
     database: Database,
-    /// Records that read.
+    /// Records that were salvaged.
     pub salvaged: u64,
-    /// Records that are known to have been there and do not read.
+    /// Records that are known to be lost.
     pub lost: u64,
 }
 
 /// Why a file cannot be salvaged.
 #[derive(Debug, Error)]
 pub enum SalvageError {
-    /// Not even its bytes can be read.
+    /// Its bytes cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Unreadable {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// A newer version wrote it.
     #[error("{} has schema version {found}, this program knows {SCHEMA_VERSION}: use the newer version", path.display())]
     NewerSchema {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Its version.
+        /// The version of the file.
         found: u32,
     },
-    /// There is no room for what was found.
+    /// There is no room for the salvaged records.
     #[error("cannot store the salvaged records in {}: {source}. They need about as much room as in the damaged file", path.display())]
     NoRoom {
-        /// The directory for it.
+        /// The directory for them.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// What was found cannot be kept or read back.
+    /// The salvaged records cannot be stored or read back.
     #[error("the salvaged records cannot be stored: {0}")]
     Store(#[from] StoreError),
 }
 
 impl Salvage {
-    /// Reads a file and changes nothing of it. What is found is put in order in a file without
-    /// a name in `scratch`, which goes when this does.
+    /// Reads a file without changing it. Puts the salvaged records into an unnamed temporary file in `scratch`, which
+    /// exists as long as this value.
     pub fn read_file(path: &Path, scratch: &Path) -> Result<Self, SalvageError> {
         let unreadable = |source| SalvageError::Unreadable { path: path.to_owned(), source };
         let no_room = |source| SalvageError::NoRoom { path: scratch.to_owned(), source };
@@ -125,7 +125,7 @@ impl Salvage {
         {
             return Err(SalvageError::NewerSchema { path: path.to_owned(), found });
         }
-        // Without a name, so that nobody else can read it or put another file in its place.
+        // Without a name, so that no other process can read or replace it.
         let found = tempfile::tempfile_in(scratch).map_err(no_room)?;
         let options = StoreOptions { key_space: KeySpace::default(), progress: Arc::new(|_| ()) };
         let found = FileBackend::new(found).map_err(StoreError::from)?;

@@ -1,12 +1,12 @@
-//! What the tables of a damaged file still tell: first the payloads, in queue order, each with its
-//! row; then the rows whose payload was not found, and those of settled records.
+//! Reads the tables of a damaged file: payloads in queue order, each with its row, then the rows without a payload
+//! and those of settled records.
 //!
-//! Rows of the manifest have no checksum. Their state is believed when the other tables say the
-//! same: a payload is kept for as long as its record is not settled, a receipt from then on.
+//! Manifest rows have no checksum. A state is trusted if the other tables agree: the store keeps a payload until its
+//! record is settled, and a receipt from then on.
 
-use super::fill::{SalvagedItem, StoreFiller, unknown_review_reason};
-use super::source::{DamagedTables, OpenedTables};
-use super::walk::TableWalk;
+use super::damaged_tables::{DamagedTables, OpenedTables};
+use super::filler::{SalvagedItem, StoreFiller, unknown_review_reason};
+use super::table_walk::TableWalk;
 use crate::model::Damage;
 use crate::store::body;
 use crate::store::codec;
@@ -15,30 +15,30 @@ use crate::store::error::StoreError;
 use crate::store::options::ProgressCallback;
 use crate::store::schema::{ManifestRow, RecordHeader, StoredState, meta};
 
-/// Notes of other rooms that are kept, and how large each may be.
+/// Notes of other components to keep, and the largest size of one.
 const NOTES_MAX: usize = 16;
 const NOTE_BYTES_MAX: usize = 1 << 20;
-/// Notes of damage that are kept: a disk that goes on rotting must not fill the store with them.
+/// Notes of damage to keep: repeated damage must not fill the store with them.
 const DAMAGE_NOTES_MAX: usize = 20;
-/// Between two signs of life.
+/// Rows between two progress reports.
 const PROGRESS_INTERVAL_ROWS: u64 = 1000;
 
-/// Reads what reads; whether that is everything.
+/// Reads everything that can be read. Returns whether that is everything.
 pub(super) fn salvage_tables(
     source: &mut DamagedTables,
-    fill: &mut StoreFiller<'_>,
+    filler: &mut StoreFiller<'_>,
     progress: &ProgressCallback,
 ) -> Result<bool, StoreError> {
-    let mut reader = TableReader { is_complete: source.is_latest, source, fill, progress, seen: 0 };
+    let mut reader = TableReader { is_complete: source.is_latest, source, filler, progress, rows_read: 0 };
     reader.read_meta();
     reader.read_payloads()?;
     let all_rows_read = reader.read_manifest()?;
     let is_complete = reader.is_complete && all_rows_read;
-    fill.known.all_rows_read = all_rows_read;
+    filler.known.all_rows_read = all_rows_read;
     Ok(is_complete)
 }
 
-/// The schema version, when it can be told.
+/// The schema version, if it can be read.
 pub(super) fn read_schema_version(source: &mut DamagedTables) -> Option<u32> {
     read_meta_value(source, meta::SCHEMA).and_then(|value| codec::decode_row(&value).ok())
 }
@@ -77,15 +77,15 @@ fn read_notes(source: &mut DamagedTables) -> Vec<(String, Vec<u8>)> {
 
 struct TableReader<'r, 'd> {
     source: &'r mut DamagedTables,
-    fill: &'r mut StoreFiller<'d>,
+    filler: &'r mut StoreFiller<'d>,
     progress: &'r ProgressCallback,
-    seen: u64,
+    rows_read: u64,
     is_complete: bool,
 }
 
 impl TableReader<'_, '_> {
     fn read_meta(&mut self) {
-        let known = &mut self.fill.known;
+        let known = &mut self.filler.known;
         let device = read_meta_value(self.source, meta::DEVICE);
         known.device = device.and_then(|value| codec::decode_row(&value).ok());
         known.paused = read_meta_value(self.source, meta::PAUSED).is_some();
@@ -101,8 +101,8 @@ impl TableReader<'_, '_> {
     }
 
     fn report_progress(&mut self) {
-        self.seen += 1;
-        if self.seen.is_multiple_of(PROGRESS_INTERVAL_ROWS) {
+        self.rows_read += 1;
+        if self.rows_read.is_multiple_of(PROGRESS_INTERVAL_ROWS) {
             (self.progress)(0.0);
         }
     }
@@ -128,7 +128,7 @@ impl TableReader<'_, '_> {
                 Some(row) => Some(self.with_confirmed_state(header.id, row)),
                 None => self.row_of_quarantined(&header),
             };
-            self.fill.add_item(SalvagedItem::Record { header, body, row })?;
+            self.filler.add_item(SalvagedItem::Record { header, body, row })?;
         }
         self.is_complete &= walk.is_complete;
         Ok(())
@@ -143,7 +143,7 @@ impl TableReader<'_, '_> {
         row.ok().flatten()
     }
 
-    /// Who is listed as under review at this place.
+    /// The id in the quarantine table at this position.
     fn quarantined_id_at(&mut self, position: u64) -> Result<Option<u128>, ()> {
         self.source.with_tables(1, |parts| match &parts.quarantine {
             Some(table) => Ok(table.get(position)?.map(|id| id.value())),
@@ -151,25 +151,25 @@ impl TableReader<'_, '_> {
         })
     }
 
-    /// PENDING or QUARANTINED.
+    /// The row as PENDING or QUARANTINED.
     fn with_confirmed_state(&mut self, id: u128, mut row: ManifestRow) -> ManifestRow {
         let quarantined = row.state == StoredState::Quarantined;
-        // Whoever is under review has an error and waits for no time.
-        let looks_so = quarantined && row.error.is_some() && row.due_at.is_none();
-        let is_so = match self.quarantined_id_at(row.position) {
-            Ok(Some(listed)) => listed == id || looks_so,
-            Ok(None) | Err(()) => looks_so,
+        // A quarantined record has an error and no due time.
+        let looks_quarantined = quarantined && row.error.is_some() && row.due_at.is_none();
+        let is_quarantined = match self.quarantined_id_at(row.position) {
+            Ok(Some(listed)) => listed == id || looks_quarantined,
+            Ok(None) | Err(()) => looks_quarantined,
         };
-        self.is_complete &= is_so == quarantined;
-        row.state = if is_so { StoredState::Quarantined } else { StoredState::Pending };
-        if is_so && row.error.is_none() {
+        self.is_complete &= is_quarantined == quarantined;
+        row.state = if is_quarantined { StoredState::Quarantined } else { StoredState::Pending };
+        if is_quarantined && row.error.is_none() {
             row.error = Some(unknown_review_reason(row.updated_at));
         }
         row.due_at = None;
         row
     }
 
-    /// A row for a record that has none, when it is listed as under review.
+    /// The row of a record without one, if the quarantine table lists it.
     fn row_of_quarantined(&mut self, header: &RecordHeader) -> Option<ManifestRow> {
         if self.quarantined_id_at(header.position) != Ok(Some(header.id)) {
             return None;
@@ -182,7 +182,7 @@ impl TableReader<'_, '_> {
         })
     }
 
-    /// Whether every row was read.
+    /// Reads the manifest. Returns whether every row was read.
     fn read_manifest(&mut self) -> Result<bool, StoreError> {
         let mut walk = TableWalk::new(self.source, |parts: &OpenedTables| parts.manifest.as_ref());
         let mut decoded = self.source.is_latest;
@@ -200,13 +200,13 @@ impl TableReader<'_, '_> {
             let receipt = self.source.receipt_at(position).filter(|(listed, _)| *listed == id);
             let settled = row.state == StoredState::Synced || receipt.is_some();
             let found = if settled && payload != Ok(Some(true)) {
-                let settled_at = receipt.map_or(self.fill.known.counters.steady, |(_, at)| at);
+                let settled_at = receipt.map_or(self.filler.known.counters.steady, |(_, at)| at);
                 SalvagedItem::Receipt { id, row, settled_at }
             } else {
                 let row = self.with_confirmed_state(id, row);
                 SalvagedItem::MissingPayload { id, row }
             };
-            self.fill.add_item(found)?;
+            self.filler.add_item(found)?;
         }
         Ok(decoded && walk.is_complete)
     }

@@ -1,11 +1,11 @@
-//! The bytes of a damaged file: never written, and read on where the disk gives none.
+//! Reads the bytes of a damaged file, with zeros where the disk cannot be read.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-/// What is read apart from its surroundings when they cannot be read together.
+/// Read separately when the whole range cannot be read.
 const SECTOR_BYTES: usize = 4096;
 
 pub(super) struct RawFile {
@@ -27,8 +27,8 @@ impl RawFile {
         self.length
     }
 
-    /// Fills `out`, with zeros where the file ends and where the disk cannot be read: nothing that
-    /// is looked for is made of zeros.
+    /// Fills `out`, with zeros behind the end of the file and where the disk cannot be read. Nothing that is searched
+    /// for consists of zeros.
     pub(super) fn read_or_zero(&self, offset: u64, out: &mut [u8]) {
         if self.try_read(offset, out).is_ok() {
             return;

@@ -1,9 +1,9 @@
-//! The tables of a damaged file, read by redb without its leave: what a checksum forbids to open as
-//! a whole is still mostly right, and every payload has a checksum of its own.
+//! Reads the tables of a damaged file with redb, against its checksums: most of such a file is intact, and every
+//! payload has its own checksum.
 //!
-//! redb is shown the file through a backend that writes nothing. It sees a header that never asks
-//! for a repair, and one of the two commits that the file keeps. Each read may fail or panic, and
-//! loses what it was to find and no more: the tables are opened anew behind it.
+//! redb sees the file through a read-only backend, with a header that requires no repair and selects one of the two
+//! commits in the file. A read may fail or panic. It loses only the entries that it was to find, and the tables are
+//! opened again.
 
 use std::fmt;
 use std::io;
@@ -16,45 +16,45 @@ use redb::{
     StorageBackend, TableDefinition, Value,
 };
 
-use super::raw::RawFile;
+use super::raw_file::RawFile;
 use crate::store::error::StoreError;
 use crate::store::panic_guard::catch_panics;
 use crate::store::schema::{CHUNKS, MANIFEST, META, PAYLOAD, QUARANTINE, RECEIPTS, RecordHeader};
 
-/// The header of redb's format 3: what every file of ours begins with, and two commit slots.
+/// The header of redb's file format 3 and its two commit slots.
 const HEADER_BYTES: usize = 320;
 const SLOT_OFFSETS: [usize; 2] = [64, 192];
 const TRANSACTION_ID_OFFSET: usize = 104;
-/// Magic number, flags, page size, pages of a region's header, pages of a region, full regions, pages of the
-/// last one. Damage to the original does no harm then. The last two are not used by readers.
+/// Magic number, flags, page size, pages of a region's header, pages of a region, full regions, pages of the last
+/// region. Replaces the original, which may be damaged. Readers do not use the last two.
 const HEADER_START: [u8; 32] =
     *b"redb\x1a\x0a\xa9\x0d\x0a\0\0\0\0\x10\0\0\0\0\0\0\0\0\x10\0\0\0\0\0\x01\0\0\0";
 const FLAGS_OFFSET: usize = 9;
-/// The first, or the second commit slot is in force. All other flags ask for a repair or are about writing.
+/// Selects the first or second commit slot. All other flags require a repair or concern writing.
 const PRIMARY_SLOT_FLAG: u8 = 1;
 
-/// Pages that one step may read: a damaged tree may lead round in circles.
+/// Pages that one step may read: a damaged tree may contain a cycle.
 const READS_PER_STEP: u32 = 100;
-/// A page that is larger comes of a damaged reference.
+/// A reference to a larger page is damaged.
 const READ_BYTES_MAX: usize = 64 << 20;
-/// Reads that may fail before the tables are given up, and more for every page of the file: the way around one gap takes up
-/// to 256, and damage may have made any number of gaps. What the tables did not give is in the raw bytes.
+/// Failed reads before the tables are given up, plus some for every page of the file. Skipping one gap takes up to 256,
+/// and there may be any number of gaps. The raw search finds what the tables do not give.
 const FAILURES_MAX: u64 = 1000;
 const FAILURES_MAX_PER_PAGE: u64 = 16;
 const PAGE_BYTES: u64 = 4096;
-/// A page that is too large costs as much time as a failed read for so many bytes of it.
+/// A page that is too large costs as much time as one failed read per this many bytes.
 const BYTES_PER_FAILURE: u64 = 64 << 10;
-/// What redb's pages that refer to others begin with, and where in them what follows is.
+/// Format of redb's branch pages: type, and the sizes of header, checksums and references.
 const BRANCH_PAGE_TYPE: u8 = 2;
 const BRANCH_HEADER_BYTES: usize = 8;
 const CHECKSUM_BYTES: usize = 16;
 const REFERENCE_BYTES: usize = 8;
 /// The upper five bits of a reference's last byte are the binary logarithm of the page's size in pages.
 const PAGE_ORDER_SHIFT: u32 = 3;
-/// What [`OpenedTables`] holds.
+/// Number of tables in [`OpenedTables`].
 const TABLE_COUNT: usize = 6;
 
-/// The file as redb may see it.
+/// The file as redb sees it.
 struct DamagedFileBackend {
     raw: Arc<RawFile>,
     header: [u8; HEADER_BYTES],
@@ -76,7 +76,7 @@ impl StorageBackend for DamagedFileBackend {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let left = self.reads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         if out.len() > READ_BYTES_MAX {
-            // The room for it was made before this was asked, and made of zeros.
+            // redb has allocated and zeroed the page before this call.
             spend_failures(&self.failures_left, out.len() as u64 / BYTES_PER_FAILURE);
         }
         if left.is_err() || out.len() > READ_BYTES_MAX || offset >= self.raw.byte_length() {
@@ -104,8 +104,8 @@ impl StorageBackend for DamagedFileBackend {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 
-    // The mode for readers beside a writer asks the least of a file, and wants locks for it. Nobody
-    // else is kept out: the file is ours, or was set aside.
+    // The concurrent mode has the fewest requirements on the file, but needs locks. None are taken: the file is our own
+    // or was set aside.
     fn try_lock_shared_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<bool, BackendError> {
         Ok(true)
     }
@@ -129,8 +129,8 @@ fn spend_failures(failures_left: &AtomicU64, failures: u64) {
         .ok();
 }
 
-/// A page that is larger than the file or than any of ours is referred to as one of ordinary size: redb makes room
-/// for a page, up to 4 GiB, before it asks whether there is one.
+/// Changes references to pages that are larger than the file, or than any real page, to the ordinary size. redb
+/// allocates a page of up to 4 GiB before it checks whether it exists.
 pub(super) fn shrink_references(page: &mut [u8], file_length: u64) {
     let [BRANCH_PAGE_TYPE, _, low, high, ..] = *page else { return };
     let children = usize::from(u16::from_le_bytes([low, high])) + 1;
@@ -145,7 +145,7 @@ pub(super) fn shrink_references(page: &mut [u8], file_length: u64) {
     }
 }
 
-/// The tables, as far as each can be opened.
+/// The tables that could be opened.
 #[derive(Default)]
 pub(super) struct OpenedTables {
     pub(super) payload: Option<ReadOnlyTable<u64, &'static [u8]>>,
@@ -170,7 +170,7 @@ pub(super) struct DamagedTables {
     pub(super) reads: Arc<AtomicU32>,
     pub(super) parts: OpenedTables,
     failures_left: Arc<AtomicU64>,
-    /// Both commit slots are whole, and the tables are those of the later commit, all of them.
+    /// Whether both commit slots are intact, and the tables are all of those of the later commit.
     pub(super) is_latest: bool,
 }
 
@@ -198,14 +198,14 @@ impl DamagedTables {
             (source, opened)
         });
         let slots_are_whole = tried.iter().all(|(_, opened)| *opened);
-        let [is_latest, former] = &mut tried;
+        let [is_latest, previous] = &mut tried;
         is_latest.0.is_latest = slots_are_whole && is_latest.0.parts.opened_count() == TABLE_COUNT;
-        let use_former = former.0.parts.opened_count() > is_latest.0.parts.opened_count();
-        let [is_latest, former] = tried;
-        if use_former { former.0 } else { is_latest.0 }
+        let use_previous = previous.0.parts.opened_count() > is_latest.0.parts.opened_count();
+        let [is_latest, previous] = tried;
+        if use_previous { previous.0 } else { is_latest.0 }
     }
 
-    /// False when not even the commit slot is whole, or too many reads failed: there are no tables from then on.
+    /// False if the commit slot is damaged or too many reads failed: then there are no tables from now on.
     pub(super) fn reopen_tables(&mut self) -> bool {
         self.reads.store(READS_PER_STEP, Ordering::Relaxed);
         let (raw, header, reads) = (Arc::clone(&self.raw), self.header, Arc::clone(&self.reads));
@@ -219,7 +219,7 @@ impl DamagedTables {
             }
             let mut builder = Database::builder();
             builder.set_concurrency_mode(ConcurrencyMode::SingleWriter);
-            // What is not cached is counted when it is read.
+            // Without a cache, every read is counted.
             builder.set_cache_size(0);
             let database = builder
                 .open_read_only_with_backend(DamagedFileBackend { raw, header, reads, failures_left })
@@ -248,28 +248,28 @@ impl DamagedTables {
         catch_panics(|| transaction.open_table(definition).ok()).ok().flatten()
     }
 
-    /// One look at the tables. `entries` is how many it may read, roughly.
+    /// Reads from the tables. `entries` is how many entries it may read, approximately.
     pub(super) fn with_tables<T>(
         &mut self,
         entries: usize,
-        look: impl FnOnce(&OpenedTables) -> Result<Option<T>, StoreError>,
+        read: impl FnOnce(&OpenedTables) -> Result<Option<T>, StoreError>,
     ) -> Result<Option<T>, ()> {
         let parts = &self.parts;
-        let looked = guard_read(&self.reads, entries, || look(parts));
-        if looked.is_err() {
+        let result = guard_read(&self.reads, entries, || read(parts));
+        if result.is_err() {
             self.reopen_tables();
         }
-        looked
+        result
     }
 }
 
 impl DamagedTables {
-    /// Whether the server is known to have this record.
+    /// Whether the server has confirmed this record.
     pub(super) fn has_receipt(&mut self, header: &RecordHeader) -> bool {
         self.receipt_at(header.position).is_some_and(|(id, _)| id == header.id)
     }
 
-    /// Who was settled at this place, and when.
+    /// Id and settlement time of the receipt at this position.
     pub(super) fn receipt_at(&mut self, position: u64) -> Option<(u128, u64)> {
         let receipt = self.with_tables(1, |parts| match &parts.receipts {
             Some(table) => Ok(table.get(position)?.map(|receipt| receipt.value())),
@@ -279,16 +279,16 @@ impl DamagedTables {
     }
 }
 
-/// Loses what it was to find, and no more, when redb fails or panics.
+/// Catches failures and panics of one read, which loses only what it was to find.
 pub(super) fn guard_read<T>(
     reads: &AtomicU32,
     entries: usize,
-    look: impl FnOnce() -> Result<T, StoreError>,
+    read: impl FnOnce() -> Result<T, StoreError>,
 ) -> Result<T, ()> {
     let reads_left =
         u32::try_from(entries).unwrap_or(u32::MAX).saturating_mul(2).saturating_add(READS_PER_STEP);
     reads.store(reads_left, Ordering::Relaxed);
-    match catch_panics(look) {
+    match catch_panics(read) {
         Ok(Ok(found)) => Ok(found),
         Ok(Err(_)) | Err(_) => Err(()),
     }

@@ -1,14 +1,14 @@
-//! A walk through a table of a damaged file, from entry to entry, around what cannot be read.
+//! Walks through a table of a damaged file, and skips what cannot be read.
 
 use redb::{Key, Range, ReadOnlyTable, ReadableTableMetadata};
 
-use super::source::{DamagedTables, OpenedTables, guard_read};
+use super::damaged_tables::{DamagedTables, OpenedTables, guard_read};
 use crate::store::panic_guard::catch_panics;
 
-/// Gaps that one walk goes around.
+/// Gaps that one walk skips.
 const GAPS_MAX: usize = 100_000;
 
-/// A key that one can count with, to go around what cannot be read.
+/// A key that can be counted up, to skip what cannot be read.
 pub(super) trait CountableKey: for<'a> Key<SelfType<'a> = Self> + Copy + 'static {
     const LAST_KEY: u128;
     fn to_number(self) -> u128;
@@ -43,16 +43,16 @@ type BytesTable<K> = ReadOnlyTable<K, &'static [u8]>;
 type TableSelector<K> = fn(&OpenedTables) -> Option<&BytesTable<K>>;
 type TableRange<K> = Range<'static, K, &'static [u8]>;
 
-/// A walk through a table that goes around what cannot be read.
+/// A walk through a table that skips what cannot be read.
 pub(super) struct TableWalk<K: CountableKey> {
     table: TableSelector<K>,
     range: Option<TableRange<K>>,
-    /// Where to go on when the range breaks off; none at the end.
+    /// Where to continue after a gap; none at the end.
     from: Option<u128>,
     gaps: usize,
     seen: u64,
     most: u64,
-    /// Every entry that the table counts was seen, and nothing was in the way.
+    /// Whether there was no gap, and as many entries as the table claims.
     pub(super) is_complete: bool,
 }
 
@@ -63,7 +63,7 @@ impl<K: CountableKey> TableWalk<K> {
         Self { table, range: None, from: Some(0), gaps: 0, seen: 0, most, is_complete: length.is_some() }
     }
 
-    /// The next entry that reads. Keys of a damaged table need not be in order, nor all different.
+    /// The next entry that can be read. In a damaged table, keys may be unordered or repeated.
     pub(super) fn next(&mut self, source: &mut DamagedTables) -> Option<(K, Vec<u8>)> {
         loop {
             if self.range.is_none() {
@@ -103,7 +103,7 @@ impl<K: CountableKey> TableWalk<K> {
     fn skip_gap(&mut self, source: &mut DamagedTables) {
         self.is_complete = false;
         let range = self.range.take();
-        // What a panic left behind may panic once more.
+        // What a panic left behind may panic again.
         drop(catch_panics(move || drop(range)));
         source.reopen_tables();
         self.gaps += 1;
@@ -111,7 +111,7 @@ impl<K: CountableKey> TableWalk<K> {
         self.from = from.and_then(|from| self.find_key_after_gap(source, from));
     }
 
-    /// The first key from which a walk can begin again.
+    /// The first key from which the walk can continue.
     fn find_key_after_gap(&self, source: &mut DamagedTables, from: u128) -> Option<u128> {
         let table = self.table;
         let mut reads = |key: u128| {
@@ -144,7 +144,7 @@ impl<K: CountableKey> TableWalk<K> {
     }
 }
 
-/// How many entries the table says that it has.
+/// The number of entries that the table claims.
 fn table_length<K: CountableKey>(source: &mut DamagedTables, table: TableSelector<K>) -> Option<u64> {
     let length =
         source.with_tables(1, |parts| Ok(table(parts).map(ReadableTableMetadata::len).transpose()?));

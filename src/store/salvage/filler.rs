@@ -1,6 +1,5 @@
-//! What was salvaged goes into a new database, which also remembers what was seen: memory does not
-//! follow the size of the damaged file. What is remembered only for the salvage is in tables of its
-//! own, which are dropped at the end.
+//! Fills a new database with salvaged items. The database also holds what has been seen, so that memory use does not
+//! depend on the size of the damaged file. Tables that only the salvage needs are dropped at the end.
 
 use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction,
@@ -19,50 +18,50 @@ use crate::store::schema::{
     ManifestRow, RecordHeader, SCHEMA_VERSION, StoredError, StoredState, Tables, meta,
 };
 
-/// Record id → its row: known to be unsettled, and its payload is still looked for.
+/// Record id → row of an unsettled record whose payload has not been found.
 const MISSING_PAYLOADS: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("salvage_wanted");
-/// (Record id, digest) → where in the damaged file the row begins whose chunks are still looked for.
+/// (Record id, digest) → offset in the damaged file of a row whose chunks have not been assembled.
 const PARTIAL_ROWS: TableDefinition<'_, (u128, u128), u64> = TableDefinition::new("salvage_partial");
-/// (Digest, index) → where in the damaged file this chunk begins.
+/// (Digest, index) → offset in the damaged file of a chunk.
 const CHUNK_OFFSETS: TableDefinition<'_, (u128, u32), u64> = TableDefinition::new("salvage_pieces");
 
-/// Bytes that one commit adds, more or less: a quarter of the store's cache.
+/// Bytes that one commit adds, approximately: a quarter of the store's cache.
 const COMMIT_BYTES_MAX: usize = 2 << 20;
-/// What an entry takes beside its payload, roughly.
+/// Size of an item besides its payload, approximately.
 const ITEM_OVERHEAD_BYTES: usize = 512;
-/// No store counts so far: a larger number comes of damage.
+/// No store assigns such a number. A larger one is damaged.
 const SEQ_LIMIT: u64 = 1 << 48;
-/// No steady time is later (some thousand years): one that is comes of damage, and the clock would go on from it for ever.
+/// Some thousand years. A later steady time is damaged, and the clock would continue from it.
 const STEADY_LIMIT_MS: u64 = 1 << 48;
-/// Records that are lost and named in the journal.
+/// Lost records to name in the journal.
 const LOGGED_LOST_RECORDS_MAX: usize = 100;
 
-/// What was found, to be put into the new database.
+/// Something to put into the new database.
 pub(super) enum SalvagedItem {
-    /// A record with its payload, and its row when that reads, in the state that it is to have.
+    /// A record with its payload, and its row if that could be read. The row has the state to restore.
     Record { header: RecordHeader, body: Box<str>, row: Option<ManifestRow> },
-    /// A record that the server has.
+    /// A record that the server has confirmed.
     Receipt { id: u128, row: ManifestRow, settled_at: u64 },
-    /// A record that is not settled, whose payload was not found where it should be.
+    /// An unsettled record whose payload was not found at its position.
     MissingPayload { id: u128, row: ManifestRow },
-    /// A record in the raw file, which may be long settled.
+    /// A record in the raw file. It may have been settled long ago.
     Carved { header: RecordHeader, body: Box<str> },
-    /// The first part of one.
+    /// The row of a record in the raw file that needs chunks.
     PartialRow { id: u128, digest: u128, offset: u64 },
-    /// A further part.
+    /// A chunk in the raw file.
     Chunk { digest: u128, index: u32, offset: u64 },
 }
 
-/// What the tables say of the store as a whole.
+/// Data of the store besides its records.
 #[derive(Default)]
 pub(super) struct SalvagedMeta {
     pub(super) device: Option<u128>,
     pub(super) paused: bool,
     pub(super) counters: Counters,
     pub(super) damage: Vec<Damage>,
-    /// Of other rooms.
+    /// Of other components.
     pub(super) notes: Vec<(String, Vec<u8>)>,
-    /// Every record's row was read: whoever is not among them is gone for good.
+    /// Whether every manifest row was read: then a record without a row no longer exists.
     pub(super) all_rows_read: bool,
 }
 
@@ -103,7 +102,7 @@ impl<'d> StoreFiller<'d> {
         if self.bytes < COMMIT_BYTES_MAX { Ok(()) } else { self.commit_items() }
     }
 
-    /// What was not committed yet.
+    /// The items that were not committed.
     #[cfg(fuzzing)]
     pub(super) fn take_found(&mut self) -> Vec<SalvagedItem> {
         self.bytes = 0;
@@ -130,13 +129,13 @@ impl<'d> StoreFiller<'d> {
         Ok(())
     }
 
-    /// Whether payloads are still looked for.
+    /// Whether payloads are missing.
     pub(super) fn has_missing_payloads(&mut self) -> Result<bool, StoreError> {
         self.commit_items()?;
         Ok(!self.database.begin_read()?.open_table(MISSING_PAYLOADS)?.is_empty()?)
     }
 
-    /// The partial record behind this one: id, digest, where its row begins.
+    /// The next partial row: id, digest, and its offset.
     pub(super) fn next_partial(
         &self,
         after: Option<(u128, u128)>,
@@ -149,14 +148,14 @@ impl<'d> StoreFiller<'d> {
         Ok(Some((id, digest, offset.value())))
     }
 
-    /// Where in the damaged file this part of a record begins.
+    /// The offset of a chunk.
     pub(super) fn find_chunk(&self, digest: u128, index: u32) -> Result<Option<u64>, StoreError> {
         let table = self.database.begin_read()?.open_table(CHUNK_OFFSETS)?;
         Ok(table.get((digest, index))?.map(|offset| offset.value()))
     }
 
-    /// Makes a store of it; how many records that are not settled are in it, and how many are known
-    /// to be lost. From both `note` makes the note of the damage.
+    /// Completes the store. Returns how many unsettled records it has, and how many are known to be lost. `note`
+    /// makes the note of damage from both.
     pub(super) fn finish_store(
         mut self,
         note: impl FnOnce(u64, u64) -> Option<Damage>,
@@ -213,7 +212,7 @@ impl<'d> StoreFiller<'d> {
     }
 }
 
-/// A commit under way.
+/// A commit in progress.
 struct FillTransaction<'t, 'c> {
     tables: Tables<'t>,
     transaction: &'t WriteTransaction,
@@ -257,7 +256,7 @@ impl FillTransaction<'_, '_> {
             || self.is_taken(header.position)?
             || self.is_in_lane(&header)?
         {
-            // Nobody may come where somebody is or no claim looks: it goes behind all that may still come.
+            // The position is occupied, or no claim examines it. The record goes behind all that may still be salvaged.
             let seq = self.counters.next_seq.max(SEQ_LIMIT);
             header.position = QueuePosition::new(QueuePosition(header.position).priority(), seq).0;
         }
@@ -294,7 +293,7 @@ impl FillTransaction<'_, '_> {
         Ok(self.tables.payload.get(position)?.is_some() || self.tables.receipts.get(position)?.is_some())
     }
 
-    /// Whether a record of the same key arrived as the same one, under another priority.
+    /// Whether the lane has a record with the same order of arrival, under another priority.
     fn is_in_lane(&self, header: &RecordHeader) -> Result<bool, StoreError> {
         let Some(lane) = header.lane_in(self.key_space) else { return Ok(false) };
         Ok(self.tables.lanes.get(lane.position_of(QueuePosition(header.position).seq()))?.is_some())
@@ -323,7 +322,7 @@ impl FillTransaction<'_, '_> {
             .map(|value| codec::decode_row::<ManifestRow>(value.value()))
             .transpose()?;
         let Some(known) = known else {
-            // Another record with this place is this one, under an id that damage made of its own.
+            // A record at this position is the same one: damage changed its id.
             if self.tables.payload.get(row.position)?.is_none() {
                 self.transaction
                     .open_table(MISSING_PAYLOADS)?
@@ -331,9 +330,10 @@ impl FillTransaction<'_, '_> {
             }
             return Ok(());
         };
-        // Its row was not found when its payload was.
-        let is_news = known.state == StoredState::Pending && known.attempts == 0 && known.error.is_none();
-        if is_news && known.digest == row.digest && (row.attempts > 0 || row.error.is_some()) {
+        // The payload was found without its row.
+        let is_unknown_row =
+            known.state == StoredState::Pending && known.attempts == 0 && known.error.is_none();
+        if is_unknown_row && known.digest == row.digest && (row.attempts > 0 || row.error.is_some()) {
             self.counters.count_change(&known, Some(known.state), None);
             let row = ManifestRow {
                 state: row.state,
@@ -358,28 +358,28 @@ impl FillTransaction<'_, '_> {
         drop(wanted);
         match row {
             Some(row) if row.digest == header.digest => self.put_record(header, body, Some(row)),
-            // A payload that the record had before it was mended.
+            // A payload that the record had before it was replaced.
             Some(row) => self.put_missing(header.id, row),
             None if self.all_rows_read => Ok(()),
-            // Bytes that nothing else tells of may lie in a text that an application chose.
+            // Without any other trace of it, this may be part of a text that an application submitted.
             None if !is_plausible(&header.record_type, header.key.as_deref()) => Ok(()),
             None => self.put_record(header, body, None),
         }
     }
 }
 
-/// Whether a store gives out this place, so that claims look there, and more may come behind it.
-fn is_valid_position(position: QueuePosition) -> bool {
-    QueuePosition::new(position.priority(), position.seq()) == position && position.seq() < 2 * SEQ_LIMIT
+/// Whether a store assigns this position, so that claims examine it and later records follow it.
+fn is_valid_position(position: Place) -> bool {
+    Place::new(position.priority(), position.seq()) == position && position.seq() < 2 * SEQ_LIMIT
 }
 
-/// Whether a record may have this type and key. The server takes none with control characters.
+/// Whether a record may have this type and key. The server accepts no control characters.
 pub(super) fn is_plausible(record_type: &str, key: Option<&str>) -> bool {
     !record_type.is_empty()
         && !record_type.chars().chain(key.unwrap_or_default().chars()).any(char::is_control)
 }
 
-/// For a record that is under review, and nobody knows why any more.
+/// For a record that was under review for an unknown reason.
 pub(super) fn unknown_review_reason(at: u64) -> StoredError {
     StoredError {
         class: "damaged".into(),
