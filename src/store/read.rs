@@ -32,7 +32,7 @@ pub struct Filter {
     /// Only records of this user.
     pub submitter: Option<u32>,
     /// Only records behind this position.
-    pub after: Option<Place>,
+    pub after: Option<QueuePosition>,
     /// The most entries of a page.
     pub limit: usize,
 }
@@ -43,7 +43,7 @@ pub struct ManifestPage {
     /// The entries.
     pub entries: Vec<ManifestEntry>,
     /// Position after which the next page starts, if there may be more.
-    pub next: Option<Place>,
+    pub next: Option<QueuePosition>,
 }
 
 /// Reads the queue from any thread.

@@ -30,7 +30,7 @@ pub enum ReviewSelection {
     These(Vec<RecordId>),
     /// The next [`REVIEW_STEP_RECORDS`] behind a position, in queue order. A walk from step to step meets each record
     /// once, even if retried records are quarantined again meanwhile.
-    After(Option<Place>),
+    After(Option<QueuePosition>),
 }
 
 /// What to do with a quarantined record.
@@ -48,7 +48,7 @@ pub struct ReviewSummary {
     /// The records that changed.
     pub changed: Vec<RecordId>,
     /// Where the next step continues; none after the last one.
-    pub next: Option<Place>,
+    pub next: Option<QueuePosition>,
 }
 
 impl Op for Review {

@@ -21,7 +21,7 @@ use super::queue_store::{QueueStore, Write};
 use super::{ConfigWatch, Disbanded, Drain, LookUp, Ping, TryNow, Upload, Uploaded};
 use crate::api::BatchInFlight;
 use crate::clock::{Clock, Steady, millis, wall_ms};
-use crate::model::{Backlog, Batch, BatchId, BatchRecord, DiskState, Link, OpenBatch, Phase};
+use crate::model::{Backlog, Batch, BatchId, BatchRecord, DiskState, Link, OpenBatch, Phase, WaitCause};
 use crate::policy::breaker::BreakerState;
 use crate::policy::learned::Learned;
 use crate::policy::outcome_reply::OutcomeReply;
@@ -165,7 +165,7 @@ impl BatchPlanner {
         }
         self.observe_progress();
         match self.look(|scheduler, view| scheduler.next_action(view)) {
-            Action::Rest { phase, until } => self.rest(phase, until, ctx),
+            Action::Rest { phase, until, cause } => self.rest(phase, until, cause, ctx),
             Action::Claim(order) => self.ask_store(Claim::new(order), ctx, |planner, claimed, ctx| {
                 if let Some(batch) = claimed {
                     planner.upload(batch, ctx);
@@ -192,10 +192,17 @@ impl BatchPlanner {
         }
     }
 
-    fn rest(&mut self, phase: Phase, until: Option<Duration>, ctx: &mut Context<Self>) {
+    fn rest(
+        &mut self,
+        phase: Phase,
+        until: Option<Duration>,
+        cause: Option<WaitCause>,
+        ctx: &mut Context<Self>,
+    ) {
         let wait = until.map(|until| until.saturating_sub(self.clock.now()));
         self.announced.batch = None;
         self.announced.phase = phase;
+        self.announced.wait_cause = cause;
         self.announced.until = wait.map(|wait| wall_ms().saturating_add(millis(wait)));
         self.announce();
         self.timer = wait.map(|wait| ctx.notify_later(Wake::Changed, wait));
@@ -214,19 +221,33 @@ impl BatchPlanner {
     {
         self.busy = true;
         let (store, mut backlog) = (self.partners.store.clone(), self.senses.backlog.clone());
-        let op = Arc::new(op);
+        let (op, state) = (Arc::new(op), self.state.clone());
         let asked = async move {
+            let waits_for_disk = |waits: bool| {
+                state.send_if_modified(|state| {
+                    let is_news = waits != (state.wait_cause == Some(WaitCause::Disk));
+                    if is_news {
+                        state.wait_cause = waits.then_some(WaitCause::Disk);
+                    }
+                    is_news
+                });
+            };
             loop {
                 match store.send(Write(Arc::clone(&op))).await.unwrap_or(Err(StoreError::Closed)) {
                     Err(StoreError::Failing) => {
+                        waits_for_disk(true);
                         let well = |backlog: &Backlog| backlog.storage.disk != DiskState::Failing;
                         drop(backlog.wait_for(well).await.ok()?);
                     }
                     Err(StoreError::NoRoom) => {
+                        waits_for_disk(true);
                         backlog.mark_unchanged();
                         backlog.changed().await.ok()?;
                     }
-                    done => return done.ok(),
+                    done => {
+                        waits_for_disk(false);
+                        return done.ok();
+                    }
                 }
             }
         };
@@ -247,6 +268,7 @@ impl BatchPlanner {
         }
         self.announced.phase = Phase::Syncing;
         self.announced.until = None;
+        self.announced.wait_cause = None;
         self.announced.batch = Some(BatchInFlight {
             id: batch.open.id,
             sequence: batch.sequence,

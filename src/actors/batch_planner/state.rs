@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::api::BatchInFlight;
-use crate::model::{DeniedSet, LastError, Phase};
+use crate::model::{DeniedSet, LastError, Phase, WaitCause};
 use crate::policy::progress::Progress;
 use crate::policy::scheduler::UsualSize;
 
@@ -14,6 +14,8 @@ pub struct PlannerState {
     pub phase: Phase,
     /// When it goes on by itself, in wall milliseconds.
     pub until: Option<u64>,
+    /// What it waits for.
+    pub wait_cause: Option<WaitCause>,
     /// The batch in flight.
     pub batch: Option<BatchInFlight>,
     /// How far the run has come.
@@ -41,6 +43,7 @@ impl Default for PlannerState {
         Self {
             phase: Phase::Idle,
             until: None,
+            wait_cause: None,
             batch: None,
             progress: Progress::default(),
             size: None,

@@ -369,8 +369,8 @@ impl FillTransaction<'_, '_> {
 }
 
 /// Whether a store assigns this position, so that claims examine it and later records follow it.
-fn is_valid_position(position: Place) -> bool {
-    Place::new(position.priority(), position.seq()) == position && position.seq() < 2 * SEQ_LIMIT
+fn is_valid_position(position: QueuePosition) -> bool {
+    QueuePosition::new(position.priority(), position.seq()) == position && position.seq() < 2 * SEQ_LIMIT
 }
 
 /// Whether a record may have this type and key. The server accepts no control characters.

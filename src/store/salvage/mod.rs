@@ -31,7 +31,7 @@ use super::error::StoreError;
 use super::key_space::KeySpace;
 use super::options::{StoreOptions, database_builder};
 use super::schema::{SCHEMA_VERSION, Snapshot};
-use crate::model::{Damage, NewRecord, Place, RecordId};
+use crate::model::{Damage, NewRecord, QueuePosition, RecordId};
 use damaged_tables::DamagedTables;
 use filler::StoreFiller;
 use raw_file::RawFile;

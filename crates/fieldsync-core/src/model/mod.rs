@@ -15,7 +15,7 @@ pub use batch::{Batch, BatchPhase, BatchRecord, DeniedSet, OpenBatch, Sequence, 
 pub use id::{BatchId, DeviceId, RecordId};
 pub use link::{Deferral, InterfaceKind, Link, LinkState, Uplink};
 pub use network::Network;
-pub use phase::Phase;
+pub use phase::{Phase, WaitCause};
 pub use record::{
     DEFAULT_PRIORITY, LastError, MAX_PRIORITY, ManifestEntry, NewRecord, QueuePosition, RecordState,
 };

@@ -24,3 +24,16 @@ pub enum Phase {
     /// The configuration leads nowhere.
     Misconfigured,
 }
+
+/// What the planner waits for: the disk, or, in the phase `waiting`, a known time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitCause {
+    /// Something failed, and is tried again.
+    BackOff,
+    /// The server asked for a pause.
+    ServerAsked,
+    /// The circuit breaker is open.
+    Breaker,
+    /// The disk has no room for what the planner decided, or gives errors.
+    Disk,
+}

@@ -7,7 +7,7 @@ use super::sizes::usual_record_bytes;
 use super::tracked_batch::TrackedBatch;
 use super::waits::Wait;
 use super::{Action, ClaimOrder, Scheduler, View};
-use crate::model::{BatchId, Phase, Sequence};
+use crate::model::{BatchId, Phase, Sequence, WaitCause};
 use crate::policy::breaker::{BreakerState, Mode};
 use crate::policy::sizing::BatchLimit;
 
@@ -25,7 +25,8 @@ impl Scheduler {
     /// What to do next. Nothing is due before the time that a `Rest` names, unless the view changes.
     pub fn next_action(&self, view: &View<'_>) -> Action {
         let now = view.now;
-        let rest = |phase, until| Action::Rest { phase, until };
+        let rest = |phase, until| Action::Rest { phase, until, cause: None };
+        let wait_until = |phase, until, cause| Action::Rest { phase, until: Some(until), cause: Some(cause) };
         if view.backlog.paused {
             return rest(Phase::Paused, None);
         }
@@ -51,14 +52,19 @@ impl Scheduler {
             return rest(Phase::Deferred, None);
         }
         let open_until = open_until(view.breaker).filter(|until| now < *until);
-        if let Some(until) = wait.map(|wait| wait.until).max(open_until) {
+        let waits = wait.map(|wait| (wait.until, wait.cause()));
+        let open = open_until.map(|until| (until, WaitCause::Breaker));
+        if let Some((until, cause)) = waits.into_iter().chain(open).max_by_key(|(until, _)| *until) {
             let others = others.filter(|_| open_until.is_none());
-            return others.unwrap_or_else(|| rest(stop.unwrap_or(Phase::Waiting), Some(until)));
+            return others.unwrap_or_else(|| wait_until(stop.unwrap_or(Phase::Waiting), until, cause));
         }
         if let Some(id) = self.open.due_query(view).or_else(|| self.health_probe(view)) {
             return Action::QueryOutcome(id);
         }
-        self.next_batch(view).unwrap_or_else(|| rest(Phase::Waiting, self.next_due(view)))
+        self.next_batch(view).unwrap_or_else(|| match self.next_due(view) {
+            Some(due) => wait_until(Phase::Waiting, due, WaitCause::BackOff),
+            None => rest(Phase::Waiting, None),
+        })
     }
 
     /// What shows whether every batch is denied, after one was: nothing that was denied itself.

@@ -205,7 +205,11 @@ fn load(records: usize) -> Load {
 }
 
 fn rests(phase: Phase, until: Option<Duration>) -> Action {
-    Action::Rest { phase, until }
+    Action::Rest { phase, until, cause: None }
+}
+
+fn waits_for(until: Duration, cause: WaitCause) -> Action {
+    Action::Rest { phase: Phase::Waiting, until: Some(until), cause: Some(cause) }
 }
 
 #[test]
@@ -238,8 +242,16 @@ fn what_comes_next_follows_from_the_view() {
     assert_eq!(desk(&stopped(later)), rests(Phase::AuthRequired, Some(later)));
     assert!(sends(&desk(&stopped(soon)), open.id));
     let backs_off = |desk: &mut Desk| desk.scheduler.waits.wait_until(later, WaitReason::BackOff);
-    assert_eq!(desk(&backs_off), rests(Phase::Waiting, Some(later)));
-    assert_eq!(desk(&|desk| desk.mode = Mode::Open { until: later }), rests(Phase::Waiting, Some(later)));
+    assert_eq!(desk(&backs_off), waits_for(later, WaitCause::BackOff));
+    let asked = |desk: &mut Desk| desk.scheduler.waits.wait_until(later, WaitReason::ServerAsked);
+    assert_eq!(desk(&asked), waits_for(later, WaitCause::ServerAsked));
+    let open_for_longer = |desk: &mut Desk| {
+        asked(desk);
+        desk.mode = Mode::Open { until: later + SECOND };
+    };
+    let last = waits_for(later + SECOND, WaitCause::Breaker);
+    assert_eq!(desk(&open_for_longer), last, "the cause that ends last is named");
+    assert_eq!(desk(&|desk| desk.mode = Mode::Open { until: later }), waits_for(later, WaitCause::Breaker));
     let deferred = |desk: &mut Desk| desk.deferral = Some(Deferral::Metered);
     assert_eq!(desk(&deferred), rests(Phase::Deferred, None));
     let wanted = |desk: &mut Desk| {
@@ -333,7 +345,7 @@ fn a_full_scheduler_sleeps_until_a_batch_is_due_although_records_are() {
         desk.scheduler.open.set_step(id, NextStep::Send { due: 200 * SECOND });
     }
     desk.backlog.next_due_at = Some(1);
-    assert_eq!(desk.next(), rests(Phase::Waiting, Some(200 * SECOND)));
+    assert_eq!(desk.next(), waits_for(200 * SECOND, WaitCause::BackOff));
 }
 
 #[test]

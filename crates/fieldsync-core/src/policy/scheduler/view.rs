@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::model::{Backlog, BatchId, BatchPhase, Deferral, LastError, LinkState, Phase, RecordId, Sequence};
+use crate::model::{
+    Backlog, BatchId, BatchPhase, Deferral, LastError, LinkState, Phase, RecordId, Sequence, WaitCause,
+};
 use crate::policy::breaker::BreakerState;
 use crate::policy::isolation::Cut;
 use crate::policy::sizing::BatchLimit;
@@ -53,6 +55,8 @@ pub enum Action {
         phase: Phase,
         /// When to ask again, at the latest.
         until: Option<Duration>,
+        /// What the phase `waiting` waits for until then.
+        cause: Option<WaitCause>,
     },
 }
 

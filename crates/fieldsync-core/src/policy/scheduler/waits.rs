@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::View;
 use crate::config::Config;
-use crate::model::Phase;
+use crate::model::{Phase, WaitCause};
 use crate::policy::backoff;
 use crate::policy::verdict::Verdict;
 
@@ -56,6 +56,14 @@ impl Wait {
     /// The phase, if a person has to act.
     pub(super) fn stop_phase(self) -> Option<Phase> {
         self.reason.stop_phase()
+    }
+
+    /// What the planner says that it waits for.
+    pub(super) fn cause(self) -> WaitCause {
+        match self.reason {
+            WaitReason::ServerAsked => WaitCause::ServerAsked,
+            WaitReason::BackOff | WaitReason::AuthRequired | WaitReason::Misconfigured => WaitCause::BackOff,
+        }
     }
 }
 

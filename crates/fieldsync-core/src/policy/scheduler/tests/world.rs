@@ -210,7 +210,7 @@ impl World {
                         self.records.push(At::Free);
                     }
                 }
-                Action::Rest { until: None, phase } => {
+                Action::Rest { until: None, phase, .. } => {
                     let to_go = self.backlog().to_go();
                     assert_eq!(to_go, 0, "asleep as {phase:?} with work to do");
                     return self.finished();
