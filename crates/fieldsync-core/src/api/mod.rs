@@ -8,6 +8,7 @@ mod open_enum;
 pub mod samples;
 pub mod submission;
 mod telemetry;
+mod waiting;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -24,6 +25,7 @@ pub use caller::{Caller, CallerQueue};
 pub use event_data::{BreakerChange, Gap, GapReason, RecordChange, RecordDecision};
 pub use open_enum::OpenEnum;
 pub use telemetry::{DayReport, FailureReport, PerRecord, SizeBucket, TelemetryReport, TypeReport};
+pub use waiting::{WaitingFor, WaitingReason};
 
 /// `GET /v1/status`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

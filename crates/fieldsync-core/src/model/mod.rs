@@ -17,5 +17,6 @@ pub use link::{Deferral, InterfaceKind, Link, LinkState, Uplink};
 pub use network::Network;
 pub use phase::{Phase, WaitCause};
 pub use record::{
-    DEFAULT_PRIORITY, LastError, MAX_PRIORITY, ManifestEntry, NewRecord, QueuePosition, RecordState,
+    DEFAULT_PRIORITY, LastError, MAX_PRIORITY, ManifestEntry, NewRecord, QueuePosition, RecordStanding,
+    RecordState,
 };

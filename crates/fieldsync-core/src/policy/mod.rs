@@ -13,6 +13,7 @@
 //! | when a struggling server is spared | [`breaker`], [`backoff`] |
 //! | whether the server can be reached, and when that is tried | [`reach`] |
 //! | what people read | [`progress`] |
+//! | why a record is not sent yet | [`waiting`] |
 
 pub mod backoff;
 pub mod breaker;
@@ -27,3 +28,4 @@ pub mod service_time;
 pub mod sizing;
 pub mod time_limit;
 pub mod verdict;
+pub mod waiting;

@@ -1,0 +1,283 @@
+//! Why a record is not sent yet: one reason, until when, and a sentence for people.
+//!
+//! Several reasons may hold at once. The one that keeps the record longest is named:
+//!
+//! 1. What only a person ends. A review of the record itself comes first. Then a disk with errors or without room,
+//!    because no decision can be stored on it. Then a review of an earlier record of its key: nothing else
+//!    shows it. Then a pause, a wrong configuration, a refused credential: the status shows these, too.
+//! 2. What ends by itself at an unknown time, the longest chain of events first: the outcome of its last send and
+//!    an earlier record of its key are waited for even after the server can be reached again. Then the connection,
+//!    a metered network, a battery, and a batch that is turned away while others get through.
+//! 3. What ends at a known time: the last of the back-off of the record and the wait of the whole device.
+//! 4. Nothing: the next batch takes it.
+//!
+//! A record that is being sent right now is an exception: only the disk goes before it.
+
+#[cfg(test)]
+mod tests;
+
+use crate::api::{WaitingFor, WaitingReason};
+use crate::clock::rfc3339;
+use crate::model::{
+    Backlog, BatchPhase, Deferral, DeniedSet, DiskState, Link, LinkState, ManifestEntry, Phase, RecordId,
+    RecordStanding, RecordState, WaitCause,
+};
+
+/// What is known of the device.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceFacts<'a> {
+    /// On the wall.
+    pub now: u64,
+    /// Of the pause and the disk.
+    pub backlog: &'a Backlog,
+    /// Of the way to the server.
+    pub link: &'a Link,
+    /// Of the planner.
+    pub planner: PlannerFacts<'a>,
+}
+
+/// What the planner says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct PlannerFacts<'a> {
+    /// What it does.
+    pub phase: Phase,
+    /// When it goes on by itself, wall milliseconds.
+    pub until: Option<u64>,
+    /// What it waits for.
+    pub wait_cause: Option<WaitCause>,
+    /// Batches that are denied while others get through.
+    pub denied: &'a [DeniedSet],
+    /// Whether the address of a server is configured.
+    pub has_server: bool,
+    /// Whether a file of this device, and not the server, is why nothing is sent.
+    pub is_local_error: bool,
+}
+
+/// What is known of one record.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordFacts<'a> {
+    /// The record.
+    pub record: &'a RecordStanding,
+    /// Whether its batch is being sent now. A batch that an earlier run of the daemon sent is not.
+    pub is_sending: bool,
+    /// The record that holds it back, as far as it is still there.
+    pub holder: Option<&'a RecordStanding>,
+}
+
+/// A reason, until when, and the sentence.
+type Finding = (WaitingReason, Option<u64>, String);
+
+/// What a record waits for; none once it is synced.
+pub fn waiting_for(facts: &RecordFacts<'_>, device: &DeviceFacts<'_>) -> Option<WaitingFor> {
+    let RecordStanding { entry, .. } = facts.record;
+    if entry.state == RecordState::Synced {
+        return None;
+    }
+    if entry.state == RecordState::Quarantined {
+        return Some(under_review());
+    }
+    let (reason, until, text) = check_disk(device)
+        .or_else(|| check_sending(facts))
+        .or_else(|| check_reviewed_holder(facts))
+        .or_else(|| check_stop(device))
+        .or_else(|| check_outcome(facts, device))
+        .or_else(|| check_holder(facts, device))
+        .or_else(|| check_link(device))
+        .or_else(|| check_denials(entry, device))
+        .or_else(|| latest_wait(entry, device))
+        .unwrap_or_else(|| next_batch(facts));
+    let held_by = entry.held_by.filter(|_| reason == WaitingReason::Key);
+    Some(WaitingFor { reason: reason.into(), until, held_by, text })
+}
+
+/// What every record under review waits for.
+pub fn under_review() -> WaitingFor {
+    let text = "Under review: it is not sent until its submitter or an admin edits or retries it, or an admin discards it.";
+    WaitingFor { reason: WaitingReason::Review.into(), until: None, held_by: None, text: text.to_owned() }
+}
+
+/// The disk gives errors, or has no room for what is to be sent next.
+fn check_disk(device: &DeviceFacts<'_>) -> Option<Finding> {
+    let text = match device.backlog.storage.disk {
+        DiskState::Failing => {
+            "The disk under the queue has errors: nothing is sent until it works again. An admin must look at it."
+        }
+        _ if device.planner.wait_cause == Some(WaitCause::Disk) => {
+            "The disk under the queue is full: nothing is sent until an admin makes room on it."
+        }
+        DiskState::Ok | DiskState::Full => return None,
+    };
+    Some((WaitingReason::Disk, None, text.to_owned()))
+}
+
+fn check_sending(facts: &RecordFacts<'_>) -> Option<Finding> {
+    let is_in_flight = facts.is_sending && facts.record.batch_phase == Some(BatchPhase::InFlight);
+    is_in_flight
+        .then(|| (WaitingReason::InBatch, None, "In a batch that is being sent to the server.".to_owned()))
+}
+
+/// An earlier record of its key is under review.
+fn check_reviewed_holder(facts: &RecordFacts<'_>) -> Option<Finding> {
+    let (id, holder) = (facts.record.entry.held_by?, facts.holder?);
+    let text = "is under review and goes first: its submitter or an admin must decide about it.";
+    let is_reviewed = holder.entry.state == RecordState::Quarantined;
+    is_reviewed.then(|| (WaitingReason::Key, None, holder_sentence(id, text)))
+}
+
+/// An admin has to act.
+fn check_stop(device: &DeviceFacts<'_>) -> Option<Finding> {
+    let PlannerFacts { phase, until, has_server, is_local_error, .. } = device.planner;
+    if device.backlog.paused {
+        let text = "Paused: nothing is sent until an admin ends the pause.";
+        return Some((WaitingReason::Paused, None, text.to_owned()));
+    }
+    let (reason, text) = match phase {
+        Phase::Misconfigured if !has_server => {
+            (WaitingReason::Misconfigured, "No server is configured: an admin must set its address.")
+        }
+        Phase::Misconfigured if is_local_error => (
+            WaitingReason::Misconfigured,
+            "The certificates or the proxy cannot be used: an admin must correct the configuration.",
+        ),
+        Phase::Misconfigured => (
+            WaitingReason::Misconfigured,
+            "Nothing takes records at the server's address: an admin must correct the configuration.",
+        ),
+        Phase::AuthRequired if is_local_error => (
+            WaitingReason::AuthRequired,
+            "The credential cannot be used: an admin must renew the token or the certificate.",
+        ),
+        Phase::AuthRequired => (
+            WaitingReason::AuthRequired,
+            "The server does not accept the credential: an admin must renew the token or the certificate.",
+        ),
+        _ => return None,
+    };
+    let until = until.filter(|until| *until > device.now);
+    let again = until.map(|until| format!(" The daemon tries again at {}.", format_time(until, device.now)));
+    Some((reason, until, text.to_owned() + &again.unwrap_or_default()))
+}
+
+/// Its batch was sent, and what became of it is not known.
+fn check_outcome(facts: &RecordFacts<'_>, device: &DeviceFacts<'_>) -> Option<Finding> {
+    let phase = facts.record.batch_phase?;
+    let text = "It was sent, but no clear response came: the daemon asks the server for the outcome.";
+    let is_unclear = matches!(phase, BatchPhase::Unclear | BatchPhase::InFlight);
+    is_unclear.then(|| (WaitingReason::Outcome, None, text.to_owned() + &device_obstacle(device)))
+}
+
+/// An earlier record of its key failed.
+fn check_holder(facts: &RecordFacts<'_>, device: &DeviceFacts<'_>) -> Option<Finding> {
+    let id = facts.record.entry.held_by?;
+    let holder = facts.holder;
+    let due = holder.and_then(|holder| next_attempt(&holder.entry, device.now));
+    let text = match holder {
+        Some(RecordStanding { batch_phase: Some(BatchPhase::InFlight), .. }) => {
+            "failed and is being sent again.".to_owned()
+        }
+        Some(RecordStanding { batch_phase: Some(BatchPhase::Unclear), .. }) => {
+            "was sent, and its outcome is not known yet.".to_owned()
+        }
+        Some(RecordStanding { entry, .. }) if entry.state == RecordState::Failed => match due {
+            Some(due) => format!("failed and is retried at {}.", format_time(due, device.now)),
+            None => "failed and is retried first.".to_owned(),
+        },
+        _ => "goes first.".to_owned(),
+    };
+    Some((WaitingReason::Key, due, holder_sentence(id, &text) + &device_obstacle(device)))
+}
+
+/// The server cannot be reached, or must not be.
+fn check_link(device: &DeviceFacts<'_>) -> Option<Finding> {
+    let (reason, text) = match (device.planner.phase, device.link.deferral) {
+        (Phase::Offline, _) if device.link.state == LinkState::CaptivePortal => (
+            WaitingReason::Offline,
+            "Offline: a captive portal answers in place of the server until a person logs in to the network.",
+        ),
+        (Phase::Offline, _) => (WaitingReason::Offline, "Offline: the server cannot be reached."),
+        (Phase::Deferred, Some(Deferral::Battery)) => {
+            (WaitingReason::Battery, "Waiting until the battery is charged.")
+        }
+        (Phase::Deferred, _) => (WaitingReason::Metered, "Waiting for a network that is not metered."),
+        _ => return None,
+    };
+    Some((reason, None, text.to_owned()))
+}
+
+/// Its batch is turned away while others get through.
+fn check_denials(entry: &ManifestEntry, device: &DeviceFacts<'_>) -> Option<Finding> {
+    let is_its = |set: &&DeniedSet| Some(set.batch_id) == entry.batch_id;
+    let set = device.planner.denied.iter().find(is_its)?;
+    let records = if set.records == 1 { "1 record".to_owned() } else { format!("{} records", set.records) };
+    let status = set.error.http_status.map_or(String::new(), |status| format!(", HTTP {status}"));
+    let text = format!(
+        "Its batch of {records} is turned away again and again while others get through ({}{status}). The daemon \
+         searches for the record that is the reason. To decide about this one now, an admin puts it under review: \
+         fieldsync quarantine add {}",
+        set.error.class, entry.id
+    );
+    let until = device.planner.until.filter(|until| *until > device.now);
+    Some((WaitingReason::Backoff, until, text))
+}
+
+/// The last of the known times.
+fn latest_wait(entry: &ManifestEntry, device: &DeviceFacts<'_>) -> Option<Finding> {
+    let own = next_attempt(entry, device.now).map(|due| {
+        let text = format!("The last attempt failed; the next one is at {}.", format_time(due, device.now));
+        (WaitingReason::Backoff, Some(due), text)
+    });
+    own.into_iter().chain(device_wait(device)).max_by_key(|(_, until, _)| *until)
+}
+
+/// The whole device waits for a known time.
+fn device_wait(device: &DeviceFacts<'_>) -> Option<Finding> {
+    let PlannerFacts { phase, until, wait_cause, .. } = device.planner;
+    let until = until.filter(|until| phase == Phase::Waiting && *until > device.now)?;
+    let at = format_time(until, device.now);
+    let (reason, text) = match wait_cause? {
+        WaitCause::Disk => return None,
+        WaitCause::BackOff => {
+            (WaitingReason::Backoff, format!("Sending failed; the next attempt is at {at}."))
+        }
+        WaitCause::ServerAsked => {
+            (WaitingReason::ServerWait, format!("The server asked to wait until {at}."))
+        }
+        WaitCause::Breaker => (
+            WaitingReason::Breaker,
+            format!("The server failed several times in a row; the next attempt is at {at}."),
+        ),
+    };
+    Some((reason, Some(until), text))
+}
+
+fn next_batch(facts: &RecordFacts<'_>) -> Finding {
+    let text = if facts.record.batch_phase.is_some() {
+        "Waiting until its batch is sent again."
+    } else {
+        "Waiting for the next batch."
+    };
+    (WaitingReason::NextBatch, None, text.to_owned())
+}
+
+/// What keeps the device from sending while a record waits for something else first.
+fn device_obstacle(device: &DeviceFacts<'_>) -> String {
+    let finding = check_link(device).or_else(|| device_wait(device));
+    finding.map_or(String::new(), |(.., text)| format!(" {text}"))
+}
+
+fn holder_sentence(id: RecordId, text: &str) -> String {
+    format!("An earlier record of its key, {id}, {text}")
+}
+
+/// When a record is retried, where that is still to come.
+fn next_attempt(entry: &ManifestEntry, now: u64) -> Option<u64> {
+    entry.next_attempt_at.filter(|due| *due > now)
+}
+
+/// `10:32:05 UTC`; with the date where that is not today's.
+fn format_time(at: u64, now: u64) -> String {
+    let (text, today) = (rfc3339(at), rfc3339(now));
+    let (date, clock) = text.split_once('T').unwrap_or_default();
+    let clock = clock.split('.').next().unwrap_or_default();
+    if today.starts_with(date) { format!("{clock} UTC") } else { format!("{date} {clock} UTC") }
+}
