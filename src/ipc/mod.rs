@@ -23,4 +23,5 @@ pub mod state;
 pub mod status;
 pub mod throttle;
 mod user_quotas;
+mod waiting;
 pub mod web;

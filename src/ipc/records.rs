@@ -159,7 +159,8 @@ pub(super) struct ShowQuery {
 
 /// One record
 ///
-/// Any user may see any record. Its key and the message of its error are for its submitter and admins.
+/// Any user may see any record. Its key and the message of its error are for its submitter and admins. Until it is synced, `waiting_for`
+/// says why it is not sent yet: of several reasons, the one that keeps it longest.
 #[utoipa::path(
     get, path = "/v1/records/{id}", tag = "records", operation_id = "show",
     params(("id" = String, Path, format = "uuid", description = "The record."), ShowQuery),
@@ -174,8 +175,8 @@ pub(super) async fn get_record(
     let id = parse_record_id(id)?;
     let query: ShowQuery = read_query(query)?;
     let audience = state.audience_of(peer);
-    let mut entry =
-        state.with_view(move |view| view.find_entry(id)).await?.ok_or_else(ApiError::no_such_record)?;
+    let (standing, waiting_for) = state.read_record(id).await?.ok_or_else(ApiError::no_such_record)?;
+    let mut entry = standing.entry;
     let redacted = audience.redact_entry(&mut entry);
     let payload = if query.payload { read_payload(state, audience, id).await? } else { None };
     let payload = payload.map(|payload| serde_json::value::RawValue::from_string(payload.into())).transpose();
@@ -190,7 +191,7 @@ pub(super) async fn get_record(
         Some(batch) => Some(state.telemetry.send(Lineage(batch)).await?),
         None => query.lineage.then(Vec::new),
     };
-    Ok(json_response(StatusCode::OK, &RecordDetail { entry, redacted, lineage, payload }))
+    Ok(json_response(StatusCode::OK, &RecordDetail { entry, redacted, waiting_for, lineage, payload }))
 }
 
 /// Fails unless the audience may see it.

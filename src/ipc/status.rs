@@ -106,9 +106,7 @@ impl StatusSources {
             phase => phase,
         };
         let wait = planner.until.map(|until| Duration::from_millis(until.saturating_sub(wall_ms())));
-        // The error is this device's own if no HTTP status came with it. Without a server address nothing was sent.
-        let is_local_error = !config.server.url.is_empty()
-            && planner.last_error.as_ref().is_some_and(|error| error.http_status.is_none());
+        let is_local_error = planner.is_local_error(&config);
         let eta = planner.eta.map(|eta| eta + wait.unwrap_or_default());
         // How long a wait without an end takes, for instance for a new credential, cannot be estimated.
         let eta = eta.filter(|_| phase != Phase::Waiting || wait.is_some());

@@ -14,7 +14,7 @@ use super::open_batches::OpenBatches;
 use super::schema::{ManifestRow, RecordHeader, Snapshot, StoredState, manifest_row};
 use super::shared::SharedDatabase;
 use crate::clock::Now;
-use crate::model::{BatchId, LastError, ManifestEntry, QueuePosition, RecordId, RecordState};
+use crate::model::{BatchId, LastError, ManifestEntry, QueuePosition, RecordId, RecordStanding, RecordState};
 
 /// Records that one page examines, which takes a few milliseconds. With a rare filter, a page may end early with a
 /// cursor.
@@ -87,6 +87,14 @@ impl StoreView {
         let mut lanes = LaneView::new(&self.snapshot, &self.open, self.key_space);
         let row = manifest_row(&self.snapshot.manifest, id.0.as_u128())?;
         row.map(|row| self.to_entry(&mut lanes, id, row)).transpose()
+    }
+
+    /// The entry of a record, and what is known of the open batch that it is in.
+    pub fn standing_of(&self, id: RecordId) -> Result<Option<RecordStanding>, StoreError> {
+        let Some(entry) = self.find_entry(id)? else { return Ok(None) };
+        let batch = self.open.batch_of(QueuePosition::new(entry.priority, entry.seq).0);
+        let batch_phase = batch.and_then(|id| self.open.get(id)).map(|row| row.phase.into());
+        Ok(Some(RecordStanding { entry, batch_phase }))
     }
 
     /// The payload of a record that is not synced, and the user who submitted it.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::api::BatchInFlight;
+use crate::config::Config;
 use crate::model::{DeniedSet, LastError, Phase, WaitCause};
 use crate::policy::progress::Progress;
 use crate::policy::scheduler::UsualSize;
@@ -36,6 +37,15 @@ pub struct PlannerState {
     pub last_success_at: Option<u64>,
     /// What went wrong last.
     pub last_error: Option<LastError>,
+}
+
+impl PlannerState {
+    /// Whether the last error is this device's own: no HTTP status came with it. Without a server address nothing was
+    /// sent.
+    pub fn is_local_error(&self, config: &Config) -> bool {
+        !config.server.url.is_empty()
+            && self.last_error.as_ref().is_some_and(|error| error.http_status.is_none())
+    }
 }
 
 impl Default for PlannerState {

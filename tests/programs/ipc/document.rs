@@ -114,6 +114,26 @@ fn what_is_served_is_openapi_of_this_version() {
         values("SizeRule"),
         json!(["large_queue", "large_payload", "standard", "learned", "micro", "split", "server_hint"])
     );
+    assert_eq!(
+        values("WaitingReason"),
+        json!([
+            "next_batch",
+            "in_batch",
+            "outcome",
+            "backoff",
+            "key",
+            "server_wait",
+            "breaker",
+            "offline",
+            "metered",
+            "battery",
+            "paused",
+            "auth_required",
+            "misconfigured",
+            "disk",
+            "review"
+        ])
+    );
     assert_eq!(values("BreakerMode"), json!(["normal", "micro", "open", "probing"]));
     let states: BTreeSet<String> = serde_json::from_value(values("LinkState")).unwrap();
     assert_eq!(states, ["online", "offline", "captive_portal", "unknown"].map(String::from).into());

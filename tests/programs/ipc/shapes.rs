@@ -148,6 +148,7 @@ fn a_manifest_entry_has_exactly_the_promised_keys() {
         "updated_at",
     ];
     assert_eq!(keys(&entry), expected);
+    assert_eq!(keys(&daemon.detail(&id)["waiting_for"]), ["held_by", "reason", "text", "until"]);
     assert_eq!(entry["submitter"], nix::unistd::geteuid().as_raw());
     assert_eq!(keys(&daemon.record_with_lineage(&id)["lineage"][0]), BATCH_KEYS);
     assert_eq!(keys(&entry["last_error"]), ["at", "class", "code", "http_status", "message"]);

@@ -259,10 +259,17 @@ impl Daemon {
 
     /// The manifest entry of a record.
     pub(crate) fn record(&self, id: &str) -> Value {
+        let mut detail = self.detail(id);
+        detail.as_object_mut().unwrap().remove("waiting_for");
+        detail
+    }
+
+    /// The manifest entry of a record, and what it waits for.
+    pub(crate) fn detail(&self, id: &str) -> Value {
         self.get(&format!("/v1/records/{id}")).good(200)
     }
 
-    /// The manifest entry of a record, and its lineage.
+    /// The manifest entry of a record, what it waits for, and its lineage.
     pub(crate) fn record_with_lineage(&self, id: &str) -> Value {
         self.get(&format!("/v1/records/{id}?lineage=true")).good(200)
     }

@@ -327,6 +327,9 @@ pub struct RecordDetail {
     /// Whether key and message are left out, because the caller is neither its submitter nor an admin.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub redacted: bool,
+    /// Why it is not sent yet, while it is not synced.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub waiting_for: Option<WaitingFor>,
     /// With `?lineage=true`: recent sends of the batches that it was in, from the one that took it from
     /// the queue to its present one, the oldest first.
     #[serde(skip_serializing_if = "Option::is_none", default)]

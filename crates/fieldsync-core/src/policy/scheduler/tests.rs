@@ -15,6 +15,7 @@ use super::*;
 use crate::config::OutcomeLookup;
 use crate::model::{
     Backlog, BatchPhase, Deferral, LastError, LinkState, Phase, QueuePosition, RecordId, SizeRule, Stage,
+    WaitCause,
 };
 use crate::policy::breaker::{BreakerState, Mode};
 use crate::policy::isolation;

@@ -1,0 +1,53 @@
+//! Why a record is not sent yet: what the store has of it, and what the actors announce, for the decision in
+//! [`crate::policy::waiting`].
+
+use super::error::ApiError;
+use super::state::ApiState;
+use super::status::StatusSources;
+use crate::api::WaitingFor;
+use crate::clock::wall_ms;
+use crate::model::{BatchId, RecordId, RecordStanding};
+use crate::policy::waiting::{DeviceFacts, PlannerFacts, RecordFacts, waiting_for};
+
+impl ApiState {
+    /// One record, and what it waits for; none where it is not known.
+    pub(super) async fn read_record(
+        &self,
+        id: RecordId,
+    ) -> Result<Option<(RecordStanding, Option<WaitingFor>)>, ApiError> {
+        // A batch may end or begin while the store is read: it is sent at that time if it is sent before or after.
+        let sent_before = self.sources.batch_in_flight();
+        let found = self.with_view(move |view| {
+            let Some(record) = view.standing_of(id)? else { return Ok(None) };
+            let holder = record.entry.held_by.map(|holder| view.standing_of(holder)).transpose()?.flatten();
+            Ok(Some((record, holder)))
+        });
+        let Some((record, holder)) = found.await? else { return Ok(None) };
+        let batch = record.entry.batch_id;
+        let is_sending = batch.is_some() && [sent_before, self.sources.batch_in_flight()].contains(&batch);
+        let facts = RecordFacts { record: &record, is_sending, holder: holder.as_ref() };
+        let waiting_for = self.sources.waiting_for(&facts);
+        Ok(Some((record, waiting_for)))
+    }
+}
+
+impl StatusSources {
+    fn batch_in_flight(&self) -> Option<BatchId> {
+        self.planner.borrow().batch.map(|batch| batch.id)
+    }
+
+    fn waiting_for(&self, facts: &RecordFacts<'_>) -> Option<WaitingFor> {
+        let config = self.config.borrow().clone();
+        let planner = self.planner.borrow().clone();
+        let planner = PlannerFacts {
+            phase: planner.phase,
+            until: planner.until,
+            wait_cause: planner.wait_cause,
+            denied: &planner.denied,
+            has_server: !config.server.url.is_empty(),
+            is_local_error: planner.is_local_error(&config),
+        };
+        let (backlog, link) = (self.backlog.borrow().clone(), *self.link.borrow());
+        waiting_for(facts, &DeviceFacts { now: wall_ms(), backlog: &backlog, link: &link, planner })
+    }
+}
