@@ -1,8 +1,5 @@
 //! `fieldsync show`: one record in plain words: what happens to it next and what a person can do, what
-//! is known of it, and every attempt to send it that is still told of.
-//!
-//! Where a record waits, the daemon and the record that holds it are asked too. They may have moved on
-//! by then, which makes the words a moment old and not wrong.
+//! is known of it, and every attempt to send it that is still listed. The daemon says why it waits.
 
 use super::batches::{chapter, is_attempt};
 use super::context::Context;
@@ -11,8 +8,8 @@ use super::json_text;
 use super::table::error_text;
 use super::words::{count, held, plain, size, stamp, when};
 use crate::api::batch_reasons::short_id;
-use crate::api::{BatchReport, Phase, Status};
-use crate::client::{Client, ClientError, decode_json, with_query};
+use crate::api::{BatchReport, WaitingFor, WaitingReason};
+use crate::client::{Client, ClientError, decode, with_query};
 use crate::clock::wall_ms;
 use crate::exit;
 use crate::model::{ManifestEntry, RecordId, RecordState};
@@ -43,15 +40,14 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Fa
         context.answer_line(&answer)?;
         return Ok(exit::DONE);
     }
-    let entry: ManifestEntry = decode_json(&answer)?;
-    let (lineage, is_redacted) = lineage(&answer)?;
-    let reason = Reason::of(&context.client, &entry).await?;
+    let entry: ManifestEntry = decode(&answer)?;
+    let Besides { lineage, redacted, waiting_for } = decode(&answer)?;
     let now = wall_ms();
-    for line in next_step(&entry, &reason, now) {
+    for line in next_step(&entry, waiting_for.as_ref(), now) {
         context.text(line)?;
     }
     context.line("")?;
-    if is_redacted {
+    if redacted {
         context.text(format!(
             "It is a record of another user (uid {}): its key, its payload and the message of its last error are for \
              that user and for admins.",
@@ -92,17 +88,16 @@ pub(crate) fn payload(answer: &[u8]) -> Result<Option<String>, ClientError> {
     Ok(detail.payload.map(|payload| payload.get().to_owned()))
 }
 
-/// The sends, and whether parts of the record are not for this user.
-fn lineage(answer: &[u8]) -> Result<(Vec<BatchReport>, bool), ClientError> {
-    #[derive(Deserialize)]
-    struct Detail {
-        #[serde(default)]
-        lineage: Vec<BatchReport>,
-        #[serde(default)]
-        redacted: bool,
-    }
-    let detail: Detail = decode_json(answer)?;
-    Ok((detail.lineage, detail.redacted))
+/// What a record's detail has besides its manifest entry and its payload.
+#[derive(Deserialize)]
+struct Besides {
+    #[serde(default)]
+    lineage: Vec<BatchReport>,
+    #[serde(default)]
+    redacted: bool,
+    /// Older daemons do not say it.
+    #[serde(default)]
+    waiting_for: Option<WaitingFor>,
 }
 
 fn describe(entry: &ManifestEntry, now: u64) -> Vec<String> {
@@ -162,36 +157,8 @@ fn story(entry: &ManifestEntry, lineage: &[BatchReport], now: u64) -> Vec<String
     lines
 }
 
-/// What a record waits for.
-enum Reason {
-    /// It does not wait.
-    None,
-    /// A record of its key goes first.
-    Held(Option<Box<ManifestEntry>>, RecordId),
-    /// Its turn.
-    Turn(Box<Status>),
-}
-
-impl Reason {
-    async fn of(client: &Client, entry: &ManifestEntry) -> Result<Self, ClientError> {
-        if !matches!(entry.state, RecordState::Pending | RecordState::Failed) {
-            return Ok(Self::None);
-        }
-        let Some(holder) = entry.held_by else {
-            return Ok(Self::Turn(Box::new(decode_json(&client.get("/v1/status").await?)?)));
-        };
-        match fetch(client, holder, &[]).await {
-            Ok(answer) => Ok(Self::Held(Some(Box::new(decode_json(&answer)?)), holder)),
-            // Settled and forgotten since.
-            Err(ClientError::Refused { status: 404, .. }) => Ok(Self::Held(None, holder)),
-            Err(error) => Err(error),
-        }
-    }
-}
-
 /// What happens next, why it waits, and what a person can do.
-fn next_step(entry: &ManifestEntry, reason: &Reason, now: u64) -> Vec<String> {
-    let id = entry.id;
+fn next_step(entry: &ManifestEntry, waiting: Option<&WaitingFor>, now: u64) -> Vec<String> {
     let first = match entry.state {
         RecordState::Pending => "Waits to be sent.".to_owned(),
         RecordState::Syncing => "On its way to the server in a batch.".to_owned(),
@@ -203,19 +170,16 @@ fn next_step(entry: &ManifestEntry, reason: &Reason, now: u64) -> Vec<String> {
             _ => "Did not get through; it is safe here and tried again.".to_owned(),
         },
         RecordState::Quarantined => {
-            "Set aside: the server does not take it as it is, and a person has to decide:".to_owned()
+            "Set aside: the server does not take it as it is, and a person has to decide.".to_owned()
         }
     };
     let mut lines = vec![first];
-    match reason {
-        Reason::None => {}
-        Reason::Held(holder, holding) => lines.extend(held_back(holder.as_deref(), *holding)),
-        Reason::Turn(status) => lines.extend(match denied(entry, status) {
-            Some(told) => told.to_vec(),
-            None => turn(status),
-        }),
+    if let Some(waiting) = waiting {
+        lines.push(plain(&waiting.text).into_owned());
+        lines.extend(remedy(waiting));
     }
     if entry.state == RecordState::Quarantined {
+        let id = entry.id;
         for (verb, does) in [
             ("edit", "mend it and send it again"),
             ("retry", "send it again as it is"),
@@ -228,105 +192,77 @@ fn next_step(entry: &ManifestEntry, reason: &Reason, now: u64) -> Vec<String> {
     lines
 }
 
-fn held_back(holder: Option<&ManifestEntry>, id: RecordId) -> [String; 2] {
-    let state = holder.map_or("gone by now", |holder| holder.state.name());
-    let ends = match holder.map(|holder| holder.state) {
-        Some(RecordState::Quarantined) => "It waits until a person has decided about that one:",
-        _ => "It waits until that one got through, or a person has decided about it:",
-    };
-    [format!("Record {id} of its key goes first, and is {state}. {ends}"), format!("  fieldsync show {id}")]
-}
-
-/// Its batch is turned away while others get through, and what can be done about it.
-fn denied(entry: &ManifestEntry, status: &Status) -> Option<[String; 3]> {
-    let set = status.sync.denied.iter().find(|set| Some(set.batch_id) == entry.batch_id)?;
-    let said = plain(&error_text(&set.error)).into_owned();
-    Some([
-        format!(
-            "Its batch of {} is turned away again and again while others get through: {said}.",
-            count(set.records as u64, "record")
-        ),
-        "Something between here and the server objects to one of its records. The daemon looks for it; to decide about this one now:".to_owned(),
-        format!("  fieldsync quarantine add {}", entry.id),
-    ])
-}
-
-/// What the daemon does instead, and what can be done about it.
-fn turn(status: &Status) -> Vec<String> {
-    let mut lines = vec![format!("The daemon now: {}", plain(&status.sync.text))];
-    lines.extend(
-        match status.sync.phase {
-            Phase::Paused => Some("  fieldsync resume ends the pause."),
-            Phase::Waiting => Some("  fieldsync sync tries now."),
-            Phase::Deferred => Some("  fieldsync sync sends all the same, once."),
-            Phase::AuthRequired => Some(
-                "  Renew the token or the certificate, then: fieldsync sync; fieldsync doctor says more.",
-            ),
-            Phase::Misconfigured => Some("  Correct the configuration; fieldsync doctor says more."),
-            Phase::Offline => Some("  It goes on by itself when the link is back."),
-            Phase::Idle | Phase::Syncing => None,
+/// The command that ends a wait, or says more about it.
+fn remedy(waiting: &WaitingFor) -> Option<String> {
+    let remedy = match waiting.reason.known()? {
+        WaitingReason::Key => return waiting.held_by.map(|holder| format!("  fieldsync show {holder}")),
+        WaitingReason::Paused => "  fieldsync resume ends the pause.",
+        WaitingReason::Backoff | WaitingReason::ServerWait | WaitingReason::Breaker => {
+            "  fieldsync sync tries now."
         }
-        .map(str::to_owned),
-    );
-    lines
+        WaitingReason::Metered | WaitingReason::Battery => "  fieldsync sync sends all the same, once.",
+        WaitingReason::AuthRequired => {
+            "  Renew the token or the certificate, then: fieldsync sync; fieldsync doctor says more."
+        }
+        WaitingReason::Misconfigured => "  Correct the configuration; fieldsync doctor says more.",
+        WaitingReason::Disk => "  fieldsync doctor says more.",
+        WaitingReason::NextBatch
+        | WaitingReason::InBatch
+        | WaitingReason::Outcome
+        | WaitingReason::Offline
+        | WaitingReason::Review => return None,
+    };
+    Some(remedy.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{entry, run, status};
+    use super::super::testing::{entry, run};
     use super::*;
-    use crate::api::Counts;
-    use crate::api::samples::sample_report;
-    use crate::client::scripted::{Scripted, answer_step};
-    use crate::model::SizeRule;
-    use crate::model::{BatchId, DeniedSet, LastError};
+    use crate::api::OpenEnum;
+    use crate::api::samples::report;
+    use crate::client::scripted::{Scripted, answer};
+    use crate::model::{BatchId, SizeRule};
 
-    fn told(entry: &ManifestEntry, reason: &Reason) -> String {
-        next_step(entry, reason, 20_000).join("\n")
+    fn told(entry: &ManifestEntry, waiting: Option<&WaitingFor>) -> String {
+        next_step(entry, waiting, 20_000).join("\n")
     }
 
-    fn turn_at(phase: Phase, text: &str) -> Reason {
-        Reason::Turn(Box::new(status(phase, text, Counts::default())))
+    fn waiting(reason: WaitingReason, text: &str) -> WaitingFor {
+        WaitingFor { reason: reason.into(), until: None, held_by: None, text: text.to_owned() }
     }
 
     #[test]
     fn the_next_step_is_told_with_its_reason_and_what_can_be_done() {
         let mut record = entry(1, RecordState::Failed);
         record.next_attempt_at = Some(52_000);
+        let text = "The last attempt failed; the next one is at 00:00:52 UTC.";
         assert_eq!(
-            told(&record, &turn_at(Phase::Waiting, "Waiting 32 s to retry: 1 record waiting")),
+            told(&record, Some(&waiting(WaitingReason::Backoff, text))),
             "Did not get through; it is safe here and tried again in 32 s.\n\
-             The daemon now: Waiting 32 s to retry: 1 record waiting\n  fieldsync sync tries now."
+             The last attempt failed; the next one is at 00:00:52 UTC.\n  fieldsync sync tries now."
         );
         record.state = RecordState::Pending;
-        let text = told(&record, &turn_at(Phase::Paused, "Paused: 1 record waiting"));
+        let text = told(&record, Some(&waiting(WaitingReason::Paused, "Paused.")));
         assert!(text.ends_with("fieldsync resume ends the pause."), "{text}");
         record.state = RecordState::Quarantined;
-        let text = told(&record, &Reason::None);
-        assert!(text.contains(&format!("quarantine retry {}", record.id)), "{text}");
+        let text = told(&record, Some(&waiting(WaitingReason::Review, "Under review.")));
+        assert!(
+            text.contains("Under review.") && text.contains(&format!("quarantine retry {}", record.id)),
+            "{text}"
+        );
         let text = describe(&record, 20_000).join("\n");
         assert!(text.contains("rejected (HTTP 422) BAD_DATE: no such day"), "{text}");
     }
 
     #[test]
-    fn a_batch_that_is_denied_alone_is_named_with_what_was_said() {
-        let batch = BatchId::new();
-        let record = ManifestEntry { batch_id: Some(batch), ..entry(1, RecordState::Pending) };
-        let mut now = status(Phase::Syncing, "Syncing 45 of 150 records", Counts::default());
-        let error = LastError {
-            class: "unauthorized".into(),
-            http_status: Some(403),
-            code: None,
-            message: "the answer was HTTP 403".into(),
-            at: 12_000,
-        };
-        now.sync.denied = vec![DeniedSet { batch_id: batch, records: 13, denials: 3, error }];
-        let text = told(&record, &Reason::Turn(Box::new(now.clone())));
-        assert!(text.contains("Its batch of 13 records is turned away again and again"), "{text}");
-        assert!(text.contains("unauthorized (HTTP 403)"), "{text}");
-        assert!(text.ends_with(&format!("  fieldsync quarantine add {}", record.id)), "{text}");
-        let other = ManifestEntry { batch_id: Some(BatchId::new()), ..record };
-        assert!(!told(&other, &Reason::Turn(Box::new(now))).contains("turned away"));
+    fn a_daemon_that_does_not_say_why_or_says_it_in_a_new_word_is_understood() {
+        let record = entry(1, RecordState::Pending);
+        assert_eq!(told(&record, None), "Waits to be sent.");
+        let reason = OpenEnum::Unknown("moon_phase".into());
+        let text = "Waiting for the full \u{202e}moon.";
+        let full_moon = WaitingFor { reason, ..waiting(WaitingReason::NextBatch, text) };
+        assert_eq!(told(&record, Some(&full_moon)), "Waits to be sent.\nWaiting for the full \u{fffd}moon.");
     }
 
     #[test]
@@ -334,9 +270,9 @@ mod tests {
         let holder = entry(1, RecordState::Quarantined);
         let held = ManifestEntry { held_by: Some(holder.id), ..entry(2, RecordState::Pending) };
         let id = holder.id;
-        let text = told(&held, &Reason::Held(Some(Box::new(holder)), id));
-        assert!(text.contains(&format!("Record {id} of its key goes first, and is QUARANTINED.")), "{text}");
-        assert!(text.ends_with(&format!("  fieldsync show {id}")), "{text}");
+        let behind = WaitingFor { held_by: Some(id), ..waiting(WaitingReason::Key, "Behind another.") };
+        let text = told(&held, Some(&behind));
+        assert!(text.ends_with(&format!("Behind another.\n  fieldsync show {id}")), "{text}");
         let text = describe(&held, 20_000).join("\n");
         assert!(text.contains(&format!("Held by       {id}")), "{text}");
         let holds = ManifestEntry { holds: 3, ..entry(1, RecordState::Quarantined) };

@@ -62,8 +62,7 @@ fn show_says_why_a_record_waits_and_what_can_be_done() {
     daemon.post("/v1/pause", "").good(200);
     let id = daemon.enqueue_many(1).remove(0);
     let shown = daemon.cli(&["show", &id]).stdout;
-    let told =
-        "Waits to be sent.\nThe daemon now: Paused: 1 record waiting\n  fieldsync resume ends the pause.\n";
+    let told = "Waits to be sent.\nPaused: nothing is sent until an admin ends the pause.\n  fieldsync resume ends the pause.\n";
     assert!(shown.starts_with(told), "{shown}");
     daemon.post("/v1/resume", "").good(200);
     daemon.wait_until_done();
@@ -87,8 +86,8 @@ fn show_says_who_holds_a_record_back_and_which_attempts_are_no_longer_listed() {
     let second = &daemon.enqueue(&[record]).remove(0);
     let shown = daemon.cli(&["show", second]).stdout;
     let told = format!(
-        "Waits to be sent.\nRecord {first} of its key goes first, and is QUARANTINED. It waits until a person has \
-         decided about that one:\n  fieldsync show {first}\n"
+        "Waits to be sent.\nAn earlier record of its key, {first}, is under review and goes first: its submitter or an \
+         admin must decide about it.\n  fieldsync show {first}\n"
     );
     assert!(shown.starts_with(&told), "{shown}");
     // Sent again by a person, it is in a batch that did not come of the one before.
