@@ -9,7 +9,7 @@ use super::table::error_text;
 use super::words::{count, held, plain, size, stamp, when};
 use crate::api::batch_reasons::short_id;
 use crate::api::{BatchReport, WaitingFor, WaitingReason};
-use crate::client::{Client, ClientError, decode, with_query};
+use crate::client::{Client, ClientError, decode_json, with_query};
 use crate::clock::wall_ms;
 use crate::exit;
 use crate::model::{ManifestEntry, RecordId, RecordState};
@@ -40,8 +40,8 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Fa
         context.answer_line(&answer)?;
         return Ok(exit::DONE);
     }
-    let entry: ManifestEntry = decode(&answer)?;
-    let Besides { lineage, redacted, waiting_for } = decode(&answer)?;
+    let entry: ManifestEntry = decode_json(&answer)?;
+    let Besides { lineage, redacted, waiting_for } = decode_json(&answer)?;
     let now = wall_ms();
     for line in next_step(&entry, waiting_for.as_ref(), now) {
         context.text(line)?;
@@ -220,8 +220,8 @@ mod tests {
     use super::super::testing::{entry, run};
     use super::*;
     use crate::api::OpenEnum;
-    use crate::api::samples::report;
-    use crate::client::scripted::{Scripted, answer};
+    use crate::api::samples::sample_report;
+    use crate::client::scripted::{Scripted, answer_step};
     use crate::model::{BatchId, SizeRule};
 
     fn told(entry: &ManifestEntry, waiting: Option<&WaitingFor>) -> String {

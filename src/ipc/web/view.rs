@@ -3,11 +3,12 @@
 
 use serde::Serialize;
 
-use crate::api::Status;
+use crate::api::{Status, WaitingFor};
 use crate::ipc::error::ApiError;
 use crate::ipc::state::ApiState;
 use crate::ipc::status::StatusSources;
 use crate::model::{LastError, ManifestEntry, RecordId, RecordState};
+use crate::policy::waiting::under_review;
 use crate::store::Filter;
 
 const REVIEW_RECORDS_MAX: usize = 50;
@@ -56,6 +57,8 @@ struct ReviewEntry {
     #[serde(with = "crate::clock::as_rfc3339")]
     since: u64,
     why: &'static str,
+    /// As on the socket.
+    waiting_for: WaitingFor,
     last_error: Option<ReviewError>,
 }
 
@@ -80,6 +83,7 @@ impl ReviewEntry {
             holds: entry.holds,
             since: entry.updated_at,
             why: explain_review(entry.last_error.as_ref()),
+            waiting_for: under_review(),
             last_error: entry.last_error.map(|error| ReviewError {
                 class: error.class,
                 http_status: error.http_status,

@@ -25,7 +25,7 @@ fn the_status_is_that_of_the_socket_and_records_under_review_are_listed_with_the
     let entry = daemon.record(&id);
     let shown = json!({
         "id": id, "type": "Visits", "attempts": 1, "holds": 0, "since": entry["updated_at"],
-        "why": "The server rejects it.", "last_error": without_message(&entry["last_error"]),
+        "why": "The server rejects it.", "waiting_for": daemon.detail(&id)["waiting_for"], "last_error": without_message(&entry["last_error"]),
     });
     assert_eq!(review, json!({"records": [shown], "more": false, "retry": false}));
 }

@@ -36,6 +36,8 @@ fn a_record_is_retried_with_the_code_and_the_focus_goes_on_to_the_next() {
     let ids = visits(&daemon, 3);
     tab.wait_for_text("#records li:first-child .said", "NO_SUCH_ACCOUNT");
     assert_eq!(tab.texts("#records .why"), ["The server rejects it."; 3]);
+    let waits = daemon.detail(&ids[0])["waiting_for"]["text"].as_str().unwrap().to_owned();
+    assert_eq!(tab.texts("#records .waiting"), vec![waits; 3]);
     assert_eq!(tab.texts("#records .id")[0], format!("Id {}", ids[0]));
 
     tab.tap(RETRY);
