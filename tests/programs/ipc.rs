@@ -19,6 +19,7 @@ mod shares;
 mod status;
 mod submitters;
 mod telemetry;
+pub(crate) mod waiting;
 
 use serde_json::Value;
 

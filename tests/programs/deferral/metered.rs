@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 use zbus::connection;
 
+use crate::ipc::waiting::wait_for_reason;
 use crate::support::daemon::{Counts, Daemon, Home};
 use crate::support::process::Guard;
 use crate::support::server::{Reply, ScriptedServer};
@@ -95,9 +96,10 @@ fn records_wait_on_a_metered_network_until_there_is_another() {
     let manager = bus.manager(METERED);
     let daemon = bus.daemon(&Settings::for_server(&server.url()).with("connectivity.metered", "defer"));
     // Nothing goes out before it is known what that costs.
-    daemon.enqueue_many(3);
+    let id = daemon.enqueue_many(3).remove(0);
     is_metered(&daemon, true);
     let status = daemon.wait_for_phase("deferred");
+    wait_for_reason(&daemon, &id, "metered");
     assert_eq!(status["sync"]["text"], "Deferred on a metered network: 3 records waiting");
     assert_eq!(server.connections(), 0);
     manager.blocking_send(UNMETERED).unwrap();

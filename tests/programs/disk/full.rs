@@ -9,6 +9,7 @@ use crate::support::daemon::Daemon;
 use crate::support::http::Answer;
 use crate::support::loop_disk::LoopDisk;
 use crate::support::server::{Reply, ScriptedServer};
+use crate::support::wait::wait_for;
 
 const WAITING: usize = 2000;
 
@@ -175,4 +176,29 @@ fn a_drained_disk_takes_more_although_a_record_waits_behind_one_under_review() {
     });
     books.hand_over_until_taken(&daemon, 4, 100_000);
     wait_for_disk(&daemon, "ok");
+}
+
+#[test]
+#[ignore = "needs root and loop devices: cargo test --test programs disk:: -- --ignored"]
+fn a_disk_without_room_even_to_send_is_the_reason_why_a_record_waits() {
+    let (disk, server, mut books) = (LoopDisk::new(64), AbsentServer::new(), Books::default());
+    // Without a reserve, the other program takes the room that a settlement needs, too.
+    let daemon = Daemon::start(&settings(&disk, &server.url()).with("queue.disk_reserve", "0B"));
+    while books.acknowledged.len() < WAITING {
+        books.hand_over(&daemon, 100, 1000).good(201);
+    }
+    disk.fill(0);
+    let gateway = server.appear();
+    let path = format!("/v1/records/{}", books.acknowledged.iter().next().unwrap());
+    let waiting = wait_for("the disk as the reason", || {
+        // The file is opened again after each try, and cannot be read meanwhile.
+        let answer = daemon.get(&path);
+        let waiting = (answer.status == 200).then(|| answer.json()["waiting_for"].clone());
+        waiting.filter(|waiting| waiting["reason"] == "disk")
+    });
+    let text = "The disk under the queue is full: nothing is sent until an admin makes room on it.";
+    assert_eq!(waiting["text"], text);
+    disk.make_room();
+    daemon.wait_until_done();
+    books.assert_kept_by(&gateway);
 }

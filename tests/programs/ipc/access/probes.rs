@@ -116,6 +116,17 @@ impl Probe<'_> {
                     && error["code"] == "NO_SUCH_ACCOUNT"
                     && error.get("http_status").is_some()
             }),
+            "waiting_for of a record" => {
+                self.told_of_entry(|entry| entry["waiting_for"]["reason"] == "review")
+            }
+            "held_by and waiting_for.held_by of a record" => {
+                let Scene { held, .. } = self.scene;
+                self.told(&format!("/v1/records/{held}"), |entry| {
+                    let holder = &json!(reviewed);
+                    entry["waiting_for"]["reason"] == "key"
+                        && [&entry["held_by"], &entry["waiting_for"]["held_by"]] == [holder; 2]
+                })
+            }
             "last_error.message in record events" => self.told_by_event("record", |scene| {
                 let id = scene.another_reviewed();
                 Box::new(move |data: &Value| {
