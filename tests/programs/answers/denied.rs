@@ -177,27 +177,27 @@ fn everyone_is_denied(status: u16, look_up: &Reply) {
 }
 
 #[test]
-fn while_everyone_is_not_let_in_nothing_is_counted() {
+fn while_all_requests_are_denied_no_attempt_is_counted() {
     everyone_is_denied(401, &Reply::error(401, "AWAY"));
 }
 
 #[test]
-fn while_every_batch_is_not_let_in_nothing_is_counted_although_look_ups_are_answered() {
+fn while_all_batches_are_denied_no_attempt_is_counted_even_if_outcome_queries_succeed() {
     everyone_is_denied(401, &Reply::unknown_batch());
 }
 
 #[test]
-fn while_everyone_is_sent_away_for_a_time_nothing_is_counted() {
+fn while_all_requests_are_throttled_no_attempt_is_counted() {
     everyone_is_denied(503, &Reply::html(503));
 }
 
 #[test]
-fn while_every_batch_is_sent_away_for_a_time_nothing_is_counted_although_look_ups_are_answered() {
+fn while_all_batches_are_throttled_no_attempt_is_counted_even_if_outcome_queries_succeed() {
     everyone_is_denied(503, &Reply::unknown_batch());
 }
 
 #[test]
-fn a_large_set_that_is_denied_again_and_again_is_not_uploaded_again_and_again() {
+fn a_large_set_that_is_denied_repeatedly_is_not_uploaded_repeatedly() {
     const LARGE: usize = 256 << 10;
     let books = Ledger::default();
     let applied = books.clone();

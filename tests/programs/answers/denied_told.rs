@@ -89,7 +89,7 @@ fn the_credential_is_not_blamed_for_a_set_that_is_denied_while_others_get_throug
 }
 
 #[test]
-fn a_person_who_takes_the_record_out_of_a_denied_set_ends_it() {
+fn removing_the_record_from_a_denied_set_ends_the_denial() {
     let (server, daemon, id) = denied_alone();
     daemon.wait_until("the denied set", |status| status["sync"]["denied"][0]["denials"].as_u64() >= Some(5));
     // What is being sent right now is refused.

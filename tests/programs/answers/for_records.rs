@@ -55,7 +55,7 @@ fn a_record_that_the_server_wants_later_failed_and_is_sent_again() {
 }
 
 #[test]
-fn a_record_that_comes_back_by_itself_after_its_back_off_is_synced() {
+fn a_record_that_is_retried_after_its_back_off_is_synced() {
     let server = odd_one(Some(json!({"status": "retry"})));
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let ids = daemon.enqueue_many(3);
@@ -115,7 +115,7 @@ fn a_result_for_a_record_outside_of_the_batch_is_ignored_and_logged() {
 }
 
 #[test]
-fn the_same_record_twice_in_an_answer_is_settled_by_its_first_result() {
+fn the_same_record_twice_in_a_response_is_settled_by_its_first_result() {
     let server = ScriptedServer::at_first(1, |request| {
         let ids = request.ids();
         let results = json!([

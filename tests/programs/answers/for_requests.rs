@@ -87,7 +87,7 @@ fn a_batch_id_that_is_known_with_another_body_is_replaced_for_the_same_set() {
 }
 
 #[test]
-fn a_request_that_is_refused_is_split_down_to_the_record_at_fault_and_only_that_is_quarantined() {
+fn a_rejected_request_is_split_down_to_the_faulty_record_and_only_that_is_quarantined() {
     let server = ScriptedServer::start(|request| {
         let refused = request.is_batch() && request.text().contains("\"bad\"");
         if refused { Reply::error(422, "INVALID_DATA") } else { Reply::sound(request) }
@@ -106,7 +106,7 @@ fn a_request_that_is_refused_is_split_down_to_the_record_at_fault_and_only_that_
 }
 
 #[test]
-fn a_server_that_refuses_everything_quarantines_nothing() {
+fn a_server_that_rejects_everything_quarantines_nothing() {
     let server = ScriptedServer::start(|_| Reply::error(400, "NO"));
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     daemon.enqueue_many(3);
@@ -117,7 +117,7 @@ fn a_server_that_refuses_everything_quarantines_nothing() {
 }
 
 #[test]
-fn an_encoding_that_is_not_taken_is_given_up_and_the_same_batch_goes_plainly() {
+fn an_encoding_that_is_not_supported_is_given_up_and_the_same_batch_is_sent_plain() {
     let server = ScriptedServer::start(|request| {
         if request.header("content-encoding").is_empty() {
             Reply::sound(request)
@@ -178,7 +178,7 @@ fn a_connection_that_ends_before_the_body_was_read_loses_nothing() {
 }
 
 #[test]
-fn a_server_that_does_not_answer_is_looked_up_after_the_time_limit() {
+fn the_outcome_is_queried_after_the_time_limit_when_the_server_does_not_respond() {
     let server = ScriptedServer::start(Reply::sound);
     let mut ids = Vec::new();
     server.now(move |request| {
@@ -201,7 +201,7 @@ fn a_server_that_does_not_answer_is_looked_up_after_the_time_limit() {
 }
 
 #[test]
-fn without_look_up_a_batch_in_doubt_is_split_under_new_ids() {
+fn without_outcome_queries_an_ambiguous_batch_is_split_under_new_ids() {
     let server = ScriptedServer::start(Reply::sound);
     let mut first = true;
     server.now(move |request| {
@@ -225,7 +225,7 @@ fn without_look_up_a_batch_in_doubt_is_split_under_new_ids() {
 }
 
 #[test]
-fn a_limit_that_the_server_names_is_obeyed_from_then_on() {
+fn a_limit_from_the_server_is_respected_from_then_on() {
     let server = ScriptedServer::start(|request| Reply::sound(request).with("x-sync-max-records", "7"));
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     daemon.enqueue_many(60);

@@ -118,7 +118,7 @@ fn a_token_that_is_not_accepted_stops_the_run_until_it_is_replaced() {
 }
 
 #[test]
-fn a_wrong_address_stops_the_run_until_somebody_acts() {
+fn a_wrong_address_stops_the_run_until_the_configuration_changes() {
     let server = ScriptedServer::start(|_| Reply::text(404, "text/html", "<h1>Not Found</h1>"));
     let settings = Settings::for_server(&server.url()).with("retry.max_backoff", "10m");
     let daemon = Daemon::start(&settings);

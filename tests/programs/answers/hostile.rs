@@ -139,7 +139,7 @@ fn gzipped(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn json_that_is_huge_or_deep_is_believed_only_when_it_is_an_answer_of_the_allowed_size() {
+fn huge_or_deep_json_is_used_only_if_it_is_a_response_of_the_allowed_size() {
     meet(&[
         ("nearly the largest answer", Settled, |batch, ids| {
             let padding = "x".repeat(LARGEST - 2000);
@@ -202,7 +202,7 @@ fn json_of_the_wrong_shape_settles_nothing() {
 }
 
 #[test]
-fn results_count_for_records_of_the_batch_alone_and_the_first_one_for_each() {
+fn only_the_first_result_for_each_record_of_the_batch_counts() {
     meet(&[
         ("records that nobody knows", Nothing, |batch, _| {
             let strangers: Vec<String> = (0..1000).map(|_| uuid::Uuid::now_v7().to_string()).collect();
@@ -231,7 +231,7 @@ fn results_count_for_records_of_the_batch_alone_and_the_first_one_for_each() {
 }
 
 #[test]
-fn a_body_whose_framing_lies_settles_nothing() {
+fn a_body_with_false_framing_settles_nothing() {
     meet(&[
         ("a length that is too long", Nothing, |batch, ids| with_length(|length| length + 1, batch, ids)),
         ("a length that is far too long", Nothing, |batch, ids| with_length(|_| usize::MAX, batch, ids)),
@@ -270,7 +270,7 @@ fn a_body_whose_framing_lies_settles_nothing() {
 }
 
 #[test]
-fn a_head_that_is_absurd_settles_nothing() {
+fn an_absurd_response_head_settles_nothing() {
     meet(&[
         ("no HTTP at all", Nothing, |_, _| raw("\x16\x03\x01\x02\0\u{1}\0\u{fc}\x03\r\n\r\n")),
         ("HTTP without a head", Nothing, |batch, ids| raw(&sound(batch, ids))),
@@ -299,7 +299,7 @@ fn a_head_that_is_absurd_settles_nothing() {
 }
 
 #[test]
-fn an_answer_without_an_end_is_given_up() {
+fn a_response_without_an_end_is_given_up() {
     meet(&[
         ("chunks without an end", Nothing, |_, _| Reply::Endless),
         ("a body that drips", Nothing, |batch, ids| {
@@ -317,7 +317,7 @@ fn an_answer_without_an_end_is_given_up() {
 }
 
 #[test]
-fn hints_that_are_absurd_neither_stop_nor_harm_anybody() {
+fn absurd_hints_neither_stop_nor_harm_the_sync() {
     let ledger = Ledger::default();
     let books = ledger.clone();
     let server = ScriptedServer::start(move |request| {

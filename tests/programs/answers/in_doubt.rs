@@ -12,7 +12,7 @@ fn distinct(batches: &[Request]) -> HashSet<&str> {
 }
 
 #[test]
-fn a_batch_that_a_restart_found_in_flight_and_that_is_processed_without_end_goes_on_under_another_id() {
+fn a_batch_found_in_flight_at_a_restart_and_processed_without_end_continues_under_another_id() {
     for count in [1, 5] {
         let server = ScriptedServer::start(|_| Reply::Hang);
         let settings = Settings::for_server(&server.url())
@@ -65,13 +65,13 @@ fn applied_in_doubt(times: usize) {
 }
 
 #[test]
-fn a_look_up_that_fails_says_nothing_and_the_batch_keeps_its_id() {
+fn a_failed_outcome_query_proves_nothing_and_the_batch_keeps_its_id() {
     applied_in_doubt(1);
     applied_in_doubt(2);
 }
 
 #[test]
-fn a_look_up_that_failed_is_made_again_when_the_batch_fails_once_more() {
+fn a_failed_outcome_query_is_repeated_when_the_batch_fails_again() {
     let ledger = Ledger::default();
     let books = ledger.clone();
     let mut look_ups = 0;

@@ -6,7 +6,7 @@ use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 
 #[test]
-fn a_replica_that_refuses_every_fifth_request_sets_nothing_aside() {
+fn a_replica_that_rejects_every_fifth_request_quarantines_nothing() {
     const RECORDS: u64 = 60;
     let books = Ledger::default();
     let ledger = books.clone();

@@ -32,7 +32,7 @@ fn answered_with(status: u16, settles: impl Fn(&Value) -> bool, attempts: (u64, 
 }
 
 #[test]
-fn what_may_have_been_applied_is_failed_at_once_and_looked_up() {
+fn an_ambiguous_batch_fails_at_once_and_its_outcome_is_queried() {
     for (status, class) in [
         (408, "timeout"),
         (504, "timeout"),
@@ -50,14 +50,14 @@ fn what_may_have_been_applied_is_failed_at_once_and_looked_up() {
 }
 
 #[test]
-fn who_is_not_let_in_stops_without_an_attempt() {
+fn a_denied_device_stops_without_counting_an_attempt() {
     for status in [401, 403] {
         answered_with(status, |status| status["sync"]["phase"] == "auth_required", (0, 1));
     }
 }
 
 #[test]
-fn the_wrong_place_stops_without_an_attempt() {
+fn a_wrong_endpoint_stops_the_run_without_counting_an_attempt() {
     // 415 for a body that is not encoded is one of them.
     for status in [404, 405, 410, 415, 501] {
         answered_with(status, |status| status["sync"]["phase"] == "misconfigured", (0, 1));
@@ -72,7 +72,7 @@ fn redirects_are_a_captive_portal_whatever_their_kind() {
 }
 
 #[test]
-fn any_refusal_is_split_down_to_the_record_at_fault() {
+fn any_rejection_is_split_down_to_the_faulty_record() {
     for status in [400, 402, 406, 418, 451] {
         let server = ScriptedServer::start(move |request| {
             let refused = request.is_batch() && request.text().contains("\"bad\"");

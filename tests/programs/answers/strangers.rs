@@ -10,7 +10,7 @@ use crate::support::settings::Settings;
 const HINT: &str = "x-sync-max-records";
 
 #[test]
-fn a_limit_that_a_stranger_names_is_not_obeyed() {
+fn a_limit_from_a_stranger_is_ignored() {
     for stranger in [
         Reply::html(200),
         Reply::html(504),
@@ -31,7 +31,7 @@ fn a_limit_that_a_stranger_names_is_not_obeyed() {
 }
 
 #[test]
-fn a_limit_that_the_server_names_holds_until_an_answer_comes_without_it() {
+fn a_limit_from_the_server_holds_until_a_response_comes_without_it() {
     let mut answers = 0;
     let server = ScriptedServer::start(move |request| {
         answers += u32::from(request.is_batch());
@@ -45,7 +45,7 @@ fn a_limit_that_the_server_names_holds_until_an_answer_comes_without_it() {
 }
 
 #[test]
-fn a_limit_that_the_server_names_does_not_outlive_the_process() {
+fn a_limit_from_the_server_does_not_outlive_the_process() {
     let server = ScriptedServer::start(|request| Reply::sound(request).with(HINT, "7"));
     let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(20));
     daemon.paused(|daemon| daemon.enqueue_many(27));

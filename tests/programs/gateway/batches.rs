@@ -14,7 +14,7 @@ use crate::support::http::statuses;
 use crate::support::wait::{directory, wait_for};
 
 #[test]
-fn a_batch_is_applied_once_and_its_answer_is_replayed_ever_after() {
+fn a_batch_is_applied_once_and_its_response_is_replayed_from_then_on() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     let mut batch = Batch::of(&[r#"{ "Subject" : "Site visit",  "Amount":120.50 }"#, "{\"a\":\n1}"]);
@@ -51,7 +51,7 @@ fn a_batch_is_applied_once_and_its_answer_is_replayed_ever_after() {
 }
 
 #[test]
-fn a_batch_id_that_comes_with_another_body_is_refused() {
+fn a_batch_id_with_another_body_is_rejected() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     let batch = Batch::of(&["{}"]);
@@ -69,7 +69,7 @@ fn a_batch_id_that_comes_with_another_body_is_refused() {
 }
 
 #[test]
-fn while_a_batch_is_being_processed_a_resend_gets_409_and_a_look_up_202() {
+fn while_a_batch_is_in_flight_a_resend_gets_409_and_an_outcome_query_202() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &["--record-cost", "400ms"]);
     let batch = Batch::of(&["{}", "{}"]);
@@ -100,7 +100,7 @@ fn while_a_batch_is_being_processed_a_resend_gets_409_and_a_look_up_202() {
 }
 
 #[test]
-fn a_record_that_comes_again_in_another_batch_is_a_duplicate() {
+fn a_record_that_arrives_again_in_another_batch_is_a_duplicate() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     let first = Batch::of(&["{\"n\":1}", "{\"n\":2}"]);
@@ -115,7 +115,7 @@ fn a_record_that_comes_again_in_another_batch_is_a_duplicate() {
 }
 
 #[test]
-fn a_record_id_that_comes_with_other_content_is_a_conflict_and_not_applied() {
+fn a_record_id_with_other_content_is_a_conflict_and_not_applied() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     let first = Batch::of(&["{\"n\":1}"]);
@@ -182,7 +182,7 @@ fn batches_that_arrive_together_and_share_records_apply_each_record_once() {
 }
 
 #[test]
-fn a_batch_that_never_came_or_came_from_another_device_is_unknown() {
+fn a_batch_that_never_arrived_or_came_from_another_device_is_unknown() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     let mut batch = Batch::of(&["{}"]);
@@ -194,7 +194,7 @@ fn a_batch_that_never_came_or_came_from_another_device_is_unknown() {
 }
 
 #[test]
-fn compressed_bodies_are_taken_and_the_encoding_does_not_make_another_batch() {
+fn compressed_bodies_are_accepted_and_the_encoding_does_not_make_another_batch() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     let batch = Batch::of(&["{\"text\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}"]);
@@ -215,7 +215,7 @@ fn compressed_bodies_are_taken_and_the_encoding_does_not_make_another_batch() {
 }
 
 #[test]
-fn answers_and_records_outlive_a_restart() {
+fn responses_and_records_outlive_a_restart() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     let batch = Batch::of(&["{}"]);
@@ -230,7 +230,7 @@ fn answers_and_records_outlive_a_restart() {
 }
 
 #[test]
-fn an_answer_is_forgotten_after_its_time_and_a_record_never() {
+fn a_response_is_deleted_after_its_retention_and_a_record_never() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &["--keep-answers", "1s"]);
     let batch = Batch::of(&["{}"]);
@@ -243,7 +243,7 @@ fn an_answer_is_forgotten_after_its_time_and_a_record_never() {
 }
 
 #[test]
-fn a_ledger_of_many_pages_is_listed_whole_and_in_order() {
+fn a_ledger_of_many_pages_is_listed_completely_and_in_order() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     let large = format!("{{\"text\":\"{}\"}}", "x".repeat(400_000));

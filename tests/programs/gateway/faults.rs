@@ -20,7 +20,7 @@ fn settled(gateway: &Gateway, batch: &Batch) -> Vec<RecordStatus> {
 }
 
 #[test]
-fn past_the_time_limit_the_client_gets_504_and_the_outcome_is_found_later() {
+fn after_the_time_limit_the_client_gets_504_and_the_outcome_is_available_later() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &["--time-limit", "100ms", "--record-cost", "300ms"]);
     let batch = Batch::of(&["{}", "{}"]);
@@ -35,7 +35,7 @@ fn past_the_time_limit_the_client_gets_504_and_the_outcome_is_found_later() {
 }
 
 #[test]
-fn batches_that_cost_time_are_worked_on_side_by_side() {
+fn slow_batches_are_processed_concurrently() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &["--record-cost", "500ms"]);
     thread::scope(|scope| {
@@ -64,7 +64,7 @@ fn a_client_that_hangs_up_does_not_stop_its_batch() {
 }
 
 #[test]
-fn a_body_that_never_becomes_whole_is_no_batch() {
+fn an_incomplete_body_is_not_a_batch() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     let batch = Batch::of(&["{}"]);
@@ -79,7 +79,7 @@ fn a_body_that_never_becomes_whole_is_no_batch() {
 }
 
 #[test]
-fn of_the_requests_that_fail_at_random_some_are_processed_all_the_same() {
+fn some_of_the_requests_that_fail_at_random_are_processed_nevertheless() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &["--fail-rate", "1.0"]);
     let batches: Vec<Batch> = (0..40).map(|_| Batch::of(&["{}"])).collect();
@@ -103,7 +103,7 @@ fn of_the_requests_that_fail_at_random_some_are_processed_all_the_same() {
 }
 
 #[test]
-fn a_batch_with_a_record_that_hangs_is_cut_off_and_then_forgotten() {
+fn a_batch_with_a_record_that_hangs_times_out_and_is_then_dropped() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &["--time-limit", "150ms", "--hang-on", "poison"]);
     let batch = Batch::of(&["{}", "{\"text\":\"the poison one\"}", "{}"]);
@@ -121,7 +121,7 @@ fn a_batch_with_a_record_that_hangs_is_cut_off_and_then_forgotten() {
 }
 
 #[test]
-fn a_record_to_be_rejected_is_rejected_alone_and_stays_so() {
+fn a_record_that_is_to_be_rejected_is_rejected_alone_every_time() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &["--reject-on", "bad amount"]);
     let batch = Batch::of(&["{}", "{\"text\":\"bad amount\"}", "[1]", "7", "{}"]);
@@ -140,7 +140,7 @@ fn a_record_to_be_rejected_is_rejected_alone_and_stays_so() {
 }
 
 #[test]
-fn without_look_up_the_gateway_answers_as_a_server_that_never_heard_of_it() {
+fn without_outcome_queries_the_gateway_behaves_like_a_server_that_lacks_them() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &["--no-lookup"]);
     let batch = Batch::of(&["{}"]);

@@ -29,22 +29,22 @@ fn batch_of(records: usize) -> Batch {
 }
 
 /// The ids in the order in which they were first forwarded.
-fn handed_on(server: &ScriptedServer) -> Vec<String> {
+fn forwarded_ids(server: &ScriptedServer) -> Vec<String> {
     let mut seen = HashSet::new();
     server.requests().iter().flat_map(Request::ids).filter(|id| seen.insert(id.clone())).collect()
 }
 
 #[track_caller]
-fn wait_until_handed_on(server: &ScriptedServer, gateway: &Gateway) {
+fn wait_until_forwarded(server: &ScriptedServer, gateway: &Gateway) {
     let ledger: Vec<String> = gateway.applied_ids().iter().map(ToString::to_string).collect();
     wait_for("all records to be forwarded", || {
-        (gateway.metric(WAITING) == 0 && handed_on(server).len() == ledger.len()).then_some(())
+        (gateway.metric(WAITING) == 0 && forwarded_ids(server).len() == ledger.len()).then_some(())
     });
-    assert_eq!(handed_on(server), ledger);
+    assert_eq!(forwarded_ids(server), ledger);
 }
 
 #[test]
-fn records_are_handed_on_in_the_promised_form_and_order() {
+fn records_are_forwarded_in_the_promised_form_and_order() {
     let server = ScriptedServer::start(taken);
     let directory = directory();
     let token = directory.path().join("token");
@@ -53,7 +53,7 @@ fn records_are_handed_on_in_the_promised_form_and_order() {
     let mut batch = Batch::of(&[r#"{ "Amount":120.50 }"#, "{\"a\":\n1}"]);
     batch.records[0].key = Some("account-17".into());
     gateway.post(&batch).batch();
-    wait_until_handed_on(&server, &gateway);
+    wait_until_forwarded(&server, &gateway);
     assert_eq!(gateway.metric(FORWARDED), 2);
 
     let requests = server.requests();
@@ -71,12 +71,12 @@ fn records_are_handed_on_in_the_promised_form_and_order() {
     // What was not applied is not forwarded.
     gateway.post(&batch.again()).batch();
     gateway.post(&batch_of(1)).batch();
-    wait_until_handed_on(&server, &gateway);
+    wait_until_forwarded(&server, &gateway);
     assert_eq!(server.requests().iter().map(|request| request.records().len()).sum::<usize>(), 3);
 }
 
 #[test]
-fn devices_do_not_wait_for_those_whom_records_are_handed_on_to() {
+fn devices_do_not_wait_for_the_forwarding_target() {
     let gate = Gate::default();
     let held = gate.clone();
     let server = ScriptedServer::start(move |request| taken(request).held_by(&held));
@@ -88,12 +88,12 @@ fn devices_do_not_wait_for_those_whom_records_are_handed_on_to() {
     server.wait_for_batches(1);
     assert_eq!(gateway.metric(FORWARDED), 0);
     gate.open();
-    wait_until_handed_on(&server, &gateway);
+    wait_until_forwarded(&server, &gateway);
     assert!(server.sizes().iter().all(|size| *size <= 10), "{:?}", server.sizes());
 }
 
 #[test]
-fn what_is_not_taken_is_sent_again_until_it_is_and_nothing_overtakes_it() {
+fn records_that_are_not_accepted_are_sent_again_and_later_ones_wait() {
     let mut requests = 0;
     let server = ScriptedServer::start(move |request| {
         requests += 1;
@@ -113,7 +113,7 @@ fn what_is_not_taken_is_sent_again_until_it_is_and_nothing_overtakes_it() {
     for _ in 0..3 {
         gateway.post(&batch_of(4)).batch();
     }
-    wait_until_handed_on(&server, &gateway);
+    wait_until_forwarded(&server, &gateway);
     let requests = server.requests();
     // The same body has the same key, another one another.
     for pair in requests.windows(2) {
@@ -125,7 +125,7 @@ fn what_is_not_taken_is_sent_again_until_it_is_and_nothing_overtakes_it() {
 }
 
 #[test]
-fn what_was_not_taken_comes_again_with_the_same_body_and_key_although_more_waits_by_then() {
+fn a_body_that_was_not_accepted_is_repeated_with_its_key_although_more_records_wait() {
     let gate = Gate::default();
     let held = gate.clone();
     let mut requests = 0;
@@ -143,7 +143,7 @@ fn what_was_not_taken_comes_again_with_the_same_body_and_key_although_more_waits
     server.wait_for_batches(1);
     gateway.post(&batch_of(3)).batch();
     gate.open();
-    wait_until_handed_on(&server, &gateway);
+    wait_until_forwarded(&server, &gateway);
     let requests = server.requests();
     for again in &requests[1..3] {
         assert_eq!(again.body, requests[0].body);
@@ -152,7 +152,7 @@ fn what_was_not_taken_comes_again_with_the_same_body_and_key_although_more_waits
 }
 
 #[test]
-fn what_is_taken_is_taken_although_the_answer_never_ends() {
+fn a_2xx_counts_although_the_response_never_ends() {
     let mut requests = 0;
     let server = ScriptedServer::start(move |request| {
         requests += 1;
@@ -164,12 +164,12 @@ fn what_is_taken_is_taken_although_the_answer_never_ends() {
     gateway.post(&batch_of(2)).batch();
     wait_for("the records to be taken", || (gateway.metric(FORWARDED) == 2).then_some(()));
     gateway.post(&batch_of(1)).batch();
-    wait_until_handed_on(&server, &gateway);
+    wait_until_forwarded(&server, &gateway);
     assert_eq!(server.sizes(), [2, 1]);
 }
 
 #[test]
-fn a_token_that_is_let_in_no_more_is_read_again_and_nothing_is_split() {
+fn a_token_that_is_no_longer_valid_is_read_again_and_nothing_is_split() {
     let server = ScriptedServer::start(|request| {
         if request.header("authorization") == "Bearer new" { taken(request) } else { Reply::error(401, "NO") }
     });
@@ -180,12 +180,12 @@ fn a_token_that_is_let_in_no_more_is_read_again_and_nothing_is_split() {
     gateway.post(&batch_of(4)).batch();
     server.wait_for_batches(2);
     fs::write(&token, "new\n").unwrap();
-    wait_until_handed_on(&server, &gateway);
+    wait_until_forwarded(&server, &gateway);
     assert!(server.sizes().iter().all(|size| *size == 4), "{:?}", server.sizes());
 }
 
 #[test]
-fn a_refused_record_holds_back_what_came_after_it_and_is_named() {
+fn a_rejected_record_blocks_later_ones_and_is_named() {
     let server = ScriptedServer::start(|request| {
         if request.text().contains("\"n\":5") { Reply::error(422, "NOT_LIKED") } else { taken(request) }
     });
@@ -209,11 +209,11 @@ fn a_refused_record_holds_back_what_came_after_it_and_is_named() {
     assert!(!fs::read_to_string(&log).unwrap().contains("NOT_LIKED"));
     // Once it is taken, all goes on.
     server.now(taken);
-    wait_until_handed_on(&server, &gateway);
+    wait_until_forwarded(&server, &gateway);
 }
 
 #[test]
-fn what_waits_to_be_handed_on_outlives_a_crash() {
+fn records_to_be_forwarded_outlive_a_crash() {
     let server = ScriptedServer::start(|_| Reply::text(503, "text/plain", "later"));
     let directory = directory();
     let gateway = start(directory.path(), &server, &["--forward-max-records", "7"]);
@@ -238,12 +238,12 @@ fn what_waits_to_be_handed_on_outlives_a_crash() {
     assert_eq!(gateway.metric(FORWARDED), 14);
     gateway.kill();
     let gateway = start(directory.path(), &server, &["--forward-max-records", "7"]);
-    wait_until_handed_on(&server, &gateway);
+    wait_until_forwarded(&server, &gateway);
     assert_eq!(gateway.metric(FORWARDED), 36, "what was taken is not sent again");
 }
 
 #[test]
-fn a_gateway_that_ends_in_order_does_not_wait_for_those_whom_records_are_handed_on_to() {
+fn a_gateway_that_shuts_down_does_not_wait_for_the_forwarding_target() {
     let server = ScriptedServer::start(|_| Reply::Hang);
     let directory = directory();
     let gateway = start(directory.path(), &server, &[]);
@@ -254,7 +254,7 @@ fn a_gateway_that_ends_in_order_does_not_wait_for_those_whom_records_are_handed_
 }
 
 #[test]
-fn over_tls_records_go_to_those_alone_whom_the_system_trusts() {
+fn over_tls_records_are_forwarded_only_to_a_server_that_the_system_trusts() {
     let directory = directory();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();

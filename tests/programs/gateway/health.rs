@@ -11,14 +11,14 @@ use crate::support::postgres::ledger_in;
 use crate::support::wait::directory;
 
 #[test]
-fn a_gateway_whose_ledger_answers_is_well() {
+fn a_gateway_whose_ledger_responds_is_healthy() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     assert_eq!(gateway.get("/healthz").good(200), json!({"status": "ok"}));
 }
 
 #[test]
-fn the_log_tells_the_story_of_each_batch_without_payload_and_token() {
+fn the_log_has_a_line_for_each_batch_without_payload_and_token() {
     let directory = directory();
     let token = directory.path().join("token");
     fs::write(&token, "s3cret-token\n").unwrap();
@@ -56,7 +56,7 @@ fn the_log_tells_the_story_of_each_batch_without_payload_and_token() {
 }
 
 #[test]
-fn lines_that_systemd_gathers_for_the_journal_say_how_grave_they_are() {
+fn lines_that_systemd_collects_for_the_journal_have_their_priority() {
     let directory = directory();
     let log = directory.path().join("log");
     let mut command = command(&ledger_in(directory.path()), ANY_PORT, &[]);

@@ -36,7 +36,7 @@ fn a_crash_during_processing_leaves_nothing_half_applied_and_a_resend_applies_on
 }
 
 #[test]
-fn whenever_it_crashes_a_batch_is_known_whole_or_not_at_all() {
+fn whenever_it_crashes_a_batch_is_known_completely_or_not_at_all() {
     const ROUNDS: u64 = 6;
     const SENDERS: usize = 4;
     let directory = directory();
@@ -99,7 +99,7 @@ fn send_until_it_dies(gateway: &Gateway) -> (Vec<Batch>, Vec<Uuid>) {
 }
 
 #[test]
-fn a_second_gateway_on_the_same_store_is_refused() {
+fn a_second_gateway_on_the_same_store_fails_to_start() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     let store = directory.path().join("ledger.redb");
@@ -112,7 +112,7 @@ fn a_second_gateway_on_the_same_store_is_refused() {
 }
 
 #[test]
-fn a_port_in_use_is_refused() {
+fn a_port_in_use_is_an_error() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     let other = directory.path().join("other.redb");
@@ -123,7 +123,7 @@ fn a_port_in_use_is_refused() {
 }
 
 #[test]
-fn what_cannot_be_a_ledger_or_a_token_is_refused_as_configuration() {
+fn a_file_that_cannot_be_a_ledger_or_a_token_is_a_configuration_error() {
     let directory = directory();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("notes.txt"), "not a ledger at all\n").unwrap();
@@ -166,7 +166,7 @@ fn what_cannot_be_a_ledger_or_a_token_is_refused_as_configuration() {
 }
 
 #[test]
-fn both_signals_to_stop_end_it_at_once_when_nothing_is_in_flight() {
+fn sigterm_and_sigint_end_it_at_once_when_nothing_is_in_flight() {
     let directory = directory();
     for signal in ["TERM", "INT"] {
         let gateway = Gateway::start(directory.path(), &[]);
@@ -193,7 +193,7 @@ fn sigterm_lets_the_request_in_flight_finish() {
 }
 
 #[test]
-fn the_metrics_count_what_was_answered() {
+fn the_metrics_count_responses_and_results() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &["--reject-on", "bad"]);
     let batch = Batch::of(&["{}", "{}", "{\"text\":\"bad\"}"]);
@@ -223,7 +223,7 @@ fn the_metrics_count_what_was_answered() {
 }
 
 #[test]
-fn a_mistyped_url_of_a_database_is_refused_without_a_word_of_its_password() {
+fn a_mistyped_database_url_is_rejected_without_showing_its_password() {
     for store in [
         "postgress://crm:s3cret@db/sync",
         "postgres:/crm:s3cret@db/sync",

@@ -95,7 +95,7 @@ fn malformed_requests() -> Vec<(u16, &'static str, Change)> {
 }
 
 #[test]
-fn every_malformed_request_is_refused_with_a_code_and_a_precise_message() {
+fn every_malformed_request_is_rejected_with_a_code_and_a_precise_message() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &["--max-body-bytes", "100000"]);
     for (status, message, change) in malformed_requests() {
@@ -132,7 +132,7 @@ fn first_record_twice(text: &str) -> String {
 }
 
 #[test]
-fn a_body_without_a_length_is_cut_at_the_limit_too() {
+fn a_body_without_a_length_is_limited_too() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &["--max-body-bytes", "1KiB"]);
     let batch = Batch::of(&["{}"]);
@@ -147,7 +147,7 @@ fn a_body_without_a_length_is_cut_at_the_limit_too() {
 }
 
 #[test]
-fn a_look_up_needs_a_device_and_a_batch_id() {
+fn an_outcome_query_needs_a_device_and_a_batch_id() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     let (batch, device) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
@@ -165,7 +165,7 @@ fn a_look_up_needs_a_device_and_a_batch_id() {
 }
 
 #[test]
-fn other_paths_and_methods_are_refused_in_the_same_shape() {
+fn other_paths_and_methods_are_rejected_in_the_same_format() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &["--path", "/sync/"]);
     let batch = Batch::of(&["{}"]);
@@ -180,7 +180,7 @@ fn other_paths_and_methods_are_refused_in_the_same_shape() {
 }
 
 #[test]
-fn with_a_token_nobody_gets_in_without_it() {
+fn if_a_token_is_required_no_request_passes_without_it() {
     let directory = directory();
     let token_file = directory.path().join("token");
     fs::write(&token_file, "s3cret-token\n").unwrap();

@@ -12,7 +12,7 @@ use crate::support::gateway::Gateway;
 use crate::support::wait::directory;
 
 #[test]
-fn with_a_certificate_it_speaks_http_1_1_over_tls() {
+fn with_a_certificate_it_serves_http_1_1_over_tls() {
     let directory = directory();
     let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();

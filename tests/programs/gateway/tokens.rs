@@ -72,7 +72,7 @@ fn hashed(token: &str) -> String {
 }
 
 #[test]
-fn a_token_of_one_device_lets_in_that_device_alone() {
+fn a_token_of_one_device_admits_only_that_device() {
     let [mine, other] = [Batch::of(&["{}"]), Batch::of(&["{}"])];
     let lines = format!(
         "# tokens\n\n{} mine-token\r\n  {}\tsha256:{}\n",
@@ -141,7 +141,7 @@ fn several_tokens_are_valid_at_once_and_are_replaced_without_a_restart() {
 }
 
 #[test]
-fn a_token_file_with_a_mistake_is_refused_by_its_line_and_without_its_secrets() {
+fn a_token_file_with_a_mistake_is_rejected_with_its_line_and_without_its_secrets() {
     let device = Uuid::new_v4();
     for (lines, reason) in [
         ("s3cret\nnot-a-device s3cret\n".to_owned(), "line 2"),
@@ -161,7 +161,7 @@ fn a_token_file_with_a_mistake_is_refused_by_its_line_and_without_its_secrets() 
 }
 
 #[test]
-fn a_daemon_with_the_token_of_another_device_waits_and_sets_nothing_aside() {
+fn a_daemon_with_the_token_of_another_device_waits_and_quarantines_nothing() {
     let other = Uuid::new_v4();
     let tokens = Tokens::with(&format!("{other} sesame-open\n"));
     let gateway = tokens.start();
@@ -196,7 +196,7 @@ fn a_daemon_with_the_token_of_another_device_waits_and_sets_nothing_aside() {
 }
 
 #[test]
-fn a_record_id_that_another_device_used_first_has_a_code_and_words_of_its_own() {
+fn a_record_id_that_another_device_used_first_has_its_own_code_and_message() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     let owner = Batch::of(&["{\"n\":1}"]);

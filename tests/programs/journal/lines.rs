@@ -57,7 +57,7 @@ fn nobody_waits_for_a_reader_of_standard_error() {
 }
 
 #[test]
-fn lines_that_systemd_gathers_for_the_journal_say_how_grave_they_are() {
+fn lines_that_systemd_collects_for_the_journal_have_their_priority() {
     let home = Home::new(&Settings::default().with("log.level", "info"));
     let mut command = home.command();
     let log = std::fs::metadata(home.path("log")).unwrap();

@@ -51,7 +51,7 @@ fn a_server_over_tls_may_be_named_by_a_name_that_ends_in_a_dot() {
 }
 
 #[test]
-fn a_certificate_for_another_address_is_not_believed() {
+fn a_certificate_for_another_address_is_not_trusted() {
     let issued = Issued::for_names(&["::2", "localhost"]);
     let peer = speaking_tls(TcpListener::bind("[::1]:0").unwrap(), issued.server(false));
     let home = Home::new(&Settings::default());

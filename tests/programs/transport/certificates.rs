@@ -75,7 +75,7 @@ fn trusting(shown: &SelfSigned) -> (Daemon, super::peer::Peer) {
 }
 
 #[test]
-fn a_certificate_that_is_refused_is_explained_with_what_to_do() {
+fn a_rejected_certificate_is_explained_with_a_remedy() {
     type Change = fn(&mut CertificateParams);
     let changed = |change: Change| SelfSigned::new(change);
     for (shown, what, remedy) in [
@@ -127,7 +127,7 @@ fn a_certificate_that_is_refused_is_explained_with_what_to_do() {
 }
 
 #[test]
-fn a_self_signed_certificate_that_is_no_authority_is_believed_once_it_is_named() {
+fn a_self_signed_certificate_that_is_not_an_authority_is_trusted_once_it_is_configured() {
     let (daemon, _peer) = trusting(&SelfSigned::new(|_| {}));
     daemon.enqueue_many(3);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(3), "{}", daemon.log());

@@ -82,7 +82,7 @@ fn deaf() -> Peer {
 }
 
 #[test]
-fn a_batch_that_cannot_have_left_whole_was_not_sent() {
+fn a_batch_that_cannot_have_left_completely_was_not_sent() {
     let peer = deaf();
     let daemon = Daemon::start(&Settings::for_server(&peer.url()).with("server.stall_timeout", "300ms"));
     let ids = daemon.enqueue(&[json!({"type": "T", "payload": {"text": "x".repeat(900_000)}})]);
@@ -97,7 +97,7 @@ fn a_batch_that_cannot_have_left_whole_was_not_sent() {
 }
 
 #[test]
-fn a_batch_that_left_whole_is_in_doubt_although_nothing_of_it_was_confirmed() {
+fn a_batch_that_left_completely_is_ambiguous_even_if_nothing_was_confirmed() {
     let peer = deaf();
     let daemon = Daemon::start(&Settings::for_server(&peer.url()).with("server.stall_timeout", "300ms"));
     let ids = daemon.enqueue_many(1);

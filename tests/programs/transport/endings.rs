@@ -18,7 +18,7 @@ fn connections_after(reply: impl Fn(&Request) -> Reply + Send + 'static) -> u32 
 }
 
 #[test]
-fn after_an_answer_that_speaks_against_the_server_the_next_request_makes_a_connection() {
+fn after_a_response_that_discredits_the_server_the_next_request_opens_a_connection() {
     for reply in [
         Reply::error(503, "LATER"),
         Reply::error(503, "LATER").with("retry-after", "0"),
@@ -36,7 +36,7 @@ fn after_an_answer_that_speaks_against_the_server_the_next_request_makes_a_conne
 }
 
 #[test]
-fn an_answer_about_the_request_leaves_the_connection_as_it_is() {
+fn a_response_about_the_request_keeps_the_connection() {
     for status in [400, 409, 413, 415, 422] {
         assert_eq!(connections_after(move |_| Reply::error(status, "SO")), 1, "{status}");
     }

@@ -49,22 +49,22 @@ fn is_given_up(hint: &'static str) {
 }
 
 #[test]
-fn after_early_hints_no_request_gets_the_answer_of_an_earlier_one() {
+fn after_early_hints_no_request_gets_the_response_to_an_earlier_one() {
     is_given_up("HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n");
 }
 
 #[test]
-fn after_a_hint_to_go_on_no_request_gets_the_answer_of_an_earlier_one() {
+fn after_100_continue_no_request_gets_the_response_to_an_earlier_one() {
     is_given_up("HTTP/1.1 100 Continue\r\n\r\n");
 }
 
 #[test]
-fn after_a_sign_of_life_no_request_gets_the_answer_of_an_earlier_one() {
+fn after_102_processing_no_request_gets_the_response_to_an_earlier_one() {
     is_given_up("HTTP/1.1 102 Processing\r\n\r\n");
 }
 
 #[test]
-fn a_redirect_that_does_not_say_how_long_it_is_is_a_portals_all_the_same() {
+fn a_redirect_without_a_length_is_still_a_captive_portal() {
     let redirect = "HTTP/1.1 302 Found\r\nlocation: http://hotel.example/\r\n\r\n<h1>Welcome</h1>";
     let server = ScriptedServer::at_first(1, |_| Reply::Raw(redirect.into()));
     let daemon = Daemon::start(&Settings::for_server(&server.url()));

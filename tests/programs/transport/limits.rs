@@ -72,7 +72,7 @@ fn a_body_that_only_trickles_is_given_up_as_too_slow() {
 }
 
 #[test]
-fn a_server_that_says_nothing_takes_too_long() {
+fn a_server_that_does_not_respond_times_out() {
     fails_once(
         |settings| settings.with("server.request_timeout", "100ms"),
         after_a_batch(|_, _| {}),
@@ -81,7 +81,7 @@ fn a_server_that_says_nothing_takes_too_long() {
 }
 
 #[test]
-fn an_answer_that_does_not_go_on_is_a_lost_connection() {
+fn a_response_that_stalls_is_a_lost_connection() {
     fails_once(
         |settings| settings.with("server.answer_timeout", "300ms"),
         after_a_batch(|talk, _| talk.say(HEAD).unwrap()),
@@ -90,7 +90,7 @@ fn an_answer_that_does_not_go_on_is_a_lost_connection() {
 }
 
 #[test]
-fn an_answer_that_drips_is_a_lost_connection() {
+fn a_response_that_trickles_is_a_lost_connection() {
     fails_once(
         |settings| settings.with("server.answer_timeout", "300ms"),
         after_a_batch(|talk, _| {
@@ -113,7 +113,7 @@ fn with_head(head: &'static str) -> impl Fn(Talk<TcpStream>) {
 }
 
 #[test]
-fn an_answer_that_ends_before_its_length_is_not_believed() {
+fn a_response_that_ends_before_its_length_is_not_used() {
     fails_once(
         |settings| settings,
         with_head("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n"),
@@ -122,7 +122,7 @@ fn an_answer_that_ends_before_its_length_is_not_believed() {
 }
 
 #[test]
-fn an_answer_that_does_not_say_how_long_it_is_is_not_believed() {
+fn a_response_without_a_length_is_not_used() {
     fails_once(
         |settings| settings,
         with_head("HTTP/1.1 200 OK\r\n"),
@@ -131,7 +131,7 @@ fn an_answer_that_does_not_say_how_long_it_is_is_not_believed() {
 }
 
 #[test]
-fn an_answer_that_is_too_large_is_not_read() {
+fn a_response_that_is_too_large_is_not_read() {
     fails_once(
         |settings| settings.with("server.max_answer_bytes", "900B"),
         after_a_batch(|talk, _| talk.say(&format!("{HEAD}{}", " ".repeat(999))).unwrap()),

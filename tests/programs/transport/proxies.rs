@@ -47,7 +47,7 @@ fn a_server_over_tls_is_reached_through_the_proxy() {
 }
 
 #[test]
-fn a_proxy_may_itself_be_spoken_to_over_tls() {
+fn the_connection_to_a_proxy_may_use_tls() {
     let directory = directory();
     let issued = Issued::new();
     issued.write(directory.path());
@@ -173,7 +173,7 @@ fn sent_with(server: &str, ca: &str, variables: &[(&str, &str)]) {
 }
 
 #[test]
-fn the_environment_names_the_proxy_and_who_is_reached_without_it() {
+fn the_environment_names_the_proxy_and_the_servers_reached_without_it() {
     let directory = directory();
     Issued::new().write(directory.path());
     let (gateway, server) = gateway(directory.path());
@@ -192,7 +192,7 @@ fn the_environment_names_the_proxy_and_who_is_reached_without_it() {
 }
 
 #[test]
-fn a_password_with_an_at_in_it_is_refused_and_no_part_of_it_is_shown() {
+fn a_password_with_an_at_sign_is_rejected_and_no_part_of_it_is_shown() {
     let (server, proxy) = (ScriptedServer::start(Reply::sound), Proxy::start(GRANTED));
     let home = Home::new(&Settings::for_server(&server.url()).with("log.level", "trace"));
     let mut command = home.command();

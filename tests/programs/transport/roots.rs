@@ -30,7 +30,7 @@ fn sends_once_installed(issued: &Issued, settings: &Settings, why_not: &str) {
 }
 
 #[test]
-fn an_authority_that_is_installed_later_is_trusted_at_the_next_try() {
+fn an_authority_that_is_installed_later_is_trusted_at_the_next_attempt() {
     let issued = Issued::new();
     let peer = speaking_tls(TcpListener::bind("127.0.0.1:0").unwrap(), issued.server(false));
     let settings = Settings::for_server(&format!("https://localhost:{}", peer.address.port()));
@@ -38,7 +38,7 @@ fn an_authority_that_is_installed_later_is_trusted_at_the_next_try() {
 }
 
 #[test]
-fn an_authority_of_the_proxy_that_is_installed_later_is_trusted_at_the_next_try() {
+fn a_proxy_authority_that_is_installed_later_is_trusted_at_the_next_attempt() {
     let (issued, server) = (Issued::new(), ScriptedServer::start(Reply::sound));
     let proxy = Proxy::start_over(Some(issued.server(false)), "200 Connection established");
     let settings = Settings::for_server(&server.url())

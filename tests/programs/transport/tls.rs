@@ -118,7 +118,7 @@ fn to_a_server_of_an_unknown_authority_nothing_is_sent() {
 }
 
 #[test]
-fn a_pipe_in_the_place_of_an_authority_holds_nobody_up() {
+fn a_pipe_in_place_of_the_authority_file_does_not_block_the_daemon() {
     let home = Home::new(&Settings::default());
     let ca = home.path("ca.pem");
     mkfifo(&ca, Mode::S_IRUSR).unwrap();
@@ -186,7 +186,7 @@ fn without_the_certificate_that_a_server_asks_for_nothing_was_sent() {
 }
 
 #[test]
-fn a_connection_that_is_not_needed_any_more_ends_as_tls_has_it() {
+fn an_unused_connection_ends_with_a_tls_close_notice() {
     let issued = Issued::new();
     let config = issued.server(false);
     let (ends, ended) = channel();

@@ -20,7 +20,7 @@ const APPLIED: &str = "fieldsync_gateway_records_total{result=\"applied\"}";
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn while_the_database_is_away_the_gateway_says_so_and_asks_for_the_same_again() {
+fn while_the_database_is_away_the_gateway_asks_devices_to_retry() {
     let mut postgres = Postgres::start();
     let gateway = Gateway::start_on(&postgres.create("sync"), &[]);
     let known = Batch::of(&["{}"]);
@@ -46,7 +46,7 @@ fn while_the_database_is_away_the_gateway_says_so_and_asks_for_the_same_again() 
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_database_that_crashes_and_comes_back_loses_and_doubles_nothing_for_the_daemon() {
+fn a_database_that_crashes_and_comes_back_loses_and_duplicates_no_record() {
     let mut postgres = Postgres::start();
     let target = ScriptedServer::start(|_| Reply::text(204, "text/plain", ""));
     let arguments = ["--record-cost", "2ms", "--forward", &target.url(), "--forward-max-wait", "100ms"];
@@ -69,15 +69,15 @@ fn a_database_that_crashes_and_comes_back_loses_and_doubles_nothing_for_the_daem
     assert_eq!(applied.iter().copied().collect::<HashSet<_>>(), ids);
     // An outage is not the records' fault, and those who get them hear of each.
     wait_for("all to be forwarded", || {
-        let handed_on: HashSet<String> =
+        let forwarded_ids: HashSet<String> =
             target.requests().iter().flat_map(crate::support::server::Request::ids).collect();
-        (handed_on.len() == ids.len()).then_some(())
+        (forwarded_ids.len() == ids.len()).then_some(())
     });
 }
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn what_was_answered_is_there_after_a_crash_of_the_database_in_the_same_moment() {
+fn a_response_that_was_sent_survives_an_immediate_crash_of_the_database() {
     let mut postgres = Postgres::start();
     let gateway = Gateway::start_on(&postgres.create("sync"), &[]);
     let mut sent = Vec::new();
@@ -123,7 +123,7 @@ fn send_until_it_fails(gateway: &Gateway) -> Vec<(Batch, bool)> {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_database_that_stands_still_holds_up_nobody_for_long_and_is_used_again_when_it_moves() {
+fn a_frozen_database_delays_no_request_for_long_and_is_used_again_afterwards() {
     let postgres = Postgres::start();
     let gateway = Gateway::start_on(&postgres.create("sync"), &[]);
     let (before, during) = (Batch::of(&["{}"]), Batch::of(&["{}"]));
@@ -138,7 +138,7 @@ fn a_database_that_stands_still_holds_up_nobody_for_long_and_is_used_again_when_
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_claim_whose_making_took_too_long_is_gone_although_its_gateway_does_nothing_more() {
+fn a_claim_that_timed_out_is_released_although_its_gateway_does_nothing_more() {
     let postgres = Postgres::start();
     let store = postgres.create("sync");
     let [one, other] = [(); 2].map(|()| Gateway::start_on(&store, &["--record-cost", "1s"]));
@@ -159,7 +159,7 @@ fn a_claim_whose_making_took_too_long_is_gone_although_its_gateway_does_nothing_
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_ledger_that_another_release_gave_another_layout_is_not_written_to() {
+fn a_ledger_whose_schema_another_release_changed_is_not_written_to() {
     let postgres = Postgres::start();
     let gateway = Gateway::start_on(&postgres.create("sync"), &[]);
     gateway.post(&Batch::of(&["{}"])).batch();
@@ -178,7 +178,7 @@ fn a_ledger_that_another_release_gave_another_layout_is_not_written_to() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_database_that_became_one_that_only_reads_is_left_for_one_that_writes() {
+fn a_database_that_became_read_only_is_left_for_a_writable_one() {
     let postgres = Postgres::start();
     let gateway = Gateway::start_on(&postgres.create("sync"), &[]);
     gateway.post(&Batch::of(&["{}"])).batch();
@@ -200,7 +200,7 @@ fn a_database_that_became_one_that_only_reads_is_left_for_one_that_writes() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn what_the_database_says_of_a_row_does_not_reach_the_log() {
+fn details_of_a_row_in_a_database_error_do_not_reach_the_log() {
     let postgres = Postgres::start();
     let directory = directory();
     let log = directory.path().join("log");

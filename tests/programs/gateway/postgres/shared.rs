@@ -43,7 +43,7 @@ fn assert_applied_once(gateway: &Gateway, expected: &HashSet<Uuid>) {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_batch_at_work_in_one_gateway_is_being_processed_for_the_others() {
+fn a_batch_in_flight_at_one_gateway_is_in_flight_for_the_others() {
     let postgres = Postgres::start();
     let [one, other] = gateways(&postgres, &["--record-cost", "1s"]);
     let batch = Batch::of(&["{}", "{}"]);
@@ -136,7 +136,7 @@ fn batches_at_three_gateways_that_share_records_apply_each_record_once() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_batch_whose_gateway_dies_is_free_at_once_and_nothing_of_it_is_applied() {
+fn a_batch_whose_gateway_crashes_is_free_at_once_and_nothing_of_it_is_applied() {
     let postgres = Postgres::start();
     let store = postgres.create("sync");
     let dying = Gateway::start_on(&store, &["--record-cost", "5s"]);
@@ -158,7 +158,7 @@ fn a_batch_whose_gateway_dies_is_free_at_once_and_nothing_of_it_is_applied() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn whenever_a_gateway_dies_the_others_know_each_batch_whole_or_not_at_all() {
+fn whenever_a_gateway_crashes_the_others_know_each_batch_completely_or_not_at_all() {
     let postgres = Postgres::start();
     let store = postgres.create("sync");
     let survivor = Gateway::start_on(&store, &[]);
@@ -234,7 +234,7 @@ fn passed_on(gateway: &Gateway, request: &Request) -> Option<Reply> {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_daemon_whose_requests_go_now_here_now_there_loses_and_doubles_nothing() {
+fn a_daemon_behind_a_load_balancer_loses_and_duplicates_no_record() {
     let postgres = Postgres::start();
     let store = postgres.create("sync");
     let gateways = [(); 2].map(|()| Gateway::start_on(&store, &["--fail-rate", "0.1"]));
@@ -248,7 +248,7 @@ fn a_daemon_whose_requests_go_now_here_now_there_loses_and_doubles_nothing() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn each_record_is_handed_on_by_one_gateway_and_another_takes_over_when_it_dies() {
+fn each_record_is_forwarded_by_one_gateway_and_another_takes_over_when_it_crashes() {
     let postgres = Postgres::start();
     let target = ScriptedServer::start(|_| Reply::text(204, "text/plain", ""));
     let arguments = ["--forward", &target.url(), "--forward-max-records", "7"];
@@ -258,30 +258,30 @@ fn each_record_is_handed_on_by_one_gateway_and_another_takes_over_when_it_dies()
             gateways[nth % gateways.len()].post(&batch_of(5)).batch();
         }
     };
-    let wait_until_handed_on = |records: usize| {
+    let wait_until_forwarded = |records: usize| {
         wait_for("all records to be forwarded", || {
             (target.sizes().iter().sum::<usize>() >= records).then_some(())
         });
     };
     send(&[&one, &other]);
-    wait_until_handed_on(60);
+    wait_until_forwarded(60);
     // Only what is counted is in the ledger, too, and not forwarded again after a crash.
     wait_for("all to be counted", || (one.metric(FORWARDED) + other.metric(FORWARDED) == 60).then_some(()));
-    let handed_on: Vec<Value> = target.requests().iter().flat_map(Request::records).collect();
-    assert_eq!(handed_on, one.ledger());
+    let forwarded_ids: Vec<Value> = target.requests().iter().flat_map(Request::records).collect();
+    assert_eq!(forwarded_ids, one.ledger());
     let (forwarder, other) = if one.metric(FORWARDED) > 0 { (one, other) } else { (other, one) };
     assert_eq!((forwarder.metric(FORWARDED), other.metric(FORWARDED)), (60, 0));
     forwarder.kill();
     send(&[&other]);
-    wait_until_handed_on(120);
-    let handed_on: Vec<Value> = target.requests().iter().flat_map(Request::records).collect();
-    assert_eq!(handed_on, other.ledger());
+    wait_until_forwarded(120);
+    let forwarded_ids: Vec<Value> = target.requests().iter().flat_map(Request::records).collect();
+    assert_eq!(forwarded_ids, other.ledger());
     assert_eq!(other.metric(FORWARDED), 60);
 }
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_gateway_whose_way_to_those_who_take_records_fails_leaves_it_to_another() {
+fn a_gateway_that_cannot_reach_the_target_lets_another_forward() {
     let postgres = Postgres::start();
     let store = postgres.create("sync");
     // Nobody listens there.

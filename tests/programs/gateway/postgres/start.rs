@@ -15,7 +15,7 @@ const HOST: &str = "127.77.0.9";
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn gateways_that_start_together_make_one_ledger() {
+fn gateways_that_start_together_create_one_ledger() {
     let postgres = Postgres::start();
     for round in 0..4 {
         let store = postgres.create(&format!("sync{round}"));
@@ -32,7 +32,7 @@ fn gateways_that_start_together_make_one_ledger() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_database_that_is_not_fit_for_a_ledger_is_refused_with_the_reason() {
+fn an_unsuitable_database_is_rejected_with_the_reason() {
     let postgres = Postgres::start();
     let store = postgres.create("sync");
     drop(Gateway::start_on(&store, &[]));
@@ -58,7 +58,7 @@ fn a_database_that_is_not_fit_for_a_ledger_is_refused_with_the_reason() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_database_that_is_away_is_a_matter_of_time() {
+fn a_database_that_is_away_at_the_start_is_a_temporary_error() {
     let mut postgres = Postgres::start();
     let store = postgres.create("sync");
     postgres.crash();
@@ -70,7 +70,7 @@ fn a_database_that_is_away_is_a_matter_of_time() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn the_password_may_come_from_the_surroundings_and_is_never_logged() {
+fn the_password_may_come_from_the_environment_and_is_never_logged() {
     let postgres = Postgres::start();
     let store = postgres.create("sync");
     // The scheme may be written as it likes, and whatever has a password is no path.
@@ -94,7 +94,7 @@ fn the_password_may_come_from_the_surroundings_and_is_never_logged() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn who_asks_for_authorities_gets_no_session_without_tls() {
+fn a_url_with_sslrootcert_never_connects_without_tls() {
     let postgres = Postgres::start();
     let store = postgres.create("sync");
     let directory = directory();
@@ -108,7 +108,7 @@ fn who_asks_for_authorities_gets_no_session_without_tls() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_role_that_may_make_no_schema_uses_the_one_that_was_made_for_it() {
+fn a_role_that_may_not_create_a_schema_uses_an_existing_one() {
     let postgres = Postgres::start();
     let store = postgres.create("sync");
     postgres.query("postgres", "CREATE ROLE guest LOGIN PASSWORD 'guest'");
@@ -119,7 +119,7 @@ fn a_role_that_may_make_no_schema_uses_the_one_that_was_made_for_it() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn what_is_answered_is_on_the_disk_of_the_database_even_where_its_default_is_otherwise() {
+fn commits_are_synchronous_even_if_the_database_default_is_not() {
     let postgres = Postgres::start();
     let store = postgres.create("sync");
     postgres.query("postgres", "ALTER ROLE crm SET synchronous_commit = off");
@@ -137,7 +137,7 @@ fn what_is_answered_is_on_the_disk_of_the_database_even_where_its_default_is_oth
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn over_tls_the_server_is_asked_who_it_is_as_the_url_says() {
+fn over_tls_the_server_is_verified_as_the_url_says() {
     let mut postgres = Postgres::start();
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed([HOST.to_owned()]).unwrap();
     let stranger = generate_simple_self_signed([HOST.to_owned()]).unwrap();
@@ -183,7 +183,7 @@ fn over_tls_the_server_is_asked_who_it_is_as_the_url_says() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_ledger_of_an_older_gateway_learns_whose_records_are_new() {
+fn a_ledger_of_an_older_gateway_stores_the_device_of_new_records() {
     let postgres = Postgres::start();
     let store = postgres.create("sync");
     let conflict_of = |gateway: &Gateway, owner: &Batch| {

@@ -8,11 +8,11 @@ use crate::support::postgres::{LEDGERS_VARIABLE, Postgres};
 /// Tests in which gateways do what does not depend on the kind of ledger, nor on how fast it is.
 const PROMISES: [&str; 3] = ["gateway::", "crash::", "delivery::"];
 /// They are about the file.
-const ABOUT_THE_FILE: [&str; 1] = ["gateway::process::a_second_gateway_on_the_same_store_is_refused"];
+const ABOUT_THE_FILE: [&str; 1] = ["gateway::process::a_second_gateway_on_the_same_store_fails_to_start"];
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn what_holds_with_a_file_holds_with_a_database() {
+fn the_tests_of_the_file_ledger_pass_with_a_database() {
     let postgres = Postgres::start();
     let mut command = Command::new(env::current_exe().unwrap());
     for skipped in ABOUT_THE_FILE {
