@@ -240,7 +240,7 @@
     const blocked = record.holds > 0 ? ` It holds back ${record.holds} later ${record.holds === 1 ? "record" : "records"}.` : "";
     const times = record.attempts === 1 ? "once" : `${record.attempts} times`;
     setText(".facts", `Sent ${times}, under review since ${formatTime(record.since)}.${blocked}`);
-    setText(".waiting", stripControls(record.waiting_for.text));
+    setText(".waiting", stripControls(record.waiting_for?.text ?? ""));
     setText(".id", `Id ${record.id}`);
     const button = row.querySelector("button");
     button.hidden = !mayRetry;
