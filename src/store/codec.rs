@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_come_back_and_other_versions_are_named() {
+    fn rows_round_trip_and_other_versions_are_reported() {
         let row = (7u64, "key".to_owned(), Some(3u8));
         let mut bytes = encode_row(&row).unwrap();
         assert_eq!(decode_row::<(u64, String, Option<u8>)>(&bytes).unwrap(), row);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_are_the_body_and_each_fits_its_page() {
+    fn a_split_body_is_complete_and_each_part_fits_on_a_page() {
         for length in [0, 1, 3900, 3979, 3980, 3981, 8000, 100_000] {
             let body = vec![b'x'; length];
             let (first, rest) = split_body(40, &body);
@@ -265,7 +265,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_row_comes_back_and_no_flipped_bit_goes_unseen(
+        fn a_row_round_trips_and_every_flipped_bit_is_detected(
             body in ".{0,200}", byte: prop::sample::Index, bit in 0u8..8,
         ) {
             let mut sealed = seal_row(&encode_header(&(5u64, "type".to_owned())).unwrap(), body.as_bytes()).unwrap();
@@ -279,7 +279,7 @@ mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_in_a_chunk_does_not_go_unseen(byte: prop::sample::Index, bit in 0u8..8) {
+        fn a_flipped_bit_in_a_chunk_is_detected(byte: prop::sample::Index, bit in 0u8..8) {
             let mut sealed = seal_chunk(&[3; 16], 9, b"some part").unwrap();
             let at = byte.index(sealed.len());
             sealed[at] ^= 1 << bit;
@@ -287,7 +287,7 @@ mod tests {
         }
 
         #[test]
-        fn nonsense_is_refused(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        fn random_bytes_are_rejected(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
             prop_assert!(unseal_row::<(u64, String)>(&bytes).is_err());
             prop_assert!(unseal_chunk(&bytes).is_err());
         }

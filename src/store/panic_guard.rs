@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_an_error_with_its_message() {
+    fn a_panic_becomes_an_error_with_its_message() {
         assert_eq!(catch_panics(|| 7), Ok(7));
         let failed: Result<(), String> = catch_panics(|| panic!("page {} is damaged", 3));
         assert_eq!(failed, Err("page 3 is damaged".into()));

@@ -299,7 +299,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_of_ours_begins_as_told() {
+    fn database_files_start_with_the_expected_header() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         Database::create(&path).unwrap().close().unwrap();

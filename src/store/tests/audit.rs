@@ -1,4 +1,4 @@
-//! What must be true of the tables, their counters and the memory beside them after every commit.
+//! Checks invariants of the tables, the counters and the state in memory. They must hold after every commit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::store::open_batches::OpenBatches;
 use crate::store::queue::Queue;
 use crate::store::schema::{BatchRow, DUE_WHEN_UNBLOCKED, ManifestRow, MemberRow, StoredPhase, StoredState};
 
-/// Reads everything and compares all with all.
+/// Reads everything and compares it.
 pub(super) fn audit(queue: &mut Queue) {
     let tables = queue.take_snapshot().unwrap();
     let rows: BTreeMap<u64, (u128, ManifestRow)> = tables
@@ -31,7 +31,7 @@ pub(super) fn audit(queue: &mut Queue) {
     };
     let unsettled = of(&[StoredState::Pending, StoredState::Failed, StoredState::Quarantined]);
 
-    // Payloads: those of unsettled records, each with its own header and size.
+    // Payloads are those of unsettled records, each with the right header and size.
     let mut payloads = BTreeMap::new();
     let mut chunked = 0;
     for item in tables.payload.range::<u64>(..).unwrap() {
@@ -64,7 +64,7 @@ pub(super) fn audit(queue: &mut Queue) {
         .collect();
     assert_eq!(receipts, of(&[StoredState::Synced]));
 
-    // Open batches: no record in two, and what they say of their members is so.
+    // No record is in two open batches, and the batches describe their members correctly.
     let mut open = OpenBatches::default();
     let mut claimed = BTreeMap::new();
     let mut in_flight = (0, 0);
@@ -117,7 +117,7 @@ pub(super) fn audit(queue: &mut Queue) {
     );
 }
 
-/// Counts all records, and the bytes of those that are not settled.
+/// Counts all records, and the bytes of the unsettled ones.
 fn recount_records(rows: &BTreeMap<u64, (u128, ManifestRow)>) -> RecordCounts {
     let count = |state| rows.values().filter(|(_, row)| row.state == state).count() as u64;
     let unsettled = rows.values().filter(|(_, row)| row.state.is_unsettled());
@@ -130,7 +130,7 @@ fn recount_records(rows: &BTreeMap<u64, (u128, ManifestRow)>) -> RecordCounts {
     }
 }
 
-/// Counts all records anew, under the same uids.
+/// Counts all records by user, under the same uids.
 fn recount_submitters(
     known: &SubmitterCounters,
     rows: &BTreeMap<u64, (u128, ManifestRow)>,
@@ -142,7 +142,7 @@ fn recount_submitters(
     submitters
 }
 
-/// What each user holds adds up to what is held, and is what the rows say.
+/// The counts of all users add up to the totals and match the rows.
 fn audit_submitters(queue: &Queue, backlog: &Backlog, rows: &BTreeMap<u64, (u128, ManifestRow)>) {
     let mut counts: BTreeMap<u32, SubmitterCounts> = BTreeMap::new();
     for (_, row) in rows.values() {
@@ -166,7 +166,7 @@ fn audit_submitters(queue: &Queue, backlog: &Backlog, rows: &BTreeMap<u64, (u128
     assert_eq!(counts.values().map(|counts| counts.disk_bytes).sum::<u64>(), backlog.disk_bytes);
 }
 
-/// Who holds others is known without looking.
+/// The known blocking records are those that a full search finds.
 fn audit_holders(queue: &Queue, backlog: &Backlog) {
     let sorted = |mut holders: Vec<Holder>| {
         holders.sort_unstable_by_key(|holder| holder.id.0);
@@ -181,7 +181,7 @@ fn audit_holders(queue: &Queue, backlog: &Backlog) {
     assert_eq!(sorted(backlog.holders.clone()), sorted(found));
 }
 
-/// Every failed record outside of batches has a due time or somebody who holds it.
+/// Every failed record outside of batches has a due time or is blocked by another.
 fn audit_waits(queue: &Queue, rows: &BTreeMap<u64, (u128, ManifestRow)>, claimed: &BTreeMap<u64, u128>) {
     let tables = queue.take_snapshot().unwrap();
     let failed: BTreeSet<(u64, u64)> = rows
@@ -222,8 +222,8 @@ fn audit_waits(queue: &Queue, rows: &BTreeMap<u64, (u128, ManifestRow)>, claimed
     }
 }
 
-/// In queue order, save that records of one lane stand in the order of their arrival. Batches keep the order in which
-/// they were made: where keys are shared since, that is the order within each user's records.
+/// Members are in queue order, except that records of one lane are in order of arrival. Batches keep the order in
+/// which they were created: where keys have been shared since, that is the order within each user's records.
 fn audit_order(row: &BatchRow, rows: &BTreeMap<u64, (u128, ManifestRow)>) {
     let key = |member: &MemberRow| {
         let row = &rows[&member.position].1;

@@ -1,4 +1,4 @@
-//! Payloads of every size come back byte for byte, and leave nothing behind when they go.
+//! Payloads of every size are returned unchanged, and leave nothing behind when they are removed.
 
 use super::audit::audit;
 use super::support::{QueueBench, id, record, test_error};
@@ -7,13 +7,13 @@ use crate::policy::scheduler::Outcome;
 use crate::store::{ReplacePayload, Review, ReviewAction, ReviewSelection};
 
 fn payload_of(bytes: usize) -> Box<str> {
-    // Letters of two bytes: parts may end in the middle of one.
+    // Letters of two bytes: a part may end in the middle of one.
     let text: String = "aé".chars().cycle().take(bytes * 2 / 3).collect();
     format!("{{\"x\":\"{text}\"}}").into()
 }
 
 #[test]
-fn large_payloads_are_kept_sent_mended_and_removed() {
+fn large_payloads_are_stored_sent_replaced_and_removed() {
     let mut bench = QueueBench::new();
     bench.limits.max_record_bytes = 2 << 20;
     bench.limits.max_bytes = 64 << 20;
@@ -52,7 +52,7 @@ fn large_payloads_are_kept_sent_mended_and_removed() {
 }
 
 #[test]
-fn a_payload_that_is_mended_counts_against_the_limit() {
+fn a_replaced_payload_counts_against_the_limit() {
     let mut bench = QueueBench::new();
     bench.limits.max_bytes = 100;
     bench.append(vec![record(1, None)]);
@@ -65,7 +65,7 @@ fn a_payload_that_is_mended_counts_against_the_limit() {
 }
 
 #[test]
-fn a_file_that_is_mostly_free_is_made_smaller_when_nothing_waits() {
+fn a_mostly_unused_file_is_compacted_when_nothing_waits() {
     let mut bench = QueueBench::new();
     bench.limits.max_record_bytes = 2 << 20;
     bench.limits.max_bytes = 64 << 20;

@@ -1,4 +1,4 @@
-//! A wall clock that jumps for years moves no due time, no order and no receipt.
+//! A wall clock that jumps by years changes no due time, no order and no receipt.
 
 use super::support::{HOUR_MS, QueueBench, id, ids, open_queue_in, record, test_error};
 use crate::clock::{Now, Steady};
@@ -7,7 +7,7 @@ use crate::policy::scheduler::Outcome;
 const TWENTY_YEARS_MS: u64 = 20 * 365 * 24 * HOUR_MS;
 
 #[test]
-fn a_back_off_is_measured_on_the_steady_clock_wherever_the_wall_clock_jumps() {
+fn jumps_of_the_wall_clock_do_not_change_a_back_off() {
     for wall in [0, 1, TWENTY_YEARS_MS, 100 * TWENTY_YEARS_MS] {
         let mut bench = QueueBench::new();
         bench.append(vec![record(1, None)]);
@@ -35,7 +35,7 @@ fn order_does_not_depend_on_the_wall_clock() {
 }
 
 #[test]
-fn a_receipt_outlives_a_jump_of_the_wall_clock() {
+fn a_receipt_survives_a_jump_of_the_wall_clock() {
     let mut bench = QueueBench::new();
     bench.append(vec![record(1, None)]);
     let batch = bench.claim(1).unwrap().open.id;
@@ -49,9 +49,9 @@ fn a_receipt_outlives_a_jump_of_the_wall_clock() {
     assert!(bench.find_entry(id(1)).is_some());
 }
 
-/// A device that lost its clock starts in 1970, although the last life was in 2026.
+/// A device that lost its clock starts in 1970, although its previous run was in 2026.
 #[test]
-fn after_a_restart_a_wait_is_no_longer_than_it_was() {
+fn a_restart_does_not_make_a_wait_longer() {
     let before = Steady::resume(0).now();
     let ahead = before.wall + TWENTY_YEARS_MS;
     let mut bench = QueueBench::new();
@@ -84,7 +84,7 @@ fn the_steady_clock_never_goes_back() {
 }
 
 #[test]
-fn the_time_is_kept_by_every_commit_and_by_nothing_else() {
+fn every_commit_saves_the_steady_time_and_nothing_else_does() {
     let mut bench = QueueBench::new();
     bench.now = 5 * HOUR_MS;
     bench.append(vec![record(1, None)]);

@@ -1,6 +1,6 @@
-//! A cut at every single operation of a fixed script, with every kind of loss.
+//! Power cuts at every operation of a fixed script, with every kind of loss.
 //!
-//! The disk notes what a cut would find at each operation; a store is opened on each of them.
+//! The disk records its state at each operation. The store is opened on each of them.
 
 use super::disk::{CutLoss, DiskFault, DiskOperation, SimulatedDisk};
 use super::harness::ModelHarness;
@@ -9,7 +9,7 @@ use super::steps::QueueStep;
 use super::support::record;
 use crate::model::NewRecord;
 
-/// What was tried.
+/// Totals of the trials.
 #[derive(Default)]
 struct CrashPointTotals {
     /// Every loss at every operation, not only at syncs.
@@ -21,7 +21,7 @@ struct CrashPointTotals {
 }
 
 impl CrashPointTotals {
-    /// After each cut all of the step is there, or nothing of it.
+    /// After each cut, a step has taken place completely or not at all.
     fn cut_at_each(
         &mut self,
         points: Vec<(DiskOperation, SimulatedDisk)>,
@@ -60,7 +60,7 @@ impl CrashPointTotals {
 }
 
 #[test]
-fn a_cut_at_any_operation_of_a_day_leaves_all_of_a_step_or_nothing() {
+fn a_power_cut_at_any_operation_leaves_all_of_a_step_or_nothing() {
     fastrand::seed(1);
     let disk = SimulatedDisk::new(1);
     disk.record_crash_points();
@@ -84,9 +84,9 @@ fn a_cut_at_any_operation_of_a_day_leaves_all_of_a_step_or_nothing() {
 }
 
 #[test]
-fn the_name_of_a_file_whose_maker_ended_early_is_kept_before_records_are_taken() {
+fn a_file_name_is_synced_before_records_are_accepted_even_if_its_creator_ended_early() {
     let disk = SimulatedDisk::new(3);
-    // The maker comes as far as the rename.
+    // The creator gets as far as the rename.
     disk.plan_fault(&[DiskOperation::Name], 1, DiskFault::Broken { lasting: false });
     let mut harness = ModelHarness::new_closed(disk.clone());
     assert!(harness.bench.open_queue().is_err());
@@ -100,7 +100,7 @@ fn the_name_of_a_file_whose_maker_ended_early_is_kept_before_records_are_taken()
 }
 
 #[test]
-fn a_cut_at_any_operation_of_a_compaction_loses_nothing() {
+fn a_power_cut_at_any_operation_of_a_compaction_loses_nothing() {
     fastrand::seed(2);
     let disk = SimulatedDisk::new(2);
     let mut harness = ModelHarness::on_disk(disk.clone());

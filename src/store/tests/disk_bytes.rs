@@ -1,9 +1,9 @@
-//! What records take on the disk is estimated: what the file grows by is measured here.
+//! Compares the estimated disk space of records with the growth of the file.
 
 use super::support::{QueueBench, id, record};
 use crate::model::{NewRecord, RecordId};
 
-/// How far the estimate may be from what was measured.
+/// The largest relative error of the estimate.
 const TOLERANCE: f64 = 0.4;
 /// Records in one commit.
 const RECORDS_PER_APPEND: usize = 500;
@@ -50,7 +50,7 @@ fn new(shape: &RecordShape, number: usize, scattered: bool) -> NewRecord {
 }
 
 #[test]
-fn what_records_take_on_the_disk_is_estimated_within_two_fifths() {
+fn the_estimated_disk_space_of_records_is_within_40_percent() {
     let mut wrong = Vec::new();
     for shape in &SHAPES {
         for scattered in [false, true] {

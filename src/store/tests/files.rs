@@ -1,4 +1,4 @@
-//! The file: one owner, one commit for many, and what every kind of ending leaves behind.
+//! The file: one owner, one commit for several operations, and the state after every way to stop.
 
 use std::fs;
 
@@ -50,7 +50,7 @@ fn several_operations_share_a_commit_and_see_each_other() {
 }
 
 #[test]
-fn a_second_owner_is_kept_out() {
+fn a_second_daemon_cannot_open_the_queue() {
     let bench = QueueBench::new();
     assert!(matches!(
         Queue::open(bench.dir.path(), KeySpace::default(), ignore_progress()),
@@ -59,7 +59,7 @@ fn a_second_owner_is_kept_out() {
 }
 
 #[test]
-fn a_newer_schema_is_refused_and_left_alone() {
+fn a_newer_schema_is_rejected_and_not_changed() {
     let dir = tempfile::tempdir().unwrap();
     Queue::open(dir.path(), KeySpace::default(), ignore_progress()).unwrap().close().unwrap();
     let database = redb::Database::open(dir.path().join("queue.redb")).unwrap();
@@ -75,7 +75,7 @@ fn a_newer_schema_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_file_left_half_made_by_a_power_cut_is_overwritten() {
+fn a_partial_file_after_a_power_cut_is_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("queue.redb.new"), vec![0; 5000]).unwrap();
     let mut queue = Queue::open(dir.path(), KeySpace::default(), ignore_progress()).unwrap();
@@ -84,7 +84,7 @@ fn a_file_left_half_made_by_a_power_cut_is_overwritten() {
 }
 
 #[test]
-fn a_batch_in_flight_keeps_id_sequence_and_attempt_over_any_ending() {
+fn a_batch_in_flight_keeps_id_sequence_and_attempt_over_restarts() {
     let mut bench = QueueBench::new();
     bench.append((1..=3).map(|number| record(number, None)).collect());
     let first = bench.claim(2).unwrap();
@@ -108,7 +108,7 @@ fn a_batch_in_flight_keeps_id_sequence_and_attempt_over_any_ending() {
 }
 
 #[test]
-fn quiet_then_closed_then_opened_is_all_there() {
+fn an_idle_queue_that_is_closed_and_reopened_is_complete() {
     let mut bench = QueueBench::new();
     let device = bench.queue().device_id();
     bench.append(vec![record(1, Some("key")), record(2, None)]);
@@ -122,8 +122,8 @@ fn quiet_then_closed_then_opened_is_all_there() {
 }
 
 #[test]
-fn an_operation_whose_reply_was_lost_is_repeated_without_harm() {
-    use crate::policy::scheduler::{Disposition as D, Outcome as O};
+fn an_operation_whose_reply_was_lost_can_be_repeated() {
+    use crate::policy::agenda::{Disposition as D, Outcome as O};
     use crate::store::Settle;
     use std::sync::Arc;
 
@@ -155,7 +155,7 @@ fn an_operation_whose_reply_was_lost_is_repeated_without_harm() {
     audit(bench.queue_mut());
 }
 
-/// What is in the directory of a queue.
+/// The names in the directory of a queue.
 fn file_names(dir: &std::path::Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).unwrap();
     let mut names: Vec<String> =
@@ -165,7 +165,7 @@ fn file_names(dir: &std::path::Path) -> Vec<String> {
 }
 
 #[test]
-fn nothing_is_acknowledged_into_a_file_that_is_gone_and_none_is_made_in_its_place() {
+fn nothing_is_acknowledged_after_the_file_was_deleted_and_no_new_file_is_created() {
     let mut bench = QueueBench::new();
     bench.append(vec![record(1, None)]);
     std::fs::remove_file(bench.dir.path().join("queue.redb")).unwrap();
@@ -177,12 +177,12 @@ fn nothing_is_acknowledged_into_a_file_that_is_gone_and_none_is_made_in_its_plac
 }
 
 #[test]
-fn a_file_that_was_moved_and_comes_back_is_used_again() {
+fn a_file_that_is_moved_away_and_back_is_used_again() {
     let mut bench = QueueBench::new();
     bench.append(vec![record(1, None)]);
     let (file, elsewhere) = (bench.dir.path().join("queue.redb"), bench.dir.path().join("elsewhere"));
     std::fs::rename(&file, &elsewhere).unwrap();
-    // Another file under its name is not it.
+    // Another file under its name does not count.
     std::fs::copy(&elsewhere, &file).unwrap();
     assert!(matches!(bench.try_run(Append::new(vec![record(2, None)], 0)), Err(StoreError::FileGone(_))));
     assert!(matches!(bench.queue_mut().reopen_and_verify(), Err(StoreError::FileGone(_))));
@@ -193,7 +193,7 @@ fn a_file_that_was_moved_and_comes_back_is_used_again() {
 }
 
 #[test]
-fn a_directory_that_was_moved_takes_its_queue_along() {
+fn a_moved_directory_takes_its_queue_with_it() {
     let home = tempfile::tempdir().unwrap();
     let (dir, elsewhere) = (home.path().join("state"), home.path().join("elsewhere"));
     std::fs::create_dir(&dir).unwrap();
@@ -210,7 +210,7 @@ fn a_directory_that_was_moved_takes_its_queue_along() {
 }
 
 #[test]
-fn a_queue_is_used_once_although_its_lock_file_was_deleted() {
+fn a_queue_stays_locked_although_its_lock_file_was_deleted() {
     let bench = QueueBench::new();
     std::fs::remove_file(bench.dir.path().join("lock")).unwrap();
     let second = Queue::open(bench.dir.path(), KeySpace::default(), std::sync::Arc::new(|_| ()));

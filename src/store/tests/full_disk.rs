@@ -1,4 +1,4 @@
-//! A disk that runs full: new records are refused, those that wait go out, and room that returns is used.
+//! On a full disk, new records are refused, waiting ones are sent, and new space is used.
 
 use super::audit::audit;
 use super::disk::SimulatedDisk;
@@ -16,7 +16,7 @@ fn large(number: u128) -> NewRecord {
     NewRecord { payload: "x".repeat(60_000).into(), ..record(number, None) }
 }
 
-/// A queue on a disk of so many bytes, for more records than it has room for.
+/// A queue on a small disk, with larger limits than it has room for.
 fn harness(capacity: u64, reserve: u64) -> (ModelHarness, SimulatedDisk) {
     let disk = SimulatedDisk::new(1);
     disk.set_capacity(capacity);
@@ -26,7 +26,7 @@ fn harness(capacity: u64, reserve: u64) -> (ModelHarness, SimulatedDisk) {
     (harness, disk)
 }
 
-/// Appends until the disk is full; how many records there are.
+/// Appends until the disk is full. Returns the number of records.
 fn append_until_full(harness: &mut ModelHarness) -> u128 {
     for number in 1.. {
         let records = vec![large(number)];
@@ -44,7 +44,7 @@ fn append_until_full(harness: &mut ModelHarness) -> u128 {
     0
 }
 
-/// Sends everything, a batch at a time, while new records are refused.
+/// Sends everything in batches, while new records are refused.
 fn drain_batches(harness: &mut ModelHarness) {
     while harness.bench.queue_mut().read_backlog().unwrap().to_go() > 0 {
         harness.apply_step(QueueStep::Claim(20, u64::MAX));
@@ -58,7 +58,7 @@ fn drain_batches(harness: &mut ModelHarness) {
 }
 
 #[test]
-fn a_disk_that_is_nearly_full_refuses_records_and_drains() {
+fn a_nearly_full_disk_refuses_new_records_and_drains() {
     let (mut harness, disk) = harness(16 * MIB, MIB);
     let records = append_until_full(&mut harness);
     assert!(records > 50, "{records}");
@@ -79,7 +79,7 @@ fn a_disk_that_is_nearly_full_refuses_records_and_drains() {
 }
 
 #[test]
-fn the_reserve_lets_records_go_out_of_a_disk_that_others_filled() {
+fn with_the_reserve_records_can_be_sent_from_a_disk_that_other_programs_filled() {
     let (mut harness, disk) = harness(64 * MIB, 2 * MIB);
     harness.append(1, &(1..=40).map(large).collect::<Vec<_>>());
     assert_eq!(disk.reserve_bytes(), 2 * MIB);
@@ -96,13 +96,13 @@ fn the_reserve_lets_records_go_out_of_a_disk_that_others_filled() {
 }
 
 #[test]
-fn without_any_room_nothing_moves_and_nothing_is_lost() {
+fn on_a_completely_full_disk_nothing_is_settled_and_nothing_is_lost() {
     let (mut harness, disk) = harness(64 * MIB, 0);
     harness.append(1, &(1..=400).map(|number| record(number, None)).collect::<Vec<_>>());
     harness.apply_step(QueueStep::Claim(400, u64::MAX));
     let batch = *harness.model.open.keys().next().unwrap();
     disk.set_capacity(disk.used_bytes());
-    // Long errors make the rows of the manifest longer: this needs more pages than are free.
+    // Long errors enlarge the manifest rows: this needs more pages than are free.
     let failed = Outcome::Retry(test_error(&"no ".repeat(300)));
     let settle = || Settle {
         batch,
@@ -118,7 +118,7 @@ fn without_any_room_nothing_moves_and_nothing_is_lost() {
     }
     let refused = harness.bench.run(Append::new(vec![large(900)], 1));
     assert_eq!(refused, Err(AppendRefused::DiskFull));
-    // Whether it can be closed well or not.
+    // Closing may fail.
     drop(harness.bench.close_queue());
     harness.open_queue();
     harness.check_all();

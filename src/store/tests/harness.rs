@@ -1,5 +1,5 @@
-//! The queue and its model side by side, whatever is done to them and whatever the disk does: what
-//! an operation replied is there, and what it did not reply is there entirely or not at all.
+//! Runs a queue and its model side by side, under any operations and disk faults. What an operation acknowledged has
+//! taken place. What it did not acknowledge has taken place completely or not at all.
 
 use std::collections::BTreeSet;
 
@@ -22,9 +22,9 @@ pub(super) struct ModelHarness {
     pub(super) bench: QueueBench,
     pub(super) model: QueueModel,
     paused: bool,
-    /// Errors of the disk that operations met.
+    /// Disk errors that operations met.
     pub(super) errors: u64,
-    /// Cuts that struck while the store was being opened.
+    /// Power cuts while the store was being opened.
     pub(super) cuts_in_recovery: u64,
 }
 
@@ -33,19 +33,19 @@ impl ModelHarness {
         Self::with_bench(QueueBench::new())
     }
 
-    /// On a disk that may cut, from the making of the file on.
+    /// On a disk with power cuts, which may already strike when the file is created.
     pub(super) fn on_disk(disk: SimulatedDisk) -> Self {
         let mut harness = Self::new_closed(disk);
         harness.open_queue();
         harness
     }
 
-    /// On a disk, where the queue is yet to be opened.
+    /// On a disk, with the queue not yet opened.
     pub(super) fn new_closed(disk: SimulatedDisk) -> Self {
         Self::with_bench(QueueBench::on_disk(disk))
     }
 
-    /// The same world on another disk, where the queue is yet to be opened.
+    /// The same harness on another disk, with the queue not yet opened.
     pub(super) fn fork(&self, disk: SimulatedDisk) -> Self {
         let mut bench = QueueBench::on_disk(disk);
         (bench.now, bench.limits) = (self.bench.now, self.bench.limits);
@@ -53,7 +53,7 @@ impl ModelHarness {
         Self { bench, model: self.model.clone(), ..*self }
     }
 
-    /// What is expected of the store becomes what is expected of the other's.
+    /// Expects the same as another harness.
     pub(super) fn expect_as(&mut self, other: &Self) {
         self.model = other.model.clone();
         self.paused = other.paused;
@@ -67,12 +67,12 @@ impl ModelHarness {
         Self { bench, model: QueueModel::default(), paused: false, errors: 0, cuts_in_recovery: 0 }
     }
 
-    /// Commits that the store shows.
+    /// Commits of the store.
     pub(super) fn commit_count(&self) -> u64 {
         self.bench.queue().state().counters.commits
     }
 
-    /// The reply of an operation that took place. When the disk failed, the store decides whether it did.
+    /// The reply of an operation that took place. After a disk fault, the store tells whether it did.
     fn commit_op<O: Op>(&mut self, op: O) -> Option<O::Reply> {
         let before = self.commit_count();
         self.spare_disk(false);
@@ -88,12 +88,12 @@ impl ModelHarness {
         reply.filter(|_| done.is_ok() || after > before)
     }
 
-    /// Trouble is for the store, not for those who look what became of it.
+    /// Suspends disk faults while the test inspects the store.
     fn spare_disk(&self, spared: bool) {
         self.bench.disk.iter().for_each(|disk| disk.set_spared(spared));
     }
 
-    /// After the disk failed, it works again. False when only now it is known what is on it.
+    /// Repairs the disk after a fault. False if only the restart tells what is on it.
     fn heal_disk(&mut self, error: Option<&StoreError>) -> bool {
         let Some(disk) = self.bench.disk.clone() else {
             assert!(error.is_none(), "{error:?}");
@@ -110,7 +110,7 @@ impl ModelHarness {
         assert!(!error.is_damage(), "{error}");
         let known = !matches!(self.bench.queue().read_note("note"), Err(StoreError::Closed));
         if !matches!(error, StoreError::NoRoom) {
-            // While the disk fails this may fail as often as it likes.
+            // May fail any number of times while the disk fails.
             self.spare_disk(false);
             drop(self.bench.queue_mut().reopen_and_verify());
             drop(self.bench.queue_mut().reopen_and_verify());
@@ -126,7 +126,7 @@ impl ModelHarness {
         known
     }
 
-    /// Opens the queue, however often the power goes meanwhile.
+    /// Opens the queue, however often the power is cut meanwhile.
     pub(super) fn open_queue(&mut self) {
         let Some(disk) = self.bench.disk.clone() else { return self.bench.open_queue().unwrap() };
         disk.set_spared(false);
@@ -144,7 +144,7 @@ impl ModelHarness {
 
     fn pick_batch(&self, index: usize) -> Option<BatchId> {
         let mut open: Vec<BatchId> = self.model.open.keys().copied().collect();
-        // Batch ids are random: in this order, a schedule that failed fails again.
+        // Batch ids are random. This order makes a failing schedule reproducible.
         open.sort_by_key(|id| self.model.open.get(id).map(|batch| batch.members.clone()));
         open.get(index.checked_rem(open.len())?).copied()
     }
@@ -159,7 +159,7 @@ impl ModelHarness {
     pub(super) fn append(&mut self, submitter: Submitter, records: &[NewRecord]) {
         let Some(reply) = self.commit_op(Append::new(records.to_vec(), submitter)) else { return };
         let reply = reply.map(|done| done.accepted).map_err(|no| QueueModel::refusal_name(&no));
-        // Only a disk that has no room refuses for it, and then whatever is new.
+        // Only a disk without space rejects for it, and then it rejects any new record.
         if self.bench.disk.is_some() && reply == Err("disk full") {
             assert_eq!(self.bench.queue().disk_state(), DiskState::Full);
             return;
@@ -196,7 +196,7 @@ impl ModelHarness {
         }
     }
 
-    /// Records of one answer that are tried again wait for one time.
+    /// Retried records of one batch have one due time.
     fn check_due_together(&self, batch: BatchId, outcomes: &[(RecordId, Outcome)], missing: &Outcome) {
         let given =
             |id: RecordId| outcomes.iter().find(|(of, _)| *of == id).map_or(missing, |(_, given)| given);
@@ -207,7 +207,7 @@ impl ModelHarness {
         assert!(due.len() <= 1, "{due:?}");
     }
 
-    /// Settles a batch that stays or is replaced; `fails` says that its records failed.
+    /// Settles a batch that stays open or is replaced. `fails` tells whether its records failed.
     fn settle(&mut self, id: BatchId, disposition: Disposition, fails: bool) {
         let kept = match &disposition {
             Disposition::Keep { phase, lone_failures, .. } => Some((*phase, *lone_failures)),
@@ -372,7 +372,7 @@ impl ModelHarness {
         }
     }
 
-    /// Opens the queue again after it was closed, well or not.
+    /// Opens the queue again after it was closed, cleanly or not.
     fn reopen_after(&mut self, closed: Result<(), StoreError>) {
         match self.bench.disk.clone() {
             Some(disk) if disk.is_down() => disk.power_cycle(None),
@@ -388,7 +388,7 @@ impl ModelHarness {
         audit(self.bench.queue_mut());
     }
 
-    /// With a server that takes everything and a person who retries, nothing stays behind.
+    /// With a server that accepts everything and a person who retries, no record is left.
     pub(super) fn drain_all(&mut self) {
         for _ in 0..200 {
             self.bench.now += HOUR_MS;

@@ -1,6 +1,6 @@
-//! A disk that gives an error at every single operation of a fixed script, once or from then on.
+//! A disk that fails at each operation of a fixed script, once or from then on.
 //!
-//! The store says truthfully what is there, never panics, and goes on when the disk does.
+//! The store reports correctly what is stored, never panics, and continues when the disk works again.
 
 use super::audit::audit;
 use super::disk::{CHANGES, CutLoss, DiskFault, DiskOperation, SimulatedDisk};
@@ -9,7 +9,7 @@ use super::script::script;
 use super::support::{id, record};
 use crate::store::Append;
 
-/// Says how far it came.
+/// Reports how far the trial got.
 struct FaultTrial(&'static [DiskOperation], u64, DiskFault);
 
 impl Drop for FaultTrial {
@@ -20,8 +20,7 @@ impl Drop for FaultTrial {
     }
 }
 
-/// The script with trouble at the operation of these kinds that comes after so many others; false
-/// when there are not so many.
+/// Runs the script with a fault at the n-th operation of these kinds. False when there are fewer operations.
 fn run_with_fault(kinds: &'static [DiskOperation], after: u64, trouble: DiskFault) -> bool {
     fastrand::seed(1);
     let _trial = FaultTrial(kinds, after, trouble);
@@ -31,12 +30,12 @@ fn run_with_fault(kinds: &'static [DiskOperation], after: u64, trouble: DiskFaul
     let (mut errors, mut struck) = (0, false);
     for step in script() {
         harness.apply_step(step);
-        // A single error may have been found out to be none.
+        // The commit may have taken place despite a single error.
         if harness.errors > errors || (!trouble.is_lasting() && disk.has_struck()) {
             (errors, struck) = (harness.errors, true);
             disk.clear_faults();
             harness.check_all();
-            // What reads show is on the medium, too.
+            // Everything that reads show is durable, too.
             let after_a_cut = disk.fork(after);
             after_a_cut.power_cycle(Some(CutLoss::Everything));
             let mut found = harness.fork(after_a_cut);
@@ -57,27 +56,27 @@ fn run_at_every_operation(kinds: &'static [DiskOperation], trouble: DiskFault, a
 }
 
 #[test]
-fn an_error_at_any_operation_is_told_truthfully() {
+fn an_error_at_any_operation_is_reported_correctly() {
     run_at_every_operation(CHANGES, DiskFault::Broken { lasting: false }, 250);
 }
 
 #[test]
-fn an_error_at_any_read_is_told_truthfully() {
+fn an_error_at_any_read_is_reported_correctly() {
     run_at_every_operation(&[DiskOperation::Read], DiskFault::Broken { lasting: false }, 50);
 }
 
 #[test]
-fn errors_from_any_operation_on_are_told_truthfully() {
+fn errors_from_any_operation_on_are_reported_correctly() {
     run_at_every_operation(CHANGES, DiskFault::Broken { lasting: true }, 250);
 }
 
 #[test]
-fn errors_from_any_read_on_are_told_truthfully() {
+fn errors_from_any_read_on_are_reported_correctly() {
     run_at_every_operation(&[DiskOperation::Read], DiskFault::Broken { lasting: true }, 50);
 }
 
 #[test]
-fn a_lack_of_room_at_any_write_is_told_truthfully() {
+fn a_full_disk_at_any_write_is_reported_correctly() {
     run_at_every_operation(
         &[DiskOperation::Write, DiskOperation::Length],
         DiskFault::NoRoom { lasting: false },
@@ -86,7 +85,7 @@ fn a_lack_of_room_at_any_write_is_told_truthfully() {
 }
 
 #[test]
-fn a_lack_of_room_from_any_write_on_is_told_truthfully() {
+fn a_full_disk_from_any_write_on_is_reported_correctly() {
     run_at_every_operation(
         &[DiskOperation::Write, DiskOperation::Length],
         DiskFault::NoRoom { lasting: true },
@@ -95,7 +94,7 @@ fn a_lack_of_room_from_any_write_on_is_told_truthfully() {
 }
 
 #[test]
-fn what_comes_after_an_error_waits_until_the_disk_is_proven_to_work() {
+fn operations_after_an_error_wait_until_the_disk_works_again() {
     let disk = SimulatedDisk::new(1);
     let mut harness = ModelHarness::on_disk(disk.clone());
     disk.plan_fault(CHANGES, 3, DiskFault::Broken { lasting: true });
@@ -105,7 +104,7 @@ fn what_comes_after_an_error_waits_until_the_disk_is_proven_to_work() {
     assert!(harness.bench.queue_mut().reopen_and_verify().is_err());
     assert!(harness.bench.attempt(append(2)).0.is_err());
     assert!(disk.clear_faults());
-    // Whoever is served all the same is served truthfully.
+    // Operations that succeed nevertheless must have taken place.
     let served = [3, 4].map(|number| harness.bench.attempt(append(number)).0.is_ok());
     harness.bench.queue_mut().reopen_and_verify().unwrap();
     let there = [1, 2, 3, 4].map(|number| harness.bench.find_entry(id(number)).is_some());

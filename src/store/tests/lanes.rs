@@ -1,4 +1,4 @@
-//! What many records of one key cost: each is looked at once, whatever is done with them.
+//! The cost of many records of one key: each is examined once, whatever is done with them.
 
 use super::audit::audit;
 use super::support::{HOUR_MS, QueueBench, id, ids, record, test_error};
@@ -20,14 +20,14 @@ fn append_keyed(bench: &mut QueueBench, numbers: std::ops::Range<u128>, priority
     bench.append(numbers.map(keyed).collect());
 }
 
-/// Records of lanes that something looks at.
+/// Counts the records of lanes that `work` examines.
 fn count_steps<T>(work: impl FnOnce() -> T) -> (usize, T) {
     LANE_STEPS.set(0);
     let done = work();
     (LANE_STEPS.get(), done)
 }
 
-/// Puts the first record of a key under review.
+/// Quarantines the first record of a key.
 fn quarantine_first(bench: &mut QueueBench, number: u128, key: &str) {
     bench.append(vec![record(number, Some(key))]);
     let batch = bench.claim(1).unwrap();
@@ -36,7 +36,7 @@ fn quarantine_first(bench: &mut QueueBench, number: u128, key: &str) {
 }
 
 #[test]
-fn a_claim_looks_at_each_record_of_a_key_once() {
+fn a_claim_examines_each_record_of_a_key_once() {
     let mut bench = bench();
     append_keyed(&mut bench, 0..3000, 5);
     append_keyed(&mut bench, 3000..3001, 9);
@@ -46,7 +46,7 @@ fn a_claim_looks_at_each_record_of_a_key_once() {
 }
 
 #[test]
-fn records_behind_one_that_cannot_go_are_not_searched_again_and_again() {
+fn records_behind_a_blocked_one_are_not_examined_repeatedly() {
     let mut bench = bench();
     append_keyed(&mut bench, 0..500, 0);
     append_keyed(&mut bench, 500..501, 9);
@@ -61,7 +61,7 @@ fn records_behind_one_that_cannot_go_are_not_searched_again_and_again() {
 }
 
 #[test]
-fn parts_of_a_batch_look_at_each_record_of_a_key_once() {
+fn parts_of_a_batch_examine_each_record_of_a_key_once() {
     let mut bench = bench();
     append_keyed(&mut bench, 0..2000, 5);
     let batch = bench.claim(2000).unwrap().open.id;
@@ -91,7 +91,7 @@ fn list_everything(bench: &QueueBench, limit: usize) -> (usize, Vec<(RecordId, u
 }
 
 #[test]
-fn a_page_costs_the_same_whether_its_records_are_held_or_not() {
+fn a_page_costs_the_same_for_blocked_records() {
     let mut bench = bench();
     quarantine_first(&mut bench, 0, "account");
     append_keyed(&mut bench, 1..5001, 5);
@@ -102,7 +102,7 @@ fn a_page_costs_the_same_whether_its_records_are_held_or_not() {
     assert_eq!(page.entries.len(), 500);
     assert!(page.entries.iter().all(|entry| entry.held_by == Some(id(0)) && entry.holds == 0));
     assert!(examined <= 500, "{examined}");
-    // A filter that finds few records counts for those few.
+    // A filter that finds few records counts only for these.
     let (examined, page) = count_steps(|| {
         let state = Some(RecordState::Quarantined);
         bench.with_view(|view| view.list_page(&Filter { state, limit: 500, ..Filter::default() }))
@@ -112,7 +112,7 @@ fn a_page_costs_the_same_whether_its_records_are_held_or_not() {
 }
 
 #[test]
-fn a_page_of_many_that_hold_others_counts_each_record_once() {
+fn a_page_of_many_blocking_records_counts_each_record_once() {
     let mut bench = bench();
     append_keyed(&mut bench, 0..3000, 5);
     let batch = bench.claim(3000).unwrap().open.id;
@@ -120,12 +120,12 @@ fn a_page_of_many_that_hold_others_counts_each_record_once() {
     let (examined, (pages, found)) = count_steps(|| list_everything(&bench, 5000));
     let expected: Vec<_> = (0..3000u64).map(|n| (id(n.into()), (2999 - n).min(1000))).collect();
     assert_eq!((pages, found), (2, expected));
-    // The second page counts those behind its first record once more.
+    // The second page counts the successors of its first record again.
     assert!(examined <= 4000, "{examined}");
 }
 
 #[test]
-fn a_page_that_would_count_too_many_records_ends_early_and_nothing_is_left_out() {
+fn a_page_with_too_many_records_to_count_ends_early_without_omissions() {
     let mut bench = bench();
     for account in 0..25u128 {
         let key = format!("account {account}");
@@ -148,7 +148,7 @@ fn a_page_that_would_count_too_many_records_ends_early_and_nothing_is_left_out()
 }
 
 #[test]
-fn an_append_behind_many_that_hold_looks_at_its_own_lane_alone() {
+fn an_append_behind_many_blocking_records_examines_only_its_own_lane() {
     let mut bench = bench();
     append_keyed(&mut bench, 0..300, 5);
     let batch = bench.claim(300).unwrap().open.id;
@@ -165,7 +165,7 @@ fn an_append_behind_many_that_hold_looks_at_its_own_lane_alone() {
 }
 
 #[test]
-fn an_append_makes_the_record_before_it_one_that_holds() {
+fn an_append_turns_its_predecessor_into_a_blocking_record() {
     let mut bench = bench();
     quarantine_first(&mut bench, 1, "account");
     assert!(bench.queue_mut().read_backlog().unwrap().holders.is_empty(), "it holds nothing yet");
@@ -178,7 +178,7 @@ fn an_append_makes_the_record_before_it_one_that_holds() {
 }
 
 #[test]
-fn records_of_one_answer_that_are_tried_again_are_due_together_and_come_back_as_one_batch() {
+fn retried_records_of_one_batch_are_due_together_and_form_one_batch_again() {
     let mut bench = bench();
     bench.append((0..1500).map(|number| record(number, None)).collect());
     let first = bench.claim(1500).unwrap().open.id;
@@ -195,7 +195,7 @@ fn records_of_one_answer_that_are_tried_again_are_due_together_and_come_back_as_
 }
 
 #[test]
-fn the_record_that_was_tried_most_says_how_long_its_batch_waits() {
+fn the_record_with_the_most_attempts_determines_the_wait_of_its_batch() {
     let mut bench = bench();
     bench.append(vec![record(1, None)]);
     for _ in 0..6 {
@@ -209,11 +209,11 @@ fn the_record_that_was_tried_most_says_how_long_its_batch_waits() {
     bench.close_batch(batch.open.id, Outcome::Retry(test_error("later")));
     let next = |number| bench.find_entry(id(number)).unwrap().next_attempt_at.unwrap() - bench.now().wall;
     assert_eq!(next(1), next(2));
-    // After seven failures a minute or so, and a tenth of it at least; after one it would be a second at most.
+    // After seven failures about a minute, and at least a tenth of it. After one, at most a second.
     assert!(next(2) >= 6_400, "{}", next(2));
 }
 
-/// An urgent record behind others of its key, and a crowd of no key before them in the queue.
+/// An urgent record behind others of its key, and many records without a key before them in the queue.
 fn append_crowd(bench: &mut QueueBench) {
     append_keyed(bench, 1..4, 5);
     bench.append((1000..1100).map(|number| record(number, None)).collect());
@@ -233,7 +233,7 @@ fn batches_until(bench: &mut QueueBench, wanted: u128) -> usize {
 }
 
 #[test]
-fn when_a_lane_moves_its_most_urgent_record_goes_at_its_own_priority() {
+fn when_a_lane_moves_its_most_urgent_record_is_sent_by_its_own_priority() {
     let mut bench = bench();
     append_crowd(&mut bench);
     let first = bench.claim(2).unwrap();
@@ -245,7 +245,7 @@ fn when_a_lane_moves_its_most_urgent_record_goes_at_its_own_priority() {
 }
 
 #[test]
-fn when_the_head_of_a_lane_is_due_its_most_urgent_record_goes_at_its_own_priority() {
+fn when_the_head_of_a_lane_is_due_its_most_urgent_record_is_sent_by_its_own_priority() {
     let mut bench = bench();
     append_crowd(&mut bench);
     bench.append((2000..2100).map(|number| NewRecord { priority: 7, ..record(number, None) }).collect());
@@ -261,7 +261,7 @@ fn when_the_head_of_a_lane_is_due_its_most_urgent_record_goes_at_its_own_priorit
 }
 
 #[test]
-fn when_a_record_is_back_from_review_the_most_urgent_one_behind_it_goes_at_its_own_priority() {
+fn when_a_record_leaves_review_the_most_urgent_one_behind_it_is_sent_by_its_own_priority() {
     let mut bench = bench();
     quarantine_first(&mut bench, 0, "account");
     append_crowd(&mut bench);
@@ -278,7 +278,7 @@ fn when_a_record_is_back_from_review_the_most_urgent_one_behind_it_goes_at_its_o
 }
 
 #[test]
-fn an_urgent_record_of_a_part_that_is_held_goes_at_its_own_priority_once_its_lane_moves() {
+fn an_urgent_record_of_a_blocked_part_is_sent_by_its_own_priority_once_its_lane_moves() {
     let mut bench = bench();
     append_keyed(&mut bench, 1..10, 5);
     append_keyed(&mut bench, 10..11, 9);

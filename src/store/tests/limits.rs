@@ -1,4 +1,4 @@
-//! Limits hold exactly, and what is no longer needed goes.
+//! Limits are exact, and old receipts are removed.
 
 use super::audit::audit;
 use super::support::{HOUR_MS, QueueBench, claim_order, id, ids, record, retry_config, test_error};
@@ -15,7 +15,7 @@ fn append_count(bench: &mut QueueBench, records: Vec<NewRecord>) -> Result<u64, 
 }
 
 #[test]
-fn the_number_of_records_is_held_exactly() {
+fn the_limit_on_records_is_exact() {
     let mut bench = QueueBench::new();
     bench.limits.max_records = 3;
     assert_eq!(append_count(&mut bench, vec![record(1, None), record(2, None)]), Ok(2));
@@ -31,7 +31,7 @@ fn the_number_of_records_is_held_exactly() {
 }
 
 #[test]
-fn the_number_of_bytes_is_held_exactly() {
+fn the_limit_on_bytes_is_exact() {
     let mut bench = QueueBench::new();
     bench.limits.max_bytes = 100;
     assert_eq!(append_count(&mut bench, vec![sized(1, 60)]), Ok(1));
@@ -42,7 +42,7 @@ fn the_number_of_bytes_is_held_exactly() {
 }
 
 #[test]
-fn the_size_of_a_record_is_held_exactly() {
+fn the_limit_on_record_size_is_exact() {
     let mut bench = QueueBench::new();
     assert_eq!(append_count(&mut bench, vec![sized(1, 1000)]), Ok(1));
     let refused = AppendRefused::TooLarge { position: 2, bytes: 1001, limit: 1000 };
@@ -63,7 +63,7 @@ fn an_id_with_other_content_is_a_conflict_even_after_it_was_synced() {
 }
 
 #[test]
-fn a_record_larger_than_a_batch_goes_alone() {
+fn a_record_larger_than_a_batch_is_sent_alone() {
     let mut bench = QueueBench::new();
     for (number, bytes) in [(1, 10), (2, 500), (3, 10)] {
         append_count(&mut bench, vec![sized(number, bytes)]).unwrap();
@@ -82,7 +82,7 @@ fn sync_all(bench: &mut QueueBench) {
 }
 
 #[test]
-fn old_receipts_go_although_young_ones_stand_before_them() {
+fn old_receipts_behind_new_ones_are_removed() {
     let mut bench = QueueBench::new();
     bench.append((1..=20).map(|number| record(number, None)).collect());
     sync_all(&mut bench);
@@ -101,7 +101,7 @@ fn old_receipts_go_although_young_ones_stand_before_them() {
 }
 
 #[test]
-fn receipts_do_not_come_faster_than_they_go() {
+fn receipts_do_not_accumulate_faster_than_they_are_removed() {
     let mut bench = QueueBench::new();
     for round in 0..6u128 {
         bench.append((0..300).map(|number| record(round * 300 + number, None)).collect());
@@ -112,7 +112,7 @@ fn receipts_do_not_come_faster_than_they_go() {
 }
 
 #[test]
-fn answers_for_other_records_and_second_answers_change_nothing() {
+fn results_for_other_records_and_repeated_results_change_nothing() {
     let mut bench = QueueBench::new();
     bench.append((1..=3).map(|number| record(number, None)).collect());
     let batch = bench.claim(2).unwrap().open.id;
@@ -132,7 +132,7 @@ fn answers_for_other_records_and_second_answers_change_nothing() {
 }
 
 #[test]
-fn old_receipts_go_in_steps_when_nothing_goes_on() {
+fn an_idle_queue_removes_old_receipts_in_steps() {
     let mut bench = QueueBench::new();
     bench.limits.max_records = 5000;
     bench.append((1..=2500).map(|number| record(number, None)).collect());

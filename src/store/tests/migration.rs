@@ -1,4 +1,4 @@
-//! Stores of version 1, and stores for other keys: they are made whole stores of today, or stay as they were.
+//! Stores of version 1 and stores for another key space are upgraded completely or not at all.
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _};
 
@@ -17,7 +17,7 @@ use crate::store::schema::{LANES, LANES_OF_VERSION_1, META, meta};
 const FIRST_USER: u32 = 1001;
 const SECOND_USER: u32 = 1002;
 
-/// What version 1 would have written of a store whose keys are shared.
+/// What version 1 would have written of a store with shared keys.
 fn make_version_1(database: &Database) {
     let transaction = database.begin_write().unwrap();
     {
@@ -42,7 +42,7 @@ fn schema_of(database: &Database) -> u32 {
     codec::decode_row(table.get(meta::SCHEMA).unwrap().unwrap().value()).unwrap()
 }
 
-/// With the queue closed.
+/// The queue must be closed.
 fn make_file_version_1(bench: &mut QueueBench) {
     bench.close_queue().unwrap();
     let database = Database::open(bench.dir.path().join("queue.redb")).unwrap();
@@ -50,7 +50,7 @@ fn make_file_version_1(bench: &mut QueueBench) {
     database.close().unwrap();
 }
 
-/// Records of two users under one key: the first one's is under review, the other's wait for it.
+/// Records of two users with the same key: the first is quarantined, and the others wait for it.
 fn bench_with_blocked_records() -> QueueBench {
     let mut bench = QueueBench::new();
     bench.key_space = KeySpace::Shared;
@@ -63,7 +63,7 @@ fn bench_with_blocked_records() -> QueueBench {
 }
 
 #[test]
-fn a_store_of_version_1_is_taken_over_for_keys_of_either_kind() {
+fn a_store_of_version_1_is_upgraded_for_shared_and_separate_keys() {
     for (key_space, goes) in [(KeySpace::PerSubmitter, &[2, 3][..]), (KeySpace::Shared, &[3])] {
         let mut bench = bench_with_blocked_records();
         make_file_version_1(&mut bench);
@@ -82,7 +82,7 @@ fn a_store_of_version_1_is_taken_over_for_keys_of_either_kind() {
 }
 
 #[test]
-fn a_damaged_store_of_version_1_is_salvaged_as_one_of_today() {
+fn a_damaged_store_of_version_1_is_salvaged_to_the_current_schema() {
     for key_space in [KeySpace::PerSubmitter, KeySpace::Shared] {
         let mut bench = bench_with_blocked_records();
         make_file_version_1(&mut bench);
@@ -100,7 +100,7 @@ fn a_damaged_store_of_version_1_is_salvaged_as_one_of_today() {
 }
 
 #[test]
-fn a_cut_at_any_operation_of_an_upgrade_leaves_the_store_of_before_or_of_after() {
+fn a_power_cut_at_any_operation_of_an_upgrade_leaves_the_old_or_the_new_store() {
     fastrand::seed(4);
     let disk = SimulatedDisk::new(4);
     let mut harness = ModelHarness::on_disk(disk.clone());
@@ -113,7 +113,7 @@ fn a_cut_at_any_operation_of_an_upgrade_leaves_the_store_of_before_or_of_after()
     let database = disk.open_database(&mut redb::Builder::new()).unwrap();
     make_version_1(&database);
     database.close().unwrap();
-    // What follows is kept as it is on the disk: at most the upgrade is under way.
+    // Everything is on disk by now. From here on, at most the upgrade is incomplete.
     harness.bench.key_space = KeySpace::PerSubmitter;
     let before = harness.fork(disk.clone());
     disk.record_crash_points();
@@ -136,7 +136,7 @@ fn a_cut_at_any_operation_of_an_upgrade_leaves_the_store_of_before_or_of_after()
 }
 
 #[test]
-fn a_full_disk_is_given_its_reserve_for_an_upgrade() {
+fn an_upgrade_on_a_full_disk_uses_the_reserve() {
     let disk = SimulatedDisk::new(5);
     disk.set_capacity(1 << 30);
     let mut bench = QueueBench::on_disk(disk.clone());
@@ -162,7 +162,7 @@ fn a_full_disk_is_given_its_reserve_for_an_upgrade() {
 }
 
 #[test]
-fn a_store_without_a_note_of_its_keys_is_damaged() {
+fn a_store_without_its_key_space_is_damaged() {
     let mut bench = bench_with_blocked_records();
     bench.close_queue().unwrap();
     let database = Database::open(bench.dir.path().join("queue.redb")).unwrap();

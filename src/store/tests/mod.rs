@@ -1,4 +1,4 @@
-//! The store against a plain model, under every schedule of operations; and its promises, one by one.
+//! Tests the store against a plain model under any schedule of operations, and its promises one by one.
 
 mod audit;
 mod bodies;

@@ -1,4 +1,4 @@
-//! The queue as a plain map: what each operation must do, without any table, index or cursor.
+//! The queue as a plain map: what each operation must do, without tables, indexes or cursors.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ impl ModelRecord {
         self.state != RecordState::Synced
     }
 
-    /// Whether this one must go before another that is in the same lane.
+    /// Whether this record must be sent before another of the same lane.
     fn goes_before(&self, other: &Self, key_space: KeySpace) -> bool {
         let same_keys = key_space == KeySpace::Shared || self.submitter == other.submitter;
         let same_lane = same_keys && self.new.key.is_some() && self.new.key == other.new.key;
@@ -43,7 +43,7 @@ impl ModelRecord {
 
 #[derive(Clone, Debug)]
 pub(super) struct ModelBatch {
-    /// In the order in which they are sent.
+    /// In sending order.
     pub(super) members: Vec<RecordId>,
     /// Of the first send; 0 before.
     sequence: (u32, u32),
@@ -59,12 +59,12 @@ pub(super) struct QueueModel {
     pub(super) records: BTreeMap<RecordId, ModelRecord>,
     pub(super) open: BTreeMap<BatchId, ModelBatch>,
     appended: u64,
-    /// Users shared keys at some time.
+    /// Whether users have shared keys at some time.
     pub(super) shared_since: bool,
 }
 
 impl QueueModel {
-    /// What an append must answer; `None` when it is refused.
+    /// The reply that an append must give.
     pub(super) fn apply_append(
         &mut self,
         submitter: u32,
@@ -139,7 +139,7 @@ impl QueueModel {
         }
     }
 
-    /// A claim found this; `failed` records among it must have been due.
+    /// A claim returned this batch. Failed records in it must have been due.
     pub(super) fn apply_claim(&mut self, batch: &Batch, records: usize, bytes: u64, bench: &QueueBench) {
         assert!(batch.records.len() == 1 || (batch.records.len() <= records && batch.open.bytes <= bytes));
         let members: Vec<RecordId> = batch.records.iter().map(|record| record.id).collect();
@@ -164,7 +164,7 @@ impl QueueModel {
         self.link_members(id);
     }
 
-    /// Nothing that could go was left behind by a claim that found nothing.
+    /// A claim found nothing: no record could have been sent.
     pub(super) fn check_nothing_claimable(&self, bench: &QueueBench) {
         for rec in self.records.values().filter(|rec| rec.is_unsettled() && rec.batch.is_none()) {
             let first = !self.records.values().any(|other| other.goes_before(rec, bench.key_space));
@@ -180,7 +180,7 @@ impl QueueModel {
         }
     }
 
-    /// No earlier record of a member's lane is unfinished outside of the batch.
+    /// No earlier record of a member's lane is unsettled outside of the batch.
     fn check_order(&self, members: &[RecordId], key_space: KeySpace) {
         for member in members.iter().map(|id| &self.records[id]) {
             let earlier = self
@@ -204,7 +204,7 @@ impl QueueModel {
         }
         let Some(batch) = sent else { return };
         assert_eq!(batch.open.attempt, was.attempt + 1);
-        // What was sent before stays as it was, also where keys are shared since.
+        // What was sent before keys were shared keeps its order.
         if was.attempt == 0 || !self.shared_since {
             self.check_order(&members, key_space);
         }
@@ -218,7 +218,7 @@ impl QueueModel {
         self.link_members(id);
     }
 
-    /// Members fail with an attempt that is counted once a send.
+    /// Marks members as failed. The attempt counts once per send.
     pub(super) fn apply_failure(&mut self, id: BatchId) {
         let batch = self.open.get_mut(&id).unwrap();
         for member in &batch.members {
@@ -251,7 +251,7 @@ impl QueueModel {
         }
     }
 
-    /// One batch went, these came in its place, with the same records.
+    /// One batch was replaced by others with the same records.
     pub(super) fn apply_replacement(&mut self, id: BatchId, opened: &[OpenBatch]) {
         let was = self.open.remove(&id).unwrap();
         let mut members = was.members.iter().copied();
@@ -264,7 +264,7 @@ impl QueueModel {
         assert_eq!(members.next(), None, "the parts are the whole");
     }
 
-    /// A person puts records under review. A batch that was sent keeps its set, or is no more.
+    /// A person quarantined records. A batch that was sent keeps its set or is disbanded.
     pub(super) fn check_added_to_review(&mut self, ids: &[RecordId], done: &AddToReviewSummary) {
         let mut added = Vec::new();
         let mut refused = Vec::new();
@@ -311,7 +311,7 @@ impl QueueModel {
         }
     }
 
-    /// Receipts may be forgotten once they are old, and not before, unless the disk had no room.
+    /// Receipts may be removed only when they are old, or when the disk had no room.
     pub(super) fn forget_receipts(&mut self, bench: &QueueBench) {
         let short = bench.disk.as_ref().is_some_and(SimulatedDisk::was_short);
         self.records.retain(|id, rec| {
@@ -324,7 +324,7 @@ impl QueueModel {
         });
     }
 
-    /// Everything that was acknowledged is there, in the state that it must be in.
+    /// Every acknowledged record is there, in the right state.
     pub(super) fn check_queue(&self, bench: &QueueBench) {
         let queue = bench.queue();
         for (id, rec) in &self.records {
@@ -351,7 +351,7 @@ impl QueueModel {
         }
     }
 
-    /// A walk by pages returns every record once, in queue order, for every filter.
+    /// Pages return every record once, in queue order, for every filter.
     pub(super) fn check_pages(&self, bench: &QueueBench) {
         use RecordState::{Failed, Pending, Quarantined, Synced, Syncing};
         let states = [None, Some(Pending), Some(Syncing), Some(Synced), Some(Failed), Some(Quarantined)];

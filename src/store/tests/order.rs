@@ -1,4 +1,4 @@
-//! Records of one key go out in order, whatever became of those before them.
+//! Records of one key are sent in order, whatever happens to earlier ones.
 
 use super::audit::audit;
 use super::support::{HOUR_MS, QueueBench, id, ids, record, test_error};
@@ -12,7 +12,7 @@ fn append_keyed(bench: &mut QueueBench, numbers: std::ops::RangeInclusive<u128>)
 }
 
 #[test]
-fn a_record_that_is_retried_after_review_goes_before_later_ones_of_its_key() {
+fn a_record_retried_after_review_is_sent_before_later_ones_of_its_key() {
     let mut bench = QueueBench::new();
     append_keyed(&mut bench, 1..=2);
     let batch = bench.claim(2).unwrap().open.id;
@@ -34,7 +34,7 @@ fn a_record_that_is_retried_after_review_goes_before_later_ones_of_its_key() {
 }
 
 #[test]
-fn a_discarded_record_frees_the_later_ones_of_its_key() {
+fn a_discarded_record_unblocks_later_ones_of_its_key() {
     let mut bench = QueueBench::new();
     append_keyed(&mut bench, 1..=3);
     let batch = bench.claim(1).unwrap().open.id;
@@ -54,7 +54,7 @@ fn a_discarded_record_frees_the_later_ones_of_its_key() {
 }
 
 #[test]
-fn a_part_whose_key_is_held_gives_its_records_back_before_it_is_sent() {
+fn a_blocked_part_returns_its_records_to_the_queue_before_it_is_sent() {
     let mut bench = QueueBench::new();
     append_keyed(&mut bench, 1..=4);
     let batch = bench.claim(4).unwrap().open.id;
@@ -70,7 +70,7 @@ fn a_part_whose_key_is_held_gives_its_records_back_before_it_is_sent() {
 }
 
 #[test]
-fn an_urgent_record_waits_for_those_of_its_key_that_were_sent() {
+fn an_urgent_record_waits_for_records_of_its_key_that_were_sent() {
     let mut bench = QueueBench::new();
     append_keyed(&mut bench, 1..=2);
     let sent = bench.claim(2).unwrap();
@@ -91,7 +91,7 @@ fn urgent_record(number: u128) -> NewRecord {
 }
 
 #[test]
-fn an_urgent_record_takes_those_before_it_in_its_key_along_and_goes_after_them() {
+fn an_urgent_record_is_sent_together_with_earlier_records_of_its_key() {
     let mut bench = QueueBench::new();
     bench.append((10..=30).map(|number| record(number, None)).collect());
     append_keyed(&mut bench, 1..=2);
@@ -120,7 +120,7 @@ fn an_urgent_record_does_not_overtake_a_failed_one_of_its_key() {
 }
 
 #[test]
-fn failed_records_that_are_due_stand_in_line_by_priority() {
+fn failed_records_that_are_due_are_sent_by_priority() {
     let mut bench = QueueBench::new();
     bench.append(vec![record(1, None)]);
     let batch = bench.claim(1).unwrap().open.id;
@@ -131,7 +131,7 @@ fn failed_records_that_are_due_stand_in_line_by_priority() {
 }
 
 #[test]
-fn higher_priorities_go_first_and_arrival_decides_among_equals() {
+fn records_are_sent_by_priority_then_by_arrival() {
     let mut bench = QueueBench::new();
     for (number, priority) in [(1, 0), (2, 5), (3, 9), (4, 5), (5, 9)] {
         let mut new = record(number, None);
@@ -145,7 +145,7 @@ fn higher_priorities_go_first_and_arrival_decides_among_equals() {
 }
 
 #[test]
-fn an_attempt_counts_once_a_send() {
+fn an_attempt_counts_once_per_send() {
     let mut bench = QueueBench::new();
     bench.append(vec![record(1, None)]);
     let batch = bench.claim(1).unwrap().open.id;
@@ -162,7 +162,7 @@ fn an_attempt_counts_once_a_send() {
 }
 
 #[test]
-fn records_that_a_failed_one_held_back_come_along_before_any_later_one_of_their_key() {
+fn records_blocked_by_a_failed_one_are_sent_with_it_before_later_ones_of_their_key() {
     let mut bench = QueueBench::new();
     append_keyed(&mut bench, 1..=2);
     let batch = bench.claim(1).unwrap().open.id;

@@ -1,7 +1,7 @@
 //! Power cuts at random moments of random schedules. The disk keeps any part of what was not synced.
 //!
-//! 2,000 cuts in an ordinary run; `FIELDSYNC_POWER_CUTS` asks for more. A schedule that fails prints
-//! its number, and runs alone with it in `FIELDSYNC_POWER_CUT_SCHEDULE`.
+//! There are 2,000 cuts by default; `FIELDSYNC_POWER_CUTS` asks for more. A failing schedule prints its number, and
+//! `FIELDSYNC_POWER_CUT_SCHEDULE` runs it alone.
 
 use std::io::Write as _;
 use std::thread;
@@ -15,7 +15,7 @@ use super::harness::ModelHarness;
 use super::steps::{QueueStep, any_steps};
 
 const DEFAULT_CUTS: u64 = 2_000;
-/// A commit makes fifteen or so: most cuts strike within three steps.
+/// A commit makes about fifteen: most cuts strike within three steps.
 const CUT_WITHIN_OPERATIONS: u64 = 60;
 
 fn number(variable: &str) -> Option<u64> {
@@ -23,7 +23,7 @@ fn number(variable: &str) -> Option<u64> {
     Some(value.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {value}")))
 }
 
-/// Says how to meet a failure again.
+/// Prints how to reproduce a failure.
 struct Schedule(u64);
 
 impl Drop for Schedule {
@@ -43,9 +43,9 @@ impl Schedule {
         any_steps().new_tree(&mut runner).unwrap().current()
     }
 
-    /// How many cuts there were, and how many of them while the store recovered from another.
+    /// Waits before a retry are random, too.
     fn run(&self) -> (u64, u64) {
-        // Waits before a retry are random, too.
+        // The number of power cuts, and of those during recovery from another.
         fastrand::seed(self.0);
         let disk = SimulatedDisk::new(self.0);
         disk.cut_again_and_again(CUT_WITHIN_OPERATIONS);
@@ -63,14 +63,14 @@ impl Schedule {
 }
 
 #[test]
-fn power_cuts_lose_nothing_that_was_acknowledged() {
+fn power_cuts_lose_no_acknowledged_record() {
     let (wanted, only) = (number("FIELDSYNC_POWER_CUTS"), number("FIELDSYNC_POWER_CUT_SCHEDULE"));
     let (mut cuts, mut in_recovery, mut schedules) = (0, 0, 0);
     while cuts < wanted.unwrap_or(DEFAULT_CUTS) && (only.is_none() || schedules == 0) {
         let (more, more_in_recovery) = Schedule(only.unwrap_or(schedules)).run();
         (cuts, in_recovery, schedules) = (cuts + more, in_recovery + more_in_recovery, schedules + 1);
     }
-    // Also to those who do not ask for the output of tests that pass.
+    // Shown even if the output of passing tests is not.
     let mut told = std::io::stderr().lock();
     writeln!(told, "{cuts} power cuts in {schedules} schedules, {in_recovery} of them during recovery")
         .unwrap();

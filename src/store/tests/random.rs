@@ -1,4 +1,4 @@
-//! Any schedule of operations, crashes among them, against the model.
+//! Random schedules of operations and crashes, against the model.
 
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_schedule_of_operations_loses_doubles_or_strands_a_record(steps in any_steps()) {
+    fn no_schedule_of_operations_loses_duplicates_or_strands_a_record(steps in any_steps()) {
         let mut harness = ModelHarness::new();
         for step in steps {
             harness.apply_step(step);

@@ -1,4 +1,4 @@
-//! Looks from other threads: neither does a commit wait for them, nor do they see half of one.
+//! Readers on other threads: no commit waits for them, and they never see part of one.
 
 use std::sync::mpsc;
 use std::thread;
@@ -8,7 +8,7 @@ use crate::model::{QueuePosition, RecordState};
 use crate::store::{Filter, StoreError};
 
 #[test]
-fn a_commit_does_not_wait_for_a_look_which_goes_on_seeing_what_was_before() {
+fn a_commit_does_not_wait_for_a_reader_and_the_reader_sees_no_change() {
     let mut bench = QueueBench::new();
     bench.append(vec![record(1, None)]);
     let (reader, now) = (bench.queue().reader(), bench.now());
@@ -34,7 +34,7 @@ fn a_commit_does_not_wait_for_a_look_which_goes_on_seeing_what_was_before() {
 }
 
 #[test]
-fn a_reader_does_not_keep_the_file_of_a_queue_that_was_closed() {
+fn a_reader_does_not_keep_the_file_of_a_closed_queue_open() {
     let mut bench = QueueBench::new();
     bench.append(vec![record(1, None)]);
     let (reader, now) = (bench.queue().reader(), bench.now());
@@ -48,7 +48,7 @@ fn a_reader_does_not_keep_the_file_of_a_queue_that_was_closed() {
 }
 
 #[test]
-fn a_page_after_the_last_possible_place_is_empty() {
+fn a_page_after_the_last_possible_position_is_empty() {
     let mut bench = QueueBench::new();
     bench.append(vec![record(1, None)]);
     let after = Some(QueuePosition(u64::MAX));

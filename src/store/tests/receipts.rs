@@ -1,4 +1,4 @@
-//! Receipts on a disk that has little room: they give way to new records, the oldest first.
+//! Receipts on a disk that is low on space are evicted for new records, the oldest first.
 
 use super::audit::audit;
 use super::disk::SimulatedDisk;
@@ -21,7 +21,7 @@ fn bench_on_disk(capacity: u64) -> (QueueBench, SimulatedDisk) {
     (bench, disk)
 }
 
-/// An id as an application may make it: of no order at all.
+/// An id as an application may choose it, in no particular order.
 fn scattered_id(number: u128) -> RecordId {
     id((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
 }
@@ -30,7 +30,7 @@ fn new_record(number: u128) -> NewRecord {
     NewRecord { id: scattered_id(number), ..record(number, None) }
 }
 
-/// Takes records in and has them synced, so many at a time, a second each.
+/// Appends records and syncs them in groups, one second each.
 fn append_and_sync(bench: &mut QueueBench, numbers: std::ops::Range<u128>, at_once: usize) {
     for first in numbers.clone().step_by(at_once) {
         let end = numbers.end.min(first + at_once as u128);
@@ -45,7 +45,7 @@ fn is_known(bench: &QueueBench, number: u128) -> bool {
     bench.find_entry(scattered_id(number)).is_some()
 }
 
-/// Gives way as the daemon does.
+/// Evicts receipts as the daemon does.
 fn make_room(bench: &mut QueueBench) {
     let (limits, now) = (bench.limits, bench.now());
     for _ in 0..10_000 {
@@ -65,7 +65,7 @@ fn receipts_never_fill_the_disk_and_the_oldest_go_first() {
     assert!(disk.used_bytes() <= 8 * MIB, "{} bytes are used", disk.used_bytes());
     let known: Vec<u128> = (0..most).filter(|number| is_known(&bench, *number)).collect();
     assert!(known.len() > 4_000, "only {} are known", known.len());
-    // All that are kept are younger than all that went, but for those that are going just now.
+    // All receipts that are kept are newer than all that went, except those being evicted now.
     let gone = most - known.len() as u128;
     let strays = known.iter().filter(|number| **number < gone).count();
     assert!(strays <= known.len() / 3, "{strays} of {} went out of turn", known.len());
@@ -74,7 +74,7 @@ fn receipts_never_fill_the_disk_and_the_oldest_go_first() {
 }
 
 #[test]
-fn receipts_give_way_on_a_disk_that_others_fill() {
+fn receipts_are_evicted_when_other_programs_fill_the_disk() {
     let (mut bench, disk) = bench_on_disk(1 << 40);
     bench.limits.disk_reserve = 0;
     append_and_sync(&mut bench, 0..24_000, 500);
@@ -93,7 +93,7 @@ fn receipts_give_way_on_a_disk_that_others_fill() {
 }
 
 #[test]
-fn without_receipts_a_full_disk_stays_full_and_nothing_spins() {
+fn without_receipts_a_full_disk_stays_full_without_a_busy_loop() {
     let (mut bench, disk) = bench_on_disk(64 * MIB);
     bench.append((0..100).map(new_record).collect());
     disk.set_capacity(disk.used_bytes());
@@ -105,7 +105,7 @@ fn without_receipts_a_full_disk_stays_full_and_nothing_spins() {
 }
 
 #[test]
-fn receipts_stay_where_they_would_not_make_room_enough() {
+fn receipts_stay_if_evicting_them_would_not_free_enough() {
     let (mut bench, disk) = bench_on_disk(64 * MIB);
     append_and_sync(&mut bench, 0..500, 500);
     disk.set_capacity(disk.used_bytes());
@@ -116,7 +116,7 @@ fn receipts_stay_where_they_would_not_make_room_enough() {
 }
 
 #[test]
-fn a_large_batch_is_settled_on_a_full_disk_whatever_its_ids_are() {
+fn a_large_batch_is_settled_on_a_full_disk_even_with_random_ids() {
     let (mut bench, _disk) = bench_on_disk(24 * MIB);
     let mut taken = 0;
     for first in (0u128..).step_by(500) {
@@ -138,7 +138,7 @@ fn a_large_batch_is_settled_on_a_full_disk_whatever_its_ids_are() {
 }
 
 #[test]
-fn a_drained_disk_has_room_again_although_a_record_waits_behind_one_under_review() {
+fn a_drained_disk_has_room_again_although_a_blocked_record_waits() {
     let (mut bench, _disk) = bench_on_disk(32 * MIB);
     let key = |number| NewRecord { key: Some("account".into()), ..new_record(number) };
     bench.append(vec![key(1), key(2)]);

@@ -1,4 +1,4 @@
-//! Records that a person puts under review: what becomes of the batch that they were in, and of their key.
+//! Records that a person quarantines: the effect on their batch and their key.
 
 use super::audit::audit;
 use super::support::{HOUR_MS, QueueBench, id, ids, record, test_error};
@@ -25,7 +25,7 @@ fn wait_again(phase: BatchPhase, failed: bool) -> Disposition {
 }
 
 #[test]
-fn a_record_that_waits_is_reviewed_with_the_words_of_its_last_failure() {
+fn a_waiting_record_is_quarantined_with_the_message_of_its_last_failure() {
     let mut bench = QueueBench::new();
     bench.append((1..=2).map(|number| record(number, None)).collect());
     let batch = bench.claim(1).unwrap().open.id;
@@ -47,7 +47,7 @@ fn a_record_that_waits_is_reviewed_with_the_words_of_its_last_failure() {
     bench.now += HOUR_MS;
     assert!(bench.claim(5).is_none(), "what is under review is not sent");
 
-    // Once more, after it was sent again as it is: the words do not pile up.
+    // After another send without a change, the message does not grow.
     bench.run(Review {
         selected: ReviewSelection::These(vec![id(1)]),
         action: ReviewAction::Retry,
@@ -70,7 +70,7 @@ fn a_batch_that_was_sent_is_disbanded_and_its_other_records_are_due_at_once() {
         let state = if failed { RecordState::Failed } else { RecordState::Pending };
         assert_eq!(bench.find_entry(id(1)).unwrap().state, state);
         assert_eq!(bench.queue_mut().read_backlog().unwrap().settled_total, 1);
-        // Whoever still has the batch in mind settles nothing by it.
+        // A late settlement of the disbanded batch settles nothing.
         let late = bench.close_batch(batch, Outcome::Synced);
         assert!(matches!(late, SettleSummary { ref synced, failed: 0, .. } if synced.is_empty()), "{late:?}");
         let again = bench.claim(4).unwrap();
@@ -80,7 +80,7 @@ fn a_batch_that_was_sent_is_disbanded_and_its_other_records_are_due_at_once() {
 }
 
 #[test]
-fn a_part_that_was_never_sent_goes_without_the_record() {
+fn a_part_that_was_never_sent_is_sent_without_the_quarantined_record() {
     let mut bench = QueueBench::new();
     bench.append((1..=4).map(|number| record(number, None)).collect());
     let batch = bench.claim(4).unwrap().open.id;
@@ -100,7 +100,7 @@ fn a_part_that_was_never_sent_goes_without_the_record() {
 }
 
 #[test]
-fn a_record_that_the_server_has_or_may_have_is_refused() {
+fn a_record_that_the_server_may_have_cannot_be_quarantined() {
     let mut bench = QueueBench::new();
     bench.append((1..=3).map(|number| record(number, None)).collect());
     let batch = bench.claim(1).unwrap().open.id;
@@ -119,7 +119,7 @@ fn a_record_that_the_server_has_or_may_have_is_refused() {
     assert_eq!(bench.find_entry(id(1)).unwrap().state, RecordState::Failed);
     bench.dispatch(batch).unwrap();
     bench.close_batch(batch, Outcome::Synced);
-    // The others are put under review all the same, and one that is under review already is no error.
+    // The others are quarantined nevertheless, and a quarantined one is not an error.
     for expected in [vec![id(2)], vec![]] {
         let done = add_to_review(&mut bench, &[1, 2, 9]);
         assert_eq!(added_ids(&done), expected);
@@ -128,7 +128,7 @@ fn a_record_that_the_server_has_or_may_have_is_refused() {
 }
 
 #[test]
-fn a_record_that_was_put_under_review_holds_back_later_ones_of_its_key() {
+fn a_record_put_under_review_blocks_later_ones_of_its_key() {
     let mut bench = QueueBench::new();
     bench.append((1..=3).map(|number| record(number, Some("account"))).collect());
     bench.append(vec![record(4, None)]);
@@ -151,7 +151,7 @@ fn a_record_that_was_put_under_review_holds_back_later_ones_of_its_key() {
 }
 
 #[test]
-fn a_step_that_changed_enough_leaves_the_other_ids_to_the_next() {
+fn a_full_step_leaves_the_remaining_ids_to_the_next() {
     const RECORDS: u128 = REVIEW_STEP_RECORDS as u128 + 2;
     let mut bench = QueueBench::new();
     bench.limits.max_records = u64::MAX;
@@ -160,7 +160,7 @@ fn a_step_that_changed_enough_leaves_the_other_ids_to_the_next() {
     let all = || AddToReview { ids: numbers.iter().map(|number| id(*number)).collect() };
     let done = bench.run(all());
     assert_eq!((done.examined, done.added.len()), (REVIEW_STEP_RECORDS, REVIEW_STEP_RECORDS));
-    // Those of a batch that is disbanded all count.
+    // All members of a disbanded batch count.
     bench.run(Review {
         selected: ReviewSelection::After(None),
         action: ReviewAction::Retry,

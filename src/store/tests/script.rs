@@ -1,15 +1,15 @@
-//! A fixed day in the life of a queue: every operation, and every kind of record and ending.
+//! A fixed script with every operation, and every kind of record and outcome.
 
 use super::steps::QueueStep;
 use super::support::HOUR_MS;
 use crate::model::BatchPhase;
 
-/// Records with these numbers; every fifth has chunks.
+/// Records with these numbers. Every fifth has chunks.
 fn append(numbers: std::ops::RangeInclusive<u8>) -> QueueStep {
     QueueStep::Append(1, numbers.map(|number| (number, 1, 0)).collect())
 }
 
-/// Every record of the batch is synced, under review, or tried again.
+/// Every record of the batch is synced, quarantined or retried.
 const SYNCED: u8 = 0;
 const QUARANTINED: u8 = 3;
 const FAILED: u8 = 5;

@@ -1,4 +1,4 @@
-//! What may be done to a queue, and any schedule of it.
+//! The operations on a queue, and random schedules of them.
 
 use proptest::prelude::*;
 
@@ -8,9 +8,9 @@ use crate::policy::scheduler::Outcome;
 
 /// A uid.
 pub(super) type Submitter = u32;
-/// Users that hand records over.
+/// Users who submit records.
 pub(super) const SUBMITTERS: [Submitter; 2] = [1, 2];
-/// Each user's records have numbers of their own: so many.
+/// How many records each user has.
 pub(super) const NUMBERS: u8 = 40;
 
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub(super) enum QueueStep {
     Pause(bool),
     Wait(u64),
     Reopen,
-    /// With keys that users share, or not.
+    /// With shared keys or not.
     ShareKeys(bool),
     Crash,
     Quiet,
@@ -41,10 +41,10 @@ fn any_submitter() -> impl Strategy<Value = Submitter> {
     prop::sample::select(SUBMITTERS.to_vec())
 }
 
-/// The variant of a record whose id the other user has.
+/// The variant of a record with the id of another user's record.
 const ID_OF_ANOTHER: u8 = 19;
 
-/// One of those that there are.
+/// An index of an open batch.
 fn any_index() -> impl Strategy<Value = usize> {
     0usize..720
 }
@@ -78,8 +78,8 @@ pub(super) fn any_steps() -> impl Strategy<Value = Vec<QueueStep>> {
     prop::collection::vec(step, 1..70)
 }
 
-/// Content follows from the number, so that most repetitions are duplicates and a few conflicts: with other content,
-/// or with the id of another user's record. Every fifth has chunks.
+/// The number determines the content, so that most repetitions are duplicates and a few conflict: in content, or
+/// because the id belongs to another user. Every fifth has chunks.
 pub(super) fn new_record(submitter: Submitter, (number, variant, priority): (u8, u8, u8)) -> NewRecord {
     let is_others = (submitter == SUBMITTERS[1]) != (variant == ID_OF_ANOTHER);
     let filling =

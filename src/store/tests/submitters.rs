@@ -1,4 +1,4 @@
-//! Several users on one device: what one of them does with the queue is no harm to another.
+//! Several users on one device: none can harm another.
 
 use super::audit::audit;
 use super::support::{QueueBench, id, ids, record, test_error};
@@ -27,7 +27,7 @@ fn quarantine_all(bench: &mut QueueBench) {
 }
 
 #[test]
-fn an_id_of_another_user_is_taken_whatever_the_content_is() {
+fn an_id_of_another_user_is_rejected_whatever_the_content() {
     let mut bench = QueueBench::new();
     let secret = || NewRecord { payload: "{\"pin\":4711}".into(), ..record(1, Some("key")) };
     bench.append_by(FIRST_USER, vec![secret()]);
@@ -56,7 +56,7 @@ fn an_id_of_another_user_is_taken_whatever_the_content_is() {
 }
 
 #[test]
-fn a_record_under_review_holds_later_ones_of_its_user_and_key_alone() {
+fn a_quarantined_record_blocks_only_later_ones_of_its_user_and_key() {
     let mut bench = QueueBench::new();
     bench.append_by(FIRST_USER, vec![record(1, Some("key"))]);
     quarantine_all(&mut bench);
@@ -73,7 +73,7 @@ fn a_record_under_review_holds_later_ones_of_its_user_and_key_alone() {
 }
 
 #[test]
-fn where_users_share_keys_a_record_holds_later_ones_of_all_users_and_its_user_is_named() {
+fn with_shared_keys_a_record_blocks_later_ones_of_all_users() {
     let mut bench = QueueBench::new();
     bench.key_space = KeySpace::Shared;
     bench.reopen_queue();
@@ -88,14 +88,14 @@ fn where_users_share_keys_a_record_holds_later_ones_of_all_users_and_its_user_is
 }
 
 #[test]
-fn records_that_waited_for_another_users_go_once_keys_are_not_shared_any_more() {
+fn records_blocked_by_another_user_are_sent_once_keys_are_no_longer_shared() {
     let mut bench = QueueBench::new();
     bench.key_space = KeySpace::Shared;
     bench.reopen_queue();
     bench.append_by(FIRST_USER, vec![record(1, Some("key"))]);
     bench.append_by(SECOND_USER, vec![record(2, Some("key")), record(3, Some("key"))]);
     let first = bench.claim(1).unwrap().open.id;
-    // The second one fails on its own, and then waits for the first.
+    // The second one fails by itself, and then waits for the first.
     bench.close_batch(first, Outcome::Retry(test_error("later")));
     bench.now += super::support::HOUR_MS;
     let both = bench.claim(2).unwrap().open.id;
@@ -114,7 +114,7 @@ fn records_that_waited_for_another_users_go_once_keys_are_not_shared_any_more() 
 }
 
 #[test]
-fn records_wait_for_other_users_from_the_start_on_that_shares_keys() {
+fn records_wait_for_other_users_once_keys_are_shared() {
     let mut bench = QueueBench::new();
     bench.append_by(FIRST_USER, vec![record(1, Some("key"))]);
     quarantine_all(&mut bench);
@@ -133,7 +133,7 @@ fn records_wait_for_other_users_from_the_start_on_that_shares_keys() {
 }
 
 #[test]
-fn a_review_of_one_users_records_leaves_those_of_others() {
+fn a_review_of_one_users_records_does_not_change_those_of_others() {
     for selected in [|| ReviewSelection::After(None), || ReviewSelection::These((1..=4).map(id).collect())] {
         let mut bench = QueueBench::new();
         bench.append_by(FIRST_USER, vec![record(1, None), record(2, None)]);
@@ -149,7 +149,7 @@ fn a_review_of_one_users_records_leaves_those_of_others() {
 }
 
 #[test]
-fn a_user_fills_its_share_and_no_more_and_others_and_the_daemons_own_user_go_on() {
+fn a_user_can_fill_only_its_share_while_others_and_the_daemons_user_continue() {
     const DAEMON_USER: u32 = 77;
     let sized = |number: u128| NewRecord { payload: "x".repeat(100).into(), ..record(number, None) };
     for key in ["queue.max_records", "queue.max_bytes", "queue.max_disk_bytes"] {
@@ -203,7 +203,7 @@ fn a_user_fills_its_share_and_no_more_and_others_and_the_daemons_own_user_go_on(
 }
 
 #[test]
-fn the_least_share_is_one_record() {
+fn the_smallest_share_is_one_record() {
     let mut bench = QueueBench::new();
     (bench.limits.user_share, bench.limits.max_records) = (1e-300, 100);
     assert_eq!(append_as(&mut bench, FIRST_USER, vec![record(1, None)]), Err(share_of("queue.max_bytes")));
@@ -217,7 +217,7 @@ fn share_of(key: &'static str) -> AppendRefused {
 }
 
 #[test]
-fn a_mended_payload_stays_within_the_share_of_its_user() {
+fn a_replaced_payload_stays_within_the_share_of_its_user() {
     let mut bench = QueueBench::new();
     (bench.limits.user_share, bench.limits.max_bytes) = (0.5, 1000);
     let sized = |number: u128| NewRecord { payload: "x".repeat(200).into(), ..record(number, None) };
@@ -232,7 +232,7 @@ fn a_mended_payload_stays_within_the_share_of_its_user() {
 }
 
 #[test]
-fn a_users_counts_follow_its_records_and_go_with_the_last_of_them() {
+fn counts_of_a_user_follow_its_records_and_disappear_with_the_last() {
     let mut bench = QueueBench::new();
     bench.append_by(FIRST_USER, vec![record(1, None), record(2, None)]);
     bench.append_by(SECOND_USER, vec![record(3, None)]);
@@ -259,7 +259,7 @@ fn a_users_counts_follow_its_records_and_go_with_the_last_of_them() {
 }
 
 #[test]
-fn users_beyond_those_that_are_counted_one_by_one_are_counted_together() {
+fn users_beyond_the_counted_ones_share_one_entry() {
     let most = u32::try_from(SUBMITTERS_MAX).unwrap();
     let mut bench = QueueBench::new();
     for submitter in 1..=most + 3 {
@@ -269,7 +269,7 @@ fn users_beyond_those_that_are_counted_one_by_one_are_counted_together() {
     assert_eq!(counts_of(&mut bench, OTHER_SUBMITTERS).pending, 3);
     audit(bench.queue_mut());
     bench.reopen_queue();
-    // A user without an entry may be one of the others: none gets one until all of these are gone.
+    // A user without an entry may share the common one: nobody gets a new entry until that is empty.
     let discard = |bench: &mut QueueBench, numbers: &[u128]| {
         let selected: Vec<_> = numbers.iter().map(|number| id(*number)).collect();
         bench.run(crate::store::AddToReview { ids: selected.clone() });

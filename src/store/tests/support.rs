@@ -1,4 +1,4 @@
-//! A real queue in a directory of its own, and a clock that only tests move.
+//! A real queue in its own directory, and a clock that only tests advance.
 
 use std::fs;
 use std::path::Path;
@@ -22,10 +22,10 @@ use crate::store::{
 
 pub(super) const HOUR_MS: u64 = 3_600_000;
 
-/// The wall clock of a bench stands ahead of its steady clock.
+/// How far the wall clock is ahead of the steady clock.
 pub(super) const WALL_AHEAD_MS: u64 = 1_000 * HOUR_MS;
 
-/// Opens a queue; repairs are not listened to.
+/// Opens a queue without a progress callback.
 pub(super) fn open_queue_in(dir: &Path) -> Queue {
     open_queue_with(KeySpace::default(), dir)
 }
@@ -36,15 +36,15 @@ pub(super) fn open_queue_with(key_space: KeySpace, dir: &Path) -> Queue {
 
 pub(super) struct QueueBench {
     pub(super) dir: TempDir,
-    /// Where the queue is instead, for those who let the disk fail.
+    /// Replaces the directory in tests with disk faults.
     pub(super) disk: Option<SimulatedDisk>,
     queue: Option<Queue>,
     /// Steady time.
     pub(super) now: u64,
-    /// Where the wall clock stands, when it does not go along.
+    /// The wall clock, if it is independent of the steady clock.
     pub(super) wall: Option<u64>,
     pub(super) limits: QueueLimits,
-    /// Of the next start.
+    /// For the next start.
     pub(super) key_space: KeySpace,
 }
 
@@ -53,14 +53,14 @@ impl QueueBench {
         Self::open_at(tempfile::tempdir().unwrap())
     }
 
-    /// On what is in a directory.
+    /// On the files in a directory.
     pub(super) fn open_at(dir: TempDir) -> Self {
         let mut bench = Self::new_closed(dir, None);
         bench.open_queue().unwrap();
         bench
     }
 
-    /// On a simulated disk; the queue is yet to be opened.
+    /// On a simulated disk, with the queue not yet opened.
     pub(super) fn on_disk(disk: SimulatedDisk) -> Self {
         Self::new_closed(tempfile::tempdir().unwrap(), Some(disk))
     }
@@ -79,7 +79,7 @@ impl QueueBench {
         Self { dir, disk, queue: None, now: HOUR_MS, wall: None, limits, key_space: KeySpace::default() }
     }
 
-    /// Opens the queue, which must not be open.
+    /// Opens the queue, which must be closed.
     pub(super) fn open_queue(&mut self) -> Result<(), OpenError> {
         assert!(self.queue.is_none());
         self.queue = Some(match self.disk.clone() {
@@ -100,12 +100,12 @@ impl QueueBench {
         self.queue.as_mut().unwrap()
     }
 
-    /// The time for people is another than the time for due times: they must not be mixed up.
+    /// Wall and steady time differ, so that no test passes if they are confused.
     pub(super) fn now(&self) -> Now {
         Now { steady: self.now, wall: self.wall.unwrap_or(self.now + WALL_AHEAD_MS) }
     }
 
-    /// One operation in a commit of its own.
+    /// Commits one operation.
     pub(super) fn run<O: Op>(&mut self, op: O) -> O::Reply {
         self.try_run(op).unwrap()
     }
@@ -115,7 +115,7 @@ impl QueueBench {
         done.map(|_| reply.unwrap())
     }
 
-    /// As [`QueueBench::try_run`]; after an error, what the reply would have been, if it came to one.
+    /// As [`QueueBench::try_run`]. After an error, returns the reply as well, if there was one.
     pub(super) fn attempt<O: Op>(&mut self, op: O) -> (Result<bool, StoreError>, Option<O::Reply>) {
         let (limits, now) = (self.limits, self.now());
         let mut one = SingleOp::new(op);
@@ -123,13 +123,13 @@ impl QueueBench {
         (done, one.into_reply())
     }
 
-    /// Nothing goes on for a while.
+    /// Runs one step of idle maintenance.
     pub(super) fn run_idle_maintenance(&mut self) -> bool {
         let (limits, now) = (self.limits, self.now());
         self.queue_mut().run_idle_maintenance(limits, now).unwrap()
     }
 
-    /// A look, as a reader takes it.
+    /// Calls `look` with a reader's view.
     pub(super) fn with_view<T>(&self, look: impl FnOnce(&StoreView) -> Result<T, StoreError>) -> T {
         view_queue(self.queue(), self.now(), look)
     }
@@ -142,7 +142,7 @@ impl QueueBench {
         self.queue.take().unwrap().close()
     }
 
-    /// The process ends at once, or its power went.
+    /// As when the process or the power ends.
     pub(super) fn drop_queue(&mut self) {
         self.queue = None;
     }
@@ -152,13 +152,13 @@ impl QueueBench {
         self.open_queue().unwrap();
     }
 
-    /// Closes the queue; what is left.
+    /// Closes the queue and returns its directory.
     pub(super) fn close_all(mut self) -> TempDir {
         self.close_queue().unwrap();
         self.dir
     }
 
-    /// What a process that ends at once leaves: the file as the last commit left it, never closed.
+    /// Continues on a copy of the file as the last commit left it, never closed.
     pub(super) fn crash_process(&mut self) {
         let dir = tempfile::tempdir().unwrap();
         fs::copy(self.dir.path().join("queue.redb"), dir.path().join("queue.redb")).unwrap();
@@ -171,7 +171,7 @@ impl QueueBench {
         self.append_by(0, records)
     }
 
-    /// As [`QueueBench::append`], by some user.
+    /// As [`QueueBench::append`], for another user.
     pub(super) fn append_by(&mut self, submitter: u32, records: Vec<NewRecord>) -> AppendSummary {
         self.run(Append::new(records, submitter)).unwrap()
     }

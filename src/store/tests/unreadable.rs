@@ -1,4 +1,4 @@
-//! Single values that do not read: whoever can be named is set aside, and nobody else waits for it.
+//! Single values that cannot be decoded: records that can be identified are quarantined, and no other waits for them.
 
 use redb::Database;
 
@@ -11,7 +11,7 @@ use crate::store::codec;
 use crate::store::schema::{RecordHeader, Snapshot, Tables};
 use crate::store::{ReplacePayload, Review, ReviewAction, ReviewSelection};
 
-/// Flips a bit of the `nth` payload, so many bytes from its end, while the store is closed.
+/// Flips a bit of the `nth` payload, at this distance from its end, while the store is closed.
 fn flip_bit(bench: &mut QueueBench, nth: usize, from_end: usize) {
     bench.close_queue().unwrap();
     let database = Database::open(bench.dir.path().join("queue.redb")).unwrap();
@@ -35,7 +35,7 @@ const BODY_FROM_END: usize = 6;
 const HEADER_FROM_END: usize = 40;
 
 #[test]
-fn a_record_whose_body_is_damaged_is_set_aside_and_the_others_go() {
+fn a_record_with_a_damaged_body_is_quarantined_and_the_others_are_sent() {
     let mut bench = QueueBench::new();
     bench.append((1..=4).map(|number| record(number, None)).collect());
     flip_bit(&mut bench, 1, BODY_FROM_END);
@@ -66,7 +66,7 @@ fn later_records_of_its_key_wait_for_a_damaged_one() {
 }
 
 #[test]
-fn a_batch_that_cannot_be_sent_again_gives_its_other_records_back() {
+fn a_batch_that_cannot_be_sent_again_returns_its_other_records_to_the_queue() {
     let mut bench = QueueBench::new();
     bench.append((1..=3).map(|number| record(number, None)).collect());
     let sent = bench.claim(10).unwrap();
@@ -80,7 +80,7 @@ fn a_batch_that_cannot_be_sent_again_gives_its_other_records_back() {
 }
 
 #[test]
-fn a_damaged_record_of_a_batch_that_failed_is_set_aside_with_its_attempts() {
+fn a_damaged_record_of_a_failed_batch_is_quarantined_with_its_attempts() {
     let mut bench = QueueBench::new();
     bench.append((1..=2).map(|number| record(number, None)).collect());
     let sent = bench.claim(10).unwrap().open.id;
@@ -100,7 +100,7 @@ fn a_damaged_record_of_a_batch_that_failed_is_set_aside_with_its_attempts() {
 }
 
 #[test]
-fn a_record_that_cannot_even_be_named_holds_nobody_up() {
+fn an_unidentifiable_record_delays_no_other() {
     let mut bench = QueueBench::new();
     bench.append((1..=3).map(|number| record(number, None)).collect());
     flip_bit(&mut bench, 1, HEADER_FROM_END);
@@ -111,7 +111,7 @@ fn a_record_that_cannot_even_be_named_holds_nobody_up() {
 }
 
 #[test]
-fn a_record_that_cannot_even_be_named_holds_back_no_later_one_of_its_key() {
+fn an_unidentifiable_record_does_not_block_later_ones_of_its_key() {
     let mut bench = QueueBench::new();
     bench.append((1..=4).map(|number| record(number, Some("key"))).collect());
     let first = bench.claim(1).unwrap().open.id;
@@ -124,7 +124,7 @@ fn a_record_that_cannot_even_be_named_holds_back_no_later_one_of_its_key() {
 }
 
 #[test]
-fn a_record_under_review_that_cannot_be_named_still_holds_back_later_ones_of_its_key() {
+fn an_unidentifiable_quarantined_record_still_blocks_later_ones_of_its_key() {
     let mut bench = QueueBench::new();
     bench.append((1..=2).map(|number| record(number, Some("key"))).collect());
     let first = bench.claim(1).unwrap().open.id;
@@ -136,7 +136,7 @@ fn a_record_under_review_that_cannot_be_named_still_holds_back_later_ones_of_its
     audit(bench.queue_mut());
 }
 
-/// Takes the payload of the `nth` record away, or its manifest entry too, while the store is closed.
+/// Removes the payload or the manifest row of the `nth` record while the store is closed.
 fn remove_row(bench: &mut QueueBench, nth: usize, entry: bool) {
     bench.close_queue().unwrap();
     let database = Database::open(bench.dir.path().join("queue.redb")).unwrap();
@@ -160,7 +160,7 @@ fn remove_row(bench: &mut QueueBench, nth: usize, entry: bool) {
 }
 
 #[test]
-fn a_batch_that_names_a_missing_record_gives_its_other_records_back() {
+fn a_batch_with_a_missing_record_returns_its_other_records_to_the_queue() {
     let mut bench = QueueBench::new();
     bench.append((1..=4).map(|number| record(number, Some("key"))).collect());
     let sent = bench.claim(3).unwrap().open.id;
@@ -173,7 +173,7 @@ fn a_batch_that_names_a_missing_record_gives_its_other_records_back() {
 }
 
 #[test]
-fn a_batch_that_names_a_missing_record_is_settled_for_the_others() {
+fn a_batch_with_a_missing_record_is_settled_for_the_others() {
     for disposition in [
         Disposition::Close {
             outcomes: Vec::new(),
@@ -198,7 +198,7 @@ fn a_batch_that_names_a_missing_record_is_settled_for_the_others() {
 }
 
 #[test]
-fn a_missing_manifest_entry_of_a_batchs_record_is_made_again() {
+fn a_missing_manifest_entry_of_a_member_is_rebuilt() {
     let mut bench = QueueBench::new();
     bench.append((1..=2).map(|number| record(number, None)).collect());
     let sent = bench.claim(2).unwrap().open.id;

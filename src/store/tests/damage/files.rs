@@ -1,4 +1,4 @@
-//! Files that redb does not open, and what becomes of them.
+//! Files that redb cannot open.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,7 +12,7 @@ use super::{
 use crate::model::{NewRecord, RecordState};
 use crate::store::{AcknowledgeDamage, KeySpace, OpenError, Queue, Salvage};
 
-/// Opens a file that redb cannot: what reads of it goes on.
+/// Opens a file that redb cannot open, and returns what was lost.
 fn damage_found_in(sound: &SoundFile, bytes: &[u8]) -> (SalvageLosses, crate::model::Damage) {
     let dir = directory_with(bytes, false);
     let (mut queue, became) = open_and_compare(sound, dir.path());
@@ -25,7 +25,7 @@ fn damage_found_in(sound: &SoundFile, bytes: &[u8]) -> (SalvageLosses, crate::mo
 }
 
 #[test]
-fn a_file_that_redb_does_not_open_is_read_all_the_same() {
+fn a_file_that_redb_cannot_open_is_salvaged() {
     let sound = make_sound_file(true);
     let mut header = sound.bytes.clone();
     header[..64].fill(0xaa);
@@ -40,7 +40,7 @@ fn a_file_that_redb_does_not_open_is_read_all_the_same() {
 }
 
 #[test]
-fn a_file_that_holds_no_records_gives_way_to_an_empty_queue() {
+fn a_file_without_records_is_replaced_by_an_empty_queue() {
     let mut sqlite = b"SQLite format 3\0".to_vec();
     sqlite.resize(8192, 1);
     for foreign in [&b""[..], b"not a store at all", &vec![0; 100_000], &sqlite] {
@@ -54,7 +54,7 @@ fn a_file_that_holds_no_records_gives_way_to_an_empty_queue() {
 }
 
 #[test]
-fn a_suspicion_that_is_unfounded_is_dropped_and_changes_nothing() {
+fn a_marker_without_damage_is_removed_and_changes_nothing() {
     let sound = make_sound_file(true);
     let dir = directory_with(&sound.bytes, true);
     let (_, became) = open_and_compare(&sound, dir.path());
@@ -63,7 +63,7 @@ fn a_suspicion_that_is_unfounded_is_dropped_and_changes_nothing() {
 }
 
 #[test]
-fn damage_is_noted_until_it_is_acknowledged_and_the_second_does_not_hide_the_first() {
+fn damage_notes_accumulate_until_they_are_acknowledged() {
     let dir = directory_with(b"no store", false);
     drop(open_queue_in(dir.path()));
     fs::write(dir.path().join("queue.redb.suspect"), []).unwrap();
@@ -87,11 +87,11 @@ fn damage_is_noted_until_it_is_acknowledged_and_the_second_does_not_hide_the_fir
 }
 
 #[test]
-fn a_cut_between_the_two_names_is_recovered_from() {
+fn a_power_cut_between_the_two_renames_is_recovered() {
     let sound = make_sound_file(true);
     let mut bytes = sound.bytes.clone();
     bytes[..4096].fill(0);
-    // Both names, and a new file that is whole or half.
+    // Both names, and a complete or partial new file.
     let dir = directory_with(&bytes, false);
     let aside = dir.path().join("queue.redb.damaged-20261122T204116Z");
     fs::hard_link(dir.path().join("queue.redb"), &aside).unwrap();
@@ -102,14 +102,14 @@ fn a_cut_between_the_two_names_is_recovered_from() {
     assert_eq!(kept_files(dir.path()), std::slice::from_ref(&aside), "it is not set aside twice");
     assert_eq!(fs::metadata(&aside).unwrap().nlink(), 1);
     drop(queue);
-    // Without links, the new file may still have its first name.
+    // Without hard links, the new file may still have its first name.
     fs::rename(dir.path().join("queue.redb"), dir.path().join("queue.redb.new")).unwrap();
     let (_, became) = open_and_compare(&sound, dir.path());
     assert_eq!(became.lost, []);
 }
 
 #[test]
-fn what_is_no_damage_is_not_salvaged() {
+fn errors_that_are_not_damage_cause_no_salvage() {
     let quiet = || Arc::new(|_| ());
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("queue.redb");
@@ -117,7 +117,7 @@ fn what_is_no_damage_is_not_salvaged() {
     let refused = Queue::open(dir.path(), KeySpace::default(), quiet()).err().unwrap();
     assert!(!refused.is_damage(), "{refused}");
     assert!(path.is_dir() && kept_files(dir.path()).is_empty());
-    // No new file can be made: nothing is changed.
+    // No new file can be created: nothing is changed.
     let dir = directory_with(b"no store", false);
     fs::create_dir(dir.path().join("queue.redb.new")).unwrap();
     let refused = Queue::open(dir.path(), KeySpace::default(), quiet()).err().unwrap();
@@ -127,7 +127,7 @@ fn what_is_no_damage_is_not_salvaged() {
 }
 
 #[test]
-fn tables_that_end_the_process_are_not_read_for_ever() {
+fn tables_that_end_the_process_are_not_read_again_and_again() {
     let sound = make_sound_file(true);
     let mut bytes = sound.bytes.clone();
     bytes[..32].fill(0);
@@ -139,7 +139,7 @@ fn tables_that_end_the_process_are_not_read_for_ever() {
 }
 
 #[test]
-fn by_hand_every_record_comes_in_order_of_arrival_and_the_file_stays_as_it_is() {
+fn salvage_by_hand_lists_records_by_arrival_and_leaves_the_file_unchanged() {
     let sound = make_sound_file(true);
     let mut bytes = sound.bytes.clone();
     bytes[..32].fill(0);

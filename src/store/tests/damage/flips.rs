@@ -1,4 +1,4 @@
-//! Bytes that changed, and rows that say what is not so.
+//! Changed bytes, and rows with wrong content.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::store::codec;
 use crate::store::counters::{Counters, RecordCounts};
 use crate::store::schema::{ManifestRow, RecordHeader, StoredState, Tables, meta};
 
-/// The record whose sealed bytes hold this offset.
+/// The record whose sealed bytes contain this offset.
 fn record_at(sound: &SoundFile, offset: usize) -> Option<RecordId> {
     let from = offset.saturating_sub(4096);
     for start in from..=offset {
@@ -41,7 +41,7 @@ fn record_at(sound: &SoundFile, offset: usize) -> Option<RecordId> {
     None
 }
 
-/// Puts this into pages that hold nothing, and where they end early.
+/// Writes bytes into unused parts of pages.
 fn write_into_free_pages(bytes: &mut [u8], some: &[u8]) {
     let free = find_all(bytes, &[0; 600]);
     assert!(!free.is_empty());
@@ -86,7 +86,7 @@ fn flip_bytes(sound: &SoundFile, suspect: bool, seed: u64, rounds: usize) -> usi
     salvaged
 }
 
-/// More of them on demand.
+/// The environment may ask for more rounds.
 fn flip_rounds() -> usize {
     std::env::var("FIELDSYNC_FLIPS").map_or(50, |rounds| rounds.parse().unwrap())
 }
@@ -102,7 +102,7 @@ fn a_flipped_byte_after_a_crash_costs_one_record_at_most() {
 }
 
 #[test]
-fn without_a_suspicion_a_flipped_byte_does_not_keep_the_store_from_opening() {
+fn without_a_marker_the_store_opens_despite_a_flipped_byte() {
     let sound = make_sound_file(true);
     let mut random = fastrand::Rng::with_seed(7);
     let used = sound.bytes.iter().rposition(|byte| *byte != 0).unwrap();
@@ -115,7 +115,7 @@ fn without_a_suspicion_a_flipped_byte_does_not_keep_the_store_from_opening() {
 }
 
 #[test]
-fn bad_sectors_cost_the_records_on_them() {
+fn bad_sectors_cost_only_the_records_on_them() {
     let sound = make_sound_file(true);
     let mut random = fastrand::Rng::with_seed(11);
     let used = sound.bytes.iter().rposition(|byte| *byte != 0).unwrap() / 4096;
@@ -143,7 +143,7 @@ fn bad_sectors_cost_the_records_on_them() {
 }
 
 #[test]
-fn a_mended_payload_is_not_replaced_by_the_one_before() {
+fn a_replaced_payload_is_not_overwritten_by_the_old_one() {
     let mut bench = QueueBench::new();
     bench.append((1..=300).map(|number| record(number, None)).collect());
     let batch = bench.claim(1).unwrap().open.id;
@@ -157,7 +157,7 @@ fn a_mended_payload_is_not_replaced_by_the_one_before() {
     for at in find_all(&bytes, mended.as_bytes()) {
         bytes[at + 3] ^= 1;
     }
-    // The payload before lies where nothing of it was overwritten yet.
+    // The old payload is still somewhere in the file.
     let is_first =
         |at: &usize| codec::unseal_row::<RecordHeader>(&before[*at..]).is_ok_and(|row| row.header.id == 1);
     let old = find_all(&before, codec::ROW_MAGIC).into_iter().find(is_first).unwrap();
@@ -171,7 +171,7 @@ fn a_mended_payload_is_not_replaced_by_the_one_before() {
     assert!(view_queue(&queue, NOW, |view| view.find_entry(id(1))).is_none());
 }
 
-/// Changes the tables behind the store's back.
+/// Changes the tables while the store is closed.
 fn change_tables(path: &Path, change: impl FnOnce(&mut Tables<'_>)) {
     let database = redb::Database::open(path).unwrap();
     let transaction = database.begin_write().unwrap();
@@ -181,7 +181,7 @@ fn change_tables(path: &Path, change: impl FnOnce(&mut Tables<'_>)) {
 }
 
 #[test]
-fn rows_that_contradict_the_other_tables_are_not_believed() {
+fn rows_that_contradict_the_other_tables_are_not_trusted() {
     let sound = make_sound_file(true);
     let dir = directory_with(&sound.bytes, true);
     let first = |state| *sound.records.iter().find(|(_, (_, is, _))| *is == state).unwrap().0;
@@ -206,7 +206,7 @@ fn rows_that_contradict_the_other_tables_are_not_believed() {
 }
 
 #[test]
-fn what_has_a_receipt_is_not_taken_from_the_raw_bytes() {
+fn a_record_with_a_receipt_is_not_carved_from_the_raw_bytes() {
     let sound = make_sound_file(true);
     let dir = directory_with(&sound.bytes, true);
     let path = dir.path().join("queue.redb");
@@ -233,7 +233,7 @@ fn what_has_a_receipt_is_not_taken_from_the_raw_bytes() {
 }
 
 #[test]
-fn a_time_that_damage_made_absurd_is_not_continued_from() {
+fn an_absurd_steady_time_after_damage_is_ignored() {
     const ABSURD_MS: u64 = u64::MAX - 5;
     let sound = make_sound_file(true);
     let dir = directory_with(&sound.bytes, true);
@@ -254,7 +254,7 @@ fn a_time_that_damage_made_absurd_is_not_continued_from() {
     assert!(queue.last_steady() < 1 << 40, "{}", queue.last_steady());
 }
 
-/// The sealed row of a record that no store took in.
+/// The sealed row of a record that was never appended.
 fn forged_row(number: u128, position: u64, record_type: &str, key: Option<&str>) -> Vec<u8> {
     let (record_type, key) = (record_type.to_owned(), key.map(str::to_owned));
     let digest = crate::store::append::content_digest(&record_type, key.as_deref(), "{}");
@@ -272,7 +272,7 @@ fn forged_row(number: u128, position: u64, record_type: &str, key: Option<&str>)
 }
 
 #[test]
-fn a_place_that_no_store_gives_out_becomes_one_that_claims_look_at() {
+fn an_impossible_queue_position_is_replaced_by_one_that_claims_examine() {
     let sound = make_sound_file(true);
     let mut bytes = sound.bytes.clone();
     bytes[..32].fill(0);
@@ -296,7 +296,7 @@ fn a_place_that_no_store_gives_out_becomes_one_that_claims_look_at() {
 }
 
 #[test]
-fn what_no_server_takes_is_not_made_of_bytes_that_nothing_else_tells_of() {
+fn records_that_no_server_accepts_are_not_carved_from_raw_bytes() {
     let sound = make_sound_file(true);
     let mut bytes = sound.bytes.clone();
     bytes[..32].fill(0);
@@ -317,12 +317,12 @@ fn what_no_server_takes_is_not_made_of_bytes_that_nothing_else_tells_of() {
 }
 
 #[test]
-fn references_to_pages_that_are_larger_than_the_file_cost_no_record() {
+fn references_to_pages_larger_than_the_file_cost_no_record() {
     let sound = make_sound_file(true);
     let mut bytes = sound.bytes.clone();
     bytes[..64].fill(0xaa);
     let mut changed = 0;
-    // Pages with references: two bytes, how many keys there are, room, checksums, and the references.
+    // Branch pages: two bytes, the number of keys, padding, checksums, and the references.
     for page in bytes.chunks_exact_mut(4096).filter(|page| page[0] == 2) {
         let children = usize::from(u16::from_le_bytes([page[2], page[3]])) + 1;
         for reference in page[8 + 16 * children..][..8 * children].chunks_exact_mut(8) {

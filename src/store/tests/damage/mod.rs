@@ -1,4 +1,4 @@
-//! Damaged files: what still reads goes on, in the right state, and the file is kept.
+//! Damaged files: what can be read is kept in the right state, and so is the file.
 
 mod files;
 mod flips;
@@ -35,7 +35,7 @@ fn large(number: u128) -> NewRecord {
     }
 }
 
-/// `closed` in good order, or left by a process that ended at once.
+/// Closed cleanly if `closed`, otherwise left by a crash.
 fn make_sound_file(closed: bool) -> SoundFile {
     let mut bench = QueueBench::new();
     bench.limits.max_record_bytes = 1 << 20;
@@ -79,7 +79,7 @@ fn make_sound_file(closed: bool) -> SoundFile {
     let records = states.collect();
     let device = bench.queue().device_id();
     if !closed {
-        // The commit that a fall back to the one before costs.
+        // The commit that falling back to the previous one loses.
         bench.run(SaveNote { name: "last", note: Vec::new() });
         bench.crash_process();
         let bytes = fs::read(bench.dir.path().join("queue.redb")).unwrap();
@@ -111,20 +111,20 @@ fn find_all(bytes: &[u8], text: &[u8]) -> Vec<usize> {
     bytes.windows(text.len()).enumerate().filter(|(_, some)| *some == text).map(|(at, _)| at).collect()
 }
 
-/// What became of the records of a sound store.
+/// What happened to the records of a sound store.
 #[derive(Debug, Default, PartialEq)]
 struct SalvageLosses {
-    /// Not settled before, and gone.
+    /// Unsettled before, and gone.
     lost: Vec<RecordId>,
-    /// Synced before, and not known any more.
+    /// Synced before, and unknown now.
     forgotten: usize,
-    /// Synced before, and to be sent once more.
+    /// Synced before, and to be sent again.
     doubled: usize,
-    /// Under review before, and to be sent again.
+    /// Quarantined before, and to be sent again.
     released: usize,
 }
 
-/// Opens what is there, and holds it against what was.
+/// Opens the store and compares it with the sound one.
 fn open_and_compare(sound: &SoundFile, dir: &Path) -> (Queue, SalvageLosses) {
     let mut queue = open_queue_in(dir);
     audit(&mut queue);

@@ -1,4 +1,4 @@
-//! The bytes of a file on the simulated disk, with holes, and what a power cut makes of them.
+//! The bytes of a sparse file on the simulated disk, and the effect of a power cut on them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,7 +8,7 @@ const BLOCK_BYTES: usize = 4096;
 const BLOCK_BYTES_U64: u64 = BLOCK_BYTES as u64;
 const SECTOR_BYTES: usize = 512;
 
-/// A change of a file, as it was asked for.
+/// A requested change of a file.
 #[derive(Clone, Debug)]
 pub(super) enum FileChange {
     Write(u64, Arc<[u8]>),
@@ -24,12 +24,12 @@ impl FileChange {
     }
 }
 
-/// What a cut takes of that which was not synced.
+/// What a power cut takes of the unsynced changes.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store::tests) enum CutLoss {
     Nothing,
     Everything,
-    /// All from some moment on.
+    /// Everything from some moment on.
     Tail,
     /// Any of the writes.
     Some,
@@ -42,7 +42,7 @@ impl CutLoss {
         [Self::Nothing, Self::Everything, Self::Tail, Self::Some, Self::Torn];
 
     pub(super) fn pick_random(rng: &mut fastrand::Rng) -> Self {
-        // Those that leave least to chance are rarely the interesting ones.
+        // Losses with more randomness are more interesting.
         match rng.u8(0..10) {
             0 => Self::Nothing,
             1 => Self::Everything,
@@ -52,7 +52,7 @@ impl CutLoss {
         }
     }
 
-    /// What is there afterwards.
+    /// Applies what is left to the image.
     pub(super) fn apply_loss(self, image: &mut FileImage, unsynced: &[FileChange], rng: &mut fastrand::Rng) {
         let kept = match self {
             Self::Everything => 0,
@@ -63,7 +63,7 @@ impl CutLoss {
         unsynced[..kept].iter().for_each(|change| image.apply(change));
     }
 
-    /// Writes in any part and order, and any of the lengths that the file had.
+    /// Applies writes in any part and order, and one of the lengths that the file had.
     fn apply_random_parts(self, image: &mut FileImage, unsynced: &[FileChange], rng: &mut fastrand::Rng) {
         let mut lengths = vec![image.len];
         let share = rng.f64();
@@ -84,7 +84,7 @@ impl CutLoss {
     }
 }
 
-/// The content of a file; holes read as zeros and take no room.
+/// The content of a file. Holes read as zeros and take no space.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FileImage {
     len: u64,
@@ -100,7 +100,7 @@ impl FileImage {
         self.blocks.len() as u64 * BLOCK_BYTES_U64
     }
 
-    /// Room that a change takes beyond what the file has.
+    /// Space that a change takes in addition.
     pub(super) fn growth_bytes(&self, change: &FileChange) -> u64 {
         match change {
             FileChange::Length(_) => 0,
@@ -121,7 +121,7 @@ impl FileImage {
         }
     }
 
-    /// Leaves the length as it is.
+    /// Does not change the length.
     fn write(&mut self, mut offset: u64, mut data: &[u8]) {
         while !data.is_empty() {
             let start = (offset % BLOCK_BYTES_U64) as usize;

@@ -1,4 +1,4 @@
-//! The disk as the store uses it: an open file, and the directory that it is in.
+//! The simulated disk as the store uses it: an open file, and its directory.
 
 use std::io;
 use std::path::PathBuf;
@@ -70,7 +70,7 @@ impl Medium for SimulatedDisk {
         Ok(state.name.is_some())
     }
 
-    /// As on a file system: under another name, synced, renamed, and the name synced.
+    /// As on a file system: builds the file under another name, syncs it, renames it, and syncs the name.
     fn create_database(
         &mut self,
         builder: &mut Builder,
@@ -95,7 +95,7 @@ impl Medium for SimulatedDisk {
         named.map_err(OpenError::io(&self.display_path()))
     }
 
-    /// Reads see what is on the medium and what is yet to be synced, no longer what a sync lost.
+    /// Reads see the durable content and the unsynced changes, but not what a failed sync has lost.
     fn open_database(&self, builder: &mut Builder) -> Result<Database, DatabaseError> {
         let failed = |error| DatabaseError::Storage(StorageError::Io(error));
         self.sync_name().map_err(failed)?;

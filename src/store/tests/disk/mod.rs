@@ -1,8 +1,8 @@
-//! A disk in memory: it keeps apart what a program sees and what a power cut leaves, so that the
-//! store can be shown every ending, every error and every shortage that a real one has.
+//! A disk in memory. It distinguishes what a program sees from what a power cut leaves, so that tests can produce every
+//! power cut, error and lack of space of a real disk.
 //!
-//! What is unsynced at a cut reaches the medium in any part and order, down to single sectors.
-//! After a sync that failed, pages may be gone although reads still show them, as on Linux.
+//! Unsynced changes reach the medium in any part and order, down to single sectors. After a failed sync, pages may be
+//! lost although reads still show them, as on Linux.
 
 mod image;
 mod medium;
@@ -18,24 +18,24 @@ pub(super) use image::CutLoss;
 const ENOSPC: i32 = 28;
 const EIO: i32 = 5;
 
-/// What a program asks of a disk.
+/// An operation on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DiskOperation {
     Read,
     Write,
     Length,
     Sync,
-    /// A rename, or the sync that keeps it.
+    /// A rename, or the sync that makes it durable.
     Name,
 }
 
-/// Everything that changes something.
+/// All operations that change something.
 pub(super) const CHANGES: &[DiskOperation] =
     &[DiskOperation::Write, DiskOperation::Length, DiskOperation::Sync, DiskOperation::Name];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DiskFault {
-    /// The power goes.
+    /// The power is cut.
     Cut,
     /// `EIO`, once or from then on.
     Broken { lasting: bool },
@@ -57,7 +57,7 @@ impl DiskFault {
 #[derive(Clone, Debug)]
 struct FaultPlan {
     kinds: &'static [DiskOperation],
-    /// So many of them go well before.
+    /// How many of them succeed before.
     after: u64,
     trouble: DiskFault,
 }
@@ -69,7 +69,7 @@ struct SimulatedFile {
     unsynced: Vec<FileChange>,
 }
 
-/// What was asked of the disk.
+/// Operations so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct OperationCounts {
     pub(super) reads: u64,
@@ -84,33 +84,33 @@ pub(super) struct OperationCounts {
 #[derive(Clone, Debug)]
 struct SimulatedState {
     files: BTreeMap<u64, SimulatedFile>,
-    /// The file under the database's name; and after a cut.
+    /// The file under the database's name, before and after a power cut.
     name: Option<u64>,
     durable_name: Option<u64>,
     next_file: u64,
     reserve: u64,
     capacity: u64,
-    /// Handles of former lives are dead.
+    /// Counts restarts: older handles are dead.
     life: u64,
     down: bool,
     open: BTreeSet<u64>,
     /// The database that the process opened.
     opened: Option<u64>,
-    /// How often it may have been short of room.
+    /// How often there may have been too little space.
     shortages: u32,
     plan: Option<FaultPlan>,
-    /// A cut comes again and again, after at most so many operations.
+    /// Power cuts repeat, after at most this many operations.
     cuts_within: Option<u64>,
     struck: bool,
-    /// No trouble now; what was planned comes later.
+    /// Faults are suspended and strike later.
     spared: bool,
     counts: OperationCounts,
     rng: fastrand::Rng,
-    /// The disk as a cut at each operation would find it.
+    /// The disk as a power cut at each operation would leave it.
     crash_points: Option<Vec<(DiskOperation, SimulatedDisk)>>,
 }
 
-/// The disk; clones are the same one.
+/// The disk. Clones are the same disk.
 #[derive(Clone, Debug)]
 pub(super) struct SimulatedDisk(Arc<Mutex<SimulatedState>>);
 
@@ -142,27 +142,27 @@ impl SimulatedDisk {
         self.0.lock().unwrap()
     }
 
-    /// Another disk with the same content, and with luck of its own.
+    /// Another disk with the same content, and its own random numbers.
     pub(super) fn fork(&self, seed: u64) -> Self {
         let rng = fastrand::Rng::with_seed(seed);
         Self(Arc::new(Mutex::new(SimulatedState { rng, ..self.state().clone() })))
     }
 
-    /// Strikes after so many more operations of these kinds.
+    /// Plans a fault after this many more operations of these kinds.
     pub(super) fn plan_fault(&self, kinds: &'static [DiskOperation], after: u64, trouble: DiskFault) {
         let mut state = self.state();
         state.struck = false;
         state.plan = Some(FaultPlan { kinds, after, trouble });
     }
 
-    /// From now on the power goes again and again: never after more operations than these.
+    /// From now on, the power is cut repeatedly, after at most this many operations.
     pub(super) fn cut_again_and_again(&self, within: u64) {
         let mut state = self.state();
         state.cuts_within = Some(within);
         state.plan_cut();
     }
 
-    /// No more trouble; whether there was some since it was planned.
+    /// Ends all faults. Returns whether one has struck since it was planned.
     pub(super) fn clear_faults(&self) -> bool {
         let mut state = self.state();
         state.plan = None;
@@ -170,7 +170,7 @@ impl SimulatedDisk {
         std::mem::take(&mut state.struck)
     }
 
-    /// Without trouble meanwhile: for who only wants to see what is there.
+    /// Suspends faults while a test inspects the disk.
     pub(super) fn set_spared(&self, spared: bool) {
         self.state().spared = spared;
     }
@@ -183,14 +183,14 @@ impl SimulatedDisk {
         self.state().down
     }
 
-    /// The power goes and comes back; of what was unsynced, something is there.
+    /// Cuts the power and restores it. Some part of the unsynced changes is left.
     pub(super) fn power_cycle(&self, loss: Option<CutLoss>) {
         let mut state = self.state();
         let loss = loss.unwrap_or_else(|| CutLoss::pick_random(&mut state.rng));
         state.power_cycle(loss);
     }
 
-    /// The process ends at once; the system goes on.
+    /// The process ends, but the system continues.
     pub(super) fn end_process(&self) {
         let mut state = self.state();
         state.life += 1;
@@ -216,12 +216,12 @@ impl SimulatedDisk {
         state.shortages += 1;
     }
 
-    /// Whether it may have been short of room.
+    /// Whether there may have been too little space.
     pub(super) fn was_short(&self) -> bool {
         self.state().shortages > 0
     }
 
-    /// Bytes that are taken, the reserve among them.
+    /// Used bytes, including the reserve.
     pub(super) fn used_bytes(&self) -> u64 {
         self.state().used_bytes()
     }
@@ -251,7 +251,7 @@ impl SimulatedState {
 
     fn plan_cut(&mut self) {
         let Some(within) = self.cuts_within else { return };
-        // A quarter of them is to strike while the store is still being opened.
+        // A quarter of the cuts should strike while the store is being opened.
         let after = if self.rng.u8(0..4) == 0 { self.rng.u64(0..12) } else { self.rng.u64(0..within) };
         self.plan = Some(FaultPlan { kinds: CHANGES, after, trouble: DiskFault::Cut });
     }
@@ -282,7 +282,7 @@ impl SimulatedState {
         self.files.retain(|file, _| [name, durable].contains(&Some(*file)));
     }
 
-    /// Before every operation: whether it goes well. A change that a cut strikes is under way.
+    /// Called before every operation. Fails if a fault strikes, and a power cut may leave part of the change.
     fn begin_operation(
         &mut self,
         life: u64,
@@ -364,11 +364,11 @@ impl SimulatedState {
         if self.down || life != self.life {
             return begun;
         }
-        // All of it, nothing, or anything between: a failed sync may have come to its end.
+        // All of it, nothing, or anything between: a failed sync may have completed in part.
         let kept = if begun.is_ok() { 1.0 } else { [0.0, 1.0, self.rng.f64()][self.rng.usize(0..3)] };
         let mut rng = self.rng.fork();
         for change in std::mem::take(&mut self.file(file)?.unsynced) {
-            // Lengths are not of the data that a failed sync loses.
+            // A failed sync loses data, but not lengths.
             if matches!(change, FileChange::Length(_)) || rng.f64() < kept {
                 self.file(file)?.durable.apply(&change);
             }
