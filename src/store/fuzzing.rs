@@ -72,7 +72,7 @@ impl SoundStore {
             let batch = claim(&mut queue, many).unwrap();
             settle(&mut queue, batch, Disposition::Close { outcomes: Vec::new(), missing: outcome });
         }
-        run(&mut queue, SaveNote { name: "note", note: b"of another room".to_vec() });
+        run(&mut queue, SaveNote { name: "note", note: b"component notes".to_vec() });
         claim(&mut queue, 5).unwrap();
         let waiting = claim(&mut queue, 4).unwrap();
         let phase = BatchPhase::Waiting;
@@ -112,7 +112,7 @@ impl SoundStore {
                 .unwrap()
                 .expect("it is unsettled");
             let RecordHeader { id, submitter, record_type, key, .. } = header;
-            let sound = self.records.get(&id).expect("a record was made up");
+            let sound = self.records.get(&id).expect("a record was invented");
             assert_eq!(submitter, SUBMITTER);
             assert_eq!((&record_type, &key, &body), (&sound.record_type, &sound.key, &sound.payload));
         }
@@ -130,7 +130,7 @@ impl SoundStore {
             if is_forged(id) {
                 continue;
             }
-            let sound = self.records.get(&id).expect("a record was made up");
+            let sound = self.records.get(&id).expect("a record was invented");
             let parts =
                 |record: &NewRecord| (record.record_type.clone(), record.key.clone(), record.payload.clone());
             assert_eq!(parts(&record), parts(sound));

@@ -122,13 +122,13 @@ impl QueueLimits {
                 added.disk_bytes,
             ),
         ];
-        let passed = |all: bool| {
-            let found = checks.iter().find(|(_, limit, held, own, added)| {
-                let (limit, held) =
-                    if all { (*limit, *held) } else { (self.share_of(submitter, *limit), *own) };
-                *added > 0 && held.saturating_add(*added) > limit
+        let passed = |is_total: bool| {
+            let found = checks.iter().find(|(_, limit, used, own, added)| {
+                let (limit, used) =
+                    if is_total { (*limit, *used) } else { (self.share_of(submitter, *limit), *own) };
+                *added > 0 && used.saturating_add(*added) > limit
             });
-            found.map(|(key, ..)| LimitReached { key, is_share: !all })
+            found.map(|(key, ..)| LimitReached { key, is_share: !is_total })
         };
         passed(true).or_else(|| passed(false))
     }

@@ -212,12 +212,12 @@ fn audit_waits(queue: &Queue, rows: &BTreeMap<u64, (u128, ManifestRow)>, claimed
     let keyed: BTreeSet<_> = unsettled.filter_map(|(_, row)| lane_position(row)).collect();
     assert_eq!(lanes, keyed, "the lanes are the unsettled records with a key");
     let noted: bool = codec::decode_row(tables.meta.get("shared_keys").unwrap().unwrap().value()).unwrap();
-    assert_eq!(noted, shared, "it is known whose keys the lanes are of");
+    assert_eq!(noted, shared, "the key space of the lanes is saved");
     for (position, (_, row)) in rows {
         if row.state == StoredState::Failed && row.due_at.is_none() && !claimed.contains_key(position) {
             let own = lane_position(row).unwrap();
             let first = lanes.range((own.0, own.1.clone(), 0, 0)..).next();
-            assert_ne!(first, Some(&own), "nobody holds a record that waits for its holder");
+            assert_ne!(first, Some(&own), "no predecessor blocks a record that waits for one");
         }
     }
 }

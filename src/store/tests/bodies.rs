@@ -58,10 +58,10 @@ fn a_replaced_payload_counts_against_the_limit() {
     bench.append(vec![record(1, None)]);
     let batch = bench.claim(1).unwrap().open.id;
     bench.close_batch(batch, Outcome::Quarantine(test_error("no")));
-    let mend = |bytes: usize| ReplacePayload { id: id(1), payload: "x".repeat(bytes).into() };
-    assert!(bench.run(mend(101)).is_err());
+    let replace_by = |bytes: usize| ReplacePayload { id: id(1), payload: "x".repeat(bytes).into() };
+    assert!(bench.run(replace_by(101)).is_err());
     assert_eq!(bench.queue_mut().read_backlog().unwrap().quarantined, 1);
-    assert!(bench.run(mend(100)).is_ok());
+    assert!(bench.run(replace_by(100)).is_ok());
 }
 
 #[test]

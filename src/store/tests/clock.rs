@@ -16,11 +16,11 @@ fn jumps_of_the_wall_clock_do_not_change_a_back_off() {
         let due = bench.queue_mut().read_backlog().unwrap().next_due_at.unwrap();
         assert!(due > bench.now && due <= bench.now + HOUR_MS, "{due}");
         bench.wall = Some(wall);
-        assert!(bench.claim(1).is_none(), "the wall clock ends no wait");
+        assert!(bench.claim(1).is_none(), "the wall clock does not end the wait");
         let shown = bench.find_entry(id(1)).unwrap().next_attempt_at.unwrap();
-        assert_eq!(shown, wall + (due - bench.now), "people are told by their own clock");
+        assert_eq!(shown, wall + (due - bench.now), "people see their own clock");
         bench.now = due;
-        assert_eq!(ids(&bench.claim(1).unwrap()), [1], "and none goes on beyond its time");
+        assert_eq!(ids(&bench.claim(1).unwrap()), [1], "no wait exceeds its time");
     }
 }
 
@@ -64,7 +64,7 @@ fn a_restart_does_not_make_a_wait_longer() {
     assert_eq!(bench.queue().last_steady(), ahead);
     let steady = Steady::resume(bench.queue().last_steady());
     let now = steady.now();
-    assert!(now.steady >= ahead, "the steady clock goes on where it stood");
+    assert!(now.steady >= ahead, "the steady clock continues where it was");
     assert!(due.saturating_sub(now.steady) <= HOUR_MS, "the wait is what is left of it");
     assert!(now.wall < ahead, "and people see their own clock");
 }

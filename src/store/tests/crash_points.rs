@@ -64,10 +64,10 @@ fn a_power_cut_at_any_operation_leaves_all_of_a_step_or_nothing() {
     fastrand::seed(1);
     let disk = SimulatedDisk::new(1);
     disk.record_crash_points();
-    let mut tried = CrashPointTotals { thorough: true, ..CrashPointTotals::default() };
+    let mut totals = CrashPointTotals { thorough: true, ..CrashPointTotals::default() };
     let mut harness = ModelHarness::on_disk(disk.clone());
-    tried.cut_at_each(disk.take_crash_points(), &ModelHarness::new_closed(disk.clone()), 0, &harness);
-    assert!(tried.cuts > 0, "the file was made");
+    totals.cut_at_each(disk.take_crash_points(), &ModelHarness::new_closed(disk.clone()), 0, &harness);
+    assert!(totals.cuts > 0, "the file was made");
     for step in script() {
         let before = harness.fork(disk.clone());
         let commits = harness.commit_count();
@@ -77,10 +77,10 @@ fn a_power_cut_at_any_operation_leaves_all_of_a_step_or_nothing() {
         harness.check_all();
         let points = disk.take_crash_points();
         assert_eq!(points.is_empty(), waits, "{said} does something");
-        tried.cut_at_each(points, &before, commits, &harness);
+        totals.cut_at_each(points, &before, commits, &harness);
     }
-    tried.print_totals("a day");
-    assert!(tried.took_place > 0);
+    totals.print_totals("a day");
+    assert!(totals.took_place > 0);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_power_cut_at_any_operation_of_a_compaction_loses_nothing() {
     harness.apply_step(QueueStep::Rest);
     harness.check_all();
     assert!(disk.used_bytes() < size / 2, "{} of {size} bytes are left", disk.used_bytes());
-    let mut tried = CrashPointTotals::default();
-    tried.cut_at_each(disk.take_crash_points(), &harness, commits, &harness);
-    tried.print_totals("a compaction");
+    let mut totals = CrashPointTotals::default();
+    totals.cut_at_each(disk.take_crash_points(), &harness, commits, &harness);
+    totals.print_totals("a compaction");
 }

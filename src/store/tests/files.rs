@@ -145,13 +145,13 @@ fn an_operation_whose_reply_was_lost_can_be_repeated() {
     };
     let cut = D::Cut { cut: crate::policy::isolation::halves(4), error: Some(test_error("504")) };
     let settle = settle(cut, Some(Claim::new(super::support::claim_order(3, u64::MAX))));
-    let told = bench.run(Arc::clone(&settle));
+    let first_reply = bench.run(Arc::clone(&settle));
     bench.crash_process();
-    let told_again = bench.run(settle);
-    assert_eq!(told_again.opened, told.opened);
-    assert_eq!(told_again.claimed.unwrap().open.id, told.claimed.unwrap().open.id);
+    let second_reply = bench.run(settle);
+    assert_eq!(second_reply.opened, first_reply.opened);
+    assert_eq!(second_reply.claimed.unwrap().open.id, first_reply.claimed.unwrap().open.id);
     assert_eq!(bench.queue().open_batches().len(), 3, "two halves, and the batch that was claimed along");
-    bench.close_batch(told.opened[0].id, O::Synced);
+    bench.close_batch(first_reply.opened[0].id, O::Synced);
     audit(bench.queue_mut());
 }
 

@@ -63,7 +63,7 @@ fn a_nearly_full_disk_refuses_new_records_and_drains() {
     let records = append_until_full(&mut harness);
     assert!(records > 50, "{records}");
     assert_eq!(harness.bench.queue().disk_state(), DiskState::Full);
-    assert!(disk.used_bytes() <= 15 * MIB, "what a settlement needs is held back");
+    assert!(disk.used_bytes() <= 15 * MIB, "space for a settlement is reserved");
     harness.check_all();
     drain_batches(&mut harness);
     let refused = harness.bench.run(Append::new(vec![large(9_000)], 1));

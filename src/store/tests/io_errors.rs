@@ -21,17 +21,17 @@ impl Drop for FaultTrial {
 }
 
 /// Runs the script with a fault at the n-th operation of these kinds. False when there are fewer operations.
-fn run_with_fault(kinds: &'static [DiskOperation], after: u64, trouble: DiskFault) -> bool {
+fn run_with_fault(kinds: &'static [DiskOperation], after: u64, fault: DiskFault) -> bool {
     fastrand::seed(1);
-    let _trial = FaultTrial(kinds, after, trouble);
+    let _trial = FaultTrial(kinds, after, fault);
     let disk = SimulatedDisk::new(after);
-    disk.plan_fault(kinds, after, trouble);
+    disk.plan_fault(kinds, after, fault);
     let mut harness = ModelHarness::on_disk(disk.clone());
     let (mut errors, mut struck) = (0, false);
     for step in script() {
         harness.apply_step(step);
         // The commit may have taken place despite a single error.
-        if harness.errors > errors || (!trouble.is_lasting() && disk.has_struck()) {
+        if harness.errors > errors || (!fault.is_lasting() && disk.has_struck()) {
             (errors, struck) = (harness.errors, true);
             disk.clear_faults();
             harness.check_all();
@@ -49,9 +49,9 @@ fn run_with_fault(kinds: &'static [DiskOperation], after: u64, trouble: DiskFaul
     struck || swallowed
 }
 
-fn run_at_every_operation(kinds: &'static [DiskOperation], trouble: DiskFault, at_least: usize) {
-    let errors = (0..10_000).take_while(|after| run_with_fault(kinds, *after, trouble)).count();
-    println!("{errors} operations with {trouble:?}");
+fn run_at_every_operation(kinds: &'static [DiskOperation], fault: DiskFault, at_least: usize) {
+    let errors = (0..10_000).take_while(|after| run_with_fault(kinds, *after, fault)).count();
+    println!("{errors} operations with {fault:?}");
     assert!(errors >= at_least, "only {errors}");
 }
 

@@ -168,7 +168,7 @@ fn an_append_behind_many_blocking_records_examines_only_its_own_lane() {
 fn an_append_turns_its_predecessor_into_a_blocking_record() {
     let mut bench = bench();
     quarantine_first(&mut bench, 1, "account");
-    assert!(bench.queue_mut().read_backlog().unwrap().holders.is_empty(), "it holds nothing yet");
+    assert!(bench.queue_mut().read_backlog().unwrap().holders.is_empty(), "it blocks no record yet");
     for (number, holds) in [(2, 1), (3, 2)] {
         bench.append(vec![record(number, Some("account"))]);
         let holders = bench.queue_mut().read_backlog().unwrap().holders;
@@ -237,8 +237,8 @@ fn when_a_lane_moves_its_most_urgent_record_is_sent_by_its_own_priority() {
     let mut bench = bench();
     append_crowd(&mut bench);
     let first = bench.claim(2).unwrap();
-    assert_eq!(ids(&first), [1, 2], "the urgent one takes those before it along");
-    assert!(!ids(&bench.claim(20).unwrap()).contains(&10), "it is held now, and passed over");
+    assert_eq!(ids(&first), [1, 2], "the urgent one is sent after its predecessors");
+    assert!(!ids(&bench.claim(20).unwrap()).contains(&10), "it is blocked now, and passed over");
     bench.close_batch(first.open.id, Outcome::Synced);
     assert_eq!(batches_until(&mut bench, 10), 1);
     audit(bench.queue_mut());
@@ -266,7 +266,7 @@ fn when_a_record_leaves_review_the_most_urgent_one_behind_it_is_sent_by_its_own_
     quarantine_first(&mut bench, 0, "account");
     append_crowd(&mut bench);
     bench.append((2000..2100).map(|number| NewRecord { priority: 7, ..record(number, None) }).collect());
-    assert!(!ids(&bench.claim(20).unwrap()).contains(&10), "it is held, and passed over");
+    assert!(!ids(&bench.claim(20).unwrap()).contains(&10), "it is blocked, and passed over");
     bench.run(Review {
         selected: ReviewSelection::After(None),
         action: ReviewAction::Retry,

@@ -166,7 +166,7 @@ fn records_blocked_by_a_failed_one_are_sent_with_it_before_later_ones_of_their_k
     let mut bench = QueueBench::new();
     append_keyed(&mut bench, 1..=2);
     let batch = bench.claim(1).unwrap().open.id;
-    assert!(bench.claim(1).is_none(), "the second is held, and passed over");
+    assert!(bench.claim(1).is_none(), "the second is blocked, and passed over");
     bench.close_batch(batch, Outcome::Retry(test_error("later")));
     append_keyed(&mut bench, 3..=3);
     bench.now += HOUR_MS;

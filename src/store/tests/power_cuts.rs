@@ -71,7 +71,7 @@ fn power_cuts_lose_no_acknowledged_record() {
         (cuts, in_recovery, schedules) = (cuts + more, in_recovery + more_in_recovery, schedules + 1);
     }
     // Shown even if the output of passing tests is not.
-    let mut told = std::io::stderr().lock();
-    writeln!(told, "{cuts} power cuts in {schedules} schedules, {in_recovery} of them during recovery")
+    let mut stderr = std::io::stderr().lock();
+    writeln!(stderr, "{cuts} power cuts in {schedules} schedules, {in_recovery} of them during recovery")
         .unwrap();
 }

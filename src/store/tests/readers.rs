@@ -14,22 +14,22 @@ fn a_commit_does_not_wait_for_a_reader_and_the_reader_sees_no_change() {
     let (reader, now) = (bench.queue().reader(), bench.now());
     let ((begun, begins), (committed, commits)) = (mpsc::channel(), mpsc::channel());
     thread::scope(|scope| {
-        let look = scope.spawn(move || {
-            let look = reader.with_view(now, |view| {
+        let read = scope.spawn(move || {
+            let read = reader.with_view(now, |view| {
                 begun.send(()).unwrap();
                 commits.recv().unwrap();
                 Ok((view.find_entry(id(1))?.map(|entry| entry.state), view.find_entry(id(2))?))
             });
-            (look.unwrap(), reader)
+            (read.unwrap(), reader)
         });
         begins.recv().unwrap();
         bench.append(vec![record(2, None)]);
         bench.claim(1).unwrap();
         committed.send(()).unwrap();
-        let ((first, second), reader) = look.join().unwrap();
+        let ((first, second), reader) = read.join().unwrap();
         assert_eq!((first, second), (Some(RecordState::Pending), None));
         let state = reader.with_view(now, |view| view.find_entry(id(1))).unwrap().map(|entry| entry.state);
-        assert_eq!(state, Some(RecordState::Syncing), "a look after the commit sees it");
+        assert_eq!(state, Some(RecordState::Syncing), "a read after the commit sees it");
     });
 }
 

@@ -151,7 +151,7 @@ fn a_drained_disk_has_room_again_although_a_blocked_record_waits() {
         bench.close_batch(batch.open.id, Outcome::Synced);
     }
     let backlog = bench.queue_mut().read_backlog().unwrap();
-    assert_eq!((backlog.pending, backlog.quarantined), (1, 1), "one is held");
+    assert_eq!((backlog.pending, backlog.quarantined), (1, 1), "one is blocked");
     bench.run_idle_maintenance();
     let limits = bench.limits;
     bench.queue_mut().check_free_space(limits).unwrap();

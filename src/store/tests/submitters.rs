@@ -105,7 +105,7 @@ fn records_blocked_by_another_user_are_sent_once_keys_are_no_longer_shared() {
     bench.now += super::support::HOUR_MS;
     assert!(bench.claim(10).is_none());
     let waiting = bench.find_entry(id(2)).unwrap();
-    assert_eq!((waiting.state, waiting.next_attempt_at), (RecordState::Failed, None), "it waits for no time");
+    assert_eq!((waiting.state, waiting.next_attempt_at), (RecordState::Failed, None), "it has no due time");
     bench.key_space = KeySpace::PerSubmitter;
     bench.reopen_queue();
     audit(bench.queue_mut());
@@ -223,10 +223,10 @@ fn a_replaced_payload_stays_within_the_share_of_its_user() {
     let sized = |number: u128| NewRecord { payload: "x".repeat(200).into(), ..record(number, None) };
     bench.append_by(FIRST_USER, vec![sized(1), sized(2)]);
     quarantine_all(&mut bench);
-    let mend = |length: usize| ReplacePayload { id: id(1), payload: "x".repeat(length).into() };
+    let replace_by = |length: usize| ReplacePayload { id: id(1), payload: "x".repeat(length).into() };
     let full = LimitReached { key: "queue.max_bytes", is_share: true };
-    assert_eq!(bench.run(mend(301)), Err(MendRefused::Full(full)));
-    assert_eq!(bench.run(mend(300)), Ok(()));
+    assert_eq!(bench.run(replace_by(301)), Err(MendRefused::Full(full)));
+    assert_eq!(bench.run(replace_by(300)), Ok(()));
     assert_eq!(counts_of(&mut bench, FIRST_USER).bytes, 500);
     audit(bench.queue_mut());
 }

@@ -129,9 +129,9 @@ impl QueueBench {
         self.queue_mut().run_idle_maintenance(limits, now).unwrap()
     }
 
-    /// Calls `look` with a reader's view.
-    pub(super) fn with_view<T>(&self, look: impl FnOnce(&StoreView) -> Result<T, StoreError>) -> T {
-        view_queue(self.queue(), self.now(), look)
+    /// Calls `read` with a reader's view.
+    pub(super) fn with_view<T>(&self, read: impl FnOnce(&StoreView) -> Result<T, StoreError>) -> T {
+        view_queue(self.queue(), self.now(), read)
     }
 
     pub(super) fn find_entry(&self, id: RecordId) -> Option<ManifestEntry> {
@@ -200,9 +200,9 @@ impl QueueBench {
 pub(super) fn view_queue<T>(
     queue: &Queue,
     now: Now,
-    look: impl FnOnce(&StoreView) -> Result<T, StoreError>,
+    read: impl FnOnce(&StoreView) -> Result<T, StoreError>,
 ) -> T {
-    queue.reader().with_view(now, look).unwrap()
+    queue.reader().with_view(now, read).unwrap()
 }
 
 pub(super) fn retry_config() -> config::Retry {

@@ -43,7 +43,7 @@ fn a_record_with_a_damaged_body_is_quarantined_and_the_others_are_sent() {
     let entry = bench.find_entry(id(2)).unwrap();
     assert_eq!((entry.state, entry.attempts), (RecordState::Quarantined, 0));
     assert_eq!(entry.last_error.unwrap().class, "damaged");
-    assert!(is_suspected(&bench), "the next start looks at everything");
+    assert!(is_suspected(&bench), "the next start checks the store");
     bench.run(ReplacePayload { id: id(2), payload: "{}".into() }).unwrap();
     assert_eq!(ids(&bench.claim(10).unwrap()), [2]);
     audit(bench.queue_mut());
@@ -71,7 +71,7 @@ fn a_batch_that_cannot_be_sent_again_returns_its_other_records_to_the_queue() {
     bench.append((1..=3).map(|number| record(number, None)).collect());
     let sent = bench.claim(10).unwrap();
     flip_bit(&mut bench, 1, BODY_FROM_END);
-    assert!(bench.dispatch(sent.open.id).is_none(), "the id stands for a set that is no more");
+    assert!(bench.dispatch(sent.open.id).is_none(), "the id stands for a set that no longer exists");
     let others = bench.claim(10).unwrap();
     assert_eq!(ids(&others), [1, 3]);
     assert_ne!(others.open.id, sent.open.id);
@@ -120,7 +120,7 @@ fn an_unidentifiable_record_does_not_block_later_ones_of_its_key() {
     assert!(bench.claim(10).is_none());
     bench.close_batch(first, Outcome::Synced);
     assert_eq!(ids(&bench.claim(10).unwrap()), [3, 4]);
-    assert!(is_suspected(&bench), "the next start looks at everything");
+    assert!(is_suspected(&bench), "the next start checks the store");
 }
 
 #[test]
@@ -165,8 +165,8 @@ fn a_batch_with_a_missing_record_returns_its_other_records_to_the_queue() {
     bench.append((1..=4).map(|number| record(number, Some("key"))).collect());
     let sent = bench.claim(3).unwrap().open.id;
     remove_row(&mut bench, 1, false);
-    assert!(bench.dispatch(sent).is_none(), "the id stands for a set that is no more");
-    assert!(is_suspected(&bench), "the next start looks at everything");
+    assert!(bench.dispatch(sent).is_none(), "the id stands for a set that no longer exists");
+    assert!(is_suspected(&bench), "the next start checks the store");
     assert_eq!(ids(&bench.claim(10).unwrap()), [1, 3, 4]);
     assert!(bench.find_entry(id(2)).is_none());
     audit(bench.queue_mut());

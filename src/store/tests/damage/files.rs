@@ -15,13 +15,13 @@ use crate::store::{AcknowledgeDamage, KeySpace, OpenError, Queue, Salvage};
 /// Opens a file that redb cannot open, and returns what was lost.
 fn damage_found_in(sound: &SoundFile, bytes: &[u8]) -> (SalvageLosses, crate::model::Damage) {
     let dir = directory_with(bytes, false);
-    let (mut queue, became) = open_and_compare(sound, dir.path());
+    let (mut queue, losses) = open_and_compare(sound, dir.path());
     let damage = queue.read_backlog().unwrap().storage.damage;
     assert_eq!(damage.len(), 1);
     assert_eq!(fs::read(&damage[0].kept_as).unwrap(), bytes, "the damaged file is kept as it was");
     let unsettled = sound.records.values().filter(|(_, state, _)| *state != RecordState::Synced).count();
-    assert_eq!(damage[0].salvaged, (unsettled - became.lost.len() + became.doubled) as u64);
-    (became, damage.into_iter().next().unwrap())
+    assert_eq!(damage[0].salvaged, (unsettled - losses.lost.len() + losses.duplicated) as u64);
+    (losses, damage.into_iter().next().unwrap())
 }
 
 #[test]
@@ -29,14 +29,14 @@ fn a_file_that_redb_cannot_open_is_salvaged() {
     let sound = make_sound_file(true);
     let mut header = sound.bytes.clone();
     header[..64].fill(0xaa);
-    let (became, _) = damage_found_in(&sound, &header);
-    assert_eq!(became, SalvageLosses::default(), "the commit slots lead to everything");
+    let (losses, _) = damage_found_in(&sound, &header);
+    assert_eq!(losses, SalvageLosses::default(), "the commit slots lead to everything");
     header[..4096].fill(0);
-    let (became, damage) = damage_found_in(&sound, &header);
-    assert_eq!((became.lost, damage.lost), (Vec::new(), 0));
-    let (became, damage) = damage_found_in(&sound, &sound.bytes[..sound.bytes.len() / 2]);
-    println!("{} lost of a file cut in half, {} of them known", became.lost.len(), damage.lost);
-    assert!(became.lost.len() < 200 && damage.salvaged > 100);
+    let (losses, damage) = damage_found_in(&sound, &header);
+    assert_eq!((losses.lost, damage.lost), (Vec::new(), 0));
+    let (losses, damage) = damage_found_in(&sound, &sound.bytes[..sound.bytes.len() / 2]);
+    println!("{} lost of a file cut in half, {} of them known", losses.lost.len(), damage.lost);
+    assert!(losses.lost.len() < 200 && damage.salvaged > 100);
 }
 
 #[test]
@@ -57,8 +57,8 @@ fn a_file_without_records_is_replaced_by_an_empty_queue() {
 fn a_marker_without_damage_is_removed_and_changes_nothing() {
     let sound = make_sound_file(true);
     let dir = directory_with(&sound.bytes, true);
-    let (_, became) = open_and_compare(&sound, dir.path());
-    assert_eq!((became, kept_files(dir.path())), (SalvageLosses::default(), Vec::new()));
+    let (_, losses) = open_and_compare(&sound, dir.path());
+    assert_eq!((losses, kept_files(dir.path())), (SalvageLosses::default(), Vec::new()));
     assert!(!dir.path().join("queue.redb.suspect").exists());
 }
 
@@ -96,16 +96,16 @@ fn a_power_cut_between_the_two_renames_is_recovered() {
     let aside = dir.path().join("queue.redb.damaged-20261122T204116Z");
     fs::hard_link(dir.path().join("queue.redb"), &aside).unwrap();
     fs::write(dir.path().join("queue.redb.new"), vec![7; 5000]).unwrap();
-    let (mut queue, became) = open_and_compare(&sound, dir.path());
-    assert_eq!(became.lost, []);
+    let (mut queue, losses) = open_and_compare(&sound, dir.path());
+    assert_eq!(losses.lost, []);
     assert_eq!(queue.read_backlog().unwrap().storage.damage[0].kept_as, aside.to_str().unwrap());
     assert_eq!(kept_files(dir.path()), std::slice::from_ref(&aside), "it is not set aside twice");
     assert_eq!(fs::metadata(&aside).unwrap().nlink(), 1);
     drop(queue);
     // Without hard links, the new file may still have its first name.
     fs::rename(dir.path().join("queue.redb"), dir.path().join("queue.redb.new")).unwrap();
-    let (_, became) = open_and_compare(&sound, dir.path());
-    assert_eq!(became.lost, []);
+    let (_, losses) = open_and_compare(&sound, dir.path());
+    assert_eq!(losses.lost, []);
 }
 
 #[test]
@@ -133,9 +133,9 @@ fn tables_that_end_the_process_are_not_read_again_and_again() {
     bytes[..32].fill(0);
     let dir = directory_with(&bytes, false);
     fs::write(dir.path().join("queue.redb.suspect"), b"2").unwrap();
-    let (_, became) = open_and_compare(&sound, dir.path());
-    assert_eq!(became.lost, [], "the raw bytes hold all of them");
-    assert!(became.released > 0, "and do not tell who was under review");
+    let (_, losses) = open_and_compare(&sound, dir.path());
+    assert_eq!(losses.lost, [], "the raw bytes contain all of them");
+    assert!(losses.unquarantined > 0, "and do not tell which were quarantined");
 }
 
 #[test]

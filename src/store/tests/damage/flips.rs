@@ -63,25 +63,25 @@ fn flip_bytes(sound: &SoundFile, suspect: bool, seed: u64, rounds: usize) -> usi
         let mut bytes = sound.bytes.clone();
         bytes[offset] ^= random.u8(1..);
         let dir = directory_with(&bytes, suspect);
-        let (mut queue, became) = open_and_compare(sound, dir.path());
+        let (mut queue, losses) = open_and_compare(sound, dir.path());
         let damage = queue.read_backlog().unwrap().storage.damage;
         salvaged += damage.len();
-        lost += became.lost.len();
+        lost += losses.lost.len();
         let hit = record_at(sound, offset);
-        assert!(became.lost.iter().all(|lost| Some(*lost) == hit), "{offset}: {became:?} {damage:?}");
-        assert_eq!((became.released, became.doubled), (0, 0), "{offset}: {became:?} {damage:?}");
+        assert!(losses.lost.iter().all(|lost| Some(*lost) == hit), "{offset}: {losses:?} {damage:?}");
+        assert_eq!((losses.unquarantined, losses.duplicated), (0, 0), "{offset}: {losses:?} {damage:?}");
         assert_eq!(kept_files(dir.path()).len(), damage.len());
         match damage.first() {
-            None => assert_eq!(became, SalvageLosses::default()),
+            None => assert_eq!(losses, SalvageLosses::default()),
             Some(damage) => {
                 assert_eq!(fs::read(&damage.kept_as).unwrap().len(), bytes.len());
-                assert_eq!(damage.lost, became.lost.len() as u64, "{offset}");
+                assert_eq!(damage.lost, losses.lost.len() as u64, "{offset}");
                 assert_eq!(queue.device_id(), sound.device);
             }
         }
         assert!(!dir.path().join("queue.redb.suspect").exists());
     }
-    println!("{rounds} flips, {salvaged} met, {lost} records lost");
+    println!("{rounds} flips, {salvaged} with damage, {lost} records lost");
     assert!(lost <= salvaged);
     salvaged
 }
@@ -127,19 +127,19 @@ fn bad_sectors_cost_only_the_records_on_them() {
             bytes[page..page + 4096].fill_with(|| random.u8(..));
         }
         let dir = directory_with(&bytes, true);
-        let (_, became) = open_and_compare(&sound, dir.path());
-        most = most.max(became.lost.len());
+        let (_, losses) = open_and_compare(&sound, dir.path());
+        most = most.max(losses.lost.len());
         println!(
             "{} lost, {} forgotten, {} doubled, {} released",
-            became.lost.len(),
-            became.forgotten,
-            became.doubled,
-            became.released
+            losses.lost.len(),
+            losses.forgotten,
+            losses.duplicated,
+            losses.unquarantined
         );
         // A page holds about ten of them, and the large ones have many pages.
-        assert!(became.lost.len() < 100, "{became:?}");
+        assert!(losses.lost.len() < 100, "{losses:?}");
     }
-    assert!(most > 0, "sectors were hit that hold records");
+    assert!(most > 0, "some sectors with records were hit");
 }
 
 #[test]
@@ -149,12 +149,12 @@ fn a_replaced_payload_is_not_overwritten_by_the_old_one() {
     let batch = bench.claim(1).unwrap().open.id;
     bench.close_batch(batch, Outcome::Quarantine(test_error("no such day")));
     let before = fs::read(bench.dir.path().join("queue.redb")).unwrap();
-    let mended: Box<str> = "{\"n\":1,\"mended\":true}".into();
-    bench.run(ReplacePayload { id: id(1), payload: mended.clone() }).unwrap();
+    let replacement: Box<str> = "{\"n\":1,\"mended\":true}".into();
+    bench.run(ReplacePayload { id: id(1), payload: replacement.clone() }).unwrap();
     let dir = bench.close_all();
     let path = dir.path().join("queue.redb");
     let mut bytes = fs::read(&path).unwrap();
-    for at in find_all(&bytes, mended.as_bytes()) {
+    for at in find_all(&bytes, replacement.as_bytes()) {
         bytes[at + 3] ^= 1;
     }
     // The old payload is still somewhere in the file.
@@ -200,8 +200,8 @@ fn rows_that_contradict_the_other_tables_are_not_trusted() {
             tables.manifest.insert(id, row.as_slice()).unwrap();
         }
     });
-    let (mut queue, became) = open_and_compare(&sound, dir.path());
-    assert_eq!(became, SalvageLosses::default());
+    let (mut queue, losses) = open_and_compare(&sound, dir.path());
+    assert_eq!(losses, SalvageLosses::default());
     assert_eq!(queue.read_backlog().unwrap().storage.damage.len(), 1);
 }
 
@@ -228,8 +228,8 @@ fn a_record_with_a_receipt_is_not_carved_from_the_raw_bytes() {
     let mut bytes = fs::read(&path).unwrap();
     write_into_free_pages(&mut bytes, &sealed);
     fs::write(&path, &bytes).unwrap();
-    let (_, became) = open_and_compare(&sound, dir.path());
-    assert_eq!(became, SalvageLosses { forgotten: 1, ..SalvageLosses::default() });
+    let (_, losses) = open_and_compare(&sound, dir.path());
+    assert_eq!(losses, SalvageLosses { forgotten: 1, ..SalvageLosses::default() });
 }
 
 #[test]
@@ -249,8 +249,8 @@ fn an_absurd_steady_time_after_damage_is_ignored() {
         };
         tables.receipts.insert(position, (id, ABSURD_MS)).unwrap();
     });
-    let (queue, became) = open_and_compare(&sound, dir.path());
-    assert_eq!(became, SalvageLosses::default());
+    let (queue, losses) = open_and_compare(&sound, dir.path());
+    assert_eq!(losses, SalvageLosses::default());
     assert!(queue.last_steady() < 1 << 40, "{}", queue.last_steady());
 }
 
@@ -309,8 +309,8 @@ fn records_that_no_server_accepts_are_not_carved_from_raw_bytes() {
     write_into_free_pages(&mut bytes, &some.concat());
     let dir = directory_with(&bytes, false);
     fs::write(dir.path().join("queue.redb.suspect"), b"2").unwrap();
-    let (queue, became) = open_and_compare(&sound, dir.path());
-    assert_eq!(became.lost, []);
+    let (queue, losses) = open_and_compare(&sound, dir.path());
+    assert_eq!(losses.lost, []);
     let known = [1001, 1002, 1003, 1004]
         .map(|number| view_queue(&queue, NOW, |view| view.find_entry(id(number))).is_some());
     assert_eq!(known, [false, false, false, true]);
@@ -332,7 +332,7 @@ fn references_to_pages_larger_than_the_file_cost_no_record() {
     }
     assert!(changed > 10, "{changed}");
     let dir = directory_with(&bytes, false);
-    let (mut queue, became) = open_and_compare(&sound, dir.path());
-    assert_eq!(became, SalvageLosses::default());
+    let (mut queue, losses) = open_and_compare(&sound, dir.path());
+    assert_eq!(losses, SalvageLosses::default());
     assert_eq!(queue.read_backlog().unwrap().storage.damage.len(), 1);
 }

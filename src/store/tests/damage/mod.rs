@@ -63,7 +63,7 @@ fn make_sound_file(closed: bool) -> SoundFile {
         let batch = bench.claim(many).unwrap();
         bench.close_batch(batch.open.id, outcome);
     }
-    bench.run(SaveNote { name: "note", note: b"of another room".to_vec() });
+    bench.run(SaveNote { name: "note", note: b"of another component".to_vec() });
     bench.claim(5).unwrap();
     let kept = bench.claim(4).unwrap().open.id;
     bench.settle(
@@ -119,9 +119,9 @@ struct SalvageLosses {
     /// Synced before, and unknown now.
     forgotten: usize,
     /// Synced before, and to be sent again.
-    doubled: usize,
+    duplicated: usize,
     /// Quarantined before, and to be sent again.
-    released: usize,
+    unquarantined: usize,
 }
 
 /// Opens the store and compares it with the sound one.
@@ -129,12 +129,12 @@ fn open_and_compare(sound: &SoundFile, dir: &Path) -> (Queue, SalvageLosses) {
     let mut queue = open_queue_in(dir);
     audit(&mut queue);
     let salvaged = !queue.read_backlog().unwrap().storage.damage.is_empty();
-    let mut became = SalvageLosses::default();
+    let mut losses = SalvageLosses::default();
     for (id, (record, was, attempts)) in &sound.records {
         let Some(entry) = view_queue(&queue, NOW, |view| view.find_entry(*id)) else {
             match was {
-                RecordState::Synced => became.forgotten += 1,
-                _ => became.lost.push(*id),
+                RecordState::Synced => losses.forgotten += 1,
+                _ => losses.lost.push(*id),
             }
             continue;
         };
@@ -144,9 +144,9 @@ fn open_and_compare(sound: &SoundFile, dir: &Path) -> (Queue, SalvageLosses) {
         );
         match (was, entry.state) {
             (RecordState::Synced, RecordState::Synced) => continue,
-            (RecordState::Synced, _) => became.doubled += 1,
+            (RecordState::Synced, _) => losses.duplicated += 1,
             (RecordState::Quarantined, RecordState::Quarantined) => assert!(entry.last_error.is_some()),
-            (RecordState::Quarantined, RecordState::Pending) => became.released += 1,
+            (RecordState::Quarantined, RecordState::Pending) => losses.unquarantined += 1,
             (was, is) if salvaged => assert_eq!(is, RecordState::Pending, "was {was:?}"),
             (was, is) => assert_eq!(is, *was),
         }
@@ -154,5 +154,5 @@ fn open_and_compare(sound: &SoundFile, dir: &Path) -> (Queue, SalvageLosses) {
         let (payload, _) = view_queue(&queue, NOW, |view| view.read_payload(*id)).unwrap();
         assert_eq!(payload, record.payload);
     }
-    (queue, became)
+    (queue, losses)
 }

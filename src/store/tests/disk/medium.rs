@@ -16,45 +16,45 @@ use crate::store::medium::Medium;
 struct FileHandle {
     disk: SimulatedDisk,
     file: u64,
-    life: u64,
+    process: u64,
 }
 
 impl SimulatedDisk {
     fn handle(&self, file: u64) -> FileHandle {
         let mut state = self.state();
         state.open.insert(file);
-        FileHandle { disk: self.clone(), file, life: state.life }
+        FileHandle { disk: self.clone(), file, process: state.process }
     }
 }
 
 impl StorageBackend for FileHandle {
     fn len(&self) -> io::Result<u64> {
         let mut state = self.disk.state();
-        state.begin_operation(self.life, DiskOperation::Read, None)?;
+        state.begin_operation(self.process, DiskOperation::Read, None)?;
         Ok(state.file(self.file)?.visible.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let mut state = self.disk.state();
-        state.begin_operation(self.life, DiskOperation::Read, None)?;
+        state.begin_operation(self.process, DiskOperation::Read, None)?;
         state.file(self.file)?.visible.read(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.disk.state().write(self.life, self.file, FileChange::Length(len))
+        self.disk.state().write(self.process, self.file, FileChange::Length(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.disk.state().sync(self.life, self.file)
+        self.disk.state().sync(self.process, self.file)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.disk.state().write(self.life, self.file, FileChange::Write(offset, data.into()))
+        self.disk.state().write(self.process, self.file, FileChange::Write(offset, data.into()))
     }
 
     fn close(&self) -> io::Result<()> {
         let mut state = self.disk.state();
-        if self.life == state.life {
+        if self.process == state.process {
             state.open.remove(&self.file);
         }
         Ok(())
@@ -89,8 +89,8 @@ impl Medium for SimulatedDisk {
         let database = database.map_err(failed)?;
         fill(&database).map_err(failed)?;
         drop(database);
-        let life = self.state().life;
-        let synced = self.state().sync(life, new);
+        let process = self.state().process;
+        let synced = self.state().sync(process, new);
         let named = synced.and_then(|()| self.rename(new)).and_then(|()| self.sync_name());
         named.map_err(OpenError::io(&self.display_path()))
     }

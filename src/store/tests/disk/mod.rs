@@ -59,7 +59,7 @@ struct FaultPlan {
     kinds: &'static [DiskOperation],
     /// How many of them succeed before.
     after: u64,
-    trouble: DiskFault,
+    fault: DiskFault,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -91,7 +91,7 @@ struct SimulatedState {
     reserve: u64,
     capacity: u64,
     /// Counts restarts: older handles are dead.
-    life: u64,
+    process: u64,
     down: bool,
     open: BTreeSet<u64>,
     /// The database that the process opened.
@@ -123,7 +123,7 @@ impl SimulatedDisk {
             next_file: 0,
             reserve: 0,
             capacity: 1 << 40,
-            life: 0,
+            process: 0,
             down: false,
             open: BTreeSet::new(),
             opened: None,
@@ -149,10 +149,10 @@ impl SimulatedDisk {
     }
 
     /// Plans a fault after this many more operations of these kinds.
-    pub(super) fn plan_fault(&self, kinds: &'static [DiskOperation], after: u64, trouble: DiskFault) {
+    pub(super) fn plan_fault(&self, kinds: &'static [DiskOperation], after: u64, fault: DiskFault) {
         let mut state = self.state();
         state.struck = false;
-        state.plan = Some(FaultPlan { kinds, after, trouble });
+        state.plan = Some(FaultPlan { kinds, after, fault });
     }
 
     /// From now on, the power is cut repeatedly, after at most this many operations.
@@ -193,7 +193,7 @@ impl SimulatedDisk {
     /// The process ends, but the system continues.
     pub(super) fn end_process(&self) {
         let mut state = self.state();
-        state.life += 1;
+        state.process += 1;
         state.open.clear();
         state.opened = None;
     }
@@ -228,8 +228,8 @@ impl SimulatedDisk {
 
     fn sync_name(&self) -> io::Result<()> {
         let mut state = self.state();
-        let life = state.life;
-        state.begin_operation(life, DiskOperation::Name, None)?;
+        let process = state.process;
+        state.begin_operation(process, DiskOperation::Name, None)?;
         state.durable_name = state.name;
         state.remove_unnamed_files();
         Ok(())
@@ -237,8 +237,8 @@ impl SimulatedDisk {
 
     fn rename(&self, file: u64) -> io::Result<()> {
         let mut state = self.state();
-        let life = state.life;
-        state.begin_operation(life, DiskOperation::Name, None)?;
+        let process = state.process;
+        state.begin_operation(process, DiskOperation::Name, None)?;
         state.name = Some(file);
         Ok(())
     }
@@ -253,12 +253,12 @@ impl SimulatedState {
         let Some(within) = self.cuts_within else { return };
         // A quarter of the cuts should strike while the store is being opened.
         let after = if self.rng.u8(0..4) == 0 { self.rng.u64(0..12) } else { self.rng.u64(0..within) };
-        self.plan = Some(FaultPlan { kinds: CHANGES, after, trouble: DiskFault::Cut });
+        self.plan = Some(FaultPlan { kinds: CHANGES, after, fault: DiskFault::Cut });
     }
 
     fn power_cycle(&mut self, loss: CutLoss) {
         self.counts.cuts += 1;
-        self.life += 1;
+        self.process += 1;
         self.open.clear();
         self.opened = None;
         (self.down, self.plan, self.struck) = (false, None, false);
@@ -285,11 +285,11 @@ impl SimulatedState {
     /// Called before every operation. Fails if a fault strikes, and a power cut may leave part of the change.
     fn begin_operation(
         &mut self,
-        life: u64,
+        process: u64,
         kind: DiskOperation,
         change: Option<(u64, FileChange)>,
     ) -> io::Result<()> {
-        if self.down || life != self.life {
+        if self.down || process != self.process {
             return Err(io::Error::from_raw_os_error(EIO));
         }
         match kind {
@@ -315,15 +315,15 @@ impl SimulatedState {
             plan.after -= 1;
             return Ok(());
         }
-        let trouble = plan.trouble;
+        let fault = plan.fault;
         self.struck = true;
-        self.shortages += u32::from(matches!(trouble, DiskFault::NoRoom { .. }));
-        match trouble {
+        self.shortages += u32::from(matches!(fault, DiskFault::NoRoom { .. }));
+        match fault {
             DiskFault::Cut => self.go_down(change),
-            _ if !trouble.is_lasting() => self.plan = None,
+            _ if !fault.is_lasting() => self.plan = None,
             _ => {}
         }
-        Err(trouble.error())
+        Err(fault.error())
     }
 
     fn go_down(&mut self, change: Option<(u64, FileChange)>) {
@@ -339,7 +339,7 @@ impl SimulatedState {
         self.files.get_mut(&file).ok_or_else(|| io::Error::from_raw_os_error(EIO))
     }
 
-    fn write(&mut self, life: u64, file: u64, change: FileChange) -> io::Result<()> {
+    fn write(&mut self, process: u64, file: u64, change: FileChange) -> io::Result<()> {
         let kind = if matches!(change, FileChange::Length(_)) {
             DiskOperation::Length
         } else {
@@ -347,7 +347,7 @@ impl SimulatedState {
         };
         let used = self.used_bytes();
         let room = self.capacity.saturating_sub(used);
-        self.begin_operation(life, kind, Some((file, change.clone())))?;
+        self.begin_operation(process, kind, Some((file, change.clone())))?;
         let file = self.file(file)?;
         if file.visible.growth_bytes(&change) > room {
             return Err(io::Error::from_raw_os_error(ENOSPC));
@@ -359,9 +359,9 @@ impl SimulatedState {
         Ok(())
     }
 
-    fn sync(&mut self, life: u64, file: u64) -> io::Result<()> {
-        let begun = self.begin_operation(life, DiskOperation::Sync, None);
-        if self.down || life != self.life {
+    fn sync(&mut self, process: u64, file: u64) -> io::Result<()> {
+        let begun = self.begin_operation(process, DiskOperation::Sync, None);
+        if self.down || process != self.process {
             return begun;
         }
         // All of it, nothing, or anything between: a failed sync may have completed in part.

@@ -1,19 +1,20 @@
 //! Runs a queue and its model side by side, under any operations and disk faults. What an operation acknowledged has
 //! taken place. What it did not acknowledge has taken place completely or not at all.
 
+mod apply_step;
+
 use std::collections::BTreeSet;
 
 use super::audit::audit;
 use super::disk::SimulatedDisk;
 use super::model::QueueModel;
-use super::steps::{QueueStep, Submitter, new_record, outcome};
-use super::support::{HOUR_MS, QueueBench, claim_order, id, retry_config, test_error};
+use super::steps::{QueueStep, Submitter, outcome};
+use super::support::{HOUR_MS, QueueBench, claim_order, id, retry_config};
 use crate::model::{Batch, BatchId, DiskState, NewRecord, RecordId, RecordState, Sequence};
-use crate::policy::isolation;
-use crate::policy::scheduler::{Disposition, Outcome};
+use crate::policy::agenda::{Disposition, Outcome};
 use crate::store::{
-    AddToReview, Append, Claim, Dispatch, Expedite, KeySpace, MendRefused, Op, ReplacePayload, Review,
-    ReviewAction, ReviewSelection, SetPaused, Settle, StoreError,
+    AddToReview, Append, Claim, Dispatch, MendRefused, Op, ReplacePayload, Review, ReviewAction,
+    ReviewSelection, Settle, StoreError,
 };
 
 const KEEP_SYNCED_MS: u64 = 2 * HOUR_MS;
@@ -264,111 +265,15 @@ impl ModelHarness {
         let id = id(u128::from(number));
         let filling = "x".repeat(3_000 * usize::from(length));
         let payload: Box<str> = format!("{{\"mended\":\"{filling}\"}}").into();
-        let Some(mended) = self.commit_op(ReplacePayload { id, payload: payload.clone() }) else { return };
+        let Some(replaced) = self.commit_op(ReplacePayload { id, payload: payload.clone() }) else { return };
         let rec = self.model.records.get_mut(&id).filter(|rec| rec.state == RecordState::Quarantined);
-        if self.bench.disk.is_some() && mended == Err(MendRefused::DiskFull) {
+        if self.bench.disk.is_some() && replaced == Err(MendRefused::DiskFull) {
             return;
         }
-        assert_eq!(mended.is_ok(), rec.is_some());
+        assert_eq!(replaced.is_ok(), rec.is_some());
         if let Some(rec) = rec {
             rec.state = RecordState::Pending;
             rec.new.payload = payload;
-        }
-    }
-
-    pub(super) fn apply_step(&mut self, step: QueueStep) {
-        match step {
-            QueueStep::Append(submitter, picks) => {
-                let records = picks.into_iter().map(|pick| new_record(submitter, pick));
-                self.append(submitter, &records.collect::<Vec<_>>());
-            }
-            QueueStep::Claim(records, bytes) => {
-                if let Some(claimed) = self.commit_op(Claim::new(claim_order(records, bytes))) {
-                    self.check_claim(claimed.as_ref(), records, bytes);
-                }
-            }
-            QueueStep::Dispatch(index) => {
-                if let Some(batch) = self.pick_batch(index) {
-                    self.dispatch(batch);
-                }
-            }
-            QueueStep::Close(index, picks, missing, then) => {
-                let Some(batch) = self.pick_batch(index) else { return };
-                self.close_batch(batch, &picks, missing, then);
-            }
-            QueueStep::Keep(index, phase, fails) => {
-                let Some(batch) = self.pick_batch(index) else { return };
-                let lone_failures = self.model.open[&batch].lone_failures + 1;
-                let error = fails.then(|| test_error("504"));
-                self.settle(batch, Disposition::Keep { phase, lone_failures, error }, fails);
-            }
-            QueueStep::Cut(index, kind, fails) => {
-                let Some(batch) = self.pick_batch(index) else { return };
-                let open = &self.model.open[&batch];
-                let cut = match kind {
-                    0 => Some(isolation::halves(open.members.len())),
-                    _ => isolation::cut(open.stage, open.members.len(), kind.into(), None),
-                };
-                let Some(cut) = cut else { return };
-                let error = fails.then(|| test_error("504"));
-                self.settle(batch, Disposition::Cut { cut, error }, fails);
-            }
-            QueueStep::Rename(index) => {
-                let Some(batch) = self.pick_batch(index) else { return };
-                self.settle(batch, Disposition::Rename { lone_failures: 0 }, false);
-            }
-            QueueStep::Review(numbers, all, again, submitter) => {
-                let action = if again { ReviewAction::Retry } else { ReviewAction::Discard };
-                let ids: Vec<RecordId> = numbers.into_iter().map(|number| id(u128::from(number))).collect();
-                let selected =
-                    if all { ReviewSelection::After(None) } else { ReviewSelection::These(ids.clone()) };
-                let review = Review { selected, action, submitter };
-                self.review(review, |id| all || ids.contains(&id));
-            }
-            QueueStep::Add(numbers) => {
-                let ids: Vec<RecordId> = numbers.into_iter().map(|number| id(u128::from(number))).collect();
-                self.add_to_review(&ids);
-            }
-            QueueStep::ReplacePayload(number, length) => self.replace_payload(number, length),
-            QueueStep::Expedite => assert_ne!(self.commit_op(Expedite), Some(true)),
-            QueueStep::Pause(paused) => {
-                if self.commit_op(SetPaused(paused)).is_some() {
-                    self.paused = paused;
-                }
-            }
-            QueueStep::Wait(time) => self.bench.now += time,
-            QueueStep::Reopen => {
-                self.spare_disk(false);
-                let closed = self.bench.close_queue();
-                self.reopen_after(closed);
-            }
-            QueueStep::ShareKeys(shared) => {
-                self.bench.key_space = if shared { KeySpace::Shared } else { KeySpace::PerSubmitter };
-                self.model.shared_since |= shared;
-                self.apply_step(QueueStep::Reopen);
-            }
-            QueueStep::Crash => match self.bench.disk.clone() {
-                Some(disk) => {
-                    disk.end_process();
-                    self.bench.drop_queue();
-                    self.reopen_after(Ok(()));
-                }
-                None => self.bench.crash_process(),
-            },
-            QueueStep::Quiet => {
-                self.spare_disk(false);
-                let done = self.bench.queue_mut().save_allocator_state();
-                self.spare_disk(true);
-                self.heal_disk(done.as_ref().err());
-            }
-            QueueStep::Rest => {
-                self.spare_disk(false);
-                let (limits, now) = (self.bench.limits, self.bench.now());
-                let done = self.bench.queue_mut().run_idle_maintenance(limits, now);
-                self.spare_disk(true);
-                self.heal_disk(done.as_ref().err());
-                self.model.forget_receipts(&self.bench);
-            }
         }
     }
 
