@@ -1,4 +1,5 @@
-//! Durable appends per second: each producer hands over a record, hears that it is on disk, and hands over the next.
+//! Measures durable appends per second. Each producer submits a record, waits until it is on disk, and submits the
+//! next.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -68,7 +69,7 @@ pub(crate) fn measure_appends(
     } else {
         table::print_title(&format!("Durable appends, each sync {delay:?} longer"));
     }
-    // Slower syncs make slower rounds. Too few records, and the growth of a new file is what is measured.
+    // Slower syncs make longer rounds. With too few records, the growth of a new file would be measured.
     let records = if delay.is_zero() { records } else { records / 2 };
     println!("Records of 1 KiB a second; ratios within each round, median (lowest–highest) of {rounds}.\n");
     table::print_head(&[
@@ -83,7 +84,7 @@ pub(crate) fn measure_appends(
     for &producers in producers {
         let mut rates = KINDS.map(|_| Vec::with_capacity(rounds));
         for round in 0..rounds {
-            // Nobody always comes after the same one.
+            // No contestant always runs after the same one.
             for turn in 0..KINDS.len() {
                 let which = (round + turn) % KINDS.len();
                 let (Some(kind), Some(rates)) = (KINDS.get(which), rates.get_mut(which)) else { continue };
@@ -104,7 +105,7 @@ pub(crate) fn measure_appends(
     }
 }
 
-/// Every measurement takes about as long as another.
+/// All measurements take about the same time.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -119,7 +120,7 @@ fn records_of_round(producers: usize, records: usize) -> usize {
 async fn measure_rate(kind: Kind, dir: &Path, producers: usize, records: usize) -> f64 {
     let home = TempDir::new_in(dir).expect("the directory takes another");
     let contestant = Rc::new(Contestant::open(kind, home.path()));
-    // Made before the clock starts, and handed out in the order of their ids, as they come in life.
+    // Created before the clock starts, and submitted in the order of their ids, as in practice.
     let work = Rc::new(RefCell::new(Record::new_batch(records).into_iter()));
     disk::sync_disk(dir);
     let clock = Clock::start();

@@ -1,6 +1,6 @@
-//! This program in another process: one whose memory is its own, and one that may be killed.
+//! Runs this program in another process, which has its own memory and can be killed.
 //!
-//! What it has to say goes to its output, a line at a time; when nobody reads there any more, it ends.
+//! It writes its results to standard output, a line at a time, and ends when its input or output is closed.
 
 use std::hint::black_box;
 use std::io::{Read, stdin};
@@ -14,18 +14,18 @@ use crate::lifecycle::{BATCH_RECORDS, RecordLifecycle};
 use crate::record::Record;
 use crate::table;
 
-/// What the process is for.
+/// What the process does.
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Role {
-    /// Does a day's work, and says what it took
+    /// Does a day's work, and prints what it took
     Work,
-    /// Has nothing to do
+    /// Does nothing
     Idle,
     /// Works until it is killed
     Busy,
 }
 
-/// Each takes as many records in as it settles, so that the backlog stays what it is.
+/// Each appends as many records as it settles, so that the backlog stays the same.
 const TURNS: usize = 200;
 
 pub(crate) fn run_role(role: Role, dir: &Path) {
@@ -46,7 +46,7 @@ pub(crate) fn run_role(role: Role, dir: &Path) {
     }
 }
 
-/// What the work took.
+/// Memory and time of the work.
 pub(crate) struct Work {
     pub(crate) resident_kib: u64,
     pub(crate) backlog: Duration,
@@ -62,7 +62,7 @@ fn do_work(mut store: Store) -> Work {
         store.append(Record::new_batch(BATCH_RECORDS));
         backlogs.push(table::time_of(|| _ = black_box(store.read_backlog())));
         settles.push(table::time_of(|| store.settle_batch(true)));
-        // A claim alone is rare: the first after a pause.
+        // A claim without a settlement is rare: only the first one after a pause.
         store.append(Record::new_batch(BATCH_RECORDS));
         store.settle_batch(false);
         claims.push(table::time_of(|| store.claim_batch()));

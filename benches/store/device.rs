@@ -1,5 +1,5 @@
-//! A disk of our own: a file as a loop device with ext4. It counts what really reaches it, the
-//! journal of the file system included, and nobody else writes there.
+//! A disk of its own: a file as a loop device with ext4. Counts all writes that reach it, including the journal of the
+//! file system. Nothing else writes to it.
 
 use std::fs::read_to_string;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ pub(crate) struct Device {
     _image: NamedTempFile,
 }
 
-/// What the device has done so far.
+/// Totals of the device so far.
 #[derive(Clone, Copy)]
 pub(crate) struct DeviceTotals {
     pub(crate) bytes: u64,
@@ -28,7 +28,7 @@ pub(crate) struct DeviceTotals {
 }
 
 impl Device {
-    /// Why there is none is for the reader.
+    /// The error says why there is no device.
     pub(crate) fn new(dir: &Path, bytes: u64) -> Result<Self, String> {
         if !nix::unistd::geteuid().is_root() {
             return Err("a loop device needs root".into());
@@ -39,7 +39,7 @@ impl Device {
         });
         let image = image.map_err(|error| format!("there is no room for an image: {error}"))?;
         let mount = TempDir::new_in(dir).map_err(|error| format!("there is no mount point: {error}"))?;
-        // What mkfs leaves for later would be counted as ours.
+        // What mkfs postpones would be counted as ours.
         run_command(
             Command::new("mkfs.ext4")
                 .args(["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
@@ -59,7 +59,7 @@ impl Device {
         self.mount.path()
     }
 
-    /// Everything that was written until now is on the device, and counted.
+    /// The totals after everything written so far has reached the device.
     pub(crate) fn read_totals(&self) -> DeviceTotals {
         disk::sync_disk(self.mount_dir());
         let name = self.path.file_name().expect("a device has a name");

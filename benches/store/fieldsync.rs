@@ -1,4 +1,4 @@
-//! Our store as the measurements drive it. No other file here knows its interface.
+//! Adapts our store for the measurements. No other file here uses its interface.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ fn open_queue(dir: &Path) -> Queue {
     Queue::open(dir, KeySpace::default(), Arc::new(|_| ())).expect("the store opens")
 }
 
-/// The queue itself, without its actor.
+/// The queue without its actor.
 pub(crate) struct Store {
     queue: Queue,
     now: u64,
@@ -35,7 +35,7 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// A batch that a process left open when it was killed is taken up again.
+    /// Continues with a batch that a killed process left open.
     pub(crate) fn open(dir: &Path) -> Self {
         let queue = open_queue(dir);
         let claimed = queue.open_batches().first().map(|batch| batch.id);
@@ -65,7 +65,7 @@ impl Store {
         self.claim_batch_of(BATCH_RECORDS);
     }
 
-    /// A batch of so many records.
+    /// Claims a batch of so many records.
     pub(crate) fn claim_batch_of(&mut self, records: usize) {
         let batch = self.commit_op(Claim::new(claim_order(records)));
         self.set_claimed(batch, records);
@@ -77,7 +77,7 @@ impl Store {
         self.claimed = Some(batch.open.id);
     }
 
-    /// Takes in records of a key, or of none.
+    /// Appends records of a key, or without one.
     pub(crate) fn append_with_key(&mut self, records: Vec<Record>, key: Option<&str>) {
         let new = |record| NewRecord { key: key.map(Into::into), ..to_new_record(record) };
         let expected = records.len() as u64;
@@ -86,7 +86,7 @@ impl Store {
         self.read_backlog();
     }
 
-    /// The records of the batch under way all go where one outcome leads.
+    /// Settles all records of the current batch with one outcome.
     pub(crate) fn close_batch(&mut self, outcome: Outcome) {
         let Some(batch) = self.claimed.take() else { return };
         let disposition = Disposition::Close { outcomes: Vec::new(), missing: outcome };
@@ -95,7 +95,7 @@ impl Store {
         self.read_backlog();
     }
 
-    /// Sets the records of the batch under way aside.
+    /// Quarantines the records of the current batch.
     pub(crate) fn quarantine_batch(&mut self) {
         let (message, class) = ("no".to_owned(), "rejected".to_owned());
         self.close_batch(Outcome::Quarantine(LastError {
@@ -107,12 +107,12 @@ impl Store {
         }));
     }
 
-    /// All records of the batch under way are synced.
+    /// Marks all records of the current batch as synced.
     pub(crate) fn sync_batch(&mut self) {
         self.close_batch(Outcome::Synced);
     }
 
-    /// A page of the manifest from the middle of the queue, and how many of its records another one holds.
+    /// Reads a page from the middle of the queue. Returns how many of its records are blocked.
     pub(crate) fn read_page(&self, after: u64, limit: usize) -> usize {
         let after = Some(QueuePosition::new(DEFAULT_PRIORITY, after));
         let filter = Filter { after, limit, ..Filter::default() };
@@ -123,7 +123,7 @@ impl Store {
         page.entries.iter().filter(|entry| entry.held_by.is_some()).count()
     }
 
-    /// Settles the batch under way, and claims the next in the same commit or not.
+    /// Settles the current batch, and claims the next one in the same commit if `then` is set.
     pub(crate) fn settle_batch(&mut self, then: bool) {
         let Some(batch) = self.claimed.take() else { return };
         let disposition = Disposition::Close { outcomes: Vec::new(), missing: Outcome::Synced };
@@ -137,7 +137,7 @@ impl Store {
         }
     }
 
-    /// What a status needs.
+    /// What a status request needs.
     pub(crate) fn read_backlog(&mut self) -> Backlog {
         self.queue.read_backlog().expect("the store reads")
     }
@@ -171,7 +171,7 @@ impl RecordLifecycle for Store {
     }
 }
 
-/// The actor on a thread of its own, as the daemon starts it.
+/// The actor on its own thread, as the daemon starts it.
 pub(crate) struct LiveStore {
     store: Addr<QueueStore>,
     thread: Arbiter,
@@ -182,7 +182,7 @@ impl LiveStore {
         let queue = open_queue(dir);
         let mut config = Config::default();
         config.queue.max_bytes = Size(u64::MAX);
-        // A watch without its sender keeps its last value, and one without receivers takes any.
+        // A watch without its sender keeps its last value. One without receivers accepts any value.
         let (_, config) = watch::channel(Arc::new(config));
         let (backlog, _) = watch::channel(Backlog::default());
         let (fatal, _) = watch::channel(None);

@@ -1,5 +1,5 @@
-//! Group commit for the rivals, in the simplest and fastest form: a thread that takes all that waits,
-//! commits it at once and replies, as our store's actor does.
+//! Group commit for the other contestants, in its simplest and fastest form: a thread takes all waiting records,
+//! commits them and replies, as our store's actor does.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -8,17 +8,17 @@ use tokio::sync::oneshot;
 
 use crate::record::Record;
 
-/// Producers await their reply before they send again, so that none ever waits for room.
+/// Producers wait for their reply before they send again, so the queue is never full.
 const QUEUE_CAPACITY: usize = 4096;
 
-/// What a group is committed to.
+/// Commits groups of records.
 pub(crate) trait GroupSink: Send + 'static {
     fn commit_group(&mut self, group: &[Record]);
 }
 
 type Job = (Record, oneshot::Sender<()>);
 
-/// The thread, and the way to it.
+/// A thread that commits groups, and the queue to it.
 pub(crate) struct Writer {
     jobs: SyncSender<Job>,
     thread: JoinHandle<()>,

@@ -1,4 +1,4 @@
-//! What many records of one key cost: a claim by its size, a page of the manifest, an append.
+//! The cost of many records of one key: claims by size, a page of the manifest, and an append.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -16,7 +16,7 @@ const ROUNDS: usize = 7;
 /// Records that wait while a page is read, and entries of the page.
 const WAITING: usize = 200_000;
 const PAGE: usize = 500;
-/// Records under review, those behind them, and appends that follow.
+/// Quarantined records, records behind them, and appends that follow.
 const UNDER_REVIEW: usize = 300;
 const BEHIND: usize = 3_000;
 const APPENDS: usize = 300;
@@ -102,8 +102,7 @@ fn quarantine_first(store: &mut Store, records: usize) {
     }
 }
 
-/// The times of an append where none is under review, and where some are: alternating, because
-/// the duration of a sync drifts.
+/// The times of an append with and without quarantined records. They alternate because the duration of a sync drifts.
 fn measure_appends(dir: &Path) -> (Duration, Duration) {
     let homes = [(); 2].map(|()| TempDir::new_in(dir).expect("the directory takes another"));
     let [mut free, mut held] = homes.each_ref().map(|home| Store::open(home.path()));

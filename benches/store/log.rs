@@ -1,4 +1,4 @@
-//! A bare log: append and `fdatasync` of the same bytes, and nothing else. No store on this disk is faster.
+//! A plain log: appends the same bytes and calls `fdatasync`. No store on this disk can be faster.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;

@@ -1,7 +1,7 @@
-//! The durable queue beside SQLite and a bare log: what a promise that holds costs in time, flash and memory.
+//! Compares the durable queue with SQLite and a plain log: what its guarantees cost in time, flash and memory.
 //!
-//! The contestants take turns within one run and are compared in it alone: absolute figures are the disk's as
-//! much as theirs, and the neighbours'. Beside this file's README stands what each table says.
+//! The contestants take turns within one run, and only their ratios count: absolute figures depend on the disk and on
+//! other load. `benches/README.md` explains each table.
 #![allow(clippy::expect_used, reason = "what fails here leaves nothing to measure")]
 
 mod appends;
@@ -31,7 +31,7 @@ use clap::{Parser, ValueEnum};
 struct Options {
     /// What to measure [default: all]
     parts: Vec<Part>,
-    /// Where the files go: a real disk
+    /// Directory for the files, on a real disk
     #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
     dir: PathBuf,
     /// appends: rounds, in each of which every contestant runs once
@@ -43,19 +43,19 @@ struct Options {
     /// appends: records of one producer alone; n of them share √n times as many
     #[arg(long, value_parser = record::parse_count, default_value = "3000")]
     records: usize,
-    /// appends: longer syncs to measure with as well, in milliseconds, a list
+    /// appends: additional sync delays to measure with, in milliseconds, a list
     #[arg(long, value_delimiter = ',', default_value = "0,2.5")]
     sync_delays: Vec<f64>,
-    /// wear: records that wait already
+    /// wear: records that already wait
     #[arg(long, value_parser = record::parse_count, default_value = "100k")]
     preload: usize,
     /// scale: waiting records, a list; 5M need 8 GB of disk
     #[arg(long, value_delimiter = ',', value_parser = record::parse_count, default_value = "0,100k,1M")]
     sizes: Vec<usize>,
-    /// What `cargo bench` says and `cargo test --all-targets` does not
+    /// Set by `cargo bench`, but not by `cargo test --all-targets`
     #[arg(long, hide = true)]
     bench: bool,
-    /// This process is one that is measured, or killed
+    /// Runs as a process that is measured or killed
     #[arg(long, hide = true)]
     child: Option<child::Role>,
 }
@@ -68,7 +68,7 @@ enum Part {
     Wear,
     /// Opening, memory and time of each step, by waiting records
     Scale,
-    /// What many records of one key cost: claims, pages, appends
+    /// The cost of many records of one key: claims, pages, appends
     Lanes,
 }
 

@@ -1,13 +1,13 @@
-//! The records that every contestant is given, and the form in which the rivals of our store keep them.
+//! The records for all contestants, and the form in which the others store them.
 
 use fieldsync::model::RecordId;
 use ring::digest::{SHA256, digest};
 
 pub(crate) const RECORD_TYPE: &str = "Visits";
-/// A CRM record of the usual size.
+/// The usual size of a CRM record.
 const PAYLOAD_BYTES: usize = 1024;
 
-/// A record, as an application hands it over.
+/// A record as an application submits it.
 pub(crate) struct Record {
     pub(crate) id: RecordId,
     pub(crate) payload: Box<str>,
@@ -25,7 +25,7 @@ impl Record {
         (0..count).map(|_| Self::new()).collect()
     }
 
-    /// Header, body and checksum, as our store seals them.
+    /// Header, body and checksum, sealed as in our store.
     pub(crate) fn seal_into(&self, now: u64, sealed: &mut Vec<u8>) {
         let start = sealed.len();
         sealed.extend_from_slice(b"fsr1");
@@ -38,7 +38,7 @@ impl Record {
         sealed.extend_from_slice(&crc.to_le_bytes());
     }
 
-    /// What tells a repetition from another record under the same id. Our store takes it, too.
+    /// Distinguishes a repeated record from another one with the same id. Our store computes it, too.
     pub(crate) fn payload_digest(&self) -> [u8; 16] {
         let whole = digest(&SHA256, self.payload.as_bytes());
         *whole.as_ref().first_chunk().expect("SHA-256 has 32 bytes")

@@ -1,4 +1,4 @@
-//! Whether anything follows the backlog: opening, memory, and the time of each step.
+//! Measures whether opening, memory and the time of each step depend on the backlog.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -17,9 +17,9 @@ use crate::record::Record;
 use crate::table;
 
 const LOADED_AT_ONCE: usize = 500;
-/// Openings after a clean end, and after a death in idle.
+/// Openings after a clean close, and after a kill while idle.
 const OPENINGS: usize = 5;
-/// Batches that are settled before death comes in the middle of work.
+/// Batches to settle before the process is killed at work.
 const TURNS_BEFORE_DEATH: usize = 20;
 
 pub(crate) fn measure_scale(dir: &Path, sizes: &[usize]) {
@@ -90,7 +90,7 @@ fn measure_openings(dir: &Path, size: usize) -> Vec<String> {
     vec![table::format_count(size), clean, idle, busy]
 }
 
-/// The time to open, warm and cold, each `times` times after `before`.
+/// The median times to open the store, with and without the page cache, after `before`.
 fn time_openings(dir: &Path, times: usize, before: &dyn Fn()) -> String {
     let median = |cold: bool| {
         let times: Vec<Duration> = (0..times)
@@ -111,12 +111,12 @@ fn time_openings(dir: &Path, times: usize, before: &dyn Fn()) -> String {
     format!("{} / {}", median(false), median(true))
 }
 
-/// Kills a process in its role, after it has said something `lines` times.
+/// Kills a process after it has written this many lines.
 fn kill_process(role: Role, dir: &Path, lines: usize) {
     let mut child = spawn_child(role, dir);
     let mut said = BufReader::new(child.stdout.take().expect("the process speaks")).lines();
     assert_eq!(said.by_ref().take(lines).count(), lines, "the process came so far");
-    // Its output stays open until then, or it would end by itself.
+    // With its output closed, it would end by itself.
     child.kill().expect("the process is killed");
     child.wait().expect("the process is gone");
 }

@@ -1,6 +1,5 @@
-//! A disk whose syncs take longer, as those of the flash in handhelds do: 2 to 5 ms, where the disks of
-//! servers take a fifth of one. For all contestants alike: what a program itself defines goes
-//! before what the C library has under the same name.
+//! Makes syncs take longer, as on the flash of handhelds: 2 to 5 ms, five times as long as on the disks of servers.
+//! Applies to all contestants alike: functions defined in the program replace those of the C library.
 #![allow(unsafe_code, reason = "the C library's functions have no other form")]
 
 use std::ffi::c_int;
@@ -11,7 +10,7 @@ use nix::libc;
 
 static DELAY_MICROS: AtomicU64 = AtomicU64::new(0);
 
-/// From now on each sync takes so much longer.
+/// Makes each sync take this much longer from now on.
 pub(crate) fn delay_syncs(by: Duration) {
     DELAY_MICROS.store(by.as_micros().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
 }

@@ -1,8 +1,7 @@
-//! The same queue on SQLite, as well as it goes there: WAL, synchronous=FULL, a schema that does the same work.
+//! The same queue on SQLite, as fast as possible there: WAL, synchronous=FULL, a schema for the same work.
 //!
-//! It knows ids and refuses their repetition, keeps the limits by counters, and claims a batch by
-//! a row, in the commit that settles the one before. Keys, priorities and failures it does not know: an
-//! advantage that it is given.
+//! It detects repeated ids, keeps its limits with counters, and claims a batch with a row, in the commit that settles
+//! the previous one. It has no keys, priorities or failures, which is an advantage.
 
 use std::path::Path;
 
@@ -30,7 +29,7 @@ const SCHEMA: &str = "
     );
     INSERT INTO counters VALUES (1, 0, 0, 0);
 ";
-/// Receipts that one settlement looks at, as in our store.
+/// Receipts that one settlement examines, as in our store.
 const PRUNE_STEP: i64 = 100;
 const LIMIT: i64 = BATCH_RECORDS.cast_signed() as i64;
 const MAX_RECORDS: i64 = 1 << 40;
@@ -67,7 +66,7 @@ impl Sqlite {
         self.connection.prepare_cached(sql).and_then(|mut run| run.execute(values)).expect(sql)
     }
 
-    /// Everything within is one commit, and so are the counters that it changed.
+    /// Runs the work and saves the changed counters in one commit.
     fn in_transaction(&mut self, work: impl FnOnce(&mut Self)) {
         self.now += 1;
         self.commits += 1;
@@ -145,7 +144,7 @@ impl Sqlite {
     }
 
     fn claim_batch(&mut self) {
-        // The id of a sealed record stands behind its magic and its length.
+        // The id of a sealed record follows its magic number and its length.
         self.claimed = self
             .select_rows("SELECT place, substr(sealed, 13, 16) FROM payload ORDER BY place LIMIT ?", [LIMIT]);
         assert_eq!(self.claimed.len(), BATCH_RECORDS, "batches are full");

@@ -1,4 +1,4 @@
-//! Markdown, and the few figures that go into it.
+//! Prints Markdown tables, and computes their figures.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ pub(crate) fn print_row(cells: &[String]) {
     println!("| {} |", cells.join(" | "));
 }
 
-/// How long something takes.
+/// The duration of some work.
 pub(crate) fn time_of(work: impl FnOnce()) -> Duration {
     let clock = Clock::start();
     work();
     clock.now()
 }
 
-/// Medians: a neighbour on the machine spoils a round, not the result.
+/// The median: other load on the machine spoils a round, not the result.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
@@ -34,7 +34,7 @@ pub(crate) fn median_time(times: &[Duration]) -> Duration {
     Duration::from_secs_f64(median(times.iter().map(Duration::as_secs_f64).collect()))
 }
 
-/// The median, and between which values the rounds were.
+/// The median, the lowest and the highest value.
 pub(crate) fn format_spread(values: Vec<f64>) -> String {
     let (low, high) =
         values.iter().fold((f64::INFINITY, 0.0), |(low, high), value| (value.min(low), value.max(high)));
@@ -59,7 +59,7 @@ pub(crate) fn format_count(value: usize) -> String {
     group_digits(&value.to_string())
 }
 
-/// In groups of three.
+/// In groups of three digits.
 fn group_digits(digits: &str) -> String {
     let mut grouped = String::new();
     for (position, digit) in digits.chars().enumerate() {

@@ -1,4 +1,4 @@
-//! What a record costs the flash over its whole life: taken in, sent, settled, forgotten.
+//! Measures the flash writes of a record over its life: append, claim, settlement and pruning.
 
 use std::path::Path;
 
@@ -9,11 +9,11 @@ use crate::record::Record;
 use crate::sqlite::Sqlite;
 use crate::table;
 
-/// Records that are taken in with one commit, and how many commits are counted.
+/// Records appended in one commit, and how many commits are counted.
 const COMMIT_SIZES: [(usize, usize); 3] = [(1, 1500), (16, 500), (64, 300)];
 /// Batches settled in a measurement.
 const TURNS: usize = 200;
-/// As many before any is counted: from then on a receipt goes for each that comes.
+/// Batches settled before the measurement: from then on, a receipt is removed for each new one.
 const WARM_UP: usize = 300;
 const LOADED_AT_ONCE: usize = 500;
 
