@@ -83,14 +83,14 @@ fn classify_body(status: u16, body: &[u8]) -> ResponseBody {
 
 fn parse_batch(text: &str) -> Option<ResponseBody> {
     #[derive(serde::Deserialize)]
-    struct Read {
+    struct BatchFields {
         batch_id: BatchId,
         #[serde(default, deserialize_with = "deserialize_lenient")]
         replayed: Option<bool>,
         #[serde(deserialize_with = "deserialize_results")]
         results: Vec<RecordResult>,
     }
-    let Read { batch_id, replayed, results } = parse_object(text)?;
+    let BatchFields { batch_id, replayed, results } = parse_object(text)?;
     Some(ResponseBody::Batch(BatchAnswer { batch_id, replayed: replayed.unwrap_or(false), results }))
 }
 
@@ -100,17 +100,17 @@ fn parse_processing(text: &str) -> Option<ResponseBody> {
 
 fn parse_error(text: &str) -> Option<ResponseBody> {
     #[derive(serde::Deserialize)]
-    struct Read<'t> {
+    struct ErrorFields<'t> {
         #[serde(borrow)]
         error: &'t RawValue,
     }
     #[derive(serde::Deserialize)]
-    struct Detail {
+    struct DetailFields {
         code: String,
         #[serde(default, deserialize_with = "deserialize_lenient")]
         message: Option<String>,
     }
-    let Detail { code, message } = parse_object(parse_object::<Read<'_>>(text)?.error.get())?;
+    let DetailFields { code, message } = parse_object(parse_object::<ErrorFields<'_>>(text)?.error.get())?;
     Some(ResponseBody::Error(ErrorDetail { code, message: message.unwrap_or_default(), position: None }))
 }
 
@@ -139,7 +139,7 @@ fn deserialize_results<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec
 
 fn parse_result(text: &str) -> Option<RecordResult> {
     #[derive(serde::Deserialize)]
-    struct Read {
+    struct ResultFields {
         id: RecordId,
         #[serde(deserialize_with = "deserialize_status")]
         status: RecordStatus,
@@ -148,7 +148,12 @@ fn parse_result(text: &str) -> Option<RecordResult> {
         #[serde(default, deserialize_with = "deserialize_lenient")]
         message: Option<String>,
     }
-    parse_object(text).map(|Read { id, status, code, message }| RecordResult { id, status, code, message })
+    parse_object(text).map(|ResultFields { id, status, code, message }| RecordResult {
+        id,
+        status,
+        code,
+        message,
+    })
 }
 
 /// A JSON object of the protocol. The derived deserializer would accept an array, too.

@@ -64,7 +64,7 @@ pub(crate) struct BatchProcessor {
 /// What became of a submitted batch.
 pub(crate) enum SubmitResult {
     /// Processing began; the caller may wait for its end.
-    Started(JoinHandle<Result<BatchOutcome, LedgerError>>),
+    Started(JoinHandle<Result<ProcessingOutcome, LedgerError>>),
     /// The same batch is already in flight.
     InFlight,
     /// A batch with this id and another body is in flight.
@@ -74,7 +74,7 @@ pub(crate) enum SubmitResult {
 }
 
 /// How the processing of a batch ended.
-pub(crate) enum BatchOutcome {
+pub(crate) enum ProcessingOutcome {
     /// With a response, or because the id belongs to another body.
     Settled(Settlement),
     /// Another gateway is processing it.
@@ -222,32 +222,32 @@ impl BatchProcessor {
     async fn claim_and_settle(
         self: &Arc<Self>,
         batch: &Arc<ValidatedBatch>,
-    ) -> Result<BatchOutcome, LedgerError> {
+    ) -> Result<ProcessingOutcome, LedgerError> {
         let (device, id) = (batch.device, batch.id);
         if !self.read_ledger(move |ledger| ledger.claim_batch(device, id)).await? {
             // For a moment after the response was stored, the batch may still be claimed.
             let stored = self.read_ledger(move |ledger| ledger.stored_response(device, id)).await?;
-            return Ok(stored.map_or(BatchOutcome::ClaimedElsewhere, |stored| {
-                BatchOutcome::Settled(stored.settle_for(&batch.fingerprint))
+            return Ok(stored.map_or(ProcessingOutcome::ClaimedElsewhere, |stored| {
+                ProcessingOutcome::Settled(stored.settle_for(&batch.fingerprint))
             }));
         }
         let _guard = LedgerClaimGuard { processor: Arc::clone(self), device, batch: id };
         self.settle_claimed(batch).await
     }
 
-    async fn settle_claimed(&self, batch: &Arc<ValidatedBatch>) -> Result<BatchOutcome, LedgerError> {
+    async fn settle_claimed(&self, batch: &Arc<ValidatedBatch>) -> Result<ProcessingOutcome, LedgerError> {
         let (device, id) = (batch.device, batch.id);
         let stored = self.read_ledger(move |ledger| ledger.stored_response(device, id)).await?;
         if let Some(stored) = stored {
-            return Ok(BatchOutcome::Settled(stored.settle_for(&batch.fingerprint)));
+            return Ok(ProcessingOutcome::Settled(stored.settle_for(&batch.fingerprint)));
         }
         if self.faults.simulate_work(batch).await == SimulatedWork::Hung {
-            return Ok(BatchOutcome::Abandoned);
+            return Ok(ProcessingOutcome::Abandoned);
         }
         let batch = Arc::clone(batch);
         self.write_ledger(move |ledger| ledger.settle_batch(&batch, wall_ms()))
             .await
-            .map(BatchOutcome::Settled)
+            .map(ProcessingOutcome::Settled)
     }
 
     async fn read_ledger<T: Send + 'static>(
@@ -338,7 +338,10 @@ impl Drop for LedgerClaimGuard {
     }
 }
 
-async fn process_batch(guard: InFlightGuard, batch: ValidatedBatch) -> Result<BatchOutcome, LedgerError> {
+async fn process_batch(
+    guard: InFlightGuard,
+    batch: ValidatedBatch,
+) -> Result<ProcessingOutcome, LedgerError> {
     let processor = &guard.processor;
     let began = processor.clock.now();
     let batch = Arc::new(batch);
@@ -346,7 +349,7 @@ async fn process_batch(guard: InFlightGuard, batch: ValidatedBatch) -> Result<Ba
     let duration_ms = millis(processor.clock.now().saturating_sub(began));
     let (batch_id, device_id, records) = (batch.id, batch.device, batch.records.len());
     match &outcome {
-        Ok(BatchOutcome::Settled(Settlement::New(response))) => {
+        Ok(ProcessingOutcome::Settled(Settlement::New(response))) => {
             let counts = ResultCounts::from_response(response);
             processor.metrics.count_records(counts);
             if counts.applied > 0 {
@@ -358,12 +361,12 @@ async fn process_batch(guard: InFlightGuard, batch: ValidatedBatch) -> Result<Ba
                 "batch settled"
             );
         }
-        Ok(BatchOutcome::Settled(Settlement::Replayed(_))) => {
+        Ok(ProcessingOutcome::Settled(Settlement::Replayed(_))) => {
             tracing::info!(%batch_id, %device_id, records, duration_ms, "batch replayed");
         }
         // The log line of the request has it.
-        Ok(BatchOutcome::Settled(Settlement::IdReused) | BatchOutcome::ClaimedElsewhere) => {}
-        Ok(BatchOutcome::Abandoned) => {
+        Ok(ProcessingOutcome::Settled(Settlement::IdReused) | ProcessingOutcome::ClaimedElsewhere) => {}
+        Ok(ProcessingOutcome::Abandoned) => {
             tracing::warn!(%batch_id, %device_id, records, duration_ms, "batch given up");
         }
         Err(error) => {

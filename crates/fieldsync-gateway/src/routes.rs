@@ -18,7 +18,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::applied_entry::AppliedEntryJson;
-use super::batch_processor::{BatchOutcome, BatchProcessor, BatchStatus, SubmitResult};
+use super::batch_processor::{BatchProcessor, BatchStatus, ProcessingOutcome, SubmitResult};
 use super::batch_validation::{self, ACCEPTED_ENCODINGS, BatchHeaders};
 use super::fault_injection::{FaultOptions, InjectedFault};
 use super::ledger::{AppliedEntry, LedgerError, PageLimit, Settlement};
@@ -165,12 +165,12 @@ impl GatewayState {
             },
         };
         match ended.map_err(|error| LedgerError::Storage(error.into()))?? {
-            BatchOutcome::Settled(Settlement::New(response) | Settlement::Replayed(response)) => {
+            ProcessingOutcome::Settled(Settlement::New(response) | Settlement::Replayed(response)) => {
                 Ok(batch_response(&response))
             }
-            BatchOutcome::Settled(Settlement::IdReused) => Err(RequestError::BatchIdReused(id)),
-            BatchOutcome::ClaimedElsewhere => Err(RequestError::Processing(id)),
-            BatchOutcome::Abandoned => Ok(time_out_batch(&headers)),
+            ProcessingOutcome::Settled(Settlement::IdReused) => Err(RequestError::BatchIdReused(id)),
+            ProcessingOutcome::ClaimedElsewhere => Err(RequestError::Processing(id)),
+            ProcessingOutcome::Abandoned => Ok(time_out_batch(&headers)),
         }
     }
 
