@@ -123,7 +123,7 @@ fn an_idle_queue_that_is_closed_and_reopened_is_complete() {
 
 #[test]
 fn an_operation_whose_reply_was_lost_can_be_repeated() {
-    use crate::policy::agenda::{Disposition as D, Outcome as O};
+    use crate::policy::scheduler::{Disposition as D, Outcome as O};
     use crate::store::Settle;
     use std::sync::Arc;
 

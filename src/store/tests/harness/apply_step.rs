@@ -2,7 +2,7 @@
 
 use super::ModelHarness;
 use crate::model::RecordId;
-use crate::policy::agenda::Disposition;
+use crate::policy::scheduler::Disposition;
 use crate::policy::isolation;
 use crate::store::tests::steps::{QueueStep, new_record};
 use crate::store::tests::support::{claim_order, id, test_error};

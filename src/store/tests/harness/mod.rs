@@ -11,7 +11,7 @@ use super::model::QueueModel;
 use super::steps::{QueueStep, Submitter, outcome};
 use super::support::{HOUR_MS, QueueBench, claim_order, id, retry_config};
 use crate::model::{Batch, BatchId, DiskState, NewRecord, RecordId, RecordState, Sequence};
-use crate::policy::agenda::{Disposition, Outcome};
+use crate::policy::scheduler::{Disposition, Outcome};
 use crate::store::{
     AddToReview, Append, Claim, Dispatch, MendRefused, Op, ReplacePayload, Review, ReviewAction,
     ReviewSelection, Settle, StoreError,
