@@ -1,7 +1,8 @@
-//! Logs: to journald where it is there, to standard error else. Never waits for either's reader.
+//! Logs to journald if it runs, else to standard error. Never blocks on either's reader.
 
+mod journal_entry;
+mod journal_sender;
 mod journald;
-mod sender;
 
 use std::io;
 
@@ -16,73 +17,74 @@ use crate::journal;
 use fieldsync_core::stderr_log;
 use journald::Journald;
 
-const SHOWS_HEADERS: &str = "awc::client::h2proto";
+/// This module of awc logs the headers of requests.
+const MODULE_THAT_LOGS_HEADERS: &str = "awc::client::h2proto";
 
 /// Logging cannot be set up.
 #[derive(Debug, Error)]
 pub enum LogError {
-    /// `log.target = "journald"`, and there is none.
+    /// `log.target` is `journald`, but its socket cannot be used.
     #[error("log.target is journald, but its socket cannot be used: {0}")]
     Journald(#[from] io::Error),
-    /// The filter does not read.
+    /// The filter cannot be parsed.
     #[error("log.level: {0}")]
     Level(#[from] LevelError),
-    /// Set up before.
+    /// Logging was already set up.
     #[error(transparent)]
-    Twice(#[from] TryInitError),
+    AlreadySetUp(#[from] TryInitError),
 }
 
-/// Changes the level while running.
+/// Changes the log level of the running process.
 pub struct LogControl(reload::Handle<Targets, Registry>);
 
 impl LogControl {
     /// Applies another level.
     pub fn set_level(&self, level: &str) {
-        match targets(level) {
+        match parse_filter(level) {
             Ok(targets) => {
                 if let Err(error) = self.0.reload(targets) {
-                    tracing::warn!(%error, "the log level stays as it was");
+                    tracing::warn!(%error, "the log level was not changed");
                 }
             }
-            Err(error) => tracing::warn!(%error, "the log level stays as it was"),
+            Err(error) => tracing::warn!(%error, "the log level was not changed"),
         }
     }
 }
 
-/// What a level lets through, whatever it says: awc would show the token with the other headers of a request.
-fn targets(level: &str) -> Result<Targets, LevelError> {
-    Ok(read_log_filter(level)?.with_target(SHOWS_HEADERS, LevelFilter::OFF))
+/// The filter of a level, always without the module that would log the token with the other headers.
+fn parse_filter(level: &str) -> Result<Targets, LevelError> {
+    Ok(read_log_filter(level)?.with_target(MODULE_THAT_LOGS_HEADERS, LevelFilter::OFF))
 }
 
-/// Sets logging up.
+/// Sets up logging.
 pub fn init(config: &config::Log) -> Result<LogControl, LogError> {
-    let (filter, handle) = reload::Layer::new(targets(&config.level)?);
-    let found = match config.target {
-        LogTarget::Journald => Some(Journald::find()),
-        // A daemon that a person started by hand speaks to that person.
-        LogTarget::Auto => stderr_log::is_journal().then(Journald::find),
+    let (filter, handle) = reload::Layer::new(parse_filter(&config.level)?);
+    let connected = match config.target {
+        LogTarget::Journald => Some(Journald::connect()),
+        // A person who starts the daemon by hand reads standard error.
+        LogTarget::Auto => stderr_log::is_journal().then(Journald::connect),
         LogTarget::Stderr => None,
     };
-    let is_stuck = matches!(&found, Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock);
-    let journald = match found {
-        // One that is stuck will be mended; what it misses is on standard error.
+    let is_stuck = matches!(&connected, Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock);
+    let journald = match connected {
+        // A stuck journald may recover. Until then, standard error has the lines.
         Some(Err(error)) if config.target == LogTarget::Journald && !is_stuck => return Err(error.into()),
-        found => found.and_then(Result::ok),
+        connected => connected.and_then(Result::ok),
     };
     let stderr = journald.is_none().then(stderr_log::stderr_layer);
     tracing_subscriber::registry().with(filter).with(journald).with(stderr).try_init()?;
     if is_stuck {
-        tracing::warn!("journald did not read in time: until the next start, lines have no fields");
+        tracing::warn!("journald did not read in time: log lines have no fields until the next start");
     }
     Ok(LogControl(handle))
 }
 
-/// To be called before the process ends: lets journald read the last entries, for at most two seconds.
-pub fn drain() {
-    sender::drain();
+/// To be called before the process ends: waits up to two seconds until journald has read the last entries.
+pub fn drain_journal() {
+    journal_sender::drain_queue();
 }
 
-/// For the panic hook: a bug is an error in the journal, too.
-pub fn bug(message: &str) {
+/// For the panic hook: writes a bug to the log.
+pub fn log_bug(message: &str) {
     tracing::error!(name: journal::BUG, "a bug ends the daemon; records are safe on disk: {message}");
 }

@@ -186,7 +186,7 @@ impl QueueStore {
         match queue.reopen_and_verify() {
             Ok(()) => {
                 self.failing = false;
-                tracing::info!(name: journal::DISK_WELL, "the disk under the queue can be written again");
+                tracing::info!(name: journal::DISK_RECOVERED, "the disk under the queue can be written again");
                 self.publish();
                 self.await_idleness(ctx);
                 self.await_room(ctx);

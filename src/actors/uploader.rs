@@ -167,7 +167,8 @@ impl Uploader {
     fn seen_from_here(&self, network: Network) -> Network {
         let interface = self.link.borrow().interface;
         let wireless = interface == Some(InterfaceKind::Wifi);
-        let signal_dbm = wireless.then(|| signal::dbm(Path::new(signal::WIRELESS))).flatten();
+        let signal_dbm =
+            wireless.then(|| signal::read_signal_dbm(Path::new(signal::WIRELESS_FILE))).flatten();
         Network { interface, signal_dbm, ..network }
     }
 

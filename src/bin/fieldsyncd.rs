@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use fieldsync::daemon::{self, Options};
+use fieldsync::daemon::{self, DaemonOptions};
 
 fn main() -> ExitCode {
-    ExitCode::from(daemon::run(&Options::parse()))
+    ExitCode::from(daemon::run(&DaemonOptions::parse()))
 }

@@ -1,10 +1,10 @@
-//! `fieldsync batches`: what became of recent batches, and why they had their size. And one send of a
-//! batch in words, for whoever else tells of it.
+//! `fieldsync batches`: the results of recent batches, and why they had their size. Also describes one send of a batch for
+//! other commands.
 
 use super::context::Context;
-use super::failure::Failure;
-use super::table::{Cell, Column, Table, prose, whole};
-use super::words::{count, plain, size, spaced, span, stamp, when};
+use super::failure::CommandFailure;
+use super::format::{count, duration, relative, size, strip_controls, timestamp, with_spaces};
+use super::table::{Cell, Column, TextTable, prose_column, whole_column};
 use crate::api::batch_reasons::short_id;
 use crate::api::{BatchList, BatchOutcome, BatchReport};
 use crate::client::with_query;
@@ -12,49 +12,53 @@ use crate::clock::wall_ms;
 use crate::exit;
 
 const COLUMNS: [Column; 7] = [
-    whole("WHEN"),
-    whole("BATCH"),
-    whole("NO"),
-    whole("RECORDS"),
-    whole("OUTCOME"),
-    prose("WHY THIS SIZE"),
-    prose("NOTE"),
+    whole_column("WHEN"),
+    whole_column("BATCH"),
+    whole_column("NO"),
+    whole_column("RECORDS"),
+    whole_column("OUTCOME"),
+    prose_column("WHY THIS SIZE"),
+    prose_column("NOTE"),
 ];
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// Most batches to show
+pub(crate) struct BatchesArgs {
+    /// Maximum number of batches to show
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 
-pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Failure> {
+pub(crate) async fn run(args: &BatchesArgs, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
     let path = with_query("/v1/batches", &[("limit", &args.limit.to_string())]);
     let answer = context.client.get(&path).await?;
-    context.present(&answer, |context, list: BatchList| view(context, &list, wall_ms()))?;
+    context.print_response(&answer, |context, list: BatchList| print_batches(context, &list, wall_ms()))?;
     Ok(exit::DONE)
 }
 
-fn view(context: &mut Context<'_>, list: &BatchList, now: u64) -> Result<(), Failure> {
+fn print_batches(context: &mut Context<'_>, list: &BatchList, now: u64) -> Result<(), CommandFailure> {
     if list.batches.is_empty() {
-        return context.line("No batch was sent yet.");
+        return context.print_line("No batch has been sent yet.");
     }
-    let mut table = Table::new(&COLUMNS);
-    fill(&mut table, list, now);
+    let mut table = TextTable::new(&COLUMNS);
+    add_rows(&mut table, list, now);
     table.print(context)
 }
 
-fn fill(table: &mut Table<'_>, list: &BatchList, now: u64) {
+fn add_rows(table: &mut TextTable<'_>, list: &BatchList, now: u64) {
     for batch in &list.batches {
-        table.row([
-            Cell::from(when(batch.at, now)),
+        table.push_row([
+            Cell::from(relative(batch.at, now)),
             short_id(batch.id).into(),
             batch.sequence.into(),
             format!("{}, {}", batch.records, size(batch.bytes)).into(),
-            result(batch).into(),
-            plain(&batch.describe_size()).into(),
-            // Where all went well, there is nothing to add.
-            if is_all_synced(batch) { String::new().into() } else { plain(batch.describe_result()).into() },
+            short_result(batch).into(),
+            strip_controls(&batch.describe_size()).into(),
+            // A complete success needs no note.
+            if is_all_synced(batch) {
+                String::new().into()
+            } else {
+                strip_controls(batch.describe_result()).into()
+            },
         ]);
     }
 }
@@ -64,57 +68,57 @@ fn is_all_synced(batch: &BatchReport) -> bool {
 }
 
 /// Short enough for a column: `all synced, 950 ms`, `try 2: timed out, 1 min (HTTP 504)`
-fn result(batch: &BatchReport) -> String {
-    let took = span(batch.duration_ms);
+fn short_result(batch: &BatchReport) -> String {
+    let took = duration(batch.duration_ms);
     let result = match batch.outcome.known() {
         Some(BatchOutcome::Answered) if is_all_synced(batch) => format!("all synced, {took}"),
         Some(BatchOutcome::Answered) => format!("{} synced, {took}", batch.synced),
-        _ => format!("{}, {took}{}", cause(batch), status(batch)),
+        _ => format!("{}, {took}{}", outcome_cause(batch), http_suffix(batch)),
     };
     if batch.attempt > 1 { format!("try {}: {result}", batch.attempt) } else { result }
 }
 
-fn cause(batch: &BatchReport) -> String {
+fn outcome_cause(batch: &BatchReport) -> String {
     match batch.outcome.known() {
         Some(BatchOutcome::Timeout) => "timed out".to_owned(),
-        _ => spaced(&batch.outcome.to_string()),
+        _ => with_spaces(&batch.outcome.to_string()),
     }
 }
 
 /// ` (HTTP 504)`
-fn status(batch: &BatchReport) -> String {
+fn http_suffix(batch: &BatchReport) -> String {
     batch.http_status.map_or_else(String::new, |status| format!(" (HTTP {status})"))
 }
 
 /// `answered after 950 ms (HTTP 200), 25 synced`, `timed out after 1 min (HTTP 504)`
-fn ended(batch: &BatchReport) -> String {
+fn describe_end(batch: &BatchReport) -> String {
     let synced = match batch.synced {
         0 if batch.outcome != BatchOutcome::Answered => String::new(),
         synced => format!(", {synced} synced"),
     };
-    format!("{} after {}{}{synced}", cause(batch), span(batch.duration_ms), status(batch))
+    format!("{} after {}{}{synced}", outcome_cause(batch), duration(batch.duration_ms), http_suffix(batch))
 }
 
-/// One send of a batch in the story of a record:
+/// One send of a batch in the history of a record:
 /// `2026-03-01T08:15:30.120Z (12 s ago)  batch 3f2a91bc, 38 records (learned: …), try 1: timed out after 1 min
 /// (HTTP 504); cut into 7 parts`
-pub(crate) fn chapter(batch: &BatchReport, now: u64) -> String {
-    let done = match plain(batch.describe_result()) {
+pub(crate) fn attempt_line(batch: &BatchReport, now: u64) -> String {
+    let done = match strip_controls(batch.describe_result()) {
         done if done.is_empty() => String::new(),
         done => format!("; {done}"),
     };
     format!(
         "{}  batch {}, {} ({}), try {}: {}{done}",
-        stamp(batch.at, now),
+        timestamp(batch.at, now),
         short_id(batch.id),
         count(batch.records as u64, "record"),
-        plain(&batch.describe_size()),
+        strip_controls(&batch.describe_size()),
         batch.attempt,
-        ended(batch),
+        describe_end(batch),
     )
 }
 
-/// Whether such a send counts as an attempt of its records: the server may have seen them.
+/// Whether this send counts as an attempt for its records: the server may have received them.
 pub(crate) fn is_attempt(batch: &BatchReport) -> bool {
     use crate::api::BatchOutcome::{Answered, ConnectionLost, LinkTooSlow, ServerError, Timeout};
     let seen = [Answered, Timeout, ServerError, ConnectionLost, LinkTooSlow];
@@ -122,24 +126,24 @@ pub(crate) fn is_attempt(batch: &BatchReport) -> bool {
 }
 
 /// `answered (HTTP 200)`
-fn outcome(batch: &BatchReport) -> String {
-    spaced(&batch.outcome.to_string()) + &status(batch)
+fn describe_outcome(batch: &BatchReport) -> String {
+    with_spaces(&batch.outcome.to_string()) + &http_suffix(batch)
 }
 
-/// One send of a batch in a sentence, as `events` tells it.
-pub(crate) fn sentence(batch: &BatchReport) -> String {
+/// One send of a batch in a sentence, for `events`.
+pub(crate) fn batch_sentence(batch: &BatchReport) -> String {
     let mut text = format!(
         "{} of {}, try {}: {} after {}, {} synced",
         batch.sequence,
         count(batch.records as u64, "record"),
         batch.attempt,
-        outcome(batch),
-        span(batch.duration_ms),
+        describe_outcome(batch),
+        duration(batch.duration_ms),
         batch.synced,
     );
     if !batch.note.is_empty() {
         text.push_str("; ");
-        text.push_str(&plain(&batch.note));
+        text.push_str(&strip_controls(&batch.note));
     }
     text
 }
@@ -148,10 +152,10 @@ pub(crate) fn sentence(batch: &BatchReport) -> String {
 mod tests {
     use super::*;
     use crate::api::samples::{sample_parent, sample_report};
-    use crate::client::scripted::{Scripted, answer_step};
+    use crate::client::scripted::{ScriptedDaemon, response_step};
     use crate::model::SizeRule;
 
-    fn reports() -> [BatchReport; 2] {
+    fn sample_reports() -> [BatchReport; 2] {
         let learned = BatchReport {
             expected_ms: Some(27_300),
             at_most_ms: Some(33_000),
@@ -171,10 +175,10 @@ mod tests {
     }
 
     #[test]
-    fn a_send_is_a_chapter_of_its_records_story() {
-        let [learned, split] = reports();
+    fn an_attempt_is_one_line() {
+        let [learned, split] = sample_reports();
         assert_eq!(
-            chapter(&learned, 22_000),
+            attempt_line(&learned, 22_000),
             format!(
                 "1970-01-01T00:00:10.000Z (12 s ago)  batch {}, 25 records (learned: 27.3 s expected, 33.0 s at most, limit 1 min), try 1: \
                  answered after 27 s (HTTP 200), 25 synced; settled record by record",
@@ -182,7 +186,7 @@ mod tests {
             )
         );
         assert_eq!(
-            chapter(&split, 22_000),
+            attempt_line(&split, 22_000),
             format!(
                 "1970-01-01T00:00:10.000Z (12 s ago)  batch {}, 19 records (split of 3f2a91bc), try 2: timed out after 1 min (HTTP 504); \
                  cut into 7 parts",
@@ -192,12 +196,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_pipes_it_gets_a_line_a_batch() {
-        let [learned, split] = reports();
+    async fn a_pipe_gets_one_line_for_each_batch() {
+        let [learned, split] = sample_reports();
         let list = serde_json::to_string(&BatchList { batches: vec![split, learned] }).unwrap();
-        let daemon = Scripted::new(vec![answer_step(200, &list)]);
-        let args = Args { limit: 20 };
-        let run = crate::cli::testing::run(&daemon, false, async |context| super::run(&args, context).await);
+        let daemon = ScriptedDaemon::new(vec![response_step(200, &list)]);
+        let args = BatchesArgs { limit: 20 };
+        let run =
+            crate::cli::testing::run_verb(&daemon, false, async |context| super::run(&args, context).await);
         let (code, text) = run.await;
         assert_eq!(code, Ok(0));
         let lines: Vec<&str> = text.lines().collect();

@@ -1,4 +1,4 @@
-//! What every verb is given: the daemon to ask, where to write, and how.
+//! What every command gets: the client of the daemon, and where and how to write.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -8,114 +8,114 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::failure::Failure;
+use super::failure::CommandFailure;
+use super::format::{strip_controls, wrap};
 use super::json_text;
-use super::words::{fold, plain};
 use crate::client::{Client, JSON, decode_json};
 
 pub(crate) struct Context<'a> {
     pub(crate) client: Client,
-    /// Where an option or a variable says that the daemon is.
+    /// The socket that an option or a variable names.
     pub(crate) named_socket: Option<PathBuf>,
-    /// JSON instead of text.
+    /// Print JSON instead of text.
     pub(crate) json: bool,
-    /// Somebody watches standard output.
-    pub(crate) terminal: bool,
-    /// Of that terminal.
+    /// Standard output is a terminal.
+    pub(crate) is_terminal: bool,
+    /// The width of that terminal.
     pub(crate) width: Option<usize>,
-    pub(crate) colour: bool,
+    pub(crate) has_colour: bool,
     pub(crate) out: &'a mut dyn Write,
 }
 
 impl Context<'_> {
-    pub(crate) fn line(&mut self, text: impl AsRef<str>) -> Result<(), Failure> {
+    pub(crate) fn print_line(&mut self, text: impl AsRef<str>) -> Result<(), CommandFailure> {
         writeln!(self.out, "{}", text.as_ref())?;
         Ok(())
     }
 
-    /// One line, folded between words where the terminal is narrower.
-    pub(crate) fn text(&mut self, text: impl AsRef<str>) -> Result<(), Failure> {
+    /// One line, wrapped between words if the terminal is narrower.
+    pub(crate) fn print_wrapped(&mut self, text: impl AsRef<str>) -> Result<(), CommandFailure> {
         let text = text.as_ref();
         let Some(width) = self.width else {
-            return self.line(text);
+            return self.print_line(text);
         };
         text.split('\n')
-            .flat_map(|line| fold(line, width, hang(line, width)))
-            .try_for_each(|line| self.line(line))
+            .flat_map(|line| wrap(line, width, hanging_indent(line, width)))
+            .try_for_each(|line| self.print_line(line))
     }
 
-    /// One line that somebody may be waiting for at the other end of a pipe.
-    pub(crate) fn line_now(&mut self, text: impl AsRef<str>) -> Result<(), Failure> {
-        self.line(text)?;
+    /// One line that is written at once: the reader of a pipe may wait for it.
+    pub(crate) fn print_line_now(&mut self, text: impl AsRef<str>) -> Result<(), CommandFailure> {
+        self.print_line(text)?;
         self.out.flush()?;
         Ok(())
     }
 
-    /// The daemon's own JSON on one line, with whatever a newer daemon says more than is known here.
-    pub(crate) fn answer_line(&mut self, answer: &[u8]) -> Result<(), Failure> {
+    /// The daemon's JSON on one line, including fields of newer daemons.
+    pub(crate) fn print_json(&mut self, answer: &[u8]) -> Result<(), CommandFailure> {
         let text = String::from_utf8_lossy(answer);
-        let text = json_text::compact(&text);
-        self.line(if text.is_empty() { "{}" } else { &text })
+        let text = json_text::compact_json(&text);
+        self.print_line(if text.is_empty() { "{}" } else { &text })
     }
 
-    /// An answer with one shape in both forms: JSON as it came, or what `view` makes of it.
-    pub(crate) fn present<T: DeserializeOwned>(
+    /// A response as JSON, or as the text that `view` prints.
+    pub(crate) fn print_response<T: DeserializeOwned>(
         &mut self,
         answer: &[u8],
-        view: impl FnOnce(&mut Self, T) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+        view: impl FnOnce(&mut Self, T) -> Result<(), CommandFailure>,
+    ) -> Result<(), CommandFailure> {
         if self.json {
-            return self.answer_line(answer);
+            return self.print_json(answer);
         }
         let answer = decode_json(answer)?;
         view(self, answer)
     }
 
-    pub(crate) async fn post_json(&self, path: &str, body: &impl Serialize) -> Result<Bytes, Failure> {
+    pub(crate) async fn post_json(&self, path: &str, body: &impl Serialize) -> Result<Bytes, CommandFailure> {
         let body = serde_json::to_vec(body)
-            .map_err(|error| Failure::failed(format!("the request cannot be written: {error}.")))?;
+            .map_err(|error| CommandFailure::failed(format!("the request cannot be encoded: {error}.")))?;
         Ok(self.client.post(path, JSON, body.into()).await?)
     }
 
-    pub(crate) fn notes(&self) -> Notes {
-        Notes { json: self.json }
+    pub(crate) fn note_writer(&self) -> NoteWriter {
+        NoteWriter { json: self.json }
     }
 
-    /// Tells, on standard error, what is no answer.
-    pub(crate) fn note(&self, text: &str) {
-        self.notes().say(text);
+    /// A message on standard error that is not part of the output.
+    pub(crate) fn print_note(&self, text: &str) {
+        self.note_writer().print_note(text);
     }
 }
 
-/// The way to standard error: text for people, `{"note": …}` on one line where programs read.
+/// Writes notes to standard error: text for people, or with `--json` a line `{"note": …}`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Notes {
+pub(crate) struct NoteWriter {
     pub(crate) json: bool,
 }
 
-impl Notes {
-    pub(crate) fn say(self, text: &str) {
-        if self.json { say_json(&json!({ "note": text }).to_string()) } else { say(text) }
+impl NoteWriter {
+    pub(crate) fn print_note(self, text: &str) {
+        if self.json { print_stderr_json(&json!({ "note": text }).to_string()) } else { print_stderr(text) }
     }
 }
 
-/// Lines on standard error. Nobody may be there to read them, which is no reason to stop.
-pub(crate) fn say(text: &str) {
+/// Lines on standard error. Errors are ignored, because standard error may be closed.
+pub(crate) fn print_stderr(text: &str) {
     for line in text.split('\n') {
-        writeln!(io::stderr(), "{}", plain(line)).ok();
+        writeln!(io::stderr(), "{}", strip_controls(line)).ok();
     }
 }
 
 /// A line of JSON on standard error.
-pub(crate) fn say_json(json: &str) {
-    say(&json_text::escape_hidden(json));
+pub(crate) fn print_stderr_json(json: &str) {
+    print_stderr(&json_text::escape_hidden(json));
 }
 
-/// Indented further, a line is no item of a list.
-const DEEPEST_LIST: usize = 6;
+/// A line that is indented further is not an item of a list.
+const LIST_INDENT_MAX: usize = 6;
 
-/// Where the rest of a folded line begins: under its value when it has a name before it, else a step in.
-fn hang(line: &str, width: usize) -> usize {
+/// Where the rest of a wrapped line begins: below the value if a name stands before it, else one step in.
+fn hanging_indent(line: &str, width: usize) -> usize {
     let indent = line.len() - line.trim_start().len();
     let value = line[indent..].find("  ").map(|name| {
         let gap = &line[indent + name..];
@@ -123,8 +123,8 @@ fn hang(line: &str, width: usize) -> usize {
     });
     match value {
         Some(value) if value <= width / 2 => value,
-        // It goes on from a value above it.
-        _ if indent > DEEPEST_LIST => indent,
+        // It continues a value of the line above.
+        _ if indent > LIST_INDENT_MAX => indent,
         _ if indent > 0 => indent + 2,
         _ => 0,
     }
@@ -135,10 +135,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rest_of_a_line_stands_under_its_value() {
-        assert_eq!(hang("Records       105 pending, 0 syncing", 40), 14);
-        assert_eq!(hang("              2026-03-01T08:15:30.120Z (4 s ago)", 40), 14);
-        assert_eq!(hang("  a long name of something far to the right  value", 40), 4);
-        assert_eq!(hang("Waits for its turn.", 40), 0);
+    fn continuation_lines_are_indented_below_the_value() {
+        assert_eq!(hanging_indent("Records       105 pending, 0 syncing", 40), 14);
+        assert_eq!(hanging_indent("              2026-03-01T08:15:30.120Z (4 s ago)", 40), 14);
+        assert_eq!(hanging_indent("  a long name of something far to the right  value", 40), 4);
+        assert_eq!(hanging_indent("Waits for its turn.", 40), 0);
     }
 }

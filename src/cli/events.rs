@@ -1,4 +1,4 @@
-//! `fieldsync events`: one line an event, for people to read along and for programs to act on.
+//! `fieldsync events`: one line for each event, for people and for programs.
 
 use std::time::Duration;
 
@@ -8,70 +8,74 @@ use serde_json::value::RawValue;
 
 use super::batches;
 use super::context::Context;
-use super::failure::Failure;
-use super::follow::{Follower, Interrupt, News};
+use super::failure::CommandFailure;
+use super::follow::{EventFollower, FollowEvent, Interrupt};
+use super::format::{strip_controls, with_spaces};
 use super::json_text;
 use super::table::error_text;
-use super::words::{plain, spaced};
 use crate::api::{BatchReport, Status};
-use crate::client::Event;
+use crate::client::ServerSentEvent;
 use crate::clock::{rfc3339, wall_ms};
 use crate::exit;
 use crate::model::{LastError, RecordId};
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct EventLine<'a> {
     event: &'a str,
     data: Box<RawValue>,
 }
 
-pub(crate) async fn run(context: &mut Context<'_>) -> Result<u8, Failure> {
+pub(crate) async fn run(context: &mut Context<'_>) -> Result<u8, CommandFailure> {
     let client = context.client.clone();
     let mut interrupt = Interrupt::new()?;
-    let mut follower = Follower::open(&client, Duration::MAX).await?;
+    let mut follower = EventFollower::open(&client, Duration::MAX).await?;
     loop {
         let news = tokio::select! {
             () = interrupt.wait() => return Ok(exit::DONE),
             news = follower.next() => news?,
         };
         match news {
-            News::Gone => context.note("The daemon went away; waiting for it to come back."),
-            // What was missed, a `gap` tells.
-            News::Back => context.note("The daemon is back."),
-            News::Event(event) if context.json => context.line_now(json_line(&event)?)?,
-            News::Event(event) => {
+            FollowEvent::Disconnected => {
+                context.print_note("The connection to the daemon was lost; waiting for it to come back.");
+            }
+            // A `gap` event reports missed events.
+            FollowEvent::Reconnected => context.print_note("The daemon is back."),
+            FollowEvent::Event(event) if context.json => context.print_line_now(json_line(&event)?)?,
+            FollowEvent::Event(event) => {
                 let at = rfc3339(wall_ms());
-                let name = plain(&event.name);
-                context.text(format!("{at} {name:<12} {}", words(&event)))?;
+                let name = strip_controls(&event.name);
+                context.print_wrapped(format!("{at} {name:<12} {}", describe_event(&event)))?;
                 context.out.flush()?;
             }
         }
     }
 }
 
-fn json_line(event: &Event) -> Result<String, Failure> {
-    let line = RawValue::from_string(json_text::compact(&event.data))
-        .and_then(|data| serde_json::to_string(&Line { event: &event.name, data }));
-    line.map_err(|error| Failure::failed(format!("the daemon sent an event that is no JSON: {error}.")))
+fn json_line(event: &ServerSentEvent) -> Result<String, CommandFailure> {
+    let line = RawValue::from_string(json_text::compact_json(&event.data))
+        .and_then(|data| serde_json::to_string(&EventLine { event: &event.name, data }));
+    line.map_err(|error| {
+        CommandFailure::failed(format!("the daemon sent an event that is not JSON: {error}."))
+    })
 }
 
-fn words(event: &Event) -> String {
+fn describe_event(event: &ServerSentEvent) -> String {
     let known = match event.name.as_str() {
-        "status" | "progress" => {
-            serde_json::from_str(&event.data).ok().map(|status: Status| plain(&status.sync.text).into_owned())
-        }
+        "status" | "progress" => serde_json::from_str(&event.data)
+            .ok()
+            .map(|status: Status| strip_controls(&status.sync.text).into_owned()),
         "batch" => {
-            serde_json::from_str(&event.data).ok().map(|report: BatchReport| batches::sentence(&report))
+            serde_json::from_str(&event.data).ok().map(|report: BatchReport| batches::batch_sentence(&report))
         }
-        "record" => serde_json::from_str(&event.data).ok().map(|news: RecordNews| news.words()),
-        "gap" => Some(gap(&event.data)),
+        "record" => serde_json::from_str(&event.data).ok().map(|news: RecordEvent| news.describe()),
+        "gap" => Some(describe_gap(&event.data)),
         _ => None,
     };
-    known.unwrap_or_else(|| pairs(&event.data))
+    known.unwrap_or_else(|| describe_fields(&event.data))
 }
 
 #[derive(Deserialize)]
-struct RecordNews {
+struct RecordEvent {
     id: RecordId,
     state: Option<String>,
     change: Option<String>,
@@ -80,49 +84,49 @@ struct RecordNews {
     last_error: Option<LastError>,
 }
 
-impl RecordNews {
+impl RecordEvent {
     /// `0191… is QUARANTINED (Visits): rejected (HTTP 422) BAD_DATE: no such day`
-    fn words(&self) -> String {
+    fn describe(&self) -> String {
         let Self { id, state, change, record_type, last_error } = self;
         let became = match (state, change) {
-            (Some(state), _) => format!(" is {}", plain(state)),
-            (None, Some(change)) => format!(" was {}", plain(change)),
+            (Some(state), _) => format!(" is {}", strip_controls(state)),
+            (None, Some(change)) => format!(" was {}", strip_controls(change)),
             (None, None) => String::new(),
         };
-        let of = record_type.as_ref().map_or_else(String::new, |name| format!(" ({})", plain(name)));
+        let of = record_type.as_ref().map_or_else(String::new, |name| format!(" ({})", strip_controls(name)));
         let why = last_error.as_ref().map_or_else(String::new, |error| format!(": {}", error_text(error)));
         format!("{id}{became}{of}{why}")
     }
 }
 
 /// `12 events were missed (the daemon was restarted)`
-fn gap(data: &str) -> String {
+fn describe_gap(data: &str) -> String {
     #[derive(Default, Deserialize)]
     #[serde(default)]
-    struct Gap {
+    struct MissedEvents {
         missed: Option<u64>,
         reason: Option<String>,
     }
-    let Gap { missed, reason } = serde_json::from_str(data).unwrap_or_default();
+    let MissedEvents { missed, reason } = serde_json::from_str(data).unwrap_or_default();
     let missed = match missed {
         Some(1) => "1 event was missed".to_owned(),
         Some(number) => format!("{number} events were missed"),
-        None => "events were missed, nobody knows how many".to_owned(),
+        None => "an unknown number of events were missed".to_owned(),
     };
-    reason.map_or_else(|| missed.clone(), |reason| format!("{missed} ({})", spaced(&reason)))
+    reason.map_or_else(|| missed.clone(), |reason| format!("{missed} ({})", with_spaces(&reason)))
 }
 
-/// `state=online metered=false`: every event is readable, those of newer daemons too.
-fn pairs(data: &str) -> String {
+/// `state=online metered=false`: for all other events, including those of newer daemons.
+fn describe_fields(data: &str) -> String {
     let Ok(Value::Object(fields)) = serde_json::from_str(data) else {
-        return plain(data).into_owned();
+        return strip_controls(data).into_owned();
     };
     let pairs: Vec<String> = fields
         .iter()
         .filter(|(_, value)| !value.is_null())
         .map(|(name, value)| match value {
-            Value::String(text) => format!("{}={}", plain(name), plain(text)),
-            other => format!("{}={}", plain(name), plain(&other.to_string())),
+            Value::String(text) => format!("{}={}", strip_controls(name), strip_controls(text)),
+            other => format!("{}={}", strip_controls(name), strip_controls(&other.to_string())),
         })
         .collect();
     pairs.join(" ")
@@ -132,55 +136,55 @@ fn pairs(data: &str) -> String {
 mod tests {
     use super::*;
 
-    fn event(name: &str, data: &str) -> Event {
-        Event { name: name.to_owned(), id: None, data: data.to_owned() }
+    fn event_of(name: &str, data: &str) -> ServerSentEvent {
+        ServerSentEvent { name: name.to_owned(), id: None, data: data.to_owned() }
     }
 
     #[test]
     fn programs_get_the_data_as_it_came() {
-        let line = json_line(&event("alert", "{\"n\": 1.50,\n\"text\": \"a b\"}")).unwrap();
+        let line = json_line(&event_of("alert", "{\"n\": 1.50,\n\"text\": \"a b\"}")).unwrap();
         assert_eq!(line, r#"{"event":"alert","data":{"n":1.50,"text":"a b"}}"#);
-        assert!(json_line(&event("alert", "no json")).is_err());
+        assert!(json_line(&event_of("alert", "no json")).is_err());
     }
 
     #[test]
-    fn people_get_a_line_for_events_of_any_kind() {
-        let link = event("connectivity", r#"{"metered":false,"state":"online","since":null}"#);
-        assert_eq!(words(&link), "metered=false state=online");
-        assert_eq!(words(&event("news", "text\u{7}")), "text\u{fffd}");
+    fn people_get_one_line_for_every_kind_of_event() {
+        let link = event_of("connectivity", r#"{"metered":false,"state":"online","since":null}"#);
+        assert_eq!(describe_event(&link), "metered=false state=online");
+        assert_eq!(describe_event(&event_of("news", "text\u{7}")), "text\u{fffd}");
     }
 
     #[test]
-    fn a_record_is_told_with_what_became_of_it() {
+    fn a_record_event_is_described_with_its_new_state() {
         let id = "6f1c1c9e-0c55-4b4f-9a55-0b7c5c7f0a01";
         let data = format!(
             r#"{{"id":"{id}","state":"QUARANTINED","type":"Visits","last_error":{{"class":"rejected",
                "http_status":null,"code":"BAD_DATE","message":"no such day","at":"2026-03-01T08:15:30.120Z"}}}}"#
         );
         let told = format!("{id} is QUARANTINED (Visits): rejected BAD_DATE: no such day");
-        assert_eq!(words(&event("record", &data)), told);
+        assert_eq!(describe_event(&event_of("record", &data)), told);
         let data = format!(r#"{{"id":"{id}","change":"discarded"}}"#);
-        assert_eq!(words(&event("record", &data)), format!("{id} was discarded"));
+        assert_eq!(describe_event(&event_of("record", &data)), format!("{id} was discarded"));
     }
 
     #[test]
-    fn a_gap_is_told() {
-        let told = |data| words(&event("gap", data));
+    fn a_gap_is_described() {
+        let told = |data| describe_event(&event_of("gap", data));
         assert_eq!(
             told(r#"{"missed":12,"reason":"daemon_restarted"}"#),
             "12 events were missed (daemon restarted)"
         );
         assert_eq!(told(r#"{"missed":1}"#), "1 event was missed");
-        assert_eq!(told("{}"), "events were missed, nobody knows how many");
+        assert_eq!(told("{}"), "an unknown number of events were missed");
     }
 
     #[test]
-    fn a_batch_is_told_in_a_sentence() {
+    fn a_batch_event_is_described_in_a_sentence() {
         let data = r#"{"id":"6f1c1c9e-0c55-4b4f-9a55-0b7c5c7f0a01","parent":null,"sequence":"3/6","records":25,"bytes":900,
             "attempt":1,"outcome":"answered","http_status":200,"duration_ms":950,"synced":25,"rule":"large_queue",
             "note":"done","at":"2026-03-01T08:15:30.120Z"}"#;
         assert_eq!(
-            words(&event("batch", data)),
+            describe_event(&event_of("batch", data)),
             "3/6 of 25 records, try 1: answered (HTTP 200) after 950 ms, 25 synced; done"
         );
     }

@@ -1,37 +1,37 @@
-//! Why a verb failed: an exit code, a code for programs, and a sentence that says what happened, what
-//! it means for the data, and what to do next.
+//! Why a command failed: an exit code, a code for programs, and a message that says what happened, what it means for the
+//! data, and what to do.
 
 use std::borrow::Cow;
 use std::io::{self, ErrorKind};
 
 use serde::Serialize;
 
-use super::words::plain;
+use super::format::strip_controls;
 use crate::client::ClientError;
 use crate::exit;
 
-/// As the shell names an end by Ctrl-C.
+/// The exit code of a shell for a program that Ctrl-C ended.
 pub(crate) const INTERRUPTED: u8 = 130;
 
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub(crate) struct CommandFailure {
     pub(crate) exit: u8,
-    /// The daemon's, or one of those that `--help` lists.
+    /// The daemon's code, or one of those that `--help` lists.
     pub(crate) code: Cow<'static, str>,
-    /// Empty when there is nothing to say.
+    /// Empty if nothing is to be printed.
     pub(crate) message: String,
-    /// The line of the input that is at fault.
-    pub(crate) place: Option<Place>,
+    /// The line of the input with the mistake.
+    pub(crate) place: Option<InputPlace>,
 }
 
-/// Where in the input.
+/// A position in the input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Place {
+pub(crate) struct InputPlace {
     pub(crate) file: String,
     pub(crate) line: u64,
 }
 
-impl Failure {
+impl CommandFailure {
     pub(crate) fn new(exit: u8, message: impl Into<String>) -> Self {
         let code = match exit {
             exit::USAGE => "usage",
@@ -51,66 +51,66 @@ impl Failure {
         Self::new(exit::FAILED, message)
     }
 
-    /// Ctrl-C, with what is to be said of it.
+    /// Ctrl-C.
     pub(crate) fn interrupted(message: impl Into<String>) -> Self {
         Self::new(INTERRUPTED, message)
     }
 
-    pub(crate) fn coded(self, code: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn with_code(self, code: impl Into<Cow<'static, str>>) -> Self {
         Self { code: code.into(), ..self }
     }
 
-    pub(crate) fn at(self, place: Option<Place>) -> Self {
+    pub(crate) fn with_place(self, place: Option<InputPlace>) -> Self {
         Self { place, ..self }
     }
 
-    /// Standard output does not take the answer to what was `done`: to do it again may be to do it twice.
-    pub(crate) fn unanswered(error: &io::Error, done: &str) -> Self {
+    /// The output could not be written, although the command was executed (`done`).
+    pub(crate) fn output_failed(error: &io::Error, done: &str) -> Self {
         if error.kind() == ErrorKind::BrokenPipe {
-            return Self::quiet();
+            return Self::silent();
         }
-        Self::failed(format!("cannot write to standard output: {error}. {done}")).coded("output_failed")
+        Self::failed(format!("cannot write to standard output: {error}. {done}")).with_code("output_failed")
     }
 
-    /// Standard output is gone: whoever read it has seen enough.
-    fn quiet() -> Self {
+    /// The reader of standard output closed it.
+    fn silent() -> Self {
         Self::new(exit::DONE, "")
     }
 
-    /// As the API writes errors, on one line.
-    pub(crate) fn json(&self) -> String {
+    /// In the form of the API's errors, on one line.
+    pub(crate) fn to_json(&self) -> String {
         #[derive(Serialize)]
-        struct Document<'a> {
-            error: Error<'a>,
+        struct ErrorDocument<'a> {
+            error: ErrorFields<'a>,
         }
         #[derive(Serialize)]
-        struct Error<'a> {
+        struct ErrorFields<'a> {
             code: &'a str,
             message: &'a str,
             #[serde(flatten)]
-            place: Option<&'a Place>,
+            place: Option<&'a InputPlace>,
         }
-        let error = Error { code: &self.code, message: &self.message, place: self.place.as_ref() };
-        serde_json::to_string(&Document { error }).unwrap_or_default()
+        let error = ErrorFields { code: &self.code, message: &self.message, place: self.place.as_ref() };
+        serde_json::to_string(&ErrorDocument { error }).unwrap_or_default()
     }
 }
 
-/// Errors of standard output; those of files are named where they happen.
-impl From<io::Error> for Failure {
+/// For errors of standard output. Errors of files are converted where they occur.
+impl From<io::Error> for CommandFailure {
     fn from(error: io::Error) -> Self {
-        let done = "What was asked of the daemon is done; only the answer could not be written. Make room where the \
-                    output goes before you ask for more.";
-        Self::unanswered(&error, done)
+        let done = "The daemon executed the command; only the output could not be written. Free space at the destination before you \
+                    continue.";
+        Self::output_failed(&error, done)
     }
 }
 
-impl From<ClientError> for Failure {
+impl From<ClientError> for CommandFailure {
     fn from(error: ClientError) -> Self {
-        let failure = Self::new(exit_code(&error), explain(&error));
+        let failure = Self::new(exit_code(&error), explain_error(&error));
         match error {
-            ClientError::Refused { code, .. } => failure.coded(code),
-            ClientError::Lost { .. } => failure.coded("connection_lost"),
-            ClientError::Protocol(_) => failure.coded("not_the_local_api"),
+            ClientError::Refused { code, .. } => failure.with_code(code),
+            ClientError::Lost { .. } => failure.with_code("connection_lost"),
+            ClientError::Protocol(_) => failure.with_code("not_the_local_api"),
             ClientError::NoDaemon { .. } => failure,
         }
     }
@@ -133,44 +133,44 @@ pub(crate) fn exit_code(error: &ClientError) -> u8 {
     }
 }
 
-/// Whether nobody can tell if the daemon did what it was asked.
-pub(crate) fn leaves_doubt(error: &ClientError) -> bool {
+/// Whether the daemon may have executed the request nevertheless.
+pub(crate) fn is_outcome_unknown(error: &ClientError) -> bool {
     match error {
         ClientError::Lost { .. } | ClientError::Protocol(_) => true,
-        // The queue or the disk is full, which the daemon says of what it did not do.
+        // The queue or the disk is full: the daemon did not execute the request.
         ClientError::Refused { status: 507, .. } | ClientError::NoDaemon { .. } => false,
         ClientError::Refused { status, .. } => *status >= 500,
     }
 }
 
-fn explain(error: &ClientError) -> String {
+fn explain_error(error: &ClientError) -> String {
     match error {
-        ClientError::NoDaemon { socket, source } => no_daemon(&socket.display().to_string(), source),
-        // The daemon's own messages say what they mean and what to do.
-        ClientError::Refused { message, .. } => sentence(message),
+        ClientError::NoDaemon { socket, source } => explain_no_daemon(&socket.display().to_string(), source),
+        // The daemon's messages already say what they mean and what to do.
+        ClientError::Refused { message, .. } => as_sentence(message),
         ClientError::Lost { source } if source.kind() == ErrorKind::TimedOut => format!(
-            "the daemon did not answer in time ({source}). Whether it did what was asked is not known; records that \
-             it confirmed before are safe on disk. See how it is: systemctl status fieldsync"
+            "the daemon did not respond in time ({source}). It is not known whether it executed the command; records that \
+             it confirmed before are safe on disk. Check it with: systemctl status fieldsync"
         ),
         ClientError::Lost { .. } => {
-            "the daemon went away before its answer was complete. Whether it did what was \
-             asked is not known; records that it confirmed before are safe on disk. Try again, or see why: \
+            "the connection to the daemon was lost before its response was complete. It is not known whether it executed the \
+             command; records that it confirmed before are safe on disk. Try again, or find the reason with: \
              journalctl -u fieldsync"
                 .to_owned()
         }
         ClientError::Protocol(what) => format!(
-            "what answers at the socket does not speak fieldsync's local API ({}). Records that the daemon has are \
-             untouched. Check --socket, and that daemon and command line are of one version.",
-            plain(what)
+            "the program at the socket does not speak fieldsync's local API ({}). Records of the daemon are untouched. Check \
+             --socket, and that the daemon and this program have the same version.",
+            strip_controls(what)
         ),
     }
 }
 
-fn no_daemon(socket: &str, source: &io::Error) -> String {
+fn explain_no_daemon(socket: &str, source: &io::Error) -> String {
     match source.kind() {
         ErrorKind::PermissionDenied => format!(
             "you may not open the daemon's socket {socket} (permission denied). Nothing was sent. Use sudo, or ask \
-             for membership in the socket's group: ls -l {socket}"
+             for membership in the group of the socket: ls -l {socket}"
         ),
         kind => {
             let why = match kind {
@@ -179,16 +179,16 @@ fn no_daemon(socket: &str, source: &io::Error) -> String {
                 _ => source.to_string(),
             };
             format!(
-                "no daemon answers at {socket} ({why}). Records that were enqueued before are safe on disk. Start \
-                 it with: systemctl start fieldsync (or say with --socket where it listens)"
+                "no daemon responds at {socket} ({why}). Records that were enqueued before are safe on disk. Start \
+                 it with: systemctl start fieldsync (or name its socket with --socket)"
             )
         }
     }
 }
 
-/// The daemon's message, ended as a sentence is.
-pub(crate) fn sentence(message: &str) -> String {
-    let message = plain(message.trim());
+/// The daemon's message, with a full stop at the end.
+pub(crate) fn as_sentence(message: &str) -> String {
+    let message = strip_controls(message.trim());
     if message.ends_with(['.', '!', '?']) { message.into_owned() } else { format!("{message}.") }
 }
 
@@ -196,7 +196,7 @@ pub(crate) fn sentence(message: &str) -> String {
 mod tests {
     use super::*;
 
-    fn refused(status: u16) -> ClientError {
+    fn refused_error(status: u16) -> ClientError {
         ClientError::Refused {
             status,
             code: "some_code".to_owned(),
@@ -205,36 +205,36 @@ mod tests {
         }
     }
 
-    fn no_daemon(kind: ErrorKind) -> ClientError {
+    fn no_daemon_error(kind: ErrorKind) -> ClientError {
         ClientError::NoDaemon { socket: "/run/fieldsync/fieldsync.sock".into(), source: kind.into() }
     }
 
-    fn lost(kind: ErrorKind) -> ClientError {
+    fn lost_error(kind: ErrorKind) -> ClientError {
         ClientError::Lost { source: kind.into() }
     }
 
     #[test]
     fn every_refusal_has_its_exit_code() {
-        let codes = [400, 401, 403, 404, 409, 413, 422, 500, 503, 507].map(|s| exit_code(&refused(s)));
+        let codes = [400, 401, 403, 404, 409, 413, 422, 500, 503, 507].map(|s| exit_code(&refused_error(s)));
         assert_eq!(codes, [8, 1, 5, 4, 8, 8, 8, 1, 1, 7]);
-        assert_eq!(exit_code(&no_daemon(ErrorKind::NotFound)), 3);
-        assert_eq!(exit_code(&no_daemon(ErrorKind::PermissionDenied)), 5);
-        assert_eq!(exit_code(&lost(ErrorKind::TimedOut)), 1);
+        assert_eq!(exit_code(&no_daemon_error(ErrorKind::NotFound)), 3);
+        assert_eq!(exit_code(&no_daemon_error(ErrorKind::PermissionDenied)), 5);
+        assert_eq!(exit_code(&lost_error(ErrorKind::TimedOut)), 1);
     }
 
     #[test]
-    fn a_failure_is_said_with_what_it_means_and_what_to_do() {
+    fn a_failure_says_what_it_means_and_what_to_do() {
         for (error, [happened, means, next]) in [
             (
-                no_daemon(ErrorKind::ConnectionRefused),
+                no_daemon_error(ErrorKind::ConnectionRefused),
                 [
-                    "no daemon answers at /run/fieldsync/fieldsync.sock (connection refused). ",
+                    "no daemon responds at /run/fieldsync/fieldsync.sock (connection refused). ",
                     " Records that were enqueued before are safe on disk. ",
-                    " Start it with: systemctl start fieldsync (or say with --socket where it listens)",
+                    " Start it with: systemctl start fieldsync (or name its socket with --socket)",
                 ],
             ),
             (
-                no_daemon(ErrorKind::PermissionDenied),
+                no_daemon_error(ErrorKind::PermissionDenied),
                 [
                     "you may not open the daemon's socket",
                     " Nothing was sent. ",
@@ -242,17 +242,17 @@ mod tests {
                 ],
             ),
             (
-                lost(ErrorKind::TimedOut),
+                lost_error(ErrorKind::TimedOut),
                 [
-                    "the daemon did not answer in time",
+                    "the daemon did not respond in time",
                     "records that it confirmed before are safe on disk",
                     "systemctl status fieldsync",
                 ],
             ),
             (
-                lost(ErrorKind::UnexpectedEof),
+                lost_error(ErrorKind::UnexpectedEof),
                 [
-                    "the daemon went away before its answer was complete",
+                    "the connection to the daemon was lost before its response was complete",
                     "records that it confirmed before are safe on disk",
                     "journalctl -u fieldsync",
                 ],
@@ -262,25 +262,28 @@ mod tests {
                 ["does not speak fieldsync's local API (expected value)", "are untouched", "Check --socket"],
             ),
         ] {
-            let message = Failure::from(error).message;
+            let message = CommandFailure::from(error).message;
             let places = [happened, means, next].map(|part| message.find(part));
             assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?} {message}");
         }
     }
 
     #[test]
-    fn a_closed_pipe_ends_quietly_and_a_full_disk_does_not() {
-        assert_eq!(Failure::from(io::Error::from(ErrorKind::BrokenPipe)), Failure::new(0, ""));
-        assert_eq!(Failure::from(io::Error::from(ErrorKind::StorageFull)).exit, 1);
+    fn a_closed_pipe_is_silent_and_a_full_disk_is_reported() {
+        assert_eq!(CommandFailure::from(io::Error::from(ErrorKind::BrokenPipe)), CommandFailure::new(0, ""));
+        assert_eq!(CommandFailure::from(io::Error::from(ErrorKind::StorageFull)).exit, 1);
     }
 
     #[test]
     fn the_daemons_message_is_a_sentence_and_its_code_is_kept() {
-        let failure = Failure::from(refused(400));
+        let failure = CommandFailure::from(refused_error(400));
         assert_eq!(failure.message, "the record has no type.");
-        assert_eq!(failure.json(), r#"{"error":{"code":"some_code","message":"the record has no type."}}"#);
-        let place = Place { file: "a.ndjson".to_owned(), line: 7 };
-        let json = Failure::new(exit::REFUSED, "no.").at(Some(place)).json();
+        assert_eq!(
+            failure.to_json(),
+            r#"{"error":{"code":"some_code","message":"the record has no type."}}"#
+        );
+        let place = InputPlace { file: "a.ndjson".to_owned(), line: 7 };
+        let json = CommandFailure::new(exit::REFUSED, "no.").with_place(Some(place)).to_json();
         assert_eq!(json, r#"{"error":{"code":"input_refused","message":"no.","file":"a.ndjson","line":7}}"#);
     }
 }

@@ -1,7 +1,6 @@
-//! JSON laid out differently, token by token as it was written: numbers keep their digits and fields
-//! their order, which a detour over parsed values would not grant.
+//! Reformats JSON token by token: numbers keep their digits, and fields their order, which parsing would not preserve.
 //!
-//! Input must be valid JSON; of anything else, nothing but white space is changed.
+//! Input must be valid JSON. In any other text only white space changes.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -11,29 +10,29 @@ use std::mem;
 use crate::hidden::is_hidden;
 
 /// On one line, without white space between tokens.
-pub(crate) fn compact(json: &str) -> String {
+pub(crate) fn compact_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
-    let mut strings = Strings::default();
+    let mut strings = StringTracker::default();
     for character in json.chars() {
-        if strings.inside(character) || !is_space(character) {
+        if strings.is_inside_string(character) || !is_white_space(character) {
             out.push(character);
         }
     }
     out
 }
 
-/// Deeper levels are on one line: indentation would grow with the square of the depth.
+/// Deeper levels stay on one line, because indentation would grow with the square of the depth.
 const INDENTED_LEVELS_MAX: usize = 40;
 
-/// Indented, one field a line, with an end of line.
-pub(crate) fn pretty(json: &str) -> String {
-    let tokens = compact(json);
+/// Indented, with one field on each line and a final line end.
+pub(crate) fn indent_json(json: &str) -> String {
+    let tokens = compact_json(json);
     let mut out = String::with_capacity(tokens.len() * 2);
-    let mut strings = Strings::default();
+    let mut strings = StringTracker::default();
     let mut depth = 0_usize;
     let mut characters = tokens.chars().peekable();
     while let Some(character) = characters.next() {
-        if strings.inside(character) {
+        if strings.is_inside_string(character) {
             out.push(character);
             continue;
         }
@@ -68,7 +67,7 @@ pub(crate) fn pretty(json: &str) -> String {
     out
 }
 
-/// The same values, with hidden characters escaped. JSON allows those from DEL on in strings as they are.
+/// The same values with hidden characters escaped. JSON allows those from DEL on unescaped in strings.
 pub(crate) fn escape_hidden(json: &str) -> Cow<'_, str> {
     let needs_escape = |character: char| character >= '\u{7f}' && is_hidden(character);
     if !json.contains(needs_escape) {
@@ -77,7 +76,7 @@ pub(crate) fn escape_hidden(json: &str) -> Cow<'_, str> {
     let mut out = String::with_capacity(json.len() * 2);
     for character in json.chars() {
         if needs_escape(character) {
-            // All of them have four digits. Writing to memory does not fail.
+            // All of them have four hexadecimal digits. Writing to memory does not fail.
             write!(out, "\\u{:04x}", u32::from(character)).ok();
         } else {
             out.push(character);
@@ -86,19 +85,19 @@ pub(crate) fn escape_hidden(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Where JSON is printed: escapes hidden characters in what passes, which may be cut anywhere.
+/// Escapes hidden characters in JSON that is written in arbitrary pieces.
 pub(crate) struct EscapingWriter<W> {
     inner: W,
-    /// The beginning of a character whose end has not come yet.
-    cut: Vec<u8>,
+    /// The beginning of an incomplete character.
+    incomplete: Vec<u8>,
 }
 
 impl<W: Write> EscapingWriter<W> {
     pub(crate) fn new(inner: W) -> Self {
-        Self { inner, cut: Vec::new() }
+        Self { inner, incomplete: Vec::new() }
     }
 
-    /// Where it is printed; everything has passed.
+    /// Flushes, and returns the inner writer.
     pub(crate) fn finish(mut self) -> io::Result<W> {
         self.flush()?;
         Ok(self.inner)
@@ -108,11 +107,11 @@ impl<W: Write> EscapingWriter<W> {
 impl<W: Write> Write for EscapingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let joined;
-        let text = if self.cut.is_empty() {
+        let text = if self.incomplete.is_empty() {
             bytes
         } else {
-            joined = [self.cut.as_slice(), bytes].concat();
-            self.cut.clear();
+            joined = [self.incomplete.as_slice(), bytes].concat();
+            self.incomplete.clear();
             &joined
         };
         let mut chunks = text.utf8_chunks().peekable();
@@ -121,7 +120,7 @@ impl<W: Write> Write for EscapingWriter<W> {
             let is_cut = chunks.peek().is_none()
                 && str::from_utf8(chunk.invalid()).is_err_and(|error| error.error_len().is_none());
             if is_cut {
-                self.cut.extend_from_slice(chunk.invalid());
+                self.incomplete.extend_from_slice(chunk.invalid());
             } else {
                 self.inner.write_all(chunk.invalid())?;
             }
@@ -130,16 +129,16 @@ impl<W: Write> Write for EscapingWriter<W> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.inner.write_all(&mem::take(&mut self.cut))?;
+        self.inner.write_all(&mem::take(&mut self.incomplete))?;
         self.inner.flush()
     }
 }
 
-fn is_space(character: char) -> bool {
+fn is_white_space(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\r' | '\n')
 }
 
-/// A new line before what is at `indent`, where `depth` is not too deep for lines of its own.
+/// A line break with indentation, unless `depth` is too deep.
 fn break_line(out: &mut String, depth: usize, indent: usize) {
     if depth <= INDENTED_LEVELS_MAX {
         out.push('\n');
@@ -149,16 +148,16 @@ fn break_line(out: &mut String, depth: usize, indent: usize) {
     }
 }
 
-/// Where strings begin and end.
+/// Tracks where strings begin and end.
 #[derive(Default)]
-struct Strings {
+struct StringTracker {
     open: bool,
     escaped: bool,
 }
 
-impl Strings {
-    /// Whether this character, the next of the text, belongs to a string (its quotes included).
-    fn inside(&mut self, character: char) -> bool {
+impl StringTracker {
+    /// Whether the next character belongs to a string, including its quotes.
+    fn is_inside_string(&mut self, character: char) -> bool {
         if !self.open {
             self.open = character == '"';
             return self.open;
@@ -207,24 +206,24 @@ mod tests {
     #[test]
     fn a_payload_of_brackets_is_laid_out_in_linear_size() {
         let deep = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
-        assert_eq!(pretty(&deep(2)), "[\n  [\n    1\n  ]\n]\n");
-        let fits = pretty(&deep(INDENTED_LEVELS_MAX));
+        assert_eq!(indent_json(&deep(2)), "[\n  [\n    1\n  ]\n]\n");
+        let fits = indent_json(&deep(INDENTED_LEVELS_MAX));
         assert_eq!(fits.lines().count(), 2 * INDENTED_LEVELS_MAX + 1);
-        let more = pretty(&deep(INDENTED_LEVELS_MAX + 2));
+        let more = indent_json(&deep(INDENTED_LEVELS_MAX + 2));
         assert_eq!(more, fits.replace('1', "[[1]]"));
         assert_eq!(
-            pretty(&format!("{}1,{{\"a\":[]}}{}", "[".repeat(41), "]".repeat(41))),
+            indent_json(&format!("{}1,{{\"a\":[]}}{}", "[".repeat(41), "]".repeat(41))),
             fits.replace('1', "[1, {\"a\": []}]")
         );
         // A megabyte of them, as a store of an older version may hold it.
         let megabyte = deep(500_000);
-        let laid_out = pretty(&megabyte);
+        let laid_out = indent_json(&megabyte);
         assert!(
             laid_out.len() < megabyte.len() + 4 * INDENTED_LEVELS_MAX * INDENTED_LEVELS_MAX,
             "{}",
             laid_out.len()
         );
-        assert_eq!(compact(&laid_out), megabyte);
+        assert_eq!(compact_json(&laid_out), megabyte);
     }
 
     #[test]
@@ -232,8 +231,8 @@ mod tests {
         let one_line = r#"{"z":1.10,"a":[1e400,{},[]],"s":"{\"x\": [1, 2]}\\","e":{"ü":null}}"#;
         let indented = "{\n  \"z\": 1.10,\n  \"a\": [\n    1e400,\n    {},\n    []\n  ],\n  \
                         \"s\": \"{\\\"x\\\": [1, 2]}\\\\\",\n  \"e\": {\n    \"ü\": null\n  }\n}\n";
-        assert_eq!(compact(TEXT), one_line);
-        assert_eq!(pretty(TEXT), indented);
-        assert_eq!(compact(indented), one_line);
+        assert_eq!(compact_json(TEXT), one_line);
+        assert_eq!(indent_json(TEXT), indented);
+        assert_eq!(compact_json(indented), one_line);
     }
 }

@@ -1,71 +1,74 @@
-//! `fieldsync list`: the manifest, page by page, so that a long queue needs no long memory.
+//! `fieldsync list`: lists records page by page, so that a long queue needs little memory.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::context::Context;
-use super::failure::Failure;
+use super::failure::CommandFailure;
+use super::format::{blocked_records, size, strip_controls};
 use super::json_text;
-use super::table::{Cell, Column, Table, age, error_text, extra, name, prose, state, whole};
-use super::words::{held, plain, size};
+use super::table::{
+    Cell, Column, TextTable, error_text, extra_column, name_column, prose_column, short_age, state_cell,
+    whole_column,
+};
 use crate::api::RecordPage;
 use crate::client::{Client, ClientError, decode_json, with_query};
 use crate::clock::wall_ms;
 use crate::exit;
 use crate::model::{ManifestEntry, RecordState};
 
-const PAGE: u64 = 500;
+const PAGE_RECORDS_MAX: u64 = 500;
 const COLUMNS: [Column; 9] = [
-    whole("ID"),
-    whole("STATE"),
-    name("TYPE"),
-    name("KEY"),
-    whole("TRIES"),
-    extra("SIZE"),
-    extra("AGE"),
-    prose("HOLDS / HELD BY"),
-    prose("LAST ERROR"),
+    whole_column("ID"),
+    whole_column("STATE"),
+    name_column("TYPE"),
+    name_column("KEY"),
+    whole_column("TRIES"),
+    extra_column("SIZE"),
+    extra_column("AGE"),
+    prose_column("BLOCKS / BLOCKED BY"),
+    prose_column("LAST ERROR"),
 ];
-/// Lines of prose beneath a row; `show` tells the rest.
-const MOST_PROSE: usize = 2;
+/// Lines of prose below a row. `show` prints all of it.
+const PROSE_LINES_MAX: usize = 2;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Lists your own records; for admins, those of all users.
-On a terminal, columns are cut or left out where there is no room; a pipe gets
-one whole line a record.
+Lists your own records; admins see the records of all users.
+On a narrow terminal, columns are cut or omitted; a pipe gets one complete line
+for each record.
 
 Examples:
   fieldsync list --state FAILED
   fieldsync list --type Visits --limit 1000 --json")]
-pub(crate) struct Args {
+pub(crate) struct ListArgs {
     /// Only this state: PENDING, SYNCING, SYNCED, FAILED or QUARANTINED
     #[arg(long, value_name = "S")]
     pub(crate) state: Option<RecordState>,
     /// Only this type
     #[arg(long = "type", value_name = "T")]
     pub(crate) record_type: Option<String>,
-    /// Most records to list
+    /// Maximum number of records to list
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: u64,
-    /// Those of other users, too, whose keys and error messages only they and admins see; admins see all anyway
+    /// Also list records of other users, without their keys and error messages; admins always see all
     #[arg(long)]
     pub(crate) all: bool,
 }
 
 /// The pages of a list, one request each.
-pub(crate) struct Pages<'a> {
+pub(crate) struct RecordPages<'a> {
     client: &'a Client,
     state: Option<RecordState>,
     record_type: Option<&'a str>,
     all: bool,
     left: u64,
-    /// `None` at the end.
+    /// `None` after the last page.
     cursor: Option<String>,
 }
 
-impl<'a> Pages<'a> {
-    pub(crate) fn new(client: &'a Client, args: &'a Args) -> Self {
+impl<'a> RecordPages<'a> {
+    pub(crate) fn new(client: &'a Client, args: &'a ListArgs) -> Self {
         Self {
             client,
             state: args.state,
@@ -76,12 +79,12 @@ impl<'a> Pages<'a> {
         }
     }
 
-    /// The next page as it came, `None` after the last one or at the limit.
-    pub(crate) async fn next<P: Page>(&mut self) -> Result<Option<P>, ClientError> {
+    /// The next page. `None` after the last one or at the limit.
+    pub(crate) async fn next<P: ListPage>(&mut self) -> Result<Option<P>, ClientError> {
         let Some(cursor) = self.cursor.as_deref().filter(|_| self.left > 0) else {
             return Ok(None);
         };
-        let limit = self.left.min(PAGE).to_string();
+        let limit = self.left.min(PAGE_RECORDS_MAX).to_string();
         let mut pairs = vec![("limit", limit.as_str())];
         pairs.extend(self.state.map(|state| ("state", state.name())));
         pairs.extend(self.record_type.map(|name| ("type", name)));
@@ -93,19 +96,19 @@ impl<'a> Pages<'a> {
         let page: P = decode_json(&answer)?;
         let (records, next) = page.extent();
         self.left = self.left.saturating_sub(records);
-        // A page may be empty and not the last; one that leads nowhere would be asked for again and again.
+        // An empty page may not be the last. A cursor that does not change would cause an endless loop.
         self.cursor = next.filter(|next| *next != cursor).map(str::to_owned);
         Ok(Some(page))
     }
 }
 
-/// A page, with its records parsed or left as they came.
-pub(crate) trait Page: serde::de::DeserializeOwned {
-    /// How many records, and where the next page begins.
+/// A page, with its records parsed or raw.
+pub(crate) trait ListPage: serde::de::DeserializeOwned {
+    /// The number of records, and the cursor of the next page.
     fn extent(&self) -> (u64, Option<&str>);
 }
 
-impl Page for RecordPage {
+impl ListPage for RecordPage {
     fn extent(&self) -> (u64, Option<&str>) {
         (self.records.len() as u64, self.next.as_deref())
     }
@@ -117,42 +120,46 @@ struct RawPage {
     next: Option<String>,
 }
 
-impl Page for RawPage {
+impl ListPage for RawPage {
     fn extent(&self) -> (u64, Option<&str>) {
         (self.records.len() as u64, self.next.as_deref())
     }
 }
 
-pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Failure> {
-    list(args, context, "No such records.").await
+pub(crate) async fn run(args: &ListArgs, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+    list_records(args, context, "No such records.").await
 }
 
-pub(crate) async fn list(args: &Args, context: &mut Context<'_>, nothing: &str) -> Result<u8, Failure> {
+pub(crate) async fn list_records(
+    args: &ListArgs,
+    context: &mut Context<'_>,
+    nothing: &str,
+) -> Result<u8, CommandFailure> {
     let client = context.client.clone();
-    let mut pages = Pages::new(&client, args);
+    let mut pages = RecordPages::new(&client, args);
     if context.json {
         return list_json(&mut pages, context).await;
     }
     let mut shown = 0;
     while let Some(page) = pages.next::<RecordPage>().await? {
         if !page.records.is_empty() {
-            show(context, &page.records, shown == 0, wall_ms())?;
+            print_page(context, &page.records, shown == 0, wall_ms())?;
         }
         shown += page.records.len();
     }
     if shown == 0 {
-        context.line(nothing)?;
+        context.print_line(nothing)?;
     } else if pages.cursor.is_some() {
-        context.note(&format!("The first {shown} are shown; for more: --limit N"));
+        context.print_note(&format!("Only the first {shown} are shown; for more: --limit N"));
     }
     Ok(exit::DONE)
 }
 
-async fn list_json(pages: &mut Pages<'_>, context: &mut Context<'_>) -> Result<u8, Failure> {
+async fn list_json(pages: &mut RecordPages<'_>, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
     let mut separator = "{\"records\":[";
     while let Some(page) = pages.next::<RawPage>().await? {
         for record in page.records {
-            write!(context.out, "{separator}{}", json_text::compact(record.get()))?;
+            write!(context.out, "{separator}{}", json_text::compact_json(record.get()))?;
             separator = ",";
         }
     }
@@ -160,60 +167,74 @@ async fn list_json(pages: &mut Pages<'_>, context: &mut Context<'_>) -> Result<u
         write!(context.out, "{separator}")?;
     }
     let next = serde_json::Value::from(pages.cursor.take());
-    context.line(format!("],\"next\":{next}}}"))?;
+    context.print_line(format!("],\"next\":{next}}}"))?;
     Ok(exit::DONE)
 }
 
-fn show(context: &mut Context<'_>, records: &[ManifestEntry], header: bool, now: u64) -> Result<(), Failure> {
-    let mut table = Table::new(&COLUMNS).with_prose(MOST_PROSE);
+fn print_page(
+    context: &mut Context<'_>,
+    records: &[ManifestEntry],
+    header: bool,
+    now: u64,
+) -> Result<(), CommandFailure> {
+    let mut table = TextTable::new(&COLUMNS).with_prose_lines_max(PROSE_LINES_MAX);
     if !header {
         table = table.without_header();
     }
     for record in records {
-        table.row([
+        table.push_row([
             Cell::from(record.id),
-            state(record.state),
-            plain(&record.record_type).into(),
-            plain(record.key.as_deref().unwrap_or("")).into(),
+            state_cell(record.state),
+            strip_controls(&record.record_type).into(),
+            strip_controls(record.key.as_deref().unwrap_or("")).into(),
             record.attempts.into(),
             size(record.payload_bytes).into(),
-            age(record.created_at, now).into(),
-            keeping(record).into(),
+            short_age(record.created_at, now).into(),
+            describe_blocking(record).into(),
             record.last_error.as_ref().map(error_text).unwrap_or_default().into(),
         ]);
     }
     table.print(context)
 }
 
-/// Who holds it back, or how many it holds back.
-fn keeping(record: &ManifestEntry) -> String {
+/// The record that blocks it, or how many records it blocks.
+fn describe_blocking(record: &ManifestEntry) -> String {
     match record.held_by {
-        Some(holder) => format!("held by {holder}"),
-        None if record.holds > 0 => format!("holds back {}", held(record.holds)),
+        Some(blocker) => format!("blocked by {blocker}"),
+        None if record.holds > 0 => format!("blocks {}", blocked_records(record.holds)),
         None => String::new(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{entry, run};
+    use super::super::testing::{rejected_entry, run_verb};
     use super::*;
-    use crate::client::scripted::{Scripted, Step, answer_step};
+    use crate::client::scripted::{ScriptStep, ScriptedDaemon, response_step};
 
-    fn page(records: &[ManifestEntry], next: Option<&str>) -> Step {
+    fn page_response(records: &[ManifestEntry], next: Option<&str>) -> ScriptStep {
         let page = RecordPage { records: records.to_vec(), next: next.map(str::to_owned) };
-        answer_step(200, &serde_json::to_string(&page).unwrap())
+        response_step(200, &serde_json::to_string(&page).unwrap())
     }
 
-    fn args(limit: u64) -> Args {
-        Args { state: Some(RecordState::Failed), record_type: Some("Visits".to_owned()), limit, all: false }
+    fn list_args(limit: u64) -> ListArgs {
+        ListArgs {
+            state: Some(RecordState::Failed),
+            record_type: Some("Visits".to_owned()),
+            limit,
+            all: false,
+        }
     }
 
     #[tokio::test]
     async fn pages_are_followed_up_to_the_limit() {
-        let records = [1, 2, 3].map(|seq| entry(seq, RecordState::Failed));
-        let daemon = Scripted::new(vec![page(&records[..2], Some("c2")), page(&records[2..], Some("c3"))]);
-        let (code, text) = run(&daemon, true, async |context| super::run(&args(3), context).await).await;
+        let records = [1, 2, 3].map(|seq| rejected_entry(seq, RecordState::Failed));
+        let daemon = ScriptedDaemon::new(vec![
+            page_response(&records[..2], Some("c2")),
+            page_response(&records[2..], Some("c3")),
+        ]);
+        let (code, text) =
+            run_verb(&daemon, true, async |context| super::run(&list_args(3), context).await).await;
         assert_eq!(code, Ok(0));
         let listed: RecordPage = serde_json::from_str(&text).unwrap();
         assert_eq!(listed.records, records);
@@ -227,16 +248,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pages_without_a_record_are_passed_over_and_a_cursor_that_stays_ends_the_list() {
-        let records = [entry(1, RecordState::Failed)];
-        let daemon = Scripted::new(vec![
-            page(&[], Some("c1")),
-            page(&[], Some("c2")),
-            page(&records, Some("c3")),
-            page(&[], Some("c3")),
+    async fn empty_pages_are_skipped_and_a_repeated_cursor_ends_the_list() {
+        let records = [rejected_entry(1, RecordState::Failed)];
+        let daemon = ScriptedDaemon::new(vec![
+            page_response(&[], Some("c1")),
+            page_response(&[], Some("c2")),
+            page_response(&records, Some("c3")),
+            page_response(&[], Some("c3")),
         ]);
-        let args = Args { all: true, ..args(3) };
-        let (_, text) = run(&daemon, true, async |context| super::run(&args, context).await).await;
+        let args = ListArgs { all: true, ..list_args(3) };
+        let (_, text) = run_verb(&daemon, true, async |context| super::run(&args, context).await).await;
         let listed: RecordPage = serde_json::from_str(&text).unwrap();
         assert_eq!((listed.records.as_slice(), listed.next), (records.as_slice(), None));
         let last = "GET /v1/records?limit=2&state=FAILED&type=Visits&all=true&after=c3 HTTP/1.1";
@@ -244,19 +265,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_empty_list_is_an_answer_too() {
-        let daemon = Scripted::new(vec![page(&[], None), page(&[], None)]);
-        let (_, text) = run(&daemon, true, async |context| super::run(&args(3), context).await).await;
+    async fn an_empty_list_is_printed() {
+        let daemon = ScriptedDaemon::new(vec![page_response(&[], None), page_response(&[], None)]);
+        let (_, text) =
+            run_verb(&daemon, true, async |context| super::run(&list_args(3), context).await).await;
         assert_eq!(text, "{\"records\":[],\"next\":null}\n");
-        let (_, text) = run(&daemon, false, async |context| super::run(&args(3), context).await).await;
+        let (_, text) =
+            run_verb(&daemon, false, async |context| super::run(&list_args(3), context).await).await;
         assert_eq!(text, "No such records.\n");
     }
 
     #[tokio::test]
-    async fn a_record_is_a_row_with_its_error() {
-        let records = [entry(1, RecordState::Failed)];
-        let daemon = Scripted::new(vec![page(&records, None)]);
-        let (_, text) = run(&daemon, false, async |context| super::run(&args(3), context).await).await;
+    async fn a_record_is_one_row_with_its_error() {
+        let records = [rejected_entry(1, RecordState::Failed)];
+        let daemon = ScriptedDaemon::new(vec![page_response(&records, None)]);
+        let (_, text) =
+            run_verb(&daemon, false, async |context| super::run(&list_args(3), context).await).await;
         let row: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(row[..7], [&records[0].id.to_string(), "FAILED", "Visits", "Acme", "1", "2.0", "KiB"]);
         assert!(text.ends_with("rejected (HTTP 422) BAD_DATE: no such day\n"), "{text}");

@@ -1,36 +1,36 @@
-//! `fieldsync manifest export`: all that the daemon knows of its records, streamed.
+//! `fieldsync manifest export`: streams everything that the daemon knows about its records.
 
 use std::path::PathBuf;
 
 use clap::Subcommand;
 
 use super::context::Context;
-use super::export::Target;
-use super::failure::Failure;
+use super::export::ExportTarget;
+use super::failure::CommandFailure;
 use crate::exit;
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Verb {
-    /// Write it as NDJSON, one record a line
-    Export(Args),
+pub(crate) enum ManifestVerb {
+    /// Write it as NDJSON, one record on each line
+    Export(ManifestArgs),
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// File to write, which must not be a symbolic link; else standard output
+pub(crate) struct ManifestArgs {
+    /// File to write, which must not be a symbolic link [default: standard output]
     file: Option<PathBuf>,
-    /// The records of other users, too, without what only they and admins see; admins get all anyway
+    /// Also export records of other users, without their keys and error messages; admins always get all
     #[arg(long)]
     all: bool,
 }
 
-pub(crate) async fn run(verb: &Verb, context: &mut Context<'_>) -> Result<u8, Failure> {
-    let Verb::Export(args) = verb;
+pub(crate) async fn run(verb: &ManifestVerb, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+    let ManifestVerb::Export(args) = verb;
     let mut body =
-        context.client.stream(if args.all { "/v1/manifest?all=true" } else { "/v1/manifest" }).await?;
-    let mut target = Target::open(args.file.as_deref(), context.out)?;
+        context.client.get_stream(if args.all { "/v1/manifest?all=true" } else { "/v1/manifest" }).await?;
+    let mut target = ExportTarget::open(args.file.as_deref(), context.out)?;
     while let Some(piece) = body.next_piece().await? {
-        target.bytes(&piece)?;
+        target.write_bytes(&piece)?;
     }
     let written = target.finish()?;
     written.report(context)?;
@@ -39,18 +39,18 @@ pub(crate) async fn run(verb: &Verb, context: &mut Context<'_>) -> Result<u8, Fa
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::run;
+    use super::super::testing::run_verb;
     use super::*;
-    use crate::client::scripted::{Scripted, stream_step};
+    use crate::client::scripted::{ScriptedDaemon, stream_step};
 
     #[tokio::test]
     async fn the_manifest_comes_through_as_it_is_and_a_cut_one_fails() {
         let pieces = ["{\"id\":1}\n{\"i", "d\":2}\n"];
-        let daemon = Scripted::new(vec![stream_step(&pieces, true), stream_step(&pieces, false)]);
-        let verb = Verb::Export(Args { file: None, all: false });
-        let (code, text) = run(&daemon, false, async |context| super::run(&verb, context).await).await;
+        let daemon = ScriptedDaemon::new(vec![stream_step(&pieces, true), stream_step(&pieces, false)]);
+        let verb = ManifestVerb::Export(ManifestArgs { file: None, all: false });
+        let (code, text) = run_verb(&daemon, false, async |context| super::run(&verb, context).await).await;
         assert_eq!((code, text.as_str()), (Ok(0), "{\"id\":1}\n{\"id\":2}\n"));
-        let (code, _) = run(&daemon, false, async |context| super::run(&verb, context).await).await;
+        let (code, _) = run_verb(&daemon, false, async |context| super::run(&verb, context).await).await;
         assert_eq!(code.unwrap_err().exit, exit::FAILED);
     }
 }

@@ -1,57 +1,61 @@
-//! The daemon's sentence and a bar of records, drawn in place on a terminal and line by line elsewhere.
+//! Shows the daemon's summary sentence and a progress bar: in place on a terminal, else line by line.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::context::{Context, Notes};
-use super::failure::Failure;
-use super::words::{plain, span};
+use super::context::{Context, NoteWriter};
+use super::failure::CommandFailure;
+use super::format::{duration, strip_controls};
 use crate::api::Status;
 
-pub(crate) struct Meter {
+pub(crate) struct StatusMeter {
     bar: Option<ProgressBar>,
-    notes: Notes,
-    said: String,
+    notes: NoteWriter,
+    last_sentence: String,
 }
 
-impl Meter {
+impl StatusMeter {
     pub(crate) fn new(context: &Context<'_>) -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stdout());
-        // Not every terminal can move its cursor.
-        let in_place = context.terminal && !context.json && !bar.is_hidden();
-        Self { bar: in_place.then_some(bar), notes: context.notes(), said: String::new() }
+        // Some terminals cannot move the cursor.
+        let in_place = context.is_terminal && !context.json && !bar.is_hidden();
+        Self { bar: in_place.then_some(bar), notes: context.note_writer(), last_sentence: String::new() }
     }
 
-    pub(crate) fn show(&mut self, context: &mut Context<'_>, status: &Status) -> Result<(), Failure> {
+    pub(crate) fn show_status(
+        &mut self,
+        context: &mut Context<'_>,
+        status: &Status,
+    ) -> Result<(), CommandFailure> {
         let sync = &status.sync;
         if let Some(bar) = &self.bar {
-            bar.set_style(style(bar_template(status)));
+            bar.set_style(bar_style(bar_template(status)));
             bar.set_length(sync.total);
             bar.set_position(sync.done);
-            bar.set_prefix(remaining(sync.eta_s));
-            bar.set_message(plain(&sync.text).into_owned());
-            // Drawing is rationed, and the last change before a quiet hour must not be the one that is left out.
+            bar.set_prefix(describe_time_left(sync.eta_s));
+            bar.set_message(strip_controls(&sync.text).into_owned());
+            // Drawing is rate limited, which must not suppress the last change.
             bar.force_draw();
-        } else if self.said != sync.text {
-            context.line_now(plain(&sync.text))?;
+        } else if self.last_sentence != sync.text {
+            context.print_line_now(strip_controls(&sync.text))?;
         }
-        self.said.clone_from(&sync.text);
+        self.last_sentence.clone_from(&sync.text);
         Ok(())
     }
 
-    /// Says something about the watching itself.
-    pub(crate) fn note(&self, text: &str) {
+    /// Prints a note without disturbing the bar.
+    pub(crate) fn print_note(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| self.notes.say(text)),
-            None => self.notes.say(text),
+            Some(bar) => bar.suspend(|| self.notes.print_note(text)),
+            None => self.notes.print_note(text),
         }
     }
 
-    /// Takes the bar away and leaves the last sentence.
-    pub(crate) fn end(&self, context: &mut Context<'_>) -> Result<(), Failure> {
+    /// Removes the bar and prints the last sentence.
+    pub(crate) fn finish(&self, context: &mut Context<'_>) -> Result<(), CommandFailure> {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
-            if !self.said.is_empty() {
-                context.line(plain(&self.said))?;
+            if !self.last_sentence.is_empty() {
+                context.print_line(strip_controls(&self.last_sentence))?;
             }
         }
         Ok(())
@@ -67,11 +71,13 @@ fn bar_template(status: &Status) -> &'static str {
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
+fn bar_style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// The daemon's own estimate: it knows of waits and batch sizes, which a mere rate does not.
-fn remaining(eta_s: Option<u64>) -> String {
-    eta_s.map_or_else(String::new, |seconds| format!(", about {} left", span(seconds.saturating_mul(1000))))
+/// The daemon's own estimate, which includes waits and batch sizes.
+fn describe_time_left(eta_s: Option<u64>) -> String {
+    eta_s.map_or_else(String::new, |seconds| {
+        format!(", about {} left", duration(seconds.saturating_mul(1000)))
+    })
 }

@@ -1,9 +1,8 @@
 //! The command line `fieldsync`: a client of the local API like any other.
 //!
-//! One file a verb; this one knows them all and nothing of what they do. A verb gets a `Context`
-//! and returns its exit code or a `Failure`, and only [`main`] prints failures and ends the program.
-//! Standard output carries the answer, as text for people or with `--json` as JSON on one line;
-//! standard error carries everything that is said about it, with `--json` as one JSON object a line.
+//! Each command has a file. It gets a `Context` and returns an exit code or a `CommandFailure`; only [`main`] prints
+//! failures and ends the program. Standard output has the result, as text or with `--json` as JSON on one line. Standard
+//! error has all other messages, with `--json` as one JSON object on each line.
 
 mod batches;
 mod completions;
@@ -16,11 +15,13 @@ mod events;
 mod export;
 mod failure;
 mod follow;
+mod format;
 mod json_text;
 mod list;
 mod manifest;
 mod manuals;
 mod meter;
+mod payload_draft;
 mod quarantine;
 mod show;
 mod status;
@@ -30,7 +31,6 @@ mod table;
 mod telemetry;
 #[cfg(test)]
 mod testing;
-mod words;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -43,19 +43,19 @@ use signal_hook::low_level::emulate_default_handler;
 
 use crate::client::Client;
 use crate::config::default_socket;
-use context::{Context, say, say_json};
-use failure::{Failure, INTERRUPTED};
+use context::{Context, print_stderr, print_stderr_json};
+use failure::{CommandFailure, INTERRUPTED};
 use json_text::EscapingWriter;
 
 const EXAMPLES: &str = "\
 Examples:
-  fieldsync status --watch             the sentence and a live bar
-  fieldsync enqueue visits.ndjson      hand records over
-  fieldsync sync --wait                send now; ends when nothing is left
-  fieldsync quarantine list            what needs review, and why
-  fieldsync demo                       see it work, without an installation";
+  fieldsync status --watch             follow the status, with a progress bar
+  fieldsync enqueue visits.ndjson      enqueue records
+  fieldsync sync --wait                send now, and wait until nothing is left
+  fieldsync quarantine list            list the records that need review, and why
+  fieldsync demo                       try it without an installation";
 
-const REVIEW: &str = "\
+const REVIEW_EXAMPLES: &str = "\
 Examples:
   fieldsync quarantine list
   fieldsync quarantine add 0191b3a0-0000-7000-8000-000000000000
@@ -75,11 +75,11 @@ Exit codes:
   7  the queue or the disk is full
   8  the input was refused, and nothing was stored
 
-With --json, standard output has one JSON document a line: the answer of the
-local API, or an event. Standard error has JSON lines, too:
-  {\"error\": {\"code\", \"message\"}}  when the exit code is not 0; with \"file\" and
+With --json, standard output has one JSON document on each line: the response of
+the local API, or an event. Standard error has JSON lines, too:
+  {\"error\": {\"code\", \"message\"}}  if the exit code is not 0; with \"file\" and
                                    \"line\" for a record that was refused
-  {\"note\": text}                   for what is said meanwhile
+  {\"note\": text}                   for all other messages
 Codes are the daemon's, or: usage, no_daemon, no_such_record, not_permitted,
 needs_review, queue_full, input_refused, not_quarantined, changed_meanwhile,
 editor_failed, connection_lost, not_the_local_api, output_failed, interrupted,
@@ -87,11 +87,11 @@ failed.
 
 Environment:
   FIELDSYNC_SOCKET  socket of the daemon, unless --socket names one
-  NO_COLOR          no colours, when it is not empty
-  VISUAL, EDITOR    what `quarantine edit` opens
-  TMPDIR            where `enqueue` keeps what a pipe brings; else /var/tmp";
+  NO_COLOR          no colours, if it is not empty
+  VISUAL, EDITOR    the editor of `quarantine edit`
+  TMPDIR            directory for the input of a pipe; else /var/tmp";
 
-/// Keeps records on this device and hands them to the server: asks and commands its daemon.
+/// Controls the fieldsync daemon, which keeps records on this device and sends them to the server.
 #[derive(Debug, Parser)]
 #[command(name = "fieldsync", version, after_help = EXAMPLES)]
 #[command(after_long_help = format!("{EXAMPLES}\n\n{REFERENCE}"))]
@@ -108,48 +108,48 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Show what the daemon does and what waits
-    Status(status::Args),
-    /// Hand over records from files or standard input
-    Enqueue(enqueue::Args),
+    /// Show what the daemon does and how many records wait
+    Status(status::StatusArgs),
+    /// Enqueue records from files or standard input
+    Enqueue(enqueue::EnqueueArgs),
     /// List records
-    List(list::Args),
-    /// Show what is known of one record
+    List(list::ListArgs),
+    /// Show one record: state, reason, history
     Show(show::Args),
-    /// Review records that the server did not take
-    #[command(subcommand, after_help = REVIEW)]
-    Quarantine(quarantine::Verb),
-    /// Try to send now
-    Sync(sync::Args),
-    /// Send nothing until `resume`; records are still accepted
+    /// Review records that the server did not accept
+    #[command(subcommand, after_help = REVIEW_EXAMPLES)]
+    Quarantine(quarantine::QuarantineVerb),
+    /// Send now
+    Sync(sync::SyncArgs),
+    /// Stop sending until `resume`; records are still accepted
     Pause,
-    /// Send again
+    /// Resume sending
     Resume,
-    /// Show how syncing went: durations, sizes, types, networks
+    /// Show measurements: durations, batch sizes, record types, networks
     Telemetry,
     /// Show recent batches
-    Batches(batches::Args),
-    /// Follow what happens, one line an event
+    Batches(batches::BatchesArgs),
+    /// Follow events, one on each line
     Events,
-    /// The manifest as a whole
+    /// Export the manifest: all records without payloads
     #[command(subcommand)]
-    Manifest(manifest::Verb),
-    /// What to do about a damaged store
+    Manifest(manifest::ManifestVerb),
+    /// Handle a damaged store
     #[command(subcommand)]
-    Store(store::Verb),
-    /// Watch gateway, daemon and 150 records in a temporary directory; needs no installation
-    Demo(demo::Args),
-    /// Find out what is wrong, and what to do about it
-    Doctor(doctor::Args),
-    /// Print completions for a shell
-    Completions(completions::Args),
+    Store(store::StoreVerb),
+    /// Run gateway, daemon and 150 records in a temporary directory; needs no installation
+    Demo(demo::DemoArgs),
+    /// Find problems of this device, and what to do about them
+    Doctor(doctor::DoctorArgs),
+    /// Print the completions for a shell
+    Completions(completions::CompletionsArgs),
     /// Write the manual pages of all programs into a directory
     #[command(hide = true)]
-    Manuals(manuals::Args),
+    Manuals(manuals::ManualsArgs),
 }
 
 impl Verb {
-    async fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+    async fn run(self, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
         match self {
             Self::Status(args) => status::run(&args, context).await,
             Self::Enqueue(args) => enqueue::run(&args, context).await,
@@ -157,8 +157,8 @@ impl Verb {
             Self::Show(args) => show::run(&args, context).await,
             Self::Quarantine(verb) => quarantine::run(&verb, context).await,
             Self::Sync(args) => sync::run(&args, context).await,
-            Self::Pause => sync::pause(context).await,
-            Self::Resume => sync::resume(context).await,
+            Self::Pause => sync::pause_syncing(context).await,
+            Self::Resume => sync::resume_syncing(context).await,
             Self::Telemetry => telemetry::run(context).await,
             Self::Batches(args) => batches::run(&args, context).await,
             Self::Events => events::run(context).await,
@@ -172,14 +172,15 @@ impl Verb {
     }
 }
 
-/// Does what the arguments of the process say.
+/// Runs the command that the arguments of the process name.
 pub fn main() -> ExitCode {
     let command = match CommandLine::try_parse() {
         Ok(command) => command,
         Err(error) if error.use_stderr() && wants_json() => {
             let message = error.to_string();
-            let failure = Failure::new(crate::exit::USAGE, message.trim_start_matches("error: ").trim_end());
-            return end(&failure, true);
+            let failure =
+                CommandFailure::new(crate::exit::USAGE, message.trim_start_matches("error: ").trim_end());
+            return print_failure(&failure, true);
         }
         Err(error) => error.exit(),
     };
@@ -196,9 +197,9 @@ pub fn main() -> ExitCode {
         client: Client::new(command.socket.clone().unwrap_or_else(default_socket)),
         named_socket: command.socket,
         json: command.json,
-        terminal,
-        width: Some(Term::stdout()).filter(|_| terminal).and_then(|term| columns(&term)),
-        colour: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        is_terminal: terminal,
+        width: Some(Term::stdout()).filter(|_| terminal).and_then(|term| terminal_width(&term)),
+        has_colour: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
         out,
     };
     let outcome = block_on(command.verb.run(&mut context));
@@ -208,42 +209,42 @@ pub fn main() -> ExitCode {
     });
     match outcome {
         Ok(code) => ExitCode::from(code),
-        Err(failure) => end(&failure, command.json),
+        Err(failure) => print_failure(&failure, command.json),
     }
 }
 
-/// A terminal that does not say how wide it is has no columns.
-fn columns(term: &Term) -> Option<usize> {
+/// `None` if the terminal does not report its width.
+fn terminal_width(term: &Term) -> Option<usize> {
     term.size_checked().map(|(_, columns)| usize::from(columns)).filter(|columns| *columns > 0)
 }
 
-/// Whether errors in the arguments are to be JSON, which only the arguments can tell.
+/// Whether errors in the arguments must be JSON. The arguments could not be parsed then.
 fn wants_json() -> bool {
     std::env::args_os().skip(1).take_while(|argument| argument != "--").any(|argument| argument == "--json")
 }
 
-fn end(failure: &Failure, json: bool) -> ExitCode {
+fn print_failure(failure: &CommandFailure, json: bool) -> ExitCode {
     if !failure.message.is_empty() {
         if json {
-            say_json(&failure.json());
+            print_stderr_json(&failure.to_json());
         } else {
-            say(&format!("fieldsync: {}", failure.message));
+            print_stderr(&format!("fieldsync: {}", failure.message));
         }
     }
     if failure.exit == INTERRUPTED {
-        // So that a script is interrupted as well.
+        // So that a calling script is interrupted, too.
         emulate_default_handler(SIGINT).ok();
     }
     ExitCode::from(failure.exit)
 }
 
-fn block_on(verb: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
+fn block_on(verb: impl Future<Output = Result<u8, CommandFailure>>) -> Result<u8, CommandFailure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::failed(format!("the system gives no event queue: {error}.")))?;
+        .map_err(|error| CommandFailure::failed(format!("the system provides no event queue: {error}.")))?;
     let outcome = runtime.block_on(verb);
-    // A name look-up that was given up cannot be cut short: nobody waits for it.
+    // A host name look-up that timed out cannot be cancelled. Do not wait for it.
     runtime.shutdown_background();
     outcome
 }
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn global_options_stand_before_and_after_the_verb() {
+    fn global_options_are_accepted_before_and_after_the_verb() {
         for line in ["fieldsync --json --socket /s status", "fieldsync status --socket /s --json"] {
             let command = CommandLine::try_parse_from(line.split(' ')).unwrap();
             assert!(command.json);
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn contradictions_are_wrong_usage() {
+    fn contradictory_arguments_are_wrong_usage() {
         for line in [
             "fieldsync",
             "fieldsync enqueue --key-field account",

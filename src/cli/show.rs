@@ -1,12 +1,12 @@
 //! `fieldsync show`: one record in plain words: what happens to it next and what a person can do, what
 //! is known of it, and every attempt to send it that is still listed. The daemon says why it waits.
 
-use super::batches::{chapter, is_attempt};
+use super::batches::{attempt_line, is_attempt};
 use super::context::Context;
-use super::failure::Failure;
+use super::failure::CommandFailure;
+use super::format::{blocked_records, count, relative, size, strip_controls, timestamp};
 use super::json_text;
 use super::table::error_text;
-use super::words::{count, held, plain, size, stamp, when};
 use crate::api::batch_reasons::short_id;
 use crate::api::{BatchReport, WaitingFor, WaitingReason};
 use crate::client::{Client, ClientError, decode_json, with_query};
@@ -33,39 +33,39 @@ pub(crate) struct Args {
     payload: bool,
 }
 
-pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Failure> {
+pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
     let wanted: &[_] = if args.payload { &["lineage", "payload"] } else { &["lineage"] };
     let answer = fetch(&context.client, args.id, wanted).await?;
     if context.json {
-        context.answer_line(&answer)?;
+        context.print_json(&answer)?;
         return Ok(exit::DONE);
     }
     let entry: ManifestEntry = decode_json(&answer)?;
-    let Besides { lineage, redacted, waiting_for } = decode_json(&answer)?;
+    let RecordExtras { lineage, redacted, waiting_for } = decode_json(&answer)?;
     let now = wall_ms();
     for line in next_step(&entry, waiting_for.as_ref(), now) {
-        context.text(line)?;
+        context.print_wrapped(line)?;
     }
-    context.line("")?;
+    context.print_line("")?;
     if redacted {
-        context.text(format!(
+        context.print_wrapped(format!(
             "It is a record of another user (uid {}): its key, its payload and the message of its last error are for \
              that user and for admins.",
             entry.submitter
         ))?;
-        context.line("")?;
+        context.print_line("")?;
     }
-    for line in describe(&entry, now).into_iter().chain(story(&entry, &lineage, now)) {
-        context.text(line)?;
+    for line in describe(&entry, now).into_iter().chain(attempt_history(&entry, &lineage, now)) {
+        context.print_wrapped(line)?;
     }
     if args.payload {
         match payload(&answer)? {
             Some(payload) => {
-                context.line("\nPayload:")?;
-                let text = json_text::pretty(&payload);
-                context.line(json_text::escape_hidden(text.trim_end()))?;
+                context.print_line("\nPayload:")?;
+                let text = json_text::indent_json(&payload);
+                context.print_line(json_text::escape_hidden(text.trim_end()))?;
             }
-            None => context.line("\nThe payload is no longer kept.")?,
+            None => context.print_line("\nThe payload is no longer kept.")?,
         }
     }
     Ok(exit::DONE)
@@ -88,14 +88,14 @@ pub(crate) fn payload(answer: &[u8]) -> Result<Option<String>, ClientError> {
     Ok(detail.payload.map(|payload| payload.get().to_owned()))
 }
 
-/// What a record's detail has besides its manifest entry and its payload.
+/// Fields of a record besides its manifest entry and its payload.
 #[derive(Deserialize)]
-struct Besides {
+struct RecordExtras {
     #[serde(default)]
     lineage: Vec<BatchReport>,
     #[serde(default)]
     redacted: bool,
-    /// Older daemons do not say it.
+    /// Older daemons do not send it.
     #[serde(default)]
     waiting_for: Option<WaitingFor>,
 }
@@ -105,41 +105,42 @@ fn describe(entry: &ManifestEntry, now: u64) -> Vec<String> {
     let mut field = |name: &str, value: String| lines.push(format!("{name:<13} {value}"));
     field("Record", entry.id.to_string());
     field("State", entry.state.name().to_owned());
-    field("Type", plain(&entry.record_type).into_owned());
+    field("Type", strip_controls(&entry.record_type).into_owned());
     if let Some(key) = &entry.key {
-        field("Key", plain(key).into_owned());
+        field("Key", strip_controls(key).into_owned());
     }
-    if let Some(holder) = entry.held_by {
-        field("Held by", holder.to_string());
+    if let Some(blocker) = entry.held_by {
+        field("Blocked by", blocker.to_string());
     }
     if entry.holds > 0 {
-        field("Holds back", format!("{} of its key", held(entry.holds)));
+        field("Blocks", format!("{} of its key", blocked_records(entry.holds)));
     }
     field("Priority", entry.priority.to_string());
     field("Arrival", format!("no. {}", entry.seq));
     field("Payload", size(entry.payload_bytes));
     field("Attempts", entry.attempts.to_string());
     field("Submitter", format!("uid {}", entry.submitter));
-    field("Enqueued", stamp(entry.created_at, now));
-    field("Last change", stamp(entry.updated_at, now));
+    field("Enqueued", timestamp(entry.created_at, now));
+    field("Last change", timestamp(entry.updated_at, now));
     if let Some(at) = entry.next_attempt_at {
-        field("Next attempt", stamp(at, now));
+        field("Next attempt", timestamp(at, now));
     }
     if let Some(batch) = entry.batch_id {
         field("Last batch", batch.to_string());
     }
     if let Some(error) = &entry.last_error {
         field("Last error", error_text(error));
-        field("", stamp(error.at, now));
+        field("", timestamp(error.at, now));
     }
     lines
 }
 
-/// How it came to be in its batch, a line an attempt.
-fn story(entry: &ManifestEntry, lineage: &[BatchReport], now: u64) -> Vec<String> {
+/// The attempts to send it, one on each line.
+fn attempt_history(entry: &ManifestEntry, lineage: &[BatchReport], now: u64) -> Vec<String> {
     let told = lineage.iter().filter(|send| is_attempt(send)).count() as u64;
     let earlier = u64::from(entry.attempts).saturating_sub(told);
-    let mut lines: Vec<String> = lineage.iter().map(|send| format!("  {}", chapter(send, now))).collect();
+    let mut lines: Vec<String> =
+        lineage.iter().map(|send| format!("  {}", attempt_line(send, now))).collect();
     let on_its_way = !matches!(entry.state, RecordState::Synced | RecordState::Quarantined);
     let unsent = entry.batch_id.filter(|id| on_its_way && lineage.iter().all(|send| send.id != *id));
     let unsent = unsent.filter(|_| !lineage.is_empty());
@@ -165,7 +166,7 @@ fn next_step(entry: &ManifestEntry, waiting: Option<&WaitingFor>, now: u64) -> V
         RecordState::Synced => "Done: the server confirmed it. Only its receipt is kept here.".to_owned(),
         RecordState::Failed => match entry.next_attempt_at {
             Some(at) if at > now => {
-                format!("Did not get through; it is safe here and tried again {}.", when(at, now))
+                format!("Did not get through; it is safe here and tried again {}.", relative(at, now))
             }
             _ => "Did not get through; it is safe here and tried again.".to_owned(),
         },
@@ -175,7 +176,7 @@ fn next_step(entry: &ManifestEntry, waiting: Option<&WaitingFor>, now: u64) -> V
     };
     let mut lines = vec![first];
     if let Some(waiting) = waiting {
-        lines.push(plain(&waiting.text).into_owned());
+        lines.push(strip_controls(&waiting.text).into_owned());
         lines.extend(remedy(waiting));
     }
     if entry.state == RecordState::Quarantined {
@@ -195,7 +196,7 @@ fn next_step(entry: &ManifestEntry, waiting: Option<&WaitingFor>, now: u64) -> V
 /// The command that ends a wait, or says more about it.
 fn remedy(waiting: &WaitingFor) -> Option<String> {
     let remedy = match waiting.reason.known()? {
-        WaitingReason::Key => return waiting.held_by.map(|holder| format!("  fieldsync show {holder}")),
+        WaitingReason::Key => return waiting.held_by.map(|blocker| format!("  fieldsync show {blocker}")),
         WaitingReason::Paused => "  fieldsync resume ends the pause.",
         WaitingReason::Backoff | WaitingReason::ServerWait | WaitingReason::Breaker => {
             "  fieldsync sync tries now."
@@ -217,11 +218,11 @@ fn remedy(waiting: &WaitingFor) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{entry, run};
+    use super::super::testing::{rejected_entry, run_verb};
     use super::*;
     use crate::api::OpenEnum;
     use crate::api::samples::sample_report;
-    use crate::client::scripted::{Scripted, answer_step};
+    use crate::client::scripted::{ScriptedDaemon, response_step};
     use crate::model::{BatchId, SizeRule};
 
     fn told(entry: &ManifestEntry, waiting: Option<&WaitingFor>) -> String {
@@ -234,7 +235,7 @@ mod tests {
 
     #[test]
     fn the_next_step_is_told_with_its_reason_and_what_can_be_done() {
-        let mut record = entry(1, RecordState::Failed);
+        let mut record = rejected_entry(1, RecordState::Failed);
         record.next_attempt_at = Some(52_000);
         let text = "The last attempt failed; the next one is at 00:00:52 UTC.";
         assert_eq!(
@@ -257,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_daemon_that_does_not_say_why_or_says_it_in_a_new_word_is_understood() {
-        let record = entry(1, RecordState::Pending);
+        let record = rejected_entry(1, RecordState::Pending);
         assert_eq!(told(&record, None), "Waits to be sent.");
         let reason = OpenEnum::Unknown("moon_phase".into());
         let text = "Waiting for the full \u{202e}moon.";
@@ -266,18 +267,18 @@ mod tests {
     }
 
     #[test]
-    fn who_holds_whom_is_told() {
-        let holder = entry(1, RecordState::Quarantined);
-        let held = ManifestEntry { held_by: Some(holder.id), ..entry(2, RecordState::Pending) };
-        let id = holder.id;
+    fn blocker_and_blocked_records_are_shown() {
+        let blocker = rejected_entry(1, RecordState::Quarantined);
+        let blocked = ManifestEntry { held_by: Some(blocker.id), ..rejected_entry(2, RecordState::Pending) };
+        let id = blocker.id;
         let behind = WaitingFor { held_by: Some(id), ..waiting(WaitingReason::Key, "Behind another.") };
-        let text = told(&held, Some(&behind));
+        let text = told(&blocked, Some(&behind));
         assert!(text.ends_with(&format!("Behind another.\n  fieldsync show {id}")), "{text}");
-        let text = describe(&held, 20_000).join("\n");
-        assert!(text.contains(&format!("Held by       {id}")), "{text}");
-        let holds = ManifestEntry { holds: 3, ..entry(1, RecordState::Quarantined) };
+        let text = describe(&blocked, 20_000).join("\n");
+        assert!(text.contains(&format!("Blocked by    {id}")), "{text}");
+        let holds = ManifestEntry { holds: 3, ..rejected_entry(1, RecordState::Quarantined) };
         let text = describe(&holds, 20_000).join("\n");
-        assert!(text.contains("Holds back    3 records of its key"), "{text}");
+        assert!(text.contains("Blocks        3 records of its key"), "{text}");
     }
 
     #[test]
@@ -291,8 +292,9 @@ mod tests {
             },
             BatchReport { id: part, records: 1, ..sample_report(SizeRule::Split, Some(fresh)) },
         ];
-        let record = ManifestEntry { batch_id: Some(next), attempts: 2, ..entry(1, RecordState::Failed) };
-        let text = story(&record, &sends, 22_000);
+        let record =
+            ManifestEntry { batch_id: Some(next), attempts: 2, ..rejected_entry(1, RecordState::Failed) };
+        let text = attempt_history(&record, &sends, 22_000);
         assert_eq!(text.len(), 4, "{text:?}");
         let at = "  1970-01-01T00:00:10.000Z (12 s ago)";
         assert!(
@@ -304,34 +306,38 @@ mod tests {
         assert!(text[2].starts_with(&split), "{text:?}");
         assert_eq!(text[3], format!("  batch {}: not sent yet", short_id(next)));
         let record = ManifestEntry { batch_id: Some(part), ..record };
-        assert_eq!(story(&record, &sends, 22_000), text[..3]);
+        assert_eq!(attempt_history(&record, &sends, 22_000), text[..3]);
         let untold = ManifestEntry { attempts: 5, ..record };
-        assert_eq!(story(&untold, &sends, 22_000)[1], "  3 earlier attempts are no longer listed.");
-        assert_eq!(story(&untold, &[], 22_000)[1], "  5 earlier attempts are no longer listed.");
-        assert_eq!(story(&ManifestEntry { attempts: 0, ..untold }, &[], 22_000), Vec::<String>::new());
+        assert_eq!(attempt_history(&untold, &sends, 22_000)[1], "  3 earlier attempts are no longer listed.");
+        assert_eq!(attempt_history(&untold, &[], 22_000)[1], "  5 earlier attempts are no longer listed.");
+        assert_eq!(
+            attempt_history(&ManifestEntry { attempts: 0, ..untold }, &[], 22_000),
+            Vec::<String>::new()
+        );
     }
 
     #[tokio::test]
     async fn what_is_not_for_this_user_is_told_in_words() {
-        let mut record = ManifestEntry { key: None, submitter: 1001, ..entry(1, RecordState::Synced) };
+        let mut record =
+            ManifestEntry { key: None, submitter: 1001, ..rejected_entry(1, RecordState::Synced) };
         record.last_error = None;
         let mut body = serde_json::to_string(&record).unwrap();
         body.insert_str(body.len() - 1, r#","redacted":true"#);
-        let daemon = Scripted::new(vec![answer_step(200, &body)]);
+        let daemon = ScriptedDaemon::new(vec![response_step(200, &body)]);
         let args = Args { id: record.id, payload: false };
-        let (_, text) = run(&daemon, false, async |context| super::run(&args, context).await).await;
+        let (_, text) = run_verb(&daemon, false, async |context| super::run(&args, context).await).await;
         assert!(text.contains("another user (uid 1001)") && text.contains("for admins"), "{text}");
     }
 
     #[tokio::test]
     async fn payloads_are_shown_as_they_were_written() {
-        let record = entry(1, RecordState::Synced);
+        let record = rejected_entry(1, RecordState::Synced);
         let mut body = serde_json::to_string(&record).unwrap();
         body.insert_str(body.len() - 1, r#","payload":{"z": 1.50,"a": 123456789012345678901}"#);
-        let daemon = Scripted::new(vec![answer_step(200, &body)]);
+        let daemon = ScriptedDaemon::new(vec![response_step(200, &body)]);
         let id = record.id;
         let args = Args { id, payload: true };
-        let (code, text) = run(&daemon, false, async |context| super::run(&args, context).await).await;
+        let (code, text) = run_verb(&daemon, false, async |context| super::run(&args, context).await).await;
         assert_eq!(code, Ok(0));
         assert!(text.ends_with("Payload:\n{\n  \"z\": 1.50,\n  \"a\": 123456789012345678901\n}\n"), "{text}");
         let asked = &daemon.into_calls()[0].head;

@@ -1,104 +1,110 @@
-//! `fieldsync status`: the sentence first, then what a person asks next.
+//! `fieldsync status`: the summary sentence first, then the details.
 
 use std::time::Duration;
 
 use super::context::Context;
-use super::failure::Failure;
-use super::follow::{Follower, Interrupt, News};
+use super::failure::CommandFailure;
+use super::follow::{EventFollower, FollowEvent, Interrupt};
+use super::format::{
+    blocked_records, count, duration, relative, size, strip_controls, timestamp, with_spaces,
+};
 use super::json_text;
-use super::meter::Meter;
+use super::meter::StatusMeter;
 use super::table::error_text;
-use super::words::{count, held, plain, size, spaced, span, stamp, when};
 use crate::api::{Caller, CallerQueue, Counts, QueueUse, Status};
-use crate::client::{Event, decode_json};
+use crate::client::{ServerSentEvent, decode_json};
 use crate::clock::wall_ms;
 use crate::exit;
 use crate::model::{DiskState, Holder};
 
-/// A person who watches decides alone when it is enough.
-const FOR_EVER: Duration = Duration::MAX;
+/// Ctrl-C ends the watch, not a time limit.
+const NO_LIMIT: Duration = Duration::MAX;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Users see what became of their own records, and what the device does; admins
-see the counts of the whole device. With --json, and with --watch, it is the
-whole status; with both, each line is.
+Users see the state of their own records, and what the device does; admins see
+the counts of the whole device. --json and --watch show the whole status; with
+both, each line is a whole status.
 
 Examples:
   fieldsync status --watch
   fieldsync status --json | jq -r .sync.text")]
-pub(crate) struct Args {
-    /// Follow it until Ctrl-C
+pub(crate) struct StatusArgs {
+    /// Follow the status until Ctrl-C
     #[arg(long)]
     watch: bool,
-    /// The counts of the whole device, not of your own records; admins see them anyway
+    /// Show the counts of the whole device instead of your own records; admins always see them
     #[arg(long)]
     all: bool,
 }
 
-pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Failure> {
+pub(crate) async fn run(args: &StatusArgs, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
     if args.watch {
-        return watch(context).await;
+        return watch_status(context).await;
     }
     let answer = context.client.get("/v1/status").await?;
-    context.present(&answer, |context, status: Status| {
-        describe(&status, args.all, wall_ms()).into_iter().try_for_each(|line| context.text(line))
+    context.print_response(&answer, |context, status: Status| {
+        describe_status(&status, args.all, wall_ms())
+            .into_iter()
+            .try_for_each(|line| context.print_wrapped(line))
     })?;
     Ok(exit::DONE)
 }
 
-async fn watch(context: &mut Context<'_>) -> Result<u8, Failure> {
+async fn watch_status(context: &mut Context<'_>) -> Result<u8, CommandFailure> {
     let client = context.client.clone();
     let mut interrupt = Interrupt::new()?;
-    let mut follower = Follower::open(&client, FOR_EVER).await?;
-    let mut meter = Meter::new(context);
+    let mut follower = EventFollower::open(&client, NO_LIMIT).await?;
+    let mut meter = StatusMeter::new(context);
     loop {
         let news = tokio::select! {
             () = interrupt.wait() => break,
             news = follower.next() => news?,
         };
         match news {
-            News::Gone => meter.note("The daemon went away; waiting for it to come back."),
-            News::Back => meter.note("The daemon is back."),
-            News::Event(event) if carries_status(&event) => {
+            FollowEvent::Disconnected => {
+                meter.print_note("The connection to the daemon was lost; waiting for it to come back.");
+            }
+            FollowEvent::Reconnected => meter.print_note("The daemon is back."),
+            FollowEvent::Event(event) if has_status(&event) => {
                 if context.json {
-                    context.line_now(json_text::compact(&event.data))?;
+                    context.print_line_now(json_text::compact_json(&event.data))?;
                 } else {
-                    meter.show(context, &decode_json(event.data.as_bytes())?)?;
+                    meter.show_status(context, &decode_json(event.data.as_bytes())?)?;
                 }
             }
-            News::Event(_) => {}
+            FollowEvent::Event(_) => {}
         }
     }
-    meter.end(context)?;
+    meter.finish(context)?;
     Ok(exit::DONE)
 }
 
-pub(crate) fn carries_status(event: &Event) -> bool {
+pub(crate) fn has_status(event: &ServerSentEvent) -> bool {
     matches!(event.name.as_str(), "status" | "progress")
 }
 
-/// With the counts of the whole device, for admins and where all is wanted; else with those of the caller's records.
-fn describe(status: &Status, all: bool, now: u64) -> Vec<String> {
+/// With the counts of the whole device for admins and with `all`, else with those of the caller's records.
+fn describe_status(status: &Status, all: bool, now: u64) -> Vec<String> {
     let own = status.caller.filter(|caller| !all && !caller.admin).and_then(own_records);
-    let device = plain(&status.sync.text).into_owned();
+    let device = strip_controls(&status.sync.text).into_owned();
     let mut lines = match &own {
         Some((counts, _)) => vec![own_sentence(counts), format!("The device: {device}"), String::new()],
         None => vec![device, String::new()],
     };
     let mut field = |name: &str, value: String| lines.push(format!("{name:<13} {value}"));
     if let Some((records, queue)) = &own {
-        field("Your records", counts(records));
+        field("Your records", describe_counts(records));
         field("Your queue", format!("{} of {}", size(queue.bytes), size(queue.max_bytes)));
     } else {
-        field("Records", counts(&status.records));
-        field("Queue", queue(status, now));
+        field("Records", describe_counts(&status.records));
+        field("Queue", describe_queue(status, now));
     }
-    if let Some(disk) = disk(&status.queue) {
+    if let Some(disk) = describe_disk(&status.queue) {
         field("Disk", disk);
     }
-    for holder in &status.queue.holding {
-        field("Holding", holding(holder));
+    for blocker in &status.queue.holding {
+        field("Blocking", describe_blocker(blocker));
     }
     if let Some(batch) = &status.sync.batch {
         field(
@@ -113,33 +119,36 @@ fn describe(status: &Status, all: bool, now: u64) -> Vec<String> {
     }
     let batching = &status.batching;
     let next = count(batching.size as u64, "record");
-    field("Next batch", format!("{next} ({})", plain(&batching.why())));
+    field("Next batch", format!("{next} ({})", strip_controls(&batching.why())));
     if let Some(each) = batching.ms_per_record {
-        let budget = span(batching.time_budget_ms);
-        field("Pace", format!("{} a record; a batch is meant to take {budget} at most", span_exact(each)));
+        let budget = duration(batching.time_budget_ms);
+        field(
+            "Pace",
+            format!("{} for each record; a batch should take {budget} at most", exact_duration(each)),
+        );
     }
-    field("Breaker", breaker(status, now));
-    field("Connectivity", connectivity(status, now));
+    field("Breaker", describe_breaker(status, now));
+    field("Connectivity", describe_connectivity(status, now));
     if let Some(seconds) = status.sync.eta_s {
-        field("Time left", format!("about {}", span(seconds.saturating_mul(1000))));
+        field("Time left", format!("about {}", duration(seconds.saturating_mul(1000))));
     }
     if let Some(at) = status.sync.last_success_at {
-        field("Last success", stamp(at, now));
+        field("Last success", timestamp(at, now));
     }
     if let Some(error) = &status.sync.last_error {
         field("Last error", error_text(error));
-        field("", stamp(error.at, now));
+        field("", timestamp(error.at, now));
     }
-    let daemon = format!("{}, started {}", plain(&status.version), when(status.started_at, now));
+    let daemon = format!("{}, started {}", strip_controls(&status.version), relative(status.started_at, now));
     field("Daemon", daemon);
     field("Device", status.device_id.to_string());
     for alert in &status.alerts {
         lines.push(String::new());
         lines.push(format!(
             "ALERT {}: {} (since {})",
-            plain(&alert.alert.to_string()),
-            plain(&alert.message),
-            when(alert.since, now)
+            strip_controls(&alert.alert.to_string()),
+            strip_controls(&alert.message),
+            relative(alert.since, now)
         ));
     }
     let to_review = own.map_or(status.records, |(records, _)| records).quarantined;
@@ -154,7 +163,7 @@ fn own_records(caller: Caller) -> Option<(Counts, CallerQueue)> {
     caller.records.zip(caller.queue)
 }
 
-/// What became of the caller's own records.
+/// Summarizes the caller's own records.
 fn own_sentence(records: &Counts) -> String {
     let to_go = records.pending + records.syncing + records.failed;
     let review = match records.quarantined {
@@ -163,7 +172,7 @@ fn own_sentence(records: &Counts) -> String {
         many => format!("{many} need review"),
     };
     match (to_go, records.quarantined, records.synced) {
-        (0, 0, 0) => "Nothing of yours is kept here".to_owned(),
+        (0, 0, 0) => "You have no records here".to_owned(),
         (0, 0, 1) => "Your record is synced".to_owned(),
         (0, 0, synced) => format!("All {synced} of your records are synced"),
         (0, ..) => format!("Of your records, {review}; none wait to be sent"),
@@ -174,84 +183,85 @@ fn own_sentence(records: &Counts) -> String {
     }
 }
 
-fn counts(records: &Counts) -> String {
+fn describe_counts(records: &Counts) -> String {
     format!(
         "{} pending, {} syncing, {} failed, {} synced, {} quarantined",
         records.pending, records.syncing, records.failed, records.synced, records.quarantined
     )
 }
 
-fn queue(status: &Status, now: u64) -> String {
+fn describe_queue(status: &Status, now: u64) -> String {
     let queue = &status.queue;
     let waits = queue.oldest_pending_at.map_or_else(String::new, |at| {
-        let waits = span(now.saturating_sub(at));
+        let waits = duration(now.saturating_sub(at));
         format!("; the oldest record has waited {waits}")
     });
     format!("{} of {}{waits}", size(queue.bytes), size(queue.max_bytes))
 }
 
-/// Only when it is not well.
-fn disk(queue: &QueueUse) -> Option<String> {
+/// Only if the disk has a problem.
+fn describe_disk(queue: &QueueUse) -> Option<String> {
     let free = queue.disk_free_bytes.map_or_else(String::new, |free| format!(", {} free", size(free)));
     match queue.disk {
         DiskState::Ok => None,
-        DiskState::Full => Some(format!("full: no new records are taken{free}")),
-        DiskState::Failing => Some("gives errors: no records are taken and none are sent".to_owned()),
+        DiskState::Full => Some(format!("full: no new records are accepted{free}")),
+        DiskState::Failing => Some("reports errors: no records are accepted or sent".to_owned()),
     }
 }
 
-fn holding(holder: &Holder) -> String {
-    let Holder { id, key, state, holds, submitter } = holder;
+fn describe_blocker(blocker: &Holder) -> String {
+    let Holder { id, key, state, holds, submitter } = blocker;
     let of = match key {
-        Some(key) => format!("key {}", plain(key)),
-        None => format!("its key, which is for user {submitter}"),
+        Some(key) => format!("key {}", strip_controls(key)),
+        None => format!("its key, which only user {submitter} may see"),
     };
-    format!("{id} ({}) holds back {} of {of}", state.name(), held(*holds))
+    format!("{id} ({}) blocks {} of {of}", state.name(), blocked_records(*holds))
 }
 
-/// Rates want their milliseconds below ten seconds.
-fn span_exact(ms: u64) -> String {
-    if ms < 10_000 { format!("{ms} ms") } else { span(ms) }
+/// Below ten seconds in milliseconds, for rates.
+fn exact_duration(ms: u64) -> String {
+    if ms < 10_000 { format!("{ms} ms") } else { duration(ms) }
 }
 
-fn breaker(status: &Status, now: u64) -> String {
+fn describe_breaker(status: &Status, now: u64) -> String {
     let breaker = &status.breaker;
     let failures = match breaker.consecutive_failures {
         0 => String::new(),
         failures => format!(", {} in a row", count(u64::from(failures), "failure")),
     };
-    let retry = breaker.retry_at.map_or_else(String::new, |at| format!(", next request {}", when(at, now)));
-    format!("{}{failures}{retry}", spaced(&breaker.mode))
+    let retry =
+        breaker.retry_at.map_or_else(String::new, |at| format!(", next request {}", relative(at, now)));
+    format!("{}{failures}{retry}", with_spaces(&breaker.mode))
 }
 
-fn connectivity(status: &Status, now: u64) -> String {
+fn describe_connectivity(status: &Status, now: u64) -> String {
     let link = &status.connectivity;
     let metered = if link.metered { ", metered" } else { "" };
-    let since = span(now.saturating_sub(link.since));
-    format!("{} for {since}{metered}", spaced(&link.state.to_string()))
+    let since = duration(now.saturating_sub(link.since));
+    format!("{} for {since}{metered}", with_spaces(&link.state.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{run, status};
+    use super::super::testing::{run_verb, sample_status};
     use super::*;
     use crate::api::{Alert, Phase};
-    use crate::client::scripted::{Scripted, answer_step};
+    use crate::client::scripted::{ScriptedDaemon, response_step};
     use crate::model::{RecordId, RecordState};
 
-    fn syncing() -> Status {
+    fn syncing_status() -> Status {
         let records = Counts { pending: 105, synced: 45, quarantined: 2, ..Counts::default() };
-        status(Phase::Syncing, "Syncing 45 of 150 records (2 need review)", records)
+        sample_status(Phase::Syncing, "Syncing 45 of 150 records (2 need review)", records)
     }
 
     #[test]
     fn the_sentence_comes_first() {
-        let text = describe(&syncing(), false, 202_000).join("\n");
+        let text = describe_status(&syncing_status(), false, 202_000).join("\n");
         let expected = "Syncing 45 of 150 records (2 need review)\n\n\
              Records       105 pending, 0 syncing, 0 failed, 45 synced, 2 quarantined\n\
              Queue         176.9 KiB of 2.0 GiB; the oldest record has waited 3 min 12 s\n\
              Next batch    23 records (learned: 27.0 s expected, 33.0 s at most; the server's limit is 1 min)\n\
-             Pace          1166 ms a record; a batch is meant to take 45 s at most\n\
+             Pace          1166 ms for each record; a batch should take 45 s at most\n\
              Breaker       normal\n\
              Connectivity  online for 3 min 12 s\n\
              Time left     about 31 s\n\
@@ -273,27 +283,27 @@ mod tests {
             max_disk_bytes: 0,
         };
         let caller = Caller { uid: 1000, admin: false, records: Some(records), queue: Some(queue) };
-        let status = Status { caller: Some(caller), ..syncing() };
-        let text = describe(&status, false, 202_000).join("\n");
+        let status = Status { caller: Some(caller), ..syncing_status() };
+        let text = describe_status(&status, false, 202_000).join("\n");
         let expected = "3 of your records wait to be sent (1 needs review)\n\
              The device: Syncing 45 of 150 records (2 need review)\n\n\
              Your records  0 pending, 0 syncing, 3 failed, 0 synced, 1 quarantined\n\
              Your queue    2.0 KiB of 4.0 KiB\n";
         assert!(text.starts_with(expected), "{text}");
         assert!(text.ends_with("1 record to review: fieldsync quarantine list"), "{text}");
-        let device = describe(&syncing(), false, 202_000);
-        assert_eq!(describe(&status, true, 202_000), device);
+        let device = describe_status(&syncing_status(), false, 202_000);
+        assert_eq!(describe_status(&status, true, 202_000), device);
         let uncounted = Caller { records: None, queue: None, ..caller };
         for caller in [Caller { admin: true, ..caller }, uncounted] {
-            let status = Status { caller: Some(caller), ..syncing() };
-            assert_eq!(describe(&status, false, 202_000), device);
+            let status = Status { caller: Some(caller), ..syncing_status() };
+            assert_eq!(describe_status(&status, false, 202_000), device);
         }
     }
 
     #[test]
-    fn a_sentence_says_what_became_of_the_users_own_records() {
+    fn a_sentence_summarizes_the_users_own_records() {
         for (to_go, quarantined, synced, expected) in [
-            (0, 0, 0, "Nothing of yours is kept here"),
+            (0, 0, 0, "You have no records here"),
             (0, 0, 1, "Your record is synced"),
             (0, 0, 40, "All 40 of your records are synced"),
             (0, 1, 40, "Of your records, 1 needs review; none wait to be sent"),
@@ -306,9 +316,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_has_lines_of_its_own() {
-        let mut status = syncing();
-        assert_eq!(disk(&status.queue), None);
+    fn problems_have_lines_of_their_own() {
+        let mut status = syncing_status();
+        assert_eq!(describe_disk(&status.queue), None);
         status.queue.disk = DiskState::Full;
         status.queue.disk_free_bytes = Some(2048);
         let id = RecordId::new();
@@ -318,10 +328,10 @@ mod tests {
         let message = "the disk is full: no new records are taken".to_owned();
         status.alerts =
             vec![Alert { alert: crate::api::AlertName::DiskFull.into(), message, since: 190_000 }];
-        let text = describe(&status, false, 202_000).join("\n");
+        let text = describe_status(&status, false, 202_000).join("\n");
         for part in [
-            "\nDisk          full: no new records are taken, 2.0 KiB free\n",
-            &format!("\nHolding       {id} (QUARANTINED) holds back at least 1000 records of key Acme\n"),
+            "\nDisk          full: no new records are accepted, 2.0 KiB free\n",
+            &format!("\nBlocking      {id} (QUARANTINED) blocks at least 1000 records of key Acme\n"),
             "\nALERT disk_full: the disk is full: no new records are taken (since 12 s ago)\n",
         ] {
             assert!(text.contains(part), "{text}");
@@ -330,11 +340,14 @@ mod tests {
 
     #[tokio::test]
     async fn json_is_the_daemons_own_on_one_line() {
-        let daemon =
-            Scripted::new(vec![answer_step(200, "{\n \"sync\": {\"text\": \"a b\"},\n \"new\": 1\n}\n")]);
-        let (code, text) =
-            run(&daemon, true, async |context| super::run(&Args { watch: false, all: false }, context).await)
-                .await;
+        let daemon = ScriptedDaemon::new(vec![response_step(
+            200,
+            "{\n \"sync\": {\"text\": \"a b\"},\n \"new\": 1\n}\n",
+        )]);
+        let (code, text) = run_verb(&daemon, true, async |context| {
+            super::run(&StatusArgs { watch: false, all: false }, context).await
+        })
+        .await;
         assert_eq!(code, Ok(0));
         assert_eq!(text, "{\"sync\":{\"text\":\"a b\"},\"new\":1}\n");
     }

@@ -1,4 +1,4 @@
-//! `fieldsync store`: what a person does about a damaged store.
+//! `fieldsync store`: handles a damaged store.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -10,9 +10,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::context::Context;
-use super::failure::Failure;
+use super::failure::CommandFailure;
+use super::format::{count, strip_controls, timestamp};
 use super::json_text::EscapingWriter;
-use super::words::{count, plain, stamp};
 use crate::api::{AcknowledgeAlert, Acknowledged};
 use crate::clock::wall_ms;
 use crate::exit;
@@ -20,10 +20,10 @@ use crate::model::RecordId;
 use crate::store::{Salvage, is_panic_expected};
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Verb {
-    /// Take note of damage that the daemon found and met: its alert goes
+pub(crate) enum StoreVerb {
+    /// Acknowledge damage that the daemon found and repaired: clears its alert
     Acknowledge,
-    /// Read every record that reads out of a damaged file, as NDJSON for `enqueue`; the file is not changed
+    /// Extract all readable records of a damaged file as NDJSON for `enqueue`; the file is not changed
     Salvage(SalvageArgs),
 }
 
@@ -31,43 +31,43 @@ pub(crate) enum Verb {
 pub(crate) struct SalvageArgs {
     /// The damaged file, for example queue.redb.damaged-20260301T081530Z in the state directory
     file: PathBuf,
-    /// File to write, which must not be there; else standard output
+    /// File to write, which must not exist [default: standard output]
     #[arg(long, value_name = "OUT")]
     output: Option<PathBuf>,
 }
 
-pub(crate) async fn run(verb: &Verb, context: &mut Context<'_>) -> Result<u8, Failure> {
+pub(crate) async fn run(verb: &StoreVerb, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
     match verb {
-        Verb::Acknowledge => acknowledge(context).await,
-        Verb::Salvage(args) => salvage(args, context),
+        StoreVerb::Acknowledge => acknowledge_damage(context).await,
+        StoreVerb::Salvage(args) => salvage_file(args, context),
     }
 }
 
-async fn acknowledge(context: &mut Context<'_>) -> Result<u8, Failure> {
+async fn acknowledge_damage(context: &mut Context<'_>) -> Result<u8, CommandFailure> {
     let alert = AcknowledgeAlert { alert: "store_damaged".to_owned() };
     let answer = context.post_json("/v1/alerts/acknowledge", &alert).await?;
-    context.present(&answer, |context, Acknowledged { acknowledged }| {
+    context.print_response(&answer, |context, Acknowledged { acknowledged }| {
         if acknowledged.is_empty() {
-            return context.line("No damage waits to be acknowledged.");
+            return context.print_line("No damage waits to be acknowledged.");
         }
         let now = wall_ms();
         acknowledged.iter().try_for_each(|damage| {
-            context.line(format!(
-                "Acknowledged: damage found {}: {}. {} salvaged, {} known to be lost. The damaged file stays: {}",
-                stamp(damage.found_at, now),
-                plain(&damage.reason),
+            context.print_line(format!(
+                "Acknowledged: damage found {}: {}. {} salvaged, {} known to be lost. The damaged file is kept: {}",
+                timestamp(damage.found_at, now),
+                strip_controls(&damage.reason),
                 count(damage.salvaged, "record"),
                 damage.lost,
-                plain(&damage.kept_as)
+                strip_controls(&damage.kept_as)
             ))
         })
     })?;
     Ok(exit::DONE)
 }
 
-/// A record as `enqueue` takes it.
+/// A record in the format of `enqueue`.
 #[derive(Serialize)]
-struct Line<'a> {
+struct SalvagedRecordLine<'a> {
     id: RecordId,
     #[serde(rename = "type")]
     record_type: &'a str,
@@ -77,10 +77,10 @@ struct Line<'a> {
     payload: &'a RawValue,
 }
 
-fn salvage(args: &SalvageArgs, context: &mut Context<'_>) -> Result<u8, Failure> {
+fn salvage_file(args: &SalvageArgs, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        // The library that reads the tables panics over damaged ones, which is expected here.
+        // The library may panic when it reads damaged tables, which is expected here.
         if !is_panic_expected() {
             report(panic);
         }
@@ -90,52 +90,62 @@ fn salvage(args: &SalvageArgs, context: &mut Context<'_>) -> Result<u8, Failure>
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     });
-    let mut file = output.map(|path| create(path).map(|file| (file, path))).transpose()?;
+    let mut file = output.map(|path| create_output(path).map(|file| (file, path))).transpose()?;
     let salvaged = Salvage::read_file(&args.file, &scratch)
-        .map_err(|error| Failure::failed(format!("{error}. Nothing was changed.")))
+        .map_err(|error| CommandFailure::failed(format!("{error}. Nothing was changed.")))
         .and_then(|salvage| {
             match &mut file {
-                Some((file, path)) => write(&salvage, file, |error| cannot_write(path, &error))?,
-                None if context.terminal => {
-                    write(&salvage, &mut EscapingWriter::new(&mut *context.out), Failure::from)?;
+                Some((file, path)) => write_records(&salvage, file, |error| write_failure(path, &error))?,
+                None if context.is_terminal => {
+                    write_records(
+                        &salvage,
+                        &mut EscapingWriter::new(&mut *context.out),
+                        CommandFailure::from,
+                    )?;
                 }
-                None => write(&salvage, context.out, Failure::from)?,
+                None => write_records(&salvage, context.out, CommandFailure::from)?,
             }
             Ok(salvage)
         });
     let salvage = salvaged.inspect_err(|_| {
         if let Some(path) = output {
-            // Half of the records in a file would look like all of them.
+            // A file with only some of the records would look complete.
             fs::remove_file(path).ok();
         }
     })?;
     let salvaged = count(salvage.salvaged, "record");
-    context.note(&format!("{salvaged} salvaged, {} known to be lost", salvage.lost));
+    context.print_note(&format!("{salvaged} salvaged, {} known to be lost", salvage.lost));
     Ok(exit::DONE)
 }
 
-fn create(path: &Path) -> Result<BufWriter<fs::File>, Failure> {
+fn create_output(path: &Path) -> Result<BufWriter<fs::File>, CommandFailure> {
     let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    Ok(BufWriter::new(created.map_err(|error| cannot_write(path, &error))?))
+    Ok(BufWriter::new(created.map_err(|error| write_failure(path, &error))?))
 }
 
-fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    Failure::failed(format!("cannot write {}: {error}. The damaged file is untouched.", path.display()))
+fn write_failure(path: &Path, error: &io::Error) -> CommandFailure {
+    CommandFailure::failed(format!(
+        "cannot write {}: {error}. The damaged file is untouched.",
+        path.display()
+    ))
 }
 
-fn write(
+fn write_records(
     salvage: &Salvage,
     out: &mut dyn Write,
-    failed: impl Fn(io::Error) -> Failure,
-) -> Result<(), Failure> {
-    let read_back =
-        |error| Failure::failed(format!("what was found cannot be read back: {error}. Nothing was changed."));
+    failed: impl Fn(io::Error) -> CommandFailure,
+) -> Result<(), CommandFailure> {
+    let read_back = |error| {
+        CommandFailure::failed(format!(
+            "the salvaged records cannot be read back: {error}. Nothing was changed."
+        ))
+    };
     for record in salvage.list_records().map_err(|error| read_back(error.to_string()))? {
         let record = record.map_err(|error| read_back(error.to_string()))?;
-        // Between the parts of a payload a line may end; inside of its texts it cannot.
+        // Line ends may stand between the tokens of a payload, but not within its strings.
         let payload = record.payload.replace(['\n', '\r'], " ");
         let payload = RawValue::from_string(payload).map_err(|error| read_back(error.to_string()))?;
-        let line = Line {
+        let line = SalvagedRecordLine {
             id: record.id,
             record_type: &record.record_type,
             key: record.key.as_deref(),
@@ -150,24 +160,29 @@ fn write(
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::run;
+    use super::super::testing::run_verb;
     use super::*;
-    use crate::client::scripted::{Scripted, answer_step};
+    use crate::client::scripted::{ScriptedDaemon, response_step};
 
     #[tokio::test]
-    async fn what_was_acknowledged_is_told() {
+    async fn acknowledged_damage_is_reported() {
         let damage = "{\"acknowledged\":[{\"found_at\":\"2026-11-22T20:41:16.000Z\",\"kept_as\":\"/s/queue.redb.damaged-1\",\
                       \"reason\":\"it is too short\",\"salvaged\":412,\"lost\":3}]}";
-        let daemon = Scripted::new(vec![answer_step(200, damage), answer_step(200, "{\"acknowledged\":[]}")]);
+        let daemon = ScriptedDaemon::new(vec![
+            response_step(200, damage),
+            response_step(200, "{\"acknowledged\":[]}"),
+        ]);
         let (code, text) =
-            run(&daemon, false, async |context| super::run(&Verb::Acknowledge, context).await).await;
+            run_verb(&daemon, false, async |context| super::run(&StoreVerb::Acknowledge, context).await)
+                .await;
         assert_eq!(code, Ok(0));
         for part in ["it is too short", "412 records salvaged, 3 known to be lost", "/s/queue.redb.damaged-1"]
         {
             assert!(text.contains(part), "{text}");
         }
         let (_, text) =
-            run(&daemon, false, async |context| super::run(&Verb::Acknowledge, context).await).await;
+            run_verb(&daemon, false, async |context| super::run(&StoreVerb::Acknowledge, context).await)
+                .await;
         assert_eq!(text, "No damage waits to be acknowledged.\n");
         assert_eq!(daemon.into_calls()[0].body, "{\"alert\":\"store_damaged\"}".as_bytes());
     }

@@ -1,90 +1,96 @@
-//! `fieldsync telemetry`: a small table for each of the four questions, and the days.
+//! `fieldsync telemetry`: a small table for each of four questions, and one for the days.
 
 use super::context::Context;
-use super::failure::Failure;
-use super::table::{Cell, Column, Table, name, whole};
-use super::words::{count, mean_ms, plain, share, size, spaced, span};
+use super::failure::CommandFailure;
+use super::format::{count, duration, mean_ms, percent, size, strip_controls, with_spaces};
+use super::table::{Cell, Column, TextTable, name_column, whole_column};
 use crate::api::{FailureReport, PerRecord, TelemetryReport};
 use crate::exit;
 
-pub(crate) async fn run(context: &mut Context<'_>) -> Result<u8, Failure> {
+pub(crate) async fn run(context: &mut Context<'_>) -> Result<u8, CommandFailure> {
     let answer = context.client.get("/v1/telemetry").await?;
-    context.present(&answer, |context, report: TelemetryReport| view(context, &report))?;
+    context.print_response(&answer, |context, report: TelemetryReport| print_report(context, &report))?;
     Ok(exit::DONE)
 }
 
-fn view(context: &mut Context<'_>, report: &TelemetryReport) -> Result<(), Failure> {
-    let window = span(report.window_s.saturating_mul(1000));
-    context.text(format!("How long does a record take? (last {window})\n"))?;
-    let durations = per_record(&report.per_record);
-    question(context, &["RECORDS", "MEAN", "MEDIAN", "95 % WITHIN"].map(whole), [durations])?;
+fn print_report(context: &mut Context<'_>, report: &TelemetryReport) -> Result<(), CommandFailure> {
+    let window = duration(report.window_s.saturating_mul(1000));
+    context.print_wrapped(format!("How long does a record take? (last {window})\n"))?;
+    let durations = format_times(&report.per_record);
+    print_table(context, &["RECORDS", "MEAN", "MEDIAN", "95 % WITHIN"].map(whole_column), [durations])?;
 
-    context.text("\nWhich batch sizes get through?\n")?;
+    context.print_wrapped("\nWhich batch sizes get through?\n")?;
     let sizes = report.by_batch_size.iter().map(|bucket| {
         [
-            plain(&bucket.size).into_owned(),
+            strip_controls(&bucket.size).into_owned(),
             bucket.batches.to_string(),
             bucket.succeeded.to_string(),
-            share(bucket.succeeded, bucket.batches),
+            percent(bucket.succeeded, bucket.batches),
         ]
     });
-    question(context, &["BATCH SIZE", "SENT", "ANSWERED", "SUCCESS"].map(whole), sizes)?;
+    print_table(context, &["BATCH SIZE", "SENT", "ANSWERED", "SUCCESS"].map(whole_column), sizes)?;
 
-    context.text("\nWhich types cause delays?\n")?;
+    context.print_wrapped("\nWhich types cause delays?\n")?;
     let types = report.by_type.iter().map(|kind| {
         [
-            plain(&kind.record_type).into_owned(),
+            strip_controls(&kind.record_type).into_owned(),
             kind.records.to_string(),
             mean_ms(kind.ms_per_record),
             kind.failures.to_string(),
             kind.quarantined.to_string(),
         ]
     });
-    let columns =
-        [name("TYPE"), whole("SYNCED"), whole("PER RECORD"), whole("FAILURES"), whole("QUARANTINED")];
-    question(context, &columns, types)?;
+    let columns = [
+        name_column("TYPE"),
+        whole_column("SYNCED"),
+        whole_column("PER RECORD"),
+        whole_column("FAILURES"),
+        whole_column("QUARANTINED"),
+    ];
+    print_table(context, &columns, types)?;
 
-    context.text("\nWhat was the network like when it failed?\n")?;
-    let columns = ["FAILURE", "COUNT", "INTERFACE", "CONNECT", "ROUND TRIP", "UPLOAD", "SIGNAL"].map(whole);
-    question(context, &columns, report.failures.iter().map(failure))?;
-
-    context.text("\nDay by day (UTC)\n")?;
+    context.print_wrapped("\nWhat was the network like when it failed?\n")?;
     let columns =
-        ["DAY", "RECORDS", "MEAN", "MEDIAN", "95 % WITHIN", "BATCHES", "SUCCESS", "QUARANTINED"].map(whole);
+        ["FAILURE", "COUNT", "INTERFACE", "CONNECT", "ROUND TRIP", "UPLOAD", "SIGNAL"].map(whole_column);
+    print_table(context, &columns, report.failures.iter().map(format_failure))?;
+
+    context.print_wrapped("\nDay by day (UTC)\n")?;
+    let columns = ["DAY", "RECORDS", "MEAN", "MEDIAN", "95 % WITHIN", "BATCHES", "SUCCESS", "QUARANTINED"]
+        .map(whole_column);
     let days = report.days.iter().map(|day| {
-        let [records, mean, median, most] = per_record(&day.per_record);
+        let [records, mean, median, most] = format_times(&day.per_record);
         [
-            plain(&day.day).into_owned(),
+            strip_controls(&day.day).into_owned(),
             records,
             mean,
             median,
             most,
             day.batches.to_string(),
-            share(day.succeeded, day.batches),
+            percent(day.succeeded, day.batches),
             day.quarantined.to_string(),
         ]
     });
-    question(context, &columns, days)
+    print_table(context, &columns, days)
 }
 
-fn question<const N: usize>(
+fn print_table<const N: usize>(
     context: &mut Context<'_>,
     columns: &[Column],
     rows: impl IntoIterator<Item = [String; N]>,
-) -> Result<(), Failure> {
-    let mut table = Table::new(columns);
+) -> Result<(), CommandFailure> {
+    let mut table = TextTable::new(columns);
     for row in rows {
-        table.row(row.map(Cell::from));
+        table.push_row(row.map(Cell::from));
     }
     if table.is_empty() {
-        return context.line("Nothing to tell.");
+        return context.print_line("No data.");
     }
     table.print(context)
 }
 
-fn per_record(times: &PerRecord) -> [String; 4] {
+fn format_times(times: &PerRecord) -> [String; 4] {
     if times.records == 0 {
-        return ["0".to_owned(), dash(), dash(), dash()];
+        return ["0".to_owned(), no_value(), no_value(), no_value()];
     }
     [
         times.records.to_string(),
@@ -94,19 +100,19 @@ fn per_record(times: &PerRecord) -> [String; 4] {
     ]
 }
 
-fn failure(report: &FailureReport) -> [String; 7] {
+fn format_failure(report: &FailureReport) -> [String; 7] {
     [
-        spaced(&report.class),
+        with_spaces(&report.class),
         count(report.count, "time"),
-        report.interface.as_deref().map_or_else(dash, |kind| plain(kind).into_owned()),
-        report.connect_ms.map_or_else(dash, mean_ms),
-        report.round_trip_ms.map_or_else(dash, mean_ms),
-        report.bytes_per_s.map_or_else(dash, rate),
-        report.signal_dbm.map_or_else(dash, |dbm| format!("{dbm:.0} dBm")),
+        report.interface.as_deref().map_or_else(no_value, |kind| strip_controls(kind).into_owned()),
+        report.connect_ms.map_or_else(no_value, mean_ms),
+        report.round_trip_ms.map_or_else(no_value, mean_ms),
+        report.bytes_per_s.map_or_else(no_value, format_rate),
+        report.signal_dbm.map_or_else(no_value, |dbm| format!("{dbm:.0} dBm")),
     ]
 }
 
-fn dash() -> String {
+fn no_value() -> String {
     "–".to_owned()
 }
 
@@ -115,14 +121,14 @@ fn dash() -> String {
     clippy::cast_sign_loss,
     reason = "a rate is positive, and saturates"
 )]
-fn rate(bytes_per_s: f64) -> String {
+fn format_rate(bytes_per_s: f64) -> String {
     format!("{}/s", size(bytes_per_s as u64))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::run;
-    use crate::client::scripted::{Scripted, answer_step};
+    use super::super::testing::run_verb;
+    use crate::client::scripted::{ScriptedDaemon, response_step};
 
     #[tokio::test]
     async fn every_question_has_its_table() {
@@ -133,8 +139,8 @@ mod tests {
             "failures":[{"class":"timeout","count":1,"interface":null,"connect_ms":80.2,"round_trip_ms":null,
                          "bytes_per_s":2048.0,"signal_dbm":null}],
             "days":[]}"#;
-        let daemon = Scripted::new(vec![answer_step(200, report)]);
-        let (code, text) = run(&daemon, false, async |context| super::run(context).await).await;
+        let daemon = ScriptedDaemon::new(vec![response_step(200, report)]);
+        let (code, text) = run_verb(&daemon, false, async |context| super::run(context).await).await;
         assert_eq!(code, Ok(0));
         let rows: Vec<String> =
             text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
@@ -144,7 +150,7 @@ mod tests {
             "11–25 4 3 75 %",
             "Visits 4 1200 ms 1 0",
             "timeout 1 time – 80 ms – 2.0 KiB/s –",
-            "Nothing to tell.",
+            "No data.",
         ] {
             assert!(rows.iter().any(|line| line == row), "{row}\n{text}");
         }

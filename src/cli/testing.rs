@@ -1,26 +1,26 @@
-//! What tests of verbs share: a context over a scripted daemon, and specimens of its answers.
+//! Shared by the tests of commands: a context with a scripted daemon, and samples of its responses.
 
 use super::context::Context;
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use crate::api::{Batching, BreakerStatus, Connectivity, Counts, Phase, QueueUse, Status, Sync};
 use crate::client::Client;
-use crate::client::scripted::Scripted;
+use crate::client::scripted::ScriptedDaemon;
 use crate::model::{DeviceId, LastError, ManifestEntry, RecordId, RecordState};
 
-/// Runs a verb, and returns its outcome with what it wrote.
-pub(crate) async fn run(
-    daemon: &Scripted,
+/// Runs a command, and returns its result and its output.
+pub(crate) async fn run_verb(
+    daemon: &ScriptedDaemon,
     json: bool,
-    verb: impl AsyncFnOnce(&mut Context<'_>) -> Result<u8, Failure>,
-) -> (Result<u8, Failure>, String) {
+    verb: impl AsyncFnOnce(&mut Context<'_>) -> Result<u8, CommandFailure>,
+) -> (Result<u8, CommandFailure>, String) {
     let mut out = Vec::new();
     let outcome = verb(&mut Context {
         client: Client::new(daemon.socket()),
         named_socket: Some(daemon.socket()),
         json,
-        terminal: false,
+        is_terminal: false,
         width: None,
-        colour: false,
+        has_colour: false,
         out: &mut out,
     })
     .await;
@@ -28,7 +28,7 @@ pub(crate) async fn run(
 }
 
 /// A record that was rejected once.
-pub(crate) fn entry(seq: u64, state: RecordState) -> ManifestEntry {
+pub(crate) fn rejected_entry(seq: u64, state: RecordState) -> ManifestEntry {
     ManifestEntry {
         id: RecordId::new(),
         seq,
@@ -56,7 +56,7 @@ pub(crate) fn entry(seq: u64, state: RecordState) -> ManifestEntry {
 }
 
 /// A status with this sentence and these counts.
-pub(crate) fn status(phase: Phase, text: &str, records: Counts) -> Status {
+pub(crate) fn sample_status(phase: Phase, text: &str, records: Counts) -> Status {
     Status {
         version: "0.1.0".to_owned(),
         device_id: DeviceId(uuid::Uuid::nil()),

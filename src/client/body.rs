@@ -1,4 +1,4 @@
-//! An answer that is still arriving: read whole within a limit, piece by piece, or as events.
+//! The body of a response: read completely within a limit, piece by piece, or as events.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,19 +8,19 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use super::sse::{Event, Parser};
-use super::{ClientError, connection_error, too_late};
+use super::sse::{EventParser, ServerSentEvent};
+use super::{ClientError, connection_error, timeout_error};
 
-/// The body of an answer.
+/// The body of a response.
 #[derive(Debug)]
-pub struct Body(Incoming);
+pub struct ClientBody(Incoming);
 
-impl Body {
+impl ClientBody {
     pub(super) fn new(incoming: Incoming) -> Self {
         Self(incoming)
     }
 
-    /// The next piece, `None` at the proper end. A connection that ends before that is [`ClientError::Lost`].
+    /// The next piece, `None` at the end. If the connection ends before that, it is [`ClientError::Lost`].
     pub async fn next_piece(&mut self) -> Result<Option<Bytes>, ClientError> {
         while let Some(frame) = self.0.frame().await {
             // Frames without data are trailers.
@@ -31,7 +31,7 @@ impl Body {
         Ok(None)
     }
 
-    pub(super) async fn read_all(mut self, limit: usize, within: Duration) -> Result<Bytes, ClientError> {
+    pub(super) async fn read_whole(mut self, limit: usize, within: Duration) -> Result<Bytes, ClientError> {
         let reading = async {
             let mut whole = BytesMut::new();
             while let Some(piece) = self.next_piece().await? {
@@ -43,25 +43,25 @@ impl Body {
             }
             Ok(whole.freeze())
         };
-        timeout(within, reading).await.map_err(|_| too_late())?
+        timeout(within, reading).await.map_err(|_| timeout_error())?
     }
 }
 
 /// Events as they arrive.
 #[derive(Debug)]
 pub struct Events {
-    body: Body,
-    parser: Parser,
-    ready: VecDeque<Event>,
+    body: ClientBody,
+    parser: EventParser,
+    ready: VecDeque<ServerSentEvent>,
 }
 
 impl Events {
-    pub(super) fn new(body: Body) -> Self {
-        Self { body, parser: Parser::default(), ready: VecDeque::new() }
+    pub(super) fn new(body: ClientBody) -> Self {
+        Self { body, parser: EventParser::default(), ready: VecDeque::new() }
     }
 
     /// The next event, `None` when the daemon ended the stream.
-    pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
+    pub async fn next(&mut self) -> Result<Option<ServerSentEvent>, ClientError> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(Some(event));

@@ -1,9 +1,8 @@
 //! The client of the local API: HTTP/1.1 over the daemon's Unix socket.
 //!
-//! Every request has a connection of its own. A connect on the same machine costs microseconds, and
-//! so there is no idle connection that the daemon could have closed in the meantime: whatever ends in
-//! the middle ended because the daemon went away. Everything that is read has a limit in size, and
-//! everything that is waited for a limit in time, events excepted.
+//! Each request uses a new connection. A connect on the same machine takes microseconds, and there is no idle connection
+//! that the daemon could close: if a connection ends early, the daemon ended. Every body has a size limit, and every wait
+//! a time limit, except for events.
 
 mod body;
 #[cfg(test)]
@@ -28,142 +27,148 @@ use tokio::time::{sleep, timeout};
 
 use crate::protocol::wire::ErrorBody;
 
-pub use body::{Body, Events};
-pub use sse::Event;
+pub use body::{ClientBody, Events};
+pub use sse::ServerSentEvent;
 
 /// JSON, as most bodies are.
 pub const JSON: &str = "application/json";
-/// One JSON value a line.
+/// One JSON value on each line.
 pub const NDJSON: &str = "application/x-ndjson";
 
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// The largest answer that is read whole; streams are not bound by it.
-const MAX_ANSWER: usize = 64 << 20;
-/// The largest refusal that is read.
-const MAX_REFUSAL: usize = 64 << 10;
-/// Longer than any commit takes on worn flash.
-const ANSWER_WITHIN: Duration = Duration::from_mins(1);
-/// A full backlog refuses a connect that could succeed a moment later.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-const CONNECT_PAUSE: Duration = Duration::from_millis(20);
+/// The largest body that is read completely. Streams have no limit.
+const RESPONSE_BYTES_MAX: usize = 64 << 20;
+/// The largest body of an error response.
+const REFUSAL_BYTES_MAX: usize = 64 << 10;
+/// Longer than any commit on worn flash.
+const RESPONSE_TIMEOUT: Duration = Duration::from_mins(1);
+/// If the backlog of the socket is full, a connect fails but may succeed a moment later.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// Why a request has no good answer.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody could be reached; nothing was sent.
-    #[error("no daemon answers at {}", socket.display())]
+    /// The daemon could not be reached; nothing was sent.
+    #[error("no daemon responds at {}", socket.display())]
     NoDaemon {
-        /// Where.
+        /// The path of the socket.
         socket: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// The daemon said no.
+    /// The daemon refused the request.
     #[error("the daemon refused with {status} {code}: {message}")]
     Refused {
-        /// HTTP.
+        /// The HTTP status.
         status: u16,
-        /// For programs.
+        /// The code for programs.
         code: String,
-        /// For people.
+        /// The message for people.
         message: String,
-        /// Which record of the request is at fault, from 1.
+        /// The faulty record of the request, from 1.
         position: Option<u64>,
     },
-    /// The connection ended in the middle: whether the request took effect is not known.
-    #[error("the connection to the daemon ended before its answer was complete")]
+    /// The connection ended early: it is not known whether the request took effect.
+    #[error("the connection to the daemon ended before its response was complete")]
     Lost {
-        /// How.
+        /// The reason.
         source: io::Error,
     },
-    /// Whoever answered does not speak the local API.
-    #[error("the answer is not the daemon's local API: {0}")]
+    /// The response is not one of the local API.
+    #[error("the response is not from the daemon's local API: {0}")]
     Protocol(String),
 }
 
-/// Speaks to one daemon.
+/// A client of one daemon.
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
 }
 
 impl Client {
-    /// Of the daemon at this socket. Connects with the first request.
+    /// For the daemon at this socket. Connects with the first request.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self { socket: socket.into() }
     }
 
-    /// Where the daemon is looked for.
+    /// The socket of the daemon.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// The whole answer to a `GET`.
+    /// The complete response to a `GET`.
     pub async fn get(&self, path: &str) -> Result<Bytes, ClientError> {
-        let body = self.call(Method::GET, path, JSON, Bytes::new()).await?;
-        body.read_all(MAX_ANSWER, ANSWER_WITHIN).await
+        let body = self.send_with_body(Method::GET, path, JSON, Bytes::new()).await?;
+        body.read_whole(RESPONSE_BYTES_MAX, RESPONSE_TIMEOUT).await
     }
 
-    /// The whole answer to a `POST`.
+    /// The complete response to a `POST`.
     pub async fn post(&self, path: &str, kind: &str, body: Bytes) -> Result<Bytes, ClientError> {
-        let body = self.call(Method::POST, path, kind, body).await?;
-        body.read_all(MAX_ANSWER, ANSWER_WITHIN).await
+        let body = self.send_with_body(Method::POST, path, kind, body).await?;
+        body.read_whole(RESPONSE_BYTES_MAX, RESPONSE_TIMEOUT).await
     }
 
-    /// The whole answer to a `PUT`.
+    /// The complete response to a `PUT`.
     pub async fn put(&self, path: &str, kind: &str, body: Bytes) -> Result<Bytes, ClientError> {
-        let body = self.call(Method::PUT, path, kind, body).await?;
-        body.read_all(MAX_ANSWER, ANSWER_WITHIN).await
+        let body = self.send_with_body(Method::PUT, path, kind, body).await?;
+        body.read_whole(RESPONSE_BYTES_MAX, RESPONSE_TIMEOUT).await
     }
 
-    /// The answer to a `GET`, piece by piece.
-    pub async fn stream(&self, path: &str) -> Result<Body, ClientError> {
-        self.call(Method::GET, path, JSON, Bytes::new()).await
+    /// The response to a `GET`, piece by piece.
+    pub async fn get_stream(&self, path: &str) -> Result<ClientBody, ClientError> {
+        self.send_with_body(Method::GET, path, JSON, Bytes::new()).await
     }
 
-    /// What the daemon reports from now on, its present status first.
+    /// The events from now on, beginning with the present status.
     pub async fn events(&self) -> Result<Events, ClientError> {
         self.events_after(None).await
     }
 
-    /// As [`Self::events`], with what was reported since the event of this id, as far as the daemon knows.
+    /// As [`Self::events`], with the events since this id that the daemon still has.
     pub async fn events_after(&self, after: Option<&str>) -> Result<Events, ClientError> {
         let mut request = build_request(Method::GET, "/v1/events", JSON);
-        // An id that no header can carry is as good as none.
+        // An id that is not a valid header value is ignored.
         if let Some(id) = after.and_then(|id| HeaderValue::from_str(id).ok()) {
             request = request.header(LAST_EVENT_ID, id);
         }
-        Ok(Events::new(self.send(request, Bytes::new()).await?))
+        Ok(Events::new(self.send_request(request, Bytes::new()).await?))
     }
 
-    async fn call(&self, method: Method, path: &str, kind: &str, body: Bytes) -> Result<Body, ClientError> {
-        self.send(build_request(method, path, kind), body).await
+    async fn send_with_body(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: Bytes,
+    ) -> Result<ClientBody, ClientError> {
+        self.send_request(build_request(method, path, kind), body).await
     }
 
-    async fn send(&self, request: request::Builder, body: Bytes) -> Result<Body, ClientError> {
+    async fn send_request(&self, request: request::Builder, body: Bytes) -> Result<ClientBody, ClientError> {
         let request =
             request.body(Full::new(body)).map_err(|error| ClientError::Protocol(error.to_string()))?;
-        let stream = self.connect().await?;
+        let stream = self.connect_with_retry().await?;
         let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(connection_error)?;
-        // It ends by itself when the sender and the answer are dropped; its errors reach the caller there.
+        // It ends by itself when sender and response are dropped, where the caller gets its errors.
         tokio::spawn(connection);
-        let response = timeout(ANSWER_WITHIN, sender.send_request(request))
+        let response = timeout(RESPONSE_TIMEOUT, sender.send_request(request))
             .await
-            .map_err(|_| too_late())?
+            .map_err(|_| timeout_error())?
             .map_err(connection_error)?;
         check_status(response).await
     }
 
-    async fn connect(&self) -> Result<UnixStream, ClientError> {
-        let attempts = CONNECT_WITHIN.as_millis() / CONNECT_PAUSE.as_millis();
+    async fn connect_with_retry(&self) -> Result<UnixStream, ClientError> {
+        let attempts = CONNECT_TIMEOUT.as_millis() / CONNECT_RETRY_PAUSE.as_millis();
         let mut attempt = 0;
         loop {
             attempt += 1;
             match UnixStream::connect(&self.socket).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && attempt < attempts => {
-                    sleep(CONNECT_PAUSE).await;
+                    sleep(CONNECT_RETRY_PAUSE).await;
                 }
                 Err(source) => {
                     let socket = self.socket.clone();
@@ -183,7 +188,7 @@ fn build_request(method: Method, path: &str, kind: &str) -> request::Builder {
         .header(header::CONTENT_TYPE, kind)
 }
 
-/// Reads an answer of the local API.
+/// Decodes a response of the local API.
 pub fn decode_json<T: DeserializeOwned>(answer: &[u8]) -> Result<T, ClientError> {
     serde_json::from_slice(answer).map_err(|error| ClientError::Protocol(error.to_string()))
 }
@@ -194,18 +199,18 @@ pub fn with_query(path: &str, pairs: &[(&str, &str)]) -> String {
     if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
 }
 
-async fn check_status(response: Response<Incoming>) -> Result<Body, ClientError> {
+async fn check_status(response: Response<Incoming>) -> Result<ClientBody, ClientError> {
     let status = response.status();
-    let body = Body::new(response.into_body());
+    let body = ClientBody::new(response.into_body());
     if status.is_success() {
         return Ok(body);
     }
-    let answer = body.read_all(MAX_REFUSAL, ANSWER_WITHIN).await?;
-    Err(to_refusal(status, &answer))
+    let answer = body.read_whole(REFUSAL_BYTES_MAX, RESPONSE_TIMEOUT).await?;
+    Err(refusal_error(status, &answer))
 }
 
-/// Refusals come from the daemon's handlers as [`ErrorBody`], and from the HTTP layer below them as text or nothing.
-fn to_refusal(status: StatusCode, answer: &[u8]) -> ClientError {
+/// Error responses contain an [`ErrorBody`] from the daemon's handlers, or text or nothing from the HTTP layer.
+fn refusal_error(status: StatusCode, answer: &[u8]) -> ClientError {
     match serde_json::from_slice::<ErrorBody>(answer) {
         Ok(ErrorBody { error }) => ClientError::Refused {
             status: status.as_u16(),
@@ -234,11 +239,11 @@ fn connection_error(error: hyper::Error) -> ClientError {
     }
 }
 
-fn too_late() -> ClientError {
+fn timeout_error() -> ClientError {
     ClientError::Lost {
         source: io::Error::new(
             io::ErrorKind::TimedOut,
-            format!("no answer within {} s", ANSWER_WITHIN.as_secs()),
+            format!("no response within {} s", RESPONSE_TIMEOUT.as_secs()),
         ),
     }
 }

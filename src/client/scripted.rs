@@ -1,4 +1,4 @@
-//! A daemon for tests that follows a script: one connection, one request, one step after the other.
+//! A scripted daemon for tests: each connection is one request and one step of the script.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -7,28 +7,28 @@ use std::thread::JoinHandle;
 
 use tempfile::TempDir;
 
-/// What is done with one connection.
-pub(crate) enum Step {
-    /// Answers with these bytes, written one by one piece, and closes.
-    Answer(Vec<Vec<u8>>),
+/// What the daemon does with one connection.
+pub(crate) enum ScriptStep {
+    /// Writes these pieces one after the other, and closes.
+    Respond(Vec<Vec<u8>>),
     /// Reads the request and closes.
     HangUp,
 }
 
-/// The daemon; its socket goes away with the end of its script.
-pub(crate) struct Scripted {
+/// The daemon. Its socket is removed at the end of the script.
+pub(crate) struct ScriptedDaemon {
     dir: TempDir,
-    thread: JoinHandle<Vec<Call>>,
+    thread: JoinHandle<Vec<RecordedCall>>,
 }
 
-/// A request as it came.
-pub(crate) struct Call {
+/// A received request.
+pub(crate) struct RecordedCall {
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
 
-impl Scripted {
-    pub(crate) fn new(script: Vec<Step>) -> Self {
+impl ScriptedDaemon {
+    pub(crate) fn new(script: Vec<ScriptStep>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("daemon.sock");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -45,13 +45,13 @@ impl Scripted {
         self.dir.path().join("daemon.sock")
     }
 
-    /// What it was asked. Waits for the end of the script.
-    pub(crate) fn into_calls(self) -> Vec<Call> {
+    /// The received requests. Waits for the end of the script.
+    pub(crate) fn into_calls(self) -> Vec<RecordedCall> {
         self.thread.join().unwrap()
     }
 }
 
-fn play_step(stream: &UnixStream, step: Step) -> Call {
+fn play_step(stream: &UnixStream, step: ScriptStep) -> RecordedCall {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -64,31 +64,31 @@ fn play_step(stream: &UnixStream, step: Step) -> Call {
         .unwrap_or(0);
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
-    if let Step::Answer(pieces) = step {
+    if let ScriptStep::Respond(pieces) = step {
         let mut stream = stream;
         for piece in pieces {
-            // A client that has seen enough may be gone.
+            // The client may have closed the connection.
             stream.write_all(&piece).ok();
         }
     }
-    Call { head, body }
+    RecordedCall { head, body }
 }
 
-/// A complete answer.
-pub(crate) fn answer_step(status: u16, body: &str) -> Step {
+/// A complete response.
+pub(crate) fn response_step(status: u16, body: &str) -> ScriptStep {
     let length = body.len();
-    Step::Answer(vec![
+    ScriptStep::Respond(vec![
         format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n").into_bytes(),
         body.as_bytes().to_vec(),
     ])
 }
 
-/// An answer in chunks that ends properly when `ends`.
-pub(crate) fn stream_step(pieces: &[&str], ends: bool) -> Step {
+/// A chunked response, with its final chunk if `ends`.
+pub(crate) fn stream_step(pieces: &[&str], ends: bool) -> ScriptStep {
     let mut parts = vec![b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec()];
     parts.extend(pieces.iter().map(|piece| format!("{:x}\r\n{piece}\r\n", piece.len()).into_bytes()));
     if ends {
         parts.push(b"0\r\n\r\n".to_vec());
     }
-    Step::Answer(parts)
+    ScriptStep::Respond(parts)
 }

@@ -1,11 +1,11 @@
-//! The client against a daemon that follows a script.
+//! The client against a scripted daemon.
 
-use super::scripted::{Scripted, Step, answer_step, stream_step};
+use super::scripted::{ScriptStep, ScriptedDaemon, response_step, stream_step};
 use super::*;
 
 #[tokio::test]
 async fn a_request_names_its_host_and_carries_its_body() {
-    let daemon = Scripted::new(vec![answer_step(201, "{\"accepted\":1}")]);
+    let daemon = ScriptedDaemon::new(vec![response_step(201, "{\"accepted\":1}")]);
     let client = Client::new(daemon.socket());
     let body = Bytes::from_static(b"{\"type\":\"T\"}\n");
     let answer = client.post("/v1/records", NDJSON, body).await.unwrap();
@@ -19,7 +19,7 @@ async fn a_request_names_its_host_and_carries_its_body() {
 }
 
 #[tokio::test]
-async fn a_socket_without_a_daemon_is_told_from_other_failures() {
+async fn a_socket_without_a_daemon_has_an_error_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let missing = Client::new(dir.path().join("none.sock"));
     let error = missing.get("/v1/status").await.unwrap_err();
@@ -39,7 +39,8 @@ async fn a_socket_without_a_daemon_is_told_from_other_failures() {
 #[tokio::test]
 async fn refusals_keep_code_message_and_position() {
     let refusal = "{\"error\":{\"code\":\"id_conflict\",\"message\":\"known\",\"position\":3}}";
-    let daemon = Scripted::new(vec![answer_step(409, refusal), answer_step(400, "bad request line")]);
+    let daemon =
+        ScriptedDaemon::new(vec![response_step(409, refusal), response_step(400, "bad request line")]);
     let client = Client::new(daemon.socket());
     let error = client.get("/v1/status").await.unwrap_err();
     let ClientError::Refused { status, code, message, position } = error else { panic!("{error}") };
@@ -52,10 +53,10 @@ async fn refusals_keep_code_message_and_position() {
 }
 
 #[tokio::test]
-async fn an_end_in_the_middle_is_lost_and_nonsense_is_not() {
-    let half = Step::Answer(vec![b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf".to_vec()]);
-    let nonsense = Step::Answer(vec![b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec()]);
-    let daemon = Scripted::new(vec![Step::HangUp, half, nonsense]);
+async fn an_incomplete_response_is_lost_and_an_invalid_one_is_not() {
+    let half = ScriptStep::Respond(vec![b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf".to_vec()]);
+    let nonsense = ScriptStep::Respond(vec![b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec()]);
+    let daemon = ScriptedDaemon::new(vec![ScriptStep::HangUp, half, nonsense]);
     let client = Client::new(daemon.socket());
     for _ in 0..2 {
         let error = client.get("/v1/status").await.unwrap_err();
@@ -68,7 +69,7 @@ async fn an_end_in_the_middle_is_lost_and_nonsense_is_not() {
 #[tokio::test]
 async fn events_arrive_one_by_one_until_the_daemon_ends_them() {
     let pieces = ["event: status\nda", "ta: {}\n\nevent: progress\ndata: 1\n\n"];
-    let daemon = Scripted::new(vec![stream_step(&pieces, true), stream_step(&pieces[..1], false)]);
+    let daemon = ScriptedDaemon::new(vec![stream_step(&pieces, true), stream_step(&pieces[..1], false)]);
     let client = Client::new(daemon.socket());
     let mut events = client.events().await.unwrap();
     assert_eq!(events.next().await.unwrap().unwrap().name, "status");

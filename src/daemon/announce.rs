@@ -1,23 +1,24 @@
-//! Passes what changes on to those outside: `STATUS=` to systemd, `progress` and `alert` to the feed, and to the
-//! journal what a person has to see to.
+//! Announces changes of the status: `STATUS=` to systemd, `progress` and `alert` to the feed, and to the journal what
+//! needs a person.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::notify::{News, Notifier};
+use super::notify::{Notifier, SystemdMessage};
 use crate::api::{Alert, AlertName, OpenEnum, Phase};
 use crate::ipc::status::StatusSources;
 use crate::journal;
 use crate::telemetry::audience::Audience;
 use crate::telemetry::feed::Feed;
 
-/// Changes that come closer together are announced as one.
-const SPACING: Duration = Duration::from_millis(50);
-/// A queue around its limit has its alert come and go: the journal hears of the same one so often at most.
-const ALERT_AGAIN: Duration = Duration::from_hours(1);
+/// Changes within this time are announced together.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(50);
+/// If the queue is near its limit, the alert is raised again and again. The journal gets the same alert no more often
+/// than this.
+const ALERT_LOG_INTERVAL: Duration = Duration::from_hours(1);
 
-/// Announces until the daemon ends.
-pub(super) async fn announce(mut sources: StatusSources, feed: Feed, notifier: Notifier) {
+/// Runs until the daemon ends.
+pub(super) async fn announce_changes(mut sources: StatusSources, feed: Feed, notifier: Notifier) {
     let mut sentence = String::new();
     let mut phase = Phase::Idle;
     let mut raised: Vec<OpenEnum<AlertName>> = Vec::new();
@@ -29,7 +30,7 @@ pub(super) async fn announce(mut sources: StatusSources, feed: Feed, notifier: N
             log_phase(phase, &status.sync.text);
         }
         if status.sync.text != sentence {
-            notifier.tell(News::Status(status.sync.text.clone()));
+            notifier.notify(SystemdMessage::Status(status.sync.text.clone()));
             sentence.clone_from(&status.sync.text);
         }
         let mut redacted = status.clone();
@@ -38,7 +39,7 @@ pub(super) async fn announce(mut sources: StatusSources, feed: Feed, notifier: N
         for alert in status.alerts.iter().filter(|alert| !raised.contains(&alert.alert)) {
             let now = sources.clock.now();
             let before = logged.get(&alert.alert);
-            if before.is_none_or(|before| now.saturating_sub(*before) >= ALERT_AGAIN) {
+            if before.is_none_or(|before| now.saturating_sub(*before) >= ALERT_LOG_INTERVAL) {
                 log_alert(alert);
                 logged.insert(alert.alert.clone(), now);
             }
@@ -48,11 +49,11 @@ pub(super) async fn announce(mut sources: StatusSources, feed: Feed, notifier: N
         if !sources.wait_for_change().await {
             return;
         }
-        tokio::time::sleep(SPACING).await;
+        tokio::time::sleep(ANNOUNCE_INTERVAL).await;
     }
 }
 
-/// Nothing goes on by itself in these.
+/// Logs the phases that need a person.
 fn log_phase(phase: Phase, sentence: &str) {
     match phase {
         Phase::AuthRequired => tracing::warn!(name: journal::AUTH_REQUIRED, "{sentence}"),
@@ -69,7 +70,7 @@ fn log_alert(alert: &Alert) {
         Some(AlertName::QueueFilling) => tracing::warn!(name: journal::QUEUE_FILLING, "alert: {message}"),
         Some(AlertName::StoreDamaged) => tracing::warn!(name: journal::STORE_DAMAGED, "alert: {message}"),
         Some(AlertName::TokenInClear) => tracing::warn!(name: journal::TOKEN_IN_CLEAR, "alert: {message}"),
-        // The store has said so, and why.
+        // The store has already logged it, with the reason.
         Some(AlertName::DiskFull | AlertName::DiskFailing) => {}
         None => tracing::warn!("alert: {message}"),
     }

@@ -1,15 +1,16 @@
-//! The daemon: who is started in which order, and how all of it ends. The only file that knows every actor.
+//! The daemon: starts and stops all actors. The only file that knows every actor.
 //!
-//! Started from the back of the data flow to its front, so that nobody speaks to somebody who is
-//! not there; drained from the front to the back, so that what is under way is finished and
-//! on disk before the store closes. A crash at any moment is as good, only slower at the next start.
+//! Actors are started from the back of the data flow to its front, so that every receiver exists before its senders.
+//! They are drained from the front to the back, so that work in progress is finished and on disk before the store
+//! closes. A crash at any moment is as safe, only slower at the next start.
 
 mod announce;
-mod handed_over;
+mod inherited_sockets;
+mod main_loop;
 mod memory;
 mod notify;
-mod recall;
 mod reload;
+mod restore;
 mod signals;
 mod socket;
 mod stop;
@@ -23,7 +24,6 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::sync::watch;
 
-use crate::actors::TryNow;
 use crate::actors::batch_planner::{BatchPlanner, Partners, PlannerState, Senses};
 use crate::actors::circuit_breaker::CircuitBreaker;
 use crate::actors::connectivity::{AttachProber, Connectivity};
@@ -48,22 +48,23 @@ use crate::store::{self, KeySpace, OpenError, Queue};
 use crate::telemetry::event::Event;
 use crate::telemetry::feed::Feed;
 use crate::transport::credential;
-use handed_over::HandedOver;
-use notify::{News, Notifier};
-use recall::{Recalled, recall};
-use signals::{Caught, Signal};
+use inherited_sockets::InheritedSockets;
+use main_loop::MainLoop;
+use notify::{Notifier, SystemdMessage};
+use restore::{RestoredState, restore_state};
+use signals::CaughtSignals;
 use socket::ApiSocket;
 use stop::Deadline;
 
-/// A thread that the runtime no longer needs, for name look-ups, goes soon.
+/// How long an idle thread for host name look-ups stays.
 const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(2);
-const MAX_BLOCKING_THREADS: usize = 2;
+const BLOCKING_THREADS_MAX: usize = 2;
 
 /// Keeps records of apps durably and syncs them to the server when connectivity allows.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "fieldsyncd", version)]
-pub struct Options {
-    /// Configuration file [default: /etc/fieldsync/config.toml, when it is there]
+pub struct DaemonOptions {
+    /// Configuration file [default: /etc/fieldsync/config.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print the effective configuration and exit
@@ -71,9 +72,9 @@ pub struct Options {
     pub check_only: bool,
 }
 
-/// Runs the daemon; gives its exit code.
-pub fn run(options: &Options) -> u8 {
-    memory::close();
+/// Runs the daemon and returns its exit code.
+pub fn run(options: &DaemonOptions) -> u8 {
+    memory::protect_memory();
     let file = find_config_file(options.config.as_deref());
     let config = match load_config(file.as_deref()) {
         Ok(config) => config,
@@ -96,33 +97,33 @@ pub fn run(options: &Options) -> u8 {
             return exit::CONFIG;
         }
     };
-    end_on_panic();
-    let code = start(config, file, &log);
-    logging::drain();
+    exit_on_panic();
+    let code = start_daemon(config, file, &log);
+    logging::drain_journal();
     code
 }
 
-/// Ends the process where nobody takes an exit code.
-fn end(code: u8) -> ! {
-    logging::drain();
+/// Ends the process from where no exit code can be returned.
+fn exit_process(code: u8) -> ! {
+    logging::drain_journal();
     std::process::exit(i32::from(code))
 }
 
-/// An actor that panicked would be missed by nobody: the process ends, and systemd starts it anew.
-fn end_on_panic() {
+/// A panic ends the process, not only its actor or thread. systemd then restarts the daemon.
+fn exit_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if store::is_panic_expected() {
             return;
         }
-        logging::bug(&panic.to_string());
+        logging::log_bug(&panic.to_string());
         report(panic);
-        end(exit::BUG);
+        exit_process(exit::BUG);
     }));
 }
 
-fn start(config: Config, file: Option<PathBuf>, log: &LogControl) -> u8 {
-    let signals = match Caught::catch() {
+fn start_daemon(config: Config, config_file: Option<PathBuf>, log: &LogControl) -> u8 {
+    let signals = match CaughtSignals::catch() {
         Ok(signals) => signals,
         Err(error) => {
             tracing::error!(%error, "signals cannot be caught");
@@ -130,36 +131,37 @@ fn start(config: Config, file: Option<PathBuf>, log: &LogControl) -> u8 {
         }
     };
     let notifier = Notifier::start();
-    let progress = Arc::new(repair_told_to(notifier.clone()));
+    let progress = Arc::new(repair_reporter(notifier.clone()));
     let queue = match Queue::open(&config.state_dir(), KeySpace::from(&config), progress) {
         Ok(queue) => queue,
         Err(error) => {
-            return cannot_open(&error);
+            return report_open_error(&error);
         }
     };
-    let system = System::with_tokio_rt(|| match runtime() {
+    let system = System::with_tokio_rt(|| match build_runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "the runtime cannot be started");
-            end(exit::FAILED);
+            exit_process(exit::FAILED);
         }
     });
-    system.block_on(live(queue, config, file, log, (signals, notifier)))
+    let startup = Startup { queue, config, config_file, log, signals, notifier };
+    system.block_on(run_until_stopped(startup))
 }
 
-/// The log is told of each tenth, systemd of every step.
-fn repair_told_to(notifier: Notifier) -> impl Fn(f64) {
-    let told = AtomicU64::new(u64::MAX);
+/// Logs each tenth of the repair, and reports every step to systemd.
+fn repair_reporter(notifier: Notifier) -> impl Fn(f64) {
+    let logged = AtomicU64::new(u64::MAX);
     move |done| {
         let tenth = (done * 10.0).floor();
-        if told.swap(tenth.to_bits(), Ordering::Relaxed) != tenth.to_bits() {
+        if logged.swap(tenth.to_bits(), Ordering::Relaxed) != tenth.to_bits() {
             tracing::info!("the store is being repaired: {:.0} %", tenth * 10.0);
         }
-        notifier.tell(News::Repairing(done));
+        notifier.notify(SystemdMessage::Repairing(done));
     }
 }
 
-fn cannot_open(error: &OpenError) -> u8 {
+fn report_open_error(error: &OpenError) -> u8 {
     match error {
         OpenError::InUse(_) => {
             tracing::error!(name: journal::ANOTHER_DAEMON, "{error}");
@@ -169,7 +171,7 @@ fn cannot_open(error: &OpenError) -> u8 {
             tracing::error!(name: journal::STORE_UNUSABLE, "{error}");
             exit::DISK
         }
-        // As with a wrong configuration, starting again does not help.
+        // As with an invalid configuration, a restart does not help.
         OpenError::NewerSchema { .. } => {
             tracing::error!(name: journal::STORE_NEWER, "{error}");
             exit::CONFIG
@@ -177,27 +179,37 @@ fn cannot_open(error: &OpenError) -> u8 {
     }
 }
 
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+fn build_runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_keep_alive(THREAD_KEEP_ALIVE)
         .build()
 }
 
-/// A thread for an actor that waits for the disk.
-fn thread_of(name: &'static str) -> Arbiter {
-    Arbiter::with_tokio_rt(move || match runtime() {
+/// Starts a thread for an actor that blocks on the disk.
+fn start_thread(name: &'static str) -> Arbiter {
+    Arbiter::with_tokio_rt(move || match build_runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "the {name}'s thread cannot be started");
-            end(exit::FAILED);
+            exit_process(exit::FAILED);
         }
     })
 }
 
-/// Every actor, for as long as the daemon lives.
-struct Crew {
+/// What exists before the actors start.
+struct Startup<'a> {
+    queue: Queue,
+    config: Config,
+    config_file: Option<PathBuf>,
+    log: &'a LogControl,
+    signals: CaughtSignals,
+    notifier: Notifier,
+}
+
+/// All actors of the running daemon.
+struct Actors {
     store: Addr<QueueStore>,
     store_thread: Arbiter,
     reader: Addr<QueueReader>,
@@ -209,33 +221,34 @@ struct Crew {
     planner: Addr<BatchPlanner>,
 }
 
-/// What is heard of them.
-struct Wires {
+/// What the actors report.
+struct ActorHandles {
     sources: StatusSources,
     feed: Feed,
     fatal: watch::Receiver<Option<String>>,
     page_secret: Option<Vec<u8>>,
 }
 
-impl Wires {
-    fn disk(&self) -> DiskState {
+impl ActorHandles {
+    fn disk_state(&self) -> DiskState {
         self.sources.backlog.borrow().storage.disk
     }
 }
 
-fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew, Wires)> {
+fn start_actors(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Actors, ActorHandles)> {
     let (clock, steady) = (Clock::start(), Steady::resume(queue.last_steady()));
     let feed = Feed::default();
     let device = queue.device_id();
-    let Recalled { measurements, history, page_secret, learned, open, waiting } = match recall(&mut queue) {
-        Ok(recalled) => recalled,
-        Err(error) => {
-            tracing::error!(%error, "the store does not read");
-            return None;
-        }
-    };
+    let RestoredState { measurements, history, page_secret, learned, open_batches, backlog } =
+        match restore_state(&mut queue) {
+            Ok(restored) => restored,
+            Err(error) => {
+                tracing::error!(%error, "the store cannot be read");
+                return None;
+            }
+        };
     let resumed = learned.breaker.resumed(clock.now(), steady.now().steady);
-    let (backlog_sender, backlog) = watch::channel::<Backlog>(waiting);
+    let (backlog_sender, backlog) = watch::channel::<Backlog>(backlog);
     let (link_sender, link) = watch::channel(Link { since: wall_ms(), ..Link::default() });
     let (breaker_sender, breaker_state) = watch::channel(resumed);
     let (renewed, credentials) = watch::channel(0);
@@ -245,7 +258,7 @@ fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew,
     let telemetry =
         Telemetry::new(measurements.as_deref(), history, config.clone(), clock, feed.clone()).start();
     let events: Recipient<Event> = telemetry.clone().recipient();
-    let (store_thread, reader_thread) = (thread_of("store"), thread_of("reader"));
+    let (store_thread, reader_thread) = (start_thread("store"), start_thread("reader"));
     let (store_config, reader, read_backlog) = (config.clone(), queue.reader(), backlog.clone());
     let reader = QueueReader::start_in_arbiter(&reader_thread.handle(), move |_| {
         QueueReader::new(reader, steady, read_backlog)
@@ -275,7 +288,7 @@ fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew,
         telemetry: events,
     };
     let planner =
-        BatchPlanner::new((open, learned), senses, partners, (clock, steady), planner_sender).start();
+        BatchPlanner::new((open_batches, learned), senses, partners, (clock, steady), planner_sender).start();
     let sources = StatusSources {
         device,
         started_at: wall_ms(),
@@ -287,7 +300,7 @@ fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew,
         planner: planner_state,
         alert_tracker: AlertTracker::default(),
     };
-    let crew = Crew {
+    let actors = Actors {
         store,
         store_thread,
         reader,
@@ -298,70 +311,70 @@ fn crew(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Crew,
         breaker,
         planner,
     };
-    Some((crew, Wires { sources, feed, fatal, page_secret }))
+    Some((actors, ActorHandles { sources, feed, fatal, page_secret }))
 }
 
-async fn live(
-    queue: Queue,
-    config: Config,
-    file: Option<PathBuf>,
-    log: &LogControl,
-    (signals, notifier): (Caught, Notifier),
-) -> u8 {
+async fn run_until_stopped(startup: Startup<'_>) -> u8 {
+    let Startup { queue, config, config_file, log, signals, notifier } = startup;
     let socket_path = config.socket();
     let (mode, max_connections) = (config.ipc.socket_mode.0, config.ipc.max_connections);
     let (config_sender, config) = watch::channel(Arc::new(config));
-    let Some((crew, mut wires)) = crew(queue, config) else {
+    let Some((actors, mut handles)) = start_actors(queue, config) else {
         return exit::DISK;
     };
-    let clock = wires.sources.clock;
-    for introduced in [
-        crew.connectivity.send(AttachProber(crew.uploader.clone().recipient())).await,
-        crew.telemetry.send(Keep(crew.store.clone())).await,
+    let clock = handles.sources.clock;
+    for attached in [
+        actors.connectivity.send(AttachProber(actors.uploader.clone().recipient())).await,
+        actors.telemetry.send(Keep(actors.store.clone())).await,
     ] {
-        if let Err(error) = introduced {
+        if let Err(error) = attached {
             tracing::error!(%error, "an actor did not start");
             return exit::BUG;
         }
     }
-    let handed_over = HandedOver::take();
-    let mut socket = match ApiSocket::listen(&socket_path, mode, handed_over.api) {
+    let inherited = InheritedSockets::take();
+    let socket = match ApiSocket::listen(&socket_path, mode, inherited.api) {
         Ok(listening) => listening,
         Err(error) => {
             let code = error.report();
-            crew.drain(Deadline::start(clock)).await;
+            actors.drain_all(Deadline::start(clock)).await;
             return code;
         }
     };
     let (shutdown_sender, shutdown) = watch::channel(false);
     let shared = ApiState {
-        sources: wires.sources.clone(),
-        event_feed: wires.feed.clone(),
-        store: crew.store.clone(),
-        reader: crew.reader.clone(),
-        planner: crew.planner.clone(),
-        telemetry: crew.telemetry.clone(),
+        sources: handles.sources.clone(),
+        event_feed: handles.feed.clone(),
+        store: actors.store.clone(),
+        reader: actors.reader.clone(),
+        planner: actors.planner.clone(),
+        telemetry: actors.telemetry.clone(),
         call_throttle: Arc::new(Throttle::new(clock)),
         view_throttle: Arc::new(Throttle::new(clock)),
         review_throttle: Arc::new(Throttle::new(clock)),
         shutdown,
     };
-    let mut signals = match signals.listen() {
+    let signals = match signals.listen() {
         Ok(signals) => signals,
         Err(error) => {
-            tracing::error!(%error, "signals cannot be listened to");
-            crew.drain(Deadline::start(clock)).await;
+            tracing::error!(%error, "signals cannot be received");
+            actors.drain_all(Deadline::start(clock)).await;
             return exit::FAILED;
         }
     };
-    let keeper = notifier.clone();
-    let keep_listeners = move |listeners: Vec<_>| keeper.tell(News::PageListeners(listeners.into()));
-    let kept = web::RestoredPage { secret: wires.page_secret.take(), listeners: handed_over.page };
+    let listener_notifier = notifier.clone();
+    let keep_listeners =
+        move |listeners: Vec<_>| listener_notifier.notify(SystemdMessage::PageListeners(listeners.into()));
+    let kept = web::RestoredPage { secret: handles.page_secret.take(), listeners: inherited.page };
     actix_rt::spawn(web::serve_page(shared.clone(), kept, keep_listeners));
     let api = actix_rt::spawn(server::serve_api(socket.listeners(), shared, max_connections));
-    actix_rt::spawn(announce::announce(wires.sources.clone(), wires.feed.clone(), notifier.clone()));
-    actix_rt::spawn(watchdog::feed(crew.pulse(), notifier.clone()));
-    notifier.tell(News::Ready);
+    actix_rt::spawn(announce::announce_changes(
+        handles.sources.clone(),
+        handles.feed.clone(),
+        notifier.clone(),
+    ));
+    actix_rt::spawn(watchdog::run_watchdog(actors.watched(), notifier.clone()));
+    notifier.notify(SystemdMessage::Ready);
     tracing::info!(
         name: journal::READY,
         "fieldsyncd {} is ready on {}",
@@ -369,59 +382,18 @@ async fn live(
         socket.path().display()
     );
 
-    let code = loop {
-        let signal = tokio::select! {
-            signal = signals.next() => signal,
-            fatal = wires.fatal.wait_for(Option::is_some) => {
-                drop(fatal);
-                break exit::DISK;
-            }
-            () = socket.changed() => {
-                socket.restore();
-                continue;
-            }
-        };
-        match signal {
-            Signal::Reload => {
-                // The default one may have come since; one that was there may not go.
-                let file = find_config_file(file.as_deref());
-                reload::reload(file.as_deref(), &config_sender, log, &notifier);
-                socket.restore();
-            }
-            Signal::SyncNow => {
-                if let Err(error) = crew.planner.send(TryNow).await {
-                    tracing::warn!(%error, "the planner did not hear");
-                }
-            }
-            Signal::Stop if wires.disk() == DiskState::Failing => break exit::DISK,
-            Signal::Stop => break exit::DONE,
-        }
-    };
+    let mut main_loop =
+        MainLoop { signals, socket, config_file, config: config_sender, log, notifier: notifier.clone() };
+    let code = main_loop.run(&actors.planner, &mut handles).await;
     let deadline = Deadline::start(clock);
-    notifier.tell(News::Stopping);
+    notifier.notify(SystemdMessage::Stopping);
     tracing::info!(name: journal::STOPPING, "stopping: the batch in flight may finish");
     shutdown_sender.send_replace(true);
-    crew.planner_drain().await;
-    if tokio::time::timeout(stop::REQUEST_GRACE, api).await.is_err() {
-        tracing::info!("connections on the socket that are still open are closed");
+    actors.drain_planner().await;
+    if tokio::time::timeout(stop::REQUEST_TIMEOUT, api).await.is_err() {
+        tracing::info!("closing the connections on the socket that are still open");
     }
-    crew.drain(deadline).await;
+    actors.drain_all(deadline).await;
     tracing::info!("stopped");
     code
-}
-
-impl Crew {
-    fn pulse(&self) -> watchdog::Pulse {
-        watchdog::Pulse {
-            actors: vec![
-                ("queue store", self.store.clone().recipient()),
-                ("queue reader", self.reader.clone().recipient()),
-                ("telemetry", self.telemetry.clone().recipient()),
-                ("connectivity", self.connectivity.clone().recipient()),
-                ("uploader", self.uploader.clone().recipient()),
-                ("circuit breaker", self.breaker.clone().recipient()),
-                ("batch planner", self.planner.clone().recipient()),
-            ],
-        }
-    }
 }

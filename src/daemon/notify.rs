@@ -1,7 +1,7 @@
-//! What systemd is told, from a thread of its own: nothing waits for a service manager that does not read.
+//! Sends messages to systemd from a thread of its own, so that a service manager that does not read blocks nothing.
 //!
-//! Of each kind of news the latest waits, in the order in which they came: so none that counts is lost, and their
-//! number has a bound. A reload that was begun is always ended.
+//! Of each kind of message only the latest waits, in order of arrival: so no message that matters is lost, and the
+//! queue is bounded. A reload that was announced is always completed.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,102 +13,102 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use super::handed_over::PAGE_FD_NAME;
+use super::inherited_sockets::PAGE_FD_NAME;
 
-/// Between two signs of progress of a repair, at most.
-const REPAIR_STEP: Duration = Duration::from_mins(5);
+/// The longest time between two reports of progress of a repair.
+const REPAIR_STEP_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// One thing to tell.
+/// A message to systemd.
 #[derive(Clone, Debug)]
-pub(super) enum News {
+pub(super) enum SystemdMessage {
     Ready,
-    /// Since then, which systemd compares with when it asked.
+    /// With the time of the start, which systemd compares with the time of its request.
     Reloading(NotifyState<'static>),
     Stopping,
     Watchdog,
     Status(String),
-    /// The store is being repaired, from 0 to 1: the start may take longer.
+    /// Progress of the repair of the store, from 0 to 1: the start may take longer.
     Repairing(f64),
-    /// The sockets of the page, which systemd is to hold open until the next run takes them back: so their port is
-    /// never free for another user's process. They replace those that were told before.
+    /// The sockets of the page, which systemd keeps open until the next run: so no other user's process can take the
+    /// port. They replace the previous ones.
     PageListeners(Arc<[OwnedFd]>),
 }
 
-/// Tells systemd, where it listens.
+/// Sends messages to systemd, if the service manager asked for them.
 #[derive(Clone)]
 pub(super) struct Notifier(Option<Arc<Outbox>>);
 
 impl Notifier {
-    /// Starts the thread when there is somebody to tell.
+    /// Starts the thread if the service manager listens.
     pub(super) fn start() -> Self {
         if std::env::var_os("NOTIFY_SOCKET").is_none() {
             return Self(None);
         }
         let outbox = Arc::new(Outbox::default());
-        let sent = Arc::clone(&outbox);
+        let sender = Arc::clone(&outbox);
         let thread = thread::Builder::new().name("notify".into()).spawn(move || {
             loop {
-                tell(&sent.next());
+                send_message(&sender.wait_for_next());
             }
         });
         if let Err(error) = &thread {
-            tracing::warn!(%error, "systemd will not be told of anything");
+            tracing::warn!(%error, "systemd will get no messages");
         }
         Self(thread.is_ok().then_some(outbox))
     }
 
-    pub(super) fn tell(&self, news: News) {
+    pub(super) fn notify(&self, message: SystemdMessage) {
         if let Some(outbox) = &self.0 {
-            outbox.put(news);
+            outbox.push(message);
         }
     }
 }
 
-/// What systemd has not read yet.
+/// The messages that systemd has not read yet.
 #[derive(Default)]
 struct Outbox {
-    waiting: Mutex<VecDeque<News>>,
+    waiting: Mutex<VecDeque<SystemdMessage>>,
     arrived: Condvar,
 }
 
 impl Outbox {
-    fn put(&self, news: News) {
+    fn push(&self, message: SystemdMessage) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.retain(|other| discriminant(other) != discriminant(&news));
-        waiting.push_back(news);
+        waiting.retain(|other| discriminant(other) != discriminant(&message));
+        waiting.push_back(message);
         self.arrived.notify_one();
     }
 
-    /// Waits for news.
-    fn next(&self) -> News {
+    /// Waits for a message.
+    fn wait_for_next(&self) -> SystemdMessage {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if let Some(news) = waiting.pop_front() {
-                return news;
+            if let Some(message) = waiting.pop_front() {
+                return message;
             }
             waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
-fn tell(news: &News) {
-    let told = match news {
-        News::Ready => sd_notify::notify(&[NotifyState::Ready]),
-        News::Stopping => sd_notify::notify(&[NotifyState::Stopping]),
-        News::Watchdog => sd_notify::notify(&[NotifyState::Watchdog]),
-        News::Status(text) => sd_notify::notify(&[NotifyState::Status(text)]),
-        News::Repairing(done) => {
+fn send_message(message: &SystemdMessage) {
+    let sent = match message {
+        SystemdMessage::Ready => sd_notify::notify(&[NotifyState::Ready]),
+        SystemdMessage::Stopping => sd_notify::notify(&[NotifyState::Stopping]),
+        SystemdMessage::Watchdog => sd_notify::notify(&[NotifyState::Watchdog]),
+        SystemdMessage::Status(text) => sd_notify::notify(&[NotifyState::Status(text)]),
+        SystemdMessage::Repairing(done) => {
             let text = format!("Repairing the store after a crash: {:.0} %", done * 100.0);
-            let longer = u32::try_from(REPAIR_STEP.as_micros()).unwrap_or(u32::MAX);
-            // In the middle of life it is the watchdog that must be patient.
-            let patience = [NotifyState::ExtendTimeoutUsec(longer), NotifyState::Watchdog];
-            sd_notify::notify(&patience).and_then(|()| sd_notify::notify(&[NotifyState::Status(&text)]))
+            let longer = u32::try_from(REPAIR_STEP_TIMEOUT.as_micros()).unwrap_or(u32::MAX);
+            // After the start, the watchdog needs the sign of life instead.
+            let extension = [NotifyState::ExtendTimeoutUsec(longer), NotifyState::Watchdog];
+            sd_notify::notify(&extension).and_then(|()| sd_notify::notify(&[NotifyState::Status(&text)]))
         }
-        News::PageListeners(listeners) => store_page_listeners(listeners),
-        News::Reloading(since) => sd_notify::notify(&[NotifyState::Reloading, since.clone()]),
+        SystemdMessage::PageListeners(listeners) => store_page_listeners(listeners),
+        SystemdMessage::Reloading(since) => sd_notify::notify(&[NotifyState::Reloading, since.clone()]),
     };
-    if let Err(error) = told {
-        tracing::debug!(%error, "systemd was not told");
+    if let Err(error) = sent {
+        tracing::debug!(%error, "a message could not be sent to systemd");
     }
 }
 

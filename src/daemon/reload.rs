@@ -6,22 +6,22 @@ use std::sync::Arc;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 
-use super::notify::{News, Notifier};
+use super::notify::{Notifier, SystemdMessage};
 use crate::config::Config;
 use crate::config_file::load_config;
 use crate::journal;
 use crate::logging::LogControl;
 
-/// A good file takes effect, a bad one is refused and the old one stays.
-pub(super) fn reload(
+/// Applies a valid configuration. An invalid one is refused, and the present one stays.
+pub(super) fn reload_config(
     file: Option<&Path>,
     current: &watch::Sender<Arc<Config>>,
     log: &LogControl,
     notifier: &Notifier,
 ) {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => notifier.tell(News::Reloading(now)),
-        Err(error) => tracing::debug!(%error, "systemd is not told of the reload"),
+        Ok(now) => notifier.notify(SystemdMessage::Reloading(now)),
+        Err(error) => tracing::debug!(%error, "the reload cannot be announced to systemd"),
     }
     match load_config(file) {
         Ok(config) => {
@@ -36,7 +36,7 @@ pub(super) fn reload(
             tracing::error!(name: journal::RELOAD_REFUSED, "the configuration was not changed: {error}");
         }
     }
-    notifier.tell(News::Ready);
+    notifier.notify(SystemdMessage::Ready);
 }
 
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {

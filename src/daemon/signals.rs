@@ -1,4 +1,4 @@
-//! Signals as values, by signal-hook: a byte in a socket that the loop reads, no thread, no polling.
+//! Signals as values, with signal-hook: each writes a byte to a socket that the main loop reads. No thread, no polling.
 
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;
@@ -13,9 +13,9 @@ use tokio::net::UnixStream;
 
 use crate::exit;
 
-const TO_STOP: [i32; 2] = [SIGTERM, SIGINT];
+const STOP_SIGNALS: [i32; 2] = [SIGTERM, SIGINT];
 
-/// What was asked for.
+/// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
     Stop,
@@ -23,24 +23,29 @@ pub(super) enum Signal {
     SyncNow,
 }
 
-/// Signals from the first moment on. Until somebody listens, those to stop end the process at once: nothing has
-/// begun, and a repair of the store may be broken off. The others wait.
-pub(super) struct Caught {
+/// Signals are caught from the start. Until [`Self::listen`] is called, a stop signal ends the process at once: nothing
+/// has begun, and a repair of the store may be interrupted. Other signals wait.
+pub(super) struct CaughtSignals {
     starting: Arc<AtomicBool>,
     stop: StdStream,
     reload: StdStream,
     sync_now: StdStream,
 }
 
-impl Caught {
+impl CaughtSignals {
     pub(super) fn catch() -> io::Result<Self> {
         let starting = Arc::new(AtomicBool::new(true));
-        for signal in TO_STOP {
+        for signal in STOP_SIGNALS {
             flag::register_conditional_shutdown(signal, i32::from(exit::DONE), Arc::clone(&starting))?;
         }
-        // Left alone, it would end the process: so the write that it comes with fails, and is met as a full disk.
+        // By default it would end the process. Caught, the write fails instead and is handled as a full disk.
         flag::register(SIGXFSZ, Arc::default())?;
-        Ok(Self { starting, stop: on(&TO_STOP)?, reload: on(&[SIGHUP])?, sync_now: on(&[SIGUSR1])? })
+        Ok(Self {
+            starting,
+            stop: signal_stream(&STOP_SIGNALS)?,
+            reload: signal_stream(&[SIGHUP])?,
+            sync_now: signal_stream(&[SIGUSR1])?,
+        })
     }
 
     /// To be called in the runtime.
@@ -63,7 +68,7 @@ pub(super) struct Signals {
 
 impl Signals {
     pub(super) async fn next(&mut self) -> Signal {
-        // Several of one kind that came together are one.
+        // Several signals of one kind that arrive together count as one.
         let mut bytes = [[0; 64]; 3];
         let [stop, reload, sync_now] = &mut bytes;
         tokio::select! {
@@ -74,7 +79,7 @@ impl Signals {
     }
 }
 
-fn on(signals: &[i32]) -> io::Result<StdStream> {
+fn signal_stream(signals: &[i32]) -> io::Result<StdStream> {
     let (reader, writer) = StdStream::pair()?;
     for signal in signals {
         pipe::register(*signal, writer.try_clone()?)?;

@@ -1,37 +1,37 @@
-//! The charge of the battery, as `/sys/class/power_supply` tells
+//! The charge of the battery, from `/sys/class/power_supply`
 //! (Documentation/ABI/testing/sysfs-class-power of the kernel).
 
 use std::fs;
 use std::path::Path;
 
-/// Where the kernel tells of power supplies.
-pub const SUPPLIES: &str = "/sys/class/power_supply";
+/// The directory in which the kernel describes power supplies.
+pub const SUPPLIES_DIR: &str = "/sys/class/power_supply";
 
-/// What the device runs on.
+/// The power source of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Power {
-    /// A charger, or a device without a battery, or one that does not tell.
+    /// A charger, or a device that has or reports no battery.
     Mains,
-    /// A battery with so many percent left.
+    /// A battery, with its charge in percent.
     Battery(u8),
 }
 
-/// What the device runs on now; of several batteries the fullest counts.
-pub fn look(supplies: &Path) -> Power {
+/// The present power source. Of several batteries the fullest counts.
+pub fn read_power(supplies: &Path) -> Power {
     let Ok(entries) = fs::read_dir(supplies) else { return Power::Mains };
     let mut charge = None;
     for supply in entries.flatten().map(|entry| entry.path()) {
-        let says = |name: &str| fs::read_to_string(supply.join(name)).unwrap_or_default().trim().to_owned();
-        // The battery of a mouse or of a pen.
-        if says("scope") == "Device" {
+        let read = |name: &str| fs::read_to_string(supply.join(name)).unwrap_or_default().trim().to_owned();
+        // The battery of a mouse or a pen.
+        if read("scope") == "Device" {
             continue;
         }
-        if says("type") != "Battery" {
-            if says("online") == "1" {
+        if read("type") != "Battery" {
+            if read("online") == "1" {
                 return Power::Mains;
             }
-        } else if let Ok(percent) = says("capacity").parse() {
-            if says("status") == "Charging" {
+        } else if let Ok(percent) = read("capacity").parse() {
+            if read("status") == "Charging" {
                 return Power::Mains;
             }
             charge = charge.max(Some(percent));
@@ -44,7 +44,7 @@ pub fn look(supplies: &Path) -> Power {
 mod tests {
     use super::*;
 
-    fn supplies(of: &[(&str, &[(&str, &str)])]) -> tempfile::TempDir {
+    fn supplies_dir(of: &[(&str, &[(&str, &str)])]) -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
         for (name, files) in of {
             fs::create_dir(directory.path().join(name)).unwrap();
@@ -56,26 +56,26 @@ mod tests {
     }
 
     #[test]
-    fn a_battery_counts_only_where_nothing_else_feeds_the_device() {
+    fn a_battery_counts_only_if_no_charger_is_connected() {
         let battery = ("BAT0", &[("type", "Battery"), ("capacity", "17"), ("status", "Discharging")][..]);
         let second = ("BAT1", &[("type", "Battery"), ("capacity", "40"), ("status", "Not charging")][..]);
         let charging = ("BAT0", &[("type", "Battery"), ("capacity", "17"), ("status", "Charging")][..]);
         let away = ("AC", &[("type", "Mains"), ("online", "0")][..]);
         let plugged = ("usb", &[("type", "USB"), ("online", "1")][..]);
         let mouse = ("hid", &[("type", "Battery"), ("capacity", "90"), ("scope", "Device")][..]);
-        let mute = ("BAT0", &[("type", "Battery")][..]);
+        let silent = ("BAT0", &[("type", "Battery")][..]);
         for (of, expected) in [
             (&[battery, away][..], Power::Battery(17)),
             (&[battery, second, mouse], Power::Battery(40)),
             (&[battery, plugged], Power::Mains),
             (&[charging], Power::Mains),
-            (&[mute, away], Power::Mains),
+            (&[silent, away], Power::Mains),
             (&[mouse], Power::Mains),
             (&[], Power::Mains),
         ] {
-            let directory = supplies(of);
-            assert_eq!(look(directory.path()), expected, "{of:?}");
+            let directory = supplies_dir(of);
+            assert_eq!(read_power(directory.path()), expected, "{of:?}");
         }
-        assert_eq!(look(Path::new("/nonexistent")), Power::Mains);
+        assert_eq!(read_power(Path::new("/nonexistent")), Power::Mains);
     }
 }

@@ -1,21 +1,21 @@
-//! How strong the wireless signal is, as `/proc/self/net/wireless` tells (`net/wireless/wext-proc.c` of the kernel; not
-//! there where the kernel was built without it). A unit with `ProcSubset=pid` has no `/proc/net`.
+//! The strength of the wireless signal, from `/proc/self/net/wireless` (`net/wireless/wext-proc.c` of the kernel; some
+//! kernels are built without it). A unit with `ProcSubset=pid` has no `/proc/net`.
 
 use std::fs;
 use std::path::Path;
 
-/// Where the kernel tells of wireless links.
-pub const WIRELESS: &str = "/proc/self/net/wireless";
+/// The file in which the kernel describes wireless links.
+pub const WIRELESS_FILE: &str = "/proc/self/net/wireless";
 
-/// The best signal of the wireless interfaces in dBm, which is below zero; none where the system does not tell.
-pub fn dbm(wireless: &Path) -> Option<i16> {
+/// The best signal of the wireless interfaces in dBm, which is below zero, if the system reports it.
+pub fn read_signal_dbm(wireless: &Path) -> Option<i16> {
     let table = fs::read_to_string(wireless).ok()?;
-    table.lines().filter_map(level).max()
+    table.lines().filter_map(parse_level).max()
 }
 
-/// ` wlan0: 0000   61.  -49.  -256 …`: interface, status, then link, level and noise, of which those that end with a
-/// dot are fresh. Drivers that know no dBm give a level above zero.
-fn level(line: &str) -> Option<i16> {
+/// ` wlan0: 0000   61.  -49.  -256 …`: interface, status, then link, level and noise; a dot marks a
+/// fresh value. Drivers that do not know dBm report a level above zero.
+fn parse_level(line: &str) -> Option<i16> {
     let (_, columns) = line.split_once(':')?;
     let level = columns.split_whitespace().nth(2)?;
     level.strip_suffix('.').unwrap_or(level).parse().ok().filter(|dbm| (-120..0).contains(dbm))
@@ -25,14 +25,14 @@ fn level(line: &str) -> Option<i16> {
 mod tests {
     use super::*;
 
-    const HEAD: &str = "Inter-| sta-|   Quality        |   Discarded packets               | Missed | WE\n \
+    const HEADER: &str = "Inter-| sta-|   Quality        |   Discarded packets               | Missed | WE\n \
                         face | tus | link level noise |  nwid  crypt   frag  retry   misc | beacon | 22\n";
 
     #[test]
-    fn the_level_is_told_in_dbm_or_not_at_all() {
+    fn the_level_is_reported_in_dbm_or_not_at_all() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("wireless");
-        assert_eq!(dbm(&file), None, "a kernel that does not tell");
+        assert_eq!(read_signal_dbm(&file), None, "a kernel without the file");
         for (rows, expected) in [
             ("", None),
             (" wlan0: 0000   61.  -49.  -256        0      0      0      0      0        0\n", Some(-49)),
@@ -42,8 +42,8 @@ mod tests {
             (" wlan0: 0000    0    -256  -256        0      0      0      0      0        0\n", None),
             (" wlan0: 0000\n", None),
         ] {
-            fs::write(&file, format!("{HEAD}{rows}")).unwrap();
-            assert_eq!(dbm(&file), expected, "{rows}");
+            fs::write(&file, format!("{HEADER}{rows}")).unwrap();
+            assert_eq!(read_signal_dbm(&file), expected, "{rows}");
         }
     }
 }

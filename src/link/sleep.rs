@@ -1,8 +1,8 @@
-//! Hears that the device slept, without a timer that ticks.
+//! Reports that the device slept, without a periodic timer.
 //!
-//! The kernel ends a timer of the wall clock when that clock jumps, and a device that wakes up makes it
-//! jump. Whether it slept, or somebody only set the clock, shows the time since the boot: it goes on
-//! in sleep, which the monotonic clock does not. See `timerfd_create(2)`, `TFD_TIMER_CANCEL_ON_SET`.
+//! The kernel cancels a timer of the wall clock when that clock jumps, which it does when the device wakes up. The time
+//! since the boot shows whether the device slept or the clock was only set: it continues during sleep, and the
+//! monotonic clock does not. See `timerfd_create(2)`, `TFD_TIMER_CANCEL_ON_SET`.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,58 +14,58 @@ use nix::sys::timerfd::{ClockId as TimerClock, Expiration, TimerFd, TimerFlags, 
 use nix::time::{ClockId, clock_gettime};
 use tokio::io::unix::AsyncFd;
 
-use crate::async_fd::readable;
+use crate::async_fd::watch_readable;
 
-/// A shorter sleep breaks no connection; and the two clocks are not read at one instant.
-const LEAST: Duration = Duration::from_secs(1);
-/// As far away as a timer may be set: it is never to expire.
-const NEVER: Duration = Duration::from_secs(libc::time_t::MAX.unsigned_abs());
+/// A shorter sleep breaks no connection, and the two clocks are not read at the same instant.
+const SLEEP_MIN: Duration = Duration::from_secs(1);
+/// The latest time of a timer: it must never expire.
+const TIMER_MAX: Duration = Duration::from_secs(libc::time_t::MAX.unsigned_abs());
 
-/// Tells when the device wakes up.
+/// Reports when the device wakes up.
 #[derive(Debug)]
-pub struct Sleep {
+pub struct SleepDetector {
     timer: TimerFd,
-    ended: AsyncFd<OwnedFd>,
-    slept: Duration,
+    expired: AsyncFd<OwnedFd>,
+    total_sleep: Duration,
 }
 
-impl Sleep {
+impl SleepDetector {
     /// Listens from now on.
     pub fn new() -> io::Result<Self> {
         let timer =
             TimerFd::new(TimerClock::CLOCK_REALTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
-        arm(&timer)?;
-        let ended = readable(timer.as_fd().try_clone_to_owned()?)?;
-        Ok(Self { timer, ended, slept: slept()? })
+        arm_timer(&timer)?;
+        let expired = watch_readable(timer.as_fd().try_clone_to_owned()?)?;
+        Ok(Self { timer, expired, total_sleep: total_sleep()? })
     }
 
-    /// Waits until the device has slept; for how long.
-    pub async fn woke(&mut self) -> io::Result<Duration> {
+    /// Waits until the device has slept, and returns for how long.
+    pub async fn wait_for_wake_up(&mut self) -> io::Result<Duration> {
         loop {
-            self.ended.readable().await?.clear_ready();
+            self.expired.readable().await?.clear_ready();
             let mut expirations = [0; 8];
             match nix::unistd::read(self.timer.as_fd(), &mut expirations) {
                 Ok(_) | Err(Errno::ECANCELED | Errno::EAGAIN | Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            arm(&self.timer)?;
-            let so_far = slept()?;
-            let now = so_far.saturating_sub(self.slept);
-            self.slept = so_far;
-            if now >= LEAST {
-                return Ok(now);
+            arm_timer(&self.timer)?;
+            let total = total_sleep()?;
+            let slept = total.saturating_sub(self.total_sleep);
+            self.total_sleep = total;
+            if slept >= SLEEP_MIN {
+                return Ok(slept);
             }
         }
     }
 }
 
-fn arm(timer: &TimerFd) -> nix::Result<()> {
+fn arm_timer(timer: &TimerFd) -> nix::Result<()> {
     let flags = TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET;
-    timer.set(Expiration::OneShot(TimeSpec::from_duration(NEVER)), flags)
+    timer.set(Expiration::OneShot(TimeSpec::from_duration(TIMER_MAX)), flags)
 }
 
 /// How long the device slept since it booted.
-fn slept() -> nix::Result<Duration> {
+fn total_sleep() -> nix::Result<Duration> {
     let awake: Duration = clock_gettime(ClockId::CLOCK_MONOTONIC)?.into();
     let all: Duration = clock_gettime(ClockId::CLOCK_BOOTTIME)?.into();
     Ok(all.saturating_sub(awake))
@@ -76,9 +76,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_device_that_does_not_sleep_is_not_disturbed() {
-        let mut sleep = Sleep::new().unwrap();
-        let disturbed = tokio::time::timeout(Duration::from_millis(50), sleep.woke()).await;
-        assert!(disturbed.is_err(), "{disturbed:?}");
+    async fn a_device_that_does_not_sleep_causes_no_report() {
+        let mut sleep = SleepDetector::new().unwrap();
+        let report = tokio::time::timeout(Duration::from_millis(50), sleep.wait_for_wake_up()).await;
+        assert!(report.is_err(), "{report:?}");
     }
 }

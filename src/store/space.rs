@@ -89,7 +89,7 @@ impl DiskSpace {
                 "the disk is full: new records are refused until there is room; stored records are still sent"
             );
         } else if self.is_full && !is_full {
-            tracing::info!(name: journal::DISK_ROOMY, "the disk has room again: new records are accepted");
+            tracing::info!(name: journal::DISK_SPACE_RECOVERED, "the disk has room again: new records are accepted");
         }
         self.is_full = is_full;
     }

@@ -49,7 +49,11 @@ fn an_enqueue_goes_on_over_a_crash_and_stores_every_record_once() {
     let daemon = daemon.kill9().start();
     let ran = enqueue.end();
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    assert!(ran.stderr.contains("The daemon went away after"), "the crash came too late: {}", ran.stderr);
+    assert!(
+        ran.stderr.contains("The connection to the daemon was lost after"),
+        "the crash came too late: {}",
+        ran.stderr
+    );
     let answer: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(answer["accepted"], RECORDS);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(RECORDS as u64));

@@ -16,9 +16,9 @@ use tokio::sync::watch;
 use super::{ConfigWatch, Drain, LinkEvidence, Ping, Probe, TryNow, tell};
 use crate::clock::wall_ms;
 use crate::config::{Config, Watch};
-use crate::link::bell::{Links, Ring};
-use crate::link::sleep::Sleep;
-use crate::link::ways::{self, Hop, Sight};
+use crate::link::netlink::{LinkChanges, LinkEvents};
+use crate::link::route::{FirstHop, RouteStatus, find_route};
+use crate::link::sleep::SleepDetector;
 use crate::model::{Backlog, InterfaceKind, Link, Uplink};
 use crate::policy::reach::{Evidence, Next, Pace, Reach};
 use crate::telemetry::event::Event;
@@ -138,14 +138,14 @@ impl Connectivity {
     }
 
     /// Looks at the ways as they are, where they are watched.
-    fn look(&mut self, ring: Ring, ctx: &mut Context<Self>) {
+    fn look(&mut self, ring: LinkChanges, ctx: &mut Context<Self>) {
         if !self.watched {
             return;
         }
         let config = self.config.borrow().clone();
-        let Sight { way, interface } = match config.connectivity.watch {
-            Watch::Netlink => ways::look(&Hop::to(first_hop_host(&config.server))),
-            Watch::Poll | Watch::None => Sight::default(),
+        let RouteStatus { uplink: way, interface } = match config.connectivity.watch {
+            Watch::Netlink => find_route(&FirstHop::from_host(first_hop_host(&config.server))),
+            Watch::Poll | Watch::None => RouteStatus::default(),
         };
         self.interface = interface;
         self.outlive(&way, ctx);
@@ -202,7 +202,7 @@ impl Connectivity {
         if self.watched || self.config.borrow().connectivity.watch != Watch::Netlink {
             return;
         }
-        match Links::new() {
+        match LinkEvents::new() {
             Ok(links) => {
                 self.watched = true;
                 ctx.spawn(senses::hear(links, ctx.address()).into_actor(self));
@@ -215,7 +215,7 @@ impl Connectivity {
     }
 
     fn watch_sleep(&mut self, ctx: &mut Context<Self>) {
-        match Sleep::new() {
+        match SleepDetector::new() {
             Ok(sleep) => drop(ctx.spawn(senses::wake(sleep, ctx.address()).into_actor(self))),
             Err(error) => tracing::info!(%error, "that the device slept will not be noticed"),
         }
@@ -240,7 +240,7 @@ impl Actor for Connectivity {
         self.watch_power(ctx);
         self.watch_sleep(ctx);
         self.follow_metered(ctx);
-        self.look(Ring::default(), ctx);
+        self.look(LinkChanges::default(), ctx);
         self.look_at_battery(ctx);
     }
 }
@@ -269,14 +269,14 @@ impl Handler<News> for Connectivity {
             News::Woke(slept) => {
                 tracing::info!("the device slept for {} s", slept.as_secs());
                 self.reach(ctx, Reach::woke);
-                self.look(Ring::default(), ctx);
+                self.look(LinkChanges::default(), ctx);
             }
             News::Metered(metered) => self.is_metered(metered, ctx),
             News::Reconfigured => {
                 self.watch_system(ctx);
                 self.watch_power(ctx);
                 self.follow_metered(ctx);
-                self.look(Ring::default(), ctx);
+                self.look(LinkChanges::default(), ctx);
                 self.look_at_battery(ctx);
             }
         }

@@ -7,8 +7,8 @@ use tokio::sync::watch;
 
 use super::Connectivity;
 use crate::actors::ConfigWatch;
-use crate::link::bell::{Links, Ring, Supplies};
-use crate::link::sleep::Sleep;
+use crate::link::netlink::{LinkChanges, LinkEvents, PowerEvents};
+use crate::link::sleep::SleepDetector;
 use crate::model::Backlog;
 
 /// Events that come closer together are looked at as one.
@@ -21,7 +21,7 @@ pub(super) enum News {
     /// Records wait where none did before.
     Wanted,
     /// The system's events.
-    Rang(Ring),
+    Rang(LinkChanges),
     /// They are no longer heard.
     Deaf,
     /// The power supply changed.
@@ -34,9 +34,9 @@ pub(super) enum News {
     Reconfigured,
 }
 
-pub(super) async fn hear(links: Links, connectivity: Addr<Connectivity>) {
+pub(super) async fn hear(links: LinkEvents, connectivity: Addr<Connectivity>) {
     loop {
-        let ring = match links.rung().await {
+        let ring = match links.changed().await {
             Ok(ring) => ring,
             Err(error) => {
                 tracing::error!(%error, "the kernel's events of links are no longer heard: probes take their place");
@@ -53,8 +53,8 @@ pub(super) async fn hear(links: Links, connectivity: Addr<Connectivity>) {
     }
 }
 
-pub(super) async fn feel(supplies: Supplies, connectivity: Addr<Connectivity>) {
-    while supplies.rung().await.is_ok() {
+pub(super) async fn feel(supplies: PowerEvents, connectivity: Addr<Connectivity>) {
+    while supplies.changed().await.is_ok() {
         if connectivity.send(News::Power).await.is_err() {
             return;
         }
@@ -62,8 +62,8 @@ pub(super) async fn feel(supplies: Supplies, connectivity: Addr<Connectivity>) {
     }
 }
 
-pub(super) async fn wake(mut sleep: Sleep, connectivity: Addr<Connectivity>) {
-    while let Ok(slept) = sleep.woke().await {
+pub(super) async fn wake(mut sleep: SleepDetector, connectivity: Addr<Connectivity>) {
+    while let Ok(slept) = sleep.wait_for_wake_up().await {
         if connectivity.send(News::Woke(slept)).await.is_err() {
             return;
         }

@@ -8,9 +8,9 @@ use actix::prelude::*;
 use super::Connectivity;
 use super::senses::{self, News};
 use crate::config::Metered;
-use crate::link::bell::Supplies;
-use crate::link::metered;
-use crate::link::power::{self, Power};
+use crate::link::metered::follow_metered;
+use crate::link::netlink::PowerEvents;
+use crate::link::power::{Power, SUPPLIES_DIR, read_power};
 use crate::model::Deferral;
 
 /// A battery need not say how it does: while records wait that could be sent, it is looked at this often.
@@ -61,7 +61,7 @@ impl Connectivity {
         }
         let least = self.config.borrow().connectivity.min_battery_percent;
         let is_low = |power| matches!(power, Power::Battery(percent) if percent < least);
-        self.thrift.battery_is_low = least > 0 && is_low(power::look(Path::new(power::SUPPLIES)));
+        self.thrift.battery_is_low = least > 0 && is_low(read_power(Path::new(SUPPLIES_DIR)));
         self.announce(ctx);
         if least > 0 && self.backlog.borrow().to_go() > 0 && !self.reach.is_closed() {
             self.thrift.charging = Some(ctx.run_later(CHARGE_INTERVAL, |actor, ctx| {
@@ -75,7 +75,7 @@ impl Connectivity {
         if self.thrift.power_is_watched || self.config.borrow().connectivity.min_battery_percent == 0 {
             return;
         }
-        match Supplies::new() {
+        match PowerEvents::new() {
             Ok(supplies) => {
                 self.thrift.power_is_watched = true;
                 ctx.spawn(senses::feel(supplies, ctx.address()).into_actor(self));
@@ -98,7 +98,7 @@ impl Connectivity {
             });
         }
         let address = ctx.address();
-        let following = metered::follow(async move |metered| {
+        let following = follow_metered(async move |metered| {
             if let Err(error) = address.send(News::Metered(metered)).await {
                 tracing::debug!(%error, "nobody hears whether the link is metered");
             }

@@ -63,7 +63,7 @@ impl Log {
         }
         match (self.breaker.replace(state.mode), state.mode) {
             (_, Mode::Probing) | (Some(Mode::Probing), Mode::Open { .. }) => line!(debug,),
-            (_, Mode::Open { .. } | Mode::Micro) => line!(info, name: journal::SERVER_SPARED,),
+            (_, Mode::Open { .. } | Mode::Micro) => line!(info, name: journal::BREAKER_OPENED,),
             (_, Mode::Normal) => line!(info, name: journal::SERVER_RECOVERED,),
         }
     }

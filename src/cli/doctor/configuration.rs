@@ -1,4 +1,4 @@
-//! Whether there is a configuration that the daemon would start with, and whether it is in effect.
+//! Whether the configuration is valid, and whether the running daemon uses it.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,26 +12,26 @@ use crate::config::{Config, ConfigError, DEFAULT_FILE};
 use crate::config_file::{find_config_file, load_config};
 
 /// The configuration as the daemon would read it.
-pub(super) struct Configured {
+pub(super) struct LoadedConfig {
     file: Option<PathBuf>,
-    /// None when there is none that is valid.
+    /// `None` if it is not valid.
     pub(super) config: Option<Config>,
     error: Option<ConfigError>,
-    /// Variables that win over the file.
+    /// Environment variables that override the file.
     variables: Vec<String>,
 }
 
-pub(super) fn read(named: Option<&Path>) -> Configured {
+pub(super) fn read_config(named: Option<&Path>) -> LoadedConfig {
     let file = find_config_file(named);
     let (config, error) = match load_config(file.as_deref()) {
         Ok(config) => (Some(config), None),
         Err(error) => (None, Some(error)),
     };
-    Configured { file, config, error, variables: variables() }
+    LoadedConfig { file, config, error, variables: list_variables() }
 }
 
-/// Those of a section, by name: what they hold is nobody's business.
-fn variables() -> Vec<String> {
+/// Names of the variables that set keys. Their values may be secret.
+fn list_variables() -> Vec<String> {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let mut names: Vec<String> =
         names.filter(|name| name.starts_with("FIELDSYNC_") && name.contains("__")).collect();
@@ -39,13 +39,13 @@ fn variables() -> Vec<String> {
     names
 }
 
-pub(super) fn judge(configured: &Configured, status: Option<&Status>) -> Vec<Finding> {
-    if let Some(error) = &configured.error {
-        return refused(error, &configured.variables);
+pub(super) fn judge_config(loaded: &LoadedConfig, status: Option<&Status>) -> Vec<Finding> {
+    if let Some(error) = &loaded.error {
+        return judge_error(error, &loaded.variables);
     }
-    let Some(config) = &configured.config else { return Vec::new() };
-    let name = configured.name();
-    let mut findings = vec![valid(&name, configured)];
+    let Some(config) = &loaded.config else { return Vec::new() };
+    let name = loaded.file_name();
+    let mut findings = vec![describe_valid(&name, loaded)];
     if config.server.url.is_empty() {
         findings.push(Finding::problem(
             "server.url is empty: records are kept, and nothing is sent",
@@ -53,71 +53,68 @@ pub(super) fn judge(configured: &Configured, status: Option<&Status>) -> Vec<Fin
         ));
     }
     if let Some(status) = status {
-        findings.extend(in_effect(&name, config, status));
-        findings.extend(changed_since(configured.changed_at(), &name, status));
+        findings.extend(find_stale_limits(&name, config, status));
+        findings.extend(judge_age(loaded.modified_at(), &name, status));
     }
     findings
 }
 
-impl Configured {
-    fn name(&self) -> String {
+impl LoadedConfig {
+    fn file_name(&self) -> String {
         self.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE)).display().to_string()
     }
 
-    fn changed_at(&self) -> Option<u64> {
-        let changed = fs::metadata(self.file.as_deref()?).ok()?.modified().ok()?;
-        changed.duration_since(UNIX_EPOCH).ok().map(millis)
+    fn modified_at(&self) -> Option<u64> {
+        let modified = fs::metadata(self.file.as_deref()?).ok()?.modified().ok()?;
+        modified.duration_since(UNIX_EPOCH).ok().map(millis)
     }
 }
 
-fn valid(name: &str, configured: &Configured) -> Finding {
-    let file = match &configured.file {
+fn describe_valid(name: &str, loaded: &LoadedConfig) -> Finding {
+    let file = match &loaded.file {
         Some(_) => format!("{name} is valid"),
-        None => format!("there is no {name}: the defaults hold"),
+        None => format!("there is no {name}: the defaults apply"),
     };
-    match configured.variables.join(", ") {
+    match loaded.variables.join(", ") {
         none if none.is_empty() => Finding::ok(file),
-        names => Finding::ok(format!("{file}; variables of this environment win over it: {names}")),
+        names => Finding::ok(format!("{file}; environment variables override it: {names}")),
     }
 }
 
-fn refused(error: &ConfigError, variables: &[String]) -> Vec<Finding> {
-    let starts = "the daemon does not start with it, or keeps the one it has";
+fn judge_error(error: &ConfigError, variables: &[String]) -> Vec<Finding> {
+    let effect = "the daemon does not start with it, or keeps the configuration that it has";
     match error {
         ConfigError::Read { path, source } if source.kind() == ErrorKind::PermissionDenied => {
-            vec![Finding::unchecked(
-                format!("{} can be read by others only", path.display()),
-                "sudo fieldsync doctor",
-            )]
+            vec![Finding::unchecked(format!("you may not read {}", path.display()), "sudo fieldsync doctor")]
         }
         ConfigError::Read { .. } => vec![Finding::problem(
-            format!("{error}: {starts}"),
-            "put the configuration there, or name the one that fieldsyncd is started with by --config",
+            format!("{error}: {effect}"),
+            "put the configuration there, or name the file that fieldsyncd is started with: --config FILE",
         )],
         ConfigError::File { path, .. } => {
             let path = path.display();
             vec![Finding::problem(
-                format!("{error}\n{starts}"),
+                format!("{error}\n{effect}"),
                 format!("edit {path}, then: fieldsyncd --config {path} --check-config"),
             )]
         }
         ConfigError::Variable { name, .. } => vec![Finding::problem(
-            format!("{error}: {starts}"),
-            format!("mend or unset {name}; in the service: systemctl edit fieldsync"),
+            format!("{error}: {effect}"),
+            format!("correct or unset {name}; in the service: systemctl edit fieldsync"),
         )],
-        ConfigError::Values { origin, findings } => findings
+        ConfigError::Values { origin, invalid } => invalid
             .iter()
-            .map(|finding| {
-                let variable = format!("FIELDSYNC_{}", finding.key.replace('.', "__").to_uppercase());
+            .map(|invalid| {
+                let variable = format!("FIELDSYNC_{}", invalid.key.replace('.', "__").to_uppercase());
                 if variables.contains(&variable) {
                     Finding::problem(
-                        format!("{variable}: {finding}: {starts}"),
-                        format!("mend or unset {variable}; in the service: systemctl edit fieldsync"),
+                        format!("{variable}: {invalid}: {effect}"),
+                        format!("correct or unset {variable}; in the service: systemctl edit fieldsync"),
                     )
                 } else {
                     Finding::problem(
-                        format!("{origin}: {finding}: {starts}"),
-                        format!("change {} in {origin}, then: systemctl reload fieldsync", finding.key),
+                        format!("{origin}: {invalid}: {effect}"),
+                        format!("change {} in {origin}, then: systemctl reload fieldsync", invalid.key),
                     )
                 }
             })
@@ -125,43 +122,43 @@ fn refused(error: &ConfigError, variables: &[String]) -> Vec<Finding> {
     }
 }
 
-/// By what the daemon tells of its limits.
-fn in_effect(name: &str, config: &Config, status: &Status) -> Option<Finding> {
-    // A daemon of before tells none.
-    let told = status.queue.max_records > 0;
-    let others: Vec<&str> = [
-        ("queue.max_records", told && status.queue.max_records != config.queue.max_records),
+/// Compares the limits in the daemon's status with the file.
+fn find_stale_limits(name: &str, config: &Config, status: &Status) -> Option<Finding> {
+    // An older daemon does not report this limit.
+    let is_reported = status.queue.max_records > 0;
+    let stale: Vec<&str> = [
+        ("queue.max_records", is_reported && status.queue.max_records != config.queue.max_records),
         ("queue.max_bytes", status.queue.max_bytes != config.queue.max_bytes.0),
     ]
     .into_iter()
     .filter_map(|(key, differs)| differs.then_some(key))
     .collect();
-    let what = others.join(" and ");
-    (!what.is_empty()).then(|| {
+    let keys = stale.join(" and ");
+    (!keys.is_empty()).then(|| {
         Finding::warning(
-            format!("the running daemon has another {what} than {name}: it runs with what it read before, or with another file"),
+            format!("the running daemon has another {keys} than {name}: it has not read the file again, or it uses another file"),
             "systemctl reload fieldsync",
         )
     })
 }
 
-/// Nobody knows whether it was read again since.
-fn changed_since(changed_at: Option<u64>, name: &str, status: &Status) -> Option<Finding> {
-    changed_at.filter(|changed| *changed > status.started_at).map(|_| Finding {
-        remedy: Some("if it was not reloaded since: systemctl reload fieldsync".to_owned()),
+/// Whether the file was read again since it was changed is not known.
+fn judge_age(modified_at: Option<u64>, name: &str, status: &Status) -> Option<Finding> {
+    modified_at.filter(|modified| *modified > status.started_at).map(|_| Finding {
+        remedy: Some("unless it was reloaded since: systemctl reload fieldsync".to_owned()),
         ..Finding::ok(format!("{name} is newer than the running daemon"))
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Outcome;
+    use super::super::finding::CheckResult;
     use super::*;
     use crate::api::{Counts, Phase};
-    use crate::cli::testing::status;
+    use crate::cli::testing::sample_status;
 
-    fn running(started_at: u64, config: &Config) -> Status {
-        let mut status = status(Phase::Idle, "", Counts::default());
+    fn running_status(started_at: u64, config: &Config) -> Status {
+        let mut status = sample_status(Phase::Idle, "", Counts::default());
         status.started_at = started_at;
         status.queue.max_records = config.queue.max_records;
         status.queue.max_bytes = config.queue.max_bytes.0;
@@ -169,18 +166,18 @@ mod tests {
     }
 
     #[test]
-    fn what_the_daemon_has_not_in_effect_is_told_where_it_shows() {
+    fn limits_that_the_daemon_does_not_use_yet_are_reported() {
         let config = Config::default();
-        let mut status = running(1000, &config);
-        assert_eq!(in_effect("file", &config, &status), None);
+        let mut status = running_status(1000, &config);
+        assert_eq!(find_stale_limits("file", &config, &status), None);
         status.queue.max_bytes += 1;
-        let finding = in_effect("file", &config, &status).unwrap();
-        assert_eq!(finding.result, Outcome::Warning);
+        let finding = find_stale_limits("file", &config, &status).unwrap();
+        assert_eq!(finding.result, CheckResult::Warning);
         assert!(finding.text.contains("another queue.max_bytes than file"), "{finding:?}");
         status.queue.max_records = 0;
-        let finding = in_effect("file", &config, &status).unwrap();
-        assert!(!finding.text.contains("max_records"), "an older daemon tells none: {finding:?}");
-        assert_eq!(changed_since(Some(999), "file", &status), None);
-        assert_eq!(changed_since(Some(1001), "file", &status).unwrap().result, Outcome::Ok);
+        let finding = find_stale_limits("file", &config, &status).unwrap();
+        assert!(!finding.text.contains("max_records"), "an older daemon reports none: {finding:?}");
+        assert_eq!(judge_age(Some(999), "file", &status), None);
+        assert_eq!(judge_age(Some(1001), "file", &status).unwrap().result, CheckResult::Ok);
     }
 }

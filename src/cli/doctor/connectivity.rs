@@ -1,4 +1,4 @@
-//! Whether a way leads to the server: links, names, proxies, and what the daemon thinks of them.
+//! Whether the server can be reached: routes, host names, proxies, and the daemon's own view.
 
 use std::io;
 use std::time::Duration;
@@ -8,39 +8,43 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use super::finding::Finding;
-use super::server::Tried;
+use super::probe::ProbeResult;
 use crate::api::{Phase, Status};
-use crate::cli::words::when;
+use crate::cli::format::relative;
 use crate::clock::wall_ms;
 use crate::config;
-use crate::link::ways::{self, Hop, Sight};
+use crate::link::route::{FirstHop, RouteStatus, find_route};
 use crate::model::{LinkState, Uplink};
 use crate::transport::http::TransportError;
 use crate::transport::proxy::first_hop_host;
 
-/// What a resolver gives up after by default.
-const NAME_WITHIN: Duration = Duration::from_secs(10);
-/// A name is looked up for some port.
+/// A resolver's default limit.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Resolving a name needs some port.
 const ANY_PORT: u16 = 0;
 
-pub(super) async fn check(server: &config::Server, tried: &Tried, status: Option<&Status>) -> Vec<Finding> {
+pub(super) async fn check_connectivity(
+    server: &config::Server,
+    probe: &ProbeResult,
+    status: Option<&Status>,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     if server.url.is_empty() {
         findings.push(Finding::unchecked("no server is configured", "set server.url"));
-    } else if let Tried::Unusable(TransportError::Proxy(error)) = tried {
+    } else if let ProbeResult::Unusable(TransportError::Proxy(error)) = probe {
         findings.push(Finding::problem(
             format!("the proxy cannot be used: {error}"),
-            "mend server.proxy, or the variables HTTPS_PROXY and HTTP_PROXY of the service",
+            "correct server.proxy, or the variables HTTPS_PROXY and HTTP_PROXY of the service",
         ));
     } else if let Some(host) = first_hop_host(server) {
-        let by_proxy = is_proxy(server, &host);
-        let hop = Hop::to(Some(host.clone()));
-        findings.push(way(&host, by_proxy, &ways::look(&hop)));
-        if matches!(hop, Hop::Name(_)) {
-            findings.extend(name(&host, &resolve(&host).await));
+        let is_proxy = is_proxy(server, &host);
+        let hop = FirstHop::from_host(Some(host.clone()));
+        findings.push(judge_route(&host, is_proxy, &find_route(&hop)));
+        if matches!(hop, FirstHop::Name(_)) {
+            findings.extend(judge_name(&host, &count_addresses(&host).await));
         }
     }
-    findings.extend(status.map(daemon).into_iter().flatten());
+    findings.extend(status.map(judge_daemon_state).into_iter().flatten());
     findings
 }
 
@@ -50,54 +54,56 @@ fn is_proxy(server: &config::Server, first_hop: &str) -> bool {
 }
 
 /// How many addresses a name has.
-async fn resolve(host: &str) -> io::Result<usize> {
-    match timeout(NAME_WITHIN, lookup_host((host, ANY_PORT))).await {
+async fn count_addresses(host: &str) -> io::Result<usize> {
+    match timeout(RESOLVE_TIMEOUT, lookup_host((host, ANY_PORT))).await {
         Ok(found) => Ok(found?.count()),
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {NAME_WITHIN:?}"))),
+        Err(_) => {
+            Err(io::Error::new(io::ErrorKind::TimedOut, format!("no response within {RESOLVE_TIMEOUT:?}")))
+        }
     }
 }
 
-fn way(host: &str, by_proxy: bool, sight: &Sight) -> Finding {
-    let to = if by_proxy { format!("the proxy {host}") } else { host.to_owned() };
-    match &sight.way {
+fn judge_route(host: &str, is_proxy: bool, route: &RouteStatus) -> Finding {
+    let to = if is_proxy { format!("the proxy {host}") } else { host.to_owned() };
+    match &route.uplink {
         Uplink::Down => Finding::problem(
-            format!("nothing leads to {to}: no interface that runs has an address that gets there"),
-            "join a network; ip address and ip route show what there is",
+            format!("there is no route to {to}: no running interface has an address that reaches it"),
+            "join a network; ip address and ip route show the present state",
         ),
-        Uplink::Up(_) | Uplink::Unknown => Finding::ok(match sight.interface {
-            Some(kind) => format!("the way to {to} is open ({})", kind.name()),
-            None => format!("the way to {to} is open"),
+        Uplink::Up(_) | Uplink::Unknown => Finding::ok(match route.interface {
+            Some(kind) => format!("the route to {to} is open ({})", kind.name()),
+            None => format!("the route to {to} is open"),
         }),
     }
 }
 
-fn name(host: &str, found: &io::Result<usize>) -> Option<Finding> {
-    let why = match found {
+fn judge_name(host: &str, addresses: &io::Result<usize>) -> Option<Finding> {
+    let reason = match addresses {
         Ok(0) => "it has no address".to_owned(),
         Ok(_) => return None,
         Err(error) => error.to_string(),
     };
     Some(Finding::problem(
-        format!("the name {host} does not lead to an address: {why}"),
+        format!("the name {host} cannot be resolved to an address: {reason}"),
         format!(
-            "check server.url and server.proxy for a mistake; else the name servers: getent hosts {host}; cat /etc/resolv.conf"
+            "check server.url and server.proxy for a mistake, then the name servers: getent hosts {host}; cat /etc/resolv.conf"
         ),
     ))
 }
 
-/// What the daemon thinks.
-fn daemon(status: &Status) -> Vec<Finding> {
+/// Connectivity as the daemon's status reports it.
+fn judge_daemon_state(status: &Status) -> Vec<Finding> {
     let mut findings = Vec::new();
     match status.connectivity.state.known() {
         Some(LinkState::Offline) => findings.push(Finding::warning(
             format!(
-                "the daemon takes the device for offline, since {}",
-                when(status.connectivity.since, wall_ms())
+                "the daemon considers the device offline, since {}",
+                relative(status.connectivity.since, wall_ms())
             ),
-            "see what is found of the way and the server; once both are well: fieldsync sync",
+            "see the findings about connectivity and the server; once both are ok: fieldsync sync",
         )),
         Some(LinkState::CaptivePortal) => findings.push(Finding::problem(
-            "the daemon met a captive portal: somebody else answers in the server's place",
+            "the daemon met a captive portal: the network responds in place of the server",
             "open any page in a browser and log in to the network, then: fieldsync sync",
         )),
         _ => {}
@@ -105,17 +111,17 @@ fn daemon(status: &Status) -> Vec<Finding> {
     if let Some(retry_at) = status.breaker.retry_at {
         findings.push(Finding::warning(
             format!(
-                "the daemon spares the server after {} failures in a row, and tries again {}",
+                "the daemon pauses after {} consecutive failures of the server, and tries again {}",
                 status.breaker.consecutive_failures,
-                when(retry_at, wall_ms())
+                relative(retry_at, wall_ms())
             ),
-            "see what is found of the server; fieldsync batches shows what failed",
+            "see the findings about the server; fieldsync batches shows what failed",
         ));
     }
     if status.sync.phase == Phase::Deferred {
         findings.push(Finding::warning(
-            "the daemon waits for a network that is not metered, or for a charger, as it is configured",
-            "fieldsync sync sends once all the same; connectivity.metered and connectivity.min_battery_percent decide",
+            "the daemon waits for a network that is not metered, or for a charger, as configured",
+            "fieldsync sync sends once regardless; connectivity.metered and connectivity.min_battery_percent decide",
         ));
     }
     findings
@@ -123,26 +129,27 @@ fn daemon(status: &Status) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Outcome;
+    use super::super::finding::CheckResult;
     use super::*;
     use crate::api::Counts;
-    use crate::cli::testing::status;
+    use crate::cli::testing::sample_status;
 
     #[test]
-    fn a_name_without_an_address_and_a_way_that_is_closed_are_problems() {
-        assert_eq!(name("crm", &Ok(2)), None);
-        assert_eq!(name("crm", &Ok(0)).unwrap().result, Outcome::Problem);
-        let closed = way("10.0.0.1", true, &Sight { way: Uplink::Down, interface: None });
-        assert_eq!(closed.result, Outcome::Problem);
+    fn a_name_without_an_address_and_a_missing_route_are_problems() {
+        assert_eq!(judge_name("crm", &Ok(2)), None);
+        assert_eq!(judge_name("crm", &Ok(0)).unwrap().result, CheckResult::Problem);
+        let closed = judge_route("10.0.0.1", true, &RouteStatus { uplink: Uplink::Down, interface: None });
+        assert_eq!(closed.result, CheckResult::Problem);
         assert!(closed.text.contains("the proxy 10.0.0.1"), "{closed:?}");
     }
 
     #[test]
-    fn what_the_daemon_thinks_is_told() {
-        let mut status = status(Phase::Deferred, "", Counts::default());
+    fn the_connectivity_that_the_daemon_reports_is_judged() {
+        let mut status = sample_status(Phase::Deferred, "", Counts::default());
         status.connectivity.state = LinkState::CaptivePortal.into();
         status.breaker.retry_at = Some(wall_ms() + 60_000);
-        let told: Vec<Outcome> = daemon(&status).into_iter().map(|finding| finding.result).collect();
-        assert_eq!(told, [Outcome::Problem, Outcome::Warning, Outcome::Warning]);
+        let results: Vec<CheckResult> =
+            judge_daemon_state(&status).into_iter().map(|finding| finding.result).collect();
+        assert_eq!(results, [CheckResult::Problem, CheckResult::Warning, CheckResult::Warning]);
     }
 }

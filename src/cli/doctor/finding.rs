@@ -1,4 +1,4 @@
-//! What a check came to, and what is to be done about it.
+//! The result of a check, and what to do about it.
 
 use serde::Serialize;
 
@@ -33,23 +33,23 @@ impl Check {
     }
 }
 
-/// How it is.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Outcome {
+pub(super) enum CheckResult {
     /// As it should be.
     Ok,
-    /// It works, and somebody should know.
+    /// It works, but it should be known.
     Warning,
-    /// It does not work until somebody acts.
+    /// It does not work until it is repaired.
     Problem,
-    /// Nobody can tell from here.
+    /// This user or this device cannot tell.
     CouldNotCheck,
 }
 
-impl Outcome {
+impl CheckResult {
     /// For people.
-    pub(super) fn words(self) -> &'static str {
+    pub(super) fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Warning => "warning",
@@ -59,35 +59,35 @@ impl Outcome {
     }
 }
 
-/// One thing that was found.
+/// One observation of a check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
-    pub(super) result: Outcome,
+    pub(super) result: CheckResult,
     #[serde(rename = "finding")]
     pub(super) text: String,
-    /// What to do, with a command where there is one. Everything but `ok` has one.
+    /// What to do, with a command if there is one. Every result except `ok` has a remedy.
     pub(super) remedy: Option<String>,
 }
 
 impl Finding {
     pub(super) fn ok(text: impl Into<String>) -> Self {
-        Self { result: Outcome::Ok, text: text.into(), remedy: None }
+        Self { result: CheckResult::Ok, text: text.into(), remedy: None }
     }
 
     pub(super) fn warning(text: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { result: Outcome::Warning, text: text.into(), remedy: Some(remedy.into()) }
+        Self { result: CheckResult::Warning, text: text.into(), remedy: Some(remedy.into()) }
     }
 
     pub(super) fn problem(text: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { result: Outcome::Problem, text: text.into(), remedy: Some(remedy.into()) }
+        Self { result: CheckResult::Problem, text: text.into(), remedy: Some(remedy.into()) }
     }
 
     pub(super) fn unchecked(text: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { result: Outcome::CouldNotCheck, text: text.into(), remedy: Some(remedy.into()) }
+        Self { result: CheckResult::CouldNotCheck, text: text.into(), remedy: Some(remedy.into()) }
     }
 }
 
-/// What a check tells that found nothing else.
-pub(super) fn or_well(findings: Vec<Finding>, well: impl FnOnce() -> String) -> Vec<Finding> {
-    if findings.is_empty() { vec![Finding::ok(well())] } else { findings }
+/// The findings, or `ok` with this text if there are none.
+pub(super) fn or_ok(findings: Vec<Finding>, text: impl FnOnce() -> String) -> Vec<Finding> {
+    if findings.is_empty() { vec![Finding::ok(text())] } else { findings }
 }

@@ -1,10 +1,10 @@
-//! `fieldsync doctor`: what is wrong on this device, and what a person does about it.
+//! `fieldsync doctor`: what is wrong on this device, and what to do about it.
 //!
-//! It works with and without a daemon, as root and as anybody. It changes nothing, and sends nothing but
-//! a question for the status and the look-up of a batch that never was. A check has two parts: what it
-//! asks of the system, and a pure judgement of the answers. What it may not see, it says with who may.
+//! It works with and without a daemon, and for every user. It changes nothing: it sends a request for the status and
+//! looks up a batch that was never sent. A check has two parts: it gathers facts, and it judges them without I/O. If
+//! this user may not see something, the finding says who may.
 //!
-//! Everything it waits for has a limit in time, named where it is waited for.
+//! Every wait has a time limit.
 
 mod access;
 mod clock;
@@ -14,7 +14,9 @@ mod credential;
 mod disk;
 mod finding;
 mod permissions;
+mod probe;
 mod records;
+mod secrets;
 mod server;
 mod socket;
 
@@ -24,72 +26,73 @@ use console::{Color, Style};
 use serde::Serialize;
 
 use super::context::Context;
-use super::failure::Failure;
-use super::words::{count, fold, plain};
+use super::failure::CommandFailure;
+use super::format::{count, strip_controls, wrap};
 use crate::client::Client;
 use crate::config::Config;
 use crate::exit;
 use access::User;
-use finding::{Check, Finding, Outcome};
+use finding::{Check, CheckResult, Finding};
+use secrets::GatheredCredentials;
 
-/// Width of a result and of the name of a check, with the gap behind it.
-const RESULT: usize = 17;
-const CHECK: usize = 15;
+/// Widths in columns, with the gap behind.
+const RESULT_WIDTH: usize = 17;
+const CHECK_WIDTH: usize = 15;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 With --json: {\"ok\": bool, \"checks\": [{\"check\", \"result\", \"finding\", \"remedy\"}]}, where a check is configuration, socket,
-permissions, disk, connectivity, credential, server, clock or records, and stands there once for each of its findings. A result is
-ok, warning, problem or could_not_check; a remedy is text, or null where there is nothing to do.
+permissions, disk, connectivity, credential, server, clock or records, and appears once for each of its findings. A result is
+ok, warning, problem or could_not_check; a remedy is text, or null if there is nothing to do.
 
-Ends with 0 when there is no problem, and with 1 when there is one. As root it sees more: secrets and the
-state directory are closed to others.")]
-pub(crate) struct Args {
-    /// Configuration file of the daemon [default: /etc/fieldsync/config.toml, when it is there]
+The exit code is 0 if there is no problem, and 1 if there is one. Run it as root to check more: other users may
+not read secrets and the state directory.")]
+pub(crate) struct DoctorArgs {
+    /// Configuration file of the daemon [default: /etc/fieldsync/config.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
-/// Everything that was found.
+/// All findings.
 #[derive(Debug, Serialize)]
-struct Report {
+struct DoctorReport {
     ok: bool,
-    checks: Vec<Labelled>,
+    checks: Vec<CheckFinding>,
 }
 
 #[derive(Debug, Serialize)]
-struct Labelled {
+struct CheckFinding {
     check: Check,
     #[serde(flatten)]
     finding: Finding,
 }
 
-impl Report {
+impl DoctorReport {
     fn new(checks: impl IntoIterator<Item = (Check, Vec<Finding>)>) -> Self {
-        let each = |(check, findings): (Check, Vec<Finding>)| {
-            findings.into_iter().map(move |finding| Labelled { check, finding })
+        let label = |(check, findings): (Check, Vec<Finding>)| {
+            findings.into_iter().map(move |finding| CheckFinding { check, finding })
         };
-        let checks: Vec<Labelled> = checks.into_iter().flat_map(each).collect();
-        Self { ok: checks.iter().all(|one| one.finding.result != Outcome::Problem), checks }
+        let checks: Vec<CheckFinding> = checks.into_iter().flat_map(label).collect();
+        Self { ok: checks.iter().all(|one| one.finding.result != CheckResult::Problem), checks }
     }
 
-    fn count(&self, result: Outcome) -> u64 {
+    fn count_results(&self, result: CheckResult) -> u64 {
         self.checks.iter().filter(|one| one.finding.result == result).count() as u64
     }
 
     /// `1 problem, 2 warnings, 3 checks could not be made.`
-    fn sum(&self) -> String {
-        let told = [(Outcome::Problem, "problem"), (Outcome::Warning, "warning")];
-        let mut parts: Vec<String> = told
+    fn summary(&self) -> String {
+        let nouns = [(CheckResult::Problem, "problem"), (CheckResult::Warning, "warning")];
+        let mut parts: Vec<String> = nouns
             .into_iter()
-            .map(|(result, noun)| (self.count(result), noun))
+            .map(|(result, noun)| (self.count_results(result), noun))
             .filter(|(number, _)| *number > 0)
             .map(|(number, noun)| count(number, noun))
             .collect();
         if parts.is_empty() {
-            parts.push("Nothing wrong was found".to_owned());
+            parts.push("No problem was found".to_owned());
         }
-        match self.count(Outcome::CouldNotCheck) {
+        match self.count_results(CheckResult::CouldNotCheck) {
             0 => {}
             unchecked => parts.push(format!("{} could not be made", count(unchecked, "check"))),
         }
@@ -97,126 +100,132 @@ impl Report {
     }
 }
 
-pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Failure> {
-    let report = examine(args, context).await;
+pub(crate) async fn run(args: &DoctorArgs, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+    let report = run_checks(args, context).await;
     if context.json {
         let line = serde_json::to_string(&report)
-            .map_err(|error| Failure::failed(format!("the report cannot be written: {error}.")))?;
-        context.line(line)?;
+            .map_err(|error| CommandFailure::failed(format!("the report cannot be written: {error}.")))?;
+        context.print_line(line)?;
     } else {
-        show(&report, context)?;
+        print_report(&report, context)?;
     }
     Ok(if report.ok { exit::DONE } else { exit::FAILED })
 }
 
-async fn examine(args: &Args, context: &mut Context<'_>) -> Report {
-    let configured = configuration::read(args.config.as_deref());
-    if let Some(config) = &configured.config
+async fn run_checks(args: &DoctorArgs, context: &mut Context<'_>) -> DoctorReport {
+    let loaded = configuration::read_config(args.config.as_deref());
+    if let Some(config) = &loaded.config
         && context.named_socket.is_none()
     {
         context.client = Client::new(config.socket());
     }
-    let me = User::me();
-    let asked = socket::ask(&context.client).await;
-    let status = asked.as_ref().ok();
+    let caller = User::current();
+    let response = socket::fetch_status(&context.client).await;
+    let status = response.as_ref().ok();
     let socket = context.client.socket();
-    let state_dir = configured.config.as_ref().map(Config::state_dir);
+    let state_dir = loaded.config.as_ref().map(Config::state_dir);
     let mut findings = vec![
-        (Check::Configuration, configuration::judge(&configured, status)),
-        (Check::Socket, socket::judge(socket, &asked, &me, state_dir.as_deref())),
+        (Check::Configuration, configuration::judge_config(&loaded, status)),
+        (Check::Socket, socket::judge_socket(socket, &response, &caller, state_dir.as_deref())),
     ];
-    if let Some(config) = &configured.config {
-        let daemon = permissions::user_of_daemon(&config.state_dir());
-        // As the daemon would have it, with the credential that systemd hands over.
-        let credentials = credential::gather(&config.server, args.config.as_deref());
-        let tried = server::probe(&credentials, status).await;
+    if let Some(config) = &loaded.config {
+        let daemon = permissions::find_daemon_user(&config.state_dir());
+        let credentials = GatheredCredentials::gather(&config.server, args.config.as_deref());
+        let probe = probe::probe_server(&credentials, status).await;
         findings.extend([
-            (Check::Permissions, permissions::check(config, socket, &me, daemon.as_ref())),
-            (Check::Disk, disk::check(config, status)),
-            (Check::Connectivity, connectivity::check(&config.server, &tried, status).await),
-            (Check::Credential, credential::check(&credentials, &tried, daemon.as_ref())),
-            (Check::Server, server::judge(&config.server, &tried, status)),
-            (Check::Clock, clock::check(tried.date())),
+            (Check::Permissions, permissions::check_permissions(config, socket, &caller, daemon.as_ref())),
+            (Check::Disk, disk::check_disk(config, status)),
+            (Check::Connectivity, connectivity::check_connectivity(&config.server, &probe, status).await),
+            (Check::Credential, credential::check_credentials(&credentials, &probe, daemon.as_ref())),
+            (Check::Server, server::judge_server(&config.server, &probe, status)),
+            (Check::Clock, clock::check_clock(probe.server_time())),
         ]);
     } else {
-        let waits = || vec![Finding::unchecked("this takes a configuration", "mend the configuration first")];
+        let no_config = || {
+            vec![Finding::unchecked(
+                "this check needs a valid configuration",
+                "correct the configuration first",
+            )]
+        };
         findings.extend(
             [Check::Permissions, Check::Disk, Check::Connectivity, Check::Credential, Check::Server]
-                .map(|check| (check, waits())),
+                .map(|check| (check, no_config())),
         );
-        findings.push((Check::Clock, clock::check(None)));
+        findings.push((Check::Clock, clock::check_clock(None)));
     }
-    findings.push((Check::Records, records::judge(status)));
-    Report::new(findings)
+    findings.push((Check::Records, records::judge_records(status)));
+    DoctorReport::new(findings)
 }
 
-fn show(report: &Report, context: &mut Context<'_>) -> Result<(), Failure> {
-    for Labelled { check, finding } in &report.checks {
+fn print_report(report: &DoctorReport, context: &mut Context<'_>) -> Result<(), CommandFailure> {
+    for CheckFinding { check, finding } in &report.checks {
         let colour = match finding.result {
-            Outcome::Ok => Color::Green,
-            Outcome::Warning | Outcome::CouldNotCheck => Color::Yellow,
-            Outcome::Problem => Color::Red,
+            CheckResult::Ok => Color::Green,
+            CheckResult::Warning | CheckResult::CouldNotCheck => Color::Yellow,
+            CheckResult::Problem => Color::Red,
         };
-        let result = format!("{:<RESULT$}", finding.result.words());
-        let result = if context.colour {
+        let result = format!("{:<RESULT_WIDTH$}", finding.result.label());
+        let result = if context.has_colour {
             Style::new().fg(colour).force_styling(true).apply_to(result).to_string()
         } else {
             result
         };
-        let mut head = format!("{result}{:<CHECK$}", check.name());
+        let mut head = format!("{result}{:<CHECK_WIDTH$}", check.name());
         let remedy = finding.remedy.iter().map(|remedy| format!("To do: {remedy}"));
-        let told: Vec<_> = [finding.text.clone()].into_iter().chain(remedy).collect();
-        // What is wrong with a file is shown below each other.
-        for line in told.iter().flat_map(|text| text.lines()) {
-            let line = format!("{head}{}", plain(line));
+        let texts: Vec<_> = [finding.text.clone()].into_iter().chain(remedy).collect();
+        // A finding about a file may have several lines.
+        for line in texts.iter().flat_map(|text| text.lines()) {
+            let line = format!("{head}{}", strip_controls(line));
             match context.width {
                 Some(width) => {
-                    fold(&line, width, RESULT + CHECK).into_iter().try_for_each(|line| context.line(line))?;
+                    wrap(&line, width, RESULT_WIDTH + CHECK_WIDTH)
+                        .into_iter()
+                        .try_for_each(|line| context.print_line(line))?;
                 }
-                None => context.line(line)?,
+                None => context.print_line(line)?,
             }
-            head = " ".repeat(RESULT + CHECK);
+            head = " ".repeat(RESULT_WIDTH + CHECK_WIDTH);
         }
     }
-    context.line("")?;
-    context.text(report.sum())
+    context.print_line("")?;
+    context.print_wrapped(report.summary())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn report(results: &[Outcome]) -> Report {
-        let finding = |result: &Outcome| match result {
-            Outcome::Ok => Finding::ok("all is well"),
-            Outcome::Warning => Finding::warning("odd", "look"),
-            Outcome::Problem => Finding::problem("bad", "mend"),
-            Outcome::CouldNotCheck => Finding::unchecked("dark", "sudo"),
+    fn report_of(results: &[CheckResult]) -> DoctorReport {
+        let finding = |result: &CheckResult| match result {
+            CheckResult::Ok => Finding::ok("fine"),
+            CheckResult::Warning => Finding::warning("odd", "look"),
+            CheckResult::Problem => Finding::problem("bad", "repair"),
+            CheckResult::CouldNotCheck => Finding::unchecked("dark", "sudo"),
         };
-        Report::new([(Check::Disk, results.iter().map(finding).collect())])
+        DoctorReport::new([(Check::Disk, results.iter().map(finding).collect())])
     }
 
     #[test]
-    fn only_a_problem_is_not_ok() {
-        use Outcome::{CouldNotCheck, Ok, Problem, Warning};
+    fn only_problems_make_the_report_fail() {
+        use CheckResult::{CouldNotCheck, Ok, Problem, Warning};
         for (results, ok, sum) in [
-            (&[Ok][..], true, "Nothing wrong was found."),
-            (&[Ok, CouldNotCheck], true, "Nothing wrong was found, 1 check could not be made."),
+            (&[Ok][..], true, "No problem was found."),
+            (&[Ok, CouldNotCheck], true, "No problem was found, 1 check could not be made."),
             (&[Warning, Warning], true, "2 warnings."),
             (&[Problem, Warning, CouldNotCheck], false, "1 problem, 1 warning, 1 check could not be made."),
         ] {
-            let report = report(results);
-            assert_eq!((report.ok, report.sum().as_str()), (ok, sum));
+            let report = report_of(results);
+            assert_eq!((report.ok, report.summary().as_str()), (ok, sum));
         }
     }
 
     #[test]
-    fn as_json_every_finding_names_its_check() {
-        let json = serde_json::to_string(&report(&[Outcome::Ok, Outcome::CouldNotCheck])).unwrap();
+    fn in_json_every_finding_names_its_check() {
+        let json = serde_json::to_string(&report_of(&[CheckResult::Ok, CheckResult::CouldNotCheck])).unwrap();
         assert_eq!(
             json,
             "{\"ok\":true,\"checks\":[\
-             {\"check\":\"disk\",\"result\":\"ok\",\"finding\":\"all is well\",\"remedy\":null},\
+             {\"check\":\"disk\",\"result\":\"ok\",\"finding\":\"fine\",\"remedy\":null},\
              {\"check\":\"disk\",\"result\":\"could_not_check\",\"finding\":\"dark\",\"remedy\":\"sudo\"}]}"
         );
     }

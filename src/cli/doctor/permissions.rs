@@ -1,4 +1,4 @@
-//! Who may get at the records on disk, who may speak to the daemon, and what the caller may do.
+//! Who may read the records on disk, who may call the daemon, and what the caller may do.
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
@@ -9,59 +9,66 @@ use std::path::Path;
 
 use nix::unistd::Group;
 
-use super::access::{Owned, User, WRITE, user_name};
-use super::finding::{Finding, or_well};
+use super::access::{FileOwner, User, WRITE_BIT, user_name};
+use super::finding::{Finding, or_ok};
 use crate::config::Config;
 
-/// What others and the group may do with the state directory: nothing.
-const OTHERS: u32 = 0o077;
+/// Neither the group nor other users may have a right on the state directory.
+const GROUP_AND_OTHERS_BITS: u32 = 0o077;
 
-/// The daemon's user: the one to whom the state directory belongs, as systemd sees to it.
-pub(super) fn user_of_daemon(state_dir: &Path) -> Option<User> {
-    fs::metadata(state_dir).ok().map(|directory| User::of(directory.uid()))
+/// The owner of the state directory, to which systemd gives it.
+pub(super) fn find_daemon_user(state_dir: &Path) -> Option<User> {
+    fs::metadata(state_dir).ok().map(|directory| User::from_uid(directory.uid()))
 }
 
-pub(super) fn check(config: &Config, socket: &Path, me: &User, daemon: Option<&User>) -> Vec<Finding> {
-    let mut findings = state_directory(&config.state_dir());
-    findings.extend(socket_mode(socket));
-    findings.extend(admin_group(&config.ipc.admin_group));
-    let mut findings = or_well(findings, || {
+pub(super) fn check_permissions(
+    config: &Config,
+    socket: &Path,
+    caller: &User,
+    daemon: Option<&User>,
+) -> Vec<Finding> {
+    let mut findings = check_state_dir(&config.state_dir());
+    findings.extend(check_socket_mode(socket));
+    findings.extend(check_admin_group(&config.ipc.admin_group));
+    let mut findings = or_ok(findings, || {
         let owner = daemon.map_or_else(|| "the daemon's user".to_owned(), |user| user.name.clone());
-        format!("{} is open to {owner} alone", config.state_dir().display())
+        format!("only {owner} may use {}", config.state_dir().display())
     });
-    findings.push(Finding::ok(caller(me, daemon, &config.ipc.admin_group)));
+    findings.push(Finding::ok(describe_rights(caller, daemon, &config.ipc.admin_group)));
     findings
 }
 
-fn state_directory(path: &Path) -> Vec<Finding> {
+fn check_state_dir(path: &Path) -> Vec<Finding> {
     let at = path.display();
     let directory = match fs::metadata(path) {
         Ok(directory) => directory,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return vec![Finding::ok(format!("{at} is not there yet: the daemon makes it when it starts"))];
+            return vec![Finding::ok(format!(
+                "{at} does not exist yet: the daemon creates it when it starts"
+            ))];
         }
         Err(error) => {
             return vec![Finding::unchecked(
-                format!("{at} cannot be looked at: {error}"),
+                format!("{at} cannot be examined: {error}"),
                 "sudo fieldsync doctor",
             )];
         }
     };
     if !directory.is_dir() {
         return vec![Finding::problem(
-            format!("{at} is no directory: the daemon cannot keep records there"),
+            format!("{at} is not a directory: the daemon cannot keep records there"),
             "move it away, or set queue.state_dir",
         )];
     }
-    open_to_others(path, &directory).into_iter().chain(of_another_user(path, &directory)).collect()
+    check_mode(path, &directory).into_iter().chain(check_owners(path, &directory)).collect()
 }
 
-fn open_to_others(path: &Path, directory: &Metadata) -> Option<Finding> {
-    let mode = Owned::of(directory).mode;
-    (mode & OTHERS != 0).then(|| {
+fn check_mode(path: &Path, directory: &Metadata) -> Option<Finding> {
+    let mode = FileOwner::from_metadata(directory).mode;
+    (mode & GROUP_AND_OTHERS_BITS != 0).then(|| {
         Finding::warning(
             format!(
-                "{} is open to others than its owner (mode {mode:04o}), and it holds records",
+                "{} contains records and is open to users other than its owner (mode {mode:04o})",
                 path.display()
             ),
             format!("chmod 0700 {}", path.display()),
@@ -69,24 +76,24 @@ fn open_to_others(path: &Path, directory: &Metadata) -> Option<Finding> {
     })
 }
 
-/// What the daemon opens, by the beginning of its name. Others may keep something next to it: the root of a
-/// file system has its `lost+found`.
-const OPENED: [&str; 2] = ["queue.redb", "lock"];
+/// Prefixes of the names of files that the daemon opens. Other files do no harm: the root of a file system contains
+/// `lost+found`.
+const OPENED_FILE_PREFIXES: [&str; 2] = ["queue.redb", "lock"];
 
-/// A daemon that root started once by hand leaves files that the service cannot open.
-fn of_another_user(path: &Path, directory: &Metadata) -> Option<Finding> {
+/// If root starts the daemon by hand, it creates files that the service cannot open.
+fn check_owners(path: &Path, directory: &Metadata) -> Option<Finding> {
     let entries = fs::read_dir(path).ok()?;
-    let strange = |owner: u32| owner != directory.uid();
-    let opened = |name: &OsStr| OPENED.iter().any(|own| name.as_bytes().starts_with(own.as_bytes()));
-    let found = entries.flatten().filter(|entry| opened(&entry.file_name())).find_map(|entry| {
+    let is_opened =
+        |name: &OsStr| OPENED_FILE_PREFIXES.iter().any(|own| name.as_bytes().starts_with(own.as_bytes()));
+    let found = entries.flatten().filter(|entry| is_opened(&entry.file_name())).find_map(|entry| {
         let owner = entry.metadata().ok()?.uid();
-        strange(owner).then(|| (entry.path(), owner))
+        (owner != directory.uid()).then(|| (entry.path(), owner))
     });
     let (file, owner) = found?;
     let user = user_name(directory.uid());
     Some(Finding::problem(
         format!(
-            "{} belongs to {}, and its directory to {user}: the daemon, which runs as {user}, cannot use it",
+            "{} belongs to {}, but its directory belongs to {user}: the daemon, which runs as {user}, cannot use the file",
             file.display(),
             user_name(owner)
         ),
@@ -94,41 +101,41 @@ fn of_another_user(path: &Path, directory: &Metadata) -> Option<Finding> {
     ))
 }
 
-fn socket_mode(socket: &Path) -> Option<Finding> {
-    let mode = Owned::of(&fs::metadata(socket).ok()?).mode;
-    (mode & WRITE != 0).then(|| {
+fn check_socket_mode(socket: &Path) -> Option<Finding> {
+    let mode = FileOwner::from_metadata(&fs::metadata(socket).ok()?).mode;
+    (mode & WRITE_BIT != 0).then(|| {
         Finding::warning(
-            format!("every user of this device may open {} (mode {mode:04o}) and enqueue", socket.display()),
+            format!("every user of this device may open {} and enqueue (mode {mode:04o})", socket.display()),
             "set ipc.socket_mode, or SocketMode= of fieldsync.socket, to 0660",
         )
     })
 }
 
-fn admin_group(name: &str) -> Option<Finding> {
+fn check_admin_group(name: &str) -> Option<Finding> {
     (!name.is_empty() && matches!(Group::from_name(name), Ok(None))).then(|| {
         Finding::problem(
-            format!("ipc.admin_group is {name}, and this device knows no such group: only root may pause and discard"),
+            format!("ipc.admin_group is {name}, which does not exist on this device: only root may pause and discard"),
             format!("sudo groupadd --system {name}, or set ipc.admin_group to another"),
         )
     })
 }
 
-fn caller(me: &User, daemon: Option<&User>, admin_group: &str) -> String {
-    let is_daemon = daemon.is_some_and(|daemon| daemon.uid == me.uid);
-    // As the daemon looks it up: by the group database, and not by this session.
-    let member = Some(admin_group).filter(|name| !name.is_empty());
-    let member = member.and_then(|name| Group::from_name(name).ok().flatten());
-    let is_admin = member.is_some_and(|group| User::of(me.uid).is_in(group.gid.as_raw()));
-    if me.is_root() || is_daemon || is_admin {
-        return format!("{} may make every call, pause, resume and discard among them", me.name);
+fn describe_rights(caller: &User, daemon: Option<&User>, admin_group: &str) -> String {
+    let is_daemon = daemon.is_some_and(|daemon| daemon.uid == caller.uid);
+    // As the daemon does: from the group database, not from this session.
+    let group = Some(admin_group).filter(|name| !name.is_empty());
+    let group = group.and_then(|name| Group::from_name(name).ok().flatten());
+    let is_admin = group.is_some_and(|group| User::from_uid(caller.uid).is_in(group.gid.as_raw()));
+    if caller.is_root() || is_daemon || is_admin {
+        return format!("{} may make every call, including pause, resume and discard", caller.name);
     }
-    let others = match admin_group {
+    let admins = match admin_group {
         "" => "root".to_owned(),
         group => format!("root and members of {group}"),
     };
     format!(
-        "{} may read the status and enqueue once the socket opens; {others} may pause and discard",
-        me.name
+        "{} may read the status and enqueue if the socket can be opened; {admins} may also pause and discard",
+        caller.name
     )
 }
 
@@ -136,29 +143,29 @@ fn caller(me: &User, daemon: Option<&User>, admin_group: &str) -> String {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::super::finding::Outcome;
+    use super::super::finding::CheckResult;
     use super::*;
 
     #[test]
-    fn a_state_directory_is_its_owners_alone() {
+    fn a_state_directory_must_be_closed_to_all_but_its_owner() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state");
-        assert_eq!(state_directory(&path)[0].result, Outcome::Ok);
+        assert_eq!(check_state_dir(&path)[0].result, CheckResult::Ok);
         fs::write(&path, "").unwrap();
-        assert_eq!(state_directory(&path)[0].result, Outcome::Problem);
+        assert_eq!(check_state_dir(&path)[0].result, CheckResult::Problem);
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         for (mode, findings) in [(0o700, 0), (0o750, 1), (0o701, 1)] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(state_directory(&path).len(), findings, "{mode:o}");
+            assert_eq!(check_state_dir(&path).len(), findings, "{mode:o}");
         }
     }
 
     #[test]
-    fn a_group_that_is_not_there_makes_nobody_an_admin() {
-        assert_eq!(admin_group(""), None);
-        assert_eq!(admin_group("root"), None);
-        let finding = admin_group("no-such-group").unwrap();
+    fn an_admin_group_that_does_not_exist_is_reported() {
+        assert_eq!(check_admin_group(""), None);
+        assert_eq!(check_admin_group("root"), None);
+        let finding = check_admin_group("no-such-group").unwrap();
         assert!(finding.remedy.unwrap().contains("groupadd --system no-such-group"));
     }
 }

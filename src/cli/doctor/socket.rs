@@ -1,4 +1,4 @@
-//! Whether the daemon answers, and if not, why.
+//! Whether the daemon responds, and if it does not, why.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -8,133 +8,144 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::access::{Owned, User, WRITE, group_name};
+use super::access::{FileOwner, User, WRITE_BIT, group_name};
 use super::finding::Finding;
 use crate::api::Status;
-use crate::cli::words::plain;
+use crate::cli::format::strip_controls;
 use crate::client::{Client, ClientError, decode_json};
 use crate::store::is_state_dir_in_use;
 
-/// A daemon that is well answers at once.
-const DAEMON_WITHIN: Duration = Duration::from_secs(10);
-const START: &str = "systemctl start fieldsync; if it does not stay: journalctl -u fieldsync";
-const RESTART: &str = "systemctl restart fieldsync.socket, or without that unit: systemctl restart fieldsync (no record is lost by \
-                       that); where the daemon listens elsewhere, name its socket by --socket";
+/// A healthy daemon responds at once.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
+const START_DAEMON: &str = "systemctl start fieldsync; if it stops again: journalctl -u fieldsync";
+const RESTART_SOCKET: &str = "systemctl restart fieldsync.socket, or without that unit: systemctl restart fieldsync (this loses no \
+                              record); if the daemon listens elsewhere, name its socket with --socket";
 
 /// Asks the daemon for its status.
-pub(super) async fn ask(client: &Client) -> Result<Status, ClientError> {
-    let asked = timeout(DAEMON_WITHIN, client.get("/v1/status")).await;
-    let answer = asked.unwrap_or_else(|_| {
-        let source = io::Error::new(ErrorKind::TimedOut, format!("none within {DAEMON_WITHIN:?}"));
+pub(super) async fn fetch_status(client: &Client) -> Result<Status, ClientError> {
+    let response = timeout(STATUS_TIMEOUT, client.get("/v1/status")).await;
+    let body = response.unwrap_or_else(|_| {
+        let source = io::Error::new(ErrorKind::TimedOut, format!("no response within {STATUS_TIMEOUT:?}"));
         Err(ClientError::Lost { source })
     })?;
-    decode_json(&answer)
+    decode_json(&body)
 }
 
-/// `state_dir`, where it is known, tells whether a daemon runs that cannot be reached.
-pub(super) fn judge(
+/// `state_dir`, if it is known, shows whether a daemon runs that cannot be reached.
+pub(super) fn judge_socket(
     socket: &Path,
-    asked: &Result<Status, ClientError>,
-    me: &User,
+    status: &Result<Status, ClientError>,
+    caller: &User,
     state_dir: Option<&Path>,
 ) -> Vec<Finding> {
     let at = socket.display();
-    let finding = match asked {
-        Ok(status) => return answered(&at.to_string(), &status.version),
+    let finding = match status {
+        Ok(status) => return compare_versions(&at.to_string(), &status.version),
         Err(ClientError::NoDaemon { source, .. }) => match source.kind() {
-            ErrorKind::PermissionDenied => closed(socket, me),
-            ErrorKind::NotFound => unreachable(
+            ErrorKind::PermissionDenied => judge_closed_socket(socket, caller),
+            ErrorKind::NotFound => judge_unreachable(
                 &format!("there is no socket at {at}"),
                 "its socket file was removed, or it listens elsewhere",
                 state_dir,
             ),
-            _ if is_no_socket(socket) => Finding::problem(
-                format!("{at} is no socket: the daemon cannot listen there, or listens elsewhere"),
-                "name the socket by --socket, or move that file away and: systemctl restart fieldsync.socket",
+            _ if is_other_file(socket) => Finding::problem(
+                format!("{at} is not a socket: the daemon cannot listen there, or listens elsewhere"),
+                "name the socket with --socket, or move that file away and: systemctl restart fieldsync.socket",
             ),
             ErrorKind::ConnectionRefused => {
-                unreachable(&format!("nobody listens at {at}"), "it listens elsewhere", state_dir)
+                judge_unreachable(&format!("no program listens at {at}"), "it listens elsewhere", state_dir)
             }
-            _ => Finding::problem(format!("{at} cannot be opened: {source}"), START),
+            _ => Finding::problem(format!("{at} cannot be opened: {source}"), START_DAEMON),
         },
         Err(ClientError::Lost { source }) if source.kind() == ErrorKind::TimedOut => Finding::problem(
-            format!("the daemon at {at} does not answer ({source}): it is stuck, or starting"),
-            "systemctl status fieldsync; if nothing moves: systemctl restart fieldsync (no record is lost by that)",
+            format!("the daemon at {at} does not respond ({source}): it is stuck, or it is starting"),
+            "systemctl status fieldsync; if nothing changes: systemctl restart fieldsync (this loses no record)",
         ),
         Err(ClientError::Lost { .. }) => Finding::problem(
-            format!("the daemon at {at} went away before it had answered"),
+            format!("the daemon at {at} closed the connection before it had responded"),
             "journalctl -u fieldsync",
         ),
         Err(ClientError::Refused { status, message, .. }) => Finding::problem(
-            format!("the daemon at {at} does not tell its status (HTTP {status}): {}", plain(message)),
+            format!(
+                "the daemon at {at} refused the request for its status (HTTP {status}): {}",
+                strip_controls(message)
+            ),
             "journalctl -u fieldsync",
         ),
-        Err(ClientError::Protocol(what)) => Finding::problem(
-            format!("what answers at {at} is no fieldsync daemon of this version ({})", plain(what)),
+        Err(ClientError::Protocol(error)) => Finding::problem(
+            format!(
+                "the response from {at} is not from a fieldsync daemon of this version ({})",
+                strip_controls(error)
+            ),
             "check --socket and ipc.socket; after an upgrade: systemctl restart fieldsync",
         ),
     };
     vec![finding]
 }
 
-fn answered(at: &str, version: &str) -> Vec<Finding> {
-    let mine = env!("CARGO_PKG_VERSION");
-    if version == mine {
-        return vec![Finding::ok(format!("a daemon of version {version} answers at {at}"))];
+fn compare_versions(at: &str, version: &str) -> Vec<Finding> {
+    let own = env!("CARGO_PKG_VERSION");
+    if version == own {
+        return vec![Finding::ok(format!("a daemon of version {version} responds at {at}"))];
     }
     vec![Finding::warning(
-        format!("the daemon at {at} is of version {}, this command line of {mine}", plain(version)),
-        "systemctl restart fieldsync, so that it runs as it is installed",
+        format!(
+            "the daemon at {at} has version {}, but this program has version {own}",
+            strip_controls(version)
+        ),
+        "systemctl restart fieldsync starts the installed version",
     )]
 }
 
-/// Nobody answers at the socket. The lock on the state directory tells whether a daemon runs all the same.
-fn unreachable(found: &str, why: &str, state_dir: Option<&Path>) -> Finding {
+/// No program responds at the socket. The lock on the state directory shows whether a daemon runs nevertheless.
+fn judge_unreachable(found: &str, reason: &str, state_dir: Option<&Path>) -> Finding {
     match state_dir.map(is_state_dir_in_use) {
         Some(Ok(true)) => {
             let state = state_dir.unwrap_or(Path::new("")).display();
             Finding::problem(
-                format!("{found}, but a daemon runs, for the state directory {state} is in use: {why}"),
-                RESTART,
+                format!(
+                    "{found}, but a daemon runs, because the state directory {state} is in use: {reason}"
+                ),
+                RESTART_SOCKET,
             )
         }
         Some(Err(error)) if error.kind() == ErrorKind::PermissionDenied => Finding::problem(
-            format!("{found}; whether a daemon runs cannot be seen by this user"),
-            format!("sudo fieldsync doctor; if none runs: {START}"),
+            format!("{found}; this user cannot see whether a daemon runs"),
+            format!("sudo fieldsync doctor; if none runs: {START_DAEMON}"),
         ),
-        _ => Finding::problem(format!("{found}: no daemon runs"), START),
+        _ => Finding::problem(format!("{found}: no daemon runs"), START_DAEMON),
     }
 }
 
-fn is_no_socket(socket: &Path) -> bool {
+fn is_other_file(socket: &Path) -> bool {
     fs::metadata(socket).is_ok_and(|metadata| !metadata.file_type().is_socket())
 }
 
-/// Who may not open it is a member too little, or too recent.
-fn closed(socket: &Path, me: &User) -> Finding {
+/// The caller is not in the group of the socket, or joined it after its session began.
+fn judge_closed_socket(socket: &Path, caller: &User) -> Finding {
     let at = socket.display();
     let Ok(metadata) = fs::metadata(socket) else {
         return Finding::problem(
-            format!("{} may not enter the directory of {at}", me.name),
-            "sudo fieldsync doctor; the directory of the socket is to have mode 0755",
+            format!("{} may not enter the directory of {at}", caller.name),
+            "sudo fieldsync doctor; the directory of the socket must have mode 0755",
         );
     };
-    let (owned, group) = (Owned::of(&metadata), group_name(metadata.gid()));
-    let member = User::of(me.uid);
-    if owned.mode & (WRITE << 3) == 0 {
+    let (owner, group) = (FileOwner::from_metadata(&metadata), group_name(metadata.gid()));
+    let user = User::from_uid(caller.uid);
+    if owner.mode & (WRITE_BIT << 3) == 0 {
         return Finding::problem(
-            format!("only its owner may open {at} (mode {:04o})", owned.mode),
-            "ipc.socket_mode, or SocketMode= of fieldsync.socket, is to be 0660",
+            format!("only its owner may open {at} (mode {:04o})", owner.mode),
+            "ipc.socket_mode, or SocketMode= of fieldsync.socket, must be 0660",
         );
     }
-    if member.is_in(owned.gid) {
+    if user.is_in(owner.gid) {
         return Finding::problem(
-            format!("{} is in the group {group} of {at}, but was not yet when this session began", me.name),
+            format!("{} joined the group {group} of {at} after this session began", caller.name),
             "log out and in again",
         );
     }
     Finding::problem(
-        format!("{} is not in the group {group}, whose members may open {at}", me.name),
-        format!("sudo usermod -aG {group} {}, then log out and in again", me.name),
+        format!("{} is not in the group {group}, whose members may open {at}", caller.name),
+        format!("sudo usermod -aG {group} {}, then log out and in again", caller.name),
     )
 }

@@ -1,7 +1,7 @@
-//! What a record must be, checked where file and line are still known.
+//! Checks records while file and line are still known.
 //!
-//! The daemon checks again, and has the last word on limits that only it knows. Payloads are looked
-//! at and never rewritten: the bytes that an application wrote are the bytes that the server gets.
+//! The daemon checks them again, and knows more limits. Payloads are checked but never rewritten: the server gets exactly
+//! the bytes that the application wrote.
 
 use std::fmt;
 
@@ -9,34 +9,34 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::items::{Item, MAX_ITEM, Mistake};
+use super::items::{ITEM_BYTES_MAX, InputError, Item};
 use crate::api::submission::{MAX_KEY_BYTES, MAX_TYPE_BYTES, check_nesting};
-use crate::cli::failure::Failure;
+use crate::cli::failure::CommandFailure;
 use crate::exit;
 use crate::model::{MAX_PRIORITY, RecordId};
 use crate::protocol::wire::find_name_fault;
 
-/// For type, key and white space around a payload.
-const AROUND_PAYLOAD: u64 = 64 << 10;
+/// For type, key and white space around the payload.
+const NON_PAYLOAD_BYTES_MAX: u64 = 64 << 10;
 
-/// How input lines are read, and what is taken.
-pub(super) struct Rules<'a> {
-    pub(super) form: Form<'a>,
-    /// As far as it is known.
+/// How the input is parsed, and which records are allowed.
+pub(super) struct InputRules<'a> {
+    pub(super) form: LineFormat<'a>,
+    /// If the daemon reports it.
     pub(super) max_payload: Option<u64>,
 }
 
-/// What a line is.
-pub(super) enum Form<'a> {
-    /// As records.
+/// What one item of the input is.
+pub(super) enum LineFormat<'a> {
+    /// A record.
     Record,
-    /// As bare payloads of one type.
+    /// A bare payload.
     Payload { record_type: &'a str, key_field: Option<&'a str> },
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Input<'a> {
+struct InputRecord<'a> {
     #[serde(default)]
     id: Option<RecordId>,
     #[serde(rename = "type")]
@@ -50,7 +50,7 @@ struct Input<'a> {
 }
 
 #[derive(Serialize)]
-struct Output<'a> {
+struct OutputRecord<'a> {
     id: RecordId,
     #[serde(rename = "type")]
     record_type: &'a str,
@@ -61,74 +61,77 @@ struct Output<'a> {
     payload: &'a RawValue,
 }
 
-/// A record as it is sent.
+/// A record that is ready to be sent.
 #[derive(Debug)]
-pub(super) struct Ready {
+pub(super) struct PreparedRecord {
     pub(super) id: RecordId,
-    /// The id was made here, so that only this run can have sent it before.
-    pub(super) made_here: bool,
+    /// Only this run can have sent a generated id before.
+    pub(super) has_generated_id: bool,
     pub(super) json: Vec<u8>,
 }
 
-impl<'a> Rules<'a> {
-    pub(super) fn new(record_type: Option<&'a str>, key_field: Option<&'a str>) -> Result<Self, Failure> {
+impl<'a> InputRules<'a> {
+    pub(super) fn new(
+        record_type: Option<&'a str>,
+        key_field: Option<&'a str>,
+    ) -> Result<Self, CommandFailure> {
         let form = match record_type {
-            None => Form::Record,
+            None => LineFormat::Record,
             Some(name) if name.is_empty() || name.len() > MAX_TYPE_BYTES => {
                 let message = format!(
-                    "--type must have 1 to {MAX_TYPE_BYTES} bytes. Nothing was stored. Name a type that has."
+                    "--type must have 1 to {MAX_TYPE_BYTES} bytes. Nothing was stored. Use a type of that length."
                 );
-                return Err(Failure::new(exit::USAGE, message));
+                return Err(CommandFailure::new(exit::USAGE, message));
             }
             Some(name) if find_name_fault(name, None).is_some() => {
-                let message = "--type must not contain control characters. Nothing was stored. Name a type without them.";
-                return Err(Failure::new(exit::USAGE, message));
+                let message = "--type must not contain control characters. Nothing was stored. Use a type without them.";
+                return Err(CommandFailure::new(exit::USAGE, message));
             }
-            Some(record_type) => Form::Payload { record_type, key_field },
+            Some(record_type) => LineFormat::Payload { record_type, key_field },
         };
         Ok(Self { form, max_payload: None })
     }
 
-    pub(super) fn up_to(self, max_payload: Option<u64>) -> Self {
+    pub(super) fn with_max_payload(self, max_payload: Option<u64>) -> Self {
         Self { max_payload, ..self }
     }
 
-    /// How long the text of a record may be. What is not payload has limits of its own, well below the allowance.
-    pub(super) fn max_item(&self) -> u64 {
-        self.max_payload.map_or(MAX_ITEM, |most| most.saturating_add(AROUND_PAYLOAD))
+    /// The maximum length of a record's text. The other fields have limits of their own, far below the allowance.
+    pub(super) fn max_item_bytes(&self) -> u64 {
+        self.max_payload.map_or(ITEM_BYTES_MAX, |most| most.saturating_add(NON_PAYLOAD_BYTES_MAX))
     }
 
-    pub(super) fn check(&self, item: &Item<'_>) -> Result<(), Mistake> {
-        self.read(item).map(drop)
+    pub(super) fn check_item(&self, item: &Item<'_>) -> Result<(), InputError> {
+        self.parse_item(item).map(drop)
     }
 
-    /// Gives the record an id when it has none.
-    pub(super) fn record(&self, item: &Item<'_>) -> Result<Ready, Mistake> {
-        let input = self.read(item)?;
+    /// Prepares a record for sending, and generates an id if it has none.
+    pub(super) fn prepare_record(&self, item: &Item<'_>) -> Result<PreparedRecord, InputError> {
+        let input = self.parse_item(item)?;
         let id = input.id.unwrap_or_default();
-        let output = Output {
+        let output = OutputRecord {
             id,
             record_type: &input.record_type,
             key: input.key.as_deref(),
             priority: input.priority,
             payload: input.payload,
         };
-        Ok(Ready {
+        Ok(PreparedRecord {
             id,
-            made_here: input.id.is_none(),
-            json: serde_json::to_vec(&output).map_err(|error| mistake(item, &error))?,
+            has_generated_id: input.id.is_none(),
+            json: serde_json::to_vec(&output).map_err(|error| json_error(item, &error))?,
         })
     }
 
-    fn read<'i>(&self, item: &Item<'i>) -> Result<Input<'i>, Mistake> {
+    fn parse_item<'i>(&self, item: &Item<'i>) -> Result<InputRecord<'i>, InputError> {
         let input = match self.form {
-            Form::Record => record(item)?,
-            Form::Payload { record_type, key_field } => payload(item, record_type, key_field)?,
+            LineFormat::Record => parse_record(item)?,
+            LineFormat::Payload { record_type, key_field } => parse_payload(item, record_type, key_field)?,
         };
-        check_nesting(input.payload.get()).map_err(|what| Mistake::new(item.line, what))?;
+        check_nesting(input.payload.get()).map_err(|what| InputError::new(item.line, what))?;
         let bytes = input.payload.get().len() as u64;
         match self.max_payload.filter(|most| bytes > *most) {
-            Some(most) => Err(Mistake::new(
+            Some(most) => Err(InputError::new(
                 item.line,
                 format!("the payload has {bytes} bytes, more than queue.max_record_bytes ({most})"),
             )),
@@ -137,20 +140,21 @@ impl<'a> Rules<'a> {
     }
 }
 
-fn record<'i>(item: &Item<'i>) -> Result<Input<'i>, Mistake> {
-    // The parser would take an array for a record, field by field.
+fn parse_record<'i>(item: &Item<'i>) -> Result<InputRecord<'i>, InputError> {
+    // The parser would also accept an array with the fields in order.
     if item.text.first() != Some(&b'{') {
-        return Err(Mistake::new(item.line, "a record is a JSON object, in braces"));
+        return Err(InputError::new(item.line, "a record must be a JSON object, in braces"));
     }
-    let input: Input<'_> = serde_json::from_slice(item.text).map_err(|error| mistake(item, &error))?;
-    let wrong = |what: &str| Err(Mistake::new(item.line, what));
+    let input: InputRecord<'_> =
+        serde_json::from_slice(item.text).map_err(|error| json_error(item, &error))?;
+    let wrong = |what: &str| Err(InputError::new(item.line, what));
     if input.record_type.is_empty() {
         return wrong("`type` is empty");
     }
     if input.record_type.len() > MAX_TYPE_BYTES {
         return wrong(&format!("`type` is longer than {MAX_TYPE_BYTES} bytes"));
     }
-    if let Some(what) = input.key.as_deref().and_then(wrong_key) {
+    if let Some(what) = input.key.as_deref().and_then(key_error) {
         return wrong(&what);
     }
     if let Some(fault) = find_name_fault(&input.record_type, input.key.as_deref()) {
@@ -167,55 +171,56 @@ fn record<'i>(item: &Item<'i>) -> Result<Input<'i>, Mistake> {
     }
 }
 
-fn payload<'i>(item: &Item<'i>, record_type: &str, key_field: Option<&str>) -> Result<Input<'i>, Mistake> {
-    let payload: &RawValue = serde_json::from_slice(item.text).map_err(|error| mistake(item, &error))?;
+fn parse_payload<'i>(
+    item: &Item<'i>,
+    record_type: &str,
+    key_field: Option<&str>,
+) -> Result<InputRecord<'i>, InputError> {
+    let payload: &RawValue = serde_json::from_slice(item.text).map_err(|error| json_error(item, &error))?;
     if !is_object(payload) {
-        return Err(Mistake::new(
-            item.line,
-            "with --type, every line is a payload, and that is a JSON object",
-        ));
+        return Err(InputError::new(item.line, "with --type, every line must be a payload: a JSON object"));
     }
     let key = match key_field {
-        Some(field) => key_of(payload, field).map_err(|what| Mistake::new(item.line, what))?,
+        Some(field) => extract_key(payload, field).map_err(|what| InputError::new(item.line, what))?,
         None => None,
     };
-    if let Some(what) = key.as_deref().and_then(wrong_key) {
-        return Err(Mistake::new(item.line, what));
+    if let Some(what) = key.as_deref().and_then(key_error) {
+        return Err(InputError::new(item.line, what));
     }
     if let Some(fault) = find_name_fault(record_type, key.as_deref()) {
-        return Err(Mistake::new(item.line, fault));
+        return Err(InputError::new(item.line, fault));
     }
-    Ok(Input { id: None, record_type: record_type.to_owned(), key, priority: None, payload })
+    Ok(InputRecord { id: None, record_type: record_type.to_owned(), key, priority: None, payload })
 }
 
-/// Why this cannot be a key.
-fn wrong_key(key: &str) -> Option<String> {
+/// Why this is not a valid key.
+fn key_error(key: &str) -> Option<String> {
     match key.len() {
-        0 => Some("`key` is empty; leave it out when there is none".to_owned()),
+        0 => Some("`key` is empty; leave it out if the record has no key".to_owned()),
         1..=MAX_KEY_BYTES => None,
         _ => Some(format!("`key` is longer than {MAX_KEY_BYTES} bytes")),
     }
 }
 
-/// The value of one field as a key. `null` orders nothing; a field that is not there is more likely
-/// misspelt, and records would lose their order without a word.
-fn key_of(payload: &RawValue, field: &str) -> Result<Option<String>, String> {
+/// The value of a field as a key. `null` means no key. A missing field is an error, because it is probably misspelt, and
+/// the records would silently lose their order.
+fn extract_key(payload: &RawValue, field: &str) -> Result<Option<String>, String> {
     let mut deserializer = serde_json::Deserializer::from_str(payload.get());
     let value = deserializer
-        .deserialize_map(Find(field))
+        .deserialize_map(FieldFinder(field))
         .map_err(|error| error.to_string())?
         .ok_or_else(|| format!("the payload has no field `{field}`, which --key-field names"))?;
     match value.get().as_bytes().first() {
         Some(b'n') => Ok(None),
         Some(b'"') => serde_json::from_str(value.get()).map_err(|error| error.to_string()),
         Some(b'-' | b'0'..=b'9') => Ok(Some(value.get().to_owned())),
-        _ => Err(format!("`{field}` is neither text nor a number, and cannot be a key")),
+        _ => Err(format!("`{field}` is neither a text nor a number, and cannot be a key")),
     }
 }
 
-struct Find<'f>(&'f str);
+struct FieldFinder<'f>(&'f str);
 
-impl<'de> Visitor<'de> for Find<'_> {
+impl<'de> Visitor<'de> for FieldFinder<'_> {
     type Value = Option<&'de RawValue>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -239,36 +244,36 @@ fn is_object(value: &RawValue) -> bool {
     value.get().starts_with('{')
 }
 
-/// The parser counts lines from the beginning of the record; people count from the beginning of the file.
-fn mistake(item: &Item<'_>, error: &serde_json::Error) -> Mistake {
+/// Converts the parser's position within the record to the line of the file.
+fn json_error(item: &Item<'_>, error: &serde_json::Error) -> InputError {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     let what = text.strip_suffix(&place).unwrap_or(&text);
     let line = item.line + (error.line() as u64).saturating_sub(1);
     let hint = if error.is_eof() && item.text.first() == Some(&b'{') {
-        "; a record stands on one line, or in an array in brackets"
+        "; write each record on one line, or all of them in an array in brackets"
     } else {
         ""
     };
-    Mistake::new(line, format!("{what} (column {}){hint}", error.column()))
+    InputError::new(line, format!("{what} (column {}){hint}", error.column()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn item(text: &str) -> Item<'_> {
+    fn item_of(text: &str) -> Item<'_> {
         Item { line: 5000, element: None, text: text.as_bytes() }
     }
 
-    fn complaint(rules: &Rules<'_>, text: &str) -> String {
-        let mistake = rules.check(&item(text)).unwrap_err();
-        format!("{}: {}", mistake.line, mistake.what)
+    fn error_of(rules: &InputRules<'_>, text: &str) -> String {
+        let mistake = rules.check_item(&item_of(text)).unwrap_err();
+        format!("{}: {}", mistake.line, mistake.reason)
     }
 
-    const RECORDS: Rules<'_> = Rules { form: Form::Record, max_payload: Some(2000) };
-    const VISITS: Rules<'_> = Rules {
-        form: Form::Payload { record_type: "Visits", key_field: Some("account") },
+    const RECORD_RULES: InputRules<'_> = InputRules { form: LineFormat::Record, max_payload: Some(2000) };
+    const VISIT_RULES: InputRules<'_> = InputRules {
+        form: LineFormat::Payload { record_type: "Visits", key_field: Some("account") },
         max_payload: None,
     };
 
@@ -277,16 +282,16 @@ mod tests {
         let payload = r#"{"n": 1.10, "big": 123456789012345678901234567890,  "s": "\u00e9"}"#;
         let id = RecordId::new();
         let line = format!(r#"{{"payload":{payload},"id":"{id}","type":"T","priority":9,"key":null}}"#);
-        let ready = RECORDS.record(&item(&line)).unwrap();
+        let ready = RECORD_RULES.prepare_record(&item_of(&line)).unwrap();
         let sent = format!(r#"{{"id":"{id}","type":"T","priority":9,"payload":{payload}}}"#);
         assert_eq!(String::from_utf8(ready.json).unwrap(), sent);
-        assert_eq!((ready.id, ready.made_here), (id, false));
+        assert_eq!((ready.id, ready.has_generated_id), (id, false));
     }
 
     #[test]
     fn a_record_without_id_gets_one() {
-        let ready = RECORDS.record(&item(r#"{"type":"T","payload":{}}"#)).unwrap();
-        assert!(ready.made_here);
+        let ready = RECORD_RULES.prepare_record(&item_of(r#"{"type":"T","payload":{}}"#)).unwrap();
+        assert!(ready.has_generated_id);
         assert_eq!(ready.id.0.get_version_num(), 7);
         let sent = String::from_utf8(ready.json).unwrap();
         assert_eq!(sent, format!(r#"{{"id":"{}","type":"T","payload":{{}}}}"#, ready.id));
@@ -294,21 +299,21 @@ mod tests {
 
     #[test]
     fn bare_payloads_get_type_and_key() {
-        let key = |text: &str| VISITS.read(&item(text)).unwrap().key;
+        let key = |text: &str| VISIT_RULES.parse_item(&item_of(text)).unwrap().key;
         assert_eq!(key(r#"{"account": "A\"b", "x": {"account": 1}}"#).as_deref(), Some("A\"b"));
         assert_eq!(key(r#"{"account": 17.50}"#).as_deref(), Some("17.50"));
         assert_eq!(key(r#"{"account": null}"#), None);
-        let input = VISITS.read(&item(r#"{"account":"A"}"#)).unwrap();
+        let input = VISIT_RULES.parse_item(&item_of(r#"{"account":"A"}"#)).unwrap();
         assert_eq!((input.record_type.as_str(), input.payload.get()), ("Visits", r#"{"account":"A"}"#));
     }
 
     #[test]
-    fn mistakes_are_told_with_their_line() {
+    fn mistakes_are_reported_with_their_line() {
         let cases = [
             (r#"{"type":"","payload":{}}"#, "5000: `type` is empty"),
             (
                 r#"{"type":"T","payload":{},"key":""}"#,
-                "5000: `key` is empty; leave it out when there is none",
+                "5000: `key` is empty; leave it out if the record has no key",
             ),
             (r#"{"type":"T"}"#, "5000: missing field `payload` (column 12)"),
             (r#"{"type":"T","payload":[]}"#, "5000: `payload` must be a JSON object"),
@@ -320,7 +325,7 @@ mod tests {
             ("{\"type\":\"T\",\n\"payload\":{]}", "5001: key must be a string (column 12)"),
         ];
         for (text, expected) in cases {
-            assert_eq!(complaint(&RECORDS, text), expected);
+            assert_eq!(error_of(&RECORD_RULES, text), expected);
         }
         for (text, part) in [
             (
@@ -329,29 +334,29 @@ mod tests {
             ),
             (r#"{"type":"T","payload":{},"type":"U"}"#, "duplicate field `type`"),
             (r#"{"type":"T","payload":{},"id":"12"}"#, "UUID parsing failed"),
-            (r#"{"type":"T","payload":{"#, "a record stands on one line"),
+            (r#"{"type":"T","payload":{"#, "write each record on one line"),
             ("{\"type\":\"T\",\"payload\":{\"a\":\"\u{1}\"}}", "control character"),
-            ("[]", "a record is a JSON object"),
-            (r#"[null,"T",null,null,{}]"#, "a record is a JSON object"),
+            ("[]", "a record must be a JSON object"),
+            (r#"[null,"T",null,null,{}]"#, "a record must be a JSON object"),
         ] {
-            let complaint = complaint(&RECORDS, text);
+            let complaint = error_of(&RECORD_RULES, text);
             assert!(complaint.contains(part), "{complaint}");
         }
         for field in ["type", "key"] {
             let line = format!(r#"{{"type":"T","{field}":"{}","payload":{{}}}}"#, "x".repeat(600));
             let line = if field == "type" { line.replacen(r#""type":"T","#, "", 1) } else { line };
-            assert!(complaint(&RECORDS, &line).contains("is longer than"));
+            assert!(error_of(&RECORD_RULES, &line).contains("is longer than"));
         }
         let latin = Item { line: 3, element: None, text: b"{\"type\":\"T\",\"payload\":{\"a\":\"\xe9\"}}" };
-        assert_eq!(RECORDS.check(&latin).unwrap_err().line, 3);
+        assert_eq!(RECORD_RULES.check_item(&latin).unwrap_err().line, 3);
     }
 
     #[test]
-    fn keys_that_order_nothing_are_refused() {
-        assert!(complaint(&VISITS, r#"{"acount":"A"}"#).contains("no field `account`"));
-        assert!(complaint(&VISITS, r#"{"account":["A"]}"#).contains("neither text nor a number"));
-        assert!(complaint(&VISITS, "17").contains("is a JSON object"));
-        assert!(Rules::new(Some(""), None).is_err());
-        assert!(Rules::new(Some(" "), None).is_ok(), "as the daemon sees it");
+    fn invalid_keys_are_refused() {
+        assert!(error_of(&VISIT_RULES, r#"{"acount":"A"}"#).contains("no field `account`"));
+        assert!(error_of(&VISIT_RULES, r#"{"account":["A"]}"#).contains("neither a text nor a number"));
+        assert!(error_of(&VISIT_RULES, "17").contains(": a JSON object"));
+        assert!(InputRules::new(Some(""), None).is_err());
+        assert!(InputRules::new(Some(" "), None).is_ok(), "as the daemon sees it");
     }
 }

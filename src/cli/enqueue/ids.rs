@@ -1,5 +1,5 @@
-//! The answer of `enqueue --json`: one document on one line, with the ids as they are accepted, so that
-//! it needs no memory and whoever reads along knows what is safe. It ends properly where the input does not.
+//! The output of `enqueue --json`: one document on one line. Ids are written as soon as they are accepted, which needs no
+//! memory and tells the reader which records are stored. The document is complete even if the input fails.
 
 use std::io::{self, Write};
 
@@ -7,14 +7,14 @@ use serde::Serialize;
 
 use crate::model::RecordId;
 
-pub(super) struct Ids<'a> {
+pub(super) struct IdsDocument<'a> {
     out: &'a mut dyn Write,
-    /// What has gone wrong, which is no reason to store less.
+    /// The first error of the output. Records are stored nevertheless.
     error: Option<io::Error>,
     written: u64,
 }
 
-impl<'a> Ids<'a> {
+impl<'a> IdsDocument<'a> {
     pub(super) fn new(out: &'a mut dyn Write) -> Self {
         Self { out, error: None, written: 0 }
     }
@@ -27,13 +27,13 @@ impl<'a> Ids<'a> {
             text.push('"');
             self.written += 1;
         }
-        self.write(&text);
+        self.write_text(&text);
     }
 
-    /// The counts. Where nothing was accepted, there is no document, unless it `must` be.
-    pub(super) fn end(mut self, accepted: u64, duplicates: u64, must: bool) -> io::Result<()> {
+    /// Writes the counts. If nothing was accepted, there is a document only if `must`.
+    pub(super) fn finish(mut self, accepted: u64, duplicates: u64, must: bool) -> io::Result<()> {
         #[derive(Serialize)]
-        struct Counts {
+        struct EnqueueCounts {
             accepted: u64,
             duplicates: u64,
         }
@@ -41,15 +41,15 @@ impl<'a> Ids<'a> {
             if !must {
                 return Ok(());
             }
-            self.write("{\"ids\":[");
+            self.write_text("{\"ids\":[");
         }
-        let counts = serde_json::to_string(&Counts { accepted, duplicates })?;
-        // Of this object, all but the brace: it goes on with the other's fields.
-        self.write(&format!("],{}\n", &counts[1..]));
+        let counts = serde_json::to_string(&EnqueueCounts { accepted, duplicates })?;
+        // Without the opening brace: its fields continue the document.
+        self.write_text(&format!("],{}\n", &counts[1..]));
         self.error.map_or(Ok(()), Err)
     }
 
-    fn write(&mut self, text: &str) {
+    fn write_text(&mut self, text: &str) {
         if self.error.is_none() {
             let written = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
             self.error = written.err();
@@ -63,13 +63,13 @@ mod tests {
     use crate::api::Accepted;
 
     #[test]
-    fn it_is_one_document_on_one_line() {
+    fn the_output_is_one_document_on_one_line() {
         let ids = [(); 3].map(|()| RecordId::new());
         let mut text = Vec::new();
-        let mut out = Ids::new(&mut text);
+        let mut out = IdsDocument::new(&mut text);
         out.push(ids[..2].iter().copied());
         out.push(ids[2..].iter().copied());
-        out.end(2, 1, true).unwrap();
+        out.finish(2, 1, true).unwrap();
         let text = String::from_utf8(text).unwrap();
         let answer: Accepted = serde_json::from_str(&text).unwrap();
         assert_eq!(answer, Accepted { accepted: 2, duplicates: 1, ids: ids.to_vec() });
@@ -77,11 +77,11 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_of_nothing_unless_it_was_all() {
+    fn an_empty_document_is_written_only_for_an_empty_input() {
         let mut text = Vec::new();
-        Ids::new(&mut text).end(0, 0, false).unwrap();
+        IdsDocument::new(&mut text).finish(0, 0, false).unwrap();
         assert_eq!(text, b"");
-        Ids::new(&mut text).end(0, 0, true).unwrap();
+        IdsDocument::new(&mut text).finish(0, 0, true).unwrap();
         assert_eq!(text, b"{\"ids\":[],\"accepted\":0,\"duplicates\":0}\n");
     }
 }

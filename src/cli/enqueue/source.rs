@@ -1,5 +1,5 @@
-//! Where records come from. Everything is read twice; what can be read once only, as a pipe, is kept
-//! meanwhile: a little in memory, more in a file that has no name and goes away with this process.
+//! The inputs. Each is read twice. An input that can be read only once, such as a pipe, is spooled: a small one to memory,
+//! a large one to a file without a name that disappears with this process.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Seek, SeekFrom, Write};
@@ -10,100 +10,105 @@ use indicatif::ProgressBar;
 use tempfile::{SpooledTempFile, spooled_tempfile_in};
 
 use super::progress;
-use crate::cli::context::Notes;
-use crate::cli::failure::Failure;
-use crate::cli::words::plain;
+use crate::cli::context::NoteWriter;
+use crate::cli::failure::CommandFailure;
+use crate::cli::format::strip_controls;
 
-/// Of a pipe, so much is kept in memory.
-const MAX_IN_MEMORY: usize = 1 << 20;
-const BUFFER: usize = 64 << 10;
-/// Where a lot may be kept that is not to be in memory, unless `TMPDIR` names a place.
-const LARGE_FILES: &str = "/var/tmp";
+/// A larger pipe is spooled to a file.
+const SPOOL_MEMORY_BYTES_MAX: usize = 1 << 20;
+const BUFFER_BYTES: usize = 64 << 10;
+/// The directory of the spool file, unless `TMPDIR` names one.
+const SPOOL_DIR: &str = "/var/tmp";
 
-pub(super) struct Source {
+pub(super) struct InputSource {
     /// For messages.
     pub(super) name: String,
-    content: Content,
-    /// How much there is to read, as far as that is known.
+    content: SourceContent,
+    /// The size of the input.
     pub(super) bytes: u64,
 }
 
-enum Content {
-    /// A file, from where it stood when it was handed over.
+enum SourceContent {
+    /// A file, from its initial position.
     File { file: File, start: u64 },
-    /// All of a pipe.
-    Kept(SpooledTempFile),
+    /// The content of a pipe.
+    Spooled(SpooledTempFile),
 }
 
-impl Source {
-    pub(super) fn open(path: &Path, notes: Notes) -> Result<Self, Failure> {
+impl InputSource {
+    pub(super) fn open(path: &Path, notes: NoteWriter) -> Result<Self, CommandFailure> {
         let standard_input = path == Path::new("-");
         let (name, file) = if standard_input {
             ("standard input".to_owned(), duplicate_stdin())
         } else {
-            (plain(&path.to_string_lossy()).into_owned(), File::open(path))
+            (strip_controls(&path.to_string_lossy()).into_owned(), File::open(path))
         };
         if standard_input && io::stdin().is_terminal() {
-            notes.say("Reading records from the terminal, one a line; Ctrl-D ends them.");
+            notes.print_note("Reading records from the terminal, one on each line; Ctrl-D ends the input.");
         }
-        let mut file = file.map_err(|error| unreadable(&name, &error))?;
-        let metadata = file.metadata().map_err(|error| unreadable(&name, &error))?;
+        let mut file = file.map_err(|error| read_failure(&name, &error))?;
+        let metadata = file.metadata().map_err(|error| read_failure(&name, &error))?;
         let content = if metadata.is_file() {
-            let start = file.stream_position().map_err(|error| unreadable(&name, &error))?;
-            Content::File { file, start }
+            let start = file.stream_position().map_err(|error| read_failure(&name, &error))?;
+            SourceContent::File { file, start }
         } else {
-            Content::Kept(keep(file, &name, MAX_IN_MEMORY, &progress::reading(&name))?)
+            SourceContent::Spooled(spool_pipe(
+                file,
+                &name,
+                SPOOL_MEMORY_BYTES_MAX,
+                &progress::reading_bar(&name),
+            )?)
         };
         let mut source = Self { name, content, bytes: 0 };
-        source.bytes = source.measure().map_err(|error| unreadable(&source.name, &error))?;
+        source.bytes = source.measure_bytes().map_err(|error| read_failure(&source.name, &error))?;
         Ok(source)
     }
 
-    fn measure(&mut self) -> io::Result<u64> {
+    fn measure_bytes(&mut self) -> io::Result<u64> {
         match &mut self.content {
-            Content::File { file, start } => Ok(file.metadata()?.len().saturating_sub(*start)),
-            Content::Kept(kept) => kept.seek(SeekFrom::End(0)),
+            SourceContent::File { file, start } => Ok(file.metadata()?.len().saturating_sub(*start)),
+            SourceContent::Spooled(kept) => kept.seek(SeekFrom::End(0)),
         }
     }
 
-    /// From the beginning, each time.
-    pub(super) fn reader(&mut self) -> Result<Box<dyn BufRead + '_>, Failure> {
+    /// A reader from the beginning.
+    pub(super) fn open_reader(&mut self) -> Result<Box<dyn BufRead + '_>, CommandFailure> {
         let name = &self.name;
-        let at_start = |moved: io::Result<u64>| moved.map_err(|error| unreadable(name, &error));
+        let at_start = |moved: io::Result<u64>| moved.map_err(|error| read_failure(name, &error));
         match &mut self.content {
-            Content::File { file, start } => {
+            SourceContent::File { file, start } => {
                 at_start(file.seek(SeekFrom::Start(*start)))?;
-                Ok(Box::new(BufReader::with_capacity(BUFFER, file)))
+                Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, file)))
             }
-            Content::Kept(kept) => {
+            SourceContent::Spooled(kept) => {
                 at_start(kept.seek(SeekFrom::Start(0)))?;
-                Ok(Box::new(BufReader::with_capacity(BUFFER, kept)))
+                Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, kept)))
             }
         }
     }
 }
 
-fn keep(
+fn spool_pipe(
     mut pipe: impl Read,
     name: &str,
     in_memory: usize,
     bar: &ProgressBar,
-) -> Result<SpooledTempFile, Failure> {
+) -> Result<SpooledTempFile, CommandFailure> {
     let named = std::env::var_os("TMPDIR").filter(|name| !name.is_empty());
-    let directory = named.map_or_else(|| PathBuf::from(LARGE_FILES), PathBuf::from);
+    let directory = named.map_or_else(|| PathBuf::from(SPOOL_DIR), PathBuf::from);
     let mut kept = spooled_tempfile_in(in_memory, &directory);
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let read = match pipe.read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(unreadable(name, &error)),
+            Err(error) => return Err(read_failure(name, &error)),
         };
         kept.write_all(&buffer[..read]).map_err(|error| {
-            Failure::failed(format!(
-                "{name} cannot be kept in {} until it is checked: {error}. Nothing was stored. Name a directory with \
-                 more room in TMPDIR, or enqueue a file instead of a pipe.",
+            CommandFailure::failed(format!(
+                "{name} cannot be spooled to {} for the check: {error}. Nothing was stored. Name a directory with more space in \
+                 TMPDIR, or enqueue a file instead of a pipe.",
                 directory.display()
             ))
         })?;
@@ -113,14 +118,14 @@ fn keep(
     Ok(kept)
 }
 
-/// As a file it can be told from a pipe, and read again.
+/// As a file it can be distinguished from a pipe, and read again.
 fn duplicate_stdin() -> io::Result<File> {
     Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
 }
 
-fn unreadable(name: &str, error: &io::Error) -> Failure {
-    Failure::failed(format!(
-        "cannot read {name}: {error}. Nothing was stored. See that it is there and may be read, and try again."
+fn read_failure(name: &str, error: &io::Error) -> CommandFailure {
+    CommandFailure::failed(format!(
+        "cannot read {name}: {error}. Nothing was stored. Make sure that it exists and that you may read it, then try again."
     ))
 }
 
@@ -128,37 +133,39 @@ fn unreadable(name: &str, error: &io::Error) -> Failure {
 mod tests {
     use super::*;
 
-    fn read(source: &mut Source) -> String {
+    fn read_source(source: &mut InputSource) -> String {
         let mut text = String::new();
-        source.reader().unwrap().read_to_string(&mut text).unwrap();
+        source.open_reader().unwrap().read_to_string(&mut text).unwrap();
         text
     }
 
     #[test]
-    fn a_file_is_read_twice_from_where_it_stood() {
+    fn a_file_is_read_twice_from_its_initial_position() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"header\nrecord\n").unwrap();
-        let content = Content::File { file, start: 7 };
-        let mut source = Source { name: "file".to_owned(), content, bytes: 0 };
-        assert_eq!([read(&mut source), read(&mut source)], ["record\n", "record\n"]);
-        assert_eq!(source.measure().unwrap(), 7);
+        let content = SourceContent::File { file, start: 7 };
+        let mut source = InputSource { name: "file".to_owned(), content, bytes: 0 };
+        assert_eq!([read_source(&mut source), read_source(&mut source)], ["record\n", "record\n"]);
+        assert_eq!(source.measure_bytes().unwrap(), 7);
     }
 
     #[test]
-    fn a_pipe_is_kept_and_read_twice_whether_it_fits_into_memory_or_not() {
+    fn a_pipe_is_spooled_and_read_twice_whether_it_fits_into_memory_or_not() {
         for in_memory in [3, 100] {
-            let kept = keep(&b"1234567"[..], "pipe", in_memory, &ProgressBar::hidden()).unwrap();
+            let kept = spool_pipe(&b"1234567"[..], "pipe", in_memory, &ProgressBar::hidden()).unwrap();
             assert_eq!(kept.is_rolled(), in_memory < 7);
-            let mut source = Source { name: "pipe".to_owned(), content: Content::Kept(kept), bytes: 0 };
-            assert_eq!(source.measure().unwrap(), 7);
-            assert_eq!([read(&mut source), read(&mut source)], ["1234567", "1234567"]);
+            let mut source =
+                InputSource { name: "pipe".to_owned(), content: SourceContent::Spooled(kept), bytes: 0 };
+            assert_eq!(source.measure_bytes().unwrap(), 7);
+            assert_eq!([read_source(&mut source), read_source(&mut source)], ["1234567", "1234567"]);
         }
     }
 
     #[test]
-    fn what_cannot_be_read_is_named() {
-        let failure =
-            Source::open(Path::new("/nowhere/records.ndjson"), Notes { json: false }).err().unwrap();
+    fn an_unreadable_input_is_named() {
+        let failure = InputSource::open(Path::new("/nowhere/records.ndjson"), NoteWriter { json: false })
+            .err()
+            .unwrap();
         assert!(failure.message.starts_with("cannot read /nowhere/records.ndjson: "), "{}", failure.message);
     }
 }

@@ -1,4 +1,4 @@
-//! The whole verb against a daemon that follows a script.
+//! The whole command against a scripted daemon.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -6,45 +6,46 @@ use std::io::Write;
 use indicatif::ProgressBar;
 use tempfile::NamedTempFile;
 
-use super::super::context::Notes;
-use super::super::failure::Place;
+use super::super::context::NoteWriter;
+use super::super::failure::InputPlace;
 use super::super::testing;
 use super::*;
 use crate::api::Accepted;
-use crate::client::scripted::{Scripted, Step, answer_step};
+use crate::client::scripted::{ScriptStep, ScriptedDaemon, response_step};
 
-fn file(text: &str) -> NamedTempFile {
+fn temp_file(text: &str) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
     file
 }
 
-fn records(number: usize) -> String {
+fn ndjson_records(number: usize) -> String {
     let line = |n| format!("{{\"type\":\"T\",\"payload\":{{\"n\": {n}}}}}\n");
     (1..=number).map(line).collect()
 }
 
-fn accepted(accepted: u64, duplicates: u64) -> Step {
+fn accepted_response(accepted: u64, duplicates: u64) -> ScriptStep {
     let body = format!("{{\"accepted\":{accepted},\"duplicates\":{duplicates},\"ids\":[]}}");
-    answer_step(201, &body)
+    response_step(201, &body)
 }
 
-async fn enqueue(
-    daemon: &Scripted,
+async fn run_enqueue(
+    daemon: &ScriptedDaemon,
     json: bool,
     file: &NamedTempFile,
     retry_for: Duration,
-) -> (Result<u8, Failure>, String) {
-    let args = Args { record_type: None, key_field: None, retry_for, files: vec![file.path().to_owned()] };
-    testing::run(daemon, json, async |context| super::enqueue(&args, None, context).await).await
+) -> (Result<u8, CommandFailure>, String) {
+    let args =
+        EnqueueArgs { record_type: None, key_field: None, retry_for, files: vec![file.path().to_owned()] };
+    testing::run_verb(daemon, json, async |context| super::enqueue_files(&args, None, context).await).await
 }
 
-const PATIENT: Duration = Duration::from_mins(1);
+const RETRY_TIMEOUT: Duration = Duration::from_mins(1);
 
 #[tokio::test]
-async fn records_go_out_in_chunks_with_ids_of_their_own() {
-    let daemon = Scripted::new(vec![accepted(500, 0), accepted(101, 0)]);
-    let (code, text) = enqueue(&daemon, true, &file(&records(601)), PATIENT).await;
+async fn records_are_sent_in_chunks_with_generated_ids() {
+    let daemon = ScriptedDaemon::new(vec![accepted_response(500, 0), accepted_response(101, 0)]);
+    let (code, text) = run_enqueue(&daemon, true, &temp_file(&ndjson_records(601)), RETRY_TIMEOUT).await;
     assert_eq!(code, Ok(0));
     let answer: Accepted = serde_json::from_str(&text).unwrap();
     assert_eq!((answer.accepted, answer.duplicates), (601, 0));
@@ -59,28 +60,28 @@ async fn records_go_out_in_chunks_with_ids_of_their_own() {
 
 #[tokio::test]
 async fn a_mistake_in_a_late_line_stores_nothing() {
-    let daemon = Scripted::new(Vec::new());
-    let file = file(&format!("{}{{\"type\":\"T\"}}\n", records(4999)));
-    let (code, _) = enqueue(&daemon, false, &file, PATIENT).await;
+    let daemon = ScriptedDaemon::new(Vec::new());
+    let file = temp_file(&format!("{}{{\"type\":\"T\"}}\n", ndjson_records(4999)));
+    let (code, _) = run_enqueue(&daemon, false, &file, RETRY_TIMEOUT).await;
     let failure = code.unwrap_err();
     assert_eq!(failure.exit, exit::REFUSED);
     let expected = format!(
-        "{}:5000: missing field `payload` (column 12). Nothing was stored. Correct the line, and enqueue all of it again.",
+        "{}:5000: missing field `payload` (column 12). Nothing was stored. Correct the line, and enqueue the whole input again.",
         file.path().display()
     );
     assert_eq!(failure.message, expected);
 }
 
 #[tokio::test]
-async fn a_chunk_that_was_lost_is_sent_again_as_it_was() {
-    let daemon = Scripted::new(vec![
-        Step::HangUp,
-        accepted(0, 500),
-        Step::HangUp,
-        answer_step(503, ""),
-        accepted(100, 0),
+async fn a_lost_chunk_is_sent_again_unchanged() {
+    let daemon = ScriptedDaemon::new(vec![
+        ScriptStep::HangUp,
+        accepted_response(0, 500),
+        ScriptStep::HangUp,
+        response_step(503, ""),
+        accepted_response(100, 0),
     ]);
-    let (code, text) = enqueue(&daemon, false, &file(&records(600)), PATIENT).await;
+    let (code, text) = run_enqueue(&daemon, false, &temp_file(&ndjson_records(600)), RETRY_TIMEOUT).await;
     assert_eq!(code, Ok(0));
     assert_eq!(text, "Enqueued 600 records (0 duplicates)\n");
     let calls = daemon.into_calls();
@@ -89,28 +90,28 @@ async fn a_chunk_that_was_lost_is_sent_again_as_it_was() {
 }
 
 #[tokio::test]
-async fn without_a_daemon_nothing_is_waited_for() {
-    let daemon = Scripted::new(vec![answer_step(200, "{}")]);
+async fn without_a_daemon_it_fails_at_once() {
+    let daemon = ScriptedDaemon::new(vec![response_step(200, "{}")]);
     let client = crate::client::Client::new(daemon.socket());
     client.get("/v1/status").await.unwrap();
     let socket = daemon.socket();
     daemon.into_calls();
     let client = crate::client::Client::new(socket);
     let names = ["input".to_owned()];
-    let notes = Notes { json: false };
-    let mut sender = Sender::new(&client, PATIENT, &names, notes, ProgressBar::hidden());
-    let rules = Rules::new(None, None).unwrap();
-    let mut sources = [Source::open(file(&records(1)).path(), notes).unwrap()];
+    let notes = NoteWriter { json: false };
+    let mut sender = ChunkSender::new(&client, RETRY_TIMEOUT, &names, notes, ProgressBar::hidden());
+    let rules = InputRules::new(None, None).unwrap();
+    let mut sources = [InputSource::open(temp_file(&ndjson_records(1)).path(), notes).unwrap()];
     let failure = send_all(&rules, &mut sources, &mut sender, None).await.unwrap_err();
     assert_eq!(failure.exit, exit::NO_DAEMON);
-    assert!(failure.message.starts_with("no daemon answers at"), "{}", failure.message);
+    assert!(failure.message.starts_with("no daemon responds at"), "{}", failure.message);
 }
 
 #[tokio::test]
-async fn a_daemon_that_stays_away_is_given_up_with_a_place_to_continue() {
-    let daemon = Scripted::new(vec![accepted(500, 0), Step::HangUp]);
-    let file = file(&records(600));
-    let (code, _) = enqueue(&daemon, false, &file, Duration::from_millis(50)).await;
+async fn a_daemon_that_stays_away_is_reported_with_the_line_to_continue_from() {
+    let daemon = ScriptedDaemon::new(vec![accepted_response(500, 0), ScriptStep::HangUp]);
+    let file = temp_file(&ndjson_records(600));
+    let (code, _) = run_enqueue(&daemon, false, &file, Duration::from_millis(50)).await;
     let failure = code.unwrap_err();
     assert_eq!(failure.exit, exit::NO_DAEMON);
     let name = file.path().display();
@@ -124,35 +125,41 @@ async fn a_daemon_that_stays_away_is_given_up_with_a_place_to_continue() {
 }
 
 #[tokio::test]
-async fn refusals_name_the_line_and_fullness_has_its_own_code() {
+async fn refusals_name_the_line_and_a_full_queue_has_its_own_exit_code() {
     let refusal = |status, position| {
         let body =
             format!("{{\"error\":{{\"code\":\"c\",\"message\":\"too large\",\"position\":{position}}}}}");
-        answer_step(status, &body)
+        response_step(status, &body)
     };
-    let daemon = Scripted::new(vec![refusal(413, 2), accepted(500, 0), refusal(409, 3), refusal(507, 1)]);
-    let file = file(&format!("\n\n{}", records(600)));
+    let daemon = ScriptedDaemon::new(vec![
+        refusal(413, 2),
+        accepted_response(500, 0),
+        refusal(409, 3),
+        refusal(507, 1),
+    ]);
+    let file = temp_file(&format!("\n\n{}", ndjson_records(600)));
     let name = file.path().display();
-    let (code, _) = enqueue(&daemon, false, &file, PATIENT).await;
-    let at = |line| Some(Place { file: name.to_string(), line });
+    let (code, _) = run_enqueue(&daemon, false, &file, RETRY_TIMEOUT).await;
+    let at = |line| Some(InputPlace { file: name.to_string(), line });
     let expected = format!("{name}:4: too large. Nothing was stored.");
-    assert_eq!(code, Err(Failure::new(exit::REFUSED, expected).coded("c").at(at(4))));
-    let (code, text) = enqueue(&daemon, true, &file, PATIENT).await;
+    assert_eq!(code, Err(CommandFailure::new(exit::REFUSED, expected).with_code("c").with_place(at(4))));
+    let (code, text) = run_enqueue(&daemon, true, &file, RETRY_TIMEOUT).await;
     let expected = format!(
         "{name}:505: too large. 500 records up to {name} line 502 are safely stored; continue from line 503."
     );
-    assert_eq!(code, Err(Failure::new(exit::FAILED, expected).coded("c").at(at(505))));
+    assert_eq!(code, Err(CommandFailure::new(exit::FAILED, expected).with_code("c").with_place(at(505))));
     let stored: Accepted = serde_json::from_str(&text).unwrap();
     assert_eq!((stored.accepted, stored.ids.len()), (500, 500));
-    assert_eq!(enqueue(&daemon, false, &file, PATIENT).await.0.unwrap_err().exit, exit::FULL);
+    assert_eq!(run_enqueue(&daemon, false, &file, RETRY_TIMEOUT).await.0.unwrap_err().exit, exit::FULL);
 }
 
 #[tokio::test]
 async fn indented_payloads_keep_their_line_ends() {
     let payload = "{\n  \"a\": 1\n}";
-    let daemon = Scripted::new(vec![accepted(2, 0)]);
+    let daemon = ScriptedDaemon::new(vec![accepted_response(2, 0)]);
     let record = format!("{{\n\"type\": \"T\", \"payload\": {payload}}}");
-    let (code, _) = enqueue(&daemon, false, &file(&format!("[{record},\n{record}]")), PATIENT).await;
+    let (code, _) =
+        run_enqueue(&daemon, false, &temp_file(&format!("[{record},\n{record}]")), RETRY_TIMEOUT).await;
     assert_eq!(code, Ok(0));
     let call = daemon.into_calls().remove(0);
     assert!(call.head.to_ascii_lowercase().contains("content-type: application/json"), "{}", call.head);
@@ -161,18 +168,18 @@ async fn indented_payloads_keep_their_line_ends() {
     assert_eq!(serde_json::from_str::<Vec<serde_json::Value>>(&body).unwrap().len(), 2);
 }
 
-fn refusal(status: u16, code: &str, message: &str) -> Step {
-    answer_step(status, &format!("{{\"error\":{{\"code\":\"{code}\",\"message\":\"{message}\"}}}}"))
+fn refusal_response(status: u16, code: &str, message: &str) -> ScriptStep {
+    response_step(status, &format!("{{\"error\":{{\"code\":\"{code}\",\"message\":\"{message}\"}}}}"))
 }
 
 #[tokio::test]
-async fn of_an_array_it_is_told_how_many_of_its_records_are_stored() {
+async fn for_an_array_the_number_of_stored_records_is_reported() {
     let record = "{\"type\":\"T\",\"payload\":{}}";
     for between in [",", ",\n  ", ",\n\n"] {
-        let full = refusal(507, "queue_full", "the queue is full; nothing was stored");
-        let daemon = Scripted::new(vec![accepted(500, 0), full]);
-        let file = file(&format!("[{}]", [record; 600].join(between)));
-        let failure = enqueue(&daemon, false, &file, PATIENT).await.0.unwrap_err();
+        let full = refusal_response(507, "queue_full", "the queue is full; nothing was stored");
+        let daemon = ScriptedDaemon::new(vec![accepted_response(500, 0), full]);
+        let file = temp_file(&format!("[{}]", [record; 600].join(between)));
+        let failure = run_enqueue(&daemon, false, &file, RETRY_TIMEOUT).await.0.unwrap_err();
         let name = file.path().display();
         for part in [
             &format!("{name} records 501 to 600: the queue is full; none of these was stored."),
@@ -185,38 +192,53 @@ async fn of_an_array_it_is_told_how_many_of_its_records_are_stored() {
 }
 
 #[tokio::test]
-async fn what_a_daemon_that_was_ending_had_stored_is_no_duplicate() {
-    let daemon = Scripted::new(vec![refusal(503, "stopping", "the daemon ends"), accepted(0, 10)]);
-    let (code, text) = enqueue(&daemon, false, &file(&records(10)), PATIENT).await;
+async fn records_stored_by_a_stopping_daemon_are_not_duplicates() {
+    let daemon = ScriptedDaemon::new(vec![
+        refusal_response(503, "stopping", "the daemon ends"),
+        accepted_response(0, 10),
+    ]);
+    let (code, text) = run_enqueue(&daemon, false, &temp_file(&ndjson_records(10)), RETRY_TIMEOUT).await;
     assert_eq!((code, text.as_str()), (Ok(0), "Enqueued 10 records (0 duplicates)\n"));
 }
 
 #[tokio::test]
-async fn that_nothing_was_stored_is_said_only_where_it_is_known() {
-    let conflict = || refusal(409, "id_conflict", "another record has this id");
+async fn nothing_was_stored_is_reported_only_if_it_is_certain() {
+    let conflict = || refusal_response(409, "id_conflict", "another record has this id");
     for (script, exit) in [
-        (vec![refusal(500, "internal", "a bug")], exit::FAILED),
-        (vec![answer_step(201, "what is this")], exit::FAILED),
-        (vec![Step::HangUp, conflict()], exit::FAILED),
-        (vec![refusal(503, "stopping", "the daemon ends"), conflict()], exit::FAILED),
+        (vec![refusal_response(500, "internal", "a bug")], exit::FAILED),
+        (vec![response_step(201, "what is this")], exit::FAILED),
+        (vec![ScriptStep::HangUp, conflict()], exit::FAILED),
+        (vec![refusal_response(503, "stopping", "the daemon ends"), conflict()], exit::FAILED),
     ] {
         let failure =
-            enqueue(&Scripted::new(script), false, &file(&records(10)), PATIENT).await.0.unwrap_err();
+            run_enqueue(&ScriptedDaemon::new(script), false, &temp_file(&ndjson_records(10)), RETRY_TIMEOUT)
+                .await
+                .0
+                .unwrap_err();
         assert_eq!(failure.exit, exit, "{failure:?}");
         assert!(!failure.message.contains("Nothing was stored"), "{}", failure.message);
         assert!(failure.message.contains("It is not known whether"), "{}", failure.message);
     }
-    let full = vec![refusal(507, "disk_full", "the disk is full")];
-    let failure = enqueue(&Scripted::new(full), false, &file(&records(10)), PATIENT).await.0.unwrap_err();
+    let full = vec![refusal_response(507, "disk_full", "the disk is full")];
+    let failure =
+        run_enqueue(&ScriptedDaemon::new(full), false, &temp_file(&ndjson_records(10)), RETRY_TIMEOUT)
+            .await
+            .0
+            .unwrap_err();
     assert_eq!(failure.exit, exit::FULL);
     assert!(failure.message.ends_with("Nothing was stored."), "{}", failure.message);
 }
 
 #[tokio::test]
-async fn a_chunk_that_is_too_large_for_the_daemon_goes_in_halves() {
-    let too_large = || refusal(413, "request_too_large", "send fewer");
-    let daemon = Scripted::new(vec![too_large(), accepted(250, 0), accepted(250, 0), accepted(100, 0)]);
-    let (code, text) = enqueue(&daemon, true, &file(&records(600)), PATIENT).await;
+async fn a_chunk_that_is_too_large_is_sent_in_halves() {
+    let too_large = || refusal_response(413, "request_too_large", "send fewer");
+    let daemon = ScriptedDaemon::new(vec![
+        too_large(),
+        accepted_response(250, 0),
+        accepted_response(250, 0),
+        accepted_response(100, 0),
+    ]);
+    let (code, text) = run_enqueue(&daemon, true, &temp_file(&ndjson_records(600)), RETRY_TIMEOUT).await;
     assert_eq!(code, Ok(0));
     let answer: Accepted = serde_json::from_str(&text).unwrap();
     assert_eq!((answer.accepted, answer.ids.len()), (600, 600));
@@ -228,9 +250,9 @@ async fn a_chunk_that_is_too_large_for_the_daemon_goes_in_halves() {
     }
     assert_eq!(sent.lines().count(), 600);
     let indented = "{\n\"type\": \"T\", \"payload\": {\n  \"a\": 1\n}}";
-    let daemon = Scripted::new(vec![too_large(), accepted(1, 0), accepted(2, 0)]);
-    let file = file(&format!("[{}]", [indented; 3].join(",")));
-    assert_eq!(enqueue(&daemon, false, &file, PATIENT).await.0, Ok(0));
+    let daemon = ScriptedDaemon::new(vec![too_large(), accepted_response(1, 0), accepted_response(2, 0)]);
+    let file = temp_file(&format!("[{}]", [indented; 3].join(",")));
+    assert_eq!(run_enqueue(&daemon, false, &file, RETRY_TIMEOUT).await.0, Ok(0));
     let counts = daemon
         .into_calls()
         .into_iter()

@@ -1,8 +1,7 @@
-//! `fieldsync manuals DIR`: the manual pages of the daemon and the command line, for whoever packages them.
+//! `fieldsync manuals DIR`: writes the manual pages of the daemon and the command line, for packaging.
 //!
-//! What a program takes is written by the definitions that parse it, and the page of the configuration by
-//! the shipped file: neither can differ from what runs. By hand is only what those do not say
-//! (`notes.rs`): examples, files, what an exit status means.
+//! The options come from the definitions that parse them, and the page of the configuration from the shipped file, so
+//! that neither can differ from the program. The rest is in `notes.rs`: examples, files, the meaning of an exit status.
 
 mod configuration;
 mod notes;
@@ -17,65 +16,68 @@ use clap::{Command, CommandFactory};
 use nix::fcntl::OFlag;
 
 use super::context::Context;
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use crate::{daemon, exit};
-use page::Page;
+use page::ManualPage;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// Directory to write into; it is made when it is not there
+pub(crate) struct ManualsArgs {
+    /// Directory to write into; it is created if it does not exist
     directory: PathBuf,
 }
 
-/// Sections of the manual: of users, of file formats, of administrators.
-const USERS: &str = "1";
-const FORMATS: &str = "5";
-const ADMINISTRATORS: &str = "8";
+/// Sections of the manual: user commands, file formats, administration.
+const USER_SECTION: &str = "1";
+const FORMAT_SECTION: &str = "5";
+const ADMIN_SECTION: &str = "8";
 
-pub(crate) fn run<C: CommandFactory>(args: &Args, context: &mut Context<'_>) -> Result<u8, Failure> {
+pub(crate) fn run<C: CommandFactory>(
+    args: &ManualsArgs,
+    context: &mut Context<'_>,
+) -> Result<u8, CommandFailure> {
     let directory = &args.directory;
-    fs::create_dir_all(directory).map_err(|error| cannot_write(directory, &error))?;
-    for page in pages(C::command()) {
+    fs::create_dir_all(directory).map_err(|error| write_failure(directory, &error))?;
+    for page in all_pages(C::command()) {
         let path = directory.join(&page.file);
-        write_page(&path, &page.text).map_err(|error| cannot_write(&path, &error))?;
-        context.line(path.display().to_string())?;
+        write_page(&path, &page.text).map_err(|error| write_failure(&path, &error))?;
+        context.print_line(path.display().to_string())?;
     }
     Ok(exit::DONE)
 }
 
-/// Never through a link that somebody laid in the directory.
+/// Does not follow a symbolic link in the directory.
 fn write_page(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut options = File::options();
     options.write(true).create(true).truncate(true).custom_flags(OFlag::O_NOFOLLOW.bits());
     options.open(path)?.write_all(text)
 }
 
-fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    Failure::failed(format!("cannot write {}: {error}.", path.display()))
+fn write_failure(path: &Path, error: &io::Error) -> CommandFailure {
+    CommandFailure::failed(format!("cannot write {}: {error}.", path.display()))
 }
 
-/// Every page there is.
-fn pages(command_line: Command) -> Vec<Page> {
+/// All pages.
+fn all_pages(command_line: Command) -> Vec<ManualPage> {
     let mut pages = Vec::new();
-    // The help of a verb is its page.
+    // The page of a command replaces its help.
     let mut command_line = command_line.disable_help_subcommand(true);
     command_line.build();
-    with_verbs(&command_line, &mut pages);
-    pages.push(Page::of(&built(daemon::Options::command()), ADMINISTRATORS));
-    pages.push(configuration::page());
+    add_pages(&command_line, &mut pages);
+    pages.push(ManualPage::from_command(&build_command(daemon::DaemonOptions::command()), ADMIN_SECTION));
+    pages.push(configuration::config_page());
     pages
 }
 
-fn built(mut command: Command) -> Command {
+fn build_command(mut command: Command) -> Command {
     command.build();
     command
 }
 
-/// A page for a command and for each below it.
-fn with_verbs(command: &Command, pages: &mut Vec<Page>) {
-    pages.push(Page::of(command, USERS));
+/// Adds a page for a command and for each of its subcommands.
+fn add_pages(command: &Command, pages: &mut Vec<ManualPage>) {
+    pages.push(ManualPage::from_command(command, USER_SECTION));
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
-        with_verbs(verb, pages);
+        add_pages(verb, pages);
     }
 }
 
@@ -85,9 +87,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_by_hand_belongs_to_a_page() {
-        let files: Vec<String> = pages(CommandLine::command()).into_iter().map(|page| page.file).collect();
-        for name in notes::NAMES {
+    fn every_note_belongs_to_a_page() {
+        let files: Vec<String> =
+            all_pages(CommandLine::command()).into_iter().map(|page| page.file).collect();
+        for name in notes::PAGES_WITH_NOTES {
             assert!(files.iter().any(|file| file.rsplit_once('.').unwrap().0 == name), "{name}");
         }
     }

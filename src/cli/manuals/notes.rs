@@ -1,18 +1,18 @@
-//! What the definitions of the programs do not say: what an exit status means, files, examples.
+//! Texts that are not in the definitions of the programs: the meaning of an exit status, files, examples.
 
 /// A section of a page.
-pub(super) enum Note {
+pub(super) enum ManualNote {
     /// Terms and what they mean.
     List { heading: &'static str, entries: &'static [(&'static str, &'static str)] },
-    /// What one wants, and the commands that do it.
+    /// A purpose, and the commands for it.
     Examples(&'static [(&'static str, &'static str)]),
     /// Other pages.
     SeeAlso(&'static [&'static str]),
 }
 
-/// The pages that have notes of their own.
+/// Pages that have notes of their own.
 #[cfg(test)]
-pub(super) const NAMES: [&str; 17] = [
+pub(super) const PAGES_WITH_NOTES: [&str; 17] = [
     "fieldsync",
     "fieldsync-config",
     "fieldsyncd",
@@ -32,13 +32,13 @@ pub(super) const NAMES: [&str; 17] = [
     "fieldsync-completions",
 ];
 
-const STATUS: Note = Note::List {
+const EXIT_STATUS: ManualNote = ManualNote::List {
     heading: "EXIT STATUS",
     entries: &[
         ("0", "Done."),
         ("1", "Failed."),
         ("2", "Wrong usage."),
-        ("3", "No daemon answers at the socket."),
+        ("3", "No daemon responds at the socket."),
         ("4", "There is no such record."),
         ("5", "Not permitted."),
         ("6", "Records need review."),
@@ -47,7 +47,7 @@ const STATUS: Note = Note::List {
     ],
 };
 
-const DOCTOR_STATUS: Note = Note::List {
+const DOCTOR_EXIT_STATUS: ManualNote = ManualNote::List {
     heading: "EXIT STATUS",
     entries: &[
         ("0", "No problem was found. There may be warnings, and checks that could not be made."),
@@ -56,178 +56,184 @@ const DOCTOR_STATUS: Note = Note::List {
     ],
 };
 
-const DAEMON_STATUS: Note = Note::List {
+const DAEMON_EXIT_STATUS: ManualNote = ManualNote::List {
     heading: "EXIT STATUS",
     entries: &[
-        ("0", "It was asked to end, or the configuration was printed."),
-        ("1", "It cannot start: the socket, for one, cannot be listened on."),
+        ("0", "It was stopped, or it printed the configuration."),
+        ("1", "It cannot start, for example because it cannot listen on the socket."),
         ("2", "Wrong usage."),
-        ("70", "A bug ended it. Started again, it recovers; no record is lost by it."),
-        ("74", "The disk failed, and stayed bad."),
-        ("75", "Another daemon has the state directory, or answers on the socket."),
+        ("70", "A bug ended it. It recovers when it is started again; no record is lost."),
+        ("74", "The disk failed and did not recover."),
+        ("75", "Another daemon uses the state directory or the socket."),
         (
             "78",
-            "The configuration is wrong, or the store was written by a newer version. Starting again does not help.",
+            "The configuration is invalid, or the store was written by a newer version. A restart does not help.",
         ),
     ],
 };
 
-const SOCKET: (&str, &str) = ("FIELDSYNC_SOCKET", "Socket of the daemon, where --socket does not name it.");
-const COLOURS: (&str, &str) = ("NO_COLOR", "Set to anything but nothing, there are no colours.");
-const EDITORS: (&str, &str) =
-    ("VISUAL, EDITOR", "What quarantine edit opens; the first that is set, else vi.");
-const DRAFTS: (&str, &str) = ("TMPDIR", "Where the text lies while it is edited; else /tmp.");
-const KEPT: (&str, &str) =
-    ("TMPDIR", "Where enqueue keeps what a pipe brings until it is checked; else /var/tmp.");
+const SOCKET_VARIABLE: (&str, &str) =
+    ("FIELDSYNC_SOCKET", "Socket of the daemon, unless --socket names one.");
+const COLOUR_VARIABLE: (&str, &str) = ("NO_COLOR", "If it is set and not empty, there are no colours.");
+const EDITOR_VARIABLES: (&str, &str) =
+    ("VISUAL, EDITOR", "The editor of quarantine edit: the first that is set, else vi.");
+const EDIT_DIR_VARIABLE: (&str, &str) = ("TMPDIR", "Directory of the text while it is edited; else /tmp.");
+const SPOOL_DIR_VARIABLE: (&str, &str) =
+    ("TMPDIR", "Directory in which enqueue stores the input of a pipe until it is checked; else /var/tmp.");
 
-/// Of a verb.
-fn environment(name: &str) -> Note {
+/// The environment of a command.
+fn environment_of(name: &str) -> ManualNote {
     let entries: &[_] = match name {
-        "fieldsync" => &[SOCKET, COLOURS, EDITORS, KEPT],
-        "fieldsync-enqueue" => &[SOCKET, COLOURS, KEPT],
-        "fieldsync-quarantine-edit" => &[SOCKET, COLOURS, EDITORS, DRAFTS],
-        _ => &[SOCKET, COLOURS],
+        "fieldsync" => &[SOCKET_VARIABLE, COLOUR_VARIABLE, EDITOR_VARIABLES, SPOOL_DIR_VARIABLE],
+        "fieldsync-enqueue" => &[SOCKET_VARIABLE, COLOUR_VARIABLE, SPOOL_DIR_VARIABLE],
+        "fieldsync-quarantine-edit" => {
+            &[SOCKET_VARIABLE, COLOUR_VARIABLE, EDITOR_VARIABLES, EDIT_DIR_VARIABLE]
+        }
+        _ => &[SOCKET_VARIABLE, COLOUR_VARIABLE],
     };
-    Note::List { heading: "ENVIRONMENT", entries }
+    ManualNote::List { heading: "ENVIRONMENT", entries }
 }
 
-const DAEMON_ENVIRONMENT: Note = Note::List {
+const DAEMON_ENVIRONMENT: ManualNote = ManualNote::List {
     heading: "ENVIRONMENT",
     entries: &[
-        ("FIELDSYNC_SECTION__KEY", "Wins over a key of the file, for example FIELDSYNC_SERVER__URL."),
-        ("STATE_DIRECTORY, RUNTIME_DIRECTORY", "Where records and the socket are; systemd sets them."),
-        ("CREDENTIALS_DIRECTORY", "Where systemd puts the credential fieldsync-token."),
+        ("FIELDSYNC_SECTION__KEY", "Overrides a key of the file, for example FIELDSYNC_SERVER__URL."),
         (
-            "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY",
-            "The way through a proxy, unless server.proxy says otherwise.",
+            "STATE_DIRECTORY, RUNTIME_DIRECTORY",
+            "Directories of the records and of the socket; systemd sets them.",
         ),
+        ("CREDENTIALS_DIRECTORY", "Directory in which systemd puts the credential fieldsync-token."),
+        ("HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY", "The proxy to use, unless server.proxy names one."),
     ],
 };
 
-const DAEMON_SIGNALS: Note = Note::List {
+const DAEMON_SIGNALS: ManualNote = ManualNote::List {
     heading: "SIGNALS",
     entries: &[
-        ("SIGTERM, SIGINT", "The batch in flight may finish, then the daemon ends."),
-        ("SIGHUP", "The configuration is read again. One that is wrong is refused, and the old one stays."),
-        ("SIGUSR1", "What waits is tried now."),
+        ("SIGTERM, SIGINT", "The batch in flight may finish, then the daemon stops."),
+        ("SIGHUP", "The configuration is read again. An invalid one is refused, and the present one stays."),
+        ("SIGUSR1", "Waiting records are tried now."),
     ],
 };
 
-const DAEMON_FILES: Note = Note::List {
+const DAEMON_FILES: ManualNote = ManualNote::List {
     heading: "FILES",
     entries: &[
         ("/etc/fieldsync/config.toml", "The configuration."),
-        ("/var/lib/fieldsync", "The records, closed to others."),
+        ("/var/lib/fieldsync", "The records. Other users may not read them."),
         ("/run/fieldsync/fieldsync.sock", "The local API: HTTP with JSON."),
     ],
 };
 
-const FILES: Note = Note::List {
+const SOCKET_FILE: ManualNote = ManualNote::List {
     heading: "FILES",
-    entries: &[("/run/fieldsync/fieldsync.sock", "Where the daemon is asked, unless told otherwise.")],
+    entries: &[("/run/fieldsync/fieldsync.sock", "The default socket of the daemon.")],
 };
 
-const ENQUEUE: Note = Note::Examples(&[
+const ENQUEUE_EXAMPLES: ManualNote = ManualNote::Examples(&[
     (
         "One record from standard input:",
         "echo '{\"type\": \"Visits\", \"payload\": {\"Subject\": \"Site visit\"}}' | fieldsync enqueue",
     ),
     (
-        "Bare payloads, one a line, in order for each account:",
+        "Bare payloads, one on each line, in order for each account:",
         "fieldsync enqueue --type Visits --key-field account visits.ndjson",
     ),
 ]);
 
-const REVIEW: Note = Note::Examples(&[
-    ("What needs review, and why:", "fieldsync quarantine list"),
-    ("Mend the payload of a record, and queue it again:", "fieldsync quarantine edit ID"),
-    ("Put a record that waits under review, to mend it:", "fieldsync quarantine add ID"),
-    ("Queue all of them again as they are:", "fieldsync quarantine retry --all"),
+const REVIEW_EXAMPLES: ManualNote = ManualNote::Examples(&[
+    ("The records that need review, and why:", "fieldsync quarantine list"),
+    ("Correct the payload of a record, and send it again:", "fieldsync quarantine edit ID"),
+    ("Quarantine a waiting record to correct it:", "fieldsync quarantine add ID"),
+    ("Send all of them again unchanged:", "fieldsync quarantine retry --all"),
 ]);
 
 /// The notes of a page.
-pub(super) fn of(name: &str) -> Vec<Note> {
+pub(super) fn notes_of(name: &str) -> Vec<ManualNote> {
     let mut notes = match name {
         "fieldsyncd" => vec![
             DAEMON_SIGNALS,
-            DAEMON_STATUS,
+            DAEMON_EXIT_STATUS,
             DAEMON_ENVIRONMENT,
             DAEMON_FILES,
-            Note::Examples(&[
+            ManualNote::Examples(&[
                 ("The configuration that is in effect:", "fieldsyncd --check-config"),
                 ("Apply a change:", "systemctl reload fieldsync"),
-                ("The whole story of one batch:", "journalctl -u fieldsync FIELDSYNC_BATCH_ID=…"),
+                ("The complete log of one batch:", "journalctl -u fieldsync FIELDSYNC_BATCH_ID=…"),
             ]),
         ],
         "fieldsync-config" => vec![
             DAEMON_ENVIRONMENT,
-            Note::Examples(&[(
+            ManualNote::Examples(&[(
                 "Check a change, then apply it:",
                 "fieldsyncd --check-config\nsystemctl reload fieldsync",
             )]),
         ],
         "fieldsync-doctor" => vec![
-            DOCTOR_STATUS,
-            Note::Examples(&[
-                ("Everything, secrets and state directory among them:", "sudo fieldsync doctor"),
+            DOCTOR_EXIT_STATUS,
+            ManualNote::Examples(&[
+                ("All checks, including secrets and the state directory:", "sudo fieldsync doctor"),
                 (
-                    "The problems alone, for a program:",
+                    "Only the problems, for a program:",
                     "fieldsync doctor --json | jq '.checks[] | select(.result == \"problem\")'",
                 ),
             ]),
         ],
-        _ => vec![STATUS, environment(name), FILES],
+        _ => vec![EXIT_STATUS, environment_of(name), SOCKET_FILE],
     };
-    notes.extend(examples(name));
-    notes.push(Note::SeeAlso(see_also(name)));
+    notes.extend(examples_of(name));
+    notes.push(ManualNote::SeeAlso(see_also_of(name)));
     notes
 }
 
-fn examples(name: &str) -> Option<Note> {
+fn examples_of(name: &str) -> Option<ManualNote> {
     Some(match name {
-        "fieldsync" => Note::Examples(&[
-            ("What the daemon does, as it goes on:", "fieldsync status --watch"),
-            ("Send now, until nothing is left:", "fieldsync sync --wait"),
+        "fieldsync" => ManualNote::Examples(&[
+            ("Follow what the daemon does:", "fieldsync status --watch"),
+            ("Send now, and wait until nothing is left:", "fieldsync sync --wait"),
             ("What is wrong, and what to do about it:", "fieldsync doctor"),
-            ("See it work, without installing anything:", "fieldsync demo"),
+            ("Try it without an installation:", "fieldsync demo"),
         ]),
-        "fieldsync-status" => {
-            Note::Examples(&[("The sentence alone:", "fieldsync status --json | jq -r .sync.text")])
-        }
-        "fieldsync-enqueue" => ENQUEUE,
-        "fieldsync-list" => Note::Examples(&[
-            ("What failed:", "fieldsync list --state FAILED"),
-            ("What other users have under review, too:", "fieldsync list --state QUARANTINED --all"),
+        "fieldsync-status" => ManualNote::Examples(&[(
+            "Only the summary sentence:",
+            "fieldsync status --json | jq -r .sync.text",
+        )]),
+        "fieldsync-enqueue" => ENQUEUE_EXAMPLES,
+        "fieldsync-list" => ManualNote::Examples(&[
+            ("The failed records:", "fieldsync list --state FAILED"),
+            ("Records under review of all users:", "fieldsync list --state QUARANTINED --all"),
         ]),
-        "fieldsync-show" => {
-            Note::Examples(&[("All that is known of a record:", "fieldsync show --payload ID")])
-        }
-        "fieldsync-sync" => {
-            Note::Examples(&[("Send all that waits, and wait for it:", "fieldsync sync --wait")])
-        }
-        "fieldsync-quarantine" => REVIEW,
+        "fieldsync-show" => ManualNote::Examples(&[(
+            "Everything that is known about a record:",
+            "fieldsync show --payload ID",
+        )]),
+        "fieldsync-sync" => ManualNote::Examples(&[(
+            "Send all waiting records, and wait for the result:",
+            "fieldsync sync --wait",
+        )]),
+        "fieldsync-quarantine" => REVIEW_EXAMPLES,
         "fieldsync-quarantine-edit" => {
-            Note::Examples(&[("With an editor of one's choice:", "EDITOR=nano fieldsync quarantine edit ID")])
+            ManualNote::Examples(&[("With another editor:", "EDITOR=nano fieldsync quarantine edit ID")])
         }
-        "fieldsync-quarantine-export" => Note::Examples(&[(
-            "Into a file, which is not a symbolic link:",
+        "fieldsync-quarantine-export" => ManualNote::Examples(&[(
+            "To a file, which must not be a symbolic link:",
             "fieldsync quarantine export review.ndjson",
         )]),
-        "fieldsync-manifest-export" => Note::Examples(&[(
-            "Into a file, which is not a symbolic link:",
+        "fieldsync-manifest-export" => ManualNote::Examples(&[(
+            "To a file, which must not be a symbolic link:",
             "fieldsync manifest export manifest.ndjson",
         )]),
-        "fieldsync-store-salvage" => Note::Examples(&[(
-            "Read a damaged store, and enqueue what reads:",
+        "fieldsync-store-salvage" => ManualNote::Examples(&[(
+            "Salvage the readable records of a damaged store, and enqueue them:",
             "fieldsync store salvage --output salvaged.ndjson FILE\nfieldsync enqueue salvaged.ndjson",
         )]),
         "fieldsync-events" => {
-            Note::Examples(&[("One JSON object a line, for a program:", "fieldsync events --json")])
+            ManualNote::Examples(&[("One JSON object a line, for a program:", "fieldsync events --json")])
         }
         "fieldsync-demo" => {
-            Note::Examples(&[("With records of one's own:", "fieldsync demo --input records.ndjson")])
+            ManualNote::Examples(&[("With records of your own:", "fieldsync demo --input records.ndjson")])
         }
-        "fieldsync-completions" => Note::Examples(&[(
+        "fieldsync-completions" => ManualNote::Examples(&[(
             "For all users of bash:",
             "fieldsync completions bash | sudo tee /usr/share/bash-completion/completions/fieldsync",
         )]),
@@ -235,7 +241,7 @@ fn examples(name: &str) -> Option<Note> {
     })
 }
 
-fn see_also(name: &str) -> &'static [&'static str] {
+fn see_also_of(name: &str) -> &'static [&'static str] {
     match name {
         "fieldsync" => &["fieldsync-doctor(1)", "fieldsync-config(5)", "fieldsyncd(8)"],
         "fieldsyncd" => &["fieldsync(1)", "fieldsync-config(5)", "systemctl(1)", "journalctl(1)"],

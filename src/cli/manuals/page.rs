@@ -1,68 +1,68 @@
-//! One manual page: what clap knows of a command, and the notes that go with it.
+//! One manual page: the definition of a command in clap, and its notes.
 
 use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use super::notes::{self, Note};
+use super::notes::{self, ManualNote};
 
-const MANUAL: &str = "fieldsync";
-const SOURCE: &str = concat!("fieldsync ", env!("CARGO_PKG_VERSION"));
+const MANUAL_NAME: &str = "fieldsync";
+const PROGRAM_VERSION: &str = concat!("fieldsync ", env!("CARGO_PKG_VERSION"));
 
-/// What a help text ends with, and a page has as sections of their own.
-const SECTIONS: [&str; 3] = ["Examples:", "Exit codes:", "Environment:"];
+/// Parts of a help text that are separate sections of a page.
+const SECTION_HEADINGS: [&str; 3] = ["Examples:", "Exit codes:", "Environment:"];
 
 /// A file of the manual.
-pub(super) struct Page {
+pub(super) struct ManualPage {
     pub(super) file: String,
     pub(super) text: Vec<u8>,
 }
 
-impl Page {
-    /// Of a command that was built.
-    pub(super) fn of(command: &Command, section: &str) -> Self {
+impl ManualPage {
+    /// The page of a built command.
+    pub(super) fn from_command(command: &Command, section: &str) -> Self {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
-        let mut page = Self::begun(&name, section);
+        let mut page = Self::with_title(&name, section);
         let man = Man::new(command.clone()).section(section);
-        page.append(|text| man.render_name_section(text));
-        page.append(|text| man.render_synopsis_section(text));
-        page.append(|text| man.render_description_section(text));
+        page.append_rendered(|text| man.render_name_section(text));
+        page.append_rendered(|text| man.render_synopsis_section(text));
+        page.append_rendered(|text| man.render_description_section(text));
         if let Some(more) = command.get_after_long_help().or_else(|| command.get_after_help()) {
-            page.paragraphs(&more.to_string());
+            page.push_paragraphs(&more.to_string());
         }
-        page.append(|text| man.render_options_section(text));
+        page.append_rendered(|text| man.render_options_section(text));
         if command.has_subcommands() {
-            page.append(|text| man.render_subcommands_section(text));
+            page.append_rendered(|text| man.render_subcommands_section(text));
         }
-        for note in notes::of(&name) {
-            page.note(&note);
+        for note in notes::notes_of(&name) {
+            page.push_note(&note);
         }
         page
     }
 
-    /// With its title alone.
-    pub(super) fn begun(name: &str, section: &str) -> Self {
+    /// A page with only its title.
+    pub(super) fn with_title(name: &str, section: &str) -> Self {
         let mut page = Self { file: format!("{name}.{section}"), text: Vec::new() };
         let mut title = Roff::new();
-        title.control("TH", [name, section, "", SOURCE, MANUAL]);
-        page.append(|text| title.to_writer(text));
+        title.control("TH", [name, section, "", PROGRAM_VERSION, MANUAL_NAME]);
+        page.append_rendered(|text| title.to_writer(text));
         page
     }
 
-    pub(super) fn push(&mut self, roff: &Roff) {
-        // The preamble is there already.
+    pub(super) fn push_roff(&mut self, roff: &Roff) {
+        // Without the preamble, which the title already has.
         self.text.extend_from_slice(roff.to_roff().as_bytes());
     }
 
-    fn append(&mut self, write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) {
+    fn append_rendered(&mut self, write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) {
         // Writing to memory does not fail.
         write(&mut self.text).ok();
     }
 
-    /// Prose, in which lines that begin with a blank stay lines.
-    fn paragraphs(&mut self, text: &str) {
+    /// Prose. Lines that begin with a blank are kept as lines.
+    fn push_paragraphs(&mut self, text: &str) {
         let mut roff = Roff::new();
-        let own = |paragraph: &&str| !SECTIONS.iter().any(|section| paragraph.starts_with(section));
+        let own = |paragraph: &&str| !SECTION_HEADINGS.iter().any(|section| paragraph.starts_with(section));
         for paragraph in text.split("\n\n").filter(own) {
             roff.control("PP", []);
             let lines: Vec<&str> = paragraph.lines().collect();
@@ -78,13 +78,13 @@ impl Page {
                 }
             }
         }
-        self.push(&roff);
+        self.push_roff(&roff);
     }
 
-    pub(super) fn note(&mut self, note: &Note) {
+    pub(super) fn push_note(&mut self, note: &ManualNote) {
         let mut roff = Roff::new();
         match note {
-            Note::List { heading, entries } => {
+            ManualNote::List { heading, entries } => {
                 roff.control("SH", [*heading]);
                 for (term, says) in *entries {
                     roff.control("TP", []);
@@ -92,7 +92,7 @@ impl Page {
                     roff.text([roman(*says)]);
                 }
             }
-            Note::Examples(examples) => {
+            ManualNote::Examples(examples) => {
                 roff.control("SH", ["EXAMPLES"]);
                 for (does, command) in *examples {
                     roff.control("PP", []);
@@ -107,7 +107,7 @@ impl Page {
                     roff.control("RE", []);
                 }
             }
-            Note::SeeAlso(pages) => {
+            ManualNote::SeeAlso(pages) => {
                 roff.control("SH", ["SEE ALSO"]);
                 for (n, page) in pages.iter().enumerate() {
                     let (name, section) = page.split_once('(').unwrap_or((page, ""));
@@ -116,6 +116,6 @@ impl Page {
                 }
             }
         }
-        self.push(&roff);
+        self.push_roff(&roff);
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use super::CredentialFiles;
 use crate::config;
-use crate::file_watch::{FileWatch, SETTLES};
+use crate::file_watch::{FileWatch, SETTLE_TIME};
 
 /// A watch on the files that a configuration names.
 pub struct CredentialWatch(Option<FileWatch>);
@@ -28,7 +28,7 @@ impl CredentialWatch {
             warn_of_failed_watch(&error);
             return std::future::pending().await;
         }
-        tokio::time::sleep(SETTLES).await;
+        tokio::time::sleep(SETTLE_TIME).await;
     }
 }
 

@@ -81,7 +81,7 @@ fn the_credential_is_not_blamed_for_a_set_that_is_denied_while_others_get_throug
         doctor.args(["doctor", "--json", "--config"]).arg(daemon.home.path("config.toml"));
         leave_surroundings(&mut doctor);
         let report: Value = serde_json::from_str(&run(&mut doctor, b"").stdout).unwrap();
-        report.to_string().contains("is turned away (HTTP 403) while others get through").then_some(report)
+        report.to_string().contains("is refused (HTTP 403) while others are accepted").then_some(report)
     });
     let checks = report["checks"].as_array().unwrap();
     let problems: Vec<&Value> = checks.iter().filter(|check| check["result"] == "problem").collect();

@@ -58,9 +58,9 @@ fn a_person_sees_a_bar_and_then_why_with_records_of_ones_own() {
         "Syncing ",
         "What happened, in ",
         "504s ",
-        "a look-up told that the server had none of them",
+        "A look-up showed that the server had none of them",
         "makes the server hang",
-        "has 40 of 41 records: 0 lost, 0 doubled",
+        "has 40 of 41 records: 0 lost, 0 duplicated",
     ] {
         assert!(words.contains(part), "{text} lacks {part:?}");
     }

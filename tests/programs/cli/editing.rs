@@ -101,7 +101,7 @@ fn ctrl_c_after_the_editor_ends_it_and_keeps_the_text() {
     terminal.signal("INT");
     let (status, text) = terminal.end();
     assert!(was_interrupted(status), "{status} {text}");
-    assert!(text.contains("interrupted. Nothing of yours is in the record; your text is kept in"), "{text}");
+    assert!(text.contains("interrupted. The record was not changed; your text is kept in"), "{text}");
     let file = PathBuf::from(text.trim_end().rsplit(' ').next().unwrap());
     assert!(fs::read_to_string(&file).unwrap().contains("30 Feb"), "{text}");
     fs::remove_dir_all(file.parent().unwrap()).unwrap();
@@ -118,7 +118,7 @@ fn a_record_that_was_changed_meanwhile_is_left_alone_and_the_text_is_kept() {
     let mut command = cli_command(daemon.home.socket(), &["quarantine", "edit", &id]);
     let ran = run(command.env("EDITOR", retry), b"");
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.stderr.contains("was changed by somebody else"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("another user changed record"), "{}", ran.stderr);
     let file = PathBuf::from(ran.stderr.trim_end().rsplit(' ').next().unwrap());
     assert!(fs::read_to_string(&file).unwrap().contains("28 Feb"));
     fs::remove_dir_all(file.parent().unwrap()).unwrap();

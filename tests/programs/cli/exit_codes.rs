@@ -30,9 +30,9 @@ fn wrong_usage_is_2_and_a_missing_daemon_3() {
         let ran = run(&mut cli_command(nowhere.clone(), verb), b"");
         assert_eq!(ran.code, Some(3), "{verb:?} {ran:?}");
         for part in [
-            "no daemon answers at /nowhere/fieldsync.sock (no such socket). ",
+            "no daemon responds at /nowhere/fieldsync.sock (no such socket). ",
             " Records that were enqueued before are safe on disk. ",
-            " Start it with: systemctl start fieldsync (or say with --socket",
+            " Start it with: systemctl start fieldsync (or name its socket with --socket",
         ] {
             assert!(ran.stderr.contains(part), "{}", ran.stderr);
         }
@@ -198,8 +198,7 @@ fn an_answer_that_cannot_be_written_is_1_and_says_what_was_done() {
     for (verb, stored) in [(&["enqueue"][..], 2), (&["--json", "enqueue"], 4)] {
         let ran = to_a_full_disk(verb);
         assert_eq!(ran.code, Some(1), "{ran:?}");
-        let told =
-            "2 records are stored; what could not be written is this answer. Do not enqueue them again.";
+        let told = "2 records are stored; only this output could not be written. Do not enqueue them again.";
         assert!(ran.stderr.contains(told), "{ran:?}");
         assert_eq!(daemon.counts().pending, stored);
     }
@@ -207,7 +206,7 @@ fn an_answer_that_cannot_be_written_is_1_and_says_what_was_done() {
     let document: Value = serde_json::from_str(&ran.stderr).unwrap();
     assert_eq!((ran.code, &document["error"]["code"]), (Some(1), &"output_failed".into()), "{document}");
     let message = document["error"]["message"].as_str().unwrap();
-    assert!(message.contains("What was asked of the daemon is done"), "{message}");
+    assert!(message.contains("The daemon executed the command"), "{message}");
     assert_eq!(daemon.status()["sync"]["phase"], "paused");
 }
 

@@ -17,7 +17,7 @@ fn a_watched_status_lives_through_a_restart_and_a_resize_and_leaves_a_clean_line
     watch.wait_for(" 0/3");
     watch.resize(40);
     let daemon = daemon.restart();
-    watch.wait_for("The daemon went away; waiting for it to come back.");
+    watch.wait_for("The connection to the daemon was lost; waiting for it to come back.");
     watch.wait_for("The daemon is back.");
     daemon.post("/v1/resume", "").good(200);
     watch.wait_for("All 3 records synced");
@@ -42,7 +42,7 @@ fn ctrl_c_ends_the_wait_and_not_the_syncing() {
     wait.signal("INT");
     let (status, text) = wait.end();
     assert!(was_interrupted(status), "{status} {text}");
-    let end = "\nfieldsync: the wait was interrupted. The daemon goes on by itself: fieldsync status\n";
+    let end = "\nfieldsync: the wait was interrupted. The daemon continues by itself: fieldsync status\n";
     assert!(text.ends_with(end), "{text:?}");
     gate.open();
     daemon.wait_until_done();
@@ -68,7 +68,7 @@ fn a_wait_lives_through_a_restart() {
     daemon.post("/v1/pause", "").good(200);
     daemon.enqueue_many(2);
     let wait = Terminal::start(cli_command(daemon.home.socket(), &["sync", "--wait"]), 80);
-    wait.wait_for("Syncing is paused, and the wait goes on");
+    wait.wait_for("Syncing is paused, and the wait continues");
     let daemon = daemon.restart();
     wait.wait_for("The daemon is back.");
     daemon.post("/v1/resume", "").good(200);

@@ -111,5 +111,5 @@ fn what_was_named_and_is_not_under_review_is_told() {
     daemon.post("/v1/pause", "").good(200);
     let ran = daemon.cli(&["quarantine", "retry", &id, &Uuid::new_v4().to_string()]);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "1 record sent again.\n"));
-    assert_eq!(ran.stderr, "1 record of those named: not under review, and left as before.\n");
+    assert_eq!(ran.stderr, "Not under review, and not changed: 1 record.\n");
 }

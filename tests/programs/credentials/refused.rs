@@ -73,7 +73,7 @@ fn a_token_file_that_is_not_there_is_waited_for_and_so_is_its_directory() {
     let token = directory.join("token");
     home.configure(&patient(&server).with("server.token_file", token.to_str().unwrap()));
     let daemon = home.start();
-    daemon.wait_for_log(&format!("{} is waited for", token.display()));
+    daemon.wait_for_log(&format!("does not exist yet: waiting for {}", token.display()));
     nothing_is_sent(&daemon, &server, "cannot be read: No such file or directory");
     fs::create_dir_all(&directory).unwrap();
     place(&token, "sesame", 0o600);

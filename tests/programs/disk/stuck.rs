@@ -101,7 +101,7 @@ fn a_disk_that_moves_again_in_time_is_no_reason_to_start_anew() {
         drop(frozen);
         enqueued.join().unwrap()
     });
-    daemon.wait_for_log("the queue store actor answers again");
+    daemon.wait_for_log("the queue store actor responds again");
     let before = fed(&mut systemd);
     wait_for("the watchdog to be fed", || (fed(&mut systemd) > before).then_some(()));
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(enqueued.len() as u64));

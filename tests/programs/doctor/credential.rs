@@ -24,14 +24,14 @@ fn a_token_file_that_the_daemon_does_not_use_is_told_with_the_command_that_mends
         place(&token, content, mode);
         let visit = Visit::to(&home);
         visit.found("credential", "problem", words);
-        // Nothing was sent in its name, and nobody says that the server did not take it.
-        visit.found("server", "could_not_check", &["which was not used here"]);
+        // The token was not sent, so the report does not claim that the server refused it.
+        visit.found("server", "could_not_check", &["which was not sent"]);
     }
     let requests = server.requests();
     assert!(requests.iter().all(|request| request.header("authorization").is_empty()), "{requests:?}");
     fs::remove_file(&token).unwrap();
     fs::create_dir(&token).unwrap();
-    Visit::to(&home).found("credential", "problem", &["it is no file"]);
+    Visit::to(&home).found("credential", "problem", &["it is not a file"]);
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn a_token_that_systemd_hands_over_is_used_as_the_daemon_uses_it() {
         Visit::by(command.arg("--json").env("CREDENTIALS_DIRECTORY", &handed_over))
     };
     visit().found("credential", "ok", &["the systemd credential fieldsync-token"]);
-    visit().found("server", "ok", &["takes the token"]);
+    visit().found("server", "ok", &["accepts the token"]);
     fs::remove_file(handed_over.join("fieldsync-token")).unwrap();
     visit().found("credential", "ok", &["no credential is configured"]);
     visit().found("server", "problem", &["none is configured"]);

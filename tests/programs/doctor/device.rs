@@ -47,11 +47,11 @@ fn a_device_that_is_well_has_no_problem_and_every_check_is_told() {
     assert_eq!(told, CHECKS);
     for (check, words) in [
         ("configuration", "is valid"),
-        ("socket", concat!("a daemon of version ", env!("CARGO_PKG_VERSION"), " answers")),
-        ("permissions", "alone"),
+        ("socket", concat!("a daemon of version ", env!("CARGO_PKG_VERSION"), " responds")),
+        ("permissions", "only "),
         ("connectivity", "is open (loopback)"),
         ("credential", "server.token_file"),
-        ("server", "takes the token"),
+        ("server", "accepts the token"),
         ("clock", "agrees with the server's"),
         ("records", "All 3 records synced"),
     ] {
@@ -76,7 +76,7 @@ fn a_configuration_that_the_daemon_would_refuse_is_told_key_by_key() {
         fs::write(home.path("config.toml"), text).unwrap();
         let visit = Visit::to(&home);
         visit.found("configuration", "problem", words);
-        visit.found("server", "could_not_check", &["mend the configuration first"]);
+        visit.found("server", "could_not_check", &["correct the configuration first"]);
         let ran = in_words(&home);
         assert_eq!(ran.code, Some(1));
         assert!(!ran.stdout.contains('\u{fffd}'), "lines stay lines: {}", ran.stdout);
@@ -96,15 +96,15 @@ fn a_configuration_that_the_daemon_would_refuse_is_told_key_by_key() {
     Visit::by(&mut wrong).found(
         "configuration",
         "problem",
-        &["batch.micro_batch: must be at least 1", "mend or unset FIELDSYNC_BATCH__MICRO_BATCH"],
+        &["batch.micro_batch: must be at least 1", "correct or unset FIELDSYNC_BATCH__MICRO_BATCH"],
     );
     Visit::to(&home).found("configuration", "problem", &["server.url is empty", "set server.url in"]);
     let mut varied = doctor(&super::program(), &home.path("config.toml"));
     varied.arg("--json").env("FIELDSYNC_SERVER__URL", "http://127.0.0.1:9");
-    Visit::by(&mut varied).found("configuration", "ok", &["win over it: FIELDSYNC_SERVER__URL"]);
+    Visit::by(&mut varied).found("configuration", "ok", &["override it: FIELDSYNC_SERVER__URL"]);
     let mut named = doctor(&super::program(), &home.path("config.toml"));
     named.arg("--json").env("FIELDSYNC_SERVER__URL", "http://sesame@127.0.0.1:9");
-    Visit::by(&mut named).found("configuration", "problem", &["server.url: must not hold a user"]);
+    Visit::by(&mut named).found("configuration", "problem", &["server.url: must not contain a user"]);
 }
 
 #[test]
@@ -131,15 +131,15 @@ fn a_daemon_that_does_not_answer_is_told_with_the_reason() {
     let home = Home::new(&Settings::for_server(&server.url()));
     let visit = Visit::to(&home);
     visit.found("socket", "problem", &["there is no socket", "systemctl start fieldsync"]);
-    visit.found("records", "could_not_check", &["without a daemon"]);
+    visit.found("records", "could_not_check", &["without a running daemon"]);
     // All the rest is checked.
     visit.problems(&["socket"]);
-    visit.found("server", "ok", &["answers as it should"]);
+    visit.found("server", "ok", &["responds as it should"]);
     fs::write(home.socket(), "").unwrap();
-    Visit::to(&home).found("socket", "problem", &["is no socket", "move that file away"]);
+    Visit::to(&home).found("socket", "problem", &["is not a socket", "move that file away"]);
     fs::remove_file(home.socket()).unwrap();
     let home = home.start().kill9();
-    Visit::to(&home).found("socket", "problem", &["nobody listens", "journalctl -u fieldsync"]);
+    Visit::to(&home).found("socket", "problem", &["no program listens", "journalctl -u fieldsync"]);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn a_daemon_whose_socket_file_is_gone_is_told_from_one_that_does_not_run() {
     Visit::to(&home).found("socket", "problem", &["no daemon runs", "systemctl start fieldsync"]);
     if is_root() {
         let visit = visit_as_nobody(&home);
-        visit.found("socket", "problem", &["whether a daemon runs cannot be seen", "sudo fieldsync doctor"]);
+        visit.found("socket", "problem", &["cannot see whether a daemon runs", "sudo fieldsync doctor"]);
     }
 }
 
@@ -183,8 +183,8 @@ fn who_may_not_open_the_socket_is_told_the_group_and_what_is_closed_to_whom() {
     let daemon = home.start();
     let visit = visit_as_nobody(&daemon.home);
     visit.found("socket", "problem", &["not in the group root", "sudo usermod -aG root"]);
-    visit.found("credential", "could_not_check", &["can be read by root only", "sudo fieldsync doctor"]);
-    visit.found("disk", "could_not_check", &["is closed to you"]);
+    visit.found("credential", "could_not_check", &["only root can read", "sudo fieldsync doctor"]);
+    visit.found("disk", "could_not_check", &["you may not read"]);
     visit.found("server", "ok", &["even without the token"]);
     visit.found("permissions", "ok", &["may read the status and enqueue"]);
     visit.problems(&["socket"]);
@@ -196,7 +196,7 @@ fn who_may_not_open_the_socket_is_told_the_group_and_what_is_closed_to_whom() {
     change_mode(&daemon.home.path("config.toml"), 0o644);
     let mut member = doctor(&copy, &daemon.home.path("config.toml"));
     member.arg("--json").uid(NOBODY).gid(0);
-    Visit::by(&mut member).found("socket", "ok", &["answers"]);
+    Visit::by(&mut member).found("socket", "ok", &["responds"]);
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn what_others_may_do_is_told() {
     let state = daemon.home.path("state");
     change_mode(&state, 0o755);
     let visit = Visit::to(&daemon.home);
-    visit.found("permissions", "warning", &["open to others", "mode 0755", "chmod 0700"]);
+    visit.found("permissions", "warning", &["open to users other than its owner", "mode 0755", "chmod 0700"]);
     visit.found("permissions", "warning", &["every user of this device", "mode 0666"]);
     visit.found("permissions", "problem", &["no-such-group", "sudo groupadd --system no-such-group"]);
     if is_root() {

@@ -26,11 +26,7 @@ fn records_that_wait_for_a_person_are_told() {
     daemon.post("/v1/pause", "").good(200);
     let visit = Visit::to(&daemon.home);
     visit.found("records", "warning", &["1 record to review", "fieldsync quarantine list"]);
-    visit.found(
-        "records",
-        "warning",
-        &["holds back 1 record of its key", &format!("fieldsync show {}", ids[0])],
-    );
+    visit.found("records", "warning", &["blocks 1 record of its key", &format!("fieldsync show {}", ids[0])]);
     visit.found("records", "warning", &["Paused", "fieldsync resume"]);
     visit.problems(&[]);
 }
@@ -46,7 +42,7 @@ fn a_daemon_that_waits_for_another_token_is_a_problem() {
     daemon.enqueue_many(1);
     daemon.wait_for_phase("auth_required");
     let visit = Visit::to(&daemon.home);
-    visit.found("records", "problem", &["OLD_TOKEN, says the server", "a new token is used at once"]);
+    visit.found("records", "problem", &["OLD_TOKEN, says the server", "uses a new token at once"]);
     visit.problems(&["server", "records"]);
 }
 

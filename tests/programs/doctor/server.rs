@@ -33,18 +33,18 @@ fn whatever_the_server_answers_is_told_with_what_to_do() {
     let repeats =
         || Reply::json(401, &serde_json::json!({"error": {"code": "NO", "message": "sesame-open is old"}}));
     for (reply, result, words) in [
-        (Reply::unknown_batch(), "ok", &["takes the token"][..]),
+        (Reply::unknown_batch(), "ok", &["accepts the token"][..]),
         (repeats(), "problem", &["does not accept the token (HTTP 401)", "[token] is old", "new token"]),
-        (Reply::html(404), "problem", &["nothing of fieldsync's", "server.path"]),
-        (Reply::error(404, "NO_SUCH_PATH"), "problem", &["no batch endpoint", "server.path"]),
+        (Reply::html(404), "problem", &["not a batch endpoint of fieldsync", "server.path"]),
+        (Reply::error(404, "NO_SUCH_PATH"), "problem", &["is not a batch endpoint", "server.path"]),
         (Reply::html(200), "problem", &["captive portal", "log in to the network"]),
         (Reply::text(302, "text/html", "").with("location", "http://hotel/"), "problem", &["captive portal"]),
         (Reply::html(511), "problem", &["log in to the network"]),
         (Reply::error(503, "LATER"), "warning", &["come back later", "LATER, says the server"]),
-        (Reply::html(504), "warning", &["in trouble (HTTP 504"]),
-        (Reply::Hang, "problem", &["does not answer in time", "no response within 2s"]),
-        (Reply::Close, "problem", &["gave no answer"]),
-        (Reply::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec()), "problem", &["gave no answer"]),
+        (Reply::html(504), "warning", &["fails (HTTP 504"]),
+        (Reply::Hang, "problem", &["does not respond in time", "no response within 2s"]),
+        (Reply::Close, "problem", &["did not respond"]),
+        (Reply::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec()), "problem", &["did not respond"]),
     ] {
         server.now(move |_| reply.clone());
         let visit = Visit::to(&home);
@@ -77,7 +77,7 @@ fn a_server_that_wants_a_token_where_none_is_configured_and_one_without_look_up_
 fn the_clock_is_held_against_that_of_the_server() {
     let server = ScriptedServer::start(|_| Reply::unknown_batch());
     let home = Home::new(&Settings::for_server(&server.url()));
-    Visit::to(&home).found("clock", "could_not_check", &["no server tells what time it has"]);
+    Visit::to(&home).found("clock", "could_not_check", &["the server sent no time"]);
     server.now(|_| Reply::unknown_batch().with("date", "Sun, 01 Mar 2020 08:15:30 GMT"));
     let visit = Visit::to(&home);
     visit.found("clock", "warning", &["ahead of the server's", "timedatectl"]);
@@ -90,15 +90,15 @@ fn a_server_that_cannot_be_reached_is_told_with_the_reason() {
     let (plain, room) = (ScriptedServer::start(Reply::sound), directory());
     let gateway = Gateway::start(room.path(), &[]);
     for (url, check, words) in [
-        (format!("http://{nobody}"), "server", &["nobody listens", "check the port"][..]),
+        (format!("http://{nobody}"), "server", &["no program listens", "check the port"][..]),
         (format!("https://{}", plain.address), "server", &["does not use TLS", "scheme and port"]),
         (format!("https://{}", gateway.address), "server", &["does not use TLS", "scheme and port"]),
         (
             "http://no-such-device.invalid:9".into(),
             "connectivity",
-            &["does not lead to an address", "resolv.conf"],
+            &["cannot be resolved to an address", "resolv.conf"],
         ),
-        ("http://no-such-device.invalid:9".into(), "server", &["name of the server is not known"]),
+        ("http://no-such-device.invalid:9".into(), "server", &["host name of the server cannot be resolved"]),
     ] {
         let home = Home::new(&Settings::for_server(&url));
         Visit::to(&home).found(check, "problem", words);
@@ -111,9 +111,9 @@ fn proxies_that_do_not_let_through_are_told() {
     for (status, words) in [
         (
             "407 Proxy Authentication Required",
-            &["the proxy wants a credential", "server.proxy_credential_file"][..],
+            &["the proxy requires a credential", "server.proxy_credential_file"][..],
         ),
-        ("403 Forbidden", &["the proxy does not lead to the server", "CONNECT"]),
+        ("403 Forbidden", &["the proxy does not connect to the server", "CONNECT"]),
     ] {
         let proxy = Proxy::start(status);
         let home = Home::new(
@@ -250,17 +250,17 @@ fn a_certificate_of_the_device_is_checked_before_the_server_sees_it() {
     let here = home.path("");
     authority.issue(&here, |params| params.not_after = date_time_ymd(2021, 1, 1));
     let visit = Visit::to(&home);
-    visit.found("credential", "problem", &["ended on 2021-01-01", "have the certificate renewed"]);
+    visit.found("credential", "problem", &["expired on 2021-01-01", "have the certificate renewed"]);
     authority.issue(&here, |params| params.not_before = date_time_ymd(2101, 1, 1));
-    Visit::to(&home).found("credential", "problem", &["holds from 2101-01-01", "set the clock"]);
+    Visit::to(&home).found("credential", "problem", &["is valid from 2101-01-01", "set the clock"]);
     // The key of another certificate.
     authority.issue(&here, |_| {});
     place(&home.path("key.pem"), &KeyPair::generate().unwrap().serialize_pem(), 0o600);
     let visit = Visit::to(&home);
     visit.found("credential", "problem", &["certificates cannot be used", "belong together"]);
-    visit.found("server", "could_not_check", &["see what is found of the credential"]);
+    visit.found("server", "could_not_check", &["see the findings about the credential"]);
     fs::write(home.path("cert.pem"), "no certificate").unwrap();
-    Visit::to(&home).found("credential", "problem", &["holds no certificate"]);
+    Visit::to(&home).found("credential", "problem", &["contains no certificate"]);
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn a_certificate_that_ends_soon_does_not_hide_a_key_that_does_not_fit() {
         .with("server.client_cert_file", ours.path().join("cert.pem").to_str().unwrap())
         .with("server.client_key_file", theirs.path().join("key.pem").to_str().unwrap());
     let visit = Visit::to(&Home::new(&settings));
-    visit.found("credential", "warning", &["ends in"]);
+    visit.found("credential", "warning", &["expires in"]);
     visit.found("credential", "problem", &["the certificates cannot be used"]);
 }
 
@@ -290,5 +290,5 @@ fn a_server_that_looks_nothing_up_is_no_problem_where_it_is_not_asked_to() {
     daemon.enqueue_many(1);
     daemon.wait_until_done();
     let daemon = daemon.restart();
-    Visit::to(&daemon.home).found("server", "ok", &["takes records"]);
+    Visit::to(&daemon.home).found("server", "ok", &["accepts records"]);
 }

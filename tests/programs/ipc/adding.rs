@@ -120,13 +120,13 @@ fn records_that_cannot_be_added_are_named_with_the_reason() {
     // It is under review already: nothing is changed, and that is no error.
     assert_eq!(add(&daemon, &[&waiting[0]]).good(200), json!({"changed": 0}));
     let ran = daemon.cli(&["quarantine", "add", &waiting[0]]);
-    assert!(ran.code == Some(0) && ran.stdout.starts_with("No record was put under review."), "{ran:?}");
+    assert!(ran.code == Some(0) && ran.stdout.starts_with("No record was quarantined."), "{ran:?}");
 
     let ran = daemon.cli(&["quarantine", "add", &waiting[0], &waiting[1], &synced]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stdout.starts_with("1 record is under review now. To edit or discard it"), "{ran:?}");
-    assert!(ran.stderr.contains(&format!("Record {synced} was left as it is: the server has")), "{ran:?}");
-    assert!(ran.stderr.contains("1 record of those named: under review already."), "{ran:?}");
+    assert!(ran.stderr.contains(&format!("Record {synced} was not changed: the server has")), "{ran:?}");
+    assert!(ran.stderr.contains("Already under review: 1 record."), "{ran:?}");
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn entries_have_ids_and_prefixed_fields_and_are_explained() {
     {
         wait_for(id, || (!of(id).is_empty()).then_some(()));
     }
-    let modes: BTreeSet<String> = of(journal::SERVER_SPARED)
+    let modes: BTreeSet<String> = of(journal::BREAKER_OPENED)
         .iter()
         .map(|entry| entry["FIELDSYNC_BREAKER"].as_str().unwrap().into())
         .collect();

@@ -32,7 +32,7 @@ fn a_wrong_configuration_is_refused_with_file_key_and_reason() {
             &["batch.micro_batch", "must not be larger than batch.standard_batch"],
         ),
         ("[server]\nrequest_timeout = \"0s\"\n", &["server.request_timeout", "must be at least 1ms"]),
-        ("[server]\nrequest_timeout = \"soon\"\n", &["request_timeout", "soon", "is no duration"]),
+        ("[server]\nrequest_timeout = \"soon\"\n", &["request_timeout", "soon", "is not a duration"]),
         ("[queue]\nmax_bytes = \"lots\"\n", &["max_bytes", "lots"]),
         ("[server]\nurl = \"ftp://x\"\n", &["server.url", "must be http://"]),
         ("[server]\nproxy = \"some\"\n", &["server.proxy", "must be auto, none, or a URL"]),
@@ -82,7 +82,7 @@ fn a_file_that_is_not_there_and_a_wrong_variable_are_refused_too() {
     assert_eq!(ran.code, Some(78));
     assert!(ran.stderr.contains("/nowhere/config.toml: cannot be read"), "{}", ran.stderr);
     for (name, value, part) in [
-        ("FIELDSYNC_BATCH__MICRO_BATCH", "many", "`many` is of the wrong type for batch.micro_batch"),
+        ("FIELDSYNC_BATCH__MICRO_BATCH", "many", "`many` has the wrong type for batch.micro_batch"),
         ("FIELDSYNC_BATCH__MINI_BATCH", "1", "unknown field `mini_batch`"),
         ("FIELDSYNC_BATCH__MICRO_BATCH", "60", "batch.micro_batch: must not be larger"),
     ] {

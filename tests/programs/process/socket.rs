@@ -44,7 +44,7 @@ fn a_second_daemon_does_not_take_the_socket_of_a_running_one() {
     let home = home_at(&daemon.home.socket());
     let ran = run(&mut home.command(), b"");
     assert_eq!(ran.code, Some(75), "{}", ran.stderr);
-    let sentence = format!("another process answers on the socket {}", daemon.home.socket().display());
+    let sentence = format!("another process listens on the socket {}", daemon.home.socket().display());
     assert!(ran.stderr.contains(&sentence) && ran.stderr.contains("ipc.socket"), "{}", ran.stderr);
     daemon.enqueue_many(1);
 }

@@ -1,11 +1,11 @@
-//! Addresses of the server and of its proxy: one reader, whose result is what is used.
+//! Parses the addresses of the server and of its proxy. Only the result is used.
 //!
-//! A host is in ASCII afterwards (punycode), a path is percent-encoded, and no slash stands at the end: so every
-//! part of the program that reads the address again reads the same.
+//! In the result, the host is in ASCII (punycode), the path is percent-encoded, and there is no slash at the end: so all
+//! parts of the program that parse it again get the same.
 
 use url::{Host, Url};
 
-use super::texts::MAX_TEXT_BYTES;
+use super::texts::TEXT_BYTES_MAX;
 
 /// The base URL of a server.
 pub(super) fn read_server_url(text: &str) -> Result<String, String> {
@@ -14,12 +14,12 @@ pub(super) fn read_server_url(text: &str) -> Result<String, String> {
         return Err("must be http://HOST or https://HOST".into());
     }
     if has_credential(&url) {
-        return Err("must not hold a user or password: use server.token_file".into());
+        return Err("must not contain a user or password: use server.token_file".into());
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err("must not hold a query or a fragment".into());
+        return Err("must not contain a query or a fragment".into());
     }
-    as_used(&url)
+    normalize(&url)
 }
 
 /// The URL of a proxy.
@@ -32,24 +32,24 @@ pub(super) fn read_proxy_url(text: &str) -> Result<String, String> {
         );
     }
     if has_credential(&url) {
-        return Err("must not hold a user or password: use server.proxy_credential_file".into());
+        return Err("must not contain a user or password: use server.proxy_credential_file".into());
     }
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-        return Err("must not hold more than a scheme, a host and a port".into());
+        return Err("must not contain more than a scheme, a host and a port".into());
     }
-    as_used(&url)
+    normalize(&url)
 }
 
-/// Whether requests to this URL leave the device, and are not encrypted.
+/// Whether requests to this URL leave the device unencrypted.
 pub(super) fn is_unencrypted(url: &str) -> bool {
     Url::parse(url).is_ok_and(|url| {
-        let stays_here = match url.host() {
+        let is_local = match url.host() {
             Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
             Some(Host::Ipv4(address)) => address.is_loopback(),
             Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
             None => true,
         };
-        url.scheme() == "http" && !stays_here
+        url.scheme() == "http" && !is_local
     })
 }
 
@@ -61,11 +61,11 @@ fn has_credential(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 
-/// The transport has a parser of its own for each of the two libraries that it sends by.
-fn as_used(url: &Url) -> Result<String, String> {
+/// Checks the URL with the parsers of both libraries of the transport, too.
+fn normalize(url: &Url) -> Result<String, String> {
     let text = url.as_str().trim_end_matches('/');
-    if text.len() > MAX_TEXT_BYTES {
-        return Err(format!("must have at most {MAX_TEXT_BYTES} bytes in ASCII"));
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(format!("must have at most {TEXT_BYTES_MAX} bytes in ASCII"));
     }
     text.parse::<http::Uri>().map_err(|error| format!("cannot be used: {error}"))?;
     text.parse::<http02::Uri>().map_err(|error| format!("cannot be used: {error}"))?;
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_that_grows_too_long_in_ascii_is_refused() {
+    fn an_address_that_is_too_long_in_ascii_is_refused() {
         let host = "ü.".repeat(1300);
         for read in [read_server_url, read_proxy_url] {
             let error = read(&format!("http://{host}")).unwrap_err();
@@ -88,7 +88,7 @@ mod tests {
     }
 
     proptest! {
-        /// What was read is read as itself by everything that reads it again.
+        /// Parsing the result again gives the same result.
         #[test]
         fn an_address_that_was_read_does_not_change_any_more(
             text in "[hH]ttps?:[/\\\\]{1,3}[a-zA-Zäß\u{1F600}%0-9._:@\\[\\] \r\t-]{0,12}(:[0-9]{0,6})?[/a-z%ä ?#|^{}\\\\]{0,8}",

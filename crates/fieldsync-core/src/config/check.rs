@@ -1,47 +1,32 @@
-//! What is impossible together, or would hurt. Every finding at once, so that a file is mended in one go.
+//! Checks which values and combinations of values are allowed. Reports all mistakes at once.
 
-use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use super::address::{read_proxy_url, read_server_url};
+use super::invalid_value::InvalidValue;
 use super::level::read_log_filter;
 use super::texts::check_texts;
 use super::{Config, Reading};
 
-/// One key that cannot be as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// `section.key`
-    pub key: String,
-    /// What is wrong, and what would be right.
-    pub reason: String,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.key, self.reason)
-    }
-}
-
 impl Config {
-    /// Every impossible value.
-    pub fn validate(&self) -> Vec<Finding> {
-        let mut findings = check_texts(self);
+    /// All values that are not allowed.
+    pub fn validate(&self) -> Vec<InvalidValue> {
+        let mut invalid = check_texts(self);
         let mut refuse = |bad: bool, key: &'static str, reason: &str| {
-            // One reason a key is enough: what is empty is also not an address.
-            if bad && !findings.iter().any(|finding| finding.key == key) {
-                findings.push(Finding { key: key.to_owned(), reason: reason.to_owned() });
+            // One reason for each key is enough: an empty text is not an address either.
+            if bad && !invalid.iter().any(|value| value.key == key) {
+                invalid.push(InvalidValue { key: key.to_owned(), reason: reason.to_owned() });
             }
         };
         self.check_server(&mut refuse);
-        self.check_places(&mut refuse);
+        self.check_paths(&mut refuse);
         self.check_web(&mut refuse);
         self.check_connections(&mut refuse);
         self.check_numbers(&mut refuse);
-        self.check_together(&mut refuse);
-        findings
+        self.check_combinations(&mut refuse);
+        invalid
     }
 
     fn check_server(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
@@ -57,10 +42,10 @@ impl Config {
         }
         let path = self.server.path.as_str();
         refuse(!path.starts_with('/'), "server.path", "must begin with /");
-        // What the id of a batch is put behind for a look-up.
-        let as_used = path.parse::<http02::Uri>().ok().filter(|uri| uri.path() == path && path.is_ascii());
+        // The id of a batch is appended to it for a look-up.
+        let as_path = path.parse::<http02::Uri>().ok().filter(|uri| uri.path() == path && path.is_ascii());
         refuse(
-            as_used.is_none(),
+            as_path.is_none(),
             "server.path",
             "must be the path of a URL in ASCII, without a query or a fragment",
         );
@@ -71,19 +56,19 @@ impl Config {
         );
     }
 
-    fn check_places(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
-        let fits = |path: &Path| path.iter().all(|name| name.len() <= MAX_NAME_BYTES);
+    fn check_paths(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
+        let fits = |path: &Path| path.iter().all(|name| name.len() <= NAME_BYTES_MAX);
         refuse(
             self.queue.state_dir.as_deref().is_some_and(|path| !fits(path)),
             "queue.state_dir",
-            &format!("must not contain a name with more than {MAX_NAME_BYTES} bytes"),
+            &format!("must not contain a name with more than {NAME_BYTES_MAX} bytes"),
         );
         let socket = self.ipc.socket.as_deref().map_or(0, |path| path.as_os_str().as_bytes().len());
         refuse(
-            socket > MAX_SOCKET_BYTES,
+            socket > SOCKET_PATH_BYTES_MAX,
             "ipc.socket",
             &format!(
-                "must have at most {MAX_SOCKET_BYTES} bytes: the kernel takes no longer path for a socket"
+                "must have at most {SOCKET_PATH_BYTES_MAX} bytes: the kernel accepts no longer path for a socket"
             ),
         );
     }
@@ -103,33 +88,33 @@ impl Config {
         refuse(
             web.reading == Reading::Token && web.token_file.is_none(),
             "web.reading",
-            "is \"token\", and nobody could read: web.token_file names no file",
+            "is \"token\", but web.token_file names no file, so that reading would be impossible",
         );
     }
 
-    /// Every connection may take a place, a descriptor and some memory: more than these are no limit.
+    /// Each connection may take a descriptor and some memory, so that their number needs a limit.
     fn check_connections(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
-        let most = format!("must be at most {MAX_CONNECTIONS}: each takes a descriptor and some memory");
+        let most = format!("must be at most {CONNECTIONS_MAX}: each takes a descriptor and some memory");
         for (key, connections, least) in [
             (
                 "web.max_connections",
                 self.web.max_connections,
-                "must be at least 2: half of them may follow what happens",
+                "must be at least 2: half of them may follow events",
             ),
             (
                 "ipc.max_connections",
                 self.ipc.max_connections,
-                "must be at least 2: one that follows what happens, and one for calls",
+                "must be at least 2: one to follow events, and one for calls",
             ),
         ] {
             refuse(connections < 2, key, least);
-            refuse(connections > MAX_CONNECTIONS, key, &most);
+            refuse(connections > CONNECTIONS_MAX, key, &most);
         }
-        refuse(self.ipc.max_event_streams > MAX_CONNECTIONS, "ipc.max_event_streams", &most);
+        refuse(self.ipc.max_event_streams > CONNECTIONS_MAX, "ipc.max_event_streams", &most);
     }
 
     fn check_numbers(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
-        for (key, span) in [
+        for (key, duration) in [
             ("server.connect_timeout", self.server.connect_timeout),
             ("server.stall_timeout", self.server.stall_timeout),
             ("server.send_timeout", self.server.send_timeout),
@@ -141,7 +126,7 @@ impl Config {
             ("ipc.stall_timeout", self.ipc.stall_timeout),
             ("telemetry.window", self.telemetry.window),
         ] {
-            refuse(span.0 < MIN_SPAN, key, "must be at least 1ms");
+            refuse(duration.0 < DURATION_MIN, key, "must be at least 1ms");
         }
         for (key, number) in [
             ("server.max_answer_bytes", self.server.max_answer_bytes.0),
@@ -172,14 +157,14 @@ impl Config {
         }
     }
 
-    fn check_together(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
+    fn check_combinations(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
         for (key, size) in [
             ("batch.standard_batch", self.batch.standard_batch),
             ("batch.large_queue_batch", self.batch.large_queue_batch),
             ("batch.large_payload_batch", self.batch.large_payload_batch),
             ("batch.max_batch_records", self.batch.max_batch_records),
         ] {
-            refuse(size > MAX_BATCH_RECORDS, key, "must be at most 10000");
+            refuse(size > BATCH_RECORDS_MAX, key, "must be at most 10000");
             refuse(
                 self.batch.micro_batch > size,
                 "batch.micro_batch",
@@ -227,15 +212,15 @@ impl Config {
     }
 }
 
-/// More than a process has descriptors for, and less than what counts them can take.
-const MAX_CONNECTIONS: usize = 65_536;
+/// More than the descriptors of a process.
+const CONNECTIONS_MAX: usize = 65_536;
 
-/// Timers are no finer.
-const MIN_SPAN: Duration = Duration::from_millis(1);
-/// As file systems have it (`NAME_MAX`).
-const MAX_NAME_BYTES: usize = 255;
-/// `sun_path` of a socket's address, without its end.
-const MAX_SOCKET_BYTES: usize = 107;
+/// The resolution of timers.
+const DURATION_MIN: Duration = Duration::from_millis(1);
+/// The limit of file systems (`NAME_MAX`).
+const NAME_BYTES_MAX: usize = 255;
+/// The limit of a socket's address (`sun_path`) without the final zero.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// A batch's members are named in one row of the store, which should stay small.
-const MAX_BATCH_RECORDS: usize = 10_000;
+/// One row of the store names all records of a batch. It should stay small.
+const BATCH_RECORDS_MAX: usize = 10_000;

@@ -1,4 +1,4 @@
-//! Merges the layers of the configuration. Each is checked alone, so that a mistake is reported where it stands.
+//! Merges the layers of the configuration. Each layer is checked alone, so that an error names the place of the mistake.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,13 +8,13 @@ use thiserror::Error;
 use toml::{Table, Value};
 
 use super::Config;
-use super::check::Finding;
+use super::invalid_value::InvalidValue;
 use super::mistake::{describe_syntax, describe_value};
 use super::texts::trim_texts;
 
-const PREFIX: &str = "FIELDSYNC_";
+const VARIABLE_PREFIX: &str = "FIELDSYNC_";
 
-/// Why there is no configuration. The message names file, key and reason.
+/// Why the configuration cannot be used. The message names file, key and reason.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -25,15 +25,15 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file is no TOML, or has an unknown key or a wrong type.
+    /// The file is not TOML, or has an unknown key or a wrong type.
     #[error("{}: {mistake}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// Where and why, without what the line holds.
+        /// Position and reason, without the content of the line.
         mistake: String,
     },
-    /// A variable names no key, or its value is of the wrong type.
+    /// A variable does not name a key, or its value has the wrong type.
     #[error("environment variable {name}: {reason}")]
     Variable {
         /// The variable.
@@ -41,28 +41,28 @@ pub enum ConfigError {
         /// Why.
         reason: String,
     },
-    /// Values that cannot be, each with its key.
-    #[error("{origin}: {}", Lines(findings))]
+    /// Values that are not allowed.
+    #[error("{origin}: {}", JoinedValues(invalid))]
     Values {
-        /// The file, or that there was none.
+        /// The file, or `configuration` without a file.
         origin: String,
-        /// All of them.
-        findings: Vec<Finding>,
+        /// All of them, each with its key.
+        invalid: Vec<InvalidValue>,
     },
 }
 
-struct Lines<'a>(&'a [Finding]);
+struct JoinedValues<'a>(&'a [InvalidValue]);
 
-impl fmt::Display for Lines<'_> {
+impl fmt::Display for JoinedValues<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, finding) in self.0.iter().enumerate() {
-            write!(f, "{}{finding}", if n > 0 { "; " } else { "" })?;
+        for (n, value) in self.0.iter().enumerate() {
+            write!(f, "{}{value}", if n > 0 { "; " } else { "" })?;
         }
         Ok(())
     }
 }
 
-/// Merges the layers: the defaults, the text of `file` when there is one, and the variables of our prefix.
+/// Merges the layers: the defaults, the text of `file` if there is one, and the variables with our prefix.
 pub fn parse_layers(
     file: Option<(&Path, &str)>,
     variables: impl Iterator<Item = (OsString, OsString)>,
@@ -71,21 +71,21 @@ pub fn parse_layers(
     if let Some((path, text)) = file {
         let wrong = |mistake| ConfigError::File { path: path.into(), mistake };
         layers = toml::from_str(text).map_err(|error| wrong(describe_syntax(text, &error)))?;
-        // Alone and typed, for a message with line and column.
+        // Parsed alone as `Config`, for a message with line and column.
         toml::from_str::<Config>(text).map_err(|error| wrong(describe_value(text, &error)))?;
     }
     let file = file.map(|(path, _)| path);
     trim_texts(&mut layers);
     for (name, value) in variables {
         let name = name.to_string_lossy();
-        if let Some(key) = name.strip_prefix(PREFIX) {
-            // Variables of other tools of ours (FIELDSYNC_SOCKET) have no section.
+        if let Some(key) = name.strip_prefix(VARIABLE_PREFIX) {
+            // Other variables, such as FIELDSYNC_SOCKET, have no section.
             if let Some((section, key)) = key.split_once("__") {
                 let value = value.into_string().map_err(|_| ConfigError::Variable {
                     name: name.to_string(),
                     reason: "its value is not UTF-8".into(),
                 })?;
-                overlay(&mut layers, &name, section, key, value.trim())?;
+                set_from_variable(&mut layers, &name, section, key, value.trim())?;
             }
         }
     }
@@ -93,19 +93,25 @@ pub fn parse_layers(
         path: file.unwrap_or(Path::new("built-in defaults")).into(),
         mistake: describe_value("", &error),
     })?;
-    let findings = config.validate();
-    if findings.is_empty() {
+    let invalid = config.validate();
+    if invalid.is_empty() {
         config.server.normalize_addresses();
         return Ok(config);
     }
     let origin = file.map_or_else(|| "configuration".to_owned(), |path| path.display().to_string());
-    Err(ConfigError::Values { origin, findings })
+    Err(ConfigError::Values { origin, invalid })
 }
 
-fn overlay(layers: &mut Table, name: &str, section: &str, key: &str, value: &str) -> Result<(), ConfigError> {
+fn set_from_variable(
+    layers: &mut Table,
+    name: &str,
+    section: &str,
+    key: &str,
+    value: &str,
+) -> Result<(), ConfigError> {
     let (section, key) = (section.to_lowercase(), key.to_lowercase());
     let wrong = |reason: String| ConfigError::Variable { name: name.to_owned(), reason };
-    let value = typed(&section, &key, value).map_err(&wrong)?;
+    let value = parse_as_default_type(&section, &key, value).map_err(&wrong)?;
     let alone =
         Table::from_iter([(section.clone(), Value::Table(Table::from_iter([(key.clone(), value.clone())])))]);
     Value::Table(alone).try_into::<Config>().map_err(|error| wrong(error.message().to_owned()))?;
@@ -116,8 +122,8 @@ fn overlay(layers: &mut Table, name: &str, section: &str, key: &str, value: &str
     Ok(())
 }
 
-/// Text as the type that the key's default has; keys without a default are text.
-fn typed(section: &str, key: &str, text: &str) -> Result<Value, String> {
+/// Parses a text as the type of the key's default. Keys without a default are texts.
+fn parse_as_default_type(section: &str, key: &str, text: &str) -> Result<Value, String> {
     let defaults = Table::try_from(Config::default()).map_err(|error| error.to_string())?;
     let parsed = match defaults.get(section).and_then(|table| table.get(key)) {
         Some(Value::Integer(_)) => text.parse().map(Value::Integer).ok(),
@@ -125,7 +131,7 @@ fn typed(section: &str, key: &str, text: &str) -> Result<Value, String> {
         Some(Value::Boolean(_)) => text.parse().map(Value::Boolean).ok(),
         _ => Some(Value::String(text.to_owned())),
     };
-    parsed.ok_or_else(|| format!("`{text}` is of the wrong type for {section}.{key}"))
+    parsed.ok_or_else(|| format!("`{text}` has the wrong type for {section}.{key}"))
 }
 
 #[cfg(test)]

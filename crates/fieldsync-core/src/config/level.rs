@@ -1,9 +1,9 @@
-//! `log.level`: how much is logged, for all modules and for each.
+//! `log.level`: the log level, for all modules or for each.
 
 use thiserror::Error;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-/// A level that cannot be read.
+/// A level that cannot be parsed.
 #[derive(Debug, Error)]
 #[error(
     "must be error, warn, info, debug, trace or off, or a filter such as \"info,fieldsync::store=debug\"; `{0}` is neither \
@@ -11,7 +11,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 )]
 pub struct LevelError(String);
 
-/// Reads a filter. A word that is not a level would silence everything but a module of that name.
+/// Parses a filter. tracing would take a word that is not a level as the only module to log.
 pub fn read_log_filter(text: &str) -> Result<Targets, LevelError> {
     let mut filter = Targets::new();
     for part in text.split(',').map(str::trim) {
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_and_modules_are_read_with_blanks_between_them_and_nothing_else_is() {
+    fn only_levels_and_modules_with_levels_are_accepted() {
         for (text, same) in [
             ("info", "info"),
             ("INFO", "info"),

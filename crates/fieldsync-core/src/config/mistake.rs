@@ -1,25 +1,25 @@
-//! A mistake in the configuration file, described by its place. The line itself is never shown, and a value only where
-//! its key cannot hold a secret: lines and values may hold passwords.
+//! Describes a mistake in the configuration file with its position. The line is never shown, because it may contain a
+//! password. A value is shown only if its key cannot have a secret value.
 
 use toml::{Table, Value, de};
 
 use super::Config;
 
-/// Keys of which a value may hold a password, although it should not.
+/// Keys whose value may contain a password, although it should not.
 const KEYS_WITH_SECRETS: [&str; 2] = ["server.url", "server.proxy"];
-/// Messages that name a key and no value.
-const ABOUT_KEYS: [&str; 3] = ["unknown field", "missing field", "duplicate field"];
+/// Beginnings of messages that contain a key but no value.
+const KEY_MESSAGE_PREFIXES: [&str; 3] = ["unknown field", "missing field", "duplicate field"];
 
-/// What is not TOML. The parser's messages quote nothing of the text.
+/// Text that is not TOML. The parser's messages do not quote the text.
 pub(super) fn describe_syntax(text: &str, error: &de::Error) -> String {
-    format!("{}{}", place_of(text, error), on_one_line(error.message()))
+    format!("{}{}", position_of(text, error), on_one_line(error.message()))
 }
 
 /// An unknown key, or a value of the wrong type.
 pub(super) fn describe_value(text: &str, error: &de::Error) -> String {
     let key = error.span().and_then(|span| key_at(text, span.start));
     let message = error.message();
-    let reason = if ABOUT_KEYS.iter().any(|beginning| message.starts_with(beginning))
+    let reason = if KEY_MESSAGE_PREFIXES.iter().any(|beginning| message.starts_with(beginning))
         || key.as_deref().is_some_and(may_show_value_of)
     {
         on_one_line(message)
@@ -30,11 +30,11 @@ pub(super) fn describe_value(text: &str, error: &de::Error) -> String {
         }
     };
     let key = key.map_or_else(String::new, |key| format!("{key}: "));
-    format!("{}{key}{reason}", place_of(text, error))
+    format!("{}{key}{reason}", position_of(text, error))
 }
 
 /// `line 2, column 9: `
-fn place_of(text: &str, error: &de::Error) -> String {
+fn position_of(text: &str, error: &de::Error) -> String {
     let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
         return String::new();
     };
@@ -43,7 +43,7 @@ fn place_of(text: &str, error: &de::Error) -> String {
     format!("line {line}, column {column}: ")
 }
 
-/// The key on the line of this position, with its section; none where it is not a plain one.
+/// The key on the line of this position, with its section, if it is a plain key.
 fn key_at(text: &str, position: usize) -> Option<String> {
     let line_start = text.get(..position)?.rfind('\n').map_or(0, |end| end + 1);
     let (above, line) = text.split_at_checked(line_start)?;
@@ -57,7 +57,7 @@ fn key_at(text: &str, position: usize) -> Option<String> {
     Some(section.map_or_else(|| key.to_owned(), |section| format!("{section}.{key}")))
 }
 
-/// Keys without a default are paths, and somebody may have written the secret itself in the place of its file.
+/// Keys without a default are paths. Instead of the path of a secret, the file may contain the secret itself.
 fn may_show_value_of(key: &str) -> bool {
     let Some((section, name)) = key.split_once('.') else { return false };
     let defaults = Table::try_from(Config::default()).unwrap_or_default();

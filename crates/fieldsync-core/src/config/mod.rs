@@ -1,13 +1,12 @@
-//! The configuration: typed, with every default here and in the shipped `config.toml`
-//! (a test holds the two together).
+//! The typed configuration. Every default is here and in the shipped `config.toml`; a test compares the two.
 //!
-//! Layers, later ones win: built-in defaults, the file, `FIELDSYNC_SECTION__KEY` variables.
-//! Unknown keys and wrong types are refused where they stand ([`load`]); impossible values are
-//! all reported at once ([`Config::validate`]). A configuration that was loaded is valid, and its addresses are in
-//! the form in which they are used.
+//! Layers, of which later ones override earlier ones: built-in defaults, the file, `FIELDSYNC_SECTION__KEY` variables.
+//! Unknown keys and wrong types are reported with their position ([`parse_layers`]); values that are not allowed are
+//! reported all at once ([`Config::validate`]). A loaded configuration is valid, and its addresses are normalized.
 
 mod address;
 mod check;
+mod invalid_value;
 mod layers;
 mod level;
 mod mistake;
@@ -24,7 +23,7 @@ pub use layers::{ConfigError, parse_layers};
 pub use level::{LevelError, read_log_filter};
 pub use units::{Mode, Size, Span};
 
-/// The file that is read when `--config` names none.
+/// The file that is read if `--config` names none.
 pub const DEFAULT_FILE: &str = "/etc/fieldsync/config.toml";
 
 macro_rules! section {
@@ -43,7 +42,7 @@ macro_rules! section {
 }
 
 section! {
-    /// All of it.
+    /// The whole configuration.
     Config {
         /// `[server]`
         server: Server = Server::default(),
@@ -69,9 +68,9 @@ section! {
 }
 
 section! {
-    /// Where records go.
+    /// The server.
     Server {
-        /// Base URL; empty until the device is set up: records are kept meanwhile.
+        /// Base URL. Empty until the device is set up; until then records are kept.
         url: String = String::new(),
         /// Path of the batch endpoint.
         path: String = "/crm/v2/mobile/sync/batch".into(),
@@ -83,56 +82,56 @@ section! {
         client_cert_file: Option<PathBuf> = None,
         /// PEM file of the client certificate's key.
         client_key_file: Option<PathBuf> = None,
-        /// The way through an HTTP proxy: `auto` for what the environment says, `none`, or its URL.
+        /// HTTP proxy: `auto` for the one of the environment, `none`, or its URL.
         proxy: String = "auto".into(),
         /// File that holds `user:password` for the proxy.
         proxy_credential_file: Option<PathBuf> = None,
         /// Name resolution, TCP, the proxy and TLS together.
         connect_timeout: Span = Span::secs(10),
-        /// Longest time without progress while a body goes out.
+        /// Longest time without progress while a body is sent.
         stall_timeout: Span = Span::secs(20),
-        /// Longest time for a whole body to go out.
+        /// Longest time to send a whole body.
         send_timeout: Span = Span::secs(180),
-        /// The time limit of the gateway in front of the server: so long the answer's first byte is waited for.
+        /// The time limit of the gateway in front of the server: how long to wait for the first byte of a response.
         request_timeout: Span = Span::secs(60),
-        /// From the answer's first byte to its last.
+        /// From the first byte of a response to its last.
         answer_timeout: Span = Span::secs(30),
-        /// Largest answer that is read.
+        /// Largest response.
         max_answer_bytes: Size = Size::mib(8),
         /// How bodies are encoded.
         compression: Compression = Compression::Auto,
-        /// Whether the outcome of an unclear batch is looked up.
+        /// Whether the outcome of a batch is looked up if it is not known.
         outcome_lookup: OutcomeLookup = OutcomeLookup::Auto,
     }
 }
 
 section! {
-    /// What is kept.
+    /// The queue.
     Queue {
-        /// Where; else `$STATE_DIRECTORY`, else `/var/lib/fieldsync`.
+        /// Its directory; else `$STATE_DIRECTORY`, else `/var/lib/fieldsync`.
         state_dir: Option<PathBuf> = None,
-        /// Most records that may wait.
+        /// Maximum number of waiting records.
         max_records: u64 = 5_000_000,
-        /// Most payload bytes that may wait.
+        /// Maximum payload bytes of waiting records.
         max_bytes: Size = Size::mib(2048),
-        /// Most disk that waiting records may take, estimated: types, keys and rows count, too.
+        /// Maximum disk space of waiting records, estimated: types, keys and rows count, too.
         max_disk_bytes: Size = Size::mib(4096),
-        /// Share of these limits that one user may fill; root and the daemon's own user may fill all of them.
+        /// Share of these limits that one user may use; root and the daemon's own user may use all.
         max_user_share: f64 = 0.75,
         /// Largest payload.
         max_record_bytes: Size = Size::mib(1),
-        /// How long the receipt of a synced record stays, where the disk has room: so long a record with the
-        /// same id is recognised on the device.
+        /// How long the receipt of a synced record is kept, if the disk has space: until then the device recognises
+        /// a record with the same id.
         keep_synced: Span = Span::secs(7 * 24 * 3600),
-        /// Room that is held back for settling when the disk is full; an eighth of the disk at most.
+        /// Space that is reserved for settling batches on a full disk; at most an eighth of the disk.
         disk_reserve: Size = Size::mib(8),
-        /// Whether a key is one order for all users, instead of one for each user.
+        /// Whether a key orders the records of all users together, instead of those of each user.
         shared_keys: bool = false,
     }
 }
 
 section! {
-    /// How large batches are.
+    /// The size of batches.
     Batch {
         /// Above this many waiting records the queue is large.
         large_queue_records: u64 = 100,
@@ -142,15 +141,15 @@ section! {
         large_payload_bytes: Size = Size::mib(1),
         /// Batch size for a large payload.
         large_payload_batch: usize = 30,
-        /// Batch size else.
+        /// Batch size in all other cases.
         standard_batch: usize = 50,
-        /// Batch size when the server struggles.
+        /// Batch size while the server fails.
         micro_batch: usize = 10,
         /// Share of the time limit that is left free.
         safety_margin: f64 = 0.25,
-        /// Most records in a batch, however quick the server is.
+        /// Maximum number of records in a batch, however fast the server is.
         max_batch_records: usize = 1000,
-        /// Most payload bytes in a batch.
+        /// Maximum payload bytes of a batch.
         max_batch_bytes: Size = Size::mib(4),
         /// Whether measured times decide the size.
         learn: bool = true,
@@ -158,7 +157,7 @@ section! {
 }
 
 section! {
-    /// When a failure is tried again.
+    /// When a failed send is repeated.
     Retry {
         /// First wait.
         initial_backoff: Span = Span::secs(1),
@@ -166,13 +165,13 @@ section! {
         max_backoff: Span = Span::secs(15 * 60),
         /// Longest `Retry-After` that is obeyed.
         max_retry_after: Span = Span::secs(3600),
-        /// Counted failures alone before a record is quarantined.
+        /// Counted failures of a record alone before it is quarantined.
         quarantine_after: u32 = 2,
     }
 }
 
 section! {
-    /// When a struggling server is spared.
+    /// When a failing server gets a pause.
     Breaker {
         /// Consecutive failures until micro-batches.
         micro_after: u32 = 3,
@@ -188,17 +187,17 @@ section! {
 }
 
 section! {
-    /// How the way to the server is watched.
+    /// How the connection to the server is monitored.
     Connectivity {
         /// Source of link events.
         watch: Watch = Watch::Netlink,
-        /// Longest random wait after a link returned, so that a fleet does not come all at once.
+        /// Longest random wait after a link returned, so that not all devices of a fleet send at once.
         return_jitter: Span = Span(Duration::from_millis(500)),
         /// Longest time between two probes while offline.
         probe_interval: Span = Span::secs(15),
         /// What to do on a metered link.
         metered: Metered = Metered::Sync,
-        /// Below this charge nothing is sent; 0 for never.
+        /// Below this charge nothing is sent; 0 disables the check.
         min_battery_percent: u8 = 0,
     }
 }
@@ -212,13 +211,13 @@ section! {
         socket_mode: Mode = Mode(0o660),
         /// Group whose members may call admin endpoints; empty for none.
         admin_group: String = String::new(),
-        /// Most connections at once.
+        /// Maximum number of connections.
         max_connections: usize = 64,
-        /// Most readers of events at once.
+        /// Maximum number of event streams.
         max_event_streams: usize = 48,
         /// Largest request.
         max_request_bytes: Size = Size::mib(16),
-        /// Longest pause of a caller in the body of its request, and in reading its answer.
+        /// Longest pause of a caller while it sends its request or reads the response.
         stall_timeout: Span = Span::secs(30),
     }
 }
@@ -226,27 +225,27 @@ section! {
 section! {
     /// The page for a browser on the device.
     Web {
-        /// Address and port, of this device alone; empty for no page.
+        /// Address and port, local to this device; empty for no page.
         listen: String = String::new(),
-        /// File that holds the code with which the page changes something; without it, it only shows.
+        /// File with the code that allows changes; without it, the page is read-only.
         token_file: Option<PathBuf> = None,
         /// Who may read.
         reading: Reading = Reading::Open,
-        /// Most connections at once; half of them may follow what happens.
+        /// Maximum number of connections; half of them may follow events.
         max_connections: usize = 16,
     }
 }
 
 section! {
-    /// What is measured.
+    /// Measurements and alerts.
     Telemetry {
-        /// How far back `telemetry` looks.
+        /// The period that `telemetry` covers.
         window: Span = Span::secs(7 * 24 * 3600),
-        /// Alert when this share of the queue's limits is used.
+        /// Alert if this share of the queue's limits is used.
         alert_queue_percent: u8 = 80,
-        /// Alert when this many records need review.
+        /// Alert if this many records need review.
         alert_quarantined: u64 = 1,
-        /// Alert when the oldest waiting record is older.
+        /// Alert if the oldest waiting record is older.
         alert_oldest_pending: Span = Span::secs(24 * 3600),
     }
 }
@@ -254,9 +253,9 @@ section! {
 section! {
     /// Logs.
     Log {
-        /// Where to.
+        /// The destination.
         target: LogTarget = LogTarget::Auto,
-        /// How much: error, warn, info, debug or trace, or a filter of tracing-subscriber.
+        /// The level: error, warn, info, debug or trace, or a filter of tracing-subscriber.
         level: String = "info".into(),
     }
 }
@@ -273,7 +272,7 @@ macro_rules! choice {
 choice! {
     /// How bodies are encoded.
     Compression {
-        /// What the server says it takes.
+        /// What the server accepts.
         Auto,
         /// Always zstd.
         Zstd,
@@ -287,7 +286,7 @@ choice! {
 choice! {
     /// Whether outcomes are looked up.
     OutcomeLookup {
-        /// Where the server has look-up.
+        /// If the server supports look-up.
         Auto,
         /// Never.
         Off,
@@ -297,11 +296,11 @@ choice! {
 choice! {
     /// Source of link events.
     Watch {
-        /// The kernel's.
+        /// The kernel.
         Netlink,
         /// Probes while offline.
         Poll,
-        /// Traffic alone.
+        /// Only traffic.
         None,
     }
 }
@@ -309,9 +308,9 @@ choice! {
 choice! {
     /// What to do on a metered link.
     Metered {
-        /// Sync all the same.
+        /// Sync regardless.
         Sync,
-        /// Wait for another.
+        /// Wait for another network.
         Defer,
     }
 }
@@ -319,15 +318,15 @@ choice! {
 choice! {
     /// Who may read the page.
     Reading {
-        /// Whoever uses this device.
+        /// Every user of this device.
         Open,
-        /// Who knows the code.
+        /// Users who know the code.
         Token,
     }
 }
 
 choice! {
-    /// Where logs go.
+    /// The destination of logs.
     LogTarget {
         /// To journald as a service, else to stderr.
         Auto,
@@ -339,30 +338,31 @@ choice! {
 }
 
 impl Web {
-    /// Where the page is served; none for no page.
+    /// The address of the page; `None` for no page.
     pub fn address(&self) -> Option<SocketAddr> {
         self.listen.parse().ok()
     }
 }
 
-/// One connection in so many is for calls alone.
-const FOR_CALLS: usize = 4;
+/// One of this many connections is reserved for calls.
+const CALL_CONNECTION_DIVISOR: usize = 4;
 
 impl Ipc {
-    /// How many readers of events there may be, so that some connections are left for calls.
+    /// The maximum number of event streams, so that some connections are left for calls.
     pub fn event_streams(&self) -> usize {
-        let left = self.max_connections.saturating_sub(self.max_connections.div_ceil(FOR_CALLS));
+        let left =
+            self.max_connections.saturating_sub(self.max_connections.div_ceil(CALL_CONNECTION_DIVISOR));
         self.max_event_streams.min(left.max(1))
     }
 }
 
 impl Server {
-    /// Whether what is sent to the server leaves this device, and everyone on the way can read it.
+    /// Whether requests to the server leave this device unencrypted.
     pub fn is_unencrypted(&self) -> bool {
         address::is_unencrypted(&self.url)
     }
 
-    /// The addresses as they are used; those that cannot be used stay.
+    /// Normalizes the addresses. Invalid ones are left unchanged.
     fn normalize_addresses(&mut self) {
         for (text, read) in [
             (&mut self.url, address::read_server_url as fn(&str) -> Result<String, String>),
@@ -376,7 +376,7 @@ impl Server {
 }
 
 impl Config {
-    /// Where the queue lives.
+    /// The directory of the queue.
     pub fn state_dir(&self) -> PathBuf {
         self.queue
             .state_dir
@@ -385,30 +385,30 @@ impl Config {
             .unwrap_or_else(|| PathBuf::from("/var/lib/fieldsync"))
     }
 
-    /// Where the local API listens.
+    /// The socket of the local API.
     pub fn socket(&self) -> PathBuf {
         self.ipc.socket.clone().unwrap_or_else(default_socket)
     }
 
-    /// The time a batch may take: the gateway's limit less the margin.
+    /// The time that a batch may take: the gateway's limit minus the margin.
     pub fn time_budget(&self) -> Duration {
         self.server.request_timeout.0.mul_f64(1.0 - self.batch.safety_margin)
     }
 
-    /// As TOML, for `--check-config`. There are no secrets in it: tokens live in files of their own.
+    /// As TOML, for `--check-config`. It contains no secrets: tokens are in files of their own.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_else(|error| format!("# cannot be printed: {error}\n"))
     }
 }
 
-/// The socket when nothing names one.
+/// The default socket.
 pub fn default_socket() -> PathBuf {
     first_directory("RUNTIME_DIRECTORY")
         .unwrap_or_else(|| PathBuf::from("/run/fieldsync"))
         .join("fieldsync.sock")
 }
 
-/// systemd lists several directories with colons; the first is ours.
+/// systemd separates several directories with colons; the first is used.
 fn first_directory(variable: &str) -> Option<PathBuf> {
     let value = std::env::var_os(variable)?;
     std::env::split_paths(&value).next().filter(|path| path.is_absolute())

@@ -7,8 +7,8 @@ use bytesize::ByteSize;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The longest duration of any key: a point in time that much later can be computed everywhere.
-const MAX_SPAN: Duration = Duration::from_hours(366 * 24);
+/// The longest duration of any key: adding it to a time never overflows.
+const DURATION_MAX: Duration = Duration::from_hours(366 * 24);
 
 /// A duration, written `"30s"`, `"15m"`, `"7d"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,9 +31,9 @@ impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let span = humantime::parse_duration(&text).map_err(|error| {
-            D::Error::custom(format!("`{text}` is no duration such as \"30s\" or \"7d\": {error}"))
+            D::Error::custom(format!("`{text}` is not a duration such as \"30s\" or \"7d\": {error}"))
         })?;
-        if span > MAX_SPAN {
+        if span > DURATION_MAX {
             return Err(D::Error::custom(format!("`{text}` is longer than a year")));
         }
         Ok(Self(span))
@@ -98,7 +98,7 @@ impl<'de> Deserialize<'de> for Mode {
             .ok()
             .filter(|mode| *mode <= 0o777)
             .map(Self)
-            .ok_or_else(|| D::Error::custom("permissions lie between \"0000\" and \"0777\""))
+            .ok_or_else(|| D::Error::custom("permissions must be between \"0000\" and \"0777\""))
     }
 }
 

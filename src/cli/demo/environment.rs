@@ -1,4 +1,4 @@
-//! The stage of the demo: a temporary directory, a gateway and a daemon in it, and the count at the server.
+//! The environment of the demo: a temporary directory, with a gateway and a daemon, and the counts of the server.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, Permissions};
@@ -20,35 +20,35 @@ use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use super::records::POISON;
-use crate::cli::failure::Failure;
+use super::records::POISON_MARK;
+use crate::cli::failure::CommandFailure;
 use crate::model::RecordId;
 
-/// The server's program, which has a package of its own under this name.
-const GATEWAY: &str = "fieldsync-gateway";
-/// A program that is not ready by then will not be.
-const START_LIMIT: Duration = Duration::from_secs(20);
-/// The gateway counts its answers under this name.
-const ANSWERS: &str = "fieldsync_gateway_batch_answers_total";
+/// A program that is not ready after this time has failed.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// The server's program. Its Debian package has the same name.
+const GATEWAY_PROGRAM: &str = "fieldsync-gateway";
+/// The gateway's counter of responses.
+const RESPONSES_METRIC: &str = "fieldsync_gateway_batch_answers_total";
 
-/// How slow the server is, and how impatient the gateway in front of it.
+/// How slow the server is, and the time limit of the gateway in front of it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Timing {
+pub(super) struct ServerBehavior {
     pub(super) limit: Duration,
     pub(super) record_cost: Duration,
 }
 
-/// What the server says at the end.
+/// The counts of the server at the end.
 #[derive(Debug, Default)]
-pub(super) struct Count {
+pub(super) struct ServerCounts {
     /// How often each record was applied.
     pub(super) applied: HashMap<RecordId, u64>,
-    /// Batches by the status of their answer.
-    pub(super) answers: BTreeMap<u16, u64>,
+    /// Number of batches by the HTTP status of the response.
+    pub(super) responses: BTreeMap<u16, u64>,
 }
 
-/// The programs of the demo; ended when dropped.
-pub(super) struct Stage {
+/// The programs of the demo. They are stopped when this is dropped.
+pub(super) struct DemoEnvironment {
     dir: Option<TempDir>,
     path: PathBuf,
     ready: Option<UnixDatagram>,
@@ -68,11 +68,12 @@ impl Drop for Program {
     }
 }
 
-impl Stage {
+impl DemoEnvironment {
     /// Starts the gateway, then the daemon.
-    pub(super) fn set(timing: &Timing) -> Result<Self, Failure> {
-        let failed =
-            |what: &str, error: std::io::Error| Failure::failed(format!("the demo cannot {what}: {error}."));
+    pub(super) fn start_programs(timing: &ServerBehavior) -> Result<Self, CommandFailure> {
+        let failed = |what: &str, error: std::io::Error| {
+            CommandFailure::failed(format!("the demo cannot {what}: {error}."))
+        };
         let dir = tempfile::Builder::new()
             .prefix("fieldsync-demo-")
             .permissions(Permissions::from_mode(0o700))
@@ -82,28 +83,30 @@ impl Stage {
         let ready_path = path.join("ready");
         let ready =
             UnixDatagram::bind(&ready_path).map_err(|error| failed("listen for the daemon", error))?;
-        ready.set_read_timeout(Some(START_LIMIT)).map_err(|error| failed("listen for the daemon", error))?;
+        ready
+            .set_read_timeout(Some(START_TIMEOUT))
+            .map_err(|error| failed("listen for the daemon", error))?;
 
-        let mut gateway = program(GATEWAY);
+        let mut gateway = program_command(GATEWAY_PROGRAM);
         gateway
-            .args(["--listen", "127.0.0.1:0", "--hang-on", POISON, "--store"])
+            .args(["--listen", "127.0.0.1:0", "--hang-on", POISON_MARK, "--store"])
             .arg(path.join("server.redb"))
             .arg("--time-limit")
             .arg(humantime::format_duration(timing.limit).to_string())
             .arg("--record-cost")
             .arg(humantime::format_duration(timing.record_cost).to_string())
             .stdout(Stdio::piped());
-        let mut gateway = start(gateway, &path.join("gateway.log"))?;
-        let address = address_of(&mut gateway)
-            .ok_or_else(|| Failure::failed("the gateway of the demo did not start."))?;
+        let mut gateway = start_program(gateway, &path.join("gateway.log"))?;
+        let address = read_address(&mut gateway)
+            .ok_or_else(|| CommandFailure::failed("the gateway of the demo did not start."))?;
 
         let config = path.join("config.toml");
-        fs::write(&config, configuration(&path, address, timing))
+        fs::write(&config, config_text(&path, address, timing))
             .map_err(|error| failed("write a file", error))?;
-        let mut daemon = program("fieldsyncd");
+        let mut daemon = program_command("fieldsyncd");
         daemon.arg("--config").arg(&config).env("NOTIFY_SOCKET", &ready_path);
-        let daemon = start(daemon, &path.join("daemon.log"))?;
-        // Dropped in this order: the daemon ends before its server does.
+        let daemon = start_program(daemon, &path.join("daemon.log"))?;
+        // Dropped in this order, so that the daemon stops before its server.
         Ok(Self {
             dir: Some(dir),
             path,
@@ -113,18 +116,18 @@ impl Stage {
         })
     }
 
-    pub(super) fn socket(&self) -> PathBuf {
+    pub(super) fn socket_path(&self) -> PathBuf {
         self.path.join("fieldsync.sock")
     }
 
-    /// Waits for the daemon's own word.
-    pub(super) fn wait_until_ready(&mut self) -> Result<(), Failure> {
-        // Nobody reads what it says later.
+    /// Waits until the daemon reports that it is ready.
+    pub(super) fn wait_until_ready(&mut self) -> Result<(), CommandFailure> {
+        // Later messages are not needed.
         let ready = self.ready.take();
         let mut message = [0; 4096];
         loop {
             let Some(Ok(length)) = ready.as_ref().map(|ready| ready.recv(&mut message)) else {
-                return Err(Failure::failed("the daemon of the demo did not start."));
+                return Err(CommandFailure::failed("the daemon of the demo did not start."));
             };
             let text = message.get(..length).map(String::from_utf8_lossy).unwrap_or_default();
             if text.lines().any(|line| line == "READY=1") {
@@ -133,29 +136,31 @@ impl Stage {
         }
     }
 
-    /// Asks the server, not the daemon.
-    pub(super) async fn count_at_server(&self) -> Result<Count, Failure> {
+    /// Counts at the server, not at the daemon.
+    pub(super) async fn count_at_server(&self) -> Result<ServerCounts, CommandFailure> {
         #[derive(Deserialize)]
-        struct Line {
+        struct LedgerLine {
             id: RecordId,
         }
-        let mut count = Count::default();
-        for line in self.get("/ledger").await?.lines() {
-            let line: Line = serde_json::from_str(line)
-                .map_err(|error| Failure::failed(format!("the gateway's ledger does not read: {error}.")))?;
+        let mut count = ServerCounts::default();
+        for line in self.fetch("/ledger").await?.lines() {
+            let line: LedgerLine = serde_json::from_str(line).map_err(|error| {
+                CommandFailure::failed(format!("the gateway's ledger cannot be decoded: {error}."))
+            })?;
             *count.applied.entry(line.id).or_default() += 1;
         }
-        for line in self.get("/metrics").await?.lines() {
-            if let Some((status, number)) = answers(line) {
-                count.answers.insert(status, number);
+        for line in self.fetch("/metrics").await?.lines() {
+            if let Some((status, number)) = parse_response_count(line) {
+                count.responses.insert(status, number);
             }
         }
         Ok(count)
     }
 
-    async fn get(&self, path: &str) -> Result<String, Failure> {
-        let failed =
-            |reason: String| Failure::failed(format!("the gateway of the demo does not answer: {reason}."));
+    async fn fetch(&self, path: &str) -> Result<String, CommandFailure> {
+        let failed = |reason: String| {
+            CommandFailure::failed(format!("the gateway of the demo does not respond: {reason}."))
+        };
         let stream = TcpStream::connect(self.gateway).await.map_err(|error| failed(error.to_string()))?;
         let shaken =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(error.to_string()))?;
@@ -170,40 +175,40 @@ impl Stage {
             response.into_body().collect().await
         };
         let (answer, _connection) = tokio::join!(answer, async {
-            // Its end is told by the answer.
+            // The response reports its errors.
             connection.await.ok()
         });
         let body = answer.map_err(|error| failed(error.to_string()))?.to_bytes();
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
-    /// Ends the programs.
-    pub(super) fn clear(&mut self) {
+    /// Stops the programs.
+    pub(super) fn stop_programs(&mut self) {
         for program in self.programs.drain(..) {
             drop(program);
         }
     }
 
-    /// Leaves the directory where it is.
-    pub(super) fn keep(&mut self) -> PathBuf {
+    /// Keeps the directory after the end, and returns its path.
+    pub(super) fn keep_directory(&mut self) -> PathBuf {
         self.dir.take().map_or_else(|| self.path.clone(), TempDir::keep)
     }
 }
 
 /// `name{status="200"} 12`
-fn answers(line: &str) -> Option<(u16, u64)> {
-    let (labels, number) = line.strip_prefix(ANSWERS)?.rsplit_once(' ')?;
+fn parse_response_count(line: &str) -> Option<(u16, u64)> {
+    let (labels, number) = line.strip_prefix(RESPONSES_METRIC)?.rsplit_once(' ')?;
     let status = labels.strip_prefix("{status=\"")?.strip_suffix("\"}")?;
     Some((status.parse().ok()?, number.parse().ok()?))
 }
 
-/// The program beside this one, or whatever the system knows under its name.
-fn program(name: &str) -> Command {
+/// The program in the directory of this one, else the one on `PATH`.
+fn program_command(name: &str) -> Command {
     let beside = std::env::current_exe().ok().and_then(|me| Some(me.parent()?.join(name)));
     let path = beside.filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from(name));
     let mut command = Command::new(path);
     for (variable, _) in std::env::vars_os() {
-        // Settings for the daemon of this device are not the demo's.
+        // The settings of this device's daemon do not apply to the demo.
         if variable.to_string_lossy().starts_with("FIELDSYNC_") {
             command.env_remove(variable);
         }
@@ -216,9 +221,10 @@ fn program(name: &str) -> Command {
     command
 }
 
-fn start(mut command: Command, log: &Path) -> Result<Program, Failure> {
+fn start_program(mut command: Command, log: &Path) -> Result<Program, CommandFailure> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let failed = |error: std::io::Error| Failure::failed(format!("the demo cannot start {name}: {error}."));
+    let failed =
+        |error: std::io::Error| CommandFailure::failed(format!("the demo cannot start {name}: {error}."));
     let log = File::create(log).map_err(failed)?;
     command.stdin(Stdio::null()).stderr(log).spawn().map(Program).map_err(|error| match error.kind() {
         ErrorKind::NotFound => not_installed(&name),
@@ -226,24 +232,24 @@ fn start(mut command: Command, log: &Path) -> Result<Program, Failure> {
     })
 }
 
-/// Neither beside this program nor in `$PATH`.
-fn not_installed(name: &str) -> Failure {
-    let package = if name == GATEWAY { GATEWAY } else { "fieldsync" };
-    Failure::failed(format!(
+/// The program is neither in the directory of this one nor on `PATH`.
+fn not_installed(name: &str) -> CommandFailure {
+    let package = if name == GATEWAY_PROGRAM { GATEWAY_PROGRAM } else { "fieldsync" };
+    CommandFailure::failed(format!(
         "the demo needs {name}, which is not installed. Install it with \"sudo apt install {package}\". In a clone of \
          the repository, \"cargo build\" builds it."
     ))
 }
 
-fn address_of(gateway: &mut Program) -> Option<SocketAddr> {
+fn read_address(gateway: &mut Program) -> Option<SocketAddr> {
     let mut line = String::new();
     BufReader::new(gateway.0.stdout.take()?).read_line(&mut line).ok()?;
     line.trim().rsplit_once("://")?.1.parse().ok()
 }
 
-/// Pauses are as short as the time limit, of which a minute is usual: where few records are left around the one
-/// at fault, or the machine is slow, a pause of the usual length would outlast whoever watches.
-fn configuration(dir: &Path, gateway: SocketAddr, timing: &Timing) -> String {
+/// Pauses are shortened like the time limit, which is usually a minute: with few records left around the faulty one, or on
+/// a slow machine, a pause of the usual length would be too long to watch.
+fn config_text(dir: &Path, gateway: SocketAddr, timing: &ServerBehavior) -> String {
     let text = |path: PathBuf| toml::Value::String(path.display().to_string());
     format!(
         "[server]\nurl = \"http://{gateway}\"\nproxy = \"none\"\nrequest_timeout = \"{}\"\n\
@@ -260,9 +266,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_gateways_count_is_read() {
-        assert_eq!(answers("fieldsync_gateway_batch_answers_total{status=\"504\"} 3"), Some((504, 3)));
-        assert_eq!(answers("fieldsync_gateway_lookups_total{status=\"200\"} 3"), None);
-        assert_eq!(answers("# TYPE fieldsync_gateway_batch_answers counter"), None);
+    fn the_response_counter_of_the_gateway_is_parsed() {
+        assert_eq!(
+            parse_response_count("fieldsync_gateway_batch_answers_total{status=\"504\"} 3"),
+            Some((504, 3))
+        );
+        assert_eq!(parse_response_count("fieldsync_gateway_lookups_total{status=\"200\"} 3"), None);
+        assert_eq!(parse_response_count("# TYPE fieldsync_gateway_batch_answers counter"), None);
     }
 }

@@ -1,5 +1,5 @@
-//! The sockets that systemd hands over at the start: the one of the local API, which its socket unit opened, and
-//! those of the page, which an earlier run of the daemon put into systemd's file descriptor store.
+//! The sockets that systemd passes at the start: the socket of the local API, which the socket unit opened, and those of
+//! the page, which the previous run of the daemon put into systemd's file descriptor store.
 
 use std::io;
 use std::net::TcpListener;
@@ -10,15 +10,15 @@ use listenfd::ListenFd;
 /// The name of the page's sockets in the file descriptor store.
 pub(super) const PAGE_FD_NAME: &str = "web";
 
-/// What was handed over.
-pub(super) struct HandedOver {
-    /// An error when there is something else in its place.
+/// The sockets that systemd passed.
+pub(super) struct InheritedSockets {
+    /// An error if the descriptor is not a Unix socket.
     pub(super) api: io::Result<Option<UnixListener>>,
     pub(super) page: Vec<TcpListener>,
 }
 
-impl HandedOver {
-    /// Takes everything; a second call finds nothing.
+impl InheritedSockets {
+    /// Takes all of them. A second call finds none.
     pub(super) fn take() -> Self {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':');
@@ -29,7 +29,7 @@ impl HandedOver {
                 match descriptors.take_tcp_listener(index) {
                     Ok(listener) => taken.page.extend(listener),
                     Err(error) => {
-                        tracing::warn!(%error, "a socket of the page that systemd kept cannot be used");
+                        tracing::warn!(%error, "a socket of the page from systemd's descriptor store cannot be used");
                     }
                 }
             } else if matches!(taken.api, Ok(None)) {

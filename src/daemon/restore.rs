@@ -1,0 +1,38 @@
+//! Restores what the previous run saved in the store. No record depends on it: a note that cannot be decoded was written
+//! by another version, and is replaced with an empty one after a warning.
+
+use crate::actors::telemetry;
+use crate::ipc::web;
+use crate::model::{Backlog, OpenBatch};
+use crate::policy::learned::{self, Learned};
+use crate::store::{Queue, StoreError};
+use crate::telemetry::history::{self, History};
+
+/// What the previous run saved.
+pub(super) struct RestoredState {
+    /// Encoded by telemetry.
+    pub(super) measurements: Option<Vec<u8>>,
+    pub(super) history: History,
+    /// By which open pages recognise the daemon.
+    pub(super) page_secret: Option<Vec<u8>>,
+    pub(super) learned: Learned,
+    pub(super) open_batches: Vec<OpenBatch>,
+    pub(super) backlog: Backlog,
+}
+
+pub(super) fn restore_state(queue: &mut Queue) -> Result<RestoredState, StoreError> {
+    let open_batches = queue.open_batches();
+    let learned = queue.read_note(learned::NOTE)?.map(|note| Learned::from_note(&note));
+    let learned = learned.transpose().unwrap_or_else(|error| {
+        tracing::warn!(%error, "what was learned about the server cannot be decoded and is learned again");
+        None
+    });
+    Ok(RestoredState {
+        measurements: queue.read_note(telemetry::NOTE)?,
+        history: History::resume(queue.read_note(history::NOTE)?.as_deref(), &open_batches),
+        page_secret: queue.read_note(web::identity::SECRET_NOTE)?,
+        learned: learned.unwrap_or_default(),
+        open_batches,
+        backlog: queue.read_backlog()?,
+    })
+}
