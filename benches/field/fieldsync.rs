@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use fieldsync::config::Config;
 use fieldsync::model::{
-    Backlog, BatchId, BatchPhase, LastError, LinkState, OpenBatch, QueuePosition, SizeRule, Stage,
+    Backlog, BatchId, BatchPhase, LastError, LinkState, Network, OpenBatch, QueuePosition, SizeRule, Stage,
 };
 use fieldsync::policy::backoff;
 use fieldsync::policy::breaker::Breaker;
 use fieldsync::policy::learned::Learned;
 use fieldsync::policy::outcome_reply::OutcomeReply;
 use fieldsync::policy::reach::{Evidence, Next, Pace, Reach};
-use fieldsync::policy::scheduler::{Action, ClaimOrder, Disposition, Outcome, Scheduler, Sent, View};
+use fieldsync::policy::scheduler::{Action, ClaimOrder, Disposition, Outcome, Scheduler, View};
 use fieldsync::policy::service_time::Load;
-use fieldsync::policy::verdict::Verdict;
+use fieldsync::policy::verdict::{UploadResult, Verdict};
 
 use crate::world::{Exchange, World, member};
 
@@ -257,8 +257,15 @@ impl Driver<'_> {
             message: String::new(),
             at: self.wall_ms(),
         };
-        let sent = Sent { verdict: &verdict, error: &error, took, sending, replayed: false };
-        let disposition = self.look(|scheduler, view| scheduler.on_response(view, id, &sent));
+        let result = UploadResult {
+            verdict,
+            error,
+            took,
+            is_replayed: false,
+            hints: None,
+            network: Network { sent: sending, ..Network::default() },
+        };
+        let disposition = self.look(|scheduler, view| scheduler.on_response(view, id, &result));
         self.settle(id, disposition);
     }
 

@@ -1,14 +1,15 @@
-//! Stands between planner and uploader with the same message in and out: lets batches through,
-//! watches what comes of them, and holds them back while the server needs rest.
+//! Stands between planner and uploader, with the same messages in and out: it passes batches on, watches what comes of
+//! them, and rejects them while the server needs rest.
 
 use actix::prelude::*;
 use tokio::sync::watch;
 
 use super::uploader::Uploader;
-use super::{ConfigWatch, Drain, LookUp, Ping, Refused, TryNow, Upload, Uploaded, tell};
+use super::{BreakerOpen, ConfigWatch, Drain, Ping, QueryOutcome, TryNow, Upload, send_event};
 use crate::clock::Clock;
 use crate::policy::breaker::{Breaker, BreakerState};
 use crate::policy::outcome_reply::OutcomeReply;
+use crate::policy::verdict::UploadResult;
 use crate::telemetry::event::Event;
 
 /// The actor.
@@ -23,9 +24,9 @@ pub struct CircuitBreaker {
 }
 
 impl CircuitBreaker {
-    /// A breaker in front of `uploader` that goes on as a former life left it.
+    /// A breaker in front of `uploader` that continues as the previous run left it.
     pub fn new(
-        resumed: BreakerState,
+        restored: BreakerState,
         config: ConfigWatch,
         clock: Clock,
         state: watch::Sender<BreakerState>,
@@ -33,7 +34,7 @@ impl CircuitBreaker {
         telemetry: Recipient<Event>,
     ) -> Self {
         Self {
-            breaker: Breaker::resume(resumed),
+            breaker: Breaker::resume(restored),
             config,
             clock,
             rng: fastrand::Rng::new(),
@@ -43,11 +44,11 @@ impl CircuitBreaker {
         }
     }
 
-    fn publish(&mut self) {
+    fn publish_state(&mut self) {
         let now = self.breaker.state();
         let before = self.state.send_replace(now);
         if before.mode.name() != now.mode.name() {
-            tell(&self.telemetry, Event::BreakerChanged(now));
+            send_event(&self.telemetry, Event::BreakerChanged(now));
         }
     }
 }
@@ -57,36 +58,36 @@ impl Actor for CircuitBreaker {
 }
 
 impl Handler<Upload> for CircuitBreaker {
-    type Result = ResponseActFuture<Self, Result<Uploaded, Refused>>;
+    type Result = ResponseActFuture<Self, Result<UploadResult, BreakerOpen>>;
 
     fn handle(&mut self, upload: Upload, _: &mut Self::Context) -> Self::Result {
         let permit = self.breaker.permit(self.clock.now());
-        self.publish();
+        self.publish_state();
         if permit.is_err() {
-            return Box::pin(actix::fut::ready(Err(Refused)));
+            return Box::pin(actix::fut::ready(Err(BreakerOpen)));
         }
-        Box::pin(self.uploader.send(upload).into_actor(self).map(|answer, actor, _| {
-            let uploaded = answer.map_err(|_| Refused)??;
-            let (now, effect) = (actor.clock.now(), uploaded.verdict.effect());
+        Box::pin(self.uploader.send(upload).into_actor(self).map(|result, actor, _| {
+            let result = result.unwrap_or(Err(BreakerOpen))?;
+            let (now, effect) = (actor.clock.now(), result.verdict.effect());
             let config = actor.config.borrow().breaker.clone();
             actor.breaker.record(now, effect, &config, &mut actor.rng);
-            actor.publish();
-            Ok(uploaded)
+            actor.publish_state();
+            Ok(result)
         }))
     }
 }
 
-impl Handler<LookUp> for CircuitBreaker {
+impl Handler<QueryOutcome> for CircuitBreaker {
     type Result = ResponseActFuture<Self, OutcomeReply>;
 
-    /// A look-up is cheap and harmless: it passes, and tells how the server is.
-    fn handle(&mut self, look_up: LookUp, _: &mut Self::Context) -> Self::Result {
-        Box::pin(self.uploader.send(look_up).into_actor(self).map(|found, actor, _| {
-            let found = found.unwrap_or(OutcomeReply::Unreachable);
+    /// An outcome query is cheap and harmless: it always passes, and shows how the server does.
+    fn handle(&mut self, query: QueryOutcome, _: &mut Self::Context) -> Self::Result {
+        Box::pin(self.uploader.send(query).into_actor(self).map(|reply, actor, _| {
+            let reply = reply.unwrap_or(OutcomeReply::Unreachable);
             let config = actor.config.borrow().breaker.clone();
-            actor.breaker.looked_up(actor.clock.now(), found.effect(), &config, &mut actor.rng);
-            actor.publish();
-            found
+            actor.breaker.looked_up(actor.clock.now(), reply.effect(), &config, &mut actor.rng);
+            actor.publish_state();
+            reply
         }))
     }
 }
@@ -96,7 +97,7 @@ impl Handler<TryNow> for CircuitBreaker {
 
     fn handle(&mut self, TryNow: TryNow, _: &mut Self::Context) {
         self.breaker.hurry(self.clock.now());
-        self.publish();
+        self.publish_state();
     }
 }
 

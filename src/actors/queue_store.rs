@@ -48,6 +48,11 @@ impl<O: Op> Message for Write<O> {
     type Result = Result<O::Reply, StoreError>;
 }
 
+/// Applies one operation, and waits for the commit that covers it.
+pub async fn write<O: Op>(store: &Addr<QueueStore>, op: O) -> Result<O::Reply, StoreError> {
+    store.send(Write(op)).await.unwrap_or(Err(StoreError::Closed))
+}
+
 /// The store failed: the process must end, and recovers at its next start.
 pub type Fatal = watch::Sender<Option<String>>;
 

@@ -24,7 +24,8 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::sync::watch;
 
-use crate::actors::batch_planner::{BatchPlanner, Partners, PlannerState, Senses};
+use crate::actors::TryNow;
+use crate::actors::batch_planner::{BatchPlanner, PlannerInputs, PlannerPeers, PlannerState};
 use crate::actors::circuit_breaker::CircuitBreaker;
 use crate::actors::connectivity::{AttachProber, Connectivity};
 use crate::actors::queue_reader::QueueReader;
@@ -274,21 +275,22 @@ fn start_actors(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Optio
     let breaker =
         CircuitBreaker::new(resumed, config.clone(), clock, breaker_sender, uploader.clone(), events.clone())
             .start();
-    let senses = Senses {
+    let inputs = PlannerInputs {
         config: config.clone(),
         backlog: backlog.clone(),
         link: link.clone(),
         breaker: breaker_state.clone(),
         credentials,
+        clock,
+        steady,
     };
-    let partners = Partners {
+    let peers = PlannerPeers {
         store: store.clone(),
         breaker: breaker.clone(),
         connectivity: connectivity.clone(),
         telemetry: events,
     };
-    let planner =
-        BatchPlanner::new((open_batches, learned), senses, partners, (clock, steady), planner_sender).start();
+    let planner = BatchPlanner::new(open_batches, learned, inputs, peers, planner_sender).start();
     let sources = StatusSources {
         device,
         started_at: wall_ms(),

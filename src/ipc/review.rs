@@ -8,7 +8,7 @@ use super::error::ApiError;
 use super::http::{HttpResponse, json_response};
 use super::records::{parse_record_id, require_may_edit};
 use super::state::ApiState;
-use crate::actors::Disbanded;
+use crate::actors::BatchesClosed;
 use crate::actors::queue_store::Write;
 use crate::api::submission;
 use crate::api::{Changed, RecordChange, RecordDecision, RefusedRecord, Selection};
@@ -49,7 +49,7 @@ pub(super) async fn quarantine_records(
         changed += done.added.len();
         refused.extend(done.refused);
         if !done.disbanded.is_empty() {
-            state.planner.send(Disbanded(done.disbanded)).await?;
+            state.planner.send(BatchesClosed(done.disbanded)).await?;
         }
         for record in done.added {
             if let Err(error) = state.telemetry.send(Event::RecordAddedToReview(record)).await {

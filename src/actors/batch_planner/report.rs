@@ -1,60 +1,55 @@
-//! What is told of a send: to the journal while it is under way, to telemetry once it is settled.
+//! What is reported of a send: to the journal while it is under way, to telemetry once it is settled.
 
 use std::time::Duration;
 
 use crate::api::BatchReport;
 use crate::clock::millis;
 use crate::journal;
-use crate::model::{Batch, BatchId, BatchPhase, LastError, Network, OpenBatch, Sequence};
+use crate::model::{Batch, BatchId, BatchPhase, LastError};
 use crate::policy::outcome_reply::OutcomeReply;
 use crate::policy::scheduler::Disposition;
 use crate::policy::service_time::{Forecast, Load};
-use crate::policy::verdict::Verdict;
+use crate::policy::verdict::{UploadResult, Verdict};
 
-/// What is known of a send before it is settled.
-pub(super) struct Report {
-    pub(super) batch: OpenBatch,
-    pub(super) sequence: Sequence,
-    pub(super) verdict: Verdict,
-    pub(super) error: LastError,
-    pub(super) took: Duration,
-    pub(super) network: Network,
-    pub(super) expected: Option<Forecast>,
-    pub(super) time_limit: Duration,
-}
-
-impl Report {
-    pub(super) fn finish(self, synced: usize, note: String) -> BatchReport {
-        let answered = matches!(self.verdict, Verdict::Completed(_));
-        // This reaches the log. A message of the server may quote payloads, so its code has to do.
-        let said = match self.error {
-            LastError { http_status: Some(status), code: Some(code), .. } => {
-                format!("the answer was HTTP {status} {code}")
-            }
-            LastError { message, .. } => message,
-        };
-        BatchReport {
-            id: self.batch.id,
-            parent: self.batch.parent,
-            sequence: self.sequence,
-            records: self.batch.records,
-            bytes: self.batch.bytes,
-            attempt: self.batch.attempt,
-            outcome: self.verdict.outcome().into(),
-            http_status: self.error.http_status,
-            duration_ms: millis(self.took),
-            synced,
-            rule: self.batch.rule.into(),
-            expected_ms: self.expected.map(|expected| expected.mean_ms()),
-            at_most_ms: self.expected.map(|expected| expected.most_ms()),
-            time_limit_ms: millis(self.time_limit),
-            note: if answered { note } else { format!("{said}: {note}") },
-            at: self.error.at,
+/// What is reported of a send, but for the number of synced records.
+pub(super) fn batch_report(
+    batch: &Batch,
+    result: &UploadResult,
+    disposition: &Disposition,
+    expected: Option<Forecast>,
+    time_limit: Duration,
+) -> BatchReport {
+    let Batch { open, sequence, .. } = batch;
+    let UploadResult { verdict, error, took, .. } = result;
+    let note = describe_disposition(disposition);
+    // This reaches the log. A message of the server may quote payloads, so its code has to do.
+    let said = match error {
+        LastError { http_status: Some(status), code: Some(code), .. } => {
+            format!("the answer was HTTP {status} {code}")
         }
+        LastError { message, .. } => message.clone(),
+    };
+    BatchReport {
+        id: open.id,
+        parent: open.parent,
+        sequence: *sequence,
+        records: open.records,
+        bytes: open.bytes,
+        attempt: open.attempt,
+        outcome: verdict.outcome().into(),
+        http_status: error.http_status,
+        duration_ms: millis(*took),
+        synced: 0,
+        rule: open.rule.into(),
+        expected_ms: expected.map(|expected| expected.mean_ms()),
+        at_most_ms: expected.map(|expected| expected.most_ms()),
+        time_limit_ms: millis(time_limit),
+        note: if matches!(verdict, Verdict::Completed(_)) { note } else { format!("{said}: {note}") },
+        at: error.at,
     }
 }
 
-pub(super) fn described(disposition: &Disposition) -> String {
+pub(super) fn describe_disposition(disposition: &Disposition) -> String {
     match disposition {
         Disposition::Close { .. } => "settled record by record".into(),
         Disposition::Keep { phase: BatchPhase::Unclear, .. } => "its outcome is looked up".into(),
@@ -78,15 +73,15 @@ pub(super) fn log_sending(batch: &Batch) {
     );
 }
 
-/// Where the server could not be asked, it is asked again as long as it takes: a line each would say nothing.
-pub(super) fn log_look_up(id: BatchId, found: &OutcomeReply, disposition: Option<&Disposition>) {
-    let class = found.class();
-    match (found, disposition) {
+/// A query that fails is repeated as long as it takes: those are for debug.
+pub(super) fn log_outcome_reply(id: BatchId, reply: &OutcomeReply, disposition: Option<&Disposition>) {
+    let class = reply.class();
+    match (reply, disposition) {
         (OutcomeReply::Failed | OutcomeReply::Throttled | OutcomeReply::Unreachable, None) => {
             tracing::debug!(batch_id = %id, outcome = class, "batch {id} cannot be looked up: {class}");
         }
         (_, disposition) => {
-            let then = disposition.map_or("it is asked for again".to_owned(), described);
+            let then = disposition.map_or("it is asked for again".to_owned(), describe_disposition);
             tracing::info!(
                 name: journal::BATCH_LOOKED_UP,
                 batch_id = %id,
@@ -97,7 +92,7 @@ pub(super) fn log_look_up(id: BatchId, found: &OutcomeReply, disposition: Option
     }
 }
 
-/// What its duration depends on.
+/// What the duration of a batch depends on.
 pub(super) fn load_of(batch: &Batch) -> Load {
     let mut load = Load::default();
     for record in &batch.records {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::sync::watch;
 
-use super::{ConfigWatch, Drain, LinkEvidence, Ping, Probe, TryNow, tell};
+use super::{ConfigWatch, Drain, LinkEvidence, Ping, Probe, TryNow, send_event};
 use crate::clock::wall_ms;
 use crate::config::{Config, Watch};
 use crate::link::netlink::{LinkChanges, LinkEvents};
@@ -187,7 +187,7 @@ impl Connectivity {
         }
         self.link.send_replace(link);
         if (link.state, link.deferral, link.metered) != (before.state, before.deferral, before.metered) {
-            tell(&self.telemetry, Event::LinkChanged(link));
+            send_event(&self.telemetry, Event::LinkChanged(link));
         }
         if before.state.is_closed() && !state.is_closed() {
             self.look_at_battery(ctx);

@@ -140,7 +140,7 @@ fn a_token_that_is_replaced_while_the_old_one_is_being_refused_is_tried_at_once(
     daemon.enqueue_many(2);
     server.wait_for_batches(1);
     place(&token, "new", 0o600);
-    daemon.wait_for_log("is another one now");
+    daemon.wait_for_log("has changed; the new one is used");
     gate.open();
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(2));
 }

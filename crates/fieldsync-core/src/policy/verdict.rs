@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use super::breaker::Effect;
 use crate::api::BatchOutcome;
-use crate::model::{BatchId, LastError};
-use crate::protocol::exchange::{Delivery, RequestResult, Response, ResponseBody, truncate_text};
+use crate::model::{BatchId, LastError, Network};
+use crate::protocol::exchange::{
+    Delivery, RequestResult, Response, ResponseBody, ServerHints, truncate_text,
+};
 use crate::protocol::wire::{BATCH_ID_REUSED, ErrorDetail, RecordResult};
 
 /// What the response to a batch means.
@@ -105,6 +107,23 @@ impl Verdict {
             _ => Effect::Neutral,
         }
     }
+}
+
+/// What came of sending a batch.
+#[derive(Clone, Debug)]
+pub struct UploadResult {
+    /// What the response means.
+    pub verdict: Verdict,
+    /// The entry for the manifest, for records without a result.
+    pub error: LastError,
+    /// Until the response, or until it was given up.
+    pub took: Duration,
+    /// The response repeats that to an earlier request: how long it took says nothing about the batch.
+    pub is_replayed: bool,
+    /// What the server asks for, in a response of its own.
+    pub hints: Option<ServerHints>,
+    /// The network during the request.
+    pub network: Network,
 }
 
 /// What the response to batch `id` means. `compressed`: whether its body was encoded.

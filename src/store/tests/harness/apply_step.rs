@@ -2,8 +2,8 @@
 
 use super::ModelHarness;
 use crate::model::RecordId;
-use crate::policy::scheduler::Disposition;
 use crate::policy::isolation;
+use crate::policy::scheduler::Disposition;
 use crate::store::tests::steps::{QueueStep, new_record};
 use crate::store::tests::support::{claim_order, id, test_error};
 use crate::store::{Claim, Expedite, KeySpace, Review, ReviewAction, ReviewSelection, SetPaused};

@@ -6,13 +6,15 @@ use serde_json::json;
 
 use super::BATCH;
 use crate::config::Config;
-use crate::model::{Backlog, BatchId, BatchPhase, LinkState, OpenBatch, QueuePosition, SizeRule, Stage};
+use crate::model::{
+    Backlog, BatchId, BatchPhase, LinkState, Network, OpenBatch, QueuePosition, SizeRule, Stage,
+};
 use crate::policy::breaker::BreakerState;
 use crate::policy::learned::Learned;
 use crate::policy::outcome_reply::{OutcomeReply, classify_outcome_reply};
-use crate::policy::scheduler::{Scheduler, Sent, View};
+use crate::policy::scheduler::{Scheduler, View};
 use crate::policy::service_time::Load;
-use crate::policy::verdict::{Ambiguity, Verdict, classify_response, last_error};
+use crate::policy::verdict::{Ambiguity, UploadResult, Verdict, classify_response, last_error};
 use crate::protocol::exchange::{RequestResult, ResponseBody, ServerHints};
 use crate::protocol::wire::RecordResult;
 use crate::transport::response::reference_decoder::assert_matches;
@@ -114,15 +116,15 @@ fn decide(verdict: &Verdict, found: &OutcomeReply, hints: ServerHints, seen: &Re
     let timed_out = Verdict::Ambiguous(Ambiguity::TimedOut);
     for verdict in [verdict, &timed_out, verdict] {
         scheduler.start_send(Duration::from_secs(1), &open, load.clone());
-        scheduler.apply_hints(hints);
-        let sent = Sent {
-            verdict,
-            error: &error,
+        let result = UploadResult {
+            verdict: verdict.clone(),
+            error: error.clone(),
             took: Duration::from_secs(5),
-            sending: Some(Duration::from_secs(1)),
-            replayed: false,
+            is_replayed: false,
+            hints: Some(hints),
+            network: Network { sent: Some(Duration::from_secs(1)), ..Network::default() },
         };
-        drop(scheduler.on_response(&view(100), open.id, &sent));
+        drop(scheduler.on_response(&view(100), open.id, &result));
         drop(scheduler.next_action(&view(100)));
         drop(scheduler.on_outcome_reply(&view(101), open.id, found));
         drop(scheduler.next_action(&view(101)));

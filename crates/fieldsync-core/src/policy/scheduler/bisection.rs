@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::denials::FREE_DENIALS;
 use super::fault_search::{SplitOrigin, implicates_batch};
 use super::tracked_batch::{NextStep, SENDS_AS_PROBE_MAX, TrackedBatch};
-use super::{Disposition, Outcome, Scheduler, Sent, View};
+use super::{Disposition, Outcome, Scheduler, View};
 use crate::model::{BatchId, LastError, OpenBatch, Stage};
 use crate::policy::backoff;
 use crate::policy::breaker::Mode;
 use crate::policy::isolation::{self, Cut, Prices};
-use crate::policy::verdict::{Ambiguity, Verdict};
+use crate::policy::verdict::{Ambiguity, UploadResult, Verdict};
 
 /// A part that gets through costs at least this share of the time limit.
 const PASS_COST_SHARE_MIN: f64 = 1e-3;
@@ -129,17 +129,17 @@ impl Scheduler {
         view: &View<'_>,
         batch: &OpenBatch,
         is_by_size: bool,
-        sent: &Sent<'_>,
+        result: &UploadResult,
     ) -> Disposition {
         self.learned.glitches.sent();
         if let Some(tracked) = self.open.get_mut(batch.id) {
-            tracked.failed_after = sent.took;
+            tracked.failed_after = result.took;
         }
         if batch.records == 1 {
-            return self.resend_refused(view, batch, sent);
+            return self.resend_refused(view, batch, result);
         }
         // An attempt counts only for a record that is too large alone.
-        let error = Some(sent.error.clone()).filter(|_| *sent.verdict != Verdict::TooLarge);
+        let error = Some(result.error.clone()).filter(|_| result.verdict != Verdict::TooLarge);
         if is_by_size {
             return self.cut_batch(view, batch.id, isolation::halves(batch.records), error);
         }
@@ -152,16 +152,16 @@ impl Scheduler {
     }
 
     /// A record that is refused alone is at fault, unless the server refuses every batch, or now and then any.
-    fn resend_refused(&mut self, view: &View<'_>, batch: &OpenBatch, sent: &Sent<'_>) -> Disposition {
+    fn resend_refused(&mut self, view: &View<'_>, batch: &OpenBatch, result: &UploadResult) -> Disposition {
         self.search.want_canary();
         let last_success = self.search.undisturbed_success(batch);
         if let Some(tracked) = self.open.get_mut(batch.id) {
-            tracked.refuse_alone(view.now, last_success, sent.error);
+            tracked.refuse_alone(view.now, last_success, &result.error);
         }
         let due = view.now + self.attempt_backoff(view, batch);
         self.open.set_step(batch.id, NextStep::Send { due });
         self.search.part_failed(batch);
-        Disposition::wait_after(Some(sent.error.clone()), self.open.lone_failures(batch.id))
+        Disposition::wait_after(Some(result.error.clone()), self.open.lone_failures(batch.id))
     }
 
     /// What failed is not cut any further, or not now: it is sent again.

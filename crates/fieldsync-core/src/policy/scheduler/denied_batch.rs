@@ -3,10 +3,11 @@
 use super::denials::{FREE_DENIALS, OtherTraffic};
 use super::fault_search::SplitOrigin;
 use super::tracked_batch::{NextStep, TrackedBatch};
-use super::{Disposition, Scheduler, Sent, View};
+use super::{Disposition, Scheduler, View};
 use crate::model::{BatchId, DeniedSet, OpenBatch, Stage};
 use crate::policy::backoff;
 use crate::policy::isolation::Cut;
+use crate::policy::verdict::UploadResult;
 
 /// So many batches are not denied by chance: every batch is.
 const DENIED_BATCHES_OF_ALL: usize = 3;
@@ -45,16 +46,21 @@ impl Scheduler {
     }
 
     /// A batch was turned away.
-    pub(super) fn on_denial(&mut self, view: &View<'_>, batch: &OpenBatch, sent: &Sent<'_>) -> Disposition {
+    pub(super) fn on_denial(
+        &mut self,
+        view: &View<'_>,
+        batch: &OpenBatch,
+        result: &UploadResult,
+    ) -> Disposition {
         let (now, id) = (view.now, batch.id);
         self.record_failure(id);
         let Some(tracked) = self.open.get_mut(id) else { return Disposition::wait(0) };
-        let denial = tracked.denials.add(sent.error);
+        let denial = tracked.denials.add(&result.error);
         if denial.is_beyond_free() && denial.others == OtherTraffic::Stored {
-            return self.bisect_refused(view, batch, false, sent);
+            return self.bisect_refused(view, batch, false, result);
         }
         self.server.batch_denied();
-        self.waits.back_off(view, sent.verdict, self.server.may_query(view.config), &mut self.rng);
+        self.waits.back_off(view, &result.verdict, self.server.may_query(view.config), &mut self.rng);
         // A server that says itself when to come back is sent nothing besides.
         if !self.waits.is_server_asked() {
             self.search.want_canary();
@@ -71,7 +77,7 @@ impl Scheduler {
             // Evidence, if others get through around it.
             let last_success = self.search.undisturbed_success(batch);
             if let Some(tracked) = self.open.get_mut(id) {
-                tracked.refuse_alone(now, last_success, sent.error);
+                tracked.refuse_alone(now, last_success, &result.error);
             }
         }
         let retry = &view.config.retry;

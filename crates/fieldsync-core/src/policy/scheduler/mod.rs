@@ -52,7 +52,7 @@ use open_batches::OpenBatches;
 use server_health::ServerHealth;
 pub use sizes::UsualSize;
 use tracked_batch::{NextStep, TrackedBatch};
-pub use view::{Action, ClaimOrder, Disposition, Outcome, Sent, View};
+pub use view::{Action, ClaimOrder, Disposition, Outcome, View};
 use waits::Waits;
 
 /// The open batches, and what was learned from all others.
@@ -184,11 +184,6 @@ impl Scheduler {
     /// The driver has a record for [`Action::SendCanary`].
     pub fn canary_confirmed(&mut self) {
         self.server.canary_confirmed();
-    }
-
-    /// The server asks for something in a response of its own: it holds until the next one.
-    pub fn apply_hints(&mut self, hints: ServerHints) {
-        self.hints = hints;
     }
 
     /// What was learned, as it is stored.

@@ -8,10 +8,10 @@ use super::denials::OtherTraffic;
 use super::fault_search::implicates_batch;
 use super::query_timing::{processing_limit, query_wait};
 use super::tracked_batch::{NextStep, PendingQuery};
-use super::{Disposition, Scheduler, Sent, View};
+use super::{Disposition, Scheduler, View};
 use crate::model::{BatchId, OpenBatch};
 use crate::policy::outcome_reply::OutcomeReply;
-use crate::policy::verdict::Ambiguity;
+use crate::policy::verdict::{Ambiguity, UploadResult};
 
 /// Queries that may fail to reach the server, before the batch is sent again instead.
 const UNREACHABLE_QUERIES_MAX: usize = 3;
@@ -25,19 +25,19 @@ impl Scheduler {
         view: &View<'_>,
         batch: &OpenBatch,
         ambiguity: Ambiguity,
-        sent: &Sent<'_>,
+        result: &UploadResult,
     ) -> Disposition {
         let (now, id) = (view.now, batch.id);
         let last_success = self.search.undisturbed_success(batch);
         if let Some(tracked) = self.open.get_mut(id) {
-            tracked.become_unclear(now, sent.took);
+            tracked.become_unclear(now, result.took);
         }
-        let error = Some(sent.error.clone());
+        let error = Some(result.error.clone());
         if !self.server.may_query(view.config) {
             return self.bisect_missing(view, batch, ambiguity, error);
         }
         let due = now + query_wait(view.config, 0);
-        let since = now.saturating_sub(sent.took);
+        let since = now.saturating_sub(result.took);
         if let Some(tracked) = self.open.get_mut(id) {
             if implicates_batch(batch, ambiguity) && batch.records == 1 {
                 tracked.suspect(now, last_success);

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::denials::OtherTraffic;
 use super::query_timing::{PROCESSING_WAIT_MIN, processing_limit, query_wait};
 use super::tracked_batch::{NextStep, PendingQuery};
-use super::{Disposition, Outcome, Scheduler, Sent, View};
+use super::{Disposition, Outcome, Scheduler, View};
 use crate::config::Config;
 use crate::model::{BatchId, LastError, OpenBatch, Stage};
-use crate::policy::verdict::{Ambiguity, Verdict};
+use crate::policy::verdict::{Ambiguity, UploadResult, Verdict};
 use crate::protocol::exchange::truncate_text;
 use crate::protocol::wire::{RecordResult, RecordStatus};
 
@@ -24,42 +24,44 @@ impl Scheduler {
     }
 
     /// The response to a batch came, or did not.
-    pub fn on_response(&mut self, view: &View<'_>, id: BatchId, sent: &Sent<'_>) -> Disposition {
+    pub fn on_response(&mut self, view: &View<'_>, id: BatchId, result: &UploadResult) -> Disposition {
         let now = view.now;
+        // Hints hold until the next response of the server's own.
+        self.hints = result.hints.unwrap_or(self.hints);
         let Some(tracked) = self.open.get_mut(id) else {
             return Disposition::unclear(None, 0);
         };
-        if !sent.verdict.is_denial() && *sent.verdict != Verdict::Unreachable {
+        if !result.verdict.is_denial() && result.verdict != Verdict::Unreachable {
             tracked.denials.forget();
         }
         let (batch, lone_failures) = (tracked.batch.clone(), tracked.lone_failures());
-        match sent.verdict {
+        match &result.verdict {
             Verdict::Completed(results) => {
-                self.learn_from_results(view.config, &batch, results, sent);
-                self.close_completed(view, id, results, sent.error.at)
+                self.learn_from_results(view.config, &batch, results, result);
+                self.close_completed(view, id, results, result.error.at)
             }
             Verdict::Ambiguous(ambiguity) => {
-                self.learn_from_silence(view.config, &batch, *ambiguity, sent);
+                self.learn_from_silence(view.config, &batch, *ambiguity, result);
                 self.search.want_canary();
                 self.record_failure(id);
-                self.await_outcome(view, &batch, *ambiguity, sent)
+                self.await_outcome(view, &batch, *ambiguity, result)
             }
             Verdict::StillProcessing { retry_after } => self.await_processing(view, &batch, *retry_after),
             Verdict::Refused(_) | Verdict::TooLarge => {
                 let is_by_size =
-                    *sent.verdict == Verdict::TooLarge && self.learned.bytes.refused(batch.bytes);
+                    result.verdict == Verdict::TooLarge && self.learned.bytes.refused(batch.bytes);
                 self.record_failure(id);
                 if self.search.request_refused() {
                     self.waits.pause(view, view.config.retry.max_backoff.0, &mut self.rng);
                 }
-                self.bisect_refused(view, &batch, is_by_size, sent)
+                self.bisect_refused(view, &batch, is_by_size, result)
             }
             Verdict::BatchIdReused => {
                 // A server that says so of every id must not be asked without end.
                 self.waits.pause(view, view.config.retry.max_backoff.0, &mut self.rng);
                 if self.open.get(id).is_some_and(|tracked| tracked.is_renamed) {
                     self.record_failure(id);
-                    return self.bisect_refused(view, &batch, false, sent);
+                    return self.bisect_refused(view, &batch, false, result);
                 }
                 self.rename(id, now)
             }
@@ -72,8 +74,8 @@ impl Scheduler {
             | Verdict::Throttled { .. }
             | Verdict::Unauthorized
             | Verdict::EndpointNotFound) => {
-                if sent.error.http_status.is_some() {
-                    return self.on_denial(view, &batch, sent);
+                if result.error.http_status.is_some() {
+                    return self.on_denial(view, &batch, result);
                 }
                 // No request was sent: a file of this device cannot be used.
                 self.waits.back_off(view, denial, self.server.may_query(view.config), &mut self.rng);
@@ -117,21 +119,22 @@ impl Scheduler {
         config: &Config,
         batch: &OpenBatch,
         results: &[RecordResult],
-        sent: &Sent<'_>,
+        result: &UploadResult,
     ) {
         self.learned.glitches.sent();
-        if !sent.replayed {
-            self.learned.time_limit.answered(sent.took);
+        if !result.is_replayed {
+            self.learned.time_limit.answered(result.took);
         }
         let most = config.batch.max_batch_bytes.0;
         self.learned.bytes.accepted(batch.bytes, most, batch.stage == Stage::Fresh);
         // Records that the server had already say nothing about how long it takes to apply one.
-        let is_known = sent.replayed || results.iter().any(|result| result.status == RecordStatus::Duplicate);
+        let is_known =
+            result.is_replayed || results.iter().any(|record| record.status == RecordStatus::Duplicate);
         if batch.attempt != 1 || is_known {
             return;
         }
         let limit = self.time_limit(config);
-        let wait = sent.took.saturating_sub(sent.sending.unwrap_or_default());
+        let wait = result.took.saturating_sub(result.network.sent.unwrap_or_default());
         if let Some(tracked) = self.open.get(batch.id) {
             let service = self.learned.service_mut();
             service.answered(&tracked.load, wait, limit);
@@ -146,17 +149,17 @@ impl Scheduler {
         config: &Config,
         batch: &OpenBatch,
         ambiguity: Ambiguity,
-        sent: &Sent<'_>,
+        result: &UploadResult,
     ) {
         self.learned.glitches.sent();
         match ambiguity {
-            Ambiguity::ConnectionLost | Ambiguity::LinkTooSlow if sent.sending.is_none() => {
+            Ambiguity::ConnectionLost | Ambiguity::LinkTooSlow if result.network.sent.is_none() => {
                 self.learned.bytes.cut(batch.bytes);
             }
-            Ambiguity::TimedOut if sent.error.http_status == Some(GATEWAY_TIMEOUT_STATUS) => {
+            Ambiguity::TimedOut if result.error.http_status == Some(GATEWAY_TIMEOUT_STATUS) => {
                 let longest = self.learned.service.longest();
                 let configured = config.server.request_timeout.0;
-                self.learned.time_limit.timed_out(sent.took, longest, configured);
+                self.learned.time_limit.timed_out(result.took, longest, configured);
             }
             _ => {}
         }

@@ -14,14 +14,14 @@ use super::waits::WaitReason;
 use super::*;
 use crate::config::OutcomeLookup;
 use crate::model::{
-    Backlog, BatchPhase, Deferral, LastError, LinkState, Phase, QueuePosition, RecordId, SizeRule, Stage,
-    WaitCause,
+    Backlog, BatchPhase, Deferral, LastError, LinkState, Network, Phase, QueuePosition, RecordId, SizeRule,
+    Stage, WaitCause,
 };
 use crate::policy::breaker::{BreakerState, Mode};
 use crate::policy::isolation;
 use crate::policy::outcome_reply::OutcomeReply;
 use crate::policy::service_time::Load;
-use crate::policy::verdict::{Ambiguity, Verdict};
+use crate::policy::verdict::{Ambiguity, UploadResult, Verdict};
 use crate::protocol::wire::{ErrorDetail, RecordResult, RecordStatus};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -36,6 +36,18 @@ pub(super) fn config() -> Config {
 
 pub(super) fn error() -> LastError {
     LastError { class: "test".into(), http_status: None, code: None, message: String::new(), at: 0 }
+}
+
+/// A result whose body went out at once.
+pub(super) fn upload_result(verdict: &Verdict, took: Duration) -> UploadResult {
+    UploadResult {
+        verdict: verdict.clone(),
+        error: error(),
+        took,
+        is_replayed: false,
+        hints: None,
+        network: Network { sent: Some(Duration::ZERO), ..Network::default() },
+    }
 }
 
 pub(super) fn batch(records: usize, phase: BatchPhase) -> OpenBatch {
@@ -193,9 +205,8 @@ impl Desk {
 
     fn answered(&mut self, open: &OpenBatch, verdict: &Verdict) -> Disposition {
         let error = LastError { http_status: verdict.is_denial().then_some(403), ..error() };
-        let sent =
-            Sent { verdict, error: &error, took: SECOND, sending: Some(Duration::ZERO), replayed: false };
-        self.look(|scheduler, view| scheduler.on_response(view, open.id, &sent))
+        let result = UploadResult { error, ..upload_result(verdict, SECOND) };
+        self.look(|scheduler, view| scheduler.on_response(view, open.id, &result))
     }
 }
 
@@ -330,9 +341,9 @@ fn an_answer_that_was_given_before_tells_nothing_of_how_long_the_server_takes() 
     }
     let before = desk.scheduler.learned.clone();
     assert_eq!(before.time_limit(60 * SECOND), 30 * SECOND);
-    let verdict = Verdict::Completed(Vec::new());
-    let sent = Sent { verdict: &verdict, error: &error(), took: 40 * SECOND, sending: None, replayed: true };
-    desk.look(|scheduler, view| scheduler.on_response(view, open.id, &sent));
+    let result = upload_result(&Verdict::Completed(Vec::new()), 40 * SECOND);
+    let result = UploadResult { is_replayed: true, network: Network::default(), ..result };
+    desk.look(|scheduler, view| scheduler.on_response(view, open.id, &result));
     let after = &desk.scheduler.learned;
     assert_eq!((&after.service, after.time_limit), (&before.service, before.time_limit));
 }

@@ -9,7 +9,6 @@ use crate::model::{
 use crate::policy::breaker::BreakerState;
 use crate::policy::isolation::Cut;
 use crate::policy::sizing::BatchLimit;
-use crate::policy::verdict::Verdict;
 
 /// The present state of everything that a decision depends on.
 #[derive(Clone, Copy, Debug)]
@@ -128,19 +127,4 @@ pub enum Outcome {
     Quarantine(LastError),
     /// It is tried again after a back-off.
     Retry(LastError),
-}
-
-/// What came of a send.
-#[derive(Clone, Copy, Debug)]
-pub struct Sent<'a> {
-    /// What the answer means.
-    pub verdict: &'a Verdict,
-    /// The entry for the manifest.
-    pub error: &'a LastError,
-    /// Until the answer, or until it was given up.
-    pub took: Duration,
-    /// Of it, until the body was out; none when it was cut.
-    pub sending: Option<Duration>,
-    /// The answer is that of an earlier request.
-    pub replayed: bool,
 }

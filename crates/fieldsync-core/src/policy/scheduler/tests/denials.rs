@@ -186,9 +186,13 @@ fn hints_hold_until_an_answer_without_them() {
     let mut desk = Desk::new(Vec::new());
     let limit = |desk: &mut Desk| desk.look(|scheduler, view| scheduler.batch_limit(view)).records;
     let before = limit(&mut desk);
-    desk.scheduler.apply_hints(ServerHints { max_records: Some(1), ..ServerHints::default() });
+    let respond = |hints, desk: &mut Desk| {
+        let result = UploadResult { hints: Some(hints), ..upload_result(&Verdict::Unreachable, SECOND) };
+        desk.look(|scheduler, view| scheduler.on_response(view, BatchId::new(), &result));
+    };
+    respond(ServerHints { max_records: Some(1), ..ServerHints::default() }, &mut desk);
     assert_eq!(limit(&mut desk), 1);
-    desk.scheduler.apply_hints(ServerHints::default());
+    respond(ServerHints::default(), &mut desk);
     assert_eq!(limit(&mut desk), before);
 }
 

@@ -9,15 +9,8 @@ fn experienced() -> Desk {
         let open =
             OpenBatch { id: BatchId(Uuid::from_u128(number)), attempt: 1, ..batch(20, BatchPhase::InFlight) };
         desk.scheduler.start_send(desk.now, &open, load(20));
-        let took = 10 * SECOND;
-        let sent = Sent {
-            verdict: &Verdict::Completed(Vec::new()),
-            error: &error(),
-            took,
-            sending: Some(Duration::ZERO),
-            replayed: false,
-        };
-        desk.look(|scheduler, view| scheduler.on_response(view, open.id, &sent));
+        let result = upload_result(&Verdict::Completed(Vec::new()), 10 * SECOND);
+        desk.look(|scheduler, view| scheduler.on_response(view, open.id, &result));
     }
     desk.look(|scheduler, view| {
         scheduler.on_outcome_reply(view, BatchId(Uuid::from_u128(0)), &OutcomeReply::UnknownBatch)

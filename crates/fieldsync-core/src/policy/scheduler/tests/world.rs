@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{SECOND, batch, config, error};
+use super::{SECOND, batch, config, error, upload_result};
 use crate::config::Config;
 use crate::model::{
     Backlog, BatchId, BatchPhase, LastError, LinkState, OpenBatch, QueuePosition, RecordId, Stage,
@@ -14,9 +14,9 @@ use crate::model::{
 use crate::policy::breaker::Breaker;
 use crate::policy::learned::Learned;
 use crate::policy::outcome_reply::OutcomeReply;
-use crate::policy::scheduler::{Action, ClaimOrder, Disposition, Outcome, Scheduler, Sent, View};
+use crate::policy::scheduler::{Action, ClaimOrder, Disposition, Outcome, Scheduler, View};
 use crate::policy::service_time::Load;
-use crate::policy::verdict::{Ambiguity, Verdict};
+use crate::policy::verdict::{Ambiguity, UploadResult, Verdict};
 use crate::protocol::wire::{ErrorDetail, RecordResult, RecordStatus};
 
 /// Payload bytes of each record.
@@ -295,9 +295,8 @@ impl World {
             _ => verdict.is_denial().then_some(403),
         };
         let error = LastError { http_status, ..error() };
-        let sent =
-            Sent { verdict: &verdict, error: &error, took, sending: Some(Duration::ZERO), replayed: false };
-        let disposition = self.look(|scheduler, view| scheduler.on_response(view, id, &sent));
+        let result = UploadResult { error, ..upload_result(&verdict, took) };
+        let disposition = self.look(|scheduler, view| scheduler.on_response(view, id, &result));
         self.settle(id, disposition);
     }
 
