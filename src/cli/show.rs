@@ -269,13 +269,13 @@ mod tests {
     #[test]
     fn blocker_and_blocked_records_are_shown() {
         let blocker = rejected_entry(1, RecordState::Quarantined);
-        let blocked = ManifestEntry { held_by: Some(blocker.id), ..rejected_entry(2, RecordState::Pending) };
-        let id = blocker.id;
-        let behind = WaitingFor { held_by: Some(id), ..waiting(WaitingReason::Key, "Behind another.") };
-        let text = told(&blocked, Some(&behind));
-        assert!(text.ends_with(&format!("Behind another.\n  fieldsync show {id}")), "{text}");
-        let text = describe(&blocked, 20_000).join("\n");
-        assert!(text.contains(&format!("Blocked by    {id}")), "{text}");
+        let later = ManifestEntry { held_by: Some(blocker.id), ..rejected_entry(2, RecordState::Pending) };
+        let behind =
+            WaitingFor { held_by: Some(blocker.id), ..waiting(WaitingReason::Key, "Behind another.") };
+        let text = told(&later, Some(&behind));
+        assert!(text.ends_with(&format!("Behind another.\n  fieldsync show {}", blocker.id)), "{text}");
+        let text = describe(&later, 20_000).join("\n");
+        assert!(text.contains(&format!("Blocked by    {}", blocker.id)), "{text}");
         let holds = ManifestEntry { holds: 3, ..rejected_entry(1, RecordState::Quarantined) };
         let text = describe(&holds, 20_000).join("\n");
         assert!(text.contains("Blocks        3 records of its key"), "{text}");

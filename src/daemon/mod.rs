@@ -24,7 +24,6 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::sync::watch;
 
-use crate::actors::TryNow;
 use crate::actors::batch_planner::{BatchPlanner, PlannerInputs, PlannerPeers, PlannerState};
 use crate::actors::circuit_breaker::CircuitBreaker;
 use crate::actors::connectivity::{AttachProber, Connectivity};

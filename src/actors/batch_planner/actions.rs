@@ -101,7 +101,7 @@ impl BatchPlanner {
             }
             Completion::Claimed(None) => {}
             Completion::Dispatched(id, None) => self.scheduler.forget_batch(id),
-            Completion::Uploaded(batch, Some(result)) => self.on_response(&batch, result, ctx),
+            Completion::Uploaded(batch, Some(result)) => self.on_response(&batch, &result, ctx),
             Completion::Uploaded(batch, None) => self.defer_send(batch.open.id, ctx),
             Completion::OutcomeReplied(id, reply) => self.on_outcome_reply(id, &reply, ctx),
             Completion::CanaryReplied(id, verdict) => {
@@ -178,12 +178,12 @@ impl BatchPlanner {
         self.settle(id, deferred, None, ctx);
     }
 
-    fn on_response(&mut self, batch: &Batch, result: UploadResult, ctx: &mut Context<Self>) {
+    fn on_response(&mut self, batch: &Batch, result: &UploadResult, ctx: &mut Context<Self>) {
         let id = batch.open.id;
         // The scheduler may forget the batch with its response.
         let expected = self.scheduler.expected_duration(id);
         let time_limit = self.scheduler.time_limit(&self.inputs.config.borrow());
-        let disposition = self.with_view(|scheduler, view| scheduler.on_response(view, id, &result));
+        let disposition = self.with_view(|scheduler, view| scheduler.on_response(view, id, result));
         if let Verdict::Completed(results) = &result.verdict {
             self.announced.last_success_at = Some(result.error.at);
             self.remember_canary(batch, results);
@@ -191,7 +191,7 @@ impl BatchPlanner {
             self.announced.last_error = Some(result.error.clone());
         }
         let report = SendReport {
-            report: batch_report(batch, &result, &disposition, expected, time_limit),
+            report: batch_report(batch, result, &disposition, expected, time_limit),
             types: types_of(batch),
             network: result.network,
         };
