@@ -6,8 +6,8 @@ use std::time::Duration;
 use actix::prelude::*;
 use futures_util::FutureExt;
 
+use super::completion::{Completion, SendReport};
 use super::report::{batch_report, load_of, log_outcome_reply, log_sending, types_of};
-use super::settlement::{SendReport, Settlement};
 use super::{BatchPlanner, DrainStage, PlannerActivity, Wake};
 use crate::actors::{QueryOutcome, Upload};
 use crate::api::BatchInFlight;
@@ -16,25 +16,7 @@ use crate::model::{Batch, BatchId, DiskState, Phase, WaitCause};
 use crate::policy::outcome_reply::OutcomeReply;
 use crate::policy::scheduler::Action;
 use crate::policy::verdict::{UploadResult, Verdict};
-use crate::store::{Claim, Dispatch, SettleSummary};
-
-/// What came of an action.
-pub(super) enum Completion {
-    /// New records were claimed, if there were any.
-    Claimed(Option<Batch>),
-    /// An open batch was marked as in flight, if it still has records.
-    Dispatched(BatchId, Option<Batch>),
-    /// A batch was sent; or nothing was, because the breaker had opened meanwhile.
-    Uploaded(Arc<Batch>, Option<UploadResult>),
-    /// The outcome of a batch was queried.
-    OutcomeReplied(BatchId, OutcomeReply),
-    /// A canary was sent; or nothing was.
-    CanaryReplied(BatchId, Option<Verdict>),
-    /// A batch was settled on disk.
-    Settled(Box<Settlement>, SettleSummary),
-    /// What was learned is saved for the last time.
-    FinalStateSaved,
-}
+use crate::store::{Claim, Dispatch};
 
 impl BatchPlanner {
     /// Starts the next action, unless one is under way.

@@ -8,7 +8,7 @@ use actix::prelude::*;
 use futures_util::FutureExt;
 
 use super::BatchPlanner;
-use super::actions::Completion;
+use super::completion::Completion;
 use crate::actors::Upload;
 use crate::model::{
     Batch, BatchId, BatchPhase, OpenBatch, QueuePosition, RecordId, Sequence, SizeRule, Stage,

@@ -6,6 +6,7 @@
 
 mod actions;
 mod canary;
+mod completion;
 mod report;
 mod settlement;
 mod state;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use actix::prelude::*;
 use futures_util::FutureExt;
 
-use super::actions::Completion;
+use super::completion::{Completion, SendReport, Settlement};
 use super::{BatchPlanner, LastSave};
 use crate::actors::send_event;
 use crate::api::BatchReport;
-use crate::model::{BatchId, Network};
+use crate::model::BatchId;
 use crate::policy::learned;
 use crate::policy::scheduler::{Action, Disposition};
 use crate::store::{Claim, SaveNote, Settle, SettleSummary};
@@ -17,22 +17,6 @@ use crate::telemetry::event::Event;
 
 /// What was learned is saved at most this often, and whenever the breaker changes its mode.
 const SAVE_INTERVAL: Duration = Duration::from_mins(1);
-
-/// A settlement that is being stored.
-pub(super) struct Settlement {
-    id: BatchId,
-    /// Of the send that it settles, if there was one.
-    report: Option<SendReport>,
-}
-
-/// What is reported of a send.
-pub(super) struct SendReport {
-    /// For people; the number of synced records follows with the settlement.
-    pub(super) report: BatchReport,
-    /// Its records by type.
-    pub(super) types: Vec<(String, u64)>,
-    pub(super) network: Network,
-}
 
 impl BatchPlanner {
     /// Settles a batch, and claims the next in the same commit where one is due.

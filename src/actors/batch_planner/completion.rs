@@ -1,0 +1,43 @@
+//! What can come of an action of the planner. One match in [`super::actions`] continues from it.
+
+use std::sync::Arc;
+
+use crate::api::BatchReport;
+use crate::model::{Batch, BatchId, Network};
+use crate::policy::outcome_reply::OutcomeReply;
+use crate::policy::verdict::{UploadResult, Verdict};
+use crate::store::SettleSummary;
+
+/// What came of an action.
+pub(super) enum Completion {
+    /// New records were claimed, if there were any.
+    Claimed(Option<Batch>),
+    /// An open batch was marked as in flight, if it still has records.
+    Dispatched(BatchId, Option<Batch>),
+    /// A batch was sent; or nothing was, because the breaker had opened meanwhile.
+    Uploaded(Arc<Batch>, Option<UploadResult>),
+    /// The outcome of a batch was queried.
+    OutcomeReplied(BatchId, OutcomeReply),
+    /// A canary was sent; or nothing was.
+    CanaryReplied(BatchId, Option<Verdict>),
+    /// A batch was settled on disk.
+    Settled(Box<Settlement>, SettleSummary),
+    /// What was learned is saved for the last time.
+    FinalStateSaved,
+}
+
+/// A settlement that is being stored.
+pub(super) struct Settlement {
+    pub(super) id: BatchId,
+    /// Of the send that it settles, if there was one.
+    pub(super) report: Option<SendReport>,
+}
+
+/// What is reported of a send.
+pub(super) struct SendReport {
+    /// For people; the number of synced records follows with the settlement.
+    pub(super) report: BatchReport,
+    /// Its records by type.
+    pub(super) types: Vec<(String, u64)>,
+    pub(super) network: Network,
+}
