@@ -11,6 +11,7 @@ mod deferral;
 mod delivery;
 mod disk;
 mod doctor;
+mod floors;
 mod gateway;
 mod index;
 mod ipc;
