@@ -171,21 +171,11 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::schema::RecordHeader;
+    use crate::store::tests::support::sample_header;
 
     #[test]
     fn the_bytes_of_counters_on_disk_stay_the_same() {
-        let header = RecordHeader {
-            id: 1,
-            position: 2,
-            record_type: "T".into(),
-            key: Some("k".into()),
-            submitter: 3,
-            created_at: 4,
-            bytes: 5,
-            digest: [7; 16],
-        };
-        let row = ManifestRow::new_pending(header);
+        let row = ManifestRow::new_pending(sample_header());
         let mut counters = Counters { next_seq: 300, commits: 20, steady: 30, ..Counters::default() };
         counters.count_change(&row, None, Some(StoredState::Failed));
         counters.count_change(&row, None, Some(StoredState::Synced));

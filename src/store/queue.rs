@@ -34,7 +34,7 @@ pub struct Queue {
     /// Estimated bytes of receipts that were evicted since the file was last compacted.
     evicted_bytes: u64,
     options: StoreOptions,
-    unknown: Option<UnresolvedCommit>,
+    unresolved: Option<UnresolvedCommit>,
 }
 
 /// A commit whose outcome is unknown until the store is opened again.
@@ -62,7 +62,7 @@ impl Queue {
             medium.marker_path(),
         );
         let space = DiskSpace::default();
-        Ok(Self { medium, shared, state, device, space, evicted_bytes: 0, options, unknown: None })
+        Ok(Self { medium, shared, state, device, space, evicted_bytes: 0, options, unresolved: None })
     }
 
     /// Applies a group of operations and commits it. Returns whether there was anything to commit.
@@ -101,7 +101,7 @@ impl Queue {
             Ok(changed) => return Ok(changed),
             Err(error) => error,
         };
-        self.unknown = Some(UnresolvedCommit { attempted, before, after: self.state.settled_totals() });
+        self.unresolved = Some(UnresolvedCommit { attempted, before, after: self.state.settled_totals() });
         self.recover_from(&error)?;
         if self.state.counters.commits == attempted {
             tracing::info!(%error, "a commit took place although the disk gave an error");
@@ -127,9 +127,9 @@ impl Queue {
         self.require_in_place()?;
         let opened = recovery::open_store(self.medium.as_mut(), &self.options)?;
         let mut totals = self.state.settled_totals();
-        if let Some(unknown) = self.unknown.take() {
-            let took_place = opened.state.counters.commits == unknown.attempted;
-            totals = if took_place { unknown.after } else { unknown.before };
+        if let Some(commit) = self.unresolved.take() {
+            let took_place = opened.state.counters.commits == commit.attempted;
+            totals = if took_place { commit.after } else { commit.before };
         }
         self.state = opened.state;
         self.state.set_settled_totals(totals);

@@ -275,6 +275,7 @@ pub(super) struct MemberRow {
 mod tests {
     use super::*;
     use crate::store::codec;
+    use crate::store::tests::support::sample_header;
 
     /// The byte after the version.
     fn encoded_variant(stored: &impl Serialize) -> u8 {
@@ -322,16 +323,7 @@ mod tests {
     fn the_bytes_of_rows_on_disk_stay_the_same() {
         let error =
             StoredError { class: "c".into(), http_status: Some(504), code: None, message: "m".into(), at: 9 };
-        let header = RecordHeader {
-            id: 1,
-            position: 2,
-            record_type: "T".into(),
-            key: Some("k".into()),
-            submitter: 3,
-            created_at: 4,
-            bytes: 5,
-            digest: [7; 16],
-        };
+        let header = sample_header();
         let row = ManifestRow {
             state: StoredState::Failed,
             attempts: 6,

@@ -24,5 +24,5 @@ mod review;
 mod script;
 mod steps;
 mod submitters;
-mod support;
+pub(super) mod support;
 mod unreadable;

@@ -15,6 +15,7 @@ use crate::model::{Batch, BatchId, LastError, ManifestEntry, NewRecord, RecordId
 use crate::policy::scheduler::{ClaimOrder, Disposition, Outcome};
 use crate::policy::sizing::BatchLimit;
 use crate::store::options::StoreOptions;
+use crate::store::schema::RecordHeader;
 use crate::store::{
     Append, AppendSummary, Claim, Dispatch, KeySpace, Op, OpenError, Queue, QueueLimits, Settle,
     SettleSummary, SingleOp, StoreError, StoreView,
@@ -238,4 +239,18 @@ pub(super) fn ids(batch: &Batch) -> Vec<u128> {
 
 pub(super) fn test_error(message: &str) -> LastError {
     LastError { class: "test".into(), http_status: Some(504), code: None, message: message.into(), at: 1 }
+}
+
+/// A header with another value in each field.
+pub(in crate::store) fn sample_header() -> RecordHeader {
+    RecordHeader {
+        id: 1,
+        position: 2,
+        record_type: "T".into(),
+        key: Some("k".into()),
+        submitter: 3,
+        created_at: 4,
+        bytes: 5,
+        digest: [7; 16],
+    }
 }
