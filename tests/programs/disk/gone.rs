@@ -25,7 +25,7 @@ fn nothing_is_acknowledged_into_a_deleted_file_and_the_daemon_says_what_to_do() 
     assert!(!daemon.home.path("state/queue.redb").exists(), "no other file takes its place");
     let (status, home) = daemon.terminate();
     assert_eq!(status.code(), Some(74), "{}", home.log());
-    assert!(home.log().contains("put it back, or start the daemon again"), "{}", home.log());
+    assert!(home.log().contains("put it back, or restart the daemon"), "{}", home.log());
     home.start().enqueue_many(1);
 }
 
