@@ -8,7 +8,7 @@ use super::error::ApiError;
 use super::http::{HttpResponse, json_response};
 use super::state::ApiState;
 use crate::actors::TryNow;
-use crate::actors::queue_store::Write;
+use crate::actors::queue_store::write;
 use crate::api::submission;
 use crate::api::{AcknowledgeAlert, Acknowledged, AlertName, PauseState, Status};
 use crate::store::{AcknowledgeDamage, SetPaused};
@@ -48,7 +48,7 @@ pub(super) async fn resume_sync(state: &ApiState, peer: &Peer) -> Result<HttpRes
 
 async fn set_paused(state: &ApiState, peer: &Peer, paused: bool) -> Result<HttpResponse, ApiError> {
     state.require_admin(peer, "pausing and resuming is for admins")?;
-    state.store.send(Write(SetPaused(paused))).await??;
+    write(&state.store, SetPaused(paused)).await?;
     tracing::info!("{} on request", if paused { "paused" } else { "resumed" });
     Ok(json_response(StatusCode::OK, &PauseState { paused }))
 }
@@ -78,7 +78,7 @@ pub(super) async fn acknowledge_alert(
     if request.alert != AlertName::StoreDamaged.to_string() {
         return Err(invalid(format!("`{}` cannot be acknowledged", request.alert)));
     }
-    let acknowledged = state.store.send(Write(AcknowledgeDamage)).await??;
+    let acknowledged = write(&state.store, AcknowledgeDamage).await?;
     for damage in &acknowledged {
         tracing::info!("the damaged file {} was acknowledged on request", damage.kept_as);
     }

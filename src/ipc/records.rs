@@ -10,7 +10,7 @@ use super::body::RequestBody;
 use super::error::ApiError;
 use super::http::{HttpResponse, json_response, read_query, stream_response};
 use super::state::ApiState;
-use crate::actors::queue_store::Write;
+use crate::actors::queue_store::write;
 use crate::actors::telemetry::Lineage;
 use crate::api::submission::{self, InvalidRecord, Submission, SubmissionError};
 use crate::api::{Accepted, RecordDetail, RecordPage};
@@ -42,7 +42,7 @@ pub(super) async fn enqueue_records(
     let is_ndjson = body.is_ndjson;
     let body = body.read_all(state).await?;
     let records = parse_records(&body.bytes, is_ndjson).await?;
-    let appended = state.store.send(Write(Append::new(records, peer.uid))).await???;
+    let appended = write(&state.store, Append::new(records, peer.uid)).await??;
     let accepted =
         Accepted { accepted: appended.accepted, duplicates: appended.duplicates, ids: appended.ids };
     Ok(json_response(StatusCode::CREATED, &accepted))

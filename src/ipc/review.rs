@@ -9,7 +9,7 @@ use super::http::{HttpResponse, json_response};
 use super::records::{parse_record_id, require_may_edit};
 use super::state::ApiState;
 use crate::actors::BatchesClosed;
-use crate::actors::queue_store::Write;
+use crate::actors::queue_store::write;
 use crate::api::submission;
 use crate::api::{Changed, RecordChange, RecordDecision, RefusedRecord, Selection};
 use crate::model::{ManifestEntry, RecordId, RecordState};
@@ -44,7 +44,7 @@ pub(super) async fn quarantine_records(
     let mut rest = ids.as_slice();
     while !rest.is_empty() {
         let step = AddToReview { ids: rest.iter().take(REVIEW_STEP_RECORDS).copied().collect() };
-        let done = state.store.send(Write(step)).await??;
+        let done = write(&state.store, step).await?;
         rest = rest.get(done.examined..).unwrap_or_default();
         changed += done.added.len();
         refused.extend(done.refused);
@@ -194,7 +194,7 @@ async fn review_step(state: &ApiState, review: Review) -> Result<ReviewSummary, 
     let _permit = state.review_throttle.acquire().await?;
     let (is_all, is_of_user) =
         (matches!(review.selected, ReviewSelection::After(_)), review.submitter.is_some());
-    let reviewed = state.store.send(Write(review)).await??;
+    let reviewed = write(&state.store, review).await?;
     let changed = reviewed.changed.len();
     if is_all && changed > 0 {
         let of = if is_of_user { "a user's" } else { "all" };
@@ -245,7 +245,7 @@ pub(super) async fn replace_payload(
     let body = body.read_all(state).await?;
     let payload = submission::parse_object(&body.bytes)
         .map_err(|reason| ApiError::bad_request("invalid_record", reason))?;
-    state.store.send(Write(ReplacePayload { id, payload })).await???;
+    write(&state.store, ReplacePayload { id, payload }).await??;
     tracing::info!(record_id = %id, "the payload of record {id} was replaced and the record queued again");
     state.event_feed.announce("record", &RecordChange::decided_as(id, RecordDecision::QueuedAgain));
     let entry =
