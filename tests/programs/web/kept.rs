@@ -135,8 +135,14 @@ fn localhost_is_heard_only_where_the_loopback_addresses_of_both_families_are_the
         return;
     }
     for (held, listen) in [("[::1]:0", "127.0.0.1"), ("127.0.0.1:0", "[::1]")] {
-        let other = TcpListener::bind(held).unwrap();
-        let (held, port) = (other.local_addr().unwrap(), other.local_addr().unwrap().port());
+        // A connection of this machine may have the same port at the other address by chance.
+        let other = wait_for("a port that is free at both addresses", || {
+            let other = TcpListener::bind(held).unwrap();
+            let port = other.local_addr().unwrap().port();
+            TcpListener::bind(format!("{listen}:{port}")).ok().map(|_| other)
+        });
+        let held = other.local_addr().unwrap();
+        let port = held.port();
         let own = format!("{listen}:{port}");
         let home = Home::new(&Settings::default().with("web.listen", &own));
         let daemon = home.start();
