@@ -70,9 +70,9 @@ fn a_daemon_that_is_stuck_is_not_fed_names_who_is_and_loses_nothing_when_it_is_s
         record.len()
     );
     unanswered.write_all(format!("{head}{record}").as_bytes()).unwrap();
-    daemon.wait_for_log("the queue store actor does not answer");
+    daemon.wait_for_log("the queue store actor does not respond");
     wait_until_it_runs_out(&mut systemd);
-    assert_eq!(daemon.log().matches("the queue store actor does not answer").count(), 1, "{}", daemon.log());
+    assert_eq!(daemon.log().matches("the queue store actor does not respond").count(), 1, "{}", daemon.log());
     assert_eq!(daemon.status()["records"]["pending"], 20, "the others go on");
 
     daemon.signal("ABRT");
@@ -97,7 +97,7 @@ fn a_disk_that_moves_again_in_time_is_no_reason_to_start_anew() {
     // The answer comes when the disk moves again.
     let enqueued = std::thread::scope(|scope| {
         let enqueued = scope.spawn(|| daemon.enqueue_many(1));
-        daemon.wait_for_log("the queue store actor does not answer");
+        daemon.wait_for_log("the queue store actor does not respond");
         drop(frozen);
         enqueued.join().unwrap()
     });
