@@ -26,7 +26,7 @@ pub(crate) enum Role {
 }
 
 /// Each appends as many records as it settles, so that the backlog stays the same.
-const TURNS: usize = 200;
+const SETTLED_BATCHES: usize = 200;
 
 pub(crate) fn run_role(role: Role, dir: &Path) {
     let mut store = Store::open(dir);
@@ -58,7 +58,7 @@ fn do_work(mut store: Store) -> Work {
     let (mut backlogs, mut claims, mut settles) = (Vec::new(), Vec::new(), Vec::new());
     store.append(Record::new_batch(2 * BATCH_RECORDS));
     store.settle_and_claim();
-    for _ in 0..TURNS {
+    for _ in 0..SETTLED_BATCHES {
         store.append(Record::new_batch(BATCH_RECORDS));
         backlogs.push(table::time_of(|| _ = black_box(store.read_backlog())));
         settles.push(table::time_of(|| store.settle_batch(true)));

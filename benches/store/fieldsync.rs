@@ -6,7 +6,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use fieldsync::actors::Drain;
 use fieldsync::actors::queue_store::{QueueStore, Write};
-use fieldsync::clock::{Now, Steady};
+use fieldsync::clock::{Now, SteadyClock};
 use fieldsync::config::{self, Config, Size};
 use fieldsync::model::{
     Backlog, Batch, BatchId, DEFAULT_PRIORITY, LastError, NewRecord, QueuePosition, Sequence, SizeRule,
@@ -20,7 +20,7 @@ use crate::lifecycle::{BATCH_RECORDS, KEEP_RECEIPTS_MS, RecordLifecycle};
 use crate::record::{RECORD_TYPE, Record};
 
 /// The store's file in its directory.
-pub(crate) const FILE: &str = "queue.redb";
+pub(crate) const FILE_NAME: &str = "queue.redb";
 
 fn open_queue(dir: &Path) -> Queue {
     Queue::open(dir, KeySpace::default(), Arc::new(|_| ())).expect("the store opens")
@@ -120,7 +120,7 @@ impl Store {
         let page =
             self.queue.reader().with_view(now, |view| view.list_page(&filter)).expect("the store reads");
         assert_eq!(page.entries.len(), limit, "pages are full");
-        page.entries.iter().filter(|entry| entry.held_by.is_some()).count()
+        page.entries.iter().filter(|entry| entry.blocked_by.is_some()).count()
     }
 
     /// Settles the current batch, and claims the next one in the same commit if `then` is set.
@@ -188,7 +188,7 @@ impl LiveStore {
         let (fatal, _) = watch::channel(None);
         let thread = Arbiter::new();
         let store = QueueStore::start_in_arbiter(&thread.handle(), move |_| {
-            QueueStore::new(queue, config, Steady::resume(0), backlog, fatal)
+            QueueStore::new(queue, config, SteadyClock::continue_from(0), backlog, fatal)
         });
         Self { store, thread }
     }

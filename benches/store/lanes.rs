@@ -11,23 +11,23 @@ use crate::fieldsync::Store;
 use crate::record::Record;
 use crate::table;
 
-const SIZES: [usize; 3] = [100, 1_000, 10_000];
-const ROUNDS: usize = 7;
+const LANE_RECORDS: [usize; 3] = [100, 1_000, 10_000];
+const ROUNDS_PER_CASE: usize = 7;
 /// Records that wait while a page is read, and entries of the page.
-const WAITING: usize = 200_000;
-const PAGE: usize = 500;
+const WAITING_RECORDS: usize = 200_000;
+const PAGE_RECORDS: usize = 500;
 /// Quarantined records, records behind them, and appends that follow.
-const UNDER_REVIEW: usize = 300;
-const BEHIND: usize = 3_000;
-const APPENDS: usize = 300;
-const LOADED_AT_ONCE: usize = 500;
+const QUARANTINED_RECORDS: usize = 300;
+const BLOCKED_RECORDS: usize = 3_000;
+const APPENDED_RECORDS: usize = 300;
+const LOAD_COMMIT_RECORDS: usize = 500;
 const KEY: Option<&str> = Some("account 4711");
 
 pub(crate) fn measure_lanes(dir: &Path) {
     table::print_title("Claim by size");
-    println!("With its commit, of records that nothing holds; medians of {ROUNDS}.\n");
+    println!("With its commit, of records that nothing holds; medians of {ROUNDS_PER_CASE}.\n");
     table::print_head(&["records", "without a key", "of one key", "ratio", "settle, of one key"]);
-    for size in SIZES {
+    for size in LANE_RECORDS {
         let ((free, _), (keyed, settled)) = (measure_claims(dir, size, None), measure_claims(dir, size, KEY));
         let times = [
             table::format_time(free),
@@ -40,9 +40,9 @@ pub(crate) fn measure_lanes(dir: &Path) {
     disk::sync_disk(dir);
     table::print_title("A key that is held");
     println!(
-        "A page of {PAGE} entries with {} records of one key that wait; an append of one record to a key with {} behind.\n",
-        table::format_count(WAITING),
-        table::format_count(BEHIND)
+        "A page of {PAGE_RECORDS} entries with {} records of one key that wait; an append of one record to a key with {} behind.\n",
+        table::format_count(WAITING_RECORDS),
+        table::format_count(BLOCKED_RECORDS)
     );
     table::print_head(&["", "none under review", "some under review", "ratio"]);
     let (free, held) = (measure_pages(dir, false), measure_pages(dir, true));
@@ -53,7 +53,7 @@ pub(crate) fn measure_lanes(dir: &Path) {
         format_ratio(held, free),
     ]);
     let (free, held) = measure_appends(dir);
-    let what = format!("append, {UNDER_REVIEW} under review");
+    let what = format!("append, {QUARANTINED_RECORDS} under review");
     table::print_row(&[what, table::format_time(free), table::format_time(held), format_ratio(held, free)]);
 }
 
@@ -62,8 +62,8 @@ fn format_ratio(of: Duration, to: Duration) -> String {
 }
 
 fn load_records(store: &mut Store, records: usize, key: Option<&str>) {
-    for loaded in (0..records).step_by(LOADED_AT_ONCE) {
-        store.append_with_key(Record::new_batch(LOADED_AT_ONCE.min(records - loaded)), key);
+    for loaded in (0..records).step_by(LOAD_COMMIT_RECORDS) {
+        store.append_with_key(Record::new_batch(LOAD_COMMIT_RECORDS.min(records - loaded)), key);
     }
 }
 
@@ -72,7 +72,7 @@ fn measure_claims(dir: &Path, size: usize, key: Option<&str>) -> (Duration, Dura
     let home = TempDir::new_in(dir).expect("the directory takes another");
     let mut store = Store::open(home.path());
     let (mut claims, mut settlements) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+    for _ in 0..ROUNDS_PER_CASE {
         load_records(&mut store, size, key);
         claims.push(table::time_of(|| store.claim_batch_of(size)));
         settlements.push(table::time_of(|| store.sync_batch()));
@@ -85,11 +85,16 @@ fn measure_pages(dir: &Path, held: bool) -> Duration {
     let home = TempDir::new_in(dir).expect("the directory takes another");
     let mut store = Store::open(home.path());
     quarantine_first(&mut store, usize::from(held));
-    load_records(&mut store, WAITING, KEY);
-    let expected = if held { PAGE } else { 0 };
-    let page =
-        || assert_eq!(black_box(store.read_page(WAITING as u64 / 2, PAGE)), expected, "as they are held");
-    let times: Vec<Duration> = (0..ROUNDS).map(|_| table::time_of(page)).collect();
+    load_records(&mut store, WAITING_RECORDS, KEY);
+    let expected = if held { PAGE_RECORDS } else { 0 };
+    let page = || {
+        assert_eq!(
+            black_box(store.read_page(WAITING_RECORDS as u64 / 2, PAGE_RECORDS)),
+            expected,
+            "as they are held"
+        )
+    };
+    let times: Vec<Duration> = (0..ROUNDS_PER_CASE).map(|_| table::time_of(page)).collect();
     store.close_store();
     table::median_time(&times)
 }
@@ -106,11 +111,11 @@ fn quarantine_first(store: &mut Store, records: usize) {
 fn measure_appends(dir: &Path) -> (Duration, Duration) {
     let homes = [(); 2].map(|()| TempDir::new_in(dir).expect("the directory takes another"));
     let [mut free, mut held] = homes.each_ref().map(|home| Store::open(home.path()));
-    quarantine_first(&mut held, UNDER_REVIEW);
-    load_records(&mut free, BEHIND, KEY);
-    load_records(&mut held, BEHIND, KEY);
+    quarantine_first(&mut held, QUARANTINED_RECORDS);
+    load_records(&mut free, BLOCKED_RECORDS, KEY);
+    load_records(&mut held, BLOCKED_RECORDS, KEY);
     let (mut without, mut with) = (Vec::new(), Vec::new());
-    for _ in 0..APPENDS {
+    for _ in 0..APPENDED_RECORDS {
         for (store, times) in [(&mut free, &mut without), (&mut held, &mut with)] {
             let record = Record::new_batch(1);
             times.push(table::time_of(|| store.append_with_key(record, KEY)));

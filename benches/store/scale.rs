@@ -11,16 +11,16 @@ use tempfile::TempDir;
 
 use crate::child::{Role, Work};
 use crate::disk;
-use crate::fieldsync::{FILE, Store};
+use crate::fieldsync::{FILE_NAME, Store};
 use crate::lifecycle::RecordLifecycle;
 use crate::record::Record;
 use crate::table;
 
-const LOADED_AT_ONCE: usize = 500;
+const LOAD_COMMIT_RECORDS: usize = 500;
 /// Openings after a clean close, and after a kill while idle.
-const OPENINGS: usize = 5;
+const OPENINGS_PER_CASE: usize = 5;
 /// Batches to settle before the process is killed at work.
-const TURNS_BEFORE_DEATH: usize = 20;
+const BATCHES_BEFORE_KILL: usize = 20;
 
 pub(crate) fn measure_scale(dir: &Path, sizes: &[usize]) {
     let mut openings = Vec::new();
@@ -70,8 +70,8 @@ fn format_mib(kib: i64) -> String {
 
 fn load_store(dir: &Path, size: usize) {
     let mut store = Store::open(dir);
-    for _ in 0..size.div_ceil(LOADED_AT_ONCE) {
-        store.append(Record::new_batch(LOADED_AT_ONCE));
+    for _ in 0..size.div_ceil(LOAD_COMMIT_RECORDS) {
+        store.append(Record::new_batch(LOAD_COMMIT_RECORDS));
     }
     store.save_allocator_state();
     store.close_store();
@@ -83,10 +83,10 @@ fn run_worker(dir: &Path) -> Work {
 }
 
 fn measure_openings(dir: &Path, size: usize) -> Vec<String> {
-    let many = |before: &dyn Fn()| time_openings(dir, OPENINGS, before);
+    let many = |before: &dyn Fn()| time_openings(dir, OPENINGS_PER_CASE, before);
     let clean = many(&|| {});
     let idle = many(&|| kill_process(Role::Idle, dir, 1));
-    let busy = time_openings(dir, 1, &|| kill_process(Role::Busy, dir, TURNS_BEFORE_DEATH));
+    let busy = time_openings(dir, 1, &|| kill_process(Role::Busy, dir, BATCHES_BEFORE_KILL));
     vec![table::format_count(size), clean, idle, busy]
 }
 
@@ -97,7 +97,7 @@ fn time_openings(dir: &Path, times: usize, before: &dyn Fn()) -> String {
             .map(|_| {
                 before();
                 if cold {
-                    disk::drop_page_cache(&dir.join(FILE));
+                    disk::drop_page_cache(&dir.join(FILE_NAME));
                 }
                 let clock = Clock::start();
                 let store = Store::open(dir);

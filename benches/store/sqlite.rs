@@ -30,12 +30,12 @@ const SCHEMA: &str = "
     INSERT INTO counters VALUES (1, 0, 0, 0);
 ";
 /// Receipts that one settlement examines, as in our store.
-const PRUNE_STEP: i64 = 100;
-const LIMIT: i64 = BATCH_RECORDS.cast_signed() as i64;
-const MAX_RECORDS: i64 = 1 << 40;
-const MAX_BYTES: i64 = 1 << 50;
-const PENDING: i64 = 0;
-const SYNCED: i64 = 2;
+const PRUNE_RECEIPTS: i64 = 100;
+const BATCH_RECORDS_SQL: i64 = BATCH_RECORDS.cast_signed() as i64;
+const QUEUE_RECORDS_MAX: i64 = 1 << 40;
+const QUEUE_BYTES_MAX: i64 = 1 << 50;
+const PENDING_STATE: i64 = 0;
+const SYNCED_STATE: i64 = 2;
 
 pub(crate) struct Sqlite {
     connection: Connection,
@@ -82,8 +82,8 @@ impl Sqlite {
 
     fn insert_record(&mut self, record: &Record) {
         let size = i64::try_from(record.payload.len()).expect("a payload is small");
-        let fits =
-            self.counters.pending < MAX_RECORDS && self.counters.bytes.saturating_add(size) <= MAX_BYTES;
+        let fits = self.counters.pending < QUEUE_RECORDS_MAX
+            && self.counters.bytes.saturating_add(size) <= QUEUE_BYTES_MAX;
         assert!(fits, "there is room");
         let place = self.counters.next_seq;
         let new = self.run_sql(
@@ -92,7 +92,7 @@ impl Sqlite {
             params![
                 record.id.0.as_bytes(),
                 place,
-                PENDING,
+                PENDING_STATE,
                 RECORD_TYPE,
                 size,
                 record.payload_digest(),
@@ -118,7 +118,7 @@ impl Sqlite {
                      WHERE id = ? RETURNING payload_bytes",
                 )
                 .and_then(|mut update| {
-                    update.query_row(params![SYNCED, self.now, [0_u8; 16], id], |row| row.get(0))
+                    update.query_row(params![SYNCED_STATE, self.now, [0_u8; 16], id], |row| row.get(0))
                 })
                 .expect("the record is known");
             self.run_sql("DELETE FROM payload WHERE place = ?", [place]);
@@ -134,7 +134,7 @@ impl Sqlite {
         let before = self.now - KEEP_RECEIPTS_MS.cast_signed();
         let old = self.select_rows(
             "SELECT place, id FROM (SELECT * FROM receipts ORDER BY place LIMIT ?) WHERE settled_at < ?",
-            params![PRUNE_STEP, before],
+            params![PRUNE_RECEIPTS, before],
         );
         for (place, id) in old {
             self.run_sql("DELETE FROM receipts WHERE place = ?", [place]);
@@ -145,8 +145,10 @@ impl Sqlite {
 
     fn claim_batch(&mut self) {
         // The id of a sealed record follows its magic number and its length.
-        self.claimed = self
-            .select_rows("SELECT place, substr(sealed, 13, 16) FROM payload ORDER BY place LIMIT ?", [LIMIT]);
+        self.claimed = self.select_rows(
+            "SELECT place, substr(sealed, 13, 16) FROM payload ORDER BY place LIMIT ?",
+            [BATCH_RECORDS_SQL],
+        );
         assert_eq!(self.claimed.len(), BATCH_RECORDS, "batches are full");
         let place = |claimed: Option<&(i64, Vec<u8>)>| claimed.map(|(place, _)| *place);
         let ends = (place(self.claimed.first()), place(self.claimed.last()));

@@ -12,10 +12,10 @@ use crate::table;
 /// Records appended in one commit, and how many commits are counted.
 const COMMIT_SIZES: [(usize, usize); 3] = [(1, 1500), (16, 500), (64, 300)];
 /// Batches settled in a measurement.
-const TURNS: usize = 200;
+const SETTLED_BATCHES: usize = 200;
 /// Batches settled before the measurement: from then on, a receipt is removed for each new one.
-const WARM_UP: usize = 300;
-const LOADED_AT_ONCE: usize = 500;
+const WARM_UP_BATCHES: usize = 300;
+const LOAD_COMMIT_RECORDS: usize = 500;
 
 pub(crate) fn measure_wear(dir: &Path, preload: usize) {
     table::print_title("Device writes of a record");
@@ -53,18 +53,18 @@ fn measure_store<L: RecordLifecycle>(
     let dir = device.mount_dir().join(name);
     std::fs::create_dir(&dir).expect("the device has room");
     let mut store = open(&dir);
-    for _ in 0..(preload + WARM_UP * BATCH_RECORDS).div_ceil(LOADED_AT_ONCE) {
-        store.append(Record::new_batch(LOADED_AT_ONCE));
+    for _ in 0..(preload + WARM_UP_BATCHES * BATCH_RECORDS).div_ceil(LOAD_COMMIT_RECORDS) {
+        store.append(Record::new_batch(LOAD_COMMIT_RECORDS));
     }
-    (0..WARM_UP).for_each(|_| store.settle_and_claim());
+    (0..WARM_UP_BATCHES).for_each(|_| store.settle_and_claim());
     for (group, commits) in COMMIT_SIZES {
         let append =
             count_writes(device, || (0..commits).for_each(|_| store.append(Record::new_batch(group))));
         let append = append.bytes as f64 / (group * commits) as f64;
         let before = store.commit_count();
-        let turns = count_writes(device, || (0..TURNS).for_each(|_| store.settle_and_claim()));
-        let turn = turns.bytes as f64 / (TURNS * BATCH_RECORDS) as f64;
-        let each = |total: u64| format!("{:.2}", total as f64 / TURNS as f64);
+        let turns = count_writes(device, || (0..SETTLED_BATCHES).for_each(|_| store.settle_and_claim()));
+        let turn = turns.bytes as f64 / (SETTLED_BATCHES * BATCH_RECORDS) as f64;
+        let each = |total: u64| format!("{:.2}", total as f64 / SETTLED_BATCHES as f64);
         table::print_row(&[
             name.into(),
             group.to_string(),
