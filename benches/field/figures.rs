@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::world::{Fate, World};
 
-/// By name; one that means nothing in a run (the recovery, without an outage) is absent.
+/// By name. Figures that do not apply to a run (for example the recovery, without an outage) are absent.
 pub(crate) type Figures = BTreeMap<&'static str, f64>;
 
 pub(crate) struct Run {
@@ -20,7 +20,7 @@ pub(crate) fn figures(world: &World) -> Figures {
     let count = |wanted: &dyn Fn(usize, Fate, bool) -> bool| {
         all().filter(|(index, (fate, record))| wanted(*index, **fate, record.fault.is_some())).count() as f64
     };
-    let end = world.measured();
+    let end = world.measured_time();
     let finished = world.is_done();
     let stored = count(&|_, fate, fault| matches!(fate, Fate::Synced(at) if at <= end) && !fault);
     let faults = count(&|_, _, fault| fault);
@@ -43,8 +43,8 @@ pub(crate) fn figures(world: &World) -> Figures {
         all().all(|(_, (fate, record))| matches!(fate, Fate::Synced(_)) || record.fault.is_some())
     });
     let others = stored / all_good_stored.unwrap_or(end).as_secs_f64().max(1.0);
-    // Whoever says that it is done and is not has lost them; whoever is cut short has not.
-    let asleep = !finished && !world.over();
+    // A client that stops with open records has lost them; one that was stopped at the horizon has not.
+    let asleep = !finished && !world.is_past_horizon();
     let lost = count(&|index, fate, fault| match fate {
         Fate::Synced(_) => !world.server.stores(index),
         Fate::Open => asleep && !fault,

@@ -11,14 +11,14 @@ use fieldsync::policy::verdict::{Ambiguity, Verdict};
 
 use crate::world::World;
 
-const MICRO: usize = 10;
-const QUARANTINE_AFTER: u32 = 3;
-const MICRO_AFTER: u32 = 3;
-const OFFLINE: Duration = Duration::from_secs(15);
-const SAFE_SHARE: f64 = 0.75;
+const MICRO_BATCH_RECORDS: usize = 10;
+const QUARANTINE_FAILURES: u32 = 3;
+const MICRO_BATCH_FAILURES: u32 = 3;
+const OFFLINE_WAIT: Duration = Duration::from_secs(15);
+const TIME_LIMIT_SHARE: f64 = 0.75;
 /// Batches that the average is of.
-const MEASURED: usize = 20;
-const LONGEST: Duration = Duration::from_mins(15);
+const AVERAGE_BATCHES: usize = 20;
+const BACKOFF_MAX: Duration = Duration::from_mins(15);
 
 struct Part {
     members: Vec<usize>,
@@ -38,7 +38,7 @@ struct Client {
 pub(crate) fn run(world: &mut World) {
     let failed_sends = vec![0; world.records.len()];
     let mut client = Client { parts: VecDeque::new(), failed_sends, failures: 0, measured: VecDeque::new() };
-    while !world.is_done() && !world.over() {
+    while !world.is_done() && !world.is_past_horizon() {
         if let Some(part) = client.next(world) {
             client.send(world, part);
         } else if let Some(arrival) = world.next_arrival() {
@@ -51,22 +51,22 @@ pub(crate) fn run(world: &mut World) {
 
 impl Client {
     fn next(&mut self, world: &mut World) -> Option<Part> {
-        let micro = self.failures >= MICRO_AFTER;
+        let micro = self.failures >= MICRO_BATCH_FAILURES;
         if let Some(part) = self.parts.pop_front() {
-            if micro && part.members.len() > MICRO {
-                self.cut(&part.members, MICRO);
+            if micro && part.members.len() > MICRO_BATCH_RECORDS {
+                self.cut(&part.members, MICRO_BATCH_RECORDS);
                 return self.parts.pop_front();
             }
             return Some(part);
         }
-        let (records, bytes) = world.open();
+        let (records, bytes) = world.open_totals();
         let size = match (records, bytes) {
-            _ if micro => MICRO,
+            _ if micro => MICRO_BATCH_RECORDS,
             (101.., _) => 25,
             (_, 1_048_577..) => 30,
             _ => 50,
         };
-        let members = world.take(size.min(self.fitting(world)));
+        let members = world.take_waiting(size.min(self.fitting(world)));
         (!members.is_empty()).then_some(Part { members, halved: micro })
     }
 
@@ -77,7 +77,7 @@ impl Client {
         if records == 0.0 {
             return usize::MAX;
         }
-        let budget = SAFE_SHARE * world.configured_limit().as_secs_f64();
+        let budget = TIME_LIMIT_SHARE * world.configured_limit().as_secs_f64();
         ((budget * records / seconds) as usize).max(1)
     }
 
@@ -87,15 +87,15 @@ impl Client {
         match exchange.verdict {
             Verdict::Completed(results) => {
                 self.failures = 0;
-                self.measured.push_back((part.members.len() as f64, exchange.took.as_secs_f64()));
-                if self.measured.len() > MEASURED {
+                self.measured.push_back((part.members.len() as f64, exchange.elapsed.as_secs_f64()));
+                if self.measured.len() > AVERAGE_BATCHES {
                     self.measured.pop_front();
                 }
                 world.settle_by(&results);
             }
             Verdict::Unreachable | Verdict::Ambiguous(Ambiguity::ConnectionLost) => {
                 self.parts.push_front(part);
-                world.wait(OFFLINE);
+                world.wait(OFFLINE_WAIT);
             }
             Verdict::Throttled { retry_after: Some(wait), .. } => {
                 self.parts.push_front(part);
@@ -104,7 +104,7 @@ impl Client {
             _ => {
                 self.failed(world, part);
                 let doublings = (self.failures - 1).min(20);
-                world.wait(Duration::from_secs(1 << doublings).min(LONGEST));
+                world.wait(Duration::from_secs(1 << doublings).min(BACKOFF_MAX));
             }
         }
     }
@@ -113,13 +113,13 @@ impl Client {
         self.failures += 1;
         members.retain(|member| {
             self.failed_sends[*member] += 1;
-            let set_aside = self.failed_sends[*member] >= QUARANTINE_AFTER;
+            let set_aside = self.failed_sends[*member] >= QUARANTINE_FAILURES;
             if set_aside {
                 world.quarantine(*member);
             }
             !set_aside
         });
-        let size = if halved { MICRO } else { members.len().div_ceil(2).max(1) };
+        let size = if halved { MICRO_BATCH_RECORDS } else { members.len().div_ceil(2).max(1) };
         self.cut(&members, size);
     }
 

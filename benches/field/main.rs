@@ -1,7 +1,6 @@
-//! Days in the field in seconds: the policy beside a naive client, the customer's rules to the letter
-//! and an oracle, in scenes with a clock of their own. Everything is seeded: a figure that surprises
-//! comes back with `--scene`, `--client` and `--seed`, and `--trace` shows how it came about.
-//! `programs` runs the built programs instead, in real time.
+//! Simulates days in the field within seconds: the policy, a naive client, the customer's rules taken literally, and an
+//! oracle, in scenes with a simulated clock. Everything is seeded: `--scene`, `--client` and `--seed` reproduce a
+//! figure, and `--trace` shows its requests. `programs` runs the built programs instead, in real time.
 #![allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -37,10 +36,10 @@ use crate::figures::{Figures, Run, figures};
 use crate::scene::Scene;
 use crate::world::World;
 
-/// Whoever needs so many times as long as the oracle is not waited for.
-const PATIENCE: u32 = 10;
-/// Bounds the oracle itself, should a scene be impossible.
-const LONGEST: Duration = Duration::from_hours(24 * 365);
+/// A client is stopped after this many times the duration of the oracle.
+const ORACLE_TIME_FACTOR_MAX: u32 = 10;
+/// Bounds the oracle itself, in case that a scene is impossible.
+const ORACLE_DURATION_MAX: Duration = Duration::from_hours(24 * 365);
 
 /// Compares clients in the field; prints a Markdown table.
 #[derive(Parser)]
@@ -96,7 +95,7 @@ fn main() -> ExitCode {
     let seeds = options.seed.map_or(0..options.seeds, |seed| seed..seed + 1);
     let jobs: Vec<(&Scene, u64)> =
         scenes.iter().flat_map(|scene| seeds.clone().map(move |seed| (scene, seed))).collect();
-    let runs = in_parallel(&jobs, |(scene, seed)| contest(scene, *seed, &clients, options.trace));
+    let runs = in_parallel(&jobs, |(scene, seed)| run_clients(scene, *seed, &clients, options.trace));
     let names: Vec<&str> = scenes.iter().map(|scene| scene.name.as_str()).collect();
     if options.json {
         println!("{:#}", report::json(&names, &runs));
@@ -111,14 +110,14 @@ fn main() -> ExitCode {
 }
 
 /// All clients in one scene with one seed; goodput in percent of the oracle's.
-fn contest(scene: &Scene, seed: u64, clients: &[Client], trace: bool) -> Vec<Run> {
+fn run_clients(scene: &Scene, seed: u64, clients: &[Client], trace: bool) -> Vec<Run> {
     let run = |name, client: fn(&mut World), horizon| {
         let mut world = World::new(scene, seed, horizon);
         world.trace = trace.then_some(name);
         client(&mut world);
-        (figures(&world), world.measured())
+        (figures(&world), world.measured_time())
     };
-    let (known, longest) = run("oracle", oracle::run, LONGEST);
+    let (known, longest) = run("oracle", oracle::run, ORACLE_DURATION_MAX);
     let best = known.clone();
     let relative = |mut figures: Figures| {
         for name in ["goodput", "others"] {
@@ -128,7 +127,11 @@ fn contest(scene: &Scene, seed: u64, clients: &[Client], trace: bool) -> Vec<Run
     };
     let named = |client, figures| Run { scene: scene.name.clone(), client, figures: relative(figures) };
     let mut runs = vec![named("oracle", known)];
-    runs.extend(clients.iter().map(|(name, client)| named(name, run(name, *client, longest * PATIENCE).0)));
+    runs.extend(
+        clients
+            .iter()
+            .map(|(name, client)| named(name, run(name, *client, longest * ORACLE_TIME_FACTOR_MAX).0)),
+    );
     runs
 }
 

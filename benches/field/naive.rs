@@ -7,26 +7,26 @@ use fieldsync::policy::verdict::Verdict;
 
 use crate::world::World;
 
-const SIZE: usize = 50;
-const PAUSE: Duration = Duration::from_secs(5);
+const BATCH_RECORDS: usize = 50;
+const RETRY_WAIT: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(world: &mut World) {
-    while !world.is_done() && !world.over() {
-        let members = world.take(SIZE);
+    while !world.is_done() && !world.is_past_horizon() {
+        let members = world.take_waiting(BATCH_RECORDS);
         if members.is_empty() {
             let Some(arrival) = world.next_arrival() else { return };
             world.wait_until(arrival);
             continue;
         }
-        while !world.over() {
+        while !world.is_past_horizon() {
             let id = world.new_batch_id();
             let wait = match world.post(id, &members, None).verdict {
                 Verdict::Completed(results) if results.iter().all(|result| result.status.is_stored()) => {
                     world.settle_by(&results);
                     break;
                 }
-                Verdict::Throttled { retry_after, .. } => retry_after.unwrap_or(PAUSE),
-                _ => PAUSE,
+                Verdict::Throttled { retry_after, .. } => retry_after.unwrap_or(RETRY_WAIT),
+                _ => RETRY_WAIT,
             };
             world.wait(wait);
         }

@@ -18,12 +18,12 @@ use comfy_table::{Table, presets};
 use fieldsync::clock::Clock;
 use tempfile::TempDir;
 
-/// A program that does not answer by then will not.
-const START_LIMIT: Duration = Duration::from_secs(20);
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long a program may take to start.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// The shipped size of micro-batches; a fixed size below it brings it down.
-const MICRO_BATCH: u32 = 10;
-const HEAD: [&str; 6] =
+const MICRO_BATCH_RECORDS: u32 = 10;
+const TABLE_HEAD: [&str; 6] =
     ["", "records/s", "ratio", "504s", "records sent per record", "requests: batches + look-ups"];
 
 /// Runs the built gateway and daemon, learning and with the best fixed size; prints a Markdown table.
@@ -56,12 +56,12 @@ pub(crate) fn measure(options: &Options) {
     let fixed = format!(
         "[batch]\nlearn = false\nstandard_batch = {size}\nlarge_queue_batch = {size}\n\
          large_payload_batch = {size}\nmicro_batch = {}\n",
-        size.min(MICRO_BATCH)
+        size.min(MICRO_BATCH_RECORDS)
     );
     let known = run(options, &fixed);
     let learning = run(options, "");
     let mut table = Table::new();
-    table.load_style(presets::ASCII_MARKDOWN).set_header(HEAD);
+    table.load_style(presets::ASCII_MARKDOWN).set_header(TABLE_HEAD);
     for (name, run) in [("learning".to_owned(), &learning), (format!("fixed at {size}"), &known)] {
         table.add_row([
             name,
@@ -195,8 +195,8 @@ impl Daemon {
         let daemon = Self { socket, _program: Program(command.spawn().expect("the daemon starts")) };
         let clock = Clock::start();
         while !daemon.asked(&["status"]).status.success() {
-            assert!(clock.now() < START_LIMIT, "the daemon does not answer");
-            thread::park_timeout(LOOK_AGAIN);
+            assert!(clock.now() < START_TIMEOUT, "the daemon does not answer");
+            thread::park_timeout(POLL_INTERVAL);
         }
         daemon
     }

@@ -19,11 +19,11 @@ pub(crate) enum Fault {
     Rejected,
     /// The whole batch gets a 422, without saying which record is meant.
     Refused,
-    /// A firewall, a proxy or a dying worker answers, because of this one record, as if it were the sender.
+    /// Because of this one record, a firewall, a proxy or a crashing worker responds as if the sender were denied.
     Denied(Denial),
 }
 
-/// An answer that sends the sender away.
+/// A response that denies the sender.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Denial {
     Forbidden,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::figures::{Figures, Run, median};
 use crate::target;
 
-const HEAD: [&str; 15] = [
+const TABLE_HEAD: [&str; 15] = [
     "scene",
     "naive",
     "literal",
@@ -71,7 +71,7 @@ fn time(seconds: Option<f64>) -> String {
 
 pub(crate) fn table(scenes: &[&str], runs: &[Run]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::ASCII_MARKDOWN).set_header(HEAD);
+    table.load_style(presets::ASCII_MARKDOWN).set_header(TABLE_HEAD);
     for scene in scenes {
         let of = |client| seeds(runs, scene, client);
         let (naive, literal, ours, oracle) = (of("naive"), of("literal"), of("fieldsync"), of("oracle"));

@@ -12,13 +12,13 @@ use crate::chance;
 use crate::record::{Denial, Fault, Record};
 use crate::server_spec::{LookUps, OutageKind, ServerSpec};
 
-/// Seconds to answer with what is kept, and to be asked for it.
-const REPLAY: f64 = 0.1;
-const LOOK_UP: f64 = 0.05;
-/// A batch with a record that hangs is held for so many time limits.
-const HANGS_FOR: u32 = 3;
+/// Seconds to repeat a saved response, and to process an outcome query.
+const REPLAY_SECONDS: f64 = 0.1;
+const QUERY_SECONDS: f64 = 0.05;
+/// How many time limits a batch with a hanging record takes.
+const HANG_TIME_LIMITS: u32 = 3;
 /// A refusal needs no more than this share of the start-up cost.
-const REFUSAL: f64 = 0.2;
+const REFUSAL_COST_SHARE: f64 = 0.2;
 
 pub(crate) type Results = Vec<(usize, RecordStatus)>;
 
@@ -33,7 +33,7 @@ pub(crate) enum Reply {
     Denied(Denial),
 }
 
-/// What the gateway answers, and when.
+/// The response of the gateway, and its time.
 #[derive(Debug)]
 pub(crate) struct Served {
     pub(crate) reply: Reply,
@@ -103,7 +103,7 @@ impl Server {
         }
         match self.jobs.get(&id) {
             Some(Job::Done { at: done, results }) if *done <= at => {
-                return say(Reply::Results(results.clone()), at + Duration::from_secs_f64(REPLAY));
+                return say(Reply::Results(results.clone()), at + Duration::from_secs_f64(REPLAY_SECONDS));
             }
             Some(Job::Hangs { until }) if *until <= at => {}
             Some(_) => return say(Reply::Processing, at),
@@ -113,7 +113,7 @@ impl Server {
         if unlucky && self.rng.bool() {
             return say(Reply::TimedOut, limit);
         }
-        let refused_at = at + Duration::from_secs_f64(REFUSAL * self.spec.start);
+        let refused_at = at + Duration::from_secs_f64(REFUSAL_COST_SHARE * self.spec.start);
         if self.spec.random_400 > 0.0 && self.rng.f64() < self.spec.random_400 {
             return say(Reply::Refused, refused_at);
         }
@@ -126,7 +126,7 @@ impl Server {
             }
         }
         if faults().any(|fault| fault == Fault::Hangs) {
-            self.jobs.insert(id, Job::Hangs { until: at + self.spec.limit * HANGS_FOR });
+            self.jobs.insert(id, Job::Hangs { until: at + self.spec.limit * HANG_TIME_LIMITS });
             return Served { reply: Reply::TimedOut, at: limit, faulty: true };
         }
         let (done, results) = self.work(at, members, records);
@@ -194,6 +194,6 @@ impl Server {
             Some(_) => Known::Processing,
             None => Known::Unknown,
         };
-        (known, at + Duration::from_secs_f64(LOOK_UP))
+        (known, at + Duration::from_secs_f64(QUERY_SECONDS))
     }
 }

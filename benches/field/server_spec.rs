@@ -23,17 +23,17 @@ pub(crate) struct ServerSpec {
     pub(crate) tail: Option<Tail>,
     pub(crate) load: Load,
     pub(crate) outages: Vec<Outage>,
-    /// The probability that a batch gets a 504 for no reason; half of them are processed all the same.
+    /// The probability that a batch gets a random 504; half of those batches are processed.
     pub(crate) random_504: f64,
     /// The probability that a request is refused with a 400 for no reason.
     pub(crate) random_400: f64,
     pub(crate) quota: Option<Quota>,
     pub(crate) look_ups: LookUps,
-    /// The time limit that the device is told, where it is another one.
+    /// The time limit as configured on the device, if it differs.
     pub(crate) configured: Option<Duration>,
 }
 
-/// What becomes of look-ups.
+/// How the server treats outcome queries.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum LookUps {
     Answered,

@@ -1,4 +1,4 @@
-//! What is counted while a run goes on.
+//! Counts the requests and results of a run.
 
 use std::time::Duration;
 

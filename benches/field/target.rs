@@ -4,10 +4,10 @@
 use crate::figures::{Figures, Run};
 
 /// The mean may be so many points below the aim.
-const TOLERANCE: f64 = 2.0;
+const TOLERANCE_POINTS: f64 = 2.0;
 
 /// Goodput by scene.
-const GOODPUT: [(&str, f64); 22] = [
+const GOODPUT_AIMS: [(&str, f64); 22] = [
     ("customer: T = 40 s", 99.0),
     ("steady", 99.8),
     ("noisy", 98.7),
@@ -33,16 +33,16 @@ const GOODPUT: [(&str, f64); 22] = [
 ];
 
 /// What must never happen, in any scene with any seed.
-const NEVER: [&str; 3] = ["false_quarantines", "missed", "lost"];
+const FORBIDDEN_FIGURES: [&str; 3] = ["false_quarantines", "missed", "lost"];
 
 /// The aim of a scene.
 pub(crate) fn goodput(scene: &str) -> Option<f64> {
-    GOODPUT.iter().find(|(name, _)| *name == scene).map(|(_, aim)| *aim)
+    GOODPUT_AIMS.iter().find(|(name, _)| *name == scene).map(|(_, aim)| *aim)
 }
 
 /// Whether a mean is as good as the aim.
 pub(crate) fn reached(scene: &str, mean: f64) -> bool {
-    goodput(scene).is_none_or(|aim| mean >= aim - TOLERANCE)
+    goodput(scene).is_none_or(|aim| mean >= aim - TOLERANCE_POINTS)
 }
 
 /// Runs in which something went wrong that must never, in words.
@@ -50,7 +50,9 @@ pub(crate) fn wrongs(runs: &[Run]) -> Vec<String> {
     let unfinished = |figures: &Figures| figures.get("finished").is_some_and(|finished| *finished < 1.0);
     let ours = runs.iter().filter(|run| run.client == "fieldsync");
     ours.flat_map(|run| {
-        let never = NEVER.into_iter().filter(|name| run.figures.get(name).is_some_and(|count| *count > 0.0));
+        let never = FORBIDDEN_FIGURES
+            .into_iter()
+            .filter(|name| run.figures.get(name).is_some_and(|count| *count > 0.0));
         let never = never.chain(unfinished(&run.figures).then_some("unfinished"));
         never.map(|what| format!("{}: {what}", run.scene)).collect::<Vec<_>>()
     })

@@ -1,5 +1,5 @@
-//! The field: a clock that only requests and waits move, a queue, the way to the server, and the
-//! server. A client drives it, one request at a time; what it does is counted as it goes.
+//! The simulated field: a clock that only requests and waits advance, a queue, the link, and the server. A client
+//! drives it, one request at a time, and its requests are counted.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,12 +18,12 @@ use crate::server::{Known, Reply, Results, Served, Server};
 use crate::server_spec::ServerSpec;
 use crate::tally::Tally;
 
-/// How long a link that is down takes to say so.
-const NO_ROUTE: Duration = Duration::from_millis(100);
-/// A look-up is answered soon, or by nobody.
-const LOOK_UP_LIMIT: Duration = Duration::from_secs(10);
-/// What a server that is at it says when to ask again.
-const STILL_AT_IT: Duration = Duration::from_secs(5);
+/// How long a request takes to fail on a link that is down.
+const NO_ROUTE_DELAY: Duration = Duration::from_millis(100);
+/// How long a client waits for the reply to an outcome query.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The wait that a server asks for while it is processing the batch.
+const PROCESSING_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fate {
@@ -32,14 +32,14 @@ pub(crate) enum Fate {
     Quarantined(Duration),
 }
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) verdict: Verdict,
     pub(crate) status: Option<u16>,
     /// From the start to the end.
-    pub(crate) took: Duration,
-    /// Of that, until the body was sent whole; none when it was not.
+    pub(crate) elapsed: Duration,
+    /// The part of it until the body was sent completely; none if it was not.
     pub(crate) sending: Option<Duration>,
 }
 
@@ -50,11 +50,11 @@ pub(crate) struct World {
     pub(crate) fates: Vec<Fate>,
     pub(crate) server: Server,
     pub(crate) tally: Tally,
-    /// Whose requests are told as they go.
+    /// The client whose requests are traced.
     pub(crate) trace: Option<&'static str>,
     link: Link,
     horizon: Duration,
-    /// Those that no client has in hand.
+    /// Records that the client has not taken.
     waiting: BTreeSet<usize>,
     arrived: usize,
     open_records: usize,
@@ -91,13 +91,13 @@ impl World {
         &self.server.spec
     }
 
-    /// The time limit as the device is told.
+    /// The time limit as configured on the device.
     pub(crate) fn configured_limit(&self) -> Duration {
         self.spec().configured.unwrap_or(self.spec().limit)
     }
 
-    /// Nobody looks any longer.
-    pub(crate) fn over(&self) -> bool {
+    /// Whether the simulation is over.
+    pub(crate) fn is_past_horizon(&self) -> bool {
         self.now >= self.horizon
     }
 
@@ -106,8 +106,8 @@ impl World {
         self.open_records == 0 && self.arrived == self.records.len()
     }
 
-    /// What this run is measured by: until its end, or until nobody looked any longer.
-    pub(crate) fn measured(&self) -> Duration {
+    /// The duration of the run, at most until the horizon.
+    pub(crate) fn measured_time(&self) -> Duration {
         self.now.min(self.horizon)
     }
 
@@ -134,7 +134,7 @@ impl World {
     // The queue.
 
     /// Records that are neither stored nor set aside, and their bytes.
-    pub(crate) fn open(&self) -> (usize, u64) {
+    pub(crate) fn open_totals(&self) -> (usize, u64) {
         (self.open_records, self.open_bytes)
     }
 
@@ -143,7 +143,7 @@ impl World {
     }
 
     /// Takes the first `count` records in hand.
-    pub(crate) fn take(&mut self, count: usize) -> Vec<usize> {
+    pub(crate) fn take_waiting(&mut self, count: usize) -> Vec<usize> {
         let members: Vec<usize> = self.waiting.iter().copied().take(count).collect();
         self.take_these(&members);
         members
@@ -159,7 +159,7 @@ impl World {
         self.waiting.extend(members);
     }
 
-    pub(crate) fn synced(&mut self, member: usize) {
+    pub(crate) fn mark_synced(&mut self, member: usize) {
         self.settle(member, Fate::Synced(self.now));
     }
 
@@ -171,7 +171,7 @@ impl World {
     pub(crate) fn settle_by(&mut self, results: &[RecordResult]) {
         for result in results {
             match result.status {
-                RecordStatus::Applied | RecordStatus::Duplicate => self.synced(member(result.id)),
+                RecordStatus::Applied | RecordStatus::Duplicate => self.mark_synced(member(result.id)),
                 RecordStatus::Rejected => self.quarantine(member(result.id)),
                 RecordStatus::Retry => {}
             }
@@ -212,11 +212,11 @@ impl World {
         BatchId(Uuid::from_u128(self.rng.u128(..)))
     }
 
-    /// Sends a batch. `patience`: when to hang up, counted from when the body was sent.
-    pub(crate) fn post(&mut self, id: BatchId, members: &[usize], patience: Option<Duration>) -> Exchange {
+    /// Sends a batch. `deadline`: when to hang up, counted from when the body was sent.
+    pub(crate) fn post(&mut self, id: BatchId, members: &[usize], deadline: Option<Duration>) -> Exchange {
         let start = self.now;
-        let exchange = self.exchange(id, members, patience);
-        self.told(start, || {
+        let exchange = self.send_request(id, members, deadline);
+        self.trace_request(start, || {
             let faulty = members.iter().filter(|member| self.records[**member].fault.is_some()).count();
             let first = members.first().copied().unwrap_or_default();
             let class = exchange.verdict.class();
@@ -225,44 +225,44 @@ impl World {
         exchange
     }
 
-    fn exchange(&mut self, id: BatchId, members: &[usize], patience: Option<Duration>) -> Exchange {
+    fn send_request(&mut self, id: BatchId, members: &[usize], deadline: Option<Duration>) -> Exchange {
         let start = self.now;
         let server = &self.server;
         self.tally.posted(start, members, |member| server.has(member, start), server.spec.outage(start));
         let up = self.link.next_up(start);
         if start < up.from {
-            return self.end(start, start + NO_ROUTE, None, Verdict::Unreachable, None);
+            return self.end_request(start, start + NO_ROUTE_DELAY, None, Verdict::Unreachable, None);
         }
         let rtt = self.link.spec.rtt;
         if up.until <= start + rtt {
-            return self.end(start, up.until, None, Verdict::Unreachable, None);
+            return self.end_request(start, up.until, None, Verdict::Unreachable, None);
         }
         let sending = rtt + up.upload(self.bytes(members));
         let arrives = start + sending + rtt / 2;
         if up.until <= arrives {
             let lost = Verdict::Ambiguous(Ambiguity::ConnectionLost);
-            return self.end(start, up.until, None, lost, None);
+            return self.end_request(start, up.until, None, lost, None);
         }
         let Served { reply, at, faulty } = self.server.receive(arrives, id, members, &self.records);
         self.tally.faulty_posts += u32::from(faulty);
         let answered = at + rtt / 2;
-        let hangs_up = patience.map_or(Duration::MAX, |patience| start + sending + patience);
+        let hangs_up = deadline.map_or(Duration::MAX, |deadline| start + sending + deadline);
         let (end, verdict, status) = if up.until < answered.min(hangs_up) {
             (up.until, Verdict::Ambiguous(Ambiguity::ConnectionLost), None)
         } else if hangs_up < answered {
             (hangs_up, Verdict::Ambiguous(Ambiguity::TimedOut), None)
         } else {
-            let (verdict, status) = verdict(reply);
+            let (verdict, status) = verdict_of(reply);
             (answered, verdict, Some(status))
         };
         self.tally.timed_out += u32::from(status == Some(504));
         if matches!(verdict, Verdict::Completed(_)) {
             self.tally.succeeded(end, members.len(), &self.server.spec.outages);
         }
-        self.end(start, end, Some(sending), verdict, status)
+        self.end_request(start, end, Some(sending), verdict, status)
     }
 
-    fn end(
+    fn end_request(
         &mut self,
         start: Duration,
         end: Duration,
@@ -271,22 +271,22 @@ impl World {
         status: Option<u16>,
     ) -> Exchange {
         self.wait_until(end);
-        Exchange { verdict, status, took: end.saturating_sub(start), sending }
+        Exchange { verdict, status, elapsed: end.saturating_sub(start), sending }
     }
 
-    /// Asks what became of a batch, and how long that took.
-    pub(crate) fn look_up(&mut self, id: BatchId) -> (OutcomeReply, Duration) {
+    /// Queries the outcome of a batch. Returns it with the duration of the query.
+    pub(crate) fn query_outcome(&mut self, id: BatchId) -> (OutcomeReply, Duration) {
         let start = self.now;
         self.tally.looked_up(self.server.spec.outage(start));
         let up = self.link.next_up(start);
         let rtt = self.link.spec.rtt;
         let (known, end) = if start < up.from {
-            (Known::Unreachable, start + NO_ROUTE)
+            (Known::Unreachable, start + NO_ROUTE_DELAY)
         } else {
             // A round trip for the connection, and one for the question.
             let (known, at) = self.server.look_up(start + rtt + rtt / 2, id);
             let (known, at) =
-                if at > start + LOOK_UP_LIMIT { (Known::Failed, start + LOOK_UP_LIMIT) } else { (known, at) };
+                if at > start + QUERY_TIMEOUT { (Known::Failed, start + QUERY_TIMEOUT) } else { (known, at) };
             let answered = at + rtt / 2;
             if up.until < answered { (Known::Unreachable, up.until) } else { (known, answered) }
         };
@@ -300,11 +300,11 @@ impl World {
             Known::Throttled => OutcomeReply::Throttled,
             Known::Unreachable => OutcomeReply::Unreachable,
         };
-        self.told(start, || format!("look-up: {}", found.class()));
+        self.trace_request(start, || format!("look-up: {}", found.class()));
         (found, end.saturating_sub(start))
     }
 
-    fn told(&self, start: Duration, what: impl Fn() -> String) {
+    fn trace_request(&self, start: Duration, what: impl Fn() -> String) {
         if let Some(who) = self.trace {
             let (start, end) = (start.as_secs_f64(), self.now.as_secs_f64());
             eprintln!("{who} {start:.1}–{end:.1} s: {}", what());
@@ -312,13 +312,13 @@ impl World {
     }
 }
 
-fn verdict(reply: Reply) -> (Verdict, u16) {
+fn verdict_of(reply: Reply) -> (Verdict, u16) {
     match reply {
         Reply::Results(results) => (Verdict::Completed(as_results(results)), 200),
         Reply::TimedOut => (Verdict::Ambiguous(Ambiguity::TimedOut), 504),
         Reply::Unavailable => (Verdict::Throttled { retry_after: None, is_protocol: false }, 503),
         Reply::Throttled(wait) => (Verdict::Throttled { retry_after: Some(wait), is_protocol: true }, 429),
-        Reply::Processing => (Verdict::StillProcessing { retry_after: Some(STILL_AT_IT) }, 409),
+        Reply::Processing => (Verdict::StillProcessing { retry_after: Some(PROCESSING_RETRY_AFTER) }, 409),
         Reply::Refused => {
             let message = "a record of this batch is not valid".into();
             (Verdict::Refused(ErrorDetail { code: "INVALID_DATA".into(), message, position: None }), 422)

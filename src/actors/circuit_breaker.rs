@@ -1,5 +1,5 @@
-//! Stands between planner and uploader, with the same messages in and out: it passes batches on, watches what comes of
-//! them, and rejects them while the server needs rest.
+//! Stands between planner and uploader, with the same messages in and out: it forwards batches,
+//! observes their results, and rejects batches while the breaker is open.
 
 use actix::prelude::*;
 use tokio::sync::watch;
@@ -34,7 +34,7 @@ impl CircuitBreaker {
         telemetry: Recipient<Event>,
     ) -> Self {
         Self {
-            breaker: Breaker::resume(restored),
+            breaker: Breaker::restore(restored),
             config,
             clock,
             rng: fastrand::Rng::new(),
@@ -70,7 +70,7 @@ impl Handler<Upload> for CircuitBreaker {
             let result = result.unwrap_or(Err(BreakerOpen))?;
             let (now, effect) = (actor.clock.now(), result.verdict.effect());
             let config = actor.config.borrow().breaker.clone();
-            actor.breaker.record(now, effect, &config, &mut actor.rng);
+            actor.breaker.record_response(now, effect, &config, &mut actor.rng);
             actor.publish_state();
             Ok(result)
         }))
@@ -80,12 +80,12 @@ impl Handler<Upload> for CircuitBreaker {
 impl Handler<QueryOutcome> for CircuitBreaker {
     type Result = ResponseActFuture<Self, OutcomeReply>;
 
-    /// An outcome query is cheap and harmless: it always passes, and shows how the server does.
+    /// An outcome query is cheap and has no effect, so it always passes. Its result shows the condition of the server.
     fn handle(&mut self, query: QueryOutcome, _: &mut Self::Context) -> Self::Result {
         Box::pin(self.uploader.send(query).into_actor(self).map(|reply, actor, _| {
             let reply = reply.unwrap_or(OutcomeReply::Unreachable);
             let config = actor.config.borrow().breaker.clone();
-            actor.breaker.looked_up(actor.clock.now(), reply.effect(), &config, &mut actor.rng);
+            actor.breaker.record_query(actor.clock.now(), reply.effect(), &config, &mut actor.rng);
             actor.publish_state();
             reply
         }))
@@ -96,7 +96,7 @@ impl Handler<TryNow> for CircuitBreaker {
     type Result = ();
 
     fn handle(&mut self, TryNow: TryNow, _: &mut Self::Context) {
-        self.breaker.hurry(self.clock.now());
+        self.breaker.try_now(self.clock.now());
         self.publish_state();
     }
 }

@@ -1,8 +1,8 @@
-//! The actors, each with one concern, and what they say to each other.
+//! The actors, each with one concern, and the messages between them.
 //!
-//! Work flows in messages that are awaited, down one way: planner → breaker → uploader, everyone
-//! → store. State flows on `watch` channels, which cannot grow. Events flow to telemetry by
-//! `try_send`. Nobody awaits upwards.
+//! Work flows in messages whose reply is awaited, in one direction: planner → breaker → uploader, and all → store.
+//! State flows on `watch` channels, which cannot grow. Events flow to telemetry by `try_send`. No actor awaits another
+//! that may await it.
 
 pub mod batch_planner;
 pub mod circuit_breaker;
@@ -25,7 +25,7 @@ use crate::policy::reach::Evidence;
 use crate::policy::verdict::UploadResult;
 use crate::telemetry::event::Event;
 
-/// The configuration as it is now: a reload takes effect at the next look.
+/// The present configuration: a reload takes effect the next time it is read.
 pub type ConfigWatch = watch::Receiver<Arc<Config>>;
 
 /// Sends a batch that is on disk. Breaker and uploader take the same message.
@@ -34,13 +34,13 @@ pub type ConfigWatch = watch::Receiver<Arc<Config>>;
 pub struct Upload {
     /// The batch.
     pub batch: Arc<Batch>,
-    /// How long the response is awaited after the body is out, where less than the time limit will do.
+    /// How long to wait for the response after the body was sent, if less than the time limit.
     pub response_deadline: Option<Duration>,
-    /// Others get through while this one is denied: its denial says nothing about the link.
+    /// Other batches succeed while this one is denied: its denial says nothing about the link.
     pub is_denied_alone: bool,
 }
 
-/// Batches that are no longer open in the store: a person took a record out of them.
+/// Batches that the store closed because a person removed a record from them.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct BatchesClosed(pub Vec<BatchId>);
@@ -49,12 +49,12 @@ pub struct BatchesClosed(pub Vec<BatchId>);
 #[derive(Clone, Copy, Debug)]
 pub struct BreakerOpen;
 
-/// Tries the link to the server with an outcome query for no batch at all.
+/// Probes the link to the server with an outcome query for a batch that does not exist.
 #[derive(Clone, Copy, Message)]
 #[rtype(result = "Option<Evidence>")]
 pub struct Probe;
 
-/// What a request showed of the link to the server.
+/// What the result of a request shows about the link.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct LinkEvidence(pub Evidence);
@@ -69,7 +69,7 @@ pub struct QueryOutcome(pub BatchId);
 #[rtype(result = "()")]
 pub struct Ping;
 
-/// Finish the work under way and start no more.
+/// Tells an actor to finish its work and to start nothing new.
 #[derive(Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct Drain;
@@ -79,9 +79,9 @@ pub struct Drain;
 #[rtype(result = "()")]
 pub struct TryNow;
 
-/// Sends an event to telemetry. One that finds no room is dropped, and logged here.
+/// Sends an event to telemetry. If its mailbox is full, the event is dropped and the loss is logged.
 pub(crate) fn send_event(telemetry: &Recipient<Event>, event: Event) {
     if let Err(error) = telemetry.try_send(event) {
-        tracing::debug!(%error, "telemetry has no room for an event");
+        tracing::debug!(%error, "an event was dropped: the mailbox of telemetry is full");
     }
 }

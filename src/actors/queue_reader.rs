@@ -1,43 +1,43 @@
-//! Looks at the store for others, on a thread of its own: no commit waits for a reader.
+//! Reads from the store for the local API, on a thread of its own: no commit waits for a reader.
 //!
-//! One look after the other, so that however many ask, they take one processor at most. What is read is made
-//! ready to be sent here, too: the main thread has callers that hand records over.
+//! Reads run one after another, so that they use at most one processor core. They also serialize what they read, to
+//! keep the main thread free for callers that hand over records.
 
 use actix::prelude::*;
 use tokio::sync::watch;
 
 use super::{Drain, Ping};
-use crate::clock::Steady;
+use crate::clock::SteadyClock;
 use crate::model::{Backlog, DiskState};
 use crate::store::{StoreError, StoreReader, StoreView};
 
 type Closure<T> = Box<dyn FnOnce(&StoreView) -> Result<T, StoreError> + Send>;
 
-/// Looks at the queue as the last commit left it. Nothing long: it keeps other readers waiting.
-pub struct Look<T>(Closure<T>);
+/// Reads a snapshot of the queue as of the last commit. It must be short: other readers wait for it.
+pub struct ReadView<T>(Closure<T>);
 
-impl<T> Look<T> {
-    /// A look that gives what `look` gives.
-    pub fn new(look: impl FnOnce(&StoreView) -> Result<T, StoreError> + Send + 'static) -> Self {
-        Self(Box::new(look))
+impl<T> ReadView<T> {
+    /// A message whose reply is the result of `read`.
+    pub fn new(read: impl FnOnce(&StoreView) -> Result<T, StoreError> + Send + 'static) -> Self {
+        Self(Box::new(read))
     }
 }
 
-impl<T: 'static> Message for Look<T> {
+impl<T: 'static> Message for ReadView<T> {
     type Result = Result<T, StoreError>;
 }
 
 /// The actor.
 pub struct QueueReader {
-    /// None once it was drained.
+    /// None after [`Drain`].
     reader: Option<StoreReader>,
-    steady: Steady,
+    steady: SteadyClock,
     backlog: watch::Receiver<Backlog>,
 }
 
 impl QueueReader {
     /// An actor for an open queue.
-    pub fn new(reader: StoreReader, steady: Steady, backlog: watch::Receiver<Backlog>) -> Self {
+    pub fn new(reader: StoreReader, steady: SteadyClock, backlog: watch::Receiver<Backlog>) -> Self {
         Self { reader: Some(reader), steady, backlog }
     }
 }
@@ -52,12 +52,12 @@ impl Actor for QueueReader {
     }
 }
 
-impl<T: 'static> Handler<Look<T>> for QueueReader {
+impl<T: 'static> Handler<ReadView<T>> for QueueReader {
     type Result = Result<T, StoreError>;
 
-    fn handle(&mut self, Look(look): Look<T>, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, ReadView(read): ReadView<T>, _: &mut Self::Context) -> Self::Result {
         let reader = self.reader.as_ref().ok_or(StoreError::Closed)?;
-        reader.with_view(self.steady.now(), look).map_err(|error| {
+        reader.with_view(self.steady.now(), read).map_err(|error| {
             let is_failing = self.backlog.borrow().storage.disk == DiskState::Failing;
             if is_failing { StoreError::Failing } else { error }
         })

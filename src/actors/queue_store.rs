@@ -1,14 +1,12 @@
-//! The only writer of the store, on a thread of its own: commits wait for the disk, nothing else waits with them.
+//! The only writer of the store, on a thread of its own, so that only commits wait for the disk.
 //!
-//! Group commit: an operation is put in the group and the flush is announced behind everything
-//! that is in the mailbox; so what arrived during one commit goes into the next together. Senders
-//! that were just answered come again one by one: the flush stands back behind them a few times,
-//! or the first would be committed alone and the others after it. A full group is flushed before
-//! the mailbox is looked at again, or a flood would put it off for ever.
+//! Group commit: an operation is added to the group, and a flush message is queued behind everything in the mailbox. So
+//! all operations that arrive during one commit share the next. Senders that just got their reply send again one by
+//! one: the flush yields to them a few times, because otherwise the first would be committed alone. A full group is
+//! flushed at once, because otherwise a flood of messages would delay it without bound.
 //!
-//! A disk that gives errors is left alone for a while, and then longer: everything is refused
-//! meanwhile. When it stays so, the process ends. A disk that is full is asked for room again as
-//! long as it is full; nothing else here looks without being asked.
+//! If the disk gives errors, the store is reopened after growing waits, and rejects everything meanwhile. If the errors
+//! persist, the process ends. While the disk is full, free space is checked periodically; nothing else here polls.
 
 use std::time::Duration;
 
@@ -16,66 +14,65 @@ use actix::prelude::*;
 use tokio::sync::{oneshot, watch};
 
 use super::{ConfigWatch, Drain, Ping};
-use crate::clock::Steady;
+use crate::clock::SteadyClock;
 use crate::journal;
 use crate::model::{Backlog, DiskState};
 use crate::store::{Group, Op, Queue, QueueLimits, SingleOp, StoreError, Transaction};
 
-/// Most operations in one commit.
-const MAX_GROUP: usize = 1024;
-/// Bytes that one commit adds, more or less: a quarter of the store's cache.
-const MAX_GROUP_BYTES: u64 = 3 << 19;
-/// Operations that wait in the mailbox before senders do.
-const MAILBOX: usize = 2048;
-/// The flush stands back so many times at most, while fewer have come than the last time. No timer
-/// is as short as these are.
-const PATIENCE: u32 = 256;
-/// After so long without a commit, the store is put in order.
-const IDLE_AFTER: Duration = Duration::from_secs(5);
-/// A full disk is asked for room so often.
-const ROOM_CHECK: Duration = Duration::from_secs(5);
-/// While receipts give way to make room, others get their turn in between for so long.
-const MAKE_ROOM_EVERY: Duration = Duration::from_millis(5);
-/// A failing disk is tried again after so long, and then after twice that, and so on.
-const FIRST_REVIVAL: Duration = Duration::from_secs(1);
-/// So many times, which makes a minute; then the process ends.
-const REVIVALS: u32 = 6;
+/// The most operations in one commit.
+const GROUP_OPERATIONS_MAX: usize = 1024;
+/// About how many bytes one commit may add: a quarter of the store's cache.
+const GROUP_BYTES_MAX: u64 = 3 << 19;
+/// Operations in the mailbox before senders have to wait.
+const MAILBOX_OPERATIONS_MAX: usize = 2048;
+/// How often a flush yields at most while the group is smaller than the last one. Timers are too coarse for this.
+const FLUSH_YIELDS_MAX: u32 = 256;
+/// After this time without a commit, maintenance runs.
+const MAINTENANCE_DELAY: Duration = Duration::from_secs(5);
+/// How often free space is checked while the disk is full.
+const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// The pause between two evictions of receipts, for other operations.
+const EVICTION_INTERVAL: Duration = Duration::from_millis(5);
+/// The wait before the store on a failing disk is reopened; it doubles with each attempt.
+const FIRST_REOPEN_DELAY: Duration = Duration::from_secs(1);
+/// After this many attempts, about a minute, the process ends.
+const REOPEN_ATTEMPTS_MAX: u32 = 6;
 
-/// Changes the queue; the reply comes after the commit that covers it.
+/// Changes the queue. The reply follows the commit that contains the change.
 pub struct Write<O>(pub O);
 
 impl<O: Op> Message for Write<O> {
     type Result = Result<O::Reply, StoreError>;
 }
 
-/// Applies one operation, and waits for the commit that covers it.
+/// Applies one operation, and waits for the commit that contains it.
 pub async fn write<O: Op>(store: &Addr<QueueStore>, op: O) -> Result<O::Reply, StoreError> {
     store.send(Write(op)).await.unwrap_or(Err(StoreError::Closed))
 }
 
-/// The store failed: the process must end, and recovers at its next start.
+/// Carries the error if the store fails: the process must end; the next start recovers the store.
 pub type Fatal = watch::Sender<Option<String>>;
 
 /// The actor.
 pub struct QueueStore {
-    /// None once it is closed.
+    /// None after it was closed.
     queue: Option<Queue>,
     config: ConfigWatch,
-    steady: Steady,
+    steady: SteadyClock,
     backlog: watch::Sender<Backlog>,
     fatal: Fatal,
-    group: Waiting,
+    group: PendingGroup,
     group_bytes: u64,
     last_group: usize,
-    patience: u32,
+    yields_left: u32,
     flush_announced: bool,
     idle: Option<SpawnHandle>,
     room_check: Option<SpawnHandle>,
-    /// Receipts may give way at once, without the wait for room to appear.
-    gives_way: bool,
+    /// Receipts may be evicted at once, without waiting for free space.
+    evicts_receipts: bool,
     failing: bool,
-    /// Since the last commit.
-    revivals: u32,
+    /// Attempts since the last commit.
+    reopen_attempts: u32,
 }
 
 impl QueueStore {
@@ -83,7 +80,7 @@ impl QueueStore {
     pub fn new(
         queue: Queue,
         config: ConfigWatch,
-        steady: Steady,
+        steady: SteadyClock,
         backlog: watch::Sender<Backlog>,
         fatal: Fatal,
     ) -> Self {
@@ -93,16 +90,16 @@ impl QueueStore {
             steady,
             backlog,
             fatal,
-            group: Waiting::default(),
+            group: PendingGroup::default(),
             group_bytes: 0,
             last_group: 0,
-            patience: 0,
+            yields_left: 0,
             flush_announced: false,
             idle: None,
             room_check: None,
-            gives_way: true,
+            evicts_receipts: true,
             failing: false,
-            revivals: 0,
+            reopen_attempts: 0,
         }
     }
 
@@ -112,7 +109,7 @@ impl QueueStore {
 
     fn flush(&mut self, ctx: &mut Context<Self>) {
         self.group_bytes = 0;
-        self.patience = PATIENCE;
+        self.yields_left = FLUSH_YIELDS_MAX;
         self.last_group = self.group.0.len();
         let mut group = std::mem::take(&mut self.group);
         let (limits, now) = (self.limits(), self.steady.now());
@@ -121,41 +118,41 @@ impl QueueStore {
         };
         match queue.commit(limits, now, &mut group) {
             Ok(changed) => {
-                self.publish();
+                self.publish_backlog();
                 group.0.into_iter().for_each(Pending::reply);
                 if changed {
-                    self.revivals = 0;
-                    self.await_idleness(ctx);
+                    self.reopen_attempts = 0;
+                    self.schedule_maintenance(ctx);
                 }
-                self.await_room(ctx);
+                self.schedule_space_check(ctx);
             }
             Err(StoreError::NoRoom) => {
-                self.publish();
+                self.publish_backlog();
                 group.0.into_iter().for_each(|pending| pending.fail(StoreError::NoRoom));
-                self.await_room(ctx);
+                self.schedule_space_check(ctx);
             }
             Err(error) => {
-                self.failed(&error, ctx);
+                self.on_store_error(&error, ctx);
                 group.0.into_iter().for_each(|pending| pending.fail(StoreError::Failing));
             }
         }
     }
 
-    /// What waits, for all to see.
-    fn publish(&mut self) {
+    /// Publishes the backlog.
+    fn publish_backlog(&mut self) {
         let Some(queue) = &mut self.queue else { return };
         match queue.read_backlog() {
             Ok(backlog) => drop(self.backlog.send_replace(backlog)),
             Err(error) => {
-                tracing::debug!(%error, "the store does not say what waits");
+                tracing::debug!(%error, "the backlog cannot be read from the store");
                 self.backlog.send_modify(|backlog| backlog.storage.disk = queue.disk_state());
             }
         }
     }
 
-    /// Bytes that make no sense are for the next start to salvage; a disk that fails may recover.
-    fn failed(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
-        if error.is_damage() || self.revivals == REVIVALS {
+    /// Ends the process if the store is damaged, because the next start salvages it. A failing disk may recover.
+    fn on_store_error(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
+        if error.is_damage() || self.reopen_attempts == REOPEN_ATTEMPTS_MAX {
             let end = match error {
                 _ if error.is_damage() => {
                     "the store is damaged: the daemon stops, and the next start salvages what can be read"
@@ -181,69 +178,70 @@ impl QueueStore {
         }
         self.failing = true;
         self.backlog.send_modify(|backlog| backlog.storage.disk = DiskState::Failing);
-        let wait = FIRST_REVIVAL * 2u32.saturating_pow(self.revivals);
-        self.revivals += 1;
-        ctx.run_later(wait, Self::revive);
+        let wait = FIRST_REOPEN_DELAY * 2u32.saturating_pow(self.reopen_attempts);
+        self.reopen_attempts += 1;
+        ctx.run_later(wait, Self::reopen_queue);
     }
 
-    fn revive(&mut self, ctx: &mut Context<Self>) {
+    fn reopen_queue(&mut self, ctx: &mut Context<Self>) {
         let Some(queue) = &mut self.queue else { return };
         match queue.reopen_and_verify() {
             Ok(()) => {
                 self.failing = false;
                 tracing::info!(name: journal::DISK_RECOVERED, "the disk under the queue can be written again");
-                self.publish();
-                self.await_idleness(ctx);
-                self.await_room(ctx);
+                self.publish_backlog();
+                self.schedule_maintenance(ctx);
+                self.schedule_space_check(ctx);
             }
-            Err(error) => self.failed(&error, ctx),
+            Err(error) => self.on_store_error(&error, ctx),
         }
     }
 
-    fn await_room(&mut self, ctx: &mut Context<Self>) {
+    fn schedule_space_check(&mut self, ctx: &mut Context<Self>) {
         let full = self.queue.as_ref().is_some_and(|queue| queue.disk_state() == DiskState::Full);
-        self.gives_way |= !full;
+        self.evicts_receipts |= !full;
         if !full || self.room_check.is_some() {
             return;
         }
-        let wait = if std::mem::take(&mut self.gives_way) { MAKE_ROOM_EVERY } else { ROOM_CHECK };
+        let wait =
+            if std::mem::take(&mut self.evicts_receipts) { EVICTION_INTERVAL } else { SPACE_CHECK_INTERVAL };
         self.room_check = Some(ctx.run_later(wait, |actor, ctx| {
             actor.room_check = None;
             let limits = actor.limits();
             let Some(queue) = actor.queue.as_mut().filter(|_| !actor.failing) else { return };
             match queue.evict_receipts(limits, actor.steady.now()) {
                 Ok(more) => {
-                    actor.gives_way = more;
-                    actor.publish();
-                    actor.await_room(ctx);
+                    actor.evicts_receipts = more;
+                    actor.publish_backlog();
+                    actor.schedule_space_check(ctx);
                 }
                 Err(StoreError::NoRoom) => {
-                    actor.publish();
-                    actor.await_room(ctx);
+                    actor.publish_backlog();
+                    actor.schedule_space_check(ctx);
                 }
-                Err(error) => actor.failed(&error, ctx),
+                Err(error) => actor.on_store_error(&error, ctx),
             }
         }));
     }
 
-    fn await_idleness(&mut self, ctx: &mut Context<Self>) {
+    fn schedule_maintenance(&mut self, ctx: &mut Context<Self>) {
         if let Some(idle) = self.idle.take() {
             ctx.cancel_future(idle);
         }
-        self.idle = Some(ctx.run_later(IDLE_AFTER, |actor, ctx| {
+        self.idle = Some(ctx.run_later(MAINTENANCE_DELAY, |actor, ctx| {
             let limits = actor.limits();
             let Some(queue) = actor.queue.as_mut().filter(|_| !actor.failing) else { return };
             let rested = queue.run_idle_maintenance(limits, actor.steady.now());
             match rested.and_then(|more| queue.check_free_space(limits).map(|()| more)) {
-                Err(StoreError::NoRoom) => actor.await_room(ctx),
+                Err(StoreError::NoRoom) => actor.schedule_space_check(ctx),
                 Ok(more) => {
-                    actor.publish();
-                    actor.await_room(ctx);
+                    actor.publish_backlog();
+                    actor.schedule_space_check(ctx);
                     if more {
-                        actor.await_idleness(ctx);
+                        actor.schedule_maintenance(ctx);
                     }
                 }
-                Err(error) => actor.failed(&error, ctx),
+                Err(error) => actor.on_store_error(&error, ctx),
             }
         }));
     }
@@ -253,20 +251,20 @@ impl Actor for QueueStore {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(MAILBOX);
+        ctx.set_mailbox_capacity(MAILBOX_OPERATIONS_MAX);
         if let Some(queue) = &self.queue {
             queue.mark_damage_on_panic();
         }
-        // What was not put in order before the last end is now.
-        self.await_idleness(ctx);
+        // Maintenance that the previous run did not finish continues.
+        self.schedule_maintenance(ctx);
     }
 }
 
-/// The next group.
+/// The operations of the next commit.
 #[derive(Default)]
-struct Waiting(Vec<Box<dyn Pending>>);
+struct PendingGroup(Vec<Box<dyn Pending>>);
 
-impl Group for Waiting {
+impl Group for PendingGroup {
     fn apply(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<bool, StoreError> {
         let mut changed = false;
         for pending in &mut self.0 {
@@ -280,7 +278,7 @@ impl Group for Waiting {
     }
 }
 
-/// An operation of the group, and whoever waits for its reply.
+/// An operation of the group, and the sender that waits for its reply.
 trait Pending: Group {
     fn reply(self: Box<Self>);
     fn fail(self: Box<Self>, error: StoreError);
@@ -304,7 +302,7 @@ impl<O: Op> Group for PendingOp<O> {
 impl<O: Op> Pending for PendingOp<O> {
     fn reply(self: Box<Self>) {
         if let Some(reply) = self.one.into_reply() {
-            // A sender that no longer waits has timed out; the operation stands all the same.
+            // If the sender timed out and no longer waits, the operation is still committed.
             drop(self.sender.send(Ok(reply)));
         }
     }
@@ -325,8 +323,8 @@ impl Handler<Flush> for QueueStore {
         // A full group was flushed already.
         if self.group.0.is_empty() {
             self.flush_announced = false;
-        } else if self.patience > 0 && self.group.0.len() < self.last_group {
-            self.patience -= 1;
+        } else if self.yields_left > 0 && self.group.0.len() < self.last_group {
+            self.yields_left -= 1;
             ctx.notify(Flush);
         } else {
             self.flush_announced = false;
@@ -346,7 +344,7 @@ impl<O: Op> Handler<Write<O>> for QueueStore {
         let (sender, reply) = oneshot::channel();
         self.group_bytes += op.added_bytes();
         self.group.0.push(Box::new(PendingOp { one: SingleOp::new(op), sender }));
-        if self.group.0.len() >= MAX_GROUP || self.group_bytes >= MAX_GROUP_BYTES {
+        if self.group.0.len() >= GROUP_OPERATIONS_MAX || self.group_bytes >= GROUP_BYTES_MAX {
             self.flush(ctx);
         } else if !self.flush_announced {
             self.flush_announced = true;
@@ -356,10 +354,10 @@ impl<O: Op> Handler<Write<O>> for QueueStore {
     }
 }
 
-/// Changes nothing, and so costs no commit of its own; answered when the group that it came into is done.
-struct Passage;
+/// Changes nothing, so it needs no commit; its reply follows the commit of the group that it is in.
+struct EmptyOp;
 
-impl Op for Passage {
+impl Op for EmptyOp {
     type Reply = ();
 
     fn apply(&self, _: &mut Transaction<'_, '_>) -> Result<(), StoreError> {
@@ -371,14 +369,13 @@ impl Op for Passage {
     }
 }
 
-/// Tells whether groups are committed, not only whether messages are heard. A disk that is full or fails
-/// gives an answer, too.
+/// Shows that groups are committed, not only that messages are handled. A full or failing disk leads to a reply, too.
 impl Handler<Ping> for QueueStore {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, Ping: Ping, ctx: &mut Self::Context) -> Self::Result {
-        let passed = self.handle(Write(Passage), ctx);
-        Box::pin(async move { drop(passed.await) })
+        let committed = self.handle(Write(EmptyOp), ctx);
+        Box::pin(async move { drop(committed.await) })
     }
 }
 
@@ -390,7 +387,7 @@ impl Handler<Drain> for QueueStore {
         let queue = self.queue.take().filter(|_| !self.failing);
         let closed = queue.map(|mut queue| queue.save_allocator_state().and_then(|()| queue.close()));
         if let Some(Err(error)) = closed {
-            tracing::error!(%error, "the store did not close cleanly: the next start takes longer");
+            tracing::error!(%error, "the store could not be closed cleanly: the next start takes longer");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Hears of everything that happens: writes it to the journal, adds it up, passes it on.
+//! Receives all events: writes them to the journal, adds them to the measurements, and publishes them in the feed.
 //!
-//! What was added up, and the list of recent batches, is kept in the store, now and then and at the
-//! end: losing the last minutes of it in a crash is cheaper than writing flash for them.
+//! Measurements and recent batches are saved in the store periodically and at the end. A crash loses the last minutes
+//! of them, which is better than wearing out flash with a write for each event.
 
 mod log;
 
@@ -20,71 +20,72 @@ use crate::telemetry::event::Event;
 use crate::telemetry::feed::Feed;
 use crate::telemetry::history::{self, History};
 use crate::telemetry::measurements::Measurements;
-use log::Log;
+use log::JournalLog;
 
-/// Under which the measurements are kept in the store.
-pub const NOTE: &str = "telemetry";
-/// Measurements and recent batches are kept at most this often.
-const KEEP_EVERY: Duration = Duration::from_mins(10);
-/// Events that wait before more are dropped.
-const MAILBOX: usize = 1024;
+/// The name of the note with the measurements in the store.
+pub const NOTE_NAME: &str = "telemetry";
+/// Measurements and recent batches are saved at most this often.
+const SAVE_INTERVAL: Duration = Duration::from_mins(10);
+/// Events in the mailbox before more are dropped.
+const MAILBOX_EVENTS_MAX: usize = 1024;
 
 /// The actor.
 pub struct Telemetry {
     measurements: Measurements,
     history: History,
-    log: Log,
+    log: JournalLog,
     config: ConfigWatch,
     clock: Clock,
     feed: Feed,
     store: Option<Addr<QueueStore>>,
-    kept_at: Duration,
+    last_saved_at: Duration,
 }
 
-/// The store, once it runs.
+/// Attaches the store, which starts later.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Keep(pub Addr<QueueStore>);
+pub struct AttachStore(pub Addr<QueueStore>);
 
-/// Asks for the four answers.
+/// Requests the answers to the customer's four questions.
 #[derive(Message)]
 #[rtype(result = "TelemetryReport")]
-pub struct Report;
+pub struct ReportMeasurements;
 
-/// Asks for the latest batches, the newest first.
+/// Requests the latest batches, the newest first.
 #[derive(Message)]
 #[rtype(result = "Vec<BatchReport>")]
 pub struct RecentBatches(pub usize);
 
-/// Asks for the recent sends of a batch and of those that it came of, the oldest first.
+/// Requests the recent sends of a batch and of its ancestors, the oldest first.
 #[derive(Message)]
 #[rtype(result = "Vec<BatchReport>")]
 pub struct Lineage(pub BatchId);
 
 impl Telemetry {
-    /// Goes on from what a former life kept.
+    /// Continues with the measurements of the previous run.
     pub fn new(kept: Option<&[u8]>, history: History, config: ConfigWatch, clock: Clock, feed: Feed) -> Self {
         let measurements = kept.map(serde_json::from_slice).transpose().unwrap_or_else(|error| {
-            tracing::warn!(%error, "the measurements of former days do not read and begin anew");
+            tracing::warn!(%error, "the saved measurements could not be decoded; starting with none");
             None
         });
         Self {
             measurements: measurements.unwrap_or_default(),
             history,
-            log: Log::default(),
+            log: JournalLog::default(),
             config,
             clock,
             feed,
             store: None,
-            kept_at: Duration::ZERO,
+            last_saved_at: Duration::ZERO,
         }
     }
 
-    /// Both notes are on their way when this returns, so that one commit takes them.
-    fn keep(&mut self) -> impl Future<Output = ()> + use<> {
-        self.kept_at = self.clock.now();
+    /// Both notes are sent when this returns, so that one commit contains them.
+    fn save_notes(&mut self) -> impl Future<Output = ()> + use<> {
+        self.last_saved_at = self.clock.now();
         let measured = serde_json::to_vec(&self.measurements).ok();
-        let notes = [measured.map(|note| (NOTE, note)), Some((history::NOTE, self.history.to_note()))];
+        let notes =
+            [measured.map(|note| (NOTE_NAME, note)), Some((history::NOTE_NAME, self.history.to_note()))];
         let sent: Vec<_> = notes
             .into_iter()
             .flatten()
@@ -93,13 +94,13 @@ impl Telemetry {
         async move {
             for kept in sent {
                 if let Ok(Err(error)) = kept.await {
-                    tracing::warn!(%error, "measurements and recent batches were not kept");
+                    tracing::warn!(%error, "measurements or recent batches could not be saved; the next attempt follows in ten minutes");
                 }
             }
         }
     }
 
-    fn quarantined(&mut self, record: QuarantinedRecord) {
+    fn announce_quarantined(&mut self, record: QuarantinedRecord) {
         let QuarantinedRecord { id, submitter, record_type, error } = record;
         self.measurements.record_quarantined(&record_type, error.at);
         let change = RecordChange {
@@ -109,14 +110,14 @@ impl Telemetry {
         };
         let mut redacted = change.clone();
         Audience::OTHERS.redact_change(&mut redacted, submitter);
-        self.feed.announce_by_reader("record", &change, Some(submitter), &redacted);
+        self.feed.publish_redacted("record", &change, Some(submitter), &redacted);
     }
 
-    fn keep_now_and_then(&mut self, ctx: &mut Context<Self>) {
-        if self.clock.now().saturating_sub(self.kept_at) < KEEP_EVERY {
+    fn save_if_due(&mut self, ctx: &mut Context<Self>) {
+        if self.clock.now().saturating_sub(self.last_saved_at) < SAVE_INTERVAL {
             return;
         }
-        ctx.spawn(self.keep().into_actor(self));
+        ctx.spawn(self.save_notes().into_actor(self));
     }
 }
 
@@ -124,7 +125,7 @@ impl Actor for Telemetry {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(MAILBOX);
+        ctx.set_mailbox_capacity(MAILBOX_EVENTS_MAX);
     }
 }
 
@@ -135,56 +136,56 @@ impl Handler<Event> for Telemetry {
         match event {
             Event::BatchEnded { mut report, types, network } => {
                 self.history.resolve_parent(&mut report);
-                self.log.batch(&report);
+                self.log.log_batch(&report);
                 self.measurements.batch_ended(&report, &types, &network);
-                self.feed.announce("batch", &report);
-                self.history.push(report);
-                self.keep_now_and_then(ctx);
+                self.feed.publish("batch", &report);
+                self.history.record_send(report);
+                self.save_if_due(ctx);
             }
             Event::BatchDivided { from, into } => {
-                log::divided(from, &into);
+                log::log_division(from, &into);
                 self.history.record_division(from, &into);
             }
             Event::RecordsSynced { batch, ids } => {
                 for id in ids {
-                    log::synced(batch, id);
-                    self.feed.announce("record", &RecordChange::changed_to(id, RecordState::Synced));
+                    log::log_synced(batch, id);
+                    self.feed.publish("record", &RecordChange::changed_to(id, RecordState::Synced));
                 }
             }
             Event::RecordQuarantined { batch, record } => {
-                log::quarantined(batch, record.id, &record.error);
-                self.quarantined(record);
+                log::log_quarantined(batch, record.id, &record.error);
+                self.announce_quarantined(record);
             }
             Event::RecordAddedToReview(record) => {
-                log::added_to_review(record.id);
-                self.quarantined(record);
+                log::log_added_to_review(record.id);
+                self.announce_quarantined(record);
             }
             Event::BreakerChanged(state) => {
-                self.log.breaker(&state);
+                self.log.log_breaker(&state);
                 let (mode, failures) = (state.mode.name(), state.consecutive_failures);
                 let change = BreakerChange { mode: mode.to_owned(), consecutive_failures: failures };
-                self.feed.announce("breaker", &change);
+                self.feed.publish("breaker", &change);
             }
             Event::LinkChanged(link) => {
-                self.log.link(&link);
-                self.feed.announce("connectivity", &Connectivity::from(link));
+                self.log.log_link(&link);
+                self.feed.publish("connectivity", &Connectivity::from(link));
             }
         }
     }
 }
 
-impl Handler<Keep> for Telemetry {
+impl Handler<AttachStore> for Telemetry {
     type Result = ();
 
-    fn handle(&mut self, Keep(store): Keep, _: &mut Self::Context) {
+    fn handle(&mut self, AttachStore(store): AttachStore, _: &mut Self::Context) {
         self.store = Some(store);
     }
 }
 
-impl Handler<Report> for Telemetry {
-    type Result = MessageResult<Report>;
+impl Handler<ReportMeasurements> for Telemetry {
+    type Result = MessageResult<ReportMeasurements>;
 
-    fn handle(&mut self, Report: Report, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, ReportMeasurements: ReportMeasurements, _: &mut Self::Context) -> Self::Result {
         let window = self.config.borrow().telemetry.window.0;
         MessageResult(self.measurements.report(wall_ms(), window))
     }
@@ -216,6 +217,6 @@ impl Handler<Drain> for Telemetry {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, Drain: Drain, _: &mut Self::Context) -> Self::Result {
-        Box::pin(self.keep())
+        Box::pin(self.save_notes())
     }
 }

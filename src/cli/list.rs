@@ -199,9 +199,9 @@ fn print_page(
 
 /// The record that blocks it, or how many records it blocks.
 fn describe_blocking(record: &ManifestEntry) -> String {
-    match record.held_by {
+    match record.blocked_by {
         Some(blocker) => format!("blocked by {blocker}"),
-        None if record.holds > 0 => format!("blocks {}", blocked_records(record.holds)),
+        None if record.blocked_count > 0 => format!("blocks {}", blocked_records(record.blocked_count)),
         None => String::new(),
     }
 }

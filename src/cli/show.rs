@@ -109,11 +109,11 @@ fn describe(entry: &ManifestEntry, now: u64) -> Vec<String> {
     if let Some(key) = &entry.key {
         field("Key", strip_controls(key).into_owned());
     }
-    if let Some(blocker) = entry.held_by {
+    if let Some(blocker) = entry.blocked_by {
         field("Blocked by", blocker.to_string());
     }
-    if entry.holds > 0 {
-        field("Blocks", format!("{} of its key", blocked_records(entry.holds)));
+    if entry.blocked_count > 0 {
+        field("Blocks", format!("{} of its key", blocked_records(entry.blocked_count)));
     }
     field("Priority", entry.priority.to_string());
     field("Arrival", format!("no. {}", entry.seq));
@@ -269,14 +269,14 @@ mod tests {
     #[test]
     fn blocker_and_blocked_records_are_shown() {
         let blocker = rejected_entry(1, RecordState::Quarantined);
-        let later = ManifestEntry { held_by: Some(blocker.id), ..rejected_entry(2, RecordState::Pending) };
+        let later = ManifestEntry { blocked_by: Some(blocker.id), ..rejected_entry(2, RecordState::Pending) };
         let behind =
             WaitingFor { held_by: Some(blocker.id), ..waiting(WaitingReason::Key, "Behind another.") };
         let text = told(&later, Some(&behind));
         assert!(text.ends_with(&format!("Behind another.\n  fieldsync show {}", blocker.id)), "{text}");
         let text = describe(&later, 20_000).join("\n");
         assert!(text.contains(&format!("Blocked by    {}", blocker.id)), "{text}");
-        let holds = ManifestEntry { holds: 3, ..rejected_entry(1, RecordState::Quarantined) };
+        let holds = ManifestEntry { blocked_count: 3, ..rejected_entry(1, RecordState::Quarantined) };
         let text = describe(&holds, 20_000).join("\n");
         assert!(text.contains("Blocks        3 records of its key"), "{text}");
     }

@@ -15,7 +15,7 @@ use crate::api::{Caller, CallerQueue, Counts, QueueUse, Status};
 use crate::client::{ServerSentEvent, decode_json};
 use crate::clock::wall_ms;
 use crate::exit;
-use crate::model::{DiskState, Holder};
+use crate::model::{Blocker, DiskState};
 
 /// Ctrl-C ends the watch, not a time limit.
 const NO_LIMIT: Duration = Duration::MAX;
@@ -103,7 +103,7 @@ fn describe_status(status: &Status, all: bool, now: u64) -> Vec<String> {
     if let Some(disk) = describe_disk(&status.queue) {
         field("Disk", disk);
     }
-    for blocker in &status.queue.holding {
+    for blocker in &status.queue.blockers {
         field("Blocking", describe_blocker(blocker));
     }
     if let Some(batch) = &status.sync.batch {
@@ -119,7 +119,7 @@ fn describe_status(status: &Status, all: bool, now: u64) -> Vec<String> {
     }
     let batching = &status.batching;
     let next = count(batching.size as u64, "record");
-    field("Next batch", format!("{next} ({})", strip_controls(&batching.why())));
+    field("Next batch", format!("{next} ({})", strip_controls(&batching.explain_size())));
     if let Some(each) = batching.ms_per_record {
         let budget = duration(batching.time_budget_ms);
         field(
@@ -209,13 +209,13 @@ fn describe_disk(queue: &QueueUse) -> Option<String> {
     }
 }
 
-fn describe_blocker(blocker: &Holder) -> String {
-    let Holder { id, key, state, holds, submitter } = blocker;
+fn describe_blocker(blocker: &Blocker) -> String {
+    let Blocker { id, key, state, blocked_count, submitter } = blocker;
     let of = match key {
         Some(key) => format!("key {}", strip_controls(key)),
         None => format!("its key, which only user {submitter} may see"),
     };
-    format!("{id} ({}) blocks {} of {of}", state.name(), blocked_records(*holds))
+    format!("{id} ({}) blocks {} of {of}", state.name(), blocked_records(*blocked_count))
 }
 
 /// Below ten seconds in milliseconds, for rates.
@@ -323,8 +323,8 @@ mod tests {
         status.queue.disk_free_bytes = Some(2048);
         let id = RecordId::new();
         let state = RecordState::Quarantined;
-        status.queue.holding =
-            vec![Holder { id, key: Some("Acme".into()), submitter: 0, state, holds: 1000 }];
+        status.queue.blockers =
+            vec![Blocker { id, key: Some("Acme".into()), submitter: 0, state, blocked_count: 1000 }];
         let message = "the disk is full: no new records are taken".to_owned();
         status.alerts =
             vec![Alert { alert: crate::api::AlertName::DiskFull.into(), message, since: 190_000 }];

@@ -50,8 +50,8 @@ pub(crate) fn rejected_entry(seq: u64, state: RecordState) -> ManifestEntry {
             message: "no such day".to_owned(),
             at: 12_000,
         }),
-        held_by: None,
-        holds: 0,
+        blocked_by: None,
+        blocked_count: 0,
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) async fn announce_changes(mut sources: StatusSources, feed: Feed, not
         }
         let mut redacted = status.clone();
         Audience::OTHERS.redact_status(&mut redacted);
-        feed.announce_by_reader("progress", &status, None, &redacted);
+        feed.publish_redacted("progress", &status, None, &redacted);
         for alert in status.alerts.iter().filter(|alert| !raised.contains(&alert.alert)) {
             let now = sources.clock.now();
             let before = logged.get(&alert.alert);
@@ -43,7 +43,7 @@ pub(super) async fn announce_changes(mut sources: StatusSources, feed: Feed, not
                 log_alert(alert);
                 logged.insert(alert.alert.clone(), now);
             }
-            feed.announce("alert", alert);
+            feed.publish("alert", alert);
         }
         raised = status.alerts.into_iter().map(|alert| alert.alert).collect();
         if !sources.wait_for_change().await {

@@ -29,9 +29,9 @@ use crate::actors::circuit_breaker::CircuitBreaker;
 use crate::actors::connectivity::{AttachProber, Connectivity};
 use crate::actors::queue_reader::QueueReader;
 use crate::actors::queue_store::QueueStore;
-use crate::actors::telemetry::{Keep, Telemetry};
+use crate::actors::telemetry::{AttachStore, Telemetry};
 use crate::actors::uploader::Uploader;
-use crate::clock::{Clock, Steady, wall_ms};
+use crate::clock::{Clock, SteadyClock, wall_ms};
 use crate::config::Config;
 use crate::config_file::{find_config_file, load_config};
 use crate::exit;
@@ -236,7 +236,7 @@ impl ActorHandles {
 }
 
 fn start_actors(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Actors, ActorHandles)> {
-    let (clock, steady) = (Clock::start(), Steady::resume(queue.last_steady()));
+    let (clock, steady) = (Clock::start(), SteadyClock::continue_from(queue.last_steady()));
     let feed = Feed::default();
     let device = queue.device_id();
     let RestoredState { measurements, history, page_secret, learned, open_batches, backlog } =
@@ -247,7 +247,7 @@ fn start_actors(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Optio
                 return None;
             }
         };
-    let resumed = learned.breaker.resumed(clock.now(), steady.now().steady);
+    let resumed = learned.breaker.restore(clock.now(), steady.now().steady);
     let (backlog_sender, backlog) = watch::channel::<Backlog>(backlog);
     let (link_sender, link) = watch::channel(Link { since: wall_ms(), ..Link::default() });
     let (breaker_sender, breaker_state) = watch::channel(resumed);
@@ -326,7 +326,7 @@ async fn run_until_stopped(startup: Startup<'_>) -> u8 {
     let clock = handles.sources.clock;
     for attached in [
         actors.connectivity.send(AttachProber(actors.uploader.clone().recipient())).await,
-        actors.telemetry.send(Keep(actors.store.clone())).await,
+        actors.telemetry.send(AttachStore(actors.store.clone())).await,
     ] {
         if let Err(error) = attached {
             tracing::error!(%error, "an actor did not start");

@@ -22,14 +22,14 @@ pub(super) struct RestoredState {
 
 pub(super) fn restore_state(queue: &mut Queue) -> Result<RestoredState, StoreError> {
     let open_batches = queue.open_batches();
-    let learned = queue.read_note(learned::NOTE)?.map(|note| Learned::from_note(&note));
+    let learned = queue.read_note(learned::NOTE_NAME)?.map(|note| Learned::from_note(&note));
     let learned = learned.transpose().unwrap_or_else(|error| {
         tracing::warn!(%error, "what was learned about the server cannot be decoded and is learned again");
         None
     });
     Ok(RestoredState {
-        measurements: queue.read_note(telemetry::NOTE)?,
-        history: History::resume(queue.read_note(history::NOTE)?.as_deref(), &open_batches),
+        measurements: queue.read_note(telemetry::NOTE_NAME)?,
+        history: History::restore(queue.read_note(history::NOTE_NAME)?.as_deref(), &open_batches),
         page_secret: queue.read_note(web::identity::SECRET_NOTE)?,
         learned: learned.unwrap_or_default(),
         open_batches,

@@ -58,17 +58,17 @@ pub(super) fn stream_events(
     };
     let header = headers.get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or_default());
     let audience = state.audience_of(peer);
-    let reader = state.event_feed.listen(audience, header.or(query.last_event_id.as_deref()));
+    let reader = state.event_feed.subscribe(audience, header.or(query.last_event_id.as_deref()));
     let mut status = state.sources.current_status();
     audience.redact_status(&mut status);
-    let first = reader.opening_frame(&status);
+    let first = reader.first_event(&status);
     let begin = (Some(first), reader, state.shutdown.clone(), slot);
     let events = unfold(begin, |(first, mut reader, mut shutdown, slot)| async move {
         if let Some(first) = first {
             return Some((Ok(first), (None, reader, shutdown, slot)));
         }
         let event = tokio::select! {
-            event = reader.next() => event,
+            event = reader.next_event() => event,
             _ = shutdown.wait_for(|is_stopping| *is_stopping) => return None,
         };
         Some((Ok(event), (None, reader, shutdown, slot)))

@@ -9,7 +9,7 @@ use super::error::ApiError;
 use super::http::{HttpResponse, json_response, read_query, text_response};
 use super::metrics::encode_metrics;
 use super::state::ApiState;
-use crate::actors::telemetry::{RecentBatches, Report};
+use crate::actors::telemetry::{RecentBatches, ReportMeasurements};
 use crate::api::{BatchList, Status, TelemetryReport};
 
 /// How many batches are listed if the query has no limit.
@@ -38,7 +38,7 @@ pub(super) async fn get_status(state: &ApiState, peer: &Peer) -> Result<HttpResp
 )]
 pub(super) async fn get_telemetry(state: &ApiState) -> Result<HttpResponse, ApiError> {
     let _permit = state.call_throttle.acquire().await?;
-    Ok(json_response(StatusCode::OK, &state.telemetry.send(Report).await?))
+    Ok(json_response(StatusCode::OK, &state.telemetry.send(ReportMeasurements).await?))
 }
 
 /// Metrics

@@ -206,7 +206,7 @@ async fn review_step(state: &ApiState, review: Review) -> Result<ReviewSummary, 
         } else {
             tracing::info!(record_id = %id, "record {id} was {verb} on request");
         }
-        state.event_feed.announce("record", &RecordChange::decided_as(*id, decision));
+        state.event_feed.publish("record", &RecordChange::decided_as(*id, decision));
     }
     Ok(reviewed)
 }
@@ -247,7 +247,7 @@ pub(super) async fn replace_payload(
         .map_err(|reason| ApiError::bad_request("invalid_record", reason))?;
     write(&state.store, ReplacePayload { id, payload }).await??;
     tracing::info!(record_id = %id, "the payload of record {id} was replaced and the record queued again");
-    state.event_feed.announce("record", &RecordChange::decided_as(id, RecordDecision::QueuedAgain));
+    state.event_feed.publish("record", &RecordChange::decided_as(id, RecordDecision::QueuedAgain));
     let entry =
         state.with_view(move |view| view.find_entry(id)).await?.ok_or_else(ApiError::no_such_record)?;
     Ok(json_response(StatusCode::OK, &entry))

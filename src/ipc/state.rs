@@ -13,7 +13,7 @@ use super::http::{self, HttpResponse};
 use super::status::StatusSources;
 use super::throttle::Throttle;
 use crate::actors::batch_planner::BatchPlanner;
-use crate::actors::queue_reader::{Look, QueueReader};
+use crate::actors::queue_reader::{QueueReader, ReadView};
 use crate::actors::queue_store::QueueStore;
 use crate::actors::telemetry::Telemetry;
 use crate::store::{StoreError, StoreView};
@@ -52,7 +52,7 @@ impl ApiState {
         read: impl FnOnce(&StoreView) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let _permit = self.view_throttle.acquire().await?;
-        Ok(self.reader.send(Look::new(read)).await??)
+        Ok(self.reader.send(ReadView::new(read)).await??)
     }
 
     /// As [`Self::with_view`]. The result is encoded on the reader's thread, too.

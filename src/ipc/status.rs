@@ -14,7 +14,7 @@ use crate::api::{
 use crate::clock::{Clock, millis, wall_ms};
 use crate::model::{Backlog, DeviceId, Link, OTHER_SUBMITTERS, SizeRule};
 use crate::policy::breaker::{BreakerState, Mode};
-use crate::policy::progress::{denied_note, sentence};
+use crate::policy::progress::{denied_note, describe_progress};
 use crate::store::QueueLimits;
 use crate::telemetry::audience::Audience;
 
@@ -98,7 +98,7 @@ impl StatusSources {
         let planner = self.planner.borrow().clone();
         // After a commit, the counts are newer than the planner's progress until it has read them.
         let mut progress = planner.progress;
-        progress.observe(&backlog);
+        progress.update(&backlog);
         let phase = match planner.phase {
             Phase::Idle if backlog.to_go() > 0 => Phase::Syncing,
             Phase::Paused => Phase::Paused,
@@ -116,7 +116,7 @@ impl StatusSources {
             started_at: self.started_at,
             sync: Sync {
                 phase,
-                text: sentence(phase, &progress, &backlog, &link, is_local_error, wait)
+                text: describe_progress(phase, &progress, &backlog, &link, is_local_error, wait)
                     + &denied_note(&planner.denied),
                 done: progress.done,
                 total: progress.total,
@@ -147,13 +147,13 @@ impl StatusSources {
                 disk: backlog.storage.disk,
                 disk_free_bytes: backlog.storage.disk_free_bytes,
                 file_bytes: backlog.storage.file_bytes,
-                holding: backlog.holders.clone(),
+                blockers: backlog.blockers.clone(),
             },
             batching: Batching {
                 size: planner.size.map_or(config.batch.standard_batch, |size| size.records),
                 rule: planner.size.map_or(SizeRule::Standard, |size| size.rule).into(),
                 expected_ms: planner.size.and_then(|size| size.expected).map(|expected| expected.mean_ms()),
-                at_most_ms: planner.size.and_then(|size| size.expected).map(|expected| expected.most_ms()),
+                at_most_ms: planner.size.and_then(|size| size.expected).map(|expected| expected.upper_ms()),
                 time_limit_ms: millis(planner.time_limit),
                 ms_per_record: planner.per_record.map(millis),
                 time_budget_ms: millis(planner.time_budget),

@@ -19,13 +19,14 @@ impl ApiState {
         let sent_before = self.sources.batch_in_flight();
         let found = self.with_view(move |view| {
             let Some(record) = view.standing_of(id)? else { return Ok(None) };
-            let holder = record.entry.held_by.map(|holder| view.standing_of(holder)).transpose()?.flatten();
-            Ok(Some((record, holder)))
+            let blocker =
+                record.entry.blocked_by.map(|blocker| view.standing_of(blocker)).transpose()?.flatten();
+            Ok(Some((record, blocker)))
         });
-        let Some((record, holder)) = found.await? else { return Ok(None) };
+        let Some((record, blocker)) = found.await? else { return Ok(None) };
         let batch = record.entry.batch_id;
         let is_sending = batch.is_some() && [sent_before, self.sources.batch_in_flight()].contains(&batch);
-        let facts = RecordFacts { record: &record, is_sending, holder: holder.as_ref() };
+        let facts = RecordFacts { record: &record, is_sending, blocker: blocker.as_ref() };
         let waiting_for = self.sources.waiting_for(&facts);
         Ok(Some((record, waiting_for)))
     }

@@ -19,19 +19,19 @@ const OLDEST_SCAN_RECORDS_MAX: usize = 100;
 impl QueueState {
     /// Whether the summary of the tables may have changed. Appends, the most frequent operation, leave it unchanged.
     pub(super) fn needs_refresh(&self) -> bool {
-        self.holders_changed || self.waits_changed
+        self.blockers_changed || self.waits_changed
     }
 
     /// Reads the summary from the tables: who blocks others, what waits longest, and what is due next.
     pub(super) fn refresh_summary(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
-        if self.holders_changed {
+        if self.blockers_changed {
             let stuck = self.counters.records.failed + self.counters.records.quarantined;
-            self.holders = if stuck > 0 {
-                lane_view::find_holders(snapshot, &self.open, self.key_space)?
+            self.blockers = if stuck > 0 {
+                lane_view::find_blockers(snapshot, &self.open, self.key_space)?
             } else {
                 Vec::new()
             };
-            self.holders_changed = false;
+            self.blockers_changed = false;
         }
         if self.waits_changed {
             self.oldest_pending_at = find_oldest_waiting(snapshot)?;
@@ -109,7 +109,7 @@ impl QueueState {
             next_due_at: self.next_due_at,
             claimable: !self.cursors.dry,
             paused: self.paused,
-            holders: self.holders.clone(),
+            blockers: self.blockers.clone(),
             ..Backlog::default()
         }
     }

@@ -104,7 +104,7 @@ impl Transaction<'_, '_> {
 
     pub(super) fn save_batch(&mut self, id: u128, row: BatchRow) -> Result<(), StoreError> {
         self.state.waits_changed = true;
-        self.state.holders_changed |= row.members.iter().any(|member| member.failed);
+        self.state.blockers_changed |= row.members.iter().any(|member| member.failed);
         self.tables.batches.insert(id, codec::encode_row(&row)?.as_slice())?;
         self.state.forget_in_flight(id);
         self.state.open_mut().insert_batch(id, row);
@@ -115,7 +115,7 @@ impl Transaction<'_, '_> {
         self.state.waits_changed = true;
         self.tables.batches.remove(id)?;
         let row = self.state.open_mut().remove_batch(id);
-        self.state.holders_changed |= row.is_some_and(|row| row.members.iter().any(|member| member.failed));
+        self.state.blockers_changed |= row.is_some_and(|row| row.members.iter().any(|member| member.failed));
         Ok(())
     }
 
@@ -162,7 +162,7 @@ impl Transaction<'_, '_> {
         self.state.woken.remove(&row.position);
         self.tables.quarantine.insert(row.position, id)?;
         self.state.settled_total += 1;
-        self.state.holders_changed = true;
+        self.state.blockers_changed = true;
         self.state.waits_changed = true;
         self.save_row(id, &row, Some(was))
     }

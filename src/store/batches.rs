@@ -204,7 +204,7 @@ impl Transaction<'_, '_> {
                         error: error.clone(),
                     });
                     self.state.settled_total += 1;
-                    self.state.holders_changed = true;
+                    self.state.blockers_changed = true;
                 }
                 Outcome::Retry(error) => {
                     to_retry.push((member, entry, was, error));
@@ -231,9 +231,9 @@ impl Transaction<'_, '_> {
             return Ok(());
         };
         let rng = &mut fastrand::Rng::new();
-        let wait = backoff::delay(retry.initial_backoff.0, retry.max_backoff.0, attempts, rng);
+        let wait = backoff::backoff_delay(retry.initial_backoff.0, retry.max_backoff.0, attempts, rng);
         let due = self.now.steady + millis(wait);
-        self.state.holders_changed = true;
+        self.state.blockers_changed = true;
         self.state.waits_changed = true;
         for (member, mut entry, was, error) in to_retry {
             entry.state = StoredState::Failed;
@@ -254,7 +254,7 @@ impl Transaction<'_, '_> {
         error: Option<&LastError>,
     ) -> Result<(), StoreError> {
         let Some(error) = error else { return Ok(()) };
-        self.state.holders_changed = true;
+        self.state.blockers_changed = true;
         for mut member in std::mem::take(&mut row.members) {
             let Some(mut entry) = self.member_row(&member)? else { continue };
             let was = entry.state;

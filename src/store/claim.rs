@@ -85,11 +85,11 @@ struct BatchDraft<'o> {
     /// Due times of the due records in `waiting`.
     due: HashMap<u64, u64>,
     /// Records in `waiting` that later claims need not examine until they are woken.
-    deferrals: Vec<Deferral>,
+    deferrals: Vec<DeferredRecord>,
     examined: usize,
 }
 
-enum Deferral {
+enum DeferredRecord {
     /// A predecessor in its lane blocks it.
     Blocked { lane: Lane, position: u64, id: u128, due: Option<u64> },
     /// It is in a lane and cannot be read.
@@ -108,7 +108,7 @@ enum DraftStep {
 impl BatchDraft<'_> {
     /// Adds the record if it fits.
     fn add_candidate(&mut self, candidate: Candidate) -> bool {
-        let fits = self.filling.admit(&candidate.record_type, u64::from(candidate.row.bytes));
+        let fits = self.filling.admit_record(&candidate.record_type, u64::from(candidate.row.bytes));
         if fits {
             self.positions.insert(candidate.row.position);
             if let Some(lane) = &candidate.lane {
@@ -202,7 +202,7 @@ impl Transaction<'_, '_> {
     fn draft_batch<'o>(&self, order: &'o ClaimOrder) -> Result<BatchDraft<'o>, StoreError> {
         let mut draft = BatchDraft {
             order,
-            filling: order.limit.filling(),
+            filling: order.limit.start_filling(),
             members: Vec::new(),
             positions: BTreeSet::new(),
             lanes: HashMap::new(),
@@ -268,7 +268,7 @@ impl Transaction<'_, '_> {
         }
         let Availability::Sendable(candidate) = self.availability_of(position)? else {
             let due = draft.due.get(&position).copied();
-            draft.deferrals.push(Deferral::Unsendable { position, due });
+            draft.deferrals.push(DeferredRecord::Unsendable { position, due });
             return Ok(DraftStep::Done);
         };
         let mut predecessors = Vec::new();
@@ -276,7 +276,7 @@ impl Transaction<'_, '_> {
             && !self.collect_predecessors(lane, position, &mut predecessors, draft)?
         {
             let (lane, id, due) = (lane.clone(), candidate.row.id, candidate.due);
-            draft.deferrals.push(Deferral::Blocked { lane, position, id, due });
+            draft.deferrals.push(DeferredRecord::Blocked { lane, position, id, due });
             return Ok(DraftStep::Done);
         }
         predecessors.push(candidate);
@@ -315,7 +315,9 @@ impl Transaction<'_, '_> {
             match self.availability_of(earlier)? {
                 Availability::Sendable(earlier) => predecessors.push(earlier),
                 Availability::Unreadable => {
-                    draft.deferrals.push(Deferral::Unreadable { lane: lane.clone(), position: earlier });
+                    draft
+                        .deferrals
+                        .push(DeferredRecord::Unreadable { lane: lane.clone(), position: earlier });
                 }
                 Availability::Blocked => {
                     draft.lane_progress(lane).blocked_at = Some(seq_of(earlier));
@@ -353,18 +355,18 @@ impl Transaction<'_, '_> {
         Ok(Availability::Sendable(Candidate { row, record_type: header.record_type, lane, due }))
     }
 
-    fn apply_deferrals(&mut self, deferrals: &[Deferral]) -> Result<(), StoreError> {
+    fn apply_deferrals(&mut self, deferrals: &[DeferredRecord]) -> Result<(), StoreError> {
         for deferrals in deferrals {
             match *deferrals {
-                Deferral::Blocked { ref lane, position, id, due } => {
+                DeferredRecord::Blocked { ref lane, position, id, due } => {
                     self.state.woken.remove(&position);
                     self.note_urgent(lane, position)?;
                     if let Some(due) = due.filter(|due| *due != DUE_WHEN_UNBLOCKED) {
                         self.reschedule_retry(id, position, due, DUE_WHEN_UNBLOCKED)?;
                     }
                 }
-                Deferral::Unreadable { ref lane, position } => self.drop_from_lane(lane, position)?,
-                Deferral::Unsendable { position, due } => {
+                DeferredRecord::Unreadable { ref lane, position } => self.drop_from_lane(lane, position)?,
+                DeferredRecord::Unsendable { position, due } => {
                     self.state.woken.remove(&position);
                     if let Some(due) = due {
                         self.state.waits_changed = true;

@@ -135,7 +135,7 @@ impl Counters {
         meta: &impl ReadableTable<&'static str, &'static [u8]>,
     ) -> Result<Self, StoreError> {
         let missing = StoreError::Inconsistent("the counts by user are missing");
-        let submitters = codec::decode_row(meta.get(meta::SUBMITTERS)?.ok_or(missing)?.value())?;
+        let submitters = codec::decode_row(meta.get(meta::SUBMITTERS_KEY)?.ok_or(missing)?.value())?;
         Ok(Self { submitters, ..Self::read_totals(meta)? })
     }
 
@@ -144,15 +144,15 @@ impl Counters {
         meta: &impl ReadableTable<&'static str, &'static [u8]>,
     ) -> Result<Self, StoreError> {
         let missing = StoreError::Inconsistent("the counters are missing");
-        Ok(codec::decode_row(meta.get(meta::COUNTERS)?.ok_or(missing)?.value())?)
+        Ok(codec::decode_row(meta.get(meta::COUNTERS_KEY)?.ok_or(missing)?.value())?)
     }
 
     pub(super) fn write_to(
         &self,
         meta: &mut Table<'_, &'static str, &'static [u8]>,
     ) -> Result<(), StoreError> {
-        meta.insert(meta::COUNTERS, codec::encode_row(self)?.as_slice())?;
-        meta.insert(meta::SUBMITTERS, codec::encode_row(&self.submitters)?.as_slice())?;
+        meta.insert(meta::COUNTERS_KEY, codec::encode_row(self)?.as_slice())?;
+        meta.insert(meta::SUBMITTERS_KEY, codec::encode_row(&self.submitters)?.as_slice())?;
         Ok(())
     }
 

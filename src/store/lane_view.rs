@@ -9,14 +9,14 @@ use super::error::StoreError;
 use super::key_space::{KeySpace, Lane};
 use super::open_batches::OpenBatches;
 use super::schema::{ManifestRow, RecordHeader, Snapshot, StoredState, manifest_row, seq_of};
-use crate::model::{Holder, RecordId, RecordState};
+use crate::model::{Blocker, RecordId, RecordState};
 
 /// Successors of a blocking record to count. This number stands for "at least so many".
 pub(super) const COUNTED_SUCCESSORS_MAX: usize = 1000;
 /// Blocking records that a status names.
-pub(super) const NAMED_HOLDERS_MAX: usize = 10;
+pub(super) const NAMED_BLOCKERS_MAX: usize = 10;
 /// Records in each of quarantine, `retry` and open batches to examine for blocking ones.
-const HOLDER_SCAN_RECORDS_MAX: usize = 100;
+const BLOCKER_SCAN_RECORDS_MAX: usize = 100;
 #[cfg(test)]
 thread_local! {
     /// Records of lanes that were examined one by one.
@@ -39,10 +39,10 @@ pub(super) fn blocking_state(open: &OpenBatches, stored: StoredState, position: 
 }
 
 /// The blocking record as people see it; none if it blocks no other.
-pub(super) fn to_holder(header: RecordHeader, state: RecordState, holds: u64) -> Option<Holder> {
+pub(super) fn to_blocker(header: RecordHeader, state: RecordState, blocked_count: u64) -> Option<Blocker> {
     let (id, submitter) = (RecordId(Uuid::from_u128(header.id)), header.submitter);
     let key = Some(header.key?);
-    Some(Holder { id, key, submitter, state, holds }).filter(|_| holds > 0)
+    Some(Blocker { id, key, submitter, state, blocked_count }).filter(|_| blocked_count > 0)
 }
 
 /// Answers which record blocks which, for one read of the manifest. Reads the head of each lane once and counts each
@@ -134,7 +134,7 @@ impl<'s> LaneView<'s> {
     }
 
     /// The record at this position, if it is the head of its lane and blocks others.
-    fn holder_at(&mut self, position: u64) -> Result<Option<Holder>, StoreError> {
+    fn blocker_at(&mut self, position: u64) -> Result<Option<Blocker>, StoreError> {
         let Ok(Some(header)) = body::read_header(&self.snapshot.payload, position) else { return Ok(None) };
         let Some(lane) = header.lane_in(self.key_space) else { return Ok(None) };
         let Some(BlockingHead { state, .. }) =
@@ -142,32 +142,32 @@ impl<'s> LaneView<'s> {
         else {
             return Ok(None);
         };
-        let holds = self.count_successors(&lane, seq_of(position))?;
-        Ok(to_holder(header, state, holds))
+        let blocked_count = self.count_successors(&lane, seq_of(position))?;
+        Ok(to_blocker(header, state, blocked_count))
     }
 }
 
 /// The first records that block others.
-pub(super) fn find_holders(
+pub(super) fn find_blockers(
     snapshot: &Snapshot,
     open: &OpenBatches,
     key_space: KeySpace,
-) -> Result<Vec<Holder>, StoreError> {
+) -> Result<Vec<Blocker>, StoreError> {
     let mut positions = Vec::new();
-    for item in snapshot.quarantine.range::<u64>(..)?.take(HOLDER_SCAN_RECORDS_MAX) {
+    for item in snapshot.quarantine.range::<u64>(..)?.take(BLOCKER_SCAN_RECORDS_MAX) {
         positions.push(item?.0.value());
     }
-    for item in snapshot.retry.range::<(u64, u64)>(..)?.take(HOLDER_SCAN_RECORDS_MAX) {
+    for item in snapshot.retry.range::<(u64, u64)>(..)?.take(BLOCKER_SCAN_RECORDS_MAX) {
         positions.push(item?.0.value().1);
     }
-    positions.extend(open.member_places().take(HOLDER_SCAN_RECORDS_MAX));
+    positions.extend(open.member_places().take(BLOCKER_SCAN_RECORDS_MAX));
     let mut lanes = LaneView::new(snapshot, open, key_space);
-    let mut holders = Vec::new();
+    let mut blockers = Vec::new();
     for position in positions {
-        if holders.len() == NAMED_HOLDERS_MAX {
+        if blockers.len() == NAMED_BLOCKERS_MAX {
             break;
         }
-        holders.extend(lanes.holder_at(position)?);
+        blockers.extend(lanes.blocker_at(position)?);
     }
-    Ok(holders)
+    Ok(blockers)
 }

@@ -12,11 +12,11 @@ use super::body;
 use super::error::StoreError;
 use super::key_space::Lane;
 use super::lane_view::{
-    COUNTED_SUCCESSORS_MAX, NAMED_HOLDERS_MAX, blocking_state, count_lane_step, to_holder,
+    COUNTED_SUCCESSORS_MAX, NAMED_BLOCKERS_MAX, blocking_state, count_lane_step, to_blocker,
 };
 use super::op::Transaction;
 use super::schema::{DUE_WHEN_UNBLOCKED, ManifestRow, MemberRow, StoredState, seq_of};
-use crate::model::Holder;
+use crate::model::Blocker;
 
 impl Transaction<'_, '_> {
     /// The positions of a lane from a `seq` up to `position`, in order.
@@ -81,7 +81,7 @@ impl Transaction<'_, '_> {
         let Some(lane) = lane else { return Ok(()) };
         self.tables.lanes.insert(lane.position_of(seq_of(position)), position)?;
         let stuck = self.state.counters.records.failed + self.state.counters.records.quarantined;
-        if stuck > 0 && !self.state.holders_changed {
+        if stuck > 0 && !self.state.blockers_changed {
             self.count_new_successor(lane)?;
         }
         Ok(())
@@ -89,15 +89,15 @@ impl Transaction<'_, '_> {
 
     /// Updates the known blocking records after an append to this lane, without examining all of them.
     fn count_new_successor(&mut self, lane: &Lane) -> Result<(), StoreError> {
-        let holders = &mut self.state.holders;
-        let is_of_lane = |holder: &&mut Holder| {
-            holder.key.as_deref().is_some_and(|key| lane.includes_key_of(holder.submitter, key))
+        let blockers = &mut self.state.blockers;
+        let is_of_lane = |blocker: &&mut Blocker| {
+            blocker.key.as_deref().is_some_and(|key| lane.includes_key_of(blocker.submitter, key))
         };
-        if let Some(known) = holders.iter_mut().find(is_of_lane) {
-            known.holds = (known.holds + 1).min(COUNTED_SUCCESSORS_MAX as u64);
+        if let Some(known) = blockers.iter_mut().find(is_of_lane) {
+            known.blocked_count = (known.blocked_count + 1).min(COUNTED_SUCCESSORS_MAX as u64);
             return Ok(());
         }
-        if self.state.holders.len() >= NAMED_HOLDERS_MAX {
+        if self.state.blockers.len() >= NAMED_BLOCKERS_MAX {
             return Ok(());
         }
         let Some(head) = self.lane_head(lane)? else { return Ok(()) };
@@ -105,8 +105,8 @@ impl Transaction<'_, '_> {
         let Some(row) = self.manifest_row(header.id)? else { return Ok(()) };
         if let Some(state) = blocking_state(&self.state.open, row.state, head) {
             let range = self.tables.lanes.range(lane.positions_from(seq_of(head) + 1))?;
-            let holds = range.take(COUNTED_SUCCESSORS_MAX).count() as u64;
-            self.state.holders.extend(to_holder(header, state, holds));
+            let blocked_count = range.take(COUNTED_SUCCESSORS_MAX).count() as u64;
+            self.state.blockers.extend(to_blocker(header, state, blocked_count));
         }
         Ok(())
     }
@@ -121,14 +121,14 @@ impl Transaction<'_, '_> {
         let Some(lane) = row.lane_in(self.state.key_space) else { return Ok(()) };
         self.tables.lanes.remove(lane.position_of(seq_of(row.position)))?;
         self.state.urgent.remove_record(row.position);
-        self.state.holders_changed = true;
+        self.state.blockers_changed = true;
         self.wake_lane(&lane)
     }
 
     /// Wakes a record that leaves quarantine, and those that it blocked.
     pub(super) fn release_from_review(&mut self, row: &ManifestRow) -> Result<(), StoreError> {
         self.state.wake_record(row.position);
-        self.state.holders_changed = true;
+        self.state.blockers_changed = true;
         self.state.waits_changed = true;
         row.lane_in(self.state.key_space).map_or(Ok(()), |lane| self.wake_lane(&lane))
     }
@@ -185,7 +185,7 @@ impl Transaction<'_, '_> {
             "a record that cannot be read no longer blocks later records of its key"
         );
         self.state.urgent.remove_record(position);
-        self.state.holders_changed = true;
+        self.state.blockers_changed = true;
         self.tables.lanes.remove(lane.position_of(seq_of(position)))?;
         Ok(())
     }

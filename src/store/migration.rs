@@ -39,7 +39,7 @@ pub(super) fn upgrade_schema(
         let submitters = rebuild_lanes(&mut tables, options)?;
         wake_blocked(&mut tables, counters.steady)?;
         Counters { submitters, ..counters }.write_to(&mut tables.meta)?;
-        tables.meta.insert(meta::SCHEMA, codec::encode_row(&SCHEMA_VERSION)?.as_slice())?;
+        tables.meta.insert(meta::SCHEMA_KEY, codec::encode_row(&SCHEMA_VERSION)?.as_slice())?;
         save_key_space(&mut tables, key_space)?;
     }
     transaction.commit()?;

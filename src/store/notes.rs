@@ -14,9 +14,9 @@ impl Op for SetPaused {
 
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
         if self.0 {
-            transaction.tables.meta.insert(meta::PAUSED, codec::encode_row(&true)?.as_slice())?;
+            transaction.tables.meta.insert(meta::PAUSED_KEY, codec::encode_row(&true)?.as_slice())?;
         } else {
-            transaction.tables.meta.remove(meta::PAUSED)?;
+            transaction.tables.meta.remove(meta::PAUSED_KEY)?;
         }
         transaction.state.paused = self.0;
         Ok(())
@@ -48,7 +48,7 @@ impl Op for AcknowledgeDamage {
     type Reply = Vec<Damage>;
 
     fn apply(&self, transaction: &mut Transaction<'_, '_>) -> Result<Self::Reply, StoreError> {
-        transaction.tables.meta.remove(meta::DAMAGE)?;
+        transaction.tables.meta.remove(meta::DAMAGE_KEY)?;
         Ok(std::mem::take(&mut transaction.state.damage))
     }
 

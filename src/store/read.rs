@@ -149,7 +149,7 @@ impl StoreView {
         let open = self.open.batch_of(row.position);
         let position = QueuePosition(row.position);
         let stuck = matches!(row.state, StoredState::Failed | StoredState::Quarantined);
-        let holds = if stuck { lanes.blocked_count(&row)? } else { 0 };
+        let blocked_count = if stuck { lanes.blocked_count(&row)? } else { 0 };
         let held_by = match row.state {
             StoredState::Synced => None,
             _ => lanes.blocked_by(&row)?,
@@ -167,7 +167,7 @@ impl StoreView {
             submitter: row.submitter,
             created_at: row.created_at,
             updated_at: row.updated_at,
-            next_attempt_at: row.due_at.filter(|_| open.is_none()).map(|due| self.now.on_the_wall(due)),
+            next_attempt_at: row.due_at.filter(|_| open.is_none()).map(|due| self.now.to_wall_ms(due)),
             batch_id: open.or(row.batch).map(|batch| BatchId(Uuid::from_u128(batch))),
             last_error: row.error.map(|error| LastError {
                 class: error.class,
@@ -176,8 +176,8 @@ impl StoreView {
                 message: error.message,
                 at: error.at,
             }),
-            held_by,
-            holds,
+            blocked_by: held_by,
+            blocked_count,
         })
     }
 }

@@ -242,8 +242,8 @@ pub(super) fn initialize_tables(
     let transaction = database.begin_write()?;
     {
         let mut tables = Tables::open_all(&transaction)?;
-        tables.meta.insert(meta::SCHEMA, codec::encode_row(&SCHEMA_VERSION)?.as_slice())?;
-        tables.meta.insert(meta::DEVICE, codec::encode_row(&device.as_u128())?.as_slice())?;
+        tables.meta.insert(meta::SCHEMA_KEY, codec::encode_row(&SCHEMA_VERSION)?.as_slice())?;
+        tables.meta.insert(meta::DEVICE_KEY, codec::encode_row(&device.as_u128())?.as_slice())?;
         Counters { next_seq: 1, ..Counters::default() }.write_to(&mut tables.meta)?;
         migration::save_key_space(&mut tables, key_space)?;
     }
@@ -259,7 +259,7 @@ fn read_identity(database: &Database) -> Result<(u32, DeviceId), StoreError> {
             .get(name)?
             .ok_or(StoreError::Inconsistent("the schema version or the device id is missing"))
     };
-    let schema = codec::decode_row(value(meta::SCHEMA)?.value())?;
-    let device: u128 = codec::decode_row(value(meta::DEVICE)?.value())?;
+    let schema = codec::decode_row(value(meta::SCHEMA_KEY)?.value())?;
+    let device: u128 = codec::decode_row(value(meta::DEVICE_KEY)?.value())?;
     Ok((schema, DeviceId(Uuid::from_u128(device))))
 }

@@ -38,16 +38,16 @@ pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("
 
 /// Names in `meta`.
 pub(super) mod meta {
-    pub(crate) const SCHEMA: &str = "schema";
-    pub(crate) const DEVICE: &str = "device";
-    pub(crate) const COUNTERS: &str = "counters";
+    pub(crate) const SCHEMA_KEY: &str = "schema";
+    pub(crate) const DEVICE_KEY: &str = "device";
+    pub(crate) const COUNTERS_KEY: &str = "counters";
     /// The counters by user.
-    pub(crate) const SUBMITTERS: &str = "submitters";
+    pub(crate) const SUBMITTERS_KEY: &str = "submitters";
     /// Whether the lanes were built for shared keys.
     pub(crate) const SHARED_KEYS: &str = "shared_keys";
-    pub(crate) const PAUSED: &str = "paused";
+    pub(crate) const PAUSED_KEY: &str = "paused";
     /// Unacknowledged notes of damaged files, as JSON.
-    pub(crate) const DAMAGE: &str = "damage";
+    pub(crate) const DAMAGE_KEY: &str = "damage";
 }
 
 macro_rules! tables {

@@ -12,7 +12,7 @@ use super::key_space::KeySpace;
 use super::open_batches::OpenBatches;
 use super::schema::{Snapshot, StoredPhase, meta};
 use super::urgent::UrgentRecords;
-use crate::model::{Damage, Holder};
+use crate::model::{Blocker, Damage};
 
 /// Priorities, each with its own cursor.
 const PRIORITY_CLASSES: usize = 10;
@@ -46,8 +46,8 @@ pub(super) struct QueueState {
     pub(super) settled_total: u64,
     pub(super) synced_total: u64,
     /// The blocking records may have changed since they were last read.
-    pub(super) holders_changed: bool,
-    pub(super) holders: Vec<Holder>,
+    pub(super) blockers_changed: bool,
+    pub(super) blockers: Vec<Blocker>,
     /// The oldest waiting record and the next due time may have changed since they were last read.
     pub(super) waits_changed: bool,
     pub(super) oldest_pending_at: Option<u64>,
@@ -104,9 +104,9 @@ impl QueueState {
         let snapshot = Snapshot::read_latest(database)?;
         let counters = Counters::read_from(&snapshot.meta)?;
         let mut state =
-            Self { counters, key_space, holders_changed: true, waits_changed: true, ..Self::default() };
-        state.paused = snapshot.meta.get(meta::PAUSED)?.is_some();
-        let damage = snapshot.meta.get(meta::DAMAGE)?;
+            Self { counters, key_space, blockers_changed: true, waits_changed: true, ..Self::default() };
+        state.paused = snapshot.meta.get(meta::PAUSED_KEY)?.is_some();
+        let damage = snapshot.meta.get(meta::DAMAGE_KEY)?;
         state.damage = damage.and_then(|note| serde_json::from_slice(note.value()).ok()).unwrap_or_default();
         for item in snapshot.batches.iter()? {
             let (id, row) = item?;

@@ -64,9 +64,9 @@ impl Audience {
 
     /// Leaves out of a status what this reader does not see.
     pub fn redact_status(self, status: &mut Status) {
-        for holder in &mut status.queue.holding {
-            if !self.sees_all_of(Some(holder.submitter)) {
-                holder.key = None;
+        for blocker in &mut status.queue.blockers {
+            if !self.sees_all_of(Some(blocker.submitter)) {
+                blocker.key = None;
             }
         }
         if !self.is_admin {

@@ -1,5 +1,4 @@
-//! Everything that can happen, as types. Whoever makes it happen tells telemetry, which writes
-//! the journal, counts, and passes it on to those who listen on the socket.
+//! The events that actors send to telemetry, which logs them, measures them and publishes them on the socket.
 
 use actix::Message;
 
@@ -9,20 +8,20 @@ use crate::model::{BatchId, Link, RecordId};
 use crate::policy::breaker::BreakerState;
 use crate::store::QuarantinedRecord;
 
-/// Something happened. Losing one costs a line or a count, never data.
+/// An event. Losing one costs a log line or a count, never data.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub enum Event {
-    /// A send of a batch, or the look-up of one, came to an end.
+    /// A batch was sent, or its outcome was queried, and the result was settled.
     BatchEnded {
-        /// What became of it.
+        /// The result.
         report: BatchReport,
         /// Its records by type.
         types: Vec<(String, u64)>,
         /// What the network was like.
         network: Network,
     },
-    /// A batch goes on as others: its parts, or itself under a new id.
+    /// A batch was replaced by its parts, or by itself under a new id.
     BatchDivided {
         /// Which.
         from: BatchId,
@@ -43,10 +42,10 @@ pub enum Event {
         /// Which, whose, and why.
         record: QuarantinedRecord,
     },
-    /// A person put a record under review. Its error tells what its last try met, too.
+    /// A person put a record under review. Its error also says why the last attempt failed.
     RecordAddedToReview(QuarantinedRecord),
-    /// The breaker went to another mode.
+    /// The mode of the breaker changed.
     BreakerChanged(BreakerState),
-    /// The way to the server opened or closed.
+    /// The link to the server changed.
     LinkChanged(Link),
 }

@@ -1,15 +1,15 @@
-//! The feed that `GET /v1/events` streams: one ring for all readers, each of whom is a place in it.
+//! The feed behind `GET /v1/events`: one ring buffer for all readers; each reader is a position in it.
 //!
-//! Bounded in events and in bytes, so that neither many readers nor slow ones cost memory; and honest: a
-//! reader that the ring has overtaken is told of the gap. A reader that comes back with the id of the last
-//! event that it saw goes on behind that one while it is kept. Ids name the life of the daemon, because a
-//! number of an earlier life says nothing about this one.
+//! The ring is bounded in events and in bytes, so neither many nor slow readers cost memory. A reader that falls behind
+//! the ring gets an event about the gap. A reader that reconnects with the id of the last event that it saw continues
+//! after that event, as long as it is in the ring. Ids contain a number for the run of the daemon, because event
+//! numbers of an earlier run mean nothing in this one.
 //!
-//! Where readers do not all see the same, both forms of an event are in the ring: what admins and the submitter of a
-//! record see, and what others see.
+//! If not all readers may see an event completely, the ring holds two forms of it: one for admins and the submitter of
+//! the record, and one for all others.
 //!
-//! Nothing is written while nobody reads. The place of the last reader that left is kept for one ring of
-//! events; after that nothing is noted until somebody comes.
+//! Without readers, events are not recorded. After the last reader left, recording continues for one ring of events, so
+//! that it can reconnect.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,53 +21,53 @@ use tokio::sync::watch;
 use super::audience::Audience;
 use crate::api::{Gap, GapReason};
 
-/// Events that a reader may be behind before it misses some.
-const KEPT_EVENTS: usize = 1024;
-/// And their bytes, as they go over the wire.
-const KEPT_BYTES: usize = 512 << 10;
-/// After how long a reader whose connection broke may come back.
-const COME_BACK_MS: u32 = 1000;
+/// Events in the ring: a reader that falls further behind misses some.
+const RING_EVENTS_MAX: usize = 1024;
+/// Bytes in the ring, as sent over the wire.
+const RING_BYTES_MAX: usize = 512 << 10;
+/// How long a reader waits before it reconnects (`retry` of server-sent events).
+const RECONNECT_DELAY_MS: u32 = 1000;
 
-/// Where announcements are made and heard.
+/// The feed: actors publish to it, and readers subscribe to it.
 #[derive(Clone, Debug)]
 pub struct Feed {
     ring: Arc<Mutex<Ring>>,
-    news: watch::Sender<()>,
+    changes: watch::Sender<()>,
 }
 
-/// The latest events, ready to be written.
+/// The latest events, encoded.
 #[derive(Debug)]
 struct Ring {
-    /// Of this life of the daemon.
-    life: u32,
-    /// The number that the next event gets; the last of [`Self::events`] has the one before.
+    /// A random number for this run of the daemon.
+    run: u32,
+    /// The number of the next event; the last of [`Self::events`] has the number before it.
     next: u64,
-    events: VecDeque<Kept>,
-    /// Of both forms of all of them.
+    events: VecDeque<StoredEvent>,
+    /// The bytes of all events in both forms.
     bytes: usize,
-    /// Nothing is noted: nobody reads, and whoever did has been away for too long.
-    silent: bool,
+    /// Events are not recorded: there is no reader, and the last one left too long ago.
+    is_paused: bool,
     /// Events since the last reader left.
-    unheard: usize,
-    /// How many events there were before this number is not known.
+    unread_events: usize,
+    /// Events before this number were not all counted.
     uncounted: u64,
 }
 
 /// An event in the ring.
 #[derive(Debug)]
-struct Kept {
+struct StoredEvent {
     whole: Bytes,
     redacted: Option<Redacted>,
 }
 
-/// An event without what is for admins, and for the submitter of the record that it is about.
+/// The form of an event for readers that are neither admins nor the submitter of its record.
 #[derive(Debug)]
 struct Redacted {
     submitter: Option<u32>,
     frame: Bytes,
 }
 
-impl Kept {
+impl StoredEvent {
     fn len(&self) -> usize {
         self.whole.len() + self.redacted.as_ref().map_or(0, |redacted| redacted.frame.len())
     }
@@ -83,26 +83,26 @@ impl Kept {
 impl Default for Feed {
     fn default() -> Self {
         let ring = Ring {
-            life: fastrand::u32(..),
+            run: fastrand::u32(..),
             next: 1,
             events: VecDeque::new(),
             bytes: 0,
-            silent: true,
-            unheard: 0,
+            is_paused: true,
+            unread_events: 0,
             uncounted: 0,
         };
-        Self { ring: Arc::new(Mutex::new(ring)), news: watch::Sender::new(()) }
+        Self { ring: Arc::new(Mutex::new(ring)), changes: watch::Sender::new(()) }
     }
 }
 
 impl Feed {
-    /// Announces what all readers see. Costs next to nothing while nobody listens.
-    pub fn announce(&self, event: &'static str, data: &impl Serialize) {
+    /// Publishes an event that all readers see. This is cheap while there are no readers.
+    pub fn publish(&self, event: &'static str, data: &impl Serialize) {
         self.publish_event(event, data, None);
     }
 
-    /// As [`Self::announce`], with what readers see who are neither admins nor this submitter.
-    pub fn announce_by_reader<T: Serialize + PartialEq>(
+    /// As [`Self::announce`], with a redacted form for readers that are neither admins nor this submitter.
+    pub fn publish_redacted<T: Serialize + PartialEq>(
         &self,
         event: &'static str,
         data: &T,
@@ -119,7 +119,7 @@ impl Feed {
         redacted: Option<(Option<u32>, &T)>,
     ) {
         let mut ring = self.lock_ring();
-        if self.news.receiver_count() == 0 && !ring.is_kept_for_somebody() {
+        if self.changes.receiver_count() == 0 && !ring.should_record() {
             return;
         }
         let written = serde_json::to_string(data).and_then(|data| {
@@ -127,21 +127,21 @@ impl Feed {
             Ok((data, written.transpose()?))
         });
         match written {
-            Ok((data, redacted)) => ring.push(event, &data, redacted),
+            Ok((data, redacted)) => ring.push_event(event, &data, redacted),
             Err(error) => tracing::error!(%error, event, "an event cannot be written as JSON"),
         }
         drop(ring);
-        self.news.send_replace(());
+        self.changes.send_replace(());
     }
 
-    /// Listens from now on, or from behind the event that was seen last.
-    pub fn listen(&self, audience: Audience, last_seen: Option<&str>) -> Reader {
+    /// Subscribes to future events, or to all events after the one that the reader saw last.
+    pub fn subscribe(&self, audience: Audience, last_seen: Option<&str>) -> Reader {
         let mut ring = self.lock_ring();
-        (ring.silent, ring.unheard) = (false, 0);
+        (ring.is_paused, ring.unread_events) = (false, 0);
         let mut reader = Reader {
             feed: self.clone(),
             audience,
-            news: self.news.subscribe(),
+            changes: self.changes.subscribe(),
             next: ring.next,
             seen: None,
             gap: None,
@@ -149,16 +149,16 @@ impl Feed {
         let Some(last_seen) = last_seen else {
             return reader;
         };
-        reader.seen = Id::parse(last_seen);
+        reader.seen = EventId::parse(last_seen);
         match reader.seen {
-            Some(Id { life, number }) if life == ring.life && number < ring.next => {
+            Some(EventId { run, number }) if run == ring.run && number < ring.next => {
                 reader.next = number + 1;
                 reader.gap = Some(GapReason::NotKept);
             }
-            Some(Id { life, .. }) if life != ring.life => {
-                reader.begin_anew(&ring, GapReason::DaemonRestarted);
+            Some(EventId { run, .. }) if run != ring.run => {
+                reader.restart_from_oldest(&ring, GapReason::DaemonRestarted);
             }
-            _ => reader.begin_anew(&ring, GapReason::UnknownId),
+            _ => reader.restart_from_oldest(&ring, GapReason::UnknownId),
         }
         reader
     }
@@ -169,29 +169,29 @@ impl Feed {
 }
 
 impl Ring {
-    /// Whether a reader that left may still find the next event here when it comes back.
-    fn is_kept_for_somebody(&mut self) -> bool {
-        if self.silent {
+    /// Whether the last reader left so recently that it may reconnect and expect the next event.
+    fn should_record(&mut self) -> bool {
+        if self.is_paused {
             return false;
         }
-        self.unheard += 1;
-        if self.unheard > KEPT_EVENTS {
-            (self.events, self.bytes, self.silent) = (VecDeque::new(), 0, true);
+        self.unread_events += 1;
+        if self.unread_events > RING_EVENTS_MAX {
+            (self.events, self.bytes, self.is_paused) = (VecDeque::new(), 0, true);
             self.next += 1;
             self.uncounted = self.next;
         }
-        !self.silent
+        !self.is_paused
     }
 
-    fn push(&mut self, event: &str, data: &str, redacted: Option<(Option<u32>, String)>) {
-        let id = Id { life: self.life, number: self.next };
+    fn push_event(&mut self, event: &str, data: &str, redacted: Option<(Option<u32>, String)>) {
+        let id = EventId { run: self.run, number: self.next };
         let redacted =
-            redacted.map(|(submitter, data)| Redacted { submitter, frame: encode_frame(id, event, &data) });
-        let kept = Kept { whole: encode_frame(id, event, data), redacted };
+            redacted.map(|(submitter, data)| Redacted { submitter, frame: encode_event(id, event, &data) });
+        let kept = StoredEvent { whole: encode_event(id, event, data), redacted };
         self.next += 1;
         self.bytes += kept.len();
         self.events.push_back(kept);
-        while self.events.len() > KEPT_EVENTS || (self.bytes > KEPT_BYTES && self.events.len() > 1) {
+        while self.events.len() > RING_EVENTS_MAX || (self.bytes > RING_BYTES_MAX && self.events.len() > 1) {
             let oldest = self.events.pop_front();
             self.bytes -= oldest.map_or(0, |event| event.len());
         }
@@ -202,40 +202,40 @@ impl Ring {
     }
 }
 
-/// One who listens.
+/// A subscriber of the feed.
 #[derive(Debug)]
 pub struct Reader {
     feed: Feed,
     audience: Audience,
-    news: watch::Receiver<()>,
-    /// The number of the event that it gets next.
+    changes: watch::Receiver<()>,
+    /// The number of its next event.
     next: u64,
-    /// What it saw last, as it says.
-    seen: Option<Id>,
-    /// Why it misses something, if it does, before it has got its first event.
+    /// The id of the last event that it saw, as it reported.
+    seen: Option<EventId>,
+    /// Why it missed events before its first one, if it did.
     gap: Option<GapReason>,
 }
 
 impl Reader {
-    /// The first event. Its id is that of the last event that was seen: whoever comes back with it has
-    /// missed what follows.
-    pub fn opening_frame(&self, status: &impl Serialize) -> Bytes {
-        let life = self.feed.lock_ring().life;
-        let id = self.seen.unwrap_or(Id { life, number: self.next.saturating_sub(1) });
+    /// The first event. It has the id of the last event that the reader saw, so that a reader that reconnects with it
+    /// gets all later events.
+    pub fn first_event(&self, status: &impl Serialize) -> Bytes {
+        let run = self.feed.lock_ring().run;
+        let id = self.seen.unwrap_or(EventId { run, number: self.next.saturating_sub(1) });
         let status = serde_json::to_string(status).unwrap_or_default();
-        let retry = format!("retry: {COME_BACK_MS}\n");
-        [retry.as_bytes(), &encode_frame(id, "status", &status)].concat().into()
+        let retry = format!("retry: {RECONNECT_DELAY_MS}\n");
+        [retry.as_bytes(), &encode_event(id, "status", &status)].concat().into()
     }
 
-    /// Waits for the next event, or for the news that some were missed.
-    pub async fn next(&mut self) -> Bytes {
+    /// Waits for the next event, or for an event that says that some were missed.
+    pub async fn next_event(&mut self) -> Bytes {
         loop {
-            self.news.borrow_and_update();
+            self.changes.borrow_and_update();
             if let Some(frame) = self.take_pending() {
                 return frame;
             }
-            // The sender lives as long as the reader, which holds one.
-            drop(self.news.changed().await);
+            // The reader holds a sender itself, so the channel cannot close.
+            drop(self.changes.changed().await);
         }
     }
 
@@ -250,7 +250,7 @@ impl Reader {
             let missed = (is_counted && self.next >= ring.uncounted).then(|| oldest - self.next);
             self.next = oldest;
             let gap = serde_json::to_string(&Gap { missed, reason }).unwrap_or_default();
-            return Some(encode_frame(Id { life: ring.life, number: oldest - 1 }, "gap", &gap));
+            return Some(encode_event(EventId { run: ring.run, number: oldest - 1 }, "gap", &gap));
         }
         let at = usize::try_from(self.next - oldest).unwrap_or(usize::MAX);
         let event = ring.events.get(at)?.for_reader(self.audience).clone();
@@ -258,28 +258,28 @@ impl Reader {
         Some(event)
     }
 
-    fn begin_anew(&mut self, ring: &Ring, reason: GapReason) {
+    fn restart_from_oldest(&mut self, ring: &Ring, reason: GapReason) {
         self.next = ring.oldest_number();
         self.gap = Some(reason);
     }
 }
 
-/// Names an event: `3f2a91bc-17`, the life of the daemon and the number of the event in it.
+/// The id of an event, for example `3f2a91bc-17`: the run of the daemon and the number of the event in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Id {
-    life: u32,
+struct EventId {
+    run: u32,
     number: u64,
 }
 
-impl Id {
+impl EventId {
     fn parse(text: &str) -> Option<Self> {
-        let (life, number) = text.trim().split_once('-')?;
-        Some(Self { life: u32::from_str_radix(life, 16).ok()?, number: number.parse().ok()? })
+        let (run, number) = text.trim().split_once('-')?;
+        Some(Self { run: u32::from_str_radix(run, 16).ok()?, number: number.parse().ok()? })
     }
 }
 
-fn encode_frame(Id { life, number }: Id, event: &str, data: &str) -> Bytes {
-    format!("id: {life:08x}-{number}\nevent: {event}\ndata: {data}\n\n").into()
+fn encode_event(EventId { run, number }: EventId, event: &str, data: &str) -> Bytes {
+    format!("id: {run:08x}-{number}\nevent: {event}\ndata: {data}\n\n").into()
 }
 
 #[cfg(test)]

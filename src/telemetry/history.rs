@@ -1,11 +1,10 @@
-//! What became of recent batches, and which came of which: so that people can see why a batch had its
-//! size and where a record's batches came from, after a restart, too. No I/O, no clock.
+//! The results of recent batches and their ancestors. They show why a batch had its size, and which batches a record
+//! was in, also after a restart. No I/O, no clock.
 //!
-//! A part of a batch may be cut again before it was ever sent. Nobody has heard of it, so it has no
-//! place in the story: the parent of a send is the nearest batch that was sent, and whoever follows the
-//! parents finds each in the list.
+//! A part of a batch may be cut again before it was sent. It was never reported, so the history leaves it out: the
+//! parent of a send is its nearest ancestor that was sent, and is always in the list.
 //!
-//! Bounded: so many sends in memory, and fewer on disk, because the note is written as a whole.
+//! The number of sends is bounded in memory, and more so on disk, because the note is always written completely.
 
 use std::collections::VecDeque;
 
@@ -14,28 +13,28 @@ use serde::{Deserialize, Serialize};
 use crate::api::BatchReport;
 use crate::model::{BatchId, OpenBatch};
 
-/// Under which it is kept in the store.
-pub const NOTE: &str = "batches";
-/// Sends that can be asked for.
-const RECENT: usize = 500;
-/// Sends that are kept on disk, the newest, as far as there is room in the note.
-const KEPT: usize = 200;
-const MAX_NOTE_BYTES: usize = 100_000;
-/// Batches that were not sent yet: there are at most about as many open ones.
-const MAX_UNSENT: usize = 1024;
+/// The name of the note in the store.
+pub const NOTE_NAME: &str = "batches";
+/// Sends in memory.
+const RECENT_SENDS_MAX: usize = 500;
+/// Sends on disk: the newest ones that fit into the note.
+const SAVED_SENDS_MAX: usize = 200;
+const NOTE_BYTES_MAX: usize = 100_000;
+/// Batches that were not sent yet. There are at most about this many open batches.
+const UNSENT_BATCHES_MAX: usize = 1024;
 /// Sends in one lineage, the newest: an outage can send the same record for days.
-const MAX_LINEAGE: usize = 100;
+const LINEAGE_SENDS_MAX: usize = 100;
 
-/// Recent sends of batches, and who came of whom.
+/// Recent sends of batches, with their parents.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     /// The newest first.
     sends: VecDeque<BatchReport>,
-    /// Batches of which no send is known, each with the one that was sent that it came of; the newest last.
+    /// Batches that have not been sent yet, each with its nearest ancestor that was. Newest last.
     unsent: VecDeque<(BatchId, BatchId)>,
 }
 
-/// As it is kept.
+/// The format on disk.
 #[derive(Serialize, Deserialize)]
 struct Note<R> {
     #[serde(default = "Vec::new")]
@@ -45,62 +44,62 @@ struct Note<R> {
 }
 
 impl History {
-    /// Goes on from what a former life kept, with the batches that it left open. What does not read was
-    /// written by another version, and nothing depends on it.
-    pub fn resume(note: Option<&[u8]>, open: &[OpenBatch]) -> Self {
+    /// Continues with the history of the previous run and the batches that it left open. A note that cannot be decoded
+    /// was written by another version and is dropped: no decision depends on it.
+    pub fn restore(note: Option<&[u8]>, open: &[OpenBatch]) -> Self {
         let note = note.map(serde_json::from_slice).transpose().unwrap_or_else(|error| {
-            tracing::warn!(%error, "the list of former batches does not read and begins anew");
+            tracing::warn!(%error, "the batch history could not be decoded; starting with an empty history");
             None
         });
         let kept: Note<BatchReport> = note.unwrap_or(Note { batches: Vec::new(), unsent: Vec::new() });
         let mut history = Self { sends: kept.batches.into(), unsent: VecDeque::new() };
-        history.sends.truncate(RECENT);
-        for batch in open.iter().take(MAX_UNSENT) {
+        history.sends.truncate(RECENT_SENDS_MAX);
+        for batch in open.iter().take(UNSENT_BATCHES_MAX) {
             // The note knows which parents were never sent; after a crash it may not know the batch yet.
             let known = kept.unsent.iter().find(|(id, _)| *id == batch.id).map(|(_, parent)| *parent);
-            if let Some(parent) = known.or(batch.parent).filter(|_| history.send_of(batch.id).is_none()) {
+            if let Some(parent) = known.or(batch.parent).filter(|_| history.find_send(batch.id).is_none()) {
                 history.unsent.push_back((batch.id, parent));
             }
         }
         history
     }
 
-    /// As it is kept: the newest, without regard to how much they have to tell.
+    /// The note to save, with the newest sends that fit into it.
     pub fn to_note(&self) -> Vec<u8> {
-        let unsent: Vec<_> = self.unsent.iter().rev().take(KEPT).copied().collect();
+        let unsent: Vec<_> = self.unsent.iter().rev().take(SAVED_SENDS_MAX).copied().collect();
         let size = |part: serde_json::Result<Vec<u8>>| part.map_or(0, |text| text.len() + 1);
-        let mut room = MAX_NOTE_BYTES.saturating_sub(size(serde_json::to_vec(&unsent)));
+        let mut room = NOTE_BYTES_MAX.saturating_sub(size(serde_json::to_vec(&unsent)));
         let fits = |send: &&BatchReport| {
             let rest = room.checked_sub(size(serde_json::to_vec(send)));
             room = rest.unwrap_or(0);
             rest.is_some()
         };
-        let batches: Vec<_> = self.sends.iter().take(KEPT).take_while(fits).collect();
+        let batches: Vec<_> = self.sends.iter().take(SAVED_SENDS_MAX).take_while(fits).collect();
         serde_json::to_vec(&Note { batches, unsent }).unwrap_or_default()
     }
 
-    /// A batch that was sent gets the nearest parent that was sent.
+    /// Sets the parent of a send to its nearest ancestor that was sent.
     pub fn resolve_parent(&mut self, send: &mut BatchReport) {
-        if let Some(parent) = self.no_longer_unsent(send.id) {
+        if let Some(parent) = self.take_unsent(send.id) {
             send.parent = Some(parent);
-        } else if let Some(before) = self.send_of(send.id) {
+        } else if let Some(before) = self.find_send(send.id) {
             send.parent = before.parent;
         }
     }
 
-    /// One more send, traced.
-    pub fn push(&mut self, send: BatchReport) {
-        self.sends.truncate(RECENT - 1);
+    /// Adds a send whose parent was resolved.
+    pub fn record_send(&mut self, send: BatchReport) {
+        self.sends.truncate(RECENT_SENDS_MAX - 1);
         self.sends.push_front(send);
     }
 
-    /// A batch goes on as others: its parts, or itself under a new id. Told after its send, if it was sent.
+    /// A batch was replaced by its parts, or by itself under a new id. Its send, if any, is recorded before this.
     pub fn record_division(&mut self, from: BatchId, into: &[BatchId]) {
-        let parent = self.no_longer_unsent(from).unwrap_or(from);
+        let parent = self.take_unsent(from).unwrap_or(from);
         for id in into {
             self.unsent.push_back((*id, parent));
         }
-        let excess = self.unsent.len().saturating_sub(MAX_UNSENT);
+        let excess = self.unsent.len().saturating_sub(UNSENT_BATCHES_MAX);
         self.unsent.drain(..excess);
     }
 
@@ -109,17 +108,17 @@ impl History {
         self.sends.iter().take(limit).cloned().collect()
     }
 
-    /// The sends of a batch and of those that it came of, the oldest first.
+    /// The sends of a batch and of its ancestors, the oldest first.
     pub fn find_lineage(&self, batch: BatchId) -> Vec<BatchReport> {
-        let mut family = vec![batch];
-        while let Some(parent) = family.last().and_then(|id| self.find_parent(*id)) {
-            // A note may say anything; it must not lead us round in circles.
-            if family.contains(&parent) {
+        let mut lineage_ids = vec![batch];
+        while let Some(parent) = lineage_ids.last().and_then(|id| self.find_parent(*id)) {
+            // A damaged note may contain a cycle of parents.
+            if lineage_ids.contains(&parent) {
                 break;
             }
-            family.push(parent);
+            lineage_ids.push(parent);
         }
-        let sends = self.sends.iter().filter(|send| family.contains(&send.id)).take(MAX_LINEAGE);
+        let sends = self.sends.iter().filter(|send| lineage_ids.contains(&send.id)).take(LINEAGE_SENDS_MAX);
         let mut lineage: Vec<_> = sends.cloned().collect();
         lineage.reverse();
         lineage
@@ -127,14 +126,14 @@ impl History {
 
     fn find_parent(&self, id: BatchId) -> Option<BatchId> {
         let unsent = || self.unsent.iter().find(|(unsent, _)| *unsent == id).map(|(_, parent)| *parent);
-        self.send_of(id).map_or_else(unsent, |send| send.parent)
+        self.find_send(id).map_or_else(unsent, |send| send.parent)
     }
 
-    fn send_of(&self, id: BatchId) -> Option<&BatchReport> {
+    fn find_send(&self, id: BatchId) -> Option<&BatchReport> {
         self.sends.iter().find(|send| send.id == id)
     }
 
-    fn no_longer_unsent(&mut self, id: BatchId) -> Option<BatchId> {
+    fn take_unsent(&mut self, id: BatchId) -> Option<BatchId> {
         let at = self.unsent.iter().position(|(unsent, _)| *unsent == id)?;
         self.unsent.remove(at).map(|(_, parent)| parent)
     }
@@ -149,7 +148,7 @@ mod tests {
     fn push_send(history: &mut History, id: BatchId, parent: Option<BatchId>, attempt: u32) {
         let mut send = BatchReport { id, attempt, ..sample_report(SizeRule::Split, parent) };
         history.resolve_parent(&mut send);
-        history.push(send);
+        history.record_send(send);
     }
 
     fn open_batch(id: BatchId, parent: BatchId) -> OpenBatch {
@@ -172,7 +171,7 @@ mod tests {
     }
 
     /// A batch whose second half is cut unsent, and one of whose parts is sent twice.
-    fn push_family(history: &mut History) -> [BatchId; 6] {
+    fn push_lineage(history: &mut History) -> [BatchId; 6] {
         let ids @ [fresh, first, second, third, fourth, _] = [(); 6].map(|()| BatchId::new());
         push_send(history, fresh, None, 1);
         history.record_division(fresh, &[first, second]);
@@ -186,12 +185,12 @@ mod tests {
     #[test]
     fn parents_are_the_nearest_that_were_sent() {
         let mut history = History::default();
-        let [fresh, first, _, third, fourth, renamed] = push_family(&mut history);
+        let [fresh, first, _, third, fourth, renamed] = push_lineage(&mut history);
         let root = (fresh, None, 1);
         assert_eq!(lineage_of(&history, first), [root, (first, Some(fresh), 1)]);
         let twice = [root, (third, Some(fresh), 1), (third, Some(fresh), 2)];
         assert_eq!(lineage_of(&history, third), twice);
-        assert_eq!(lineage_of(&history, fourth), [root], "it was not sent, and came of what was");
+        assert_eq!(lineage_of(&history, fourth), [root], "it was not sent, but its ancestor was");
         history.record_division(third, &[renamed]);
         assert_eq!(lineage_of(&history, renamed), twice);
         push_send(&mut history, renamed, Some(third), 1);
@@ -202,26 +201,26 @@ mod tests {
     #[test]
     fn a_restart_changes_nothing() {
         let mut history = History::default();
-        let [fresh, first, second, third, fourth, _] = push_family(&mut history);
+        let [fresh, first, second, third, fourth, _] = push_lineage(&mut history);
         let left = [open_batch(fourth, second), open_batch(third, second)];
-        let mut resumed = History::resume(Some(&history.to_note()), &left);
+        let mut resumed = History::restore(Some(&history.to_note()), &left);
         assert_eq!(resumed.latest_batches(10), history.latest_batches(10));
         for id in [fresh, first, third, fourth] {
             assert_eq!(lineage_of(&resumed, id), lineage_of(&history, id));
         }
         push_send(&mut resumed, fourth, Some(second), 1);
         assert_eq!(lineage_of(&resumed, fourth)[1], (fourth, Some(fresh), 1));
-        // What is closed by now is forgotten.
-        assert!(History::resume(Some(&history.to_note()), &[]).unsent.is_empty());
+        // Batches that were closed meanwhile are dropped.
+        assert!(History::restore(Some(&history.to_note()), &[]).unsent.is_empty());
     }
 
     #[test]
-    fn after_a_crash_the_rows_tell_the_parents() {
+    fn after_a_crash_the_parents_come_from_the_batch_rows() {
         let [fresh, part] = [(); 2].map(|()| BatchId::new());
         let mut history = History::default();
         push_send(&mut history, fresh, None, 1);
         for note in [history.to_note(), b"no json".to_vec(), Vec::new()] {
-            let resumed = History::resume(Some(&note), &[open_batch(part, fresh)]);
+            let resumed = History::restore(Some(&note), &[open_batch(part, fresh)]);
             assert_eq!(lineage_of(&resumed, part), lineage_of(&resumed, fresh));
             assert_eq!(resumed.find_parent(part), Some(fresh));
         }
@@ -235,31 +234,34 @@ mod tests {
             history.record_division(fresh, &[BatchId::new()]);
             push_send(&mut history, BatchId::new(), None, 1);
         }
-        assert_eq!((history.sends.len(), history.unsent.len()), (RECENT, MAX_UNSENT));
+        assert_eq!((history.sends.len(), history.unsent.len()), (RECENT_SENDS_MAX, UNSENT_BATCHES_MAX));
         let note = history.to_note();
-        assert!(note.len() <= MAX_NOTE_BYTES + 100, "{}", note.len());
-        assert_eq!(History::resume(Some(&note), &[]).latest_batches(RECENT), history.latest_batches(KEPT));
+        assert!(note.len() <= NOTE_BYTES_MAX + 100, "{}", note.len());
+        assert_eq!(
+            History::restore(Some(&note), &[]).latest_batches(RECENT_SENDS_MAX),
+            history.latest_batches(SAVED_SENDS_MAX)
+        );
         for send in &mut history.sends {
             send.note = "\u{1}".repeat(200);
         }
         let note = history.to_note();
-        assert!(note.len() <= MAX_NOTE_BYTES + 100, "{}", note.len());
-        let kept = History::resume(Some(&note), &[]).latest_batches(RECENT);
+        assert!(note.len() <= NOTE_BYTES_MAX + 100, "{}", note.len());
+        let kept = History::restore(Some(&note), &[]).latest_batches(RECENT_SENDS_MAX);
         assert!(kept.len() > 50, "{}", kept.len());
         assert_eq!(kept, history.latest_batches(kept.len()));
     }
 
     #[test]
-    fn circles_and_long_lines_end() {
+    fn cycles_and_long_lineages_end() {
         let [one, other] = [(); 2].map(|()| BatchId::new());
         let mut history = History::default();
         push_send(&mut history, one, Some(other), 1);
         push_send(&mut history, other, Some(one), 1);
         assert_eq!(history.find_lineage(one).len(), 2);
-        for attempt in 1..=u32::try_from(RECENT).unwrap() {
+        for attempt in 1..=u32::try_from(RECENT_SENDS_MAX).unwrap() {
             push_send(&mut history, one, None, attempt);
         }
         let lineage = history.find_lineage(one);
-        assert_eq!((lineage.len(), lineage[MAX_LINEAGE - 1].attempt), (MAX_LINEAGE, 500));
+        assert_eq!((lineage.len(), lineage[LINEAGE_SENDS_MAX - 1].attempt), (LINEAGE_SENDS_MAX, 500));
     }
 }

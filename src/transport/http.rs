@@ -147,7 +147,7 @@ impl Transport for HttpTransport {
                 .add_headers(client.post(&endpoint))
                 .insert_header((wire::BATCH_ID, batch.open.id.to_string()))
                 .insert_header((wire::BATCH_SEQUENCE, batch.sequence.to_string()))
-                .insert_header((wire::ATTEMPT, batch.open.attempt.to_string()))
+                .insert_header((wire::BATCH_ATTEMPT, batch.open.attempt.to_string()))
                 .insert_header((header::CONTENT_TYPE, "application/json"));
             match encoding {
                 Some(encoding) => request.insert_header((header::CONTENT_ENCODING, encoding.name())),
@@ -191,7 +191,7 @@ fn failed_before_sending(message: String) -> Exchange {
         hints: ServerHints::default(),
         accepts: None,
         date: None,
-        took: Duration::ZERO,
+        elapsed: Duration::ZERO,
         network: Network::default(),
     }
 }

@@ -58,7 +58,7 @@ pub struct Exchange {
     /// The server's time since 1970, if it sends one.
     pub date: Option<Duration>,
     /// From the start of the request to the response.
-    pub took: Duration,
+    pub elapsed: Duration,
     /// Measurements of the network.
     pub network: Network,
 }

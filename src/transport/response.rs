@@ -23,7 +23,7 @@ use serde_json::value::RawValue;
 use super::encoding::ContentEncoding;
 use crate::model::{BatchId, RecordId};
 use crate::protocol::exchange::{Response, ResponseBody, ServerHints};
-use crate::protocol::wire::{self, BatchAnswer, ErrorDetail, Processing, RecordResult, RecordStatus};
+use crate::protocol::wire::{self, BatchResponse, ErrorDetail, Processing, RecordResult, RecordStatus};
 
 /// Some servers send it before their JSON, and RFC 8259 allows readers to ignore it.
 const BYTE_ORDER_MARK: char = '\u{feff}';
@@ -91,7 +91,7 @@ fn parse_batch(text: &str) -> Option<ResponseBody> {
         results: Vec<RecordResult>,
     }
     let BatchFields { batch_id, replayed, results } = parse_object(text)?;
-    Some(ResponseBody::Batch(BatchAnswer { batch_id, replayed: replayed.unwrap_or(false), results }))
+    Some(ResponseBody::Batch(BatchResponse { batch_id, replayed: replayed.unwrap_or(false), results }))
 }
 
 fn parse_processing(text: &str) -> Option<ResponseBody> {

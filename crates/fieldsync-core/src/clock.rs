@@ -1,8 +1,8 @@
-//! The only place that reads a clock. Everything else is told what time it is.
+//! The only module that reads a clock. All other code gets the time as an argument.
 //!
-//! [`Clock`] is monotonic and orders what happens within one life of a process. [`Steady`] is for
-//! due times that must survive a restart, and a wall clock that jumps for years (a battery that is
-//! empty). [`wall_ms`] is for people: nothing depends on it.
+//! [`Clock`] is monotonic and orders events within one run of a process. [`Steady`] is for due times: they must survive
+//! a restart, and a wall clock that jumps by years (an empty battery). [`wall_ms`] is for people: no decision depends
+//! on it.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -25,20 +25,20 @@ impl Clock {
     }
 }
 
-/// Milliseconds that go on over restarts and never back, whatever the wall clock does.
+/// Milliseconds that continue over restarts and never go back, independent of changes to the wall clock.
 ///
-/// Within a life it is the time since the boot, sleep included. A restart goes on from where the
-/// last life stood, or from the wall clock if that is ahead: what was to wait waits no longer than
-/// it would have, and a wall clock that was set ahead ends waits early at worst.
+/// Within a run it counts the time since boot, including sleep. After a restart it continues from the last value of the
+/// previous run, or from the wall clock if that is ahead. So no wait gets longer; if the wall clock was set ahead,
+/// waits may end early.
 #[derive(Clone, Copy, Debug)]
-pub struct Steady {
+pub struct SteadyClock {
     at_start: u64,
     start: u64,
 }
 
-impl Steady {
-    /// Goes on from `last`.
-    pub fn resume(last: u64) -> Self {
+impl SteadyClock {
+    /// Continues from `last`, the last value of the previous run.
+    pub fn continue_from(last: u64) -> Self {
         Self { at_start: last.max(wall_ms()), start: since_boot_ms() }
     }
 
@@ -60,14 +60,14 @@ pub struct Now {
 
 impl Now {
     /// A steady time as the wall clock would show it.
-    pub fn on_the_wall(self, steady: u64) -> u64 {
+    pub fn to_wall_ms(self, steady: u64) -> u64 {
         (self.wall + steady.saturating_sub(self.steady)).saturating_sub(self.steady.saturating_sub(steady))
     }
 }
 
 fn since_boot_ms() -> u64 {
     use nix::time::{ClockId, clock_gettime};
-    // The clock is there on every Linux that runs this; without it, waits would end early.
+    // Every supported Linux has this clock; without it, waits would end early.
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| millis(time.into()))
 }
 

@@ -1,6 +1,6 @@
-//! Lines on standard error: for a person, or for the journal where it gathers what services write there.
+//! Log lines on standard error: for a person, or for the journal if it collects the output of the service.
 //!
-//! Whoever should read may have stopped: a line that finds no room is lost, and nobody waits.
+//! Writing never blocks: if the reader of a pipe has stopped and the pipe is full, the line is dropped.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -18,15 +18,15 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::hidden::replace_hidden;
 
-/// Where a pipe has any room, it has room for this (`PIPE_BUF`).
+/// A pipe that can be written at all takes this many bytes (`PIPE_BUF`).
 const WRITE_BYTES_MAX: usize = 4096;
 
-/// For a program that no file configures: lines on standard error, as the daemon writes them there.
+/// Sets up logging to standard error in the daemon's format, for programs without a configuration file.
 pub fn init_stderr_log(filter: EnvFilter) -> Result<(), TryInitError> {
     tracing_subscriber::registry().with(filter).with(stderr_layer()).try_init()
 }
 
-/// The level as syslog numbers it.
+/// The syslog number of a level.
 pub fn syslog_priority(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,
@@ -36,7 +36,7 @@ pub fn syslog_priority(level: Level) -> u8 {
     }
 }
 
-/// Standard error.
+/// A layer that writes to standard error.
 pub fn stderr_layer<S>() -> impl Layer<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
@@ -53,7 +53,7 @@ where
         .event_format(line)
 }
 
-/// Whether it leads to the journal, and not to where somebody redirected it.
+/// Whether standard error is connected to the journal, and was not redirected.
 pub fn is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
         return false;
@@ -64,7 +64,7 @@ pub fn is_journal() -> bool {
 
 enum LineFormat {
     Person(Format),
-    /// The journal has a clock, and takes the level from a number in front.
+    /// The journal adds the time, and reads the level from a number at the start of the line.
     Journal(Format<Full, ()>),
 }
 
@@ -89,7 +89,7 @@ where
     }
 }
 
-/// Message and fields without hidden characters, line breaks among them: they hold text that others wrote.
+/// Formats message and fields without hidden characters and line breaks, because they may contain foreign text.
 struct VisibleFields;
 
 impl<'writer> FormatFields<'writer> for VisibleFields {

@@ -23,7 +23,7 @@ use super::validated_batch::ValidatedBatch;
 use crate::causes::with_causes;
 use crate::clock::{Clock, millis, wall_ms};
 use crate::model::{BatchId, DeviceId};
-use crate::protocol::wire::BatchAnswer;
+use crate::protocol::wire::BatchResponse;
 
 /// Bounds the memory of batches in flight.
 const BATCHES_IN_FLIGHT_MAX: usize = 128;
@@ -85,7 +85,7 @@ pub(crate) enum ProcessingOutcome {
 
 /// The state of a batch, for an outcome query.
 pub(crate) enum BatchStatus {
-    Responded(BatchAnswer),
+    Responded(BatchResponse),
     InFlight,
     Unknown,
 }

@@ -18,7 +18,7 @@ use super::request_error::RequestError;
 use super::validated_batch::{ValidatedBatch, ValidatedRecord};
 use crate::model::{BatchId, DeviceId, Sequence};
 use crate::protocol::wire::{
-    ATTEMPT, BATCH_ID, BATCH_SEQUENCE, BatchRequest, DEVICE_ID, WireRecord, find_name_fault,
+    BATCH_ATTEMPT, BATCH_ID, BATCH_SEQUENCE, BatchRequest, DEVICE_ID, WireRecord, find_name_fault,
 };
 
 /// The accepted content encodings, for `Accept-Encoding`.
@@ -164,10 +164,10 @@ fn parse_sequence(headers: &HeaderMap) -> Result<Sequence, RequestError> {
 }
 
 fn parse_attempt(headers: &HeaderMap) -> Result<u32, RequestError> {
-    let text = header_text(headers, ATTEMPT)?;
+    let text = header_text(headers, BATCH_ATTEMPT)?;
     parse_digits(text)
         .filter(|attempt| *attempt >= 1)
-        .ok_or_else(|| malformed_header(ATTEMPT, text, "a number from 1"))
+        .ok_or_else(|| malformed_header(BATCH_ATTEMPT, text, "a number from 1"))
 }
 
 fn parse_encoding(headers: &HeaderMap) -> Result<BodyEncoding, RequestError> {

@@ -13,22 +13,22 @@ use std::path::PathBuf;
 use super::digest::Sha256Digest;
 use super::validated_batch::ValidatedBatch;
 use crate::model::{BatchId, DeviceId, RecordId};
-use crate::protocol::wire::BatchAnswer;
+use crate::protocol::wire::BatchResponse;
 
 /// The response to a batch, as it was sent the first time.
 #[derive(Debug)]
 pub(crate) struct StoredResponse {
     pub(crate) fingerprint: Sha256Digest,
-    pub(crate) response: BatchAnswer,
+    pub(crate) response: BatchResponse,
 }
 
 /// How a batch was settled.
 #[derive(Debug)]
 pub(crate) enum Settlement {
     /// By this request.
-    New(BatchAnswer),
+    New(BatchResponse),
     /// By an earlier request; the response says so.
-    Replayed(BatchAnswer),
+    Replayed(BatchResponse),
     /// Not at all: its id belongs to another body.
     IdReused,
 }
@@ -44,7 +44,7 @@ impl StoredResponse {
     }
 
     /// The response, marked as one that was sent before.
-    pub(crate) fn into_replay(mut self) -> BatchAnswer {
+    pub(crate) fn into_replay(mut self) -> BatchResponse {
         self.response.replayed = true;
         self.response
     }

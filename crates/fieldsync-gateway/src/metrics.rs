@@ -10,7 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::protocol::wire::{BatchAnswer, RecordStatus};
+use crate::protocol::wire::{BatchResponse, RecordStatus};
 
 /// The content type of [`Metrics::encode_text`].
 pub(crate) const OPEN_METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -38,7 +38,7 @@ pub(crate) struct ResultCounts {
 }
 
 impl ResultCounts {
-    pub(crate) fn from_response(response: &BatchAnswer) -> Self {
+    pub(crate) fn from_response(response: &BatchResponse) -> Self {
         let mut counts = Self::default();
         for result in &response.results {
             match result.status {

@@ -27,7 +27,7 @@ use super::request_error::{RETRY_AFTER_SECONDS, RequestError};
 use super::token_file::{TokenFile, TokenScope};
 use crate::causes::with_causes;
 use crate::model::BatchId;
-use crate::protocol::wire::{BATCH_ID, BatchAnswer, DEVICE_ID, Processing, ProcessingState};
+use crate::protocol::wire::{BATCH_ID, BatchResponse, DEVICE_ID, Processing, ProcessingState};
 
 /// A body is given up when nothing of it arrives for this long.
 const BODY_STALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -232,7 +232,7 @@ impl GatewayState {
     }
 }
 
-fn batch_response(response: &BatchAnswer) -> HttpResponse {
+fn batch_response(response: &BatchResponse) -> HttpResponse {
     HttpResponse::Ok().json(response)
 }
 

@@ -1,4 +1,4 @@
-//! Carries out what the scheduler decides: one action at a time, and what comes of it.
+//! Carries out the actions that the scheduler chooses, one at a time, and handles their results.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,33 +35,33 @@ impl BatchPlanner {
         }
         self.track_progress();
         match self.with_view(|scheduler, view| scheduler.next_action(view)) {
-            Action::Rest { phase, until, cause } => self.rest(phase, until, cause, ctx),
+            Action::Rest { phase, until, cause } => self.wait_for_change(phase, until, cause, ctx),
             Action::Claim(order) => {
                 let claiming = self.apply(Claim::new(order));
-                self.perform(claiming.map(|claimed| claimed.map(Completion::Claimed)), ctx);
+                self.spawn_action(claiming.map(|claimed| claimed.map(Completion::Claimed)), ctx);
             }
             Action::Send(batch, sequence) => {
                 let dispatching = self.apply(Dispatch { batch, sequence });
                 let completion = move |dispatched| Completion::Dispatched(batch, dispatched);
-                self.perform(dispatching.map(move |dispatched| dispatched.map(completion)), ctx);
+                self.spawn_action(dispatching.map(move |dispatched| dispatched.map(completion)), ctx);
             }
             Action::QueryOutcome(batch) => self.query_outcome(batch, ctx),
             Action::SendCanary(sequence) => self.send_canary(sequence, ctx),
             Action::Divide(batch) => {
                 let disposition = self.with_view(|scheduler, view| scheduler.divide_batch(view, batch));
-                self.settle(batch, disposition, None, ctx);
+                self.settle_batch(batch, disposition, None, ctx);
             }
             Action::Quarantine(batch) => {
                 let disposition =
                     self.with_view(|scheduler, view| scheduler.quarantine_isolated(view, batch));
-                self.settle(batch, disposition, None, ctx);
+                self.settle_batch(batch, disposition, None, ctx);
             }
         }
     }
 
     /// Runs an action. With none as its result, the store has failed: the process is about to end, and nothing is done
     /// any more.
-    pub(super) fn perform(
+    pub(super) fn spawn_action(
         &mut self,
         action: impl Future<Output = Option<Completion>> + 'static,
         ctx: &mut Context<Self>,
@@ -79,7 +79,7 @@ impl BatchPlanner {
     fn complete_action(&mut self, completion: Completion, ctx: &mut Context<Self>) {
         match completion {
             Completion::Claimed(Some(batch)) | Completion::Dispatched(_, Some(batch)) => {
-                self.upload(batch, ctx);
+                self.upload_batch(batch, ctx);
             }
             Completion::Claimed(None) => {}
             Completion::Dispatched(id, None) => self.scheduler.forget_batch(id),
@@ -96,7 +96,7 @@ impl BatchPlanner {
         }
     }
 
-    fn rest(
+    fn wait_for_change(
         &mut self,
         phase: Phase,
         until: Option<Duration>,
@@ -118,7 +118,7 @@ impl BatchPlanner {
         if self.drain == DrainStage::Draining && is_disk_ok {
             let note = self.learned_note();
             let saving = self.apply(note);
-            return self.perform(saving.map(|saved| saved.map(|()| Completion::FinalStateSaved)), ctx);
+            return self.spawn_action(saving.map(|saved| saved.map(|()| Completion::FinalStateSaved)), ctx);
         }
         for waiter in self.drain_waiters.drain(..) {
             if waiter.send(()).is_err() {
@@ -127,7 +127,7 @@ impl BatchPlanner {
         }
     }
 
-    pub(super) fn upload(&mut self, batch: Batch, ctx: &mut Context<Self>) {
+    pub(super) fn upload_batch(&mut self, batch: Batch, ctx: &mut Context<Self>) {
         let id = batch.open.id;
         self.scheduler.start_send(self.inputs.clock.now(), &batch.open, load_of(&batch));
         if self.is_draining() {
@@ -152,12 +152,12 @@ impl BatchPlanner {
         });
         let uploading =
             sent.map(|result| Some(Completion::Uploaded(batch, result.ok().and_then(Result::ok))));
-        self.perform(uploading, ctx);
+        self.spawn_action(uploading, ctx);
     }
 
     fn defer_send(&mut self, id: BatchId, ctx: &mut Context<Self>) {
         let deferred = self.with_view(|scheduler, view| scheduler.defer_send(view, id));
-        self.settle(id, deferred, None, ctx);
+        self.settle_batch(id, deferred, None, ctx);
     }
 
     fn on_response(&mut self, batch: &Batch, result: &UploadResult, ctx: &mut Context<Self>) {
@@ -177,14 +177,14 @@ impl BatchPlanner {
             types: types_of(batch),
             network: result.network,
         };
-        self.settle(id, disposition, Some(report), ctx);
+        self.settle_batch(id, disposition, Some(report), ctx);
     }
 
     fn query_outcome(&mut self, id: BatchId, ctx: &mut Context<Self>) {
         let querying = self.peers.breaker.send(QueryOutcome(id)).map(move |reply| {
             Some(Completion::OutcomeReplied(id, reply.unwrap_or(OutcomeReply::Unreachable)))
         });
-        self.perform(querying, ctx);
+        self.spawn_action(querying, ctx);
     }
 
     fn on_outcome_reply(&mut self, id: BatchId, reply: &OutcomeReply, ctx: &mut Context<Self>) {
@@ -194,7 +194,7 @@ impl BatchPlanner {
         let disposition = self.with_view(|scheduler, view| scheduler.on_outcome_reply(view, id, reply));
         log_outcome_reply(id, reply, disposition.as_ref());
         if let Some(disposition) = disposition {
-            self.settle(id, disposition, None, ctx);
+            self.settle_batch(id, disposition, None, ctx);
         }
     }
 }

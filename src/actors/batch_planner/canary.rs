@@ -1,5 +1,5 @@
-//! Canaries: where no other record is left to show whether the server fails, one that the server confirmed is sent
-//! once more. The server responds `duplicate`, or it fails on a record that it already has.
+//! Canaries: if no other record is left to show whether the server fails, a record that the server already confirmed is
+//! sent once more. Either the server responds `duplicate`, or it fails although the record is not faulty.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::protocol::wire::RecordResult;
 const CANARY_BYTES_MAX: usize = 16 << 10;
 
 impl BatchPlanner {
-    /// Sends a record that the server has already: it settles nothing, and nothing of it is stored.
+    /// Sends a record that the server already has. This settles nothing and changes nothing on disk.
     pub(super) fn send_canary(&mut self, sequence: Sequence, ctx: &mut Context<Self>) {
         let Some(record) = self.canary.clone() else { return };
         let open = OpenBatch {
@@ -42,7 +42,7 @@ impl BatchPlanner {
             let verdict = result.ok().and_then(Result::ok).map(|result| result.verdict);
             Some(Completion::CanaryReplied(id, verdict))
         });
-        self.perform(sending, ctx);
+        self.spawn_action(sending, ctx);
     }
 
     /// Keeps a small record that the server confirmed.

@@ -1,4 +1,4 @@
-//! What can come of an action of the planner. One match in [`super::actions`] continues from it.
+//! The results of the planner's actions. One match in [`super::actions`] continues from it.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::policy::outcome_reply::OutcomeReply;
 use crate::policy::verdict::{UploadResult, Verdict};
 use crate::store::SettleSummary;
 
-/// What came of an action.
+/// The result of an action.
 pub(super) enum Completion {
     /// New records were claimed, if there were any.
     Claimed(Option<Batch>),
@@ -21,13 +21,13 @@ pub(super) enum Completion {
     /// A canary was sent; or nothing was.
     CanaryReplied(BatchId, Option<Verdict>),
     /// A batch was settled on disk.
-    Settled(Box<Settlement>, SettleSummary),
+    Settled(Box<PendingSettlement>, SettleSummary),
     /// What was learned is saved for the last time.
     FinalStateSaved,
 }
 
 /// A settlement that is being stored.
-pub(super) struct Settlement {
+pub(super) struct PendingSettlement {
     pub(super) id: BatchId,
     /// Of the send that it settles, if there was one.
     pub(super) report: Option<SendReport>,

@@ -1,4 +1,4 @@
-//! Drives the scheduler: asks it what to do next, does it, and reports what came of it. One action is under way at a
+//! Drives the scheduler: asks it what to do next, does it, and reports the result. One action is under way at a
 //! time; all decisions are in [`crate::policy::scheduler`].
 //!
 //! It wakes when something changed (backlog, link, breaker, configuration) or when the time has come that the
@@ -22,7 +22,7 @@ use super::circuit_breaker::CircuitBreaker;
 use super::connectivity::Connectivity;
 use super::queue_store::{QueueStore, write};
 use super::{BatchesClosed, ConfigWatch, Drain, Ping, TryNow};
-use crate::clock::{Clock, Steady};
+use crate::clock::{Clock, SteadyClock};
 use crate::model::{Backlog, BatchRecord, Link, OpenBatch};
 use crate::policy::breaker::BreakerState;
 use crate::policy::learned::Learned;
@@ -48,7 +48,7 @@ pub struct PlannerInputs {
     /// The clock of this process.
     pub clock: Clock,
     /// The clock that continues over restarts.
-    pub steady: Steady,
+    pub steady: SteadyClock,
 }
 
 /// The actors that the planner sends messages to.
@@ -161,7 +161,7 @@ impl BatchPlanner {
     }
 
     fn track_progress(&mut self) {
-        if self.announced.progress.observe(&self.inputs.backlog.borrow()) {
+        if self.announced.progress.update(&self.inputs.backlog.borrow()) {
             self.scheduler.start_run();
         }
     }
@@ -188,7 +188,9 @@ impl BatchPlanner {
         if link.deferral.is_none() {
             self.scheduler.end_deferral_override();
         }
-        if (link.returns, link.moves, link.paths) == (before.returns, before.moves, before.paths) {
+        if (link.reopenings, link.address_changes, link.path_changes)
+            == (before.reopenings, before.address_changes, before.path_changes)
+        {
             return;
         }
         self.scheduler.link_restored(self.inputs.clock.now());
@@ -196,7 +198,7 @@ impl BatchPlanner {
         if before.state.is_closed()
             && let Err(error) = self.peers.breaker.try_send(TryNow)
         {
-            tracing::debug!(%error, "the breaker was not told that the link is back");
+            tracing::debug!(%error, "the breaker could not be notified that the link came up");
         }
     }
 }
@@ -251,7 +253,7 @@ impl Handler<TryNow> for BatchPlanner {
             while let Ok(true) = write(&store, Expedite).await {}
             for notified in [breaker.send(TryNow).await, connectivity.send(TryNow).await] {
                 if let Err(error) = notified {
-                    tracing::debug!(%error, "an actor was not told to try now");
+                    tracing::debug!(%error, "an actor could not be asked to try now");
                 }
             }
         };

@@ -1,4 +1,4 @@
-//! What is reported of a send: to the journal while it is under way, to telemetry once it is settled.
+//! Reports of a send: to the journal while it is in progress, to telemetry once it is settled.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::policy::scheduler::Disposition;
 use crate::policy::service_time::{Forecast, Load};
 use crate::policy::verdict::{UploadResult, Verdict};
 
-/// What is reported of a send, but for the number of synced records.
+/// The report of a send, without the number of synced records.
 pub(super) fn batch_report(
     batch: &Batch,
     result: &UploadResult,
@@ -20,9 +20,9 @@ pub(super) fn batch_report(
     time_limit: Duration,
 ) -> BatchReport {
     let Batch { open, sequence, .. } = batch;
-    let UploadResult { verdict, error, took, .. } = result;
+    let UploadResult { verdict, error, elapsed, .. } = result;
     let note = describe_disposition(disposition);
-    // This reaches the log. A message of the server may quote payloads, so its code has to do.
+    // This is logged. A message of the server may quote payloads, so only its code is used.
     let said = match error {
         LastError { http_status: Some(status), code: Some(code), .. } => {
             format!("the answer was HTTP {status} {code}")
@@ -38,11 +38,11 @@ pub(super) fn batch_report(
         attempt: open.attempt,
         outcome: verdict.outcome().into(),
         http_status: error.http_status,
-        duration_ms: millis(*took),
+        duration_ms: millis(*elapsed),
         synced: 0,
         rule: open.rule.into(),
         expected_ms: expected.map(|expected| expected.mean_ms()),
-        at_most_ms: expected.map(|expected| expected.most_ms()),
+        at_most_ms: expected.map(|expected| expected.upper_ms()),
         time_limit_ms: millis(time_limit),
         note: if matches!(verdict, Verdict::Completed(_)) { note } else { format!("{said}: {note}") },
         at: error.at,
@@ -73,7 +73,7 @@ pub(super) fn log_sending(batch: &Batch) {
     );
 }
 
-/// A query that fails is repeated as long as it takes: those are for debug.
+/// Failed queries are repeated without limit, so they are logged at debug.
 pub(super) fn log_outcome_reply(id: BatchId, reply: &OutcomeReply, disposition: Option<&Disposition>) {
     let class = reply.class();
     match (reply, disposition) {
@@ -92,11 +92,11 @@ pub(super) fn log_outcome_reply(id: BatchId, reply: &OutcomeReply, disposition: 
     }
 }
 
-/// What the duration of a batch depends on.
+/// The part of a batch that its duration depends on.
 pub(super) fn load_of(batch: &Batch) -> Load {
     let mut load = Load::default();
     for record in &batch.records {
-        load.add(&record.record_type, record.payload.len() as u64);
+        load.add_record(&record.record_type, record.payload.len() as u64);
     }
     load
 }

@@ -1,11 +1,11 @@
-//! Stores what became of a batch, and with it what was learned; then reports it.
+//! Stores the result of a batch together with the learned state, then reports it.
 
 use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::FutureExt;
 
-use super::completion::{Completion, SendReport, Settlement};
+use super::completion::{Completion, PendingSettlement, SendReport};
 use super::{BatchPlanner, LastSave};
 use crate::actors::send_event;
 use crate::api::BatchReport;
@@ -15,12 +15,12 @@ use crate::policy::scheduler::{Action, Disposition};
 use crate::store::{Claim, SaveNote, Settle, SettleSummary};
 use crate::telemetry::event::Event;
 
-/// What was learned is saved at most this often, and whenever the breaker changes its mode.
+/// The learned state is saved at most this often, and whenever the mode of the breaker changes.
 const SAVE_INTERVAL: Duration = Duration::from_mins(1);
 
 impl BatchPlanner {
     /// Settles a batch, and claims the next in the same commit where one is due.
-    pub(super) fn settle(
+    pub(super) fn settle_batch(
         &mut self,
         id: BatchId,
         disposition: Disposition,
@@ -33,18 +33,18 @@ impl BatchPlanner {
         };
         let retry = self.inputs.config.borrow().retry.clone();
         let note = self.due_note();
-        let settlement = Box::new(Settlement { id, report });
+        let settlement = Box::new(PendingSettlement { id, report });
         let settling = self.apply(Settle { batch: id, disposition, retry, then, note });
-        self.perform(settling.map(|summary| Some(Completion::Settled(settlement, summary?))), ctx);
+        self.spawn_action(settling.map(|summary| Some(Completion::Settled(settlement, summary?))), ctx);
     }
 
     pub(super) fn on_settled(
         &mut self,
-        settlement: Settlement,
+        settlement: PendingSettlement,
         summary: SettleSummary,
         ctx: &mut Context<Self>,
     ) {
-        let Settlement { id, report } = settlement;
+        let PendingSettlement { id, report } = settlement;
         if summary.foreign > 0 {
             let foreign = summary.foreign;
             tracing::warn!(batch_id = %id, records = foreign, "{foreign} results for records outside of batch {id} were ignored");
@@ -67,11 +67,11 @@ impl BatchPlanner {
             send_event(telemetry, Event::RecordQuarantined { batch: id, record });
         }
         if let Some(batch) = summary.claimed {
-            self.upload(batch, ctx);
+            self.upload_batch(batch, ctx);
         }
     }
 
-    /// What was learned, when it is time to save it: it shares the commit of a settlement.
+    /// The learned state if it is due to be saved: it shares the commit of a settlement.
     fn due_note(&mut self) -> Option<SaveNote> {
         let (now, mode) = (self.inputs.clock.now(), self.inputs.breaker.borrow().mode.name());
         let is_recent = |save: &LastSave| now.saturating_sub(save.at) < SAVE_INTERVAL && save.mode == mode;
@@ -84,6 +84,6 @@ impl BatchPlanner {
 
     pub(super) fn learned_note(&mut self) -> SaveNote {
         let learned = self.with_view(|scheduler, view| scheduler.learned_state(view));
-        SaveNote { name: learned::NOTE, note: learned.to_note() }
+        SaveNote { name: learned::NOTE_NAME, note: learned.to_note() }
     }
 }

@@ -13,7 +13,7 @@ use crate::policy::scheduler::UsualSize;
 pub struct PlannerState {
     /// What it does.
     pub phase: Phase,
-    /// When it goes on by itself, in wall milliseconds.
+    /// When it continues by itself, in wall milliseconds.
     pub until: Option<u64>,
     /// What it waits for.
     pub wait_cause: Option<WaitCause>,
@@ -21,7 +21,7 @@ pub struct PlannerState {
     pub batch: Option<BatchInFlight>,
     /// How far the run has come.
     pub progress: Progress,
-    /// How large the next fresh batch is, as far as can be told, and why.
+    /// The estimated size of the next fresh batch, and its rule.
     pub size: Option<UsualSize>,
     /// Measured time per record.
     pub per_record: Option<Duration>,

@@ -1,12 +1,13 @@
-//! Knows the way to the server: from what uploads meet, from what the system tells of the ways out, and,
-//! where both are silent, from probes. What is concluded is decided in [`crate::policy::reach`].
+//! Tracks whether the server can be reached: from the results of requests, from the routes that the kernel reports,
+//! and, if neither says anything, from probes. [`crate::policy::reach`] decides what follows from them.
 //!
-//! It also says when to wait although the server may be reached: on a metered link, on a low battery.
-//! Nothing here ticks: what the system tells comes as events. Timers run only for what is due: a probe,
-//! or a link that returned; the end of connections over a way that closed; a look at a battery that matters.
+//! It also defers sending while the server may be reached: on a metered link, on a low battery.
+//!
+//! Nothing here polls: the system reports changes as events. Timers run only for what is due: a probe, a link that
+//! came up, the end of connections over a link that went down, and a check of the battery if it matters.
 
-mod senses;
-mod thrift;
+mod deferral;
+mod listeners;
 
 use std::time::Duration;
 
@@ -20,14 +21,14 @@ use crate::link::netlink::{LinkChanges, LinkEvents};
 use crate::link::route::{FirstHop, RouteStatus, find_route};
 use crate::link::sleep::SleepDetector;
 use crate::model::{Backlog, InterfaceKind, Link, Uplink};
-use crate::policy::reach::{Evidence, Next, Pace, Reach};
+use crate::policy::reach::{Evidence, LinkAction, ProbeIntervals, Reach};
 use crate::telemetry::event::Event;
 use crate::transport::proxy::first_hop_host;
-use senses::News;
-use thrift::Thrift;
+use deferral::SendConstraints;
+use listeners::ConnectivityEvent;
 
-/// A way that was closed for so long took the connections over it along.
-const OUTLIVED: Duration = Duration::from_secs(3);
+/// Connections survive the loss of the route for this long; after that they are given up.
+const ROUTE_LOSS_GRACE: Duration = Duration::from_secs(3);
 
 /// The actor.
 pub struct Connectivity {
@@ -39,22 +40,22 @@ pub struct Connectivity {
     rng: fastrand::Rng,
     reach: Reach,
     interface: Option<InterfaceKind>,
-    thrift: Thrift,
-    /// The system tells of changes.
-    watched: bool,
-    /// The next probe, or the return of a link.
-    next: Option<SpawnHandle>,
-    /// The end of the connections over a way that closed.
-    outliving: Option<SpawnHandle>,
+    constraints: SendConstraints,
+    /// The kernel's link events are received.
+    is_watching_links: bool,
+    /// The next probe, or the end of the pause after a link came up.
+    next_attempt: Option<SpawnHandle>,
+    /// The end of the connections over a route that is gone.
+    route_loss: Option<SpawnHandle>,
 }
 
-/// The uploader reports to this actor, which sends its probes: it is attached once both run.
+/// Attaches the uploader, which sends the probes. It reports to this actor, so it starts later.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct AttachProber(pub Recipient<Probe>);
 
 impl Connectivity {
-    /// An actor that knows nothing yet.
+    /// An actor that has not seen a request or a route yet.
     pub fn new(
         config: ConfigWatch,
         link: watch::Sender<Link>,
@@ -70,115 +71,119 @@ impl Connectivity {
             rng: fastrand::Rng::new(),
             reach: Reach::default(),
             interface: None,
-            thrift: Thrift::default(),
-            watched: false,
-            next: None,
-            outliving: None,
+            constraints: SendConstraints::default(),
+            is_watching_links: false,
+            next_attempt: None,
+            route_loss: None,
         }
     }
 
-    /// Whether there is anything to send that may be sent.
-    fn waiting(&self) -> bool {
+    /// Whether there are records that may be sent.
+    fn has_sendable_records(&self) -> bool {
         self.backlog.borrow().to_go() > 0 && self.deferral().is_none()
     }
 
-    fn reach(
+    fn update_reach(
         &mut self,
         ctx: &mut Context<Self>,
-        tell: impl FnOnce(&mut Reach, &Pace, &mut fastrand::Rng) -> Next,
+        update: impl FnOnce(&mut Reach, &ProbeIntervals, &mut fastrand::Rng) -> LinkAction,
     ) {
-        let pace = pace(&self.config.borrow());
-        let next = tell(&mut self.reach, &pace, &mut self.rng);
-        self.carry_out(next, ctx);
-        self.announce(ctx);
+        let intervals = probe_intervals(&self.config.borrow());
+        let next = update(&mut self.reach, &intervals, &mut self.rng);
+        self.schedule_action(next, ctx);
+        self.publish_link(ctx);
     }
 
-    fn carry_out(&mut self, next: Next, ctx: &mut Context<Self>) {
-        if next == Next::Stay {
+    fn schedule_action(&mut self, next: LinkAction, ctx: &mut Context<Self>) {
+        if next == LinkAction::KeepPlan {
             return;
         }
-        if let Some(planned) = self.next.take() {
+        if let Some(planned) = self.next_attempt.take() {
             ctx.cancel_future(planned);
         }
-        self.next = match next {
-            Next::Stay | Next::Rest => None,
-            Next::Probe(wait) => Some(ctx.run_later(wait, Self::probe)),
-            Next::Return(wait) => Some(ctx.run_later(wait, Self::let_traffic_try)),
+        self.next_attempt = match next {
+            LinkAction::KeepPlan | LinkAction::Idle => None,
+            LinkAction::Probe(wait) => Some(ctx.run_later(wait, Self::send_probe)),
+            LinkAction::Reopen(wait) => Some(ctx.run_later(wait, Self::reopen_link)),
         };
     }
 
-    fn let_traffic_try(&mut self, ctx: &mut Context<Self>) {
-        self.next = None;
-        self.reach.returned();
-        self.announce(ctx);
+    fn reopen_link(&mut self, ctx: &mut Context<Self>) {
+        self.next_attempt = None;
+        self.reach.reopen();
+        self.publish_link(ctx);
     }
 
-    fn met(&mut self, evidence: Evidence, ctx: &mut Context<Self>) {
-        let waiting = self.waiting();
-        self.reach(ctx, |reach, pace, rng| reach.met(evidence, waiting, pace, rng));
+    fn on_evidence(&mut self, evidence: Evidence, ctx: &mut Context<Self>) {
+        let has_records = self.has_sendable_records();
+        self.update_reach(ctx, |reach, intervals, rng| {
+            reach.record_evidence(evidence, has_records, intervals, rng)
+        });
     }
 
-    fn probe(&mut self, ctx: &mut Context<Self>) {
+    fn send_probe(&mut self, ctx: &mut Context<Self>) {
         if self.config.borrow().connectivity.watch == Watch::None {
-            return self.let_traffic_try(ctx);
+            return self.reopen_link(ctx);
         }
-        self.next = None;
+        self.next_attempt = None;
         let Some(prober) = self.prober.clone() else { return };
         let probing = prober.send(Probe).into_actor(self).map(|evidence, actor, ctx| {
-            actor.next = None;
-            actor.reach.probed();
+            actor.next_attempt = None;
+            actor.reach.finish_probe();
             match evidence {
-                Ok(Some(evidence)) => actor.met(evidence, ctx),
-                // Nobody was asked, for want of a credential: that may change.
-                Ok(None) if actor.waiting() => actor.reach(ctx, Reach::wanted),
+                Ok(Some(evidence)) => actor.on_evidence(evidence, ctx),
+                // No probe was sent, because there is no usable credential: that may change.
+                Ok(None) if actor.has_sendable_records() => {
+                    actor.update_reach(ctx, Reach::on_records_waiting);
+                }
                 Ok(None) | Err(_) => {}
             }
         });
-        self.next = Some(ctx.spawn(probing));
+        self.next_attempt = Some(ctx.spawn(probing));
     }
 
-    /// Looks at the ways as they are, where they are watched.
-    fn look(&mut self, ring: LinkChanges, ctx: &mut Context<Self>) {
-        if !self.watched {
+    /// Reads the present route to the server, if links are watched.
+    fn refresh_route(&mut self, changes: LinkChanges, ctx: &mut Context<Self>) {
+        if !self.is_watching_links {
             return;
         }
         let config = self.config.borrow().clone();
-        let RouteStatus { uplink: way, interface } = match config.connectivity.watch {
+        let RouteStatus { uplink, interface } = match config.connectivity.watch {
             Watch::Netlink => find_route(&FirstHop::from_host(first_hop_host(&config.server))),
             Watch::Poll | Watch::None => RouteStatus::default(),
         };
         self.interface = interface;
-        self.outlive(&way, ctx);
-        self.reach(ctx, |reach, pace, rng| match reach.saw(way, pace, rng) {
-            Next::Stay if ring.route => reach.stirred(pace, rng),
+        self.track_route_loss(&uplink, ctx);
+        self.update_reach(ctx, |reach, intervals, rng| match reach.update_uplink(uplink, intervals, rng) {
+            LinkAction::KeepPlan if changes.route => reach.on_link_changed(intervals, rng),
             next => next,
         });
     }
 
-    /// Connections survive a short absence of the way, and are given up after a longer one.
-    fn outlive(&mut self, way: &Uplink, ctx: &mut Context<Self>) {
-        if *way != Uplink::Down {
-            if let Some(outliving) = self.outliving.take() {
-                ctx.cancel_future(outliving);
+    /// Connections survive a short loss of the route, and are given up after a longer one.
+    fn track_route_loss(&mut self, uplink: &Uplink, ctx: &mut Context<Self>) {
+        if *uplink != Uplink::Down {
+            if let Some(route_loss) = self.route_loss.take() {
+                ctx.cancel_future(route_loss);
             }
-        } else if self.outliving.is_none() {
-            self.outliving = Some(ctx.run_later(OUTLIVED, |actor, ctx| {
-                actor.reach.given_up();
-                actor.announce(ctx);
+        } else if self.route_loss.is_none() {
+            self.route_loss = Some(ctx.run_later(ROUTE_LOSS_GRACE, |actor, ctx| {
+                actor.reach.invalidate_connections();
+                actor.publish_link(ctx);
             }));
         }
     }
 
-    fn announce(&mut self, ctx: &mut Context<Self>) {
+    fn publish_link(&mut self, ctx: &mut Context<Self>) {
         let before = *self.link.borrow();
         let state = self.reach.state();
         let link = Link {
             state,
             since: if state == before.state { before.since } else { wall_ms() },
-            returns: self.reach.returns(),
-            paths: self.reach.paths(),
-            moves: self.reach.moves(),
-            metered: self.thrift.metered(),
+            reopenings: self.reach.reopenings(),
+            path_changes: self.reach.path_changes(),
+            address_changes: self.reach.address_changes(),
+            metered: self.constraints.metered(),
             deferral: self.deferral(),
             interface: self.interface,
         };
@@ -190,43 +195,49 @@ impl Connectivity {
             send_event(&self.telemetry, Event::LinkChanged(link));
         }
         if before.state.is_closed() && !state.is_closed() {
-            self.look_at_battery(ctx);
+            self.check_battery(ctx);
         }
-        if before.deferral.is_some() && self.waiting() {
-            self.reach(ctx, Reach::wanted);
+        if before.deferral.is_some() && self.has_sendable_records() {
+            self.update_reach(ctx, Reach::on_records_waiting);
         }
     }
 
-    /// From now on the system's events are heard.
-    fn watch_system(&mut self, ctx: &mut Context<Self>) {
-        if self.watched || self.config.borrow().connectivity.watch != Watch::Netlink {
+    /// Subscribes to the kernel's link events, if the configuration asks for that.
+    fn watch_links(&mut self, ctx: &mut Context<Self>) {
+        if self.is_watching_links || self.config.borrow().connectivity.watch != Watch::Netlink {
             return;
         }
         match LinkEvents::new() {
             Ok(links) => {
-                self.watched = true;
-                ctx.spawn(senses::hear(links, ctx.address()).into_actor(self));
+                self.is_watching_links = true;
+                ctx.spawn(listeners::listen_to_links(links, ctx.address()).into_actor(self));
             }
             Err(error) => tracing::warn!(
                 %error,
-                "the kernel's events of links cannot be heard: while offline, probes are sent instead"
+                "the kernel's link events cannot be received: while offline, probes are sent instead"
             ),
         }
     }
 
     fn watch_sleep(&mut self, ctx: &mut Context<Self>) {
         match SleepDetector::new() {
-            Ok(sleep) => drop(ctx.spawn(senses::wake(sleep, ctx.address()).into_actor(self))),
-            Err(error) => tracing::info!(%error, "that the device slept will not be noticed"),
+            Ok(sleep) => {
+                let listening = listeners::listen_to_wake_ups(sleep, ctx.address());
+                ctx.spawn(listening.into_actor(self));
+            }
+            Err(error) => tracing::info!(
+                %error,
+                "wake-ups cannot be detected: after sleep, a broken link is noticed only by the next request"
+            ),
         }
     }
 }
 
-fn pace(config: &Config) -> Pace {
-    Pace {
+fn probe_intervals(config: &Config) -> ProbeIntervals {
+    ProbeIntervals {
         first: config.retry.initial_backoff.0,
         longest: config.connectivity.probe_interval.0,
-        jitter: config.connectivity.return_jitter.0,
+        reopen_jitter: config.connectivity.return_jitter.0,
     }
 }
 
@@ -234,50 +245,53 @@ impl Actor for Connectivity {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let noticing = senses::notice(self.backlog.clone(), self.config.clone(), ctx.address());
-        ctx.spawn(noticing.into_actor(self));
-        self.watch_system(ctx);
+        let (backlog, config) = (self.backlog.clone(), self.config.clone());
+        let listening = listeners::listen_to_backlog_and_config(backlog, config, ctx.address());
+        ctx.spawn(listening.into_actor(self));
+        self.watch_links(ctx);
         self.watch_power(ctx);
         self.watch_sleep(ctx);
         self.follow_metered(ctx);
-        self.look(LinkChanges::default(), ctx);
-        self.look_at_battery(ctx);
+        self.refresh_route(LinkChanges::default(), ctx);
+        self.check_battery(ctx);
     }
 }
 
-impl Handler<News> for Connectivity {
+impl Handler<ConnectivityEvent> for Connectivity {
     type Result = ();
 
-    fn handle(&mut self, news: News, ctx: &mut Self::Context) {
-        match news {
-            News::Wanted => {
+    fn handle(&mut self, event: ConnectivityEvent, ctx: &mut Self::Context) {
+        match event {
+            ConnectivityEvent::BacklogChanged => {
                 self.follow_metered(ctx);
-                self.look_at_battery(ctx);
-                if self.waiting() {
-                    self.reach(ctx, Reach::wanted);
+                self.check_battery(ctx);
+                if self.has_sendable_records() {
+                    self.update_reach(ctx, Reach::on_records_waiting);
                 }
             }
-            News::Rang(ring) => {
-                self.look(ring, ctx);
+            ConnectivityEvent::LinksChanged(changes) => {
+                self.refresh_route(changes, ctx);
                 self.follow_metered(ctx);
             }
-            News::Power => self.look_at_battery(ctx),
-            News::Deaf => {
-                self.watched = false;
-                self.reach(ctx, |reach, pace, rng| reach.saw(Uplink::Unknown, pace, rng));
+            ConnectivityEvent::PowerChanged => self.check_battery(ctx),
+            ConnectivityEvent::LinkEventsLost => {
+                self.is_watching_links = false;
+                self.update_reach(ctx, |reach, intervals, rng| {
+                    reach.update_uplink(Uplink::Unknown, intervals, rng)
+                });
             }
-            News::Woke(slept) => {
+            ConnectivityEvent::WokeUp(slept) => {
                 tracing::info!("the device slept for {} s", slept.as_secs());
-                self.reach(ctx, Reach::woke);
-                self.look(LinkChanges::default(), ctx);
+                self.update_reach(ctx, Reach::on_wake_up);
+                self.refresh_route(LinkChanges::default(), ctx);
             }
-            News::Metered(metered) => self.is_metered(metered, ctx),
-            News::Reconfigured => {
-                self.watch_system(ctx);
+            ConnectivityEvent::MeteredChanged(metered) => self.set_metered(metered, ctx),
+            ConnectivityEvent::ConfigChanged => {
+                self.watch_links(ctx);
                 self.watch_power(ctx);
                 self.follow_metered(ctx);
-                self.look(LinkChanges::default(), ctx);
-                self.look_at_battery(ctx);
+                self.refresh_route(LinkChanges::default(), ctx);
+                self.check_battery(ctx);
             }
         }
     }
@@ -295,7 +309,7 @@ impl Handler<LinkEvidence> for Connectivity {
     type Result = ();
 
     fn handle(&mut self, LinkEvidence(evidence): LinkEvidence, ctx: &mut Self::Context) {
-        self.met(evidence, ctx);
+        self.on_evidence(evidence, ctx);
     }
 }
 
@@ -303,7 +317,7 @@ impl Handler<TryNow> for Connectivity {
     type Result = ();
 
     fn handle(&mut self, TryNow: TryNow, ctx: &mut Self::Context) {
-        self.reach(ctx, |reach, _, _| reach.hurried());
+        self.update_reach(ctx, |reach, _, _| reach.try_now());
     }
 }
 
@@ -317,7 +331,7 @@ impl Handler<Drain> for Connectivity {
     type Result = ();
 
     fn handle(&mut self, Drain: Drain, ctx: &mut Self::Context) {
-        self.carry_out(Next::Rest, ctx);
+        self.schedule_action(LinkAction::Idle, ctx);
         self.prober = None;
     }
 }

@@ -8,12 +8,14 @@ use crate::model::{NewRecord, RecordId};
 use crate::store::{Append, KeySpace};
 
 #[actix_rt::test]
-async fn a_ping_is_answered_by_the_commit_of_the_group_that_it_came_into() {
+async fn the_reply_to_a_ping_follows_the_commit_of_its_group() {
     let dir = tempfile::tempdir().unwrap();
     let queue = Queue::open(dir.path(), KeySpace::default(), Arc::new(|_| ())).unwrap();
     let (_config, config) = watch::channel(Arc::new(Config::default()));
     let (backlog, waiting) = watch::channel(Backlog::default());
-    let store = QueueStore::new(queue, config, Steady::resume(0), backlog, watch::channel(None).0).start();
+    let store =
+        QueueStore::new(queue, config, SteadyClock::continue_from(0), backlog, watch::channel(None).0)
+            .start();
     let record = NewRecord {
         id: RecordId::new(),
         record_type: "T".into(),
@@ -23,6 +25,6 @@ async fn a_ping_is_answered_by_the_commit_of_the_group_that_it_came_into() {
     };
     let append = store.send(Write(Append::new(vec![record], 0)));
     store.send(Ping).await.unwrap();
-    assert_eq!(waiting.borrow().pending, 1, "what came before the ping is on disk");
+    assert_eq!(waiting.borrow().pending, 1, "what was sent before the ping is on disk");
     append.await.unwrap().unwrap().unwrap();
 }

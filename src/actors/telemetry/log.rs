@@ -1,27 +1,27 @@
-//! What happens, line by line in the journal, with the fields to find it by.
+//! The journal entries, with the fields to find them by.
 //!
-//! One line a batch at info, records only at debug; quarantine is a warning, because a person has to act. An outage
-//! is told when it begins and when it ends. In between there is a line for each batch that a server was tried with,
-//! and none for those that found no way to it: what goes on as before is for debug.
+//! Each batch is one line at info; single records are logged at debug. A quarantine is a warning, because a person has
+//! to act. An outage is logged when it begins and when it ends. Meanwhile, a batch that reached a server is logged at
+//! info; one that could not be sent, like the batch before it, only at debug.
 //!
-//! What the server says of a record may quote it, and payloads reach no log: of that there are class and code.
+//! A message of the server may quote a record, and payloads must not be logged: so only class and code are.
 
 use crate::api::{BatchOutcome, BatchReport};
 use crate::journal;
 use crate::model::{BatchId, Deferral, LastError, Link, LinkState, RecordId};
 use crate::policy::breaker::{BreakerState, Mode};
 
-/// What was told last of what goes on.
+/// The states that were logged last.
 #[derive(Default)]
-pub(super) struct Log {
+pub(super) struct JournalLog {
     breaker: Option<Mode>,
     link: Option<(LinkState, Option<Deferral>)>,
-    /// The last batch found no way to the server.
-    lost: bool,
+    /// The last batch could not reach the server.
+    is_unreachable: bool,
 }
 
-impl Log {
-    pub(super) fn batch(&mut self, report: &BatchReport) {
+impl JournalLog {
+    pub(super) fn log_batch(&mut self, report: &BatchReport) {
         macro_rules! line {
             ($level:ident, $id:expr) => {
                 tracing::$level!(
@@ -45,16 +45,17 @@ impl Log {
                 )
             };
         }
-        let was_lost = std::mem::replace(&mut self.lost, report.outcome == BatchOutcome::Unreachable);
+        let was_unreachable =
+            std::mem::replace(&mut self.is_unreachable, report.outcome == BatchOutcome::Unreachable);
         match report.outcome.known() {
             Some(BatchOutcome::Answered) => line!(info, journal::BATCH_ANSWERED),
-            _ if self.lost && was_lost => line!(debug, journal::BATCH_FAILED),
+            _ if self.is_unreachable && was_unreachable => line!(debug, journal::BATCH_FAILED),
             _ => line!(info, journal::BATCH_FAILED),
         }
     }
 
-    /// A pause that follows a try is the same pause.
-    pub(super) fn breaker(&mut self, state: &BreakerState) {
+    /// A pause that continues after a failed probe is not logged again.
+    pub(super) fn log_breaker(&mut self, state: &BreakerState) {
         macro_rules! line {
             ($level:ident, $($id:tt)*) => {{
                 let (mode, failures) = (state.mode.name(), state.consecutive_failures);
@@ -68,8 +69,8 @@ impl Log {
         }
     }
 
-    /// That it is tried whether there is a way again is no news; what comes of it may be.
-    pub(super) fn link(&mut self, link: &Link) {
+    /// An attempt to reach the server is logged at debug only; its result may be logged at info.
+    pub(super) fn log_link(&mut self, link: &Link) {
         macro_rules! line {
             ($level:ident, $($id:tt)*) => {{
                 let state = link.state.name();
@@ -96,17 +97,17 @@ impl Log {
     }
 }
 
-pub(super) fn divided(from: BatchId, into: &[BatchId]) {
+pub(super) fn log_division(from: BatchId, into: &[BatchId]) {
     let parts: Vec<String> = into.iter().map(ToString::to_string).collect();
     let parts = parts.join(", ");
     tracing::info!(name: journal::BATCH_DIVIDED, batch_id = %from, "batch {from} goes on as {parts}");
 }
 
-pub(super) fn synced(batch: BatchId, record: RecordId) {
+pub(super) fn log_synced(batch: BatchId, record: RecordId) {
     tracing::debug!(batch_id = %batch, record_id = %record, state = "SYNCED", "record {record} is synced");
 }
 
-pub(super) fn quarantined(batch: BatchId, record: RecordId, error: &LastError) {
+pub(super) fn log_quarantined(batch: BatchId, record: RecordId, error: &LastError) {
     let LastError { class, code, .. } = error;
     let code = code.as_ref().map(|code| format!(", {code}")).unwrap_or_default();
     tracing::warn!(
@@ -119,7 +120,7 @@ pub(super) fn quarantined(batch: BatchId, record: RecordId, error: &LastError) {
     );
 }
 
-pub(super) fn added_to_review(record: RecordId) {
+pub(super) fn log_added_to_review(record: RecordId) {
     tracing::warn!(
         name: journal::RECORD_QUARANTINED,
         record_id = %record,

@@ -42,7 +42,7 @@ impl NoTransport {
         UploadResult {
             verdict,
             error: LastError { class, http_status: None, code: None, message, at: wall_ms() },
-            took: std::time::Duration::ZERO,
+            elapsed: std::time::Duration::ZERO,
             is_replayed: false,
             hints: None,
             network: Network::default(),

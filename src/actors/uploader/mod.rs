@@ -94,7 +94,7 @@ impl Uploader {
         UploadResult {
             error: last_error(&verdict, &exchange.result, wall_ms()),
             verdict,
-            took: exchange.took,
+            elapsed: exchange.elapsed,
             is_replayed: exchange.result.is_replayed(),
             hints: Some(exchange.hints).filter(|_| exchange.result.is_protocol(id)),
             network: self.with_interface(exchange.network),
@@ -122,8 +122,8 @@ impl Uploader {
 /// What a request shows of the link; a connection that is lost halfway shows nothing certain.
 fn link_evidence(result: &RequestResult, is_intercepted: bool) -> Option<Evidence> {
     match result {
-        RequestResult::Response(_) if is_intercepted => Some(Evidence::Portal),
-        RequestResult::Response(_) => Some(Evidence::Reached),
+        RequestResult::Response(_) if is_intercepted => Some(Evidence::Intercepted),
+        RequestResult::Response(_) => Some(Evidence::ServerResponded),
         RequestResult::Failure(failure) => {
             (failure.delivery == Delivery::NotSent).then_some(Evidence::Unreachable)
         }
@@ -149,9 +149,9 @@ async fn invalidate_connections(mut link: watch::Receiver<Link>, invalidation: R
     let mut before = *link.borrow_and_update();
     while link.changed().await.is_ok() {
         let now = *link.borrow_and_update();
-        if now.paths != before.paths {
+        if now.path_changes != before.path_changes {
             invalidation.link_down.notify_waiters();
-        } else if now.moves != before.moves {
+        } else if now.address_changes != before.address_changes {
             invalidation.address_changed.notify_waiters();
         }
         before = now;

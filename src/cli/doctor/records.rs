@@ -22,13 +22,13 @@ pub(super) fn judge_records(status: Option<&Status>) -> Vec<Finding> {
             "fieldsync quarantine list",
         ));
     }
-    findings.extend(status.queue.holding.iter().map(|blocker| {
+    findings.extend(status.queue.blockers.iter().map(|blocker| {
         Finding::warning(
             format!(
                 "record {} ({}) blocks {} of its key",
                 blocker.id,
                 blocker.state.name(),
-                blocked_records(blocker.holds)
+                blocked_records(blocker.blocked_count)
             ),
             format!("fieldsync show {}", blocker.id),
         )
@@ -94,18 +94,18 @@ mod tests {
     use super::*;
     use crate::api::Counts;
     use crate::cli::testing::sample_status;
-    use crate::model::{Holder, RecordId, RecordState};
+    use crate::model::{Blocker, RecordId, RecordState};
 
     #[test]
     fn what_waits_for_a_person_is_reported_with_its_remedy() {
         let counts = Counts { quarantined: 2, ..Counts::default() };
         let mut status = sample_status(Phase::Paused, "Paused: 3 records waiting", counts);
-        status.queue.holding = vec![Holder {
+        status.queue.blockers = vec![Blocker {
             id: RecordId::new(),
             key: Some("a secret of the customer".into()),
             submitter: 0,
             state: RecordState::Quarantined,
-            holds: 3,
+            blocked_count: 3,
         }];
         let alert = |alert: AlertName, message: &str| Alert {
             alert: alert.into(),

@@ -13,7 +13,7 @@ use super::items::{ITEM_BYTES_MAX, InputError, Item};
 use crate::api::submission::{MAX_KEY_BYTES, MAX_TYPE_BYTES, check_nesting};
 use crate::cli::failure::CommandFailure;
 use crate::exit;
-use crate::model::{MAX_PRIORITY, RecordId};
+use crate::model::{PRIORITY_MAX, RecordId};
 use crate::protocol::wire::find_name_fault;
 
 /// For type, key and white space around the payload.
@@ -21,13 +21,13 @@ const NON_PAYLOAD_BYTES_MAX: u64 = 64 << 10;
 
 /// How the input is parsed, and which records are allowed.
 pub(super) struct InputRules<'a> {
-    pub(super) form: LineFormat<'a>,
+    pub(super) form: InputLine<'a>,
     /// If the daemon reports it.
     pub(super) max_payload: Option<u64>,
 }
 
 /// What one item of the input is.
-pub(super) enum LineFormat<'a> {
+pub(super) enum InputLine<'a> {
     /// A record.
     Record,
     /// A bare payload.
@@ -76,7 +76,7 @@ impl<'a> InputRules<'a> {
         key_field: Option<&'a str>,
     ) -> Result<Self, CommandFailure> {
         let form = match record_type {
-            None => LineFormat::Record,
+            None => InputLine::Record,
             Some(name) if name.is_empty() || name.len() > MAX_TYPE_BYTES => {
                 let message = format!(
                     "--type must have 1 to {MAX_TYPE_BYTES} bytes. Nothing was stored. Use a type of that length."
@@ -87,7 +87,7 @@ impl<'a> InputRules<'a> {
                 let message = "--type must not contain control characters. Nothing was stored. Use a type without them.";
                 return Err(CommandFailure::new(exit::USAGE, message));
             }
-            Some(record_type) => LineFormat::Payload { record_type, key_field },
+            Some(record_type) => InputLine::Payload { record_type, key_field },
         };
         Ok(Self { form, max_payload: None })
     }
@@ -125,8 +125,8 @@ impl<'a> InputRules<'a> {
 
     fn parse_item<'i>(&self, item: &Item<'i>) -> Result<InputRecord<'i>, InputError> {
         let input = match self.form {
-            LineFormat::Record => parse_record(item)?,
-            LineFormat::Payload { record_type, key_field } => parse_payload(item, record_type, key_field)?,
+            InputLine::Record => parse_record(item)?,
+            InputLine::Payload { record_type, key_field } => parse_payload(item, record_type, key_field)?,
         };
         check_nesting(input.payload.get()).map_err(|what| InputError::new(item.line, what))?;
         let bytes = input.payload.get().len() as u64;
@@ -164,8 +164,8 @@ fn parse_record<'i>(item: &Item<'i>) -> Result<InputRecord<'i>, InputError> {
         return wrong("`payload` must be a JSON object");
     }
     match input.priority {
-        Some(priority) if !(0..=i64::from(MAX_PRIORITY)).contains(&priority) => {
-            wrong(&format!("`priority` must be 0 to {MAX_PRIORITY}, not {priority}"))
+        Some(priority) if !(0..=i64::from(PRIORITY_MAX)).contains(&priority) => {
+            wrong(&format!("`priority` must be 0 to {PRIORITY_MAX}, not {priority}"))
         }
         _ => Ok(input),
     }
@@ -271,9 +271,9 @@ mod tests {
         format!("{}: {}", mistake.line, mistake.reason)
     }
 
-    const RECORD_RULES: InputRules<'_> = InputRules { form: LineFormat::Record, max_payload: Some(2000) };
+    const RECORD_RULES: InputRules<'_> = InputRules { form: InputLine::Record, max_payload: Some(2000) };
     const VISIT_RULES: InputRules<'_> = InputRules {
-        form: LineFormat::Payload { record_type: "Visits", key_field: Some("account") },
+        form: InputLine::Payload { record_type: "Visits", key_field: Some("account") },
         max_payload: None,
     };
 

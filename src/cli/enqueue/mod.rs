@@ -87,11 +87,11 @@ pub(crate) async fn run(args: &EnqueueArgs, context: &mut Context<'_>) -> Result
 /// The limits in the daemon's status.
 #[derive(Deserialize)]
 struct StatusLimits {
-    queue: QueueLimits,
+    queue: UploadLimits,
 }
 
 #[derive(Deserialize)]
-struct QueueLimits {
+struct UploadLimits {
     /// A daemon that does not report it refuses records that are too large.
     max_record_bytes: Option<u64>,
 }

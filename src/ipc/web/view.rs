@@ -25,7 +25,7 @@ pub(super) struct PageViewer {
 pub(super) fn page_status(sources: &StatusSources, viewer: PageViewer) -> Status {
     let mut status = sources.current_status();
     // It has keys of records.
-    status.queue.holding.clear();
+    status.queue.blockers.clear();
     if !viewer.knows_code {
         let denied = status.sync.denied.iter_mut().map(|set| &mut set.error);
         for error in status.sync.last_error.iter_mut().chain(denied) {
@@ -80,7 +80,7 @@ impl ReviewEntry {
             id: entry.id,
             record_type: entry.record_type,
             attempts: entry.attempts,
-            holds: entry.holds,
+            holds: entry.blocked_count,
             since: entry.updated_at,
             why: explain_review(entry.last_error.as_ref()),
             waiting_for: under_review(),

@@ -194,17 +194,17 @@ impl<'d> StoreFiller<'d> {
                 tables.meta.insert(name.as_str(), value.as_slice())?;
             }
             let device = self.known.device.unwrap_or_else(|| Uuid::new_v4().as_u128());
-            tables.meta.insert(meta::SCHEMA, codec::encode_row(&SCHEMA_VERSION)?.as_slice())?;
-            tables.meta.insert(meta::DEVICE, codec::encode_row(&device)?.as_slice())?;
+            tables.meta.insert(meta::SCHEMA_KEY, codec::encode_row(&SCHEMA_VERSION)?.as_slice())?;
+            tables.meta.insert(meta::DEVICE_KEY, codec::encode_row(&device)?.as_slice())?;
             counters.write_to(&mut tables.meta)?;
             save_key_space(&mut tables, self.key_space)?;
             if self.known.paused {
-                tables.meta.insert(meta::PAUSED, codec::encode_row(&true)?.as_slice())?;
+                tables.meta.insert(meta::PAUSED_KEY, codec::encode_row(&true)?.as_slice())?;
             }
             if !damage.is_empty() {
                 let note = serde_json::to_vec(&damage)
                     .map_err(|_| StoreError::Inconsistent("a note of damage cannot be encoded"))?;
-                tables.meta.insert(meta::DAMAGE, note.as_slice())?;
+                tables.meta.insert(meta::DAMAGE_KEY, note.as_slice())?;
             }
         }
         transaction.commit()?;

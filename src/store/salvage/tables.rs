@@ -40,7 +40,7 @@ pub(super) fn salvage_tables(
 
 /// The schema version, if it can be read.
 pub(super) fn read_schema_version(source: &mut DamagedTables) -> Option<u32> {
-    read_meta_value(source, meta::SCHEMA).and_then(|value| codec::decode_row(&value).ok())
+    read_meta_value(source, meta::SCHEMA_KEY).and_then(|value| codec::decode_row(&value).ok())
 }
 
 fn read_meta_value(source: &mut DamagedTables, name: &str) -> Option<Vec<u8>> {
@@ -53,13 +53,13 @@ fn read_meta_value(source: &mut DamagedTables, name: &str) -> Option<Vec<u8>> {
 
 fn read_notes(source: &mut DamagedTables) -> Vec<(String, Vec<u8>)> {
     let known = [
-        meta::SCHEMA,
-        meta::DEVICE,
-        meta::COUNTERS,
-        meta::SUBMITTERS,
+        meta::SCHEMA_KEY,
+        meta::DEVICE_KEY,
+        meta::COUNTERS_KEY,
+        meta::SUBMITTERS_KEY,
         meta::SHARED_KEYS,
-        meta::PAUSED,
-        meta::DAMAGE,
+        meta::PAUSED_KEY,
+        meta::DAMAGE_KEY,
     ];
     let notes = source.with_tables(NOTES_MAX, |parts| {
         let Some(table) = &parts.meta else { return Ok(None) };
@@ -86,13 +86,13 @@ struct TableReader<'r, 'd> {
 impl TableReader<'_, '_> {
     fn read_meta(&mut self) {
         let known = &mut self.filler.known;
-        let device = read_meta_value(self.source, meta::DEVICE);
+        let device = read_meta_value(self.source, meta::DEVICE_KEY);
         known.device = device.and_then(|value| codec::decode_row(&value).ok());
-        known.paused = read_meta_value(self.source, meta::PAUSED).is_some();
-        let counters = read_meta_value(self.source, meta::COUNTERS);
+        known.paused = read_meta_value(self.source, meta::PAUSED_KEY).is_some();
+        let counters = read_meta_value(self.source, meta::COUNTERS_KEY);
         known.counters =
             counters.and_then(|value| codec::decode_row::<Counters>(&value).ok()).unwrap_or_default();
-        let damage = read_meta_value(self.source, meta::DAMAGE);
+        let damage = read_meta_value(self.source, meta::DAMAGE_KEY);
         let damage = damage.and_then(|value| serde_json::from_slice::<Vec<Damage>>(&value).ok());
         known.damage = damage.unwrap_or_default();
         known.damage.truncate(DAMAGE_NOTES_MAX);

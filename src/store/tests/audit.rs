@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Backlog, Holder, QueuePosition, SubmitterCounts};
+use crate::model::{Backlog, Blocker, QueuePosition, SubmitterCounts};
 use crate::store::body;
 use crate::store::codec;
 use crate::store::counters::{Counters, RecordCounts, SubmitterCounters};
@@ -100,7 +100,7 @@ pub(super) fn audit(queue: &mut Queue) {
     assert_eq!(Counters::read_from(&tables.meta).unwrap(), counters, "and so do those on disk");
     let backlog = queue.read_backlog().unwrap();
     audit_submitters(queue, &backlog, &rows);
-    audit_holders(queue, &backlog);
+    audit_blockers(queue, &backlog);
     let waiting =
         rows.values().filter(|(_, row)| matches!(row.state, StoredState::Pending | StoredState::Failed));
     assert_eq!(backlog.oldest_pending_at, waiting.map(|(_, row)| row.created_at).min());
@@ -167,18 +167,18 @@ fn audit_submitters(queue: &Queue, backlog: &Backlog, rows: &BTreeMap<u64, (u128
 }
 
 /// The known blocking records are those that a full search finds.
-fn audit_holders(queue: &Queue, backlog: &Backlog) {
-    let sorted = |mut holders: Vec<Holder>| {
-        holders.sort_unstable_by_key(|holder| holder.id.0);
-        holders
+fn audit_blockers(queue: &Queue, backlog: &Backlog) {
+    let sorted = |mut blockers: Vec<Blocker>| {
+        blockers.sort_unstable_by_key(|blocker| blocker.id.0);
+        blockers
     };
-    let found = lane_view::find_holders(
+    let found = lane_view::find_blockers(
         &queue.take_snapshot().unwrap(),
         &queue.state().open,
         queue.state().key_space,
     )
     .unwrap();
-    assert_eq!(sorted(backlog.holders.clone()), sorted(found));
+    assert_eq!(sorted(backlog.blockers.clone()), sorted(found));
 }
 
 /// Every failed record outside of batches has a due time or is blocked by another.

@@ -1,7 +1,7 @@
 //! A wall clock that jumps by years changes no due time, no order and no receipt.
 
 use super::support::{HOUR_MS, QueueBench, id, ids, open_queue_in, record, test_error};
-use crate::clock::{Now, Steady};
+use crate::clock::{Now, SteadyClock};
 use crate::policy::scheduler::Outcome;
 
 const TWENTY_YEARS_MS: u64 = 20 * 365 * 24 * HOUR_MS;
@@ -52,7 +52,7 @@ fn a_receipt_survives_a_jump_of_the_wall_clock() {
 /// A device that lost its clock starts in 1970, although its previous run was in 2026.
 #[test]
 fn a_restart_does_not_make_a_wait_longer() {
-    let before = Steady::resume(0).now();
+    let before = SteadyClock::continue_from(0).now();
     let ahead = before.wall + TWENTY_YEARS_MS;
     let mut bench = QueueBench::new();
     bench.now = ahead;
@@ -62,7 +62,7 @@ fn a_restart_does_not_make_a_wait_longer() {
     let due = bench.queue_mut().read_backlog().unwrap().next_due_at.unwrap();
     bench.reopen_queue();
     assert_eq!(bench.queue().last_steady(), ahead);
-    let steady = Steady::resume(bench.queue().last_steady());
+    let steady = SteadyClock::continue_from(bench.queue().last_steady());
     let now = steady.now();
     assert!(now.steady >= ahead, "the steady clock continues where it was");
     assert!(due.saturating_sub(now.steady) <= HOUR_MS, "the wait is what is left of it");
@@ -71,7 +71,7 @@ fn a_restart_does_not_make_a_wait_longer() {
 
 #[test]
 fn the_steady_clock_never_goes_back() {
-    let steady = Steady::resume(7);
+    let steady = SteadyClock::continue_from(7);
     let mut last = steady.now();
     assert!(last.steady >= last.wall, "it starts from the wall clock when that is ahead");
     for _ in 0..1000 {
@@ -80,7 +80,7 @@ fn the_steady_clock_never_goes_back() {
         last = now;
     }
     let now = Now { steady: 1000, wall: 50 };
-    assert_eq!((now.on_the_wall(1500), now.on_the_wall(990), now.on_the_wall(0)), (550, 40, 0));
+    assert_eq!((now.to_wall_ms(1500), now.to_wall_ms(990), now.to_wall_ms(0)), (550, 40, 0));
 }
 
 #[test]

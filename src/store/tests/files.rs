@@ -65,7 +65,7 @@ fn a_newer_schema_is_rejected_and_not_changed() {
     let database = redb::Database::open(dir.path().join("queue.redb")).unwrap();
     let transaction = database.begin_write().unwrap();
     let newer = codec::encode_row(&(SCHEMA_VERSION + 1)).unwrap();
-    Tables::open_all(&transaction).unwrap().meta.insert(meta::SCHEMA, newer.as_slice()).unwrap();
+    Tables::open_all(&transaction).unwrap().meta.insert(meta::SCHEMA_KEY, newer.as_slice()).unwrap();
     transaction.commit().unwrap();
     drop(database);
     for _ in 0..2 {
@@ -143,7 +143,7 @@ fn an_operation_whose_reply_was_lost_can_be_repeated() {
             note: None,
         })
     };
-    let cut = D::Cut { cut: crate::policy::isolation::halves(4), error: Some(test_error("504")) };
+    let cut = D::Cut { cut: crate::policy::isolation::cut_in_half(4), error: Some(test_error("504")) };
     let settle = settle(cut, Some(Claim::new(super::support::claim_order(3, u64::MAX))));
     let first_reply = bench.run(Arc::clone(&settle));
     bench.crash_process();

@@ -65,7 +65,7 @@ fn parts_of_a_batch_examine_each_record_of_a_key_once() {
     let mut bench = bench();
     append_keyed(&mut bench, 0..2000, 5);
     let batch = bench.claim(2000).unwrap().open.id;
-    let cut = isolation::halves(2000);
+    let cut = isolation::cut_in_half(2000);
     let parts = bench.settle(batch, Disposition::Cut { cut, error: None }).opened;
     let (examined, second) = count_steps(|| bench.dispatch(parts[1].id));
     assert!(second.is_none(), "the first half is not sent yet");
@@ -82,7 +82,7 @@ fn list_everything(bench: &QueueBench, limit: usize) -> (usize, Vec<(RecordId, u
     loop {
         let page = bench.with_view(|view| view.list_page(&filter));
         pages += 1;
-        found.extend(page.entries.iter().map(|entry| (entry.id, entry.holds)));
+        found.extend(page.entries.iter().map(|entry| (entry.id, entry.blocked_count)));
         filter.after = page.next;
         if filter.after.is_none() {
             return (pages, found);
@@ -100,14 +100,14 @@ fn a_page_costs_the_same_for_blocked_records() {
         bench.with_view(|view| view.list_page(&filter))
     });
     assert_eq!(page.entries.len(), 500);
-    assert!(page.entries.iter().all(|entry| entry.held_by == Some(id(0)) && entry.holds == 0));
+    assert!(page.entries.iter().all(|entry| entry.blocked_by == Some(id(0)) && entry.blocked_count == 0));
     assert!(examined <= 500, "{examined}");
     // A filter that finds few records counts only for these.
     let (examined, page) = count_steps(|| {
         let state = Some(RecordState::Quarantined);
         bench.with_view(|view| view.list_page(&Filter { state, limit: 500, ..Filter::default() }))
     });
-    assert_eq!((page.entries.len(), page.entries[0].holds), (1, 1000));
+    assert_eq!((page.entries.len(), page.entries[0].blocked_count), (1, 1000));
     assert!(examined <= 1000, "{examined}");
 }
 
@@ -137,7 +137,7 @@ fn a_page_with_too_many_records_to_count_ends_early_without_omissions() {
     loop {
         let (examined, page) = count_steps(|| bench.with_view(|view| view.list_page(&filter)));
         assert!(examined <= 11_000, "{examined}");
-        found.extend(page.entries.into_iter().map(|entry| (entry.id, entry.holds)));
+        found.extend(page.entries.into_iter().map(|entry| (entry.id, entry.blocked_count)));
         filter.after = page.next;
         if filter.after.is_none() {
             break;
@@ -154,11 +154,11 @@ fn an_append_behind_many_blocking_records_examines_only_its_own_lane() {
     let batch = bench.claim(300).unwrap().open.id;
     bench.close_batch(batch, Outcome::Quarantine(test_error("no")));
     append_keyed(&mut bench, 300..1200, 5);
-    assert_eq!(bench.queue_mut().read_backlog().unwrap().holders.len(), 1);
+    assert_eq!(bench.queue_mut().read_backlog().unwrap().blockers.len(), 1);
     let (examined, holds) = count_steps(|| {
         append_keyed(&mut bench, 1200..1250, 5);
         bench.append(vec![record(9000, Some("another")), record(9001, Some("another"))]);
-        bench.queue_mut().read_backlog().unwrap().holders[0].holds
+        bench.queue_mut().read_backlog().unwrap().blockers[0].blocked_count
     });
     assert_eq!((examined, holds), (0, 1000));
     audit(bench.queue_mut());
@@ -168,11 +168,11 @@ fn an_append_behind_many_blocking_records_examines_only_its_own_lane() {
 fn an_append_turns_its_predecessor_into_a_blocking_record() {
     let mut bench = bench();
     quarantine_first(&mut bench, 1, "account");
-    assert!(bench.queue_mut().read_backlog().unwrap().holders.is_empty(), "it blocks no record yet");
+    assert!(bench.queue_mut().read_backlog().unwrap().blockers.is_empty(), "it blocks no record yet");
     for (number, holds) in [(2, 1), (3, 2)] {
         bench.append(vec![record(number, Some("account"))]);
-        let holders = bench.queue_mut().read_backlog().unwrap().holders;
-        assert_eq!((holders.len(), holders[0].id, holders[0].holds), (1, id(1), holds));
+        let blockers = bench.queue_mut().read_backlog().unwrap().blockers;
+        assert_eq!((blockers.len(), blockers[0].id, blockers[0].blocked_count), (1, id(1), holds));
         audit(bench.queue_mut());
     }
 }
@@ -283,7 +283,7 @@ fn an_urgent_record_of_a_blocked_part_is_sent_by_its_own_priority_once_its_lane_
     append_keyed(&mut bench, 1..10, 5);
     append_keyed(&mut bench, 10..11, 9);
     let batch = bench.claim(10).unwrap().open.id;
-    let cut = isolation::halves(10);
+    let cut = isolation::cut_in_half(10);
     let parts = bench.settle(batch, Disposition::Cut { cut, error: Some(test_error("504")) }).opened;
     bench.append((1000..1100).map(|number| NewRecord { priority: 7, ..record(number, None) }).collect());
     assert!(bench.dispatch(parts[1].id).is_none(), "the first half is not sent yet");

@@ -29,8 +29,8 @@ fn make_version_1(database: &Database) {
             before.insert((key, seq), position.value()).unwrap();
         }
         let mut notes = transaction.open_table(META).unwrap();
-        notes.insert(meta::SCHEMA, codec::encode_row(&1u32).unwrap().as_slice()).unwrap();
-        notes.remove(meta::SUBMITTERS).unwrap();
+        notes.insert(meta::SCHEMA_KEY, codec::encode_row(&1u32).unwrap().as_slice()).unwrap();
+        notes.remove(meta::SUBMITTERS_KEY).unwrap();
         notes.remove(meta::SHARED_KEYS).unwrap();
     }
     transaction.delete_table(LANES).unwrap();
@@ -39,7 +39,7 @@ fn make_version_1(database: &Database) {
 
 fn schema_of(database: &Database) -> u32 {
     let table = database.begin_read().unwrap().open_table(META).unwrap();
-    codec::decode_row(table.get(meta::SCHEMA).unwrap().unwrap().value()).unwrap()
+    codec::decode_row(table.get(meta::SCHEMA_KEY).unwrap().unwrap().value()).unwrap()
 }
 
 /// The queue must be closed.
@@ -88,7 +88,7 @@ fn a_damaged_store_of_version_1_is_salvaged_to_the_current_schema() {
         make_file_version_1(&mut bench);
         let database = Database::open(bench.dir.path().join("queue.redb")).unwrap();
         let transaction = database.begin_write().unwrap();
-        transaction.open_table(META).unwrap().insert(meta::COUNTERS, &b"\x07"[..]).unwrap();
+        transaction.open_table(META).unwrap().insert(meta::COUNTERS_KEY, &b"\x07"[..]).unwrap();
         transaction.commit().unwrap();
         database.close().unwrap();
         bench.key_space = key_space;

@@ -58,7 +58,7 @@ fn a_blocked_part_returns_its_records_to_the_queue_before_it_is_sent() {
     let mut bench = QueueBench::new();
     append_keyed(&mut bench, 1..=4);
     let batch = bench.claim(4).unwrap().open.id;
-    let cut = isolation::halves(4);
+    let cut = isolation::cut_in_half(4);
     let parts = bench.settle(batch, Disposition::Cut { cut, error: Some(test_error("504")) }).opened;
     assert!(bench.dispatch(parts[1].id).is_none(), "the first half is open");
     audit(bench.queue_mut());
@@ -111,9 +111,9 @@ fn an_urgent_record_does_not_overtake_a_failed_one_of_its_key() {
     bench.append(vec![urgent_record(2), record(3, None)]);
     assert_eq!(ids(&bench.claim(5).unwrap()), [3]);
     let entry = bench.find_entry(id(2)).unwrap();
-    assert_eq!((entry.held_by, bench.find_entry(id(1)).unwrap().holds), (Some(id(1)), 1));
-    let holders = bench.queue_mut().read_backlog().unwrap().holders;
-    assert_eq!((holders[0].id, holders[0].holds, holders.len()), (id(1), 1, 1));
+    assert_eq!((entry.blocked_by, bench.find_entry(id(1)).unwrap().blocked_count), (Some(id(1)), 1));
+    let blockers = bench.queue_mut().read_backlog().unwrap().blockers;
+    assert_eq!((blockers[0].id, blockers[0].blocked_count, blockers.len()), (id(1), 1, 1));
     bench.now += HOUR_MS;
     assert_eq!(ids(&bench.claim(5).unwrap()), [1, 2]);
     audit(bench.queue_mut());

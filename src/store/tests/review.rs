@@ -84,7 +84,7 @@ fn a_part_that_was_never_sent_is_sent_without_the_quarantined_record() {
     let mut bench = QueueBench::new();
     bench.append((1..=4).map(|number| record(number, None)).collect());
     let batch = bench.claim(4).unwrap().open.id;
-    let cut = Disposition::Cut { cut: isolation::halves(4), error: Some(test_error("504")) };
+    let cut = Disposition::Cut { cut: isolation::cut_in_half(4), error: Some(test_error("504")) };
     let parts = bench.settle(batch, cut).opened;
     assert_eq!(added_ids(&add_to_review(&mut bench, &[1, 3, 4])), [id(1), id(3), id(4)]);
     assert_eq!(ids(&bench.dispatch(parts[0].id).unwrap()), [2]);
@@ -140,7 +140,7 @@ fn a_record_put_under_review_blocks_later_ones_of_its_key() {
     assert_eq!(ids(&free), [1, 4]);
     bench.close_batch(free.open.id, Outcome::Synced);
     assert!(bench.claim(4).is_none());
-    assert_eq!(bench.find_entry(id(3)).unwrap().held_by, Some(id(2)));
+    assert_eq!(bench.find_entry(id(3)).unwrap().blocked_by, Some(id(2)));
     bench.run(Review {
         selected: ReviewSelection::These(vec![id(2)]),
         action: ReviewAction::Discard,

@@ -63,10 +63,10 @@ fn a_quarantined_record_blocks_only_later_ones_of_its_user_and_key() {
     bench.append_by(FIRST_USER, vec![record(2, Some("key"))]);
     bench.append_by(SECOND_USER, vec![record(3, Some("key"))]);
     let backlog = bench.queue_mut().read_backlog().unwrap();
-    let holder = &backlog.holders[0];
-    assert_eq!((backlog.holders.len(), holder.submitter, holder.holds), (1, FIRST_USER, 1));
-    assert_eq!(bench.find_entry(id(2)).unwrap().held_by, Some(id(1)));
-    assert_eq!(bench.find_entry(id(3)).unwrap().held_by, None);
+    let blocker = &backlog.blockers[0];
+    assert_eq!((backlog.blockers.len(), blocker.submitter, blocker.blocked_count), (1, FIRST_USER, 1));
+    assert_eq!(bench.find_entry(id(2)).unwrap().blocked_by, Some(id(1)));
+    assert_eq!(bench.find_entry(id(3)).unwrap().blocked_by, None);
     audit(bench.queue_mut());
     assert_eq!(ids(&bench.claim(10).unwrap()), [3]);
     audit(bench.queue_mut());
@@ -81,9 +81,9 @@ fn with_shared_keys_a_record_blocks_later_ones_of_all_users() {
     quarantine_all(&mut bench);
     bench.append_by(SECOND_USER, vec![record(2, Some("key"))]);
     assert!(bench.claim(10).is_none());
-    assert_eq!(bench.find_entry(id(2)).unwrap().held_by, Some(id(1)));
-    let holders = bench.queue_mut().read_backlog().unwrap().holders;
-    assert_eq!((holders[0].submitter, holders[0].holds), (FIRST_USER, 1));
+    assert_eq!(bench.find_entry(id(2)).unwrap().blocked_by, Some(id(1)));
+    let blockers = bench.queue_mut().read_backlog().unwrap().blockers;
+    assert_eq!((blockers[0].submitter, blockers[0].blocked_count), (FIRST_USER, 1));
     audit(bench.queue_mut());
 }
 

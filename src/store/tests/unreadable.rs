@@ -55,7 +55,7 @@ fn later_records_of_its_key_wait_for_a_damaged_one() {
     bench.append(vec![record(1, Some("key")), record(2, Some("key")), record(3, None)]);
     flip_bit(&mut bench, 0, BODY_FROM_END);
     assert_eq!(ids(&bench.claim(10).unwrap()), [3]);
-    assert_eq!(bench.find_entry(id(2)).unwrap().held_by, Some(id(1)));
+    assert_eq!(bench.find_entry(id(2)).unwrap().blocked_by, Some(id(1)));
     bench.run(Review {
         selected: ReviewSelection::After(None),
         action: ReviewAction::Discard,
@@ -184,7 +184,7 @@ fn a_batch_with_a_missing_record_is_settled_for_the_others() {
             lone_failures: 0,
             error: Some(super::support::test_error("504")),
         },
-        Disposition::Cut { cut: isolation::halves(3), error: Some(super::support::test_error("504")) },
+        Disposition::Cut { cut: isolation::cut_in_half(3), error: Some(super::support::test_error("504")) },
     ] {
         let mut bench = QueueBench::new();
         bench.append((1..=3).map(|number| record(number, None)).collect());

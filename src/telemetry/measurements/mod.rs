@@ -1,6 +1,6 @@
-//! What telemetry adds up, day by day (UTC): the customer's four questions. No I/O, no clock.
+//! The measurements of each day (UTC) that answer the customer's four questions. No I/O, no clock.
 //!
-//! Bounded: so many days, so many types a day; a histogram holds two significant digits.
+//! The number of days and of types in a day is bounded; a histogram keeps two significant digits.
 
 mod failures;
 
@@ -16,13 +16,13 @@ use crate::clock::{millis, rfc3339};
 use crate::model::Network;
 
 /// Days that are kept.
-const MAX_DAYS: usize = 90;
-/// Types kept apart in a day; the rest share one entry.
-const MAX_TYPES: usize = 50;
-const OTHER_TYPES: &str = "(other types)";
+const DAYS_MAX: usize = 90;
+/// Types with an entry of their own in a day; the rest share one.
+const DAILY_TYPES_MAX: usize = 50;
+const OTHER_TYPES_NAME: &str = "(other types)";
 const DAY_MS: u64 = 24 * 3600 * 1000;
 /// Upper bounds of the buckets by batch size, and their names.
-const SIZES: [(usize, &str); 7] =
+const SIZE_BUCKETS: [(usize, &str); 7] =
     [(1, "1"), (5, "2–5"), (10, "6–10"), (25, "11–25"), (50, "26–50"), (100, "51–100"), (usize::MAX, ">100")];
 
 /// Everything that was measured.
@@ -34,7 +34,7 @@ pub struct Measurements {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Day {
     durations: Durations,
-    sizes: [Tally; SIZES.len()],
+    sizes: [Tally; SIZE_BUCKETS.len()],
     types: BTreeMap<String, TypeTally>,
     failures: BTreeMap<String, FailureTally>,
     quarantined: u64,
@@ -72,7 +72,7 @@ struct StoredDurations {
 
 impl Default for Durations {
     fn default() -> Self {
-        // Two significant digits are valid, so the other arm is never taken; it is merely as good.
+        // Two significant digits are valid, so the fallback is never used.
         let histogram = Histogram::new(2).or_else(|_| Histogram::new(1));
         Self {
             records: 0,
@@ -104,13 +104,13 @@ impl From<Durations> for StoredDurations {
 }
 
 impl Durations {
-    fn record_batch(&mut self, records: u64, took_ms: u64) {
+    fn record_batch(&mut self, records: u64, elapsed_ms: u64) {
         self.records += records;
-        self.ms += to_float(took_ms);
-        self.add_records(took_ms / records.max(1), records);
+        self.ms += to_float(elapsed_ms);
+        self.add_records(elapsed_ms / records.max(1), records);
     }
 
-    /// The histogram grows to the largest value; a day is the most that is told apart.
+    /// The histogram grows to the largest value, so values are clipped to a day.
     fn add_records(&mut self, each_ms: u64, records: u64) {
         if let Err(error) = self.histogram.record_n(each_ms.min(DAY_MS), records) {
             tracing::debug!(%error, "a duration was not measured");
@@ -140,7 +140,10 @@ impl Measurements {
     pub fn batch_ended(&mut self, report: &BatchReport, types: &[(String, u64)], network: &Network) {
         let answered = report.outcome == BatchOutcome::Answered;
         let day = self.day_at(report.at);
-        let bucket = SIZES.iter().position(|(most, _)| report.records <= *most).unwrap_or(SIZES.len() - 1);
+        let bucket = SIZE_BUCKETS
+            .iter()
+            .position(|(most, _)| report.records <= *most)
+            .unwrap_or(SIZE_BUCKETS.len() - 1);
         if let Some(tally) = day.sizes.get_mut(bucket) {
             tally.batches += 1;
             tally.succeeded += u64::from(answered);
@@ -169,7 +172,7 @@ impl Measurements {
     }
 
     fn day_at(&mut self, at: u64) -> &mut Day {
-        while self.days.len() > MAX_DAYS {
+        while self.days.len() > DAYS_MAX {
             self.days.pop_first();
         }
         self.days.entry(day_of(at)).or_default()
@@ -191,7 +194,7 @@ impl Measurements {
         TelemetryReport {
             window_s: window.as_secs(),
             per_record: total.durations.to_report(),
-            by_batch_size: SIZES
+            by_batch_size: SIZE_BUCKETS
                 .iter()
                 .zip(total.sizes)
                 .map(|((_, name), tally)| tally.report(name))
@@ -205,8 +208,8 @@ impl Measurements {
 
 impl Day {
     fn type_tally(&mut self, name: &str) -> &mut TypeTally {
-        let known = self.types.contains_key(name) || self.types.len() < MAX_TYPES;
-        self.types.entry(if known { name } else { OTHER_TYPES }.to_owned()).or_default()
+        let known = self.types.contains_key(name) || self.types.len() < DAILY_TYPES_MAX;
+        self.types.entry(if known { name } else { OTHER_TYPES_NAME }.to_owned()).or_default()
     }
 
     fn merge(&mut self, other: &Self) {
@@ -380,7 +383,7 @@ mod tests {
             measurements.record_quarantined(&format!("type {n}"), NOON);
             measurements.record_quarantined("one", NOON + n * DAY_MS);
         }
-        assert!(measurements.days.len() <= MAX_DAYS + 1);
-        assert!(measurements.days.values().all(|day| day.types.len() <= MAX_TYPES + 1));
+        assert!(measurements.days.len() <= DAYS_MAX + 1);
+        assert!(measurements.days.values().all(|day| day.types.len() <= DAILY_TYPES_MAX + 1));
     }
 }

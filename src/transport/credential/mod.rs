@@ -149,7 +149,7 @@ mod tests {
     use super::*;
     use crate::model::{BatchId, RecordId};
     use crate::protocol::exchange::{Delivery, RequestFailure, Response, ResponseBody};
-    use crate::protocol::wire::{BatchAnswer, ErrorDetail, RecordResult, RecordStatus};
+    use crate::protocol::wire::{BatchResponse, ErrorDetail, RecordResult, RecordStatus};
 
     fn error_for(content: &[u8]) -> String {
         let directory = tempfile::tempdir().unwrap();
@@ -189,7 +189,7 @@ mod tests {
         let lost = RequestFailure { delivery: Delivery::Sent, message: "what is sesame?".into() };
         for (mut seen, hidden) in [
             (
-                answer(ResponseBody::Batch(BatchAnswer {
+                answer(ResponseBody::Batch(BatchResponse {
                     batch_id: BatchId::new(),
                     replayed: false,
                     results: vec![result],

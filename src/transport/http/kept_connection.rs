@@ -170,7 +170,7 @@ impl KeptConnection {
         };
         let mut exchange = Exchange {
             network: trace.measure_network(),
-            took: trace.elapsed(),
+            elapsed: trace.elapsed(),
             ..failed_before_sending(String::new())
         };
         match result {

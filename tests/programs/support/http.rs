@@ -1,7 +1,7 @@
 //! One HTTP exchange over any stream.
 
 use bytes::Bytes;
-use fieldsync::protocol::wire::{BatchAnswer, RecordStatus};
+use fieldsync::protocol::wire::{BatchResponse, RecordStatus};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, header::HeaderMap};
@@ -83,7 +83,7 @@ impl Answer {
     }
 
     /// As an answer to a batch.
-    pub(crate) fn batch(&self) -> BatchAnswer {
+    pub(crate) fn batch(&self) -> BatchResponse {
         assert_eq!(self.status, 200, "{}", self.text());
         serde_json::from_slice(&self.body).unwrap()
     }
@@ -101,6 +101,6 @@ impl Answer {
 }
 
 /// The statuses of an answer, in order.
-pub(crate) fn statuses(answer: &BatchAnswer) -> Vec<RecordStatus> {
+pub(crate) fn statuses(answer: &BatchResponse) -> Vec<RecordStatus> {
     answer.results.iter().map(|result| result.status).collect()
 }

@@ -34,7 +34,7 @@ impl BatchReport {
 impl Batching {
     /// Why the next batch has its size, which is told beside it:
     /// `learned: 27.3 s expected, 33.0 s at most; the server's limit is 40 s`.
-    pub fn why(&self) -> String {
+    pub fn explain_size(&self) -> String {
         let limit = match self.time_limit_ms {
             0 => String::new(),
             limit => format!("; the server's limit is {}", format_limit(limit)),
@@ -200,7 +200,7 @@ mod tests {
                 time_budget_ms: 30_000,
                 time_limit_ms,
             };
-            assert_eq!(batching.why(), expected);
+            assert_eq!(batching.explain_size(), expected);
         }
     }
 

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::{Alert, Caller, OpenEnum, sequence_text};
 use crate::clock::{as_rfc3339, as_rfc3339_option};
 use crate::model::{
-    BatchId, DeniedSet, DeviceId, DiskState, Holder, LastError, Link, LinkState, Phase, Sequence, SizeRule,
+    BatchId, Blocker, DeniedSet, DeviceId, DiskState, LastError, Link, LinkState, Phase, Sequence, SizeRule,
 };
 
 /// `GET /v1/status`
@@ -149,9 +149,9 @@ pub struct QueueUse {
     #[schema(required = true)]
     pub file_bytes: u64,
     /// The first records that hold back later ones of their key.
-    #[serde(default)]
+    #[serde(rename = "holding", default)]
     #[schema(required = true)]
-    pub holding: Vec<Holder>,
+    pub blockers: Vec<Blocker>,
 }
 
 /// How large the next batch would be, and why.

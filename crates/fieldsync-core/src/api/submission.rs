@@ -9,7 +9,7 @@ use thiserror::Error;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::model::{DEFAULT_PRIORITY, MAX_PRIORITY, NewRecord, RecordId};
+use crate::model::{DEFAULT_PRIORITY, NewRecord, PRIORITY_MAX, RecordId};
 use crate::protocol::wire::find_name_fault;
 
 /// What some editors put at the beginning of a text. It says nothing of UTF-8, and is passed over.
@@ -172,8 +172,8 @@ fn parse_record(json: &[u8]) -> Result<NewRecord, String> {
         return Err(format!("`key` must have 1 to {MAX_KEY_BYTES} bytes; leave it out when there is none"));
     }
     let priority = priority.unwrap_or(DEFAULT_PRIORITY);
-    if priority > MAX_PRIORITY {
-        return Err(format!("`priority` must lie between 0 and {MAX_PRIORITY}"));
+    if priority > PRIORITY_MAX {
+        return Err(format!("`priority` must lie between 0 and {PRIORITY_MAX}"));
     }
     if let Some(fault) = find_name_fault(&record_type, key.as_deref()) {
         return Err(fault.into());

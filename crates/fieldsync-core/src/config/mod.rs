@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use layers::{ConfigError, parse_layers};
 pub use level::{LevelError, read_log_filter};
-pub use units::{Mode, Size, Span};
+pub use units::{FileMode, Size, Span};
 
 /// The file that is read if `--config` names none.
 pub const DEFAULT_FILE: &str = "/etc/fieldsync/config.toml";
@@ -208,7 +208,7 @@ section! {
         /// Path of the socket; else `$RUNTIME_DIRECTORY/fieldsync.sock`, else `/run/fieldsync/fieldsync.sock`.
         socket: Option<PathBuf> = None,
         /// Permissions of the socket.
-        socket_mode: Mode = Mode(0o660),
+        socket_mode: FileMode = FileMode(0o660),
         /// Group whose members may call admin endpoints; empty for none.
         admin_group: String = String::new(),
         /// Maximum number of connections.

@@ -80,15 +80,15 @@ impl<'de> Deserialize<'de> for Size {
 
 /// Permissions of a file, written `"0660"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mode(pub u32);
+pub struct FileMode(pub u32);
 
-impl Serialize for Mode {
+impl Serialize for FileMode {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&format_args!("{:04o}", self.0))
     }
 }
 
-impl<'de> Deserialize<'de> for Mode {
+impl<'de> Deserialize<'de> for FileMode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = deserializer.deserialize_any(NumberOrText {
             expecting: "permissions such as \"0660\"",

@@ -1,4 +1,4 @@
-//! What waits in the store, and the disk under it.
+//! The backlog of the store, and the state of its disk.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use super::{RecordId, RecordState};
 
 /// A record that holds back later ones of its key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Holder {
+#[schema(as = Holder)]
+pub struct Blocker {
     /// The record.
     pub id: RecordId,
     /// Its ordering key; null for callers that are neither its submitter nor an admin.
@@ -23,7 +24,8 @@ pub struct Holder {
     /// FAILED, QUARANTINED, or SYNCING after a failure.
     pub state: RecordState,
     /// How many it holds back; 1000 stands for at least as many.
-    pub holds: u64,
+    #[serde(rename = "holds")]
+    pub blocked_count: u64,
 }
 
 /// How the disk under the queue does.
@@ -44,10 +46,10 @@ pub const SUBMITTERS_MAX: usize = 64;
 /// Stands for all users beyond [`SUBMITTERS_MAX`]; no user has this uid.
 pub const OTHER_SUBMITTERS: u32 = u32::MAX;
 
-/// What the store holds of one user.
+/// The records of one user in the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SubmitterCounts {
-    /// Plainly waiting, those in flight left out.
+    /// Waiting, without those in flight.
     pub pending: u64,
     /// In a batch that is being transmitted.
     pub syncing: u64,
@@ -57,16 +59,16 @@ pub struct SubmitterCounts {
     pub synced: u64,
     /// Set aside for review.
     pub quarantined: u64,
-    /// Payload bytes of all that is not confirmed.
+    /// Payload bytes of the records that are not confirmed.
     pub bytes: u64,
-    /// What all that is not confirmed takes on the disk, estimated.
+    /// The estimated disk usage of the records that are not confirmed.
     pub disk_bytes: u64,
 }
 
-/// What waits in the store; published after every commit.
+/// The backlog of the store; published after every commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// Plainly waiting, those in flight left out.
+    /// Waiting, without those in flight.
     pub pending: u64,
     /// In a batch that is being transmitted.
     pub syncing: u64,
@@ -76,11 +78,11 @@ pub struct Backlog {
     pub synced: u64,
     /// Set aside for review.
     pub quarantined: u64,
-    /// Payload bytes of all that is not confirmed.
+    /// Payload bytes of the records that are not confirmed.
     pub bytes: u64,
-    /// What all that is not confirmed takes on the disk, estimated.
+    /// The estimated disk usage of the records that are not confirmed.
     pub disk_bytes: u64,
-    /// The same by the user (uid) that handed it over: users that have records or receipts. With more than
+    /// The same by submitter (uid), for users that have records or receipts. With more than
     /// [`SUBMITTERS_MAX`] of them, the last ones are counted together under [`OTHER_SUBMITTERS`].
     pub by_submitter: Arc<BTreeMap<u32, SubmitterCounts>>,
     /// Records settled (synced, quarantined or discarded) since the daemon started.
@@ -91,12 +93,13 @@ pub struct Backlog {
     pub oldest_pending_at: Option<u64>,
     /// When the first FAILED record that waits for a time is due, steady milliseconds.
     pub next_due_at: Option<u64>,
-    /// Whether a claim may find a record; false once one found all of them held by a key.
+    /// Whether a claim may find a record; false after a claim found all of them blocked by earlier records of their
+    /// keys.
     pub claimable: bool,
-    /// People asked the daemon to stay quiet.
+    /// Sending is paused on request.
     pub paused: bool,
     /// The first records that hold others back.
-    pub holders: Vec<Holder>,
+    pub blockers: Vec<Blocker>,
     /// The disk and the file on it.
     pub storage: Storage,
 }
@@ -110,7 +113,7 @@ pub struct Storage {
     pub file_bytes: u64,
     /// Bytes that may still be written; unknown where the system does not say.
     pub disk_free_bytes: Option<u64>,
-    /// Damage that was found and that nobody has acknowledged yet, the oldest first.
+    /// Damage that was found and is not acknowledged yet, the oldest first.
     pub damage: Vec<Damage>,
 }
 
@@ -132,7 +135,7 @@ pub struct Damage {
 }
 
 impl Backlog {
-    /// What is still to go: everything that is neither confirmed nor under review.
+    /// Records that are neither confirmed nor under review.
     pub fn to_go(&self) -> u64 {
         self.pending + self.syncing + self.failed
     }

@@ -23,11 +23,11 @@ impl fmt::Display for Sequence {
     }
 }
 
-/// How far the search for a culprit has come with a batch.
+/// How far the search for a faulty record has narrowed a batch down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Taken from the queue; nothing is held against it.
+    /// Claimed from the queue; it has not failed.
     Fresh,
     /// Half of a batch that failed.
     Half,
@@ -37,7 +37,7 @@ pub enum Stage {
     Single,
 }
 
-/// A record in a batch, with what is needed to send it and to decide about it.
+/// A record in a batch, with everything that is needed to send it and to process its result.
 #[derive(Clone, Debug)]
 pub struct BatchRecord {
     /// The record.
@@ -55,7 +55,7 @@ pub struct BatchRecord {
 /// A batch that is on disk and may be sent.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// What the planner needs to know of it.
+    /// What the planner tracks.
     pub open: OpenBatch,
     /// `i/N`, fixed at its first send.
     pub sequence: Sequence,
@@ -74,7 +74,7 @@ pub struct OpenBatch {
     pub stage: Stage,
     /// Why it has its size.
     pub rule: SizeRule,
-    /// The place of its first record.
+    /// The position of its first record.
     pub place: QueuePosition,
     /// How many records.
     pub records: usize,
@@ -82,7 +82,7 @@ pub struct OpenBatch {
     pub bytes: u64,
     /// How often it was sent under this id.
     pub attempt: u32,
-    /// Counted failures of a record alone, while others got through around it.
+    /// Counted failures of its record alone, while other records were stored before and after.
     pub lone_failures: u32,
     /// What is known of its last send.
     pub phase: BatchPhase,
@@ -93,7 +93,7 @@ pub struct OpenBatch {
 pub enum BatchPhase {
     /// It may be under way.
     InFlight,
-    /// It failed, and perhaps the server has it all the same.
+    /// It failed, but the server may have applied it.
     Unclear,
     /// The server does not have it: it waits to be sent.
     Waiting,

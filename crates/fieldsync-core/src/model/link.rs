@@ -1,4 +1,4 @@
-//! The nouns of the way to the server.
+//! The link to the server.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ pub enum LinkState {
 }
 
 impl LinkState {
-    /// Whether nothing is to be sent.
+    /// Whether nothing may be sent.
     pub fn is_closed(self) -> bool {
         matches!(self, Self::Offline | Self::CaptivePortal)
     }
@@ -69,34 +69,34 @@ impl InterfaceKind {
     }
 }
 
-/// Why nothing is sent although the server may be reached.
+/// Why sending is deferred although the server may be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Deferral {
-    /// Every byte costs money.
+    /// The link is metered.
     Metered,
     /// The battery is low.
     Battery,
 }
 
-/// The way to the server, as the connectivity actor announces it.
+/// The link to the server, as the connectivity actor publishes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Link {
-    /// Up, down, or in other hands.
+    /// Whether the server can be reached.
     pub state: LinkState,
     /// Since when, wall milliseconds.
     pub since: u64,
-    /// How often a way opened again: what waited because of the link may go on.
-    pub returns: u64,
-    /// How often the ways changed so that connections that were made before are of no use.
-    pub paths: u64,
-    /// How often addresses of ours went: connections from them are of no use.
-    pub moves: u64,
-    /// Whether the system says that every byte costs money.
+    /// How often the link came up again: what waited for the link may continue.
+    pub reopenings: u64,
+    /// How often the network path changed so that earlier connections are useless.
+    pub path_changes: u64,
+    /// How often a local address disappeared: connections from it are useless.
+    pub address_changes: u64,
+    /// Whether the system says that traffic is metered.
     pub metered: Option<bool>,
-    /// Why nothing is sent all the same.
+    /// Why sending is deferred although the server may be reached.
     pub deferral: Option<Deferral>,
-    /// What leads to the server.
+    /// The interface of the route to the server.
     pub interface: Option<InterfaceKind>,
 }
 

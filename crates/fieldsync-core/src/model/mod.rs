@@ -9,7 +9,7 @@ mod phase;
 mod record;
 
 pub use backlog::{
-    Backlog, Damage, DiskState, Holder, OTHER_SUBMITTERS, SUBMITTERS_MAX, Storage, SubmitterCounts,
+    Backlog, Blocker, Damage, DiskState, OTHER_SUBMITTERS, SUBMITTERS_MAX, Storage, SubmitterCounts,
 };
 pub use batch::{Batch, BatchPhase, BatchRecord, DeniedSet, OpenBatch, Sequence, SizeRule, Stage};
 pub use id::{BatchId, DeviceId, RecordId};
@@ -17,6 +17,6 @@ pub use link::{Deferral, InterfaceKind, Link, LinkState, Uplink};
 pub use network::Network;
 pub use phase::{Phase, WaitCause};
 pub use record::{
-    DEFAULT_PRIORITY, LastError, MAX_PRIORITY, ManifestEntry, NewRecord, QueuePosition, RecordStanding,
+    DEFAULT_PRIORITY, LastError, ManifestEntry, NewRecord, PRIORITY_MAX, QueuePosition, RecordStanding,
     RecordState,
 };

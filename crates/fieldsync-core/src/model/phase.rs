@@ -25,7 +25,7 @@ pub enum Phase {
     Misconfigured,
 }
 
-/// What the planner waits for: the disk, or, in the phase `waiting`, a known time.
+/// What the planner waits for: the disk, or, in the phase `waiting`, a point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitCause {
     /// Something failed, and is tried again.

@@ -10,7 +10,7 @@ use super::{BatchId, BatchPhase, RecordId};
 /// The priority of a record that names none; 9 goes first, 0 last.
 pub const DEFAULT_PRIORITY: u8 = 5;
 /// The highest priority.
-pub const MAX_PRIORITY: u8 = 9;
+pub const PRIORITY_MAX: u8 = 9;
 
 /// A record's place in the queue: by priority, highest first, then by arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ impl QueuePosition {
 
     /// The place of the `seq`-th record to arrive (`seq` below 2^56).
     pub fn new(priority: u8, seq: u64) -> Self {
-        let class = u64::from(MAX_PRIORITY.saturating_sub(priority));
+        let class = u64::from(PRIORITY_MAX.saturating_sub(priority));
         Self(class << Self::PRIORITY_SHIFT | seq)
     }
 
@@ -33,8 +33,8 @@ impl QueuePosition {
 
     /// 0 to 9, 9 goes first.
     pub fn priority(self) -> u8 {
-        let class = u8::try_from(self.0 >> Self::PRIORITY_SHIFT).unwrap_or(MAX_PRIORITY);
-        MAX_PRIORITY.saturating_sub(class)
+        let class = u8::try_from(self.0 >> Self::PRIORITY_SHIFT).unwrap_or(PRIORITY_MAX);
+        PRIORITY_MAX.saturating_sub(class)
     }
 }
 
@@ -158,11 +158,11 @@ pub struct ManifestEntry {
     #[schema(required = true)]
     pub last_error: Option<LastError>,
     /// The record that holds it back: an earlier one of its key that failed or is under review.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub held_by: Option<RecordId>,
+    #[serde(rename = "held_by", default, skip_serializing_if = "Option::is_none")]
+    pub blocked_by: Option<RecordId>,
     /// How many later records of its key it holds back, when it does; 1000 stands for at least as many.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub holds: u64,
+    #[serde(rename = "holds", default, skip_serializing_if = "is_zero")]
+    pub blocked_count: u64,
 }
 
 /// A record, and how far its open batch is, if it is in one.

@@ -3,19 +3,19 @@
 
 use std::time::Duration;
 
-/// A share of every wait that jitter never takes away: a wait is never nothing.
-const FLOOR: f64 = 0.1;
+/// The share of every wait that jitter leaves, so that no wait is zero.
+const DELAY_SHARE_MIN: f64 = 0.1;
 
 /// The wait after the `failures`-th failure in a row (from 1): uniform between a tenth and the
 /// whole of `first · 2^(failures − 1)`, which is at most `longest`.
-pub fn delay(first: Duration, longest: Duration, failures: u32, rng: &mut fastrand::Rng) -> Duration {
+pub fn backoff_delay(first: Duration, longest: Duration, failures: u32, rng: &mut fastrand::Rng) -> Duration {
     let doublings = failures.saturating_sub(1).min(31);
     let ceiling = first.saturating_mul(1 << doublings).min(longest);
-    between(ceiling.mul_f64(FLOOR), ceiling, rng)
+    uniform_between(ceiling.mul_f64(DELAY_SHARE_MIN), ceiling, rng)
 }
 
 /// Uniform between two durations.
-pub fn between(low: Duration, high: Duration, rng: &mut fastrand::Rng) -> Duration {
+pub fn uniform_between(low: Duration, high: Duration, rng: &mut fastrand::Rng) -> Duration {
     low + high.saturating_sub(low).mul_f64(rng.f64())
 }
 
@@ -31,8 +31,8 @@ mod tests {
             first in 1u64..100_000, factor in 1u64..1000, failures in 0u32..100, seed: u64,
         ) {
             let (first, longest) = (Duration::from_millis(first), Duration::from_millis(first * factor));
-            let wait = delay(first, longest, failures, &mut fastrand::Rng::with_seed(seed));
-            prop_assert!(wait >= first.mul_f64(FLOOR) && wait <= longest);
+            let wait = backoff_delay(first, longest, failures, &mut fastrand::Rng::with_seed(seed));
+            prop_assert!(wait >= first.mul_f64(DELAY_SHARE_MIN) && wait <= longest);
         }
     }
 
@@ -41,7 +41,7 @@ mod tests {
         let longest_seen = |failures| {
             let mut rng = fastrand::Rng::with_seed(1);
             (0..1000)
-                .map(|_| delay(Duration::from_secs(1), Duration::from_secs(10), failures, &mut rng))
+                .map(|_| backoff_delay(Duration::from_secs(1), Duration::from_secs(10), failures, &mut rng))
                 .max()
                 .unwrap()
                 .as_millis()

@@ -1,4 +1,4 @@
-//! The circuit breaker: spares a server that struggles.
+//! The circuit breaker: reduces the load on a server that fails.
 //!
 //! ```text
 //!            micro_after failures           open_after failures
@@ -7,10 +7,10 @@
 //!      └── close_after successes ─┘   └───── success ── probing ◀────┘──────┘
 //! ```
 //!
-//! Only batch failures count: an unreachable server, throttling, a refused credential or a
-//! portal say nothing about batches (`Effect::Neutral`). A look-up that the server fails to answer counts,
-//! too. While open, a look-up is the probe where the server has look-up: it costs next to nothing, so
-//! it may go three times as often; then exactly one micro-batch decides.
+//! Only failures of batches count. An unreachable server, throttling, a refused credential or a portal say nothing
+//! about batches (`Effect::Neutral`). An outcome query that the server fails to process counts, too. While open, an
+//! outcome query is the probe if the server supports it: it is cheap, so it may be sent three times as often. Then
+//! exactly one micro-batch decides.
 
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ use super::backoff;
 use crate::clock::millis;
 use crate::config;
 
-/// A look-up as the probe may go so many times as often as a batch.
-const LOOK_UPS_A_BATCH: u32 = 3;
+/// An outcome query as the probe may be sent this many times as often as a batch.
+const QUERIES_PER_BATCH: u32 = 3;
 
-/// How the server is treated.
+/// Which batches may be sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Batches of the usual sizes.
@@ -31,9 +31,9 @@ pub enum Mode {
     Normal,
     /// Micro-batches.
     Micro,
-    /// Nothing until then.
+    /// None until the probe.
     Open {
-        /// When the probe may go.
+        /// When the probe may be sent.
         until: Duration,
     },
     /// One micro-batch is under way.
@@ -52,47 +52,47 @@ impl Mode {
     }
 }
 
-/// What the answer to a batch says about the server.
+/// What the response to a request shows about the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It answered for the records.
+    /// It processed the request.
     Success,
-    /// It failed on the batch.
+    /// It failed on the request.
     Failure,
     /// Nothing.
     Neutral,
 }
 
-/// What the breaker announces.
+/// The state of the breaker, as published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BreakerState {
-    /// How the server is treated.
+    /// Which batches may be sent.
     pub mode: Mode,
     /// Batch failures in a row.
     pub consecutive_failures: u32,
-    /// Times that it opened since it was last normal.
+    /// How often it opened since it was last normal.
     pub openings: u32,
 }
 
-/// As it is kept over a restart.
+/// The state of the breaker as saved on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptBreaker {
+pub struct SavedBreaker {
     micro: bool,
-    /// While open: until when, in steady milliseconds.
+    /// While open: when the probe may be sent, in steady milliseconds.
     open_until: Option<u64>,
     consecutive_failures: u32,
     openings: u32,
 }
 
 impl BreakerState {
-    /// As it is kept: `now` is `steady_ms` on the clock that goes on over restarts.
-    pub fn kept(&self, now: Duration, steady_ms: u64) -> KeptBreaker {
+    /// The state to save. `now` is `steady_ms` on the clock that continues over restarts.
+    pub fn to_saved(&self, now: Duration, steady_ms: u64) -> SavedBreaker {
         let open_until = match self.mode {
             Mode::Open { until } => Some(steady_ms + millis(until.saturating_sub(now))),
             Mode::Probing => Some(steady_ms),
             Mode::Normal | Mode::Micro => None,
         };
-        KeptBreaker {
+        SavedBreaker {
             micro: self.mode == Mode::Micro,
             open_until,
             consecutive_failures: self.consecutive_failures,
@@ -101,9 +101,9 @@ impl BreakerState {
     }
 }
 
-impl KeptBreaker {
-    /// As it goes on.
-    pub fn resumed(self, now: Duration, steady_ms: u64) -> BreakerState {
+impl SavedBreaker {
+    /// The state to continue with after a restart.
+    pub fn restore(self, now: Duration, steady_ms: u64) -> BreakerState {
         let mode = match self.open_until {
             Some(until) => Mode::Open { until: now + Duration::from_millis(until.saturating_sub(steady_ms)) },
             None if self.micro => Mode::Micro,
@@ -122,37 +122,37 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// Goes on as a former life left it; only the count within the mode begins anew.
-    pub fn resume(state: BreakerState) -> Self {
+    /// Continues from the state of the previous run; only the counts within the mode start over.
+    pub fn restore(state: BreakerState) -> Self {
         Self { state, ..Self::default() }
     }
 
-    /// As announced.
+    /// The state to publish.
     pub fn state(&self) -> BreakerState {
         self.state
     }
 
-    /// Whether a batch may go now; while open, when to ask again.
+    /// Whether a batch may be sent now; while open, the error is when to ask again.
     pub fn permit(&mut self, now: Duration) -> Result<(), Duration> {
         match self.state.mode {
             Mode::Open { until } if now < until => Err(until),
             Mode::Open { .. } => {
-                self.enter(Mode::Probing);
+                self.enter_mode(Mode::Probing);
                 Ok(())
             }
             Mode::Normal | Mode::Micro | Mode::Probing => Ok(()),
         }
     }
 
-    /// Ends the wait: the link came back, or a person asked.
-    pub fn hurry(&mut self, now: Duration) {
+    /// Ends the wait: the link came up, or a person asked to try now.
+    pub fn try_now(&mut self, now: Duration) {
         if let Mode::Open { until } = &mut self.state.mode {
             *until = now.min(*until);
         }
     }
 
-    /// Takes note of an answer.
-    pub fn record(
+    /// Takes the response to a batch into account.
+    pub fn record_response(
         &mut self,
         now: Duration,
         effect: Effect,
@@ -165,10 +165,10 @@ impl Breaker {
                 self.failures_in_mode = 0;
                 self.successes_in_mode += 1;
                 match self.state.mode {
-                    Mode::Open { .. } | Mode::Probing => self.enter(Mode::Micro),
+                    Mode::Open { .. } | Mode::Probing => self.enter_mode(Mode::Micro),
                     Mode::Micro if self.successes_in_mode >= config.close_after => {
                         self.state.openings = 0;
-                        self.enter(Mode::Normal);
+                        self.enter_mode(Mode::Normal);
                     }
                     Mode::Normal | Mode::Micro => {}
                 }
@@ -178,25 +178,29 @@ impl Breaker {
                 self.failures_in_mode += 1;
                 self.successes_in_mode = 0;
                 match self.state.mode {
-                    Mode::Normal if self.failures_in_mode >= config.micro_after => self.enter(Mode::Micro),
-                    Mode::Micro if self.failures_in_mode >= config.open_after => {
-                        self.open(now, config.open_max.0, config, rng);
+                    Mode::Normal if self.failures_in_mode >= config.micro_after => {
+                        self.enter_mode(Mode::Micro);
                     }
-                    Mode::Open { .. } | Mode::Probing => self.open(now, config.open_max.0, config, rng),
+                    Mode::Micro if self.failures_in_mode >= config.open_after => {
+                        self.open_until_backoff(now, config.open_max.0, config, rng);
+                    }
+                    Mode::Open { .. } | Mode::Probing => {
+                        self.open_until_backoff(now, config.open_max.0, config, rng);
+                    }
                     Mode::Normal | Mode::Micro => {}
                 }
             }
-            // A probe that told nothing may be repeated at once; its own gates (link, throttle) hold it.
+            // A probe that showed nothing may be repeated at once; the link or a throttle delays it if necessary.
             Effect::Neutral => {
                 if self.state.mode == Mode::Probing {
-                    self.enter(Mode::Open { until: now });
+                    self.enter_mode(Mode::Open { until: now });
                 }
             }
         }
     }
 
-    /// Takes note of the answer to a look-up.
-    pub fn looked_up(
+    /// Takes the response to an outcome query into account.
+    pub fn record_query(
         &mut self,
         now: Duration,
         effect: Effect,
@@ -204,27 +208,33 @@ impl Breaker {
         rng: &mut fastrand::Rng,
     ) {
         match (self.state.mode, effect) {
-            // It lives: one micro-batch may try.
-            (Mode::Open { until }, Effect::Success) if until <= now => self.enter(Mode::Probing),
+            // The server responds: one micro-batch may be sent.
+            (Mode::Open { until }, Effect::Success) if until <= now => self.enter_mode(Mode::Probing),
             (Mode::Open { .. }, Effect::Failure) => {
-                let most = (config.open_max.0 / LOOK_UPS_A_BATCH).max(config.open_min.0);
-                self.open(now, most, config, rng);
+                let most = (config.open_max.0 / QUERIES_PER_BATCH).max(config.open_min.0);
+                self.open_until_backoff(now, most, config, rng);
             }
-            (_, Effect::Failure) => self.record(now, effect, config, rng),
-            // A batch that gets through is another thing than a server that answers.
+            (_, Effect::Failure) => self.record_response(now, effect, config, rng),
+            // A server that responds to queries need not be able to process batches.
             (_, Effect::Success | Effect::Neutral) => {}
         }
     }
 
-    fn open(&mut self, now: Duration, most: Duration, config: &config::Breaker, rng: &mut fastrand::Rng) {
+    fn open_until_backoff(
+        &mut self,
+        now: Duration,
+        most: Duration,
+        config: &config::Breaker,
+        rng: &mut fastrand::Rng,
+    ) {
         self.state.openings += 1;
         let doublings = self.state.openings.min(31);
         let ceiling = config.open_min.0.saturating_mul(1 << doublings).min(most);
-        let wait = backoff::between(config.open_min.0, ceiling, rng);
-        self.enter(Mode::Open { until: now + wait });
+        let wait = backoff::uniform_between(config.open_min.0, ceiling, rng);
+        self.enter_mode(Mode::Open { until: now + wait });
     }
 
-    fn enter(&mut self, mode: Mode) {
+    fn enter_mode(&mut self, mode: Mode) {
         self.state.mode = mode;
         self.failures_in_mode = 0;
         self.successes_in_mode = 0;
@@ -256,7 +266,7 @@ mod tests {
 
         fn after(&mut self, effects: &[Effect]) -> &'static str {
             for effect in effects {
-                self.breaker.record(self.now, *effect, &self.config, &mut self.rng);
+                self.breaker.record_response(self.now, *effect, &self.config, &mut self.rng);
             }
             self.breaker.state().mode.name()
         }
@@ -326,19 +336,19 @@ mod tests {
             let wait = bench.wait();
             assert!(wait <= 200 * SECOND || bench.breaker.state().openings == 1, "{wait:?}");
             bench.now += wait;
-            bench.breaker.looked_up(bench.now, Effect::Failure, &bench.config, &mut bench.rng);
+            bench.breaker.record_query(bench.now, Effect::Failure, &bench.config, &mut bench.rng);
             assert_eq!(bench.breaker.state().mode.name(), "open");
         }
         let wait = bench.wait();
         bench.now += wait;
-        bench.breaker.looked_up(bench.now, Effect::Neutral, &bench.config, &mut bench.rng);
+        bench.breaker.record_query(bench.now, Effect::Neutral, &bench.config, &mut bench.rng);
         assert_eq!(bench.breaker.state().mode.name(), "open", "it said nothing");
-        bench.breaker.looked_up(bench.now, Effect::Success, &bench.config, &mut bench.rng);
+        bench.breaker.record_query(bench.now, Effect::Success, &bench.config, &mut bench.rng);
         assert_eq!(bench.breaker.state().mode, Mode::Probing);
         assert_eq!(bench.after(&[Effect::Success]), "micro");
-        bench.breaker.looked_up(bench.now, Effect::Success, &bench.config, &mut bench.rng);
+        bench.breaker.record_query(bench.now, Effect::Success, &bench.config, &mut bench.rng);
         assert_eq!(bench.after(&[Effect::Failure]), "micro");
-        bench.breaker.looked_up(bench.now, Effect::Failure, &bench.config, &mut bench.rng);
+        bench.breaker.record_query(bench.now, Effect::Failure, &bench.config, &mut bench.rng);
         assert_eq!(bench.breaker.state().mode.name(), "open", "a look-up that fails counts");
     }
 
@@ -347,29 +357,29 @@ mod tests {
         let mut bench = Bench::new().opened();
         bench.now += 10 * SECOND;
         let (state, wait) = (bench.breaker.state(), bench.wait());
-        let kept = serde_json::to_vec(&state.kept(bench.now, 1_000_000)).unwrap();
-        let kept: KeptBreaker = serde_json::from_slice(&kept).unwrap();
-        let mut after = Breaker::resume(kept.resumed(SECOND, 1_004_000));
+        let kept = serde_json::to_vec(&state.to_saved(bench.now, 1_000_000)).unwrap();
+        let kept: SavedBreaker = serde_json::from_slice(&kept).unwrap();
+        let mut after = Breaker::restore(kept.restore(SECOND, 1_004_000));
         let until = after.permit(SECOND).unwrap_err();
         assert_eq!((until + 3 * SECOND).as_secs(), wait.as_secs(), "four seconds passed");
         assert_eq!(after.state().openings, state.openings);
         let probing = BreakerState { mode: Mode::Probing, ..state };
-        let kept = probing.kept(bench.now, 5000);
+        let kept = probing.to_saved(bench.now, 5000);
         assert_eq!(
-            kept.resumed(SECOND, 5000).mode,
+            kept.restore(SECOND, 5000).mode,
             Mode::Open { until: SECOND },
             "the probe may be repeated"
         );
         for mode in [Mode::Normal, Mode::Micro] {
-            let kept = BreakerState { mode, ..state }.kept(bench.now, 5000);
-            assert_eq!(kept.resumed(SECOND, 5000).mode, mode);
+            let kept = BreakerState { mode, ..state }.to_saved(bench.now, 5000);
+            assert_eq!(kept.restore(SECOND, 5000).mode, mode);
         }
     }
 
     #[test]
     fn a_returning_link_ends_the_pause_and_a_neutral_probe_may_be_repeated() {
         let mut bench = Bench::new().opened();
-        bench.breaker.hurry(bench.now);
+        bench.breaker.try_now(bench.now);
         assert_eq!(bench.breaker.permit(bench.now), Ok(()));
         assert_eq!(bench.after(&[Effect::Neutral]), "open");
         assert_eq!(bench.breaker.permit(bench.now), Ok(()));

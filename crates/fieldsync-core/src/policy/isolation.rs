@@ -1,10 +1,9 @@
-//! The search for a record at fault: a batch that failed is cut in parts, a part that fails is cut
-//! again, down to the single record; and the evidence that a single record must gather before it
-//! is set aside.
+//! The search for a faulty record, and the evidence that leads to its quarantine. A batch that failed is cut into
+//! parts, and a part that fails is cut again, down to a single record.
 //!
-//! A failure says as much about the server as about the record. So a record's failure alone
-//! counts only when other records got through shortly before *and* shortly after it, and nobody
-//! else failed in between; an outage, in which everybody fails, gathers no evidence against anybody.
+//! A failure may be the server's or the record's. So a failure of a single record counts only if other records were
+//! stored shortly before *and* shortly after it, and no other record failed in between. An outage, in which all
+//! records fail, produces no evidence.
 
 use std::time::Duration;
 
@@ -12,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Stage;
 
-/// How near a success of others must be to a failure to say that the server was well.
-pub const CONTROL_WINDOW: Duration = Duration::from_mins(15);
+/// A success of another record shows that the server was healthy if it is at most this far from the failure.
+pub const SUCCESS_WINDOW: Duration = Duration::from_mins(15);
 
-/// How a batch that failed is cut.
+/// How a batch is cut into parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cut {
     /// Records in each part, in queue order; they add up to the batch.
@@ -24,26 +23,26 @@ pub struct Cut {
     pub stage: Stage,
 }
 
-/// What the search costs, in seconds, once both were measured.
+/// What a step of the search costs, in seconds, once both were measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Prices {
-    /// A part that gets through, beyond what its records cost anyway.
-    pub pass: f64,
+pub struct SearchCosts {
+    /// A part that is stored: its overhead beyond what its records cost anyway.
+    pub pass_seconds: f64,
     /// A part that fails.
-    pub failure: f64,
+    pub failure_seconds: f64,
 }
 
 /// The next step of the search in a batch of `records`; none for a single one.
 ///
-/// Without prices it is the customer's ladder: halves, micro-batches, single records. With prices
-/// it is the first step of the search that costs least in all, if one record is at fault: every part of
-/// every level is sent, and one of each level fails. Parts are never more than `micro_batch` at a time,
-/// nor larger than half, nor, below a half, than a micro-batch.
-pub fn cut(stage: Stage, records: usize, micro_batch: usize, prices: Option<Prices>) -> Option<Cut> {
+/// Without costs, it follows the customer's ladder: halves, micro-batches, single records. With costs, it is the first
+/// step of the cheapest search, assuming one faulty record: every part of every level is sent, and one of each level
+/// fails. There are at most `micro_batch` parts. A part is at most half of the batch, and below a half, at most a
+/// micro-batch.
+pub fn plan_cut(stage: Stage, records: usize, micro_batch: usize, costs: Option<SearchCosts>) -> Option<Cut> {
     match stage {
         _ if records < 2 => None,
-        _ if prices.is_some() => {
-            let size = prices.map_or(1, |prices| cheapest_part(records, micro_batch, prices));
+        _ if costs.is_some() => {
+            let size = costs.map_or(1, |costs| cheapest_part(records, micro_batch, costs));
             let most = if stage == Stage::Fresh { records.div_ceil(2) } else { micro_batch };
             let size = size.min(most).min(records.div_ceil(2)).max(1);
             let stage = match size {
@@ -51,24 +50,25 @@ pub fn cut(stage: Stage, records: usize, micro_batch: usize, prices: Option<Pric
                 size if size <= micro_batch => Stage::Micro,
                 _ => Stage::Half,
             };
-            Some(chunks(records, size, stage))
+            Some(cut_into_parts(records, size, stage))
         }
-        Stage::Fresh if records > micro_batch => Some(halves(records)),
+        Stage::Fresh if records > micro_batch => Some(cut_in_half(records)),
         Stage::Fresh | Stage::Half if records > micro_batch => {
-            Some(chunks(records, micro_batch, Stage::Micro))
+            Some(cut_into_parts(records, micro_batch, Stage::Micro))
         }
-        _ => Some(chunks(records, 1, Stage::Single)),
+        _ => Some(cut_into_parts(records, 1, Stage::Single)),
     }
 }
 
-/// The size of the parts of the cheapest search down to one of `records`: of the `records^(1/levels)` parts
-/// of each of `levels` equal steps all but one get through, and all steps but the last cost a failure.
-fn cheapest_part(records: usize, most_parts: usize, prices: Prices) -> usize {
+/// The size of the parts in the cheapest search. With `levels` equal steps, each step has `records^(1/levels)` parts;
+/// all but one of them are stored, and all steps but the last cost a failure.
+fn cheapest_part(records: usize, most_parts: usize, costs: SearchCosts) -> usize {
     #[expect(clippy::cast_precision_loss, reason = "a batch has far fewer than 2^52 records")]
     let (count, most_parts) = (records as f64, most_parts.max(2) as f64);
     let fan_out = |levels: u32| count.powf(1.0 / f64::from(levels));
     let cost = |levels: u32| {
-        f64::from(levels) * (fan_out(levels) - 1.0) * prices.pass + f64::from(levels - 1) * prices.failure
+        f64::from(levels) * (fan_out(levels) - 1.0) * costs.pass_seconds
+            + f64::from(levels - 1) * costs.failure_seconds
     };
     let deepest = count.log2().ceil().max(1.0);
     let levels = (1..=32u32).take_while(|levels| f64::from(*levels) <= deepest);
@@ -79,106 +79,109 @@ fn cheapest_part(records: usize, most_parts: usize, prices: Prices) -> usize {
     size
 }
 
-/// Two halves: also for a batch that is too large as a whole.
-pub fn halves(records: usize) -> Cut {
-    chunks(records, records.div_ceil(2), Stage::Half)
+/// Two halves; also for a batch that is too large.
+pub fn cut_in_half(records: usize) -> Cut {
+    cut_into_parts(records, records.div_ceil(2), Stage::Half)
 }
 
-fn chunks(records: usize, size: usize, stage: Stage) -> Cut {
+fn cut_into_parts(records: usize, size: usize, stage: Stage) -> Cut {
     let whole = std::iter::repeat_n(size, records / size);
     let rest = Some(records % size).filter(|rest| *rest > 0);
     Cut { parts: whole.chain(rest).collect(), stage }
 }
 
-/// How often batches fail for no reason that is in them.
+/// How often batches fail without a faulty record in them. The JSON names are those on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Glitches {
     sent: f64,
-    innocent: f64,
-    culprits: f64,
+    #[serde(rename = "innocent")]
+    faultless_failures: f64,
+    #[serde(rename = "culprits")]
+    faulty_records: f64,
 }
 
-/// What one more batch leaves of the weight of those before.
-const GLITCH_MEMORY: f64 = 0.995;
-/// What is thought before anything was seen: one in twenty.
-const FIRST_SENT: f64 = 20.0;
-const FIRST_GLITCHES: f64 = 1.0;
-/// How often a record must fail alone where up to this share of batches fails for no reason in them: so often that the
-/// failures are its own by 1000 to 1, if one record in 1000 is at fault (Bayes' rule: the logarithm of a million by
-/// that of the share).
+/// The factor by which each batch reduces the weight of earlier ones.
+const GLITCH_DECAY: f64 = 0.995;
+/// The assumption before anything was measured: one batch in twenty.
+const INITIAL_SENDS: f64 = 20.0;
+const INITIAL_FAULTLESS_FAILURES: f64 = 1.0;
+/// By the share of batches that fail without a faulty record: how often a record must fail alone. After that many
+/// failures, the odds that the record is faulty are 1000 to 1, if one record in 1000 is (Bayes' rule: the logarithm of
+/// a million divided by that of the share).
 const FAILURES_BY_GLITCH_SHARE: [(f64, u32); 6] =
     [(0.01, 3), (0.03, 4), (0.06, 5), (0.12, 7), (0.25, 10), (0.42, 16)];
-/// And where more fail.
-const FAILURES_MAX: u32 = 20;
+/// The number for any larger share.
+const LONE_FAILURES_MAX: u32 = 20;
 
 impl Glitches {
-    /// A batch was sent, and answered or failed.
-    pub fn sent(&mut self) {
-        self.sent = self.sent * GLITCH_MEMORY + 1.0;
-        self.innocent *= GLITCH_MEMORY;
-        self.culprits *= GLITCH_MEMORY;
+    /// A batch was sent, and it succeeded or failed.
+    pub fn record_send(&mut self) {
+        self.sent = self.sent * GLITCH_DECAY + 1.0;
+        self.faultless_failures *= GLITCH_DECAY;
+        self.faulty_records *= GLITCH_DECAY;
     }
 
-    /// A batch that failed turned out to have no record at fault in it.
-    pub fn innocent(&mut self) {
-        self.innocent += 1.0;
+    /// A batch that failed turned out to have no faulty record.
+    pub fn record_faultless_failure(&mut self) {
+        self.faultless_failures += 1.0;
     }
 
-    /// A record at fault was found.
-    pub fn culprit(&mut self) {
-        self.culprits += 1.0;
+    /// A faulty record was found.
+    pub fn record_faulty_record(&mut self) {
+        self.faulty_records += 1.0;
     }
 
-    /// How likely it is that a batch that failed has no record at fault in it.
-    pub fn share_of_failures(&self) -> f64 {
-        (self.innocent + 1.0) / (self.innocent + self.culprits + 2.0)
+    /// The probability that a batch that failed has no faulty record.
+    pub fn faultless_share(&self) -> f64 {
+        (self.faultless_failures + 1.0) / (self.faultless_failures + self.faulty_records + 2.0)
     }
 
-    /// How often a record must fail alone until it is out of proportion to the glitches, where
-    /// `ancestors` batches with it failed before it was alone.
+    /// How often a record must fail alone before glitches cannot explain it any more. `ancestors`: failed batches that
+    /// contained it before it was sent alone.
     pub fn failures_needed(&self, ancestors: u32) -> u32 {
-        let share = (self.innocent + FIRST_GLITCHES) / (self.sent + FIRST_SENT);
+        let share = (self.faultless_failures + INITIAL_FAULTLESS_FAILURES) / (self.sent + INITIAL_SENDS);
         let row = FAILURES_BY_GLITCH_SHARE.into_iter().find(|(most, _)| share <= *most);
-        row.map_or(FAILURES_MAX, |(_, failures)| failures).saturating_sub(ancestors).max(1)
+        row.map_or(LONE_FAILURES_MAX, |(_, failures)| failures).saturating_sub(ancestors).max(1)
     }
 }
 
-/// What speaks against one record.
+/// The evidence against one record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Evidence {
-    /// Failures alone with a success of others before and after.
+pub struct FaultEvidence {
+    /// Failures of the record alone, with a success of others before and after.
     pub counted: u32,
-    /// A failure with a success before it that waits for the success after it.
+    /// When the record failed, after a success of others; it counts once another success follows.
     pending: Option<Duration>,
-    /// A failure that the look-up has yet to confirm.
-    unclear: Option<Unclear>,
+    /// A failure that an outcome query has not confirmed yet.
+    unclear: Option<UnconfirmedFailure>,
 }
 
-/// What happened around a failure before it was known to be one.
+/// What happened around a failure that is not confirmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Unclear {
+struct UnconfirmedFailure {
     at: Duration,
     success_before: Option<Duration>,
     success_after: Option<Duration>,
 }
 
-impl Evidence {
-    /// As it was kept over a restart.
-    pub fn restored(counted: u32) -> Self {
+impl FaultEvidence {
+    /// The evidence as saved before a restart.
+    pub fn from_saved(counted: u32) -> Self {
         Self { counted, ..Self::default() }
     }
 
-    /// The record got no answer alone; others last got through at `last_success`.
-    pub fn suspected(&mut self, now: Duration, last_success: Option<Duration>) {
-        self.unclear = Some(Unclear { at: now, success_before: last_success, success_after: None });
+    /// The record was sent alone and got no response; others were last stored at `last_success`.
+    pub fn record_unconfirmed_failure(&mut self, now: Duration, last_success: Option<Duration>) {
+        self.unclear =
+            Some(UnconfirmedFailure { at: now, success_before: last_success, success_after: None });
     }
 
-    /// The record failed alone; others last got through at `last_success`. When the failure was
-    /// unclear before, its time and what happened around it are those that count.
-    pub fn failed_alone(&mut self, now: Duration, last_success: Option<Duration>) {
-        let now = Unclear { at: now, success_before: last_success, success_after: None };
+    /// The record failed alone; others were last stored at `last_success`. If the failure was unconfirmed until now,
+    /// its own time and the successes around that time count.
+    pub fn record_failure(&mut self, now: Duration, last_success: Option<Duration>) {
+        let now = UnconfirmedFailure { at: now, success_before: last_success, success_after: None };
         let failure = self.unclear.take().unwrap_or(now);
-        if near(failure.success_before, failure.at) {
+        if is_within_window(failure.success_before, failure.at) {
             self.pending = Some(failure.at);
             if let Some(after) = failure.success_after {
                 self.others_succeeded(after);
@@ -186,17 +189,17 @@ impl Evidence {
         }
     }
 
-    /// Others got through. True when that makes a failure count.
+    /// Other records were stored. Returns whether a failure counts now.
     pub fn others_succeeded(&mut self, now: Duration) -> bool {
         if let Some(unclear) = &mut self.unclear {
             unclear.success_after.get_or_insert(now);
         }
-        let counts = near(self.pending.take(), now);
+        let counts = is_within_window(self.pending.take(), now);
         self.counted += u32::from(counts);
         counts
     }
 
-    /// Others failed as well: the failure that waits says nothing about this record.
+    /// Other records failed as well: a pending failure says nothing about this record.
     pub fn others_failed(&mut self) {
         self.pending = None;
         if let Some(unclear) = self.unclear.as_mut().filter(|unclear| unclear.success_after.is_none()) {
@@ -204,21 +207,22 @@ impl Evidence {
         }
     }
 
-    /// Whether the record is under suspicion.
-    pub fn suspects(&self) -> bool {
-        self.counted > 0 || self.wants_control()
+    /// Whether a failure counts, or would count after a success of others.
+    pub fn has_failure(&self) -> bool {
+        self.counted > 0 || self.awaits_success()
     }
 
-    /// Whether a failure waits for a success of others: until then, trying again proves nothing new.
-    pub fn wants_control(&self) -> bool {
-        let waits = |unclear: Unclear| unclear.success_before.is_some() && unclear.success_after.is_none();
+    /// Whether a failure waits for a success of others: until then, another test shows nothing new.
+    pub fn awaits_success(&self) -> bool {
+        let waits =
+            |unclear: UnconfirmedFailure| unclear.success_before.is_some() && unclear.success_after.is_none();
         self.pending.is_some() || self.unclear.is_some_and(waits)
     }
 }
 
-/// Whether something that happened `then` is near enough to `now` to speak of the same server.
-pub fn near(then: Option<Duration>, now: Duration) -> bool {
-    then.is_some_and(|then| now.saturating_sub(then) <= CONTROL_WINDOW)
+/// Whether `then` is recent enough that the server is in the same condition now.
+pub fn is_within_window(then: Option<Duration>, now: Duration) -> bool {
+    then.is_some_and(|then| now.saturating_sub(then) <= SUCCESS_WINDOW)
 }
 
 #[cfg(test)]
@@ -241,19 +245,19 @@ mod tests {
             (Stage::Single, 1, None),
             (Stage::Fresh, 1, None),
         ] {
-            let found = cut(stage, records, 10, None).map(|cut| (cut.parts, cut.stage));
+            let found = plan_cut(stage, records, 10, None).map(|cut| (cut.parts, cut.stage));
             assert_eq!(found, expected, "{stage:?} of {records}");
         }
     }
 
     proptest! {
         #[test]
-        fn a_search_ends_and_loses_nobody(
-            records in 2usize..2000, micro in 1usize..60, failure in 0.001f64..1000.0, priced: bool,
+        fn a_search_ends_and_loses_no_record(
+            records in 2usize..2000, micro in 1usize..60, failure in 0.001f64..1000.0, with_costs: bool,
         ) {
-            let prices = priced.then_some(Prices { pass: 1.0, failure });
+            let costs = with_costs.then_some(SearchCosts { pass_seconds: 1.0, failure_seconds: failure });
             let (mut stage, mut size, mut steps) = (Stage::Fresh, records, 0);
-            while let Some(next) = cut(stage, size, micro, prices) {
+            while let Some(next) = plan_cut(stage, size, micro, costs) {
                 prop_assert_eq!(next.parts.iter().sum::<usize>(), size);
                 prop_assert!(next.parts.iter().all(|part| *part > 0 && *part < size));
                 stage = next.stage;
@@ -265,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_search_is_as_fine_as_failures_are_dear() {
+    fn the_more_a_failure_costs_the_finer_the_cut() {
         for (records, failure, expected) in [
             (37, 0.2, vec![19, 18]),
             (37, 7.5, vec![7, 7, 7, 7, 7, 2]),
@@ -274,10 +278,18 @@ mod tests {
             (9, 0.5, vec![5, 4]),
             (2, 1.0, vec![1, 1]),
         ] {
-            let found = cut(Stage::Fresh, records, 10, Some(Prices { pass: 1.0, failure })).unwrap();
+            let found = plan_cut(
+                Stage::Fresh,
+                records,
+                10,
+                Some(SearchCosts { pass_seconds: 1.0, failure_seconds: failure }),
+            )
+            .unwrap();
             assert_eq!(found.parts, expected, "{records} records, a failure costs {failure}");
         }
-        let of_a_part = cut(Stage::Half, 60, 10, Some(Prices { pass: 1.0, failure: 0.1 })).unwrap();
+        let of_a_part =
+            plan_cut(Stage::Half, 60, 10, Some(SearchCosts { pass_seconds: 1.0, failure_seconds: 0.1 }))
+                .unwrap();
         assert!(of_a_part.parts.iter().all(|part| *part <= 10), "{of_a_part:?}");
     }
 
@@ -285,8 +297,8 @@ mod tests {
     fn the_more_glitches_the_more_failures_it_takes() {
         let needed = |sent: u32, glitches: u32| {
             let mut seen = Glitches::default();
-            (0..sent).for_each(|_| seen.sent());
-            (0..glitches).for_each(|_| seen.innocent());
+            (0..sent).for_each(|_| seen.record_send());
+            (0..glitches).for_each(|_| seen.record_faultless_failure());
             seen.failures_needed(2)
         };
         assert_eq!([needed(0, 0), needed(100, 0), needed(100, 10), needed(100, 40)], [3, 2, 5, 14]);
@@ -302,11 +314,11 @@ mod tests {
     }
 
     fn counted(events: &[Event]) -> u32 {
-        let (mut evidence, mut now, mut last_success) = (Evidence::default(), Duration::ZERO, None);
+        let (mut evidence, mut now, mut last_success) = (FaultEvidence::default(), Duration::ZERO, None);
         for event in events {
             now += Duration::from_secs(1);
             match event {
-                Event::Fail => evidence.failed_alone(now, last_success),
+                Event::Fail => evidence.record_failure(now, last_success),
                 Event::Success => {
                     last_success = Some(now);
                     evidence.others_succeeded(now);
@@ -336,30 +348,30 @@ mod tests {
     }
 
     #[test]
-    fn a_success_of_others_while_the_failure_was_looked_up_counts() {
+    fn a_success_of_others_before_the_failure_was_confirmed_counts() {
         let second = Duration::from_secs;
-        let mut evidence = Evidence::default();
-        evidence.suspected(second(10), Some(second(9)));
+        let mut evidence = FaultEvidence::default();
+        evidence.record_unconfirmed_failure(second(10), Some(second(9)));
         assert!(!evidence.others_succeeded(second(11)));
         assert_eq!(evidence.counted, 0, "the server may have it");
-        evidence.failed_alone(second(15), Some(second(11)));
-        assert_eq!((evidence.counted, evidence.wants_control()), (1, false));
-        evidence.suspected(second(16), Some(second(11)));
-        evidence.failed_alone(second(20), Some(second(11)));
-        assert_eq!((evidence.counted, evidence.wants_control()), (1, true));
+        evidence.record_failure(second(15), Some(second(11)));
+        assert_eq!((evidence.counted, evidence.awaits_success()), (1, false));
+        evidence.record_unconfirmed_failure(second(16), Some(second(11)));
+        evidence.record_failure(second(20), Some(second(11)));
+        assert_eq!((evidence.counted, evidence.awaits_success()), (1, true));
     }
 
     #[test]
     fn a_failure_among_failures_of_others_does_not_count() {
         let second = Duration::from_secs;
-        let mut evidence = Evidence::default();
-        evidence.failed_alone(second(10), Some(second(9)));
+        let mut evidence = FaultEvidence::default();
+        evidence.record_failure(second(10), Some(second(9)));
         evidence.others_failed();
         assert!(!evidence.others_succeeded(second(11)));
-        evidence.suspected(second(12), Some(second(11)));
+        evidence.record_unconfirmed_failure(second(12), Some(second(11)));
         evidence.others_failed();
         evidence.others_succeeded(second(13));
-        evidence.failed_alone(second(14), Some(second(13)));
+        evidence.record_failure(second(14), Some(second(13)));
         assert_eq!(evidence.counted, 0);
     }
 

@@ -1,58 +1,58 @@
-//! What was learned of the server and the link, and how the server is treated: kept on disk, so that a
-//! restart need not learn again.
+//! What was learned about the server and the link, and the state of the breaker. Saved on disk, so that it survives a
+//! restart.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::breaker::KeptBreaker;
+use super::breaker::SavedBreaker;
 use super::byte_limits::ByteLimits;
 use super::isolation::Glitches;
 use super::service_time::ServiceTime;
 use super::time_limit::TimeLimit;
 
-/// Under which it is kept in the store.
-pub const NOTE: &str = "learned";
+/// The name of the note in the store.
+pub const NOTE_NAME: &str = "learned";
 
 /// What was learned.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Learned {
-    /// Whose server it was; empty when that was not kept.
+    /// The server that this was learned from; empty if it was not saved.
     pub endpoint: String,
-    /// What a batch will take. Under a name of its own for each shape: one of another shape is learned anew.
+    /// How long a batch takes. A model of another shape is saved under another name, and then learning starts over.
     #[serde(rename = "service_time")]
     pub service: Arc<ServiceTime>,
     /// How large a body may be.
     pub bytes: ByteLimits,
-    /// How long the gateway waits.
+    /// The time limit of the gateway.
     pub time_limit: TimeLimit,
-    /// How often batches fail without a reason in them.
+    /// How often batches fail without a faulty record in them.
     pub glitches: Glitches,
-    /// How the server was treated.
-    pub breaker: KeptBreaker,
+    /// The state of the breaker.
+    pub breaker: SavedBreaker,
 }
 
 impl Learned {
-    /// Reads what was kept. What does not read was written by another version, and is to be learned anew.
+    /// Decodes a saved note. One that cannot be decoded comes from another version; then learning starts over.
     pub fn from_note(note: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(note)
     }
 
-    /// As it is kept.
+    /// Encodes it as a note.
     pub fn to_note(&self) -> Vec<u8> {
-        // Numbers that are none (which JSON cannot hold) do not occur; were there one, nothing is kept.
+        // NaN and infinity do not occur. JSON cannot hold them: if there were one, the note would be empty.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// What a batch will take, to learn more of it.
+    /// The model of how long a batch takes, to update it.
     pub fn service_mut(&mut self) -> &mut ServiceTime {
         Arc::make_mut(&mut self.service)
     }
 
     /// The time limit in front of the server.
     pub fn time_limit(&self, configured: Duration) -> Duration {
-        self.time_limit.get(configured)
+        self.time_limit.effective(configured)
     }
 }

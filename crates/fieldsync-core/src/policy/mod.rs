@@ -1,17 +1,17 @@
 //! Pure decisions: no I/O, no clock, no source of randomness, no async, no actors.
 //!
 //! `now` is a [`std::time::Duration`] since the daemon started, on a monotonic clock; randomness
-//! is an argument; answers are enums. The actors carry them out.
+//! is an argument; decisions are enums. The actors carry them out.
 //!
 //! | to change | look in |
 //! |---|---|
-//! | what an answer of the server means | [`verdict`] |
+//! | what a response of the server means | [`verdict`] |
 //! | how large a batch is | [`sizing`], [`service_time`], [`time_limit`], [`byte_limits`] |
-//! | what is kept of it over a restart | [`learned`] |
+//! | what is saved over a restart | [`learned`] |
 //! | what happens after a failure | [`isolation`] |
-//! | what is done next | [`scheduler`] |
-//! | when a struggling server is spared | [`breaker`], [`backoff`] |
-//! | whether the server can be reached, and when that is tried | [`reach`] |
+//! | what the planner does next | [`scheduler`] |
+//! | when a failing server gets a pause | [`breaker`], [`backoff`] |
+//! | whether the server can be reached, and when to try it | [`reach`] |
 //! | what people read | [`progress`] |
 //! | why a record is not sent yet | [`waiting`] |
 

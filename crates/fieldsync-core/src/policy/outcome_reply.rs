@@ -21,11 +21,11 @@ pub enum OutcomeReply {
     UnknownBatch,
     /// This server has no outcome query.
     Unsupported,
-    /// The server, or the gateway in front of it, failed on the query: nothing is known of the batch.
+    /// The server, or the gateway in front of it, failed on the query: it shows nothing about the batch.
     Failed,
     /// The server asks to come back later, most likely with batches, too.
     Throttled,
-    /// The query did not reach the server, or was turned away: nothing is known of the batch, nor of the server.
+    /// The query did not reach the server, or was denied: it shows nothing about the batch or the server.
     Unreachable,
 }
 
@@ -72,7 +72,7 @@ pub fn classify_outcome_reply(id: BatchId, result: &RequestResult) -> OutcomeRep
             OutcomeReply::Processing { retry_after: response.retry_after }
         }
         (404, ResponseBody::Error(detail)) if detail.code == UNKNOWN_BATCH => OutcomeReply::UnknownBatch,
-        // These come from the network or a momentary refusal, and say nothing of what the server has.
+        // These come from the network or a temporary refusal, and do not show what the server has.
         (200..=399 | 401 | 403 | 511, _) => OutcomeReply::Unreachable,
         (429 | 503, _) => OutcomeReply::Throttled,
         (501, _) => OutcomeReply::Unsupported,

@@ -21,8 +21,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Takes note of the backlog. True when a run began.
-    pub fn observe(&mut self, backlog: &Backlog) -> bool {
+    /// Updates the progress from the backlog. Returns whether a run began.
+    pub fn update(&mut self, backlog: &Backlog) -> bool {
         let to_go = backlog.to_go();
         let begins = !self.active && to_go > 0;
         if begins {
@@ -47,7 +47,7 @@ impl Progress {
 }
 
 /// The sentence of the status, of `STATUS=` and of every bar.
-pub fn sentence(
+pub fn describe_progress(
     phase: Phase,
     progress: &Progress,
     backlog: &Backlog,
@@ -61,13 +61,13 @@ pub fn sentence(
         1 => " (1 needs review)".to_owned(),
         n => format!(" ({n} need review)"),
     };
-    let waiting = counted(backlog.to_go(), "waiting");
+    let waiting = count_records(backlog.to_go(), "waiting");
     if backlog.storage.disk == DiskState::Failing {
         let kept = backlog.to_go() + review;
         let are = if kept == 1 { "is" } else { "are" };
         return format!(
             "The disk gives errors: no records are taken or sent; {}{are} kept",
-            counted(kept, "")
+            count_records(kept, "")
         );
     }
     let full = match backlog.storage.disk {
@@ -77,11 +77,11 @@ pub fn sentence(
     let text = match phase {
         Phase::Idle if progress.total == 0 => format!("Nothing to sync{reviews}"),
         Phase::Idle if progress.synced < progress.total => {
-            format!("{} of {} synced{reviews}", progress.synced, counted(progress.total, "").trim_end())
+            format!("{} of {} synced{reviews}", progress.synced, count_records(progress.total, "").trim_end())
         }
-        Phase::Idle => format!("All {}{reviews}", counted(progress.total, "synced")),
+        Phase::Idle => format!("All {}{reviews}", count_records(progress.total, "synced")),
         Phase::Syncing => {
-            format!("Syncing {} of {}{reviews}", progress.done, counted(progress.total, "").trim_end())
+            format!("Syncing {} of {}{reviews}", progress.done, count_records(progress.total, "").trim_end())
         }
         Phase::Waiting => match wait {
             Some(wait) => format!("Waiting {} s to retry: {waiting}", wait.as_millis().div_ceil(1000).max(1)),
@@ -97,7 +97,7 @@ pub fn sentence(
             Some(Deferral::Battery) => format!("Deferred until the battery is charged: {waiting}"),
             None => format!("Deferred: {waiting}"),
         },
-        // Nobody was asked: a file of ours cannot be used.
+        // No request was sent: a local file cannot be used.
         Phase::AuthRequired if refused_here => format!("The credential cannot be used: {waiting}"),
         Phase::Misconfigured if refused_here => {
             format!("The certificates or the proxy need attention: {waiting}")
@@ -118,7 +118,7 @@ pub fn denied_note(denied: &[DeniedSet]) -> String {
     format!(" ({how_many}{of} {are} turned away{status} while others get through)")
 }
 
-fn counted(count: u64, what: &str) -> String {
+fn count_records(count: u64, what: &str) -> String {
     let noun = if count == 1 { "record" } else { "records" };
     format!("{count} {noun} {what}")
 }
@@ -152,20 +152,23 @@ mod tests {
             (Phase::Paused, 0, 1, 0, None, "Paused: 1 record waiting"),
         ] {
             let mut progress = Progress::default();
-            progress.observe(&backlog(done + to_go, 0, 0));
+            progress.update(&backlog(done + to_go, 0, 0));
             let now = backlog(to_go, done, quarantined);
-            progress.observe(&now);
-            let text = sentence(phase, &progress, &now, &link, false, wait.map(Duration::from_millis));
+            progress.update(&now);
+            let text =
+                describe_progress(phase, &progress, &now, &link, false, wait.map(Duration::from_millis));
             assert_eq!(text, expected);
         }
         let mut sick = backlog(412, 0, 0);
         sick.storage.disk = DiskState::Failing;
-        let failing = sentence(Phase::Syncing, &Progress::default(), &sick, &link, false, None);
+        let failing = describe_progress(Phase::Syncing, &Progress::default(), &sick, &link, false, None);
         assert_eq!(failing, "The disk gives errors: no records are taken or sent; 412 records are kept");
         sick.storage.disk = DiskState::Full;
-        let full = sentence(Phase::Offline, &Progress::default(), &sick, &link, false, None);
+        let full = describe_progress(Phase::Offline, &Progress::default(), &sick, &link, false, None);
         assert_eq!(full, "Offline: 412 records waiting (the disk is full: no new records are taken)");
-        let waits = |phase, here| sentence(phase, &Progress::default(), &backlog(3, 0, 0), &link, here, None);
+        let waits = |phase, here| {
+            describe_progress(phase, &Progress::default(), &backlog(3, 0, 0), &link, here, None)
+        };
         for (phase, here, expected) in [
             (Phase::AuthRequired, false, "The server does not accept the credential: 3 records waiting"),
             (Phase::AuthRequired, true, "The credential cannot be used: 3 records waiting"),
@@ -174,14 +177,22 @@ mod tests {
         ] {
             assert_eq!(waits(phase, here), expected);
         }
-        let nothing = sentence(Phase::Idle, &Progress::default(), &Backlog::default(), &link, false, None);
+        let nothing =
+            describe_progress(Phase::Idle, &Progress::default(), &Backlog::default(), &link, false, None);
         assert_eq!(nothing, "Nothing to sync");
         for (deferral, expected) in [
             (Deferral::Metered, "Deferred on a metered network: 1 record waiting"),
             (Deferral::Battery, "Deferred until the battery is charged: 1 record waiting"),
         ] {
             let link = Link { deferral: Some(deferral), ..Link::default() };
-            let text = sentence(Phase::Deferred, &Progress::default(), &backlog(1, 0, 0), &link, false, None);
+            let text = describe_progress(
+                Phase::Deferred,
+                &Progress::default(),
+                &backlog(1, 0, 0),
+                &link,
+                false,
+                None,
+            );
             assert_eq!(text, expected);
         }
     }
@@ -189,11 +200,11 @@ mod tests {
     #[test]
     fn a_run_ends_when_nothing_is_left_and_the_next_counts_from_zero() {
         let mut progress = Progress::default();
-        assert!(progress.observe(&backlog(10, 0, 0)));
-        assert!(!progress.observe(&backlog(4, 6, 0)));
-        assert!(!progress.observe(&backlog(0, 10, 0)));
+        assert!(progress.update(&backlog(10, 0, 0)));
+        assert!(!progress.update(&backlog(4, 6, 0)));
+        assert!(!progress.update(&backlog(0, 10, 0)));
         assert_eq!((progress.done, progress.total), (10, 10));
-        assert!(progress.observe(&backlog(3, 10, 0)));
+        assert!(progress.update(&backlog(3, 10, 0)));
         assert_eq!((progress.done, progress.total), (0, 3));
     }
 
@@ -203,13 +214,13 @@ mod tests {
             steps in proptest::collection::vec((0u64..5, 0u64..5), 1..60),
         ) {
             let (mut progress, mut to_go, mut settled) = (Progress::default(), 1, 0);
-            progress.observe(&backlog(to_go, settled, 0));
+            progress.update(&backlog(to_go, settled, 0));
             let mut before = (progress.done, progress.total);
             for (arrive, settle) in steps {
                 let settle = settle.min(to_go);
                 to_go = to_go + arrive - settle;
                 settled += settle;
-                let began = progress.observe(&backlog(to_go, settled, 0));
+                let began = progress.update(&backlog(to_go, settled, 0));
                 let now = (progress.done, progress.total);
                 if !began {
                     proptest::prop_assert!(now.0 >= before.0 && now.1 >= before.1, "{before:?} → {now:?}");

@@ -1,85 +1,85 @@
-//! Whether the server can be reached: from what requests met and what the system says of the ways out.
+//! Whether the server can be reached, decided from the results of requests and from the routes that the system reports.
 //!
-//! Traffic is believed before the system: an answer is an answer, whatever the interfaces look like.
-//! Where the system sees no way at all, nothing is tried, and nothing wakes the device until one comes.
-//! Where it sees one, and requests fail all the same, probes tell when that ends, further and further apart;
-//! now and then a batch is tried instead: it may be probes alone that somebody on the way does not like.
+//! Requests are better evidence than routes: a response proves that the server can be reached. If there is no route,
+//! nothing is sent and no timer runs until there is one. If there is a route but requests fail, probes are sent at
+//! growing intervals. Some of them are replaced by a batch, because a middlebox may block only the probes.
 //!
-//! A link that returns is tried at once, after a random moment that keeps a fleet from coming in step. One
-//! that returns again and again, and leads nowhere, is tried less and less often, up to the longest probe interval.
+//! A link that came up is tried at once, after a random delay that keeps the devices of a fleet from connecting at the
+//! same time. If it comes up repeatedly without reaching the server, it is tried at growing intervals, up to the
+//! longest probe interval.
 
 use std::time::Duration;
 
 use super::backoff;
 use crate::model::{LinkState, Uplink};
 
-/// The first wait of a link that returned and led nowhere before.
-const FIRST_REST: Duration = Duration::from_millis(100);
+/// The first wait for a link that came up before without reaching the server.
+const REOPEN_DELAY_MIN: Duration = Duration::from_millis(100);
 
-/// Of so many probes one is a batch.
-const PROBES_A_BATCH: u32 = 8;
+/// Every n-th probe is a batch.
+const PROBES_PER_BATCH: u32 = 8;
 
-/// What a request says about the link.
+/// What the result of a request shows about the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// The server answered.
-    Reached,
+    /// The server responded.
+    ServerResponded,
     /// Nothing could be sent.
     Unreachable,
-    /// Somebody else answered.
-    Portal,
+    /// Something other than the server responded, for example a captive portal.
+    Intercepted,
 }
 
-/// What is to be done, until it is.
+/// The attempt that a timer will start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Planned {
+enum PlannedAttempt {
     #[default]
     Nothing,
     Probe,
-    /// A batch in the place of a probe.
+    /// A batch instead of a probe.
     Batch,
-    /// A link came back, and is tried.
-    Return,
+    /// The link came up and is tried.
+    Reopen,
 }
 
-/// What to do about it. It takes the place of what was to be done before.
+/// What the caller does next. It replaces the attempt that was planned before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// What was planned stays.
-    Stay,
-    /// Nothing: traffic or the system will tell.
-    Rest,
-    /// A probe, after so long.
+pub enum LinkAction {
+    /// The planned attempt stays.
+    KeepPlan,
+    /// Nothing, until a request or an event of the system changes something.
+    Idle,
+    /// Send a probe after this wait.
     Probe(Duration),
-    /// [`Reach::returned`], after so long.
-    Return(Duration),
+    /// Call [`Reach::reopen`] after this wait.
+    Reopen(Duration),
 }
 
-/// The waits.
+/// The waits between attempts.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub struct ProbeIntervals {
     /// The first wait between two probes.
     pub first: Duration,
-    /// The longest.
+    /// The longest wait between two probes.
     pub longest: Duration,
-    /// The longest random wait after a link returned.
-    pub jitter: Duration,
+    /// The longest random wait after a link came up.
+    pub reopen_jitter: Duration,
 }
 
-/// What is believed.
+/// The present belief about the link, and the planned attempt.
 #[derive(Debug, Default)]
 pub struct Reach {
     state: LinkState,
-    way: Uplink,
-    returns: u64,
-    paths: u64,
-    moves: u64,
-    /// Probes, and returns of the link, in a row that led nowhere.
+    uplink: Uplink,
+    reopenings: u64,
+    path_changes: u64,
+    address_changes: u64,
+    /// Probes, and reopenings of the link, in a row without a response of the server.
     probes: u32,
-    fruitless: u32,
-    planned: Planned,
-    /// Answers came where the system sees no way: until it sees one it is not asked.
-    blind: bool,
+    failed_reopenings: u32,
+    planned: PlannedAttempt,
+    /// Responses arrived although the system reports no route: its reports are ignored until it sees one.
+    ignores_uplink: bool,
 }
 
 impl Reach {
@@ -88,153 +88,177 @@ impl Reach {
         self.state
     }
 
-    /// How often a way opened again: what waited because of the link may go on.
-    pub fn returns(&self) -> u64 {
-        self.returns
+    /// How often the link came up again: what waited for the link may continue.
+    pub fn reopenings(&self) -> u64 {
+        self.reopenings
     }
 
-    /// How often the ways changed so that connections that were made before are of no use.
-    pub fn paths(&self) -> u64 {
-        self.paths
+    /// How often the network path changed so that earlier connections are useless.
+    pub fn path_changes(&self) -> u64 {
+        self.path_changes
     }
 
-    /// How often addresses of ours went: connections from them are of no use.
-    pub fn moves(&self) -> u64 {
-        self.moves
+    /// How often a local address disappeared: connections from it are useless.
+    pub fn address_changes(&self) -> u64 {
+        self.address_changes
     }
 
-    /// Whether nothing is to be sent.
+    /// Whether nothing may be sent.
     pub fn is_closed(&self) -> bool {
         self.state.is_closed()
     }
 
-    /// A request met something. `waiting`: whether there is anything to send.
-    pub fn met(&mut self, evidence: Evidence, waiting: bool, pace: &Pace, rng: &mut fastrand::Rng) -> Next {
+    /// A request showed something about the link. `waiting`: whether there are records to send.
+    pub fn record_evidence(
+        &mut self,
+        evidence: Evidence,
+        waiting: bool,
+        intervals: &ProbeIntervals,
+        rng: &mut fastrand::Rng,
+    ) -> LinkAction {
         self.state = match evidence {
-            Evidence::Reached => {
-                self.returns += u64::from(self.is_closed());
-                if self.way == Uplink::Down {
-                    (self.way, self.blind) = (Uplink::Unknown, true);
+            Evidence::ServerResponded => {
+                self.reopenings += u64::from(self.is_closed());
+                if self.uplink == Uplink::Down {
+                    (self.uplink, self.ignores_uplink) = (Uplink::Unknown, true);
                 }
-                (self.probes, self.fruitless) = (0, 0);
+                (self.probes, self.failed_reopenings) = (0, 0);
                 self.state = LinkState::Online;
-                return self.rest();
+                return self.cancel_plan();
             }
             Evidence::Unreachable => LinkState::Offline,
-            Evidence::Portal => LinkState::CaptivePortal,
+            Evidence::Intercepted => LinkState::CaptivePortal,
         };
-        self.blind = false;
-        if self.planned != Planned::Nothing && self.way != Uplink::Down {
-            Next::Stay
+        self.ignores_uplink = false;
+        if self.planned != PlannedAttempt::Nothing && self.uplink != Uplink::Down {
+            LinkAction::KeepPlan
         } else {
-            self.next_probe(waiting, pace, rng)
+            self.plan_probe(waiting, intervals, rng)
         }
     }
 
-    /// Something waits that did not before.
-    pub fn wanted(&mut self, pace: &Pace, rng: &mut fastrand::Rng) -> Next {
-        if self.is_closed() && self.planned == Planned::Nothing {
-            self.next_probe(true, pace, rng)
+    /// Records wait to be sent, and none did before.
+    pub fn on_records_waiting(&mut self, intervals: &ProbeIntervals, rng: &mut fastrand::Rng) -> LinkAction {
+        if self.is_closed() && self.planned == PlannedAttempt::Nothing {
+            self.plan_probe(true, intervals, rng)
         } else {
-            Next::Stay
+            LinkAction::KeepPlan
         }
     }
 
-    /// The system was looked at.
-    pub fn saw(&mut self, way: Uplink, pace: &Pace, rng: &mut fastrand::Rng) -> Next {
-        self.blind &= way == Uplink::Down;
-        let way = if self.blind { Uplink::Unknown } else { way };
-        let before = std::mem::replace(&mut self.way, way);
-        match (&before, &self.way) {
-            (Uplink::Down, Uplink::Down) => Next::Stay,
+    /// The present route was read.
+    pub fn update_uplink(
+        &mut self,
+        way: Uplink,
+        intervals: &ProbeIntervals,
+        rng: &mut fastrand::Rng,
+    ) -> LinkAction {
+        self.ignores_uplink &= way == Uplink::Down;
+        let way = if self.ignores_uplink { Uplink::Unknown } else { way };
+        let before = std::mem::replace(&mut self.uplink, way);
+        match (&before, &self.uplink) {
+            (Uplink::Down, Uplink::Down) => LinkAction::KeepPlan,
             (_, Uplink::Down) => {
                 self.state = LinkState::Offline;
-                self.rest()
+                self.cancel_plan()
             }
-            // Who no longer looks does not know that there is none.
-            (Uplink::Down, Uplink::Up(_) | Uplink::Unknown) => self.comes_back(pace, rng),
+            // If routes are not watched any more, the last report that there is none does not count.
+            (Uplink::Down, Uplink::Up(_) | Uplink::Unknown) => self.plan_reopening(intervals, rng),
             (Uplink::Up(old), Uplink::Up(new)) if !old.is_subset(new) => {
-                self.moves += 1;
-                if self.is_closed() { self.comes_back(pace, rng) } else { Next::Stay }
+                self.address_changes += 1;
+                if self.is_closed() { self.plan_reopening(intervals, rng) } else { LinkAction::KeepPlan }
             }
-            (Uplink::Up(_) | Uplink::Unknown, Uplink::Up(_) | Uplink::Unknown) => Next::Stay,
+            (Uplink::Up(_) | Uplink::Unknown, Uplink::Up(_) | Uplink::Unknown) => LinkAction::KeepPlan,
         }
     }
 
-    /// An address or a route came or went, which may be what was missing.
-    pub fn stirred(&mut self, pace: &Pace, rng: &mut fastrand::Rng) -> Next {
-        let hopeful = self.is_closed() && matches!(self.way, Uplink::Up(_));
-        if hopeful { self.comes_back(pace, rng) } else { Next::Stay }
+    /// An address or a route appeared or disappeared, which may make the server reachable.
+    pub fn on_link_changed(&mut self, intervals: &ProbeIntervals, rng: &mut fastrand::Rng) -> LinkAction {
+        let hopeful = self.is_closed() && matches!(self.uplink, Uplink::Up(_));
+        if hopeful { self.plan_reopening(intervals, rng) } else { LinkAction::KeepPlan }
     }
 
-    /// The way has been closed for longer than connections outlive.
-    pub fn given_up(&mut self) {
-        self.paths += u64::from(self.way == Uplink::Down);
+    /// There was no route for longer than connections survive.
+    pub fn invalidate_connections(&mut self) {
+        self.path_changes += u64::from(self.uplink == Uplink::Down);
     }
 
-    /// The device slept: who knows where it woke up.
-    pub fn woke(&mut self, pace: &Pace, rng: &mut fastrand::Rng) -> Next {
-        self.paths += 1;
+    /// The device slept, and may have woken up in another network.
+    pub fn on_wake_up(&mut self, intervals: &ProbeIntervals, rng: &mut fastrand::Rng) -> LinkAction {
+        self.path_changes += 1;
         if self.is_closed() {
-            return self.stirred(pace, rng);
+            return self.on_link_changed(intervals, rng);
         }
-        self.returns += 1;
-        Next::Stay
+        self.reopenings += 1;
+        LinkAction::KeepPlan
     }
 
-    /// The wait after a return is over: traffic may try.
-    pub fn returned(&mut self) {
+    /// The wait after the link came up is over: requests may be sent.
+    pub fn reopen(&mut self) {
         let planned = std::mem::take(&mut self.planned);
         if self.is_closed() {
             self.state = LinkState::Unknown;
-            self.returns += 1;
-            self.fruitless = self.fruitless.saturating_add(u32::from(planned == Planned::Return));
+            self.reopenings += 1;
+            self.failed_reopenings =
+                self.failed_reopenings.saturating_add(u32::from(planned == PlannedAttempt::Reopen));
         }
     }
 
-    /// A person does not want to wait.
-    pub fn hurried(&mut self) -> Next {
-        (self.probes, self.fruitless) = (0, 0);
+    /// A person asked to try now.
+    pub fn try_now(&mut self) -> LinkAction {
+        (self.probes, self.failed_reopenings) = (0, 0);
         if !self.is_closed() {
-            return Next::Stay;
+            return LinkAction::KeepPlan;
         }
-        self.planned = Planned::Probe;
-        Next::Probe(Duration::ZERO)
+        self.planned = PlannedAttempt::Probe;
+        LinkAction::Probe(Duration::ZERO)
     }
 
-    /// A probe came to its end, which is told apart where it tells anything.
-    pub fn probed(&mut self) {
-        self.planned = Planned::Nothing;
+    /// A probe ended. What it showed, if anything, is reported separately.
+    pub fn finish_probe(&mut self) {
+        self.planned = PlannedAttempt::Nothing;
     }
 
-    fn comes_back(&mut self, pace: &Pace, rng: &mut fastrand::Rng) -> Next {
-        if self.planned == Planned::Return {
-            // However much else stirs: what is planned comes.
-            return Next::Stay;
+    fn plan_reopening(&mut self, intervals: &ProbeIntervals, rng: &mut fastrand::Rng) -> LinkAction {
+        if self.planned == PlannedAttempt::Reopen {
+            // Further events do not postpone the planned attempt.
+            return LinkAction::KeepPlan;
         }
         self.probes = 0;
-        let rest = match self.fruitless {
+        let rest = match self.failed_reopenings {
             0 => Duration::ZERO,
-            times => backoff::delay(FIRST_REST.min(pace.longest), pace.longest, times, rng),
+            times => {
+                backoff::backoff_delay(REOPEN_DELAY_MIN.min(intervals.longest), intervals.longest, times, rng)
+            }
         };
-        self.planned = Planned::Return;
-        Next::Return(rest + backoff::between(Duration::ZERO, pace.jitter, rng))
+        self.planned = PlannedAttempt::Reopen;
+        LinkAction::Reopen(rest + backoff::uniform_between(Duration::ZERO, intervals.reopen_jitter, rng))
     }
 
-    fn next_probe(&mut self, waiting: bool, pace: &Pace, rng: &mut fastrand::Rng) -> Next {
-        if !waiting || self.way == Uplink::Down {
-            return self.rest();
+    fn plan_probe(
+        &mut self,
+        waiting: bool,
+        intervals: &ProbeIntervals,
+        rng: &mut fastrand::Rng,
+    ) -> LinkAction {
+        if !waiting || self.uplink == Uplink::Down {
+            return self.cancel_plan();
         }
         self.probes = self.probes.saturating_add(1);
-        let wait = backoff::delay(pace.first.min(pace.longest), pace.longest, self.probes, rng);
-        let is_batch = self.probes.is_multiple_of(PROBES_A_BATCH);
-        self.planned = if is_batch { Planned::Batch } else { Planned::Probe };
-        if is_batch { Next::Return(wait) } else { Next::Probe(wait) }
+        let wait = backoff::backoff_delay(
+            intervals.first.min(intervals.longest),
+            intervals.longest,
+            self.probes,
+            rng,
+        );
+        let is_batch = self.probes.is_multiple_of(PROBES_PER_BATCH);
+        self.planned = if is_batch { PlannedAttempt::Batch } else { PlannedAttempt::Probe };
+        if is_batch { LinkAction::Reopen(wait) } else { LinkAction::Probe(wait) }
     }
 
-    fn rest(&mut self) -> Next {
-        self.planned = Planned::Nothing;
-        Next::Rest
+    fn cancel_plan(&mut self) -> LinkAction {
+        self.planned = PlannedAttempt::Nothing;
+        LinkAction::Idle
     }
 }
 

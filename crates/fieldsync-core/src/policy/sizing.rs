@@ -1,10 +1,9 @@
-//! How many records go into a fresh batch, and why.
+//! How many records a fresh batch has, and why.
 //!
-//! The customer's three sizes are the start: a large queue goes in small batches, a large payload in
-//! middling ones, anything else in the standard size. Once enough batches were answered, what was
-//! measured decides: the largest batch that is expected to fit the time limit with the margin, and
-//! that surely fits it in 99 of 100 cases ([`crate::policy::service_time`]). The breaker's micro-batches
-//! and the server's hints make it smaller, never larger.
+//! At first, the customer's three sizes apply: small batches for a large queue, medium ones for a large payload, and
+//! otherwise the standard size. Once enough batches were measured, the measurements decide: the largest batch whose
+//! expected duration fits the time limit with the margin, and that fits the limit in 99 of 100 cases
+//! ([`crate::policy::service_time`]). The breaker's micro-batches and the server's hints make it smaller, never larger.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +13,12 @@ use crate::config;
 use crate::model::SizeRule;
 use crate::protocol::exchange::ServerHints;
 
-/// What a fresh batch may hold at most, and which rule says so.
+/// The largest fresh batch, and which rule limits it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchLimit {
     /// Records, at least 1.
     pub records: usize,
-    /// Payload bytes; a single larger record still goes, alone.
+    /// Payload bytes; a single larger record is still sent, alone.
     pub bytes: u64,
     /// Which rule decided the number of records.
     pub rule: SizeRule,
@@ -41,19 +40,19 @@ pub struct TimeBound {
 }
 
 impl TimeBound {
-    fn admits(&self, forecast: Forecast) -> bool {
-        forecast.mean <= self.mean && forecast.most <= self.most
+    fn fits(&self, forecast: Forecast) -> bool {
+        forecast.mean <= self.mean && forecast.upper <= self.most
     }
 }
 
 impl BatchLimit {
     /// How many records a batch of the usual mix has, each of `bytes`.
-    pub fn usual(&self, bytes: u64) -> usize {
+    pub fn usual_records(&self, bytes: u64) -> usize {
         let by_bytes = self.bytes.checked_div(bytes).unwrap_or(u64::MAX);
         let most = self.records.min(usize::try_from(by_bytes).unwrap_or(usize::MAX)).max(1);
         let Some(time) = &self.time else { return most };
-        let fits = |records: usize| time.admits(time.service.usual(records as u64));
-        // The first that does not fit, by halving: more records never take less time.
+        let fits = |records: usize| time.fits(time.service.forecast_usual(records as u64));
+        // Binary search: more records never take less time.
         let (mut fitting, mut beyond) = (1, most + 1);
         while fitting + 1 < beyond {
             let middle = usize::midpoint(fitting, beyond);
@@ -63,7 +62,7 @@ impl BatchLimit {
     }
 
     /// An empty batch under this limit.
-    pub fn filling(&self) -> Filling<'_> {
+    pub fn start_filling(&self) -> Filling<'_> {
         Filling { limit: self, load: Load::default(), rule: self.rule }
     }
 }
@@ -77,8 +76,8 @@ pub struct Filling<'l> {
 }
 
 impl Filling<'_> {
-    /// Takes one more record, if it fits; the first always does.
-    pub fn admit(&mut self, record_type: &str, bytes: u64) -> bool {
+    /// Adds a record if it fits; the first one always does.
+    pub fn admit_record(&mut self, record_type: &str, bytes: u64) -> bool {
         let records = self.load.records();
         if records >= self.limit.records {
             return false;
@@ -87,12 +86,12 @@ impl Filling<'_> {
             self.rule = self.limit.bytes_rule.unwrap_or(self.rule);
             return false;
         }
-        self.load.add(record_type, bytes);
+        self.load.add_record(record_type, bytes);
         if records > 0
             && let Some(time) = &self.limit.time
-            && !time.admits(time.service.forecast(&self.load))
+            && !time.fits(time.service.forecast(&self.load))
         {
-            self.load.take_back(record_type, bytes);
+            self.load.remove_record(record_type, bytes);
             self.rule = SizeRule::Learned;
             return false;
         }
@@ -110,7 +109,7 @@ impl Filling<'_> {
     }
 }
 
-/// Everything that a size depends on.
+/// Everything that the size of a batch depends on.
 #[derive(Clone, Debug, Default)]
 pub struct Demand {
     /// Records that wait.
@@ -119,23 +118,23 @@ pub struct Demand {
     pub waiting_bytes: u64,
     /// The breaker asks for micro-batches.
     pub micro: bool,
-    /// What was learned of the server's time, where it counts.
+    /// The learned model of the server's time, if it is used.
     pub service: Option<Arc<ServiceTime>>,
     /// What a batch may take on average.
     pub time_budget: Duration,
     /// The time limit in front of the server.
     pub time_limit: Duration,
-    /// Payload bytes that a body may have, where larger ones did not get through.
+    /// The learned limit for the payload bytes of a body, if larger ones failed.
     pub learned_bytes: Option<u64>,
     /// What the server asks for.
     pub hints: ServerHints,
 }
 
 /// The size of the next fresh batch.
-pub fn choose(config: &config::Batch, demand: &Demand) -> BatchLimit {
+pub fn choose_limit(config: &config::Batch, demand: &Demand) -> BatchLimit {
     let service = demand.service.as_ref();
-    let (mut records, mut rule) = if service.is_some_and(|service| service.is_enough()) {
-        (largest(config), SizeRule::Learned)
+    let (mut records, mut rule) = if service.is_some_and(|service| service.has_enough_measurements()) {
+        (largest_records(config), SizeRule::Learned)
     } else if demand.waiting_records > config.large_queue_records {
         (config.large_queue_batch, SizeRule::LargeQueue)
     } else if demand.waiting_bytes > config.large_payload_bytes.0 {
@@ -159,7 +158,7 @@ pub fn choose(config: &config::Batch, demand: &Demand) -> BatchLimit {
             bytes = (limit, Some(because));
         }
     }
-    let measured = service.filter(|service| service.is_known());
+    let measured = service.filter(|service| service.has_measurements());
     let time = measured.map(|service| TimeBound {
         service: Arc::clone(service),
         mean: demand.time_budget.as_secs_f64(),
@@ -168,8 +167,8 @@ pub fn choose(config: &config::Batch, demand: &Demand) -> BatchLimit {
     BatchLimit { records: records.max(1), bytes: bytes.0.max(1), rule, bytes_rule: bytes.1, time }
 }
 
-/// Whoever asks for a larger size by name gets it.
-fn largest(config: &config::Batch) -> usize {
+/// A configured size that is larger than `max_batch_records` takes precedence over it.
+fn largest_records(config: &config::Batch) -> usize {
     let named = config.large_queue_batch.max(config.large_payload_batch).max(config.standard_batch);
     config.max_batch_records.max(named)
 }
@@ -190,26 +189,26 @@ mod tests {
     }
 
     fn size(demand: &Demand) -> (usize, SizeRule) {
-        let limit = choose(&config(), demand);
+        let limit = choose_limit(&config(), demand);
         (limit.records, limit.rule)
     }
 
     /// What a batch of records of one type and size comes to.
     fn filled(limit: &BatchLimit, bytes: u64) -> (usize, SizeRule) {
-        let mut filling = limit.filling();
-        while filling.admit("Visits", bytes) {}
+        let mut filling = limit.start_filling();
+        while filling.admit_record("Visits", bytes) {}
         (filling.load().records(), filling.rule())
     }
 
-    fn measured(answers: u32, records: usize, took: Duration) -> Arc<ServiceTime> {
+    fn measured(answers: u32, records: usize, elapsed: Duration) -> Arc<ServiceTime> {
         let mut load = Load::default();
         for _ in 0..records {
-            load.add("Visits", 300);
+            load.add_record("Visits", 300);
         }
         let mut service = ServiceTime::default();
         for _ in 0..answers {
-            service.answered(&load, took, T);
-            service.fitted(records, took);
+            service.record_response(&load, elapsed, T);
+            service.record_fit(records, elapsed);
         }
         Arc::new(service)
     }
@@ -238,7 +237,7 @@ mod tests {
             (false, Some(Arc::clone(&slow)), hints, (20, SizeRule::ServerHint)),
             (true, Some(slow), hints, (10, SizeRule::Micro)),
         ] {
-            let limit = choose(&config(), &Demand { micro, service, hints, ..demand() });
+            let limit = choose_limit(&config(), &Demand { micro, service, hints, ..demand() });
             let (records, rule) = filled(&limit, 300);
             assert!(records.abs_diff(expected.0) <= 3, "{records} for {expected:?}");
             assert_eq!(rule, expected.1);
@@ -253,21 +252,21 @@ mod tests {
             let service = Some(measured(answers, 30, Duration::from_secs(35)));
             let time_budget = Duration::from_secs(35).mul_f64(0.75);
             let demand = Demand { service, time_limit: limit, time_budget, ..demand() };
-            let (records, rule) = filled(&choose(&config(), &demand), 300);
+            let (records, rule) = filled(&choose_limit(&config(), &demand), 300);
             assert!((22..=25).contains(&records), "{records} after {answers}");
             assert_eq!(rule, SizeRule::Learned);
         }
     }
 
     #[test]
-    fn what_was_measured_decides_alone_once_it_is_enough() {
+    fn with_enough_measurements_only_they_decide() {
         let quick = Duration::from_secs(2);
         for (answers, expected) in [(1, 25), (2, 25), (3, 50)] {
             let demand =
                 Demand { waiting_records: 1000, service: Some(measured(answers, 25, quick)), ..demand() };
-            let limit = choose(&config(), &demand);
+            let limit = choose_limit(&config(), &demand);
             assert_eq!(filled(&limit, 300).0, expected, "after {answers} answers");
-            assert_eq!(limit.usual(300), expected);
+            assert_eq!(limit.usual_records(300), expected);
         }
     }
 
@@ -275,10 +274,10 @@ mod tests {
     fn bytes_obey_the_smallest_of_all_limits() {
         let hints = ServerHints { max_bytes: Some(4000), ..ServerHints::default() };
         let limited = Demand { learned_bytes: Some(5000), hints, ..demand() };
-        let limit = choose(&config(), &limited);
+        let limit = choose_limit(&config(), &limited);
         assert_eq!(limit.bytes, 4000);
         assert_eq!(filled(&limit, 1500), (2, SizeRule::ServerHint));
         assert_eq!(filled(&limit, 9000), (1, SizeRule::ServerHint), "a larger one goes alone");
-        assert_eq!(choose(&config(), &demand()).bytes, 4 * MIB);
+        assert_eq!(choose_limit(&config(), &demand()).bytes, 4 * MIB);
     }
 }

@@ -1,20 +1,20 @@
 //! The time limit of the gateway in front of the server, where it is shorter than configured.
 //!
-//! Two 504s in a row after nearly the same time, which no answer outlasted, are the gateway's own limit.
-//! An answer that took longer proves otherwise.
+//! Two 504s in a row after nearly the same time show the gateway's own limit, if no recent response took longer. A
+//! later response that takes longer disproves it.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How near two 504s must be, as a share of the later one.
-const SAME: f64 = 0.05;
-/// A 504 that comes sooner says that something is broken, not that a limit has passed.
-const LEAST: Duration = Duration::from_secs(1);
-/// A 504 that comes later than this share of the configured limit is that limit.
-const CONFIGURED: f64 = 0.95;
+/// Two 504s count as the same limit if their times differ by at most this share of the later one.
+const SAME_LIMIT_TOLERANCE: f64 = 0.05;
+/// A 504 that arrives sooner shows a fault, not a time limit.
+const TIME_LIMIT_MIN: Duration = Duration::from_secs(1);
+/// A 504 that arrives after this share of the configured limit is that limit.
+const CONFIGURED_SHARE_MIN: f64 = 0.95;
 
-/// What 504s say about the time limit.
+/// The time limit as learned from 504s.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeLimit {
     last: Option<Duration>,
@@ -22,26 +22,26 @@ pub struct TimeLimit {
 }
 
 impl TimeLimit {
-    /// The limit: the configured one, or the shorter one that was learned.
-    pub fn get(&self, configured: Duration) -> Duration {
+    /// The limit that applies: the configured one, or the learned one if it is shorter.
+    pub fn effective(&self, configured: Duration) -> Duration {
         self.learned.map_or(configured, |learned| learned.min(configured))
     }
 
-    /// A 504 came after `took`; the longest answer of late took `longest`.
-    pub fn timed_out(&mut self, took: Duration, longest: Duration, configured: Duration) {
-        if took < LEAST.max(longest) || took >= configured.mul_f64(CONFIGURED) {
+    /// A 504 arrived after `elapsed`; the longest recent response took `longest`.
+    pub fn record_timeout(&mut self, elapsed: Duration, longest: Duration, configured: Duration) {
+        if elapsed < TIME_LIMIT_MIN.max(longest) || elapsed >= configured.mul_f64(CONFIGURED_SHARE_MIN) {
             self.last = None;
             return;
         }
-        let again = self.last.replace(took);
-        if again.is_some_and(|last| last.abs_diff(took) <= took.mul_f64(SAME)) {
-            self.learned = Some(took);
+        let again = self.last.replace(elapsed);
+        if again.is_some_and(|last| last.abs_diff(elapsed) <= elapsed.mul_f64(SAME_LIMIT_TOLERANCE)) {
+            self.learned = Some(elapsed);
         }
     }
 
-    /// An answer came after `took`.
-    pub fn answered(&mut self, took: Duration) {
-        if self.learned.is_some_and(|learned| took > learned) {
+    /// A response arrived after `elapsed`.
+    pub fn record_response(&mut self, elapsed: Duration) {
+        if self.learned.is_some_and(|learned| elapsed > learned) {
             *self = Self::default();
         }
     }
@@ -56,9 +56,9 @@ mod tests {
     fn after(seconds: &[u64], longest: u64) -> u64 {
         let mut limit = TimeLimit::default();
         for seconds in seconds {
-            limit.timed_out(Duration::from_secs(*seconds), Duration::from_secs(longest), CONFIGURED);
+            limit.record_timeout(Duration::from_secs(*seconds), Duration::from_secs(longest), CONFIGURED);
         }
-        limit.get(CONFIGURED).as_secs()
+        limit.effective(CONFIGURED).as_secs()
     }
 
     #[test]
@@ -77,14 +77,14 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_took_longer_proves_otherwise() {
+    fn a_response_that_took_longer_disproves_the_limit() {
         let mut limit = TimeLimit::default();
         for _ in 0..2 {
-            limit.timed_out(Duration::from_secs(30), Duration::ZERO, CONFIGURED);
+            limit.record_timeout(Duration::from_secs(30), Duration::ZERO, CONFIGURED);
         }
-        limit.answered(Duration::from_secs(29));
-        assert_eq!(limit.get(CONFIGURED).as_secs(), 30);
-        limit.answered(Duration::from_secs(31));
-        assert_eq!(limit.get(CONFIGURED), CONFIGURED);
+        limit.record_response(Duration::from_secs(29));
+        assert_eq!(limit.effective(CONFIGURED).as_secs(), 30);
+        limit.record_response(Duration::from_secs(31));
+        assert_eq!(limit.effective(CONFIGURED), CONFIGURED);
     }
 }

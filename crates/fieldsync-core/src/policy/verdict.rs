@@ -91,7 +91,7 @@ impl Verdict {
         self.outcome().into()
     }
 
-    /// Whether the sender was turned away, whatever it sent: the reason may be the sender, or one of the records.
+    /// Whether the response rejects the sender, not the batch: the reason may be the sender, or one of the records.
     pub fn is_denial(&self) -> bool {
         matches!(
             self,
@@ -109,15 +109,15 @@ impl Verdict {
     }
 }
 
-/// What came of sending a batch.
+/// The result of sending a batch.
 #[derive(Clone, Debug)]
 pub struct UploadResult {
     /// What the response means.
     pub verdict: Verdict,
     /// The entry for the manifest, for records without a result.
     pub error: LastError,
-    /// Until the response, or until it was given up.
-    pub took: Duration,
+    /// The time until the response, or until the request was given up.
+    pub elapsed: Duration,
     /// The response repeats that to an earlier request: how long it took says nothing about the batch.
     pub is_replayed: bool,
     /// What the server asks for, in a response of its own.
@@ -196,14 +196,14 @@ pub fn last_error(verdict: &Verdict, result: &RequestResult, at: u64) -> LastErr
 pub(super) mod tests {
     use super::*;
     use crate::protocol::exchange::RequestFailure;
-    use crate::protocol::wire::BatchAnswer;
+    use crate::protocol::wire::BatchResponse;
 
     pub(in crate::policy) fn answer(status: u16, body: ResponseBody) -> RequestResult {
         RequestResult::Response(Response { status, retry_after: Some(Duration::from_secs(7)), body })
     }
 
     pub(in crate::policy) fn batch(id: BatchId) -> ResponseBody {
-        ResponseBody::Batch(BatchAnswer { batch_id: id, replayed: false, results: Vec::new() })
+        ResponseBody::Batch(BatchResponse { batch_id: id, replayed: false, results: Vec::new() })
     }
 
     pub(in crate::policy) fn error(code: &str) -> ResponseBody {
@@ -233,7 +233,7 @@ pub(super) mod tests {
             // 200, 207: by each record's own result
             (answer(200, batch(id)), Verdict::Completed(Vec::new())),
             (answer(207, batch(id)), Verdict::Completed(Vec::new())),
-            // not the server's, whatever the status
+            // not a response of the server, with any status
             (answer(200, batch(other)), Verdict::Intercepted),
             (answer(200, ResponseBody::NotJson), Verdict::Intercepted),
             (answer(200, ResponseBody::OtherJson), Verdict::Intercepted),
@@ -285,7 +285,7 @@ pub(super) mod tests {
             (answer(405, ResponseBody::Empty), Verdict::EndpointNotFound),
             (answer(410, error("GONE")), Verdict::EndpointNotFound),
             (answer(501, ResponseBody::Empty), Verdict::EndpointNotFound),
-            // interfered
+            // intercepted
             (answer(301, ResponseBody::NotJson), Verdict::Intercepted),
             (answer(302, ResponseBody::Empty), Verdict::Intercepted),
             (answer(307, ResponseBody::NotJson), Verdict::Intercepted),

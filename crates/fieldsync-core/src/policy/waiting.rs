@@ -41,7 +41,7 @@ pub struct DeviceFacts<'a> {
 pub struct PlannerFacts<'a> {
     /// What it does.
     pub phase: Phase,
-    /// When it goes on by itself, wall milliseconds.
+    /// When it continues by itself, in wall milliseconds.
     pub until: Option<u64>,
     /// What it waits for.
     pub wait_cause: Option<WaitCause>,
@@ -61,7 +61,7 @@ pub struct RecordFacts<'a> {
     /// Whether its batch is being sent now. A batch that an earlier run of the daemon sent is not.
     pub is_sending: bool,
     /// The record that holds it back, as far as it is still there.
-    pub holder: Option<&'a RecordStanding>,
+    pub blocker: Option<&'a RecordStanding>,
 }
 
 /// A reason, until when, and the sentence.
@@ -78,15 +78,15 @@ pub fn waiting_for(facts: &RecordFacts<'_>, device: &DeviceFacts<'_>) -> Option<
     }
     let (reason, until, text) = check_disk(device)
         .or_else(|| check_sending(facts))
-        .or_else(|| check_reviewed_holder(facts))
+        .or_else(|| check_reviewed_blocker(facts))
         .or_else(|| check_stop(device))
         .or_else(|| check_outcome(facts, device))
-        .or_else(|| check_holder(facts, device))
+        .or_else(|| check_blocker(facts, device))
         .or_else(|| check_link(device))
         .or_else(|| check_denials(entry, device))
         .or_else(|| latest_wait(entry, device))
         .unwrap_or_else(|| next_batch(facts));
-    let held_by = entry.held_by.filter(|_| reason == WaitingReason::Key);
+    let held_by = entry.blocked_by.filter(|_| reason == WaitingReason::Key);
     Some(WaitingFor { reason: reason.into(), until, held_by, text })
 }
 
@@ -117,11 +117,11 @@ fn check_sending(facts: &RecordFacts<'_>) -> Option<Finding> {
 }
 
 /// An earlier record of its key is under review.
-fn check_reviewed_holder(facts: &RecordFacts<'_>) -> Option<Finding> {
-    let (id, holder) = (facts.record.entry.held_by?, facts.holder?);
+fn check_reviewed_blocker(facts: &RecordFacts<'_>) -> Option<Finding> {
+    let (id, blocker) = (facts.record.entry.blocked_by?, facts.blocker?);
     let text = "is under review and goes first: its submitter or an admin must decide about it.";
-    let is_reviewed = holder.entry.state == RecordState::Quarantined;
-    is_reviewed.then(|| (WaitingReason::Key, None, holder_sentence(id, text)))
+    let is_reviewed = blocker.entry.state == RecordState::Quarantined;
+    is_reviewed.then(|| (WaitingReason::Key, None, describe_blocker(id, text)))
 }
 
 /// An admin has to act.
@@ -158,7 +158,7 @@ fn check_stop(device: &DeviceFacts<'_>) -> Option<Finding> {
     Some((reason, until, text.to_owned() + &again.unwrap_or_default()))
 }
 
-/// Its batch was sent, and what became of it is not known.
+/// Its batch was sent, and the outcome is not known.
 fn check_outcome(facts: &RecordFacts<'_>, device: &DeviceFacts<'_>) -> Option<Finding> {
     let phase = facts.record.batch_phase?;
     let text = "It was sent, but no clear response came: the daemon asks the server for the outcome.";
@@ -167,11 +167,11 @@ fn check_outcome(facts: &RecordFacts<'_>, device: &DeviceFacts<'_>) -> Option<Fi
 }
 
 /// An earlier record of its key failed.
-fn check_holder(facts: &RecordFacts<'_>, device: &DeviceFacts<'_>) -> Option<Finding> {
-    let id = facts.record.entry.held_by?;
-    let holder = facts.holder;
-    let due = holder.and_then(|holder| next_attempt(&holder.entry, device.now));
-    let text = match holder {
+fn check_blocker(facts: &RecordFacts<'_>, device: &DeviceFacts<'_>) -> Option<Finding> {
+    let id = facts.record.entry.blocked_by?;
+    let blocker = facts.blocker;
+    let due = blocker.and_then(|blocker| next_attempt(&blocker.entry, device.now));
+    let text = match blocker {
         Some(RecordStanding { batch_phase: Some(BatchPhase::InFlight), .. }) => {
             "failed and is being sent again.".to_owned()
         }
@@ -184,7 +184,7 @@ fn check_holder(facts: &RecordFacts<'_>, device: &DeviceFacts<'_>) -> Option<Fin
         },
         _ => "goes first.".to_owned(),
     };
-    Some((WaitingReason::Key, due, holder_sentence(id, &text) + &device_obstacle(device)))
+    Some((WaitingReason::Key, due, describe_blocker(id, &text) + &device_obstacle(device)))
 }
 
 /// The server cannot be reached, or must not be.
@@ -204,7 +204,7 @@ fn check_link(device: &DeviceFacts<'_>) -> Option<Finding> {
     Some((reason, None, text.to_owned()))
 }
 
-/// Its batch is turned away while others get through.
+/// Its batch is denied while others succeed.
 fn check_denials(entry: &ManifestEntry, device: &DeviceFacts<'_>) -> Option<Finding> {
     let is_its = |set: &&DeniedSet| Some(set.batch_id) == entry.batch_id;
     let set = device.planner.denied.iter().find(is_its)?;
@@ -265,7 +265,7 @@ fn device_obstacle(device: &DeviceFacts<'_>) -> String {
     finding.map_or(String::new(), |(.., text)| format!(" {text}"))
 }
 
-fn holder_sentence(id: RecordId, text: &str) -> String {
+fn describe_blocker(id: RecordId, text: &str) -> String {
     format!("An earlier record of its key, {id}, {text}")
 }
 

@@ -1,16 +1,16 @@
-//! What came of one request: the response, or how far the request got.
+//! The result of one request: the response, or how much of the request was sent.
 //!
 //! The transport fills these types in; [`crate::policy::verdict`] decides what they mean for a batch.
 
 use std::time::Duration;
 
 use crate::model::BatchId;
-use crate::protocol::wire::{BatchAnswer, ErrorDetail};
+use crate::protocol::wire::{BatchResponse, ErrorDetail};
 
 /// The longest server text that is stored, in characters: each record of a batch keeps a copy.
 const TEXT_CHARS_MAX: usize = 200;
 
-/// What came of one request.
+/// The result of one request.
 #[derive(Clone, Debug)]
 pub enum RequestResult {
     /// A complete response arrived.
@@ -34,7 +34,7 @@ pub struct Response {
 #[derive(Clone, Debug, PartialEq)]
 pub enum ResponseBody {
     /// The results of a batch.
-    Batch(BatchAnswer),
+    Batch(BatchResponse),
     /// `{"state": "processing"}` for this batch.
     Processing(BatchId),
     /// An error in the protocol's format.
@@ -61,7 +61,7 @@ pub struct RequestFailure {
 /// How much of a request without a response was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// Not all of it, for certain: the server cannot have the batch.
+    /// Certainly not all of it: the server cannot have the batch.
     NotSent,
     /// The link was too slow, and the transport gave up before the whole request was out.
     Partial,

@@ -1,9 +1,7 @@
-//! The sync protocol, version 1, as Rust types: the daemon writes what the gateway reads, and
-//! the other way round, with the same types on both sides.
+//! The sync protocol, version 1, as Rust types. Daemon and gateway use the same types.
 //!
-//! `POST {path}` carries a [`BatchRequest`] and is answered by a [`BatchAnswer`];
-//! `GET {path}/{batch_id}` asks for the answer of an earlier one, or gets [`Processing`].
-//! Refusals carry an [`ErrorBody`].
+//! The body of `POST {path}` is a [`BatchRequest`], its response a [`BatchResponse`]. The response to
+//! `GET {path}/{batch_id}` repeats that to an earlier request, or is [`Processing`]. Errors have an [`ErrorBody`].
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -14,14 +12,14 @@ use crate::model::{BatchId, DeviceId, RecordId, Sequence};
 /// The default path of the batch endpoint.
 pub const BATCH_PATH: &str = "/crm/v2/mobile/sync/batch";
 
-/// Names the batch: UUID v4, the same on every resend of the same set of records.
+/// The id of the batch: UUID v4, the same on every resend of the same set of records.
 pub const BATCH_ID: &str = "x-sync-batch-id";
 /// `i/N`, fixed at the first send.
 pub const BATCH_SEQUENCE: &str = "x-batch-sequence";
-/// Names the device.
+/// The id of the device.
 pub const DEVICE_ID: &str = "x-sync-device-id";
 /// 1 on the first send of this batch id, then 2, 3, …
-pub const ATTEMPT: &str = "x-sync-attempt";
+pub const BATCH_ATTEMPT: &str = "x-sync-attempt";
 /// Hint of the server: most records in a batch.
 pub const MAX_RECORDS: &str = "x-sync-max-records";
 /// Hint of the server: most bytes of a body.
@@ -31,11 +29,11 @@ pub const TIME_BUDGET_MS: &str = "x-sync-time-budget-ms";
 
 /// Code of a 422: the batch id is known with another body.
 pub const BATCH_ID_REUSED: &str = "BATCH_ID_REUSED";
-/// Code of a 404: the server never got this batch whole.
+/// Code of a 404: the server never received the complete batch.
 pub const UNKNOWN_BATCH: &str = "UNKNOWN_BATCH";
 /// Code of a rejected record: its id is known with another payload.
 pub const ID_CONFLICT: &str = "ID_CONFLICT";
-/// As [`ID_CONFLICT`], and it was another device that used the id first.
+/// As [`ID_CONFLICT`], but another device used the id first.
 pub const ID_OF_OTHER_DEVICE: &str = "ID_OF_OTHER_DEVICE";
 
 /// The body of a batch. A pure function of the batch: byte for byte the same on every resend.
@@ -54,7 +52,7 @@ pub struct BatchRequest {
 /// One record of a batch.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct WireRecord {
-    /// Names it for ever.
+    /// Its permanent id.
     pub id: RecordId,
     /// What kind of record it is.
     #[serde(rename = "type")]
@@ -69,8 +67,8 @@ pub struct WireRecord {
     pub payload: Box<RawValue>,
 }
 
-/// What is wrong with these names, for people. The device refuses such a record as it comes in, and the server
-/// rejects it: control characters end up in terminals, logs and databases that do not take them.
+/// What is wrong with these names, for people. The device refuses such a record, and so does the server: terminals,
+/// logs and databases cannot handle control characters.
 pub fn find_name_fault(record_type: &str, key: Option<&str>) -> Option<&'static str> {
     if record_type.contains(char::is_control) {
         Some("`type` must not contain control characters")
@@ -81,24 +79,24 @@ pub fn find_name_fault(record_type: &str, key: Option<&str>) -> Option<&'static 
     }
 }
 
-/// The server's answer to a batch.
+/// The server's response to a batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BatchAnswer {
-    /// Must be the batch's own, else somebody else answered.
+pub struct BatchResponse {
+    /// Must be the id of the request; otherwise something other than the server responded.
     pub batch_id: BatchId,
-    /// The answer was given before, to an earlier request.
+    /// The response repeats that to an earlier request.
     #[serde(default)]
     pub replayed: bool,
     /// One for each record; a record without one was not stored.
     pub results: Vec<RecordResult>,
 }
 
-/// What became of one record.
+/// The result of one record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordResult {
     /// The record.
     pub id: RecordId,
-    /// Its fate.
+    /// Whether it was stored.
     pub status: RecordStatus,
     /// Why, when it was rejected.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -108,7 +106,7 @@ pub struct RecordResult {
     pub message: Option<String>,
 }
 
-/// The fate of a record at the server.
+/// Whether the server stored a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RecordStatus {
@@ -116,7 +114,7 @@ pub enum RecordStatus {
     Applied,
     /// Stored by an earlier request.
     Duplicate,
-    /// The record itself is at fault: resending cannot help.
+    /// The record itself is faulty: resending it cannot help.
     Rejected,
     /// Not stored, try again later.
     Retry,
@@ -129,7 +127,7 @@ impl RecordStatus {
     }
 }
 
-/// The answer to a look-up while the batch is being processed (202).
+/// The response to an outcome query while the batch is being processed (202).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Processing {
     /// The batch.
@@ -138,7 +136,7 @@ pub struct Processing {
     pub state: ProcessingState,
 }
 
-/// The only state that a look-up names.
+/// The only state in the response to an outcome query.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProcessingState {

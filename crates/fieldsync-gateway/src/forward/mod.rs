@@ -198,7 +198,7 @@ impl Forwarder {
     }
 
     fn retry_delay(&mut self, failures: u32) -> Duration {
-        backoff::delay(FIRST_RETRY_DELAY.min(self.max_wait), self.max_wait, failures, &mut self.rng)
+        backoff::backoff_delay(FIRST_RETRY_DELAY.min(self.max_wait), self.max_wait, failures, &mut self.rng)
     }
 }
 

@@ -17,7 +17,7 @@ use super::session_pool::DbSession;
 use crate::digest::Sha256Digest;
 use crate::ledger::{Settlement, StoredResponse};
 use crate::model::DeviceId;
-use crate::protocol::wire::{BatchAnswer, RecordResult, RecordStatus};
+use crate::protocol::wire::{BatchResponse, RecordResult, RecordStatus};
 use crate::validated_batch::{INVALID_DATA, KnownRecord, ValidatedBatch, ValidatedRecord};
 
 const INSERT_RECORDS: &str = "
@@ -48,7 +48,7 @@ pub(super) async fn settle_batch(
     }
     let results = decide_results(&transaction, batch).await?;
     insert_applied(&transaction, batch, &results, now).await?;
-    let response = BatchAnswer { batch_id: batch.id, replayed: false, results };
+    let response = BatchResponse { batch_id: batch.id, replayed: false, results };
     let text = serde_json::to_string(&response)?;
     let inserted = transaction
         .execute_typed(

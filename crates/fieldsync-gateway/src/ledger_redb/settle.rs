@@ -7,7 +7,7 @@ use super::tables::{ANSWERED, APPLIED, BATCHES, RECORD_DEVICES, RECORDS, batch_k
 use crate::digest::Sha256Digest;
 use crate::ledger::{LedgerError, Settlement};
 use crate::model::DeviceId;
-use crate::protocol::wire::{BatchAnswer, RecordResult, RecordStatus};
+use crate::protocol::wire::{BatchResponse, RecordResult, RecordStatus};
 use crate::validated_batch::{INVALID_DATA, KnownRecord, ValidatedBatch, ValidatedRecord};
 
 /// Applies the new records and stores the response, unless the batch already has a response.
@@ -45,7 +45,7 @@ pub(super) fn settle_batch(
         }
         results.push(result);
     }
-    let response = BatchAnswer { batch_id: batch.id, replayed: false, results };
+    let response = BatchResponse { batch_id: batch.id, replayed: false, results };
     let text = serde_json::to_string(&response)?;
     batches.insert(key, (&batch.fingerprint, now, text.as_str()))?;
     transaction.open_table(ANSWERED)?.insert((now, key.0, key.1), ())?;

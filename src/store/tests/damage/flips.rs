@@ -238,11 +238,11 @@ fn an_absurd_steady_time_after_damage_is_ignored() {
     let sound = make_sound_file(true);
     let dir = directory_with(&sound.bytes, true);
     change_tables(&dir.path().join("queue.redb"), |tables| {
-        let counters = tables.meta.get(meta::COUNTERS).unwrap().unwrap().value().to_vec();
+        let counters = tables.meta.get(meta::COUNTERS_KEY).unwrap().unwrap().value().to_vec();
         let counters: Counters = codec::decode_row(&counters).unwrap();
         let records = RecordCounts { pending: 9999, ..counters.records };
         let counters = Counters { records, steady: ABSURD_MS, ..counters };
-        tables.meta.insert(meta::COUNTERS, codec::encode_row(&counters).unwrap().as_slice()).unwrap();
+        tables.meta.insert(meta::COUNTERS_KEY, codec::encode_row(&counters).unwrap().as_slice()).unwrap();
         let (position, id) = {
             let (position, receipt) = tables.receipts.first().unwrap().unwrap();
             (position.value(), receipt.value().0)

@@ -39,8 +39,8 @@ impl ModelHarness {
                 let Some(batch) = self.pick_batch(index) else { return };
                 let open = &self.model.open[&batch];
                 let cut = match kind {
-                    0 => Some(isolation::halves(open.members.len())),
-                    _ => isolation::cut(open.stage, open.members.len(), kind.into(), None),
+                    0 => Some(isolation::cut_in_half(open.members.len())),
+                    _ => isolation::plan_cut(open.stage, open.members.len(), kind.into(), None),
                 };
                 let Some(cut) = cut else { return };
                 let error = fails.then(|| test_error("504"));

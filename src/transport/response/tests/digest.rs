@@ -97,7 +97,7 @@ fn decide(verdict: &Verdict, found: &OutcomeReply, hints: ServerHints, seen: &Re
         phase: BatchPhase::InFlight,
     };
     let mut load = Load::default();
-    (0..RECORDS).for_each(|_| load.add("Visits", 5000));
+    (0..RECORDS).for_each(|_| load.add_record("Visits", 5000));
     let mut scheduler = Scheduler::new(Vec::new(), Learned::default(), fastrand::Rng::with_seed(1));
     let backlog = Backlog { pending: 500, claimable: true, ..Backlog::default() };
     let view = |now| View {
@@ -119,7 +119,7 @@ fn decide(verdict: &Verdict, found: &OutcomeReply, hints: ServerHints, seen: &Re
         let result = UploadResult {
             verdict: verdict.clone(),
             error: error.clone(),
-            took: Duration::from_secs(5),
+            elapsed: Duration::from_secs(5),
             is_replayed: false,
             hints: Some(hints),
             network: Network { sent: Some(Duration::from_secs(1)), ..Network::default() },

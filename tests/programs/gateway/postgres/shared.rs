@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::thread;
 use std::time::Duration;
 
-use fieldsync::protocol::wire::{BatchAnswer, RecordStatus};
+use fieldsync::protocol::wire::{BatchResponse, RecordStatus};
 use hyper::Method;
 use serde_json::Value;
 use uuid::Uuid;
@@ -79,7 +79,7 @@ fn the_same_batch_at_three_gateways_at_once_is_settled_once() {
     let mut expected = HashSet::new();
     for _ in 0..25 {
         let batch = batch_of(5);
-        let answers: Vec<BatchAnswer> = thread::scope(|scope| {
+        let answers: Vec<BatchResponse> = thread::scope(|scope| {
             let batch = &batch;
             let senders: Vec<_> = gateways
                 .iter()
@@ -96,7 +96,7 @@ fn the_same_batch_at_three_gateways_at_once_is_settled_once() {
 }
 
 /// The answer, however often it takes.
-fn settled(gateway: &Gateway, batch: &Batch) -> BatchAnswer {
+fn settled(gateway: &Gateway, batch: &Batch) -> BatchResponse {
     wait_for("the batch to be settled", || {
         let answer = gateway.post(batch);
         (answer.status != 409).then(|| answer.batch())
@@ -111,7 +111,7 @@ fn batches_at_three_gateways_that_share_records_apply_each_record_once() {
     let gateways: [Gateway; 3] = gateways(&postgres, &[]);
     for round in 0..6 {
         let records: Vec<Record> = (0..40).map(|_| Record::new("{}")).collect();
-        let answers: Vec<BatchAnswer> = thread::scope(|scope| {
+        let answers: Vec<BatchResponse> = thread::scope(|scope| {
             let senders: Vec<_> = (0..SENDERS)
                 .map(|sender| {
                     let mut batch = Batch::with(records.clone());

@@ -2,10 +2,10 @@
 
 use super::*;
 
-const PACE: Pace = Pace {
+const INTERVALS: ProbeIntervals = ProbeIntervals {
     first: Duration::from_secs(1),
     longest: Duration::from_secs(15),
-    jitter: Duration::from_millis(500),
+    reopen_jitter: Duration::from_millis(500),
 };
 
 fn open(addresses: &[&str]) -> Uplink {
@@ -17,134 +17,160 @@ fn rng() -> fastrand::Rng {
 }
 
 #[test]
-fn without_any_way_nothing_is_tried_until_one_comes() {
+fn without_a_route_nothing_is_tried_until_there_is_one() {
     let (mut reach, mut rng) = (Reach::default(), rng());
-    assert_eq!(reach.saw(Uplink::Down, &PACE, &mut rng), Next::Rest);
+    assert_eq!(reach.update_uplink(Uplink::Down, &INTERVALS, &mut rng), LinkAction::Idle);
     assert_eq!(reach.state(), LinkState::Offline);
-    assert_eq!(reach.wanted(&PACE, &mut rng), Next::Rest);
-    assert_eq!(reach.met(Evidence::Unreachable, true, &PACE, &mut rng), Next::Rest);
-    assert_eq!(reach.stirred(&PACE, &mut rng), Next::Stay);
-    let Next::Return(wait) = reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng) else { panic!() };
-    assert!(wait <= PACE.jitter);
-    assert_eq!((reach.state(), reach.returns()), (LinkState::Offline, 0), "not before the moment is over");
-    reach.returned();
-    assert_eq!((reach.state(), reach.returns()), (LinkState::Unknown, 1));
+    assert_eq!(reach.on_records_waiting(&INTERVALS, &mut rng), LinkAction::Idle);
+    assert_eq!(reach.record_evidence(Evidence::Unreachable, true, &INTERVALS, &mut rng), LinkAction::Idle);
+    assert_eq!(reach.on_link_changed(&INTERVALS, &mut rng), LinkAction::KeepPlan);
+    let LinkAction::Reopen(wait) = reach.update_uplink(open(&["10.0.0.2"]), &INTERVALS, &mut rng) else {
+        panic!()
+    };
+    assert!(wait <= INTERVALS.reopen_jitter);
+    assert_eq!((reach.state(), reach.reopenings()), (LinkState::Offline, 0), "not before the moment is over");
+    reach.reopen();
+    assert_eq!((reach.state(), reach.reopenings()), (LinkState::Unknown, 1));
 }
 
 #[test]
-fn a_server_that_is_away_behind_a_good_link_is_probed_ever_more_seldom_and_news_of_the_link_end_that() {
+fn an_unreachable_server_behind_a_good_link_is_probed_at_growing_intervals_until_the_link_changes() {
     let (mut reach, mut rng) = (Reach::default(), rng());
-    reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng);
+    reach.update_uplink(open(&["10.0.0.2"]), &INTERVALS, &mut rng);
     assert_eq!(reach.state(), LinkState::Unknown);
     for probe in 1..20 {
-        let next = reach.met(Evidence::Unreachable, true, &PACE, &mut rng);
-        assert_eq!(reach.met(Evidence::Unreachable, true, &PACE, &mut rng), Next::Stay);
+        let next = reach.record_evidence(Evidence::Unreachable, true, &INTERVALS, &mut rng);
+        assert_eq!(
+            reach.record_evidence(Evidence::Unreachable, true, &INTERVALS, &mut rng),
+            LinkAction::KeepPlan
+        );
         match next {
-            Next::Probe(wait) if probe % PROBES_A_BATCH != 0 => {
-                assert!(probe < 5 || wait >= PACE.longest / 10);
-                reach.probed();
+            LinkAction::Probe(wait) if probe % PROBES_PER_BATCH != 0 => {
+                assert!(probe < 5 || wait >= INTERVALS.longest / 10);
+                reach.finish_probe();
             }
-            Next::Return(_) if probe % PROBES_A_BATCH == 0 => reach.returned(),
+            LinkAction::Reopen(_) if probe % PROBES_PER_BATCH == 0 => reach.reopen(),
             other => panic!("{other:?}"),
         }
     }
-    let returns = reach.returns();
-    assert!(matches!(reach.stirred(&PACE, &mut rng), Next::Return(wait) if wait <= PACE.jitter));
-    reach.returned();
-    assert_eq!(reach.met(Evidence::Unreachable, false, &PACE, &mut rng), Next::Rest, "nobody asks");
-    assert!(matches!(reach.wanted(&PACE, &mut rng), Next::Probe(_)));
-    assert_eq!(reach.met(Evidence::Reached, true, &PACE, &mut rng), Next::Rest);
-    assert_eq!((reach.state(), reach.returns()), (LinkState::Online, returns + 2));
+    let returns = reach.reopenings();
+    assert!(
+        matches!(reach.on_link_changed(&INTERVALS, &mut rng), LinkAction::Reopen(wait) if wait <= INTERVALS.reopen_jitter)
+    );
+    reach.reopen();
+    assert_eq!(
+        reach.record_evidence(Evidence::Unreachable, false, &INTERVALS, &mut rng),
+        LinkAction::Idle,
+        "no record waits"
+    );
+    assert!(matches!(reach.on_records_waiting(&INTERVALS, &mut rng), LinkAction::Probe(_)));
+    assert_eq!(
+        reach.record_evidence(Evidence::ServerResponded, true, &INTERVALS, &mut rng),
+        LinkAction::Idle
+    );
+    assert_eq!((reach.state(), reach.reopenings()), (LinkState::Online, returns + 2));
 }
 
 #[test]
-fn a_link_that_flaps_and_leads_nowhere_is_tried_less_and_less_often() {
+fn a_flapping_link_that_never_reaches_the_server_is_tried_at_growing_intervals() {
     let (mut reach, mut rng) = (Reach::default(), rng());
     let mut waits = Vec::new();
     for _ in 0..12 {
-        reach.saw(Uplink::Down, &PACE, &mut rng);
-        let Next::Return(wait) = reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng) else { panic!() };
+        reach.update_uplink(Uplink::Down, &INTERVALS, &mut rng);
+        let LinkAction::Reopen(wait) = reach.update_uplink(open(&["10.0.0.2"]), &INTERVALS, &mut rng) else {
+            panic!()
+        };
         waits.push(wait);
-        reach.returned();
+        reach.reopen();
     }
-    assert!(waits[0] <= PACE.jitter && waits[11] >= PACE.longest / 10, "{waits:?}");
-    reach.met(Evidence::Reached, true, &PACE, &mut rng);
-    reach.saw(Uplink::Down, &PACE, &mut rng);
+    assert!(waits[0] <= INTERVALS.reopen_jitter && waits[11] >= INTERVALS.longest / 10, "{waits:?}");
+    reach.record_evidence(Evidence::ServerResponded, true, &INTERVALS, &mut rng);
+    reach.update_uplink(Uplink::Down, &INTERVALS, &mut rng);
     assert!(
-        matches!(reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng), Next::Return(wait) if wait <= PACE.jitter)
+        matches!(reach.update_uplink(open(&["10.0.0.2"]), &INTERVALS, &mut rng), LinkAction::Reopen(wait) if wait <= INTERVALS.reopen_jitter)
     );
 }
 
 #[test]
-fn who_no_longer_looks_does_not_wait_for_a_way() {
+fn when_routes_are_no_longer_watched_no_route_is_waited_for() {
     let (mut reach, mut rng) = (Reach::default(), rng());
-    reach.saw(Uplink::Down, &PACE, &mut rng);
-    assert!(matches!(reach.saw(Uplink::Unknown, &PACE, &mut rng), Next::Return(_)));
-    reach.returned();
-    assert!(matches!(reach.met(Evidence::Unreachable, true, &PACE, &mut rng), Next::Probe(_)));
+    reach.update_uplink(Uplink::Down, &INTERVALS, &mut rng);
+    assert!(matches!(reach.update_uplink(Uplink::Unknown, &INTERVALS, &mut rng), LinkAction::Reopen(_)));
+    reach.reopen();
+    assert!(matches!(
+        reach.record_evidence(Evidence::Unreachable, true, &INTERVALS, &mut rng),
+        LinkAction::Probe(_)
+    ));
 }
 
 #[test]
-fn a_return_that_is_gone_before_its_moment_is_none() {
+fn a_link_that_goes_down_within_the_delay_is_not_tried() {
     let (mut reach, mut rng) = (Reach::default(), rng());
-    reach.saw(Uplink::Down, &PACE, &mut rng);
-    reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng);
-    assert_eq!(reach.saw(Uplink::Down, &PACE, &mut rng), Next::Rest);
-    assert_eq!((reach.state(), reach.returns()), (LinkState::Offline, 0));
+    reach.update_uplink(Uplink::Down, &INTERVALS, &mut rng);
+    reach.update_uplink(open(&["10.0.0.2"]), &INTERVALS, &mut rng);
+    assert_eq!(reach.update_uplink(Uplink::Down, &INTERVALS, &mut rng), LinkAction::Idle);
+    assert_eq!((reach.state(), reach.reopenings()), (LinkState::Offline, 0));
 }
 
 #[test]
-fn connections_end_with_their_address_and_with_a_way_that_stays_closed() {
+fn connections_end_with_their_address_and_with_a_lasting_loss_of_the_route() {
     let (mut reach, mut rng) = (Reach::default(), rng());
-    reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng);
-    reach.saw(open(&["10.0.0.2", "10.1.0.2"]), &PACE, &mut rng);
-    assert_eq!((reach.moves(), reach.paths()), (0, 0), "one more does no harm");
-    reach.saw(open(&["10.1.0.2"]), &PACE, &mut rng);
-    assert_eq!((reach.moves(), reach.paths()), (1, 0));
-    reach.given_up();
-    assert_eq!(reach.paths(), 0, "it came back before");
-    reach.saw(Uplink::Down, &PACE, &mut rng);
-    reach.given_up();
-    assert_eq!(reach.paths(), 1);
-    reach.woke(&PACE, &mut rng);
-    assert_eq!(reach.paths(), 2);
+    reach.update_uplink(open(&["10.0.0.2"]), &INTERVALS, &mut rng);
+    reach.update_uplink(open(&["10.0.0.2", "10.1.0.2"]), &INTERVALS, &mut rng);
+    assert_eq!((reach.address_changes(), reach.path_changes()), (0, 0), "one more does no harm");
+    reach.update_uplink(open(&["10.1.0.2"]), &INTERVALS, &mut rng);
+    assert_eq!((reach.address_changes(), reach.path_changes()), (1, 0));
+    reach.invalidate_connections();
+    assert_eq!(reach.path_changes(), 0, "it came back before");
+    reach.update_uplink(Uplink::Down, &INTERVALS, &mut rng);
+    reach.invalidate_connections();
+    assert_eq!(reach.path_changes(), 1);
+    reach.on_wake_up(&INTERVALS, &mut rng);
+    assert_eq!(reach.path_changes(), 2);
 }
 
 #[test]
-fn a_return_that_is_planned_comes_however_much_else_stirs() {
+fn a_planned_reopening_is_not_postponed_by_further_changes() {
     let (mut reach, mut rng) = (Reach::default(), rng());
-    reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng);
-    reach.met(Evidence::Unreachable, true, &PACE, &mut rng);
-    assert!(matches!(reach.stirred(&PACE, &mut rng), Next::Return(_)), "it takes the place of a probe");
-    assert_eq!(reach.stirred(&PACE, &mut rng), Next::Stay);
-    assert_eq!(reach.saw(open(&["10.0.0.3"]), &PACE, &mut rng), Next::Stay);
-    reach.returned();
+    reach.update_uplink(open(&["10.0.0.2"]), &INTERVALS, &mut rng);
+    reach.record_evidence(Evidence::Unreachable, true, &INTERVALS, &mut rng);
+    assert!(
+        matches!(reach.on_link_changed(&INTERVALS, &mut rng), LinkAction::Reopen(_)),
+        "it replaces a probe"
+    );
+    assert_eq!(reach.on_link_changed(&INTERVALS, &mut rng), LinkAction::KeepPlan);
+    assert_eq!(reach.update_uplink(open(&["10.0.0.3"]), &INTERVALS, &mut rng), LinkAction::KeepPlan);
+    reach.reopen();
     assert_eq!(reach.state(), LinkState::Unknown);
 }
 
 #[test]
-fn an_answer_is_believed_whatever_the_interfaces_look_like() {
+fn a_response_counts_more_than_a_missing_route() {
     let (mut reach, mut rng) = (Reach::default(), rng());
-    reach.saw(Uplink::Down, &PACE, &mut rng);
-    reach.met(Evidence::Reached, true, &PACE, &mut rng);
+    reach.update_uplink(Uplink::Down, &INTERVALS, &mut rng);
+    reach.record_evidence(Evidence::ServerResponded, true, &INTERVALS, &mut rng);
     assert_eq!(reach.state(), LinkState::Online);
-    assert_eq!(reach.saw(Uplink::Down, &PACE, &mut rng), Next::Stay);
+    assert_eq!(reach.update_uplink(Uplink::Down, &INTERVALS, &mut rng), LinkAction::KeepPlan);
     assert_eq!(reach.state(), LinkState::Online);
-    let next = reach.met(Evidence::Unreachable, true, &PACE, &mut rng);
-    assert!(matches!(next, Next::Probe(_)), "who has been wrong is not relied on: {next:?}");
-    reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng);
-    assert_eq!(reach.saw(Uplink::Down, &PACE, &mut rng), Next::Rest, "until it is right again");
+    let next = reach.record_evidence(Evidence::Unreachable, true, &INTERVALS, &mut rng);
+    assert!(matches!(next, LinkAction::Probe(_)), "reports that were wrong are ignored: {next:?}");
+    reach.update_uplink(open(&["10.0.0.2"]), &INTERVALS, &mut rng);
+    assert_eq!(
+        reach.update_uplink(Uplink::Down, &INTERVALS, &mut rng),
+        LinkAction::Idle,
+        "until it is right again"
+    );
 }
 
 #[test]
 fn a_person_does_not_wait_and_a_device_that_slept_tries_at_once() {
     let (mut reach, mut rng) = (Reach::default(), rng());
-    reach.saw(Uplink::Down, &PACE, &mut rng);
-    assert_eq!(reach.hurried(), Next::Probe(Duration::ZERO));
-    reach.probed();
-    reach.saw(open(&["10.0.0.2"]), &PACE, &mut rng);
-    reach.met(Evidence::Reached, true, &PACE, &mut rng);
-    let returns = reach.returns();
-    assert_eq!(reach.woke(&PACE, &mut rng), Next::Stay);
-    assert_eq!(reach.returns(), returns + 1, "what waits may go on");
+    reach.update_uplink(Uplink::Down, &INTERVALS, &mut rng);
+    assert_eq!(reach.try_now(), LinkAction::Probe(Duration::ZERO));
+    reach.finish_probe();
+    reach.update_uplink(open(&["10.0.0.2"]), &INTERVALS, &mut rng);
+    reach.record_evidence(Evidence::ServerResponded, true, &INTERVALS, &mut rng);
+    let returns = reach.reopenings();
+    assert_eq!(reach.on_wake_up(&INTERVALS, &mut rng), LinkAction::KeepPlan);
+    assert_eq!(reach.reopenings(), returns + 1, "what waits may continue");
 }

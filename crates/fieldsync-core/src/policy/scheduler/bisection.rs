@@ -9,7 +9,7 @@ use super::{Disposition, Outcome, Scheduler, View};
 use crate::model::{BatchId, LastError, OpenBatch, Stage};
 use crate::policy::backoff;
 use crate::policy::breaker::Mode;
-use crate::policy::isolation::{self, Cut, Prices};
+use crate::policy::isolation::{self, Cut, SearchCosts};
 use crate::policy::verdict::{Ambiguity, UploadResult, Verdict};
 
 /// A part that gets through costs at least this share of the time limit.
@@ -21,12 +21,12 @@ impl Scheduler {
     /// The evidence against the one record of a batch is complete: it is quarantined, with its error for the manifest.
     pub fn quarantine_isolated(&mut self, view: &View<'_>, id: BatchId) -> Disposition {
         let tracked = self.close_batch(id, false);
-        self.learned.glitches.culprit();
+        self.learned.glitches.record_faulty_record();
         let is_too_large = |refusal: &LastError| refusal.class == Verdict::TooLarge.class();
         if let Some(tracked) =
             tracked.as_ref().filter(|tracked| tracked.refusal.as_ref().is_some_and(is_too_large))
         {
-            self.learned.bytes.explained(tracked.batch.bytes);
+            self.learned.bytes.record_faulty_record(tracked.batch.bytes);
         }
         let times = tracked.as_ref().map_or(0, TrackedBatch::lone_failures);
         let refusal = tracked.and_then(|tracked| tracked.refusal);
@@ -43,15 +43,15 @@ impl Scheduler {
     /// A batch is cut although it did not fail.
     pub fn divide_batch(&mut self, view: &View<'_>, id: BatchId) -> Disposition {
         let Some(tracked) = self.open.get(id) else {
-            return Disposition::wait(0);
+            return Disposition::keep_waiting(0);
         };
         if tracked.needs_carving() {
             let tracked = tracked.clone();
-            return self.carve(view, &tracked);
+            return self.carve_record(view, &tracked);
         }
         let OpenBatch { stage, records, .. } = tracked.batch;
-        let cut = isolation::cut(stage.max(Stage::Half), records, view.config.batch.micro_batch, None);
-        let cut = cut.unwrap_or_else(|| isolation::halves(records.max(1)));
+        let cut = isolation::plan_cut(stage.max(Stage::Half), records, view.config.batch.micro_batch, None);
+        let cut = cut.unwrap_or_else(|| isolation::cut_in_half(records.max(1)));
         self.cut_batch(view, id, cut, None)
     }
 
@@ -91,7 +91,7 @@ impl Scheduler {
         if is_implicated && !is_outage {
             if ambiguity == Ambiguity::TimedOut && self.should_resend(batch) {
                 self.open.set_step(batch.id, NextStep::Send { due: view.now });
-                return Disposition::wait_after(error, batch.lone_failures);
+                return Disposition::keep_waiting_after(error, batch.lone_failures);
             }
             if let Some(cut) = self.next_cut(view, batch) {
                 return self.cut_batch(view, batch.id, cut, error);
@@ -131,9 +131,9 @@ impl Scheduler {
         is_by_size: bool,
         result: &UploadResult,
     ) -> Disposition {
-        self.learned.glitches.sent();
+        self.learned.glitches.record_send();
         if let Some(tracked) = self.open.get_mut(batch.id) {
-            tracked.failed_after = result.took;
+            tracked.failed_after = result.elapsed;
         }
         if batch.records == 1 {
             return self.resend_refused(view, batch, result);
@@ -141,13 +141,13 @@ impl Scheduler {
         // An attempt counts only for a record that is too large alone.
         let error = Some(result.error.clone()).filter(|_| result.verdict != Verdict::TooLarge);
         if is_by_size {
-            return self.cut_batch(view, batch.id, isolation::halves(batch.records), error);
+            return self.cut_batch(view, batch.id, isolation::cut_in_half(batch.records), error);
         }
         if self.should_resend(batch) {
             self.open.set_step(batch.id, NextStep::Send { due: view.now });
-            return Disposition::wait_after(error, batch.lone_failures);
+            return Disposition::keep_waiting_after(error, batch.lone_failures);
         }
-        let cut = self.next_cut(view, batch).unwrap_or_else(|| isolation::halves(batch.records));
+        let cut = self.next_cut(view, batch).unwrap_or_else(|| isolation::cut_in_half(batch.records));
         self.cut_batch(view, batch.id, cut, error)
     }
 
@@ -161,7 +161,7 @@ impl Scheduler {
         let due = view.now + self.attempt_backoff(view, batch);
         self.open.set_step(batch.id, NextStep::Send { due });
         self.search.part_failed(batch);
-        Disposition::wait_after(Some(result.error.clone()), self.open.lone_failures(batch.id))
+        Disposition::keep_waiting_after(Some(result.error.clone()), self.open.lone_failures(batch.id))
     }
 
     /// What failed is not cut any further, or not now: it is sent again.
@@ -186,39 +186,39 @@ impl Scheduler {
         if is_implicated {
             self.search.part_failed(batch);
         }
-        Disposition::wait_after(error, self.open.lone_failures(batch.id))
+        Disposition::keep_waiting_after(error, self.open.lone_failures(batch.id))
     }
 
     fn attempt_backoff(&mut self, view: &View<'_>, batch: &OpenBatch) -> Duration {
         let retry = &view.config.retry;
-        backoff::delay(retry.initial_backoff.0, retry.max_backoff.0, batch.attempt, &mut self.rng)
+        backoff::backoff_delay(retry.initial_backoff.0, retry.max_backoff.0, batch.attempt, &mut self.rng)
     }
 
     /// Whether a whole batch is better sent once more than cut: where most recent failures had no cause in the batch.
     fn should_resend(&self, batch: &OpenBatch) -> bool {
         let is_first = self.open.get(batch.id).is_some_and(TrackedBatch::is_first_send);
-        is_first && self.learned.glitches.share_of_failures() > RESEND_GLITCH_SHARE
+        is_first && self.learned.glitches.faultless_share() > RESEND_GLITCH_SHARE
     }
 
     /// How a batch that failed is cut; none for a single record.
     pub(super) fn next_cut(&self, view: &View<'_>, batch: &OpenBatch) -> Option<Cut> {
-        let prices = self.open.get(batch.id).and_then(|tracked| self.prices(view, tracked));
-        isolation::cut(batch.stage, batch.records, view.config.batch.micro_batch, prices)
+        let costs = self.open.get(batch.id).and_then(|tracked| self.search_costs(view, tracked));
+        isolation::plan_cut(batch.stage, batch.records, view.config.batch.micro_batch, costs)
     }
 
     /// What the search costs from here; none while the size may be at fault.
-    fn prices(&self, view: &View<'_>, tracked: &TrackedBatch) -> Option<Prices> {
+    fn search_costs(&self, view: &View<'_>, tracked: &TrackedBatch) -> Option<SearchCosts> {
         let (config, service) = (view.config, &self.learned.service);
         let limit = self.time_limit(config);
-        if !config.batch.learn || !tracked.fits(service, limit) {
+        if !config.batch.learn || !tracked.fits_time_limit(service, limit) {
             return None;
         }
-        let micro = service.usual(config.batch.micro_batch as u64);
-        let deadline = self.deadline_for(config, micro.most).filter(|_| self.server.answers_queries());
-        let took = tracked.failed_after;
-        let failure = deadline.map_or(took, |deadline| deadline.min(took)).as_secs_f64();
-        let pass = service.start_up().max(PASS_COST_SHARE_MIN * limit.as_secs_f64());
-        Some(Prices { pass, failure })
+        let micro = service.forecast_usual(config.batch.micro_batch as u64);
+        let deadline = self.deadline_for(config, micro.upper).filter(|_| self.server.answers_queries());
+        let elapsed = tracked.failed_after;
+        let failure_seconds = deadline.map_or(elapsed, |deadline| deadline.min(elapsed)).as_secs_f64();
+        let pass_seconds = service.start_up().max(PASS_COST_SHARE_MIN * limit.as_secs_f64());
+        Some(SearchCosts { pass_seconds, failure_seconds })
     }
 
     /// A batch continues as its parts.
@@ -234,7 +234,7 @@ impl Scheduler {
             let limit = self.time_limit(view.config);
             let origin = SplitOrigin {
                 ancestors: tracked.ancestors + u32::from(has_failed),
-                was_fitting: has_failed && tracked.fits(&self.learned.service, limit),
+                was_fitting: has_failed && tracked.fits_time_limit(&self.learned.service, limit),
                 denials: tracked.denials.count().min(FREE_DENIALS),
                 ..SplitOrigin::default()
             };

@@ -1,4 +1,4 @@
-//! How often a batch was turned away: a credential that is refused, a wrong address, a portal, throttling.
+//! How often a batch was denied: a credential that is refused, a wrong address, a portal, throttling.
 //!
 //! A denial is about every batch, until another gets through. Then it is about the batch that drew it: a firewall, a
 //! proxy or a worker that dies may deny a batch because of one record. So a batch that was denied lets others go
@@ -13,7 +13,7 @@ pub(super) const FREE_DENIALS: u32 = 2;
 /// faulty record.
 const WHOLE_BATCH_DENIALS_MAX: u32 = 8;
 
-/// What became of all other requests since a batch was last denied.
+/// The results of all other requests since a batch was last denied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum OtherTraffic {
     /// No other was sent.
@@ -42,7 +42,7 @@ pub(super) struct Denials {
 pub(super) struct Denial {
     /// How many in a row.
     pub(super) count: u32,
-    /// What became of all others since the one before.
+    /// The results of all others since the previous denial.
     pub(super) others: OtherTraffic,
 }
 
@@ -88,7 +88,7 @@ impl Denials {
     }
 
     #[cfg(test)]
-    pub(super) fn others(&self) -> OtherTraffic {
+    pub(super) fn other_traffic(&self) -> OtherTraffic {
         self.others
     }
 
@@ -103,7 +103,7 @@ impl Denials {
     }
 
     /// Whether others go first, if there are any.
-    pub(super) fn yields(&self) -> bool {
+    pub(super) fn should_yield(&self) -> bool {
         self.is_denied() && self.others == OtherTraffic::Silent
     }
 

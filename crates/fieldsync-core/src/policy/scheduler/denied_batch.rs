@@ -1,4 +1,4 @@
-//! What becomes of a batch that is turned away, alone or with all others.
+//! How a batch continues after a denial, of it alone or of all batches.
 
 use super::denials::{FREE_DENIALS, OtherTraffic};
 use super::fault_search::SplitOrigin;
@@ -9,7 +9,7 @@ use crate::policy::backoff;
 use crate::policy::isolation::Cut;
 use crate::policy::verdict::UploadResult;
 
-/// So many batches are not denied by chance: every batch is.
+/// If this many batches are denied, it is not by chance: every batch is.
 const DENIED_BATCHES_OF_ALL: usize = 3;
 /// Denied batches that a status names.
 const DENIED_SETS_MAX: usize = 10;
@@ -45,7 +45,7 @@ impl Scheduler {
         self.search.have_several_failed() && is_enough
     }
 
-    /// A batch was turned away.
+    /// A batch was denied.
     pub(super) fn on_denial(
         &mut self,
         view: &View<'_>,
@@ -54,7 +54,7 @@ impl Scheduler {
     ) -> Disposition {
         let (now, id) = (view.now, batch.id);
         self.record_failure(id);
-        let Some(tracked) = self.open.get_mut(id) else { return Disposition::wait(0) };
+        let Some(tracked) = self.open.get_mut(id) else { return Disposition::keep_waiting(0) };
         let denial = tracked.denials.add(&result.error);
         if denial.is_beyond_free() && denial.others == OtherTraffic::Stored {
             return self.bisect_refused(view, batch, false, result);
@@ -68,7 +68,7 @@ impl Scheduler {
         let is_alone = denial.others == OtherTraffic::Answered && self.search.has_only_failed(id);
         if denial.is_beyond_free() && is_alone && batch.records > 1 {
             // No other batch is there to be sent, so no record may be blamed: its parts will show.
-            self.waits.end();
+            self.waits.end_wait();
             if let Some(cut) = self.next_cut(view, batch) {
                 return self.cut_batch(view, id, cut, None);
             }
@@ -84,10 +84,15 @@ impl Scheduler {
         let due = if denial.is_beyond_free() {
             now + retry.max_backoff.0
         } else {
-            now + backoff::delay(retry.initial_backoff.0, retry.max_backoff.0, denial.count, &mut self.rng)
+            now + backoff::backoff_delay(
+                retry.initial_backoff.0,
+                retry.max_backoff.0,
+                denial.count,
+                &mut self.rng,
+            )
         };
         self.open.set_step(id, NextStep::Send { due });
-        Disposition::wait(self.open.lone_failures(id))
+        Disposition::keep_waiting(self.open.lone_failures(id))
     }
 
     /// Records of others were stored: what was denied may be tried again soon.
@@ -96,13 +101,14 @@ impl Scheduler {
         let retry = &view.config.retry;
         for tracked in self.open.iter_mut().filter(|tracked| tracked.denials.is_denied()) {
             let count = tracked.denials.count().saturating_sub(FREE_DENIALS);
-            let wait = backoff::delay(retry.initial_backoff.0, retry.max_backoff.0, count, &mut self.rng);
+            let wait =
+                backoff::backoff_delay(retry.initial_backoff.0, retry.max_backoff.0, count, &mut self.rng);
             tracked.send_by(view.now + wait);
         }
     }
 
     /// Cuts one record from a batch, to be sent alone: the first, which no other of the batch blocks by its key.
-    pub(super) fn carve(&mut self, view: &View<'_>, tracked: &TrackedBatch) -> Disposition {
+    pub(super) fn carve_record(&mut self, view: &View<'_>, tracked: &TrackedBatch) -> Disposition {
         let OpenBatch { id, records, stage, .. } = tracked.batch;
         let origin = SplitOrigin {
             ancestors: tracked.ancestors,

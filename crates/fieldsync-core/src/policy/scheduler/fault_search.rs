@@ -1,6 +1,6 @@
 //! The search for a faulty record: what failed lately, and the parts of the batches that were cut.
 //!
-//! A batch that failed is cut, its parts form a group, and what becomes of them shows which record is at fault. A
+//! A batch that failed is cut, its parts form a group, and their results show which record is faulty. A
 //! failure counts only between two successes of others, so the search also knows when records were last stored.
 
 use std::collections::BTreeMap;
@@ -123,7 +123,7 @@ impl FaultSearch {
 
     /// Whether a record was stored recently.
     pub(super) fn is_success_near(&self, now: Duration) -> bool {
-        isolation::near(self.last_success, now)
+        isolation::is_within_window(self.last_success, now)
     }
 
     /// When records of others were last stored, if nothing but this batch failed since.
@@ -163,7 +163,7 @@ impl FaultSearch {
         }
     }
 
-    /// A batch is no longer open: it got through, or it continues in another way.
+    /// A batch is no longer open: it succeeded, or it continues as other batches.
     pub(super) fn batch_closed(
         &mut self,
         tracked: &TrackedBatch,
@@ -172,8 +172,8 @@ impl FaultSearch {
     ) {
         // It failed, and got through when it was tried again.
         let is_resent = tracked.sends > 1 && tracked.has_failed() && tracked.batch.stage == Stage::Fresh;
-        if got_through && (tracked.is_suspected() || is_resent) {
-            glitches.innocent();
+        if got_through && (tracked.has_lone_failure() || is_resent) {
+            glitches.record_faultless_failure();
         }
         let Some(parent) = tracked.batch.parent else { return };
         let Some(group) = self.groups.get_mut(&parent) else { return };
@@ -183,7 +183,7 @@ impl FaultSearch {
             return;
         }
         if !group.has_failed && group.origin.was_fitting {
-            glitches.innocent();
+            glitches.record_faultless_failure();
         }
         self.groups.remove(&parent);
     }

@@ -1,13 +1,13 @@
-//! What to do next, and what becomes of a batch: the planner's whole cycle without its effects.
+//! What the planner does next, and how a batch continues: its whole decision cycle, without effects.
 //!
-//! The driver asks [`Scheduler::next_action`], carries out the [`Action`], and reports what came of it;
+//! The driver asks [`Scheduler::next_action`], carries out the [`Action`], and reports its result;
 //! [`Scheduler::on_response`] and [`Scheduler::on_outcome_reply`] say how the batch is to be settled on disk. One
 //! action is under way at a time. The scheduler holds the open batches only, never the queue.
 //!
 //! | part | what it knows |
 //! |---|---|
-//! | `open_batches`, `tracked_batch`, `denials` | each open batch: what came of it, and what happens next |
-//! | `server_health` | whether the server answers outcome queries, and whether it is in question |
+//! | `tracked_batches`, `tracked_batch`, `denials` | each open batch: its last result, and its next step |
+//! | `server_health` | whether the server supports outcome queries, and whether its health is in doubt |
 //! | `waits` | why nothing is sent, and until when |
 //! | `fault_search` | what failed lately, and the parts of batches that were cut |
 //!
@@ -17,9 +17,9 @@
 //! |---|---|
 //! | `next_action` | what is done next |
 //! | `sizes` | how large a batch may be, and how long it may take |
-//! | `responses` | what becomes of a batch that got a response, or none |
-//! | `outcome_replies` | what becomes of a batch whose outcome was queried |
-//! | `denied_batch` | what becomes of a batch that is turned away, alone or with all others |
+//! | `responses` | how a batch continues after a response, or without one |
+//! | `outcome_replies` | how a batch continues after an outcome query |
+//! | `denied_batch` | how a batch continues after a denial of it alone or of all batches |
 //! | `bisection` | how a batch is cut, and when a record counts as failed |
 
 mod bisection;
@@ -27,7 +27,6 @@ mod denials;
 mod denied_batch;
 mod fault_search;
 mod next_action;
-mod open_batches;
 mod outcome_replies;
 mod query_timing;
 mod responses;
@@ -36,6 +35,7 @@ mod sizes;
 #[cfg(test)]
 mod tests;
 mod tracked_batch;
+mod tracked_batches;
 mod view;
 mod waits;
 
@@ -48,17 +48,17 @@ use crate::model::{BatchId, OpenBatch};
 use crate::protocol::exchange::ServerHints;
 use denials::OtherTraffic;
 use fault_search::FaultSearch;
-use open_batches::OpenBatches;
 use server_health::ServerHealth;
 pub use sizes::UsualSize;
 use tracked_batch::{NextStep, TrackedBatch};
+use tracked_batches::TrackedBatches;
 pub use view::{Action, ClaimOrder, Disposition, Outcome, View};
 use waits::Waits;
 
 /// The open batches, and what was learned from all others.
 #[derive(Debug)]
 pub struct Scheduler {
-    open: OpenBatches,
+    open: TrackedBatches,
     learned: Learned,
     /// What the server's last response asks for.
     hints: ServerHints,
@@ -74,7 +74,7 @@ impl Scheduler {
     /// Continues with the batches that the previous run of the daemon left open, and with what it learned.
     pub fn new(open: Vec<OpenBatch>, learned: Learned, rng: fastrand::Rng) -> Self {
         let mut scheduler = Self {
-            open: OpenBatches::default(),
+            open: TrackedBatches::default(),
             learned,
             hints: ServerHints::default(),
             sent_in_run: 0,
@@ -102,7 +102,7 @@ impl Scheduler {
             self.sent_in_run += 1;
         }
         let service = &self.learned.service;
-        let expected = service.is_known().then(|| service.forecast(&load));
+        let expected = service.has_measurements().then(|| service.forecast(&load));
         let unsent = OpenBatch { attempt: batch.attempt.saturating_sub(1), ..batch.clone() };
         let tracked = self.open.get_or_insert(batch.id, || TrackedBatch::new(unsent, NextStep::InFlight));
         tracked.start_send(batch, load, expected);
@@ -147,7 +147,7 @@ impl Scheduler {
     /// A person asked to try now, or the configuration changed: all waits end.
     pub fn retry_now(&mut self, now: Duration) {
         self.link_restored(now);
-        self.waits.end();
+        self.waits.end_wait();
         for tracked in self.open.iter_mut() {
             tracked.denials.forget();
             tracked.send_at(now);
@@ -188,7 +188,7 @@ impl Scheduler {
 
     /// What was learned, as it is stored.
     pub fn learned_state(&self, view: &View<'_>) -> Learned {
-        Learned { breaker: view.breaker.kept(view.now, view.steady_ms), ..self.learned.clone() }
+        Learned { breaker: view.breaker.to_saved(view.now, view.steady_ms), ..self.learned.clone() }
     }
 
     /// A batch failed: of others, none can count its own failure any more.

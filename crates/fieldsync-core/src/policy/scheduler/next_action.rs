@@ -1,4 +1,4 @@
-//! What is done next. Nothing is decided twice: whatever changes the decision changes the view or a part first.
+//! What the planner does next. The decision is a function of the view and the parts: an event changes them first.
 
 use std::time::Duration;
 
@@ -75,15 +75,15 @@ impl Scheduler {
         if self.are_several_denied() {
             return None;
         }
-        let offer = self.offer(view);
+        let offer = self.plan_claim(view);
         let canary = self.ready_canary(&offer);
         if canary.is_some() && self.search.have_several_failed() {
             return canary;
         }
         let due = self.open.due_batches(view);
         let free = due.into_iter().find(|tracked| !tracked.denials.is_denied());
-        let free = free.map(|tracked| self.send(view, tracked, &offer));
-        free.or_else(|| self.claim(view, &offer)).or(canary)
+        let free = free.map(|tracked| self.send_action(view, tracked, &offer));
+        free.or_else(|| self.claim_action(view, &offer)).or(canary)
     }
 
     /// The batch to query before the server is sent anything.
@@ -93,19 +93,19 @@ impl Scheduler {
         } else {
             self.search.has_one_failed()
         };
-        self.server.probe(view, others_may_tell, self.open.any_sent())
+        self.server.next_probe(view, others_may_tell, self.open.any_sent())
     }
 
     /// The next batch to send, if one is due.
     fn next_batch(&self, view: &View<'_>) -> Option<Action> {
-        let offer = self.offer(view);
+        let offer = self.plan_claim(view);
         let due = self.open.due_batches(view);
-        let send = |tracked: &&TrackedBatch| self.send(view, tracked, &offer);
+        let send = |tracked: &&TrackedBatch| self.send_action(view, tracked, &offer);
         let canary = || self.ready_canary(&offer);
-        let claim = || self.claim(view, &offer);
+        let claim = || self.claim_action(view, &offer);
         if matches!(view.breaker.mode, Mode::Open { .. } | Mode::Probing) {
             let fits = |tracked: &&&TrackedBatch| {
-                tracked.batch.records <= offer.limit.records && tracked.wear() == 0
+                tracked.batch.records <= offer.limit.records && tracked.fault_likelihood() == 0
             };
             let unworn = due.first().filter(fits).map(send);
             return unworn.or_else(claim).or_else(canary).or_else(|| due.first().map(send));
@@ -115,12 +115,12 @@ impl Scheduler {
             return canary().or_else(least_denied).or_else(claim);
         }
         let (yielding, free): (Vec<&TrackedBatch>, Vec<&TrackedBatch>) =
-            due.iter().partition(|tracked| tracked.denials.yields());
+            due.iter().partition(|tracked| tracked.denials.should_yield());
         let first_free = || free.first().map(send);
         let chosen = if self.search.is_canary_wanted() {
             let unsuspected = || free.iter().find(|tracked| !tracked.has_failed_alone()).map(send);
             let wanted_canary = || self.wanted_canary(view.now, &offer);
-            // Where several failed in a row, each may have its faulty record: only a confirmed record tells.
+            // Where several failed in a row, each may have its faulty record: only a confirmed record shows which.
             let first = if self.search.have_several_failed() { wanted_canary() } else { None };
             first.or_else(claim).or_else(unsuspected).or_else(wanted_canary).or_else(first_free)
         } else {
@@ -133,20 +133,20 @@ impl Scheduler {
         chosen.or_else(second_time).or_else(asking_canary).or_else(|| yielding.first().map(send))
     }
 
-    fn offer(&self, view: &View<'_>) -> Offer {
+    fn plan_claim(&self, view: &View<'_>) -> Offer {
         let limit = self.batch_limit(view);
-        let sequence = self.next_sequence(view, limit.usual(usual_record_bytes(view)));
+        let sequence = self.next_sequence(view, limit.usual_records(usual_record_bytes(view)));
         Offer { limit, sequence }
     }
 
-    fn claim(&self, view: &View<'_>, offer: &Offer) -> Option<Action> {
+    fn claim_action(&self, view: &View<'_>, offer: &Offer) -> Option<Action> {
         let Offer { limit, sequence } = offer;
         let order = || ClaimOrder { limit: limit.clone(), sequence: *sequence };
         (may_claim(view) && self.has_room()).then(|| Action::Claim(order()))
     }
 
     /// Sends a batch, or first cuts it.
-    fn send(&self, view: &View<'_>, tracked: &TrackedBatch, offer: &Offer) -> Action {
+    fn send_action(&self, view: &View<'_>, tracked: &TrackedBatch, offer: &Offer) -> Action {
         let batch = &tracked.batch;
         let is_too_large = view.breaker.mode != Mode::Normal && batch.records > view.config.batch.micro_batch;
         if (batch.attempt == 0 && is_too_large) || (tracked.needs_carving() && self.may_carve()) {

@@ -1,4 +1,4 @@
-//! What becomes of a batch whose outcome is unknown: it is queried until the server's own limit has surely passed. A
+//! How a batch with an unknown outcome continues: it is queried until the server's own limit has surely passed. A
 //! server without outcome queries is treated as if it did not have the batch: it knows records that it has by their
 //! ids.
 
@@ -15,7 +15,7 @@ use crate::policy::verdict::{Ambiguity, UploadResult};
 
 /// Queries that may fail to reach the server, before the batch is sent again instead.
 const UNREACHABLE_QUERIES_MAX: usize = 3;
-/// After so many sends without a usable reply, a batch is treated as if the server had no outcome queries.
+/// After this many sends without a usable reply, a batch is treated as if the server had no outcome queries.
 const SENDS_WITHOUT_REPLY_MAX: u32 = 3;
 
 impl Scheduler {
@@ -30,24 +30,24 @@ impl Scheduler {
         let (now, id) = (view.now, batch.id);
         let last_success = self.search.undisturbed_success(batch);
         if let Some(tracked) = self.open.get_mut(id) {
-            tracked.become_unclear(now, result.took);
+            tracked.become_unclear(now, result.elapsed);
         }
         let error = Some(result.error.clone());
         if !self.server.may_query(view.config) {
             return self.bisect_missing(view, batch, ambiguity, error);
         }
         let due = now + query_wait(view.config, 0);
-        let since = now.saturating_sub(result.took);
+        let since = now.saturating_sub(result.elapsed);
         if let Some(tracked) = self.open.get_mut(id) {
             if implicates_batch(batch, ambiguity) && batch.records == 1 {
-                tracked.suspect(now, last_success);
+                tracked.record_unconfirmed_failure(now, last_success);
             }
             tracked.step = NextStep::Query(PendingQuery { due, tries: 0, since, ambiguity });
         }
-        Disposition::unclear(error, self.open.lone_failures(id))
+        Disposition::keep_unclear(error, self.open.lone_failures(id))
     }
 
-    /// An outcome query was answered, or failed. None: it is asked again later, or it was asked only to see whether the
+    /// An outcome query got a reply, or failed. None: it is asked again later, or it was asked only to see whether the
     /// server responds.
     pub fn on_outcome_reply(
         &mut self,
@@ -69,11 +69,11 @@ impl Scheduler {
         let (lone_failures, sends) = (tracked.lone_failures(), tracked.sends);
         match reply {
             OutcomeReply::Completed(results) => {
-                let is_fitting = tracked.fits(&self.learned.service, self.time_limit(view.config));
+                let is_fitting = tracked.fits_time_limit(&self.learned.service, self.time_limit(view.config));
                 self.learn_when_done(view, &batch, &query);
                 // It was done all the time, and small enough: the failure had no cause in the batch.
                 if query.tries == 0 && is_fitting {
-                    self.learned.glitches.innocent();
+                    self.learned.glitches.record_faultless_failure();
                 }
                 Some(self.close_completed(view, id, results, view.wall_ms))
             }
@@ -82,16 +82,16 @@ impl Scheduler {
                     return Some(self.bisect_overdue(view, &batch, query.ambiguity));
                 }
                 let wait = retry_after.unwrap_or_default().max(query_wait(view.config, query.tries + 1));
-                // However long the server asks for: the batch is given up at its limit.
+                // Even if the server asks for a longer wait, the batch is given up at its limit.
                 let wait = wait.min(processing_limit(self.time_limit(view.config)));
                 self.query_again(id, query, view.now + wait);
                 None
             }
-            // The server has said itself that it is processing it: sending the same batch again tells as much.
+            // The server said that it is processing the batch: sending it again shows as much as a query.
             OutcomeReply::Unsupported if tracked.is_processing => {
                 let due = view.now + query_wait(view.config, query.tries);
                 self.open.set_step(id, NextStep::Send { due });
-                Some(Disposition::unclear(None, lone_failures))
+                Some(Disposition::keep_unclear(None, lone_failures))
             }
             OutcomeReply::UnknownBatch | OutcomeReply::Unsupported => {
                 Some(self.bisect_missing(view, &batch, query.ambiguity, None))
@@ -123,7 +123,7 @@ impl Scheduler {
         match reply {
             OutcomeReply::Unsupported => {}
             OutcomeReply::Completed(_) | OutcomeReply::Processing { .. } | OutcomeReply::UnknownBatch => {
-                // Where several batches are denied, an answered query says nothing about batches.
+                // If several batches are denied, a successful query says nothing about batches.
                 self.waits.query_answered(!self.search.have_several_failed());
                 self.open.note_traffic(None, OtherTraffic::Answered);
             }
@@ -144,7 +144,7 @@ impl Scheduler {
         let before = view.now.saturating_sub(query.since);
         let after = before.saturating_sub(query_wait(view.config, query.tries));
         let after = after.max(tracked.failed_after).min(before);
-        self.learned.service_mut().found_done(&tracked.load, after, before, limit);
+        self.learned.service_mut().record_completion_range(&tracked.load, after, before, limit);
     }
 
     /// Whether the outcome of a batch has been unknown since then for longer than the server can be processing it.

@@ -1,4 +1,4 @@
-//! What becomes of a batch that got a response, or none.
+//! How a batch continues after a response, or without one.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::protocol::wire::{RecordResult, RecordStatus};
 const GATEWAY_TIMEOUT_STATUS: u16 = 504;
 
 impl Scheduler {
-    /// The batch was not sent after all: whatever held it back gets a moment.
+    /// The batch was not sent after all: it waits briefly for the obstacle to disappear.
     pub fn defer_send(&mut self, view: &View<'_>, id: BatchId) -> Disposition {
         self.waits.pause(view, view.config.retry.initial_backoff.0, &mut self.rng);
         let lone_failures = self.open.get(id).map_or(0, |tracked| tracked.batch.lone_failures);
@@ -29,7 +29,7 @@ impl Scheduler {
         // Hints hold until the next response of the server's own.
         self.hints = result.hints.unwrap_or(self.hints);
         let Some(tracked) = self.open.get_mut(id) else {
-            return Disposition::unclear(None, 0);
+            return Disposition::keep_unclear(None, 0);
         };
         if !result.verdict.is_denial() && result.verdict != Verdict::Unreachable {
             tracked.denials.forget();
@@ -49,7 +49,7 @@ impl Scheduler {
             Verdict::StillProcessing { retry_after } => self.await_processing(view, &batch, *retry_after),
             Verdict::Refused(_) | Verdict::TooLarge => {
                 let is_by_size =
-                    result.verdict == Verdict::TooLarge && self.learned.bytes.refused(batch.bytes);
+                    result.verdict == Verdict::TooLarge && self.learned.bytes.record_refusal(batch.bytes);
                 self.record_failure(id);
                 if self.search.request_refused() {
                     self.waits.pause(view, view.config.retry.max_backoff.0, &mut self.rng);
@@ -111,7 +111,7 @@ impl Scheduler {
             tracked.is_processing = true;
             tracked.step = step;
         }
-        Disposition::unclear(None, self.open.lone_failures(id))
+        Disposition::keep_unclear(None, self.open.lone_failures(id))
     }
 
     fn learn_from_results(
@@ -121,12 +121,12 @@ impl Scheduler {
         results: &[RecordResult],
         result: &UploadResult,
     ) {
-        self.learned.glitches.sent();
+        self.learned.glitches.record_send();
         if !result.is_replayed {
-            self.learned.time_limit.answered(result.took);
+            self.learned.time_limit.record_response(result.elapsed);
         }
         let most = config.batch.max_batch_bytes.0;
-        self.learned.bytes.accepted(batch.bytes, most, batch.stage == Stage::Fresh);
+        self.learned.bytes.record_acceptance(batch.bytes, most, batch.stage == Stage::Fresh);
         // Records that the server had already say nothing about how long it takes to apply one.
         let is_known =
             result.is_replayed || results.iter().any(|record| record.status == RecordStatus::Duplicate);
@@ -134,12 +134,12 @@ impl Scheduler {
             return;
         }
         let limit = self.time_limit(config);
-        let wait = result.took.saturating_sub(result.network.sent.unwrap_or_default());
+        let wait = result.elapsed.saturating_sub(result.network.sent.unwrap_or_default());
         if let Some(tracked) = self.open.get(batch.id) {
             let service = self.learned.service_mut();
-            service.answered(&tracked.load, wait, limit);
+            service.record_response(&tracked.load, wait, limit);
             if batch.stage == Stage::Fresh {
-                service.fitted(batch.records, wait);
+                service.record_fit(batch.records, wait);
             }
         }
     }
@@ -151,21 +151,21 @@ impl Scheduler {
         ambiguity: Ambiguity,
         result: &UploadResult,
     ) {
-        self.learned.glitches.sent();
+        self.learned.glitches.record_send();
         match ambiguity {
             Ambiguity::ConnectionLost | Ambiguity::LinkTooSlow if result.network.sent.is_none() => {
-                self.learned.bytes.cut(batch.bytes);
+                self.learned.bytes.record_cut(batch.bytes);
             }
             Ambiguity::TimedOut if result.error.http_status == Some(GATEWAY_TIMEOUT_STATUS) => {
-                let longest = self.learned.service.longest();
+                let longest = self.learned.service.longest_recent();
                 let configured = config.server.request_timeout.0;
-                self.learned.time_limit.timed_out(result.took, longest, configured);
+                self.learned.time_limit.record_timeout(result.elapsed, longest, configured);
             }
             _ => {}
         }
         // The time-out of a part speaks of a record in it, not of the size.
         if ambiguity == Ambiguity::TimedOut && batch.stage == Stage::Fresh {
-            self.learned.service_mut().timed_out(batch.records);
+            self.learned.service_mut().record_timeout(batch.records);
         }
     }
 
@@ -217,7 +217,7 @@ impl Scheduler {
     /// The same batch is sent again, under the same id.
     pub(super) fn send_again(&mut self, now: Duration, id: BatchId, lone_failures: u32) -> Disposition {
         self.open.set_step(id, NextStep::Send { due: now });
-        Disposition::wait(lone_failures)
+        Disposition::keep_waiting(lone_failures)
     }
 }
 

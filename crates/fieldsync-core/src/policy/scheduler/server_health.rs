@@ -1,7 +1,7 @@
-//! What is known of the server before it is sent anything: whether it answers outcome queries, whether it is in
-//! question, and whether a canary can tell more.
+//! The condition of the server before a batch is sent: whether it supports outcome queries, whether its health is in
+//! doubt, and whether a canary would show more.
 //!
-//! An outcome query costs next to nothing, so a server that failed us or turned us away is queried before it is sent
+//! An outcome query is cheap, so a server that failed or denied requests is queried before it is sent
 //! another batch. But queries may be all that fails. So silence stops the batches only after another set of records
 //! failed, too, and a record that the server is known to have; and a batch goes at least once per longest back-off.
 
@@ -16,16 +16,16 @@ use crate::policy::outcome_reply::OutcomeReply;
 /// Whether the server has outcome queries.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum QuerySupport {
-    /// No query was answered yet.
+    /// No query got a response yet.
     #[default]
     Untested,
-    /// A query was answered.
+    /// A query got a response.
     Supported,
     /// The server has none, in this run.
     Unsupported,
 }
 
-/// What came of the last outcome query.
+/// The result of the last outcome query.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum LastQuery {
     /// A response of the protocol, or no query was sent.
@@ -39,13 +39,13 @@ enum LastQuery {
 
 /// What denials and responses say of the server as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-enum Standing {
+enum ServerStanding {
     /// Nothing is held against it.
     #[default]
     Trusted,
     /// It denied a batch, and nothing got through since.
     InQuestion,
-    /// It answers queries again after some had failed, and denied nothing since.
+    /// Queries succeed again after some had failed, and it denied nothing since.
     Recovered,
 }
 
@@ -56,7 +56,7 @@ enum CanaryState {
     #[default]
     Missing,
     Ready,
-    /// The last request was a canary, and it failed: another would tell no more.
+    /// The last request was a canary, and it failed: another would show nothing new.
     Failed,
 }
 
@@ -72,7 +72,7 @@ struct SentBatch {
 pub(super) struct ServerHealth {
     support: QuerySupport,
     last_query: LastQuery,
-    standing: Standing,
+    standing: ServerStanding,
     canary: CanaryState,
     last_sent: Option<SentBatch>,
 }
@@ -89,13 +89,13 @@ impl ServerHealth {
         }
     }
 
-    /// An outcome query was answered, or failed.
+    /// An outcome query got a reply, or failed.
     pub(super) fn query_ended(&mut self, reply: &OutcomeReply) {
         match reply {
             OutcomeReply::Completed(_) | OutcomeReply::Processing { .. } | OutcomeReply::UnknownBatch => {
                 self.standing = match (self.last_query, self.standing) {
-                    (LastQuery::Failed | LastQuery::Unreachable, _) => Standing::Recovered,
-                    (LastQuery::Answered, Standing::InQuestion) => Standing::Trusted,
+                    (LastQuery::Failed | LastQuery::Unreachable, _) => ServerStanding::Recovered,
+                    (LastQuery::Answered, ServerStanding::InQuestion) => ServerStanding::Trusted,
                     (LastQuery::Answered, standing) => standing,
                 };
                 (self.support, self.last_query) = (QuerySupport::Supported, LastQuery::Answered);
@@ -113,13 +113,13 @@ impl ServerHealth {
 
     /// The server, or something in front of it, turned a batch away.
     pub(super) fn batch_denied(&mut self) {
-        self.standing = Standing::InQuestion;
+        self.standing = ServerStanding::InQuestion;
     }
 
     /// The server responded with results for records.
     pub(super) fn batch_completed(&mut self) {
-        if self.standing == Standing::InQuestion {
-            self.standing = Standing::Trusted;
+        if self.standing == ServerStanding::InQuestion {
+            self.standing = ServerStanding::Trusted;
         }
     }
 
@@ -144,7 +144,7 @@ impl ServerHealth {
         }
     }
 
-    /// Whether a canary would tell anything.
+    /// Whether a canary would show anything.
     pub(super) fn is_canary_ready(&self) -> bool {
         self.canary == CanaryState::Ready
     }
@@ -156,12 +156,12 @@ impl ServerHealth {
 
     /// Whether it denied a batch, and nothing got through since.
     pub(super) fn is_in_question(&self) -> bool {
-        self.standing == Standing::InQuestion
+        self.standing == ServerStanding::InQuestion
     }
 
-    /// Whether it answers queries again after some had failed, and denied nothing since.
+    /// Whether queries succeed again after some had failed, and it denied nothing since.
     pub(super) fn has_recovered(&self) -> bool {
-        self.standing == Standing::Recovered
+        self.standing == ServerStanding::Recovered
     }
 
     /// Whether the last outcome query got no response of the protocol.
@@ -174,7 +174,7 @@ impl ServerHealth {
         queries_enabled(config) && self.support != QuerySupport::Unsupported
     }
 
-    /// Whether the server is known to answer outcome queries.
+    /// Whether the server is known to support outcome queries.
     pub(super) fn answers_queries(&self) -> bool {
         self.support == QuerySupport::Supported
     }
@@ -184,19 +184,19 @@ impl ServerHealth {
         self.support == QuerySupport::Unsupported
     }
 
-    /// The batch to query before anything is sent, if there is reason to. `others_may_tell`: another batch would show
+    /// The batch to query before anything is sent, if there is reason to. `others_may_show`: another batch would show
     /// as much. `sent`: an open batch that was sent; else the last one of all is queried.
-    pub(super) fn probe(
+    pub(super) fn next_probe(
         &self,
         view: &View<'_>,
-        others_may_tell: bool,
+        others_may_show: bool,
         sent: Option<BatchId>,
     ) -> Option<BatchId> {
         let has_reason = self.is_in_question() || matches!(view.breaker.mode, Mode::Open { .. });
         if !has_reason || self.last_query == LastQuery::Unreachable || !self.may_query(view.config) {
             return None;
         }
-        if self.is_silent() && others_may_tell {
+        if self.is_silent() && others_may_show {
             return None;
         }
         let last = self.last_sent?;

@@ -11,9 +11,9 @@ use crate::policy::breaker::Mode;
 use crate::policy::service_time::Forecast;
 use crate::policy::sizing::{self, BatchLimit, Demand};
 
-/// The response to a suspected batch is awaited for so many times its expected maximum …
+/// The deadline for the response to a suspected batch is this many times its expected maximum …
 const DEADLINE_FACTOR: f64 = 2.0;
-/// … but at least for this share of the time limit.
+/// … but at least this share of the time limit.
 const DEADLINE_LIMIT_SHARE_MIN: f64 = 1.0 / 6.0;
 
 /// How large the next fresh batch is, if its records are like those before, and why.
@@ -41,23 +41,23 @@ impl Scheduler {
             learned_bytes: self.learned.bytes.limit(),
             hints: self.hints,
         };
-        sizing::choose(config, &demand)
+        sizing::choose_limit(config, &demand)
     }
 
-    /// How large the next fresh batch is, as far as can be told before it is claimed, and why.
+    /// The estimated size of the next fresh batch before it is claimed, and its rule.
     pub fn usual_size(&self, view: &View<'_>) -> UsualSize {
         let (limit, record_bytes) = (self.batch_limit(view), usual_record_bytes(view));
-        let records = limit.usual(record_bytes);
+        let records = limit.usual_records(record_bytes);
         let rule = if records < limit.records { SizeRule::Learned } else { limit.rule };
-        let expected = limit.time.map(|time| time.service.usual(records as u64));
+        let expected = limit.time.map(|time| time.service.forecast_usual(records as u64));
         UsualSize { records, rule, expected }
     }
 
     /// The estimated time until all records are sent.
     pub fn estimate_remaining(&self, view: &View<'_>) -> Option<Duration> {
         let records = view.backlog.to_go();
-        let size = self.batch_limit(view).usual(usual_record_bytes(view));
-        self.learned.service.estimate(records, size)
+        let size = self.batch_limit(view).usual_records(usual_record_bytes(view));
+        self.learned.service.estimate_remaining(records, size)
     }
 
     /// The measured time per record.
@@ -76,7 +76,7 @@ impl Scheduler {
         self.hints.time_budget.map_or(ours, |theirs| ours.min(theirs))
     }
 
-    /// How long the response is awaited after the body is out, where less than the time limit will do.
+    /// How long to wait for the response after the body was sent, if less than the time limit.
     ///
     /// The server promises that a batch that has begun continues when we hang up, and that its outcome can be queried.
     /// So during the search for a faulty record, a batch that takes far longer than it should is not waited for: others
@@ -85,10 +85,10 @@ impl Scheduler {
         let tracked = self.open.get(id)?;
         let is_searching = tracked.batch.stage != Stage::Fresh || self.search.is_active();
         let can_query = self.server.answers_queries() && queries_enabled(config);
-        if !is_searching || !can_query || !self.learned.service.is_enough() {
+        if !is_searching || !can_query || !self.learned.service.has_enough_measurements() {
             return None;
         }
-        self.deadline_for(config, tracked.expected?.most)
+        self.deadline_for(config, tracked.expected?.upper)
     }
 
     /// For a batch of which one in 100 takes longer than `most` seconds.

@@ -1,4 +1,4 @@
-//! An open batch: what was sent of it, what came of that, and what happens next.
+//! An open batch: what was sent, with which result, and what happens next.
 
 use std::time::Duration;
 
@@ -6,11 +6,12 @@ use super::denials::Denials;
 use super::server_health::queries_enabled;
 use crate::config::Config;
 use crate::model::{BatchId, BatchPhase, LastError, OpenBatch, Stage};
-use crate::policy::isolation::{Evidence, Glitches};
+use crate::policy::isolation::{FaultEvidence, Glitches};
 use crate::policy::service_time::{Forecast, Load, ServiceTime};
 use crate::policy::verdict::Ambiguity;
 
-/// A batch that was sent so often may be what keeps the breaker open: another batch goes as the probe, and it is cut.
+/// A batch that was sent this often may be what keeps the breaker open: another batch is the probe, and this one is
+/// cut.
 pub(super) const SENDS_AS_PROBE_MAX: u32 = 3;
 
 /// What happens to a batch next.
@@ -42,12 +43,12 @@ pub(super) struct TrackedBatch {
     pub(super) batch: OpenBatch,
     pub(super) step: NextStep,
     pub(super) denials: Denials,
-    evidence: Evidence,
+    evidence: FaultEvidence,
     /// What the server said when it refused the one record of the batch.
     pub(super) refusal: Option<LastError>,
     /// Batches that it was cut from and that failed.
     pub(super) ancestors: u32,
-    /// How often these records were sent as one batch, under whatever id.
+    /// How often these records were sent as one batch, under any id.
     pub(super) sends: u32,
     /// What it holds, once it was sent.
     pub(super) load: Load,
@@ -68,7 +69,7 @@ pub(super) struct TrackedBatch {
 pub(super) struct RenamedBatch {
     pub(super) from: BatchId,
     due: Duration,
-    evidence: Evidence,
+    evidence: FaultEvidence,
     refusal: Option<LastError>,
     ancestors: u32,
     sends: u32,
@@ -79,7 +80,7 @@ impl TrackedBatch {
         Self {
             step,
             denials: Denials::default(),
-            evidence: Evidence::restored(batch.lone_failures),
+            evidence: FaultEvidence::from_saved(batch.lone_failures),
             refusal: None,
             ancestors: u32::from(batch.parent.is_some()),
             sends: batch.attempt,
@@ -136,9 +137,9 @@ impl TrackedBatch {
         (self.load, self.expected) = (load, expected);
     }
 
-    /// Its outcome is unknown, after its send took so long.
-    pub(super) fn become_unclear(&mut self, now: Duration, took: Duration) {
-        self.failed_after = took;
+    /// Its outcome is unknown; `elapsed`: how long the send took.
+    pub(super) fn become_unclear(&mut self, now: Duration, elapsed: Duration) {
+        self.failed_after = elapsed;
         self.unclear_since.get_or_insert(now);
     }
 
@@ -147,21 +148,21 @@ impl TrackedBatch {
         *self.unclear_since.get_or_insert(now)
     }
 
-    /// The one record got no response alone; others last got through at `last_success`.
-    pub(super) fn suspect(&mut self, now: Duration, last_success: Option<Duration>) {
-        self.evidence.suspected(now, last_success);
+    /// The one record got no response alone; others were last stored at `last_success`.
+    pub(super) fn record_unconfirmed_failure(&mut self, now: Duration, last_success: Option<Duration>) {
+        self.evidence.record_unconfirmed_failure(now, last_success);
     }
 
-    /// The one record failed alone; others last got through at `last_success`. Returns whether that counts at once.
+    /// The one record failed alone; others were last stored at `last_success`. Returns whether that counts at once.
     pub(super) fn fail_alone(&mut self, now: Duration, last_success: Option<Duration>) -> bool {
         let before = self.evidence.counted;
-        self.evidence.failed_alone(now, last_success);
+        self.evidence.record_failure(now, last_success);
         self.evidence.counted > before
     }
 
     /// The server refused the one record alone.
     pub(super) fn refuse_alone(&mut self, now: Duration, last_success: Option<Duration>, error: &LastError) {
-        self.evidence.failed_alone(now, last_success);
+        self.evidence.record_failure(now, last_success);
         self.refusal = Some(error.clone());
     }
 
@@ -172,7 +173,7 @@ impl TrackedBatch {
 
     /// Records of another batch were stored: what waited for that may be sent.
     pub(super) fn others_succeeded(&mut self, now: Duration) {
-        let counts = self.evidence.wants_control() && self.evidence.others_succeeded(now);
+        let counts = self.evidence.awaits_success() && self.evidence.others_succeeded(now);
         let is_refused = self.refusal.is_some() && !self.denials.is_denied();
         // One success of others is enough for one more test.
         if counts || is_refused {
@@ -218,8 +219,8 @@ impl TrackedBatch {
         }
     }
 
-    /// When it is due, for whatever comes next.
-    pub(super) fn due(&self) -> Option<Duration> {
+    /// When its next step is due.
+    pub(super) fn next_due(&self) -> Option<Duration> {
         match self.step {
             NextStep::Send { due } | NextStep::Query(PendingQuery { due, .. }) => Some(due),
             NextStep::InFlight => None,
@@ -231,14 +232,14 @@ impl TrackedBatch {
         self.evidence.counted
     }
 
-    /// Whether the one record is suspected: a failure counts, or waits to.
-    pub(super) fn is_suspected(&self) -> bool {
-        self.evidence.suspects()
+    /// Whether a failure of the one record counts, or would count after a success of others.
+    pub(super) fn has_lone_failure(&self) -> bool {
+        self.evidence.has_failure()
     }
 
     /// Whether a failure of the one record counts only once others succeed.
     pub(super) fn awaits_success(&self) -> bool {
-        self.evidence.wants_control()
+        self.evidence.awaits_success()
     }
 
     /// Whether it failed before, in a send or as a refusal.
@@ -248,7 +249,7 @@ impl TrackedBatch {
 
     /// Whether its one record failed alone before: then its success would prove little about others.
     pub(super) fn has_failed_alone(&self) -> bool {
-        self.is_suspected() || (self.batch.records == 1 && self.batch.attempt > 0)
+        self.has_lone_failure() || (self.batch.records == 1 && self.batch.attempt > 0)
     }
 
     /// Whether a canary would show what its failure is about. `is_stale`: no record was stored lately.
@@ -258,8 +259,8 @@ impl TrackedBatch {
             || (is_stale && self.batch.records == 1 && self.has_failed_alone())
     }
 
-    /// How likely it is to be what fails: by what it was cut from, and how often it was sent and denied.
-    pub(super) fn wear(&self) -> u32 {
+    /// A measure of how likely it has a faulty record: by its origin, and by how often it was sent and denied.
+    pub(super) fn fault_likelihood(&self) -> u32 {
         let is_part = u32::from(self.batch.parent.is_some());
         self.sends / SENDS_AS_PROBE_MAX + is_part + self.denials.count()
     }
@@ -289,9 +290,9 @@ impl TrackedBatch {
         self.batch.stage == Stage::Fresh && self.sends == 1
     }
 
-    /// Whether it was small enough for the time limit, as far as is known.
-    pub(super) fn fits(&self, service: &ServiceTime, time_limit: Duration) -> bool {
+    /// Whether it fit the time limit according to the model.
+    pub(super) fn fits_time_limit(&self, service: &ServiceTime, time_limit: Duration) -> bool {
         let limit = time_limit.as_secs_f64();
-        service.is_enough() && self.expected.is_none_or(|expected| expected.most <= limit)
+        service.has_enough_measurements() && self.expected.is_none_or(|expected| expected.upper <= limit)
     }
 }

@@ -68,7 +68,7 @@ pub struct ClaimOrder {
     pub sequence: Sequence,
 }
 
-/// What becomes of a batch on disk.
+/// How a batch continues on disk.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Disposition {
     /// Each record is settled by its own outcome; those without one as `missing` says.
@@ -103,22 +103,22 @@ pub enum Disposition {
 
 impl Disposition {
     /// The batch waits to be sent again; nothing counts against its records.
-    pub(super) fn wait(lone_failures: u32) -> Self {
+    pub(super) fn keep_waiting(lone_failures: u32) -> Self {
         Self::Keep { phase: BatchPhase::Waiting, lone_failures, error: None }
     }
 
     /// The batch waits to be sent again; with an error, its records are FAILED, and the attempt counts.
-    pub(super) fn wait_after(error: Option<LastError>, lone_failures: u32) -> Self {
+    pub(super) fn keep_waiting_after(error: Option<LastError>, lone_failures: u32) -> Self {
         Self::Keep { phase: BatchPhase::Waiting, lone_failures, error }
     }
 
     /// The outcome of the batch is not known yet.
-    pub(super) fn unclear(error: Option<LastError>, lone_failures: u32) -> Self {
+    pub(super) fn keep_unclear(error: Option<LastError>, lone_failures: u32) -> Self {
         Self::Keep { phase: BatchPhase::Unclear, lone_failures, error }
     }
 }
 
-/// What becomes of a record.
+/// How a record continues.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// The server has it.

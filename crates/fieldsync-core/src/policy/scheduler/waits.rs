@@ -8,7 +8,7 @@ use crate::model::{Phase, WaitCause};
 use crate::policy::backoff;
 use crate::policy::verdict::Verdict;
 
-/// A server that turned us away is queried so many times as often as it would be sent a batch.
+/// After a denial, the server is queried this many times as often as it would be sent a batch.
 const QUERIES_PER_BATCH: u32 = 3;
 /// A stop is retried so many times per longest back-off: a batch that has no company is denied a second time, and
 /// cut, within one.
@@ -73,7 +73,7 @@ pub(super) struct Waits {
     current: Option<Wait>,
     /// Back-offs in a row.
     setbacks: u32,
-    /// A person wants the waiting records to be sent all the same: until so many are settled.
+    /// A person asked to send the waiting records despite a deferral, until this many are settled.
     deferral_override: Option<u64>,
 }
 
@@ -114,7 +114,7 @@ impl Waits {
     }
 
     /// A response that says nothing about a batch, but when to come back. `may_query`: an outcome query comes next,
-    /// which costs next to nothing.
+    /// which is cheap.
     pub(super) fn back_off(
         &mut self,
         view: &View<'_>,
@@ -131,7 +131,7 @@ impl Waits {
                 } else {
                     (retry.max_backoff.0, WaitReason::BackOff)
                 };
-                (spread((*asked).min(longest), rng), reason)
+                (add_jitter((*asked).min(longest), rng), reason)
             }
             Verdict::Throttled { .. } => {
                 let tries = if may_query { QUERIES_PER_BATCH } else { 1 };
@@ -145,7 +145,7 @@ impl Waits {
         self.wait_until(view.now + wait, reason);
     }
 
-    /// An outcome query failed. A wait that is under way goes on.
+    /// An outcome query failed. A present wait continues.
     pub(super) fn query_failed(&mut self, view: &View<'_>, is_in_question: bool, rng: &mut fastrand::Rng) {
         if self.current(view.now).is_some() {
             return;
@@ -157,7 +157,7 @@ impl Waits {
         }
     }
 
-    /// An outcome query was answered. `ends_stops`: the answer shows that the sender is not turned away.
+    /// An outcome query got a response. `ends_stops`: the response shows that the sender is not denied.
     pub(super) fn query_answered(&mut self, ends_stops: bool) {
         self.current = self.current.filter(|wait| match wait.reason {
             WaitReason::ServerAsked => true,
@@ -169,11 +169,11 @@ impl Waits {
     /// The server responded with results for records.
     pub(super) fn batch_completed(&mut self) {
         self.setbacks = 0;
-        self.end();
+        self.end_wait();
     }
 
-    /// Ends the wait, whatever its reason.
-    pub(super) fn end(&mut self) {
+    /// Ends the wait of any reason.
+    pub(super) fn end_wait(&mut self) {
         self.current = None;
     }
 
@@ -210,11 +210,11 @@ impl Waits {
     fn next_backoff(&mut self, config: &Config, longest: Duration, rng: &mut fastrand::Rng) -> Duration {
         self.setbacks = self.setbacks.saturating_add(1);
         let first = config.retry.initial_backoff.0.min(longest);
-        backoff::delay(first, longest, self.setbacks, rng)
+        backoff::backoff_delay(first, longest, self.setbacks, rng)
     }
 }
 
-fn spread(wait: Duration, rng: &mut fastrand::Rng) -> Duration {
+fn add_jitter(wait: Duration, rng: &mut fastrand::Rng) -> Duration {
     let most = wait.mul_f64(RETRY_AFTER_SPREAD).min(RETRY_AFTER_SPREAD_MAX);
-    wait + backoff::between(Duration::ZERO, most, rng)
+    wait + backoff::uniform_between(Duration::ZERO, most, rng)
 }

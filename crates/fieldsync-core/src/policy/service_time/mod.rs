@@ -1,12 +1,11 @@
-//! What a batch will take, learned from those that were answered.
+//! How long a batch takes, learned from the batches that the server processed.
 //!
-//! The server's wait is `a + Σ bₜ·nₜ`: a start-up cost and a cost for each record of a type, with noise that
-//! is a factor. The parameters are learned by `regression`, which follows drift, most of it common to all of
-//! them (the server's load); the noise is in `spread`.
+//! The model is `a + Σ bₜ·nₜ`: a start-up cost, and a cost for each record of a type. The noise is a factor on it.
+//! `regression` learns the parameters and follows drift; most drift is common to all of them (the server's load).
+//! `spread` learns the noise.
 //!
-//! Growth is bounded besides: no batch is more than twice as large as the largest of those that got through
-//! of late; and a time-out halves the size at once (multiplicative decrease: Chiu and Jain, 1989), whatever
-//! the model thinks.
+//! Two rules bound growth independently of the model. A batch is at most twice as large as the largest one that
+//! succeeded recently. A time-out halves the size at once (multiplicative decrease: Chiu and Jain, 1989).
 
 mod regression;
 mod spread;
@@ -22,30 +21,29 @@ use crate::clock::millis;
 use regression::Regression;
 use spread::Spread;
 
-/// Answered batches until what was measured decides alone.
-const ENOUGH_ANSWERS: u64 = 3;
-/// Types whose cost is told apart; the others share one.
-const MAX_TYPES: usize = 12;
-/// Where a parameter stands.
-const START_UP: usize = 0;
-const OTHER_TYPES: usize = 1;
-const FIRST_TYPE: usize = 2;
-/// What is thought before anything was measured, as shares of the time limit: the customer's 30
-/// records in 35 s of 60 s.
-const FIRST_START_UP: f64 = 1.0 / 30.0;
-const FIRST_RECORD: f64 = 1.0 / 51.0;
-/// How much the parameters move from one batch to the next, together and each for itself.
+/// From this number of measured batches on, only measurements decide the size.
+const MEASURED_BATCHES_MIN: u64 = 3;
+/// Types with a cost of their own; all others share one.
+const TYPES_MAX: usize = 12;
+/// The index of a parameter in the model.
+const START_UP_INDEX: usize = 0;
+const OTHER_TYPES_INDEX: usize = 1;
+const FIRST_TYPE_INDEX: usize = 2;
+/// The assumption before anything was measured, as shares of the time limit: the customer's 30 records in 35 s of 60 s.
+const INITIAL_START_UP_SHARE: f64 = 1.0 / 30.0;
+const INITIAL_RECORD_SHARE: f64 = 1.0 / 51.0;
+/// How much the parameters drift from one batch to the next: all together, and each separately.
 const COMMON_DRIFT: f64 = 0.03;
 const OWN_DRIFT: f64 = 0.005;
-/// Batches that are remembered for the bound of growth, and the bound.
-const RECENT: usize = 20;
-const GROWTH_RECORDS: usize = 2;
-/// A batch of this share of the ceiling shows that it holds.
-const NEAR_CEILING: f64 = 0.75;
-/// What one more batch leaves of the weight of those before in the plain average.
-const MEMORY: f64 = 0.7;
-/// What is counted of the records of a type is forgotten by this share a batch.
-const USE_MEMORY: f64 = 0.98;
+/// How many batches bound the growth, and by what factor.
+const RECENT_BATCHES_MAX: usize = 20;
+const GROWTH_FACTOR: usize = 2;
+/// A successful batch of at least this share of the ceiling raises it.
+const CEILING_TEST_SHARE: f64 = 0.75;
+/// The factor by which each batch reduces the weight of earlier ones in the plain average.
+const AVERAGE_DECAY: f64 = 0.7;
+/// The factor by which each batch reduces the record counts of the types.
+const TYPE_COUNT_DECAY: f64 = 0.98;
 
 /// What a batch holds, as far as its duration depends on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,8 +53,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// One more record.
-    pub fn add(&mut self, record_type: &str, bytes: u64) {
+    /// Adds a record.
+    pub fn add_record(&mut self, record_type: &str, bytes: u64) {
         self.bytes += bytes;
         match self.types.iter_mut().find(|(known, _)| known == record_type) {
             Some((_, count)) => *count += 1,
@@ -64,8 +62,8 @@ impl Load {
         }
     }
 
-    /// Takes back the record that was added last.
-    pub fn take_back(&mut self, record_type: &str, bytes: u64) {
+    /// Removes the record that was added last.
+    pub fn remove_record(&mut self, record_type: &str, bytes: u64) {
         self.bytes = self.bytes.saturating_sub(bytes);
         for (_, count) in self.types.iter_mut().filter(|(known, _)| known == record_type) {
             *count = count.saturating_sub(1);
@@ -89,13 +87,13 @@ impl Load {
     }
 }
 
-/// What is expected of a batch, in seconds. The noise is a factor; what is not known of the model adds to it.
+/// The expected duration of a batch, in seconds. The upper bound covers the noise and the uncertainty of the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Forecast {
     /// On average.
     pub mean: f64,
     /// One in 100 takes longer.
-    pub most: f64,
+    pub upper: f64,
 }
 
 impl Forecast {
@@ -104,14 +102,14 @@ impl Forecast {
         whole_ms(self.mean)
     }
 
-    /// The other in whole milliseconds.
-    pub fn most_ms(&self) -> u64 {
-        whole_ms(self.most)
+    /// The upper bound in whole milliseconds.
+    pub fn upper_ms(&self) -> u64 {
+        whole_ms(self.upper)
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Answered {
+struct MeasuredBatch {
     records: usize,
     seconds: f64,
 }
@@ -119,164 +117,173 @@ struct Answered {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct KnownType {
     name: String,
-    /// Records seen, the older ones less.
+    /// Records seen; older ones count less.
     seen: f64,
 }
 
 /// The learned model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServiceTime {
-    /// The time limit that the first thoughts were made for, in seconds.
+    /// The time limit that the initial assumptions are shares of, in seconds.
     scale: f64,
     costs: Regression,
     types: Vec<KnownType>,
     spread: Spread,
     answers: u64,
-    recent: VecDeque<Answered>,
-    /// Half of what timed out, until it is given back.
+    recent: VecDeque<MeasuredBatch>,
+    /// Half of the size that timed out; successful batches raise it again.
     ceiling: Option<usize>,
     /// The plain average, for people.
     average: Option<(f64, f64)>,
 }
 
 impl ServiceTime {
-    /// A batch was answered after `took`; the time limit is `limit`.
-    pub fn answered(&mut self, load: &Load, took: Duration, limit: Duration) {
-        self.learn(load, took, Duration::ZERO, limit);
+    /// The server processed a batch in `elapsed`; the time limit is `limit`.
+    pub fn record_response(&mut self, load: &Load, elapsed: Duration, limit: Duration) {
+        self.learn(load, elapsed, Duration::ZERO, limit);
         let (records, seconds) = self.average.unwrap_or_default();
-        self.average =
-            Some((records * MEMORY + float(load.records()), seconds * MEMORY + took.as_secs_f64()));
+        self.average = Some((
+            records * AVERAGE_DECAY + to_float(load.records()),
+            seconds * AVERAGE_DECAY + elapsed.as_secs_f64(),
+        ));
     }
 
-    /// A fresh batch of `records` got through in `took`: the next may be larger.
-    pub fn fitted(&mut self, records: usize, took: Duration) {
-        self.recent.truncate(RECENT - 1);
-        self.recent.push_front(Answered { records, seconds: took.as_secs_f64() });
+    /// A fresh batch of `records` succeeded in `elapsed`: the next one may be larger.
+    pub fn record_fit(&mut self, records: usize, elapsed: Duration) {
+        self.recent.truncate(RECENT_BATCHES_MAX - 1);
+        self.recent.push_front(MeasuredBatch { records, seconds: elapsed.as_secs_f64() });
         if let Some(ceiling) = self.ceiling
-            && float(records) >= NEAR_CEILING * float(ceiling)
+            && to_float(records) >= CEILING_TEST_SHARE * to_float(ceiling)
         {
-            self.ceiling = Some(ceiling * GROWTH_RECORDS);
+            self.ceiling = Some(ceiling * GROWTH_FACTOR);
         }
     }
 
-    /// A batch that got no answer turned out to be done between these two times after it was sent.
-    pub fn found_done(&mut self, load: &Load, after: Duration, before: Duration, limit: Duration) {
+    /// A batch without a response turned out to be processed between these two times after it was sent.
+    pub fn record_completion_range(
+        &mut self,
+        load: &Load,
+        after: Duration,
+        before: Duration,
+        limit: Duration,
+    ) {
         let half = before.saturating_sub(after) / 2;
         self.learn(load, after + half, half, limit);
     }
 
-    /// A fresh batch of `records` did not make it in time.
-    pub fn timed_out(&mut self, records: usize) {
+    /// A fresh batch of `records` timed out.
+    pub fn record_timeout(&mut self, records: usize) {
         let half = (records / 2).max(1);
         self.ceiling = Some(self.ceiling.map_or(half, |ceiling| ceiling.min(half)));
     }
 
     /// Whether anything was measured.
-    pub fn is_known(&self) -> bool {
+    pub fn has_measurements(&self) -> bool {
         self.answers > 0
     }
 
-    /// Whether what was measured decides alone.
-    pub fn is_enough(&self) -> bool {
-        self.answers >= ENOUGH_ANSWERS
+    /// Whether there are enough measurements to decide the size without the configured sizes.
+    pub fn has_enough_measurements(&self) -> bool {
+        self.answers >= MEASURED_BATCHES_MIN
     }
 
-    /// What is expected of a batch.
+    /// The expected duration of a batch.
     pub fn forecast(&self, load: &Load) -> Forecast {
-        self.at(&self.features(load))
+        self.forecast_features(&self.features(load))
     }
 
-    /// The share of a batch's time that every batch costs, whatever it holds, in seconds.
+    /// The part of a batch's time that does not depend on its records, in seconds.
     pub fn start_up(&self) -> f64 {
-        self.costs.parameter(START_UP)
+        self.costs.parameter(START_UP_INDEX)
     }
 
-    /// How many records the next batch may have: a bound of growth.
+    /// How many records the next batch may have by the bounds of growth.
     pub fn largest_next(&self) -> Option<usize> {
         let largest = self.recent.iter().map(|batch| batch.records).max();
-        largest.map(|largest| largest * GROWTH_RECORDS).into_iter().chain(self.ceiling).min()
+        largest.map(|largest| largest * GROWTH_FACTOR).into_iter().chain(self.ceiling).min()
     }
 
-    /// The longest of the batches that were answered of late.
-    pub fn longest(&self) -> Duration {
+    /// The duration of the slowest recent batch.
+    pub fn longest_recent(&self) -> Duration {
         let longest = self.recent.iter().map(|batch| batch.seconds).fold(0.0, f64::max);
         Duration::try_from_secs_f64(longest).unwrap_or_default()
     }
 
-    /// The time per record, on average over the last answered batches.
+    /// The average time per record over the last measured batches.
     pub fn per_record(&self) -> Option<Duration> {
         let (records, seconds) = self.average?;
         Duration::try_from_secs_f64(seconds / records).ok()
     }
 
-    /// What a batch of `records` of the usual mix is expected to take.
-    pub fn usual(&self, records: u64) -> Forecast {
-        self.at(&self.usual_features(records))
+    /// The expected duration of a batch of `records` of the usual mix of types.
+    pub fn forecast_usual(&self, records: u64) -> Forecast {
+        self.forecast_features(&self.usual_features(records))
     }
 
-    /// The estimated time for `records` more, `size` a batch.
-    pub fn estimate(&self, records: u64, size: usize) -> Option<Duration> {
+    /// The estimated time for `records` more, with `size` records in each batch.
+    pub fn estimate_remaining(&self, records: u64, size: usize) -> Option<Duration> {
         let batches = records.div_ceil(size.max(1) as u64);
         let mut features = self.usual_features(records);
-        if let Some(first) = features.get_mut(START_UP) {
-            *first = precise(batches);
+        if let Some(first) = features.get_mut(START_UP_INDEX) {
+            *first = exact_float(batches);
         }
         let seconds = self.costs.expected(&features);
-        Duration::try_from_secs_f64(seconds).ok().filter(|_| self.is_known())
+        Duration::try_from_secs_f64(seconds).ok().filter(|_| self.has_measurements())
     }
 
-    fn at(&self, features: &[f64]) -> Forecast {
+    fn forecast_features(&self, features: &[f64]) -> Forecast {
         let mean = self.costs.expected(features);
         let variance = self.costs.variance(features);
         let as_sum = mean * self.spread.factor(0.0) + self.spread.deviations() * variance.sqrt();
-        // A factor means nothing where next to nothing is expected.
-        let as_factor = if mean > 0.0 { mean * self.spread.factor(relative(variance, mean)) } else { as_sum };
-        Forecast { mean, most: as_sum.min(as_factor) }
+        // A factor is meaningless if the expected duration is nearly zero.
+        let as_factor =
+            if mean > 0.0 { mean * self.spread.factor(relative_variance(variance, mean)) } else { as_sum };
+        Forecast { mean, upper: as_sum.min(as_factor) }
     }
 
-    /// `inexact`: how far the true duration may be from `took`, either way.
-    fn learn(&mut self, load: &Load, took: Duration, inexact: Duration, limit: Duration) {
-        if load.records() == 0 || took.is_zero() {
+    /// `inexact`: by how much the true duration may be shorter or longer than `elapsed`.
+    fn learn(&mut self, load: &Load, elapsed: Duration, inexact: Duration, limit: Duration) {
+        if load.records() == 0 || elapsed.is_zero() {
             return;
         }
         if self.answers == 0 {
-            self.begin(limit);
+            self.reset_model(limit);
         }
         self.answers += 1;
-        self.meet(load);
+        self.count_types(load);
         let features = self.features(load);
         self.costs.drift(COMMON_DRIFT, OWN_DRIFT);
-        let (seen, expected) = (took.as_secs_f64(), self.costs.expected(&features).max(1e-6));
+        let (seen, expected) = (elapsed.as_secs_f64(), self.costs.expected(&features).max(1e-6));
         let deviation = (seen / expected).ln();
-        let blur = relative(inexact.as_secs_f64().powi(2), seen);
-        let unsure = relative(self.costs.variance(&features), expected) + blur;
-        // A factor on the true duration, of which the two are the guesses.
+        let blur = relative_variance(inexact.as_secs_f64().powi(2), seen);
+        let unsure = relative_variance(self.costs.variance(&features), expected) + blur;
+        // The noise is a factor on the true duration. The measured and the expected duration are estimates of it.
         let noise = (self.spread.noise() + blur) * expected * seen;
         if self.spread.observe(deviation, unsure) {
-            // No noise any more: the whole server may have become that much slower or faster.
+            // More than noise: the whole server may have become slower or faster by this factor.
             self.costs.drift(deviation.abs(), OWN_DRIFT);
         }
         self.costs.learn(&features, seen, noise);
     }
 
-    fn begin(&mut self, limit: Duration) {
+    fn reset_model(&mut self, limit: Duration) {
         let scale = limit.as_secs_f64();
         self.scale = scale;
         self.costs = Regression::default();
-        self.costs.add(scale * FIRST_START_UP, scale * FIRST_START_UP);
-        self.costs.add(scale * FIRST_RECORD, scale * FIRST_RECORD);
+        self.costs.add(scale * INITIAL_START_UP_SHARE, scale * INITIAL_START_UP_SHARE);
+        self.costs.add(scale * INITIAL_RECORD_SHARE, scale * INITIAL_RECORD_SHARE);
         self.types.clear();
     }
 
-    /// Gives a new type a cost of its own, which is first thought to be the usual one.
-    fn meet(&mut self, load: &Load) {
+    /// Counts the records by type. A new type gets a cost of its own, which starts at the usual cost.
+    fn count_types(&mut self, load: &Load) {
         for known in &mut self.types {
-            known.seen *= USE_MEMORY;
+            known.seen *= TYPE_COUNT_DECAY;
         }
         for (name, count) in load.types() {
-            if !self.types.iter().any(|known| known.name == *name) && self.types.len() < MAX_TYPES {
+            if !self.types.iter().any(|known| known.name == *name) && self.types.len() < TYPES_MAX {
                 let cost = self.usual_cost();
-                let unsure = cost.max(self.scale * FIRST_RECORD);
+                let unsure = cost.max(self.scale * INITIAL_RECORD_SHARE);
                 self.costs.add(cost, unsure);
                 self.types.push(KnownType { name: name.clone(), seen: 0.0 });
             }
@@ -289,17 +296,19 @@ impl ServiceTime {
     fn usual_cost(&self) -> f64 {
         let seen: f64 = self.types.iter().map(|known| known.seen).sum();
         if seen <= 0.0 {
-            return self.costs.parameter(OTHER_TYPES);
+            return self.costs.parameter(OTHER_TYPES_INDEX);
         }
-        let costs = self.types.iter().zip(FIRST_TYPE..);
+        let costs = self.types.iter().zip(FIRST_TYPE_INDEX..);
         costs.map(|(known, index)| known.seen / seen * self.costs.parameter(index)).sum()
     }
 
     fn features(&self, load: &Load) -> Vec<f64> {
-        let mut features = self.blank();
+        let mut features = self.empty_features();
         for (name, count) in &load.types {
             let index = self.types.iter().position(|known| known.name == *name);
-            if let Some(feature) = features.get_mut(index.map_or(OTHER_TYPES, |index| FIRST_TYPE + index)) {
+            if let Some(feature) =
+                features.get_mut(index.map_or(OTHER_TYPES_INDEX, |index| FIRST_TYPE_INDEX + index))
+            {
                 *feature += f64::from(*count);
             }
         }
@@ -307,17 +316,17 @@ impl ServiceTime {
     }
 
     fn usual_features(&self, records: u64) -> Vec<f64> {
-        let mut features = self.blank();
+        let mut features = self.empty_features();
         let seen: f64 = self.types.iter().map(|known| known.seen).sum();
-        for (known, feature) in self.types.iter().zip(features.iter_mut().skip(FIRST_TYPE)) {
-            *feature = if seen > 0.0 { known.seen / seen * precise(records) } else { 0.0 };
+        for (known, feature) in self.types.iter().zip(features.iter_mut().skip(FIRST_TYPE_INDEX)) {
+            *feature = if seen > 0.0 { known.seen / seen * exact_float(records) } else { 0.0 };
         }
         features
     }
 
-    fn blank(&self) -> Vec<f64> {
-        let mut features = vec![0.0; FIRST_TYPE + self.types.len()];
-        features[START_UP] = 1.0;
+    fn empty_features(&self) -> Vec<f64> {
+        let mut features = vec![0.0; FIRST_TYPE_INDEX + self.types.len()];
+        features[START_UP_INDEX] = 1.0;
         features
     }
 }
@@ -326,15 +335,15 @@ fn whole_ms(seconds: f64) -> u64 {
     Duration::try_from_secs_f64(seconds).map_or(u64::MAX, millis)
 }
 
-fn relative(variance: f64, size: f64) -> f64 {
+fn relative_variance(variance: f64, size: f64) -> f64 {
     if size > 0.0 { variance / (size * size) } else { 0.0 }
 }
 
-fn float(count: usize) -> f64 {
-    precise(count as u64)
+fn to_float(count: usize) -> f64 {
+    exact_float(count as u64)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts and sizes far below 2^52, or an estimate")]
-fn precise(count: u64) -> f64 {
+fn exact_float(count: u64) -> f64 {
     count as f64
 }

@@ -1,28 +1,28 @@
-//! How far durations stray from what was expected of them: the noise, the quantile that keeps late
-//! answers rare, and what is no noise any more.
+//! How far durations deviate from the forecast: the noise, the quantile that keeps late responses rare, and the
+//! threshold beyond which a deviation is not noise.
 //!
-//! All in logarithms: a server that is twice as slow is as far off for a small batch as for a large one.
+//! All values are logarithms: if the server is twice as slow, small and large batches deviate by the same amount.
 
 use serde::{Deserialize, Serialize};
 
-/// Noise before anything was measured, as if that many batches had shown it; the least that is ever believed.
-const FIRST_NOISE: f64 = 0.2;
-const FIRST_WEIGHT: f64 = 6.0;
-const LEAST_NOISE: f64 = 0.05;
-/// What one more batch moves the noise by, at least.
+/// The noise assumed before anything was measured, its weight in batches, and the smallest noise that is assumed.
+const INITIAL_NOISE: f64 = 0.2;
+const INITIAL_NOISE_BATCHES: f64 = 6.0;
+const NOISE_MIN: f64 = 0.05;
+/// The smallest weight of a new batch in the estimate of the noise.
 const NOISE_STEP: f64 = 0.03;
-/// A deviation beyond so many standard deviations counts as no more, and is a surprise: no noise any more.
-const OUTLIER: f64 = 3.0;
-/// The quantile aims at one late batch in 20, and moves by this much a batch. It starts above
-/// the 1.645 of a normal distribution, because the noise itself is an estimate.
+/// Larger deviations, in standard deviations, are clipped to this, and reported as more than noise.
+const OUTLIER_DEVIATIONS: f64 = 3.0;
+/// The quantile aims at one late batch in 20, and each batch moves it by this step. It starts above the 1.645 of a
+/// normal distribution, because the noise itself is an estimate.
 const LATE_SHARE: f64 = 0.05;
-const FIRST_QUANTILE: f64 = 1.7;
+const INITIAL_QUANTILE: f64 = 1.7;
 const QUANTILE_STEP: f64 = 0.15;
 const QUANTILE_RANGE: (f64, f64) = (1.6, 3.5);
 /// From "one in 20 is later" to "one in 100 is later", as in a normal distribution.
 const TO_ONE_IN_100: f64 = 2.326 / 1.645;
 
-/// What is known of the noise.
+/// The estimate of the noise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Spread {
     /// Variance of the logarithm.
@@ -35,8 +35,8 @@ pub(super) struct Spread {
 
 impl Default for Spread {
     fn default() -> Self {
-        let noise = FIRST_NOISE * FIRST_NOISE;
-        Self { noise, quantile: FIRST_QUANTILE, seen: 0 }
+        let noise = INITIAL_NOISE * INITIAL_NOISE;
+        Self { noise, quantile: INITIAL_QUANTILE, seen: 0 }
     }
 }
 
@@ -57,21 +57,21 @@ impl Spread {
         self.quantile * TO_ONE_IN_100
     }
 
-    /// Takes note of a duration: `deviation` is the logarithm of seen by expected, `model` the
-    /// relative variance of the expectation. True when it is no noise any more.
+    /// Takes a duration into account. `deviation`: the logarithm of measured by expected. `model`: the relative
+    /// variance of the expectation. Returns whether the deviation is more than noise.
     pub(super) fn observe(&mut self, deviation: f64, model: f64) -> bool {
         let variance = self.noise + model;
         let standard = deviation / variance.sqrt();
         let late = if standard > self.quantile { 1.0 } else { 0.0 };
-        let (least, most) = QUANTILE_RANGE;
-        self.quantile = (self.quantile + QUANTILE_STEP * (late - LATE_SHARE)).clamp(least, most);
-        let clipped = (deviation * deviation).min(OUTLIER * OUTLIER * variance);
+        let (low, high) = QUANTILE_RANGE;
+        self.quantile = (self.quantile + QUANTILE_STEP * (late - LATE_SHARE)).clamp(low, high);
+        let clipped = (deviation * deviation).min(OUTLIER_DEVIATIONS * OUTLIER_DEVIATIONS * variance);
         self.seen = self.seen.saturating_add(1);
         // Where the expectation itself is uncertain, little of the deviation is noise.
         let share = self.noise / variance;
-        let step = share * NOISE_STEP.max(1.0 / (FIRST_WEIGHT + f64::from(self.seen)));
-        self.noise = (self.noise + step * (clipped - variance)).max(LEAST_NOISE * LEAST_NOISE);
-        standard.abs() > OUTLIER
+        let step = share * NOISE_STEP.max(1.0 / (INITIAL_NOISE_BATCHES + f64::from(self.seen)));
+        self.noise = (self.noise + step * (clipped - variance)).max(NOISE_MIN * NOISE_MIN);
+        standard.abs() > OUTLIER_DEVIATIONS
     }
 }
 
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_is_no_surprise_and_a_server_that_changed_is() {
+    fn noise_is_not_an_outlier_and_a_changed_server_is() {
         let (mut spread, mut draw) = (Spread::default(), normal(0.15));
         let surprises = (0..500).filter(|_| spread.observe(draw(), 0.0)).count();
         assert!(surprises < 20, "{surprises} of 500");

@@ -1,4 +1,4 @@
-//! The model is told of servers that are known, and of anything.
+//! The model with servers of known cost, and with arbitrary input.
 
 use proptest::prelude::*;
 
@@ -10,7 +10,7 @@ fn load(visits: u32, deals: u32, bytes: u64) -> Load {
     let mut load = Load::default();
     for (name, count) in [("Visits", visits), ("Deals", deals)] {
         for _ in 0..count {
-            load.add(name, bytes);
+            load.add_record(name, bytes);
         }
     }
     load
@@ -23,8 +23,8 @@ fn seconds(seconds: f64) -> Duration {
 #[test]
 fn nothing_is_known_before_the_first_answer() {
     let model = ServiceTime::default();
-    assert!(!model.is_known() && !model.is_enough());
-    assert_eq!((model.per_record(), model.estimate(10, 5)), (None, None));
+    assert!(!model.has_measurements() && !model.has_enough_measurements());
+    assert_eq!((model.per_record(), model.estimate_remaining(10, 5)), (None, None));
     assert_eq!(model.largest_next(), None);
 }
 
@@ -33,7 +33,7 @@ fn each_type_has_a_cost_of_its_own() {
     let mut model = ServiceTime::default();
     for (visits, deals) in [(20, 0), (0, 8), (10, 4), (5, 5), (15, 1)].repeat(6) {
         let took = 2.0 + 0.5 * f64::from(visits) + 2.5 * f64::from(deals);
-        model.answered(&load(visits, deals, 1024), seconds(took), T);
+        model.record_response(&load(visits, deals, 1024), seconds(took), T);
     }
     for (visits, deals, expected) in [(20, 0, 12.0), (0, 10, 27.0), (10, 5, 19.5)] {
         let mean = model.forecast(&load(visits, deals, 1024)).mean;
@@ -46,10 +46,10 @@ fn a_server_that_became_three_times_slower_is_believed_after_two_batches() {
     let mut model = ServiceTime::default();
     let batch = load(25, 0, 300);
     for _ in 0..20 {
-        model.answered(&batch, seconds(12.0), T);
+        model.record_response(&batch, seconds(12.0), T);
     }
-    model.answered(&batch, seconds(36.0), T);
-    model.answered(&batch, seconds(36.0), T);
+    model.record_response(&batch, seconds(36.0), T);
+    model.record_response(&batch, seconds(36.0), T);
     let mean = model.forecast(&batch).mean;
     assert!(mean > 30.0, "{mean}");
 }
@@ -57,15 +57,15 @@ fn a_server_that_became_three_times_slower_is_believed_after_two_batches() {
 #[test]
 fn a_time_out_halves_at_once_and_answers_give_back() {
     let mut model = ServiceTime::default();
-    model.fitted(40, seconds(30.0));
+    model.record_fit(40, seconds(30.0));
     assert_eq!(model.largest_next(), Some(80));
-    model.timed_out(40);
+    model.record_timeout(40);
     assert_eq!(model.largest_next(), Some(20));
-    model.fitted(5, seconds(5.0));
+    model.record_fit(5, seconds(5.0));
     assert_eq!(model.largest_next(), Some(20), "a small batch proves nothing");
-    model.fitted(20, seconds(15.0));
+    model.record_fit(20, seconds(15.0));
     assert_eq!(model.largest_next(), Some(40));
-    model.timed_out(1);
+    model.record_timeout(1);
     assert_eq!(model.largest_next(), Some(1));
 }
 
@@ -73,8 +73,8 @@ fn a_time_out_halves_at_once_and_answers_give_back() {
 fn a_quick_server_is_no_riddle_after_its_first_answer() {
     for (limit, took) in [(60.0, 0.002), (60.0, 0.05), (2.0, 0.002), (2.0, 0.05)] {
         let mut model = ServiceTime::default();
-        model.answered(&load(25, 0, 20), seconds(took), seconds(limit));
-        let most = model.forecast(&load(25, 0, 20)).most;
+        model.record_response(&load(25, 0, 20), seconds(took), seconds(limit));
+        let most = model.forecast(&load(25, 0, 20)).upper;
         assert!(most < limit, "{took} s of {limit} s: {most} s at most");
     }
 }
@@ -83,9 +83,9 @@ fn a_quick_server_is_no_riddle_after_its_first_answer() {
 fn an_estimate_counts_start_up_once_a_batch() {
     let mut model = ServiceTime::default();
     for visits in [10, 20, 30, 25, 15] {
-        model.answered(&load(visits, 0, 0), seconds(2.0 + f64::from(visits)), T);
+        model.record_response(&load(visits, 0, 0), seconds(2.0 + f64::from(visits)), T);
     }
-    let estimate = model.estimate(100, 20).unwrap().as_secs_f64();
+    let estimate = model.estimate_remaining(100, 20).unwrap().as_secs_f64();
     assert!((estimate - 110.0).abs() < 5.0, "{estimate}");
 }
 
@@ -93,14 +93,14 @@ fn an_estimate_counts_start_up_once_a_batch() {
 fn what_is_kept_is_what_is_known() {
     let mut model = ServiceTime::default();
     for deals in [3, 1, 7] {
-        model.answered(&load(5, deals, 700), seconds(4.5), T);
+        model.record_response(&load(5, deals, 700), seconds(4.5), T);
     }
-    model.timed_out(12);
+    model.record_timeout(12);
     let kept = serde_json::to_vec(&model).unwrap();
     let back: ServiceTime = serde_json::from_slice(&kept).unwrap();
     let (before, after) = (model.forecast(&load(10, 10, 500)), back.forecast(&load(10, 10, 500)));
-    assert!((before.mean - after.mean).abs() < 1e-9 && (before.most - after.most).abs() < 1e-9);
-    assert_eq!((back.largest_next(), back.is_enough()), (model.largest_next(), true));
+    assert!((before.mean - after.mean).abs() < 1e-9 && (before.upper - after.upper).abs() < 1e-9);
+    assert_eq!((back.largest_next(), back.has_enough_measurements()), (model.largest_next(), true));
 }
 
 proptest! {
@@ -112,12 +112,12 @@ proptest! {
         for (visits, deals, bytes, took, kind) in batches {
             let batch = load(visits, deals, bytes);
             match kind {
-                0 => model.timed_out(batch.records()),
-                1 => model.found_done(&batch, seconds(took), seconds(took * 1.3), T),
-                _ => model.answered(&batch, seconds(if kind == 2 { took } else { took / 1e7 }), T),
+                0 => model.record_timeout(batch.records()),
+                1 => model.record_completion_range(&batch, seconds(took), seconds(took * 1.3), T),
+                _ => model.record_response(&batch, seconds(if kind == 2 { took } else { took / 1e7 }), T),
             }
-            let Forecast { mean, most } = model.forecast(&batch);
-            prop_assert!(mean >= 0.0 && most >= mean && most.is_finite(), "{} {}", mean, most);
+            let Forecast { mean, upper } = model.forecast(&batch);
+            prop_assert!(mean >= 0.0 && upper >= mean && upper.is_finite(), "{} {}", mean, upper);
             prop_assert!(model.largest_next().is_none_or(|records| records > 0));
         }
     }

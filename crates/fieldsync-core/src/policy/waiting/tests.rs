@@ -11,14 +11,14 @@ use crate::model::{BatchId, LastError};
 const NOW: u64 = 1_772_352_930_120;
 const SECOND: u64 = 1000;
 const ID: RecordId = RecordId(Uuid::from_u128(0xa));
-const HOLDER: RecordId = RecordId(Uuid::from_u128(0xb));
+const BLOCKER: RecordId = RecordId(Uuid::from_u128(0xb));
 const BATCH: BatchId = BatchId(Uuid::from_u128(0xc));
 
 /// Everything that the decision depends on, to be changed field by field.
 #[derive(Clone)]
 struct Scene {
     record: RecordStanding,
-    holder: Option<RecordStanding>,
+    blocker: Option<RecordStanding>,
     is_sending: bool,
     backlog: Backlog,
     link: Link,
@@ -46,8 +46,8 @@ fn standing(id: RecordId, state: RecordState) -> RecordStanding {
         next_attempt_at: None,
         batch_id: None,
         last_error: None,
-        held_by: None,
-        holds: 0,
+        blocked_by: None,
+        blocked_count: 0,
     };
     RecordStanding { entry, batch_phase: None }
 }
@@ -57,7 +57,7 @@ impl Scene {
     fn new() -> Self {
         Self {
             record: standing(ID, RecordState::Pending),
-            holder: None,
+            blocker: None,
             is_sending: false,
             backlog: Backlog::default(),
             link: Link::default(),
@@ -72,7 +72,7 @@ impl Scene {
 
     fn found(&self) -> Option<WaitingFor> {
         let facts =
-            RecordFacts { record: &self.record, is_sending: self.is_sending, holder: self.holder.as_ref() };
+            RecordFacts { record: &self.record, is_sending: self.is_sending, blocker: self.blocker.as_ref() };
         let Self { phase, until, wait_cause, has_server, is_local_error, .. } = *self;
         let planner =
             PlannerFacts { phase, until, wait_cause, denied: &self.denied, has_server, is_local_error };
@@ -140,14 +140,14 @@ const DENIED: Condition = |scene| {
     };
     scene.denied = vec![DeniedSet { batch_id: BATCH, records: 13, denials: 3, error }];
 };
-const GONE: Condition = |scene| scene.record.entry.held_by = Some(HOLDER);
+const GONE: Condition = |scene| scene.record.entry.blocked_by = Some(BLOCKER);
 const BEHIND_REVIEW: Condition = |scene| hold(scene, RecordState::Quarantined, None);
 const BEHIND_FAILED: Condition = |scene| hold(scene, RecordState::Failed, None);
 const BEHIND_SENDING: Condition = |scene| hold(scene, RecordState::Syncing, Some(BatchPhase::InFlight));
 const BEHIND_UNCLEAR: Condition = |scene| hold(scene, RecordState::Failed, Some(BatchPhase::Unclear));
-const HOLDER_DUE: Condition = |scene| {
-    if let Some(holder) = &mut scene.holder {
-        holder.entry.next_attempt_at = Some(NOW + 45 * SECOND);
+const BLOCKER_DUE: Condition = |scene| {
+    if let Some(blocker) = &mut scene.blocker {
+        blocker.entry.next_attempt_at = Some(NOW + 45 * SECOND);
     }
 };
 
@@ -157,7 +157,7 @@ fn wait(scene: &mut Scene, ms: u64, cause: WaitCause) {
 
 fn hold(scene: &mut Scene, state: RecordState, batch_phase: Option<BatchPhase>) {
     GONE(scene);
-    scene.holder = Some(RecordStanding { batch_phase, ..standing(HOLDER, state) });
+    scene.blocker = Some(RecordStanding { batch_phase, ..standing(BLOCKER, state) });
 }
 
 /// Conditions, the reason, seconds until it ends, and the sentence.
@@ -212,7 +212,7 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
              submitter or an admin must decide about it.",
         ),
         (
-            &[BEHIND_FAILED, HOLDER_DUE],
+            &[BEHIND_FAILED, BLOCKER_DUE],
             Reason::Key,
             Some(45),
             "An earlier record of its key, 00000000-0000-0000-0000-00000000000b, failed and is retried at 08:16:15 \
@@ -319,7 +319,7 @@ fn every_reason_has_its_time_and_its_sentence() {
     for (number, (conditions, reason, seconds, text)) in ROWS.iter().enumerate() {
         let found = Scene::new().with(conditions).found().unwrap();
         let until = seconds.map(|seconds| NOW + seconds * SECOND);
-        let held_by = (*reason == WaitingReason::Key).then_some(HOLDER);
+        let held_by = (*reason == WaitingReason::Key).then_some(BLOCKER);
         let expected = WaitingFor { reason: (*reason).into(), until, held_by, text: (*text).to_owned() };
         assert_eq!(found, expected, "row {number}");
         assert!(!found.text.contains("secret"), "{}", found.text);
@@ -348,7 +348,7 @@ fn of_several_reasons_the_one_that_keeps_the_record_longest_is_named() {
         (&[OUTCOME, SERVER_ASKED], Reason::Outcome),
         (&[OUTCOME, BEHIND_FAILED], Reason::Outcome),
         (&[BEHIND_FAILED, BATTERY], Reason::Key),
-        (&[BEHIND_FAILED, HOLDER_DUE, BREAKER], Reason::Key),
+        (&[BEHIND_FAILED, BLOCKER_DUE, BREAKER], Reason::Key),
         (&[DENIED, OFFLINE], Reason::Offline),
         (&[DENIED, SERVER_ASKED], Reason::Backoff),
         (&[DUE, OFFLINE], Reason::Offline),

@@ -1,11 +1,12 @@
-//! A small world around the scheduler: a queue in memory that obeys its dispositions, a breaker, a
-//! clock that only waits move, and a server with a script. Seeded, so that every find comes back.
+//! A simulation around the scheduler: a queue in memory that follows its dispositions, a breaker, a clock that only
+//! waits advance, and a server with a script. It is seeded, so that every failure can be reproduced.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::behaviour::{Behaviour, QueryBehaviour};
 use super::{SECOND, batch, config, error, upload_result};
 use crate::config::Config;
 use crate::model::{
@@ -22,69 +23,11 @@ use crate::protocol::wire::{ErrorDetail, RecordResult, RecordStatus};
 /// Payload bytes of each record.
 const RECORD_BYTES: u64 = 300;
 
-/// Rests in a row: a wait may end only to find that another one has not.
-const MAX_RESTS: usize = 6;
-
-/// What the server does with a request.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Mood {
-    Fine,
-    /// It answers 504, and has applied the batch all the same.
-    Late,
-    TimedOut,
-    Failed,
-    Lost,
-    Unreachable,
-    Portal,
-    Throttled,
-    Hurried,
-    Refused,
-    TooLarge,
-    Busy,
-    Reused,
-    Encoding,
-    Locked,
-    Moved,
-    Later,
-    Silent,
-}
-
-pub(super) const EVERY_MOOD: [Mood; 18] = [
-    Mood::Fine,
-    Mood::Late,
-    Mood::TimedOut,
-    Mood::Failed,
-    Mood::Lost,
-    Mood::Unreachable,
-    Mood::Portal,
-    Mood::Throttled,
-    Mood::Hurried,
-    Mood::Refused,
-    Mood::TooLarge,
-    Mood::Busy,
-    Mood::Reused,
-    Mood::Encoding,
-    Mood::Locked,
-    Mood::Moved,
-    Mood::Later,
-    Mood::Silent,
-];
-
-/// How it answers look-ups.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Memory {
-    Good,
-    Failing,
-    Throttled,
-    Unreachable,
-    Missing,
-}
-
-pub(super) const EVERY_MEMORY: [Memory; 5] =
-    [Memory::Good, Memory::Failing, Memory::Throttled, Memory::Unreachable, Memory::Missing];
+/// Waits in a row: when one wait ends, another may still be in effect.
+const RESTS_IN_A_ROW_MAX: usize = 6;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum At {
+enum RecordPlace {
     Free,
     Due(u64),
     In(BatchId),
@@ -92,18 +35,18 @@ enum At {
     Quarantined,
 }
 
-/// A request that was sent, and what came of it.
-struct Happened {
+/// A request that was sent, and its result.
+struct PastRequest {
     members: Vec<usize>,
-    came: Came,
+    effect: RequestEffect,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Came {
+enum RequestEffect {
     /// Records of it were stored.
     Stored,
     Failed,
-    /// It says nothing of the records, nor of the server.
+    /// It shows nothing about the records or the server.
     Nothing,
 }
 
@@ -112,21 +55,21 @@ pub(super) struct World {
     breaker: Breaker,
     pub(super) config: Config,
     pub(super) now: Duration,
-    records: Vec<At>,
+    records: Vec<RecordPlace>,
     open: BTreeMap<BatchId, (OpenBatch, Vec<usize>)>,
     rng: fastrand::Rng,
-    pub(super) memory: Memory,
+    pub(super) queries: QueryBehaviour,
     stored: BTreeSet<usize>,
     known: BTreeSet<BatchId>,
-    /// What came of each request, in order.
-    history: Vec<Happened>,
+    /// The requests and their results, in order.
+    history: Vec<PastRequest>,
     /// When records were last stored, and the longest time without while some could be.
     last_stored: Duration,
     pub(super) longest_gap: Duration,
-    /// Each mood and until when; fine afterwards. A mood is chosen anew for each request.
-    pub(super) script: Vec<(Duration, Vec<Mood>)>,
+    /// Behaviours and until when they apply; fine afterwards. One of them is chosen for each request.
+    pub(super) script: Vec<(Duration, Vec<Behaviour>)>,
     /// Records that any request with them gets this for.
-    pub(super) poison: BTreeMap<usize, Mood>,
+    pub(super) poison: BTreeMap<usize, Behaviour>,
     pub(super) requests: usize,
     /// Times that the process ends and starts again in the middle of it.
     pub(super) restarts: usize,
@@ -142,10 +85,10 @@ impl World {
             breaker: Breaker::default(),
             config: config(),
             now: Duration::ZERO,
-            records: vec![At::Free; records],
+            records: vec![RecordPlace::Free; records],
             open: BTreeMap::new(),
             rng,
-            memory: Memory::Good,
+            queries: QueryBehaviour::Good,
             stored: BTreeSet::new(),
             known: BTreeSet::new(),
             history: Vec::new(),
@@ -164,13 +107,17 @@ impl World {
     }
 
     fn backlog(&self) -> Backlog {
-        let count = |wanted: fn(&At) -> bool| self.records.iter().filter(|at| wanted(at)).count() as u64;
-        let due = self.records.iter().filter_map(|at| if let At::Due(due) = at { Some(*due) } else { None });
+        let count =
+            |wanted: fn(&RecordPlace) -> bool| self.records.iter().filter(|at| wanted(at)).count() as u64;
+        let due = self
+            .records
+            .iter()
+            .filter_map(|at| if let RecordPlace::Due(due) = at { Some(*due) } else { None });
         Backlog {
-            pending: count(|at| matches!(at, At::Free | At::In(_))),
-            failed: count(|at| matches!(at, At::Due(_))),
+            pending: count(|at| matches!(at, RecordPlace::Free | RecordPlace::In(_))),
+            failed: count(|at| matches!(at, RecordPlace::Due(_))),
             next_due_at: due.min(),
-            claimable: self.records.contains(&At::Free),
+            claimable: self.records.contains(&RecordPlace::Free),
             ..Backlog::default()
         }
     }
@@ -190,13 +137,13 @@ impl World {
         decide(&mut self.scheduler, &view)
     }
 
-    /// Goes on until nothing is left to send; what was set aside is returned.
+    /// Runs until nothing is left to send. Returns the quarantined records.
     pub(super) fn run(&mut self) -> Vec<usize> {
         let mut rests = 0;
         for _ in 0..20_000 {
             let action = self.look(|scheduler, view| scheduler.next_action(view));
             rests = if matches!(action, Action::Rest { .. }) { rests + 1 } else { 0 };
-            assert!(rests <= MAX_RESTS, "a retry timer that stalls");
+            assert!(rests <= RESTS_IN_A_ROW_MAX, "a retry timer that stalls");
             match action {
                 Action::Rest { until: Some(until), .. } => {
                     assert!(until > self.now, "a rest that ends at once");
@@ -207,7 +154,7 @@ impl World {
                     }
                     if self.arriving > 0 {
                         self.arriving -= 1;
-                        self.records.push(At::Free);
+                        self.records.push(RecordPlace::Free);
                     }
                 }
                 Action::Rest { until: None, phase, .. } => {
@@ -226,32 +173,33 @@ impl World {
                     let disposition = self.look(|scheduler, view| scheduler.divide_batch(view, id));
                     self.settle(id, disposition);
                 }
-                Action::SendCanary(_) => self.control(),
+                Action::SendCanary(_) => self.send_canary(),
             }
             self.now += Duration::from_millis(1);
             let known: Vec<BatchId> = self.scheduler.open.iter().map(|tracked| tracked.batch.id).collect();
-            assert_eq!(
-                known,
-                self.open.keys().copied().collect::<Vec<_>>(),
-                "a batch is open and nobody knows"
-            );
+            assert_eq!(known, self.open.keys().copied().collect::<Vec<_>>(), "an open batch is not tracked");
         }
         panic!("no end after {} requests, at {:?}: {:?}", self.requests, self.now, self.backlog());
     }
 
     fn finished(&self) -> Vec<usize> {
         let at = |wanted| (0..self.records.len()).filter(move |index| self.records[*index] == wanted);
-        assert!(at(At::Synced).all(|index| self.stored.contains(&index)), "synced, but not at the server");
-        at(At::Quarantined).collect()
+        assert!(
+            at(RecordPlace::Synced).all(|index| self.stored.contains(&index)),
+            "synced, but not at the server"
+        );
+        at(RecordPlace::Quarantined).collect()
     }
 
     fn claim(&mut self, order: &ClaimOrder) {
         let wall = self.wall();
-        let ready = |at: &At| matches!(at, At::Free) || matches!(at, At::Due(due) if *due <= wall);
-        let mut filling = order.limit.filling();
+        let ready = |at: &RecordPlace| {
+            matches!(at, RecordPlace::Free) || matches!(at, RecordPlace::Due(due) if *due <= wall)
+        };
+        let mut filling = order.limit.start_filling();
         let members: Vec<usize> = (0..self.records.len())
             .filter(|index| ready(&self.records[*index]))
-            .take_while(|_| filling.admit("Visits", RECORD_BYTES))
+            .take_while(|_| filling.admit_record("Visits", RECORD_BYTES))
             .collect();
         assert!(!members.is_empty(), "a claim that finds nothing");
         let id = self.open_as(members, None, Stage::Fresh);
@@ -261,9 +209,10 @@ impl World {
     fn open_as(&mut self, members: Vec<usize>, parent: Option<BatchId>, stage: Stage) -> BatchId {
         let id = BatchId(Uuid::from_u128(self.rng.u128(..)));
         for member in &members {
-            let elsewhere = matches!(self.records[*member], At::In(other) if self.open.contains_key(&other));
+            let elsewhere =
+                matches!(self.records[*member], RecordPlace::In(other) if self.open.contains_key(&other));
             assert!(!elsewhere, "a record in two batches at once");
-            self.records[*member] = At::In(id);
+            self.records[*member] = RecordPlace::In(id);
         }
         let place = QueuePosition(members[0] as u64);
         let open = OpenBatch { id, parent, stage, place, ..batch(members.len(), BatchPhase::Waiting) };
@@ -278,7 +227,7 @@ impl World {
         let (open, members) = (open.clone(), members.clone());
         let mut load = Load::default();
         for _ in &members {
-            load.add("Visits", RECORD_BYTES);
+            load.add_record("Visits", RECORD_BYTES);
         }
         self.scheduler.start_send(self.now, &open, load);
         if self.breaker.permit(self.now).is_err() {
@@ -286,16 +235,16 @@ impl World {
             return self.settle(id, disposition);
         }
         self.requests += 1;
-        let (verdict, took) = self.serve(id, &members);
-        self.now += took;
+        let (verdict, elapsed) = self.serve(id, &members);
+        self.now += elapsed;
         self.note(&members, &verdict);
-        self.breaker.record(self.now, verdict.effect(), &self.config.breaker, &mut self.rng);
+        self.breaker.record_response(self.now, verdict.effect(), &self.config.breaker, &mut self.rng);
         let http_status = match verdict {
             Verdict::Ambiguous(Ambiguity::TimedOut) => Some(504),
             _ => verdict.is_denial().then_some(403),
         };
         let error = LastError { http_status, ..error() };
-        let result = UploadResult { error, ..upload_result(&verdict, took) };
+        let result = UploadResult { error, ..upload_result(&verdict, elapsed) };
         let disposition = self.look(|scheduler, view| scheduler.on_response(view, id, &result));
         self.settle(id, disposition);
     }
@@ -303,66 +252,72 @@ impl World {
     fn note(&mut self, members: &[usize], verdict: &Verdict) {
         let came = match verdict {
             Verdict::Completed(results) if results.iter().any(|result| result.status.is_stored()) => {
-                Came::Stored
+                RequestEffect::Stored
             }
             Verdict::Completed(_)
             | Verdict::Unreachable
             | Verdict::EncodingRefused
             | Verdict::BatchIdReused
-            | Verdict::StillProcessing { .. } => Came::Nothing,
-            _ => Came::Failed,
+            | Verdict::StillProcessing { .. } => RequestEffect::Nothing,
+            _ => RequestEffect::Failed,
         };
-        if came == Came::Stored {
+        if came == RequestEffect::Stored {
             let could = self.records.iter().enumerate().any(|(index, at)| {
-                !matches!(at, At::Synced | At::Quarantined) && !self.poison.contains_key(&index)
+                !matches!(at, RecordPlace::Synced | RecordPlace::Quarantined)
+                    && !self.poison.contains_key(&index)
             });
             if could {
                 self.longest_gap = self.longest_gap.max(self.now.saturating_sub(self.last_stored));
             }
             self.last_stored = self.now;
         }
-        self.history.push(Happened { members: members.to_vec(), came });
+        self.history.push(PastRequest { members: members.to_vec(), effect: came });
     }
 
     /// How often a record failed alone while the nearest requests without it, before and after, succeeded.
     fn failures_between_successes(&self, member: usize) -> usize {
-        let without =
-            |happened: &&Happened| !happened.members.contains(&member) && happened.came != Came::Nothing;
-        let succeeded =
-            |nearest: Option<&Happened>| nearest.is_some_and(|happened| happened.came == Came::Stored);
+        let without = |happened: &&PastRequest| {
+            !happened.members.contains(&member) && happened.effect != RequestEffect::Nothing
+        };
+        let succeeded = |nearest: Option<&PastRequest>| {
+            nearest.is_some_and(|happened| happened.effect == RequestEffect::Stored)
+        };
         let alone = self.history.iter().enumerate().filter(|(_, happened)| happened.members == [member]);
         let between = alone.filter(|(at, happened)| {
             let before = self.history[..*at].iter().rev().find(without);
             let after = self.history[at + 1..].iter().find(without);
-            // What the server said that it was at shows only when it is asked again, with whatever came in between.
-            let begins = succeeded(before) || happened.came == Came::Nothing;
-            happened.came != Came::Stored && begins && succeeded(after)
+            // Whether the server was still processing it shows only at the next query, after all requests in between.
+            let begins = succeeded(before) || happened.effect == RequestEffect::Nothing;
+            happened.effect != RequestEffect::Stored && begins && succeeded(after)
         });
         between.count()
     }
 
     /// Sends a record that the server has, once more.
-    fn control(&mut self) {
+    fn send_canary(&mut self) {
         if self.breaker.permit(self.now).is_err() {
             return;
         }
         self.requests += 1;
-        let known =
-            self.records.iter().position(|at| *at == At::Synced).expect("a record that was confirmed");
+        let known = self
+            .records
+            .iter()
+            .position(|at| *at == RecordPlace::Synced)
+            .expect("a record that was confirmed");
         let id = BatchId(Uuid::from_u128(self.rng.u128(..)));
-        let (verdict, took) = self.serve(id, &[known]);
-        self.now += took;
+        let (verdict, elapsed) = self.serve(id, &[known]);
+        self.now += elapsed;
         self.note(&[known], &verdict);
-        self.breaker.record(self.now, verdict.effect(), &self.config.breaker, &mut self.rng);
+        self.breaker.record_response(self.now, verdict.effect(), &self.config.breaker, &mut self.rng);
         self.look(|scheduler, view| scheduler.on_canary_response(view, id, &verdict));
     }
 
-    fn mood(&mut self, members: &[usize]) -> Mood {
+    fn behaviour(&mut self, members: &[usize]) -> Behaviour {
         let now = self.now;
-        if let Some((_, moods)) = self.script.iter().find(|(until, _)| now < *until) {
-            return moods[self.rng.usize(..moods.len())];
+        if let Some((_, behaviours)) = self.script.iter().find(|(until, _)| now < *until) {
+            return behaviours[self.rng.usize(..behaviours.len())];
         }
-        members.iter().find_map(|member| self.poison.get(member)).copied().unwrap_or(Mood::Fine)
+        members.iter().find_map(|member| self.poison.get(member)).copied().unwrap_or(Behaviour::Fine)
     }
 
     fn results(members: &[usize], status: RecordStatus) -> Vec<RecordResult> {
@@ -371,51 +326,55 @@ impl World {
     }
 
     fn serve(&mut self, id: BatchId, members: &[usize]) -> (Verdict, Duration) {
-        let mood = self.mood(members);
-        if matches!(mood, Mood::Fine | Mood::Late) {
+        let behaviour = self.behaviour(members);
+        if matches!(behaviour, Behaviour::Fine | Behaviour::Late) {
             self.stored.extend(members);
             self.known.insert(id);
         }
         let limit = self.config.server.request_timeout.0;
         let detail = ErrorDetail { code: "INVALID".into(), message: "no".into(), position: None };
-        let verdict = match mood {
-            Mood::Fine => Verdict::Completed(Self::results(members, RecordStatus::Applied)),
-            Mood::Later => Verdict::Completed(Self::results(members, RecordStatus::Retry)),
-            Mood::Silent => Verdict::Completed(Vec::new()),
-            Mood::Late | Mood::TimedOut => return (Verdict::Ambiguous(Ambiguity::TimedOut), limit),
-            Mood::Failed => Verdict::Ambiguous(Ambiguity::ServerError),
-            Mood::Lost => Verdict::Ambiguous(Ambiguity::ConnectionLost),
-            Mood::Unreachable => Verdict::Unreachable,
-            Mood::Portal => Verdict::Intercepted,
-            Mood::Throttled => Verdict::Throttled { retry_after: None, is_protocol: false },
-            Mood::Hurried => Verdict::Throttled { retry_after: Some(Duration::ZERO), is_protocol: false },
-            Mood::Refused => Verdict::Refused(detail),
-            Mood::TooLarge => Verdict::TooLarge,
-            Mood::Busy => Verdict::StillProcessing { retry_after: Some(Duration::ZERO) },
-            Mood::Reused => Verdict::BatchIdReused,
-            Mood::Encoding => Verdict::EncodingRefused,
-            Mood::Locked => Verdict::Unauthorized,
-            Mood::Moved => Verdict::EndpointNotFound,
+        let verdict = match behaviour {
+            Behaviour::Fine => Verdict::Completed(Self::results(members, RecordStatus::Applied)),
+            Behaviour::Later => Verdict::Completed(Self::results(members, RecordStatus::Retry)),
+            Behaviour::Silent => Verdict::Completed(Vec::new()),
+            Behaviour::Late | Behaviour::TimedOut => {
+                return (Verdict::Ambiguous(Ambiguity::TimedOut), limit);
+            }
+            Behaviour::Failed => Verdict::Ambiguous(Ambiguity::ServerError),
+            Behaviour::Lost => Verdict::Ambiguous(Ambiguity::ConnectionLost),
+            Behaviour::Unreachable => Verdict::Unreachable,
+            Behaviour::Portal => Verdict::Intercepted,
+            Behaviour::Throttled => Verdict::Throttled { retry_after: None, is_protocol: false },
+            Behaviour::Hurried => {
+                Verdict::Throttled { retry_after: Some(Duration::ZERO), is_protocol: false }
+            }
+            Behaviour::Refused => Verdict::Refused(detail),
+            Behaviour::TooLarge => Verdict::TooLarge,
+            Behaviour::Busy => Verdict::StillProcessing { retry_after: Some(Duration::ZERO) },
+            Behaviour::Reused => Verdict::BatchIdReused,
+            Behaviour::Encoding => Verdict::EncodingRefused,
+            Behaviour::Locked => Verdict::Unauthorized,
+            Behaviour::Moved => Verdict::EndpointNotFound,
         };
         (verdict, SECOND)
     }
 
     fn look_up(&mut self, id: BatchId) {
-        let found = match self.memory {
-            Memory::Missing => OutcomeReply::Unsupported,
-            Memory::Failing => OutcomeReply::Failed,
-            Memory::Throttled => OutcomeReply::Throttled,
-            Memory::Unreachable => OutcomeReply::Unreachable,
-            Memory::Good if !self.open.contains_key(&id) => OutcomeReply::UnknownBatch,
-            Memory::Good if self.known.contains(&id) => {
+        let found = match self.queries {
+            QueryBehaviour::Missing => OutcomeReply::Unsupported,
+            QueryBehaviour::Failing => OutcomeReply::Failed,
+            QueryBehaviour::Throttled => OutcomeReply::Throttled,
+            QueryBehaviour::Unreachable => OutcomeReply::Unreachable,
+            QueryBehaviour::Good if !self.open.contains_key(&id) => OutcomeReply::UnknownBatch,
+            QueryBehaviour::Good if self.known.contains(&id) => {
                 OutcomeReply::Completed(Self::results(&self.open[&id].1, RecordStatus::Applied))
             }
-            Memory::Good if self.rng.u8(..4) == 0 => {
+            QueryBehaviour::Good if self.rng.u8(..4) == 0 => {
                 OutcomeReply::Processing { retry_after: Some(10 * SECOND) }
             }
-            Memory::Good => OutcomeReply::UnknownBatch,
+            QueryBehaviour::Good => OutcomeReply::UnknownBatch,
         };
-        self.breaker.looked_up(self.now, found.effect(), &self.config.breaker, &mut self.rng);
+        self.breaker.record_query(self.now, found.effect(), &self.config.breaker, &mut self.rng);
         if let (OutcomeReply::Completed(results), Some((_, members))) = (&found, self.open.get(&id)) {
             let (members, verdict) = (members.clone(), Verdict::Completed(results.clone()));
             self.note(&members, &verdict);
@@ -434,14 +393,14 @@ impl World {
                     self.records[member] = match given.map_or(&missing, |(_, outcome)| outcome) {
                         Outcome::Synced => {
                             self.scheduler.canary_confirmed();
-                            At::Synced
+                            RecordPlace::Synced
                         }
-                        Outcome::Retry(_) => At::Due(self.wall() + self.rng.u64(100..60_000)),
+                        Outcome::Retry(_) => RecordPlace::Due(self.wall() + self.rng.u64(100..60_000)),
                         Outcome::Quarantine(_) => {
                             let failures = self.failures_between_successes(member);
                             let needed = self.config.retry.quarantine_after as usize;
                             assert!(failures >= needed, "set aside after {failures}");
-                            At::Quarantined
+                            RecordPlace::Quarantined
                         }
                     };
                 }
@@ -471,7 +430,7 @@ impl World {
         let wall = self.wall();
         let note = self.look(|scheduler, view| scheduler.learned_state(view)).to_note();
         let learned = Learned::from_note(&note).expect("what was kept reads");
-        self.breaker = Breaker::resume(learned.breaker.resumed(self.now, wall));
+        self.breaker = Breaker::restore(learned.breaker.restore(self.now, wall));
         self.scheduler = Scheduler::new(open, learned, self.rng.fork());
     }
 }

@@ -11,11 +11,11 @@ use crate::policy::breaker::Mode;
 
 /// The batches that are open on disk.
 #[derive(Debug, Default)]
-pub(super) struct OpenBatches {
+pub(super) struct TrackedBatches {
     batches: BTreeMap<BatchId, TrackedBatch>,
 }
 
-impl OpenBatches {
+impl TrackedBatches {
     pub(super) fn get(&self, id: BatchId) -> Option<&TrackedBatch> {
         self.batches.get(&id)
     }
@@ -105,13 +105,13 @@ impl OpenBatches {
         let mut due: Vec<&TrackedBatch> = self.iter().filter(is_due).collect();
         due.sort_by_key(|tracked| {
             let batch = &tracked.batch;
-            (is_probing.then(|| (tracked.wear(), batch.records)), batch.place)
+            (is_probing.then(|| (tracked.fault_likelihood(), batch.records)), batch.place)
         });
         due
     }
 
     /// The earliest time at which a batch is due.
     pub(super) fn next_due(&self) -> Option<Duration> {
-        self.iter().filter_map(TrackedBatch::due).min()
+        self.iter().filter_map(TrackedBatch::next_due).min()
     }
 }
