@@ -182,7 +182,7 @@ fn next_step(entry: &ManifestEntry, waiting: Option<&WaitingFor>, now: u64) -> V
     if entry.state == RecordState::Quarantined {
         let id = entry.id;
         for (verb, does) in [
-            ("edit", "mend it and send it again"),
+            ("edit", "correct it and send it again"),
             ("retry", "send it again as it is"),
             ("discard", "give it up"),
         ] {

@@ -125,6 +125,6 @@ pub(super) fn log_added_to_review(record: RecordId) {
         name: journal::RECORD_QUARANTINED,
         record_id = %record,
         state = "QUARANTINED",
-        "record {record} was put under review on request; to mend it: fieldsync quarantine edit {record}",
+        "record {record} was put under review on request; to fix it: fieldsync quarantine edit {record}",
     );
 }

@@ -136,7 +136,7 @@ fn check_secret(file: &CredentialFile) -> Option<Finding> {
     };
     let refusal = Credentials::read_configured(&server).token().err()?.to_string();
     let (wrong, remedy) =
-        refusal.split_once(" To mend it: ").unwrap_or((&refusal, "replace the file with a correct one"));
+        refusal.split_once(" To fix it: ").unwrap_or((&refusal, "replace the file with a correct one"));
     Some(Finding::problem(wrong, remedy))
 }
 

@@ -118,7 +118,7 @@ pub(super) fn is_same_code(given: &str, known: &str) -> bool {
 fn explain_short_code(path: &Path) -> String {
     let path = path.display();
     format!(
-        "{path} holds a code that is too short. {MEANWHILE}. To mend it: put one of {CODE_BYTES_MIN} characters or more there"
+        "{path} holds a code that is too short. {MEANWHILE}. To fix it: put one of {CODE_BYTES_MIN} characters or more there"
     )
 }
 

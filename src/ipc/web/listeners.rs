@@ -34,7 +34,7 @@ impl PageListeners {
                 Ok(listener) => listeners.push(listener),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => tracing::warn!(
                     "another process listens on {sibling}: what a browser sends to the name localhost may reach it, so the \
-                     page is not served under that name. Open http://{main_address}/. To mend it: stop that process, then \
+                     page is not served under that name. Open http://{main_address}/. To fix it: stop that process, then \
                      systemctl restart fieldsync"
                 ),
                 Err(error) => tracing::info!(

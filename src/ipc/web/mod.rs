@@ -143,7 +143,7 @@ fn open_listeners(web: &config::Web, previous: PageListeners, keep: impl Fn(Vec<
     let opened = web.address().map(|address| {
         PageListeners::open(address, previous).inspect_err(|error| {
             tracing::error!(
-                "the page cannot be served on {address}: {error}. Records are still accepted and sent. To mend it: free that \
+                "the page cannot be served on {address}: {error}. Records are still accepted and sent. To fix it: free that \
                  port or set web.listen to another one, then systemctl reload fieldsync"
             );
         })

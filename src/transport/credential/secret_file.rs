@@ -46,7 +46,7 @@ impl SecretFileError {
     /// The problem, its consequence, and the remedy.
     pub fn describe(&self, consequence: &str) -> String {
         let (wrong, remedy) = self.problem.describe_with_remedy(&self.path);
-        format!("{} {wrong}. {consequence}. To mend it: {remedy}", self.path.display())
+        format!("{} {wrong}. {consequence}. To fix it: {remedy}", self.path.display())
     }
 }
 

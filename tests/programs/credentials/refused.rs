@@ -57,7 +57,7 @@ fn a_token_file_that_others_may_read_is_refused_until_it_is_closed_to_them() {
         token.display()
     );
     let ids = nothing_is_sent(&daemon, &server, &reason);
-    let remedy = format!("{reason}To mend it: chmod o= {}", token.display());
+    let remedy = format!("{reason}To fix it: chmod o= {}", token.display());
     assert_eq!(daemon.status()["sync"]["last_error"]["message"], remedy.as_str());
     let chmod = Command::new("chmod").arg("o=").arg(&token).status().unwrap();
     assert!(chmod.success());

@@ -107,14 +107,14 @@ fn a_file_that_is_open_to_others_or_holds_too_little_gives_no_code_and_the_log_s
         (
             CODE,
             0o644,
-            "is open to others (mode 0644). The page takes no code meanwhile. To mend it: chmod o= ",
+            "is open to others (mode 0644). The page takes no code meanwhile. To fix it: chmod o= ",
         ),
         (
             "12345",
             0o600,
-            "holds a code that is too short. The page takes no code meanwhile. To mend it: put one of 6",
+            "holds a code that is too short. The page takes no code meanwhile. To fix it: put one of 6",
         ),
-        ("", 0o600, "does not hold a token. The page takes no code meanwhile. To mend it: put one there"),
+        ("", 0o600, "does not hold a token. The page takes no code meanwhile. To fix it: put one there"),
     ] {
         place(&file, content, mode);
         for _ in 0..3 {
