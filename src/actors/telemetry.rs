@@ -11,7 +11,7 @@ use actix::prelude::*;
 
 use super::queue_store::{QueueStore, Write};
 use super::{ConfigWatch, Drain, Ping};
-use crate::api::{BatchReport, BreakerChange, Connectivity, RecordChange, TelemetryReport};
+use crate::api::{BatchReport, BreakerChange, ConnectivityStatus, RecordChange, TelemetryReport};
 use crate::clock::{Clock, wall_ms};
 use crate::model::{BatchId, RecordState};
 use crate::store::{QuarantinedRecord, SaveNote};
@@ -168,7 +168,7 @@ impl Handler<Event> for Telemetry {
             }
             Event::LinkChanged(link) => {
                 self.log.log_link(&link);
-                self.feed.publish("connectivity", &Connectivity::from(link));
+                self.feed.publish("connectivity", &ConnectivityStatus::from(link));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! `fieldsync batches`: the results of recent batches, and why they had their size. Also describes one send of a batch for
 //! other commands.
 
-use super::context::Context;
+use super::context::CommandContext;
 use super::failure::CommandFailure;
 use super::format::{count, duration, relative, size, strip_controls, timestamp, with_spaces};
 use super::table::{Cell, Column, TextTable, prose_column, whole_column};
@@ -28,14 +28,14 @@ pub(crate) struct BatchesArgs {
     limit: u32,
 }
 
-pub(crate) async fn run(args: &BatchesArgs, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+pub(crate) async fn run(args: &BatchesArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
     let path = with_query("/v1/batches", &[("limit", &args.limit.to_string())]);
-    let answer = context.client.get(&path).await?;
-    context.print_response(&answer, |context, list: BatchList| print_batches(context, &list, wall_ms()))?;
+    let response = context.client.get(&path).await?;
+    context.print_response(&response, |context, list: BatchList| print_batches(context, &list, wall_ms()))?;
     Ok(exit::DONE)
 }
 
-fn print_batches(context: &mut Context<'_>, list: &BatchList, now: u64) -> Result<(), CommandFailure> {
+fn print_batches(context: &mut CommandContext<'_>, list: &BatchList, now: u64) -> Result<(), CommandFailure> {
     if list.batches.is_empty() {
         return context.print_line("No batch has been sent yet.");
     }

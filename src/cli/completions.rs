@@ -3,7 +3,7 @@
 use clap::CommandFactory;
 use clap_complete::{Shell, generate};
 
-use super::context::Context;
+use super::context::CommandContext;
 use super::failure::CommandFailure;
 use crate::exit;
 
@@ -20,7 +20,7 @@ pub(crate) struct CompletionsArgs {
 
 pub(crate) fn run<C: CommandFactory>(
     args: &CompletionsArgs,
-    context: &mut Context<'_>,
+    context: &mut CommandContext<'_>,
 ) -> Result<u8, CommandFailure> {
     // Generated in memory, because the generator panics if writing fails, for example to a closed pipe.
     let mut script = Vec::new();

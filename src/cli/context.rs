@@ -13,7 +13,7 @@ use super::format::{strip_controls, wrap};
 use super::json_text;
 use crate::client::{Client, JSON, decode_json};
 
-pub(crate) struct Context<'a> {
+pub(crate) struct CommandContext<'a> {
     pub(crate) client: Client,
     /// The socket that an option or a variable names.
     pub(crate) named_socket: Option<PathBuf>,
@@ -27,7 +27,7 @@ pub(crate) struct Context<'a> {
     pub(crate) out: &'a mut dyn Write,
 }
 
-impl Context<'_> {
+impl CommandContext<'_> {
     pub(crate) fn print_line(&mut self, text: impl AsRef<str>) -> Result<(), CommandFailure> {
         writeln!(self.out, "{}", text.as_ref())?;
         Ok(())
@@ -52,8 +52,8 @@ impl Context<'_> {
     }
 
     /// The daemon's JSON on one line, including fields of newer daemons.
-    pub(crate) fn print_json(&mut self, answer: &[u8]) -> Result<(), CommandFailure> {
-        let text = String::from_utf8_lossy(answer);
+    pub(crate) fn print_json(&mut self, response: &[u8]) -> Result<(), CommandFailure> {
+        let text = String::from_utf8_lossy(response);
         let text = json_text::compact_json(&text);
         self.print_line(if text.is_empty() { "{}" } else { &text })
     }
@@ -61,14 +61,14 @@ impl Context<'_> {
     /// A response as JSON, or as the text that `view` prints.
     pub(crate) fn print_response<T: DeserializeOwned>(
         &mut self,
-        answer: &[u8],
+        response: &[u8],
         view: impl FnOnce(&mut Self, T) -> Result<(), CommandFailure>,
     ) -> Result<(), CommandFailure> {
         if self.json {
-            return self.print_json(answer);
+            return self.print_json(response);
         }
-        let answer = decode_json(answer)?;
-        view(self, answer)
+        let response = decode_json(response)?;
+        view(self, response)
     }
 
     pub(crate) async fn post_json(&self, path: &str, body: &impl Serialize) -> Result<Bytes, CommandFailure> {

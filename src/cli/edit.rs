@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::task::spawn_blocking;
 
-use super::context::Context;
+use super::context::CommandContext;
 use super::failure::{CommandFailure, is_outcome_unknown};
 use super::follow::Interrupt;
 use super::payload_draft::PayloadDraft;
@@ -37,7 +37,7 @@ pub(crate) struct EditArgs {
     id: RecordId,
 }
 
-pub(crate) async fn run(args: &EditArgs, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+pub(crate) async fn run(args: &EditArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
     let editor = ["VISUAL", "EDITOR"]
         .into_iter()
         .filter_map(std::env::var_os)
@@ -62,7 +62,7 @@ enum EditAgain {
 /// `go_on` asks whether to edit an invalid text again.
 async fn run_with(
     args: &EditArgs,
-    context: &mut Context<'_>,
+    context: &mut CommandContext<'_>,
     edit: impl Fn(&Path) -> Result<(), CommandFailure>,
     go_on: impl AsyncFn(&str, &mut Interrupt) -> EditAgain,
 ) -> Result<u8, CommandFailure> {
@@ -125,12 +125,12 @@ async fn run_with(
         return Err(draft.keep_text(CommandFailure::failed(what).with_code("changed_meanwhile")));
     }
     let path = format!("/v1/records/{id}/payload");
-    let answer = tokio::select! {
-        answer = context.client.put(&path, JSON, new_payload.into()) => answer,
+    let response = tokio::select! {
+        response = context.client.put(&path, JSON, new_payload.into()) => response,
         () = interrupt.wait() => return Err(draft.keep_in_doubt(CommandFailure::interrupted("interrupted."), id)),
     };
-    match answer {
-        Ok(answer) if context.json => context.print_json(&answer)?,
+    match response {
+        Ok(response) if context.json => context.print_json(&response)?,
         Ok(_) => {
             context.print_line(format!("The payload of record {id} was replaced; it will be sent again."))?;
         }
@@ -140,10 +140,10 @@ async fn run_with(
     Ok(exit::DONE)
 }
 
-async fn report_unchanged(context: &mut Context<'_>, id: RecordId) -> Result<u8, CommandFailure> {
+async fn report_unchanged(context: &mut CommandContext<'_>, id: RecordId) -> Result<u8, CommandFailure> {
     if context.json {
-        let answer = show::fetch(&context.client, id, &[]).await?;
-        context.print_json(&answer)?;
+        let response = show::fetch(&context.client, id, &[]).await?;
+        context.print_json(&response)?;
     } else {
         context.print_wrapped(format!("Nothing was changed: record {id} is still under review."))?;
     }
@@ -326,8 +326,12 @@ mod tests {
         {
             let script = vec![detail_response("QUARANTINED"), detail_response("QUARANTINED"), lost];
             let failure = run_edit(script, MENDED, 0).await.0.unwrap_err();
-            let said = ["It is not known whether your text is in the record", "The record was not changed"];
-            assert_eq!(said.map(|said| failure.message.contains(said)), [in_doubt, !in_doubt], "{failure:?}");
+            let texts = ["It is not known whether your text is in the record", "The record was not changed"];
+            assert_eq!(
+                texts.map(|text| failure.message.contains(text)),
+                [in_doubt, !in_doubt],
+                "{failure:?}"
+            );
             assert!(read_kept_text(&failure).contains("28 Feb"));
         }
     }

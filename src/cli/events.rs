@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::batches;
-use super::context::Context;
+use super::context::CommandContext;
 use super::failure::CommandFailure;
 use super::follow::{EventFollower, FollowEvent, Interrupt};
 use super::format::{strip_controls, with_spaces};
@@ -25,7 +25,7 @@ struct EventLine<'a> {
     data: Box<RawValue>,
 }
 
-pub(crate) async fn run(context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+pub(crate) async fn run(context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
     let client = context.client.clone();
     let mut interrupt = Interrupt::new()?;
     let mut follower = EventFollower::open(&client, Duration::MAX).await?;
@@ -161,21 +161,21 @@ mod tests {
             r#"{{"id":"{id}","state":"QUARANTINED","type":"Visits","last_error":{{"class":"rejected",
                "http_status":null,"code":"BAD_DATE","message":"no such day","at":"2026-03-01T08:15:30.120Z"}}}}"#
         );
-        let told = format!("{id} is QUARANTINED (Visits): rejected BAD_DATE: no such day");
-        assert_eq!(describe_event(&event_of("record", &data)), told);
+        let expected = format!("{id} is QUARANTINED (Visits): rejected BAD_DATE: no such day");
+        assert_eq!(describe_event(&event_of("record", &data)), expected);
         let data = format!(r#"{{"id":"{id}","change":"discarded"}}"#);
         assert_eq!(describe_event(&event_of("record", &data)), format!("{id} was discarded"));
     }
 
     #[test]
     fn a_gap_is_described() {
-        let told = |data| describe_event(&event_of("gap", data));
+        let describe_gap = |data| describe_event(&event_of("gap", data));
         assert_eq!(
-            told(r#"{"missed":12,"reason":"daemon_restarted"}"#),
+            describe_gap(r#"{"missed":12,"reason":"daemon_restarted"}"#),
             "12 events were missed (daemon restarted)"
         );
-        assert_eq!(told(r#"{"missed":1}"#), "1 event was missed");
-        assert_eq!(told("{}"), "an unknown number of events were missed");
+        assert_eq!(describe_gap(r#"{"missed":1}"#), "1 event was missed");
+        assert_eq!(describe_gap("{}"), "an unknown number of events were missed");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 use tempfile::NamedTempFile;
 
-use super::context::Context;
+use super::context::CommandContext;
 use super::failure::CommandFailure;
 use super::format::{count, count_newlines};
 use super::json_text::EscapingWriter;
@@ -113,7 +113,7 @@ impl<'a> ExportTarget<'a> {
 
 impl ExportResult {
     /// Reports the file, unless the records went to standard output.
-    pub(crate) fn report(self, context: &mut Context<'_>) -> Result<(), CommandFailure> {
+    pub(crate) fn report(self, context: &mut CommandContext<'_>) -> Result<(), CommandFailure> {
         let Some(file) = self.file else {
             return Ok(());
         };

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::context::Context;
+use super::context::CommandContext;
 use super::failure::CommandFailure;
 use super::format::{blocked_records, size, strip_controls};
 use super::json_text;
@@ -92,8 +92,8 @@ impl<'a> RecordPages<'a> {
         if !cursor.is_empty() {
             pairs.push(("after", cursor));
         }
-        let answer = self.client.get(&with_query("/v1/records", &pairs)).await?;
-        let page: P = decode_json(&answer)?;
+        let response = self.client.get(&with_query("/v1/records", &pairs)).await?;
+        let page: P = decode_json(&response)?;
         let (records, next) = page.extent();
         self.left = self.left.saturating_sub(records);
         // An empty page may not be the last. A cursor that does not change would cause an endless loop.
@@ -126,13 +126,13 @@ impl ListPage for RawPage {
     }
 }
 
-pub(crate) async fn run(args: &ListArgs, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+pub(crate) async fn run(args: &ListArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
     list_records(args, context, "No such records.").await
 }
 
 pub(crate) async fn list_records(
     args: &ListArgs,
-    context: &mut Context<'_>,
+    context: &mut CommandContext<'_>,
     nothing: &str,
 ) -> Result<u8, CommandFailure> {
     let client = context.client.clone();
@@ -155,7 +155,10 @@ pub(crate) async fn list_records(
     Ok(exit::DONE)
 }
 
-async fn list_json(pages: &mut RecordPages<'_>, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+async fn list_json(
+    pages: &mut RecordPages<'_>,
+    context: &mut CommandContext<'_>,
+) -> Result<u8, CommandFailure> {
     let mut separator = "{\"records\":[";
     while let Some(page) = pages.next::<RawPage>().await? {
         for record in page.records {
@@ -172,7 +175,7 @@ async fn list_json(pages: &mut RecordPages<'_>, context: &mut Context<'_>) -> Re
 }
 
 fn print_page(
-    context: &mut Context<'_>,
+    context: &mut CommandContext<'_>,
     records: &[ManifestEntry],
     header: bool,
     now: u64,

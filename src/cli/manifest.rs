@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::context::Context;
+use super::context::CommandContext;
 use super::export::ExportTarget;
 use super::failure::CommandFailure;
 use crate::exit;
@@ -24,7 +24,7 @@ pub(crate) struct ManifestArgs {
     all: bool,
 }
 
-pub(crate) async fn run(verb: &ManifestVerb, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+pub(crate) async fn run(verb: &ManifestVerb, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
     let ManifestVerb::Export(args) = verb;
     let mut body =
         context.client.get_stream(if args.all { "/v1/manifest?all=true" } else { "/v1/manifest" }).await?;

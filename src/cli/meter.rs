@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::context::{Context, NoteWriter};
+use super::context::{CommandContext, NoteWriter};
 use super::failure::CommandFailure;
 use super::format::{duration, strip_controls};
 use crate::api::Status;
@@ -14,7 +14,7 @@ pub(crate) struct StatusMeter {
 }
 
 impl StatusMeter {
-    pub(crate) fn new(context: &Context<'_>) -> Self {
+    pub(crate) fn new(context: &CommandContext<'_>) -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stdout());
         // Some terminals cannot move the cursor.
         let in_place = context.is_terminal && !context.json && !bar.is_hidden();
@@ -23,7 +23,7 @@ impl StatusMeter {
 
     pub(crate) fn show_status(
         &mut self,
-        context: &mut Context<'_>,
+        context: &mut CommandContext<'_>,
         status: &Status,
     ) -> Result<(), CommandFailure> {
         let sync = &status.sync;
@@ -51,7 +51,7 @@ impl StatusMeter {
     }
 
     /// Removes the bar and prints the last sentence.
-    pub(crate) fn finish(&self, context: &mut Context<'_>) -> Result<(), CommandFailure> {
+    pub(crate) fn finish(&self, context: &mut CommandContext<'_>) -> Result<(), CommandFailure> {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
             if !self.last_sentence.is_empty() {

@@ -1,6 +1,6 @@
 //! The command line `fieldsync`: a client of the local API like any other.
 //!
-//! Each command has a file. It gets a `Context` and returns an exit code or a `CommandFailure`; only [`main`] prints
+//! Each command has a file. It gets a `CommandContext` and returns an exit code or a `CommandFailure`; only [`main`] prints
 //! failures and ends the program. Standard output has the result, as text or with `--json` as JSON on one line. Standard
 //! error has all other messages, with `--json` as one JSON object on each line.
 
@@ -43,7 +43,7 @@ use signal_hook::low_level::emulate_default_handler;
 
 use crate::client::Client;
 use crate::config::default_socket;
-use context::{Context, print_stderr, print_stderr_json};
+use context::{CommandContext, print_stderr, print_stderr_json};
 use failure::{CommandFailure, INTERRUPTED};
 use json_text::EscapingWriter;
 
@@ -149,7 +149,7 @@ enum Verb {
 }
 
 impl Verb {
-    async fn run(self, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+    async fn run(self, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
         match self {
             Self::Status(args) => status::run(&args, context).await,
             Self::Enqueue(args) => enqueue::run(&args, context).await,
@@ -193,7 +193,7 @@ pub fn main() -> ExitCode {
     } else {
         &mut stdout
     };
-    let mut context = Context {
+    let mut context = CommandContext {
         client: Client::new(command.socket.clone().unwrap_or_else(default_socket)),
         named_socket: command.socket,
         json: command.json,

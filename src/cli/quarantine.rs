@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::context::Context;
+use super::context::CommandContext;
 use super::export::ExportTarget;
 use super::failure::{CommandFailure, as_sentence};
 use super::format::count;
@@ -88,7 +88,10 @@ pub(crate) struct ExportArgs {
     file: Option<PathBuf>,
 }
 
-pub(crate) async fn run(verb: &QuarantineVerb, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+pub(crate) async fn run(
+    verb: &QuarantineVerb,
+    context: &mut CommandContext<'_>,
+) -> Result<u8, CommandFailure> {
     match verb {
         QuarantineVerb::List(args) => {
             let args = review_filter(args.record_type.clone(), args.limit);
@@ -124,10 +127,10 @@ fn to_selection(chosen: &ChosenRecords, confirm: bool) -> Selection {
     Selection { ids: (!chosen.all).then(|| chosen.ids.clone()), all: chosen.all, confirm }
 }
 
-async fn add_records(args: &AddArgs, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+async fn add_records(args: &AddArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
     let selection = Selection { ids: Some(args.ids.clone()), ..Selection::default() };
-    let answer = context.post_json("/v1/quarantine/add", &selection).await?;
-    let Changed { changed, refused } = decode_json(&answer)?;
+    let response = context.post_json("/v1/quarantine/add", &selection).await?;
+    let Changed { changed, refused } = decode_json(&response)?;
     for RefusedRecord { id, message, .. } in refused.iter().take(REFUSALS_NAMED_MAX) {
         context.print_note(&format!("Record {id} was not changed: {}", as_sentence(message)));
     }
@@ -142,7 +145,7 @@ async fn add_records(args: &AddArgs, context: &mut Context<'_>) -> Result<u8, Co
         context.print_note(&format!("Already under review: {}.", count(known, "record")));
     }
     let id = args.ids.first().filter(|_| asked == 1).map_or_else(|| "ID".to_owned(), ToString::to_string);
-    context.print_response(&answer, |context, Changed { changed, .. }| {
+    context.print_response(&response, |context, Changed { changed, .. }| {
         let (are, them) = if changed == 1 { ("is", "it") } else { ("are", "them") };
         let next = format!("fieldsync quarantine edit {id}, or fieldsync quarantine discard {id}");
         context.print_line(match changed {
@@ -157,25 +160,25 @@ async fn add_records(args: &AddArgs, context: &mut Context<'_>) -> Result<u8, Co
 }
 
 async fn change_records(
-    context: &mut Context<'_>,
+    context: &mut CommandContext<'_>,
     path: &str,
     selection: &Selection,
     done: &str,
 ) -> Result<u8, CommandFailure> {
-    let answer = context.post_json(path, selection).await?;
-    let Changed { changed, .. } = decode_json(&answer)?;
+    let response = context.post_json(path, selection).await?;
+    let Changed { changed, .. } = decode_json(&response)?;
     let asked = selection.ids.iter().flatten().collect::<HashSet<_>>().len() as u64;
     if changed < asked {
         let left = count(asked - changed, "record");
         context.print_note(&format!("Not under review, and not changed: {left}."));
     }
-    context.print_response(&answer, |context, Changed { changed, .. }| {
+    context.print_response(&response, |context, Changed { changed, .. }| {
         context.print_line(format!("{} {done}.", count(changed, "record")))
     })?;
     Ok(exit::DONE)
 }
 
-async fn export_records(args: &ExportArgs, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+async fn export_records(args: &ExportArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
     let client = context.client.clone();
     let filter = review_filter(None, u64::MAX);
     let mut pages = RecordPages::new(&client, &filter);

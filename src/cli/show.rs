@@ -2,7 +2,7 @@
 //! is known of it, and every attempt to send it that is still listed. The daemon says why it waits.
 
 use super::batches::{attempt_line, is_attempt};
-use super::context::Context;
+use super::context::CommandContext;
 use super::failure::CommandFailure;
 use super::format::{blocked_records, count, relative, size, strip_controls, timestamp};
 use super::json_text;
@@ -33,15 +33,15 @@ pub(crate) struct Args {
     payload: bool,
 }
 
-pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+pub(crate) async fn run(args: &Args, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
     let wanted: &[_] = if args.payload { &["lineage", "payload"] } else { &["lineage"] };
-    let answer = fetch(&context.client, args.id, wanted).await?;
+    let response = fetch(&context.client, args.id, wanted).await?;
     if context.json {
-        context.print_json(&answer)?;
+        context.print_json(&response)?;
         return Ok(exit::DONE);
     }
-    let entry: ManifestEntry = decode_json(&answer)?;
-    let RecordExtras { lineage, redacted, waiting_for } = decode_json(&answer)?;
+    let entry: ManifestEntry = decode_json(&response)?;
+    let RecordExtras { lineage, redacted, waiting_for } = decode_json(&response)?;
     let now = wall_ms();
     for line in next_step(&entry, waiting_for.as_ref(), now) {
         context.print_wrapped(line)?;
@@ -59,7 +59,7 @@ pub(crate) async fn run(args: &Args, context: &mut Context<'_>) -> Result<u8, Co
         context.print_wrapped(line)?;
     }
     if args.payload {
-        match payload(&answer)? {
+        match payload(&response)? {
             Some(payload) => {
                 context.print_line("\nPayload:")?;
                 let text = json_text::indent_json(&payload);
@@ -78,13 +78,13 @@ pub(crate) async fn fetch(client: &Client, id: RecordId, wanted: &[&str]) -> Res
 }
 
 /// The payload out of a record's detail, as the application wrote it.
-pub(crate) fn payload(answer: &[u8]) -> Result<Option<String>, ClientError> {
+pub(crate) fn payload(response: &[u8]) -> Result<Option<String>, ClientError> {
     #[derive(Deserialize)]
     struct Detail {
         #[serde(default)]
         payload: Option<Box<RawValue>>,
     }
-    let detail: Detail = decode_json(answer)?;
+    let detail: Detail = decode_json(response)?;
     Ok(detail.payload.map(|payload| payload.get().to_owned()))
 }
 
@@ -137,8 +137,8 @@ fn describe(entry: &ManifestEntry, now: u64) -> Vec<String> {
 
 /// The attempts to send it, one on each line.
 fn attempt_history(entry: &ManifestEntry, lineage: &[BatchReport], now: u64) -> Vec<String> {
-    let told = lineage.iter().filter(|send| is_attempt(send)).count() as u64;
-    let earlier = u64::from(entry.attempts).saturating_sub(told);
+    let listed = lineage.iter().filter(|send| is_attempt(send)).count() as u64;
+    let earlier = u64::from(entry.attempts).saturating_sub(listed);
     let mut lines: Vec<String> =
         lineage.iter().map(|send| format!("  {}", attempt_line(send, now))).collect();
     let on_its_way = !matches!(entry.state, RecordState::Synced | RecordState::Quarantined);
@@ -201,7 +201,7 @@ fn remedy(waiting: &WaitingFor) -> Option<String> {
         WaitingReason::Backoff | WaitingReason::ServerWait | WaitingReason::Breaker => {
             "  fieldsync sync tries now."
         }
-        WaitingReason::Metered | WaitingReason::Battery => "  fieldsync sync sends all the same, once.",
+        WaitingReason::Metered | WaitingReason::Battery => "  fieldsync sync sends now anyway, once.",
         WaitingReason::AuthRequired => {
             "  Renew the token or the certificate, then: fieldsync sync; fieldsync doctor says more."
         }
@@ -225,7 +225,7 @@ mod tests {
     use crate::client::scripted::{ScriptedDaemon, response_step};
     use crate::model::{BatchId, SizeRule};
 
-    fn told(entry: &ManifestEntry, waiting: Option<&WaitingFor>) -> String {
+    fn join_next_step(entry: &ManifestEntry, waiting: Option<&WaitingFor>) -> String {
         next_step(entry, waiting, 20_000).join("\n")
     }
 
@@ -239,15 +239,15 @@ mod tests {
         record.next_attempt_at = Some(52_000);
         let text = "The last attempt failed; the next one is at 00:00:52 UTC.";
         assert_eq!(
-            told(&record, Some(&waiting(WaitingReason::Backoff, text))),
+            join_next_step(&record, Some(&waiting(WaitingReason::Backoff, text))),
             "Did not get through; it is safe here and tried again in 32 s.\n\
              The last attempt failed; the next one is at 00:00:52 UTC.\n  fieldsync sync tries now."
         );
         record.state = RecordState::Pending;
-        let text = told(&record, Some(&waiting(WaitingReason::Paused, "Paused.")));
+        let text = join_next_step(&record, Some(&waiting(WaitingReason::Paused, "Paused.")));
         assert!(text.ends_with("fieldsync resume ends the pause."), "{text}");
         record.state = RecordState::Quarantined;
-        let text = told(&record, Some(&waiting(WaitingReason::Review, "Under review.")));
+        let text = join_next_step(&record, Some(&waiting(WaitingReason::Review, "Under review.")));
         assert!(
             text.contains("Under review.") && text.contains(&format!("quarantine retry {}", record.id)),
             "{text}"
@@ -259,11 +259,14 @@ mod tests {
     #[test]
     fn a_daemon_that_does_not_say_why_or_says_it_in_a_new_word_is_understood() {
         let record = rejected_entry(1, RecordState::Pending);
-        assert_eq!(told(&record, None), "Waits to be sent.");
+        assert_eq!(join_next_step(&record, None), "Waits to be sent.");
         let reason = OpenEnum::Unknown("moon_phase".into());
         let text = "Waiting for the full \u{202e}moon.";
         let full_moon = WaitingFor { reason, ..waiting(WaitingReason::NextBatch, text) };
-        assert_eq!(told(&record, Some(&full_moon)), "Waits to be sent.\nWaiting for the full \u{fffd}moon.");
+        assert_eq!(
+            join_next_step(&record, Some(&full_moon)),
+            "Waits to be sent.\nWaiting for the full \u{fffd}moon."
+        );
     }
 
     #[test]
@@ -272,7 +275,7 @@ mod tests {
         let later = ManifestEntry { blocked_by: Some(blocker.id), ..rejected_entry(2, RecordState::Pending) };
         let behind =
             WaitingFor { held_by: Some(blocker.id), ..waiting(WaitingReason::Key, "Behind another.") };
-        let text = told(&later, Some(&behind));
+        let text = join_next_step(&later, Some(&behind));
         assert!(text.ends_with(&format!("Behind another.\n  fieldsync show {}", blocker.id)), "{text}");
         let text = describe(&later, 20_000).join("\n");
         assert!(text.contains(&format!("Blocked by    {}", blocker.id)), "{text}");

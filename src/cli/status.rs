@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::context::Context;
+use super::context::CommandContext;
 use super::failure::CommandFailure;
 use super::follow::{EventFollower, FollowEvent, Interrupt};
 use super::format::{
@@ -38,12 +38,12 @@ pub(crate) struct StatusArgs {
     all: bool,
 }
 
-pub(crate) async fn run(args: &StatusArgs, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+pub(crate) async fn run(args: &StatusArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
     if args.watch {
         return watch_status(context).await;
     }
-    let answer = context.client.get("/v1/status").await?;
-    context.print_response(&answer, |context, status: Status| {
+    let response = context.client.get("/v1/status").await?;
+    context.print_response(&response, |context, status: Status| {
         describe_status(&status, args.all, wall_ms())
             .into_iter()
             .try_for_each(|line| context.print_wrapped(line))
@@ -51,7 +51,7 @@ pub(crate) async fn run(args: &StatusArgs, context: &mut Context<'_>) -> Result<
     Ok(exit::DONE)
 }
 
-async fn watch_status(context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+async fn watch_status(context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
     let client = context.client.clone();
     let mut interrupt = Interrupt::new()?;
     let mut follower = EventFollower::open(&client, NO_LIMIT).await?;

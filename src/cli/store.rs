@@ -9,7 +9,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::context::Context;
+use super::context::CommandContext;
 use super::failure::CommandFailure;
 use super::format::{count, strip_controls, timestamp};
 use super::json_text::EscapingWriter;
@@ -36,17 +36,17 @@ pub(crate) struct SalvageArgs {
     output: Option<PathBuf>,
 }
 
-pub(crate) async fn run(verb: &StoreVerb, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+pub(crate) async fn run(verb: &StoreVerb, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
     match verb {
         StoreVerb::Acknowledge => acknowledge_damage(context).await,
         StoreVerb::Salvage(args) => salvage_file(args, context),
     }
 }
 
-async fn acknowledge_damage(context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+async fn acknowledge_damage(context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
     let alert = AcknowledgeAlert { alert: "store_damaged".to_owned() };
-    let answer = context.post_json("/v1/alerts/acknowledge", &alert).await?;
-    context.print_response(&answer, |context, Acknowledged { acknowledged }| {
+    let response = context.post_json("/v1/alerts/acknowledge", &alert).await?;
+    context.print_response(&response, |context, Acknowledged { acknowledged }| {
         if acknowledged.is_empty() {
             return context.print_line("No damage waits to be acknowledged.");
         }
@@ -77,7 +77,7 @@ struct SalvagedRecordLine<'a> {
     payload: &'a RawValue,
 }
 
-fn salvage_file(args: &SalvageArgs, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+fn salvage_file(args: &SalvageArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // The library may panic when it reads damaged tables, which is expected here.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::context::Context;
+use super::context::CommandContext;
 use super::failure::{CommandFailure, as_sentence};
 use super::follow::{EventFollower, FollowEvent, Interrupt};
 use super::format::{count, strip_controls};
@@ -37,14 +37,14 @@ pub(crate) struct SyncArgs {
     wait: bool,
 }
 
-pub(crate) async fn run(args: &SyncArgs, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
-    let answer = send_command(&context.client, "/v1/sync").await?;
+pub(crate) async fn run(args: &SyncArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
+    let response = send_command(&context.client, "/v1/sync").await?;
     if args.wait {
         let status = wait_until_settled(context, INITIAL_REFUSAL_GRACE).await?;
         return print_result(context, &status);
     }
     if context.json {
-        context.print_json(&answer)?;
+        context.print_json(&response)?;
     } else {
         let status: Status = decode_json(&context.client.get("/v1/status").await?)?;
         context.print_wrapped(strip_controls(&status.sync.text))?;
@@ -52,20 +52,20 @@ pub(crate) async fn run(args: &SyncArgs, context: &mut Context<'_>) -> Result<u8
     Ok(exit::DONE)
 }
 
-pub(crate) async fn pause_syncing(context: &mut Context<'_>) -> Result<u8, CommandFailure> {
-    let answer = send_command(&context.client, "/v1/pause").await?;
+pub(crate) async fn pause_syncing(context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
+    let response = send_command(&context.client, "/v1/pause").await?;
     if context.json {
-        context.print_json(&answer)?;
+        context.print_json(&response)?;
     } else {
         context.print_line("Paused: records are accepted and kept, but not sent until: fieldsync resume")?;
     }
     Ok(exit::DONE)
 }
 
-pub(crate) async fn resume_syncing(context: &mut Context<'_>) -> Result<u8, CommandFailure> {
-    let answer = send_command(&context.client, "/v1/resume").await?;
+pub(crate) async fn resume_syncing(context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
+    let response = send_command(&context.client, "/v1/resume").await?;
     if context.json {
-        context.print_json(&answer)?;
+        context.print_json(&response)?;
     } else {
         context.print_line("Resumed: records are sent again.")?;
     }
@@ -78,7 +78,7 @@ async fn send_command(client: &Client, path: &str) -> Result<Bytes, CommandFailu
 
 /// Shows the progress until the daemon has nothing left to send, and returns its last status.
 pub(crate) async fn wait_until_settled(
-    context: &mut Context<'_>,
+    context: &mut CommandContext<'_>,
     grace: Duration,
 ) -> Result<Status, CommandFailure> {
     let client = context.client.clone();
@@ -150,7 +150,7 @@ fn is_settled(status: &Status) -> bool {
     to_go == 0 || waits_for_review
 }
 
-fn print_result(context: &mut Context<'_>, status: &Status) -> Result<u8, CommandFailure> {
+fn print_result(context: &mut CommandContext<'_>, status: &Status) -> Result<u8, CommandFailure> {
     if context.json {
         let line =
             serde_json::to_string(status).map_err(|error| CommandFailure::failed(error.to_string()))?;

@@ -7,7 +7,7 @@
 
 use console::{Color, Style, measure_text_width, truncate_str};
 
-use super::context::Context;
+use super::context::CommandContext;
 use super::failure::CommandFailure;
 use super::format::{duration, strip_controls, wrap};
 use crate::model::{LastError, RecordState};
@@ -104,7 +104,7 @@ impl<'a> TextTable<'a> {
         self.rows.is_empty()
     }
 
-    pub(crate) fn print(&self, context: &mut Context<'_>) -> Result<(), CommandFailure> {
+    pub(crate) fn print(&self, context: &mut CommandContext<'_>) -> Result<(), CommandFailure> {
         let (width, colour) = (context.width, context.has_colour);
         self.render(width, colour).into_iter().try_for_each(|line| context.print_line(line))
     }
@@ -129,7 +129,7 @@ impl<'a> TextTable<'a> {
     }
 
     fn render_beneath(&self, row: &[Cell], columns: &[usize], width: usize) -> Vec<String> {
-        let said = |kind: fn(ColumnKind) -> bool| {
+        let texts_of_kind = |kind: fn(ColumnKind) -> bool| {
             columns
                 .iter()
                 .filter(move |column| kind(self.columns[**column].kind))
@@ -142,8 +142,8 @@ impl<'a> TextTable<'a> {
             let whole = measure_text_width(&fact) + INDENT.len() < width;
             if whole { fact.replace(' ', NO_BREAK_SPACE) } else { fact }
         };
-        let facts: Vec<String> = said(|kind| kind != ColumnKind::Prose).map(fact).collect();
-        let prose = said(|kind| kind == ColumnKind::Prose).map(|(_, text)| text.to_owned());
+        let facts: Vec<String> = texts_of_kind(|kind| kind != ColumnKind::Prose).map(fact).collect();
+        let prose = texts_of_kind(|kind| kind == ColumnKind::Prose).map(|(_, text)| text.to_owned());
         let under = |texts: &[String], between: &str| match texts.join(between) {
             text if text.is_empty() => Vec::new(),
             text => wrap(&format!("{INDENT}{text}"), width, INDENT.len()),

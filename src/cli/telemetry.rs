@@ -1,19 +1,19 @@
 //! `fieldsync telemetry`: a small table for each of four questions, and one for the days.
 
-use super::context::Context;
+use super::context::CommandContext;
 use super::failure::CommandFailure;
 use super::format::{count, duration, mean_ms, percent, size, strip_controls, with_spaces};
 use super::table::{Cell, Column, TextTable, name_column, whole_column};
 use crate::api::{FailureReport, PerRecord, TelemetryReport};
 use crate::exit;
 
-pub(crate) async fn run(context: &mut Context<'_>) -> Result<u8, CommandFailure> {
-    let answer = context.client.get("/v1/telemetry").await?;
-    context.print_response(&answer, |context, report: TelemetryReport| print_report(context, &report))?;
+pub(crate) async fn run(context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
+    let response = context.client.get("/v1/telemetry").await?;
+    context.print_response(&response, |context, report: TelemetryReport| print_report(context, &report))?;
     Ok(exit::DONE)
 }
 
-fn print_report(context: &mut Context<'_>, report: &TelemetryReport) -> Result<(), CommandFailure> {
+fn print_report(context: &mut CommandContext<'_>, report: &TelemetryReport) -> Result<(), CommandFailure> {
     let window = duration(report.window_s.saturating_mul(1000));
     context.print_wrapped(format!("How long does a record take? (last {window})\n"))?;
     let durations = format_times(&report.per_record);
@@ -74,7 +74,7 @@ fn print_report(context: &mut Context<'_>, report: &TelemetryReport) -> Result<(
 }
 
 fn print_table<const N: usize>(
-    context: &mut Context<'_>,
+    context: &mut CommandContext<'_>,
     columns: &[Column],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> Result<(), CommandFailure> {

@@ -1,8 +1,8 @@
 //! Shared by the tests of commands: a context with a scripted daemon, and samples of its responses.
 
-use super::context::Context;
+use super::context::CommandContext;
 use super::failure::CommandFailure;
-use crate::api::{Batching, BreakerStatus, Connectivity, Counts, Phase, QueueUse, Status, Sync};
+use crate::api::{Batching, BreakerStatus, ConnectivityStatus, Counts, Phase, QueueUse, Status, Sync};
 use crate::client::Client;
 use crate::client::scripted::ScriptedDaemon;
 use crate::model::{DeviceId, LastError, ManifestEntry, RecordId, RecordState};
@@ -11,10 +11,10 @@ use crate::model::{DeviceId, LastError, ManifestEntry, RecordId, RecordState};
 pub(crate) async fn run_verb(
     daemon: &ScriptedDaemon,
     json: bool,
-    verb: impl AsyncFnOnce(&mut Context<'_>) -> Result<u8, CommandFailure>,
+    verb: impl AsyncFnOnce(&mut CommandContext<'_>) -> Result<u8, CommandFailure>,
 ) -> (Result<u8, CommandFailure>, String) {
     let mut out = Vec::new();
-    let outcome = verb(&mut Context {
+    let outcome = verb(&mut CommandContext {
         client: Client::new(daemon.socket()),
         named_socket: Some(daemon.socket()),
         json,
@@ -91,7 +91,7 @@ pub(crate) fn sample_status(phase: Phase, text: &str, records: Counts) -> Status
             time_budget_ms: 45_000,
         },
         breaker: BreakerStatus { mode: "normal".to_owned(), consecutive_failures: 0, retry_at: None },
-        connectivity: Connectivity {
+        connectivity: ConnectivityStatus {
             state: crate::model::LinkState::Online.into(),
             since: 10_000,
             metered: false,

@@ -189,8 +189,8 @@ fn build_request(method: Method, path: &str, kind: &str) -> request::Builder {
 }
 
 /// Decodes a response of the local API.
-pub fn decode_json<T: DeserializeOwned>(answer: &[u8]) -> Result<T, ClientError> {
-    serde_json::from_slice(answer).map_err(|error| ClientError::Protocol(error.to_string()))
+pub fn decode_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(body).map_err(|error| ClientError::Protocol(error.to_string()))
 }
 
 /// A path with a query, encoded.
@@ -205,13 +205,13 @@ async fn check_status(response: Response<Incoming>) -> Result<ClientBody, Client
     if status.is_success() {
         return Ok(body);
     }
-    let answer = body.read_whole(REFUSAL_BYTES_MAX, RESPONSE_TIMEOUT).await?;
-    Err(refusal_error(status, &answer))
+    let body = body.read_whole(REFUSAL_BYTES_MAX, RESPONSE_TIMEOUT).await?;
+    Err(refusal_error(status, &body))
 }
 
 /// Error responses contain an [`ErrorBody`] from the daemon's handlers, or text or nothing from the HTTP layer.
-fn refusal_error(status: StatusCode, answer: &[u8]) -> ClientError {
-    match serde_json::from_slice::<ErrorBody>(answer) {
+fn refusal_error(status: StatusCode, body: &[u8]) -> ClientError {
+    match serde_json::from_slice::<ErrorBody>(body) {
         Ok(ErrorBody { error }) => ClientError::Refused {
             status: status.as_u16(),
             code: error.code,
@@ -221,7 +221,7 @@ fn refusal_error(status: StatusCode, answer: &[u8]) -> ClientError {
         Err(_) => ClientError::Refused {
             status: status.as_u16(),
             code: "unexplained".to_owned(),
-            message: match String::from_utf8_lossy(answer).trim() {
+            message: match String::from_utf8_lossy(body).trim() {
                 "" => status.to_string(),
                 text => text.to_owned(),
             },

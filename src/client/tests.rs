@@ -8,8 +8,8 @@ async fn a_request_names_its_host_and_carries_its_body() {
     let daemon = ScriptedDaemon::new(vec![response_step(201, "{\"accepted\":1}")]);
     let client = Client::new(daemon.socket());
     let body = Bytes::from_static(b"{\"type\":\"T\"}\n");
-    let answer = client.post("/v1/records", NDJSON, body).await.unwrap();
-    assert_eq!(&answer[..], b"{\"accepted\":1}");
+    let response = client.post("/v1/records", NDJSON, body).await.unwrap();
+    assert_eq!(&response[..], b"{\"accepted\":1}");
     let call = daemon.into_calls().remove(0);
     let head = call.head.to_ascii_lowercase();
     assert!(head.starts_with("post /v1/records http/1.1\r\n"), "{head}");

@@ -19,7 +19,7 @@ use super::error::ApiError;
 use super::http::{HttpResponse, encoded_json_response};
 use super::state::ApiState;
 use super::{control, events, overview, records, review};
-use crate::api::{Alert, BatchReport, BreakerChange, Connectivity, Gap, RecordChange};
+use crate::api::{Alert, BatchReport, BreakerChange, ConnectivityStatus, Gap, RecordChange};
 use crate::model::ManifestEntry;
 use crate::protocol::wire::ErrorBody;
 
@@ -72,7 +72,7 @@ use crate::protocol::wire::ErrorBody;
         BatchReport,
         RecordChange,
         BreakerChange,
-        Connectivity,
+        ConnectivityStatus,
         Alert,
         Gap
     ))

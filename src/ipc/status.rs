@@ -9,7 +9,7 @@ use super::alerts::AlertTracker;
 use crate::actors::ConfigWatch;
 use crate::actors::batch_planner::PlannerState;
 use crate::api::{
-    Batching, BreakerStatus, Caller, CallerQueue, Connectivity, Counts, Phase, QueueUse, Status, Sync,
+    Batching, BreakerStatus, Caller, CallerQueue, ConnectivityStatus, Counts, Phase, QueueUse, Status, Sync,
 };
 use crate::clock::{Clock, millis, wall_ms};
 use crate::model::{Backlog, DeviceId, Link, OTHER_SUBMITTERS, SizeRule};
@@ -166,7 +166,7 @@ impl StatusSources {
                     Mode::Normal | Mode::Micro | Mode::Probing => None,
                 },
             },
-            connectivity: Connectivity::from(link),
+            connectivity: ConnectivityStatus::from(link),
             alerts: self.alert_tracker.active_alerts(&backlog, &config, wall_ms()),
             caller: None,
         }

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::digest::Sha256Digest;
 use super::fault_injection::{FaultOptions, SimulatedWork};
-use super::ledger::{AppliedEntry, ForwardTurn, Ledger, LedgerError, PageLimit, Settlement};
+use super::ledger::{AppliedEntry, BatchSettlement, ForwardTurn, Ledger, LedgerError, PageLimit};
 use super::metrics::{Metrics, ResultCounts};
 use super::validated_batch::ValidatedBatch;
 use crate::causes::with_causes;
@@ -76,7 +76,7 @@ pub(crate) enum SubmitResult {
 /// How the processing of a batch ended.
 pub(crate) enum ProcessingOutcome {
     /// With a response, or because the id belongs to another body.
-    Settled(Settlement),
+    Settled(BatchSettlement),
     /// Another gateway is processing it.
     ClaimedElsewhere,
     /// It was given up, and nothing of it was applied.
@@ -349,7 +349,7 @@ async fn process_batch(
     let duration_ms = millis(processor.clock.now().saturating_sub(began));
     let (batch_id, device_id, records) = (batch.id, batch.device, batch.records.len());
     match &outcome {
-        Ok(ProcessingOutcome::Settled(Settlement::New(response))) => {
+        Ok(ProcessingOutcome::Settled(BatchSettlement::New(response))) => {
             let counts = ResultCounts::from_response(response);
             processor.metrics.count_records(counts);
             if counts.applied > 0 {
@@ -361,11 +361,11 @@ async fn process_batch(
                 "batch settled"
             );
         }
-        Ok(ProcessingOutcome::Settled(Settlement::Replayed(_))) => {
+        Ok(ProcessingOutcome::Settled(BatchSettlement::Replayed(_))) => {
             tracing::info!(%batch_id, %device_id, records, duration_ms, "batch replayed");
         }
         // The log line of the request has it.
-        Ok(ProcessingOutcome::Settled(Settlement::IdReused) | ProcessingOutcome::ClaimedElsewhere) => {}
+        Ok(ProcessingOutcome::Settled(BatchSettlement::IdReused) | ProcessingOutcome::ClaimedElsewhere) => {}
         Ok(ProcessingOutcome::Abandoned) => {
             tracing::warn!(%batch_id, %device_id, records, duration_ms, "batch given up");
         }

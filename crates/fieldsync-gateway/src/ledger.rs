@@ -24,7 +24,7 @@ pub(crate) struct StoredResponse {
 
 /// How a batch was settled.
 #[derive(Debug)]
-pub(crate) enum Settlement {
+pub(crate) enum BatchSettlement {
     /// By this request.
     New(BatchResponse),
     /// By an earlier request; the response says so.
@@ -35,11 +35,11 @@ pub(crate) enum Settlement {
 
 impl StoredResponse {
     /// The settlement of a batch with this fingerprint, given that this response is stored under its id.
-    pub(crate) fn settle_for(self, fingerprint: &Sha256Digest) -> Settlement {
+    pub(crate) fn settle_for(self, fingerprint: &Sha256Digest) -> BatchSettlement {
         if self.fingerprint == *fingerprint {
-            Settlement::Replayed(self.into_replay())
+            BatchSettlement::Replayed(self.into_replay())
         } else {
-            Settlement::IdReused
+            BatchSettlement::IdReused
         }
     }
 
@@ -109,7 +109,7 @@ pub(crate) trait Ledger: Send + Sync {
     ) -> Result<Option<StoredResponse>, LedgerError>;
 
     /// Applies the new records and stores the response: all of it, or nothing.
-    fn settle_batch(&self, batch: &ValidatedBatch, now: u64) -> Result<Settlement, LedgerError>;
+    fn settle_batch(&self, batch: &ValidatedBatch, now: u64) -> Result<BatchSettlement, LedgerError>;
 
     /// Deletes up to `max` responses that are older than `before`. Returns how many.
     fn prune_responses(&self, before: u64, max: usize) -> Result<usize, LedgerError>;

@@ -21,7 +21,7 @@ use super::applied_entry::AppliedEntryJson;
 use super::batch_processor::{BatchProcessor, BatchStatus, ProcessingOutcome, SubmitResult};
 use super::batch_validation::{self, ACCEPTED_ENCODINGS, BatchHeaders};
 use super::fault_injection::{FaultOptions, InjectedFault};
-use super::ledger::{AppliedEntry, LedgerError, PageLimit, Settlement};
+use super::ledger::{AppliedEntry, BatchSettlement, LedgerError, PageLimit};
 use super::metrics::{Metrics, OPEN_METRICS_TYPE};
 use super::request_error::{RETRY_AFTER_SECONDS, RequestError};
 use super::token_file::{TokenFile, TokenScope};
@@ -165,10 +165,10 @@ impl GatewayState {
             },
         };
         match ended.map_err(|error| LedgerError::Storage(error.into()))?? {
-            ProcessingOutcome::Settled(Settlement::New(response) | Settlement::Replayed(response)) => {
-                Ok(batch_response(&response))
-            }
-            ProcessingOutcome::Settled(Settlement::IdReused) => Err(RequestError::BatchIdReused(id)),
+            ProcessingOutcome::Settled(
+                BatchSettlement::New(response) | BatchSettlement::Replayed(response),
+            ) => Ok(batch_response(&response)),
+            ProcessingOutcome::Settled(BatchSettlement::IdReused) => Err(RequestError::BatchIdReused(id)),
             ProcessingOutcome::ClaimedElsewhere => Err(RequestError::Processing(id)),
             ProcessingOutcome::Abandoned => Ok(time_out_batch(&headers)),
         }

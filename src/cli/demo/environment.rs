@@ -170,15 +170,15 @@ impl DemoEnvironment {
             .header("connection", "close")
             .body(Empty::<Bytes>::new())
             .map_err(|error| failed(error.to_string()))?;
-        let answer = async {
+        let body = async {
             let response = sender.send_request(request).await?;
             response.into_body().collect().await
         };
-        let (answer, _connection) = tokio::join!(answer, async {
+        let (body, _connection) = tokio::join!(body, async {
             // The response reports its errors.
             connection.await.ok()
         });
-        let body = answer.map_err(|error| failed(error.to_string()))?.to_bytes();
+        let body = body.map_err(|error| failed(error.to_string()))?.to_bytes();
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::context::Context;
+use super::context::CommandContext;
 use super::failure::{CommandFailure, INTERRUPTED};
 use super::sync::wait_until_settled;
 use crate::api::{Accepted, BatchList, RecordPage};
@@ -41,7 +41,7 @@ pub(crate) struct DemoArgs {
     input: Option<PathBuf>,
 }
 
-pub(crate) async fn run(args: &DemoArgs, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+pub(crate) async fn run(args: &DemoArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
     let records = match &args.input {
         Some(path) => records::read_records(path)?,
         None => records::generate_records(),
@@ -77,7 +77,7 @@ async fn run_demo(
     records: &[String],
     timing: &ServerBehavior,
     environment: &mut DemoEnvironment,
-    context: &mut Context<'_>,
+    context: &mut CommandContext<'_>,
 ) -> Result<DemoSummary, CommandFailure> {
     let client = Client::new(environment.socket_path());
     context.client = client.clone();
@@ -109,7 +109,11 @@ async fn run_demo(
     })
 }
 
-fn report(summary: &DemoSummary, clock: Clock, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+fn report(
+    summary: &DemoSummary,
+    clock: Clock,
+    context: &mut CommandContext<'_>,
+) -> Result<u8, CommandFailure> {
     let seconds = clock.now();
     if context.json {
         context.print_line(summary.to_json(seconds))?;

@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use console::{Color, Style};
 use serde::Serialize;
 
-use super::context::Context;
+use super::context::CommandContext;
 use super::failure::CommandFailure;
 use super::format::{count, strip_controls, wrap};
 use crate::client::Client;
@@ -100,7 +100,7 @@ impl DoctorReport {
     }
 }
 
-pub(crate) async fn run(args: &DoctorArgs, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+pub(crate) async fn run(args: &DoctorArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
     let report = run_checks(args, context).await;
     if context.json {
         let line = serde_json::to_string(&report)
@@ -112,7 +112,7 @@ pub(crate) async fn run(args: &DoctorArgs, context: &mut Context<'_>) -> Result<
     Ok(if report.ok { exit::DONE } else { exit::FAILED })
 }
 
-async fn run_checks(args: &DoctorArgs, context: &mut Context<'_>) -> DoctorReport {
+async fn run_checks(args: &DoctorArgs, context: &mut CommandContext<'_>) -> DoctorReport {
     let loaded = configuration::read_config(args.config.as_deref());
     if let Some(config) = &loaded.config
         && context.named_socket.is_none()
@@ -157,7 +157,7 @@ async fn run_checks(args: &DoctorArgs, context: &mut Context<'_>) -> DoctorRepor
     DoctorReport::new(findings)
 }
 
-fn print_report(report: &DoctorReport, context: &mut Context<'_>) -> Result<(), CommandFailure> {
+fn print_report(report: &DoctorReport, context: &mut CommandContext<'_>) -> Result<(), CommandFailure> {
     for CheckFinding { check, finding } in &report.checks {
         let colour = match finding.result {
             CheckResult::Ok => Color::Green,

@@ -21,13 +21,13 @@ const NON_PAYLOAD_BYTES_MAX: u64 = 64 << 10;
 
 /// How the input is parsed, and which records are allowed.
 pub(super) struct InputRules<'a> {
-    pub(super) form: InputLine<'a>,
+    pub(super) format: ItemFormat<'a>,
     /// If the daemon reports it.
     pub(super) max_payload: Option<u64>,
 }
 
 /// What one item of the input is.
-pub(super) enum InputLine<'a> {
+pub(super) enum ItemFormat<'a> {
     /// A record.
     Record,
     /// A bare payload.
@@ -75,8 +75,8 @@ impl<'a> InputRules<'a> {
         record_type: Option<&'a str>,
         key_field: Option<&'a str>,
     ) -> Result<Self, CommandFailure> {
-        let form = match record_type {
-            None => InputLine::Record,
+        let format = match record_type {
+            None => ItemFormat::Record,
             Some(name) if name.is_empty() || name.len() > MAX_TYPE_BYTES => {
                 let message = format!(
                     "--type must have 1 to {MAX_TYPE_BYTES} bytes. Nothing was stored. Use a type of that length."
@@ -87,9 +87,9 @@ impl<'a> InputRules<'a> {
                 let message = "--type must not contain control characters. Nothing was stored. Use a type without them.";
                 return Err(CommandFailure::new(exit::USAGE, message));
             }
-            Some(record_type) => InputLine::Payload { record_type, key_field },
+            Some(record_type) => ItemFormat::Payload { record_type, key_field },
         };
-        Ok(Self { form, max_payload: None })
+        Ok(Self { format, max_payload: None })
     }
 
     pub(super) fn with_max_payload(self, max_payload: Option<u64>) -> Self {
@@ -124,9 +124,9 @@ impl<'a> InputRules<'a> {
     }
 
     fn parse_item<'i>(&self, item: &Item<'i>) -> Result<InputRecord<'i>, InputError> {
-        let input = match self.form {
-            InputLine::Record => parse_record(item)?,
-            InputLine::Payload { record_type, key_field } => parse_payload(item, record_type, key_field)?,
+        let input = match self.format {
+            ItemFormat::Record => parse_record(item)?,
+            ItemFormat::Payload { record_type, key_field } => parse_payload(item, record_type, key_field)?,
         };
         check_nesting(input.payload.get()).map_err(|what| InputError::new(item.line, what))?;
         let bytes = input.payload.get().len() as u64;
@@ -271,9 +271,9 @@ mod tests {
         format!("{}: {}", mistake.line, mistake.reason)
     }
 
-    const RECORD_RULES: InputRules<'_> = InputRules { form: InputLine::Record, max_payload: Some(2000) };
+    const RECORD_RULES: InputRules<'_> = InputRules { format: ItemFormat::Record, max_payload: Some(2000) };
     const VISIT_RULES: InputRules<'_> = InputRules {
-        form: InputLine::Payload { record_type: "Visits", key_field: Some("account") },
+        format: ItemFormat::Payload { record_type: "Visits", key_field: Some("account") },
         max_payload: None,
     };
 

@@ -71,8 +71,8 @@ mod tests {
         out.push(ids[2..].iter().copied());
         out.finish(2, 1, true).unwrap();
         let text = String::from_utf8(text).unwrap();
-        let answer: Accepted = serde_json::from_str(&text).unwrap();
-        assert_eq!(answer, Accepted { accepted: 2, duplicates: 1, ids: ids.to_vec() });
+        let response: Accepted = serde_json::from_str(&text).unwrap();
+        assert_eq!(response, Accepted { accepted: 2, duplicates: 1, ids: ids.to_vec() });
         assert_eq!(text.lines().count(), 1);
     }
 

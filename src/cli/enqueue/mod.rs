@@ -34,7 +34,7 @@ use self::ids::IdsDocument;
 use self::items::{InputError, ItemReader};
 use self::send::{ChunkOutcome, ChunkSender};
 use self::source::InputSource;
-use super::context::Context;
+use super::context::CommandContext;
 use super::failure::CommandFailure;
 use super::follow::Interrupt;
 use super::format::count;
@@ -78,7 +78,7 @@ pub(crate) struct EnqueueArgs {
     pub(crate) files: Vec<PathBuf>,
 }
 
-pub(crate) async fn run(args: &EnqueueArgs, context: &mut Context<'_>) -> Result<u8, CommandFailure> {
+pub(crate) async fn run(args: &EnqueueArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
     // Requested first, so that a missing daemon is noticed before gigabytes are read.
     let limits: StatusLimits = decode_json(&context.client.get("/v1/status").await?)?;
     enqueue_files(args, limits.queue.max_record_bytes, context).await
@@ -87,11 +87,11 @@ pub(crate) async fn run(args: &EnqueueArgs, context: &mut Context<'_>) -> Result
 /// The limits in the daemon's status.
 #[derive(Deserialize)]
 struct StatusLimits {
-    queue: UploadLimits,
+    queue: QueueStatusLimits,
 }
 
 #[derive(Deserialize)]
-struct UploadLimits {
+struct QueueStatusLimits {
     /// A daemon that does not report it refuses records that are too large.
     max_record_bytes: Option<u64>,
 }
@@ -99,7 +99,7 @@ struct UploadLimits {
 async fn enqueue_files(
     args: &EnqueueArgs,
     max_payload: Option<u64>,
-    context: &mut Context<'_>,
+    context: &mut CommandContext<'_>,
 ) -> Result<u8, CommandFailure> {
     let notes = context.note_writer();
     let rules = InputRules::new(args.record_type.as_deref(), args.key_field.as_deref())?
@@ -121,12 +121,12 @@ async fn enqueue_files(
     let mut ids = context.json.then(|| IdsDocument::new(context.out));
     let sent = send_all(&rules, &mut sources, &mut sender, ids.as_mut()).await;
     let (accepted, duplicates) = sender.finish();
-    let told = match ids {
+    let printed = match ids {
         Some(ids) => ids.finish(accepted, duplicates, sent.is_ok()),
         None if sent.is_err() => Ok(()),
         None => print_enqueued(context.out, accepted, duplicates),
     };
-    let told = told.map_err(|error| {
+    let printed = printed.map_err(|error| {
         let done = match accepted + duplicates {
             1 => "1 record is stored; only this output could not be written. Do not enqueue it again.".to_owned(),
             stored => format!(
@@ -135,7 +135,7 @@ async fn enqueue_files(
         };
         CommandFailure::output_failed(&error, &done)
     });
-    sent.and(told).map(|()| exit::DONE)
+    sent.and(printed).map(|()| exit::DONE)
 }
 
 fn print_enqueued(out: &mut dyn Write, accepted: u64, duplicates: u64) -> io::Result<()> {

@@ -90,8 +90,8 @@ impl<'a> ChunkSender<'a> {
         // The daemon may have stored the chunk although its response was lost.
         let mut in_doubt = false;
         loop {
-            let answer = self.client.post("/v1/records", kind, body.clone()).await;
-            let error = match answer.and_then(|answer| decode_json::<Accepted>(&answer)) {
+            let response = self.client.post("/v1/records", kind, body.clone()).await;
+            let error = match response.and_then(|response| decode_json::<Accepted>(&response)) {
                 Ok(accepted) => {
                     return self.record_stored(chunk, &accepted, in_doubt).map(|()| ChunkOutcome::Stored);
                 }
@@ -148,22 +148,22 @@ impl<'a> ChunkSender<'a> {
     fn record_stored(
         &mut self,
         chunk: &RecordChunk,
-        answer: &Accepted,
+        response: &Accepted,
         in_doubt: bool,
     ) -> Result<(), CommandFailure> {
         let records = chunk.record_count();
-        if answer.accepted.checked_add(answer.duplicates) != Some(records) {
+        if response.accepted.checked_add(response.duplicates) != Some(records) {
             let what = format!(
                 "{} and {} are confirmed of {records}",
-                count(answer.accepted, "record"),
-                count(answer.duplicates, "duplicate")
+                count(response.accepted, "record"),
+                count(response.duplicates, "duplicate")
             );
             return Err(self.final_failure(chunk, ClientError::Protocol(what), true));
         }
         // Records that an earlier send of the same chunk stored are not duplicates of the input.
-        let own = if in_doubt { answer.duplicates.min(chunk.count_generated_ids()) } else { 0 };
-        self.accepted += answer.accepted + own;
-        self.duplicates += answer.duplicates - own;
+        let own = if in_doubt { response.duplicates.min(chunk.count_generated_ids()) } else { 0 };
+        self.accepted += response.accepted + own;
+        self.duplicates += response.duplicates - own;
         self.stored += records;
         self.last_stored = chunk.first_and_last().map(|(_, last)| last);
         self.bar.set_position(self.stored);

@@ -47,12 +47,12 @@ async fn records_are_sent_in_chunks_with_generated_ids() {
     let daemon = ScriptedDaemon::new(vec![accepted_response(500, 0), accepted_response(101, 0)]);
     let (code, text) = run_enqueue(&daemon, true, &temp_file(&ndjson_records(601)), RETRY_TIMEOUT).await;
     assert_eq!(code, Ok(0));
-    let answer: Accepted = serde_json::from_str(&text).unwrap();
-    assert_eq!((answer.accepted, answer.duplicates), (601, 0));
-    assert_eq!(answer.ids.iter().collect::<HashSet<_>>().len(), 601);
+    let response: Accepted = serde_json::from_str(&text).unwrap();
+    assert_eq!((response.accepted, response.duplicates), (601, 0));
+    assert_eq!(response.ids.iter().collect::<HashSet<_>>().len(), 601);
     let calls = daemon.into_calls();
     let sent: String = calls.iter().map(|call| str::from_utf8(&call.body).unwrap()).collect();
-    for (n, (line, id)) in sent.lines().zip(&answer.ids).enumerate() {
+    for (n, (line, id)) in sent.lines().zip(&response.ids).enumerate() {
         let payload = format!("{{\"n\": {}}}", n + 1);
         assert_eq!(line, format!("{{\"id\":\"{id}\",\"type\":\"T\",\"payload\":{payload}}}"));
     }
@@ -240,11 +240,11 @@ async fn a_chunk_that_is_too_large_is_sent_in_halves() {
     ]);
     let (code, text) = run_enqueue(&daemon, true, &temp_file(&ndjson_records(600)), RETRY_TIMEOUT).await;
     assert_eq!(code, Ok(0));
-    let answer: Accepted = serde_json::from_str(&text).unwrap();
-    assert_eq!((answer.accepted, answer.ids.len()), (600, 600));
+    let response: Accepted = serde_json::from_str(&text).unwrap();
+    assert_eq!((response.accepted, response.ids.len()), (600, 600));
     let sent: Vec<u8> = daemon.into_calls().into_iter().skip(1).flat_map(|call| call.body).collect();
     let sent = String::from_utf8(sent).unwrap();
-    for (n, (line, id)) in sent.lines().zip(&answer.ids).enumerate() {
+    for (n, (line, id)) in sent.lines().zip(&response.ids).enumerate() {
         let n = n + 1;
         assert_eq!(line, format!("{{\"id\":\"{id}\",\"type\":\"T\",\"payload\":{{\"n\": {n}}}}}"));
     }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use clap::{Command, CommandFactory};
 use nix::fcntl::OFlag;
 
-use super::context::Context;
+use super::context::CommandContext;
 use super::failure::CommandFailure;
 use crate::{daemon, exit};
 use page::ManualPage;
@@ -33,7 +33,7 @@ const ADMIN_SECTION: &str = "8";
 
 pub(crate) fn run<C: CommandFactory>(
     args: &ManualsArgs,
-    context: &mut Context<'_>,
+    context: &mut CommandContext<'_>,
 ) -> Result<u8, CommandFailure> {
     let directory = &args.directory;
     fs::create_dir_all(directory).map_err(|error| write_failure(directory, &error))?;

@@ -185,18 +185,18 @@ mod tests {
             message: text("sesame, sesame"),
         };
         let detail = ErrorDetail { code: "sesame".into(), message: "Bearer sesame".into(), position: None };
-        let answer = |body| RequestResult::Response(Response { status: 401, retry_after: None, body });
+        let unauthorized = |body| RequestResult::Response(Response { status: 401, retry_after: None, body });
         let lost = RequestFailure { delivery: Delivery::Sent, message: "what is sesame?".into() };
         for (mut seen, hidden) in [
             (
-                answer(ResponseBody::Batch(BatchResponse {
+                unauthorized(ResponseBody::Batch(BatchResponse {
                     batch_id: BatchId::new(),
                     replayed: false,
                     results: vec![result],
                 })),
                 3,
             ),
-            (answer(ResponseBody::Error(detail)), 2),
+            (unauthorized(ResponseBody::Error(detail)), 2),
             (RequestResult::Failure(lost), 1),
         ] {
             token.hide_in(&mut seen);

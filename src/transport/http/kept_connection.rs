@@ -221,9 +221,9 @@ fn decode_response(
 /// Whether a response shows that its connection is good: it is the protocol's own response to the request.
 /// After any other response, the next request opens a new connection, and so resolves the server's name again.
 /// The sender may have been taken out of service, or may be an intermediary.
-fn is_from_healthy_server(seen: &RequestResult) -> bool {
-    let RequestResult::Response(answer) = seen else { return false };
-    match (answer.status, &answer.body) {
+fn is_from_healthy_server(result: &RequestResult) -> bool {
+    let RequestResult::Response(response) = result else { return false };
+    match (response.status, &response.body) {
         (200..=299, ResponseBody::Batch(_) | ResponseBody::Processing(_))
         | (400 | 409 | 413 | 415 | 422, ResponseBody::Error(_)) => true,
         (404, ResponseBody::Error(detail)) => detail.code == UNKNOWN_BATCH,

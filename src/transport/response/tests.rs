@@ -50,10 +50,10 @@ proptest! {
         let (verdict, found) = digest(status, &fields, body.as_bytes());
         let expected = decode_batch(body.as_bytes()).filter(|(id, _)| *id == BATCH && matches!(status, 200 | 207));
         let settled = |results: &[RecordResult]| json!(results);
-        let answered = if let Verdict::Completed(results) = &verdict { Some(settled(results)) } else { None };
+        let settled_results = if let Verdict::Completed(results) = &verdict { Some(settled(results)) } else { None };
         let completed = if let OutcomeReply::Completed(results) = &found { Some(settled(results)) } else { None };
         let expected = expected.map(|(_, results)| Value::from(results));
-        prop_assert_eq!((&answered, &completed), (&expected, &expected));
+        prop_assert_eq!((&settled_results, &completed), (&expected, &expected));
     }
 
     #[test]

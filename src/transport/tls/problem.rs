@@ -229,8 +229,8 @@ mod tests {
     fn the_remedy_is_not_truncated_in_the_manifest() {
         const LONGEST_BEFORE: &str = "the connection broke before the response: ";
         for TlsProblem { what, remedy, .. } in &PROBLEMS {
-            let told = format!("{LONGEST_BEFORE}{what}: {remedy}");
-            assert_eq!(truncate_text(told.clone()), told);
+            let text = format!("{LONGEST_BEFORE}{what}: {remedy}");
+            assert_eq!(truncate_text(text.clone()), text);
         }
     }
 

@@ -28,7 +28,7 @@ pub use open_enum::OpenEnum;
 pub use quarantine::{Changed, RefusedRecord, Selection};
 pub use record::{Accepted, RecordDetail, RecordPage};
 pub use status::{
-    BatchInFlight, Batching, BreakerMode, BreakerStatus, Connectivity, Counts, QueueUse, Status, Sync,
+    BatchInFlight, Batching, BreakerMode, BreakerStatus, ConnectivityStatus, Counts, QueueUse, Status, Sync,
 };
 pub use telemetry::{DayReport, FailureReport, PerRecord, SizeBucket, TelemetryReport, TypeReport};
 pub use waiting::{WaitingFor, WaitingReason};

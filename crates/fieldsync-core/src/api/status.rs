@@ -31,7 +31,7 @@ pub struct Status {
     /// How the server is treated.
     pub breaker: BreakerStatus,
     /// The way to the server.
-    pub connectivity: Connectivity,
+    pub connectivity: ConnectivityStatus,
     /// What people should know without asking.
     #[serde(default)]
     #[schema(required = true)]
@@ -211,7 +211,8 @@ pub struct BreakerStatus {
 
 /// The way to the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Connectivity {
+#[schema(as = Connectivity)]
+pub struct ConnectivityStatus {
     /// In a word.
     #[schema(value_type = LinkState)]
     pub state: OpenEnum<LinkState>,
@@ -223,7 +224,7 @@ pub struct Connectivity {
     pub metered: bool,
 }
 
-impl From<Link> for Connectivity {
+impl From<Link> for ConnectivityStatus {
     fn from(link: Link) -> Self {
         Self { state: link.state.into(), since: link.since, metered: link.metered.unwrap_or_default() }
     }

@@ -26,7 +26,8 @@ use session_pool::{DbSession, PinnedSession, SessionPool};
 
 use super::digest::sha256;
 use super::ledger::{
-    AppliedEntry, ForwardTurn, Ledger, LedgerError, LedgerOpenError, PageLimit, Settlement, StoredResponse,
+    AppliedEntry, BatchSettlement, ForwardTurn, Ledger, LedgerError, LedgerOpenError, PageLimit,
+    StoredResponse,
 };
 use super::validated_batch::ValidatedBatch;
 use crate::model::{BatchId, DeviceId, RecordId};
@@ -134,7 +135,7 @@ impl Ledger for PostgresLedger {
             .run_in_any(async |session| settle::load_response(&session.client, device.0, batch.0).await)
     }
 
-    fn settle_batch(&self, batch: &ValidatedBatch, now: u64) -> Result<Settlement, LedgerError> {
+    fn settle_batch(&self, batch: &ValidatedBatch, now: u64) -> Result<BatchSettlement, LedgerError> {
         self.sessions.run_in_any(async |session| settle::settle_batch(session, batch, to_i64(now)).await)
     }
 

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::operation_error::OperationError;
 use super::session_pool::DbSession;
 use crate::digest::Sha256Digest;
-use crate::ledger::{Settlement, StoredResponse};
+use crate::ledger::{BatchSettlement, StoredResponse};
 use crate::model::DeviceId;
 use crate::protocol::wire::{BatchResponse, RecordResult, RecordStatus};
 use crate::validated_batch::{INVALID_DATA, KnownRecord, ValidatedBatch, ValidatedRecord};
@@ -40,7 +40,7 @@ pub(super) async fn settle_batch(
     session: &mut DbSession,
     batch: &ValidatedBatch,
     now: i64,
-) -> Result<Settlement, OperationError> {
+) -> Result<BatchSettlement, OperationError> {
     let transaction = session.client.transaction().await?;
     if let Some(stored) = load_response(&transaction, batch.device.0, batch.id.0).await? {
         transaction.rollback().await?;
@@ -68,7 +68,7 @@ pub(super) async fn settle_batch(
         return Err(OperationError::Conflict);
     }
     transaction.commit().await?;
-    Ok(Settlement::New(response))
+    Ok(BatchSettlement::New(response))
 }
 
 /// The stored response to a batch.

@@ -13,7 +13,8 @@ use std::sync::{PoisonError, RwLock};
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use super::ledger::{
-    AppliedEntry, ForwardTurn, Ledger, LedgerError, LedgerOpenError, PageLimit, Settlement, StoredResponse,
+    AppliedEntry, BatchSettlement, ForwardTurn, Ledger, LedgerError, LedgerOpenError, PageLimit,
+    StoredResponse,
 };
 use super::validated_batch::ValidatedBatch;
 use crate::model::{BatchId, DeviceId};
@@ -78,13 +79,13 @@ impl Ledger for RedbLedger {
         })
     }
 
-    fn settle_batch(&self, batch: &ValidatedBatch, now: u64) -> Result<Settlement, LedgerError> {
+    fn settle_batch(&self, batch: &ValidatedBatch, now: u64) -> Result<BatchSettlement, LedgerError> {
         self.with_database(|database| {
             let transaction = begin_write(database)?;
             let settlement = settle_batch(&transaction, batch, now)?;
             match settlement {
-                Settlement::New(_) => transaction.commit()?,
-                Settlement::Replayed(_) | Settlement::IdReused => transaction.abort()?,
+                BatchSettlement::New(_) => transaction.commit()?,
+                BatchSettlement::Replayed(_) | BatchSettlement::IdReused => transaction.abort()?,
             }
             Ok(settlement)
         })
@@ -95,14 +96,14 @@ impl Ledger for RedbLedger {
             let transaction = begin_write(database)?;
             let mut deleted = 0;
             {
-                let mut answered = transaction.open_table(ANSWERED)?;
+                let mut by_age = transaction.open_table(ANSWERED)?;
                 let mut batches = transaction.open_table(BATCHES)?;
                 while deleted < max {
-                    let oldest = answered.first()?.map(|(key, _)| key.value());
+                    let oldest = by_age.first()?.map(|(key, _)| key.value());
                     let Some(key) = oldest.filter(|(at, ..)| *at < before) else {
                         break;
                     };
-                    answered.remove(key)?;
+                    by_age.remove(key)?;
                     batches.remove((key.1, key.2))?;
                     deleted += 1;
                 }
@@ -201,7 +202,7 @@ mod tests {
 
     fn code_of(ledger: &RedbLedger, batch: &ValidatedBatch) -> Option<String> {
         match ledger.settle_batch(batch, 1).unwrap() {
-            Settlement::New(answer) => answer.results[0].code.clone(),
+            BatchSettlement::New(response) => response.results[0].code.clone(),
             other => panic!("{other:?}"),
         }
     }

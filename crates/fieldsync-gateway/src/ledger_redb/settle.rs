@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::tables::{ANSWERED, APPLIED, BATCHES, RECORD_DEVICES, RECORDS, batch_key, load_response};
 use crate::digest::Sha256Digest;
-use crate::ledger::{LedgerError, Settlement};
+use crate::ledger::{BatchSettlement, LedgerError};
 use crate::model::DeviceId;
 use crate::protocol::wire::{BatchResponse, RecordResult, RecordStatus};
 use crate::validated_batch::{INVALID_DATA, KnownRecord, ValidatedBatch, ValidatedRecord};
@@ -15,7 +15,7 @@ pub(super) fn settle_batch(
     transaction: &WriteTransaction,
     batch: &ValidatedBatch,
     now: u64,
-) -> Result<Settlement, LedgerError> {
+) -> Result<BatchSettlement, LedgerError> {
     let key = batch_key(batch.device, batch.id);
     let mut batches = transaction.open_table(BATCHES)?;
     if let Some(stored) = load_response(&batches, key)? {
@@ -49,7 +49,7 @@ pub(super) fn settle_batch(
     let text = serde_json::to_string(&response)?;
     batches.insert(key, (&batch.fingerprint, now, text.as_str()))?;
     transaction.open_table(ANSWERED)?.insert((now, key.0, key.1), ())?;
-    Ok(Settlement::New(response))
+    Ok(BatchSettlement::New(response))
 }
 
 /// The index of applied records.

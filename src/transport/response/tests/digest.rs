@@ -40,10 +40,10 @@ pub(super) fn judged(status: u16, fields: &Fields, body: &[u8]) -> (Verdict, Out
     let seen = RequestResult::Response(decoded(status, fields, body).response);
     let (verdict, found) =
         (classify_response(BatchId(BATCH), false, &seen), classify_outcome_reply(BatchId(BATCH), &seen));
-    let answered = if let Verdict::Completed(results) = &verdict { Some(results) } else { None };
+    let settled_results = if let Verdict::Completed(results) = &verdict { Some(results) } else { None };
     let completed = if let OutcomeReply::Completed(results) = &found { Some(results) } else { None };
-    assert_eq!(answered, completed);
-    if let Some(results) = answered {
+    assert_eq!(settled_results, completed);
+    if let Some(results) = settled_results {
         assert!(matches!(status, 200 | 207), "settled by {status}");
         assert_matches(body, BATCH, &json!(results));
     }
