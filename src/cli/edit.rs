@@ -273,7 +273,7 @@ mod tests {
     const MENDED: &str = "sed -i 's/30 Feb/28 Feb/'";
 
     #[tokio::test]
-    async fn what_was_mended_is_sent_and_the_rest_is_untouched() {
+    async fn the_edited_payload_is_sent_and_the_rest_is_unchanged() {
         let script =
             vec![detail_response("QUARANTINED"), detail_response("QUARANTINED"), response_step(200, "{}")];
         let (code, text, bodies) = run_edit(script, MENDED, 0).await;
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_became_of_a_text_whose_answer_was_lost_is_not_claimed_to_be_known() {
+    async fn an_edit_whose_response_was_lost_is_reported_as_unknown() {
         for (lost, in_doubt) in
             [(ScriptStep::HangUp, true), (response_step(500, ""), true), (response_step(409, ""), false)]
         {
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_record_that_was_changed_meanwhile_is_left_alone() {
+    async fn a_record_changed_meanwhile_is_not_overwritten() {
         for now in [detail_response("PENDING"), detail_response_at("QUARANTINED", 2)] {
             let (code, _, _) = run_edit(vec![detail_response("QUARANTINED"), now], MENDED, 0).await;
             let failure = code.unwrap_err();

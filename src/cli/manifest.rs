@@ -44,7 +44,7 @@ mod tests {
     use crate::client::scripted::{ScriptedDaemon, stream_step};
 
     #[tokio::test]
-    async fn the_manifest_comes_through_as_it_is_and_a_cut_one_fails() {
+    async fn the_manifest_is_copied_unchanged_and_a_truncated_one_fails() {
         let pieces = ["{\"id\":1}\n{\"i", "d\":2}\n"];
         let daemon = ScriptedDaemon::new(vec![stream_step(&pieces, true), stream_step(&pieces, false)]);
         let verb = ManifestVerb::Export(ManifestArgs { file: None, all: false });

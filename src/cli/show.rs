@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_step_is_told_with_its_reason_and_what_can_be_done() {
+    fn the_next_step_has_its_reason_and_a_remedy() {
         let mut record = rejected_entry(1, RecordState::Failed);
         record.next_attempt_at = Some(52_000);
         let text = "The last attempt failed; the next one is at 00:00:52 UTC.";
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_that_does_not_say_why_or_says_it_in_a_new_word_is_understood() {
+    fn missing_and_unknown_waiting_reasons_are_shown() {
         let record = rejected_entry(1, RecordState::Pending);
         assert_eq!(join_next_step(&record, None), "Waits to be sent.");
         let reason = OpenEnum::Unknown("moon_phase".into());
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sends_that_led_to_its_batch_are_told_in_order() {
+    fn the_sends_that_led_to_its_batch_are_listed_in_order() {
         let [fresh, part, next] = [(); 3].map(|()| BatchId::new());
         let sends = [
             BatchReport {
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_for_this_user_is_told_in_words() {
+    async fn redacted_fields_are_explained() {
         let mut record =
             ManifestEntry { key: None, submitter: 1001, ..rejected_entry(1, RecordState::Synced) };
         record.last_error = None;

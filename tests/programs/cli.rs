@@ -1,15 +1,15 @@
-//! The command line as people and scripts have it: in terminals, in pipes, and by its exit codes.
+//! The command line as people and scripts use it: in terminals, in pipes, and by its exit codes.
 
 mod demo;
 mod editing;
 mod enqueueing;
 mod exit_codes;
 mod exporting;
+mod following;
 mod help;
 mod hidden;
 mod json;
-mod live;
-mod looking;
+mod reading;
 mod terminals;
 mod verbs;
 
@@ -17,11 +17,11 @@ use serde_json::json;
 
 use crate::support::server::{Reply, Request, ScriptedServer};
 
-/// A server that takes no record.
+/// A server that accepts no record.
 fn rejecting() -> ScriptedServer {
     ScriptedServer::start(|request: &Request| {
         if !request.is_batch() {
-            return Reply::sound(request);
+            return Reply::correct(request);
         }
         let bad = json!({"status": "rejected", "code": "BAD_DATE", "message": "no such day"});
         Reply::results(request.batch_id(), &request.ids(), |_| Some(bad.clone()))

@@ -1,4 +1,4 @@
-//! Bodies are compressed as the server says that it takes them, and plain until it has spoken.
+//! Bodies use the encodings that the server accepts, and are uncompressed until it has named them.
 
 use std::io::Write;
 
@@ -10,8 +10,8 @@ use crate::support::server::{Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::{directory, wait_for};
 
-/// The request as it was before it was encoded.
-fn plain(request: &Request) -> Request {
+/// The request with its body decoded.
+fn decode_request(request: &Request) -> Request {
     let mut plain = request.clone();
     match request.header("content-encoding") {
         "zstd" => plain.body = zstd::decode_all(request.body.as_slice()).unwrap(),
@@ -25,11 +25,11 @@ fn plain(request: &Request) -> Request {
     plain
 }
 
-/// A server that takes whatever comes, and says what it prefers: to the first batch the first word, and so on.
+/// A server that accepts every encoding, and names one preference in each response, in this order.
 fn preferring<const N: usize>(words: [Option<&'static str>; N]) -> ScriptedServer {
     let mut batches = 0;
     ScriptedServer::start(move |request| {
-        let reply = Reply::sound(&plain(request));
+        let reply = Reply::correct(&decode_request(request));
         let word = words.get(batches).copied().flatten();
         batches += usize::from(request.is_batch());
         match word.filter(|_| request.is_batch()) {
@@ -47,7 +47,7 @@ fn encodings(batches: &[Request]) -> Vec<&str> {
     batches.iter().map(|batch| batch.header("content-encoding")).collect()
 }
 
-/// One batch after the other.
+/// Sends one batch after the other.
 fn send(daemon: &Daemon, batches: u64) {
     let before = daemon.counts().synced;
     for nth in 1..=batches {
@@ -57,7 +57,7 @@ fn send(daemon: &Daemon, batches: u64) {
 }
 
 #[test]
-fn the_first_batch_goes_plainly_and_the_next_ones_as_the_server_takes_them() {
+fn the_first_batch_is_uncompressed_and_later_ones_use_accepted_encodings() {
     for (says, expected) in [
         ("zstd, gzip", "zstd"),
         ("gzip;q=1.0, zstd;q=0.1", "zstd"),
@@ -76,7 +76,7 @@ fn the_first_batch_goes_plainly_and_the_next_ones_as_the_server_takes_them() {
 }
 
 #[test]
-fn a_body_that_is_compressed_says_the_same_as_a_plain_one() {
+fn a_compressed_body_decodes_to_the_plain_one() {
     let server = preferring([Some("zstd"), Some("gzip")]);
     let daemon = Daemon::start(&settings(&server));
     let payload = json!({"text": "Besuch in Köln ".repeat(500), "n": 1.50});
@@ -88,7 +88,7 @@ fn a_body_that_is_compressed_says_the_same_as_a_plain_one() {
     assert_eq!(encodings(&batches), ["", "zstd", "gzip"]);
     for batch in &batches {
         assert_eq!(batch.header("content-type"), "application/json");
-        let plain = plain(batch);
+        let plain = decode_request(batch);
         assert_eq!(plain.json()["batch_id"], batch.batch_id());
         let record = &plain.records()[0];
         assert_eq!((&record["key"], &record["payload"]), (&json!("account-17"), &payload));
@@ -99,7 +99,7 @@ fn a_body_that_is_compressed_says_the_same_as_a_plain_one() {
 }
 
 #[test]
-fn what_the_server_says_holds_until_it_says_otherwise() {
+fn accepted_encodings_apply_until_the_server_changes_them() {
     let server = preferring([Some("zstd"), None, Some("gzip"), Some("identity")]);
     let daemon = Daemon::start(&settings(&server));
     send(&daemon, 5);
@@ -107,7 +107,7 @@ fn what_the_server_says_holds_until_it_says_otherwise() {
 }
 
 #[test]
-fn a_restart_forgets_what_the_server_takes_and_hears_it_again() {
+fn after_a_restart_the_accepted_encodings_are_learned_again() {
     let server = preferring([Some("zstd"), None, Some("zstd")]);
     let daemon = Daemon::start(&settings(&server));
     send(&daemon, 2);
@@ -117,10 +117,10 @@ fn a_restart_forgets_what_the_server_takes_and_hears_it_again() {
 }
 
 #[test]
-fn an_encoding_that_is_promised_and_then_refused_is_given_up_and_the_same_batch_goes_plainly() {
+fn an_encoding_that_is_advertised_and_then_refused_is_dropped_for_the_same_batch() {
     let server = ScriptedServer::start(|request| {
         let reply = match request.header("content-encoding") {
-            "" => Reply::sound(request),
+            "" => Reply::correct(request),
             _ => Reply::error(415, "ENCODING"),
         };
         reply.with("accept-encoding", "zstd, gzip")
@@ -131,27 +131,27 @@ fn an_encoding_that_is_promised_and_then_refused_is_given_up_and_the_same_batch_
     assert_eq!(encodings(&batches), ["", "zstd", "", "", ""], "what was refused once is not tried again");
     let (refused, again) = (&batches[1], &batches[2]);
     assert_eq!(refused.batch_id(), again.batch_id());
-    assert_eq!(plain(refused).body, again.body);
+    assert_eq!(decode_request(refused).body, again.body);
     assert_eq!(again.attempt(), 2);
 }
 
 #[test]
-fn a_plain_body_whose_encoding_is_refused_is_for_somebody_to_look_at() {
+fn an_uncompressed_body_refused_for_its_encoding_needs_a_person() {
     let server = ScriptedServer::start(|_| Reply::error(415, "ENCODING"));
     let daemon = Daemon::start(&settings(&server));
     let ids = daemon.enqueue_many(1);
     daemon.wait_for_phase("misconfigured");
     assert_eq!(daemon.record(&ids[0])["attempts"], 0);
-    server.now(Reply::sound);
+    server.set_script(Reply::correct);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));
     assert!(encodings(&server.batches()).iter().all(|encoding| encoding.is_empty()));
 }
 
 #[test]
-fn the_gateway_says_what_it_takes_and_gets_it() {
+fn the_gateway_advertises_encodings_and_gets_them() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
-    // Somebody in between who sees what passes.
+    // A proxy in between that records the requests.
     let between = ScriptedServer::start(move |request| {
         let names =
             ["x-sync-batch-id", "x-batch-sequence", "x-sync-device-id", "x-sync-attempt", "content-encoding"];
@@ -160,26 +160,28 @@ fn the_gateway_says_what_it_takes_and_gets_it() {
             .into_iter()
             .filter(|(_, value)| !value.is_empty())
             .collect();
-        let answer =
+        let response =
             gateway.send(request.method.parse().unwrap(), &request.path, &headers, request.body.clone());
-        let reply = Reply::text(answer.status, "application/json", &answer.text());
-        reply.with("accept-encoding", answer.header("accept-encoding"))
+        let reply = Reply::text(response.status, "application/json", &response.text());
+        reply.with("accept-encoding", response.header("accept-encoding"))
     });
     let daemon = Daemon::start(&settings(&between));
     send(&daemon, 3);
     assert_eq!(encodings(&between.batches()), ["", "zstd", "zstd"]);
 }
 
-/// What was asked for by nobody: an answer that somebody on the way has encoded.
+/// A response that an intermediary has encoded although no encoding was requested.
 fn encoded(reply: Reply, encoding: &'static str) -> Reply {
-    let Reply::Answer { status, mut headers, body } = reply else { panic!("only an answer can be encoded") };
+    let Reply::Response { status, mut headers, body } = reply else {
+        panic!("only a response can be encoded")
+    };
     headers.push(("content-encoding", encoding.into()));
     let body = match encoding {
         "gzip" => gzip(&body),
         "zstd" => zstd::encode_all(body.as_slice(), 3).unwrap(),
         _ => body.iter().map(|byte| !byte).collect(),
     };
-    Reply::Answer { status, headers, body }
+    Reply::Response { status, headers, body }
 }
 
 fn gzip(body: &[u8]) -> Vec<u8> {
@@ -188,7 +190,7 @@ fn gzip(body: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// The error of the first batch, to which alone the server answers so.
+/// The error of the first batch. Only that one gets this response.
 fn first_error(settings: impl Fn(Settings) -> Settings, reply: fn(&Request) -> Reply) -> Value {
     let server = ScriptedServer::at_first(1, reply);
     let daemon = Daemon::start(&settings(Settings::for_server(&server.url())));
@@ -198,15 +200,15 @@ fn first_error(settings: impl Fn(Settings) -> Settings, reply: fn(&Request) -> R
     });
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(3), "{}", daemon.log());
     assert!(!daemon.log().contains("captive_portal") || error["class"] == "interfered", "{}", daemon.log());
-    // Nothing is lost by it, and nothing was applied twice.
+    // No record is lost, and none was applied twice.
     assert_eq!(daemon.in_state("SYNCED").len(), ids.len());
     error
 }
 
 #[test]
-fn an_answer_that_somebody_has_encoded_is_read_all_the_same() {
+fn a_response_encoded_by_an_intermediary_is_decoded() {
     for encoding in ["gzip", "zstd"] {
-        let server = ScriptedServer::start(move |request| encoded(Reply::sound(request), encoding));
+        let server = ScriptedServer::start(move |request| encoded(Reply::correct(request), encoding));
         let daemon = Daemon::start(&Settings::for_server(&server.url()));
         let ids = daemon.enqueue_many(3);
         assert_eq!(daemon.wait_until_done(), Counts::all_synced(3), "{}", daemon.log());
@@ -217,25 +219,27 @@ fn an_answer_that_somebody_has_encoded_is_read_all_the_same() {
 }
 
 #[test]
-fn an_encoding_that_is_not_known_is_named_and_is_no_captive_portal() {
-    let error = first_error(|settings| settings, |request| encoded(Reply::sound(request), "br"));
+fn an_unknown_response_encoding_is_named_and_not_taken_for_a_captive_portal() {
+    let error = first_error(|settings| settings, |request| encoded(Reply::correct(request), "br"));
     assert_eq!((&error["class"], &error["http_status"]), (&json!("connection_lost"), &json!(200)), "{error}");
     assert!(error["message"].as_str().unwrap().contains("\"br\""), "{error}");
 }
 
 #[test]
-fn an_answer_that_swells_is_read_to_the_allowed_size_and_no_further() {
+fn a_response_is_decoded_only_up_to_the_allowed_size() {
     let bomb = |request: &Request| {
-        let Reply::Answer { status, headers, mut body } = Reply::sound(request) else { panic!("an answer") };
+        let Reply::Response { status, headers, mut body } = Reply::correct(request) else {
+            panic!("a response")
+        };
         body.resize(64 << 20, b' ');
-        encoded(Reply::Answer { status, headers, body }, "gzip")
+        encoded(Reply::Response { status, headers, body }, "gzip")
     };
     let error = first_error(|settings| settings.with("server.max_answer_bytes", "1MiB"), bomb);
     assert_eq!(error["message"], "the response is larger than server.max_answer_bytes");
 }
 
 #[test]
-fn the_page_of_a_captive_portal_is_one_although_it_is_encoded() {
+fn an_encoded_page_of_a_captive_portal_is_recognized() {
     let error = first_error(|settings| settings, |_| encoded(Reply::html(200), "gzip"));
     assert_eq!(error["class"], "interfered");
 }

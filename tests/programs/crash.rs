@@ -16,7 +16,7 @@ use crate::support::wait::{directory, wait_for};
 
 const DUPLICATES: &str = "fieldsync_gateway_records_total{result=\"duplicate\"}";
 const APPLIED: &str = "fieldsync_gateway_records_total{result=\"applied\"}";
-/// Nobody else listens here: a port that is free for a moment stays free.
+/// No other process listens at this address, so a port that is free for a moment stays free.
 const OUT_OF_THE_WAY: &str = "127.77.0.1:0";
 
 fn write_records(path: &Path, count: usize) {
@@ -33,7 +33,7 @@ fn numbers(gateway: &Gateway) -> Vec<u64> {
 }
 
 #[test]
-fn an_enqueue_goes_on_over_a_crash_and_stores_every_record_once() {
+fn an_enqueue_continues_after_a_crash_and_stores_every_record_once() {
     const RECORDS: usize = 10_000;
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
@@ -54,15 +54,15 @@ fn an_enqueue_goes_on_over_a_crash_and_stores_every_record_once() {
         "the crash came too late: {}",
         ran.stderr
     );
-    let answer: Value = serde_json::from_str(&ran.stdout).unwrap();
-    assert_eq!(answer["accepted"], RECORDS);
+    let response: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(response["accepted"], RECORDS);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(RECORDS as u64));
     assert!(numbers(&gateway).into_iter().eq(0..RECORDS as u64));
     assert_eq!(gateway.metric(DUPLICATES), 0);
 }
 
 #[test]
-fn whenever_the_daemon_crashes_in_the_drain_every_record_is_sent_once() {
+fn whenever_the_daemon_crashes_while_sending_every_record_is_sent_once() {
     const RECORDS: u64 = 1000;
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &["--record-cost", "400us"]);
@@ -70,7 +70,7 @@ fn whenever_the_daemon_crashes_in_the_drain_every_record_is_sent_once() {
     let ids: HashSet<String> = daemon.enqueue_many(1000).into_iter().collect();
     for round in 1..=6 {
         wait_for("some records to be applied", || (gateway.metric(APPLIED) >= round * 130).then_some(()));
-        // The moment of the crash wanders from round to round.
+        // The moment of the crash differs in each round.
         thread::park_timeout(Duration::from_micros(1700 * round));
         daemon = daemon.kill9().start();
     }
@@ -78,7 +78,7 @@ fn whenever_the_daemon_crashes_in_the_drain_every_record_is_sent_once() {
     let ledger = gateway.ledger();
     assert_eq!(ledger.len(), ids.len());
     assert!(ledger.iter().all(|line| ids.contains(line["id"].as_str().unwrap())));
-    // Whatever was in flight was looked up or resent under its own id: no record came in a second batch.
+    // Batches in flight were queried or resent under their own ids: no record arrived in a second batch.
     assert_eq!(gateway.metric(DUPLICATES), 0);
     let entries = daemon.get("/v1/manifest").text();
     for entry in entries.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
@@ -87,7 +87,7 @@ fn whenever_the_daemon_crashes_in_the_drain_every_record_is_sent_once() {
 }
 
 #[test]
-fn a_crash_of_the_gateway_loses_nothing_and_doubles_nothing() {
+fn a_crash_of_the_gateway_loses_and_duplicates_nothing() {
     let directory = directory();
     let gateway = Gateway::start_at(directory.path(), OUT_OF_THE_WAY, &["--record-cost", "1ms"]);
     let listen = gateway.address.to_string();
@@ -103,7 +103,7 @@ fn a_crash_of_the_gateway_loses_nothing_and_doubles_nothing() {
 }
 
 fn killed_in_flight(server: &ScriptedServer) -> (Home, Request) {
-    server.now(|_| Reply::Hang);
+    server.set_script(|_| Reply::Hang);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     daemon.enqueue_many(5);
     let first = server.wait_for_batches(1).remove(0);
@@ -112,27 +112,28 @@ fn killed_in_flight(server: &ScriptedServer) -> (Home, Request) {
 
 #[test]
 fn a_batch_in_flight_at_a_crash_is_looked_up_and_settled_without_a_resend() {
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let (home, first) = killed_in_flight(&server);
     let ids = first.ids();
     let batch = first.batch_id().to_owned();
-    server
-        .now(move |request| Reply::results(request.batch_id(), &ids, |_| Some(json!({"status": "applied"}))));
+    server.set_script(move |request| {
+        Reply::results(request.batch_id(), &ids, |_| Some(json!({"status": "applied"})))
+    });
     let daemon = home.start();
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(5));
-    assert_eq!(server.look_ups(&batch), 1);
+    assert_eq!(server.count_outcome_queries(&batch), 1);
     assert_eq!(server.batches().len(), 1);
 }
 
 #[test]
 fn a_batch_in_flight_at_a_crash_that_the_server_does_not_know_is_resent_under_its_id() {
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let (home, first) = killed_in_flight(&server);
-    server.now(Reply::sound);
+    server.set_script(Reply::correct);
     let daemon = home.start();
     daemon.enqueue_many(1);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(6));
-    assert_eq!(server.look_ups(first.batch_id()), 1);
+    assert_eq!(server.count_outcome_queries(first.batch_id()), 1);
     let batches = server.batches();
     let resend = batches.iter().skip(1).find(|batch| batch.batch_id() == first.batch_id()).unwrap();
     assert_eq!(resend.body, first.body);
@@ -141,7 +142,7 @@ fn a_batch_in_flight_at_a_crash_that_the_server_does_not_know_is_resent_under_it
 }
 
 #[test]
-fn what_was_acknowledged_is_there_after_a_crash_in_the_same_moment() {
+fn acknowledged_records_survive_a_crash_right_after_the_response() {
     let mut daemon = Daemon::start(&Settings::default());
     for round in 1..=5 {
         daemon.enqueue_many(3);

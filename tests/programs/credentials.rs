@@ -1,4 +1,4 @@
-//! The credential: what is refused, what is noticed, and what is never shown.
+//! Credentials: which are refused, which changes are noticed, and what is never shown.
 
 mod cores;
 mod refused;

@@ -1,4 +1,4 @@
-//! A damaged store: the daemon starts with what still reads, says so, and loses nothing by it.
+//! A damaged store: the daemon starts with all readable records, reports the damage, and loses no other record.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ fn kept(home: &Home) -> Vec<PathBuf> {
     entries.filter(|path| path.to_string_lossy().contains("queue.redb.damaged-")).collect()
 }
 
-/// Overwrites what redb reads first.
+/// Overwrites the header of redb.
 fn break_header(path: &Path) -> Vec<u8> {
     let mut bytes = fs::read(path).unwrap();
     bytes[..4096].fill(0x5a);
@@ -31,10 +31,10 @@ fn break_header(path: &Path) -> Vec<u8> {
     bytes
 }
 
-/// A daemon that has 60 records, and sends none of them yet; then it is stopped.
+/// A daemon with 60 unsent records, which is then stopped.
 fn stopped_with_records(settings: &Settings) -> (Home, Vec<String>) {
     let daemon = Daemon::start(settings);
-    daemon.post("/v1/pause", "").good(200);
+    daemon.post("/v1/pause", "").expect_json(200);
     let mut ids = daemon.enqueue_many(59);
     let large = json!({"type": "Visits", "payload": {"n": 59, "text": "y".repeat(50_000)}});
     ids.extend(daemon.enqueue(&[large]));
@@ -48,13 +48,13 @@ fn alert(status: &Value) -> Option<&Value> {
 }
 
 #[test]
-fn a_daemon_on_a_damaged_file_sends_every_record_once_and_says_so_until_it_is_acknowledged() {
+fn a_daemon_on_a_damaged_file_sends_every_record_once_and_raises_an_alert_until_acknowledged() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     let (home, ids) = stopped_with_records(&Settings::for_server(&gateway.url()));
     let damaged = break_header(&store(&home));
     let daemon = home.start();
-    // Nothing is known of the pause any more.
+    // The pause is lost.
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(60));
     let mut applied: Vec<String> = gateway.applied_ids().iter().map(ToString::to_string).collect();
     applied.sort_unstable();
@@ -89,14 +89,14 @@ fn a_daemon_on_a_damaged_file_sends_every_record_once_and_says_so_until_it_is_ac
 }
 
 #[test]
-fn of_a_truncated_file_the_rest_is_sent() {
+fn the_readable_part_of_a_truncated_file_is_sent() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     let (home, ids) = stopped_with_records(&Settings::for_server(&gateway.url()));
     let file = fs::OpenOptions::new().write(true).open(store(&home)).unwrap();
     file.set_len(file.metadata().unwrap().len() / 2).unwrap();
     let daemon = home.start();
-    daemon.post("/v1/resume", "").good(200);
+    daemon.post("/v1/resume", "").expect_json(200);
     let counts = daemon.wait_until_done();
     assert!(counts.synced > 0 && counts.quarantined == 0, "{counts:?}");
     let applied: Vec<String> = gateway.applied_ids().iter().map(ToString::to_string).collect();
@@ -106,7 +106,7 @@ fn of_a_truncated_file_the_rest_is_sent() {
 }
 
 #[test]
-fn what_is_salvaged_by_hand_is_enqueued_elsewhere() {
+fn records_salvaged_by_command_can_be_enqueued_elsewhere() {
     let (home, ids) = stopped_with_records(&Settings::default());
     let damaged = break_header(&store(&home));
     let file = home.path("of the device.redb");
@@ -124,7 +124,7 @@ fn what_is_salvaged_by_hand_is_enqueued_elsewhere() {
     let ran = fresh.cli_with(&["enqueue"], salvaged.stdout.as_bytes());
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "Enqueued 60 records (0 duplicates)\n"), "{ran:?}");
     assert_eq!(fresh.in_state("PENDING").len(), 60);
-    let payload = fresh.get(&format!("/v1/records/{}?payload=true", ids[59])).good(200);
+    let payload = fresh.get(&format!("/v1/records/{}?payload=true", ids[59])).expect_json(200);
     assert_eq!(payload["payload"]["text"].as_str().unwrap().len(), 50_000);
     assert_eq!(fs::read(&file).unwrap(), damaged, "the file is not changed");
 
@@ -143,7 +143,7 @@ fn what_is_salvaged_by_hand_is_enqueued_elsewhere() {
     assert_eq!(mode.stdout.trim(), "600");
 }
 
-/// Changes a letter of a text, wherever it stands in the file.
+/// Changes a letter of a text at each position in the file.
 fn change_letter(path: &Path, text: &[u8]) -> usize {
     let mut bytes = fs::read(path).unwrap();
     let found: Vec<usize> =
@@ -156,7 +156,7 @@ fn change_letter(path: &Path, text: &[u8]) -> usize {
 }
 
 #[test]
-fn a_record_under_review_whose_payload_is_damaged_is_mended_and_sent() {
+fn a_damaged_payload_of_a_record_under_review_can_be_replaced_and_sent() {
     const TEXT: &str = "nowhere else in this file";
     let server = ScriptedServer::start(|request| {
         let status = json!({"status": "rejected", "code": "C", "message": "M"});
@@ -165,21 +165,21 @@ fn a_record_under_review_whose_payload_is_damaged_is_mended_and_sent() {
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let id = daemon.enqueue(&[json!({"type": "T", "payload": {"text": TEXT}})]).remove(0);
     assert_eq!(daemon.wait_until_done(), Counts::settled(0, 1));
-    server.now(Reply::sound);
+    server.set_script(Reply::correct);
     let (status, home) = daemon.terminate();
     assert_eq!(status.code(), Some(0));
     assert!(change_letter(&store(&home), TEXT.as_bytes()) > 0);
     let daemon = home.start();
     let unread = daemon.get(&format!("/v1/records/{id}?payload=true"));
     assert_eq!((unread.status, unread.code().as_str()), (500, "store_failed"));
-    let mended = daemon.put(&format!("/v1/records/{id}/payload"), r#"{"text":"anew"}"#).good(200);
-    assert_eq!(mended["id"], id);
+    let edited = daemon.put(&format!("/v1/records/{id}/payload"), r#"{"text":"replaced"}"#).expect_json(200);
+    assert_eq!(edited["id"], id);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));
-    assert!(server.batches().last().unwrap().text().contains(r#""payload":{"text":"anew"}"#));
+    assert!(server.batches().last().unwrap().text().contains(r#""payload":{"text":"replaced"}"#));
 }
 
 #[test]
-fn a_full_disk_and_who_holds_whom_are_in_the_status() {
+fn a_full_disk_and_blocking_records_are_in_the_status() {
     let daemon = Daemon::start(&Settings::default());
     let queue = &daemon.status()["queue"];
     assert_eq!((&queue["disk"], &queue["records"], &queue["holding"]), (&json!("ok"), &json!(0), &json!([])));

@@ -1,4 +1,4 @@
-//! Records that wait although the server may be reached. Run by name where the system lends what they need:
+//! Records that wait although the server can be reached. Run by name where the system has what they need:
 //! `cargo test --test programs deferral:: -- --ignored`.
 
 mod battery;

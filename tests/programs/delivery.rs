@@ -1,4 +1,4 @@
-//! Records that were handed over arrive once each, in order, in the promised form and sizes.
+//! Enqueued records arrive once each, in order, in the promised form and sizes.
 
 use std::collections::HashSet;
 
@@ -12,21 +12,21 @@ use crate::support::settings::Settings;
 use crate::support::wait::directory;
 
 #[test]
-fn records_from_every_door_arrive_at_the_gateway_once_each() {
+fn records_from_every_interface_arrive_at_the_gateway_once() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     let daemon = Daemon::start(&Settings::for_server(&gateway.url()));
     let mut ids = daemon.enqueue_many(7);
-    let object = daemon.post("/v1/records", r#"{"type":"Deals","payload":{"Amount":1.50}}"#).good(201);
+    let object = daemon.post("/v1/records", r#"{"type":"Deals","payload":{"Amount":1.50}}"#).expect_json(201);
     let lines = "{\"type\":\"Deals\",\"payload\":{}}\n\n{\"type\":\"Deals\",\"payload\":{}}\r\n";
-    let lines = daemon.call(hyper::Method::POST, "/v1/records", NDJSON, lines).good(201);
+    let lines = daemon.call(hyper::Method::POST, "/v1/records", NDJSON, lines).expect_json(201);
     let typed = daemon.cli_with(&["--json", "enqueue", "--type", "Notes"], b"{\"a\":1}\n{\"a\":2}\n");
     let array = daemon.cli_with(&["enqueue", "--json"], b"[{\"type\":\"Notes\",\n\"payload\":{\n\"a\": 3}}]");
     assert_eq!((typed.code, array.code), (Some(0), Some(0)), "{typed:?} {array:?}");
     let by_cli = [&typed, &array].map(|ran| serde_json::from_str::<Value>(&ran.stdout).unwrap());
-    for (answer, count) in [(&object, 1), (&lines, 2), (&by_cli[0], 2), (&by_cli[1], 1)] {
-        assert_eq!((&answer["accepted"], &answer["duplicates"]), (&json!(count), &json!(0)));
-        ids.extend(answer["ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()));
+    for (response, count) in [(&object, 1), (&lines, 2), (&by_cli[0], 2), (&by_cli[1], 1)] {
+        assert_eq!((&response["accepted"], &response["duplicates"]), (&json!(count), &json!(0)));
+        ids.extend(response["ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()));
     }
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(13));
     let ledger = gateway.ledger();
@@ -41,13 +41,13 @@ fn records_from_every_door_arrive_at_the_gateway_once_each() {
 fn headers_and_body_on_the_wire_are_those_of_the_protocol() {
     const ODD: &str =
         r#"{ "n" : 1.50e+2,  "big":123456789012345678901234567890.10, "s":"é\u0041\/", "a":1, "a":2 }"#;
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let mine = Uuid::new_v4();
     let body = format!(
         r#"[{{"id":"{mine}","type":"Visits","key":"account-17","payload":{ODD}}},{{"type":"Notes","payload":{{}}}}]"#
     );
-    daemon.post("/v1/records", body).good(201);
+    daemon.post("/v1/records", body).expect_json(201);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(2));
 
     let batches = server.batches();
@@ -82,8 +82,8 @@ fn headers_and_body_on_the_wire_are_those_of_the_protocol() {
 }
 
 #[test]
-fn the_device_id_outlives_a_restart() {
-    let server = ScriptedServer::start(Reply::sound);
+fn the_device_id_survives_a_restart() {
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     daemon.enqueue_many(1);
     daemon.wait_until_done();
@@ -96,12 +96,12 @@ fn the_device_id_outlives_a_restart() {
 }
 
 #[test]
-fn a_large_queue_goes_in_batches_of_25_and_a_small_one_of_50() {
-    let server = ScriptedServer::start(Reply::sound);
+fn a_large_queue_is_sent_in_batches_of_25_and_a_small_one_of_50() {
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     daemon.enqueue_many(151);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(151));
-    // Above 100 waiting records 25 go at a time, then 50.
+    // Above 100 waiting records, batches have 25 records, then 50.
     assert_eq!(server.sizes(), [25, 25, 25, 50, 26]);
     for (batch, nth) in server.batches().iter().zip(1..) {
         let (index, total) = batch.header("x-batch-sequence").split_once('/').unwrap();
@@ -109,27 +109,27 @@ fn a_large_queue_goes_in_batches_of_25_and_a_small_one_of_50() {
         assert_eq!(index, nth);
         assert!(index <= total, "{index}/{total}");
     }
-    let reports = daemon.get("/v1/batches").good(200);
+    let reports = daemon.get("/v1/batches").expect_json(200);
     let rules: Vec<&str> = reports["batches"].as_array().unwrap().iter().rev().map(rule).collect();
     assert_eq!(rules, ["large_queue", "large_queue", "large_queue", "standard", "standard"]);
 }
 
 #[test]
-fn a_large_payload_goes_in_batches_of_30() {
-    let server = ScriptedServer::start(Reply::sound);
+fn a_large_payload_is_sent_in_batches_of_30() {
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let text = "x".repeat(35_000);
     let records: Vec<Value> = (0..40).map(|_| json!({"type": "Photos", "payload": {"text": text}})).collect();
     daemon.enqueue(&records);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(40));
     assert_eq!(server.sizes(), [30, 10]);
-    let reports = daemon.get("/v1/batches").good(200);
+    let reports = daemon.get("/v1/batches").expect_json(200);
     assert_eq!(rule(&reports["batches"][1]), "large_payload");
 }
 
 #[test]
-fn the_highest_priority_goes_first_and_equals_in_order_of_arrival() {
-    let server = ScriptedServer::start(Reply::sound);
+fn the_highest_priority_is_sent_first_and_equal_ones_in_order_of_arrival() {
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let record = |n: u64, priority: Option<u64>| match priority {
         Some(priority) => json!({"type": "T", "priority": priority, "payload": {"n": n}}),
@@ -150,12 +150,12 @@ fn the_highest_priority_goes_first_and_equals_in_order_of_arrival() {
 }
 
 #[test]
-fn a_record_that_is_to_be_tried_again_holds_back_later_ones_of_its_key_only() {
-    let server = ScriptedServer::start(Reply::sound);
+fn a_record_to_be_retried_blocks_only_later_ones_of_its_key() {
+    let server = ScriptedServer::start(Reply::correct);
     let mut first = true;
-    server.now(move |request| {
+    server.set_script(move |request| {
         if !request.is_batch() {
-            return Reply::sound(request);
+            return Reply::correct(request);
         }
         let late = first && request.text().contains("\"a1\"");
         first &= !late;
@@ -177,7 +177,7 @@ fn a_record_that_is_to_be_tried_again_holds_back_later_ones_of_its_key_only() {
 }
 
 #[test]
-fn a_resend_is_byte_for_byte_the_same_but_for_its_attempt() {
+fn a_resend_is_byte_identical_except_for_its_attempt() {
     let server = ScriptedServer::at_first(2, |_| Reply::error(503, "BUSY"));
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     daemon.enqueue_many(3);
@@ -193,7 +193,7 @@ fn a_resend_is_byte_for_byte_the_same_but_for_its_attempt() {
 }
 
 #[test]
-fn compressed_bodies_arrive_as_they_were_when_the_server_takes_them() {
+fn compressed_bodies_arrive_unchanged_if_the_server_accepts_them() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     for compression in ["zstd", "gzip", "auto"] {
@@ -216,7 +216,7 @@ fn keys(value: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn an_urgent_record_goes_soon_after_a_failure_that_held_up_its_key() {
+fn an_urgent_record_is_sent_soon_after_a_failure_that_blocked_its_key() {
     const OF_THE_KEY: usize = 60;
     let server = ScriptedServer::at_first(1, |_| Reply::html(504));
     let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(25));

@@ -1,6 +1,6 @@
 //! The daemon on real disks that lose their power, fill up and fail.
 //!
-//! They are ext4 images on loop devices, so these tests need root, and are left out unless asked for:
+//! They are ext4 images on loop devices. So these tests need root, and are ignored unless requested:
 //!
 //! ```sh
 //! cargo test --test programs disk:: -- --ignored
@@ -23,23 +23,23 @@ use uuid::Uuid;
 
 use crate::support::daemon::Daemon;
 use crate::support::gateway::Gateway;
-use crate::support::http::{Answer, exchange, request};
+use crate::support::http::{HttpResponse, exchange, request};
 use crate::support::loop_disk::LoopDisk;
 use crate::support::settings::Settings;
 use crate::support::wait::{directory, wait_for};
 
 const DUPLICATES: &str = "fieldsync_gateway_records_total{result=\"duplicate\"}";
-/// Nobody else listens here: a port that is free for a moment stays free.
+/// No other process listens at this address, so a port that is free for a moment stays free.
 const OUT_OF_THE_WAY: &str = "127.77.0.2:0";
 
-/// That keep the records on this disk, with the room held back that is the default.
+/// Settings that keep the records on this disk, with the default reserve.
 fn settings(disk: &LoopDisk, url: &str) -> Settings {
     Settings::for_server(url)
         .with("queue.state_dir", disk.path("state").to_str().unwrap())
         .with("queue.disk_reserve", "8MiB")
 }
 
-/// A server that is not there yet. What it keeps is on another disk than the daemon's.
+/// A server that is not started yet. Its ledger is not on the daemon's disk.
 struct AbsentServer {
     directory: TempDir,
     listen: String,
@@ -63,19 +63,19 @@ impl AbsentServer {
     }
 }
 
-/// What was handed over, and what was said to it.
+/// The records that were sent to the daemon, by its response.
 #[derive(Default)]
-struct Books {
+struct OfferedRecords {
     acknowledged: HashSet<Uuid>,
-    /// For lack of room, which says that nothing was stored.
+    /// Refused because the disk is full, which promises that nothing was stored.
     refused: HashSet<Uuid>,
-    /// Neither: they may be there, or may not.
+    /// Unknown: they may be stored or not.
     unknown: HashSet<Uuid>,
 }
 
-impl Books {
-    /// Hands over so many records with payloads of so many bytes, in one request.
-    fn offer(&mut self, socket: &Path, records: usize, bytes: usize) -> Option<Answer> {
+impl OfferedRecords {
+    /// Enqueues this many records with payloads of this size, in one request.
+    fn enqueue(&mut self, socket: &Path, records: usize, bytes: usize) -> Option<HttpResponse> {
         let ids: Vec<Uuid> = (0..records).map(|_| Uuid::now_v7()).collect();
         let payload = json!({"text": "x".repeat(bytes)});
         let body: Vec<Value> =
@@ -83,31 +83,31 @@ impl Books {
         let headers = [("content-type", "application/json")];
         let body = json!(body).to_string().into_bytes();
         let request = request(Method::POST, "/v1/records", "localhost", &headers, body);
-        let answer = exchange(UnixStream::connect(socket), request);
-        match answer.as_ref().map(|answer| answer.status) {
+        let response = exchange(UnixStream::connect(socket), request);
+        match response.as_ref().map(|response| response.status) {
             Some(201) => self.acknowledged.extend(ids),
             Some(507) => self.refused.extend(ids),
             _ => self.unknown.extend(ids),
         }
-        answer
+        response
     }
 
-    /// As [`Self::offer`], to a daemon that has to answer.
+    /// As [`Self::offer`], to a daemon that must respond.
     #[track_caller]
-    fn hand_over(&mut self, daemon: &Daemon, records: usize, bytes: usize) -> Answer {
-        let answer = self.offer(&daemon.home.socket(), records, bytes);
-        answer.unwrap_or_else(|| panic!("no answer: {}", daemon.log()))
+    fn hand_over(&mut self, daemon: &Daemon, records: usize, bytes: usize) -> HttpResponse {
+        let response = self.enqueue(&daemon.home.socket(), records, bytes);
+        response.unwrap_or_else(|| panic!("no response: {}", daemon.log()))
     }
 
-    /// Hands over until something else is said than that the records are kept.
+    /// Enqueues until the daemon no longer accepts the records.
     #[track_caller]
-    fn hand_over_until_refused(&mut self, daemon: &Daemon, records: usize, bytes: usize) -> Answer {
+    fn hand_over_until_refused(&mut self, daemon: &Daemon, records: usize, bytes: usize) -> HttpResponse {
         wait_for("a refusal", || {
-            Some(self.hand_over(daemon, records, bytes)).filter(|answer| answer.status != 201)
+            Some(self.hand_over(daemon, records, bytes)).filter(|response| response.status != 201)
         })
     }
 
-    /// Hands over until records are taken, which is to be without a restart.
+    /// Enqueues until records are accepted, which must happen without a restart.
     #[track_caller]
     fn hand_over_until_taken(&mut self, daemon: &Daemon, records: usize, bytes: usize) {
         wait_for("records to be taken again", || {
@@ -121,15 +121,15 @@ impl Books {
         self.unknown.extend(other.unknown);
     }
 
-    /// Everything that was acknowledged is in the server's ledger once, and nothing that was refused
-    /// is; nothing was even sent twice.
+    /// All acknowledged records are in the server's ledger once, and no refused one is. Nothing was sent
+    /// twice.
     #[track_caller]
     fn assert_kept_by(&self, gateway: &Gateway) {
         assert_eq!(gateway.metric(DUPLICATES), 0, "sent in a second batch");
         self.assert_in_the_ledger_of(gateway);
     }
 
-    /// The same, whatever was sent.
+    /// As above, but records may have been sent twice.
     #[track_caller]
     fn assert_in_the_ledger_of(&self, gateway: &Gateway) {
         let applied = gateway.applied_ids();
@@ -143,7 +143,7 @@ impl Books {
     }
 }
 
-/// The sentences that people read in a status.
-fn said(status: &Value) -> String {
+/// The sentences of a status.
+fn status_sentence(status: &Value) -> String {
     format!("{} {}", status["sync"]["text"], status["alerts"])
 }

@@ -1,4 +1,4 @@
-//! `fieldsync doctor` on devices that are well, and on devices that are not, each in its own way.
+//! `fieldsync doctor` on a healthy device, and on devices with one problem each.
 
 mod credential;
 mod device;
@@ -12,19 +12,19 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::daemon::{Home, leave_surroundings};
-use crate::support::process::{Ran, run};
+use crate::support::process::{ProgramOutput, run};
 
-/// What is in every secret of these tests.
+/// Part of every secret of these tests.
 const SESAME: &str = "sesame";
 const NOBODY: u32 = 65_534;
 
-/// What was found on a device.
-struct Visit {
+/// The findings on a device.
+struct DoctorRun {
     code: Option<i32>,
     report: Value,
 }
 
-/// The command line, with nothing of the surroundings.
+/// The command line with an empty environment.
 fn doctor(program: &Path, configuration: &Path) -> Command {
     let mut command = Command::new(program);
     command.arg("doctor").arg("--config").arg(configuration);
@@ -32,7 +32,7 @@ fn doctor(program: &Path, configuration: &Path) -> Command {
     command
 }
 
-impl Visit {
+impl DoctorRun {
     #[track_caller]
     fn to(home: &Home) -> Self {
         Self::by(doctor(&program(), &home.path("config.toml")).arg("--json"))
@@ -52,7 +52,7 @@ impl Visit {
         self.report["checks"].as_array().unwrap()
     }
 
-    /// The findings of a check: what it came to, and what it says, with the remedy.
+    /// The findings of a check: the result, and the text with the remedy.
     fn of(&self, check: &str) -> Vec<(&str, String)> {
         let findings = self.findings().iter().filter(|one| one["check"] == check);
         findings
@@ -63,7 +63,7 @@ impl Visit {
             .collect()
     }
 
-    /// Something of this kind was found, and is told in these words; how the program ended fits it.
+    /// A finding has this result and these words, and the exit code fits it.
     #[track_caller]
     fn found(&self, check: &str, result: &str, words: &[&str]) {
         let found = self.of(check);
@@ -77,7 +77,7 @@ impl Visit {
         }
     }
 
-    /// Nothing but this is a problem.
+    /// This is the only problem.
     #[track_caller]
     fn problems(&self, checks: &[&str]) {
         let problems = self.findings().iter().filter(|one| one["result"] == "problem");
@@ -94,13 +94,13 @@ fn program() -> PathBuf {
 fn is_root() -> bool {
     let is_root = nix::unistd::geteuid().is_root();
     if !is_root {
-        println!("skipped: only root can be somebody else");
+        println!("skipped: only root can act as another user");
     }
     is_root
 }
 
-/// A copy of the program where everybody may run it, made by a program of its own: a file that this process
-/// wrote may still be open in a child of another test.
+/// A copy of the program that every user may run. Another program makes it: a file that this process wrote may
+/// still be open in a child of another test.
 fn copy_of_program(home: &Home) -> PathBuf {
     let copy = home.path("fieldsync");
     let ran = run(Command::new("cp").arg(program()).arg(&copy), b"");
@@ -116,14 +116,14 @@ fn change_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// As a user of this device who is nobody in particular.
-fn visit_as_nobody(home: &Home) -> Visit {
+/// As the user `nobody`.
+fn run_doctor_as_nobody(home: &Home) -> DoctorRun {
     let copy = copy_of_program(home);
-    Visit::by(doctor(&copy, &home.path("config.toml")).arg("--json").uid(NOBODY).gid(NOBODY))
+    DoctorRun::by(doctor(&copy, &home.path("config.toml")).arg("--json").uid(NOBODY).gid(NOBODY))
 }
 
 /// As people see it.
-fn in_words(home: &Home) -> Ran {
+fn run_as_text(home: &Home) -> ProgramOutput {
     let ran = run(&mut doctor(&program(), &home.path("config.toml")), b"");
     assert!(!ran.stdout.contains(SESAME) && !ran.stderr.contains(SESAME), "{ran:?}");
     ran

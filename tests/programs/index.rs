@@ -1,9 +1,9 @@
-//! `tests/README.md` names the test that proves each promise: those tests are there.
+//! `tests/README.md` names the test that proves each promise: those tests exist.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where the tests of a module may stand: here or in one of the crates, in a file of their own or in that of the module.
+/// Where the tests of a module may be: here or in one of the crates, in their own file or in that of the module.
 fn files(module: &[&str]) -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let inner = module.strip_suffix(&["tests"]).unwrap_or(module);

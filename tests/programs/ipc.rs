@@ -1,4 +1,4 @@
-//! The local API from outside: its shapes, its refusals, and callers that behave badly.
+//! The local API from outside: its shapes, its error responses, and callers that misbehave.
 
 mod access;
 mod adding;

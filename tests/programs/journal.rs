@@ -1,4 +1,4 @@
-//! What is written down, for whom: entries with fields in the journal, their explanations, lines on standard error.
+//! Logs: journal entries with fields, their explanations in the catalog, lines on standard error.
 
 mod catalog;
 mod entries;

@@ -1,4 +1,4 @@
-//! What is unclear is cleared up step by step, and an outage is nobody's fault.
+//! Unclear outcomes are resolved step by step, and an outage blames no record.
 
 use std::collections::HashSet;
 
@@ -15,11 +15,11 @@ fn no_look_up(request: &Request, batch: impl FnOnce(&Request) -> Reply) -> Reply
 }
 
 #[test]
-fn after_a_504_records_are_failed_at_once_and_the_look_up_settles_them_without_a_resend() {
-    let server = ScriptedServer::start(Reply::sound);
+fn after_a_504_records_are_failed_at_once_and_the_outcome_query_settles_them() {
+    let server = ScriptedServer::start(Reply::correct);
     let gate = Gate::default();
     let (held, mut ids) = (gate.clone(), Vec::new());
-    server.now(move |request| {
+    server.set_script(move |request| {
         if request.is_batch() {
             ids = request.ids();
             return Reply::html(504);
@@ -39,26 +39,26 @@ fn after_a_504_records_are_failed_at_once_and_the_look_up_settles_them_without_a
         assert_eq!((&error["class"], &error["http_status"]), (&json!("timeout"), &json!(504)));
         assert!(error["at"].as_str().unwrap().ends_with('Z'));
     }
-    wait_for("the look-up", || (server.look_ups(&batch) == 1).then_some(()));
-    // Whoever was not in the batch has nothing to do with its failure.
+    wait_for("the outcome query", || (server.count_outcome_queries(&batch) == 1).then_some(()));
+    // Records outside of the batch are not affected by its failure.
     let other = daemon.enqueue_many(1).remove(0);
     let entry = daemon.record(&other);
     assert_eq!((&entry["state"], &entry["attempts"]), (&json!("PENDING"), &json!(0)));
-    server.now(Reply::sound);
+    server.set_script(Reply::correct);
     gate.open();
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(4));
     let entry = daemon.record(&ids[0]);
     assert_eq!((&entry["state"], &entry["attempts"]), (&json!("SYNCED"), &json!(1)));
     assert_eq!(entry["last_error"], Value::Null);
     assert_eq!(server.sizes(), [3, 1]);
-    assert_eq!(server.look_ups(&batch), 1);
+    assert_eq!(server.count_outcome_queries(&batch), 1);
 }
 
 #[test]
-fn a_look_up_is_repeated_while_the_batch_is_being_processed() {
-    let server = ScriptedServer::start(Reply::sound);
+fn an_outcome_query_is_repeated_while_the_batch_is_being_processed() {
+    let server = ScriptedServer::start(Reply::correct);
     let (mut ids, mut asked) = (Vec::new(), 0);
-    server.now(move |request| {
+    server.set_script(move |request| {
         if request.is_batch() {
             ids = request.ids();
             return Reply::html(504);
@@ -74,7 +74,7 @@ fn a_look_up_is_repeated_while_the_batch_is_being_processed() {
     daemon.enqueue_many(3);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));
     assert_eq!(server.sizes(), [3]);
-    assert_eq!(server.look_ups(server.batches()[0].batch_id()), 3);
+    assert_eq!(server.count_outcome_queries(server.batches()[0].batch_id()), 3);
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_poisonous_record_in_the_middle_is_found_and_all_others_are_synced() {
 }
 
 #[test]
-fn a_poisonous_record_at_the_very_end_is_found_with_nobody_left_around_it() {
+fn a_poisonous_record_at_the_very_end_is_found_without_records_around_it() {
     find_poison_among_60(59);
 }
 
@@ -131,10 +131,10 @@ fn three_failures_in_a_row_lead_to_micro_batches_and_two_more_to_a_pause() {
     let status = daemon.wait_until("the breaker to open", |status| status["breaker"]["mode"] == "open");
     assert_eq!(status["breaker"]["consecutive_failures"], 5);
     assert!(status["breaker"]["retry_at"].is_string());
-    // Fresh records go first: they tell whether it is the server or a record.
+    // New records are sent first: they show whether the server or a record is the cause.
     assert_eq!(server.sizes(), [25, 25, 25, 10, 10]);
-    let rules = wait_for("the last batch to be told", || {
-        let reports = daemon.get("/v1/batches").good(200);
+    let rules = wait_for("the last batch to be reported", || {
+        let reports = daemon.get("/v1/batches").expect_json(200);
         let batches = reports["batches"].as_array().unwrap().iter();
         let rules: Vec<String> = batches.map(|batch| batch["rule"].as_str().unwrap().to_owned()).collect();
         (rules.len() == 5).then_some(rules)
@@ -143,8 +143,8 @@ fn three_failures_in_a_row_lead_to_micro_batches_and_two_more_to_a_pause() {
     assert_eq!(daemon.wait_for_phase("waiting")["batching"]["size"], 10);
     assert_eq!(status["records"]["quarantined"], 0);
 
-    // A person ends the pause: one probe, and no larger than a micro-batch.
-    server.now(|request| no_look_up(request, Reply::applied));
+    // `sync` ends the pause: one probe, not larger than a micro-batch.
+    server.set_script(|request| no_look_up(request, Reply::applied));
     assert_eq!(daemon.cli(&["sync", "--wait"]).code, Some(0));
     assert_eq!(daemon.counts(), Counts::all_synced(300));
     assert!(server.sizes()[5] <= 10, "{:?}", server.sizes());
@@ -166,7 +166,7 @@ fn no_batch_is_larger_than_a_micro_batch_while_the_server_struggles() {
 }
 
 #[test]
-fn one_small_batch_tries_a_server_that_was_spared() {
+fn one_small_batch_probes_the_server_after_a_pause() {
     let server = ScriptedServer::start(|request| no_look_up(request, |_| Reply::html(504)));
     let daemon = Daemon::start(&Settings::for_server(&server.url()).with("breaker.close_after", "1000"));
     daemon.enqueue_many(60);
@@ -174,33 +174,38 @@ fn one_small_batch_tries_a_server_that_was_spared() {
     daemon.wait_until("the breaker to open", is("open"));
     let gate = Gate::default();
     let held = gate.clone();
-    server.now(move |request| no_look_up(request, Reply::applied).held_by(&held));
+    server.set_script(move |request| no_look_up(request, Reply::applied).held_by(&held));
     let status =
         daemon.wait_until("a try", |status| is("probing")(status) && status["sync"]["batch"].is_object());
     assert!(status["sync"]["batch"]["records"].as_u64() <= Some(10), "{status:#}");
     let tried = server.sizes().len();
     gate.open();
-    // Its success is one of those that normal sizes take, and no more.
+    // Its success counts as one of those needed for the normal size.
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(60));
     assert_eq!(daemon.status()["breaker"]["mode"], "micro");
     assert!(server.sizes()[tried..].iter().all(|size| *size <= 10), "{:?}", server.sizes());
 }
 
-/// Everything that was enqueued is synced after the outage, and nothing was set aside.
-fn outlives(server: &ScriptedServer, settings: &Settings, records: usize, requests: usize) -> Daemon {
+/// All records are synced after the outage, and none was quarantined.
+fn sync_after_outage(
+    server: &ScriptedServer,
+    settings: &Settings,
+    records: usize,
+    requests: usize,
+) -> Daemon {
     let daemon = Daemon::start(settings);
     daemon.enqueue_many(records);
     server.wait_for_batches(requests);
     assert_eq!(daemon.counts().quarantined, 0);
-    server.now(|request| no_look_up(request, Reply::applied));
+    server.set_script(|request| no_look_up(request, Reply::applied));
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(records as u64));
     daemon
 }
 
 #[test]
-fn an_outage_of_504s_without_look_up_quarantines_nothing_and_everything_syncs_afterwards() {
+fn an_outage_of_504s_without_outcome_queries_quarantines_nothing_and_everything_syncs_afterwards() {
     let server = ScriptedServer::start(|request| no_look_up(request, |_| Reply::html(504)));
-    outlives(&server, &Settings::for_server(&server.url()), 60, 25);
+    sync_after_outage(&server, &Settings::for_server(&server.url()), 60, 25);
 }
 
 #[test]
@@ -209,19 +214,19 @@ fn an_outage_of_504s_after_a_success_quarantines_nothing_either() {
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     daemon.enqueue_many(5);
     daemon.wait_until_done();
-    server.now(|request| no_look_up(request, |_| Reply::html(504)));
+    server.set_script(|request| no_look_up(request, |_| Reply::html(504)));
     daemon.enqueue_many(3);
-    // Each is alone by now, again and again.
+    // By now each record is sent alone, repeatedly.
     server.wait_for_batches(20);
     assert_eq!(daemon.counts().quarantined, 0);
-    server.now(|request| no_look_up(request, Reply::applied));
+    server.set_script(|request| no_look_up(request, Reply::applied));
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(8));
 }
 
 #[test]
 fn an_outage_of_503s_counts_no_attempt_and_everything_syncs_afterwards() {
     let server = ScriptedServer::start(|_| Reply::error(503, "BUSY"));
-    let daemon = outlives(&server, &Settings::for_server(&server.url()), 60, 6);
+    let daemon = sync_after_outage(&server, &Settings::for_server(&server.url()), 60, 6);
     assert_eq!(server.batches().iter().map(Request::batch_id).collect::<HashSet<_>>().len(), 2);
     for line in daemon.get("/v1/manifest").text().lines() {
         let entry: Value = serde_json::from_str(line).unwrap();
@@ -233,7 +238,7 @@ fn an_outage_of_503s_counts_no_attempt_and_everything_syncs_afterwards() {
 fn a_gateway_that_fails_at_random_gets_every_record_once() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &["--fail-rate", "0.3", "--no-lookup"]);
-    // At this rate three failures alone are no rare chance; twelve are.
+    // At this rate, three failures of a record alone are likely by chance; twelve are not.
     let settings = Settings::for_server(&gateway.url()).with("retry.quarantine_after", "12");
     let daemon = Daemon::start(&settings);
     let ids: HashSet<String> = daemon.enqueue_many(300).into_iter().collect();

@@ -1,4 +1,4 @@
-//! Everybody can see why a batch had its size and where a record's batches came from, after a restart, too.
+//! Users can see why a batch had its size, and from which batches a record's batch descends, even after a restart.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ fn cli_json(daemon: &Daemon, arguments: &[&str]) -> Value {
     serde_json::from_str(&ran.stdout).unwrap()
 }
 
-/// From the batch that took the record from the queue to the one in which it was alone.
+/// From the first batch of the record to the one that contained only this record.
 #[track_caller]
 fn assert_linked(lineage: &[Value]) {
     assert!(lineage.len() >= 3, "{lineage:#?}");
@@ -32,7 +32,7 @@ fn assert_linked(lineage: &[Value]) {
 }
 
 #[test]
-fn a_poisonous_record_tells_how_it_was_found_and_batches_tell_why_they_had_their_size() {
+fn a_poisonous_record_shows_how_it_was_found_and_batches_show_why_they_had_their_size() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &["--hang-on", "poison", "--time-limit", "150ms"]);
     let settings = Settings::for_server(&gateway.url())
@@ -69,11 +69,11 @@ fn a_poisonous_record_tells_how_it_was_found_and_batches_tell_why_they_had_their
     assert!(fresh["expected_ms"].is_u64() && fresh["time_limit_ms"].is_u64(), "{fresh:#}");
 
     let short = |send: &Value| send["id"].as_str().unwrap()[..8].to_owned();
-    let told = daemon.cli(&["show", id]).stdout;
+    let reported = daemon.cli(&["show", id]).stdout;
     for send in lineage {
-        assert!(told.contains(&format!("batch {}, ", short(send))), "{told}");
+        assert!(reported.contains(&format!("batch {}, ", short(send))), "{reported}");
     }
-    assert!(told.contains("timed out after ") && told.contains(" ms expected, "), "{told}");
+    assert!(reported.contains("timed out after ") && reported.contains(" ms expected, "), "{reported}");
     let table = daemon.cli(&["batches", "--limit", "100"]).stdout;
     let split = format!("split of {}", short(fresh));
     assert!(table.contains(&split), "{table}");
@@ -89,7 +89,7 @@ fn a_poisonous_record_tells_how_it_was_found_and_batches_tell_why_they_had_their
 }
 
 #[test]
-fn a_part_that_waits_knows_its_batch_after_a_restart_too() {
+fn a_waiting_part_names_its_parent_batch_after_a_restart() {
     let gate = Gate::default();
     let held = gate.clone();
     let server = ScriptedServer::start(move |request| match request.is_batch() {
@@ -107,14 +107,14 @@ fn a_part_that_waits_knows_its_batch_after_a_restart_too() {
         .iter()
         .map(|id| daemon.record_with_lineage(id))
         .partition(|record| record["batch_id"] == *in_flight);
-    for (record, told) in [(&sent[0], "on its way"), (&waits[0], "not sent yet")] {
+    for (record, reported) in [(&sent[0], "on its way"), (&waits[0], "not sent yet")] {
         let lineage = record["lineage"].as_array().unwrap();
         assert!(!lineage.is_empty() && lineage.iter().all(|send| send["records"] == 30), "{record:#}");
         let shown = daemon.cli(&["show", record["id"].as_str().unwrap()]).stdout;
-        let last = format!("  batch {}: {told}\n", &record["batch_id"].as_str().unwrap()[..8]);
+        let last = format!("  batch {}: {reported}\n", &record["batch_id"].as_str().unwrap()[..8]);
         assert!(shown.ends_with(&last), "{shown}");
     }
-    daemon.post("/v1/pause", "").good(200);
+    daemon.post("/v1/pause", "").expect_json(200);
     gate.open();
     daemon.wait_until("the part to be settled", |status| status["sync"]["batch"] == Value::Null);
     let daemon = daemon.restart();

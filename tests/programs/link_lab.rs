@@ -1,7 +1,7 @@
-//! A device whose link is pulled, misled and silenced, between network namespaces: nothing is lost, doubled
-//! or set aside, nobody is blamed but the batch in doubt, and what is said of the link is true.
+//! A device whose link is pulled, rerouted and silenced, between network namespaces: no record is lost, duplicated
+//! or quarantined, only the ambiguous batch counts an attempt, and the reported state of the link is right.
 //!
-//! Needs root, so these tests are ignored unless they are asked for.
+//! Needs root, so these tests are ignored unless requested.
 
 mod flapping;
 mod measure;
@@ -20,7 +20,7 @@ use crate::support::server::{Gate, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::directory;
 
-/// The link is watched by the kernel's events alone: time-outs and probes would come much later.
+/// Only the kernel's events can show changes of the link: timeouts and probes would come much later.
 fn settings() -> Settings {
     Settings::for_server(&format!("http://{SERVER}"))
         .with("connectivity.watch", "netlink")
@@ -29,7 +29,7 @@ fn settings() -> Settings {
         .with("server.request_timeout", "1m")
 }
 
-/// Nobody tells when a silence ends, so somebody has to ask now and then; and silences are short here.
+/// No event shows that a silence ends, so the daemon probes periodically; the silences here are short.
 fn settings_for_silence() -> Settings {
     settings()
         .with("connectivity.probe_interval", "500ms")
@@ -42,16 +42,16 @@ fn start(lab: &Lab, settings: &Settings) -> Daemon {
     lab.start(Home::new(settings))
 }
 
-/// A server whose answers to batches are held, and those to look-ups are not.
+/// A server that holds back its responses to batches, but not to outcome queries.
 fn holding_server(ledger: &Ledger, gate: &Gate) -> ScriptedServer {
     let (books, gate) = (ledger.clone(), gate.clone());
     ScriptedServer::start_at(SERVER.parse().unwrap(), move |request| {
-        let answer = books.answer(request);
-        if request.is_batch() { answer.held_by(&gate) } else { answer }
+        let response = books.respond(request);
+        if request.is_batch() { response.held_by(&gate) } else { response }
     })
 }
 
-/// Records whose batch takes some seconds on a link of 800 kbit/s.
+/// Records whose batch takes some seconds on a link with 800 kbit/s.
 fn enqueue_large(daemon: &Daemon) -> Vec<String> {
     let text = "x".repeat(40_000);
     let records: Vec<Value> = (0..10).map(|_| json!({"type": "Photos", "payload": {"text": text}})).collect();
@@ -63,7 +63,7 @@ fn wait_for_link(daemon: &Daemon, state: &str) {
     daemon.wait_until(state, |status| status["connectivity"]["state"] == state);
 }
 
-/// Nothing was tried with them.
+/// No attempt was made with them.
 #[track_caller]
 fn assert_untouched(daemon: &Daemon, ids: &[String]) {
     for id in ids {
@@ -81,8 +81,8 @@ fn assert_attempts(daemon: &Daemon, ids: &[String], attempts: u64) {
     }
 }
 
-/// A device that starts where nothing gets through waits, touches nothing, and sends once that is mended.
-fn offline_until(settings: &Settings, breaks: fn(&Lab), mend: fn(&Lab)) {
+/// A device that starts without a working link waits, attempts nothing, and sends once the link is restored.
+fn offline_until(settings: &Settings, breaks: fn(&Lab), restore: fn(&Lab)) {
     let (lab, directory) = (Lab::new(), directory());
     let gateway = Gateway::start_at(directory.path(), SERVER, &[]);
     breaks(&lab);
@@ -91,7 +91,7 @@ fn offline_until(settings: &Settings, breaks: fn(&Lab), mend: fn(&Lab)) {
     let status = daemon.wait_for_phase("offline");
     assert_eq!(status["connectivity"]["state"], "offline");
     assert_untouched(&daemon, &ids);
-    mend(&lab);
+    restore(&lab);
     all_synced(&daemon, &[&ids]);
     assert_attempts(&daemon, &ids, 1);
     assert_eq!(gateway.ledger().len(), ids.len());

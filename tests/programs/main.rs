@@ -1,7 +1,6 @@
 //! The built programs, driven from outside.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "what fails here fails its test")]
 
-mod answers;
 mod cli;
 mod compression;
 mod crash;
@@ -21,6 +20,7 @@ mod lineage;
 mod link_lab;
 mod manuals;
 mod process;
+mod responses;
 mod sizing;
 mod slow_links;
 mod support;

@@ -1,4 +1,4 @@
-//! The manual pages: one for everything that can be called, and nothing in it is missing.
+//! The manual pages: one for each command, with all of its options.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -9,10 +9,10 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::support::gateway;
-use crate::support::process::{Ran, run};
+use crate::support::process::{ProgramOutput, run};
 use crate::support::wait::directory;
 
-fn fieldsync(arguments: &[&str]) -> Ran {
+fn fieldsync(arguments: &[&str]) -> ProgramOutput {
     run(Command::new(env!("CARGO_BIN_EXE_fieldsync")).args(arguments), b"")
 }
 
@@ -34,7 +34,7 @@ fn pages(directory: &TempDir) -> Vec<PathBuf> {
     pages
 }
 
-/// As it is read: a hyphen of a page is written with a backslash.
+/// The text as it is read: in the source of a page, a hyphen has a backslash.
 fn read(directory: &TempDir, page: &str) -> String {
     let path = directory.path().join("man").join(page);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{page}: {error}"));
@@ -42,10 +42,10 @@ fn read(directory: &TempDir, page: &str) -> String {
 }
 
 /// The first words below a heading of a program's help.
-fn below(help: &str, heading: &str) -> Vec<String> {
+fn first_words_below(help: &str, heading: &str) -> Vec<String> {
     let lines =
         help.lines().skip_while(|line| *line != heading).skip(1).take_while(|line| line.starts_with("  "));
-    // What is explained has the least room before it.
+    // Terms have the smallest indentation.
     let names = lines.filter(|line| !line.starts_with("          "));
     names.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }
@@ -61,11 +61,11 @@ fn help(program: impl AsRef<OsStr>, verb: &[&str]) -> String {
     ran.stdout
 }
 
-/// Of a verb and of those below it.
+/// For a command and its subcommands.
 fn each_verb(verb: &[&str], visit: &mut impl FnMut(&[&str], &str)) {
     let help = help(env!("CARGO_BIN_EXE_fieldsync"), verb);
     visit(verb, &help);
-    for name in below(&help, "Commands:").iter().filter(|name| *name != "help") {
+    for name in first_words_below(&help, "Commands:").iter().filter(|name| *name != "help") {
         each_verb(&[verb, &[name]].concat(), visit);
     }
 }
@@ -134,7 +134,7 @@ fn the_page_of_the_configuration_explains_every_key_of_the_shipped_file() {
 }
 
 #[test]
-fn what_has_a_section_of_its_own_is_not_said_in_the_description_too() {
+fn a_separate_section_is_not_repeated_in_the_description() {
     let directory = manuals();
     for page in pages(&directory) {
         let text = fs::read_to_string(&page).unwrap();
@@ -155,7 +155,7 @@ fn what_has_a_section_of_its_own_is_not_said_in_the_description_too() {
 }
 
 #[test]
-fn the_pages_are_the_same_each_time() {
+fn the_pages_are_reproducible() {
     let (one, other) = (manuals(), manuals());
     for (one, other) in pages(&one).iter().zip(pages(&other)) {
         assert_eq!(fs::read(one).unwrap(), fs::read(other).unwrap());
@@ -184,7 +184,7 @@ fn without_complaint(program: &str, arguments: &[&str], page: &Path) {
 }
 
 #[test]
-fn the_pages_read_without_a_complaint() {
+fn the_pages_render_without_a_warning() {
     let directory = manuals();
     for (program, arguments) in [("man", &["--warnings", "--local-file"][..]), ("lexgrog", &[])] {
         if is_there(program) {

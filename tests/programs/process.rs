@@ -1,4 +1,4 @@
-//! The life of the daemon: how it starts, what it is told while it runs, and how it ends.
+//! The lifecycle of the daemon: its start, signals and reloads while it runs, and its end.
 
 mod addresses;
 mod configuration;

@@ -1,7 +1,7 @@
-//! Batches fit what the server, and whoever stands in front of it, allow; what was learned of them stays.
+//! Batch sizes adapt to the server and to the gateway in front of it, and the learned model is kept.
 //!
-//! Times are the gateway's, of which the daemon knows nothing but its limit. They are as short as a
-//! busy machine allows: its own delays have to be small beside a batch's time.
+//! The processing times are simulated by the gateway; the daemon knows only the time limit. They are as short as a
+//! busy machine allows: its own delays must be small compared with the time of a batch.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -27,18 +27,18 @@ fn learning(gateway: &Gateway) -> Settings {
     Settings::for_server(&gateway.url())
         .with("server.request_timeout", TIME_LIMIT)
         .with("batch.learn", "true")
-        // What is written for each record would be felt in the times that are learned.
+        // A log line for each record would change the learned times.
         .with("log.level", "info")
 }
 
-/// Waits for the end of the run without asking again and again, which would be felt, too.
+/// Waits for the end of the run without polling, which would change the times as well.
 #[track_caller]
 fn drain(daemon: &Daemon) {
     let ran = daemon.cli(&["sync", "--wait"]);
     assert_eq!(ran.code, Some(0), "{}\n{}", ran.stderr, trace(daemon));
 }
 
-/// Every send, those of former lives among them, the first one first.
+/// Every send, including those of previous runs, oldest first.
 fn sends(daemon: &Daemon) -> Vec<Value> {
     let ran = daemon.cli(&["batches", "--json", "--limit", "500"]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
@@ -46,7 +46,7 @@ fn sends(daemon: &Daemon) -> Vec<Value> {
     list["batches"].as_array().unwrap().iter().rev().cloned().collect()
 }
 
-/// For whoever has to find out why a batch was too large.
+/// For finding out why a batch was too large.
 fn trace(daemon: &Daemon) -> String {
     daemon.cli(&["batches", "--limit", "500"]).stdout
 }
@@ -77,7 +77,7 @@ fn batches_fit_a_time_limit_that_33_records_reach() {
     assert_applied_once(&gateway, &ids);
     let (sends, trace) = (sends(&daemon), trace(&daemon));
     assert!(gateway.metric(TIMEOUTS) <= 3, "{trace}");
-    // A request that was hung up on is no answer to the gateway.
+    // The gateway does not count a request whose client closed the connection.
     assert!(sends.iter().filter(|send| send["outcome"] != "answered").count() <= 3, "{trace}");
     // Each 1.05 times.
     assert!(records(&sends) <= 945, "{} records sent\n{trace}", records(&sends));
@@ -85,13 +85,13 @@ fn batches_fit_a_time_limit_that_33_records_reach() {
     assert!(rules(&sends[3..]).iter().all(|rule| *rule == "learned"), "{trace}");
 }
 
-/// Waits until the daemon tells what it knows of the server's times.
+/// Waits until the status has the learned time per record.
 #[track_caller]
 fn known_times(daemon: &Daemon) -> Value {
     let known = |status: &Value| {
         ["ms_per_record", "expected_ms", "at_most_ms"].iter().all(|key| status["batching"][key].is_u64())
     };
-    daemon.wait_until("what was learned to be told", known)["batching"].clone()
+    daemon.wait_until("the learned times to be reported", known)["batching"].clone()
 }
 
 #[test]
@@ -102,11 +102,11 @@ fn what_was_learned_survives_a_restart() {
     let mut ids = daemon.paused(|daemon| daemon.enqueue_many(200));
     drain(&daemon);
     let (before, sent) = (known_times(&daemon), sends(&daemon).len());
-    // On a busy machine a batch may be late all the same, and is split.
+    // On a busy machine a batch may still be late, and is split.
     let is_known = |rule: &&str| matches!(*rule, "learned" | "split");
 
     let daemon = daemon.restart();
-    // Nothing waits, so nothing was sent that could tell.
+    // No record waits, so nothing new was measured.
     let after = known_times(&daemon);
     assert_eq!(sends(&daemon).len(), sent);
     assert_eq!((&after["ms_per_record"], &after["rule"]), (&before["ms_per_record"], &"learned".into()));
@@ -115,7 +115,7 @@ fn what_was_learned_survives_a_restart() {
     let all = sends(&daemon);
     assert!(rules(&all[sent..]).iter().all(is_known), "{}", trace(&daemon));
 
-    // What an earlier life kept is there after a crash, too.
+    // The notes of an earlier run are kept after a crash, too.
     ids.extend(daemon.enqueue_many(120));
     daemon.wait_until("a batch to be in flight", |status| status["sync"]["batch"].is_object());
     let daemon = daemon.kill9().start();
@@ -129,13 +129,13 @@ fn what_was_learned_survives_a_restart() {
 
 #[test]
 fn a_server_hint_is_never_exceeded() {
-    let server = ScriptedServer::start(|request| Reply::sound(request).with("x-sync-max-records", "7"));
+    let server = ScriptedServer::start(|request| Reply::correct(request).with("x-sync-max-records", "7"));
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     daemon.paused(|daemon| daemon.enqueue_many(130));
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(130));
     assert_eq!(server.sizes(), [vec![25], vec![7; 15]].concat());
 
-    // The server's wish ends with the process: it says so again, if it still wants it.
+    // A server hint ends with the process: the server repeats it if it still applies.
     let daemon = daemon.restart();
     daemon.paused(|daemon| daemon.enqueue_many(28));
     daemon.wait_until_done();
@@ -144,19 +144,19 @@ fn a_server_hint_is_never_exceeded() {
 }
 
 #[test]
-fn what_is_learned_is_no_reason_to_exceed_a_server_hint() {
-    let server = ScriptedServer::start(|request| Reply::sound(request).with("x-sync-max-records", "7"));
+fn learned_sizes_never_exceed_a_server_hint() {
+    let server = ScriptedServer::start(|request| Reply::correct(request).with("x-sync-max-records", "7"));
     let daemon = Daemon::start(&Settings::for_server(&server.url()).with("batch.learn", "true"));
     daemon.paused(|daemon| daemon.enqueue_many(130));
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(130));
-    // A server as quick as this one could take them all at once.
+    // A server as fast as this one could take all of them in one batch.
     let sizes = server.sizes();
     assert!(sizes[0] == 25 && sizes[1..].iter().all(|size| *size <= 7), "{sizes:?}");
 }
 
 #[test]
 fn an_outage_of_504s_opens_the_breaker_and_its_state_survives_a_restart() {
-    // Look-ups included.
+    // Outcome queries included.
     let server = ScriptedServer::start(|_| Reply::html(504));
     let settings =
         Settings::for_server(&server.url()).with("breaker.open_min", "10m").with("breaker.open_max", "20m");
@@ -166,7 +166,7 @@ fn an_outage_of_504s_opens_the_breaker_and_its_state_survives_a_restart() {
     let status = daemon.wait_until("the breaker to open", is_open);
     assert_eq!(status["breaker"]["consecutive_failures"], 5);
     let retry_at = |status: &Value| status["breaker"]["retry_at"].as_str().unwrap().to_owned();
-    // Times of this form stand in the order of their texts.
+    // Times in this format sort as text.
     assert!(retry_at(&status).as_str() > status["sync"]["last_error"]["at"].as_str().unwrap(), "{status:#}");
     let requests = server.requests().len();
 
@@ -177,15 +177,15 @@ fn an_outage_of_504s_opens_the_breaker_and_its_state_survives_a_restart() {
         (&"open".into(), &5.into())
     );
     assert!(retry_at(&status).as_str() > status["started_at"].as_str().unwrap(), "{status:#}");
-    // Neither is a new record a reason to try.
+    // A new record does not cause an attempt either.
     daemon.enqueue_many(5);
     let status = daemon.wait_until("the new records to wait", |status| status["records"]["pending"] != 0);
     assert!(is_open(&status), "{status:#}");
     assert_eq!(server.requests().len(), requests);
     assert_eq!(daemon.counts().quarantined, 0);
 
-    server.now(Reply::sound);
-    daemon.post("/v1/sync", "").good(202);
+    server.set_script(Reply::correct);
+    daemon.post("/v1/sync", "").expect_json(202);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(125));
     assert_eq!(daemon.status()["breaker"]["consecutive_failures"], 0);
 }
@@ -193,7 +193,7 @@ fn an_outage_of_504s_opens_the_breaker_and_its_state_survives_a_restart() {
 #[test]
 fn a_shorter_limit_of_the_gateway_is_learned() {
     let directory = directory();
-    // Each time-out halves the size: 24, 12 and 6 records are too many. Two of three would do.
+    // Each timeout halves the size: 24, 12 and 6 records are too many. Two of these three would be enough.
     let gateway = Gateway::start(directory.path(), &["--time-limit", "1200ms", "--record-cost", "210ms"]);
     let settings = Settings::for_server(&gateway.url())
         .batches_of(24)

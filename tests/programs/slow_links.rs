@@ -1,4 +1,4 @@
-//! Links that are slow, and links that break: nothing is lost, nothing is doubled, and batches come to fit.
+//! Links that are slow, and links that break: no record is lost or duplicated, and the batch size adapts.
 
 mod cuts;
 mod sizes;

@@ -1,4 +1,4 @@
-//! The way to the server: connections, their limits and their ends, TLS, proxies.
+//! The transport to the server: connections, their limits and ends, TLS, proxies.
 
 mod addresses;
 mod certificates;

@@ -1,5 +1,5 @@
-//! Stores that other versions wrote: what an older one left is taken over whole, what a newer one left is
-//! not touched. `tests/fixtures/README.md` says how the stores were made.
+//! Stores of other versions: a store of an older version is migrated completely, and one of a newer version is not
+//! changed. `tests/fixtures/README.md` explains how they were made.
 
 mod make;
 
@@ -16,17 +16,17 @@ use crate::support::process::Guard;
 use crate::support::server::{Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 
-/// One for each version whose stores may be met, by the commit that it was built from.
+/// One store for each version that may exist in the field, by the commit of its daemon.
 const OLDER: [&str; 3] = ["8f3e237", "3fe1d04", OF_TWO_USERS];
-/// One of version 1 with records of two users.
+/// A store of version 1 with records of two users.
 const OF_TWO_USERS: &str = "d7d69aa";
 const NEWER: &str = "newer";
 
-/// What a store holds, as the daemon told that wrote it.
+/// The content of a store, as reported by the daemon that wrote it.
 #[derive(Debug, Serialize, Deserialize)]
-struct Left {
+struct StoreContent {
     device: String,
-    /// The batch that was under way when that daemon was killed.
+    /// The batch that was in flight when that daemon was killed.
     in_flight: String,
     records: Vec<Record>,
 }
@@ -36,7 +36,7 @@ struct Record {
     id: String,
     state: String,
     attempts: u64,
-    /// Root where none is named.
+    /// Root where no submitter is named.
     #[serde(default)]
     submitter: u32,
     key: Value,
@@ -56,12 +56,12 @@ fn unpack(name: &str, home: &Home) -> PathBuf {
     store
 }
 
-fn left(name: &str) -> Left {
+fn read_store_content(name: &str) -> StoreContent {
     serde_json::from_str(&fs::read_to_string(fixtures().join(format!("{name}.json"))).unwrap()).unwrap()
 }
 
-/// Everything is as it was left; only the daemon of before is gone, and with it what it had under way.
-fn is_taken_over(daemon: &Daemon, left: &Left) {
+/// Everything is unchanged, except for the batch that the previous daemon had in flight.
+fn assert_migrated(daemon: &Daemon, left: &StoreContent) {
     let status = daemon.status();
     assert_eq!(status["device_id"], left.device.as_str());
     assert_eq!(status["sync"]["phase"], "paused", "a pause survives an upgrade");
@@ -72,7 +72,7 @@ fn is_taken_over(daemon: &Daemon, left: &Left) {
     let manifest = daemon.get("/v1/manifest").text();
     assert_eq!(manifest.lines().count(), left.records.len());
     for record in &left.records {
-        let entry = daemon.get(&format!("/v1/records/{}?payload=true", record.id)).good(200);
+        let entry = daemon.get(&format!("/v1/records/{}?payload=true", record.id)).expect_json(200);
         let (state, attempts) = (entry["state"].as_str().unwrap(), entry["attempts"].as_u64().unwrap());
         if record.state == "SYNCING" {
             assert_eq!(entry["batch_id"], left.in_flight.as_str(), "{entry}");
@@ -86,27 +86,27 @@ fn is_taken_over(daemon: &Daemon, left: &Left) {
             assert_eq!(entry["payload"], record.payload, "{}", record.id);
         }
     }
-    // What was measured is older than any window by now; that a note cannot be decoded is a warning with its error.
+    // The measurements are older than any window by now. A note that cannot be decoded would log a warning.
     let log = daemon.log();
     let undecoded = log.lines().find(|line| line.contains("WARN") && line.contains("error="));
     assert_eq!(undecoded, None, "measurements, batches and what was learned are known");
 }
 
 #[test]
-fn a_store_of_an_older_version_is_taken_over_whole_and_sent_once() {
+fn a_store_of_an_older_version_is_migrated_completely_and_sent_once() {
     for name in OLDER {
-        let left = left(name);
-        let server = ScriptedServer::start(Reply::sound);
+        let left = read_store_content(name);
+        let server = ScriptedServer::start(Reply::correct);
         let home = Home::new(&Settings::for_server(&server.url()));
         unpack(name, &home);
         let daemon = home.start();
-        is_taken_over(&daemon, &left);
+        assert_migrated(&daemon, &left);
 
         assert_eq!(server.batches().len(), 0, "{name}: nothing is sent in a pause");
-        daemon.post("/v1/quarantine/retry", r#"{"all": true}"#).good(200);
-        daemon.post("/v1/resume", "").good(200);
-        // What failed before is to wait for an hour.
-        daemon.post("/v1/sync", "").good(202);
+        daemon.post("/v1/quarantine/retry", r#"{"all": true}"#).expect_json(200);
+        daemon.post("/v1/resume", "").expect_json(200);
+        // Records that failed before wait for an hour.
+        daemon.post("/v1/sync", "").expect_json(202);
         assert_eq!(daemon.wait_until_done(), Counts::all_synced(left.records.len() as u64), "{name}");
         let (batches, mut sent) = (server.batches(), BTreeMap::new());
         for record in batches.iter().flat_map(Request::records) {
@@ -117,7 +117,7 @@ fn a_store_of_an_older_version_is_taken_over_whole_and_sent_once() {
         let expected: BTreeMap<String, Value> =
             unsent.map(|record| (record.id.clone(), record.payload.clone())).collect();
         assert_eq!(sent, expected, "{name}");
-        assert_eq!(server.look_ups(&left.in_flight), 1, "{name}: looked up under its id");
+        assert_eq!(server.count_outcome_queries(&left.in_flight), 1, "{name}: looked up under its id");
         let again = batches.iter().find(|batch| batch.batch_id() == left.in_flight).unwrap();
         assert_eq!((again.attempt(), again.header("x-sync-device-id")), (2, left.device.as_str()));
     }
@@ -126,15 +126,15 @@ fn a_store_of_an_older_version_is_taken_over_whole_and_sent_once() {
 #[test]
 fn records_of_an_older_version_wait_for_their_own_users_alone_unless_keys_are_shared() {
     for shared in [false, true] {
-        let left = left(OF_TWO_USERS);
-        let server = ScriptedServer::start(Reply::sound);
+        let left = read_store_content(OF_TWO_USERS);
+        let server = ScriptedServer::start(Reply::correct);
         let settings = Settings::for_server(&server.url()).with("queue.shared_keys", &shared.to_string());
         let home = Home::new(&settings);
         unpack(OF_TWO_USERS, &home);
         let daemon = home.start();
-        is_taken_over(&daemon, &left);
-        daemon.post("/v1/resume", "").good(200);
-        daemon.post("/v1/sync", "").good(202);
+        assert_migrated(&daemon, &left);
+        daemon.post("/v1/resume", "").expect_json(200);
+        daemon.post("/v1/sync", "").expect_json(202);
         let is_reviewed = |record: &Record| record.state == "QUARANTINED";
         let is_held = |position: usize, record: &Record| {
             left.records[..position].iter().any(|before| {
@@ -157,7 +157,7 @@ fn records_of_an_older_version_wait_for_their_own_users_alone_unless_keys_are_sh
             };
             assert_eq!(daemon.record(&record.id)["state"], expected, "shared: {shared}");
         }
-        // It is a store of today from now on.
+        // From now on it is a store of the present version.
         let daemon = daemon.restart();
         assert_eq!(daemon.counts().pending, held);
     }
@@ -195,7 +195,7 @@ fn everything_in(store: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_store_of_a_newer_version_is_refused_with_what_to_do_and_left_as_it_is() {
+fn a_store_of_a_newer_version_is_refused_with_what_to_do_and_left_unchanged() {
     let home = Home::new(&Settings::default());
     let store = unpack(NEWER, &home);
     let before = everything_in(&store);
@@ -210,7 +210,7 @@ fn a_store_of_a_newer_version_is_refused_with_what_to_do_and_left_as_it_is() {
     ] {
         assert!(home.log().contains(words), "{}", home.log());
     }
-    // redb itself writes when it opens a file: it is the entries that count.
+    // redb itself writes to a file that it opens, so the entries are compared.
     assert_eq!(everything_in(&store), before);
     let files: Vec<_> =
         fs::read_dir(home.path("state")).unwrap().map(|entry| entry.unwrap().file_name()).collect();

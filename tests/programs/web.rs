@@ -1,8 +1,8 @@
-//! The page: who is heard, what is shown, what can be changed and by whom, and what a browser makes of it.
+//! The page: whose requests are accepted, what is shown, who can change what, and how a browser behaves.
 
 mod browser;
 mod changes;
-mod kept;
+mod kept_port;
 mod limits;
 mod proof;
 mod protection;

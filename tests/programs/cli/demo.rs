@@ -1,4 +1,4 @@
-//! The demo, as programs and as people see it. Everything that it started is gone afterwards.
+//! The demo, as programs and as people see it. It leaves no processes and no files.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::support::process::run;
 use crate::support::terminal::Terminal;
 use crate::support::wait::directory;
 
-/// With a place of its own for what it makes. Nothing else is there for it: no installation, no configuration.
+/// With a temporary directory of its own, and without installation or configuration.
 fn demo(room: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fieldsync"));
     command.arg("demo").args(arguments).current_dir(room).env("TMPDIR", room);
@@ -22,28 +22,28 @@ fn left_in(room: &Path) -> usize {
 }
 
 #[test]
-fn a_program_gets_one_line_with_what_the_server_counted() {
+fn json_output_is_one_line_with_the_counts_of_the_server() {
     let room = directory();
     let ran = run(&mut demo(room.path(), &["--json"]), b"");
     assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 1), "{ran:?}");
-    let told: Value = serde_json::from_str(&ran.stdout).unwrap();
-    let keys: Vec<&str> = told.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(keys.len(), 8, "{told}");
+    let summary: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let keys: Vec<&str> = summary.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys.len(), 8, "{summary}");
     for (key, value) in
         [("records", 150), ("synced", 149), ("quarantined", 1), ("lost", 0), ("duplicates", 0)]
     {
-        assert_eq!(told[key], value, "{key}: {told}");
+        assert_eq!(summary[key], value, "{key}: {summary}");
     }
-    let answers = told["answers"].as_object().unwrap();
-    assert!(answers["504"].as_u64() > Some(0) && answers["200"].as_u64() > Some(0), "{told}");
-    let all: u64 = answers.values().map(|count| count.as_u64().unwrap()).sum();
-    assert_eq!(told["requests"], all);
-    assert!(told["seconds"].as_f64() > Some(0.0));
+    let responses = summary["answers"].as_object().unwrap();
+    assert!(responses["504"].as_u64() > Some(0) && responses["200"].as_u64() > Some(0), "{summary}");
+    let all: u64 = responses.values().map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!(summary["requests"], all);
+    assert!(summary["seconds"].as_f64() > Some(0.0));
     assert_eq!(left_in(room.path()), 0);
 }
 
 #[test]
-fn a_person_sees_a_bar_and_then_why_with_records_of_ones_own() {
+fn text_output_has_a_progress_bar_and_a_summary_of_the_given_records() {
     let room = directory();
     let mine: Vec<String> =
         (0..40).map(|n| json!({"type": "Notes", "payload": {"n": n}}).to_string()).collect();
@@ -68,7 +68,7 @@ fn a_person_sees_a_bar_and_then_why_with_records_of_ones_own() {
 }
 
 #[test]
-fn an_input_that_is_not_there_starts_nothing() {
+fn a_missing_input_file_starts_nothing() {
     let room = directory();
     let ran = run(&mut demo(room.path(), &["--input", "nowhere.ndjson"]), b"");
     assert_eq!(ran.code, Some(8), "{ran:?}");
@@ -77,7 +77,7 @@ fn an_input_that_is_not_there_starts_nothing() {
 }
 
 #[test]
-fn without_the_gateway_it_says_what_to_install() {
+fn without_the_gateway_the_error_says_what_to_install() {
     let (room, alone) = (directory(), directory());
     let program = alone.path().join("fieldsync");
     fs::copy(env!("CARGO_BIN_EXE_fieldsync"), &program).unwrap();

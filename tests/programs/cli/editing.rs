@@ -1,4 +1,4 @@
-//! A record under review, mended in an editor: in a terminal and without one.
+//! A record under review, corrected in an editor: in a terminal and without one.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -20,16 +20,16 @@ fn under_review(payload: &Value) -> (ScriptedServer, Daemon, String) {
     let id = daemon.enqueue(&[json!({"type": "T", "payload": payload})]).remove(0);
     assert_eq!(daemon.wait_until_done(), Counts::settled(0, 1));
     daemon.wait_for_phase("idle");
-    daemon.post("/v1/pause", "").good(200);
+    daemon.post("/v1/pause", "").expect_json(200);
     (server, daemon, id)
 }
 
 fn payload(daemon: &Daemon, id: &str) -> Value {
-    daemon.get(&format!("/v1/records/{id}?payload=true")).good(200)["payload"].clone()
+    daemon.get(&format!("/v1/records/{id}?payload=true")).expect_json(200)["payload"].clone()
 }
 
 #[test]
-fn a_record_under_review_is_mended_in_an_editor_and_synced() {
+fn a_record_under_review_is_corrected_in_an_editor_and_synced() {
     let server = ScriptedServer::at_first(1, |request| {
         let bad = json!({"status": "rejected", "code": "BAD_DATE", "message": "no such day"});
         Reply::results(request.batch_id(), &request.ids(), |_| Some(bad.clone()))
@@ -45,7 +45,7 @@ fn a_record_under_review_is_mended_in_an_editor_and_synced() {
 }
 
 #[test]
-fn the_editor_may_have_arguments_and_gets_a_text_that_nobody_else_may_read() {
+fn the_editor_may_have_arguments_and_its_file_is_private() {
     let (_server, daemon, id) = under_review(&json!({"day": "30 Feb"}));
     let seen = daemon.home.path("seen");
     let script = daemon.home.path("an editor");
@@ -69,15 +69,15 @@ fn the_editor_may_have_arguments_and_gets_a_text_that_nobody_else_may_read() {
 
 #[test]
 fn in_a_terminal_a_mistake_can_be_edited_again() {
-    for (answer, code) in [("y\n", 0), ("n\n", 8)] {
+    for (response, code) in [("y\n", 0), ("n\n", 8)] {
         let (_server, daemon, id) = under_review(&json!({"day": "30 Feb"}));
-        // Breaks what is whole, and mends what is broken.
+        // Breaks the text the first time, and repairs it the second time.
         let editor = r#"sh -c 'if grep -q Feb\" "$1"; then sed -i s/Feb\"/Feb/ "$1"; else sed -i "s/30 Feb/28 Feb\"/" "$1"; fi' -"#;
         let mut command = cli_command(daemon.home.socket(), &["quarantine", "edit", &id]);
         command.env("EDITOR", editor);
         let mut terminal = Terminal::start(command, 80);
         terminal.wait_for("Edit again? [Y/n]");
-        terminal.types(answer);
+        terminal.types(response);
         let (status, text) = terminal.end();
         assert_eq!(status.code(), Some(code), "{text}");
         if code == 0 {
@@ -92,7 +92,7 @@ fn in_a_terminal_a_mistake_can_be_edited_again() {
 }
 
 #[test]
-fn ctrl_c_after_the_editor_ends_it_and_keeps_the_text() {
+fn ctrl_c_after_the_editor_cancels_and_keeps_the_text() {
     let (_server, daemon, id) = under_review(&json!({"day": "30 Feb"}));
     let mut command = cli_command(daemon.home.socket(), &["quarantine", "edit", &id]);
     command.env("EDITOR", "sed -i 's/Feb\"/Feb/'");
@@ -108,7 +108,7 @@ fn ctrl_c_after_the_editor_ends_it_and_keeps_the_text() {
 }
 
 #[test]
-fn a_record_that_was_changed_meanwhile_is_left_alone_and_the_text_is_kept() {
+fn a_record_changed_meanwhile_is_not_overwritten_and_the_text_is_kept() {
     let (_server, daemon, id) = under_review(&json!({"day": "30 Feb"}));
     let retry = format!(
         "'{}' --socket '{}' quarantine retry {id} && sed -i 's/30 Feb/28 Feb/'",

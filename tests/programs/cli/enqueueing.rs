@@ -1,4 +1,4 @@
-//! Large inputs: all or nothing, within bounds, and honest where they end in the middle.
+//! Large inputs: all or nothing, within limited memory, and a correct report if they stop in the middle.
 
 use std::fs;
 use std::io::{Read, Write, copy};
@@ -22,7 +22,7 @@ fn line(bytes: usize) -> String {
     format!("{{\"type\":\"T\",\"payload\":{{\"text\":\"{}\"}}}}\n", "x".repeat(bytes))
 }
 
-/// The most memory that a process had, in bytes; `None` when it has ended.
+/// The peak memory of a process in bytes; `None` when it has ended.
 fn most_memory(pid: u32) -> Option<usize> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -30,7 +30,7 @@ fn most_memory(pid: u32) -> Option<usize> {
 }
 
 #[test]
-fn a_large_pipe_is_stored_whole_in_little_memory() {
+fn a_large_pipe_is_stored_completely_with_little_memory() {
     const RECORDS: usize = 1024;
     let daemon = Daemon::start(&Settings::default());
     let mut command = cli_command(daemon.home.socket(), &["enqueue"]);
@@ -59,20 +59,20 @@ fn a_mistake_at_the_end_of_a_large_pipe_stores_nothing() {
     let input = format!("{}{{\"type\":\"T\"}}\n", good.repeat(200));
     let ran = daemon.cli_with(&["enqueue"], input.as_bytes());
     assert_eq!(ran.code, Some(8), "{}", ran.stderr);
-    let told =
+    let reported =
         "standard input:201: missing field `payload` (column 12). Nothing was stored. Correct the line";
-    assert!(ran.stderr.contains(told), "{}", ran.stderr);
+    assert!(ran.stderr.contains(reported), "{}", ran.stderr);
     assert_eq!(daemon.counts().pending, 0);
 }
 
 #[test]
-fn what_the_daemon_refuses_in_the_middle_is_told_with_what_is_stored() {
+fn a_refusal_in_the_middle_reports_what_is_stored() {
     let daemon = Daemon::start(&Settings::default());
     let known = daemon.enqueue_many(1).remove(0);
     let conflict = format!("{{\"id\":\"{known}\",\"type\":\"T\",\"payload\":{{}}}}\n");
     let input = format!("{}{conflict}", line(10).repeat(1100));
     let ran = daemon.cli_with(&["enqueue", "--json"], input.as_bytes());
-    // The code that promises that nothing was stored would be a lie.
+    // The exit code must not promise that nothing was stored.
     assert_eq!(ran.code, Some(1), "{ran:?}");
     let error: Value = serde_json::from_str(&ran.stderr).unwrap();
     let error = &error["error"];
@@ -88,7 +88,7 @@ fn what_the_daemon_refuses_in_the_middle_is_told_with_what_is_stored() {
 }
 
 #[test]
-fn ctrl_c_tells_what_is_stored_and_where_to_go_on() {
+fn ctrl_c_reports_what_is_stored_and_where_to_continue() {
     let daemon = Daemon::start(&Settings::default());
     let file = daemon.home.path("records.ndjson");
     fs::write(&file, line(16 << 10).repeat(2000)).unwrap();
@@ -103,13 +103,13 @@ fn ctrl_c_tells_what_is_stored_and_where_to_go_on() {
     let said = text.rsplit("fieldsync: ").next().unwrap();
     assert!(said.starts_with("interrupted. "), "{said}");
     let stored: u64 = said["interrupted. ".len()..].split(' ').next().unwrap().parse().unwrap();
-    let told = format!("line {stored} are safely stored; continue from line {}.", stored + 1);
-    assert!(said.contains(&told) && said.contains("It is not known whether"), "{said}");
+    let reported = format!("line {stored} are safely stored; continue from line {}.", stored + 1);
+    assert!(said.contains(&reported) && said.contains("It is not known whether"), "{said}");
     assert_eq!(daemon.counts().pending, stored, "{said}");
 }
 
-/// A socket between the command line and the daemon that lets one enqueueing through and holds the next, and
-/// what tells when it does.
+/// A socket between the command line and the daemon that forwards one enqueue request and holds the next. The
+/// receiver reports when it does.
 fn holds_the_second(daemon: &Daemon) -> (PathBuf, Receiver<()>) {
     let (socket, behind) = (daemon.home.path("held.sock"), daemon.home.socket());
     let listener = UnixListener::bind(&socket).unwrap();
@@ -129,9 +129,9 @@ fn holds_the_second(daemon: &Daemon) -> (PathBuf, Receiver<()>) {
             }
             let mut daemon = UnixStream::connect(&behind).unwrap();
             daemon.write_all(&first).unwrap();
-            let (mut answers, mut reader) = (daemon.try_clone().unwrap(), client.try_clone().unwrap());
+            let (mut responses, mut reader) = (daemon.try_clone().unwrap(), client.try_clone().unwrap());
             thread::spawn(move || {
-                drop(copy(&mut answers, &mut client));
+                drop(copy(&mut responses, &mut client));
                 drop(client.shutdown(Shutdown::Both));
             });
             thread::spawn(move || {
@@ -144,7 +144,7 @@ fn holds_the_second(daemon: &Daemon) -> (PathBuf, Receiver<()>) {
 }
 
 #[test]
-fn a_daemon_that_takes_small_requests_gets_small_ones() {
+fn a_daemon_with_a_small_request_limit_gets_small_requests() {
     let settings = Settings::default().with("ipc.max_request_bytes", "64KiB");
     let daemon = Daemon::start(&settings.with("queue.max_record_bytes", "32KiB"));
     let ran = daemon.cli_with(&["enqueue"], line(1 << 10).repeat(600).as_bytes());
@@ -154,18 +154,18 @@ fn a_daemon_that_takes_small_requests_gets_small_ones() {
 }
 
 #[test]
-fn of_an_array_that_is_stored_in_part_it_is_told_which_part() {
+fn for_a_partly_stored_array_the_stored_elements_are_reported() {
     let daemon = Daemon::start(&Settings::default().with("queue.max_records", "700"));
     let array = format!("[{}]", vec!["{\"type\":\"T\",\"payload\":{}}"; 1000].join(","));
     let ran = daemon.cli_with(&["enqueue"], array.as_bytes());
     assert_eq!(ran.code, Some(7), "{ran:?}");
-    let told = "500 records are safely stored: the first 500 of standard input; leave those out";
-    assert!(ran.stderr.contains(told) && !ran.stderr.contains("othing was stored"), "{}", ran.stderr);
+    let reported = "500 records are safely stored: the first 500 of standard input; leave those out";
+    assert!(ran.stderr.contains(reported) && !ran.stderr.contains("othing was stored"), "{}", ran.stderr);
     assert_eq!(daemon.counts().pending, 500);
 }
 
 #[test]
-fn standard_input_is_named_once() {
+fn standard_input_may_be_named_only_once() {
     let daemon = Daemon::start(&Settings::default());
     let ran = daemon.cli_with(&["enqueue", "-", "-"], line(1).as_bytes());
     assert_eq!(ran.code, Some(2), "{ran:?}");
@@ -174,7 +174,7 @@ fn standard_input_is_named_once() {
 }
 
 #[test]
-fn a_bar_is_for_terminals_and_large_inputs() {
+fn a_progress_bar_is_shown_on_terminals_for_large_inputs() {
     let daemon = Daemon::start(&Settings::default());
     let file = daemon.home.path("records.ndjson");
     for (records, bar) in [(10, false), (2000, true)] {

@@ -43,7 +43,7 @@ fn wrong_usage_is_2_and_a_missing_daemon_3() {
 }
 
 #[test]
-fn a_record_that_is_not_there_is_4() {
+fn an_unknown_record_is_4() {
     let daemon = Daemon::start(&Settings::default());
     let unknown = Uuid::new_v4().to_string();
     for verb in
@@ -54,19 +54,19 @@ fn a_record_that_is_not_there_is_4() {
 }
 
 #[test]
-fn what_the_system_does_not_permit_is_5() {
-    // Permissions hold for everybody but root.
+fn a_denied_permission_is_5() {
+    // Permissions do not apply to root.
     let daemon = Daemon::start(&Settings::default());
     let directory = daemon.home.path("");
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
     let nobody = 65_534;
     if run(Command::new("id").arg("-u"), b"").stdout.trim() != "0" {
-        println!("skipped: only root can be somebody else");
+        println!("skipped: only root can act as another user");
         return;
     }
-    // The program itself may lie where only its owner may look.
+    // The program itself may be in a directory that only its owner may read.
     let copy = daemon.home.path("fieldsync");
-    // By a program of its own: a file that this process wrote may still be open in a child of another test.
+    // Another program copies it: a file that this process wrote may still be open in a child of another test.
     let mut copying = Command::new("cp");
     assert_eq!(run(copying.arg(env!("CARGO_BIN_EXE_fieldsync")).arg(&copy), b"").code, Some(0));
     let as_nobody = |arguments: &[&str]| {
@@ -78,7 +78,7 @@ fn what_the_system_does_not_permit_is_5() {
     let ran = as_nobody(&["status"]);
     assert_eq!(ran.code, Some(5), "{ran:?}");
     assert!(ran.stderr.contains("permission denied"), "{}", ran.stderr);
-    // Whoever may open the socket may read and enqueue, and no more.
+    // A user who may open the socket may read and enqueue, and nothing else.
     fs::set_permissions(daemon.home.socket(), fs::Permissions::from_mode(0o666)).unwrap();
     assert_eq!(as_nobody(&["status"]).code, Some(0));
     assert_eq!(as_nobody(&["enqueue"]).code, Some(0));
@@ -96,8 +96,8 @@ fn what_the_system_does_not_permit_is_5() {
 }
 
 #[test]
-fn waiting_for_a_sync_is_0_when_all_is_well_and_6_when_somebody_has_to_look() {
-    let server = ScriptedServer::start(Reply::sound);
+fn waiting_for_a_sync_is_0_when_all_is_synced_and_6_when_records_need_review() {
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     daemon.enqueue_many(30);
     let ran = daemon.cli(&["sync", "--wait"]);
@@ -140,8 +140,8 @@ fn a_mistake_in_the_input_is_8_with_its_line_and_nothing_is_stored() {
     assert_eq!(ran.code, Some(8));
     assert!(ran.stderr.contains("records.ndjson:701: "), "{}", ran.stderr);
     assert_eq!(daemon.counts().pending, 0);
-    // What only the daemon can refuse is told with its line, too.
-    for (bytes, told) in [
+    // A record that only the daemon can refuse is reported with its line, too.
+    for (bytes, reported) in [
         (1 << 20, "the payload has 1048587 bytes, more than queue.max_record_bytes (1048576). Nothing was"),
         (
             2 << 20,
@@ -151,7 +151,7 @@ fn a_mistake_in_the_input_is_8_with_its_line_and_nothing_is_stored() {
         let large = format!("{good}{{\"type\":\"T\",\"payload\":{{\"text\":\"{}\"}}}}\n", "x".repeat(bytes));
         let ran = daemon.cli_with(&["enqueue"], large.as_bytes());
         assert_eq!(ran.code, Some(8), "{ran:?}");
-        assert!(ran.stderr.contains(&format!("standard input:2: {told}")), "{}", ran.stderr);
+        assert!(ran.stderr.contains(&format!("standard input:2: {reported}")), "{}", ran.stderr);
     }
     assert_eq!(daemon.counts().pending, 0);
     let id = Uuid::new_v4();
@@ -162,7 +162,7 @@ fn a_mistake_in_the_input_is_8_with_its_line_and_nothing_is_stored() {
 }
 
 #[test]
-fn what_fails_is_1_with_what_it_means_and_what_to_do() {
+fn a_failure_is_1_and_says_what_it_means_and_what_to_do() {
     let server = ScriptedServer::start(|_| Reply::error(401, "UNAUTHORIZED"));
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     daemon.enqueue_many(1);
@@ -186,20 +186,21 @@ fn what_fails_is_1_with_what_it_means_and_what_to_do() {
 }
 
 #[test]
-fn an_answer_that_cannot_be_written_is_1_and_says_what_was_done() {
+fn output_that_cannot_be_written_is_1_and_says_what_was_done() {
     let daemon = Daemon::start(&Settings::default());
     let input = "{\"type\":\"T\",\"payload\":{}}\n".repeat(2);
     let to_a_full_disk = |verb: &[&str]| {
         let mut command = Command::new("sh");
-        // The shell's own redirection, as people have it.
+        // The shell's own redirection, as people use it.
         command.args(["-c", "exec \"$0\" \"$@\" > /dev/full", env!("CARGO_BIN_EXE_fieldsync"), "--socket"]);
         run(command.arg(daemon.home.socket()).args(verb), input.as_bytes())
     };
     for (verb, stored) in [(&["enqueue"][..], 2), (&["--json", "enqueue"], 4)] {
         let ran = to_a_full_disk(verb);
         assert_eq!(ran.code, Some(1), "{ran:?}");
-        let told = "2 records are stored; only this output could not be written. Do not enqueue them again.";
-        assert!(ran.stderr.contains(told), "{ran:?}");
+        let reported =
+            "2 records are stored; only this output could not be written. Do not enqueue them again.";
+        assert!(ran.stderr.contains(reported), "{ran:?}");
         assert_eq!(daemon.counts().pending, stored);
     }
     let ran = to_a_full_disk(&["--json", "pause"]);
@@ -211,7 +212,7 @@ fn an_answer_that_cannot_be_written_is_1_and_says_what_was_done() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_ends_it_quietly() {
+fn a_closed_output_pipe_ends_the_command_quietly() {
     let daemon = Daemon::start(&Settings::default());
     daemon.enqueue_many(900);
     for verb in

@@ -1,4 +1,4 @@
-//! Where exports go: never through a link, never into what another user has laid there.
+//! Where exports are written: never through a symbolic link, and never into a file or pipe of another user.
 
 use std::fs::{self, File, Permissions};
 use std::io::Read;
@@ -13,11 +13,11 @@ use serde_json::json;
 
 use super::rejecting;
 use crate::support::daemon::{Daemon, cli_command};
-use crate::support::process::{Guard, Ran, run};
+use crate::support::process::{Guard, ProgramOutput, run};
 use crate::support::server::ScriptedServer;
 use crate::support::settings::Settings;
 
-/// A user that no machine has.
+/// A user id that exists on no machine.
 const ATTACKER: u32 = 54_331;
 
 struct Exports {
@@ -35,7 +35,7 @@ impl Exports {
         Self { daemon, _server: server }
     }
 
-    fn export(&self, verb: &str, file: &Path) -> Ran {
+    fn export(&self, verb: &str, file: &Path) -> ProgramOutput {
         self.daemon.cli(&[verb, "export", file.to_str().unwrap()])
     }
 
@@ -63,7 +63,7 @@ fn is_root() -> bool {
 }
 
 #[test]
-fn a_link_is_refused_with_its_target_named_and_nothing_is_replaced() {
+fn a_symbolic_link_is_refused_with_its_target_and_nothing_is_replaced() {
     let exports = Exports::prepare();
     let target = exports.path("precious");
     fs::write(&target, "precious").unwrap();
@@ -84,7 +84,7 @@ fn a_link_is_refused_with_its_target_named_and_nothing_is_replaced() {
 }
 
 #[test]
-fn a_pipe_that_another_user_laid_is_refused_without_opening_it() {
+fn a_pipe_of_another_user_is_refused_without_opening_it() {
     if !is_root() {
         return;
     }
@@ -102,7 +102,7 @@ fn a_pipe_that_another_user_laid_is_refused_without_opening_it() {
 }
 
 #[test]
-fn a_pipe_of_ones_own_takes_an_export_and_one_that_is_not_read_is_not_waited_for_without_end() {
+fn an_own_pipe_gets_an_export_and_an_unread_pipe_is_given_up() {
     let exports = Exports::prepare();
     let pipe = exports.path("pipe");
     make_fifo(&pipe, None);
@@ -121,7 +121,7 @@ fn a_pipe_of_ones_own_takes_an_export_and_one_that_is_not_read_is_not_waited_for
 }
 
 #[test]
-fn a_file_that_another_user_laid_in_a_shared_directory_is_replaced_whole() {
+fn a_file_of_another_user_in_a_shared_directory_is_replaced() {
     if !is_root() {
         return;
     }
@@ -134,7 +134,7 @@ fn a_file_that_another_user_laid_in_a_shared_directory_is_replaced_whole() {
     fs::write(&file, "bait").unwrap();
     fs::set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
     chown(&file, Some(ATTACKER), Some(ATTACKER)).unwrap();
-    // As an attacker has it that waits for what is written into it.
+    // As an attacker would hold it, waiting for content.
     let mut bait = File::open(&file).unwrap();
     assert_eq!(exports.export("quarantine", &file).code, Some(0));
     assert_eq!((mode(&file), fs::metadata(&file).unwrap().uid()), (0o600, 0));
@@ -146,7 +146,7 @@ fn a_file_that_another_user_laid_in_a_shared_directory_is_replaced_whole() {
 }
 
 #[test]
-fn standard_output_by_its_path_a_pipe_of_the_shell_and_devices_are_written() {
+fn the_path_of_standard_output_shell_pipes_and_devices_can_be_written() {
     let exports = Exports::prepare();
     let printed = exports.daemon.cli(&["quarantine", "export"]).stdout;
     let device = exports.export("quarantine", Path::new("/dev/stdout"));
@@ -164,9 +164,9 @@ fn standard_output_by_its_path_a_pipe_of_the_shell_and_devices_are_written() {
 }
 
 #[test]
-fn what_salvage_finds_is_in_a_file_without_a_name() {
+fn salvaged_records_are_spooled_to_an_unnamed_file() {
     let daemon = Daemon::start(&Settings::default());
-    // More than a pipe holds, so that the program is still there when its directory is looked at.
+    // More than a pipe holds, so that the program still runs when its directory is listed.
     let records: Vec<_> =
         (0..40).map(|_| json!({"type": "T", "payload": {"text": "x".repeat(10_000)}})).collect();
     daemon.enqueue(&records);

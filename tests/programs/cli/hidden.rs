@@ -1,4 +1,4 @@
-//! Characters that command a terminal or change how text reads, in what others wrote.
+//! Characters in untrusted text that control a terminal or change the text direction.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::support::server::{Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::terminal::Terminal;
 
-/// Control characters of the second set and DEL, directions, and what has no width.
+/// C1 control characters, DEL, direction controls, and characters without width.
 const HIDDEN: [char; 10] = [
     '\u{7f}', '\u{9b}', '\u{202e}', '\u{2066}', '\u{200e}', '\u{61c}', '\u{200b}', '\u{200d}', '\u{2060}',
     '\u{feff}',
@@ -19,7 +19,7 @@ fn hidden() -> String {
     HIDDEN.iter().flat_map(|character| ['a', *character]).collect()
 }
 
-/// As JSON on a terminal must not have them.
+/// Characters that JSON on a terminal must not contain.
 #[track_caller]
 fn assert_visible(what: &str, text: &str) {
     for character in HIDDEN {
@@ -27,12 +27,12 @@ fn assert_visible(what: &str, text: &str) {
     }
 }
 
-/// A daemon with a record under review; the record, the type and the server's words have all of them that may be there.
+/// A daemon with a record under review. The record, its type and the server's message contain all that are allowed.
 fn with_hidden() -> (ScriptedServer, Daemon, String) {
     let rejected = json!({"status": "rejected", "code": "BAD\u{202e}\u{9b}", "message": hidden()});
     let server = ScriptedServer::start(move |request: &Request| {
         if !request.is_batch() {
-            return Reply::sound(request);
+            return Reply::correct(request);
         }
         Reply::results(request.batch_id(), &request.ids(), |_| Some(rejected.clone()))
     });

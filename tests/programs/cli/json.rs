@@ -1,4 +1,4 @@
-//! `--json`: one document a line, with keys that stay; errors and notes on standard error, as JSON too.
+//! `--json`: one document on each line, with stable keys; errors and notes are JSON on standard error.
 
 use std::path::PathBuf;
 
@@ -7,41 +7,41 @@ use uuid::Uuid;
 
 use super::rejecting;
 use crate::support::daemon::{Daemon, cli_command};
-use crate::support::process::{Ran, run};
+use crate::support::process::{ProgramOutput, run};
 use crate::support::settings::Settings;
 use crate::support::terminal::Terminal;
 
 /// On one line.
 #[track_caller]
-fn answer(ran: &Ran) -> Value {
+fn parse_output(ran: &ProgramOutput) -> Value {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(ran.stdout.lines().count(), 1, "{}", ran.stdout);
     serde_json::from_str(&ran.stdout).unwrap()
 }
 
 #[test]
-fn json_answers_have_the_shapes_of_the_api() {
+fn json_output_has_the_shapes_of_the_api() {
     let server = rejecting();
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let line = b"{\"type\":\"T\",\"payload\":{\"n\": 1.50}}\n";
-    let enqueued = answer(&daemon.cli_with(&["--json", "enqueue"], line));
+    let enqueued = parse_output(&daemon.cli_with(&["--json", "enqueue"], line));
     let id = enqueued["ids"][0].as_str().unwrap().to_owned();
     assert_eq!(enqueued, json!({"accepted": 1, "duplicates": 0, "ids": [id]}));
     daemon.wait_until_done();
     daemon.wait_for_phase("idle");
-    assert_eq!(answer(&daemon.cli(&["status", "--json"])), daemon.status());
-    let listed = answer(&daemon.cli(&["list", "--json", "--state", "quarantined"]));
+    assert_eq!(parse_output(&daemon.cli(&["status", "--json"])), daemon.status());
+    let listed = parse_output(&daemon.cli(&["list", "--json", "--state", "quarantined"]));
     assert_eq!(listed, json!({"records": [daemon.record(&id)], "next": null}));
-    assert_eq!(answer(&daemon.cli(&["quarantine", "list", "--json"])), listed);
-    assert_eq!(answer(&daemon.cli(&["show", "--json", &id])), daemon.record_with_lineage(&id));
+    assert_eq!(parse_output(&daemon.cli(&["quarantine", "list", "--json"])), listed);
+    assert_eq!(parse_output(&daemon.cli(&["show", "--json", &id])), daemon.record_with_lineage(&id));
     let shown = daemon.cli(&["show", "--json", "--payload", &id]);
-    assert_eq!(answer(&shown)["payload"], json!({"n": 1.5}));
+    assert_eq!(parse_output(&shown)["payload"], json!({"n": 1.5}));
     assert!(shown.stdout.contains("1.50"), "numbers keep their digits: {}", shown.stdout);
-    assert_eq!(answer(&daemon.cli(&["batches", "--json"])), daemon.get("/v1/batches").json());
-    assert_eq!(answer(&daemon.cli(&["telemetry", "--json"])), daemon.get("/v1/telemetry").json());
-    assert_eq!(answer(&daemon.cli(&["pause", "--json"])), json!({"paused": true}));
-    assert_eq!(answer(&daemon.cli(&["quarantine", "retry", "--json", &id])), json!({"changed": 1}));
-    assert_eq!(answer(&daemon.cli(&["resume", "--json"])), json!({"paused": false}));
+    assert_eq!(parse_output(&daemon.cli(&["batches", "--json"])), daemon.get("/v1/batches").json());
+    assert_eq!(parse_output(&daemon.cli(&["telemetry", "--json"])), daemon.get("/v1/telemetry").json());
+    assert_eq!(parse_output(&daemon.cli(&["pause", "--json"])), json!({"paused": true}));
+    assert_eq!(parse_output(&daemon.cli(&["quarantine", "retry", "--json", &id])), json!({"changed": 1}));
+    assert_eq!(parse_output(&daemon.cli(&["resume", "--json"])), json!({"paused": false}));
 }
 
 const ENTRY: &str = "attempts batch_id created_at id key last_error next_attempt_at payload_bytes priority seq state \
@@ -94,7 +94,7 @@ fn every_verb_has_its_keys() {
     ] {
         let mut command = cli_command(daemon.home.socket(), verb);
         let ran = run(command.arg("--json").env("EDITOR", "true"), b"");
-        assert_eq!(keys(&answer(&ran)), expected, "{verb:?}");
+        assert_eq!(keys(&parse_output(&ran)), expected, "{verb:?}");
     }
     let mut command = cli_command(daemon.home.socket(), &["quarantine", "edit", third, "--json"]);
     let ran = run(command.env("EDITOR", "false"), b"");
@@ -107,7 +107,7 @@ fn every_verb_has_its_keys() {
     }
     let waited = daemon.cli(&["sync", "--wait", "--json"]);
     assert_eq!((waited.code, waited.stdout.lines().count()), (Some(6), 1), "{waited:?}");
-    // It comes from the stream of events, which is no answer to one caller.
+    // It comes from the event stream, which is not a response to one caller.
     assert_eq!(keys(&serde_json::from_str(&waited.stdout).unwrap()), status.replace("caller ", ""));
 }
 
@@ -136,8 +136,8 @@ fn errors_are_json_with_the_exit_code_of_their_kind() {
         (socket(), &["enqueue"], &full, 7, "queue_full"),
         (socket(), &["enqueue"], &bad, 8, "input_refused"),
     ] {
-        let (exit, told, _) = error(socket, verb, input);
-        assert_eq!((exit, told.as_str()), (code, name), "{verb:?}");
+        let (exit, reported, _) = error(socket, verb, input);
+        assert_eq!((exit, reported.as_str()), (code, name), "{verb:?}");
     }
     let (.., document) = error(socket(), &["enqueue"], &bad);
     assert_eq!((&document["file"], &document["line"]), (&json!("standard input"), &json!(2)));

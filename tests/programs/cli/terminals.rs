@@ -1,4 +1,4 @@
-//! Terminals of several widths: nothing is wider, ids are whole, words are not broken.
+//! Terminals of several widths: nothing is wider, ids are complete, words are not broken.
 
 use console::measure_text_width;
 use serde_json::json;
@@ -25,7 +25,7 @@ fn with_long_names(daemon: &Daemon) -> Vec<String> {
 }
 
 #[test]
-fn nothing_is_wider_than_the_terminal_and_ids_are_whole() {
+fn nothing_is_wider_than_the_terminal_and_ids_are_complete() {
     let server = rejecting();
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let ids = with_long_names(&daemon);
@@ -48,7 +48,7 @@ fn nothing_is_wider_than_the_terminal_and_ids_are_whole() {
             for id in whole {
                 assert!(text.contains(id.as_str()), "{width} {verb:?}: {text}");
             }
-            // Where a record is told of, its last error is, as the server gave it.
+            // Where a record is described, its last error is shown as the server sent it.
             if !whole.is_empty() {
                 let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
                 assert!(words.contains("BAD_DATE: no such day"), "{width} {verb:?}: {text}");
@@ -73,7 +73,7 @@ fn at_80_columns_a_record_is_a_row_with_its_error_beneath() {
 }
 
 #[test]
-fn colours_are_for_terminals_and_for_who_wants_them() {
+fn colours_are_used_on_terminals_unless_turned_off() {
     let server = rejecting();
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     with_long_names(&daemon);
@@ -81,7 +81,7 @@ fn colours_are_for_terminals_and_for_who_wants_them() {
     let list = || cli_command(daemon.home.socket(), &["list"]);
     let coloured = |without: Option<&str>| {
         let mut shell = std::process::Command::new("sh");
-        // The terminal's own surroundings have no NO_COLOR.
+        // The environment of the terminal does not contain NO_COLOR.
         let set = without.map_or(String::new(), |value| format!("NO_COLOR={value} "));
         shell.arg("-c").arg(format!(
             "{set}exec '{}' --socket '{}' list",

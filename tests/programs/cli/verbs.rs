@@ -1,4 +1,4 @@
-//! What people read, and the small things of the verbs.
+//! The text output for people, and details of the commands.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -9,7 +9,7 @@ use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 
 #[test]
-fn people_get_sentences_and_tables() {
+fn text_output_has_sentences_and_tables() {
     let server = rejecting();
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let id = daemon.enqueue_many(1).remove(0);
@@ -42,14 +42,14 @@ fn bare_payloads_are_enqueued_with_type_and_key() {
     let ran = daemon.cli_with(&["enqueue", "--type", "Visits", "--key-field", "account"], input);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "Enqueued 3 records (0 duplicates)\n"));
     let listed = serde_json::from_str::<Value>(&daemon.cli(&["list", "--json"]).stdout).unwrap();
-    let told: Vec<(Option<&str>, Option<&str>)> = listed["records"]
+    let reported: Vec<(Option<&str>, Option<&str>)> = listed["records"]
         .as_array()
         .unwrap()
         .iter()
         .map(|record| (record["type"].as_str(), record["key"].as_str()))
         .collect();
     let visits = Some("Visits");
-    assert_eq!(told, [(visits, Some("A-1")), (visits, Some("17")), (visits, None)]);
+    assert_eq!(reported, [(visits, Some("A-1")), (visits, Some("17")), (visits, None)]);
     let ran = daemon.cli_with(&["enqueue", "--type", "Visits", "--key-field", "acount"], input);
     assert_eq!(ran.code, Some(8));
     assert!(ran.stderr.contains("standard input:1: the payload has no field `acount`"), "{}", ran.stderr);
@@ -57,14 +57,14 @@ fn bare_payloads_are_enqueued_with_type_and_key() {
 
 #[test]
 fn show_says_why_a_record_waits_and_what_can_be_done() {
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
-    daemon.post("/v1/pause", "").good(200);
+    daemon.post("/v1/pause", "").expect_json(200);
     let id = daemon.enqueue_many(1).remove(0);
     let shown = daemon.cli(&["show", &id]).stdout;
-    let told = "Waits to be sent.\nPaused: nothing is sent until an admin ends the pause.\n  fieldsync resume ends the pause.\n";
-    assert!(shown.starts_with(told), "{shown}");
-    daemon.post("/v1/resume", "").good(200);
+    let reported = "Waits to be sent.\nPaused: nothing is sent until an admin ends the pause.\n  fieldsync resume ends the pause.\n";
+    assert!(shown.starts_with(reported), "{shown}");
+    daemon.post("/v1/resume", "").expect_json(200);
     daemon.wait_until_done();
     let shown = daemon.cli(&["show", &id]).stdout;
     assert!(shown.starts_with("Done: the server confirmed it."), "{shown}");
@@ -77,7 +77,7 @@ fn show_says_why_a_record_waits_and_what_can_be_done() {
 }
 
 #[test]
-fn show_says_who_holds_a_record_back_and_which_attempts_are_no_longer_listed() {
+fn show_names_the_blocking_record_and_the_attempts_no_longer_listed() {
     let server = rejecting();
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let record = json!({"type": "T", "key": "K", "payload": {}});
@@ -85,12 +85,12 @@ fn show_says_who_holds_a_record_back_and_which_attempts_are_no_longer_listed() {
     daemon.wait_until_done();
     let second = &daemon.enqueue(&[record]).remove(0);
     let shown = daemon.cli(&["show", second]).stdout;
-    let told = format!(
+    let reported = format!(
         "Waits to be sent.\nAn earlier record of its key, {first}, is under review and goes first: its submitter or an \
          admin must decide about it.\n  fieldsync show {first}\n"
     );
-    assert!(shown.starts_with(&told), "{shown}");
-    // Sent again by a person, it is in a batch that did not come of the one before.
+    assert!(shown.starts_with(&reported), "{shown}");
+    // After a manual retry, it is in a batch that does not descend from the previous one.
     let attempts = daemon.record(first)["attempts"].as_u64().unwrap();
     assert_eq!(daemon.cli(&["quarantine", "retry", first]).code, Some(0));
     daemon.wait_until("it to be set aside again", |_| {
@@ -103,12 +103,12 @@ fn show_says_who_holds_a_record_back_and_which_attempts_are_no_longer_listed() {
 }
 
 #[test]
-fn what_was_named_and_is_not_under_review_is_told() {
+fn ids_that_are_not_under_review_are_reported() {
     let server = rejecting();
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let id = daemon.enqueue_many(1).remove(0);
     daemon.wait_until_done();
-    daemon.post("/v1/pause", "").good(200);
+    daemon.post("/v1/pause", "").expect_json(200);
     let ran = daemon.cli(&["quarantine", "retry", &id, &Uuid::new_v4().to_string()]);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "1 record sent again.\n"));
     assert_eq!(ran.stderr, "Not under review, and not changed: 1 record.\n");

@@ -1,4 +1,4 @@
-//! Nothing of the memory reaches a core file, or other processes of the same user.
+//! The memory of the daemon is neither in core files nor readable by other processes of its user.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -13,7 +13,7 @@ use crate::support::process::{Guard, signal};
 use crate::support::settings::Settings;
 use crate::support::wait::wait_for;
 
-/// The group of nobody.
+/// The group of the user `nobody`.
 const NOGROUP: u32 = 65534;
 
 /// The same program with the same arguments, allowed to leave a core of any size in `directory`.
@@ -21,21 +21,21 @@ fn with_cores(command: &Command, directory: &Path) -> Command {
     let mut allowed = Command::new("sh");
     allowed.args(["-c", r#"ulimit -c unlimited && exec "$0" "$@""#]).current_dir(directory);
     allowed.arg(command.get_program()).args(command.get_args());
-    // For root, too, it is to show whose the files in /proc are.
+    // With root as well, so that the owner of the files in /proc can be checked.
     if geteuid().is_root() {
         allowed.gid(NOGROUP);
     }
     allowed
 }
 
-/// The kernel gives the files in /proc of a process that is closed to others to root and its group.
+/// The kernel makes root and its group the owner of /proc/PID of a process that is not dumpable.
 fn is_closed(pid: u32) -> bool {
     let files = fs::metadata(format!("/proc/{pid}/fd")).unwrap();
     (files.uid(), files.gid()) == (0, 0)
 }
 
 #[test]
-fn a_daemon_that_is_aborted_leaves_no_core_where_others_do() {
+fn an_aborted_daemon_leaves_no_core_file() {
     let home = Home::new(&Settings::default());
     let directory = home.path("");
     let mut control = Guard(with_cores(Command::new("sleep").arg("60"), &directory).spawn().unwrap());
@@ -46,7 +46,7 @@ fn a_daemon_that_is_aborted_leaves_no_core_where_others_do() {
     assert!(!is_closed(pid));
     signal(pid, "ABRT");
     let status = control.wait();
-    // On a machine that leaves no cores at all, whose the files are and the limit have to do.
+    // On a machine that writes no core files at all, the owner and the limit must be enough.
     println!("cores are left here: {}", status.core_dumped());
     assert_eq!(status.signal(), Some(6));
 

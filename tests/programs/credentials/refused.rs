@@ -1,4 +1,4 @@
-//! Files that are not used, why, and that mending them is enough.
+//! Credential files that are refused, the reason, and that fixing them is enough.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::support::secrets::place;
 use crate::support::server::ScriptedServer;
 use crate::support::settings::Settings;
 
-/// A daemon that nothing but the watch gets going again within the test.
+/// A daemon that, within the test, resumes only because of the file watch.
 fn with_token(server: &ScriptedServer, content: &str, mode: u32) -> Daemon {
     let home = Home::new(&Settings::default());
     place(&home.path("token"), content, mode);
@@ -24,12 +24,12 @@ fn patient(server: &ScriptedServer) -> Settings {
     Settings::for_server(&server.url()).with("retry.max_backoff", "10m")
 }
 
-/// How often an error of the log says so.
+/// How many errors of the log contain this text.
 fn errors(daemon: &Daemon, text: &str) -> usize {
     daemon.log().lines().filter(|line| line.contains("ERROR") && line.contains(text)).count()
 }
 
-/// Records are taken, nothing is sent, and the reason is told.
+/// Records are accepted, nothing is sent, and the reason is reported.
 #[track_caller]
 fn nothing_is_sent(daemon: &Daemon, server: &ScriptedServer, reason: &str) -> Vec<String> {
     daemon.wait_for_log(reason);
@@ -48,7 +48,7 @@ fn nothing_is_sent(daemon: &Daemon, server: &ScriptedServer, reason: &str) -> Ve
 }
 
 #[test]
-fn a_token_file_that_others_may_read_is_refused_until_it_is_closed_to_them() {
+fn a_token_file_that_others_may_read_is_refused_until_its_mode_is_fixed() {
     let server = ScriptedServer::start(asking_for("sesame"));
     let daemon = with_token(&server, "sesame\n", 0o644);
     let token = daemon.home.path("token");
@@ -66,7 +66,7 @@ fn a_token_file_that_others_may_read_is_refused_until_it_is_closed_to_them() {
 }
 
 #[test]
-fn a_token_file_that_is_not_there_is_waited_for_and_so_is_its_directory() {
+fn a_missing_token_file_is_used_once_it_exists_as_is_its_directory() {
     let server = ScriptedServer::start(asking_for("sesame"));
     let home = Home::new(&Settings::default());
     let directory = home.path("secrets/of the device");
@@ -92,7 +92,7 @@ fn a_token_with_a_line_break_in_it_is_refused_and_not_shown() {
 }
 
 #[test]
-fn a_file_that_is_no_token_at_all_is_read_up_to_a_limit() {
+fn a_file_that_is_not_a_token_is_read_only_up_to_a_limit() {
     let server = ScriptedServer::start(asking_for("sesame"));
     let daemon = with_token(&server, &"a".repeat(1 << 20), 0o600);
     nothing_is_sent(&daemon, &server, "is larger than 64 KiB");
@@ -101,7 +101,7 @@ fn a_file_that_is_no_token_at_all_is_read_up_to_a_limit() {
 }
 
 #[test]
-fn a_reload_to_a_file_that_is_refused_stops_the_run_and_one_to_a_good_file_ends_that() {
+fn a_reload_to_a_refused_file_stops_sending_and_one_to_a_good_file_resumes_it() {
     let server = ScriptedServer::start(asking_for("sesame"));
     let daemon = with_token(&server, "sesame", 0o600);
     let (open, good) = (daemon.home.path("open"), daemon.home.path("good"));
@@ -118,13 +118,13 @@ fn a_reload_to_a_file_that_is_refused_stops_the_run_and_one_to_a_good_file_ends_
         status["sync"]["phase"] == "auth_required" && status["sync"]["last_error"]["http_status"] == 401
     });
     assert_eq!(status["sync"]["text"], "The server does not accept the credential: 4 records waiting");
-    // The watch has followed: the old file is nobody's any more, the new one is looked at.
+    // The watch has changed: the old file is no longer watched, and the new one is.
     place(&good, "sesame", 0o600);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(4));
 }
 
 #[test]
-fn a_key_that_others_may_read_and_a_certificate_that_does_not_read_are_mended_in_place() {
+fn a_key_that_others_may_read_and_an_invalid_certificate_can_be_fixed_in_place() {
     let home = Home::new(&Settings::default());
     let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (certificate, key) = (home.path("client.pem"), home.path("client.key"));
@@ -132,7 +132,7 @@ fn a_key_that_others_may_read_and_a_certificate_that_does_not_read_are_mended_in
     place(&key, &issued.signing_key.serialize_pem(), 0o640);
     let path = |path: &Path| path.to_str().unwrap().to_owned();
     home.configure(
-        // Nobody listens there: offline is as far as it gets.
+        // No process listens there, so the daemon gets no further than offline.
         &Settings::for_server("https://127.0.0.1:9")
             .with("server.client_cert_file", &path(&certificate))
             .with("server.client_key_file", &path(&key))

@@ -1,4 +1,4 @@
-//! A credential that is replaced gets records going by itself: the only other way out would be minutes away.
+//! A replaced credential resumes sending by itself: any other trigger would come minutes later.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,19 +10,19 @@ use crate::support::server::{Gate, Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::wait_for;
 
-/// A server that knows one token.
+/// A server that accepts one token.
 pub(super) fn asking_for(token: &str) -> impl Fn(&Request) -> Reply + Send + 'static {
     let expected = format!("Bearer {token}");
     move |request| {
         if request.header("authorization") == expected {
-            Reply::sound(request)
+            Reply::correct(request)
         } else {
             Reply::error(401, "UNAUTHORIZED")
         }
     }
 }
 
-/// A token that the server refuses is at `token`; `renew` is all that happens then.
+/// The file `token` has a token that the server refuses; afterwards only `renew` is called.
 #[track_caller]
 fn ends_the_stop(home: Home, token: &Path, renew: impl FnOnce(&Daemon)) {
     let server = ScriptedServer::start(asking_for("new"));
@@ -34,7 +34,7 @@ fn ends_the_stop(home: Home, token: &Path, renew: impl FnOnce(&Daemon)) {
     let daemon = home.start();
     daemon.enqueue_many(3);
     daemon.wait_for_phase("auth_required");
-    assert_eq!(server.batches().len(), 1, "nobody asks again with the same token");
+    assert_eq!(server.batches().len(), 1, "no request is repeated with the same token");
     renew(&daemon);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));
     let batches = server.batches();
@@ -60,7 +60,7 @@ fn a_token_that_is_written_in_place_is_used_at_once() {
 }
 
 #[test]
-fn a_token_that_is_deleted_and_made_anew_is_used_at_once() {
+fn a_token_that_is_deleted_and_recreated_is_used_at_once() {
     let home = Home::new(&Settings::default());
     let token = home.path("token");
     place(&token, "old\n", 0o600);
@@ -75,7 +75,7 @@ fn a_token_that_is_deleted_and_made_anew_is_used_at_once() {
 }
 
 #[test]
-fn a_token_behind_a_link_that_is_swapped_is_used_at_once() {
+fn a_token_behind_a_replaced_symbolic_link_is_used_at_once() {
     let home = Home::new(&Settings::default());
     for version in ["old", "new"] {
         fs::create_dir(home.path(version)).unwrap();
@@ -157,7 +157,7 @@ fn a_credential_of_systemd_is_used_and_watched() {
     daemon.enqueue_many(1);
     daemon.wait_for_phase("auth_required");
     assert_eq!(server.batches()[0].header("authorization"), "", "it may be missing");
-    // As systemd places it: the access list shows as the group's bit.
+    // As systemd creates it: the access list appears as group permissions.
     place(&credentials.join("fieldsync-token"), "new\n", 0o440);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));
 }

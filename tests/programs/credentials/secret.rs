@@ -1,4 +1,4 @@
-//! The token is shown nowhere, whatever happens and however much is logged.
+//! The token is never shown, whatever happens and at any log level.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -33,37 +33,37 @@ fn the_token_is_shown_nowhere_at_any_level() {
     };
     home.configure(&settings(&server.url()));
     let daemon = home.start();
-    // Listens from the beginning, and is read at the end.
-    let heard = daemon.home.path("events");
+    // Connected from the beginning, and read at the end.
+    let output = daemon.home.path("events");
     let mut follower = cli_command(daemon.home.socket(), &["events", "--json"]);
-    follower.stdin(Stdio::null()).stdout(File::create(&heard).unwrap());
+    follower.stdin(Stdio::null()).stdout(File::create(&output).unwrap());
     let follower = Guard(follower.spawn().unwrap());
-    let heard = || fs::read_to_string(&heard).unwrap();
-    wait_for("the first event", || (!heard().is_empty()).then_some(()));
+    let lines = || fs::read_to_string(&output).unwrap();
+    wait_for("the first event", || (!lines().is_empty()).then_some(()));
 
-    // Refused by a server that repeats what it hears, of the request and of its records; then accepted.
+    // Refused by a server that repeats the request and its records in its response; then accepted.
     let ids = daemon.enqueue_many(2);
     let status = daemon.wait_for_phase("auth_required");
     assert_eq!(status["sync"]["last_error"]["message"], "Bearer [token] is not known here");
     assert_eq!(status["sync"]["last_error"]["code"], "UNKNOWN_[token]");
-    server.now(|request| {
+    server.set_script(|request| {
         let rejected = json!({"status": "rejected", "code": format!("NOT_{TOKEN}"), "message": TOKEN});
         Reply::results(request.batch_id(), &request.ids(), |_| Some(rejected.clone()))
     });
     daemon.wait_until_done();
     let error = &daemon.record(&ids[0])["last_error"];
     assert_eq!((&error["code"], &error["message"]), (&json!("NOT_[token]"), &json!("[token]")));
-    server.now(asking_for(TOKEN));
+    server.set_script(asking_for(TOKEN));
     server.cut_unread(1);
     daemon.enqueue_many(1);
     daemon.wait_until_done();
-    // Nobody there, and somebody who speaks no HTTP.
+    // No server, and a server that does not speak HTTP.
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     daemon.home.configure(&settings(&format!("http://{nobody}")));
     daemon.signal("HUP");
     daemon.enqueue_many(1);
     daemon.wait_for_phase("offline");
-    // TLS is begun with a server that has none.
+    // TLS with a server that does not support it.
     let before = server.connections();
     daemon.home.configure(&settings(&server.url().replace("http:", "https:")));
     daemon.signal("HUP");
@@ -71,16 +71,18 @@ fn the_token_is_shown_nowhere_at_any_level() {
     daemon.home.configure(&settings(&server.url()));
     daemon.signal("HUP");
     assert_eq!(daemon.wait_until_done(), Counts::settled(2, 2));
-    // Open to others, and no token any more.
+    // Readable by others, and then not a valid token.
     place(&token, &format!("{TOKEN}\n{TOKEN}"), 0o600);
     daemon.wait_for_log("does not hold a token");
     place(&token, TOKEN, 0o666);
     daemon.wait_for_log("is open to others");
 
-    let told = wait_for("the events", || Some(heard()).filter(|told| ids.iter().all(|id| told.contains(id))));
+    let reported = wait_for("the events", || {
+        Some(lines()).filter(|reported| ids.iter().all(|id| reported.contains(id)))
+    });
     drop(follower);
     assert!(server.batches().iter().any(|batch| batch.header("authorization").ends_with(TOKEN)));
-    let mut shown = vec![("the events", told)];
+    let mut shown = vec![("the events", reported)];
     for path in ["/v1/status", "/v1/batches", "/v1/manifest", "/v1/telemetry", "/metrics"] {
         shown.push((path, daemon.get(path).text()));
     }
@@ -109,7 +111,7 @@ fn a_token_that_is_sent_unencrypted_is_an_alert_for_as_long_as_it_is() {
     let token = home.path("token");
     place(&token, TOKEN, 0o600);
     let settings = |url: &str| Settings::for_server(url).with("server.token_file", token.to_str().unwrap());
-    // A network for examples, which leads nowhere.
+    // A network reserved for documentation, which is not routed.
     home.configure(&settings("http://192.0.2.1"));
     let daemon = home.start();
     let alerts = |status: &serde_json::Value| {

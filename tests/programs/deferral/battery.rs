@@ -1,4 +1,4 @@
-//! A low battery, as the kernel tells of it: a power supply of the test's own, in a mount namespace.
+//! A low battery, as the kernel reports it: a simulated power supply in a mount namespace.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn battery(home: &Home, percent: u8, status: &str) {
     }
 }
 
-/// The daemon as it would be on a device with that battery.
+/// The daemon on a device with that battery.
 fn start(home: Home) -> Daemon {
     let daemon = home.command();
     let mut command = Command::new("unshare");
@@ -33,7 +33,7 @@ fn start(home: Home) -> Daemon {
 #[ignore = "only root may mount"]
 fn records_wait_on_a_low_battery_until_it_is_charged_or_a_person_asks() {
     assert!(Path::new("/sys/class/power_supply").is_dir(), "this kernel knows of power supplies");
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let home = Home::new(&Settings::for_server(&server.url()).with("connectivity.min_battery_percent", "20"));
     battery(&home, 19, "Discharging");
     let daemon = start(home);
@@ -46,7 +46,7 @@ fn records_wait_on_a_low_battery_until_it_is_charged_or_a_person_asks() {
     daemon.enqueue_many(1);
     daemon.wait_for_phase("deferred");
     battery(&daemon.home, 19, "Charging");
-    // In the place of the kernel's event, which a battery in a file does not cause.
+    // In place of the kernel's event, which a file does not cause.
     daemon.signal("HUP");
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(4));
     battery(&daemon.home, 19, "Discharging");

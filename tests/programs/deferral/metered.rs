@@ -1,4 +1,4 @@
-//! A metered network, as NetworkManager tells of it: one of the tests' own, on a bus of the tests' own.
+//! A metered network, as NetworkManager reports it: a simulated one, on a private bus.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -31,7 +31,7 @@ impl NetworkManager {
     }
 }
 
-/// A bus of our own.
+/// A private bus.
 struct Bus {
     address: String,
     _daemon: Guard,
@@ -52,7 +52,8 @@ impl Bus {
         Self { address: address.trim().to_owned(), _daemon: Guard(child), _directory: directory }
     }
 
-    /// A manager that says so, and then whatever is sent; it leaves the bus when the sender is dropped.
+    /// A NetworkManager that reports this value, then each value that is sent. It leaves the bus when the sender is
+    /// dropped.
     fn manager(&self, metered: u32) -> mpsc::Sender<u32> {
         let (sender, mut values) = mpsc::channel(1);
         let (ready, is_ready) = oneshot::channel();
@@ -92,10 +93,10 @@ fn is_metered(daemon: &Daemon, metered: bool) {
 #[test]
 #[ignore = "needs dbus-daemon"]
 fn records_wait_on_a_metered_network_until_there_is_another() {
-    let (bus, server) = (Bus::start(), ScriptedServer::start(Reply::sound));
+    let (bus, server) = (Bus::start(), ScriptedServer::start(Reply::correct));
     let manager = bus.manager(METERED);
     let daemon = bus.daemon(&Settings::for_server(&server.url()).with("connectivity.metered", "defer"));
-    // Nothing goes out before it is known what that costs.
+    // Nothing is sent before it is known whether the network is metered.
     let id = daemon.enqueue_many(3).remove(0);
     is_metered(&daemon, true);
     let status = daemon.wait_for_phase("deferred");
@@ -110,7 +111,7 @@ fn records_wait_on_a_metered_network_until_there_is_another() {
 #[test]
 #[ignore = "needs dbus-daemon"]
 fn a_person_ends_the_deferral_once() {
-    let (bus, server) = (Bus::start(), ScriptedServer::start(Reply::sound));
+    let (bus, server) = (Bus::start(), ScriptedServer::start(Reply::correct));
     let _manager = bus.manager(METERED);
     let daemon = bus.daemon(&Settings::for_server(&server.url()).with("connectivity.metered", "defer"));
     is_metered(&daemon, true);
@@ -125,8 +126,8 @@ fn a_person_ends_the_deferral_once() {
 
 #[test]
 #[ignore = "needs dbus-daemon"]
-fn where_metered_networks_do_not_matter_the_status_tells_of_them_all_the_same() {
-    let (bus, server) = (Bus::start(), ScriptedServer::start(Reply::sound));
+fn the_status_reports_a_metered_network_even_if_nothing_is_deferred() {
+    let (bus, server) = (Bus::start(), ScriptedServer::start(Reply::correct));
     let _manager = bus.manager(METERED);
     let daemon = bus.daemon(&Settings::for_server(&server.url()));
     is_metered(&daemon, true);
@@ -136,8 +137,8 @@ fn where_metered_networks_do_not_matter_the_status_tells_of_them_all_the_same() 
 
 #[test]
 #[ignore = "needs dbus-daemon"]
-fn a_manager_may_come_late_and_go_and_what_nobody_knows_holds_nothing_back() {
-    let (bus, server) = (Bus::start(), ScriptedServer::start(Reply::sound));
+fn networkmanager_may_start_late_or_stop_and_unknown_networks_defer_nothing() {
+    let (bus, server) = (Bus::start(), ScriptedServer::start(Reply::correct));
     let daemon = bus.daemon(&Settings::for_server(&server.url()).with("connectivity.metered", "defer"));
     daemon.enqueue_many(1);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));
@@ -148,7 +149,7 @@ fn a_manager_may_come_late_and_go_and_what_nobody_knows_holds_nothing_back() {
     drop(manager);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(2));
     is_metered(&daemon, false);
-    // The next one does not know, and is not held to what the last one said.
+    // The next one reports "unknown", and the value of the last one no longer applies.
     let _another = bus.manager(UNKNOWN);
     daemon.enqueue_many(1);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));

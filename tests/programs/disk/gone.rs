@@ -1,4 +1,4 @@
-//! The file of the queue is deleted or moved under the running daemon.
+//! The file of the queue is deleted or moved while the daemon runs.
 
 use std::fs;
 

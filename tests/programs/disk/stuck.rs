@@ -1,4 +1,4 @@
-//! A disk that takes its time without an end: the daemon does not pretend to be well, and is started anew.
+//! A disk that never completes an operation: the daemon stops notifying the watchdog, and is restarted.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -17,11 +17,11 @@ use crate::support::notify::NotifySocket;
 use crate::support::server::{Reply, Request, ScriptedServer};
 use crate::support::wait::{pace, wait_for};
 
-/// As `WatchdogSec=` says it.
+/// As `WatchdogSec=` sets it.
 const WATCHDOG: Duration = Duration::from_secs(1);
 
-/// A slow disk: it stands still for longer than the other parts of the daemon have for their end, moves for a moment,
-/// and so on.
+/// A slow disk: it is stuck for longer than the other actors have for stopping, works for a moment, and is stuck
+/// again.
 const STANDS_STILL: Duration = Duration::from_millis(1500);
 const MOVES: Duration = Duration::from_millis(5);
 
@@ -34,10 +34,10 @@ fn watched(home: Home, systemd: &NotifySocket) -> Daemon {
 }
 
 fn fed(systemd: &mut NotifySocket) -> usize {
-    systemd.heard().iter().filter(|line| *line == "WATCHDOG=1").count()
+    systemd.received_lines().iter().filter(|line| *line == "WATCHDOG=1").count()
 }
 
-/// As systemd does: until the watchdog was not fed for as long as its limit.
+/// As systemd does: waits until the watchdog was not notified within its limit.
 fn wait_until_it_runs_out(systemd: &mut NotifySocket) {
     let clock = Clock::start();
     let mut last = (fed(systemd), clock.now());
@@ -52,17 +52,17 @@ fn wait_until_it_runs_out(systemd: &mut NotifySocket) {
 
 #[test]
 #[ignore = "needs root and loop devices: cargo test --test programs disk:: -- --ignored"]
-fn a_daemon_that_is_stuck_is_not_fed_names_who_is_and_loses_nothing_when_it_is_started_anew() {
-    let (disk, server) = (LoopDisk::new(64), ScriptedServer::start(Reply::sound));
+fn a_stuck_daemon_skips_the_watchdog_names_the_stuck_actor_and_loses_nothing_on_restart() {
+    let (disk, server) = (LoopDisk::new(64), ScriptedServer::start(Reply::correct));
     let home = Home::new(&settings(&disk, &server.url()));
     let mut systemd = NotifySocket::new(&home.path(""));
     let mut daemon = watched(home, &systemd);
-    daemon.post("/v1/pause", "").good(200);
+    daemon.post("/v1/pause", "").expect_json(200);
     let accepted: HashSet<String> = daemon.enqueue_many(20).into_iter().collect();
     wait_for("the watchdog to be fed", || (fed(&mut systemd) >= 2).then_some(()));
 
     let frozen = disk.freeze();
-    // Nobody may be told that this record is on disk.
+    // This record must not be acknowledged.
     let mut unanswered = UnixStream::connect(daemon.home.socket()).unwrap();
     let record = r#"{"type":"Visits","payload":{}}"#;
     let head = format!(
@@ -79,7 +79,7 @@ fn a_daemon_that_is_stuck_is_not_fed_names_who_is_and_loses_nothing_when_it_is_s
     drop(frozen);
     assert_eq!(daemon.child.wait().signal(), Some(SIGABRT));
     let daemon = watched(daemon.home, &systemd);
-    daemon.post("/v1/resume", "").good(200);
+    daemon.post("/v1/resume", "").expect_json(200);
     let counts = daemon.wait_until_done();
     assert!([20, 21].map(Counts::all_synced).contains(&counts), "{counts:?}");
     let sent: Vec<String> = server.batches().iter().flat_map(Request::ids).collect();
@@ -88,13 +88,13 @@ fn a_daemon_that_is_stuck_is_not_fed_names_who_is_and_loses_nothing_when_it_is_s
 
 #[test]
 #[ignore = "needs root and loop devices: cargo test --test programs disk:: -- --ignored"]
-fn a_disk_that_moves_again_in_time_is_no_reason_to_start_anew() {
-    let (disk, server) = (LoopDisk::new(64), ScriptedServer::start(Reply::sound));
+fn a_disk_that_recovers_in_time_causes_no_restart() {
+    let (disk, server) = (LoopDisk::new(64), ScriptedServer::start(Reply::correct));
     let home = Home::new(&settings(&disk, &server.url()));
     let mut systemd = NotifySocket::new(&home.path(""));
     let daemon = watched(home, &systemd);
     let frozen = disk.freeze();
-    // The answer comes when the disk moves again.
+    // The response arrives when the disk works again.
     let enqueued = std::thread::scope(|scope| {
         let enqueued = scope.spawn(|| daemon.enqueue_many(1));
         daemon.wait_for_log("the queue store actor does not respond");
@@ -109,8 +109,8 @@ fn a_disk_that_moves_again_in_time_is_no_reason_to_start_anew() {
 
 #[test]
 #[ignore = "needs root and loop devices: cargo test --test programs disk:: -- --ignored"]
-fn a_daemon_that_ends_on_a_slow_disk_closes_its_store_all_the_same() {
-    let (disk, server) = (LoopDisk::new(64), ScriptedServer::start(Reply::sound));
+fn a_daemon_that_stops_on_a_slow_disk_still_closes_its_store() {
+    let (disk, server) = (LoopDisk::new(64), ScriptedServer::start(Reply::correct));
     let mut daemon = Daemon::start(&settings(&disk, &server.url()));
     daemon.enqueue_many(500);
     daemon.wait_until_done();

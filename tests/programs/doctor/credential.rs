@@ -1,20 +1,20 @@
-//! Files that prove who the device is.
+//! The credential files of the device.
 
 use std::fs;
 
-use super::{NOBODY, Visit, is_root};
+use super::{DoctorRun, NOBODY, is_root};
 use crate::support::daemon::Home;
 use crate::support::secrets::place;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 
 #[test]
-fn a_token_file_that_the_daemon_does_not_use_is_told_with_the_command_that_mends_it() {
+fn a_refused_token_file_is_reported_with_the_command_that_fixes_it() {
     let server = ScriptedServer::start(|_| Reply::error(401, "WHO"));
     let home = Home::new(&Settings::default());
     let token = home.path("token");
     home.configure(&Settings::for_server(&server.url()).with("server.token_file", token.to_str().unwrap()));
-    Visit::to(&home).found("credential", "problem", &["No such file", "sudo install -m 0600"]);
+    DoctorRun::to(&home).found("credential", "problem", &["No such file", "sudo install -m 0600"]);
     for (content, mode, words) in [
         ("sesame-open", 0o644, &["open to others (mode 0644)", "chmod o= "][..]),
         ("sesame-open", 0o660, &["open to others (mode 0660)", "chmod g-w "]),
@@ -22,7 +22,7 @@ fn a_token_file_that_the_daemon_does_not_use_is_told_with_the_command_that_mends
         ("", 0o600, &["does not hold a token"]),
     ] {
         place(&token, content, mode);
-        let visit = Visit::to(&home);
+        let visit = DoctorRun::to(&home);
         visit.found("credential", "problem", words);
         // The token was not sent, so the report does not claim that the server refused it.
         visit.found("server", "could_not_check", &["which was not sent"]);
@@ -31,11 +31,11 @@ fn a_token_file_that_the_daemon_does_not_use_is_told_with_the_command_that_mends
     assert!(requests.iter().all(|request| request.header("authorization").is_empty()), "{requests:?}");
     fs::remove_file(&token).unwrap();
     fs::create_dir(&token).unwrap();
-    Visit::to(&home).found("credential", "problem", &["it is not a file"]);
+    DoctorRun::to(&home).found("credential", "problem", &["it is not a file"]);
 }
 
 #[test]
-fn a_token_that_systemd_hands_over_is_used_as_the_daemon_uses_it() {
+fn a_token_from_systemd_is_used_as_the_daemon_uses_it() {
     let server = ScriptedServer::start(|request| match request.header("authorization") {
         "Bearer sesame-open" => Reply::unknown_batch(),
         _ => Reply::error(401, "WHO"),
@@ -46,7 +46,7 @@ fn a_token_that_systemd_hands_over_is_used_as_the_daemon_uses_it() {
     place(&handed_over.join("fieldsync-token"), "sesame-open", 0o440);
     let visit = || {
         let mut command = super::doctor(&super::program(), &home.path("config.toml"));
-        Visit::by(command.arg("--json").env("CREDENTIALS_DIRECTORY", &handed_over))
+        DoctorRun::by(command.arg("--json").env("CREDENTIALS_DIRECTORY", &handed_over))
     };
     visit().found("credential", "ok", &["the systemd credential fieldsync-token"]);
     visit().found("server", "ok", &["accepts the token"]);
@@ -56,34 +56,34 @@ fn a_token_that_systemd_hands_over_is_used_as_the_daemon_uses_it() {
 }
 
 #[test]
-fn a_token_that_only_root_may_read_is_no_use_to_a_daemon_that_is_somebody_else() {
+fn a_token_that_only_root_may_read_is_a_problem_for_a_daemon_of_another_user() {
     if !is_root() {
         return;
     }
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let home = Home::new(&Settings::default());
     let token = home.path("token");
     place(&token, "sesame-open", 0o600);
     home.configure(&Settings::for_server(&server.url()).with("server.token_file", token.to_str().unwrap()));
     super::change_mode(&home.path(""), 0o755);
-    // The state directory tells as whom the daemon runs.
+    // The owner of the state directory is the daemon's user.
     fs::create_dir(home.path("state")).unwrap();
     std::os::unix::fs::chown(home.path("state"), Some(NOBODY), None).unwrap();
-    Visit::to(&home).found("credential", "problem", &["cannot be read by nobody", "sudo chown nobody:"]);
+    DoctorRun::to(&home).found("credential", "problem", &["cannot be read by nobody", "sudo chown nobody:"]);
     std::os::unix::fs::chown(&token, Some(NOBODY), None).unwrap();
-    Visit::to(&home).found("credential", "ok", &["server.token_file"]);
+    DoctorRun::to(&home).found("credential", "ok", &["server.token_file"]);
 }
 
 #[test]
-fn a_token_that_is_sent_unencrypted_is_told() {
+fn a_token_that_is_sent_unencrypted_is_reported() {
     let home = Home::new(&Settings::default());
     let token = home.path("token");
     place(&token, "sesame-open", 0o600);
     let settings = Settings::for_server("http://127.0.0.1.example.invalid")
         .with("server.token_file", token.to_str().unwrap());
     home.configure(&settings);
-    Visit::to(&home).found("credential", "warning", &["sent unencrypted", "https://"]);
+    DoctorRun::to(&home).found("credential", "warning", &["sent unencrypted", "https://"]);
     home.configure(&settings.with("server.url", "http://127.0.0.1:1"));
-    let visit = Visit::to(&home);
+    let visit = DoctorRun::to(&home);
     assert!(visit.of("credential").iter().all(|(result, _)| *result == "ok"), "{:#}", visit.report);
 }

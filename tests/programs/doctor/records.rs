@@ -1,15 +1,15 @@
-//! What stands in the daemon's status.
+//! Findings from the daemon's status.
 
 use serde_json::json;
 
-use super::Visit;
+use super::DoctorRun;
 use crate::support::daemon::{Daemon, Home};
 use crate::support::secrets::place;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 
 #[test]
-fn records_that_wait_for_a_person_are_told() {
+fn records_that_wait_for_a_person_are_reported() {
     let server = ScriptedServer::start(|request| {
         let bad = json!({"status": "rejected", "code": "BAD_DATE", "message": "no such day"});
         if request.is_batch() {
@@ -23,8 +23,8 @@ fn records_that_wait_for_a_person_are_told() {
     let ids = daemon.enqueue(&[keyed(1)]);
     daemon.wait_until("the review", |status| status["records"]["quarantined"] == 1);
     daemon.enqueue(&[keyed(2)]);
-    daemon.post("/v1/pause", "").good(200);
-    let visit = Visit::to(&daemon.home);
+    daemon.post("/v1/pause", "").expect_json(200);
+    let visit = DoctorRun::to(&daemon.home);
     visit.found("records", "warning", &["1 record to review", "fieldsync quarantine list"]);
     visit.found("records", "warning", &["blocks 1 record of its key", &format!("fieldsync show {}", ids[0])]);
     visit.found("records", "warning", &["Paused", "fieldsync resume"]);
@@ -41,18 +41,18 @@ fn a_daemon_that_waits_for_another_token_is_a_problem() {
     let daemon = home.start();
     daemon.enqueue_many(1);
     daemon.wait_for_phase("auth_required");
-    let visit = Visit::to(&daemon.home);
+    let visit = DoctorRun::to(&daemon.home);
     visit.found("records", "problem", &["OLD_TOKEN, says the server", "uses a new token at once"]);
     visit.problems(&["server", "records"]);
 }
 
 #[test]
-fn a_captive_portal_that_the_daemon_met_is_told() {
+fn a_captive_portal_that_the_daemon_met_is_reported() {
     let server = ScriptedServer::start(|_| Reply::html(200));
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     daemon.enqueue_many(1);
     daemon.wait_until("the portal", |status| status["connectivity"]["state"] == "captive_portal");
-    let visit = Visit::to(&daemon.home);
+    let visit = DoctorRun::to(&daemon.home);
     visit.found("connectivity", "problem", &["captive portal", "log in to the network"]);
     visit.found("server", "problem", &["captive portal"]);
 }

@@ -1,4 +1,4 @@
-//! The way to the server, and what answers there.
+//! The connection to the server, and its responses.
 
 use std::fs;
 use std::net::TcpListener;
@@ -14,7 +14,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
 use rustls_pki_types::PrivateKeyDer;
 
-use super::{Visit, in_words};
+use super::{DoctorRun, run_as_text};
 use crate::support::daemon::{Daemon, Home};
 use crate::support::gateway::Gateway;
 use crate::support::proxy::Proxy;
@@ -24,8 +24,8 @@ use crate::support::settings::Settings;
 use crate::support::wait::directory;
 
 #[test]
-fn whatever_the_server_answers_is_told_with_what_to_do() {
-    let server = ScriptedServer::start(Reply::sound);
+fn every_response_of_the_server_is_reported_with_a_remedy() {
+    let server = ScriptedServer::start(Reply::correct);
     let home = Home::new(&Settings::default());
     place(&home.path("token"), "sesame-open", 0o600);
     let token = home.path("token");
@@ -46,8 +46,8 @@ fn whatever_the_server_answers_is_told_with_what_to_do() {
         (Reply::Close, "problem", &["did not respond"]),
         (Reply::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec()), "problem", &["did not respond"]),
     ] {
-        server.now(move |_| reply.clone());
-        let visit = Visit::to(&home);
+        server.set_script(move |_| reply.clone());
+        let visit = DoctorRun::to(&home);
         visit.found("server", result, words);
     }
     let asked = server.requests();
@@ -56,17 +56,17 @@ fn whatever_the_server_answers_is_told_with_what_to_do() {
 }
 
 #[test]
-fn a_server_that_wants_a_token_where_none_is_configured_and_one_without_look_up_are_told() {
+fn a_missing_token_and_a_server_without_outcome_queries_are_reported() {
     let server = ScriptedServer::start(|_| Reply::error(401, "WHO"));
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
-    Visit::to(&daemon.home).found("server", "problem", &["none is configured", "server.token_file"]);
-    // It takes records, and cannot look outcomes up.
-    server.now(
+    DoctorRun::to(&daemon.home).found("server", "problem", &["none is configured", "server.token_file"]);
+    // It accepts records, and does not support outcome queries.
+    server.set_script(
         |request| if request.is_batch() { Reply::applied(request) } else { Reply::error(405, "NO_GET") },
     );
     daemon.enqueue_many(1);
     daemon.wait_until_done();
-    Visit::to(&daemon.home).found(
+    DoctorRun::to(&daemon.home).found(
         "server",
         "warning",
         &["does not look outcomes up", "server.outcome_lookup"],
@@ -74,20 +74,20 @@ fn a_server_that_wants_a_token_where_none_is_configured_and_one_without_look_up_
 }
 
 #[test]
-fn the_clock_is_held_against_that_of_the_server() {
+fn the_clock_is_compared_with_that_of_the_server() {
     let server = ScriptedServer::start(|_| Reply::unknown_batch());
     let home = Home::new(&Settings::for_server(&server.url()));
-    Visit::to(&home).found("clock", "could_not_check", &["the server sent no time"]);
-    server.now(|_| Reply::unknown_batch().with("date", "Sun, 01 Mar 2020 08:15:30 GMT"));
-    let visit = Visit::to(&home);
+    DoctorRun::to(&home).found("clock", "could_not_check", &["the server sent no time"]);
+    server.set_script(|_| Reply::unknown_batch().with("date", "Sun, 01 Mar 2020 08:15:30 GMT"));
+    let visit = DoctorRun::to(&home);
     visit.found("clock", "warning", &["ahead of the server's", "timedatectl"]);
     visit.problems(&["socket"]);
 }
 
 #[test]
-fn a_server_that_cannot_be_reached_is_told_with_the_reason() {
+fn an_unreachable_server_is_reported_with_the_reason() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (plain, room) = (ScriptedServer::start(Reply::sound), directory());
+    let (plain, room) = (ScriptedServer::start(Reply::correct), directory());
     let gateway = Gateway::start(room.path(), &[]);
     for (url, check, words) in [
         (format!("http://{nobody}"), "server", &["no program listens", "check the port"][..]),
@@ -101,13 +101,13 @@ fn a_server_that_cannot_be_reached_is_told_with_the_reason() {
         ("http://no-such-device.invalid:9".into(), "server", &["host name of the server cannot be resolved"]),
     ] {
         let home = Home::new(&Settings::for_server(&url));
-        Visit::to(&home).found(check, "problem", words);
+        DoctorRun::to(&home).found(check, "problem", words);
     }
 }
 
 #[test]
-fn proxies_that_do_not_let_through_are_told() {
-    let server = ScriptedServer::start(Reply::sound);
+fn proxies_that_open_no_tunnel_are_reported() {
+    let server = ScriptedServer::start(Reply::correct);
     for (status, words) in [
         (
             "407 Proxy Authentication Required",
@@ -119,18 +119,18 @@ fn proxies_that_do_not_let_through_are_told() {
         let home = Home::new(
             &Settings::for_server(&server.url()).with("server.proxy", &format!("http://{}", proxy.address)),
         );
-        Visit::to(&home).found("server", "problem", words);
+        DoctorRun::to(&home).found("server", "problem", words);
     }
     let home = Home::new(&Settings::for_server(&server.url()));
     let mut odd = super::doctor(&super::program(), &home.path("config.toml"));
     odd.arg("--json").env("http_proxy", "socks5://alice:sesame@127.0.0.1:9");
-    let visit = Visit::by(&mut odd);
+    let visit = DoctorRun::by(&mut odd);
     visit.found("connectivity", "problem", &["the proxy cannot be used", "socks5"]);
     visit.found("server", "could_not_check", &["without the proxy"]);
 }
 
-/// What is odd about a certificate.
-type Change = fn(&mut CertificateParams);
+/// The problem of a certificate.
+type CertificateDefect = fn(&mut CertificateParams);
 
 /// Certificates of one authority.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -144,7 +144,7 @@ impl Authority {
     }
 
     /// Writes `ca.pem`, `cert.pem` and `key.pem`.
-    fn issue(&self, directory: &Path, change: impl FnOnce(&mut CertificateParams)) {
+    fn write_certificate(&self, directory: &Path, change: impl FnOnce(&mut CertificateParams)) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
         change(&mut params);
@@ -154,7 +154,7 @@ impl Authority {
         place(&directory.join("key.pem"), &key.serialize_pem(), 0o600);
     }
 
-    /// A server that takes whom this authority knows.
+    /// A server that accepts clients with a certificate of this authority.
     fn server(&self) -> u16 {
         let key = KeyPair::generate().unwrap();
         let names = CertificateParams::new(["localhost".to_owned()]).unwrap();
@@ -179,7 +179,7 @@ impl Authority {
             for stream in listener.incoming() {
                 let (mut stream, mut tls) =
                     (stream.unwrap(), ServerConnection::new(Arc::clone(&config)).unwrap());
-                // It says why it does not like the other side.
+                // It sends the reason to the client.
                 while tls.is_handshaking() && tls.complete_io(&mut stream).is_ok() {}
                 drop(tls.write_tls(&mut stream));
             }
@@ -189,16 +189,16 @@ impl Authority {
 }
 
 #[test]
-fn certificates_that_are_not_believed_are_told_with_the_reason() {
+fn untrusted_certificates_are_reported_with_the_reason() {
     let (authority, other) = (Authority::new("ours"), Authority::new("another"));
     let strange = directory();
-    other.issue(strange.path(), |_| {});
-    let untouched: Change = |_| {};
-    let ended: Change = |params| {
+    other.write_certificate(strange.path(), |_| {});
+    let untouched: CertificateDefect = |_| {};
+    let ended: CertificateDefect = |params| {
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2021, 1, 1);
     };
-    let to_come: Change = |params| params.not_before = date_time_ymd(2101, 1, 1);
+    let to_come: CertificateDefect = |params| params.not_before = date_time_ymd(2101, 1, 1);
     for (host, change, authorities, words) in [
         (
             "localhost",
@@ -211,29 +211,33 @@ fn certificates_that_are_not_believed_are_told_with_the_reason() {
         ("127.0.0.1", untouched, Path::new(""), &["for another name", "correct the name in server.url"]),
     ] {
         let directory = directory();
-        authority.issue(directory.path(), change);
+        authority.write_certificate(directory.path(), change);
         let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
         let gateway = Gateway::start(
             directory.path(),
             &["--tls-cert", &path("cert.pem"), "--tls-key", &path("key.pem")],
         );
-        // Joined with an absolute path, that path is what is left.
+        // Joining with an absolute path yields that path.
         let ca = directory.path().join(authorities).join("ca.pem");
         let url = format!("https://{host}:{}", gateway.address.port());
         let home = Home::new(&Settings::for_server(&url).with("server.ca_file", ca.to_str().unwrap()));
-        let visit = Visit::to(&home);
+        let visit = DoctorRun::to(&home);
         visit.found("server", "problem", words);
-        let ran = in_words(&home);
+        let ran = run_as_text(&home);
         assert_eq!(ran.code, Some(1));
         assert!(ran.stdout.contains("To do: "), "{}", ran.stdout);
     }
     let port = authority.server();
     let directory = directory();
-    authority.issue(directory.path(), |_| {});
+    authority.write_certificate(directory.path(), |_| {});
     let ca = directory.path().join("ca.pem");
     let url = format!("https://localhost:{port}");
     let home = Home::new(&Settings::for_server(&url).with("server.ca_file", ca.to_str().unwrap()));
-    Visit::to(&home).found("server", "problem", &["wants another certificate", "server.client_cert_file"]);
+    DoctorRun::to(&home).found(
+        "server",
+        "problem",
+        &["wants another certificate", "server.client_cert_file"],
+    );
 }
 
 #[test]
@@ -248,37 +252,37 @@ fn a_certificate_of_the_device_is_checked_before_the_server_sees_it() {
             .with("server.client_key_file", &path("key.pem")),
     );
     let here = home.path("");
-    authority.issue(&here, |params| params.not_after = date_time_ymd(2021, 1, 1));
-    let visit = Visit::to(&home);
+    authority.write_certificate(&here, |params| params.not_after = date_time_ymd(2021, 1, 1));
+    let visit = DoctorRun::to(&home);
     visit.found("credential", "problem", &["expired on 2021-01-01", "have the certificate renewed"]);
-    authority.issue(&here, |params| params.not_before = date_time_ymd(2101, 1, 1));
-    Visit::to(&home).found("credential", "problem", &["is valid from 2101-01-01", "set the clock"]);
-    // The key of another certificate.
-    authority.issue(&here, |_| {});
+    authority.write_certificate(&here, |params| params.not_before = date_time_ymd(2101, 1, 1));
+    DoctorRun::to(&home).found("credential", "problem", &["is valid from 2101-01-01", "set the clock"]);
+    // The key belongs to another certificate.
+    authority.write_certificate(&here, |_| {});
     place(&home.path("key.pem"), &KeyPair::generate().unwrap().serialize_pem(), 0o600);
-    let visit = Visit::to(&home);
+    let visit = DoctorRun::to(&home);
     visit.found("credential", "problem", &["certificates cannot be used", "belong together"]);
     visit.found("server", "could_not_check", &["see the findings about the credential"]);
     fs::write(home.path("cert.pem"), "no certificate").unwrap();
-    Visit::to(&home).found("credential", "problem", &["contains no certificate"]);
+    DoctorRun::to(&home).found("credential", "problem", &["contains no certificate"]);
 }
 
 #[test]
-fn a_certificate_that_ends_soon_does_not_hide_a_key_that_does_not_fit() {
+fn a_certificate_that_expires_soon_does_not_hide_a_key_mismatch() {
     let (authority, ours, theirs) = (Authority::new("ours"), directory(), directory());
     let soon = UNIX_EPOCH + Duration::from_millis(wall_ms()) + Duration::from_hours(240);
-    authority.issue(ours.path(), |params| params.not_after = soon.into());
-    authority.issue(theirs.path(), |_| {});
+    authority.write_certificate(ours.path(), |params| params.not_after = soon.into());
+    authority.write_certificate(theirs.path(), |_| {});
     let settings = Settings::for_server("https://localhost:9")
         .with("server.client_cert_file", ours.path().join("cert.pem").to_str().unwrap())
         .with("server.client_key_file", theirs.path().join("key.pem").to_str().unwrap());
-    let visit = Visit::to(&Home::new(&settings));
+    let visit = DoctorRun::to(&Home::new(&settings));
     visit.found("credential", "warning", &["expires in"]);
     visit.found("credential", "problem", &["the certificates cannot be used"]);
 }
 
 #[test]
-fn a_server_that_looks_nothing_up_is_no_problem_where_it_is_not_asked_to() {
+fn a_server_without_outcome_queries_is_not_a_problem_if_they_are_off() {
     let server =
         ScriptedServer::start(
             |request| {
@@ -286,9 +290,9 @@ fn a_server_that_looks_nothing_up_is_no_problem_where_it_is_not_asked_to() {
             },
         );
     let daemon = Daemon::start(&Settings::for_server(&server.url()).with("server.outcome_lookup", "off"));
-    Visit::to(&daemon.home).found("server", "could_not_check", &["shows only when one is sent"]);
+    DoctorRun::to(&daemon.home).found("server", "could_not_check", &["shows only when one is sent"]);
     daemon.enqueue_many(1);
     daemon.wait_until_done();
     let daemon = daemon.restart();
-    Visit::to(&daemon.home).found("server", "ok", &["accepts records"]);
+    DoctorRun::to(&daemon.home).found("server", "ok", &["accepts records"]);
 }

@@ -1,4 +1,4 @@
-//! Batches and records are applied once, and answered the same for ever.
+//! Batches and records are applied once, and always get the same response.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -30,7 +30,7 @@ fn a_batch_is_applied_once_and_its_response_is_replayed_from_then_on() {
     let ids: Vec<Uuid> = first.results.iter().map(|result| result.id.0).collect();
     assert_eq!(ids, batch.ids());
 
-    for replay in [gateway.post(&batch), gateway.look_up(&batch)] {
+    for replay in [gateway.post(&batch), gateway.query_outcome(&batch)] {
         let replay = replay.batch();
         assert!(replay.replayed);
         assert_eq!(replay.results, first.results);
@@ -63,7 +63,7 @@ fn a_batch_id_with_another_body_is_rejected() {
     assert_eq!((refused.status, refused.code().as_str()), (422, "BATCH_ID_REUSED"));
     assert_eq!(gateway.applied_ids(), batch.ids());
 
-    // Another device's batches have nothing to do with it.
+    // Batches of another device are independent of it.
     other.device = Uuid::new_v4();
     assert_eq!(statuses(&gateway.post(&other).batch()), [RecordStatus::Duplicate, RecordStatus::Applied]);
 }
@@ -76,7 +76,7 @@ fn while_a_batch_is_in_flight_a_resend_gets_409_and_an_outcome_query_202() {
     thread::scope(|scope| {
         let sender = scope.spawn(|| gateway.post(&batch).batch());
         let looked_up = wait_for("the batch to be at work", || {
-            Some(gateway.look_up(&batch)).filter(|answer| answer.status == 202)
+            Some(gateway.query_outcome(&batch)).filter(|response| response.status == 202)
         });
         assert_eq!(looked_up.header("retry-after"), "1");
         let state: Value = serde_json::from_slice(&looked_up.body).unwrap();
@@ -95,7 +95,7 @@ fn while_a_batch_is_in_flight_a_resend_gets_409_and_an_outcome_query_202() {
 
         assert_eq!(statuses(&sender.join().unwrap()), [RecordStatus::Applied; 2]);
     });
-    assert!(gateway.look_up(&batch).batch().replayed);
+    assert!(gateway.query_outcome(&batch).batch().replayed);
     assert_eq!(gateway.metric("fieldsync_gateway_processing"), 0);
 }
 
@@ -125,9 +125,9 @@ fn a_record_id_with_other_content_is_a_conflict_and_not_applied() {
     let mut key = first.again();
     key.records[0].key = Some(String::new());
     for other in [payload, key] {
-        let answer = gateway.post(&other).batch();
-        assert_eq!(statuses(&answer), [RecordStatus::Rejected]);
-        assert_eq!(answer.results[0].code.as_deref(), Some("ID_CONFLICT"));
+        let response = gateway.post(&other).batch();
+        assert_eq!(statuses(&response), [RecordStatus::Rejected]);
+        assert_eq!(response.results[0].code.as_deref(), Some("ID_CONFLICT"));
     }
     assert_eq!(gateway.ledger().len(), 1);
 }
@@ -139,11 +139,11 @@ fn a_key_with_control_characters_is_rejected_alone() {
     for character in ["\\u0000", "\\t", "\\u001b", "\u{7f}", "\u{9b}"] {
         let mut batch = Batch::of(&["{}", r#"{"text":"a\u0000b"}"#]);
         batch.records[0].key = Some(format!("account{character}"));
-        let answer = gateway.post(&batch).batch();
-        assert_eq!(statuses(&answer), [RecordStatus::Rejected, RecordStatus::Applied]);
-        assert_eq!(answer.results[0].code.as_deref(), Some("INVALID_DATA"));
+        let response = gateway.post(&batch).batch();
+        assert_eq!(statuses(&response), [RecordStatus::Rejected, RecordStatus::Applied]);
+        assert_eq!(response.results[0].code.as_deref(), Some("INVALID_DATA"));
         assert_eq!(
-            answer.results[0].message.as_deref(),
+            response.results[0].message.as_deref(),
             Some("`key` must not contain control characters"),
             "as a device says it"
         );
@@ -186,11 +186,11 @@ fn a_batch_that_never_arrived_or_came_from_another_device_is_unknown() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     let mut batch = Batch::of(&["{}"]);
-    let unknown = gateway.look_up(&batch);
+    let unknown = gateway.query_outcome(&batch);
     assert_eq!((unknown.status, unknown.code().as_str()), (404, "UNKNOWN_BATCH"));
     gateway.post(&batch).batch();
     batch.device = Uuid::new_v4();
-    assert_eq!(gateway.look_up(&batch).status, 404);
+    assert_eq!(gateway.query_outcome(&batch).status, 404);
 }
 
 #[test]
@@ -208,14 +208,14 @@ fn compressed_bodies_are_accepted_and_the_encoding_does_not_make_another_batch()
     for (nth, (encoding, body)) in bodies.into_iter().enumerate() {
         let mut headers = batch.headers();
         headers.push(("content-encoding".into(), encoding.into()));
-        let answer = gateway.post_raw(&headers, body).batch();
-        assert_eq!(answer.replayed, nth > 0, "{encoding}");
-        assert_eq!(statuses(&answer), [RecordStatus::Applied]);
+        let response = gateway.post_raw(&headers, body).batch();
+        assert_eq!(response.replayed, nth > 0, "{encoding}");
+        assert_eq!(statuses(&response), [RecordStatus::Applied]);
     }
 }
 
 #[test]
-fn responses_and_records_outlive_a_restart() {
+fn responses_and_records_survive_a_restart() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     let batch = Batch::of(&["{}"]);
@@ -223,7 +223,7 @@ fn responses_and_records_outlive_a_restart() {
     gateway.kill();
 
     let gateway = Gateway::start(directory.path(), &[]);
-    assert_eq!(gateway.look_up(&batch).batch().results, first.results);
+    assert_eq!(gateway.query_outcome(&batch).batch().results, first.results);
     assert!(gateway.post(&batch).batch().replayed);
     assert_eq!(statuses(&gateway.post(&batch.again()).batch()), [RecordStatus::Duplicate]);
     assert_eq!(gateway.ledger().len(), 1);
@@ -235,7 +235,7 @@ fn a_response_is_deleted_after_its_retention_and_a_record_never() {
     let gateway = Gateway::start(directory.path(), &["--keep-answers", "1s"]);
     let batch = Batch::of(&["{}"]);
     gateway.post(&batch).batch();
-    wait_for("the answer to be forgotten", || (gateway.look_up(&batch).status == 404).then_some(()));
+    wait_for("the response to be deleted", || (gateway.query_outcome(&batch).status == 404).then_some(()));
     let again = gateway.post(&batch).batch();
     assert!(!again.replayed);
     assert_eq!(statuses(&again), [RecordStatus::Duplicate]);

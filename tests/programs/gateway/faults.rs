@@ -1,5 +1,5 @@
-//! Time limits, hang-ups and the faults on demand: what is unclear to the client is clear to the
-//! ledger.
+//! Time limits, closed connections and injected faults: an outcome that is unclear to the client is clear in
+//! the ledger.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -13,10 +13,10 @@ use crate::support::http::statuses;
 use crate::support::wait::{directory, wait_for};
 
 fn settled(gateway: &Gateway, batch: &Batch) -> Vec<RecordStatus> {
-    let answer = wait_for("the batch to be settled", || {
-        Some(gateway.look_up(batch)).filter(|answer| answer.status == 200)
+    let response = wait_for("the batch to be settled", || {
+        Some(gateway.query_outcome(batch)).filter(|response| response.status == 200)
     });
-    statuses(&answer.batch())
+    statuses(&response.batch())
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn after_the_time_limit_the_client_gets_504_and_the_outcome_is_available_later()
     assert_eq!(cut_off.status, 504);
     assert_eq!(cut_off.header("content-type"), "text/html");
     assert!(cut_off.text().contains("<h1>504"));
-    assert_eq!(gateway.look_up(&batch).status, 202);
+    assert_eq!(gateway.query_outcome(&batch).status, 202);
     assert_eq!(settled(&gateway, &batch), [RecordStatus::Applied; 2]);
     assert!(gateway.post(&batch).batch().replayed);
     assert_eq!(gateway.applied_ids(), batch.ids());
@@ -57,7 +57,7 @@ fn a_client_that_hangs_up_does_not_stop_its_batch() {
     let batch = Batch::of(&["{}"]);
     let mut client = TcpStream::connect(gateway.address).unwrap();
     client.write_all(&batch.request()).unwrap();
-    wait_for("the batch to be at work", || (gateway.look_up(&batch).status == 202).then_some(()));
+    wait_for("the batch to be at work", || (gateway.query_outcome(&batch).status == 202).then_some(()));
     drop(client);
     assert_eq!(settled(&gateway, &batch), [RecordStatus::Applied]);
     assert_eq!(gateway.applied_ids(), batch.ids());
@@ -74,7 +74,7 @@ fn an_incomplete_body_is_not_a_batch() {
     drop(client);
     let refusals = "fieldsync_gateway_batch_answers_total{status=\"400\"}";
     wait_for("the request to be given up", || (gateway.metric(refusals) == 1).then_some(()));
-    assert_eq!(gateway.look_up(&batch).status, 404);
+    assert_eq!(gateway.query_outcome(&batch).status, 404);
     assert!(gateway.ledger().is_empty());
 }
 
@@ -91,13 +91,13 @@ fn some_of_the_requests_that_fail_at_random_are_processed_nevertheless() {
     });
     let known = batches
         .iter()
-        .filter(|batch| match gateway.look_up(batch).status {
+        .filter(|batch| match gateway.query_outcome(batch).status {
             200 => true,
             404 => false,
-            other => panic!("a look-up got {other}"),
+            other => panic!("an outcome query got {other}"),
         })
         .count();
-    // Outside of this by chance once in millions of runs.
+    // By chance, the count is outside of this range once in millions of runs.
     assert!((4..=36).contains(&known), "{known} of 40");
     assert_eq!(gateway.ledger().len(), known);
 }
@@ -108,9 +108,9 @@ fn a_batch_with_a_record_that_hangs_times_out_and_is_then_dropped() {
     let gateway = Gateway::start(directory.path(), &["--time-limit", "150ms", "--hang-on", "poison"]);
     let batch = Batch::of(&["{}", "{\"text\":\"the poison one\"}", "{}"]);
     assert_eq!(gateway.post(&batch).status, 504);
-    assert_eq!(gateway.look_up(&batch).status, 202);
+    assert_eq!(gateway.query_outcome(&batch).status, 202);
     let forgotten = wait_for("the batch to be given up", || {
-        Some(gateway.look_up(&batch)).filter(|answer| answer.status != 202)
+        Some(gateway.query_outcome(&batch)).filter(|response| response.status != 202)
     });
     assert_eq!(forgotten.code(), "UNKNOWN_BATCH");
     assert!(gateway.ledger().is_empty());
@@ -125,11 +125,11 @@ fn a_record_that_is_to_be_rejected_is_rejected_alone_every_time() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &["--reject-on", "bad amount"]);
     let batch = Batch::of(&["{}", "{\"text\":\"bad amount\"}", "[1]", "7", "{}"]);
-    let answer = gateway.post(&batch).batch();
+    let response = gateway.post(&batch).batch();
     let rejected = RecordStatus::Rejected;
     let applied = RecordStatus::Applied;
-    assert_eq!(statuses(&answer), [applied, rejected, rejected, rejected, applied]);
-    for result in answer.results.iter().filter(|result| result.status == rejected) {
+    assert_eq!(statuses(&response), [applied, rejected, rejected, rejected, applied]);
+    for result in response.results.iter().filter(|result| result.status == rejected) {
         assert_eq!(result.code.as_deref(), Some("INVALID_DATA"));
         assert!(!result.message.as_deref().unwrap_or_default().is_empty());
     }
@@ -145,8 +145,8 @@ fn without_outcome_queries_the_gateway_behaves_like_a_server_that_lacks_them() {
     let gateway = Gateway::start(directory.path(), &["--no-lookup"]);
     let batch = Batch::of(&["{}"]);
     gateway.post(&batch).batch();
-    let answer = gateway.look_up(&batch);
-    assert_eq!(answer.status, 404);
-    assert!(answer.header("content-type").starts_with("text/plain"));
-    assert!(!answer.text().contains("UNKNOWN_BATCH"));
+    let response = gateway.query_outcome(&batch);
+    assert_eq!(response.status, 404);
+    assert!(response.header("content-type").starts_with("text/plain"));
+    assert!(!response.text().contains("UNKNOWN_BATCH"));
 }

@@ -115,7 +115,7 @@ fn records_that_are_not_accepted_are_sent_again_and_later_ones_wait() {
     }
     wait_until_forwarded(&server, &gateway);
     let requests = server.requests();
-    // The same body has the same key, another one another.
+    // The same body has the same key, and another body another key.
     for pair in requests.windows(2) {
         let keys = [&pair[0], &pair[1]].map(|request| request.header("idempotency-key"));
         assert_eq!(keys[0] == keys[1], pair[0].body == pair[1].body);
@@ -207,13 +207,13 @@ fn a_rejected_record_blocks_later_ones_and_is_named() {
     });
     assert_eq!((gateway.metric(FORWARDED), gateway.metric(WAITING)), (5, 3));
     assert!(!fs::read_to_string(&log).unwrap().contains("NOT_LIKED"));
-    // Once it is taken, all goes on.
-    server.now(taken);
+    // Once it is accepted, forwarding continues.
+    server.set_script(taken);
     wait_until_forwarded(&server, &gateway);
 }
 
 #[test]
-fn records_to_be_forwarded_outlive_a_crash() {
+fn records_to_be_forwarded_survive_a_crash() {
     let server = ScriptedServer::start(|_| Reply::text(503, "text/plain", "later"));
     let directory = directory();
     let gateway = start(directory.path(), &server, &["--forward-max-records", "7"]);
@@ -222,14 +222,14 @@ fn records_to_be_forwarded_outlive_a_crash() {
     }
     server.wait_for_batches(2);
     gateway.kill();
-    // A gateway that hands nothing on keeps what waits.
+    // A gateway without forwarding keeps the waiting records.
     let gateway = Gateway::start(directory.path(), &[]);
     gateway.post(&batch_of(10)).batch();
     gateway.kill();
     let mut requests = 0;
-    server.now(move |request| {
+    server.set_script(move |request| {
         requests += 1;
-        // The gateway dies while it waits for this answer.
+        // The gateway crashes while it waits for this response.
         if requests == 3 { Reply::Hang } else { taken(request) }
     });
     let before = server.requests().len();
@@ -250,7 +250,7 @@ fn a_gateway_that_shuts_down_does_not_wait_for_the_forwarding_target() {
     gateway.post(&batch_of(1)).batch();
     server.wait_for_batches(1);
     gateway.signal("TERM");
-    assert_eq!(gateway.ended().code(), Some(0));
+    assert_eq!(gateway.wait_for_exit().code(), Some(0));
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn over_tls_records_are_forwarded_only_to_a_server_that_the_system_trusts() {
     let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     fs::write(path("cert.pem"), issued.cert.pem()).unwrap();
     fs::write(path("key.pem"), issued.signing_key.serialize_pem()).unwrap();
-    // It takes no such records, and says so: that is enough to know that it was reached.
+    // It rejects these records, which is enough to show that it was reached.
     let arguments = ["--tls-cert", &path("cert.pem"), "--tls-key", &path("key.pem")];
     let target = Gateway::start_on(&path("target.redb"), &arguments);
     let url = format!("https://localhost:{}/hook", target.address.port());

@@ -1,4 +1,4 @@
-//! What the gateway tells of itself: its health and its log.
+//! What the gateway reports about itself: its health and its log.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +14,7 @@ use crate::support::wait::directory;
 fn a_gateway_whose_ledger_responds_is_healthy() {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
-    assert_eq!(gateway.get("/healthz").good(200), json!({"status": "ok"}));
+    assert_eq!(gateway.get("/healthz").expect_json(200), json!({"status": "ok"}));
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn the_log_has_a_line_for_each_batch_without_payload_and_token() {
         gateway.post_raw(&headers, batch.body()).batch();
     }
     gateway.signal("TERM");
-    assert_eq!(gateway.ended().code(), Some(0));
+    assert_eq!(gateway.wait_for_exit().code(), Some(0));
 
     let log = fs::read_to_string(log).unwrap();
     let id = batch.id.to_string();
@@ -69,7 +69,7 @@ fn lines_that_systemd_collects_for_the_journal_have_their_priority() {
     let gateway = Gateway::start_by(command);
     gateway.post(&Batch::of(&["{}"])).batch();
     gateway.signal("TERM");
-    assert_eq!(gateway.ended().code(), Some(0));
+    assert_eq!(gateway.wait_for_exit().code(), Some(0));
     let lines = fs::read_to_string(log).unwrap();
     assert!(lines.contains("<6>") && lines.lines().all(|line| line.starts_with('<')), "{lines}");
 }

@@ -1,4 +1,4 @@
-//! Gateways that share a ledger in PostgreSQL. They need its server: `.ci/run` says how they are run.
+//! Gateways that share a ledger in PostgreSQL. They need its server: `.ci/run` shows how to run them.
 
 mod outages;
 mod shared;

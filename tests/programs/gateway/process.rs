@@ -1,4 +1,4 @@
-//! The life of the process: what a crash leaves, how it ends, and when it refuses to start.
+//! The lifecycle of the process: what a crash leaves, how it stops, and when it refuses to start.
 
 use std::collections::HashSet;
 use std::fs;
@@ -20,7 +20,7 @@ fn a_crash_during_processing_leaves_nothing_half_applied_and_a_resend_applies_on
     let batch = Batch::of(&["{}", "{}", "{}"]);
     thread::scope(|scope| {
         let sender = scope.spawn(|| gateway.try_post(&batch));
-        wait_for("the batch to be at work", || (gateway.look_up(&batch).status == 202).then_some(()));
+        wait_for("the batch to be at work", || (gateway.query_outcome(&batch).status == 202).then_some(()));
         gateway.signal("KILL");
         assert!(sender.join().unwrap().is_none(), "a dead gateway answered");
     });
@@ -28,7 +28,7 @@ fn a_crash_during_processing_leaves_nothing_half_applied_and_a_resend_applies_on
 
     let gateway = Gateway::start(directory.path(), &[]);
     assert!(gateway.ledger().is_empty());
-    assert_eq!(gateway.look_up(&batch).code(), "UNKNOWN_BATCH");
+    assert_eq!(gateway.query_outcome(&batch).code(), "UNKNOWN_BATCH");
     let resent = gateway.post(&batch).batch();
     assert!(!resent.replayed);
     assert_eq!(statuses(&resent), [RecordStatus::Applied; 3]);
@@ -47,7 +47,7 @@ fn whenever_it_crashes_a_batch_is_known_completely_or_not_at_all() {
         let rounds: Vec<(Vec<Batch>, Vec<Uuid>)> = thread::scope(|scope| {
             let senders: Vec<_> =
                 (0..SENDERS).map(|_| scope.spawn(|| send_until_it_dies(&gateway))).collect();
-            // The moment of the crash wanders from round to round.
+            // The moment of the crash differs in each round.
             let applied = "fieldsync_gateway_records_total{result=\"applied\"}";
             wait_for("some batches to be applied", || {
                 (gateway.metric(applied) > 20 * (round + 1)).then_some(())
@@ -69,10 +69,10 @@ fn whenever_it_crashes_a_batch_is_known_completely_or_not_at_all() {
     assert_eq!(known.len(), applied.len(), "a record was applied twice");
     for batch in &sent {
         let there = batch.ids().iter().filter(|id| known.contains(id)).count();
-        match gateway.look_up(batch).status {
+        match gateway.query_outcome(batch).status {
             200 => assert_eq!(there, batch.records.len()),
             404 => assert_eq!(there, 0),
-            other => panic!("a look-up got {other}"),
+            other => panic!("an outcome query got {other}"),
         }
         if answered.contains(&batch.id) {
             assert_eq!(there, batch.records.len(), "an answered batch was lost");
@@ -80,17 +80,17 @@ fn whenever_it_crashes_a_batch_is_known_completely_or_not_at_all() {
     }
 }
 
-/// All batches that were sent, and the ids of those that were answered.
+/// All batches that were sent, and the ids of those that got a response.
 fn send_until_it_dies(gateway: &Gateway) -> (Vec<Batch>, Vec<Uuid>) {
     let (mut sent, mut answered) = (Vec::new(), Vec::new());
     loop {
         let batch = Batch::with((0..10).map(|_| Record::new("{}")).collect());
-        let answer = gateway.try_post(&batch);
+        let response = gateway.try_post(&batch);
         let id = batch.id;
         sent.push(batch);
-        match answer {
-            Some(answer) => {
-                answer.batch();
+        match response {
+            Some(response) => {
+                response.batch();
                 answered.push(id);
             }
             None => return (sent, answered),
@@ -172,7 +172,7 @@ fn sigterm_and_sigint_end_it_at_once_when_nothing_is_in_flight() {
         let gateway = Gateway::start(directory.path(), &[]);
         gateway.post(&Batch::of(&["{}"])).batch();
         gateway.signal(signal);
-        assert_eq!(gateway.ended().code(), Some(0));
+        assert_eq!(gateway.wait_for_exit().code(), Some(0));
     }
 }
 
@@ -183,11 +183,11 @@ fn sigterm_lets_the_request_in_flight_finish() {
     let batch = Batch::of(&["{}"]);
     thread::scope(|scope| {
         let sender = scope.spawn(|| gateway.post(&batch).batch());
-        wait_for("the batch to be at work", || (gateway.look_up(&batch).status == 202).then_some(()));
+        wait_for("the batch to be at work", || (gateway.query_outcome(&batch).status == 202).then_some(()));
         gateway.signal("TERM");
         assert_eq!(statuses(&sender.join().unwrap()), [RecordStatus::Applied]);
     });
-    assert_eq!(gateway.ended().code(), Some(0));
+    assert_eq!(gateway.wait_for_exit().code(), Some(0));
     let gateway = Gateway::start(directory.path(), &[]);
     assert_eq!(gateway.applied_ids(), batch.ids());
 }
@@ -201,8 +201,8 @@ fn the_metrics_count_responses_and_results() {
     gateway.post(&batch).batch();
     gateway.post(&batch.again()).batch();
     assert_eq!(gateway.post_raw(&[], Vec::new()).status, 400);
-    gateway.look_up(&batch).batch();
-    assert_eq!(gateway.look_up(&batch.again()).status, 404);
+    gateway.query_outcome(&batch).batch();
+    assert_eq!(gateway.query_outcome(&batch.again()).status, 404);
     let expected = [
         ("batch_answers_total{status=\"200\"}", 3),
         ("batch_answers_total{status=\"400\"}", 1),

@@ -1,4 +1,4 @@
-//! What is refused, and how it is said.
+//! Rejected requests, and their error responses.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::support::device::Batch;
 use crate::support::gateway::Gateway;
-use crate::support::http::{Answer, borrowed};
+use crate::support::http::{HttpResponse, borrow_headers};
 use crate::support::wait::directory;
 
 const LIMIT: usize = 100_000;
@@ -19,14 +19,14 @@ type Headers = Vec<(String, String)>;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
-/// What is done to a sound request to spoil it.
-type Change = Box<dyn Fn(&mut Headers, &mut Vec<u8>)>;
+/// A change that makes a correct request invalid.
+type RequestDefect = Box<dyn Fn(&mut Headers, &mut Vec<u8>)>;
 
-fn without(name: &'static str) -> Change {
+fn without(name: &'static str) -> RequestDefect {
     Box::new(move |headers, _| headers.retain(|header| header.0 != name))
 }
 
-fn with(name: &'static str, value: &str) -> Change {
+fn with(name: &'static str, value: &str) -> RequestDefect {
     let value = value.to_owned();
     Box::new(move |headers, _| {
         headers.retain(|header| header.0 != name);
@@ -34,11 +34,11 @@ fn with(name: &'static str, value: &str) -> Change {
     })
 }
 
-fn body(change: fn(&str) -> String) -> Change {
+fn body(change: fn(&str) -> String) -> RequestDefect {
     Box::new(move |_, body| *body = change(str::from_utf8(body).unwrap()).into_bytes())
 }
 
-fn coded(encoding: &'static str, bytes: Vec<u8>) -> Change {
+fn coded(encoding: &'static str, bytes: Vec<u8>) -> RequestDefect {
     Box::new(move |headers, body| {
         headers.push(("content-encoding".into(), encoding.into()));
         body.clone_from(&bytes);
@@ -46,7 +46,7 @@ fn coded(encoding: &'static str, bytes: Vec<u8>) -> Change {
 }
 
 /// 50 MiB of spaces: a few kilobytes as gzip and as zstd.
-fn bombs() -> (Vec<u8>, Vec<u8>) {
+fn decompression_bombs() -> (Vec<u8>, Vec<u8>) {
     let spaces = vec![b' '; 50 << 20];
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     gzip.write_all(&spaces).unwrap();
@@ -55,8 +55,8 @@ fn bombs() -> (Vec<u8>, Vec<u8>) {
     bombs
 }
 
-fn malformed_requests() -> Vec<(u16, &'static str, Change)> {
-    let (gzip_bomb, zstd_bomb) = bombs();
+fn malformed_requests() -> Vec<(u16, &'static str, RequestDefect)> {
+    let (gzip_bomb, zstd_bomb) = decompression_bombs();
     let stranger = Uuid::new_v4().to_string();
     let (batch, device) = ("x-sync-batch-id", "x-sync-device-id");
     let (sequence, attempt) = ("x-batch-sequence", "x-sync-attempt");
@@ -102,20 +102,20 @@ fn every_malformed_request_is_rejected_with_a_code_and_a_precise_message() {
         let batch = Batch::of(&["{}", "{}"]);
         let (mut headers, mut body) = (batch.headers(), batch.body());
         change(&mut headers, &mut body);
-        let answer = gateway.post_raw(&headers, body);
-        let (code, said) = answer.error();
+        let response = gateway.post_raw(&headers, body);
+        let (code, said) = response.error();
         let expected = match status {
             413 => "BODY_TOO_LARGE",
             415 => "UNSUPPORTED_ENCODING",
             _ => "INVALID_REQUEST",
         };
-        assert_eq!((answer.status, code.as_str()), (status, expected), "{said}");
+        assert_eq!((response.status, code.as_str()), (status, expected), "{said}");
         assert!(said.contains(message), "`{message}` is not in `{said}`");
-        assert_eq!(answer.header("accept-encoding"), "zstd, gzip");
+        assert_eq!(response.header("accept-encoding"), "zstd, gzip");
         if status == 413 {
-            assert_eq!(answer.header("x-sync-max-bytes"), "100000");
+            assert_eq!(response.header("x-sync-max-bytes"), "100000");
         }
-        assert_eq!(gateway.look_up(&batch).status, 404);
+        assert_eq!(gateway.query_outcome(&batch).status, 404);
     }
     assert!(gateway.ledger().is_empty());
 }
@@ -158,9 +158,9 @@ fn an_outcome_query_needs_a_device_and_a_batch_id() {
     ];
     for (id, headers, message) in cases {
         let path = format!("{BATCH_PATH}/{id}");
-        let answer = gateway.send(Method::GET, &path, headers, Vec::new());
-        assert_eq!((answer.status, answer.code().as_str()), (400, "INVALID_REQUEST"));
-        assert!(answer.error().1.contains(message), "{}", answer.text());
+        let response = gateway.send(Method::GET, &path, headers, Vec::new());
+        assert_eq!((response.status, response.code().as_str()), (400, "INVALID_REQUEST"));
+        assert!(response.error().1.contains(message), "{}", response.text());
     }
 }
 
@@ -170,7 +170,7 @@ fn other_paths_and_methods_are_rejected_in_the_same_format() {
     let gateway = Gateway::start(directory.path(), &["--path", "/sync/"]);
     let batch = Batch::of(&["{}"]);
     let headers = batch.headers();
-    let headers = borrowed(&headers);
+    let headers = borrow_headers(&headers);
     let send = |method, path: &str| gateway.send(method, path, &headers, batch.body());
     send(Method::POST, "/sync").batch();
     assert_eq!(send(Method::POST, BATCH_PATH).code(), "NOT_FOUND");
@@ -188,7 +188,7 @@ fn if_a_token_is_required_no_request_passes_without_it() {
     let batch = Batch::of(&["{}"]);
     let device = batch.device.to_string();
     let look_up = format!("{BATCH_PATH}/{}", batch.id);
-    let try_all = |authorization: Option<&str>| -> Vec<Answer> {
+    let try_all = |authorization: Option<&str>| -> Vec<HttpResponse> {
         [(Method::POST, BATCH_PATH), (Method::GET, look_up.as_str()), (Method::GET, "/ledger")]
             .map(|(method, path)| {
                 let mut headers = batch.headers();
@@ -197,20 +197,20 @@ fn if_a_token_is_required_no_request_passes_without_it() {
                 if let Some(authorization) = authorization {
                     headers.push(("authorization".into(), authorization.into()));
                 }
-                let headers = borrowed(&headers);
+                let headers = borrow_headers(&headers);
                 let body = if method == Method::POST { batch.body() } else { Vec::new() };
                 gateway.send(method, path, &headers, body)
             })
             .into()
     };
     for wrong in [None, Some("Bearer s3cret"), Some("Bearer "), Some("Basic s3cret-token")] {
-        for answer in try_all(wrong) {
-            assert_eq!((answer.status, answer.code().as_str()), (401, "UNAUTHORIZED"));
-            assert_eq!(answer.header("www-authenticate"), "Bearer");
+        for response in try_all(wrong) {
+            assert_eq!((response.status, response.code().as_str()), (401, "UNAUTHORIZED"));
+            assert_eq!(response.header("www-authenticate"), "Bearer");
         }
     }
-    let answers = try_all(Some("Bearer s3cret-token"));
-    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    let responses = try_all(Some("Bearer s3cret-token"));
+    assert!(responses.iter().all(|response| response.status == 200), "{responses:?}");
     assert_eq!(gateway.get("/healthz").status, 200);
     assert_eq!(gateway.get("/metrics").status, 200);
 }

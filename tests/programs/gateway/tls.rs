@@ -34,12 +34,12 @@ fn with_a_certificate_it_serves_http_1_1_over_tls() {
     let client = ClientConnection::new(Arc::new(config), name).unwrap();
     let mut stream = StreamOwned::new(client, TcpStream::connect(gateway.address).unwrap());
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(answer.ends_with(r#"{"status":"ok"}"#), "{answer}");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+    assert!(response.ends_with(r#"{"status":"ok"}"#), "{response}");
     assert_eq!(stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
 
     gateway.signal("TERM");
-    assert_eq!(gateway.ended().code(), Some(0));
+    assert_eq!(gateway.wait_for_exit().code(), Some(0));
 }

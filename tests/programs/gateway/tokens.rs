@@ -1,4 +1,4 @@
-//! Tokens of devices: whose they are, how they are replaced, and what another device cannot do.
+//! Tokens of devices: their owners, their replacement, and what another device cannot do.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::support::daemon::{Counts, Home};
 use crate::support::device::Batch;
 use crate::support::gateway::{ANY_PORT, Gateway, command, refuses};
-use crate::support::http::{Answer, borrowed, statuses};
+use crate::support::http::{HttpResponse, borrow_headers, statuses};
 use crate::support::postgres::ledger_in;
 use crate::support::secrets::place;
 use crate::support::settings::Settings;
@@ -49,19 +49,19 @@ impl Tokens {
     }
 }
 
-fn send(gateway: &Gateway, method: Method, path: &str, batch: &Batch, token: &str) -> Answer {
+fn send(gateway: &Gateway, method: Method, path: &str, batch: &Batch, token: &str) -> HttpResponse {
     let mut headers = batch.headers();
     headers.push(("authorization".into(), format!("Bearer {token}")));
     let body = if method == Method::POST { batch.body() } else { Vec::new() };
-    gateway.send(method, path, &borrowed(&headers), body)
+    gateway.send(method, path, &borrow_headers(&headers), body)
 }
 
-fn post(gateway: &Gateway, batch: &Batch, token: &str) -> Answer {
+fn post(gateway: &Gateway, batch: &Batch, token: &str) -> HttpResponse {
     send(gateway, Method::POST, BATCH_PATH, batch, token)
 }
 
-fn outcome(answer: &Answer) -> (u16, String) {
-    (answer.status, if answer.status == 200 { String::new() } else { answer.code() })
+fn outcome(response: &HttpResponse) -> (u16, String) {
+    (response.status, if response.status == 200 { String::new() } else { response.code() })
 }
 
 /// SHA-256 in hexadecimal.
@@ -94,20 +94,20 @@ fn a_token_of_one_device_admits_only_that_device() {
         (&mine, &format!("{} mine-token", mine.device), &(401, "UNAUTHORIZED".to_owned())),
         (&mine, "#", &(401, "UNAUTHORIZED".to_owned())),
     ] {
-        let answer = post(&gateway, batch, token);
-        assert_eq!(&outcome(&answer), expected, "{token}: {}", answer.text());
+        let response = post(&gateway, batch, token);
+        assert_eq!(&outcome(&response), expected, "{token}: {}", response.text());
     }
-    let answer = send(&gateway, Method::GET, &look_up, &mine, "hashed-token");
-    assert_eq!(outcome(&answer), mismatch);
-    assert!(answer.error().1.contains("--token-file"), "{}", answer.text());
+    let response = send(&gateway, Method::GET, &look_up, &mine, "hashed-token");
+    assert_eq!(outcome(&response), mismatch);
+    assert!(response.error().1.contains("--token-file"), "{}", response.text());
     assert_eq!(send(&gateway, Method::GET, &look_up, &mine, "mine-token").status, 200);
     // The ledger has the records of all devices.
-    let answer = send(&gateway, Method::GET, "/ledger", &mine, "mine-token");
-    assert_eq!(outcome(&answer), (403, "DEVICE_TOKEN".to_owned()));
-    // A device that does not say who it is.
+    let response = send(&gateway, Method::GET, "/ledger", &mine, "mine-token");
+    assert_eq!(outcome(&response), (403, "DEVICE_TOKEN".to_owned()));
+    // A request without the id of its device.
     let headers = [("authorization", "Bearer mine-token")];
-    let answer = gateway.send(Method::POST, BATCH_PATH, &headers, mine.body());
-    assert_eq!(outcome(&answer), (400, "INVALID_REQUEST".to_owned()));
+    let response = gateway.send(Method::POST, BATCH_PATH, &headers, mine.body());
+    assert_eq!(outcome(&response), (400, "INVALID_REQUEST".to_owned()));
     for secret in ["mine-token", "hashed-token", &hashed("hashed-token")] {
         assert!(!tokens.read_log().contains(secret), "{}", tokens.read_log());
     }
@@ -124,16 +124,16 @@ fn several_tokens_are_valid_at_once_and_are_replaced_without_a_restart() {
     gateway.signal("HUP");
     wait_for("the old token to end", || (!valid("old-token")).then_some(()));
     assert!(valid("new-token"));
-    // A file that is wrong changes nothing, and says so.
+    // An invalid file changes nothing, and is logged.
     for (wrong, reason) in
         [("", "no token"), ("one two three\n", "line 1"), ("new-token\nsha256:12\n", "line 2")]
     {
-        let told = tokens.read_log().matches("tokens stay as they were").count();
+        let reported = tokens.read_log().matches("tokens stay as they were").count();
         tokens.write(wrong);
         gateway.signal("HUP");
         wait_for("the reason", || {
             let log = tokens.read_log();
-            (log.matches("tokens stay as they were").count() > told && log.contains(reason)).then_some(())
+            (log.matches("tokens stay as they were").count() > reported && log.contains(reason)).then_some(())
         });
         assert!(valid("new-token"));
     }
@@ -175,23 +175,23 @@ fn a_daemon_with_the_token_of_another_device_waits_and_quarantines_nothing() {
     let status = daemon.wait_for_phase("auth_required");
     let error = &status["sync"]["last_error"];
     assert_eq!((&error["http_status"], &error["code"]), (&json!(403), &json!("DEVICE_MISMATCH")), "{error}");
-    // However often it tries, it is not the records' fault.
+    // However often it tries, no record is blamed.
     for _ in 0..8 {
         let refused =
             |gateway: &Gateway| gateway.metric("fieldsync_gateway_batch_answers_total{status=\"403\"}");
         let before = refused(&gateway);
-        daemon.post("/v1/sync", "").good(202);
+        daemon.post("/v1/sync", "").expect_json(202);
         wait_for("another try", || (refused(&gateway) > before).then_some(()));
     }
     let counts = daemon.counts();
     assert_eq!((counts.quarantined, counts.synced), (0, 0), "{counts:?}");
-    let records = daemon.get("/v1/records").good(200);
+    let records = daemon.get("/v1/records").expect_json(200);
     assert!(records["records"].as_array().unwrap().iter().all(|record| record["attempts"] == 0), "{records}");
     let device = status["device_id"].as_str().unwrap();
     tokens.write(&format!("{other} sesame-open\n{device} sesame-open\n"));
     gateway.signal("HUP");
     wait_for("the new lines to be read", || tokens.read_log().contains("were read again").then_some(()));
-    daemon.post("/v1/sync", "").good(202);
+    daemon.post("/v1/sync", "").expect_json(202);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(6));
 }
 
@@ -206,7 +206,7 @@ fn a_record_id_that_another_device_used_first_has_its_own_code_and_message() {
     let own = gateway.post(&own).batch();
     assert_eq!(own.results[0].code.as_deref(), Some("ID_CONFLICT"));
     let mut stranger = Batch::with(owner.records.clone());
-    // A device that was set up anew has another id and the same records.
+    // A reinstalled device has another id and the same records.
     assert_eq!(statuses(&gateway.post(&stranger).batch()), [RecordStatus::Duplicate]);
     stranger = stranger.again();
     stranger.records[0].payload = "{\"n\":3}".into();
@@ -218,7 +218,7 @@ fn a_record_id_that_another_device_used_first_has_its_own_code_and_message() {
     assert!(words.contains("another device") && words.contains("new id"), "{words}");
     assert!(words.chars().count() <= 200, "the device keeps no more: {words}");
     assert_eq!(gateway.ledger().len(), 1);
-    // It is not forgotten with a restart.
+    // A restart keeps this.
     drop(gateway);
     let gateway = Gateway::start(directory.path(), &[]);
     let again = gateway.post(&stranger.again()).batch();

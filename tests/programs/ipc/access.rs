@@ -19,7 +19,7 @@ fn calls_of_socket(daemon: &Daemon) -> Calls {
     Document::of(daemon).operations().into_iter().map(|(path, method, _)| (method, path)).collect()
 }
 
-/// As its source has them, literally or by the name of a constant.
+/// The calls in the source, as literals or constants.
 fn calls_of_page() -> Calls {
     let source = include_str!("../../../src/ipc/web/routes.rs");
     let routes = source.lines().filter_map(|line| line.trim().strip_prefix("(\"")?.split_once(") =>"));
@@ -42,11 +42,11 @@ fn every_call_of_the_socket_and_of_the_page_is_in_the_table_and_no_other() {
 }
 
 #[test]
-fn every_cell_of_the_table_is_what_the_daemon_does() {
+fn every_cell_of_the_table_matches_the_daemon() {
     if !can_be_others() {
         return;
     }
-    // Without the code the page is read where all may, with it where none else may.
+    // Without the code, the page that all may read; with it, the page that needs the code.
     let [open, closed] = ["open", "token"].map(Scene::set);
     let (of_socket, of_page) = (calls_of_socket(&open.daemon), calls_of_page());
     let (columns, rows) = table::read();

@@ -1,4 +1,4 @@
-//! A record that waits is put under review by a person; the others of its batch go on without it.
+//! A waiting record is put under review by a person; the other records of its batch continue without it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -8,16 +8,16 @@ use uuid::Uuid;
 
 use crate::support::daemon::{Counts, Daemon};
 use crate::support::events::EventReader;
-use crate::support::http::Answer;
+use crate::support::http::HttpResponse;
 use crate::support::server::{Gate, Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::wait_for;
 
-fn add(daemon: &Daemon, ids: &[&str]) -> Answer {
+fn add(daemon: &Daemon, ids: &[&str]) -> HttpResponse {
     daemon.post("/v1/quarantine/add", json!({"ids": ids}).to_string())
 }
 
-/// The records of every batch that was ever sent. An id stands for one set.
+/// The records of every batch that was ever sent. An id always has the same set.
 fn sent(server: &ScriptedServer) -> BTreeMap<String, Vec<String>> {
     let mut sent = BTreeMap::new();
     for batch in server.batches() {
@@ -28,7 +28,7 @@ fn sent(server: &ScriptedServer) -> BTreeMap<String, Vec<String>> {
 }
 
 #[test]
-fn one_record_of_a_batch_that_is_sent_away_is_mended_while_the_others_go() {
+fn one_record_of_a_denied_batch_is_corrected_while_the_others_are_sent() {
     let server = ScriptedServer::start(|_| Reply::html(403));
     let settings =
         Settings::for_server(&server.url()).with("log.level", "info").with("retry.max_backoff", "10m");
@@ -44,23 +44,23 @@ fn one_record_of_a_batch_that_is_sent_away_is_mended_while_the_others_go() {
     assert_eq!(ran.stdout, format!("1 record is under review now. To edit or discard it: {next}"));
     let entry = daemon.record(&ids[2]);
     assert_eq!((&entry["state"], &entry["last_error"]["class"]), (&json!("QUARANTINED"), &json!("by_hand")));
-    let told = events.until(|seen| seen.event == "record");
-    let change = &told.last().unwrap().data;
+    let reported = events.read_until(|seen| seen.event == "record");
+    let change = &reported.last().unwrap().data;
     assert_eq!((&change["id"], &change["state"]), (&json!(ids[2]), &json!("QUARANTINED")));
     assert_eq!((&change["type"], &change["last_error"]), (&json!("Visits"), &entry["last_error"]));
     daemon.wait_for_log(&format!("record {} was put under review on request", ids[2]));
-    // They may be on their way once more when this looks.
+    // They may be in flight again at this moment.
     let waiting = Counts { pending: 4, ..Counts::settled(0, 1) };
     wait_for("the others to wait", || (daemon.counts() == waiting).then_some(()));
 
     let refused: BTreeSet<String> = sent(&server).into_keys().collect();
-    server.now(Reply::sound);
-    daemon.post("/v1/sync", "").good(202);
+    server.set_script(Reply::correct);
+    daemon.post("/v1/sync", "").expect_json(202);
     assert_eq!(daemon.wait_until_done(), Counts::settled(4, 1));
     for (batch, records) in sent(&server).into_iter().filter(|(batch, _)| !refused.contains(batch)) {
         assert!(!records.contains(&ids[2]), "{batch} holds the record under review");
     }
-    daemon.put(&format!("/v1/records/{}/payload", ids[2]), r#"{"text": "plain"}"#).good(200);
+    daemon.put(&format!("/v1/records/{}/payload", ids[2]), r#"{"text": "plain"}"#).expect_json(200);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(5));
     assert!(server.batches().last().unwrap().text().contains(r#""payload":{"text": "plain"}"#));
 }
@@ -73,8 +73,13 @@ fn a_record_whose_outcome_is_not_known_is_refused_until_it_is() {
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let id = daemon.enqueue_many(1).remove(0);
     let refused = || {
-        let answer = add(&daemon, &[&id]);
-        assert_eq!((answer.status, answer.code().as_str()), (409, "outcome_pending"), "{}", answer.text());
+        let response = add(&daemon, &[&id]);
+        assert_eq!(
+            (response.status, response.code().as_str()),
+            (409, "outcome_pending"),
+            "{}",
+            response.text()
+        );
     };
     daemon.wait_until("a batch in flight", |status| status["sync"]["batch"].is_object());
     refused();
@@ -82,15 +87,15 @@ fn a_record_whose_outcome_is_not_known_is_refused_until_it_is() {
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(8), ""), "{ran:?}");
     assert!(ran.stderr.contains("Try again when the outcome is known"), "{ran:?}");
 
-    // The server is still at it, and says so to whoever asks.
+    // The server is still processing the batch, and reports that to outcome queries.
     let processing =
         |request: &Request| Reply::json(202, &json!({"batch_id": request.batch_id(), "state": "processing"}));
-    server.now(processing);
+    server.set_script(processing);
     gate.open();
     daemon.wait_until("the failure", |status| status["records"]["failed"] == 1);
     refused();
-    server.now(Reply::sound);
-    daemon.post("/v1/sync", "").good(202);
+    server.set_script(Reply::correct);
+    daemon.post("/v1/sync", "").expect_json(202);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));
     let synced = add(&daemon, &[&id]);
     assert_eq!((synced.status, synced.code().as_str()), (409, "already_synced"), "{}", synced.text());
@@ -98,11 +103,11 @@ fn a_record_whose_outcome_is_not_known_is_refused_until_it_is() {
 
 #[test]
 fn records_that_cannot_be_added_are_named_with_the_reason() {
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let synced = daemon.enqueue_many(1).remove(0);
     daemon.wait_until_done();
-    daemon.post("/v1/pause", "").good(200);
+    daemon.post("/v1/pause", "").expect_json(200);
     let waiting = daemon.enqueue_many(2);
     let unknown = Uuid::new_v4().to_string();
 
@@ -111,14 +116,14 @@ fn records_that_cannot_be_added_are_named_with_the_reason() {
     let none = add(&daemon, &[&unknown, &synced]);
     assert_eq!((none.status, none.code().as_str()), (404, "no_such_record"), "the first of them");
 
-    let some = add(&daemon, &[&unknown, &waiting[0], &synced, &waiting[0]]).good(200);
+    let some = add(&daemon, &[&unknown, &waiting[0], &synced, &waiting[0]]).expect_json(200);
     assert_eq!(some["changed"], 1);
     let named = |record: &Value| (record["id"].clone(), record["code"].clone());
     let refused: Vec<_> = some["refused"].as_array().unwrap().iter().map(named).collect();
     let reasons = [(&unknown, "no_such_record"), (&synced, "already_synced")];
     assert_eq!(refused, reasons.map(|(id, code)| (json!(id), json!(code))));
-    // It is under review already: nothing is changed, and that is no error.
-    assert_eq!(add(&daemon, &[&waiting[0]]).good(200), json!({"changed": 0}));
+    // It is already under review: nothing is changed, and that is not an error.
+    assert_eq!(add(&daemon, &[&waiting[0]]).expect_json(200), json!({"changed": 0}));
     let ran = daemon.cli(&["quarantine", "add", &waiting[0]]);
     assert!(ran.code == Some(0) && ran.stdout.starts_with("No record was quarantined."), "{ran:?}");
 
@@ -130,7 +135,7 @@ fn records_that_cannot_be_added_are_named_with_the_reason() {
 }
 
 #[test]
-fn what_waits_and_is_to_be_reviewed_names_the_way_to_put_it_under_review() {
+fn editing_or_discarding_a_waiting_record_names_the_command_to_quarantine_it() {
     let daemon = Daemon::start(&Settings::default());
     let id = daemon.enqueue_many(1).remove(0);
     for verb in ["edit", "discard"] {
@@ -142,7 +147,7 @@ fn what_waits_and_is_to_be_reviewed_names_the_way_to_put_it_under_review() {
     assert_eq!(daemon.counts(), Counts::settled(0, 0));
 }
 
-/// The batch that held the record is gone while the server is asked for its outcome.
+/// The batch of the record is removed while its outcome is queried.
 #[track_caller]
 fn a_batch_that_is_gone_stalls_nothing(outcome: impl Fn(&Request, &[String]) -> Reply + Send + 'static) {
     let gate = Gate::default();
@@ -159,15 +164,15 @@ fn a_batch_that_is_gone_stalls_nothing(outcome: impl Fn(&Request, &[String]) -> 
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let ids = daemon.paused(|daemon| daemon.enqueue_many(4));
     let batch = server.wait_for_batches(1)[0].batch_id().to_owned();
-    wait_for("a look-up", || (server.look_ups(&batch) > 0).then_some(()));
-    assert_eq!(add(&daemon, &[&ids[1]]).good(200), json!({"changed": 1}));
-    server.now(Reply::sound);
+    wait_for("an outcome query", || (server.count_outcome_queries(&batch) > 0).then_some(()));
+    assert_eq!(add(&daemon, &[&ids[1]]).expect_json(200), json!({"changed": 1}));
+    server.set_script(Reply::correct);
     gate.open();
     assert_eq!(daemon.wait_until_done(), Counts::settled(3, 1));
-    daemon.post("/v1/quarantine/retry", json!({"ids": [ids[1]]}).to_string()).good(200);
+    daemon.post("/v1/quarantine/retry", json!({"ids": [ids[1]]}).to_string()).expect_json(200);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(4));
     sent(&server);
-    // What comes later goes as ever.
+    // Later records are sent as usual.
     daemon.enqueue_many(3);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(7));
 }

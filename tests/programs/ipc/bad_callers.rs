@@ -1,4 +1,4 @@
-//! Callers that do not speak HTTP, or stop in the middle, or just sit there.
+//! Callers that do not speak HTTP, stop in the middle, or stay idle.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -8,7 +8,7 @@ use crate::support::settings::Settings;
 use crate::support::wait::wait_for;
 
 #[test]
-fn garbage_and_half_requests_leave_the_daemon_as_it_was() {
+fn garbage_and_incomplete_requests_do_no_harm() {
     let daemon = Daemon::start(&Settings::default());
     for bytes in [
         &b"\x00\x01\x02\xff\xfe garbage\r\n\r\n"[..],
@@ -19,23 +19,23 @@ fn garbage_and_half_requests_leave_the_daemon_as_it_was() {
         b"POST /v1/records HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n",
         b"POST /v1/records HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999999999999\r\n\r\n",
     ] {
-        let answer = daemon.raw(bytes);
-        assert!(!answer.contains(" 200 ") && !answer.contains(" 201 "), "{answer}");
+        let response = daemon.raw(bytes);
+        assert!(!response.contains(" 200 ") && !response.contains(" 201 "), "{response}");
     }
     assert_eq!(daemon.counts().pending, 0);
     daemon.enqueue_many(1);
 }
 
 #[test]
-fn a_line_that_never_ends_is_not_gathered_for_ever() {
+fn an_endless_line_is_not_buffered_forever() {
     let daemon = Daemon::start(&Settings::default());
-    let answer = daemon.raw(&[b"GET /".as_slice(), &vec![b'a'; 4 << 20]].concat());
-    assert!(!answer.contains(" 200 "), "{answer}");
+    let response = daemon.raw(&[b"GET /".as_slice(), &vec![b'a'; 4 << 20]].concat());
+    assert!(!response.contains(" 200 "), "{response}");
     daemon.enqueue_many(1);
 }
 
 #[test]
-fn eighty_idle_connections_hold_nobody_up_for_long() {
+fn eighty_idle_connections_do_not_block_others_for_long() {
     let daemon = Daemon::start(&Settings::default());
     let mut idle: Vec<UnixStream> =
         (0..80).map(|_| UnixStream::connect(daemon.home.socket()).unwrap()).collect();

@@ -1,4 +1,4 @@
-//! The document of the local API, held against what the daemon answers in many states, and the other way round.
+//! The `OpenAPI` document, compared with the responses of the daemon in many states, and the other way round.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,11 +9,11 @@ use uuid::Uuid;
 
 use crate::support::daemon::{Daemon, Home, NDJSON};
 use crate::support::document::Document;
-use crate::support::events::{EventReader, Seen};
+use crate::support::events::{EventReader, ReceivedEvent};
 use crate::support::server::{Gate, Reply, ScriptedServer};
 use crate::support::settings::Settings;
 
-/// Everything that can be looked at.
+/// All calls that read.
 fn look_around(document: &Document, daemon: &Daemon) {
     for path in ["/v1/status", "/v1/batches", "/v1/telemetry", "/metrics", "/v1/manifest", "/v1/openapi.json"]
     {
@@ -31,7 +31,7 @@ fn look_around(document: &Document, daemon: &Daemon) {
     document.check_event(&first.event, &first.data);
 }
 
-/// Mistakes of each kind, and records that are taken beside them.
+/// Mistakes of each kind, and valid records.
 fn be_refused(document: &Document, daemon: &Daemon) {
     for path in
         ["/v1/records?state=ASLEEP", "/v1/records?limit=many", "/v1/records?after=x", "/v1/records?x=y"]
@@ -72,15 +72,15 @@ fn be_refused(document: &Document, daemon: &Daemon) {
     ] {
         assert_eq!(document.post(daemon, path, &body.to_string()).status, status, "{path} {body}");
     }
-    let mend = |id: &str, body: &str| {
+    let replace_payload = |id: &str, body: &str| {
         document
             .call(daemon, &Method::PUT, &format!("/v1/records/{id}/payload"), "application/json", body)
             .status
     };
-    assert_eq!(mend(&unknown.to_string(), "{}"), 409);
-    assert_eq!(mend(&Uuid::new_v4().to_string(), "{}"), 404);
-    assert_eq!(mend(&unknown.to_string(), "[]"), 400);
-    assert_eq!(mend("12", "{}"), 400);
+    assert_eq!(replace_payload(&unknown.to_string(), "{}"), 409);
+    assert_eq!(replace_payload(&Uuid::new_v4().to_string(), "{}"), 404);
+    assert_eq!(replace_payload(&unknown.to_string(), "[]"), 400);
+    assert_eq!(replace_payload("12", "{}"), 400);
 }
 
 fn keyed(text: &str) -> String {
@@ -88,11 +88,11 @@ fn keyed(text: &str) -> String {
 }
 
 #[test]
-fn what_is_served_is_openapi_of_this_version() {
+fn the_document_is_openapi_of_this_version() {
     let daemon = Daemon::start(&Settings::default());
-    let answer = daemon.get("/v1/openapi.json");
-    assert_eq!(answer.header("content-type"), "application/json");
-    let document = answer.good(200);
+    let response = daemon.get("/v1/openapi.json");
+    assert_eq!(response.header("content-type"), "application/json");
+    let document = response.expect_json(200);
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1."), "{}", document["openapi"]);
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
     let values = |schema: &str| document["components"]["schemas"][schema]["enum"].clone();
@@ -158,7 +158,7 @@ fn every_route_is_described_and_every_description_has_a_route() {
         routes.insert((path.collect(), method.to_owned()));
     }
     assert_eq!(described, routes);
-    // What the source says of methods is what is served.
+    // The methods in the source are those that are served.
     for path in described.iter().map(|(path, _)| path).collect::<BTreeSet<_>>() {
         let refused = daemon.call(Method::DELETE, path, "application/json", "");
         assert_eq!((refused.status, refused.code().as_str()), (405, "method_not_allowed"), "{path}");
@@ -169,14 +169,14 @@ fn every_route_is_described_and_every_description_has_a_route() {
 }
 
 #[test]
-fn every_answer_is_as_the_document_says_and_every_operation_is_tried() {
+fn every_response_matches_the_document_and_every_operation_is_tried() {
     let home = Home::new(&Settings::default());
     let daemon = home.start();
     let document = Document::of(&daemon);
     look_around(&document, &daemon);
 
     be_refused(&document, &daemon);
-    // Nobody to send to; then a pause, and its end.
+    // No server; then a pause, and its end.
     daemon.wait_for_phase("misconfigured");
     look_around(&document, &daemon);
     assert_eq!(document.post(&daemon, "/v1/pause", "").status, 200);
@@ -184,7 +184,7 @@ fn every_answer_is_as_the_document_says_and_every_operation_is_tried() {
     look_around(&document, &daemon);
     assert_eq!(document.post(&daemon, "/v1/resume", "").status, 200);
 
-    // A server that is not there.
+    // A server that does not run.
     let (_, home) = daemon.terminate();
     home.configure(&Settings::for_server("http://127.0.0.1:1"));
     let daemon = home.start();
@@ -192,7 +192,7 @@ fn every_answer_is_as_the_document_says_and_every_operation_is_tried() {
     look_around(&document, &daemon);
     assert_eq!(document.post(&daemon, "/v1/sync", "").status, 202);
 
-    // One that does not let us in, a hotel in its place, one that fails, one that takes its time.
+    // A server that refuses the token, a captive portal, a failing server, a slow server.
     let (_, home) = daemon.terminate();
     let server = ScriptedServer::start(|_| Reply::error(401, "WHO"));
     home.configure(&Settings::for_server(&server.url()).with("telemetry.alert_oldest_pending", "1ms"));
@@ -200,18 +200,18 @@ fn every_answer_is_as_the_document_says_and_every_operation_is_tried() {
     let mut events = EventReader::open(&daemon.home.socket(), None);
     daemon.wait_for_phase("auth_required");
     look_around(&document, &daemon);
-    server.now(|_| Reply::html(200));
+    server.set_script(|_| Reply::html(200));
     document.post(&daemon, "/v1/sync", "");
     daemon.wait_until("the portal", |status| status["connectivity"]["state"] == "captive_portal");
     look_around(&document, &daemon);
-    server.now(|_| Reply::error(500, "OUCH"));
+    server.set_script(|_| Reply::error(500, "OUCH"));
     daemon.wait_until("a pause for the server", |status| {
         ["open", "probing"].iter().any(|mode| status["breaker"]["mode"] == *mode)
     });
     look_around(&document, &daemon);
     let gate = Gate::default();
     let held = gate.clone();
-    server.now(move |request| {
+    server.set_script(move |request| {
         let status = json!({"status": "rejected", "code": "BAD", "message": "no"});
         Reply::results(
             request.batch_id(),
@@ -223,20 +223,20 @@ fn every_answer_is_as_the_document_says_and_every_operation_is_tried() {
     daemon.wait_until("a batch in flight", |status| status["sync"]["batch"].is_object());
     look_around(&document, &daemon);
     gate.open();
-    daemon.post("/v1/records", keyed("held")).good(201);
+    daemon.post("/v1/records", keyed("held")).expect_json(201);
     daemon.wait_until("records under review", |status| status["records"]["quarantined"] != 0);
     look_around(&document, &daemon);
     let reviewed = daemon.in_state("QUARANTINED").into_iter().next().unwrap();
     let path = format!("/v1/records/{reviewed}/payload");
-    server.now(Reply::sound);
+    server.set_script(Reply::correct);
     assert_eq!(document.call(&daemon, &Method::PUT, &path, "application/json", "{}").status, 200);
     document.post(&daemon, "/v1/quarantine/retry", r#"{"all": true}"#);
     document.post(&daemon, "/v1/quarantine/discard", r#"{"all": true, "confirm": true}"#);
     daemon.wait_until_done();
     look_around(&document, &daemon);
     let last = daemon.enqueue_many(1).remove(0);
-    let seen = events.until(|seen| seen.event == "record" && seen.data["id"] == last.as_str());
-    for Seen { event, data, .. } in &seen {
+    let seen = events.read_until(|seen| seen.event == "record" && seen.data["id"] == last.as_str());
+    for ReceivedEvent { event, data, .. } in &seen {
         document.check_event(event, data);
     }
     let kinds: BTreeSet<&str> = seen.iter().map(|seen| seen.event.as_str()).collect();
@@ -246,7 +246,7 @@ fn every_answer_is_as_the_document_says_and_every_operation_is_tried() {
 }
 
 #[test]
-fn a_queue_that_is_full_and_a_store_that_was_damaged_answer_as_the_document_says() {
+fn responses_with_a_full_queue_and_a_damaged_store_match_the_document() {
     let settings = Settings::default().with("queue.max_records", "1");
     let daemon = Daemon::start(&settings);
     let document = Document::of(&daemon);
@@ -260,12 +260,12 @@ fn a_queue_that_is_full_and_a_store_that_was_damaged_answer_as_the_document_says
     let daemon = home.start();
     look_around(&document, &daemon);
     let acknowledged =
-        document.post(&daemon, "/v1/alerts/acknowledge", r#"{"alert": "store_damaged"}"#).good(200);
+        document.post(&daemon, "/v1/alerts/acknowledge", r#"{"alert": "store_damaged"}"#).expect_json(200);
     assert_eq!(acknowledged["acknowledged"].as_array().map(Vec::len), Some(1), "{acknowledged}");
 }
 
 #[test]
-fn a_field_that_the_document_does_not_name_is_found() {
+fn a_field_that_the_document_does_not_name_is_detected() {
     let daemon = Daemon::start(&Settings::default());
     let document = Document::of(&daemon);
     let mut status = daemon.status();

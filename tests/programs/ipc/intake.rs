@@ -1,4 +1,4 @@
-//! What `POST /v1/records` takes and refuses: all of a request or none of it.
+//! What `POST /v1/records` accepts and refuses: all records of a request or none.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::keys;
 use crate::support::daemon::{Counts, Daemon, NDJSON};
-use crate::support::http::Answer;
+use crate::support::http::HttpResponse;
 use crate::support::process::run;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
@@ -17,17 +17,17 @@ const GOOD: &str = r#"{"type":"T","payload":{}}"#;
 const JSON: &str = "application/json";
 
 #[track_caller]
-fn refused(answer: &Answer, status: u16, code: &str) -> Value {
-    assert_eq!((answer.status, answer.code().as_str()), (status, code), "{}", answer.text());
-    assert_eq!(answer.header("content-type"), JSON);
-    let body = answer.json();
+fn refused(response: &HttpResponse, status: u16, code: &str) -> Value {
+    assert_eq!((response.status, response.code().as_str()), (status, code), "{}", response.text());
+    assert_eq!(response.header("content-type"), JSON);
+    let body = response.json();
     assert_eq!(keys(&body), ["error"]);
     assert!(body["error"]["message"].as_str().unwrap().len() > 10);
     body["error"].clone()
 }
 
 #[test]
-fn a_record_at_fault_is_refused_with_its_position_and_nothing_of_its_request_is_stored() {
+fn a_faulty_record_is_refused_with_its_position_and_nothing_of_its_request_is_stored() {
     let daemon = Daemon::start(&Settings::default());
     for (bad, part) in [
         (r#"{"payload":{}}"#, "missing field `type`"),
@@ -60,15 +60,15 @@ fn a_record_at_fault_is_refused_with_its_position_and_nothing_of_its_request_is_
 }
 
 #[test]
-fn an_empty_request_is_no_mistake() {
+fn an_empty_request_is_accepted() {
     let daemon = Daemon::start(&Settings::default());
     let expected = json!({"accepted": 0, "duplicates": 0, "ids": []});
-    assert_eq!(daemon.post("/v1/records", "[]").good(201), expected);
-    assert_eq!(daemon.call(Method::POST, "/v1/records", NDJSON, "\n\n").good(201), expected);
+    assert_eq!(daemon.post("/v1/records", "[]").expect_json(201), expected);
+    assert_eq!(daemon.call(Method::POST, "/v1/records", NDJSON, "\n\n").expect_json(201), expected);
 }
 
 #[test]
-fn a_byte_order_mark_is_passed_over_at_every_door() {
+fn a_byte_order_mark_is_skipped_by_every_interface() {
     const MARK: &str = "\u{feff}";
     let daemon = Daemon::start(&Settings::default());
     for (kind, body) in [
@@ -77,15 +77,15 @@ fn a_byte_order_mark_is_passed_over_at_every_door() {
         (NDJSON, format!("{MARK}{GOOD}\r\n{GOOD}\r\n")),
         (NDJSON, MARK.to_owned()),
     ] {
-        let taken = daemon.call(Method::POST, "/v1/records", kind, &body).good(201);
+        let taken = daemon.call(Method::POST, "/v1/records", kind, &body).expect_json(201);
         assert_eq!(taken["accepted"], body.matches("type").count(), "{body}");
         let ran = daemon.cli_with(&["enqueue"], body.as_bytes());
         assert_eq!(ran.code, Some(0), "{body}: {ran:?}");
     }
     assert_eq!(daemon.counts().pending, 2 * 5);
     for bad in [format!("{MARK}{MARK}{GOOD}"), format!("{GOOD}\n{MARK}{GOOD}\n")] {
-        let answer = daemon.call(Method::POST, "/v1/records", NDJSON, &bad);
-        refused(&answer, 400, "invalid_record");
+        let response = daemon.call(Method::POST, "/v1/records", NDJSON, &bad);
+        refused(&response, 400, "invalid_record");
         assert_eq!(daemon.cli_with(&["enqueue"], bad.as_bytes()).code, Some(8));
     }
     let unknown = daemon.post("/v1/quarantine/retry", format!("{MARK}{{\"ids\": [\"{}\"]}}", Uuid::new_v4()));
@@ -93,21 +93,21 @@ fn a_byte_order_mark_is_passed_over_at_every_door() {
 }
 
 #[test]
-fn ids_of_the_application_are_kept_and_others_are_made() {
+fn ids_of_the_application_are_kept_and_missing_ones_are_generated() {
     let daemon = Daemon::start(&Settings::default());
     let (mine, two) = (Uuid::new_v4(), format!("[{GOOD},{GOOD}]"));
     let body = json!({"id": mine, "type": "T", "payload": {"a": 1}}).to_string();
     assert_eq!(
-        daemon.post("/v1/records", &body).good(201),
+        daemon.post("/v1/records", &body).expect_json(201),
         json!({"accepted": 1, "duplicates": 0, "ids": [mine]})
     );
-    let made = daemon.post("/v1/records", two).good(201);
+    let made = daemon.post("/v1/records", two).expect_json(201);
     for id in made["ids"].as_array().unwrap() {
         assert_eq!(id.as_str().unwrap().parse::<Uuid>().unwrap().get_version_num(), 7);
     }
-    // The same again is known; with other content it is a conflict, and nothing beside it is stored.
+    // The same record again is a duplicate. With other content it is a conflict, and its request stores nothing.
     assert_eq!(
-        daemon.post("/v1/records", &body).good(201),
+        daemon.post("/v1/records", &body).expect_json(201),
         json!({"accepted": 0, "duplicates": 1, "ids": [mine]})
     );
     for other in [
@@ -115,21 +115,21 @@ fn ids_of_the_application_are_kept_and_others_are_made() {
         json!({"id": mine, "type": "U", "payload": {"a": 1}}),
         json!({"id": mine, "type": "T", "key": "k", "payload": {"a": 1}}),
     ] {
-        let answer = daemon.post("/v1/records", format!("[{GOOD},{other}]"));
-        assert_eq!(refused(&answer, 409, "id_conflict")["position"], 2);
+        let response = daemon.post("/v1/records", format!("[{GOOD},{other}]"));
+        assert_eq!(refused(&response, 409, "id_conflict")["position"], 2);
     }
-    let twice = daemon.post("/v1/records", format!("[{body},{body}]")).good(201);
+    let twice = daemon.post("/v1/records", format!("[{body},{body}]")).expect_json(201);
     assert_eq!(twice["duplicates"], 2);
     assert_eq!(daemon.counts().pending, 3);
 }
 
 #[test]
-fn ids_of_every_version_and_priorities_from_0_to_9_are_taken() {
+fn ids_of_every_version_and_priorities_from_0_to_9_are_accepted() {
     let daemon = Daemon::start(&Settings::default());
     for number in 0..=9 {
         let id = format!("0191b3a0-0000-{number:x}000-8000-00000000000{number}");
         let record = json!({"id": id, "type": "T", "priority": number, "payload": {}});
-        assert_eq!(daemon.post("/v1/records", record.to_string()).good(201)["ids"], json!([id]));
+        assert_eq!(daemon.post("/v1/records", record.to_string()).expect_json(201)["ids"], json!([id]));
         assert_eq!(daemon.record(&id)["priority"], number);
     }
     assert_eq!(daemon.record(&daemon.enqueue_many(1)[0])["priority"], 5);
@@ -140,7 +140,7 @@ fn ids_of_every_version_and_priorities_from_0_to_9_are_taken() {
 }
 
 #[test]
-fn curl_can_speak_it() {
+fn curl_can_use_the_api() {
     let daemon = Daemon::start(&Settings::default());
     if Command::new("curl").arg("--version").output().is_err() {
         println!("skipped: there is no curl on this machine");
@@ -157,12 +157,12 @@ fn curl_can_speak_it() {
 
 #[test]
 fn a_record_stays_known_after_it_was_synced() {
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let body = json!({"id": Uuid::new_v4(), "type": "T", "payload": {}}).to_string();
-    daemon.post("/v1/records", &body).good(201);
+    daemon.post("/v1/records", &body).expect_json(201);
     daemon.wait_until_done();
-    assert_eq!(daemon.post("/v1/records", &body).good(201)["duplicates"], 1);
+    assert_eq!(daemon.post("/v1/records", &body).expect_json(201)["duplicates"], 1);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));
     assert_eq!(server.batches().len(), 1);
 }
@@ -173,11 +173,11 @@ fn what_is_too_large_is_refused() {
         Settings::default().with("queue.max_record_bytes", "1KiB").with("ipc.max_request_bytes", "100KiB");
     let daemon = Daemon::start(&settings);
     let large = json!({"type": "T", "payload": {"text": "x".repeat(1100)}});
-    let answer = daemon.post("/v1/records", format!("[{GOOD},{large}]"));
-    assert_eq!(refused(&answer, 413, "record_too_large")["position"], 2);
+    let response = daemon.post("/v1/records", format!("[{GOOD},{large}]"));
+    assert_eq!(refused(&response, 413, "record_too_large")["position"], 2);
     let many = vec![GOOD; 5000].join("\n");
-    let answer = daemon.call(Method::POST, "/v1/records", NDJSON, many);
-    refused(&answer, 413, "request_too_large");
+    let response = daemon.call(Method::POST, "/v1/records", NDJSON, many);
+    refused(&response, 413, "request_too_large");
     assert_eq!(daemon.counts().pending, 0);
     // The limit itself is allowed.
     let fitting = json!({"text": "x".repeat(1024 - 11)});
@@ -191,8 +191,8 @@ fn a_request_of_very_many_tiny_records_is_refused_as_a_whole() {
     let many = vec![GOOD; 50_001];
     let array = daemon.post("/v1/records", format!("[{}]", many.join(",")));
     let lines = daemon.call(Method::POST, "/v1/records", NDJSON, many.join("\n"));
-    for answer in [array, lines] {
-        let error = refused(&answer, 413, "request_too_large");
+    for response in [array, lines] {
+        let error = refused(&response, 413, "request_too_large");
         let message = error["message"].as_str().unwrap();
         assert!(message.contains("50000") && message.contains("fewer records"), "{error}");
     }
@@ -200,8 +200,8 @@ fn a_request_of_very_many_tiny_records_is_refused_as_a_whole() {
 }
 
 #[test]
-fn a_full_queue_refuses_and_takes_again_when_there_is_room() {
-    let server = ScriptedServer::start(Reply::sound);
+fn a_full_queue_refuses_records_until_there_is_room() {
+    let server = ScriptedServer::start(Reply::correct);
     let settings = Settings::for_server(&server.url()).with("queue.max_records", "5");
     let daemon = Daemon::start(&settings);
     daemon.paused(|daemon| {
@@ -227,7 +227,7 @@ fn a_queue_is_full_by_its_bytes_too() {
 }
 
 #[test]
-fn control_characters_in_a_type_or_a_key_are_refused_at_every_door() {
+fn control_characters_in_a_type_or_a_key_are_refused_by_every_interface() {
     let daemon = Daemon::start(&Settings::default());
     for character in ['\0', '\u{1}', '\t', '\n', '\u{1b}', '\u{7f}', '\u{80}', '\u{9f}'] {
         for field in ["type", "key"] {
@@ -253,13 +253,13 @@ fn control_characters_in_a_type_or_a_key_are_refused_at_every_door() {
     daemon.enqueue(&[json!({"type": "Zürich é", "key": "日本", "payload": {"text": "a\tb\u{9b}"}})]);
 }
 
-/// An object in which arrays lie in each other to this depth, the object included.
+/// An object with arrays nested to this depth, the object included.
 fn nested(depth: usize) -> String {
     format!("{{\"a\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1))
 }
 
 #[test]
-fn a_payload_that_is_nested_too_deeply_is_refused_at_every_door() {
+fn a_payload_that_is_nested_too_deeply_is_refused_by_every_interface() {
     let server = ScriptedServer::at_first(1, |request| {
         let bad = json!({"status": "rejected", "code": "BAD", "message": "no"});
         Reply::results(request.batch_id(), &request.ids(), |_| Some(bad.clone()))
@@ -290,9 +290,9 @@ fn a_payload_that_is_nested_too_deeply_is_refused_at_every_door() {
     assert_eq!(daemon.counts(), Counts::settled(0, 1));
     let deepest = nested(128);
     let record = format!("{{\"type\":\"T\",\"payload\":{deepest}}}");
-    daemon.post("/v1/records", record).good(201);
-    // Brackets in texts are text.
+    daemon.post("/v1/records", record).expect_json(201);
+    // Brackets in strings do not count.
     let text = format!("{{\"type\":\"T\",\"payload\":{{\"a\":\"\\\"{}\"}}}}", "[{".repeat(200));
-    daemon.post("/v1/records", text).good(201);
-    daemon.put(&format!("/v1/records/{id}/payload"), deepest).good(200);
+    daemon.post("/v1/records", text).expect_json(201);
+    daemon.put(&format!("/v1/records/{id}/payload"), deepest).expect_json(200);
 }

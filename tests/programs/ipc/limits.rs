@@ -1,19 +1,19 @@
-//! Limits hold to the record and to the byte, whoever comes at once.
+//! Limits are exact to the record and to the byte, even with concurrent callers.
 
 use std::thread;
 
 use serde_json::json;
 
 use crate::support::daemon::{Daemon, Home};
-use crate::support::http::Answer;
+use crate::support::http::HttpResponse;
 use crate::support::process::Guard;
 use crate::support::settings::Settings;
 
 const PRODUCERS: usize = 16;
 const EACH: usize = 25;
 
-/// Many producers hand over one request after the other, all at the same time; the answers.
-fn crowd(daemon: &Daemon, request: impl Fn(usize) -> String + Sync) -> Vec<Answer> {
+/// Many producers send one request after the other, concurrently. Returns the responses.
+fn send_concurrently(daemon: &Daemon, request: impl Fn(usize) -> String + Sync) -> Vec<HttpResponse> {
     thread::scope(|scope| {
         let producers: Vec<_> = (0..PRODUCERS)
             .map(|producer| {
@@ -28,11 +28,11 @@ fn crowd(daemon: &Daemon, request: impl Fn(usize) -> String + Sync) -> Vec<Answe
     })
 }
 
-/// More than anything here can count.
+/// More than any counter here can hold.
 const ABSURD: &str = "9000000000000000000";
 
 #[test]
-fn connections_beyond_what_a_device_can_hold_are_refused_with_key_and_reason() {
+fn a_connection_limit_beyond_what_a_device_supports_is_refused_with_key_and_reason() {
     for (key, number, reason) in [
         ("ipc.max_connections", ABSURD, "at most 65536"),
         ("ipc.max_connections", "65537", "at most 65536"),
@@ -49,7 +49,7 @@ fn connections_beyond_what_a_device_can_hold_are_refused_with_key_and_reason() {
 }
 
 #[test]
-fn a_reload_that_asks_for_too_many_connections_is_refused_and_the_old_ones_stay() {
+fn a_reload_with_too_many_connections_is_refused_and_the_old_limit_stays() {
     let daemon = Daemon::start(&Settings::default());
     let page = Settings::default().with("web.listen", "127.0.0.1:0");
     for key in ["web.max_connections", "ipc.max_connections"] {
@@ -61,23 +61,23 @@ fn a_reload_that_asks_for_too_many_connections_is_refused_and_the_old_ones_stay(
     daemon.enqueue_many(1);
 }
 
-fn accepted(answers: &[Answer]) -> u64 {
-    let good = answers.iter().filter(|answer| answer.status == 201);
-    good.map(|answer| answer.json()["accepted"].as_u64().unwrap()).sum()
+fn accepted(responses: &[HttpResponse]) -> u64 {
+    let good = responses.iter().filter(|response| response.status == 201);
+    good.map(|response| response.json()["accepted"].as_u64().unwrap()).sum()
 }
 
-fn all_else_is_full(answers: &[Answer]) {
-    for answer in answers.iter().filter(|answer| answer.status != 201) {
-        assert_eq!((answer.status, answer.code().as_str()), (507, "queue_full"), "{}", answer.text());
+fn all_else_is_full(responses: &[HttpResponse]) {
+    for response in responses.iter().filter(|response| response.status != 201) {
+        assert_eq!((response.status, response.code().as_str()), (507, "queue_full"), "{}", response.text());
     }
 }
 
 #[test]
-fn the_number_of_records_holds_exactly_however_many_come_at_once() {
+fn the_limit_of_records_is_exact_under_concurrent_requests() {
     let daemon = Daemon::start(&Settings::default().with("queue.max_records", "250"));
-    let answers = crowd(&daemon, |n| json!({"type": "T", "payload": {"n": n}}).to_string());
-    assert_eq!((accepted(&answers), daemon.counts().pending), (250, 250));
-    all_else_is_full(&answers);
+    let responses = send_concurrently(&daemon, |n| json!({"type": "T", "payload": {"n": n}}).to_string());
+    assert_eq!((accepted(&responses), daemon.counts().pending), (250, 250));
+    all_else_is_full(&responses);
     let more = daemon.cli_with(&["enqueue"], br#"{"type":"T","payload":{}}"#);
     assert_eq!(more.code, Some(7), "{}", more.stderr);
 }
@@ -85,22 +85,23 @@ fn the_number_of_records_holds_exactly_however_many_come_at_once() {
 #[test]
 fn a_request_that_does_not_fit_as_a_whole_is_refused_as_a_whole() {
     let daemon = Daemon::start(&Settings::default().with("queue.max_records", "250"));
-    let answers = crowd(&daemon, |n| {
+    let responses = send_concurrently(&daemon, |n| {
         let record = json!({"type": "T", "payload": {"n": n}});
         json!([record, record, record]).to_string()
     });
-    assert_eq!((accepted(&answers), daemon.counts().pending), (249, 249));
-    all_else_is_full(&answers);
+    assert_eq!((accepted(&responses), daemon.counts().pending), (249, 249));
+    all_else_is_full(&responses);
 }
 
 #[test]
-fn the_number_of_bytes_holds_exactly_however_many_come_at_once() {
+fn the_limit_of_bytes_is_exact_under_concurrent_requests() {
     // {"x":"…"} with 92 letters has 100 bytes.
     let daemon = Daemon::start(
         &Settings::default().with("queue.max_bytes", "12345B").with("queue.max_record_bytes", "1000B"),
     );
-    let answers = crowd(&daemon, |_| json!({"type": "T", "payload": {"x": "y".repeat(92)}}).to_string());
-    assert_eq!((accepted(&answers), daemon.counts().pending), (123, 123));
+    let responses =
+        send_concurrently(&daemon, |_| json!({"type": "T", "payload": {"x": "y".repeat(92)}}).to_string());
+    assert_eq!((accepted(&responses), daemon.counts().pending), (123, 123));
     assert_eq!(daemon.status()["queue"]["bytes"], 12300);
-    all_else_is_full(&answers);
+    all_else_is_full(&responses);
 }

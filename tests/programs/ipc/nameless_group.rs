@@ -1,4 +1,4 @@
-//! Without `ipc.admin_group` no group has admins, whatever the system's database of groups holds.
+//! Without `ipc.admin_group`, no group has admins, whatever the system's group database contains.
 
 use std::fs::{self, File, Permissions};
 use std::os::fd::IntoRawFd;
@@ -13,11 +13,11 @@ use crate::support::process::run;
 use crate::support::settings::Settings;
 
 const NOT_PERMITTED: Option<i32> = Some(5);
-/// A group that no machine has.
+/// A group id that exists on no machine.
 const NAMELESS: &str = "54341";
 
 #[test]
-fn an_empty_admin_group_is_no_group_even_where_a_group_has_no_name() {
+fn an_empty_admin_group_matches_no_group_not_even_one_without_a_name() {
     if !geteuid().is_root() {
         println!("skipped: only root may change what groups there are");
         return;
@@ -39,7 +39,7 @@ fn an_empty_admin_group_is_no_group_even_where_a_group_has_no_name() {
     let daemon = home.start_by(command);
     fs::set_permissions(daemon.home.path(""), Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(daemon.home.socket(), Permissions::from_mode(0o666)).unwrap();
-    // Opened here: the user may not reach the program by its path.
+    // Opened here, because the user may not be able to reach the program by its path.
     let program = File::open(env!("CARGO_BIN_EXE_fieldsync")).unwrap();
     fcntl(&program, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
     let mut member = Command::new("setpriv");

@@ -1,4 +1,4 @@
-//! A user sees its own records first, and of others' what is meant for it.
+//! A user sees its own records first, and only the public part of others' records.
 
 use serde_json::{Value, json};
 
@@ -7,14 +7,14 @@ use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::user::{User, can_be_others, open_to_all};
 
-const ALICE: User = User::plain(54_351);
-const BOB: User = User::plain(54_352);
+const ALICE: User = User::without_groups(54_351);
+const BOB: User = User::without_groups(54_352);
 
-/// Alice has one record that is synced and one under review, Bob has one under review, and root one that waits for nobody.
+/// Alice has one synced record and one under review, Bob has one under review, and root has one that nothing blocks.
 fn shared_device() -> (ScriptedServer, Daemon) {
     let server = ScriptedServer::start(|request| {
         if !request.is_batch() {
-            return Reply::sound(request);
+            return Reply::correct(request);
         }
         let records = request.records();
         Reply::results(request.batch_id(), &request.ids(), |id| {
@@ -31,7 +31,7 @@ fn shared_device() -> (ScriptedServer, Daemon) {
     for (user, bad) in [(ALICE, false), (ALICE, true), (BOB, true), (User::ROOT, false)] {
         let record =
             json!({"type": "Visits", "key": format!("key-of-{}", user.uid), "payload": {"bad": bad}});
-        user.post(&daemon, "/v1/records", &record.to_string()).good(201);
+        user.post(&daemon, "/v1/records", &record.to_string()).expect_json(201);
     }
     daemon.wait_until_done();
     (server, daemon)
@@ -89,7 +89,7 @@ fn the_status_of_a_user_counts_its_own_records_and_says_what_the_device_does() {
         return;
     }
     let (_server, daemon) = shared_device();
-    let caller = |user: User| user.get(&daemon, "/v1/status").good(200)["caller"].take();
+    let caller = |user: User| user.get(&daemon, "/v1/status").expect_json(200)["caller"].take();
     let mine = caller(ALICE);
     assert_eq!((&mine["uid"], &mine["admin"]), (&json!(ALICE.uid), &json!(false)));
     let records = json!({"pending": 0, "syncing": 0, "failed": 0, "synced": 1, "quarantined": 1});
@@ -100,7 +100,7 @@ fn the_status_of_a_user_counts_its_own_records_and_says_what_the_device_does() {
     assert_eq!(most(&mine), device["queue"]["max_records"].as_u64().unwrap() * 3 / 4);
     assert_eq!(caller(User::ROOT)["admin"], true);
     assert_eq!(most(&caller(User::ROOT)), device["queue"]["max_records"]);
-    assert_eq!(caller(User::plain(54_353))["records"]["synced"], 0);
+    assert_eq!(caller(User::without_groups(54_353))["records"]["synced"], 0);
     let status = |user: User, arguments: &[&str]| {
         let ran = user.call(&daemon, &[&["status"], arguments].concat(), "");
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);

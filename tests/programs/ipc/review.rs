@@ -1,4 +1,4 @@
-//! Looking at records, and what people do about them.
+//! Reading and reviewing records.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -7,10 +7,10 @@ use crate::support::daemon::{Counts, Daemon, Home};
 use crate::support::server::{Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 
-/// Rejects what says "bad".
-fn picky(request: &Request) -> Reply {
+/// Rejects records whose payload says "bad".
+fn reject_bad(request: &Request) -> Reply {
     if !request.is_batch() {
-        return Reply::sound(request);
+        return Reply::correct(request);
     }
     let bad: Vec<String> = request
         .records()
@@ -39,7 +39,7 @@ fn records_are_listed_page_by_page_in_queue_order_and_by_filter() {
     let mut seen: Vec<String> = Vec::new();
     let mut cursor = String::new();
     loop {
-        let page = daemon.get(&format!("/v1/records?limit=10{cursor}")).good(200);
+        let page = daemon.get(&format!("/v1/records?limit=10{cursor}")).expect_json(200);
         let records = page["records"].as_array().unwrap();
         assert!(records.len() <= 10);
         seen.extend(records.iter().map(|record| record["id"].as_str().unwrap().to_owned()));
@@ -49,7 +49,7 @@ fn records_are_listed_page_by_page_in_queue_order_and_by_filter() {
     assert_eq!(seen[..25], ids[..]);
     assert_eq!(seen[25..], [low]);
     let listed = |query: &str| {
-        let page = daemon.get(&format!("/v1/records?{query}")).good(200);
+        let page = daemon.get(&format!("/v1/records?{query}")).expect_json(200);
         page["records"].as_array().unwrap().len()
     };
     assert_eq!(listed("type=Late"), 1);
@@ -63,67 +63,70 @@ fn records_are_listed_page_by_page_in_queue_order_and_by_filter() {
 
 #[test]
 fn a_record_is_shown_with_its_payload_on_request_only() {
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let home = Home::new(&Settings::for_server(&server.url()));
     let daemon = home.start();
     let odd = r#"{ "a" : 1.50,  "b":[ ] }"#;
     let id = daemon.paused(|daemon| {
-        let answer = daemon.post("/v1/records", format!(r#"{{"type":"T","payload":{odd}}}"#)).good(201);
-        let id = answer["ids"][0].as_str().unwrap().to_owned();
+        let response =
+            daemon.post("/v1/records", format!(r#"{{"type":"T","payload":{odd}}}"#)).expect_json(201);
+        let id = response["ids"][0].as_str().unwrap().to_owned();
         assert_eq!(daemon.record(&id).get("payload"), None);
         let shown = daemon.get(&format!("/v1/records/{id}?payload=true")).text();
         assert!(shown.ends_with(&format!("\"payload\":{odd}}}")), "{shown}");
         id
     });
     daemon.wait_until_done();
-    let receipt = daemon.get(&format!("/v1/records/{id}?payload=true")).good(200);
+    let receipt = daemon.get(&format!("/v1/records/{id}?payload=true")).expect_json(200);
     assert_eq!((&receipt["state"], receipt.get("payload")), (&json!("SYNCED"), None));
 }
 
 #[test]
-fn records_under_review_are_retried_mended_and_discarded() {
-    let server = ScriptedServer::start(picky);
+fn records_under_review_are_retried_edited_and_discarded() {
+    let server = ScriptedServer::start(reject_bad);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let ids = daemon.enqueue(&[record("bad 1"), record("bad 2"), record("bad 3"), record("good")]);
     assert_eq!(daemon.wait_until_done(), Counts::settled(1, 3));
 
-    let retried = daemon.post("/v1/quarantine/retry", json!({"ids": [ids[0]]}).to_string()).good(200);
+    let retried = daemon.post("/v1/quarantine/retry", json!({"ids": [ids[0]]}).to_string()).expect_json(200);
     assert_eq!(retried, json!({"changed": 1}));
     server.wait_for_batches(2);
     assert_eq!(daemon.wait_until_done(), Counts::settled(1, 3));
     assert_eq!(daemon.record(&ids[0])["attempts"], 2);
 
-    let mended = daemon.put(&format!("/v1/records/{}/payload", ids[1]), "{\"text\": \"fine\"}").good(200);
-    assert_eq!(mended["id"], ids[1]);
-    assert_ne!(mended["state"], "QUARANTINED");
+    let edited =
+        daemon.put(&format!("/v1/records/{}/payload", ids[1]), "{\"text\": \"fine\"}").expect_json(200);
+    assert_eq!(edited["id"], ids[1]);
+    assert_ne!(edited["state"], "QUARANTINED");
     assert_eq!(daemon.wait_until_done(), Counts::settled(2, 2));
     assert!(server.batches().last().unwrap().text().contains(r#""payload":{"text": "fine"}"#));
 
-    let discarded = daemon.post("/v1/quarantine/discard", json!({"ids": [ids[2]]}).to_string()).good(200);
+    let discarded =
+        daemon.post("/v1/quarantine/discard", json!({"ids": [ids[2]]}).to_string()).expect_json(200);
     assert_eq!(discarded, json!({"changed": 1}));
     assert_eq!(daemon.get(&format!("/v1/records/{}", ids[2])).code(), "no_such_record");
     let all = daemon.post("/v1/quarantine/discard", r#"{"all": true}"#);
     assert_eq!((all.status, all.code().as_str()), (400, "confirmation_needed"));
-    daemon.post("/v1/quarantine/discard", r#"{"all": true, "confirm": true}"#).good(200);
+    daemon.post("/v1/quarantine/discard", r#"{"all": true, "confirm": true}"#).expect_json(200);
     assert_eq!(daemon.wait_until_done(), Counts::settled(2, 0));
     assert_eq!(daemon.status()["queue"]["bytes"], 0);
 }
 
 #[test]
 fn all_records_under_review_are_retried_at_once() {
-    let server = ScriptedServer::start(picky);
+    let server = ScriptedServer::start(reject_bad);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     daemon.enqueue(&[record("bad"), record("bad")]);
     assert_eq!(daemon.wait_until_done(), Counts::settled(0, 2));
-    server.now(Reply::sound);
-    let changed = daemon.post("/v1/quarantine/retry", r#"{"all": true}"#).good(200);
+    server.set_script(Reply::correct);
+    let changed = daemon.post("/v1/quarantine/retry", r#"{"all": true}"#).expect_json(200);
     assert_eq!(changed, json!({"changed": 2}));
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(2));
 }
 
 #[test]
 fn records_that_come_back_while_all_are_retried_are_retried_once() {
-    // More than one step, and so few at a time that some are back before the last step.
+    // More than one step, in batches so small that some records return before the last step.
     const RECORDS: usize = 2500;
     let rejecting = |request: &Request| {
         let status = json!({"status": "rejected", "code": "C", "message": "M"});
@@ -135,21 +138,22 @@ fn records_that_come_back_while_all_are_retried_are_retried_once() {
     daemon.enqueue_many(RECORDS);
     assert_eq!(daemon.wait_until_done(), Counts::settled(0, RECORDS as u64));
     for _ in 0..3 {
-        let changed = daemon.post("/v1/quarantine/retry", r#"{"all": true}"#).good(200);
+        let changed = daemon.post("/v1/quarantine/retry", r#"{"all": true}"#).expect_json(200);
         assert_eq!(changed, json!({"changed": RECORDS}));
         assert_eq!(daemon.wait_until_done(), Counts::settled(0, RECORDS as u64));
     }
     let log = daemon.log();
     let lines = log.lines().filter(|line| line.contains("on request")).count();
     assert!(lines < 20, "{lines} lines tell of {RECORDS} records");
-    let discarded = daemon.post("/v1/quarantine/discard", r#"{"all": true, "confirm": true}"#).good(200);
+    let discarded =
+        daemon.post("/v1/quarantine/discard", r#"{"all": true, "confirm": true}"#).expect_json(200);
     assert_eq!(discarded, json!({"changed": RECORDS}));
     assert_eq!(daemon.counts(), Counts::settled(0, 0));
 }
 
 #[test]
-fn a_record_under_review_holds_back_later_ones_of_its_key_until_somebody_decides() {
-    let server = ScriptedServer::start(picky);
+fn a_record_under_review_blocks_later_ones_of_its_key_until_a_person_decides() {
+    let server = ScriptedServer::start(reject_bad);
     let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(1));
     let keyed = |text: &str| json!({"type": "T", "key": "a", "payload": {"text": text}});
     let ids = daemon.enqueue(&[keyed("bad"), keyed("good"), record("other")]);
@@ -157,17 +161,17 @@ fn a_record_under_review_holds_back_later_ones_of_its_key_until_somebody_decides
         status["records"]["synced"] == 1 && status["records"]["quarantined"] == 1
     });
     assert_eq!(daemon.record(&ids[1])["state"], "PENDING");
-    daemon.post("/v1/quarantine/discard", json!({"ids": [ids[0]]}).to_string()).good(200);
+    daemon.post("/v1/quarantine/discard", json!({"ids": [ids[0]]}).to_string()).expect_json(200);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(2));
 }
 
 #[test]
-fn what_cannot_be_reviewed_is_refused() {
+fn records_that_cannot_be_reviewed_are_refused() {
     let daemon = Daemon::start(&Settings::default());
     let id = daemon.enqueue_many(1).remove(0);
     let unknown = Uuid::new_v4();
-    let check = |answer: crate::support::http::Answer, status: u16, code: &str| {
-        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{}", answer.text());
+    let check = |response: crate::support::http::HttpResponse, status: u16, code: &str| {
+        assert_eq!((response.status, response.code().as_str()), (status, code), "{}", response.text());
     };
     let these = |id: &str| json!({"ids": [id]}).to_string();
     check(daemon.post("/v1/quarantine/retry", these(&id)), 409, "not_quarantined");
@@ -175,7 +179,7 @@ fn what_cannot_be_reviewed_is_refused() {
     for wrong in ["", "{}", "[]", r#"{"all": true, "ids": []}"#, r#"{"al": true}"#, r#"{"ids": ["x"]}"#] {
         check(daemon.post("/v1/quarantine/retry", wrong), 400, "invalid_selection");
     }
-    // Fields that are told by their place alone.
+    // Arrays that give the fields by position.
     for wrong in [r"[null, true, true]", r#" [["x"]]"#] {
         check(daemon.post("/v1/quarantine/discard", wrong), 400, "invalid_selection");
     }
@@ -189,15 +193,15 @@ fn what_cannot_be_reviewed_is_refused() {
 
 #[test]
 fn a_pause_survives_a_restart_and_ends_by_resume() {
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
-    assert_eq!(daemon.post("/v1/pause", "").good(200), json!({"paused": true}));
+    assert_eq!(daemon.post("/v1/pause", "").expect_json(200), json!({"paused": true}));
     daemon.enqueue_many(2);
     let daemon = daemon.kill9().start();
     let status = daemon.wait_for_phase("paused");
     assert_eq!(status["sync"]["text"], "Paused: 2 records waiting");
-    daemon.post("/v1/sync", "").good(202);
+    daemon.post("/v1/sync", "").expect_json(202);
     assert_eq!(server.batches().len(), 0, "a pause is not ended by trying now");
-    assert_eq!(daemon.post("/v1/resume", "").good(200), json!({"paused": false}));
+    assert_eq!(daemon.post("/v1/resume", "").expect_json(200), json!({"paused": false}));
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(2));
 }

@@ -1,4 +1,4 @@
-//! Every answer has the shape that was promised.
+//! Every response has the promised shape.
 
 use hyper::Method;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::support::daemon::Daemon;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 
-/// One send of a batch, wherever it is told.
+/// One send of a batch, wherever it is listed.
 const BATCH_KEYS: [&str; 16] = [
     "at",
     "at_most_ms",
@@ -31,7 +31,7 @@ const BATCH_KEYS: [&str; 16] = [
 
 #[test]
 fn the_status_has_exactly_the_promised_keys() {
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     daemon.enqueue_many(3);
     daemon.wait_until_done();
@@ -159,12 +159,12 @@ fn a_manifest_entry_has_exactly_the_promised_keys() {
 }
 
 #[test]
-fn batches_telemetry_and_metrics_tell_what_happened_and_outlive_a_restart() {
+fn batches_telemetry_and_metrics_report_what_happened_and_survive_a_restart() {
     let server = ScriptedServer::at_first(1, |_| Reply::error(503, "BUSY"));
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     daemon.enqueue_many(12);
     daemon.wait_until_done();
-    let batches = daemon.get("/v1/batches?limit=1").good(200);
+    let batches = daemon.get("/v1/batches?limit=1").expect_json(200);
     let batches = batches["batches"].as_array().unwrap();
     assert_eq!(batches.len(), 1);
     assert_eq!(keys(&batches[0]), BATCH_KEYS);
@@ -184,8 +184,8 @@ fn batches_telemetry_and_metrics_tell_what_happened_and_outlive_a_restart() {
         assert!(text.lines().any(|known| known == line), "{text} lacks {line}");
     }
 
-    let told = |daemon: &Daemon| {
-        let report = daemon.get("/v1/telemetry").good(200);
+    let check_reports = |daemon: &Daemon| {
+        let report = daemon.get("/v1/telemetry").expect_json(200);
         let expected = ["by_batch_size", "by_type", "days", "failures", "per_record", "window_s"];
         assert_eq!(keys(&report), expected);
         assert_eq!(report["per_record"]["records"], 12);
@@ -198,11 +198,11 @@ fn batches_telemetry_and_metrics_tell_what_happened_and_outlive_a_restart() {
         assert_eq!(report["failures"][0]["class"], "throttled");
         assert_eq!(report["days"].as_array().unwrap().len(), 1);
     };
-    told(&daemon);
-    told(&daemon.restart());
+    check_reports(&daemon);
+    check_reports(&daemon.restart());
 }
 
-/// Every time below, with its name.
+/// Every time in this value, with its name.
 fn times<'a>(value: &'a Value, found: &mut Vec<(&'a str, &'a Value)>) {
     match value {
         Value::Object(fields) => {
@@ -224,7 +224,7 @@ fn times<'a>(value: &'a Value, found: &mut Vec<(&'a str, &'a Value)>) {
 
 #[test]
 fn every_time_is_in_utc_with_milliseconds() {
-    // Look-ups included.
+    // Outcome queries included.
     let server = ScriptedServer::start(|_| Reply::html(504));
     let settings =
         Settings::for_server(&server.url()).with("breaker.open_min", "10m").with("breaker.open_max", "20m");
@@ -232,13 +232,13 @@ fn every_time_is_in_utc_with_milliseconds() {
     daemon.enqueue_many(120);
     daemon.wait_until("the breaker to open", |status| status["breaker"]["retry_at"].is_string());
     daemon.wait_for_phase("waiting");
-    let answers =
-        ["/v1/status", "/v1/records?limit=200", "/v1/batches"].map(|path| daemon.get(path).good(200));
+    let responses =
+        ["/v1/status", "/v1/records?limit=200", "/v1/batches"].map(|path| daemon.get(path).expect_json(200));
     let mut found = Vec::new();
-    for answer in &answers {
-        times(answer, &mut found);
+    for response in &responses {
+        times(response, &mut found);
     }
-    let told: std::collections::BTreeSet<&str> =
+    let reported: std::collections::BTreeSet<&str> =
         found.iter().filter(|(_, time)| time.is_string()).map(|(name, _)| *name).collect();
     let expected = [
         "at",
@@ -250,7 +250,7 @@ fn every_time_is_in_utc_with_milliseconds() {
         "started_at",
         "updated_at",
     ];
-    assert_eq!(told, expected.into());
+    assert_eq!(reported, expected.into());
     for (name, time) in found {
         let shape = time.as_str().map(|time| time.replace(|c: char| c.is_ascii_digit(), "9"));
         assert!(time.is_null() || shape.as_deref() == Some("9999-99-99T99:99:99.999Z"), "{name}: {time}");
@@ -274,16 +274,16 @@ fn unknown_paths_wrong_methods_and_wrong_queries_are_refused() {
         (Method::GET, "/v1/batches?limit=-1", 400, "invalid_query"),
         (Method::GET, "/v1/records/12", 400, "invalid_id"),
     ] {
-        let answer = daemon.call(method.clone(), path, "application/json", "");
-        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{method} {path}");
+        let response = daemon.call(method.clone(), path, "application/json", "");
+        assert_eq!((response.status, response.code().as_str()), (status, code), "{method} {path}");
     }
     let unknown = daemon.get(&format!("/v1/records/{}", Uuid::new_v4()));
     assert_eq!((unknown.status, unknown.code().as_str()), (404, "no_such_record"));
 }
 
 #[test]
-fn the_first_event_is_the_present_status_and_then_comes_what_happens() {
-    let server = ScriptedServer::start(Reply::sound);
+fn the_first_event_is_the_present_status_and_changes_follow() {
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let client = fieldsync::client::Client::new(daemon.home.socket());
@@ -306,7 +306,7 @@ fn the_first_event_is_the_present_status_and_then_comes_what_happens() {
             seen.insert(event.name);
         }
     });
-    // A reader of events does not hold up the end.
+    // An event reader does not delay shutdown.
     let (status, _home) = daemon.terminate();
     assert_eq!(status.code(), Some(0));
 }

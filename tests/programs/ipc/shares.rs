@@ -1,4 +1,4 @@
-//! What one user takes of the daemon is limited, so that others, and above all root, get through.
+//! The resources of one user are limited, so that other users, and above all root, are always served.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -12,9 +12,9 @@ use crate::support::settings::Settings;
 use crate::support::user::{User, can_be_others, open_to_all};
 use crate::support::wait::wait_for;
 
-const MEMBER: User = User::plain(54_331);
-const OTHER: User = User::plain(54_332);
-const THIRD: User = User::plain(54_333);
+const MEMBER: User = User::without_groups(54_331);
+const OTHER: User = User::without_groups(54_332);
+const THIRD: User = User::without_groups(54_333);
 const RECORD: &str = r#"{"type":"T","payload":{}}"#;
 const SLOW_BODY: &[u8] =
     b"POST /v1/records HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{\"type\":\"T\"";
@@ -27,10 +27,10 @@ fn daemon(settings: &[(&str, &str)]) -> Daemon {
     daemon
 }
 
-/// A connection of a user that has sent this, and waits.
+/// A connection of a user that has sent these bytes, and waits.
 fn open(daemon: &Daemon, user: User, bytes: &[u8]) -> UnixStream {
     let mut stream = user.connect(&daemon.home.socket()).unwrap();
-    // It may be turned away before it has sent this.
+    // It may be rejected before it has sent this.
     drop(stream.write_all(bytes));
     stream
 }
@@ -39,7 +39,7 @@ fn open_many(daemon: &Daemon, user: User, bytes: &[u8], count: usize) -> Vec<Uni
     (0..count).map(|_| open(daemon, user, bytes)).collect()
 }
 
-/// All that comes until the daemon hangs up.
+/// All bytes until the daemon closes the connection.
 #[track_caller]
 fn rest(mut stream: UnixStream) -> String {
     let mut text = Vec::new();
@@ -49,9 +49,9 @@ fn rest(mut stream: UnixStream) -> String {
 
 #[track_caller]
 fn is_turned_away(stream: UnixStream) {
-    let answer = rest(stream);
-    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
-    assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("application/json"), "{answer}");
+    let response = rest(stream);
+    let (head, body) = response.split_once("\r\n\r\n").expect("a response");
+    assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("application/json"), "{response}");
     let error = serde_json::from_str::<serde_json::Value>(body).unwrap()["error"].take();
     assert_eq!(error["code"], "busy");
     let message = error["message"].as_str().unwrap();
@@ -60,8 +60,8 @@ fn is_turned_away(stream: UnixStream) {
 
 #[track_caller]
 fn gets_through(daemon: &Daemon, user: User) {
-    user.get(daemon, "/v1/status").good(200);
-    user.post(daemon, "/v1/records", RECORD).good(201);
+    user.get(daemon, "/v1/status").expect_json(200);
+    user.post(daemon, "/v1/records", RECORD).expect_json(201);
 }
 
 #[test]
@@ -75,8 +75,8 @@ fn a_member_that_takes_all_the_connections_it_can_keeps_neither_root_nor_others_
     let excess = open_many(&daemon, MEMBER, SLOW_BODY, 200);
     gets_through(&daemon, User::ROOT);
     gets_through(&daemon, OTHER);
-    User::ROOT.post(&daemon, "/v1/pause", "").good(200);
-    User::ROOT.post(&daemon, "/v1/resume", "").good(200);
+    User::ROOT.post(&daemon, "/v1/pause", "").expect_json(200);
+    User::ROOT.post(&daemon, "/v1/resume", "").expect_json(200);
     assert_eq!(daemon.counts().pending, 2);
     drop((held, excess));
     wait_for("the member's own calls to get through again", || {
@@ -108,12 +108,12 @@ fn roots_own_connections_beyond_the_total_wait_until_there_is_room() {
     let waiting =
         open(&daemon, User::ROOT, b"GET /v1/status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     drop(held);
-    let answer = rest(waiting);
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let response = rest(waiting);
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
 }
 
 #[test]
-fn a_caller_that_is_turned_away_reads_why_however_much_it_sends() {
+fn a_rejected_caller_can_read_the_reason_however_much_it_sends() {
     if !can_be_others() {
         return;
     }
@@ -129,13 +129,13 @@ fn a_caller_that_is_turned_away_reads_why_however_much_it_sends() {
 }
 
 #[test]
-fn a_flood_of_connections_keeps_nobody_else_from_being_served() {
+fn a_flood_of_connections_does_not_block_other_users() {
     if !can_be_others() {
         return;
     }
     let daemon = daemon(&[("ipc.max_connections", "8")]);
     let held = open_many(&daemon, MEMBER, SLOW_BODY, 4);
-    // Of many that say nothing, some are waited for, and the others are dropped at once.
+    // Of many that send nothing, some have a grace period, and the others are dropped at once.
     let mut silent = open_many(&daemon, MEMBER, b"", 100);
     assert_eq!(rest(silent.pop().unwrap()), "");
     let is_over = AtomicBool::new(false);
@@ -143,7 +143,7 @@ fn a_flood_of_connections_keeps_nobody_else_from_being_served() {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
-                    // A full queue of the kernel is as good as a refusal.
+                    // A full accept queue of the kernel counts as a rejection.
                     drop(MEMBER.connect(&daemon.home.socket()));
                 }
             });
@@ -192,16 +192,16 @@ fn a_member_has_at_most_half_of_the_memory_for_large_bodies() {
     let length = body.len();
     let request = format!("POST /v1/records HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}");
     let most = &request.as_bytes()[..request.len() - 1];
-    // One of them may come while a whole body is there, and be refused itself.
+    // One of them may arrive while another body is complete, and may be refused itself.
     let mut held = Vec::new();
     wait_for("the member's half to be taken", || {
         held.push(open(&daemon, MEMBER, most));
-        let answer = MEMBER.post(&daemon, "/v1/records", &body);
-        (answer.status == 503).then(|| assert_eq!(answer.code(), "busy"))
+        let response = MEMBER.post(&daemon, "/v1/records", &body);
+        (response.status == 503).then(|| assert_eq!(response.code(), "busy"))
     });
     for user in [User::ROOT, OTHER] {
-        user.post(&daemon, "/v1/records", &body).good(201);
+        user.post(&daemon, "/v1/records", &body).expect_json(201);
     }
-    MEMBER.post(&daemon, "/v1/records", RECORD).good(201);
+    MEMBER.post(&daemon, "/v1/records", RECORD).expect_json(201);
     drop(held);
 }

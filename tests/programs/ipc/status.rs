@@ -1,4 +1,4 @@
-//! What the status says while it happens.
+//! The status while records are sent.
 
 use serde_json::{Value, json};
 
@@ -7,8 +7,8 @@ use crate::support::events::EventReader;
 use crate::support::server::{Gate, Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 
-/// Rejects what says "bad", once the gate is open.
-fn picky(request: &Request) -> Reply {
+/// Rejects records whose payload says "bad", once the gate is open.
+fn reject_bad(request: &Request) -> Reply {
     let records = request.records();
     Reply::results(request.batch_id(), &request.ids(), |id| {
         let record = records.iter().find(|record| record["id"] == id)?;
@@ -18,14 +18,14 @@ fn picky(request: &Request) -> Reply {
 }
 
 #[test]
-fn the_batch_in_flight_and_what_waits_behind_it_are_told() {
+fn the_status_has_the_batch_in_flight_and_the_waiting_records() {
     let gate = Gate::default();
     let held = gate.clone();
-    let server = ScriptedServer::start(move |request| Reply::sound(request).held_by(&held));
+    let server = ScriptedServer::start(move |request| Reply::correct(request).held_by(&held));
     let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(2));
     let ids = daemon.paused(|daemon| daemon.enqueue_many(3));
     let sent = server.wait_for_batches(1).remove(0);
-    let status = daemon.wait_until("the batch to be told", |status| status["sync"]["batch"].is_object());
+    let status = daemon.wait_until("the batch to be reported", |status| status["sync"]["batch"].is_object());
     let sequence = sent.header("x-batch-sequence");
     assert_eq!(
         status["sync"]["batch"],
@@ -50,11 +50,12 @@ fn the_batch_in_flight_and_what_waits_behind_it_are_told() {
 
 #[test]
 fn neither_done_nor_total_falls_in_a_run_and_each_step_has_its_sentence() {
-    // Changes that come closer together than 50 ms are one event: each batch waits until the one before was told.
+    // Changes within 50 ms are one event: each batch waits until the event of the previous one.
     let gates = [(); 12].map(|()| Gate::default());
     let mut held = gates.clone().into_iter();
-    let server =
-        ScriptedServer::start(move |request| picky(request).held_by(&held.next().expect("twelve batches")));
+    let server = ScriptedServer::start(move |request| {
+        reject_bad(request).held_by(&held.next().expect("twelve batches"))
+    });
     let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(5));
     let mut events = EventReader::open(&daemon.home.socket(), None);
     let records: Vec<Value> = (0..40)
@@ -62,12 +63,12 @@ fn neither_done_nor_total_falls_in_a_run_and_each_step_has_its_sentence() {
         .collect();
     daemon.enqueue(&records);
     server.wait_for_batches(1);
-    // More come in the run.
+    // More records arrive during the run.
     daemon.enqueue_many(20);
     let mut seen = Vec::new();
     for (gate, done) in gates.iter().zip((5..).step_by(5)) {
         gate.open();
-        seen.extend(events.until(|seen| seen.event == "progress" && seen.data["sync"]["done"] == done));
+        seen.extend(events.read_until(|seen| seen.event == "progress" && seen.data["sync"]["done"] == done));
     }
     let progress = seen.iter().filter(|seen| seen.event == "progress").map(|seen| &seen.data["sync"]);
     let (mut before, mut steps, mut estimates) = ((0, 0), 0, 0);

@@ -1,10 +1,10 @@
-//! Users of one device are kept apart. These tests call as several users, which takes root.
+//! Users of one device are isolated from each other. These tests call as several users, so they need root.
 
 use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::support::daemon::Daemon;
-use crate::support::process::Ran;
+use crate::support::process::ProgramOutput;
 use crate::support::server::{Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::user::{User, can_play, open_to_all};
@@ -12,22 +12,22 @@ use crate::support::user::{User, can_play, open_to_all};
 const NOT_PERMITTED: Option<i32> = Some(5);
 const FULL: Option<i32> = Some(7);
 const DONE: Option<i32> = Some(0);
-/// Users that no machine has.
+/// User ids that exist on no machine.
 const ONE: u32 = 54_331;
 const OTHER: u32 = 54_332;
 
 fn one() -> User {
-    User::plain(ONE)
+    User::without_groups(ONE)
 }
 
 fn other() -> User {
-    User::plain(OTHER)
+    User::without_groups(OTHER)
 }
 
-/// Rejects what says "bad".
-fn picky(request: &Request) -> Reply {
+/// Rejects records whose payload says "bad".
+fn reject_bad(request: &Request) -> Reply {
     if !request.is_batch() {
-        return Reply::sound(request);
+        return Reply::correct(request);
     }
     let records = request.records();
     Reply::results(request.batch_id(), &request.ids(), |id| {
@@ -38,11 +38,11 @@ fn picky(request: &Request) -> Reply {
     })
 }
 
-fn enqueue(user: User, daemon: &Daemon, records: &[Value]) -> Ran {
+fn enqueue(user: User, daemon: &Daemon, records: &[Value]) -> ProgramOutput {
     user.call(daemon, &["enqueue"], &json!(records).to_string())
 }
 
-/// Enqueues one record; its id.
+/// Enqueues one record and returns its id.
 fn enqueued(user: User, daemon: &Daemon, key: &str, text: &str) -> String {
     let id = uuid::Uuid::now_v7().to_string();
     let record = json!({"id": id, "type": "T", "key": key, "payload": {"text": text}});
@@ -60,16 +60,16 @@ fn a_guess_of_another_users_payload_is_refused_the_same_whether_it_is_right_or_w
     if !can_play() {
         return;
     }
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     open_to_all(&daemon);
     let id = uuid::Uuid::now_v7().to_string();
     let guess = |pin: u32| json!({"id": id, "type": "T", "payload": {"pin": pin}});
-    daemon.post("/v1/pause", "").good(200);
+    daemon.post("/v1/pause", "").expect_json(200);
     assert_eq!(enqueue(one(), &daemon, &[guess(4711)]).code, DONE);
     for sent in [false, true] {
         if sent {
-            daemon.post("/v1/resume", "").good(200);
+            daemon.post("/v1/resume", "").expect_json(200);
             daemon.wait_until_done();
         }
         let (right, wrong) =
@@ -80,18 +80,23 @@ fn a_guess_of_another_users_payload_is_refused_the_same_whether_it_is_right_or_w
         // Its own user may repeat it.
         assert_eq!(enqueue(one(), &daemon, &[guess(4711)]).code, DONE);
         for pin in [4711, 4712] {
-            let answer = daemon.post("/v1/records", guess(pin).to_string());
-            assert_eq!((answer.status, answer.code().as_str()), (409, "id_conflict"), "{}", answer.text());
+            let response = daemon.post("/v1/records", guess(pin).to_string());
+            assert_eq!(
+                (response.status, response.code().as_str()),
+                (409, "id_conflict"),
+                "{}",
+                response.text()
+            );
         }
     }
 }
 
 #[test]
-fn a_record_that_the_server_rejects_holds_no_other_users_records_of_its_key() {
+fn a_rejected_record_does_not_block_other_users_records_of_its_key() {
     if !can_play() {
         return;
     }
-    let server = ScriptedServer::start(picky);
+    let server = ScriptedServer::start(reject_bad);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     open_to_all(&daemon);
     let bad = enqueued(one(), &daemon, "account", "bad");
@@ -106,11 +111,11 @@ fn a_record_that_the_server_rejects_holds_no_other_users_records_of_its_key() {
 }
 
 #[test]
-fn where_keys_are_shared_it_does_and_whose_record_holds_is_told() {
+fn with_shared_keys_a_rejected_record_blocks_other_users_records_and_is_named() {
     if !can_play() {
         return;
     }
-    let server = ScriptedServer::start(picky);
+    let server = ScriptedServer::start(reject_bad);
     let settings = Settings::for_server(&server.url()).with("queue.shared_keys", "true");
     let daemon = Daemon::start(&settings);
     open_to_all(&daemon);
@@ -125,7 +130,7 @@ fn where_keys_are_shared_it_does_and_whose_record_holds_is_told() {
     let holder = daemon.status()["queue"]["holding"][0].clone();
     assert_eq!((&holder["id"], &holder["submitter"]), (&json!(bad), &json!(ONE)));
 
-    // The file of before is taken over for keys of each user.
+    // The existing file is migrated to one key space for each user.
     daemon.home.configure(&Settings::for_server(&server.url()));
     daemon.signal("HUP");
     daemon.wait_for_log("queue.shared_keys changed and takes effect at the next start");
@@ -136,17 +141,17 @@ fn where_keys_are_shared_it_does_and_whose_record_holds_is_told() {
 }
 
 #[test]
-fn a_user_who_is_no_admin_queues_only_its_own_records_again() {
+fn a_user_who_is_not_an_admin_retries_only_its_own_records() {
     if !can_play() {
         return;
     }
-    let server = ScriptedServer::start(picky);
+    let server = ScriptedServer::start(reject_bad);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     open_to_all(&daemon);
     let (mine, foreign) = (enqueued(one(), &daemon, "a", "bad"), enqueued(other(), &daemon, "b", "bad"));
     let second = enqueued(one(), &daemon, "c", "bad");
     daemon.wait_until("the rejections", |status| status["records"]["quarantined"] == 3);
-    daemon.post("/v1/pause", "").good(200);
+    daemon.post("/v1/pause", "").expect_json(200);
     let (own, others) = (mine.as_str(), foreign.as_str());
     for ids in [vec![others], vec![own, others], vec![others, own]] {
         let call = [vec!["quarantine", "retry"], ids].concat();
@@ -160,15 +165,15 @@ fn a_user_who_is_no_admin_queues_only_its_own_records_again() {
     let ran = one().call(&daemon, &["quarantine", "retry", "--all"], "");
     assert_eq!((ran.code, daemon.counts().quarantined), (DONE, 1), "{}", ran.stderr);
     assert_eq!((state(&daemon, &second), state(&daemon, &foreign)), ("PENDING".into(), "QUARANTINED".into()));
-    // With none of its own, nothing is changed; root may queue all of them.
+    // A user without own records changes nothing; root may retry all of them.
     assert_eq!(one().call(&daemon, &["quarantine", "retry", "--all"], "").code, DONE);
     assert_eq!(daemon.counts().quarantined, 1);
-    let answer = daemon.post("/v1/quarantine/retry", r#"{"all": true}"#).good(200);
-    assert_eq!((&answer["changed"], daemon.counts().quarantined), (&json!(1), 0));
+    let response = daemon.post("/v1/quarantine/retry", r#"{"all": true}"#).expect_json(200);
+    assert_eq!((&response["changed"], daemon.counts().quarantined), (&json!(1), 0));
 }
 
 #[test]
-fn what_the_server_has_under_an_id_is_not_guessed_by_mending() {
+fn editing_does_not_reveal_what_the_server_has_under_an_id() {
     if !can_play() {
         return;
     }
@@ -182,13 +187,13 @@ fn what_the_server_has_under_an_id_is_not_guessed_by_mending() {
     let id = enqueued(one(), &daemon, "key", "a guess");
     daemon.wait_until("the rejection", |status| status["records"]["quarantined"] == 1);
     let path = format!("/v1/records/{id}/payload");
-    let answer = one().try_ask(&daemon, Method::PUT, &path, r#"{"text":"another"}"#).unwrap();
-    assert_eq!((answer.status, answer.code().as_str()), (409, "id_conflict"), "{}", answer.text());
+    let response = one().try_request(&daemon, Method::PUT, &path, r#"{"text":"another"}"#).unwrap();
+    assert_eq!((response.status, response.code().as_str()), (409, "id_conflict"), "{}", response.text());
     assert_eq!(daemon.record(&id)["state"], "QUARANTINED");
-    daemon.put(&path, r#"{"text":"an admin may"}"#).good(200);
+    daemon.put(&path, r#"{"text":"an admin may"}"#).expect_json(200);
 }
 
-fn plain(records: usize) -> Vec<Value> {
+fn simple_records(records: usize) -> Vec<Value> {
     (0..records).map(|n| json!({"type": "T", "payload": {"n": n}})).collect()
 }
 
@@ -203,24 +208,24 @@ fn a_user_that_fills_its_share_leaves_room_for_root_and_other_users() {
         let daemon = Daemon::start(&settings);
         open_to_all(&daemon);
         for _ in 0..3 {
-            assert_eq!(enqueue(one(), &daemon, &plain(5)).code, DONE);
+            assert_eq!(enqueue(one(), &daemon, &simple_records(5)).code, DONE);
         }
-        let ran = enqueue(one(), &daemon, &plain(1));
+        let ran = enqueue(one(), &daemon, &simple_records(1));
         assert_eq!(ran.code, FULL, "{}", ran.stderr);
         for part in [key, "queue.max_user_share", "nothing was stored"] {
             assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
         }
-        assert_eq!(enqueue(other(), &daemon, &plain(2)).code, DONE);
-        daemon.enqueue(&plain(3));
-        let answer = daemon.post("/v1/records", plain(1)[0].to_string());
-        assert_eq!((answer.status, answer.code().as_str()), (507, "queue_full"), "{}", answer.text());
-        assert!(!answer.text().contains("max_user_share"), "the whole queue is full: {}", answer.text());
+        assert_eq!(enqueue(other(), &daemon, &simple_records(2)).code, DONE);
+        daemon.enqueue(&simple_records(3));
+        let response = daemon.post("/v1/records", simple_records(1)[0].to_string());
+        assert_eq!((response.status, response.code().as_str()), (507, "queue_full"), "{}", response.text());
+        assert!(!response.text().contains("max_user_share"), "the whole queue is full: {}", response.text());
         assert_eq!(daemon.counts().pending, 20);
     }
 }
 
 #[test]
-fn long_types_and_keys_fill_the_disk_that_the_queue_may_take() {
+fn long_types_and_keys_count_towards_the_disk_limit_of_the_queue() {
     if !can_play() {
         return;
     }
@@ -252,15 +257,15 @@ fn long_types_and_keys_fill_the_disk_that_the_queue_may_take() {
     assert!(queue("file_bytes") - before < 2 << 20, "{status:#}");
     let alerts = status["alerts"].as_array().unwrap();
     assert!(alerts.iter().any(|alert| alert["alert"] == "queue_filling"), "{status:#}");
-    assert_eq!(enqueue(other(), &daemon, &plain(5)).code, DONE);
+    assert_eq!(enqueue(other(), &daemon, &simple_records(5)).code, DONE);
     daemon.enqueue_many(5);
-    // Root may fill all of it, and is told of the whole.
-    let told = loop {
-        let answer = daemon.post("/v1/records", json!(records).to_string());
-        if answer.status != 201 {
-            break answer;
+    // Root may fill all of it, and the message has the total.
+    let reported = loop {
+        let response = daemon.post("/v1/records", json!(records).to_string());
+        if response.status != 201 {
+            break response;
         }
     };
-    assert_eq!((told.status, told.code().as_str()), (507, "queue_full"));
-    assert!(told.text().contains("the queue is full (queue.max_disk_bytes)"), "{}", told.text());
+    assert_eq!((reported.status, reported.code().as_str()), (507, "queue_full"));
+    assert!(reported.text().contains("the queue is full (queue.max_disk_bytes)"), "{}", reported.text());
 }

@@ -1,4 +1,4 @@
-//! The four questions that are asked of a fleet, and their answers, which outlive a restart.
+//! The four questions about a fleet, and their answers, which survive a restart.
 
 use fieldsync::clock::{rfc3339, wall_ms};
 use serde_json::{Value, json};
@@ -12,13 +12,13 @@ fn of_types(types: &[&str]) -> Vec<Value> {
     types.iter().map(|name| json!({"type": name, "payload": {"text": "x".repeat(100)}})).collect()
 }
 
-/// One 504, records of which some types are slow and one is rejected, and quick ones.
+/// One 504, some slow record types, one rejected type, and fast ones.
 fn eventful() -> Daemon {
     let server = ScriptedServer::at_first(1, |_| Reply::html(504));
     let daemon = Daemon::start(&Settings::for_server(&server.url()).with("telemetry.window", "3h"));
     daemon.enqueue(&of_types(&["Orders"]));
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));
-    server.now(|request| {
+    server.set_script(|request| {
         let rejected = json!({"status": "rejected", "code": "C", "message": "M"});
         Reply::results(request.batch_id(), &request.ids(), |_| Some(rejected.clone()))
             .with("connection", "close")
@@ -26,16 +26,16 @@ fn eventful() -> Daemon {
     });
     daemon.enqueue(&of_types(&["Photos"]));
     assert_eq!(daemon.wait_until_done(), Counts::settled(1, 1));
-    server.now(Reply::sound);
+    server.set_script(Reply::correct);
     daemon.paused(|daemon| daemon.enqueue(&of_types(&["Visits"; 12])));
     assert_eq!(daemon.wait_until_done(), Counts::settled(13, 1));
     daemon
 }
 
 #[test]
-fn each_question_is_answered_by_what_happened_and_still_is_after_a_restart() {
+fn each_question_has_its_answer_before_and_after_a_restart() {
     let daemon = eventful();
-    let report = daemon.get("/v1/telemetry").good(200);
+    let report = daemon.get("/v1/telemetry").expect_json(200);
     assert_eq!(report["window_s"], 3 * 3600);
 
     // How long does a record take?
@@ -83,5 +83,5 @@ fn each_question_is_answered_by_what_happened_and_still_is_after_a_restart() {
     assert!(today["batches"].as_u64() > today["succeeded"].as_u64(), "{today:#}");
     assert_eq!((&today["quarantined"], keys(&today["per_record"]).len()), (&json!(1), 4));
 
-    assert_eq!(daemon.restart().get("/v1/telemetry").good(200), report);
+    assert_eq!(daemon.restart().get("/v1/telemetry").expect_json(200), report);
 }

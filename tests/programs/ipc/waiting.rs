@@ -1,4 +1,4 @@
-//! Why a record is not sent yet: each reason as it comes about, in the API and from `fieldsync show`.
+//! Why a record is not sent yet: each reason, in the API and in `fieldsync show`.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::support::server::{Gate, Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::wait_for;
 
-/// Waits until a record waits for this, and the command line says it in the same words.
+/// Waits until a record waits for this reason, and the command line prints the same text.
 #[track_caller]
 pub(crate) fn wait_for_reason(daemon: &Daemon, id: &str, reason: &str) -> Value {
     let waiting = wait_for(reason, || {
@@ -27,15 +27,15 @@ fn assert_says(waiting: &Value, part: &str) {
     assert!(text.contains(part), "{text}");
 }
 
-/// Answers for each record of a batch with this status.
-fn each(request: &Request, status: &str) -> Reply {
+/// Responds with this status for each record of a batch.
+fn respond_with_status(request: &Request, status: &str) -> Reply {
     if !request.is_batch() {
-        return Reply::sound(request);
+        return Reply::correct(request);
     }
     Reply::results(request.batch_id(), &request.ids(), |_| Some(json!({"status": status})))
 }
 
-/// In milliseconds. The same moment on the steady clock may be another millisecond on the wall.
+/// In milliseconds. The same moment of the monotonic clock may be another millisecond of the wall clock.
 fn time(value: &Value) -> i64 {
     value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond()
 }
@@ -46,9 +46,9 @@ fn keyed() -> Value {
 
 #[test]
 fn one_record_is_in_a_batch_and_another_waits_for_the_next() {
-    let (gate, server) = (Gate::default(), ScriptedServer::start(Reply::sound));
+    let (gate, server) = (Gate::default(), ScriptedServer::start(Reply::correct));
     let held = gate.clone();
-    server.now(move |request| Reply::sound(request).held_by(&held));
+    server.set_script(move |request| Reply::correct(request).held_by(&held));
     let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(1));
     let ids = daemon.enqueue_many(2);
     let waiting = wait_for_reason(&daemon, &ids[0], "in_batch");
@@ -65,9 +65,9 @@ fn one_record_is_in_a_batch_and_another_waits_for_the_next() {
 
 #[test]
 fn a_record_whose_batch_got_no_clear_response_waits_for_the_outcome() {
-    let (gate, server) = (Gate::default(), ScriptedServer::start(Reply::sound));
+    let (gate, server) = (Gate::default(), ScriptedServer::start(Reply::correct));
     let held = gate.clone();
-    server.now(
+    server.set_script(
         move |request| {
             if request.is_batch() { Reply::html(504) } else { Reply::Close.held_by(&held) }
         },
@@ -76,7 +76,7 @@ fn a_record_whose_batch_got_no_clear_response_waits_for_the_outcome() {
     let id = daemon.enqueue_many(1).remove(0);
     let waiting = wait_for_reason(&daemon, &id, "outcome");
     assert_says(&waiting, "the daemon asks the server for the outcome");
-    // The server is gone, and the look-up stays unanswered.
+    // The server has stopped, so the outcome query gets no response.
     drop(server);
     gate.open();
     daemon.wait_for_phase("offline");
@@ -96,8 +96,8 @@ fn a_batch_that_an_earlier_run_sent_is_in_doubt_and_is_not_being_sent() {
 }
 
 #[test]
-fn a_failed_record_waits_for_its_next_attempt_and_holds_those_behind_it() {
-    let server = ScriptedServer::start(|request| each(request, "retry"));
+fn a_failed_record_waits_for_its_next_attempt_and_blocks_those_behind_it() {
+    let server = ScriptedServer::start(|request| respond_with_status(request, "retry"));
     let settings = Settings::for_server(&server.url())
         .with("retry.initial_backoff", "10m")
         .with("retry.max_backoff", "10m");
@@ -115,8 +115,8 @@ fn a_failed_record_waits_for_its_next_attempt_and_holds_those_behind_it() {
 }
 
 #[test]
-fn a_record_under_review_waits_for_a_decision_and_holds_those_behind_it() {
-    let server = ScriptedServer::start(|request| each(request, "rejected"));
+fn a_record_under_review_waits_for_a_decision_and_blocks_those_behind_it() {
+    let server = ScriptedServer::start(|request| respond_with_status(request, "rejected"));
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let first = daemon.enqueue(&[keyed()]).remove(0);
     let waiting = wait_for_reason(&daemon, &first, "review");
@@ -133,7 +133,7 @@ fn a_pause_that_the_server_asks_for_is_the_reason_until_it_is_over() {
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let ids = daemon.enqueue_many(2);
     daemon.wait_for_phase("waiting");
-    // One that was sent, and one that came later.
+    // One record that was sent, and one that was enqueued later.
     let later = daemon.enqueue_many(1).remove(0);
     for id in [&ids[0], &later] {
         let waiting = wait_for_reason(&daemon, id, "server_wait");
@@ -181,11 +181,11 @@ fn a_captive_portal_is_named() {
 }
 
 #[test]
-fn a_pause_is_the_reason_whatever_else_there_is() {
+fn a_pause_takes_precedence_over_other_reasons() {
     let daemon = Daemon::start(&Settings::for_server("http://127.0.0.1:1"));
     let id = daemon.enqueue_many(1).remove(0);
     wait_for_reason(&daemon, &id, "offline");
-    daemon.post("/v1/pause", "").good(200);
+    daemon.post("/v1/pause", "").expect_json(200);
     assert_says(&wait_for_reason(&daemon, &id, "paused"), "until an admin ends the pause");
 }
 
@@ -200,7 +200,7 @@ fn a_credential_that_is_not_accepted_is_the_reason() {
 }
 
 #[test]
-fn a_wrong_address_and_none_are_the_reason() {
+fn a_wrong_or_missing_address_is_the_reason() {
     let server = ScriptedServer::start(|_| Reply::html(404));
     let daemon = Daemon::start(&Settings::for_server(&server.url()).with("retry.max_backoff", "10m"));
     let id = daemon.enqueue_many(1).remove(0);

@@ -1,4 +1,4 @@
-//! Every message that has an id has an explanation, and the explanations hold.
+//! Every message with an id has an explanation, and the explanations are correct.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,7 +13,7 @@ use crate::support::wait::directory;
 
 const CATALOG: &str = include_str!("../../../systemd/fieldsync.catalog");
 
-/// The explanations by the id of their message.
+/// The explanations, by message id.
 fn explanations() -> BTreeMap<&'static str, &'static str> {
     CATALOG.split("\n-- ").skip(1).map(|entry| entry.split_once('\n').unwrap()).collect()
 }
@@ -30,7 +30,7 @@ fn sources(directory: &Path, into: &mut String) {
 }
 
 #[test]
-fn every_message_is_explained_and_every_explanation_is_of_a_message() {
+fn every_message_has_an_explanation_and_every_explanation_a_message() {
     let explained: BTreeSet<&str> = explanations().into_keys().collect();
     let messages: BTreeSet<&str> = MESSAGES.iter().map(|(_, id)| *id).collect();
     assert_eq!(explained, messages);
@@ -46,7 +46,7 @@ fn every_message_is_written_somewhere() {
     let mut source = String::new();
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut source);
     for (name, _) in MESSAGES {
-        assert!(source.contains(&format!("journal::{name}")), "nobody writes {name}");
+        assert!(source.contains(&format!("journal::{name}")), "no code logs {name}");
     }
 }
 
@@ -54,14 +54,14 @@ fn every_message_is_written_somewhere() {
 fn every_explanation_has_a_subject_and_says_what_to_do_with_commands_that_exist() {
     for (id, text) in explanations() {
         assert!(text.starts_with("Subject: ") && text.contains("\nDefined-By: fieldsync\n"), "{id}: {text}");
-        let told = text.split_once("\n\n").unwrap().1;
-        assert!(told.trim().len() > 40, "{id}: {told}");
+        let explanation = text.split_once("\n\n").unwrap().1;
+        assert!(explanation.trim().len() > 40, "{id}: {explanation}");
     }
     let commands: BTreeSet<&str> =
         CATALOG.lines().filter_map(|line| line.strip_prefix("    fieldsync ")).collect();
     assert!(commands.len() > 5, "{commands:?}");
     for command in commands {
-        // What is filled in from the entry is no part of the verb.
+        // Placeholders of the entry are not part of the command.
         let verb: Vec<&str> = command.split(' ').filter(|word| !word.starts_with('@')).collect();
         let ran = run(&mut cli_command("nowhere".into(), &[verb.as_slice(), &["--help"]].concat()), b"");
         assert_eq!(ran.code, Some(0), "fieldsync {command}: {}", ran.stderr);
@@ -69,7 +69,7 @@ fn every_explanation_has_a_subject_and_says_what_to_do_with_commands_that_exist(
 }
 
 #[test]
-fn systemd_takes_the_explanations_as_they_are() {
+fn systemd_accepts_the_catalog() {
     let root = directory();
     let (sources, database) =
         (root.path().join("usr/lib/systemd/catalog"), root.path().join("var/lib/systemd/catalog"));

@@ -1,4 +1,4 @@
-//! The journal, read back from a journald that runs for the test alone.
+//! The journal, read back from a private journald.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::support::server::{Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::wait_for;
 
-/// What every entry carries of itself, or journald adds.
+/// Fields that every entry has, or that journald adds.
 fn of_fieldsync(entry: &Value) -> BTreeSet<&str> {
     let fields = entry.as_object().unwrap().keys().map(String::as_str);
     fields.filter(|field| field.starts_with("FIELDSYNC_")).collect()
@@ -26,7 +26,7 @@ fn in_journal(settings: Settings) -> Settings {
     settings.with("log.target", "journald")
 }
 
-/// Batches of one record get through but for the poisonous one; larger ones with it end in a 504.
+/// Batches of one record succeed, except for the poisonous one; larger batches with it get a 504.
 fn poisoned(request: &Request) -> Reply {
     if !request.is_batch() {
         Reply::unknown_batch()
@@ -39,7 +39,7 @@ fn poisoned(request: &Request) -> Reply {
 
 #[test]
 #[ignore = "needs root, and a journald that can be started"]
-fn the_whole_story_of_a_batch_is_found_by_its_id() {
+fn all_entries_of_a_batch_are_found_by_its_id() {
     let journal = Journald::start();
     let server = ScriptedServer::start(poisoned);
     let settings = in_journal(Settings::for_server(&server.url())).with("retry.quarantine_after", "2");
@@ -146,7 +146,7 @@ fn payloads_and_tokens_never_reach_the_journal() {
             .with("log.level", "trace"),
     );
     let daemon = journal.daemon(home);
-    daemon.post("/v1/records", r#"{"type":"T","payload":{"text":"confidential-1"}}"#).good(201);
+    daemon.post("/v1/records", r#"{"type":"T","payload":{"text":"confidential-1"}}"#).expect_json(201);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));
     assert_eq!(server.batches()[0].header("authorization"), "Bearer sesame-open");
     let (status, _home) = daemon.terminate();
@@ -162,58 +162,59 @@ fn payloads_and_tokens_never_reach_the_journal() {
 
 #[test]
 #[ignore = "needs root, and a journald that can be started"]
-fn a_journald_that_does_not_read_holds_nobody_up() {
+fn a_stuck_journald_blocks_nothing() {
     let journal = Journald::start();
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let settings = in_journal(Settings::for_server(&server.url())).with("log.level", "trace");
     let daemon = journal.daemon(Home::new(&settings));
     journal.stop();
     daemon.enqueue_many(500);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(500));
-    // Nor a start: what would go to the journal is on standard error.
+    // The start does not block either: the entries are on standard error.
     let daemon = journal.daemon(daemon.kill9());
     daemon.enqueue_many(1);
     daemon.wait_until_done();
     daemon.wait_for_log("is ready on");
-    journal.go_on();
+    journal.resume();
 }
 
 #[test]
 #[ignore = "needs root, and a journald that can be started"]
-fn a_journald_that_reads_late_has_every_entry() {
+fn a_slow_journald_gets_every_entry() {
     const RECORDS: usize = 300;
     let journal = Journald::start();
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let settings = in_journal(Settings::for_server(&server.url())).with("log.level", "debug");
     let daemon = journal.daemon(Home::new(&settings));
     journal.stop();
     let ids = daemon.enqueue_many(RECORDS);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(RECORDS as u64));
-    journal.go_on();
+    journal.resume();
     let (status, _home) = daemon.terminate();
     assert_eq!(status.code(), Some(0));
     wait_for("the end", || {
         (!journal.entries(&[&format!("MESSAGE_ID={}", journal::STOPPING)]).is_empty()).then_some(())
     });
     let synced = journal.entries(&["FIELDSYNC_STATE=SYNCED"]);
-    let told: Vec<&str> = synced.iter().filter_map(|entry| entry["FIELDSYNC_RECORD_ID"].as_str()).collect();
-    assert_eq!(told, ids, "each once, in order");
+    let reported: Vec<&str> =
+        synced.iter().filter_map(|entry| entry["FIELDSYNC_RECORD_ID"].as_str()).collect();
+    assert_eq!(reported, ids, "each once, in order");
 }
 
 #[test]
 #[ignore = "needs root, and a journald that can be started"]
-fn a_journald_that_reads_far_too_late_is_told_how_many_entries_it_misses() {
+fn a_far_too_slow_journald_gets_the_number_of_lost_entries() {
     let journal = Journald::start();
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let settings = in_journal(Settings::for_server(&server.url())).with("log.level", "trace");
     let daemon = journal.daemon(Home::new(&settings));
     journal.stop();
     daemon.enqueue_many(3000);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(3000));
-    journal.go_on();
-    wait_for("the gap to be told", || {
+    journal.resume();
+    wait_for("the gap to be reported", || {
         let entries = journal.entries(&["PRIORITY=4"]);
-        let told = entries.iter().filter_map(|entry| entry["MESSAGE"].as_str());
-        told.into_iter().any(|text| text.ends_with("journald did not read them in time")).then_some(())
+        let reported = entries.iter().filter_map(|entry| entry["MESSAGE"].as_str());
+        reported.into_iter().any(|text| text.ends_with("journald did not read them in time")).then_some(())
     });
 }

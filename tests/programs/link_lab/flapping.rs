@@ -1,4 +1,4 @@
-//! A link with a loose contact: it goes and comes again and again, wherever a batch may be just then.
+//! A link with a loose contact: it fails and returns repeatedly, at any point of a batch.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ const FLAPS: usize = 30;
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
-fn a_link_that_flaps_loses_and_doubles_nothing_and_causes_no_storm() {
+fn a_link_that_flaps_loses_and_duplicates_nothing_and_causes_no_storm() {
     let (lab, directory) = (Lab::new(), directory());
     let gateway = Gateway::start_at(directory.path(), SERVER, &["--record-cost", "1ms"]);
     let daemon = start(&lab, &settings().with("server.request_timeout", "2s"));
@@ -28,7 +28,7 @@ fn a_link_that_flaps_loses_and_doubles_nothing_and_causes_no_storm() {
     assert_eq!(applied.len(), ids.len());
     assert_eq!(applied.iter().collect::<HashSet<_>>(), ids.iter().collect());
     assert_eq!(gateway.metric(DUPLICATES), 0, "sent in a second batch although the first was applied");
-    // A new connection each time, a probe or a look-up each time, and as many once more.
+    // A new connection each time, a probe or an outcome query each time, and twice as many in total.
     let tried = Lab::connections_tried(&daemon);
     assert!(tried <= 4 * FLAPS, "{tried} connections in {FLAPS} flaps\n{}", daemon.log());
 }

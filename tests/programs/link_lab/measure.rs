@@ -1,4 +1,4 @@
-//! What the link's coming costs in time, and its absence in work: printed, for people.
+//! Measures how long a returning link takes to be used, and what its absence costs. The results are printed.
 
 use std::fs;
 use std::sync::mpsc;
@@ -24,9 +24,9 @@ fn how_soon_a_record_arrives_after_the_link_came_back() {
         if request.is_batch() {
             arrived.send(clock.now()).unwrap();
         }
-        Reply::sound(request)
+        Reply::correct(request)
     });
-    // As in the field, but for the wait at random.
+    // As in the field, except for the random delay.
     let daemon = start(&lab, &settings().with("log.level", "info"));
     let mut times = Vec::new();
     for trial in 1..=TRIALS {
@@ -34,7 +34,7 @@ fn how_soon_a_record_arrives_after_the_link_came_back() {
         wait_for_link(&daemon, "offline");
         daemon.enqueue_many(1);
         daemon.wait_for_phase("offline");
-        // What was sent twice is another test's concern.
+        // Duplicates are the subject of another test.
         while arrivals.try_recv().is_ok() {}
         let before = clock.now();
         lab.up();
@@ -53,7 +53,7 @@ fn how_soon_a_record_arrives_after_the_link_came_back() {
     println!("  from when link, address and route are: {}", figures(from_up));
 }
 
-/// What the daemon has used until now.
+/// What the daemon has used so far.
 #[derive(Clone, Copy)]
 struct Work {
     cpu_ns: u64,
@@ -81,19 +81,19 @@ impl Work {
     }
 }
 
-/// For a minute, in which nothing may wake it: `FIELDSYNC_IDLE_SECONDS=60`.
+/// Set `FIELDSYNC_IDLE_SECONDS=60` to measure a minute, in which nothing may wake the daemon.
 #[test]
 #[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
 fn what_a_daemon_without_a_link_costs() {
     let asked_for = std::env::var("FIELDSYNC_IDLE_SECONDS").ok();
     let seconds = asked_for.as_ref().map_or(2, |seconds| seconds.parse().unwrap());
     let lab = Lab::new();
-    let server = ScriptedServer::start_at(SERVER.parse().unwrap(), Reply::sound);
+    let server = ScriptedServer::start_at(SERVER.parse().unwrap(), Reply::correct);
     lab.down();
     let daemon = start(&lab, &settings());
     let ids = daemon.enqueue_many(100);
     daemon.wait_for_phase("offline");
-    // What the requests until now have left to do: a while later the store makes its idle commit.
+    // Work left by earlier requests: after a while, the store makes its idle commit.
     pace(Duration::from_secs(if asked_for.is_some() { 10 } else { 1 }));
     let before = Work::of(&daemon);
     pace(Duration::from_secs(seconds));

@@ -1,5 +1,5 @@
-//! The server has a name, as in the field: which way leads to it shows only once somebody asks, and
-//! asking is traffic.
+//! The server has a name, as in the field: the route to it is known only after resolving the name, and
+//! that is traffic.
 
 use super::{all_synced, assert_attempts, assert_untouched, holding_server, settings, start, wait_for_link};
 use crate::support::ledger::Ledger;
@@ -44,7 +44,7 @@ fn a_cable_that_is_pulled_and_plugged_in_again_is_noticed() {
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
-fn another_link_that_goes_does_not_end_what_is_under_way() {
+fn losing_another_link_does_not_interrupt_a_request() {
     let lab = Lab::new();
     let (ledger, gate) = (Ledger::default(), Gate::default());
     let server = holding_server(&ledger, &gate);
@@ -64,12 +64,12 @@ fn another_link_that_goes_does_not_end_what_is_under_way() {
     gate.open();
     ledger.assert_holds(&all_synced(&daemon, &[&ids]));
     assert_attempts(&daemon, &ids, 1);
-    assert_eq!((server.sizes(), server.look_ups(server.batches()[0].batch_id())), (vec![3], 0));
+    assert_eq!((server.sizes(), server.count_outcome_queries(server.batches()[0].batch_id())), (vec![3], 0));
 }
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
-fn a_server_that_moved_to_another_address_is_found_although_the_old_one_still_answers() {
+fn a_server_that_moved_to_another_address_is_found_although_the_old_one_still_responds() {
     let lab = Lab::new();
     let (_, port) = SERVER.rsplit_once(':').unwrap();
     let old = ScriptedServer::start_at(SERVER.parse().unwrap(), |request| {
@@ -79,13 +79,13 @@ fn a_server_that_moved_to_another_address_is_found_although_the_old_one_still_an
             Reply::unknown_batch()
         }
     });
-    let new = ScriptedServer::start_at(format!("{GATEWAY}:{port}").parse().unwrap(), Reply::sound);
+    let new = ScriptedServer::start_at(format!("{GATEWAY}:{port}").parse().unwrap(), Reply::correct);
     let daemon = start(&lab, &by_name(&lab));
     let ids = daemon.enqueue_many(3);
     old.wait_for_batches(2);
     lab.name_address(NAME, GATEWAY);
     all_synced(&daemon, &[&ids]);
     assert_attempts(&daemon, &ids, 1);
-    // What was denied again and again may come in parts.
+    // A set that was denied repeatedly may arrive in parts.
     assert_eq!((new.sizes().iter().sum::<usize>(), new.connections()), (3, 1));
 }

@@ -13,16 +13,16 @@ use crate::support::netns::{Lab, SERVER};
 use crate::support::server::{Gate, ScriptedServer};
 use crate::support::wait::{directory, pace};
 
-/// How long it is watched that nothing happens.
+/// How long the test checks that nothing happens.
 const WATCHED: Duration = Duration::from_secs(1);
 
-/// What can become of a link, and how it is mended.
-type Breaks = (fn(&Lab), fn(&Lab));
-const SWITCHED: Breaks = (Lab::down, Lab::up);
-const PULLED: Breaks = (Lab::unplug, Lab::plug_in);
-const ROUTE_LOST: Breaks = (Lab::take_route, Lab::give_route);
+/// How a link is broken, and how it is restored.
+type LinkFault = (fn(&Lab), fn(&Lab));
+const SWITCHED: LinkFault = (Lab::down, Lab::up);
+const PULLED: LinkFault = (Lab::unplug, Lab::plug_in);
+const ROUTE_LOST: LinkFault = (Lab::take_route, Lab::give_route);
 
-/// The batch in doubt is given up while the link is away, and nothing else is touched.
+/// The ambiguous batch is given up while the link is down, and no other record is affected.
 #[track_caller]
 fn assert_in_doubt(daemon: &Daemon, batch: &[String], others: &[String]) {
     daemon.wait_until("the batch to be given up", |status| status["records"]["failed"] == batch.len());
@@ -35,7 +35,7 @@ fn assert_in_doubt(daemon: &Daemon, batch: &[String], others: &[String]) {
     assert_eq!(status["connectivity"]["state"], "offline");
 }
 
-fn while_the_server_works((breaks, mend): Breaks) {
+fn while_the_server_works((breaks, restore): LinkFault) {
     let lab = Lab::new();
     let (ledger, gate) = (Ledger::default(), Gate::default());
     let server = holding_server(&ledger, &gate);
@@ -47,7 +47,7 @@ fn while_the_server_works((breaks, mend): Breaks) {
     let others = daemon.enqueue_many(5);
     assert_in_doubt(&daemon, &batch, &others);
     gate.open();
-    mend(&lab);
+    restore(&lab);
     ledger.assert_holds(&all_synced(&daemon, &[&batch, &others]));
     assert_attempts(&daemon, &[batch, others].concat(), 1);
     assert_eq!(server.sizes(), [3, 5], "the outcome was looked up");
@@ -56,25 +56,25 @@ fn while_the_server_works((breaks, mend): Breaks) {
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
-fn a_link_that_is_switched_off_while_the_server_works_leaves_the_outcome_to_a_look_up() {
+fn a_link_that_is_switched_off_while_the_server_works_leaves_the_outcome_to_a_query() {
     while_the_server_works(SWITCHED);
 }
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
-fn a_cable_that_is_pulled_while_the_server_works_leaves_the_outcome_to_a_look_up() {
+fn a_cable_that_is_pulled_while_the_server_works_leaves_the_outcome_to_a_query() {
     while_the_server_works(PULLED);
 }
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
-fn a_route_that_is_lost_while_the_server_works_leaves_the_outcome_to_a_look_up() {
+fn a_route_that_is_lost_while_the_server_works_leaves_the_outcome_to_a_query() {
     while_the_server_works(ROUTE_LOST);
 }
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
-fn a_link_that_is_back_at_once_costs_nothing_at_all() {
+fn a_link_that_returns_at_once_costs_nothing() {
     let lab = Lab::new();
     let (ledger, gate) = (Ledger::default(), Gate::default());
     let server = holding_server(&ledger, &gate);
@@ -86,14 +86,14 @@ fn a_link_that_is_back_at_once_costs_nothing_at_all() {
     gate.open();
     ledger.assert_holds(&all_synced(&daemon, &[&ids]));
     assert_attempts(&daemon, &ids, 1);
-    assert_eq!((server.sizes(), server.look_ups(server.batches()[0].batch_id())), (vec![3], 0));
+    assert_eq!((server.sizes(), server.count_outcome_queries(server.batches()[0].batch_id())), (vec![3], 0));
 }
 
-fn while_a_body_is_uploaded((breaks, mend): Breaks) {
+fn while_a_body_is_uploaded((breaks, restore): LinkFault) {
     let lab = Lab::new();
     let ledger = Ledger::default();
     let books = ledger.clone();
-    let server = ScriptedServer::start_at(SERVER.parse().unwrap(), move |request| books.answer(request));
+    let server = ScriptedServer::start_at(SERVER.parse().unwrap(), move |request| books.respond(request));
     lab.slow_down(800);
     let daemon = start(&lab, &settings());
     let batch = enqueue_large(&daemon);
@@ -103,7 +103,7 @@ fn while_a_body_is_uploaded((breaks, mend): Breaks) {
     let others = daemon.enqueue_many(5);
     assert_in_doubt(&daemon, &batch, &others);
     assert_eq!(ledger.applied().len(), 0);
-    mend(&lab);
+    restore(&lab);
     ledger.assert_holds(&all_synced(&daemon, &[&batch, &others]));
     assert_attempts(&daemon, &batch, 2);
     assert_attempts(&daemon, &others, 1);
@@ -111,17 +111,17 @@ fn while_a_body_is_uploaded((breaks, mend): Breaks) {
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
-fn a_link_that_is_switched_off_in_the_middle_of_a_body_loses_and_doubles_nothing() {
+fn a_link_that_is_switched_off_in_the_middle_of_a_body_loses_and_duplicates_nothing() {
     while_a_body_is_uploaded(SWITCHED);
 }
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
-fn a_cable_that_is_pulled_in_the_middle_of_a_body_loses_and_doubles_nothing() {
+fn a_cable_that_is_pulled_in_the_middle_of_a_body_loses_and_duplicates_nothing() {
     while_a_body_is_uploaded(PULLED);
 }
 
-fn before_the_start((breaks, mend): Breaks) {
+fn before_the_start((breaks, restore): LinkFault) {
     let (lab, directory) = (Lab::new(), directory());
     let gateway = Gateway::start_at(directory.path(), SERVER, &[]);
     breaks(&lab);
@@ -133,7 +133,7 @@ fn before_the_start((breaks, mend): Breaks) {
     pace(WATCHED);
     assert_eq!(Lab::connections_tried(&daemon), 0, "{}", daemon.log());
     assert_untouched(&daemon, &ids);
-    mend(&lab);
+    restore(&lab);
     all_synced(&daemon, &[&ids]);
     assert!(Lab::connections_tried(&daemon) > 0, "they are counted");
     assert_attempts(&daemon, &ids, 1);

@@ -1,4 +1,4 @@
-//! Routes and addresses are taken, given, and given wrongly, while the link itself stays.
+//! Routes and addresses are removed, added, and set wrongly, while the link itself stays up.
 
 use super::{
     all_synced, assert_attempts, assert_untouched, holding_server, offline_until, settings, start,
@@ -32,7 +32,7 @@ fn a_route_that_is_lost_stops_sending_and_one_that_comes_back_starts_it() {
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
-fn a_route_that_leads_nowhere_blames_nobody_and_the_right_one_starts_sending() {
+fn a_route_that_leads_nowhere_blames_no_record_and_the_right_one_starts_sending() {
     offline_until(&settings(), Lab::mislead_route, Lab::give_route);
 }
 
@@ -44,7 +44,7 @@ fn take_another_address(lab: &Lab) {
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
-fn another_address_ends_the_kept_connection_and_blames_nobody() {
+fn another_address_ends_the_kept_connection_and_blames_no_record() {
     let (lab, directory) = (Lab::new(), directory());
     let gateway = Gateway::start_at(directory.path(), SERVER, &[]);
     let daemon =
@@ -54,14 +54,14 @@ fn another_address_ends_the_kept_connection_and_blames_nobody() {
     take_another_address(&lab);
     let second = daemon.enqueue_many(3);
     let all = all_synced(&daemon, &[&first, &second]);
-    // Of what was sent over the old connection not one byte arrived.
+    // No byte that was sent over the old connection arrived.
     assert_attempts(&daemon, &all, 1);
     assert_eq!(gateway.ledger().len(), all.len());
 }
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
-fn another_address_while_the_server_works_leaves_the_outcome_to_a_look_up() {
+fn another_address_while_the_server_works_leaves_the_outcome_to_a_query() {
     let lab = Lab::new();
     let (ledger, gate) = (Ledger::default(), Gate::default());
     let server = holding_server(&ledger, &gate);

@@ -1,4 +1,4 @@
-//! The link is up, and yet nothing comes back, nobody is there, or nobody is known by that name.
+//! The link is up, but no response arrives, no server runs, or the name does not resolve.
 
 use super::{
     all_synced, assert_attempts, assert_untouched, enqueue_large, offline_until, settings_for_silence, start,
@@ -8,23 +8,23 @@ use crate::support::ledger::Ledger;
 use crate::support::netns::{Lab, SERVER};
 use crate::support::server::{Reply, Request, ScriptedServer};
 
-/// A server that does so with the first batch.
+/// A server that does this with the first batch.
 fn server(ledger: &Ledger, first: impl Fn(&Ledger, &Request) -> Reply + Send + 'static) -> ScriptedServer {
     let (books, mut is_first) = (ledger.clone(), true);
     ScriptedServer::start_at(SERVER.parse().unwrap(), move |request| {
         if request.is_batch() && std::mem::take(&mut is_first) {
             first(&books, request)
         } else {
-            books.answer(request)
+            books.respond(request)
         }
     })
 }
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
-fn a_silence_in_the_middle_of_a_body_loses_and_doubles_nothing() {
+fn a_silence_in_the_middle_of_a_body_loses_and_duplicates_nothing() {
     let (lab, ledger) = (Lab::new(), Ledger::default());
-    let server = server(&ledger, Ledger::answer);
+    let server = server(&ledger, Ledger::respond);
     lab.slow_down(800);
     let daemon = start(&lab, &settings_for_silence());
     let batch = enqueue_large(&daemon);
@@ -43,9 +43,9 @@ fn a_silence_in_the_middle_of_a_body_loses_and_doubles_nothing() {
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
-fn a_silence_in_the_middle_of_an_answer_leaves_the_outcome_to_a_look_up() {
+fn a_silence_in_the_middle_of_a_response_leaves_the_outcome_to_a_query() {
     let (lab, ledger) = (Lab::new(), Ledger::default());
-    let server = server(&ledger, |books, request| books.answer(request).dripping());
+    let server = server(&ledger, |books, request| books.respond(request).dripping());
     let daemon = start(&lab, &settings_for_silence());
     let batch = daemon.enqueue_many(3);
     server.wait_for_batches(1);
@@ -61,26 +61,29 @@ fn a_silence_in_the_middle_of_an_answer_leaves_the_outcome_to_a_look_up() {
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
-fn a_connection_that_is_reset_is_looked_up_and_sent_again() {
+fn after_a_reset_connection_the_outcome_is_queried_and_the_batch_sent_again() {
     let (lab, ledger) = (Lab::new(), Ledger::default());
     let server = server(&ledger, |_, _| Reply::Reset);
     let daemon = start(&lab, &settings_for_silence());
     let ids = daemon.enqueue_many(3);
     ledger.assert_holds(&all_synced(&daemon, &[&ids]));
     assert_attempts(&daemon, &ids, 2);
-    assert_eq!((server.sizes(), server.look_ups(server.batches()[0].batch_id())), (vec![3, 3], 1));
+    assert_eq!(
+        (server.sizes(), server.count_outcome_queries(server.batches()[0].batch_id())),
+        (vec![3, 3], 1)
+    );
 }
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
-fn a_name_that_nobody_knows_is_offline_until_somebody_does() {
+fn an_unresolvable_name_is_offline_until_it_resolves() {
     let settings = settings_for_silence().with("server.url", "http://crm.field.test:8080");
-    // Nobody knows any name from the beginning.
+    // No name resolves from the beginning.
     offline_until(&settings, |_| {}, |lab| lab.name_server("crm.field.test"));
 }
 
 #[test]
 #[ignore = "needs root and network namespaces: cargo test --test programs link_lab:: -- --ignored"]
-fn a_server_that_is_not_there_is_offline_until_it_is() {
+fn a_stopped_server_is_offline_until_it_runs() {
     offline_until(&settings_for_silence(), Lab::hide_server, Lab::show_server);
 }

@@ -1,9 +1,9 @@
-//! Addresses of the server and its proxy: what is checked is what is used.
+//! Addresses of the server and its proxy: the checked address is the one that is used.
 
 use std::fs;
 
 use crate::support::daemon::{Counts, Daemon, daemon_command};
-use crate::support::process::{Ran, run};
+use crate::support::process::{ProgramOutput, run};
 use crate::support::secrets::place;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
@@ -11,7 +11,7 @@ use crate::support::wait::{directory, wait_for};
 
 const UNENCRYPTED: &str = "the token and all records are sent unencrypted";
 
-fn checked(text: &str, variables: &[(&str, &str)]) -> Ran {
+fn checked(text: &str, variables: &[(&str, &str)]) -> ProgramOutput {
     let directory = directory();
     let file = directory.path().join("config.toml");
     fs::write(&file, text).unwrap();
@@ -20,7 +20,7 @@ fn checked(text: &str, variables: &[(&str, &str)]) -> Ran {
     run(&mut command, b"")
 }
 
-/// The address as it is in effect.
+/// The effective address.
 #[track_caller]
 fn effective(key: &str, address: &str) -> String {
     let ran = checked(&format!("[server]\n{key} = {address:?}\n"), &[]);
@@ -79,7 +79,7 @@ fn an_address_that_cannot_be_used_is_refused() {
 
 #[test]
 fn records_are_sent_to_an_address_with_white_space_around_it() {
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server("http://127.0.0.1:1"));
     daemon.home.configure(&Settings::for_server(&format!("{}/ \r", server.url())));
     daemon.signal("HUP");
@@ -89,7 +89,7 @@ fn records_are_sent_to_an_address_with_white_space_around_it() {
 }
 
 #[test]
-fn a_token_that_would_be_sent_unencrypted_is_told_at_every_door() {
+fn a_token_that_would_be_sent_unencrypted_is_reported_by_every_interface() {
     let directory = directory();
     let token = directory.path().join("token");
     place(&token, "sesame-open", 0o600);

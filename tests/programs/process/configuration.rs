@@ -1,4 +1,4 @@
-//! What the daemon is configured by, and what it refuses.
+//! The sources of the configuration, and what the daemon refuses.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -6,13 +6,13 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::json;
 
 use crate::support::daemon::{Counts, Daemon, Home, daemon_command};
-use crate::support::process::{Ran, run};
+use crate::support::process::{ProgramOutput, run};
 use crate::support::secrets::place;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::directory;
 
-fn started_with(text: &str, variables: &[(&str, &str)]) -> (Ran, String) {
+fn started_with(text: &str, variables: &[(&str, &str)]) -> (ProgramOutput, String) {
     let directory = directory();
     let file = directory.path().join("config.toml");
     fs::write(&file, text).unwrap();
@@ -51,7 +51,7 @@ fn a_wrong_configuration_is_refused_with_file_key_and_reason() {
 }
 
 #[test]
-fn a_mistake_in_the_file_is_told_by_its_place_without_what_the_line_holds() {
+fn a_mistake_in_the_file_is_located_without_quoting_the_line() {
     for (text, parts) in [
         ("[server]\nproxy = \"http://alice:s3cret\"@x\"\n", &["line 2, column 30"][..]),
         ("[server]\nproxy = http://alice:s3cret@x\n", &["line 2, column 9"]),
@@ -76,7 +76,7 @@ fn a_mistake_in_the_file_is_told_by_its_place_without_what_the_line_holds() {
 }
 
 #[test]
-fn a_file_that_is_not_there_and_a_wrong_variable_are_refused_too() {
+fn a_missing_file_and_a_wrong_variable_are_refused() {
     let mut command = daemon_command();
     let ran = run(command.args(["--config", "/nowhere/config.toml"]), b"");
     assert_eq!(ran.code, Some(78));
@@ -113,7 +113,7 @@ fn the_effective_configuration_is_printed_without_secrets_and_nothing_is_started
 
 #[test]
 fn variables_of_the_environment_win_over_the_file() {
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let home = Home::new(&Settings::for_server("http://127.0.0.1:1"));
     let mut command = home.command();
     command.env("FIELDSYNC_SERVER__URL", server.url());
@@ -123,7 +123,7 @@ fn variables_of_the_environment_win_over_the_file() {
 }
 
 #[test]
-fn without_a_server_records_are_kept_and_a_person_is_told() {
+fn without_a_server_records_are_kept_and_the_status_says_so() {
     let daemon = Daemon::start(&Settings::default());
     daemon.enqueue_many(2);
     daemon.wait_for_phase("misconfigured");
@@ -132,7 +132,7 @@ fn without_a_server_records_are_kept_and_a_person_is_told() {
 }
 
 #[test]
-fn a_second_daemon_on_the_same_state_is_refused_and_the_first_one_goes_on() {
+fn a_second_daemon_on_the_same_state_is_refused_and_the_first_one_continues() {
     let daemon = Daemon::start(&Settings::default());
     let mut command = daemon_command();
     command.arg("--config").arg(daemon.home.path("config.toml"));
@@ -158,7 +158,7 @@ fn socket_and_state_are_closed_to_others() {
 }
 
 #[test]
-fn what_the_server_says_of_a_record_may_quote_it_and_does_not_reach_the_log() {
+fn server_messages_that_may_quote_a_record_do_not_reach_the_log() {
     let quoting = "confidential-key has no account confidential-payload";
     let mut refusals = 0;
     let server = ScriptedServer::start(move |request| {
@@ -180,11 +180,11 @@ fn what_the_server_says_of_a_record_may_quote_it_and_does_not_reach_the_log() {
     daemon.enqueue(&[other]);
     assert_eq!(daemon.wait_until_done(), Counts::settled(0, 2));
     let log = daemon.log();
-    for told in [
+    for expected in [
         "(rejected, NO_SUCH_ACCOUNT); for what was said of it: fieldsync show ",
         "the answer was HTTP 422 INVALID_DATA: ",
     ] {
-        assert!(log.contains(told), "{told}: {log}");
+        assert!(log.contains(expected), "{expected}: {log}");
     }
     assert_eq!(log.lines().find(|line| line.contains("confidential")), None);
     let said = daemon.get("/v1/records?state=QUARANTINED").text();
@@ -203,7 +203,7 @@ fn payloads_and_tokens_never_reach_the_log() {
             .with("log.level", "trace"),
     );
     let daemon = home.start();
-    daemon.post("/v1/records", r#"{"type":"T","payload":{"text":"confidential-1"}}"#).good(201);
+    daemon.post("/v1/records", r#"{"type":"T","payload":{"text":"confidential-1"}}"#).expect_json(201);
     daemon.post("/v1/records", r#"{"type":"T","payload":{"text":"confidential-2"},"oops":1}"#);
     daemon.post("/v1/records", r#"{"type":"T","payload":{"text":"confidential-3"}"#);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));

@@ -1,4 +1,4 @@
-//! What keys do that no other test is about.
+//! Effects of keys that no other test covers.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,19 +10,19 @@ use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::wait_for;
 
-/// 0600, as TOML has it.
+/// 0600, as a TOML integer.
 const OWNER_ALONE: &str = "384";
 
 #[test]
-fn the_socket_has_the_permissions_of_the_configuration() {
+fn the_socket_has_the_configured_permissions() {
     let daemon = Daemon::start(&Settings::default().with("ipc.socket_mode", OWNER_ALONE));
     let mode = fs::metadata(daemon.home.socket()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
 #[test]
-fn batches_go_to_the_path_of_the_configuration() {
-    let server = ScriptedServer::start(Reply::sound);
+fn batches_are_sent_to_the_configured_path() {
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()).with("server.path", "/elsewhere/batch"));
     daemon.enqueue_many(1);
     daemon.wait_until_done();
@@ -30,8 +30,8 @@ fn batches_go_to_the_path_of_the_configuration() {
 }
 
 #[test]
-fn a_receipt_stays_for_as_long_as_it_is_to_be_kept() {
-    let server = ScriptedServer::start(Reply::sound);
+fn a_receipt_is_kept_for_the_configured_time() {
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()).with("queue.keep_synced", "1h"));
     let id = daemon.enqueue_many(1).remove(0);
     daemon.wait_until_done();
@@ -49,21 +49,21 @@ fn a_receipt_stays_for_as_long_as_it_is_to_be_kept() {
 }
 
 #[test]
-fn no_batch_has_more_bytes_than_a_batch_may_have() {
-    let server = ScriptedServer::start(Reply::sound);
+fn no_batch_exceeds_the_configured_bytes() {
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()).with("batch.max_batch_bytes", "10KiB"));
     let payload = |bytes: usize| json!({"type": "T", "payload": {"text": "x".repeat(bytes - 11)}});
     daemon.paused(|daemon| {
         daemon.enqueue(&vec![payload(1024); 25]);
-        // One that is larger goes all the same, alone.
+        // A larger record is sent nevertheless, alone.
         daemon.enqueue(&[payload(20_000), payload(1024)]);
     });
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(27));
-    let reports = daemon.get("/v1/batches").good(200);
+    let reports = daemon.get("/v1/batches").expect_json(200);
     let batches = reports["batches"].as_array().unwrap().iter().rev();
-    let told: Vec<(u64, u64)> =
+    let reported: Vec<(u64, u64)> =
         batches.map(|batch| (batch["records"].as_u64().unwrap(), batch["bytes"].as_u64().unwrap())).collect();
-    assert_eq!(told, [(10, 10_240), (10, 10_240), (5, 5120), (1, 20_000), (1, 1024)]);
+    assert_eq!(reported, [(10, 10_240), (10, 10_240), (5, 5120), (1, 20_000), (1, 1024)]);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_batch_is_sized_for_the_time_limit_less_the_margin() {
 }
 
 #[test]
-fn alerts_begin_at_the_thresholds_of_the_configuration() {
+fn alerts_start_at_the_configured_thresholds() {
     let server = ScriptedServer::start(|request| {
         let bad = json!({"status": "rejected", "code": "C", "message": "M"});
         Reply::results(request.batch_id(), &request.ids(), |_| Some(bad.clone()))
@@ -103,14 +103,14 @@ fn alerts_begin_at_the_thresholds_of_the_configuration() {
     daemon.enqueue(&[payload(500)]);
     assert_eq!(daemon.wait_until_done(), Counts::settled(0, 2));
     assert_eq!(names(&daemon.status()), ["needs_review", "queue_filling"]);
-    daemon.post("/v1/pause", "").good(200);
+    daemon.post("/v1/pause", "").expect_json(200);
     daemon.enqueue_many(1);
     daemon.wait_until("the last alert", |status| names(status).contains(&"records_wait".to_owned()));
 }
 
 #[test]
-fn only_traffic_tells_of_the_link_where_it_is_not_watched() {
-    let server = ScriptedServer::start(Reply::sound);
+fn without_a_watch_only_traffic_shows_the_state_of_the_link() {
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()).with("connectivity.watch", "none"));
     assert_eq!(daemon.status()["connectivity"]["state"], "unknown");
     daemon.enqueue_many(1);

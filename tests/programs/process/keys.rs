@@ -1,16 +1,16 @@
-//! The keys of the configuration as they were promised: all of them are there, with their defaults, and take
-//! what people write, in the file and in variables of the environment.
+//! The promised keys of the configuration: all exist, have their defaults, and accept values in the file and in
+//! environment variables.
 
 use std::fs;
 
 use toml::{Table, Value};
 
 use crate::support::daemon::{Home, daemon_command};
-use crate::support::process::{Ran, run};
+use crate::support::process::{ProgramOutput, run};
 use crate::support::settings::Settings;
 use crate::support::wait::directory;
 
-/// Those whose default was promised.
+/// The keys with a promised default.
 const PROMISED: &str = r#"
 [server]
 request_timeout = "1m"
@@ -41,7 +41,7 @@ socket_mode = "0660"
 target = "auto"
 "#;
 
-/// Every key, with another value than its default.
+/// Every key, with a value other than its default.
 const CHANGED: &str = r#"
 [server]
 url = "https://crm.example.com"
@@ -105,7 +105,7 @@ target = "stderr"
 level = "debug"
 "#;
 
-fn checked(text: &str, variables: &[(String, String)]) -> Ran {
+fn checked(text: &str, variables: &[(String, String)]) -> ProgramOutput {
     let directory = directory();
     let file = directory.path().join("config.toml");
     fs::write(&file, text).unwrap();
@@ -121,7 +121,7 @@ fn effective(text: &str, variables: &[(String, String)]) -> Table {
     ran.stdout.parse().unwrap()
 }
 
-/// The value of one key when it is set to this.
+/// The effective value of one key when it is set to this.
 #[track_caller]
 fn taken(section: &str, key: &str, value: &str) -> Value {
     effective(&format!("[{section}]\n{key} = {value}\n"), &[])[section][key].clone()
@@ -138,14 +138,14 @@ fn entries(text: &str) -> Vec<(String, String, Value)> {
 }
 
 #[test]
-fn the_shipped_file_says_what_holds_without_a_file() {
+fn the_shipped_file_equals_the_built_in_defaults() {
     let shipped = checked(include_str!("../../../config.toml"), &[]);
     assert_eq!((shipped.code, shipped.stderr.as_str()), (Some(0), ""));
     assert_eq!(shipped.stdout, checked("", &[]).stdout);
 }
 
 #[test]
-fn the_promised_defaults_hold() {
+fn the_defaults_are_the_promised_ones() {
     let defaults = effective("", &[]);
     for (section, key, value) in entries(PROMISED) {
         assert_eq!(defaults[&section].get(&key), Some(&value), "{section}.{key}");
@@ -153,7 +153,7 @@ fn the_promised_defaults_hold() {
 }
 
 #[test]
-fn every_key_is_taken_from_the_file_and_from_its_variable() {
+fn every_key_can_be_set_in_the_file_and_by_its_variable() {
     let (defaults, by_file) = (effective("", &[]), effective(CHANGED, &[]));
     let mut variables = Vec::new();
     for (section, key, value) in entries(CHANGED) {
@@ -166,7 +166,7 @@ fn every_key_is_taken_from_the_file_and_from_its_variable() {
 }
 
 #[test]
-fn durations_and_sizes_are_taken_as_people_write_them() {
+fn durations_and_sizes_are_parsed_as_people_write_them() {
     for (key, written, means) in [
         ("keep_synced", "\"30s\"", "30s"),
         ("keep_synced", "\"15m\"", "15m"),
@@ -179,7 +179,7 @@ fn durations_and_sizes_are_taken_as_people_write_them() {
         ("disk_reserve", "65536", "64KiB"),
     ] {
         assert_eq!(taken("queue", key, written).as_str(), Some(means), "{written}");
-        // What is printed can be written.
+        // The printed form can be parsed.
         assert_eq!(taken("queue", key, &format!("{means:?}")).as_str(), Some(means));
     }
     for (key, wrong) in [
@@ -197,7 +197,7 @@ fn durations_and_sizes_are_taken_as_people_write_them() {
 }
 
 #[test]
-fn what_is_to_be_chosen_is_one_of_the_promised_words() {
+fn choices_accept_only_the_promised_words() {
     for (section, key, words) in [
         ("server", "compression", &["auto", "zstd", "gzip", "none"][..]),
         ("server", "outcome_lookup", &["auto", "off"]),
@@ -215,14 +215,14 @@ fn what_is_to_be_chosen_is_one_of_the_promised_words() {
 }
 
 #[test]
-fn where_no_key_names_a_place_the_service_manager_does() {
+fn without_keys_the_directories_come_from_the_service_manager() {
     let home = Home::new(&Settings::default());
     let file = home.path("config.toml");
     fs::write(&file, Settings::default().toml()).unwrap();
     let (state, run_directory) = (home.path("kept"), home.path(""));
     let mut command = home.command();
     command.env("STATE_DIRECTORY", &state).env("RUNTIME_DIRECTORY", &run_directory);
-    // It answers at fieldsync.sock in that directory, or this would wait in vain.
+    // The start waits for a response at fieldsync.sock in that directory.
     let daemon = home.start_by(command);
     daemon.enqueue_many(1);
     assert!(state.join("queue.redb").is_file());

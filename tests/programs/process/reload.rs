@@ -1,4 +1,4 @@
-//! The configuration read again while the daemon works: nothing that is under way is lost by it.
+//! The configuration is reloaded while the daemon works: nothing in flight is lost.
 
 use std::collections::HashSet;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::support::server::{Gate, Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::wait_for;
 
-/// Reloads, and waits until that is done.
+/// Reloads, and waits for the end of the reload.
 fn reload(daemon: &Daemon, settings: &Settings) {
     let done = || daemon.log().matches("the configuration was read again").count();
     let before = done();
@@ -21,11 +21,11 @@ fn reload(daemon: &Daemon, settings: &Settings) {
 }
 
 #[test]
-fn a_batch_in_flight_keeps_what_it_began_with_and_the_next_has_all_that_changed() {
+fn a_batch_in_flight_keeps_its_settings_and_the_next_uses_the_new_ones() {
     let gate = Gate::default();
     let held = gate.clone();
-    let old = ScriptedServer::start(move |request| Reply::sound(request).held_by(&held));
-    let new = ScriptedServer::start(Reply::sound);
+    let old = ScriptedServer::start(move |request| Reply::correct(request).held_by(&held));
+    let new = ScriptedServer::start(Reply::correct);
     let daemon =
         Daemon::start(&Settings::for_server(&old.url()).batches_of(4).with("server.request_timeout", "1m"));
     daemon.enqueue_many(10);
@@ -41,8 +41,8 @@ fn a_batch_in_flight_keeps_what_it_began_with_and_the_next_has_all_that_changed(
 }
 
 #[test]
-fn a_batch_in_doubt_is_asked_for_where_the_server_is_now_and_sent_there_when_it_is_not_known() {
-    let new = ScriptedServer::start(Reply::sound);
+fn an_ambiguous_batch_is_queried_at_the_new_server_and_sent_there_if_unknown() {
+    let new = ScriptedServer::start(Reply::correct);
     let old = ScriptedServer::start(|request| {
         if request.is_batch() {
             Reply::html(504)
@@ -53,10 +53,10 @@ fn a_batch_in_doubt_is_asked_for_where_the_server_is_now_and_sent_there_when_it_
     let daemon = Daemon::start(&Settings::for_server(&old.url()).with("retry.max_retry_after", "1h"));
     let ids = daemon.enqueue_many(6);
     let doubted = old.wait_for_batches(1)[0].batch_id().to_owned();
-    wait_for("the look-up", || (old.look_ups(&doubted) > 0).then_some(()));
+    wait_for("the outcome query", || (old.count_outcome_queries(&doubted) > 0).then_some(()));
     reload(&daemon, &Settings::for_server(&new.url()));
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(6));
-    assert!(new.look_ups(&doubted) > 0, "it may be the same server under another name");
+    assert!(new.count_outcome_queries(&doubted) > 0, "it may be the same server under another name");
     let first = new.requests().remove(0);
     assert!(!first.is_batch(), "it is asked before anything is sent again");
     let sent: HashSet<String> = new.batches().iter().flat_map(Request::ids).collect();
@@ -64,7 +64,7 @@ fn a_batch_in_doubt_is_asked_for_where_the_server_is_now_and_sent_there_when_it_
 }
 
 #[test]
-fn a_batch_that_the_server_has_under_its_new_name_is_not_sent_again() {
+fn a_batch_known_to_the_server_under_its_new_name_is_not_sent_again() {
     let old =
         ScriptedServer::start(
             |request| {
@@ -83,9 +83,9 @@ fn a_batch_that_the_server_has_under_its_new_name_is_not_sent_again() {
 }
 
 #[test]
-fn a_storm_of_reloads_good_and_bad_loses_nothing_and_every_one_of_them_ends() {
+fn many_good_and_bad_reloads_lose_nothing_and_all_of_them_complete() {
     const RECORDS: usize = 300;
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let good = Settings::for_server(&server.url()).batches_of(5);
     let home = Home::new(&good);
     let mut notified = NotifySocket::new(&home.path(""));
@@ -109,10 +109,12 @@ fn a_storm_of_reloads_good_and_bad_loses_nothing_and_every_one_of_them_ends() {
     let sent: Vec<String> = server.batches().iter().flat_map(Request::ids).collect();
     assert_eq!((sent.len(), sent.into_iter().collect::<HashSet<_>>()), (RECORDS, ids));
 
-    // Until now nobody read what was told, and it was more than waits for a reader.
+    // The notifications were not read so far, and are more than the socket buffers.
     wait_for("the end of the last reload", || {
-        let state =
-            notified.heard().iter().filter(|line| ["READY=1", "RELOADING=1"].contains(&line.as_str()));
+        let state = notified
+            .received_lines()
+            .iter()
+            .filter(|line| ["READY=1", "RELOADING=1"].contains(&line.as_str()));
         let states: Vec<&String> = state.collect();
         (states.len() > 2 && states[states.len() - 1] == "READY=1").then_some(())
     });
@@ -122,7 +124,7 @@ fn a_storm_of_reloads_good_and_bad_loses_nothing_and_every_one_of_them_ends() {
 }
 
 #[test]
-fn a_reload_says_when_it_began_before_it_ends_whether_the_file_is_good_or_bad() {
+fn a_reload_reports_its_start_before_its_end_whether_the_file_is_good_or_bad() {
     let home = Home::new(&Settings::default());
     let mut notified = NotifySocket::new(&home.path(""));
     let mut command = home.command();
@@ -135,14 +137,15 @@ fn a_reload_says_when_it_began_before_it_ends_whether_the_file_is_good_or_bad() 
         daemon.home.configure(settings);
         daemon.signal("HUP");
         wait_for("the end of the reload", || {
-            (notified.heard().iter().filter(|line| *line == "READY=1").count() == at + 2).then_some(())
+            (notified.received_lines().iter().filter(|line| *line == "READY=1").count() == at + 2)
+                .then_some(())
         });
     }
-    let heard: Vec<&str> = notified.heard().iter().map(String::as_str).collect();
-    let states: Vec<&str> = heard.iter().copied().filter(|line| !line.starts_with("STATUS=")).collect();
-    assert_eq!(states.len(), 7, "{heard:?}");
+    let lines: Vec<&str> = notified.received_lines().iter().map(String::as_str).collect();
+    let states: Vec<&str> = lines.iter().copied().filter(|line| !line.starts_with("STATUS=")).collect();
+    assert_eq!(states.len(), 7, "{lines:?}");
     for reload in states[1..].chunks(3) {
-        assert_eq!((reload[0], reload[2]), ("RELOADING=1", "READY=1"), "{heard:?}");
+        assert_eq!((reload[0], reload[2]), ("RELOADING=1", "READY=1"), "{lines:?}");
         let since = reload[1].strip_prefix("MONOTONIC_USEC=").unwrap();
         assert!(since.parse::<u64>().unwrap() > 0);
     }
@@ -166,8 +169,8 @@ fn keys_that_need_a_restart_are_named_and_have_no_effect_before() {
 }
 
 #[test]
-fn a_file_that_went_away_is_refused_and_the_old_configuration_stays() {
-    let server = ScriptedServer::start(Reply::sound);
+fn a_deleted_file_is_refused_and_the_old_configuration_stays() {
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     fs::remove_file(daemon.home.path("config.toml")).unwrap();
     daemon.signal("HUP");
@@ -178,7 +181,7 @@ fn a_file_that_went_away_is_refused_and_the_old_configuration_stays() {
 
 #[test]
 fn variables_of_the_environment_still_win_after_a_reload() {
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let home = Home::new(&Settings::for_server("http://127.0.0.1:1"));
     let mut command = home.command();
     command.env("FIELDSYNC_SERVER__URL", server.url());

@@ -1,4 +1,4 @@
-//! The file of the socket: whose it is, what is never removed for it, and how it comes back.
+//! The socket file: its owner, which files are never removed for it, and how it is recreated.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::{directory, wait_for};
 
-/// A home of a daemon that is to listen here.
+/// A home of a daemon that listens at this path.
 fn home_at(socket: &Path) -> Home {
     let home = Home::new(&Settings::default());
     let settings = Settings::default()
@@ -57,11 +57,11 @@ fn the_socket_of_a_daemon_that_was_killed_is_taken() {
 }
 
 #[test]
-fn what_is_not_a_socket_is_refused_and_stays_as_it_is() {
+fn a_file_that_is_not_a_socket_is_refused_and_unchanged() {
     let directory = directory();
     let [file, folder, pipe, link, dangling] =
         ["file", "folder", "pipe", "link", "dangling"].map(|name| directory.path().join(name));
-    fs::write(&file, "somebody's").unwrap();
+    fs::write(&file, "another program's").unwrap();
     fs::create_dir(&folder).unwrap();
     mkfifo(&pipe, Mode::S_IRWXU).unwrap();
     symlink(&file, &link).unwrap();
@@ -80,7 +80,7 @@ fn what_is_not_a_socket_is_refused_and_stays_as_it_is() {
         assert!(ran.stderr.contains(&sentence), "{kind}: {}", ran.stderr);
         assert!(!fs::symlink_metadata(path).unwrap().file_type().is_socket(), "{kind}");
     }
-    assert_eq!(fs::read_to_string(&file).unwrap(), "somebody's");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "another program's");
 }
 
 #[test]
@@ -105,9 +105,9 @@ fn a_socket_file_that_is_removed_comes_back_and_callers_stay_connected() {
     assert_eq!(daemon.counts().pending, 2);
     daemon.wait_for_log("was removed and has been created again");
     caller.write_all(b"GET /v1/status HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    caller.read_to_string(&mut answer).unwrap();
-    assert!(answer.contains("200 OK") && answer.contains("\"pending\":2"), "{answer}");
+    let mut response = String::new();
+    caller.read_to_string(&mut response).unwrap();
+    assert!(response.contains("200 OK") && response.contains("\"pending\":2"), "{response}");
     let (status, home) = daemon.terminate();
     assert_eq!(status.code(), Some(0), "{}", home.log());
     assert!(!socket.exists(), "what it made, it removes");
@@ -128,12 +128,12 @@ fn a_socket_comes_back_when_its_directory_was_removed_with_it() {
 fn a_socket_file_that_could_not_come_back_does_so_on_reload() {
     let daemon = Daemon::start(&Settings::default());
     let socket = daemon.home.socket();
-    // In one step, so that the place is never free.
+    // In one step, so that the path is never free.
     let other = daemon.home.path("other");
-    fs::write(&other, "somebody's").unwrap();
+    fs::write(&other, "another program's").unwrap();
     fs::rename(&other, &socket).unwrap();
     daemon.wait_for_log("is a file, not a socket");
-    assert_eq!(fs::read_to_string(&socket).unwrap(), "somebody's");
+    assert_eq!(fs::read_to_string(&socket).unwrap(), "another program's");
     fs::remove_file(&socket).unwrap();
     daemon.signal("HUP");
     wait_for("the socket to come back", || is_reachable(&socket));
@@ -141,7 +141,7 @@ fn a_socket_file_that_could_not_come_back_does_so_on_reload() {
 }
 
 #[test]
-fn at_its_end_a_daemon_removes_no_file_but_its_own() {
+fn on_exit_a_daemon_removes_only_its_own_socket_file() {
     let daemon = Daemon::start(&Settings::default());
     let socket = daemon.home.socket();
     let aside = daemon.home.path("aside");
@@ -154,8 +154,8 @@ fn at_its_end_a_daemon_removes_no_file_but_its_own() {
 }
 
 #[test]
-fn a_socket_of_systemd_that_is_removed_is_told_with_what_brings_it_back() {
-    let server = ScriptedServer::start(Reply::sound);
+fn a_removed_socket_of_systemd_is_reported_with_the_remedy() {
+    let server = ScriptedServer::start(Reply::correct);
     let home = Home::new(&Settings::for_server(&server.url()));
     let listener = UnixListener::bind(home.socket()).unwrap();
     let command = home.activated_by(listener);

@@ -16,17 +16,17 @@ use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::{directory, wait_for};
 
-/// Where an empty text says something: none.
+/// Keys whose value may be empty, which means none.
 const MAY_BE_EMPTY: [&str; 3] = ["server.url", "ipc.admin_group", "web.listen"];
-/// An eighth of this machine's disk would be taken.
+/// It would reserve an eighth of this machine's disk.
 const TOO_MUCH_FOR_THIS_MACHINE: &str = "disk_reserve";
-/// Of the values that a key takes, so many are tried: all but those of texts that may be anything.
+/// How many of the accepted values of a key are tried: all, except for free text.
 const STARTS_PER_KEY: usize = 8;
-/// More than any path may have.
+/// Longer than any path may be.
 const LONG: usize = 5000;
 const THREADS: usize = 4;
 
-/// Section and key of every key, those that the shipped file comments out with them.
+/// Section and name of every key, including those that the shipped file comments out.
 fn keys() -> Vec<(String, String)> {
     let mut section = "";
     let mut keys = Vec::new();
@@ -105,7 +105,7 @@ fn extremes() -> Vec<Value> {
         .collect()
 }
 
-/// A configuration in which only this key is not as tests have it, as a file of the home.
+/// A configuration file in the home in which only this key differs from the settings of the tests.
 fn configure(home: &Home, server: &str, section: &str, key: &str, value: &Value) {
     let settings = Settings::for_server(server)
         .with("queue.state_dir", home.path("state").to_str().unwrap())
@@ -116,15 +116,15 @@ fn configure(home: &Home, server: &str, section: &str, key: &str, value: &Value)
     fs::write(home.path("config.toml"), file.to_string()).unwrap();
 }
 
-/// It is kept in the home: what these tests write must be nowhere else.
+/// A path in the home: these tests must write nowhere else.
 fn working_directory(home: &Home) -> PathBuf {
     let directory = home.path("a/b");
     fs::create_dir_all(&directory).unwrap();
     directory
 }
 
-/// Starts, takes a record in, sends it or says what it waits for, and ends as it should.
-fn works(home: &Home, config: &Config, what: &str) {
+/// The daemon starts, accepts a record, sends it or reports why it waits, and stops in order.
+fn assert_works(home: &Home, config: &Config, what: &str) {
     let mut command = home.command();
     command.current_dir(working_directory(home));
     let mut daemon = Guard(command.spawn().unwrap());
@@ -141,9 +141,9 @@ fn works(home: &Home, config: &Config, what: &str) {
             request(method, path, "localhost", &[("content-type", "application/json")], body.into());
         exchange(UnixStream::connect(&socket), request)
     };
-    wait_for(&format!("an answer with {what}"), || call(Method::GET, "/v1/status", ""));
+    wait_for(&format!("a response with {what}"), || call(Method::GET, "/v1/status", ""));
     let taken = call(Method::POST, "/v1/records", r#"{"type":"T","key":"K","payload":{"a":1}}"#);
-    if taken.is_some_and(|answer| answer.status == 201) {
+    if taken.is_some_and(|response| response.status == 201) {
         wait_for(&format!("the record to be sent, or to wait for a reason, with {what}"), || {
             let status: Json = call(Method::GET, "/v1/status", "")?.json();
             let moves = ["idle", "syncing"].contains(&status["sync"]["phase"].as_str()?);
@@ -158,7 +158,7 @@ fn works(home: &Home, config: &Config, what: &str) {
 
 #[test]
 fn every_key_with_every_extreme_value_is_refused_or_the_daemon_works_with_it() {
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let mut accepted = Vec::new();
     for (section, key) in keys() {
         let mut seen: Vec<Config> = Vec::new();
@@ -185,7 +185,8 @@ fn every_key_with_every_extreme_value_is_refused_or_the_daemon_works_with_it() {
     let share = accepted.len().div_ceil(THREADS);
     std::thread::scope(|scope| {
         for some in accepted.chunks(share) {
-            scope.spawn(move || some.iter().for_each(|(home, config, what)| works(home, config, what)));
+            scope
+                .spawn(move || some.iter().for_each(|(home, config, what)| assert_works(home, config, what)));
         }
     });
 }
@@ -201,8 +202,8 @@ fn every_variable_that_is_empty_is_refused_unless_empty_says_something() {
             let ran = run(&mut command, b"");
             let expected = if MAY_BE_EMPTY.contains(&format!("{section}.{key}").as_str()) { 0 } else { 78 };
             assert_eq!(ran.code, Some(expected), "{name}={empty:?}: {}", ran.stderr);
-            let told = [&key, &name].iter().any(|told| ran.stderr.contains(*told));
-            assert!(expected == 0 || told, "{name}={empty:?}: {}", ran.stderr);
+            let reported = [&key, &name].iter().any(|reported| ran.stderr.contains(*reported));
+            assert!(expected == 0 || reported, "{name}={empty:?}: {}", ran.stderr);
         }
     }
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left behind");

@@ -1,16 +1,16 @@
-//! A connection that ends at some byte of a request or of its answer, and one that cannot be made.
+//! A connection that ends at some byte of a request or of its response, and one that cannot be opened.
 
 use serde_json::{Value, json};
 
 use crate::support::daemon::{Counts, Daemon};
-use crate::support::fault_proxy::{End, FaultProxy, Way};
+use crate::support::fault_proxy::{ConnectionEnd, FaultProxy, LinkDirection};
 use crate::support::gateway::Gateway;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::{directory, wait_for};
 
 const RECORDS: u64 = 20;
-/// Several segments of a body, and yet one batch.
+/// A body of several segments in one batch.
 const TEXT: usize = 2000;
 
 /// A daemon whose records, all of them in one batch, are about to be sent over the link.
@@ -19,7 +19,7 @@ fn daemon_with_a_batch(link: &FaultProxy) -> (Daemon, Vec<String>) {
         .with("server.stall_timeout", "1s")
         .with("server.answer_timeout", "1s");
     let daemon = Daemon::start(&settings);
-    daemon.post("/v1/pause", "").good(200);
+    daemon.post("/v1/pause", "").expect_json(200);
     let text = "x".repeat(TEXT);
     let records: Vec<Value> =
         (0..RECORDS).map(|_| json!({"type": "Visits", "payload": {"text": text}})).collect();
@@ -27,32 +27,36 @@ fn daemon_with_a_batch(link: &FaultProxy) -> (Daemon, Vec<String>) {
     (daemon, ids)
 }
 
-/// How many bytes head and body of that batch have. They are the same each time but for ids and times.
+/// The bytes of the head and the body of that batch. They are the same each time except for ids and times.
 fn measured() -> (usize, usize) {
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let link = FaultProxy::to(server.address);
     let (daemon, _) = daemon_with_a_batch(&link);
-    daemon.post("/v1/resume", "").good(200);
+    daemon.post("/v1/resume", "").expect_json(200);
     daemon.wait_until_done();
     let body = server.batches()[0].body.len();
-    (link.up().carried() - body, body)
+    (link.upstream().carried_bytes() - body, body)
 }
 
-/// Each of these ends, one after the other, on the way of somebody's first batch.
-fn nothing_is_lost_or_doubled(way: impl Fn(&FaultProxy) -> &Way, ends: &[(&str, usize)], how: End) {
+/// Applies each of these ends, one after the other, to the first batch of a new daemon.
+fn assert_nothing_is_lost_or_duplicated(
+    direction: impl Fn(&FaultProxy) -> &LinkDirection,
+    ends: &[(&str, usize)],
+    how: ConnectionEnd,
+) {
     let directory = directory();
     let gateway = Gateway::start(directory.path(), &[]);
     let link = FaultProxy::to(gateway.address);
     let mut all = Vec::new();
     for (place, bytes) in ends {
         let (daemon, ids) = daemon_with_a_batch(&link);
-        way(&link).end_after(*bytes, how);
-        daemon.post("/v1/resume", "").good(200);
+        direction(&link).end_after(*bytes, how);
+        daemon.post("/v1/resume", "").expect_json(200);
         assert_eq!(daemon.wait_until_done(), Counts::all_synced(RECORDS), "{place}");
-        assert!(way(&link).has_ended(), "{place}");
+        assert!(direction(&link).has_ended(), "{place}");
         for id in &ids {
             let entry = daemon.record(id);
-            // Once when it was cut, and once when it got through, unless that is one and the same.
+            // Once for the cut request, and once for the one that succeeded, unless they are the same.
             assert!((1..=2).contains(&entry["attempts"].as_u64().unwrap()), "{place}: {entry}");
             assert_eq!(entry["last_error"], Value::Null, "{place}: {entry}");
         }
@@ -76,35 +80,35 @@ fn places() -> [(&'static str, usize); 6] {
     ]
 }
 
-/// Of which the head alone has more than 100.
+/// The head alone has more than 100 bytes.
 const ANSWER: [(&str, usize); 3] =
-    [("before the answer", 0), ("in the head of the answer", 20), ("in the body of the answer", 300)];
+    [("before the response", 0), ("in the head of the response", 20), ("in the body of the response", 300)];
 
 #[test]
-fn a_request_that_is_cut_anywhere_loses_and_doubles_nothing() {
-    nothing_is_lost_or_doubled(FaultProxy::up, &places(), End::Close);
+fn a_request_that_is_cut_anywhere_loses_and_duplicates_nothing() {
+    assert_nothing_is_lost_or_duplicated(FaultProxy::upstream, &places(), ConnectionEnd::Close);
 }
 
 #[test]
-fn a_request_that_is_reset_anywhere_loses_and_doubles_nothing() {
-    nothing_is_lost_or_doubled(FaultProxy::up, &places(), End::Reset);
+fn a_request_that_is_reset_anywhere_loses_and_duplicates_nothing() {
+    assert_nothing_is_lost_or_duplicated(FaultProxy::upstream, &places(), ConnectionEnd::Reset);
 }
 
 #[test]
-fn a_request_that_vanishes_anywhere_loses_and_doubles_nothing() {
-    nothing_is_lost_or_doubled(FaultProxy::up, &places()[2..5], End::BlackHole);
+fn a_request_that_vanishes_anywhere_loses_and_duplicates_nothing() {
+    assert_nothing_is_lost_or_duplicated(FaultProxy::upstream, &places()[2..5], ConnectionEnd::BlackHole);
 }
 
 #[test]
-fn an_answer_that_is_cut_or_reset_anywhere_loses_and_doubles_nothing() {
-    for how in [End::Close, End::Reset] {
-        nothing_is_lost_or_doubled(FaultProxy::down, &ANSWER, how);
+fn a_response_that_is_cut_or_reset_anywhere_loses_and_duplicates_nothing() {
+    for how in [ConnectionEnd::Close, ConnectionEnd::Reset] {
+        assert_nothing_is_lost_or_duplicated(FaultProxy::downstream, &ANSWER, how);
     }
 }
 
 #[test]
-fn an_answer_that_vanishes_anywhere_loses_and_doubles_nothing() {
-    nothing_is_lost_or_doubled(FaultProxy::down, &ANSWER, End::BlackHole);
+fn a_response_that_vanishes_anywhere_loses_and_duplicates_nothing() {
+    assert_nothing_is_lost_or_duplicated(FaultProxy::downstream, &ANSWER, ConnectionEnd::BlackHole);
 }
 
 #[test]
@@ -114,9 +118,9 @@ fn a_link_that_refuses_connections_for_a_while_costs_no_attempt() {
     let mut link = FaultProxy::to(gateway.address);
     link.refuse();
     let (daemon, ids) = daemon_with_a_batch(&link);
-    daemon.post("/v1/resume", "").good(200);
+    daemon.post("/v1/resume", "").expect_json(200);
     daemon.wait_for_phase("offline");
-    wait_for("nobody to be blamed", || {
+    wait_for("no record to be blamed", || {
         ids.iter().all(|id| daemon.record(id)["state"] == "PENDING").then_some(())
     });
     assert!(ids.iter().all(|id| daemon.record(id)["attempts"] == 0));

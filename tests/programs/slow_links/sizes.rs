@@ -1,4 +1,4 @@
-//! A link as in the field: 64 kbit/s, 600 ms there and back, and a gateway that waits for nobody.
+//! A link as in the field: 64 kbit/s, a round trip of 600 ms, and a gateway with a fixed time limit.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,48 +15,48 @@ use crate::support::settings::Settings;
 
 const BYTES_PER_SECOND: u32 = 8000;
 const ONE_WAY: Duration = Duration::from_millis(300);
-/// Of the gateway, from the first byte of a request: 23 records of 1.3 kB are too many.
+/// The limit of the gateway, from the first byte of a request: 23 records of 1.3 kB are too many.
 const TIME_LIMIT: Duration = Duration::from_secs(4);
 const RECORDS: u64 = 120;
 
 fn slow_link_to(server: &ScriptedServer) -> FaultProxy {
     let link = FaultProxy::to(server.address);
-    for way in [link.up(), link.down()] {
+    for way in [link.upstream(), link.downstream()] {
         way.delay(ONE_WAY);
         way.bytes_per_second(BYTES_PER_SECOND);
     }
     link
 }
 
-/// Text that nothing makes much shorter.
-fn noise(characters: usize) -> String {
+/// Text that hardly compresses.
+fn incompressible_text(characters: usize) -> String {
     std::iter::repeat_with(fastrand::alphanumeric).take(characters).collect()
 }
 
 #[test]
-fn the_link_of_these_tests_is_no_faster_than_it_says() {
-    let body = noise(4000);
-    let answer = Reply::text(200, "text/plain", &body);
-    let server = ScriptedServer::start(move |_| answer.clone());
+fn the_test_link_is_not_faster_than_configured() {
+    let body = incompressible_text(4000);
+    let response = Reply::text(200, "text/plain", &body);
+    let server = ScriptedServer::start(move |_| response.clone());
     let link = slow_link_to(&server);
     let mut device = TcpStream::connect(link.address).unwrap();
     let clock = Clock::start();
     write!(device, "POST / HTTP/1.1\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
-    let mut answer = Vec::new();
-    while answer.len() < body.len() {
+    let mut response = Vec::new();
+    while response.len() < body.len() {
         let mut buffer = [0; 1024];
         let size = device.read(&mut buffer).unwrap();
-        answer.extend_from_slice(&buffer[..size]);
+        response.extend_from_slice(&buffer[..size]);
     }
     // Half a second for each body; there is no upper limit on a busy machine.
     assert!(clock.now() >= ONE_WAY * 2 + Duration::from_secs(1), "{:?}", clock.now());
 }
 
 #[test]
-fn batches_come_to_fit_a_slow_link_and_progress_is_seen_all_the_way() {
+fn batches_adapt_to_a_slow_link_and_progress_is_reported_throughout() {
     let ledger = Ledger::default();
     let books = ledger.clone();
-    let server = ScriptedServer::start(move |request| books.answer(request));
+    let server = ScriptedServer::start(move |request| books.respond(request));
     server.limit_time(TIME_LIMIT);
     let link = slow_link_to(&server);
     let settings = Settings::for_server(&link.url())
@@ -65,8 +65,9 @@ fn batches_come_to_fit_a_slow_link_and_progress_is_seen_all_the_way() {
         .with("batch.learn", "true");
     let daemon = Daemon::start(&settings);
     let ids = daemon.paused(|daemon| {
-        let records: Vec<Value> =
-            (0..RECORDS).map(|_| json!({"type": "Visits", "payload": {"text": noise(1000)}})).collect();
+        let records: Vec<Value> = (0..RECORDS)
+            .map(|_| json!({"type": "Visits", "payload": {"text": incompressible_text(1000)}}))
+            .collect();
         daemon.enqueue(&records)
     });
     let (mut done, mut steps) = (0, 0);

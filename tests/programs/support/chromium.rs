@@ -1,4 +1,4 @@
-//! Chromium without a screen, spoken to over two pipes in the protocol of its developer tools.
+//! Headless Chromium, driven over two pipes with the `DevTools` protocol.
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Write};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::process::Guard;
 use super::wait::{DEADLINE, directory, wait_for};
 
-/// The protocol goes over the descriptors 3 and 4. Root may not have the sandbox; what is shown is ours.
+/// The protocol uses descriptors 3 and 4. Chromium's sandbox does not work for root; the pages are our own.
 const START: &str = r#"exec "${CHROMIUM:-chromium}" --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage \
     --no-first-run --disable-background-networking --remote-debugging-pipe "--user-data-dir=$0" \
     3<&0 4>&1 </dev/null >/dev/null 2>&1"#;
@@ -38,11 +38,11 @@ impl Browser {
         command.args(["-c", START]).arg(profile.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = Guard(command.spawn().unwrap());
         let requests = child.0.stdin.take().unwrap();
-        let mut answers = BufReader::new(child.0.stdout.take().unwrap());
+        let mut responses = BufReader::new(child.0.stdout.take().unwrap());
         let (sender, messages) = mpsc::channel();
         thread::spawn(move || {
             let mut message = Vec::new();
-            while answers.read_until(0, &mut message).is_ok_and(|read| read > 0) {
+            while responses.read_until(0, &mut message).is_ok_and(|read| read > 0) {
                 message.pop();
                 if sender.send(serde_json::from_slice(&message).unwrap()).is_err() {
                     return;
@@ -65,7 +65,7 @@ impl Browser {
         }
         wire.requests.write_all(format!("{request}\0").as_bytes()).unwrap();
         loop {
-            let message = wire.messages.recv_timeout(DEADLINE).expect("the browser answers");
+            let message = wire.messages.recv_timeout(DEADLINE).expect("the browser responds");
             if message["id"] != id {
                 wire.events.push(message);
                 continue;
@@ -75,7 +75,7 @@ impl Browser {
         }
     }
 
-    /// Opens a page as a tablet of this size shows it.
+    /// Opens a page as on a tablet of this size.
     #[track_caller]
     pub(crate) fn open(&self, url: &str, width: u32, height: u32) -> Tab<'_> {
         let target = self.call(None, "Target.createTarget", &json!({"url": "about:blank"}));
@@ -93,7 +93,7 @@ impl Browser {
     }
 }
 
-/// A page that is open.
+/// An open page.
 pub(crate) struct Tab<'b> {
     browser: &'b Browser,
     session: String,
@@ -110,20 +110,20 @@ impl Tab<'_> {
         self.call("Emulation.setDeviceMetricsOverride", &screen);
     }
 
-    /// What the person has set, for example `prefers-color-scheme` to `dark`.
+    /// Sets a media feature, for example `prefers-color-scheme` to `dark`.
     pub(crate) fn prefer(&self, features: &[(&str, &str)]) {
         let features: Vec<Value> =
             features.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
         self.call("Emulation.setEmulatedMedia", &json!({"features": features}));
     }
 
-    /// The value of an expression, or of what it promises.
+    /// The value of an expression, or of its promise.
     #[track_caller]
     pub(crate) fn eval(&self, expression: &str) -> Value {
         let request = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
-        let answer = self.call("Runtime.evaluate", &request);
-        assert_eq!(answer["exceptionDetails"], Value::Null, "{expression}");
-        answer["result"]["value"].clone()
+        let response = self.call("Runtime.evaluate", &request);
+        assert_eq!(response["exceptionDetails"], Value::Null, "{expression}");
+        response["result"]["value"].clone()
     }
 
     /// Waits until an expression is true.
@@ -132,7 +132,7 @@ impl Tab<'_> {
         wait_for(what, || self.eval(expression).as_bool().filter(|is| *is));
     }
 
-    /// Waits until an element shows this text, and no more.
+    /// Waits until an element shows exactly this text.
     #[track_caller]
     pub(crate) fn wait_for_text(&self, selector: &str, text: &str) {
         let shown = format!(
@@ -151,7 +151,7 @@ impl Tab<'_> {
         serde_json::from_value(self.eval(&all)).unwrap()
     }
 
-    /// A finger on the middle of an element, which must not be covered by another one.
+    /// Taps on the middle of an element, which must not be covered by another one.
     #[track_caller]
     pub(crate) fn tap(&self, selector: &str) {
         let find = format!(
@@ -170,7 +170,7 @@ impl Tab<'_> {
         self.call("Input.dispatchTouchEvent", &json!({"type": "touchEnd", "touchPoints": []}));
     }
 
-    /// Typed where the focus is, and the Enter key.
+    /// Types a text into the focused element, and presses Enter.
     #[track_caller]
     pub(crate) fn enter(&self, text: &str) {
         self.call("Input.insertText", &json!({"text": text}));
@@ -180,9 +180,9 @@ impl Tab<'_> {
         }
     }
 
-    /// What the browser complained of since the beginning: errors of scripts, what it did not load or run.
-    pub(crate) fn complaints(&self) -> Vec<Value> {
-        // Whatever was said before this was answered is there.
+    /// The browser's errors since the beginning: of scripts, and for resources that it did not load or run.
+    pub(crate) fn browser_errors(&self) -> Vec<Value> {
+        // All messages from before this response have been received.
         self.eval("null");
         let wire = self.browser.wire.borrow();
         let complains = |event: &&Value| {

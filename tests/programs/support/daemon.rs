@@ -1,4 +1,4 @@
-//! Daemons on directories of their own, and the command line beside them.
+//! Daemons in temporary directories, and the command line for them.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -13,15 +13,15 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::UnixStream;
 
-use super::http::{Answer, exchange, request};
-use super::process::{Guard, Ran, Running, signal};
+use super::http::{HttpResponse, exchange, request};
+use super::process::{Guard, ProgramOutput, Running, signal};
 use super::settings::Settings;
 use super::wait::{DEADLINE, directory, wait_for};
 
 const JSON: &str = "application/json";
 pub(crate) const NDJSON: &str = "application/x-ndjson";
 
-/// What a daemon has on disk, whether it runs or not.
+/// The files of a daemon, whether it runs or not.
 pub(crate) struct Home {
     directory: TempDir,
 }
@@ -41,7 +41,7 @@ impl Home {
         self.path("fieldsync.sock")
     }
 
-    /// Writes the configuration file. Records are kept in the home, unless the settings say where.
+    /// Writes the configuration file. Records are kept in the home, unless the settings name another directory.
     pub(crate) fn configure(&self, settings: &Settings) {
         let settings = settings
             .clone()
@@ -50,7 +50,7 @@ impl Home {
         fs::write(self.path("config.toml"), settings.toml()).unwrap();
     }
 
-    /// How it is started; its log is appended to a file.
+    /// The command that starts it; its log is appended to a file.
     pub(crate) fn command(&self) -> Command {
         let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
         let mut command = daemon_command();
@@ -58,12 +58,12 @@ impl Home {
         command
     }
 
-    /// How systemd starts it with a socket of its own.
+    /// The command with a socket of systemd.
     pub(crate) fn activated_by(&self, listener: UnixListener) -> Command {
         self.handed(vec![("fieldsync.socket", listener.into())])
     }
 
-    /// How systemd starts it with these sockets, three at most, under their names.
+    /// The command with these sockets of systemd, three at most, under their names.
     pub(crate) fn handed(&self, sockets: Vec<(&str, OwnedFd)>) -> Command {
         const SCRIPT: &str =
             "exec 3<&0 4<&1 5<&2 </dev/null >/dev/null 2>>\"$LOG\"; export LISTEN_PID=$$; exec \"$@\"";
@@ -89,7 +89,7 @@ impl Home {
         fs::read_to_string(self.path("log")).unwrap()
     }
 
-    /// Starts the daemon and waits until it answers.
+    /// Starts the daemon and waits until it responds.
     pub(crate) fn start(self) -> Daemon {
         let command = self.command();
         self.start_by(command)
@@ -98,7 +98,7 @@ impl Home {
     pub(crate) fn start_by(self, mut command: Command) -> Daemon {
         let child = Guard(command.spawn().unwrap());
         let mut daemon = Daemon { home: self, child };
-        wait_for("the daemon to answer", || {
+        wait_for("the daemon to respond", || {
             assert!(daemon.child.is_running(), "the daemon ended: {}", daemon.log());
             daemon.try_call(Method::GET, "/v1/status", JSON, b"").map(drop)
         });
@@ -106,14 +106,14 @@ impl Home {
     }
 }
 
-/// `fieldsyncd` with nothing of the surroundings.
+/// `fieldsyncd` with an empty environment.
 pub(crate) fn daemon_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fieldsyncd"));
     leave_surroundings(&mut command);
     command
 }
 
-/// Takes from a program what it would find out about those who run the tests.
+/// Removes the environment of the user who runs the tests.
 pub(crate) fn leave_surroundings(command: &mut Command) {
     for variable in [
         "FIELDSYNC_SOCKET",
@@ -163,7 +163,7 @@ impl Daemon {
         self.home
     }
 
-    /// `SIGTERM`, and how it ended.
+    /// Sends `SIGTERM`, and returns the exit code.
     pub(crate) fn terminate(mut self) -> (ExitStatus, Home) {
         self.signal("TERM");
         (self.child.wait(), self.home)
@@ -183,7 +183,7 @@ impl Daemon {
         self.home.log()
     }
 
-    /// The memory that it holds, in KiB.
+    /// Its resident memory, in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.0.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -196,64 +196,70 @@ impl Daemon {
         wait_for(text, || self.log().contains(text).then_some(()));
     }
 
-    fn try_call(&self, method: Method, path: &str, kind: &str, body: &[u8]) -> Option<Answer> {
+    fn try_call(&self, method: Method, path: &str, kind: &str, body: &[u8]) -> Option<HttpResponse> {
         let request = request(method, path, "localhost", &[("content-type", kind)], body.to_vec());
         exchange(UnixStream::connect(self.home.socket()), request)
     }
 
-    pub(crate) fn call(&self, method: Method, path: &str, kind: &str, body: impl AsRef<[u8]>) -> Answer {
-        let answer = self.try_call(method, path, kind, body.as_ref());
-        answer.unwrap_or_else(|| panic!("no answer to {path}: {}", self.log()))
+    pub(crate) fn call(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: impl AsRef<[u8]>,
+    ) -> HttpResponse {
+        let response = self.try_call(method, path, kind, body.as_ref());
+        response.unwrap_or_else(|| panic!("no response to {path}: {}", self.log()))
     }
 
-    pub(crate) fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> HttpResponse {
         self.call(Method::GET, path, JSON, "")
     }
 
-    pub(crate) fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: impl AsRef<[u8]>) -> HttpResponse {
         self.call(Method::POST, path, JSON, body)
     }
 
-    pub(crate) fn put(&self, path: &str, body: impl AsRef<[u8]>) -> Answer {
+    pub(crate) fn put(&self, path: &str, body: impl AsRef<[u8]>) -> HttpResponse {
         self.call(Method::PUT, path, JSON, body)
     }
 
-    /// Bytes as they are, and whatever comes back until the other side closes.
+    /// Sends raw bytes, and returns the response until the other side closes.
     pub(crate) fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = StdStream::connect(self.home.socket()).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        // It may have heard enough before the end.
+        // It may close before it has read all of it.
         drop(stream.write_all(bytes));
         drop(stream.shutdown(std::net::Shutdown::Write));
-        let mut answer = Vec::new();
-        drop(stream.read_to_end(&mut answer));
-        String::from_utf8_lossy(&answer).into_owned()
+        let mut response = Vec::new();
+        drop(stream.read_to_end(&mut response));
+        String::from_utf8_lossy(&response).into_owned()
     }
 
     pub(crate) fn status(&self) -> Value {
-        self.get("/v1/status").good(200)
+        self.get("/v1/status").expect_json(200)
     }
 
-    /// Hands records over in one request; their ids.
+    /// Enqueues records in one request and returns their ids.
     #[track_caller]
     pub(crate) fn enqueue(&self, records: &[Value]) -> Vec<String> {
-        let answer = self.post("/v1/records", json!(records).to_string()).good(201);
-        assert_eq!(answer["accepted"], records.len());
-        answer["ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect()
+        let response = self.post("/v1/records", json!(records).to_string()).expect_json(201);
+        assert_eq!(response["accepted"], records.len());
+        response["ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect()
     }
 
-    /// Hands over so many plain records.
+    /// Enqueues this many simple records.
     pub(crate) fn enqueue_many(&self, count: usize) -> Vec<String> {
         let records: Vec<Value> =
             (0..count).map(|n| json!({"type": "Visits", "payload": {"n": n}})).collect();
         self.enqueue(&records)
     }
 
-    /// Enqueued while nothing is sent.
+    /// Enqueues while sending is paused.
     pub(crate) fn paused<T>(&self, enqueue: impl FnOnce(&Self) -> T) -> T {
-        self.post("/v1/pause", "").good(200);
+        self.post("/v1/pause", "").expect_json(200);
         let enqueued = enqueue(self);
-        self.post("/v1/resume", "").good(200);
+        self.post("/v1/resume", "").expect_json(200);
         enqueued
     }
 
@@ -264,19 +270,19 @@ impl Daemon {
         detail
     }
 
-    /// The manifest entry of a record, and what it waits for.
+    /// The manifest entry of a record, and its reason to wait.
     pub(crate) fn detail(&self, id: &str) -> Value {
-        self.get(&format!("/v1/records/{id}")).good(200)
+        self.get(&format!("/v1/records/{id}")).expect_json(200)
     }
 
-    /// The manifest entry of a record, what it waits for, and its lineage.
+    /// The manifest entry of a record, its reason to wait, and its lineage.
     pub(crate) fn record_with_lineage(&self, id: &str) -> Value {
-        self.get(&format!("/v1/records/{id}?lineage=true")).good(200)
+        self.get(&format!("/v1/records/{id}?lineage=true")).expect_json(200)
     }
 
     /// The ids of the records in a state.
     pub(crate) fn in_state(&self, state: &str) -> HashSet<String> {
-        let page = self.get(&format!("/v1/records?limit=1000&state={state}")).good(200);
+        let page = self.get(&format!("/v1/records?limit=1000&state={state}")).expect_json(200);
         assert_eq!(page["next"], Value::Null);
         let records = page["records"].as_array().unwrap();
         records.iter().map(|record| record["id"].as_str().unwrap().to_owned()).collect()
@@ -286,13 +292,13 @@ impl Daemon {
         serde_json::from_value(self.status()["records"].clone()).unwrap()
     }
 
-    /// Waits until the status is as wanted.
+    /// Waits until the status meets a condition.
     #[track_caller]
     pub(crate) fn wait_until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let clock = fieldsync::clock::Clock::start();
         loop {
-            assert!(clock.now() < DEADLINE, "waited in vain for {what}: {last:#}\n{}", self.log());
+            assert!(clock.now() < DEADLINE, "timed out waiting for {what}: {last:#}\n{}", self.log());
             last = self.status();
             if wanted(&last) {
                 return last;
@@ -306,7 +312,7 @@ impl Daemon {
         self.wait_until(phase, |status| status["sync"]["phase"] == phase)
     }
 
-    /// Waits until nothing is left to send; the counts then.
+    /// Waits until nothing is left to send, and returns the counts.
     #[track_caller]
     pub(crate) fn wait_until_done(&self) -> Counts {
         self.wait_until("everything to be settled", |status| {
@@ -317,12 +323,12 @@ impl Daemon {
     }
 
     /// Runs the command line to its end.
-    pub(crate) fn cli(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn cli(&self, arguments: &[&str]) -> ProgramOutput {
         self.cli_with(arguments, b"")
     }
 
     /// As [`Self::cli`], with standard input.
-    pub(crate) fn cli_with(&self, arguments: &[&str], input: &[u8]) -> Ran {
+    pub(crate) fn cli_with(&self, arguments: &[&str], input: &[u8]) -> ProgramOutput {
         self.cli_start(arguments, input).end()
     }
 
@@ -342,12 +348,12 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Everything is synced.
+    /// All records are synced.
     pub(crate) fn all_synced(synced: u64) -> Self {
         Self::settled(synced, 0)
     }
 
-    /// Nothing is left to send.
+    /// No record is left to send.
     pub(crate) fn settled(synced: u64, quarantined: u64) -> Self {
         Self { pending: 0, syncing: 0, failed: 0, synced, quarantined }
     }

@@ -1,4 +1,4 @@
-//! Batches and records as a device makes them.
+//! Batches and records as a device sends them.
 
 use fieldsync::protocol::wire::BATCH_PATH;
 use uuid::Uuid;
@@ -11,7 +11,7 @@ pub(crate) struct Batch {
     pub(crate) records: Vec<Record>,
 }
 
-/// A record of it.
+/// A record of the batch.
 #[derive(Clone)]
 pub(crate) struct Record {
     pub(crate) id: Uuid,
@@ -35,12 +35,12 @@ impl Record {
 }
 
 impl Batch {
-    /// A batch of a device of its own with these payloads.
+    /// A batch of a new device with these payloads.
     pub(crate) fn of(payloads: &[&str]) -> Self {
         Self::with(payloads.iter().map(|payload| Record::new(payload)).collect())
     }
 
-    /// A batch of a device of its own with these records.
+    /// A batch of a new device with these records.
     pub(crate) fn with(records: Vec<Record>) -> Self {
         Self { id: Uuid::new_v4(), device: Uuid::new_v4(), records }
     }
@@ -84,7 +84,7 @@ impl Batch {
         [self.head(&length).as_bytes(), &body].concat()
     }
 
-    /// The head of the request, with `framing` to say how the body is delimited.
+    /// The head of the request; `framing` is the header that delimits the body.
     pub(crate) fn head(&self, framing: &str) -> String {
         let mut lines = vec![format!("POST {BATCH_PATH} HTTP/1.1"), "Host: gateway".to_owned()];
         let headers = self.headers();

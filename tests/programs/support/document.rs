@@ -1,5 +1,5 @@
-//! The document of the local API, and whether answers are as it says: status, content type and body, where
-//! a field that it does not name is a fault, too.
+//! Checks responses against the `OpenAPI` document: status, content type and body. A field that the document does
+//! not name is an error, too.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -8,23 +8,23 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::daemon::Daemon;
-use super::http::Answer;
+use super::http::HttpResponse;
 
-/// As it is served.
+/// The document as it is served.
 pub(crate) struct Document {
     pub(crate) whole: Value,
-    /// With schemas that take no more than they name.
+    /// The document, with schemas that allow no other fields.
     strict: Value,
-    /// Operations that were called, with the statuses of the answers.
+    /// Operations that were called, with the statuses of their responses.
     seen: RefCell<BTreeSet<(String, u16)>>,
 }
 
 impl Document {
     pub(crate) fn of(daemon: &Daemon) -> Self {
-        let whole = daemon.get("/v1/openapi.json").good(200);
+        let whole = daemon.get("/v1/openapi.json").expect_json(200);
         let mut strict = whole.clone();
         for schema in strict["components"]["schemas"].as_object_mut().unwrap().values_mut() {
-            // Whoever names a schema says whether it is all there is.
+            // Where a schema is referenced, it is known whether other fields are allowed.
             tighten(schema, true);
         }
         tighten(&mut strict["paths"], false);
@@ -44,14 +44,14 @@ impl Document {
         operations.collect()
     }
 
-    /// Operations that nobody has seen a good answer of.
+    /// Operations that had no successful response yet.
     pub(crate) fn untried(&self) -> Vec<String> {
         let seen = self.seen.borrow();
         let good = |name: &String| seen.iter().any(|(known, status)| known == name && *status < 300);
         self.operations().into_iter().map(|(_, _, name)| name).filter(|name| !good(name)).collect()
     }
 
-    /// Calls, and holds the answer against the document.
+    /// Makes a call, and checks the response against the document.
     #[track_caller]
     pub(crate) fn call(
         &self,
@@ -60,24 +60,24 @@ impl Document {
         path: &str,
         kind: &str,
         body: &str,
-    ) -> Answer {
+    ) -> HttpResponse {
         let answer = daemon.call(method.clone(), path, kind, body);
         self.check(method, path, &answer);
         answer
     }
 
     #[track_caller]
-    pub(crate) fn get(&self, daemon: &Daemon, path: &str) -> Answer {
+    pub(crate) fn get(&self, daemon: &Daemon, path: &str) -> HttpResponse {
         self.call(daemon, &Method::GET, path, "application/json", "")
     }
 
     #[track_caller]
-    pub(crate) fn post(&self, daemon: &Daemon, path: &str, body: &str) -> Answer {
+    pub(crate) fn post(&self, daemon: &Daemon, path: &str, body: &str) -> HttpResponse {
         self.call(daemon, &Method::POST, path, "application/json", body)
     }
 
     #[track_caller]
-    fn check(&self, method: &Method, path: &str, answer: &Answer) {
+    fn check(&self, method: &Method, path: &str, answer: &HttpResponse) {
         let path = path.split('?').next().unwrap();
         let paths = self.strict["paths"].as_object().unwrap();
         let (_, item) = paths.iter().find(|(known, _)| is_like(path, known)).expect("a path of the document");
@@ -99,7 +99,7 @@ impl Document {
         self.seen.borrow_mut().insert((name.to_owned(), answer.status));
     }
 
-    /// Holds the data of an event against the document.
+    /// Checks the data of an event against the document.
     #[track_caller]
     pub(crate) fn check_event(&self, event: &str, data: &Value) {
         let events = &self.strict["paths"]["/v1/events"]["get"]["x-events"];
@@ -124,7 +124,7 @@ fn is_like(path: &str, template: &str) -> bool {
         && path.iter().zip(&template).all(|(part, known)| part == known || known.starts_with('{'))
 }
 
-/// Lets schemas take no fields that they do not name. A part of a whole (`allOf`) cannot know the other parts.
+/// Makes schemas reject fields that they do not name. A part of an `allOf` does not know the other parts.
 fn tighten(schema: &mut Value, is_part: bool) {
     match schema {
         Value::Object(fields) => {
@@ -151,7 +151,7 @@ fn tighten(schema: &mut Value, is_part: bool) {
 fn tighten_part(part: &mut Value) {
     let properties = part.get_mut("properties").and_then(Value::as_object_mut);
     for property in properties.into_iter().flat_map(serde_json::Map::values_mut) {
-        // The code of an error is one part of it, too; its other fields are in the part beside.
+        // The code of an error is such a part; its other fields are in the next part.
         if property.get("properties").is_none() {
             tighten(property, false);
         }

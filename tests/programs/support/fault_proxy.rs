@@ -1,8 +1,8 @@
-//! A link that is slow and breaks on command: a TCP proxy of the tests' own, for which nobody has to be root.
+//! A link that is slow and breaks on command: a TCP proxy, which does not need root.
 //!
-//! Each way has its latency, its bandwidth, which all connections share, and the point where it ends.
-//! The sockets hold next to nothing: with the usual buffers whatever is sent would seem to have arrived
-//! long before it went over the link. The handshake is the kernel's own and costs no time.
+//! Each direction has a latency, a bandwidth that all connections share, and the point where it breaks. The sockets
+//! have tiny buffers: with the usual ones, data would seem to have arrived long before it passed the link. The
+//! kernel makes the handshake, which takes no time.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -18,22 +18,22 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::reply::Gate;
 use super::wait::pace;
 
-/// Nobody else listens here: a port that is free for a moment stays free.
+/// No other process listens at this address, so a port that is free for a moment stays free.
 const ANY_PORT: &str = "127.77.0.3:0";
-/// Of each socket. The kernel doubles it, and uses half of that for its own books.
+/// Buffer of each socket. The kernel doubles it, and uses half of that for its own data.
 const BUFFER: usize = 4096;
 const LARGEST_CHUNK: usize = 16 << 10;
-/// Chunks on their way: more than latency and bandwidth of any link here make.
+/// Chunks in flight: more than latency and bandwidth of any link here allow.
 const ON_THE_WAY: usize = 256;
 
 /// How a connection ends.
 #[derive(Clone, Copy)]
-pub(crate) enum End {
-    /// In order, as far as both sides can tell.
+pub(crate) enum ConnectionEnd {
+    /// Closed in order, as far as both sides can see.
     Close,
     /// With a reset.
     Reset,
-    /// Not at all: nothing is read or forwarded any more.
+    /// It stays open, but nothing is read or forwarded any more.
     BlackHole,
 }
 
@@ -46,28 +46,28 @@ pub(crate) struct FaultProxy {
 
 struct Link {
     to: SocketAddr,
-    up: Way,
-    down: Way,
-    /// Open when nobody has to fall into a black hole any more.
+    up: LinkDirection,
+    down: LinkDirection,
+    /// Opened when connections no longer have to stall.
     over: Gate,
 }
 
-/// One way of the link.
+/// One direction of the link.
 #[derive(Default)]
-pub(crate) struct Way(Mutex<State>);
+pub(crate) struct LinkDirection(Mutex<DirectionState>);
 
-struct State {
+struct DirectionState {
     clock: Clock,
     delay: Duration,
     bytes_per_second: Option<u32>,
     /// When the last byte so far has left.
     free_at: Duration,
-    /// Bytes until an end, for the connection that gets there.
-    end: Option<(usize, End)>,
+    /// Bytes until an end, for the connection that reaches it.
+    end: Option<(usize, ConnectionEnd)>,
     carried: usize,
 }
 
-impl Default for State {
+impl Default for DirectionState {
     fn default() -> Self {
         Self {
             clock: Clock::start(),
@@ -80,15 +80,15 @@ impl Default for State {
     }
 }
 
-/// What a way makes of bytes that wait to go over it.
-struct Passage {
+/// How a direction handles bytes that wait to be sent.
+struct SendStep {
     bytes: usize,
     leaves_at: Duration,
     arrives_at: Duration,
-    end: Option<End>,
+    end: Option<ConnectionEnd>,
 }
 
-impl Way {
+impl LinkDirection {
     pub(crate) fn delay(&self, one_way: Duration) {
         self.0.lock().unwrap().delay = one_way;
     }
@@ -97,29 +97,29 @@ impl Way {
         self.0.lock().unwrap().bytes_per_second = Some(bytes);
     }
 
-    /// Ends one connection, the first that gets there, so many bytes from now.
-    pub(crate) fn end_after(&self, bytes: usize, how: End) {
+    /// Ends the first connection that reaches this number of bytes, counted from now.
+    pub(crate) fn end_after(&self, bytes: usize, how: ConnectionEnd) {
         self.0.lock().unwrap().end = Some((bytes, how));
     }
 
-    /// The end that was asked for has come.
+    /// The requested end has happened.
     pub(crate) fn has_ended(&self) -> bool {
         self.0.lock().unwrap().end.is_none()
     }
 
-    /// Bytes that went over it, of all connections.
-    pub(crate) fn carried(&self) -> usize {
+    /// Bytes that it has carried, of all connections.
+    pub(crate) fn carried_bytes(&self) -> usize {
         self.0.lock().unwrap().carried
     }
 
-    /// The most that may be taken at a time.
+    /// The maximum number of bytes to take at a time.
     fn chunk(&self) -> usize {
         let rate = self.0.lock().unwrap().bytes_per_second;
-        // What goes over the link in 20 ms.
+        // What the link carries in 20 ms.
         rate.map_or(LARGEST_CHUNK, |rate| (rate as usize / 50).clamp(64, LARGEST_CHUNK))
     }
 
-    fn pass(&self, bytes: usize) -> Passage {
+    fn pass(&self, bytes: usize) -> SendStep {
         let mut state = self.0.lock().unwrap();
         let (bytes, end) = match state.end {
             Some((left, how)) if bytes >= left => {
@@ -136,7 +136,7 @@ impl Way {
         let leaves_at = state.free_at.max(state.clock.now()) + Duration::from_micros(micros);
         state.free_at = leaves_at;
         state.carried += bytes;
-        Passage { bytes, leaves_at, arrives_at: leaves_at + state.delay, end }
+        SendStep { bytes, leaves_at, arrives_at: leaves_at + state.delay, end }
     }
 
     fn wait_until(&self, moment: Duration) {
@@ -146,9 +146,14 @@ impl Way {
 }
 
 impl FaultProxy {
-    /// A link to a server, and nothing wrong with it.
+    /// A link to a server, without faults.
     pub(crate) fn to(server: SocketAddr) -> Self {
-        let link = Link { to: server, up: Way::default(), down: Way::default(), over: Gate::default() };
+        let link = Link {
+            to: server,
+            up: LinkDirection::default(),
+            down: LinkDirection::default(),
+            over: Gate::default(),
+        };
         let mut proxy = Self { address: ANY_PORT.parse().unwrap(), link: Arc::new(link), accepting: None };
         proxy.accept();
         proxy
@@ -159,33 +164,33 @@ impl FaultProxy {
     }
 
     /// From the device to the server.
-    pub(crate) fn up(&self) -> &Way {
+    pub(crate) fn upstream(&self) -> &LinkDirection {
         &self.link.up
     }
 
     /// From the server to the device.
-    pub(crate) fn down(&self) -> &Way {
+    pub(crate) fn downstream(&self) -> &LinkDirection {
         &self.link.down
     }
 
-    /// New connections are refused from now on.
+    /// Refuses new connections from now on.
     pub(crate) fn refuse(&mut self) {
         let Some((listener, thread)) = self.accepting.take() else { return };
-        // This is what wakes a thread that waits for connections.
+        // This wakes the thread that waits for connections.
         SockRef::from(&listener).shutdown(Shutdown::Both).unwrap();
         thread.join().unwrap();
     }
 
-    /// New connections are taken from now on.
+    /// Accepts new connections from now on.
     pub(crate) fn accept(&mut self) {
         let listener = TcpListener::bind(self.address).unwrap();
-        // What is accepted has the buffers of what listens.
+        // Accepted sockets inherit the buffers of the listener.
         shrink(SockRef::from(&listener)).unwrap();
         self.address = listener.local_addr().unwrap();
         let (link, incoming) = (Arc::clone(&self.link), listener.try_clone().unwrap());
         let thread = thread::spawn(move || {
             while let Ok((device, _)) = incoming.accept() {
-                // A server that is gone is for the device to notice.
+                // The device has to notice that the server is gone.
                 drop(Connection::open(device, &link));
             }
         });
@@ -207,18 +212,18 @@ fn shrink(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)
 }
 
-/// One connection of a device, and the one to the server that belongs to it.
+/// One connection of a device, and its connection to the server.
 struct Connection {
     device: TcpStream,
     server: TcpStream,
-    /// Ended by a fault: what comes to its threads now is not the other side's doing.
+    /// Ended by a fault: errors of its threads from now on do not come from the other side.
     cut: AtomicBool,
 }
 
-/// What is on its way.
-enum Item {
+/// Data in flight.
+enum InFlight {
     Bytes(Duration, Vec<u8>),
-    End(Duration, End),
+    End(Duration, ConnectionEnd),
 }
 
 impl Connection {
@@ -241,41 +246,41 @@ impl Connection {
         if is_up { (&self.device, &self.server) } else { (&self.server, &self.device) }
     }
 
-    /// Takes bytes from one side, no faster than the link does.
-    fn take(&self, link: &Link, is_up: bool, on_the_way: &SyncSender<Item>) {
+    /// Takes bytes from one side, no faster than the link carries them.
+    fn take(&self, link: &Link, is_up: bool, on_the_way: &SyncSender<InFlight>) {
         let (mut from, _) = self.ends(is_up);
         let way = if is_up { &link.up } else { &link.down };
         let mut buffer = vec![0; LARGEST_CHUNK];
         let mut passage = way.pass(0);
         loop {
             if let Some(how) = passage.end {
-                drop(on_the_way.send(Item::End(passage.arrives_at, how)));
+                drop(on_the_way.send(InFlight::End(passage.arrives_at, how)));
                 return;
             }
-            // A reset of one side ends the other, too, if not by a reset.
+            // A reset of one side also ends the other, though perhaps not with a reset.
             let Ok(size @ 1..) = from.read(&mut buffer[..way.chunk()]) else { return };
             passage = way.pass(size);
             way.wait_until(passage.leaves_at);
             let bytes = buffer[..passage.bytes].to_vec();
-            if on_the_way.send(Item::Bytes(passage.arrives_at, bytes)).is_err() {
+            if on_the_way.send(InFlight::Bytes(passage.arrives_at, bytes)).is_err() {
                 return;
             }
         }
     }
 
-    /// Hands bytes over to the other side when they arrive there.
-    fn deliver(&self, link: &Link, is_up: bool, on_the_way: &Receiver<Item>) {
+    /// Passes bytes to the other side when they arrive there.
+    fn deliver(&self, link: &Link, is_up: bool, on_the_way: &Receiver<InFlight>) {
         let (_, mut to) = self.ends(is_up);
         let way = if is_up { &link.up } else { &link.down };
         for item in on_the_way {
             match item {
-                Item::Bytes(at, bytes) => {
+                InFlight::Bytes(at, bytes) => {
                     way.wait_until(at);
                     if to.write_all(&bytes).is_err() {
                         break;
                     }
                 }
-                Item::End(at, how) => {
+                InFlight::End(at, how) => {
                     way.wait_until(at);
                     self.end(how, &link.over);
                 }
@@ -286,21 +291,21 @@ impl Connection {
         }
     }
 
-    fn end(&self, how: End, over: &Gate) {
+    fn end(&self, how: ConnectionEnd, over: &Gate) {
         self.cut.store(true, Ordering::SeqCst);
         for side in [&self.device, &self.server] {
             match how {
-                End::Close => drop(side.shutdown(Shutdown::Both)),
-                // It goes out when the threads, which this wakes, have let go of the socket.
-                End::Reset => {
+                ConnectionEnd::Close => drop(side.shutdown(Shutdown::Both)),
+                // It is closed when the threads, which this wakes, have dropped the socket.
+                ConnectionEnd::Reset => {
                     drop(SockRef::from(side).set_linger(Some(Duration::ZERO)));
                     drop(side.shutdown(Shutdown::Read));
                 }
-                End::BlackHole => {}
+                ConnectionEnd::BlackHole => {}
             }
         }
-        if matches!(how, End::BlackHole) {
-            over.pass();
+        if matches!(how, ConnectionEnd::BlackHole) {
+            over.wait_until_open();
         }
     }
 }

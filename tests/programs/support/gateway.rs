@@ -1,4 +1,4 @@
-//! Starts gateways, and speaks to them as a device would.
+//! Starts gateways, and sends them requests as a device would.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use uuid::Uuid;
 
 use super::device::Batch;
-use super::http::{Answer, borrowed, exchange, request};
+use super::http::{HttpResponse, borrow_headers, exchange, request};
 use super::postgres::ledger_in;
 use super::process::{Guard, run, signal};
 use super::wait::DEADLINE;
@@ -27,18 +27,18 @@ pub(crate) struct Gateway {
     child: Guard,
     pub(crate) scheme: String,
     pub(crate) address: SocketAddr,
-    /// Holds the pipe open: the gateway must not fail to write.
+    /// Keeps the pipe open, so that the gateway can write.
     _stdout: BufReader<ChildStdout>,
 }
 
-/// The gateway's program lies beside those of this package. Cargo builds it for the tests of its own package.
+/// The gateway's program is beside those of this package. Cargo builds it for the tests of its own package.
 pub(crate) fn program() -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_fieldsync")).with_file_name("fieldsync-gateway");
     assert!(program.exists(), "{} is missing: cargo build -p fieldsync-gateway", program.display());
     program
 }
 
-/// How one is started.
+/// The command that starts a gateway.
 pub(crate) fn command(store: &str, listen: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
     command
@@ -51,12 +51,12 @@ pub(crate) fn command(store: &str, listen: &str, arguments: &[&str]) -> Command 
     command
 }
 
-/// Starts a gateway that is to refuse to run: its exit code and what it says.
+/// Starts a gateway that must refuse to run. Returns its exit code and its message.
 pub(crate) fn refuses(store: &str, arguments: &[&str]) -> (Option<i32>, String) {
     refuses_at(store, ANY_PORT, arguments)
 }
 
-/// As [`refuses`], told where to listen.
+/// As [`refuses`], at the given address.
 pub(crate) fn refuses_at(store: &str, listen: &str, arguments: &[&str]) -> (Option<i32>, String) {
     let ran = run(&mut command(store, listen, arguments), b"");
     (ran.code, ran.stderr)
@@ -68,7 +68,7 @@ impl Gateway {
         Self::start_at(directory, ANY_PORT, arguments)
     }
 
-    /// As [`Self::start`], told where to listen.
+    /// As [`Self::start`], at the given address.
     pub(crate) fn start_at(directory: &Path, listen: &str, arguments: &[&str]) -> Self {
         Self::start_by(command(&ledger_in(directory), listen, arguments))
     }
@@ -78,7 +78,7 @@ impl Gateway {
         Self::start_by(command(store, ANY_PORT, arguments))
     }
 
-    /// As [`Self::start_on`], with everything that it has to say in a file.
+    /// As [`Self::start_on`], with its output in a file.
     pub(crate) fn start_logging(store: &str, log: &Path, arguments: &[&str]) -> Self {
         let mut command = command(store, ANY_PORT, arguments);
         command.env_remove("RUST_LOG").stderr(File::create(log).unwrap());
@@ -101,7 +101,7 @@ impl Gateway {
         Self { scheme: scheme.to_owned(), address: address.parse().unwrap(), child, _stdout: stdout }
     }
 
-    /// Where devices send to.
+    /// The URL for devices.
     pub(crate) fn url(&self) -> String {
         format!("{}://{}", self.scheme, self.address)
     }
@@ -112,41 +112,47 @@ impl Gateway {
         self.child.0.wait().unwrap();
     }
 
-    /// Sends a signal, without waiting for what it does.
+    /// Sends a signal, without waiting for its effect.
     pub(crate) fn signal(&self, name: &str) {
         signal(self.child.0.id(), name);
     }
 
-    /// How it ended.
-    pub(crate) fn ended(mut self) -> ExitStatus {
+    /// Waits for its end, and returns the exit code.
+    pub(crate) fn wait_for_exit(mut self) -> ExitStatus {
         self.child.wait()
     }
 
-    pub(crate) fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> HttpResponse {
         self.send(Method::GET, path, &[], Vec::new())
     }
 
-    pub(crate) fn look_up(&self, batch: &Batch) -> Answer {
+    pub(crate) fn query_outcome(&self, batch: &Batch) -> HttpResponse {
         let path = format!("{BATCH_PATH}/{}", batch.id);
         let device = batch.device.to_string();
         self.send(Method::GET, &path, &[("x-sync-device-id", &device)], Vec::new())
     }
 
-    pub(crate) fn post(&self, batch: &Batch) -> Answer {
+    pub(crate) fn post(&self, batch: &Batch) -> HttpResponse {
         self.post_raw(&batch.headers(), batch.body())
     }
 
-    pub(crate) fn post_raw(&self, headers: &[(String, String)], body: Vec<u8>) -> Answer {
-        self.send(Method::POST, BATCH_PATH, &borrowed(headers), body)
+    pub(crate) fn post_raw(&self, headers: &[(String, String)], body: Vec<u8>) -> HttpResponse {
+        self.send(Method::POST, BATCH_PATH, &borrow_headers(headers), body)
     }
 
-    /// None when the gateway dies over it.
-    pub(crate) fn try_post(&self, batch: &Batch) -> Option<Answer> {
+    /// `None` if the gateway ends during the request.
+    pub(crate) fn try_post(&self, batch: &Batch) -> Option<HttpResponse> {
         let headers = batch.headers();
-        self.try_send(Method::POST, BATCH_PATH, &borrowed(&headers), batch.body())
+        self.try_send(Method::POST, BATCH_PATH, &borrow_headers(&headers), batch.body())
     }
 
-    pub(crate) fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+    pub(crate) fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> HttpResponse {
         self.try_send(method, path, headers, body).unwrap()
     }
 
@@ -156,16 +162,16 @@ impl Gateway {
         path: &str,
         headers: &[(&str, &str)],
         body: Vec<u8>,
-    ) -> Option<Answer> {
+    ) -> Option<HttpResponse> {
         let request = request(method, path, &self.address.to_string(), headers, body);
         exchange(TcpStream::connect(self.address), request)
     }
 
     /// The append-only table.
     pub(crate) fn ledger(&self) -> Vec<Value> {
-        let answer = self.get("/ledger");
-        assert_eq!(answer.status, 200);
-        answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let response = self.get("/ledger");
+        assert_eq!(response.status, 200);
+        response.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// The ids of the append-only table, in order of application.
@@ -173,7 +179,7 @@ impl Gateway {
         self.ledger().iter().map(|line| line["id"].as_str().unwrap().parse().unwrap()).collect()
     }
 
-    /// The value of a metric, 0 when it is not there.
+    /// The value of a metric, 0 if it is missing.
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let text = self.get("/metrics").text();
         assert!(text.ends_with("# EOF\n"), "{text}");

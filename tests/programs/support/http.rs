@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::wait::DEADLINE;
 
-/// A request, ready to be sent.
+/// Builds a request.
 pub(crate) fn request(
     method: Method,
     path: &str,
@@ -26,11 +26,11 @@ pub(crate) fn request(
     request.body(Full::new(Bytes::from(body))).unwrap()
 }
 
-/// Connects, sends, and reads the whole answer. None when the other side dies over it.
+/// Connects, sends, and reads the complete response. `None` if the other side ends during the exchange.
 pub(crate) fn exchange<S>(
     connect: impl Future<Output = std::io::Result<S>>,
     request: Request<Full<Bytes>>,
-) -> Option<Answer>
+) -> Option<HttpResponse>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -43,26 +43,26 @@ where
             let (parts, body) = response.into_parts();
             let body = body.collect().await.ok()?.to_bytes();
             connection.abort();
-            Some(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+            Some(HttpResponse { status: parts.status.as_u16(), headers: parts.headers, body })
         };
-        tokio::time::timeout(DEADLINE, exchange).await.expect("an answer within the deadline")
+        tokio::time::timeout(DEADLINE, exchange).await.expect("a response within the deadline")
     })
 }
 
-/// Headers as they are sent.
-pub(crate) fn borrowed(headers: &[(String, String)]) -> Vec<(&str, &str)> {
+/// The headers in the form for [`request`].
+pub(crate) fn borrow_headers(headers: &[(String, String)]) -> Vec<(&str, &str)> {
     headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct HttpResponse {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
-impl Answer {
+impl HttpResponse {
     pub(crate) fn text(&self) -> String {
         String::from_utf8(self.body.to_vec()).unwrap()
     }
@@ -75,20 +75,20 @@ impl Answer {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// The JSON of a good answer.
+    /// The JSON of a response with the expected status.
     #[track_caller]
-    pub(crate) fn good(&self, status: u16) -> Value {
+    pub(crate) fn expect_json(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text());
         self.json()
     }
 
-    /// As an answer to a batch.
+    /// The response to a batch.
     pub(crate) fn batch(&self) -> BatchResponse {
         assert_eq!(self.status, 200, "{}", self.text());
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// Code and message of a refusal.
+    /// Code and message of an error response.
     pub(crate) fn error(&self) -> (String, String) {
         let body = self.json();
         let text = |name: &str| body["error"][name].as_str().unwrap().to_owned();
@@ -100,7 +100,7 @@ impl Answer {
     }
 }
 
-/// The statuses of an answer, in order.
+/// The statuses of a response, in order.
 pub(crate) fn statuses(answer: &BatchResponse) -> Vec<RecordStatus> {
     answer.results.iter().map(|result| result.status).collect()
 }

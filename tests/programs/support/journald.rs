@@ -1,4 +1,4 @@
-//! A journal of the test's own: systemd-journald in a mount namespace where `/run` is empty. Needs root.
+//! A private journal: systemd-journald in a mount namespace where `/run` is empty. Needs root.
 
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use super::daemon::{Daemon, Home};
 use super::process::{Guard, run, signal};
 use super::wait::wait_for;
 
-/// `$1` are the explanations of messages.
+/// `$1` is the catalog with the explanations of messages.
 const SCRIPT: &str = "
 set -e
 mount -t tmpfs tmpfs /run
@@ -25,7 +25,7 @@ exec /usr/lib/systemd/systemd-journald
 ";
 const CATALOG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/fieldsync.catalog");
 
-/// The journald; it ends when dropped, and what it wrote is gone.
+/// The journald. Dropping it ends it and deletes its journal.
 pub(crate) struct Journald(Guard);
 
 impl Journald {
@@ -73,28 +73,28 @@ impl Journald {
         home.start_by(command)
     }
 
-    /// The entries that match, as `journalctl` takes it.
+    /// The entries that match, in the syntax of `journalctl`.
     pub(crate) fn entries(&self, matching: &[&str]) -> Vec<Value> {
         let text = self.journalctl(&[&["--all", "--output=json"], matching].concat());
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// What `journalctl` prints.
+    /// The output of `journalctl`.
     pub(crate) fn journalctl(&self, arguments: &[&str]) -> String {
         let mut command =
             self.inside("journalctl", ["--no-pager", "--quiet", "--directory=/run/log/journal"]);
         let ran = run(command.args(arguments), b"");
-        // 1 says that nothing matches.
+        // Exit code 1 means that no entry matches.
         assert!(matches!(ran.code, Some(0 | 1)), "{ran:?}");
         ran.stdout
     }
 
-    /// It reads nothing until [`Self::go_on`].
+    /// Suspends it until [`Self::go_on`].
     pub(crate) fn stop(&self) {
         signal(self.pid(), "STOP");
     }
 
-    pub(crate) fn go_on(&self) {
+    pub(crate) fn resume(&self) {
         signal(self.pid(), "CONT");
     }
 }

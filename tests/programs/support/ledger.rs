@@ -1,4 +1,4 @@
-//! What a scripted server has applied and answered: the server's side of the protocol, in memory.
+//! The ledger of a scripted server: the server's side of the protocol, in memory.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -8,21 +8,21 @@ use serde_json::{Value, json};
 use super::reply::Reply;
 use super::server::Request;
 
-/// The books of a server; clones are the same books.
+/// The ledger of a server; clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct Ledger(Arc<Mutex<Books>>);
+pub(crate) struct Ledger(Arc<Mutex<LedgerState>>);
 
 #[derive(Default)]
-struct Books {
-    /// In order of application.
+struct LedgerState {
+    /// Record ids, in order of application.
     applied: Vec<String>,
     /// The results of each batch.
     answered: HashMap<String, Value>,
 }
 
 impl Ledger {
-    /// What a sound server does: it applies each record once, answers each batch once, and knows what it answered.
-    pub(crate) fn answer(&self, request: &Request) -> Reply {
+    /// Responds like a correct server: it applies each record once, and replays its response to a batch.
+    pub(crate) fn respond(&self, request: &Request) -> Reply {
         let mut books = self.0.lock().unwrap();
         let batch = request.batch_id();
         let replayed = books.answered.contains_key(batch);
@@ -41,7 +41,7 @@ impl Ledger {
         self.0.lock().unwrap().applied.clone()
     }
 
-    /// These records, and no others, were applied.
+    /// Exactly these records were applied.
     #[track_caller]
     pub(crate) fn assert_holds(&self, ids: &[String]) {
         let applied = self.applied();
@@ -50,7 +50,7 @@ impl Ledger {
     }
 }
 
-impl Books {
+impl LedgerState {
     fn apply(&mut self, id: String) -> Value {
         if self.applied.contains(&id) {
             return json!({"id": id, "status": "duplicate"});

@@ -15,12 +15,12 @@ use super::wait::{directory, wait_for};
 
 /// `_IOR('X', 125, __u32)`
 const EXT4_IOC_SHUTDOWN: libc::Ioctl = 0x8004_587d;
-/// Not even the journal of the file system gets to the disk any more.
+/// The journal of the file system is not flushed either.
 const NOLOGFLUSH: u32 = 2;
 
-/// The disk, mounted; unmounted when dropped.
+/// The mounted disk; unmounted when dropped.
 pub(crate) struct LoopDisk {
-    /// With the image and the mount point.
+    /// The directory with the image and the mount point.
     directory: TempDir,
 }
 
@@ -30,7 +30,7 @@ impl LoopDisk {
         let image = disk.image();
         File::create(&image).unwrap().set_len(mib << 20).unwrap();
         fs::create_dir(disk.root()).unwrap();
-        // Nothing is held back for root, whom these tests run as: the last byte counts for everybody.
+        // No blocks are reserved for root, which runs these tests: the disk is full for all users at the same byte.
         let mut mkfs = Command::new("mkfs.ext4");
         let made = mkfs.args(["-q", "-F", "-b", "4096", "-m", "0"]).arg(&image).status().unwrap();
         assert!(made.success());
@@ -56,30 +56,30 @@ impl LoopDisk {
     }
 
     fn mount(&self) {
-        // The loop device goes with the mount.
+        // The loop device is removed with the mount.
         let mut mount = Command::new("mount");
         let mounted = mount.args(["-o", "loop"]).args([self.image(), self.root()]).status().unwrap();
         assert!(mounted.success());
     }
 
-    /// Fails from now on: what was not synced is gone, and whoever writes gets `EIO`.
+    /// The disk fails from now on: unsynced data is lost, and writes fail with `EIO`.
     #[expect(unsafe_code, reason = "nothing safe makes a file system fail")]
     pub(crate) fn shutdown(&self) {
         let root = File::open(self.root()).unwrap();
         let mut how = NOLOGFLUSH;
-        // SAFETY: the request reads a number from where `how` lies, and keeps nothing of it.
+        // SAFETY: the request reads a number from the address of `how`, and keeps no pointer to it.
         let done = unsafe { libc::ioctl(root.as_raw_fd(), EXT4_IOC_SHUTDOWN, &raw mut how) };
         Errno::result(done).unwrap();
     }
 
-    /// Takes nothing more for as long as this is kept: whoever writes waits.
-    pub(crate) fn freeze(&self) -> Frozen {
+    /// Blocks all writes until the result is dropped.
+    pub(crate) fn freeze(&self) -> FrozenDisk {
         let frozen = Command::new("fsfreeze").arg("--freeze").arg(self.root()).status().unwrap();
         assert!(frozen.success());
-        Frozen(self.root())
+        FrozenDisk(self.root())
     }
 
-    /// Unmounts it, which needs that nobody uses it, and mounts it again: a disk that failed is well then.
+    /// Unmounts it, which requires that no process uses it, and mounts it again: a failed disk works again then.
     pub(crate) fn remount(&self) {
         wait_for("the disk to be free", || {
             Command::new("umount").arg(self.root()).status().unwrap().success().then_some(())
@@ -87,7 +87,7 @@ impl LoopDisk {
         self.mount();
     }
 
-    /// The power goes, for the disk and for the daemon on it, and comes back.
+    /// The power fails, for the disk and for the daemon on it, and returns.
     pub(crate) fn cut_power_and_remount(&self, daemon: Daemon) -> Home {
         self.shutdown();
         let home = daemon.kill9();
@@ -95,7 +95,7 @@ impl LoopDisk {
         home
     }
 
-    /// Another program takes all the room there is, but for so many bytes.
+    /// Another program fills the disk, except for this many bytes.
     pub(crate) fn fill(&self, but: u64) {
         let mut filler = File::create(self.filler()).unwrap();
         let mut size = 0;
@@ -108,25 +108,25 @@ impl LoopDisk {
                     Err(error) => panic!("{error}"),
                 }
             }
-            // What the file system put aside to be careful is free after that.
+            // Blocks that the file system preallocated are free after that.
             filler.sync_all().unwrap();
         }
         filler.set_len(size.checked_sub(but).unwrap()).unwrap();
         filler.sync_all().unwrap();
     }
 
-    /// The other program gives its room back.
+    /// The other program frees its space.
     pub(crate) fn make_room(&self) {
         fs::remove_file(self.filler()).unwrap();
-        // The blocks are free when the file system's journal says so.
+        // The blocks are free once the file system's journal is committed.
         File::open(self.root()).unwrap().sync_all().unwrap();
     }
 }
 
-/// A disk that does not move; it does again when this is dropped.
-pub(crate) struct Frozen(PathBuf);
+/// A stuck disk; it works again when this is dropped.
+pub(crate) struct FrozenDisk(PathBuf);
 
-impl Drop for Frozen {
+impl Drop for FrozenDisk {
     fn drop(&mut self) {
         let thawed = Command::new("fsfreeze").arg("--unfreeze").arg(&self.0).status();
         assert!(std::thread::panicking() || thawed.is_ok_and(|status| status.success()));
@@ -136,7 +136,7 @@ impl Drop for Frozen {
 impl Drop for LoopDisk {
     fn drop(&mut self) {
         let unmount = |how: &[&str]| Command::new("umount").args(how).arg(self.root()).status();
-        // What a failed test left behind may still use it: then it goes when they do.
+        // Processes left by a failed test may still use it: then it is removed when they end.
         if !unmount(&["-q"]).is_ok_and(|status| status.success()) {
             drop(unmount(&["-l"]));
         }

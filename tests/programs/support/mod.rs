@@ -1,4 +1,4 @@
-//! What the tests share: the programs, started and killed; servers; conversations; waiting.
+//! Shared by the tests: programs that are started and killed, servers, HTTP exchanges, waiting.
 
 pub(crate) mod chromium;
 pub(crate) mod daemon;

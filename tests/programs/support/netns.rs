@@ -1,8 +1,8 @@
-//! A link that can be pulled: a device and its server in network namespaces of their own, with a veth pair between them.
+//! A link that can be pulled: a device and its server in separate network namespaces, with a veth pair between them.
 //!
-//! The thread of the test itself stands on the server's side: servers that it starts, and whatever it asks
-//! them, are there, while the daemon is started on the device's. The server's address lies behind a
-//! gateway, as in the field, so that a route can be lost while the link is there. Needs root.
+//! The thread of the test itself is in the server's namespace, as are the servers that it starts and its requests to
+//! them. The daemon is started in the device's namespace. The server's address is behind a gateway, as in the field,
+//! so that a route can be lost while the link is up. Needs root.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -16,7 +16,7 @@ use nix::sched::{CloneFlags, setns};
 use super::daemon::{Daemon, Home};
 use super::process::run;
 
-/// Where the server is: an address that is nobody's (RFC 5737), behind [`GATEWAY`].
+/// The address of the server, from a documentation network (RFC 5737), behind [`GATEWAY`].
 pub(crate) const SERVER: &str = "192.0.2.1:8080";
 const SERVER_HOST: &str = "192.0.2.1/32";
 /// The server's end of the link.
@@ -24,24 +24,24 @@ pub(crate) const GATEWAY: &str = "10.77.0.1";
 /// The device's end of the link.
 pub(crate) const DEVICE: &str = "10.77.0.2";
 pub(crate) const OTHER_DEVICE: &str = "10.77.0.3";
-/// The name of either end, each in its namespace.
+/// The name of both ends, each in its namespace.
 const LINK: &str = "uplink";
 const PREFIX: &str = "fieldsync-lab";
 
 static LABS: AtomicU32 = AtomicU32::new(0);
 
-/// The two sides; gone when dropped, as is whatever a killed run left behind by the next lab.
+/// The two namespaces, removed when dropped. Leftovers of a killed run are removed by the next lab.
 pub(crate) struct Lab {
     device: String,
     server: String,
-    /// Where the test's thread belongs.
+    /// The original namespace of the test's thread.
     home: File,
-    /// A thread stands in a namespace, and it has to be the one that goes back.
+    /// The namespace belongs to the thread, so the same thread has to return to its original one.
     _of_one_thread: PhantomData<*const ()>,
 }
 
 impl Lab {
-    /// Both sides, and a link that is up.
+    /// Both namespaces, and a link that is up.
     pub(crate) fn new() -> Self {
         clear_away();
         let (process, count) = (std::process::id(), LABS.fetch_add(1, Ordering::SeqCst));
@@ -67,12 +67,12 @@ impl Lab {
         lab
     }
 
-    /// `ip` with these arguments, on the device's side.
+    /// Runs `ip` with these arguments, on the device's side.
     pub(crate) fn on_device(&self, arguments: &str) {
         ip(&format!("-n {} {arguments}", self.device));
     }
 
-    /// `ip` with these arguments, on the server's side.
+    /// Runs `ip` with these arguments, on the server's side.
     pub(crate) fn on_server(&self, arguments: &str) {
         ip(&format!("-n {} {arguments}", self.server));
     }
@@ -93,12 +93,12 @@ impl Lab {
         home.start_by(command)
     }
 
-    /// How often the daemon began to make a connection, with a route or without, as its log tells.
+    /// How often the daemon started to open a connection, with a route or without, from its log.
     pub(crate) fn connections_tried(daemon: &Daemon) -> usize {
         daemon.log().matches("connecting to ").count()
     }
 
-    /// The device switches its link off. Its routes go with it.
+    /// The device switches its link off. Its routes are removed with it.
     pub(crate) fn down(&self) {
         self.on_device(&format!("link set {LINK} down"));
     }
@@ -109,7 +109,7 @@ impl Lab {
         self.give_route();
     }
 
-    /// Somebody pulls the cable at the other end. The device keeps its routes, which lead nowhere.
+    /// The cable is pulled at the other end. The device keeps its routes, which lead nowhere.
     pub(crate) fn unplug(&self) {
         self.on_server(&format!("link set {LINK} down"));
     }
@@ -126,7 +126,7 @@ impl Lab {
         self.on_device("route del default");
     }
 
-    /// By another gateway, that is not there.
+    /// Routes through another gateway, which does not exist.
     pub(crate) fn mislead_route(&self) {
         self.on_device("route replace default via 10.77.0.254");
     }
@@ -135,12 +135,12 @@ impl Lab {
         self.on_device(&format!("addr add {address}/24 dev {LINK}"));
     }
 
-    /// The routes by it go, too.
+    /// Routes through it are removed, too.
     pub(crate) fn take_address(&self, address: &str) {
         self.on_device(&format!("addr del {address}/24 dev {LINK}"));
     }
 
-    /// Whatever the server's side sends to the device vanishes, acknowledgements included.
+    /// Packets from the server to the device are dropped, acknowledgements included.
     pub(crate) fn swallow_answers(&self) {
         self.on_server(&format!("route add blackhole {DEVICE}/32"));
     }
@@ -149,7 +149,7 @@ impl Lab {
         self.on_server(&format!("route del blackhole {DEVICE}/32"));
     }
 
-    /// Whatever is sent to the server vanishes, and nobody says so.
+    /// Packets to the server are dropped without an error.
     pub(crate) fn hide_server(&self) {
         self.on_server(&format!("addr del {SERVER_HOST} dev lo"));
     }
@@ -158,27 +158,27 @@ impl Lab {
         self.on_server(&format!("addr add {SERVER_HOST} dev lo"));
     }
 
-    /// The device sends no more than this, in kilobits a second.
+    /// The device sends at most this much, in kilobits a second.
     pub(crate) fn slow_down(&self, kbit: u32) {
         let shape = format!(
             "-n {} qdisc add dev {LINK} root tbf rate {kbit}kbit burst 3kb latency 500ms",
             self.device
         );
-        done(Command::new("tc").args(shape.split(' ')));
+        run_successfully(Command::new("tc").args(shape.split(' ')));
     }
 
-    /// The device knows the server by this name.
+    /// The device resolves this name to the server.
     pub(crate) fn name_server(&self, name: &str) {
         self.name_address(name, SERVER.split_once(':').unwrap().0);
     }
 
-    /// The device knows this address by this name.
+    /// The device resolves this name to this address.
     pub(crate) fn name_address(&self, name: &str, address: &str) {
-        // Rewritten, and not replaced: the file itself is mounted over the one of the machine.
+        // Rewritten, not replaced: the file itself is mounted over the one of the machine.
         fs::write(self.names().join("hosts"), format!("127.0.0.1 localhost\n{address} {name}\n")).unwrap();
     }
 
-    /// The device knows no names, and nobody whom it could ask.
+    /// The device resolves no names, and has no name server.
     fn name_nothing(&self) {
         fs::create_dir_all(self.names()).unwrap();
         fs::write(self.names().join("hosts"), "127.0.0.1 localhost\n").unwrap();
@@ -204,28 +204,28 @@ fn names_of(namespace: &str) -> PathBuf {
     PathBuf::from("/etc/netns").join(namespace)
 }
 
-/// The thread is in that namespace from now on, and so is what it starts.
+/// Moves the thread into that namespace, and with it the processes that it starts.
 fn enter(namespace: &File) {
     setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
 }
 
 fn ip(arguments: &str) {
-    done(Command::new("ip").args(arguments.split(' ')));
+    run_successfully(Command::new("ip").args(arguments.split(' ')));
 }
 
 #[track_caller]
-fn done(command: &mut Command) {
+fn run_successfully(command: &mut Command) {
     let ran = run(command, b"");
     assert_eq!(ran.code, Some(0), "{command:?}: {}", ran.stderr);
 }
 
-/// It may be there in part only.
+/// Removes the namespaces, which may exist only in part.
 fn remove(namespace: &str) {
     drop(run(Command::new("ip").args(["netns", "del", namespace]), b""));
     drop(fs::remove_dir_all(names_of(namespace)));
 }
 
-/// What processes left behind that were killed.
+/// Removes what killed processes left.
 fn clear_away() {
     let namespaces = match fs::read_dir("/run/netns") {
         Ok(namespaces) => namespaces,

@@ -1,4 +1,4 @@
-//! The other end of `$NOTIFY_SOCKET`, with a file descriptor store as systemd has it.
+//! The other end of `$NOTIFY_SOCKET`, with a file descriptor store like that of systemd.
 
 use std::collections::BTreeMap;
 use std::io::IoSliceMut;
@@ -26,8 +26,8 @@ impl NotifySocket {
         Self { socket, path, heard: Vec::new(), stored: BTreeMap::new() }
     }
 
-    /// Every line that was received until now.
-    pub(crate) fn heard(&mut self) -> &[String] {
+    /// Every line that was received so far.
+    pub(crate) fn received_lines(&mut self) -> &[String] {
         while let Some((text, descriptors)) = self.receive() {
             let lines: Vec<String> = text.lines().map(str::to_owned).collect();
             let name = lines.iter().find_map(|line| line.strip_prefix("FDNAME=")).unwrap_or("stored");
@@ -42,7 +42,7 @@ impl NotifySocket {
         &self.heard
     }
 
-    /// The next message, with the descriptors that came with it.
+    /// The next message, with its descriptors.
     #[expect(unsafe_code, reason = "the kernel gives descriptors as numbers")]
     fn receive(&self) -> Option<(String, Vec<OwnedFd>)> {
         let (mut text, mut control) = ([0; 4096], nix::cmsg_space!([i32; 8]));
@@ -64,12 +64,12 @@ impl NotifySocket {
     /// Waits for a line.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, line: &str) {
-        wait_for(line, || self.heard().iter().any(|heard| heard == line).then_some(()));
+        wait_for(line, || self.received_lines().iter().any(|heard| heard == line).then_some(()));
     }
 
-    /// Descriptors of this name that are in the store now.
+    /// The descriptors of this name that are in the store now.
     pub(crate) fn stored(&mut self, name: &str) -> &[OwnedFd] {
-        self.heard();
+        self.received_lines();
         self.stored.get(name).map_or(&[], Vec::as_slice)
     }
 }

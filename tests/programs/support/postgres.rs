@@ -1,4 +1,4 @@
-//! PostgreSQL servers of the tests' own, each in a directory that goes with it.
+//! Private PostgreSQL servers, each in a temporary directory.
 //!
 //! PostgreSQL refuses to run as root; started by root, it runs as `postgres` or `nobody`. It does not wait for the
 //! disk: here its processes crash, and never the machine.
@@ -16,14 +16,14 @@ use std::sync::{LazyLock, Mutex};
 use nix::unistd::{User, geteuid};
 use tempfile::TempDir;
 
-use super::process::{Guard, Ran, run, signal};
+use super::process::{Guard, ProgramOutput, run, signal};
 use super::wait::wait_for;
 
-/// The URL of a server, without a database, on which gateways of all tests are to have their ledgers.
+/// The URL of a server, without a database, on which the gateways of all tests have their ledgers.
 pub(crate) const LEDGERS_VARIABLE: &str = "FIELDSYNC_TEST_LEDGERS";
 pub(crate) const PASSWORD: &str = "s3cret-of-the-database";
 const USER: &str = "crm";
-/// Nobody else listens here: a port that is free for a moment stays free.
+/// No other process listens at this address, so a port that is free for a moment stays free.
 const ADDRESS: &str = "127.77.0.9";
 const INSTALLED: &str = "/usr/lib/postgresql";
 
@@ -93,7 +93,7 @@ impl Postgres {
         }
     }
 
-    /// As a crash, or as the end of a machine: nothing is finished.
+    /// As in a crash of the server or its machine: nothing is completed.
     pub(crate) fn crash(&mut self) {
         if let Some(mut server) = self.server.take() {
             signal(server.0.id(), "QUIT");
@@ -110,26 +110,26 @@ impl Postgres {
             .spawn()
             .unwrap();
         self.server = Some(Guard(child));
-        wait_for("the database to answer", || {
+        wait_for("the database to respond", || {
             (self.psql("postgres", "SELECT 1").code == Some(0)).then_some(())
         });
     }
 
-    /// Stops the server's processes in the middle of whatever they do, and lets them go on.
-    pub(crate) fn freeze(&self, database: &str) -> Frozen {
+    /// Suspends the server's processes at any point, until the result is dropped.
+    pub(crate) fn freeze(&self, database: &str) -> SuspendedProcesses {
         let text = format!(
             "SELECT pid FROM pg_stat_activity WHERE datname = '{database}' AND pid <> pg_backend_pid()"
         );
         let backends = self.query("postgres", &text);
-        Frozen::new(backends.lines().map(|pid| pid.parse().unwrap()).collect())
+        SuspendedProcesses::new(backends.lines().map(|pid| pid.parse().unwrap()).collect())
     }
 
-    /// As [`Self::freeze`], but only those that hold claims or other advisory locks. None: there are none now.
-    pub(crate) fn freeze_claims(&self) -> Option<Frozen> {
+    /// As [`Self::freeze`], but only sessions that hold claims or other advisory locks. `None` if there are none.
+    pub(crate) fn freeze_claims(&self) -> Option<SuspendedProcesses> {
         let text = "SELECT DISTINCT pid FROM pg_locks WHERE locktype = 'advisory'";
         let backends: Vec<u32> =
             self.query("postgres", text).lines().map(|pid| pid.parse().unwrap()).collect();
-        (!backends.is_empty()).then(|| Frozen::new(backends))
+        (!backends.is_empty()).then(|| SuspendedProcesses::new(backends))
     }
 
     /// Ends all sessions with a database.
@@ -149,13 +149,13 @@ impl Postgres {
         format!("postgres://{USER}:{PASSWORD}@{ADDRESS}:{}", self.port)
     }
 
-    /// Makes a database; its URL.
+    /// Creates a database and returns its URL.
     pub(crate) fn create(&self, database: &str) -> String {
         self.query("postgres", &format!("CREATE DATABASE {database}"));
         self.url(database)
     }
 
-    /// What a query finds, a line a row.
+    /// The result of a query, one row on each line.
     #[track_caller]
     pub(crate) fn query(&self, database: &str, text: &str) -> String {
         let ran = self.psql(database, text);
@@ -163,7 +163,7 @@ impl Postgres {
         ran.stdout.trim_end().to_owned()
     }
 
-    fn psql(&self, database: &str, text: &str) -> Ran {
+    fn psql(&self, database: &str, text: &str) -> ProgramOutput {
         psql(&self.url(database), text)
     }
 
@@ -189,10 +189,10 @@ impl Drop for Postgres {
     }
 }
 
-/// Processes that stand still until this is dropped.
-pub(crate) struct Frozen(Vec<u32>);
+/// Processes that are suspended until this is dropped.
+pub(crate) struct SuspendedProcesses(Vec<u32>);
 
-impl Frozen {
+impl SuspendedProcesses {
     fn new(pids: Vec<u32>) -> Self {
         for pid in &pids {
             signal(*pid, "STOP");
@@ -201,7 +201,7 @@ impl Frozen {
     }
 }
 
-impl Drop for Frozen {
+impl Drop for SuspendedProcesses {
     fn drop(&mut self) {
         for pid in &self.0 {
             drop(Command::new("kill").args(["-CONT", &pid.to_string()]).status());
@@ -224,7 +224,7 @@ pub(crate) fn ledger_in(directory: &Path) -> String {
     format!("{server}/{database}")
 }
 
-fn psql(url: &str, text: &str) -> Ran {
+fn psql(url: &str, text: &str) -> ProgramOutput {
     run(Command::new(program_path("psql")).args(["-X", "-A", "-t", "-q", "-c", text, url]), b"")
 }
 

@@ -22,13 +22,13 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // It fails for a process that is gone, which is what is wanted.
+        // It fails for a process that has ended, which is intended.
         drop(self.0.kill());
         drop(self.0.wait());
     }
 }
 
-/// Sends a signal, without waiting for what it does.
+/// Sends a signal, without waiting for its effect.
 pub(crate) fn signal(pid: u32, name: &str) {
     let sent = Command::new("sh").args(["-c", "kill -$0 $1", name, &pid.to_string()]).status().unwrap();
     assert!(sent.success());
@@ -36,13 +36,13 @@ pub(crate) fn signal(pid: u32, name: &str) {
 
 /// A program that ran to its end.
 #[derive(Debug)]
-pub(crate) struct Ran {
+pub(crate) struct ProgramOutput {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-/// A program that runs, with its output gathered.
+/// A running program whose output is collected.
 pub(crate) struct Running {
     pub(crate) child: Guard,
     stdout: JoinHandle<String>,
@@ -55,7 +55,7 @@ impl Running {
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
-        // It may end without reading all of it.
+        // The program may end without reading all of it.
         thread::spawn(move || drop(stdin.write_all(&input)));
         let stdout = gather(child.stdout.take().unwrap());
         let stderr = gather(child.stderr.take().unwrap());
@@ -63,9 +63,9 @@ impl Running {
     }
 
     /// Waits for its end.
-    pub(crate) fn end(mut self) -> Ran {
+    pub(crate) fn end(mut self) -> ProgramOutput {
         let code = self.child.wait().code();
-        Ran { code, stdout: self.stdout.join().unwrap(), stderr: self.stderr.join().unwrap() }
+        ProgramOutput { code, stdout: self.stdout.join().unwrap(), stderr: self.stderr.join().unwrap() }
     }
 }
 
@@ -78,6 +78,6 @@ fn gather(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
 }
 
 /// Runs a program to its end.
-pub(crate) fn run(command: &mut Command, input: &[u8]) -> Ran {
+pub(crate) fn run(command: &mut Command, input: &[u8]) -> ProgramOutput {
     Running::start(command, input).end()
 }

@@ -1,4 +1,4 @@
-//! An HTTP proxy of the tests' own, which knows CONNECT and nothing else, perhaps over TLS.
+//! An HTTP proxy that supports only CONNECT, optionally over TLS.
 
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::{Arc, Mutex};
@@ -21,17 +21,17 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy that answers everything with this status, and lets through what it answers with 200.
+    /// A proxy that responds to every request with this status, and opens a tunnel if it is 200.
     pub(crate) fn start(status: &'static str) -> Self {
         Self::start_over(None, status)
     }
 
-    /// As [`Self::start`], spoken to over TLS.
+    /// As [`Self::start`], over TLS.
     pub(crate) fn start_over(tls: Option<Arc<ServerConfig>>, status: &'static str) -> Self {
         Self::start_at("127.0.0.1:0", tls, status)
     }
 
-    /// As [`Self::start_over`], told where to listen.
+    /// As [`Self::start_over`], at the given address.
     pub(crate) fn start_at(listen: &str, tls: Option<Arc<ServerConfig>>, status: &'static str) -> Self {
         let listener = StdListener::bind(listen).unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -60,13 +60,13 @@ impl Proxy {
         proxy
     }
 
-    /// The requests that came.
+    /// The requests that were received.
     pub(crate) fn heads(&self) -> Vec<Head> {
         self.heads.lock().unwrap().clone()
     }
 }
 
-/// None when somebody hung up.
+/// `None` if the client closed the connection.
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     status: &str,
@@ -88,7 +88,7 @@ async fn serve(
     stream.write_all(format!("HTTP/1.1 {status}\r\n{length}\r\n").as_bytes()).await.ok()?;
     stream.flush().await.ok()?;
     if status.starts_with("200") {
-        // Not every file of hosts knows absolute names.
+        // Not every hosts file has absolute names.
         let mut server = TcpStream::connect(to.replace(".:", ":")).await.ok()?;
         copy_bidirectional(&mut stream, &mut server).await.ok()?;
     }

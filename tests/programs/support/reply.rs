@@ -1,4 +1,4 @@
-//! What a server of the tests' own does about a request: sound answers, bad ones, none, and when.
+//! The replies of a scripted server: correct ones, wrong ones, none, and their timing.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -11,27 +11,27 @@ use socket2::SockRef;
 use super::server::Request;
 use super::wait::pace;
 
-/// Between two bytes that drip.
+/// The pause between two bytes of a slow reply.
 const DRIP: Duration = Duration::from_millis(20);
 const ENDLESS_HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
 const ENDLESS_CHUNK: &[u8] = b"10\r\n{\"results\":[{  \r\n";
 
-/// What the server does about a request.
+/// How the server handles a request.
 #[derive(Clone)]
 pub(crate) enum Reply {
-    Answer {
+    Response {
         status: u16,
         headers: Vec<(&'static str, String)>,
         body: Vec<u8>,
     },
-    /// Ends the connection without a word.
+    /// Closes the connection without a response.
     Close,
-    /// Never answers.
+    /// Never responds.
     Hang,
-    /// Bytes as they are, and then the end of the connection.
+    /// Sends raw bytes, and closes the connection.
     Raw(Vec<u8>),
-    /// An answer that never ends, as fast as it is taken.
+    /// A response without an end, as fast as the client reads it.
     Endless,
     /// The first bytes at once, the others one by one, and then nothing more.
     Drip(Vec<u8>, Vec<u8>),
@@ -43,7 +43,7 @@ pub(crate) enum Reply {
 
 impl Reply {
     pub(crate) fn text(status: u16, kind: &'static str, body: &str) -> Self {
-        Self::Answer { status, headers: vec![("content-type", kind.into())], body: body.into() }
+        Self::Response { status, headers: vec![("content-type", kind.into())], body: body.into() }
     }
 
     pub(crate) fn json(status: u16, body: &Value) -> Self {
@@ -63,13 +63,13 @@ impl Reply {
     }
 
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        if let Self::Answer { headers, .. } = &mut self {
+        if let Self::Response { headers, .. } = &mut self {
             headers.push((name, value.into()));
         }
         self
     }
 
-    /// Answers for these records, each as `result` says; none for nothing about it.
+    /// A response with the result of `result` for each of these records; `None` omits the record.
     pub(crate) fn results(batch: &str, ids: &[String], result: impl Fn(&str) -> Option<Value>) -> Self {
         let results: Vec<Value> = ids
             .iter()
@@ -87,15 +87,15 @@ impl Reply {
         Self::results(request.batch_id(), &request.ids(), |_| Some(json!({"status": "applied"})))
     }
 
-    /// What a server says that nothing is wrong with, and that knows no earlier batch.
-    pub(crate) fn sound(request: &Request) -> Self {
+    /// The response of a correct server that knows no earlier batch.
+    pub(crate) fn correct(request: &Request) -> Self {
         if request.is_batch() { Self::applied(request) } else { Self::unknown_batch() }
     }
 
-    /// Half of it at once, and the rest byte by byte.
+    /// Half of the response at once, and the rest byte by byte.
     pub(crate) fn dripping(self) -> Self {
-        let Self::Answer { status, headers, body } = self else { panic!("only an answer can drip") };
-        let mut first = whole(status, &headers, &body);
+        let Self::Response { status, headers, body } = self else { panic!("only a response can drip") };
+        let mut first = encode_response(status, &headers, &body);
         let others = first.split_off(first.len() - body.len() / 2);
         Self::Drip(first, others)
     }
@@ -105,7 +105,7 @@ impl Reply {
     }
 }
 
-/// Holds replies back until it is opened; when dropped by its server, for good.
+/// Holds back replies until it is opened, or until its server is dropped.
 #[derive(Clone, Default)]
 pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
 
@@ -115,33 +115,33 @@ impl Gate {
         self.0.1.notify_all();
     }
 
-    pub(super) fn pass(&self) {
+    pub(super) fn wait_until_open(&self) {
         let open = self.0.0.lock().unwrap();
         drop(self.0.1.wait_while(open, |open| !*open).unwrap());
     }
 }
 
-/// Whether the conversation goes on after a reply.
-pub(super) type GoesOn = bool;
+/// Whether the connection continues after a reply.
+pub(super) type KeepsConnection = bool;
 
 impl Reply {
-    /// Waits for whatever holds it, and does it.
-    pub(super) fn give(self, mut stream: &TcpStream) -> io::Result<GoesOn> {
+    /// Waits for the gate if there is one, and replies.
+    pub(super) fn send(self, mut stream: &TcpStream) -> io::Result<KeepsConnection> {
         match self {
-            Self::Answer { status, headers, body } => {
-                stream.write_all(&whole(status, &headers, &body))?;
+            Self::Response { status, headers, body } => {
+                stream.write_all(&encode_response(status, &headers, &body))?;
                 return Ok(true);
             }
             Self::Held(gate, then) => {
-                gate.pass();
-                return then.give(stream);
+                gate.wait_until_open();
+                return then.send(stream);
             }
             Self::Close => stream.shutdown(Shutdown::Both)?,
             Self::Hang => until_hung_up(stream)?,
             Self::Raw(bytes) => {
                 stream.write_all(&bytes)?;
                 stream.shutdown(Shutdown::Write)?;
-                // Closed before the other side has read it, it could be taken back by a reset.
+                // If it were closed before the other side has read it, a reset could discard it.
                 until_hung_up(stream)?;
             }
             Self::Endless => {
@@ -169,7 +169,7 @@ fn until_hung_up(mut stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn whole(status: u16, headers: &[(&'static str, String)], body: &[u8]) -> Vec<u8> {
+fn encode_response(status: u16, headers: &[(&'static str, String)], body: &[u8]) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {status} Status\r\ncontent-length: {}\r\n", body.len());
     for (name, value) in headers {
         head.push_str(name);

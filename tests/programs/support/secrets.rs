@@ -1,10 +1,10 @@
-//! Files that hold secrets.
+//! Files with secrets.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// As one would: a new file in the place of the old one, which never has another mode.
+/// Replaces a file as an administrator would: by renaming a new file, which never has another mode.
 pub(crate) fn place(path: &Path, content: &str, mode: u32) {
     let aside = path.with_extension("new");
     fs::write(&aside, content).unwrap();

@@ -1,4 +1,4 @@
-//! A server of the tests' own: real HTTP/1.1 over TCP, answers by script, and remembers every request.
+//! A scripted server: real HTTP/1.1 over TCP, scripted replies, and a record of every request.
 
 use std::io::{self, BufRead, BufReader};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -27,7 +27,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// The value of a header, empty when it is not there.
+    /// The value of a header, empty if it is missing.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
     }
@@ -36,7 +36,7 @@ impl Request {
         self.method == "POST"
     }
 
-    /// Of a batch or of its look-up.
+    /// The batch id of a batch or of its outcome query.
     pub(crate) fn batch_id(&self) -> &str {
         if self.is_batch() { self.header("x-sync-batch-id") } else { &self.path[BATCH_PATH.len() + 1..] }
     }
@@ -83,7 +83,7 @@ pub(crate) struct ScriptedServer {
 }
 
 impl ScriptedServer {
-    /// Starts it with what it answers.
+    /// Starts it with its replies.
     pub(crate) fn start(script: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
         Self::start_at("127.0.0.1:0".parse().unwrap(), script)
     }
@@ -112,24 +112,24 @@ impl ScriptedServer {
                 }
                 serving.connections.fetch_add(1, Ordering::SeqCst);
                 let (stream, shared) = (stream.unwrap(), Arc::clone(&serving));
-                // A client that breaks off is what many tests are about.
-                thread::spawn(move || drop(converse(&stream, &shared)));
+                // In many tests, the client disconnects.
+                thread::spawn(move || drop(serve_connection(&stream, &shared)));
             }
         });
         Self { address, shared }
     }
 
-    /// A server that is well, except that its first `times` answers to batches are other ones.
+    /// A correct server, except for its first `times` responses to batches.
     pub(crate) fn at_first(times: usize, mut reply: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
         let mut batches = 0;
         Self::start(move |request| {
             batches += usize::from(request.is_batch());
-            if request.is_batch() && batches <= times { reply(request) } else { Reply::sound(request) }
+            if request.is_batch() && batches <= times { reply(request) } else { Reply::correct(request) }
         })
     }
 
-    /// From now on it answers so.
-    pub(crate) fn now(&self, script: impl FnMut(&Request) -> Reply + Send + 'static) {
+    /// Changes its replies from now on.
+    pub(crate) fn set_script(&self, script: impl FnMut(&Request) -> Reply + Send + 'static) {
         *self.shared.script.lock().unwrap() = Box::new(script);
     }
 
@@ -138,13 +138,13 @@ impl ScriptedServer {
         self.shared.cuts.store(batches, Ordering::SeqCst);
     }
 
-    /// As a gateway in front of it: from now on a request that has not come whole in this time gets a
-    /// 504, and what came of it is dropped.
+    /// Behaves like a gateway in front of it: from now on, a request that has not arrived completely in this time gets
+    /// a 504, and its data is dropped.
     pub(crate) fn limit_time(&self, limit: Duration) {
         *self.shared.time_limit.lock().unwrap() = Some(limit);
     }
 
-    /// Requests that did not come whole in time.
+    /// The number of requests that did not arrive completely in time.
     pub(crate) fn overdue(&self) -> usize {
         self.shared.overdue.load(Ordering::SeqCst)
     }
@@ -161,14 +161,14 @@ impl ScriptedServer {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many bytes of bodies came, whole or not.
+    /// Waits until this many bytes of bodies arrived, complete or not.
     #[track_caller]
     pub(crate) fn wait_for_body_bytes(&self, bytes: usize) {
         let came = || (self.shared.body_bytes.load(Ordering::SeqCst) >= bytes).then_some(());
         wait_for("a part of a body", came);
     }
 
-    /// The batches in the order in which they came.
+    /// The batches in the order of arrival.
     pub(crate) fn batches(&self) -> Vec<Request> {
         self.requests().into_iter().filter(Request::is_batch).collect()
     }
@@ -178,13 +178,13 @@ impl ScriptedServer {
         self.batches().iter().map(|batch| batch.records().len()).collect()
     }
 
-    /// The look-ups of one batch.
-    pub(crate) fn look_ups(&self, batch: &str) -> usize {
+    /// The number of outcome queries for one batch.
+    pub(crate) fn count_outcome_queries(&self, batch: &str) -> usize {
         let requests = self.requests();
         requests.iter().filter(|request| !request.is_batch() && request.batch_id() == batch).count()
     }
 
-    /// Waits until so many batches came.
+    /// Waits until this many batches arrived.
     #[track_caller]
     pub(crate) fn wait_for_batches(&self, count: usize) -> Vec<Request> {
         wait_for("batches to arrive", || Some(self.batches()).filter(|batches| batches.len() >= count))
@@ -194,12 +194,12 @@ impl ScriptedServer {
 impl Drop for ScriptedServer {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::SeqCst);
-        // The listener waits for a connection; this one ends it.
+        // The listener waits for a connection; this one ends the wait.
         drop(TcpStream::connect(self.address));
     }
 }
 
-fn converse(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
+fn serve_connection(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     while let Some((mut request, clock)) = read_head(&mut reader)? {
         let cut = |cuts: usize| cuts.checked_sub(1);
@@ -219,19 +219,19 @@ fn converse(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
             let limit = *shared.time_limit.lock().unwrap();
             if limit.is_some_and(|limit| clock.now() > limit) {
                 shared.overdue.fetch_add(1, Ordering::SeqCst);
-                return Reply::Raw(GATEWAY_TIMEOUT.into()).give(stream).map(drop);
+                return Reply::Raw(GATEWAY_TIMEOUT.into()).send(stream).map(drop);
             }
         }
         shared.requests.lock().unwrap().push(request.clone());
         let reply = (shared.script.lock().unwrap())(&request);
-        if !reply.give(stream)? {
+        if !reply.send(stream)? {
             break;
         }
     }
     Ok(())
 }
 
-/// The head of a request, and a clock that has run since its first byte.
+/// The head of a request, and a clock that started with its first byte.
 fn read_head(reader: &mut impl BufRead) -> io::Result<Option<(Request, Clock)>> {
     reader.fill_buf()?;
     let clock = Clock::start();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// Timings that suit tests; every one of them can be set anew.
+/// Timings that suit tests; each can be overridden.
 const SHORT: [(&str, &str); 16] = [
     ("server.connect_timeout", "1s"),
     ("server.request_timeout", "2s"),
@@ -23,7 +23,7 @@ const SHORT: [(&str, &str); 16] = [
     ("telemetry.alert_quarantined", "1"),
 ];
 
-/// A configuration file in the making.
+/// The content of a configuration file.
 #[derive(Clone)]
 pub(crate) struct Settings(BTreeMap<String, String>);
 
@@ -34,7 +34,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// That send to this server.
+    /// Settings for this server.
     pub(crate) fn for_server(url: &str) -> Self {
         Self::default().with("server.url", url)
     }
@@ -61,7 +61,7 @@ impl Settings {
             .with("batch.micro_batch", &micro)
     }
 
-    /// As a file.
+    /// Writes the file.
     pub(crate) fn toml(&self) -> String {
         let mut text = String::new();
         let mut section = "";

@@ -1,4 +1,4 @@
-//! A terminal of a given size with a program in it, as a person would have it.
+//! A pseudo-terminal of a given size with a program in it.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -20,7 +20,7 @@ pub(crate) struct Terminal {
     child: Guard,
     keyboard: File,
     device: PathBuf,
-    /// All that was written, and whether that is the end.
+    /// The output, and whether it is complete.
     written: Arc<Mutex<(Vec<u8>, bool)>>,
 }
 
@@ -36,7 +36,7 @@ impl Terminal {
             .env("TERM", "xterm-256color")
             .env_remove("NO_COLOR");
         let child = Guard(command.spawn().unwrap());
-        // The terminal ends when the program's is the only side that was open.
+        // The terminal is closed when the program closes its side.
         drop(command);
         let master = File::from(master);
         let keyboard = master.try_clone().unwrap();
@@ -46,7 +46,7 @@ impl Terminal {
         Self { child, keyboard, device, written }
     }
 
-    /// Runs a program to its end; its exit code and what it wrote, without colours.
+    /// Runs a program to its end. Returns its exit code and its output, without control sequences.
     pub(crate) fn run(command: Command, columns: u16) -> (Option<i32>, String) {
         let (status, text) = Self::start(command, columns).end();
         (status.code(), text)
@@ -57,7 +57,7 @@ impl Terminal {
         (String::from_utf8_lossy(&written.0).into_owned(), written.1)
     }
 
-    /// All that was written up to now, with what commands the terminal.
+    /// The output so far, with control sequences.
     pub(crate) fn written(&self) -> String {
         self.raw().0
     }
@@ -84,7 +84,7 @@ impl Terminal {
         signal(self.child.0.id(), name);
     }
 
-    /// How it ended, and all that it wrote, without what commands the terminal.
+    /// The exit code, and the output without control sequences.
     pub(crate) fn end(mut self) -> (ExitStatus, String) {
         let status = self.child.wait();
         let text = wait_for("the end of what is written", || {
@@ -103,7 +103,7 @@ pub(crate) fn was_interrupted(status: ExitStatus) -> bool {
 fn gather(mut master: File, written: &Mutex<(Vec<u8>, bool)>) {
     let mut buffer = [0; 4096];
     loop {
-        // An error is how a terminal tells that nobody has it open any more.
+        // A terminal reports an error when no process has it open any more.
         let read = master.read(&mut buffer).unwrap_or(0);
         let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
         written.0.extend_from_slice(&buffer[..read]);

@@ -1,4 +1,4 @@
-//! Callers that are other users, as the kernel tells the daemon. It takes root to be them.
+//! Callers with other user ids, as the kernel reports them to the daemon. Needs root.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -14,14 +14,14 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::unistd::{Group, geteuid};
 
 use super::daemon::Daemon;
-use super::http::{Answer, exchange, request};
-use super::process::{Ran, run};
+use super::http::{HttpResponse, exchange, request};
+use super::process::{ProgramOutput, run};
 use super::wait::DEADLINE;
 
-/// A group that every Debian has.
+/// A group that exists on every Debian system.
 pub(crate) const GROUP: &str = "daemon";
 
-/// Whether several users and a group can be played here; says so when not.
+/// Whether this test can act as several users and a group; prints a note if not.
 pub(crate) fn can_play() -> bool {
     if !matches!(Group::from_name(GROUP), Ok(Some(_))) {
         println!("skipped: there is no group {GROUP} on this machine");
@@ -34,7 +34,7 @@ pub(crate) fn gid() -> u32 {
     Group::from_name(GROUP).unwrap().unwrap().gid.as_raw()
 }
 
-/// Whether other users can be played here; says so when not.
+/// Whether this test can act as other users; prints a note if not.
 pub(crate) fn can_be_others() -> bool {
     let is_root = geteuid().is_root();
     if !is_root {
@@ -49,7 +49,7 @@ pub(crate) fn open_to_all(daemon: &Daemon) {
     fs::set_permissions(daemon.home.socket(), Permissions::from_mode(0o666)).unwrap();
 }
 
-/// A process of some user, with its groups.
+/// The identity of a process: user and groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) uid: u32,
@@ -60,11 +60,11 @@ pub(crate) struct User {
 impl User {
     pub(crate) const ROOT: Self = Self { uid: 0, gid: 0, group: None };
 
-    pub(crate) const fn plain(uid: u32) -> Self {
+    pub(crate) const fn without_groups(uid: u32) -> Self {
         Self { uid, gid: uid, group: None }
     }
 
-    /// Runs a program that the user may not be able to reach by its path: it is opened here.
+    /// Runs a program that the user may not be able to reach by its path, so it is opened here.
     pub(crate) fn command(self, program: &str) -> Command {
         let file = File::open(program).unwrap();
         fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
@@ -74,19 +74,19 @@ impl User {
             Some(group) => command.arg(format!("--groups={group}")),
             None => command.arg("--clear-groups"),
         };
-        // It stays open: the program is executed by it.
+        // It stays open: the program is executed through it.
         command.arg(format!("/proc/self/fd/{}", file.into_raw_fd()));
         command
     }
 
     /// Runs `fieldsync` to its end.
-    pub(crate) fn call(self, daemon: &Daemon, arguments: &[&str], input: &str) -> Ran {
+    pub(crate) fn call(self, daemon: &Daemon, arguments: &[&str], input: &str) -> ProgramOutput {
         let mut command = self.command(env!("CARGO_BIN_EXE_fieldsync"));
         command.arg("--socket").arg(daemon.home.socket()).args(arguments).current_dir("/");
         run(&mut command, input.as_bytes())
     }
 
-    /// Connects as this user, from a thread that is this user's until it ends.
+    /// Connects as this user, from a thread with this user id.
     pub(crate) fn connect(self, socket: &Path) -> io::Result<UnixStream> {
         let connecting = || {
             self.take_over_thread()?;
@@ -97,8 +97,14 @@ impl User {
         thread::scope(|scope| scope.spawn(connecting).join().unwrap())
     }
 
-    /// Calls the local API; none when the user may not even connect.
-    pub(crate) fn try_ask(self, daemon: &Daemon, method: Method, path: &str, body: &str) -> Option<Answer> {
+    /// Calls the local API; `None` if the user may not even connect.
+    pub(crate) fn try_request(
+        self,
+        daemon: &Daemon,
+        method: Method,
+        path: &str,
+        body: &str,
+    ) -> Option<HttpResponse> {
         let stream = match self.connect(&daemon.home.socket()) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
             stream => stream.unwrap(),
@@ -110,21 +116,21 @@ impl User {
     }
 
     #[track_caller]
-    pub(crate) fn ask(self, daemon: &Daemon, method: Method, path: &str, body: &str) -> Answer {
-        self.try_ask(daemon, method, path, body).expect("an answer")
+    pub(crate) fn request(self, daemon: &Daemon, method: Method, path: &str, body: &str) -> HttpResponse {
+        self.try_request(daemon, method, path, body).expect("a response")
     }
 
     #[track_caller]
-    pub(crate) fn get(self, daemon: &Daemon, path: &str) -> Answer {
-        self.ask(daemon, Method::GET, path, "")
+    pub(crate) fn get(self, daemon: &Daemon, path: &str) -> HttpResponse {
+        self.request(daemon, Method::GET, path, "")
     }
 
     #[track_caller]
-    pub(crate) fn post(self, daemon: &Daemon, path: &str, body: &str) -> Answer {
-        self.ask(daemon, Method::POST, path, body)
+    pub(crate) fn post(self, daemon: &Daemon, path: &str, body: &str) -> HttpResponse {
+        self.request(daemon, Method::POST, path, body)
     }
 
-    /// The C library changes the user of all threads of a process; the kernel that of the one that asks.
+    /// The C library would change the user of all threads; the system call changes only that of the calling thread.
     #[expect(unsafe_code, reason = "no crate here makes these calls for one thread")]
     fn take_over_thread(self) -> io::Result<()> {
         let group = self.group.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Waiting for a condition, never for a time; and the pace of what is slow by its nature.
+//! Waiting for a condition, never for a time; and simulated delays of slow links and servers.
 
 use std::thread;
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 use fieldsync::clock::Clock;
 use tempfile::TempDir;
 
-/// Nothing here takes longer on a sound machine.
+/// No wait takes longer on a working machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(5);
 
-/// Waits until `condition` yields something.
+/// Waits until `condition` returns a value.
 #[track_caller]
 pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let clock = Clock::start();
@@ -18,21 +18,21 @@ pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) 
         if let Some(found) = condition() {
             return found;
         }
-        assert!(clock.now() < DEADLINE, "waited in vain for {what}");
+        assert!(clock.now() < DEADLINE, "timed out waiting for {what}");
         thread::park_timeout(POLL);
     }
 }
 
-/// Takes as long as a slow link or a slow server does. No test waits so for something to happen.
+/// Simulates the delay of a slow link or server. No test uses it to wait for an event.
 pub(crate) fn pace(time: Duration) {
     let clock = Clock::start();
-    // A thread may be woken for no reason.
+    // Wake-ups may be spurious.
     while let Some(left) = time.checked_sub(clock.now()).filter(|left| !left.is_zero()) {
         thread::park_timeout(left);
     }
 }
 
-/// A directory with room for a store.
+/// A directory with space for a store.
 pub(crate) fn directory() -> TempDir {
     tempfile::tempdir().unwrap()
 }

@@ -1,4 +1,4 @@
-//! Daemons with a page, and those who ask for it over TCP.
+//! Daemons with a page, and TCP clients of the page.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream as StdStream};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use super::daemon::{Daemon, Home};
-use super::http::{Answer, exchange, request};
+use super::http::{HttpResponse, exchange, request};
 use super::secrets::place;
 use super::server::{Reply, Request};
 use super::settings::Settings;
@@ -19,12 +19,12 @@ use super::wait::{DEADLINE, wait_for};
 pub(crate) const CODE: &str = "open-sesame";
 const READY: &str = "the page is at http://";
 
-/// With a page on a port that is free.
+/// Settings with a page on a free port.
 pub(crate) fn with_page(settings: &Settings) -> Settings {
     settings.clone().or("web.listen", "127.0.0.1:0")
 }
 
-/// A daemon with a page that takes [`CODE`], and whatever `more` settings there are.
+/// A daemon with a page that accepts [`CODE`], and with `more` settings.
 pub(crate) fn with_code(settings: &Settings, more: &[(&str, &str)]) -> Daemon {
     let home = Home::new(settings);
     place(&home.path("code"), &format!("{CODE}\n"), 0o600);
@@ -37,23 +37,23 @@ pub(crate) fn with_code(settings: &Settings, more: &[(&str, &str)]) -> Daemon {
     home.start()
 }
 
-/// A server that rejects every record, with this message.
+/// A server that rejects every record with this message.
 pub(crate) fn rejecting(message: &str) -> impl FnMut(&Request) -> Reply + Send + use<> {
     let result = json!({"status": "rejected", "code": "NO_SUCH_ACCOUNT", "message": message});
     move |request| {
         if !request.is_batch() {
-            return Reply::sound(request);
+            return Reply::correct(request);
         }
         Reply::results(request.batch_id(), &request.ids(), |_| Some(result.clone()))
     }
 }
 
-/// Where a page is.
+/// The address of a page.
 #[derive(Clone, Copy)]
 pub(crate) struct Page(pub(crate) SocketAddr);
 
 impl Page {
-    /// The one that the daemon said last.
+    /// The address that the daemon logged last.
     #[track_caller]
     pub(crate) fn of(daemon: &Daemon) -> Self {
         wait_for("the page", || {
@@ -67,34 +67,40 @@ impl Page {
         format!("http://{}/", self.0)
     }
 
-    /// Every header is given, but for `Host`.
-    pub(crate) fn ask(self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        self.ask_as(&self.0.to_string(), method, path, headers, body)
+    /// Sends a request with these headers and `Host`.
+    pub(crate) fn request(
+        self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> HttpResponse {
+        self.request_as(&self.0.to_string(), method, path, headers, body)
     }
 
-    pub(crate) fn ask_as(
+    pub(crate) fn request_as(
         self,
         host: &str,
         method: Method,
         path: &str,
         headers: &[(&str, &str)],
         body: &str,
-    ) -> Answer {
+    ) -> HttpResponse {
         let request = request(method, path, host, headers, body.into());
-        exchange(TcpStream::connect(self.0), request).expect("an answer of the page")
+        exchange(TcpStream::connect(self.0), request).expect("a response of the page")
     }
 
-    pub(crate) fn get(self, path: &str) -> Answer {
-        self.ask(Method::GET, path, &[], "")
+    pub(crate) fn get(self, path: &str) -> HttpResponse {
+        self.request(Method::GET, path, &[], "")
     }
 
-    pub(crate) fn retry(self, code: &str, selection: &Value) -> Answer {
+    pub(crate) fn retry(self, code: &str, selection: &Value) -> HttpResponse {
         let authorization = format!("Bearer {code}");
         let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
-        self.ask(Method::POST, "/v1/quarantine/retry", &headers, &selection.to_string())
+        self.request(Method::POST, "/v1/quarantine/retry", &headers, &selection.to_string())
     }
 
-    /// Bytes as they are; the connection stays open.
+    /// Sends raw bytes; the connection stays open.
     pub(crate) fn raw(self, bytes: &[u8]) -> StdStream {
         let mut stream = StdStream::connect(self.0).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -102,14 +108,14 @@ impl Page {
         stream
     }
 
-    /// Follows what happens.
+    /// Follows the events of the page.
     pub(crate) fn follow(self) -> Follower {
         let head = format!("GET /v1/events HTTP/1.1\r\nhost: {}\r\n\r\n", self.0);
         Follower { stream: self.raw(head.as_bytes()), gathered: String::new() }
     }
 }
 
-/// What a page knows its daemon again by, and signs with.
+/// The key with which a page recognises its daemon, and signs requests.
 #[derive(Clone)]
 pub(crate) struct PageKey {
     id: String,
@@ -117,7 +123,7 @@ pub(crate) struct PageKey {
 }
 
 impl PageKey {
-    /// As the document has it.
+    /// From the document.
     pub(crate) fn of(document: &str) -> Self {
         let attribute = |name: &str| {
             let (_, value) = document.split_once(&format!("data-{name}=\"")).unwrap();
@@ -131,19 +137,19 @@ impl PageKey {
         to_hex(hmac::sign(&self.key, parts.join("\n").as_bytes()).as_ref())
     }
 
-    /// Where the proof is asked for.
-    pub(crate) fn question(&self, challenge: &str) -> String {
+    /// The path of the proof.
+    pub(crate) fn proof_path(&self, challenge: &str) -> String {
         format!("/v1/proof?page={}&challenge={challenge}", self.id)
     }
 
-    /// The ticket of an answer that proves whose it is.
-    pub(crate) fn ticket_of(&self, challenge: &str, answer: &Value) -> Option<String> {
-        let ticket = answer["ticket"].as_str()?;
-        (answer["proof"] == self.sign(&["proof", challenge, ticket])).then(|| ticket.to_owned())
+    /// The ticket in a response, if its proof is valid.
+    pub(crate) fn ticket_of(&self, challenge: &str, response: &Value) -> Option<String> {
+        let ticket = response["ticket"].as_str()?;
+        (response["proof"] == self.sign(&["proof", challenge, ticket])).then(|| ticket.to_owned())
     }
 
-    /// What the daemon of this page answers to a question.
-    pub(crate) fn answer(&self, question: &str) -> Value {
+    /// The response of the page's daemon to a challenge.
+    pub(crate) fn fetch_proof(&self, question: &str) -> Value {
         let challenge = question.rsplit_once('=').unwrap().1;
         json!({"proof": self.sign(&["proof", challenge, "ticket"]), "ticket": "ticket"})
     }
@@ -171,23 +177,23 @@ fn from_hex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
-/// The rest of what comes, until the other side closes, which it must.
+/// Reads until the other side closes, which it must.
 #[track_caller]
-pub(crate) fn rest(mut stream: &StdStream) -> String {
+pub(crate) fn read_to_end(mut stream: &StdStream) -> String {
     let mut rest = Vec::new();
     let ended = stream.read_to_end(&mut rest).map_err(|error| error.kind());
     assert!(matches!(ended, Ok(_) | Err(ErrorKind::ConnectionReset)), "{ended:?}");
     String::from_utf8_lossy(&rest).into_owned()
 }
 
-/// Somebody who follows what happens.
+/// A client that follows events.
 pub(crate) struct Follower {
     pub(crate) stream: StdStream,
     gathered: String,
 }
 
 impl Follower {
-    /// The next event of this name. The chunks of HTTP lie between the lines: no line is cut by them.
+    /// The next event of this name. HTTP chunks end between lines, so no line is split.
     #[track_caller]
     pub(crate) fn next(&mut self, name: &str) -> Value {
         let head = format!("event: {name}\ndata: ");
@@ -206,9 +212,9 @@ impl Follower {
         }
     }
 
-    /// Events of this name until one is as wanted.
+    /// Reads events of this name until one meets a condition.
     #[track_caller]
-    pub(crate) fn until(&mut self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn read_until(&mut self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         loop {
             let event = self.next(name);
             if wanted(&event) {

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use super::tls::{Issued, speaking_tls};
+use super::tls::{IssuedCertificate, speaking_tls};
 use crate::support::daemon::{Counts, Daemon, Home};
 use crate::support::proxy::Proxy;
 use crate::support::server::{Reply, ScriptedServer};
@@ -24,7 +24,7 @@ fn sends(home: Home) -> Daemon {
 
 #[test]
 fn a_server_over_tls_may_be_named_by_its_address() {
-    let issued = Issued::for_names(&["::1", "127.0.0.1"]);
+    let issued = IssuedCertificate::for_names(&["::1", "127.0.0.1"]);
     for listen in ["[::1]:0", "127.0.0.1:0"] {
         let peer = speaking_tls(TcpListener::bind(listen).unwrap(), issued.server(false));
         let home = Home::new(&Settings::default());
@@ -38,7 +38,7 @@ fn a_server_over_tls_may_be_named_by_its_address() {
 
 #[test]
 fn a_server_over_tls_may_be_named_by_a_name_that_ends_in_a_dot() {
-    let issued = Issued::new();
+    let issued = IssuedCertificate::new();
     let peer = speaking_tls(TcpListener::bind("127.0.0.1:0").unwrap(), issued.server(false));
     let proxy = Proxy::start(GRANTED);
     let home = Home::new(&Settings::default());
@@ -52,7 +52,7 @@ fn a_server_over_tls_may_be_named_by_a_name_that_ends_in_a_dot() {
 
 #[test]
 fn a_certificate_for_another_address_is_not_trusted() {
-    let issued = Issued::for_names(&["::2", "localhost"]);
+    let issued = IssuedCertificate::for_names(&["::2", "localhost"]);
     let peer = speaking_tls(TcpListener::bind("[::1]:0").unwrap(), issued.server(false));
     let home = Home::new(&Settings::default());
     issued.write(home.path("").as_path());
@@ -67,14 +67,14 @@ fn a_certificate_for_another_address_is_not_trusted() {
 
 #[test]
 fn an_address_of_ipv6_keeps_its_brackets_in_the_request() {
-    let server = ScriptedServer::start_at("[::1]:0".parse().unwrap(), Reply::sound);
+    let server = ScriptedServer::start_at("[::1]:0".parse().unwrap(), Reply::correct);
     sends(Home::new(&Settings::for_server(&server.url())));
     assert_eq!(server.batches()[0].header("host"), server.address.to_string());
 }
 
 #[test]
 fn a_proxy_may_be_named_by_an_address_of_ipv6_with_a_scheme_or_without() {
-    let issued = Issued::for_names(&["::1"]);
+    let issued = IssuedCertificate::for_names(&["::1"]);
     let peer = speaking_tls(TcpListener::bind("[::1]:0").unwrap(), issued.server(false));
     for scheme in ["http://", ""] {
         let proxy = Proxy::start_at("[::1]:0", None, GRANTED);
@@ -92,7 +92,7 @@ fn a_proxy_may_be_named_by_an_address_of_ipv6_with_a_scheme_or_without() {
 
 #[test]
 fn a_proxy_over_tls_may_be_named_by_an_address_of_ipv6() {
-    let issued = Issued::for_names(&["::1"]);
+    let issued = IssuedCertificate::for_names(&["::1"]);
     let peer = speaking_tls(TcpListener::bind("[::1]:0").unwrap(), issued.server(false));
     let proxy = Proxy::start_at("[::1]:0", Some(issued.server(false)), GRANTED);
     let home = Home::new(&Settings::default());

@@ -1,4 +1,4 @@
-//! Certificates that are not believed: the status and the doctor say in plain words why, and what to do.
+//! Untrusted certificates: the status and the doctor explain the reason, and what to do.
 
 use std::fs;
 use std::net::TcpListener;
@@ -36,7 +36,7 @@ impl SelfSigned {
         Self { der, key }
     }
 
-    /// Of version 1, which knows no extensions.
+    /// A certificate of version 1, which has no extensions.
     fn of_version_1() -> Self {
         let Self { der, key } = Self::new(|_| {});
         let mut certificate = Certificate::from_der(&der).unwrap();
@@ -54,12 +54,12 @@ impl SelfSigned {
         let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap();
-        // What would be checked here is what the daemon is to refuse.
+        // This constructor does not check the certificate: the daemon has to refuse it.
         Arc::new(builder.with_no_client_auth().with_cert_resolver(Arc::new(SingleCertAndKey::from(shown))))
     }
 }
 
-/// A daemon that is to trust what its server shows, and what the server was asked for.
+/// A daemon that trusts the certificate of its server, and the requests that the server received.
 fn trusting(shown: &SelfSigned) -> (Daemon, super::peer::Peer) {
     let peer = speaking_tls(TcpListener::bind("127.0.0.1:0").unwrap(), shown.server());
     let home = Home::new(&Settings::default());
@@ -76,8 +76,8 @@ fn trusting(shown: &SelfSigned) -> (Daemon, super::peer::Peer) {
 
 #[test]
 fn a_rejected_certificate_is_explained_with_a_remedy() {
-    type Change = fn(&mut CertificateParams);
-    let changed = |change: Change| SelfSigned::new(change);
+    type CertificateChange = fn(&mut CertificateParams);
+    let changed = |change: CertificateChange| SelfSigned::new(change);
     for (shown, what, remedy) in [
         (
             changed(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)),
@@ -119,9 +119,9 @@ fn a_rejected_certificate_is_explained_with_a_remedy() {
         let mut doctor = std::process::Command::new(env!("CARGO_BIN_EXE_fieldsync"));
         doctor.args(["doctor", "--config"]).arg(daemon.home.path("config.toml"));
         leave_surroundings(&mut doctor);
-        let told = run(&mut doctor, b"").stdout.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(told.contains(what) && told.contains(remedy), "{told}");
-        assert!(!told.contains("try another network"), "{told}");
+        let reported = run(&mut doctor, b"").stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(reported.contains(what) && reported.contains(remedy), "{reported}");
+        assert!(!reported.contains("try another network"), "{reported}");
         assert_eq!(peer.attempts(), [""; 0]);
     }
 }

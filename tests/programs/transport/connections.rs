@@ -1,4 +1,4 @@
-//! Connections that are kept, and connections that are dead without anybody having said so.
+//! Kept connections, and connections that died silently.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use socket2::SockRef;
 
-use super::peer::{Peer, Talk, swallow};
+use super::peer::{Peer, PeerConnection, drop_packets};
 use crate::support::daemon::{Counts, Daemon};
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
@@ -18,16 +18,16 @@ type Tcp = std::net::TcpStream;
 
 #[test]
 fn many_batches_go_over_one_connection() {
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(2));
     daemon.enqueue_many(20);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(20));
     assert_eq!((server.batches().len(), server.connections()), (10, 1));
 }
 
-/// The first connection serves one batch and then dies by `end`; the next batch is to get through
-/// as if nothing had been.
-fn survives(end: impl Fn(Talk<Tcp>) + Send + Sync + 'static) -> Daemon {
+/// The first connection serves one batch and then ends by `end`; the next batch must succeed without a counted
+/// failure.
+fn survives(end: impl Fn(PeerConnection<Tcp>) + Send + Sync + 'static) -> Daemon {
     let is_dead = Arc::new(AtomicBool::new(false));
     let dead = Arc::clone(&is_dead);
     let peer = Peer::start(move |number, mut talk| {
@@ -35,7 +35,7 @@ fn survives(end: impl Fn(Talk<Tcp>) + Send + Sync + 'static) -> Daemon {
             return talk.serve();
         }
         let first = talk.next_batch().unwrap();
-        talk.answer(&first).unwrap();
+        talk.respond(&first).unwrap();
         end(talk);
         dead.store(true, Ordering::SeqCst);
     });
@@ -67,23 +67,23 @@ fn a_kept_connection_that_the_server_reset_costs_no_attempt() {
 #[test]
 fn a_kept_connection_that_died_silently_costs_no_attempt() {
     let daemon = survives(|talk| {
-        swallow(talk.socket());
-        // It stays open, and nobody hears of it again.
+        drop_packets(talk.socket());
+        // It stays open, but no more packets arrive.
         std::mem::forget(talk);
     });
     assert!(daemon.log().contains("a kept connection was dead"), "{}", daemon.log());
 }
 
-/// A server to which nothing gets, although it takes connections.
-fn deaf() -> Peer {
+/// A server that accepts connections, but receives no data.
+fn start_deaf_peer() -> Peer {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    swallow(&listener);
-    Peer::start_at(listener, |_, talk| talk.hang())
+    drop_packets(&listener);
+    Peer::start_at(listener, |_, talk| talk.wait_until_closed())
 }
 
 #[test]
 fn a_batch_that_cannot_have_left_completely_was_not_sent() {
-    let peer = deaf();
+    let peer = start_deaf_peer();
     let daemon = Daemon::start(&Settings::for_server(&peer.url()).with("server.stall_timeout", "300ms"));
     let ids = daemon.enqueue(&[json!({"type": "T", "payload": {"text": "x".repeat(900_000)}})]);
     daemon.wait_for_phase("offline");
@@ -98,7 +98,7 @@ fn a_batch_that_cannot_have_left_completely_was_not_sent() {
 
 #[test]
 fn a_batch_that_left_completely_is_ambiguous_even_if_nothing_was_confirmed() {
-    let peer = deaf();
+    let peer = start_deaf_peer();
     let daemon = Daemon::start(&Settings::for_server(&peer.url()).with("server.stall_timeout", "300ms"));
     let ids = daemon.enqueue_many(1);
     let entry = wait_for("the batch to fail", || {

@@ -1,5 +1,5 @@
-//! When a connection that works is ended all the same: after an answer that speaks against who answers,
-//! so that the next request resolves the name again; and by a server that keeps none.
+//! When a working connection is closed: after a response that casts doubt on its sender, so that the next request
+//! resolves the name again; and by a server that keeps no connections.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::daemon::{Counts, Daemon};
 use crate::support::server::{Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 
-/// How many connections a server sees that answers its first batch so, and then is well.
+/// The number of connections to a server that responds to its first batch like this, and then correctly.
 fn connections_after(reply: impl Fn(&Request) -> Reply + Send + 'static) -> u32 {
     let server = ScriptedServer::at_first(1, reply);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
@@ -30,7 +30,7 @@ fn after_a_response_that_discredits_the_server_the_next_request_opens_a_connecti
         Reply::text(302, "text/html", ""),
         Reply::json(200, &json!({"batch_id": "another"})),
     ] {
-        let Reply::Answer { status, .. } = reply else { panic!("an answer") };
+        let Reply::Response { status, .. } = reply else { panic!("a response") };
         assert_eq!(connections_after(move |_| reply.clone()), 2, "{status}");
     }
 }
@@ -54,7 +54,7 @@ fn a_server_that_keeps_no_connection_costs_no_attempt() {
         let peer = Peer::start(move |_, mut talk| {
             let Some(asked) = talk.next() else { return };
             let body = if asked.is_batch { asked.applied() } else { json!({}) }.to_string();
-            talk.say(&format!("{head}content-length: {}\r\n\r\n{body}", body.len()));
+            talk.send_text(&format!("{head}content-length: {}\r\n\r\n{body}", body.len()));
         });
         let daemon = Daemon::start(&Settings::for_server(&peer.url()).batches_of(1));
         let ids = daemon.enqueue_many(3);
@@ -68,11 +68,11 @@ fn a_server_that_keeps_no_connection_costs_no_attempt() {
 }
 
 #[test]
-fn an_answer_of_http_1_0_may_end_with_its_connection() {
+fn a_response_of_http_1_0_may_end_with_its_connection() {
     let peer = Peer::start(|_, mut talk| {
         let Some(asked) = talk.next() else { return };
         let body = if asked.is_batch { asked.applied() } else { json!({}) };
-        talk.say(&format!("HTTP/1.0 200 OK\r\n\r\n{body}"));
+        talk.send_text(&format!("HTTP/1.0 200 OK\r\n\r\n{body}"));
     });
     let daemon = Daemon::start(&Settings::for_server(&peer.url()));
     daemon.enqueue_many(3);

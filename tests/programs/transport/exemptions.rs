@@ -5,10 +5,10 @@ use crate::support::proxy::Proxy;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 
-/// How often the proxy was asked for the way to a server here, with these variables besides its own.
+/// How often the proxy was asked for a tunnel to a local server, with these additional variables.
 #[track_caller]
 fn proxied(listen: &str, variables: &[(&str, &str)]) -> usize {
-    let server = ScriptedServer::start_at(listen.parse().unwrap(), Reply::sound);
+    let server = ScriptedServer::start_at(listen.parse().unwrap(), Reply::correct);
     let proxy = Proxy::start("200 Connection established");
     let home = Home::new(&Settings::for_server(&server.url()));
     let mut command = home.command();

@@ -1,5 +1,5 @@
-//! Answers whose end awc does not see, because they are none yet or do not say how long they are: neither
-//! they nor what follows is the answer to another request.
+//! Responses whose end awc does not see, because they are interim or have no length: neither they nor the bytes
+//! after them become the response to another request.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,19 +11,19 @@ use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::wait_for;
 
-/// The first batch gets `hint`, and its answer only where a request of later would hear it.
+/// The first batch gets `hint`, and its response only when a later request on the connection could read it.
 #[track_caller]
 fn is_given_up(hint: &'static str) {
     let asked: Arc<Mutex<Vec<(usize, bool)>>> = Arc::default();
-    let heard = Arc::clone(&asked);
+    let lines = Arc::clone(&asked);
     let peer = Peer::start(move |number, mut talk| {
         while let Some(request) = talk.next() {
-            heard.lock().unwrap().push((number, request.is_batch));
+            lines.lock().unwrap().push((number, request.is_batch));
             if number > 0 || !request.is_batch {
-                talk.answer(&request);
-            } else if talk.say(hint).is_some() && talk.next().is_some() {
-                heard.lock().unwrap().push((number, false));
-                talk.answer(&request);
+                talk.respond(&request);
+            } else if talk.send_text(hint).is_some() && talk.next().is_some() {
+                lines.lock().unwrap().push((number, false));
+                talk.respond(&request);
             }
         }
     });
@@ -40,7 +40,7 @@ fn is_given_up(hint: &'static str) {
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(6));
     let entry = daemon.record(&second[0]);
     assert_eq!((&entry["attempts"], &entry["last_error"]), (&json!(1), &Value::Null), "{entry}");
-    // The batch was looked up first, and nothing was asked where its answer was still to come.
+    // The outcome was queried first, and no request used the connection with the outstanding response.
     let asked = asked.lock().unwrap();
     let batch = asked.iter().position(|(_, is_batch)| *is_batch).unwrap();
     let after = &asked[batch + 1..];

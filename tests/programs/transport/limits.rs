@@ -1,4 +1,4 @@
-//! Every stretch of a request has a limit of its own, and only a slow server is a slow server.
+//! Every phase of a request has its own limit, and only a slow server counts as one.
 
 use std::io::Read;
 use std::net::{Shutdown, TcpStream};
@@ -7,19 +7,21 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::peer::{Asked, Peer, Talk};
+use super::peer::{Peer, PeerConnection, PeerRequest};
 use crate::support::daemon::{Counts, Daemon};
 use crate::support::settings::Settings;
 use crate::support::wait::wait_for;
 
-/// What the first batch meets, with what was said of it; after that the server is well again.
+/// Applies a fault to the first batch, and checks its error; afterwards the server works.
 #[track_caller]
 fn fails_once(
     settings: impl Fn(Settings) -> Settings,
-    first: impl Fn(Talk<TcpStream>) + Send + Sync + 'static,
+    first: impl Fn(PeerConnection<TcpStream>) + Send + Sync + 'static,
     (class, message): (&str, &str),
 ) {
-    let peer = Peer::start(move |number, talk| if number == 0 { first(talk) } else { talk.serve() });
+    let peer = Peer::start(
+        move |number, connection| if number == 0 { first(connection) } else { connection.serve() },
+    );
     let daemon = Daemon::start(&settings(Settings::for_server(&peer.url())));
     let ids = daemon.enqueue(&[json!({"type": "T", "payload": {"text": "x".repeat(900_000)}})]);
     let error = wait_for("the batch to fail", || {
@@ -31,12 +33,14 @@ fn fails_once(
     assert_eq!(daemon.record(&ids[0])["attempts"], 2);
 }
 
-/// Reads a batch and answers it with this.
-fn after_a_batch(answer: impl Fn(&mut Talk<TcpStream>, &Asked)) -> impl Fn(Talk<TcpStream>) {
-    move |mut talk| {
-        let asked = talk.next_batch().unwrap();
-        answer(&mut talk, &asked);
-        talk.hang();
+/// Reads a batch and responds with this.
+fn after_a_batch(
+    response: impl Fn(&mut PeerConnection<TcpStream>, &PeerRequest),
+) -> impl Fn(PeerConnection<TcpStream>) {
+    move |mut connection| {
+        let request = connection.next_batch().unwrap();
+        response(&mut connection, &request);
+        connection.wait_until_closed();
     }
 }
 
@@ -46,12 +50,12 @@ const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{";
 fn a_server_that_stops_reading_is_given_up_as_too_slow() {
     fails_once(
         |settings| settings.with("server.stall_timeout", "300ms"),
-        |mut talk| {
-            let mut stream = talk.socket();
+        |mut connection| {
+            let mut stream = connection.socket();
             stream.read_exact(&mut [0; 1000]).unwrap();
-            // Until the daemon hangs up, which a server that does not read is not told of.
+            // Until the daemon closes the connection, which a server that does not read cannot see.
             thread::park_timeout(crate::support::wait::DEADLINE);
-            drop(talk.next());
+            drop(connection.next());
         },
         ("link_too_slow", "the connection accepted no data for 300ms while sending"),
     );
@@ -61,8 +65,8 @@ fn a_server_that_stops_reading_is_given_up_as_too_slow() {
 fn a_body_that_only_trickles_is_given_up_as_too_slow() {
     fails_once(
         |settings| settings.with("server.send_timeout", "400ms"),
-        |talk| {
-            let mut stream = talk.socket();
+        |connection| {
+            let mut stream = connection.socket();
             while stream.read(&mut [0; 512]).is_ok_and(|bytes| bytes > 0) {
                 thread::park_timeout(Duration::from_millis(5));
             }
@@ -84,7 +88,7 @@ fn a_server_that_does_not_respond_times_out() {
 fn a_response_that_stalls_is_a_lost_connection() {
     fails_once(
         |settings| settings.with("server.answer_timeout", "300ms"),
-        after_a_batch(|talk, _| talk.say(HEAD).unwrap()),
+        after_a_batch(|connection, _| connection.send_text(HEAD).unwrap()),
         ("connection_lost", "the response did not end within 300ms"),
     );
 }
@@ -93,9 +97,9 @@ fn a_response_that_stalls_is_a_lost_connection() {
 fn a_response_that_trickles_is_a_lost_connection() {
     fails_once(
         |settings| settings.with("server.answer_timeout", "300ms"),
-        after_a_batch(|talk, _| {
-            talk.say(HEAD).unwrap();
-            while talk.say(" ").is_some() {
+        after_a_batch(|connection, _| {
+            connection.send_text(HEAD).unwrap();
+            while connection.send_text(" ").is_some() {
                 thread::park_timeout(Duration::from_millis(5));
             }
         }),
@@ -103,12 +107,12 @@ fn a_response_that_trickles_is_a_lost_connection() {
     );
 }
 
-/// The answer, whole but for the line about its length, and then the end of the connection.
-fn with_head(head: &'static str) -> impl Fn(Talk<TcpStream>) {
-    after_a_batch(move |talk, asked| {
+/// The complete response without its length, and then the end of the connection.
+fn with_head(head: &'static str) -> impl Fn(PeerConnection<TcpStream>) {
+    after_a_batch(move |connection, asked| {
         let body = asked.applied();
-        talk.say(&format!("{head}\r\n{body}")).unwrap();
-        talk.socket().shutdown(Shutdown::Write).unwrap();
+        connection.send_text(&format!("{head}\r\n{body}")).unwrap();
+        connection.socket().shutdown(Shutdown::Write).unwrap();
     })
 }
 
@@ -134,7 +138,7 @@ fn a_response_without_a_length_is_not_used() {
 fn a_response_that_is_too_large_is_not_read() {
     fails_once(
         |settings| settings.with("server.max_answer_bytes", "900B"),
-        after_a_batch(|talk, _| talk.say(&format!("{HEAD}{}", " ".repeat(999))).unwrap()),
+        after_a_batch(|connection, _| connection.send_text(&format!("{HEAD}{}", " ".repeat(999))).unwrap()),
         ("connection_lost", "the response is larger than server.max_answer_bytes"),
     );
 }

@@ -1,4 +1,4 @@
-//! A server that is near its sockets: each connection is served as its test says.
+//! A server at the level of sockets: the test scripts each connection.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -17,13 +17,13 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn start(serve: impl Fn(usize, Talk<TcpStream>) + Send + Sync + 'static) -> Self {
+    pub(super) fn start(serve: impl Fn(usize, PeerConnection<TcpStream>) + Send + Sync + 'static) -> Self {
         Self::start_at(TcpListener::bind("127.0.0.1:0").unwrap(), serve)
     }
 
     pub(super) fn start_at(
         listener: TcpListener,
-        serve: impl Fn(usize, Talk<TcpStream>) + Send + Sync + 'static,
+        serve: impl Fn(usize, PeerConnection<TcpStream>) + Send + Sync + 'static,
     ) -> Self {
         let address = listener.local_addr().unwrap();
         let (connections, attempts, serve) = (Arc::default(), Arc::default(), Arc::new(serve));
@@ -32,7 +32,7 @@ impl Peer {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let number = connections.fetch_add(1, Ordering::SeqCst);
-                let talk = Talk::new(stream.unwrap(), Arc::clone(&attempts));
+                let talk = PeerConnection::new(stream.unwrap(), Arc::clone(&attempts));
                 let serve = Arc::clone(&serve);
                 thread::spawn(move || serve(number, talk));
             }
@@ -48,26 +48,26 @@ impl Peer {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// `X-Sync-Attempt` of every batch that came whole.
+    /// `X-Sync-Attempt` of every batch that arrived completely.
     pub(super) fn attempts(&self) -> Vec<String> {
         self.attempts.lock().unwrap().clone()
     }
 }
 
-/// One connection, and what is said on it.
-pub(super) struct Talk<S: Read + Write> {
+/// One connection of a client.
+pub(super) struct PeerConnection<S: Read + Write> {
     stream: BufReader<S>,
     attempts: Arc<Mutex<Vec<String>>>,
 }
 
 /// A request.
-pub(super) struct Asked {
+pub(super) struct PeerRequest {
     pub(super) is_batch: bool,
     body: Vec<u8>,
 }
 
-impl Asked {
-    /// What a server says that applies the whole batch.
+impl PeerRequest {
+    /// The response of a server that applies the whole batch.
     pub(super) fn applied(&self) -> Value {
         let batch: Value = serde_json::from_slice(&self.body).unwrap();
         let records = batch["records"].as_array().unwrap();
@@ -77,18 +77,18 @@ impl Asked {
     }
 }
 
-impl<S: Read + Write> Talk<S> {
+impl<S: Read + Write> PeerConnection<S> {
     pub(super) fn new(stream: S, attempts: Arc<Mutex<Vec<String>>>) -> Self {
         Self { stream: BufReader::new(stream), attempts }
     }
 
-    /// The same conversation, over something that lies on it.
-    pub(super) fn over<T: Read + Write>(self, wrap: impl FnOnce(S) -> T) -> Talk<T> {
-        Talk { stream: BufReader::new(wrap(self.stream.into_inner())), attempts: self.attempts }
+    /// The same connection, with a layer such as TLS on top.
+    pub(super) fn over<T: Read + Write>(self, wrap: impl FnOnce(S) -> T) -> PeerConnection<T> {
+        PeerConnection { stream: BufReader::new(wrap(self.stream.into_inner())), attempts: self.attempts }
     }
 
-    /// The next request; none when the client has gone.
-    pub(super) fn next(&mut self) -> Option<Asked> {
+    /// The next request; `None` when the client has closed.
+    pub(super) fn next(&mut self) -> Option<PeerRequest> {
         let mut head = Vec::new();
         loop {
             let mut line = String::new();
@@ -108,69 +108,69 @@ impl<S: Read + Write> Talk<S> {
         if is_batch {
             self.attempts.lock().unwrap().push(field("x-sync-attempt:").unwrap().to_owned());
         }
-        Some(Asked { is_batch, body })
+        Some(PeerRequest { is_batch, body })
     }
 
-    /// The next batch; look-ups before it are answered.
-    pub(super) fn next_batch(&mut self) -> Option<Asked> {
+    /// The next batch; outcome queries before it get a response.
+    pub(super) fn next_batch(&mut self) -> Option<PeerRequest> {
         loop {
             let asked = self.next()?;
             if asked.is_batch {
                 return Some(asked);
             }
-            self.answer(&asked)?;
+            self.respond(&asked)?;
         }
     }
 
-    /// Answers as a server that nothing is wrong with, and that knows no earlier batch.
-    pub(super) fn answer(&mut self, asked: &Asked) -> Option<()> {
-        let (status, answer) = if asked.is_batch {
+    /// Responds like a correct server that knows no earlier batch.
+    pub(super) fn respond(&mut self, asked: &PeerRequest) -> Option<()> {
+        let (status, response) = if asked.is_batch {
             (200, asked.applied())
         } else {
-            (404, json!({"error": {"code": "UNKNOWN_BATCH", "message": "never heard of it"}}))
+            (404, json!({"error": {"code": "UNKNOWN_BATCH", "message": "unknown batch"}}))
         };
-        let body = answer.to_string();
-        self.say(&format!("HTTP/1.1 {status} Status\r\ncontent-length: {}\r\n\r\n{body}", body.len()))
+        let body = response.to_string();
+        self.send_text(&format!("HTTP/1.1 {status} Status\r\ncontent-length: {}\r\n\r\n{body}", body.len()))
     }
 
-    /// None when the client has gone.
-    pub(super) fn say(&mut self, text: &str) -> Option<()> {
+    /// `None` when the client has closed.
+    pub(super) fn send_text(&mut self, text: &str) -> Option<()> {
         let stream = self.stream.get_mut();
         stream.write_all(text.as_bytes()).and_then(|()| stream.flush()).ok()
     }
 
-    /// Answers everything until the client goes.
+    /// Responds to all requests until the client closes.
     pub(super) fn serve(mut self) {
         while let Some(asked) = self.next() {
-            if self.answer(&asked).is_none() {
+            if self.respond(&asked).is_none() {
                 return;
             }
         }
     }
 
-    /// Reads until the client goes.
-    pub(super) fn hang(self) {
-        // It may go by a reset.
+    /// Reads until the client closes.
+    pub(super) fn wait_until_closed(self) {
+        // It may close with a reset.
         drop(self.read_to_end());
     }
 
-    /// How the client goes: what it said before, or in which way it broke off.
+    /// How the client closes: the bytes before the end, or the error.
     pub(super) fn read_to_end(mut self) -> io::Result<Vec<u8>> {
         let mut rest = Vec::new();
         self.stream.read_to_end(&mut rest).map(|_| rest)
     }
 }
 
-impl Talk<TcpStream> {
+impl PeerConnection<TcpStream> {
     pub(super) fn socket(&self) -> &TcpStream {
         self.stream.get_ref()
     }
 }
 
-/// From now on every packet with something in it is lost before TCP sees it, as behind a middlebox
-/// that has forgotten the connection. A listener hands it on to its connections.
-pub(super) fn swallow<'s>(socket: impl Into<SockRef<'s>>) {
-    // The length of the packet less that of its TCP header: nothing is let through but empty ones.
+/// From now on, every packet with data is dropped before TCP sees it, as behind a middlebox that has forgotten the
+/// connection. A listener passes this on to its connections.
+pub(super) fn drop_packets<'s>(socket: impl Into<SockRef<'s>>) {
+    // The length of the packet minus that of its TCP header: only empty packets pass.
     let program = [
         SockFilter::new(0x30, 0, 0, 12),       // load the byte with the header's length
         SockFilter::new(0x74, 0, 0, 4),        // shift it right: words

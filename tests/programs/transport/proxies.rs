@@ -1,8 +1,8 @@
-//! The way through proxies: configured, or as the environment says.
+//! Connections through proxies, from the configuration or the environment.
 
 use serde_json::{Value, json};
 
-use super::tls::{Issued, gateway};
+use super::tls::{IssuedCertificate, gateway};
 use crate::support::daemon::{Counts, Daemon, Home};
 use crate::support::proxy::Proxy;
 use crate::support::secrets::place;
@@ -16,14 +16,14 @@ fn url(proxy: &Proxy) -> String {
     format!("http://{}", proxy.address)
 }
 
-/// What the proxy was asked for: who is to be reached.
+/// The targets that the proxy was asked to connect to.
 fn targets(proxy: &Proxy) -> Vec<String> {
     proxy.heads().iter().map(|head| head[0].clone()).collect()
 }
 
 #[test]
 fn a_server_without_tls_is_reached_through_the_proxy_by_connect_and_the_connection_is_kept() {
-    let (server, proxy) = (ScriptedServer::start(Reply::sound), Proxy::start(GRANTED));
+    let (server, proxy) = (ScriptedServer::start(Reply::correct), Proxy::start(GRANTED));
     let settings = Settings::for_server(&server.url()).with("server.proxy", &url(&proxy)).batches_of(1);
     let daemon = Daemon::start(&settings);
     daemon.enqueue_many(5);
@@ -34,7 +34,7 @@ fn a_server_without_tls_is_reached_through_the_proxy_by_connect_and_the_connecti
 #[test]
 fn a_server_over_tls_is_reached_through_the_proxy() {
     let directory = directory();
-    Issued::new().write(directory.path());
+    IssuedCertificate::new().write(directory.path());
     let ((gateway, server), proxy) = (gateway(directory.path()), Proxy::start(GRANTED));
     let ca = directory.path().join("ca.pem");
     let settings = Settings::for_server(&server)
@@ -49,7 +49,7 @@ fn a_server_over_tls_is_reached_through_the_proxy() {
 #[test]
 fn the_connection_to_a_proxy_may_use_tls() {
     let directory = directory();
-    let issued = Issued::new();
+    let issued = IssuedCertificate::new();
     issued.write(directory.path());
     let proxy = Proxy::start_over(Some(issued.server(false)), GRANTED);
     let (_gateway, server) = gateway(directory.path());
@@ -65,11 +65,11 @@ fn the_connection_to_a_proxy_may_use_tls() {
 
 #[test]
 fn a_proxy_is_not_shown_the_certificate_of_the_device() {
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let home = Home::new(&Settings::default());
-    let issued = Issued::new();
+    let issued = IssuedCertificate::new();
     issued.write(home.path("").as_path());
-    // It lets nobody in without one.
+    // It accepts no client without one.
     let proxy = Proxy::start_over(Some(issued.server(true)), GRANTED);
     let path = |name: &str| home.path(name).to_str().unwrap().to_owned();
     home.configure(
@@ -86,9 +86,9 @@ fn a_proxy_is_not_shown_the_certificate_of_the_device() {
     assert_eq!((proxy.heads().len(), server.connections()), (0, 0));
 }
 
-/// Nothing is sent, the log says why, and nobody is blamed.
+/// Nothing is sent, the log has the reason, and no record is blamed.
 fn no_way_through(proxy: &str, why: &str) {
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()).with("server.proxy", proxy));
     let ids = daemon.enqueue_many(1);
     daemon.wait_for_phase("offline");
@@ -113,14 +113,14 @@ fn through_a_proxy_that_does_not_reach_the_server_nothing_was_sent() {
 
 #[test]
 fn through_a_proxy_that_is_not_there_nothing_was_sent() {
-    // Nobody else listens here: a port that is free for a moment stays free.
-    let address = ScriptedServer::start_at("127.77.0.4:0".parse().unwrap(), Reply::sound).address;
+    // No other process listens at this address, so a port that is free for a moment stays free.
+    let address = ScriptedServer::start_at("127.77.0.4:0".parse().unwrap(), Reply::correct).address;
     no_way_through(&format!("http://{address}"), &format!("cannot connect to the proxy {address}"));
 }
 
 #[test]
 fn the_credential_for_the_proxy_comes_from_its_file_and_never_reaches_the_log() {
-    let (server, proxy) = (ScriptedServer::start(Reply::sound), Proxy::start(GRANTED));
+    let (server, proxy) = (ScriptedServer::start(Reply::correct), Proxy::start(GRANTED));
     let home = Home::new(&Settings::default());
     let file = home.path("proxy");
     place(&file, "alice:sesame\n", 0o640);
@@ -142,7 +142,7 @@ fn the_credential_for_the_proxy_comes_from_its_file_and_never_reaches_the_log() 
 }
 
 #[test]
-fn a_credential_that_every_user_may_read_is_refused_until_it_is_closed_to_them() {
+fn a_credential_that_every_user_may_read_is_refused_until_its_mode_is_fixed() {
     let proxy = Proxy::start(GRANTED);
     let home = Home::new(&Settings::default());
     let file = home.path("proxy");
@@ -162,7 +162,7 @@ fn a_credential_that_every_user_may_read_is_refused_until_it_is_closed_to_them()
     wait_for("the proxy to be asked", || (!proxy.heads().is_empty()).then_some(()));
 }
 
-/// A daemon with these variables has sent a batch.
+/// A daemon with these environment variables has sent a batch.
 fn sent_with(server: &str, ca: &str, variables: &[(&str, &str)]) {
     let home = Home::new(&Settings::for_server(server).with("server.ca_file", ca));
     let mut command = home.command();
@@ -175,7 +175,7 @@ fn sent_with(server: &str, ca: &str, variables: &[(&str, &str)]) {
 #[test]
 fn the_environment_names_the_proxy_and_the_servers_reached_without_it() {
     let directory = directory();
-    Issued::new().write(directory.path());
+    IssuedCertificate::new().write(directory.path());
     let (gateway, server) = gateway(directory.path());
     let ca = directory.path().join("ca.pem");
     let ca = ca.to_str().unwrap();
@@ -193,7 +193,7 @@ fn the_environment_names_the_proxy_and_the_servers_reached_without_it() {
 
 #[test]
 fn a_password_with_an_at_sign_is_rejected_and_no_part_of_it_is_shown() {
-    let (server, proxy) = (ScriptedServer::start(Reply::sound), Proxy::start(GRANTED));
+    let (server, proxy) = (ScriptedServer::start(Reply::correct), Proxy::start(GRANTED));
     let home = Home::new(&Settings::for_server(&server.url()).with("log.level", "trace"));
     let mut command = home.command();
     let address = format!("http://alice:open@sesame@{}", proxy.address);

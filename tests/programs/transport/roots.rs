@@ -1,15 +1,15 @@
-//! The authorities of the system: those that are installed later count without a restart and without a reload.
+//! The authorities of the system: those that are installed later are used without a restart or a reload.
 
 use std::fs;
 use std::net::TcpListener;
 
-use super::tls::{Issued, speaking_tls};
+use super::tls::{IssuedCertificate, speaking_tls};
 use crate::support::daemon::{Counts, Daemon, Home};
 use crate::support::proxy::Proxy;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 
-/// A daemon for which the system's authorities are those of a file, which is not there yet.
+/// A daemon whose system authorities are in a file that does not exist yet.
 fn without_authorities(home: Home) -> Daemon {
     let mut command = home.command();
     command.env("SSL_CERT_FILE", home.path("system.pem")).env_remove("SSL_CERT_DIR");
@@ -17,7 +17,7 @@ fn without_authorities(home: Home) -> Daemon {
 }
 
 #[track_caller]
-fn sends_once_installed(issued: &Issued, settings: &Settings, why_not: &str) {
+fn sends_once_installed(issued: &IssuedCertificate, settings: &Settings, why_not: &str) {
     let daemon = without_authorities(Home::new(settings));
     let ids = daemon.enqueue_many(3);
     let status = daemon.wait_for_phase("offline");
@@ -31,7 +31,7 @@ fn sends_once_installed(issued: &Issued, settings: &Settings, why_not: &str) {
 
 #[test]
 fn an_authority_that_is_installed_later_is_trusted_at_the_next_attempt() {
-    let issued = Issued::new();
+    let issued = IssuedCertificate::new();
     let peer = speaking_tls(TcpListener::bind("127.0.0.1:0").unwrap(), issued.server(false));
     let settings = Settings::for_server(&format!("https://localhost:{}", peer.address.port()));
     sends_once_installed(&issued, &settings, "the TLS handshake failed");
@@ -39,7 +39,7 @@ fn an_authority_that_is_installed_later_is_trusted_at_the_next_attempt() {
 
 #[test]
 fn a_proxy_authority_that_is_installed_later_is_trusted_at_the_next_attempt() {
-    let (issued, server) = (Issued::new(), ScriptedServer::start(Reply::sound));
+    let (issued, server) = (IssuedCertificate::new(), ScriptedServer::start(Reply::correct));
     let proxy = Proxy::start_over(Some(issued.server(false)), "200 Connection established");
     let settings = Settings::for_server(&server.url())
         .with("server.proxy", &format!("https://localhost:{}", proxy.address.port()));

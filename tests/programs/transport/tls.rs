@@ -1,4 +1,4 @@
-//! Who is trusted over TLS, and how a device shows who it is.
+//! Trust over TLS, and the client certificate of the device.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -15,21 +15,21 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use rustls_pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 
-use super::peer::{Peer, Talk};
+use super::peer::{Peer, PeerConnection};
 use crate::support::daemon::{Counts, Daemon, Home};
 use crate::support::gateway::Gateway;
 use crate::support::secrets::place;
 use crate::support::settings::Settings;
 use crate::support::wait::{DEADLINE, directory};
 
-/// An authority, and a certificate of it with its key.
-pub(super) struct Issued {
+/// An authority, and a certificate that it issued, with its key.
+pub(super) struct IssuedCertificate {
     authority: CertifiedIssuer<'static, KeyPair>,
     certificate: rcgen::Certificate,
     key: KeyPair,
 }
 
-impl Issued {
+impl IssuedCertificate {
     pub(super) fn new() -> Self {
         Self::for_names(&["localhost"])
     }
@@ -52,7 +52,7 @@ impl Issued {
         place(&directory.join("key.pem"), &self.key.serialize_pem(), 0o600);
     }
 
-    /// A server with this certificate; it wants one of the same authority when it asks at all.
+    /// A server with this certificate; if it asks for a client certificate, the same authority must have issued it.
     pub(super) fn server(&self, asks_for_certificates: bool) -> Arc<ServerConfig> {
         let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
@@ -71,7 +71,7 @@ impl Issued {
     }
 }
 
-/// A gateway over TLS, and where devices reach it.
+/// A gateway over TLS, and its address for devices.
 pub(super) fn gateway(directory: &Path) -> (Gateway, String) {
     let path = |name: &str| directory.join(name).to_str().unwrap().to_owned();
     let arguments = ["--tls-cert", &path("cert.pem"), "--tls-key", &path("key.pem")];
@@ -81,7 +81,7 @@ pub(super) fn gateway(directory: &Path) -> (Gateway, String) {
 }
 
 #[track_caller]
-fn untouched(daemon: &Daemon, ids: &[String]) {
+fn assert_no_attempts(daemon: &Daemon, ids: &[String]) {
     for id in ids {
         let entry = daemon.record(id);
         assert_eq!((&entry["attempts"], &entry["last_error"]), (&json!(0), &Value::Null), "{entry}");
@@ -91,7 +91,7 @@ fn untouched(daemon: &Daemon, ids: &[String]) {
 #[test]
 fn a_server_is_recognized_by_the_authority_that_is_configured() {
     let directory = directory();
-    Issued::new().write(directory.path());
+    IssuedCertificate::new().write(directory.path());
     let (_gateway, url) = gateway(directory.path());
     let ca = directory.path().join("ca.pem");
     let daemon = Daemon::start(&Settings::for_server(&url).with("server.ca_file", ca.to_str().unwrap()));
@@ -102,14 +102,14 @@ fn a_server_is_recognized_by_the_authority_that_is_configured() {
 #[test]
 fn to_a_server_of_an_unknown_authority_nothing_is_sent() {
     let (directory, others) = (directory(), directory());
-    Issued::new().write(directory.path());
-    Issued::new().write(others.path());
+    IssuedCertificate::new().write(directory.path());
+    IssuedCertificate::new().write(others.path());
     let (_gateway, url) = gateway(directory.path());
     let ca = others.path().join("ca.pem");
     let daemon = Daemon::start(&Settings::for_server(&url).with("server.ca_file", ca.to_str().unwrap()));
     let ids = daemon.enqueue_many(3);
     daemon.wait_for_phase("offline");
-    untouched(&daemon, &ids);
+    assert_no_attempts(&daemon, &ids);
     assert!(
         daemon.log().contains("the TLS handshake failed: its certificate is of an authority"),
         "{}",
@@ -128,24 +128,24 @@ fn a_pipe_in_place_of_the_authority_file_does_not_block_the_daemon() {
     let status = daemon.wait_for_phase("misconfigured");
     let expected = format!("server.ca_file: cannot read {}: it is not a file", ca.display());
     assert_eq!(status["sync"]["last_error"]["message"], expected.as_str());
-    untouched(&daemon, &ids);
+    assert_no_attempts(&daemon, &ids);
 }
 
-/// A server over TLS, of which nothing else is odd.
+/// A server over TLS that is correct otherwise.
 pub(super) fn speaking_tls(listener: TcpListener, config: Arc<ServerConfig>) -> Peer {
-    Peer::start_at(listener, move |_, talk: Talk<TcpStream>| {
+    Peer::start_at(listener, move |_, talk: PeerConnection<TcpStream>| {
         let tls = ServerConnection::new(Arc::clone(&config)).unwrap();
         talk.over(|stream| StreamOwned::new(tls, stream)).serve();
     })
 }
 
-/// A server that wants to know who calls.
-fn asking(issued: &Issued) -> Peer {
+/// A server that asks for a client certificate.
+fn asking(issued: &IssuedCertificate) -> Peer {
     speaking_tls(TcpListener::bind("127.0.0.1:0").unwrap(), issued.server(true))
 }
 
-/// A home with the certificates, and what is set to send to a server that has one of them.
-fn at_home(peer: &Peer, issued: &Issued) -> (Home, Settings) {
+/// A home with the certificates, and settings for a server with one of them.
+fn at_home(peer: &Peer, issued: &IssuedCertificate) -> (Home, Settings) {
     let home = Home::new(&Settings::default());
     issued.write(home.path("").as_path());
     let settings = Settings::for_server(&format!("https://localhost:{}", peer.address.port()))
@@ -155,7 +155,7 @@ fn at_home(peer: &Peer, issued: &Issued) -> (Home, Settings) {
 
 #[test]
 fn a_device_shows_its_certificate_to_a_server_that_asks_for_it() {
-    let issued = Issued::new();
+    let issued = IssuedCertificate::new();
     let peer = asking(&issued);
     let (home, settings) = at_home(&peer, &issued);
     let path = |name: &str| home.path(name).to_str().unwrap().to_owned();
@@ -173,28 +173,28 @@ fn a_device_shows_its_certificate_to_a_server_that_asks_for_it() {
 
 #[test]
 fn without_the_certificate_that_a_server_asks_for_nothing_was_sent() {
-    let issued = Issued::new();
+    let issued = IssuedCertificate::new();
     let peer = asking(&issued);
     let (home, settings) = at_home(&peer, &issued);
     home.configure(&settings);
     let daemon = home.start();
     let ids = daemon.enqueue_many(3);
     daemon.wait_for_phase("offline");
-    untouched(&daemon, &ids);
+    assert_no_attempts(&daemon, &ids);
     assert!(daemon.log().contains("wants another certificate of this device"), "{}", daemon.log());
     assert_eq!(peer.attempts(), [""; 0]);
 }
 
 #[test]
 fn an_unused_connection_ends_with_a_tls_close_notice() {
-    let issued = Issued::new();
+    let issued = IssuedCertificate::new();
     let config = issued.server(false);
     let (ends, ended) = channel();
-    let peer = Peer::start(move |_, talk: Talk<TcpStream>| {
+    let peer = Peer::start(move |_, talk: PeerConnection<TcpStream>| {
         let tls = ServerConnection::new(Arc::clone(&config)).unwrap();
         let mut talk = talk.over(|stream| StreamOwned::new(tls, stream));
         let asked = talk.next_batch().unwrap();
-        talk.answer(&asked).unwrap();
+        talk.respond(&asked).unwrap();
         ends.send(talk.read_to_end().map_err(|error| error.to_string())).unwrap();
     });
     let (home, settings) = at_home(&peer, &issued);

@@ -7,14 +7,14 @@ use std::process::{Command, Stdio};
 use redb::{Database, TableDefinition};
 use serde_json::{Value, json};
 
-use super::{Left, NEWER, Record, fixtures, unpack};
+use super::{NEWER, Record, StoreContent, fixtures, unpack};
 use crate::support::daemon::{Daemon, Home};
 use crate::support::server::{Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::user::{User, can_play, open_to_all};
 use crate::support::wait::wait_for;
 
-/// As small as the file gets.
+/// The smallest size of the file.
 const LEVEL: i32 = 19;
 
 fn by_type(request: &Request) -> Reply {
@@ -60,22 +60,22 @@ fn visit(is: &str, key: Option<&str>, priority: u64) -> Value {
     record
 }
 
-/// A user besides root.
+/// A user other than root.
 const MEMBER: u32 = 54_323;
 
-/// Hands records over as the other user; each with its id.
+/// Enqueues records as the other user, each with its id.
 fn enqueue_by_member(daemon: &Daemon, mut records: Vec<Value>) -> Vec<(String, Value)> {
     open_to_all(daemon);
     for record in &mut records {
         record["id"] = uuid::Uuid::now_v7().to_string().into();
     }
-    let ran = User::plain(MEMBER).call(daemon, &["enqueue"], &json!(records).to_string());
+    let ran = User::without_groups(MEMBER).call(daemon, &["enqueue"], &json!(records).to_string());
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     records.into_iter().map(|record| (record["id"].as_str().unwrap().to_owned(), record)).collect()
 }
 
-/// Has a record of every state written, and kills the daemon in the middle of a batch.
-fn write(program: &str, home: Home) -> (Home, Left) {
+/// Writes a record of every state, and kills the daemon in the middle of a batch.
+fn write(program: &str, home: Home) -> (Home, StoreContent) {
     let server = ScriptedServer::start(by_type);
     configure(&home, &server.url());
     let daemon = start(home, program);
@@ -92,30 +92,30 @@ fn write(program: &str, home: Home) -> (Home, Left) {
     let theirs =
         [visit("good", Some("a"), 5), visit("bad", Some("theirs"), 5), visit("early", Some("late"), 5)];
     enqueue(&daemon, MEMBER, theirs.into());
-    daemon.wait_until("the first answers", |status| {
+    daemon.wait_until("the first responses", |status| {
         let counts = &status["records"];
         counts["synced"] == 4 && counts["quarantined"] == 3 && counts["failed"] == 2
     });
-    // What was measured is written at the end of a life, at the latest.
+    // Measurements are written at the latest when the daemon stops.
     let (status, home) = daemon.terminate();
     assert_eq!(status.code(), Some(0), "{}", home.log());
     let daemon = start(home, program);
-    server.now(|request| if request.is_batch() { Reply::Hang } else { Reply::unknown_batch() });
+    server.set_script(|request| if request.is_batch() { Reply::Hang } else { Reply::unknown_batch() });
     enqueue(&daemon, 0, vec![visit("good", Some("b"), 5), visit("good", None, 5), visit("good", None, 5)]);
     let status = daemon.wait_until("all three to be under way", |status| status["records"]["syncing"] == 3);
     let in_flight = status["sync"]["batch"]["id"].as_str().unwrap().to_owned();
     let came = || server.batches().iter().any(|batch| batch.batch_id() == in_flight).then_some(());
     wait_for("the batch", came);
-    // Held back, first in line, larger than a page of the store.
+    // A blocked record, the next record, and one larger than a page of the store.
     enqueue(&daemon, 0, vec![visit("good", Some("held"), 5), visit("good", None, 9)]);
-    // Held by a record of their own user, or by one of the other user alone.
+    // Blocked by a record of their own user, or only by one of the other user.
     for (submitter, keys) in [(MEMBER, ["held", "theirs", "late"]), (0, ["theirs", "late", "held"])] {
         enqueue(&daemon, submitter, keys.map(|key| visit("good", Some(key), 5)).into());
     }
     let large =
         json!({"type": "Photos", "priority": 0, "payload": {"is": "good", "bytes": "x".repeat(6000)}});
     enqueue(&daemon, 0, vec![large]);
-    daemon.post("/v1/pause", "").good(200);
+    daemon.post("/v1/pause", "").expect_json(200);
     let device = daemon.status()["device_id"].as_str().unwrap().to_owned();
     let record = |(id, submitter, record): (String, u32, Value)| {
         let entry = daemon.record(&id);
@@ -124,7 +124,7 @@ fn write(program: &str, home: Home) -> (Home, Left) {
         let priority = entry["priority"].as_u64().unwrap();
         Record { id, state, attempts, submitter, key, priority, payload: record["payload"].clone() }
     };
-    let left = Left { device, in_flight, records: records.into_iter().map(record).collect() };
+    let left = StoreContent { device, in_flight, records: records.into_iter().map(record).collect() };
     (daemon.kill9(), left)
 }
 
@@ -144,7 +144,7 @@ fn pack(store: &Path, name: &str) {
     zstd::stream::copy_encode(File::open(store).unwrap(), packed, LEVEL).unwrap();
 }
 
-fn write_json(path: &Path, left: &Left) {
+fn write_json(path: &Path, left: &StoreContent) {
     fs::write(path, serde_json::to_string_pretty(left).unwrap() + "\n").unwrap();
 }
 

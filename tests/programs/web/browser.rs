@@ -1,11 +1,11 @@
-//! What a browser makes of the page, driven for real. Needs chromium.
+//! The page in a real browser. Needs Chromium.
 
+mod accessibility;
+mod failing_daemon;
 mod following;
 mod impostors;
-mod looks;
 mod reviewing;
-mod troubled;
 
-/// A 7-inch tablet, held either way.
+/// A 7-inch tablet, in both orientations.
 const LANDSCAPE: (u32, u32) = (1024, 600);
 const PORTRAIT: (u32, u32) = (600, 1024);

@@ -1,4 +1,4 @@
-//! Retrying on the page: with the code alone, and only so many guesses.
+//! Retrying on the page: only with the code, and with a limited number of guesses.
 
 use hyper::Method;
 use serde_json::json;
@@ -20,42 +20,47 @@ fn without_a_code_in_the_configuration_nothing_can_be_changed() {
     daemon.enqueue_many(1);
     assert_eq!(daemon.wait_until_done(), Counts::settled(0, 1));
     for code in ["", "guessed", "null"] {
-        let answer = page.retry(code, &json!({"all": true}));
-        assert_eq!((answer.status, answer.code().as_str()), (403, "read_only"));
+        let response = page.retry(code, &json!({"all": true}));
+        assert_eq!((response.status, response.code().as_str()), (403, "read_only"));
     }
-    assert_eq!(page.get("/v1/review").good(200)["retry"], false);
+    assert_eq!(page.get("/v1/review").expect_json(200)["retry"], false);
     assert_eq!(daemon.counts(), Counts::settled(0, 1));
 }
 
 #[test]
-fn the_code_retries_one_record_or_all_and_what_is_wrong_is_told_as_on_the_socket() {
+fn the_code_retries_one_record_or_all_and_errors_are_those_of_the_socket() {
     let server = ScriptedServer::start(rejecting("no"));
     let daemon = with_code(&Settings::for_server(&server.url()), &[]);
     let page = Page::of(&daemon);
     let ids = daemon.enqueue_many(3);
     assert_eq!(daemon.wait_until_done(), Counts::settled(0, 3));
-    assert_eq!(page.get("/v1/review").good(200)["retry"], true);
-    let answer =
-        page.ask(Method::POST, "/v1/quarantine/retry", &[("content-type", "application/json")], "{}");
-    assert_eq!((answer.status, answer.header("www-authenticate")), (401, "Bearer"), "{}", answer.text());
+    assert_eq!(page.get("/v1/review").expect_json(200)["retry"], true);
+    let response =
+        page.request(Method::POST, "/v1/quarantine/retry", &[("content-type", "application/json")], "{}");
+    assert_eq!(
+        (response.status, response.header("www-authenticate")),
+        (401, "Bearer"),
+        "{}",
+        response.text()
+    );
     assert_eq!(page.retry("open-sesam", &json!({"all": true})).code(), "wrong_code");
     assert_eq!(daemon.counts(), Counts::settled(0, 3));
 
-    server.now(Reply::sound);
-    assert_eq!(page.retry(CODE, &json!({"ids": [ids[0]]})).good(200), json!({"changed": 1}));
+    server.set_script(Reply::correct);
+    assert_eq!(page.retry(CODE, &json!({"ids": [ids[0]]})).expect_json(200), json!({"changed": 1}));
     assert_eq!(daemon.wait_until_done(), Counts::settled(1, 2));
     assert_eq!(page.retry(CODE, &json!({"ids": [ids[0]]})).code(), "not_quarantined");
     assert_eq!(page.retry(CODE, &json!({"ids": "all"})).code(), "invalid_selection");
-    assert_eq!(page.retry(CODE, &json!({"all": true})).good(200), json!({"changed": 2}));
+    assert_eq!(page.retry(CODE, &json!({"all": true})).expect_json(200), json!({"changed": 2}));
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));
 }
 
 #[test]
-fn after_some_wrong_codes_none_is_taken_for_a_while_not_even_the_right_one() {
+fn after_some_wrong_codes_none_is_accepted_for_a_while_not_even_the_right_one() {
     let daemon = with_code(&Settings::default(), &[]);
     let page = Page::of(&daemon);
     for _ in 0..20 {
-        let asked = page.ask(Method::POST, "/v1/quarantine/retry", &[], "{}");
+        let asked = page.request(Method::POST, "/v1/quarantine/retry", &[], "{}");
         assert_eq!(asked.code(), "wrong_code", "who sends none has not guessed");
     }
     assert_eq!(page.retry(CODE, &json!({"all": true})).status, 200);
@@ -63,19 +68,19 @@ fn after_some_wrong_codes_none_is_taken_for_a_while_not_even_the_right_one() {
         assert_eq!(page.retry(&format!("guess-{guess}"), &json!({"all": true})).code(), "wrong_code");
     }
     for code in ["guess-5", CODE] {
-        let answer = page.retry(code, &json!({"all": true}));
-        assert_eq!((answer.status, answer.code().as_str()), (429, "too_many_wrong_codes"));
-        let wait: u64 = answer.header("retry-after").parse().unwrap();
+        let response = page.retry(code, &json!({"all": true}));
+        assert_eq!((response.status, response.code().as_str()), (429, "too_many_wrong_codes"));
+        let wait: u64 = response.header("retry-after").parse().unwrap();
         assert!((1..=13).contains(&wait), "{wait}");
     }
-    page.get("/v1/status").good(200);
+    page.get("/v1/status").expect_json(200);
     let log = daemon.log();
     assert_eq!(log.matches("a wrong code was entered on the page").count(), 5, "{log}");
     assert!(!log.contains("guess-") && !log.contains(CODE), "{log}");
 }
 
 #[test]
-fn one_who_guesses_does_not_lock_out_an_owner_whose_code_nobody_can_guess() {
+fn wrong_guesses_do_not_lock_out_the_owner_of_a_long_code() {
     let daemon = with_code(&Settings::default(), &[]);
     let page = Page::of(&daemon);
     let file = daemon.home.path("code");
@@ -99,7 +104,7 @@ fn a_code_that_was_replaced_is_used_at_once() {
 }
 
 #[test]
-fn a_file_that_is_open_to_others_or_holds_too_little_gives_no_code_and_the_log_says_why() {
+fn a_code_file_that_others_may_read_or_with_a_short_code_is_refused_and_logged() {
     let daemon = with_code(&Settings::default(), &[]);
     let page = Page::of(&daemon);
     let file = daemon.home.path("code");
@@ -118,34 +123,34 @@ fn a_file_that_is_open_to_others_or_holds_too_little_gives_no_code_and_the_log_s
     ] {
         place(&file, content, mode);
         for _ in 0..3 {
-            let answer = page.retry(content, &json!({"all": true}));
-            assert_eq!((answer.status, answer.code().as_str()), (503, "code_unusable"), "{reason}");
+            let response = page.retry(content, &json!({"all": true}));
+            assert_eq!((response.status, response.code().as_str()), (503, "code_unusable"), "{reason}");
         }
-        let told = format!("web.token_file: {} {reason}", file.display());
-        assert_eq!(daemon.log().matches(&told).count(), 1, "{}", daemon.log());
+        let reported = format!("web.token_file: {} {reason}", file.display());
+        assert_eq!(daemon.log().matches(&reported).count(), 1, "{}", daemon.log());
     }
     place(&file, "123456", 0o600);
     assert_eq!(page.retry("123456", &json!({"all": true})).status, 200);
 }
 
 #[test]
-fn where_reading_takes_the_code_nobody_reads_without_it() {
+fn if_reading_needs_the_code_nothing_is_shown_without_it() {
     let daemon = with_code(&Settings::default(), &[("web.reading", "token")]);
     let page = Page::of(&daemon);
     assert_eq!(page.get("/").status, 200, "the page asks for it");
     let known = format!("Bearer {CODE}");
     for path in READING {
         assert_eq!(page.get(path).code(), "wrong_code", "{path}");
-        let guessed = page.ask(Method::GET, path, &[("authorization", "Bearer guess")], "");
+        let guessed = page.request(Method::GET, path, &[("authorization", "Bearer guess")], "");
         assert_eq!(guessed.status, 401, "{path}");
     }
     for path in &READING[..2] {
-        assert_eq!(page.ask(Method::GET, path, &[("authorization", &known)], "").status, 200, "{path}");
+        assert_eq!(page.request(Method::GET, path, &[("authorization", &known)], "").status, 200, "{path}");
     }
 }
 
 #[test]
-fn a_code_file_that_is_not_there_is_used_once_it_is() {
+fn a_missing_code_file_is_used_once_it_exists() {
     let home = Home::new(&Settings::default());
     let file = home.path("later");
     home.configure(&with_page(&Settings::default()).with("web.token_file", file.to_str().unwrap()));

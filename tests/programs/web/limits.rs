@@ -1,4 +1,4 @@
-//! Those who take too much, too long, or do not read.
+//! Clients that send too much, take too long, or do not read.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -12,10 +12,10 @@ use crate::support::daemon::Daemon;
 use crate::support::server::ScriptedServer;
 use crate::support::settings::Settings;
 use crate::support::wait::wait_for;
-use crate::support::web::{CODE, Page, rejecting, rest, with_code, with_page};
+use crate::support::web::{CODE, Page, read_to_end, rejecting, with_code, with_page};
 
 #[test]
-fn a_change_that_is_large_of_unknown_length_or_no_json_is_refused_unread() {
+fn a_change_that_is_too_large_without_length_or_not_json_is_refused_unread() {
     let daemon = with_code(&Settings::default(), &[]);
     let page = Page::of(&daemon);
     let code = format!("Bearer {CODE}");
@@ -34,14 +34,14 @@ fn a_change_that_is_large_of_unknown_length_or_no_json_is_refused_unread() {
         for (name, value) in headers {
             head.extend([name, ": ", value, "\r\n"]);
         }
-        let answer = rest(&page.raw(format!("{head}\r\n").as_bytes()));
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{headers:?}: {answer}");
+        let response = read_to_end(&page.raw(format!("{head}\r\n").as_bytes()));
+        assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{headers:?}: {response}");
     }
     let headers = [("authorization", code.as_str()), ("content-type", "application/json")];
     let ids: Vec<uuid::Uuid> = (0..400).map(|_| uuid::Uuid::new_v4()).collect();
     let many = json!({"ids": ids}).to_string();
-    let answer = page.ask(Method::POST, "/v1/quarantine/retry", &headers, &many);
-    assert_eq!(answer.code(), "no_such_record", "what fits is read: {}", answer.text());
+    let response = page.request(Method::POST, "/v1/quarantine/retry", &headers, &many);
+    assert_eq!(response.code(), "no_such_record", "what fits is read: {}", response.text());
 }
 
 #[test]
@@ -50,52 +50,52 @@ fn a_head_that_does_not_come_and_a_line_without_an_end_are_given_up() {
     let page = Page::of(&daemon);
     for bytes in [&b""[..], b"GET / HTTP/1.1\r\nhost:", &[b"GET /".as_slice(), &b"a".repeat(60_000)].concat()]
     {
-        let answer = rest(&page.raw(bytes));
-        assert!(!answer.contains(" 200 "), "{answer}");
+        let response = read_to_end(&page.raw(bytes));
+        assert!(!response.contains(" 200 "), "{response}");
     }
-    page.get("/v1/status").good(200);
+    page.get("/v1/status").expect_json(200);
 }
 
 #[test]
-fn whoever_was_answered_once_and_stops_in_the_next_head_shuts_nobody_out() {
+fn a_client_that_stops_in_its_second_head_does_not_block_others() {
     let daemon = Daemon::start(&with_page(&Settings::default()));
     let page = Page::of(&daemon);
     let whole = format!("GET /v1/status HTTP/1.1\r\nhost: {}\r\n\r\n", page.0);
     let part = &whole.as_bytes()[..whole.len() - 8];
-    // In one go, and once the answer is there.
+    // In one write, after the response has arrived.
     let mut callers: Vec<TcpStream> = Vec::new();
     for at_once in [true, false].repeat(8) {
         let caller =
             page.raw(&if at_once { [whole.as_bytes(), part].concat() } else { whole.clone().into() });
-        let mut answer = [0; 12];
-        (&caller).read_exact(&mut answer).unwrap();
-        assert_eq!(&answer, b"HTTP/1.1 200");
+        let mut response = [0; 12];
+        (&caller).read_exact(&mut response).unwrap();
+        assert_eq!(&response, b"HTTP/1.1 200");
         if !at_once {
             (&caller).write_all(part).unwrap();
         }
         callers.push(caller);
     }
     for caller in &callers {
-        rest(caller);
+        read_to_end(caller);
     }
-    page.get("/v1/status").good(200);
+    page.get("/v1/status").expect_json(200);
 }
 
 #[test]
-fn whoever_asks_again_and_again_and_reads_nothing_shuts_nobody_out() {
+fn a_client_that_never_reads_its_responses_does_not_block_others() {
     let daemon = Daemon::start(&with_page(&Settings::default()));
     let page = Page::of(&daemon);
     let request = format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\n", page.0);
     let deaf: Vec<TcpStream> = (0..16).map(|_| page.raw(request.repeat(200).as_bytes())).collect();
     for mut caller in &deaf {
-        // Without reading: whoever is hung up on cannot write any more.
+        // Without reading. If the daemon has closed the connection, writing fails.
         wait_for("the daemon to hang up", || caller.write_all(b"x").is_err().then_some(()));
     }
-    page.get("/v1/status").good(200);
+    page.get("/v1/status").expect_json(200);
 }
 
 #[test]
-fn a_body_that_does_not_come_is_given_up_whoever_sends_it() {
+fn a_body_that_does_not_arrive_is_given_up_for_every_sender() {
     let daemon = with_code(&Settings::default(), &[]);
     let page = Page::of(&daemon);
     for (request, code, framing, status) in [
@@ -110,13 +110,13 @@ fn a_body_that_does_not_come_is_given_up_whoever_sends_it() {
              content-type: application/json\r\n{framing}\r\n\r\n",
             page.0
         );
-        let answer = rest(&page.raw(head.as_bytes()));
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        let response = read_to_end(&page.raw(head.as_bytes()));
+        assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{response}");
     }
 }
 
 #[test]
-fn connections_are_limited_and_the_socket_answers_all_the_same() {
+fn connections_are_limited_and_the_socket_still_responds() {
     let daemon = Daemon::start(&with_page(&Settings::default()).with("web.max_connections", "4"));
     let page = Page::of(&daemon);
     let before = open_files(&daemon);
@@ -124,7 +124,7 @@ fn connections_are_limited_and_the_socket_answers_all_the_same() {
     daemon.enqueue_many(1);
     assert!(open_files(&daemon) <= before + 4 + 1, "{before} → {}", open_files(&daemon));
     drop(idle);
-    page.get("/v1/status").good(200);
+    page.get("/v1/status").expect_json(200);
 }
 
 fn open_files(daemon: &Daemon) -> usize {
@@ -132,15 +132,15 @@ fn open_files(daemon: &Daemon) -> usize {
 }
 
 #[test]
-fn pages_that_are_open_leave_room_for_what_is_done_on_them() {
+fn open_pages_leave_connections_for_their_own_requests() {
     let daemon = with_code(&Settings::default(), &[("web.max_connections", "6")]);
     let page = Page::of(&daemon);
     let mut open: Vec<_> = (0..3).map(|_| page.follow()).collect();
     for follower in &mut open {
         follower.next("status");
     }
-    let answer = page.get("/v1/events");
-    assert_eq!((answer.status, answer.code().as_str()), (503, "too_many_pages"));
+    let response = page.get("/v1/events");
+    assert_eq!((response.status, response.code().as_str()), (503, "too_many_pages"));
     assert_eq!(page.retry(CODE, &json!({"all": true})).status, 200);
     drop(open.pop());
     wait_for("a place", || {
@@ -152,7 +152,7 @@ fn pages_that_are_open_leave_room_for_what_is_done_on_them() {
 }
 
 #[test]
-fn a_page_that_does_not_read_is_hung_up_on_and_holds_nobody_up() {
+fn a_page_that_stops_reading_is_disconnected_and_blocks_nothing() {
     let server = ScriptedServer::start(rejecting(&"long ".repeat(100)));
     let daemon = with_code(&Settings::for_server(&server.url()), &[]);
     let page = Page::of(&daemon);
@@ -165,11 +165,11 @@ fn a_page_that_does_not_read_is_hung_up_on_and_holds_nobody_up() {
     assert_eq!(deaf.send(head.as_bytes()).unwrap(), head.len());
     let mut reading = page.follow();
     for attempts in 1..12 {
-        reading.until("review", |review| {
+        reading.read_until("review", |review| {
             let records = review["records"].as_array().unwrap();
             records.len() == 50 && records.iter().all(|record| record["attempts"] == attempts)
         });
-        page.retry(CODE, &json!({"all": true})).good(200);
+        page.retry(CODE, &json!({"all": true})).expect_json(200);
     }
     daemon.wait_for_log("a connection to the page ended early");
 }

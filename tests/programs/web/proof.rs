@@ -1,4 +1,4 @@
-//! The proof that a page asks of its daemon, and requests that it signs instead of sending the code.
+//! The proof that a page requests from its daemon, and requests that it signs instead of sending the code.
 
 use std::net::TcpListener;
 
@@ -18,16 +18,16 @@ fn key_of(page: Page) -> PageKey {
     PageKey::of(&page.get("/").text())
 }
 
-/// A ticket, where the page's daemon is the one that answers.
+/// A ticket, if the page's own daemon responds.
 fn ticket(page: Page, key: &PageKey) -> Option<String> {
-    key.ticket_of(CHALLENGE, &page.get(&key.question(CHALLENGE)).good(200))
+    key.ticket_of(CHALLENGE, &page.get(&key.proof_path(CHALLENGE)).expect_json(200))
 }
 
-/// What the page is refused with, if it is.
+/// The error code, if the page is refused.
 fn signed(page: Page, authorization: &str, body: &str) -> (u16, String) {
     let headers = [("authorization", authorization), ("content-type", "application/json")];
-    let answer = page.ask(Method::POST, RETRY.1, &headers, body);
-    (answer.status, if answer.status == 200 { String::new() } else { answer.code() })
+    let response = page.request(Method::POST, RETRY.1, &headers, body);
+    (response.status, if response.status == 200 { String::new() } else { response.code() })
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn a_daemon_proves_that_it_served_a_page_after_a_restart_and_no_other_daemon_can
     let page = Page::of(&daemon);
     let [first, second] = [key_of(page), key_of(page)];
     assert!(ticket(page, &first).is_some() && ticket(page, &second).is_some());
-    let others = page.get(&first.question(CHALLENGE)).good(200);
+    let others = page.get(&first.proof_path(CHALLENGE)).expect_json(200);
     assert_eq!(second.ticket_of(CHALLENGE, &others), None, "each page has a key of its own");
     let home = daemon.kill9();
     let other = Daemon::start(&settings);
@@ -46,10 +46,10 @@ fn a_daemon_proves_that_it_served_a_page_after_a_restart_and_no_other_daemon_can
     drop(other);
     let daemon = home.start();
     assert!(ticket(Page::of(&daemon), &first).is_some());
-    let by_name = page.ask_as(
+    let by_name = page.request_as(
         &format!("localhost:{}", address.port()),
         Method::GET,
-        &first.question(CHALLENGE),
+        &first.proof_path(CHALLENGE),
         &[],
         "",
     );
@@ -62,10 +62,10 @@ fn a_proof_takes_no_code_and_is_given_to_pages_of_this_device_alone() {
     let page = Page::of(&daemon);
     let key = key_of(page);
     assert!(ticket(page, &key).is_some());
-    let question = key.question(CHALLENGE);
+    let question = key.proof_path(CHALLENGE);
     let other_site = [("sec-fetch-site", "cross-site")];
-    assert_eq!(page.ask(Method::GET, &question, &other_site, "").code(), "other_site");
-    assert_eq!(page.ask_as("rebound.example", Method::GET, &question, &[], "").code(), "wrong_host");
+    assert_eq!(page.request(Method::GET, &question, &other_site, "").code(), "other_site");
+    assert_eq!(page.request_as("rebound.example", Method::GET, &question, &[], "").code(), "wrong_host");
     for malformed in
         ["/v1/proof", "/v1/proof?page=&challenge=", &question[1..].replace("v1", "/v1")[..question.len() - 1]]
     {
@@ -92,14 +92,14 @@ fn a_page_that_signs_with_the_code_retries_and_nothing_that_it_did_not_sign_is_d
     let forged = key.authorization("1-00", RETRY, &one, CODE);
     assert_eq!(signed(page, &forged, &one), (401, "proof_expired".into()));
     assert_eq!(daemon.counts(), Counts::settled(0, 2));
-    server.now(Reply::sound);
+    server.set_script(Reply::correct);
     assert_eq!(signed(page, &for_one, &one), (200, String::new()));
     assert_eq!(daemon.wait_until_done(), Counts::settled(1, 1));
     assert!(!daemon.log().contains(&ticket), "{}", daemon.log());
 }
 
 #[test]
-fn whoever_signs_with_wrong_codes_may_guess_no_more_often_than_who_sends_them() {
+fn signing_with_wrong_codes_is_limited_like_sending_them() {
     let daemon = with_code(&Settings::default(), &[]);
     let page = Page::of(&daemon);
     let key = key_of(page);

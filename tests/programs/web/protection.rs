@@ -1,4 +1,4 @@
-//! What a browser that shows other sites, too, can be made to do: nothing.
+//! Other web sites in the same browser cannot use the page.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -6,24 +6,24 @@ use hyper::Method;
 use ring::digest::{SHA256, digest};
 
 use crate::support::daemon::Daemon;
-use crate::support::http::Answer;
+use crate::support::http::HttpResponse;
 use crate::support::settings::Settings;
 use crate::support::web::{CODE, Page, with_code, with_page};
 
 const PATHS: [&str; 4] = ["/", "/v1/status", "/v1/review", "/nothing"];
 
-fn refused(answer: &Answer, status: u16, code: &str) {
-    assert_eq!((answer.status, answer.code().as_str()), (status, code), "{}", answer.text());
+fn refused(response: &HttpResponse, status: u16, code: &str) {
+    assert_eq!((response.status, response.code().as_str()), (status, code), "{}", response.text());
 }
 
 #[test]
-fn only_the_addresses_of_this_device_are_heard() {
+fn only_the_addresses_of_this_device_are_accepted_as_host() {
     let daemon = Daemon::start(&with_page(&Settings::default()));
     let page = Page::of(&daemon);
     let port = page.0.port();
     for host in ["127.0.0.1", "localhost", "[::1]"] {
-        let answer = page.ask_as(&format!("{host}:{port}"), Method::GET, "/v1/status", &[], "");
-        assert_eq!(answer.status, 200, "{host}");
+        let response = page.request_as(&format!("{host}:{port}"), Method::GET, "/v1/status", &[], "");
+        assert_eq!(response.status, 200, "{host}");
     }
     for path in PATHS.into_iter().chain(["/v1/events"]) {
         for host in [
@@ -32,7 +32,7 @@ fn only_the_addresses_of_this_device_are_heard() {
             "localhost".into(),
             "localhost:1".into(),
         ] {
-            refused(&page.ask_as(&host, Method::GET, path, &[], ""), 421, "wrong_host");
+            refused(&page.request_as(&host, Method::GET, path, &[], ""), 421, "wrong_host");
         }
     }
     for head in [
@@ -44,19 +44,19 @@ fn only_the_addresses_of_this_device_are_heard() {
             "GET /v1/status HTTP/1.1\r\nhost: localhost:{port}\r\nhost: rebound.example\r\nconnection: close\r\n\r\n"
         ),
     ] {
-        let answer = crate::support::web::rest(&page.raw(head.as_bytes()));
-        assert!(!answer.contains("device_id") && answer.contains(" 4"), "{head}: {answer}");
+        let response = crate::support::web::read_to_end(&page.raw(head.as_bytes()));
+        assert!(!response.contains("device_id") && response.contains(" 4"), "{head}: {response}");
     }
 }
 
 #[test]
-fn what_another_site_has_sent_is_refused_whatever_it_knows() {
+fn requests_of_another_site_are_refused_whatever_it_knows() {
     let daemon = with_code(&Settings::default(), &[]);
     let page = Page::of(&daemon);
     let own = format!("http://{}", page.0);
     let code = format!("Bearer {CODE}");
     let known = [("authorization", code.as_str()), ("content-type", "application/json")];
-    for (headers, heard) in [
+    for (headers, lines) in [
         (&[("sec-fetch-site", "same-origin")][..], true),
         (&[("sec-fetch-site", "same-origin"), ("origin", own.as_str())], true),
         (&[("sec-fetch-site", "none")], true),
@@ -69,40 +69,40 @@ fn what_another_site_has_sent_is_refused_whatever_it_knows() {
         (&[("sec-fetch-site", "same-origin"), ("origin", "https://rebound.example")], false),
     ] {
         for path in ["/v1/status", "/v1/review", "/nothing"] {
-            let answer = page.ask(Method::GET, path, headers, "");
-            assert_eq!(answer.status != 403, heard, "{path} {headers:?}: {}", answer.text());
+            let response = page.request(Method::GET, path, headers, "");
+            assert_eq!(response.status != 403, lines, "{path} {headers:?}: {}", response.text());
         }
         let all: Vec<_> = known.iter().chain(headers).copied().collect();
-        let answer = page.ask(Method::POST, "/v1/quarantine/retry", &all, r#"{"all": true}"#);
-        assert_eq!(answer.status == 200, heard, "{headers:?}: {}", answer.text());
-        if !heard {
-            refused(&answer, 403, "other_site");
+        let response = page.request(Method::POST, "/v1/quarantine/retry", &all, r#"{"all": true}"#);
+        assert_eq!(response.status == 200, lines, "{headers:?}: {}", response.text());
+        if !lines {
+            refused(&response, 403, "other_site");
         }
     }
     let link =
         [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
-    assert_eq!(page.ask(Method::GET, "/", &link, "").status, 200, "a link leads here");
-    refused(&page.ask(Method::GET, "/v1/status", &link, ""), 403, "other_site");
+    assert_eq!(page.request(Method::GET, "/", &link, "").status, 200, "a link leads here");
+    refused(&page.request(Method::GET, "/v1/status", &link, ""), 403, "other_site");
     let frame = [link[0], link[1], ("sec-fetch-dest", "iframe")];
-    refused(&page.ask(Method::GET, "/", &frame, ""), 403, "other_site");
+    refused(&page.request(Method::GET, "/", &frame, ""), 403, "other_site");
 }
 
 #[test]
-fn every_answer_tells_the_browser_to_trust_nothing_else() {
+fn every_response_tells_the_browser_to_trust_nothing_else() {
     let daemon = with_code(&Settings::default(), &[]);
     let page = Page::of(&daemon);
-    let answers = PATHS
+    let responses = PATHS
         .into_iter()
         .map(|path| page.get(path))
         .chain([
-            page.ask(Method::POST, "/v1/status", &[], "{}"),
-            page.ask(Method::OPTIONS, "/v1/status", &[("origin", "http://rebound.example")], ""),
-            page.ask_as("rebound.example", Method::GET, "/", &[], ""),
+            page.request(Method::POST, "/v1/status", &[], "{}"),
+            page.request(Method::OPTIONS, "/v1/status", &[("origin", "http://rebound.example")], ""),
+            page.request_as("rebound.example", Method::GET, "/", &[], ""),
             page.retry(CODE, &serde_json::json!({"all": true})),
             page.retry("guessed", &serde_json::json!({"all": true})),
         ])
         .collect::<Vec<_>>();
-    for answer in &answers {
+    for response in &responses {
         for (name, value) in [
             ("cache-control", "no-store"),
             ("cross-origin-opener-policy", "same-origin"),
@@ -111,13 +111,13 @@ fn every_answer_tells_the_browser_to_trust_nothing_else() {
             ("x-content-type-options", "nosniff"),
             ("x-frame-options", "DENY"),
         ] {
-            assert_eq!(answer.header(name), value, "{} {name}", answer.status);
+            assert_eq!(response.header(name), value, "{} {name}", response.status);
         }
-        for name in answer.headers.keys() {
+        for name in response.headers.keys() {
             let name = name.as_str();
             assert!(!name.starts_with("access-control") && name != "set-cookie", "{name}");
         }
-        let policy = answer.header("content-security-policy");
+        let policy = response.header("content-security-policy");
         for part in [
             "default-src 'none'",
             "connect-src 'self'",
@@ -135,14 +135,14 @@ fn every_answer_tells_the_browser_to_trust_nothing_else() {
 #[test]
 fn the_page_is_one_document_and_its_script_and_style_are_those_that_may_run() {
     let daemon = Daemon::start(&with_page(&Settings::default()));
-    let answer = Page::of(&daemon).get("/");
-    assert_eq!((answer.status, answer.header("content-type")), (200, "text/html; charset=utf-8"));
-    let html = answer.text();
+    let response = Page::of(&daemon).get("/");
+    assert_eq!((response.status, response.header("content-type")), (200, "text/html; charset=utf-8"));
+    let html = response.text();
     assert!(!html.contains("{{"), "everything is filled in");
     for outside in ["http:", "https:", "src=", "<link", "@import", "url(", "innerHTML", "onclick", "style="] {
         assert!(!html.contains(outside), "the page holds {outside}");
     }
-    let policy = answer.header("content-security-policy");
+    let policy = response.header("content-security-policy");
     for (tag, rule) in [("script", "script-src"), ("style", "style-src")] {
         let parts: Vec<&str> = html.split(&format!("<{tag}>")).collect();
         assert_eq!(parts.len(), 2, "one {tag}");
@@ -175,7 +175,11 @@ fn there_is_nothing_else_under_the_address() {
     let code = format!("Bearer {CODE}");
     let known = [("authorization", code.as_str()), ("content-type", "application/json")];
     for path in ["/v1/pause", "/v1/resume", "/v1/sync", "/v1/quarantine/discard", "/v1/records"] {
-        refused(&page.ask(Method::POST, path, &known, r#"{"all": true, "confirm": true}"#), 404, "not_found");
+        refused(
+            &page.request(Method::POST, path, &known, r#"{"all": true, "confirm": true}"#),
+            404,
+            "not_found",
+        );
     }
     for (method, path) in [
         (Method::POST, "/"),
@@ -184,7 +188,7 @@ fn there_is_nothing_else_under_the_address() {
         (Method::POST, "/v1/events"),
         (Method::OPTIONS, "/v1/quarantine/retry"),
     ] {
-        refused(&page.ask(method, path, &known, "{}"), 405, "method_not_allowed");
+        refused(&page.request(method, path, &known, "{}"), 405, "method_not_allowed");
     }
     refused(&page.get("/v1/quarantine/retry"), 405, "method_not_allowed");
     assert_eq!(daemon.counts().pending, 1);

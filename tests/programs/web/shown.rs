@@ -1,4 +1,4 @@
-//! What the page is told: the status and the records that need review, and never more than it should know.
+//! The data of the page: the status and the records that need review, and nothing that it must not show.
 
 use hyper::Method;
 use serde_json::{Value, json};
@@ -18,10 +18,10 @@ fn the_status_is_that_of_the_socket_and_records_under_review_are_listed_with_the
     let mut status = daemon.status();
     assert!(
         status.as_object_mut().unwrap().remove("caller").is_some(),
-        "on the page, nobody is known by name"
+        "on the page, no caller is identified"
     );
-    assert_eq!(page.get("/v1/status").good(200), status);
-    let review = page.get("/v1/review").good(200);
+    assert_eq!(page.get("/v1/status").expect_json(200), status);
+    let review = page.get("/v1/review").expect_json(200);
     let entry = daemon.record(&id);
     let shown = json!({
         "id": id, "type": "Visits", "attempts": 1, "holds": 0, "since": entry["updated_at"],
@@ -46,15 +46,15 @@ fn neither_keys_nor_payloads_are_shown() {
     daemon.enqueue(&[keyed.clone(), keyed]);
     daemon
         .wait_until("one that holds another", |status| status["queue"]["holding"][0]["key"] == "secret-key");
-    let status = follower.until("status", |status| status["records"]["quarantined"] == 1);
-    let review = follower.until("review", |review| review["records"][0]["holds"] == 1);
-    // Nor when the server speaks of the whole batch.
-    server.now(|_| {
+    let status = follower.read_until("status", |status| status["records"]["quarantined"] == 1);
+    let review = follower.read_until("review", |review| review["records"][0]["holds"] == 1);
+    // Not in a message about the whole batch either.
+    server.set_script(|_| {
         let error = json!({"code": "INVALID_DATA", "message": "secret-payload is refused"});
         Reply::json(422, &json!({"error": error}))
     });
     daemon.enqueue(&[json!({"type": "T", "payload": {"text": "secret-payload"}})]);
-    let last = follower.until("status", |status| status["sync"]["last_error"]["code"] == "INVALID_DATA");
+    let last = follower.read_until("status", |status| status["sync"]["last_error"]["code"] == "INVALID_DATA");
     assert_eq!(daemon.status()["sync"]["last_error"]["message"], "secret-payload is refused");
     let asked = page.get("/v1/status").text() + &page.get("/v1/review").text() + &page.get("/").text();
     let shown = format!("{status}{review}{last}{asked}");
@@ -62,14 +62,14 @@ fn neither_keys_nor_payloads_are_shown() {
 }
 
 #[test]
-fn where_all_who_look_know_the_code_they_see_what_the_server_says() {
+fn if_reading_needs_the_code_the_messages_of_the_server_are_shown() {
     let server = ScriptedServer::start(rejecting("the account is closed"));
     let daemon = with_code(&Settings::for_server(&server.url()), &[("web.reading", "token")]);
     daemon.enqueue_many(1);
     daemon.wait_until_done();
     let code = format!("Bearer {CODE}");
-    let answer = Page::of(&daemon).ask(Method::GET, "/v1/review", &[("authorization", &code)], "");
-    let error = answer.good(200)["records"][0]["last_error"].clone();
+    let response = Page::of(&daemon).request(Method::GET, "/v1/review", &[("authorization", &code)], "");
+    let error = response.expect_json(200)["records"][0]["last_error"].clone();
     assert_eq!(
         (&error["code"], &error["message"]),
         (&json!("NO_SUCH_ACCOUNT"), &json!("the account is closed"))
@@ -77,7 +77,7 @@ fn where_all_who_look_know_the_code_they_see_what_the_server_says() {
 }
 
 #[test]
-fn who_follows_is_told_everything_at_first_and_then_what_changes() {
+fn a_follower_gets_everything_first_and_then_the_changes() {
     let server = ScriptedServer::start(rejecting("no"));
     let daemon = with_code(&Settings::for_server(&server.url()), &[]);
     let page = Page::of(&daemon);
@@ -87,10 +87,10 @@ fn who_follows_is_told_everything_at_first_and_then_what_changes() {
     let id = daemon.enqueue_many(1).remove(0);
     let review = follower.next("review");
     assert_eq!(review["records"][0]["id"], id);
-    server.now(Reply::sound);
-    page.retry(CODE, &json!({"ids": [id]})).good(200);
+    server.set_script(Reply::correct);
+    page.retry(CODE, &json!({"ids": [id]})).expect_json(200);
     assert_eq!(follower.next("review")["records"], json!([]));
-    follower.until("status", |status| status["sync"]["text"] == "All 1 record synced");
+    follower.read_until("status", |status| status["sync"]["text"] == "All 1 record synced");
     assert_eq!(page.follow().next("status")["records"]["synced"], 1, "who comes back knows at once");
 }
 
@@ -101,10 +101,10 @@ fn a_record_that_takes_the_place_of_another_under_review_is_shown() {
     let page = Page::of(&daemon);
     let first = daemon.enqueue_many(1).remove(0);
     let mut follower = page.follow();
-    follower.until("review", |review| review["records"][0]["id"] == first);
-    // Back where it was, with another attempt: the same record, and as many as before.
-    page.retry(CODE, &json!({"ids": [first]})).good(200);
-    follower.until("review", |review| review["records"][0]["attempts"] == 2);
+    follower.read_until("review", |review| review["records"][0]["id"] == first);
+    // Back in its position after another attempt: the same record, and the same number of records.
+    page.retry(CODE, &json!({"ids": [first]})).expect_json(200);
+    follower.read_until("review", |review| review["records"][0]["attempts"] == 2);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn of_many_records_the_first_fifty_are_shown_and_that_there_are_more() {
     for (count, shown, more) in [(50, 50, false), (1, 50, true)] {
         daemon.enqueue_many(count);
         daemon.wait_until_done();
-        let review = page.get("/v1/review").good(200);
+        let review = page.get("/v1/review").expect_json(200);
         assert_eq!(
             (review["records"].as_array().unwrap().len(), &review["more"]),
             (shown, &Value::Bool(more))

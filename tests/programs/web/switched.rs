@@ -1,4 +1,4 @@
-//! Where the page is served, and that nothing else depends on it.
+//! The address of the page, and that nothing else depends on it.
 
 use std::collections::HashSet;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::support::settings::Settings;
 use crate::support::wait::{directory, wait_for};
 use crate::support::web::{Page, with_page};
 
-/// The TCP ports that a process listens on, as the kernel tells.
+/// The TCP ports that a process listens on, as the kernel reports them.
 fn listening(daemon: &Daemon) -> HashSet<u16> {
     let process = format!("/proc/{}", daemon.child.0.id());
     let links = fs::read_dir(format!("{process}/fd")).unwrap();
@@ -44,7 +44,7 @@ fn nothing_listens_until_an_address_is_given_and_a_reload_is_enough() {
     };
     reload(&with_page(&Settings::default()));
     let page = Page::of(&daemon);
-    page.get("/v1/status").good(200);
+    page.get("/v1/status").expect_json(200);
     assert_eq!(listening(&daemon), HashSet::from([page.0.port()]));
 
     let mut follower = page.follow();
@@ -52,9 +52,9 @@ fn nothing_listens_until_an_address_is_given_and_a_reload_is_enough() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     reload(&Settings::default().with("web.listen", &free.to_string()));
     wait_for("another port", || (Page::of(&daemon).0 == free).then_some(()));
-    Page(free).get("/v1/status").good(200);
+    Page(free).get("/v1/status").expect_json(200);
     assert_eq!(listening(&daemon), HashSet::from([free.port()]));
-    crate::support::web::rest(&follower.stream);
+    crate::support::web::read_to_end(&follower.stream);
 
     reload(&Settings::default());
     wait_for("the page to be gone", || listening(&daemon).is_empty().then_some(()));
@@ -62,7 +62,7 @@ fn nothing_listens_until_an_address_is_given_and_a_reload_is_enough() {
 }
 
 #[test]
-fn a_reload_that_leaves_the_page_alone_leaves_those_who_look_at_it_alone() {
+fn a_reload_that_does_not_change_the_page_keeps_open_pages_connected() {
     let daemon = Daemon::start(&with_page(&Settings::default()));
     let page = Page::of(&daemon);
     let mut follower = page.follow();
@@ -70,13 +70,13 @@ fn a_reload_that_leaves_the_page_alone_leaves_those_who_look_at_it_alone() {
     daemon.signal("HUP");
     daemon.wait_for_log("the configuration was read again");
     daemon.enqueue_many(1);
-    follower.until("status", |status| status["records"]["pending"] == 1);
+    follower.read_until("status", |status| status["records"]["pending"] == 1);
     assert_eq!(Page::of(&daemon).0, page.0);
 }
 
 #[test]
-fn a_port_in_use_is_an_error_in_the_log_and_the_work_goes_on_until_a_reload_finds_it_free() {
-    let server = ScriptedServer::start(Reply::sound);
+fn a_port_in_use_is_logged_and_work_continues_until_a_reload_finds_it_free() {
+    let server = ScriptedServer::start(Reply::correct);
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = holder.local_addr().unwrap();
     let settings = Settings::for_server(&server.url()).with("web.listen", &address.to_string());
@@ -87,27 +87,27 @@ fn a_port_in_use_is_an_error_in_the_log_and_the_work_goes_on_until_a_reload_find
     drop(holder);
     daemon.signal("HUP");
     assert_eq!(Page::of(&daemon).0, address);
-    Page(address).get("/v1/status").good(200);
+    Page(address).get("/v1/status").expect_json(200);
     let (ended, home) = daemon.terminate();
     assert_eq!(ended.code(), Some(0), "{}", home.log());
 }
 
 #[test]
-fn the_page_ends_with_the_daemon_whoever_looks_at_it() {
+fn open_pages_do_not_delay_the_end_of_the_daemon() {
     let daemon = Daemon::start(&with_page(&Settings::default()));
     let page = Page::of(&daemon);
     let mut follower = page.follow();
     follower.next("status");
     let (ended, home) = daemon.terminate();
     assert_eq!(ended.code(), Some(0), "{}", home.log());
-    crate::support::web::rest(&follower.stream);
-    // The port is free for the next one at once.
+    crate::support::web::read_to_end(&follower.stream);
+    // The port is free for the next daemon at once.
     let daemon = Home::new(&Settings::default().with("web.listen", &page.0.to_string())).start();
     assert_eq!(Page::of(&daemon).0, page.0);
 }
 
 #[test]
-fn what_others_could_reach_or_nobody_could_read_is_refused_with_key_and_reason() {
+fn addresses_that_others_can_reach_and_pages_without_readers_are_refused_with_key_and_reason() {
     for (text, parts) in [
         ("listen = \"0.0.0.0:7077\"", ["web.listen", "address of this device alone"]),
         ("listen = \"[::]:7077\"", ["web.listen", "address of this device alone"]),

@@ -1,4 +1,4 @@
-//! A database that goes away, comes back or stands still costs time, and no record.
+//! A database that stops, returns or hangs costs time, and no record.
 
 use std::collections::HashSet;
 use std::fs;
@@ -27,9 +27,9 @@ fn while_the_database_is_away_the_gateway_asks_devices_to_retry() {
     gateway.post(&known).batch();
     postgres.crash();
 
-    assert_eq!(gateway.get("/healthz").good(503), json!({"status": "ledger_unavailable"}));
+    assert_eq!(gateway.get("/healthz").expect_json(503), json!({"status": "ledger_unavailable"}));
     let batch = Batch::of(&["{}"]);
-    for refused in [gateway.post(&batch), gateway.look_up(&known)] {
+    for refused in [gateway.post(&batch), gateway.query_outcome(&known)] {
         let (code, message) = refused.error();
         assert_eq!((refused.status, code.as_str()), (503, "LEDGER_UNREACHABLE"));
         assert!(message.contains("nothing is lost"), "{message}");
@@ -39,7 +39,7 @@ fn while_the_database_is_away_the_gateway_asks_devices_to_retry() {
 
     postgres.start_again();
     assert_eq!(gateway.get("/healthz").status, 200);
-    assert!(gateway.look_up(&known).batch().replayed);
+    assert!(gateway.query_outcome(&known).batch().replayed);
     assert!(!gateway.post(&batch).batch().replayed);
     assert_eq!(gateway.applied_ids(), [known.ids(), batch.ids()].concat());
 }
@@ -55,7 +55,7 @@ fn a_database_that_crashes_and_comes_back_loses_and_duplicates_no_record() {
     let ids: HashSet<Uuid> = daemon.enqueue_many(600).iter().map(|id| id.parse().unwrap()).collect();
     for round in 1..=3 {
         wait_for("some records to be applied", || (gateway.metric(APPLIED) >= round * 120).then_some(()));
-        // The moment of the crash wanders from round to round.
+        // The moment of the crash differs in each round.
         thread::park_timeout(Duration::from_micros(1300 * round));
         let throttled = || daemon.log().matches("throttled").count();
         let before = throttled();
@@ -67,7 +67,7 @@ fn a_database_that_crashes_and_comes_back_loses_and_duplicates_no_record() {
     let applied = gateway.applied_ids();
     assert_eq!(applied.len(), ids.len());
     assert_eq!(applied.iter().copied().collect::<HashSet<_>>(), ids);
-    // An outage is not the records' fault, and those who get them hear of each.
+    // An outage does not blame records, and each of them is forwarded.
     wait_for("all to be forwarded", || {
         let forwarded_ids: HashSet<String> =
             target.requests().iter().flat_map(crate::support::server::Request::ids).collect();
@@ -98,15 +98,15 @@ fn a_response_that_was_sent_survives_an_immediate_crash_of_the_database() {
     assert_eq!(known.len(), applied.len(), "a record was applied twice");
     for (batch, is_answered) in &sent {
         let there = batch.ids().iter().filter(|id| known.contains(id)).count();
-        match gateway.look_up(batch).status {
+        match gateway.query_outcome(batch).status {
             200 => assert_eq!(there, batch.records.len()),
             404 => assert_eq!((there, *is_answered), (0, false)),
-            other => panic!("a look-up got {other}"),
+            other => panic!("an outcome query got {other}"),
         }
     }
 }
 
-/// All batches that were sent, and whether they were answered.
+/// All batches that were sent, and whether they got a response.
 fn send_until_it_fails(gateway: &Gateway) -> Vec<(Batch, bool)> {
     let mut sent = Vec::new();
     loop {
@@ -132,7 +132,9 @@ fn a_frozen_database_delays_no_request_for_long_and_is_used_again_afterwards() {
     assert_eq!(gateway.get("/healthz").status, 503);
     assert_eq!(gateway.post(&during).code(), "LEDGER_UNREACHABLE");
     drop(frozen);
-    wait_for("the batch to be taken", || Some(gateway.post(&during)).filter(|answer| answer.status == 200));
+    wait_for("the batch to be taken", || {
+        Some(gateway.post(&during)).filter(|response| response.status == 200)
+    });
     assert_eq!(gateway.applied_ids(), [before.ids(), during.ids()].concat());
 }
 
@@ -152,7 +154,7 @@ fn a_claim_that_timed_out_is_released_although_its_gateway_does_nothing_more() {
     });
     drop(frozen);
     for (batch, status) in [(&first, 200), (&second, 404)] {
-        wait_for("the claim to be gone", || (other.look_up(batch).status == status).then_some(()));
+        wait_for("the claim to be gone", || (other.query_outcome(batch).status == status).then_some(()));
     }
     assert_eq!(postgres.query("sync", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), "0");
 }
@@ -189,13 +191,15 @@ fn a_database_that_became_read_only_is_left_for_a_writable_one() {
     read_only(true);
     let batch = Batch::of(&["{}"]);
     let refused = wait_for("the setting to be known", || {
-        Some(gateway.post(&Batch::of(&["{}"]))).filter(|answer| answer.status != 200)
+        Some(gateway.post(&Batch::of(&["{}"]))).filter(|response| response.status != 200)
     });
     assert_eq!(refused.code(), "LEDGER_UNREACHABLE");
     assert_eq!(gateway.get("/healthz").status, 503);
     read_only(false);
     wait_for("the gateway to be well", || (gateway.get("/healthz").status == 200).then_some(()));
-    wait_for("the batch to be taken", || Some(gateway.post(&batch)).filter(|answer| answer.status == 200));
+    wait_for("the batch to be taken", || {
+        Some(gateway.post(&batch)).filter(|response| response.status == 200)
+    });
 }
 
 #[test]
@@ -216,5 +220,5 @@ fn details_of_a_row_in_a_database_error_do_not_reach_the_log() {
     assert!(!log.contains("Mustermann"), "{log}");
     // Nothing is half applied.
     assert!(gateway.ledger().is_empty());
-    assert_eq!(gateway.look_up(&batch).status, 404);
+    assert_eq!(gateway.query_outcome(&batch).status, 404);
 }

@@ -1,4 +1,4 @@
-//! However many gateways share a ledger, a batch is answered once and a record applied once.
+//! However many gateways share a ledger, a batch has one response and a record is applied once.
 
 use std::collections::{HashMap, HashSet};
 use std::thread;
@@ -50,19 +50,19 @@ fn a_batch_in_flight_at_one_gateway_is_in_flight_for_the_others() {
     thread::scope(|scope| {
         let sender = scope.spawn(|| one.post(&batch).batch());
         let looked_up = wait_for("the batch to be at work", || {
-            Some(other.look_up(&batch)).filter(|answer| answer.status != 404)
+            Some(other.query_outcome(&batch)).filter(|response| response.status != 404)
         });
-        assert_eq!(looked_up.good(202)["state"], "processing");
+        assert_eq!(looked_up.expect_json(202)["state"], "processing");
         let resent = other.post(&batch);
         assert_eq!((resent.status, resent.code().as_str()), (409, "PROCESSING"));
         assert_eq!(resent.header("retry-after"), "1");
         assert_eq!(statuses(&sender.join().unwrap()), [RecordStatus::Applied; 2]);
     });
     for gateway in [&one, &other] {
-        for answer in [gateway.post(&batch), gateway.look_up(&batch)] {
-            let answer = answer.batch();
-            assert!(answer.replayed);
-            assert_eq!(statuses(&answer), [RecordStatus::Applied; 2]);
+        for response in [gateway.post(&batch), gateway.query_outcome(&batch)] {
+            let response = response.batch();
+            assert!(response.replayed);
+            assert_eq!(statuses(&response), [RecordStatus::Applied; 2]);
         }
         let mut changed = batch.clone();
         changed.records.pop();
@@ -79,7 +79,7 @@ fn the_same_batch_at_three_gateways_at_once_is_settled_once() {
     let mut expected = HashSet::new();
     for _ in 0..25 {
         let batch = batch_of(5);
-        let answers: Vec<BatchResponse> = thread::scope(|scope| {
+        let responses: Vec<BatchResponse> = thread::scope(|scope| {
             let batch = &batch;
             let senders: Vec<_> = gateways
                 .iter()
@@ -88,18 +88,18 @@ fn the_same_batch_at_three_gateways_at_once_is_settled_once() {
                 .collect();
             senders.into_iter().map(|sender| sender.join().unwrap()).collect()
         });
-        assert_eq!(answers.iter().filter(|answer| !answer.replayed).count(), 1);
-        assert!(answers.iter().all(|answer| statuses(answer) == [RecordStatus::Applied; 5]));
+        assert_eq!(responses.iter().filter(|response| !response.replayed).count(), 1);
+        assert!(responses.iter().all(|response| statuses(response) == [RecordStatus::Applied; 5]));
         expected.extend(batch.ids());
     }
     assert_applied_once(&gateways[1], &expected);
 }
 
-/// The answer, however often it takes.
+/// The response, after as many attempts as it takes.
 fn settled(gateway: &Gateway, batch: &Batch) -> BatchResponse {
     wait_for("the batch to be settled", || {
-        let answer = gateway.post(batch);
-        (answer.status != 409).then(|| answer.batch())
+        let response = gateway.post(batch);
+        (response.status != 409).then(|| response.batch())
     })
 }
 
@@ -111,7 +111,7 @@ fn batches_at_three_gateways_that_share_records_apply_each_record_once() {
     let gateways: [Gateway; 3] = gateways(&postgres, &[]);
     for round in 0..6 {
         let records: Vec<Record> = (0..40).map(|_| Record::new("{}")).collect();
-        let answers: Vec<BatchResponse> = thread::scope(|scope| {
+        let responses: Vec<BatchResponse> = thread::scope(|scope| {
             let senders: Vec<_> = (0..SENDERS)
                 .map(|sender| {
                     let mut batch = Batch::with(records.clone());
@@ -126,7 +126,7 @@ fn batches_at_three_gateways_that_share_records_apply_each_record_once() {
             senders.into_iter().map(|sender| sender.join().unwrap()).collect()
         });
         let mut applied: HashMap<Uuid, usize> = HashMap::new();
-        for result in answers.iter().flat_map(|answer| &answer.results) {
+        for result in responses.iter().flat_map(|response| &response.results) {
             *applied.entry(result.id.0).or_default() += usize::from(result.status == RecordStatus::Applied);
         }
         assert!(applied.values().all(|times| *times == 1), "{applied:?}");
@@ -144,11 +144,11 @@ fn a_batch_whose_gateway_crashes_is_free_at_once_and_nothing_of_it_is_applied() 
     let batch = batch_of(3);
     thread::scope(|scope| {
         let sender = scope.spawn(|| dying.try_post(&batch));
-        wait_for("the batch to be at work", || (other.look_up(&batch).status == 202).then_some(()));
+        wait_for("the batch to be at work", || (other.query_outcome(&batch).status == 202).then_some(()));
         dying.signal("KILL");
         assert!(sender.join().unwrap().is_none(), "a dead gateway answered");
     });
-    wait_for("the batch to be free", || (other.look_up(&batch).status == 404).then_some(()));
+    wait_for("the batch to be free", || (other.query_outcome(&batch).status == 404).then_some(()));
     assert!(other.ledger().is_empty());
     let resent = other.post(&batch).batch();
     assert!(!resent.replayed);
@@ -168,7 +168,7 @@ fn whenever_a_gateway_crashes_the_others_know_each_batch_completely_or_not_at_al
         let batches: Vec<(Batch, bool)> = thread::scope(|scope| {
             let senders: Vec<_> = (0..3).map(|_| scope.spawn(|| send_until_it_dies(&dying))).collect();
             wait_for("some batches to be applied", || (dying.metric(APPLIED) > 20 * round).then_some(()));
-            // The moment of the crash wanders from round to round.
+            // The moment of the crash differs in each round.
             thread::park_timeout(Duration::from_micros(900 * round));
             dying.signal("KILL");
             senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect()
@@ -179,12 +179,12 @@ fn whenever_a_gateway_crashes_the_others_know_each_batch_completely_or_not_at_al
     for (batch, is_answered) in &sent {
         let there = batch.ids().iter().filter(|id| known.contains(id)).count();
         let looked_up = wait_for("the dead gateway's claims to be gone", || {
-            Some(survivor.look_up(batch).status).filter(|status| *status != 202)
+            Some(survivor.query_outcome(batch).status).filter(|status| *status != 202)
         });
         match looked_up {
             200 => assert_eq!(there, batch.records.len()),
             404 => assert_eq!((there, *is_answered), (0, false)),
-            other => panic!("a look-up got {other}"),
+            other => panic!("an outcome query got {other}"),
         }
     }
     let mut expected = HashSet::new();
@@ -195,13 +195,13 @@ fn whenever_a_gateway_crashes_the_others_know_each_batch_completely_or_not_at_al
     assert_applied_once(&survivor, &expected);
 }
 
-/// All batches that were sent, and whether they were answered.
+/// All batches that were sent, and whether they got a response.
 fn send_until_it_dies(gateway: &Gateway) -> Vec<(Batch, bool)> {
     let mut sent = Vec::new();
     loop {
         let batch = batch_of(10);
-        let answer = gateway.try_post(&batch);
-        let is_answered = answer.map(|answer| answer.batch()).is_some();
+        let response = gateway.try_post(&batch);
+        let is_answered = response.map(|response| response.batch()).is_some();
         sent.push((batch, is_answered));
         if !is_answered {
             return sent;
@@ -209,14 +209,14 @@ fn send_until_it_dies(gateway: &Gateway) -> Vec<(Batch, bool)> {
     }
 }
 
-/// A balancer that hands each request to the next gateway, and loses some of the answers.
+/// A load balancer that forwards each request to the next gateway, and loses some of the responses.
 fn balancer(gateways: [Gateway; 2], lost: impl Fn(usize) -> bool + Send + 'static) -> ScriptedServer {
     let mut requests = 0;
     ScriptedServer::start(move |request| {
         requests += 1;
-        let answer = passed_on(&gateways[requests % 2], request);
-        match answer {
-            Some(answer) if !lost(requests) => answer,
+        let response = passed_on(&gateways[requests % 2], request);
+        match response {
+            Some(response) if !lost(requests) => response,
             _ => Reply::Close,
         }
     })
@@ -227,9 +227,9 @@ fn passed_on(gateway: &Gateway, request: &Request) -> Option<Reply> {
     let headers = names.map(|name| (name, request.header(name)));
     let headers: Vec<_> = headers.into_iter().filter(|(_, value)| !value.is_empty()).collect();
     let method: Method = request.method.parse().unwrap();
-    let answer = gateway.try_send(method, &request.path, &headers, request.body.clone())?;
-    let headers = vec![("content-type", answer.header("content-type").to_owned())];
-    Some(Reply::Answer { status: answer.status, headers, body: answer.body.to_vec() })
+    let response = gateway.try_send(method, &request.path, &headers, request.body.clone())?;
+    let headers = vec![("content-type", response.header("content-type").to_owned())];
+    Some(Reply::Response { status: response.status, headers, body: response.body.to_vec() })
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn each_record_is_forwarded_by_one_gateway_and_another_takes_over_when_it_crashe
     };
     send(&[&one, &other]);
     wait_until_forwarded(60);
-    // Only what is counted is in the ledger, too, and not forwarded again after a crash.
+    // Records that a gateway counts are stored as forwarded, so a crash does not forward them again.
     wait_for("all to be counted", || (one.metric(FORWARDED) + other.metric(FORWARDED) == 60).then_some(()));
     let forwarded_ids: Vec<Value> = target.requests().iter().flat_map(Request::records).collect();
     assert_eq!(forwarded_ids, one.ledger());
@@ -284,7 +284,7 @@ fn each_record_is_forwarded_by_one_gateway_and_another_takes_over_when_it_crashe
 fn a_gateway_that_cannot_reach_the_target_lets_another_forward() {
     let postgres = Postgres::start();
     let store = postgres.create("sync");
-    // Nobody listens there.
+    // No process listens there.
     let cut_off =
         Gateway::start_on(&store, &["--forward", "http://127.0.0.1:9/", "--forward-max-wait", "50ms"]);
     cut_off.post(&batch_of(3)).batch();

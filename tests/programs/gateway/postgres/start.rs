@@ -1,4 +1,4 @@
-//! How a gateway comes to its database, and when it refuses to.
+//! How a gateway connects to its database, and when it refuses to start.
 
 use std::fs;
 use std::thread;
@@ -73,7 +73,7 @@ fn a_database_that_is_away_at_the_start_is_a_temporary_error() {
 fn the_password_may_come_from_the_environment_and_is_never_logged() {
     let postgres = Postgres::start();
     let store = postgres.create("sync");
-    // The scheme may be written as it likes, and whatever has a password is no path.
+    // The scheme may be in any case, and text with a password is never treated as a path.
     drop(Gateway::start_on(&store.replacen("postgres", "PostgreSQL", 1), &[]));
     let bare = store.replace(&format!(":{PASSWORD}"), "");
     assert_eq!(refuses(&bare, &[]).0, Some(78));
@@ -84,10 +84,10 @@ fn the_password_may_come_from_the_environment_and_is_never_logged() {
     Gateway::start_by(with_variable).post(&Batch::of(&["{}"])).batch();
     let gateway = Gateway::start_logging(&store, &log, &[]);
     gateway.signal("TERM");
-    assert_eq!(gateway.ended().code(), Some(0));
+    assert_eq!(gateway.wait_for_exit().code(), Some(0));
     let log = fs::read_to_string(log).unwrap();
     assert!(log.contains("gateway ready") && log.contains(HOST), "{log}");
-    // So are the databases of the tests.
+    // The databases of the tests have such URLs, too.
     assert!(log.contains("told not to wait for its disk"), "{log}");
     assert!(!log.contains(PASSWORD), "{log}");
 }

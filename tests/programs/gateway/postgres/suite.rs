@@ -1,13 +1,13 @@
-//! All that a gateway promises, with the other ledger.
+//! All promises of the gateway, with the PostgreSQL ledger.
 
 use std::env;
 use std::process::Command;
 
 use crate::support::postgres::{LEDGERS_VARIABLE, Postgres};
 
-/// Tests in which gateways do what does not depend on the kind of ledger, nor on how fast it is.
+/// Tests whose result depends neither on the kind of ledger nor on its speed.
 const PROMISES: [&str; 3] = ["gateway::", "crash::", "delivery::"];
-/// They are about the file.
+/// These are about the file.
 const ABOUT_THE_FILE: [&str; 1] = ["gateway::process::a_second_gateway_on_the_same_store_fails_to_start"];
 
 #[test]

@@ -1,46 +1,50 @@
-//! What a caller gets of a row of the table, found out by making the call.
+//! What a caller gets for a row of the table, tested by making the call.
 
 use hyper::Method;
 use serde_json::{Value, json};
 
 use super::scene::{Caller, KEY, MEMBER, MESSAGE, PAYLOAD, SUBMITTER, Scene, keeps_secrets};
-use crate::support::http::Answer;
+use crate::support::http::HttpResponse;
 use crate::support::server::Request;
 
 const REVIEW: &str = "/v1/review";
 
-/// A call of a caller, for a row.
+/// A call by a caller, for a row.
 pub(super) struct Probe<'a> {
     pub(super) scene: &'a Scene,
     pub(super) row: &'a str,
     pub(super) caller: Caller,
-    /// Whether the socket, or the page for those who call it, has the path of the row.
+    /// Whether the socket, or the page for callers of the page, has the path of the row.
     pub(super) is_served: bool,
 }
 
 impl Probe<'_> {
-    /// The cell as it should be.
+    /// The expected cell.
     pub(super) fn cell(&self) -> &'static str {
         let reviewed = &self.scene.reviewed;
         match self.row {
-            "POST /v1/records" => self.done(&Method::POST, "/v1/records", &record()),
+            "POST /v1/records" => self.check_changes(&Method::POST, "/v1/records", &record()),
             "GET /v1/records" => self.listed("/v1/records?limit=1000"),
             "GET /v1/records?all=true" => self.listed("/v1/records?limit=1000&all=true"),
             "GET /v1/records?all=false" => self.listed("/v1/records?limit=1000&all=false"),
             "GET /v1/records/{id}" => {
-                let answer = self.call(&Method::GET, &format!("/v1/records/{reviewed}"), "");
-                answer.map_or("no", |answer| self.extent(&[answer.json()], &[reviewed]))
+                let response = self.call(&Method::GET, &format!("/v1/records/{reviewed}"), "");
+                response.map_or("no", |response| self.extent(&[response.json()], &[reviewed]))
             }
             "GET /v1/records/{id}?payload=true" => {
-                let answer = self.call(&Method::GET, &format!("/v1/records/{reviewed}?payload=true"), "");
-                answer.map_or("no", |answer| {
-                    assert_eq!(answer.json()["payload"]["text"], PAYLOAD);
-                    self.extent(&[answer.json()], &[reviewed])
+                let response = self.call(&Method::GET, &format!("/v1/records/{reviewed}?payload=true"), "");
+                response.map_or("no", |response| {
+                    assert_eq!(response.json()["payload"]["text"], PAYLOAD);
+                    self.extent(&[response.json()], &[reviewed])
                 })
             }
             "PUT /v1/records/{id}/payload" => {
                 let id = self.scene.another_reviewed();
-                self.done(&Method::PUT, &format!("/v1/records/{id}/payload"), r#"{"server":"applies"}"#)
+                self.check_changes(
+                    &Method::PUT,
+                    &format!("/v1/records/{id}/payload"),
+                    r#"{"server":"applies"}"#,
+                )
             }
             "GET /v1/manifest" => self.listed("/v1/manifest"),
             "GET /v1/manifest?all=true" => self.listed("/v1/manifest?all=true"),
@@ -56,43 +60,46 @@ impl Probe<'_> {
             | "GET /v1/batches"
             | "GET /v1/telemetry"
             | "GET /metrics"
-            | "GET /v1/openapi.json" => self.done(&Method::GET, &self.row[4..], ""),
+            | "GET /v1/openapi.json" => self.check_changes(&Method::GET, &self.row[4..], ""),
             "POST /v1/sync" | "POST /v1/pause" | "POST /v1/resume" => {
-                self.done(&Method::POST, &self.row[5..], "")
+                self.check_changes(&Method::POST, &self.row[5..], "")
             }
             "POST /v1/quarantine/add" => {
                 let id = self.scene.enqueue(SUBMITTER, "applies", true);
-                let cell = self.done(&Method::POST, "/v1/quarantine/add", &ids(&id));
-                // Else a retry of all would send it.
-                self.scene.daemon.post("/v1/quarantine/add", ids(&id)).good(200);
-                self.scene.daemon.post("/v1/quarantine/discard", ids(&id)).good(200);
+                let cell = self.check_changes(&Method::POST, "/v1/quarantine/add", &ids(&id));
+                // Otherwise a retry of all records would send it.
+                self.scene.daemon.post("/v1/quarantine/add", ids(&id)).expect_json(200);
+                self.scene.daemon.post("/v1/quarantine/discard", ids(&id)).expect_json(200);
                 cell
             }
             "POST /v1/quarantine/retry" => {
                 let id = self.scene.another_reviewed();
-                self.done(&Method::POST, "/v1/quarantine/retry", &ids(&id))
+                self.check_changes(&Method::POST, "/v1/quarantine/retry", &ids(&id))
             }
             "POST /v1/quarantine/retry with all" => self.retried_all(),
             "POST /v1/quarantine/discard" => {
                 let id = self.scene.another_reviewed();
-                self.done(&Method::POST, "/v1/quarantine/discard", &ids(&id))
+                self.check_changes(&Method::POST, "/v1/quarantine/discard", &ids(&id))
             }
             "POST /v1/alerts/acknowledge" => {
-                self.done(&Method::POST, "/v1/alerts/acknowledge", r#"{"alert":"store_damaged"}"#)
+                self.check_changes(&Method::POST, "/v1/alerts/acknowledge", r#"{"alert":"store_damaged"}"#)
             }
-            // It takes what only the page knows: a request that lacks that is heard, too, and refused for it alone.
-            "GET /v1/proof" => match self.scene.get(self.caller, "/v1/proof").map(|answer| answer.code()) {
+            // It needs parameters that only the page has: a request without them fails, but not for permission.
+            "GET /v1/proof" => match self.scene.get(self.caller, "/v1/proof").map(|response| response.code())
+            {
                 Some(code) if code == "invalid_query" => "yes",
                 Some(code) if code == "not_found" => "no",
                 None => "no",
                 other => panic!("{other:?} to {:?}", self.caller),
             },
-            "GET /v1/review" => self.call(&Method::GET, REVIEW, "").map_or("no", |answer| {
-                match entry_of(&answer.json()["records"], reviewed)["last_error"]["message"].as_str() {
-                    Some(MESSAGE) => "without key",
-                    _ => "redacted",
-                }
-            }),
+            "GET /v1/review" => {
+                self.call(&Method::GET, REVIEW, "").map_or("no", |response| {
+                    match entry_of(&response.json()["records"], reviewed)["last_error"]["message"].as_str() {
+                        Some(MESSAGE) => "without key",
+                        _ => "redacted",
+                    }
+                })
+            }
             _ => self.field(),
         }
     }
@@ -102,8 +109,8 @@ impl Probe<'_> {
         let reviewed = &self.scene.reviewed;
         match self.row {
             "the payload of a record" => self
-                .told(&format!("/v1/records/{reviewed}?payload=true"), |answer| {
-                    answer["payload"]["text"] == PAYLOAD
+                .check_events(&format!("/v1/records/{reviewed}?payload=true"), |response| {
+                    response["payload"]["text"] == PAYLOAD
                 }),
             "key of a record" => self.told_of_entry(|entry| entry["key"] == KEY),
             "submitter of a record" => self.told_of_entry(|entry| entry["submitter"] == SUBMITTER.uid),
@@ -121,7 +128,7 @@ impl Probe<'_> {
             }
             "held_by and waiting_for.held_by of a record" => {
                 let Scene { held, .. } = self.scene;
-                self.told(&format!("/v1/records/{held}"), |entry| {
+                self.check_events(&format!("/v1/records/{held}"), |entry| {
                     let holder = &json!(reviewed);
                     entry["waiting_for"]["reason"] == "key"
                         && [&entry["held_by"], &entry["waiting_for"]["held_by"]] == [holder; 2]
@@ -135,7 +142,7 @@ impl Probe<'_> {
                 })
             }),
             "queue.holding[].key in the status" => {
-                self.told("/v1/status", |status| status["queue"]["holding"][0]["key"] == KEY)
+                self.check_events("/v1/status", |status| status["queue"]["holding"][0]["key"] == KEY)
             }
             "queue.holding[].key in progress events" => self.told_by_event("progress", |scene| {
                 scene.another_reviewed();
@@ -145,26 +152,28 @@ impl Probe<'_> {
                 })
             }),
             "sync.last_error.message in the status" => {
-                self.told("/v1/status", |status| status["sync"]["last_error"]["message"] == MESSAGE)
+                self.check_events("/v1/status", |status| status["sync"]["last_error"]["message"] == MESSAGE)
             }
             "sync.denied[].error.message in the status" => {
                 self.scene.wait_for_denied();
-                self.told("/v1/status", |status| status["sync"]["denied"][0]["error"]["message"] == MESSAGE)
+                self.check_events("/v1/status", |status| {
+                    status["sync"]["denied"][0]["error"]["message"] == MESSAGE
+                })
             }
             row => panic!("`{row}` is in the table, and no call of this test"),
         }
     }
 
-    /// A good answer; none where the call is refused as it should be.
-    fn call(&self, method: &Method, path: &str, body: &str) -> Option<Answer> {
-        let answer = self.scene.ask(self.caller, method, path, body)?;
-        keeps_secrets(self.row, self.caller, &answer.text());
-        if answer.status < 300 {
-            return Some(answer);
+    /// The response of a permitted call; none where the call is refused as expected.
+    fn call(&self, method: &Method, path: &str, body: &str) -> Option<HttpResponse> {
+        let response = self.scene.request(self.caller, method, path, body)?;
+        keeps_secrets(self.row, self.caller, &response.text());
+        if response.status < 300 {
+            return Some(response);
         }
-        let refusal = (answer.status, answer.code());
+        let refusal = (response.status, response.code());
         let expected = match self.caller {
-            // Who does not know the code is not told what there is to change.
+            // A caller without the code does not learn which records exist.
             Caller::Page { knows_code: false } if *method != Method::GET => (401, "wrong_code"),
             _ if !self.is_served => (404, "not_found"),
             _ => (403, "not_permitted"),
@@ -173,24 +182,24 @@ impl Probe<'_> {
         None
     }
 
-    fn done(&self, method: &Method, path: &str, body: &str) -> &'static str {
+    fn check_changes(&self, method: &Method, path: &str, body: &str) -> &'static str {
         if self.call(method, path, body).is_some() { "yes" } else { "no" }
     }
 
-    /// Whose records a list has, and whether all of them are there with all that is known of them.
+    /// Whose records a list has, and whether they are all complete.
     fn listed(&self, path: &str) -> &'static str {
-        let Some(answer) = self.call(&Method::GET, path, "") else { return "no" };
+        let Some(response) = self.call(&Method::GET, path, "") else { return "no" };
         let entries: Vec<Value> = if path.starts_with("/v1/manifest") {
-            answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+            response.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
         } else {
-            assert_eq!(answer.json()["next"], Value::Null);
-            answer.json()["records"].as_array().unwrap().clone()
+            assert_eq!(response.json()["next"], Value::Null);
+            response.json()["records"].as_array().unwrap().clone()
         };
         let Scene { reviewed, held, members, .. } = self.scene;
         self.extent(&entries, &[reviewed, held, members])
     }
 
-    /// What `entries` have of these records: those of the caller, all, or all with others' redacted.
+    /// Which of these records `entries` have: the caller's own, all, or all with those of others redacted.
     fn extent(&self, entries: &[Value], ids: &[&String]) -> &'static str {
         let Caller::Socket(user) = self.caller else { panic!("the page lists nothing") };
         let (mut is_all, mut is_whole) = (true, true);
@@ -202,8 +211,8 @@ impl Probe<'_> {
                 is_all = false;
                 continue;
             };
-            let told = (&entry["key"], &entry["last_error"]["message"]);
-            if told != (&whole["key"], &whole["last_error"]["message"]) {
+            let reported = (&entry["key"], &entry["last_error"]["message"]);
+            if reported != (&whole["key"], &whole["last_error"]["message"]) {
                 assert!(!is_own, "{} lacks parts of {:?}'s own records", self.row, self.caller);
                 let is_empty = entry["last_error"].is_null() || entry["last_error"]["message"] == "";
                 assert!(entry["key"].is_null() && is_empty, "{entry}");
@@ -221,19 +230,19 @@ impl Probe<'_> {
         }
     }
 
-    /// By the number of records that it changed.
+    /// From the number of records that it changed.
     fn retried_all(&self) -> &'static str {
         let reviewed = || -> Vec<Value> {
-            let page = self.scene.daemon.get("/v1/records?limit=1000&state=QUARANTINED").good(200);
+            let page = self.scene.daemon.get("/v1/records?limit=1000&state=QUARANTINED").expect_json(200);
             page["records"].as_array().unwrap().clone()
         };
         let before = reviewed();
         let of = |uid: u32| before.iter().filter(|entry| entry["submitter"] == uid).count();
         let counts = [of(SUBMITTER.uid), of(MEMBER.uid)];
-        let Some(answer) = self.call(&Method::POST, "/v1/quarantine/retry", r#"{"all":true}"#) else {
+        let Some(response) = self.call(&Method::POST, "/v1/quarantine/retry", r#"{"all":true}"#) else {
             return "no";
         };
-        let changed = answer.json()["changed"].as_u64().unwrap();
+        let changed = response.json()["changed"].as_u64().unwrap();
         // The server rejects them again.
         self.scene.daemon.wait_until("the records under review again", |_| reviewed().len() == before.len());
         let own = match self.caller {
@@ -247,13 +256,13 @@ impl Probe<'_> {
         }
     }
 
-    /// Whether an answer has a field.
-    fn told(&self, path: &str, has: impl Fn(&Value) -> bool) -> &'static str {
+    /// Whether a response has a field.
+    fn check_events(&self, path: &str, has: impl Fn(&Value) -> bool) -> &'static str {
         let is_told = match self.caller {
             Caller::Server => has(&json!({"payload": self.sent("payload")})),
-            _ => self.scene.get(self.caller, path).is_some_and(|answer| {
-                keeps_secrets(self.row, self.caller, &answer.text());
-                answer.status == 200 && has(&answer.json())
+            _ => self.scene.get(self.caller, path).is_some_and(|response| {
+                keeps_secrets(self.row, self.caller, &response.text());
+                response.status == 200 && has(&response.json())
             }),
         };
         if is_told { "yes" } else { "no" }
@@ -263,9 +272,9 @@ impl Probe<'_> {
     fn told_of_entry(&self, has: impl Fn(&Value) -> bool) -> &'static str {
         let reviewed = &self.scene.reviewed;
         let is_told = match self.caller {
-            Caller::Socket(_) => return self.told(&format!("/v1/records/{reviewed}"), has),
+            Caller::Socket(_) => return self.check_events(&format!("/v1/records/{reviewed}"), has),
             Caller::Page { .. } => {
-                let review = self.scene.get(self.caller, REVIEW).unwrap().good(200);
+                let review = self.scene.get(self.caller, REVIEW).unwrap().expect_json(200);
                 has(&entry_of(&review["records"], reviewed))
             }
             Caller::Server => has(&json!({"key": self.sent("key"), "submitter": self.sent("submitter")})),
@@ -281,14 +290,14 @@ impl Probe<'_> {
         ours.expect("the record was sent")[field].clone()
     }
 
-    /// Whether events have a field: those that come after something happened, up to the first that could have it.
+    /// Whether events have a field: checks the events after an action, up to the first that could have it.
     fn told_by_event(
         &self,
         event: &str,
         happens: impl FnOnce(&Scene) -> Box<dyn Fn(&Value) -> Option<bool>>,
     ) -> &'static str {
         let Caller::Socket(_) = self.caller else {
-            // The page has no such events, and what it has instead is in other rows.
+            // The page has no such events; its own are in other rows.
             return "no";
         };
         let Some(mut events) = self.scene.follow(self.caller) else { return "no" };

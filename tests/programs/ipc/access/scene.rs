@@ -1,4 +1,4 @@
-//! A device that two users and an admin share, with secrets in every place that may hold one, and those who call.
+//! A device that two users and an admin share, with secrets in every field that may hold one, and the callers.
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
@@ -9,19 +9,19 @@ use serde_json::{Value, json};
 
 use crate::support::daemon::{Daemon, Home};
 use crate::support::events::EventReader;
-use crate::support::http::Answer;
+use crate::support::http::HttpResponse;
 use crate::support::secrets::place;
 use crate::support::server::{Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::user::{User, open_to_all};
 use crate::support::web::{CODE, Page, with_page};
 
-pub(super) const SUBMITTER: User = User::plain(54_341);
-pub(super) const MEMBER: User = User::plain(54_342);
-/// Not in the group that may open the socket.
-pub(super) const OUTSIDER: User = User::plain(54_343);
+pub(super) const SUBMITTER: User = User::without_groups(54_341);
+pub(super) const MEMBER: User = User::without_groups(54_342);
+/// A user outside of the group that may open the socket.
+pub(super) const OUTSIDER: User = User::without_groups(54_343);
 
-/// What is in the submitter's records, and what the server says of them.
+/// The content of the submitter's records, and the server's messages about them.
 pub(super) const KEY: &str = "secret-key-of-the-submitter";
 pub(super) const PAYLOAD: &str = "secret-payload-of-the-submitter";
 pub(super) const MESSAGE: &str = "secret-message-of-the-submitter";
@@ -35,7 +35,7 @@ fn secret(what: &str, owner: User) -> String {
     format!("secret-{what}-of-the-{owner}")
 }
 
-/// Who calls.
+/// The caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Caller {
     Socket(User),
@@ -53,14 +53,14 @@ pub(super) fn caller(column: &str) -> Caller {
         "page without code" => Caller::Page { knows_code: false },
         "page with code" => Caller::Page { knows_code: true },
         "server" => Caller::Server,
-        unknown => panic!("nobody plays `{unknown}`"),
+        unknown => panic!("no caller is called `{unknown}`"),
     }
 }
 
-/// Says of each record what its payload asks for, and of a whole batch that it is denied; it quotes what it got.
-fn talkative(request: &Request) -> Reply {
+/// Responds to each record as its payload requests, and denies whole batches; quotes the request.
+fn quote_request(request: &Request) -> Reply {
     if !request.is_batch() {
-        return Reply::sound(request);
+        return Reply::correct(request);
     }
     let records = request.records();
     let wants = |record: &Value, what: &str| record["payload"]["server"] == what;
@@ -81,23 +81,23 @@ pub(super) struct Scene {
     pub(super) server: ScriptedServer,
     pub(super) daemon: Daemon,
     pub(super) page: Page,
-    /// Of the submitter, under review, with a key.
+    /// A record of the submitter, under review, with a key.
     pub(super) reviewed: String,
-    /// Of the submitter, held back by the former.
+    /// A record of the submitter that the previous one blocks.
     pub(super) held: String,
-    /// Of the member, under review.
+    /// A record of the member, under review.
     pub(super) members: String,
 }
 
 impl Scene {
-    /// The page can be read by all, or by those who know the code.
+    /// The page can be read by all users, or only with the code.
     pub(super) fn set(reading: &str) -> Self {
-        let server = ScriptedServer::start(talkative);
+        let server = ScriptedServer::start(quote_request);
         let home = Home::new(&Settings::default());
         let [code, token] = ["code", "token"].map(|name| home.path(name));
         place(&code, &format!("{CODE}\n"), 0o600);
         place(&token, "sesame\n", 0o600);
-        // One at a time, so that a record that is retried does not take along the one that it holds.
+        // One at a time, so that a retried record does not bring the record that it blocks into its batch.
         let settings = Settings::for_server(&server.url())
             .batches_of(1)
             .with("server.token_file", token.to_str().unwrap())
@@ -117,12 +117,12 @@ impl Scene {
         scene.held = scene.enqueue(SUBMITTER, "applies", true);
         scene.members = scene.enqueue(MEMBER, "rejects", true);
         scene.wait_until_reviewed(&scene.members);
-        // Denied again and again, while others get through.
-        scene.daemon.post("/v1/pause", "").good(200);
+        // Denied repeatedly, while others are synced.
+        scene.daemon.post("/v1/pause", "").expect_json(200);
         for server in ["applies", "denies", "applies", "applies"] {
             scene.enqueue(SUBMITTER, server, false);
         }
-        scene.daemon.post("/v1/resume", "").good(200);
+        scene.daemon.post("/v1/resume", "").expect_json(200);
         scene.daemon.wait_until("a set that is denied", |status| {
             status["sync"]["denied"][0]["error"]["message"] == MESSAGE
                 && status["sync"]["last_error"]["message"] == MESSAGE
@@ -131,7 +131,7 @@ impl Scene {
         scene
     }
 
-    /// A denial says nothing of others: that they get through is seen again after it.
+    /// After a denial, the daemon has to see again that other records are accepted.
     pub(super) fn wait_for_denied(&self) {
         self.daemon.wait_until("a set that is denied while others get through", |status| {
             if status["sync"]["denied"][0]["error"]["message"] == MESSAGE {
@@ -145,7 +145,7 @@ impl Scene {
     pub(super) fn enqueue(&self, user: User, server: &str, has_key: bool) -> String {
         let payload = json!({"server": server, "text": secret("payload", user)});
         let record = json!({"type": "T", "key": has_key.then(|| secret("key", user)), "payload": payload});
-        let accepted = user.post(&self.daemon, "/v1/records", &record.to_string()).good(201);
+        let accepted = user.post(&self.daemon, "/v1/records", &record.to_string()).expect_json(201);
         accepted["ids"][0].as_str().unwrap().to_owned()
     }
 
@@ -161,29 +161,35 @@ impl Scene {
         id
     }
 
-    /// Calls the socket, or the page; none who may not even connect.
-    pub(super) fn ask(&self, caller: Caller, method: &Method, path: &str, body: &str) -> Option<Answer> {
+    /// Calls the socket or the page; `None` if the caller may not even connect.
+    pub(super) fn request(
+        &self,
+        caller: Caller,
+        method: &Method,
+        path: &str,
+        body: &str,
+    ) -> Option<HttpResponse> {
         match caller {
             Caller::Socket(user) => {
-                self.guarded(user, || user.try_ask(&self.daemon, method.clone(), path, body))
+                self.guarded(user, || user.try_request(&self.daemon, method.clone(), path, body))
             }
             Caller::Page { knows_code } => {
                 let authorization = format!("Bearer {CODE}");
                 let mut headers = vec![("content-type", "application/json")];
                 headers.extend(knows_code.then_some(("authorization", authorization.as_str())));
-                // The page takes no request to change something without a body.
+                // The page accepts no change without a body.
                 let body = if body.is_empty() && *method != Method::GET { "{}" } else { body };
-                Some(self.page.ask(method.clone(), path, &headers, body))
+                Some(self.page.request(method.clone(), path, &headers, body))
             }
             Caller::Server => None,
         }
     }
 
-    pub(super) fn get(&self, caller: Caller, path: &str) -> Option<Answer> {
-        self.ask(caller, &Method::GET, path, "")
+    pub(super) fn get(&self, caller: Caller, path: &str) -> Option<HttpResponse> {
+        self.request(caller, &Method::GET, path, "")
     }
 
-    /// Follows events from now on; none where that is refused. The first event was read.
+    /// Follows events from now on; `None` if that is refused. The first event has been read.
     pub(super) fn follow(&self, caller: Caller) -> Option<EventReader<Box<dyn Read>>> {
         let mut reader = match caller {
             Caller::Socket(user) => {
@@ -207,7 +213,7 @@ impl Scene {
         })
     }
 
-    /// As far as the permissions of the socket let this user.
+    /// Limited by the permissions of the socket for this user.
     fn guarded<T>(&self, user: User, call: impl FnOnce() -> T) -> T {
         let set_mode =
             |mode| fs::set_permissions(self.daemon.home.socket(), Permissions::from_mode(mode)).unwrap();
@@ -221,7 +227,7 @@ impl Scene {
     }
 }
 
-/// No answer holds a secret that is not for this caller, whatever the table says.
+/// No response contains a secret that is not for this caller, whatever the table says.
 #[track_caller]
 pub(super) fn keeps_secrets(row: &str, caller: Caller, text: &str) {
     let others = match caller {

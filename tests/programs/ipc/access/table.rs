@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 const DOCUMENT: &str = include_str!("../../../../docs/access.md");
 const HEAD: &str = "| call or field |";
-/// What a cell may say.
+/// The possible values of a cell.
 const VOCABULARY: [&str; 6] = ["yes", "own", "all", "redacted", "without key", "no"];
 
-/// A call or a field, and what each audience gets of it.
+/// A call or a field, and what each audience gets.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) name: String,

@@ -1,4 +1,4 @@
-//! The page shows what happens, while it happens, and says when it does not know.
+//! The page shows changes live, and says when it has no current data.
 
 use std::net::TcpListener;
 
@@ -23,7 +23,7 @@ fn a_run_is_shown_live_by_sentence_bar_and_counts() {
     let gates = [Gate::default(), Gate::default()];
     let (held, mut batches) = (gates.clone(), 0);
     let server = ScriptedServer::start(move |request| {
-        let reply = Reply::sound(request);
+        let reply = Reply::correct(request);
         batches += usize::from(request.is_batch());
         if batches < 2 { reply } else { reply.held_by(&held[batches % 2]) }
     });
@@ -52,12 +52,12 @@ fn a_run_is_shown_live_by_sentence_bar_and_counts() {
     assert_eq!(tab.eval("document.title"), "All 15 records synced · fieldsync");
     let at_most = "window.spoken <= 1 + (performance.now() - window.since) / 10000";
     assert_eq!(tab.eval(at_most), true, "it is not spoken with every batch");
-    assert_eq!(tab.complaints(), Vec::<serde_json::Value>::new());
+    assert_eq!(tab.browser_errors(), Vec::<serde_json::Value>::new());
 }
 
 #[test]
 #[ignore = "needs chromium"]
-fn a_daemon_that_is_away_is_told_of_and_followed_again_when_it_is_back() {
+fn a_stopped_daemon_is_reported_and_followed_again_after_its_return() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let daemon = Home::new(&Settings::default().with("web.listen", &address.to_string())).start();
     let browser = Browser::start();
@@ -78,7 +78,7 @@ fn a_daemon_that_is_away_is_told_of_and_followed_again_when_it_is_back() {
 
 #[test]
 #[ignore = "needs chromium"]
-fn a_page_that_nobody_sees_asks_for_nothing() {
+fn a_hidden_page_sends_no_requests() {
     let daemon = Daemon::start(&with_page(&Settings::default()).with("web.max_connections", "2"));
     let page = Page::of(&daemon);
     let browser = Browser::start();
@@ -92,7 +92,7 @@ fn a_page_that_nobody_sees_asks_for_nothing() {
         ));
     };
     hide(true);
-    // Only one may follow: now it is this one.
+    // Only one page may follow, and this one does.
     let mut follower = crate::support::wait::wait_for("a place", || {
         let mut follower = page.follow();
         let mut first = [0; 13];
@@ -125,7 +125,7 @@ fn a_wait_counts_down_while_it_is_shown() {
 
 #[test]
 #[ignore = "needs chromium"]
-fn where_reading_takes_the_code_the_page_asks_for_it_first() {
+fn if_reading_needs_the_code_the_page_asks_for_it_first() {
     let daemon = with_code(&Settings::default(), &[("web.reading", "token")]);
     let browser = Browser::start();
     let tab = open(&browser, Page::of(&daemon));
@@ -147,7 +147,7 @@ fn where_reading_takes_the_code_the_page_asks_for_it_first() {
 
 #[test]
 #[ignore = "needs chromium"]
-fn what_no_header_can_carry_is_no_code_and_another_one_is_asked_for() {
+fn a_code_that_no_header_can_carry_is_refused_and_asked_for_again() {
     const NO_CODE: &str = "This is not a code: codes have no spaces, and only the letters, digits and signs of an English keyboard.";
     for reading in ["open", "token"] {
         let daemon = with_code(&Settings::default(), &[("web.reading", reading)]);

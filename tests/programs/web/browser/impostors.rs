@@ -29,7 +29,7 @@ fn reviewing(address: SocketAddr, more: &[(&str, &str)]) -> (Daemon, ScriptedSer
     (daemon, server)
 }
 
-/// An answer after which the browser has no connection left.
+/// A response after which the browser has no open connection.
 fn closing(status: &str, body: &str) -> Reply {
     let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
     Reply::Raw((head + body).into())
@@ -44,7 +44,7 @@ fn start_at(home: Home, address: SocketAddr) -> Daemon {
 
 #[test]
 #[ignore = "needs chromium"]
-fn an_open_page_sends_nothing_of_the_code_to_what_took_the_port_and_says_so() {
+fn an_open_page_sends_no_code_to_another_process_on_the_port_and_reports_it() {
     let address = free_address();
     let (daemon, server) = reviewing(address, &[("web.reading", "token")]);
     let browser = Browser::start();
@@ -81,16 +81,16 @@ fn an_open_page_sends_nothing_of_the_code_to_what_took_the_port_and_says_so() {
     // The code need not be entered again.
     let daemon = start_at(home, address);
     tab.wait("the page to follow again", "document.querySelector('#away').hidden");
-    server.now(Reply::sound);
+    server.set_script(Reply::correct);
     tab.tap(RETRY);
     tab.wait_for_text("#none", "None.");
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));
 }
 
-/// What came over connections that were taken while the daemon was away, and were then passed on to it.
-type Overheard = Arc<Mutex<Vec<u8>>>;
+/// Data from connections that were accepted while the daemon was stopped, and then relayed to it.
+type RelayedBytes = Arc<Mutex<Vec<u8>>>;
 
-/// Takes one connection of the page, gives the port back, and passes on what comes once the daemon is there.
+/// Accepts one connection of the page, frees the port, and relays the connection once the daemon runs.
 fn take_one(address: SocketAddr) -> (TcpStream, Vec<u8>) {
     let listener = TcpListener::bind(address).unwrap();
     let (mut stream, _) = listener.accept().unwrap();
@@ -100,16 +100,16 @@ fn take_one(address: SocketAddr) -> (TcpStream, Vec<u8>) {
     (stream, first)
 }
 
-fn pass_on(page: &TcpStream, first: Vec<u8>, address: SocketAddr, overheard: &Overheard) {
+fn pass_on(page: &TcpStream, first: Vec<u8>, address: SocketAddr, overheard: &RelayedBytes) {
     let daemon = TcpStream::connect(address).unwrap();
     (&daemon).write_all(&first).unwrap();
     overheard.lock().unwrap().extend(first);
     let (mut from_page, mut to_daemon) = (page.try_clone().unwrap(), daemon.try_clone().unwrap());
-    let heard = Arc::clone(overheard);
+    let lines = Arc::clone(overheard);
     thread::spawn(move || {
         let mut bytes = [0; 4096];
         while let Ok(read @ 1..) = from_page.read(&mut bytes) {
-            heard.lock().unwrap().extend(&bytes[..read]);
+            lines.lock().unwrap().extend(&bytes[..read]);
             if to_daemon.write_all(&bytes[..read]).is_err() {
                 break;
             }
@@ -122,15 +122,15 @@ fn pass_on(page: &TcpStream, first: Vec<u8>, address: SocketAddr, overheard: &Ov
 
 #[test]
 #[ignore = "needs chromium"]
-fn what_kept_a_connection_of_the_page_and_passes_it_on_to_the_daemon_learns_no_code() {
+fn a_process_that_relays_a_connection_of_the_page_learns_no_code() {
     let address = free_address();
     let (mut daemon, _server) = reviewing(address, &[("web.reading", "token")]);
     let browser = Browser::start();
     let tab = browser.open(&format!("http://{address}/#token={CODE}"), LANDSCAPE.0, LANDSCAPE.1);
     tab.wait("the row", "document.querySelectorAll('#records li').length === 1");
-    let overheard = Overheard::default();
+    let overheard = RelayedBytes::default();
     let text = || String::from_utf8_lossy(&overheard.lock().unwrap()).into_owned();
-    // The page waits for a proof for some seconds; a daemon that takes longer to start comes too late.
+    // The page waits some seconds for a proof; a daemon that takes longer to start is too late.
     for _ in 0..5 {
         let home = daemon.kill9();
         let (connection, first) = take_one(address);

@@ -1,4 +1,4 @@
-//! Records that need review: shown as they are, retried by those who know the code.
+//! Records that need review: shown unchanged, and retried with the code.
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ fn name(id: &str) -> String {
 
 #[test]
 #[ignore = "needs chromium"]
-fn a_record_is_retried_with_the_code_and_the_focus_goes_on_to_the_next() {
+fn a_record_is_retried_with_the_code_and_the_focus_moves_to_the_next() {
     let server = ScriptedServer::start(rejecting("the account is closed"));
     let daemon = with_code(&Settings::for_server(&server.url()), &[]);
     let browser = Browser::start();
@@ -45,7 +45,7 @@ fn a_record_is_retried_with_the_code_and_the_focus_goes_on_to_the_next() {
     tab.enter("wrong-code");
     tab.wait_for_text("#why-code", "That was not the right code.");
     assert_eq!(daemon.counts(), Counts::settled(0, 3));
-    server.now(Reply::sound);
+    server.set_script(Reply::correct);
     tab.enter(CODE);
     tab.wait_for_text("#outcome", "1 record queued again.");
     tab.wait("the row to go", "document.querySelectorAll('#records li').length === 2");
@@ -53,17 +53,17 @@ fn a_record_is_retried_with_the_code_and_the_focus_goes_on_to_the_next() {
     assert_eq!(daemon.record(&ids[0])["state"], "SYNCED");
     tab.wait("the focus", &format!("{FOCUS} === {}", json!(name(&ids[1]))));
 
-    // It stays where it is while others come.
-    server.now(rejecting("no"));
+    // It keeps its position while others are added.
+    server.set_script(rejecting("no"));
     visits(&daemon, 1);
     tab.wait("a third row", "document.querySelectorAll('#records li').length === 3");
     assert_eq!(tab.eval(FOCUS), name(&ids[1]));
 
-    // The code is asked for once, and again by a page that is loaded again: nothing is stored in the browser.
+    // The code is asked for once, and again after a reload of the page: nothing is stored in the browser.
     tab.tap(RETRY);
     tab.wait_for_text("#outcome", "1 record queued again.");
     assert_eq!(daemon.wait_until_done(), Counts::settled(1, 3));
-    server.now(Reply::sound);
+    server.set_script(Reply::correct);
     tab.eval("window.isOld = true; location.reload(); null");
     tab.wait("the page again", "!window.isOld && document.querySelectorAll('#records li').length === 3");
     tab.tap("#retry-all");
@@ -74,9 +74,9 @@ fn a_record_is_retried_with_the_code_and_the_focus_goes_on_to_the_next() {
     tab.wait("the focus on something that is there", "document.activeElement !== document.body");
     tab.tap("#forget");
     assert_eq!(tab.eval("sessionStorage.length + localStorage.length + document.cookie"), "0");
-    // A wrong code is no error of the page's, and the browser notes it all the same.
+    // A wrong code is not an error of the page, but the browser logs it.
     let others: Vec<Value> =
-        tab.complaints().into_iter().filter(|complaint| !complaint.to_string().contains("401")).collect();
+        tab.browser_errors().into_iter().filter(|complaint| !complaint.to_string().contains("401")).collect();
     assert_eq!(others, Vec::<Value>::new());
 }
 
@@ -92,7 +92,7 @@ fn a_code_in_the_address_is_taken_from_there_at_once() {
     tab.wait("the row", "document.querySelectorAll('#records li').length === 1");
     assert_eq!(tab.eval("location.href"), url.as_str());
     assert_eq!(tab.eval("history.length"), 2, "going back does not show it: {url}");
-    server.now(Reply::sound);
+    server.set_script(Reply::correct);
     tab.tap(RETRY);
     tab.wait_for_text("#none", "None.");
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(1));
@@ -100,7 +100,7 @@ fn a_code_in_the_address_is_taken_from_there_at_once() {
 
 #[test]
 #[ignore = "needs chromium"]
-fn without_a_code_in_the_configuration_there_is_no_button_and_the_page_says_how_else() {
+fn without_a_code_in_the_configuration_there_is_no_button_and_the_page_names_the_command() {
     let server = ScriptedServer::start(rejecting("no"));
     let daemon = Daemon::start(&with_page(&Settings::for_server(&server.url())));
     visits(&daemon, 2);
@@ -134,8 +134,8 @@ fn foreign_text_is_shown_as_text_and_does_nothing() {
     assert_eq!(tab.texts("#records .said"), [format!("NO_SUCH_ACCOUNT: {shown}")]);
     assert_eq!(tab.eval("document.images.length + document.querySelectorAll('#records script').length"), 0);
     assert_ne!(tab.eval("document.title"), "owned");
-    // What it could do if it were taken for a part of the page: nothing, the browser was told.
+    // Even as part of the page it could do nothing, because the Content-Security-Policy forbids it.
     let tried = "(() => { try { document.body.innerHTML = '<p>owned</p>'; return 'done'; } catch { return 'refused'; } })()";
     assert_eq!(tab.eval(tried), "refused");
-    assert!(tab.complaints().iter().all(|complaint| complaint.to_string().contains("TrustedHTML")));
+    assert!(tab.browser_errors().iter().all(|complaint| complaint.to_string().contains("TrustedHTML")));
 }

@@ -1,4 +1,4 @@
-//! Answers that say something about the way to the server, and not about any record.
+//! Responses about the connection to the server, and not about any record.
 
 use std::fs;
 use std::time::{Duration, UNIX_EPOCH};
@@ -11,9 +11,9 @@ use crate::support::secrets::place;
 use crate::support::server::{Reply, Request, ScriptedServer};
 use crate::support::settings::Settings;
 
-/// Nothing was settled, and nobody was blamed.
+/// No record was settled, and no record was blamed.
 #[track_caller]
-fn untouched(daemon: &Daemon, ids: &[String]) {
+fn assert_unsettled(daemon: &Daemon, ids: &[String]) {
     for id in ids {
         let entry = daemon.record(id);
         assert_eq!(entry["attempts"], 0, "{entry}");
@@ -23,7 +23,7 @@ fn untouched(daemon: &Daemon, ids: &[String]) {
     assert_eq!((records.synced, records.quarantined, records.failed), (0, 0, 0));
 }
 
-/// Attempts 1 for each: the one that the server answered.
+/// One attempt for each record: the one with a response.
 #[track_caller]
 fn all_sync_at_the_first_attempt(daemon: &Daemon, ids: &[String]) {
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(ids.len() as u64));
@@ -32,14 +32,14 @@ fn all_sync_at_the_first_attempt(daemon: &Daemon, ids: &[String]) {
     }
 }
 
-fn captive_portal(answer: impl Fn(&Request) -> Reply + Send + 'static) {
-    let server = ScriptedServer::start(answer);
+fn captive_portal(response: impl Fn(&Request) -> Reply + Send + 'static) {
+    let server = ScriptedServer::start(response);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let ids = daemon.enqueue_many(3);
     let status = daemon.wait_for_phase("offline");
     assert_eq!(status["connectivity"]["state"], "captive_portal");
-    untouched(&daemon, &ids);
-    server.now(Reply::sound);
+    assert_unsettled(&daemon, &ids);
+    server.set_script(Reply::correct);
     all_sync_at_the_first_attempt(&daemon, &ids);
     assert_eq!(daemon.status()["connectivity"]["state"], "online");
 }
@@ -63,7 +63,7 @@ fn status_511_is_a_captive_portal() {
 
 #[test]
 fn a_redirect_is_a_captive_portal_and_never_followed() {
-    let elsewhere = ScriptedServer::start(Reply::sound);
+    let elsewhere = ScriptedServer::start(Reply::correct);
     let location = format!("{}/crm/v2/mobile/sync/batch", elsewhere.url());
     captive_portal(move |_| Reply::html(302).with("location", location.clone()));
     assert_eq!((elsewhere.connections(), elsewhere.requests().len()), (0, 0));
@@ -71,25 +71,25 @@ fn a_redirect_is_a_captive_portal_and_never_followed() {
 
 #[test]
 fn a_refused_connection_is_offline_and_ends_when_the_server_appears() {
-    // Nobody else listens here: a port that is free for a moment stays free.
-    let address = ScriptedServer::start_at("127.77.0.2:0".parse().unwrap(), Reply::sound).address;
+    // No other process listens at this address, so a port that is free for a moment stays free.
+    let address = ScriptedServer::start_at("127.77.0.2:0".parse().unwrap(), Reply::correct).address;
     let daemon = Daemon::start(&Settings::for_server(&format!("http://{address}")));
     let ids = daemon.enqueue_many(3);
-    // The link is known to be down a moment before the batch that met it is settled.
+    // The link is reported as down a moment before the batch that failed because of it is settled.
     let status = daemon.wait_for_phase("offline");
     assert_eq!(status["connectivity"]["state"], "offline");
     assert_eq!(status["sync"]["text"], "Offline: 3 records waiting");
-    untouched(&daemon, &ids);
-    let server = ScriptedServer::start_at(address, Reply::sound);
+    assert_unsettled(&daemon, &ids);
+    let server = ScriptedServer::start_at(address, Reply::correct);
     all_sync_at_the_first_attempt(&daemon, &ids);
     assert_eq!(server.sizes(), [3]);
 }
 
 #[test]
-fn a_token_that_is_not_accepted_stops_the_run_until_it_is_replaced() {
+fn a_token_that_is_not_accepted_stops_sending_until_it_is_replaced() {
     let server = ScriptedServer::start(|request| {
         if request.header("authorization") == "Bearer new" {
-            Reply::sound(request)
+            Reply::correct(request)
         } else {
             Reply::error(401, "UNAUTHORIZED")
         }
@@ -107,7 +107,7 @@ fn a_token_that_is_not_accepted_stops_the_run_until_it_is_replaced() {
     let status = daemon.wait_for_phase("auth_required");
     assert_eq!(status["sync"]["text"], "The server does not accept the credential: 3 records waiting");
     assert_eq!(status["sync"]["last_error"]["http_status"], 401);
-    untouched(&daemon, &ids);
+    assert_unsettled(&daemon, &ids);
     assert_eq!(server.batches()[0].header("authorization"), "Bearer old");
     fs::write(&token, "new\n").unwrap();
     assert_eq!(daemon.cli(&["sync"]).code, Some(0));
@@ -118,17 +118,17 @@ fn a_token_that_is_not_accepted_stops_the_run_until_it_is_replaced() {
 }
 
 #[test]
-fn a_wrong_address_stops_the_run_until_the_configuration_changes() {
+fn a_wrong_address_stops_sending_until_the_configuration_changes() {
     let server = ScriptedServer::start(|_| Reply::text(404, "text/html", "<h1>Not Found</h1>"));
     let settings = Settings::for_server(&server.url()).with("retry.max_backoff", "10m");
     let daemon = Daemon::start(&settings);
     let ids = daemon.enqueue_many(3);
     let status = daemon.wait_for_phase("misconfigured");
     assert_eq!(status["sync"]["last_error"]["class"], "misconfigured");
-    untouched(&daemon, &ids);
-    assert_eq!(server.batches().len(), 1, "nobody asks again at once");
-    server.now(Reply::sound);
-    daemon.post("/v1/sync", "").good(202);
+    assert_unsettled(&daemon, &ids);
+    assert_eq!(server.batches().len(), 1, "no request is repeated at once");
+    server.set_script(Reply::correct);
+    daemon.post("/v1/sync", "").expect_json(202);
     all_sync_at_the_first_attempt(&daemon, &ids);
 }
 
@@ -140,13 +140,13 @@ fn throttled(status: u16, retry_after: &str) {
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let ids = daemon.enqueue_many(3);
     let status = daemon.wait_for_phase("waiting");
-    // The back-off of our own would be over in a moment.
+    // The daemon's own back-off would end in a moment.
     let at = status["sync"]["next_attempt_at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     assert!(u64::try_from(at.as_millisecond()).unwrap() > wall_ms() + 60_000, "{at}");
     assert!(status["sync"]["text"].as_str().unwrap().ends_with(" s to retry: 3 records waiting"));
-    untouched(&daemon, &ids);
+    assert_unsettled(&daemon, &ids);
     assert_eq!(server.batches().len(), 1);
-    daemon.post("/v1/sync", "").good(202);
+    daemon.post("/v1/sync", "").expect_json(202);
     all_sync_at_the_first_attempt(&daemon, &ids);
     let batches = server.batches();
     assert_eq!(batches.len(), 2);
@@ -155,18 +155,18 @@ fn throttled(status: u16, retry_after: &str) {
 }
 
 #[test]
-fn a_wait_in_seconds_that_the_server_asks_for_is_kept() {
+fn a_retry_after_in_seconds_is_respected() {
     throttled(429, "600");
 }
 
 #[test]
-fn a_date_that_the_server_asks_to_wait_for_is_kept() {
+fn a_retry_after_with_a_date_is_respected() {
     let date = UNIX_EPOCH + Duration::from_millis(wall_ms()) + Duration::from_mins(10);
     throttled(503, &httpdate::fmt_http_date(date));
 }
 
 #[test]
-fn a_wait_that_is_too_long_is_cut_to_the_longest_and_ends_by_itself() {
+fn a_retry_after_beyond_the_maximum_is_shortened_to_it() {
     let server = ScriptedServer::at_first(1, |_| Reply::error(429, "LATER").with("retry-after", "86400"));
     let settings = Settings::for_server(&server.url()).with("retry.max_retry_after", "300ms");
     let daemon = Daemon::start(&settings);

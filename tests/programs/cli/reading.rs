@@ -1,4 +1,4 @@
-//! Looking at what the daemon has: lists, exports, and where it is asked.
+//! Reading what the daemon has: lists, exports, and the choice of the socket.
 
 use std::fs;
 use std::process::Command;
@@ -18,12 +18,12 @@ fn ids(listed: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_list_has_the_records_of_a_state_and_a_type_up_to_a_limit() {
+fn a_list_is_filtered_by_state_and_type_up_to_a_limit() {
     let server = rejecting();
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let reviewed = daemon.enqueue_many(2);
     daemon.wait_until_done();
-    daemon.post("/v1/pause", "").good(200);
+    daemon.post("/v1/pause", "").expect_json(200);
     let record = |name: &str| json!({"type": name, "payload": {}});
     let waiting = daemon.enqueue(&[record("Notes"), record("Visits"), record("Notes")]);
     for (filter, expected) in [
@@ -47,8 +47,8 @@ fn exports_have_one_record_a_line_in_a_file_or_on_standard_output() {
     daemon.wait_until_done();
     let (whole, review) = (daemon.home.path("manifest.ndjson"), daemon.home.path("review.ndjson"));
     for (verb, file) in [("manifest", &whole), ("quarantine", &review)] {
-        let told = daemon.cli(&[verb, "export", file.to_str().unwrap()]);
-        assert_eq!((told.code, told.stderr.as_str()), (Some(0), ""), "{told:?}");
+        let output = daemon.cli(&[verb, "export", file.to_str().unwrap()]);
+        assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{output:?}");
         let printed = daemon.cli(&[verb, "export"]);
         assert_eq!((printed.code, printed.stdout), (Some(0), fs::read_to_string(file).unwrap()));
     }
@@ -59,7 +59,7 @@ fn exports_have_one_record_a_line_in_a_file_or_on_standard_output() {
 }
 
 #[test]
-fn a_wait_is_ended_by_the_verb_sync() {
+fn the_command_sync_ends_a_wait() {
     let server = ScriptedServer::at_first(1, |_| Reply::error(503, "BUSY").with("retry-after", "600"));
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     daemon.enqueue_many(2);
@@ -69,7 +69,7 @@ fn a_wait_is_ended_by_the_verb_sync() {
 }
 
 #[test]
-fn the_socket_is_the_one_of_the_option_else_of_a_variable_else_where_the_service_has_it() {
+fn the_socket_comes_from_the_option_else_a_variable_else_the_default() {
     let daemon = Daemon::start(&Settings::default());
     let (socket, home) = (daemon.home.socket(), daemon.home.path(""));
     let status = |arguments: &[&str], variable: &str, value: &str| {

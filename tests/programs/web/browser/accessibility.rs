@@ -1,4 +1,4 @@
-//! Readable in sunlight, usable with gloves and without eyes.
+//! Readable in sunlight, usable with gloves and with a screen reader.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ const CONTRAST: &str = include_str!("../../../web/contrast.js");
 const TARGETS: &str = include_str!("../../../web/targets.js");
 const AXE: &str = include_str!("../../../web/axe.js");
 
-/// The tablet, the tablet with everything twice as large, and the narrowest that there is.
+/// The tablet, the tablet at 200 % zoom, and the narrowest supported screen.
 const SIZES: [(u32, u32); 4] = [LANDSCAPE, PORTRAIT, (512, 300), (320, 640)];
 const PREFERENCES: [(&str, &str); 5] = [
     ("prefers-color-scheme", "light"),
@@ -25,8 +25,8 @@ const PREFERENCES: [(&str, &str); 5] = [
     ("prefers-reduced-motion", "reduce"),
 ];
 
-/// A page with everything on it: records under review with long words, an alert, the field for the code.
-fn full(look: impl FnOnce(&Tab<'_>, &Daemon)) {
+/// A page with all of its parts: records under review with long words, an alert, the field for the code.
+fn with_full_page(look: impl FnOnce(&Tab<'_>, &Daemon)) {
     let server = ScriptedServer::start(rejecting(&"Donaudampfschiffahrt".repeat(20)));
     let more = [("telemetry.alert_queue_percent", "0"), ("web.reading", "token")];
     let daemon = with_code(&Settings::for_server(&server.url()), &more);
@@ -49,7 +49,7 @@ fn full(look: impl FnOnce(&Tab<'_>, &Daemon)) {
 #[test]
 #[ignore = "needs chromium"]
 fn nothing_is_cut_off_sideways_and_every_target_is_large_enough_for_a_glove() {
-    full(|tab, _| {
+    with_full_page(|tab, _| {
         for (width, height) in SIZES {
             tab.resize(width, height);
             tab.wait("the size", &format!("innerWidth === {width}"));
@@ -63,12 +63,12 @@ fn nothing_is_cut_off_sideways_and_every_target_is_large_enough_for_a_glove() {
 #[test]
 #[ignore = "needs chromium"]
 fn every_text_has_a_contrast_of_seven_whatever_people_prefer() {
-    full(|tab, daemon| {
+    with_full_page(|tab, daemon| {
         for preference in PREFERENCES {
             tab.prefer(&[preference]);
             assert_eq!(tab.eval(CONTRAST), json!([]), "{preference:?}");
         }
-        // Also that the daemon is away.
+        // Including the message that the daemon does not respond.
         tab.prefer(&[]);
         daemon.signal("KILL");
         tab.wait("the page to say so", "!document.querySelector('#away').hidden");
@@ -78,8 +78,8 @@ fn every_text_has_a_contrast_of_seven_whatever_people_prefer() {
 
 #[test]
 #[ignore = "needs chromium"]
-fn nothing_moves_and_people_without_eyes_find_their_way() {
-    full(|tab, _| {
+fn nothing_moves_and_screen_readers_can_navigate() {
+    with_full_page(|tab, _| {
         assert_eq!(tab.eval("document.getAnimations().length"), 0);
         let names =
             "[...document.querySelectorAll('#records button')].map(node => node.getAttribute('aria-label'))";
@@ -104,7 +104,7 @@ fn axe_core_finds_nothing() {
         return;
     };
     let script = fs::read_to_string(script).unwrap();
-    full(|tab, _| {
+    with_full_page(|tab, _| {
         tab.eval(&format!("{script}; null"));
         for size in SIZES {
             tab.resize(size.0, size.1);

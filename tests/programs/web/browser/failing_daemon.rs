@@ -1,5 +1,5 @@
-//! What the page does when the daemon is in trouble. The document is the daemon's; what it asks is answered
-//! by a server that says what an ill daemon says.
+//! The page while the daemon fails. The document comes from a daemon; a scripted server responds to its requests as
+//! a failing daemon would.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -17,8 +17,8 @@ const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnec
 const FIRST: &str = "0191b3a0-0000-7000-8000-00000000aaaa";
 const SECOND: &str = "0191b3a0-0000-7000-8000-00000000bbbb";
 
-/// The page, and a daemon whose status can be shown.
-fn ill(
+/// The page, and a daemon with a status.
+fn start_failing_server(
     mut events: impl FnMut(&Value) -> Reply + Send + 'static,
     mut change: impl FnMut(&Request) -> Reply + Send + 'static,
 ) -> ScriptedServer {
@@ -27,7 +27,7 @@ fn ill(
     let key = PageKey::of(&html);
     ScriptedServer::start(move |request| match request.path.as_str() {
         "/" => Reply::text(200, "text/html; charset=utf-8", &html),
-        question if question.starts_with("/v1/proof") => Reply::json(200, &key.answer(question)),
+        question if question.starts_with("/v1/proof") => Reply::json(200, &key.fetch_proof(question)),
         "/v1/events" => events(&status),
         "/v1/quarantine/retry" => change(request),
         _ => Reply::error(404, "NOT_FOUND"),
@@ -39,7 +39,7 @@ fn stream(events: &[(&str, &Value)]) -> Vec<u8> {
     [HEAD.to_owned()].into_iter().chain(events).collect::<String>().into()
 }
 
-/// It goes on, and nothing more is said.
+/// The page recovers, and shows no further message.
 fn lasting(events: &[(&str, &Value)]) -> Reply {
     Reply::Drip(stream(events), Vec::new())
 }
@@ -69,7 +69,10 @@ fn no_change(_: &Request) -> Reply {
 #[ignore = "needs chromium"]
 fn where_the_records_under_review_cannot_be_read_the_page_says_so_and_shows_all_else() {
     let unreadable = json!({"unreadable": true});
-    let server = ill(move |status| lasting(&[("status", status), ("review", &unreadable)]), no_change);
+    let server = start_failing_server(
+        move |status| lasting(&[("status", status), ("review", &unreadable)]),
+        no_change,
+    );
     let browser = Browser::start();
     let tab = open(&browser, &server);
     tab.wait_for_text(
@@ -83,8 +86,8 @@ fn where_the_records_under_review_cannot_be_read_the_page_says_so_and_shows_all_
 
 #[test]
 #[ignore = "needs chromium"]
-fn a_stream_that_ends_as_soon_as_it_begins_is_asked_for_less_and_less_often() {
-    let server = ill(|status| Reply::Raw(stream(&[("status", status)])), no_change);
+fn a_stream_that_ends_at_once_is_requested_less_and_less_often() {
+    let server = start_failing_server(|status| Reply::Raw(stream(&[("status", status)])), no_change);
     let browser = Browser::start();
     let tab = open(&browser, &server);
     tab.eval(
@@ -96,21 +99,21 @@ fn a_stream_that_ends_as_soon_as_it_begins_is_asked_for_less_and_less_often() {
 
 #[test]
 #[ignore = "needs chromium"]
-fn that_nothing_was_changed_is_said_only_where_it_is_certain() {
-    let answer = Arc::new(AtomicU16::default());
-    let answers = Arc::clone(&answer);
-    let server = ill(
+fn the_page_says_that_nothing_was_changed_only_if_that_is_certain() {
+    let response = Arc::new(AtomicU16::default());
+    let responses = Arc::clone(&response);
+    let server = start_failing_server(
         |status| lasting(&[("status", status), ("review", &review(&[FIRST]))]),
-        move |_| Reply::error(answers.load(Ordering::SeqCst), "TROUBLE"),
+        move |_| Reply::error(responses.load(Ordering::SeqCst), "TROUBLE"),
     );
     let browser = Browser::start();
     let tab = open(&browser, &server);
     let in_part = "This may be partly done: TROUBLE, says the server. \
         Check the list: records that are still there were not queued again.";
     let nothing = "Nothing was changed: TROUBLE, says the server.";
-    // The browser itself may try again after a 408.
+    // The browser itself may retry after a 408.
     for (status, outcome) in [(500, in_part), (409, nothing), (408, in_part)] {
-        answer.store(status, Ordering::SeqCst);
+        response.store(status, Ordering::SeqCst);
         tab.wait("the row", "document.querySelectorAll('#records li').length === 1");
         tab.tap("#records button");
         tab.wait_for_text("#outcome", outcome);
@@ -119,10 +122,10 @@ fn that_nothing_was_changed_is_said_only_where_it_is_certain() {
 
 #[test]
 #[ignore = "needs chromium"]
-fn the_focus_goes_with_a_record_whose_place_is_another_one() {
+fn the_focus_follows_a_record_that_moves() {
     let (gate, mut streams) = (Gate::default(), 0);
     let held = gate.clone();
-    let server = ill(
+    let server = start_failing_server(
         move |status| {
             streams += 1;
             if streams == 1 {

@@ -1,4 +1,4 @@
-//! Every status of the protocol's table that has no test of its own stands for its class.
+//! Every status of the protocol's table that has no test of its own represents its class.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::support::ledger::Ledger;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 
-/// What was known of the records while the server answered so, and whether everything was well afterwards.
+/// The state of the records while the server responds like this, and whether all are synced afterwards.
 fn answered_with(status: u16, settles: impl Fn(&Value) -> bool, attempts: (u64, u64)) -> Value {
     let server = ScriptedServer::start(move |request| {
         let processing = || json!({"batch_id": request.batch_id(), "state": "processing"});
@@ -21,8 +21,8 @@ fn answered_with(status: u16, settles: impl Fn(&Value) -> bool, attempts: (u64, 
     }
     let ledger = Ledger::default();
     let books = ledger.clone();
-    server.now(move |request| books.answer(request));
-    daemon.post("/v1/sync", "").good(202);
+    server.set_script(move |request| books.respond(request));
+    daemon.post("/v1/sync", "").expect_json(202);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(3), "{status}");
     for id in &ids {
         assert_eq!(daemon.record(id)["attempts"], attempts.1, "{status}");
@@ -57,7 +57,7 @@ fn a_denied_device_stops_without_counting_an_attempt() {
 }
 
 #[test]
-fn a_wrong_endpoint_stops_the_run_without_counting_an_attempt() {
+fn a_wrong_endpoint_stops_sending_without_counting_an_attempt() {
     // 415 for a body that is not encoded is one of them.
     for status in [404, 405, 410, 415, 501] {
         answered_with(status, |status| status["sync"]["phase"] == "misconfigured", (0, 1));
@@ -76,7 +76,7 @@ fn any_rejection_is_split_down_to_the_faulty_record() {
     for status in [400, 402, 406, 418, 451] {
         let server = ScriptedServer::start(move |request| {
             let refused = request.is_batch() && request.text().contains("\"bad\"");
-            if refused { Reply::error(status, "NO") } else { Reply::sound(request) }
+            if refused { Reply::error(status, "NO") } else { Reply::correct(request) }
         });
         let daemon = Daemon::start(&Settings::for_server(&server.url()));
         let record = |text: &str| json!({"type": "T", "payload": {"text": text}});
@@ -92,7 +92,7 @@ fn any_rejection_is_split_down_to_the_faulty_record() {
 #[test]
 fn a_tls_handshake_that_fails_is_offline_and_costs_no_attempt() {
     // It does not speak TLS.
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let home = Home::new(&Settings::for_server(&server.url().replace("http:", "https:")));
     let daemon = home.start();
     let ids = daemon.enqueue_many(3);

@@ -1,4 +1,4 @@
-//! Batches whose outcome stays unknown: they come to an end, and not too soon.
+//! Batches whose outcome stays unknown: they are resolved in the end, and not too early.
 
 use std::collections::HashSet;
 
@@ -24,36 +24,36 @@ fn a_batch_found_in_flight_at_a_restart_and_processed_without_end_continues_unde
         let home = daemon.kill9();
         let (ledger, stuck) = (Ledger::default(), first.clone());
         let books = ledger.clone();
-        server.now(move |request| {
+        server.set_script(move |request| {
             if !request.is_batch() {
                 Reply::text(404, "text/plain", "Not Found\n")
             } else if request.batch_id() == stuck {
                 Reply::error(409, "PROCESSING")
             } else {
-                books.answer(request)
+                books.respond(request)
             }
         });
         let daemon = home.start();
         assert_eq!(daemon.wait_until_done(), Counts::all_synced(count as u64));
         ledger.assert_holds(&ids);
         let batches = server.batches();
-        assert!(batches.iter().filter(|batch| batch.batch_id() == first).count() > 1, "it was told 409");
+        assert!(batches.iter().filter(|batch| batch.batch_id() == first).count() > 1, "it got 409");
     }
 }
 
-/// A batch that was applied and whose answer was lost `times` times, while as many look-ups fail.
+/// A batch that was applied and whose response was lost `times` times, while as many outcome queries fail.
 fn applied_in_doubt(times: usize) {
     let ledger = Ledger::default();
     let books = ledger.clone();
     let (mut sends, mut look_ups) = (0, 0);
     let server = ScriptedServer::start(move |request| {
-        let answer = books.answer(request);
+        let response = books.respond(request);
         if request.is_batch() {
             sends += 1;
-            return if sends <= times { Reply::html(504) } else { answer };
+            return if sends <= times { Reply::html(504) } else { response };
         }
         look_ups += 1;
-        if look_ups <= times { Reply::html(500) } else { answer }
+        if look_ups <= times { Reply::html(500) } else { response }
     });
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let ids = daemon.paused(|daemon| daemon.enqueue_many(20));
@@ -61,7 +61,7 @@ fn applied_in_doubt(times: usize) {
     ledger.assert_holds(&ids);
     let batches = server.batches();
     assert_eq!(distinct(&batches).len(), 1, "{:?}", server.sizes());
-    assert!(server.look_ups(batches[0].batch_id()) >= times);
+    assert!(server.count_outcome_queries(batches[0].batch_id()) >= times);
 }
 
 #[test]
@@ -76,17 +76,21 @@ fn a_failed_outcome_query_is_repeated_when_the_batch_fails_again() {
     let books = ledger.clone();
     let mut look_ups = 0;
     let server = ScriptedServer::start(move |request| {
-        let answer = books.answer(request);
+        let response = books.respond(request);
         look_ups += u32::from(!request.is_batch());
         match (request.is_batch(), look_ups) {
             (true, _) => Reply::html(504),
             (false, 1) => Reply::error(500, "OOPS"),
-            (false, _) => answer,
+            (false, _) => response,
         }
     });
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let ids = daemon.paused(|daemon| daemon.enqueue_many(20));
-    assert_eq!(daemon.wait_until_done(), Counts::all_synced(20), "the server has a look-up all the same");
+    assert_eq!(
+        daemon.wait_until_done(),
+        Counts::all_synced(20),
+        "the server supports outcome queries nevertheless"
+    );
     ledger.assert_holds(&ids);
     assert_eq!(distinct(&server.batches()).len(), 1, "{:?}", server.sizes());
 }

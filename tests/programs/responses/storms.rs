@@ -1,4 +1,4 @@
-//! Many records that are to be tried again: they travel together again, and cause no storm of requests.
+//! Many records to be retried: they are sent together again, and cause no storm of requests.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use crate::support::settings::Settings;
 use crate::support::wait::wait_for;
 
 #[test]
-fn records_that_the_server_wants_later_again_and_again_cause_no_storm_of_requests() {
+fn records_deferred_repeatedly_cause_no_storm_of_requests() {
     const RECORDS: usize = 1500;
     const SIZE: usize = 50;
     const TRIES: usize = 5;
@@ -45,7 +45,7 @@ fn records_that_the_server_wants_later_again_and_again_cause_no_storm_of_request
             (times.len() == RECORDS && times.values().all(|times| *times >= tries)).then_some(())
         });
     }
-    // A batch of records that were all tried more often than that is none of these.
+    // A batch whose records were all tried more often than that does not count.
     let mut met: HashMap<String, usize> = HashMap::new();
     let mut tried = |id: String| {
         let times = met.entry(id).or_default();

@@ -1,5 +1,5 @@
-//! The port of the page: systemd holds it while no daemon runs, and `localhost` is heard only where it leads nowhere
-//! else.
+//! The port of the page: systemd keeps it open while no daemon runs, and `localhost` is accepted only if it leads to
+//! the daemon alone.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -13,11 +13,11 @@ use crate::support::daemon::{Daemon, Home};
 use crate::support::notify::NotifySocket;
 use crate::support::settings::Settings;
 use crate::support::wait::wait_for;
-use crate::support::web::{Page, rest, with_page};
+use crate::support::web::{Page, read_to_end, with_page};
 
 const NAME: &str = "web";
 
-/// Whether this machine has IPv6 at all.
+/// Whether this machine supports IPv6.
 fn has_ipv6() -> bool {
     TcpListener::bind("[::1]:0").is_ok()
 }
@@ -43,7 +43,7 @@ fn start_told(home: Home, mut command: Command, systemd: &NotifySocket) -> Daemo
     home.start_by(command)
 }
 
-/// What systemd hands over at the next start, under its names.
+/// The sockets that systemd passes at the next start, under their names.
 fn handed_over<'a>(systemd: &mut NotifySocket, api: Option<&UnixListener>) -> Vec<(&'a str, OwnedFd)> {
     let api = api.map(|listener| ("fieldsync.socket", listener.as_fd().try_clone_to_owned().unwrap()));
     let page = systemd.stored(NAME).iter().map(|socket| (NAME, socket.try_clone().unwrap()));
@@ -51,7 +51,7 @@ fn handed_over<'a>(systemd: &mut NotifySocket, api: Option<&UnixListener>) -> Ve
 }
 
 #[test]
-fn the_port_is_never_free_between_two_runs_of_the_daemon_and_who_connects_meanwhile_is_answered() {
+fn the_port_is_never_free_between_two_runs_of_the_daemon_and_early_connections_get_a_response() {
     let home = Home::new(&with_page(&Settings::default()));
     let mut systemd = NotifySocket::new(&home.path(""));
     let api = UnixListener::bind(home.socket()).unwrap();
@@ -62,7 +62,7 @@ fn the_port_is_never_free_between_two_runs_of_the_daemon_and_who_connects_meanwh
     wait_for("the sockets to be kept", || (systemd.stored(NAME).len() == families()).then_some(()));
     for kills in [true, false] {
         let home = if kills { daemon.kill9() } else { daemon.terminate().1 };
-        assert!(!is_free(page.0), "nobody else can take it");
+        assert!(!is_free(page.0), "no other process can take it");
         let sibling = SocketAddr::new("::1".parse().unwrap(), page.0.port());
         assert!(!is_free(sibling), "nor the address beside it");
         let head = format!("GET /v1/status HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", page.0);
@@ -70,14 +70,14 @@ fn the_port_is_never_free_between_two_runs_of_the_daemon_and_who_connects_meanwh
         let sockets = handed_over(&mut systemd, Some(&api));
         let command = home.handed(sockets);
         daemon = start_told(home, command, &systemd);
-        assert!(rest(&waiting).starts_with("HTTP/1.1 200 "));
+        assert!(read_to_end(&waiting).starts_with("HTTP/1.1 200 "));
         assert_eq!(daemon.enqueue_many(1).len(), 1, "the socket of the API is another one");
         assert_eq!(systemd.stored(NAME).len(), families(), "they stay where they are");
     }
 }
 
 #[test]
-fn another_address_or_none_takes_the_old_one_out_of_the_store() {
+fn a_changed_or_removed_address_removes_the_old_socket_from_the_store() {
     let [first, second] = [free_address(), free_address()];
     let home = Home::new(&listening_at(first));
     let mut systemd = NotifySocket::new(&home.path(""));
@@ -88,16 +88,16 @@ fn another_address_or_none_takes_the_old_one_out_of_the_store() {
         daemon.home.configure(settings);
         daemon.signal("HUP");
         wait_for("the old port to be free", || {
-            systemd.heard();
+            systemd.received_lines();
             is_free(closed).then_some(())
         });
         wait_for("the others to be kept", || (systemd.stored(NAME).len() == kept).then_some(()));
     };
     reload(&listening_at(second), families(), first);
-    Page(second).get("/v1/status").good(200);
+    Page(second).get("/v1/status").expect_json(200);
     reload(&Settings::default(), 0, second);
     reload(&listening_at(first), families(), second);
-    Page(first).get("/v1/status").good(200);
+    Page(first).get("/v1/status").expect_json(200);
 }
 
 #[test]
@@ -108,13 +108,13 @@ fn a_change_that_leaves_the_address_alone_keeps_the_port() {
     follower.next("status");
     daemon.home.configure(&with_page(&Settings::default()).with("web.max_connections", "2"));
     daemon.signal("HUP");
-    rest(&follower.stream);
-    page.get("/v1/status").good(200);
+    read_to_end(&follower.stream);
+    page.get("/v1/status").expect_json(200);
     assert_eq!(Page::of(&daemon).0, page.0);
 }
 
 #[test]
-fn a_kept_socket_of_another_address_is_closed_and_what_is_no_socket_harms_nothing() {
+fn a_kept_socket_of_another_address_is_closed_and_a_file_that_is_not_a_socket_does_no_harm() {
     let [old, new] = [free_address(), free_address()];
     let home = Home::new(&listening_at(new));
     let mut systemd = NotifySocket::new(&home.path(""));
@@ -129,7 +129,7 @@ fn a_kept_socket_of_another_address_is_closed_and_what_is_no_socket_harms_nothin
 }
 
 #[test]
-fn localhost_is_heard_only_where_the_loopback_addresses_of_both_families_are_the_daemons() {
+fn localhost_is_accepted_only_if_the_daemon_has_the_loopback_addresses_of_both_families() {
     if !has_ipv6() {
         println!("skipped: this machine has no IPv6");
         return;
@@ -148,29 +148,30 @@ fn localhost_is_heard_only_where_the_loopback_addresses_of_both_families_are_the
         let daemon = home.start();
         let page = Page::of(&daemon);
         daemon.wait_for_log(&format!("another process listens on {held}"));
-        let status = |page: Page, host: &str| page.ask_as(host, Method::GET, "/v1/status", &[], "").status;
+        let status =
+            |page: Page, host: &str| page.request_as(host, Method::GET, "/v1/status", &[], "").status;
         let (by_name, beside) = (format!("localhost:{port}"), held.to_string());
         assert_eq!([status(page, &own), status(page, &by_name), status(page, &beside)], [200, 421, 421]);
         drop(other);
         let daemon = daemon.restart();
         for page in [Page::of(&daemon), Page(held)] {
-            let heard = [status(page, &own), status(page, &by_name), status(page, &beside)];
-            assert_eq!(heard, [200; 3], "{}", page.0);
+            let lines = [status(page, &own), status(page, &by_name), status(page, &beside)];
+            assert_eq!(lines, [200; 3], "{}", page.0);
         }
     }
 }
 
 #[test]
-fn an_address_that_localhost_does_not_stand_for_is_heard_by_itself_alone() {
+fn an_address_that_localhost_does_not_mean_is_the_only_accepted_host() {
     // Another process of this machine may have the same port of 127.0.0.1 by chance, but not each time.
     wait_for("nothing else to be taken", || {
         let daemon = Daemon::start(&Settings::default().with("web.listen", "127.0.0.2:0"));
         let page = Page::of(&daemon);
         let port = page.0.port();
-        page.get("/v1/status").good(200);
+        page.get("/v1/status").expect_json(200);
         for host in ["127.0.0.1", "localhost", "[::1]"] {
-            let answer = page.ask_as(&format!("{host}:{port}"), Method::GET, "/v1/status", &[], "");
-            assert_eq!(answer.code(), "wrong_host", "{host}");
+            let response = page.request_as(&format!("{host}:{port}"), Method::GET, "/v1/status", &[], "");
+            assert_eq!(response.code(), "wrong_host", "{host}");
         }
         is_free(SocketAddr::from(([127, 0, 0, 1], port))).then_some(())
     });

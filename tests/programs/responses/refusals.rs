@@ -1,4 +1,4 @@
-//! A refusal of a whole request is one piece of evidence: a server that refuses now and then blames nobody.
+//! A rejected request is only one piece of evidence: a server that rejects some requests blames no record.
 
 use crate::support::daemon::{Counts, Daemon};
 use crate::support::ledger::Ledger;
@@ -13,7 +13,7 @@ fn a_replica_that_rejects_every_fifth_request_quarantines_nothing() {
     let mut requests = 0;
     let server = ScriptedServer::start(move |request| {
         requests += 1;
-        if requests % 5 == 0 { Reply::error(400, "BAD_REPLICA") } else { books.answer(request) }
+        if requests % 5 == 0 { Reply::error(400, "BAD_REPLICA") } else { books.respond(request) }
     });
     // The promised default.
     let daemon = Daemon::start(&Settings::for_server(&server.url()).with("retry.quarantine_after", "2"));

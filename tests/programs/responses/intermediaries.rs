@@ -1,4 +1,4 @@
-//! What strangers on the way advise is not taken, and what the server itself advises is taken while it does.
+//! Hints of intermediaries are ignored. Hints of the server are followed as long as it sends them.
 
 use fieldsync::clock::wall_ms;
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::support::settings::Settings;
 const HINT: &str = "x-sync-max-records";
 
 #[test]
-fn a_limit_from_a_stranger_is_ignored() {
+fn a_limit_from_an_intermediary_is_ignored() {
     for stranger in [
         Reply::html(200),
         Reply::html(504),
@@ -31,12 +31,12 @@ fn a_limit_from_a_stranger_is_ignored() {
 }
 
 #[test]
-fn a_limit_from_the_server_holds_until_a_response_comes_without_it() {
-    let mut answers = 0;
+fn a_limit_from_the_server_applies_until_a_response_omits_it() {
+    let mut responses = 0;
     let server = ScriptedServer::start(move |request| {
-        answers += u32::from(request.is_batch());
-        let answer = Reply::sound(request);
-        if answers <= 2 { answer.with(HINT, "7") } else { answer }
+        responses += u32::from(request.is_batch());
+        let response = Reply::correct(request);
+        if responses <= 2 { response.with(HINT, "7") } else { response }
     });
     let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(20));
     daemon.paused(|daemon| daemon.enqueue_many(74));
@@ -45,8 +45,8 @@ fn a_limit_from_the_server_holds_until_a_response_comes_without_it() {
 }
 
 #[test]
-fn a_limit_from_the_server_does_not_outlive_the_process() {
-    let server = ScriptedServer::start(|request| Reply::sound(request).with(HINT, "7"));
+fn a_limit_from_the_server_does_not_survive_a_restart() {
+    let server = ScriptedServer::start(|request| Reply::correct(request).with(HINT, "7"));
     let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(20));
     daemon.paused(|daemon| daemon.enqueue_many(27));
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(27));
@@ -57,7 +57,7 @@ fn a_limit_from_the_server_does_not_outlive_the_process() {
 }
 
 #[test]
-fn a_long_wait_that_a_stranger_asks_for_ends_by_itself() {
+fn a_long_retry_after_from_an_intermediary_is_shortened() {
     for stranger in [
         Reply::html(503),
         Reply::html(429),
@@ -73,7 +73,7 @@ fn a_long_wait_that_a_stranger_asks_for_ends_by_itself() {
 }
 
 #[test]
-fn a_long_wait_that_the_server_asks_for_is_kept_whatever_the_longest_back_off() {
+fn a_long_retry_after_from_the_server_is_respected_beyond_max_backoff() {
     let server = ScriptedServer::start(|request| {
         if request.is_batch() {
             Reply::error(503, "MAINTENANCE").with("retry-after", "86400")
@@ -100,12 +100,12 @@ fn a_server_is_never_sent_a_record_that_only_another_one_confirmed() {
         Reply::html(504),
         Reply::html(503),
     ] {
-        let first = ScriptedServer::start(Reply::sound);
-        let answer = reply.clone();
+        let first = ScriptedServer::start(Reply::correct);
+        let response = reply.clone();
         let second =
             ScriptedServer::start(
                 move |request| {
-                    if request.is_batch() { answer.clone() } else { Reply::unknown_batch() }
+                    if request.is_batch() { response.clone() } else { Reply::unknown_batch() }
                 },
             );
         let daemon = Daemon::start(&Settings::for_server(&first.url()));
@@ -116,7 +116,7 @@ fn a_server_is_never_sent_a_record_that_only_another_one_confirmed() {
         daemon.wait_for_log("the configuration was read again");
         daemon.paused(|daemon| daemon.enqueue_many(3));
         second.wait_for_batches(6);
-        second.now(Reply::sound);
+        second.set_script(Reply::correct);
         assert_eq!(daemon.wait_until_done(), Counts::all_synced(6));
         let foreign = |batch: &Request| batch.ids().iter().any(|id| confirmed.contains(id));
         assert!(!second.batches().iter().any(foreign), "{:?}", second.sizes());

@@ -1,4 +1,4 @@
-//! A set that is denied while others get through: what people are told of it, and how they end it.
+//! A set that is denied while other records are synced: what users see of it, and how they resolve it.
 
 use std::process::Command;
 
@@ -18,10 +18,10 @@ fn is_bad(request: &Request) -> bool {
 const LONGEST: &str = "10m";
 
 fn server() -> ScriptedServer {
-    ScriptedServer::start(|request| if is_bad(request) { Reply::html(403) } else { Reply::sound(request) })
+    ScriptedServer::start(|request| if is_bad(request) { Reply::html(403) } else { Reply::correct(request) })
 }
 
-/// One record at fault that is never set aside: it is denied at ever longer intervals, others got through.
+/// One faulty record that is never quarantined: it is denied at ever longer intervals, while others are synced.
 fn denied_alone() -> (ScriptedServer, Daemon, String) {
     let server = server();
     let home = Home::new(&Settings::default());
@@ -45,7 +45,7 @@ fn record(text: &str) -> Value {
 #[test]
 fn a_status_names_the_set_that_is_denied_while_others_get_through() {
     let (_server, daemon, id) = denied_alone();
-    // Right after a denial nobody knows yet whether others still get through.
+    // Right after a denial, the daemon does not know yet whether other records are still accepted.
     let status = daemon
         .wait_until("the denied set", |status| status["sync"]["denied"][0]["denials"].as_u64() >= Some(5));
     let sync = &status["sync"];

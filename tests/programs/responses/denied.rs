@@ -1,4 +1,4 @@
-//! One record draws an answer that sends the sender away: it is found, and the others get through.
+//! One record causes a denial of its whole batch: it is found, and the others are synced.
 
 use std::thread;
 
@@ -11,10 +11,10 @@ use crate::support::settings::Settings;
 use crate::support::wait::wait_for;
 
 const BAD: &str = "\"bad\"";
-/// So many daemons run side by side.
+/// The number of daemons that run at the same time.
 const LANES: usize = 3;
 
-/// What may stand between the device and its server, and how its answers are classed.
+/// Intermediaries between the device and its server, and how their responses are classified.
 fn denials() -> Vec<(Reply, &'static str)> {
     let mut denials = Vec::new();
     for (status, class) in [
@@ -45,7 +45,7 @@ fn denials() -> Vec<(Reply, &'static str)> {
 }
 
 fn status_of(reply: &Reply) -> u16 {
-    let Reply::Answer { status, .. } = reply else { panic!("a denial is an answer") };
+    let Reply::Response { status, .. } = reply else { panic!("a denial is a response") };
     *status
 }
 
@@ -59,7 +59,7 @@ fn records(count: usize) -> Vec<Value> {
     (0..count).map(|n| json!({"type": "T", "payload": {"n": n, "text": text(n)}})).collect()
 }
 
-/// So many records, one of which draws this answer: only that one is set aside.
+/// Of these records, one causes this response: only that one is quarantined.
 fn one_bad_among(count: usize, with_look_up: bool, reply: &Reply, class: &str) {
     let (books, denial) = (Ledger::default(), reply.clone());
     let ledger = books.clone();
@@ -67,7 +67,7 @@ fn one_bad_among(count: usize, with_look_up: bool, reply: &Reply, class: &str) {
         if is_bad(request) {
             denial.clone()
         } else if request.is_batch() || with_look_up {
-            books.answer(request)
+            books.respond(request)
         } else {
             Reply::text(404, "text/plain", "Not Found\n")
         }
@@ -75,7 +75,7 @@ fn one_bad_among(count: usize, with_look_up: bool, reply: &Reply, class: &str) {
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let mut ids = daemon.enqueue(&records(count));
     let status = status_of(reply);
-    let Reply::Answer { body, .. } = reply else { unreachable!() };
+    let Reply::Response { body, .. } = reply else { unreachable!() };
     let what = format!("{status} {:?}", String::from_utf8_lossy(body));
     assert_eq!(daemon.wait_until_done(), Counts::settled(count as u64 - 1, 1), "{what}: {}", daemon.log());
     let bad = ids.remove(count / 3);
@@ -100,26 +100,26 @@ fn each_denial(count: usize, with_look_up: bool) {
 }
 
 #[test]
-fn a_record_that_draws_a_denial_is_found_and_the_others_get_through() {
+fn a_record_that_causes_a_denial_is_found_and_the_others_are_synced() {
     each_denial(40, true);
 }
 
 #[test]
-fn a_record_that_draws_a_denial_is_found_without_look_up_too() {
+fn a_record_that_causes_a_denial_is_found_without_outcome_queries() {
     each_denial(40, false);
 }
 
 #[test]
-fn a_record_that_draws_a_denial_is_found_in_a_queue_of_several_batches() {
+fn a_record_that_causes_a_denial_is_found_among_several_batches() {
     each_denial(110, true);
 }
 
 #[test]
-fn a_record_that_draws_a_denial_is_found_in_a_queue_of_several_batches_without_look_up() {
+fn a_record_that_causes_a_denial_is_found_among_several_batches_without_outcome_queries() {
     each_denial(110, false);
 }
 
-/// Some records are at fault: all of these are found, and nothing else is set aside.
+/// Some records are faulty: all of these are found, and no other record is quarantined.
 fn several_bad(reply: &Reply, with_look_up: bool) {
     const RECORDS: usize = 110;
     const FAULTS: [usize; 5] = [0, 1, 40, 77, 109];
@@ -128,7 +128,7 @@ fn several_bad(reply: &Reply, with_look_up: bool) {
     let server = ScriptedServer::start(move |request| match (is_bad(request), request.is_batch()) {
         (true, _) => denial.clone(),
         (false, false) if !with_look_up => Reply::text(404, "text/plain", "Not Found\n"),
-        _ => books.answer(request),
+        _ => books.respond(request),
     });
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let text = |n| if FAULTS.contains(&n) { "bad" } else { "good" };
@@ -144,14 +144,14 @@ fn several_bad(reply: &Reply, with_look_up: bool) {
 }
 
 #[test]
-fn several_records_that_draw_a_denial_are_all_found() {
+fn several_records_that_cause_a_denial_are_all_found() {
     for reply in [Reply::html(403), Reply::error(401, "AWAY"), Reply::html(503), Reply::html(200)] {
         several_bad(&reply, true);
         several_bad(&reply, false);
     }
 }
 
-/// Every batch is denied, again and again: nothing is counted, and afterwards each record counts its first attempt.
+/// Every batch is denied repeatedly: no attempt is counted, and afterwards each record has one attempt.
 fn everyone_is_denied(status: u16, look_up: &Reply) {
     for count in [1, 3, 60] {
         let look_up = look_up.clone();
@@ -167,7 +167,7 @@ fn everyone_is_denied(status: u16, look_up: &Reply) {
             let entry = daemon.record(id);
             assert_eq!(entry["attempts"], 0, "{status}, {count} records: {entry}");
         }
-        server.now(Reply::sound);
+        server.set_script(Reply::correct);
         assert_eq!(daemon.wait_until_done(), Counts::all_synced(count as u64), "{status}, {count} records");
         for id in &ids {
             let entry = daemon.record(id);
@@ -204,7 +204,7 @@ fn a_large_set_that_is_denied_repeatedly_is_not_uploaded_repeatedly() {
     let server =
         ScriptedServer::start(
             move |request| {
-                if is_bad(request) { Reply::html(200) } else { books.answer(request) }
+                if is_bad(request) { Reply::html(200) } else { books.respond(request) }
             },
         );
     // The promised defaults.

@@ -1,4 +1,4 @@
-//! What is watched while it happens: bars in terminals, lines elsewhere; restarts; Ctrl-C.
+//! Commands that follow the daemon: bars in terminals, lines elsewhere; restarts; Ctrl-C.
 
 use crate::support::daemon::{Daemon, cli_command};
 use crate::support::server::{Gate, Reply, ScriptedServer};
@@ -6,12 +6,12 @@ use crate::support::settings::Settings;
 use crate::support::terminal::{Terminal, was_interrupted};
 
 #[test]
-fn a_watched_status_lives_through_a_restart_and_a_resize_and_leaves_a_clean_line() {
-    let server = ScriptedServer::start(Reply::sound);
+fn a_watched_status_survives_a_restart_and_a_resize_and_leaves_a_clean_line() {
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let watch = Terminal::start(cli_command(daemon.home.socket(), &["status", "--watch"]), 80);
     watch.wait_for("Nothing to sync");
-    daemon.post("/v1/pause", "").good(200);
+    daemon.post("/v1/pause", "").expect_json(200);
     daemon.enqueue_many(3);
     watch.wait_for("Paused: 3 records waiting");
     watch.wait_for(" 0/3");
@@ -19,12 +19,12 @@ fn a_watched_status_lives_through_a_restart_and_a_resize_and_leaves_a_clean_line
     let daemon = daemon.restart();
     watch.wait_for("The connection to the daemon was lost; waiting for it to come back.");
     watch.wait_for("The daemon is back.");
-    daemon.post("/v1/resume", "").good(200);
+    daemon.post("/v1/resume", "").expect_json(200);
     watch.wait_for("All 3 records synced");
     watch.signal("INT");
     let (status, text) = watch.end();
     assert_eq!(status.code(), Some(0), "{text}");
-    // The bar is gone, and the sentence is on a line of its own.
+    // The bar is removed, and the sentence is on a line of its own.
     let last = text.rsplit(['\n', '\r']).find(|line| !line.trim().is_empty()).unwrap();
     assert_eq!(last, "All 3 records synced", "{text:?}");
     assert!(text.ends_with("All 3 records synced\n"), "{text:?}");
@@ -34,7 +34,7 @@ fn a_watched_status_lives_through_a_restart_and_a_resize_and_leaves_a_clean_line
 fn ctrl_c_ends_the_wait_and_not_the_syncing() {
     let gate = Gate::default();
     let held = gate.clone();
-    let server = ScriptedServer::start(move |request| Reply::sound(request).held_by(&held));
+    let server = ScriptedServer::start(move |request| Reply::correct(request).held_by(&held));
     let daemon = Daemon::start(&Settings::for_server(&server.url()).with("server.request_timeout", "30s"));
     daemon.enqueue_many(3);
     let wait = Terminal::start(cli_command(daemon.home.socket(), &["sync", "--wait"]), 80);
@@ -49,8 +49,8 @@ fn ctrl_c_ends_the_wait_and_not_the_syncing() {
 }
 
 #[test]
-fn without_a_terminal_a_line_is_a_change_of_the_sentence() {
-    let server = ScriptedServer::start(Reply::sound);
+fn without_a_terminal_each_change_of_the_sentence_is_a_line() {
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(5));
     daemon.paused(|daemon| daemon.enqueue_many(40));
     let ran = daemon.cli(&["sync", "--wait"]);
@@ -62,23 +62,23 @@ fn without_a_terminal_a_line_is_a_change_of_the_sentence() {
 }
 
 #[test]
-fn a_wait_lives_through_a_restart() {
-    let server = ScriptedServer::start(Reply::sound);
+fn a_wait_survives_a_restart() {
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
-    daemon.post("/v1/pause", "").good(200);
+    daemon.post("/v1/pause", "").expect_json(200);
     daemon.enqueue_many(2);
     let wait = Terminal::start(cli_command(daemon.home.socket(), &["sync", "--wait"]), 80);
     wait.wait_for("Syncing is paused, and the wait continues");
     let daemon = daemon.restart();
     wait.wait_for("The daemon is back.");
-    daemon.post("/v1/resume", "").good(200);
+    daemon.post("/v1/resume", "").expect_json(200);
     let (status, text) = wait.end();
     assert_eq!(status.code(), Some(0), "{text}");
     assert!(text.ends_with("All 2 records synced\n"), "{text}");
 }
 
 #[test]
-fn a_watcher_of_events_ends_well_by_ctrl_c() {
+fn ctrl_c_ends_the_command_events_cleanly() {
     let daemon = Daemon::start(&Settings::default());
     let watch = Terminal::start(cli_command(daemon.home.socket(), &["events"]), 80);
     watch.wait_for("Nothing to sync");

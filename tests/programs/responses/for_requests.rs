@@ -1,4 +1,4 @@
-//! Answers that speak of the request as a whole.
+//! Responses about the request as a whole.
 
 use std::collections::HashSet;
 
@@ -13,10 +13,10 @@ fn distinct(batches: &[Request]) -> HashSet<&str> {
 }
 
 #[test]
-fn a_body_that_is_too_large_is_split_without_an_attempt_and_the_limit_is_learned() {
+fn a_body_that_is_too_large_is_split_without_counting_an_attempt_and_the_limit_is_learned() {
     let server = ScriptedServer::start(|request| {
         let too_large = request.is_batch() && request.body.len() > 20_000;
-        if too_large { Reply::html(413) } else { Reply::sound(request) }
+        if too_large { Reply::html(413) } else { Reply::correct(request) }
     });
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let text = "x".repeat(1000);
@@ -28,7 +28,7 @@ fn a_body_that_is_too_large_is_split_without_an_attempt_and_the_limit_is_learned
     }
     let sizes = server.sizes();
     assert_eq!(sizes[..2], [50, 25], "{sizes:?}");
-    // What was learned from the refusals holds for fresh records.
+    // The learned limit applies to new records.
     assert!(sizes.iter().rev().take(2).all(|size| *size <= 13), "{sizes:?}");
 }
 
@@ -36,7 +36,7 @@ fn a_body_that_is_too_large_is_split_without_an_attempt_and_the_limit_is_learned
 fn a_record_that_is_too_large_alone_is_quarantined() {
     let server = ScriptedServer::start(|request| {
         let too_large = request.is_batch() && request.body.len() > 20_000;
-        if too_large { Reply::html(413) } else { Reply::sound(request) }
+        if too_large { Reply::html(413) } else { Reply::correct(request) }
     });
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let large = json!({"type": "T", "payload": {"text": "x".repeat(30_000)}});
@@ -51,9 +51,9 @@ fn a_record_that_is_too_large_alone_is_quarantined() {
 
 #[test]
 fn a_batch_that_is_still_being_processed_is_looked_up_and_not_sent_again() {
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let (mut ids, mut asked) = (Vec::new(), 0);
-    server.now(move |request| {
+    server.set_script(move |request| {
         if request.is_batch() {
             ids = request.ids();
             return Reply::error(409, "PROCESSING").with("retry-after", "0");
@@ -69,11 +69,11 @@ fn a_batch_that_is_still_being_processed_is_looked_up_and_not_sent_again() {
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));
     let batches = server.batches();
     assert_eq!(batches.len(), 1);
-    assert_eq!(server.look_ups(batches[0].batch_id()), 2);
+    assert_eq!(server.count_outcome_queries(batches[0].batch_id()), 2);
 }
 
 #[test]
-fn a_batch_id_that_is_known_with_another_body_is_replaced_for_the_same_set() {
+fn a_batch_id_that_the_server_knows_with_another_body_is_replaced() {
     let server = ScriptedServer::at_first(1, |_| Reply::error(422, "BATCH_ID_REUSED"));
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let ids = daemon.enqueue_many(3);
@@ -90,7 +90,7 @@ fn a_batch_id_that_is_known_with_another_body_is_replaced_for_the_same_set() {
 fn a_rejected_request_is_split_down_to_the_faulty_record_and_only_that_is_quarantined() {
     let server = ScriptedServer::start(|request| {
         let refused = request.is_batch() && request.text().contains("\"bad\"");
-        if refused { Reply::error(422, "INVALID_DATA") } else { Reply::sound(request) }
+        if refused { Reply::error(422, "INVALID_DATA") } else { Reply::correct(request) }
     });
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let records: Vec<Value> = (0..60)
@@ -112,15 +112,15 @@ fn a_server_that_rejects_everything_quarantines_nothing() {
     daemon.enqueue_many(3);
     server.wait_for_batches(12);
     assert_eq!(daemon.counts().quarantined, 0);
-    server.now(Reply::sound);
+    server.set_script(Reply::correct);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));
 }
 
 #[test]
-fn an_encoding_that_is_not_supported_is_given_up_and_the_same_batch_is_sent_plain() {
+fn an_unsupported_encoding_is_dropped_and_the_same_batch_is_sent_uncompressed() {
     let server = ScriptedServer::start(|request| {
         if request.header("content-encoding").is_empty() {
-            Reply::sound(request)
+            Reply::correct(request)
         } else {
             Reply::error(415, "ENCODING")
         }
@@ -138,10 +138,10 @@ fn an_encoding_that_is_not_supported_is_given_up_and_the_same_batch_is_sent_plai
 }
 
 #[test]
-fn after_a_connection_that_was_lost_the_outcome_is_looked_up_and_settles_the_batch() {
-    let server = ScriptedServer::start(Reply::sound);
+fn after_a_lost_connection_the_outcome_query_settles_the_batch() {
+    let server = ScriptedServer::start(Reply::correct);
     let mut ids = Vec::new();
-    server.now(move |request| {
+    server.set_script(move |request| {
         if request.is_batch() {
             ids = request.ids();
             return Reply::Close;
@@ -155,20 +155,20 @@ fn after_a_connection_that_was_lost_the_outcome_is_looked_up_and_settles_the_bat
 }
 
 #[test]
-fn after_a_connection_that_was_lost_a_batch_that_the_server_does_not_know_is_resent_whole() {
+fn after_a_lost_connection_a_batch_unknown_to_the_server_is_resent_unchanged() {
     let server = ScriptedServer::at_first(1, |_| Reply::Close);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     daemon.enqueue_many(3);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(3));
     let batches = server.batches();
-    assert_eq!(server.look_ups(batches[0].batch_id()), 1);
+    assert_eq!(server.count_outcome_queries(batches[0].batch_id()), 1);
     assert_eq!((batches.len(), distinct(&batches).len()), (2, 1));
     assert_eq!((&batches[1].body, batches[1].attempt()), (&batches[0].body, 2));
 }
 
 #[test]
 fn a_connection_that_ends_before_the_body_was_read_loses_nothing() {
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     server.cut_unread(1);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let text = "x".repeat(500_000);
@@ -179,9 +179,9 @@ fn a_connection_that_ends_before_the_body_was_read_loses_nothing() {
 
 #[test]
 fn the_outcome_is_queried_after_the_time_limit_when_the_server_does_not_respond() {
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let mut ids = Vec::new();
-    server.now(move |request| {
+    server.set_script(move |request| {
         if request.is_batch() {
             ids = request.ids();
             return Reply::Hang;
@@ -202,9 +202,9 @@ fn the_outcome_is_queried_after_the_time_limit_when_the_server_does_not_respond(
 
 #[test]
 fn without_outcome_queries_an_ambiguous_batch_is_split_under_new_ids() {
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let mut first = true;
-    server.now(move |request| {
+    server.set_script(move |request| {
         let fails = request.is_batch() && first;
         first &= !request.is_batch();
         match (request.is_batch(), fails) {
@@ -220,16 +220,16 @@ fn without_outcome_queries_an_ambiguous_batch_is_split_under_new_ids() {
     let batches = server.batches();
     assert_eq!(distinct(&batches).len(), 3);
     assert_eq!([batches[1].ids(), batches[2].ids()].concat(), ids);
-    let reports = daemon.get("/v1/batches").good(200);
+    let reports = daemon.get("/v1/batches").expect_json(200);
     assert_eq!(reports["batches"][0]["parent"], batches[0].batch_id());
 }
 
 #[test]
 fn a_limit_from_the_server_is_respected_from_then_on() {
-    let server = ScriptedServer::start(|request| Reply::sound(request).with("x-sync-max-records", "7"));
+    let server = ScriptedServer::start(|request| Reply::correct(request).with("x-sync-max-records", "7"));
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     daemon.enqueue_many(60);
     assert_eq!(daemon.wait_until_done(), Counts::all_synced(60));
     assert_eq!(server.sizes(), [50, 7, 3]);
-    assert_eq!(daemon.get("/v1/batches").good(200)["batches"][0]["rule"], "server_hint");
+    assert_eq!(daemon.get("/v1/batches").expect_json(200)["batches"][0]["rule"], "server_hint");
 }

@@ -1,6 +1,6 @@
-//! Answers that are broken, absurd or endless: the daemon lives, believes none of them, and goes on.
+//! Responses that are broken, absurd or endless: the daemon survives, uses none of them, and continues.
 //!
-//! Each is given to batches and to look-ups alike, until it was met more than once.
+//! Each is sent to batches and to outcome queries, until the daemon has received it more than once.
 
 use std::io::Write;
 
@@ -17,29 +17,29 @@ use crate::support::wait::wait_for;
 const RECORDS: usize = 3;
 /// `server.max_answer_bytes`
 const LARGEST: usize = 1 << 20;
-/// An answer was judged when something else is asked; so it was met that often at least.
+/// A response has been processed when the next request arrives. So the daemon processed at least this many.
 const MET: usize = 3;
 const JSON: &str = "content-type: application/json\r\n";
 
-/// What may come of an answer.
+/// The possible effect of a response.
 #[derive(Clone, Copy, PartialEq)]
-enum Then {
-    /// It is odd, but it says clearly what became of the batch.
+enum ExpectedEffect {
+    /// It is unusual, but states the outcome of the batch clearly.
     Settled,
-    /// It is nothing that could be believed.
+    /// Nothing in it can be trusted.
     Nothing,
-    /// All that matters of it came, and it is true; a strict reader would not take it all the same.
+    /// Its relevant part is complete and correct, although a strict reader would reject it.
     Either,
 }
-use Then::{Either, Nothing, Settled};
+use ExpectedEffect::{Either, Nothing, Settled};
 
-/// Made for a batch of these records.
-type Answer = fn(&str, &[String]) -> Reply;
+/// Builds a response to a batch of these records.
+type ResponseBuilder = fn(&str, &[String]) -> Reply;
 
-/// Meets each of them with fresh records, and is well afterwards.
-fn meet(answers: &[(&str, Then, Answer)]) {
+/// The daemon gets each of them for new records, and works normally afterwards.
+fn assert_effects(responses: &[(&str, ExpectedEffect, ResponseBuilder)]) {
     let ledger = Ledger::default();
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let settings = Settings::for_server(&server.url())
         .with("server.max_answer_bytes", &LARGEST.to_string())
         .with("server.connect_timeout", "1s")
@@ -47,35 +47,36 @@ fn meet(answers: &[(&str, Then, Answer)]) {
         .with("server.answer_timeout", "1s");
     let mut daemon = Daemon::start(&settings);
     let mut all = Vec::new();
-    for (name, then, answer) in answers {
-        let (answer, books, is_true) = (*answer, ledger.clone(), *then != Nothing);
+    for (name, effect, build_response) in responses {
+        let (build_response, ledger_of_server, is_true) =
+            (*build_response, ledger.clone(), *effect != Nothing);
         let mut ids = Vec::new();
-        server.now(move |request| {
+        server.set_script(move |request| {
             if request.is_batch() {
                 ids = request.ids();
                 if is_true {
-                    drop(books.answer(request));
+                    drop(ledger_of_server.respond(request));
                 }
             }
-            answer(request.batch_id(), &ids)
+            build_response(request.batch_id(), &ids)
         });
         let (before, met) = (daemon.counts(), server.requests().len());
         all.extend(daemon.enqueue_many(RECORDS));
-        let come = |count: usize| (server.requests().len() >= met + count).then_some(());
-        match then {
+        let wait_for_requests = |count: usize| (server.requests().len() >= met + count).then_some(());
+        match effect {
             Settled => {
                 daemon.wait_until_done();
-                assert_eq!(server.requests().len(), met + 1, "{name}: it was not believed\n{}", daemon.log());
+                assert_eq!(server.requests().len(), met + 1, "{name}: it was not used\n{}", daemon.log());
             }
             Nothing => {
-                wait_for(name, || come(MET));
+                wait_for(name, || wait_for_requests(MET));
                 let now = daemon.counts();
                 assert_eq!((now.synced, now.quarantined), (before.synced, 0), "{name}\n{}", daemon.log());
             }
-            Either => wait_for(name, || come(1)),
+            Either => wait_for(name, || wait_for_requests(1)),
         }
-        let books = ledger.clone();
-        server.now(move |request| books.answer(request));
+        let ledger_of_server = ledger.clone();
+        server.set_script(move |request| ledger_of_server.respond(request));
         assert_eq!(daemon.wait_until_done(), Counts::all_synced(all.len() as u64), "{name}");
         ledger.assert_holds(&all);
     }
@@ -87,25 +88,25 @@ fn results(ids: &[String]) -> Value {
     ids.iter().map(|id| json!({"id": id, "status": "applied"})).collect()
 }
 
-/// The body that a sound server would send.
+/// The body that a correct server would send.
 fn sound(batch: &str, ids: &[String]) -> String {
     json!({"batch_id": batch, "replayed": false, "results": results(ids)}).to_string()
 }
 
 fn json_text(body: impl Into<Vec<u8>>) -> Reply {
-    Reply::Answer {
+    Reply::Response {
         status: 200,
         headers: vec![("content-type", "application/json".into())],
         body: body.into(),
     }
 }
 
-/// An answer with these results for the batch.
+/// A response with these results for the batch.
 fn with_results(batch: &str, results: &Value) -> Reply {
     Reply::json(200, &json!({"batch_id": batch, "replayed": false, "results": results}))
 }
 
-/// Each record's result is that of a sound server, with something in it replaced.
+/// Each record's result is that of a correct server, with one field replaced.
 fn with_each(batch: &str, ids: &[String], name: &str, value: &Value) -> Reply {
     let mut results = results(ids);
     for result in results.as_array_mut().unwrap() {
@@ -114,7 +115,7 @@ fn with_each(batch: &str, ids: &[String], name: &str, value: &Value) -> Reply {
     with_results(batch, &results)
 }
 
-/// A head with these lines, and the body of a sound server.
+/// A head with these lines, and the body of a correct server.
 fn under_head(lines: &str, batch: &str, ids: &[String]) -> Reply {
     raw(&format!("HTTP/1.1 200 OK\r\n{JSON}{lines}\r\n{}", sound(batch, ids)))
 }
@@ -140,19 +141,19 @@ fn gzipped(text: &str) -> Vec<u8> {
 
 #[test]
 fn huge_or_deep_json_is_used_only_if_it_is_a_response_of_the_allowed_size() {
-    meet(&[
-        ("nearly the largest answer", Settled, |batch, ids| {
+    assert_effects(&[
+        ("nearly the largest response", Settled, |batch, ids| {
             let padding = "x".repeat(LARGEST - 2000);
             Reply::json(200, &json!({"padding": padding, "batch_id": batch, "results": results(ids)}))
         }),
-        ("blanks around the answer", Settled, |batch, ids| {
+        ("white space around the response", Settled, |batch, ids| {
             json_text(format!("{}{}\n\n", " ".repeat(100_000), sound(batch, ids)))
         }),
-        ("more than the largest answer", Nothing, |batch, ids| {
+        ("more than the largest response", Nothing, |batch, ids| {
             let padding = "x".repeat(LARGEST);
             Reply::json(200, &json!({"padding": padding, "batch_id": batch, "results": results(ids)}))
         }),
-        ("megabytes of blanks behind the answer", Nothing, |batch, ids| {
+        ("megabytes of white space after the response", Nothing, |batch, ids| {
             json_text(sound(batch, ids) + &" ".repeat(3 * LARGEST))
         }),
         ("a deep array", Nothing, |_, _| json_text(nested(100_000, "[", "]"))),
@@ -167,7 +168,7 @@ fn huge_or_deep_json_is_used_only_if_it_is_a_response_of_the_allowed_size() {
 
 #[test]
 fn json_of_the_wrong_shape_settles_nothing() {
-    meet(&[
+    assert_effects(&[
         ("null", Nothing, |_, _| json_text("null")),
         ("a number", Nothing, |_, _| json_text("1e999")),
         ("a text", Nothing, |_, _| json_text("\"applied\"")),
@@ -181,11 +182,9 @@ fn json_of_the_wrong_shape_settles_nothing() {
         }),
         ("ids that are numbers", Nothing, |batch, ids| with_each(batch, ids, "id", &json!(7))),
         ("a status that is a number", Nothing, |batch, ids| with_each(batch, ids, "status", &json!(1))),
-        ("a status of which nobody knows", Nothing, |batch, ids| {
-            with_each(batch, ids, "status", &json!("exploded"))
-        }),
-        ("two answers in one", Nothing, |batch, ids| json_text(sound(batch, ids).repeat(2))),
-        ("half an answer", Nothing, |batch, ids| {
+        ("an unknown status", Nothing, |batch, ids| with_each(batch, ids, "status", &json!("exploded"))),
+        ("two responses in one", Nothing, |batch, ids| json_text(sound(batch, ids).repeat(2))),
+        ("half a response", Nothing, |batch, ids| {
             let text = sound(batch, ids);
             json_text(&text.as_bytes()[..text.len() / 2])
         }),
@@ -203,8 +202,8 @@ fn json_of_the_wrong_shape_settles_nothing() {
 
 #[test]
 fn only_the_first_result_for_each_record_of_the_batch_counts() {
-    meet(&[
-        ("records that nobody knows", Nothing, |batch, _| {
+    assert_effects(&[
+        ("unknown records", Nothing, |batch, _| {
             let strangers: Vec<String> = (0..1000).map(|_| uuid::Uuid::now_v7().to_string()).collect();
             with_results(batch, &results(&strangers))
         }),
@@ -232,7 +231,7 @@ fn only_the_first_result_for_each_record_of_the_batch_counts() {
 
 #[test]
 fn a_body_with_false_framing_settles_nothing() {
-    meet(&[
+    assert_effects(&[
         ("a length that is too long", Nothing, |batch, ids| with_length(|length| length + 1, batch, ids)),
         ("a length that is far too long", Nothing, |batch, ids| with_length(|_| usize::MAX, batch, ids)),
         ("a length that is too short", Nothing, |batch, ids| with_length(|length| length - 1, batch, ids)),
@@ -251,10 +250,10 @@ fn a_body_with_false_framing_settles_nothing() {
         ("a chunk larger than the world", Nothing, |batch, ids| {
             under_head("transfer-encoding: chunked\r\n\r\nffffffffffffffffffff\r\n", batch, ids)
         }),
-        ("a chunk that breaks off behind the answer", Either, |batch, ids| {
+        ("a chunk that is cut off after the response", Either, |batch, ids| {
             under_head("transfer-encoding: chunked\r\n\r\nfffff\r\n", batch, ids)
         }),
-        ("an answer that breaks off", Nothing, |batch, ids| {
+        ("a response that is cut off", Nothing, |batch, ids| {
             let text = sound(batch, ids);
             let (begun, length) = (&text[..text.len() / 2], text.len());
             raw(&format!("HTTP/1.1 200 OK\r\n{JSON}content-length: {length}\r\n\r\n{begun}"))
@@ -271,7 +270,7 @@ fn a_body_with_false_framing_settles_nothing() {
 
 #[test]
 fn an_absurd_response_head_settles_nothing() {
-    meet(&[
+    assert_effects(&[
         ("no HTTP at all", Nothing, |_, _| raw("\x16\x03\x01\x02\0\u{1}\0\u{fc}\x03\r\n\r\n")),
         ("HTTP without a head", Nothing, |batch, ids| raw(&sound(batch, ids))),
         ("half a head", Nothing, |_, _| raw("HTTP/1.1 200 OK\r\ncontent-le")),
@@ -293,14 +292,14 @@ fn an_absurd_response_head_settles_nothing() {
         ("another protocol", Nothing, |_, _| {
             raw("HTTP/1.1 101 Switching Protocols\r\nupgrade: tls\r\nconnection: upgrade\r\n\r\n\x16\x03")
         }),
-        ("an end in the place of an answer", Nothing, |_, _| Reply::Close),
-        ("a reset in the place of an answer", Nothing, |_, _| Reply::Reset),
+        ("a close instead of a response", Nothing, |_, _| Reply::Close),
+        ("a reset instead of a response", Nothing, |_, _| Reply::Reset),
     ]);
 }
 
 #[test]
 fn a_response_without_an_end_is_given_up() {
-    meet(&[
+    assert_effects(&[
         ("chunks without an end", Nothing, |_, _| Reply::Endless),
         ("a body that drips", Nothing, |batch, ids| {
             let head = format!("HTTP/1.1 200 OK\r\n{JSON}content-length: 99999\r\n\r\n");
@@ -324,7 +323,7 @@ fn absurd_hints_neither_stop_nor_harm_the_sync() {
         let nonsense = ["0", "-1", "1e9", "99999999999999999999999", "many", ""];
         let hints = ["x-sync-max-records", "x-sync-max-bytes", "x-sync-time-budget-ms", "retry-after"];
         let hint = |reply: Reply, name: &'static str| reply.with(name, fastrand::choice(nonsense).unwrap());
-        hints.into_iter().fold(books.answer(request), hint).with("accept-encoding", "gzip;q=x, ,;;,zstd;q=-")
+        hints.into_iter().fold(books.respond(request), hint).with("accept-encoding", "gzip;q=x, ,;;,zstd;q=-")
     });
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     let mut ids = Vec::new();

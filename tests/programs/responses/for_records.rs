@@ -1,4 +1,4 @@
-//! Answers record by record.
+//! Responses with a result for each record.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::wait_for;
 
-/// Answers the first batch with `result` for its first record, and `applied` for the others.
+/// Responds to the first batch with `result` for its first record, and `applied` for the others.
 fn odd_one(result: Option<Value>) -> ScriptedServer {
     ScriptedServer::at_first(1, move |request| {
         let ids = request.ids();
@@ -20,7 +20,7 @@ fn odd_one(result: Option<Value>) -> ScriptedServer {
     })
 }
 
-/// The back-off is long enough to look at what failed, and a person ends it.
+/// The back-off is long enough to read the failed record, and `POST /v1/sync` ends it.
 fn failed_then_synced(server: &ScriptedServer, class: &str) {
     let settings = Settings::for_server(&server.url())
         .with("retry.initial_backoff", "10m")
@@ -45,12 +45,12 @@ fn failed_then_synced(server: &ScriptedServer, class: &str) {
 }
 
 #[test]
-fn a_record_without_a_result_failed_and_is_sent_again() {
+fn a_record_without_a_result_is_failed_and_sent_again() {
     failed_then_synced(&odd_one(None), "no_result");
 }
 
 #[test]
-fn a_record_that_the_server_wants_later_failed_and_is_sent_again() {
+fn a_record_to_be_retried_later_is_failed_and_sent_again() {
     failed_then_synced(&odd_one(Some(json!({"status": "retry", "code": "LOCKED"}))), "retry");
 }
 
@@ -81,7 +81,7 @@ fn a_record_that_is_rejected_is_quarantined_with_code_and_message() {
 }
 
 #[test]
-fn a_record_that_the_server_has_already_is_synced() {
+fn a_record_that_the_server_already_has_is_synced() {
     let server = odd_one(Some(json!({"status": "duplicate"})));
     let daemon = Daemon::start(&Settings::for_server(&server.url()));
     daemon.enqueue_many(3);
@@ -90,14 +90,14 @@ fn a_record_that_the_server_has_already_is_synced() {
 
 #[test]
 fn a_result_for_a_record_outside_of_the_batch_is_ignored_and_logged() {
-    let server = ScriptedServer::start(Reply::sound);
+    let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()).batches_of(2));
     let ids = daemon.paused(|daemon| {
         let ids = daemon.enqueue_many(4);
         let foreign = ids[3].clone();
-        server.now(move |request| {
+        server.set_script(move |request| {
             if !request.is_batch() {
-                return Reply::sound(request);
+                return Reply::correct(request);
             }
             let mut answered = request.ids();
             if !answered.contains(&foreign) {
@@ -130,14 +130,14 @@ fn the_same_record_twice_in_a_response_is_settled_by_its_first_result() {
 }
 
 #[test]
-fn records_that_the_server_wants_later_travel_together_again() {
+fn records_to_be_retried_later_are_sent_together_again() {
     const RECORDS: usize = 1500;
     const TRIES: usize = 4;
     let tries: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
     let counted = Arc::clone(&tries);
     let server = ScriptedServer::start(move |request| {
         if !request.is_batch() {
-            return Reply::sound(request);
+            return Reply::correct(request);
         }
         let ids = request.ids();
         let mut counted = counted.lock().unwrap();
