@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# What the tests of the installed package share: sentences that hold or do not, Debian as it comes, a newer version.
+# Shared by the tests of the installed packages: assertions, a fresh Debian, a newer version.
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-# Where the test keeps what it makes; the test removes it.
+# The temporary directory of the test, which removes it.
 room=
 
 scene() { printf '\n%s\n' "$*"; }
 
-# Ends the test unless the command succeeds, which the sentence says in words.
+# Ends the test unless the command succeeds. The sentence describes the assertion.
 holds() {
     local sentence=$1
     shift
@@ -20,7 +20,7 @@ holds() {
     fi
 }
 
-# Ends the test unless the command succeeds within 60 s, or the seconds of $patience.
+# Ends the test unless the command succeeds within 60 s, or $patience seconds.
 comes() {
     local sentence=$1 end=$((SECONDS + ${patience:-60}))
     shift
@@ -39,7 +39,7 @@ not() { ! "$@"; }
 same() { [ "$1" = "$2" ] || { printf 'is       %s\nshall be %s\n' "$1" "$2"; return 1; }; }
 has() { grep -q -e "$2" <<<"$1" || { printf 'not in there: %s\n%.2000s\n' "$2" "$1"; return 1; }; }
 
-# Why no Debian can be laid out here; nothing when it can.
+# Prints why no Debian can be created here, or nothing if it can.
 cannot_lay_out() {
     [ "$(id -u)" = 0 ] || { echo "only root may lay out a Debian"; return; }
     command -v debootstrap >/dev/null || { echo "there is no debootstrap on this machine"; return; }
@@ -49,17 +49,17 @@ cannot_lay_out() {
     base >/dev/null || { echo "Debian's archive cannot be reached, or debootstrap failed: see target/boot"; return; }
 }
 
-# The archive of a Debian of the suite that is asked for, as it comes; loaded once.
+# The archive of a fresh Debian of the requested suite; downloaded once.
 base() {
     local suite=${SUITE:-trixie}
     local archive=$repository/target/boot/$suite.tar tree
     if [ ! -s "$archive" ]; then
         mkdir -p "$repository/target/boot"
         tree=$(mktemp -d "$repository/target/boot/$suite.XXXX")
-        # It becomes the root directory, which everybody may enter.
+        # It becomes the root directory, which every user may enter.
         chmod 755 "$tree"
-        # What the package needs, and a client of HTTP.
-        # Whatever ends this, a half-made tree does not stay.
+        # The dependencies of the package, and an HTTP client.
+        # An incomplete tree is always removed.
         trap 'rm -rf --one-file-system "$tree"' EXIT
         if ! debootstrap --variant=minbase --include=systemd-sysv,dbus,curl,ca-certificates,man-db \
             "$suite" "$tree" >"$repository/target/boot/debootstrap.log" 2>&1; then
@@ -88,13 +88,13 @@ take_packages() {
     [ -n "$device" ] && [ -n "$gateway" ] || { echo "$0 needs both packages, as packaging/build-deb prints them" >&2; exit 2; }
 }
 
-# build TREE OUTPUT: makes a package of an unpacked one.
+# build TREE OUTPUT: builds a package from an unpacked one.
 build() {
     dpkg-deb --root-owner-group -Zgzip -z1 --build "$1" "$2" >/dev/null
     rm -r "$1"
 }
 
-# newer PACKAGE OUTPUT: the same programs under a higher version, with a shipped configuration that has changed, too.
+# newer PACKAGE OUTPUT: the same programs with a higher version and a changed shipped configuration.
 newer() {
     local tree conffile
     tree=$(mktemp -d "$room/newer.XXXX")
@@ -106,7 +106,7 @@ newer() {
     build "$tree" "$2"
 }
 
-# older OUTPUT: the device's package as it was before 0.2.0, when it also had the gateway's program and manual page.
+# older OUTPUT: the device's package as before 0.2.0, when it also had the gateway's program and manual page.
 older() {
     local tree
     tree=$(mktemp -d "$room/older.XXXX")

@@ -1,18 +1,18 @@
 # shellcheck shell=bash
-# A device with systemd, power, and two disks of ext4, one for the system and one for the records: a container. Whatever happens,
-# nothing of it stays: its disks are mounted in a namespace of the test alone, where nobody else can come to hold them, and
+# A device as a container: systemd, simulated power, and two ext4 disks, one for the system and one for the records.
+# It leaves nothing behind: its disks are mounted in a private namespace, where no other process can use them, and
 # which ends with the test.
 
-# Where the disk of the system is mounted.
+# The mount point of the system's disk.
 root=
 nspawn=
 leader=
 machine=fieldsync-boot-$$
-# On a machine without systemd there is no unit to make for the container.
+# On a machine without systemd, no unit can be created for the container.
 unit=()
 [ -d /run/systemd/system ] || unit=(--keep-unit)
 
-# Why no device can boot here; nothing when it can.
+# Prints why no device can boot here, or nothing if it can.
 cannot_boot() {
     local why tool
     why=$(cannot_lay_out)
@@ -23,7 +23,7 @@ cannot_boot() {
     done
 }
 
-# Lays out a Debian on the system's disk.
+# Unpacks a Debian on the system's disk.
 make_device() {
     local debian disk
     debian=$(base)
@@ -37,7 +37,7 @@ make_device() {
     done
     mount_disks
     tar -C "$root" -xf "$debian"
-    # The journal has to outlive the loss of power.
+    # The journal must survive the loss of power.
     mkdir -p "$root/var/log/journal"
     : >"$room/acknowledged"
 }
@@ -74,14 +74,14 @@ boot() {
     comes "systemd is up as PID 1" is_booted
 }
 
-# The container's first process takes all the others along.
+# All processes of the container end with its first one.
 stop_at_once() {
     [ -z "$leader" ] || kill -KILL "$leader" 2>/dev/null || true
     [ -z "$nspawn" ] || { kill -KILL "$nspawn" 2>/dev/null || true; wait "$nspawn" 2>/dev/null || true; }
     leader='' nspawn=''
 }
 
-# Nobody holds the disks any more: mounted before that, they would be the ones that failed.
+# Wait until no process uses the disks: mounted before that, they would still be the failed ones.
 are_free() {
     local disk
     for disk in system data; do
@@ -90,8 +90,8 @@ are_free() {
     done
 }
 
-# The disks take nothing any more, not even their journals (EXT4_IOC_SHUTDOWN without a flush), and all processes are gone. Then the
-# disks are there again, as far as they were written.
+# The disks stop taking writes, even of their journals (EXT4_IOC_SHUTDOWN without a flush), and all processes are
+# killed. Then the disks return with the data that had been written.
 cut_power() {
     perl -e 'my $how = pack "L", 2; for (@ARGV) { open my $disk, "<", $_ or die; ioctl $disk, 0x8004587d, $how or die "$!\n" }' \
         "$room/data" "$root"

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# What a unit promises of its sandbox, tried from inside it and not only rated. The same attempts are made by root outside of any
-# sandbox: those that succeed there show that the sandbox is what refuses them.
+# Tries the sandbox of a unit from inside, instead of only rating it. Root makes the same attempts outside of any
+# sandbox: those that succeed there show that the sandbox refuses them.
 
-# Attempts that root must succeed at outside of the sandbox; a device in a container is refused the others itself.
+# Attempts that must succeed for root outside of the sandbox. The container itself refuses the others.
 shown_at_least=45
 
-# with_the_sandbox UNIT SETTING…: the unit as it is installed, with its drop-ins, and the probe as its program: so it cannot fall
-# behind. The settings come last.
+# with_the_sandbox UNIT SETTING…: the installed unit with its drop-ins, and the probe as its program, so that it
+# always matches the unit. The settings come last.
 with_the_sandbox() {
     inside systemctl cat "$1" || return
     shift
@@ -14,8 +14,8 @@ with_the_sandbox() {
 }
 without_a_sandbox() { printf '%s\n' '[Service]' LimitCORE=infinity KeyringMode=shared "$@"; }
 
-# probe NAME STATE_DIRECTORY FAMILY…: runs the probe in the unit that comes on standard input, to which these families of sockets are
-# allowed; what it prints is kept in the test's room.
+# probe NAME STATE_DIRECTORY FAMILY…: runs the probe in the unit from standard input, which allows these socket
+# families. Its output is kept in the test's directory.
 probe() {
     {
         cat
@@ -25,7 +25,7 @@ probe() {
     inside systemctl daemon-reload && inside systemctl start "$1.service" && inside cat "/run/$1.tried" >"$room/$1.tried"
 }
 
-# What is to be hidden, and another user's process.
+# Files that must be hidden, and a process of another user.
 lay_bait() {
     inside install -m 0755 /dev/stdin /usr/local/lib/probe <"$repository/tests/boot/probe"
     inside install -m 4755 /usr/bin/id /usr/local/lib/setuid-id
@@ -37,7 +37,7 @@ lay_bait() {
         systemctl show --property=MainPID --value of-others | tr -d "\n" >/run/of-others.pid'
 }
 
-# tried NAME: every attempt that should be refused was, and every one that should not was not.
+# tried NAME: exactly the attempts that should be refused were refused.
 tried() {
     local wanted attempt outcome control failures=0 shown=0
     while IFS=$'\t' read -r wanted attempt outcome; do
