@@ -166,12 +166,12 @@ fn next_step(entry: &ManifestEntry, waiting: Option<&WaitingFor>, now: u64) -> V
         RecordState::Synced => "Done: the server confirmed it. Only its receipt is kept here.".to_owned(),
         RecordState::Failed => match entry.next_attempt_at {
             Some(at) if at > now => {
-                format!("Did not get through; it is safe here and tried again {}.", relative(at, now))
+                format!("Did not get through; it is safe here and will be sent again {}.", relative(at, now))
             }
-            _ => "Did not get through; it is safe here and tried again.".to_owned(),
+            _ => "Did not get through; it is safe here and will be sent again.".to_owned(),
         },
         RecordState::Quarantined => {
-            "Set aside: the server does not take it as it is, and a person has to decide.".to_owned()
+            "Quarantined: the server does not accept it unchanged, and a person has to decide.".to_owned()
         }
     };
     let mut lines = vec![first];
@@ -184,7 +184,7 @@ fn next_step(entry: &ManifestEntry, waiting: Option<&WaitingFor>, now: u64) -> V
         for (verb, does) in [
             ("edit", "correct it and send it again"),
             ("retry", "send it again as it is"),
-            ("discard", "give it up"),
+            ("discard", "delete it permanently"),
         ] {
             lines.push(format!("  fieldsync quarantine {verb} {id}"));
             lines.push(format!("      {does}"));
@@ -203,10 +203,10 @@ fn remedy(waiting: &WaitingFor) -> Option<String> {
         }
         WaitingReason::Metered | WaitingReason::Battery => "  fieldsync sync sends now anyway, once.",
         WaitingReason::AuthRequired => {
-            "  Renew the token or the certificate, then: fieldsync sync; fieldsync doctor says more."
+            "  Renew the token or the certificate, then: fieldsync sync; for details: fieldsync doctor"
         }
-        WaitingReason::Misconfigured => "  Correct the configuration; fieldsync doctor says more.",
-        WaitingReason::Disk => "  fieldsync doctor says more.",
+        WaitingReason::Misconfigured => "  Correct the configuration; for details: fieldsync doctor",
+        WaitingReason::Disk => "  For details: fieldsync doctor",
         WaitingReason::NextBatch
         | WaitingReason::InBatch
         | WaitingReason::Outcome
@@ -240,7 +240,7 @@ mod tests {
         let text = "The last attempt failed; the next one is at 00:00:52 UTC.";
         assert_eq!(
             join_next_step(&record, Some(&waiting(WaitingReason::Backoff, text))),
-            "Did not get through; it is safe here and tried again in 32 s.\n\
+            "Did not get through; it is safe here and will be sent again in 32 s.\n\
              The last attempt failed; the next one is at 00:00:52 UTC.\n  fieldsync sync tries now."
         );
         record.state = RecordState::Pending;

@@ -1,4 +1,4 @@
-//! Sends messages to systemd from a thread of its own, so that a service manager that does not read blocks nothing.
+//! Sends messages to systemd from a separate thread: a service manager that stops reading must not block the daemon.
 //!
 //! Of each kind of message only the latest waits, in order of arrival: so no message that matters is lost, and the
 //! queue is bounded. A reload that was announced is always completed.

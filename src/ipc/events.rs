@@ -1,7 +1,7 @@
 //! `GET /v1/events`: Server-Sent Events, the present status first.
 //!
 //! Event streams may use only part of the connections, and each user only part of the streams. A reader that falls behind
-//! misses events and is told so. A reader that stops reading is disconnected after `ipc.stall_timeout`.
+//! misses events and gets a `gap` event. A reader that stops reading is disconnected after `ipc.stall_timeout`.
 
 use futures_util::stream::unfold;
 use hyper::StatusCode;

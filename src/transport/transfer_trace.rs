@@ -197,7 +197,7 @@ impl TransferTrace {
         };
         let end = send_started + limits.send;
         let read_confirmed = || self.stats().and_then(|stats| stats.confirmed_bytes());
-        // Bytes that were confirmed before are no progress.
+        // Bytes that were confirmed before are not progress.
         let mut confirmed = read_confirmed();
         let mut last_progress = send_started;
         loop {

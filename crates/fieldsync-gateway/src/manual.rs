@@ -22,7 +22,7 @@ const LISTS: [(&str, &[(&str, &str)]); 3] = [
     (
         "EXIT STATUS",
         &[
-            ("0", "The gateway was asked to end."),
+            ("0", "The gateway was stopped by a signal."),
             ("1", "It cannot start, or failed."),
             ("2", "Wrong usage."),
             ("74", "The ledger cannot be opened, read or written."),

@@ -1,6 +1,6 @@
 //! Whether the daemon can use every file that proves who the device is, or whom it trusts.
 //!
-//! The daemon's own reader checks each secret. A file that only this user may not read is no problem: the daemon may
+//! The daemon's own reader checks each secret. A file that only this user may not read is not a problem: the daemon may
 //! be allowed to read it.
 
 use std::fs::{self, File};
@@ -36,12 +36,11 @@ pub(super) fn check_credentials(
     let mut findings: Vec<Finding> =
         gathered.files.iter().flat_map(|file| check_file(file, daemon, wall_ms())).collect();
     if gathered.is_handover_hidden {
-        findings
-            .push(Finding::unchecked("only root can see whether systemd hands a token over", RUN_AS_ROOT));
+        findings.push(Finding::unchecked("only root can see whether systemd passes a token", RUN_AS_ROOT));
     }
     if gathered.is_token_for_other_server {
         findings.push(Finding::unchecked(
-            "the token that systemd hands to the service is not sent to the server of another configuration",
+            "the token that systemd passes to the service is not sent to the server of another configuration",
             "sudo fieldsync doctor, without --config, asks the server of the service",
         ));
     }

@@ -20,7 +20,7 @@ pub(super) struct GatheredCredentials {
     pub(super) server: config::Server,
     pub(super) token: ProbeToken,
     pub(super) files: Vec<CredentialFile>,
-    /// This user may not see whether systemd hands a token over.
+    /// This user may not see whether systemd passes a token.
     pub(super) is_handover_hidden: bool,
     /// systemd hands a token to the service, but this configuration is not the service's.
     pub(super) is_token_for_other_server: bool,

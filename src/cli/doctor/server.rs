@@ -104,7 +104,7 @@ fn judge_response(
             )
         }
         _ if history.has_synced && !history.looks_up_outcomes => Finding::ok(format!(
-            "{url} accepts records; outcomes are not looked up (server.outcome_lookup is off)"
+            "{url} accepts records; outcomes are not queried (server.outcome_lookup is off)"
         )),
         (_, 404 | 405 | 501)
             if !history.looks_up_outcomes && !matches!(response.body, ResponseBody::Error(_)) =>
@@ -112,19 +112,19 @@ fn judge_response(
             Finding::unchecked(
                 format!(
                     "a server responds at {url} (HTTP {http}); whether it accepts batches shows only when one is sent, \
-                     because outcomes are not looked up (server.outcome_lookup is off)"
+                     because outcomes are not queried (server.outcome_lookup is off)"
                 ),
                 "enqueue a record, then: fieldsync sync --wait",
             )
         }
         _ if history.has_synced => Finding::warning(
             format!(
-                "{url} accepts records, but does not look outcomes up (HTTP {http}): a batch with an unclear outcome is sent again in parts"
+                "{url} accepts records, but does not support outcome queries (HTTP {http}): a batch with an unclear outcome is sent again in parts"
             ),
-            "server.outcome_lookup = \"off\" saves the requests; better, ask the administrator of the server to add the look-up",
+            "server.outcome_lookup = \"off\" saves the requests; better, ask the administrator of the server to add outcome queries",
         ),
         _ if is_json => Finding::problem(
-            format!("{url} is not a batch endpoint with look-up (HTTP {http}){message}"),
+            format!("{url} is not a batch endpoint with outcome queries (HTTP {http}){message}"),
             "correct server.url and server.path: the administrator of the server knows them",
         ),
         _ => Finding::problem(
@@ -262,8 +262,8 @@ mod tests {
             (401, ResponseBody::Empty, Withheld, NEW, CouldNotCheck, "sudo"),
             (404, ResponseBody::NotJson, Sent, NEW, Problem, "server.path"),
             (404, error("NOT_FOUND"), Sent, NEW, Problem, "server.path"),
-            (405, ResponseBody::Empty, Sent, KNOWN, Warning, "does not look outcomes up"),
-            (501, ResponseBody::Empty, Sent, KNOWN, Warning, "does not look outcomes up"),
+            (405, ResponseBody::Empty, Sent, KNOWN, Warning, "does not support outcome queries"),
+            (501, ResponseBody::Empty, Sent, KNOWN, Warning, "does not support outcome queries"),
             (200, ResponseBody::NotJson, Sent, KNOWN, Problem, "log in to the network"),
             (302, ResponseBody::Empty, Sent, NEW, Problem, "log in to the network"),
             (511, ResponseBody::NotJson, Sent, NEW, Problem, "log in to the network"),

@@ -1,7 +1,7 @@
 //! `fieldsync enqueue`: sends records from files or standard input to the daemon's queue.
 //!
 //! Input is read twice: once to check all of it, so that a mistake in line 5,000 is found before line 1 is stored, and
-//! once to send it. For that, a pipe is spooled to a file without a name. Every record has an id before it is sent, so
+//! once to send it. For that, a pipe is spooled to an unnamed file. Every record has an id before it is sent, so
 //! that a chunk whose response was lost is sent again unchanged, and the daemon recognises what it already has. Memory is
 //! limited to one chunk and one record, however large the input.
 //!

@@ -1,5 +1,5 @@
 //! The inputs. Each is read twice. An input that can be read only once, such as a pipe, is spooled: a small one to memory,
-//! a large one to a file without a name that disappears with this process.
+//! a large one to an unnamed file that disappears with this process.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Seek, SeekFrom, Write};

@@ -18,8 +18,8 @@ fn text_output_has_sentences_and_tables() {
     for (verb, parts) in [
         (&["status"][..], &["0 of 1 record synced (1 needs review)\n", "50 records (standard", "online"][..]),
         (&["list"], &[&id, "QUARANTINED", "BAD_DATE"]),
-        (&["show", &id], &["Set aside", "no such day", "1 record (standard: 1), try 1: answered after "]),
-        (&["quarantine", "show", &id], &["Set aside"]),
+        (&["show", &id], &["Quarantined:", "no such day", "1 record (standard: 1), try 1: answered after "]),
+        (&["quarantine", "show", &id], &["Quarantined:"]),
         (&["batches"], &["1/1", "standard: 1"]),
         (&["telemetry"], &["Visits"]),
         (&["completions", "bash"], &["fieldsync"]),

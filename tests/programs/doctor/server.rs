@@ -69,7 +69,7 @@ fn a_missing_token_and_a_server_without_outcome_queries_are_reported() {
     DoctorRun::to(&daemon.home).found(
         "server",
         "warning",
-        &["does not look outcomes up", "server.outcome_lookup"],
+        &["does not support outcome queries", "server.outcome_lookup"],
     );
 }
 
