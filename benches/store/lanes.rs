@@ -92,7 +92,7 @@ fn measure_pages(dir: &Path, held: bool) -> Duration {
             black_box(store.read_page(WAITING_RECORDS as u64 / 2, PAGE_RECORDS)),
             expected,
             "as they are held"
-        )
+        );
     };
     let times: Vec<Duration> = (0..ROUNDS_PER_CASE).map(|_| table::time_of(page)).collect();
     store.close_store();
