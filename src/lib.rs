@@ -1,25 +1,28 @@
-//! Keeps the records of field devices durably, and hands them to a server, once each, over bad networks.
+//! The device: a daemon that stores records durably and sends each of them to a server once, over networks that fail,
+//! and its command line.
 //!
 //! ```text
-//!  apps ──unix socket──▶ ipc ──Append──▶ QueueStore ──Backlog──▶ BatchPlanner ◀──Link── Connectivity
-//!                                          ▲──────── Claim, Settle ───────┤
-//!                                          │                              └─Upload─▶ CircuitBreaker ─Upload─▶ Uploader ─▶ transport
-//!  every actor ──Event──▶ Telemetry ──▶ journal, measurements, feed
+//!  apps ─unix socket─▶ ipc ──Append──▶ QueueStore ──Backlog──▶ BatchPlanner ◀──Link── Connectivity
+//!                       │                  ▲──── Claim, Settle ─────┤
+//!                       └─read─▶ QueueReader                        └─Upload─▶ CircuitBreaker ─▶ Uploader ─▶ transport
+//!  every actor ──Event──▶ Telemetry ──▶ journal, measurements, events of the local API
 //! ```
 //!
-//! | room | what is in it |
+//! | module | content |
 //! |---|---|
-//! | [`model`] | the nouns |
-//! | [`policy`] | every decision, pure |
 //! | [`store`] | the durable queue |
-//! | [`link`] | what the system knows of the ways out |
-//! | [`transport`] | the protocol and what carries it |
-//! | [`actors`] | one concern each, and what they say to each other |
-//! | [`daemon`] | wiring, start and end |
-//! | [`ipc`] | the local API, its client, the feed |
-//! | [`cli`] | the command line, a file a verb |
+//! | [`link`] | what the system reports about links, power and sleep |
+//! | [`transport`] | requests to the server: HTTP, TLS, proxies, credentials |
+//! | [`telemetry`] | events, measurements, batch history |
+//! | [`actors`] | the actors and their messages |
+//! | [`ipc`] | the local API and the page |
+//! | [`client`] | a client of the local API |
+//! | [`daemon`] | starts, reloads and stops everything |
+//! | [`cli`] | the command line, one file for each command |
+//! | [`journal`], [`logging`] | ids of log events, and how they get to journald |
 //!
-//! `ARCHITECTURE.md` has the invariants.
+//! Data types, protocol, configuration and every decision are in `fieldsync_core`: [`model`], [`protocol`], [`api`],
+//! [`config`], [`policy`]. `ARCHITECTURE.md` has the invariants.
 
 pub mod actors;
 mod async_fd;

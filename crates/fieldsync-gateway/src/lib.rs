@@ -7,7 +7,7 @@
 //!   the ledger's transaction decides.
 //! - **All or nothing.** The records of a batch and its response are one transaction: a crash at any
 //!   moment leaves all of it or none.
-//! - **A batch in flight continues** when the client, or the proxy in between, hangs up.
+//! - **A batch in flight continues** when the client, or a proxy in front, hangs up.
 //! - **With `--forward`, applied records are forwarded** at least once, in order.
 //!
 //! Any number of gateways may share a PostgreSQL ledger: the guarantees then hold for all of them together.

@@ -213,7 +213,7 @@ fn examples_of(name: &str) -> Option<ManualNote> {
         )]),
         "fieldsync-quarantine" => REVIEW_EXAMPLES,
         "fieldsync-quarantine-edit" => {
-            ManualNote::Examples(&[("With another editor:", "EDITOR=nano fieldsync quarantine edit ID")])
+            ManualNote::Examples(&[("With another editor:", "VISUAL=nano fieldsync quarantine edit ID")])
         }
         "fieldsync-quarantine-export" => ManualNote::Examples(&[(
             "To a file, which must not be a symbolic link:",
@@ -224,12 +224,13 @@ fn examples_of(name: &str) -> Option<ManualNote> {
             "fieldsync manifest export manifest.ndjson",
         )]),
         "fieldsync-store-salvage" => ManualNote::Examples(&[(
-            "Salvage the readable records of a damaged store, and enqueue them:",
-            "fieldsync store salvage --output salvaged.ndjson FILE\nfieldsync enqueue salvaged.ndjson",
+            "Salvage a damaged store, and enqueue the records as the user who submitted them, not as root:",
+            "sudo fieldsync store salvage --output salvaged.ndjson FILE\nsudo cat salvaged.ndjson | fieldsync enqueue",
         )]),
-        "fieldsync-events" => {
-            ManualNote::Examples(&[("One JSON object a line, for a program:", "fieldsync events --json")])
-        }
+        "fieldsync-events" => ManualNote::Examples(&[(
+            "One JSON object on each line, for a program:",
+            "fieldsync events --json",
+        )]),
         "fieldsync-demo" => {
             ManualNote::Examples(&[("With records of your own:", "fieldsync demo --input records.ndjson")])
         }
