@@ -4,7 +4,7 @@
 //! ```text
 //!  apps ─unix socket─▶ ipc ──Append──▶ QueueStore ──Backlog──▶ BatchPlanner ◀──Link── Connectivity
 //!                       │                  ▲──── Claim, Settle ─────┤
-//!                       └─read─▶ QueueReader                        └─Upload─▶ CircuitBreaker ─▶ Uploader ─▶ transport
+//!                       └─ReadView─▶ QueueReader                    └─Upload─▶ CircuitBreaker ─▶ Uploader ─▶ transport
 //!  every actor ──Event──▶ Telemetry ──▶ journal, measurements, events of the local API
 //! ```
 //!
