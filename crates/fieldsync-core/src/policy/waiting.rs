@@ -64,6 +64,9 @@ pub struct RecordFacts<'a> {
     pub blocker: Option<&'a RecordStanding>,
 }
 
+/// The daemon waits for a due record by another clock: its time may differ by so much from the record's.
+const CLOCK_ROUNDING_MS: u64 = 1000;
+
 /// A reason, until when, and the sentence.
 type Finding = (WaitingReason, Option<u64>, String);
 
@@ -226,7 +229,9 @@ fn latest_wait(entry: &ManifestEntry, device: &DeviceFacts<'_>) -> Option<Findin
         let text = format!("The last attempt failed; the next one is at {}.", format_time(due, device.now));
         (WaitingReason::Backoff, Some(due), text)
     });
-    own.into_iter().chain(device_wait(device)).max_by_key(|(_, until, _)| *until)
+    let own_until =
+        own.as_ref().and_then(|(_, due, _)| Some(due.as_ref()?.saturating_add(CLOCK_ROUNDING_MS)));
+    device_wait(device).filter(|(_, until, _)| *until > own_until).or(own)
 }
 
 /// The whole device waits for a known time.

@@ -118,6 +118,8 @@ const BATTERY: Condition =
     |scene| (scene.phase, scene.link.deferral) = (Phase::Deferred, Some(Deferral::Battery));
 const BACKS_OFF: Condition = |scene| wait(scene, 30 * SECOND, WaitCause::BackOff);
 const SERVER_ASKED: Condition = |scene| wait(scene, 60 * SECOND, WaitCause::ServerAsked);
+/// As the planner waits for [`DUE`].
+const BACKS_OFF_UNTIL_DUE: Condition = |scene| wait(scene, 75 * SECOND + 1, WaitCause::BackOff);
 const BREAKER: Condition = |scene| wait(scene, 90 * SECOND, WaitCause::Breaker);
 /// The back-off of the record itself.
 const DUE: Condition = |scene| {
@@ -194,6 +196,12 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
             Reason::Backoff,
             Some(86_400),
             "The last attempt failed; the next one is at 2026-03-02 08:15:30 UTC.",
+        ),
+        (
+            &[DUE, BACKS_OFF_UNTIL_DUE],
+            Reason::Backoff,
+            Some(75),
+            "The last attempt failed; the next one is at 08:16:45 UTC.",
         ),
         (&[BACKS_OFF], Reason::Backoff, Some(30), "Sending failed; the next attempt is at 08:16:00 UTC."),
         (
