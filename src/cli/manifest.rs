@@ -11,7 +11,7 @@ use crate::exit;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ManifestVerb {
-    /// Write it as NDJSON, one record on each line
+    /// Write the manifest as NDJSON, one record on each line
     Export(ManifestArgs),
 }
 

@@ -52,7 +52,7 @@ Examples:
   fieldsync status --watch             follow the status, with a progress bar
   fieldsync enqueue visits.ndjson      enqueue records
   fieldsync sync --wait                send now, and wait until nothing is left
-  fieldsync quarantine list            list the records that need review, and why
+  fieldsync quarantine list            list the records that need review
   fieldsync demo                       try it without an installation";
 
 const REVIEW_EXAMPLES: &str = "\
@@ -77,7 +77,7 @@ Exit codes:
 
 With --json, standard output has one JSON document on each line: the response of
 the local API, or an event. Standard error has JSON lines, too:
-  {\"error\": {\"code\", \"message\"}}  if the exit code is not 0; with \"file\" and
+  {\"error\": {\"code\", \"message\"}}   if the exit code is not 0; with \"file\" and
                                    \"line\" for a record that was refused
   {\"note\": text}                   for all other messages
 Codes are the daemon's, or: usage, no_daemon, no_such_record, not_permitted,
@@ -114,7 +114,7 @@ enum Verb {
     Enqueue(enqueue::EnqueueArgs),
     /// List records
     List(list::ListArgs),
-    /// Show one record: state, reason, history
+    /// Show one record: its state, the reason and its history
     Show(show::Args),
     /// Review records that the server did not accept
     #[command(subcommand, after_help = REVIEW_EXAMPLES)]

@@ -23,7 +23,7 @@ const REFUSALS_NAMED_MAX: usize = 10;
 pub(crate) enum QuarantineVerb {
     /// List the records under review
     List(QuarantineListArgs),
-    /// Show one record: state, reason, history
+    /// Show one record: its state, the reason and its history
     Show(show::Args),
     /// Quarantine waiting records, to edit or discard them
     Add(AddArgs),

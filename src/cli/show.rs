@@ -19,8 +19,8 @@ use serde_json::value::RawValue;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Tells what happens to it next and why, what a person can do, and every attempt
-that is still listed.
+Shows what happens to the record next and why, what a person can do, and every
+attempt that is still listed.
 
 Examples:
   fieldsync show 0191b3a0-0000-7000-8000-000000000000
@@ -28,7 +28,7 @@ Examples:
 pub(crate) struct Args {
     /// Id of the record
     id: RecordId,
-    /// With its payload
+    /// Also show its payload
     #[arg(long)]
     payload: bool,
 }

@@ -30,7 +30,7 @@ Ends a back-off. Also sends once on a metered network or a low battery.
 Examples:
   fieldsync sync
   fieldsync sync --wait && echo all sent
-  fieldsync sync --wait --json      # the last status, when nothing is left to send")]
+  fieldsync sync --wait --json      # prints the last status")]
 pub(crate) struct SyncArgs {
     /// Wait until nothing is left to send; exit code 6 when records need review
     #[arg(long)]
@@ -280,7 +280,7 @@ mod tests {
     async fn an_initial_refusal_may_pass() {
         for phase in [Phase::AuthRequired, Phase::Misconfigured] {
             let shut = status_at(phase, "The server does not take it", 1, 0);
-            let done = status_at(Phase::Idle, "All 1 records synced", 0, 0);
+            let done = status_at(Phase::Idle, "1 record synced", 0, 0);
             let daemon = scripted_daemon(&[&shut, &done]);
             let (code, _) =
                 run_verb(&daemon, false, async |context| super::run(&SyncArgs { wait: true }, context).await)

@@ -42,7 +42,7 @@ fn print_report(context: &mut CommandContext<'_>, report: &TelemetryReport) -> R
     });
     let columns = [
         name_column("TYPE"),
-        whole_column("SYNCED"),
+        whole_column("RECORDS"),
         whole_column("PER RECORD"),
         whole_column("FAILURES"),
         whole_column("QUARANTINED"),

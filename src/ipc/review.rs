@@ -197,8 +197,9 @@ async fn review_step(state: &ApiState, review: Review) -> Result<ReviewSummary, 
     let reviewed = write(&state.store, review).await?;
     let changed = reviewed.changed.len();
     if is_all && changed > 0 {
-        let of = if is_of_user { "a user's" } else { "all" };
-        tracing::info!(records = changed, "{changed} of {of} records under review were {verb} on request");
+        let whose = if is_of_user { " of a user" } else { "" };
+        let records = if changed == 1 { "record was" } else { "records were" };
+        tracing::info!(records = changed, "review: {changed} {records} {verb} on request (all{whose})");
     }
     for id in &reviewed.changed {
         if is_all {

@@ -35,7 +35,7 @@ pub enum Event {
         /// Which records.
         ids: Vec<RecordId>,
     },
-    /// A record was set aside.
+    /// A record was quarantined.
     RecordQuarantined {
         /// The batch that it failed in.
         batch: BatchId,

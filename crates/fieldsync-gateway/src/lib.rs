@@ -1,4 +1,4 @@
-//! The server side of the protocol: takes batches over HTTP and applies each record once.
+//! The server side of the protocol: accepts batches over HTTP and applies each record once.
 //!
 //! Guarantees:
 //! - **One response for each batch.** The first response for a (device, batch id) is durable before it

@@ -10,7 +10,7 @@ use super::option_values::{parse_duration, parse_size};
 use super::routes::RESERVED_PATHS;
 use crate::protocol::wire;
 
-/// Takes batches of records from field devices, and applies each record once.
+/// Accepts batches of records from field devices, and applies each record once.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "fieldsync-gateway", version)]
 pub struct GatewayOptions {

@@ -34,10 +34,11 @@ impl JournalLog {
                     duration_ms = report.duration_ms,
                     http_status = report.http_status,
                     outcome = %report.outcome,
-                    "batch {} ({}, {} records; {}): {} after {} ms; {}",
+                    "batch {} ({}, {} record{}; {}): {} after {} ms; {}",
                     report.id,
                     report.sequence,
                     report.records,
+                    if report.records == 1 { "" } else { "s" },
                     report.describe_size(),
                     report.outcome,
                     report.duration_ms,
@@ -100,7 +101,7 @@ impl JournalLog {
 pub(super) fn log_division(from: BatchId, into: &[BatchId]) {
     let parts: Vec<String> = into.iter().map(ToString::to_string).collect();
     let parts = parts.join(", ");
-    tracing::info!(name: journal::BATCH_DIVIDED, batch_id = %from, "batch {from} goes on as {parts}");
+    tracing::info!(name: journal::BATCH_DIVIDED, batch_id = %from, "batch {from} continues as {parts}");
 }
 
 pub(super) fn log_synced(batch: BatchId, record: RecordId) {
@@ -116,7 +117,7 @@ pub(super) fn log_quarantined(batch: BatchId, record: RecordId, error: &LastErro
         record_id = %record,
         state = "QUARANTINED",
         http_status = error.http_status,
-        "record {record} was set aside for review ({class}{code}); for what was said of it: fieldsync show {record}",
+        "record {record} was quarantined and needs review ({class}{code}); for details: fieldsync show {record}",
     );
 }
 

@@ -41,12 +41,15 @@ const CHECK_WIDTH: usize = 15;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-With --json: {\"ok\": bool, \"checks\": [{\"check\", \"result\", \"finding\", \"remedy\"}]}, where a check is configuration, socket,
-permissions, disk, connectivity, credential, server, clock or records, and appears once for each of its findings. A result is
-ok, warning, problem or could_not_check; a remedy is text, or null if there is nothing to do.
+The exit code is 0 if there is no problem, and 1 if there is one. Run it as root
+to check more: other users may not read secrets and the state directory.
 
-The exit code is 0 if there is no problem, and 1 if there is one. Run it as root to check more: other users may
-not read secrets and the state directory.")]
+With --json, there is one document:
+  {\"ok\": bool, \"checks\": [{\"check\", \"result\", \"finding\", \"remedy\"}]}
+A check is configuration, socket, permissions, disk, connectivity, credential,
+server, clock or records; it appears once for each of its findings. A result is
+ok, warning, problem or could_not_check. A remedy is text, or null if there is
+nothing to do.")]
 pub(crate) struct DoctorArgs {
     /// Configuration file of the daemon [default: /etc/fieldsync/config.toml, if it exists]
     #[arg(long, value_name = "FILE")]

@@ -37,7 +37,7 @@ const PRIMARY_SLOT_FLAG: u8 = 1;
 const READS_PER_STEP: u32 = 100;
 /// A reference to a larger page is damaged.
 const READ_BYTES_MAX: usize = 64 << 20;
-/// Failed reads before the tables are given up, plus some for every page of the file. Skipping one gap takes up to 256,
+/// Failed reads before reading the tables ends, plus some for every page of the file. Skipping one gap takes up to 256,
 /// and there may be any number of gaps. The raw search finds what the tables do not give.
 const FAILURES_MAX: u64 = 1000;
 const FAILURES_MAX_PER_PAGE: u64 = 16;
@@ -104,8 +104,8 @@ impl StorageBackend for DamagedFileBackend {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 
-    // The concurrent mode has the fewest requirements on the file, but needs locks. None are taken: the file is our own
-    // or was set aside.
+    // The concurrent mode has the fewest requirements on the file, but needs locks. None are taken, because no other
+    // process uses the damaged file.
     fn try_lock_shared_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<bool, BackendError> {
         Ok(true)
     }

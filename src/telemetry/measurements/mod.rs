@@ -164,7 +164,7 @@ impl Measurements {
         }
     }
 
-    /// A record was set aside.
+    /// A record was quarantined.
     pub fn record_quarantined(&mut self, record_type: &str, at: u64) {
         let day = self.day_at(at);
         day.quarantined += 1;

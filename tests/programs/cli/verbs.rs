@@ -93,7 +93,7 @@ fn show_names_the_blocking_record_and_the_attempts_no_longer_listed() {
     // After a manual retry, it is in a batch that does not descend from the previous one.
     let attempts = daemon.record(first)["attempts"].as_u64().unwrap();
     assert_eq!(daemon.cli(&["quarantine", "retry", first]).code, Some(0));
-    daemon.wait_until("it to be set aside again", |_| {
+    daemon.wait_until("the record to be quarantined again", |_| {
         let record = daemon.record(first);
         record["state"] == "QUARANTINED" && record["attempts"].as_u64() > Some(attempts)
     });

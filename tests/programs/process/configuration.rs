@@ -181,7 +181,7 @@ fn server_messages_that_may_quote_a_record_do_not_reach_the_log() {
     assert_eq!(daemon.wait_until_done(), Counts::settled(0, 2));
     let log = daemon.log();
     for expected in [
-        "(rejected, NO_SUCH_ACCOUNT); for what was said of it: fieldsync show ",
+        "(rejected, NO_SUCH_ACCOUNT); for details: fieldsync show ",
         "the answer was HTTP 422 INVALID_DATA: ",
     ] {
         assert!(log.contains(expected), "{expected}: {log}");

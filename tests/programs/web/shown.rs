@@ -90,7 +90,7 @@ fn a_follower_gets_everything_first_and_then_the_changes() {
     server.set_script(Reply::correct);
     page.retry(CODE, &json!({"ids": [id]})).expect_json(200);
     assert_eq!(follower.next("review")["records"], json!([]));
-    follower.read_until("status", |status| status["sync"]["text"] == "All 1 record synced");
+    follower.read_until("status", |status| status["sync"]["text"] == "1 record synced");
     assert_eq!(page.follow().next("status")["records"]["synced"], 1, "who comes back knows at once");
 }
 

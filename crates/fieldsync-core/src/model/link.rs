@@ -19,7 +19,7 @@ pub enum LinkState {
     Online,
     /// The server cannot be reached.
     Offline,
-    /// Somebody else answers in its place.
+    /// A captive portal responds instead of the server.
     CaptivePortal,
 }
 
@@ -106,7 +106,7 @@ pub enum Uplink {
     /// The routes are not watched.
     #[default]
     Unknown,
-    /// There is no route.
+    /// The system has no route to the server.
     Down,
     /// There is a route, from these local addresses.
     Up(BTreeSet<IpAddr>),

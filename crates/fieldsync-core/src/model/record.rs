@@ -75,7 +75,7 @@ impl FromStr for RecordState {
             .into_iter()
             .find(|state| state.name().eq_ignore_ascii_case(text))
             .ok_or_else(|| {
-                format!("`{text}` is no state: use PENDING, SYNCING, SYNCED, FAILED or QUARANTINED")
+                format!("`{text}` is not a state: use PENDING, SYNCING, SYNCED, FAILED or QUARANTINED")
             })
     }
 }

@@ -1,12 +1,12 @@
-//! Progress by the record, and the sentence that people read.
+//! Progress in records, and the sentence that people read.
 
 use std::time::Duration;
 
 use crate::model::{Backlog, Deferral, DeniedSet, DiskState, Link, LinkState, Phase};
 
-/// How far the present run has come: from the first record that waits until none does.
+/// The progress of a run, which lasts from the first waiting record until none is left.
 ///
-/// Neither `done` nor `total` falls during a run.
+/// Neither `done` nor `total` decreases during a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     active: bool,
@@ -14,7 +14,7 @@ pub struct Progress {
     synced_before: u64,
     /// Records settled in this run.
     pub done: u64,
-    /// `done` and what is still to go.
+    /// `done` plus the records that still have to be sent.
     pub total: u64,
     /// Records that the server confirmed in this run.
     pub synced: u64,
@@ -46,7 +46,7 @@ impl Progress {
     }
 }
 
-/// The sentence of the status, of `STATUS=` and of every bar.
+/// The sentence of the status, of systemd's `STATUS=` and of every progress bar.
 pub fn describe_progress(
     phase: Phase,
     progress: &Progress,
@@ -79,7 +79,8 @@ pub fn describe_progress(
         Phase::Idle if progress.synced < progress.total => {
             format!("{} of {} synced{reviews}", progress.synced, count_records(progress.total, "").trim_end())
         }
-        Phase::Idle => format!("All {}{reviews}", count_records(progress.total, "synced")),
+        Phase::Idle if progress.total == 1 => format!("1 record synced{reviews}"),
+        Phase::Idle => format!("All {} records synced{reviews}", progress.total),
         Phase::Syncing => {
             format!("Syncing {} of {}{reviews}", progress.done, count_records(progress.total, "").trim_end())
         }
@@ -108,7 +109,7 @@ pub fn describe_progress(
     text + full
 }
 
-/// What follows the sentence while batches are denied and others get through.
+/// The text after the sentence while batches are denied and others succeed.
 pub fn denied_note(denied: &[DeniedSet]) -> String {
     let Some(first) = denied.first() else { return String::new() };
     let records: usize = denied.iter().map(|set| set.records).sum();
@@ -145,6 +146,8 @@ mod tests {
             (Phase::Syncing, 45, 105, 2, None, "Syncing 45 of 150 records (2 need review)"),
             (Phase::Syncing, 0, 1, 0, None, "Syncing 0 of 1 record"),
             (Phase::Idle, 150, 0, 0, None, "All 150 records synced"),
+            (Phase::Idle, 1, 0, 0, None, "1 record synced"),
+            (Phase::Idle, 1, 0, 1, None, "0 of 1 record synced (1 needs review)"),
             (Phase::Idle, 150, 0, 1, None, "149 of 150 records synced (1 needs review)"),
             (Phase::Offline, 45, 105, 0, None, "Offline: 105 records waiting"),
             (Phase::Waiting, 45, 105, 0, Some(31_200), "Waiting 32 s to retry: 105 records waiting"),
@@ -210,7 +213,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn neither_done_nor_total_falls_during_a_run(
+        fn neither_done_nor_total_decreases_during_a_run(
             steps in proptest::collection::vec((0u64..5, 0u64..5), 1..60),
         ) {
             let (mut progress, mut to_go, mut settled) = (Progress::default(), 1, 0);

@@ -24,7 +24,7 @@ pub(crate) struct ForwardOptions {
     #[arg(long, value_name = "FILE", requires = "forward")]
     forward_token_file: Option<PathBuf>,
 
-    /// Most records in one body.
+    /// Maximum number of records in one body.
     #[arg(long, value_name = "N", default_value = "100", value_parser = parse_count)]
     pub(super) forward_max_records: usize,
 

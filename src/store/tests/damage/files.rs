@@ -99,7 +99,7 @@ fn a_power_cut_between_the_two_renames_is_recovered() {
     let (mut queue, losses) = open_and_compare(&sound, dir.path());
     assert_eq!(losses.lost, []);
     assert_eq!(queue.read_backlog().unwrap().storage.damage[0].kept_as, aside.to_str().unwrap());
-    assert_eq!(kept_files(dir.path()), std::slice::from_ref(&aside), "it is not set aside twice");
+    assert_eq!(kept_files(dir.path()), std::slice::from_ref(&aside), "the damaged file is not kept twice");
     assert_eq!(fs::metadata(&aside).unwrap().nlink(), 1);
     drop(queue);
     // Without hard links, the new file may still have its first name.
