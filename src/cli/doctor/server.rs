@@ -4,6 +4,7 @@ use super::finding::Finding;
 use super::probe::{PROBE_TIMEOUT, ProbeResult, TokenUse};
 use crate::api::Status;
 use crate::config::{self, OutcomeLookup};
+use crate::model::Phase;
 use crate::policy::outcome_reply::{OutcomeReply, classify_outcome_reply};
 use crate::protocol::exchange::{RequestFailure, RequestResult, Response, ResponseBody};
 use crate::transport::http::TransportError;
@@ -40,11 +41,13 @@ pub(super) fn judge_server(
             RequestResult::Failure(RequestFailure { message, .. }) => judge_failure(&url, message),
             RequestResult::Response(response) => {
                 let reply = classify_outcome_reply(*batch, &exchange.result);
+                let rejects_batches = status.is_some_and(|status| status.sync.phase == Phase::Misconfigured);
                 // The daemon forgets its last success when it restarts, and synced records after a while.
                 let has_synced = status
                     .is_some_and(|status| status.sync.last_success_at.is_some() || status.records.synced > 0);
                 let history = ServerHistory {
-                    has_synced,
+                    rejects_batches,
+                    has_synced: has_synced && !rejects_batches,
                     looks_up_outcomes: server.outcome_lookup == OutcomeLookup::Auto,
                 };
                 judge_response(&url, &reply, response, *token_use, history)
@@ -57,7 +60,9 @@ pub(super) fn judge_server(
 /// What is known of the server without the probe.
 #[derive(Clone, Copy)]
 struct ServerHistory {
-    /// It has confirmed records before.
+    /// The daemon stopped sending because its batches get responses such as 404.
+    rejects_batches: bool,
+    /// It has confirmed records before, and does not reject batches now.
     has_synced: bool,
     /// The daemon would ask it for outcomes, too.
     looks_up_outcomes: bool,
@@ -72,6 +77,8 @@ fn judge_response(
 ) -> Finding {
     let (http, is_json) =
         (response.status, matches!(response.body, ResponseBody::Error(_) | ResponseBody::OtherJson));
+    // Another code than UNKNOWN_BATCH: a server that speaks the protocol has nothing at this path.
+    let is_protocol_404 = http == 404 && matches!(response.body, ResponseBody::Error(_));
     let message = match &response.body {
         ResponseBody::Error(detail) if !detail.message.is_empty() => format!(" and says: {}", detail.message),
         _ => String::new(),
@@ -121,7 +128,16 @@ fn judge_response(
             format!(
                 "{url} accepts records, but does not support outcome queries (HTTP {http}): a batch with an unclear outcome is sent again in parts"
             ),
-            "server.outcome_lookup = \"off\" saves the requests; better, ask the administrator of the server to add outcome queries",
+            "ask the administrator of the server to add outcome queries; server.outcome_lookup = \"off\" saves requests that fail",
+        ),
+        // A server without outcome queries is valid, and responds like a website that knows nothing of batches.
+        (_, 404 | 405 | 501) if !history.rejects_batches && !is_protocol_404 => Finding::warning(
+            format!(
+                "a web server responds at {url}, but not to outcome queries (HTTP {http}): either it accepts batches \
+                 without supporting these queries, or it is not a batch endpoint of fieldsync"
+            ),
+            "enqueue a record, then: fieldsync sync --wait; if that fails, correct server.url and server.path: the \
+             administrator of the server knows them",
         ),
         _ if is_json => Finding::problem(
             format!("{url} is not a batch endpoint with outcome queries (HTTP {http}){message}"),
@@ -230,10 +246,15 @@ mod tests {
     use crate::model::BatchId;
     use crate::protocol::wire::ErrorDetail;
 
-    const NEW: ServerHistory = ServerHistory { has_synced: false, looks_up_outcomes: true };
-    const KNOWN: ServerHistory = ServerHistory { has_synced: true, looks_up_outcomes: true };
-    const NEW_WITHOUT: ServerHistory = ServerHistory { has_synced: false, looks_up_outcomes: false };
-    const KNOWN_WITHOUT: ServerHistory = ServerHistory { has_synced: true, looks_up_outcomes: false };
+    const NEW: ServerHistory =
+        ServerHistory { rejects_batches: false, has_synced: false, looks_up_outcomes: true };
+    const KNOWN: ServerHistory =
+        ServerHistory { rejects_batches: false, has_synced: true, looks_up_outcomes: true };
+    const NEW_WITHOUT: ServerHistory =
+        ServerHistory { rejects_batches: false, has_synced: false, looks_up_outcomes: false };
+    const REJECTING: ServerHistory = ServerHistory { rejects_batches: true, ..NEW };
+    const KNOWN_WITHOUT: ServerHistory =
+        ServerHistory { rejects_batches: false, has_synced: true, looks_up_outcomes: false };
 
     fn judge(
         status: u16,
@@ -260,7 +281,12 @@ mod tests {
             (401, error("NO"), Sent, KNOWN, Problem, "says: so it is"),
             (403, ResponseBody::Empty, NotConfigured, NEW, Problem, "server.token_file"),
             (401, ResponseBody::Empty, Withheld, NEW, CouldNotCheck, "sudo"),
-            (404, ResponseBody::NotJson, Sent, NEW, Problem, "server.path"),
+            (404, ResponseBody::NotJson, Sent, NEW, Warning, "server.path"),
+            (404, ResponseBody::Empty, Sent, NEW, Warning, "either it accepts batches"),
+            (405, ResponseBody::Empty, Sent, NEW, Warning, "or it is not a batch endpoint"),
+            (501, error("NO_GET"), Sent, NEW, Warning, "either it accepts batches"),
+            (404, ResponseBody::NotJson, Sent, REJECTING, Problem, "it is not a batch endpoint of fieldsync"),
+            (405, error("NO_GET"), Sent, REJECTING, Problem, "server.path"),
             (404, error("NOT_FOUND"), Sent, NEW, Problem, "server.path"),
             (405, ResponseBody::Empty, Sent, KNOWN, Warning, "does not support outcome queries"),
             (501, ResponseBody::Empty, Sent, KNOWN, Warning, "does not support outcome queries"),

@@ -35,7 +35,11 @@ fn every_response_of_the_server_is_reported_with_a_remedy() {
     for (reply, result, words) in [
         (Reply::unknown_batch(), "ok", &["accepts the token"][..]),
         (repeats(), "problem", &["does not accept the token (HTTP 401)", "[token] is old", "new token"]),
-        (Reply::html(404), "problem", &["not a batch endpoint of fieldsync", "server.path"]),
+        (
+            Reply::html(404),
+            "warning",
+            &["not to outcome queries", "not a batch endpoint of fieldsync", "server.path"],
+        ),
         (Reply::error(404, "NO_SUCH_PATH"), "problem", &["is not a batch endpoint", "server.path"]),
         (Reply::html(200), "problem", &["captive portal", "log in to the network"]),
         (Reply::text(302, "text/html", "").with("location", "http://hotel/"), "problem", &["captive portal"]),
@@ -71,6 +75,28 @@ fn a_missing_token_and_a_server_without_outcome_queries_are_reported() {
         "warning",
         &["does not support outcome queries", "server.outcome_lookup"],
     );
+}
+
+#[test]
+fn a_server_without_outcome_queries_is_told_from_a_wrong_address_once_a_batch_was_sent() {
+    let directory = directory();
+    let gateway = Gateway::start(directory.path(), &["--no-lookup"]);
+    let daemon = Daemon::start(&Settings::for_server(&gateway.url()));
+    let visit = DoctorRun::to(&daemon.home);
+    visit.found("server", "warning", &["either it accepts batches", "or it is not a batch endpoint"]);
+    visit.problems(&[]);
+    daemon.enqueue_many(1);
+    daemon.wait_until_done();
+    let visit = DoctorRun::to(&daemon.home);
+    visit.found("server", "warning", &["accepts records", "does not support outcome queries"]);
+    visit.problems(&[]);
+
+    let website = ScriptedServer::start(|_| Reply::html(404));
+    let daemon = Daemon::start(&Settings::for_server(&website.url()));
+    DoctorRun::to(&daemon.home).found("server", "warning", &["or it is not a batch endpoint"]);
+    daemon.enqueue_many(1);
+    daemon.wait_for_phase("misconfigured");
+    DoctorRun::to(&daemon.home).found("server", "problem", &["not a batch endpoint", "server.path"]);
 }
 
 #[test]
