@@ -8,36 +8,36 @@ use super::OpenEnum;
 use crate::clock::as_rfc3339;
 use crate::model::Damage;
 
-/// What an alert is about. Names of other alerts may come with other versions.
+/// What an alert is about. Other versions may have other alerts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Display, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum AlertName {
     /// The store was damaged, and the damage is not acknowledged yet.
     StoreDamaged,
-    /// No room: new records are refused.
+    /// The disk is full: new records are refused.
     DiskFull,
-    /// The disk gives errors: nothing is taken and nothing is sent.
+    /// The disk has errors: no records are accepted or sent.
     DiskFailing,
     /// Records need review.
     NeedsReview,
     /// The queue is nearly full.
     QueueFilling,
-    /// The oldest record waits for long.
+    /// The oldest record has waited for a long time.
     RecordsWait,
-    /// The token is sent over a connection without TLS.
+    /// The token is sent without TLS.
     TokenInClear,
 }
 
-/// Something that people should know.
+/// A condition that people should know about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Alert {
-    /// Its name.
+    /// What it is about.
     #[schema(value_type = AlertName)]
     pub alert: OpenEnum<AlertName>,
-    /// For people.
+    /// The text for people.
     pub message: String,
-    /// Since when it stands.
+    /// When it began.
     #[serde(with = "as_rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub since: u64,
@@ -47,13 +47,13 @@ pub struct Alert {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcknowledgeAlert {
-    /// `store_damaged`: the others go when their cause does.
+    /// `store_damaged`, the only one that is acknowledged: other alerts end when their cause ends.
     pub alert: String,
 }
 
 /// What was acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Acknowledged {
-    /// The damage, the oldest first.
+    /// The acknowledged damage, the oldest first.
     pub acknowledged: Vec<Damage>,
 }

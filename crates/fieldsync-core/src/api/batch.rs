@@ -15,7 +15,7 @@ pub struct BatchList {
     pub batches: Vec<BatchReport>,
 }
 
-/// The class of the answer to a batch, or of its absence.
+/// The class of the response to a batch, or why there was none.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Display, IntoStaticStr,
 )]
@@ -26,78 +26,78 @@ pub enum BatchOutcome {
     Answered,
     /// The time limit passed; the server may have the batch.
     Timeout,
-    /// The server failed on it; it may have the batch.
+    /// The server failed to process it, and may have the batch.
     ServerError,
     /// The connection was lost; the server may have the batch.
     ConnectionLost,
-    /// The link took the body too slowly.
+    /// The body could not be sent in time.
     LinkTooSlow,
     /// Nothing reached the server.
     Unreachable,
-    /// The body is too large for the server.
+    /// The body was too large for the server.
     TooLarge,
-    /// The server asked to come back later.
+    /// The server asked for a wait.
     Throttled,
     /// The server is still processing an earlier send.
     Processing,
-    /// The server knows the batch id with another body.
+    /// The server knows the batch id from another body.
     BatchIdReused,
     /// The server refused the request.
     Refused,
-    /// The server does not take the encoding.
+    /// The server does not accept the encoding.
     EncodingRefused,
     /// The server does not accept the credential.
     Unauthorized,
-    /// There is no batch endpoint at the address.
+    /// The address is not that of a batch endpoint.
     Misconfigured,
-    /// A portal or proxy answered in place of the server.
+    /// A captive portal or a proxy responded instead of the server.
     Interfered,
 }
 
-/// What became of one send of a batch.
+/// The result of sending a batch once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BatchReport {
-    /// The batch.
+    /// The id of the batch.
     pub id: BatchId,
-    /// The nearest batch that was sent of those that it was split from, or its id before it got this one.
+    /// The nearest of its ancestors that was sent; or its previous id, if it got a new one.
     #[schema(required = true)]
     pub parent: Option<BatchId>,
     /// `i/N`
     #[serde(with = "sequence_text")]
     #[schema(value_type = String, pattern = r"^\d+/\d+$")]
     pub sequence: Sequence,
-    /// How many records.
+    /// Number of records.
     pub records: usize,
-    /// Sum of the payloads.
+    /// Payload bytes.
     pub bytes: u64,
-    /// 1 on the first send of this id.
+    /// How often this id was sent, from 1.
     pub attempt: u32,
-    /// The class of the answer.
+    /// The class of the response.
     #[schema(value_type = String)]
     pub outcome: OpenEnum<BatchOutcome>,
-    /// The status of the answer, when there was one.
+    /// The HTTP status of the response; null if there was none.
     #[schema(required = true)]
     pub http_status: Option<u16>,
-    /// Until the answer, or until it was given up.
+    /// The time until the response, or until the daemon stopped waiting for it.
     pub duration_ms: u64,
     /// Records that the server confirmed.
     pub synced: usize,
-    /// Why it had its size.
+    /// The rule that decided its size.
     #[schema(value_type = SizeRule)]
     pub rule: OpenEnum<SizeRule>,
-    /// What it was expected to take when it was sent, once anything was measured.
+    /// The expected duration when it was sent; null before the first measurement.
     #[serde(default)]
     #[schema(required = true)]
     pub expected_ms: Option<u64>,
-    /// One such batch in 100 takes longer.
+    /// The duration that 99 of 100 such batches do not exceed.
     #[serde(default)]
     #[schema(required = true)]
     pub at_most_ms: Option<u64>,
-    /// The time limit that it was sized for.
+    /// The time limit that decided its size.
     #[serde(default)]
     #[schema(required = true)]
     pub time_limit_ms: u64,
-    /// What was done about it, in words.
+    /// What the daemon did about it, in words.
     pub note: String,
     /// When it ended.
     #[serde(with = "as_rfc3339")]

@@ -1,15 +1,15 @@
-//! Why a batch has its size, in words: one wording for the journal, the tables and the status, so that
-//! a person who reads of a batch in one place recognises it in the others.
+//! Explains in words why a batch has its size. The journal, the tables and the status use the same wording, so that
+//! people recognise a batch in each of them.
 
 use super::{BatchReport, Batching, OpenEnum};
 use crate::model::{BatchId, SizeRule};
 
-/// Characters of a batch's id that people are shown: enough to find it in the journal.
-const SHORT: usize = 8;
+/// Characters of a batch id in texts: enough to find the batch in the journal.
+const SHORT_ID_CHARS: usize = 8;
 
 impl BatchReport {
     /// Why it had its size: `learned: 27.3 s expected, 33.0 s at most, limit 1 min`,
-    /// `split of 3f2a91bc`, or the rule and the size while nothing is learned: `large queue: 25`.
+    /// `split of 3f2a91bc`, or the rule and the size if nothing was learned yet: `large queue: 25`.
     pub fn describe_size(&self) -> String {
         if let Some(parent) = self.parent.filter(|_| self.rule == SizeRule::Split) {
             return format!("split of {}", short_id(parent));
@@ -24,15 +24,15 @@ impl BatchReport {
         format!("{}{limit}{renamed}", describe_rule(&self.rule, Some(self.records), forecast))
     }
 
-    /// What was done about it. The status of the answer has its place beside the outcome and is left out.
+    /// What was done about it, without the HTTP status, which is shown beside the outcome.
     pub fn describe_result(&self) -> &str {
-        let told = |status| self.note.strip_prefix(&format!("the answer was HTTP {status}: "));
-        self.http_status.and_then(told).unwrap_or(&self.note)
+        let without = |status| self.note.strip_prefix(&format!("the answer was HTTP {status}: "));
+        self.http_status.and_then(without).unwrap_or(&self.note)
     }
 }
 
 impl Batching {
-    /// Why the next batch has its size, which is told beside it:
+    /// Why the next batch will have its size, which is shown beside it:
     /// `learned: 27.3 s expected, 33.0 s at most; the server's limit is 40 s`.
     pub fn explain_size(&self) -> String {
         let limit = match self.time_limit_ms {
@@ -43,9 +43,9 @@ impl Batching {
     }
 }
 
-/// The rule, the size where the rule alone does not say it, and what such a batch takes.
+/// The rule, the size if the forecast does not explain it, and how long such a batch takes.
 fn describe_rule(rule: &OpenEnum<SizeRule>, records: Option<usize>, forecast: Option<String>) -> String {
-    // What was learned is a time, and the size follows from it; of other rules the size is what is known.
+    // The learned rule decides a time, and the size follows from it. Other rules decide the size.
     let records = records.filter(|_| *rule != SizeRule::Learned || forecast.is_none());
     let reasons: Vec<String> =
         records.map(|records| records.to_string()).into_iter().chain(forecast).collect();
@@ -64,8 +64,8 @@ fn rule_name(rule: &OpenEnum<SizeRule>) -> String {
 fn describe_forecast(expected_ms: Option<u64>, at_most_ms: Option<u64>) -> Option<String> {
     let expected = expected_ms.map(|ms| format!("{} expected", format_estimate(ms)));
     let at_most = at_most_ms.map(|ms| format!("{} at most", format_estimate(ms)));
-    let told: Vec<String> = expected.into_iter().chain(at_most).collect();
-    (!told.is_empty()).then(|| told.join(", "))
+    let parts: Vec<String> = expected.into_iter().chain(at_most).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// An estimate: `850 ms`, `27.3 s`, `1 min 12 s`
@@ -80,7 +80,7 @@ fn format_estimate(ms: u64) -> String {
     }
 }
 
-/// A limit, as it was set: `850 ms`, `2.5 s`, `40 s`, `1 min`
+/// A limit, as it is written in the configuration: `850 ms`, `2.5 s`, `40 s`, `1 min`
 fn format_limit(ms: u64) -> String {
     match ms {
         1000..60_000 if ms.is_multiple_of(1000) => format!("{} s", ms / 1000),
@@ -95,9 +95,9 @@ fn format_minutes(seconds: u64) -> String {
     }
 }
 
-/// Enough of a batch's id to find it in the journal.
+/// The first characters of a batch id: enough to find the batch in the journal.
 pub fn short_id(id: BatchId) -> String {
-    id.to_string().chars().take(SHORT).collect()
+    id.to_string().chars().take(SHORT_ID_CHARS).collect()
 }
 
 #[cfg(test)]
@@ -106,7 +106,7 @@ mod tests {
     use crate::api::samples::{sample_parent, sample_report};
 
     #[test]
-    fn a_batch_tells_why_it_had_its_size() {
+    fn the_report_of_a_batch_explains_its_size() {
         let times = Some((27_300, 33_000));
         for (rule, parent, times, limit, expected) in [
             (
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_batch_tells_why_it_will_have_its_size() {
+    fn the_status_explains_the_size_of_the_next_batch() {
         for (rule, expected_ms, at_most_ms, time_limit_ms, expected) in [
             (
                 OpenEnum::Known(SizeRule::Learned),
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_done_does_not_repeat_the_status() {
+    fn the_result_does_not_repeat_the_http_status() {
         for (status, note, expected) in [
             (Some(504), "the answer was HTTP 504: cut into 7 parts", "cut into 7 parts"),
             (Some(503), "busy: it waits to be sent again", "busy: it waits to be sent again"),

@@ -1,38 +1,38 @@
-//! What the status says of the user who asks for it.
+//! The part of the status about the user who requests it.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Counts;
 
-/// The user who asks for the status, and what the daemon keeps of this user's records.
+/// The user who requests the status, and this user's records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Caller {
-    /// The user, as the kernel tells.
+    /// The user id, as reported by the kernel.
     pub uid: u32,
-    /// Whether it may call what is for admins.
+    /// Whether the user may call the endpoints for admins.
     pub admin: bool,
-    /// Counts of its records by state; null while too many users have records for each to be counted.
+    /// This user's records by state; null while too many users have records to count each of them.
     #[schema(required = true)]
     pub records: Option<Counts>,
-    /// What its records take of the queue, and how much of it this user may fill.
+    /// How much of the queue this user uses, and how much is allowed.
     #[schema(required = true)]
     pub queue: Option<CallerQueue>,
 }
 
-/// What one user takes of the queue, and the most that it may take.
+/// How much of the queue one user uses, and how much is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CallerQueue {
-    /// Records that are not confirmed.
+    /// Records that the server has not confirmed.
     pub records: u64,
-    /// The limit.
+    /// Their limit.
     pub max_records: u64,
-    /// Payload bytes that are not confirmed.
+    /// Payload bytes of these records.
     pub bytes: u64,
-    /// The limit.
+    /// Their limit.
     pub max_bytes: u64,
-    /// What the records that are not confirmed take on the disk, estimated.
+    /// Disk space of these records, estimated.
     pub disk_bytes: u64,
-    /// The limit.
+    /// Their limit.
     pub max_disk_bytes: u64,
 }

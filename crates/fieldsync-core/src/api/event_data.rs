@@ -1,4 +1,4 @@
-//! The data of events that no call answers with: what became of a record, the breaker's mode, and a gap.
+//! The data of events that have no call of their own: a change of a record, the breaker's mode, and a gap.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -6,44 +6,44 @@ use utoipa::ToSchema;
 use super::BreakerMode;
 use crate::model::{LastError, RecordId, RecordState};
 
-/// The data of a `record` event: what became of a record.
+/// The data of a `record` event: what changed about a record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RecordChange {
-    /// Which.
+    /// The id of the record.
     pub id: RecordId,
-    /// Its state, when that is news.
+    /// Its new state, if that changed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub state: Option<RecordState>,
-    /// What a person did about it.
+    /// What a person decided about it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub change: Option<RecordDecision>,
-    /// Its type, when it was set aside.
+    /// Its type, if it was quarantined.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none", default)]
     pub record_type: Option<String>,
-    /// Why it was set aside. Its message is for its submitter and admins.
+    /// Why it was quarantined. The message is only for its submitter and admins.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_error: Option<LastError>,
 }
 
 impl RecordChange {
-    /// It is in another state.
+    /// The record is in another state.
     pub fn changed_to(id: RecordId, state: RecordState) -> Self {
         Self { id, state: Some(state), change: None, record_type: None, last_error: None }
     }
 
-    /// Somebody decided about it.
+    /// A person decided about the record.
     pub fn decided_as(id: RecordId, decision: RecordDecision) -> Self {
         Self { id, state: None, change: Some(decision), record_type: None, last_error: None }
     }
 }
 
-/// What a person did about a record under review.
+/// What a person decided about a record under review.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum RecordDecision {
-    /// It is sent again, mended or not.
+    /// It is sent again, edited or unchanged.
     #[serde(rename = "queued again")]
     QueuedAgain,
-    /// It is gone for good.
+    /// It was deleted permanently.
     #[serde(rename = "discarded")]
     Discarded,
 }
@@ -51,20 +51,20 @@ pub enum RecordDecision {
 /// The data of a `breaker` event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BreakerChange {
-    /// The mode that it is in now.
+    /// The new mode.
     #[schema(value_type = BreakerMode)]
     pub mode: String,
-    /// Batch failures in a row.
+    /// Consecutive failures of batches.
     pub consecutive_failures: u32,
 }
 
 /// The data of a `gap` event: a reader missed events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Gap {
-    /// How many; null when nobody counted them.
+    /// The number of missed events; null if it is unknown.
     #[schema(required = true)]
     pub missed: Option<u64>,
-    /// Why.
+    /// Why they were missed.
     pub reason: GapReason,
 }
 
@@ -72,12 +72,12 @@ pub struct Gap {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GapReason {
-    /// It reads more slowly than things happen.
+    /// It reads more slowly than events occur.
     SlowReader,
-    /// It came back too late: events are kept for a while only.
+    /// It reconnected too late: events are kept only for a while.
     NotKept,
-    /// The daemon was started anew since the event that it saw last.
+    /// The daemon restarted after the last event that the reader received.
     DaemonRestarted,
-    /// What it says it saw last is no id of an event.
+    /// The last event id that the reader sent is not valid.
     UnknownId,
 }

@@ -33,9 +33,9 @@ pub use status::{
 pub use telemetry::{DayReport, FailureReport, PerRecord, SizeBucket, TelemetryReport, TypeReport};
 pub use waiting::{WaitingFor, WaitingReason};
 
-/// The answer to `POST /v1/pause` and `POST /v1/resume`.
+/// The response to `POST /v1/pause` and `POST /v1/resume`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PauseState {
-    /// Whether nothing is sent on request.
+    /// Whether an admin has paused sending.
     pub paused: bool,
 }

@@ -1,4 +1,4 @@
-//! Names that a newer daemon may extend: what this version does not know is kept as text.
+//! Enums that a newer daemon may extend: names that this version does not know are kept as text.
 
 use std::fmt;
 
@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum OpenEnum<T> {
-    /// A name of this version.
+    /// A value of this version.
     Known(T),
-    /// A name of a newer one.
+    /// A name of a newer version.
     Unknown(String),
 }
 
 impl<T: Copy> OpenEnum<T> {
-    /// The value, where this version knows it.
+    /// The value, if this version knows it.
     pub fn known(&self) -> Option<T> {
         match self {
             Self::Known(value) => Some(*value),

@@ -9,13 +9,13 @@ use crate::model::RecordId;
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Selection {
-    /// These.
+    /// The ids of the records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<Vec<RecordId>>,
-    /// All that are under review; `…/add` takes ids only.
+    /// All records under review. `…/add` accepts only ids.
     #[serde(default)]
     pub all: bool,
-    /// Needed to discard all of them.
+    /// Required to discard all of them.
     #[serde(default)]
     pub confirm: bool,
 }
@@ -23,20 +23,20 @@ pub struct Selection {
 /// How many records a call changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Changed {
-    /// That many.
+    /// The number of changed records.
     pub changed: u64,
-    /// To `…/add`: records that could not be put under review, each with the reason.
+    /// In the response to `…/add`: records that could not be put under review, each with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<RefusedRecord>,
 }
 
-/// A record that a call left as it was.
+/// A record that a call did not change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RefusedRecord {
-    /// Which.
+    /// The id of the record.
     pub id: RecordId,
-    /// Why, for programs: `no_such_record`, `already_synced` or `outcome_pending`.
+    /// The reason, for programs: `no_such_record`, `already_synced` or `outcome_pending`.
     pub code: String,
-    /// Why, for people.
+    /// The reason, for people.
     pub message: String,
 }

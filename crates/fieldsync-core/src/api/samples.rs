@@ -3,7 +3,7 @@
 use super::{BatchOutcome, BatchReport, OpenEnum};
 use crate::model::{BatchId, Sequence, SizeRule};
 
-/// A batch of 25 records that was answered.
+/// A batch of 25 records that got a response.
 pub fn sample_report(rule: impl Into<OpenEnum<SizeRule>>, parent: Option<BatchId>) -> BatchReport {
     BatchReport {
         id: BatchId::new(),
@@ -25,7 +25,7 @@ pub fn sample_report(rule: impl Into<OpenEnum<SizeRule>>, parent: Option<BatchId
     }
 }
 
-/// `3f2a91bc`
+/// Its short id is `3f2a91bc`.
 pub fn sample_parent() -> BatchId {
     BatchId("3f2a91bc-0c55-4b4f-9a55-0b7c5c7f0a01".parse().unwrap_or_default())
 }

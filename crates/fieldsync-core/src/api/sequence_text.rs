@@ -14,5 +14,5 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     let numbers = text
         .split_once('/')
         .and_then(|(index, total)| Some(Sequence { index: index.parse().ok()?, total: total.parse().ok()? }));
-    numbers.ok_or_else(|| D::Error::custom(format!("`{text}` is no sequence")))
+    numbers.ok_or_else(|| D::Error::custom(format!("`{text}` is not a sequence such as 3/6")))
 }

@@ -12,31 +12,31 @@ use crate::model::{
 /// `GET /v1/status`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
-    /// Of the daemon.
+    /// The version of the daemon.
     pub version: String,
-    /// Of the device.
+    /// The id of the device.
     pub device_id: DeviceId,
-    /// Of the daemon.
+    /// When the daemon started.
     #[serde(with = "as_rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub started_at: u64,
-    /// What it does now.
+    /// What the daemon does now.
     pub sync: Sync,
-    /// Counts by state.
+    /// Number of records in each state.
     pub records: Counts,
     /// How full the queue is.
     pub queue: QueueUse,
-    /// How large the next batch would be, and why.
+    /// The size of the next batch, and the reason for it.
     pub batching: Batching,
-    /// How the server is treated.
+    /// The circuit breaker.
     pub breaker: BreakerStatus,
-    /// The way to the server.
+    /// The connection to the server.
     pub connectivity: ConnectivityStatus,
-    /// What people should know without asking.
+    /// Conditions that people should know about.
     #[serde(default)]
     #[schema(required = true)]
     pub alerts: Vec<Alert>,
-    /// The user who asks. Events do not have it.
+    /// The user who requests the status. Absent in events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller: Option<Caller>,
 }
@@ -44,15 +44,15 @@ pub struct Status {
 /// What the daemon does now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Sync {
-    /// In a word.
+    /// What it does, for programs.
     pub phase: Phase,
-    /// In a sentence for people.
+    /// A sentence for people.
     pub text: String,
-    /// Records settled in this run. Never falls during a run.
+    /// Records settled in this run. Never decreases during a run.
     pub done: u64,
-    /// `done` and what is still to go. Never falls during a run.
+    /// `done` plus the records that still have to be sent. Never decreases during a run.
     pub total: u64,
-    /// Records that a person has to look at.
+    /// Records that need review by a person.
     pub needs_review: u64,
     /// Estimated seconds until all is sent.
     #[schema(required = true)]
@@ -60,7 +60,7 @@ pub struct Sync {
     /// The batch in flight.
     #[schema(required = true)]
     pub batch: Option<BatchInFlight>,
-    /// When the daemon goes on by itself, while it waits; null when a person has to act first.
+    /// When the daemon continues by itself, while it waits; null if a person has to act first.
     #[serde(with = "as_rfc3339_option", default)]
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub next_attempt_at: Option<u64>,
@@ -68,10 +68,10 @@ pub struct Sync {
     #[serde(with = "as_rfc3339_option")]
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub last_success_at: Option<u64>,
-    /// What went wrong last. Its message is for admins.
+    /// The last error. Its message is only for admins.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
-    /// Batches that are denied while others get through; the first ten. The messages of their errors are for admins.
+    /// Batches that are denied while others succeed; at most ten. Their error messages are only for admins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<DeniedSet>,
 }
@@ -85,103 +85,103 @@ pub struct BatchInFlight {
     #[serde(with = "sequence_text")]
     #[schema(value_type = String, pattern = r"^\d+/\d+$")]
     pub sequence: Sequence,
-    /// How many records.
+    /// Number of records.
     pub records: usize,
-    /// How often it was sent.
+    /// How often it was sent, from 1.
     pub attempt: u32,
 }
 
-/// Counts by state.
+/// Number of records in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Counts {
-    /// Queued for sync.
+    /// Waiting to be sent.
     pub pending: u64,
-    /// In a batch that is being transmitted.
+    /// In a batch that is being sent.
     pub syncing: u64,
-    /// Met an error, and will be tried again.
+    /// Failed, and will be sent again.
     pub failed: u64,
-    /// Confirmed by the server; receipts that are still kept.
+    /// Confirmed by the server, as far as their receipts are still kept.
     pub synced: u64,
-    /// Set aside for review.
+    /// Under review.
     pub quarantined: u64,
 }
 
 /// How full the queue is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct QueueUse {
-    /// Records that are not confirmed.
+    /// Records that the server has not confirmed.
     #[serde(default)]
     #[schema(required = true)]
     pub records: u64,
-    /// The limit.
+    /// Their limit.
     #[serde(default)]
     #[schema(required = true)]
     pub max_records: u64,
-    /// Payload bytes that are not confirmed.
+    /// Payload bytes of these records.
     pub bytes: u64,
-    /// The limit.
+    /// Their limit.
     pub max_bytes: u64,
-    /// What the records that are not confirmed take on the disk, estimated.
+    /// Disk space of these records, estimated.
     #[serde(default)]
     #[schema(required = true)]
     pub disk_bytes: u64,
-    /// The limit.
+    /// Their limit.
     #[serde(default)]
     #[schema(required = true)]
     pub max_disk_bytes: u64,
-    /// The limit of one payload.
+    /// The largest payload of a record.
     #[serde(default)]
     pub max_record_bytes: u64,
     /// When the oldest waiting record was accepted.
     #[serde(with = "as_rfc3339_option")]
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub oldest_pending_at: Option<u64>,
-    /// How the disk under the queue does.
+    /// The state of the disk under the queue.
     #[serde(default)]
     #[schema(required = true)]
     pub disk: DiskState,
-    /// Bytes that may still be written; null when the system does not say.
+    /// Free bytes on the disk; null if the system does not report them.
     #[serde(default)]
     #[schema(required = true)]
     pub disk_free_bytes: Option<u64>,
-    /// Bytes of disk that the queue takes.
+    /// Size of the queue's file in bytes.
     #[serde(default)]
     #[schema(required = true)]
     pub file_bytes: u64,
-    /// The first records that hold back later ones of their key.
+    /// The first records that block later records of their key.
     #[serde(rename = "holding", default)]
     #[schema(required = true)]
     pub blockers: Vec<Blocker>,
 }
 
-/// How large the next batch would be, and why.
+/// The size of the next batch, and the reason for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Batching {
-    /// In records.
+    /// Number of records.
     pub size: usize,
-    /// Which rule decides.
+    /// The rule that decides the size.
     #[schema(value_type = SizeRule)]
     pub rule: OpenEnum<SizeRule>,
-    /// Measured time per record, once a batch was answered.
+    /// Measured time for each record; null before the first response to a batch.
     #[schema(required = true)]
     pub ms_per_record: Option<u64>,
-    /// What such a batch is expected to take, once that can be said.
+    /// The expected duration of such a batch; null before enough is measured.
     #[serde(default)]
     #[schema(required = true)]
     pub expected_ms: Option<u64>,
-    /// One such batch in 100 takes longer.
+    /// The duration that 99 of 100 such batches do not exceed.
     #[serde(default)]
     #[schema(required = true)]
     pub at_most_ms: Option<u64>,
-    /// What a batch may be expected to take: the time limit less the margin, or the server's own wish.
+    /// The longest duration that is planned for a batch: the time limit minus the margin, or what the server requests.
     pub time_budget_ms: u64,
-    /// The time limit in front of the server, as configured or as learned from its 504s.
+    /// The time limit of the gateway in front of the server, as configured or as learned from its 504s.
     #[serde(default)]
     #[schema(required = true)]
     pub time_limit_ms: u64,
 }
 
-/// How the server is treated, in a word.
+/// The mode of the circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerMode {
@@ -189,38 +189,38 @@ pub enum BreakerMode {
     Normal,
     /// Micro-batches.
     Micro,
-    /// Nothing for a while.
+    /// Nothing is sent for a while.
     Open,
-    /// One micro-batch is under way.
+    /// One micro-batch is being sent as a test.
     Probing,
 }
 
-/// How the server is treated.
+/// The circuit breaker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BreakerStatus {
-    /// In a word.
+    /// The mode.
     #[schema(value_type = BreakerMode)]
     pub mode: String,
-    /// Batch failures in a row.
+    /// Consecutive failures of batches.
     pub consecutive_failures: u32,
-    /// When the next request may go, while open.
+    /// When the next request is allowed, while the breaker is open.
     #[serde(with = "as_rfc3339_option")]
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub retry_at: Option<u64>,
 }
 
-/// The way to the server.
+/// The connection to the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Connectivity)]
 pub struct ConnectivityStatus {
-    /// In a word.
+    /// The state.
     #[schema(value_type = LinkState)]
     pub state: OpenEnum<LinkState>,
-    /// Since when.
+    /// When this state began.
     #[serde(with = "as_rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub since: u64,
-    /// Whether traffic is paid for.
+    /// Whether the network is metered.
     pub metered: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What applications hand over, checked: one object, an array, or NDJSON. Pure.
+//! Parses and checks the records that applications submit: one object, an array, or NDJSON. Pure.
 
 use std::fmt;
 
@@ -12,65 +12,65 @@ use uuid::Uuid;
 use crate::model::{DEFAULT_PRIORITY, NewRecord, PRIORITY_MAX, RecordId};
 use crate::protocol::wire::find_name_fault;
 
-/// What some editors put at the beginning of a text. It says nothing of UTF-8, and is passed over.
+/// Some editors put it at the beginning of a text. It has no meaning in UTF-8, and is skipped.
 pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// Longest type, in bytes: it is kept with every record and in every measurement.
+/// Maximum bytes of a type. It is stored with each record and each measurement.
 pub const MAX_TYPE_BYTES: usize = 128;
-/// Longest key, in bytes: it is a key of the store, too.
+/// Maximum bytes of a key. It is part of keys in the store.
 pub const MAX_KEY_BYTES: usize = 512;
 
-/// Levels of objects and arrays in a payload. Many programs read JSON by recursion, and end at a few hundred.
+/// Maximum depth of objects and arrays in a payload. Many recursive JSON parsers fail at a few hundred.
 const MAX_NESTING_LEVELS: usize = 128;
-/// Most records of one request: what a record costs beside its bytes does not follow the size of a request.
+/// Maximum number of records in a request. The limit on a request's bytes does not bound the cost of each record.
 pub const MAX_RECORDS_AT_ONCE: usize = 50_000;
 
-/// Why nothing of a request is taken.
+/// Why a whole request is refused.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum SubmissionError {
-    /// One of its records cannot be.
+    /// One of its records is not valid.
     #[error(transparent)]
     Invalid(#[from] InvalidRecord),
-    /// They are more than [`MAX_RECORDS_AT_ONCE`].
+    /// It has more records than [`MAX_RECORDS_AT_ONCE`].
     #[error("the request has more than {MAX_RECORDS_AT_ONCE} records")]
     TooMany,
 }
 
-/// A record that cannot be taken. Nothing of its request is.
+/// A record that is not valid. Its whole request is refused.
 #[derive(Debug, PartialEq, Eq, Error)]
 #[error("{unit} {position}: {reason}")]
 pub struct InvalidRecord {
     /// `record` or `line`.
     unit: &'static str,
-    /// From 1.
+    /// The position in the request, from 1.
     pub position: u64,
     reason: String,
 }
 
-/// A record as an application hands it over.
+/// A record as an application submits it.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewRecord)]
 pub struct Submitted<'a> {
-    /// Names it for ever; one is made when there is none. Any UUID, version 7 is best.
+    /// Identifies the record permanently. Any UUID; version 7 is best. Without one, the daemon creates it.
     #[schema(value_type = Option<String>, format = "uuid")]
     id: Option<Uuid>,
-    /// What kind of record it is, in at most 128 bytes without control characters.
+    /// The kind of the record, in at most 128 bytes without control characters.
     #[serde(rename = "type")]
     #[schema(min_length = 1, max_length = 128)]
     record_type: String,
-    /// Records of one key go out in the order of their arrival. At most 512 bytes without control characters.
+    /// Records with the same key are sent in the order of their arrival. At most 512 bytes without control characters.
     #[schema(min_length = 1, max_length = 512)]
     key: Option<String>,
-    /// 9 goes first.
+    /// Records with a higher priority are sent first.
     #[schema(maximum = 9, default = 5)]
     priority: Option<u8>,
-    /// Any JSON object with at most 128 levels; it is sent byte for byte.
+    /// Any JSON object with at most 128 levels. It is sent byte for byte.
     #[serde(borrow)]
     #[schema(value_type = Object)]
     payload: &'a RawValue,
 }
 
-/// What `POST /v1/records` takes as JSON.
+/// The body of `POST /v1/records` as JSON.
 ///
 /// The body is parsed record by record, so that an error has a position; this type documents the shape.
 #[derive(Deserialize, ToSchema)]
@@ -82,7 +82,7 @@ pub enum Submission<'a> {
     Several(#[serde(borrow)] Vec<Submitted<'a>>),
 }
 
-/// The records of a request, cut apart and not yet looked into.
+/// The records of a request, split but not yet parsed.
 #[derive(Debug)]
 pub struct SplitRecords<'a> {
     unit: &'static str,
@@ -96,7 +96,7 @@ impl SplitRecords<'_> {
         self.pieces.len()
     }
 
-    /// The records one by one. To look into all of a large request takes long.
+    /// Parses the records one by one. All records of a large request take a long time.
     pub fn records(&self) -> impl Iterator<Item = Result<NewRecord, InvalidRecord>> {
         let Self { unit, pieces } = self;
         pieces.iter().map(|(position, piece)| {
@@ -124,7 +124,7 @@ pub fn split_json(body: &[u8]) -> Result<SplitRecords<'_>, SubmissionError> {
     Ok(SplitRecords { unit, pieces: (1..).zip(items.iter().map(|item| item.get().as_bytes())).collect() })
 }
 
-/// One JSON object a line; empty lines are passed over.
+/// One JSON object on each line. Empty lines are skipped.
 pub fn split_ndjson(body: &[u8]) -> Result<SplitRecords<'_>, SubmissionError> {
     let lines = (1..).zip(body.split(|byte| *byte == b'\n'));
     let lines = lines.filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace));
@@ -135,7 +135,7 @@ pub fn split_ndjson(body: &[u8]) -> Result<SplitRecords<'_>, SubmissionError> {
     Ok(SplitRecords { unit: "line", pieces })
 }
 
-/// The elements of an array, as far as they can be read, and one more than may be.
+/// The elements of an array up to the first error, and at most one more than allowed.
 fn split_array<'a>(body: &'a [u8], items: &mut Vec<&'a RawValue>) -> serde_json::Result<()> {
     let mut reader = serde_json::Deserializer::from_slice(body);
     reader.deserialize_seq(Items(items))?;
@@ -169,7 +169,7 @@ fn parse_record(json: &[u8]) -> Result<NewRecord, String> {
         return Err(format!("`type` must have 1 to {MAX_TYPE_BYTES} bytes"));
     }
     if key.as_ref().is_some_and(|key| key.is_empty() || key.len() > MAX_KEY_BYTES) {
-        return Err(format!("`key` must have 1 to {MAX_KEY_BYTES} bytes; leave it out when there is none"));
+        return Err(format!("`key` must have 1 to {MAX_KEY_BYTES} bytes; omit it if there is none"));
     }
     let priority = priority.unwrap_or(DEFAULT_PRIORITY);
     if priority > PRIORITY_MAX {
@@ -186,7 +186,7 @@ fn parse_record(json: &[u8]) -> Result<NewRecord, String> {
     Ok(NewRecord { id, record_type, key, priority, payload: payload.get().into() })
 }
 
-/// A value whose fields have names. The parser would take an array for one, too, field by field.
+/// Parses a JSON object. The parser alone would also accept an array, field by field.
 pub fn parse_named<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, String> {
     if json.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
         return Err("it must be a JSON object".into());
@@ -194,7 +194,7 @@ pub fn parse_named<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, String> 
     serde_json::from_slice(json).map_err(|error| error.to_string())
 }
 
-/// A JSON object, byte for byte, without white space around it.
+/// A JSON object, byte for byte, without surrounding white space.
 pub fn parse_object(body: &[u8]) -> Result<Box<str>, String> {
     let payload: &RawValue = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     if !payload.get().starts_with('{') {
@@ -204,7 +204,7 @@ pub fn parse_object(body: &[u8]) -> Result<Box<str>, String> {
     Ok(payload.get().into())
 }
 
-/// Refuses JSON that is nested too deeply. One pass, without memory of its own.
+/// Refuses JSON that is nested too deeply. One pass that allocates nothing.
 pub fn check_nesting(json: &str) -> Result<(), String> {
     let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
     for (position, byte) in json.bytes().enumerate() {
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_has_so_many_records_and_no_more() {
+    fn a_request_with_too_many_records_is_refused() {
         for (count, fits) in [(MAX_RECORDS_AT_ONCE, true), (MAX_RECORDS_AT_ONCE + 1, false)] {
             let (array, lines) = (format!("[{}]", vec!["{}"; count].join(",")), "{}\n\n".repeat(count));
             assert_eq!(split_json(array.as_bytes()).is_ok_and(|pieces| pieces.count() == count), fits);
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_is_counted_outside_of_texts() {
+    fn brackets_in_strings_do_not_count_as_nesting() {
         let arrays = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         assert_eq!(check_nesting(&arrays(MAX_NESTING_LEVELS)), Ok(()));
         let refused = check_nesting(&arrays(MAX_NESTING_LEVELS + 1)).unwrap_err();

@@ -1,28 +1,28 @@
-//! The shapes of `GET /v1/telemetry`, apart from the others because they are many.
+//! The shapes of `GET /v1/telemetry`.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::model::InterfaceKind;
 
-/// `GET /v1/telemetry`: the four questions.
+/// `GET /v1/telemetry`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TelemetryReport {
-    /// How far back the first four go.
+    /// The period that is covered, except by `days`.
     pub window_s: u64,
     /// Average sync duration per record.
     pub per_record: PerRecord,
     /// Success by batch size.
     pub by_batch_size: Vec<SizeBucket>,
-    /// The record types that cause delays, slowest first.
+    /// The record types, the slowest first.
     pub by_type: Vec<TypeReport>,
-    /// Network conditions at failures, by class.
+    /// Network conditions during failures, by class of failure.
     pub failures: Vec<FailureReport>,
-    /// The first question, day by day, the newest first.
+    /// The duration per record and the batches of each day, the newest first.
     pub days: Vec<DayReport>,
 }
 
-/// How long a record takes: a batch's duration divided by its records.
+/// The duration per record: a batch's duration divided by the number of its records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PerRecord {
     /// Records measured.
@@ -31,60 +31,60 @@ pub struct PerRecord {
     pub mean_ms: f64,
     /// Median.
     pub p50_ms: u64,
-    /// 95 in 100 are quicker.
+    /// 95 of 100 records take less time.
     pub p95_ms: u64,
 }
 
-/// How batches of one range of sizes fare.
+/// Batches of one range of sizes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SizeBucket {
-    /// For example `11–25`.
+    /// The range, for example `11–25`.
     pub size: String,
-    /// Sent.
+    /// Batches that were sent.
     pub batches: u64,
-    /// Answered by the server.
+    /// Batches that got a result for each record.
     pub succeeded: u64,
-    /// Share, when any was sent.
+    /// Their share; null if none was sent.
     #[schema(required = true)]
     pub success_rate: Option<f64>,
 }
 
-/// How records of one type fare.
+/// Records of one type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TypeReport {
     /// The type.
     #[serde(rename = "type")]
     pub record_type: String,
-    /// Synced.
+    /// Records in batches that got a result for each record.
     pub records: u64,
-    /// Share of their batches' time.
+    /// Their share of the duration of their batches, per record.
     pub ms_per_record: f64,
-    /// Sends that failed.
+    /// Failed attempts to send them.
     pub failures: u64,
-    /// Set aside.
+    /// Records that were quarantined.
     pub quarantined: u64,
 }
 
-/// What the network was like when a class of failure happened.
+/// The network conditions during failures of one class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FailureReport {
-    /// The class of the answer.
+    /// The class of the response, or why there was none.
     pub class: String,
-    /// How often.
+    /// Number of failures.
     pub count: u64,
-    /// Kind of the interface at most of them, where the system tells.
+    /// The kind of interface during most of them; null if the system does not report it.
     #[schema(value_type = Option<InterfaceKind>, required = true)]
     pub interface: Option<String>,
-    /// Mean time to connect, where a connection was made.
+    /// Mean time to connect; null if there was no connection.
     #[schema(required = true)]
     pub connect_ms: Option<f64>,
-    /// Mean round trip, as the kernel measured it.
+    /// Mean round-trip time, as measured by the kernel.
     #[schema(required = true)]
     pub round_trip_ms: Option<f64>,
     /// Mean upload rate.
     #[schema(required = true)]
     pub bytes_per_s: Option<f64>,
-    /// Signal, where the system tells.
+    /// Mean signal strength; null if the system does not report it.
     #[schema(required = true)]
     pub signal_dbm: Option<f64>,
 }
@@ -92,15 +92,15 @@ pub struct FailureReport {
 /// One day.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DayReport {
-    /// `2026-03-01`, UTC.
+    /// The date in UTC, such as `2026-03-01`.
     #[schema(format = Date)]
     pub day: String,
-    /// How long a record took.
+    /// The duration per record.
     pub per_record: PerRecord,
-    /// Batches sent.
+    /// Batches that were sent.
     pub batches: u64,
-    /// Batches answered.
+    /// Batches that got a result for each record.
     pub succeeded: u64,
-    /// Records set aside.
+    /// Records that were quarantined.
     pub quarantined: u64,
 }

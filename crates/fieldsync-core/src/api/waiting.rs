@@ -10,37 +10,37 @@ use crate::model::RecordId;
 /// What a record waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WaitingFor {
-    /// In a word.
+    /// The reason, for programs.
     #[schema(value_type = WaitingReason)]
     pub reason: OpenEnum<WaitingReason>,
-    /// When that ends, or is tried again; null where the time is not known.
+    /// When the wait ends or the next attempt is made; null if the time is not known.
     #[serde(with = "as_rfc3339_option")]
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub until: Option<u64>,
-    /// The earlier record of its key that goes first.
+    /// The earlier record of its key that must be sent first.
     #[schema(required = true)]
     pub held_by: Option<RecordId>,
-    /// In a sentence for people. It has neither keys nor messages of the server.
+    /// A sentence for people. It contains neither keys nor messages of the server.
     pub text: String,
 }
 
-/// What a record waits for, in a word. Newer versions may have other words.
+/// What a record waits for. Newer versions may have other reasons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitingReason {
-    /// Its turn.
+    /// The next batch.
     NextBatch,
-    /// The response to the batch that it is in, which is being sent.
+    /// The response to its batch, which is being sent.
     InBatch,
-    /// The outcome of its batch, which was sent and got no clear response.
+    /// The outcome of its batch, which was sent without a clear response.
     Outcome,
     /// The next attempt after a failure.
     Backoff,
     /// An earlier record of its key.
     Key,
-    /// The end of a pause that the server asked for.
+    /// The end of a wait that the server asked for.
     ServerWait,
-    /// The circuit breaker, which is open.
+    /// The end of the circuit breaker's pause.
     Breaker,
     /// A connection to the server.
     Offline,
@@ -52,9 +52,9 @@ pub enum WaitingReason {
     Paused,
     /// A credential that the server accepts.
     AuthRequired,
-    /// A configuration that leads to the server.
+    /// A corrected configuration.
     Misconfigured,
-    /// A disk that works, or room on it.
+    /// A disk that works and has free space.
     Disk,
     /// The decision of a person.
     Review,
