@@ -1,7 +1,7 @@
 //! Parses the addresses of the server and of its proxy. Only the result is used.
 //!
-//! In the result, the host is in ASCII (punycode), the path is percent-encoded, and there is no slash at the end: so all
-//! parts of the program that parse it again get the same.
+//! In the result, the host is in ASCII (punycode), the path is percent-encoded, and the last character is not a slash.
+//! So all parts of the program that parse it again get the same result.
 
 use url::{Host, Url};
 
@@ -61,7 +61,7 @@ fn has_credential(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 
-/// Checks the URL with the parsers of both libraries of the transport, too.
+/// Also checks the URL with the parsers of both HTTP libraries of the transport.
 fn normalize(url: &Url) -> Result<String, String> {
     let text = url.as_str().trim_end_matches('/');
     if text.len() > TEXT_BYTES_MAX {
@@ -90,7 +90,7 @@ mod tests {
     proptest! {
         /// Parsing the result again gives the same result.
         #[test]
-        fn an_address_that_was_read_does_not_change_any_more(
+        fn a_parsed_address_does_not_change_when_it_is_parsed_again(
             text in "[hH]ttps?:[/\\\\]{1,3}[a-zA-Zäß\u{1F600}%0-9._:@\\[\\] \r\t-]{0,12}(:[0-9]{0,6})?[/a-z%ä ?#|^{}\\\\]{0,8}",
         ) {
             if let Ok(read) = read_server_url(&text) {

@@ -11,11 +11,11 @@ use super::texts::check_texts;
 use super::{Config, Reading};
 
 impl Config {
-    /// All values that are not allowed.
+    /// Returns all values that are not allowed.
     pub fn validate(&self) -> Vec<InvalidValue> {
         let mut invalid = check_texts(self);
         let mut refuse = |bad: bool, key: &'static str, reason: &str| {
-            // One reason for each key is enough: an empty text is not an address either.
+            // One reason for each key is enough: for an empty text, also reporting an invalid address is redundant.
             if bad && !invalid.iter().any(|value| value.key == key) {
                 invalid.push(InvalidValue { key: key.to_owned(), reason: reason.to_owned() });
             }
@@ -42,7 +42,7 @@ impl Config {
         }
         let path = self.server.path.as_str();
         refuse(!path.starts_with('/'), "server.path", "must begin with /");
-        // The id of a batch is appended to it for a look-up.
+        // An outcome query appends the id of a batch to it.
         let as_path = path.parse::<http02::Uri>().ok().filter(|uri| uri.path() == path && path.is_ascii());
         refuse(
             as_path.is_none(),
@@ -92,7 +92,7 @@ impl Config {
         );
     }
 
-    /// Each connection may take a descriptor and some memory, so that their number needs a limit.
+    /// Each connection uses a file descriptor and some memory, so their number needs a limit.
     fn check_connections(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
         let most = format!("must be at most {CONNECTIONS_MAX}: each takes a descriptor and some memory");
         for (key, connections, least) in [
@@ -212,7 +212,7 @@ impl Config {
     }
 }
 
-/// More than the descriptors of a process.
+/// More than the file descriptors of a process.
 const CONNECTIONS_MAX: usize = 65_536;
 
 /// The resolution of timers.
@@ -222,5 +222,5 @@ const NAME_BYTES_MAX: usize = 255;
 /// The limit of a socket's address (`sun_path`) without the final zero.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// One row of the store names all records of a batch. It should stay small.
+/// Keeps rows of the store small: one row names all records of a batch.
 const BATCH_RECORDS_MAX: usize = 10_000;

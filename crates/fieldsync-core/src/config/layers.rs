@@ -62,7 +62,7 @@ impl fmt::Display for JoinedValues<'_> {
     }
 }
 
-/// Merges the layers: the defaults, the text of `file` if there is one, and the variables with our prefix.
+/// Merges the layers: the defaults, the text of `file` if given, and the variables with the prefix `FIELDSYNC_`.
 pub fn parse_layers(
     file: Option<(&Path, &str)>,
     variables: impl Iterator<Item = (OsString, OsString)>,
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shipped_file_is_the_defaults_and_names_every_key() {
+    fn the_shipped_file_contains_every_key_with_its_default() {
         let text = include_str!("../../../../config.toml");
         assert_eq!(from_text(text, &[]).unwrap(), Config::default());
         let defaults = Table::try_from(Config::default()).unwrap();
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_can_be_read_again() {
+    fn a_printed_configuration_can_be_parsed() {
         let config = Config::default();
         assert_eq!(from_text(&config.to_toml(), &[]).unwrap(), config);
     }
@@ -189,13 +189,13 @@ mod tests {
     }
 
     #[test]
-    fn every_impossible_value_is_reported_at_once() {
+    fn all_invalid_values_are_reported_at_once() {
         let error = from_text("[batch]\nmicro_batch = 0\nsafety_margin = 1.0", &[]).unwrap_err();
         assert!(error.contains("micro_batch") && error.contains("safety_margin"), "{error}");
     }
 
     #[test]
-    fn a_variable_that_is_not_text_is_refused() {
+    fn a_variable_that_is_not_utf_8_is_refused() {
         use std::os::unix::ffi::OsStringExt as _;
         let variable = ("FIELDSYNC_QUEUE__STATE_DIR".into(), OsString::from_vec(b"/srv/\xff".to_vec()));
         let error = parse_layers(None, std::iter::once(variable)).unwrap_err().to_string();
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_around_values_is_taken_away() {
+    fn white_space_around_values_is_removed() {
         let config = from_text(
             "[server]\nurl = ' http://file\t'\n[ipc]\nadmin_group = ' '",
             &[("FIELDSYNC_BATCH__MICRO_BATCH", "5\r"), ("FIELDSYNC_LOG__LEVEL", " warn\r\n")],
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_win_over_the_file() {
+    fn variables_override_the_file() {
         let config = from_text(
             "[server]\nurl = 'http://file'\n[batch]\nmicro_batch = 5",
             &[("FIELDSYNC_SERVER__URL", "http://variable"), ("FIELDSYNC_BATCH__LEARN", "false")],

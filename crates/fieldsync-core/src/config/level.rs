@@ -11,7 +11,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 )]
 pub struct LevelError(String);
 
-/// Parses a filter. tracing would take a word that is not a level as the only module to log.
+/// Parses a filter. The parser of tracing accepts any word, and then logs only the module of that name.
 pub fn read_log_filter(text: &str) -> Result<Targets, LevelError> {
     let mut filter = Targets::new();
     for part in text.split(',').map(str::trim) {

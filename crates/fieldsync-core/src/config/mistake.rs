@@ -7,7 +7,7 @@ use super::Config;
 
 /// Keys whose value may contain a password, although it should not.
 const KEYS_WITH_SECRETS: [&str; 2] = ["server.url", "server.proxy"];
-/// Beginnings of messages that contain a key but no value.
+/// Prefixes of messages that contain a key but no value.
 const KEY_MESSAGE_PREFIXES: [&str; 3] = ["unknown field", "missing field", "duplicate field"];
 
 /// Text that is not TOML. The parser's messages do not quote the text.
@@ -19,7 +19,7 @@ pub(super) fn describe_syntax(text: &str, error: &de::Error) -> String {
 pub(super) fn describe_value(text: &str, error: &de::Error) -> String {
     let key = error.span().and_then(|span| key_at(text, span.start));
     let message = error.message();
-    let reason = if KEY_MESSAGE_PREFIXES.iter().any(|beginning| message.starts_with(beginning))
+    let reason = if KEY_MESSAGE_PREFIXES.iter().any(|prefix| message.starts_with(prefix))
         || key.as_deref().is_some_and(may_show_value_of)
     {
         on_one_line(message)

@@ -6,6 +6,7 @@
 
 mod address;
 mod check;
+mod derived;
 mod invalid_value;
 mod layers;
 mod level;
@@ -13,12 +14,12 @@ mod mistake;
 mod texts;
 mod units;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use derived::default_socket;
 pub use layers::{ConfigError, parse_layers};
 pub use level::{LevelError, read_log_filter};
 pub use units::{FileMode, Size, Span};
@@ -70,7 +71,7 @@ section! {
 section! {
     /// The server.
     Server {
-        /// Base URL. Empty until the device is set up; until then records are kept.
+        /// Base URL. It is empty until the device is set up; until then, records are kept.
         url: String = String::new(),
         /// Path of the batch endpoint.
         path: String = "/crm/v2/mobile/sync/batch".into(),
@@ -82,11 +83,11 @@ section! {
         client_cert_file: Option<PathBuf> = None,
         /// PEM file of the client certificate's key.
         client_key_file: Option<PathBuf> = None,
-        /// HTTP proxy: `auto` for the one of the environment, `none`, or its URL.
+        /// HTTP proxy: `auto` for the proxy of the environment, `none`, or a URL.
         proxy: String = "auto".into(),
         /// File that holds `user:password` for the proxy.
         proxy_credential_file: Option<PathBuf> = None,
-        /// Name resolution, TCP, the proxy and TLS together.
+        /// Time limit for name resolution, TCP, the proxy and TLS together.
         connect_timeout: Span = Span::secs(10),
         /// Longest time without progress while a body is sent.
         stall_timeout: Span = Span::secs(20),
@@ -94,13 +95,13 @@ section! {
         send_timeout: Span = Span::secs(180),
         /// The time limit of the gateway in front of the server: how long to wait for the first byte of a response.
         request_timeout: Span = Span::secs(60),
-        /// From the first byte of a response to its last.
+        /// Longest time from the first byte of a response to its last.
         answer_timeout: Span = Span::secs(30),
         /// Largest response.
         max_answer_bytes: Size = Size::mib(8),
         /// How bodies are encoded.
         compression: Compression = Compression::Auto,
-        /// Whether the outcome of a batch is looked up if it is not known.
+        /// Whether the server is asked for the outcome of a batch that is not known.
         outcome_lookup: OutcomeLookup = OutcomeLookup::Auto,
     }
 }
@@ -114,7 +115,7 @@ section! {
         max_records: u64 = 5_000_000,
         /// Maximum payload bytes of waiting records.
         max_bytes: Size = Size::mib(2048),
-        /// Maximum disk space of waiting records, estimated: types, keys and rows count, too.
+        /// Maximum disk space of waiting records, estimated. Types, keys and rows are included.
         max_disk_bytes: Size = Size::mib(4096),
         /// Share of these limits that one user may use; root and the daemon's own user may use all.
         max_user_share: f64 = 0.75,
@@ -171,7 +172,7 @@ section! {
 }
 
 section! {
-    /// When a failing server gets a pause.
+    /// When sending to a failing server pauses.
     Breaker {
         /// Consecutive failures until micro-batches.
         micro_after: u32 = 3,
@@ -284,9 +285,9 @@ choice! {
 }
 
 choice! {
-    /// Whether outcomes are looked up.
+    /// Whether outcomes are queried.
     OutcomeLookup {
-        /// If the server supports look-up.
+        /// If the server supports outcome queries.
         Auto,
         /// Never.
         Off,
@@ -335,81 +336,4 @@ choice! {
         /// To stderr.
         Stderr,
     }
-}
-
-impl Web {
-    /// The address of the page; `None` for no page.
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.listen.parse().ok()
-    }
-}
-
-/// One of this many connections is reserved for calls.
-const CALL_CONNECTION_DIVISOR: usize = 4;
-
-impl Ipc {
-    /// The maximum number of event streams, so that some connections are left for calls.
-    pub fn event_streams(&self) -> usize {
-        let left =
-            self.max_connections.saturating_sub(self.max_connections.div_ceil(CALL_CONNECTION_DIVISOR));
-        self.max_event_streams.min(left.max(1))
-    }
-}
-
-impl Server {
-    /// Whether requests to the server leave this device unencrypted.
-    pub fn is_unencrypted(&self) -> bool {
-        address::is_unencrypted(&self.url)
-    }
-
-    /// Normalizes the addresses. Invalid ones are left unchanged.
-    fn normalize_addresses(&mut self) {
-        for (text, read) in [
-            (&mut self.url, address::read_server_url as fn(&str) -> Result<String, String>),
-            (&mut self.proxy, address::read_proxy_url),
-        ] {
-            if let Ok(used) = read(text) {
-                *text = used;
-            }
-        }
-    }
-}
-
-impl Config {
-    /// The directory of the queue.
-    pub fn state_dir(&self) -> PathBuf {
-        self.queue
-            .state_dir
-            .clone()
-            .or_else(|| first_directory("STATE_DIRECTORY"))
-            .unwrap_or_else(|| PathBuf::from("/var/lib/fieldsync"))
-    }
-
-    /// The socket of the local API.
-    pub fn socket(&self) -> PathBuf {
-        self.ipc.socket.clone().unwrap_or_else(default_socket)
-    }
-
-    /// The time that a batch may take: the gateway's limit minus the margin.
-    pub fn time_budget(&self) -> Duration {
-        self.server.request_timeout.0.mul_f64(1.0 - self.batch.safety_margin)
-    }
-
-    /// As TOML, for `--check-config`. It contains no secrets: tokens are in files of their own.
-    pub fn to_toml(&self) -> String {
-        toml::to_string(self).unwrap_or_else(|error| format!("# cannot be printed: {error}\n"))
-    }
-}
-
-/// The default socket.
-pub fn default_socket() -> PathBuf {
-    first_directory("RUNTIME_DIRECTORY")
-        .unwrap_or_else(|| PathBuf::from("/run/fieldsync"))
-        .join("fieldsync.sock")
-}
-
-/// systemd separates several directories with colons; the first is used.
-fn first_directory(variable: &str) -> Option<PathBuf> {
-    let value = std::env::var_os(variable)?;
-    std::env::split_paths(&value).next().filter(|path| path.is_absolute())
 }

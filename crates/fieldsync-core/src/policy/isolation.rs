@@ -19,7 +19,7 @@ pub const SUCCESS_WINDOW: Duration = Duration::from_mins(15);
 pub struct Cut {
     /// Records in each part, in queue order; they add up to the batch.
     pub parts: Vec<usize>,
-    /// Where the parts stand in the search.
+    /// How far the search has come for each part.
     pub stage: Stage,
 }
 

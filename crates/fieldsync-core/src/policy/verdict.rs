@@ -45,7 +45,7 @@ pub enum Verdict {
     EncodingRefused,
     /// The server does not accept the credential.
     Unauthorized,
-    /// There is no batch endpoint at this address.
+    /// The address is not that of a batch endpoint.
     EndpointNotFound,
     /// Something other than the server responded.
     Intercepted,
@@ -116,7 +116,7 @@ pub struct UploadResult {
     pub verdict: Verdict,
     /// The entry for the manifest, for records without a result.
     pub error: LastError,
-    /// The time until the response, or until the request was given up.
+    /// The time until the response, or until the request was aborted.
     pub elapsed: Duration,
     /// The response repeats that to an earlier request: how long it took says nothing about the batch.
     pub is_replayed: bool,
@@ -277,7 +277,7 @@ pub(super) mod tests {
             (answer(422, error("INVALID")), refused("INVALID")),
             (answer(418, error("TEAPOT")), refused("TEAPOT")),
             (answer(400, undecodable()), unexplained),
-            // not let in
+            // authentication required
             (answer(401, ResponseBody::Empty), Verdict::Unauthorized),
             (answer(403, ResponseBody::NotJson), Verdict::Unauthorized),
             // wrong place

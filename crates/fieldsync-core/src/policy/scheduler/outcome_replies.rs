@@ -82,7 +82,7 @@ impl Scheduler {
                     return Some(self.bisect_overdue(view, &batch, query.ambiguity));
                 }
                 let wait = retry_after.unwrap_or_default().max(query_wait(view.config, query.tries + 1));
-                // Even if the server asks for a longer wait, the batch is given up at its limit.
+                // Even if the server asks for a longer wait, the wait for the batch ends at its limit.
                 let wait = wait.min(processing_limit(self.time_limit(view.config)));
                 self.query_again(id, query, view.now + wait);
                 None

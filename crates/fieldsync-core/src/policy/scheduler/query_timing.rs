@@ -16,7 +16,7 @@ const QUERY_WAITS: [Duration; 6] = [
 ];
 /// The shortest wait where the server says that it is still processing the batch.
 pub(super) const PROCESSING_WAIT_MIN: Duration = Duration::from_millis(300);
-/// A batch that is in processing for longer than this many time limits is given up.
+/// The wait for a batch that is still being processed ends after this many time limits.
 const PROCESSING_TIME_LIMITS: f64 = 1.5;
 
 /// The wait before the query that follows `tries` others.

@@ -1,20 +1,16 @@
-//! The scheduler in a simulation under every schedule of responses, and its tables row by row.
+//! The scheduler: its tables row by row, and simulations in the modules.
 
 mod behaviour;
 mod denials;
+mod request_history;
 mod search;
+mod simulation;
 mod world;
 
 use std::time::Duration;
 
-use proptest::prelude::*;
 use uuid::Uuid;
 
-use self::behaviour::{
-    Behaviour, EVERY_BEHAVIOUR, EVERY_QUERY_BEHAVIOUR, OUTAGE_BEHAVIOURS, QueryBehaviour, RECORD_FAULTS,
-    SEARCHED_FAULTS,
-};
-use self::world::World;
 use super::waits::WaitReason;
 use super::*;
 use crate::config::OutcomeLookup;
@@ -43,7 +39,7 @@ pub(super) fn error() -> LastError {
     LastError { class: "test".into(), http_status: None, code: None, message: String::new(), at: 0 }
 }
 
-/// A result whose body went out at once.
+/// A result whose body was sent at once.
 pub(super) fn upload_result(verdict: &Verdict, elapsed: Duration) -> UploadResult {
     UploadResult {
         verdict: verdict.clone(),
@@ -70,95 +66,7 @@ pub(super) fn batch(records: usize, phase: BatchPhase) -> OpenBatch {
     }
 }
 
-fn memory() -> impl Strategy<Value = QueryBehaviour> {
-    prop::sample::select(EVERY_QUERY_BEHAVIOUR.to_vec())
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
-
-    #[test]
-    fn no_schedule_of_answers_loses_a_record_or_ends_in_sleep_or_haste(
-        seed: u64, records in 1usize..150, minutes in 0u32..120, memory in memory(), restarts in 0usize..4,
-        behaviours in prop::sample::subsequence(EVERY_BEHAVIOUR.to_vec(), 1..=EVERY_BEHAVIOUR.len()),
-    ) {
-        let mut world = World::new(records, seed);
-        (world.queries, world.restarts) = (memory, restarts);
-        world.script = vec![(MINUTE * minutes, behaviours)];
-        world.run();
-    }
-
-    #[test]
-    fn an_outage_of_any_answers_and_any_length_quarantines_nothing(
-        seed: u64, records in 1usize..300, memory in memory(), before in 0u32..30, minutes in 1u32..600,
-        restarts in 0usize..3,
-        behaviour in prop::sample::subsequence(
-            OUTAGE_BEHAVIOURS.to_vec(), 1..=11),
-    ) {
-        let mut world = World::new(records, seed);
-        (world.queries, world.restarts) = (memory, restarts);
-        let begin = SECOND * before;
-        world.script = vec![(begin, vec![Behaviour::Fine]), (begin + MINUTE * minutes, behaviour)];
-        prop_assert_eq!(world.run(), Vec::<usize>::new());
-    }
-
-    #[test]
-    fn one_record_at_fault_is_found_and_no_other(
-        seed: u64, memory in memory(), place in 0usize..100,
-        behaviour in prop::sample::select(RECORD_FAULTS.to_vec()),
-    ) {
-        let mut world = World::new(200, seed);
-        (world.queries, world.arriving) = (memory, 50);
-        world.poison.insert(place, behaviour);
-        prop_assert_eq!(world.run(), vec![place]);
-        // Where the server says again and again that it is at it, it is asked again and again.
-        let most = if behaviour == Behaviour::Busy { 3000 } else { 80 };
-        prop_assert!(world.requests <= most, "{} requests", world.requests);
-    }
-
-    #[test]
-    fn several_records_at_fault_do_not_keep_the_others(
-        seed: u64, memory in memory(), places in prop::collection::btree_set(0usize..150, 1..12),
-        behaviour in prop::sample::select(SEARCHED_FAULTS.to_vec()),
-    ) {
-        let mut world = World::new(250, seed);
-        (world.queries, world.arriving) = (memory, 500);
-        world.poison = places.iter().map(|place| (*place, behaviour)).collect();
-        let found = world.run();
-        prop_assert_eq!(found, places.into_iter().collect::<Vec<_>>());
-    }
-}
-
-#[test]
-fn a_retry_timer_never_stalls_whatever_the_server_did_last() {
-    for (behaviour, memory) in EVERY_BEHAVIOUR
-        .into_iter()
-        .flat_map(|behaviour| EVERY_QUERY_BEHAVIOUR.map(|memory| (behaviour, memory)))
-    {
-        for seed in 0..4 {
-            let mut world = World::new(60, seed);
-            let trouble = 2 * HOUR;
-            (world.queries, world.script) = (memory, vec![(trouble, vec![behaviour])]);
-            world.run();
-            let longest = world.config.retry.max_backoff.0 + world.config.breaker.open_max.0;
-            let late = world.now.saturating_sub(trouble);
-            assert!(late <= 3 * longest, "{behaviour:?}, {memory:?}: {late:?} after the server was well");
-        }
-    }
-}
-
-#[test]
-fn a_restart_in_an_outage_changes_nothing_about_its_end() {
-    for seed in 0..20 {
-        let mut world = World::new(60, seed);
-        world.script = vec![(20 * SECOND, vec![Behaviour::TimedOut, Behaviour::Lost, Behaviour::Late])];
-        world.run();
-        world.restart();
-        assert_eq!(world.run(), Vec::<usize>::new());
-    }
-}
-
-/// A view of `backlog` by an scheduler that knows `open`.
+/// A scheduler, and the view that it gets.
 struct TestPlanner {
     scheduler: Scheduler,
     config: Config,
@@ -208,7 +116,7 @@ impl TestPlanner {
         self.with_view(|scheduler, view| scheduler.next_action(view))
     }
 
-    fn answered(&mut self, open: &OpenBatch, verdict: &Verdict) -> Disposition {
+    fn respond_to(&mut self, open: &OpenBatch, verdict: &Verdict) -> Disposition {
         let error = LastError { http_status: verdict.is_denial().then_some(403), ..error() };
         let result = UploadResult { error, ..upload_result(verdict, SECOND) };
         self.with_view(|scheduler, view| scheduler.on_response(view, open.id, &result))
@@ -230,7 +138,7 @@ fn waits_for(until: Duration, cause: WaitCause) -> Action {
 }
 
 #[test]
-fn what_comes_next_follows_from_the_view() {
+fn the_next_action_follows_from_the_view() {
     let open = batch(20, BatchPhase::Waiting);
     let other = OpenBatch {
         id: BatchId(Uuid::from_u128(2)),
@@ -250,14 +158,12 @@ fn what_comes_next_follows_from_the_view() {
     assert_eq!(planner(&|planner| planner.link = LinkState::Offline), rests(Phase::Offline, None));
     assert_eq!(planner(&|planner| planner.link = LinkState::CaptivePortal), rests(Phase::Offline, None));
     let (soon, later) = (99 * SECOND, 101 * SECOND);
-    let stopped = |until| {
-        move |planner: &mut TestPlanner| {
-            planner.scheduler.waits.wait_until(until, WaitReason::AuthRequired);
-            planner.scheduler.waits.confirm();
-        }
+    let stop_until = |planner: &mut TestPlanner, until| {
+        planner.scheduler.waits.wait_until(until, WaitReason::AuthRequired);
+        planner.scheduler.waits.confirm();
     };
-    assert_eq!(planner(&stopped(later)), rests(Phase::AuthRequired, Some(later)));
-    assert!(sends(&planner(&stopped(soon)), open.id));
+    assert_eq!(planner(&|planner| stop_until(planner, later)), rests(Phase::AuthRequired, Some(later)));
+    assert!(sends(&planner(&|planner| stop_until(planner, soon)), open.id));
     let backs_off =
         |planner: &mut TestPlanner| planner.scheduler.waits.wait_until(later, WaitReason::BackOff);
     assert_eq!(planner(&backs_off), waits_for(later, WaitCause::BackOff));
@@ -280,7 +186,7 @@ fn what_comes_next_follows_from_the_view() {
         deferred(planner);
         planner.with_view(Scheduler::override_deferral);
     };
-    assert!(sends(&planner(&wanted), open.id), "a person does not care for the bill");
+    assert!(sends(&planner(&wanted), open.id), "a person overrides the deferral");
     let next_run = |planner: &mut TestPlanner| {
         wanted(planner);
         planner.scheduler.start_run();
@@ -290,35 +196,35 @@ fn what_comes_next_follows_from_the_view() {
         wanted(planner);
         planner.backlog.settled_total += 500;
     };
-    assert_eq!(planner(&settled), rests(Phase::Deferred, None), "what came later waits");
+    assert_eq!(planner(&settled), rests(Phase::Deferred, None), "later records wait");
     let beforehand = |planner: &mut TestPlanner| {
         planner.with_view(Scheduler::override_deferral);
         deferred(planner);
     };
-    assert_eq!(planner(&beforehand), rests(Phase::Deferred, None), "not for another time");
-    assert!(sends(&planner(&|_| {}), open.id), "parts go in queue order");
+    assert_eq!(planner(&beforehand), rests(Phase::Deferred, None), "an earlier request does not count");
+    assert!(sends(&planner(&|_| {}), open.id), "parts are sent in queue order");
     assert!(sends(&planner(&|planner| planner.mode = Mode::Probing), other.id), "the smallest is the probe");
     assert!(matches!(planner(&|planner| planner.scheduler.search.want_canary()), Action::Claim(_)));
     let nothing_fresh = |planner: &mut TestPlanner| {
         planner.scheduler.search.want_canary();
         planner.backlog.claimable = false;
     };
-    assert!(sends(&planner(&nothing_fresh), open.id), "another part is as good a control");
+    assert!(sends(&planner(&nothing_fresh), open.id), "another part serves as the canary, too");
 
     let mut planner = TestPlanner::new(vec![unclear.clone(), other.clone()]);
     assert_eq!(planner.next(), Action::QueryOutcome(unclear.id));
     planner.config.server.outcome_lookup = OutcomeLookup::Off;
-    assert!(sends(&planner.next(), unclear.id), "never looked up, but sent again under its id");
+    assert!(sends(&planner.next(), unclear.id), "no outcome query, but a resend with the same id");
     planner.config.retry.quarantine_after = 3;
-    let guilty = OpenBatch { lone_failures: 5, ..batch(1, BatchPhase::Waiting) };
+    let faulty = OpenBatch { lone_failures: 5, ..batch(1, BatchPhase::Waiting) };
     assert_eq!(
-        TestPlanner { scheduler: TestPlanner::new(vec![guilty.clone()]).scheduler, ..planner }.next(),
-        Action::Quarantine(guilty.id)
+        TestPlanner { scheduler: TestPlanner::new(vec![faulty.clone()]).scheduler, ..planner }.next(),
+        Action::Quarantine(faulty.id)
     );
 }
 
 #[test]
-fn a_batch_that_keeps_failing_as_the_probe_makes_room_for_another() {
+fn a_batch_that_keeps_failing_as_the_probe_is_replaced_by_another() {
     let worn = OpenBatch { attempt: 3, ..batch(1, BatchPhase::Waiting) };
     let mut planner = TestPlanner::new(vec![worn.clone()]);
     planner.mode = Mode::Probing;
@@ -328,11 +234,11 @@ fn a_batch_that_keeps_failing_as_the_probe_makes_room_for_another() {
 }
 
 #[test]
-fn what_was_learned_of_one_server_is_not_believed_of_another() {
+fn measurements_of_one_server_are_not_used_for_another() {
     let open = OpenBatch { attempt: 1, ..batch(20, BatchPhase::InFlight) };
     let mut planner = TestPlanner::sent(&open);
     planner.scheduler.switch_server(&planner.config);
-    planner.answered(&open, &Verdict::Completed(Vec::new()));
+    planner.respond_to(&open, &Verdict::Completed(Vec::new()));
     let known = |planner: &mut TestPlanner| {
         planner.with_view(|scheduler, view| scheduler.learned_state(view)).service.has_measurements()
     };
@@ -344,7 +250,7 @@ fn what_was_learned_of_one_server_is_not_believed_of_another() {
 }
 
 #[test]
-fn an_answer_that_was_given_before_tells_nothing_of_how_long_the_server_takes() {
+fn a_replayed_response_is_not_a_measurement() {
     let open = OpenBatch { attempt: 1, ..batch(20, BatchPhase::InFlight) };
     let mut planner = TestPlanner::sent(&open);
     for _ in 0..2 {
@@ -360,7 +266,7 @@ fn an_answer_that_was_given_before_tells_nothing_of_how_long_the_server_takes() 
 }
 
 #[test]
-fn a_full_scheduler_sleeps_until_a_batch_is_due_although_records_are() {
+fn a_full_scheduler_waits_for_a_batch_although_records_are_due() {
     let mut planner = TestPlanner::new(Vec::new());
     for number in 0..1000 {
         let id = BatchId(Uuid::from_u128(number));
@@ -382,32 +288,32 @@ fn every_verdict_has_its_disposition() {
     let detail = || ErrorDetail { code: "INVALID".into(), message: "no".into(), position: None };
     let cut = |error| Disposition::Cut { cut: isolation::cut_in_half(20), error };
     let zero = Some(Duration::ZERO);
-    let (idle, going) = (Some(false), Some(true));
-    // Whether something goes out at once; none for "its outcome is asked for".
-    for (verdict, disposition, goes_on) in [
+    let (idle, sends) = (Some(false), Some(true));
+    // Whether something is sent immediately; none if the outcome is queried.
+    for (verdict, disposition, sends_next) in [
         (Verdict::Ambiguous(Ambiguity::TimedOut), keep(BatchPhase::Unclear, Some(error())), None),
         (Verdict::Ambiguous(Ambiguity::ServerError), keep(BatchPhase::Unclear, Some(error())), None),
         (Verdict::Ambiguous(Ambiguity::ConnectionLost), keep(BatchPhase::Unclear, Some(error())), None),
         (Verdict::Ambiguous(Ambiguity::LinkTooSlow), keep(BatchPhase::Unclear, Some(error())), None),
         (Verdict::StillProcessing { retry_after: zero }, keep(BatchPhase::Unclear, None), None),
-        (Verdict::Refused(detail()), cut(Some(error())), going),
-        (Verdict::TooLarge, cut(None), going),
+        (Verdict::Refused(detail()), cut(Some(error())), sends),
+        (Verdict::TooLarge, cut(None), sends),
         (Verdict::BatchIdReused, Disposition::Rename { lone_failures: 0 }, idle),
-        (Verdict::EncodingRefused, waits(), going),
+        (Verdict::EncodingRefused, waits(), sends),
         (Verdict::Unreachable, waits(), idle),
         (Verdict::Intercepted, waits(), idle),
         (Verdict::Throttled { retry_after: Some(MINUTE), is_protocol: true }, waits(), idle),
         (Verdict::Throttled { retry_after: Some(MINUTE), is_protocol: false }, waits(), idle),
         (Verdict::Throttled { retry_after: zero, is_protocol: true }, waits(), idle),
         (Verdict::Throttled { retry_after: None, is_protocol: false }, waits(), idle),
-        // A look-up shows whether everyone is sent away.
+        // An outcome query shows whether all requests are denied.
         (Verdict::Unauthorized, waits(), None),
         (Verdict::EndpointNotFound, waits(), None),
     ] {
         let open = OpenBatch { attempt: 1, ..batch(20, BatchPhase::InFlight) };
         let mut planner = TestPlanner::sent(&open);
-        assert_eq!(planner.answered(&open, &verdict), disposition, "{verdict:?}");
-        match (goes_on, planner.next()) {
+        assert_eq!(planner.respond_to(&open, &verdict), disposition, "{verdict:?}");
+        match (sends_next, planner.next()) {
             (Some(false), Action::Rest { until: Some(until), .. }) => assert!(until > planner.now),
             (Some(true), Action::Send(..) | Action::Claim(_))
             | (None, Action::Claim(_) | Action::QueryOutcome(_)) => {}
@@ -417,14 +323,14 @@ fn every_verdict_has_its_disposition() {
 }
 
 #[test]
-fn an_answer_settles_each_record_by_its_own_result() {
+fn a_response_settles_each_record_by_its_own_result() {
     use RecordStatus::{Applied, Duplicate, Rejected, Retry};
     let open = batch(4, BatchPhase::InFlight);
     let id = |number| RecordId(Uuid::from_u128(number));
     let result = |number, status| RecordResult { id: id(number), status, code: None, message: None };
     let results = [(1, Applied), (2, Duplicate), (3, Rejected), (4, Retry)].map(|(n, s)| result(n, s));
     let Disposition::Close { outcomes, missing } =
-        TestPlanner::sent(&open).answered(&open, &Verdict::Completed(results.into()))
+        TestPlanner::sent(&open).respond_to(&open, &Verdict::Completed(results.into()))
     else {
         panic!("closed");
     };
@@ -442,7 +348,7 @@ fn an_answer_settles_each_record_by_its_own_result() {
 }
 
 #[test]
-fn a_link_that_is_too_slow_is_held_against_the_size_of_a_batch_and_never_against_a_record() {
+fn a_slow_link_implicates_the_size_of_a_batch_but_never_a_record() {
     for (doubt, records, attempt, suspected) in [
         (Ambiguity::LinkTooSlow, 20, 1, true),
         (Ambiguity::LinkTooSlow, 1, 1, false),
@@ -461,7 +367,7 @@ fn a_link_that_is_too_slow_is_held_against_the_size_of_a_batch_and_never_against
 }
 
 #[test]
-fn every_look_up_has_its_disposition() {
+fn every_outcome_reply_has_its_disposition() {
     let keep = |error| Disposition::Keep { phase: BatchPhase::Waiting, lone_failures: 0, error };
     let cut = || Disposition::Cut { cut: isolation::cut_in_half(20), error: None };
     for (doubt, found, attempt, expected) in [
@@ -478,17 +384,17 @@ fn every_look_up_has_its_disposition() {
     ] {
         let open = OpenBatch { attempt, ..batch(20, BatchPhase::InFlight) };
         let mut planner = TestPlanner::sent(&open);
-        planner.answered(&open, &Verdict::Ambiguous(doubt));
+        planner.respond_to(&open, &Verdict::Ambiguous(doubt));
         let disposition =
             planner.with_view(|scheduler, view| scheduler.on_outcome_reply(view, open.id, &found));
         assert_eq!(disposition, expected, "{doubt:?} {found:?}");
     }
     let open = batch(20, BatchPhase::InFlight);
     let mut planner = TestPlanner::sent(&open);
-    planner.answered(&open, &Verdict::Ambiguous(Ambiguity::TimedOut));
+    planner.respond_to(&open, &Verdict::Ambiguous(Ambiguity::TimedOut));
     planner.now += Duration::from_hours(1);
     let processing = OutcomeReply::Processing { retry_after: Some(MINUTE) };
     let disposition =
         planner.with_view(|scheduler, view| scheduler.on_outcome_reply(view, open.id, &processing));
-    assert_eq!(disposition, Some(cut()), "it is given up on in the end");
+    assert_eq!(disposition, Some(cut()), "the wait for the outcome ends");
 }

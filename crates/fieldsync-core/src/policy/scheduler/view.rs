@@ -123,7 +123,7 @@ impl Disposition {
 pub enum Outcome {
     /// The server has it.
     Synced,
-    /// It is set aside for review.
+    /// It is quarantined.
     Quarantine(LastError),
     /// It is tried again after a back-off.
     Retry(LastError),

@@ -28,7 +28,7 @@ pub(super) enum WaitReason {
     ServerAsked,
     /// The credential was refused.
     AuthRequired,
-    /// There is no batch endpoint at the address.
+    /// The address is not that of a batch endpoint.
     Misconfigured,
 }
 

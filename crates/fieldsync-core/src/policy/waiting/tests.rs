@@ -342,7 +342,7 @@ fn of_several_reasons_the_one_that_keeps_the_record_longest_is_named() {
         (&[DISK, IN_BATCH], Reason::Disk),
         (&[NO_ROOM, IN_BATCH], Reason::Disk),
         (&[DISK, BEHIND_REVIEW, PAUSED], Reason::Disk),
-        // What is on its way goes on.
+        // Sending that has started continues.
         (&[IN_BATCH, PAUSED], Reason::InBatch),
         (&[IN_BATCH, OFFLINE], Reason::InBatch),
         (&[BEHIND_REVIEW, PAUSED], Reason::Key),
@@ -365,7 +365,7 @@ fn of_several_reasons_the_one_that_keeps_the_record_longest_is_named() {
         (&[DUE, SERVER_ASKED], Reason::Backoff),
         (&[DUE, BREAKER], Reason::Breaker),
         (&[DUE, AUTH], Reason::AuthRequired),
-        // What is over is no reason.
+        // A wait that has ended is not a reason.
         (&[SERVER_ASKED, PAST], Reason::NextBatch),
         (&[DUE, OVERDUE], Reason::NextBatch),
         (&[DUE, OVERDUE, SERVER_ASKED], Reason::ServerWait),

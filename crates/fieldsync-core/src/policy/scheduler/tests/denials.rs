@@ -1,4 +1,6 @@
-//! Sets that are sent away: alone, or with everyone.
+//! Sets that are denied: alone, or together with all others.
+
+use proptest::prelude::*;
 
 use super::*;
 use crate::policy::scheduler::denials::OtherTraffic;
@@ -21,7 +23,7 @@ impl TestPlanner {
 
     fn deny(&mut self, open: &OpenBatch) -> Disposition {
         self.send(open);
-        self.answered(open, &FORBIDDEN)
+        self.respond_to(open, &FORBIDDEN)
     }
 
     /// A batch of others gets through.
@@ -30,7 +32,7 @@ impl TestPlanner {
         self.send(&other);
         let id = RecordId(Uuid::from_u128(number));
         let result = RecordResult { id, status: RecordStatus::Applied, code: None, message: None };
-        self.answered(&other, &Verdict::Completed(vec![result]));
+        self.respond_to(&other, &Verdict::Completed(vec![result]));
     }
 
     fn look_up(&mut self, found: &OutcomeReply) {
@@ -178,7 +180,7 @@ fn a_strangers_wish_is_kept_no_longer_than_a_back_off_and_ends_with_the_way() {
         let (set, mut planner) = (numbered(1, 20), TestPlanner::new(Vec::new()));
         planner.backlog.claimable = false;
         planner.send(&set);
-        planner.answered(&set, &Verdict::Throttled { retry_after: day, is_protocol });
+        planner.respond_to(&set, &Verdict::Throttled { retry_after: day, is_protocol });
         let Action::Rest { until: Some(until), .. } = planner.next() else { panic!("it waits") };
         let wait = until.checked_sub(planner.now).unwrap();
         assert!(wait >= longest && wait <= longest + MINUTE, "{wait:?}");
@@ -211,18 +213,18 @@ fn a_batch_that_is_processed_without_end_goes_on_under_a_new_id() {
         let busy = Verdict::StillProcessing { retry_after: None };
         planner.send(&open);
         assert!(matches!(
-            planner.answered(&open, &busy),
+            planner.respond_to(&open, &busy),
             Disposition::Keep { phase: BatchPhase::Unclear, .. }
         ));
         planner.now += MINUTE;
         planner.send(&open);
         assert!(matches!(
-            planner.answered(&open, &busy),
+            planner.respond_to(&open, &busy),
             Disposition::Keep { phase: BatchPhase::Unclear, .. }
         ));
         planner.now += MINUTE;
         planner.send(&open);
-        assert!(matches!(planner.answered(&open, &busy), Disposition::Rename { .. }), "{look_up:?}");
+        assert!(matches!(planner.respond_to(&open, &busy), Disposition::Rename { .. }), "{look_up:?}");
     }
 }
 
@@ -241,25 +243,6 @@ fn another_server_is_asked_as_if_nothing_were_known() {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-
-    /// A firewall, a proxy or a worker that objects to some records: the others never wait for longer than the
-    /// longest back-off and the pause before a look-up, whatever the answer is and whatever becomes of look-ups.
-    #[test]
-    fn records_that_are_objected_to_do_not_hold_up_the_others(
-        seed: u64, memory in memory(), places in prop::collection::btree_set(0usize..120, 1..3),
-        behaviour in prop::sample::select(vec![
-                Behaviour::Locked, Behaviour::Moved, Behaviour::Portal, Behaviour::Throttled,
-                Behaviour::Hurried
-            ]),
-    ) {
-        let mut world = World::new(120, seed);
-        (world.queries, world.arriving) = (memory, 200);
-        world.poison = places.iter().map(|place| (*place, behaviour)).collect();
-        let found = world.run();
-        prop_assert_eq!(found, places.into_iter().collect::<Vec<_>>());
-        let longest = world.config.retry.max_backoff.0;
-        prop_assert!(world.longest_gap <= longest + longest / 3 + MINUTE, "{:?}", world.longest_gap);
-    }
 
     /// What others did is known only as far as it was seen.
     #[test]

@@ -22,7 +22,7 @@ fn experienced() -> TestPlanner {
 fn cut_up(planner: &mut TestPlanner) -> Vec<OpenBatch> {
     let open = OpenBatch { id: BatchId(Uuid::from_u128(100)), attempt: 1, ..batch(20, BatchPhase::InFlight) };
     planner.scheduler.start_send(planner.now, &open, load(20));
-    planner.answered(&open, &Verdict::Ambiguous(Ambiguity::TimedOut));
+    planner.respond_to(&open, &Verdict::Ambiguous(Ambiguity::TimedOut));
     let Some(Disposition::Cut { cut, .. }) = planner
         .with_view(|scheduler, view| scheduler.on_outcome_reply(view, open.id, &OutcomeReply::UnknownBatch))
     else {
@@ -68,7 +68,7 @@ fn a_whole_batch_goes_again_where_most_failures_had_no_reason() {
     }
     let open = OpenBatch { id: BatchId(Uuid::from_u128(100)), attempt: 1, ..batch(20, BatchPhase::InFlight) };
     planner.scheduler.start_send(planner.now, &open, load(20));
-    planner.answered(&open, &Verdict::Ambiguous(Ambiguity::TimedOut));
+    planner.respond_to(&open, &Verdict::Ambiguous(Ambiguity::TimedOut));
     let unknown = |planner: &mut TestPlanner| {
         planner.with_view(|scheduler, view| {
             scheduler.on_outcome_reply(view, open.id, &OutcomeReply::UnknownBatch)
@@ -77,6 +77,6 @@ fn a_whole_batch_goes_again_where_most_failures_had_no_reason() {
     assert!(matches!(unknown(&mut planner), Some(Disposition::Keep { phase: BatchPhase::Waiting, .. })));
     let again = OpenBatch { attempt: 2, ..open.clone() };
     planner.scheduler.start_send(planner.now, &again, load(20));
-    planner.answered(&again, &Verdict::Ambiguous(Ambiguity::TimedOut));
+    planner.respond_to(&again, &Verdict::Ambiguous(Ambiguity::TimedOut));
     assert!(matches!(unknown(&mut planner), Some(Disposition::Cut { .. })), "once is enough");
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::behaviour::{Behaviour, QueryBehaviour};
+use super::request_history::{RequestEffect, RequestHistory};
 use super::{SECOND, batch, config, error, upload_result};
 use crate::config::Config;
 use crate::model::{
@@ -23,7 +24,7 @@ use crate::protocol::wire::{ErrorDetail, RecordResult, RecordStatus};
 /// Payload bytes of each record.
 const RECORD_BYTES: u64 = 300;
 
-/// Waits in a row: when one wait ends, another may still be in effect.
+/// Consecutive waits: when one wait ends, another may still be in effect.
 const RESTS_IN_A_ROW_MAX: usize = 6;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,21 +34,6 @@ enum RecordPlace {
     In(BatchId),
     Synced,
     Quarantined,
-}
-
-/// A request that was sent, and its result.
-struct PastRequest {
-    members: Vec<usize>,
-    effect: RequestEffect,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum RequestEffect {
-    /// Records of it were stored.
-    Stored,
-    Failed,
-    /// It shows nothing about the records or the server.
-    Nothing,
 }
 
 pub(super) struct World {
@@ -61,19 +47,18 @@ pub(super) struct World {
     pub(super) queries: QueryBehaviour,
     stored: BTreeSet<usize>,
     known: BTreeSet<BatchId>,
-    /// The requests and their results, in order.
-    history: Vec<PastRequest>,
-    /// When records were last stored, and the longest time without while some could be.
+    history: RequestHistory,
+    /// When records were last stored, and the longest time without that although some could be.
     last_stored: Duration,
     pub(super) longest_gap: Duration,
-    /// Behaviours and until when they apply; fine afterwards. One of them is chosen for each request.
+    /// Behaviours, and until when they apply. One of them is chosen for each request. Afterwards, the server works.
     pub(super) script: Vec<(Duration, Vec<Behaviour>)>,
-    /// Records that any request with them gets this for.
+    /// Faulty records, and the behaviour that each causes for any request that contains it.
     pub(super) poison: BTreeMap<usize, Behaviour>,
     pub(super) requests: usize,
-    /// Times that the process ends and starts again in the middle of it.
+    /// How often the process restarts during the run.
     pub(super) restarts: usize,
-    /// Records that applications still hand over, one at each rest.
+    /// Records that applications still enqueue, one at each rest.
     pub(super) arriving: usize,
 }
 
@@ -91,7 +76,7 @@ impl World {
             queries: QueryBehaviour::Good,
             stored: BTreeSet::new(),
             known: BTreeSet::new(),
-            history: Vec::new(),
+            history: RequestHistory::default(),
             last_stored: Duration::ZERO,
             longest_gap: Duration::ZERO,
             script: Vec::new(),
@@ -122,7 +107,7 @@ impl World {
         }
     }
 
-    fn look<T>(&mut self, decide: impl FnOnce(&mut Scheduler, &View<'_>) -> T) -> T {
+    fn with_view<T>(&mut self, decide: impl FnOnce(&mut Scheduler, &View<'_>) -> T) -> T {
         let (backlog, wall_ms) = (self.backlog(), self.wall());
         let view = View {
             now: self.now,
@@ -141,7 +126,7 @@ impl World {
     pub(super) fn run(&mut self) -> Vec<usize> {
         let mut rests = 0;
         for _ in 0..20_000 {
-            let action = self.look(|scheduler, view| scheduler.next_action(view));
+            let action = self.with_view(|scheduler, view| scheduler.next_action(view));
             rests = if matches!(action, Action::Rest { .. }) { rests + 1 } else { 0 };
             assert!(rests <= RESTS_IN_A_ROW_MAX, "a retry timer that stalls");
             match action {
@@ -164,13 +149,14 @@ impl World {
                 }
                 Action::Claim(order) => self.claim(&order),
                 Action::Send(id, _) => self.upload(id),
-                Action::QueryOutcome(id) => self.look_up(id),
+                Action::QueryOutcome(id) => self.query_outcome(id),
                 Action::Quarantine(id) => {
-                    let disposition = self.look(|scheduler, view| scheduler.quarantine_isolated(view, id));
+                    let disposition =
+                        self.with_view(|scheduler, view| scheduler.quarantine_isolated(view, id));
                     self.settle(id, disposition);
                 }
                 Action::Divide(id) => {
-                    let disposition = self.look(|scheduler, view| scheduler.divide_batch(view, id));
+                    let disposition = self.with_view(|scheduler, view| scheduler.divide_batch(view, id));
                     self.settle(id, disposition);
                 }
                 Action::SendCanary(_) => self.send_canary(),
@@ -231,13 +217,13 @@ impl World {
         }
         self.scheduler.start_send(self.now, &open, load);
         if self.breaker.permit(self.now).is_err() {
-            let disposition = self.look(|scheduler, view| scheduler.defer_send(view, id));
+            let disposition = self.with_view(|scheduler, view| scheduler.defer_send(view, id));
             return self.settle(id, disposition);
         }
         self.requests += 1;
         let (verdict, elapsed) = self.serve(id, &members);
         self.now += elapsed;
-        self.note(&members, &verdict);
+        self.note_response(&members, &verdict);
         self.breaker.record_response(self.now, verdict.effect(), &self.config.breaker, &mut self.rng);
         let http_status = match verdict {
             Verdict::Ambiguous(Ambiguity::TimedOut) => Some(504),
@@ -245,23 +231,13 @@ impl World {
         };
         let error = LastError { http_status, ..error() };
         let result = UploadResult { error, ..upload_result(&verdict, elapsed) };
-        let disposition = self.look(|scheduler, view| scheduler.on_response(view, id, &result));
+        let disposition = self.with_view(|scheduler, view| scheduler.on_response(view, id, &result));
         self.settle(id, disposition);
     }
 
-    fn note(&mut self, members: &[usize], verdict: &Verdict) {
-        let came = match verdict {
-            Verdict::Completed(results) if results.iter().any(|result| result.status.is_stored()) => {
-                RequestEffect::Stored
-            }
-            Verdict::Completed(_)
-            | Verdict::Unreachable
-            | Verdict::EncodingRefused
-            | Verdict::BatchIdReused
-            | Verdict::StillProcessing { .. } => RequestEffect::Nothing,
-            _ => RequestEffect::Failed,
-        };
-        if came == RequestEffect::Stored {
+    fn note_response(&mut self, members: &[usize], verdict: &Verdict) {
+        let effect = RequestEffect::of(verdict);
+        if effect == RequestEffect::Stored {
             let could = self.records.iter().enumerate().any(|(index, at)| {
                 !matches!(at, RecordPlace::Synced | RecordPlace::Quarantined)
                     && !self.poison.contains_key(&index)
@@ -271,29 +247,10 @@ impl World {
             }
             self.last_stored = self.now;
         }
-        self.history.push(PastRequest { members: members.to_vec(), effect: came });
+        self.history.record_request(members, effect);
     }
 
-    /// How often a record failed alone while the nearest requests without it, before and after, succeeded.
-    fn failures_between_successes(&self, member: usize) -> usize {
-        let without = |happened: &&PastRequest| {
-            !happened.members.contains(&member) && happened.effect != RequestEffect::Nothing
-        };
-        let succeeded = |nearest: Option<&PastRequest>| {
-            nearest.is_some_and(|happened| happened.effect == RequestEffect::Stored)
-        };
-        let alone = self.history.iter().enumerate().filter(|(_, happened)| happened.members == [member]);
-        let between = alone.filter(|(at, happened)| {
-            let before = self.history[..*at].iter().rev().find(without);
-            let after = self.history[at + 1..].iter().find(without);
-            // Whether the server was still processing it shows only at the next query, after all requests in between.
-            let begins = succeeded(before) || happened.effect == RequestEffect::Nothing;
-            happened.effect != RequestEffect::Stored && begins && succeeded(after)
-        });
-        between.count()
-    }
-
-    /// Sends a record that the server has, once more.
+    /// Sends a record again that the server already has.
     fn send_canary(&mut self) {
         if self.breaker.permit(self.now).is_err() {
             return;
@@ -307,9 +264,9 @@ impl World {
         let id = BatchId(Uuid::from_u128(self.rng.u128(..)));
         let (verdict, elapsed) = self.serve(id, &[known]);
         self.now += elapsed;
-        self.note(&[known], &verdict);
+        self.note_response(&[known], &verdict);
         self.breaker.record_response(self.now, verdict.effect(), &self.config.breaker, &mut self.rng);
-        self.look(|scheduler, view| scheduler.on_canary_response(view, id, &verdict));
+        self.with_view(|scheduler, view| scheduler.on_canary_response(view, id, &verdict));
     }
 
     fn behaviour(&mut self, members: &[usize]) -> Behaviour {
@@ -359,7 +316,7 @@ impl World {
         (verdict, SECOND)
     }
 
-    fn look_up(&mut self, id: BatchId) {
+    fn query_outcome(&mut self, id: BatchId) {
         let found = match self.queries {
             QueryBehaviour::Missing => OutcomeReply::Unsupported,
             QueryBehaviour::Failing => OutcomeReply::Failed,
@@ -377,9 +334,11 @@ impl World {
         self.breaker.record_query(self.now, found.effect(), &self.config.breaker, &mut self.rng);
         if let (OutcomeReply::Completed(results), Some((_, members))) = (&found, self.open.get(&id)) {
             let (members, verdict) = (members.clone(), Verdict::Completed(results.clone()));
-            self.note(&members, &verdict);
+            self.note_response(&members, &verdict);
         }
-        if let Some(disposition) = self.look(|scheduler, view| scheduler.on_outcome_reply(view, id, &found)) {
+        if let Some(disposition) =
+            self.with_view(|scheduler, view| scheduler.on_outcome_reply(view, id, &found))
+        {
             self.settle(id, disposition);
         }
     }
@@ -397,9 +356,9 @@ impl World {
                         }
                         Outcome::Retry(_) => RecordPlace::Due(self.wall() + self.rng.u64(100..60_000)),
                         Outcome::Quarantine(_) => {
-                            let failures = self.failures_between_successes(member);
+                            let failures = self.history.failures_between_successes(member);
                             let needed = self.config.retry.quarantine_after as usize;
-                            assert!(failures >= needed, "set aside after {failures}");
+                            assert!(failures >= needed, "quarantined after {failures}");
                             RecordPlace::Quarantined
                         }
                     };
@@ -424,12 +383,12 @@ impl World {
         }
     }
 
-    /// The process ends and starts again: what is on disk is what is left.
+    /// Restarts the process: only the state on disk survives.
     pub(super) fn restart(&mut self) {
         let open = self.open.values().map(|(open, _)| open.clone()).collect();
         let wall = self.wall();
-        let note = self.look(|scheduler, view| scheduler.learned_state(view)).to_note();
-        let learned = Learned::from_note(&note).expect("what was kept reads");
+        let note = self.with_view(|scheduler, view| scheduler.learned_state(view)).to_note();
+        let learned = Learned::from_note(&note).expect("the saved state can be decoded");
         self.breaker = Breaker::restore(learned.breaker.restore(self.now, wall));
         self.scheduler = Scheduler::new(open, learned, self.rng.fork());
     }
