@@ -10,12 +10,12 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use uuid::{Builder, Uuid};
 
-/// When the first record was made, and the longest time from one to the next: somebody works in the field.
+/// The time of the first record, and the longest time between two records, as in field work.
 const START_MS: u64 = 1_772_352_930_120;
 const PAUSE_MS: u64 = 20_000;
 const GENERATED: usize = 4000;
 
-/// A record as an application hands it over.
+/// A record as an application submits it.
 #[derive(Deserialize)]
 pub(crate) struct Record {
     #[serde(rename = "type")]
@@ -26,7 +26,7 @@ pub(crate) struct Record {
 
 /// The records of a file.
 pub(crate) fn read(file: &Path) -> Vec<Record> {
-    let text = fs::read_to_string(file).expect("the file reads");
+    let text = fs::read_to_string(file).expect("the file can be read");
     let lines = text.lines().filter(|line| !line.trim().is_empty());
     lines.map(|line| serde_json::from_str(line).expect("a record on each line")).collect()
 }

@@ -11,55 +11,55 @@ use nix::time::{ClockId, clock_gettime};
 
 const GZIP_LEVELS: [u32; 4] = [1, 3, 6, 9];
 const ZSTD_LEVELS: [i32; 10] = [-5, -1, 1, 3, 5, 7, 9, 12, 15, 19];
-/// The one at which ways to call the library are compared.
+/// The level for comparing ways to call the library.
 const COMMON_LEVEL: i32 = 7;
 
 type Encode = Box<dyn FnMut(&[u8]) -> Vec<u8>>;
 
-/// One of them.
+/// A way to compress.
 pub(crate) struct Contestant {
     name: String,
     family: Option<&'static str>,
     encode: Encode,
     bytes: usize,
-    /// For one body, in each round.
+    /// The time for one body, in each round.
     times: Vec<Duration>,
 }
 
-/// What it came to, for one body.
+/// Its result for one body.
 pub(crate) struct Measured {
     pub(crate) name: String,
-    /// Its rivals are those of the same family, where it is one of several levels.
+    /// Its rivals are the other levels of the same family; none for the others.
     pub(crate) family: Option<&'static str>,
     pub(crate) bytes: usize,
     pub(crate) time: Duration,
 }
 
-/// All of them.
+/// Returns all contestants.
 pub(crate) fn all() -> Vec<Contestant> {
     let mut all = vec![Contestant::new("plain", None, <[u8]>::to_vec)];
     for level in GZIP_LEVELS {
         all.push(Contestant::new(&format!("gzip {level}"), Some("gzip"), move |body| {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::new(level));
-            encoder.write_all(body).expect("memory takes it");
-            encoder.finish().expect("memory takes it")
+            encoder.write_all(body).expect("writing to memory succeeds");
+            encoder.finish().expect("writing to memory succeeds")
         }));
     }
     for level in ZSTD_LEVELS {
         all.push(Contestant::new(&format!("zstd {level}"), Some("zstd"), move |body| {
-            zstd::bulk::compress(body, level).expect("memory takes it")
+            zstd::bulk::compress(body, level).expect("writing to memory succeeds")
         }));
     }
     all.push(Contestant::new(&format!("zstd {COMMON_LEVEL}, as a stream"), None, |body| {
-        zstd::encode_all(body, COMMON_LEVEL).expect("memory takes it")
+        zstd::encode_all(body, COMMON_LEVEL).expect("writing to memory succeeds")
     }));
     let mut kept = zstd::bulk::Compressor::new(COMMON_LEVEL).expect("a level");
     all.push(Contestant::new(&format!("zstd {COMMON_LEVEL}, context kept"), None, move |body| {
-        kept.compress(body).expect("memory takes it")
+        kept.compress(body).expect("writing to memory succeeds")
     }));
     for encoding in [ContentEncoding::Gzip, ContentEncoding::Zstd] {
         all.push(Contestant::new(&format!("{}, as shipped", encoding.name()), None, move |body| {
-            encoding.encode(body).expect("memory takes it")
+            encoding.encode(body).expect("writing to memory succeeds")
         }));
     }
     all
@@ -70,7 +70,7 @@ impl Contestant {
         Self { name: name.into(), family, encode: Box::new(encode), bytes: 0, times: Vec::new() }
     }
 
-    /// Once over all bodies.
+    /// Compresses all bodies once.
     pub(crate) fn run(&mut self, bodies: &[Vec<u8>]) {
         let start = processor_time();
         let bytes: usize = bodies.iter().map(|body| black_box((self.encode)(body)).len()).sum();
@@ -80,7 +80,7 @@ impl Contestant {
         self.times.push(took / count);
     }
 
-    /// The median of its rounds.
+    /// The result, with the median time of its rounds.
     pub(crate) fn measured(&self) -> Measured {
         let mut times = self.times.clone();
         times.sort();
@@ -89,7 +89,7 @@ impl Contestant {
     }
 }
 
-/// Of this thread.
+/// The processor time of this thread.
 fn processor_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("Linux has it").into()
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("Linux has this clock").into()
 }

@@ -1,8 +1,8 @@
-//! What each way to compress a batch costs in bytes and in time of the processor, and which is best on slow links.
+//! Measures the bytes and the processor time of each way to compress a batch, and compares them on slow links.
 //!
-//! Time is that of this thread alone, so neighbours count little. Beside this file's README stands what
-//! each column says, and why the levels in `transport/encoding.rs` are what they are.
-#![allow(clippy::expect_used, reason = "what fails here leaves nothing to measure")]
+//! Only the time of this thread counts, so other load on the machine has little influence. `benches/README.md` explains
+//! the columns, and the choice of levels in `transport/encoding.rs`.
+#![allow(clippy::expect_used, reason = "without a working setup there is nothing to measure")]
 
 mod bodies;
 mod contestants;
@@ -15,19 +15,19 @@ use clap::Parser;
 use bodies::Record;
 use contestants::Contestant;
 
-/// Records of a batch: a large queue's, the most by default; and, beyond any, all in one.
+/// Records of a batch: the default for a large queue, four times as many, and all records in one batch.
 const SIZES: [usize; 3] = [25, 100, usize::MAX];
 
 /// Measures the compression of batches; prints Markdown.
 #[derive(Parser)]
 #[command(name = "compression")]
 struct Options {
-    /// NDJSON as `fieldsync enqueue` takes it [default: generated records]
+    /// NDJSON as for `fieldsync enqueue` [default: generated records]
     files: Vec<PathBuf>,
-    /// In each of which every contestant runs once
+    /// Rounds, in each of which every contestant runs once
     #[arg(long, default_value_t = 7)]
     rounds: usize,
-    /// What `cargo bench` says and `cargo test --all-targets` does not
+    /// Set by `cargo bench`, but not by `cargo test --all-targets`
     #[arg(long, hide = true)]
     bench: bool,
 }

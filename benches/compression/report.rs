@@ -1,16 +1,16 @@
-//! Tables: what each way costs, in bytes, in time, and both together on links of several speeds.
+//! Prints tables: the bytes and the time of each way to compress, and their total on links of several speeds.
 
 use std::time::Duration;
 
 use crate::contestants::Measured;
 
-/// Links, in bits a second: the poorest that anybody syncs over, and one where bytes hardly count.
+/// Links in bits per second, from the slowest in practice to one where the number of bytes hardly matters.
 const LINKS: [(&str, f64); 4] =
     [("64 kbit/s", 64e3), ("256 kbit/s", 256e3), ("1 Mbit/s", 1e6), ("10 Mbit/s", 1e7)];
-/// A small device, by this processor.
+/// How many times slower the processor of a small device is.
 const SLOWER: f64 = 10.0;
 
-/// Prints what was measured of batches of `size` records.
+/// Prints the measurements of batches of `size` records.
 pub(crate) fn print(size: usize, plain: usize, measured: &[Measured]) {
     println!("\n#### Batches of {size} records\n");
     println!("{plain} bytes each. Totals in ms, on a processor {SLOWER} times as slow.\n");
@@ -31,7 +31,7 @@ pub(crate) fn print(size: usize, plain: usize, measured: &[Measured]) {
     }
 }
 
-/// Beside the best rival on each link, on a processor like this and on a slow one: where it loses most.
+/// The largest loss against the best rival, over all links, with this processor and with a slow one.
 fn most_lost(one: &Measured, measured: &[Measured]) -> Option<Duration> {
     let family = one.family?;
     let rivals = || measured.iter().filter(|rival| rival.family == Some(family));
@@ -43,7 +43,7 @@ fn most_lost(one: &Measured, measured: &[Measured]) -> Option<Duration> {
     places.filter_map(lost).max()
 }
 
-/// Compressing, and then sending.
+/// The time to compress, and then to send.
 fn total(one: &Measured, bits_per_second: f64, slower: f64) -> Duration {
     let bytes = f64::from(u32::try_from(one.bytes).unwrap_or(u32::MAX));
     one.time.mul_f64(slower) + Duration::from_secs_f64(bytes * 8.0 / bits_per_second)

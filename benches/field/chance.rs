@@ -1,11 +1,11 @@
-//! The few distributions that the scenes are made of, seeded like everything here: a find must come back.
+//! The random distributions of the scenes. They are seeded, so that each result can be reproduced.
 
 use std::f64::consts::{SQRT_2, TAU};
 use std::ops::Range;
 
 use fastrand::Rng;
 
-/// Standard normal: Box and Muller's transform, one of the two values.
+/// A standard normal value, by one half of the Box-Muller transform.
 pub(crate) fn gaussian(rng: &mut Rng) -> f64 {
     let radius = (-2.0 * (1.0 - rng.f64()).ln()).sqrt();
     radius * (TAU * rng.f64()).cos()
@@ -30,7 +30,7 @@ pub(crate) fn exceeds(z: f64) -> f64 {
     if z < 0.0 { 1.0 - upper } else { upper }
 }
 
-/// `count` different places of those.
+/// `count` different positions in the range.
 pub(crate) fn places(count: usize, within: Range<usize>, rng: &mut Rng) -> Vec<usize> {
     rng.choose_multiple(within, count)
 }

@@ -1,4 +1,4 @@
-//! The figures of a run, summed up at its end.
+//! The figures of a run, computed at its end.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ pub(crate) fn figures(world: &World) -> Figures {
         }
         _ => None,
     });
-    // Until the last good record got through: a record at fault may be looked for meanwhile and afterwards.
+    // Until the last good record is synced: the search for faulty records may take longer.
     let last_stored = all().filter_map(|(_, (fate, record))| match fate {
         Fate::Synced(at) if record.fault.is_none() => Some(*at),
         _ => None,

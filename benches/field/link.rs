@@ -1,5 +1,5 @@
-//! The way to the server: when it is up, and how wide it is then. Its schedule is drawn ahead of the
-//! clients and does not depend on what they do, so that all of them meet the same one.
+//! The link to the server: when it is up, and its bandwidth. The schedule is random but independent of the clients, so
+//! all clients get the same one.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const EVENING: f64 = 20.0 * HOUR;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LinkSpec {
     pub(crate) rtt: Duration,
-    /// Bits a second.
+    /// In bits per second.
     pub(crate) bandwidth: Bandwidth,
     pub(crate) pattern: Pattern,
 }
@@ -23,23 +23,23 @@ pub(crate) struct LinkSpec {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bandwidth {
     Fixed(f64),
-    /// Drawn anew, log-uniformly, whenever the link comes up.
+    /// A new log-uniform value each time the link comes up.
     Between(f64, f64),
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pattern {
     Steady,
-    /// Seconds up and down, each uniform within a half of these.
+    /// Seconds up and down, uniform between 0.5 and 1.5 times these values.
     Flapping {
         up: f64,
         down: f64,
     },
-    /// Down from the evening to the morning.
+    /// Down from evening to morning.
     Nights,
 }
 
-/// A time in which the link is up.
+/// A period in which the link is up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Up {
     pub(crate) from: Duration,
@@ -48,6 +48,7 @@ pub(crate) struct Up {
 }
 
 impl Up {
+    /// The time to send this many bytes.
     pub(crate) fn upload(&self, bytes: u64) -> Duration {
         Duration::from_secs_f64(bytes as f64 * 8.0 / self.bits)
     }
@@ -64,10 +65,10 @@ impl Link {
         Self { spec, rng, ups: Vec::new() }
     }
 
-    /// The time of being up that `at` lies in, or else the next one.
+    /// The period up that contains `at`, or else the next one.
     pub(crate) fn next_up(&mut self, at: Duration) -> Up {
         while self.ups.last().is_none_or(|up| up.until <= at) {
-            let up = self.draw();
+            let up = self.draw_next();
             self.ups.push(up);
         }
         self.ups[self.ups.partition_point(|up| up.until <= at)]
@@ -77,7 +78,7 @@ impl Link {
         self.next_up(at).from <= at
     }
 
-    fn draw(&mut self) -> Up {
+    fn draw_next(&mut self) -> Up {
         let last = self.ups.last().map(|up| up.until.as_secs_f64());
         let (from, until) = match self.spec.pattern {
             Pattern::Steady => (Duration::ZERO, Duration::MAX),

@@ -1,8 +1,12 @@
-//! The customer's rules as they were written down, and nothing that was not: the sizes 25, 30 and
-//! 50, and fewer where the average time a record says that a quarter of the limit would not be left;
-//! halves, then micro-batches of ten; three failed sends set a record aside; three failures in a row
-//! lead to micro-batches. Where they are silent, the kinder reading: the average is of the last
-//! batches, and a lost link is not counted as a failure.
+//! The customer's rules exactly as they were written.
+//!
+//! - Batches have 25, 30 or 50 records. They have fewer if, by the average time per record, less than a quarter of the
+//!   time limit would be left.
+//! - A failed batch is split into halves, then into micro-batches of ten.
+//! - After three failed sends, a record is quarantined. After three consecutive failures, micro-batches are sent.
+//!
+//! Where the rules are incomplete, the more favourable reading counts: the average covers the last batches, and a lost
+//! link does not count as a failure.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,22 +20,22 @@ const QUARANTINE_FAILURES: u32 = 3;
 const MICRO_BATCH_FAILURES: u32 = 3;
 const OFFLINE_WAIT: Duration = Duration::from_secs(15);
 const TIME_LIMIT_SHARE: f64 = 0.75;
-/// Batches that the average is of.
+/// Number of batches in the average.
 const AVERAGE_BATCHES: usize = 20;
 const BACKOFF_MAX: Duration = Duration::from_mins(15);
 
 struct Part {
     members: Vec<usize>,
-    /// Whether it is a half, or smaller, already.
+    /// Whether it is already a half or smaller.
     halved: bool,
 }
 
 struct Client {
     parts: VecDeque<Part>,
     failed_sends: Vec<u32>,
-    /// In a row.
+    /// Consecutive failures.
     failures: u32,
-    /// Records and seconds of the last batches that were answered.
+    /// Records and seconds of the last batches that succeeded.
     measured: VecDeque<(f64, f64)>,
 }
 
@@ -39,7 +43,7 @@ pub(crate) fn run(world: &mut World) {
     let failed_sends = vec![0; world.records.len()];
     let mut client = Client { parts: VecDeque::new(), failed_sends, failures: 0, measured: VecDeque::new() };
     while !world.is_done() && !world.is_past_horizon() {
-        if let Some(part) = client.next(world) {
+        if let Some(part) = client.next_part(world) {
             client.send(world, part);
         } else if let Some(arrival) = world.next_arrival() {
             world.wait_until(arrival);
@@ -50,7 +54,7 @@ pub(crate) fn run(world: &mut World) {
 }
 
 impl Client {
-    fn next(&mut self, world: &mut World) -> Option<Part> {
+    fn next_part(&mut self, world: &mut World) -> Option<Part> {
         let micro = self.failures >= MICRO_BATCH_FAILURES;
         if let Some(part) = self.parts.pop_front() {
             if micro && part.members.len() > MICRO_BATCH_RECORDS {
@@ -66,12 +70,12 @@ impl Client {
             (_, 1_048_577..) => 30,
             _ => 50,
         };
-        let members = world.take_waiting(size.min(self.fitting(world)));
+        let members = world.take_waiting(size.min(self.records_in_time(world)));
         (!members.is_empty()).then_some(Part { members, halved: micro })
     }
 
-    /// What the average time a record allows.
-    fn fitting(&self, world: &World) -> usize {
+    /// The number of records that the average time per record allows.
+    fn records_in_time(&self, world: &World) -> usize {
         let (records, seconds) =
             self.measured.iter().fold((0.0, 0.0), |sum, batch| (sum.0 + batch.0, sum.1 + batch.1));
         if records == 0.0 {
@@ -102,22 +106,22 @@ impl Client {
                 world.wait(wait);
             }
             _ => {
-                self.failed(world, part);
+                self.handle_failure(world, part);
                 let doublings = (self.failures - 1).min(20);
                 world.wait(Duration::from_secs(1 << doublings).min(BACKOFF_MAX));
             }
         }
     }
 
-    fn failed(&mut self, world: &mut World, Part { mut members, halved }: Part) {
+    fn handle_failure(&mut self, world: &mut World, Part { mut members, halved }: Part) {
         self.failures += 1;
         members.retain(|member| {
             self.failed_sends[*member] += 1;
-            let set_aside = self.failed_sends[*member] >= QUARANTINE_FAILURES;
-            if set_aside {
+            let is_faulty = self.failed_sends[*member] >= QUARANTINE_FAILURES;
+            if is_faulty {
                 world.quarantine(*member);
             }
-            !set_aside
+            !is_faulty
         });
         let size = if halved { MICRO_BATCH_RECORDS } else { members.len().div_ceil(2).max(1) };
         self.cut(&members, size);

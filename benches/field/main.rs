@@ -38,7 +38,7 @@ use crate::world::World;
 
 /// A client is stopped after this many times the duration of the oracle.
 const ORACLE_TIME_FACTOR_MAX: u32 = 10;
-/// Bounds the oracle itself, in case that a scene is impossible.
+/// Bounds the oracle itself, in case a scene is impossible.
 const ORACLE_DURATION_MAX: Duration = Duration::from_hours(24 * 365);
 
 /// Compares clients in the field; prints a Markdown table.
@@ -65,12 +65,12 @@ struct Options {
     /// Every request of every client, to standard error
     #[arg(long)]
     trace: bool,
-    /// What `cargo bench` says
+    /// Set by `cargo bench`
     #[arg(long, hide = true, global = true)]
     bench: bool,
 }
 
-/// What is measured instead of the scenes.
+/// Measurements without the scenes.
 #[derive(Subcommand)]
 enum Instead {
     /// The built gateway and daemon: learning beside the best fixed size
@@ -135,7 +135,7 @@ fn run_clients(scene: &Scene, seed: u64, clients: &[Client], trace: bool) -> Vec
     runs
 }
 
-/// The jobs' results in no particular order, by as many threads as there are processors.
+/// Runs the jobs on all processors. The results are in no particular order.
 fn in_parallel<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> Vec<R> + Sync) -> Vec<R> {
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);

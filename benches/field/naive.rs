@@ -1,5 +1,5 @@
-//! The client that the customer has: fifty from the head, all of them again after five seconds
-//! until all of them are taken.
+//! The customer's present client: it sends the first fifty records, and repeats all of them every five seconds until
+//! all are stored.
 
 use std::time::Duration;
 

@@ -1,10 +1,9 @@
-//! The programs themselves, as they ship: what learning costs beside the size that somebody who knows
-//! the server would have set.
+//! Runs the built programs: compares learning with the best fixed size.
 //!
-//! A gateway gives up on a batch that takes too long, and every record costs the same time, so there is
-//! a best size. One daemon is told it and learns nothing; the other knows the limit alone. They take
-//! turns, each with a fresh store, and the gateway counts: what a client says of itself is no evidence.
-#![allow(clippy::expect_used, reason = "what fails here leaves nothing to measure")]
+//! The gateway responds 504 to a batch that takes too long, and each record takes the same time. So there is a best
+//! size. One daemon is configured with it and does not learn; the other knows only the time limit. They run one after
+//! the other, each with a new store. The figures are the gateway's, because a client's own figures would prove nothing.
+#![allow(clippy::expect_used, reason = "without a working setup there is nothing to measure")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -21,7 +20,7 @@ use tempfile::TempDir;
 /// How long a program may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// The shipped size of micro-batches; a fixed size below it brings it down.
+/// The default size of micro-batches; a smaller fixed size lowers it.
 const MICRO_BATCH_RECORDS: u32 = 10;
 const TABLE_HEAD: [&str; 6] =
     ["", "records/s", "ratio", "504s", "records sent per record", "requests: batches + look-ups"];
@@ -29,7 +28,7 @@ const TABLE_HEAD: [&str; 6] =
 /// Runs the built gateway and daemon, learning and with the best fixed size; prints a Markdown table.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Records to be sent by each
+    /// Number of records that each daemon sends
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     records: u32,
     /// The gateway's time limit, which both daemons know
@@ -40,11 +39,11 @@ pub(crate) struct Options {
     record_cost: Duration,
 }
 
-/// What a run came to.
+/// The figures of a run.
 struct Run {
     took: Duration,
     applied: u64,
-    /// Applied, or had already.
+    /// Records that were applied, or that the server already had.
     received: u64,
     timeouts: u64,
     batches: u64,
@@ -75,7 +74,7 @@ pub(crate) fn measure(options: &Options) {
     println!("{table}");
 }
 
-/// The most records that do not reach the limit.
+/// The largest number of records within the time limit.
 fn best_size(options: &Options) -> u32 {
     let reach = options.time_limit.as_nanos().div_ceil(options.record_cost.as_nanos().max(1));
     u32::try_from(reach.saturating_sub(1)).unwrap_or(u32::MAX).clamp(1, options.records)
@@ -87,16 +86,16 @@ impl Run {
     }
 }
 
-/// From the first batch until nothing is left.
+/// Measures from the first batch until no record is left.
 fn run(options: &Options, batch_section: &str) -> Run {
     let room = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let gateway = Gateway::start(&room, options);
     let daemon = Daemon::start(&room, &gateway, options, batch_section);
-    daemon.does(&["pause"]);
-    daemon.does(&["enqueue", records(room.path(), options.records).to_str().expect("a path")]);
+    daemon.run_command(&["pause"]);
+    daemon.run_command(&["enqueue", records(room.path(), options.records).to_str().expect("a path")]);
     let clock = Clock::start();
-    daemon.does(&["resume"]);
-    daemon.does(&["sync", "--wait"]);
+    daemon.run_command(&["resume"]);
+    daemon.run_command(&["sync", "--wait"]);
     let took = clock.now();
     let metrics = gateway.metrics();
     let total = |series: &str| -> u64 {
@@ -115,7 +114,7 @@ fn run(options: &Options, batch_section: &str) -> Run {
     }
 }
 
-/// A file of records as an application would hand them over.
+/// Writes a file of records as an application would submit them.
 fn records(room: &Path, count: u32) -> PathBuf {
     let line = |n| format!("{{\"type\":\"Visits\",\"payload\":{{\"Subject\":\"Site visit\",\"n\":{n}}}}}\n");
     let file = room.join("records.ndjson");
@@ -128,7 +127,7 @@ struct Program(Child);
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It fails for a process that is gone, which is what is wanted.
+        // Fails only if the process has already ended.
         drop(self.0.kill());
         drop(self.0.wait());
     }
@@ -156,7 +155,7 @@ impl Gateway {
         let mut program = Program(command.spawn().expect("the gateway starts"));
         let mut stdout = BufReader::new(program.0.stdout.take().expect("its output"));
         let mut line = String::new();
-        stdout.read_line(&mut line).expect("it says where it listens");
+        stdout.read_line(&mut line).expect("the gateway prints its address");
         let address = line.trim_end().strip_prefix("listening on http://").expect("an address").to_owned();
         Self { address, _stdout: stdout, _program: program }
     }
@@ -165,9 +164,9 @@ impl Gateway {
         let mut stream = TcpStream::connect(&self.address).expect("the gateway listens");
         let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
         stream.write_all(request.as_bytes()).expect("the gateway reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("the gateway answers");
-        answer
+        let mut response = String::new();
+        stream.read_to_string(&mut response).expect("the gateway responds");
+        response
     }
 }
 
@@ -194,26 +193,26 @@ impl Daemon {
         command.arg("--config").arg(&file).env_remove("NOTIFY_SOCKET");
         let daemon = Self { socket, _program: Program(command.spawn().expect("the daemon starts")) };
         let clock = Clock::start();
-        while !daemon.asked(&["status"]).status.success() {
-            assert!(clock.now() < START_TIMEOUT, "the daemon does not answer");
+        while !daemon.try_command(&["status"]).status.success() {
+            assert!(clock.now() < START_TIMEOUT, "the daemon does not respond");
             thread::park_timeout(POLL_INTERVAL);
         }
         daemon
     }
 
-    fn asked(&self, arguments: &[&str]) -> Output {
+    fn try_command(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fieldsync"));
         command.arg("--socket").arg(&self.socket).args(arguments).stdin(Stdio::null());
         command.output().expect("the command line starts")
     }
 
-    fn does(&self, arguments: &[&str]) {
-        let output = self.asked(arguments);
+    fn run_command(&self, arguments: &[&str]) {
+        let output = self.try_command(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
-/// It lies beside the programs of this package: `cargo build --release -p fieldsync-gateway`.
+/// It is in the directory of this package's programs: `cargo build --release -p fieldsync-gateway`.
 fn gateway_program() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_fieldsync")).with_file_name("fieldsync-gateway")
 }

@@ -1,4 +1,4 @@
-//! A record of a scene, and what is wrong with it.
+//! A record of a scene, and its fault.
 
 use std::time::Duration;
 

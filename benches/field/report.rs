@@ -1,4 +1,4 @@
-//! Over the seeds: the table that people compare, and every figure for programs.
+//! Combines the seeds: a table for people, and all figures as JSON.
 
 use std::collections::BTreeSet;
 
@@ -45,7 +45,7 @@ impl Seeds<'_> {
         self.values(figure).into_iter().min_by(f64::total_cmp)
     }
 
-    /// The mean, to so many digits behind the point.
+    /// The mean, with this many decimal places.
     fn show(&self, figure: &str, digits: usize) -> String {
         shown(self.mean(figure), digits)
     }

@@ -1,4 +1,4 @@
-//! The scenes: what waits in the queue, what the server does with it, and how it gets there.
+//! The scenes: the records in the queue, the behaviour of the server, and the link between them.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -83,7 +83,7 @@ pub(crate) fn scenes() -> Vec<Scene> {
         scene("rejected by name: 5", |rng| faulty(1000, 5, 0..1000, Fault::Rejected, rng), base()),
         scene("outage: 504 for 4 h", |_| plain(2000), out(OutageKind::TimesOut, 4)),
         scene("outage: 503 for 8 h", |_| plain(2000), out(OutageKind::Unavailable, 8)),
-        // The queue stands near 500 after ten minutes.
+        // After ten minutes, about 500 records are synced: the faulty ones are next.
         scene(
             "outage: 504 for 2 h, 3 poison",
             |rng| poisoned(1500, 3, 490..540, rng),
@@ -131,7 +131,7 @@ pub(crate) fn scenes() -> Vec<Scene> {
     scenes
 }
 
-/// Servers that refuse at random, look-ups that alone are broken, limits that are not what they seem.
+/// Servers that refuse at random, servers where only outcome queries fail, and a wrongly configured time limit.
 fn troubled_scenes() -> Vec<Scene> {
     let base = ServerSpec::default;
     let refusing = |share| ServerSpec { random_400: share, ..base() };
@@ -187,8 +187,8 @@ fn troubled_scenes() -> Vec<Scene> {
     ]
 }
 
-/// One record that draws each class of answer, once alone in a small queue and five times in a larger one,
-/// at servers with and without look-up.
+/// Records that cause each class of denial: one in a small queue, and five in a larger one, with servers with and
+/// without outcome queries.
 fn denied_scenes() -> impl Iterator<Item = Scene> {
     const DENIALS: [(&str, RecordsOf, RecordsOf); 8] = [
         ("403", |rng| denied(300, 1, Denial::Forbidden, rng), |rng| denied(1000, 5, Denial::Forbidden, rng)),
@@ -230,7 +230,7 @@ fn denied(count: usize, faults: usize, denial: Denial, rng: &mut Rng) -> Vec<Rec
     faulty(count, faults, 0..count, Fault::Denied(denial), rng)
 }
 
-/// One every half a minute.
+/// One record every half a minute.
 fn trickling(count: usize) -> Vec<Record> {
     let mut records = plain(count);
     for (record, half_minutes) in records.iter_mut().zip(0..) {
@@ -259,7 +259,7 @@ fn poisoned(count: usize, faults: usize, within: Range<usize>, rng: &mut Rng) ->
     faulty(count, faults, within, Fault::Hangs, rng)
 }
 
-/// Bursts of a type, 30 long on average; one in five is of the expensive one.
+/// Bursts of 30 records of a type on average; one burst in five has the expensive type.
 fn typed(count: usize, rng: &mut Rng) -> Vec<Record> {
     let mut records = plain(count);
     let mut kind = 0;
@@ -282,7 +282,7 @@ fn sized(count: usize, median_kib: f64, sigma: f64, rng: &mut Rng) -> Vec<Record
     records
 }
 
-/// Five working days: every twenty minutes or so somebody saves a visit or a whole morning's.
+/// Five working days: about every twenty minutes, the user saves one visit or those of a whole morning.
 fn week(rng: &mut Rng) -> Vec<Record> {
     let mut records = Vec::new();
     for day in 0..5 {

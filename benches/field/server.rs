@@ -1,5 +1,5 @@
-//! The server, and the gateway in front of it that gives up on it after its time limit: what was
-//! given up on is done all the same, and that is what makes this protocol hard.
+//! The server, and the gateway in front of it, which responds 504 after its time limit. The server still completes
+//! such a batch, which makes the protocol difficult.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub(crate) enum Reply {
 pub(crate) struct Served {
     pub(crate) reply: Reply,
     pub(crate) at: Duration,
-    /// The server met a record in it that makes the whole batch fail.
+    /// A faulty record made the whole batch fail.
     pub(crate) faulty: bool,
 }
 
@@ -49,9 +49,9 @@ pub(crate) enum Known {
     Unknown,
     Unsupported,
     Failed,
-    /// It was sent away.
+    /// The server asked to come back later.
     Throttled,
-    /// It did not get there.
+    /// The query did not reach the server, or was denied.
     Unreachable,
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct Server {
     rng: Rng,
     jobs: HashMap<BatchId, Job>,
     stored: Vec<Option<Duration>>,
-    /// The window of the quota that is counted, and the requests in it.
+    /// The current window of the quota, and the requests in it.
     counted: (u64, u32),
 }
 
@@ -78,12 +78,12 @@ impl Server {
         self.stored[record].is_some_and(|stored| stored <= at)
     }
 
-    /// Whether the server has it now or will have it by a batch that it is at.
+    /// Whether the server has the record, or will have it after a batch in progress.
     pub(crate) fn stores(&self, record: usize) -> bool {
         self.stored[record].is_some()
     }
 
-    /// A batch arrived whole.
+    /// Handles a batch that arrived completely.
     pub(crate) fn receive(
         &mut self,
         at: Duration,
@@ -160,7 +160,7 @@ impl Server {
         (done, results)
     }
 
-    /// Counts a request; when there were too many, the rest of the window.
+    /// Counts a request. Returns the rest of the window if there were too many.
     fn over_quota(&mut self, at: Duration) -> Option<Duration> {
         let quota = self.spec.quota?;
         let window = at.as_secs() / quota.window.as_secs();
@@ -175,7 +175,7 @@ impl Server {
         None
     }
 
-    /// What it says of a batch, and when the answer leaves.
+    /// The reply to an outcome query, and when it is sent.
     pub(crate) fn look_up(&self, at: Duration, id: BatchId) -> (Known, Duration) {
         match self.spec.outage(at).map(|outage| outage.kind) {
             Some(OutageKind::TimesOut) => return (Known::Failed, at + self.spec.limit),

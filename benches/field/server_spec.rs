@@ -1,5 +1,5 @@
-//! What is true of a server: how long a batch takes it, and what goes wrong with it and when. The
-//! oracle reads it; everybody else has to find out.
+//! The properties of a server: how long a batch takes, and which faults it has and when. Only the oracle reads them;
+//! the other clients have to find out.
 
 use std::f64::consts::TAU;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use crate::record::Record;
 
 #[derive(Clone, Debug)]
 pub(crate) struct ServerSpec {
-    /// The gateway's time limit, from when the body arrived whole.
+    /// The gateway's time limit, counted from the end of the body.
     pub(crate) limit: Duration,
-    /// Seconds that every batch costs.
+    /// Seconds for each batch, independent of its size.
     pub(crate) start: f64,
-    /// Seconds a record, by its type.
+    /// Seconds for each record, by its type.
     pub(crate) each: [f64; 3],
     pub(crate) per_kib: f64,
-    /// By which power of their number records cost.
+    /// The exponent of the cost in the number of records.
     pub(crate) power: f64,
-    /// Of the logarithm of the time.
+    /// Standard deviation of the logarithm of the time.
     pub(crate) sigma: f64,
     pub(crate) tail: Option<Tail>,
     pub(crate) load: Load,
@@ -37,13 +37,13 @@ pub(crate) struct ServerSpec {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum LookUps {
     Answered,
-    /// The server has none.
+    /// The server does not support them.
     Missing,
-    /// 500 to each.
+    /// Each gets a 500.
     Failing,
-    /// 403 to each.
+    /// Each gets a 403.
     Denied,
-    /// 503 to each.
+    /// Each gets a 503.
     Throttled,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Quota {
     pub(crate) window: Duration,
 }
 
-/// By what everything takes longer, over time.
+/// The factor by which everything takes longer, over time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Load {
     Flat,
@@ -76,14 +76,14 @@ pub(crate) struct Outage {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum OutageKind {
-    /// 504 after the time limit, to everything.
+    /// Every request gets a 504 after the time limit.
     TimesOut,
-    /// 503 at once, to everything.
+    /// Every request gets a 503 immediately.
     Unavailable,
 }
 
 impl Default for ServerSpec {
-    /// The customer's example: 30 records in 35 s, behind a gateway that waits a minute.
+    /// The customer's example: 30 records in 35 s, behind a gateway with a time limit of a minute.
     fn default() -> Self {
         Self {
             limit: Duration::from_mins(1),
@@ -105,7 +105,7 @@ impl Default for ServerSpec {
 }
 
 impl ServerSpec {
-    /// Seconds that these records take, typically.
+    /// The median time of a batch of these records, in seconds.
     pub(crate) fn mean<'a>(&self, at: Duration, records: impl Iterator<Item = &'a Record>) -> f64 {
         let (mut count, mut sum) = (0.0f64, self.start);
         for record in records {
@@ -128,14 +128,14 @@ impl ServerSpec {
         }
     }
 
-    /// What a batch costs beside its records: the part that a better size saves.
+    /// The cost of a batch beyond that of its records, which a better size reduces.
     pub(crate) fn overhead(&self, at: Duration, count: usize) -> f64 {
         let each = self.each[0];
         let crowded = each * ((count as f64).powf(self.power) - count as f64);
         (self.start + crowded) * self.load(at)
     }
 
-    /// The probability that what takes `mean` typically takes longer than `limit`.
+    /// The probability that a batch with the median time `mean` takes longer than `limit`.
     pub(crate) fn late(&self, mean: f64, limit: f64) -> f64 {
         let tail = self.tail.unwrap_or(Tail { probability: 0.0, factor: 1.0 });
         let beyond = |mean: f64| chance::exceeds((limit / mean).ln() / self.sigma);

@@ -15,7 +15,7 @@ pub(crate) struct Tally {
     pub(crate) look_ups_in_outage: u32,
     pub(crate) first_sent: Vec<Option<Duration>>,
     pub(crate) sent_in_vain: u32,
-    /// Sent although the server had them.
+    /// Records that were sent although the server had them.
     pub(crate) had_already: u32,
     pub(crate) sizes: Vec<f64>,
     pub(crate) recovered: Option<Duration>,

@@ -1,9 +1,9 @@
-//! What is aimed at: figures that an algorithm of this shape reached before, as means over seeds, in percent
-//! of an oracle's goodput. Scenes without a row of their own have no aim but that nothing goes wrong.
+//! The aims: figures that a similar algorithm has reached, as means over seeds, in percent of the oracle's goodput. In
+//! scenes without a row, the only aim is that nothing goes wrong.
 
 use crate::figures::{Figures, Run};
 
-/// The mean may be so many points below the aim.
+/// The mean may be this many percentage points below the aim.
 const TOLERANCE_POINTS: f64 = 2.0;
 
 /// Goodput by scene.
@@ -32,7 +32,7 @@ const GOODPUT_AIMS: [(&str, f64); 22] = [
     ("5 % random 504", 97.9),
 ];
 
-/// What must never happen, in any scene with any seed.
+/// Figures that must be zero in every scene with every seed.
 const FORBIDDEN_FIGURES: [&str; 3] = ["false_quarantines", "missed", "lost"];
 
 /// The aim of a scene.
@@ -45,7 +45,7 @@ pub(crate) fn reached(scene: &str, mean: f64) -> bool {
     goodput(scene).is_none_or(|aim| mean >= aim - TOLERANCE_POINTS)
 }
 
-/// Runs in which something went wrong that must never, in words.
+/// Describes the runs that lost, missed or wrongly quarantined a record, or did not finish.
 pub(crate) fn wrongs(runs: &[Run]) -> Vec<String> {
     let unfinished = |figures: &Figures| figures.get("finished").is_some_and(|finished| *finished < 1.0);
     let ours = runs.iter().filter(|run| run.client == "fieldsync");

@@ -54,7 +54,7 @@ pub(crate) struct World {
     pub(crate) trace: Option<&'static str>,
     link: Link,
     horizon: Duration,
-    /// Records that the client has not taken.
+    /// Records that the client has not taken yet.
     waiting: BTreeSet<usize>,
     arrived: usize,
     open_records: usize,
@@ -133,7 +133,7 @@ impl World {
 
     // The queue.
 
-    /// Records that are neither stored nor set aside, and their bytes.
+    /// Records that are neither synced nor quarantined, and their bytes.
     pub(crate) fn open_totals(&self) -> (usize, u64) {
         (self.open_records, self.open_bytes)
     }
@@ -142,7 +142,7 @@ impl World {
         &self.waiting
     }
 
-    /// Takes the first `count` records in hand.
+    /// Takes the first `count` records out of the queue.
     pub(crate) fn take_waiting(&mut self, count: usize) -> Vec<usize> {
         let members: Vec<usize> = self.waiting.iter().copied().take(count).collect();
         self.take_these(&members);
@@ -167,7 +167,7 @@ impl World {
         self.settle(member, Fate::Quarantined(self.now));
     }
 
-    /// Settles what the results settle.
+    /// Settles the records that have a final result.
     pub(crate) fn settle_by(&mut self, results: &[RecordResult]) {
         for result in results {
             match result.status {
@@ -197,7 +197,7 @@ impl World {
         self.link.is_up(self.now)
     }
 
-    /// The time of being up that now lies in, or else the next one.
+    /// The current period up, or else the next one.
     pub(crate) fn link_up(&mut self) -> Up {
         self.link.next_up(self.now)
     }
@@ -212,7 +212,7 @@ impl World {
         BatchId(Uuid::from_u128(self.rng.u128(..)))
     }
 
-    /// Sends a batch. `deadline`: when to hang up, counted from when the body was sent.
+    /// Sends a batch. The client hangs up at `deadline`, counted from the end of the body.
     pub(crate) fn post(&mut self, id: BatchId, members: &[usize], deadline: Option<Duration>) -> Exchange {
         let start = self.now;
         let exchange = self.send_request(id, members, deadline);
@@ -283,7 +283,7 @@ impl World {
         let (known, end) = if start < up.from {
             (Known::Unreachable, start + NO_ROUTE_DELAY)
         } else {
-            // A round trip for the connection, and one for the question.
+            // A round trip for the connection, and one for the query.
             let (known, at) = self.server.look_up(start + rtt + rtt / 2, id);
             let (known, at) =
                 if at > start + QUERY_TIMEOUT { (Known::Failed, start + QUERY_TIMEOUT) } else { (known, at) };

@@ -1,11 +1,11 @@
-//! A caller of the local API that keeps its connection and does little with answers: what it takes of the
-//! processor is missing to the daemon.
+//! A caller of the local API that keeps its connection and uses little processor time, because it competes with the
+//! daemon for the processor.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-/// What is read of an answer at once.
+/// How much of a response is read at once.
 const STEP_BYTES: usize = 64 << 10;
 
 pub(crate) struct Caller {
@@ -19,19 +19,20 @@ impl Caller {
         Self { stream: BufReader::with_capacity(STEP_BYTES, stream), room: vec![0; STEP_BYTES] }
     }
 
-    /// Sends a request, `GET /path` or the like, and reads the answer, which must be good.
+    /// Sends a request such as `GET /path`, and returns the body of the response, which must be a success.
     pub(crate) fn call(&mut self, request: &str, body: &[u8]) -> Vec<u8> {
-        let mut answer = Vec::new();
+        let mut response = Vec::new();
         self.exchange(request, body, |piece| {
-            answer.extend_from_slice(piece);
+            response.extend_from_slice(piece);
             true
         });
-        answer
+        response
     }
 
-    /// As [`Caller::call`], but drops the answer; false when `goes_on` ended it in the middle, and the connection with it.
-    pub(crate) fn call_while(&mut self, request: &str, goes_on: impl Fn() -> bool) -> bool {
-        self.exchange(request, b"", |_| goes_on())
+    /// As [`Caller::call`], but discards the response. Returns false if `continues` ended it early; then the connection
+    /// cannot be used again.
+    pub(crate) fn call_while(&mut self, request: &str, continues: impl Fn() -> bool) -> bool {
+        self.exchange(request, b"", |_| continues())
     }
 
     fn exchange(&mut self, request: &str, body: &[u8], mut take: impl FnMut(&[u8]) -> bool) -> bool {
@@ -70,7 +71,7 @@ impl Caller {
 
     fn line(&mut self) -> String {
         let mut line = String::new();
-        self.stream.read_line(&mut line).expect("the daemon answers");
+        self.stream.read_line(&mut line).expect("the daemon responds");
         line.trim_end().to_owned()
     }
 
@@ -78,7 +79,7 @@ impl Caller {
         while left > 0 {
             let step = left.min(STEP_BYTES);
             let room = &mut self.room[..step];
-            self.stream.read_exact(room).expect("the answer goes on");
+            self.stream.read_exact(room).expect("the response continues");
             if !take(room) {
                 return false;
             }

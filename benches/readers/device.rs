@@ -1,4 +1,4 @@
-//! A daemon with a large queue, and a gateway that it may send to.
+//! A daemon with a large queue, and its gateway.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -14,13 +14,13 @@ use tempfile::TempDir;
 use super::Readers;
 use super::caller::Caller;
 
-/// Records of one request: as many as the API takes.
+/// Records in one request: the maximum of the API.
 const FILL_STEP: usize = 50_000;
-/// A program that does not answer by then will not.
-const START_LIMIT: Duration = Duration::from_secs(20);
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// For so long confirmed records are counted.
-const COUNTED: Duration = Duration::from_secs(5);
+/// How long a program may take to start.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// How long confirmed records are counted.
+const COUNT_TIME: Duration = Duration::from_secs(5);
 
 pub(crate) struct Device {
     dir: TempDir,
@@ -31,7 +31,7 @@ pub(crate) struct Device {
 impl Drop for Device {
     fn drop(&mut self) {
         for child in [&mut self.daemon, &mut self.gateway] {
-            child.kill().and_then(|()| child.wait()).expect("it ends");
+            child.kill().and_then(|()| child.wait()).expect("the process ends");
         }
     }
 }
@@ -46,8 +46,8 @@ impl Device {
             .arg(dir.path().join("ledger.redb"));
         let mut gateway = gateway.stdout(Stdio::piped()).spawn().expect("the gateway starts");
         let mut ready = String::new();
-        let stdout = gateway.stdout.take().expect("it was asked for");
-        BufReader::new(stdout).read_line(&mut ready).expect("the gateway says where it listens");
+        let stdout = gateway.stdout.take().expect("the output is piped");
+        BufReader::new(stdout).read_line(&mut ready).expect("the gateway prints its address");
         let url = ready.split_whitespace().find(|word| word.starts_with("http")).expect("an address");
         let config = dir.path().join("config.toml");
         let settings = format!(
@@ -60,8 +60,8 @@ impl Device {
         let device = Self { dir, daemon: daemon.expect("the daemon starts"), gateway };
         let clock = Clock::start();
         while !device.socket().exists() {
-            assert!(clock.now() < START_LIMIT, "the daemon does not listen");
-            thread::park_timeout(LOOK_AGAIN);
+            assert!(clock.now() < START_TIMEOUT, "the daemon does not listen");
+            thread::park_timeout(POLL_INTERVAL);
         }
         Caller::connect(&device.socket()).call("POST /v1/pause", b"");
         device
@@ -71,7 +71,7 @@ impl Device {
         self.dir.path().join("fieldsync.sock")
     }
 
-    /// Hands so many records over, none of which is sent.
+    /// Enqueues this many records, without sending any.
     pub(crate) fn fill(&self, records: usize) {
         let mut caller = Caller::connect(&self.socket());
         for start in (0..records).step_by(FILL_STEP) {
@@ -82,15 +82,15 @@ impl Device {
         }
     }
 
-    /// Records that the gateway confirms in a second, beside readers of `calls`.
+    /// Records that the gateway confirms per second while readers repeat `calls`.
     pub(crate) fn settled_per_second(&self, calls: &'static [&'static str], connections: usize) -> f64 {
         let readers = (!calls.is_empty()).then(|| Readers::start(self, calls, connections));
-        // A connection that rests as long as this would be closed.
+        // An idle connection would be closed before the next call.
         let call = |request| Caller::connect(&self.socket()).call(request, b"");
         let before = synced(&call("GET /v1/status"));
         let clock = Clock::start();
         call("POST /v1/resume");
-        thread::park_timeout(COUNTED);
+        thread::park_timeout(COUNT_TIME);
         call("POST /v1/pause");
         let settled = synced(&call("GET /v1/status")) - before;
         let rate = settled as f64 / clock.now().as_secs_f64();
@@ -106,7 +106,7 @@ fn synced(status: &[u8]) -> u64 {
     status["records"]["synced"].as_u64().expect("a number")
 }
 
-/// It lies beside the programs of this package: `cargo build --release -p fieldsync-gateway`.
+/// It is in the directory of this package's programs: `cargo build --release -p fieldsync-gateway`.
 fn gateway_program() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_fieldsync")).with_file_name("fieldsync-gateway")
 }

@@ -1,9 +1,9 @@
-//! What readers cost those who hand records over: a daemon as it ships, a large queue, and callers on all
-//! other connections that ask again as soon as they are answered.
+//! Measures how much readers slow down the enqueueing of records: the built daemon, a large queue, and readers on all
+//! other connections that repeat their request after each response.
 //!
-//! A record is handed over alone and beside the readers, by turns within one run; only the ratio counts. The
-//! README beside this directory says what the columns mean.
-#![allow(clippy::expect_used, reason = "what fails here leaves nothing to measure")]
+//! Records are enqueued alternately without and with readers, within one run; only the ratio counts.
+//! `benches/README.md` explains the columns.
+#![allow(clippy::expect_used, reason = "without a working setup there is nothing to measure")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
 mod caller;
@@ -25,30 +25,30 @@ use device::Device;
 #[derive(Parser)]
 #[command(name = "readers")]
 struct Options {
-    /// Records that wait
+    /// Waiting records
     #[arg(long, default_value_t = 1_000_000)]
     records: usize,
-    /// Connections of the daemon; readers are on all but two
+    /// Connections of the daemon; readers use all but two
     #[arg(long, default_value_t = 64)]
     connections: usize,
-    /// Rounds, in each of which a record is handed over alone and beside readers
+    /// Rounds, in each of which records are enqueued without and with readers
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Records handed over in each half of a round
+    /// Records enqueued in each half of a round
     #[arg(long, default_value_t = 100)]
     posts: usize,
-    /// Only calls whose name has this in it
+    /// Only calls with this in their name
     #[arg(long, default_value = "")]
     only: String,
-    /// Where the queue lies: a real disk
+    /// Directory of the queue, on a real disk
     #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
     dir: PathBuf,
-    /// What `cargo bench` says and `cargo test --all-targets` does not
+    /// Set by `cargo bench`, but not by `cargo test --all-targets`
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// What readers ask for, again and again.
+/// The calls that readers repeat.
 const CALLS: [(&str, &[&str]); 10] = [
     ("status", &["GET /v1/status"]),
     ("list of 1000", &["GET /v1/records?limit=1000"]),
@@ -110,11 +110,11 @@ struct Round {
     alone: Times,
     beside: Times,
     answers_per_second: f64,
-    /// An administrator's call beside the readers.
+    /// The duration of an admin's call while readers run.
     pause: Duration,
 }
 
-/// How long a record took until it was acknowledged.
+/// How long it took to acknowledge a record.
 struct Times {
     median: Duration,
     p95: Duration,
@@ -149,7 +149,7 @@ fn post(poster: &mut Caller, posts: usize) -> Times {
     Times { median: at(50), p95: at(95) }
 }
 
-/// Callers on all connections but two, each on its own thread.
+/// Callers on all connections except two, each on a thread of its own.
 struct Readers {
     ends: &'static AtomicBool,
     answers: &'static AtomicU64,
@@ -158,7 +158,7 @@ struct Readers {
 
 impl Readers {
     fn start(device: &Device, calls: &'static [&'static str], connections: usize) -> Self {
-        // They are few, and live as long as the bench.
+        // Few, and needed until the end of the program.
         let ends: &'static AtomicBool = Box::leak(Box::default());
         let answers: &'static AtomicU64 = Box::leak(Box::default());
         let begun: &'static AtomicBool = Box::leak(Box::default());
@@ -168,11 +168,11 @@ impl Readers {
                 let mut caller = Caller::connect(&device.socket());
                 thread::spawn(move || {
                     for call in calls.iter().cycle().skip(reader % calls.len()) {
-                        let goes_on = || {
+                        let continues = || {
                             begun.store(true, Ordering::Relaxed);
                             !ends.load(Ordering::Relaxed)
                         };
-                        if caller.call_while(call, goes_on) {
+                        if caller.call_while(call, continues) {
                             answers.fetch_add(1, Ordering::Relaxed);
                         } else {
                             return;

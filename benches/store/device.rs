@@ -28,7 +28,7 @@ pub(crate) struct DeviceTotals {
 }
 
 impl Device {
-    /// The error says why there is no device.
+    /// The error explains why the device cannot be created.
     pub(crate) fn new(dir: &Path, bytes: u64) -> Result<Self, String> {
         if !nix::unistd::geteuid().is_root() {
             return Err("a loop device needs root".into());
@@ -37,8 +37,9 @@ impl Device {
             image.as_file().set_len(bytes)?;
             Ok(image)
         });
-        let image = image.map_err(|error| format!("there is no room for an image: {error}"))?;
-        let mount = TempDir::new_in(dir).map_err(|error| format!("there is no mount point: {error}"))?;
+        let image = image.map_err(|error| format!("the image cannot be created: {error}"))?;
+        let mount =
+            TempDir::new_in(dir).map_err(|error| format!("the mount point cannot be created: {error}"))?;
         // What mkfs postpones would be counted as ours.
         run_command(
             Command::new("mkfs.ext4")
