@@ -1,4 +1,4 @@
-//! `Accept-Encoding`: no value is too odd to read, and nothing is taken that is not named.
+//! `Accept-Encoding`: every value can be parsed, and only encodings that it names are accepted.
 #![no_main]
 
 use fieldsync::transport::encoding::ContentEncoding;

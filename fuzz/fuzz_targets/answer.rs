@@ -1,4 +1,4 @@
-//! Answers of the server: whatever comes, nothing panics, and only what it says settles anything.
+//! Responses of the server: no response causes a panic, and records are settled only by its results.
 //!
 //! An input is a response in text form (see `seeds/answer`): the status, header fields in lower case, an empty
 //! line, the body.
@@ -8,8 +8,8 @@
 mod reference_decoder;
 
 use fieldsync::model::BatchId;
-use fieldsync::policy::outcome_reply::{classify_outcome_reply, OutcomeReply};
-use fieldsync::policy::verdict::{classify_response, last_error, Verdict};
+use fieldsync::policy::outcome_reply::{OutcomeReply, classify_outcome_reply};
+use fieldsync::policy::verdict::{Verdict, classify_response, last_error};
 use fieldsync::protocol::exchange::RequestResult;
 use fieldsync::transport::response::decode_response;
 use libfuzzer_sys::fuzz_target;

@@ -1,6 +1,6 @@
-//! The configuration: what is taken can be used and printed, and is read again as the same.
+//! The configuration: an accepted one can be used and printed, and its printed form is parsed to the same.
 //!
-//! An input has the variables of the environment, one `NAME=value` a line, an empty line, and the file.
+//! An input consists of environment variables, one `NAME=value` on each line, an empty line, and the file.
 #![no_main]
 
 use std::ffi::OsString;
@@ -10,9 +10,9 @@ use std::path::Path;
 use fieldsync::config::{Config, ConfigError, parse_layers};
 use libfuzzer_sys::fuzz_target;
 
-/// What seeds have in the place of a password.
+/// The password in the seeds.
 const SECRET: &str = "hunter2!";
-/// Keys where people may have written a password, although it does not belong there.
+/// Keys whose value may wrongly contain a password.
 const SECRET_KEYS: [(&str, &str); 6] = [
     ("server", "url"),
     ("server", "proxy"),
@@ -51,7 +51,7 @@ fn parse(file: &str, variables: impl Iterator<Item = (OsString, OsString)>) -> R
     parse_layers(Some((Path::new("config.toml"), file)), variables)
 }
 
-/// Panics when a message shows what may be a password: anything of a file that is not TOML, and values of these keys.
+/// Panics if a message shows what may be a password: any part of a file that is not TOML, or a value of these keys.
 fn assert_hides_secrets(file: &str, message: &str) {
     assert!(!message.is_empty());
     let is_secret = match toml::from_str::<toml::Table>(file) {
@@ -66,7 +66,7 @@ fn assert_hides_secrets(file: &str, message: &str) {
     assert!(!(is_secret && message.contains(SECRET)), "{message}");
 }
 
-/// What is computed of a valid configuration has a sensible value.
+/// Asserts that the values computed from a valid configuration make sense.
 fn use_all(config: &Config) {
     assert!(config.time_budget() <= config.server.request_timeout.0);
     assert!((1..=config.ipc.max_connections).contains(&config.ipc.event_streams()));

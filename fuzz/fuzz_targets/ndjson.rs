@@ -1,4 +1,4 @@
-//! `POST /v1/records` as NDJSON: an object a line. An input is the body.
+//! `POST /v1/records` as NDJSON: one object on each line. An input is the body.
 #![no_main]
 
 #[path = "oracle/records.rs"]

@@ -17,7 +17,7 @@ fuzz_target!(|body: &[u8]| {
     if let Some(elements) = &elements {
         for (position, element) in (1..).zip(elements) {
             let text = element.get().as_bytes();
-            // A line has no line break in it.
+            // NDJSON allows no line break inside a record.
             if !text.contains(&b'\n') {
                 oracle::assert_alone(text, position, &read);
             }
@@ -25,7 +25,7 @@ fuzz_target!(|body: &[u8]| {
     }
     match read {
         Ok(records) => {
-            let elements = elements.expect("it was taken");
+            let elements = elements.expect("the body was accepted");
             assert_eq!(records.len(), elements.len());
             for (record, element) in records.iter().zip(elements) {
                 oracle::assert_record(element.get().as_bytes(), record);
@@ -35,7 +35,7 @@ fuzz_target!(|body: &[u8]| {
         Err(rejection) => {
             let position = rejection.position.expect("it is too short for too many records") as usize;
             let commas = body.iter().filter(|byte| **byte == b',').count();
-            // What cannot be read stands behind the last element that can.
+            // The part that cannot be parsed is behind the last element that can.
             let last = elements.map_or(commas + 2, |elements| elements.len());
             assert!((1..=last).contains(&position), "position {position} of {last}");
             assert!(rejection.message.starts_with(&format!("record {position}: ")));

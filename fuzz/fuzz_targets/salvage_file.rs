@@ -1,7 +1,6 @@
-//! Damaged stores, opened as at a start: what reads goes on, nothing is made up, and nothing panics
-//! that is not contained.
+//! Opens damaged stores as at a start: readable records survive, no record is invented, and every panic is contained.
 //!
-//! An input is a byte that says how the store is opened, and then damage after damage to a sound one.
+//! The first byte of an input says how the store is opened. The rest damages an intact store, step by step.
 #![no_main]
 
 use std::cell::OnceCell;
@@ -12,28 +11,28 @@ use fieldsync::store::fuzzing::{SoundStore, open, seal, shrink_pages};
 use fieldsync::store::is_panic_expected;
 use libfuzzer_sys::{Corpus, fuzz_target};
 
-/// The file is as a process left it that ended at once.
+/// The file is as after a crash of the process.
 const CRASHED: u8 = 1;
-/// The input is the file.
+/// The rest of the input is the file itself.
 const BARE: u8 = 2;
-/// The tables ended the process before.
+/// An earlier attempt to read the tables ended the process.
 const RAW_ONLY: u8 = 4;
-/// Nothing is known of the damage: not everything is read.
+/// No damage is suspected: not everything is read.
 const UNSUSPECTED: u8 = 8;
-/// By hand, from a file that stays as it is.
+/// As by `fieldsync store salvage`: the file must not change.
 const BY_HAND: u8 = 16;
 
 const PAGE: usize = 4096;
-/// Records that are forged have ids from here.
+/// The ids of forged records begin here.
 const FORGED: u128 = 1 << 64;
 
-/// Where everything happens, one input after another.
-struct Ground {
+/// The directory and the intact store for all inputs.
+struct Workspace {
     directory: PathBuf,
     sound: SoundStore,
 }
 
-impl Ground {
+impl Workspace {
     fn new() -> Self {
         let directory = std::env::temp_dir().join(format!("fieldsync-{}", std::process::id()));
         clear(&directory);
@@ -44,14 +43,14 @@ impl Ground {
 
 fn clear(directory: &Path) {
     let _absent = fs::remove_dir_all(directory);
-    fs::create_dir_all(directory).expect("a directory can be made");
+    fs::create_dir_all(directory).expect("the directory can be created");
 }
 
 thread_local! {
-    static GROUND: OnceCell<Ground> = const { OnceCell::new() };
+    static WORKSPACE: OnceCell<Workspace> = const { OnceCell::new() };
 }
 
-/// As in the daemon: the panics of redb that the store expects are not the end.
+/// As in the daemon: panics of redb that the store expects do not end the process.
 fn expect_contained_panics() {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -63,13 +62,13 @@ fn expect_contained_panics() {
 
 fuzz_target!(
     init: expect_contained_panics(),
-    |input: &[u8]| -> Corpus { GROUND.with(|ground| run(ground.get_or_init(Ground::new), input)) }
+    |input: &[u8]| -> Corpus { WORKSPACE.with(|workspace| run(workspace.get_or_init(Workspace::new), input)) }
 );
 
-fn run(ground: &Ground, input: &[u8]) -> Corpus {
+fn run(workspace: &Workspace, input: &[u8]) -> Corpus {
     let Some((choice, damages)) = input.split_first() else { return Corpus::Reject };
     let has = |choices: u8| choice & choices != 0;
-    let Ground { directory, sound } = ground;
+    let Workspace { directory, sound } = workspace;
     let mut file = if has(BARE) {
         damages.to_vec()
     } else {
@@ -80,22 +79,22 @@ fn run(ground: &Ground, input: &[u8]) -> Corpus {
     shrink_pages(&mut file);
     clear(directory);
     let path = directory.join("queue.redb");
-    fs::write(&path, &file).expect("there is room");
+    fs::write(&path, &file).expect("the file can be written");
     let is_forged = |id| id >= FORGED;
     if has(BY_HAND) {
         sound.assert_salvaged(&path, directory, is_forged);
-        assert!(fs::read(&path).is_ok_and(|after| after == file), "it was to stay as it is");
+        assert!(fs::read(&path).is_ok_and(|after| after == file), "the file must not change");
     } else if has(UNSUSPECTED) {
         drop(open(directory));
     } else {
         let suspicion = if has(RAW_ONLY) { "2" } else { "" };
-        fs::write(directory.join("queue.redb.suspect"), suspicion).expect("there is room");
+        fs::write(directory.join("queue.redb.suspect"), suspicion).expect("the file can be written");
         sound.assert_recovered(directory, is_forged);
     }
     Corpus::Keep
 }
 
-/// What happens to the file, one after another.
+/// Damages the file, step by step.
 fn damage(file: &mut Vec<u8>, mut script: &[u8]) {
     while let Some((kind, rest)) = script.split_first() {
         script = rest;
@@ -108,7 +107,7 @@ fn damage(file: &mut Vec<u8>, mut script: &[u8]) {
                 let (at, change) = (place(&mut script, file.len()), number(&mut script, 1) as u8);
                 file[at] ^= change;
             }
-            // Some bytes are others.
+            // Some bytes are replaced.
             1 => {
                 let (at, some) = (place(&mut script, file.len()), some(&mut script));
                 overwrite(file, at, some);
@@ -118,7 +117,7 @@ fn damage(file: &mut Vec<u8>, mut script: &[u8]) {
                 let page = place(&mut script, file.len()) / PAGE * PAGE;
                 overwrite(file, page, &[0; PAGE]);
             }
-            // A sector is where another was, or an old one.
+            // A sector is replaced by another one, or by an old one.
             3 => {
                 let from = place(&mut script, file.len()) / PAGE * PAGE;
                 let to = place(&mut script, file.len()) / PAGE * PAGE;
@@ -127,7 +126,7 @@ fn damage(file: &mut Vec<u8>, mut script: &[u8]) {
             }
             // The end is lost.
             4 => file.truncate(place(&mut script, file.len())),
-            // A record is where none was written.
+            // A record appears where none was written.
             5 => {
                 let (at, id) = (place(&mut script, file.len()), FORGED + number(&mut script, 1) as u128);
                 let place = number(&mut script, 8);
@@ -136,7 +135,7 @@ fn damage(file: &mut Vec<u8>, mut script: &[u8]) {
                 let key = Some(&*key).filter(|key| !key.is_empty());
                 overwrite(file, at, &seal(id, place, &record_type, key, "{}"));
             }
-            // Bytes like these, wherever they are, are others.
+            // All occurrences of some bytes are replaced.
             _ => {
                 let (old, new) = (some(&mut script), some(&mut script));
                 replace(file, old, new);
@@ -162,19 +161,19 @@ fn replace(file: &mut [u8], old: &[u8], new: &[u8]) {
     }
 }
 
-/// So many bytes as a number.
+/// Takes this many bytes as a number.
 fn number(script: &mut &[u8], bytes: usize) -> u64 {
     let (taken, rest) = script.split_at(bytes.min(script.len()));
     *script = rest;
     taken.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// Three bytes as a place in the file.
+/// Takes three bytes as a position in the file.
 fn place(script: &mut &[u8], length: usize) -> usize {
     number(script, 3) as usize % length
 }
 
-/// Bytes that say how many they are.
+/// Takes bytes with a length prefix.
 fn some<'a>(script: &mut &'a [u8]) -> &'a [u8] {
     let length = number(script, 1) as usize;
     let (taken, rest) = script.split_at(length.min(script.len()));

@@ -1,6 +1,6 @@
 //! The search through the raw bytes of a damaged store, and the rows of its tables.
 //!
-//! The first byte of an input says which checksums are made right before: a fuzzer does not find them.
+//! The first byte of an input says which checksums are corrected first, because a fuzzer cannot find valid ones.
 #![no_main]
 
 use std::cell::RefCell;
