@@ -7,7 +7,7 @@ use super::events::EventsQuery;
 use super::http::read_query;
 use super::overview::BatchesQuery;
 use super::records::{self, ListQuery, ManifestQuery, ShowQuery};
-use crate::api::submission::{self, Refused};
+use crate::api::submission::{self, SubmissionError};
 use crate::model::{NewRecord, RecordId};
 use crate::store::Filter;
 
@@ -20,11 +20,11 @@ pub struct Rejection {
     pub message: String,
 }
 
-impl From<Refused> for Rejection {
-    fn from(refused: Refused) -> Self {
+impl From<SubmissionError> for Rejection {
+    fn from(refused: SubmissionError) -> Self {
         let position = match &refused {
-            Refused::Invalid(record) => Some(record.position),
-            Refused::TooMany => None,
+            SubmissionError::Invalid(record) => Some(record.position),
+            SubmissionError::TooMany => None,
         };
         Self { position, message: refused.to_string() }
     }
@@ -32,8 +32,8 @@ impl From<Refused> for Rejection {
 
 /// Parses the body of `POST /v1/records`.
 pub fn read_records(body: &[u8], is_ndjson: bool) -> Result<Vec<NewRecord>, Rejection> {
-    let pieces = if is_ndjson { submission::ndjson(body) } else { submission::json(body) }?;
-    pieces.records().map(|record| record.map_err(|record| Refused::Invalid(record).into())).collect()
+    let pieces = if is_ndjson { submission::split_ndjson(body) } else { submission::split_json(body) }?;
+    pieces.records().map(|record| record.map_err(|record| SubmissionError::Invalid(record).into())).collect()
 }
 
 /// Parses the query of `GET /v1/records`: the filter, and whether it asks for all users.

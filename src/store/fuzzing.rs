@@ -11,7 +11,9 @@ use uuid::Uuid;
 
 use super::queue::Queue;
 use super::schema::{ManifestRow, RecordHeader, StoredState};
-use super::{Append, Claim, KeySpace, Op, OpenError, QueueLimits, Salvage, SaveNote, Settle, SingleOp};
+use super::{
+    Append, Claim, KeySpace, Op, OpenError, QueueLimits, Salvage, SaveNote, Settle, SingleOp, body, codec,
+};
 use crate::clock::Now;
 use crate::config;
 use crate::model::{BatchId, BatchPhase, LastError, NewRecord, RecordId, Sequence, SizeRule};
