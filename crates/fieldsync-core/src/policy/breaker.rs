@@ -151,7 +151,7 @@ impl Breaker {
         }
     }
 
-    /// Takes the response to a batch into account.
+    /// Records the response to a batch.
     pub fn record_response(
         &mut self,
         now: Duration,
@@ -199,7 +199,7 @@ impl Breaker {
         }
     }
 
-    /// Takes the response to an outcome query into account.
+    /// Records the response to an outcome query.
     pub fn record_query(
         &mut self,
         now: Duration,

@@ -21,11 +21,11 @@ pub enum Verdict {
     Completed(Vec<RecordResult>),
     /// The server may have applied all of it.
     Ambiguous(Ambiguity),
-    /// The server cannot have it: nothing was sent, or certainly not all of it.
+    /// The server cannot have the batch: the request was not sent completely.
     Unreachable,
     /// The body is too large.
     TooLarge,
-    /// The sender is to come back later.
+    /// The server asks to come back later.
     Throttled {
         /// The wait that was asked for.
         retry_after: Option<Duration>,
@@ -118,15 +118,15 @@ pub struct UploadResult {
     pub error: LastError,
     /// The time until the response, or until the request was aborted.
     pub elapsed: Duration,
-    /// The response repeats that to an earlier request: how long it took says nothing about the batch.
+    /// The response repeats that to an earlier request: its duration is not a measurement of the batch.
     pub is_replayed: bool,
-    /// What the server asks for, in a response of its own.
+    /// The hints of the server, in a response of the protocol.
     pub hints: Option<ServerHints>,
     /// The network during the request.
     pub network: Network,
 }
 
-/// What the response to batch `id` means. `compressed`: whether its body was encoded.
+/// Returns what the response to batch `id` means. `compressed`: whether the body of the request was encoded.
 pub fn classify_response(id: BatchId, compressed: bool, result: &RequestResult) -> Verdict {
     let Response { status, retry_after, body } = match result {
         RequestResult::Failure(failure) => return classify_failure(failure.delivery),
@@ -171,7 +171,7 @@ fn classify_failure(delivery: Delivery) -> Verdict {
     }
 }
 
-/// The entry in the manifest: what went wrong with a batch.
+/// The error of a batch, for the manifest.
 pub fn last_error(verdict: &Verdict, result: &RequestResult, at: u64) -> LastError {
     let (http_status, code, message) = match result {
         RequestResult::Failure(failure) => (None, None, failure.message.clone()),

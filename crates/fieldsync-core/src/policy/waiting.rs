@@ -2,14 +2,14 @@
 //!
 //! Several reasons may hold at once. The one that keeps the record longest is named:
 //!
-//! 1. What only a person ends. A review of the record itself comes first. Then a disk with errors or without room,
-//!    because no decision can be stored on it. Then a review of an earlier record of its key: nothing else
-//!    shows it. Then a pause, a wrong configuration, a refused credential: the status shows these, too.
-//! 2. What ends by itself at an unknown time, the longest chain of events first: the outcome of its last send and
-//!    an earlier record of its key are waited for even after the server can be reached again. Then the connection,
-//!    a metered network, a battery, and a batch that is turned away while others get through.
-//! 3. What ends at a known time: the last of the back-off of the record and the wait of the whole device.
-//! 4. Nothing: the next batch takes it.
+//! 1. Reasons that only a person ends. A review of the record itself comes first. Then a disk with errors or without
+//!    room, because no decision can be stored on it. Then a review of an earlier record of its key: nothing else shows
+//!    it. Then a pause, a wrong configuration, a refused credential: the status shows these, too.
+//! 2. Reasons that end by themselves at an unknown time, the longest chain of events first. The outcome of its last
+//!    send and an earlier record of its key are waited for even after the server can be reached again. Then the
+//!    connection, a metered network, a battery, and a batch that is denied while others succeed.
+//! 3. Reasons that end at a known time: the last of the back-off of the record and the wait of the whole device.
+//! 4. No reason: the next batch contains it.
 //!
 //! A record that is being sent right now is an exception: only the disk goes before it.
 
@@ -23,7 +23,7 @@ use crate::model::{
     RecordStanding, RecordState, WaitCause,
 };
 
-/// What is known of the device.
+/// The state of the device.
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceFacts<'a> {
     /// On the wall.
@@ -36,7 +36,7 @@ pub struct DeviceFacts<'a> {
     pub planner: PlannerFacts<'a>,
 }
 
-/// What the planner says of itself.
+/// The state of the planner.
 #[derive(Clone, Copy, Debug)]
 pub struct PlannerFacts<'a> {
     /// What it does.
@@ -53,14 +53,14 @@ pub struct PlannerFacts<'a> {
     pub is_local_error: bool,
 }
 
-/// What is known of one record.
+/// The state of a record.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordFacts<'a> {
     /// The record.
     pub record: &'a RecordStanding,
     /// Whether its batch is being sent now. A batch that an earlier run of the daemon sent is not.
     pub is_sending: bool,
-    /// The record that holds it back, as far as it is still there.
+    /// The record that blocks it, if it still exists.
     pub blocker: Option<&'a RecordStanding>,
 }
 
@@ -99,7 +99,7 @@ pub fn under_review() -> WaitingFor {
     WaitingFor { reason: WaitingReason::Review.into(), until: None, held_by: None, text: text.to_owned() }
 }
 
-/// The disk gives errors, or has no room for what is to be sent next.
+/// The disk has errors, or no space for the next batch.
 fn check_disk(device: &DeviceFacts<'_>) -> Option<Finding> {
     let text = match device.backlog.storage.disk {
         DiskState::Failing => {
@@ -223,7 +223,7 @@ fn check_denials(entry: &ManifestEntry, device: &DeviceFacts<'_>) -> Option<Find
     Some((WaitingReason::Backoff, until, text))
 }
 
-/// The last of the known times.
+/// The wait that ends last, of those with a known end.
 fn latest_wait(entry: &ManifestEntry, device: &DeviceFacts<'_>) -> Option<Finding> {
     let own = next_attempt(entry, device.now).map(|due| {
         let text = format!("The last attempt failed; the next one is at {}.", format_time(due, device.now));
@@ -274,7 +274,7 @@ fn describe_blocker(id: RecordId, text: &str) -> String {
     format!("An earlier record of its key, {id}, {text}")
 }
 
-/// When a record is retried, where that is still to come.
+/// When a record is retried, if that is in the future.
 fn next_attempt(entry: &ManifestEntry, now: u64) -> Option<u64> {
     entry.next_attempt_at.filter(|due| *due > now)
 }

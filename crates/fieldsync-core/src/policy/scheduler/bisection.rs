@@ -12,7 +12,7 @@ use crate::policy::breaker::Mode;
 use crate::policy::isolation::{self, Cut, SearchCosts};
 use crate::policy::verdict::{Ambiguity, UploadResult, Verdict};
 
-/// A part that gets through costs at least this share of the time limit.
+/// A part that succeeds costs at least this share of the time limit.
 const PASS_COST_SHARE_MIN: f64 = 1e-3;
 /// A batch is sent once more where more than this share of failures had no cause in the batch.
 const RESEND_GLITCH_SHARE: f64 = 0.6;
@@ -55,7 +55,7 @@ impl Scheduler {
         self.cut_batch(view, id, cut, None)
     }
 
-    /// The response to a canary came, or did not.
+    /// Handles the response to a canary, or its absence.
     pub fn on_canary_response(&mut self, view: &View<'_>, id: BatchId, verdict: &Verdict) {
         match verdict {
             Verdict::Completed(results) if results.iter().any(|result| result.status.is_stored()) => {
@@ -75,7 +75,7 @@ impl Scheduler {
         }
     }
 
-    /// The server surely does not have the batch, or cannot tell.
+    /// Handles a batch that the server certainly does not have, or cannot look up.
     pub(super) fn bisect_missing(
         &mut self,
         view: &View<'_>,
@@ -122,7 +122,7 @@ impl Scheduler {
         }
     }
 
-    /// The server refused the request as such, or denied the batch while others got through. `is_by_size`: its size can
+    /// The server refused the request as such, or denied the batch while others succeeded. `is_by_size`: its size can
     /// be the reason.
     pub(super) fn bisect_refused(
         &mut self,
@@ -194,7 +194,8 @@ impl Scheduler {
         backoff::backoff_delay(retry.initial_backoff.0, retry.max_backoff.0, batch.attempt, &mut self.rng)
     }
 
-    /// Whether a whole batch is better sent once more than cut: where most recent failures had no cause in the batch.
+    /// Whether to send the whole batch again instead of cutting it, because the cause of most recent failures was not
+    /// in the batch.
     fn should_resend(&self, batch: &OpenBatch) -> bool {
         let is_first = self.open.get(batch.id).is_some_and(TrackedBatch::is_first_send);
         is_first && self.learned.glitches.faultless_share() > RESEND_GLITCH_SHARE

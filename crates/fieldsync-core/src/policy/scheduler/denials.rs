@@ -30,7 +30,7 @@ pub(super) enum OtherTraffic {
 /// How often a batch was denied.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Denials {
-    /// In a row, with those of the batch that it was cut from.
+    /// Consecutive denials, including those of the batch that it was cut from.
     count: u32,
     others: OtherTraffic,
     /// The last one of this batch itself.
@@ -72,12 +72,12 @@ impl Denials {
         *self = Self::default();
     }
 
-    /// Another request came to this.
+    /// Records the result of another request.
     pub(super) fn note_traffic(&mut self, traffic: OtherTraffic) {
         self.others = self.others.max(traffic);
     }
 
-    /// In a row, with those of the batch that it was cut from.
+    /// Consecutive denials, including those of the batch that it was cut from.
     pub(super) fn count(&self) -> u32 {
         self.count
     }
@@ -92,7 +92,7 @@ impl Denials {
         self.others
     }
 
-    /// Whether the batch was denied, in a row with those that it was cut from.
+    /// Whether the batch was denied, or the batches that it was cut from.
     pub(super) fn is_denied(&self) -> bool {
         self.count > 0
     }

@@ -61,7 +61,7 @@ impl Scheduler {
         }
         self.server.batch_denied();
         self.waits.back_off(view, &result.verdict, self.server.may_query(view.config), &mut self.rng);
-        // A server that says itself when to come back is sent nothing besides.
+        // If the server itself says when to come back, nothing else is sent until then.
         if !self.waits.is_server_asked() {
             self.search.want_canary();
         }

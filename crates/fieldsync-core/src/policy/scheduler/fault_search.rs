@@ -11,7 +11,7 @@ use crate::model::{BatchId, OpenBatch, Stage};
 use crate::policy::isolation::{self, Glitches};
 use crate::policy::verdict::Ambiguity;
 
-/// The way down to one record takes fewer refusals in a row; with more, the server refuses every batch.
+/// The search down to one record takes fewer consecutive refusals; with more, the server refuses every batch.
 const SEARCH_REFUSALS_MAX: u32 = 8;
 
 /// What failed since records of others were last stored.
@@ -91,7 +91,7 @@ impl FaultSearch {
         self.failures = RecentFailures::None;
     }
 
-    /// What others meet at another server says nothing about this one.
+    /// Results from another server do not count for this one.
     pub(super) fn server_switched(&mut self) {
         (self.last_success, self.failures) = (None, RecentFailures::None);
     }

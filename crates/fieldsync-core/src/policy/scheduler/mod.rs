@@ -110,17 +110,17 @@ impl Scheduler {
         self.open.note_traffic(Some(batch.id), OtherTraffic::Sent);
     }
 
-    /// The forecast of a batch when it was sent, where anything was known.
+    /// The forecast of a batch when it was sent; none before the first measurement.
     pub fn expected_duration(&self, id: BatchId) -> Option<Forecast> {
         self.open.get(id)?.expected
     }
 
-    /// Forgets a batch that the store no longer has: all of its records were taken out of it.
+    /// Forgets a batch that the store no longer has, because all of its records were removed from it.
     pub fn forget_batch(&mut self, id: BatchId) {
         self.close_batch(id, false);
     }
 
-    /// Adopts the configured server. What was learned of another says nothing of this one. Returns whether it is
+    /// Adopts the configured server. Measurements of another server are dropped. Returns whether it is
     /// another.
     pub fn switch_server(&mut self, config: &Config) -> bool {
         let endpoint = format!("{}{}", config.server.url, config.server.path);
@@ -173,7 +173,7 @@ impl Scheduler {
         }
     }
 
-    /// The link came back, or leads another way: back-offs end, and unknown outcomes are queried.
+    /// The link returned, or uses another route: back-offs end, and unknown outcomes are queried.
     pub fn link_restored(&mut self, now: Duration) {
         self.waits.link_restored();
         for tracked in self.open.iter_mut() {
@@ -191,7 +191,7 @@ impl Scheduler {
         Learned { breaker: view.breaker.to_saved(view.now, view.steady_ms), ..self.learned.clone() }
     }
 
-    /// A batch failed: of others, none can count its own failure any more.
+    /// A batch failed: no pending failure of another batch can count any more.
     fn record_failure(&mut self, id: BatchId) {
         let parent = self.open.get(id).and_then(|tracked| tracked.batch.parent);
         self.search.batch_failed(id, parent);

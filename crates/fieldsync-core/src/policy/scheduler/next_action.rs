@@ -22,7 +22,7 @@ struct Offer {
 }
 
 impl Scheduler {
-    /// What to do next. Nothing is due before the time that a `Rest` names, unless the view changes.
+    /// Decides what to do next. Nothing is due before the time of a `Rest`, unless the view changes.
     pub fn next_action(&self, view: &View<'_>) -> Action {
         let now = view.now;
         let rest = |phase, until| Action::Rest { phase, until, cause: None };
@@ -67,7 +67,7 @@ impl Scheduler {
         })
     }
 
-    /// What shows whether every batch is denied, after one was: nothing that was denied itself.
+    /// After a denial: an action that shows whether every batch is denied. It sends no batch that was denied itself.
     fn probe_others(&self, view: &View<'_>) -> Option<Action> {
         if let Some(id) = self.health_probe(view).filter(|_| !self.server.is_silent()) {
             return Some(Action::QueryOutcome(id));

@@ -12,7 +12,7 @@ use crate::policy::verdict::{Ambiguity, UploadResult, Verdict};
 use crate::protocol::exchange::truncate_text;
 use crate::protocol::wire::{RecordResult, RecordStatus};
 
-/// What a gateway responds once its time limit has passed.
+/// The status of a gateway's response after its time limit.
 const GATEWAY_TIMEOUT_STATUS: u16 = 504;
 
 impl Scheduler {
@@ -23,7 +23,7 @@ impl Scheduler {
         self.send_again(view.now, id, lone_failures)
     }
 
-    /// The response to a batch came, or did not.
+    /// Handles the response to a batch, or its absence.
     pub fn on_response(&mut self, view: &View<'_>, id: BatchId, result: &UploadResult) -> Disposition {
         let now = view.now;
         // Hints hold until the next response of the server's own.
@@ -57,7 +57,7 @@ impl Scheduler {
                 self.bisect_refused(view, &batch, is_by_size, result)
             }
             Verdict::BatchIdReused => {
-                // A server that says so of every id must not be asked without end.
+                // A server that responds so to every id must not be asked without end.
                 self.waits.pause(view, view.config.retry.max_backoff.0, &mut self.rng);
                 if self.open.get(id).is_some_and(|tracked| tracked.is_renamed) {
                     self.record_failure(id);
@@ -127,7 +127,7 @@ impl Scheduler {
         }
         let most = config.batch.max_batch_bytes.0;
         self.learned.bytes.record_acceptance(batch.bytes, most, batch.stage == Stage::Fresh);
-        // Records that the server had already say nothing about how long it takes to apply one.
+        // Records that the server already had are not a measurement of the time to apply a record.
         let is_known =
             result.is_replayed || results.iter().any(|record| record.status == RecordStatus::Duplicate);
         if batch.attempt != 1 || is_known {

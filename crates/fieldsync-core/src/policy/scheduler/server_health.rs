@@ -37,13 +37,13 @@ enum LastQuery {
     Unreachable,
 }
 
-/// What denials and responses say of the server as a whole.
+/// What denials and responses show about the server as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum ServerStanding {
-    /// Nothing is held against it.
+    /// The server works, as far as is known.
     #[default]
     Trusted,
-    /// It denied a batch, and nothing got through since.
+    /// It denied a batch, and no batch has succeeded since.
     InQuestion,
     /// Queries succeed again after some had failed, and it denied nothing since.
     Recovered,
@@ -67,7 +67,7 @@ struct SentBatch {
     at: Duration,
 }
 
-/// What is known of the server.
+/// The state of the server, as far as is known.
 #[derive(Debug, Default)]
 pub(super) struct ServerHealth {
     support: QuerySupport,
