@@ -270,13 +270,13 @@ mod tests {
         text
     }
 
-    const MENDED: &str = "sed -i 's/30 Feb/28 Feb/'";
+    const CORRECTION: &str = "sed -i 's/30 Feb/28 Feb/'";
 
     #[tokio::test]
     async fn the_edited_payload_is_sent_and_the_rest_is_unchanged() {
         let script =
             vec![detail_response("QUARANTINED"), detail_response("QUARANTINED"), response_step(200, "{}")];
-        let (code, text, bodies) = run_edit(script, MENDED, 0).await;
+        let (code, text, bodies) = run_edit(script, CORRECTION, 0).await;
         assert_eq!(code, Ok(0));
         assert!(text.ends_with("will be sent again.\n"), "{text}");
         assert_eq!(bodies[2], r#"{"z":1.50,"day":"28 Feb"}"#);
@@ -299,7 +299,7 @@ mod tests {
             assert_eq!(failure.exit, exit::FAILED);
             assert!(failure.message.contains(part) && !failure.message.contains("kept in"), "{failure:?}");
         }
-        let crashes = format!("sh -c '{} \"$1\"; exit 3' -", MENDED.replace('\'', "\""));
+        let crashes = format!("sh -c '{} \"$1\"; exit 3' -", CORRECTION.replace('\'', "\""));
         let (code, _, _) = run_edit(vec![detail_response("QUARANTINED")], &crashes, 0).await;
         assert!(read_kept_text(&code.unwrap_err()).contains("28 Feb"));
     }
@@ -325,7 +325,7 @@ mod tests {
             [(ScriptStep::HangUp, true), (response_step(500, ""), true), (response_step(409, ""), false)]
         {
             let script = vec![detail_response("QUARANTINED"), detail_response("QUARANTINED"), lost];
-            let failure = run_edit(script, MENDED, 0).await.0.unwrap_err();
+            let failure = run_edit(script, CORRECTION, 0).await.0.unwrap_err();
             let texts = ["It is not known whether your text is in the record", "The record was not changed"];
             assert_eq!(
                 texts.map(|text| failure.message.contains(text)),
@@ -339,7 +339,7 @@ mod tests {
     #[tokio::test]
     async fn a_record_changed_meanwhile_is_not_overwritten() {
         for now in [detail_response("PENDING"), detail_response_at("QUARANTINED", 2)] {
-            let (code, _, _) = run_edit(vec![detail_response("QUARANTINED"), now], MENDED, 0).await;
+            let (code, _, _) = run_edit(vec![detail_response("QUARANTINED"), now], CORRECTION, 0).await;
             let failure = code.unwrap_err();
             assert!(failure.message.contains("another user changed record"), "{failure:?}");
             assert!(read_kept_text(&failure).contains("28 Feb"));

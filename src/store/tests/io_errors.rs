@@ -98,7 +98,7 @@ fn operations_after_an_error_wait_until_the_disk_works_again() {
     let disk = SimulatedDisk::new(1);
     let mut harness = ModelHarness::on_disk(disk.clone());
     disk.plan_fault(CHANGES, 3, DiskFault::Broken { lasting: true });
-    disk.set_spared(false);
+    disk.set_suspended(false);
     let append = |number| Append::new(vec![record(number, None)], 1);
     assert!(harness.bench.attempt(append(1)).0.is_err());
     assert!(harness.bench.queue_mut().reopen_and_verify().is_err());

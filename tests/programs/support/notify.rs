@@ -14,7 +14,7 @@ use super::wait::wait_for;
 pub(crate) struct NotifySocket {
     socket: UnixDatagram,
     pub(crate) path: PathBuf,
-    heard: Vec<String>,
+    received: Vec<String>,
     stored: BTreeMap<String, Vec<OwnedFd>>,
 }
 
@@ -23,7 +23,7 @@ impl NotifySocket {
         let path = directory.join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_nonblocking(true).unwrap();
-        Self { socket, path, heard: Vec::new(), stored: BTreeMap::new() }
+        Self { socket, path, received: Vec::new(), stored: BTreeMap::new() }
     }
 
     /// Every line that was received so far.
@@ -37,9 +37,9 @@ impl NotifySocket {
             if lines.iter().any(|line| line == "FDSTORE=1") {
                 self.stored.entry(name.to_owned()).or_default().extend(descriptors);
             }
-            self.heard.extend(lines);
+            self.received.extend(lines);
         }
-        &self.heard
+        &self.received
     }
 
     /// The next message, with its descriptors.
@@ -64,7 +64,7 @@ impl NotifySocket {
     /// Waits for a line.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, line: &str) {
-        wait_for(line, || self.received_lines().iter().any(|heard| heard == line).then_some(()));
+        wait_for(line, || self.received_lines().iter().any(|received| received == line).then_some(()));
     }
 
     /// The descriptors of this name that are in the store now.

@@ -149,7 +149,7 @@ fn a_replaced_payload_is_not_overwritten_by_the_old_one() {
     let batch = bench.claim(1).unwrap().open.id;
     bench.close_batch(batch, Outcome::Quarantine(test_error("no such day")));
     let before = fs::read(bench.dir.path().join("queue.redb")).unwrap();
-    let replacement: Box<str> = "{\"n\":1,\"mended\":true}".into();
+    let replacement: Box<str> = "{\"n\":1,\"edited\":true}".into();
     bench.run(ReplacePayload { id: id(1), payload: replacement.clone() }).unwrap();
     let dir = bench.close_all();
     let path = dir.path().join("queue.redb");

@@ -103,7 +103,7 @@ struct SimulatedState {
     cuts_within: Option<u64>,
     struck: bool,
     /// Faults are suspended and strike later.
-    spared: bool,
+    suspended: bool,
     counts: OperationCounts,
     rng: fastrand::Rng,
     /// The disk as a power cut at each operation would leave it.
@@ -131,7 +131,7 @@ impl SimulatedDisk {
             plan: None,
             cuts_within: None,
             struck: false,
-            spared: false,
+            suspended: false,
             counts: OperationCounts::default(),
             rng: fastrand::Rng::with_seed(seed),
             crash_points: None,
@@ -171,8 +171,8 @@ impl SimulatedDisk {
     }
 
     /// Suspends faults while a test inspects the disk.
-    pub(super) fn set_spared(&self, spared: bool) {
-        self.state().spared = spared;
+    pub(super) fn set_suspended(&self, suspended: bool) {
+        self.state().suspended = suspended;
     }
 
     pub(super) fn has_struck(&self) -> bool {
@@ -307,8 +307,8 @@ impl SimulatedState {
             }
             self.crash_points = Some(points);
         }
-        let spared = self.spared;
-        let Some(plan) = self.plan.as_mut().filter(|plan| !spared && plan.kinds.contains(&kind)) else {
+        let suspended = self.suspended;
+        let Some(plan) = self.plan.as_mut().filter(|plan| !suspended && plan.kinds.contains(&kind)) else {
             return Ok(());
         };
         if plan.after > 0 {

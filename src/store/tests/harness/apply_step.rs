@@ -71,7 +71,7 @@ impl ModelHarness {
             }
             QueueStep::Wait(time) => self.bench.now += time,
             QueueStep::Reopen => {
-                self.spare_disk(false);
+                self.suspend_faults(false);
                 let closed = self.bench.close_queue();
                 self.reopen_after(closed);
             }
@@ -89,16 +89,16 @@ impl ModelHarness {
                 None => self.bench.crash_process(),
             },
             QueueStep::Quiet => {
-                self.spare_disk(false);
+                self.suspend_faults(false);
                 let done = self.bench.queue_mut().save_allocator_state();
-                self.spare_disk(true);
+                self.suspend_faults(true);
                 self.heal_disk(done.as_ref().err());
             }
             QueueStep::Rest => {
-                self.spare_disk(false);
+                self.suspend_faults(false);
                 let (limits, now) = (self.bench.limits, self.bench.now());
                 let done = self.bench.queue_mut().run_idle_maintenance(limits, now);
-                self.spare_disk(true);
+                self.suspend_faults(true);
                 self.heal_disk(done.as_ref().err());
                 self.model.forget_receipts(&self.bench);
             }

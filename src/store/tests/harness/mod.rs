@@ -76,9 +76,9 @@ impl ModelHarness {
     /// The reply of an operation that took place. After a disk fault, the store tells whether it did.
     fn commit_op<O: Op>(&mut self, op: O) -> Option<O::Reply> {
         let before = self.commit_count();
-        self.spare_disk(false);
+        self.suspend_faults(false);
         let (done, reply) = self.bench.attempt(op);
-        self.spare_disk(true);
+        self.suspend_faults(true);
         let known = self.heal_disk(done.as_ref().err());
         let after = self.commit_count();
         match done {
@@ -90,8 +90,8 @@ impl ModelHarness {
     }
 
     /// Suspends disk faults while the test inspects the store.
-    fn spare_disk(&self, spared: bool) {
-        self.bench.disk.iter().for_each(|disk| disk.set_spared(spared));
+    fn suspend_faults(&self, suspended: bool) {
+        self.bench.disk.iter().for_each(|disk| disk.set_suspended(suspended));
     }
 
     /// Repairs the disk after a fault. False if only the restart tells what is on it.
@@ -112,10 +112,10 @@ impl ModelHarness {
         let known = !matches!(self.bench.queue().read_note("note"), Err(StoreError::Closed));
         if !matches!(error, StoreError::NoRoom) {
             // May fail any number of times while the disk fails.
-            self.spare_disk(false);
+            self.suspend_faults(false);
             drop(self.bench.queue_mut().reopen_and_verify());
             drop(self.bench.queue_mut().reopen_and_verify());
-            self.spare_disk(true);
+            self.suspend_faults(true);
         }
         assert!(disk.clear_faults(), "nothing was wrong with the disk: {error}");
         if matches!(error, StoreError::NoRoom) {
@@ -130,7 +130,7 @@ impl ModelHarness {
     /// Opens the queue, however often the power is cut meanwhile.
     pub(super) fn open_queue(&mut self) {
         let Some(disk) = self.bench.disk.clone() else { return self.bench.open_queue().unwrap() };
-        disk.set_spared(false);
+        disk.set_suspended(false);
         while let Err(error) = self.bench.open_queue() {
             if disk.is_down() {
                 self.cuts_in_recovery += 1;
@@ -140,7 +140,7 @@ impl ModelHarness {
                 self.errors += 1;
             }
         }
-        disk.set_spared(true);
+        disk.set_suspended(true);
     }
 
     fn pick_batch(&self, index: usize) -> Option<BatchId> {
@@ -264,7 +264,7 @@ impl ModelHarness {
     fn replace_payload(&mut self, number: u8, length: u8) {
         let id = id(u128::from(number));
         let filling = "x".repeat(3_000 * usize::from(length));
-        let payload: Box<str> = format!("{{\"mended\":\"{filling}\"}}").into();
+        let payload: Box<str> = format!("{{\"edited\":\"{filling}\"}}").into();
         let Some(replaced) = self.commit_op(ReplacePayload { id, payload: payload.clone() }) else { return };
         let rec = self.model.records.get_mut(&id).filter(|rec| rec.state == RecordState::Quarantined);
         if self.bench.disk.is_some() && replaced == Err(MendRefused::DiskFull) {
