@@ -4,6 +4,7 @@ mod alert;
 mod batch;
 pub mod batch_reasons;
 mod caller;
+mod counts;
 mod event_data;
 mod open_enum;
 mod quarantine;
@@ -23,12 +24,13 @@ pub use crate::model::Phase;
 pub use alert::{AcknowledgeAlert, Acknowledged, Alert, AlertName};
 pub use batch::{BatchList, BatchOutcome, BatchReport};
 pub use caller::{Caller, CallerQueue};
+pub use counts::Counts;
 pub use event_data::{BreakerChange, Gap, GapReason, RecordChange, RecordDecision};
 pub use open_enum::OpenEnum;
 pub use quarantine::{Changed, RefusedRecord, Selection};
 pub use record::{Accepted, RecordDetail, RecordPage};
 pub use status::{
-    BatchInFlight, Batching, BreakerMode, BreakerStatus, ConnectivityStatus, Counts, QueueUse, Status, Sync,
+    BatchInFlight, Batching, BreakerMode, BreakerStatus, ConnectivityStatus, QueueUse, Status, Sync,
 };
 pub use telemetry::{DayReport, FailureReport, PerRecord, SizeBucket, TelemetryReport, TypeReport};
 pub use waiting::{WaitingFor, WaitingReason};

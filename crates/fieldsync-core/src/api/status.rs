@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Alert, Caller, OpenEnum, sequence_text};
+use super::{Alert, Caller, Counts, OpenEnum, sequence_text};
 use crate::clock::{as_rfc3339, as_rfc3339_option};
 use crate::model::{
     BatchId, Blocker, DeniedSet, DeviceId, DiskState, LastError, Link, LinkState, Phase, Sequence, SizeRule,
@@ -89,21 +89,6 @@ pub struct BatchInFlight {
     pub records: usize,
     /// How often it was sent, from 1.
     pub attempt: u32,
-}
-
-/// Number of records in each state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Counts {
-    /// Waiting to be sent.
-    pub pending: u64,
-    /// In a batch that is being sent.
-    pub syncing: u64,
-    /// Failed, and will be sent again.
-    pub failed: u64,
-    /// Confirmed by the server, as far as their receipts are still kept.
-    pub synced: u64,
-    /// Under review.
-    pub quarantined: u64,
 }
 
 /// How full the queue is.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use strum::Display;
 use utoipa::ToSchema;
 
-use super::{BatchId, LastError, QueuePosition, RecordId};
+use super::{BatchId, LastError, ManifestEntry, QueuePosition, RecordId};
 
 /// `i/N`: the i-th of the N batches now planned for this run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,4 +146,13 @@ pub struct DeniedSet {
     pub denials: u32,
     /// What was said the last time.
     pub error: LastError,
+}
+
+/// A record, and how far its open batch is, if it is in one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordStanding {
+    /// What the manifest knows.
+    pub entry: ManifestEntry,
+    /// What is known of the last send of its batch.
+    pub batch_phase: Option<BatchPhase>,
 }

@@ -11,12 +11,13 @@ mod record;
 pub use backlog::{
     Backlog, Blocker, Damage, DiskState, OTHER_SUBMITTERS, SUBMITTERS_MAX, Storage, SubmitterCounts,
 };
-pub use batch::{Batch, BatchPhase, BatchRecord, DeniedSet, OpenBatch, Sequence, SizeRule, Stage};
+pub use batch::{
+    Batch, BatchPhase, BatchRecord, DeniedSet, OpenBatch, RecordStanding, Sequence, SizeRule, Stage,
+};
 pub use id::{BatchId, DeviceId, RecordId};
 pub use link::{Deferral, InterfaceKind, Link, LinkState, Uplink};
 pub use network::Network;
 pub use phase::{Phase, WaitCause};
 pub use record::{
-    DEFAULT_PRIORITY, LastError, ManifestEntry, NewRecord, PRIORITY_MAX, QueuePosition, RecordStanding,
-    RecordState,
+    DEFAULT_PRIORITY, LastError, ManifestEntry, NewRecord, PRIORITY_MAX, QueuePosition, RecordState,
 };

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{BatchId, BatchPhase, RecordId};
+use super::{BatchId, RecordId};
 
 /// The priority of a record that names none; 9 goes first, 0 last.
 pub const DEFAULT_PRIORITY: u8 = 5;
@@ -163,15 +163,6 @@ pub struct ManifestEntry {
     /// How many later records of its key it holds back, when it does; 1000 stands for at least as many.
     #[serde(rename = "holds", default, skip_serializing_if = "is_zero")]
     pub blocked_count: u64,
-}
-
-/// A record, and how far its open batch is, if it is in one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordStanding {
-    /// What the manifest knows.
-    pub entry: ManifestEntry,
-    /// What is known of the last send of its batch.
-    pub batch_phase: Option<BatchPhase>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
