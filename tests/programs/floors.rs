@@ -1,5 +1,5 @@
 //! Imports go down the floors that `ARCHITECTURE.md` names, and never in a circle between files. A `mod.rs` and its own
-//! children may name each other.
+//! children may name each other. Paths in attributes are not read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,13 +18,16 @@ const CRATES: [(&str, &str); 3] = [
 
 /// The paths that a file names, tests left out.
 struct Imports {
+    /// The file's module, or one inside the file.
     module: Module,
     paths: Vec<Module>,
+    /// What the file names for others: its `pub use`, by the path that others use.
+    exports: BTreeMap<Module, Module>,
 }
 
 impl Imports {
     fn of(module: &Module, file: &Path) -> Self {
-        let mut imports = Self { module: module.clone(), paths: Vec::new() };
+        let mut imports = Self { module: module.clone(), paths: Vec::new(), exports: BTreeMap::new() };
         let text = fs::read_to_string(file).unwrap();
         imports.visit_file(
             &syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display())),
@@ -32,26 +35,53 @@ impl Imports {
         imports
     }
 
-    fn add(&mut self, path: &[String]) {
+    /// The path from the root of the crate; none for a name that may be of another crate.
+    fn absolute(&self, path: &[String]) -> Option<Module> {
+        let is_self = path.first().is_some_and(|name| name == "self");
+        let path = &path[usize::from(is_self)..];
         let supers = path.iter().take_while(|name| *name == "super").count();
         let base = match path.first().map(String::as_str) {
-            Some("crate") => Vec::new(),
-            Some("self") => self.module.clone(),
-            Some("super") => self.module[..self.module.len().saturating_sub(supers)].to_vec(),
-            _ => return,
+            Some("crate") => return Some(path[1..].to_vec()),
+            Some("super") => &self.module[..self.module.len().saturating_sub(supers)],
+            _ if is_self => &self.module[..],
+            _ => return None,
         };
-        let rest = path.iter().skip(supers.max(1)).cloned();
-        self.paths.push(base.into_iter().chain(rest).collect());
+        Some([base, &path[supers..]].concat())
     }
 
-    fn add_tree(&mut self, prefix: &[String], tree: &syn::UseTree) {
+    fn add(&mut self, path: &[String]) {
+        self.paths.extend(self.absolute(path));
+    }
+
+    fn add_export(&mut self, path: &[String], name: &syn::Ident) {
+        // A name without `crate`, `self` or `super` is that of a child, or of another crate, which no module matches.
+        let target = self.absolute(path).unwrap_or_else(|| [&self.module[..], path].concat());
+        self.exports.insert([&self.module[..], &[name.to_string()]].concat(), target);
+    }
+
+    fn add_tree(&mut self, prefix: &[String], tree: &syn::UseTree, is_public: bool) {
         let with = |name: &syn::Ident| [prefix, &[name.to_string()]].concat();
-        match tree {
-            syn::UseTree::Path(path) => self.add_tree(&with(&path.ident), &path.tree),
-            syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.add_tree(prefix, tree)),
-            syn::UseTree::Name(name) => self.add(&with(&name.ident)),
-            syn::UseTree::Rename(rename) => self.add(&with(&rename.ident)),
-            syn::UseTree::Glob(_) => self.add(prefix),
+        let (path, name) = match tree {
+            syn::UseTree::Path(path) => return self.add_tree(&with(&path.ident), &path.tree, is_public),
+            syn::UseTree::Group(group) => {
+                return group.items.iter().for_each(|tree| self.add_tree(prefix, tree, is_public));
+            }
+            syn::UseTree::Glob(_) => return self.add(prefix),
+            syn::UseTree::Name(name) => (with(&name.ident), &name.ident),
+            syn::UseTree::Rename(rename) => (with(&rename.ident), &rename.rename),
+        };
+        // Under another name, the crate or a parent would hide what is named through it.
+        let is_alias = matches!(tree, syn::UseTree::Rename(_));
+        let is_root = path.iter().all(|name| ["crate", "self", "super"].contains(&name.as_str()));
+        assert!(
+            !(is_alias && is_root),
+            "{}: `{}` under another name",
+            self.module.join("::"),
+            path.join("::")
+        );
+        self.add(&path);
+        if is_public {
+            self.add_export(&path, name);
         }
     }
 }
@@ -65,15 +95,31 @@ fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
 
 impl<'ast> Visit<'ast> for Imports {
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
-        if !is_for_tests(&item.attrs) {
-            visit::visit_item_mod(self, item);
+        if is_for_tests(&item.attrs) {
+            return;
         }
+        // The files of such a module are left out.
+        assert!(item.ident != "tests", "{}: `tests` without `#[cfg(test)]`", self.module.join("::"));
+        self.module.push(item.ident.to_string());
+        visit::visit_item_mod(self, item);
+        self.module.pop();
     }
 
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
         if !is_for_tests(&item.attrs) {
-            self.add_tree(&[], &item.tree);
+            self.add_tree(&[], &item.tree, !matches!(item.vis, syn::Visibility::Inherited));
         }
+    }
+
+    fn visit_macro(&mut self, called: &'ast syn::Macro) {
+        // Tokens, as the arguments of a macro need not be Rust.
+        let text = called.tokens.to_string().replace(" :: ", "::");
+        let words = text.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
+        for path in words.filter(|word| word.contains("::")) {
+            let names: Vec<String> = path.split("::").map(str::to_owned).collect();
+            self.add(&names);
+        }
+        visit::visit_macro(self, called);
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
@@ -108,12 +154,23 @@ fn imports(source: &str) -> BTreeMap<Module, BTreeSet<Module>> {
     let owner = |path: &Module| {
         (1..=path.len()).rev().map(|end| path[..end].to_vec()).find(|path| found.contains_key(path))
     };
-    let targets = |(module, file): (&Module, &PathBuf)| {
-        let paths = Imports::of(module, file).paths;
-        let targets = paths.iter().filter_map(owner).filter(|target| target != module);
-        (module.clone(), targets.collect())
+    let files: BTreeMap<&Module, Imports> =
+        found.iter().map(|(module, file)| (module, Imports::of(module, file))).collect();
+    let exports: BTreeMap<&Module, &Module> = files.values().flat_map(|file| &file.exports).collect();
+    // Whoever imports what a `mod.rs` exports of a child imports the child, too.
+    let exported = |path: &Module| {
+        (1..=path.len()).rev().find_map(|end| {
+            let target = exports.get(&path[..end].to_vec())?;
+            Some([&target[..], &path[end..]].concat())
+        })
     };
-    found.iter().map(targets).collect()
+    let targets = |(module, file): (&&Module, &Imports)| {
+        let paths =
+            file.paths.iter().flat_map(|path| std::iter::successors(Some(path.clone()), exported).take(5));
+        let targets = paths.filter_map(|path| owner(&path)).filter(|target| target != *module);
+        ((*module).clone(), targets.collect())
+    };
+    files.iter().map(targets).collect()
 }
 
 /// The floors of a crate, the lowest first: the lines of the block in `ARCHITECTURE.md` that follow its name.
@@ -158,16 +215,25 @@ fn no_files_import_each_other_in_a_circle() {
                     && module.split_last().is_none_or(|(_, up)| up != target)
             });
         }
-        // What imports nothing that is left is in no circle.
-        while let Some(free) =
-            imports.iter().find(|(_, targets)| targets.is_empty()).map(|(module, _)| module.clone())
-        {
+        // What imports nothing that is left is in no circle, and neither is what is not imported.
+        let is_free = |imports: &BTreeMap<Module, BTreeSet<Module>>, module: &Module| {
+            imports[module].is_empty() || !imports.values().any(|targets| targets.contains(module))
+        };
+        while let Some(free) = imports.keys().find(|module| is_free(&imports, module)).cloned() {
             imports.remove(&free);
             for targets in imports.values_mut() {
                 targets.retain(|target| *target != free);
             }
         }
         let left: Vec<String> = imports.keys().map(|module| module.join("::")).collect();
-        assert!(left.is_empty(), "{name}: in a circle, or above one: {left:?}");
+        assert!(left.is_empty(), "{name}: in a circle, or between two: {left:?}");
     }
+}
+
+#[test]
+fn every_crate_has_floors() {
+    let below =
+        fs::read_dir("crates").unwrap().map(|entry| format!("{}/src", entry.unwrap().path().display()));
+    let sources: BTreeSet<String> = below.chain(["src".to_owned()]).collect();
+    assert_eq!(sources, CRATES.map(|(_, source)| source.to_owned()).into());
 }
