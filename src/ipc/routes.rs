@@ -1,8 +1,11 @@
 //! Maps methods and paths of the local API to its handlers.
 
+use std::borrow::Cow;
+
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Request, StatusCode};
+use percent_encoding::percent_decode_str;
 
 use super::auth::Peer;
 use super::body::{BodyMemory, RequestBody};
@@ -27,7 +30,8 @@ pub(super) async fn handle_request(
     request: Request<Incoming>,
 ) -> HttpResponse {
     let (head, body) = request.into_parts();
-    let path: Vec<&str> = head.uri.path().split('/').skip(1).collect();
+    let path: Vec<Cow<'_, str>> = head.uri.path().split('/').skip(1).map(decode_segment).collect();
+    let path: Vec<&str> = path.iter().map(AsRef::as_ref).collect();
     let Some(methods) = allowed_methods(&path) else {
         let message = "there is nothing at this path; GET /v1/openapi.json describes what there is";
         return error_response(&ApiError::new(StatusCode::NOT_FOUND, "not_found", message));
@@ -62,6 +66,11 @@ pub(super) async fn handle_request(
         _ => Ok(method_not_allowed(methods)),
     };
     response.unwrap_or_else(|error| error_response(&error))
+}
+
+/// Clients may percent-encode any character. What is not UTF-8 then stays as it is.
+fn decode_segment(segment: &str) -> Cow<'_, str> {
+    percent_decode_str(segment).decode_utf8().unwrap_or(Cow::Borrowed(segment))
 }
 
 /// None if there is nothing at this path.

@@ -1,7 +1,7 @@
 //! Every response has the promised shape.
 
 use hyper::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::keys;
@@ -309,4 +309,15 @@ fn the_first_event_is_the_present_status_and_changes_follow() {
     // An event reader does not delay shutdown.
     let (status, _home) = daemon.terminate();
     assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn a_percent_encoded_path_means_the_same_as_the_plain_one() {
+    let daemon = Daemon::start(&Settings::default());
+    let id = Uuid::now_v7().to_string();
+    let body = json!({"id": id, "type": "T", "payload": {}}).to_string();
+    daemon.post("/v1/records", body).expect_json(201);
+    let encoded = format!("%{:02X}{}", id.as_bytes()[0], &id[1..].replace('-', "%2D"));
+    assert_eq!(daemon.get(&format!("/v1/%72ecords/{encoded}")).expect_json(200)["id"], id);
+    assert_eq!(daemon.get("/v1/records/%FF").expect_json(400)["error"]["code"], "invalid_id");
 }
