@@ -85,6 +85,10 @@ where
         if hang_up.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(ConnectionError::HangUp));
         }
+        // hyper would wait for the rest of the first head on a connection.
+        if is_stopping && activity.awaited_step() == Some(PeerStep::FinishHead) {
+            return Poll::Ready(Ok(()));
+        }
         deadline
             .poll_missed(&activity, options.stall_timeout, cx)
             .map(|step| Err(ConnectionError::Timeout(step)))
@@ -323,5 +327,30 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedStream<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::ipc::http::text_response;
+
+    #[actix_rt::test]
+    async fn a_stop_does_not_wait_for_the_rest_of_a_head() {
+        let (mut client, server) = tokio::io::duplex(1024);
+        client.write_all(b"GET /v1/st").await.unwrap();
+        let stop = Notify::new();
+        let options = ConnectionOptions { stall_timeout: HEAD_TIMEOUT, half_closable: None };
+        let respond = |_| async { text_response("text/plain", "") };
+        let serving = serve_connection(server, options, stop.notified(), respond);
+        let stopping = async {
+            tokio::task::yield_now().await;
+            stop.notify_one();
+        };
+        let (served, ()) =
+            timeout(HEAD_TIMEOUT / 2, async { tokio::join!(serving, stopping) }).await.unwrap();
+        served.unwrap();
     }
 }
