@@ -15,6 +15,7 @@ use super::error::ApiError;
 use super::state::ApiState;
 use super::user_quotas::{QuotaGuard, UserQuotas};
 use crate::api::submission::BYTE_ORDER_MARK;
+use crate::causes::with_causes;
 
 /// The shared memory has room for this many bodies of the largest size.
 const LARGEST_BODIES: usize = 2;
@@ -79,7 +80,11 @@ impl RequestBody {
         }
     }
 
-    pub(super) async fn read_all(mut self, state: &ApiState) -> Result<BufferedBody, ApiError> {
+    pub(super) async fn read_all(self, state: &ApiState) -> Result<BufferedBody, ApiError> {
+        self.read_to_end(state).await.map_err(ApiError::closing_connection)
+    }
+
+    async fn read_to_end(mut self, state: &ApiState) -> Result<BufferedBody, ApiError> {
         let (limit, stall_timeout) = {
             let config = state.sources.config.borrow();
             let limit = usize::try_from(config.ipc.max_request_bytes.0).unwrap_or(usize::MAX);
@@ -103,7 +108,7 @@ impl RequestBody {
             timeout(stall_timeout, self.body.frame()).await.map_err(|_| request_timeout())?
         {
             let frame = frame.map_err(|error| {
-                let message = format!("the request ended early: {error}; nothing was stored");
+                let message = format!("the request ended early: {}; nothing was stored", with_causes(&error));
                 ApiError::bad_request("broken_request", message)
             })?;
             let Ok(chunk) = frame.into_data() else {

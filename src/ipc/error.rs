@@ -12,11 +12,13 @@ use crate::store::{AddRefused, AppendRefused, MendRefused, StoreError};
 pub(super) struct ApiError {
     status: StatusCode,
     detail: ErrorDetail,
+    /// Whether the connection takes no further request.
+    closes_connection: bool,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        Self { status, detail: ErrorBody::new(code, message).error }
+        Self { status, detail: ErrorBody::new(code, message).error, closes_connection: false }
     }
 
     pub(super) fn with_position(mut self, position: u64) -> Self {
@@ -49,6 +51,15 @@ impl ApiError {
     pub(super) fn to_json(&self) -> Vec<u8> {
         let body = ErrorBody { error: self.detail.clone() };
         serde_json::to_vec(&body).unwrap_or_default()
+    }
+
+    /// For a request whose body was not read to its end.
+    pub(super) fn closing_connection(self) -> Self {
+        Self { closes_connection: true, ..self }
+    }
+
+    pub(super) fn closes_connection(&self) -> bool {
+        self.closes_connection
     }
 
     pub(super) fn status(&self) -> StatusCode {

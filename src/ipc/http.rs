@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Body, Frame};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -33,7 +33,11 @@ pub(super) fn encoded_json_response(status: StatusCode, json: impl Into<Bytes>) 
 }
 
 pub(super) fn error_response(error: &ApiError) -> HttpResponse {
-    encoded_json_response(error.status(), error.to_json())
+    let mut response = encoded_json_response(error.status(), error.to_json());
+    if error.closes_connection() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 pub(super) fn text_response(content_type: &'static str, body: impl Into<Bytes>) -> HttpResponse {

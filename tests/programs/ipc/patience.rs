@@ -83,6 +83,7 @@ fn a_body_with_a_content_length_beyond_the_limit_is_refused_unread() {
     let daemon = Daemon::start(&Settings::default());
     let response = rest(&caller(&daemon, head(1 << 40).as_bytes()));
     assert!(response.starts_with("HTTP/1.1 413 ") && response.contains("request_too_large"), "{response}");
+    assert!(response.contains("\r\nconnection: close\r\n"), "{response}");
 }
 
 #[test]
