@@ -119,7 +119,7 @@ fn bytes_are_bounded_too_and_the_newest_event_is_always_there() {
 }
 
 #[test]
-fn nothing_is_noted_for_nobody_and_whoever_comes_too_late_is_told_so() {
+fn events_are_not_recorded_without_readers_and_a_late_reader_learns_of_the_gap() {
     let feed = Feed::default();
     let reader = feed.subscribe(Audience::ADMINS, None);
     let seen = id(&reader.first_event(&"status"));
@@ -135,10 +135,10 @@ fn nothing_is_noted_for_nobody_and_whoever_comes_too_late_is_told_so() {
 }
 
 #[test]
-fn ids_of_another_life_and_nonsense_are_told_apart() {
+fn ids_of_another_run_and_malformed_ids_get_different_reasons() {
     let (before, feed) = (Feed::default(), Feed::default());
     let seen = id(&before.subscribe(Audience::ADMINS, None).first_event(&"status"));
-    let _somebody = feed.subscribe(Audience::ADMINS, None);
+    let _reader = feed.subscribe(Audience::ADMINS, None);
     feed.publish("record", &1);
     let ahead = format!("{:08x}-99", feed.lock_ring().run);
     for (last, reason) in [
