@@ -11,7 +11,7 @@ use super::format::{
 use super::json_text;
 use super::meter::StatusMeter;
 use super::table::error_text;
-use crate::api::{Caller, CallerQueue, Counts, QueueUse, Status};
+use crate::api::{Caller, CallerQueue, Counts, OpenEnum, QueueUse, Status};
 use crate::client::{ServerSentEvent, decode_json};
 use crate::clock::wall_ms;
 use crate::exit;
@@ -202,10 +202,13 @@ fn describe_queue(status: &Status, now: u64) -> String {
 /// Only if the disk has a problem.
 fn describe_disk(queue: &QueueUse) -> Option<String> {
     let free = queue.disk_free_bytes.map_or_else(String::new, |free| format!(", {} free", size(free)));
-    match queue.disk {
-        DiskState::Ok => None,
-        DiskState::Full => Some(format!("full: no new records are accepted{free}")),
-        DiskState::Failing => Some("reports errors: no records are accepted or sent".to_owned()),
+    match &queue.disk {
+        OpenEnum::Known(DiskState::Ok) => None,
+        OpenEnum::Known(DiskState::Full) => Some(format!("full: no new records are accepted{free}")),
+        OpenEnum::Known(DiskState::Failing) => {
+            Some("reports errors: no records are accepted or sent".to_owned())
+        }
+        OpenEnum::Unknown(name) => Some(strip_controls(name).into_owned()),
     }
 }
 
@@ -319,7 +322,7 @@ mod tests {
     fn problems_have_lines_of_their_own() {
         let mut status = syncing_status();
         assert_eq!(describe_disk(&status.queue), None);
-        status.queue.disk = DiskState::Full;
+        status.queue.disk = DiskState::Full.into();
         status.queue.disk_free_bytes = Some(2048);
         let id = RecordId::new();
         let state = RecordState::Quarantined;
@@ -336,6 +339,17 @@ mod tests {
         ] {
             assert!(text.contains(part), "{text}");
         }
+    }
+
+    #[test]
+    fn a_phase_and_a_disk_state_of_a_newer_daemon_are_shown() {
+        let mut newer = serde_json::to_value(syncing_status()).unwrap();
+        newer["sync"]["phase"] = "hibernating".into();
+        newer["queue"]["disk"] = "slow\u{1b}".into();
+        let status: Status = serde_json::from_value(newer.clone()).unwrap();
+        let text = describe_status(&status, false, 202_000).join("\n");
+        assert!(text.contains("\nDisk          slow\u{fffd}\n"), "{text}");
+        assert_eq!(serde_json::to_value(&status).unwrap(), newer);
     }
 
     #[tokio::test]

@@ -182,11 +182,11 @@ impl StuckDetector {
     /// A message if the wait must end.
     fn check_status(&mut self, status: &Status) -> Option<String> {
         let text = as_sentence(&status.sync.text);
-        let message = match status.sync.phase {
-            Phase::AuthRequired => format!(
+        let message = match status.sync.phase.known() {
+            Some(Phase::AuthRequired) => format!(
                 "{text} All records are safe on disk. Renew the token or the certificate, then: fieldsync sync"
             ),
-            Phase::Misconfigured => format!(
+            Some(Phase::Misconfigured) => format!(
                 "{text} All records are safe on disk. Correct the configuration: fieldsyncd --check-config"
             ),
             _ => {

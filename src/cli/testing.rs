@@ -62,7 +62,7 @@ pub(crate) fn sample_status(phase: Phase, text: &str, records: Counts) -> Status
         device_id: DeviceId(uuid::Uuid::nil()),
         started_at: 0,
         sync: Sync {
-            phase,
+            phase: phase.into(),
             text: text.to_owned(),
             done: records.synced,
             total: records.synced + records.pending,

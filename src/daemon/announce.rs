@@ -25,8 +25,8 @@ pub(super) async fn announce_changes(mut sources: StatusSources, feed: Feed, not
     let mut logged: BTreeMap<OpenEnum<AlertName>, Duration> = BTreeMap::new();
     loop {
         let status = sources.current_status();
-        if status.sync.phase != phase {
-            phase = status.sync.phase;
+        if let Some(new) = status.sync.phase.known().filter(|new| *new != phase) {
+            phase = new;
             log_phase(phase, &status.sync.text);
         }
         if status.sync.text != sentence {

@@ -115,7 +115,7 @@ impl StatusSources {
             device_id: self.device,
             started_at: self.started_at,
             sync: Sync {
-                phase,
+                phase: phase.into(),
                 text: describe_progress(phase, &progress, &backlog, &link, is_local_error, wait)
                     + &denied_note(&planner.denied),
                 done: progress.done,
@@ -144,7 +144,7 @@ impl StatusSources {
                 max_disk_bytes: config.queue.max_disk_bytes.0,
                 max_record_bytes: config.queue.max_record_bytes.0,
                 oldest_pending_at: backlog.oldest_pending_at,
-                disk: backlog.storage.disk,
+                disk: backlog.storage.disk.into(),
                 disk_free_bytes: backlog.storage.disk_free_bytes,
                 file_bytes: backlog.storage.file_bytes,
                 blockers: backlog.blockers.clone(),

@@ -51,7 +51,7 @@ pub(super) fn check_disk(config: &Config, status: Option<&Status>) -> Vec<Findin
             "sudo fieldsync doctor",
         )],
     };
-    findings.extend(status.and_then(|status| judge_disk_state(status.queue.disk)));
+    findings.extend(status.and_then(|status| judge_disk_state(status.queue.disk.known()?)));
     findings.extend(find_damaged_stores(&directory));
     findings
 }

@@ -74,7 +74,7 @@ fn judge_phase(status: &Status) -> Option<Finding> {
     let text_and_reason = reason
         .filter(|reason| !reason.is_empty())
         .map_or_else(|| text.clone().into_owned(), |reason| format!("{text} ({reason})"));
-    match status.sync.phase {
+    match status.sync.phase.known()? {
         Phase::Paused => Some(Finding::warning(text, "fieldsync resume")),
         Phase::AuthRequired => Some(Finding::problem(
             format!("{text_and_reason}: nothing is sent until the credential is replaced"),

@@ -24,6 +24,12 @@ impl<T: Copy> OpenEnum<T> {
     }
 }
 
+impl<T: Default> Default for OpenEnum<T> {
+    fn default() -> Self {
+        Self::Known(T::default())
+    }
+}
+
 impl<T> From<T> for OpenEnum<T> {
     fn from(value: T) -> Self {
         Self::Known(value)

@@ -45,7 +45,8 @@ pub struct Status {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Sync {
     /// What it does, for programs.
-    pub phase: Phase,
+    #[schema(value_type = Phase)]
+    pub phase: OpenEnum<Phase>,
     /// A sentence for people.
     pub text: String,
     /// Records settled in this run. Never decreases during a run.
@@ -123,8 +124,8 @@ pub struct QueueUse {
     pub oldest_pending_at: Option<u64>,
     /// The state of the disk under the queue.
     #[serde(default)]
-    #[schema(required = true)]
-    pub disk: DiskState,
+    #[schema(value_type = DiskState, required = true)]
+    pub disk: OpenEnum<DiskState>,
     /// Free bytes on the disk; null if the system does not report them.
     #[serde(default)]
     #[schema(required = true)]

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::{RecordId, RecordState};
 
-/// A record that holds back later ones of its key.
+/// A record that blocks later records of its key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Holder)]
 pub struct Blocker {
@@ -17,33 +17,33 @@ pub struct Blocker {
     /// Its ordering key; null for callers that are neither its submitter nor an admin.
     #[schema(required = true)]
     pub key: Option<String>,
-    /// The user (uid) that handed it over.
+    /// The user (uid) who submitted it.
     #[serde(default)]
     #[schema(required = true)]
     pub submitter: u32,
     /// FAILED, QUARANTINED, or SYNCING after a failure.
     pub state: RecordState,
-    /// How many it holds back; 1000 stands for at least as many.
+    /// How many records it blocks. 1000 means 1000 or more.
     #[serde(rename = "holds")]
     pub blocked_count: u64,
 }
 
-/// How the disk under the queue does.
+/// The state of the disk under the queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DiskState {
-    /// Well.
+    /// It works, and has room.
     #[default]
     Ok,
-    /// No room: records on their way go on, new ones are refused.
+    /// It has no room: no records are accepted, but those in the queue are sent.
     Full,
-    /// It gives errors: nothing is taken in and nothing is sent.
+    /// It reports errors: no records are accepted or sent.
     Failing,
 }
 
-/// Users whose records are counted one by one: the counts are written in every commit.
+/// The most users with counts of their own: every commit writes the counts.
 pub const SUBMITTERS_MAX: usize = 64;
-/// Stands for all users beyond [`SUBMITTERS_MAX`]; no user has this uid.
+/// All users beyond [`SUBMITTERS_MAX`]. No user has this uid.
 pub const OTHER_SUBMITTERS: u32 = u32::MAX;
 
 /// The records of one user in the store.
@@ -51,13 +51,13 @@ pub const OTHER_SUBMITTERS: u32 = u32::MAX;
 pub struct SubmitterCounts {
     /// Waiting, without those in flight.
     pub pending: u64,
-    /// In a batch that is being transmitted.
+    /// In a batch that is being sent.
     pub syncing: u64,
-    /// Met an error, and will be tried again.
+    /// Failed, and will be sent again.
     pub failed: u64,
     /// Confirmed, with a receipt that is still kept.
     pub synced: u64,
-    /// Set aside for review.
+    /// Under review.
     pub quarantined: u64,
     /// Payload bytes of the records that are not confirmed.
     pub bytes: u64,
@@ -70,13 +70,13 @@ pub struct SubmitterCounts {
 pub struct Backlog {
     /// Waiting, without those in flight.
     pub pending: u64,
-    /// In a batch that is being transmitted.
+    /// In a batch that is being sent.
     pub syncing: u64,
-    /// Met an error, and will be tried again.
+    /// Failed, and will be sent again.
     pub failed: u64,
     /// Confirmed, with a receipt that is still kept.
     pub synced: u64,
-    /// Set aside for review.
+    /// Under review.
     pub quarantined: u64,
     /// Payload bytes of the records that are not confirmed.
     pub bytes: u64,
@@ -89,16 +89,16 @@ pub struct Backlog {
     pub settled_total: u64,
     /// Records synced since the daemon started.
     pub synced_total: u64,
-    /// When the oldest record that is not confirmed or quarantined was accepted, wall milliseconds.
+    /// When the oldest record that is neither confirmed nor under review was accepted, in wall milliseconds.
     pub oldest_pending_at: Option<u64>,
-    /// When the first FAILED record that waits for a time is due, steady milliseconds.
+    /// When the first FAILED record is due, in steady milliseconds.
     pub next_due_at: Option<u64>,
     /// Whether a claim may find a record; false after a claim found all of them blocked by earlier records of their
     /// keys.
     pub claimable: bool,
     /// Sending is paused on request.
     pub paused: bool,
-    /// The first records that hold others back.
+    /// The first records that block others.
     pub blockers: Vec<Blocker>,
     /// The disk and the file on it.
     pub storage: Storage,
@@ -107,17 +107,17 @@ pub struct Backlog {
 /// The disk under the queue, and the file on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Storage {
-    /// How the disk does.
+    /// The state of the disk.
     pub disk: DiskState,
-    /// Bytes of disk that the file takes.
+    /// Size of the file on disk, in bytes.
     pub file_bytes: u64,
-    /// Bytes that may still be written; unknown where the system does not say.
+    /// Free bytes on the disk; none if the system does not report them.
     pub disk_free_bytes: Option<u64>,
-    /// Damage that was found and is not acknowledged yet, the oldest first.
+    /// Damage that is not acknowledged yet, the oldest first.
     pub damage: Vec<Damage>,
 }
 
-/// A damaged file, and what became of its records.
+/// A damaged file, and how many of its records were saved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Damage {
     /// When it was found.
@@ -128,9 +128,9 @@ pub struct Damage {
     pub kept_as: String,
     /// What was wrong with the file.
     pub reason: String,
-    /// Records that could be read, and are in the queue again.
+    /// Records that were read and are in the queue again.
     pub salvaged: u64,
-    /// Records that are known to have been there and could not be read.
+    /// Records that were in the file but could not be read.
     pub lost: u64,
 }
 

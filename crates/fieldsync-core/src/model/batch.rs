@@ -82,7 +82,7 @@ pub struct OpenBatch {
     pub bytes: u64,
     /// How often it was sent under this id.
     pub attempt: u32,
-    /// Counted failures of its record alone, while other records were stored before and after.
+    /// Failures of its only record that count: other records succeeded before and after each.
     pub lone_failures: u32,
     /// What is known of its last send.
     pub phase: BatchPhase,
@@ -91,7 +91,7 @@ pub struct OpenBatch {
 /// What is known of a batch's last send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BatchPhase {
-    /// It may be under way.
+    /// It may be in flight.
     InFlight,
     /// It failed, but the server may have applied it.
     Unclear,
@@ -108,9 +108,9 @@ pub enum SizeRule {
     LargeQueue,
     /// More bytes wait than `large_payload_bytes`.
     LargePayload,
-    /// Neither.
+    /// Neither of them.
     Standard,
-    /// What was measured says that more would not surely fit.
+    /// By the measured times, a larger batch might not fit the time limit.
     Learned,
     /// The breaker asked for micro-batches.
     Micro,
@@ -135,7 +135,7 @@ impl SizeRule {
     }
 }
 
-/// A batch that is denied while others get through: one of its records is at fault.
+/// A batch that is denied while others succeed, which suggests that one of its records is faulty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeniedSet {
     /// The batch.
@@ -144,7 +144,7 @@ pub struct DeniedSet {
     pub records: usize,
     /// How often in a row it was denied.
     pub denials: u32,
-    /// What was said the last time.
+    /// The last denial.
     pub error: LastError,
 }
 

@@ -31,15 +31,15 @@ macro_rules! id_type {
 }
 
 id_type! {
-    /// Names a record for ever, on the device and at the server. Any UUID; version 7 is kindest to the store.
+    /// Identifies a record permanently, on the device and at the server. Any UUID; version 7 is the fastest to store.
     RecordId
 }
 id_type! {
-    /// Names one set of records on the wire (UUID v4). The same on every resend of the same set.
+    /// Identifies one set of records on the wire (UUID v4). The same on every resend of the set.
     BatchId
 }
 id_type! {
-    /// Names the device (UUID v4), made at its first start and kept.
+    /// Identifies the device (UUID v4). Created at its first start and kept.
     DeviceId
 }
 

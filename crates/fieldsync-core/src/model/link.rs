@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 use strum::Display;
 use utoipa::ToSchema;
 
-/// What is known of the way to the server.
+/// Whether the server can be reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Display, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum LinkState {
-    /// Nothing was tried yet.
+    /// Not known yet.
     #[default]
     Unknown,
-    /// The server answered.
+    /// The server responded.
     Online,
     /// The server cannot be reached.
     Offline,
@@ -40,19 +40,19 @@ impl LinkState {
     }
 }
 
-/// What leads out of the device.
+/// The kind of a network interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InterfaceKind {
     /// A cable.
     Ethernet,
-    /// A wireless network of its own.
+    /// A wireless network.
     Wifi,
     /// A mobile network.
     Cellular,
-    /// The device itself.
+    /// The loopback interface.
     Loopback,
-    /// A tunnel, a bridge, anything.
+    /// A tunnel, a bridge, or another kind.
     Other,
 }
 
@@ -84,7 +84,7 @@ pub enum Deferral {
 pub struct Link {
     /// Whether the server can be reached.
     pub state: LinkState,
-    /// Since when, wall milliseconds.
+    /// Since when, in wall milliseconds.
     pub since: u64,
     /// How often the link came up again: what waited for the link may continue.
     pub reopenings: u64,

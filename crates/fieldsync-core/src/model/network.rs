@@ -14,18 +14,18 @@ pub struct Network {
     pub connect: Option<Duration>,
     /// Bytes of the body as it went out.
     pub body_bytes: u64,
-    /// Until the kernel had taken the last body byte from us; none when it did not.
+    /// Until the kernel had accepted the last body byte; none if it did not.
     #[serde(default)]
     pub sent: Option<Duration>,
-    /// From the first body byte taken to the answer's head, or the end.
+    /// From the first accepted body byte to the head of the response, or to the end.
     pub exchange: Option<Duration>,
     /// The kernel's smoothed round trip at the end, to the proxy where there is one.
     #[serde(default)]
     pub round_trip: Option<Duration>,
-    /// What led to the server, where it is known.
+    /// The interface to the server, if it is known.
     #[serde(default)]
     pub interface: Option<InterfaceKind>,
-    /// The signal at the end in dBm, where that was wireless and the system tells.
+    /// The signal at the end in dBm, on a wireless interface, if the system reports it.
     #[serde(default)]
     pub signal_dbm: Option<i16>,
 }

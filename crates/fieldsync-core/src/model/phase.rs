@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What the daemon does now, in a word.
+/// What the daemon does now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
@@ -11,29 +11,29 @@ pub enum Phase {
     Idle,
     /// Sending.
     Syncing,
-    /// Backing off.
+    /// Waiting to try again.
     Waiting,
     /// The server cannot be reached.
     Offline,
-    /// On request.
+    /// Paused on request.
     Paused,
-    /// Until a better link or more charge.
+    /// Waiting for a network that is not metered, or for a charged battery.
     Deferred,
-    /// The server does not let us in.
+    /// The server does not accept the credential.
     AuthRequired,
-    /// The configuration leads nowhere.
+    /// The configured server does not take batches, or no server is configured.
     Misconfigured,
 }
 
 /// What the planner waits for: the disk, or, in the phase `waiting`, a point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitCause {
-    /// Something failed, and is tried again.
+    /// The back-off after a failure.
     BackOff,
     /// The server asked for a pause.
     ServerAsked,
     /// The circuit breaker is open.
     Breaker,
-    /// The disk has no room for what the planner decided, or gives errors.
+    /// The disk has no room for the planner's next operation, or reports errors.
     Disk,
 }

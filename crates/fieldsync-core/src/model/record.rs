@@ -1,4 +1,4 @@
-//! A record: how it is handed over, its states, and its entry in the manifest.
+//! A record: how it is submitted, its states, and its entry in the manifest.
 
 use std::str::FromStr;
 
@@ -7,12 +7,12 @@ use utoipa::ToSchema;
 
 use super::{BatchId, RecordId};
 
-/// The priority of a record that names none; 9 goes first, 0 last.
+/// The priority of a record without one.
 pub const DEFAULT_PRIORITY: u8 = 5;
 /// The highest priority.
 pub const PRIORITY_MAX: u8 = 9;
 
-/// A record's place in the queue: by priority, highest first, then by arrival.
+/// A record's position in the queue: by priority, highest first, then by arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct QueuePosition(pub u64);
@@ -20,7 +20,7 @@ pub struct QueuePosition(pub u64);
 impl QueuePosition {
     const PRIORITY_SHIFT: u32 = 56;
 
-    /// The place of the `seq`-th record to arrive (`seq` below 2^56).
+    /// The position of the `seq`-th record to arrive (`seq` below 2^56).
     pub fn new(priority: u8, seq: u64) -> Self {
         let class = u64::from(PRIORITY_MAX.saturating_sub(priority));
         Self(class << Self::PRIORITY_SHIFT | seq)
@@ -31,7 +31,7 @@ impl QueuePosition {
         self.0 & ((1 << Self::PRIORITY_SHIFT) - 1)
     }
 
-    /// 0 to 9, 9 goes first.
+    /// 0 to 9; 9 is sent first.
     pub fn priority(self) -> u8 {
         let class = u8::try_from(self.0 >> Self::PRIORITY_SHIFT).unwrap_or(PRIORITY_MAX);
         PRIORITY_MAX.saturating_sub(class)
@@ -42,15 +42,15 @@ impl QueuePosition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum RecordState {
-    /// Queued for sync.
+    /// Waiting to be sent.
     Pending,
-    /// In a batch that is being transmitted.
+    /// In a batch that is being sent.
     Syncing,
     /// Confirmed by the server.
     Synced,
-    /// Met an error, and will be tried again.
+    /// Failed, and will be sent again.
     Failed,
-    /// Set aside for a person to review.
+    /// Under review by a person.
     Quarantined,
 }
 
@@ -80,16 +80,16 @@ impl FromStr for RecordState {
     }
 }
 
-/// A record as an application hands it over, checked.
+/// A valid record that an application submits.
 #[derive(Clone, Debug)]
 pub struct NewRecord {
-    /// The application's id, or one made on arrival.
+    /// The application's id, or one created on arrival.
     pub id: RecordId,
     /// What kind of record it is, for example `Visits`.
     pub record_type: String,
-    /// Records of one key go out in order.
+    /// Records of one key are sent in order.
     pub key: Option<String>,
-    /// 0 to 9, 9 goes first.
+    /// 0 to 9; 9 is sent first.
     pub priority: u8,
     /// The JSON object, byte for byte.
     pub payload: Box<str>,
@@ -100,15 +100,15 @@ pub struct NewRecord {
 pub struct LastError {
     /// The class of failure, for example `timeout` or `rejected`.
     pub class: String,
-    /// The status of the server's answer, when there was one.
+    /// The status of the server's response, if there was one.
     #[schema(required = true)]
     pub http_status: Option<u16>,
     /// The server's or the daemon's code.
     #[schema(required = true)]
     pub code: Option<String>,
-    /// For people. Empty for callers that may not see it: it may quote the record.
+    /// For people. It may quote the record, so it is empty for callers who may not see that.
     pub message: String,
-    /// When.
+    /// When it failed.
     #[serde(with = "crate::clock::as_rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub at: u64,
@@ -124,18 +124,18 @@ pub struct ManifestEntry {
     /// What kind of record it is.
     #[serde(rename = "type")]
     pub record_type: String,
-    /// Its ordering key. Null, too, for callers that are neither its submitter nor an admin.
+    /// Its ordering key. Also null for callers who are neither its submitter nor an admin.
     #[schema(required = true)]
     pub key: Option<String>,
-    /// 0 to 9, 9 goes first.
+    /// 0 to 9; 9 is sent first.
     pub priority: u8,
-    /// Where it stands.
+    /// Its state.
     pub state: RecordState,
     /// How often it was sent.
     pub attempts: u32,
     /// Size of the payload.
     pub payload_bytes: u64,
-    /// The user (uid) that handed it over.
+    /// The user (uid) who submitted it.
     #[serde(default)]
     #[schema(required = true)]
     pub submitter: u32,
@@ -147,20 +147,20 @@ pub struct ManifestEntry {
     #[serde(with = "crate::clock::as_rfc3339")]
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: u64,
-    /// When it is due again, when it waits for a time.
+    /// When it is sent again, if it waits for a point in time.
     #[serde(with = "crate::clock::as_rfc3339_option")]
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub next_attempt_at: Option<u64>,
-    /// The batch that it is in, or was in last.
+    /// The batch that it is or was in.
     #[schema(required = true)]
     pub batch_id: Option<BatchId>,
     /// Why it was not delivered. Its message is for its submitter and admins.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
-    /// The record that holds it back: an earlier one of its key that failed or is under review.
+    /// The record that blocks it: an earlier one of its key that failed or is under review.
     #[serde(rename = "held_by", default, skip_serializing_if = "Option::is_none")]
     pub blocked_by: Option<RecordId>,
-    /// How many later records of its key it holds back, when it does; 1000 stands for at least as many.
+    /// How many later records of its key it blocks. 1000 means 1000 or more.
     #[serde(rename = "holds", default, skip_serializing_if = "is_zero")]
     pub blocked_count: u64,
 }
