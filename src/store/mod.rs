@@ -37,7 +37,7 @@
 //! - *Order within a key*: a record is sent together with its predecessors in its lane, or after them
 //!   (`lanes.rs`). Records of one user do not wait for another user's, unless `queue.shared_keys` is set
 //!   (`key_space.rs`).
-//! - *Waits end on time*: due times use a clock that never goes back ([`crate::clock::Steady`]).
+//! - *Waits end on time*: due times use a clock that never goes back ([`crate::clock::SteadyClock`]).
 //! - *No partial file*: a new database is built under another name, synced and renamed.
 //! - *Quick start after a crash while idle*: an idle queue makes a commit that stores redb's allocator state.
 //!   This is too expensive for every commit. After a crash at work, redb walks all live pages.

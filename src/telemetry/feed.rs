@@ -101,7 +101,7 @@ impl Feed {
         self.publish_event(event, data, None);
     }
 
-    /// As [`Self::announce`], with a redacted form for readers that are neither admins nor this submitter.
+    /// As [`Self::publish`], with a redacted form for readers that are neither admins nor this submitter.
     pub fn publish_redacted<T: Serialize + PartialEq>(
         &self,
         event: &'static str,

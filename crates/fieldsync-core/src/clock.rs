@@ -1,6 +1,6 @@
 //! The only module that reads a clock. All other code gets the time as an argument.
 //!
-//! [`Clock`] is monotonic and orders events within one run of a process. [`Steady`] is for due times: they must survive
+//! [`Clock`] is monotonic and orders events within one run of a process. [`SteadyClock`] is for due times: they must survive
 //! a restart, and a wall clock that jumps by years (an empty battery). [`wall_ms`] is for people: no decision depends
 //! on it.
 
