@@ -383,12 +383,14 @@
       const visibility = new AbortController();
       const hide = () => { if (document.hidden) { stopTicking(); visibility.abort(); } };
       document.addEventListener("visibilitychange", hide);
-      const startedAt = performance.now();
+      const [startedAt, codeBefore] = [performance.now(), code];
       let problem = null;
       try { await readEvents(visibility.signal); } catch (caught) { problem = caught; }
       document.removeEventListener("visibilitychange", hide);
       if (visibility.signal.aborted) continue;
       if (problem?.code === "wrong_code") {
+        // The code was entered while a request without it was under way: that one says nothing about it.
+        if (code !== null && code !== codeBefore) continue;
         let why = "That was not the right code.";
         if (code === null) {
           // The form may be open already, for another reason.
