@@ -157,7 +157,7 @@ fn imports(source: &str) -> BTreeMap<Module, BTreeSet<Module>> {
     let files: BTreeMap<&Module, Imports> =
         found.iter().map(|(module, file)| (module, Imports::of(module, file))).collect();
     let exports: BTreeMap<&Module, &Module> = files.values().flat_map(|file| &file.exports).collect();
-    // Whoever imports what a `mod.rs` exports of a child imports the child, too.
+    // A file that imports what a `mod.rs` exports of a child imports the child, too.
     let exported = |path: &Module| {
         (1..=path.len()).rev().find_map(|end| {
             let target = exports.get(&path[..end].to_vec())?;
