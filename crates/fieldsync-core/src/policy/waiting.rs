@@ -225,12 +225,12 @@ fn check_denials(entry: &ManifestEntry, device: &DeviceFacts<'_>) -> Option<Find
 
 /// The wait that ends last, of those with a known end.
 fn latest_wait(entry: &ManifestEntry, device: &DeviceFacts<'_>) -> Option<Finding> {
-    let own = next_attempt(entry, device.now).map(|due| {
+    let due = next_attempt(entry, device.now);
+    let own = due.map(|due| {
         let text = format!("The last attempt failed; the next one is at {}.", format_time(due, device.now));
         (WaitingReason::Backoff, Some(due), text)
     });
-    let own_until =
-        own.as_ref().and_then(|(_, due, _)| Some(due.as_ref()?.saturating_add(CLOCK_ROUNDING_MS)));
+    let own_until = due.map(|due| due.saturating_add(CLOCK_ROUNDING_MS));
     device_wait(device).filter(|(_, until, _)| *until > own_until).or(own)
 }
 
