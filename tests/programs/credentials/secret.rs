@@ -1,13 +1,13 @@
 //! The token is never shown, whatever happens and at any log level.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::process::Stdio;
 
 use serde_json::json;
 
 use super::renewed::asking_for;
 use crate::support::daemon::{Counts, Home, cli_command, daemon_command};
+use crate::support::ports::free_address;
 use crate::support::process::{Guard, run};
 use crate::support::secrets::place;
 use crate::support::server::{Reply, ScriptedServer};
@@ -58,7 +58,7 @@ fn the_token_is_shown_nowhere_at_any_level() {
     daemon.enqueue_many(1);
     daemon.wait_until_done();
     // No server, and a server that does not speak HTTP.
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = free_address();
     daemon.home.configure(&settings(&format!("http://{nobody}")));
     daemon.signal("HUP");
     daemon.enqueue_many(1);

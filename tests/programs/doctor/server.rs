@@ -17,6 +17,7 @@ use rustls_pki_types::PrivateKeyDer;
 use super::{DoctorRun, run_as_text};
 use crate::support::daemon::{Daemon, Home};
 use crate::support::gateway::Gateway;
+use crate::support::ports::free_address;
 use crate::support::proxy::Proxy;
 use crate::support::secrets::place;
 use crate::support::server::{Reply, ScriptedServer};
@@ -112,7 +113,7 @@ fn the_clock_is_compared_with_that_of_the_server() {
 
 #[test]
 fn an_unreachable_server_is_reported_with_the_reason() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = free_address();
     let (plain, room) = (ScriptedServer::start(Reply::correct), directory());
     let gateway = Gateway::start(room.path(), &[]);
     for (url, check, words) in [

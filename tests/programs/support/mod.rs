@@ -13,6 +13,7 @@ pub(crate) mod ledger;
 pub(crate) mod loop_disk;
 pub(crate) mod netns;
 pub(crate) mod notify;
+pub(crate) mod ports;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod proxy;

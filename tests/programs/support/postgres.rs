@@ -6,7 +6,6 @@
 use std::collections::HashSet;
 use std::env;
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +15,7 @@ use std::sync::{LazyLock, Mutex};
 use nix::unistd::{User, geteuid};
 use tempfile::TempDir;
 
+use super::ports::free_address;
 use super::process::{Guard, ProgramOutput, run, signal};
 use super::wait::wait_for;
 
@@ -37,7 +37,7 @@ pub(crate) struct Postgres {
 impl Postgres {
     pub(crate) fn start() -> Self {
         let directory = TempDir::new().unwrap();
-        let port = TcpListener::bind((ADDRESS, 0)).unwrap().local_addr().unwrap().port();
+        let port = free_address().port();
         let mut postgres = Self { directory, port, server: None };
         let password = postgres.path("password");
         fs::write(&password, PASSWORD).unwrap();

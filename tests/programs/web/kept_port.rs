@@ -11,27 +11,15 @@ use hyper::Method;
 
 use crate::support::daemon::{Daemon, Home};
 use crate::support::notify::NotifySocket;
+use crate::support::ports::{free_address, has_ipv6, is_free};
 use crate::support::settings::Settings;
 use crate::support::wait::wait_for;
 use crate::support::web::{Page, read_to_end, with_page};
 
 const NAME: &str = "web";
 
-/// Whether this machine supports IPv6.
-fn has_ipv6() -> bool {
-    TcpListener::bind("[::1]:0").is_ok()
-}
-
 fn families() -> usize {
     1 + usize::from(has_ipv6())
-}
-
-fn is_free(address: SocketAddr) -> bool {
-    TcpListener::bind(address).is_ok()
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 fn listening_at(address: SocketAddr) -> Settings {
@@ -52,7 +40,7 @@ fn handed_over<'a>(systemd: &mut NotifySocket, api: Option<&UnixListener>) -> Ve
 
 #[test]
 fn the_port_is_never_free_between_two_runs_of_the_daemon_and_early_connections_get_a_response() {
-    let home = Home::new(&with_page(&Settings::default()));
+    let home = Home::new(&listening_at(free_address()));
     let mut systemd = NotifySocket::new(&home.path(""));
     let api = UnixListener::bind(home.socket()).unwrap();
     let sockets = handed_over(&mut systemd, Some(&api));
@@ -134,15 +122,10 @@ fn localhost_is_accepted_only_if_the_daemon_has_the_loopback_addresses_of_both_f
         println!("skipped: this machine has no IPv6");
         return;
     }
-    for (held, listen) in [("[::1]:0", "127.0.0.1"), ("127.0.0.1:0", "[::1]")] {
-        // A connection of this machine may have the same port at the other address by chance.
-        let other = wait_for("a port that is free at both addresses", || {
-            let other = TcpListener::bind(held).unwrap();
-            let port = other.local_addr().unwrap().port();
-            TcpListener::bind(format!("{listen}:{port}")).ok().map(|_| other)
-        });
+    for (held, listen) in [("[::1]", "127.0.0.1"), ("127.0.0.1", "[::1]")] {
+        let port = free_address().port();
+        let other = TcpListener::bind(format!("{held}:{port}")).unwrap();
         let held = other.local_addr().unwrap();
-        let port = held.port();
         let own = format!("{listen}:{port}");
         let home = Home::new(&Settings::default().with("web.listen", &own));
         let daemon = home.start();
@@ -163,16 +146,14 @@ fn localhost_is_accepted_only_if_the_daemon_has_the_loopback_addresses_of_both_f
 
 #[test]
 fn an_address_that_localhost_does_not_mean_is_the_only_accepted_host() {
-    // Another process of this machine may have the same port of 127.0.0.1 by chance, but not each time.
-    wait_for("nothing else to be taken", || {
-        let daemon = Daemon::start(&Settings::default().with("web.listen", "127.0.0.2:0"));
-        let page = Page::of(&daemon);
-        let port = page.0.port();
-        page.get("/v1/status").expect_json(200);
-        for host in ["127.0.0.1", "localhost", "[::1]"] {
-            let response = page.request_as(&format!("{host}:{port}"), Method::GET, "/v1/status", &[], "");
-            assert_eq!(response.code(), "wrong_host", "{host}");
-        }
-        is_free(SocketAddr::from(([127, 0, 0, 1], port))).then_some(())
-    });
+    let free = free_address();
+    let port = free.port();
+    let daemon = Daemon::start(&listening_at(SocketAddr::from(([127, 0, 0, 2], port))));
+    let page = Page::of(&daemon);
+    page.get("/v1/status").expect_json(200);
+    for host in ["127.0.0.1", "localhost", "[::1]"] {
+        let response = page.request_as(&format!("{host}:{port}"), Method::GET, "/v1/status", &[], "");
+        assert_eq!(response.code(), "wrong_host", "{host}");
+    }
+    assert!(is_free(free), "it listens where it was told alone");
 }

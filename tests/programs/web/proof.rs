@@ -1,11 +1,10 @@
 //! The proof that a page requests from its daemon, and requests that it signs instead of sending the code.
 
-use std::net::TcpListener;
-
 use hyper::Method;
 use serde_json::json;
 
 use crate::support::daemon::{Counts, Daemon, Home};
+use crate::support::ports::free_address;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::web::{CODE, Page, PageKey, rejecting, with_code};
@@ -32,7 +31,7 @@ fn signed(page: Page, authorization: &str, body: &str) -> (u16, String) {
 
 #[test]
 fn a_daemon_proves_that_it_served_a_page_after_a_restart_and_no_other_daemon_can() {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = free_address();
     let settings = Settings::default().with("web.listen", &address.to_string());
     let daemon = Home::new(&settings).start();
     let page = Page::of(&daemon);
@@ -113,7 +112,7 @@ fn signing_with_wrong_codes_is_limited_like_sending_them() {
 
 #[test]
 fn a_signed_request_is_of_no_use_after_a_restart() {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = free_address();
     let daemon = with_code(&Settings::default().with("web.listen", &address.to_string()), &[]);
     let page = Page::of(&daemon);
     let key = key_of(page);

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 
 use crate::support::daemon::{Counts, Daemon, Home, daemon_command};
+use crate::support::ports::free_address;
 use crate::support::process::run;
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
@@ -49,7 +50,7 @@ fn nothing_listens_until_an_address_is_given_and_a_reload_is_enough() {
 
     let mut follower = page.follow();
     follower.next("status");
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = free_address();
     reload(&Settings::default().with("web.listen", &free.to_string()));
     wait_for("another port", || (Page::of(&daemon).0 == free).then_some(()));
     Page(free).get("/v1/status").expect_json(200);

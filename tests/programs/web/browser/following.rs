@@ -1,12 +1,11 @@
 //! The page shows changes live, and says when it has no current data.
 
-use std::net::TcpListener;
-
 use serde_json::json;
 
 use super::LANDSCAPE;
 use crate::support::chromium::{Browser, Tab};
 use crate::support::daemon::{Daemon, Home};
+use crate::support::ports::free_address;
 use crate::support::server::{Gate, Reply, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::web::{CODE, Page, with_code, with_page};
@@ -58,7 +57,7 @@ fn a_run_is_shown_live_by_sentence_bar_and_counts() {
 #[test]
 #[ignore = "needs chromium"]
 fn a_stopped_daemon_is_reported_and_followed_again_after_its_return() {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = free_address();
     let daemon = Home::new(&Settings::default().with("web.listen", &address.to_string())).start();
     let browser = Browser::start();
     let tab = open(&browser, Page(address));

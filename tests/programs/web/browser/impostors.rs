@@ -8,16 +8,13 @@ use std::thread;
 use super::LANDSCAPE;
 use crate::support::chromium::Browser;
 use crate::support::daemon::{Counts, Daemon, Home};
+use crate::support::ports::{free_address, is_free};
 use crate::support::server::{Reply, ScriptedServer};
 use crate::support::settings::Settings;
 use crate::support::wait::wait_for;
 use crate::support::web::{CODE, Page, rejecting, with_code};
 
 const RETRY: &str = "#records li:first-child button";
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
 
 /// A daemon whose page is at this address, with one record under review, and the server that rejected it.
 fn reviewing(address: SocketAddr, more: &[(&str, &str)]) -> (Daemon, ScriptedServer) {
@@ -36,7 +33,7 @@ fn closing(status: &str, body: &str) -> Reply {
 }
 
 fn start_at(home: Home, address: SocketAddr) -> Daemon {
-    wait_for("the port to be free", || TcpListener::bind(address).ok().map(drop));
+    wait_for("the port to be free", || is_free(address).then_some(()));
     let daemon = home.start();
     assert_eq!(Page::of(&daemon).0, address);
     daemon
