@@ -256,6 +256,7 @@ impl Driver<'_> {
             http_status: status,
             code: None,
             message: String::new(),
+            field: None,
             at: self.wall_ms(),
         };
         let result = UploadResult {
@@ -316,10 +317,10 @@ impl Driver<'_> {
     fn settle_batch(&mut self, id: BatchId, disposition: Disposition) {
         let Some((open, members)) = self.open.remove(&id) else { return };
         match disposition {
-            Disposition::Close { outcomes, missing } => {
+            Disposition::Close { outcomes, missing, retry_after } => {
                 let outcomes: BTreeMap<usize, Outcome> =
                     outcomes.into_iter().map(|(id, outcome)| (member(id), outcome)).collect();
-                let due = self.retry_due(&members);
+                let due = self.retry_due(&members, retry_after);
                 for member in members {
                     self.close_record(member, outcomes.get(&member).unwrap_or(&missing), due);
                 }
@@ -339,17 +340,17 @@ impl Driver<'_> {
     }
 
     /// When the records of one response are sent again: together.
-    fn retry_due(&mut self, members: &[usize]) -> u64 {
+    fn retry_due(&mut self, members: &[usize], retry_after: Duration) -> u64 {
         let retry = &self.config.retry;
         let attempts = members.iter().map(|member| self.attempts[*member]).max().unwrap_or(1);
         let wait =
             backoff::backoff_delay(retry.initial_backoff.0, retry.max_backoff.0, attempts, &mut self.rng);
-        self.wall_ms() + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
+        self.wall_ms() + u64::try_from(wait.max(retry_after).as_millis()).unwrap_or(u64::MAX)
     }
 
     fn close_record(&mut self, member: usize, outcome: &Outcome, due: u64) {
         match outcome {
-            Outcome::Synced => {
+            Outcome::Synced(_) => {
                 self.world.mark_synced(member);
                 self.canary = Some(member);
                 self.scheduler.canary_confirmed();

@@ -337,7 +337,7 @@ fn verdict_of(reply: Reply) -> (Verdict, u16) {
 }
 
 fn as_results(results: Results) -> Vec<RecordResult> {
-    let result = |(member, status)| RecordResult { id: record_id(member), status, code: None, message: None };
+    let result = |(member, status)| RecordResult::new(record_id(member), status);
     results.into_iter().map(result).collect()
 }
 

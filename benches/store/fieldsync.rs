@@ -89,7 +89,7 @@ impl Store {
     /// Settles all records of the current batch with one outcome.
     pub(crate) fn close_batch(&mut self, outcome: Outcome) {
         let Some(batch) = self.claimed.take() else { return };
-        let disposition = Disposition::Close { outcomes: Vec::new(), missing: outcome };
+        let disposition = Disposition::close_all(outcome);
         let retry = config::Retry::default();
         self.commit_op(Settle { batch, disposition, retry, then: None, note: None });
         self.read_backlog();
@@ -103,13 +103,14 @@ impl Store {
             http_status: Some(200),
             code: None,
             message,
+            field: None,
             at: 1,
         }));
     }
 
     /// Marks all records of the current batch as synced.
     pub(crate) fn sync_batch(&mut self) {
-        self.close_batch(Outcome::Synced);
+        self.close_batch(Outcome::Synced(None));
     }
 
     /// Reads a page from the middle of the queue. Returns how many of its records are blocked.
@@ -126,7 +127,7 @@ impl Store {
     /// Settles the current batch, and claims the next one in the same commit if `then` is set.
     pub(crate) fn settle_batch(&mut self, then: bool) {
         let Some(batch) = self.claimed.take() else { return };
-        let disposition = Disposition::Close { outcomes: Vec::new(), missing: Outcome::Synced };
+        let disposition = Disposition::close_all(Outcome::Synced(None));
         let retry = config::Retry::default();
         let then = then.then(|| Claim::new(claim_order(BATCH_RECORDS)));
         let claims = then.is_some();

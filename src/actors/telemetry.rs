@@ -14,7 +14,7 @@ use super::{ConfigWatch, Drain, Ping};
 use crate::api::{BatchReport, BreakerChange, ConnectivityStatus, RecordChange, TelemetryReport};
 use crate::clock::{Clock, wall_ms};
 use crate::model::{BatchId, RecordState};
-use crate::store::{QuarantinedRecord, SaveNote};
+use crate::store::{QuarantinedRecord, SaveNote, SyncedRecord};
 use crate::telemetry::audience::Audience;
 use crate::telemetry::event::Event;
 use crate::telemetry::feed::Feed;
@@ -108,9 +108,14 @@ impl Telemetry {
             last_error: Some(error),
             ..RecordChange::changed_to(id, RecordState::Quarantined)
         };
+        self.announce_change(&change, submitter);
+    }
+
+    /// Other users see less of it.
+    fn announce_change(&self, change: &RecordChange, submitter: u32) {
         let mut redacted = change.clone();
         Audience::OTHERS.redact_change(&mut redacted, submitter);
-        self.feed.publish_redacted("record", &change, Some(submitter), &redacted);
+        self.feed.publish_redacted("record", change, Some(submitter), &redacted);
     }
 
     fn save_if_due(&mut self, ctx: &mut Context<Self>) {
@@ -146,10 +151,12 @@ impl Handler<Event> for Telemetry {
                 log::log_division(from, &into);
                 self.history.record_division(from, &into);
             }
-            Event::RecordsSynced { batch, ids } => {
-                for id in ids {
+            Event::RecordsSynced { batch, records } => {
+                for SyncedRecord { id, submitter, receipt } in records {
                     log::log_synced(batch, id);
-                    self.feed.publish("record", &RecordChange::changed_to(id, RecordState::Synced));
+                    let change =
+                        RecordChange { receipt, ..RecordChange::changed_to(id, RecordState::Synced) };
+                    self.announce_change(&change, submitter);
                 }
             }
             Event::RecordQuarantined { batch, record } => {

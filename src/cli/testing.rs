@@ -48,6 +48,7 @@ pub(crate) fn rejected_entry(seq: u64, state: RecordState) -> ManifestEntry {
             http_status: Some(422),
             code: Some("BAD_DATE".to_owned()),
             message: "no such day".to_owned(),
+            field: None,
             at: 12_000,
         }),
         blocked_by: None,

@@ -13,6 +13,18 @@ use super::open_batches::to_open_batch;
 use super::schema::{BatchRow, DUE_WHEN_UNBLOCKED, ManifestRow, MemberRow, StoredError, StoredState};
 use crate::journal;
 use crate::model::{Batch, BatchRecord, LastError, RecordId, Sequence};
+use crate::protocol::receipt::Receipt;
+
+/// A record that the server has confirmed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncedRecord {
+    /// The record.
+    pub id: RecordId,
+    /// The user (uid) who submitted it.
+    pub submitter: u32,
+    /// What the server said it became, if it said so.
+    pub receipt: Option<Receipt>,
+}
 
 /// A record that was quarantined.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,6 +150,7 @@ impl Transaction<'_, '_> {
                 code: None,
                 message: "its payload on this device's disk is damaged and cannot be sent: replace the payload, or discard the record".into(),
                 at: self.now.wall,
+                field: None,
             };
             self.quarantine_record(member.id, entry, error)?;
         }
@@ -212,14 +225,4 @@ impl Transaction<'_, '_> {
 
 pub(super) fn record_id(id: u128) -> RecordId {
     RecordId(Uuid::from_u128(id))
-}
-
-pub(super) fn to_stored_error(error: &LastError) -> StoredError {
-    StoredError {
-        class: error.class.clone(),
-        http_status: error.http_status,
-        code: error.code.clone(),
-        message: error.message.clone(),
-        at: error.at,
-    }
 }

@@ -1,10 +1,11 @@
 //! Dispatches and settles claimed batches.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::batch_rows::{QuarantinedRecord, record_id, to_stored_error};
+use super::batch_rows::{QuarantinedRecord, SyncedRecord, record_id};
 use super::claim::Claim;
 use super::error::StoreError;
 use super::notes::SaveNote;
@@ -13,6 +14,7 @@ use super::open_batches::to_open_batch;
 use super::schema::{
     BatchRow, DUE_WHEN_UNBLOCKED, ManifestRow, MemberRow, StoredPhase, StoredRule, StoredState,
 };
+use super::server_receipts::insert_receipt;
 use crate::clock::millis;
 use crate::config;
 use crate::model::{Batch, BatchId, BatchPhase, LastError, OpenBatch, RecordId, Sequence};
@@ -49,7 +51,7 @@ pub struct Settle {
 #[derive(Debug, Default)]
 pub struct SettleSummary {
     /// Records that the server has confirmed.
-    pub synced: Vec<RecordId>,
+    pub synced: Vec<SyncedRecord>,
     /// Records that were quarantined.
     pub quarantined: Vec<QuarantinedRecord>,
     /// Records that are sent again.
@@ -60,6 +62,14 @@ pub struct SettleSummary {
     pub opened: Vec<OpenBatch>,
     /// The next batch, if a claim was requested and found records.
     pub claimed: Option<Batch>,
+}
+
+/// A record of a batch that is to be sent again.
+struct RetriedMember<'d> {
+    id: u128,
+    position: u64,
+    entry: ManifestRow,
+    error: &'d LastError,
 }
 
 impl Op for Dispatch {
@@ -108,8 +118,10 @@ impl Op for Settle {
         let mut settled = SettleSummary::default();
         if let Some(row) = transaction.state.open.get(id).cloned() {
             match &self.disposition {
-                Disposition::Close { outcomes, missing } => {
-                    transaction.close_batch(id, &row, outcomes, missing, &self.retry, &mut settled)?;
+                Disposition::Close { outcomes, missing, retry_after } => {
+                    let to_retry = transaction.close_batch(id, &row, outcomes, missing, &mut settled)?;
+                    transaction.schedule_retries(to_retry, &self.retry, *retry_after)?;
+                    transaction.remove_batch(id)?;
                 }
                 Disposition::Keep { phase, lone_failures, error } => {
                     transaction.keep_batch(id, row, *phase, *lone_failures, error.as_ref())?;
@@ -152,16 +164,15 @@ impl Transaction<'_, '_> {
         Ok(())
     }
 
-    /// Settles each record by its own outcome.
-    fn close_batch(
+    /// Settles each record by its own outcome. Returns those to send again, which are still members.
+    fn close_batch<'d>(
         &mut self,
         id: u128,
         row: &BatchRow,
-        outcomes: &[(RecordId, Outcome)],
-        missing: &Outcome,
-        retry: &config::Retry,
+        outcomes: &'d [(RecordId, Outcome)],
+        missing: &'d Outcome,
         settled: &mut SettleSummary,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<RetriedMember<'d>>, StoreError> {
         let total = outcomes.len();
         let mut by_id: HashMap<u128, &Outcome> = HashMap::with_capacity(total);
         for (record, outcome) in outcomes {
@@ -181,20 +192,28 @@ impl Transaction<'_, '_> {
             entry.batch = Some(id);
             entry.due_at = None;
             match outcome {
-                Outcome::Synced => {
+                Outcome::Synced(receipt) => {
                     entry.state = StoredState::Synced;
                     entry.error = None;
                     self.state.open_mut().release_member(member.position);
                     self.remove_payload(member.position)?;
                     self.tables.receipts.insert(member.position, (member.id, self.now.steady))?;
-                    settled.synced.push(record_id(member.id));
+                    if let Some(receipt) = receipt {
+                        let table = &mut self.tables.server_receipts;
+                        insert_receipt(table, &mut self.state.counters, member.position, receipt)?;
+                    }
+                    settled.synced.push(SyncedRecord {
+                        id: record_id(member.id),
+                        submitter: entry.submitter,
+                        receipt: receipt.clone(),
+                    });
                     self.state.synced_total += 1;
                     self.state.settled_total += 1;
                     self.leave_lane(&entry)?;
                 }
                 Outcome::Quarantine(error) => {
                     entry.state = StoredState::Quarantined;
-                    entry.error = Some(to_stored_error(error));
+                    entry.error = Some(error.into());
                     self.state.open_mut().release_member(member.position);
                     self.tables.quarantine.insert(member.position, member.id)?;
                     settled.quarantined.push(QuarantinedRecord {
@@ -207,7 +226,7 @@ impl Transaction<'_, '_> {
                     self.state.blockers_changed = true;
                 }
                 Outcome::Retry(error) => {
-                    to_retry.push((member, entry, was, error));
+                    to_retry.push(RetriedMember { id: member.id, position: member.position, entry, error });
                     continue;
                 }
             }
@@ -215,33 +234,34 @@ impl Transaction<'_, '_> {
         }
         settled.foreign = total - known;
         settled.failed = to_retry.len();
-        self.schedule_retries(to_retry, retry)?;
-        self.remove_batch(id)
+        Ok(to_retry)
     }
 
     /// Makes records of one batch due at the same time, so that they are sent together again. The wait follows the
     /// record with the most attempts: a server that keeps asking for time gets it even if newer records joined the
-    /// batch.
+    /// batch. It is at least as long as the server asks for.
     fn schedule_retries(
         &mut self,
-        to_retry: Vec<(&MemberRow, ManifestRow, StoredState, &LastError)>,
+        to_retry: Vec<RetriedMember<'_>>,
         retry: &config::Retry,
+        retry_after: Duration,
     ) -> Result<(), StoreError> {
-        let Some(attempts) = to_retry.iter().map(|(_, entry, ..)| entry.attempts).max() else {
+        let Some(attempts) = to_retry.iter().map(|member| member.entry.attempts).max() else {
             return Ok(());
         };
         let rng = &mut fastrand::Rng::new();
         let wait = backoff::backoff_delay(retry.initial_backoff.0, retry.max_backoff.0, attempts, rng);
-        let due = self.now.steady + millis(wait);
+        let due = self.now.steady.saturating_add(millis(wait.max(retry_after)));
         self.state.blockers_changed = true;
         self.state.waits_changed = true;
-        for (member, mut entry, was, error) in to_retry {
+        for RetriedMember { id, position, mut entry, error } in to_retry {
+            let was = entry.state;
             entry.state = StoredState::Failed;
-            entry.error = Some(to_stored_error(error));
+            entry.error = Some(error.into());
             entry.due_at = Some(due);
-            self.state.open_mut().release_member(member.position);
-            self.tables.retry.insert((due, member.position), ())?;
-            self.save_row(member.id, &entry, Some(was))?;
+            self.state.open_mut().release_member(position);
+            self.tables.retry.insert((due, position), ())?;
+            self.save_row(id, &entry, Some(was))?;
         }
         Ok(())
     }
@@ -263,7 +283,7 @@ impl Transaction<'_, '_> {
             entry.updated_at = self.now.wall;
             entry.batch = Some(id);
             entry.due_at = None;
-            entry.error = Some(to_stored_error(error));
+            entry.error = Some(error.into());
             member.failed = true;
             self.save_row(member.id, &entry, Some(was))?;
             row.members.push(member);

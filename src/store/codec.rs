@@ -20,7 +20,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-const ROW_VERSION: u8 = 1;
+/// The version of rows that have had no other.
+pub(super) const ROW_VERSION: u8 = 1;
 pub(super) const ROW_MAGIC: &[u8; 4] = b"fsr1";
 pub(super) const CHUNK_MAGIC: &[u8; 4] = b"fsc1";
 const ROW_PREFIX_BYTES: usize = 16;
@@ -51,17 +52,41 @@ pub enum CodecError {
     Encode(#[from] bincode::error::EncodeError),
 }
 
+/// A row as it is on disk: a version byte, and its content.
+pub(super) trait StoredRow: Sized {
+    fn encode(&self) -> Result<Vec<u8>, CodecError>;
+    fn decode(bytes: &[u8]) -> Result<Self, CodecError>;
+}
+
+impl<T: Serialize + DeserializeOwned> StoredRow for T {
+    fn encode(&self) -> Result<Vec<u8>, CodecError> {
+        encode_version(ROW_VERSION, self)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        decode_version(ROW_VERSION, bytes)
+    }
+}
+
 /// Encodes a row, with its version.
-pub(super) fn encode_row(row: &impl Serialize) -> Result<Vec<u8>, CodecError> {
-    let mut bytes = vec![ROW_VERSION];
+pub(super) fn encode_row(row: &impl StoredRow) -> Result<Vec<u8>, CodecError> {
+    row.encode()
+}
+
+/// Decodes a row of a version that this program knows.
+pub(super) fn decode_row<T: StoredRow>(bytes: &[u8]) -> Result<T, CodecError> {
+    T::decode(bytes)
+}
+
+pub(super) fn encode_version(version: u8, row: &impl Serialize) -> Result<Vec<u8>, CodecError> {
+    let mut bytes = vec![version];
     bytes.extend(bincode::serde::encode_to_vec(row, BINCODE_CONFIG)?);
     Ok(bytes)
 }
 
-/// Decodes a row of this version.
-pub(super) fn decode_row<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+pub(super) fn decode_version<T: DeserializeOwned>(version: u8, bytes: &[u8]) -> Result<T, CodecError> {
     match bytes.split_first() {
-        Some((&ROW_VERSION, row)) => decode_bincode(row),
+        Some((&found, row)) if found == version => decode_bincode(row),
         Some((&other, _)) => Err(CodecError::Version(other)),
         None => Err(CodecError::Damaged("it is empty")),
     }

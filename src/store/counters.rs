@@ -127,6 +127,9 @@ pub(super) struct Counters {
     /// In a row of their own.
     #[serde(skip)]
     pub(super) submitters: SubmitterCounters,
+    /// The estimated disk use of the server's receipts, in a row of its own.
+    #[serde(skip)]
+    pub(super) server_receipt_bytes: u64,
 }
 
 impl Counters {
@@ -144,7 +147,10 @@ impl Counters {
         meta: &impl ReadableTable<&'static str, &'static [u8]>,
     ) -> Result<Self, StoreError> {
         let missing = StoreError::Inconsistent("the counters are missing");
-        Ok(codec::decode_row(meta.get(meta::COUNTERS_KEY)?.ok_or(missing)?.value())?)
+        let totals: Self = codec::decode_row(meta.get(meta::COUNTERS_KEY)?.ok_or(missing)?.value())?;
+        let receipt_bytes = meta.get(meta::SERVER_RECEIPT_BYTES_KEY)?;
+        let receipt_bytes = receipt_bytes.map(|bytes| codec::decode_row(bytes.value())).transpose()?;
+        Ok(Self { server_receipt_bytes: receipt_bytes.unwrap_or_default(), ..totals })
     }
 
     pub(super) fn write_to(
@@ -153,6 +159,12 @@ impl Counters {
     ) -> Result<(), StoreError> {
         meta.insert(meta::COUNTERS_KEY, codec::encode_row(self)?.as_slice())?;
         meta.insert(meta::SUBMITTERS_KEY, codec::encode_row(&self.submitters)?.as_slice())?;
+        if self.server_receipt_bytes > 0 {
+            let bytes = codec::encode_row(&self.server_receipt_bytes)?;
+            meta.insert(meta::SERVER_RECEIPT_BYTES_KEY, bytes.as_slice())?;
+        } else {
+            meta.remove(meta::SERVER_RECEIPT_BYTES_KEY)?;
+        }
         Ok(())
     }
 

@@ -18,7 +18,9 @@ const MANIFEST_ROW_BYTES: u64 = 110;
 const LANE_ROW_BYTES: u64 = 40;
 /// A row of `chunks` without its part of the body.
 const CHUNK_ROW_BYTES: u64 = 50;
-/// Disk space of a receipt, at least and at most.
+/// A row of `server_receipts` without its text.
+const SERVER_RECEIPT_ROW_BYTES: u64 = 20;
+/// Disk space of a receipt without that of the server, at least and at most.
 pub(super) const RECEIPT_BYTES_MIN: u64 = 200;
 pub(super) const RECEIPT_BYTES_MAX: u64 = 500;
 
@@ -35,6 +37,12 @@ pub(super) fn estimate_disk_bytes(record_type: &str, key: Option<&str>, payload_
         + lane
         + chunks * PAGE_BYTES
         + last
+}
+
+/// Estimates the disk space of a receipt of the server. The store keeps the sum on disk: another estimate needs a
+/// migration.
+pub(super) fn estimate_server_receipt_bytes(text_bytes: usize) -> u64 {
+    bytes_on_pages(SERVER_RECEIPT_ROW_BYTES + text_bytes as u64)
 }
 
 /// A row's share of the pages, which hold whole rows only.

@@ -19,6 +19,7 @@ use crate::config;
 use crate::model::{BatchId, BatchPhase, LastError, NewRecord, RecordId, Sequence, SizeRule};
 use crate::policy::scheduler::{ClaimOrder, Disposition, Outcome};
 use crate::policy::sizing::BatchLimit;
+use crate::protocol::receipt::Receipt;
 
 pub use super::salvage::fuzzing::{Carver, assert_rows, reseal, shrink_pages};
 
@@ -26,6 +27,8 @@ pub use super::salvage::fuzzing::{Carver, assert_rows, reseal, shrink_pages};
 const RECORDS: u128 = 60;
 /// Its two records that are larger than a page.
 const LARGE: [u128; 2] = [30, 57];
+/// What the server said that some of them became.
+const RECEIPT: &str = r#"{"module":"Visits","id":"4150868000000123","action":"insert"}"#;
 /// The user who submitted all of them.
 const SUBMITTER: u32 = 1000;
 const HOUR_MS: u64 = 3_600_000;
@@ -68,11 +71,14 @@ impl SoundStore {
         for some in records.chunks(20) {
             run(&mut queue, Append::new(some.to_vec(), SUBMITTER)).unwrap();
         }
-        for (many, outcome) in
-            [(10, Outcome::Synced), (6, Outcome::Quarantine(error())), (6, Outcome::Retry(error()))]
-        {
+        for (many, outcome) in [
+            (5, Outcome::Synced(None)),
+            (5, Outcome::Synced(Receipt::parse(RECEIPT))),
+            (6, Outcome::Quarantine(error())),
+            (6, Outcome::Retry(error())),
+        ] {
             let batch = claim(&mut queue, many).unwrap();
-            settle(&mut queue, batch, Disposition::Close { outcomes: Vec::new(), missing: outcome });
+            settle(&mut queue, batch, Disposition::close_all(outcome));
         }
         run(&mut queue, SaveNote { name: "note", note: b"component notes".to_vec() });
         claim(&mut queue, 5).unwrap();
@@ -172,7 +178,7 @@ fn assert_usable(queue: &mut Queue) {
     let batch = claim(queue, 1000).expect("a record waits");
     let entry = queue.reader().with_view(now(queue), |view| view.find_entry(id)).unwrap().unwrap();
     assert_eq!(entry.batch_id, Some(batch));
-    settle(queue, batch, Disposition::Close { outcomes: Vec::new(), missing: Outcome::Synced });
+    settle(queue, batch, Disposition::close_all(Outcome::Synced(None)));
     audit::audit(queue);
 }
 
@@ -204,6 +210,7 @@ fn error() -> LastError {
         http_status: Some(504),
         code: None,
         message: "late".into(),
+        field: Some("/text".into()),
         at: HOUR_MS,
     }
 }

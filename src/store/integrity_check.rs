@@ -5,8 +5,10 @@ use redb::{Database, Key, ReadOnlyTable, ReadableTableMetadata, Value};
 use super::body;
 use super::codec;
 use super::counters::Counters;
+use super::disk_use::estimate_server_receipt_bytes;
 use super::error::StoreError;
 use super::schema::{BatchRow, ManifestRow, Snapshot, StoredState};
+use super::server_receipts::decode_receipt;
 
 /// Fails when a value cannot be decoded or tables contradict each other. redb may panic over damage.
 pub(super) fn check_integrity(database: &Database) -> Result<(), StoreError> {
@@ -42,7 +44,18 @@ pub(super) fn check_integrity(database: &Database) -> Result<(), StoreError> {
     for item in tables.batches.range::<u128>(..)? {
         codec::decode_row::<BatchRow>(item?.1.value())?;
     }
-    let of = |counters: &Counters| (counters.records, counters.submitters.clone());
+    if let Some(table) = &tables.server_receipts {
+        for item in table.range::<u64>(..)? {
+            let (_, row) = item?;
+            decode_receipt(row.value())?;
+            found.server_receipt_bytes += estimate_server_receipt_bytes(row.value().len());
+        }
+        if count_entries(table)? != table.len()? {
+            return Err(StoreError::Inconsistent("the number of the server's receipts is wrong"));
+        }
+    }
+    let of =
+        |counters: &Counters| (counters.records, counters.submitters.clone(), counters.server_receipt_bytes);
     let lengths = [
         (count_entries(&tables.payload)?, found.records.unsettled_count()),
         (count_entries(&tables.chunks)?, chunks),

@@ -18,6 +18,7 @@
 //! | `retry` | (due time, position) | FAILED records that wait for a time and are in no batch |
 //! | `quarantine` | position → record id | quarantined records |
 //! | `receipts` | position → record id, time | SYNCED records, for `keep_synced` or until the disk is low on space |
+//! | `server_receipts` | position → JSON object | what the server said a SYNCED record became, where it said so; goes with its row in `receipts` |
 //! | `owned_lanes` | (owner, key, seq) → position | unsettled records with a key, in sending order |
 //! | `meta` | name → value | schema version, device id, counters, notes of other components |
 //!
@@ -64,8 +65,8 @@
 //! | 9 | `claim`, `replace_payload`, `review`, `salvage` |
 //! | 8 | `append`, `batch_rows` |
 //! | 7 | `lanes`, `notes`, `receipts` |
-//! | 6 | `backlog`, `op`, `read` |
-//! | 5 | `integrity_check`, `lane_view`, `limits`, `migration`, `shared`, `space`, `state` |
+//! | 6 | `backlog`, `integrity_check`, `op`, `read` |
+//! | 5 | `lane_view`, `limits`, `migration`, `server_receipts`, `shared`, `space`, `state` |
 //! | 4 | `body`, `counters`, `medium`, `open_batches`, `urgent` |
 //! | 3 | `schema` |
 //! | 2 | `disk_use`, `error`, `options` |
@@ -103,6 +104,7 @@ mod replace_payload;
 mod review;
 mod salvage;
 mod schema;
+mod server_receipts;
 mod shared;
 mod space;
 mod state;
@@ -111,7 +113,7 @@ mod tests;
 mod urgent;
 
 pub use append::{Append, AppendRefused, AppendSummary};
-pub use batch_rows::QuarantinedRecord;
+pub use batch_rows::{QuarantinedRecord, SyncedRecord};
 pub use batches::{Dispatch, Settle, SettleSummary};
 pub use claim::Claim;
 pub use error::{OpenError, StoreError};

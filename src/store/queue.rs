@@ -248,13 +248,17 @@ impl Queue {
     /// at a time. Returns whether there may be more to do.
     pub fn evict_receipts(&mut self, limits: QueueLimits, now: Now) -> Result<bool, StoreError> {
         self.check_free_space(limits)?;
-        let possible = self.evicted_bytes + self.state.counters.records.synced * RECEIPT_BYTES_MAX;
+        let counters = &self.state.counters;
+        let server_receipt_bytes = counters.server_receipt_bytes;
+        let possible =
+            self.evicted_bytes + counters.records.synced * RECEIPT_BYTES_MAX + server_receipt_bytes;
         if self.space.admits_records() || !self.space.may_recover_with(possible) {
             return Ok(false);
         }
         let mut step = EvictReceipts::default();
         self.commit(limits, now, &mut step)?;
-        self.evicted_bytes += step.0 as u64 * RECEIPT_BYTES_MIN;
+        let server_receipts = server_receipt_bytes.saturating_sub(self.state.counters.server_receipt_bytes);
+        self.evicted_bytes += step.0 as u64 * RECEIPT_BYTES_MIN + server_receipts;
         let enough = space::is_worth_giving_back(self.medium.as_ref(), self.evicted_bytes);
         if enough || self.state.counters.records.synced == 0 {
             self.evicted_bytes = 0;

@@ -12,9 +12,11 @@ use super::key_space::KeySpace;
 use super::lane_view::LaneView;
 use super::open_batches::OpenBatches;
 use super::schema::{ManifestRow, RecordHeader, Snapshot, StoredState, manifest_row};
+use super::server_receipts::read_receipt;
 use super::shared::SharedDatabase;
 use crate::clock::Now;
 use crate::model::{BatchId, LastError, ManifestEntry, QueuePosition, RecordId, RecordStanding, RecordState};
+use crate::protocol::receipt::Receipt;
 
 /// Records that one page examines, which takes a few milliseconds. With a rare filter, a page may end early with a
 /// cursor.
@@ -97,6 +99,21 @@ impl StoreView {
         Ok(Some(RecordStanding { entry, batch_phase }))
     }
 
+    /// What the server said that a record became, if it said so.
+    pub fn receipt_of(&self, entry: &ManifestEntry) -> Result<Option<Receipt>, StoreError> {
+        let Some(table) =
+            self.snapshot.server_receipts.as_ref().filter(|_| entry.state == RecordState::Synced)
+        else {
+            return Ok(None);
+        };
+        let receipt = read_receipt(table, QueuePosition::new(entry.priority, entry.seq).0);
+        if let Err(StoreError::Codec(error)) = &receipt {
+            tracing::error!(record_id = %entry.id, %error, "the server's receipt of record {} cannot be decoded", entry.id);
+            return Ok(None);
+        }
+        receipt
+    }
+
     /// The payload of a record that is not synced, and the user who submitted it.
     pub fn read_payload(&self, id: RecordId) -> Result<Option<(Box<str>, u32)>, StoreError> {
         let Some(row) = manifest_row(&self.snapshot.manifest, id.0.as_u128())? else {
@@ -169,13 +186,7 @@ impl StoreView {
             updated_at: row.updated_at,
             next_attempt_at: row.due_at.filter(|_| open.is_none()).map(|due| self.now.to_wall_ms(due)),
             batch_id: open.or(row.batch).map(|batch| BatchId(Uuid::from_u128(batch))),
-            last_error: row.error.map(|error| LastError {
-                class: error.class,
-                http_status: error.http_status,
-                code: error.code,
-                message: error.message,
-                at: error.at,
-            }),
+            last_error: row.error.map(LastError::from),
             blocked_by: held_by,
             blocked_count,
         })

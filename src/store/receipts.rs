@@ -10,6 +10,7 @@ use super::codec;
 use super::error::StoreError;
 use super::op::{Group, Transaction};
 use super::schema::{ManifestRow, StoredState};
+use super::server_receipts::remove_receipt;
 use super::state::ReceiptEviction;
 
 /// Receipts that one commit removes while the daemon is idle.
@@ -110,6 +111,7 @@ impl Transaction<'_, '_> {
         let found = old.len();
         for (position, id, settled_at) in old {
             self.tables.receipts.remove(position)?;
+            remove_receipt(&mut self.tables.server_receipts, &mut self.state.counters, position)?;
             let row =
                 self.tables.manifest.remove(id)?.map(|row| codec::decode_row::<ManifestRow>(row.value()));
             if let Some(row) = row.transpose()? {

@@ -8,7 +8,7 @@ use super::batch_rows::QuarantinedRecord;
 use super::error::StoreError;
 use super::op::{Op, Transaction};
 use super::schema::{DUE_WHEN_UNBLOCKED, StoredError, StoredPhase, StoredState};
-use crate::model::{BatchId, LastError, QueuePosition, RecordId};
+use crate::model::{BatchId, QueuePosition, RecordId};
 use crate::protocol::exchange::truncate_text;
 
 /// Records that one step changes at most, so that other operations can run in between.
@@ -208,14 +208,12 @@ impl Transaction<'_, '_> {
         let (submitter, record_type) = (row.submitter, row.record_type.clone());
         let error = by_hand_error(row.error.as_ref(), self.now.wall);
         self.quarantine_record(id, row, error.clone())?;
-        let StoredError { class, http_status, code, message, at } = error;
-        let error = LastError { class, http_status, code, message, at };
         let id = RecordId(Uuid::from_u128(id));
-        Ok(Ok(Some(QuarantinedRecord { id, submitter, record_type, error })))
+        Ok(Ok(Some(QuarantinedRecord { id, submitter, record_type, error: error.into() })))
     }
 }
 
-/// The error of a record that a person quarantined. Keeps the message of its last failure.
+/// The error of a record that a person quarantined. Keeps message and field of its last failure.
 fn by_hand_error(earlier: Option<&StoredError>, now: u64) -> StoredError {
     let message = match earlier {
         Some(error) if error.class == BY_HAND_CLASS => error.message.clone(),
@@ -230,6 +228,7 @@ fn by_hand_error(earlier: Option<&StoredError>, now: u64) -> StoredError {
         code: Some("ADDED_BY_HAND".into()),
         message: truncate_text(message),
         at: now,
+        field: earlier.and_then(|error| error.field.clone()),
     }
 }
 

@@ -1,16 +1,16 @@
 //! The tables and their rows. A change needs a new schema version and a migration.
 
 use redb::{
-    ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable, Table, TableDefinition,
-    WriteTransaction,
+    Key, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable, Table, TableDefinition,
+    TableError, Value, WriteTransaction,
 };
 use serde::{Deserialize, Serialize};
 
-use super::codec;
+use super::codec::{self, CodecError, StoredRow};
 use super::disk_use::estimate_disk_bytes;
 use super::error::StoreError;
 use super::key_space::{KeySpace, Lane, LanePosition};
-use crate::model::{BatchPhase, QueuePosition, SizeRule, Stage};
+use crate::model::{BatchPhase, LastError, QueuePosition, SizeRule, Stage};
 
 /// The schema version that this program writes.
 pub(super) const SCHEMA_VERSION: u32 = 2;
@@ -29,6 +29,9 @@ const RETRY: TableDefinition<'_, (u64, u64), ()> = TableDefinition::new("retry")
 pub(super) const QUARANTINE: TableDefinition<'_, u64, u128> = TableDefinition::new("quarantine");
 /// Position → (record id, settlement in steady milliseconds) of a SYNCED record.
 pub(super) const RECEIPTS: TableDefinition<'_, u64, (u128, u64)> = TableDefinition::new("receipts");
+/// Position → JSON text of what the server said a SYNCED record became, where it said so. Stores of earlier versions do
+/// not have this table.
+pub(super) const SERVER_RECEIPTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("server_receipts");
 /// (Owner, key, seq) → position of every record with a key and a stored payload, in sending order.
 pub(super) const LANES: TableDefinition<'_, LanePosition<'static>, u64> = TableDefinition::new("owned_lanes");
 /// (Key, seq) → position: the lanes of schema version 1.
@@ -45,28 +48,42 @@ pub(super) mod meta {
     pub(crate) const SUBMITTERS_KEY: &str = "submitters";
     /// Whether the lanes were built for shared keys.
     pub(crate) const SHARED_KEYS: &str = "shared_keys";
+    /// The estimated disk use of the server's receipts. Missing while there are none.
+    pub(crate) const SERVER_RECEIPT_BYTES_KEY: &str = "server_receipt_bytes";
     pub(crate) const PAUSED_KEY: &str = "paused";
     /// Unacknowledged notes of damaged files, as JSON.
     pub(crate) const DAMAGE_KEY: &str = "damage";
 }
 
 macro_rules! tables {
-    ($($field:ident: $key:ty => $value:ty = $definition:ident,)*) => {
+    ($($field:ident: $key:ty => $value:ty = $definition:ident,)* ; $($added:ident: $added_key:ty => $added_value:ty = $added_definition:ident,)*) => {
         /// All tables, for writing.
-        pub(super) struct Tables<'t> { $(pub(super) $field: Table<'t, $key, $value>,)* }
+        pub(super) struct Tables<'t> {
+            $(pub(super) $field: Table<'t, $key, $value>,)*
+            $(pub(super) $added: Table<'t, $added_key, $added_value>,)*
+        }
 
         impl<'t> Tables<'t> {
             pub(super) fn open_all(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
-                Ok(Self { $($field: transaction.open_table($definition)?,)* })
+                Ok(Self {
+                    $($field: transaction.open_table($definition)?,)*
+                    $($added: transaction.open_table($added_definition)?,)*
+                })
             }
         }
 
         /// All tables, for reading.
-        pub(super) struct Snapshot { $(pub(super) $field: ReadOnlyTable<$key, $value>,)* }
+        pub(super) struct Snapshot {
+            $(pub(super) $field: ReadOnlyTable<$key, $value>,)*
+            $(pub(super) $added: Option<ReadOnlyTable<$added_key, $added_value>>,)*
+        }
 
         impl Snapshot {
             pub(super) fn open_all(transaction: &ReadTransaction) -> Result<Self, StoreError> {
-                Ok(Self { $($field: transaction.open_table($definition)?,)* })
+                Ok(Self {
+                    $($field: transaction.open_table($definition)?,)*
+                    $($added: open_if_exists(transaction, $added_definition)?,)*
+                })
             }
 
             pub(super) fn read_latest(database: &redb::Database) -> Result<Self, StoreError> {
@@ -76,6 +93,7 @@ macro_rules! tables {
     };
 }
 
+// Those after the semicolon were added later: a store that an earlier version wrote last does not have them.
 tables! {
     payload: u64 => &'static [u8] = PAYLOAD,
     chunks: (u64, u32) => &'static [u8] = CHUNKS,
@@ -86,6 +104,19 @@ tables! {
     receipts: u64 => (u128, u64) = RECEIPTS,
     lanes: LanePosition<'static> => u64 = LANES,
     meta: &'static str => &'static [u8] = META,
+    ;
+    server_receipts: u64 => &'static [u8] = SERVER_RECEIPTS,
+}
+
+/// Opens a table that a store of an earlier version does not have until the first commit.
+fn open_if_exists<K: Key + 'static, V: Value + 'static>(
+    transaction: &ReadTransaction,
+    definition: TableDefinition<'_, K, V>,
+) -> Result<Option<ReadOnlyTable<K, V>>, StoreError> {
+    match transaction.open_table(definition) {
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        opened => Ok(Some(opened?)),
+    }
 }
 
 /// Due time of a FAILED record that an earlier record of its key blocks. It is woken when that record leaves the lane.
@@ -130,7 +161,11 @@ impl RecordHeader {
 }
 
 /// What is known about a record.
+///
+/// It is a [`StoredRow`] of its own: serde encodes all but the field of its error, which only rows of a second version
+/// have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub(super) struct ManifestRow {
     pub(super) position: u64,
     pub(super) state: StoredState,
@@ -205,6 +240,52 @@ pub(super) struct StoredError {
     pub(super) code: Option<String>,
     pub(super) message: String,
     pub(super) at: u64,
+    /// Behind the row of the record, where there is one.
+    #[serde(skip)]
+    pub(super) field: Option<String>,
+}
+
+/// The version of rows whose error has a field.
+const ROW_WITH_FIELD_VERSION: u8 = 2;
+
+impl StoredRow for ManifestRow {
+    fn encode(&self) -> Result<Vec<u8>, CodecError> {
+        #[derive(Serialize)]
+        struct PlainRow<'r>(#[serde(serialize_with = "ManifestRow::serialize")] &'r ManifestRow);
+
+        match self.error.as_ref().and_then(|error| error.field.as_deref()) {
+            None => codec::encode_version(codec::ROW_VERSION, &PlainRow(self)),
+            Some(field) => codec::encode_version(ROW_WITH_FIELD_VERSION, &(PlainRow(self), field)),
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        #[derive(Deserialize)]
+        struct PlainRow(#[serde(deserialize_with = "ManifestRow::deserialize")] ManifestRow);
+
+        if bytes.first() != Some(&ROW_WITH_FIELD_VERSION) {
+            return codec::decode_version(codec::ROW_VERSION, bytes).map(|PlainRow(row)| row);
+        }
+        let (PlainRow(mut row), field) = codec::decode_version(ROW_WITH_FIELD_VERSION, bytes)?;
+        let error =
+            row.error.as_mut().ok_or(CodecError::Damaged("it has the field of an error, but no error"))?;
+        error.field = Some(field);
+        Ok(row)
+    }
+}
+
+impl From<StoredError> for LastError {
+    fn from(stored: StoredError) -> Self {
+        let StoredError { class, http_status, code, message, at, field } = stored;
+        Self { class, http_status, code, message, field, at }
+    }
+}
+
+impl From<&LastError> for StoredError {
+    fn from(error: &LastError) -> Self {
+        let LastError { class, http_status, code, message, field, at } = error.clone();
+        Self { class, http_status, code, message, at, field }
+    }
 }
 
 /// An enum on disk. Its variants are numbered from 0 in this order, which must not change with the enum that the
@@ -272,91 +353,4 @@ pub(super) struct MemberRow {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::codec;
-    use crate::store::tests::support::sample_header;
-
-    /// The byte after the version.
-    fn encoded_variant(stored: &impl Serialize) -> u8 {
-        let bytes = codec::encode_row(stored).unwrap();
-        assert_eq!(bytes.len(), 2);
-        bytes[1]
-    }
-
-    #[test]
-    fn the_numbers_of_enums_on_disk_stay_the_same() {
-        for (stage, expected) in [(Stage::Fresh, 0), (Stage::Half, 1), (Stage::Micro, 2), (Stage::Single, 3)]
-        {
-            assert_eq!(encoded_variant(&StoredStage::from(stage)), expected, "{stage:?}");
-            assert_eq!(Stage::from(StoredStage::from(stage)), stage);
-        }
-        for (rule, expected) in [
-            (SizeRule::LargeQueue, 0),
-            (SizeRule::LargePayload, 1),
-            (SizeRule::Standard, 2),
-            (SizeRule::Learned, 3),
-            (SizeRule::Micro, 4),
-            (SizeRule::Split, 5),
-            (SizeRule::ServerHint, 6),
-        ] {
-            assert_eq!(encoded_variant(&StoredRule::from(rule)), expected, "{rule:?}");
-            assert_eq!(SizeRule::from(StoredRule::from(rule)), rule);
-        }
-        for (phase, expected) in
-            [(BatchPhase::InFlight, 0), (BatchPhase::Unclear, 1), (BatchPhase::Waiting, 2)]
-        {
-            assert_eq!(encoded_variant(&StoredPhase::from(phase)), expected, "{phase:?}");
-            assert_eq!(BatchPhase::from(StoredPhase::from(phase)), phase);
-        }
-        for (state, expected) in [
-            (StoredState::Pending, 0),
-            (StoredState::Failed, 1),
-            (StoredState::Synced, 2),
-            (StoredState::Quarantined, 3),
-        ] {
-            assert_eq!(encoded_variant(&state), expected, "{state:?}");
-        }
-    }
-
-    #[test]
-    fn the_bytes_of_rows_on_disk_stay_the_same() {
-        let error =
-            StoredError { class: "c".into(), http_status: Some(504), code: None, message: "m".into(), at: 9 };
-        let header = sample_header();
-        let row = ManifestRow {
-            state: StoredState::Failed,
-            attempts: 6,
-            updated_at: 8,
-            due_at: Some(10),
-            batch: Some(11),
-            error: Some(error),
-            ..ManifestRow::new_pending(header.clone())
-        };
-        let batch = BatchRow {
-            parent: Some(1),
-            stage: StoredStage::Half,
-            rule: StoredRule::Split,
-            phase: StoredPhase::Waiting,
-            sequence: (2, 3),
-            attempt: 4,
-            lone_failures: 5,
-            counted: true,
-            bytes: 6,
-            members: vec![MemberRow { position: 7, id: 8, bytes: 9, failed: true }],
-        };
-        assert_eq!(
-            codec::encode_header(&header).unwrap(),
-            b"\x01\x02\x01T\x01\x01k\x03\x04\x05\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07"
-        );
-        assert_eq!(
-            codec::encode_row(&row).unwrap(),
-            b"\x01\x02\x01\x06\x01T\x01\x01k\x05\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\
-              \x03\x04\x08\x01\x0a\x01\x0b\x01\x01c\x01\xfb\xf8\x01\x00\x01m\x09"
-        );
-        assert_eq!(
-            codec::encode_row(&batch).unwrap(),
-            b"\x01\x01\x01\x01\x05\x02\x02\x03\x04\x05\x01\x06\x01\x07\x08\x09\x01"
-        );
-    }
-}
+mod tests;

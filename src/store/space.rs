@@ -119,7 +119,8 @@ impl DiskSpace {
 
 /// Whether more than half of the file is unused.
 pub(super) fn is_worth_compacting(medium: &dyn Medium, counters: &Counters) -> bool {
-    let live = counters.submitters.disk_bytes() + counters.records.synced * RECEIPT_BYTES_MIN;
+    let receipts = counters.records.synced * RECEIPT_BYTES_MIN + counters.server_receipt_bytes;
+    let live = counters.submitters.disk_bytes() + receipts;
     medium.database_bytes().is_ok_and(|size| size > SMALL_FILE_BYTES && size / 2 > live)
 }
 

@@ -1,8 +1,9 @@
 //! Who sees what on the socket; nothing else decides it. `docs/access.md` is the whole table, and a test makes every
 //! call of it.
 //!
-//! The key of a record, and what the server says of it, may quote the record. They are for the user who handed it
-//! over (its submitter) and for admins; every other user sees the rest of it: class, code and status of its error.
+//! The key of a record, and what the server says of it (the message and field of its error, its receipt), may quote the
+//! record. They are for the user who handed it over (its submitter) and for admins; every other user sees the rest of
+//! it: class, code and status of its error.
 //! What the server says of a whole request may quote any record in it, so it is for admins alone.
 
 use crate::api::{RecordChange, Status};
@@ -73,6 +74,7 @@ impl Audience {
             hide_message(&mut status.sync.last_error);
             for set in &mut status.sync.denied {
                 set.error.message.clear();
+                set.error.field = None;
             }
         }
     }
@@ -81,6 +83,7 @@ impl Audience {
     pub(crate) fn redact_change(self, change: &mut RecordChange, submitter: u32) {
         if !self.sees_all_of(Some(submitter)) {
             hide_message(&mut change.last_error);
+            change.receipt = None;
         }
     }
 }
@@ -88,5 +91,6 @@ impl Audience {
 fn hide_message(error: &mut Option<LastError>) {
     if let Some(error) = error {
         error.message.clear();
+        error.field = None;
     }
 }

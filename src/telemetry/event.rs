@@ -4,9 +4,9 @@ use actix::Message;
 
 use crate::api::BatchReport;
 use crate::model::Network;
-use crate::model::{BatchId, Link, RecordId};
+use crate::model::{BatchId, Link};
 use crate::policy::breaker::BreakerState;
-use crate::store::QuarantinedRecord;
+use crate::store::{QuarantinedRecord, SyncedRecord};
 
 /// An event. Losing one costs a log line or a count, never data.
 #[derive(Clone, Debug, Message)]
@@ -32,8 +32,8 @@ pub enum Event {
     RecordsSynced {
         /// Which batch.
         batch: BatchId,
-        /// Which records.
-        ids: Vec<RecordId>,
+        /// Which, whose, and what they became.
+        records: Vec<SyncedRecord>,
     },
     /// A record was quarantined.
     RecordQuarantined {

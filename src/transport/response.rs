@@ -23,6 +23,7 @@ use serde_json::value::RawValue;
 use super::encoding::ContentEncoding;
 use crate::model::{BatchId, RecordId};
 use crate::protocol::exchange::{Response, ResponseBody, ServerHints};
+use crate::protocol::receipt::Receipt;
 use crate::protocol::wire::{self, BatchResponse, ErrorDetail, Processing, RecordResult, RecordStatus};
 
 /// Some servers send it before their JSON, and RFC 8259 allows readers to ignore it.
@@ -147,13 +148,15 @@ fn parse_result(text: &str) -> Option<RecordResult> {
         code: Option<String>,
         #[serde(default, deserialize_with = "deserialize_lenient")]
         message: Option<String>,
+        #[serde(default, deserialize_with = "deserialize_lenient")]
+        receipt: Option<Receipt>,
+        #[serde(default, deserialize_with = "deserialize_lenient")]
+        field: Option<String>,
+        #[serde(default, deserialize_with = "deserialize_lenient")]
+        retry_after_s: Option<u64>,
     }
-    parse_object(text).map(|ResultFields { id, status, code, message }| RecordResult {
-        id,
-        status,
-        code,
-        message,
-    })
+    let ResultFields { id, status, code, message, receipt, field, retry_after_s } = parse_object(text)?;
+    Some(RecordResult { id, status, code, message, receipt, field, retry_after_s })
 }
 
 /// A JSON object of the protocol. The derived deserializer would accept an array, too.

@@ -60,10 +60,9 @@ impl ValidatedRecord {
     /// The result that rejects this record.
     pub(crate) fn reject(&self, code: &str, message: &str) -> RecordResult {
         RecordResult {
-            id: self.id,
-            status: RecordStatus::Rejected,
             code: Some(code.into()),
             message: Some(message.into()),
+            ..RecordResult::new(self.id, RecordStatus::Rejected)
         }
     }
 
@@ -80,7 +79,7 @@ impl ValidatedRecord {
 
     /// The result that confirms this record.
     pub(crate) fn confirm(&self, status: RecordStatus) -> RecordResult {
-        RecordResult { id: self.id, status, code: None, message: None }
+        RecordResult::new(self.id, status)
     }
 }
 

@@ -61,7 +61,7 @@ impl BatchPlanner {
             send_event(telemetry, Event::BatchDivided { from: id, into });
         }
         if !summary.synced.is_empty() {
-            send_event(telemetry, Event::RecordsSynced { batch: id, ids: summary.synced });
+            send_event(telemetry, Event::RecordsSynced { batch: id, records: summary.synced });
         }
         for record in summary.quarantined {
             send_event(telemetry, Event::RecordQuarantined { batch: id, record });

@@ -41,7 +41,7 @@ impl NoTransport {
         let class = verdict.class().to_owned();
         UploadResult {
             verdict,
-            error: LastError { class, http_status: None, code: None, message, at: wall_ms() },
+            error: LastError { class, http_status: None, code: None, message, field: None, at: wall_ms() },
             elapsed: std::time::Duration::ZERO,
             is_replayed: false,
             hints: None,

@@ -17,9 +17,13 @@ use redb::{
 };
 
 use super::raw_file::RawFile;
+use crate::protocol::receipt::Receipt;
 use crate::store::error::StoreError;
 use crate::store::panic_guard::catch_panics;
-use crate::store::schema::{CHUNKS, MANIFEST, META, PAYLOAD, QUARANTINE, RECEIPTS, RecordHeader};
+use crate::store::schema::{
+    CHUNKS, MANIFEST, META, PAYLOAD, QUARANTINE, RECEIPTS, RecordHeader, SERVER_RECEIPTS,
+};
+use crate::store::server_receipts::read_receipt;
 
 /// The header of redb's file format 3 and its two commit slots.
 const HEADER_BYTES: usize = 320;
@@ -51,7 +55,7 @@ const CHECKSUM_BYTES: usize = 16;
 const REFERENCE_BYTES: usize = 8;
 /// The upper five bits of a reference's last byte are the binary logarithm of the page's size in pages.
 const PAGE_ORDER_SHIFT: u32 = 3;
-/// Number of tables in [`OpenedTables`].
+/// Number of tables in [`OpenedTables`] that every store has.
 const TABLE_COUNT: usize = 6;
 
 /// The file as redb sees it.
@@ -154,6 +158,8 @@ pub(super) struct OpenedTables {
     pub(super) quarantine: Option<ReadOnlyTable<u64, u128>>,
     pub(super) receipts: Option<ReadOnlyTable<u64, (u128, u64)>>,
     pub(super) meta: Option<ReadOnlyTable<&'static str, &'static [u8]>>,
+    /// Stores of earlier versions do not have it, so that it does not count.
+    server_receipts: Option<ReadOnlyTable<u64, &'static [u8]>>,
 }
 
 impl OpenedTables {
@@ -235,6 +241,7 @@ impl DamagedTables {
             quarantine: self.open_table(&transaction, QUARANTINE),
             receipts: self.open_table(&transaction, RECEIPTS),
             meta: self.open_table(&transaction, META),
+            server_receipts: self.open_table(&transaction, SERVER_RECEIPTS),
         };
         true
     }
@@ -273,6 +280,15 @@ impl DamagedTables {
     pub(super) fn receipt_at(&mut self, position: u64) -> Option<(u128, u64)> {
         let receipt = self.with_tables(1, |parts| match &parts.receipts {
             Some(table) => Ok(table.get(position)?.map(|receipt| receipt.value())),
+            None => Ok(None),
+        });
+        receipt.ok().flatten()
+    }
+
+    /// What the server said that the record at this position became, if that can be read.
+    pub(super) fn server_receipt_at(&mut self, position: u64) -> Option<Receipt> {
+        let receipt = self.with_tables(1, |parts| match &parts.server_receipts {
+            Some(table) => read_receipt(table, position),
             None => Ok(None),
         });
         receipt.ok().flatten()

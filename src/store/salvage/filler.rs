@@ -8,15 +8,15 @@ use uuid::Uuid;
 
 use crate::journal;
 use crate::model::{Damage, QueuePosition};
+use crate::protocol::receipt::Receipt;
 use crate::store::body;
 use crate::store::codec;
 use crate::store::counters::Counters;
 use crate::store::error::StoreError;
 use crate::store::key_space::KeySpace;
 use crate::store::migration::save_key_space;
-use crate::store::schema::{
-    ManifestRow, RecordHeader, SCHEMA_VERSION, StoredError, StoredState, Tables, meta,
-};
+use crate::store::schema::{ManifestRow, RecordHeader, SCHEMA_VERSION, StoredState, Tables, meta};
+use crate::store::server_receipts::insert_receipt;
 
 /// Record id → row of an unsettled record whose payload has not been found.
 const MISSING_PAYLOADS: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("salvage_wanted");
@@ -41,7 +41,7 @@ pub(super) enum SalvagedItem {
     /// A record with its payload, and its row if that could be read. The row has the state to restore.
     Record { header: RecordHeader, body: Box<str>, row: Option<ManifestRow> },
     /// A record that the server has confirmed.
-    Receipt { id: u128, row: ManifestRow, settled_at: u64 },
+    Receipt { id: u128, row: ManifestRow, settled_at: u64, server_receipt: Option<Receipt> },
     /// An unsettled record whose payload was not found at its position.
     MissingPayload { id: u128, row: ManifestRow },
     /// A record in the raw file. It may have been settled long ago.
@@ -230,7 +230,9 @@ impl FillTransaction<'_, '_> {
                 }
                 Ok(())
             }
-            SalvagedItem::Receipt { id, row, settled_at } => self.put_receipt(id, row, settled_at),
+            SalvagedItem::Receipt { id, row, settled_at, server_receipt } => {
+                self.put_receipt(id, row, settled_at, server_receipt.as_ref())
+            }
             SalvagedItem::MissingPayload { id, row } => self.put_missing(id, row),
             SalvagedItem::Carved { header, body } => self.put_carved(header, &body),
             SalvagedItem::PartialRow { id, digest, offset } => {
@@ -299,7 +301,13 @@ impl FillTransaction<'_, '_> {
         Ok(self.tables.lanes.get(lane.position_of(QueuePosition(header.position).seq()))?.is_some())
     }
 
-    fn put_receipt(&mut self, id: u128, row: ManifestRow, settled_at: u64) -> Result<(), StoreError> {
+    fn put_receipt(
+        &mut self,
+        id: u128,
+        row: ManifestRow,
+        settled_at: u64,
+        server_receipt: Option<&Receipt>,
+    ) -> Result<(), StoreError> {
         let is_plausible = is_plausible(&row.record_type, row.key.as_deref());
         if !is_plausible || self.tables.manifest.get(id)?.is_some() || self.is_taken(row.position)? {
             return Ok(());
@@ -311,6 +319,9 @@ impl FillTransaction<'_, '_> {
         let settled_at = Some(settled_at).filter(|at| *at < STEADY_LIMIT_MS).unwrap_or(self.counters.steady);
         self.counters.steady = self.counters.steady.max(settled_at);
         self.tables.receipts.insert(row.position, (id, settled_at))?;
+        if let Some(receipt) = server_receipt {
+            insert_receipt(&mut self.tables.server_receipts, self.counters, row.position, receipt)?;
+        }
         self.insert_row(id, &ManifestRow { state: StoredState::Synced, due_at: None, ..row })
     }
 
@@ -377,15 +388,4 @@ fn is_valid_position(position: QueuePosition) -> bool {
 pub(super) fn is_plausible(record_type: &str, key: Option<&str>) -> bool {
     !record_type.is_empty()
         && !record_type.chars().chain(key.unwrap_or_default().chars()).any(char::is_control)
-}
-
-/// For a record that was under review for an unknown reason.
-pub(super) fn unknown_review_reason(at: u64) -> StoredError {
-    StoredError {
-        class: "damaged".into(),
-        http_status: None,
-        code: None,
-        message: "it was under review when the store on this device's disk was damaged, and the reason is lost: retry it, replace its payload, or discard it".into(),
-        at,
-    }
 }

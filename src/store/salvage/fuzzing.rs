@@ -4,14 +4,13 @@ use super::carve;
 use super::damaged_tables::shrink_references;
 use super::filler::{SalvagedItem, StoreFiller};
 use crate::store::append::content_digest;
-use crate::store::codec::{self, CHUNK_MAGIC, ROW_MAGIC, SealedRow};
+use crate::store::codec::{self, CHUNK_MAGIC, ROW_MAGIC, SealedRow, StoredRow};
 use crate::store::counters::Counters;
 use crate::store::key_space::KeySpace;
 use crate::store::schema::{BatchRow, ManifestRow, RecordHeader};
+use crate::store::server_receipts::decode_receipt;
 use redb::Database;
 use redb::backends::InMemoryBackend;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 /// Corrects the checksums of every row and chunk in these bytes, and the digest if requested: a fuzzer does not find
 /// them.
@@ -126,9 +125,12 @@ pub fn assert_rows(bytes: &[u8]) {
     assert_row::<ManifestRow>(bytes);
     assert_row::<BatchRow>(bytes);
     assert_row::<Counters>(bytes);
+    if let Ok(receipt) = decode_receipt(bytes) {
+        assert_eq!(decode_receipt(receipt.as_str().as_bytes()).unwrap(), receipt);
+    }
 }
 
-fn assert_row<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+fn assert_row<T: StoredRow + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
     if let Ok(row) = codec::decode_row::<T>(bytes) {
         let again: T = codec::decode_row(&codec::encode_row(&row).unwrap()).unwrap();
         assert_eq!(again, row);

@@ -5,7 +5,7 @@
 //! record is settled, and a receipt from then on.
 
 use super::damaged_tables::{DamagedTables, OpenedTables};
-use super::filler::{SalvagedItem, StoreFiller, unknown_review_reason};
+use super::filler::{SalvagedItem, StoreFiller};
 use super::table_walk::TableWalk;
 use crate::model::Damage;
 use crate::store::body;
@@ -13,7 +13,7 @@ use crate::store::codec;
 use crate::store::counters::Counters;
 use crate::store::error::StoreError;
 use crate::store::options::ProgressCallback;
-use crate::store::schema::{ManifestRow, RecordHeader, StoredState, meta};
+use crate::store::schema::{ManifestRow, RecordHeader, StoredError, StoredState, meta};
 
 /// Notes of other components to keep, and the largest size of one.
 const NOTES_MAX: usize = 16;
@@ -57,6 +57,7 @@ fn read_notes(source: &mut DamagedTables) -> Vec<(String, Vec<u8>)> {
         meta::DEVICE_KEY,
         meta::COUNTERS_KEY,
         meta::SUBMITTERS_KEY,
+        meta::SERVER_RECEIPT_BYTES_KEY,
         meta::SHARED_KEYS,
         meta::PAUSED_KEY,
         meta::DAMAGE_KEY,
@@ -201,7 +202,8 @@ impl TableReader<'_, '_> {
             let settled = row.state == StoredState::Synced || receipt.is_some();
             let found = if settled && payload != Ok(Some(true)) {
                 let settled_at = receipt.map_or(self.filler.known.counters.steady, |(_, at)| at);
-                SalvagedItem::Receipt { id, row, settled_at }
+                let server_receipt = self.source.server_receipt_at(position);
+                SalvagedItem::Receipt { id, row, settled_at, server_receipt }
             } else {
                 let row = self.with_confirmed_state(id, row);
                 SalvagedItem::MissingPayload { id, row }
@@ -209,5 +211,17 @@ impl TableReader<'_, '_> {
             self.filler.add_item(found)?;
         }
         Ok(decoded && walk.is_complete)
+    }
+}
+
+/// For a record that was under review for an unknown reason.
+fn unknown_review_reason(at: u64) -> StoredError {
+    StoredError {
+        class: "damaged".into(),
+        http_status: None,
+        code: None,
+        message: "it was under review when the store on this device's disk was damaged, and the reason is lost: retry it, replace its payload, or discard it".into(),
+        at,
+        field: None,
     }
 }

@@ -6,11 +6,15 @@ use crate::model::{Backlog, Blocker, QueuePosition, SubmitterCounts};
 use crate::store::body;
 use crate::store::codec;
 use crate::store::counters::{Counters, RecordCounts, SubmitterCounters};
+use crate::store::disk_use::estimate_server_receipt_bytes;
 use crate::store::key_space::KeySpace;
 use crate::store::lane_view;
 use crate::store::open_batches::OpenBatches;
 use crate::store::queue::Queue;
-use crate::store::schema::{BatchRow, DUE_WHEN_UNBLOCKED, ManifestRow, MemberRow, StoredPhase, StoredState};
+use crate::store::schema::{
+    BatchRow, DUE_WHEN_UNBLOCKED, ManifestRow, MemberRow, Snapshot, StoredPhase, StoredState,
+};
+use crate::store::server_receipts::decode_receipt;
 
 /// Reads everything and compares it.
 pub(super) fn audit(queue: &mut Queue) {
@@ -63,6 +67,7 @@ pub(super) fn audit(queue: &mut Queue) {
         .map(|item| item.map(|(position, value)| (position.value(), value.value().0)).unwrap())
         .collect();
     assert_eq!(receipts, of(&[StoredState::Synced]));
+    let server_receipt_bytes = audit_server_receipts(&tables, &receipts);
 
     // No record is in two open batches, and the batches describe their members correctly.
     let mut open = OpenBatches::default();
@@ -94,6 +99,7 @@ pub(super) fn audit(queue: &mut Queue) {
     let counters = Counters {
         records: recount_records(&rows),
         submitters: recount_submitters(&known.submitters, &rows),
+        server_receipt_bytes,
         ..known.clone()
     };
     assert_eq!(known, counters, "counters equal a full scan");
@@ -115,6 +121,19 @@ pub(super) fn audit(queue: &mut Queue) {
             counters.records.bytes
         )
     );
+}
+
+/// The server's receipts can be decoded and belong to SYNCED records. Returns their estimated disk use.
+fn audit_server_receipts(tables: &Snapshot, receipts: &BTreeMap<u64, u128>) -> u64 {
+    let Some(table) = &tables.server_receipts else { return 0 };
+    let mut bytes = 0;
+    for item in table.range::<u64>(..).unwrap() {
+        let (position, row) = item.unwrap();
+        decode_receipt(row.value()).unwrap();
+        assert!(receipts.contains_key(&position.value()), "the server's receipt of no record");
+        bytes += estimate_server_receipt_bytes(row.value().len());
+    }
+    bytes
 }
 
 /// Counts all records, and the bytes of the unsettled ones.

@@ -46,7 +46,7 @@ fn large_payloads_are_stored_sent_replaced_and_removed() {
         submitter: None,
     });
     let batch = bench.claim(100).unwrap().open.id;
-    bench.close_batch(batch, Outcome::Synced);
+    bench.close_batch(batch, Outcome::Synced(None));
     audit(bench.queue_mut());
     assert_eq!(bench.queue_mut().read_backlog().unwrap().bytes, 0);
 }
@@ -76,12 +76,12 @@ fn a_mostly_unused_file_is_compacted_when_nothing_waits() {
     assert!(full > 16 << 20, "{full}");
     for _ in 0..19 {
         let batch = bench.claim(1).unwrap().open.id;
-        bench.close_batch(batch, Outcome::Synced);
+        bench.close_batch(batch, Outcome::Synced(None));
     }
     bench.run_idle_maintenance();
     assert!(size(&mut bench) >= full, "one record waits to be claimed");
     let batch = bench.claim(1).unwrap().open.id;
-    bench.close_batch(batch, Outcome::Synced);
+    bench.close_batch(batch, Outcome::Synced(None));
     bench.run_idle_maintenance();
     assert!(size(&mut bench) < full / 8, "{} of {full}", size(&mut bench));
     audit(bench.queue_mut());

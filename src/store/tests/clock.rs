@@ -39,12 +39,12 @@ fn a_receipt_survives_a_jump_of_the_wall_clock() {
     let mut bench = QueueBench::new();
     bench.append(vec![record(1, None)]);
     let batch = bench.claim(1).unwrap().open.id;
-    bench.close_batch(batch, Outcome::Synced);
+    bench.close_batch(batch, Outcome::Synced(None));
     bench.wall = Some(100 * TWENTY_YEARS_MS);
     for number in 10..20 {
         bench.append(vec![record(number, None)]);
         let batch = bench.claim(1).unwrap().open.id;
-        bench.close_batch(batch, Outcome::Synced);
+        bench.close_batch(batch, Outcome::Synced(None));
     }
     assert!(bench.find_entry(id(1)).is_some());
 }

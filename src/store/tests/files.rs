@@ -102,7 +102,7 @@ fn a_batch_in_flight_keeps_id_sequence_and_attempt_over_restarts() {
         sent = again;
     }
     assert_eq!(ids(&bench.claim(5).unwrap()), [3], "nothing is claimed twice");
-    bench.close_batch(sent.open.id, Outcome::Synced);
+    bench.close_batch(sent.open.id, Outcome::Synced(None));
     assert_eq!(bench.attempts_of(id(1)), 2, "the sends that a crash cut off are not known to have failed");
     audit(bench.queue_mut());
 }
@@ -151,7 +151,7 @@ fn an_operation_whose_reply_was_lost_can_be_repeated() {
     assert_eq!(second_reply.opened, first_reply.opened);
     assert_eq!(second_reply.claimed.unwrap().open.id, first_reply.claimed.unwrap().open.id);
     assert_eq!(bench.queue().open_batches().len(), 3, "two halves, and the batch that was claimed along");
-    bench.close_batch(first_reply.opened[0].id, O::Synced);
+    bench.close_batch(first_reply.opened[0].id, O::Synced(None));
     audit(bench.queue_mut());
 }
 

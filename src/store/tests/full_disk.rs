@@ -106,7 +106,7 @@ fn on_a_completely_full_disk_nothing_is_settled_and_nothing_is_lost() {
     let failed = Outcome::Retry(test_error(&"no ".repeat(300)));
     let settle = || Settle {
         batch,
-        disposition: Disposition::Close { outcomes: Vec::new(), missing: failed.clone() },
+        disposition: Disposition::close_all(failed.clone()),
         retry: retry_config(),
         then: None,
         note: None,

@@ -1,5 +1,7 @@
 //! The cost of many records of one key: each is examined once, whatever is done with them.
 
+use std::time::Duration;
+
 use super::audit::audit;
 use super::support::{HOUR_MS, QueueBench, id, ids, record, test_error};
 use crate::model::{NewRecord, QueuePosition, RecordId, RecordState};
@@ -52,7 +54,14 @@ fn records_behind_a_blocked_one_are_not_examined_repeatedly() {
     append_keyed(&mut bench, 500..501, 9);
     let batch = bench.claim(501).unwrap().open.id;
     let outcomes = vec![(id(500), Outcome::Quarantine(test_error("no")))];
-    bench.settle(batch, Disposition::Close { outcomes, missing: Outcome::Retry(test_error("later")) });
+    bench.settle(
+        batch,
+        Disposition::Close {
+            outcomes,
+            missing: Outcome::Retry(test_error("later")),
+            retry_after: Duration::ZERO,
+        },
+    );
     bench.now += HOUR_MS;
     append_keyed(&mut bench, 501..1001, 9);
     let (examined, batch) = count_steps(|| bench.claim(1000).unwrap());
@@ -224,7 +233,7 @@ fn append_crowd(bench: &mut QueueBench) {
 fn batches_until(bench: &mut QueueBench, wanted: u128) -> usize {
     for batches in 1..100 {
         let batch = bench.claim(20).unwrap();
-        bench.close_batch(batch.open.id, Outcome::Synced);
+        bench.close_batch(batch.open.id, Outcome::Synced(None));
         if ids(&batch).contains(&wanted) {
             return batches;
         }
@@ -239,7 +248,7 @@ fn when_a_lane_moves_its_most_urgent_record_is_sent_by_its_own_priority() {
     let first = bench.claim(2).unwrap();
     assert_eq!(ids(&first), [1, 2], "the urgent one is sent after its predecessors");
     assert!(!ids(&bench.claim(20).unwrap()).contains(&10), "it is blocked now, and passed over");
-    bench.close_batch(first.open.id, Outcome::Synced);
+    bench.close_batch(first.open.id, Outcome::Synced(None));
     assert_eq!(batches_until(&mut bench, 10), 1);
     audit(bench.queue_mut());
 }
@@ -254,7 +263,7 @@ fn when_the_head_of_a_lane_is_due_its_most_urgent_record_is_sent_by_its_own_prio
     bench.close_batch(first.open.id, Outcome::Retry(test_error("later")));
     let other = bench.claim(20).unwrap();
     assert!(!ids(&other).contains(&10));
-    bench.close_batch(other.open.id, Outcome::Synced);
+    bench.close_batch(other.open.id, Outcome::Synced(None));
     bench.now += HOUR_MS;
     assert_eq!(batches_until(&mut bench, 10), 1, "it goes before those of priority 7");
     audit(bench.queue_mut());
@@ -288,7 +297,7 @@ fn an_urgent_record_of_a_blocked_part_is_sent_by_its_own_priority_once_its_lane_
     bench.append((1000..1100).map(|number| NewRecord { priority: 7, ..record(number, None) }).collect());
     assert!(bench.dispatch(parts[1].id).is_none(), "the first half is not sent yet");
     bench.dispatch(parts[0].id).unwrap();
-    bench.close_batch(parts[0].id, Outcome::Synced);
+    bench.close_batch(parts[0].id, Outcome::Synced(None));
     assert_eq!(batches_until(&mut bench, 10), 1, "it goes before those of priority 7");
     audit(bench.queue_mut());
 }

@@ -1,8 +1,10 @@
 //! Limits are exact, and old receipts are removed.
 
+use std::time::Duration;
+
 use super::audit::audit;
 use super::support::{HOUR_MS, QueueBench, claim_order, id, ids, record, retry_config, test_error};
-use crate::model::NewRecord;
+use crate::model::{NewRecord, RecordId};
 use crate::policy::scheduler::{Disposition, Outcome};
 use crate::store::{Append, AppendRefused, Claim, LimitReached, Settle};
 
@@ -25,7 +27,7 @@ fn the_limit_on_records_is_exact() {
     assert_eq!(append_count(&mut bench, vec![record(4, None)]), full);
     assert_eq!(append_count(&mut bench, vec![record(1, None)]), Ok(0), "a known record needs no room");
     let batch = bench.claim(1).unwrap().open.id;
-    bench.close_batch(batch, Outcome::Synced);
+    bench.close_batch(batch, Outcome::Synced(None));
     assert_eq!(append_count(&mut bench, vec![record(4, None)]), Ok(1));
     audit(bench.queue_mut());
 }
@@ -57,7 +59,7 @@ fn an_id_with_other_content_is_a_conflict_even_after_it_was_synced() {
     let conflict = Err(AppendRefused::Conflict { position: 2, id: id(1) });
     assert_eq!(append_count(&mut bench, vec![record(2, None), record(1, Some("key"))]), conflict);
     let batch = bench.claim(1).unwrap().open.id;
-    bench.close_batch(batch, Outcome::Synced);
+    bench.close_batch(batch, Outcome::Synced(None));
     assert_eq!(append_count(&mut bench, vec![record(1, None)]), Ok(0));
     assert_eq!(append_count(&mut bench, vec![record(2, None), record(1, Some("key"))]), conflict);
 }
@@ -77,7 +79,7 @@ fn a_record_larger_than_a_batch_is_sent_alone() {
 
 fn sync_all(bench: &mut QueueBench) {
     while let Some(batch) = bench.claim(300) {
-        bench.close_batch(batch.open.id, Outcome::Synced);
+        bench.close_batch(batch.open.id, Outcome::Synced(None));
     }
 }
 
@@ -117,8 +119,13 @@ fn results_for_other_records_and_repeated_results_change_nothing() {
     bench.append((1..=3).map(|number| record(number, None)).collect());
     let batch = bench.claim(2).unwrap().open.id;
     let no = || Outcome::Quarantine(test_error("no"));
-    let outcomes = vec![(id(1), Outcome::Synced), (id(1), no()), (id(3), no()), (id(9), Outcome::Synced)];
-    let disposition = Disposition::Close { outcomes, missing: Outcome::Retry(test_error("no result")) };
+    let outcomes =
+        vec![(id(1), Outcome::Synced(None)), (id(1), no()), (id(3), no()), (id(9), Outcome::Synced(None))];
+    let disposition = Disposition::Close {
+        outcomes,
+        missing: Outcome::Retry(test_error("no result")),
+        retry_after: Duration::ZERO,
+    };
     let settled = bench.run(Settle {
         batch,
         disposition,
@@ -126,7 +133,8 @@ fn results_for_other_records_and_repeated_results_change_nothing() {
         then: Some(Claim::new(claim_order(5, u64::MAX))),
         note: None,
     });
-    assert_eq!((settled.synced, settled.quarantined.len(), settled.failed), (vec![id(1)], 0, 1));
+    let synced: Vec<RecordId> = settled.synced.iter().map(|record| record.id).collect();
+    assert_eq!((synced, settled.quarantined.len(), settled.failed), (vec![id(1)], 0, 1));
     assert_eq!(ids(&settled.claimed.unwrap()), [3], "the next batch comes with the settlement");
     audit(bench.queue_mut());
 }

@@ -22,6 +22,7 @@ mod readers;
 mod receipts;
 mod review;
 mod script;
+mod server_receipts;
 mod steps;
 mod submitters;
 pub(super) mod support;

@@ -8,6 +8,7 @@ use crate::model::{
     Batch, BatchId, BatchPhase, NewRecord, OpenBatch, QueuePosition, RecordId, RecordState, Stage,
 };
 use crate::policy::scheduler::Outcome;
+use crate::protocol::receipt::Receipt;
 use crate::store::{
     AddRefused, AddToReviewSummary, AppendRefused, Filter, KeySpace, LimitReached, QueueLimits,
 };
@@ -22,6 +23,8 @@ pub(super) struct ModelRecord {
     pub(super) batch: Option<BatchId>,
     /// Steady time at which it was synced.
     synced_at: u64,
+    /// What the server said it became.
+    receipt: Option<Receipt>,
 }
 
 impl ModelRecord {
@@ -122,6 +125,7 @@ impl QueueModel {
                 attempts: 0,
                 batch: None,
                 synced_at: 0,
+                receipt: None,
             };
             self.records.insert(rec.new.id, rec);
         }
@@ -244,7 +248,10 @@ impl QueueModel {
             rec.batch = None;
             rec.synced_at = bench.now;
             rec.state = match given {
-                Outcome::Synced => RecordState::Synced,
+                Outcome::Synced(receipt) => {
+                    rec.receipt.clone_from(receipt);
+                    RecordState::Synced
+                }
                 Outcome::Quarantine(_) => RecordState::Quarantined,
                 Outcome::Retry(_) => RecordState::Failed,
             };
@@ -335,6 +342,7 @@ impl QueueModel {
             assert_eq!((entry.seq, entry.priority), (rec.seq(), rec.new.priority));
             let payload = bench.with_view(|view| view.read_payload(*id)).map(|(payload, _)| payload);
             assert_eq!(payload, rec.is_unsettled().then(|| rec.new.payload.clone()));
+            assert_eq!(bench.with_view(|view| view.receipt_of(&entry)), rec.receipt, "{rec:?}");
             assert!(entry.next_attempt_at.is_none_or(|due| due <= bench.now().wall + HOUR_MS));
         }
         let batches = queue.open_batches();

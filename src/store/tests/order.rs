@@ -1,5 +1,7 @@
 //! Records of one key are sent in order, whatever happens to earlier ones.
 
+use std::time::Duration;
+
 use super::audit::audit;
 use super::support::{HOUR_MS, QueueBench, id, ids, record, test_error};
 use crate::model::{BatchPhase, NewRecord};
@@ -18,7 +20,7 @@ fn a_record_retried_after_review_is_sent_before_later_ones_of_its_key() {
     let batch = bench.claim(2).unwrap().open.id;
     let outcomes = vec![(id(1), Outcome::Quarantine(test_error("no")))];
     let missing = Outcome::Retry(test_error("later"));
-    bench.settle(batch, Disposition::Close { outcomes, missing });
+    bench.settle(batch, Disposition::Close { outcomes, missing, retry_after: Duration::ZERO });
     bench.now += HOUR_MS;
     assert!(bench.claim(1).is_none(), "the second waits for the first, which is under review");
     bench.run(Review {
@@ -29,7 +31,7 @@ fn a_record_retried_after_review_is_sent_before_later_ones_of_its_key() {
     let first = bench.claim(1).unwrap();
     assert_eq!(ids(&first), [1]);
     assert!(bench.claim(1).is_none());
-    bench.close_batch(first.open.id, Outcome::Synced);
+    bench.close_batch(first.open.id, Outcome::Synced(None));
     assert_eq!(ids(&bench.claim(1).unwrap()), [2]);
 }
 
@@ -63,7 +65,7 @@ fn a_blocked_part_returns_its_records_to_the_queue_before_it_is_sent() {
     assert!(bench.dispatch(parts[1].id).is_none(), "the first half is open");
     audit(bench.queue_mut());
     let first = bench.dispatch(parts[0].id).unwrap();
-    bench.close_batch(first.open.id, Outcome::Synced);
+    bench.close_batch(first.open.id, Outcome::Synced(None));
     bench.now += HOUR_MS;
     assert_eq!(ids(&bench.claim(1).unwrap()), [3]);
     audit(bench.queue_mut());
@@ -81,7 +83,7 @@ fn an_urgent_record_waits_for_records_of_its_key_that_were_sent() {
     let again = bench.dispatch(sent.open.id).unwrap();
     assert_eq!(ids(&again), [1, 2], "the id stands for this set");
     assert_eq!((again.open.attempt, again.sequence), (2, sent.sequence));
-    bench.close_batch(sent.open.id, Outcome::Synced);
+    bench.close_batch(sent.open.id, Outcome::Synced(None));
     assert_eq!(ids(&bench.claim(5).unwrap()), [3]);
     audit(bench.queue_mut());
 }
@@ -157,7 +159,7 @@ fn an_attempt_counts_once_per_send() {
     bench.settle(batch, keep(BatchPhase::Waiting, None));
     assert_eq!(bench.attempts_of(id(1)), 1, "a throttled send is no attempt");
     bench.dispatch(batch).unwrap();
-    bench.close_batch(batch, Outcome::Synced);
+    bench.close_batch(batch, Outcome::Synced(None));
     assert_eq!(bench.attempts_of(id(1)), 2);
 }
 

@@ -2,9 +2,11 @@
 
 use super::audit::audit;
 use super::disk::SimulatedDisk;
-use super::support::{HOUR_MS, QueueBench, id, record, test_error};
+use super::support::{HOUR_MS, QueueBench, id, receipt, record, test_error};
 use crate::model::{DiskState, NewRecord, RecordId};
 use crate::policy::scheduler::Outcome;
+use crate::protocol::receipt::RECEIPT_BYTES_MAX;
+use crate::store::disk_use::RECEIPT_BYTES_MIN;
 use crate::store::{Append, AppendRefused};
 
 const MIB: u64 = 1 << 20;
@@ -36,7 +38,7 @@ fn append_and_sync(bench: &mut QueueBench, numbers: std::ops::Range<u128>, at_on
         let end = numbers.end.min(first + at_once as u128);
         bench.append((first..end).map(new_record).collect());
         let batch = bench.claim(at_once).unwrap().open.id;
-        bench.close_batch(batch, Outcome::Synced);
+        bench.close_batch(batch, Outcome::Synced(None));
         bench.now += 1000;
     }
 }
@@ -93,6 +95,33 @@ fn receipts_are_evicted_when_other_programs_fill_the_disk() {
 }
 
 #[test]
+fn receipts_of_the_server_are_counted_and_evicted_with_the_others() {
+    let (mut bench, disk) = bench_on_disk(1 << 40);
+    bench.limits.disk_reserve = 0;
+    let most = 6_000;
+    for first in (0..most).step_by(500) {
+        bench.append((first..first + 500).map(new_record).collect());
+        let batch = bench.claim(500).unwrap().open.id;
+        bench.close_batch(batch, Outcome::Synced(receipt(RECEIPT_BYTES_MAX)));
+        bench.now += 1000;
+    }
+    while bench.run_idle_maintenance() {}
+    let counters = &bench.queue().state().counters;
+    let estimated = counters.records.synced * RECEIPT_BYTES_MIN + counters.server_receipt_bytes;
+    println!("{} bytes are used, {estimated} estimated", disk.used_bytes());
+    assert!(disk.used_bytes() / 2 <= estimated, "the file would be compacted without end");
+    disk.set_capacity(disk.used_bytes() + 3 * MIB);
+    let full = Err(AppendRefused::DiskFull);
+    assert_eq!(bench.run(Append::new(vec![new_record(50_000)], 0)).map(|done| done.accepted), full);
+    make_room(&mut bench);
+    assert_eq!(bench.queue().disk_state(), DiskState::Ok);
+    let gone = (0..most).filter(|number| !is_known(&bench, *number)).count();
+    println!("{gone} went");
+    assert!((1..5_500).contains(&gone), "{gone} went");
+    audit(bench.queue_mut());
+}
+
+#[test]
 fn without_receipts_a_full_disk_stays_full_without_a_busy_loop() {
     let (mut bench, disk) = bench_on_disk(64 * MIB);
     bench.append((0..100).map(new_record).collect());
@@ -131,7 +160,7 @@ fn a_large_batch_is_settled_on_a_full_disk_even_with_random_ids() {
     assert_eq!(bench.queue().disk_state(), DiskState::Full);
     let mut settled = 0;
     while let Some(batch) = bench.claim(1000) {
-        settled += bench.close_batch(batch.open.id, Outcome::Synced).synced.len();
+        settled += bench.close_batch(batch.open.id, Outcome::Synced(None)).synced.len();
     }
     assert_eq!(settled, taken);
     audit(bench.queue_mut());
@@ -148,7 +177,7 @@ fn a_drained_disk_has_room_again_although_a_blocked_record_waits() {
     while bench.run(Append::new((0..10).map(|_| large(next_number())).collect(), 0)).is_ok() {}
     assert_eq!(bench.queue().disk_state(), DiskState::Full);
     while let Some(batch) = bench.claim(50) {
-        bench.close_batch(batch.open.id, Outcome::Synced);
+        bench.close_batch(batch.open.id, Outcome::Synced(None));
     }
     let backlog = bench.queue_mut().read_backlog().unwrap();
     assert_eq!((backlog.pending, backlog.quarantined), (1, 1), "one is blocked");
@@ -174,7 +203,7 @@ fn a_file_does_not_shrink_while_records_are_due_or_in_flight() {
         bench.append((first..first + 100).map(large).collect());
     }
     while let Some(batch) = bench.claim(100) {
-        bench.close_batch(batch.open.id, Outcome::Synced);
+        bench.close_batch(batch.open.id, Outcome::Synced(None));
     }
     let used = disk.used_bytes();
     bench.append(vec![new_record(1000)]);

@@ -71,7 +71,7 @@ fn a_batch_that_was_sent_is_disbanded_and_its_other_records_are_due_at_once() {
         assert_eq!(bench.find_entry(id(1)).unwrap().state, state);
         assert_eq!(bench.queue_mut().read_backlog().unwrap().settled_total, 1);
         // A late settlement of the disbanded batch settles nothing.
-        let late = bench.close_batch(batch, Outcome::Synced);
+        let late = bench.close_batch(batch, Outcome::Synced(None));
         assert!(matches!(late, SettleSummary { ref synced, failed: 0, .. } if synced.is_empty()), "{late:?}");
         let again = bench.claim(4).unwrap();
         assert_ne!(again.open.id, batch);
@@ -89,7 +89,7 @@ fn a_part_that_was_never_sent_is_sent_without_the_quarantined_record() {
     assert_eq!(added_ids(&add_to_review(&mut bench, &[1, 3, 4])), [id(1), id(3), id(4)]);
     assert_eq!(ids(&bench.dispatch(parts[0].id).unwrap()), [2]);
     assert!(bench.dispatch(parts[1].id).is_none(), "nothing is left of it");
-    bench.close_batch(parts[0].id, Outcome::Synced);
+    bench.close_batch(parts[0].id, Outcome::Synced(None));
     bench.run(Review {
         selected: ReviewSelection::After(None),
         action: ReviewAction::Retry,
@@ -118,7 +118,7 @@ fn a_record_that_the_server_may_have_cannot_be_quarantined() {
     );
     assert_eq!(bench.find_entry(id(1)).unwrap().state, RecordState::Failed);
     bench.dispatch(batch).unwrap();
-    bench.close_batch(batch, Outcome::Synced);
+    bench.close_batch(batch, Outcome::Synced(None));
     // The others are quarantined nevertheless, and a quarantined one is not an error.
     for expected in [vec![id(2)], vec![]] {
         let done = add_to_review(&mut bench, &[1, 2, 9]);
@@ -138,7 +138,7 @@ fn a_record_put_under_review_blocks_later_ones_of_its_key() {
     bench.now += HOUR_MS;
     let free = bench.claim(4).unwrap();
     assert_eq!(ids(&free), [1, 4]);
-    bench.close_batch(free.open.id, Outcome::Synced);
+    bench.close_batch(free.open.id, Outcome::Synced(None));
     assert!(bench.claim(4).is_none());
     assert_eq!(bench.find_entry(id(3)).unwrap().blocked_by, Some(id(2)));
     bench.run(Review {

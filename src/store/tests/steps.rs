@@ -2,9 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::support::{HOUR_MS, id, test_error};
-use crate::model::{BatchPhase, NewRecord};
+use super::support::{HOUR_MS, id, receipt, test_error};
+use crate::model::{BatchPhase, LastError, NewRecord};
 use crate::policy::scheduler::Outcome;
+use crate::protocol::receipt::RECEIPT_BYTES_MAX;
 
 /// A uid.
 pub(super) type Submitter = u32;
@@ -96,8 +97,10 @@ pub(super) fn new_record(submitter: Submitter, (number, variant, priority): (u8,
 
 pub(super) fn outcome(pick: u8) -> Outcome {
     match pick {
-        0..3 => Outcome::Synced,
-        3 => Outcome::Quarantine(test_error("no")),
+        0 => Outcome::Synced(None),
+        1 => Outcome::Synced(receipt(20)),
+        2 => Outcome::Synced(receipt(RECEIPT_BYTES_MAX)),
+        3 => Outcome::Quarantine(LastError { field: Some("/n".into()), ..test_error("no") }),
         _ => Outcome::Retry(test_error("later")),
     }
 }

@@ -1,5 +1,7 @@
 //! Several users on one device: none can harm another.
 
+use std::time::Duration;
+
 use super::audit::audit;
 use super::support::{QueueBench, id, ids, record, test_error};
 use crate::model::{NewRecord, OTHER_SUBMITTERS, RecordState, SUBMITTERS_MAX, SubmitterCounts};
@@ -43,7 +45,7 @@ fn an_id_of_another_user_is_rejected_whatever_the_content() {
     }
     assert_eq!(append_as(&mut bench, FIRST_USER, vec![secret()]), Ok(0), "its own user may repeat it");
     let batch = bench.claim(1).unwrap().open.id;
-    bench.close_batch(batch, Outcome::Synced);
+    bench.close_batch(batch, Outcome::Synced(None));
     for guess in guesses() {
         assert_eq!(
             append_as(&mut bench, SECOND_USER, vec![record(9, None), guess]),
@@ -101,7 +103,10 @@ fn records_blocked_by_another_user_are_sent_once_keys_are_no_longer_shared() {
     let both = bench.claim(2).unwrap().open.id;
     let outcomes = vec![(id(1), Outcome::Quarantine(test_error("no")))];
     let missing = Outcome::Retry(test_error("later"));
-    bench.settle(both, crate::policy::scheduler::Disposition::Close { outcomes, missing });
+    bench.settle(
+        both,
+        crate::policy::scheduler::Disposition::Close { outcomes, missing, retry_after: Duration::ZERO },
+    );
     bench.now += super::support::HOUR_MS;
     assert!(bench.claim(10).is_none());
     let waiting = bench.find_entry(id(2)).unwrap();
@@ -162,7 +167,7 @@ fn a_user_can_fill_only_its_share_while_others_and_the_daemons_user_continue() {
                 bench.append(vec![sized(1)]);
                 bench.limits.max_disk_bytes = 8 * bench.queue_mut().read_backlog().unwrap().disk_bytes;
                 let batch = bench.claim(1).unwrap().open.id;
-                bench.close_batch(batch, Outcome::Synced);
+                bench.close_batch(batch, Outcome::Synced(None));
             }
         }
         let reached = |is_share| Err(AppendRefused::Full(LimitReached { key, is_share }));
@@ -182,11 +187,11 @@ fn a_user_can_fill_only_its_share_while_others_and_the_daemons_user_continue() {
         audit(bench.queue_mut());
         // What is sent makes room.
         let batch = bench.claim(1).unwrap().open.id;
-        bench.close_batch(batch, Outcome::Synced);
+        bench.close_batch(batch, Outcome::Synced(None));
         assert_eq!(append_as(&mut bench, FIRST_USER, vec![sized(16)]), Ok(1));
         bench.append(vec![]);
         let batch = bench.claim(100).unwrap().open.id;
-        bench.close_batch(batch, Outcome::Synced);
+        bench.close_batch(batch, Outcome::Synced(None));
         for submitter in [0, DAEMON_USER] {
             let first = 100 * u128::from(submitter + 1);
             let all: Vec<NewRecord> = (first..first + 8).map(sized).collect();
@@ -196,7 +201,7 @@ fn a_user_can_fill_only_its_share_while_others_and_the_daemons_user_continue() {
                 "root and the daemon may have all of it"
             );
             let batch = bench.claim(100).unwrap().open.id;
-            bench.close_batch(batch, Outcome::Synced);
+            bench.close_batch(batch, Outcome::Synced(None));
         }
         audit(bench.queue_mut());
     }
@@ -243,14 +248,17 @@ fn counts_of_a_user_follow_its_records_and_disappear_with_the_last() {
     assert_eq!(counts_of(&mut bench, SECOND_USER).pending, 1);
     bench.crash_process();
     assert_eq!(counts_of(&mut bench, FIRST_USER).syncing, 2, "after a restart, too");
-    let outcomes = vec![(id(1), Outcome::Synced)];
+    let outcomes = vec![(id(1), Outcome::Synced(None))];
     let missing = Outcome::Retry(test_error("later"));
-    bench.settle(batch, crate::policy::scheduler::Disposition::Close { outcomes, missing });
+    bench.settle(
+        batch,
+        crate::policy::scheduler::Disposition::Close { outcomes, missing, retry_after: Duration::ZERO },
+    );
     let one = counts_of(&mut bench, FIRST_USER);
     assert_eq!((one.synced, one.failed, one.syncing, one.bytes), (1, 1, 0, 7));
     bench.now += 2 * super::support::HOUR_MS;
     while let Some(batch) = bench.claim(10) {
-        bench.close_batch(batch.open.id, Outcome::Synced);
+        bench.close_batch(batch.open.id, Outcome::Synced(None));
     }
     bench.now += 2 * super::support::HOUR_MS;
     while bench.run_idle_maintenance() {}

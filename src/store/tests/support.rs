@@ -14,6 +14,7 @@ use crate::config;
 use crate::model::{Batch, BatchId, LastError, ManifestEntry, NewRecord, RecordId, Sequence, SizeRule};
 use crate::policy::scheduler::{ClaimOrder, Disposition, Outcome};
 use crate::policy::sizing::BatchLimit;
+use crate::protocol::receipt::Receipt;
 use crate::store::options::StoreOptions;
 use crate::store::schema::RecordHeader;
 use crate::store::{
@@ -190,7 +191,7 @@ impl QueueBench {
     }
 
     pub(super) fn close_batch(&mut self, batch: BatchId, outcome: Outcome) -> SettleSummary {
-        self.settle(batch, Disposition::Close { outcomes: Vec::new(), missing: outcome })
+        self.settle(batch, Disposition::close_all(outcome))
     }
 
     pub(super) fn attempts_of(&self, id: RecordId) -> u32 {
@@ -237,8 +238,22 @@ pub(super) fn ids(batch: &Batch) -> Vec<u128> {
     batch.records.iter().map(|record| record.id.0.as_u128()).collect()
 }
 
+/// A receipt of the server with this many bytes.
+pub(super) fn receipt(bytes: usize) -> Option<Receipt> {
+    let receipt = Receipt::parse(&format!("{{\"id\":\"{}\"}}", "7".repeat(bytes - 9)));
+    assert!(receipt.is_some());
+    receipt
+}
+
 pub(super) fn test_error(message: &str) -> LastError {
-    LastError { class: "test".into(), http_status: Some(504), code: None, message: message.into(), at: 1 }
+    LastError {
+        class: "test".into(),
+        http_status: Some(504),
+        code: None,
+        message: message.into(),
+        field: None,
+        at: 1,
+    }
 }
 
 /// A header with another value in each field.

@@ -75,7 +75,7 @@ fn a_batch_that_cannot_be_sent_again_returns_its_other_records_to_the_queue() {
     let others = bench.claim(10).unwrap();
     assert_eq!(ids(&others), [1, 3]);
     assert_ne!(others.open.id, sent.open.id);
-    bench.close_batch(others.open.id, Outcome::Synced);
+    bench.close_batch(others.open.id, Outcome::Synced(None));
     assert_eq!(bench.queue_mut().read_backlog().unwrap().quarantined, 1);
 }
 
@@ -118,7 +118,7 @@ fn an_unidentifiable_record_does_not_block_later_ones_of_its_key() {
     assert!(bench.claim(10).is_none(), "the others wait for the first");
     flip_bit(&mut bench, 1, HEADER_FROM_END);
     assert!(bench.claim(10).is_none());
-    bench.close_batch(first, Outcome::Synced);
+    bench.close_batch(first, Outcome::Synced(None));
     assert_eq!(ids(&bench.claim(10).unwrap()), [3, 4]);
     assert!(is_suspected(&bench), "the next start checks the store");
 }
@@ -175,10 +175,7 @@ fn a_batch_with_a_missing_record_returns_its_other_records_to_the_queue() {
 #[test]
 fn a_batch_with_a_missing_record_is_settled_for_the_others() {
     for disposition in [
-        Disposition::Close {
-            outcomes: Vec::new(),
-            missing: Outcome::Retry(super::support::test_error("later")),
-        },
+        Disposition::close_all(Outcome::Retry(super::support::test_error("later"))),
         Disposition::Keep {
             phase: BatchPhase::Waiting,
             lone_failures: 0,

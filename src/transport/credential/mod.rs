@@ -31,8 +31,9 @@ impl Token {
         self.0.expose_secret()
     }
 
-    /// A server may repeat the token: replaces it in all texts of a result.
+    /// A server may repeat the token: replaces it in all texts of a result, and drops receipts with it.
     pub(super) fn hide_in(&self, seen: &mut RequestResult) {
+        seen.retain_receipts(|receipt| !receipt.mentions(self.expose()));
         seen.each_text(|text| {
             if text.contains(self.expose()) {
                 *text = text.replace(self.expose(), "[token]");
@@ -149,6 +150,7 @@ mod tests {
     use super::*;
     use crate::model::{BatchId, RecordId};
     use crate::protocol::exchange::{Delivery, RequestFailure, Response, ResponseBody};
+    use crate::protocol::receipt::Receipt;
     use crate::protocol::wire::{BatchResponse, ErrorDetail, RecordResult, RecordStatus};
 
     fn error_for(content: &[u8]) -> String {
@@ -179,10 +181,11 @@ mod tests {
         let token = Token("sesame".into());
         let text = |text: &str| Some(text.to_owned());
         let result = RecordResult {
-            id: RecordId::new(),
-            status: RecordStatus::Rejected,
             code: text("NOT_sesame"),
             message: text("sesame, sesame"),
+            field: text("/sesame"),
+            receipt: Receipt::parse(r#"{"token": "sesame"}"#),
+            ..RecordResult::new(RecordId::new(), RecordStatus::Rejected)
         };
         let detail = ErrorDetail { code: "sesame".into(), message: "Bearer sesame".into(), position: None };
         let unauthorized = |body| RequestResult::Response(Response { status: 401, retry_after: None, body });
@@ -194,7 +197,7 @@ mod tests {
                     replayed: false,
                     results: vec![result],
                 })),
-                3,
+                4,
             ),
             (unauthorized(ResponseBody::Error(detail)), 2),
             (RequestResult::Failure(lost), 1),

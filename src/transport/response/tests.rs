@@ -139,10 +139,10 @@ fn an_invalid_result_is_skipped_and_the_others_count() {
 
 #[test]
 fn fields_that_settle_nothing_may_have_any_type() {
-    let result = json!({"id": OTHER, "status": "rejected", "code": 17, "message": ["no"], "at": {"x": 1}});
+    let result = json!({"id": OTHER, "status": "rejected", "code": 17, "message": ["no"], "at": {"x": 1},
+        "receipt": [1], "field": 3, "retry_after_s": "soon"});
     let results = results_of(&json!([result]));
-    let expected =
-        RecordResult { id: RecordId(OTHER), status: RecordStatus::Rejected, code: None, message: None };
+    let expected = RecordResult::new(RecordId(OTHER), RecordStatus::Rejected);
     assert_eq!(results, [expected]);
     let body = json!({"batch_id": BATCH, "replayed": "yes", "results": [], "took_ms": 12}).to_string();
     assert!(matches!(body_of(200, body), ResponseBody::Batch(batch) if !batch.replayed));

@@ -266,11 +266,13 @@ impl Daemon {
     /// The manifest entry of a record.
     pub(crate) fn record(&self, id: &str) -> Value {
         let mut detail = self.detail(id);
-        detail.as_object_mut().unwrap().remove("waiting_for");
+        for besides in ["receipt", "waiting_for"] {
+            detail.as_object_mut().unwrap().remove(besides);
+        }
         detail
     }
 
-    /// The manifest entry of a record, and its reason to wait.
+    /// The manifest entry of a record, its receipt, and its reason to wait.
     pub(crate) fn detail(&self, id: &str) -> Value {
         self.get(&format!("/v1/records/{id}")).expect_json(200)
     }

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use super::BreakerMode;
 use crate::model::{LastError, RecordId, RecordState};
+use crate::protocol::receipt::Receipt;
 
 /// The data of a `record` event: what changed about a record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -20,20 +21,24 @@ pub struct RecordChange {
     /// Its type, if it was quarantined.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none", default)]
     pub record_type: Option<String>,
-    /// Why it was quarantined. The message is only for its submitter and admins.
+    /// Why it was quarantined. Message and field are only for its submitter and admins.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_error: Option<LastError>,
+    /// What the server said it became, when it was synced. For its submitter and admins.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<Object>)]
+    pub receipt: Option<Receipt>,
 }
 
 impl RecordChange {
     /// The record is in another state.
     pub fn changed_to(id: RecordId, state: RecordState) -> Self {
-        Self { id, state: Some(state), change: None, record_type: None, last_error: None }
+        Self { id, state: Some(state), change: None, record_type: None, last_error: None, receipt: None }
     }
 
     /// A person decided about the record.
     pub fn decided_as(id: RecordId, decision: RecordDecision) -> Self {
-        Self { id, state: None, change: Some(decision), record_type: None, last_error: None }
+        Self { id, state: None, change: Some(decision), record_type: None, last_error: None, receipt: None }
     }
 }
 

@@ -108,6 +108,10 @@ pub struct LastError {
     pub code: Option<String>,
     /// For people. It may quote the record, so it is empty for callers who may not see that.
     pub message: String,
+    /// The part of the payload that the server rejects, as a JSON Pointer (RFC 6901), where it named one. Left out for
+    /// callers that may not see the message.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub field: Option<String>,
     /// When it failed.
     #[serde(with = "crate::clock::as_rfc3339")]
     #[schema(value_type = String, format = DateTime)]
@@ -154,7 +158,7 @@ pub struct ManifestEntry {
     /// The batch that it is or was in.
     #[schema(required = true)]
     pub batch_id: Option<BatchId>,
-    /// Why it was not delivered. Its message is for its submitter and admins.
+    /// Why it was not delivered. Its message and field are for its submitter and admins.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
     /// The record that blocks it: an earlier one of its key that failed or is under review.

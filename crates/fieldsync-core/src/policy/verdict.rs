@@ -189,7 +189,14 @@ pub fn last_error(verdict: &Verdict, result: &RequestResult, at: u64) -> LastErr
         }
     };
     let code = code.map(truncate_text);
-    LastError { class: verdict.class().to_owned(), http_status, code, message: truncate_text(message), at }
+    LastError {
+        class: verdict.class().to_owned(),
+        http_status,
+        code,
+        message: truncate_text(message),
+        field: None,
+        at,
+    }
 }
 
 #[cfg(test)]

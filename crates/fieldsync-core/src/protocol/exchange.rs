@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::model::BatchId;
+use crate::protocol::receipt::Receipt;
 use crate::protocol::wire::{BatchResponse, ErrorDetail};
 
 /// The longest server text that is stored, in characters: each record of a batch keeps a copy.
@@ -109,12 +110,24 @@ impl RequestResult {
         matches!(self, Self::Response(Response { body: ResponseBody::Batch(batch), .. }) if batch.replayed)
     }
 
-    /// Applies `change` to every text that did not come from this device.
+    /// Drops receipts that do not meet a condition.
+    pub fn retain_receipts(&mut self, keep: impl Fn(&Receipt) -> bool) {
+        if let Self::Response(Response { body: ResponseBody::Batch(batch), .. }) = self {
+            for result in &mut batch.results {
+                result.receipt = result.receipt.take().filter(&keep);
+            }
+        }
+    }
+
+    /// Applies `change` to every text that did not come from this device, but for receipts.
     pub fn each_text(&mut self, mut change: impl FnMut(&mut String)) {
         match self {
             Self::Response(Response { body: ResponseBody::Batch(batch), .. }) => {
                 let results = batch.results.iter_mut();
-                results.flat_map(|result| [&mut result.code, &mut result.message]).flatten().for_each(change);
+                let texts = results
+                    .flat_map(|result| [&mut result.code, &mut result.message, &mut result.field])
+                    .flatten();
+                texts.for_each(change);
             }
             Self::Response(Response { body: ResponseBody::Error(detail), .. }) => {
                 [&mut detail.code, &mut detail.message].into_iter().for_each(change);

@@ -1,4 +1,5 @@
 //! The protocol between device and server, as types that both sides share.
 
 pub mod exchange;
+pub mod receipt;
 pub mod wire;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::receipt::Receipt;
 use crate::model::{BatchId, DeviceId, RecordId, Sequence};
 
 /// The default path of the batch endpoint.
@@ -104,6 +105,22 @@ pub struct RecordResult {
     /// For people.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
+    /// What it became at its destination.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub receipt: Option<Receipt>,
+    /// When it was rejected: the faulty part of the payload, as a JSON Pointer (RFC 6901).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub field: Option<String>,
+    /// When it is to be sent again: not before so many seconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub retry_after_s: Option<u64>,
+}
+
+impl RecordResult {
+    /// A result that says no more than the status.
+    pub fn new(id: RecordId, status: RecordStatus) -> Self {
+        Self { id, status, code: None, message: None, receipt: None, field: None, retry_after_s: None }
+    }
 }
 
 /// Whether the server stored a record.

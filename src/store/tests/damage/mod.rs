@@ -8,9 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::audit::audit;
-use super::support::{HOUR_MS, QueueBench, open_queue_in, record, test_error, view_queue};
+use super::support::{HOUR_MS, QueueBench, open_queue_in, receipt, record, test_error, view_queue};
 use crate::clock::Now;
-use crate::model::{BatchPhase, DeviceId, NewRecord, RecordId, RecordState};
+use crate::model::{BatchPhase, DeviceId, LastError, NewRecord, RecordId, RecordState};
 use crate::policy::scheduler::{Disposition, Outcome};
 use crate::store::{Queue, SaveNote};
 
@@ -55,10 +55,11 @@ fn make_sound_file(closed: bool) -> SoundFile {
         bench.append(some.to_vec());
     }
     for (many, outcome) in [
-        (40, Outcome::Synced),
-        (10, Outcome::Quarantine(test_error("no such day"))),
+        (20, Outcome::Synced(None)),
+        (20, Outcome::Synced(receipt(400))),
+        (10, Outcome::Quarantine(LastError { field: Some("/day".into()), ..test_error("no such day") })),
         (10, Outcome::Retry(test_error("504"))),
-        (3, Outcome::Synced),
+        (3, Outcome::Synced(None)),
     ] {
         let batch = bench.claim(many).unwrap();
         bench.close_batch(batch.open.id, outcome);

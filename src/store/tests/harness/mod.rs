@@ -4,6 +4,7 @@
 mod apply_step;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::audit::audit;
 use super::disk::SimulatedDisk;
@@ -183,7 +184,11 @@ impl ModelHarness {
         let missing = outcome(missing);
         let settled = self.commit_op(Settle {
             batch: id,
-            disposition: Disposition::Close { outcomes: outcomes.clone(), missing: missing.clone() },
+            disposition: Disposition::Close {
+                outcomes: outcomes.clone(),
+                missing: missing.clone(),
+                retry_after: Duration::ZERO,
+            },
             retry: retry_config(),
             then: then.map(|records| Claim::new(claim_order(records, u64::MAX))),
             note: None,

@@ -41,10 +41,20 @@ fn record_result() -> impl Strategy<Value = Value> {
     ];
     let text = || prop_oneof![2 => Just(None), 2 => ".{0,20}".prop_map(|text| Some(json!(text))), 1 => any_json().prop_map(Some)];
     let id = prop_oneof![6 => uuid(), 1 => any_json()];
-    let whole = (id, status, text(), text(), prop::option::of(any_json())).prop_map(
-        |(id, status, code, message, more)| {
+    let receipt = prop_oneof![2 => Just(None), 1 => any_json().prop_map(|id| Some(json!({"id": id}))), 1 => any_json().prop_map(Some)];
+    let wait = prop_oneof![2 => Just(None), 1 => any::<u64>().prop_map(|wait| Some(json!(wait))), 1 => any_json().prop_map(Some)];
+    let besides = (text(), receipt, wait, prop::option::of(any_json()));
+    let whole = (id, status, text(), text(), besides).prop_map(
+        |(id, status, code, message, (field, receipt, wait, more))| {
             let mut result = json!({"id": id, "status": status});
-            for (name, value) in [("code", code), ("message", message), ("applied_at", more)] {
+            for (name, value) in [
+                ("code", code),
+                ("message", message),
+                ("field", field),
+                ("receipt", receipt),
+                ("retry_after_s", wait),
+                ("applied_at", more),
+            ] {
                 if let Some(value) = value {
                     result[name] = value;
                 }

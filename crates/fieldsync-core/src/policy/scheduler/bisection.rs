@@ -35,9 +35,10 @@ impl Scheduler {
             http_status: None,
             code: Some("FAILED_ALONE".into()),
             message: format!("failed alone {times} times while other records got through around it"),
+            field: None,
             at: view.wall_ms,
         });
-        Disposition::Close { outcomes: Vec::new(), missing: Outcome::Quarantine(error) }
+        Disposition::close_all(Outcome::Quarantine(error))
     }
 
     /// A batch is cut although it did not fail.

@@ -184,10 +184,12 @@ impl Scheduler {
             http_status: None,
             code: None,
             message: "the server's answer has no result for this record".into(),
+            field: None,
             at,
         };
         let outcomes = results.iter().map(|result| (result.id, outcome_of(result, at))).collect();
-        Disposition::Close { outcomes, missing: Outcome::Retry(missing) }
+        let retry_after = longest_retry_after(results).min(view.config.retry.max_retry_after.0);
+        Disposition::Close { outcomes, missing: Outcome::Retry(missing), retry_after }
     }
 
     /// The server works: it gave results for records.
@@ -221,17 +223,24 @@ impl Scheduler {
     }
 }
 
+/// The longest wait that the server asks for. Records that are sent again wait together, so that they travel together.
+fn longest_retry_after(results: &[RecordResult]) -> Duration {
+    let retried = results.iter().filter(|result| result.status == RecordStatus::Retry);
+    Duration::from_secs(retried.filter_map(|result| result.retry_after_s).max().unwrap_or_default())
+}
+
 fn outcome_of(result: &RecordResult, at: u64) -> Outcome {
-    let error = |class: &str| LastError {
+    let error = |class: &str, field: Option<&String>| LastError {
         class: class.into(),
         http_status: Some(200),
         code: result.code.clone().map(truncate_text),
         message: truncate_text(result.message.clone().unwrap_or_default()),
+        field: field.cloned().map(truncate_text),
         at,
     };
     match result.status {
-        RecordStatus::Applied | RecordStatus::Duplicate => Outcome::Synced,
-        RecordStatus::Rejected => Outcome::Quarantine(error("rejected")),
-        RecordStatus::Retry => Outcome::Retry(error("retry")),
+        RecordStatus::Applied | RecordStatus::Duplicate => Outcome::Synced(result.receipt.clone()),
+        RecordStatus::Rejected => Outcome::Quarantine(error("rejected", result.field.as_ref())),
+        RecordStatus::Retry => Outcome::Retry(error("retry", None)),
     }
 }

@@ -3,6 +3,7 @@
 mod behaviour;
 mod denials;
 mod request_history;
+mod results;
 mod search;
 mod simulation;
 mod world;
@@ -36,7 +37,14 @@ pub(super) fn config() -> Config {
 }
 
 pub(super) fn error() -> LastError {
-    LastError { class: "test".into(), http_status: None, code: None, message: String::new(), at: 0 }
+    LastError {
+        class: "test".into(),
+        http_status: None,
+        code: None,
+        message: String::new(),
+        field: None,
+        at: 0,
+    }
 }
 
 /// A result whose body was sent at once.
@@ -320,31 +328,6 @@ fn every_verdict_has_its_disposition() {
             (_, action) => panic!("{verdict:?} then {action:?}"),
         }
     }
-}
-
-#[test]
-fn a_response_settles_each_record_by_its_own_result() {
-    use RecordStatus::{Applied, Duplicate, Rejected, Retry};
-    let open = batch(4, BatchPhase::InFlight);
-    let id = |number| RecordId(Uuid::from_u128(number));
-    let result = |number, status| RecordResult { id: id(number), status, code: None, message: None };
-    let results = [(1, Applied), (2, Duplicate), (3, Rejected), (4, Retry)].map(|(n, s)| result(n, s));
-    let Disposition::Close { outcomes, missing } =
-        TestPlanner::sent(&open).respond_to(&open, &Verdict::Completed(results.into()))
-    else {
-        panic!("closed");
-    };
-    let kinds: Vec<_> = outcomes
-        .iter()
-        .map(|(_, outcome)| match outcome {
-            Outcome::Synced => 's',
-            Outcome::Quarantine(error) if error.class == "rejected" => 'q',
-            Outcome::Retry(error) if error.class == "retry" => 'r',
-            _ => '?',
-        })
-        .collect();
-    assert_eq!(kinds, ['s', 's', 'q', 'r']);
-    assert!(matches!(missing, Outcome::Retry(error) if error.class == "no_result"));
 }
 
 #[test]

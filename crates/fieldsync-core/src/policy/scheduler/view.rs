@@ -9,6 +9,7 @@ use crate::model::{
 use crate::policy::breaker::BreakerState;
 use crate::policy::isolation::Cut;
 use crate::policy::sizing::BatchLimit;
+use crate::protocol::receipt::Receipt;
 
 /// The present state of everything that a decision depends on.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +78,8 @@ pub enum Disposition {
         outcomes: Vec<(RecordId, Outcome)>,
         /// For records without a result.
         missing: Outcome,
+        /// The wait that the server asks for. Records that are tried again wait at least that long.
+        retry_after: Duration,
     },
     /// The batch stays open under its id.
     Keep {
@@ -102,6 +105,11 @@ pub enum Disposition {
 }
 
 impl Disposition {
+    /// All records of the batch have the same outcome.
+    pub fn close_all(outcome: Outcome) -> Self {
+        Self::Close { outcomes: Vec::new(), missing: outcome, retry_after: Duration::ZERO }
+    }
+
     /// The batch waits to be sent again; nothing counts against its records.
     pub(super) fn keep_waiting(lone_failures: u32) -> Self {
         Self::Keep { phase: BatchPhase::Waiting, lone_failures, error: None }
@@ -121,10 +129,10 @@ impl Disposition {
 /// How a record continues.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// The server has it.
-    Synced,
+    /// The server has it, and perhaps gave a receipt.
+    Synced(Option<Receipt>),
     /// It is quarantined.
     Quarantine(LastError),
-    /// It is tried again after a back-off.
+    /// It is tried again after a back-off, or after the longer wait that the server asks for.
     Retry(LastError),
 }

@@ -138,6 +138,7 @@ const DENIED: Condition = |scene| {
         http_status: Some(403),
         code: None,
         message: "secret".into(),
+        field: None,
         at: NOW,
     };
     scene.denied = vec![DeniedSet { batch_id: BATCH, records: 13, denials: 3, error }];

@@ -31,7 +31,7 @@ impl TestPlanner {
         let other = numbered(number, 5);
         self.send(&other);
         let id = RecordId(Uuid::from_u128(number));
-        let result = RecordResult { id, status: RecordStatus::Applied, code: None, message: None };
+        let result = RecordResult::new(id, RecordStatus::Applied);
         self.respond_to(&other, &Verdict::Completed(vec![result]));
     }
 

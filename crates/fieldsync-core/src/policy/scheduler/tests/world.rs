@@ -278,7 +278,7 @@ impl World {
     }
 
     fn results(members: &[usize], status: RecordStatus) -> Vec<RecordResult> {
-        let result = |member: &usize| RecordResult { id: id(*member), status, code: None, message: None };
+        let result = |member: &usize| RecordResult::new(id(*member), status);
         members.iter().map(result).collect()
     }
 
@@ -346,11 +346,11 @@ impl World {
     fn settle(&mut self, id: BatchId, disposition: Disposition) {
         let (open, members) = self.open.remove(&id).unwrap();
         match disposition {
-            Disposition::Close { outcomes, missing } => {
+            Disposition::Close { outcomes, missing, .. } => {
                 for member in members {
                     let given = outcomes.iter().find(|(id, _)| *id == self::id(member));
                     self.records[member] = match given.map_or(&missing, |(_, outcome)| outcome) {
-                        Outcome::Synced => {
+                        Outcome::Synced(_) => {
                             self.scheduler.canary_confirmed();
                             RecordPlace::Synced
                         }
