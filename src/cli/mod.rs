@@ -23,6 +23,7 @@ mod manuals;
 mod meter;
 mod payload_draft;
 mod quarantine;
+mod receipt;
 mod show;
 mod status;
 mod store;

@@ -6,6 +6,7 @@ use super::context::CommandContext;
 use super::failure::CommandFailure;
 use super::format::{blocked_records, count, relative, size, strip_controls, timestamp};
 use super::json_text;
+use super::receipt::ReceiptMembers;
 use super::table::error_text;
 use crate::api::batch_reasons::short_id;
 use crate::api::{BatchReport, WaitingFor, WaitingReason};
@@ -41,7 +42,7 @@ pub(crate) async fn run(args: &Args, context: &mut CommandContext<'_>) -> Result
         return Ok(exit::DONE);
     }
     let entry: ManifestEntry = decode_json(&response)?;
-    let RecordExtras { lineage, redacted, waiting_for } = decode_json(&response)?;
+    let RecordExtras { lineage, redacted, waiting_for, receipt } = decode_json(&response)?;
     let now = wall_ms();
     for line in next_step(&entry, waiting_for.as_ref(), now) {
         context.print_wrapped(line)?;
@@ -49,13 +50,14 @@ pub(crate) async fn run(args: &Args, context: &mut CommandContext<'_>) -> Result
     context.print_line("")?;
     if redacted {
         context.print_wrapped(format!(
-            "It is a record of another user (uid {}): its key, its payload and the message of its last error are for \
-             that user and for admins.",
+            "It is a record of another user (uid {}): its key, its payload, its receipt and the message of its last error \
+             are for that user and for admins.",
             entry.submitter
         ))?;
         context.print_line("")?;
     }
-    for line in describe(&entry, now).into_iter().chain(attempt_history(&entry, &lineage, now)) {
+    let lines = describe(&entry, now).into_iter().chain(describe_receipt(receipt));
+    for line in lines.chain(attempt_history(&entry, &lineage, now)) {
         context.print_wrapped(line)?;
     }
     if args.payload {
@@ -98,11 +100,24 @@ struct RecordExtras {
     /// Older daemons do not send it.
     #[serde(default)]
     waiting_for: Option<WaitingFor>,
+    /// Older daemons do not send it either.
+    #[serde(default)]
+    receipt: ReceiptMembers,
+}
+
+/// What the server said the record became: `key value` on each line.
+fn describe_receipt(receipt: ReceiptMembers) -> impl Iterator<Item = String> {
+    let names = std::iter::once("Receipt").chain(std::iter::repeat(""));
+    names.zip(receipt.0).map(|(name, member)| field_line(name, &member))
+}
+
+fn field_line(name: &str, value: &str) -> String {
+    format!("{name:<13} {value}")
 }
 
 fn describe(entry: &ManifestEntry, now: u64) -> Vec<String> {
     let mut lines = Vec::new();
-    let mut field = |name: &str, value: String| lines.push(format!("{name:<13} {value}"));
+    let mut field = |name: &str, value: String| lines.push(field_line(name, &value));
     field("Record", entry.id.to_string());
     field("State", entry.state.name().to_owned());
     field("Type", strip_controls(&entry.record_type).into_owned());
@@ -254,6 +269,9 @@ mod tests {
         );
         let text = describe(&record, 20_000).join("\n");
         assert!(text.contains("rejected (HTTP 422) BAD_DATE: no such day"), "{text}");
+        record.last_error.as_mut().unwrap().field = Some("/When\u{1b}".into());
+        let text = describe(&record, 20_000).join("\n");
+        assert!(text.contains("BAD_DATE at /When\u{fffd}: no such day"), "{text}");
     }
 
     #[test]

@@ -250,15 +250,17 @@ pub(crate) fn state_cell(state: RecordState) -> Cell {
     Cell { text: state.name().to_owned(), colour }
 }
 
-/// `timeout (HTTP 504): no answer in time`
+/// `timeout (HTTP 504): no answer in time`, or `rejected (HTTP 200) INVALID_DATA at /Amount: it must be a number`
 pub(crate) fn error_text(error: &LastError) -> String {
     let status = error.http_status.map_or_else(String::new, |status| format!(" (HTTP {status})"));
     let code = error.code.as_ref().map_or_else(String::new, |code| format!(" {}", strip_controls(code)));
+    let field =
+        error.field.as_ref().map_or_else(String::new, |field| format!(" at {}", strip_controls(field)));
     let message = match strip_controls(&error.message) {
         message if message.is_empty() => String::new(),
         message => format!(": {message}"),
     };
-    format!("{}{status}{code}{message}", strip_controls(&error.class))
+    format!("{}{status}{code}{field}{message}", strip_controls(&error.class))
 }
 
 /// The age of a record, short enough for a column.

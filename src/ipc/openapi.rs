@@ -33,9 +33,9 @@ use crate::protocol::wire::ErrorBody;
             gets 404 `not_found`, a method that a path does not take 405 `method_not_allowed`. Requests that are not valid HTTP, or \
             do not arrive in time, get 400, 408 or 431 without a body.\n\n\
             Every process that may open the socket may call. Calls marked `x-admin` need uid 0, the daemon's own uid, or \
-            membership in `ipc.admin_group`, as reported by the kernel. The payload and the key of a record and the message of its \
-            error are for the user who enqueued it (its submitter) and for admins; for other users the key is null and the message \
-            is empty.\n\n\
+            membership in `ipc.admin_group`, as reported by the kernel. The payload, the key and the receipt of a record and the \
+            message and field of its error are for the user who enqueued it (its submitter) and for admins; for other users key and \
+            receipt are null, the message is empty, and the field is missing.\n\n\
             A user has at most half of the connections, of the event streams and of the memory for large requests; beyond that, any \
             call may get 503 `busy`. Root and the daemon's own user are exempt, and some connections are reserved for them."
     ),

@@ -10,6 +10,7 @@ use super::body::RequestBody;
 use super::error::ApiError;
 use super::http::{HttpResponse, json_response, read_query, stream_response};
 use super::state::ApiState;
+use super::waiting::RecordView;
 use crate::actors::queue_store::write;
 use crate::actors::telemetry::Lineage;
 use crate::api::submission::{self, InvalidRecord, Submission, SubmissionError};
@@ -159,8 +160,9 @@ pub(super) struct ShowQuery {
 
 /// One record
 ///
-/// Any user may see any record. Its key and the message of its error are for its submitter and admins. Until it is synced, `waiting_for`
-/// says why it is not sent yet: of several reasons, the one that keeps it longest.
+/// Any user may see any record. Its key, its receipt and the message and field of its error are for its submitter and admins. Until it is
+/// synced, `waiting_for` says why it is not sent yet: of several reasons, the one that keeps it longest. Once it is synced, `receipt` is
+/// what the server said it became, if it said so.
 #[utoipa::path(
     get, path = "/v1/records/{id}", tag = "records", operation_id = "show",
     params(("id" = String, Path, format = "uuid", description = "The record."), ShowQuery),
@@ -175,9 +177,10 @@ pub(super) async fn get_record(
     let id = parse_record_id(id)?;
     let query: ShowQuery = read_query(query)?;
     let audience = state.audience_of(peer);
-    let (standing, waiting_for) = state.read_record(id).await?.ok_or_else(ApiError::no_such_record)?;
-    let mut entry = standing.entry;
+    let record = state.read_record(id).await?.ok_or_else(ApiError::no_such_record)?;
+    let RecordView { mut entry, receipt, waiting_for } = record;
     let redacted = audience.redact_entry(&mut entry);
+    let receipt = receipt.filter(|_| !redacted);
     let payload = if query.payload { read_payload(state, audience, id).await? } else { None };
     let payload = payload.map(|payload| serde_json::value::RawValue::from_string(payload.into())).transpose();
     let payload = payload.map_err(|error| {
@@ -191,7 +194,10 @@ pub(super) async fn get_record(
         Some(batch) => Some(state.telemetry.send(Lineage(batch)).await?),
         None => query.lineage.then(Vec::new),
     };
-    Ok(json_response(StatusCode::OK, &RecordDetail { entry, redacted, waiting_for, lineage, payload }))
+    Ok(json_response(
+        StatusCode::OK,
+        &RecordDetail { entry, receipt, redacted, waiting_for, lineage, payload },
+    ))
 }
 
 /// Fails unless the audience may see it.

@@ -6,29 +6,37 @@ use super::state::ApiState;
 use super::status::StatusSources;
 use crate::api::WaitingFor;
 use crate::clock::wall_ms;
-use crate::model::{BatchId, RecordId, RecordStanding};
+use crate::model::{BatchId, ManifestEntry, RecordId};
 use crate::policy::waiting::{DeviceFacts, PlannerFacts, RecordFacts, waiting_for};
+use crate::protocol::receipt::Receipt;
+
+/// One record, for [`super::records`].
+pub(super) struct RecordView {
+    pub(super) entry: ManifestEntry,
+    /// What the server said it became.
+    pub(super) receipt: Option<Receipt>,
+    /// Why it is not sent yet.
+    pub(super) waiting_for: Option<WaitingFor>,
+}
 
 impl ApiState {
-    /// One record, and what it waits for; none where it is not known.
-    pub(super) async fn read_record(
-        &self,
-        id: RecordId,
-    ) -> Result<Option<(RecordStanding, Option<WaitingFor>)>, ApiError> {
+    /// One record, and what is told of it besides; none where it is not known.
+    pub(super) async fn read_record(&self, id: RecordId) -> Result<Option<RecordView>, ApiError> {
         // A batch may end or begin while the store is read: it is sent at that time if it is sent before or after.
         let sent_before = self.sources.batch_in_flight();
         let found = self.with_view(move |view| {
             let Some(record) = view.standing_of(id)? else { return Ok(None) };
             let blocker =
                 record.entry.blocked_by.map(|blocker| view.standing_of(blocker)).transpose()?.flatten();
-            Ok(Some((record, blocker)))
+            let receipt = view.receipt_of(&record.entry)?;
+            Ok(Some((record, blocker, receipt)))
         });
-        let Some((record, blocker)) = found.await? else { return Ok(None) };
+        let Some((record, blocker, receipt)) = found.await? else { return Ok(None) };
         let batch = record.entry.batch_id;
         let is_sending = batch.is_some() && [sent_before, self.sources.batch_in_flight()].contains(&batch);
         let facts = RecordFacts { record: &record, is_sending, blocker: blocker.as_ref() };
         let waiting_for = self.sources.waiting_for(&facts);
-        Ok(Some((record, waiting_for)))
+        Ok(Some(RecordView { entry: record.entry, receipt, waiting_for }))
     }
 }
 

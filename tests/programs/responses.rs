@@ -8,6 +8,7 @@ mod for_requests;
 mod hostile;
 mod in_doubt;
 mod intermediaries;
+mod receipts;
 mod refusals;
 mod statuses;
 mod storms;

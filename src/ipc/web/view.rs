@@ -30,6 +30,7 @@ pub(super) fn page_status(sources: &StatusSources, viewer: PageViewer) -> Status
         let denied = status.sync.denied.iter_mut().map(|set| &mut set.error);
         for error in status.sync.last_error.iter_mut().chain(denied) {
             error.message.clear();
+            error.field = None;
         }
     }
     status
@@ -62,7 +63,7 @@ struct ReviewEntry {
     last_error: Option<ReviewError>,
 }
 
-/// A [`LastError`], without its message for viewers who do not know the access code.
+/// A [`LastError`], without its message and field for viewers who do not know the access code.
 #[derive(Serialize)]
 struct ReviewError {
     class: String,
@@ -70,6 +71,8 @@ struct ReviewError {
     code: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
     #[serde(with = "crate::clock::as_rfc3339")]
     at: u64,
 }
@@ -89,6 +92,7 @@ impl ReviewEntry {
                 http_status: error.http_status,
                 code: error.code,
                 message: Some(error.message).filter(|_| viewer.knows_code),
+                field: error.field.filter(|_| viewer.knows_code),
                 at: error.at,
             }),
         }

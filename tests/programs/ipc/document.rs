@@ -212,7 +212,7 @@ fn every_response_matches_the_document_and_every_operation_is_tried() {
     let gate = Gate::default();
     let held = gate.clone();
     server.set_script(move |request| {
-        let status = json!({"status": "rejected", "code": "BAD", "message": "no"});
+        let status = json!({"status": "rejected", "code": "BAD", "message": "no", "field": "/n"});
         Reply::results(
             request.batch_id(),
             &if request.is_batch() { request.ids() } else { Vec::new() },
@@ -234,8 +234,16 @@ fn every_response_matches_the_document_and_every_operation_is_tried() {
     document.post(&daemon, "/v1/quarantine/discard", r#"{"all": true, "confirm": true}"#);
     daemon.wait_until_done();
     look_around(&document, &daemon);
+    server.set_script(|request| {
+        let ids = if request.is_batch() { request.ids() } else { Vec::new() };
+        Reply::results(request.batch_id(), &ids, |_| {
+            Some(json!({"status": "applied", "receipt": {"id": "4150868000000123"}}))
+        })
+    });
     let last = daemon.enqueue_many(1).remove(0);
     let seen = events.read_until(|seen| seen.event == "record" && seen.data["id"] == last.as_str());
+    assert!(seen.last().unwrap().data["receipt"].is_object());
+    look_around(&document, &daemon);
     for ReceivedEvent { event, data, .. } in &seen {
         document.check_event(event, data);
     }

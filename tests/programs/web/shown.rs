@@ -63,7 +63,12 @@ fn neither_keys_nor_payloads_are_shown() {
 
 #[test]
 fn if_reading_needs_the_code_the_messages_of_the_server_are_shown() {
-    let server = ScriptedServer::start(rejecting("the account is closed"));
+    let server = ScriptedServer::start(|request| {
+        let result = json!({"status": "rejected", "code": "NO_SUCH_ACCOUNT", "message": "the account is closed",
+            "field": "/Account"});
+        let ids = if request.is_batch() { request.ids() } else { Vec::new() };
+        Reply::results(request.batch_id(), &ids, |_| Some(result.clone()))
+    });
     let daemon = with_code(&Settings::for_server(&server.url()), &[("web.reading", "token")]);
     daemon.enqueue_many(1);
     daemon.wait_until_done();
@@ -71,8 +76,8 @@ fn if_reading_needs_the_code_the_messages_of_the_server_are_shown() {
     let response = Page::of(&daemon).request(Method::GET, "/v1/review", &[("authorization", &code)], "");
     let error = response.expect_json(200)["records"][0]["last_error"].clone();
     assert_eq!(
-        (&error["code"], &error["message"]),
-        (&json!("NO_SUCH_ACCOUNT"), &json!("the account is closed"))
+        (&error["code"], &error["message"], &error["field"]),
+        (&json!("NO_SUCH_ACCOUNT"), &json!("the account is closed"), &json!("/Account"))
     );
 }
 

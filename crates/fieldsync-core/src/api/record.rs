@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::{BatchReport, WaitingFor};
 use crate::model::{ManifestEntry, RecordId};
+use crate::protocol::receipt::Receipt;
 
 /// The response `201` to `POST /v1/records`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -34,7 +35,13 @@ pub struct RecordDetail {
     /// The entry in the manifest.
     #[serde(flatten)]
     pub entry: ManifestEntry,
-    /// Whether key and error message are omitted, because the caller is neither its submitter nor an admin.
+    /// What the server said it became: an object of the server's own, at most 1 KiB. Null if the server did not say, and for
+    /// callers who are neither its submitter nor an admin.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>, required = true)]
+    pub receipt: Option<Receipt>,
+    /// Whether key, receipt, and message and field of the error are omitted, because the caller is neither its submitter nor
+    /// an admin.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub redacted: bool,
     /// What it waits for; absent once it is synced.

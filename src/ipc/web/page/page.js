@@ -236,7 +236,8 @@
     const type = stripControls(record.type);
     setText("h3", type);
     setText(".why", record.why);
-    setText(".said", [error?.code, error?.message].filter(Boolean).map(stripControls).join(": "));
+    const fault = [error?.code, error?.field && `at ${error.field}`].filter(Boolean).join(" ");
+    setText(".said", [fault, error?.message].filter(Boolean).map(stripControls).join(": "));
     const blocked = record.holds > 0 ? ` It holds back ${record.holds} later ${record.holds === 1 ? "record" : "records"}.` : "";
     const times = record.attempts === 1 ? "once" : `${record.attempts} times`;
     setText(".facts", `Sent ${times}, under review since ${formatTime(record.since)}.${blocked}`);

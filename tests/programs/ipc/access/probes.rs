@@ -3,7 +3,7 @@
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::scene::{Caller, KEY, MEMBER, MESSAGE, PAYLOAD, SUBMITTER, Scene, keeps_secrets};
+use super::scene::{Caller, FIELD, KEY, MEMBER, MESSAGE, PAYLOAD, RECEIPT, SUBMITTER, Scene, keeps_secrets};
 use crate::support::http::HttpResponse;
 use crate::support::server::Request;
 
@@ -114,9 +114,25 @@ impl Probe<'_> {
                 }),
             "key of a record" => self.told_of_entry(|entry| entry["key"] == KEY),
             "submitter of a record" => self.told_of_entry(|entry| entry["submitter"] == SUBMITTER.uid),
-            "last_error.message of a record" => {
-                self.told_of_entry(|entry| entry["last_error"]["message"] == MESSAGE)
+            "last_error.message and .field of a record" => self.told_of_entry(|entry| {
+                let error = &entry["last_error"];
+                let is_told = error["message"] == MESSAGE;
+                assert_eq!(is_told, error["field"] == FIELD, "{error}");
+                is_told
+            }),
+            "receipt of a record" => {
+                let Scene { synced, .. } = self.scene;
+                self.check_events(&format!("/v1/records/{synced}"), |entry| {
+                    entry["receipt"]["note"] == RECEIPT
+                })
             }
+            "receipt in record events" => self.told_by_event("record", |scene| {
+                let id = scene.another_synced();
+                Box::new(move |data: &Value| {
+                    (data["id"] == id.as_str() && data["state"] == "SYNCED")
+                        .then(|| data["receipt"]["note"] == RECEIPT)
+                })
+            }),
             "last_error.class, .code and .http_status of a record" => self.told_of_entry(|entry| {
                 let error = &entry["last_error"];
                 error["class"] == "rejected"
@@ -134,11 +150,12 @@ impl Probe<'_> {
                         && [&entry["held_by"], &entry["waiting_for"]["held_by"]] == [holder; 2]
                 })
             }
-            "last_error.message in record events" => self.told_by_event("record", |scene| {
+            "last_error.message and .field in record events" => self.told_by_event("record", |scene| {
                 let id = scene.another_reviewed();
                 Box::new(move |data: &Value| {
-                    (data["id"] == id.as_str() && data["state"] == "QUARANTINED")
-                        .then(|| data["last_error"]["message"] == MESSAGE)
+                    (data["id"] == id.as_str() && data["state"] == "QUARANTINED").then(|| {
+                        data["last_error"]["message"] == MESSAGE && data["last_error"]["field"] == FIELD
+                    })
                 })
             }),
             "queue.holding[].key in the status" => {

@@ -25,6 +25,8 @@ pub(super) const OUTSIDER: User = User::without_groups(54_343);
 pub(super) const KEY: &str = "secret-key-of-the-submitter";
 pub(super) const PAYLOAD: &str = "secret-payload-of-the-submitter";
 pub(super) const MESSAGE: &str = "secret-message-of-the-submitter";
+pub(super) const FIELD: &str = "secret-field-of-the-submitter";
+pub(super) const RECEIPT: &str = "secret-receipt-of-the-submitter";
 
 fn secret(what: &str, owner: User) -> String {
     let owner = match owner.uid {
@@ -72,7 +74,10 @@ fn quote_request(request: &Request) -> Reply {
         let rejects = wants(record, "rejects");
         let status = if rejects { "rejected" } else { "applied" };
         let message = record["payload"]["text"].as_str().unwrap_or_default().replace("payload", "message");
-        Some(json!({"status": status, "code": "NO_SUCH_ACCOUNT", "message": message}))
+        let field = message.replace("message", "field");
+        let receipt = json!({"note": message.replace("message", "receipt")});
+        let code = "NO_SUCH_ACCOUNT";
+        Some(json!({"status": status, "code": code, "message": message, "field": field, "receipt": receipt}))
     })
 }
 
@@ -83,7 +88,9 @@ pub(super) struct Scene {
     pub(super) page: Page,
     /// A record of the submitter, under review, with a key.
     pub(super) reviewed: String,
-    /// A record of the submitter that the previous one blocks.
+    /// A record of the submitter that the server applied.
+    pub(super) synced: String,
+    /// A record of the submitter that the previous one under review blocks.
     pub(super) held: String,
     /// A record of the member, under review.
     pub(super) members: String,
@@ -110,8 +117,16 @@ impl Scene {
         open_to_all(&daemon);
         let page = Page::of(&daemon);
         let none = String::new();
-        let mut scene =
-            Self { server, daemon, page, reviewed: none.clone(), held: none.clone(), members: none };
+        let mut scene = Self {
+            server,
+            daemon,
+            page,
+            synced: none.clone(),
+            reviewed: none.clone(),
+            held: none.clone(),
+            members: none,
+        };
+        scene.synced = scene.another_synced();
         scene.reviewed = scene.enqueue(SUBMITTER, "rejects", true);
         scene.wait_until_reviewed(&scene.reviewed);
         scene.held = scene.enqueue(SUBMITTER, "applies", true);
@@ -147,6 +162,13 @@ impl Scene {
         let record = json!({"type": "T", "key": has_key.then(|| secret("key", user)), "payload": payload});
         let accepted = user.post(&self.daemon, "/v1/records", &record.to_string()).expect_json(201);
         accepted["ids"][0].as_str().unwrap().to_owned()
+    }
+
+    /// Another record of the submitter that the server applied.
+    pub(super) fn another_synced(&self) -> String {
+        let id = self.enqueue(SUBMITTER, "applies", false);
+        self.daemon.wait_until("a record to be synced", |_| self.daemon.record(&id)["state"] == "SYNCED");
+        id
     }
 
     #[track_caller]
@@ -235,7 +257,9 @@ pub(super) fn keeps_secrets(row: &str, caller: Caller, text: &str) {
         Caller::Socket(user) if user == SUBMITTER => text.contains("-of-the-member"),
         Caller::Socket(user) if user == MEMBER => text.contains("-of-the-submitter"),
         Caller::Socket(_) | Caller::Page { knows_code: false } => text.contains("secret-"),
-        Caller::Page { knows_code: true } => text.contains("secret-key") || text.contains("secret-payload"),
+        Caller::Page { knows_code: true } => {
+            ["secret-key", "secret-payload", "secret-receipt"].iter().any(|secret| text.contains(secret))
+        }
         Caller::Server => false,
     };
     assert!(!others, "{row} tells {caller:?} what is not for it: {text}");
