@@ -1,5 +1,6 @@
 //! Error entries of single records: `{code, message, status, details}`.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::magic_values::{MAGIC_FIELD, MagicCode};
@@ -11,6 +12,11 @@ const UNINDEXED: &str = "unindexed";
 
 pub(super) fn error_entry(code: &str, message: &str, details: &Value) -> Value {
     json!({ "code": code, "message": message, "status": "error", "details": details })
+}
+
+/// Times have no fractions of a second.
+pub(super) fn format_time(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string()
 }
 
 /// Where a field of a record is in the request.
@@ -80,7 +86,7 @@ pub(super) fn duplicate_entry(position: usize, module: &str, field: &str, record
 
 /// Another client changed the record after `If-Unmodified-Since`.
 pub(super) fn modified_details(record: &StoredRecord) -> Value {
-    json!({ "id": record.id, "Modified_Time": record.modified.to_string() })
+    json!({ "id": record.id, "Modified_Time": format_time(record.modified) })
 }
 
 /// The entry of a record that is refused on demand.

@@ -7,7 +7,7 @@ use crate::state::CrmState;
 use crate::storage::StoredRecord;
 use crate::upsert::UpsertResult;
 
-use super::error_entry::duplicate_entry;
+use super::error_entry::{duplicate_entry, format_time, not_an_object_entry};
 
 /// The entry of a record that was looked at.
 pub(super) fn result_entry(position: usize, module: &str, result: &UpsertResult) -> Value {
@@ -16,7 +16,7 @@ pub(super) fn result_entry(position: usize, module: &str, result: &UpsertResult)
         UpsertResult::Updated { record, field } => success_entry(record, "update", Some(field)),
         UpsertResult::Conflict { record, field } => duplicate_entry(position, module, field, &record.id),
         // Records are never deleted: only a module that went away would lead here.
-        UpsertResult::NotFound => super::error_entry::not_an_object_entry(position),
+        UpsertResult::NotFound => not_an_object_entry(position),
     }
 }
 
@@ -31,8 +31,8 @@ fn success_entry(record: &StoredRecord, action: &str, duplicate_field: Option<&S
         "message": message,
         "details": {
             "id": record.id,
-            "Created_Time": record.created.to_string(),
-            "Modified_Time": record.modified.to_string(),
+            "Created_Time": format_time(record.created),
+            "Modified_Time": format_time(record.modified),
             "Created_By": user,
             "Modified_By": user,
             "$approval_state": "approved",

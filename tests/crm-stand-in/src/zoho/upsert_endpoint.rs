@@ -207,7 +207,7 @@ fn check_unmodified(
         return Ok(());
     };
     let stored = state.storage.module(module).and_then(|storage| storage.records.get(*record));
-    match stored.filter(|stored| stored.modified > since) {
+    match stored.filter(|stored| stored.modified.as_second() > since.as_second()) {
         Some(stored) => Err(ZohoRefusal::with_details("ALREADY_MODIFIED", modified_details(stored))),
         None => Ok(()),
     }
