@@ -34,7 +34,7 @@ pub(crate) fn register_routes(config: &mut ServiceConfig, stand_in: &Arc<StandIn
 
 async fn send_report(stand_in: Data<StandIn>) -> HttpResponse {
     match stand_in.report_line() {
-        Ok(report) => HttpResponse::Ok().content_type("application/json").body(report),
+        Ok(report) => HttpResponse::Ok().content_type("application/json").body(report + "\n"),
         Err(error) => HttpResponse::InternalServerError().body(error.to_string()),
     }
 }

@@ -48,7 +48,7 @@ pub(crate) const EXPIRE_TOKENS: (FaultName, &str) =
 
 /// The fault of single records: a transient code, which goes away after some tries.
 pub(crate) const LOCK_RECORDS: (FaultName, &str) =
-    ("lock-records", "a record gets a transient code, which goes away after --transient-tries tries");
+    ("lock-records", "a record gets a transient code for --transient-tries tries");
 
 /// How often a fault happens.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -219,10 +219,19 @@ impl FaultSettings {
     }
 }
 
-/// The fault with this name.
+/// Every fault, with what it does.
+fn all_faults() -> impl Iterator<Item = (FaultName, &'static str)> {
+    CALL_FAULTS.into_iter().chain(TOKEN_FAULTS).chain([EXPIRE_TOKENS, LOCK_RECORDS])
+}
+
 fn find_fault(name: &str) -> Option<FaultName> {
-    let all = CALL_FAULTS.into_iter().chain(TOKEN_FAULTS).chain([EXPIRE_TOKENS, LOCK_RECORDS]);
-    all.map(|(known, _)| known).find(|known| *known == name)
+    all_faults().map(|(known, _)| known).find(|known| *known == name)
+}
+
+/// The faults by name, for the help.
+pub(crate) fn describe_faults() -> String {
+    let lines: Vec<String> = all_faults().map(|(name, effect)| format!("  {name:<23} {effect}")).collect();
+    format!("Names for --fault:\n{}", lines.join("\n"))
 }
 
 fn parse_duration_value(value: &Value) -> Result<Duration, String> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::faults::{FaultSettings, parse_rate_option};
+use crate::faults::{FaultSettings, describe_faults, parse_rate_option};
 use crate::state::{ParallelCreates, UnknownFields};
 
 /// Plays a CRM for tests, as strictly as the real one, and reports at the end what its clients did.
@@ -21,8 +21,10 @@ pub(crate) struct StandInOptions {
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum CrmCommand {
     /// Zoho CRM, version 8 of its API.
+    #[command(after_long_help = describe_faults())]
     Zoho(Box<ZohoOptions>),
     /// Salesforce, upserts of collections by external id.
+    #[command(after_long_help = describe_faults())]
     Salesforce(Box<SalesforceOptions>),
 }
 

@@ -87,7 +87,7 @@ struct ModuleReport<'state> {
 }
 
 #[derive(Serialize)]
-struct Report<'state> {
+struct StandInReport<'state> {
     crm: CrmKind,
     seed: u64,
     modules: std::collections::BTreeMap<&'state str, ModuleReport<'state>>,
@@ -137,7 +137,7 @@ impl StandIn {
             };
             Some((name.as_str(), report))
         });
-        serde_json::to_string(&Report {
+        serde_json::to_string(&StandInReport {
             crm: self.rules.kind,
             seed: self.rules.seed,
             modules: modules.collect(),

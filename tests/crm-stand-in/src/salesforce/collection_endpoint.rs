@@ -33,7 +33,7 @@ const ROLLED_BACK_MESSAGE: &str = "Record rolled back because not all records we
 const FLOW: &str = "flow";
 
 /// A record of a call: what it is refused with, or what is to be done.
-enum PlannedRecord {
+enum ObjectRecordPlan {
     Refused(Vec<Value>),
     Apply { target: UpsertTarget, fields: Fields },
 }
@@ -43,7 +43,7 @@ struct PlannedCall {
     object: String,
     records_at_arrival: usize,
     is_all_or_none: bool,
-    records: Vec<PlannedRecord>,
+    records: Vec<ObjectRecordPlan>,
 }
 
 pub(super) async fn upsert_collection(
@@ -170,8 +170,8 @@ impl SalesforceCrm {
             let checked = call.check_record(state, record);
             let errors = self.find_errors(object, id_field, collection, &checked, has_id)?;
             records.push(match errors.as_slice() {
-                [] => PlannedRecord::Apply { target: checked.target, fields: checked.fields },
-                _ => PlannedRecord::Refused(errors),
+                [] => ObjectRecordPlan::Apply { target: checked.target, fields: checked.fields },
+                _ => ObjectRecordPlan::Refused(errors),
             });
         }
         let records_at_arrival = count_records(state.storage.module(object));
@@ -227,22 +227,22 @@ impl SalesforceCrm {
     fn apply_records(&self, state: &mut CrmState, call: PlannedCall) -> CrmAnswer {
         let PlannedCall { object, records_at_arrival, is_all_or_none, records } = call;
         let mut run = ApplyRun::new(&self.stand_in, &object, records_at_arrival);
-        let would_fail = |record: &PlannedRecord| match record {
-            PlannedRecord::Refused(_) => true,
-            PlannedRecord::Apply { target, fields } => run.find_conflict(state, target, fields).is_some(),
+        let would_fail = |record: &ObjectRecordPlan| match record {
+            ObjectRecordPlan::Refused(_) => true,
+            ObjectRecordPlan::Apply { target, fields } => run.find_conflict(state, target, fields).is_some(),
         };
         let is_rolled_back = is_all_or_none && records.iter().any(would_fail);
         let mut results = Vec::with_capacity(records.len());
         for record in records {
             let errors = match record {
-                PlannedRecord::Refused(errors) => Err(errors),
-                PlannedRecord::Apply { target, fields } if is_rolled_back => {
+                ObjectRecordPlan::Refused(errors) => Err(errors),
+                ObjectRecordPlan::Apply { target, fields } if is_rolled_back => {
                     match run.find_conflict(state, &target, &fields) {
                         Some((field, _)) => Err(vec![duplicate_value_error(&field, "<unknown>")]),
                         None => Err(vec![record_error(ROLLED_BACK, ROLLED_BACK_MESSAGE, &[])]),
                     }
                 }
-                PlannedRecord::Apply { target, fields } => {
+                ObjectRecordPlan::Apply { target, fields } => {
                     store_record(state, &mut run, &object, &target, fields)
                 }
             };

@@ -32,7 +32,7 @@ const CREDITS_HEADER: &str = "X-API-CREDITS-REMAINING";
 const CONCURRENCY_WINDOW: Duration = Duration::from_secs(1);
 
 /// A record of a call: what it is refused with, or what is to be done.
-enum PlannedRecord {
+enum ZohoRecordPlan {
     Refused(Value),
     Apply { target: UpsertTarget, fields: Fields },
 }
@@ -62,7 +62,7 @@ impl ZohoCrm {
         request: &HttpRequest,
         module: &str,
         body: &[u8],
-    ) -> Result<(AcceptedCall, Vec<PlannedRecord>, Vec<String>), ZohoRefusal> {
+    ) -> Result<(AcceptedCall, Vec<ZohoRecordPlan>, Vec<String>), ZohoRefusal> {
         self.expire_tokens_on_demand();
         self.authorize(request, module)?;
         let schema = self.find_module(module)?;
@@ -137,7 +137,7 @@ impl ZohoCrm {
         module: &str,
         schema: &ModuleSchema,
         upsert: &UpsertRequest,
-    ) -> Result<Vec<PlannedRecord>, ZohoRefusal> {
+    ) -> Result<Vec<ZohoRecordPlan>, ZohoRefusal> {
         let call = UpsertCall {
             stand_in: &self.stand_in,
             module,
@@ -153,7 +153,7 @@ impl ZohoCrm {
         let mut planned = Vec::with_capacity(upsert.data.len());
         for (position, value) in upsert.data.iter().enumerate() {
             let Some(record) = value.as_object() else {
-                planned.push(PlannedRecord::Refused(not_an_object_entry(position)));
+                planned.push(ZohoRecordPlan::Refused(not_an_object_entry(position)));
                 continue;
             };
             let checked = call.check_record(state, record);
@@ -169,14 +169,14 @@ impl ZohoCrm {
         module: &str,
         records_at_arrival: usize,
         features: &[String],
-        planned: Vec<PlannedRecord>,
+        planned: Vec<ZohoRecordPlan>,
     ) -> CrmAnswer {
         let mut run = ApplyRun::new(&self.stand_in, module, records_at_arrival);
         let mut entries = Vec::with_capacity(planned.len());
         for (position, record) in planned.into_iter().enumerate() {
             let entry = match record {
-                PlannedRecord::Refused(entry) => entry,
-                PlannedRecord::Apply { target, fields } => {
+                ZohoRecordPlan::Refused(entry) => entry,
+                ZohoRecordPlan::Apply { target, fields } => {
                     let result = run.apply_record(state, &target, fields);
                     result_entry(position, module, &result)
                 }
@@ -213,23 +213,23 @@ fn check_unmodified(
     }
 }
 
-fn plan_record(position: usize, module: &str, checked: CheckedRecord) -> Result<PlannedRecord, ZohoRefusal> {
+fn plan_record(position: usize, module: &str, checked: CheckedRecord) -> Result<ZohoRecordPlan, ZohoRefusal> {
     if let Some(demanded) = &checked.demanded {
         if is_call_code(&demanded.code) {
             return Err(ZohoRefusal::new(&demanded.code));
         }
-        return Ok(PlannedRecord::Refused(demanded_entry(position, module, demanded)));
+        return Ok(ZohoRecordPlan::Refused(demanded_entry(position, module, demanded)));
     }
     if let Some(field) = checked.unknown_fields.first() {
-        return Ok(PlannedRecord::Refused(unknown_field_entry(position, field)));
+        return Ok(ZohoRecordPlan::Refused(unknown_field_entry(position, field)));
     }
     if !checked.problems.is_empty() {
-        return Ok(PlannedRecord::Refused(problems_entry(position, &checked.problems)));
+        return Ok(ZohoRecordPlan::Refused(problems_entry(position, &checked.problems)));
     }
     let target = match checked.target {
         // [from memory] Of several, the oldest is updated.
         UpsertTarget::Ambiguous { record, field } => UpsertTarget::Existing { record, field },
         target => target,
     };
-    Ok(PlannedRecord::Apply { target, fields: checked.fields })
+    Ok(ZohoRecordPlan::Apply { target, fields: checked.fields })
 }

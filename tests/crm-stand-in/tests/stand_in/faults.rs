@@ -1,5 +1,8 @@
 //! Faults on demand.
 
+use std::process::Command;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -140,6 +143,31 @@ fn the_token_endpoint_fails() {
     let answer = crm.send("POST", "/oauth/v2/token", &[], ZOHO_TOKEN_BODY);
     assert_eq!((answer.status, answer.header("content-type")), (500, Some("text/html")));
     crm.zoho_token();
+}
+
+#[test]
+fn answers_never_come() {
+    let crm = RunningStandIn::zoho(&["--fault", "hang=next:1", "--fault", "token-hang=next:1"]);
+    let time = Duration::from_millis(300);
+    assert!(crm.is_silent("/oauth/v2/token", &[], ZOHO_TOKEN_BODY, time));
+    let authorization = format!("Zoho-oauthtoken {}", crm.zoho_token());
+    let body = json!({ "data": accounts(2), "duplicate_check_fields": ["Fieldsync_Id"] }).to_string();
+    assert!(crm.is_silent("/crm/v8/Accounts/upsert", &[("Authorization", &authorization)], &body, time));
+    assert_eq!(crm.records("Accounts").len(), 2);
+    assert_eq!(crm.end("TERM")["responses"], json!({ "hung": 1 }));
+}
+
+#[test]
+fn the_help_names_every_fault() {
+    let program = env!("CARGO_BIN_EXE_fieldsync-crm-stand-in");
+    let help = Command::new(program).args(["zoho", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let names = help.split("Names for --fault:\n").nth(1).unwrap().lines();
+    let names: Vec<&str> = names.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        RunningStandIn::zoho(&["--fault", &format!("{name}=0.5")]).end("TERM");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A stand-in that runs, and a client that reads whatever it answers.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
@@ -66,6 +66,21 @@ impl RunningStandIn {
     ) -> Option<Response> {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        self.write_request(&mut stream, method, path, headers, body);
+        let mut bytes = Vec::new();
+        // A connection that is broken has what came before.
+        drop(stream.read_to_end(&mut bytes));
+        Response::parse(&bytes)
+    }
+
+    fn write_request(
+        &self,
+        stream: &mut TcpStream,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) {
         let host = ("Host", self.address.as_str());
         let has_host = headers.iter().any(|(name, _)| *name == "Host");
         let headers = headers.iter().copied().chain((!has_host).then_some(host));
@@ -75,10 +90,14 @@ impl RunningStandIn {
             "{method} {path} HTTP/1.1\r\nConnection: close\r\n{lines}Content-Length: {length}\r\n\r\n{body}"
         );
         stream.write_all(head.as_bytes()).unwrap();
-        let mut bytes = Vec::new();
-        // A connection that is broken has what came before.
-        drop(stream.read_to_end(&mut bytes));
-        Response::parse(&bytes)
+    }
+
+    /// Whether a request gets no answer for so long.
+    pub(crate) fn is_silent(&self, path: &str, headers: &[(&str, &str)], body: &str, time: Duration) -> bool {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(time)).unwrap();
+        self.write_request(&mut stream, "POST", path, headers, body);
+        stream.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 
     /// Sends a request that gets an answer.
