@@ -22,6 +22,7 @@ mod client_tls;
 mod digest;
 mod fault_injection;
 mod forward;
+mod http_client;
 mod ledger;
 mod ledger_postgres;
 mod ledger_redb;

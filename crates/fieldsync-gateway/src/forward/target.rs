@@ -1,6 +1,5 @@
 //! One POST request to the target, and the meaning of its response.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,20 +8,17 @@ use actix_web::web::Bytes;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use hyper::{Method, Request, Response, StatusCode, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, StatusCode, Uri};
 use tokio::time::timeout;
 
 use crate::causes::with_causes;
-use crate::client_tls;
 use crate::digest::sha256;
+use crate::http_client::{
+    HttpsClient, authorization_value, build_https_client, parse_http_url, read_secret, retry_after_seconds,
+};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the rest of a response after its head.
 const RESPONSE_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection whose response is longer is not used again.
@@ -84,7 +80,7 @@ pub(crate) struct ForwardTarget {
     uri: Uri,
     token_file: Option<PathBuf>,
     authorization: Option<HeaderValue>,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: HttpsClient,
     response_timeout: Duration,
 }
 
@@ -94,25 +90,12 @@ impl ForwardTarget {
         token_file: Option<&Path>,
         response_timeout: Duration,
     ) -> Result<Self, ForwardTargetError> {
-        let uri: Uri = url.parse().map_err(|_| ForwardTargetError::Url)?;
-        let has_no_user = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-        if !matches!(uri.scheme_str(), Some("http" | "https")) || !has_no_user {
-            return Err(ForwardTargetError::Url);
-        }
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        tcp.set_nodelay(true);
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(client_tls::config_with_roots(client_tls::load_system_roots())?)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
+        let uri = parse_http_url(url).ok_or(ForwardTargetError::Url)?;
         Ok(Self {
             uri,
             token_file: token_file.map(Into::into),
             authorization: token_file.map(read_bearer_token).transpose()?,
-            client: Client::builder(TokioExecutor::new()).build(connector),
+            client: build_https_client()?,
             response_timeout,
         })
     }
@@ -135,7 +118,7 @@ impl ForwardTarget {
             Ok(Err(error)) => return PostOutcome::Failed(with_causes(&error)),
             Err(_) => return PostOutcome::Failed("no response within the time limit".into()),
         };
-        let outcome = PostOutcome::from_status(response.status(), retry_after_seconds(&response));
+        let outcome = PostOutcome::from_status(response.status(), retry_after_seconds(response.headers()));
         // The body is not used, but a connection can be used again only after its response was read.
         drop(
             timeout(RESPONSE_BODY_TIMEOUT, Limited::new(response.into_body(), RESPONSE_BYTES_MAX).collect())
@@ -158,26 +141,16 @@ impl ForwardTarget {
 }
 
 fn read_bearer_token(path: &Path) -> Result<HeaderValue, ForwardTargetError> {
-    let token = fs::read_to_string(path)
-        .map_err(|source| ForwardTargetError::TokenFile { path: path.into(), source })?;
-    let value = match token.trim() {
-        "" => None,
-        token => HeaderValue::from_str(&format!("Bearer {token}")).ok(),
-    };
-    let mut value = value.ok_or_else(|| ForwardTargetError::Token { path: path.into() })?;
-    value.set_sensitive(true);
-    Ok(value)
+    let token =
+        read_secret(path).map_err(|source| ForwardTargetError::TokenFile { path: path.into(), source })?;
+    token
+        .and_then(|token| authorization_value("Bearer", &token))
+        .ok_or_else(|| ForwardTargetError::Token { path: path.into() })
 }
 
 /// The same body has the same key, even after a restart.
 fn idempotency_key(body: &[u8]) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(sha256(body))
-}
-
-/// Seconds only: a date would depend on both clocks.
-fn retry_after_seconds<B>(response: &Response<B>) -> Option<Duration> {
-    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
 }
 
 #[cfg(test)]

@@ -1,0 +1,62 @@
+//! HTTP where the gateway is the client: of the server that it forwards records to, and of a destination.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use actix_web::web::Bytes;
+use http_body_util::Full;
+use hyper::Uri;
+use hyper::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+
+use super::client_tls;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A client for http and https that keeps connections.
+pub(crate) type HttpsClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// A client that trusts the authorities of the system.
+pub(crate) fn build_https_client() -> Result<HttpsClient, rustls::Error> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.set_nodelay(true);
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(client_tls::config_with_roots(client_tls::load_system_roots())?)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(tcp);
+    Ok(Client::builder(TokioExecutor::new()).build(connector))
+}
+
+/// An http or https URL without user and password: logs and the process list would show them.
+pub(crate) fn parse_http_url(url: &str) -> Option<Uri> {
+    let uri: Uri = url.parse().ok()?;
+    let has_no_user = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    (matches!(uri.scheme_str(), Some("http" | "https")) && has_no_user).then_some(uri)
+}
+
+/// The secret in a file, without white space around it. `None` if there is none.
+pub(crate) fn read_secret(path: &Path) -> io::Result<Option<String>> {
+    let text = fs::read_to_string(path)?;
+    Ok(Some(text.trim().to_owned()).filter(|secret| !secret.is_empty()))
+}
+
+/// The value of an `Authorization` header, which no log shows.
+pub(crate) fn authorization_value(scheme: &str, token: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("{scheme} {token}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// Seconds only: a date would depend on both clocks.
+pub(crate) fn retry_after_seconds(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
