@@ -19,6 +19,9 @@ mod applied_entry;
 mod batch_processor;
 mod batch_validation;
 mod client_tls;
+#[cfg_attr(not(test), expect(dead_code, reason = "the batch processor does not use it yet"))]
+#[expect(unused_imports, reason = "the batch processor does not use it yet")]
+mod destination;
 mod digest;
 mod fault_injection;
 mod forward;

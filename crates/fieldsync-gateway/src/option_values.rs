@@ -13,7 +13,7 @@ pub(super) fn parse_size(text: &str) -> Result<usize, String> {
     }
 }
 
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(Duration::ZERO) => Err("must not be zero".into()),
         Ok(duration) => Ok(duration),

@@ -1,0 +1,229 @@
+//! Access tokens: one request at a time, not more often than allowed, and renewed before they expire.
+//!
+//! Secrets are read from their files when they are needed, so that they can be replaced. No log shows them.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::header::HeaderValue;
+use url::form_urlencoded::Serializer;
+
+use super::client::CallClient;
+use super::mapping::{AuthKind, AuthMapping};
+use super::token_budget::TokenBudget;
+use super::token_response::{TokenTrouble, parse_token_response};
+use crate::clock::Clock;
+use crate::http_client::{authorization_value, read_secret};
+use crate::policy::backoff::backoff_delay;
+
+/// How long the token endpoint may take.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// A token is renewed so long before it expires, or earlier if it lives for a short time only.
+const EXPIRY_MARGIN: Duration = Duration::from_mins(1);
+const EXPIRY_MARGIN_SHARE: u32 = 4;
+/// The waits after failures of the token endpoint.
+const RETRY_DELAY_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+/// After so long, a refused token request is sent again, to find out whether an operator has acted.
+const STOP_PROBE_INTERVAL: Duration = Duration::from_mins(1);
+
+/// What a call is authorized with.
+#[derive(Clone)]
+pub(crate) struct Authorization {
+    pub(crate) header: HeaderValue,
+    /// The address for calls, if the response with the token named one.
+    pub(crate) api: Option<String>,
+    /// Tells tokens apart.
+    pub(crate) generation: u64,
+}
+
+/// Why no call can be authorized for so long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AuthTrouble {
+    pub(crate) wait: Duration,
+    pub(crate) reason: String,
+    /// An operator has to act.
+    pub(crate) is_stop: bool,
+}
+
+struct CurrentToken {
+    authorization: Authorization,
+    renew_at: Option<Duration>,
+}
+
+#[derive(Default)]
+struct TokenState {
+    current: Option<CurrentToken>,
+    /// Of the last token.
+    generation: u64,
+    /// In a row.
+    failures: u32,
+}
+
+struct AuthBlock {
+    until: Duration,
+    reason: String,
+    is_stop: bool,
+}
+
+/// Gives calls their tokens.
+pub(crate) struct Authenticator {
+    mapping: AuthMapping,
+    client: Arc<CallClient>,
+    budget: Arc<dyn TokenBudget>,
+    clock: Clock,
+    /// A call holds it while it asks for a token, and the others wait for that.
+    state: tokio::sync::Mutex<TokenState>,
+    block: Mutex<Option<AuthBlock>>,
+}
+
+impl Authenticator {
+    pub(crate) fn new(
+        mapping: AuthMapping,
+        client: Arc<CallClient>,
+        budget: Arc<dyn TokenBudget>,
+        clock: Clock,
+    ) -> Self {
+        Self { mapping, client, budget, clock, state: tokio::sync::Mutex::default(), block: Mutex::default() }
+    }
+
+    /// A token that is probably valid, after asking for one if there is none.
+    pub(crate) async fn authorize(&self) -> Result<Authorization, AuthTrouble> {
+        let mut state = self.state.lock().await;
+        if let Some(trouble) = self.trouble() {
+            return Err(trouble);
+        }
+        let now = self.clock.now();
+        if let Some(current) = &state.current
+            && current.renew_at.is_none_or(|renew_at| now < renew_at)
+        {
+            return Ok(current.authorization.clone());
+        }
+        match self.obtain_token(state.generation + 1).await {
+            Ok(token) => {
+                state.failures = 0;
+                state.generation += 1;
+                let authorization = token.authorization.clone();
+                state.current = Some(token);
+                Ok(authorization)
+            }
+            Err(TokenFailure::Wait(wait)) => {
+                Err(self.set_block(wait, "no more access tokens may be asked for yet".into(), false))
+            }
+            Err(TokenFailure::Trouble(TokenTrouble::Busy(reason))) => {
+                state.failures += 1;
+                let (first, longest) = RETRY_DELAY_RANGE;
+                let wait = backoff_delay(first, longest, state.failures, &mut fastrand::Rng::new());
+                Err(self.set_block(wait, reason, false))
+            }
+            Err(TokenFailure::Trouble(TokenTrouble::Refused(reason))) => {
+                Err(self.set_block(STOP_PROBE_INTERVAL, reason, true))
+            }
+        }
+    }
+
+    /// The destination refused this token: it is not used again.
+    pub(crate) async fn discard(&self, generation: u64) {
+        let mut state = self.state.lock().await;
+        if state.current.as_ref().is_some_and(|current| current.authorization.generation == generation) {
+            state.current = None;
+        }
+    }
+
+    /// The destination refuses new tokens, too: an operator has to act.
+    pub(crate) fn stop(&self, reason: String) -> AuthTrouble {
+        self.set_block(STOP_PROBE_INTERVAL, reason, true)
+    }
+
+    /// Why no call can be authorized now.
+    pub(crate) fn trouble(&self) -> Option<AuthTrouble> {
+        let block = self.block.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.now();
+        let block = block.as_ref().filter(|block| now < block.until)?;
+        let wait = block.until.saturating_sub(now);
+        Some(AuthTrouble { wait, reason: block.reason.clone(), is_stop: block.is_stop })
+    }
+
+    fn set_block(&self, wait: Duration, reason: String, is_stop: bool) -> AuthTrouble {
+        tracing::warn!(
+            wait_ms = crate::clock::millis(wait),
+            reason,
+            "the destination's token cannot be used"
+        );
+        let block = AuthBlock { until: self.clock.now() + wait, reason: reason.clone(), is_stop };
+        *self.block.lock().unwrap_or_else(PoisonError::into_inner) = Some(block);
+        AuthTrouble { wait, reason, is_stop }
+    }
+
+    async fn obtain_token(&self, generation: u64) -> Result<CurrentToken, TokenFailure> {
+        if self.mapping.kind == AuthKind::BearerFile {
+            let token = read_credential(self.mapping.credentials.token_file.as_deref())?;
+            return self.build_token(&token, None, None, generation);
+        }
+        let form = self.build_form()?;
+        if let Some(requests_max) = self.mapping.max_token_requests {
+            self.budget.take(requests_max, self.mapping.token_window).await.map_err(TokenFailure::Wait)?;
+        }
+        let url = self.mapping.token_url.as_deref().unwrap_or_default();
+        let (status, body) =
+            self.client.post_form(url, form, TOKEN_TIMEOUT).await.map_err(|reason| {
+                TokenTrouble::Busy(format!("the token endpoint does not answer: {reason}"))
+            })?;
+        let grant = parse_token_response(&self.mapping, status, &body)?;
+        self.build_token(&grant.token, grant.api, grant.lifetime, generation)
+    }
+
+    fn build_form(&self) -> Result<String, TokenTrouble> {
+        let credentials = &self.mapping.credentials;
+        let mut form = Serializer::new(String::new());
+        form.append_pair("client_id", credentials.client_id.as_deref().unwrap_or_default());
+        let secret = read_credential(credentials.client_secret_file.as_deref())?;
+        form.append_pair("client_secret", &secret);
+        if self.mapping.kind == AuthKind::OauthRefresh {
+            let refresh_token = read_credential(credentials.refresh_token_file.as_deref())?;
+            form.append_pair("grant_type", "refresh_token").append_pair("refresh_token", &refresh_token);
+        } else {
+            form.append_pair("grant_type", "client_credentials");
+        }
+        Ok(form.finish())
+    }
+
+    fn build_token(
+        &self,
+        token: &str,
+        api: Option<String>,
+        lifetime: Option<Duration>,
+        generation: u64,
+    ) -> Result<CurrentToken, TokenFailure> {
+        let header = authorization_value(&self.mapping.scheme, token).ok_or_else(|| {
+            TokenTrouble::Refused("the token has characters that no header may have".into())
+        })?;
+        let renew_at = lifetime.map(|lifetime| {
+            self.clock.now() + lifetime.saturating_sub(EXPIRY_MARGIN.min(lifetime / EXPIRY_MARGIN_SHARE))
+        });
+        Ok(CurrentToken { authorization: Authorization { header, api, generation }, renew_at })
+    }
+}
+
+fn read_credential(path: Option<&Path>) -> Result<String, TokenTrouble> {
+    let path = path.ok_or_else(|| TokenTrouble::Refused("a file with a secret is not configured".into()))?;
+    let shown = path.display();
+    match read_secret(path) {
+        Ok(Some(secret)) => Ok(secret),
+        Ok(None) => Err(TokenTrouble::Refused(format!("the file {shown} is empty"))),
+        Err(error) => Err(TokenTrouble::Refused(format!("cannot read the file {shown}: {error}"))),
+    }
+}
+
+/// Why no token was obtained.
+enum TokenFailure {
+    /// The budget of requests is used up for so long.
+    Wait(Duration),
+    Trouble(TokenTrouble),
+}
+
+impl From<TokenTrouble> for TokenFailure {
+    fn from(trouble: TokenTrouble) -> Self {
+        Self::Trouble(trouble)
+    }
+}

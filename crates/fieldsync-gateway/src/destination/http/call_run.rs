@@ -1,0 +1,311 @@
+//! One call, from its start until each of its records has a verdict.
+//!
+//! A call whose outcome is unknown is sent again as it is: it stores nothing twice. If that happens repeatedly, it is
+//! halved, because one record may be the cause, or the destination's own time limit.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{sleep, timeout};
+
+use super::auth::Authorization;
+use super::call_parts::{CallPart, PartOutcome};
+use super::decode::{CallTrouble, DecodedCall};
+use super::encode::{EncodedRecord, encode_body, encode_url};
+use super::endpoint::HttpEndpoint;
+use super::plan::PlannedCall;
+use super::stops::PROBE_INTERVAL;
+use super::throttle::{GatePermit, is_urgent, record_priority};
+use crate::destination::delivery::{
+    DESTINATION_BUSY, DESTINATION_STOPPED, DESTINATION_UNCLEAR, RecordVerdict, Verdict, VerdictSender,
+};
+use crate::model::RecordId;
+use crate::policy::backoff::backoff_delay;
+use crate::validated_batch::ValidatedRecord;
+
+/// The waits before a call is sent again whose outcome is unknown.
+const UNCLEAR_DELAY_RANGE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// A call whose outcome was unknown so often is halved.
+const TRIES_BEFORE_SPLIT: u32 = 2;
+/// No call is started with less time than this.
+const CALL_TIME_MIN: Duration = Duration::from_millis(50);
+/// A call is slow if it takes longer than one part in so many of the time limit.
+const SLOW_CALL_SHARE: u32 = 4;
+/// Code of a record that is too large on its own.
+const TOO_LARGE: &str = "TOO_LARGE";
+
+/// What is known of the records of a delivery, and when it has to end.
+pub(super) struct DeliveryState {
+    is_applied: Mutex<Vec<bool>>,
+    ends: Duration,
+    verdicts: VerdictSender,
+}
+
+impl DeliveryState {
+    pub(super) fn new(records: usize, ends: Duration, verdicts: VerdictSender) -> Self {
+        Self { is_applied: Mutex::new(vec![false; records]), ends, verdicts }
+    }
+
+    pub(super) fn is_applied(&self, position: usize) -> bool {
+        let is_applied = self.is_applied.lock().unwrap_or_else(PoisonError::into_inner);
+        is_applied.get(position).copied().unwrap_or_default()
+    }
+
+    pub(super) async fn settle(&self, verdicts: Vec<RecordVerdict>) {
+        if verdicts.is_empty() {
+            return;
+        }
+        {
+            let mut is_applied = self.is_applied.lock().unwrap_or_else(PoisonError::into_inner);
+            for RecordVerdict { position, verdict } in &verdicts {
+                if let Some(place) = is_applied.get_mut(*position) {
+                    *place = verdict.is_applied();
+                }
+            }
+        }
+        // Without a receiver, the records are handed over nevertheless.
+        self.verdicts.send(verdicts).await.ok();
+    }
+}
+
+/// The calls of one delivery.
+#[derive(Clone, Copy)]
+pub(super) struct CallRun<'a> {
+    pub(super) endpoint: &'a HttpEndpoint,
+    pub(super) records: &'a [&'a ValidatedRecord],
+    pub(super) prepared: &'a [Result<(usize, EncodedRecord), Verdict>],
+    pub(super) state: &'a DeliveryState,
+}
+
+/// What follows from an attempt.
+enum NextStep {
+    /// One verdict for each record, in their order.
+    Settle(Vec<Verdict>),
+    /// As [`Self::Settle`], but it is not certain whose verdicts they are.
+    Confirm(Vec<Verdict>),
+    /// The same verdict for all.
+    SettleAll(Verdict),
+    /// The same call once more, after this wait.
+    Repeat(Duration),
+    /// Two calls with half of the records each, after this wait.
+    Split(Duration),
+}
+
+async fn pause(time: Duration) {
+    // Even an empty sleep waits for the next tick of the timer.
+    if !time.is_zero() {
+        sleep(time).await;
+    }
+}
+
+/// All records are tried again later.
+fn settle_later(after: Option<Duration>, code: &str, reason: impl Into<String>) -> NextStep {
+    NextStep::SettleAll(Verdict::retry(after, code, reason))
+}
+
+impl CallRun<'_> {
+    /// Runs the calls at the same time, as far as the gate lets them.
+    pub(super) async fn run_calls(self, calls: Vec<PlannedCall>) {
+        let mut running: FuturesUnordered<_> = calls.into_iter().map(|call| self.run_call(call)).collect();
+        while running.next().await.is_some() {}
+    }
+
+    async fn run_call(self, call: PlannedCall) {
+        let type_index = call.type_index;
+        let mut parts = vec![CallPart::new(call.positions)];
+        while let Some(mut part) = parts.pop() {
+            let outcome = match self.attempt(type_index, &mut part).await {
+                NextStep::Settle(verdicts) => part.settle(verdicts),
+                NextStep::Confirm(verdicts) => part.confirm(verdicts),
+                NextStep::SettleAll(verdict) => part.settle_all(&verdict),
+                NextStep::Repeat(wait) => {
+                    pause(wait).await;
+                    PartOutcome { parts: vec![part], ..PartOutcome::default() }
+                }
+                NextStep::Split(wait) => {
+                    pause(wait).await;
+                    PartOutcome { parts: part.split(), ..PartOutcome::default() }
+                }
+            };
+            self.state.settle(outcome.settled).await;
+            parts.extend(outcome.parts);
+        }
+    }
+
+    fn time_left(&self) -> Duration {
+        self.state.ends.saturating_sub(self.endpoint.clock.now())
+    }
+
+    /// Repeats after `wait` if time is left then; else the records are tried again later.
+    fn repeat_or(&self, wait: Duration, otherwise: Verdict) -> NextStep {
+        if wait < self.time_left() { NextStep::Repeat(wait) } else { NextStep::SettleAll(otherwise) }
+    }
+
+    /// Waits until the call may be sent, and with which token; or says what follows if it may not.
+    async fn prepare_call(
+        &self,
+        type_index: usize,
+        part: &CallPart,
+    ) -> Result<(GatePermit<'_>, Authorization), NextStep> {
+        let endpoint = self.endpoint;
+        if let Some(stop) = endpoint.stops.find_active(type_index, endpoint.clock.now()) {
+            return Err(settle_later(Some(stop.wait), DESTINATION_STOPPED, stop.reason));
+        }
+        if self.time_left() < CALL_TIME_MIN {
+            return Err(settle_later(None, DESTINATION_BUSY, "other calls took all of the time"));
+        }
+        let members = part.positions.iter().filter_map(|position| self.records.get(*position));
+        let is_urgent = members.map(|record| record_priority(record)).all(is_urgent);
+        let entering = endpoint.gate.enter(part.positions.len(), is_urgent);
+        let permit = match timeout(self.time_left(), entering).await {
+            Ok(Ok(permit)) => permit,
+            Ok(Err(trouble)) => {
+                let later = Verdict::retry(Some(trouble.wait), DESTINATION_BUSY, trouble.reason);
+                return Err(self.repeat_or(trouble.wait, later));
+            }
+            Err(_) => return Err(settle_later(None, DESTINATION_BUSY, "other calls took all of the time")),
+        };
+        match timeout(self.time_left(), endpoint.auth.authorize()).await {
+            Ok(Ok(authorization)) => Ok((permit, authorization)),
+            Ok(Err(trouble)) if trouble.is_stop => {
+                Err(settle_later(Some(trouble.wait), DESTINATION_STOPPED, trouble.reason))
+            }
+            Ok(Err(trouble)) => {
+                let later = Verdict::retry(Some(trouble.wait), DESTINATION_BUSY, trouble.reason);
+                Err(self.repeat_or(trouble.wait, later))
+            }
+            Err(_) => Err(settle_later(None, DESTINATION_BUSY, "no token was obtained in time")),
+        }
+    }
+
+    async fn attempt(&self, type_index: usize, part: &mut CallPart) -> NextStep {
+        let endpoint = self.endpoint;
+        let Some(record_type) = endpoint.mapping.types.get(type_index) else {
+            return settle_later(None, DESTINATION_STOPPED, "the record type has no mapping");
+        };
+        let (permit, authorization) = match self.prepare_call(type_index, part).await {
+            Ok(prepared) => prepared,
+            Err(step) => return step,
+        };
+        let api = authorization.api.as_deref().or(endpoint.mapping.api.as_deref()).unwrap_or_default();
+        let url = encode_url(&endpoint.mapping, record_type, api);
+        let encoded =
+            part.positions.iter().filter_map(|position| self.prepared.get(*position)?.as_ref().ok());
+        let body = encode_body(&endpoint.mapping, record_type, encoded.map(|(_, encoded)| encoded));
+        let limit = endpoint.mapping.limits.call_timeout.min(self.time_left());
+        let sent = endpoint.client.send_call(&url, body, &authorization.header, limit).await;
+        let ids: Vec<RecordId> =
+            part.positions.iter().filter_map(|position| Some(self.records.get(*position)?.id)).collect();
+        match sent {
+            Err(failure) => {
+                // A call that the end of the delivery cut short may have been fast enough.
+                if failure.is_timeout && limit >= endpoint.mapping.limits.call_timeout / SLOW_CALL_SHARE {
+                    endpoint.gate.note_too_large(ids.len());
+                }
+                self.repeat_unknown(part, failure.reason, !failure.is_unsent)
+            }
+            Ok(response) => match endpoint.decode(type_index, &response, &ids) {
+                Ok(decoded) => {
+                    endpoint.gate.note_credits(response.credits_left);
+                    endpoint.gate.note_answered(ids.len());
+                    self.take_verdicts(type_index, part, decoded)
+                }
+                Err(trouble) => {
+                    if matches!(response.status, 408 | 504) {
+                        endpoint.gate.note_too_large(ids.len());
+                    }
+                    let generation = authorization.generation;
+                    self.handle_trouble(type_index, part, trouble, generation, permit).await
+                }
+            },
+        }
+    }
+
+    fn take_verdicts(&self, type_index: usize, part: &CallPart, decoded: DecodedCall) -> NextStep {
+        if decoded.verdicts.iter().any(Verdict::is_applied) {
+            // The type is taken: what stops one record does not stop the others.
+            self.endpoint.stops.resume(type_index);
+        } else if let Some(reason) = decoded.stop
+            && !part.others_applied
+        {
+            self.stop_type(type_index, &reason);
+        }
+        if decoded.is_certain {
+            NextStep::Settle(decoded.verdicts)
+        } else {
+            NextStep::Confirm(decoded.verdicts)
+        }
+    }
+
+    async fn handle_trouble(
+        &self,
+        type_index: usize,
+        part: &mut CallPart,
+        trouble: CallTrouble,
+        generation: u64,
+        permit: GatePermit<'_>,
+    ) -> NextStep {
+        let endpoint = self.endpoint;
+        let is_alone = part.positions.len() <= 1;
+        match trouble {
+            CallTrouble::Unknown { reason } => self.repeat_unknown(part, reason, true),
+            CallTrouble::Throttled { after, limit, is_limit, reason } => {
+                // The permit counts until here: the refused call was one of those at a time.
+                let wait = endpoint.gate.note_throttled(after, limit, is_limit, &reason);
+                drop(permit);
+                self.repeat_or(wait, Verdict::retry(Some(wait), DESTINATION_BUSY, reason))
+            }
+            CallTrouble::AuthExpired { reason } if part.has_renewed => {
+                let trouble = endpoint.auth.stop(reason);
+                settle_later(Some(trouble.wait), DESTINATION_STOPPED, trouble.reason)
+            }
+            CallTrouble::AuthExpired { .. } => {
+                // If that takes too long, another call is asking for a new token already.
+                timeout(self.time_left(), endpoint.auth.discard(generation)).await.ok();
+                part.has_renewed = true;
+                NextStep::Repeat(Duration::ZERO)
+            }
+            CallTrouble::TooLarge { reason, .. } if !is_alone => {
+                tracing::info!(records = part.positions.len(), reason, "a call is too large");
+                endpoint.gate.note_too_large(part.positions.len());
+                NextStep::Split(Duration::ZERO)
+            }
+            CallTrouble::Refused { .. } if !is_alone => NextStep::Split(Duration::ZERO),
+            CallTrouble::Refused { code, message } => {
+                NextStep::SettleAll(Verdict::Rejected { code, message, field: None })
+            }
+            CallTrouble::TooLarge { reason, is_by_bytes: true } => {
+                let code = TOO_LARGE.into();
+                NextStep::SettleAll(Verdict::Rejected { code, message: reason, field: None })
+            }
+            CallTrouble::Stopped { reason } | CallTrouble::TooLarge { reason, .. } => {
+                self.stop_type(type_index, &reason);
+                settle_later(Some(PROBE_INTERVAL), DESTINATION_STOPPED, reason)
+            }
+        }
+    }
+
+    /// The same call once more, as long as time is left.
+    fn repeat_unknown(&self, part: &mut CallPart, reason: String, may_split: bool) -> NextStep {
+        part.unknowns = part.unknowns.saturating_add(1);
+        let records = part.positions.len();
+        tracing::warn!(records, tries = part.unknowns, reason, "the outcome of a call is unknown");
+        let (first, longest) = UNCLEAR_DELAY_RANGE;
+        let wait = backoff_delay(first, longest, part.unknowns, &mut fastrand::Rng::new());
+        if may_split && records > 1 && part.unknowns >= TRIES_BEFORE_SPLIT && wait < self.time_left() {
+            return NextStep::Split(wait);
+        }
+        self.repeat_or(wait, Verdict::retry(None, DESTINATION_UNCLEAR, reason))
+    }
+
+    fn stop_type(&self, type_index: usize, reason: &str) {
+        let now = self.endpoint.clock.now();
+        if self.endpoint.stops.find_active(type_index, now).is_none() {
+            let name = self.endpoint.mapping.types.get(type_index).map_or("", |mapping| &mapping.name);
+            tracing::error!(record_type = name, reason, "the destination takes no records of a type");
+        }
+        self.endpoint.stops.stop(type_index, reason, now);
+    }
+}

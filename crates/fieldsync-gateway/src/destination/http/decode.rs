@@ -1,0 +1,223 @@
+//! From the response to a call to a verdict for each of its records, or to the trouble that the call met.
+//!
+//! Pure, and careful: what is not certainly the destination's answer to this call leaves its outcome unknown.
+
+use std::time::Duration;
+
+use actix_web::web::Bytes;
+use serde_json::Value;
+
+use super::codes::CodeClass;
+use super::pointer::JsonPointer;
+use super::record_error::{DecodeContext, ErrorPlace, RecordError, build_receipt, shorten};
+use super::results::{OrderedResults, ResultsTrouble, read_results};
+use crate::destination::delivery::Verdict;
+use crate::model::RecordId;
+
+/// The response to a call.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CallResponse {
+    pub(crate) status: u16,
+    /// The header of that name.
+    pub(crate) retry_after: Option<Duration>,
+    pub(crate) credits_left: Option<u64>,
+    pub(crate) body: Bytes,
+}
+
+/// What a response says about the records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DecodedCall {
+    /// In the order of the records.
+    pub(crate) verdicts: Vec<Verdict>,
+    /// Why the record type stops, if it does.
+    pub(crate) stop: Option<String>,
+    /// Whether it is certain that each verdict is that of its record.
+    pub(crate) is_certain: bool,
+}
+
+/// Trouble of a whole call. It says nothing against a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CallTrouble {
+    /// The destination may have applied all, some or none of the records.
+    Unknown { reason: String },
+    /// Too many calls, or the destination is busy.
+    Throttled {
+        after: Option<Duration>,
+        /// How many calls at a time it allows, if it says so.
+        limit: Option<usize>,
+        /// The number of calls is the cause.
+        is_limit: bool,
+        reason: String,
+    },
+    /// The token is not accepted.
+    AuthExpired { reason: String },
+    /// An operator has to act.
+    Stopped { reason: String },
+    /// One of the records may be the cause: if it is the only one, it is.
+    Refused { code: String, message: String },
+    /// Fewer records may pass.
+    TooLarge {
+        reason: String,
+        /// The bytes are too many, and not the records.
+        is_by_bytes: bool,
+    },
+}
+
+/// The error of a whole call.
+struct CallError {
+    code: String,
+    message: String,
+    after: Option<Duration>,
+    limit: Option<usize>,
+    /// The part of the request that it names is not a record.
+    concerns_request: bool,
+}
+
+/// What the response to a call with the records `ids` means.
+pub(crate) fn decode_response(
+    context: &DecodeContext<'_>,
+    response: &CallResponse,
+    ids: &[RecordId],
+) -> Result<DecodedCall, CallTrouble> {
+    let results = &context.mapping.results;
+    let status = response.status;
+    let has_results = match results.statuses.as_slice() {
+        [] => (200..300).contains(&status),
+        statuses => statuses.contains(&status),
+    };
+    if has_results && results.path.is_none() {
+        return apply_all(context, ids);
+    }
+    let body = serde_json::from_slice::<Value>(&response.body);
+    let Ok(body) = body else { return Err(judge_status(response, None)) };
+    let has_array = |path: &Option<JsonPointer>| {
+        path.as_ref().and_then(|path| path.find(&body)).is_some_and(Value::is_array)
+    };
+    if has_results && (has_array(&results.path) || has_array(&results.errors_path)) {
+        return match read_results(context, &body, ids) {
+            Ok(ordered) => Ok(collect_entries(ordered)),
+            Err(ResultsTrouble::CallError(error)) => Err(judge_lone_error(context, response, &body, &error)),
+            Err(ResultsTrouble::Unusable(reason)) => Err(CallTrouble::Unknown { reason: reason.into() }),
+        };
+    }
+    Err(judge_call_error(context, response, read_call_error(context, &body)))
+}
+
+fn apply_all(context: &DecodeContext<'_>, ids: &[RecordId]) -> Result<DecodedCall, CallTrouble> {
+    let receipt = build_receipt(context.record_type.module(), None, None).ok_or_else(|| {
+        CallTrouble::Unknown { reason: "the module's name is too long for a receipt".into() }
+    })?;
+    Ok(DecodedCall {
+        verdicts: ids.iter().map(|_| Verdict::Applied(receipt.clone())).collect(),
+        stop: None,
+        is_certain: true,
+    })
+}
+
+fn collect_entries(ordered: OrderedResults) -> DecodedCall {
+    let mut stop = None;
+    let verdicts = ordered
+        .entries
+        .into_iter()
+        .map(|entry| {
+            stop = stop.take().or(entry.stop);
+            entry.verdict
+        })
+        .collect();
+    DecodedCall { verdicts, stop, is_certain: ordered.is_certain }
+}
+
+fn judge_lone_error(
+    context: &DecodeContext<'_>,
+    response: &CallResponse,
+    body: &Value,
+    error: &RecordError,
+) -> CallTrouble {
+    let own = read_call_error(context, body);
+    let (after, limit) = own.map_or((None, None), |own| (own.after, own.limit));
+    let concerns_request = error.place == ErrorPlace::Request;
+    let call_error = CallError {
+        code: error.code.clone(),
+        message: error.message.clone(),
+        after,
+        limit,
+        concerns_request,
+    };
+    judge_call_error(context, response, Some(call_error))
+}
+
+fn read_call_error(context: &DecodeContext<'_>, body: &Value) -> Option<CallError> {
+    let rule = &context.mapping.call_error;
+    let error = rule.paths.iter().find_map(|path| path.find(body).filter(|error| error.is_object()))?;
+    let code = rule.code.as_ref()?.find_text(error).filter(|code| !code.is_empty())?;
+    let message = rule.message.as_ref().and_then(|path| path.find_text(error)).unwrap_or_default();
+    let number = |path: &Option<JsonPointer>| path.as_ref()?.find_text(error)?.parse::<u64>().ok();
+    let limits = &context.mapping.limits;
+    let place = context.mapping.results.index.as_ref().and_then(|rule| {
+        let path = rule.paths.iter().find_map(|path| path.find_text(error))?;
+        Some((path, rule.root.as_str()))
+    });
+    Some(CallError {
+        code,
+        message: shorten(&message),
+        after: number(&limits.retry_after).map(Duration::from_secs),
+        limit: number(&limits.announced).and_then(|limit| usize::try_from(limit).ok()),
+        concerns_request: place.is_some_and(|(path, root)| path.strip_prefix(root).is_none_or(str::is_empty)),
+    })
+}
+
+fn judge_call_error(
+    context: &DecodeContext<'_>,
+    response: &CallResponse,
+    error: Option<CallError>,
+) -> CallTrouble {
+    let Some(error) = error else { return judge_status(response, None) };
+    let reason = shorten(&format!("{}: {} (status {})", error.code, error.message, response.status));
+    let class = match context.codes.find(&error.code, None) {
+        // The destination itself failed, whatever the code means for a record.
+        _ if response.status >= 500 => return judge_status(response, Some(reason)),
+        Some(class) => class,
+        None if context.mapping.atomic => context.codes.other(),
+        None => return judge_status(response, Some(reason)),
+    };
+    match class {
+        CodeClass::Stop => CallTrouble::Stopped { reason },
+        CodeClass::Rejected if error.concerns_request => CallTrouble::Stopped { reason },
+        CodeClass::Rejected => CallTrouble::Refused { code: shorten(&error.code), message: error.message },
+        CodeClass::Throttled => CallTrouble::Throttled {
+            after: error.after.or(response.retry_after),
+            limit: error.limit.filter(|limit| *limit > 0),
+            is_limit: true,
+            reason,
+        },
+        CodeClass::Unauthorized => CallTrouble::AuthExpired { reason },
+        CodeClass::TooLarge => CallTrouble::TooLarge { reason, is_by_bytes: false },
+        CodeClass::Retry => {
+            let after = error.after.or(Some(context.mapping.limits.record_retry_after));
+            CallTrouble::Throttled { after, limit: None, is_limit: false, reason }
+        }
+        CodeClass::Duplicate | CodeClass::Unclear => CallTrouble::Unknown { reason },
+    }
+}
+
+/// What a status code means without an error of the destination, or with one that is in no list.
+fn judge_status(response: &CallResponse, reason: Option<String>) -> CallTrouble {
+    let status = response.status;
+    let is_error = reason.is_some();
+    let reason =
+        reason.unwrap_or_else(|| format!("the response with status {status} is not the destination's"));
+    match status {
+        401 => CallTrouble::AuthExpired { reason },
+        403..=405 | 410 => CallTrouble::Stopped { reason },
+        413 => CallTrouble::TooLarge { reason, is_by_bytes: true },
+        429 | 503 => CallTrouble::Throttled {
+            after: response.retry_after,
+            limit: None,
+            is_limit: status == 429,
+            reason,
+        },
+        408 => CallTrouble::Unknown { reason },
+        400..500 if is_error => CallTrouble::Stopped { reason },
+        _ => CallTrouble::Unknown { reason },
+    }
+}

@@ -1,0 +1,112 @@
+//! Hands records over: plans the calls, and runs them wave by wave.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use super::call_run::{CallRun, DeliveryState};
+use super::encode::EncodedRecord;
+use super::endpoint::{HttpDestinationError, HttpEndpoint};
+use super::mapping::HttpMapping;
+use super::plan::{CallSize, PlanRecord, cut_calls, find_predecessors, plan_waves};
+use super::token_budget::TokenBudget;
+use crate::destination::delivery::{
+    Destination, DestinationCondition, HELD, RecordVerdict, StoppedType, Verdict, VerdictSender,
+};
+use crate::validated_batch::ValidatedRecord;
+
+/// A destination that is called as a mapping says.
+pub(crate) struct HttpDestination(HttpEndpoint);
+
+impl HttpDestination {
+    /// A destination of this mapping; `budget` is shared by all that use its refresh token.
+    pub(crate) fn new(
+        mapping: HttpMapping,
+        budget: Arc<dyn TokenBudget>,
+    ) -> Result<Self, HttpDestinationError> {
+        HttpEndpoint::new(mapping, budget).map(Self)
+    }
+
+    async fn deliver_all(
+        &self,
+        records: &[&ValidatedRecord],
+        time_budget: Duration,
+        verdicts: VerdictSender,
+    ) {
+        let prepared: Vec<Result<(usize, EncodedRecord), Verdict>> =
+            records.iter().map(|record| self.0.prepare_record(record)).collect();
+        let plan: Vec<PlanRecord<'_>> = records
+            .iter()
+            .zip(&prepared)
+            .map(|(record, prepared)| PlanRecord {
+                id: record.id,
+                key: record.key.as_deref(),
+                type_index: prepared.as_ref().map_or(usize::MAX, |(index, _)| *index),
+                bytes: prepared.as_ref().map_or(0, |(_, encoded)| encoded.bytes()),
+            })
+            .collect();
+        let predecessors = find_predecessors(&plan);
+        let state = DeliveryState::new(records.len(), self.0.clock.now() + time_budget, verdicts);
+        let run = CallRun { endpoint: &self.0, records, prepared: &prepared, state: &state };
+        for wave in plan_waves(&plan) {
+            let (mut due, mut settled) = (Vec::new(), Vec::new());
+            for position in wave {
+                let before = predecessors.get(position).map_or(&[][..], Vec::as_slice);
+                match prepared.get(position) {
+                    Some(Err(verdict)) => settled.push(RecordVerdict { position, verdict: verdict.clone() }),
+                    Some(Ok(_)) if before.iter().all(|before| state.is_applied(*before)) => {
+                        due.push(position);
+                    }
+                    Some(Ok(_)) => settled.push(RecordVerdict { position, verdict: hold_record() }),
+                    None => {}
+                }
+            }
+            state.settle(settled).await;
+            let size = CallSize {
+                records: self.0.gate.choose_call_records(due.len()),
+                bytes: self.0.mapping.max_bytes,
+            };
+            run.run_calls(cut_calls(&due, &plan, size)).await;
+        }
+    }
+}
+
+fn hold_record() -> Verdict {
+    Verdict::retry(None, HELD, "an earlier record of its key was not applied")
+}
+
+impl Destination for HttpDestination {
+    fn deliver<'a>(
+        &'a self,
+        records: &'a [&'a ValidatedRecord],
+        time_budget: Duration,
+        verdicts: VerdictSender,
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(self.deliver_all(records, time_budget, verdicts))
+    }
+
+    fn condition(&self) -> DestinationCondition {
+        if let Some(trouble) = self.0.auth.trouble() {
+            let (wait, reason) = (trouble.wait, trouble.reason);
+            return if trouble.is_stop {
+                DestinationCondition::Stopped { wait, reason }
+            } else {
+                DestinationCondition::Waiting { wait, reason }
+            };
+        }
+        match self.0.gate.trouble() {
+            Some(trouble) => DestinationCondition::Waiting { wait: trouble.wait, reason: trouble.reason },
+            None => DestinationCondition::Ready,
+        }
+    }
+
+    fn stopped_types(&self) -> Vec<StoppedType> {
+        let stops = self.0.stops.reasons().into_iter();
+        let named = stops.filter_map(|(index, reason)| {
+            let record_type = self.0.mapping.types.get(index)?.name.clone();
+            Some(StoppedType { record_type, reason })
+        });
+        named.collect()
+    }
+}

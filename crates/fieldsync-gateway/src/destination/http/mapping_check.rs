@@ -1,0 +1,174 @@
+//! Checks of a mapping that go beyond its types. Each message names the key.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use super::encode::check_templates;
+use super::mapping::{AuthKind, AuthMapping, Correlation, HttpMapping, MappingError};
+use super::type_mapping::TypeMapping;
+use crate::http_client::parse_http_url;
+
+/// The toml crate reads a date as an object with this member.
+const TOML_DATE_MEMBER: &str = "$__toml_private_datetime";
+const API_PLACEHOLDER: &str = "{api}";
+
+/// Reads a mapping from TOML, and checks what does not depend on the record types.
+pub(crate) fn parse_mapping(text: &str) -> Result<HttpMapping, MappingError> {
+    let mapping: HttpMapping =
+        toml::from_str(text).map_err(|error| MappingError::Syntax(error.to_string()))?;
+    check_mapping(&mapping)?;
+    Ok(mapping)
+}
+
+fn check_mapping(mapping: &HttpMapping) -> Result<(), MappingError> {
+    if mapping.max_records == 0 {
+        return Err(MappingError::new("max_records", "must not be zero"));
+    }
+    if mapping.limits.max_in_flight == 0 {
+        return Err(MappingError::new("limits.max_in_flight", "must not be zero"));
+    }
+    if mapping.limits.max_large_in_flight == Some(0) {
+        return Err(MappingError::new("limits.max_large_in_flight", "must not be zero"));
+    }
+    if mapping.limits.small_call_records.is_none() != mapping.limits.max_large_in_flight.is_none() {
+        return Err(MappingError::new(
+            "limits.small_call_records",
+            "needs `limits.max_large_in_flight`, too",
+        ));
+    }
+    if mapping.wrap.name.is_empty() && !mapping.wrap.constants.is_empty() {
+        return Err(MappingError::new("wrap.constants", "needs `wrap.name`"));
+    }
+    if let Some((code, first, second)) = mapping.codes.find_conflict() {
+        return Err(MappingError::new(
+            format!("codes.{second}"),
+            format!("has `{code}`, as `codes.{first}`"),
+        ));
+    }
+    check_results(mapping)?;
+    check_no_dates("wrap.constants", mapping.wrap.constants.values())?;
+    check_no_dates("record.constants", mapping.record.constants.values())
+}
+
+fn check_results(mapping: &HttpMapping) -> Result<(), MappingError> {
+    let results = &mapping.results;
+    if results.path.is_some() && results.by == Correlation::Field && results.record_id.is_empty() {
+        return Err(MappingError::new("results.record_id", "is needed with `by = \"field\"`"));
+    }
+    if results.errors_path.is_some() && results.by == Correlation::Position {
+        return Err(MappingError::new("results.errors_path", "needs `by = \"field\"`"));
+    }
+    if results.path.is_some() && results.ok.is_none() && results.errors_path.is_none() {
+        return Err(MappingError::new("results.ok", "is needed: it tells applied records from others"));
+    }
+    if results.path.is_none() && !mapping.atomic {
+        return Err(MappingError::new("results.path", "is needed, unless `atomic = true`"));
+    }
+    Ok(())
+}
+
+/// Checks all that depends on the record types and on the credentials, before the mapping is used.
+pub(crate) fn check_complete(mapping: &HttpMapping) -> Result<(), MappingError> {
+    check_mapping(mapping)?;
+    if mapping.types.is_empty() {
+        return Err(MappingError::new("type", "is needed: which records go to the destination"));
+    }
+    let mut names = HashSet::new();
+    for record_type in &mapping.types {
+        if !names.insert(&record_type.name) {
+            return Err(MappingError::new("type.name", format!("has `{}` twice", record_type.name)));
+        }
+        check_type(mapping, record_type)?;
+    }
+    check_auth(&mapping.auth)?;
+    if mapping.url.contains(API_PLACEHOLDER) && mapping.api.is_none() && mapping.auth.api_path.is_none() {
+        return Err(MappingError::new("api", "is needed for `{api}` in `url`"));
+    }
+    check_url("api", mapping.api.as_deref())?;
+    if !mapping.url.starts_with(API_PLACEHOLDER) {
+        check_url("url", Some(&mapping.url.replace(['{', '}'], "")))?;
+    }
+    Ok(())
+}
+
+fn check_type(mapping: &HttpMapping, record_type: &TypeMapping) -> Result<(), MappingError> {
+    let name = &record_type.name;
+    let is_path_part = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+    };
+    for (key, value) in [("module", record_type.module()), ("id_field", record_type.id_field.as_str())] {
+        if !is_path_part(value) {
+            return Err(MappingError::new(
+                format!("type.{key}"),
+                format!("of `{name}` may have letters, digits, and the characters _ - . only"),
+            ));
+        }
+    }
+    let mut own = HashSet::new();
+    if let Some(repeated) = record_type.own_fields().find(|own_field| !own.insert(own_field.to_lowercase())) {
+        return Err(MappingError::new("type", format!("`{name}` sets the field `{repeated}` twice")));
+    }
+    let mut targets = HashSet::new();
+    for (field, target) in record_type.fields.iter().filter(|(_, target)| !target.is_empty()) {
+        if record_type.sets_field(target) {
+            return Err(MappingError::new(
+                format!("type.fields.{field}"),
+                format!("of `{name}` must not be `{target}`, which the mapping sets itself"),
+            ));
+        }
+        if !targets.insert(target) {
+            return Err(MappingError::new("type.fields", format!("of `{name}` has `{target}` twice")));
+        }
+    }
+    check_no_dates("type.constants", record_type.constants.values())?;
+    check_templates(mapping, record_type)
+}
+
+fn check_auth(auth: &AuthMapping) -> Result<(), MappingError> {
+    let credentials = &auth.credentials;
+    let needed: &[(&str, bool)] = match auth.kind {
+        AuthKind::BearerFile => &[("auth.credentials.token_file", credentials.token_file.is_some())],
+        AuthKind::OauthRefresh => &[
+            ("auth.token_url", auth.token_url.is_some()),
+            ("auth.credentials.client_id", credentials.client_id.is_some()),
+            ("auth.credentials.client_secret_file", credentials.client_secret_file.is_some()),
+            ("auth.credentials.refresh_token_file", credentials.refresh_token_file.is_some()),
+        ],
+        AuthKind::ClientCredentials => &[
+            ("auth.token_url", auth.token_url.is_some()),
+            ("auth.credentials.client_id", credentials.client_id.is_some()),
+            ("auth.credentials.client_secret_file", credentials.client_secret_file.is_some()),
+        ],
+    };
+    match needed.iter().find(|(_, is_set)| !is_set) {
+        Some((key, _)) => Err(MappingError::new(*key, "is needed")),
+        None => check_url("auth.token_url", auth.token_url.as_deref()),
+    }
+}
+
+fn check_url(key: &str, url: Option<&str>) -> Result<(), MappingError> {
+    match url {
+        Some(url) if parse_http_url(url).is_none() => {
+            Err(MappingError::new(key, "must be an http or https URL without user and password"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// JSON has no dates, and destinations write them in different forms.
+fn check_no_dates<'a>(key: &str, values: impl IntoIterator<Item = &'a Value>) -> Result<(), MappingError> {
+    fn has_date(value: &Value) -> bool {
+        match value {
+            Value::Object(members) => {
+                members.contains_key(TOML_DATE_MEMBER) || members.values().any(has_date)
+            }
+            Value::Array(values) => values.iter().any(has_date),
+            _ => false,
+        }
+    }
+    if values.into_iter().any(has_date) {
+        return Err(MappingError::new(key, "has a date: write it as a text, in the destination's form"));
+    }
+    Ok(())
+}

@@ -1,0 +1,312 @@
+//! When a call may start, and how large it may be.
+//!
+//! The destination limits calls at a time, large calls at a time, and credits. What it refuses lowers the limit here,
+//! which rises again slowly.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::mapping::LimitsMapping;
+use crate::clock::Clock;
+use crate::policy::backoff::backoff_delay;
+use crate::validated_batch::ValidatedRecord;
+
+/// With few credits left, only records of this priority or a higher one are handed over.
+const URGENT_PRIORITY_MIN: u8 = 7;
+/// The priority of a record that has none.
+const PRIORITY_DEFAULT: u8 = 5;
+/// After so long, a call finds out whether credits have come back.
+const CREDITS_PROBE_INTERVAL: Duration = Duration::from_mins(5);
+/// How often a lowered limit on calls at a time rises by one.
+const LIMIT_RAISE_INTERVAL: Duration = Duration::from_mins(10);
+/// The waits after throttled calls that do not say how long.
+const THROTTLE_DELAY_RANGE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(1));
+
+/// A longer wait than this is cut: a proxy in between may have asked for it.
+const THROTTLE_WAIT_MAX: Duration = Duration::from_hours(1);
+
+/// The priority of a record. The protocol does not carry it, so that all records have the same.
+pub(crate) fn record_priority(_record: &ValidatedRecord) -> u8 {
+    PRIORITY_DEFAULT
+}
+
+pub(crate) fn is_urgent(priority: u8) -> bool {
+    priority >= URGENT_PRIORITY_MIN
+}
+
+/// Why no call may start for so long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GateTrouble {
+    pub(crate) wait: Duration,
+    pub(crate) reason: String,
+}
+
+struct GateState {
+    in_flight: usize,
+    large_in_flight: usize,
+    /// Calls at a time, as far as the destination is known.
+    calls_max: usize,
+    calls_max_changed: Duration,
+    /// Throttled calls in a row.
+    throttles: u32,
+    blocked_until: Duration,
+    block_reason: String,
+    credits_low_until: Duration,
+    /// Records in a call: fewer after calls that took too long.
+    records_max: usize,
+}
+
+enum EntryCheck {
+    Entered,
+    Full,
+    Blocked(GateTrouble),
+}
+
+/// Lets calls in.
+pub(crate) struct CallGate {
+    limits: LimitsMapping,
+    records_max: usize,
+    clock: Clock,
+    state: Mutex<GateState>,
+    changed: Notify,
+}
+
+impl CallGate {
+    pub(crate) fn new(limits: LimitsMapping, records_max: usize, clock: Clock) -> Self {
+        let state = GateState {
+            in_flight: 0,
+            large_in_flight: 0,
+            calls_max: limits.max_in_flight,
+            calls_max_changed: Duration::ZERO,
+            throttles: 0,
+            blocked_until: Duration::ZERO,
+            block_reason: String::new(),
+            credits_low_until: Duration::ZERO,
+            records_max,
+        };
+        Self { limits, records_max, clock, state: Mutex::new(state), changed: Notify::new() }
+    }
+
+    /// Waits until the call may start, as long as only other calls of this gateway are in the way.
+    pub(crate) async fn enter(&self, records: usize, is_urgent: bool) -> Result<GatePermit<'_>, GateTrouble> {
+        let is_large = self.limits.small_call_records.is_some_and(|small| records > small);
+        loop {
+            let changed = self.changed.notified();
+            match self.check_entry(is_large, is_urgent, self.clock.now()) {
+                EntryCheck::Entered => return Ok(GatePermit { gate: self, is_large }),
+                EntryCheck::Blocked(trouble) => return Err(trouble),
+                EntryCheck::Full => changed.await,
+            }
+        }
+    }
+
+    fn check_entry(&self, is_large: bool, is_urgent: bool, now: Duration) -> EntryCheck {
+        let mut state = self.lock();
+        if let Some(trouble) = find_block(&state, is_urgent, now) {
+            return EntryCheck::Blocked(trouble);
+        }
+        while state.calls_max < self.limits.max_in_flight
+            && state.calls_max_changed + LIMIT_RAISE_INTERVAL <= now
+        {
+            state.calls_max += 1;
+            state.calls_max_changed += LIMIT_RAISE_INTERVAL;
+        }
+        let is_large_full =
+            is_large && self.limits.max_large_in_flight.is_some_and(|max| state.large_in_flight >= max);
+        if state.in_flight >= state.calls_max || is_large_full {
+            return EntryCheck::Full;
+        }
+        state.in_flight += 1;
+        state.large_in_flight += usize::from(is_large);
+        EntryCheck::Entered
+    }
+
+    /// Records in a call while so many are due: small calls while they can all start at once, large ones to catch up.
+    pub(crate) fn choose_call_records(&self, due: usize) -> usize {
+        let state = self.lock();
+        let free = state.calls_max.saturating_sub(state.in_flight);
+        let chosen = match (self.limits.small_call_records, self.limits.max_large_in_flight) {
+            (Some(small), _) if due <= small.saturating_mul(free) => small,
+            (Some(small), Some(max)) if state.large_in_flight >= max => small,
+            _ => self.records_max,
+        };
+        chosen.min(state.records_max).max(1)
+    }
+
+    /// A call of so many records took too long, or was too large.
+    pub(crate) fn note_too_large(&self, records: usize) {
+        let mut state = self.lock();
+        state.records_max = state.records_max.min((records / 2).max(1));
+    }
+
+    /// A call of so many records was answered.
+    pub(crate) fn note_answered(&self, records: usize) {
+        let mut state = self.lock();
+        state.throttles = 0;
+        if records >= state.records_max {
+            state.records_max = (state.records_max + 1).min(self.records_max);
+        }
+    }
+
+    /// The call, whose permit is still held, was throttled. Returns how long no call starts.
+    pub(crate) fn note_throttled(
+        &self,
+        after: Option<Duration>,
+        limit: Option<usize>,
+        is_limit: bool,
+        reason: &str,
+    ) -> Duration {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        state.throttles = state.throttles.saturating_add(1);
+        if is_limit {
+            let limit = limit.unwrap_or(state.in_flight.saturating_sub(1));
+            state.calls_max = state.calls_max.min(limit).max(1);
+            state.calls_max_changed = now;
+        }
+        let (first, longest) = THROTTLE_DELAY_RANGE;
+        let wait = after
+            .unwrap_or_else(|| backoff_delay(first, longest, state.throttles, &mut fastrand::Rng::new()));
+        let wait = wait.min(THROTTLE_WAIT_MAX);
+        state.blocked_until = state.blocked_until.max(now + wait);
+        reason.clone_into(&mut state.block_reason);
+        state.blocked_until.saturating_sub(now)
+    }
+
+    /// What a response says about credits; nothing if many are left.
+    pub(crate) fn note_credits(&self, left: Option<u64>) {
+        let until = match left {
+            Some(left) if left < self.limits.credits_min => self.clock.now() + CREDITS_PROBE_INTERVAL,
+            _ => Duration::ZERO,
+        };
+        self.lock().credits_low_until = until;
+    }
+
+    /// Why records of usual priority are not handed over now.
+    pub(crate) fn trouble(&self) -> Option<GateTrouble> {
+        find_block(&self.lock(), false, self.clock.now())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, GateState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn find_block(state: &GateState, is_urgent: bool, now: Duration) -> Option<GateTrouble> {
+    if now < state.blocked_until {
+        let wait = state.blocked_until.saturating_sub(now);
+        return Some(GateTrouble { wait, reason: state.block_reason.clone() });
+    }
+    (!is_urgent && now < state.credits_low_until).then(|| GateTrouble {
+        wait: state.credits_low_until.saturating_sub(now),
+        reason: "the destination has few credits left, which are kept for urgent records".into(),
+    })
+}
+
+/// A call that was let in. Dropping it lets the next one in.
+pub(crate) struct GatePermit<'gate> {
+    gate: &'gate CallGate,
+    is_large: bool,
+}
+
+impl Drop for GatePermit<'_> {
+    fn drop(&mut self) {
+        let mut state = self.gate.lock();
+        state.in_flight = state.in_flight.saturating_sub(1);
+        state.large_in_flight = state.large_in_flight.saturating_sub(usize::from(self.is_large));
+        drop(state);
+        self.gate.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn gate(change: impl FnOnce(&mut LimitsMapping)) -> CallGate {
+        let mut limits = LimitsMapping {
+            max_in_flight: 4,
+            small_call_records: Some(10),
+            max_large_in_flight: Some(1),
+            credits_min: 100,
+            ..LimitsMapping::default()
+        };
+        change(&mut limits);
+        CallGate::new(limits, 100, Clock::start())
+    }
+
+    /// A permit, if the call may start at once.
+    fn enter(gate: &CallGate, records: usize, is_urgent: bool) -> Option<GatePermit<'_>> {
+        gate.enter(records, is_urgent).now_or_never()?.ok()
+    }
+
+    #[test]
+    fn large_calls_have_a_limit_of_their_own() {
+        let gate = gate(|_| {});
+        let large = enter(&gate, 11, false).unwrap();
+        assert!(enter(&gate, 11, false).is_none());
+        let small: Vec<GatePermit<'_>> = (0..3).map(|_| enter(&gate, 10, false).unwrap()).collect();
+        assert!(enter(&gate, 1, false).is_none());
+        drop((large, small));
+        assert!(enter(&gate, 11, false).is_some());
+    }
+
+    #[test]
+    fn calls_are_small_while_few_records_are_due_or_large_ones_must_wait() {
+        let gate = gate(|_| {});
+        assert_eq!([1, 40, 41, 1000].map(|due| gate.choose_call_records(due)), [10, 10, 100, 100]);
+        let _large = enter(&gate, 11, false).unwrap();
+        assert_eq!([30, 31, 1000].map(|due| gate.choose_call_records(due)), [10, 10, 10]);
+    }
+
+    #[test]
+    fn calls_become_smaller_when_they_are_too_large_and_grow_again_slowly() {
+        let gate = gate(|limits| limits.small_call_records = None);
+        gate.note_too_large(100);
+        gate.note_too_large(50);
+        assert_eq!(gate.choose_call_records(1000), 25);
+        gate.note_answered(24);
+        gate.note_answered(25);
+        assert_eq!(gate.choose_call_records(1000), 26);
+        gate.note_too_large(1);
+        assert_eq!(gate.choose_call_records(1000), 1);
+    }
+
+    #[test]
+    fn a_throttled_call_lowers_the_limit_below_what_was_in_flight() {
+        let gate = gate(|_| {});
+        let all: Vec<GatePermit<'_>> = (0..4).map(|_| enter(&gate, 1, false).unwrap()).collect();
+        gate.note_throttled(Some(Duration::ZERO), None, true, "busy");
+        drop(all);
+        let fewer: Vec<GatePermit<'_>> = (0..3).map(|_| enter(&gate, 1, false).unwrap()).collect();
+        assert!(enter(&gate, 1, false).is_none());
+        gate.note_throttled(Some(Duration::ZERO), Some(1), true, "busy");
+        drop(fewer);
+        let _one = enter(&gate, 1, false).unwrap();
+        assert!(enter(&gate, 1, true).is_none());
+    }
+
+    #[test]
+    fn no_call_starts_before_the_wait_is_over_and_no_wait_is_longer_than_the_limit() {
+        let gate = gate(|_| {});
+        gate.note_throttled(Some(Duration::from_secs(9)), None, false, "busy");
+        let trouble = gate.enter(1, true).now_or_never().unwrap().err().unwrap();
+        assert!(trouble.wait > Duration::from_secs(8) && trouble.reason == "busy");
+        assert!(gate.note_throttled(Some(Duration::MAX), None, false, "busy") <= THROTTLE_WAIT_MAX);
+    }
+
+    #[test]
+    fn with_few_credits_only_urgent_calls_start() {
+        let gate = gate(|_| {});
+        gate.note_credits(Some(99));
+        assert!(enter(&gate, 1, false).is_none());
+        assert!(enter(&gate, 1, true).is_some());
+        gate.note_credits(Some(100));
+        assert!(enter(&gate, 1, false).is_some());
+        assert!(is_urgent(7) && !is_urgent(6) && !is_urgent(PRIORITY_DEFAULT));
+    }
+}

@@ -1,0 +1,17 @@
+//! Destinations: systems that give a verdict on each record before the device gets its answer.
+//!
+//! A destination takes checked records in order, and gives each of them a verdict: applied with a receipt,
+//! rejected in the destination's own words, or to be tried again. Trouble that no record causes (a wrong
+//! module, a missing permission, too many calls) never rejects a record.
+
+mod delivery;
+mod http;
+
+pub(crate) use delivery::{
+    Destination, DestinationCondition, RecordVerdict, StoppedType, Verdict, VerdictSender, collect_verdicts,
+};
+pub(crate) use http::{
+    CredentialSettings, HttpDestination, HttpDestinationError, HttpMapping, LocalTokenBudget, MappingError,
+    SalesforceSettings, TokenBudget, TypeMapping, ZohoSettings, parse_mapping, salesforce_mapping,
+    zoho_mapping,
+};
