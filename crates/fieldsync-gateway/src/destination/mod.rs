@@ -6,6 +6,7 @@
 
 mod delivery;
 mod http;
+mod slot;
 
 pub(crate) use delivery::{
     Destination, DestinationCondition, RecordVerdict, StoppedType, Verdict, VerdictSender, collect_verdicts,
@@ -15,3 +16,4 @@ pub(crate) use http::{
     SalesforceSettings, TokenBudget, TypeMapping, ZohoSettings, parse_mapping, salesforce_mapping,
     zoho_mapping,
 };
+pub(crate) use slot::DestinationSlot;
