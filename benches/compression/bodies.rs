@@ -74,6 +74,7 @@ pub(crate) fn batches(records: &[Record], size: usize) -> Vec<Vec<u8>> {
                     id: RecordId(Builder::from_unix_timestamp_millis(now, &random).into_uuid()),
                     record_type: record.kind.clone(),
                     key: record.key.clone(),
+                    priority: None,
                     created_at: now,
                     payload: record.payload.clone(),
                 }

@@ -12,7 +12,7 @@ use super::op::Transaction;
 use super::open_batches::to_open_batch;
 use super::schema::{BatchRow, DUE_WHEN_UNBLOCKED, ManifestRow, MemberRow, StoredError, StoredState};
 use crate::journal;
-use crate::model::{Batch, BatchRecord, LastError, RecordId, Sequence};
+use crate::model::{Batch, BatchRecord, LastError, QueuePosition, RecordId, Sequence};
 use crate::protocol::receipt::Receipt;
 
 /// A record that the server has confirmed.
@@ -63,6 +63,7 @@ impl Transaction<'_, '_> {
                     id: record_id(member.id),
                     record_type: header.record_type,
                     key: header.key,
+                    priority: QueuePosition(member.position).priority(),
                     created_at: header.created_at,
                     payload,
                 }),

@@ -28,7 +28,7 @@ use super::request_limits::RequestLimits;
 use super::tls::TlsError;
 use super::{ConnectionInvalidation, Exchange, Transport};
 use crate::config;
-use crate::model::{Batch, BatchId, DeviceId, Network};
+use crate::model::{Batch, BatchId, DEFAULT_PRIORITY, DeviceId, Network};
 use crate::protocol::exchange::{Delivery, RequestFailure, RequestResult, ServerHints};
 use crate::protocol::wire::{self, BatchRequest, WireRecord};
 
@@ -171,6 +171,7 @@ fn encode_batch(batch: &Batch, device: DeviceId) -> Result<Vec<u8>, String> {
             id: record.id,
             record_type: record.record_type.clone(),
             key: record.key.clone(),
+            priority: (record.priority != DEFAULT_PRIORITY).then_some(record.priority),
             created_at: record.created_at,
             payload: RawValue::from_string(record.payload.to_string())?,
         })

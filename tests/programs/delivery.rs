@@ -140,13 +140,15 @@ fn the_highest_priority_is_sent_first_and_equal_ones_in_order_of_arrival() {
         daemon.enqueue(&[record(5, Some(9)), record(6, Some(6))]);
     });
     daemon.wait_until_done();
-    let sent: Vec<u64> = server
+    let sent: Vec<(u64, Option<u64>)> = server
         .batches()
         .iter()
         .flat_map(Request::records)
-        .map(|record| record["payload"]["n"].as_u64().unwrap())
+        .map(|record| (record["payload"]["n"].as_u64().unwrap(), record["priority"].as_u64()))
         .collect();
-    assert_eq!(sent, [3, 5, 6, 2, 4, 1]);
+    // The default priority is left out.
+    let expected = [(3, Some(9)), (5, Some(9)), (6, Some(6)), (2, None), (4, None), (1, Some(0))];
+    assert_eq!(sent, expected);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::digest::{Sha256Digest, sha256_of_parts};
-use crate::model::{BatchId, DeviceId, RecordId};
+use crate::model::{BatchId, DEFAULT_PRIORITY, DeviceId, RecordId};
 use crate::protocol::wire::{ID_CONFLICT, ID_OF_OTHER_DEVICE, RecordResult, RecordStatus, WireRecord};
 
 /// Code of a rejected record that is itself faulty.
@@ -38,6 +38,7 @@ pub(crate) struct ValidatedRecord {
     pub(crate) id: RecordId,
     pub(crate) record_type: String,
     pub(crate) key: Option<String>,
+    pub(crate) priority: u8,
     pub(crate) payload: Box<RawValue>,
     /// Digest of type, key and payload: tells a duplicate from another record under the same id.
     pub(crate) digest: Sha256Digest,
@@ -52,6 +53,7 @@ impl ValidatedRecord {
             id: record.id,
             record_type: record.record_type,
             key: record.key,
+            priority: record.priority.unwrap_or(DEFAULT_PRIORITY),
             payload: record.payload,
             fault,
         }
@@ -100,6 +102,7 @@ mod tests {
             id: RecordId::default(),
             record_type: record_type.into(),
             key: key.map(Into::into),
+            priority: None,
             created_at: 0,
             payload: RawValue::from_string(payload.into()).unwrap(),
         })

@@ -46,6 +46,8 @@ pub struct BatchRecord {
     pub record_type: String,
     /// Its ordering key.
     pub key: Option<String>,
+    /// 0 to 9; 9 is sent first.
+    pub priority: u8,
     /// When it was accepted, in wall milliseconds.
     pub created_at: u64,
     /// The JSON object, byte for byte.

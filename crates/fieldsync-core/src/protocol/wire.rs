@@ -61,6 +61,9 @@ pub struct WireRecord {
     /// Records of one key are applied in order.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub key: Option<String>,
+    /// 0 to 9, where it is not the default priority.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub priority: Option<u8>,
     /// When the device accepted it: RFC 3339, UTC, milliseconds.
     #[serde(with = "crate::clock::as_rfc3339")]
     pub created_at: u64,

@@ -17,6 +17,9 @@ pub(crate) const DESTINATION_BUSY: &str = "DESTINATION_BUSY";
 /// Code of a record of which the destination may have stored a part, or nothing.
 pub(crate) const DESTINATION_UNCLEAR: &str = "DESTINATION_UNCLEAR";
 
+/// While a destination takes few records, it takes those of this priority or a higher one.
+const URGENT_PRIORITY_MIN: u8 = 7;
+
 /// Verdicts that wait for the receiver; a call that ends waits while there are so many.
 const VERDICT_MESSAGES_MAX: usize = 16;
 
@@ -65,6 +68,11 @@ pub(crate) enum DestinationCondition {
         wait: Duration,
         reason: String,
     },
+    /// Only urgent records are taken for so long.
+    Scarce {
+        wait: Duration,
+        reason: String,
+    },
     /// An operator has to act. A call is made after `wait` to find out whether that happened.
     Stopped {
         wait: Duration,
@@ -97,6 +105,11 @@ pub(crate) trait Destination: Send + Sync {
 
     /// The record types that it does not take, while it takes others.
     fn stopped_types(&self) -> Vec<StoppedType>;
+}
+
+/// Whether a destination that takes few records takes this one.
+pub(crate) fn is_urgent(record: &ValidatedRecord) -> bool {
+    record.priority >= URGENT_PRIORITY_MIN
 }
 
 /// Hands the records over, and returns the verdicts in their order.

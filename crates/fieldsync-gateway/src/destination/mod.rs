@@ -10,6 +10,7 @@ mod slot;
 
 pub(crate) use delivery::{
     Destination, DestinationCondition, RecordVerdict, StoppedType, Verdict, VerdictSender, collect_verdicts,
+    is_urgent,
 };
 pub(crate) use http::{
     CredentialSettings, HttpDestination, HttpDestinationError, HttpMapping, LocalTokenBudget, MappingError,

@@ -189,6 +189,7 @@ mod tests {
             id: record,
             record_type: "Visits".into(),
             key: None,
+            priority: None,
             created_at: 0,
             payload: RawValue::from_string(payload.into()).unwrap(),
         };

@@ -17,7 +17,7 @@ use super::encode::{EncodedRecord, encode_body, encode_url};
 use super::endpoint::HttpEndpoint;
 use super::plan::PlannedCall;
 use super::stops::PROBE_INTERVAL;
-use super::throttle::{GatePermit, is_urgent, record_priority};
+use super::throttle::GatePermit;
 use crate::destination::delivery::{
     DESTINATION_BUSY, DESTINATION_STOPPED, DESTINATION_UNCLEAR, RecordVerdict, Verdict, VerdictSender,
 };
@@ -156,9 +156,7 @@ impl CallRun<'_> {
         if self.time_left() < CALL_TIME_MIN {
             return Err(settle_later(None, DESTINATION_BUSY, "other calls took all of the time"));
         }
-        let members = part.positions.iter().filter_map(|position| self.records.get(*position));
-        let is_urgent = members.map(|record| record_priority(record)).all(is_urgent);
-        let entering = endpoint.gate.enter(part.positions.len(), is_urgent);
+        let entering = endpoint.gate.enter(part.positions.len());
         let permit = match timeout(self.time_left(), entering).await {
             Ok(Ok(permit)) => permit,
             Ok(Err(trouble)) => {

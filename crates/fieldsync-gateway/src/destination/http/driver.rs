@@ -10,9 +10,11 @@ use super::encode::EncodedRecord;
 use super::endpoint::{HttpDestinationError, HttpEndpoint};
 use super::mapping::HttpMapping;
 use super::plan::{CallSize, PlanRecord, cut_calls, find_predecessors, plan_waves};
+use super::throttle::GateTrouble;
 use super::token_budget::TokenBudget;
 use crate::destination::delivery::{
-    Destination, DestinationCondition, HELD, RecordVerdict, StoppedType, Verdict, VerdictSender,
+    DESTINATION_BUSY, Destination, DestinationCondition, HELD, RecordVerdict, StoppedType, Verdict,
+    VerdictSender, is_urgent,
 };
 use crate::validated_batch::ValidatedRecord;
 
@@ -50,15 +52,21 @@ impl HttpDestination {
         let state = DeliveryState::new(records.len(), self.0.clock.now() + time_budget, verdicts);
         let run = CallRun { endpoint: &self.0, records, prepared: &prepared, state: &state };
         for wave in plan_waves(&plan) {
+            let scarcity = self.0.gate.scarcity();
             let (mut due, mut settled) = (Vec::new(), Vec::new());
             for position in wave {
                 let before = predecessors.get(position).map_or(&[][..], Vec::as_slice);
                 match prepared.get(position) {
                     Some(Err(verdict)) => settled.push(RecordVerdict { position, verdict: verdict.clone() }),
-                    Some(Ok(_)) if before.iter().all(|before| state.is_applied(*before)) => {
-                        due.push(position);
+                    Some(Ok(_)) if !before.iter().all(|before| state.is_applied(*before)) => {
+                        settled.push(RecordVerdict { position, verdict: hold_record() });
                     }
-                    Some(Ok(_)) => settled.push(RecordVerdict { position, verdict: hold_record() }),
+                    Some(Ok(_)) => match &scarcity {
+                        Some(scarcity) if !is_urgent(records[position]) => {
+                            settled.push(RecordVerdict { position, verdict: save_credits(scarcity) });
+                        }
+                        _ => due.push(position),
+                    },
                     None => {}
                 }
             }
@@ -74,6 +82,10 @@ impl HttpDestination {
 
 fn hold_record() -> Verdict {
     Verdict::retry(None, HELD, "an earlier record of its key was not applied")
+}
+
+fn save_credits(scarcity: &GateTrouble) -> Verdict {
+    Verdict::retry(Some(scarcity.wait), DESTINATION_BUSY, scarcity.reason.clone())
 }
 
 impl Destination for HttpDestination {
@@ -95,8 +107,11 @@ impl Destination for HttpDestination {
                 DestinationCondition::Waiting { wait, reason }
             };
         }
-        match self.0.gate.trouble() {
-            Some(trouble) => DestinationCondition::Waiting { wait: trouble.wait, reason: trouble.reason },
+        if let Some(GateTrouble { wait, reason }) = self.0.gate.trouble() {
+            return DestinationCondition::Waiting { wait, reason };
+        }
+        match self.0.gate.scarcity() {
+            Some(GateTrouble { wait, reason }) => DestinationCondition::Scarce { wait, reason },
             None => DestinationCondition::Ready,
         }
     }

@@ -11,12 +11,7 @@ use tokio::sync::Notify;
 use super::mapping::LimitsMapping;
 use crate::clock::Clock;
 use crate::policy::backoff::backoff_delay;
-use crate::validated_batch::ValidatedRecord;
 
-/// With few credits left, only records of this priority or a higher one are handed over.
-const URGENT_PRIORITY_MIN: u8 = 7;
-/// The priority of a record that has none.
-const PRIORITY_DEFAULT: u8 = 5;
 /// After so long, a call finds out whether credits have come back.
 const CREDITS_PROBE_INTERVAL: Duration = Duration::from_mins(5);
 /// How often a lowered limit on calls at a time rises by one.
@@ -26,15 +21,6 @@ const THROTTLE_DELAY_RANGE: (Duration, Duration) = (Duration::from_millis(500), 
 
 /// A longer wait than this is cut: a proxy in between may have asked for it.
 const THROTTLE_WAIT_MAX: Duration = Duration::from_hours(1);
-
-/// The priority of a record. The protocol does not carry it, so that all records have the same.
-pub(crate) fn record_priority(_record: &ValidatedRecord) -> u8 {
-    PRIORITY_DEFAULT
-}
-
-pub(crate) fn is_urgent(priority: u8) -> bool {
-    priority >= URGENT_PRIORITY_MIN
-}
 
 /// Why no call may start for so long.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,11 +76,11 @@ impl CallGate {
     }
 
     /// Waits until the call may start, as long as only other calls of this gateway are in the way.
-    pub(crate) async fn enter(&self, records: usize, is_urgent: bool) -> Result<GatePermit<'_>, GateTrouble> {
+    pub(crate) async fn enter(&self, records: usize) -> Result<GatePermit<'_>, GateTrouble> {
         let is_large = self.limits.small_call_records.is_some_and(|small| records > small);
         loop {
             let changed = self.changed.notified();
-            match self.check_entry(is_large, is_urgent, self.clock.now()) {
+            match self.check_entry(is_large, self.clock.now()) {
                 EntryCheck::Entered => return Ok(GatePermit { gate: self, is_large }),
                 EntryCheck::Blocked(trouble) => return Err(trouble),
                 EntryCheck::Full => changed.await,
@@ -102,9 +88,9 @@ impl CallGate {
         }
     }
 
-    fn check_entry(&self, is_large: bool, is_urgent: bool, now: Duration) -> EntryCheck {
+    fn check_entry(&self, is_large: bool, now: Duration) -> EntryCheck {
         let mut state = self.lock();
-        if let Some(trouble) = find_block(&state, is_urgent, now) {
+        if let Some(trouble) = find_block(&state, now) {
             return EntryCheck::Blocked(trouble);
         }
         while state.calls_max < self.limits.max_in_flight
@@ -184,9 +170,18 @@ impl CallGate {
         self.lock().credits_low_until = until;
     }
 
-    /// Why records of usual priority are not handed over now.
+    /// Why no record is handed over now.
     pub(crate) fn trouble(&self) -> Option<GateTrouble> {
-        find_block(&self.lock(), false, self.clock.now())
+        find_block(&self.lock(), self.clock.now())
+    }
+
+    /// Why only urgent records are handed over now.
+    pub(crate) fn scarcity(&self) -> Option<GateTrouble> {
+        let (until, now) = (self.lock().credits_low_until, self.clock.now());
+        (now < until).then(|| GateTrouble {
+            wait: until.saturating_sub(now),
+            reason: "the destination has few credits left, which are kept for urgent records".into(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, GateState> {
@@ -194,14 +189,10 @@ impl CallGate {
     }
 }
 
-fn find_block(state: &GateState, is_urgent: bool, now: Duration) -> Option<GateTrouble> {
-    if now < state.blocked_until {
-        let wait = state.blocked_until.saturating_sub(now);
-        return Some(GateTrouble { wait, reason: state.block_reason.clone() });
-    }
-    (!is_urgent && now < state.credits_low_until).then(|| GateTrouble {
-        wait: state.credits_low_until.saturating_sub(now),
-        reason: "the destination has few credits left, which are kept for urgent records".into(),
+fn find_block(state: &GateState, now: Duration) -> Option<GateTrouble> {
+    (now < state.blocked_until).then(|| GateTrouble {
+        wait: state.blocked_until.saturating_sub(now),
+        reason: state.block_reason.clone(),
     })
 }
 
@@ -240,26 +231,26 @@ mod tests {
     }
 
     /// A permit, if the call may start at once.
-    fn enter(gate: &CallGate, records: usize, is_urgent: bool) -> Option<GatePermit<'_>> {
-        gate.enter(records, is_urgent).now_or_never()?.ok()
+    fn enter(gate: &CallGate, records: usize) -> Option<GatePermit<'_>> {
+        gate.enter(records).now_or_never()?.ok()
     }
 
     #[test]
     fn large_calls_have_a_limit_of_their_own() {
         let gate = gate(|_| {});
-        let large = enter(&gate, 11, false).unwrap();
-        assert!(enter(&gate, 11, false).is_none());
-        let small: Vec<GatePermit<'_>> = (0..3).map(|_| enter(&gate, 10, false).unwrap()).collect();
-        assert!(enter(&gate, 1, false).is_none());
+        let large = enter(&gate, 11).unwrap();
+        assert!(enter(&gate, 11).is_none());
+        let small: Vec<GatePermit<'_>> = (0..3).map(|_| enter(&gate, 10).unwrap()).collect();
+        assert!(enter(&gate, 1).is_none());
         drop((large, small));
-        assert!(enter(&gate, 11, false).is_some());
+        assert!(enter(&gate, 11).is_some());
     }
 
     #[test]
     fn calls_are_small_while_few_records_are_due_or_large_ones_must_wait() {
         let gate = gate(|_| {});
         assert_eq!([1, 40, 41, 1000].map(|due| gate.choose_call_records(due)), [10, 10, 100, 100]);
-        let _large = enter(&gate, 11, false).unwrap();
+        let _large = enter(&gate, 11).unwrap();
         assert_eq!([30, 31, 1000].map(|due| gate.choose_call_records(due)), [10, 10, 10]);
     }
 
@@ -279,34 +270,32 @@ mod tests {
     #[test]
     fn a_throttled_call_lowers_the_limit_below_what_was_in_flight() {
         let gate = gate(|_| {});
-        let all: Vec<GatePermit<'_>> = (0..4).map(|_| enter(&gate, 1, false).unwrap()).collect();
+        let all: Vec<GatePermit<'_>> = (0..4).map(|_| enter(&gate, 1).unwrap()).collect();
         gate.note_throttled(Some(Duration::ZERO), None, true, "busy");
         drop(all);
-        let fewer: Vec<GatePermit<'_>> = (0..3).map(|_| enter(&gate, 1, false).unwrap()).collect();
-        assert!(enter(&gate, 1, false).is_none());
+        let fewer: Vec<GatePermit<'_>> = (0..3).map(|_| enter(&gate, 1).unwrap()).collect();
+        assert!(enter(&gate, 1).is_none());
         gate.note_throttled(Some(Duration::ZERO), Some(1), true, "busy");
         drop(fewer);
-        let _one = enter(&gate, 1, false).unwrap();
-        assert!(enter(&gate, 1, true).is_none());
+        let _one = enter(&gate, 1).unwrap();
+        assert!(enter(&gate, 1).is_none());
     }
 
     #[test]
     fn no_call_starts_before_the_wait_is_over_and_no_wait_is_longer_than_the_limit() {
         let gate = gate(|_| {});
         gate.note_throttled(Some(Duration::from_secs(9)), None, false, "busy");
-        let trouble = gate.enter(1, true).now_or_never().unwrap().err().unwrap();
+        let trouble = gate.enter(1).now_or_never().unwrap().err().unwrap();
         assert!(trouble.wait > Duration::from_secs(8) && trouble.reason == "busy");
         assert!(gate.note_throttled(Some(Duration::MAX), None, false, "busy") <= THROTTLE_WAIT_MAX);
     }
 
     #[test]
-    fn with_few_credits_only_urgent_calls_start() {
+    fn with_few_credits_left_the_gate_says_so() {
         let gate = gate(|_| {});
         gate.note_credits(Some(99));
-        assert!(enter(&gate, 1, false).is_none());
-        assert!(enter(&gate, 1, true).is_some());
+        assert!(gate.scarcity().is_some() && gate.trouble().is_none());
         gate.note_credits(Some(100));
-        assert!(enter(&gate, 1, false).is_some());
-        assert!(is_urgent(7) && !is_urgent(6) && !is_urgent(PRIORITY_DEFAULT));
+        assert_eq!(gate.scarcity(), None);
     }
 }

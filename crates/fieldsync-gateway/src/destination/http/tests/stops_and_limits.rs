@@ -104,9 +104,16 @@ fn the_last_credits_are_kept_for_urgent_records() {
     }
     // The answer to the thirteenth call says that 7 are left.
     assert_eq!(applied, 130);
-    let DestinationCondition::Waiting { reason, .. } = crm.destination.condition() else { panic!() };
+    let DestinationCondition::Scarce { reason, .. } = crm.destination.condition() else { panic!() };
     assert!(reason.contains("credits"), "{reason}");
-    assert_eq!(crm.assert_clean()["credits_spent"], 13);
+    let mut mixed = accounts(201, 3);
+    for (record, priority) in mixed.iter_mut().zip([6, 7, 9]) {
+        record.priority = priority;
+    }
+    let verdicts = crm.deliver(&mixed, Duration::from_secs(1));
+    assert_eq!(refusal(&verdicts[0]), ("DESTINATION_BUSY", false));
+    assert!(are_applied(&verdicts[1..]));
+    assert_eq!(crm.assert_clean()["credits_spent"], 14);
 }
 
 #[test]

@@ -113,6 +113,7 @@ pub(crate) fn test_record(
         id: record_id(number),
         record_type: record_type.into(),
         key: key.map(Into::into),
+        priority: None,
         created_at: 0,
         payload: RawValue::from_string(payload.into()).unwrap(),
     };
