@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use super::option_values::{parse_duration, parse_share};
+use serde::{Deserialize, Serialize};
+
+use super::option_values::{optional_duration, parse_duration, parse_share};
 use super::validated_batch::ValidatedBatch;
 
 /// How long a hanging batch hangs without a time limit.
@@ -14,21 +16,24 @@ const HANG_TIME_FACTOR: u32 = 3;
 /// The share of injected 504 responses whose batch is processed nevertheless.
 const LOST_RESPONSE_SHARE: f64 = 0.5;
 
-/// The fault options.
-#[derive(Clone, Debug, Default, clap::Args)]
+/// The fault options, which are also the keys of `[faults]`.
+#[derive(Clone, Debug, Default, PartialEq, clap::Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Faults, for demos and tests")]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct FaultOptions {
     /// Behave as behind a proxy with this time limit: a batch that takes longer gets 504, and processing continues.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
     pub(crate) time_limit: Option<Duration>,
 
     /// Processing time of each record.
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
-    pub(crate) record_cost: Duration,
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[serde(with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    record_cost: Option<Duration>,
 
     /// Share of batches, 0.0 to 1.0, that get 504 at once; half of those are processed nevertheless.
-    #[arg(long, value_name = "SHARE", default_value = "0.0", value_parser = parse_share)]
-    pub(crate) fail_rate: f64,
+    #[arg(long, value_name = "SHARE", value_parser = parse_share)]
+    pub(crate) fail_rate: Option<f64>,
 
     /// A record whose payload contains TEXT never finishes: its batch hangs, and is then dropped.
     #[arg(long, value_name = "TEXT")]
@@ -40,6 +45,7 @@ pub(crate) struct FaultOptions {
 
     /// Behave as a server that does not support outcome queries.
     #[arg(long)]
+    #[serde(skip_serializing_if = "is_off")]
     pub(crate) no_lookup: bool,
 }
 
@@ -65,7 +71,7 @@ pub(crate) enum SimulatedWork {
 impl FaultOptions {
     /// Draws the fault for a request.
     pub(crate) fn draw_fault(&self) -> InjectedFault {
-        if fastrand::f64() >= self.fail_rate {
+        if fastrand::f64() >= self.fail_rate.unwrap_or(0.0) {
             InjectedFault::None
         } else if fastrand::f64() < LOST_RESPONSE_SHARE {
             InjectedFault::LoseResponse
@@ -82,7 +88,7 @@ impl FaultOptions {
             return SimulatedWork::Hung;
         }
         let records = u32::try_from(batch.records.len()).unwrap_or(u32::MAX);
-        let cost = self.record_cost.saturating_mul(records);
+        let cost = self.record_cost.unwrap_or_default().saturating_mul(records);
         // Even an empty sleep waits for the next tick of the timer.
         if !cost.is_zero() {
             tokio::time::sleep(cost).await;
@@ -100,6 +106,11 @@ impl FaultOptions {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
+fn is_off(option: &bool) -> bool {
+    !option
+}
+
 fn contains_text(payload: &str, text: Option<&String>) -> bool {
     text.is_some_and(|text| payload.contains(text.as_str()))
 }
@@ -111,7 +122,7 @@ mod tests {
     #[test]
     fn the_fail_rate_is_the_share_of_requests_that_fail_and_half_of_them_are_processed() {
         let draw = |fail_rate| {
-            let faults = FaultOptions { fail_rate, ..FaultOptions::default() };
+            let faults = FaultOptions { fail_rate: Some(fail_rate), ..FaultOptions::default() };
             let faults: Vec<InjectedFault> = (0..4000).map(|_| faults.draw_fault()).collect();
             [InjectedFault::None, InjectedFault::LoseResponse, InjectedFault::LoseRequest]
                 .map(|fate| faults.iter().filter(|drawn| **drawn == fate).count())

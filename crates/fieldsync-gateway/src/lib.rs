@@ -19,12 +19,17 @@ mod applied_entry;
 mod batch_processor;
 mod batch_validation;
 mod client_tls;
-#[cfg_attr(not(test), expect(dead_code, reason = "the batch processor does not use it yet"))]
+mod config_check;
+mod config_file;
+mod credential_file;
+#[expect(dead_code, reason = "the batch processor does not use it yet")]
 #[expect(unused_imports, reason = "the batch processor does not use it yet")]
 mod destination;
+mod destination_config;
 mod digest;
 mod fault_injection;
 mod forward;
+mod gateway_config;
 mod http_client;
 mod ledger;
 mod ledger_postgres;
@@ -35,20 +40,26 @@ mod manual;
 mod metrics;
 mod option_values;
 mod options;
+mod reload;
 mod request_error;
 mod routes;
 mod server_tls;
+mod startup;
 mod token_file;
 mod validated_batch;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tracing_subscriber::EnvFilter;
 
 use causes::with_causes;
+use config_file::{ConfigFileError, LoadedConfig};
+use destination::LocalTokenBudget;
+use destination_config::DestinationConfigError;
 use fieldsync_core::stderr_log::init_stderr_log;
-use fieldsync_core::{causes, clock, exit, model, policy, protocol};
+use fieldsync_core::{causes, clock, config, exit, model, policy, protocol};
 use forward::ForwardTargetError;
 use ledger::LedgerOpenError;
 use ledger_postgres::DatabaseUrlError;
@@ -61,6 +72,13 @@ pub use options::GatewayOptions;
 /// Why the gateway ended.
 #[derive(Debug, thiserror::Error)]
 enum RunError {
+    #[error(transparent)]
+    Config(#[from] ConfigFileError),
+    /// With the place of the key that names the cause.
+    #[error("{place}")]
+    AtKey { place: String, source: Box<Self> },
+    #[error(transparent)]
+    Destination(#[from] DestinationConfigError),
     #[error(transparent)]
     Tokens(#[from] TokenFileError),
     #[error(transparent)]
@@ -90,7 +108,10 @@ enum RunError {
 impl RunError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Tokens(_)
+            Self::AtKey { source, .. } => source.exit_code(),
+            Self::Config(_)
+            | Self::Destination(_)
+            | Self::Tokens(_)
             | Self::Tls(_)
             | Self::Forward(_)
             | Self::DatabaseUrl(_)
@@ -119,13 +140,21 @@ impl RunError {
 /// Runs until a signal ends it, and returns the exit code for the process.
 pub fn run_gateway(options: &GatewayOptions) -> u8 {
     init_logging();
-    match lifecycle::run_until_signal(options) {
+    match LoadedConfig::load(options).map_err(RunError::from).and_then(|loaded| run(options, loaded)) {
         Ok(()) => exit::DONE,
         Err(error) => {
             // Without standard error, the error cannot be reported.
             drop(writeln!(io::stderr(), "fieldsync-gateway: {}", with_causes(&error)));
             error.exit_code()
         }
+    }
+}
+
+fn run(options: &GatewayOptions, loaded: LoadedConfig) -> Result<(), RunError> {
+    if options.check_config {
+        startup::check_config(&loaded, Arc::new(LocalTokenBudget::new()))
+    } else {
+        lifecycle::run_until_signal(options, loaded)
     }
 }
 

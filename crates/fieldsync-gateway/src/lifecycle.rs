@@ -23,17 +23,23 @@ use tokio::runtime::{Builder, Handle};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::RunError;
 use super::batch_processor::BatchProcessor;
+use super::config_file::LoadedConfig;
+use super::destination::{DestinationLink, DestinationSlot, LocalTokenBudget, TokenBudget};
 use super::forward::{ForwardTarget, Forwarder};
+use super::gateway_config::GatewayConfig;
 use super::ledger::Ledger;
 use super::ledger_postgres::{DatabaseAddress, PostgresLedger};
 use super::ledger_redb::RedbLedger;
 use super::listener::{DRAIN_TIMEOUT, start_plain_server, start_tls_server};
 use super::metrics::Metrics;
 use super::options::GatewayOptions;
+use super::reload::Reloader;
 use super::routes::GatewayState;
+use super::startup::{ConfiguredParts, find_warnings, read_destination};
 use super::token_file::TokenFile;
-use super::{RunError, server_tls};
+use crate::clock::millis;
 
 /// Threads for ledger operations that do not write.
 const LEDGER_READER_THREADS: usize = 3;
@@ -45,21 +51,32 @@ const THREAD_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(100);
 const PASSWORD_VARIABLE: &str = "PGPASSWORD";
 
 /// Serves until SIGTERM or SIGINT.
-pub(super) fn run_until_signal(options: &GatewayOptions) -> Result<(), RunError> {
-    let tokens = options.token_file.as_deref().map(TokenFile::open).transpose()?.map(Arc::new);
-    let tls = match (&options.tls_cert, &options.tls_key) {
-        (Some(certificate), Some(key)) => Some(server_tls::load_config(certificate, key)?),
-        _ => None,
-    };
-    let target = options.forward.build_target()?;
-    let (ledger, store_name) = open_ledger(&options.store)?;
+pub(super) fn run_until_signal(options: &GatewayOptions, loaded: LoadedConfig) -> Result<(), RunError> {
+    let ConfiguredParts { tokens, tls, target } = ConfiguredParts::read(&loaded)?;
+    for warning in find_warnings(&loaded)? {
+        tracing::warn!("{warning}");
+    }
+    let (ledger, store_name) = open_ledger(&loaded.config.gateway.store)?;
     let runtime = Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(ledger.writers_max() + LEDGER_READER_THREADS + NAME_LOOKUP_THREADS)
         .build()
         .map_err(RunError::Start)?;
-    let parts = StartupParts { ledger: Arc::clone(&ledger), store_name, tokens, tls, target };
-    let served = runtime.block_on(listen_and_serve(options, parts));
+    let budget: Arc<dyn TokenBudget> = Arc::new(LocalTokenBudget::new());
+    let link = read_destination(&loaded, Arc::clone(&budget))?.map(|destination| DestinationLink {
+        slot: Arc::new(DestinationSlot::new(destination)),
+        time_budget: loaded.config.destination.time_budget.0,
+    });
+    let config = loaded.config.clone();
+    let reloader = Reloader {
+        options: options.clone(),
+        loaded,
+        tokens: tokens.clone(),
+        destination: link.as_ref().map(|link| Arc::clone(&link.slot)),
+        budget,
+    };
+    let parts = StartupParts { ledger: Arc::clone(&ledger), store_name, tokens, tls, target, link, reloader };
+    let served = runtime.block_on(listen_and_serve(&config, parts));
     // Operations that still run complete before the close, or are rolled back.
     let closed = ledger.close().map_err(RunError::Close);
     // A name lookup that still runs must not delay the end.
@@ -75,6 +92,8 @@ struct StartupParts {
     tokens: Option<Arc<TokenFile>>,
     tls: Option<ServerConfig>,
     target: Option<ForwardTarget>,
+    link: Option<DestinationLink>,
+    reloader: Reloader,
 }
 
 fn open_ledger(store: &str) -> Result<(Arc<dyn Ledger>, String), RunError> {
@@ -88,8 +107,9 @@ fn open_ledger(store: &str) -> Result<(Arc<dyn Ledger>, String), RunError> {
     Ok((Arc::new(ledger), name))
 }
 
-async fn listen_and_serve(options: &GatewayOptions, parts: StartupParts) -> Result<(), RunError> {
-    let StartupParts { ledger, store_name, tokens, tls, target } = parts;
+async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result<(), RunError> {
+    let StartupParts { ledger, store_name, tokens, tls, target, link, reloader } = parts;
+    let options = &config.gateway;
     let mut signal = open_signal_stream(&[SIGTERM, SIGINT]).map_err(RunError::Start)?;
     let hangups = open_signal_stream(&[SIGHUP]).map_err(RunError::Start)?;
     let listener = TcpListener::bind(options.listen)
@@ -97,21 +117,17 @@ async fn listen_and_serve(options: &GatewayOptions, parts: StartupParts) -> Resu
     let address = listener.local_addr().map_err(RunError::Start)?;
 
     let metrics = Arc::new(Metrics::new());
-    let processor = Arc::new(BatchProcessor::new(
-        ledger,
-        Handle::current(),
-        options.faults.clone(),
-        Arc::clone(&metrics),
-    ));
+    let processor =
+        Arc::new(BatchProcessor::new(ledger, Handle::current(), config.faults.clone(), Arc::clone(&metrics)));
     let state = Arc::new(GatewayState {
         processor: Arc::clone(&processor),
         metrics: Arc::clone(&metrics),
-        faults: options.faults.clone(),
+        faults: config.faults.clone(),
         tokens: tokens.clone(),
-        body_bytes_max: options.max_body_bytes,
+        body_bytes_max: usize::try_from(options.max_body_bytes.0).unwrap_or(usize::MAX),
     });
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let path = options.path.clone();
+    let path = options.path.0.clone();
     let server = match tls {
         Some(tls) => start_tls_server(listener, tls, state, path),
         None => start_plain_server(listener, state, path),
@@ -125,12 +141,16 @@ async fn listen_and_serve(options: &GatewayOptions, parts: StartupParts) -> Resu
         );
     }
     announce_address(scheme, address).map_err(RunError::Announce)?;
-    tracing::info!(%address, scheme, store = store_name, "gateway ready");
+    let time_budget_ms = link.as_ref().map(|link| millis(link.time_budget));
+    tracing::info!(
+        %address, scheme, store = store_name, destination = %config.destination.kind, time_budget_ms,
+        "gateway ready"
+    );
 
     let forwarding = async {
         match target {
             Some(target) => {
-                let forwarder = Forwarder::new(&options.forward, target, Arc::clone(&processor), metrics);
+                let forwarder = Forwarder::new(&config.forward, target, Arc::clone(&processor), metrics);
                 forwarder.run_forever().await;
             }
             None => pending().await,
@@ -140,9 +160,9 @@ async fn listen_and_serve(options: &GatewayOptions, parts: StartupParts) -> Resu
     let mut first_byte = [0];
     tokio::select! {
         ended = &mut server => return ended.map_err(RunError::Serve),
-        () = processor.prune_forever(options.keep_answers) => {}
+        () = processor.prune_forever(options.keep_answers.0) => {}
         () = forwarding => {}
-        () = reload_tokens_on_signal(hangups, tokens) => {}
+        () = reload_on_signal(hangups, reloader) => {}
         // If the pipe fails, no later signal would be noticed: treat the failure as a signal.
         _ = signal.read(&mut first_byte) => {}
     }
@@ -158,16 +178,19 @@ async fn listen_and_serve(options: &GatewayOptions, parts: StartupParts) -> Resu
     }
 }
 
-/// Reloads the token file on each signal, for ever.
-async fn reload_tokens_on_signal(mut hangups: UnixStream, tokens: Option<Arc<TokenFile>>) {
+/// Reads the configuration again on each signal, for ever.
+async fn reload_on_signal(mut hangups: UnixStream, mut reloader: Reloader) {
     let mut byte = [0];
     while hangups.read_exact(&mut byte).await.is_ok() {
-        let Some(tokens) = tokens.clone() else {
-            tracing::info!("there is no --token-file to read again");
-            continue;
-        };
-        // It ends without a result only when the process ends.
-        spawn_blocking(move || tokens.reload()).await.ok();
+        let task = spawn_blocking(move || {
+            reloader.reload();
+            reloader
+        });
+        match task.await {
+            Ok(back) => reloader = back,
+            // It ends without a result only when the process ends.
+            Err(_) => break,
+        }
     }
     pending::<()>().await;
 }

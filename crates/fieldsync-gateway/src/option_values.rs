@@ -1,15 +1,82 @@
-//! Parsers for the values of options.
+//! Values of options and keys, as people write them.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub(super) fn parse_size(text: &str) -> Result<usize, String> {
-    let size = text.parse::<ByteSize>()?.as_u64();
-    match usize::try_from(size) {
-        Ok(0) => Err("must not be zero".into()),
-        Ok(size) => Ok(size),
-        Err(error) => Err(error.to_string()),
+use crate::config::Size;
+
+/// A duration that is not zero, written `"30s"`, `"15m"`, `"7d"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PositiveDuration(pub(crate) Duration);
+
+impl PositiveDuration {
+    pub(crate) const fn secs(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+}
+
+impl FromStr for PositiveDuration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_duration(text).map(Self)
+    }
+}
+
+impl fmt::Display for PositiveDuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+impl Serialize for PositiveDuration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PositiveDuration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|reason| {
+            serde::de::Error::custom(format!(
+                "`{text}` is not a duration such as \"30s\" or \"7d\": {reason}"
+            ))
+        })
+    }
+}
+
+/// For keys that may be missing or zero.
+pub(crate) mod optional_duration {
+    use super::{Deserialize, Deserializer, Duration, Serializer};
+    use crate::config::Span;
+
+    #[expect(clippy::ref_option, reason = "serde passes the field by reference")]
+    pub(crate) fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match duration {
+            Some(duration) => serializer.collect_str(&humantime::format_duration(*duration)),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<Span>::deserialize(deserializer)?.map(|span| span.0))
+    }
+}
+
+pub(crate) fn parse_size(text: &str) -> Result<Size, String> {
+    match text.parse::<ByteSize>()?.as_u64() {
+        0 => Err("must not be zero".into()),
+        size => Ok(Size(size)),
     }
 }
 
@@ -18,14 +85,6 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         Ok(Duration::ZERO) => Err("must not be zero".into()),
         Ok(duration) => Ok(duration),
         Err(error) => Err(error.to_string()),
-    }
-}
-
-pub(super) fn parse_count(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("must not be zero".into()),
-        Ok(count) => Ok(count),
-        Err(error) => Err(format!("{error}")),
     }
 }
 

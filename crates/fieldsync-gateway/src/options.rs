@@ -1,36 +1,67 @@
 //! The command line of the gateway.
+//!
+//! Each option that is also a key of the configuration file is optional here: an option that was not given leaves the
+//! value of the file, or else the default, in effect. The names of the fields are those of the keys.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+
+use serde::Serialize;
 
 use super::fault_injection::FaultOptions;
-use super::forward::ForwardOptions;
-use super::option_values::{parse_duration, parse_size};
-use super::routes::RESERVED_PATHS;
-use crate::protocol::wire;
+use super::forward::ForwardFlags;
+use super::gateway_config::BatchPath;
+use super::option_values::{PositiveDuration, parse_size};
+use crate::config::Size;
 
 /// Accepts batches of records from field devices, and applies each record once.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "fieldsync-gateway", version)]
 pub struct GatewayOptions {
-    /// Address to listen on; with port 0 the system chooses a port, which the line on standard output names.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    pub(super) listen: SocketAddr,
+    /// Configuration file (TOML). Options on the command line win over its keys. SIGHUP reads it again.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+
+    /// Check the configuration and the files that it names, print what is in effect with secrets masked, and exit.
+    #[arg(long)]
+    pub(super) check_config: bool,
+
+    #[command(flatten)]
+    pub(super) flags: ConfigFlags,
+}
+
+/// The options that win over the configuration file, by section.
+#[derive(Clone, Debug, clap::Args, Serialize)]
+pub(super) struct ConfigFlags {
+    #[command(flatten)]
+    gateway: GatewayFlags,
+    #[command(flatten)]
+    forward: ForwardFlags,
+    #[command(flatten)]
+    faults: FaultOptions,
+}
+
+/// `[gateway]`, as options.
+#[derive(Clone, Debug, clap::Args, Serialize)]
+struct GatewayFlags {
+    /// Address to listen on; with port 0 the system chooses a port, which the line on standard output names
+    /// [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
 
     /// The ledger: a file, which is created if it does not exist, or the URL of a PostgreSQL database, which any
-    /// number of gateways may share.
+    /// number of gateways may share. Required, unless the configuration file names it.
     ///
     /// The URL has the form that psql takes, with sslmode=disable, prefer, require or verify-full, and
     /// sslrootcert=FILE. The password may come from $PGPASSWORD instead. The gateway creates its tables in a schema
     /// `fieldsync`. It opens up to 13 connections to the database and needs them for itself: a connection pooler in
     /// between must pool by session (pgbouncer: `pool_mode = session`).
-    #[arg(long, value_name = "PATH|postgres://…")]
-    pub(super) store: String,
+    #[arg(long, value_name = "PATH|postgres://…", required_unless_present = "config")]
+    store: Option<String>,
 
-    /// Path of the batch endpoint.
-    #[arg(long, default_value = wire::BATCH_PATH, value_parser = parse_path)]
-    pub(super) path: String,
+    /// Path of the batch endpoint [default: /crm/v2/mobile/sync/batch].
+    #[arg(long)]
+    path: Option<BatchPath>,
 
     /// File with the bearer tokens, one per line; without it, no token is required.
     ///
@@ -38,38 +69,21 @@ pub struct GatewayOptions {
     /// `sha256:HEX` may replace a token by its SHA-256, so that the file holds no secret. Several tokens may be valid at
     /// the same time. Empty lines and lines that begin with # are ignored. SIGHUP reloads the file.
     #[arg(long, value_name = "FILE")]
-    pub(super) token_file: Option<PathBuf>,
+    token_file: Option<PathBuf>,
 
     /// PEM file of the certificate chain: serves TLS instead of plain HTTP.
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub(super) tls_cert: Option<PathBuf>,
+    #[arg(long = "tls-cert", value_name = "FILE", requires = "tls_key_file")]
+    tls_cert_file: Option<PathBuf>,
 
     /// PEM file of the certificate's key.
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub(super) tls_key: Option<PathBuf>,
+    #[arg(long = "tls-key", value_name = "FILE", requires = "tls_cert_file")]
+    tls_key_file: Option<PathBuf>,
 
-    /// Largest body, measured after decoding.
-    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = parse_size)]
-    pub(super) max_body_bytes: usize,
+    /// Largest body, measured after decoding [default: 8MiB].
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    max_body_bytes: Option<Size>,
 
-    /// How long the response to a batch is kept.
-    #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = parse_duration)]
-    pub(super) keep_answers: Duration,
-
-    #[command(flatten)]
-    pub(super) forward: ForwardOptions,
-
-    #[command(flatten)]
-    pub(super) faults: FaultOptions,
-}
-
-fn parse_path(text: &str) -> Result<String, String> {
-    let path = text.trim_end_matches('/');
-    if !path.starts_with('/') || path.contains(['{', '}', '?', '#', ' ']) {
-        return Err("must be a plain path such as /sync/batch".into());
-    }
-    if RESERVED_PATHS.contains(&path) {
-        return Err("is reserved by the gateway".into());
-    }
-    Ok(path.into())
+    /// How long the response to a batch is kept [default: 30d].
+    #[arg(long, value_name = "DURATION")]
+    keep_answers: Option<PositiveDuration>,
 }

@@ -39,20 +39,19 @@ pub(crate) enum TokenFileError {
     Line { path: PathBuf, line: usize, reason: &'static str },
 }
 
-/// The token file, and its content when it was last read.
+/// The content of the token file when it was last read.
 pub(crate) struct TokenFile {
-    path: PathBuf,
     tokens: RwLock<TokenTable>,
 }
 
 impl TokenFile {
     pub(crate) fn open(path: &Path) -> Result<Self, TokenFileError> {
-        Ok(Self { path: path.into(), tokens: RwLock::new(TokenTable::read_file(path)?) })
+        Ok(Self { tokens: RwLock::new(TokenTable::read_file(path)?) })
     }
 
-    /// Reads the file again. A file with a mistake changes nothing.
-    pub(crate) fn reload(&self) {
-        match TokenTable::read_file(&self.path) {
+    /// Reads the file again, which may be another one. A file with a mistake changes nothing.
+    pub(crate) fn reload(&self, path: &Path) {
+        match TokenTable::read_file(path) {
             Ok(tokens) => {
                 let count = tokens.0.len();
                 *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;

@@ -9,7 +9,7 @@ use toml::{Table, Value};
 
 use super::Config;
 use super::invalid_value::InvalidValue;
-use super::mistake::{describe_syntax, describe_value};
+use super::mistake::{describe_syntax, describe_value, may_show_value_of};
 use super::texts::trim_texts;
 
 const VARIABLE_PREFIX: &str = "FIELDSYNC_";
@@ -72,7 +72,8 @@ pub fn parse_layers(
         let wrong = |mistake| ConfigError::File { path: path.into(), mistake };
         layers = toml::from_str(text).map_err(|error| wrong(describe_syntax(text, &error)))?;
         // Parsed alone as `Config`, for a message with line and column.
-        toml::from_str::<Config>(text).map_err(|error| wrong(describe_value(text, &error)))?;
+        toml::from_str::<Config>(text)
+            .map_err(|error| wrong(describe_value(text, &error, may_show_value_of)))?;
     }
     let file = file.map(|(path, _)| path);
     trim_texts(&mut layers);
@@ -91,7 +92,7 @@ pub fn parse_layers(
     }
     let mut config: Config = Value::Table(layers).try_into().map_err(|error| ConfigError::File {
         path: file.unwrap_or(Path::new("built-in defaults")).into(),
-        mistake: describe_value("", &error),
+        mistake: describe_value("", &error, may_show_value_of),
     })?;
     let invalid = config.validate();
     if invalid.is_empty() {

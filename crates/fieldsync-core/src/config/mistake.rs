@@ -1,5 +1,7 @@
 //! Describes a mistake in the configuration file with its position. The line is never shown, because it may contain a
 //! password. A value is shown only if its key cannot have a secret value.
+//!
+//! The gateway describes the mistakes in its own file in the same way.
 
 use toml::{Table, Value, de};
 
@@ -11,16 +13,16 @@ const KEYS_WITH_SECRETS: [&str; 2] = ["server.url", "server.proxy"];
 const KEY_MESSAGE_PREFIXES: [&str; 3] = ["unknown field", "missing field", "duplicate field"];
 
 /// Text that is not TOML. The parser's messages do not quote the text.
-pub(super) fn describe_syntax(text: &str, error: &de::Error) -> String {
+pub fn describe_syntax(text: &str, error: &de::Error) -> String {
     format!("{}{}", position_of(text, error), on_one_line(error.message()))
 }
 
-/// An unknown key, or a value of the wrong type.
-pub(super) fn describe_value(text: &str, error: &de::Error) -> String {
+/// An unknown key, or a value of the wrong type. `may_show_value` says of which keys the value may be shown.
+pub fn describe_value(text: &str, error: &de::Error, may_show_value: impl Fn(&str) -> bool) -> String {
     let key = error.span().and_then(|span| key_at(text, span.start));
     let message = error.message();
     let reason = if KEY_MESSAGE_PREFIXES.iter().any(|prefix| message.starts_with(prefix))
-        || key.as_deref().is_some_and(may_show_value_of)
+        || key.as_deref().is_some_and(may_show_value)
     {
         on_one_line(message)
     } else {
@@ -49,8 +51,9 @@ fn key_at(text: &str, position: usize) -> Option<String> {
     let (above, line) = text.split_at_checked(line_start)?;
     let key = line.lines().next()?.split_once('=')?.0.trim();
     let section = above.lines().rev().find_map(|line| line.trim().strip_prefix('['));
-    let section = section.and_then(|line| Some(line.split_once(']')?.0.trim()));
-    let is_plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    // `[[name]]` begins one of several tables.
+    let section = section.and_then(|line| Some(line.trim_start_matches('[').split_once(']')?.0.trim()));
+    let is_plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_.".contains(&byte));
     if !is_plain(key) || !section.is_none_or(is_plain) {
         return None;
     }
@@ -58,7 +61,7 @@ fn key_at(text: &str, position: usize) -> Option<String> {
 }
 
 /// Keys without a default are paths. Instead of the path of a secret, the file may contain the secret itself.
-fn may_show_value_of(key: &str) -> bool {
+pub(super) fn may_show_value_of(key: &str) -> bool {
     let Some((section, name)) = key.split_once('.') else { return false };
     let defaults = Table::try_from(Config::default()).unwrap_or_default();
     let has_default =

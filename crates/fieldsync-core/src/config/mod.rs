@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use derived::default_socket;
 pub use layers::{ConfigError, parse_layers};
 pub use level::{LevelError, read_log_filter};
+pub use mistake::{describe_syntax, describe_value};
 pub use units::{FileMode, Size, Span};
 
 /// The file that is read if `--config` names none.

@@ -17,4 +17,4 @@ pub(crate) use http::{
     SalesforceSettings, TokenBudget, TypeMapping, ZohoSettings, parse_mapping, salesforce_mapping,
     zoho_mapping,
 };
-pub(crate) use slot::DestinationSlot;
+pub(crate) use slot::{DestinationLink, DestinationSlot};

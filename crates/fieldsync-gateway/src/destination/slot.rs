@@ -1,6 +1,7 @@
 //! The destination in use, which a reload of the configuration replaces.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use super::Destination;
 
@@ -21,4 +22,12 @@ impl DestinationSlot {
     pub(crate) fn replace(&self, destination: Arc<dyn Destination>) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = destination;
     }
+}
+
+/// What the processing of batches needs to know of the destination.
+#[derive(Clone)]
+pub(crate) struct DestinationLink {
+    pub(crate) slot: Arc<DestinationSlot>,
+    /// How long the response to a batch waits for the destination.
+    pub(crate) time_budget: Duration,
 }

@@ -25,7 +25,7 @@ use actix_web::web::Bytes;
 use serde::Serialize;
 use tokio::time::sleep;
 
-pub(crate) use options::ForwardOptions;
+pub(crate) use options::{ForwardFlags, ForwardOptions};
 use target::PostOutcome;
 pub(crate) use target::{ForwardTarget, ForwardTargetError};
 
@@ -88,10 +88,10 @@ impl Forwarder {
             target,
             processor,
             metrics,
-            max_records: options.forward_max_records,
-            max_wait: options.forward_max_wait,
+            max_records: options.max_records.get(),
+            max_wait: options.max_wait.0,
             rng: fastrand::Rng::new(),
-            page_size: options.forward_max_records,
+            page_size: options.max_records.get(),
             failures: 0,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::mapping::{CredentialSettings, HttpMapping, MappingError};
 use super::mapping_check::parse_mapping;
@@ -11,7 +11,7 @@ const ZOHO_PRESET: &str = include_str!("presets/zoho.toml");
 const SALESFORCE_PRESET: &str = include_str!("presets/salesforce.toml");
 
 /// `[destination.zoho]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ZohoSettings {
     /// The accounts server of the data center, such as `https://accounts.zoho.eu`.
@@ -24,7 +24,7 @@ pub(crate) struct ZohoSettings {
 }
 
 /// `[destination.salesforce]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SalesforceSettings {
     /// The domain of the organization, such as `https://example.my.salesforce.com`.

@@ -1,0 +1,173 @@
+//! Values that are not allowed, and values to warn of.
+
+use std::net::IpAddr;
+
+use hyper::Uri;
+use toml::ser;
+
+use super::destination::HttpMapping;
+use super::gateway_config::GatewayConfig;
+use super::http_client::parse_http_url;
+use super::ledger_postgres::DatabaseAddress;
+
+const MASK: &str = "***";
+
+/// Keys with values that are not allowed, and the reasons.
+pub(super) fn find_invalid_values(config: &GatewayConfig) -> Vec<(&'static str, &'static str)> {
+    let (gateway, forward) = (&config.gateway, &config.forward);
+    let is_tls_complete = gateway.tls_cert_file.is_some() && gateway.tls_key_file.is_some();
+    let share = config.faults.fail_rate.unwrap_or_default();
+    let rules = [
+        (
+            gateway.store.trim().is_empty(),
+            "gateway.store",
+            "is required: the path of the ledger, or the URL of a PostgreSQL database",
+        ),
+        (
+            gateway.tls_cert_file.is_some() && gateway.tls_key_file.is_none(),
+            "gateway.tls_key_file",
+            "is required with a certificate",
+        ),
+        (
+            gateway.tls_key_file.is_some() && gateway.tls_cert_file.is_none(),
+            "gateway.tls_cert_file",
+            "is required with a key",
+        ),
+        (
+            gateway.client_ca_file.is_some() && !is_tls_complete,
+            "gateway.client_ca_file",
+            "needs TLS: set `tls_cert_file` and `tls_key_file`, too",
+        ),
+        (gateway.max_body_bytes.0 == 0, "gateway.max_body_bytes", "must not be zero"),
+        (
+            forward.token_file.is_some() && forward.url.is_none(),
+            "forward.token_file",
+            "needs the address to forward records to: set `forward.url`, too",
+        ),
+        (
+            forward.url.as_deref().is_some_and(|url| parse_http_url(url).is_none()),
+            "forward.url",
+            "must be an http or https URL without user and password: a token goes into `token_file`",
+        ),
+        (!(0.0..=1.0).contains(&share), "faults.fail_rate", "must lie between 0.0 and 1.0"),
+        (
+            config.faults.time_limit.is_some_and(|limit| limit.is_zero()),
+            "faults.time_limit",
+            "must not be zero",
+        ),
+    ];
+    rules.into_iter().filter_map(|(is_broken, key, reason)| is_broken.then_some((key, reason))).collect()
+}
+
+/// Warnings of addresses to which secrets and records would be sent unencrypted.
+pub(super) fn warn_of_clear_text(config: &GatewayConfig, mapping: Option<&HttpMapping>) -> Vec<String> {
+    let called = mapping.into_iter().flat_map(|mapping| {
+        [
+            ("the destination's address for calls", mapping.api.as_deref()),
+            ("the destination's address for calls", Some(mapping.url.as_str())),
+            ("the destination's address for access tokens", mapping.auth.token_url.as_deref()),
+        ]
+    });
+    let mut warnings: Vec<String> = [("forward.url", config.forward.url.as_deref())]
+        .into_iter()
+        .chain(called)
+        .filter(|(_, url)| url.is_some_and(is_clear_text))
+        .map(|(name, _)| {
+            format!(
+                "{name} begins with http://: secrets and records are sent unencrypted, and everyone on the way can \
+                 read them. Use https://"
+            )
+        })
+        .collect();
+    warnings.dedup();
+    warnings
+}
+
+/// Whether this is an http URL of another host.
+fn is_clear_text(url: &str) -> bool {
+    let Some(uri) = parse_http_url(url).filter(|uri: &Uri| uri.scheme_str() == Some("http")) else {
+        return false;
+    };
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_ascii_lowercase();
+    let is_loopback = match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    };
+    !is_loopback
+}
+
+/// The effective configuration as TOML, with secrets masked.
+pub(super) fn show_config(config: &GatewayConfig) -> Result<String, ser::Error> {
+    let mut shown = config.clone();
+    shown.gateway.store = mask_store(&shown.gateway.store);
+    // The query of a webhook is often its secret.
+    shown.forward.url = shown.forward.url.map(|url| match url.split_once('?') {
+        Some((address, _)) => format!("{address}?{MASK}"),
+        None => url,
+    });
+    toml::to_string(&shown)
+}
+
+/// Hides the password of a database URL, which is in front of the first `@`, or a parameter.
+fn mask_store(store: &str) -> String {
+    if !DatabaseAddress::is_database_url(store) {
+        return store.to_owned();
+    }
+    let (scheme, rest) = store.split_once("://").unwrap_or_default();
+    let (credentials, place) = rest.split_at(rest.find('@').map_or(0, |at| at + 1));
+    let credentials = match credentials.split_once(':') {
+        Some((user, _)) => format!("{user}:{MASK}@"),
+        None => credentials.to_owned(),
+    };
+    let (place, query) = place.split_once('?').map_or((place, None), |(place, query)| (place, Some(query)));
+    let query = query.map(|query| {
+        let parameters = query.split('&').map(|parameter| match parameter.split_once('=') {
+            Some((name, _)) if !name.starts_with("ssl") && name != "host" => format!("{name}={MASK}"),
+            _ => parameter.to_owned(),
+        });
+        parameters.collect::<Vec<_>>().join("&")
+    });
+    let query = query.map_or_else(String::new, |query| format!("?{query}"));
+    format!("{scheme}://{credentials}{place}{query}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_shown_without_its_password() {
+        for (store, shown) in [
+            ("/var/lib/ledger.redb", "/var/lib/ledger.redb"),
+            ("postgres://gate@db/fieldsync", "postgres://gate@db/fieldsync"),
+            ("postgres://gate:s3cret@db/fieldsync", "postgres://gate:***@db/fieldsync"),
+            ("POSTGRES://gate:s3:cret@db/f?sslmode=require", "POSTGRES://gate:***@db/f?sslmode=require"),
+            ("postgres://db/f?password=s3cret&host=/run/pg", "postgres://db/f?password=***&host=/run/pg"),
+        ] {
+            assert_eq!(mask_store(store), shown);
+        }
+    }
+
+    #[test]
+    fn only_http_to_another_host_is_clear_text() {
+        for url in [
+            "http://crm.example/x",
+            "http://10.0.0.1",
+            "http://[2001:db8::1]:80/",
+            "HTTP://LOCALHOST.example",
+        ] {
+            assert!(is_clear_text(url), "{url}");
+        }
+        for url in [
+            "https://crm.example/x",
+            "http://localhost:80/",
+            "http://a.localhost",
+            "http://127.1.2.3",
+            "http://[::1]:1/",
+            "{api}/crm",
+            "http://[::ffff:127.0.0.1]/",
+        ] {
+            assert!(!is_clear_text(url), "{url}");
+        }
+    }
+}

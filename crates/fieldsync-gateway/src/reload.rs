@@ -1,0 +1,110 @@
+//! Reads the configuration and the files that it names again while the gateway runs.
+//!
+//! A configuration with a mistake changes nothing, and each file is read on its own: one that cannot be used leaves
+//! its former content in effect.
+
+use std::sync::Arc;
+
+use super::config_file::LoadedConfig;
+use super::credential_file::find_secret_file;
+use super::destination::{DestinationSlot, TokenBudget};
+use super::destination_config::DestinationKind;
+use super::gateway_config::GatewayConfig;
+use super::options::GatewayOptions;
+use super::startup::{find_warnings, read_destination};
+use super::token_file::TokenFile;
+use crate::causes::with_causes;
+
+/// What a reload replaces.
+pub(super) struct Reloader {
+    pub(super) options: GatewayOptions,
+    /// In effect.
+    pub(super) loaded: LoadedConfig,
+    pub(super) tokens: Option<Arc<TokenFile>>,
+    pub(super) destination: Option<Arc<DestinationSlot>>,
+    pub(super) budget: Arc<dyn TokenBudget>,
+}
+
+impl Reloader {
+    /// Reads everything again.
+    pub(super) fn reload(&mut self) {
+        let loaded = match LoadedConfig::load(&self.options) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                let error = with_causes(&error);
+                tracing::error!(error, "the configuration cannot be used: the former one stays in effect");
+                return;
+            }
+        };
+        for key in find_restart_keys(&self.loaded.config, &loaded.config) {
+            tracing::warn!("{key} changed and takes effect at the next start");
+        }
+        if let (Some(tokens), Some(path)) = (&self.tokens, &loaded.config.gateway.token_file) {
+            tokens.reload(&find_secret_file(path));
+        }
+        let is_destination_replaced = self.reload_destination(&loaded);
+        // What is in effect stays the measure for the next reload.
+        let mut effective = self.loaded.config.clone();
+        effective.gateway.token_file.clone_from(&loaded.config.gateway.token_file);
+        if is_destination_replaced {
+            let time_budget = effective.destination.time_budget;
+            effective.destination = loaded.config.destination.clone();
+            effective.destination.time_budget = time_budget;
+        }
+        self.loaded.config = effective;
+        tracing::info!("the configuration was read again");
+    }
+
+    /// Whether the destination of this configuration is in use now.
+    fn reload_destination(&self, loaded: &LoadedConfig) -> bool {
+        let Some(slot) = &self.destination else { return false };
+        let read = find_warnings(loaded)
+            .and_then(|warnings| Ok((warnings, read_destination(loaded, Arc::clone(&self.budget))?)));
+        match read {
+            Ok((warnings, Some(destination))) => {
+                for warning in warnings {
+                    tracing::warn!("{warning}");
+                }
+                slot.replace(destination);
+                tracing::info!(kind = %loaded.config.destination.kind, "the destination was read again");
+                true
+            }
+            // Without a destination, the processing of batches is another: the change needs a restart.
+            Ok((_, None)) => false,
+            Err(error) => {
+                let error = with_causes(&error);
+                tracing::error!(error, "the destination cannot be used: the former one stays in use");
+                false
+            }
+        }
+    }
+}
+
+/// Keys that changed and take effect only at the next start.
+fn find_restart_keys(old: &GatewayConfig, new: &GatewayConfig) -> Vec<&'static str> {
+    let (before, after) = (&old.gateway, &new.gateway);
+    let has_destination = |config: &GatewayConfig| config.destination.kind != DestinationKind::None;
+    [
+        ("gateway.listen", before.listen != after.listen),
+        ("gateway.store", before.store != after.store),
+        ("gateway.path", before.path != after.path),
+        ("gateway.token_file", before.token_file.is_some() != after.token_file.is_some()),
+        ("gateway.admin_token_file", before.admin_token_file != after.admin_token_file),
+        ("gateway.tls_cert_file", before.tls_cert_file != after.tls_cert_file),
+        ("gateway.tls_key_file", before.tls_key_file != after.tls_key_file),
+        ("gateway.client_ca_file", before.client_ca_file != after.client_ca_file),
+        ("gateway.max_body_bytes", before.max_body_bytes != after.max_body_bytes),
+        (
+            "gateway.max_in_flight_per_device",
+            before.max_in_flight_per_device != after.max_in_flight_per_device,
+        ),
+        ("gateway.keep_answers", before.keep_answers != after.keep_answers),
+        ("destination.kind", has_destination(old) != has_destination(new)),
+        ("destination.time_budget", old.destination.time_budget != new.destination.time_budget),
+        ("[forward]", old.forward != new.forward),
+        ("[faults]", old.faults != new.faults),
+    ]
+    .into_iter()
+    .filter_map(|(key, changed)| changed.then_some(key))
+    .collect()
+}

@@ -1,0 +1,88 @@
+//! What the configuration names, read and checked before the ledger is opened.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+
+use super::config_check::{show_config, warn_of_clear_text};
+use super::config_file::{ConfigFileError, LoadedConfig};
+use super::credential_file::find_secret_file;
+use super::destination::{Destination, TokenBudget};
+use super::destination_config::{DestinationConfigError, build_destination, build_mapping};
+use super::forward::ForwardTarget;
+use super::ledger_postgres::DatabaseAddress;
+use super::token_file::TokenFile;
+use super::{RunError, server_tls};
+
+/// The parts of the gateway that come from files.
+pub(super) struct ConfiguredParts {
+    pub(super) tokens: Option<Arc<TokenFile>>,
+    pub(super) tls: Option<ServerConfig>,
+    pub(super) target: Option<ForwardTarget>,
+}
+
+impl ConfiguredParts {
+    /// Reads all files except those of the destination.
+    pub(super) fn read(loaded: &LoadedConfig) -> Result<Self, RunError> {
+        let gateway = &loaded.config.gateway;
+        let tokens = match &gateway.token_file {
+            Some(path) => {
+                let tokens = TokenFile::open(&find_secret_file(path));
+                Some(Arc::new(tokens.map_err(|error| at_key(loaded, "gateway.token_file", error.into()))?))
+            }
+            None => None,
+        };
+        let tls = match (&gateway.tls_cert_file, &gateway.tls_key_file) {
+            (Some(certificate), Some(key)) => {
+                let tls = server_tls::load_config(&find_secret_file(certificate), &find_secret_file(key));
+                Some(tls.map_err(|error| at_key(loaded, "gateway.tls_cert_file", error.into()))?)
+            }
+            _ => None,
+        };
+        let target = loaded.config.forward.build_target();
+        Ok(Self { tokens, tls, target: target.map_err(|error| at_key(loaded, "forward.url", error.into()))? })
+    }
+}
+
+/// The destination of the configuration; `None` without one. `budget` is that of its access tokens.
+pub(super) fn read_destination(
+    loaded: &LoadedConfig,
+    budget: Arc<dyn TokenBudget>,
+) -> Result<Option<Arc<dyn Destination>>, RunError> {
+    build_destination(&loaded.config.destination, budget).map_err(|error| blame_destination(loaded, error))
+}
+
+/// What people should know of the configuration, although it can be used.
+pub(super) fn find_warnings(loaded: &LoadedConfig) -> Result<Vec<String>, RunError> {
+    let mapping =
+        build_mapping(&loaded.config.destination).map_err(|error| blame_destination(loaded, error))?;
+    Ok(warn_of_clear_text(&loaded.config, mapping.as_ref()))
+}
+
+/// Checks all that a start would check except the ledger, and prints the effective configuration.
+pub(super) fn check_config(loaded: &LoadedConfig, budget: Arc<dyn TokenBudget>) -> Result<(), RunError> {
+    let store = &loaded.config.gateway.store;
+    let checked = if DatabaseAddress::is_database_url(store) {
+        DatabaseAddress::parse(store, None).map(drop)
+    } else {
+        DatabaseAddress::reject_lookalike(store)
+    };
+    checked.map_err(|error| at_key(loaded, "gateway.store", error.into()))?;
+    ConfiguredParts::read(loaded)?;
+    read_destination(loaded, budget)?;
+    for warning in find_warnings(loaded)? {
+        // Without standard error, the warning cannot be reported.
+        drop(writeln!(io::stderr(), "fieldsync-gateway: warning: {warning}"));
+    }
+    let text = show_config(&loaded.config).map_err(ConfigFileError::from)?;
+    io::stdout().write_all(text.as_bytes()).map_err(RunError::Announce)
+}
+
+fn blame_destination(loaded: &LoadedConfig, error: DestinationConfigError) -> RunError {
+    at_key(loaded, error.key, error.into())
+}
+
+fn at_key(loaded: &LoadedConfig, key: &str, error: RunError) -> RunError {
+    RunError::AtKey { place: loaded.name_place(key), source: Box::new(error) }
+}
