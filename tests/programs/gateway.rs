@@ -1,11 +1,14 @@
 //! `fieldsync-gateway` over real sockets.
 
 mod batches;
+mod configuration;
+mod device_limit;
 mod faults;
 mod forward;
 mod health;
 mod postgres;
 mod process;
 mod refusals;
+mod reload;
 mod tls;
 mod tokens;

@@ -26,6 +26,7 @@ mod credential_file;
 #[expect(unused_imports, reason = "the batch processor does not use it yet")]
 mod destination;
 mod destination_config;
+mod device_limit;
 mod digest;
 mod fault_injection;
 mod forward;
@@ -44,6 +45,7 @@ mod reload;
 mod request_error;
 mod routes;
 mod server_tls;
+mod service_manager;
 mod startup;
 mod token_file;
 mod validated_batch;

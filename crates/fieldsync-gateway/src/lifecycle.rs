@@ -23,10 +23,10 @@ use tokio::runtime::{Builder, Handle};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::RunError;
 use super::batch_processor::BatchProcessor;
 use super::config_file::LoadedConfig;
 use super::destination::{DestinationLink, DestinationSlot, LocalTokenBudget, TokenBudget};
+use super::device_limit::DeviceLimit;
 use super::forward::{ForwardTarget, Forwarder};
 use super::gateway_config::GatewayConfig;
 use super::ledger::Ledger;
@@ -39,6 +39,7 @@ use super::reload::Reloader;
 use super::routes::GatewayState;
 use super::startup::{ConfiguredParts, find_warnings, read_destination};
 use super::token_file::TokenFile;
+use super::{RunError, service_manager};
 use crate::clock::millis;
 
 /// Threads for ledger operations that do not write.
@@ -74,6 +75,7 @@ pub(super) fn run_until_signal(options: &GatewayOptions, loaded: LoadedConfig) -
         tokens: tokens.clone(),
         destination: link.as_ref().map(|link| Arc::clone(&link.slot)),
         budget,
+        status: String::new(),
     };
     let parts = StartupParts { ledger: Arc::clone(&ledger), store_name, tokens, tls, target, link, reloader };
     let served = runtime.block_on(listen_and_serve(&config, parts));
@@ -108,7 +110,7 @@ fn open_ledger(store: &str) -> Result<(Arc<dyn Ledger>, String), RunError> {
 }
 
 async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result<(), RunError> {
-    let StartupParts { ledger, store_name, tokens, tls, target, link, reloader } = parts;
+    let StartupParts { ledger, store_name, tokens, tls, target, link, mut reloader } = parts;
     let options = &config.gateway;
     let mut signal = open_signal_stream(&[SIGTERM, SIGINT]).map_err(RunError::Start)?;
     let hangups = open_signal_stream(&[SIGHUP]).map_err(RunError::Start)?;
@@ -124,6 +126,7 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
         metrics: Arc::clone(&metrics),
         faults: config.faults.clone(),
         tokens: tokens.clone(),
+        device_limit: DeviceLimit::new(options.max_in_flight_per_device),
         body_bytes_max: usize::try_from(options.max_body_bytes.0).unwrap_or(usize::MAX),
     });
     let scheme = if tls.is_some() { "https" } else { "http" };
@@ -134,12 +137,14 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
     }
     .map_err(RunError::Start)?;
     let handle = server.handle();
-    if tokens.is_none() && !address.ip().to_canonical().is_loopback() {
+    if tokens.is_none() && options.client_ca_file.is_none() && !address.ip().to_canonical().is_loopback() {
         tracing::warn!(
             "listening on {address} without --token-file: anyone who can reach this address can send records in the \
              name of any device, and read the ledger"
         );
     }
+    reloader.status = format!("Listening on {scheme}://{address}, destination: {}", config.destination.kind);
+    service_manager::report_ready(&reloader.status);
     announce_address(scheme, address).map_err(RunError::Announce)?;
     let time_budget_ms = link.as_ref().map(|link| millis(link.time_budget));
     tracing::info!(
@@ -166,6 +171,7 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
         // If the pipe fails, no later signal would be noticed: treat the failure as a signal.
         _ = signal.read(&mut first_byte) => {}
     }
+    service_manager::report_stopping();
     tracing::info!("gateway ending: waiting for requests in flight");
     let stopping = handle.stop(true);
     let drained = timeout(DRAIN_TIMEOUT, join(server, processor.wait_until_idle())).await;

@@ -11,6 +11,7 @@ use super::destination::{DestinationSlot, TokenBudget};
 use super::destination_config::DestinationKind;
 use super::gateway_config::GatewayConfig;
 use super::options::GatewayOptions;
+use super::service_manager::{report_ready, report_reloading};
 use super::startup::{find_warnings, read_destination};
 use super::token_file::TokenFile;
 use crate::causes::with_causes;
@@ -23,41 +24,56 @@ pub(super) struct Reloader {
     pub(super) tokens: Option<Arc<TokenFile>>,
     pub(super) destination: Option<Arc<DestinationSlot>>,
     pub(super) budget: Arc<dyn TokenBudget>,
+    /// What `systemctl status` shows.
+    pub(super) status: String,
 }
 
 impl Reloader {
-    /// Reads everything again.
+    /// Reads everything again, and keeps systemd informed.
     pub(super) fn reload(&mut self) {
+        report_reloading();
+        match self.read_again() {
+            Ok(()) => report_ready(&self.status),
+            Err(problem) => report_ready(&format!("{}. {problem}; see the log", self.status)),
+        }
+    }
+
+    fn read_again(&mut self) -> Result<(), &'static str> {
         let loaded = match LoadedConfig::load(&self.options) {
             Ok(loaded) => loaded,
             Err(error) => {
                 let error = with_causes(&error);
                 tracing::error!(error, "the configuration cannot be used: the former one stays in effect");
-                return;
+                return Err("The configuration cannot be used, the former one stays in effect");
             }
         };
         for key in find_restart_keys(&self.loaded.config, &loaded.config) {
             tracing::warn!("{key} changed and takes effect at the next start");
         }
-        if let (Some(tokens), Some(path)) = (&self.tokens, &loaded.config.gateway.token_file) {
-            tokens.reload(&find_secret_file(path));
-        }
-        let is_destination_replaced = self.reload_destination(&loaded);
+        let are_tokens_usable = match (&self.tokens, &loaded.config.gateway.token_file) {
+            (Some(tokens), Some(path)) => tokens.reload(&find_secret_file(path)),
+            _ => true,
+        };
+        let destination = self.reload_destination(&loaded);
         // What is in effect stays the measure for the next reload.
         let mut effective = self.loaded.config.clone();
         effective.gateway.token_file.clone_from(&loaded.config.gateway.token_file);
-        if is_destination_replaced {
+        if matches!(destination, Ok(true)) {
             let time_budget = effective.destination.time_budget;
             effective.destination = loaded.config.destination.clone();
             effective.destination.time_budget = time_budget;
         }
         self.loaded.config = effective;
         tracing::info!("the configuration was read again");
+        if !are_tokens_usable {
+            return Err("The token file cannot be used, the former tokens stay valid");
+        }
+        destination.map(drop)
     }
 
     /// Whether the destination of this configuration is in use now.
-    fn reload_destination(&self, loaded: &LoadedConfig) -> bool {
-        let Some(slot) = &self.destination else { return false };
+    fn reload_destination(&self, loaded: &LoadedConfig) -> Result<bool, &'static str> {
+        let Some(slot) = &self.destination else { return Ok(false) };
         let read = find_warnings(loaded)
             .and_then(|warnings| Ok((warnings, read_destination(loaded, Arc::clone(&self.budget))?)));
         match read {
@@ -67,14 +83,14 @@ impl Reloader {
                 }
                 slot.replace(destination);
                 tracing::info!(kind = %loaded.config.destination.kind, "the destination was read again");
-                true
+                Ok(true)
             }
             // Without a destination, the processing of batches is another: the change needs a restart.
-            Ok((_, None)) => false,
+            Ok((_, None)) => Ok(false),
             Err(error) => {
                 let error = with_causes(&error);
                 tracing::error!(error, "the destination cannot be used: the former one stays in use");
-                false
+                Err("The destination cannot be used, the former one stays in use")
             }
         }
     }

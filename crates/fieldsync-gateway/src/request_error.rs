@@ -56,6 +56,8 @@ pub(crate) enum RequestError {
     UnknownBatch(BatchId),
     #[error("too many batches are being processed")]
     Busy,
+    #[error("this device has {limit} batches in flight, and may not have more at a time")]
+    DeviceBusy { limit: usize },
     #[error("this path does not exist")]
     NoSuchPath,
     #[error("this path supports {0} only")]
@@ -102,6 +104,7 @@ impl RequestError {
             Self::BatchIdReused(_) => (StatusCode::UNPROCESSABLE_ENTITY, BATCH_ID_REUSED),
             Self::UnknownBatch(_) => (StatusCode::NOT_FOUND, UNKNOWN_BATCH),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "BUSY"),
+            Self::DeviceBusy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "DEVICE_BUSY"),
             // The duration is unknown: without Retry-After, each device backs off on its own.
             Self::LedgerUnreachable => (StatusCode::SERVICE_UNAVAILABLE, "LEDGER_UNREACHABLE"),
             Self::NoSuchPath => (StatusCode::NOT_FOUND, "NOT_FOUND"),
@@ -119,7 +122,7 @@ impl ResponseError for RequestError {
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
         match self {
-            Self::Processing(_) | Self::Busy => {
+            Self::Processing(_) | Self::Busy | Self::DeviceBusy { .. } => {
                 response.insert_header((RETRY_AFTER, RETRY_AFTER_SECONDS));
             }
             Self::Unauthorized => {

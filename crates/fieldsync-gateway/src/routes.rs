@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use super::applied_entry::AppliedEntryJson;
 use super::batch_processor::{BatchProcessor, BatchStatus, ProcessingOutcome, SubmitResult};
 use super::batch_validation::{self, ACCEPTED_ENCODINGS, BatchHeaders};
+use super::device_limit::DeviceLimit;
 use super::fault_injection::{FaultOptions, InjectedFault};
 use super::ledger::{AppliedEntry, BatchSettlement, LedgerError, PageLimit};
 use super::metrics::{Metrics, OPEN_METRICS_TYPE};
@@ -53,6 +54,7 @@ pub(crate) struct GatewayState {
     /// `None` if no bearer token is required.
     pub(crate) tokens: Option<Arc<TokenFile>>,
     pub(crate) body_bytes_max: usize,
+    pub(crate) device_limit: DeviceLimit,
 }
 
 /// Registers the routes, with the batch endpoint at `path`.
@@ -83,8 +85,9 @@ pub(crate) fn common_headers() -> DefaultHeaders {
 }
 
 async fn post_batch(request: HttpRequest, payload: Payload, state: Data<GatewayState>) -> HttpResponse {
-    let response =
+    let mut response =
         state.take_batch(&request, payload).await.unwrap_or_else(|error| reject_batch(&request, &error));
+    state.device_limit.add_hint(&mut response);
     state.metrics.count_batch_response(response.status());
     response
 }
@@ -135,6 +138,7 @@ impl GatewayState {
         if !scope.covers(headers.device) {
             return Err(RequestError::OtherDevice(headers.device));
         }
+        let _place = self.device_limit.take_place(headers.device)?;
         let body = self.read_body(request.headers(), payload).await?;
         let (limit, faults) = (self.body_bytes_max, self.faults.clone());
         let batch = web::block(move || batch_validation::validate_batch(&body, &headers, limit, &faults))

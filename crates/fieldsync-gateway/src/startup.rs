@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 
+use super::RunError;
 use super::config_check::{show_config, warn_of_clear_text};
 use super::config_file::{ConfigFileError, LoadedConfig};
 use super::credential_file::find_secret_file;
@@ -12,8 +13,8 @@ use super::destination::{Destination, TokenBudget};
 use super::destination_config::{DestinationConfigError, build_destination, build_mapping};
 use super::forward::ForwardTarget;
 use super::ledger_postgres::DatabaseAddress;
+use super::server_tls::{load_client_verifier, load_config};
 use super::token_file::TokenFile;
-use super::{RunError, server_tls};
 
 /// The parts of the gateway that come from files.
 pub(super) struct ConfiguredParts {
@@ -35,7 +36,11 @@ impl ConfiguredParts {
         };
         let tls = match (&gateway.tls_cert_file, &gateway.tls_key_file) {
             (Some(certificate), Some(key)) => {
-                let tls = server_tls::load_config(&find_secret_file(certificate), &find_secret_file(key));
+                let authorities = gateway.client_ca_file.as_deref().map(find_secret_file);
+                let clients = load_client_verifier(authorities.as_deref())
+                    .map_err(|error| at_key(loaded, "gateway.client_ca_file", error.into()))?;
+                let (certificate, key) = (find_secret_file(certificate), find_secret_file(key));
+                let tls = load_config(&certificate, &key, clients);
                 Some(tls.map_err(|error| at_key(loaded, "gateway.tls_cert_file", error.into()))?)
             }
             _ => None,

@@ -49,17 +49,20 @@ impl TokenFile {
         Ok(Self { tokens: RwLock::new(TokenTable::read_file(path)?) })
     }
 
-    /// Reads the file again, which may be another one. A file with a mistake changes nothing.
-    pub(crate) fn reload(&self, path: &Path) {
+    /// Reads the file again, which may be another one. A file with a mistake changes nothing; returns whether the
+    /// file could be used.
+    pub(crate) fn reload(&self, path: &Path) -> bool {
         match TokenTable::read_file(path) {
             Ok(tokens) => {
                 let count = tokens.0.len();
                 *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
                 tracing::info!(tokens = count, "the tokens were read again");
+                true
             }
             Err(error) => {
                 let error = with_causes(&error);
                 tracing::error!(error, "the token file cannot be used: the tokens stay as they were");
+                false
             }
         }
     }

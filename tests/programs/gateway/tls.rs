@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use rustls::crypto::ring;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::configuration::Setup;
 use crate::support::gateway::Gateway;
 use crate::support::wait::directory;
 
@@ -42,4 +44,71 @@ fn with_a_certificate_it_serves_http_1_1_over_tls() {
 
     gateway.signal("TERM");
     assert_eq!(gateway.wait_for_exit().code(), Some(0));
+}
+
+/// A certificate and its key as PEM, and an authority that signed it.
+struct Issued {
+    certificate: CertificateDer<'static>,
+    pem: String,
+    key: rcgen::KeyPair,
+}
+
+fn issue_by(authority: Option<&rcgen::Issuer<'_, rcgen::KeyPair>>, name: &str) -> Issued {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let parameters = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+    let issued = match authority {
+        Some(authority) => parameters.signed_by(&key, authority).unwrap(),
+        None => parameters.self_signed(&key).unwrap(),
+    };
+    Issued { certificate: issued.der().clone(), pem: issued.pem(), key }
+}
+
+#[test]
+fn with_authorities_for_clients_only_their_certificates_are_let_in() {
+    let mut parameters = rcgen::CertificateParams::new([]).unwrap();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let authority_pem = parameters.self_signed(&key).unwrap().pem();
+    let authority = rcgen::Issuer::new(parameters, key);
+    let server = issue_by(None, "localhost");
+
+    let setup = Setup::with("");
+    let [cert, key] = [("cert.pem", server.pem), ("key.pem", server.key.serialize_pem())]
+        .map(|(name, pem)| setup.place(name, &pem));
+    let clients = setup.place("clients.pem", &authority_pem);
+    setup.write(&format!("tls_cert_file = '{cert}'\ntls_key_file = '{key}'\nclient_ca_file = '{clients}'\n"));
+    let gateway = setup.start(&[]);
+
+    let try_health = |client: Option<&Issued>| -> std::io::Result<String> {
+        let mut roots = RootCertStore::empty();
+        roots.add(server.certificate.clone()).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let config = match client {
+            Some(client) => {
+                let key = PrivateKeyDer::try_from(client.key.serialize_der()).unwrap();
+                builder.with_client_auth_cert(vec![client.certificate.clone()], key).unwrap()
+            }
+            None => builder.with_no_client_auth(),
+        };
+        let client = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+        let mut stream = StreamOwned::new(client, TcpStream::connect(gateway.address).unwrap());
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut response = String::new();
+        stream.read_to_string(&mut response)?;
+        Ok(response)
+    };
+    let (own, foreign) = (issue_by(Some(&authority), "tablet-1"), issue_by(None, "tablet-2"));
+    assert!(try_health(Some(&own)).unwrap().starts_with("HTTP/1.1 200"));
+    for client in [None, Some(&foreign)] {
+        let refused = try_health(client).unwrap_err().to_string();
+        assert!(refused.contains("alert") || refused.contains("reset"), "{refused}");
+    }
+
+    setup.place("clients.pem", "no certificate\n");
+    let refused = setup.check(&[]);
+    assert_eq!(refused.code, Some(78));
+    assert!(refused.stderr.contains("gateway.client_ca_file"), "{}", refused.stderr);
 }

@@ -40,12 +40,20 @@ pub(crate) fn program() -> PathBuf {
 
 /// The command that starts a gateway.
 pub(crate) fn command(store: &str, listen: &str, arguments: &[&str]) -> Command {
+    let mut command = command_of(&["--listen", listen, "--store", store]);
+    command.args(arguments);
+    command
+}
+
+/// A command with these arguments alone.
+pub(crate) fn command_of(arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
     command
-        .args(["--listen", listen, "--store", store])
         .args(arguments)
         .env("RUST_LOG", "warn")
         .env_remove("PGPASSWORD")
+        .env_remove("CREDENTIALS_DIRECTORY")
+        .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     command

@@ -25,6 +25,8 @@ pub const BATCH_ATTEMPT: &str = "x-sync-attempt";
 pub const MAX_RECORDS: &str = "x-sync-max-records";
 /// Hint of the server: most bytes of a body.
 pub const MAX_BYTES: &str = "x-sync-max-bytes";
+/// Hint of the server: most batches of the device at a time.
+pub const MAX_IN_FLIGHT: &str = "x-sync-max-in-flight";
 /// Hint of the server: the time that a batch may take.
 pub const TIME_BUDGET_MS: &str = "x-sync-time-budget-ms";
 
