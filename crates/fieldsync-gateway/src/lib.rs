@@ -22,8 +22,6 @@ mod client_tls;
 mod config_check;
 mod config_file;
 mod credential_file;
-#[expect(dead_code, reason = "the batch processor does not use it yet")]
-#[expect(unused_imports, reason = "the batch processor does not use it yet")]
 mod destination;
 mod destination_config;
 mod device_limit;
@@ -35,6 +33,7 @@ mod http_client;
 mod ledger;
 mod ledger_postgres;
 mod ledger_redb;
+mod ledger_token_budget;
 mod lifecycle;
 mod listener;
 mod manual;

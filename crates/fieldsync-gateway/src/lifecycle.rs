@@ -25,13 +25,14 @@ use tokio::time::timeout;
 
 use super::batch_processor::BatchProcessor;
 use super::config_file::LoadedConfig;
-use super::destination::{DestinationLink, DestinationSlot, LocalTokenBudget, TokenBudget};
+use super::destination::{DestinationLink, DestinationSlot, TokenBudget};
 use super::device_limit::DeviceLimit;
 use super::forward::{ForwardTarget, Forwarder};
 use super::gateway_config::GatewayConfig;
 use super::ledger::Ledger;
 use super::ledger_postgres::{DatabaseAddress, PostgresLedger};
 use super::ledger_redb::RedbLedger;
+use super::ledger_token_budget::LedgerTokenBudget;
 use super::listener::{DRAIN_TIMEOUT, start_plain_server, start_tls_server};
 use super::metrics::Metrics;
 use super::options::GatewayOptions;
@@ -63,7 +64,8 @@ pub(super) fn run_until_signal(options: &GatewayOptions, loaded: LoadedConfig) -
         .max_blocking_threads(ledger.writers_max() + LEDGER_READER_THREADS + NAME_LOOKUP_THREADS)
         .build()
         .map_err(RunError::Start)?;
-    let budget: Arc<dyn TokenBudget> = Arc::new(LocalTokenBudget::new());
+    let budget: Arc<dyn TokenBudget> =
+        Arc::new(LedgerTokenBudget::new(Arc::clone(&ledger), runtime.handle().clone()));
     let link = read_destination(&loaded, Arc::clone(&budget))?.map(|destination| DestinationLink {
         slot: Arc::new(DestinationSlot::new(destination)),
         time_budget: loaded.config.destination.time_budget.0,
@@ -119,8 +121,13 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
     let address = listener.local_addr().map_err(RunError::Start)?;
 
     let metrics = Arc::new(Metrics::new());
-    let processor =
-        Arc::new(BatchProcessor::new(ledger, Handle::current(), config.faults.clone(), Arc::clone(&metrics)));
+    let processor = Arc::new(BatchProcessor::new(
+        ledger,
+        Handle::current(),
+        config.faults.clone(),
+        Arc::clone(&metrics),
+        link,
+    ));
     let state = Arc::new(GatewayState {
         processor: Arc::clone(&processor),
         metrics: Arc::clone(&metrics),
@@ -146,7 +153,7 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
     reloader.status = format!("Listening on {scheme}://{address}, destination: {}", config.destination.kind);
     service_manager::report_ready(&reloader.status);
     announce_address(scheme, address).map_err(RunError::Announce)?;
-    let time_budget_ms = link.as_ref().map(|link| millis(link.time_budget));
+    let time_budget_ms = processor.time_budget().map(millis);
     tracing::info!(
         %address, scheme, store = store_name, destination = %config.destination.kind, time_budget_ms,
         "gateway ready"
@@ -179,7 +186,7 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
     if let Ok((ended, ())) = drained {
         ended.map_err(RunError::Serve)
     } else {
-        tracing::warn!("requests in flight did not finish in time; they were not applied");
+        tracing::warn!("requests in flight did not finish in time; their devices send them again");
         Ok(())
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! A message names the client's mistake. It never reveals internals of the gateway, a payload or a token.
 
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
@@ -58,6 +60,12 @@ pub(crate) enum RequestError {
     Busy,
     #[error("this device has {limit} batches in flight, and may not have more at a time")]
     DeviceBusy { limit: usize },
+    #[error("{reason}; records wait on their devices, nothing is lost")]
+    DestinationRefusal { code: &'static str, wait: Duration, reason: String },
+    #[error(
+        "the destination takes longer for the batch {0} than the response may wait: query the outcome, processing continues"
+    )]
+    DestinationSlow(BatchId),
     #[error("this path does not exist")]
     NoSuchPath,
     #[error("this path supports {0} only")]
@@ -107,6 +115,8 @@ impl RequestError {
             Self::DeviceBusy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "DEVICE_BUSY"),
             // The duration is unknown: without Retry-After, each device backs off on its own.
             Self::LedgerUnreachable => (StatusCode::SERVICE_UNAVAILABLE, "LEDGER_UNREACHABLE"),
+            Self::DestinationRefusal { code, .. } => (StatusCode::SERVICE_UNAVAILABLE, code),
+            Self::DestinationSlow(_) => (StatusCode::GATEWAY_TIMEOUT, "DESTINATION_SLOW"),
             Self::NoSuchPath => (StatusCode::NOT_FOUND, "NOT_FOUND"),
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED"),
             Self::Ledger(_) => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
@@ -124,6 +134,10 @@ impl ResponseError for RequestError {
         match self {
             Self::Processing(_) | Self::Busy | Self::DeviceBusy { .. } => {
                 response.insert_header((RETRY_AFTER, RETRY_AFTER_SECONDS));
+            }
+            Self::DestinationRefusal { wait, .. } => {
+                let seconds = wait.as_millis().div_ceil(1000).max(1);
+                response.insert_header((RETRY_AFTER, seconds.to_string()));
             }
             Self::Unauthorized => {
                 response.insert_header((WWW_AUTHENTICATE, "Bearer"));

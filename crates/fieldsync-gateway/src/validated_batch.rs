@@ -4,10 +4,13 @@ use serde_json::value::RawValue;
 
 use super::digest::{Sha256Digest, sha256_of_parts};
 use crate::model::{BatchId, DEFAULT_PRIORITY, DeviceId, RecordId};
+use crate::protocol::receipt::Receipt;
 use crate::protocol::wire::{ID_CONFLICT, ID_OF_OTHER_DEVICE, RecordResult, RecordStatus, WireRecord};
 
 /// Code of a rejected record that is itself faulty.
 pub(crate) const INVALID_DATA: &str = "INVALID_DATA";
+/// Code of a record behind another of its key that was not applied.
+pub(crate) const HELD: &str = "HELD";
 
 /// The device keeps 200 characters of a message.
 const USED_BY_OTHER_DEVICE: &str = "another device used this id first, for other content. This record is not stored: enqueue its payload \
@@ -30,6 +33,8 @@ pub(crate) struct KnownRecord {
     pub(crate) digest: Sha256Digest,
     /// The device that sent it first; `None` if an older gateway applied it and did not store the device.
     pub(crate) device: Option<DeviceId>,
+    /// What it became at the destination; `None` if it was applied without one.
+    pub(crate) receipt: Option<Receipt>,
 }
 
 /// A record of a [`ValidatedBatch`].
@@ -71,7 +76,7 @@ impl ValidatedRecord {
     /// The result for a record of `device` whose id is already in the ledger.
     pub(crate) fn compare_with_known(&self, known: &KnownRecord, device: DeviceId) -> RecordResult {
         if known.digest == self.digest {
-            self.confirm(RecordStatus::Duplicate)
+            RecordResult { receipt: known.receipt.clone(), ..self.confirm(RecordStatus::Duplicate) }
         } else if known.device.is_some_and(|first| first != device) {
             self.reject(ID_OF_OTHER_DEVICE, USED_BY_OTHER_DEVICE)
         } else {

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, join};
+use futures_util::future::BoxFuture;
+#[cfg(test)]
+use futures_util::future::join;
 use tokio::sync::mpsc;
 
 use crate::protocol::receipt::Receipt;
 use crate::validated_batch::ValidatedRecord;
 
-/// Code of a record behind another of its key that was not applied.
-pub(crate) const HELD: &str = "HELD";
 /// Code of a record that cannot be handed over before an operator acts.
 pub(crate) const DESTINATION_STOPPED: &str = "DESTINATION_STOPPED";
 /// Code of a record that waits for calls to be allowed again.
@@ -21,6 +21,7 @@ pub(crate) const DESTINATION_UNCLEAR: &str = "DESTINATION_UNCLEAR";
 const URGENT_PRIORITY_MIN: u8 = 7;
 
 /// Verdicts that wait for the receiver; a call that ends waits while there are so many.
+#[cfg(test)]
 const VERDICT_MESSAGES_MAX: usize = 16;
 
 /// What became of a record.
@@ -113,6 +114,7 @@ pub(crate) fn is_urgent(record: &ValidatedRecord) -> bool {
 }
 
 /// Hands the records over, and returns the verdicts in their order.
+#[cfg(test)]
 pub(crate) async fn collect_verdicts(
     destination: &dyn Destination,
     records: &[&ValidatedRecord],

@@ -8,13 +8,14 @@ mod delivery;
 mod http;
 mod slot;
 
+#[cfg(test)]
+pub(crate) use delivery::collect_verdicts;
 pub(crate) use delivery::{
-    Destination, DestinationCondition, RecordVerdict, StoppedType, Verdict, VerdictSender, collect_verdicts,
-    is_urgent,
+    DESTINATION_BUSY, DESTINATION_STOPPED, DESTINATION_UNCLEAR, Destination, DestinationCondition,
+    RecordVerdict, StoppedType, Verdict, is_urgent,
 };
 pub(crate) use http::{
-    CredentialSettings, HttpDestination, HttpDestinationError, HttpMapping, LocalTokenBudget, MappingError,
-    SalesforceSettings, TokenBudget, TypeMapping, ZohoSettings, parse_mapping, salesforce_mapping,
-    zoho_mapping,
+    HttpDestination, HttpDestinationError, HttpMapping, LocalTokenBudget, MappingError, SalesforceSettings,
+    TokenBudget, TypeMapping, ZohoSettings, parse_mapping, salesforce_mapping, zoho_mapping,
 };
 pub(crate) use slot::{DestinationLink, DestinationSlot};

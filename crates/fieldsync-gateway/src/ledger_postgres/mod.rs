@@ -10,10 +10,14 @@
 //!   the database to come back.
 
 mod database_address;
+mod delivery;
 mod operation_error;
 mod schema;
 mod session_pool;
 mod settle;
+mod token_requests;
+
+use std::time::Duration;
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -26,11 +30,12 @@ use session_pool::{DbSession, PinnedSession, SessionPool};
 
 use super::digest::sha256;
 use super::ledger::{
-    AppliedEntry, BatchSettlement, ForwardTurn, Ledger, LedgerError, LedgerOpenError, PageLimit,
-    StoredResponse,
+    Admission, AppliedEntry, BatchSettlement, DeliveryId, DeliveryLedger, ForwardTurn, Ledger, LedgerError,
+    LedgerOpenError, PageLimit, StoredResponse, StoredVerdict,
 };
 use super::validated_batch::ValidatedBatch;
 use crate::model::{BatchId, DeviceId, RecordId};
+use crate::protocol::wire::BatchResponse;
 
 /// Concurrent writing transactions: most of their time they wait for the server.
 const WRITERS_MAX: usize = 4;
@@ -146,6 +151,7 @@ impl Ledger for PostgresLedger {
                 .client
                 .execute_typed(DELETE_OLD_RESPONSES, &[(&before, Type::INT8), (&max_rows, Type::INT8)])
                 .await?;
+            delivery::delete_dead_leases(session).await?;
             Ok(usize::try_from(deleted).unwrap_or(max))
         })
     }
@@ -209,6 +215,64 @@ impl Ledger for PostgresLedger {
     fn close(&self) -> Result<(), LedgerError> {
         self.sessions.close();
         Ok(())
+    }
+}
+
+impl DeliveryLedger for PostgresLedger {
+    fn begin_delivery(
+        &self,
+        batch: &ValidatedBatch,
+        delivery: DeliveryId,
+        lease: Duration,
+    ) -> Result<Vec<Admission>, LedgerError> {
+        self.sessions
+            .run_in_any(async |session| delivery::begin_delivery(session, batch, delivery, lease).await)
+    }
+
+    fn extend_lease(
+        &self,
+        batch: &ValidatedBatch,
+        delivery: DeliveryId,
+        lease: Duration,
+    ) -> Result<bool, LedgerError> {
+        self.sessions
+            .run_in_any(async |session| delivery::extend_lease(session, batch, delivery, lease).await)
+    }
+
+    fn record_verdicts(
+        &self,
+        batch: &ValidatedBatch,
+        delivery: DeliveryId,
+        verdicts: &[StoredVerdict],
+        now: u64,
+    ) -> Result<(), LedgerError> {
+        self.sessions.run_in_any(async |session| {
+            delivery::record_verdicts(session, batch, delivery, verdicts, to_i64(now)).await
+        })
+    }
+
+    fn finish_delivery(
+        &self,
+        batch: &ValidatedBatch,
+        delivery: DeliveryId,
+        verdicts: &[StoredVerdict],
+        response: &BatchResponse,
+        now: u64,
+    ) -> Result<BatchSettlement, LedgerError> {
+        self.sessions.run_in_any(async |session| {
+            delivery::finish_delivery(session, batch, delivery, verdicts, response, to_i64(now)).await
+        })
+    }
+
+    fn take_token_request(
+        &self,
+        requests_max: usize,
+        window: Duration,
+        _: u64,
+    ) -> Result<Option<Duration>, LedgerError> {
+        self.sessions.run_in_any(async |session| {
+            token_requests::take_token_request(session, requests_max, window).await
+        })
     }
 }
 

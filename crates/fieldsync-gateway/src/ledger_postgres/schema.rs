@@ -18,7 +18,7 @@ const PREPARATION_LOCK: i64 = i64::from_be_bytes(*b"fs-schem");
 /// responses. `counters`: the last row of `applied`, and the last row that was forwarded.
 const CREATE_TABLES: &str = "
     CREATE TABLE fieldsync.meta (key text PRIMARY KEY, value bigint NOT NULL);
-    CREATE TABLE fieldsync.records (id uuid PRIMARY KEY, digest bytea NOT NULL, device_id uuid);
+    CREATE TABLE fieldsync.records (id uuid PRIMARY KEY, digest bytea NOT NULL, device_id uuid, receipt text);
     CREATE TABLE fieldsync.applied (
         seq bigint PRIMARY KEY, id uuid NOT NULL, device_id uuid NOT NULL, batch_id uuid NOT NULL,
         type text NOT NULL, key text, applied_at_ms bigint NOT NULL, payload text NOT NULL
@@ -30,6 +30,21 @@ const CREATE_TABLES: &str = "
     CREATE INDEX batches_by_age ON fieldsync.batches (answered_at_ms);
     CREATE TABLE fieldsync.counters (name text PRIMARY KEY, seq bigint NOT NULL);
     INSERT INTO fieldsync.counters VALUES ('applied', 0), ('forwarded', 0);
+";
+
+/// Tables that ledgers of older gateways lack, and that older gateways ignore. `deliveries` and
+/// `delivery_keys`: what is being handed over to the destination, by which delivery, and until when only that may do so.
+/// `token_requests`: when access tokens were asked for.
+const CREATE_LATER_TABLES: &str = "
+    CREATE TABLE fieldsync.deliveries (
+        id uuid PRIMARY KEY, device_id uuid NOT NULL, digest bytea NOT NULL, delivery uuid NOT NULL,
+        lease_until timestamptz NOT NULL
+    );
+    CREATE TABLE fieldsync.delivery_keys (
+        device_id uuid, key_digest bytea, delivery uuid NOT NULL, lease_until timestamptz NOT NULL,
+        PRIMARY KEY (device_id, key_digest)
+    );
+    CREATE TABLE fieldsync.token_requests (at timestamptz NOT NULL);
 ";
 
 /// Whether a database can hold the ledger.
@@ -71,7 +86,9 @@ async fn check_or_create(transaction: &Transaction<'_>) -> Result<SchemaCheck, D
     if is_true(transaction, "to_regclass('fieldsync.meta') IS NOT NULL").await? {
         return match read_version(transaction).await? {
             SCHEMA => {
-                add_device_column(transaction).await?;
+                add_column(transaction, "device_id", "uuid").await?;
+                add_column(transaction, "receipt", "text").await?;
+                add_later_tables(transaction).await?;
                 Ok(SchemaCheck::Ready)
             }
             other => Ok(SchemaCheck::UnknownVersion(other)),
@@ -82,17 +99,27 @@ async fn check_or_create(transaction: &Transaction<'_>) -> Result<SchemaCheck, D
         transaction.batch_execute("CREATE SCHEMA fieldsync").await?;
     }
     transaction.batch_execute(CREATE_TABLES).await?;
+    transaction.batch_execute(CREATE_LATER_TABLES).await?;
     let insert = "INSERT INTO fieldsync.meta VALUES ('schema', $1)";
     transaction.execute_typed(insert, &[(&SCHEMA, Type::INT8)]).await?;
     Ok(SchemaCheck::Ready)
 }
 
-/// Ledgers of older gateways lack this column.
-async fn add_device_column(transaction: &Transaction<'_>) -> Result<(), DatabaseError> {
-    let has_column = "EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'fieldsync.records'::regclass \
-         AND attname = 'device_id' AND NOT attisdropped)";
-    if !is_true(transaction, has_column).await? {
-        transaction.batch_execute("ALTER TABLE fieldsync.records ADD COLUMN device_id uuid").await?;
+/// Ledgers of older gateways lack such a column of the records.
+async fn add_column(transaction: &Transaction<'_>, name: &str, kind: &str) -> Result<(), DatabaseError> {
+    let has_column = format!(
+        "EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'fieldsync.records'::regclass \
+         AND attname = '{name}' AND NOT attisdropped)"
+    );
+    if !is_true(transaction, &has_column).await? {
+        transaction.batch_execute(&format!("ALTER TABLE fieldsync.records ADD COLUMN {name} {kind}")).await?;
+    }
+    Ok(())
+}
+
+async fn add_later_tables(transaction: &Transaction<'_>) -> Result<(), DatabaseError> {
+    if is_true(transaction, "to_regclass('fieldsync.deliveries') IS NULL").await? {
+        transaction.batch_execute(CREATE_LATER_TABLES).await?;
     }
     Ok(())
 }

@@ -16,7 +16,8 @@ use super::operation_error::OperationError;
 use super::session_pool::DbSession;
 use crate::digest::Sha256Digest;
 use crate::ledger::{BatchSettlement, StoredResponse};
-use crate::model::DeviceId;
+use crate::model::{DeviceId, RecordId};
+use crate::protocol::receipt::Receipt;
 use crate::protocol::wire::{BatchResponse, RecordResult, RecordStatus};
 use crate::validated_batch::{INVALID_DATA, KnownRecord, ValidatedBatch, ValidatedRecord};
 
@@ -24,7 +25,8 @@ const INSERT_RECORDS: &str = "
     INSERT INTO fieldsync.records (id, digest, device_id)
     SELECT id, digest, $3 FROM unnest($1, $2) AS new (id, digest) ORDER BY id
     ON CONFLICT DO NOTHING RETURNING id";
-const SELECT_KNOWN_RECORDS: &str = "SELECT id, digest, device_id FROM fieldsync.records WHERE id = ANY($1)";
+const SELECT_KNOWN_RECORDS: &str =
+    "SELECT id, digest, device_id, receipt FROM fieldsync.records WHERE id = ANY($1)";
 const ADVANCE_COUNTER: &str =
     "UPDATE fieldsync.counters SET seq = seq + $1 WHERE name = 'applied' RETURNING seq";
 const INSERT_APPLIED: &str = "
@@ -47,9 +49,30 @@ pub(super) async fn settle_batch(
         return Ok(stored.settle_for(&batch.fingerprint));
     }
     let results = decide_results(&transaction, batch).await?;
-    insert_applied(&transaction, batch, &results, now).await?;
+    let with_results = batch.records.iter().zip(&results);
+    let applied: Vec<&ValidatedRecord> = with_results
+        .filter(|(_, result)| result.status == RecordStatus::Applied)
+        .map(|(record, _)| record)
+        .collect();
+    insert_applied(&transaction, batch, &applied, now).await?;
     let response = BatchResponse { batch_id: batch.id, replayed: false, results };
-    let text = serde_json::to_string(&response)?;
+    if !insert_response(&transaction, batch, &response, now).await? {
+        // The same batch was settled meanwhile: roll back, and find its response in the next attempt.
+        transaction.rollback().await?;
+        return Err(OperationError::Conflict);
+    }
+    transaction.commit().await?;
+    Ok(BatchSettlement::New(response))
+}
+
+/// Returns false if the batch has a response already.
+pub(super) async fn insert_response(
+    transaction: &Transaction<'_>,
+    batch: &ValidatedBatch,
+    response: &BatchResponse,
+    now: i64,
+) -> Result<bool, OperationError> {
+    let text = serde_json::to_string(response)?;
     let inserted = transaction
         .execute_typed(
             INSERT_RESPONSE,
@@ -62,13 +85,16 @@ pub(super) async fn settle_batch(
             ],
         )
         .await?;
-    if inserted == 0 {
-        // The same batch was settled meanwhile: roll back, and find its response in the next attempt.
-        transaction.rollback().await?;
-        return Err(OperationError::Conflict);
-    }
-    transaction.commit().await?;
-    Ok(BatchSettlement::New(response))
+    Ok(inserted > 0)
+}
+
+pub(super) async fn delete_response(
+    transaction: &Transaction<'_>,
+    batch: &ValidatedBatch,
+) -> Result<(), OperationError> {
+    let delete = "DELETE FROM fieldsync.batches WHERE device_id = $1 AND batch_id = $2";
+    transaction.execute_typed(delete, &[(&batch.device.0, Type::UUID), (&batch.id.0, Type::UUID)]).await?;
+    Ok(())
 }
 
 /// The stored response to a batch.
@@ -105,17 +131,11 @@ async fn decide_results(
         .await?;
     let new = inserted_rows.iter().map(|row| row.try_get(0)).collect::<Result<HashSet<Uuid>, _>>()?;
     let known_ids: Vec<Uuid> = ids.into_iter().filter(|id| !new.contains(id)).collect();
-    let mut known = HashMap::new();
-    if !known_ids.is_empty() {
-        for row in transaction.query_typed(SELECT_KNOWN_RECORDS, &[(&known_ids, Type::UUID_ARRAY)]).await? {
-            let first_device = row.try_get::<_, Option<Uuid>>(2)?.map(DeviceId);
-            let record = KnownRecord { digest: decode_digest(row.try_get(1)?), device: first_device };
-            known.insert(row.try_get::<_, Uuid>(0)?, record);
-        }
-    }
+    let known =
+        if known_ids.is_empty() { HashMap::new() } else { load_known(transaction, &known_ids).await? };
     records
         .iter()
-        .map(|record| match (record.fault, known.get(&record.id.0)) {
+        .map(|record| match (record.fault, known.get(&record.id)) {
             (Some(fault), _) => Ok(record.reject(INVALID_DATA, fault)),
             (None, Some(known)) => Ok(record.compare_with_known(known, device)),
             (None, None) if new.contains(&record.id.0) => Ok(record.confirm(RecordStatus::Applied)),
@@ -125,19 +145,31 @@ async fn decide_results(
         .collect()
 }
 
-async fn insert_applied(
+/// What is known of these records.
+pub(super) async fn load_known(
+    transaction: &Transaction<'_>,
+    ids: &[Uuid],
+) -> Result<HashMap<RecordId, KnownRecord>, OperationError> {
+    let mut known = HashMap::new();
+    for row in transaction.query_typed(SELECT_KNOWN_RECORDS, &[(&ids, Type::UUID_ARRAY)]).await? {
+        let receipt = row.try_get::<_, Option<&str>>(3)?.and_then(Receipt::parse);
+        let record = KnownRecord {
+            digest: decode_digest(row.try_get(1)?),
+            device: row.try_get::<_, Option<Uuid>>(2)?.map(DeviceId),
+            receipt,
+        };
+        known.insert(RecordId(row.try_get(0)?), record);
+    }
+    Ok(known)
+}
+
+/// Adds the records to the append-only table.
+pub(super) async fn insert_applied(
     transaction: &Transaction<'_>,
     batch: &ValidatedBatch,
-    results: &[RecordResult],
+    applied: &[&ValidatedRecord],
     now: i64,
 ) -> Result<(), OperationError> {
-    let applied: Vec<&ValidatedRecord> = batch
-        .records
-        .iter()
-        .zip(results)
-        .filter(|(_, result)| result.status == RecordStatus::Applied)
-        .map(|(record, _)| record)
-        .collect();
     if applied.is_empty() {
         return Ok(());
     }

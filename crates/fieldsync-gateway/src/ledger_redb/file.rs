@@ -4,9 +4,15 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError, TableError};
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase, StorageError, TableError, TableHandle,
+    WriteTransaction,
+};
 
-use super::tables::{ANSWERED, APPLIED, BATCHES, META, RECORD_DEVICES, RECORDS, SCHEMA, SCHEMA_KEY};
+use super::tables::{
+    ANSWERED, APPLIED, BATCHES, META, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, SCHEMA, SCHEMA_KEY,
+    TOKEN_REQUESTS,
+};
 use crate::ledger::LedgerOpenError;
 
 /// The engine's default of 1 GiB would suit a dedicated database server.
@@ -21,6 +27,8 @@ pub(super) fn open_or_create(path: &Path) -> Result<Database, LedgerOpenError> {
     }
     let database = database_builder().open(path).map_err(|error| open_error(path, error))?;
     check_schema(path, &database)?;
+    add_missing_tables(&database)
+        .map_err(|error| LedgerOpenError::Engine { path: path.into(), source: error.into() })?;
     Ok(database)
 }
 
@@ -55,12 +63,33 @@ fn create_tables(path: &Path) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     transaction.open_table(META)?.insert(SCHEMA_KEY, SCHEMA)?;
     transaction.open_table(RECORDS)?;
-    transaction.open_table(RECORD_DEVICES)?;
     transaction.open_table(APPLIED)?;
     transaction.open_table(BATCHES)?;
     transaction.open_table(ANSWERED)?;
+    open_later_tables(&transaction)?;
     transaction.commit()?;
     Ok(database.close()?)
+}
+
+/// Tables that files of older gateways lack. Older gateways ignore them, so that they can open the file again.
+fn open_later_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(RECORD_DEVICES)?;
+    transaction.open_table(RECORD_RECEIPTS)?;
+    transaction.open_table(TOKEN_REQUESTS)?;
+    Ok(())
+}
+
+fn add_missing_tables(database: &Database) -> Result<(), redb::Error> {
+    let present: Vec<String> =
+        database.begin_read()?.list_tables()?.map(|table| table.name().to_owned()).collect();
+    let later = [RECORD_DEVICES.name(), RECORD_RECEIPTS.name(), TOKEN_REQUESTS.name()];
+    if later.iter().all(|name| present.iter().any(|present| present == name)) {
+        return Ok(());
+    }
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    open_later_tables(&transaction)?;
+    Ok(transaction.commit()?)
 }
 
 fn check_schema(path: &Path, database: &Database) -> Result<(), LedgerOpenError> {

@@ -3,22 +3,32 @@
 //! A file under the ledger's name is always complete: it is created under another name, and renamed
 //! once it is on disk. Its lock keeps other processes out.
 
+mod delivery;
 mod file;
+mod leases;
 mod settle;
 mod tables;
+#[cfg(test)]
+mod tests;
+mod token_requests;
 
 use std::path::Path;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use super::ledger::{
-    AppliedEntry, BatchSettlement, ForwardTurn, Ledger, LedgerError, LedgerOpenError, PageLimit,
-    StoredResponse,
+    Admission, AppliedEntry, BatchSettlement, DeliveryId, DeliveryLedger, ForwardTurn, Ledger, LedgerError,
+    LedgerOpenError, PageLimit, StoredResponse, StoredVerdict, admit_records,
 };
 use super::validated_batch::ValidatedBatch;
+use crate::clock::Clock;
 use crate::model::{BatchId, DeviceId};
+use crate::protocol::wire::BatchResponse;
+use delivery::{find_facts, settled_ids, store_final_response, store_verdicts};
 use file::open_or_create;
+use leases::LeaseTable;
 use settle::settle_batch;
 use tables::{
     ANSWERED, APPLIED, BATCHES, FORWARDED_KEY, META, SCHEMA_KEY, batch_key, load_page_after, load_response,
@@ -28,12 +38,19 @@ use tables::{
 pub(crate) struct RedbLedger {
     /// `None` once the ledger is closed.
     database: RwLock<Option<Database>>,
+    leases: Mutex<LeaseTable>,
+    clock: Clock,
 }
 
 impl RedbLedger {
     /// Opens the ledger, and creates it if there is none.
     pub(crate) fn open(path: &Path) -> Result<Self, LedgerOpenError> {
-        Ok(Self { database: RwLock::new(Some(open_or_create(path)?)) })
+        let database = RwLock::new(Some(open_or_create(path)?));
+        Ok(Self { database, leases: Mutex::default(), clock: Clock::start() })
+    }
+
+    fn leases(&self) -> MutexGuard<'_, LeaseTable> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with_database<T>(
@@ -165,64 +182,94 @@ impl Ledger for RedbLedger {
     }
 }
 
+impl DeliveryLedger for RedbLedger {
+    fn begin_delivery(
+        &self,
+        batch: &ValidatedBatch,
+        delivery: DeliveryId,
+        lease: Duration,
+    ) -> Result<Vec<Admission>, LedgerError> {
+        let parts = self.leases().lease_batch(batch, delivery, lease, self.clock.now());
+        let admissions = self
+            .with_database(|database| find_facts(database, batch, parts))
+            .map(|facts| admit_records(batch, &facts));
+        let mut leases = self.leases();
+        match &admissions {
+            Ok(admissions) if admissions.contains(&Admission::Deliver) => {
+                leases.keep_delivered(batch, delivery, admissions);
+            }
+            _ => leases.end_delivery(batch, delivery),
+        }
+        admissions
+    }
+
+    fn extend_lease(
+        &self,
+        _: &ValidatedBatch,
+        delivery: DeliveryId,
+        lease: Duration,
+    ) -> Result<bool, LedgerError> {
+        Ok(self.leases().extend(delivery, lease, self.clock.now()))
+    }
+
+    fn record_verdicts(
+        &self,
+        batch: &ValidatedBatch,
+        delivery: DeliveryId,
+        verdicts: &[StoredVerdict],
+        now: u64,
+    ) -> Result<(), LedgerError> {
+        if verdicts.iter().any(|verdict| verdict.receipt.is_some()) {
+            self.with_database(|database| {
+                let transaction = begin_write(database)?;
+                store_verdicts(&transaction, batch, verdicts, now)?;
+                Ok(transaction.commit()?)
+            })?;
+        }
+        let mut leases = self.leases();
+        for id in settled_ids(batch, verdicts) {
+            leases.release_record(id, delivery);
+        }
+        Ok(())
+    }
+
+    fn finish_delivery(
+        &self,
+        batch: &ValidatedBatch,
+        delivery: DeliveryId,
+        verdicts: &[StoredVerdict],
+        response: &BatchResponse,
+        now: u64,
+    ) -> Result<BatchSettlement, LedgerError> {
+        let settlement = self.with_database(|database| {
+            let transaction = begin_write(database)?;
+            store_verdicts(&transaction, batch, verdicts, now)?;
+            let settlement = store_final_response(&transaction, batch, response, now)?;
+            transaction.commit()?;
+            Ok(settlement)
+        })?;
+        self.leases().end_delivery(batch, delivery);
+        Ok(settlement)
+    }
+
+    fn take_token_request(
+        &self,
+        requests_max: usize,
+        window: Duration,
+        now: u64,
+    ) -> Result<Option<Duration>, LedgerError> {
+        self.with_database(|database| {
+            let transaction = begin_write(database)?;
+            let wait = token_requests::take_token_request(&transaction, requests_max, window, now)?;
+            transaction.commit()?;
+            Ok(wait)
+        })
+    }
+}
+
 fn begin_write(database: &Database) -> Result<WriteTransaction, LedgerError> {
     let mut transaction = database.begin_write()?;
     // A second sync for each commit; without it, the start after a crash reads the whole file.
     transaction.set_quick_repair(true);
     Ok(transaction)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::value::RawValue;
-    use uuid::Uuid;
-
-    use super::tables::RECORD_DEVICES;
-    use super::*;
-    use crate::digest::sha256;
-    use crate::model::RecordId;
-    use crate::protocol::wire::{ID_CONFLICT, ID_OF_OTHER_DEVICE, WireRecord};
-    use crate::validated_batch::ValidatedRecord;
-
-    fn batch(record: RecordId, payload: &str) -> ValidatedBatch {
-        let record = WireRecord {
-            id: record,
-            record_type: "Visits".into(),
-            key: None,
-            priority: None,
-            created_at: 0,
-            payload: RawValue::from_string(payload.into()).unwrap(),
-        };
-        ValidatedBatch {
-            device: DeviceId(Uuid::new_v4()),
-            id: BatchId::new(),
-            fingerprint: sha256(payload.as_bytes()),
-            records: vec![ValidatedRecord::new(record, None)],
-        }
-    }
-
-    fn code_of(ledger: &RedbLedger, batch: &ValidatedBatch) -> Option<String> {
-        match ledger.settle_batch(batch, 1).unwrap() {
-            BatchSettlement::New(response) => response.results[0].code.clone(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_record_that_an_older_gateway_applied_is_known_without_its_device() {
-        let directory = tempfile::tempdir().unwrap();
-        let ledger = RedbLedger::open(&directory.path().join("ledger.redb")).unwrap();
-        let [old, new] = [RecordId::new(), RecordId::new()];
-        assert_eq!(code_of(&ledger, &batch(old, "{}")), None);
-        ledger
-            .with_database(|database| {
-                let transaction = begin_write(database)?;
-                transaction.delete_table(RECORD_DEVICES)?;
-                Ok(transaction.commit()?)
-            })
-            .unwrap();
-        assert_eq!(code_of(&ledger, &batch(old, "{\"n\":1}")).as_deref(), Some(ID_CONFLICT));
-        assert_eq!(code_of(&ledger, &batch(new, "{}")), None);
-        assert_eq!(code_of(&ledger, &batch(new, "{\"n\":1}")).as_deref(), Some(ID_OF_OTHER_DEVICE));
-    }
 }

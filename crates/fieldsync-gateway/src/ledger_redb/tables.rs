@@ -21,6 +21,10 @@ pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("me
 pub(super) const RECORDS: TableDefinition<'_, u128, &Sha256Digest> = TableDefinition::new("records");
 /// Record id → the device that sent it first. Missing for records that older gateways applied.
 pub(super) const RECORD_DEVICES: TableDefinition<'_, u128, u128> = TableDefinition::new("record_devices");
+/// Record id → receipt of the destination. Missing for records that were applied without a destination.
+pub(super) const RECORD_RECEIPTS: TableDefinition<'_, u128, &str> = TableDefinition::new("record_receipts");
+/// A number → when an access token was asked for. Few rows: those of the time that a budget looks at.
+pub(super) const TOKEN_REQUESTS: TableDefinition<'_, u64, u64> = TableDefinition::new("token_requests");
 /// Sequence number → record, device, batch, type, key, time of application, payload. Append-only, and written
 /// without reading the index, so that a failure of the index would show here.
 pub(super) const APPLIED: TableDefinition<'_, u64, AppliedColumns<'_>> = TableDefinition::new("applied");

@@ -13,10 +13,10 @@ use super::plan::{CallSize, PlanRecord, cut_calls, find_predecessors, plan_waves
 use super::throttle::GateTrouble;
 use super::token_budget::TokenBudget;
 use crate::destination::delivery::{
-    DESTINATION_BUSY, Destination, DestinationCondition, HELD, RecordVerdict, StoppedType, Verdict,
-    VerdictSender, is_urgent,
+    DESTINATION_BUSY, Destination, DestinationCondition, RecordVerdict, StoppedType, Verdict, VerdictSender,
+    is_urgent,
 };
-use crate::validated_batch::ValidatedRecord;
+use crate::validated_batch::{HELD, ValidatedRecord};
 
 /// A destination that is called as a mapping says.
 pub(crate) struct HttpDestination(HttpEndpoint);

@@ -34,7 +34,7 @@ mod type_mapping;
 
 pub(crate) use driver::HttpDestination;
 pub(crate) use endpoint::HttpDestinationError;
-pub(crate) use mapping::{CredentialSettings, HttpMapping, MappingError};
+pub(crate) use mapping::{HttpMapping, MappingError};
 pub(crate) use mapping_check::parse_mapping;
 pub(crate) use presets::{SalesforceSettings, ZohoSettings, salesforce_mapping, zoho_mapping};
 pub(crate) use token_budget::{LocalTokenBudget, TokenBudget};

@@ -3,12 +3,20 @@
 //! An implementation guarantees that [`Ledger::settle_batch`] is atomic, and durable when it returns.
 //! Two calls at the same time, in this process or another, never apply a record twice.
 //!
+//! With a destination, a batch is delivered instead: see [`DeliveryLedger`].
+//!
 //! The append-only table of applied records has one order without gaps, and an entry is visible only
 //! after all entries before it. So the entries up to some `seq` were forwarded, and all later ones wait.
+
+mod admission;
+mod delivery;
 
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
+
+pub(crate) use admission::{Admission, AdmissionFacts, admit_records};
+pub(crate) use delivery::{DeliveryId, DeliveryLedger, StoredVerdict};
 
 use super::digest::Sha256Digest;
 use super::validated_batch::ValidatedBatch;
@@ -41,6 +49,11 @@ impl StoredResponse {
         } else {
             BatchSettlement::IdReused
         }
+    }
+
+    /// Whether it confirms records that have no receipt: it was given without a destination.
+    pub(crate) fn lacks_receipts(&self) -> bool {
+        self.response.results.iter().any(|result| result.status.is_stored() && result.receipt.is_none())
     }
 
     /// The response, marked as one that was sent before.
@@ -82,7 +95,7 @@ pub(crate) enum ForwardTurn {
 }
 
 /// The durable state of one gateway, or of several that share it.
-pub(crate) trait Ledger: Send + Sync {
+pub(crate) trait Ledger: DeliveryLedger + Send + Sync {
     /// How many writing operations may usefully run at the same time.
     fn writers_max(&self) -> usize;
 

@@ -1,5 +1,7 @@
 //! The gateway's metrics, as `OpenMetrics` text. Counters start at zero with the process.
 
+mod destination;
+
 use std::fmt;
 use std::sync::atomic::AtomicI64;
 
@@ -11,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::protocol::wire::{BatchResponse, RecordStatus};
+pub(crate) use destination::{ConditionLabel, DestinationMetrics};
 
 /// The content type of [`Metrics::encode_text`].
 pub(crate) const OPEN_METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -27,6 +30,7 @@ pub(crate) struct Metrics {
     processing: Gauge<i64, AtomicI64>,
     forwarded: Counter,
     forward_waiting: Gauge<i64, AtomicI64>,
+    pub(crate) destination: DestinationMetrics,
 }
 
 /// How many records of a response have which result.
@@ -35,6 +39,7 @@ pub(crate) struct ResultCounts {
     pub(crate) applied: u64,
     pub(crate) duplicate: u64,
     pub(crate) rejected: u64,
+    pub(crate) retry: u64,
 }
 
 impl ResultCounts {
@@ -45,7 +50,7 @@ impl ResultCounts {
                 RecordStatus::Applied => counts.applied += 1,
                 RecordStatus::Duplicate => counts.duplicate += 1,
                 RecordStatus::Rejected => counts.rejected += 1,
-                RecordStatus::Retry => {}
+                RecordStatus::Retry => counts.retry += 1,
             }
         }
         counts
@@ -71,8 +76,17 @@ impl Metrics {
             "Applied records not yet forwarded, as last seen by the gateway that forwards",
             forward_waiting.clone(),
         );
-        let metrics =
-            Self { registry, batch_answers, lookups, records, processing, forwarded, forward_waiting };
+        let destination = DestinationMetrics::register(&mut registry);
+        let metrics = Self {
+            registry,
+            batch_answers,
+            lookups,
+            records,
+            processing,
+            forwarded,
+            forward_waiting,
+            destination,
+        };
         // A series that exists from the start shows its first increment.
         metrics.count_records(ResultCounts::default());
         metrics

@@ -2,8 +2,12 @@
 //!
 //! A batch is processed at most once at a time, in a task of its own: a client that hangs up does not
 //! stop it, and its entry in the table ends with the task, even by a panic. Gateways that share a ledger
-//! also claim the batch there, so that the others know. The ledger is called on blocking threads only,
-//! by as many writers at a time as it can use. A caller that waits too long for a thread gets an error.
+//! also claim the batch there, so that the others know. Without a destination, the ledger settles a batch at once;
+//! `delivery` hands it over.
+
+mod delivery;
+mod ledger_calls;
+mod monitor;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,13 +15,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, oneshot, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
+use ledger_calls::LedgerCalls;
+use monitor::DestinationMonitor;
+pub(crate) use monitor::{DestinationRefusal, DestinationReport};
+
+use super::destination::DestinationLink;
 use super::digest::Sha256Digest;
 use super::fault_injection::{FaultOptions, SimulatedWork};
-use super::ledger::{AppliedEntry, BatchSettlement, ForwardTurn, Ledger, LedgerError, PageLimit};
+use super::ledger::{
+    AppliedEntry, BatchSettlement, ForwardTurn, Ledger, LedgerError, PageLimit, StoredResponse,
+};
 use super::metrics::{Metrics, ResultCounts};
 use super::validated_batch::ValidatedBatch;
 use crate::causes::with_causes;
@@ -34,24 +44,13 @@ const PRUNE_INTERVAL_RANGE: (Duration, Duration) = (Duration::from_secs(1), Dura
 /// How often the search runs while a response is kept.
 const PRUNES_PER_RETENTION: u32 = 10;
 
-/// How long an operation waits for a thread. Operations hold all threads while the ledger does not respond.
-const THREAD_WAIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an operation that writes waits for those before it.
-const WRITE_TURN_TIMEOUT: Duration = Duration::from_secs(15);
-/// A health check has to end soon, whatever the ledger does.
-const HEALTH_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
-
 type BatchKey = (DeviceId, BatchId);
 
-/// Processes batches, and calls the ledger on blocking threads.
+/// Processes batches.
 pub(crate) struct BatchProcessor {
-    ledger: Arc<dyn Ledger>,
-    /// Writers wait here, so that they do not hold the threads that readers need.
-    write_turns: Arc<Semaphore>,
-    /// One health check at a time, so that health checks never hold all threads.
-    health_turns: Arc<Semaphore>,
-    /// Outlives the workers that take requests.
-    runtime: Handle,
+    calls: LedgerCalls,
+    /// `None` without a destination.
+    monitor: Option<DestinationMonitor>,
     in_flight: Mutex<HashMap<BatchKey, Sha256Digest>>,
     in_flight_count: watch::Sender<usize>,
     /// Notified when records were applied.
@@ -79,6 +78,8 @@ pub(crate) enum ProcessingOutcome {
     Settled(BatchSettlement),
     /// Another gateway is processing it.
     ClaimedElsewhere,
+    /// The destination takes no records now.
+    Refused(DestinationRefusal),
     /// It was given up, and nothing of it was applied.
     Abandoned,
 }
@@ -96,12 +97,11 @@ impl BatchProcessor {
         runtime: Handle,
         faults: FaultOptions,
         metrics: Arc<Metrics>,
+        destination: Option<DestinationLink>,
     ) -> Self {
         Self {
-            write_turns: Arc::new(Semaphore::new(ledger.writers_max())),
-            health_turns: Arc::new(Semaphore::new(1)),
-            ledger,
-            runtime,
+            calls: LedgerCalls::new(ledger, runtime),
+            monitor: destination.map(|link| DestinationMonitor::new(link, Arc::clone(&metrics))),
             in_flight: Mutex::default(),
             in_flight_count: watch::Sender::new(0),
             applied: Notify::new(),
@@ -124,7 +124,7 @@ impl BatchProcessor {
                 entry.insert(batch.fingerprint);
                 self.report_in_flight(in_flight.len());
                 let guard = InFlightGuard { processor: Arc::clone(self), key };
-                SubmitResult::Started(self.runtime.spawn(process_batch(guard, batch)))
+                SubmitResult::Started(self.calls.runtime().spawn(process_batch(guard, batch)))
             }
         }
     }
@@ -141,16 +141,19 @@ impl BatchProcessor {
         if is_in_flight {
             return Ok(BatchStatus::InFlight);
         }
-        self.read_ledger(move |ledger| {
-            // In this order: a claim is released only after the response is stored.
-            let is_claimed = ledger.is_claimed(device, batch)?;
-            Ok(match ledger.stored_response(device, batch)? {
-                Some(stored) => BatchStatus::Responded(stored.into_replay()),
-                None if is_claimed => BatchStatus::InFlight,
-                None => BatchStatus::Unknown,
+        let has_destination = self.monitor.is_some();
+        self.calls
+            .read(move |ledger| {
+                // In this order: a claim is released only after the response is stored.
+                let is_claimed = ledger.is_claimed(device, batch)?;
+                let stored = ledger.stored_response(device, batch)?;
+                Ok(match stored.filter(|stored| !(has_destination && stored.lacks_receipts())) {
+                    Some(stored) => BatchStatus::Responded(stored.into_replay()),
+                    None if is_claimed => BatchStatus::InFlight,
+                    None => BatchStatus::Unknown,
+                })
             })
-        })
-        .await
+            .await
     }
 
     /// A page of the append-only table.
@@ -159,17 +162,17 @@ impl BatchProcessor {
         seq: u64,
         limit: PageLimit,
     ) -> Result<Vec<AppliedEntry>, LedgerError> {
-        self.read_ledger(move |ledger| ledger.applied_after(seq, limit)).await
+        self.calls.read(move |ledger| ledger.applied_after(seq, limit)).await
     }
 
     /// The records to forward next.
     pub(crate) async fn next_to_forward(&self, limit: PageLimit) -> Result<ForwardTurn, LedgerError> {
-        self.read_ledger(move |ledger| ledger.next_to_forward(limit)).await
+        self.calls.read(move |ledger| ledger.next_to_forward(limit)).await
     }
 
     /// Records that everything up to `seq` was forwarded.
     pub(crate) async fn mark_forwarded(&self, seq: u64) -> Result<(), LedgerError> {
-        self.write_ledger(move |ledger| ledger.mark_forwarded(seq)).await
+        self.calls.write(move |ledger| ledger.mark_forwarded(seq)).await
     }
 
     /// Waits until this gateway has applied records since the last wait.
@@ -179,21 +182,34 @@ impl BatchProcessor {
 
     /// Whether other gateways may apply records, too.
     pub(crate) fn is_shared(&self) -> bool {
-        self.ledger.is_shared()
+        self.calls.is_shared()
     }
 
-    /// Fails when the ledger does not respond soon, even if only because many operations wait for it.
+    /// Fails when the ledger does not respond soon.
     pub(crate) async fn check_health(&self) -> Result<(), LedgerError> {
-        let check =
-            self.call_in_turn(&self.health_turns, HEALTH_CHECK_TIMEOUT, |ledger| ledger.check_health());
-        timeout(HEALTH_CHECK_TIMEOUT, check)
-            .await
-            .unwrap_or_else(|elapsed| Err(LedgerError::Unreachable(elapsed.into())))
+        self.calls.check_health().await
+    }
+
+    /// How long the response to a batch waits for the destination; `None` without one.
+    pub(crate) fn time_budget(&self) -> Option<Duration> {
+        self.monitor.as_ref().map(DestinationMonitor::time_budget)
+    }
+
+    /// The condition of the destination; `None` without one.
+    pub(crate) fn report_destination(&self) -> Option<DestinationReport> {
+        self.monitor.as_ref().map(DestinationMonitor::report)
+    }
+
+    /// Brings the metrics of the destination up to date.
+    pub(crate) fn export_destination(&self) {
+        if let Some(monitor) = &self.monitor {
+            monitor.export();
+        }
     }
 
     /// Lets another gateway forward records.
     pub(crate) async fn yield_forwarding(&self) -> Result<(), LedgerError> {
-        self.read_ledger(|ledger| ledger.yield_forwarding()).await
+        self.calls.read(|ledger| ledger.yield_forwarding()).await
     }
 
     /// Waits until no batch is in flight.
@@ -208,7 +224,7 @@ impl BatchProcessor {
         let pause = (retention / PRUNES_PER_RETENTION).clamp(PRUNE_INTERVAL_RANGE.0, PRUNE_INTERVAL_RANGE.1);
         loop {
             let before = wall_ms().saturating_sub(millis(retention));
-            match self.write_ledger(move |ledger| ledger.prune_responses(before, PRUNE_BATCH_SIZE)).await {
+            match self.calls.write(move |ledger| ledger.prune_responses(before, PRUNE_BATCH_SIZE)).await {
                 Ok(PRUNE_BATCH_SIZE) => tokio::task::yield_now().await,
                 Ok(_) => tokio::time::sleep(pause).await,
                 Err(error) => {
@@ -224,9 +240,9 @@ impl BatchProcessor {
         batch: &Arc<ValidatedBatch>,
     ) -> Result<ProcessingOutcome, LedgerError> {
         let (device, id) = (batch.device, batch.id);
-        if !self.read_ledger(move |ledger| ledger.claim_batch(device, id)).await? {
+        if !self.calls.read(move |ledger| ledger.claim_batch(device, id)).await? {
             // For a moment after the response was stored, the batch may still be claimed.
-            let stored = self.read_ledger(move |ledger| ledger.stored_response(device, id)).await?;
+            let stored = self.calls.read(move |ledger| ledger.stored_response(device, id)).await?;
             return Ok(stored.map_or(ProcessingOutcome::ClaimedElsewhere, |stored| {
                 ProcessingOutcome::Settled(stored.settle_for(&batch.fingerprint))
             }));
@@ -237,60 +253,26 @@ impl BatchProcessor {
 
     async fn settle_claimed(&self, batch: &Arc<ValidatedBatch>) -> Result<ProcessingOutcome, LedgerError> {
         let (device, id) = (batch.device, batch.id);
-        let stored = self.read_ledger(move |ledger| ledger.stored_response(device, id)).await?;
-        if let Some(stored) = stored {
+        let stored = self.calls.read(move |ledger| ledger.stored_response(device, id)).await?;
+        if let Some(stored) = stored.filter(|stored| !self.is_outdated(stored, batch)) {
             return Ok(ProcessingOutcome::Settled(stored.settle_for(&batch.fingerprint)));
         }
         if self.faults.simulate_work(batch).await == SimulatedWork::Hung {
             return Ok(ProcessingOutcome::Abandoned);
         }
+        if let Some(monitor) = &self.monitor {
+            return self.deliver_batch(monitor, batch).await;
+        }
         let batch = Arc::clone(batch);
-        self.write_ledger(move |ledger| ledger.settle_batch(&batch, wall_ms()))
+        self.calls
+            .write(move |ledger| ledger.settle_batch(&batch, wall_ms()))
             .await
             .map(ProcessingOutcome::Settled)
     }
 
-    async fn read_ledger<T: Send + 'static>(
-        &self,
-        operation: impl FnOnce(&dyn Ledger) -> Result<T, LedgerError> + Send + 'static,
-    ) -> Result<T, LedgerError> {
-        let ledger = Arc::clone(&self.ledger);
-        let (begin, started) = oneshot::channel();
-        let task = self.runtime.spawn_blocking(move || {
-            // The caller has stopped waiting: the operation is not started at all.
-            begin.send(()).map_err(|()| LedgerError::Closed)?;
-            operation(ledger.as_ref())
-        });
-        timeout(THREAD_WAIT_TIMEOUT, started)
-            .await
-            .map_err(|elapsed| LedgerError::Unreachable(elapsed.into()))?
-            .ok();
-        task.await.unwrap_or_else(|error| Err(LedgerError::Storage(error.into())))
-    }
-
-    async fn write_ledger<T: Send + 'static>(
-        &self,
-        operation: impl FnOnce(&dyn Ledger) -> Result<T, LedgerError> + Send + 'static,
-    ) -> Result<T, LedgerError> {
-        self.call_in_turn(&self.write_turns, WRITE_TURN_TIMEOUT, operation).await
-    }
-
-    async fn call_in_turn<T: Send + 'static>(
-        &self,
-        turns: &Arc<Semaphore>,
-        limit: Duration,
-        operation: impl FnOnce(&dyn Ledger) -> Result<T, LedgerError> + Send + 'static,
-    ) -> Result<T, LedgerError> {
-        let turn = timeout(limit, Arc::clone(turns).acquire_owned())
-            .await
-            .map_err(|elapsed| LedgerError::Unreachable(elapsed.into()))?
-            .map_err(|error| LedgerError::Storage(error.into()))?;
-        self.read_ledger(move |ledger| {
-            let result = operation(ledger);
-            drop(turn);
-            result
-        })
-        .await
+    /// Whether the response was given before there was a destination: the batch is handed over now.
+    fn is_outdated(&self, stored: &StoredResponse, batch: &ValidatedBatch) -> bool {
+        self.monitor.is_some() && stored.lacks_receipts() && stored.fingerprint == batch.fingerprint
     }
 
     fn report_in_flight(&self, batches: usize) {
@@ -323,8 +305,8 @@ struct LedgerClaimGuard {
 impl Drop for LedgerClaimGuard {
     fn drop(&mut self) {
         let (processor, device, batch) = (Arc::clone(&self.processor), self.device, self.batch);
-        self.processor.runtime.spawn(async move {
-            match processor.read_ledger(move |ledger| ledger.release_batch(device, batch)).await {
+        self.processor.calls.runtime().spawn(async move {
+            match processor.calls.read(move |ledger| ledger.release_batch(device, batch)).await {
                 Ok(true) | Err(LedgerError::Closed) => {}
                 Ok(false) => {
                     tracing::warn!(batch_id = %batch, "the claim on a batch was lost with its connection");
@@ -355,9 +337,9 @@ async fn process_batch(
             if counts.applied > 0 {
                 processor.applied.notify_one();
             }
-            let ResultCounts { applied, duplicate, rejected } = counts;
+            let ResultCounts { applied, duplicate, rejected, retry } = counts;
             tracing::info!(
-                %batch_id, %device_id, records, applied, duplicate, rejected, duration_ms,
+                %batch_id, %device_id, records, applied, duplicate, rejected, retry, duration_ms,
                 "batch settled"
             );
         }
@@ -365,7 +347,11 @@ async fn process_batch(
             tracing::info!(%batch_id, %device_id, records, duration_ms, "batch replayed");
         }
         // The log line of the request has it.
-        Ok(ProcessingOutcome::Settled(BatchSettlement::IdReused) | ProcessingOutcome::ClaimedElsewhere) => {}
+        Ok(
+            ProcessingOutcome::Settled(BatchSettlement::IdReused)
+            | ProcessingOutcome::ClaimedElsewhere
+            | ProcessingOutcome::Refused(_),
+        ) => {}
         Ok(ProcessingOutcome::Abandoned) => {
             tracing::warn!(%batch_id, %device_id, records, duration_ms, "batch given up");
         }

@@ -3,22 +3,26 @@
 //! A body is read only after its sender was authorized and its headers were found valid.
 //! Every response names the accepted encodings.
 
+mod health;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, RETRY_AFTER,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    RETRY_AFTER,
 };
 use actix_web::middleware::DefaultHeaders;
 use actix_web::web::{self, Bytes, BytesMut, Data, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
-use serde::Serialize;
 use tokio::time::timeout;
 
 use super::applied_entry::AppliedEntryJson;
-use super::batch_processor::{BatchProcessor, BatchStatus, ProcessingOutcome, SubmitResult};
+use super::batch_processor::{
+    BatchProcessor, BatchStatus, DestinationRefusal, ProcessingOutcome, SubmitResult,
+};
 use super::batch_validation::{self, ACCEPTED_ENCODINGS, BatchHeaders};
 use super::device_limit::DeviceLimit;
 use super::fault_injection::{FaultOptions, InjectedFault};
@@ -27,18 +31,21 @@ use super::metrics::{Metrics, OPEN_METRICS_TYPE};
 use super::request_error::{RETRY_AFTER_SECONDS, RequestError};
 use super::token_file::{TokenFile, TokenScope};
 use crate::causes::with_causes;
+use crate::clock::millis;
 use crate::model::BatchId;
-use crate::protocol::wire::{BATCH_ID, BatchResponse, DEVICE_ID, Processing, ProcessingState};
+use crate::protocol::wire::{
+    BATCH_ID, BatchResponse, DEVICE_ID, Processing, ProcessingState, TIME_BUDGET_MS,
+};
+use health::{HEALTH_PATH, READY_PATH, report_health, report_readiness};
 
 /// A body is given up when nothing of it arrives for this long.
 const BODY_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much `GET /ledger` holds in memory at a time.
 const LEDGER_PAGE_LIMIT: PageLimit = PageLimit { rows: 500, bytes: 1 << 20 };
-const HEALTH_PATH: &str = "/healthz";
 const METRICS_PATH: &str = "/metrics";
 const LEDGER_PATH: &str = "/ledger";
 /// Paths that the batch endpoint cannot have.
-pub(crate) const RESERVED_PATHS: [&str; 3] = [HEALTH_PATH, METRICS_PATH, LEDGER_PATH];
+pub(crate) const RESERVED_PATHS: [&str; 4] = [HEALTH_PATH, READY_PATH, METRICS_PATH, LEDGER_PATH];
 const BEARER_SCHEME: &[u8] = b"Bearer ";
 const HTML_TYPE: &str = "text/html";
 const NDJSON_TYPE: &str = "application/x-ndjson";
@@ -73,6 +80,7 @@ pub(crate) fn register_routes(config: &mut ServiceConfig, state: &Arc<GatewaySta
     config
         .app_data(Data::from(Arc::clone(state)))
         .route(HEALTH_PATH, web::get().to(report_health))
+        .route(READY_PATH, web::get().to(report_readiness))
         .route(METRICS_PATH, web::get().to(export_metrics))
         .route(LEDGER_PATH, web::get().to(list_ledger))
         .service(batches)
@@ -89,7 +97,7 @@ async fn post_batch(request: HttpRequest, payload: Payload, state: Data<GatewayS
         state.take_batch(&request, payload).await.unwrap_or_else(|error| reject_batch(&request, &error));
     state.device_limit.add_hint(&mut response);
     state.metrics.count_batch_response(response.status());
-    response
+    state.add_hints(response)
 }
 
 async fn query_outcome(
@@ -99,20 +107,11 @@ async fn query_outcome(
 ) -> HttpResponse {
     let response = state.query_outcome(&request, &id).await.unwrap_or_else(|error| error.error_response());
     state.metrics.count_query_response(response.status());
-    response
-}
-
-async fn report_health(state: Data<GatewayState>) -> HttpResponse {
-    match state.processor.check_health().await {
-        Ok(()) => HttpResponse::Ok().json(HealthBody { status: "ok" }),
-        Err(error) => {
-            tracing::error!(error = with_causes(&error), "the ledger does not respond");
-            HttpResponse::ServiceUnavailable().json(HealthBody { status: "ledger_unavailable" })
-        }
-    }
+    state.add_hints(response)
 }
 
 async fn export_metrics(state: Data<GatewayState>) -> HttpResponse {
+    state.processor.export_destination();
     match state.metrics.encode_text() {
         Ok(text) => HttpResponse::Ok().content_type(OPEN_METRICS_TYPE).body(text),
         Err(_) => HttpResponse::InternalServerError().finish(),
@@ -160,11 +159,14 @@ impl GatewayState {
             SubmitResult::IdReused => return Err(RequestError::BatchIdReused(id)),
             SubmitResult::Busy => return Err(RequestError::Busy),
         };
-        let ended = match self.faults.time_limit {
+        let time_budget = self.processor.time_budget();
+        let limit = self.faults.time_limit.into_iter().chain(time_budget).min();
+        let ended = match limit {
             None => task.await,
             // Dropping the task ends the wait only: processing continues.
             Some(limit) => match timeout(limit, task).await {
                 Ok(ended) => ended,
+                Err(_) if time_budget == Some(limit) => return Err(RequestError::DestinationSlow(id)),
                 Err(_) => return Ok(time_out_batch(&headers)),
             },
         };
@@ -174,6 +176,9 @@ impl GatewayState {
             ) => Ok(batch_response(&response)),
             ProcessingOutcome::Settled(BatchSettlement::IdReused) => Err(RequestError::BatchIdReused(id)),
             ProcessingOutcome::ClaimedElsewhere => Err(RequestError::Processing(id)),
+            ProcessingOutcome::Refused(DestinationRefusal { code, wait, reason }) => {
+                Err(RequestError::DestinationRefusal { code, wait, reason })
+            }
             ProcessingOutcome::Abandoned => Ok(time_out_batch(&headers)),
         }
     }
@@ -195,6 +200,15 @@ impl GatewayState {
                 .json(Processing { batch_id, state: ProcessingState::Processing })),
             BatchStatus::Unknown => Err(RequestError::UnknownBatch(batch_id)),
         }
+    }
+
+    /// How long a batch may take, so that devices send no more than the destination can do in that time.
+    fn add_hints(&self, mut response: HttpResponse) -> HttpResponse {
+        if let Some(time_budget) = self.processor.time_budget() {
+            let value = HeaderValue::from(millis(time_budget));
+            response.headers_mut().insert(HeaderName::from_static(TIME_BUDGET_MS), value);
+        }
+        response
     }
 
     /// For which devices the sender may act.
@@ -261,11 +275,6 @@ fn reject_batch(request: &HttpRequest, error: &RequestError) -> HttpResponse {
         "batch refused"
     );
     response
-}
-
-#[derive(Serialize)]
-struct HealthBody {
-    status: &'static str,
 }
 
 fn stream_ledger(processor: Arc<BatchProcessor>) -> impl Stream<Item = Result<Bytes, LedgerError>> {

@@ -1,0 +1,266 @@
+//! A batch on its way to the destination: leased, handed over, its verdicts stored as they come, then its response.
+//!
+//! The leases are extended while the delivery runs. A delivery that cannot be sure of its leases any more is given up:
+//! then another gateway may hand over the same records. So is one that the end of the process cuts short. What has a
+//! verdict by then is stored, and the rest is handed over once more when the device sends it again.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::monitor::DestinationMonitor;
+use super::{BatchProcessor, ProcessingOutcome};
+use crate::causes::with_causes;
+use crate::clock::wall_ms;
+use crate::destination::{DESTINATION_UNCLEAR, RecordVerdict, Verdict};
+use crate::ledger::{Admission, BatchSettlement, DeliveryId, LedgerError, StoredVerdict};
+use crate::protocol::wire::{BatchResponse, RecordResult, RecordStatus};
+use crate::validated_batch::{ValidatedBatch, ValidatedRecord};
+
+/// How long the leases of a gateway that died keep others from its records. Its last calls end meanwhile.
+const LEASE_TIME: Duration = Duration::from_secs(20);
+/// How often the leases are extended.
+const LEASE_EXTENSION_INTERVAL: Duration = Duration::from_secs(5);
+/// So long before its leases end, a delivery is given up.
+const LEASE_MARGIN: Duration = Duration::from_secs(3);
+/// A delivery may take this many times as long as the response waits for it, and at least so long: the device finds
+/// the outcome in a query.
+const DELIVERY_TIME_FACTOR: u32 = 2;
+const DELIVERY_TIME_MIN: Duration = Duration::from_mins(1);
+/// Messages with verdicts that wait while others are stored.
+const VERDICT_MESSAGES_MAX: usize = 16;
+/// The pause before a response is stored again that the ledger could not store.
+const STORE_RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How often that is tried.
+const STORE_TRIES_MAX: u32 = 10;
+
+/// A batch that was begun.
+struct DeliveryRun<'a> {
+    processor: &'a BatchProcessor,
+    batch: &'a Arc<ValidatedBatch>,
+    delivery: DeliveryId,
+    /// Their positions in the batch.
+    positions: &'a [usize],
+}
+
+/// What is known of the records of a run, by their place in it.
+struct VerdictList {
+    verdicts: Vec<Option<Verdict>>,
+    /// Not in the ledger yet.
+    unstored: Vec<StoredVerdict>,
+}
+
+impl BatchProcessor {
+    /// Hands the batch over, unless the destination takes no records now.
+    pub(super) async fn deliver_batch(
+        &self,
+        monitor: &DestinationMonitor,
+        batch: &Arc<ValidatedBatch>,
+    ) -> Result<ProcessingOutcome, LedgerError> {
+        if let Some(refusal) = monitor.find_refusal(batch) {
+            return Ok(ProcessingOutcome::Refused(refusal));
+        }
+        let delivery = DeliveryId::new();
+        let lease_end = self.clock.now() + LEASE_TIME;
+        let leased = Arc::clone(batch);
+        let admissions =
+            self.calls.read(move |ledger| ledger.begin_delivery(&leased, delivery, LEASE_TIME)).await?;
+        let positions: Vec<usize> = (0..)
+            .zip(&admissions)
+            .filter(|(_, admission)| **admission == Admission::Deliver)
+            .map(|(position, _)| position)
+            .collect();
+        let run = DeliveryRun { processor: self, batch, delivery, positions: &positions };
+        let work = async {
+            let list = run.hand_over(monitor).await;
+            let response = build_response(batch, &admissions, &positions, &list.verdicts);
+            run.store_response(response, list.unstored).await
+        };
+        tokio::select! {
+            settlement = work => settlement.map(ProcessingOutcome::Settled),
+            lost = run.keep_lease(lease_end) => match lost { Err(error) => Err(error), Ok(never) => match never {} },
+        }
+    }
+}
+
+impl DeliveryRun<'_> {
+    async fn hand_over(&self, monitor: &DestinationMonitor) -> VerdictList {
+        let mut list =
+            VerdictList { verdicts: self.positions.iter().map(|_| None).collect(), unstored: Vec::new() };
+        if self.positions.is_empty() {
+            return list;
+        }
+        let metrics = &self.processor.metrics.destination;
+        let timer = metrics.start_delivery(&self.processor.clock);
+        let records: Vec<&ValidatedRecord> =
+            self.positions.iter().filter_map(|position| self.batch.records.get(*position)).collect();
+        let destination = monitor.destination();
+        let limit = (monitor.time_budget() * DELIVERY_TIME_FACTOR).max(DELIVERY_TIME_MIN);
+        let (sender, receiver) = mpsc::channel(VERDICT_MESSAGES_MAX);
+        join(destination.deliver(&records, limit, sender), self.collect(receiver, &mut list)).await;
+        drop(timer);
+        for verdict in list.verdicts.iter().flatten() {
+            metrics.count_verdict(verdict_label(verdict));
+        }
+        let is_decided = |verdict: &Verdict| !matches!(verdict, Verdict::Retry { .. });
+        monitor.note_condition(list.verdicts.iter().flatten().any(is_decided));
+        list
+    }
+
+    /// Takes verdicts, and stores them as long as others are missing. The last ones are left for the response.
+    async fn collect(&self, mut receiver: mpsc::Receiver<Vec<RecordVerdict>>, list: &mut VerdictList) {
+        while let Some(message) = receiver.recv().await {
+            self.take(message, list);
+            while let Ok(message) = receiver.try_recv() {
+                self.take(message, list);
+            }
+            if list.verdicts.iter().any(Option::is_none) {
+                self.store_verdicts(&mut list.unstored).await;
+            }
+        }
+    }
+
+    fn take(&self, message: Vec<RecordVerdict>, list: &mut VerdictList) {
+        for RecordVerdict { position: place, verdict } in message {
+            if let (Some(entry), Some(position)) = (list.verdicts.get_mut(place), self.positions.get(place)) {
+                let receipt = match &verdict {
+                    Verdict::Applied(receipt) => Some(receipt.clone()),
+                    Verdict::Rejected { .. } | Verdict::Retry { .. } => None,
+                };
+                list.unstored.push(StoredVerdict { position: *position, receipt });
+                *entry = Some(verdict);
+            }
+        }
+    }
+
+    /// Verdicts that cannot be stored now are stored with later ones.
+    async fn store_verdicts(&self, unstored: &mut Vec<StoredVerdict>) {
+        let (batch, delivery, verdicts) = (Arc::clone(self.batch), self.delivery, unstored.clone());
+        let stored = self
+            .processor
+            .calls
+            .write(move |ledger| ledger.record_verdicts(&batch, delivery, &verdicts, wall_ms()))
+            .await;
+        match stored {
+            Ok(()) => {
+                unstored.clear();
+                self.processor.applied.notify_one();
+            }
+            Err(error) => {
+                let (batch_id, error) = (self.batch.id, with_causes(&error));
+                tracing::warn!(%batch_id, error, "verdicts of the destination could not be stored yet");
+            }
+        }
+    }
+
+    async fn store_response(
+        &self,
+        response: BatchResponse,
+        unstored: Vec<StoredVerdict>,
+    ) -> Result<BatchSettlement, LedgerError> {
+        let (response, verdicts) = (Arc::new(response), Arc::new(unstored));
+        let mut tries = 1;
+        loop {
+            let (batch, delivery) = (Arc::clone(self.batch), self.delivery);
+            let (response, verdicts) = (Arc::clone(&response), Arc::clone(&verdicts));
+            let stored = self
+                .processor
+                .calls
+                .write(move |ledger| {
+                    ledger.finish_delivery(&batch, delivery, &verdicts, &response, wall_ms())
+                })
+                .await;
+            match stored {
+                Err(LedgerError::Unreachable(cause)) if tries < STORE_TRIES_MAX => {
+                    let (batch_id, error) = (self.batch.id, with_causes(cause.as_ref()));
+                    tracing::warn!(%batch_id, error, "the response to a batch could not be stored yet");
+                }
+                stored => return stored,
+            }
+            tries += 1;
+            sleep(STORE_RETRY_PAUSE).await;
+        }
+    }
+
+    /// Extends the leases, and ends when they cannot be relied on any more.
+    async fn keep_lease(&self, mut end: Duration) -> Result<Infallible, LedgerError> {
+        if self.positions.is_empty() {
+            return pending().await;
+        }
+        let calls = &self.processor.calls;
+        let now = || self.processor.clock.now();
+        loop {
+            sleep(LEASE_EXTENSION_INTERVAL).await;
+            let asked = now();
+            let given_up = end.saturating_sub(LEASE_MARGIN);
+            let (batch, delivery) = (Arc::clone(self.batch), self.delivery);
+            let extending = calls.read(move |ledger| ledger.extend_lease(&batch, delivery, LEASE_TIME));
+            match timeout(given_up.saturating_sub(asked), extending).await {
+                Ok(Ok(true)) => end = asked + LEASE_TIME,
+                Ok(Err(_)) if now() + LEASE_EXTENSION_INTERVAL < given_up => {}
+                Ok(Err(error)) => return Err(error),
+                Ok(Ok(false)) | Err(_) => return Err(lease_lost()),
+            }
+        }
+    }
+}
+
+fn lease_lost() -> LedgerError {
+    LedgerError::Unreachable("the lease on the records of a batch could not be extended in time".into())
+}
+
+/// The response once each record has a result.
+fn build_response(
+    batch: &ValidatedBatch,
+    admissions: &[Admission],
+    positions: &[usize],
+    verdicts: &[Option<Verdict>],
+) -> BatchResponse {
+    let mut results: Vec<RecordResult> = Vec::with_capacity(batch.records.len());
+    let mut decided = positions.iter().zip(verdicts).peekable();
+    for (position, (record, admission)) in batch.records.iter().zip(admissions).enumerate() {
+        results.push(match admission {
+            Admission::Answered(result) => result.clone(),
+            Admission::Deliver => {
+                let own = decided.next_if(|(delivered, _)| **delivered == position);
+                verdict_result(record, own.and_then(|(_, verdict)| verdict.as_ref()))
+            }
+        });
+    }
+    BatchResponse { batch_id: batch.id, replayed: false, results }
+}
+
+fn verdict_result(record: &ValidatedRecord, verdict: Option<&Verdict>) -> RecordResult {
+    match verdict {
+        Some(Verdict::Applied(receipt)) => {
+            RecordResult { receipt: Some(receipt.clone()), ..record.confirm(RecordStatus::Applied) }
+        }
+        Some(Verdict::Rejected { code, message, field }) => {
+            RecordResult { field: field.clone(), ..record.reject(code, message) }
+        }
+        Some(Verdict::Retry { after, code, message }) => RecordResult {
+            code: Some(code.clone()),
+            message: Some(message.clone()),
+            retry_after_s: after.map(|after| after.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)),
+            ..RecordResult::new(record.id, RecordStatus::Retry)
+        },
+        None => RecordResult {
+            code: Some(DESTINATION_UNCLEAR.into()),
+            message: Some("the destination gave no verdict".into()),
+            ..RecordResult::new(record.id, RecordStatus::Retry)
+        },
+    }
+}
+
+fn verdict_label(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Applied(_) => "applied",
+        Verdict::Rejected { .. } => "rejected",
+        Verdict::Retry { .. } => "retry",
+    }
+}

@@ -1,0 +1,180 @@
+//! Which records of a batch are handed over to the destination, and the results of the others.
+//!
+//! A record that was applied without a destination, by an older configuration, has no receipt. It is handed over
+//! now: the destination may not have it, and if it has it under its id, nothing is stored twice.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::model::RecordId;
+use crate::protocol::wire::{RecordResult, RecordStatus};
+use crate::validated_batch::{HELD, INVALID_DATA, KnownRecord, ValidatedBatch, ValidatedRecord};
+
+/// Code of a record that another batch, or another gateway, is handing over.
+const IN_PROGRESS: &str = "IN_PROGRESS";
+/// When such a record may be sent again: most deliveries have ended by then.
+const IN_PROGRESS_RETRY_SECONDS: u64 = 5;
+
+/// What happens with a record of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// It is not handed over: this is its result.
+    Answered(RecordResult),
+    /// It is leased, and is handed over now.
+    Deliver,
+}
+
+/// What the ledger knows of the records of a batch once it has leased what it could.
+#[derive(Debug, Default)]
+pub(crate) struct AdmissionFacts {
+    pub(crate) known: HashMap<RecordId, KnownRecord>,
+    pub(crate) leased_records: HashSet<RecordId>,
+    pub(crate) leased_keys: HashSet<String>,
+}
+
+impl AdmissionFacts {
+    fn has_lease(&self, record: &ValidatedRecord) -> bool {
+        self.leased_records.contains(&record.id)
+            && record.key.as_ref().is_none_or(|key| self.leased_keys.contains(key))
+    }
+
+    /// The result of a record that was settled before, or can never be applied.
+    fn find_result(&self, record: &ValidatedRecord, batch: &ValidatedBatch) -> Option<RecordResult> {
+        if let Some(fault) = record.fault {
+            return Some(record.reject(INVALID_DATA, fault));
+        }
+        let result = record.compare_with_known(self.known.get(&record.id)?, batch.device);
+        (result.receipt.is_some() || !result.status.is_stored()).then_some(result)
+    }
+}
+
+/// Decides for each record, in the order of the batch. A record behind one of its key that is not applied is held.
+pub(crate) fn admit_records(batch: &ValidatedBatch, facts: &AdmissionFacts) -> Vec<Admission> {
+    let mut held_keys: HashSet<&str> = HashSet::new();
+    let mut admissions = Vec::with_capacity(batch.records.len());
+    for record in &batch.records {
+        let is_held = record.key.as_deref().is_some_and(|key| held_keys.contains(key));
+        let admission = match facts.find_result(record, batch) {
+            Some(result) => Admission::Answered(result),
+            None if is_held => Admission::Answered(hold_record(record)),
+            None if facts.has_lease(record) => Admission::Deliver,
+            None => Admission::Answered(defer_record(record)),
+        };
+        if matches!(&admission, Admission::Answered(result) if !result.status.is_stored()) {
+            held_keys.extend(record.key.as_deref());
+        }
+        admissions.push(admission);
+    }
+    admissions
+}
+
+fn hold_record(record: &ValidatedRecord) -> RecordResult {
+    retry(record, HELD, "an earlier record of its key was not applied")
+}
+
+fn defer_record(record: &ValidatedRecord) -> RecordResult {
+    let message = "this record, or an earlier one of its key, is being handed over to the destination";
+    RecordResult { retry_after_s: Some(IN_PROGRESS_RETRY_SECONDS), ..retry(record, IN_PROGRESS, message) }
+}
+
+fn retry(record: &ValidatedRecord, code: &str, message: &str) -> RecordResult {
+    RecordResult {
+        code: Some(code.into()),
+        message: Some(message.into()),
+        ..RecordResult::new(record.id, RecordStatus::Retry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::digest::sha256;
+    use crate::model::{BatchId, DeviceId};
+    use crate::protocol::receipt::Receipt;
+    use crate::protocol::wire::{ID_CONFLICT, WireRecord};
+
+    fn record(key: Option<&str>, fault: Option<&'static str>) -> ValidatedRecord {
+        let record = WireRecord {
+            id: RecordId::new(),
+            record_type: "Visits".into(),
+            key: key.map(Into::into),
+            priority: None,
+            created_at: 0,
+            payload: RawValue::from_string("{}".into()).unwrap(),
+        };
+        ValidatedRecord::new(record, fault)
+    }
+
+    fn batch(records: Vec<ValidatedRecord>) -> ValidatedBatch {
+        let device = DeviceId(Uuid::new_v4());
+        ValidatedBatch { device, id: BatchId::new(), fingerprint: sha256(b""), records }
+    }
+
+    /// All leased, none known.
+    fn facts(batch: &ValidatedBatch) -> AdmissionFacts {
+        AdmissionFacts {
+            known: HashMap::new(),
+            leased_records: batch.records.iter().map(|record| record.id).collect(),
+            leased_keys: batch.records.iter().filter_map(|record| record.key.clone()).collect(),
+        }
+    }
+
+    fn known(record: &ValidatedRecord, receipt: Option<&str>) -> (RecordId, KnownRecord) {
+        let receipt = receipt.map(|text| Receipt::parse(text).unwrap());
+        (record.id, KnownRecord { digest: record.digest, device: None, receipt })
+    }
+
+    fn shown(admissions: &[Admission]) -> Vec<String> {
+        let show = |admission: &Admission| match admission {
+            Admission::Deliver => "deliver".to_owned(),
+            Admission::Answered(result) => match &result.code {
+                Some(code) => code.clone(),
+                None => format!("{:?}", result.status),
+            },
+        };
+        admissions.iter().map(show).collect()
+    }
+
+    #[test]
+    fn a_record_behind_one_of_its_key_that_is_not_applied_is_held() {
+        let key = Some("k");
+        let kinds =
+            || vec![record(key, None), record(key, None), record(None, None), record(Some("l"), None)];
+        let mut fault = batch(kinds());
+        fault.records[0].fault = Some("bad");
+        assert_eq!(shown(&admit_records(&fault, &facts(&fault))), [INVALID_DATA, HELD, "deliver", "deliver"]);
+
+        let other = batch(kinds());
+        let mut known_otherwise = facts(&other);
+        let (id, mut conflict) = known(&other.records[0], Some("{}"));
+        conflict.digest = sha256(b"other");
+        known_otherwise.known.insert(id, conflict);
+        assert_eq!(
+            shown(&admit_records(&other, &known_otherwise)),
+            [ID_CONFLICT, HELD, "deliver", "deliver"]
+        );
+
+        let busy = batch(kinds());
+        let mut without_record = facts(&busy);
+        without_record.leased_records.remove(&busy.records[0].id);
+        assert_eq!(shown(&admit_records(&busy, &without_record)), [IN_PROGRESS, HELD, "deliver", "deliver"]);
+        let mut without_key = facts(&busy);
+        without_key.leased_keys.remove("k");
+        assert_eq!(shown(&admit_records(&busy, &without_key)), [IN_PROGRESS, HELD, "deliver", "deliver"]);
+    }
+
+    #[test]
+    fn a_known_record_is_a_duplicate_with_its_receipt_and_without_one_is_handed_over() {
+        let batch = batch(vec![record(Some("k"), None), record(Some("k"), None), record(Some("k"), None)]);
+        let mut facts = facts(&batch);
+        facts.known.extend([known(&batch.records[0], Some(r#"{"id":"7"}"#)), known(&batch.records[1], None)]);
+        // A lease is not needed for what is known.
+        facts.leased_records.remove(&batch.records[0].id);
+        let admissions = admit_records(&batch, &facts);
+        assert_eq!(shown(&admissions), ["Duplicate", "deliver", "deliver"]);
+        let Admission::Answered(result) = &admissions[0] else { unreachable!() };
+        assert_eq!(result.receipt, Receipt::parse(r#"{"id":"7"}"#));
+    }
+}

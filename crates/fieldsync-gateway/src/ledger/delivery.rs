@@ -1,0 +1,83 @@
+//! What a ledger stores of a batch that is handed over to a destination.
+//!
+//! A delivery leases its records and their keys before the first byte of them is sent, so that no other delivery,
+//! in this gateway or another, hands over the same record or a later one of a key meanwhile. A delivery whose lease
+//! has lapsed has died: others may lease what it held. The destination stores nothing twice, so that a record whose
+//! outcome is unknown is handed over once more.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{Admission, BatchSettlement, LedgerError};
+use crate::protocol::receipt::Receipt;
+use crate::protocol::wire::BatchResponse;
+use crate::validated_batch::ValidatedBatch;
+
+/// Names one delivery of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct DeliveryId(pub(crate) Uuid);
+
+impl DeliveryId {
+    pub(crate) fn new() -> Self {
+        Self(Uuid::new_v4())
+    }
+}
+
+/// What became of the record at this position of the batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoredVerdict {
+    pub(crate) position: usize,
+    /// The receipt if the destination has the record; `None` if it has not, or if that is not known.
+    pub(crate) receipt: Option<Receipt>,
+}
+
+/// The part of a ledger that deliveries use. Each operation is one transaction, and durable when it returns.
+pub(crate) trait DeliveryLedger {
+    /// Says what is known of each record, and leases the records that are to be handed over.
+    fn begin_delivery(
+        &self,
+        batch: &ValidatedBatch,
+        delivery: DeliveryId,
+        lease: Duration,
+    ) -> Result<Vec<Admission>, LedgerError>;
+
+    /// Lets the lease end so much later from now. Returns false if it has ended already: then others may hand
+    /// over the same records.
+    fn extend_lease(
+        &self,
+        batch: &ValidatedBatch,
+        delivery: DeliveryId,
+        lease: Duration,
+    ) -> Result<bool, LedgerError>;
+
+    /// Stores verdicts: an applied record becomes known with its receipt. None of these records is leased
+    /// any more; their keys are.
+    fn record_verdicts(
+        &self,
+        batch: &ValidatedBatch,
+        delivery: DeliveryId,
+        verdicts: &[StoredVerdict],
+        now: u64,
+    ) -> Result<(), LedgerError>;
+
+    /// As [`Self::record_verdicts`], and stores the response and ends the lease. If the batch got a response
+    /// meanwhile, that one stays, unless it lacks receipts.
+    fn finish_delivery(
+        &self,
+        batch: &ValidatedBatch,
+        delivery: DeliveryId,
+        verdicts: &[StoredVerdict],
+        response: &BatchResponse,
+        now: u64,
+    ) -> Result<BatchSettlement, LedgerError>;
+
+    /// Counts a request for an access token, unless there were `requests_max` within `window`. Then it returns how
+    /// long to wait.
+    fn take_token_request(
+        &self,
+        requests_max: usize,
+        window: Duration,
+        now: u64,
+    ) -> Result<Option<Duration>, LedgerError>;
+}

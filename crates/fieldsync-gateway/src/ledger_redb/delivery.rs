@@ -1,0 +1,84 @@
+//! Deliveries: what is known of their records, and the transactions that store verdicts and responses.
+
+use std::collections::{HashMap, HashSet};
+
+use redb::{Database, ReadableDatabase, WriteTransaction};
+use uuid::Uuid;
+
+use super::leases::LeasedParts;
+use super::settle::{AppliedTable, RecordIndex, store_response};
+use super::tables::{BATCHES, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, batch_key, load_response};
+use crate::ledger::{AdmissionFacts, BatchSettlement, LedgerError, StoredVerdict};
+use crate::model::{DeviceId, RecordId};
+use crate::protocol::receipt::Receipt;
+use crate::protocol::wire::BatchResponse;
+use crate::validated_batch::{KnownRecord, ValidatedBatch};
+
+/// What is known of the records of a batch. To be called once they are leased: what another delivery applied is
+/// then in the file.
+pub(super) fn find_facts(
+    database: &Database,
+    batch: &ValidatedBatch,
+    leased: LeasedParts,
+) -> Result<AdmissionFacts, LedgerError> {
+    let transaction = database.begin_read()?;
+    let records = transaction.open_table(RECORDS)?;
+    let devices = transaction.open_table(RECORD_DEVICES)?;
+    let receipts = transaction.open_table(RECORD_RECEIPTS)?;
+    let mut known = HashMap::new();
+    for record in batch.records.iter().filter(|record| record.fault.is_none()) {
+        let id = record.id.0.as_u128();
+        let Some(digest) = records.get(id)?.map(|digest| *digest.value()) else {
+            continue;
+        };
+        let device = devices.get(id)?.map(|device| DeviceId(Uuid::from_u128(device.value())));
+        let receipt = receipts.get(id)?.and_then(|receipt| Receipt::parse(receipt.value()));
+        known.insert(record.id, KnownRecord { digest, device, receipt });
+    }
+    Ok(AdmissionFacts { known, leased_records: leased.records, leased_keys: leased.keys })
+}
+
+/// Stores what the destination has. A record that is known already is not applied once more.
+pub(super) fn store_verdicts(
+    transaction: &WriteTransaction,
+    batch: &ValidatedBatch,
+    verdicts: &[StoredVerdict],
+    now: u64,
+) -> Result<(), LedgerError> {
+    let mut index = RecordIndex::open(transaction)?;
+    let mut applied = AppliedTable::open(transaction)?;
+    for StoredVerdict { position, receipt } in verdicts {
+        let (Some(record), Some(receipt)) = (batch.records.get(*position), receipt) else {
+            continue;
+        };
+        if index.insert_record(record, batch.device)? {
+            applied.append(record, batch, now)?;
+        }
+        index.insert_receipt(record.id, receipt)?;
+    }
+    Ok(())
+}
+
+/// Stores the response, unless the batch has one that is valid.
+pub(super) fn store_final_response(
+    transaction: &WriteTransaction,
+    batch: &ValidatedBatch,
+    response: &BatchResponse,
+    now: u64,
+) -> Result<BatchSettlement, LedgerError> {
+    let stored = load_response(&transaction.open_table(BATCHES)?, batch_key(batch.device, batch.id))?;
+    match stored {
+        Some(stored) if stored.fingerprint != batch.fingerprint || !stored.lacks_receipts() => {
+            Ok(stored.settle_for(&batch.fingerprint))
+        }
+        _ => {
+            store_response(transaction, batch, response, now)?;
+            Ok(BatchSettlement::New(response.clone()))
+        }
+    }
+}
+
+/// The records of these verdicts.
+pub(super) fn settled_ids(batch: &ValidatedBatch, verdicts: &[StoredVerdict]) -> HashSet<RecordId> {
+    verdicts.iter().filter_map(|verdict| Some(batch.records.get(verdict.position)?.id)).collect()
+}

@@ -1,0 +1,76 @@
+//! Whether the gateway works, for supervisors and load balancers.
+//!
+//! `/healthz`: the process and its ledger. A restart would not help a destination, so that a stopped one is reported
+//! with 200. `/readyz`: whether batches are accepted, so that a destination that waits for an administrator means 503.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::web::Data;
+use serde::Serialize;
+
+use super::GatewayState;
+use crate::batch_processor::DestinationReport;
+use crate::causes::with_causes;
+use crate::metrics::ConditionLabel;
+
+pub(super) const HEALTH_PATH: &str = "/healthz";
+pub(super) const READY_PATH: &str = "/readyz";
+
+#[derive(Serialize)]
+struct HealthBody {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    destination: Option<DestinationBody>,
+}
+
+#[derive(Serialize)]
+struct DestinationBody {
+    condition: &'static str,
+    /// Why it takes no records.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    stopped_types: Vec<StoppedTypeBody>,
+}
+
+#[derive(Serialize)]
+struct StoppedTypeBody {
+    #[serde(rename = "type")]
+    record_type: String,
+    reason: String,
+}
+
+impl DestinationBody {
+    fn new(report: DestinationReport) -> Self {
+        let stopped_types = report.stopped_types.into_iter();
+        Self {
+            condition: report.condition.as_str(),
+            reason: report.reason,
+            stopped_types: stopped_types
+                .map(|stop| StoppedTypeBody { record_type: stop.record_type, reason: stop.reason })
+                .collect(),
+        }
+    }
+}
+
+pub(super) async fn report_health(state: Data<GatewayState>) -> HttpResponse {
+    respond(&state, false).await
+}
+
+pub(super) async fn report_readiness(state: Data<GatewayState>) -> HttpResponse {
+    respond(&state, true).await
+}
+
+async fn respond(state: &GatewayState, needs_destination: bool) -> HttpResponse {
+    let report = state.processor.report_destination();
+    let is_stopped = report.as_ref().is_some_and(|report| report.condition == ConditionLabel::Stopped);
+    let (code, status) = match state.processor.check_health().await {
+        Err(error) => {
+            tracing::error!(error = with_causes(&error), "the ledger does not respond");
+            (StatusCode::SERVICE_UNAVAILABLE, "ledger_unavailable")
+        }
+        Ok(()) if is_stopped && needs_destination => (StatusCode::SERVICE_UNAVAILABLE, "destination_stopped"),
+        Ok(()) => (StatusCode::OK, "ok"),
+    };
+    let destination = report.map(DestinationBody::new);
+    HttpResponse::build(code).json(HealthBody { status, destination })
+}
