@@ -2,6 +2,7 @@
 
 mod batches;
 mod configuration;
+mod destination;
 mod device_limit;
 mod faults;
 mod forward;

@@ -1,0 +1,68 @@
+//! Gateways that end while they hand records over.
+
+use fieldsync::protocol::wire::RecordStatus;
+
+use super::crm::{Crm, account, accounts, keyed};
+use super::responses::receipt_ids;
+use crate::support::device::Batch;
+use crate::support::http::statuses;
+use crate::support::postgres::ledger_in;
+use crate::support::wait::{directory, wait_for};
+
+/// A gateway ends when the CRM has the first call, and the next one gets the records again.
+fn end_while_handing_over(end: impl FnOnce(crate::support::gateway::Gateway)) {
+    let directory = directory();
+    let crm = Crm::start(&["--call-cost", "400ms"]);
+    let store = ledger_in(directory.path());
+    let gateway = crm.gateway(&store, directory.path(), "100ms");
+    let mut batch = accounts(30);
+    batch.records.extend(["one", "two", "three"].map(|name| keyed(account(name), "k")));
+    assert_eq!(gateway.post(&batch).status, 504);
+    crm.wait_for_calls(1);
+    end(gateway);
+
+    let gateway = crm.gateway(&store, directory.path(), "30s");
+    // The response was not stored: the device sends the batch again, or its records in others.
+    assert_eq!(gateway.query_outcome(&batch).code(), "UNKNOWN_BATCH");
+    let mut seen = 0;
+    let response = wait_for("the records to be handed over", || {
+        let batch = if seen == 0 { batch.clone() } else { batch.again() };
+        seen += 1;
+        let response = gateway.post(&batch).batch();
+        response.results.iter().all(|result| result.status.is_stored()).then_some(response)
+    });
+    assert_eq!(receipt_ids(&response), crm.ids_of(&batch));
+    assert_eq!(gateway.applied_ids().len(), 33);
+    let report = crm.accounts();
+    assert_eq!((&report["records"], &report["creates"]), (&33.into(), &33.into()), "{report}");
+}
+
+#[test]
+fn what_a_killed_gateway_was_handing_over_is_handed_over_again() {
+    end_while_handing_over(crate::support::gateway::Gateway::kill);
+}
+
+#[test]
+fn what_a_gateway_could_not_finish_at_its_end_is_handed_over_again() {
+    end_while_handing_over(|gateway| {
+        gateway.signal("TERM");
+        gateway.signal("KILL");
+        gateway.wait_for_exit();
+    });
+}
+
+#[test]
+fn a_gateway_that_ends_finishes_what_the_crm_answers_soon() {
+    let directory = directory();
+    let crm = Crm::start(&["--call-cost", "1s"]);
+    let store = ledger_in(directory.path());
+    let gateway = crm.gateway(&store, directory.path(), "100ms");
+    let batch = Batch::with(vec![account("one")]);
+    assert_eq!(gateway.post(&batch).status, 504);
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait_for_exit().code(), Some(0));
+    let gateway = crm.gateway(&store, directory.path(), "20s");
+    let outcome = gateway.query_outcome(&batch).batch();
+    assert_eq!((outcome.replayed, statuses(&outcome)), (true, vec![RecordStatus::Applied]));
+    assert_eq!(crm.accounts()["updates"], 0);
+}

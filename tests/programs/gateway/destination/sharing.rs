@@ -1,0 +1,132 @@
+//! Gateways that share a ledger and a CRM.
+
+use std::thread;
+
+use fieldsync::protocol::wire::RecordStatus;
+
+use super::crm::{Crm, account, accounts, keyed};
+use super::responses::receipt_ids;
+use crate::support::device::Batch;
+use crate::support::gateway::Gateway;
+use crate::support::http::statuses;
+use crate::support::postgres::Postgres;
+use crate::support::wait::{directory, wait_for};
+
+fn codes(gateway: &Gateway, batch: &Batch) -> Vec<String> {
+    let results = gateway.post(batch).batch().results;
+    results.into_iter().map(|result| result.code.unwrap_or_default()).collect()
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn two_gateways_never_hand_over_one_record_or_key_at_the_same_time() {
+    let postgres = Postgres::start();
+    let store = postgres.create("sync");
+    let directories = [directory(), directory()];
+    let crm = Crm::start(&["--call-cost", "1500ms", "--parallel-creates", "duplicate"]);
+    let [one, other] = directories.each_ref().map(|directory| crm.gateway(&store, directory.path(), "200ms"));
+    let batch = Batch::with(vec![keyed(account("one"), "k"), account("two")]);
+    assert_eq!(one.post(&batch).status, 504);
+    crm.wait_for_calls(1);
+    let later = Batch { device: batch.device, ..Batch::with(vec![keyed(account("later"), "k")]) };
+    assert_eq!(codes(&other, &batch.again()), ["IN_PROGRESS", "IN_PROGRESS"]);
+    assert_eq!(codes(&other, &later), ["IN_PROGRESS"]);
+    assert_eq!(other.query_outcome(&batch).expect_json(202)["state"], "processing");
+    let outcome = wait_for("the outcome", || {
+        Some(other.query_outcome(&batch)).filter(|response| response.status == 200)
+    });
+    assert_eq!(statuses(&outcome.batch()), [RecordStatus::Applied; 2]);
+    let again = other.post(&batch.again()).batch();
+    assert_eq!(
+        (statuses(&again), receipt_ids(&again)),
+        (vec![RecordStatus::Duplicate; 2], crm.ids_of(&batch))
+    );
+    assert_eq!(crm.accounts()["calls"], 1);
+    let rows =
+        "SELECT (SELECT count(*) FROM fieldsync.deliveries) + (SELECT count(*) FROM fieldsync.delivery_keys)";
+    assert_eq!(postgres.query("sync", rows), "0");
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn the_same_records_at_three_gateways_at_once_are_in_the_crm_once() {
+    let postgres = Postgres::start();
+    let store = postgres.create("sync");
+    let directories = [directory(), directory(), directory()];
+    let crm = Crm::start(&["--call-cost", "5ms", "--parallel-creates", "duplicate"]);
+    let gateways = directories.each_ref().map(|directory| crm.gateway(&store, directory.path(), "30s"));
+    for round in 0..15 {
+        let mut batch = accounts(20);
+        for (number, record) in batch.records.iter_mut().enumerate() {
+            record.key = (number % 2 == 0).then(|| format!("{round}-{}", number % 3));
+        }
+        thread::scope(|scope| {
+            for gateway in &gateways {
+                let mut batch = batch.again();
+                scope.spawn(move || {
+                    wait_for("all records to be stored", || {
+                        batch = batch.again();
+                        let response = gateway.post(&batch);
+                        let response = (response.status == 200).then(|| response.batch())?;
+                        response.results.iter().all(|result| result.status.is_stored()).then_some(())
+                    });
+                });
+            }
+        });
+    }
+    let report = crm.accounts();
+    assert_eq!((&report["records"], &report["creates"]), (&300.into(), &300.into()), "{report}");
+    assert_eq!(gateways[0].applied_ids().len(), 300);
+}
+
+#[test]
+#[ignore = "needs PostgreSQL, and waits for a lease to lapse"]
+fn the_records_of_a_killed_gateway_are_handed_over_by_the_other_once_its_lease_lapses() {
+    let postgres = Postgres::start();
+    let store = postgres.create("sync");
+    let directories = [directory(), directory()];
+    let crm = Crm::start(&["--call-cost", "400ms"]);
+    let [one, other] = directories.each_ref().map(|directory| crm.gateway(&store, directory.path(), "200ms"));
+    let batch = accounts(30);
+    assert_eq!(one.post(&batch).status, 504);
+    crm.wait_for_calls(1);
+    one.kill();
+    assert!(codes(&other, &batch.again()).contains(&"IN_PROGRESS".to_owned()));
+    // A lease lasts 20 s: for less than the deadline of a wait after each of these.
+    for _ in 0..2 {
+        thread::park_timeout(std::time::Duration::from_secs(6));
+        assert!(codes(&other, &batch.again()).contains(&"IN_PROGRESS".to_owned()));
+    }
+    let response = wait_for("the records to be handed over", || {
+        let response = other.post(&batch.again());
+        let response = (response.status == 200).then(|| response.batch())?;
+        response.results.iter().all(|result| result.status.is_stored()).then_some(response)
+    });
+    assert_eq!(receipt_ids(&response), crm.ids_of(&batch));
+    assert_eq!(crm.accounts()["creates"], 30);
+    assert_eq!(other.applied_ids().len(), 30);
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn gateways_that_share_a_ledger_share_the_token_requests() {
+    let postgres = Postgres::start();
+    let store = postgres.create("sync");
+    // A token is asked for with each gateway that starts, and the CRM refuses the eleventh within ten minutes.
+    let crm = Crm::start(&[]);
+    let mut refused = 0;
+    for _ in 0..12 {
+        let directory = directory();
+        let gateway = crm.gateway(&store, directory.path(), "20s");
+        let response = gateway.post(&accounts(1)).batch();
+        if response.results[0].status == RecordStatus::Retry {
+            assert_eq!(response.results[0].code.as_deref(), Some("DESTINATION_BUSY"));
+            assert!(response.results[0].retry_after_s > Some(300), "{response:?}");
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 2);
+    assert_eq!(postgres.query("sync", "SELECT count(*) FROM fieldsync.token_requests"), "10");
+    // That the CRM saw no more than it allows is a violation otherwise.
+    assert_eq!(crm.accounts()["records"], 10);
+}
