@@ -52,8 +52,12 @@ fn what_the_crm_stored_has_a_receipt_in_every_response() {
     gateway.kill();
 
     // Also from the disk, and for a gateway that has no destination any more.
-    let gateways = [crm.gateway(&store, directory.path(), "20s"), Gateway::start(directory.path(), &[])];
-    for gateway in gateways {
+    for has_destination in [true, false] {
+        let gateway = if has_destination {
+            crm.gateway(&store, directory.path(), "20s")
+        } else {
+            Gateway::start(directory.path(), &[])
+        };
         for response in [gateway.post(&batch), gateway.query_outcome(&batch)].map(|response| response.batch())
         {
             assert!(response.replayed);

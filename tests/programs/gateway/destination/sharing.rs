@@ -24,7 +24,8 @@ fn two_gateways_never_hand_over_one_record_or_key_at_the_same_time() {
     let store = postgres.create("sync");
     let directories = [directory(), directory()];
     let crm = Crm::start(&["--call-cost", "1500ms", "--parallel-creates", "duplicate"]);
-    let [one, other] = directories.each_ref().map(|directory| crm.gateway(&store, directory.path(), "200ms"));
+    let one = crm.gateway(&store, directories[0].path(), "200ms");
+    let other = crm.gateway(&store, directories[1].path(), "15s");
     let batch = Batch::with(vec![keyed(account("one"), "k"), account("two")]);
     assert_eq!(one.post(&batch).status, 504);
     crm.wait_for_calls(1);
@@ -86,7 +87,8 @@ fn the_records_of_a_killed_gateway_are_handed_over_by_the_other_once_its_lease_l
     let store = postgres.create("sync");
     let directories = [directory(), directory()];
     let crm = Crm::start(&["--call-cost", "400ms"]);
-    let [one, other] = directories.each_ref().map(|directory| crm.gateway(&store, directory.path(), "200ms"));
+    let one = crm.gateway(&store, directories[0].path(), "200ms");
+    let other = crm.gateway(&store, directories[1].path(), "15s");
     let batch = accounts(30);
     assert_eq!(one.post(&batch).status, 504);
     crm.wait_for_calls(1);
@@ -129,4 +131,29 @@ fn gateways_that_share_a_ledger_share_the_token_requests() {
     assert_eq!(postgres.query("sync", "SELECT count(*) FROM fieldsync.token_requests"), "10");
     // That the CRM saw no more than it allows is a violation otherwise.
     assert_eq!(crm.accounts()["records"], 10);
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_database_of_an_older_gateway_takes_receipts() {
+    let postgres = Postgres::start();
+    let store = postgres.create("sync");
+    let batch = accounts(2);
+    let older = Gateway::start_on(&store, &[]);
+    assert_eq!(statuses(&older.post(&batch).batch()), [RecordStatus::Applied; 2]);
+    older.kill();
+    let undo = "ALTER TABLE fieldsync.records DROP COLUMN receipt;
+        DROP TABLE fieldsync.deliveries, fieldsync.delivery_keys, fieldsync.token_requests";
+    postgres.query("sync", undo);
+    let directory = directory();
+    let crm = Crm::start(&[]);
+    let gateway = crm.gateway(&store, directory.path(), "20s");
+    let response = gateway.post(&batch).batch();
+    assert_eq!((response.replayed, receipt_ids(&response)), (false, crm.ids_of(&batch)));
+    let duplicates = gateway.post(&batch.again()).batch();
+    assert_eq!(
+        (statuses(&duplicates), receipt_ids(&duplicates)),
+        (vec![RecordStatus::Duplicate; 2], crm.ids_of(&batch))
+    );
+    assert_eq!(gateway.applied_ids(), batch.ids());
 }

@@ -1,5 +1,7 @@
 //! The embedded ledger on real files.
 
+mod deliveries;
+
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
