@@ -4,6 +4,7 @@ mod batches;
 mod configuration;
 mod destination;
 mod device_limit;
+mod documentation;
 mod faults;
 mod forward;
 mod health;

@@ -11,12 +11,16 @@ use crate::options::GatewayOptions;
 /// Chapter of the manual for administrators.
 const CHAPTER: &str = "8";
 
-const LISTS: [(&str, &[(&str, &str)]); 3] = [
+const LISTS: [(&str, &[(&str, &str)]); 4] = [
     (
         "SIGNALS",
         &[
             ("SIGTERM, SIGINT", "Finishes the requests in flight, then ends."),
-            ("SIGHUP", "Reads the token file again. A file with a mistake changes nothing."),
+            (
+                "SIGHUP",
+                "Reads the configuration and the files that it names again. A file with a mistake changes nothing. The \
+                 log names keys that take effect at the next start.",
+            ),
         ],
     ),
     (
@@ -27,16 +31,41 @@ const LISTS: [(&str, &[(&str, &str)]); 3] = [
             ("2", "Wrong usage."),
             ("74", "The ledger cannot be opened, read or written."),
             ("75", "Another gateway has the ledger or the address."),
-            ("78", "A file that an option names cannot be used, or the ledger is of another version."),
+            (
+                "78",
+                "The configuration or a file that it names cannot be used, or the ledger is of another version.",
+            ),
         ],
     ),
-    ("ENVIRONMENT", &[("RUST_LOG", "What is logged, for example info or debug.")]),
+    (
+        "FILES",
+        &[
+            ("/etc/fieldsync-gateway/config.toml", "The configuration of the service."),
+            ("/etc/default/fieldsync-gateway", "Options of the service that win over it."),
+            ("/usr/share/doc/fieldsync-gateway/server.md", "Every key of the configuration."),
+        ],
+    ),
+    (
+        "ENVIRONMENT",
+        &[
+            ("RUST_LOG", "What is logged, for example info or debug."),
+            ("PGPASSWORD", "The password of the database, if the URL has none."),
+            (
+                "CREDENTIALS_DIRECTORY",
+                "Directory of systemd credentials, which relative names of files may mean.",
+            ),
+        ],
+    ),
 ];
 
-const EXAMPLES: [(&str, &str); 2] = [
+const EXAMPLES: [(&str, &str); 3] = [
     (
         "A server for tests, with a gateway of 30 seconds in front of it:",
         "fieldsync-gateway --listen 127.0.0.1:8080 --store ledger.redb --time-limit 30s",
+    ),
+    (
+        "The configuration that is in effect, and what is wrong with it:",
+        "fieldsync-gateway --config /etc/fieldsync-gateway/config.toml --check-config",
     ),
     (
         "A token for one device, as a line of --token-file:",
