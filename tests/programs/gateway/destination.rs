@@ -2,6 +2,5 @@
 
 mod conditions;
 mod crashes;
-mod crm;
-mod responses;
-mod sharing;
+pub(crate) mod crm;
+pub(crate) mod responses;

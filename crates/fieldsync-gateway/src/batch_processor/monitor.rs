@@ -142,3 +142,124 @@ fn log_condition(label: ConditionLabel, reason: Option<&str>) {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::BoxFuture;
+    use serde_json::value::RawValue;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::destination::{DestinationSlot, RecordVerdict};
+    use crate::digest::sha256;
+    use crate::model::{BatchId, DeviceId, RecordId};
+    use crate::protocol::wire::WireRecord;
+    use crate::validated_batch::ValidatedRecord;
+
+    /// A destination with this condition, which a test may change.
+    struct FixedDestination(Mutex<DestinationCondition>);
+
+    impl FixedDestination {
+        fn new() -> Arc<Self> {
+            Arc::new(Self(Mutex::new(DestinationCondition::Ready)))
+        }
+
+        fn set(&self, condition: DestinationCondition) {
+            *self.0.lock().unwrap() = condition;
+        }
+    }
+
+    impl Destination for FixedDestination {
+        fn deliver<'a>(
+            &'a self,
+            _: &'a [&'a ValidatedRecord],
+            _: Duration,
+            _: tokio::sync::mpsc::Sender<Vec<RecordVerdict>>,
+        ) -> BoxFuture<'a, ()> {
+            Box::pin(std::future::ready(()))
+        }
+
+        fn condition(&self) -> DestinationCondition {
+            self.0.lock().unwrap().clone()
+        }
+
+        fn stopped_types(&self) -> Vec<StoppedType> {
+            Vec::new()
+        }
+    }
+
+    fn monitor(destination: Arc<FixedDestination>) -> DestinationMonitor {
+        let slot = Arc::new(DestinationSlot::new(destination));
+        let link = DestinationLink { slot, time_budget: Duration::from_secs(1) };
+        DestinationMonitor::new(link, Arc::new(Metrics::new()))
+    }
+
+    fn batch(priority: u8) -> ValidatedBatch {
+        let record = WireRecord {
+            id: RecordId::new(),
+            record_type: "Visits".into(),
+            key: None,
+            priority: Some(priority),
+            created_at: 0,
+            payload: RawValue::from_string("{}".into()).unwrap(),
+        };
+        ValidatedBatch {
+            device: DeviceId(Uuid::new_v4()),
+            id: BatchId::new(),
+            fingerprint: sha256(b""),
+            records: vec![ValidatedRecord::new(record, None)],
+        }
+    }
+
+    #[test]
+    fn a_batch_is_refused_as_long_as_the_destination_takes_none_of_its_records() {
+        let destination = FixedDestination::new();
+        let monitor = monitor(Arc::clone(&destination));
+        let reason = || "because".to_owned();
+        let (short, long) = (Duration::from_secs(2), Duration::from_secs(3));
+        for (condition, usual, urgent) in [
+            (DestinationCondition::Ready, None, None),
+            (DestinationCondition::Waiting { wait: short, reason: reason() }, None, None),
+            (
+                DestinationCondition::Waiting { wait: long, reason: reason() },
+                Some(DESTINATION_BUSY),
+                Some(DESTINATION_BUSY),
+            ),
+            (DestinationCondition::Scarce { wait: long, reason: reason() }, Some(DESTINATION_BUSY), None),
+            (
+                DestinationCondition::Stopped { wait: short, reason: reason() },
+                Some(DESTINATION_STOPPED),
+                Some(DESTINATION_STOPPED),
+            ),
+        ] {
+            destination.set(condition.clone());
+            let codes = [5, 9].map(|priority| {
+                let refusal = monitor.find_refusal(&batch(priority))?;
+                assert_eq!(refusal.reason, "because");
+                Some(refusal.code)
+            });
+            assert_eq!(codes, [usual, urgent], "{condition:?}");
+        }
+    }
+
+    #[test]
+    fn a_stop_is_reported_until_a_verdict_or_another_destination_ends_it() {
+        let destination = FixedDestination::new();
+        let monitor = monitor(Arc::clone(&destination));
+        let stop = || DestinationCondition::Stopped { wait: Duration::from_mins(1), reason: "scope".into() };
+        destination.set(stop());
+        assert_eq!(monitor.report().condition, ConditionLabel::Stopped);
+        // The next call finds out whether the destination takes records again.
+        destination.set(DestinationCondition::Ready);
+        assert_eq!(monitor.find_refusal(&batch(5)), None);
+        assert_eq!(monitor.report().condition, ConditionLabel::Stopped);
+        assert_eq!(monitor.report().reason.as_deref(), Some("scope"));
+        monitor.note_condition(true);
+        assert_eq!((monitor.report().condition, monitor.report().reason), (ConditionLabel::Ready, None));
+
+        destination.set(stop());
+        assert_eq!(monitor.report().condition, ConditionLabel::Stopped);
+        monitor.link.slot.replace(FixedDestination::new());
+        assert_eq!(monitor.report().condition, ConditionLabel::Ready);
+    }
+}

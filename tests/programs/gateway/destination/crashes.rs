@@ -5,12 +5,13 @@ use fieldsync::protocol::wire::RecordStatus;
 use super::crm::{Crm, account, accounts, keyed};
 use super::responses::receipt_ids;
 use crate::support::device::Batch;
+use crate::support::gateway::Gateway;
 use crate::support::http::statuses;
 use crate::support::postgres::ledger_in;
 use crate::support::wait::{directory, wait_for};
 
 /// A gateway ends when the CRM has the first call, and the next one gets the records again.
-fn end_while_handing_over(end: impl FnOnce(crate::support::gateway::Gateway)) {
+fn end_while_handing_over(end: impl FnOnce(Gateway)) {
     let directory = directory();
     let crm = Crm::start(&["--call-cost", "400ms"]);
     let store = ledger_in(directory.path());
@@ -39,7 +40,7 @@ fn end_while_handing_over(end: impl FnOnce(crate::support::gateway::Gateway)) {
 
 #[test]
 fn what_a_killed_gateway_was_handing_over_is_handed_over_again() {
-    end_while_handing_over(crate::support::gateway::Gateway::kill);
+    end_while_handing_over(Gateway::kill);
 }
 
 #[test]
@@ -49,6 +50,29 @@ fn what_a_gateway_could_not_finish_at_its_end_is_handed_over_again() {
         gateway.signal("KILL");
         gateway.wait_for_exit();
     });
+}
+
+#[test]
+fn verdicts_are_kept_as_each_call_ends() {
+    let directory = directory();
+    let crm = Crm::start(&["--call-cost", "700ms"]);
+    let store = ledger_in(directory.path());
+    let gateway = crm.gateway(&store, directory.path(), "100ms");
+    // Records of one key are in calls of their own, one after the other.
+    let batch = Batch::with(["one", "two", "three"].map(|name| keyed(account(name), "k")).into());
+    assert_eq!(gateway.post(&batch).status, 504);
+    wait_for("the first verdict", || (gateway.applied_ids() == [batch.records[0].id]).then_some(()));
+    assert_eq!(gateway.query_outcome(&batch).status, 202);
+    gateway.kill();
+    let gateway = crm.gateway(&store, directory.path(), "20s");
+    let response = wait_for("the records to be handed over", || {
+        let response = gateway.post(&batch.again()).batch();
+        response.results.iter().all(|result| result.status.is_stored()).then_some(response)
+    });
+    use RecordStatus::{Applied, Duplicate};
+    assert_eq!(statuses(&response), [Duplicate, Applied, Applied]);
+    assert_eq!(receipt_ids(&response), crm.ids_of(&batch));
+    assert_eq!((gateway.applied_ids(), crm.accounts()["creates"].as_u64()), (batch.ids(), Some(3)));
 }
 
 #[test]

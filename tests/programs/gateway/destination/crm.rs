@@ -21,7 +21,7 @@ use crate::support::wait::wait_for;
 const PROGRAM: &str = "fieldsync-crm-stand-in";
 
 /// A stand-in; killed when dropped.
-pub(super) struct Crm {
+pub(crate) struct Crm {
     address: SocketAddr,
     _child: Guard,
     /// Keeps the pipe open.
@@ -29,7 +29,7 @@ pub(super) struct Crm {
 }
 
 impl Crm {
-    pub(super) fn start(options: &[&str]) -> Self {
+    pub(crate) fn start(options: &[&str]) -> Self {
         let program = Path::new(env!("CARGO_BIN_EXE_fieldsync")).with_file_name(PROGRAM);
         assert!(program.exists(), "{} is missing: cargo build -p {PROGRAM}", program.display());
         let mut command = Command::new(program);
@@ -49,16 +49,16 @@ impl Crm {
         response.text()
     }
 
-    pub(super) fn set_faults(&self, changes: &Value) {
+    pub(crate) fn set_faults(&self, changes: &Value) {
         self.call(Method::POST, "/stand-in/faults", &changes.to_string());
     }
 
-    pub(super) fn clear_faults(&self) {
+    pub(crate) fn clear_faults(&self) {
         self.call(Method::DELETE, "/stand-in/faults", "");
     }
 
     /// What its clients did with accounts.
-    pub(super) fn accounts(&self) -> Value {
+    pub(crate) fn accounts(&self) -> Value {
         let report: Value = serde_json::from_str(&self.call(Method::GET, "/stand-in/report", "")).unwrap();
         assert_eq!(report["violations"], serde_json::json!({}), "{report}");
         let accounts = &report["modules"]["Accounts"];
@@ -67,13 +67,13 @@ impl Crm {
     }
 
     /// Waits until so many calls have arrived.
-    pub(super) fn wait_for_calls(&self, calls: u64) {
+    pub(crate) fn wait_for_calls(&self, calls: u64) {
         wait_for("calls of the CRM", || (self.accounts()["calls"].as_u64()? >= calls).then_some(()));
     }
 
     /// The CRM's ids of the accounts, in the order of the batch.
     #[track_caller]
-    pub(super) fn ids_of(&self, batch: &Batch) -> Vec<String> {
+    pub(crate) fn ids_of(&self, batch: &Batch) -> Vec<String> {
         let lines = self.call(Method::GET, "/stand-in/records?module=Accounts", "");
         let rows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let find = |id: &uuid::Uuid| {
@@ -84,7 +84,7 @@ impl Crm {
     }
 
     /// Writes the configuration of a gateway in front of this CRM.
-    pub(super) fn configure(&self, directory: &Path, time_budget: &str) -> String {
+    pub(crate) fn configure(&self, directory: &Path, time_budget: &str) -> String {
         for (name, secret) in [("client-secret", "stand-in-secret"), ("refresh-token", "stand-in-refresh")] {
             fs::write(directory.join(name), secret).unwrap();
         }
@@ -106,7 +106,7 @@ impl Crm {
     }
 
     /// Starts a gateway on this store; its log is in `log` of the directory.
-    pub(super) fn gateway(&self, store: &str, directory: &Path, time_budget: &str) -> Gateway {
+    pub(crate) fn gateway(&self, store: &str, directory: &Path, time_budget: &str) -> Gateway {
         let file = self.configure(directory, time_budget);
         let log = fs::File::options().create(true).append(true).open(directory.join("log")).unwrap();
         let mut command = command(store, ANY_PORT, &["--config", &file]);
@@ -116,22 +116,22 @@ impl Crm {
 }
 
 /// An account with this name.
-pub(super) fn account(name: &str) -> Record {
+pub(crate) fn account(name: &str) -> Record {
     Record::new(&format!(r#"{{"name":"{name}"}}"#))
 }
 
 /// An account that the CRM refuses with this code.
-pub(super) fn refused_account(code: &str) -> Record {
+pub(crate) fn refused_account(code: &str) -> Record {
     Record::new(&format!(r#"{{"name":"refused","Stand_In":"{code}"}}"#))
 }
 
 /// With a key.
-pub(super) fn keyed(mut record: Record, key: &str) -> Record {
+pub(crate) fn keyed(mut record: Record, key: &str) -> Record {
     record.key = Some(key.into());
     record
 }
 
 /// A batch of that many accounts.
-pub(super) fn accounts(count: usize) -> Batch {
+pub(crate) fn accounts(count: usize) -> Batch {
     Batch::with((0..count).map(|number| account(&format!("account {number}"))).collect())
 }

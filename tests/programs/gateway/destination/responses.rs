@@ -12,7 +12,7 @@ use crate::support::wait::{directory, wait_for};
 
 /// The CRM's ids in the receipts.
 #[track_caller]
-pub(super) fn receipt_ids(response: &BatchResponse) -> Vec<String> {
+pub(crate) fn receipt_ids(response: &BatchResponse) -> Vec<String> {
     let ids = response.results.iter().map(|result| {
         let receipt = result.receipt.as_ref().unwrap_or_else(|| panic!("no receipt: {result:?}"));
         let receipt: Value = serde_json::from_str(receipt.as_str()).unwrap();

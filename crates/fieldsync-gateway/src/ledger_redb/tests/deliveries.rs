@@ -38,7 +38,7 @@ impl LedgerFile {
 
 /// A batch of a new device with a record for each key.
 fn batch(keys: &[Option<&str>]) -> ValidatedBatch {
-    let record = |key: &Option<&str>| {
+    let record = |key: Option<&str>| {
         let record = WireRecord {
             id: RecordId::new(),
             record_type: "Visits".into(),
@@ -50,7 +50,7 @@ fn batch(keys: &[Option<&str>]) -> ValidatedBatch {
         ValidatedRecord::new(record, None)
     };
     let device = DeviceId(Uuid::new_v4());
-    let records = keys.iter().map(record).collect();
+    let records = keys.iter().copied().map(record).collect();
     ValidatedBatch { device, id: BatchId::new(), fingerprint: sha256(b"body"), records }
 }
 
@@ -194,7 +194,7 @@ fn a_file_of_an_older_gateway_takes_receipts() {
 fn token_requests_are_counted_over_restarts_and_whatever_the_clock_does() {
     let file = LedgerFile::new();
     let take = |now| {
-        let wait = file.open().take_token_request(2, Duration::from_secs(60), now).unwrap();
+        let wait = file.open().take_token_request(2, Duration::from_mins(1), now).unwrap();
         wait.map(|wait| wait.as_secs())
     };
     assert_eq!([0, 5_000, 6_000, 60_000].map(take), [None, None, Some(54), None]);

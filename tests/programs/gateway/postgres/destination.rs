@@ -1,11 +1,11 @@
-//! Gateways that share a ledger and a CRM.
+//! Gateways that share a ledger, in front of one CRM.
 
 use std::thread;
 
 use fieldsync::protocol::wire::RecordStatus;
 
-use super::crm::{Crm, account, accounts, keyed};
-use super::responses::receipt_ids;
+use crate::gateway::destination::crm::{Crm, account, accounts, keyed};
+use crate::gateway::destination::responses::receipt_ids;
 use crate::support::device::Batch;
 use crate::support::gateway::Gateway;
 use crate::support::http::statuses;
