@@ -2,12 +2,10 @@
 //!
 //! Input must be valid JSON. In any other text only white space changes.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::mem;
 
-use crate::hidden::is_hidden;
+pub(crate) use crate::hidden::escape_hidden;
 
 /// On one line, without white space between tokens.
 pub(crate) fn compact_json(json: &str) -> String {
@@ -65,24 +63,6 @@ pub(crate) fn indent_json(json: &str) -> String {
     }
     out.push('\n');
     out
-}
-
-/// The same values with hidden characters escaped. JSON allows those from DEL on unescaped in strings.
-pub(crate) fn escape_hidden(json: &str) -> Cow<'_, str> {
-    let needs_escape = |character: char| character >= '\u{7f}' && is_hidden(character);
-    if !json.contains(needs_escape) {
-        return Cow::Borrowed(json);
-    }
-    let mut out = String::with_capacity(json.len() * 2);
-    for character in json.chars() {
-        if needs_escape(character) {
-            // All of them have four hexadecimal digits. Writing to memory does not fail.
-            write!(out, "\\u{:04x}", u32::from(character)).ok();
-        } else {
-            out.push(character);
-        }
-    }
-    Cow::Owned(out)
 }
 
 /// Escapes hidden characters in JSON that is written in arbitrary pieces.

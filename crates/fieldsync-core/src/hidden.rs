@@ -2,6 +2,7 @@
 //! them; what people read in tables, messages and the journal does not.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 /// Whether a reader would see something else than what the text holds.
 pub fn is_hidden(character: char) -> bool {
@@ -22,6 +23,24 @@ pub fn replace_hidden(text: &str) -> Cow<'_, str> {
     } else {
         Cow::Borrowed(text)
     }
+}
+
+/// JSON with the same values and hidden characters escaped. JSON allows those from DEL on unescaped in strings.
+pub fn escape_hidden(json: &str) -> Cow<'_, str> {
+    let needs_escape = |character: char| character >= '\u{7f}' && is_hidden(character);
+    if !json.contains(needs_escape) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len() * 2);
+    for character in json.chars() {
+        if needs_escape(character) {
+            // All of them have four hexadecimal digits. Writing to memory does not fail.
+            write!(out, "\\u{:04x}", u32::from(character)).ok();
+        } else {
+            out.push(character);
+        }
+    }
+    Cow::Owned(out)
 }
 
 #[cfg(test)]

@@ -45,6 +45,11 @@ pub(super) fn find_invalid_values(config: &GatewayConfig) -> Vec<(&'static str, 
             "needs the address to forward records to: set `forward.url`, too",
         ),
         (
+            forward.secret_file.is_some() && forward.url.is_none(),
+            "forward.secret_file",
+            "needs the address to forward records to: set `forward.url`, too",
+        ),
+        (
             forward.url.as_deref().is_some_and(|url| parse_http_url(url).is_none()),
             "forward.url",
             "must be an http or https URL without user and password: a token goes into `token_file`",

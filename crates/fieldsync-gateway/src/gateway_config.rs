@@ -4,11 +4,12 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::admin::ADMIN_PATH;
 use super::destination_config::DestinationConfig;
 use super::fault_injection::FaultOptions;
 use super::forward::ForwardOptions;
@@ -78,7 +79,7 @@ impl FromStr for BatchPath {
         if !path.starts_with('/') || path.contains(['{', '}', '?', '#', ' ']) {
             return Err("must be a plain path such as /sync/batch");
         }
-        if RESERVED_PATHS.contains(&path) {
+        if RESERVED_PATHS.contains(&path) || Path::new(path).starts_with(ADMIN_PATH) {
             return Err("is reserved by the gateway");
         }
         Ok(Self(path.into()))

@@ -8,17 +8,20 @@
 //! - **All or nothing.** The records of a batch and its response are one transaction: a crash at any
 //!   moment leaves all of it or none.
 //! - **A batch in flight continues** when the client, or a proxy in front, hangs up.
-//! - **With `--forward`, applied records are forwarded** at least once, in order.
+//! - **With `--forward`, applied records are forwarded** at least once, those of a device and key in order.
 //!
 //! Any number of gateways may share a PostgreSQL ledger: the guarantees then hold for all of them together.
 //!
 //! A request passes `routes` (authorization, time limit), `batch_validation` and `batch_processor`
 //! (batches in flight), and ends in the `ledger`.
 
+mod admin;
 mod applied_entry;
 mod batch_processor;
 mod batch_validation;
+mod bearer_token;
 mod client_tls;
+mod command_line;
 mod config_check;
 mod config_file;
 mod credential_file;
@@ -28,6 +31,7 @@ mod device_limit;
 mod digest;
 mod fault_injection;
 mod forward;
+mod forward_control;
 mod gateway_config;
 mod http_client;
 mod ledger;
@@ -40,6 +44,7 @@ mod manual;
 mod metrics;
 mod option_values;
 mod options;
+mod refused_command;
 mod reload;
 mod request_error;
 mod routes;
@@ -60,15 +65,17 @@ use config_file::{ConfigFileError, LoadedConfig};
 use destination::LocalTokenBudget;
 use destination_config::DestinationConfigError;
 use fieldsync_core::stderr_log::init_stderr_log;
-use fieldsync_core::{causes, clock, config, exit, model, policy, protocol};
+use fieldsync_core::{causes, clock, config, exit, hidden, model, policy, protocol};
 use forward::ForwardTargetError;
 use ledger::LedgerOpenError;
 use ledger_postgres::DatabaseUrlError;
 use server_tls::ServerTlsError;
 use token_file::TokenFileError;
 
+pub use command_line::{GatewayCommand, parse_command_line};
 pub use manual::write_manual;
 pub use options::GatewayOptions;
+pub use refused_command::{RefusedCommand, run_refused_command};
 
 /// Why the gateway ended.
 #[derive(Debug, thiserror::Error)]

@@ -23,11 +23,13 @@ use tokio::runtime::{Builder, Handle};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::admin::AdminState;
 use super::batch_processor::BatchProcessor;
 use super::config_file::LoadedConfig;
 use super::destination::{DestinationLink, DestinationSlot, TokenBudget};
 use super::device_limit::DeviceLimit;
 use super::forward::{ForwardTarget, Forwarder};
+use super::forward_control::ForwardControl;
 use super::gateway_config::GatewayConfig;
 use super::ledger::Ledger;
 use super::ledger_postgres::{DatabaseAddress, PostgresLedger};
@@ -54,7 +56,7 @@ const PASSWORD_VARIABLE: &str = "PGPASSWORD";
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn run_until_signal(options: &GatewayOptions, loaded: LoadedConfig) -> Result<(), RunError> {
-    let ConfiguredParts { tokens, tls, target } = ConfiguredParts::read(&loaded)?;
+    let ConfiguredParts { tokens, admin_tokens, tls, target } = ConfiguredParts::read(&loaded)?;
     for warning in find_warnings(&loaded)? {
         tracing::warn!("{warning}");
     }
@@ -71,15 +73,28 @@ pub(super) fn run_until_signal(options: &GatewayOptions, loaded: LoadedConfig) -
         time_budget: loaded.config.destination.time_budget.0,
     });
     let config = loaded.config.clone();
+    let forward_control = Arc::new(ForwardControl::default());
     let reloader = Reloader {
         options: options.clone(),
         loaded,
         tokens: tokens.clone(),
+        admin_tokens: admin_tokens.clone(),
+        forward_control: Arc::clone(&forward_control),
         destination: link.as_ref().map(|link| Arc::clone(&link.slot)),
         budget,
         status: String::new(),
     };
-    let parts = StartupParts { ledger: Arc::clone(&ledger), store_name, tokens, tls, target, link, reloader };
+    let parts = StartupParts {
+        ledger: Arc::clone(&ledger),
+        store_name,
+        tokens,
+        admin_tokens,
+        tls,
+        target,
+        forward_control,
+        link,
+        reloader,
+    };
     let served = runtime.block_on(listen_and_serve(&config, parts));
     // Operations that still run complete before the close, or are rolled back.
     let closed = ledger.close().map_err(RunError::Close);
@@ -94,8 +109,10 @@ struct StartupParts {
     /// The name of the ledger, without secrets.
     store_name: String,
     tokens: Option<Arc<TokenFile>>,
+    admin_tokens: Option<Arc<TokenFile>>,
     tls: Option<ServerConfig>,
     target: Option<ForwardTarget>,
+    forward_control: Arc<ForwardControl>,
     link: Option<DestinationLink>,
     reloader: Reloader,
 }
@@ -112,7 +129,17 @@ fn open_ledger(store: &str) -> Result<(Arc<dyn Ledger>, String), RunError> {
 }
 
 async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result<(), RunError> {
-    let StartupParts { ledger, store_name, tokens, tls, target, link, mut reloader } = parts;
+    let StartupParts {
+        ledger,
+        store_name,
+        tokens,
+        admin_tokens,
+        tls,
+        target,
+        forward_control,
+        link,
+        mut reloader,
+    } = parts;
     let options = &config.gateway;
     let mut signal = open_signal_stream(&[SIGTERM, SIGINT]).map_err(RunError::Start)?;
     let hangups = open_signal_stream(&[SIGHUP]).map_err(RunError::Start)?;
@@ -128,13 +155,24 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
         Arc::clone(&metrics),
         link,
     ));
+    let body_bytes_max = usize::try_from(options.max_body_bytes.0).unwrap_or(usize::MAX);
+    let admin = admin_tokens.map(|tokens| {
+        Arc::new(AdminState {
+            processor: Arc::clone(&processor),
+            forward_control: Arc::clone(&forward_control),
+            tokens,
+            body_bytes_max,
+        })
+    });
     let state = Arc::new(GatewayState {
+        admin,
+        forward_control: Arc::clone(&forward_control),
         processor: Arc::clone(&processor),
         metrics: Arc::clone(&metrics),
         faults: config.faults.clone(),
         tokens: tokens.clone(),
         device_limit: DeviceLimit::new(options.max_in_flight_per_device),
-        body_bytes_max: usize::try_from(options.max_body_bytes.0).unwrap_or(usize::MAX),
+        body_bytes_max,
     });
     let scheme = if tls.is_some() { "https" } else { "http" };
     let path = options.path.0.clone();
@@ -162,8 +200,9 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
     let forwarding = async {
         match target {
             Some(target) => {
-                let forwarder = Forwarder::new(&config.forward, target, Arc::clone(&processor), metrics);
-                forwarder.run_forever().await;
+                Forwarder::new(&config.forward, target, Arc::clone(&processor), forward_control, metrics)
+                    .run_forever()
+                    .await;
             }
             None => pending().await,
         }

@@ -3,8 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use clap::Parser;
-use fieldsync_gateway::{GatewayOptions, run_gateway, write_manual};
+use fieldsync_gateway::{GatewayCommand, parse_command_line, run_gateway, run_refused_command, write_manual};
 
 /// Prints the manual page; packages are built with it.
 const MANUAL: &str = "--manual";
@@ -13,5 +12,8 @@ fn main() -> ExitCode {
     if std::env::args_os().skip(1).eq([MANUAL]) {
         return write_manual(&mut io::stdout()).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
-    ExitCode::from(run_gateway(&GatewayOptions::parse()))
+    ExitCode::from(match parse_command_line() {
+        GatewayCommand::Serve(options) => run_gateway(&options),
+        GatewayCommand::Review(command) => run_refused_command(&command),
+    })
 }

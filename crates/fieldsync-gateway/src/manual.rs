@@ -2,11 +2,10 @@
 
 use std::io::{self, Write};
 
-use clap::CommandFactory;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::options::GatewayOptions;
+use crate::command_line::build_command_line;
 
 /// Chapter of the manual for administrators.
 const CHAPTER: &str = "8";
@@ -75,7 +74,7 @@ const EXAMPLES: [(&str, &str); 3] = [
 
 /// Writes the page as roff.
 pub fn write_manual(out: &mut impl Write) -> io::Result<()> {
-    let mut command = GatewayOptions::command();
+    let mut command = build_command_line();
     command.build();
     let version = concat!("fieldsync-gateway ", env!("CARGO_PKG_VERSION"));
     let man = Man::new(command).section(CHAPTER).source(version).manual("fieldsync").date("");

@@ -71,6 +71,12 @@ struct GatewayFlags {
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
+    /// File with the tokens of operators, one per line, as in --token-file; without it, there are no paths below /admin.
+    ///
+    /// An operator reviews records that could not be forwarded: `fieldsync-gateway refused --help`. SIGHUP reloads the file.
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
+
     /// PEM file of the certificate chain: serves TLS instead of plain HTTP.
     #[arg(long = "tls-cert", value_name = "FILE", requires = "tls_key_file")]
     tls_cert_file: Option<PathBuf>,

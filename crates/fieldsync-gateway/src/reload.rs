@@ -9,6 +9,7 @@ use super::config_file::LoadedConfig;
 use super::credential_file::find_secret_file;
 use super::destination::{DestinationSlot, TokenBudget};
 use super::destination_config::DestinationKind;
+use super::forward_control::ForwardControl;
 use super::gateway_config::GatewayConfig;
 use super::options::GatewayOptions;
 use super::service_manager::{report_ready, report_reloading};
@@ -22,6 +23,8 @@ pub(super) struct Reloader {
     /// In effect.
     pub(super) loaded: LoadedConfig,
     pub(super) tokens: Option<Arc<TokenFile>>,
+    pub(super) admin_tokens: Option<Arc<TokenFile>>,
+    pub(super) forward_control: Arc<ForwardControl>,
     pub(super) destination: Option<Arc<DestinationSlot>>,
     pub(super) budget: Arc<dyn TokenBudget>,
     /// What `systemctl status` shows.
@@ -32,6 +35,7 @@ impl Reloader {
     /// Reads everything again, and keeps systemd informed.
     pub(super) fn reload(&mut self) {
         report_reloading();
+        self.forward_control.notify_reloaded();
         match self.read_again() {
             Ok(()) => report_ready(&self.status),
             Err(problem) => report_ready(&format!("{}. {problem}; see the log", self.status)),
@@ -54,10 +58,15 @@ impl Reloader {
             (Some(tokens), Some(path)) => tokens.reload(&find_secret_file(path)),
             _ => true,
         };
+        let are_admin_tokens_usable = match (&self.admin_tokens, &loaded.config.gateway.admin_token_file) {
+            (Some(tokens), Some(path)) => tokens.reload(&find_secret_file(path)),
+            _ => true,
+        };
         let destination = self.reload_destination(&loaded);
         // What is in effect stays the measure for the next reload.
         let mut effective = self.loaded.config.clone();
         effective.gateway.token_file.clone_from(&loaded.config.gateway.token_file);
+        effective.gateway.admin_token_file.clone_from(&loaded.config.gateway.admin_token_file);
         if matches!(destination, Ok(true)) {
             let time_budget = effective.destination.time_budget;
             effective.destination = loaded.config.destination.clone();
@@ -65,8 +74,8 @@ impl Reloader {
         }
         self.loaded.config = effective;
         tracing::info!("the configuration was read again");
-        if !are_tokens_usable {
-            return Err("The token file cannot be used, the former tokens stay valid");
+        if !(are_tokens_usable && are_admin_tokens_usable) {
+            return Err("A token file cannot be used, its former tokens stay valid");
         }
         destination.map(drop)
     }
@@ -105,7 +114,7 @@ fn find_restart_keys(old: &GatewayConfig, new: &GatewayConfig) -> Vec<&'static s
         ("gateway.store", before.store != after.store),
         ("gateway.path", before.path != after.path),
         ("gateway.token_file", before.token_file.is_some() != after.token_file.is_some()),
-        ("gateway.admin_token_file", before.admin_token_file != after.admin_token_file),
+        ("gateway.admin_token_file", before.admin_token_file.is_some() != after.admin_token_file.is_some()),
         ("gateway.tls_cert_file", before.tls_cert_file != after.tls_cert_file),
         ("gateway.tls_key_file", before.tls_key_file != after.tls_key_file),
         ("gateway.client_ca_file", before.client_ca_file != after.client_ca_file),

@@ -56,6 +56,10 @@ pub(crate) enum RequestError {
     BatchIdReused(BatchId),
     #[error("the batch {0} is not known")]
     UnknownBatch(BatchId),
+    #[error("the record {0} is not under review: it is unknown, forwarded or discarded")]
+    NotUnderReview(RecordId),
+    #[error("{0}")]
+    InvalidReview(&'static str),
     #[error("too many batches are being processed")]
     Busy,
     #[error("this device has {limit} batches in flight, and may not have more at a time")]
@@ -100,6 +104,7 @@ impl RequestError {
             | Self::NoRecords
             | Self::RecordTwice(_)
             | Self::InvalidBatchId(_)
+            | Self::InvalidReview(_)
             | Self::BodyInterrupted => (StatusCode::BAD_REQUEST, "INVALID_REQUEST"),
             Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "TOO_SLOW"),
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE"),
@@ -111,6 +116,7 @@ impl RequestError {
             Self::Processing(_) => (StatusCode::CONFLICT, "PROCESSING"),
             Self::BatchIdReused(_) => (StatusCode::UNPROCESSABLE_ENTITY, BATCH_ID_REUSED),
             Self::UnknownBatch(_) => (StatusCode::NOT_FOUND, UNKNOWN_BATCH),
+            Self::NotUnderReview(_) => (StatusCode::NOT_FOUND, "NOT_UNDER_REVIEW"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "BUSY"),
             Self::DeviceBusy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "DEVICE_BUSY"),
             // The duration is unknown: without Retry-After, each device backs off on its own.

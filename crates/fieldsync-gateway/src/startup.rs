@@ -1,6 +1,7 @@
 //! What the configuration names, read and checked before the ledger is opened.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -19,6 +20,7 @@ use super::token_file::TokenFile;
 /// The parts of the gateway that come from files.
 pub(super) struct ConfiguredParts {
     pub(super) tokens: Option<Arc<TokenFile>>,
+    pub(super) admin_tokens: Option<Arc<TokenFile>>,
     pub(super) tls: Option<ServerConfig>,
     pub(super) target: Option<ForwardTarget>,
 }
@@ -27,13 +29,12 @@ impl ConfiguredParts {
     /// Reads all files except those of the destination.
     pub(super) fn read(loaded: &LoadedConfig) -> Result<Self, RunError> {
         let gateway = &loaded.config.gateway;
-        let tokens = match &gateway.token_file {
-            Some(path) => {
-                let tokens = TokenFile::open(&find_secret_file(path));
-                Some(Arc::new(tokens.map_err(|error| at_key(loaded, "gateway.token_file", error.into()))?))
-            }
-            None => None,
+        let open_tokens = |path: Option<&Path>, key: &str| {
+            let tokens = path.map(|path| TokenFile::open(&find_secret_file(path))).transpose();
+            Ok::<_, RunError>(tokens.map_err(|error| at_key(loaded, key, error.into()))?.map(Arc::new))
         };
+        let tokens = open_tokens(gateway.token_file.as_deref(), "gateway.token_file")?;
+        let admin_tokens = open_tokens(gateway.admin_token_file.as_deref(), "gateway.admin_token_file")?;
         let tls = match (&gateway.tls_cert_file, &gateway.tls_key_file) {
             (Some(certificate), Some(key)) => {
                 let authorities = gateway.client_ca_file.as_deref().map(find_secret_file);
@@ -46,7 +47,8 @@ impl ConfiguredParts {
             _ => None,
         };
         let target = loaded.config.forward.build_target();
-        Ok(Self { tokens, tls, target: target.map_err(|error| at_key(loaded, "forward.url", error.into()))? })
+        let target = target.map_err(|error| at_key(loaded, error.key(), error.into()))?;
+        Ok(Self { tokens, admin_tokens, tls, target })
     }
 }
 

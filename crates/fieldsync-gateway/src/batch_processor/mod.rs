@@ -170,9 +170,20 @@ impl BatchProcessor {
         self.calls.read(move |ledger| ledger.next_to_forward(limit)).await
     }
 
-    /// Records that everything up to `seq` was forwarded.
-    pub(crate) async fn mark_forwarded(&self, seq: u64) -> Result<(), LedgerError> {
-        self.calls.write(move |ledger| ledger.mark_forwarded(seq)).await
+    /// An operation on the ledger that reads.
+    pub(crate) async fn read_ledger<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&dyn Ledger) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.calls.read(operation).await
+    }
+
+    /// An operation on the ledger that writes.
+    pub(crate) async fn write_ledger<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&dyn Ledger) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.calls.write(operation).await
     }
 
     /// Waits until this gateway has applied records since the last wait.

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::target::{ForwardTarget, ForwardTargetError};
+use super::body::ForwardFormat;
+use super::target::{ForwardTarget, ForwardTargetError, SecretFiles};
 use crate::credential_file::find_secret_file;
 use crate::option_values::PositiveDuration;
 
@@ -17,6 +18,9 @@ const MAX_RECORDS_DEFAULT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(99);
 pub(crate) struct ForwardOptions {
     pub(crate) url: Option<String>,
     pub(crate) token_file: Option<PathBuf>,
+    /// Signs requests.
+    pub(crate) secret_file: Option<PathBuf>,
+    pub(crate) format: ForwardFormat,
     pub(crate) max_records: NonZeroUsize,
     /// How long the gateway waits for a response.
     pub(crate) timeout: PositiveDuration,
@@ -28,6 +32,8 @@ impl Default for ForwardOptions {
         Self {
             url: None,
             token_file: None,
+            secret_file: None,
+            format: ForwardFormat::Records,
             max_records: MAX_RECORDS_DEFAULT,
             timeout: PositiveDuration::secs(30),
             max_wait: PositiveDuration::secs(60),
@@ -41,8 +47,11 @@ impl ForwardOptions {
         let Some(url) = &self.url else {
             return Ok(None);
         };
-        let token_file = self.token_file.as_deref().map(find_secret_file);
-        ForwardTarget::new(url, token_file.as_deref(), self.timeout.0).map(Some)
+        let files = SecretFiles {
+            token: self.token_file.as_deref().map(find_secret_file),
+            signing: self.secret_file.as_deref().map(find_secret_file),
+        };
+        ForwardTarget::new(url, self.format, files, self.timeout.0).map(Some)
     }
 }
 
@@ -50,13 +59,17 @@ impl ForwardOptions {
 #[derive(Clone, Debug, clap::Args, Serialize)]
 #[command(next_help_heading = "Forwarding records")]
 pub(crate) struct ForwardFlags {
-    /// Forward applied records: POST them to URL, each at least once, in the order in which they were applied.
+    /// Forward applied records: POST them to URL, each at least once, those of a device and key in order.
     ///
     /// The body is `{"records": [{"seq", "id", "type", "key", "device_id", "batch_id", "applied_at", "payload"}, …]}`. Any
-    /// 2xx response accepts all of them. After any other response the gateway retries until they are accepted, and later
-    /// records wait. A record that is sent again has the same id. The header Idempotency-Key is the same for the same body:
-    /// a body that was not accepted is sent again unchanged, but after a restart of the gateway it may hold more records,
-    /// and has another key. The first start with this option begins with the ledger's first record.
+    /// 2xx response accepts all of them, unless its body is `{"results": [{"id", "status", "code", "message", "field",
+    /// "retry_after_s"}, …]}`: then each record is accepted (applied, duplicate), refused (rejected) or sent later (retry) by
+    /// its own result. After another 4xx response, smaller parts are sent until the refused record is found. A refused record
+    /// is set aside for a review (`fieldsync-gateway refused --help`): later records of its device and key wait, others pass.
+    /// After 410, nothing is sent until the gateway is reloaded or restarted. After any other response the gateway retries. A
+    /// record that is sent again has the same id. The header Idempotency-Key is the same for the same body: a body that was
+    /// not accepted is sent again unchanged, but after a restart of the gateway it may hold more records, and has another key.
+    /// The first start with this option begins with the ledger's first record.
     #[arg(long, value_name = "URL")]
     #[serde(rename = "url")]
     forward: Option<String>,
@@ -65,6 +78,19 @@ pub(crate) struct ForwardFlags {
     #[arg(long, value_name = "FILE")]
     #[serde(rename = "token_file")]
     forward_token_file: Option<PathBuf>,
+
+    /// File with the secrets that sign each request as Standard Webhooks, one per line: `whsec_` and base64.
+    ///
+    /// Each request then has the headers webhook-id (the Idempotency-Key), webhook-timestamp and webhook-signature, with a
+    /// signature by each secret, so that a secret can be replaced without an outage. SIGHUP reloads the file.
+    #[arg(long, value_name = "FILE")]
+    #[serde(rename = "secret_file")]
+    forward_secret_file: Option<PathBuf>,
+
+    /// Form of the body; `cloudevents` is a JSON array of `CloudEvents` 1.0 (application/cloudevents-batch+json).
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    #[serde(rename = "format")]
+    forward_format: Option<ForwardFormat>,
 
     /// Maximum number of records in one body [default: 100].
     #[arg(long, value_name = "N")]
@@ -76,7 +102,7 @@ pub(crate) struct ForwardFlags {
     #[serde(rename = "timeout")]
     forward_timeout: Option<PositiveDuration>,
 
-    /// The longest wait after a failure, and the wait after a rejection [default: 1m].
+    /// The longest wait after a failure [default: 1m].
     #[arg(long, value_name = "DURATION")]
     #[serde(rename = "max_wait")]
     forward_max_wait: Option<PositiveDuration>,

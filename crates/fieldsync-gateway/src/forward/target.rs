@@ -1,4 +1,4 @@
-//! One POST request to the target, and the meaning of its response.
+//! One POST request to the target.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,22 +7,30 @@ use std::time::Duration;
 use actix_web::web::Bytes;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Request, StatusCode, Uri};
-use tokio::time::timeout;
+use hyper::{Method, Request, Response, Uri};
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::body::ForwardFormat;
+use super::response::{PostOutcome, ReceivedResponse, ReceiverStyle};
+use super::signing::{SecretFileError, SigningSecrets};
 use crate::causes::with_causes;
+use crate::clock::wall_ms;
 use crate::digest::sha256;
-use crate::http_client::{
-    HttpsClient, authorization_value, build_https_client, parse_http_url, read_secret, retry_after_seconds,
-};
+use crate::http_client::{HttpsClient, authorization_value, build_https_client, parse_http_url, read_secret};
+use crate::ledger::AppliedEntry;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// For the rest of a response after its head.
+const WEBHOOK_ID: &str = "webhook-id";
+const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
+const WEBHOOK_SIGNATURE: &str = "webhook-signature";
+/// For the rest of a response after its head, if it has no results.
 const RESPONSE_BODY_TIMEOUT: Duration = Duration::from_secs(1);
-/// A connection whose response is longer is not used again.
+/// A longer response is not read to its end: so much, and more for each record, as it may have a result for each.
 const RESPONSE_BYTES_MAX: usize = 64 << 10;
+const RESPONSE_BYTES_PER_RECORD_MAX: usize = 4 << 10;
 
 /// Why the target cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -39,102 +47,147 @@ pub(crate) enum ForwardTargetError {
     },
     #[error("the token file {} does not hold a token", path.display())]
     Token { path: PathBuf },
+    #[error(transparent)]
+    Secrets(#[from] SecretFileError),
     #[error("TLS to the target of --forward cannot be set up")]
     Tls(#[from] rustls::Error),
 }
 
-/// What became of a request.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum PostOutcome {
-    /// The target has the records.
-    Accepted,
-    /// The target will never accept these records unchanged.
-    Rejected(u16),
-    /// The URL or the token is wrong; nothing is said about the records.
-    EndpointUnavailable(u16),
-    /// The target may accept the records later.
-    RetryLater { status: u16, after: Option<Duration> },
-    /// No response came: the target may have the records or not.
-    Failed(String),
-}
-
-impl PostOutcome {
-    pub(super) fn is_accepted(&self) -> bool {
-        *self == Self::Accepted
-    }
-
-    fn from_status(status: StatusCode, after: Option<Duration>) -> Self {
-        let code = status.as_u16();
-        match code {
-            200..300 => Self::Accepted,
-            408 | 429 => Self::RetryLater { status: code, after },
-            401 | 403..=405 => Self::EndpointUnavailable(code),
-            400..500 => Self::Rejected(code),
-            _ => Self::RetryLater { status: code, after },
+impl ForwardTargetError {
+    /// The key of the configuration that names the cause.
+    pub(crate) fn key(&self) -> &'static str {
+        match self {
+            Self::Url | Self::Tls(_) => "forward.url",
+            Self::TokenFile { .. } | Self::Token { .. } => "forward.token_file",
+            Self::Secrets(_) => "forward.secret_file",
         }
     }
+}
+
+/// The files with secrets for requests.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SecretFiles {
+    pub(super) token: Option<PathBuf>,
+    pub(super) signing: Option<PathBuf>,
 }
 
 /// The server that records are forwarded to.
 pub(crate) struct ForwardTarget {
     uri: Uri,
-    token_file: Option<PathBuf>,
+    format: ForwardFormat,
+    files: SecretFiles,
     authorization: Option<HeaderValue>,
+    secrets: Option<SigningSecrets>,
     client: HttpsClient,
     response_timeout: Duration,
+    style: ReceiverStyle,
 }
 
 impl ForwardTarget {
     pub(super) fn new(
         url: &str,
-        token_file: Option<&Path>,
+        format: ForwardFormat,
+        files: SecretFiles,
         response_timeout: Duration,
     ) -> Result<Self, ForwardTargetError> {
         let uri = parse_http_url(url).ok_or(ForwardTargetError::Url)?;
-        Ok(Self {
+        let mut target = Self {
             uri,
-            token_file: token_file.map(Into::into),
-            authorization: token_file.map(read_bearer_token).transpose()?,
+            format,
+            files,
+            authorization: None,
+            secrets: None,
             client: build_https_client()?,
             response_timeout,
-        })
+            style: ReceiverStyle::Unknown,
+        };
+        target.reload_secrets()?;
+        Ok(target)
     }
 
-    /// Reads the token file again.
-    pub(super) fn reload_token(&mut self) -> Result<(), ForwardTargetError> {
-        if let Some(path) = &self.token_file {
-            self.authorization = Some(read_bearer_token(path)?);
-        }
+    /// Reads the files with secrets again. If one cannot be used, both stay as they were.
+    pub(super) fn reload_secrets(&mut self) -> Result<(), ForwardTargetError> {
+        let SecretFiles { token, signing } = &self.files;
+        let authorization = token.as_deref().map(read_bearer_token).transpose()?;
+        let secrets = signing.as_deref().map(SigningSecrets::read_file).transpose()?;
+        (self.authorization, self.secrets) = (authorization, secrets);
         Ok(())
     }
 
-    pub(super) async fn post_records(&self, body: Bytes) -> PostOutcome {
-        let request = match self.build_request(body) {
-            Ok(request) => request,
-            Err(error) => return PostOutcome::Failed(with_causes(&error)),
-        };
-        let response = match timeout(self.response_timeout, self.client.request(request)).await {
+    /// Whether a body may have several records of a key.
+    pub(super) fn may_repeat_keys(&self) -> bool {
+        self.style.may_repeat_keys()
+    }
+
+    pub(super) async fn post_records(&mut self, records: &[&AppliedEntry]) -> PostOutcome {
+        match self.exchange(records).await {
+            Ok(response) => {
+                let outcome = response.outcome(self.style);
+                self.style = self.style.after(&outcome);
+                outcome
+            }
+            Err(error) => PostOutcome::Failed(error),
+        }
+    }
+
+    async fn exchange(&self, records: &[&AppliedEntry]) -> Result<ReceivedResponse, String> {
+        let deadline = Instant::now() + self.response_timeout;
+        let body = self.format.encode_body(records).map_err(|error| with_causes(&error))?;
+        let request = self.build_request(body).map_err(|error| with_causes(&error))?;
+        let response = match timeout_at(deadline, self.client.request(request)).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return PostOutcome::Failed(with_causes(&error)),
-            Err(_) => return PostOutcome::Failed("no response within the time limit".into()),
+            Ok(Err(error)) => return Err(with_causes(&error)),
+            Err(_) => return Err("no response within the time limit".into()),
         };
-        let outcome = PostOutcome::from_status(response.status(), retry_after_seconds(response.headers()));
-        // The body is not used, but a connection can be used again only after its response was read.
-        drop(
-            timeout(RESPONSE_BODY_TIMEOUT, Limited::new(response.into_body(), RESPONSE_BYTES_MAX).collect())
-                .await,
-        );
-        outcome
+        let limit = RESPONSE_BYTES_MAX + RESPONSE_BYTES_PER_RECORD_MAX * records.len();
+        Ok(self.read_response(response, deadline, limit).await)
+    }
+
+    /// Reads the body as well: a connection can be used again only after its response was read.
+    async fn read_response(
+        &self,
+        response: Response<Incoming>,
+        deadline: Instant,
+        limit: usize,
+    ) -> ReceivedResponse {
+        let (head, mut body) = response.into_parts();
+        let mut bytes = Vec::new();
+        let mut is_whole = false;
+        let reading = async {
+            while bytes.len() <= limit {
+                match body.frame().await {
+                    Some(Ok(frame)) => bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
+                    Some(Err(_)) => return,
+                    None => {
+                        is_whole = true;
+                        return;
+                    }
+                }
+            }
+        };
+        let rest = deadline.saturating_duration_since(Instant::now());
+        let limit = if self.style.has_results() { rest } else { rest.min(RESPONSE_BODY_TIMEOUT) };
+        // What arrived until then is used.
+        timeout(limit, reading).await.ok();
+        ReceivedResponse { status: head.status, headers: head.headers, body: bytes, is_whole }
     }
 
     fn build_request(&self, body: Bytes) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+        let id = idempotency_key(&body);
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(self.uri.clone())
-            .header(CONTENT_TYPE, "application/json")
-            .header(IDEMPOTENCY_KEY, idempotency_key(&body));
+            .header(CONTENT_TYPE, self.format.content_type())
+            .header(IDEMPOTENCY_KEY, &id);
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        if let Some(secrets) = &self.secrets {
+            let timestamp = wall_ms() / 1000;
+            request = request
+                .header(WEBHOOK_ID, &id)
+                .header(WEBHOOK_TIMESTAMP, timestamp)
+                .header(WEBHOOK_SIGNATURE, secrets.sign(&id, timestamp, &body));
         }
         request.body(Full::new(body))
     }
@@ -157,36 +210,19 @@ fn idempotency_key(body: &[u8]) -> String {
 mod tests {
     use std::time::Duration;
 
-    use hyper::StatusCode;
-
-    use super::{ForwardTarget, PostOutcome};
-
-    #[test]
-    fn only_2xx_is_accepted_and_only_a_permanent_4xx_is_a_rejection() {
-        let outcome = |code| PostOutcome::from_status(StatusCode::from_u16(code).unwrap(), None);
-        for accepted in [200, 201, 202, 204] {
-            assert_eq!(outcome(accepted), PostOutcome::Accepted);
-        }
-        for rejected in [400, 409, 413, 422] {
-            assert_eq!(outcome(rejected), PostOutcome::Rejected(rejected));
-        }
-        for unavailable in [401, 403, 404, 405] {
-            assert_eq!(outcome(unavailable), PostOutcome::EndpointUnavailable(unavailable));
-        }
-        for later in [302, 408, 429, 500, 502, 503, 504] {
-            assert_eq!(outcome(later), PostOutcome::RetryLater { status: later, after: None });
-        }
-    }
+    use super::{ForwardFormat, ForwardTarget, SecretFiles};
 
     #[test]
     fn a_url_with_a_password_is_rejected_because_the_process_list_would_show_it() {
+        let is_valid = |url| {
+            let files = SecretFiles::default();
+            ForwardTarget::new(url, ForwardFormat::Records, files, Duration::from_secs(1)).is_ok()
+        };
         for url in
             ["crm.example/hook", "ftp://crm.example/", "https://me:secret@crm.example/", "https:///hook"]
         {
-            assert!(ForwardTarget::new(url, None, Duration::from_secs(1)).is_err(), "{url}");
+            assert!(!is_valid(url), "{url}");
         }
-        assert!(
-            ForwardTarget::new("https://crm.example/hook?of=field", None, Duration::from_secs(1)).is_ok()
-        );
+        assert!(is_valid("https://crm.example/hook?of=field"));
     }
 }

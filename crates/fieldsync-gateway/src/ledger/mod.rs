@@ -10,6 +10,7 @@
 
 mod admission;
 mod delivery;
+mod refused;
 
 use std::error::Error;
 use std::io;
@@ -17,6 +18,10 @@ use std::path::PathBuf;
 
 pub(crate) use admission::{Admission, AdmissionFacts, admit_records};
 pub(crate) use delivery::{DeliveryId, DeliveryLedger, StoredVerdict};
+pub(crate) use refused::{
+    ForwardVerdict, HoldReason, LaneCounts, LaneId, LanePage, LaneRecord, PageSettlement, PageSource,
+    RefusedEntry, RefusedLedger, ReviewDecision,
+};
 
 use super::digest::Sha256Digest;
 use super::validated_batch::ValidatedBatch;
@@ -95,7 +100,7 @@ pub(crate) enum ForwardTurn {
 }
 
 /// The durable state of one gateway, or of several that share it.
-pub(crate) trait Ledger: DeliveryLedger + Send + Sync {
+pub(crate) trait Ledger: DeliveryLedger + RefusedLedger + Send + Sync {
     /// How many writing operations may usefully run at the same time.
     fn writers_max(&self) -> usize;
 
@@ -133,9 +138,6 @@ pub(crate) trait Ledger: DeliveryLedger + Send + Sync {
     /// The entries that were not forwarded yet. A gateway that gets any is the only one to forward, until it
     /// ends or yields.
     fn next_to_forward(&self, limit: PageLimit) -> Result<ForwardTurn, LedgerError>;
-
-    /// Stores that all entries up to `seq` were forwarded.
-    fn mark_forwarded(&self, seq: u64) -> Result<(), LedgerError>;
 
     /// Lets another gateway forward, if there is one.
     fn yield_forwarding(&self) -> Result<(), LedgerError>;

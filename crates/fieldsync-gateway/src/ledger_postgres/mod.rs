@@ -11,7 +11,10 @@
 
 mod database_address;
 mod delivery;
+mod lane_changes;
+mod lane_tables;
 mod operation_error;
+mod refused;
 mod schema;
 mod session_pool;
 mod settle;
@@ -186,16 +189,6 @@ impl Ledger for PostgresLedger {
                 release_lock(session, FORWARDING_LOCK).await?;
                 session.is_forwarding = false;
             }
-            Ok(())
-        })
-    }
-
-    fn mark_forwarded(&self, seq: u64) -> Result<(), LedgerError> {
-        let seq = to_i64(seq);
-        self.sessions.run_in_pinned(&self.forwarding, async |session| {
-            // Never backwards: since this session began, another gateway may have forwarded more.
-            let update = "UPDATE fieldsync.counters SET seq = $1 WHERE name = 'forwarded' AND seq < $1";
-            session.client.execute_typed(update, &[(&seq, Type::INT8)]).await?;
             Ok(())
         })
     }

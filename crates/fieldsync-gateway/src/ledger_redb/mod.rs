@@ -6,6 +6,7 @@
 mod delivery;
 mod file;
 mod leases;
+mod refused;
 mod settle;
 mod tables;
 #[cfg(test)]
@@ -150,14 +151,6 @@ impl Ledger for RedbLedger {
             let head = applied.last()?.map_or(0, |(seq, _)| seq.value());
             let page = load_page_after(&applied, forwarded, limit)?;
             Ok(ForwardTurn::ThisGateway { page, waiting: head.saturating_sub(forwarded) })
-        })
-    }
-
-    fn mark_forwarded(&self, seq: u64) -> Result<(), LedgerError> {
-        self.with_database(|database| {
-            let transaction = begin_write(database)?;
-            transaction.open_table(META)?.insert(FORWARDED_KEY, seq)?;
-            Ok(transaction.commit()?)
         })
     }
 

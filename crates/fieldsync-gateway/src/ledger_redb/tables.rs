@@ -71,7 +71,7 @@ pub(super) fn load_page_after(
     Ok(page)
 }
 
-fn decode_entry(seq: u64, columns: AppliedColumns<'_>) -> AppliedEntry {
+pub(super) fn decode_entry(seq: u64, columns: AppliedColumns<'_>) -> AppliedEntry {
     let (id, device, batch, record_type, key, applied_at, payload) = columns;
     AppliedEntry {
         seq,

@@ -31,6 +31,10 @@ pub(crate) struct Metrics {
     forwarded: Counter,
     forward_waiting: Gauge<i64, AtomicI64>,
     pub(crate) destination: DestinationMetrics,
+    forward_refused: Gauge<i64, AtomicI64>,
+    forward_parked_records: Gauge<i64, AtomicI64>,
+    forward_parked_keys: Gauge<i64, AtomicI64>,
+    forward_stopped: Gauge<i64, AtomicI64>,
 }
 
 /// How many records of a response have which result.
@@ -76,6 +80,26 @@ impl Metrics {
             "Applied records not yet forwarded, as last seen by the gateway that forwards",
             forward_waiting.clone(),
         );
+        let forward_refused = Gauge::default();
+        let forward_parked_records = Gauge::default();
+        let forward_parked_keys = Gauge::default();
+        let forward_stopped = Gauge::default();
+        for (name, help, gauge) in [
+            ("forward_refused", "Refused records under review", &forward_refused),
+            (
+                "forward_parked_records",
+                "Records that wait behind another one of their key",
+                &forward_parked_records,
+            ),
+            (
+                "forward_parked_keys",
+                "Keys, and records without a key, whose first record was refused or is sent later",
+                &forward_parked_keys,
+            ),
+            ("forward_stopped", "Whether the receiver wants no more requests (410)", &forward_stopped),
+        ] {
+            registry.register(name, help, gauge.clone());
+        }
         let destination = DestinationMetrics::register(&mut registry);
         let metrics = Self {
             registry,
@@ -86,6 +110,10 @@ impl Metrics {
             forwarded,
             forward_waiting,
             destination,
+            forward_refused,
+            forward_parked_records,
+            forward_parked_keys,
+            forward_stopped,
         };
         // A series that exists from the start shows its first increment.
         metrics.count_records(ResultCounts::default());
@@ -118,6 +146,18 @@ impl Metrics {
 
     pub(crate) fn set_forward_waiting(&self, records: u64) {
         self.forward_waiting.set(i64::try_from(records).unwrap_or(i64::MAX));
+    }
+
+    /// Counts of what waits in the lanes of forwarding.
+    pub(crate) fn set_forward_lanes(&self, refused: u64, parked_records: u64, parked_keys: u64) {
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.forward_refused.set(number(refused));
+        self.forward_parked_records.set(number(parked_records));
+        self.forward_parked_keys.set(number(parked_keys));
+    }
+
+    pub(crate) fn set_forward_stopped(&self, is_stopped: bool) {
+        self.forward_stopped.set(i64::from(is_stopped));
     }
 
     /// All metrics as text.

@@ -21,6 +21,9 @@ struct HealthBody {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     destination: Option<DestinationBody>,
+    /// `stopped` if the receiver of forwarded records wants no more requests. Devices are served nevertheless.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forwarding: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -72,5 +75,6 @@ async fn respond(state: &GatewayState, needs_destination: bool) -> HttpResponse 
         Ok(()) => (StatusCode::OK, "ok"),
     };
     let destination = report.map(DestinationBody::new);
-    HttpResponse::build(code).json(HealthBody { status, destination })
+    let forwarding = state.forward_control.is_stopped().then_some("stopped");
+    HttpResponse::build(code).json(HealthBody { status, destination, forwarding })
 }

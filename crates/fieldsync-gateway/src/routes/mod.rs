@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    RETRY_AFTER,
+    ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
 };
 use actix_web::middleware::DefaultHeaders;
 use actix_web::web::{self, Bytes, BytesMut, Data, Payload, ServiceConfig};
@@ -19,13 +18,16 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::time::timeout;
 
+use super::admin::{AdminState, register_admin_routes};
 use super::applied_entry::AppliedEntryJson;
 use super::batch_processor::{
     BatchProcessor, BatchStatus, DestinationRefusal, ProcessingOutcome, SubmitResult,
 };
 use super::batch_validation::{self, ACCEPTED_ENCODINGS, BatchHeaders};
+use super::bearer_token::bearer_token;
 use super::device_limit::DeviceLimit;
 use super::fault_injection::{FaultOptions, InjectedFault};
+use super::forward_control::ForwardControl;
 use super::ledger::{AppliedEntry, BatchSettlement, LedgerError, PageLimit};
 use super::metrics::{Metrics, OPEN_METRICS_TYPE};
 use super::request_error::{RETRY_AFTER_SECONDS, RequestError};
@@ -46,7 +48,6 @@ const METRICS_PATH: &str = "/metrics";
 const LEDGER_PATH: &str = "/ledger";
 /// Paths that the batch endpoint cannot have.
 pub(crate) const RESERVED_PATHS: [&str; 4] = [HEALTH_PATH, READY_PATH, METRICS_PATH, LEDGER_PATH];
-const BEARER_SCHEME: &[u8] = b"Bearer ";
 const HTML_TYPE: &str = "text/html";
 const NDJSON_TYPE: &str = "application/x-ndjson";
 /// The body of a proxy's 504 response, as nginx sends it.
@@ -62,6 +63,9 @@ pub(crate) struct GatewayState {
     pub(crate) tokens: Option<Arc<TokenFile>>,
     pub(crate) body_bytes_max: usize,
     pub(crate) device_limit: DeviceLimit,
+    pub(crate) forward_control: Arc<ForwardControl>,
+    /// `None` without calls for an operator.
+    pub(crate) admin: Option<Arc<AdminState>>,
 }
 
 /// Registers the routes, with the batch endpoint at `path`.
@@ -77,6 +81,9 @@ pub(crate) fn register_routes(config: &mut ServiceConfig, state: &Arc<GatewaySta
                 .route(web::get().to(query_outcome))
                 .default_service(web::to(async || RequestError::MethodNotAllowed("GET").error_response())),
         );
+    if let Some(admin) = &state.admin {
+        register_admin_routes(config, admin);
+    }
     config
         .app_data(Data::from(Arc::clone(state)))
         .route(HEALTH_PATH, web::get().to(report_health))
@@ -216,13 +223,7 @@ impl GatewayState {
         let Some(tokens) = &self.tokens else {
             return Ok(TokenScope::AnyDevice);
         };
-        let shown = headers
-            .get(AUTHORIZATION)
-            .and_then(|value| value.as_bytes().split_at_checked(BEARER_SCHEME.len()))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(BEARER_SCHEME))
-            .map(|(_, token)| token)
-            .ok_or(RequestError::Unauthorized)?;
-        tokens.scope_of(shown.trim_ascii()).ok_or(RequestError::Unauthorized)
+        bearer_token(headers).and_then(|token| tokens.scope_of(token)).ok_or(RequestError::Unauthorized)
     }
 
     async fn read_body(&self, headers: &HeaderMap, mut payload: Payload) -> Result<Bytes, RequestError> {

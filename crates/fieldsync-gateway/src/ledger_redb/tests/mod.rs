@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::tables::RECORD_DEVICES;
 use super::*;
 use crate::digest::sha256;
+use crate::ledger::{ForwardVerdict, HoldReason, PageSettlement, PageSource, RefusedLedger};
 use crate::model::RecordId;
 use crate::protocol::wire::{ID_CONFLICT, ID_OF_OTHER_DEVICE, WireRecord};
 use crate::validated_batch::ValidatedRecord;
@@ -52,4 +53,31 @@ fn a_record_that_an_older_gateway_applied_is_known_without_its_device() {
     assert_eq!(code_of(&ledger, &batch(old, "{\"n\":1}")).as_deref(), Some(ID_CONFLICT));
     assert_eq!(code_of(&ledger, &batch(new, "{}")), None);
     assert_eq!(code_of(&ledger, &batch(new, "{\"n\":1}")).as_deref(), Some(ID_OF_OTHER_DEVICE));
+}
+
+#[test]
+fn a_ledger_of_an_older_gateway_gains_the_tables_of_refused_records() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ledger.redb");
+    let ledger = RedbLedger::open(&path).unwrap();
+    let record = RecordId::new();
+    assert_eq!(code_of(&ledger, &batch(record, "{}")), None);
+    ledger
+        .with_database(|database| {
+            let transaction = begin_write(database)?;
+            refused::delete_lane_tables(&transaction)?;
+            Ok(transaction.commit()?)
+        })
+        .unwrap();
+    ledger.close().unwrap();
+    let ledger = RedbLedger::open(&path).unwrap();
+    let limit = PageLimit { rows: 9, bytes: 9 };
+    let ForwardTurn::ThisGateway { mut page, .. } = ledger.next_to_forward(limit).unwrap() else {
+        panic!("this gateway forwards");
+    };
+    let held = ForwardVerdict::Held { due_at: None, reason: HoldReason::default() };
+    let records = vec![(page.remove(0), held)];
+    let settlement = PageSettlement { source: PageSource::Cursor, records, now: 1 };
+    assert!(ledger.settle_page(&settlement).unwrap());
+    assert_eq!(ledger.refused_record(record).unwrap().unwrap().attempts, 1);
 }

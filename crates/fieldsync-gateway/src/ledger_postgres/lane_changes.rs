@@ -1,0 +1,201 @@
+//! How lanes change.
+//!
+//! The gateway that forwards and reviews at any gateway change lanes at the same time. Each of these transactions
+//! first locks the rows of its lanes, so that the next statements see what the others committed.
+
+use std::collections::HashSet;
+
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{GenericClient, Transaction};
+use uuid::Uuid;
+
+use super::operation_error::OperationError;
+use super::to_i64;
+use crate::ledger::AppliedEntry;
+use crate::ledger::{ForwardVerdict, HoldReason, LaneId, PageSettlement};
+use crate::model::RecordId;
+
+/// Only from the row before the page, so that a page that another gateway has settled is not settled again.
+const ADVANCE_CURSOR: &str = "UPDATE fieldsync.counters SET seq = $2 WHERE name = 'forwarded' AND seq = $1";
+const LOCK_LANES: &str =
+    "SELECT lane FROM fieldsync.forward_lanes WHERE lane = ANY($1) ORDER BY lane FOR UPDATE";
+const INSERT_LANE: &str = "
+    INSERT INTO fieldsync.forward_lanes
+        (lane, head_seq, record_id, due_at_ms, attempts, at_ms, code, message, field)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
+const INSERT_PARKED: &str = "
+    INSERT INTO fieldsync.forward_parked
+        (lane, seq, id, device_id, batch_id, type, key, applied_at_ms, payload)
+    SELECT new.lane, seq, id, device_id, batch_id, type, key, applied_at_ms, payload
+    FROM unnest($1, $2) AS new (lane, seq) JOIN fieldsync.applied USING (seq)
+    ON CONFLICT DO NOTHING";
+pub(super) const DELETE_PARKED: &str = "
+    DELETE FROM fieldsync.forward_parked USING unnest($1, $2) AS passed (lane, seq)
+    WHERE forward_parked.lane = passed.lane AND forward_parked.seq = passed.seq";
+const HOLD_LANE: &str = "
+    UPDATE fieldsync.forward_lanes
+    SET due_at_ms = $3, attempts = attempts + 1, at_ms = $4, code = $5, message = $6, field = $7
+    WHERE lane = $1 AND head_seq = $2";
+/// The first parked record becomes the first of its lane.
+const ADVANCE_LANES: &str = "
+    UPDATE fieldsync.forward_lanes
+    SET head_seq = head.seq, record_id = head.id, due_at_ms = $2, attempts = 0, at_ms = $2,
+        code = NULL, message = NULL, field = NULL
+    FROM unnest($1) AS moved (lane) CROSS JOIN LATERAL (
+        SELECT seq, id FROM fieldsync.forward_parked WHERE forward_parked.lane = moved.lane
+        ORDER BY seq LIMIT 1
+    ) AS head
+    WHERE forward_lanes.lane = moved.lane AND head_seq <> head.seq";
+const END_LANES: &str = "
+    DELETE FROM fieldsync.forward_lanes WHERE lane = ANY($1) AND NOT EXISTS (
+        SELECT FROM fieldsync.forward_parked WHERE forward_parked.lane = forward_lanes.lane
+    )";
+const LOCK_REFUSED: &str = "
+    SELECT lane, head_seq FROM fieldsync.forward_lanes
+    WHERE due_at_ms IS NULL AND record_id = ANY($1) ORDER BY lane FOR UPDATE";
+pub(super) const RELEASE_LANES: &str =
+    "UPDATE fieldsync.forward_lanes SET due_at_ms = $2 WHERE lane = ANY($1)";
+pub(super) const REPLACE_PAYLOAD: &str =
+    "UPDATE fieldsync.forward_parked SET payload = $3 WHERE lane = $1 AND seq = $2";
+
+/// The parameters of `unnest($1, $2)` for these rows.
+pub(super) struct LaneRows {
+    pub(super) lanes: Vec<Uuid>,
+    pub(super) seqs: Vec<i64>,
+}
+
+impl LaneRows {
+    fn of<'e>(entries: impl Iterator<Item = &'e AppliedEntry>) -> Self {
+        let (lanes, seqs) = entries.map(|entry| (LaneId::of_entry(entry).0, to_i64(entry.seq))).unzip();
+        Self { lanes, seqs }
+    }
+
+    pub(super) async fn execute(
+        &self,
+        client: &impl GenericClient,
+        statement: &str,
+    ) -> Result<(), OperationError> {
+        if !self.lanes.is_empty() {
+            let parameters: [(&(dyn ToSql + Sync), Type); 2] =
+                [(&self.lanes, Type::UUID_ARRAY), (&self.seqs, Type::INT8_ARRAY)];
+            client.execute_typed(statement, &parameters).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn lock_lanes(client: &impl GenericClient, lanes: &Vec<Uuid>) -> Result<(), OperationError> {
+    client.query_typed(LOCK_LANES, &[(lanes, Type::UUID_ARRAY)]).await?;
+    Ok(())
+}
+
+/// Gives each lane its next record, and ends those without one.
+pub(super) async fn advance_lanes(
+    client: &impl GenericClient,
+    lanes: &Vec<Uuid>,
+    now: i64,
+) -> Result<(), OperationError> {
+    client.execute_typed(ADVANCE_LANES, &[(lanes, Type::UUID_ARRAY), (&now, Type::INT8)]).await?;
+    client.execute_typed(END_LANES, &[(lanes, Type::UUID_ARRAY)]).await?;
+    Ok(())
+}
+
+/// Adds lanes and parked records, and moves the cursor.
+pub(super) async fn settle_new_page(
+    transaction: &Transaction<'_>,
+    settlement: &PageSettlement,
+) -> Result<bool, OperationError> {
+    let (Some((first, _)), Some((last, _))) = (settlement.records.first(), settlement.records.last()) else {
+        return Ok(true);
+    };
+    let (before, last) = (to_i64(first.seq) - 1, to_i64(last.seq));
+    let moved =
+        transaction.execute_typed(ADVANCE_CURSOR, &[(&before, Type::INT8), (&last, Type::INT8)]).await?;
+    if moved == 0 {
+        return Ok(false);
+    }
+    let blocked = settlement.records.iter().filter(|(_, verdict)| *verdict != ForwardVerdict::Passed);
+    let parked = LaneRows::of(blocked.clone().map(|(entry, _)| entry));
+    if parked.lanes.is_empty() {
+        return Ok(true);
+    }
+    lock_lanes(transaction, &parked.lanes).await?;
+    let now = to_i64(settlement.now);
+    let mut known = HashSet::new();
+    for (entry, verdict) in blocked {
+        let lane = LaneId::of_entry(entry).0;
+        if !known.insert(lane) {
+            continue;
+        }
+        // Behind a lane that a review ended meanwhile, the record is the next of its lane.
+        let (due_at, attempts, reason) = match verdict {
+            ForwardVerdict::Held { due_at, reason } => (due_at.map(to_i64), 1_i64, reason.clone()),
+            ForwardVerdict::Behind | ForwardVerdict::Passed => (Some(now), 0, HoldReason::default()),
+        };
+        transaction
+            .execute_typed(
+                INSERT_LANE,
+                &[
+                    (&lane, Type::UUID),
+                    (&to_i64(entry.seq), Type::INT8),
+                    (&entry.id.0, Type::UUID),
+                    (&due_at, Type::INT8),
+                    (&attempts, Type::INT8),
+                    (&now, Type::INT8),
+                    (&reason.code, Type::TEXT),
+                    (&reason.message, Type::TEXT),
+                    (&reason.field, Type::TEXT),
+                ],
+            )
+            .await?;
+    }
+    parked.execute(transaction, INSERT_PARKED).await?;
+    Ok(true)
+}
+
+/// Takes passed records out of their lanes.
+pub(super) async fn settle_lane_page(
+    transaction: &Transaction<'_>,
+    settlement: &PageSettlement,
+) -> Result<bool, OperationError> {
+    let now = to_i64(settlement.now);
+    let lanes = LaneRows::of(settlement.records.iter().map(|(entry, _)| entry)).lanes;
+    lock_lanes(transaction, &lanes).await?;
+    let passed = settlement.records.iter().filter(|(_, verdict)| *verdict == ForwardVerdict::Passed);
+    LaneRows::of(passed.map(|(entry, _)| entry)).execute(transaction, DELETE_PARKED).await?;
+    advance_lanes(transaction, &lanes, now).await?;
+    for (entry, verdict) in &settlement.records {
+        let ForwardVerdict::Held { due_at, reason } = verdict else {
+            continue;
+        };
+        transaction
+            .execute_typed(
+                HOLD_LANE,
+                &[
+                    (&LaneId::of_entry(entry).0, Type::UUID),
+                    (&to_i64(entry.seq), Type::INT8),
+                    (&due_at.map(to_i64), Type::INT8),
+                    (&now, Type::INT8),
+                    (&reason.code, Type::TEXT),
+                    (&reason.message, Type::TEXT),
+                    (&reason.field, Type::TEXT),
+                ],
+            )
+            .await?;
+    }
+    Ok(true)
+}
+
+/// The lanes of these records as far as they are under review, locked, and their first rows.
+pub(super) async fn lock_refused(
+    client: &impl GenericClient,
+    ids: &[RecordId],
+) -> Result<LaneRows, OperationError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let mut rows = LaneRows { lanes: Vec::new(), seqs: Vec::new() };
+    for row in client.query_typed(LOCK_REFUSED, &[(&ids, Type::UUID_ARRAY)]).await? {
+        rows.lanes.push(row.try_get(0)?);
+        rows.seqs.push(row.try_get(1)?);
+    }
+    Ok(rows)
+}
