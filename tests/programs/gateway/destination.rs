@@ -4,3 +4,7 @@ mod conditions;
 mod crashes;
 pub(crate) mod crm;
 pub(crate) mod responses;
+mod crm;
+mod mapping_file;
+mod responses;
+mod sharing;
