@@ -6,6 +6,7 @@ use hyper::Uri;
 use toml::ser;
 
 use super::destination::HttpMapping;
+use super::destination_config::DestinationKind;
 use super::gateway_config::GatewayConfig;
 use super::http_client::parse_http_url;
 use super::ledger_postgres::DatabaseAddress;
@@ -66,20 +67,30 @@ pub(super) fn find_invalid_values(config: &GatewayConfig) -> Vec<(&'static str, 
 
 /// Warnings of addresses to which secrets and records would be sent unencrypted.
 pub(super) fn warn_of_clear_text(config: &GatewayConfig, mapping: Option<&HttpMapping>) -> Vec<String> {
+    let kind = config.destination.kind;
+    let (token_key, call_key) = match kind {
+        DestinationKind::Zoho => ("destination.zoho.accounts_url", "destination.zoho.api_domain"),
+        DestinationKind::Salesforce => {
+            ("destination.salesforce.login_url", "destination.salesforce.login_url")
+        }
+        DestinationKind::Http | DestinationKind::None => {
+            ("`auth.token_url` in destination.mapping_file", "`api` or `url` in destination.mapping_file")
+        }
+    };
     let called = mapping.into_iter().flat_map(|mapping| {
         [
-            ("the destination's address for calls", mapping.api.as_deref()),
-            ("the destination's address for calls", Some(mapping.url.as_str())),
-            ("the destination's address for access tokens", mapping.auth.token_url.as_deref()),
+            (call_key, mapping.api.as_deref()),
+            (call_key, Some(mapping.url.as_str())),
+            (token_key, mapping.auth.token_url.as_deref()),
         ]
     });
     let mut warnings: Vec<String> = [("forward.url", config.forward.url.as_deref())]
         .into_iter()
         .chain(called)
         .filter(|(_, url)| url.is_some_and(is_clear_text))
-        .map(|(name, _)| {
+        .map(|(key, _)| {
             format!(
-                "{name} begins with http://: secrets and records are sent unencrypted, and everyone on the way can \
+                "{key} begins with http://: secrets and records are sent unencrypted, and everyone on the way can \
                  read them. Use https://"
             )
         })

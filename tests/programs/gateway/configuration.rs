@@ -230,7 +230,11 @@ fn an_address_without_encryption_is_warned_of_unless_it_is_this_machine() {
     for (accounts, forward, warnings) in [
         ("https://accounts.zoho.eu", "https://crm.example/in", &[][..]),
         ("http://127.0.0.1:9", "http://localhost:9/in", &[]),
-        ("http://accounts.example", "https://crm.example/in", &["access tokens begins with http://"]),
+        (
+            "http://accounts.example",
+            "https://crm.example/in",
+            &["destination.zoho.accounts_url begins with http://"],
+        ),
         ("https://accounts.zoho.eu", "http://crm.example/in", &["forward.url begins with http://"]),
     ] {
         setup.write(&format!("{}[forward]\nurl = \"{forward}\"\n", setup.zoho(accounts)));

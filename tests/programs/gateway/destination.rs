@@ -3,8 +3,5 @@
 mod conditions;
 mod crashes;
 pub(crate) mod crm;
-pub(crate) mod responses;
-mod crm;
 mod mapping_file;
-mod responses;
-mod sharing;
+pub(crate) mod responses;
