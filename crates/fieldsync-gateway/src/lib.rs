@@ -5,8 +5,10 @@
 //!   is sent, and is kept for `--keep-answers`. Every resend and every outcome query gets the same one.
 //! - **A record is applied once**, whichever batches carry it, and even if they arrive at the same time:
 //!   the ledger's transaction decides.
-//! - **All or nothing.** The records of a batch and its response are one transaction: a crash at any
+//! - **All or nothing.** Without a destination, the records of a batch and its response are one transaction: a crash at any
 //!   moment leaves all of it or none.
+//! - **With a destination, `applied` means that the destination has the record**, with its receipt. Verdicts are
+//!   durable as they come, the last ones with the response. What a crash leaves open is handed over once more.
 //! - **A batch in flight continues** when the client, or a proxy in front, hangs up.
 //! - **With `--forward`, applied records are forwarded** at least once, those of a device and key in order.
 //!

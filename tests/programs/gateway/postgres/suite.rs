@@ -7,8 +7,11 @@ use crate::support::postgres::{LEDGERS_VARIABLE, Postgres};
 
 /// Tests whose result depends neither on the kind of ledger nor on its speed.
 const PROMISES: [&str; 3] = ["gateway::", "crash::", "delivery::"];
-/// These are about the file.
-const ABOUT_THE_FILE: [&str; 1] = ["gateway::process::a_second_gateway_on_the_same_store_fails_to_start"];
+/// These are about the file, or start a gateway with the configuration that is shown, which lacks the password.
+const ABOUT_THE_FILE: [&str; 2] = [
+    "gateway::process::a_second_gateway_on_the_same_store_fails_to_start",
+    "gateway::configuration::options_win_over_the_file_and_the_file_over_defaults",
+];
 
 /// These need a lease that ends with the process, or a session that is there at once.
 const ABOUT_TIME: [&str; 2] = [
