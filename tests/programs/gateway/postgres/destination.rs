@@ -1,6 +1,7 @@
 //! Gateways that share a ledger, in front of one CRM.
 
 use std::thread;
+use std::time::Duration;
 
 use fieldsync::protocol::wire::RecordStatus;
 
@@ -10,7 +11,7 @@ use crate::support::device::Batch;
 use crate::support::gateway::Gateway;
 use crate::support::http::statuses;
 use crate::support::postgres::Postgres;
-use crate::support::wait::{directory, wait_for};
+use crate::support::wait::{directory, pace, wait_for};
 
 fn codes(gateway: &Gateway, batch: &Batch) -> Vec<String> {
     let results = gateway.post(batch).batch().results;
@@ -96,7 +97,7 @@ fn the_records_of_a_killed_gateway_are_handed_over_by_the_other_once_its_lease_l
     assert!(codes(&other, &batch.again()).contains(&"IN_PROGRESS".to_owned()));
     // A lease lasts 20 s: for less than the deadline of a wait after each of these.
     for _ in 0..2 {
-        thread::park_timeout(std::time::Duration::from_secs(6));
+        pace(Duration::from_secs(6));
         assert!(codes(&other, &batch.again()).contains(&"IN_PROGRESS".to_owned()));
     }
     let response = wait_for("the records to be handed over", || {
@@ -107,6 +108,34 @@ fn the_records_of_a_killed_gateway_are_handed_over_by_the_other_once_its_lease_l
     assert_eq!(receipt_ids(&response), crm.ids_of(&batch));
     assert_eq!(crm.accounts()["creates"], 30);
     assert_eq!(other.applied_ids().len(), 30);
+}
+
+#[test]
+#[ignore = "needs PostgreSQL, and takes longer than a lease"]
+fn a_delivery_that_takes_longer_than_a_lease_keeps_its_records() {
+    let postgres = Postgres::start();
+    let store = postgres.create("sync");
+    let directories = [directory(), directory()];
+    let crm = Crm::start(&["--call-cost", "26s"]);
+    let one = crm.gateway(&store, directories[0].path(), "200ms");
+    let other = crm.gateway(&store, directories[1].path(), "15s");
+    let batch = Batch::with(vec![keyed(account("one"), "k"), account("two")]);
+    assert_eq!(one.post(&batch).status, 504);
+    crm.wait_for_calls(1);
+    let left = "SELECT extract(epoch FROM min(lease_until) - clock_timestamp()) FROM (
+        SELECT lease_until FROM fieldsync.deliveries UNION ALL SELECT lease_until FROM fieldsync.delivery_keys) AS rows";
+    // More than a lease, in parts that are shorter than the deadline of a wait.
+    for _ in 0..3 {
+        pace(Duration::from_secs(7));
+        let left: f64 = postgres.query("sync", left).parse().unwrap();
+        assert!((13.0..=20.0).contains(&left), "{left}");
+        assert_eq!(codes(&other, &batch.again()), ["IN_PROGRESS", "IN_PROGRESS"]);
+    }
+    let outcome = wait_for("the outcome", || {
+        Some(other.query_outcome(&batch)).filter(|response| response.status == 200)
+    });
+    assert_eq!(receipt_ids(&outcome.batch()), crm.ids_of(&batch));
+    assert_eq!(crm.accounts()["calls"], 1);
 }
 
 #[test]
