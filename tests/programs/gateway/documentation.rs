@@ -61,7 +61,8 @@ fn the_page_for_administrators_lists_every_key_with_its_default() {
             .map(|(key, _)| key.clone())
             .filter(|key| key.rsplit_once('.').is_some_and(|(of, _)| of == section))
             .collect();
-        (known.sort(), named.sort());
+        known.sort();
+        named.sort();
         assert_eq!(known, named, "[{section}] in docs/server.md");
         for (key, default) in &documented {
             let Some((of, name)) = key.rsplit_once('.').filter(|(of, _)| *of == section) else { continue };

@@ -1,4 +1,4 @@
-//! A CRM that a mapping file describes: the example for HubSpot, as it is shipped.
+//! A CRM that a mapping file describes: the example for `HubSpot`, as it is shipped.
 
 use fieldsync::protocol::wire::RecordStatus;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::support::wait::wait_for;
 
 const TOKEN: &str = "pat-eu1-s3cret";
 
-/// Responds as HubSpot: results in an order of its own, errors beside them.
+/// Responds as `HubSpot`: results in an order of its own, errors beside them.
 fn hubspot(request: &Request) -> Reply {
     if request.header("authorization") != format!("Bearer {TOKEN}") {
         let body = json!({"status": "error", "category": "INVALID_AUTHENTICATION", "message": "not valid"});
