@@ -56,7 +56,7 @@ const PASSWORD_VARIABLE: &str = "PGPASSWORD";
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn run_until_signal(options: &GatewayOptions, loaded: LoadedConfig) -> Result<(), RunError> {
-    let ConfiguredParts { tokens, admin_tokens, tls, target } = ConfiguredParts::read(&loaded)?;
+    let ConfiguredParts { tokens, admin_tokens, tls, certificate, target } = ConfiguredParts::read(&loaded)?;
     for warning in find_warnings(&loaded)? {
         tracing::warn!("{warning}");
     }
@@ -80,6 +80,7 @@ pub(super) fn run_until_signal(options: &GatewayOptions, loaded: LoadedConfig) -
         tokens: tokens.clone(),
         admin_tokens: admin_tokens.clone(),
         forward_control: Arc::clone(&forward_control),
+        certificate,
         destination: link.as_ref().map(|link| Arc::clone(&link.slot)),
         budget,
         status: String::new(),

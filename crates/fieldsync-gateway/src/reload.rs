@@ -12,6 +12,7 @@ use super::destination_config::DestinationKind;
 use super::forward_control::ForwardControl;
 use super::gateway_config::GatewayConfig;
 use super::options::GatewayOptions;
+use super::server_tls::ServerCertificate;
 use super::service_manager::{report_ready, report_reloading};
 use super::startup::{find_warnings, read_destination};
 use super::token_file::TokenFile;
@@ -25,6 +26,7 @@ pub(super) struct Reloader {
     pub(super) tokens: Option<Arc<TokenFile>>,
     pub(super) admin_tokens: Option<Arc<TokenFile>>,
     pub(super) forward_control: Arc<ForwardControl>,
+    pub(super) certificate: Option<Arc<ServerCertificate>>,
     pub(super) destination: Option<Arc<DestinationSlot>>,
     pub(super) budget: Arc<dyn TokenBudget>,
     /// What `systemctl status` shows.
@@ -62,6 +64,7 @@ impl Reloader {
             (Some(tokens), Some(path)) => tokens.reload(&find_secret_file(path)),
             _ => true,
         };
+        let is_certificate_usable = self.reload_certificate(&loaded);
         let destination = self.reload_destination(&loaded);
         // What is in effect stays the measure for the next reload.
         let mut effective = self.loaded.config.clone();
@@ -77,7 +80,21 @@ impl Reloader {
         if !(are_tokens_usable && are_admin_tokens_usable) {
             return Err("A token file cannot be used, its former tokens stay valid");
         }
+        if !is_certificate_usable {
+            return Err("The certificate cannot be used, the former one stays in use");
+        }
         destination.map(drop)
+    }
+
+    /// Whether the certificate can be used, if there is one.
+    fn reload_certificate(&self, loaded: &LoadedConfig) -> bool {
+        let gateway = &loaded.config.gateway;
+        match (&self.certificate, &gateway.tls_cert_file, &gateway.tls_key_file) {
+            (Some(in_use), Some(certificate), Some(key)) => {
+                in_use.reload(&find_secret_file(certificate), &find_secret_file(key))
+            }
+            _ => true,
+        }
     }
 
     /// Whether the destination of this configuration is in use now.
@@ -115,8 +132,7 @@ fn find_restart_keys(old: &GatewayConfig, new: &GatewayConfig) -> Vec<&'static s
         ("gateway.path", before.path != after.path),
         ("gateway.token_file", before.token_file.is_some() != after.token_file.is_some()),
         ("gateway.admin_token_file", before.admin_token_file.is_some() != after.admin_token_file.is_some()),
-        ("gateway.tls_cert_file", before.tls_cert_file != after.tls_cert_file),
-        ("gateway.tls_key_file", before.tls_key_file != after.tls_key_file),
+        ("gateway.tls_cert_file", before.tls_cert_file.is_some() != after.tls_cert_file.is_some()),
         ("gateway.client_ca_file", before.client_ca_file != after.client_ca_file),
         ("gateway.max_body_bytes", before.max_body_bytes != after.max_body_bytes),
         (

@@ -14,7 +14,7 @@ use super::destination::{Destination, TokenBudget};
 use super::destination_config::{DestinationConfigError, build_destination, build_mapping};
 use super::forward::ForwardTarget;
 use super::ledger_postgres::DatabaseAddress;
-use super::server_tls::{load_client_verifier, load_config};
+use super::server_tls::{ServerCertificate, build_config, load_client_verifier};
 use super::token_file::TokenFile;
 
 /// The parts of the gateway that come from files.
@@ -22,6 +22,8 @@ pub(super) struct ConfiguredParts {
     pub(super) tokens: Option<Arc<TokenFile>>,
     pub(super) admin_tokens: Option<Arc<TokenFile>>,
     pub(super) tls: Option<ServerConfig>,
+    /// That of `tls`.
+    pub(super) certificate: Option<Arc<ServerCertificate>>,
     pub(super) target: Option<ForwardTarget>,
 }
 
@@ -35,20 +37,24 @@ impl ConfiguredParts {
         };
         let tokens = open_tokens(gateway.token_file.as_deref(), "gateway.token_file")?;
         let admin_tokens = open_tokens(gateway.admin_token_file.as_deref(), "gateway.admin_token_file")?;
-        let tls = match (&gateway.tls_cert_file, &gateway.tls_key_file) {
+        let (certificate, tls) = match (&gateway.tls_cert_file, &gateway.tls_key_file) {
             (Some(certificate), Some(key)) => {
+                let certificate =
+                    ServerCertificate::open(&find_secret_file(certificate), &find_secret_file(key));
+                let certificate = Arc::new(
+                    certificate.map_err(|error| at_key(loaded, "gateway.tls_cert_file", error.into()))?,
+                );
                 let authorities = gateway.client_ca_file.as_deref().map(find_secret_file);
-                let clients = load_client_verifier(authorities.as_deref())
+                let tls = load_client_verifier(authorities.as_deref())
+                    .and_then(|clients| build_config(Arc::clone(&certificate), clients))
                     .map_err(|error| at_key(loaded, "gateway.client_ca_file", error.into()))?;
-                let (certificate, key) = (find_secret_file(certificate), find_secret_file(key));
-                let tls = load_config(&certificate, &key, clients);
-                Some(tls.map_err(|error| at_key(loaded, "gateway.tls_cert_file", error.into()))?)
+                (Some(certificate), Some(tls))
             }
-            _ => None,
+            _ => (None, None),
         };
         let target = loaded.config.forward.build_target();
         let target = target.map_err(|error| at_key(loaded, error.key(), error.into()))?;
-        Ok(Self { tokens, admin_tokens, tls, target })
+        Ok(Self { tokens, admin_tokens, tls, certificate, target })
     }
 }
 

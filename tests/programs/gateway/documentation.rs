@@ -12,10 +12,10 @@ fn documented_keys(page: &str) -> Vec<(String, String)> {
     let mut section = String::new();
     let mut keys = Vec::new();
     for line in chapter.lines() {
-        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let columns: Vec<&str> = line.split('|').map(str::trim).collect();
         if let Some(name) = line.strip_prefix("### `[").and_then(|rest| rest.split_once(']')) {
             section = name.0.trim_matches('[').to_owned();
-        } else if let [_, key, default, ..] = cells[..]
+        } else if let [_, key, default, ..] = columns[..]
             && let Some(key) = key.strip_prefix('`').and_then(|key| key.strip_suffix('`'))
         {
             keys.push((format!("{section}.{key}"), default.trim_matches('`').to_owned()));

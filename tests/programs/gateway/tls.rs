@@ -11,7 +11,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::configuration::Setup;
 use crate::support::gateway::Gateway;
-use crate::support::wait::directory;
+use crate::support::wait::{directory, wait_for};
 
 #[test]
 fn with_a_certificate_it_serves_http_1_1_over_tls() {
@@ -111,4 +111,38 @@ fn with_authorities_for_clients_only_their_certificates_are_let_in() {
     let refused = setup.check(&[]);
     assert_eq!(refused.code, Some(78));
     assert!(refused.stderr.contains("gateway.client_ca_file"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_renewed_certificate_is_used_after_a_reload_and_a_broken_one_is_not() {
+    let setup = Setup::with("");
+    let place = |issued: &Issued| {
+        setup.place("cert.pem", &issued.pem);
+        setup.place("key.pem", &issued.key.serialize_pem());
+    };
+    let trusts = |gateway: &Gateway, issued: &Issued| {
+        let mut roots = RootCertStore::empty();
+        roots.add(issued.certificate.clone()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let client = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+        let mut stream = StreamOwned::new(client, TcpStream::connect(gateway.address).unwrap());
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").is_ok()
+    };
+    let [old, new] = [(); 2].map(|()| issue_by(None, "localhost"));
+    place(&old);
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| setup.path(name).display().to_string());
+    setup.write(&format!("tls_cert_file = '{cert}'\ntls_key_file = '{key}'\n"));
+    let gateway = setup.start(&[]);
+    assert!(trusts(&gateway, &old) && !trusts(&gateway, &new));
+    place(&new);
+    gateway.signal("HUP");
+    wait_for("the new certificate", || trusts(&gateway, &new).then_some(()));
+    setup.place("key.pem", &old.key.serialize_pem());
+    gateway.signal("HUP");
+    wait_for("the mistake", || setup.log().contains("the certificate cannot be used").then_some(()));
+    assert!(trusts(&gateway, &new));
 }
