@@ -10,7 +10,15 @@ use crate::command_line::build_command_line;
 /// Chapter of the manual for administrators.
 const CHAPTER: &str = "8";
 
-const LISTS: [(&str, &[(&str, &str)]); 4] = [
+const LISTS: [(&str, &[(&str, &str)]); 5] = [
+    (
+        "COMMANDS",
+        &[(
+            "refused list, show, retry, edit, discard",
+            "Reviews records that the receiver of forwarded records refused, at a gateway with --admin-token-file. \
+             fieldsync-gateway refused --help explains the commands and their exit codes.",
+        )],
+    ),
     (
         "SIGNALS",
         &[

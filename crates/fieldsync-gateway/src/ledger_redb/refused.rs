@@ -37,7 +37,8 @@ pub(super) fn create_lane_tables(database: &Database) -> Result<(), redb::Error>
         Err(TableError::TableDoesNotExist(_)) => {}
         Err(error) => return Err(error.into()),
     }
-    let transaction = database.begin_write()?;
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
     transaction.open_table(LANES)?;
     transaction.open_table(PARKED)?;
     transaction.open_table(DUE)?;

@@ -1,9 +1,8 @@
 //! What the commands print. Texts of records and of the receiver are made safe to show.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
-use console::Term;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -13,6 +12,9 @@ use crate::admin::shapes::{RefusedPage, RefusedSummary};
 use crate::clock::rfc3339;
 use crate::hidden::{escape_hidden, replace_hidden};
 use crate::model::RecordId;
+
+/// Of a time on a terminal: to the minute.
+const TIME_CHARS: usize = "2026-03-01T08:15".len();
 
 pub(super) fn print_list(
     records: Vec<RefusedSummary>,
@@ -29,29 +31,35 @@ pub(super) fn print_list(
         writeln!(out, "No record needs review.")?;
         return Ok(());
     }
+    // Ids are copied, so that no column is cut. On a terminal, reasons are below their records.
+    let is_terminal = io::stdout().is_terminal();
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["ID", "TYPE", "KEY", "REFUSED", "TRIES", "REASON"]);
-    match Term::stdout().size_checked() {
-        Some((_, columns)) => {
-            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
-        }
-        None => {
-            table.set_content_arrangement(ContentArrangement::Disabled);
-        }
-    }
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    let mut header = vec!["ID", "TYPE", "KEY", "REFUSED", "TRIES"];
+    header.extend((!is_terminal).then_some("REASON"));
+    table.set_header(header);
     for record in &records {
-        let key = record.key.as_deref().unwrap_or_default();
-        table.add_row([
+        let time = rfc3339(record.refused_at);
+        let time = if is_terminal { time.chars().take(TIME_CHARS).collect() } else { time };
+        let mut row = vec![
             record.id.to_string(),
             replace_hidden(&record.record_type).into_owned(),
-            replace_hidden(key).into_owned(),
-            rfc3339(record.refused_at),
+            replace_hidden(record.key.as_deref().unwrap_or_default()).into_owned(),
+            time,
             record.attempts.to_string(),
-            describe_reason(record),
-        ]);
+        ];
+        row.extend((!is_terminal).then(|| describe_reason(record)));
+        table.add_row(row);
     }
-    for line in table.lines() {
+    let mut lines = table.lines();
+    if let Some(header) = lines.next() {
+        writeln!(out, "{}", header.trim())?;
+    }
+    for (line, record) in lines.zip(&records) {
         writeln!(out, "{}", line.trim())?;
+        if is_terminal {
+            writeln!(out, "  {}", describe_reason(record))?;
+        }
     }
     if let Some(next) = next {
         writeln!(out, "\nThere are more: --after {next}")?;
