@@ -1,16 +1,16 @@
 //! A record that a receiver does not take delays only later records of its device and key.
 
 use std::path::Path;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use fieldsync::clock::Clock;
 use serde_json::{Value, json};
 
 use super::receiver::{PARKED_KEYS, Taken, wait_for_counts};
 use crate::support::device::{Batch, Record};
 use crate::support::gateway::Gateway;
-use crate::support::server::{Reply, ScriptedServer};
-use crate::support::wait::{directory, wait_for};
+use crate::support::server::{Reply, Request, ScriptedServer};
+use crate::support::wait::{directory, pace, wait_for};
 
 fn start(directory: &Path, server: &ScriptedServer, more: &[&str]) -> Gateway {
     let url = server.url();
@@ -31,10 +31,10 @@ fn number(record: &Value) -> u64 {
 #[test]
 fn a_refused_record_among_thousands_delays_only_its_key_even_over_a_crash() {
     let taken = Taken::default();
-    let takes = taken.clone();
+    let receiver = taken.clone();
     let server = ScriptedServer::start(move |request| {
         let is_poisoned = request.records().iter().any(|record| number(record) == 405);
-        if is_poisoned { Reply::error(422, "NOT_LIKED") } else { takes.take_all(request) }
+        if is_poisoned { Reply::error(422, "NOT_LIKED") } else { receiver.take_all(request) }
     });
     let directory = directory();
     let gateway = start(directory.path(), &server, &[]);
@@ -66,9 +66,9 @@ fn a_refused_record_among_thousands_delays_only_its_key_even_over_a_crash() {
 #[test]
 fn a_receiver_may_answer_record_by_record() {
     let taken = Taken::default();
-    let takes = taken.clone();
+    let receiver = taken.clone();
     let server = ScriptedServer::start(move |request| {
-        takes.by_record(request, |record| match number(record) {
+        receiver.by_record(request, |record| match number(record) {
             3 => json!({"status": "rejected", "code": "NO", "message": "not this", "field": "/n"}),
             _ => json!({"status": "applied", "receipt": {"id": "77"}}),
         })
@@ -86,14 +86,14 @@ fn a_receiver_may_answer_record_by_record() {
 #[test]
 fn a_record_that_is_to_be_sent_later_delays_only_its_key() {
     let taken = Taken::default();
-    let takes = taken.clone();
+    let receiver = taken.clone();
     let mut first = None;
     let server = ScriptedServer::start(move |request| {
-        let has_waited = first.is_some_and(|at: Instant| at.elapsed() >= Duration::from_millis(900));
+        let has_waited = first.is_some_and(|clock: Clock| clock.now() >= Duration::from_millis(900));
         if request.records().iter().any(|record| number(record) == 0) {
-            first = first.or(Some(Instant::now()));
+            first = first.or(Some(Clock::start()));
         }
-        takes.by_record(request, |record| match number(record) {
+        receiver.by_record(request, |record| match number(record) {
             0 if !has_waited => json!({"status": "retry", "code": "LOCKED", "retry_after_s": 1}),
             _ => json!({"status": "applied"}),
         })
@@ -104,8 +104,7 @@ fn a_record_that_is_to_be_sent_later_delays_only_its_key() {
     wait_for("the other records to pass", || (taken.len() == 6).then_some(()));
     wait_for_counts(&gateway, [9, 0, 0, 0]);
     assert_eq!(taken.numbers(), [1, 2, 4, 5, 7, 8, 0, 3, 6]);
-    let sent =
-        server.requests().iter().flat_map(|request| request.records()).filter(|r| number(r) == 0).count();
+    let sent = server.requests().iter().flat_map(Request::records).filter(|r| number(r) == 0).count();
     assert_eq!(sent, 2, "not before the time that the receiver asked for");
     assert_eq!(gateway.metric(PARKED_KEYS), 0);
 }
@@ -113,22 +112,22 @@ fn a_record_that_is_to_be_sent_later_delays_only_its_key() {
 #[test]
 fn a_record_without_a_result_is_sent_again_and_other_json_takes_all() {
     let taken = Taken::default();
-    let takes = taken.clone();
+    let receiver = taken.clone();
     let mut requests = 0;
     let server = ScriptedServer::start(move |request| {
         requests += 1;
         match requests {
             // The array of another API.
             1 => {
-                takes.take(request.records());
+                receiver.take(request.records());
                 Reply::json(200, &json!({"ok": true, "results": [{"id": 7, "status": "done"}]}))
             }
             2 => {
-                takes.take(request.records().into_iter().take(1));
+                receiver.take(request.records().into_iter().take(1));
                 let id = &request.records()[0]["id"];
                 Reply::json(200, &json!({"results": [{"id": id, "status": "applied"}]}))
             }
-            _ => takes.by_record(request, |_| json!({"status": "duplicate"})),
+            _ => receiver.by_record(request, |_| json!({"status": "duplicate"})),
         }
     });
     let directory = directory();
@@ -139,14 +138,14 @@ fn a_record_without_a_result_is_sent_again_and_other_json_takes_all() {
     wait_for_counts(&gateway, [6, 0, 0, 0]);
     assert_eq!(taken.numbers(), [0, 1, 2, 3]);
     let again: Vec<u64> =
-        server.requests()[2..].iter().flat_map(|request| request.records()).map(|r| number(&r)).collect();
+        server.requests()[2..].iter().flat_map(Request::records).map(|r| number(&r)).collect();
     assert_eq!(again.len(), 2, "{again:?}");
 }
 
 #[test]
 fn whatever_a_receiver_says_and_whenever_the_gateway_crashes_keys_stay_in_order() {
     let taken = Taken::default();
-    let takes = taken.clone();
+    let receiver = taken.clone();
     let mut rng = fastrand::Rng::with_seed(7);
     let is_bad = |n: u64| n % 97 == 50;
     let server = ScriptedServer::start(move |request| match rng.u8(0..20) {
@@ -154,13 +153,13 @@ fn whatever_a_receiver_says_and_whenever_the_gateway_crashes_keys_stay_in_order(
         1 => Reply::text(503, "text/plain", ""),
         // It took all of it, and the response is lost.
         2 if !request.records().iter().any(|record| is_bad(number(record))) => {
-            takes.take(request.records());
+            receiver.take(request.records());
             Reply::Reset
         }
         _ => {
             let draws: Vec<u8> = (0..request.records().len()).map(|_| rng.u8(0..10)).collect();
             let draws = std::cell::RefCell::new(draws);
-            takes.by_record(request, |record| match draws.borrow_mut().pop() {
+            receiver.by_record(request, |record| match draws.borrow_mut().pop() {
                 _ if is_bad(number(record)) => json!({"status": "rejected", "code": "BAD"}),
                 Some(0) => json!({"status": "retry"}),
                 _ => json!({"status": "applied"}),
@@ -168,7 +167,7 @@ fn whatever_a_receiver_says_and_whenever_the_gateway_crashes_keys_stay_in_order(
         }
     });
     let directory = directory();
-    let key = |n: u64| (n % 7 != 0).then(|| format!("key-{}", n % 40));
+    let key = |n: u64| (!n.is_multiple_of(7)).then(|| format!("key-{}", n % 40));
     let mut rng = fastrand::Rng::with_seed(8);
     let all = keyed_batch(0..1000, key);
     for part in 0..10_usize {
@@ -176,7 +175,7 @@ fn whatever_a_receiver_says_and_whenever_the_gateway_crashes_keys_stay_in_order(
         let mut batch = Batch::with(all.records[part * 100..(part + 1) * 100].to_vec());
         batch.device = all.device;
         gateway.post(&batch).batch();
-        sleep(Duration::from_millis(rng.u64(0..150)));
+        pace(Duration::from_millis(rng.u64(0..150)));
         gateway.kill();
     }
     let gateway = start(directory.path(), &server, &["--forward-max-records", "40"]);

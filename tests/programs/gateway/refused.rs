@@ -31,9 +31,9 @@ impl Review {
         let token_file = directory.join("admin-token");
         fs::write(&token_file, format!("# operators\n{TOKEN}\n")).unwrap();
         let taken = Taken::default();
-        let takes = taken.clone();
+        let receiver = taken.clone();
         let server = ScriptedServer::start(move |request| {
-            takes.by_record(request, |record| {
+            receiver.by_record(request, |record| {
                 if record["payload"]["bad"] == true {
                     json!({"status": "rejected", "code": "NO", "message": "not \u{1b}[2J this", "field": "/bad"})
                 } else {

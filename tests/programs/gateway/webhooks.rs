@@ -1,10 +1,11 @@
 //! Forwarded requests as webhooks: signatures, `CloudEvents`, and what a receiver may say to all of them.
 
 use std::fs;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use fieldsync::clock::{Clock, wall_ms};
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
@@ -13,7 +14,7 @@ use crate::support::device::{Batch, Record};
 use crate::support::gateway::{Gateway, refuses};
 use crate::support::postgres::ledger_in;
 use crate::support::server::{Reply, Request, ScriptedServer};
-use crate::support::wait::{directory, wait_for};
+use crate::support::wait::{directory, pace, wait_for};
 
 const STOPPED: &str = "fieldsync_gateway_forward_stopped";
 /// Of the block of SHA-256.
@@ -63,7 +64,7 @@ fn requests_are_signed_by_each_secret_of_the_file() {
     let request = &server.requests()[0];
     assert_eq!(request.header("webhook-id"), request.header("idempotency-key"));
     assert_eq!(request.header("webhook-signature"), signature(old, request));
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let now = wall_ms() / 1000;
     assert!(request.header("webhook-timestamp").parse::<u64>().unwrap().abs_diff(now) < 60);
 
     fs::write(&file, format!("# the new one first\n{new}\n{old}\n")).unwrap();
@@ -135,7 +136,7 @@ fn a_receiver_that_is_gone_stops_forwarding_until_a_reload() {
     assert_eq!(gateway.get("/healthz").expect_json(200), json!({"status": "ok", "forwarding": "stopped"}));
     assert!(fs::read_to_string(&log).unwrap().contains("forwarding stopped"));
     gateway.post(&batch_of(3)).batch();
-    std::thread::sleep(Duration::from_millis(300));
+    pace(Duration::from_millis(300));
     assert_eq!(server.requests().len(), 1, "nothing is sent to a receiver that is gone");
 
     gateway.signal("HUP");
@@ -150,16 +151,18 @@ fn a_receiver_that_is_gone_stops_forwarding_until_a_reload() {
 
 #[test]
 fn forwarding_waits_as_long_as_the_receiver_asks_in_seconds_or_until_a_date() {
-    let date = |from_now: u64| httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(from_now));
-    let mut answered: Vec<SystemTime> = Vec::new();
+    let date = |from_now: u64| {
+        httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(wall_ms() + from_now * 1000))
+    };
+    let mut answered: Vec<Clock> = Vec::new();
     let waits = Taken::default();
     let noted = waits.clone();
     let server = ScriptedServer::start(move |request| {
         if let Some(last) = answered.last() {
-            let n = u64::try_from(last.elapsed().unwrap().as_millis()).unwrap();
+            let n = u64::try_from(last.now().as_millis()).unwrap();
             noted.take([json!({"id": answered.len(), "payload": {"n": n}})]);
         }
-        answered.push(SystemTime::now());
+        answered.push(Clock::start());
         match answered.len() {
             1 => Reply::text(429, "text/plain", "").with("retry-after", "1"),
             2 => Reply::text(503, "text/plain", "").with("date", date(100)).with("retry-after", date(101)),

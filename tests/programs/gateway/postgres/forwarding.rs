@@ -26,9 +26,9 @@ fn a_refused_record_delays_only_its_key_whichever_gateway_forwards_and_crashes()
     let postgres = Postgres::start();
     let store = postgres.create("sync");
     let taken = Taken::default();
-    let takes = taken.clone();
+    let receiver = taken.clone();
     let server = ScriptedServer::start(move |request| {
-        takes.by_record(request, |record| {
+        receiver.by_record(request, |record| {
             if record["payload"]["bad"] == true {
                 json!({"status": "rejected", "code": "BAD"})
             } else {
@@ -101,9 +101,9 @@ fn a_ledger_of_an_older_gateway_gains_the_tables_of_refused_records() {
     gateway.kill();
     postgres.query("sync", "DROP TABLE fieldsync.forward_lanes, fieldsync.forward_parked");
     let taken = Taken::default();
-    let takes = taken.clone();
+    let receiver = taken.clone();
     let server = ScriptedServer::start(move |request| {
-        takes.by_record(
+        receiver.by_record(
             request,
             |record| json!({"status": if record["payload"]["bad"] == true { "rejected" } else { "applied" }}),
         )
