@@ -69,8 +69,7 @@ fn verdicts_are_kept_as_each_call_ends() {
         let response = gateway.post(&batch.again()).batch();
         response.results.iter().all(|result| result.status.is_stored()).then_some(response)
     });
-    use RecordStatus::{Applied, Duplicate};
-    assert_eq!(statuses(&response), [Duplicate, Applied, Applied]);
+    assert_eq!(statuses(&response), [RecordStatus::Duplicate, RecordStatus::Applied, RecordStatus::Applied]);
     assert_eq!(receipt_ids(&response), crm.ids_of(&batch));
     assert_eq!((gateway.applied_ids(), crm.accounts()["creates"].as_u64()), (batch.ids(), Some(3)));
 }

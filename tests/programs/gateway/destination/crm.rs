@@ -92,12 +92,12 @@ impl Crm {
         write!(
             text,
             "[destination.zoho]\naccounts_url = \"http://{}\"\nclient_id = \"stand-in-client\"\n\
-             client_secret_file = {:?}\nrefresh_token_file = {:?}\n\n\
+             client_secret_file = \"{}\"\nrefresh_token_file = \"{}\"\n\n\
              [[destination.type]]\nname = \"Visits\"\nmodule = \"Accounts\"\nid_field = \"Fieldsync_Id\"\n\
              key_field = \"Fieldsync_Key\"\ntrigger = []\nfields = {{ name = \"Account_Name\" }}\n",
             self.address,
-            directory.join("client-secret"),
-            directory.join("refresh-token"),
+            directory.join("client-secret").display(),
+            directory.join("refresh-token").display(),
         )
         .unwrap();
         let path = directory.join("gateway.toml");

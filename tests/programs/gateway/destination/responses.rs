@@ -1,6 +1,7 @@
 //! What devices are answered, record by record.
 
-use fieldsync::protocol::wire::{BatchResponse, RecordStatus};
+use fieldsync::protocol::wire::BatchResponse;
+use fieldsync::protocol::wire::RecordStatus::{Applied, Duplicate, Rejected, Retry};
 use serde_json::{Value, json};
 
 use super::crm::{Crm, account, accounts, keyed, refused_account};
@@ -44,11 +45,11 @@ fn what_the_crm_stored_has_a_receipt_in_every_response() {
     let first = gateway.post(&batch);
     assert_eq!(first.header("x-sync-time-budget-ms"), "20000");
     let first = first.batch();
-    assert_eq!(statuses(&first), [RecordStatus::Applied; 25]);
+    assert_eq!(statuses(&first), [Applied; 25]);
     let expected = crm.ids_of(&batch);
     assert_eq!(receipt_ids(&first), expected);
     let duplicates = gateway.post(&batch.again()).batch();
-    assert_eq!(statuses(&duplicates), [RecordStatus::Duplicate; 25]);
+    assert_eq!(statuses(&duplicates), [Duplicate; 25]);
     gateway.kill();
 
     // Also from the disk, and for a gateway that has no destination any more.
@@ -88,7 +89,6 @@ fn what_the_crm_refuses_is_rejected_in_its_words_and_holds_its_key() {
     ]);
     let response = gateway.post(&batch).batch();
     assert_eq!(codes(&response), ["", "INVALID_DATA", "HELD", "", "RECORD_LOCKED"]);
-    use RecordStatus::{Applied, Rejected, Retry};
     assert_eq!(statuses(&response), [Applied, Rejected, Retry, Applied, Retry]);
     assert!(response.results[1].field.is_some() && response.results[1].message.is_some(), "{response:?}");
     assert!(response.results[4].retry_after_s > Some(0), "{response:?}");
@@ -99,7 +99,7 @@ fn what_the_crm_refuses_is_rejected_in_its_words_and_holds_its_key() {
     mended.records.truncate(3);
     mended.records[1].payload = r#"{"name":"mended"}"#.into();
     let response = gateway.post(&mended).batch();
-    assert_eq!(statuses(&response), [RecordStatus::Duplicate, Applied, Applied]);
+    assert_eq!(statuses(&response), [Duplicate, Applied, Applied]);
     assert_eq!(receipt_ids(&response), crm.ids_of(&mended));
     // Once applied, an id belongs to its content.
     mended.records[1].payload = r#"{"name":"changed"}"#.into();
@@ -129,10 +129,7 @@ fn a_batch_that_takes_too_long_is_answered_504_and_its_outcome_is_found() {
     let resent = gateway.post(&batch);
     assert_eq!((resent.status, resent.code().as_str()), (409, "PROCESSING"));
     let outcome = wait_for_outcome(&gateway, &batch);
-    assert_eq!(
-        (statuses(&outcome), receipt_ids(&outcome)),
-        (vec![RecordStatus::Applied; 5], crm.ids_of(&batch))
-    );
+    assert_eq!((statuses(&outcome), receipt_ids(&outcome)), (vec![Applied; 5], crm.ids_of(&batch)));
     assert_eq!(crm.accounts()["updates"], 0);
 }
 
@@ -154,17 +151,16 @@ fn what_another_batch_is_handing_over_is_tried_again_later() {
         let response = gateway.post(batch).batch();
         assert_eq!(codes(&response), expected);
         assert!(response.results[0].retry_after_s > Some(0), "{response:?}");
-        assert!(response.results.iter().all(|result| result.status == RecordStatus::Retry));
+        assert!(response.results.iter().all(|result| result.status == Retry));
     }
     // The same key of another device is another key.
     let other = Batch::with(vec![keyed(account("other"), "k")]);
     assert_eq!(gateway.post(&other).status, 504);
     let outcome = wait_for_outcome(&gateway, &first);
-    assert_eq!(statuses(&outcome), [RecordStatus::Applied; 2]);
-    assert_eq!(statuses(&wait_for_outcome(&gateway, &other)), [RecordStatus::Applied]);
+    assert_eq!(statuses(&outcome), [Applied; 2]);
+    assert_eq!(statuses(&wait_for_outcome(&gateway, &other)), [Applied]);
     let again = second.again();
     assert_eq!(gateway.post(&again).status, 504);
-    use RecordStatus::{Applied, Duplicate};
     assert_eq!(statuses(&wait_for_outcome(&gateway, &again)), [Duplicate, Duplicate, Applied]);
     assert_eq!(crm.accounts()["updates"], 0);
 }
@@ -174,7 +170,7 @@ fn what_was_applied_without_a_destination_is_handed_over_when_it_is_sent_again()
     let directory = directory();
     let batch = accounts(3);
     let without = Gateway::start(directory.path(), &[]);
-    assert_eq!(statuses(&without.post(&batch).batch()), [RecordStatus::Applied; 3]);
+    assert_eq!(statuses(&without.post(&batch).batch()), [Applied; 3]);
     without.kill();
     let crm = Crm::start(&[]);
     let gateway = crm.gateway(&ledger_in(directory.path()), directory.path(), "20s");
@@ -184,7 +180,7 @@ fn what_was_applied_without_a_destination_is_handed_over_when_it_is_sent_again()
     changed.records.pop();
     assert_eq!(gateway.post(&changed).code(), "BATCH_ID_REUSED");
     let response = gateway.post(&batch).batch();
-    assert_eq!((response.replayed, statuses(&response)), (false, vec![RecordStatus::Applied; 3]));
+    assert_eq!((response.replayed, statuses(&response)), (false, vec![Applied; 3]));
     assert_eq!(receipt_ids(&response), crm.ids_of(&batch));
     for response in [gateway.post(&batch), gateway.query_outcome(&batch)].map(|response| response.batch()) {
         assert!(response.replayed);

@@ -139,6 +139,33 @@ fn a_delivery_that_takes_longer_than_a_lease_keeps_its_records() {
 }
 
 #[test]
+#[ignore = "needs PostgreSQL, and waits for a lease to lapse"]
+fn a_delivery_whose_lease_cannot_be_extended_is_given_up_and_repeated() {
+    let mut postgres = Postgres::start();
+    let store = postgres.create("sync");
+    let directory = directory();
+    let crm = Crm::start(&["--call-cost", "25s"]);
+    let gateway = crm.gateway(&store, directory.path(), "60s");
+    let batch = accounts(3);
+    let given_up = thread::scope(|scope| {
+        let sender = scope.spawn(|| gateway.post(&batch));
+        crm.wait_for_calls(1);
+        postgres.crash();
+        sender.join().unwrap()
+    });
+    assert_eq!((given_up.status, given_up.code().as_str()), (503, "LEDGER_UNREACHABLE"));
+    postgres.start_again();
+    crm.set_faults(&serde_json::json!({"call_cost": "0s"}));
+    let response = wait_for("the records to be handed over", || {
+        let response = gateway.post(&batch.again());
+        let response = (response.status == 200).then(|| response.batch())?;
+        response.results.iter().all(|result| result.status.is_stored()).then_some(response)
+    });
+    assert_eq!(receipt_ids(&response), crm.ids_of(&batch));
+    assert_eq!((crm.accounts()["creates"].as_u64(), gateway.applied_ids().len()), (Some(3), 3));
+}
+
+#[test]
 #[ignore = "needs PostgreSQL"]
 fn gateways_that_share_a_ledger_share_the_token_requests() {
     let postgres = Postgres::start();
