@@ -14,7 +14,7 @@ fn documented_keys(page: &str) -> Vec<(String, String)> {
     for line in chapter.lines() {
         let columns: Vec<&str> = line.split('|').map(str::trim).collect();
         if let Some(name) = line.strip_prefix("### `[").and_then(|rest| rest.split_once(']')) {
-            section = name.0.trim_matches('[').to_owned();
+            name.0.trim_matches('[').clone_into(&mut section);
         } else if let [_, key, default, ..] = columns[..]
             && let Some(key) = key.strip_prefix('`').and_then(|key| key.strip_suffix('`'))
         {
