@@ -11,8 +11,9 @@ use crate::destination::delivery::{RecordVerdict, Verdict};
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct CallPart {
     pub(super) positions: Vec<usize>,
-    /// How often its outcome was unknown.
+    /// How often its outcome was unknown, and why the last time.
     pub(super) unknowns: u32,
+    pub(super) unknown_reason: Option<String>,
     /// A token was refused, and this call asked for another.
     pub(super) has_renewed: bool,
     /// Other records of the call were taken: what stops these does not stop their type.
@@ -39,6 +40,7 @@ impl CallPart {
         Self {
             positions,
             unknowns: self.unknowns,
+            unknown_reason: self.unknown_reason.clone(),
             has_renewed: self.has_renewed,
             others_applied: self.others_applied,
             claimed: Vec::new(),

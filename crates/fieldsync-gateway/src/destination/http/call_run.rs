@@ -105,6 +105,14 @@ fn settle_later(after: Option<Duration>, code: &str, reason: impl Into<String>) 
     NextStep::SettleAll(Verdict::retry(after, code, reason))
 }
 
+/// No time is left to send the part, for this reason. What an earlier attempt left unknown stays unknown.
+fn settle_out_of_time(part: &CallPart, reason: &str) -> NextStep {
+    match &part.unknown_reason {
+        Some(unknown) => settle_later(None, DESTINATION_UNCLEAR, unknown),
+        None => settle_later(None, DESTINATION_BUSY, reason),
+    }
+}
+
 impl CallRun<'_> {
     /// Runs the calls at the same time, as far as the gate lets them.
     pub(super) async fn run_calls(self, calls: Vec<PlannedCall>) {
@@ -154,7 +162,7 @@ impl CallRun<'_> {
             return Err(settle_later(Some(stop.wait), DESTINATION_STOPPED, stop.reason));
         }
         if self.time_left() < CALL_TIME_MIN {
-            return Err(settle_later(None, DESTINATION_BUSY, "other calls took all of the time"));
+            return Err(settle_out_of_time(part, "other calls took all of the time"));
         }
         let entering = endpoint.gate.enter(part.positions.len());
         let permit = match timeout(self.time_left(), entering).await {
@@ -163,7 +171,7 @@ impl CallRun<'_> {
                 let later = Verdict::retry(Some(trouble.wait), DESTINATION_BUSY, trouble.reason);
                 return Err(self.repeat_or(trouble.wait, later));
             }
-            Err(_) => return Err(settle_later(None, DESTINATION_BUSY, "other calls took all of the time")),
+            Err(_) => return Err(settle_out_of_time(part, "other calls took all of the time")),
         };
         match timeout(self.time_left(), endpoint.auth.authorize()).await {
             Ok(Ok(authorization)) => Ok((permit, authorization)),
@@ -174,7 +182,7 @@ impl CallRun<'_> {
                 let later = Verdict::retry(Some(trouble.wait), DESTINATION_BUSY, trouble.reason);
                 Err(self.repeat_or(trouble.wait, later))
             }
-            Err(_) => Err(settle_later(None, DESTINATION_BUSY, "no token was obtained in time")),
+            Err(_) => Err(settle_out_of_time(part, "no token was obtained in time")),
         }
     }
 
@@ -290,6 +298,7 @@ impl CallRun<'_> {
         part.unknowns = part.unknowns.saturating_add(1);
         let records = part.positions.len();
         tracing::warn!(records, tries = part.unknowns, reason, "the outcome of a call is unknown");
+        part.unknown_reason = Some(reason.clone());
         let (first, longest) = UNCLEAR_DELAY_RANGE;
         let wait = backoff_delay(first, longest, part.unknowns, &mut fastrand::Rng::new());
         if may_split && records > 1 && part.unknowns >= TRIES_BEFORE_SPLIT && wait < self.time_left() {
