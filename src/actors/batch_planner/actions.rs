@@ -14,7 +14,7 @@ use crate::api::BatchInFlight;
 use crate::clock::{millis, wall_ms};
 use crate::model::{Batch, BatchId, DiskState, Phase, WaitCause};
 use crate::policy::outcome_reply::OutcomeReply;
-use crate::policy::scheduler::Action;
+use crate::policy::scheduler::{Action, Disposition};
 use crate::policy::verdict::{UploadResult, Verdict};
 use crate::store::{Claim, Dispatch};
 
@@ -169,6 +169,7 @@ impl BatchPlanner {
         if let Verdict::Completed(results) = &result.verdict {
             self.announced.last_success_at = Some(result.error.at);
             self.remember_canary(batch, results);
+            self.note_retry_reason(&disposition);
         } else {
             self.announced.last_error = Some(result.error.clone());
         }
@@ -178,6 +179,13 @@ impl BatchPlanner {
             network: result.network,
         };
         self.settle_batch(id, disposition, Some(report), ctx);
+    }
+
+    /// People see in the status why the server does not take records, although it responds.
+    fn note_retry_reason(&mut self, disposition: &Disposition) {
+        if let Some(error) = disposition.retry_reason() {
+            self.announced.last_error = Some(error.clone());
+        }
     }
 
     fn query_outcome(&mut self, id: BatchId, ctx: &mut Context<Self>) {
@@ -194,6 +202,7 @@ impl BatchPlanner {
         let disposition = self.with_view(|scheduler, view| scheduler.on_outcome_reply(view, id, reply));
         log_outcome_reply(id, reply, disposition.as_ref());
         if let Some(disposition) = disposition {
+            self.note_retry_reason(&disposition);
             self.settle_batch(id, disposition, None, ctx);
         }
     }

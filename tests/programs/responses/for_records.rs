@@ -55,6 +55,28 @@ fn a_record_to_be_retried_later_is_failed_and_sent_again() {
 }
 
 #[test]
+fn the_status_says_why_the_server_wants_records_again() {
+    let server = ScriptedServer::start(|request| {
+        if !request.is_batch() {
+            return Reply::correct(request);
+        }
+        let ids = request.ids();
+        Reply::results(request.batch_id(), &ids, |id| {
+            let held = json!({"status": "retry", "code": "HELD", "message": "behind another"});
+            let stopped = json!({"status": "retry", "code": "STOPPED", "message": "the module is gone"});
+            Some(if id == ids[0] { held } else { stopped })
+        })
+    });
+    let daemon = Daemon::start(&Settings::for_server(&server.url()));
+    daemon.paused(|daemon| daemon.enqueue_many(3));
+    let status = daemon.wait_until("the reason", |status| !status["sync"]["last_error"].is_null());
+    let error = &status["sync"]["last_error"];
+    assert_eq!((&error["class"], &error["code"]), (&json!("retry"), &json!("STOPPED")));
+    assert_eq!(error["message"], "the module is gone");
+    assert!(daemon.cli(&["status"]).stdout.contains("the module is gone"));
+}
+
+#[test]
 fn a_record_that_is_retried_after_its_back_off_is_synced() {
     let server = odd_one(Some(json!({"status": "retry"})));
     let daemon = Daemon::start(&Settings::for_server(&server.url()));

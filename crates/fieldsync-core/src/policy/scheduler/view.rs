@@ -69,6 +69,9 @@ pub struct ClaimOrder {
     pub sequence: Sequence,
 }
 
+/// The server's code for a record behind another of its key that it did not apply.
+const HELD_CODE: &str = "HELD";
+
 /// How a batch continues on disk.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Disposition {
@@ -108,6 +111,15 @@ impl Disposition {
     /// All records of the batch have the same outcome.
     pub fn close_all(outcome: Outcome) -> Self {
         Self::Close { outcomes: Vec::new(), missing: outcome, retry_after: Duration::ZERO }
+    }
+
+    /// Why the server wants records to be sent again. A record that is only behind another one is not the reason.
+    pub fn retry_reason(&self) -> Option<&LastError> {
+        let Self::Close { outcomes, .. } = self else { return None };
+        outcomes.iter().find_map(|(_, outcome)| match outcome {
+            Outcome::Retry(error) if error.code.as_deref() != Some(HELD_CODE) => Some(error),
+            Outcome::Retry(_) | Outcome::Synced(_) | Outcome::Quarantine(_) => None,
+        })
     }
 
     /// The batch waits to be sent again; nothing counts against its records.
