@@ -1,6 +1,5 @@
-//! The environment of the demo: a temporary directory, with a gateway and a daemon, and the counts of the server.
+//! The environment of the demo: a temporary directory, the programs that run in it, and a client for its servers.
 
-use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::SocketAddr;
@@ -16,43 +15,24 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use super::records::POISON_MARK;
 use crate::cli::failure::CommandFailure;
-use crate::model::RecordId;
 
 /// A program that is not ready after this time has failed.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// The server's program. Its Debian package has the same name.
-const GATEWAY_PROGRAM: &str = "fieldsync-gateway";
-/// The gateway's counter of responses.
-const RESPONSES_METRIC: &str = "fieldsync_gateway_batch_answers_total";
+pub(super) const GATEWAY_PROGRAM: &str = "fieldsync-gateway";
+/// Plays a CRM. It is in no package, because it is for tests.
+pub(super) const STAND_IN_PROGRAM: &str = "fieldsync-crm-stand-in";
 
-/// How slow the server is, and the time limit of the gateway in front of it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ServerBehavior {
-    pub(super) limit: Duration,
-    pub(super) record_cost: Duration,
-}
-
-/// The counts of the server at the end.
-#[derive(Debug, Default)]
-pub(super) struct ServerCounts {
-    /// How often each record was applied.
-    pub(super) applied: HashMap<RecordId, u64>,
-    /// Number of batches by the HTTP status of the response.
-    pub(super) responses: BTreeMap<u16, u64>,
-}
-
-/// The programs of the demo. They are stopped when this is dropped.
+/// The programs of the demo, in the order of their starts. They are stopped when this is dropped.
 pub(super) struct DemoEnvironment {
     dir: Option<TempDir>,
     path: PathBuf,
+    /// Where the daemon reports that it is ready.
     ready: Option<UnixDatagram>,
-    gateway: SocketAddr,
     programs: Vec<Program>,
 }
 
@@ -68,56 +48,70 @@ impl Drop for Program {
     }
 }
 
+impl Drop for DemoEnvironment {
+    fn drop(&mut self) {
+        self.stop_programs();
+    }
+}
+
 impl DemoEnvironment {
-    /// Starts the gateway, then the daemon.
-    pub(super) fn start_programs(timing: &ServerBehavior) -> Result<Self, CommandFailure> {
-        let failed = |what: &str, error: std::io::Error| {
-            CommandFailure::failed(format!("the demo cannot {what}: {error}."))
-        };
+    /// A directory without programs.
+    pub(super) fn create() -> Result<Self, CommandFailure> {
         let dir = tempfile::Builder::new()
             .prefix("fieldsync-demo-")
             .permissions(Permissions::from_mode(0o700))
             .tempdir();
-        let dir = dir.map_err(|error| failed("make a temporary directory", error))?;
+        let dir = dir.map_err(|error| cannot("make a temporary directory", &error))?;
         let path = dir.path().to_owned();
-        let ready_path = path.join("ready");
-        let ready =
-            UnixDatagram::bind(&ready_path).map_err(|error| failed("listen for the daemon", error))?;
-        ready
-            .set_read_timeout(Some(START_TIMEOUT))
-            .map_err(|error| failed("listen for the daemon", error))?;
+        Ok(Self { dir: Some(dir), path, ready: None, programs: Vec::new() })
+    }
 
-        let mut gateway = program_command(GATEWAY_PROGRAM);
-        gateway
-            .args(["--listen", "127.0.0.1:0", "--hang-on", POISON_MARK, "--store"])
-            .arg(path.join("server.redb"))
-            .arg("--time-limit")
-            .arg(humantime::format_duration(timing.limit).to_string())
-            .arg("--record-cost")
-            .arg(humantime::format_duration(timing.record_cost).to_string())
-            .stdout(Stdio::piped());
-        let mut gateway = start_program(gateway, &path.join("gateway.log"))?;
-        let address = read_address(&mut gateway)
-            .ok_or_else(|| CommandFailure::failed("the gateway of the demo did not start."))?;
-
-        let config = path.join("config.toml");
-        fs::write(&config, config_text(&path, address, timing))
-            .map_err(|error| failed("write a file", error))?;
-        let mut daemon = program_command("fieldsyncd");
-        daemon.arg("--config").arg(&config).env("NOTIFY_SOCKET", &ready_path);
-        let daemon = start_program(daemon, &path.join("daemon.log"))?;
-        // Dropped in this order, so that the daemon stops before its server.
-        Ok(Self {
-            dir: Some(dir),
-            path,
-            ready: Some(ready),
-            gateway: address,
-            programs: vec![daemon, gateway],
-        })
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
     }
 
     pub(super) fn socket_path(&self) -> PathBuf {
-        self.path.join("fieldsync.sock")
+        self.path("fieldsync.sock")
+    }
+
+    pub(super) fn write_file(&self, name: &str, content: &str) -> Result<PathBuf, CommandFailure> {
+        let path = self.path(name);
+        fs::write(&path, content).map_err(|error| cannot("write a file", &error))?;
+        Ok(path)
+    }
+
+    /// Starts a server that prints its address, and waits for it.
+    pub(super) fn start_server(
+        &mut self,
+        name: &str,
+        set_arguments: impl FnOnce(&mut Command, &Path),
+    ) -> Result<SocketAddr, CommandFailure> {
+        let mut command = program_command(name);
+        set_arguments(&mut command, &self.path);
+        command.stdout(Stdio::piped());
+        let mut server = start_program(command, &self.path(&format!("{name}.log")))?;
+        let address = read_address(&mut server);
+        self.programs.push(server);
+        address.ok_or_else(|| CommandFailure::failed(format!("{name} did not start.")))
+    }
+
+    /// Starts the daemon that sends to this server.
+    pub(super) fn start_daemon(
+        &mut self,
+        server: SocketAddr,
+        time_limit: Duration,
+    ) -> Result<(), CommandFailure> {
+        let ready_path = self.path("ready");
+        let ready = UnixDatagram::bind(&ready_path)
+            .and_then(|ready| ready.set_read_timeout(Some(START_TIMEOUT)).map(|()| ready))
+            .map_err(|error| cannot("listen for the daemon", &error))?;
+        self.ready = Some(ready);
+        let config = self.write_file("config.toml", &config_text(&self.path, server, time_limit))?;
+        let mut daemon = program_command("fieldsyncd");
+        daemon.arg("--config").arg(&config).env("NOTIFY_SOCKET", &ready_path);
+        let daemon = start_program(daemon, &self.path("daemon.log"))?;
+        self.programs.push(daemon);
+        Ok(())
     }
 
     /// Waits until the daemon reports that it is ready.
@@ -136,55 +130,9 @@ impl DemoEnvironment {
         }
     }
 
-    /// Counts at the server, not at the daemon.
-    pub(super) async fn count_at_server(&self) -> Result<ServerCounts, CommandFailure> {
-        #[derive(Deserialize)]
-        struct LedgerLine {
-            id: RecordId,
-        }
-        let mut count = ServerCounts::default();
-        for line in self.fetch("/ledger").await?.lines() {
-            let line: LedgerLine = serde_json::from_str(line).map_err(|error| {
-                CommandFailure::failed(format!("the gateway's ledger cannot be decoded: {error}."))
-            })?;
-            *count.applied.entry(line.id).or_default() += 1;
-        }
-        for line in self.fetch("/metrics").await?.lines() {
-            if let Some((status, number)) = parse_response_count(line) {
-                count.responses.insert(status, number);
-            }
-        }
-        Ok(count)
-    }
-
-    async fn fetch(&self, path: &str) -> Result<String, CommandFailure> {
-        let failed = |reason: String| {
-            CommandFailure::failed(format!("the gateway of the demo does not respond: {reason}."))
-        };
-        let stream = TcpStream::connect(self.gateway).await.map_err(|error| failed(error.to_string()))?;
-        let shaken =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(error.to_string()))?;
-        let (mut sender, connection) = shaken;
-        let request = hyper::Request::get(path)
-            .header("host", self.gateway.to_string())
-            .header("connection", "close")
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| failed(error.to_string()))?;
-        let body = async {
-            let response = sender.send_request(request).await?;
-            response.into_body().collect().await
-        };
-        let (body, _connection) = tokio::join!(body, async {
-            // The response reports its errors.
-            connection.await.ok()
-        });
-        let body = body.map_err(|error| failed(error.to_string()))?.to_bytes();
-        Ok(String::from_utf8_lossy(&body).into_owned())
-    }
-
-    /// Stops the programs.
+    /// Stops the programs, those that started last first: the daemon before its server.
     pub(super) fn stop_programs(&mut self) {
-        for program in self.programs.drain(..) {
+        while let Some(program) = self.programs.pop() {
             drop(program);
         }
     }
@@ -195,11 +143,33 @@ impl DemoEnvironment {
     }
 }
 
-/// `name{status="200"} 12`
-fn parse_response_count(line: &str) -> Option<(u16, u64)> {
-    let (labels, number) = line.strip_prefix(RESPONSES_METRIC)?.rsplit_once(' ')?;
-    let status = labels.strip_prefix("{status=\"")?.strip_suffix("\"}")?;
-    Some((status.parse().ok()?, number.parse().ok()?))
+fn cannot(what: &str, error: &std::io::Error) -> CommandFailure {
+    CommandFailure::failed(format!("the demo cannot {what}: {error}."))
+}
+
+/// The body of a server's response.
+pub(super) async fn fetch_text(server: SocketAddr, path: &str) -> Result<String, CommandFailure> {
+    let failed = |reason: String| {
+        CommandFailure::failed(format!("the server {server} of the demo does not respond: {reason}."))
+    };
+    let stream = TcpStream::connect(server).await.map_err(|error| failed(error.to_string()))?;
+    let shaken = http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(error.to_string()))?;
+    let (mut sender, connection) = shaken;
+    let request = hyper::Request::get(path)
+        .header("host", server.to_string())
+        .header("connection", "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| failed(error.to_string()))?;
+    let body = async {
+        let response = sender.send_request(request).await?;
+        response.into_body().collect().await
+    };
+    let (body, _connection) = tokio::join!(body, async {
+        // The response reports its errors.
+        connection.await.ok()
+    });
+    let body = body.map_err(|error| failed(error.to_string()))?.to_bytes();
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
 /// The program in the directory of this one, else the one on `PATH`.
@@ -234,44 +204,33 @@ fn start_program(mut command: Command, log: &Path) -> Result<Program, CommandFai
 
 /// The program is neither in the directory of this one nor on `PATH`.
 fn not_installed(name: &str) -> CommandFailure {
-    let package = if name == GATEWAY_PROGRAM { GATEWAY_PROGRAM } else { "fieldsync" };
+    let install = match name {
+        STAND_IN_PROGRAM => "It is a part of the repository, and in no package.",
+        GATEWAY_PROGRAM => "Install it with \"sudo apt install fieldsync-gateway\".",
+        _ => "Install it with \"sudo apt install fieldsync\".",
+    };
     CommandFailure::failed(format!(
-        "the demo needs {name}, which is not installed. Install it with \"sudo apt install {package}\". In a clone of \
-         the repository, \"cargo build\" builds it."
+        "the demo needs {name}, which is not installed. {install} In a clone of the repository, \"cargo build\" \
+         builds it."
     ))
 }
 
-fn read_address(gateway: &mut Program) -> Option<SocketAddr> {
+fn read_address(server: &mut Program) -> Option<SocketAddr> {
     let mut line = String::new();
-    BufReader::new(gateway.0.stdout.take()?).read_line(&mut line).ok()?;
+    BufReader::new(server.0.stdout.take()?).read_line(&mut line).ok()?;
     line.trim().rsplit_once("://")?.1.parse().ok()
 }
 
 /// Pauses are shortened like the time limit, which is usually a minute: with few records left around the faulty one, or on
 /// a slow machine, a pause of the usual length would be too long to watch.
-fn config_text(dir: &Path, gateway: SocketAddr, timing: &ServerBehavior) -> String {
+fn config_text(dir: &Path, server: SocketAddr, time_limit: Duration) -> String {
     let text = |path: PathBuf| toml::Value::String(path.display().to_string());
     format!(
-        "[server]\nurl = \"http://{gateway}\"\nproxy = \"none\"\nrequest_timeout = \"{}\"\n\
+        "[server]\nurl = \"http://{server}\"\nproxy = \"none\"\nrequest_timeout = \"{}\"\n\
          [breaker]\nopen_min = \"500ms\"\nopen_max = \"2s\"\n\
          [queue]\nstate_dir = {}\n[ipc]\nsocket = {}\n[log]\ntarget = \"stderr\"\n",
-        humantime::format_duration(timing.limit),
+        humantime::format_duration(time_limit),
         text(dir.join("state")),
         text(dir.join("fieldsync.sock")),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_response_counter_of_the_gateway_is_parsed() {
-        assert_eq!(
-            parse_response_count("fieldsync_gateway_batch_answers_total{status=\"504\"} 3"),
-            Some((504, 3))
-        );
-        assert_eq!(parse_response_count("fieldsync_gateway_lookups_total{status=\"200\"} 3"), None);
-        assert_eq!(parse_response_count("# TYPE fieldsync_gateway_batch_answers counter"), None);
-    }
 }

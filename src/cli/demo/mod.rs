@@ -1,14 +1,18 @@
 //! `fieldsync demo`: the first command of a new user. It runs the real programs in a temporary directory, with a slow
-//! server behind a gateway with a short time limit, and with a record that makes the server hang. The counts at the end
-//! come from the server.
+//! server behind a gateway with a short time limit, and with a record that makes the server hang; or with a CRM behind the
+//! gateway. The counts at the end come from the server or the CRM.
 
+mod crm;
 mod environment;
 mod records;
+mod server;
 mod summary;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::context::CommandContext;
@@ -18,7 +22,10 @@ use crate::api::{Accepted, BatchList, RecordPage};
 use crate::client::{Client, NDJSON, decode_json};
 use crate::clock::Clock;
 use crate::exit;
-use environment::{DemoEnvironment, ServerBehavior};
+use crate::model::RecordId;
+use crm::CrmTarget;
+use environment::DemoEnvironment;
+use server::{ServerBehavior, count_at_server, start_slow_server};
 use summary::DemoSummary;
 
 /// The gateway's time limit for a batch.
@@ -39,9 +46,17 @@ pub(crate) struct DemoArgs {
     /// NDJSON file with records to use instead of 149 generated ones
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
+
+    /// Put a CRM behind the gateway, played by fieldsync-crm-stand-in: zoho (if no CRM is named), salesforce, or the
+    /// address of a stand-in that runs already, such as <http://127.0.0.1:9090>
+    #[arg(long, value_name = "CRM", num_args = 0..=1, default_missing_value = "zoho", conflicts_with = "input")]
+    crm: Option<CrmTarget>,
 }
 
 pub(crate) async fn run(args: &DemoArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
+    if let Some(target) = &args.crm {
+        return crm::run(target, context).await;
+    }
     let records = match &args.input {
         Some(path) => records::read_records(path)?,
         None => records::generate_records(),
@@ -50,15 +65,26 @@ pub(crate) async fn run(args: &DemoArgs, context: &mut CommandContext<'_>) -> Re
     let count = u32::try_from(records.len()).unwrap_or(u32::MAX).max(1);
     let timing =
         ServerBehavior { limit: GATEWAY_TIME_LIMIT, record_cost: RECORD_COST.min(TOTAL_COST_MAX / count) };
-    let mut environment = DemoEnvironment::start_programs(&timing)?;
-    let result = timeout(DEMO_TIMEOUT, run_demo(&records, &timing, &mut environment, context)).await;
-    let outcome = match result {
-        Ok(Ok(summary)) => report(&summary, clock, context),
-        Ok(Err(failure)) => Err(failure),
-        Err(_) => {
-            Err(CommandFailure::failed(format!("the demo did not end within {} s.", DEMO_TIMEOUT.as_secs())))
-        }
+    let mut environment = DemoEnvironment::create()?;
+    let server = start_slow_server(&mut environment, &timing)?;
+    environment.start_daemon(server, timing.limit)?;
+    let demo = async {
+        let summary = run_demo(&records, &timing, server, &mut environment, context).await?;
+        let seconds = clock.now();
+        report_result(context, summary.to_json(seconds), summary.describe(seconds), summary.is_sound())
     };
+    let result = timeout(DEMO_TIMEOUT, demo).await;
+    finish_demo(environment, result)
+}
+
+/// Stops the programs. After a failure, their logs are kept.
+fn finish_demo(
+    mut environment: DemoEnvironment,
+    result: Result<Result<u8, CommandFailure>, Elapsed>,
+) -> Result<u8, CommandFailure> {
+    let outcome = result.unwrap_or_else(|_| {
+        Err(CommandFailure::failed(format!("the demo did not end within {} s.", DEMO_TIMEOUT.as_secs())))
+    });
     environment.stop_programs();
     if matches!(&outcome, Err(failure) if failure.exit == INTERRUPTED) {
         return Err(CommandFailure::interrupted("the demo was interrupted. Nothing of it is left."));
@@ -76,18 +102,14 @@ pub(crate) async fn run(args: &DemoArgs, context: &mut CommandContext<'_>) -> Re
 async fn run_demo(
     records: &[String],
     timing: &ServerBehavior,
+    server: SocketAddr,
     environment: &mut DemoEnvironment,
     context: &mut CommandContext<'_>,
 ) -> Result<DemoSummary, CommandFailure> {
     let client = Client::new(environment.socket_path());
     context.client = client.clone();
     environment.wait_until_ready()?;
-    let mut enqueued = Vec::new();
-    for chunk in records.chunks(CHUNK_RECORDS) {
-        let body = chunk.join("\n").into();
-        let accepted: Accepted = decode_json(&client.post("/v1/records", NDJSON, body).await?)?;
-        enqueued.extend(accepted.ids);
-    }
+    let enqueued = enqueue_records(&client, records).await?;
     if !context.json {
         context.print_line_now(format!(
             "{} records are on disk. The gateway allows {} ms for a batch, the server\nneeds {} ms for each record, and one record makes it hang.",
@@ -99,7 +121,7 @@ async fn run_demo(
     wait_until_settled(context, Duration::ZERO).await?;
     let quarantined: RecordPage = decode_json(&client.get("/v1/records?state=QUARANTINED").await?)?;
     let batches: BatchList = decode_json(&client.get(BATCHES_PATH).await?)?;
-    let server = environment.count_at_server().await?;
+    let server = count_at_server(server).await?;
     Ok(DemoSummary {
         enqueued,
         quarantined: quarantined.records,
@@ -109,20 +131,31 @@ async fn run_demo(
     })
 }
 
-fn report(
-    summary: &DemoSummary,
-    clock: Clock,
+async fn enqueue_records(client: &Client, records: &[String]) -> Result<Vec<RecordId>, CommandFailure> {
+    let mut enqueued = Vec::new();
+    for chunk in records.chunks(CHUNK_RECORDS) {
+        let body = chunk.join("\n").into();
+        let accepted: Accepted = decode_json(&client.post("/v1/records", NDJSON, body).await?)?;
+        enqueued.extend(accepted.ids);
+    }
+    Ok(enqueued)
+}
+
+/// Prints a summary, which must be sound.
+fn report_result(
     context: &mut CommandContext<'_>,
+    json: String,
+    lines: Vec<String>,
+    is_sound: bool,
 ) -> Result<u8, CommandFailure> {
-    let seconds = clock.now();
     if context.json {
-        context.print_line(summary.to_json(seconds))?;
+        context.print_line(json)?;
     } else {
-        for line in summary.describe(seconds) {
+        for line in lines {
             context.print_wrapped(line)?;
         }
     }
-    if summary.is_sound() {
+    if is_sound {
         return Ok(exit::DONE);
     }
     Err(CommandFailure::failed("records were lost or duplicated, which must never happen."))

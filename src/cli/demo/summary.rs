@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::environment::{ServerBehavior, ServerCounts};
+use super::server::{ServerBehavior, ServerCounts};
 use crate::api::{BatchOutcome, BatchReport};
 use crate::model::{BatchId, ManifestEntry, RecordId, SizeRule};
 

@@ -231,9 +231,13 @@ fn examples_of(name: &str) -> Option<ManualNote> {
             "One JSON object on each line, for a program:",
             "fieldsync events --json",
         )]),
-        "fieldsync-demo" => {
-            ManualNote::Examples(&[("With records of your own:", "fieldsync demo --input records.ndjson")])
-        }
+        "fieldsync-demo" => ManualNote::Examples(&[
+            ("With records of your own:", "fieldsync demo --input records.ndjson"),
+            (
+                "With a CRM behind the gateway, in a clone of the repository:",
+                "target/debug/fieldsync demo --crm zoho",
+            ),
+        ]),
         "fieldsync-completions" => ManualNote::Examples(&[(
             "For all users of bash:",
             "fieldsync completions bash | sudo tee /usr/share/bash-completion/completions/fieldsync",
