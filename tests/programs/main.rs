@@ -5,6 +5,7 @@ mod cli;
 mod compression;
 mod crash;
 mod credentials;
+mod crm;
 mod damage;
 mod deferral;
 mod delivery;

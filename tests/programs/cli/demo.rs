@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::support::crm_stand_in::{CrmKind, StandIn};
 use crate::support::process::run;
 use crate::support::terminal::Terminal;
 use crate::support::wait::directory;
@@ -86,6 +87,83 @@ fn without_the_gateway_the_error_says_what_to_install() {
     let ran = run(&mut command, b"");
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran:?}");
     for part in ["needs fieldsync-gateway", "apt install fieldsync-gateway", "cargo build"] {
+        assert!(ran.stderr.contains(part), "{ran:?}");
+    }
+    assert_eq!(left_in(room.path()), 0);
+}
+
+/// What the demo with a CRM says as JSON.
+#[track_caller]
+fn crm_demo(arguments: &[&str]) -> Value {
+    let room = directory();
+    let ran = run(&mut demo(room.path(), &[&["--json"], arguments].concat()), b"");
+    assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 1), "{ran:?}");
+    assert_eq!(left_in(room.path()), 0);
+    let summary: Value = serde_json::from_str(&ran.stdout).unwrap();
+    for (key, value) in [
+        ("records", 150),
+        ("synced", 147),
+        ("receipts", 147),
+        ("quarantined", 3),
+        ("lost", 0),
+        ("duplicates", 0),
+        ("merges", 0),
+    ] {
+        assert_eq!(summary[key], value, "{key}: {summary}");
+    }
+    summary
+}
+
+#[test]
+fn a_crm_behind_the_gateway_has_every_record_once_or_refuses_it() {
+    for (arguments, crm) in [(&["--crm"][..], "zoho"), (&["--crm", "salesforce"], "salesforce")] {
+        let summary = crm_demo(arguments);
+        assert_eq!(summary["crm"], crm);
+        assert!(summary["answers"]["504"].as_u64() > Some(0), "{summary}");
+    }
+}
+
+#[test]
+fn a_stand_in_that_runs_already_is_used() {
+    let crm = StandIn::start(CrmKind::Salesforce, &[]);
+    for _ in 0..2 {
+        assert_eq!(crm_demo(&["--crm", &crm.url()])["crm"], "salesforce");
+    }
+    crm.assert_clean();
+    assert_eq!(crm.stored().len(), 2 * 147);
+}
+
+#[test]
+fn text_output_has_receipts_and_the_words_of_the_crm() {
+    let room = directory();
+    let terminal = Terminal::start(demo(room.path(), &["--crm", "zoho"]), 80);
+    terminal.wait_for("150 records are on disk, some of which Zoho refuses.");
+    terminal.wait_for("/150");
+    let (status, text) = terminal.end();
+    assert_eq!(status.code(), Some(0), "{text}");
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "What happened, in ",
+        "147 records have a receipt",
+        "module Deals",
+        "with the words of Zoho: INVALID_DATA at /stage:",
+        "Zoho has 147 of 150 records: 0 lost, 0 duplicates, 0 merged",
+    ] {
+        assert!(words.contains(part), "{text} lacks {part:?}");
+    }
+    assert_eq!(left_in(room.path()), 0);
+}
+
+#[test]
+fn without_the_stand_in_the_error_says_how_to_get_it() {
+    let (room, alone) = (directory(), directory());
+    let program = alone.path().join("fieldsync");
+    fs::copy(env!("CARGO_BIN_EXE_fieldsync"), &program).unwrap();
+    let mut command = Command::new(program);
+    command.args(["demo", "--crm"]).current_dir(room.path()).env("TMPDIR", room.path()).env("PATH", "");
+    let ran = run(&mut command, b"");
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran:?}");
+    for part in ["needs fieldsync-crm-stand-in", "in no package", "cargo build"] {
         assert!(ran.stderr.contains(part), "{ran:?}");
     }
     assert_eq!(left_in(room.path()), 0);

@@ -1,6 +1,7 @@
 //! Shared by the tests: programs that are started and killed, servers, HTTP exchanges, waiting.
 
 pub(crate) mod chromium;
+pub(crate) mod crm_stand_in;
 pub(crate) mod daemon;
 pub(crate) mod device;
 pub(crate) mod document;
