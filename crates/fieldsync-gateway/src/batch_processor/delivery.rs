@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::join;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::monitor::DestinationMonitor;
 use super::{BatchProcessor, ProcessingOutcome};
@@ -32,6 +32,9 @@ const LEASE_MARGIN: Duration = Duration::from_secs(3);
 /// the outcome in a query.
 const DELIVERY_TIME_FACTOR: u32 = 2;
 const DELIVERY_TIME_MIN: Duration = Duration::from_mins(1);
+/// Verdicts wait so long for the others of their batch, so that they share its commit. If the gateway dies meanwhile,
+/// the records are handed over once more, which stores nothing twice.
+const VERDICT_STORE_DELAY: Duration = Duration::from_millis(250);
 /// Messages with verdicts that wait while others are stored.
 const VERDICT_MESSAGES_MAX: usize = 16;
 /// The pause before a response is stored again that the ledger could not store.
@@ -112,15 +115,25 @@ impl DeliveryRun<'_> {
         list
     }
 
-    /// Takes verdicts, and stores them as long as others are missing. The last ones are left for the response.
+    /// Takes verdicts, and stores them after a while as long as others are missing. The last ones are left for the
+    /// response, which is stored in the same commit.
     async fn collect(&self, mut receiver: mpsc::Receiver<Vec<RecordVerdict>>, list: &mut VerdictList) {
-        while let Some(message) = receiver.recv().await {
-            self.take(message, list);
-            while let Ok(message) = receiver.try_recv() {
-                self.take(message, list);
-            }
-            if list.verdicts.iter().any(Option::is_none) {
-                self.store_verdicts(&mut list.unstored).await;
+        let mut store_at = None;
+        loop {
+            let received = match store_at {
+                None => Ok(receiver.recv().await),
+                Some(store_at) => timeout_at(store_at, receiver.recv()).await,
+            };
+            match received {
+                Ok(Some(message)) => {
+                    self.take(message, list);
+                    store_at = store_at.or_else(|| Some(Instant::now() + VERDICT_STORE_DELAY));
+                }
+                Ok(None) => return,
+                Err(_) => {
+                    self.store_verdicts(&mut list.unstored).await;
+                    store_at = None;
+                }
             }
         }
     }
