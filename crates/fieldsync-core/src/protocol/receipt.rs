@@ -1,5 +1,7 @@
 //! The receipt of a record: what it became at its destination, in the destination's own words.
 
+use std::fmt::Write as _;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -25,6 +27,19 @@ impl Receipt {
         let is_accepted = value.is_object() && count_levels(&value) <= RECEIPT_LEVELS_MAX;
         let compact = is_accepted.then(|| remove_white_space(text))?;
         (compact.len() <= RECEIPT_BYTES_MAX).then(|| Self(compact.into()))
+    }
+
+    /// A receipt with these members, those without a value left out. None if it is too long.
+    pub fn from_texts<'a>(members: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Option<Self> {
+        let mut text = String::from("{");
+        for (name, value) in members {
+            let Some(value) = value else { continue };
+            let separator = if text.len() > 1 { "," } else { "" };
+            // Writing to a text cannot fail.
+            write!(text, "{separator}{}:{}", Value::from(name), Value::from(value)).ok();
+        }
+        text.push('}');
+        (text.len() <= RECEIPT_BYTES_MAX).then(|| Self(text.into()))
     }
 
     /// The JSON text.
@@ -106,6 +121,16 @@ mod tests {
         {
             assert_eq!(Receipt::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_receipt_is_made_of_texts() {
+        let receipt =
+            Receipt::from_texts([("module", Some("Visits")), ("id", None), ("action", Some("\"x\""))]);
+        assert_eq!(receipt, Receipt::parse(r#"{"module":"Visits","action":"\"x\""}"#));
+        assert!(receipt.is_some());
+        assert_eq!(Receipt::from_texts([]), Receipt::parse("{}"));
+        assert_eq!(Receipt::from_texts([("id", Some("7".repeat(RECEIPT_BYTES_MAX).as_str()))]), None);
     }
 
     #[test]

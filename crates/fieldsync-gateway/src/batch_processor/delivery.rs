@@ -120,11 +120,11 @@ impl DeliveryRun<'_> {
     async fn collect(&self, mut receiver: mpsc::Receiver<Vec<RecordVerdict>>, list: &mut VerdictList) {
         let mut store_at = None;
         loop {
-            let received = match store_at {
+            let message = match store_at {
                 None => Ok(receiver.recv().await),
                 Some(store_at) => timeout_at(store_at, receiver.recv()).await,
             };
-            match received {
+            match message {
                 Ok(Some(message)) => {
                     self.take(message, list);
                     store_at = store_at.or_else(|| Some(Instant::now() + VERDICT_STORE_DELAY));

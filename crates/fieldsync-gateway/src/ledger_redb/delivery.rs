@@ -3,16 +3,16 @@
 use std::collections::{HashMap, HashSet};
 
 use redb::{Database, ReadableDatabase, WriteTransaction};
-use uuid::Uuid;
 
 use super::leases::LeasedParts;
 use super::settle::{AppliedTable, RecordIndex, store_response};
-use super::tables::{BATCHES, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, batch_key, load_response};
+use super::tables::{
+    BATCHES, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, batch_key, load_known, load_response,
+};
 use crate::ledger::{AdmissionFacts, BatchSettlement, LedgerError, StoredVerdict};
-use crate::model::{DeviceId, RecordId};
-use crate::protocol::receipt::Receipt;
+use crate::model::RecordId;
 use crate::protocol::wire::BatchResponse;
-use crate::validated_batch::{KnownRecord, ValidatedBatch};
+use crate::validated_batch::ValidatedBatch;
 
 /// What is known of the records of a batch. To be called once they are leased: what another delivery applied is
 /// then in the file.
@@ -27,13 +27,9 @@ pub(super) fn find_facts(
     let receipts = transaction.open_table(RECORD_RECEIPTS)?;
     let mut known = HashMap::new();
     for record in batch.records.iter().filter(|record| record.fault.is_none()) {
-        let id = record.id.0.as_u128();
-        let Some(digest) = records.get(id)?.map(|digest| *digest.value()) else {
-            continue;
-        };
-        let device = devices.get(id)?.map(|device| DeviceId(Uuid::from_u128(device.value())));
-        let receipt = receipts.get(id)?.and_then(|receipt| Receipt::parse(receipt.value()));
-        known.insert(record.id, KnownRecord { digest, device, receipt });
+        if let Some(found) = load_known(&records, &devices, &receipts, record.id)? {
+            known.insert(record.id, found);
+        }
     }
     Ok(AdmissionFacts { known, leased_records: leased.records, leased_keys: leased.keys })
 }
@@ -51,10 +47,9 @@ pub(super) fn store_verdicts(
         let (Some(record), Some(receipt)) = (batch.records.get(*position), receipt) else {
             continue;
         };
-        if index.insert_record(record, batch.device)? {
+        if index.insert_delivered(record, batch.device, receipt)? {
             applied.append(record, batch, now)?;
         }
-        index.insert_receipt(record.id, receipt)?;
     }
     Ok(())
 }

@@ -1,18 +1,17 @@
 //! The transaction that applies a batch, and its parts.
 
 use redb::{ReadableTable, Table, WriteTransaction};
-use uuid::Uuid;
 
 use super::tables::{
-    ANSWERED, APPLIED, AppliedColumns, BATCHES, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, batch_key,
-    load_response,
+    ANSWERED, APPLIED, AppliedColumns, BATCHES, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, ReceiptColumns,
+    batch_key, load_known, load_response,
 };
 use crate::digest::Sha256Digest;
 use crate::ledger::{BatchSettlement, LedgerError};
-use crate::model::{DeviceId, RecordId};
+use crate::model::DeviceId;
 use crate::protocol::receipt::Receipt;
 use crate::protocol::wire::{BatchResponse, RecordResult, RecordStatus};
-use crate::validated_batch::{INVALID_DATA, KnownRecord, ValidatedBatch, ValidatedRecord};
+use crate::validated_batch::{INVALID_DATA, ValidatedBatch, ValidatedRecord};
 
 /// Applies the new records and stores the response, unless the batch already has a response.
 pub(super) fn settle_batch(
@@ -96,7 +95,7 @@ impl<'t> AppliedTable<'t> {
 pub(super) struct RecordIndex<'t> {
     records: Table<'t, u128, &'static Sha256Digest>,
     devices: Table<'t, u128, u128>,
-    receipts: Table<'t, u128, &'static str>,
+    receipts: Table<'t, u128, ReceiptColumns<'static>>,
 }
 
 impl<'t> RecordIndex<'t> {
@@ -108,28 +107,24 @@ impl<'t> RecordIndex<'t> {
         })
     }
 
-    /// Returns false if the record's id is known already.
-    pub(super) fn insert_record(
+    /// Adds a record that the destination has; its first receipt stays. Returns false if its id is known already.
+    pub(super) fn insert_delivered(
         &mut self,
         record: &ValidatedRecord,
         device: DeviceId,
+        receipt: &Receipt,
     ) -> Result<bool, LedgerError> {
-        let id = record.id.0.as_u128();
-        if self.records.get(id)?.is_some() {
-            return Ok(false);
+        let (id, device) = (record.id.0.as_u128(), device.0.as_u128());
+        if self.records.get(id)?.is_none() {
+            self.records.insert(id, &record.digest)?;
+            self.receipts.insert(id, (device, receipt.as_str()))?;
+            return Ok(true);
         }
-        self.records.insert(id, &record.digest)?;
-        self.devices.insert(id, device.0.as_u128())?;
-        Ok(true)
-    }
-
-    /// The first receipt of a record stays.
-    pub(super) fn insert_receipt(&mut self, id: RecordId, receipt: &Receipt) -> Result<(), LedgerError> {
-        let id = id.0.as_u128();
         if self.receipts.get(id)?.is_none() {
-            self.receipts.insert(id, receipt.as_str())?;
+            let first_device = self.devices.get(id)?.map_or(device, |first| first.value());
+            self.receipts.insert(id, (first_device, receipt.as_str()))?;
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Decides the result of a record, and adds the record to the index if it is to be applied.
@@ -142,14 +137,11 @@ impl<'t> RecordIndex<'t> {
             return Ok(record.reject(INVALID_DATA, fault));
         }
         let id = record.id.0.as_u128();
-        let digest = self.records.get(id)?.map(|digest| *digest.value());
-        let Some(digest) = digest else {
-            self.records.insert(id, &record.digest)?;
-            self.devices.insert(id, device.0.as_u128())?;
-            return Ok(record.confirm(RecordStatus::Applied));
-        };
-        let first_device = self.devices.get(id)?.map(|first| DeviceId(Uuid::from_u128(first.value())));
-        let receipt = self.receipts.get(id)?.and_then(|receipt| Receipt::parse(receipt.value()));
-        Ok(record.compare_with_known(&KnownRecord { digest, device: first_device, receipt }, device))
+        if let Some(known) = load_known(&self.records, &self.devices, &self.receipts, record.id)? {
+            return Ok(record.compare_with_known(&known, device));
+        }
+        self.records.insert(id, &record.digest)?;
+        self.devices.insert(id, device.0.as_u128())?;
+        Ok(record.confirm(RecordStatus::Applied))
     }
 }

@@ -8,6 +8,8 @@ use uuid::Uuid;
 use crate::digest::Sha256Digest;
 use crate::ledger::{AppliedEntry, LedgerError, PageLimit, StoredResponse};
 use crate::model::{BatchId, DeviceId, RecordId};
+use crate::protocol::receipt::Receipt;
+use crate::validated_batch::KnownRecord;
 
 /// The version of the table layout.
 pub(super) const SCHEMA: u64 = 1;
@@ -19,10 +21,13 @@ pub(super) const FORWARDED_KEY: &str = "forwarded";
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Record id → digest: the index that lets a record be applied once.
 pub(super) const RECORDS: TableDefinition<'_, u128, &Sha256Digest> = TableDefinition::new("records");
-/// Record id → the device that sent it first. Missing for records that older gateways applied.
+/// Record id → the device that sent it first. Missing for records that older gateways applied, and for those with a
+/// receipt, which has the device.
 pub(super) const RECORD_DEVICES: TableDefinition<'_, u128, u128> = TableDefinition::new("record_devices");
-/// Record id → receipt of the destination. Missing for records that were applied without a destination.
-pub(super) const RECORD_RECEIPTS: TableDefinition<'_, u128, &str> = TableDefinition::new("record_receipts");
+/// Record id → the device that sent it first, and the receipt of the destination. Missing for records that were applied
+/// without a destination.
+pub(super) const RECORD_RECEIPTS: TableDefinition<'_, u128, ReceiptColumns<'_>> =
+    TableDefinition::new("record_receipts");
 /// A number → when an access token was asked for. Few rows: those of the time that a budget looks at.
 pub(super) const TOKEN_REQUESTS: TableDefinition<'_, u64, u64> = TableDefinition::new("token_requests");
 /// Sequence number → record, device, batch, type, key, time of application, payload. Append-only, and written
@@ -37,8 +42,32 @@ pub(super) const ANSWERED: TableDefinition<'_, (u64, u128, u128), ()> = TableDef
 pub(super) type AppliedColumns<'a> = (u128, u128, u128, &'a str, Option<&'a str>, u64, &'a str);
 pub(super) type ResponseColumns<'a> = (&'a Sha256Digest, u64, &'a str);
 
+pub(super) type ReceiptColumns<'a> = (u128, &'a str);
+
 pub(super) fn batch_key(device: DeviceId, batch: BatchId) -> (u128, u128) {
     (device.0.as_u128(), batch.0.as_u128())
+}
+
+/// What is known of an applied record.
+pub(super) fn load_known(
+    records: &impl ReadableTable<u128, &'static Sha256Digest>,
+    devices: &impl ReadableTable<u128, u128>,
+    receipts: &impl ReadableTable<u128, ReceiptColumns<'static>>,
+    id: RecordId,
+) -> Result<Option<KnownRecord>, LedgerError> {
+    let id = id.0.as_u128();
+    let Some(digest) = records.get(id)?.map(|digest| *digest.value()) else {
+        return Ok(None);
+    };
+    let (device, receipt) = match receipts.get(id)? {
+        Some(row) => {
+            let (device, receipt) = row.value();
+            (Some(device), Receipt::parse(receipt))
+        }
+        None => (devices.get(id)?.map(|device| device.value()), None),
+    };
+    let device = device.map(|device| DeviceId(Uuid::from_u128(device)));
+    Ok(Some(KnownRecord { digest, device, receipt }))
 }
 
 pub(super) fn load_response(

@@ -208,14 +208,7 @@ fn retry_record(context: &DecodeContext<'_>, code: &str, message: &str) -> Verdi
 
 /// The receipt of a record. `None` if it would be too long.
 pub(crate) fn build_receipt(module: &str, id: Option<&str>, action: Option<&str>) -> Option<Receipt> {
-    let mut receipt = serde_json::Map::new();
-    receipt.insert("module".into(), module.into());
-    for (name, value) in [("id", id), ("action", action)] {
-        if let Some(value) = value {
-            receipt.insert(name.into(), value.into());
-        }
-    }
-    Receipt::parse(&Value::Object(receipt).to_string())
+    Receipt::from_texts([("module", Some(module)), ("id", id), ("action", action)])
 }
 
 /// Whether a text can be the destination's id of a record.
