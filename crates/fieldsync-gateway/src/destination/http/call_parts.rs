@@ -18,6 +18,8 @@ pub(super) struct CallPart {
     pub(super) has_renewed: bool,
     /// Other records of the call were taken: what stops these does not stop their type.
     pub(super) others_applied: bool,
+    /// It was refused alone, and put behind the others: they show whether it is the cause.
+    pub(super) was_put_back: bool,
     /// Verdicts of other records that hold if all of this part are rejected again.
     pub(super) claimed: Vec<RecordVerdict>,
 }
@@ -43,6 +45,7 @@ impl CallPart {
             unknown_reason: self.unknown_reason.clone(),
             has_renewed: self.has_renewed,
             others_applied: self.others_applied,
+            was_put_back: false,
             claimed: Vec::new(),
         }
     }

@@ -3,7 +3,6 @@
 //! A call whose outcome is unknown is sent again as it is: it stores nothing twice. If that happens repeatedly, it is
 //! halved, because one record may be the cause, or the destination's own time limit.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -13,14 +12,13 @@ use tokio::time::{sleep, timeout};
 use super::auth::Authorization;
 use super::call_parts::{CallPart, PartOutcome};
 use super::decode::{CallTrouble, DecodedCall};
+use super::delivery_state::DeliveryState;
 use super::encode::{EncodedRecord, encode_body, encode_url};
 use super::endpoint::HttpEndpoint;
 use super::plan::PlannedCall;
 use super::stops::PROBE_INTERVAL;
 use super::throttle::GatePermit;
-use crate::destination::delivery::{
-    DESTINATION_BUSY, DESTINATION_STOPPED, DESTINATION_UNCLEAR, RecordVerdict, Verdict, VerdictSender,
-};
+use crate::destination::delivery::{DESTINATION_BUSY, DESTINATION_STOPPED, DESTINATION_UNCLEAR, Verdict};
 use crate::model::RecordId;
 use crate::policy::backoff::backoff_delay;
 use crate::validated_batch::ValidatedRecord;
@@ -35,40 +33,6 @@ const CALL_TIME_MIN: Duration = Duration::from_millis(50);
 const SLOW_CALL_SHARE: u32 = 4;
 /// Code of a record that is too large on its own.
 const TOO_LARGE: &str = "TOO_LARGE";
-
-/// What is known of the records of a delivery, and when it has to end.
-pub(super) struct DeliveryState {
-    is_applied: Mutex<Vec<bool>>,
-    ends: Duration,
-    verdicts: VerdictSender,
-}
-
-impl DeliveryState {
-    pub(super) fn new(records: usize, ends: Duration, verdicts: VerdictSender) -> Self {
-        Self { is_applied: Mutex::new(vec![false; records]), ends, verdicts }
-    }
-
-    pub(super) fn is_applied(&self, position: usize) -> bool {
-        let is_applied = self.is_applied.lock().unwrap_or_else(PoisonError::into_inner);
-        is_applied.get(position).copied().unwrap_or_default()
-    }
-
-    pub(super) async fn settle(&self, verdicts: Vec<RecordVerdict>) {
-        if verdicts.is_empty() {
-            return;
-        }
-        {
-            let mut is_applied = self.is_applied.lock().unwrap_or_else(PoisonError::into_inner);
-            for RecordVerdict { position, verdict } in &verdicts {
-                if let Some(place) = is_applied.get_mut(*position) {
-                    *place = verdict.is_applied();
-                }
-            }
-        }
-        // Without a receiver, the records are handed over nevertheless.
-        self.verdicts.send(verdicts).await.ok();
-    }
-}
 
 /// The calls of one delivery.
 #[derive(Clone, Copy)]
@@ -91,6 +55,8 @@ enum NextStep {
     Repeat(Duration),
     /// Two calls with half of the records each, after this wait.
     Split(Duration),
+    /// The same call once more, after all others.
+    PutBack,
 }
 
 async fn pause(time: Duration) {
@@ -124,7 +90,7 @@ impl CallRun<'_> {
         let type_index = call.type_index;
         let mut parts = vec![CallPart::new(call.positions)];
         while let Some(mut part) = parts.pop() {
-            let outcome = match self.attempt(type_index, &mut part).await {
+            let outcome = match self.attempt(type_index, &mut part, parts.is_empty()).await {
                 NextStep::Settle(verdicts) => part.settle(verdicts),
                 NextStep::Confirm(verdicts) => part.confirm(verdicts),
                 NextStep::SettleAll(verdict) => part.settle_all(&verdict),
@@ -135,6 +101,11 @@ impl CallRun<'_> {
                 NextStep::Split(wait) => {
                     pause(wait).await;
                     PartOutcome { parts: part.split(), ..PartOutcome::default() }
+                }
+                NextStep::PutBack => {
+                    part.was_put_back = true;
+                    parts.insert(0, part);
+                    PartOutcome::default()
                 }
             };
             self.state.settle(outcome.settled).await;
@@ -186,7 +157,7 @@ impl CallRun<'_> {
         }
     }
 
-    async fn attempt(&self, type_index: usize, part: &mut CallPart) -> NextStep {
+    async fn attempt(&self, type_index: usize, part: &mut CallPart, is_last: bool) -> NextStep {
         let endpoint = self.endpoint;
         let Some(record_type) = endpoint.mapping.types.get(type_index) else {
             return settle_later(None, DESTINATION_STOPPED, "the record type has no mapping");
@@ -221,6 +192,11 @@ impl CallRun<'_> {
                 Err(trouble) => {
                     if matches!(response.status, 408 | 504) {
                         endpoint.gate.note_too_large(ids.len());
+                    }
+                    if let CallTrouble::Refused { code, message, is_certain: false } = &trouble
+                        && part.positions.len() <= 1
+                    {
+                        return self.judge_refused(type_index, part, code, message, is_last);
                     }
                     let generation = authorization.generation;
                     self.handle_trouble(type_index, part, trouble, generation, permit).await
@@ -278,18 +254,62 @@ impl CallRun<'_> {
                 endpoint.gate.note_too_large(part.positions.len());
                 NextStep::Split(Duration::ZERO)
             }
-            CallTrouble::Refused { .. } if !is_alone => NextStep::Split(Duration::ZERO),
-            CallTrouble::Refused { code, message } => {
+            CallTrouble::Refused { .. } | CallTrouble::Denied { .. } if !is_alone => {
+                NextStep::Split(Duration::ZERO)
+            }
+            CallTrouble::Refused { code, message, .. } => {
                 NextStep::SettleAll(Verdict::Rejected { code, message, field: None })
             }
+            CallTrouble::Later { after, code, message } => settle_later(Some(after), &code, message),
             CallTrouble::TooLarge { reason, is_by_bytes: true } => {
                 let code = TOO_LARGE.into();
                 NextStep::SettleAll(Verdict::Rejected { code, message: reason, field: None })
             }
-            CallTrouble::Stopped { reason } | CallTrouble::TooLarge { reason, .. } => {
+            CallTrouble::Denied { reason } | CallTrouble::TooLarge { reason, .. } => {
+                self.note_denial(type_index, &reason);
+                settle_later(Some(PROBE_INTERVAL), DESTINATION_STOPPED, reason)
+            }
+            CallTrouble::Stopped { reason } => {
                 self.stop_type(type_index, &reason);
                 settle_later(Some(PROBE_INTERVAL), DESTINATION_STOPPED, reason)
             }
+        }
+    }
+
+    /// A record was refused alone by an error that does not name it. It is rejected only if others of its type pass.
+    fn judge_refused(
+        &self,
+        type_index: usize,
+        part: &CallPart,
+        code: &str,
+        message: &str,
+        is_last: bool,
+    ) -> NextStep {
+        if part.others_applied || self.has_applied(type_index) {
+            let (code, message) = (code.to_owned(), message.to_owned());
+            return NextStep::SettleAll(Verdict::Rejected { code, message, field: None });
+        }
+        let reason = format!("{code}: {message}");
+        if !part.was_put_back {
+            self.note_denial(type_index, &reason);
+            if !is_last {
+                return NextStep::PutBack;
+            }
+        }
+        settle_later(Some(PROBE_INTERVAL), DESTINATION_STOPPED, reason)
+    }
+
+    /// Whether a record of the type was applied in this delivery.
+    fn has_applied(&self, type_index: usize) -> bool {
+        self.prepared.iter().enumerate().any(|(position, prepared)| {
+            matches!(prepared, Ok((index, _)) if *index == type_index) && self.state.is_applied(position)
+        })
+    }
+
+    /// The destination denied a record alone. Several in a row stop the type.
+    fn note_denial(&self, type_index: usize, reason: &str) {
+        if self.endpoint.stops.note_denial(type_index) {
+            self.stop_type(type_index, reason);
         }
     }
 

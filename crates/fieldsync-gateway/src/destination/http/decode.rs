@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::codes::CodeClass;
 use super::pointer::JsonPointer;
-use super::record_error::{DecodeContext, ErrorPlace, RecordError, build_receipt, shorten};
+use super::record_error::{DecodeContext, ErrorPlace, RecordError, build_receipt, find_place, shorten};
 use super::results::{OrderedResults, ResultsTrouble, read_results};
 use crate::destination::delivery::Verdict;
 use crate::model::RecordId;
@@ -51,10 +51,19 @@ pub(crate) enum CallTrouble {
     },
     /// The token is not accepted.
     AuthExpired { reason: String },
-    /// An operator has to act.
+    /// An operator has to act: the destination says so with a code that the mapping knows.
     Stopped { reason: String },
-    /// One of the records may be the cause: if it is the only one, it is.
-    Refused { code: String, message: String },
+    /// An operator has to act, or one of the records is the cause: the response does not tell which.
+    Denied { reason: String },
+    /// The records may be taken later.
+    Later { after: Duration, code: String, message: String },
+    /// One of the records may be the cause.
+    Refused {
+        code: String,
+        message: String,
+        /// The error names the record, or the destination takes all records of a call or none.
+        is_certain: bool,
+    },
     /// Fewer records may pass.
     TooLarge {
         reason: String,
@@ -69,8 +78,8 @@ struct CallError {
     message: String,
     after: Option<Duration>,
     limit: Option<usize>,
-    /// The part of the request that it names is not a record.
-    concerns_request: bool,
+    /// The part of the request that it names, if it names one.
+    place: Option<ErrorPlace>,
 }
 
 /// What the response to a call with the records `ids` means.
@@ -135,14 +144,9 @@ fn judge_lone_error(
 ) -> CallTrouble {
     let own = read_call_error(context, body);
     let (after, limit) = own.map_or((None, None), |own| (own.after, own.limit));
-    let concerns_request = error.place == ErrorPlace::Request;
-    let call_error = CallError {
-        code: error.code.clone(),
-        message: error.message.clone(),
-        after,
-        limit,
-        concerns_request,
-    };
+    let place = Some(error.place.clone());
+    let call_error =
+        CallError { code: error.code.clone(), message: error.message.clone(), after, limit, place };
     judge_call_error(context, response, Some(call_error))
 }
 
@@ -153,16 +157,12 @@ fn read_call_error(context: &DecodeContext<'_>, body: &Value) -> Option<CallErro
     let message = rule.message.as_ref().and_then(|path| path.find_text(error)).unwrap_or_default();
     let number = |path: &Option<JsonPointer>| path.as_ref()?.find_text(error)?.parse::<u64>().ok();
     let limits = &context.mapping.limits;
-    let place = context.mapping.results.index.as_ref().and_then(|rule| {
-        let path = rule.paths.iter().find_map(|path| path.find_text(error))?;
-        Some((path, rule.root.as_str()))
-    });
     Some(CallError {
         code,
         message: shorten(&message),
         after: number(&limits.retry_after).map(Duration::from_secs),
         limit: number(&limits.announced).and_then(|limit| usize::try_from(limit).ok()),
-        concerns_request: place.is_some_and(|(path, root)| path.strip_prefix(root).is_none_or(str::is_empty)),
+        place: find_place(&context.mapping.results, error),
     })
 }
 
@@ -182,8 +182,12 @@ fn judge_call_error(
     };
     match class {
         CodeClass::Stop => CallTrouble::Stopped { reason },
-        CodeClass::Rejected if error.concerns_request => CallTrouble::Stopped { reason },
-        CodeClass::Rejected => CallTrouble::Refused { code: shorten(&error.code), message: error.message },
+        CodeClass::Rejected if error.place == Some(ErrorPlace::Request) => CallTrouble::Stopped { reason },
+        CodeClass::Rejected => CallTrouble::Refused {
+            code: shorten(&error.code),
+            message: error.message,
+            is_certain: context.mapping.atomic || matches!(error.place, Some(ErrorPlace::Record(Some(_)))),
+        },
         CodeClass::Throttled => CallTrouble::Throttled {
             after: error.after.or(response.retry_after),
             limit: error.limit.filter(|limit| *limit > 0),
@@ -193,8 +197,8 @@ fn judge_call_error(
         CodeClass::Unauthorized => CallTrouble::AuthExpired { reason },
         CodeClass::TooLarge => CallTrouble::TooLarge { reason, is_by_bytes: false },
         CodeClass::Retry => {
-            let after = error.after.or(Some(context.mapping.limits.record_retry_after));
-            CallTrouble::Throttled { after, limit: None, is_limit: false, reason }
+            let after = error.after.unwrap_or(context.mapping.limits.record_retry_after);
+            CallTrouble::Later { after, code: shorten(&error.code), message: error.message }
         }
         CodeClass::Duplicate | CodeClass::Unclear => CallTrouble::Unknown { reason },
     }
@@ -208,8 +212,10 @@ fn judge_status(response: &CallResponse, reason: Option<String>) -> CallTrouble 
         reason.unwrap_or_else(|| format!("the response with status {status} is not the destination's"));
     match status {
         401 => CallTrouble::AuthExpired { reason },
-        403..=405 | 410 => CallTrouble::Stopped { reason },
+        403..=405 | 410 => CallTrouble::Denied { reason },
         413 => CallTrouble::TooLarge { reason, is_by_bytes: true },
+        // Without a word of the destination, a proxy whose server died over one record looks the same.
+        503 if !is_error && response.retry_after.is_none() => CallTrouble::Unknown { reason },
         429 | 503 => CallTrouble::Throttled {
             after: response.retry_after,
             limit: None,
@@ -217,7 +223,7 @@ fn judge_status(response: &CallResponse, reason: Option<String>) -> CallTrouble 
             reason,
         },
         408 => CallTrouble::Unknown { reason },
-        400..500 if is_error => CallTrouble::Stopped { reason },
+        400..500 if is_error => CallTrouble::Denied { reason },
         _ => CallTrouble::Unknown { reason },
     }
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::call_run::{CallRun, DeliveryState};
+use super::call_run::CallRun;
+use super::delivery_state::DeliveryState;
 use super::encode::EncodedRecord;
 use super::endpoint::{HttpDestinationError, HttpEndpoint};
 use super::mapping::HttpMapping;
 use super::plan::{CallSize, PlanRecord, cut_calls, find_predecessors, plan_waves};
+use super::stops::ActiveStop;
 use super::throttle::GateTrouble;
 use super::token_budget::TokenBudget;
 use crate::destination::delivery::{
@@ -106,6 +108,10 @@ impl Destination for HttpDestination {
             } else {
                 DestinationCondition::Waiting { wait, reason }
             };
+        }
+        let types = self.0.mapping.types.len();
+        if let Some(ActiveStop { wait, reason }) = self.0.stops.find_stop_of_all(types, self.0.clock.now()) {
+            return DestinationCondition::Stopped { wait, reason };
         }
         if let Some(GateTrouble { wait, reason }) = self.0.gate.trouble() {
             return DestinationCondition::Waiting { wait, reason };

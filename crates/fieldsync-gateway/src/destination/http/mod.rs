@@ -13,6 +13,7 @@ mod call_run;
 mod client;
 mod codes;
 mod decode;
+mod delivery_state;
 mod driver;
 mod encode;
 mod endpoint;

@@ -87,7 +87,19 @@ fn read_place(results: &ResultsMapping, error: &Value) -> (ErrorPlace, Vec<Strin
     let Some(text) = find_first_text(&rule.paths, error).filter(|text| text.starts_with('$')) else {
         return own;
     };
-    match text.strip_prefix(rule.root.as_str()) {
+    parse_place(&text, &rule.root)
+}
+
+/// The place that an error of a whole call names, if it names one.
+pub(crate) fn find_place(results: &ResultsMapping, error: &Value) -> Option<ErrorPlace> {
+    let rule = results.index.as_ref()?;
+    let text = find_first_text(&rule.paths, error)?;
+    Some(parse_place(&text, &rule.root).0)
+}
+
+/// The place in the request that a path names, and the part of the record.
+fn parse_place(text: &str, root: &str) -> (ErrorPlace, Vec<String>) {
+    match text.strip_prefix(root) {
         Some("") | None => (ErrorPlace::Request, Vec::new()),
         Some(rest) => {
             let index = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'));

@@ -148,8 +148,8 @@ fn read_success<'a>(
 fn find_call_error<'a>(entry: &'a ResultEntry<'_>, records: usize) -> Option<&'a RecordError> {
     entry.errors.iter().find(|error| {
         let concerns_call = match error.class {
-            CodeClass::Throttled | CodeClass::Unauthorized | CodeClass::TooLarge | CodeClass::Unclear => true,
-            CodeClass::Stop | CodeClass::Rejected | CodeClass::Retry => records > 1,
+            CodeClass::Throttled | CodeClass::Unauthorized | CodeClass::Unclear => true,
+            CodeClass::Stop | CodeClass::Rejected | CodeClass::Retry | CodeClass::TooLarge => records > 1,
             CodeClass::Duplicate => false,
         };
         concerns_call || error.place == ErrorPlace::Request

@@ -52,7 +52,7 @@ id_field = "sync_id"
 "#;
 
 /// Answers each request on `listener`, and sends its body on.
-fn serve(listener: &TcpListener, bodies: &Sender<String>, answer: fn(&str, &str) -> &'static str) {
+fn serve(listener: &TcpListener, bodies: &Sender<String>, answer: impl Fn(&str, &str) -> String) {
     for stream in listener.incoming() {
         let Ok(mut stream) = stream else { return };
         let Some((head, body)) = read_request(&stream) else { continue };
@@ -79,16 +79,23 @@ fn read_request(stream: &TcpStream) -> Option<(String, String)> {
     Some((head, String::from_utf8(body).ok()?))
 }
 
-struct CannedDestination {
-    destination: HttpDestination,
+pub(super) struct CannedDestination {
+    pub(super) destination: HttpDestination,
     bodies: Receiver<String>,
     token_file: NamedTempFile,
 }
 
 impl CannedDestination {
     fn new(answer: fn(&str, &str) -> &'static str) -> Self {
+        Self::with_mapping(ATOMIC_MAPPING, move |head, body| answer(head, body).to_owned())
+    }
+
+    pub(super) fn with_mapping(
+        mapping: &str,
+        answer: impl Fn(&str, &str) -> String + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut mapping = parse_mapping(ATOMIC_MAPPING).unwrap();
+        let mut mapping = parse_mapping(mapping).unwrap();
         mapping.api = Some(format!("http://{}", listener.local_addr().unwrap()));
         let token_file = NamedTempFile::new().unwrap();
         fs::write(token_file.path(), "first\n").unwrap();
@@ -99,10 +106,15 @@ impl CannedDestination {
         Self { destination, bodies, token_file }
     }
 
-    fn deliver(&self, records: &[ValidatedRecord]) -> Vec<Verdict> {
+    pub(super) fn deliver(&self, records: &[ValidatedRecord]) -> Vec<Verdict> {
         let records: Vec<&ValidatedRecord> = records.iter().collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(collect_verdicts(&self.destination, &records, Duration::from_secs(10)))
+    }
+
+    /// How many requests came since the last time.
+    pub(super) fn call_count(&self) -> usize {
+        self.bodies.try_iter().count()
     }
 
     /// How many records each request had.

@@ -4,6 +4,7 @@ mod canned_server;
 mod codes_of_zoho;
 mod crm_process;
 mod deliveries;
+mod denials;
 mod encoding;
 mod faults;
 mod mappings;
