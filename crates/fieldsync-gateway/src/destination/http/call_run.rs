@@ -16,9 +16,13 @@ use super::delivery_state::DeliveryState;
 use super::encode::{EncodedRecord, encode_body, encode_url};
 use super::endpoint::HttpEndpoint;
 use super::plan::PlannedCall;
+use super::results::read_id;
 use super::stops::PROBE_INTERVAL;
+use super::stored_ids::AppliedRecord;
 use super::throttle::GatePermit;
-use crate::destination::delivery::{DESTINATION_BUSY, DESTINATION_STOPPED, DESTINATION_UNCLEAR, Verdict};
+use crate::destination::delivery::{
+    DESTINATION_BUSY, DESTINATION_STOPPED, DESTINATION_UNCLEAR, RecordVerdict, Verdict,
+};
 use crate::model::RecordId;
 use crate::policy::backoff::backoff_delay;
 use crate::validated_batch::ValidatedRecord;
@@ -108,9 +112,37 @@ impl CallRun<'_> {
                     PartOutcome::default()
                 }
             };
-            self.state.settle(outcome.settled).await;
+            let mut settled = outcome.settled;
+            self.withdraw_merged(type_index, &mut settled);
+            self.state.settle(settled).await;
             parts.extend(outcome.parts);
         }
+    }
+
+    /// A record that the destination merged with another is not applied: its fields replaced those of the other.
+    fn withdraw_merged(&self, type_index: usize, settled: &mut [RecordVerdict]) {
+        let Some(record_type) = self.endpoint.mapping.types.get(type_index) else { return };
+        let applied = settled.iter().enumerate().filter_map(|(at, settled)| match &settled.verdict {
+            Verdict::Applied(receipt) => {
+                let record = self.records.get(settled.position)?.id;
+                Some(AppliedRecord { at, record, stored_id: read_id(receipt.as_str())? })
+            }
+            Verdict::Rejected { .. } | Verdict::Retry { .. } => None,
+        });
+        let merged = self.endpoint.stored_ids.note_applied(type_index, applied.collect());
+        if merged.is_empty() {
+            return;
+        }
+        let field = &record_type.id_field;
+        let reason = format!("the destination stored two records as one: check that {field} is unique there");
+        for at in merged {
+            if let Some(settled) = settled.get_mut(at) {
+                let record = self.records.get(settled.position).map(|record| record.id.to_string());
+                tracing::error!(record_type = record_type.name, record, reason, "a record is not applied");
+                settled.verdict = Verdict::retry(Some(PROBE_INTERVAL), DESTINATION_STOPPED, reason.clone());
+            }
+        }
+        self.stop_type(type_index, &reason);
     }
 
     fn time_left(&self) -> Duration {

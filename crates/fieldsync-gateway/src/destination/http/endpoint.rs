@@ -13,6 +13,7 @@ use super::mapping::{HttpMapping, MappingError};
 use super::mapping_check::check_complete;
 use super::record_error::DecodeContext;
 use super::stops::TypeStops;
+use super::stored_ids::StoredIds;
 use super::throttle::CallGate;
 use super::token_budget::TokenBudget;
 use crate::clock::Clock;
@@ -42,6 +43,7 @@ pub(crate) struct HttpEndpoint {
     pub(super) auth: Authenticator,
     pub(super) gate: CallGate,
     pub(super) stops: TypeStops,
+    pub(super) stored_ids: StoredIds,
     pub(super) clock: Clock,
 }
 
@@ -61,6 +63,7 @@ impl HttpEndpoint {
             auth: Authenticator::new(mapping.auth.clone(), Arc::clone(&client), budget, clock),
             gate: CallGate::new(mapping.limits.clone(), mapping.max_records, clock),
             stops: TypeStops::default(),
+            stored_ids: StoredIds::default(),
             client,
             clock,
             mapping,

@@ -25,6 +25,7 @@ mod presets;
 mod record_error;
 mod results;
 mod stops;
+mod stored_ids;
 mod template;
 #[cfg(test)]
 mod tests;

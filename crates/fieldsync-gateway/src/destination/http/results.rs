@@ -117,7 +117,8 @@ fn read_entry<'a>(
     Ok(ResultEntry { value, index, judged, server_id, errors })
 }
 
-fn read_id(receipt: &str) -> Option<String> {
+/// The destination's id of an applied record.
+pub(super) fn read_id(receipt: &str) -> Option<String> {
     let receipt: Value = serde_json::from_str(receipt).ok()?;
     receipt.get("id")?.as_str().map(str::to_owned)
 }

@@ -180,3 +180,26 @@ fn a_result_of_one_record_that_concerns_calls_stops_nothing() {
     assert_eq!(retry(&crm.deliver(&[faulty(1)])[0]), ("LIMIT_EXCEEDED", 300));
     assert!(crm.destination.stopped_types().is_empty());
 }
+
+/// Gives the same id to all records.
+fn merge(body: &str) -> String {
+    let body: Value = serde_json::from_str(body).unwrap();
+    let records = body["data"].as_array().unwrap().len();
+    let results = vec![json!({ "status": "success", "id": "7" }); records];
+    respond(200, &json!({ "data": results }).to_string())
+}
+
+#[test]
+fn records_that_the_destination_merges_are_not_applied_and_stop_their_type() {
+    let crm = CannedDestination::with_mapping(MAPPING, |_, body| merge(body));
+    assert!(crm.deliver(&[good(1)])[0].is_applied());
+    assert!(crm.deliver(&[good(1)])[0].is_applied());
+    let verdicts = crm.deliver(&[good(2)]);
+    assert_eq!(retry(&verdicts[0]), STOPPED);
+    let DestinationCondition::Stopped { reason, .. } = crm.destination.condition() else { panic!() };
+    assert_eq!(reason, "the destination stored two records as one: check that sync_id is unique there");
+    // Also those of one call: it is halved until each is alone.
+    let crm = CannedDestination::with_mapping(MAPPING, |_, body| merge(body));
+    let verdicts = crm.deliver(&[good(1), good(2), good(3)]);
+    assert_eq!(verdicts.iter().filter(|verdict| verdict.is_applied()).count(), 1, "{verdicts:?}");
+}
