@@ -143,8 +143,9 @@ pub(crate) struct ResultsMapping {
     pub(crate) id: Option<JsonPointer>,
     /// What was done: a text, or a boolean that is true for an insert.
     pub(crate) action: Option<JsonPointer>,
-    /// Several errors of one record; without them, the result itself is the error.
-    pub(crate) errors: Option<JsonPointer>,
+    /// Where several errors of one record are; without them, the result itself is the error.
+    #[serde(deserialize_with = "deserialize_pointers")]
+    pub(crate) errors: Vec<JsonPointer>,
     pub(crate) code: Option<JsonPointer>,
     /// A word that tells errors of one code apart.
     pub(crate) qualifier: Option<JsonPointer>,
@@ -289,6 +290,20 @@ fn default_scheme() -> String {
 
 fn default_token_window() -> Duration {
     TOKEN_WINDOW_DEFAULT
+}
+
+/// A pointer, or a list of them.
+fn deserialize_pointers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<JsonPointer>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Pointers {
+        One(JsonPointer),
+        Several(Vec<JsonPointer>),
+    }
+    Ok(match Pointers::deserialize(deserializer)? {
+        Pointers::One(pointer) => vec![pointer],
+        Pointers::Several(pointers) => pointers,
+    })
 }
 
 fn deserialize_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

@@ -95,8 +95,8 @@ fn read_entry<'a>(
     if !value.is_object() {
         return Err(ResultsTrouble::Unusable("a result is not an object"));
     }
-    let parts = results.errors.as_ref().and_then(|path| path.find(value)).and_then(Value::as_array);
-    let errors: Vec<RecordError> = match parts.filter(|parts| !parts.is_empty()) {
+    let mut lists = results.errors.iter().filter_map(|path| path.find(value)?.as_array());
+    let errors: Vec<RecordError> = match lists.find(|parts| !parts.is_empty()) {
         Some(parts) => parts.iter().map(|part| read_error(context, part)).collect(),
         None => vec![read_error(context, value)],
     };

@@ -137,12 +137,17 @@ fn several_errors_count_by_the_worst_and_what_stops_rejects_nothing() {
         (&["RECORD_LOCKED", "INVALID_DATA"], ("INVALID_DATA", true)),
         (&["RECORD_LOCKED", "NOT_APPROVED"], ("RECORD_LOCKED", false)),
         (&["DUPLICATE_DATA", "RECORD_LOCKED"], ("DUPLICATE_DATA", true)),
-        (&["NEVER_SEEN"], ("NEVER_SEEN", true)),
+        (&["NEVER_SEEN"], ("NEVER_SEEN", false)),
     ] {
         let decoded = several(codes);
         assert_eq!(refusal(&decoded.verdicts[1]), expected, "{codes:?}");
         assert_eq!(decoded.stop, None, "{codes:?}");
     }
+    assert_eq!(refusal(&several(&[]).verdicts[1]), ("MULTIPLE_OR_MULTI_ERRORS", false));
+    let beside = json!({ "code": "MULTIPLE_OR_MULTI_ERRORS", "status": "error", "message": "m", "details": {},
+                         "errors": [field_error(0, "Email"), error("RECORD_LOCKED", &json!({}))] });
+    let verdicts = zoho(400, &json!({ "data": [beside] }), 1).unwrap();
+    assert_eq!(rejected_field(&verdicts[0]), Some("/mail"));
     let decoded = several(&["MANDATORY_NOT_FOUND", "NO_PERMISSION", "INVALID_DATA"]);
     assert_eq!(refusal(&decoded.verdicts[1]), ("DESTINATION_STOPPED", false));
     assert!(decoded.stop.unwrap().starts_with("NO_PERMISSION"));
