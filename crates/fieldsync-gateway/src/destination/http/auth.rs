@@ -160,7 +160,7 @@ impl Authenticator {
             let token = read_credential(self.mapping.credentials.token_file.as_deref())?;
             return self.build_token(&token, None, None, generation);
         }
-        let form = self.build_form()?;
+        let (form, secrets) = self.build_form()?;
         if let Some(requests_max) = self.mapping.max_token_requests {
             self.budget.take(requests_max, self.mapping.token_window).await.map_err(TokenFailure::Wait)?;
         }
@@ -169,23 +169,26 @@ impl Authenticator {
             self.client.post_form(url, form, TOKEN_TIMEOUT).await.map_err(|reason| {
                 TokenTrouble::Busy(format!("the token endpoint does not answer: {reason}"))
             })?;
-        let grant = parse_token_response(&self.mapping, status, &body)?;
+        let grant = parse_token_response(&self.mapping, status, &body, &secrets)?;
         self.build_token(&grant.token, grant.api, grant.lifetime, generation)
     }
 
-    fn build_form(&self) -> Result<String, TokenTrouble> {
+    /// The form that asks for a token, and the secrets in it.
+    fn build_form(&self) -> Result<(String, Vec<String>), TokenTrouble> {
         let credentials = &self.mapping.credentials;
         let mut form = Serializer::new(String::new());
         form.append_pair("client_id", credentials.client_id.as_deref().unwrap_or_default());
         let secret = read_credential(credentials.client_secret_file.as_deref())?;
         form.append_pair("client_secret", &secret);
+        let mut secrets = vec![secret];
         if self.mapping.kind == AuthKind::OauthRefresh {
             let refresh_token = read_credential(credentials.refresh_token_file.as_deref())?;
             form.append_pair("grant_type", "refresh_token").append_pair("refresh_token", &refresh_token);
+            secrets.push(refresh_token);
         } else {
             form.append_pair("grant_type", "client_credentials");
         }
-        Ok(form.finish())
+        Ok((form.finish(), secrets))
     }
 
     fn build_token(

@@ -5,8 +5,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::mapping::AuthMapping;
-use super::record_error::shorten;
 use crate::http_client::parse_http_url;
+
+/// A longer error is not a code.
+const ERROR_CODE_BYTES_MAX: usize = 60;
 
 /// An access token.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,7 +19,7 @@ pub(crate) struct TokenGrant {
     pub(crate) lifetime: Option<Duration>,
 }
 
-/// Why there is no token. The texts have no secret.
+/// Why there is no token. The texts have no secret: devices and `/readyz` show them to everyone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TokenTrouble {
     /// It goes away by itself.
@@ -26,11 +28,13 @@ pub(crate) enum TokenTrouble {
     Refused(String),
 }
 
-/// The token in a response. Zoho refuses with status 200, too.
+/// The token in a response. Zoho refuses with status 200, too. `secrets` are those of the request, which the response
+/// may repeat.
 pub(crate) fn parse_token_response(
     auth: &AuthMapping,
     status: u16,
     body: &[u8],
+    secrets: &[String],
 ) -> Result<TokenGrant, TokenTrouble> {
     let Ok(response) = serde_json::from_slice::<Value>(body) else {
         let reason = format!("the token endpoint answered with status {status}, and not with JSON");
@@ -40,7 +44,8 @@ pub(crate) fn parse_token_response(
     };
     let text = |name: &str| response.get(name).and_then(Value::as_str);
     if let Some(error) = text("error").or_else(|| text("code")) {
-        let reason = shorten(&format!("the token endpoint refuses: {error}"));
+        let shown = show_error(error, secrets);
+        let reason = format!("the token endpoint refuses: {shown}");
         let is_busy = status == 429 || status >= 500 || auth.busy_errors.iter().any(|busy| busy == error);
         return Err(if is_busy { TokenTrouble::Busy(reason) } else { TokenTrouble::Refused(reason) });
     }
@@ -50,15 +55,28 @@ pub(crate) fn parse_token_response(
         return Err(TokenTrouble::Busy(reason));
     };
     let api = auth.api_path.as_ref().and_then(|path| path.find_text(&response));
-    if let Some(api) = api.as_deref().filter(|api| parse_http_url(api).is_none()) {
-        let reason = format!("the token endpoint names an address for calls that is not a URL: {api}");
-        return Err(TokenTrouble::Refused(shorten(&reason)));
+    let is_usable = |api: &str| parse_http_url(api).is_some() && !repeats_secret(api, secrets);
+    if api.as_deref().is_some_and(|api| !is_usable(api)) {
+        let reason = "the token endpoint names an address for calls that cannot be used";
+        return Err(TokenTrouble::Refused(reason.into()));
     }
     let seconds = response.get("expires_in").and_then(|value| match value {
         Value::String(text) => text.parse().ok(),
         value => value.as_u64(),
     });
     Ok(TokenGrant { token: token.to_owned(), api, lifetime: seconds.map(Duration::from_secs) })
+}
+
+/// The code of an error, if it is one and has no secret.
+fn show_error<'a>(error: &'a str, secrets: &[String]) -> &'a str {
+    let is_code_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"_ .-".contains(&byte);
+    let is_code = (1..=ERROR_CODE_BYTES_MAX).contains(&error.len()) && error.bytes().all(is_code_byte);
+    if is_code && !repeats_secret(error, secrets) { error } else { "an error that is not shown" }
+}
+
+/// Whether a text has a secret, or is a part of one.
+fn repeats_secret(text: &str, secrets: &[String]) -> bool {
+    secrets.iter().any(|secret| text.contains(secret.as_str()) || secret.contains(text))
 }
 
 #[cfg(test)]
@@ -69,7 +87,8 @@ mod tests {
 
     fn parse(status: u16, body: &str) -> Result<TokenGrant, TokenTrouble> {
         let mapping: HttpMapping = zoho_test_mapping("https://accounts.example");
-        parse_token_response(&mapping.auth, status, body.as_bytes())
+        let secrets = ["s3cret-client", "1000.0c7e.refresh"].map(str::to_owned);
+        parse_token_response(&mapping.auth, status, body.as_bytes(), &secrets)
     }
 
     #[test]
@@ -79,6 +98,27 @@ mod tests {
         assert_eq!((grant.token.as_str(), grant.api.as_deref()), ("1000.a", Some("https://api.example")));
         assert_eq!(grant.lifetime, Some(Duration::from_hours(1)));
         assert!(parse(200, r#"{"access_token": "a", "api_domain": "ftp://x"}"#).is_err());
+    }
+
+    #[test]
+    fn a_response_that_repeats_the_request_is_not_shown() {
+        for error in [
+            "client_secret=abc&grant_type=refresh_token",
+            "bad secret s3cret-client",
+            "1000.0c7e",
+            "https://u:p@crm.example/",
+            "",
+            &"a".repeat(61),
+        ] {
+            let trouble = parse(200, &format!(r#"{{"error": "{error}"}}"#)).err().unwrap();
+            let reason = "the token endpoint refuses: an error that is not shown".to_owned();
+            assert_eq!(trouble, TokenTrouble::Refused(reason), "{error}");
+        }
+        for api in ["https://me:pw@crm.example", "ftp://crm", "https://1000.0c7e.refresh/x"] {
+            let body = format!(r#"{{"access_token": "a", "api_domain": "{api}"}}"#);
+            let reason = "the token endpoint names an address for calls that cannot be used".to_owned();
+            assert_eq!(parse(200, &body).err().unwrap(), TokenTrouble::Refused(reason), "{api}");
+        }
     }
 
     #[test]
