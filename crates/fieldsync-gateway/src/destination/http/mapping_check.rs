@@ -3,22 +3,35 @@
 use std::collections::HashSet;
 
 use serde_json::Value;
+use toml::Table;
 
 use super::encode::check_templates;
 use super::mapping::{AuthKind, AuthMapping, Correlation, HttpMapping, MappingError};
 use super::type_mapping::TypeMapping;
+use crate::config::{describe_syntax, describe_value};
 use crate::http_client::parse_http_url;
 
 /// The toml crate reads a date as an object with this member.
 const TOML_DATE_MEMBER: &str = "$__toml_private_datetime";
 const API_PLACEHOLDER: &str = "{api}";
 
+/// Keys and sections whose values may be shown. Headers, addresses, constants and `auth` may have secrets, although
+/// they should not.
+const SHOWN_KEYS: [&str; 8] =
+    ["method", "max_records", "max_bytes", "atomic", "results", "call_error", "codes", "limits"];
+
 /// Reads a mapping from TOML, and checks what does not depend on the record types.
 pub(crate) fn parse_mapping(text: &str) -> Result<HttpMapping, MappingError> {
-    let mapping: HttpMapping =
-        toml::from_str(text).map_err(|error| MappingError::Syntax(error.to_string()))?;
+    // The parser's own texts quote the line, which may have a secret.
+    toml::from_str::<Table>(text).map_err(|error| MappingError::Syntax(describe_syntax(text, &error)))?;
+    let mapping: HttpMapping = toml::from_str(text)
+        .map_err(|error| MappingError::Syntax(describe_value(text, &error, may_show_value_of)))?;
     check_mapping(&mapping)?;
     Ok(mapping)
+}
+
+fn may_show_value_of(key: &str) -> bool {
+    SHOWN_KEYS.contains(&key.split('.').next().unwrap_or(key))
 }
 
 fn check_mapping(mapping: &HttpMapping) -> Result<(), MappingError> {

@@ -50,6 +50,26 @@ fn the_presets_and_the_example_are_complete() {
 }
 
 #[test]
+fn a_mistake_is_reported_with_its_place_and_without_what_may_be_a_secret() {
+    let cases = [
+        ("'POST'", "'GET'", "line 2, column 10: method: unknown variant `GET`"),
+        ("name = 'data'", "name = 5111", "wrap: wrong type, expected"),
+        ("'bearer-file'", "'s3cret'", "line 8, column 17: auth: wrong type, expected one of"),
+        ("token_file = 'token'", "client_secret = 's3cret'", "unknown field `client_secret`"),
+        ("token_file = 'token'", "client_secret_file = 5111", "auth: wrong type, expected"),
+        ("token_file = 'token'", "token_file = 's3cret", ", column "),
+        ("token_file = 'token'", "token_file = s3cret", ", column "),
+        ("codes =", "headers = { 'X-Key' = 5111 }\ncodes =", "headers: wrong type, expected a string"),
+    ];
+    for (good, bad, expected) in cases {
+        assert!(MINIMAL.contains(good), "{good}");
+        let error = check(&MINIMAL.replace(good, bad)).map(|_| ()).expect_err(bad);
+        assert!(error.contains(expected), "{bad}: {error}");
+        assert!(!error.contains("s3cret") && !error.contains("5111") && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
 fn a_mistake_is_reported_with_its_key() {
     check(MINIMAL).unwrap();
     let cases = [
