@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::credential_file::find_secret_file;
 use super::destination::{
-    Destination, HttpDestination, HttpDestinationError, HttpMapping, MappingError, SalesforceSettings,
-    TokenBudget, TypeMapping, ZohoSettings, parse_mapping, salesforce_mapping, zoho_mapping,
+    AuthenticatorCache, Destination, HttpDestination, HttpDestinationError, HttpMapping, MappingError,
+    SalesforceSettings, TypeMapping, ZohoSettings, parse_mapping, salesforce_mapping, zoho_mapping,
 };
 use super::http_client::read_secret;
 use super::option_values::PositiveDuration;
@@ -124,12 +124,13 @@ impl DestinationProblem {
 /// The destination of the configuration. It is read and checked, and not called.
 pub(crate) fn build_destination(
     config: &DestinationConfig,
-    budget: Arc<dyn TokenBudget>,
+    authenticators: &AuthenticatorCache,
 ) -> Result<Option<Arc<dyn Destination>>, DestinationConfigError> {
     let Some(mapping) = build_mapping(config)? else {
         return Ok(None);
     };
-    let destination = HttpDestination::new(mapping, budget).map_err(|error| config.blame_mapping(error))?;
+    let destination =
+        HttpDestination::new(mapping, authenticators).map_err(|error| config.blame_mapping(error))?;
     Ok(Some(Arc::new(destination)))
 }
 

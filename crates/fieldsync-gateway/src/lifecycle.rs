@@ -26,7 +26,7 @@ use tokio::time::timeout;
 use super::admin::AdminState;
 use super::batch_processor::BatchProcessor;
 use super::config_file::LoadedConfig;
-use super::destination::{DestinationLink, DestinationSlot, TokenBudget};
+use super::destination::{AuthenticatorCache, DestinationLink, DestinationSlot};
 use super::device_limit::DeviceLimit;
 use super::forward::{ForwardTarget, Forwarder};
 use super::forward_control::ForwardControl;
@@ -66,9 +66,9 @@ pub(super) fn run_until_signal(options: &GatewayOptions, loaded: LoadedConfig) -
         .max_blocking_threads(ledger.writers_max() + LEDGER_READER_THREADS + NAME_LOOKUP_THREADS)
         .build()
         .map_err(RunError::Start)?;
-    let budget: Arc<dyn TokenBudget> =
-        Arc::new(LedgerTokenBudget::new(Arc::clone(&ledger), runtime.handle().clone()));
-    let link = read_destination(&loaded, Arc::clone(&budget))?.map(|destination| DestinationLink {
+    let budget = LedgerTokenBudget::new(Arc::clone(&ledger), runtime.handle().clone());
+    let authenticators = AuthenticatorCache::new(Arc::new(budget));
+    let link = read_destination(&loaded, &authenticators)?.map(|destination| DestinationLink {
         slot: Arc::new(DestinationSlot::new(destination)),
         time_budget: loaded.config.destination.time_budget.0,
     });
@@ -82,7 +82,7 @@ pub(super) fn run_until_signal(options: &GatewayOptions, loaded: LoadedConfig) -
         forward_control: Arc::clone(&forward_control),
         certificate,
         destination: link.as_ref().map(|link| Arc::clone(&link.slot)),
-        budget,
+        authenticators,
         status: String::new(),
     };
     let parts = StartupParts {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::config_file::LoadedConfig;
 use super::credential_file::find_secret_file;
-use super::destination::{DestinationSlot, TokenBudget};
+use super::destination::{AuthenticatorCache, DestinationSlot};
 use super::destination_config::DestinationKind;
 use super::forward_control::ForwardControl;
 use super::gateway_config::GatewayConfig;
@@ -28,7 +28,7 @@ pub(super) struct Reloader {
     pub(super) forward_control: Arc<ForwardControl>,
     pub(super) certificate: Option<Arc<ServerCertificate>>,
     pub(super) destination: Option<Arc<DestinationSlot>>,
-    pub(super) budget: Arc<dyn TokenBudget>,
+    pub(super) authenticators: AuthenticatorCache,
     /// What `systemctl status` shows.
     pub(super) status: String,
 }
@@ -101,7 +101,7 @@ impl Reloader {
     fn reload_destination(&self, loaded: &LoadedConfig) -> Result<bool, &'static str> {
         let Some(slot) = &self.destination else { return Ok(false) };
         let read = find_warnings(loaded)
-            .and_then(|warnings| Ok((warnings, read_destination(loaded, Arc::clone(&self.budget))?)));
+            .and_then(|warnings| Ok((warnings, read_destination(loaded, &self.authenticators)?)));
         match read {
             Ok((warnings, Some(destination))) => {
                 for warning in warnings {

@@ -15,7 +15,8 @@ pub(crate) use delivery::{
     RecordVerdict, StoppedType, Verdict, is_urgent,
 };
 pub(crate) use http::{
-    HttpDestination, HttpDestinationError, HttpMapping, LocalTokenBudget, MappingError, SalesforceSettings,
-    TokenBudget, TypeMapping, ZohoSettings, parse_mapping, salesforce_mapping, zoho_mapping,
+    AuthenticatorCache, HttpDestination, HttpDestinationError, HttpMapping, LocalTokenBudget, MappingError,
+    SalesforceSettings, TokenBudget, TypeMapping, ZohoSettings, parse_mapping, salesforce_mapping,
+    zoho_mapping,
 };
 pub(crate) use slot::{DestinationLink, DestinationSlot};

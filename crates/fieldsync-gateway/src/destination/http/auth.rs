@@ -2,8 +2,9 @@
 //!
 //! Secrets are read from their files when they are needed, so that they can be replaced. No log shows them.
 
+use std::mem;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use hyper::header::HeaderValue;
@@ -22,6 +23,11 @@ const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A token is renewed so long before it expires, or earlier if it lives for a short time only.
 const EXPIRY_MARGIN: Duration = Duration::from_mins(1);
 const EXPIRY_MARGIN_SHARE: u32 = 4;
+/// A token is used at least so long, whatever its response says of its lifetime. A token that is refused is renewed.
+const LIFETIME_MIN: Duration = Duration::from_mins(1);
+/// The waits before another token is asked for because the address in its response cannot be reached. Those of ten
+/// minutes fit into the budget of a window.
+const ADDRESS_RENEWAL_DELAY_RANGE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(5));
 /// The waits after failures of the token endpoint.
 const RETRY_DELAY_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// After so long, a refused token request is sent again, to find out whether an operator has acted.
@@ -58,6 +64,11 @@ struct TokenState {
     generation: u64,
     /// In a row.
     failures: u32,
+    /// Another token is asked for, because its address may be another.
+    is_address_doubted: bool,
+    /// In a row.
+    address_doubts: u32,
+    next_address_doubt: Duration,
 }
 
 struct AuthBlock {
@@ -69,7 +80,7 @@ struct AuthBlock {
 /// Gives calls their tokens.
 pub(crate) struct Authenticator {
     mapping: AuthMapping,
-    client: Arc<CallClient>,
+    client: RwLock<Arc<CallClient>>,
     budget: Arc<dyn TokenBudget>,
     clock: Clock,
     /// A call holds it while it asks for a token, and the others wait for that.
@@ -84,7 +95,14 @@ impl Authenticator {
         budget: Arc<dyn TokenBudget>,
         clock: Clock,
     ) -> Self {
-        Self { mapping, client, budget, clock, state: tokio::sync::Mutex::default(), block: Mutex::default() }
+        Self {
+            mapping,
+            client: RwLock::new(client),
+            budget,
+            clock,
+            state: tokio::sync::Mutex::default(),
+            block: Mutex::default(),
+        }
     }
 
     /// A token that is probably valid, after asking for one if there is none.
@@ -94,12 +112,17 @@ impl Authenticator {
             return Err(trouble);
         }
         let now = self.clock.now();
-        if let Some(current) = &state.current
-            && current.renew_at.is_none_or(|renew_at| now < renew_at)
-        {
-            return Ok(current.authorization.clone());
+        let is_valid = |token: &&CurrentToken| token.renew_at.is_none_or(|renew_at| now < renew_at);
+        let valid = state.current.as_ref().filter(is_valid).map(|token| token.authorization.clone());
+        let is_address_doubted = mem::take(&mut state.is_address_doubted);
+        if let Some(authorization) = valid.clone().filter(|_| !is_address_doubted) {
+            return Ok(authorization);
         }
-        match self.obtain_token(state.generation + 1).await {
+        let obtained = self.obtain_token(state.generation + 1).await;
+        if let (Some(authorization), Err(_)) = (valid, &obtained) {
+            return Ok(authorization);
+        }
+        match obtained {
             Ok(token) => {
                 state.failures = 0;
                 state.generation += 1;
@@ -127,6 +150,36 @@ impl Authenticator {
         let mut state = self.state.lock().await;
         if state.current.as_ref().is_some_and(|current| current.authorization.generation == generation) {
             state.current = None;
+        }
+    }
+
+    /// The address in the response with this token cannot be reached: it may be wrong, so the next call asks for
+    /// another token. Without one, this one stays in use.
+    pub(crate) async fn doubt_address(&self, generation: u64) {
+        let mut state = self.state.lock().await;
+        let now = self.clock.now();
+        let is_doubtful = |token: &CurrentToken| {
+            token.authorization.generation == generation && token.authorization.api.is_some()
+        };
+        if now < state.next_address_doubt || !state.current.as_ref().is_some_and(is_doubtful) {
+            return;
+        }
+        let (first, longest) = ADDRESS_RENEWAL_DELAY_RANGE;
+        if state.next_address_doubt + longest < now {
+            state.address_doubts = 0;
+        }
+        let wait = first.saturating_mul(1 << state.address_doubts.min(10)).min(longest);
+        state.address_doubts += 1;
+        state.next_address_doubt = now + wait;
+        state.is_address_doubted = true;
+    }
+
+    /// After a reload: uses this client, and tries again what an operator may have mended.
+    pub(super) fn reuse_with(&self, client: Arc<CallClient>) {
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
+        let mut block = self.block.lock().unwrap_or_else(PoisonError::into_inner);
+        if block.as_ref().is_some_and(|block| block.is_stop) {
+            *block = None;
         }
     }
 
@@ -165,10 +218,11 @@ impl Authenticator {
             self.budget.take(requests_max, self.mapping.token_window).await.map_err(TokenFailure::Wait)?;
         }
         let url = self.mapping.token_url.as_deref().unwrap_or_default();
-        let (status, body) =
-            self.client.post_form(url, form, TOKEN_TIMEOUT).await.map_err(|reason| {
-                TokenTrouble::Busy(format!("the token endpoint does not answer: {reason}"))
-            })?;
+        let client = Arc::clone(&self.client.read().unwrap_or_else(PoisonError::into_inner));
+        let (status, body) = client
+            .post_form(url, form, TOKEN_TIMEOUT)
+            .await
+            .map_err(|reason| TokenTrouble::Busy(format!("the token endpoint does not answer: {reason}")))?;
         let grant = parse_token_response(&self.mapping, status, &body, &secrets)?;
         self.build_token(&grant.token, grant.api, grant.lifetime, generation)
     }
@@ -202,7 +256,8 @@ impl Authenticator {
             TokenTrouble::Refused("the token has characters that no header may have".into())
         })?;
         let renew_at = lifetime.map(|lifetime| {
-            self.clock.now() + lifetime.saturating_sub(EXPIRY_MARGIN.min(lifetime / EXPIRY_MARGIN_SHARE))
+            let used = lifetime.saturating_sub(EXPIRY_MARGIN.min(lifetime / EXPIRY_MARGIN_SHARE));
+            self.clock.now().saturating_add(used.max(LIFETIME_MIN))
         });
         Ok(CurrentToken { authorization: Authorization { header, api, generation }, renew_at })
     }
@@ -228,5 +283,29 @@ enum TokenFailure {
 impl From<TokenTrouble> for TokenFailure {
     fn from(trouble: TokenTrouble) -> Self {
         Self::Trouble(trouble)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::support::zoho_test_mapping;
+    use super::super::token_budget::LocalTokenBudget;
+    use super::*;
+    use crate::http_client::build_https_client;
+
+    #[test]
+    fn a_token_is_used_for_a_minute_at_least_and_renewed_before_it_expires() {
+        let mapping = zoho_test_mapping("https://accounts.example");
+        let client = Arc::new(CallClient::new(&mapping, build_https_client().unwrap()).unwrap());
+        let budget = Arc::new(LocalTokenBudget::new());
+        let authenticator = Authenticator::new(mapping.auth, client, budget, Clock::start());
+        let used = |lifetime: Duration| {
+            let before = authenticator.clock.now();
+            let token = authenticator.build_token("1000.a", None, Some(lifetime), 1).ok().unwrap();
+            token.renew_at.unwrap().saturating_sub(before).as_secs()
+        };
+        let lifetimes = [Duration::ZERO, Duration::from_secs(70), Duration::from_hours(1)];
+        assert_eq!(lifetimes.map(used), [60, 60, 3540]);
+        assert!(used(Duration::MAX) > 3540);
     }
 }

@@ -210,30 +210,37 @@ impl CallRun<'_> {
         match sent {
             Err(failure) => {
                 // A call that the end of the delivery cut short may have been fast enough.
-                if failure.is_timeout && limit >= endpoint.mapping.limits.call_timeout / SLOW_CALL_SHARE {
+                let was_cut_short = limit < endpoint.mapping.limits.call_timeout / SLOW_CALL_SHARE;
+                if failure.is_timeout && !was_cut_short {
                     endpoint.gate.note_too_large(ids.len());
+                }
+                if !(failure.is_timeout && was_cut_short) {
+                    endpoint.note_silence(&url, &failure, &authorization, self.time_left()).await;
                 }
                 self.repeat_unknown(part, failure.reason, !failure.is_unsent)
             }
-            Ok(response) => match endpoint.decode(type_index, &response, &ids) {
-                Ok(decoded) => {
-                    endpoint.gate.note_credits(response.credits_left);
-                    endpoint.gate.note_answered(ids.len());
-                    self.take_verdicts(type_index, part, decoded)
-                }
-                Err(trouble) => {
-                    if matches!(response.status, 408 | 504) {
-                        endpoint.gate.note_too_large(ids.len());
+            Ok(response) => {
+                endpoint.gate.note_response();
+                match endpoint.decode(type_index, &response, &ids) {
+                    Ok(decoded) => {
+                        endpoint.gate.note_credits(response.credits_left);
+                        endpoint.gate.note_answered(ids.len());
+                        self.take_verdicts(type_index, part, decoded)
                     }
-                    if let CallTrouble::Refused { code, message, is_certain: false } = &trouble
-                        && part.positions.len() <= 1
-                    {
-                        return self.judge_refused(type_index, part, code, message, is_last);
+                    Err(trouble) => {
+                        if matches!(response.status, 408 | 504) {
+                            endpoint.gate.note_too_large(ids.len());
+                        }
+                        if let CallTrouble::Refused { code, message, is_certain: false } = &trouble
+                            && part.positions.len() <= 1
+                        {
+                            return self.judge_refused(type_index, part, code, message, is_last);
+                        }
+                        let generation = authorization.generation;
+                        self.handle_trouble(type_index, part, trouble, generation, permit).await
                     }
-                    let generation = authorization.generation;
-                    self.handle_trouble(type_index, part, trouble, generation, permit).await
                 }
-            },
+            }
         }
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct SendFailure {
     /// There was no connection: the destination has not seen the request.
     pub(crate) is_unsent: bool,
     pub(crate) is_timeout: bool,
+    /// A response began, and broke off.
+    pub(crate) has_response: bool,
 }
 
 /// Sends requests, and reads responses whole.
@@ -76,6 +78,7 @@ impl CallClient {
             reason: with_causes(&error),
             is_unsent: true,
             is_timeout: false,
+            has_response: false,
         })?;
         let (response, body) = self.exchange(request, limit).await?;
         let credits = self.credits_header.as_ref().and_then(|name| response.headers().get(name));
@@ -113,6 +116,7 @@ impl CallClient {
                 reason: "no response within the time limit".into(),
                 is_unsent: false,
                 is_timeout: true,
+                has_response: false,
             }),
         }
     }
@@ -121,14 +125,19 @@ impl CallClient {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<(Response<()>, Bytes), SendFailure> {
-        let response: Response<Incoming> = self.client.request(request).await.map_err(|error| {
-            SendFailure { is_unsent: error.is_connect(), reason: with_causes(&error), is_timeout: false }
-        })?;
+        let response: Response<Incoming> =
+            self.client.request(request).await.map_err(|error| SendFailure {
+                is_unsent: error.is_connect(),
+                reason: with_causes(&error),
+                is_timeout: false,
+                has_response: false,
+            })?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await.map_err(|error| SendFailure {
             reason: format!("the response broke off: {}", with_causes(error.as_ref())),
             is_unsent: false,
             is_timeout: false,
+            has_response: true,
         })?;
         Ok((Response::from_parts(head, ()), body.to_bytes()))
     }

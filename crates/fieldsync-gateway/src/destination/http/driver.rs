@@ -1,10 +1,10 @@
 //! Hands records over: plans the calls, and runs them wave by wave.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use super::authenticator_cache::AuthenticatorCache;
 use super::call_run::CallRun;
 use super::delivery_state::DeliveryState;
 use super::encode::EncodedRecord;
@@ -13,7 +13,6 @@ use super::mapping::HttpMapping;
 use super::plan::{CallSize, PlanRecord, cut_calls, find_predecessors, plan_waves};
 use super::stops::ActiveStop;
 use super::throttle::GateTrouble;
-use super::token_budget::TokenBudget;
 use crate::destination::delivery::{
     DESTINATION_BUSY, Destination, DestinationCondition, RecordVerdict, StoppedType, Verdict, VerdictSender,
     is_urgent,
@@ -24,12 +23,12 @@ use crate::validated_batch::{HELD, ValidatedRecord};
 pub(crate) struct HttpDestination(HttpEndpoint);
 
 impl HttpDestination {
-    /// A destination of this mapping; `budget` is shared by all that use its refresh token.
+    /// A destination of this mapping, with an authenticator of the cache.
     pub(crate) fn new(
         mapping: HttpMapping,
-        budget: Arc<dyn TokenBudget>,
+        authenticators: &AuthenticatorCache,
     ) -> Result<Self, HttpDestinationError> {
-        HttpEndpoint::new(mapping, budget).map(Self)
+        HttpEndpoint::new(mapping, authenticators).map(Self)
     }
 
     async fn deliver_all(

@@ -4,8 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::auth::Authenticator;
-use super::client::CallClient;
+use hyper::Uri;
+use tokio::time::timeout;
+
+use super::auth::{Authenticator, Authorization};
+use super::authenticator_cache::AuthenticatorCache;
+use super::client::{CallClient, SendFailure};
 use super::codes::CodeTable;
 use super::decode::{CallResponse, CallTrouble, DecodedCall, decode_response};
 use super::encode::{EncodedRecord, encode_record};
@@ -15,13 +19,14 @@ use super::record_error::DecodeContext;
 use super::stops::TypeStops;
 use super::stored_ids::StoredIds;
 use super::throttle::CallGate;
-use super::token_budget::TokenBudget;
 use crate::clock::Clock;
 use crate::destination::delivery::{DESTINATION_STOPPED, Verdict};
 use crate::http_client::build_https_client;
 use crate::model::RecordId;
 use crate::validated_batch::ValidatedRecord;
 
+/// What hyper says of each failure to connect, before the cause.
+const CONNECT_ERROR_PREFIX: &str = "client error (Connect): ";
 /// When a record is tried again whose type has no mapping.
 const UNMAPPED_RETRY_AFTER: Duration = Duration::from_mins(5);
 
@@ -40,7 +45,7 @@ pub(crate) struct HttpEndpoint {
     codes: CodeTable,
     type_indices: HashMap<String, usize>,
     pub(super) client: Arc<CallClient>,
-    pub(super) auth: Authenticator,
+    pub(super) auth: Arc<Authenticator>,
     pub(super) gate: CallGate,
     pub(super) stops: TypeStops,
     pub(super) stored_ids: StoredIds,
@@ -48,10 +53,10 @@ pub(crate) struct HttpEndpoint {
 }
 
 impl HttpEndpoint {
-    /// The endpoint of a mapping; `budget` is shared by all that use its refresh token.
+    /// The endpoint of a mapping, with an authenticator of the cache.
     pub(crate) fn new(
         mapping: HttpMapping,
-        budget: Arc<dyn TokenBudget>,
+        authenticators: &AuthenticatorCache,
     ) -> Result<Self, HttpDestinationError> {
         check_complete(&mapping)?;
         let clock = Clock::start();
@@ -60,7 +65,7 @@ impl HttpEndpoint {
         Ok(Self {
             codes: CodeTable::new(&mapping.codes),
             type_indices: types.map(|(index, record_type)| (record_type.name.clone(), index)).collect(),
-            auth: Authenticator::new(mapping.auth.clone(), Arc::clone(&client), budget, clock),
+            auth: authenticators.obtain(&mapping.auth, &client),
             gate: CallGate::new(mapping.limits.clone(), mapping.max_records, clock),
             stops: TypeStops::default(),
             stored_ids: StoredIds::default(),
@@ -68,6 +73,28 @@ impl HttpEndpoint {
             clock,
             mapping,
         })
+    }
+
+    /// A call to `url` got no response. If that happens repeatedly, the destination cannot be reached, or its address
+    /// is wrong.
+    pub(super) async fn note_silence(
+        &self,
+        url: &str,
+        failure: &SendFailure,
+        authorization: &Authorization,
+        time_left: Duration,
+    ) {
+        if failure.has_response {
+            self.gate.note_response();
+            return;
+        }
+        let uri = url.parse::<Uri>().ok();
+        let host = uri.as_ref().and_then(Uri::host).unwrap_or("the destination");
+        let cause = failure.reason.strip_prefix(CONNECT_ERROR_PREFIX).unwrap_or(&failure.reason);
+        if self.gate.note_silence(&format!("{host} cannot be reached: {cause}")) {
+            // If that takes too long, another call is asking for a new token already.
+            timeout(time_left, self.auth.doubt_address(authorization.generation)).await.ok();
+        }
     }
 
     pub(super) fn decode(

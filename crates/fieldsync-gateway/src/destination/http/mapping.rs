@@ -248,7 +248,7 @@ pub(crate) enum AuthKind {
 }
 
 /// How calls are authorized.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AuthMapping {
     pub(crate) kind: AuthKind,
@@ -271,7 +271,7 @@ pub(crate) struct AuthMapping {
 }
 
 /// Who the gateway is to the destination. Secrets are in files, and are read when they are needed.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct CredentialSettings {
     pub(crate) client_id: Option<String>,

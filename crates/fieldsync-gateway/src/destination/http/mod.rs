@@ -8,6 +8,7 @@
 //! and stores nothing twice.
 
 mod auth;
+mod authenticator_cache;
 mod call_parts;
 mod call_run;
 mod client;
@@ -34,6 +35,7 @@ mod token_budget;
 mod token_response;
 mod type_mapping;
 
+pub(crate) use authenticator_cache::AuthenticatorCache;
 pub(crate) use driver::HttpDestination;
 pub(crate) use endpoint::HttpDestinationError;
 pub(crate) use mapping::{HttpMapping, MappingError};

@@ -19,6 +19,10 @@ const LIMIT_RAISE_INTERVAL: Duration = Duration::from_mins(10);
 /// The waits after throttled calls that do not say how long.
 const THROTTLE_DELAY_RANGE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(1));
 
+/// After so many calls in a row without a response, the destination cannot be reached.
+const SILENT_CALLS_MAX: u32 = 3;
+/// The waits between single calls that find out whether it can be reached again.
+const PROBE_DELAY_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// A longer wait than this is cut: a proxy in between may have asked for it.
 const THROTTLE_WAIT_MAX: Duration = Duration::from_hours(1);
 
@@ -27,6 +31,12 @@ const THROTTLE_WAIT_MAX: Duration = Duration::from_hours(1);
 pub(crate) struct GateTrouble {
     pub(crate) wait: Duration,
     pub(crate) reason: String,
+}
+
+impl GateTrouble {
+    fn of_silence(state: &GateState, now: Duration) -> Self {
+        Self { wait: state.probe_at.saturating_sub(now), reason: state.silence_reason.clone() }
+    }
 }
 
 struct GateState {
@@ -39,9 +49,20 @@ struct GateState {
     throttles: u32,
     blocked_until: Duration,
     block_reason: String,
+    /// Calls in a row without a response, of all types.
+    silent_calls: u32,
+    /// When the next call finds out whether the destination can be reached.
+    probe_at: Duration,
+    silence_reason: String,
     credits_low_until: Duration,
     /// Records in a call: fewer after calls that took too long.
     records_max: usize,
+}
+
+impl GateState {
+    fn is_unreachable(&self) -> bool {
+        self.silent_calls >= SILENT_CALLS_MAX
+    }
 }
 
 enum EntryCheck {
@@ -69,6 +90,9 @@ impl CallGate {
             throttles: 0,
             blocked_until: Duration::ZERO,
             block_reason: String::new(),
+            silent_calls: 0,
+            probe_at: Duration::ZERO,
+            silence_reason: String::new(),
             credits_low_until: Duration::ZERO,
             records_max,
         };
@@ -101,7 +125,8 @@ impl CallGate {
         }
         let is_large_full =
             is_large && self.limits.max_large_in_flight.is_some_and(|max| state.large_in_flight >= max);
-        if state.in_flight >= state.calls_max || is_large_full {
+        let calls_max = if state.is_unreachable() { 1 } else { state.calls_max };
+        if state.in_flight >= calls_max || is_large_full {
             return EntryCheck::Full;
         }
         state.in_flight += 1;
@@ -161,6 +186,24 @@ impl CallGate {
         state.blocked_until.saturating_sub(now)
     }
 
+    /// A call got no response. Returns whether the destination cannot be reached: then single calls try again.
+    pub(crate) fn note_silence(&self, reason: &str) -> bool {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        state.silent_calls = state.silent_calls.saturating_add(1);
+        reason.clone_into(&mut state.silence_reason);
+        let Some(probes) = state.silent_calls.checked_sub(SILENT_CALLS_MAX) else { return false };
+        let (first, longest) = PROBE_DELAY_RANGE;
+        let wait = backoff_delay(first, longest, probes.saturating_add(1), &mut fastrand::Rng::new());
+        state.probe_at = now + wait;
+        true
+    }
+
+    /// A call got a response, whatever it says.
+    pub(crate) fn note_response(&self) {
+        self.lock().silent_calls = 0;
+    }
+
     /// What a response says about credits; nothing if many are left.
     pub(crate) fn note_credits(&self, left: Option<u64>) {
         let until = match left {
@@ -172,7 +215,10 @@ impl CallGate {
 
     /// Why no record is handed over now.
     pub(crate) fn trouble(&self) -> Option<GateTrouble> {
-        find_block(&self.lock(), self.clock.now())
+        let (state, now) = (self.lock(), self.clock.now());
+        // While the next call is due or under way, there is nothing to wait for.
+        find_block(&state, now)
+            .or_else(|| state.is_unreachable().then(|| GateTrouble::of_silence(&state, now)))
     }
 
     /// Why only urgent records are handed over now.
@@ -190,10 +236,11 @@ impl CallGate {
 }
 
 fn find_block(state: &GateState, now: Duration) -> Option<GateTrouble> {
-    (now < state.blocked_until).then(|| GateTrouble {
-        wait: state.blocked_until.saturating_sub(now),
-        reason: state.block_reason.clone(),
-    })
+    if now < state.blocked_until {
+        let wait = state.blocked_until.saturating_sub(now);
+        return Some(GateTrouble { wait, reason: state.block_reason.clone() });
+    }
+    (state.is_unreachable() && now < state.probe_at).then(|| GateTrouble::of_silence(state, now))
 }
 
 /// A call that was let in. Dropping it lets the next one in.
@@ -288,6 +335,26 @@ mod tests {
         let trouble = gate.enter(1).now_or_never().unwrap().err().unwrap();
         assert!(trouble.wait > Duration::from_secs(8) && trouble.reason == "busy");
         assert!(gate.note_throttled(Some(Duration::MAX), None, false, "busy") <= THROTTLE_WAIT_MAX);
+    }
+
+    #[test]
+    fn after_calls_without_a_response_single_calls_find_out_whether_there_is_one_again() {
+        let gate = gate(|_| {});
+        assert_eq!([(); 2].map(|()| gate.note_silence("no route")), [false; 2]);
+        gate.note_response();
+        assert_eq!([(); 3].map(|()| gate.note_silence("no route")), [false, false, true]);
+        let trouble = gate.enter(1).now_or_never().unwrap().err().unwrap();
+        assert!(trouble.wait > Duration::ZERO && trouble.wait <= PROBE_DELAY_RANGE.1, "{trouble:?}");
+        gate.lock().probe_at = Duration::ZERO;
+        // The wait is over: the condition stays until there is a response.
+        let over = GateTrouble { wait: Duration::ZERO, reason: "no route".into() };
+        assert_eq!(gate.trouble(), Some(over));
+        let probe = enter(&gate, 1).unwrap();
+        assert!(enter(&gate, 1).is_none());
+        gate.note_response();
+        assert_eq!(gate.trouble(), None);
+        assert!(enter(&gate, 1).is_some());
+        drop(probe);
     }
 
     #[test]

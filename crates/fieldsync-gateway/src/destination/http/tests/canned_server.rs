@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
+use super::super::authenticator_cache::AuthenticatorCache;
 use super::super::driver::HttpDestination;
 use super::super::mapping_check::parse_mapping;
 use super::super::token_budget::LocalTokenBudget;
@@ -52,7 +53,7 @@ id_field = "sync_id"
 "#;
 
 /// Answers each request on `listener`, and sends its body on.
-fn serve(listener: &TcpListener, bodies: &Sender<String>, answer: impl Fn(&str, &str) -> String) {
+pub(super) fn serve(listener: &TcpListener, bodies: &Sender<String>, answer: impl Fn(&str, &str) -> String) {
     for stream in listener.incoming() {
         let Ok(mut stream) = stream else { return };
         let Some((head, body)) = read_request(&stream) else { continue };
@@ -102,7 +103,9 @@ impl CannedDestination {
         mapping.auth.credentials.token_file = Some(token_file.path().into());
         let (sender, bodies) = channel();
         thread::spawn(move || serve(&listener, &sender, answer));
-        let destination = HttpDestination::new(mapping, Arc::new(LocalTokenBudget::new())).unwrap();
+        let destination =
+            HttpDestination::new(mapping, &AuthenticatorCache::new(Arc::new(LocalTokenBudget::new())))
+                .unwrap();
         Self { destination, bodies, token_file }
     }
 
@@ -127,7 +130,7 @@ impl CannedDestination {
     }
 }
 
-const APPLIED: &str = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+pub(super) const APPLIED: &str = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
 const REFUSED: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 60\r\n\r\n\
     {\"error\": {\"code\": \"0x80040265\", \"message\": \"a bad record\"}}";
 const TOO_LARGE: &str = "HTTP/1.1 413 Payload Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
@@ -187,7 +190,8 @@ fn records_wait_while_there_is_no_connection() {
     let token_file = NamedTempFile::new().unwrap();
     fs::write(token_file.path(), "token").unwrap();
     mapping.auth.credentials.token_file = Some(token_file.path().into());
-    let destination = HttpDestination::new(mapping, Arc::new(LocalTokenBudget::new())).unwrap();
+    let destination =
+        HttpDestination::new(mapping, &AuthenticatorCache::new(Arc::new(LocalTokenBudget::new()))).unwrap();
     let record = test_record(1, "Accounts", None, "{}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let verdicts = runtime.block_on(collect_verdicts(&destination, &[&record], Duration::from_secs(1)));

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
+use super::super::authenticator_cache::AuthenticatorCache;
 use super::super::driver::HttpDestination;
 use super::super::mapping::HttpMapping;
 use super::super::token_budget::LocalTokenBudget;
@@ -81,7 +82,7 @@ pub(super) struct TestCrm {
     /// Kept connections live as long as it.
     runtime: Runtime,
     secrets: TempDir,
-    mapping: HttpMapping,
+    pub(super) mapping: HttpMapping,
     pub(super) destination: HttpDestination,
 }
 
@@ -201,5 +202,6 @@ impl TestCrm {
 }
 
 fn connect_destination(mapping: &HttpMapping) -> HttpDestination {
-    HttpDestination::new(mapping.clone(), Arc::new(LocalTokenBudget::new())).unwrap()
+    HttpDestination::new(mapping.clone(), &AuthenticatorCache::new(Arc::new(LocalTokenBudget::new())))
+        .unwrap()
 }

@@ -11,5 +11,7 @@ mod mappings;
 mod responses;
 mod responses_of_others;
 mod salesforce;
+mod silence;
 mod stops_and_limits;
 pub(super) mod support;
+mod tokens;

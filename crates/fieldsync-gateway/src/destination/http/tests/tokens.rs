@@ -1,0 +1,41 @@
+//! How long a token is used, and who shares it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::authenticator_cache::AuthenticatorCache;
+use super::super::driver::HttpDestination;
+use super::super::token_budget::LocalTokenBudget;
+use super::crm_process::TestCrm;
+use super::support::{account, refusal};
+use crate::destination::Verdict;
+
+const BUDGET: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_reload_keeps_the_token_until_a_secret_or_a_setting_of_it_changes() {
+    let crm = TestCrm::zoho(&[], |_| {});
+    let authenticators = AuthenticatorCache::new(Arc::new(LocalTokenBudget::new()));
+    let deliver = |number, window: Option<Duration>| -> Verdict {
+        let mut mapping = crm.mapping.clone();
+        mapping.limits.max_in_flight = 1;
+        if let Some(window) = window {
+            mapping.auth.token_window = window;
+        }
+        let destination = HttpDestination::new(mapping, &authenticators).unwrap();
+        crm.deliver_through(&destination, &[account(number, None, "")], BUDGET).remove(0)
+    };
+    let tokens_issued = || crm.report()["tokens_issued"].as_u64().unwrap();
+    for number in 1..=12 {
+        assert!(deliver(number, None).is_applied(), "{number}");
+    }
+    assert_eq!(tokens_issued(), 1);
+    let window = Some(Duration::from_mins(20));
+    assert!(deliver(13, window).is_applied());
+    assert_eq!(tokens_issued(), 2);
+    crm.write_secret("secret", "wrong");
+    assert_eq!(refusal(&deliver(14, window)), ("DESTINATION_STOPPED", false));
+    // A reload after the cause was removed at the CRM does not wait.
+    crm.write_secret("secret", "stand-in-secret");
+    assert!(deliver(15, window).is_applied());
+}
