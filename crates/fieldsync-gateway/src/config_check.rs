@@ -116,12 +116,36 @@ fn is_clear_text(url: &str) -> bool {
 pub(super) fn show_config(config: &GatewayConfig) -> Result<String, ser::Error> {
     let mut shown = config.clone();
     shown.gateway.store = mask_store(&shown.gateway.store);
-    // The query of a webhook is often its secret.
-    shown.forward.url = shown.forward.url.map(|url| match url.split_once('?') {
-        Some((address, _)) => format!("{address}?{MASK}"),
-        None => url,
-    });
+    shown.forward.url = shown.forward.url.map(|url| mask_url(&url, 1));
+    if let Some(zoho) = &mut shown.destination.zoho {
+        zoho.accounts_url = mask_url(&zoho.accounts_url, usize::MAX);
+        zoho.api_domain = zoho.api_domain.take().map(|url| mask_url(&url, usize::MAX));
+    }
+    if let Some(salesforce) = &mut shown.destination.salesforce {
+        salesforce.login_url = mask_url(&salesforce.login_url, usize::MAX);
+    }
     toml::to_string(&shown)
+}
+
+/// Hides user and password, query and fragment, and what comes after so many segments of the path: those of a webhook
+/// are often its secret.
+fn mask_url(url: &str, segments_shown: usize) -> String {
+    let (address, end) = url.split_at(url.find(['?', '#']).unwrap_or(url.len()));
+    let Some((scheme, rest)) = address.split_once("://") else { return MASK.into() };
+    let mut segments = rest.split('/');
+    let authority = segments.next().unwrap_or_default();
+    let authority = match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{MASK}@{host}"),
+        None => authority.to_owned(),
+    };
+    let path = segments.enumerate().map(|(index, segment)| match segment {
+        "" => "",
+        segment if index < segments_shown => segment,
+        _ => MASK,
+    });
+    let shown: Vec<&str> = std::iter::once(authority.as_str()).chain(path).collect();
+    let end = end.chars().next().map_or_else(String::new, |mark| format!("{mark}{MASK}"));
+    format!("{scheme}://{}{end}", shown.join("/"))
 }
 
 /// Hides the password of a database URL, which is in front of the first `@`, or a parameter.
@@ -162,6 +186,21 @@ mod tests {
         ] {
             assert_eq!(mask_store(store), shown);
         }
+    }
+
+    #[test]
+    fn a_webhook_is_shown_without_what_may_be_its_secret() {
+        for (url, shown) in [
+            ("https://hooks.example", "https://hooks.example"),
+            ("https://hooks.example:8443/in/", "https://hooks.example:8443/in/"),
+            ("https://hooks.example/services/T0/B0/s3cret", "https://hooks.example/services/***/***/***"),
+            ("https://hooks.example/in?code=s3cret#x", "https://hooks.example/in?***"),
+            ("https://hooks.example/in#s3cret", "https://hooks.example/in#***"),
+            ("https://me:s3cret@hooks.example/in", "https://***@hooks.example/in"),
+        ] {
+            assert_eq!(mask_url(url, 1), shown);
+        }
+        assert_eq!(mask_url("https://crm.example/a/b?s3cret", usize::MAX), "https://crm.example/a/b?***");
     }
 
     #[test]

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::credential_file::find_secret_file;
 use super::destination::{
     AuthenticatorCache, Destination, HttpDestination, HttpDestinationError, HttpMapping, MappingError,
-    SalesforceSettings, TypeMapping, ZohoSettings, parse_mapping, salesforce_mapping, zoho_mapping,
+    SalesforceSettings, TypeMapping, ZohoSettings, check_zoho_triggers, parse_mapping, salesforce_mapping,
+    zoho_mapping,
 };
 use super::http_client::read_secret;
 use super::option_values::PositiveDuration;
@@ -142,6 +143,7 @@ pub(crate) fn build_mapping(
         DestinationKind::None => return Ok(None),
         DestinationKind::Zoho => {
             let settings = config.require(config.zoho.as_ref(), "destination.zoho")?;
+            check_zoho_triggers(&config.types).map_err(|error| config.blame_mapping(error.into()))?;
             zoho_mapping(settings).map_err(|error| config.blame_mapping(error.into()))?
         }
         DestinationKind::Salesforce => {

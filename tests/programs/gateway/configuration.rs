@@ -184,14 +184,14 @@ fn secrets_are_masked() {
         "--store",
         "postgres://gate:s3cret@db.example/fieldsync?sslmode=require",
         "--forward",
-        "https://hooks.example/in?code=s3cret",
+        "https://hooks.example/in/s3cret?code=s3cret#s3cret",
     ]);
     assert_eq!(checked.code, Some(0), "{}", checked.stderr);
     assert!(!checked.stdout.contains("s3cret"), "{}", checked.stdout);
     let shown: toml::Table = checked.stdout.parse().unwrap();
     let store = shown["gateway"]["store"].as_str().unwrap();
     assert_eq!(store, "postgres://gate:***@db.example/fieldsync?sslmode=require");
-    assert_eq!(shown["forward"]["url"].as_str(), Some("https://hooks.example/in?***"));
+    assert_eq!(shown["forward"]["url"].as_str(), Some("https://hooks.example/in/***?***"));
     assert_eq!(shown["destination"]["zoho"]["client_id"].as_str(), Some("1000.A"));
     assert_eq!(shown["destination"]["type"][0]["fields"]["account"].as_str(), Some("Account_Name"));
 }

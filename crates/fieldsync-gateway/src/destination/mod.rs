@@ -16,7 +16,7 @@ pub(crate) use delivery::{
 };
 pub(crate) use http::{
     AuthenticatorCache, HttpDestination, HttpDestinationError, HttpMapping, LocalTokenBudget, MappingError,
-    SalesforceSettings, TokenBudget, TypeMapping, ZohoSettings, parse_mapping, salesforce_mapping,
-    zoho_mapping,
+    SalesforceSettings, TokenBudget, TypeMapping, ZohoSettings, check_zoho_triggers, parse_mapping,
+    salesforce_mapping, zoho_mapping,
 };
 pub(crate) use slot::{DestinationLink, DestinationSlot};

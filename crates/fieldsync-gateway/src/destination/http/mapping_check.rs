@@ -1,6 +1,7 @@
 //! Checks of a mapping that go beyond its types. Each message names the key.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use serde_json::Value;
 use toml::Table;
@@ -13,6 +14,8 @@ use crate::http_client::parse_http_url;
 
 /// The toml crate reads a date as an object with this member.
 const TOML_DATE_MEMBER: &str = "$__toml_private_datetime";
+/// A longer time in a mapping is a mistake.
+const DURATION_MAX: Duration = Duration::from_hours(24);
 const API_PLACEHOLDER: &str = "{api}";
 
 /// Keys and sections whose values may be shown. Headers, addresses, constants and `auth` may have secrets, although
@@ -59,9 +62,22 @@ fn check_mapping(mapping: &HttpMapping) -> Result<(), MappingError> {
             format!("has `{code}`, as `codes.{first}`"),
         ));
     }
+    let limits = &mapping.limits;
+    for (key, duration) in [
+        ("limits.call_timeout", limits.call_timeout),
+        ("limits.record_retry_after", limits.record_retry_after),
+        ("auth.token_window", mapping.auth.token_window),
+    ] {
+        if duration > DURATION_MAX {
+            return Err(MappingError::new(key, "must not be longer than a day"));
+        }
+    }
+    if mapping.auth.max_token_requests == Some(0) {
+        return Err(MappingError::new("auth.max_token_requests", "must not be zero"));
+    }
     check_results(mapping)?;
-    check_no_dates("wrap.constants", mapping.wrap.constants.values())?;
-    check_no_dates("record.constants", mapping.record.constants.values())
+    check_constants("wrap.constants", mapping.wrap.constants.values())?;
+    check_constants("record.constants", mapping.record.constants.values())
 }
 
 fn check_results(mapping: &HttpMapping) -> Result<(), MappingError> {
@@ -122,19 +138,25 @@ fn check_type(mapping: &HttpMapping, record_type: &TypeMapping) -> Result<(), Ma
     if let Some(repeated) = record_type.own_fields().find(|own_field| !own.insert(own_field.to_lowercase())) {
         return Err(MappingError::new("type", format!("`{name}` sets the field `{repeated}` twice")));
     }
+    if let Some(reserved) = record_type.own_fields().find(|own_field| mapping.record.is_reserved(own_field)) {
+        return Err(MappingError::new(
+            "type",
+            format!("`{name}` must not set `{reserved}`, which means something to the destination"),
+        ));
+    }
     let mut targets = HashSet::new();
     for (field, target) in record_type.fields.iter().filter(|(_, target)| !target.is_empty()) {
-        if record_type.sets_field(target) {
+        if record_type.sets_field(target) || mapping.record.is_reserved(target) {
             return Err(MappingError::new(
                 format!("type.fields.{field}"),
-                format!("of `{name}` must not be `{target}`, which the mapping sets itself"),
+                format!("of `{name}` must not be `{target}`, which has a meaning of its own there"),
             ));
         }
         if !targets.insert(target) {
             return Err(MappingError::new("type.fields", format!("of `{name}` has `{target}` twice")));
         }
     }
-    check_no_dates("type.constants", record_type.constants.values())?;
+    check_constants("type.constants", record_type.constants.values())?;
     check_templates(mapping, record_type)
 }
 
@@ -169,8 +191,8 @@ fn check_url(key: &str, url: Option<&str>) -> Result<(), MappingError> {
     }
 }
 
-/// JSON has no dates, and destinations write them in different forms.
-fn check_no_dates<'a>(key: &str, values: impl IntoIterator<Item = &'a Value>) -> Result<(), MappingError> {
+/// JSON has no dates, which destinations write in different forms, and only finite numbers.
+fn check_constants<'a>(key: &str, values: impl IntoIterator<Item = &'a Value>) -> Result<(), MappingError> {
     fn has_date(value: &Value) -> bool {
         match value {
             Value::Object(members) => {
@@ -180,8 +202,22 @@ fn check_no_dates<'a>(key: &str, values: impl IntoIterator<Item = &'a Value>) ->
             _ => false,
         }
     }
-    if values.into_iter().any(has_date) {
-        return Err(MappingError::new(key, "has a date: write it as a text, in the destination's form"));
+    // TOML has no null: it stands for a number that JSON does not have.
+    fn has_null(value: &Value) -> bool {
+        match value {
+            Value::Null => true,
+            Value::Object(members) => members.values().any(has_null),
+            Value::Array(values) => values.iter().any(has_null),
+            _ => false,
+        }
+    }
+    for value in values {
+        if has_date(value) {
+            return Err(MappingError::new(key, "has a date: write it as a text, in the destination's form"));
+        }
+        if has_null(value) {
+            return Err(MappingError::new(key, "has a number that is not finite: JSON cannot express it"));
+        }
     }
     Ok(())
 }

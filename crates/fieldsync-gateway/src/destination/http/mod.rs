@@ -40,6 +40,8 @@ pub(crate) use driver::HttpDestination;
 pub(crate) use endpoint::HttpDestinationError;
 pub(crate) use mapping::{HttpMapping, MappingError};
 pub(crate) use mapping_check::parse_mapping;
-pub(crate) use presets::{SalesforceSettings, ZohoSettings, salesforce_mapping, zoho_mapping};
+pub(crate) use presets::{
+    SalesforceSettings, ZohoSettings, check_zoho_triggers, salesforce_mapping, zoho_mapping,
+};
 pub(crate) use token_budget::{LocalTokenBudget, TokenBudget};
 pub(crate) use type_mapping::TypeMapping;

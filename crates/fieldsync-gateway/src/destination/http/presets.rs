@@ -6,9 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::mapping::{CredentialSettings, HttpMapping, MappingError};
 use super::mapping_check::parse_mapping;
+use super::type_mapping::TypeMapping;
 
 const ZOHO_PRESET: &str = include_str!("presets/zoho.toml");
 const SALESFORCE_PRESET: &str = include_str!("presets/salesforce.toml");
+
+/// What Zoho can run for a record.
+const ZOHO_TRIGGERS: [&str; 5] = ["workflow", "approval", "blueprint", "pathfinder", "orchestration"];
 
 /// `[destination.zoho]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +54,21 @@ pub(crate) fn zoho_mapping(settings: &ZohoSettings) -> Result<HttpMapping, Mappi
         mapping.auth.api_path = None;
     }
     Ok(mapping)
+}
+
+/// Whether Zoho can run what these types trigger: other names run nothing, or make Zoho refuse every record.
+pub(crate) fn check_zoho_triggers(types: &[TypeMapping]) -> Result<(), MappingError> {
+    let is_unknown = |trigger: &&String| !ZOHO_TRIGGERS.contains(&trigger.as_str());
+    for record_type in types {
+        if let Some(unknown) = record_type.trigger.iter().flatten().find(is_unknown) {
+            let (name, known) = (&record_type.name, ZOHO_TRIGGERS.join("`, `"));
+            return Err(MappingError::new(
+                "type.trigger",
+                format!("of `{name}` has `{unknown}`, and may have `{known}` only"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Salesforce, without record types.

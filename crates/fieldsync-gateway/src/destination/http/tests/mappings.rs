@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::super::mapping::HttpMapping;
 use super::super::mapping_check::{check_complete, parse_mapping};
-use super::super::presets::{SalesforceSettings, salesforce_mapping};
+use super::super::presets::{SalesforceSettings, check_zoho_triggers, salesforce_mapping};
 use super::support::{hubspot_mapping, salesforce_mapping_in, zoho_test_mapping};
 
 const MINIMAL: &str = "
@@ -46,6 +46,27 @@ fn the_presets_and_the_example_are_complete() {
     for version in ["62.0", "v62", "v62.0/../x", ""] {
         let settings = SalesforceSettings { api_version: version.into(), ..settings.clone() };
         assert!(salesforce_mapping(&settings).is_err(), "{version}");
+    }
+}
+
+#[test]
+fn no_type_sets_a_name_that_means_something_to_zoho_or_triggers_what_zoho_does_not_know() {
+    let check = |text: &str| {
+        let mut mapping = zoho_test_mapping("https://accounts.zoho.eu");
+        mapping.types = vec![toml::from_str(&format!("name = 'Visits'\n{text}")).unwrap()];
+        check_zoho_triggers(&mapping.types).and_then(|()| check_complete(&mapping))
+    };
+    let every = "['workflow', 'approval', 'blueprint', 'pathfinder', 'orchestration']";
+    check(&format!("id_field = 'A'\ntrigger = {every}")).unwrap();
+    for (text, expected) in [
+        ("id_field = 'id'", "must not set `id`"),
+        ("id_field = 'A'\nkey_field = 'ID'", "must not set `ID`"),
+        ("id_field = 'A'\nconstants = { Id = 1 }", "must not set `Id`"),
+        ("id_field = 'A'\nfields = { b = 'id' }", "`type.fields.b` of `Visits` must not be `id`"),
+        ("id_field = 'A'\ntrigger = ['workflows']", "`type.trigger` of `Visits` has `workflows`"),
+    ] {
+        let error = check(text).expect_err(text).to_string();
+        assert!(error.contains(expected), "{text}: {error}");
     }
 }
 
@@ -92,6 +113,20 @@ fn a_mistake_is_reported_with_its_key() {
         ("name = 'data'", "name = 'data', constants = { a = '{b}' }", "`wrap.constants` cannot use `{b}`"),
         ("name = 'data'", "name = 'data', constants = { a = 2026-01-01 }", "`wrap.constants` has a date"),
         ("codes =", "limits = { call_timeout = '0s' }\ncodes =", "must not be zero"),
+        ("codes =", "limits = { call_timeout = '25h' }\ncodes =", "`limits.call_timeout` must not be longer"),
+        ("credentials =", "token_window = '2d', credentials =", "`auth.token_window` must not be longer"),
+        (
+            "credentials =",
+            "max_token_requests = 0, credentials =",
+            "`auth.max_token_requests` must not be zero",
+        ),
+        ("id_field = 'Sync_Id'", "id_field = 'A'\nconstants = { b = nan }", "`type.constants` has a number"),
+        (
+            "id_field = 'Sync_Id'",
+            "id_field = 'A'\nconstants = { b = [-inf] }",
+            "`type.constants` has a number",
+        ),
+        ("id_field = 'Sync_Id'", "id_field = 'A'\nconstants = { a = 1 }", "sets the field `a` twice"),
         ("codes =", "limits = { max_in_flight = 0 }\ncodes =", "`limits.max_in_flight` must"),
         ("codes =", "limits = { small_call_records = 10 }\ncodes =", "`limits.small_call_records` needs"),
         ("id_field = 'Sync_Id'", "id_field = '../x'", "`type.id_field` of `Visits`"),
