@@ -50,7 +50,7 @@ fn a_destination_without_a_connection_waits_until_a_call_gets_a_response() {
     assert!(reason.to_lowercase().contains("connection refused"), "{reason}");
     let listener = TcpListener::bind(address).unwrap();
     let (bodies, _received) = channel();
-    thread::spawn(move || serve(&listener, &bodies, |_, _| APPLIED));
+    thread::spawn(move || serve(&listener, &bodies, |_, _| APPLIED.to_owned()));
     while !deliver(&destination).is_applied() {}
     assert_eq!(destination.condition(), DestinationCondition::Ready);
 }
@@ -68,6 +68,7 @@ fn another_token_is_asked_for_if_the_address_in_its_response_leads_nowhere() {
         serve(&listener, &sender, |_, _| {
             "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 62\r\n\r\n\
              {\"access_token\": \"1000.a\", \"api_domain\": \"http://127.0.0.1:1\"}"
+                .to_owned()
         });
     });
     let destination = connect(zoho_mapping_in(&accounts, directory.path()));
