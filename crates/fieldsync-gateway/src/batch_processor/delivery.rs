@@ -18,11 +18,13 @@ use super::{BatchProcessor, ProcessingOutcome};
 use crate::causes::with_causes;
 use crate::clock::wall_ms;
 use crate::destination::{DESTINATION_UNCLEAR, RecordVerdict, Verdict};
-use crate::ledger::{Admission, BatchSettlement, DeliveryId, LedgerError, StoredVerdict};
+use crate::ledger::{Admission, BatchSettlement, DeliveryId, DeliveryOutcome, LedgerError, StoredVerdict};
 use crate::protocol::wire::{BatchResponse, RecordResult, RecordStatus};
 use crate::validated_batch::{ValidatedBatch, ValidatedRecord};
 
-/// How long the leases of a gateway that died keep others from its records. Its last calls end meanwhile.
+/// How long the leases of a gateway that died keep others from its records. A call that it left behind at the
+/// destination may take longer: then it writes its records once more as they were, possibly after later ones of their
+/// keys.
 const LEASE_TIME: Duration = Duration::from_secs(20);
 /// How often the leases are extended.
 const LEASE_EXTENSION_INTERVAL: Duration = Duration::from_secs(5);
@@ -54,8 +56,25 @@ struct DeliveryRun<'a> {
 /// What is known of the records of a run, by their place in it.
 struct VerdictList {
     verdicts: Vec<Option<Verdict>>,
-    /// Not in the ledger yet.
+    /// Certain ones that are not in the ledger yet.
     unstored: Vec<StoredVerdict>,
+}
+
+impl VerdictList {
+    /// What is stored with the response. A record that is to be sent again may be at the destination, whatever the
+    /// reason is: an earlier delivery or an earlier call may have sent it.
+    fn into_final(self, positions: &[usize]) -> Vec<StoredVerdict> {
+        let is_uncertain = |verdict: &Option<Verdict>| matches!(verdict, None | Some(Verdict::Retry { .. }));
+        let uncertain = positions.iter().zip(&self.verdicts).filter(|(_, verdict)| is_uncertain(verdict));
+        let mut stored = self.unstored;
+        stored.extend(
+            uncertain.map(|(position, _)| StoredVerdict {
+                position: *position,
+                outcome: DeliveryOutcome::Uncertain,
+            }),
+        );
+        stored
+    }
 }
 
 impl BatchProcessor {
@@ -82,7 +101,7 @@ impl BatchProcessor {
         let work = async {
             let list = run.hand_over(monitor).await;
             let response = build_response(batch, &admissions, &positions, &list.verdicts);
-            run.store_response(response, list.unstored).await
+            run.store_response(response, list.into_final(&positions)).await
         };
         tokio::select! {
             settlement = work => settlement.map(ProcessingOutcome::Settled),
@@ -120,14 +139,16 @@ impl DeliveryRun<'_> {
     async fn collect(&self, mut receiver: mpsc::Receiver<Vec<RecordVerdict>>, list: &mut VerdictList) {
         let mut store_at = None;
         loop {
-            let message = match store_at {
+            let next = match store_at {
                 None => Ok(receiver.recv().await),
                 Some(store_at) => timeout_at(store_at, receiver.recv()).await,
             };
-            match message {
+            match next {
                 Ok(Some(message)) => {
                     self.take(message, list);
-                    store_at = store_at.or_else(|| Some(Instant::now() + VERDICT_STORE_DELAY));
+                    if !list.unstored.is_empty() {
+                        store_at = store_at.or_else(|| Some(Instant::now() + VERDICT_STORE_DELAY));
+                    }
                 }
                 Ok(None) => return,
                 Err(_) => {
@@ -141,11 +162,12 @@ impl DeliveryRun<'_> {
     fn take(&self, message: Vec<RecordVerdict>, list: &mut VerdictList) {
         for RecordVerdict { position: place, verdict } in message {
             if let (Some(entry), Some(position)) = (list.verdicts.get_mut(place), self.positions.get(place)) {
-                let receipt = match &verdict {
-                    Verdict::Applied(receipt) => Some(receipt.clone()),
-                    Verdict::Rejected { .. } | Verdict::Retry { .. } => None,
+                let outcome = match &verdict {
+                    Verdict::Applied(receipt) => Some(DeliveryOutcome::Applied(receipt.clone())),
+                    Verdict::Rejected { .. } => Some(DeliveryOutcome::Rejected),
+                    Verdict::Retry { .. } => None,
                 };
-                list.unstored.push(StoredVerdict { position: *position, receipt });
+                list.unstored.extend(outcome.map(|outcome| StoredVerdict { position: *position, outcome }));
                 *entry = Some(verdict);
             }
         }

@@ -5,14 +5,21 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::model::RecordId;
-use crate::protocol::wire::{RecordResult, RecordStatus};
+use crate::digest::Sha256Digest;
+use crate::model::{DeviceId, RecordId};
+use crate::protocol::wire::{ID_CONFLICT, ID_OF_OTHER_DEVICE, RecordResult, RecordStatus};
 use crate::validated_batch::{HELD, INVALID_DATA, KnownRecord, ValidatedBatch, ValidatedRecord};
 
 /// Code of a record that another batch, or another gateway, is handing over.
 const IN_PROGRESS: &str = "IN_PROGRESS";
 /// When such a record may be sent again: most deliveries have ended by then.
 const IN_PROGRESS_RETRY_SECONDS: u64 = 5;
+
+/// The device keeps 200 characters of a message.
+const SENT_BY_OTHER_DEVICE: &str = "another device sent this id before, and the destination may have its record. This record is not sent: \
+     enqueue its payload under a new id and discard it here";
+const SENT_OTHERWISE: &str =
+    "a record with this id and other content was sent before, and the destination may have it";
 
 /// What happens with a record of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,10 +30,31 @@ pub(crate) enum Admission {
     Deliver,
 }
 
+/// A record that was handed over without a certain outcome: the destination may have it.
+#[derive(Debug)]
+pub(crate) struct SentRecord {
+    pub(crate) digest: Sha256Digest,
+    pub(crate) device: DeviceId,
+}
+
+impl SentRecord {
+    /// Rejects a record under the same id, unless it is the same one.
+    fn find_conflict(&self, record: &ValidatedRecord, device: DeviceId) -> Option<RecordResult> {
+        if self.device != device {
+            Some(record.reject(ID_OF_OTHER_DEVICE, SENT_BY_OTHER_DEVICE))
+        } else if self.digest != record.digest {
+            Some(record.reject(ID_CONFLICT, SENT_OTHERWISE))
+        } else {
+            None
+        }
+    }
+}
+
 /// What the ledger knows of the records of a batch once it has leased what it could.
 #[derive(Debug, Default)]
 pub(crate) struct AdmissionFacts {
     pub(crate) known: HashMap<RecordId, KnownRecord>,
+    pub(crate) sent: HashMap<RecordId, SentRecord>,
     pub(crate) leased_records: HashSet<RecordId>,
     pub(crate) leased_keys: HashSet<String>,
 }
@@ -42,8 +70,13 @@ impl AdmissionFacts {
         if let Some(fault) = record.fault {
             return Some(record.reject(INVALID_DATA, fault));
         }
-        let result = record.compare_with_known(self.known.get(&record.id)?, batch.device);
-        (result.receipt.is_some() || !result.status.is_stored()).then_some(result)
+        if let Some(known) = self.known.get(&record.id) {
+            let result = record.compare_with_known(known, batch.device);
+            if result.receipt.is_some() || !result.status.is_stored() {
+                return Some(result);
+            }
+        }
+        self.sent.get(&record.id)?.find_conflict(record, batch.device)
     }
 }
 
@@ -91,9 +124,9 @@ mod tests {
 
     use super::*;
     use crate::digest::sha256;
-    use crate::model::{BatchId, DeviceId};
+    use crate::model::BatchId;
     use crate::protocol::receipt::Receipt;
-    use crate::protocol::wire::{ID_CONFLICT, WireRecord};
+    use crate::protocol::wire::WireRecord;
 
     fn record(key: Option<&str>, fault: Option<&'static str>) -> ValidatedRecord {
         let record = WireRecord {
@@ -116,6 +149,7 @@ mod tests {
     fn facts(batch: &ValidatedBatch) -> AdmissionFacts {
         AdmissionFacts {
             known: HashMap::new(),
+            sent: HashMap::new(),
             leased_records: batch.records.iter().map(|record| record.id).collect(),
             leased_keys: batch.records.iter().filter_map(|record| record.key.clone()).collect(),
         }
@@ -163,6 +197,24 @@ mod tests {
         let mut without_key = facts(&busy);
         without_key.leased_keys.remove("k");
         assert_eq!(shown(&admit_records(&busy, &without_key)), [IN_PROGRESS, HELD, "deliver", "deliver"]);
+    }
+
+    #[test]
+    fn what_was_sent_without_a_certain_outcome_is_not_replaced_by_another_record() {
+        let batch = batch((0..4).map(|_| record(None, None)).collect());
+        let mut facts = facts(&batch);
+        let (digest, other_device) = (batch.records[0].digest, DeviceId(Uuid::new_v4()));
+        for (record, digest, device) in [
+            (&batch.records[0], digest, batch.device),
+            (&batch.records[1], sha256(b"other"), batch.device),
+            (&batch.records[2], sha256(b"other"), other_device),
+            (&batch.records[3], digest, other_device),
+        ] {
+            facts.sent.insert(record.id, SentRecord { digest, device });
+        }
+        let codes = ["deliver", ID_CONFLICT, ID_OF_OTHER_DEVICE, ID_OF_OTHER_DEVICE];
+        assert_eq!(shown(&admit_records(&batch, &facts)), codes);
+        assert!(SENT_BY_OTHER_DEVICE.len() <= 200);
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! in this gateway or another, hands over the same record or a later one of a key meanwhile. A delivery whose lease
 //! has lapsed has died: others may lease what it held. The destination stores nothing twice, so that a record whose
 //! outcome is unknown is handed over once more.
+//!
+//! A record that was handed over stays known as sent until it is applied or rejected: other content under its id would
+//! overwrite what the destination may have.
 
 use std::time::Duration;
 
@@ -24,12 +27,24 @@ impl DeliveryId {
     }
 }
 
+/// How long a record that was sent without a certain outcome stays known.
+pub(crate) const SENT_RETENTION: Duration = Duration::from_hours(30 * 24);
+
 /// What became of the record at this position of the batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredVerdict {
     pub(crate) position: usize,
-    /// The receipt if the destination has the record; `None` if it has not, or if that is not known.
-    pub(crate) receipt: Option<Receipt>,
+    pub(crate) outcome: DeliveryOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DeliveryOutcome {
+    /// The destination has the record.
+    Applied(Receipt),
+    /// The record is at fault: its device sends it again only after a change.
+    Rejected,
+    /// To be sent again. The destination may have the record, so that its id stays taken.
+    Uncertain,
 }
 
 /// The part of a ledger that deliveries use. Each operation is one transaction, and durable when it returns.
@@ -51,7 +66,7 @@ pub(crate) trait DeliveryLedger {
         lease: Duration,
     ) -> Result<bool, LedgerError>;
 
-    /// Stores verdicts: an applied record becomes known with its receipt. None of these records is leased
+    /// Stores certain verdicts: an applied record becomes known with its receipt. None of these records is leased
     /// any more; their keys are.
     fn record_verdicts(
         &self,
@@ -61,7 +76,7 @@ pub(crate) trait DeliveryLedger {
         now: u64,
     ) -> Result<(), LedgerError>;
 
-    /// As [`Self::record_verdicts`], and stores the response and ends the lease. If the batch got a response
+    /// As [`Self::record_verdicts`], also for uncertain outcomes, and stores the response and ends the lease. If the batch got a response
     /// meanwhile, that one stays, unless it lacks receipts.
     fn finish_delivery(
         &self,

@@ -16,8 +16,8 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
-pub(crate) use admission::{Admission, AdmissionFacts, admit_records};
-pub(crate) use delivery::{DeliveryId, DeliveryLedger, StoredVerdict};
+pub(crate) use admission::{Admission, AdmissionFacts, SentRecord, admit_records};
+pub(crate) use delivery::{DeliveryId, DeliveryLedger, DeliveryOutcome, SENT_RETENTION, StoredVerdict};
 pub(crate) use refused::{
     ForwardVerdict, HoldReason, LaneCounts, LaneId, LanePage, LaneRecord, PageSettlement, PageSource,
     RefusedEntry, RefusedLedger, ReviewDecision,

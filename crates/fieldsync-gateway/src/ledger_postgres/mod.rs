@@ -13,6 +13,7 @@ mod database_address;
 mod delivery;
 mod lane_changes;
 mod lane_tables;
+mod leases;
 mod operation_error;
 mod refused;
 mod schema;

@@ -35,7 +35,8 @@ const CREATE_TABLES: &str = "
 ";
 
 /// Tables that ledgers of older gateways lack, and that older gateways ignore. `deliveries` and
-/// `delivery_keys`: what is being handed over to the destination, by which delivery, and until when only that may do so.
+/// `delivery_keys`: what is being handed over to the destination, by which delivery, and until when only that may do so;
+/// a row of `deliveries` stays until its record is applied or rejected.
 /// `token_requests`: when access tokens were asked for.
 const CREATE_LATER_TABLES: &str = "
     CREATE TABLE fieldsync.deliveries (

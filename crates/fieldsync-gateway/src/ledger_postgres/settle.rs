@@ -200,6 +200,6 @@ pub(super) async fn insert_applied(
 }
 
 /// Only whole digests are stored. Bytes of another length become a digest that equals none of them.
-fn decode_digest(bytes: &[u8]) -> Sha256Digest {
+pub(super) fn decode_digest(bytes: &[u8]) -> Sha256Digest {
     bytes.try_into().unwrap_or_default()
 }

@@ -3,14 +3,17 @@
 use std::collections::{HashMap, HashSet};
 
 use redb::{Database, ReadableDatabase, WriteTransaction};
+use uuid::Uuid;
 
 use super::leases::LeasedParts;
 use super::settle::{AppliedTable, RecordIndex, store_response};
 use super::tables::{
-    BATCHES, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, batch_key, load_known, load_response,
+    BATCHES, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, SENT, batch_key, load_known, load_response,
 };
-use crate::ledger::{AdmissionFacts, BatchSettlement, LedgerError, StoredVerdict};
-use crate::model::RecordId;
+use crate::ledger::{
+    AdmissionFacts, BatchSettlement, DeliveryOutcome, LedgerError, SentRecord, StoredVerdict,
+};
+use crate::model::{DeviceId, RecordId};
 use crate::protocol::wire::BatchResponse;
 use crate::validated_batch::ValidatedBatch;
 
@@ -25,16 +28,21 @@ pub(super) fn find_facts(
     let records = transaction.open_table(RECORDS)?;
     let devices = transaction.open_table(RECORD_DEVICES)?;
     let receipts = transaction.open_table(RECORD_RECEIPTS)?;
-    let mut known = HashMap::new();
+    let sent_records = transaction.open_table(SENT)?;
+    let (mut known, mut sent) = (HashMap::new(), HashMap::new());
     for record in batch.records.iter().filter(|record| record.fault.is_none()) {
+        if let Some(row) = sent_records.get(record.id.0.as_u128())? {
+            let (digest, device, _) = row.value();
+            sent.insert(record.id, SentRecord { digest: *digest, device: DeviceId(Uuid::from_u128(device)) });
+        }
         if let Some(found) = load_known(&records, &devices, &receipts, record.id)? {
             known.insert(record.id, found);
         }
     }
-    Ok(AdmissionFacts { known, leased_records: leased.records, leased_keys: leased.keys })
+    Ok(AdmissionFacts { known, sent, leased_records: leased.records, leased_keys: leased.keys })
 }
 
-/// Stores what the destination has. A record that is known already is not applied once more.
+/// Stores what the destination has, or may have. A record that is known already is not applied once more.
 pub(super) fn store_verdicts(
     transaction: &WriteTransaction,
     batch: &ValidatedBatch,
@@ -43,12 +51,25 @@ pub(super) fn store_verdicts(
 ) -> Result<(), LedgerError> {
     let mut index = RecordIndex::open(transaction)?;
     let mut applied = AppliedTable::open(transaction)?;
-    for StoredVerdict { position, receipt } in verdicts {
-        let (Some(record), Some(receipt)) = (batch.records.get(*position), receipt) else {
+    let mut sent = transaction.open_table(SENT)?;
+    for StoredVerdict { position, outcome } in verdicts {
+        let Some(record) = batch.records.get(*position) else {
             continue;
         };
-        if index.insert_delivered(record, batch.device, receipt)? {
-            applied.append(record, batch, now)?;
+        let id = record.id.0.as_u128();
+        match outcome {
+            DeliveryOutcome::Applied(receipt) => {
+                if index.insert_delivered(record, batch.device, receipt)? {
+                    applied.append(record, batch, now)?;
+                }
+                sent.remove(id)?;
+            }
+            DeliveryOutcome::Rejected => {
+                sent.remove(id)?;
+            }
+            DeliveryOutcome::Uncertain => {
+                sent.insert(id, (&record.digest, batch.device.0.as_u128(), now))?;
+            }
         }
     }
     Ok(())

@@ -5,16 +5,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, StorageError, TableError, TableHandle,
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableError, TableHandle,
     WriteTransaction,
 };
 
 use super::refused::create_lane_tables;
 use super::tables::{
-    ANSWERED, APPLIED, BATCHES, META, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, SCHEMA, SCHEMA_KEY,
+    ANSWERED, APPLIED, BATCHES, META, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, SCHEMA, SCHEMA_KEY, SENT,
     TOKEN_REQUESTS,
 };
-use crate::ledger::LedgerOpenError;
+use crate::clock::{millis, wall_ms};
+use crate::ledger::{LedgerOpenError, SENT_RETENTION};
 
 /// The engine's default of 1 GiB would suit a dedicated database server.
 const CACHE_BYTES: usize = 8 << 20;
@@ -30,6 +31,7 @@ pub(super) fn open_or_create(path: &Path) -> Result<Database, LedgerOpenError> {
     check_schema(path, &database)?;
     add_missing_tables(&database)
         .and_then(|()| create_lane_tables(&database))
+        .and_then(|()| delete_old_sent(&database))
         .map_err(|error| LedgerOpenError::Engine { path: path.into(), source: error.into() })?;
     Ok(database)
 }
@@ -77,6 +79,7 @@ fn create_tables(path: &Path) -> Result<(), redb::Error> {
 fn open_later_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(RECORD_DEVICES)?;
     transaction.open_table(RECORD_RECEIPTS)?;
+    transaction.open_table(SENT)?;
     transaction.open_table(TOKEN_REQUESTS)?;
     Ok(())
 }
@@ -84,13 +87,37 @@ fn open_later_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> 
 fn add_missing_tables(database: &Database) -> Result<(), redb::Error> {
     let present: Vec<String> =
         database.begin_read()?.list_tables()?.map(|table| table.name().to_owned()).collect();
-    let later = [RECORD_DEVICES.name(), RECORD_RECEIPTS.name(), TOKEN_REQUESTS.name()];
+    let later = [RECORD_DEVICES.name(), RECORD_RECEIPTS.name(), SENT.name(), TOKEN_REQUESTS.name()];
     if later.iter().all(|name| present.iter().any(|present| present == name)) {
         return Ok(());
     }
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
     open_later_tables(&transaction)?;
+    Ok(transaction.commit()?)
+}
+
+/// Forgets records that were sent so long ago that their devices will hardly send them again.
+fn delete_old_sent(database: &Database) -> Result<(), redb::Error> {
+    let before = wall_ms().saturating_sub(millis(SENT_RETENTION));
+    let mut old = Vec::new();
+    for row in database.begin_read()?.open_table(SENT)?.iter()? {
+        let (id, columns) = row?;
+        if columns.value().2 < before {
+            old.push(id.value());
+        }
+    }
+    if old.is_empty() {
+        return Ok(());
+    }
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    {
+        let mut sent = transaction.open_table(SENT)?;
+        for id in old {
+            sent.remove(id)?;
+        }
+    }
     Ok(transaction.commit()?)
 }
 

@@ -212,13 +212,11 @@ impl DeliveryLedger for RedbLedger {
         verdicts: &[StoredVerdict],
         now: u64,
     ) -> Result<(), LedgerError> {
-        if verdicts.iter().any(|verdict| verdict.receipt.is_some()) {
-            self.with_database(|database| {
-                let transaction = begin_write(database)?;
-                store_verdicts(&transaction, batch, verdicts, now)?;
-                Ok(transaction.commit()?)
-            })?;
-        }
+        self.with_database(|database| {
+            let transaction = begin_write(database)?;
+            store_verdicts(&transaction, batch, verdicts, now)?;
+            Ok(transaction.commit()?)
+        })?;
         let mut leases = self.leases();
         for id in settled_ids(batch, verdicts) {
             leases.release_record(id, delivery);

@@ -28,6 +28,9 @@ pub(super) const RECORD_DEVICES: TableDefinition<'_, u128, u128> = TableDefiniti
 /// without a destination.
 pub(super) const RECORD_RECEIPTS: TableDefinition<'_, u128, ReceiptColumns<'_>> =
     TableDefinition::new("record_receipts");
+/// Record id → digest, device, and when it was sent, of records that were sent without a certain outcome. Removed once
+/// the record is applied or rejected.
+pub(super) const SENT: TableDefinition<'_, u128, SentColumns<'_>> = TableDefinition::new("sent");
 /// A number → when an access token was asked for. Few rows: those of the time that a budget looks at.
 pub(super) const TOKEN_REQUESTS: TableDefinition<'_, u64, u64> = TableDefinition::new("token_requests");
 /// Sequence number → record, device, batch, type, key, time of application, payload. Append-only, and written
@@ -40,6 +43,7 @@ pub(super) const BATCHES: TableDefinition<'_, (u128, u128), ResponseColumns<'_>>
 pub(super) const ANSWERED: TableDefinition<'_, (u64, u128, u128), ()> = TableDefinition::new("answered");
 
 pub(super) type AppliedColumns<'a> = (u128, u128, u128, &'a str, Option<&'a str>, u64, &'a str);
+pub(super) type SentColumns<'a> = (&'a Sha256Digest, u128, u64);
 pub(super) type ResponseColumns<'a> = (&'a Sha256Digest, u64, &'a str);
 
 pub(super) type ReceiptColumns<'a> = (u128, &'a str);

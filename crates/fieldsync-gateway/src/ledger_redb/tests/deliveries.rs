@@ -7,11 +7,12 @@ use serde_json::value::RawValue;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::super::tables::{RECORD_RECEIPTS, TOKEN_REQUESTS};
+use super::super::tables::{RECORD_RECEIPTS, SENT, TOKEN_REQUESTS};
 use super::super::{RedbLedger, begin_write};
+use crate::clock::wall_ms;
 use crate::digest::sha256;
 use crate::ledger::{
-    Admission, BatchSettlement, DeliveryId, DeliveryLedger, Ledger, PageLimit, StoredVerdict,
+    Admission, BatchSettlement, DeliveryId, DeliveryLedger, DeliveryOutcome, Ledger, PageLimit, StoredVerdict,
 };
 use crate::model::{BatchId, DeviceId, RecordId};
 use crate::protocol::receipt::Receipt;
@@ -59,7 +60,15 @@ fn receipt(id: usize) -> Receipt {
 }
 
 fn applied(position: usize) -> StoredVerdict {
-    StoredVerdict { position, receipt: Some(receipt(position)) }
+    StoredVerdict { position, outcome: DeliveryOutcome::Applied(receipt(position)) }
+}
+
+fn rejected(position: usize) -> StoredVerdict {
+    StoredVerdict { position, outcome: DeliveryOutcome::Rejected }
+}
+
+fn uncertain(position: usize) -> StoredVerdict {
+    StoredVerdict { position, outcome: DeliveryOutcome::Uncertain }
 }
 
 /// `.` for a record to hand over, else the code, or the id of the receipt.
@@ -98,7 +107,7 @@ fn records_and_keys_belong_to_one_delivery_at_a_time() {
     assert_eq!(admit(&ledger, &first, two), ["IN_PROGRESS", "IN_PROGRESS"]);
     assert_eq!(admit(&ledger, &second, two), ["IN_PROGRESS", "."]);
     // A refused delivery keeps no lease, and that of a verdict ends.
-    ledger.record_verdicts(&first, one, &[StoredVerdict { position: 1, receipt: None }], 1).unwrap();
+    ledger.record_verdicts(&first, one, &[rejected(1)], 1).unwrap();
     assert_eq!(admit(&ledger, &first, three), ["IN_PROGRESS", "."]);
     // The key stays with the delivery until it ends.
     ledger.record_verdicts(&first, one, &[applied(0)], 1).unwrap();
@@ -121,7 +130,7 @@ fn a_lease_that_lapsed_is_free_for_others_and_never_comes_back() {
     // What the former delivery says is true nevertheless, and ends no lease of the next one.
     ledger.record_verdicts(&batch, dead, &[applied(0)], 1).unwrap();
     assert_eq!(admit(&ledger, &batch, DeliveryId::new()), [r#"{"id":"0"}"#, "IN_PROGRESS"]);
-    let other = StoredVerdict { position: 0, receipt: Some(receipt(7)) };
+    let other = StoredVerdict { position: 0, outcome: DeliveryOutcome::Applied(receipt(7)) };
     ledger.record_verdicts(&batch, next, &[other], 2).unwrap();
     assert_eq!(applied_count(&ledger), 1);
     assert_eq!(admit(&ledger, &batch, DeliveryId::new()), [r#"{"id":"0"}"#, "IN_PROGRESS"]);
@@ -147,6 +156,41 @@ fn verdicts_survive_and_leases_end_with_the_process() {
     assert!(matches!(late, BatchSettlement::Replayed(response) if response.results == ends.results));
     assert_eq!(applied_count(&ledger), 3);
     assert_eq!(ledger.prune_responses(3, 10).unwrap(), 1);
+}
+
+#[test]
+fn what_may_be_at_the_destination_keeps_its_id_until_it_is_applied_or_rejected() {
+    let file = LedgerFile::new();
+    let ledger = file.open();
+    let first = batch(&[None, None, None]);
+    let delivery = DeliveryId::new();
+    assert_eq!(admit(&ledger, &first, delivery), [".", ".", "."]);
+    let all = [uncertain(0), uncertain(1), uncertain(2)];
+    ledger.finish_delivery(&first, delivery, &all, &response(&first, "X"), wall_ms()).unwrap();
+    drop(ledger);
+
+    let ledger = file.open();
+    let changed = |device| {
+        let mut changed = batch(&[None, None, None]);
+        changed.device = device;
+        for (record, sent) in changed.records.iter_mut().zip(&first.records) {
+            (record.id, record.digest) = (sent.id, sha256(b"other"));
+        }
+        changed
+    };
+    let (own, other) = (changed(first.device), changed(DeviceId(Uuid::new_v4())));
+    assert_eq!(admit(&ledger, &own, DeliveryId::new()), ["ID_CONFLICT"; 3]);
+    assert_eq!(admit(&ledger, &other, DeliveryId::new()), ["ID_OF_OTHER_DEVICE"; 3]);
+    assert_eq!(admit(&ledger, &first, delivery), [".", ".", "."]);
+    ledger.record_verdicts(&first, delivery, &[rejected(0)], 2).unwrap();
+    let rest = [applied(1), uncertain(2)];
+    ledger.finish_delivery(&first, delivery, &rest, &response(&first, "X"), 2).unwrap();
+    assert_eq!(admit(&ledger, &own, DeliveryId::new()), [".", "ID_CONFLICT", "ID_CONFLICT"]);
+    drop(ledger);
+
+    // What was sent decades ago is forgotten.
+    let ledger = file.open();
+    assert_eq!(admit(&ledger, &own, DeliveryId::new()), [".", "ID_CONFLICT", "."]);
 }
 
 #[test]
@@ -177,6 +221,7 @@ fn a_file_of_an_older_gateway_takes_receipts() {
         .with_database(|database| {
             let transaction = begin_write(database)?;
             transaction.delete_table(RECORD_RECEIPTS)?;
+            transaction.delete_table(SENT)?;
             transaction.delete_table(TOKEN_REQUESTS)?;
             Ok(transaction.commit()?)
         })
