@@ -6,11 +6,10 @@
 //! `delivery` hands it over.
 
 mod delivery;
+mod in_flight;
 mod ledger_calls;
 mod monitor;
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,12 +17,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use in_flight::{AddResult, BatchKey, InFlightTable};
 use ledger_calls::LedgerCalls;
 use monitor::DestinationMonitor;
 pub(crate) use monitor::{DestinationRefusal, DestinationReport};
 
 use super::destination::DestinationLink;
-use super::digest::Sha256Digest;
 use super::fault_injection::{FaultOptions, SimulatedWork};
 use super::ledger::{
     AppliedEntry, BatchSettlement, ForwardTurn, Ledger, LedgerError, PageLimit, StoredResponse,
@@ -35,8 +34,6 @@ use crate::clock::{Clock, millis, wall_ms};
 use crate::model::{BatchId, DeviceId};
 use crate::protocol::wire::BatchResponse;
 
-/// Bounds the memory of batches in flight.
-const BATCHES_IN_FLIGHT_MAX: usize = 128;
 /// Responses that one transaction deletes: few, so that batches hardly wait for it.
 const PRUNE_BATCH_SIZE: usize = 200;
 /// Shortest and longest pause between two searches for old responses.
@@ -44,14 +41,12 @@ const PRUNE_INTERVAL_RANGE: (Duration, Duration) = (Duration::from_secs(1), Dura
 /// How often the search runs while a response is kept.
 const PRUNES_PER_RETENTION: u32 = 10;
 
-type BatchKey = (DeviceId, BatchId);
-
 /// Processes batches.
 pub(crate) struct BatchProcessor {
     calls: LedgerCalls,
     /// `None` without a destination.
     monitor: Option<DestinationMonitor>,
-    in_flight: Mutex<HashMap<BatchKey, Sha256Digest>>,
+    in_flight: Mutex<InFlightTable>,
     in_flight_count: watch::Sender<usize>,
     /// Notified when records were applied.
     applied: Notify,
@@ -68,7 +63,7 @@ pub(crate) enum SubmitResult {
     InFlight,
     /// A batch with this id and another body is in flight.
     IdReused,
-    /// Too many other batches are in flight.
+    /// Too many other batches, or bytes of them, are in flight.
     Busy,
 }
 
@@ -115,13 +110,11 @@ impl BatchProcessor {
     pub(crate) fn submit_batch(self: &Arc<Self>, batch: ValidatedBatch) -> SubmitResult {
         let key = (batch.device, batch.id);
         let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_full = in_flight.len() >= BATCHES_IN_FLIGHT_MAX;
-        match in_flight.entry(key) {
-            Entry::Occupied(entry) if *entry.get() == batch.fingerprint => SubmitResult::InFlight,
-            Entry::Occupied(_) => SubmitResult::IdReused,
-            Entry::Vacant(_) if is_full => SubmitResult::Busy,
-            Entry::Vacant(entry) => {
-                entry.insert(batch.fingerprint);
+        match in_flight.add_batch(&batch) {
+            AddResult::Present => SubmitResult::InFlight,
+            AddResult::IdReused => SubmitResult::IdReused,
+            AddResult::Full => SubmitResult::Busy,
+            AddResult::Added => {
                 self.report_in_flight(in_flight.len());
                 let guard = InFlightGuard { processor: Arc::clone(self), key };
                 SubmitResult::Started(self.calls.runtime().spawn(process_batch(guard, batch)))
@@ -137,7 +130,7 @@ impl BatchProcessor {
     ) -> Result<BatchStatus, LedgerError> {
         // In this order: a batch leaves the table only after its response is in the ledger.
         let is_in_flight =
-            self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&(device, batch));
+            self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).contains(&(device, batch));
         if is_in_flight {
             return Ok(BatchStatus::InFlight);
         }

@@ -190,3 +190,19 @@ fn what_was_applied_without_a_destination_is_handed_over_when_it_is_sent_again()
     assert_eq!(gateway.applied_ids(), batch.ids());
     assert_eq!(crm.accounts()["records"], 3);
 }
+
+#[test]
+fn other_content_does_not_take_the_id_of_a_record_that_the_crm_may_have() {
+    let directory = directory();
+    let crm = Crm::start(&[]);
+    let gateway = crm.gateway(&ledger_in(directory.path()), directory.path(), "20s");
+    let batch = Batch::with(vec![refused_account("RECORD_LOCKED*1")]);
+    assert_eq!(codes(&gateway.post(&batch).batch()), ["RECORD_LOCKED"]);
+    let mut changed = batch.again();
+    changed.records[0].payload = r#"{"name":"other"}"#.into();
+    assert_eq!(codes(&gateway.post(&changed).batch()), ["ID_CONFLICT"]);
+    let of_other_device = Batch::with(changed.records.clone());
+    assert_eq!(codes(&gateway.post(&of_other_device).batch()), ["ID_OF_OTHER_DEVICE"]);
+    assert_eq!(statuses(&gateway.post(&batch.again()).batch()), [Applied]);
+    assert_eq!(crm.accounts()["updates"], 0);
+}

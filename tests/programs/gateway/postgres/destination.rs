@@ -100,6 +100,14 @@ fn the_records_of_a_killed_gateway_are_handed_over_by_the_other_once_its_lease_l
         pace(Duration::from_secs(6));
         assert!(codes(&other, &batch.again()).contains(&"IN_PROGRESS".to_owned()));
     }
+    // What the dead gateway may have sent is not overwritten by the record of another device.
+    let mut record = batch.records[0].clone();
+    record.payload = r#"{"name":"of another device"}"#.into();
+    let stranger = Batch::with(vec![record]);
+    let code = wait_for("the lease to lapse", || {
+        codes(&other, &stranger.again()).pop().filter(|code| code != "IN_PROGRESS")
+    });
+    assert_eq!(code, "ID_OF_OTHER_DEVICE");
     let response = wait_for("the records to be handed over", || {
         let response = other.post(&batch.again());
         let response = (response.status == 200).then(|| response.batch())?;
