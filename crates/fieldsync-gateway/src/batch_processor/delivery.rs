@@ -299,3 +299,73 @@ fn verdict_label(verdict: &Verdict) -> &'static str {
         Verdict::Retry { .. } => "retry",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::BoxFuture;
+    use serde_json::value::RawValue;
+    use tokio::runtime::Handle;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::batch_processor::SubmitResult;
+    use crate::destination::{
+        Destination, DestinationCondition, DestinationLink, DestinationSlot, StoppedType,
+    };
+    use crate::digest::sha256;
+    use crate::fault_injection::FaultOptions;
+    use crate::ledger_redb::RedbLedger;
+    use crate::metrics::Metrics;
+    use crate::model::{BatchId, DeviceId, RecordId};
+    use crate::protocol::wire::WireRecord;
+
+    /// It hangs, and the leases end meanwhile.
+    struct HangingDestination(Arc<RedbLedger>);
+
+    impl Destination for HangingDestination {
+        fn deliver<'a>(
+            &'a self,
+            _: &'a [&'a ValidatedRecord],
+            _: Duration,
+            _: mpsc::Sender<Vec<RecordVerdict>>,
+        ) -> BoxFuture<'a, ()> {
+            self.0.end_leases();
+            Box::pin(pending())
+        }
+
+        fn condition(&self) -> DestinationCondition {
+            DestinationCondition::Ready
+        }
+
+        fn stopped_types(&self) -> Vec<StoppedType> {
+            Vec::new()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_delivery_whose_lease_has_ended_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = Arc::new(RedbLedger::open(&directory.path().join("ledger.redb")).unwrap());
+        let slot = Arc::new(DestinationSlot::new(Arc::new(HangingDestination(Arc::clone(&ledger)))));
+        let link = DestinationLink { slot, time_budget: Duration::from_secs(1) };
+        let (faults, metrics) = (FaultOptions::default(), Arc::new(Metrics::new()));
+        let processor = Arc::new(BatchProcessor::new(ledger, Handle::current(), faults, metrics, Some(link)));
+        let record = WireRecord {
+            id: RecordId::new(),
+            record_type: "Visits".into(),
+            key: None,
+            priority: None,
+            created_at: 0,
+            payload: RawValue::from_string("{}".into()).unwrap(),
+        };
+        let batch = ValidatedBatch {
+            device: DeviceId(Uuid::new_v4()),
+            id: BatchId::new(),
+            fingerprint: sha256(b""),
+            records: vec![ValidatedRecord::new(record, None)],
+        };
+        let SubmitResult::Started(task) = processor.submit_batch(batch) else { panic!("not started") };
+        let outcome = timeout(LEASE_TIME, task).await.expect("it ends").unwrap();
+        assert!(matches!(outcome, Err(LedgerError::Unreachable(_))));
+    }
+}

@@ -50,6 +50,12 @@ impl RedbLedger {
         Ok(Self { database, leases: Mutex::default(), clock: Clock::start() })
     }
 
+    /// As if all leases had lapsed.
+    #[cfg(test)]
+    pub(crate) fn end_leases(&self) {
+        *self.leases() = LeaseTable::default();
+    }
+
     fn leases(&self) -> MutexGuard<'_, LeaseTable> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }

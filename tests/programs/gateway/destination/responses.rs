@@ -196,13 +196,18 @@ fn other_content_does_not_take_the_id_of_a_record_that_the_crm_may_have() {
     let directory = directory();
     let crm = Crm::start(&[]);
     let gateway = crm.gateway(&ledger_in(directory.path()), directory.path(), "20s");
-    let batch = Batch::with(vec![refused_account("RECORD_LOCKED*1")]);
-    assert_eq!(codes(&gateway.post(&batch).batch()), ["RECORD_LOCKED"]);
+    let batch =
+        Batch::with(vec![keyed(refused_account("RECORD_LOCKED*1"), "k"), keyed(account("behind it"), "k")]);
+    assert_eq!(codes(&gateway.post(&batch).batch()), ["RECORD_LOCKED", "HELD"]);
     let mut changed = batch.again();
     changed.records[0].payload = r#"{"name":"other"}"#.into();
-    assert_eq!(codes(&gateway.post(&changed).batch()), ["ID_CONFLICT"]);
-    let of_other_device = Batch::with(changed.records.clone());
-    assert_eq!(codes(&gateway.post(&of_other_device).batch()), ["ID_OF_OTHER_DEVICE"]);
-    assert_eq!(statuses(&gateway.post(&batch.again()).batch()), [Applied]);
+    changed.records.push(account("of no key"));
+    // What is held here stays known.
+    assert_eq!(codes(&gateway.post(&changed).batch()), ["ID_CONFLICT", "HELD", ""]);
+    changed.records.pop();
+    changed.records[1].payload = r#"{"name":"other"}"#.into();
+    let of_other_device = Batch::with(changed.records);
+    assert_eq!(codes(&gateway.post(&of_other_device).batch()), ["ID_OF_OTHER_DEVICE"; 2]);
+    assert_eq!(statuses(&gateway.post(&batch.again()).batch()), [Applied; 2]);
     assert_eq!(crm.accounts()["updates"], 0);
 }
