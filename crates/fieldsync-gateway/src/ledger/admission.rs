@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::digest::Sha256Digest;
 use crate::model::{DeviceId, RecordId};
-use crate::protocol::wire::{ID_CONFLICT, ID_OF_OTHER_DEVICE, RecordResult, RecordStatus};
+use crate::protocol::wire::{ID_OF_OTHER_DEVICE, RecordResult, RecordStatus};
 use crate::validated_batch::{HELD, INVALID_DATA, KnownRecord, ValidatedBatch, ValidatedRecord};
 
 /// Code of a record that another batch, or another gateway, is handing over.
@@ -16,10 +16,8 @@ const IN_PROGRESS: &str = "IN_PROGRESS";
 const IN_PROGRESS_RETRY_SECONDS: u64 = 5;
 
 /// The device keeps 200 characters of a message.
-const SENT_BY_OTHER_DEVICE: &str = "another device sent this id before, and the destination may have its record. This record is not sent: \
-     enqueue its payload under a new id and discard it here";
-const SENT_OTHERWISE: &str =
-    "a record with this id and other content was sent before, and the destination may have it";
+const SENT_BY_OTHER_DEVICE: &str = "another device sent this id before, for other content, which the destination may have. This record is not \
+     sent: enqueue its payload under a new id and discard it here";
 
 /// What happens with a record of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,15 +36,11 @@ pub(crate) struct SentRecord {
 }
 
 impl SentRecord {
-    /// Rejects a record under the same id, unless it is the same one.
+    /// Rejects the record of another device under the same id, unless it is the same one. A device may correct its own
+    /// record: its last content counts.
     fn find_conflict(&self, record: &ValidatedRecord, device: DeviceId) -> Option<RecordResult> {
-        if self.device != device {
-            Some(record.reject(ID_OF_OTHER_DEVICE, SENT_BY_OTHER_DEVICE))
-        } else if self.digest != record.digest {
-            Some(record.reject(ID_CONFLICT, SENT_OTHERWISE))
-        } else {
-            None
-        }
+        let is_foreign = self.device != device && self.digest != record.digest;
+        is_foreign.then(|| record.reject(ID_OF_OTHER_DEVICE, SENT_BY_OTHER_DEVICE))
     }
 }
 
@@ -126,7 +120,7 @@ mod tests {
     use crate::digest::sha256;
     use crate::model::BatchId;
     use crate::protocol::receipt::Receipt;
-    use crate::protocol::wire::WireRecord;
+    use crate::protocol::wire::{ID_CONFLICT, WireRecord};
 
     fn record(key: Option<&str>, fault: Option<&'static str>) -> ValidatedRecord {
         let record = WireRecord {
@@ -200,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_without_a_certain_outcome_is_not_replaced_by_another_record() {
+    fn what_was_sent_without_a_certain_outcome_is_not_replaced_by_the_record_of_another_device() {
         let batch = batch((0..4).map(|_| record(None, None)).collect());
         let mut facts = facts(&batch);
         let (digest, other_device) = (batch.records[0].digest, DeviceId(Uuid::new_v4()));
@@ -212,7 +206,7 @@ mod tests {
         ] {
             facts.sent.insert(record.id, SentRecord { digest, device });
         }
-        let codes = ["deliver", ID_CONFLICT, ID_OF_OTHER_DEVICE, ID_OF_OTHER_DEVICE];
+        let codes = ["deliver", "deliver", ID_OF_OTHER_DEVICE, "deliver"];
         assert_eq!(shown(&admit_records(&batch, &facts)), codes);
         assert!(SENT_BY_OTHER_DEVICE.len() <= 200);
     }

@@ -26,8 +26,9 @@ const LEASE_RECORDS: &str = "
     SELECT id, $1, digest, $2, clock_timestamp() + $3 * interval '1 millisecond'
     FROM unnest($4, $5) AS new (id, digest) ORDER BY id
     ON CONFLICT (id) DO UPDATE
-    SET delivery = excluded.delivery, lease_until = excluded.lease_until
-    WHERE present.digest = excluded.digest AND present.device_id = excluded.device_id
+    SET device_id = excluded.device_id, digest = excluded.digest, delivery = excluded.delivery,
+        lease_until = excluded.lease_until
+    WHERE (present.digest = excluded.digest OR present.device_id = excluded.device_id)
         AND (present.delivery = excluded.delivery OR present.lease_until <= clock_timestamp())
     RETURNING id, xmax <> 0";
 const SELECT_SENT: &str = "

@@ -178,19 +178,25 @@ fn what_may_be_at_the_destination_keeps_its_id_until_it_is_applied_or_rejected()
         }
         changed
     };
-    let (own, other) = (changed(first.device), changed(DeviceId(Uuid::new_v4())));
-    assert_eq!(admit(&ledger, &own, DeliveryId::new()), ["ID_CONFLICT"; 3]);
+    let other = changed(DeviceId(Uuid::new_v4()));
     assert_eq!(admit(&ledger, &other, DeliveryId::new()), ["ID_OF_OTHER_DEVICE"; 3]);
     assert_eq!(admit(&ledger, &first, delivery), [".", ".", "."]);
     ledger.record_verdicts(&first, delivery, &[rejected(0)], 2).unwrap();
     let rest = [applied(1), uncertain(2)];
     ledger.finish_delivery(&first, delivery, &rest, &response(&first, "X"), 2).unwrap();
-    assert_eq!(admit(&ledger, &own, DeliveryId::new()), [".", "ID_CONFLICT", "ID_CONFLICT"]);
+    assert_eq!(admit(&ledger, &other, delivery), [".", "ID_OF_OTHER_DEVICE", "ID_OF_OTHER_DEVICE"]);
     drop(ledger);
 
     // What was sent decades ago is forgotten.
     let ledger = file.open();
-    assert_eq!(admit(&ledger, &own, DeliveryId::new()), [".", "ID_CONFLICT", "."]);
+    assert_eq!(admit(&ledger, &other, delivery), [".", "ID_OF_OTHER_DEVICE", "."]);
+    drop(ledger);
+    // A device corrects its own record, and another one has the same one.
+    let ledger = file.open();
+    let own = changed(first.device);
+    assert_eq!(admit(&ledger, &own, delivery), [".", "ID_CONFLICT", "."]);
+    ledger.finish_delivery(&own, delivery, &[uncertain(0)], &response(&own, "X"), wall_ms()).unwrap();
+    assert_eq!(admit(&ledger, &other, DeliveryId::new())[0], ".");
 }
 
 #[test]
