@@ -87,19 +87,19 @@ fn a_throttled_destination_lets_devices_wait_as_long_as_it_says() {
 }
 
 #[test]
-fn trouble_with_one_type_is_reported_and_rejects_nothing() {
+fn trouble_with_the_only_type_stops_the_destination_and_rejects_nothing() {
     let directory = directory();
     let crm = Crm::start(&[]);
     let gateway = crm.gateway(&ledger_in(directory.path()), directory.path(), "20s");
     crm.set_faults(&json!({"refuse": {"NO_PERMISSION": 1.0}}));
     let batch = Batch::with(vec![account("one")]);
-    for _ in 0..2 {
-        let response = gateway.post(&batch.again()).batch();
-        assert_eq!(statuses(&response), [RecordStatus::Retry]);
-        assert_eq!(response.results[0].code.as_deref(), Some("DESTINATION_STOPPED"));
-    }
+    let response = gateway.post(&batch).batch();
+    assert_eq!(statuses(&response), [RecordStatus::Retry]);
+    assert_eq!(response.results[0].code.as_deref(), Some("DESTINATION_STOPPED"));
+    let refusal = gateway.post(&batch.again());
+    assert_eq!((refusal.status, refusal.code()), (503, "DESTINATION_STOPPED".into()));
     assert_eq!(gateway.metric("fieldsync_gateway_destination_stopped_types"), 1);
-    let stopped = &gateway.get("/readyz").expect_json(200)["destination"];
+    let stopped = &gateway.get("/readyz").expect_json(503)["destination"];
     assert_eq!(stopped["stopped_types"][0]["type"], "Visits", "{stopped}");
     crm.clear_faults();
 }

@@ -207,6 +207,6 @@ fn another_device_does_not_take_the_id_of_a_record_that_the_crm_may_have() {
     assert_eq!(codes(&gateway.post(&of_other_device).batch())[..2], ["ID_OF_OTHER_DEVICE"; 2]);
     // Its own device may correct it.
     assert_eq!(codes(&gateway.post(&changed).batch()), ["", "", ""]);
-    assert_eq!(statuses(&gateway.post(&batch.again()).batch()), [Applied; 2]);
+    assert_eq!(statuses(&gateway.post(&changed.again()).batch()), [Duplicate; 3]);
     assert_eq!(crm.accounts()["updates"], 0);
 }

@@ -23,8 +23,8 @@ const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A token is renewed so long before it expires, or earlier if it lives for a short time only.
 const EXPIRY_MARGIN: Duration = Duration::from_mins(1);
 const EXPIRY_MARGIN_SHARE: u32 = 4;
-/// A token is used at least so long, whatever its response says of its lifetime. A token that is refused is renewed.
-const LIFETIME_MIN: Duration = Duration::from_mins(1);
+/// A shorter lifetime is not believed: the token is used until it is refused.
+const LIFETIME_MIN: Duration = Duration::from_secs(1);
 /// The waits before another token is asked for because the address in its response cannot be reached. Those of ten
 /// minutes fit into the budget of a window.
 const ADDRESS_RENEWAL_DELAY_RANGE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(5));
@@ -255,9 +255,9 @@ impl Authenticator {
         let header = authorization_value(&self.mapping.scheme, token).ok_or_else(|| {
             TokenTrouble::Refused("the token has characters that no header may have".into())
         })?;
-        let renew_at = lifetime.map(|lifetime| {
+        let renew_at = lifetime.filter(|lifetime| *lifetime >= LIFETIME_MIN).map(|lifetime| {
             let used = lifetime.saturating_sub(EXPIRY_MARGIN.min(lifetime / EXPIRY_MARGIN_SHARE));
-            self.clock.now().saturating_add(used.max(LIFETIME_MIN))
+            self.clock.now().saturating_add(used)
         });
         Ok(CurrentToken { authorization: Authorization { header, api, generation }, renew_at })
     }
@@ -294,7 +294,7 @@ mod tests {
     use crate::http_client::build_https_client;
 
     #[test]
-    fn a_token_is_used_for_a_minute_at_least_and_renewed_before_it_expires() {
+    fn a_token_is_renewed_before_it_expires_if_it_has_a_lifetime() {
         let mapping = zoho_test_mapping("https://accounts.example");
         let client = Arc::new(CallClient::new(&mapping, build_https_client().unwrap()).unwrap());
         let budget = Arc::new(LocalTokenBudget::new());
@@ -302,10 +302,10 @@ mod tests {
         let used = |lifetime: Duration| {
             let before = authenticator.clock.now();
             let token = authenticator.build_token("1000.a", None, Some(lifetime), 1).ok().unwrap();
-            token.renew_at.unwrap().saturating_sub(before).as_secs()
+            token.renew_at.map(|renew_at| renew_at.saturating_sub(before).as_secs())
         };
-        let lifetimes = [Duration::ZERO, Duration::from_secs(70), Duration::from_hours(1)];
-        assert_eq!(lifetimes.map(used), [60, 60, 3540]);
-        assert!(used(Duration::MAX) > 3540);
+        let lifetimes = [Duration::ZERO, Duration::from_secs(4), Duration::from_hours(1)];
+        assert_eq!(lifetimes.map(used), [None, Some(3), Some(3540)]);
+        assert!(used(Duration::MAX) > Some(3540));
     }
 }
