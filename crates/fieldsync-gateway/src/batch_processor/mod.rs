@@ -243,6 +243,9 @@ impl BatchProcessor {
         self: &Arc<Self>,
         batch: &Arc<ValidatedBatch>,
     ) -> Result<ProcessingOutcome, LedgerError> {
+        if !self.is_shared() {
+            return self.settle_claimed(batch).await;
+        }
         let (device, id) = (batch.device, batch.id);
         if !self.calls.read(move |ledger| ledger.claim_batch(device, id)).await? {
             // For a moment after the response was stored, the batch may still be claimed.
