@@ -1,6 +1,7 @@
 //! The receipt of a record: what it became at its destination, in the destination's own words.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -16,9 +17,9 @@ const RECEIPT_LEVELS_MAX: usize = 32;
 /// `{"module":"Visits","id":"4150868000000123","action":"insert"}`.
 ///
 /// It is kept as text: numbers keep their digits and members their order. It has no white space between tokens, so that
-/// it fits on one line.
+/// it fits on one line. Clones share it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Receipt(Box<str>);
+pub struct Receipt(Arc<str>);
 
 impl Receipt {
     /// A receipt of this text. None if it is not a JSON object, too long or nested too deeply.
@@ -31,15 +32,29 @@ impl Receipt {
 
     /// A receipt with these members, those without a value left out. None if it is too long.
     pub fn from_texts<'a>(members: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Option<Self> {
-        let mut text = String::from("{");
+        let mut text = vec![b'{'];
         for (name, value) in members {
             let Some(value) = value else { continue };
-            let separator = if text.len() > 1 { "," } else { "" };
-            // Writing to a text cannot fail.
-            write!(text, "{separator}{}:{}", Value::from(name), Value::from(value)).ok();
+            if text.len() > 1 {
+                text.push(b',');
+            }
+            serde_json::to_writer(&mut text, name).ok()?;
+            text.push(b':');
+            serde_json::to_writer(&mut text, value).ok()?;
         }
-        text.push('}');
+        text.push(b'}');
+        let text = str::from_utf8(&text).ok()?;
         (text.len() <= RECEIPT_BYTES_MAX).then(|| Self(text.into()))
+    }
+
+    /// The member `id`, by which the destination knows the record. None if there is none, or if it is not a text.
+    pub fn destination_id(&self) -> Option<Cow<'_, str>> {
+        #[derive(Deserialize)]
+        struct WithId<'a> {
+            #[serde(borrow)]
+            id: Cow<'a, str>,
+        }
+        serde_json::from_str::<WithId<'_>>(&self.0).ok().map(|receipt| receipt.id)
     }
 
     /// The JSON text.
@@ -128,8 +143,11 @@ mod tests {
         let receipt =
             Receipt::from_texts([("module", Some("Visits")), ("id", None), ("action", Some("\"x\""))]);
         assert_eq!(receipt, Receipt::parse(r#"{"module":"Visits","action":"\"x\""}"#));
-        assert!(receipt.is_some());
+        assert_eq!(receipt.unwrap().destination_id(), None);
         assert_eq!(Receipt::from_texts([]), Receipt::parse("{}"));
+        for (text, id) in [(r#"{"a":1,"id":"7\u0037"}"#, Some("77")), (r#"{"id":7}"#, None)] {
+            assert_eq!(Receipt::parse(text).unwrap().destination_id().as_deref(), id);
+        }
         assert_eq!(Receipt::from_texts([("id", Some("7".repeat(RECEIPT_BYTES_MAX).as_str()))]), None);
     }
 

@@ -19,6 +19,7 @@ use crate::causes::with_causes;
 use crate::clock::wall_ms;
 use crate::destination::{DESTINATION_UNCLEAR, RecordVerdict, Verdict};
 use crate::ledger::{Admission, BatchSettlement, DeliveryId, DeliveryOutcome, LedgerError, StoredVerdict};
+use crate::metrics::VerdictCounts;
 use crate::protocol::wire::{BatchResponse, RecordResult, RecordStatus};
 use crate::validated_batch::{ValidatedBatch, ValidatedRecord};
 
@@ -61,6 +62,18 @@ struct VerdictList {
 }
 
 impl VerdictList {
+    fn count(&self) -> VerdictCounts {
+        let mut counts = VerdictCounts::default();
+        for verdict in self.verdicts.iter().flatten() {
+            match verdict {
+                Verdict::Applied(_) => counts.applied += 1,
+                Verdict::Rejected { .. } => counts.rejected += 1,
+                Verdict::Retry { .. } => counts.retry += 1,
+            }
+        }
+        counts
+    }
+
     /// What is stored with the response. A record that is to be sent again may be at the destination, whatever the
     /// reason is: an earlier delivery or an earlier call may have sent it.
     fn into_final(self, positions: &[usize]) -> Vec<StoredVerdict> {
@@ -126,11 +139,9 @@ impl DeliveryRun<'_> {
         let (sender, receiver) = mpsc::channel(VERDICT_MESSAGES_MAX);
         join(destination.deliver(&records, limit, sender), self.collect(receiver, &mut list)).await;
         drop(timer);
-        for verdict in list.verdicts.iter().flatten() {
-            metrics.count_verdict(verdict_label(verdict));
-        }
-        let is_decided = |verdict: &Verdict| !matches!(verdict, Verdict::Retry { .. });
-        monitor.note_condition(list.verdicts.iter().flatten().any(is_decided));
+        let counts = list.count();
+        metrics.count_verdicts(counts);
+        monitor.note_condition(counts.applied + counts.rejected > 0);
         list
     }
 
@@ -289,14 +300,6 @@ fn verdict_result(record: &ValidatedRecord, verdict: Option<&Verdict>) -> Record
             message: Some("the destination gave no verdict".into()),
             ..RecordResult::new(record.id, RecordStatus::Retry)
         },
-    }
-}
-
-fn verdict_label(verdict: &Verdict) -> &'static str {
-    match verdict {
-        Verdict::Applied(_) => "applied",
-        Verdict::Rejected { .. } => "rejected",
-        Verdict::Retry { .. } => "retry",
     }
 }
 

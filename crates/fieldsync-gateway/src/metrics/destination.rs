@@ -40,6 +40,14 @@ impl ConditionLabel {
     }
 }
 
+/// How many records of a delivery got which verdict.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct VerdictCounts {
+    pub(crate) applied: u64,
+    pub(crate) rejected: u64,
+    pub(crate) retry: u64,
+}
+
 #[derive(Debug)]
 pub(crate) struct DestinationMetrics {
     verdicts: LabelledCounter,
@@ -87,8 +95,12 @@ impl DestinationMetrics {
         metrics
     }
 
-    pub(crate) fn count_verdict(&self, outcome: &'static str) {
-        self.verdicts.get_or_create(&[("outcome", outcome)]).inc();
+    /// Counts the verdicts of a delivery.
+    pub(crate) fn count_verdicts(&self, verdicts: VerdictCounts) {
+        let VerdictCounts { applied, rejected, retry } = verdicts;
+        for (outcome, count) in [("applied", applied), ("rejected", rejected), ("retry", retry)] {
+            self.verdicts.get_or_create(&[("outcome", outcome)]).inc_by(count);
+        }
     }
 
     pub(crate) fn set_condition(&self, condition: ConditionLabel, stopped_types: usize) {

@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::protocol::wire::{BatchResponse, RecordStatus};
-pub(crate) use destination::{ConditionLabel, DestinationMetrics};
+pub(crate) use destination::{ConditionLabel, DestinationMetrics, VerdictCounts};
 
 /// The content type of [`Metrics::encode_text`].
 pub(crate) const OPEN_METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

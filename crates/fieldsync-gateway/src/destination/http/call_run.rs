@@ -16,7 +16,6 @@ use super::delivery_state::DeliveryState;
 use super::encode::{EncodedRecord, encode_body, encode_url};
 use super::endpoint::HttpEndpoint;
 use super::plan::PlannedCall;
-use super::results::read_id;
 use super::stops::PROBE_INTERVAL;
 use super::stored_ids::AppliedRecord;
 use super::throttle::GatePermit;
@@ -122,14 +121,13 @@ impl CallRun<'_> {
     /// A record that the destination merged with another is not applied: its fields replaced those of the other.
     fn withdraw_merged(&self, type_index: usize, settled: &mut [RecordVerdict]) {
         let Some(record_type) = self.endpoint.mapping.types.get(type_index) else { return };
-        let applied = settled.iter().enumerate().filter_map(|(at, settled)| match &settled.verdict {
-            Verdict::Applied(receipt) => {
-                let record = self.records.get(settled.position)?.id;
-                Some(AppliedRecord { at, record, stored_id: read_id(receipt.as_str())? })
-            }
-            Verdict::Rejected { .. } | Verdict::Retry { .. } => None,
-        });
-        let merged = self.endpoint.stored_ids.note_applied(type_index, applied.collect());
+        let find_applied = |(at, settled): (usize, &RecordVerdict)| {
+            let Verdict::Applied(receipt) = &settled.verdict else { return None };
+            let record = self.records.get(settled.position)?.id;
+            Some(AppliedRecord { at, record, stored_id: receipt.destination_id()?.into() })
+        };
+        let applied: Vec<_> = settled.iter().enumerate().filter_map(find_applied).collect();
+        let merged = self.endpoint.stored_ids.note_applied(type_index, applied);
         if merged.is_empty() {
             return;
         }

@@ -62,7 +62,7 @@ impl CallClient {
     pub(crate) async fn send_call(
         &self,
         url: &str,
-        body: String,
+        body: Vec<u8>,
         authorization: &HeaderValue,
         limit: Duration,
     ) -> Result<CallResponse, SendFailure> {

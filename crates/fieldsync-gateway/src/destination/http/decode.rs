@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use actix_web::web::Bytes;
-use serde_json::Value;
+use serde_json_borrow::Value;
 
 use super::codes::CodeClass;
 use super::pointer::JsonPointer;
@@ -97,7 +97,7 @@ pub(crate) fn decode_response(
     if has_results && results.path.is_none() {
         return apply_all(context, ids);
     }
-    let body = serde_json::from_slice::<Value>(&response.body);
+    let body = serde_json::from_slice::<Value<'_>>(&response.body);
     let Ok(body) = body else { return Err(judge_status(response, None)) };
     let has_array = |path: &Option<JsonPointer>| {
         path.as_ref().and_then(|path| path.find(&body)).is_some_and(Value::is_array)
@@ -139,7 +139,7 @@ fn collect_entries(ordered: OrderedResults) -> DecodedCall {
 fn judge_lone_error(
     context: &DecodeContext<'_>,
     response: &CallResponse,
-    body: &Value,
+    body: &Value<'_>,
     error: &RecordError,
 ) -> CallTrouble {
     let own = read_call_error(context, body);
@@ -150,7 +150,7 @@ fn judge_lone_error(
     judge_call_error(context, response, Some(call_error))
 }
 
-fn read_call_error(context: &DecodeContext<'_>, body: &Value) -> Option<CallError> {
+fn read_call_error(context: &DecodeContext<'_>, body: &Value<'_>) -> Option<CallError> {
     let rule = &context.mapping.call_error;
     let error = rule.paths.iter().find_map(|path| path.find(body).filter(|error| error.is_object()))?;
     let code = rule.code.as_ref()?.find_text(error).filter(|code| !code.is_empty())?;
@@ -158,7 +158,7 @@ fn read_call_error(context: &DecodeContext<'_>, body: &Value) -> Option<CallErro
     let number = |path: &Option<JsonPointer>| path.as_ref()?.find_text(error)?.parse::<u64>().ok();
     let limits = &context.mapping.limits;
     Some(CallError {
-        code,
+        code: code.into_owned(),
         message: shorten(&message),
         after: number(&limits.retry_after).map(Duration::from_secs),
         limit: number(&limits.announced).and_then(|limit| usize::try_from(limit).ok()),

@@ -43,7 +43,6 @@ impl HttpDestination {
             .iter()
             .zip(&prepared)
             .map(|(record, prepared)| PlanRecord {
-                id: record.id,
                 key: record.key.as_deref(),
                 type_index: prepared.as_ref().map_or(usize::MAX, |(index, _)| *index),
                 bytes: prepared.as_ref().map_or(0, |(_, encoded)| encoded.bytes()),
@@ -56,10 +55,10 @@ impl HttpDestination {
             let scarcity = self.0.gate.scarcity();
             let (mut due, mut settled) = (Vec::new(), Vec::new());
             for position in wave {
-                let before = predecessors.get(position).map_or(&[][..], Vec::as_slice);
+                let before = predecessors.get(position).copied().flatten();
                 match prepared.get(position) {
                     Some(Err(verdict)) => settled.push(RecordVerdict { position, verdict: verdict.clone() }),
-                    Some(Ok(_)) if !before.iter().all(|before| state.is_applied(*before)) => {
+                    Some(Ok(_)) if before.is_some_and(|before| !state.is_applied(before)) => {
                         settled.push(RecordVerdict { position, verdict: hold_record() });
                     }
                     Some(Ok(_)) => match &scarcity {

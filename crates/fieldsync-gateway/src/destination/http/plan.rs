@@ -1,16 +1,13 @@
 //! Which records travel together: waves keep the order within a key, calls keep the destination's limits.
 //!
-//! A destination does not say in which order it applies the records of a call. So two records of a key, or of an
-//! id, are never in one call: the second is in a later wave, which begins after the wave before it has ended.
+//! A destination does not say in which order it applies the records of a call. So two records of a key are never in
+//! one call: the second is in a later wave, which begins after the wave before it has ended.
 
 use std::collections::HashMap;
-
-use crate::model::RecordId;
 
 /// What planning needs to know of a record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlanRecord<'a> {
-    pub(crate) id: RecordId,
     pub(crate) key: Option<&'a str>,
     /// Which type it has: a call has one type.
     pub(crate) type_index: usize,
@@ -31,19 +28,15 @@ pub(crate) struct PlannedCall {
     pub(crate) positions: Vec<usize>,
 }
 
-/// The positions of the records in each wave. A record is one wave behind the last before it of its key or id.
+/// The positions of the records in each wave. A record is one wave behind the last before it of its key.
 pub(crate) fn plan_waves(records: &[PlanRecord<'_>]) -> Vec<Vec<usize>> {
     let mut next_of_key: HashMap<&str, usize> = HashMap::new();
-    let mut next_of_id: HashMap<RecordId, usize> = HashMap::new();
     let mut waves: Vec<Vec<usize>> = Vec::new();
     for (position, record) in records.iter().enumerate() {
-        let by_key = record.key.and_then(|key| next_of_key.get(key)).copied().unwrap_or(0);
-        let by_id = next_of_id.get(&record.id).copied().unwrap_or(0);
-        let wave = by_key.max(by_id);
+        let wave = record.key.and_then(|key| next_of_key.get(key)).copied().unwrap_or(0);
         if let Some(key) = record.key {
             next_of_key.insert(key, wave + 1);
         }
-        next_of_id.insert(record.id, wave + 1);
         if wave == waves.len() {
             waves.push(Vec::new());
         }
@@ -54,16 +47,11 @@ pub(crate) fn plan_waves(records: &[PlanRecord<'_>]) -> Vec<Vec<usize>> {
     waves
 }
 
-/// For each record, the last before it of its key and the last of its id: unless both were applied, it is held.
-pub(crate) fn find_predecessors(records: &[PlanRecord<'_>]) -> Vec<Vec<usize>> {
+/// For each record, the last before it of its key: unless that one was applied, it is held.
+pub(crate) fn find_predecessors(records: &[PlanRecord<'_>]) -> Vec<Option<usize>> {
     let mut last_of_key: HashMap<&str, usize> = HashMap::new();
-    let mut last_of_id: HashMap<RecordId, usize> = HashMap::new();
-    let predecessors = records.iter().enumerate().map(|(position, record)| {
-        let by_key = record.key.and_then(|key| last_of_key.insert(key, position));
-        let by_id = last_of_id.insert(record.id, position);
-        by_key.into_iter().chain(by_id).collect()
-    });
-    predecessors.collect()
+    let by_position = records.iter().enumerate();
+    by_position.map(|(position, record)| last_of_key.insert(record.key?, position)).collect()
 }
 
 /// A call that is being filled.
@@ -96,25 +84,23 @@ pub(crate) fn cut_calls(wave: &[usize], records: &[PlanRecord<'_>], size: CallSi
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use uuid::Uuid;
 
     use super::*;
 
-    fn record(id: u8, key: Option<&'static str>, type_index: usize) -> PlanRecord<'static> {
-        PlanRecord { id: RecordId(Uuid::from_u128(id.into())), key, type_index, bytes: 10 }
+    fn record(key: Option<&'static str>, type_index: usize) -> PlanRecord<'static> {
+        PlanRecord { key, type_index, bytes: 10 }
     }
 
     #[test]
-    fn a_record_is_one_wave_behind_the_one_before_it_of_its_key_or_id() {
-        let records =
-            [record(1, Some("a"), 0), record(2, None, 0), record(3, Some("a"), 1), record(1, None, 0)];
-        assert_eq!(plan_waves(&records), [vec![0, 1], vec![2, 3]]);
-        assert_eq!(find_predecessors(&records), [vec![], vec![], vec![0], vec![0]]);
+    fn a_record_is_one_wave_behind_the_one_before_it_of_its_key() {
+        let records = [record(Some("a"), 0), record(None, 0), record(Some("a"), 1), record(None, 0)];
+        assert_eq!(plan_waves(&records), [vec![0, 1, 3], vec![2]]);
+        assert_eq!(find_predecessors(&records), [None, None, Some(0), None]);
     }
 
     #[test]
     fn a_call_has_one_type_and_keeps_both_limits() {
-        let records = [0, 1, 0, 0, 1].map(|type_index| record(0, None, type_index));
+        let records = [0, 1, 0, 0, 1].map(|type_index| record(None, type_index));
         let cut = |records_max, bytes| {
             let calls = cut_calls(&[0, 1, 2, 3, 4], &records, CallSize { records: records_max, bytes });
             calls.into_iter().map(|call| call.positions).collect::<Vec<_>>()
@@ -127,13 +113,13 @@ mod tests {
     proptest! {
         #[test]
         fn each_record_is_in_one_call_of_its_wave_and_the_order_within_a_key_holds(
-            input in prop::collection::vec((0u8..60, 0usize..6, 0usize..3, 0usize..50), 0..80),
+            input in prop::collection::vec((0usize..6, 0usize..3, 0usize..50), 0..80),
             records_max in 0usize..12, bytes in 0usize..200,
         ) {
             let keys = [None, Some("a"), Some("b"), Some("c"), Some("d"), Some("")];
             let records: Vec<PlanRecord<'_>> = input
                 .iter()
-                .map(|(id, key, type_index, bytes)| PlanRecord { bytes: *bytes, ..record(*id, keys[*key], *type_index) })
+                .map(|(key, type_index, bytes)| PlanRecord { bytes: *bytes, ..record(keys[*key], *type_index) })
                 .collect();
             let size = CallSize { records: records_max, bytes };
             let mut wave_of = vec![None; records.len()];
@@ -151,7 +137,7 @@ mod tests {
             for (second, record) in records.iter().enumerate() {
                 prop_assert!(wave_of[second].is_some());
                 for (first, earlier) in records[..second].iter().enumerate() {
-                    if earlier.id == record.id || (earlier.key.is_some() && earlier.key == record.key) {
+                    if earlier.key.is_some() && earlier.key == record.key {
                         prop_assert!(wave_of[first] < wave_of[second]);
                     }
                 }

@@ -1,6 +1,8 @@
 //! What the destination says against a record: an error object, and the verdict that follows from it.
 
-use serde_json::Value;
+use std::borrow::Cow;
+
+use serde_json_borrow::Value;
 
 use super::codes::{CodeClass, CodeTable};
 use super::mapping::{HttpMapping, ResultsMapping};
@@ -50,7 +52,7 @@ pub(crate) struct RecordError {
 }
 
 /// The error of one result, or of a part of it.
-pub(crate) fn read_error(context: &DecodeContext<'_>, error: &Value) -> RecordError {
+pub(crate) fn read_error(context: &DecodeContext<'_>, error: &Value<'_>) -> RecordError {
     let results = &context.mapping.results;
     let text = |pointer: &Option<JsonPointer>| pointer.as_ref().and_then(|path| path.find_text(error));
     let code = text(&results.code).unwrap_or_default();
@@ -60,28 +62,28 @@ pub(crate) fn read_error(context: &DecodeContext<'_>, error: &Value) -> RecordEr
     if let Some(duplicate) = &results.duplicate {
         let of_message = |name: &str| {
             let found = match_pattern(duplicate.message.as_deref()?, &own_message)?;
-            found.iter().find(|(found, _)| *found == name).map(|(_, text)| (*text).to_owned())
+            found.iter().find(|(found, _)| *found == name).map(|(_, text)| Cow::Owned((*text).to_owned()))
         };
         duplicate_id = text(&duplicate.id).or_else(|| of_message("id"));
         field_name = field_name.or_else(|| text(&duplicate.field)).or_else(|| of_message("field"));
     }
     let (place, path) = read_place(results, error);
     let path = match (path.as_slice(), &field_name) {
-        ([], Some(name)) => vec![name.clone()],
+        ([], Some(name)) => vec![name.to_string()],
         _ => path,
     };
     RecordError {
         class: context.codes.classify(&code, text(&results.qualifier).as_deref()),
         message: compose_message(results, error, &own_message, field_name.as_deref()),
-        code,
+        code: code.into_owned(),
         place,
-        field_name,
+        field_name: field_name.map(Cow::into_owned),
         path,
-        duplicate_id: duplicate_id.filter(|id| is_id(id)),
+        duplicate_id: duplicate_id.filter(|id| is_id(id)).map(Cow::into_owned),
     }
 }
 
-fn read_place(results: &ResultsMapping, error: &Value) -> (ErrorPlace, Vec<String>) {
+fn read_place(results: &ResultsMapping, error: &Value<'_>) -> (ErrorPlace, Vec<String>) {
     let own = (ErrorPlace::Record(None), Vec::new());
     let Some(rule) = &results.index else { return own };
     let Some(text) = find_first_text(&rule.paths, error).filter(|text| text.starts_with('$')) else {
@@ -91,7 +93,7 @@ fn read_place(results: &ResultsMapping, error: &Value) -> (ErrorPlace, Vec<Strin
 }
 
 /// The place that an error of a whole call names, if it names one.
-pub(crate) fn find_place(results: &ResultsMapping, error: &Value) -> Option<ErrorPlace> {
+pub(crate) fn find_place(results: &ResultsMapping, error: &Value<'_>) -> Option<ErrorPlace> {
     let rule = results.index.as_ref()?;
     let text = find_first_text(&rule.paths, error)?;
     Some(parse_place(&text, &rule.root).0)
@@ -118,13 +120,18 @@ fn split_path(path: &str) -> Vec<String> {
 }
 
 /// The destination's message, and what its details add.
-fn compose_message(results: &ResultsMapping, error: &Value, message: &str, field: Option<&str>) -> String {
+fn compose_message(
+    results: &ResultsMapping,
+    error: &Value<'_>,
+    message: &str,
+    field: Option<&str>,
+) -> String {
     let mut details: Vec<String> =
         field.filter(|name| !message.contains(*name)).map(str::to_owned).into_iter().collect();
     for hint in &results.hints {
         match hint.find(error) {
             None | Some(Value::Null) => {}
-            Some(Value::String(text)) => details.push(format!("{}: {text}", hint.last_name())),
+            Some(Value::Str(text)) => details.push(format!("{}: {text}", hint.last_name())),
             Some(value) => details.push(format!("{}: {value}", hint.last_name())),
         }
     }

@@ -3,9 +3,10 @@
 //! A result is believed only if it is certain whose it is. Otherwise the outcome of the whole call is unknown, and
 //! the call is sent again.
 
-use std::collections::{HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::HashMap;
 
-use serde_json::Value;
+use serde_json_borrow::Value;
 
 use super::codes::CodeClass;
 use super::mapping::Correlation;
@@ -34,25 +35,24 @@ pub(crate) struct OrderedResults {
 
 /// One result before its record is known.
 struct ResultEntry<'a> {
-    value: &'a Value,
+    value: &'a Value<'a>,
     /// The position that its errors name.
     index: Option<usize>,
     judged: EntryVerdict,
     /// The destination's id of the applied record.
-    server_id: Option<String>,
+    server_id: Option<Cow<'a, str>>,
     errors: Vec<RecordError>,
 }
 
 /// The verdicts of the records `ids`, from the body of a response.
 pub(crate) fn read_results(
     context: &DecodeContext<'_>,
-    body: &Value,
+    body: &Value<'_>,
     ids: &[RecordId],
 ) -> Result<OrderedResults, ResultsTrouble> {
     let results = &context.mapping.results;
-    let find_array = |path: &Option<JsonPointer>| {
-        path.as_ref().and_then(|path| path.find(body)).and_then(Value::as_array).map(Vec::as_slice)
-    };
+    let find_array =
+        |path: &Option<JsonPointer>| path.as_ref().and_then(|path| path.find(body)).and_then(Value::as_array);
     let done = find_array(&results.path).unwrap_or_default();
     let refused = find_array(&results.errors_path).unwrap_or_default();
     let mut entries = Vec::with_capacity(done.len() + refused.len());
@@ -66,9 +66,9 @@ pub(crate) fn read_results(
     {
         return Err(ResultsTrouble::CallError(Box::new(error.clone())));
     }
-    let mut server_ids = HashSet::new();
-    let is_repeated = |id: &String| !server_ids.insert(id.clone());
-    if entries.iter().filter_map(|entry| entry.server_id.as_ref()).any(is_repeated) {
+    let mut server_ids: Vec<&str> = entries.iter().filter_map(|entry| entry.server_id.as_deref()).collect();
+    server_ids.sort_unstable();
+    if server_ids.array_windows().any(|[one, next]| one == next) {
         return Err(ResultsTrouble::Unusable("two results have the same id"));
     }
     match results.by {
@@ -80,7 +80,7 @@ pub(crate) fn read_results(
 
 fn read_entry<'a>(
     context: &DecodeContext<'_>,
-    value: &'a Value,
+    value: &'a Value<'a>,
     is_refused: bool,
 ) -> Result<ResultEntry<'a>, ResultsTrouble> {
     let results = &context.mapping.results;
@@ -88,7 +88,7 @@ fn read_entry<'a>(
         && results
             .ok
             .as_ref()
-            .is_none_or(|rule| rule.path.find(value).is_some_and(|found| *found == rule.value));
+            .is_none_or(|rule| rule.path.find(value).is_some_and(|found| *found == Value::from(&rule.value)));
     if is_ok {
         return read_success(context, value);
     }
@@ -111,21 +111,15 @@ fn read_entry<'a>(
     let judged = judge_errors(context, &errors);
     // Behind the verdict "an earlier call stored it" there is an id, too.
     let server_id = match &judged.verdict {
-        Verdict::Applied(receipt) => read_id(receipt.as_str()),
+        Verdict::Applied(receipt) => receipt.destination_id().map(|id| Cow::Owned(id.into_owned())),
         Verdict::Rejected { .. } | Verdict::Retry { .. } => None,
     };
     Ok(ResultEntry { value, index, judged, server_id, errors })
 }
 
-/// The destination's id of an applied record.
-pub(super) fn read_id(receipt: &str) -> Option<String> {
-    let receipt: Value = serde_json::from_str(receipt).ok()?;
-    receipt.get("id")?.as_str().map(str::to_owned)
-}
-
 fn read_success<'a>(
     context: &DecodeContext<'_>,
-    value: &'a Value,
+    value: &'a Value<'a>,
 ) -> Result<ResultEntry<'a>, ResultsTrouble> {
     let results = &context.mapping.results;
     let server_id = match &results.id {
@@ -211,7 +205,8 @@ fn order_by_field(
             return Err(ResultsTrouble::Unusable("two results name the same record"));
         }
     }
-    let ordered: Option<Vec<EntryVerdict>> = ids.iter().map(|id| by_id.remove(&id.to_string())).collect();
+    let ordered: Option<Vec<EntryVerdict>> =
+        ids.iter().map(|id| by_id.remove(id.to_string().as_str())).collect();
     match ordered {
         Some(ordered) if by_id.is_empty() => Ok(ordered),
         Some(_) => Err(ResultsTrouble::Unusable("a result names a record that was not sent")),

@@ -17,7 +17,7 @@ pub(super) struct AppliedRecord {
     pub(super) at: usize,
     pub(super) record: RecordId,
     /// Its id at the destination.
-    pub(super) stored_id: String,
+    pub(super) stored_id: Arc<str>,
 }
 
 /// A record type, and an id of that type at the destination.
@@ -41,7 +41,7 @@ impl StoredIds {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut merged = Vec::new();
         for AppliedRecord { at, stored_id, .. } in applied {
-            let stored_id = (type_index, Arc::from(stored_id));
+            let stored_id = (type_index, stored_id);
             match known.records.get(&stored_id) {
                 Some(records) if records.iter().any(|record| own.contains(record)) => {}
                 Some(_) => merged.push(at),
@@ -70,7 +70,7 @@ mod tests {
         let record = |(at, (number, id)): (usize, &(u128, &str))| AppliedRecord {
             at,
             record: RecordId(Uuid::from_u128(*number)),
-            stored_id: (*id).to_owned(),
+            stored_id: Arc::from(*id),
         };
         records.iter().enumerate().map(record).collect()
     }

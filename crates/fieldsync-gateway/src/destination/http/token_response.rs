@@ -1,8 +1,9 @@
 //! What a token endpoint answers.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json_borrow::Value;
 
 use super::mapping::AuthMapping;
 use crate::http_client::parse_http_url;
@@ -36,34 +37,32 @@ pub(crate) fn parse_token_response(
     body: &[u8],
     secrets: &[String],
 ) -> Result<TokenGrant, TokenTrouble> {
-    let Ok(response) = serde_json::from_slice::<Value>(body) else {
+    let Ok(response) = serde_json::from_slice::<Value<'_>>(body) else {
         let reason = format!("the token endpoint answered with status {status}, and not with JSON");
         // Such as 404: the address is wrong.
         let is_refusal = (400..500).contains(&status) && !matches!(status, 408 | 429);
         return Err(if is_refusal { TokenTrouble::Refused(reason) } else { TokenTrouble::Busy(reason) });
     };
-    let text = |name: &str| response.get(name).and_then(Value::as_str);
-    if let Some(error) = text("error").or_else(|| text("code")) {
+    if let Some(error) = response.get("error").as_str().or_else(|| response.get("code").as_str()) {
         let shown = show_error(error, secrets);
         let reason = format!("the token endpoint refuses: {shown}");
         let is_busy = status == 429 || status >= 500 || auth.busy_errors.iter().any(|busy| busy == error);
         return Err(if is_busy { TokenTrouble::Busy(reason) } else { TokenTrouble::Refused(reason) });
     }
-    let token = text("access_token").filter(|token| !token.is_empty() && (200..300).contains(&status));
+    let token = response.get("access_token").as_str();
+    let token = token.filter(|token| !token.is_empty() && (200..300).contains(&status));
     let Some(token) = token else {
         let reason = format!("the token endpoint answered with status {status}, and without a token");
         return Err(TokenTrouble::Busy(reason));
     };
-    let api = auth.api_path.as_ref().and_then(|path| path.find_text(&response));
+    let api = auth.api_path.as_ref().and_then(|path| path.find_text(&response)).map(Cow::into_owned);
     let is_usable = |api: &str| parse_http_url(api).is_some() && !repeats_secret(api, secrets);
     if api.as_deref().is_some_and(|api| !is_usable(api)) {
         let reason = "the token endpoint names an address for calls that cannot be used";
         return Err(TokenTrouble::Refused(reason.into()));
     }
-    let seconds = response.get("expires_in").and_then(|value| match value {
-        Value::String(text) => text.parse().ok(),
-        value => value.as_u64(),
-    });
+    let lifetime = response.get("expires_in");
+    let seconds = lifetime.as_u64().or_else(|| lifetime.as_str()?.parse().ok());
     Ok(TokenGrant { token: token.to_owned(), api, lifetime: seconds.map(Duration::from_secs) })
 }
 

@@ -17,7 +17,7 @@ fn encode(mapping: &HttpMapping, payload: &str) -> Result<EncodedRecord, Verdict
 
 fn encode_call(mapping: &HttpMapping, payload: &str) -> Value {
     let encoded = encode(mapping, payload).unwrap();
-    serde_json::from_str(&encode_body(mapping, &mapping.types[0], [&encoded])).unwrap()
+    serde_json::from_slice(&encode_body(mapping, &mapping.types[0], [&encoded].into_iter())).unwrap()
 }
 
 #[test]
@@ -99,7 +99,8 @@ fn several_records_make_one_array_and_a_mapping_may_have_nothing_around_it() {
     mapping.wrap.constants.clear();
     let encoded =
         [1, 2].map(|number| encode_record(&mapping, &mapping.types[0], &account(number, None, "")).unwrap());
-    let body: Value = serde_json::from_str(&encode_body(&mapping, &mapping.types[0], &encoded)).unwrap();
+    let body: Value =
+        serde_json::from_slice(&encode_body(&mapping, &mapping.types[0], encoded.iter())).unwrap();
     let names: Vec<&Value> = body.as_array().unwrap().iter().map(|record| &record["Account_Name"]).collect();
     assert_eq!(names, ["Account 1", "Account 2"]);
 }
