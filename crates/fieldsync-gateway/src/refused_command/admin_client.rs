@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use actix_web::web::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use serde::Serialize;
@@ -22,6 +22,8 @@ use crate::model::RecordId;
 use crate::protocol::wire::ErrorBody;
 
 const RESPONSE_TIMEOUT: Duration = Duration::from_mins(2);
+/// A longer response is not that of a gateway.
+const RESPONSE_BYTES_MAX: usize = 64 << 20;
 /// Records in one page.
 const PAGE_ROWS: u64 = 500;
 
@@ -148,11 +150,10 @@ impl AdminClient {
                 }
             })?;
             let status = response.status();
-            let body = response
-                .into_body()
+            let body = Limited::new(response.into_body(), RESPONSE_BYTES_MAX)
                 .collect()
                 .await
-                .map_err(|error| AdminClientError::Lost(with_causes(&error)))?;
+                .map_err(|error| AdminClientError::Lost(with_causes(error.as_ref())))?;
             Ok::<_, AdminClientError>((status, body.to_bytes()))
         };
         let (status, body) = timeout(RESPONSE_TIMEOUT, exchange)

@@ -5,9 +5,11 @@ use std::future::pending;
 use actix_web::HttpResponse;
 use actix_web::web::{Bytes, Data};
 use serde_json::json;
+use tokio::time::sleep;
 
 use crate::call::{CrmAnswer, build_response, send_error_page};
 use crate::clock::{monotonic_now, wall_now};
+use crate::faults::TOKEN_DELAY;
 use crate::form::parse_form;
 
 use super::SalesforceCrm;
@@ -23,12 +25,15 @@ pub(super) async fn issue_token(body: Bytes, crm: Data<SalesforceCrm>) -> HttpRe
         }
         fault
     };
+    if fault == Some("token-slow") {
+        sleep(TOKEN_DELAY).await;
+    }
     match fault {
         Some("token-hang") => pending().await,
         Some("token-error") => send_error_page(&crm.stand_in),
+        None | Some("token-slow") => build_response(&crm.answer_token_request(&body)),
         // [from memory] As the log-in limit of an organization answers.
         Some(_) => build_response(&refuse_token("login_rate_exceeded", "login rate exceeded")),
-        None => build_response(&crm.answer_token_request(&body)),
     }
 }
 

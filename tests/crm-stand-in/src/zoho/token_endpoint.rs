@@ -6,9 +6,11 @@ use std::future::pending;
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::call::{CrmAnswer, build_response, send_error_page};
 use crate::clock::monotonic_now;
+use crate::faults::TOKEN_DELAY;
 use crate::form::parse_form;
 use crate::tally::Violation;
 
@@ -28,15 +30,18 @@ pub(super) async fn issue_token(request: HttpRequest, body: Bytes, crm: Data<Zoh
         }
         fault
     };
+    if fault == Some("token-slow") {
+        sleep(TOKEN_DELAY).await;
+    }
     match fault {
         Some("token-hang") => pending().await,
         Some("token-error") => send_error_page(&crm.stand_in),
-        Some(_) => answer(&access_denied()),
-        None => {
+        None | Some("token-slow") => {
             let mut fields = parse_form(request.query_string().as_bytes());
             fields.extend(parse_form(&body));
             answer(&crm.answer_token_request(&fields))
         }
+        Some(_) => answer(&access_denied()),
     }
 }
 

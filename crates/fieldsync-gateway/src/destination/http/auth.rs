@@ -14,6 +14,7 @@ use super::client::CallClient;
 use super::mapping::{AuthKind, AuthMapping};
 use super::token_budget::TokenBudget;
 use super::token_response::{TokenTrouble, parse_token_response};
+use crate::causes::with_causes;
 use crate::clock::Clock;
 use crate::http_client::{authorization_value, read_secret};
 use crate::policy::backoff::backoff_delay;
@@ -105,8 +106,17 @@ impl Authenticator {
         }
     }
 
-    /// A token that is probably valid, after asking for one if there is none.
-    pub(crate) async fn authorize(&self) -> Result<Authorization, AuthTrouble> {
+    /// A token that is probably valid, after asking for one if there is none. The request for one goes on if the caller
+    /// stops waiting: it counts, and the next call uses its token.
+    pub(crate) async fn authorize(self: &Arc<Self>) -> Result<Authorization, AuthTrouble> {
+        let authenticator = Arc::clone(self);
+        let task = tokio::spawn(async move { authenticator.obtain_authorization().await });
+        task.await.unwrap_or_else(|error| {
+            Err(AuthTrouble { wait: RETRY_DELAY_RANGE.0, reason: with_causes(&error), is_stop: false })
+        })
+    }
+
+    async fn obtain_authorization(&self) -> Result<Authorization, AuthTrouble> {
         let mut state = self.state.lock().await;
         if let Some(trouble) = self.trouble() {
             return Err(trouble);
@@ -174,7 +184,7 @@ impl Authenticator {
         state.is_address_doubted = true;
     }
 
-    /// After a reload: uses this client, and tries again what an operator may have mended.
+    /// After a reload: uses this client, and tries again what an operator may have corrected.
     pub(super) fn reuse_with(&self, client: Arc<CallClient>) {
         *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
         let mut block = self.block.lock().unwrap_or_else(PoisonError::into_inner);

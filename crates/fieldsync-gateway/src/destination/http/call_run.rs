@@ -326,14 +326,13 @@ impl CallRun<'_> {
             let (code, message) = (code.to_owned(), message.to_owned());
             return NextStep::SettleAll(Verdict::Rejected { code, message, field: None });
         }
-        let reason = format!("{code}: {message}");
         if !part.was_put_back {
-            self.note_denial(type_index, &reason);
+            self.note_denial(type_index, code);
             if !is_last {
                 return NextStep::PutBack;
             }
         }
-        settle_later(Some(PROBE_INTERVAL), DESTINATION_STOPPED, reason)
+        settle_later(Some(PROBE_INTERVAL), DESTINATION_STOPPED, format!("{code}: {message}"))
     }
 
     /// Whether a record of the type was applied in this delivery.

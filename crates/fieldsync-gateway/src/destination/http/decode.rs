@@ -14,6 +14,9 @@ use super::results::{OrderedResults, ResultsTrouble, read_results};
 use crate::destination::delivery::Verdict;
 use crate::model::RecordId;
 
+/// All records of a batch wait as long as the one that waits longest.
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
+
 /// The response to a call.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CallResponse {
@@ -172,7 +175,8 @@ fn judge_call_error(
     error: Option<CallError>,
 ) -> CallTrouble {
     let Some(error) = error else { return judge_status(response, None) };
-    let reason = shorten(&format!("{}: {} (status {})", error.code, error.message, response.status));
+    // Logs and health checks show it: a message may quote a record.
+    let reason = shorten(&format!("{} (status {})", error.code, response.status));
     let class = match context.codes.find(&error.code, None) {
         // The destination itself failed, whatever the code means for a record.
         _ if response.status >= 500 => return judge_status(response, Some(reason)),
@@ -197,7 +201,7 @@ fn judge_call_error(
         CodeClass::Unauthorized => CallTrouble::AuthExpired { reason },
         CodeClass::TooLarge => CallTrouble::TooLarge { reason, is_by_bytes: false },
         CodeClass::Retry => {
-            let after = error.after.unwrap_or(context.mapping.limits.record_retry_after);
+            let after = error.after.unwrap_or(context.mapping.limits.record_retry_after).min(RETRY_AFTER_MAX);
             CallTrouble::Later { after, code: shorten(&error.code), message: error.message }
         }
         CodeClass::Duplicate | CodeClass::Unclear => CallTrouble::Unknown { reason },

@@ -148,7 +148,7 @@ pub(crate) fn encode_record(
         names.push((name, field.as_ref()));
         fields.add(name, value);
     }
-    names.sort_unstable();
+    names.sort_by_key(|(name, _)| *name);
     if let Some([_, (name, field)]) = names.array_windows().find(|[one, next]| one.0 == next.0) {
         return Err(invalid(field, format!("two fields of the record become {name}")));
     }

@@ -14,6 +14,8 @@ use crate::option_values::parse_duration;
 
 const CALL_BYTES_DEFAULT: usize = 4 << 20;
 const IN_FLIGHT_DEFAULT: usize = 4;
+/// Calls at a time, at most: each may need a thread that looks up a name.
+pub(crate) const CALLS_IN_FLIGHT_MAX: usize = 100;
 const CALL_TIMEOUT_DEFAULT: Duration = Duration::from_mins(1);
 const TOKEN_WINDOW_DEFAULT: Duration = Duration::from_mins(10);
 

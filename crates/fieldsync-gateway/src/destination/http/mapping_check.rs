@@ -7,7 +7,7 @@ use serde_json::Value;
 use toml::Table;
 
 use super::encode::check_templates;
-use super::mapping::{AuthKind, AuthMapping, Correlation, HttpMapping, MappingError};
+use super::mapping::{AuthKind, AuthMapping, CALLS_IN_FLIGHT_MAX, Correlation, HttpMapping, MappingError};
 use super::type_mapping::TypeMapping;
 use crate::config::{describe_syntax, describe_value};
 use crate::http_client::parse_http_url;
@@ -41,8 +41,9 @@ fn check_mapping(mapping: &HttpMapping) -> Result<(), MappingError> {
     if mapping.max_records == 0 {
         return Err(MappingError::new("max_records", "must not be zero"));
     }
-    if mapping.limits.max_in_flight == 0 {
-        return Err(MappingError::new("limits.max_in_flight", "must not be zero"));
+    if !(1..=CALLS_IN_FLIGHT_MAX).contains(&mapping.limits.max_in_flight) {
+        let problem = format!("must be from 1 to {CALLS_IN_FLIGHT_MAX}");
+        return Err(MappingError::new("limits.max_in_flight", problem));
     }
     if mapping.limits.max_large_in_flight == Some(0) {
         return Err(MappingError::new("limits.max_large_in_flight", "must not be zero"));

@@ -38,7 +38,7 @@ mod type_mapping;
 pub(crate) use authenticator_cache::AuthenticatorCache;
 pub(crate) use driver::HttpDestination;
 pub(crate) use endpoint::HttpDestinationError;
-pub(crate) use mapping::{HttpMapping, MappingError};
+pub(crate) use mapping::{CALLS_IN_FLIGHT_MAX, HttpMapping, MappingError};
 pub(crate) use mapping_check::parse_mapping;
 pub(crate) use presets::{
     SalesforceSettings, ZohoSettings, check_zoho_triggers, salesforce_mapping, zoho_mapping,

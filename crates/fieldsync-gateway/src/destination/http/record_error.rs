@@ -166,9 +166,17 @@ impl RecordError {
         }
     }
 
-    /// For people and logs: what the destination said.
-    pub(crate) fn describe(&self) -> String {
+    /// For the device: what the destination said.
+    fn describe(&self) -> String {
         shorten(&format!("{}: {}", self.code, self.message))
+    }
+
+    /// For logs and health checks: without the message, which may quote the record.
+    fn describe_cause(&self) -> String {
+        match &self.field_name {
+            Some(name) => shorten(&format!("{} (field {name})", self.code)),
+            None => shorten(&self.code),
+        }
     }
 
     fn reject(&self, record_type: &TypeMapping) -> Verdict {
@@ -193,10 +201,8 @@ pub(crate) struct EntryVerdict {
 /// The verdict that follows from all errors of a record, by the gravest of them.
 pub(crate) fn judge_errors(context: &DecodeContext<'_>, errors: &[RecordError]) -> EntryVerdict {
     let record_type = context.record_type;
-    let Some(worst) = errors.iter().max_by_key(|error| {
-        // Of several, people read about the first.
-        (error.gravity(record_type), std::cmp::Reverse(errors.iter().position(|other| other == *error)))
-    }) else {
+    // Of several, people read about the first.
+    let Some(worst) = errors.iter().rev().max_by_key(|error| error.gravity(record_type)) else {
         let message = "the destination refused the record without an error";
         return EntryVerdict { verdict: retry_record(context, "", message), stop: None };
     };
@@ -209,7 +215,7 @@ pub(crate) fn judge_errors(context: &DecodeContext<'_>, errors: &[RecordError]) 
         },
         CodeClass::Rejected => worst.reject(record_type),
         CodeClass::Stop => {
-            stop = Some(worst.describe());
+            stop = Some(worst.describe_cause());
             Verdict::retry(Some(PROBE_INTERVAL), DESTINATION_STOPPED, worst.describe())
         }
         CodeClass::Unclear

@@ -146,8 +146,11 @@ impl CallGate {
         chosen.min(state.records_max).max(1)
     }
 
-    /// A call of so many records took too long, or was too large.
+    /// A call of so many records took too long, or was too large. Of one record, that says nothing about the others.
     pub(crate) fn note_too_large(&self, records: usize) {
+        if records <= 1 {
+            return;
+        }
         let mut state = self.lock();
         state.records_max = state.records_max.min((records / 2).max(1));
     }
@@ -178,9 +181,10 @@ impl CallGate {
             state.calls_max_changed = now;
         }
         let (first, longest) = THROTTLE_DELAY_RANGE;
-        let wait = after
-            .unwrap_or_else(|| backoff_delay(first, longest, state.throttles, &mut fastrand::Rng::new()));
-        let wait = wait.min(THROTTLE_WAIT_MAX);
+        let wait = match after {
+            Some(after) => after.clamp(first, THROTTLE_WAIT_MAX),
+            None => backoff_delay(first, longest, state.throttles, &mut fastrand::Rng::new()),
+        };
         state.blocked_until = state.blocked_until.max(now + wait);
         reason.clone_into(&mut state.block_reason);
         state.blocked_until.saturating_sub(now)
@@ -277,6 +281,11 @@ mod tests {
         CallGate::new(limits, 100, Clock::start())
     }
 
+    /// As if the wait after a throttled call were over.
+    fn end_wait(gate: &CallGate) {
+        gate.lock().blocked_until = Duration::ZERO;
+    }
+
     /// A permit, if the call may start at once.
     fn enter(gate: &CallGate, records: usize) -> Option<GatePermit<'_>> {
         gate.enter(records).now_or_never()?.ok()
@@ -311,7 +320,7 @@ mod tests {
         gate.note_answered(25);
         assert_eq!(gate.choose_call_records(1000), 26);
         gate.note_too_large(1);
-        assert_eq!(gate.choose_call_records(1000), 1);
+        assert_eq!(gate.choose_call_records(1000), 26);
     }
 
     #[test]
@@ -320,10 +329,12 @@ mod tests {
         let all: Vec<GatePermit<'_>> = (0..4).map(|_| enter(&gate, 1).unwrap()).collect();
         gate.note_throttled(Some(Duration::ZERO), None, true, "busy");
         drop(all);
+        end_wait(&gate);
         let fewer: Vec<GatePermit<'_>> = (0..3).map(|_| enter(&gate, 1).unwrap()).collect();
         assert!(enter(&gate, 1).is_none());
         gate.note_throttled(Some(Duration::ZERO), Some(1), true, "busy");
         drop(fewer);
+        end_wait(&gate);
         let _one = enter(&gate, 1).unwrap();
         assert!(enter(&gate, 1).is_none());
     }
@@ -335,6 +346,8 @@ mod tests {
         let trouble = gate.enter(1).now_or_never().unwrap().err().unwrap();
         assert!(trouble.wait > Duration::from_secs(8) && trouble.reason == "busy");
         assert!(gate.note_throttled(Some(Duration::MAX), None, false, "busy") <= THROTTLE_WAIT_MAX);
+        let gate = self::gate(|_| {});
+        assert!(gate.note_throttled(Some(Duration::ZERO), None, false, "busy") > Duration::from_millis(400));
     }
 
     #[test]

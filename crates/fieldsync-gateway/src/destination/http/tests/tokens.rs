@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::super::authenticator_cache::AuthenticatorCache;
 use super::super::driver::HttpDestination;
 use super::super::token_budget::LocalTokenBudget;
@@ -38,4 +40,14 @@ fn a_reload_keeps_the_token_until_a_secret_or_a_setting_of_it_changes() {
     // A reload after the cause was removed at the CRM does not wait.
     crm.write_secret("secret", "stand-in-secret");
     assert!(deliver(15, window).is_applied());
+}
+
+#[test]
+fn a_token_that_comes_after_its_delivery_has_ended_is_used_by_the_next_one() {
+    let crm = TestCrm::zoho(&[], |_| {});
+    crm.set_faults(&json!({ "token-slow": { "next": 1 } }));
+    let late = crm.deliver(&[account(1, None, "")], Duration::from_millis(300)).remove(0);
+    assert_eq!(refusal(&late), ("DESTINATION_BUSY", false));
+    assert!(crm.deliver(&[account(1, None, "")], BUDGET).remove(0).is_applied());
+    assert_eq!(crm.report()["tokens_issued"], 1);
 }
