@@ -2,16 +2,11 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use actix_web::HttpResponse;
-use actix_web::http::header::{HeaderName, HeaderValue};
-
-use super::request_error::RequestError;
 use crate::model::DeviceId;
-use crate::protocol::wire::MAX_IN_FLIGHT;
 
-/// Counts the requests with batches, by device.
+/// Counts the batches in flight, by device: from the request until the batch is processed.
 pub(crate) struct DeviceLimit {
     /// Without it, only the limit of all devices together holds.
     in_flight_max: Option<NonZeroUsize>,
@@ -19,9 +14,15 @@ pub(crate) struct DeviceLimit {
     in_flight: Mutex<HashMap<DeviceId, usize>>,
 }
 
-/// The place of one request; free again when it is dropped.
-pub(crate) struct DevicePlace<'a> {
-    limit: &'a DeviceLimit,
+/// As many batches of the device as allowed are in flight.
+#[derive(Debug)]
+pub(crate) struct DeviceBusy {
+    pub(crate) limit: usize,
+}
+
+/// The place of one batch; free again when it is dropped.
+pub(crate) struct DevicePlace {
+    limit: Arc<DeviceLimit>,
     device: DeviceId,
 }
 
@@ -31,26 +32,23 @@ impl DeviceLimit {
     }
 
     /// Takes a place for a batch of this device.
-    pub(crate) fn take_place(&self, device: DeviceId) -> Result<DevicePlace<'_>, RequestError> {
+    pub(crate) fn take_place(self: &Arc<Self>, device: DeviceId) -> Result<DevicePlace, DeviceBusy> {
         let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         let count = in_flight.get(&device).copied().unwrap_or(0);
         if let Some(limit) = self.in_flight_max.map(NonZeroUsize::get).filter(|limit| count >= *limit) {
-            return Err(RequestError::DeviceBusy { limit });
+            return Err(DeviceBusy { limit });
         }
         in_flight.insert(device, count + 1);
-        Ok(DevicePlace { limit: self, device })
+        Ok(DevicePlace { limit: Arc::clone(self), device })
     }
 
-    /// Tells the device how many batches it may have in flight.
-    pub(crate) fn add_hint(&self, response: &mut HttpResponse) {
-        if let Some(limit) = self.in_flight_max {
-            let hint = (HeaderName::from_static(MAX_IN_FLIGHT), HeaderValue::from(limit.get()));
-            response.headers_mut().insert(hint.0, hint.1);
-        }
+    /// How many batches a device may have in flight.
+    pub(crate) fn in_flight_max(&self) -> Option<NonZeroUsize> {
+        self.in_flight_max
     }
 }
 
-impl Drop for DevicePlace<'_> {
+impl Drop for DevicePlace {
     fn drop(&mut self) {
         let mut in_flight = self.limit.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = in_flight.get_mut(&self.device) {
@@ -70,15 +68,15 @@ mod tests {
 
     #[test]
     fn a_device_at_its_limit_does_not_hinder_others_and_leaves_nothing_behind() {
-        let limit = DeviceLimit::new(NonZeroUsize::new(2));
+        let limit = Arc::new(DeviceLimit::new(NonZeroUsize::new(2)));
         let [one, other] = [(); 2].map(|()| DeviceId(Uuid::new_v4()));
         let places = [limit.take_place(one).unwrap(), limit.take_place(one).unwrap()];
-        assert!(matches!(limit.take_place(one), Err(RequestError::DeviceBusy { limit: 2 })));
+        assert!(matches!(limit.take_place(one), Err(DeviceBusy { limit: 2 })));
         drop(limit.take_place(other).unwrap());
         drop(places);
         drop(limit.take_place(one).unwrap());
         assert!(limit.in_flight.lock().unwrap().is_empty());
-        let unlimited = DeviceLimit::new(None);
+        let unlimited = Arc::new(DeviceLimit::new(None));
         let _places: Vec<_> = (0..100).map(|_| unlimited.take_place(one).unwrap()).collect();
     }
 }

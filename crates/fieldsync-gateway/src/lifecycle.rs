@@ -1,7 +1,8 @@
 //! The life of the process: opens the ledger, serves requests, and shuts down in order on a signal.
 //!
 //! On shutdown the gateway accepts nothing new, gives requests in flight [`DRAIN_TIMEOUT`] to finish, and
-//! closes the ledger last. A batch that did not finish by then was not applied, and the device sends it again.
+//! closes the ledger last. A batch that did not finish by then is sent again by its device. Without a destination,
+//! nothing of it was applied.
 
 use std::env;
 use std::future::pending;
@@ -26,7 +27,7 @@ use tokio::time::timeout;
 use super::admin::AdminState;
 use super::batch_processor::BatchProcessor;
 use super::config_file::LoadedConfig;
-use super::destination::{AuthenticatorCache, DestinationLink, DestinationSlot};
+use super::destination::{AuthenticatorCache, CALLS_IN_FLIGHT_MAX, DestinationLink, DestinationSlot};
 use super::device_limit::DeviceLimit;
 use super::forward::{ForwardTarget, Forwarder};
 use super::forward_control::ForwardControl;
@@ -47,8 +48,11 @@ use crate::clock::millis;
 
 /// Threads for ledger operations that do not write.
 const LEDGER_READER_THREADS: usize = 3;
-/// Threads for name resolution, which takes long while a name server does not respond.
-const NAME_LOOKUP_THREADS: usize = 4;
+/// Threads for name resolution, which takes long while a name server does not respond: one for each call to the
+/// destination, and some for tokens, forwarding and the database.
+const NAME_LOOKUP_THREADS: usize = CALLS_IN_FLIGHT_MAX + 4;
+/// How long deliveries that are cut short may take to store what is known of them.
+const DELIVERY_END_TIME: Duration = Duration::from_secs(2);
 /// How long blocking threads may continue after the ledger was closed.
 const THREAD_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(100);
 /// The database password if the URL has none; the variable is that of libpq.
@@ -172,7 +176,7 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
         metrics: Arc::clone(&metrics),
         faults: config.faults.clone(),
         tokens: tokens.clone(),
-        device_limit: DeviceLimit::new(options.max_in_flight_per_device),
+        device_limit: Arc::new(DeviceLimit::new(options.max_in_flight_per_device)),
         body_bytes_max,
     });
     let scheme = if tls.is_some() { "https" } else { "http" };
@@ -221,14 +225,26 @@ async fn listen_and_serve(config: &GatewayConfig, parts: StartupParts) -> Result
     service_manager::report_stopping();
     tracing::info!("gateway ending: waiting for requests in flight");
     let stopping = handle.stop(true);
-    let drained = timeout(DRAIN_TIMEOUT, join(server, processor.wait_until_idle())).await;
+    let drained = drain_requests(server, &processor).await;
     drop(stopping);
-    if let Ok((ended, ())) = drained {
-        ended.map_err(RunError::Serve)
-    } else {
+    drained.unwrap_or_else(|| {
         tracing::warn!("requests in flight did not finish in time; their devices send them again");
         Ok(())
+    })
+}
+
+/// Waits until the requests in flight have ended, for [`DRAIN_TIMEOUT`] at most. Deliveries are cut short a little before.
+async fn drain_requests(
+    server: impl Future<Output = io::Result<()>>,
+    processor: &BatchProcessor,
+) -> Option<Result<(), RunError>> {
+    let mut drained = pin!(join(server, processor.wait_until_idle()));
+    let mut in_time = timeout(DRAIN_TIMEOUT.saturating_sub(DELIVERY_END_TIME), &mut drained).await;
+    if in_time.is_err() {
+        processor.end_deliveries();
+        in_time = timeout(DELIVERY_END_TIME, drained).await;
     }
+    in_time.ok().map(|(ended, ())| ended.map_err(RunError::Serve))
 }
 
 /// Reads the configuration again on each signal, for ever.

@@ -21,7 +21,7 @@ use rustls::ServerConfig;
 use super::routes::{GatewayState, common_headers, register_routes};
 
 /// How long requests in flight may take once the gateway is ending.
-pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Threads that take requests.
 const WORKER_THREADS: usize = 2;
 /// Open connections of a worker.

@@ -1,10 +1,14 @@
 //! The limit of batches in flight for each device.
 
+use std::fs;
 use std::thread;
 
 use super::configuration::Setup;
+use super::destination::crm::{Crm, account};
 use crate::support::device::{Batch, Record};
-use crate::support::wait::wait_for;
+use crate::support::gateway::{ANY_PORT, Gateway, command};
+use crate::support::postgres::ledger_in;
+use crate::support::wait::{directory, wait_for};
 
 #[test]
 fn a_device_at_its_limit_waits_and_others_do_not() {
@@ -23,4 +27,23 @@ fn a_device_at_its_limit_waits_and_others_do_not() {
         assert_eq!(sender.join().unwrap().status, 200);
     });
     gateway.post(&own).batch();
+}
+
+#[test]
+fn a_batch_counts_until_it_is_processed_and_not_only_until_its_response() {
+    let directory = directory();
+    let crm = Crm::start(&["--call-cost", "1s"]);
+    let file = crm.configure(directory.path(), "100ms");
+    let destination = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("[gateway]\nmax_in_flight_per_device = 1\n{destination}")).unwrap();
+    let store = ledger_in(directory.path());
+    let gateway = Gateway::start_by(command(&store, ANY_PORT, &["--config", &file]));
+    let slow = Batch::with(vec![account("one")]);
+    let next = Batch { device: slow.device, ..Batch::with(vec![account("two")]) };
+    assert_eq!(gateway.post(&slow).code(), "DESTINATION_SLOW");
+    assert_eq!(gateway.post(&next).code(), "DEVICE_BUSY");
+    wait_for("the first batch to be processed", || {
+        (gateway.query_outcome(&slow).status == 200).then_some(())
+    });
+    assert_eq!(gateway.post(&next).code(), "DESTINATION_SLOW");
 }

@@ -1,8 +1,8 @@
 //! A batch on its way to the destination: leased, handed over, its verdicts stored as they come, then its response.
 //!
 //! The leases are extended while the delivery runs. A delivery that cannot be sure of its leases any more is given up:
-//! then another gateway may hand over the same records. So is one that the end of the process cuts short. What has a
-//! verdict by then is stored, and the rest is handed over once more when the device sends it again.
+//! then another gateway may hand over the same records. One that the end of the process cuts short is answered at once:
+//! the device sends the records without a verdict again.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::monitor::DestinationMonitor;
@@ -52,6 +52,9 @@ struct DeliveryRun<'a> {
     delivery: DeliveryId,
     /// Their positions in the batch.
     positions: &'a [usize],
+    /// Those without a stored verdict. Locked while verdicts are stored or leases extended, so that a lease that ends
+    /// with its verdict is not taken for a lost one.
+    leased: AsyncMutex<Vec<usize>>,
 }
 
 /// What is known of the records of a run, by their place in it.
@@ -110,7 +113,8 @@ impl BatchProcessor {
             .filter(|(_, admission)| **admission == Admission::Deliver)
             .map(|(position, _)| position)
             .collect();
-        let run = DeliveryRun { processor: self, batch, delivery, positions: &positions };
+        let leased = AsyncMutex::new(positions.clone());
+        let run = DeliveryRun { processor: self, batch, delivery, positions: &positions, leased };
         let work = async {
             let list = run.hand_over(monitor).await;
             let response = build_response(batch, &admissions, &positions, &list.verdicts);
@@ -137,7 +141,11 @@ impl DeliveryRun<'_> {
         let destination = monitor.destination();
         let limit = (monitor.time_budget() * DELIVERY_TIME_FACTOR).max(DELIVERY_TIME_MIN);
         let (sender, receiver) = mpsc::channel(VERDICT_MESSAGES_MAX);
-        join(destination.deliver(&records, limit, sender), self.collect(receiver, &mut list)).await;
+        let mut ending = self.processor.ending.subscribe();
+        tokio::select! {
+            _ = join(destination.deliver(&records, limit, sender), self.collect(receiver, &mut list)) => {}
+            _ = ending.wait_for(|is_ending| *is_ending) => {}
+        }
         drop(timer);
         let counts = list.count();
         metrics.count_verdicts(counts);
@@ -186,6 +194,7 @@ impl DeliveryRun<'_> {
 
     /// Verdicts that cannot be stored now are stored with later ones.
     async fn store_verdicts(&self, unstored: &mut Vec<StoredVerdict>) {
+        let mut leased = self.leased.lock().await;
         let (batch, delivery, verdicts) = (Arc::clone(self.batch), self.delivery, unstored.clone());
         let stored = self
             .processor
@@ -194,6 +203,7 @@ impl DeliveryRun<'_> {
             .await;
         match stored {
             Ok(()) => {
+                leased.retain(|position| unstored.iter().all(|verdict| verdict.position != *position));
                 unstored.clear();
                 self.processor.applied.notify_one();
             }
@@ -214,6 +224,7 @@ impl DeliveryRun<'_> {
         loop {
             let (batch, delivery) = (Arc::clone(self.batch), self.delivery);
             let (response, verdicts) = (Arc::clone(&response), Arc::clone(&verdicts));
+            let leased = self.leased.lock().await;
             let stored = self
                 .processor
                 .calls
@@ -221,6 +232,7 @@ impl DeliveryRun<'_> {
                     ledger.finish_delivery(&batch, delivery, &verdicts, &response, wall_ms())
                 })
                 .await;
+            drop(leased);
             match stored {
                 Err(LedgerError::Unreachable(cause)) if tries < STORE_TRIES_MAX => {
                     let (batch_id, error) = (self.batch.id, with_causes(cause.as_ref()));
@@ -245,7 +257,11 @@ impl DeliveryRun<'_> {
             let asked = now();
             let given_up = end.saturating_sub(LEASE_MARGIN);
             let (batch, delivery) = (Arc::clone(self.batch), self.delivery);
-            let extending = calls.read(move |ledger| ledger.extend_lease(&batch, delivery, LEASE_TIME));
+            let extending = async {
+                let leased = self.leased.lock().await;
+                let positions = leased.clone();
+                calls.read(move |ledger| ledger.extend_lease(&batch, delivery, &positions, LEASE_TIME)).await
+            };
             match timeout(given_up.saturating_sub(asked), extending).await {
                 Ok(Ok(true)) => end = asked + LEASE_TIME,
                 Ok(Err(_)) if now() + LEASE_EXTENSION_INTERVAL < given_up => {}
@@ -257,7 +273,9 @@ impl DeliveryRun<'_> {
 }
 
 fn lease_lost() -> LedgerError {
-    LedgerError::Unreachable("the lease on the records of a batch could not be extended in time".into())
+    LedgerError::Unreachable(
+        "the leases on the records of a batch could not be extended in time, or were lost".into(),
+    )
 }
 
 /// The response once each record has a result.
@@ -315,6 +333,7 @@ mod tests {
     use crate::destination::{
         Destination, DestinationCondition, DestinationLink, DestinationSlot, StoppedType,
     };
+    use crate::device_limit::DeviceLimit;
     use crate::digest::sha256;
     use crate::fault_injection::FaultOptions;
     use crate::ledger_redb::RedbLedger;
@@ -367,7 +386,8 @@ mod tests {
             fingerprint: sha256(b""),
             records: vec![ValidatedRecord::new(record, None)],
         };
-        let SubmitResult::Started(task) = processor.submit_batch(batch) else { panic!("not started") };
+        let place = Arc::new(DeviceLimit::new(None)).take_place(batch.device).unwrap();
+        let SubmitResult::Started(task) = processor.submit_batch(batch, place) else { panic!("not started") };
         let outcome = timeout(LEASE_TIME, task).await.expect("it ends").unwrap();
         assert!(matches!(outcome, Err(LedgerError::Unreachable(_))));
     }

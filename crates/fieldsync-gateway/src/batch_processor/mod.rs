@@ -23,9 +23,11 @@ use monitor::DestinationMonitor;
 pub(crate) use monitor::{DestinationRefusal, DestinationReport};
 
 use super::destination::DestinationLink;
+use super::device_limit::DevicePlace;
 use super::fault_injection::{FaultOptions, SimulatedWork};
 use super::ledger::{
-    AppliedEntry, BatchSettlement, ForwardTurn, Ledger, LedgerError, PageLimit, StoredResponse,
+    AppliedEntry, BatchSettlement, ForwardTurn, Ledger, LedgerError, PageLimit, SENT_RETENTION,
+    StoredResponse,
 };
 use super::metrics::{Metrics, ResultCounts};
 use super::validated_batch::ValidatedBatch;
@@ -48,6 +50,8 @@ pub(crate) struct BatchProcessor {
     monitor: Option<DestinationMonitor>,
     in_flight: Mutex<InFlightTable>,
     in_flight_count: watch::Sender<usize>,
+    /// Whether deliveries are to end.
+    ending: watch::Sender<bool>,
     /// Notified when records were applied.
     applied: Notify,
     faults: FaultOptions,
@@ -99,6 +103,7 @@ impl BatchProcessor {
             monitor: destination.map(|link| DestinationMonitor::new(link, Arc::clone(&metrics))),
             in_flight: Mutex::default(),
             in_flight_count: watch::Sender::new(0),
+            ending: watch::Sender::new(false),
             applied: Notify::new(),
             faults,
             metrics,
@@ -106,8 +111,9 @@ impl BatchProcessor {
         }
     }
 
-    /// Starts to process a batch, unless it is already in flight.
-    pub(crate) fn submit_batch(self: &Arc<Self>, batch: ValidatedBatch) -> SubmitResult {
+    /// Starts to process a batch, unless it is already in flight. It keeps its place until it is processed, also if the
+    /// caller stops waiting.
+    pub(crate) fn submit_batch(self: &Arc<Self>, batch: ValidatedBatch, place: DevicePlace) -> SubmitResult {
         let key = (batch.device, batch.id);
         let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         match in_flight.add_batch(&batch) {
@@ -116,7 +122,7 @@ impl BatchProcessor {
             AddResult::Full => SubmitResult::Busy,
             AddResult::Added => {
                 self.report_in_flight(in_flight.len());
-                let guard = InFlightGuard { processor: Arc::clone(self), key };
+                let guard = InFlightGuard { processor: Arc::clone(self), key, _place: place };
                 SubmitResult::Started(self.calls.runtime().spawn(process_batch(guard, batch)))
             }
         }
@@ -216,6 +222,11 @@ impl BatchProcessor {
         self.calls.read(|ledger| ledger.yield_forwarding()).await
     }
 
+    /// Ends deliveries now. Their batches are answered: the device sends the records without a verdict again.
+    pub(crate) fn end_deliveries(&self) {
+        self.ending.send_replace(true);
+    }
+
     /// Waits until no batch is in flight.
     pub(crate) async fn wait_until_idle(&self) {
         let mut count = self.in_flight_count.subscribe();
@@ -223,16 +234,22 @@ impl BatchProcessor {
         drop(count.wait_for(|batches| *batches == 0).await);
     }
 
-    /// Deletes responses older than `retention`, for ever, in small steps.
+    /// Deletes responses older than `retention`, and what is known for long enough of records that were sent without a
+    /// certain outcome, for ever, in small steps.
     pub(crate) async fn prune_forever(&self, retention: Duration) {
         let pause = (retention / PRUNES_PER_RETENTION).clamp(PRUNE_INTERVAL_RANGE.0, PRUNE_INTERVAL_RANGE.1);
         loop {
-            let before = wall_ms().saturating_sub(millis(retention));
-            match self.calls.write(move |ledger| ledger.prune_responses(before, PRUNE_BATCH_SIZE)).await {
+            let before = |retention| wall_ms().saturating_sub(millis(retention));
+            let (answered_before, sent_before) = (before(retention), before(SENT_RETENTION));
+            let prune = move |ledger: &dyn Ledger| {
+                let responses = ledger.prune_responses(answered_before, PRUNE_BATCH_SIZE)?;
+                Ok(responses.max(ledger.prune_sent(sent_before, PRUNE_BATCH_SIZE)?))
+            };
+            match self.calls.write(prune).await {
                 Ok(PRUNE_BATCH_SIZE) => tokio::task::yield_now().await,
                 Ok(_) => tokio::time::sleep(pause).await,
                 Err(error) => {
-                    tracing::error!(error = with_causes(&error), "old responses were not deleted");
+                    tracing::error!(error = with_causes(&error), "old rows of the ledger were not deleted");
                     tokio::time::sleep(pause).await;
                 }
             }
@@ -250,6 +267,7 @@ impl BatchProcessor {
         if !self.calls.read(move |ledger| ledger.claim_batch(device, id)).await? {
             // For a moment after the response was stored, the batch may still be claimed.
             let stored = self.calls.read(move |ledger| ledger.stored_response(device, id)).await?;
+            let stored = stored.filter(|stored| !self.is_outdated(stored, batch));
             return Ok(stored.map_or(ProcessingOutcome::ClaimedElsewhere, |stored| {
                 ProcessingOutcome::Settled(stored.settle_for(&batch.fingerprint))
             }));
@@ -292,6 +310,7 @@ impl BatchProcessor {
 struct InFlightGuard {
     processor: Arc<BatchProcessor>,
     key: BatchKey,
+    _place: DevicePlace,
 }
 
 impl Drop for InFlightGuard {

@@ -138,7 +138,7 @@ fn log_condition(label: ConditionLabel, reason: Option<&str>) {
         ConditionLabel::Stopped => tracing::error!(
             reason,
             "the destination takes no records until an administrator has removed the reason: devices keep their \
-             records, and the gateway tries again every minute"
+             records, and the first batch after a minute tries again"
         ),
     }
 }

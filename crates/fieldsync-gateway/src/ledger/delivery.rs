@@ -47,7 +47,7 @@ pub(crate) enum DeliveryOutcome {
     Uncertain,
 }
 
-/// The part of a ledger that deliveries use. Each operation is one transaction, and durable when it returns.
+/// The part of a ledger that deliveries use. What an operation stores is durable when it returns, all of it or nothing.
 pub(crate) trait DeliveryLedger {
     /// Says what is known of each record, and leases the records that are to be handed over.
     fn begin_delivery(
@@ -57,12 +57,14 @@ pub(crate) trait DeliveryLedger {
         lease: Duration,
     ) -> Result<Vec<Admission>, LedgerError>;
 
-    /// Lets the lease end so much later from now. Returns false if it has ended already: then others may hand
-    /// over the same records.
+    /// Lets the lease end so much later from now. `positions` are those of its records without a stored verdict.
+    /// Returns false if the lease of one of them, or of its key, has ended: then others may hand over the same
+    /// records.
     fn extend_lease(
         &self,
         batch: &ValidatedBatch,
         delivery: DeliveryId,
+        positions: &[usize],
         lease: Duration,
     ) -> Result<bool, LedgerError>;
 
@@ -86,6 +88,10 @@ pub(crate) trait DeliveryLedger {
         response: &BatchResponse,
         now: u64,
     ) -> Result<BatchSettlement, LedgerError>;
+
+    /// Forgets up to `max` records that were sent before this wall time, in milliseconds, without a certain outcome.
+    /// Returns how many.
+    fn prune_sent(&self, before: u64, max: usize) -> Result<usize, LedgerError>;
 
     /// Counts a request for an access token, unless there were `requests_max` within `window`. Then it returns how
     /// long to wait.

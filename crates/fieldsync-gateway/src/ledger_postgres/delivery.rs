@@ -3,7 +3,7 @@
 //! A row of a record or key names its delivery, and until when that has it: by the database's clock, so that the clocks
 //! of gateways do not matter. Then the row is free for others. A gateway that finds the row of another one, even one
 //! that was not committed yet, sees the newest end of the lease. The row of a record whose outcome is uncertain stays, with
-//! a lease that has lapsed: only the same record of the same device can be leased then.
+//! a lease that has lapsed: then the same record can be leased, and other content of the same device.
 //!
 //! All transactions lock in the same order, so that they cannot deadlock: the index of applied records, then keys, then
 //! record ids, each sorted; then what [`super::settle`] names after them.
@@ -24,27 +24,24 @@ use super::settle::{delete_response, insert_applied, insert_response, load_known
 use crate::clock::millis;
 use crate::digest::Sha256Digest;
 use crate::ledger::{
-    Admission, AdmissionFacts, BatchSettlement, DeliveryId, DeliveryOutcome, SENT_RETENTION, StoredVerdict,
-    admit_records,
+    Admission, AdmissionFacts, BatchSettlement, DeliveryId, DeliveryOutcome, StoredVerdict, admit_records,
 };
 use crate::model::RecordId;
 use crate::protocol::wire::BatchResponse;
 use crate::validated_batch::{ValidatedBatch, ValidatedRecord};
 
-const COUNT_LAPSED: &str = "
-    SELECT count(*) FROM fieldsync.deliveries
-    WHERE id = ANY($2) AND delivery = $1 AND lease_until <= clock_timestamp()";
 const EXTEND_KEYS: &str = "
     UPDATE fieldsync.delivery_keys SET lease_until = clock_timestamp() + $4 * interval '1 millisecond'
     WHERE (device_id, key_digest) IN (
         SELECT device_id, key_digest FROM fieldsync.delivery_keys
-        WHERE delivery = $1 AND device_id = $2 AND key_digest = ANY($3)
+        WHERE delivery = $1 AND device_id = $2 AND key_digest = ANY($3) AND lease_until > clock_timestamp()
         ORDER BY key_digest FOR UPDATE
     )";
 const EXTEND_RECORDS: &str = "
     UPDATE fieldsync.deliveries SET lease_until = clock_timestamp() + $3 * interval '1 millisecond'
     WHERE id IN (
-        SELECT id FROM fieldsync.deliveries WHERE delivery = $1 AND id = ANY($2) ORDER BY id FOR UPDATE
+        SELECT id FROM fieldsync.deliveries
+        WHERE delivery = $1 AND id = ANY($2) AND lease_until > clock_timestamp() ORDER BY id FOR UPDATE
     )";
 /// The first receipt of a record stays.
 const INSERT_DELIVERED: &str = "
@@ -57,7 +54,10 @@ const INSERT_DELIVERED: &str = "
 const DELETE_DEAD_KEYS: &str =
     "DELETE FROM fieldsync.delivery_keys WHERE lease_until < clock_timestamp() - interval '1 hour'";
 const DELETE_OLD_SENT: &str = "
-    DELETE FROM fieldsync.deliveries WHERE lease_until < clock_timestamp() - $1 * interval '1 millisecond'";
+    DELETE FROM fieldsync.deliveries WHERE id IN (
+        SELECT id FROM fieldsync.deliveries WHERE lease_until < to_timestamp($1 / 1000.0)
+        LIMIT $2 FOR UPDATE SKIP LOCKED
+    )";
 
 /// Leases what may be handed over, and says what is known of each record.
 pub(super) async fn begin_delivery(
@@ -87,27 +87,23 @@ pub(super) async fn begin_delivery(
     Ok(admissions)
 }
 
-/// Returns false if the lease has ended.
+/// Returns false if the lease of one of these records has ended, or that of its key.
 pub(super) async fn extend_lease(
     session: &mut DbSession,
     batch: &ValidatedBatch,
     delivery: DeliveryId,
+    positions: &[usize],
     lease: Duration,
 ) -> Result<bool, OperationError> {
-    let transaction = session.client.transaction().await?;
-    let (lease, ids) = (to_ms(lease), record_ids(batch));
-    let lapsed: i64 = transaction
-        .query_typed_one(COUNT_LAPSED, &[(&delivery.0, Type::UUID), (&ids, Type::UUID_ARRAY)])
-        .await?
-        .try_get(0)?;
-    if lapsed > 0 {
-        transaction.rollback().await?;
-        return Ok(false);
-    }
-    let keys = key_digests(batch.records.iter());
+    let records = positions.iter().filter_map(|position| batch.records.get(*position));
+    let ids: Vec<Uuid> = records.clone().map(|record| record.id.0).collect();
+    let keys = key_digests(records);
     let slices: Vec<&[u8]> = keys.iter().map(Sha256Digest::as_slice).collect();
+    let lease = to_ms(lease);
+    let transaction = session.client.transaction().await?;
+    let mut extended = 0;
     if !slices.is_empty() {
-        transaction
+        extended += transaction
             .execute_typed(
                 EXTEND_KEYS,
                 &[
@@ -119,12 +115,16 @@ pub(super) async fn extend_lease(
             )
             .await?;
     }
-    transaction
+    extended += transaction
         .execute_typed(
             EXTEND_RECORDS,
             &[(&delivery.0, Type::UUID), (&ids, Type::UUID_ARRAY), (&lease, Type::INT8)],
         )
         .await?;
+    if extended < (keys.len() + ids.len()) as u64 {
+        transaction.rollback().await?;
+        return Ok(false);
+    }
     transaction.commit().await?;
     Ok(true)
 }
@@ -169,11 +169,11 @@ pub(super) async fn finish_delivery(
     Ok(settlement)
 }
 
-/// Deletes what gateways left behind that died long ago, and forgets records that were sent long ago.
-pub(super) async fn delete_dead_leases(session: &DbSession) -> Result<(), OperationError> {
+/// Forgets up to `max` records that were sent before this time, and the keys that gateways leased which died. Returns how
+/// many records.
+pub(super) async fn prune_sent(session: &DbSession, before: i64, max: i64) -> Result<u64, OperationError> {
     session.client.execute_typed(DELETE_DEAD_KEYS, &[]).await?;
-    session.client.execute_typed(DELETE_OLD_SENT, &[(&to_ms(SENT_RETENTION), Type::INT8)]).await?;
-    Ok(())
+    Ok(session.client.execute_typed(DELETE_OLD_SENT, &[(&before, Type::INT8), (&max, Type::INT8)]).await?)
 }
 
 /// Adds what the destination has to the index. Returns the records that were not known before.

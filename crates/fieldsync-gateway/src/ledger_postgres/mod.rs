@@ -155,7 +155,6 @@ impl Ledger for PostgresLedger {
                 .client
                 .execute_typed(DELETE_OLD_RESPONSES, &[(&before, Type::INT8), (&max_rows, Type::INT8)])
                 .await?;
-            delivery::delete_dead_leases(session).await?;
             Ok(usize::try_from(deleted).unwrap_or(max))
         })
     }
@@ -227,10 +226,12 @@ impl DeliveryLedger for PostgresLedger {
         &self,
         batch: &ValidatedBatch,
         delivery: DeliveryId,
+        positions: &[usize],
         lease: Duration,
     ) -> Result<bool, LedgerError> {
-        self.sessions
-            .run_in_any(async |session| delivery::extend_lease(session, batch, delivery, lease).await)
+        self.sessions.run_in_any(async |session| {
+            delivery::extend_lease(session, batch, delivery, positions, lease).await
+        })
     }
 
     fn record_verdicts(
@@ -255,6 +256,14 @@ impl DeliveryLedger for PostgresLedger {
     ) -> Result<BatchSettlement, LedgerError> {
         self.sessions.run_in_any(async |session| {
             delivery::finish_delivery(session, batch, delivery, verdicts, response, to_i64(now)).await
+        })
+    }
+
+    fn prune_sent(&self, before: u64, max: usize) -> Result<usize, LedgerError> {
+        let (before, max_rows) = (to_i64(before), count_to_i64(max));
+        self.sessions.run_in_any(async |session| {
+            let deleted = delivery::prune_sent(session, before, max_rows).await?;
+            Ok(usize::try_from(deleted).unwrap_or(max))
         })
     }
 

@@ -3,7 +3,7 @@
 //! All such transactions lock rows in the same order, so that they cannot deadlock: record ids, sorted; then
 //! the counter of applied records; then the row of the batch. If another transaction has just inserted one of
 //! the record ids, this one waits for its end, and then finds the record known. The counter stays locked until
-//! the commit, so the append-only table is in the order of commits, without gaps. Only two statements follow
+//! the commit, so the append-only table is in the order of commits, without gaps. Only few statements follow
 //! that lock: everything before it can run concurrently.
 
 use std::collections::{HashMap, HashSet};

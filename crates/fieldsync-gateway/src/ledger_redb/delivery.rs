@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use redb::{Database, ReadableDatabase, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 use uuid::Uuid;
 
 use super::leases::LeasedParts;
@@ -92,6 +92,30 @@ pub(super) fn store_final_response(
             Ok(BatchSettlement::New(response.clone()))
         }
     }
+}
+
+/// Up to `max` records that were sent before this time and have no certain outcome.
+pub(super) fn find_old_sent(database: &Database, before: u64, max: usize) -> Result<Vec<u128>, LedgerError> {
+    let mut old = Vec::new();
+    for row in database.begin_read()?.open_table(SENT)?.iter()? {
+        let (id, columns) = row?;
+        if columns.value().2 < before {
+            old.push(id.value());
+        }
+        if old.len() >= max {
+            break;
+        }
+    }
+    Ok(old)
+}
+
+/// Forgets that these records were sent.
+pub(super) fn remove_sent(transaction: &WriteTransaction, ids: &[u128]) -> Result<(), LedgerError> {
+    let mut sent = transaction.open_table(SENT)?;
+    for id in ids {
+        sent.remove(id)?;
+    }
+    Ok(())
 }
 
 /// The records of these verdicts.

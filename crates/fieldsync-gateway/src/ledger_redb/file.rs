@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableError, TableHandle,
+    Builder, Database, DatabaseError, ReadableDatabase, StorageError, TableError, TableHandle,
     WriteTransaction,
 };
 
@@ -14,8 +14,7 @@ use super::tables::{
     ANSWERED, APPLIED, BATCHES, META, RECORD_DEVICES, RECORD_RECEIPTS, RECORDS, SCHEMA, SCHEMA_KEY, SENT,
     TOKEN_REQUESTS,
 };
-use crate::clock::{millis, wall_ms};
-use crate::ledger::{LedgerOpenError, SENT_RETENTION};
+use crate::ledger::LedgerOpenError;
 
 /// The engine's default of 1 GiB would suit a dedicated database server.
 const CACHE_BYTES: usize = 8 << 20;
@@ -31,7 +30,6 @@ pub(super) fn open_or_create(path: &Path) -> Result<Database, LedgerOpenError> {
     check_schema(path, &database)?;
     add_missing_tables(&database)
         .and_then(|()| create_lane_tables(&database))
-        .and_then(|()| delete_old_sent(&database))
         .map_err(|error| LedgerOpenError::Engine { path: path.into(), source: error.into() })?;
     Ok(database)
 }
@@ -94,30 +92,6 @@ fn add_missing_tables(database: &Database) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
     open_later_tables(&transaction)?;
-    Ok(transaction.commit()?)
-}
-
-/// Forgets records that were sent so long ago that their devices will hardly send them again.
-fn delete_old_sent(database: &Database) -> Result<(), redb::Error> {
-    let before = wall_ms().saturating_sub(millis(SENT_RETENTION));
-    let mut old = Vec::new();
-    for row in database.begin_read()?.open_table(SENT)?.iter()? {
-        let (id, columns) = row?;
-        if columns.value().2 < before {
-            old.push(id.value());
-        }
-    }
-    if old.is_empty() {
-        return Ok(());
-    }
-    let mut transaction = database.begin_write()?;
-    transaction.set_quick_repair(true);
-    {
-        let mut sent = transaction.open_table(SENT)?;
-        for id in old {
-            sent.remove(id)?;
-        }
-    }
     Ok(transaction.commit()?)
 }
 

@@ -27,7 +27,7 @@ use super::validated_batch::ValidatedBatch;
 use crate::clock::Clock;
 use crate::model::{BatchId, DeviceId};
 use crate::protocol::wire::BatchResponse;
-use delivery::{find_facts, settled_ids, store_final_response, store_verdicts};
+use delivery::{find_facts, find_old_sent, remove_sent, settled_ids, store_final_response, store_verdicts};
 use file::open_or_create;
 use leases::LeaseTable;
 use settle::settle_batch;
@@ -206,6 +206,7 @@ impl DeliveryLedger for RedbLedger {
         &self,
         _: &ValidatedBatch,
         delivery: DeliveryId,
+        _: &[usize],
         lease: Duration,
     ) -> Result<bool, LedgerError> {
         Ok(self.leases().extend(delivery, lease, self.clock.now()))
@@ -247,6 +248,18 @@ impl DeliveryLedger for RedbLedger {
         })?;
         self.leases().end_delivery(batch, delivery);
         Ok(settlement)
+    }
+
+    fn prune_sent(&self, before: u64, max: usize) -> Result<usize, LedgerError> {
+        self.with_database(|database| {
+            let old = find_old_sent(database, before, max)?;
+            if !old.is_empty() {
+                let transaction = begin_write(database)?;
+                remove_sent(&transaction, &old)?;
+                transaction.commit()?;
+            }
+            Ok(old.len())
+        })
     }
 
     fn take_token_request(

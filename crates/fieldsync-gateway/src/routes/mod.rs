@@ -36,7 +36,7 @@ use crate::causes::with_causes;
 use crate::clock::millis;
 use crate::model::BatchId;
 use crate::protocol::wire::{
-    BATCH_ID, BatchResponse, DEVICE_ID, Processing, ProcessingState, TIME_BUDGET_MS,
+    BATCH_ID, BatchResponse, DEVICE_ID, MAX_IN_FLIGHT, Processing, ProcessingState, TIME_BUDGET_MS,
 };
 use health::{HEALTH_PATH, READY_PATH, report_health, report_readiness};
 
@@ -62,7 +62,7 @@ pub(crate) struct GatewayState {
     /// `None` if no bearer token is required.
     pub(crate) tokens: Option<Arc<TokenFile>>,
     pub(crate) body_bytes_max: usize,
-    pub(crate) device_limit: DeviceLimit,
+    pub(crate) device_limit: Arc<DeviceLimit>,
     pub(crate) forward_control: Arc<ForwardControl>,
     /// `None` without calls for an operator.
     pub(crate) admin: Option<Arc<AdminState>>,
@@ -102,7 +102,10 @@ pub(crate) fn common_headers() -> DefaultHeaders {
 async fn post_batch(request: HttpRequest, payload: Payload, state: Data<GatewayState>) -> HttpResponse {
     let mut response =
         state.take_batch(&request, payload).await.unwrap_or_else(|error| reject_batch(&request, &error));
-    state.device_limit.add_hint(&mut response);
+    if let Some(limit) = state.device_limit.in_flight_max() {
+        let hint = HeaderValue::from(limit.get());
+        response.headers_mut().insert(HeaderName::from_static(MAX_IN_FLIGHT), hint);
+    }
     state.metrics.count_batch_response(response.status());
     state.add_hints(response)
 }
@@ -144,7 +147,10 @@ impl GatewayState {
         if !scope.covers(headers.device) {
             return Err(RequestError::OtherDevice(headers.device));
         }
-        let _place = self.device_limit.take_place(headers.device)?;
+        let place = self
+            .device_limit
+            .take_place(headers.device)
+            .map_err(|busy| RequestError::DeviceBusy { limit: busy.limit })?;
         let body = self.read_body(request.headers(), payload).await?;
         let (limit, faults) = (self.body_bytes_max, self.faults.clone());
         let batch = web::block(move || batch_validation::validate_batch(&body, &headers, limit, &faults))
@@ -154,13 +160,13 @@ impl GatewayState {
             InjectedFault::None => {}
             InjectedFault::LoseResponse => {
                 // The batch is processed, and its result is not reported.
-                drop(self.processor.submit_batch(batch));
+                drop(self.processor.submit_batch(batch, place));
                 return Ok(time_out_batch(&headers));
             }
             InjectedFault::LoseRequest => return Ok(time_out_batch(&headers)),
         }
         let id = batch.id;
-        let task = match self.processor.submit_batch(batch) {
+        let task = match self.processor.submit_batch(batch, place) {
             SubmitResult::Started(task) => task,
             SubmitResult::InFlight => return Err(RequestError::Processing(id)),
             SubmitResult::IdReused => return Err(RequestError::BatchIdReused(id)),

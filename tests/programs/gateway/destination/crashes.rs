@@ -89,3 +89,24 @@ fn a_gateway_that_ends_finishes_what_the_crm_answers_soon() {
     assert_eq!((outcome.replayed, statuses(&outcome)), (true, vec![RecordStatus::Applied]));
     assert_eq!(crm.accounts()["updates"], 0);
 }
+
+#[test]
+fn a_gateway_that_ends_stores_which_records_may_be_in_the_crm() {
+    let directory = directory();
+    let crm = Crm::start(&["--call-cost", "2m"]);
+    let store = ledger_in(directory.path());
+    let gateway = crm.gateway(&store, directory.path(), "100ms");
+    let batch = Batch::with(vec![account("one")]);
+    assert_eq!(gateway.post(&batch).status, 504);
+    crm.wait_for_calls(1);
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait_for_exit().code(), Some(0));
+    let gateway = crm.gateway(&store, directory.path(), "100ms");
+    let outcome = gateway.query_outcome(&batch).batch();
+    assert_eq!(outcome.results[0].code.as_deref(), Some("DESTINATION_UNCLEAR"));
+    assert_eq!(statuses(&outcome), [RecordStatus::Retry]);
+    // Other content of another device must not replace what may be there.
+    let mut other = Batch::with(vec![account("two")]);
+    other.records[0].id = batch.records[0].id;
+    assert_eq!(gateway.post(&other).batch().results[0].code.as_deref(), Some("ID_OF_OTHER_DEVICE"));
+}

@@ -221,3 +221,24 @@ fn a_database_of_an_older_gateway_takes_receipts() {
     );
     assert_eq!(gateway.applied_ids(), batch.ids());
 }
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_delivery_gives_up_once_another_one_has_all_of_its_records() {
+    let postgres = Postgres::start();
+    let store = postgres.create("sync");
+    let directory = directory();
+    let crm = Crm::start(&["--call-cost", "2m"]);
+    let gateway = crm.gateway(&store, directory.path(), "1m");
+    let batch = Batch::with(vec![keyed(account("one"), "k"), account("two")]);
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| gateway.post(&batch));
+        crm.wait_for_calls(1);
+        // As another gateway does whose leases are not seen in time.
+        let taken = "WITH taken AS (UPDATE fieldsync.deliveries SET delivery = gen_random_uuid(), \
+                     lease_until = clock_timestamp() + interval '1 hour' RETURNING 1) SELECT count(*) FROM taken";
+        assert_eq!(postgres.query("sync", taken), "2");
+        let response = sender.join().unwrap();
+        assert_eq!((response.status, response.code().as_str()), (503, "LEDGER_UNREACHABLE"));
+    });
+}

@@ -124,9 +124,9 @@ fn a_lease_that_lapsed_is_free_for_others_and_never_comes_back() {
     let [dead, next] = [DeliveryId::new(), DeliveryId::new()];
     let leased = ledger.begin_delivery(&batch, dead, Duration::ZERO).unwrap();
     assert_eq!(leased, [Admission::Deliver, Admission::Deliver]);
-    assert!(!ledger.extend_lease(&batch, dead, LEASE).unwrap());
+    assert!(!ledger.extend_lease(&batch, dead, &[0], LEASE).unwrap());
     assert_eq!(admit(&ledger, &batch, next), [".", "."]);
-    assert!(ledger.extend_lease(&batch, next, LEASE).unwrap());
+    assert!(ledger.extend_lease(&batch, next, &[0], LEASE).unwrap());
     // What the former delivery says is true nevertheless, and ends no lease of the next one.
     ledger.record_verdicts(&batch, dead, &[applied(0)], 1).unwrap();
     assert_eq!(admit(&ledger, &batch, DeliveryId::new()), [r#"{"id":"0"}"#, "IN_PROGRESS"]);
@@ -189,6 +189,7 @@ fn what_may_be_at_the_destination_keeps_its_id_until_it_is_applied_or_rejected()
 
     // What was sent decades ago is forgotten.
     let ledger = file.open();
+    assert_eq!([3, 2, 3].map(|before| ledger.prune_sent(before, 1).unwrap()), [1, 0, 0]);
     assert_eq!(admit(&ledger, &other, delivery), [".", "ID_OF_OTHER_DEVICE", "."]);
     drop(ledger);
     // A device corrects its own record, and another one has the same one.
