@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::credential_file::find_secret_file;
 use super::destination::{
-    AuthenticatorCache, Destination, HttpDestination, HttpDestinationError, HttpMapping, MappingError,
+    Destination, HttpDestination, HttpDestinationError, HttpMapping, MappingError, ReloadCache,
     SalesforceSettings, TypeMapping, ZohoSettings, check_zoho_triggers, parse_mapping, salesforce_mapping,
     zoho_mapping,
 };
@@ -125,13 +125,12 @@ impl DestinationProblem {
 /// The destination of the configuration. It is read and checked, and not called.
 pub(crate) fn build_destination(
     config: &DestinationConfig,
-    authenticators: &AuthenticatorCache,
+    cache: &ReloadCache,
 ) -> Result<Option<Arc<dyn Destination>>, DestinationConfigError> {
     let Some(mapping) = build_mapping(config)? else {
         return Ok(None);
     };
-    let destination =
-        HttpDestination::new(mapping, authenticators).map_err(|error| config.blame_mapping(error))?;
+    let destination = HttpDestination::new(mapping, cache).map_err(|error| config.blame_mapping(error))?;
     Ok(Some(Arc::new(destination)))
 }
 

@@ -64,7 +64,7 @@ use tracing_subscriber::EnvFilter;
 
 use causes::with_causes;
 use config_file::{ConfigFileError, LoadedConfig};
-use destination::{AuthenticatorCache, LocalTokenBudget};
+use destination::{LocalTokenBudget, ReloadCache};
 use destination_config::DestinationConfigError;
 use fieldsync_core::stderr_log::init_stderr_log;
 use fieldsync_core::{causes, clock, config, exit, hidden, model, policy, protocol};
@@ -162,7 +162,7 @@ pub fn run_gateway(options: &GatewayOptions) -> u8 {
 
 fn run(options: &GatewayOptions, loaded: LoadedConfig) -> Result<(), RunError> {
     if options.check_config {
-        startup::check_config(&loaded, &AuthenticatorCache::new(Arc::new(LocalTokenBudget::new())))
+        startup::check_config(&loaded, &ReloadCache::new(Arc::new(LocalTokenBudget::new())))
     } else {
         lifecycle::run_until_signal(options, loaded)
     }

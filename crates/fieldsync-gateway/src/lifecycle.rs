@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use super::admin::AdminState;
 use super::batch_processor::BatchProcessor;
 use super::config_file::LoadedConfig;
-use super::destination::{AuthenticatorCache, CALLS_IN_FLIGHT_MAX, DestinationLink, DestinationSlot};
+use super::destination::{CALLS_IN_FLIGHT_MAX, DestinationLink, DestinationSlot, ReloadCache};
 use super::device_limit::DeviceLimit;
 use super::forward::{ForwardTarget, Forwarder};
 use super::forward_control::ForwardControl;
@@ -71,8 +71,8 @@ pub(super) fn run_until_signal(options: &GatewayOptions, loaded: LoadedConfig) -
         .build()
         .map_err(RunError::Start)?;
     let budget = LedgerTokenBudget::new(Arc::clone(&ledger), runtime.handle().clone());
-    let authenticators = AuthenticatorCache::new(Arc::new(budget));
-    let link = read_destination(&loaded, &authenticators)?.map(|destination| DestinationLink {
+    let cache = ReloadCache::new(Arc::new(budget));
+    let link = read_destination(&loaded, &cache)?.map(|destination| DestinationLink {
         slot: Arc::new(DestinationSlot::new(destination)),
         time_budget: loaded.config.destination.time_budget.0,
     });
@@ -86,7 +86,7 @@ pub(super) fn run_until_signal(options: &GatewayOptions, loaded: LoadedConfig) -
         forward_control: Arc::clone(&forward_control),
         certificate,
         destination: link.as_ref().map(|link| Arc::clone(&link.slot)),
-        authenticators,
+        cache,
         status: String::new(),
     };
     let parts = StartupParts {

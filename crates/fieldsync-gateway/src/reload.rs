@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::config_file::LoadedConfig;
 use super::credential_file::find_secret_file;
-use super::destination::{AuthenticatorCache, DestinationSlot};
+use super::destination::{DestinationSlot, ReloadCache};
 use super::destination_config::DestinationKind;
 use super::forward_control::ForwardControl;
 use super::gateway_config::GatewayConfig;
@@ -28,7 +28,7 @@ pub(super) struct Reloader {
     pub(super) forward_control: Arc<ForwardControl>,
     pub(super) certificate: Option<Arc<ServerCertificate>>,
     pub(super) destination: Option<Arc<DestinationSlot>>,
-    pub(super) authenticators: AuthenticatorCache,
+    pub(super) cache: ReloadCache,
     /// What `systemctl status` shows.
     pub(super) status: String,
 }
@@ -100,8 +100,8 @@ impl Reloader {
     /// Whether the destination of this configuration is in use now.
     fn reload_destination(&self, loaded: &LoadedConfig) -> Result<bool, &'static str> {
         let Some(slot) = &self.destination else { return Ok(false) };
-        let read = find_warnings(loaded)
-            .and_then(|warnings| Ok((warnings, read_destination(loaded, &self.authenticators)?)));
+        let read =
+            find_warnings(loaded).and_then(|warnings| Ok((warnings, read_destination(loaded, &self.cache)?)));
         match read {
             Ok((warnings, Some(destination))) => {
                 for warning in warnings {

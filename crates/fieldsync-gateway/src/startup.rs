@@ -10,7 +10,7 @@ use super::RunError;
 use super::config_check::{show_config, warn_of_clear_text};
 use super::config_file::{ConfigFileError, LoadedConfig};
 use super::credential_file::find_secret_file;
-use super::destination::{AuthenticatorCache, Destination};
+use super::destination::{Destination, ReloadCache};
 use super::destination_config::{DestinationConfigError, build_destination, build_mapping};
 use super::forward::ForwardTarget;
 use super::ledger_postgres::DatabaseAddress;
@@ -61,10 +61,9 @@ impl ConfiguredParts {
 /// The destination of the configuration; `None` without one.
 pub(super) fn read_destination(
     loaded: &LoadedConfig,
-    authenticators: &AuthenticatorCache,
+    cache: &ReloadCache,
 ) -> Result<Option<Arc<dyn Destination>>, RunError> {
-    build_destination(&loaded.config.destination, authenticators)
-        .map_err(|error| blame_destination(loaded, error))
+    build_destination(&loaded.config.destination, cache).map_err(|error| blame_destination(loaded, error))
 }
 
 /// What people should know of the configuration, although it can be used.
@@ -75,10 +74,7 @@ pub(super) fn find_warnings(loaded: &LoadedConfig) -> Result<Vec<String>, RunErr
 }
 
 /// Checks all that a start would check except the ledger, and prints the effective configuration.
-pub(super) fn check_config(
-    loaded: &LoadedConfig,
-    authenticators: &AuthenticatorCache,
-) -> Result<(), RunError> {
+pub(super) fn check_config(loaded: &LoadedConfig, cache: &ReloadCache) -> Result<(), RunError> {
     let store = &loaded.config.gateway.store;
     let checked = if DatabaseAddress::is_database_url(store) {
         DatabaseAddress::parse(store, None).map(drop)
@@ -87,7 +83,7 @@ pub(super) fn check_config(
     };
     checked.map_err(|error| at_key(loaded, "gateway.store", error.into()))?;
     ConfiguredParts::read(loaded)?;
-    read_destination(loaded, authenticators)?;
+    read_destination(loaded, cache)?;
     for warning in find_warnings(loaded)? {
         // Without standard error, the warning cannot be reported.
         drop(writeln!(io::stderr(), "fieldsync-gateway: warning: {warning}"));

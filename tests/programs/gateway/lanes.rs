@@ -84,6 +84,31 @@ fn a_receiver_may_answer_record_by_record() {
 }
 
 #[test]
+fn results_that_do_not_come_whole_take_nothing() {
+    let taken = Taken::default();
+    let receiver = taken.clone();
+    let mut requests = 0;
+    let server = ScriptedServer::start(move |request| {
+        requests += 1;
+        let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 200\r\n\r\n";
+        match requests {
+            1 => Reply::Raw(head.into()),
+            2 => Reply::Raw([head, &b"{\"res"[..]].concat()),
+            3 => Reply::Drip(head.into(), Vec::new()),
+            _ => receiver.by_record(request, |record| match number(record) {
+                3 => json!({"status": "rejected", "code": "NO"}),
+                _ => json!({"status": "applied"}),
+            }),
+        }
+    });
+    let directory = directory();
+    let gateway = start(directory.path(), &server, &["--forward-timeout", "1s"]);
+    gateway.post(&keyed_batch(0..6, |_| None)).batch();
+    wait_for_counts(&gateway, [5, 0, 1, 0]);
+    assert_eq!(taken.numbers(), [0, 1, 2, 4, 5]);
+}
+
+#[test]
 fn a_record_that_is_to_be_sent_later_delays_only_its_key() {
     let taken = Taken::default();
     let receiver = taken.clone();

@@ -16,6 +16,9 @@ use crate::validated_batch::ValidatedBatch;
 /// A shorter wait is spent inside of the delivery.
 const SHORT_WAIT: Duration = Duration::from_secs(2);
 
+/// A device waits so long before it offers a batch again: it may have an urgent record by then.
+const SCARCE_WAIT_MAX: Duration = Duration::from_secs(15);
+
 /// Why a batch is not begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DestinationRefusal {
@@ -70,8 +73,10 @@ impl DestinationMonitor {
             DestinationCondition::Waiting { wait, .. } if wait <= SHORT_WAIT => return None,
             // Each of its other records is told to wait.
             DestinationCondition::Scarce { .. } if batch.records.iter().any(is_urgent) => return None,
-            DestinationCondition::Waiting { wait, reason }
-            | DestinationCondition::Scarce { wait, reason } => (DESTINATION_BUSY, wait, reason),
+            DestinationCondition::Waiting { wait, reason } => (DESTINATION_BUSY, wait, reason),
+            DestinationCondition::Scarce { wait, reason } => {
+                (DESTINATION_BUSY, wait.min(SCARCE_WAIT_MAX), reason)
+            }
             DestinationCondition::Stopped { wait, reason } => (DESTINATION_STOPPED, wait, reason),
         };
         Some(DestinationRefusal { code, wait, reason })

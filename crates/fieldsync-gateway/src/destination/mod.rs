@@ -15,8 +15,8 @@ pub(crate) use delivery::{
     RecordVerdict, StoppedType, Verdict, is_urgent,
 };
 pub(crate) use http::{
-    AuthenticatorCache, CALLS_IN_FLIGHT_MAX, HttpDestination, HttpDestinationError, HttpMapping,
-    LocalTokenBudget, MappingError, SalesforceSettings, TokenBudget, TypeMapping, ZohoSettings,
-    check_zoho_triggers, parse_mapping, salesforce_mapping, zoho_mapping,
+    CALLS_IN_FLIGHT_MAX, HttpDestination, HttpDestinationError, HttpMapping, LocalTokenBudget, MappingError,
+    ReloadCache, SalesforceSettings, TokenBudget, TypeMapping, ZohoSettings, check_zoho_triggers,
+    parse_mapping, salesforce_mapping, zoho_mapping,
 };
 pub(crate) use slot::{DestinationLink, DestinationSlot};

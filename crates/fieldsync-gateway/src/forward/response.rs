@@ -1,15 +1,18 @@
 //! What a response of the receiver means.
 
 use hyper::StatusCode;
-use hyper::header::HeaderMap;
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use std::time::Duration;
 
-use super::results::{ForwardResults, may_hold_results, parse_refusal, parse_results};
+use super::results::{ForwardResults, may_be_object, names_results, parse_refusal, parse_results};
 use super::retry_after::parse_retry_after;
 use crate::ledger::HoldReason;
 
 /// On the responses of a receiver that does not apply a record behind one of its key that it did not apply.
 const HOLDS_KEYS: &str = "x-sync-holds-keys";
+
+/// The shortest body with results: `{"results":[]}`.
+const RESULTS_BYTES_MIN: usize = 14;
 
 /// What became of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,7 +52,7 @@ impl ReceiverStyle {
         matches!(self, Self::Whole | Self::ByRecord { holds_keys: true })
     }
 
-    pub(super) fn has_results(self) -> bool {
+    fn has_results(self) -> bool {
         matches!(self, Self::ByRecord { .. })
     }
 
@@ -68,7 +71,17 @@ pub(super) struct ReceivedResponse {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
-    pub(super) is_whole: bool,
+    pub(super) end: BodyEnd,
+}
+
+/// How much of a body was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyEnd {
+    Whole,
+    /// It is longer than results are.
+    TooLong,
+    /// The rest did not come, or not in time.
+    Cut,
 }
 
 impl ReceivedResponse {
@@ -76,22 +89,36 @@ impl ReceivedResponse {
         let status = self.status.as_u16();
         match status {
             200..300 => self.results().unwrap_or_else(|| {
-                let may_have_results = style.has_results() || may_hold_results(&self.body);
-                if self.is_whole || !may_have_results {
-                    PostOutcome::Accepted
-                } else {
+                let may_have_results = match self.end {
+                    BodyEnd::Whole => false,
+                    BodyEnd::TooLong => style.has_results() || names_results(&self.body),
+                    BodyEnd::Cut => style.has_results() || self.may_be_cut_results(),
+                };
+                if may_have_results {
                     PostOutcome::Failed("the results in the response were cut off".into())
+                } else {
+                    PostOutcome::Accepted
                 }
             }),
-            408 | 429 => self.retry_later(),
+            408 | 425 | 429 => self.retry_later(),
             410 => PostOutcome::Gone,
-            401 | 403..=405 => PostOutcome::EndpointUnavailable(status),
+            401 | 403..=405 | 407 => PostOutcome::EndpointUnavailable(status),
             400..500 => self.results().unwrap_or_else(|| PostOutcome::Rejected {
                 status,
                 reason: parse_refusal(status, &self.body),
             }),
             _ => self.retry_later(),
         }
+    }
+
+    /// Whether the body may have become results, as far as its beginning and the headers tell.
+    fn may_be_cut_results(&self) -> bool {
+        let header = |name| self.headers.get(name).and_then(|value| value.to_str().ok());
+        let is_long = header(CONTENT_LENGTH)
+            .and_then(|length| length.parse().ok())
+            .is_none_or(|length: usize| length >= RESULTS_BYTES_MIN);
+        let is_json = header(CONTENT_TYPE).is_none_or(|content_type| content_type.contains("json"));
+        is_long && is_json && may_be_object(&self.body)
     }
 
     fn retry_later(&self) -> PostOutcome {
@@ -108,6 +135,8 @@ impl ReceivedResponse {
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::HeaderValue;
+
     use super::*;
 
     fn response(status: u16, body: &str) -> ReceivedResponse {
@@ -115,7 +144,7 @@ mod tests {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new(),
             body: body.into(),
-            is_whole: true,
+            end: BodyEnd::Whole,
         }
     }
 
@@ -132,10 +161,10 @@ mod tests {
             let reason = HoldReason { code: Some(format!("HTTP_{rejected}")), ..HoldReason::default() };
             assert_eq!(outcome(rejected), PostOutcome::Rejected { status: rejected, reason });
         }
-        for unavailable in [401, 403, 404, 405] {
+        for unavailable in [401, 403, 404, 405, 407] {
             assert_eq!(outcome(unavailable), PostOutcome::EndpointUnavailable(unavailable));
         }
-        for later in [302, 408, 429, 500, 502, 503, 504] {
+        for later in [302, 408, 425, 429, 500, 502, 503, 504] {
             assert_eq!(outcome(later), PostOutcome::RetryLater { status: later, after: None });
         }
         assert_eq!(outcome(410), PostOutcome::Gone);
@@ -144,10 +173,22 @@ mod tests {
     #[test]
     fn a_cut_response_counts_unless_it_may_have_results() {
         let by_record = ReceiverStyle::ByRecord { holds_keys: false };
-        let cut = |body: &str| ReceivedResponse { is_whole: false, ..response(200, body) };
+        let read = |end, body: &str| ReceivedResponse { end, ..response(200, body) };
+        let cut = |body| read(BodyEnd::Cut, body);
         for style in [ReceiverStyle::Unknown, ReceiverStyle::Whole] {
-            assert_eq!(cut("{\"ok\"").outcome(style), PostOutcome::Accepted);
-            assert!(matches!(cut("{\"results\": [").outcome(style), PostOutcome::Failed(_)));
+            for body in ["", " {", "{\"results\": ["] {
+                assert!(matches!(cut(body).outcome(style), PostOutcome::Failed(_)), "{body}");
+            }
+            assert_eq!(cut("<html>").outcome(style), PostOutcome::Accepted);
+            let too_long = |body| read(BodyEnd::TooLong, body).outcome(style);
+            assert_eq!(too_long("{\"records\": ["), PostOutcome::Accepted);
+            assert!(matches!(too_long("{\"results\": ["), PostOutcome::Failed(_)));
+        }
+        for (name, value) in [(CONTENT_LENGTH, "10"), (CONTENT_TYPE, "text/html")] {
+            let mut short = cut("");
+            short.headers.insert(name, HeaderValue::from_static(value));
+            assert_eq!(short.outcome(ReceiverStyle::Unknown), PostOutcome::Accepted);
+            assert!(matches!(short.outcome(by_record), PostOutcome::Failed(_)));
         }
         assert!(matches!(cut("").outcome(by_record), PostOutcome::Failed(_)));
         assert_eq!(response(204, "").outcome(by_record), PostOutcome::Accepted);

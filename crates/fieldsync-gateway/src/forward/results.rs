@@ -70,10 +70,15 @@ pub(super) fn parse_refusal(status: u16, body: &[u8]) -> HoldReason {
     }
 }
 
-/// Whether the beginning of a body may be that of results.
-pub(super) fn may_hold_results(start: &[u8]) -> bool {
-    let start = start.trim_ascii_start();
-    start.first() == Some(&b'{') && start.windows(b"\"results\"".len()).any(|part| part == b"\"results\"")
+/// Whether a body that begins so may be an object, which may have results.
+pub(super) fn may_be_object(start: &[u8]) -> bool {
+    matches!(start.trim_ascii_start().first(), None | Some(b'{'))
+}
+
+/// Whether a body that begins so is an object that seems to have results.
+pub(super) fn names_results(start: &[u8]) -> bool {
+    const NAME: &[u8] = b"\"results\"";
+    may_be_object(start) && start.windows(NAME.len()).any(|part| part == NAME)
 }
 
 fn text_of(value: &Value, name: &str, chars_max: usize) -> Option<String> {

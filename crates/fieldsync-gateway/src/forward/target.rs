@@ -11,10 +11,10 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::body::ForwardFormat;
-use super::response::{PostOutcome, ReceivedResponse, ReceiverStyle};
+use super::response::{BodyEnd, PostOutcome, ReceivedResponse, ReceiverStyle};
 use super::signing::{SecretFileError, SigningSecrets};
 use crate::causes::with_causes;
 use crate::clock::wall_ms;
@@ -26,8 +26,6 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const WEBHOOK_ID: &str = "webhook-id";
 const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
 const WEBHOOK_SIGNATURE: &str = "webhook-signature";
-/// For the rest of a response after its head, if it has no results.
-const RESPONSE_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 /// A longer response is not read to its end: so much, and more for each record, as it may have a result for each.
 const RESPONSE_BYTES_MAX: usize = 64 << 10;
 const RESPONSE_BYTES_PER_RECORD_MAX: usize = 4 << 10;
@@ -140,36 +138,7 @@ impl ForwardTarget {
             Err(_) => return Err("no response within the time limit".into()),
         };
         let limit = RESPONSE_BYTES_MAX + RESPONSE_BYTES_PER_RECORD_MAX * records.len();
-        Ok(self.read_response(response, deadline, limit).await)
-    }
-
-    /// Reads the body as well: a connection can be used again only after its response was read.
-    async fn read_response(
-        &self,
-        response: Response<Incoming>,
-        deadline: Instant,
-        limit: usize,
-    ) -> ReceivedResponse {
-        let (head, mut body) = response.into_parts();
-        let mut bytes = Vec::new();
-        let mut is_whole = false;
-        let reading = async {
-            while bytes.len() <= limit {
-                match body.frame().await {
-                    Some(Ok(frame)) => bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
-                    Some(Err(_)) => return,
-                    None => {
-                        is_whole = true;
-                        return;
-                    }
-                }
-            }
-        };
-        let rest = deadline.saturating_duration_since(Instant::now());
-        let limit = if self.style.has_results() { rest } else { rest.min(RESPONSE_BODY_TIMEOUT) };
-        // What arrived until then is used.
-        timeout(limit, reading).await.ok();
-        ReceivedResponse { status: head.status, headers: head.headers, body: bytes, is_whole }
+        Ok(read_response(response, deadline, limit).await)
     }
 
     fn build_request(&self, body: Bytes) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
@@ -191,6 +160,29 @@ impl ForwardTarget {
         }
         request.body(Full::new(body))
     }
+}
+
+/// Reads the body as well: a connection can be used again only after its response was read.
+async fn read_response(response: Response<Incoming>, deadline: Instant, limit: usize) -> ReceivedResponse {
+    let (head, mut body) = response.into_parts();
+    let mut bytes = Vec::new();
+    let mut end = BodyEnd::Cut;
+    let reading = async {
+        while bytes.len() <= limit {
+            match body.frame().await {
+                Some(Ok(frame)) => bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
+                Some(Err(_)) => return,
+                None => {
+                    end = BodyEnd::Whole;
+                    return;
+                }
+            }
+        }
+        end = BodyEnd::TooLong;
+    };
+    // What arrived until then is used.
+    timeout_at(deadline, reading).await.ok();
+    ReceivedResponse { status: head.status, headers: head.headers, body: bytes, end }
 }
 
 fn read_bearer_token(path: &Path) -> Result<HeaderValue, ForwardTargetError> {

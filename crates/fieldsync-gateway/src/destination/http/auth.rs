@@ -29,6 +29,8 @@ const LIFETIME_MIN: Duration = Duration::from_secs(1);
 /// The waits before another token is asked for because the address in its response cannot be reached. Those of ten
 /// minutes fit into the budget of a window.
 const ADDRESS_RENEWAL_DELAY_RANGE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(5));
+/// A token is not replaced before this age only because a proxy refused it: that fits into the budget of a window.
+const DOUBTFUL_TOKEN_AGE_MIN: Duration = Duration::from_mins(5);
 /// The waits after failures of the token endpoint.
 const RETRY_DELAY_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// After so long, a refused token request is sent again, to find out whether an operator has acted.
@@ -55,6 +57,7 @@ pub(crate) struct AuthTrouble {
 
 struct CurrentToken {
     authorization: Authorization,
+    obtained_at: Duration,
     renew_at: Option<Duration>,
 }
 
@@ -163,6 +166,21 @@ impl Authenticator {
         }
     }
 
+    /// A response without a word of the destination refused this token. A proxy may do so because of one record, so that a
+    /// new token stays in use. Returns whether the token is not used again.
+    pub(crate) async fn discard_doubtful(&self, generation: u64) -> bool {
+        let mut state = self.state.lock().await;
+        let Some(current) = &state.current else { return true };
+        // Reading a file again costs nothing.
+        let is_new = self.mapping.kind != AuthKind::BearerFile
+            && self.clock.now() < current.obtained_at + DOUBTFUL_TOKEN_AGE_MIN;
+        if current.authorization.generation == generation && is_new {
+            return false;
+        }
+        state.current.take_if(|current| current.authorization.generation == generation);
+        true
+    }
+
     /// The address in the response with this token cannot be reached: it may be wrong, so the next call asks for
     /// another token. Without one, this one stays in use.
     pub(crate) async fn doubt_address(&self, generation: u64) {
@@ -269,7 +287,8 @@ impl Authenticator {
             let used = lifetime.saturating_sub(EXPIRY_MARGIN.min(lifetime / EXPIRY_MARGIN_SHARE));
             self.clock.now().saturating_add(used)
         });
-        Ok(CurrentToken { authorization: Authorization { header, api, generation }, renew_at })
+        let authorization = Authorization { header, api, generation };
+        Ok(CurrentToken { authorization, obtained_at: self.clock.now(), renew_at })
     }
 }
 

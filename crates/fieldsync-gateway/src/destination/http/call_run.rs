@@ -16,7 +16,7 @@ use super::delivery_state::DeliveryState;
 use super::encode::{EncodedRecord, encode_body, encode_url};
 use super::endpoint::HttpEndpoint;
 use super::plan::PlannedCall;
-use super::stops::PROBE_INTERVAL;
+use super::stops::{Denial, PROBE_INTERVAL};
 use super::stored_ids::AppliedRecord;
 use super::throttle::GatePermit;
 use crate::destination::delivery::{
@@ -221,6 +221,7 @@ impl CallRun<'_> {
                 endpoint.gate.note_response();
                 match endpoint.decode(type_index, &response, &ids) {
                     Ok(decoded) => {
+                        endpoint.gate.forget_unusable();
                         endpoint.gate.note_credits(response.credits_left);
                         endpoint.gate.note_answered(ids.len());
                         self.take_verdicts(type_index, part, decoded)
@@ -229,10 +230,17 @@ impl CallRun<'_> {
                         if matches!(response.status, 408 | 504) {
                             endpoint.gate.note_too_large(ids.len());
                         }
-                        if let CallTrouble::Refused { code, message, is_certain: false } = &trouble
-                            && part.positions.len() <= 1
-                        {
-                            return self.judge_refused(type_index, part, code, message, is_last);
+                        match &trouble {
+                            CallTrouble::Unknown { reason } => endpoint.gate.note_unusable(reason),
+                            _ => endpoint.gate.forget_unusable(),
+                        }
+                        if part.positions.len() <= 1 {
+                            if let CallTrouble::Refused { code, message, is_certain: false } = &trouble {
+                                return self.judge_refused(type_index, part, code, message, is_last);
+                            }
+                            if let CallTrouble::TooLarge { reason, is_by_bytes: true } = &trouble {
+                                return self.judge_refused(type_index, part, TOO_LARGE, reason, is_last);
+                            }
                         }
                         let generation = authorization.generation;
                         self.handle_trouble(type_index, part, trouble, generation, permit).await
@@ -276,35 +284,36 @@ impl CallRun<'_> {
                 drop(permit);
                 self.repeat_or(wait, Verdict::retry(Some(wait), DESTINATION_BUSY, reason))
             }
-            CallTrouble::AuthExpired { reason } if part.has_renewed => {
+            CallTrouble::AuthExpired { reason, is_named: true } if part.has_renewed => {
                 let trouble = endpoint.auth.stop(reason);
                 settle_later(Some(trouble.wait), DESTINATION_STOPPED, trouble.reason)
             }
-            CallTrouble::AuthExpired { .. } => {
+            CallTrouble::AuthExpired { is_named: true, .. } => {
                 // If that takes too long, another call is asking for a new token already.
                 timeout(self.time_left(), endpoint.auth.discard(generation)).await.ok();
                 part.has_renewed = true;
                 NextStep::Repeat(Duration::ZERO)
+            }
+            CallTrouble::AuthExpired { reason, is_named: false } => {
+                let discarding = endpoint.auth.discard_doubtful(generation);
+                if !part.has_renewed && timeout(self.time_left(), discarding).await == Ok(true) {
+                    part.has_renewed = true;
+                    return NextStep::Repeat(Duration::ZERO);
+                }
+                self.isolate_denied(type_index, part, reason)
             }
             CallTrouble::TooLarge { reason, .. } if !is_alone => {
                 tracing::info!(records = part.positions.len(), reason, "a call is too large");
                 endpoint.gate.note_too_large(part.positions.len());
                 NextStep::Split(Duration::ZERO)
             }
-            CallTrouble::Refused { .. } | CallTrouble::Denied { .. } if !is_alone => {
-                NextStep::Split(Duration::ZERO)
-            }
+            CallTrouble::Refused { .. } if !is_alone => NextStep::Split(Duration::ZERO),
             CallTrouble::Refused { code, message, .. } => {
                 NextStep::SettleAll(Verdict::Rejected { code, message, field: None })
             }
             CallTrouble::Later { after, code, message } => settle_later(Some(after), &code, message),
-            CallTrouble::TooLarge { reason, is_by_bytes: true } => {
-                let code = TOO_LARGE.into();
-                NextStep::SettleAll(Verdict::Rejected { code, message: reason, field: None })
-            }
             CallTrouble::Denied { reason } | CallTrouble::TooLarge { reason, .. } => {
-                self.note_denial(type_index, &reason);
-                settle_later(Some(PROBE_INTERVAL), DESTINATION_STOPPED, reason)
+                self.isolate_denied(type_index, part, reason)
             }
             CallTrouble::Stopped { reason } => {
                 self.stop_type(type_index, &reason);
@@ -322,15 +331,13 @@ impl CallRun<'_> {
         message: &str,
         is_last: bool,
     ) -> NextStep {
-        if part.others_applied || self.has_applied(type_index) {
+        let is_own_fault = part.others_applied || self.has_applied(type_index);
+        if is_own_fault || self.note_denial(type_index, part, code) == Denial::OwnFault {
             let (code, message) = (code.to_owned(), message.to_owned());
             return NextStep::SettleAll(Verdict::Rejected { code, message, field: None });
         }
-        if !part.was_put_back {
-            self.note_denial(type_index, code);
-            if !is_last {
-                return NextStep::PutBack;
-            }
+        if !part.was_put_back && !is_last {
+            return NextStep::PutBack;
         }
         settle_later(Some(PROBE_INTERVAL), DESTINATION_STOPPED, format!("{code}: {message}"))
     }
@@ -342,11 +349,24 @@ impl CallRun<'_> {
         })
     }
 
+    /// Finds the record that the destination, or a proxy, denies: it waits, and the others pass.
+    fn isolate_denied(&self, type_index: usize, part: &CallPart, reason: String) -> NextStep {
+        if part.positions.len() > 1 {
+            return NextStep::Split(Duration::ZERO);
+        }
+        self.note_denial(type_index, part, &reason);
+        settle_later(Some(PROBE_INTERVAL), DESTINATION_STOPPED, reason)
+    }
+
     /// The destination denied a record alone. Several in a row stop the type.
-    fn note_denial(&self, type_index: usize, reason: &str) {
-        if self.endpoint.stops.note_denial(type_index) {
+    fn note_denial(&self, type_index: usize, part: &CallPart, reason: &str) -> Denial {
+        let record = part.positions.first().and_then(|position| self.records.get(*position));
+        let Some(record) = record else { return Denial::Unclear };
+        let denial = self.endpoint.stops.note_denial(type_index, record.id);
+        if denial == Denial::Stop {
             self.stop_type(type_index, reason);
         }
+        denial
     }
 
     /// The same call once more, as long as time is left.

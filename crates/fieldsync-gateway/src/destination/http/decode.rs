@@ -53,7 +53,11 @@ pub(crate) enum CallTrouble {
         reason: String,
     },
     /// The token is not accepted.
-    AuthExpired { reason: String },
+    AuthExpired {
+        reason: String,
+        /// The destination says so itself, with a code.
+        is_named: bool,
+    },
     /// An operator has to act: the destination says so with a code that the mapping knows.
     Stopped { reason: String },
     /// An operator has to act, or one of the records is the cause: the response does not tell which.
@@ -97,11 +101,15 @@ pub(crate) fn decode_response(
         [] => (200..300).contains(&status),
         statuses => statuses.contains(&status),
     };
+    if has_results && results.path.is_none() && response.body.trim_ascii().is_empty() {
+        return apply_all(context, ids);
+    }
+    // A page of a proxy is no confirmation, whatever its status is.
+    let body = serde_json::from_slice::<Value<'_>>(&response.body);
+    let Ok(body) = body else { return Err(judge_status(response, None)) };
     if has_results && results.path.is_none() {
         return apply_all(context, ids);
     }
-    let body = serde_json::from_slice::<Value<'_>>(&response.body);
-    let Ok(body) = body else { return Err(judge_status(response, None)) };
     let has_array = |path: &Option<JsonPointer>| {
         path.as_ref().and_then(|path| path.find(&body)).is_some_and(Value::is_array)
     };
@@ -198,7 +206,7 @@ fn judge_call_error(
             is_limit: true,
             reason,
         },
-        CodeClass::Unauthorized => CallTrouble::AuthExpired { reason },
+        CodeClass::Unauthorized => CallTrouble::AuthExpired { reason, is_named: true },
         CodeClass::TooLarge => CallTrouble::TooLarge { reason, is_by_bytes: false },
         CodeClass::Retry => {
             let after = error.after.unwrap_or(context.mapping.limits.record_retry_after).min(RETRY_AFTER_MAX);
@@ -215,7 +223,7 @@ fn judge_status(response: &CallResponse, reason: Option<String>) -> CallTrouble 
     let reason =
         reason.unwrap_or_else(|| format!("the response with status {status} is not the destination's"));
     match status {
-        401 => CallTrouble::AuthExpired { reason },
+        401 => CallTrouble::AuthExpired { reason, is_named: is_error },
         403..=405 | 410 => CallTrouble::Denied { reason },
         413 => CallTrouble::TooLarge { reason, is_by_bytes: true },
         // Without a word of the destination, a proxy whose server died over one record looks the same.

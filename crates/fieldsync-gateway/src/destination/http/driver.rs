@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::authenticator_cache::AuthenticatorCache;
 use super::call_run::CallRun;
 use super::delivery_state::DeliveryState;
 use super::encode::EncodedRecord;
 use super::endpoint::{HttpDestinationError, HttpEndpoint};
 use super::mapping::HttpMapping;
 use super::plan::{CallSize, PlanRecord, cut_calls, find_predecessors, plan_waves};
+use super::reload_cache::ReloadCache;
 use super::stops::ActiveStop;
 use super::throttle::GateTrouble;
 use crate::destination::delivery::{
@@ -23,12 +23,9 @@ use crate::validated_batch::{HELD, ValidatedRecord};
 pub(crate) struct HttpDestination(HttpEndpoint);
 
 impl HttpDestination {
-    /// A destination of this mapping, with an authenticator of the cache.
-    pub(crate) fn new(
-        mapping: HttpMapping,
-        authenticators: &AuthenticatorCache,
-    ) -> Result<Self, HttpDestinationError> {
-        HttpEndpoint::new(mapping, authenticators).map(Self)
+    /// A destination of this mapping, with what the cache has for it.
+    pub(crate) fn new(mapping: HttpMapping, cache: &ReloadCache) -> Result<Self, HttpDestinationError> {
+        HttpEndpoint::new(mapping, cache).map(Self)
     }
 
     async fn deliver_all(
@@ -121,11 +118,6 @@ impl Destination for HttpDestination {
     }
 
     fn stopped_types(&self) -> Vec<StoppedType> {
-        let stops = self.0.stops.reasons().into_iter();
-        let named = stops.filter_map(|(index, reason)| {
-            let record_type = self.0.mapping.types.get(index)?.name.clone();
-            Some(StoppedType { record_type, reason })
-        });
-        named.collect()
+        self.0.stopped_types()
     }
 }

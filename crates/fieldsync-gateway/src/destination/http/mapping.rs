@@ -198,7 +198,7 @@ pub(crate) struct CallErrorMapping {
 }
 
 /// How much the destination takes, and how it says so.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LimitsMapping {
     /// Calls at a time.

@@ -187,7 +187,9 @@ impl RecordError {
             }
             _ => self.message.clone(),
         };
-        Verdict::Rejected { code: shorten(&self.code), message, field: record_type.point_into_payload(&path) }
+        let is_shown = |field: &String| *field == shorten(field);
+        let field = record_type.point_into_payload(&path).filter(is_shown);
+        Verdict::Rejected { code: shorten(&self.code), message, field }
     }
 }
 

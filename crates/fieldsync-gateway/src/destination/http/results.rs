@@ -131,7 +131,7 @@ fn read_success<'a>(
     };
     let action = results.action.as_ref().and_then(|path| path.find(value)).and_then(|action| match action {
         Value::Bool(is_created) => Some(if *is_created { "insert" } else { "update" }),
-        other => other.as_str(),
+        other => other.as_str().filter(|action| is_id(action)),
     });
     let receipt = build_receipt(context.record_type.module(), server_id.as_deref(), action)
         .ok_or(ResultsTrouble::Unusable("a result is too long for a receipt"))?;

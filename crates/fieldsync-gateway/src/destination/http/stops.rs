@@ -1,13 +1,17 @@
 //! Record types that the destination does not take until an operator acts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use crate::model::RecordId;
 
 /// After so long, a call finds out whether an operator has acted.
 pub(crate) const PROBE_INTERVAL: Duration = Duration::from_mins(1);
 /// So many records that are denied alone, without an applied one between them, stop their type.
-const DENIALS_BEFORE_STOP: u32 = 3;
+const DENIED_RECORDS_BEFORE_STOP: usize = 3;
+/// So many denied records of a type are remembered; the oldest is forgotten first.
+const DENIED_RECORDS_MAX: usize = 100;
 
 struct TypeStop {
     reason: String,
@@ -21,12 +25,30 @@ pub(crate) struct ActiveStop {
     pub(crate) reason: String,
 }
 
+/// A record that was denied alone.
+struct DeniedRecord {
+    record: RecordId,
+    /// Others of its type were applied since.
+    have_others_passed: bool,
+}
+
+/// What follows when a record is denied alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Denial {
+    /// The cause is not known.
+    Unclear,
+    /// Others passed since the record was denied before: it is the cause.
+    OwnFault,
+    /// Several records in a row were denied: their type has to stop.
+    Stop,
+}
+
 /// What is known of the types by their index.
 #[derive(Default)]
 struct StopState {
     stops: BTreeMap<usize, TypeStop>,
-    /// Records that were denied alone since one was applied.
-    denials: BTreeMap<usize, u32>,
+    /// Each record once, the oldest first.
+    denied: BTreeMap<usize, VecDeque<DeniedRecord>>,
 }
 
 /// The types that are stopped.
@@ -38,22 +60,35 @@ impl TypeStops {
         let stop = TypeStop { reason: reason.to_owned(), probe_at: now + PROBE_INTERVAL };
         let mut state = self.lock();
         state.stops.insert(type_index, stop);
-        state.denials.remove(&type_index);
+        state.denied.remove(&type_index);
     }
 
     /// Records of the type were taken.
     pub(crate) fn resume(&self, type_index: usize) {
         let mut state = self.lock();
         state.stops.remove(&type_index);
-        state.denials.remove(&type_index);
+        for denied in state.denied.entry(type_index).or_default() {
+            denied.have_others_passed = true;
+        }
     }
 
-    /// A record of the type was denied alone. Returns whether the type has to stop.
-    pub(crate) fn note_denial(&self, type_index: usize) -> bool {
+    /// A record of the type was denied alone.
+    pub(crate) fn note_denial(&self, type_index: usize, record: RecordId) -> Denial {
         let mut state = self.lock();
-        let denials = state.denials.entry(type_index).or_default();
-        *denials = denials.saturating_add(1);
-        *denials >= DENIALS_BEFORE_STOP
+        let denied = state.denied.entry(type_index).or_default();
+        match denied.iter().find(|denied| denied.record == record) {
+            Some(known) if known.have_others_passed => return Denial::OwnFault,
+            Some(_) => {}
+            None => denied.push_back(DeniedRecord { record, have_others_passed: false }),
+        }
+        if denied.len() > DENIED_RECORDS_MAX {
+            denied.pop_front();
+        }
+        if denied.iter().filter(|denied| !denied.have_others_passed).count() >= DENIED_RECORDS_BEFORE_STOP {
+            Denial::Stop
+        } else {
+            Denial::Unclear
+        }
     }
 
     /// Why no call may be made for this type now.
@@ -83,6 +118,8 @@ impl TypeStops {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     #[test]
@@ -99,14 +136,19 @@ mod tests {
     }
 
     #[test]
-    fn only_denials_in_a_row_stop_a_type_and_a_stop_begins_the_count_again() {
+    fn only_different_records_in_a_row_stop_a_type_and_a_stop_begins_the_count_again() {
         let stops = TypeStops::default();
-        let deny = |times: usize| (0..times).map(|_| stops.note_denial(1)).collect::<Vec<_>>();
-        assert_eq!(deny(2), [false, false]);
-        assert!(!stops.note_denial(0));
+        let deny = |numbers: &[u128]| -> Vec<Denial> {
+            numbers.iter().map(|number| stops.note_denial(1, RecordId(Uuid::from_u128(*number)))).collect()
+        };
+        assert_eq!(deny(&[1, 1, 1, 2, 1]), [Denial::Unclear; 5]);
+        assert_eq!(stops.note_denial(0, RecordId::default()), Denial::Unclear);
         stops.resume(1);
-        assert_eq!(deny(3), [false, false, true]);
+        assert_eq!(deny(&[1, 3, 4, 5]), [Denial::OwnFault, Denial::Unclear, Denial::Unclear, Denial::Stop]);
         stops.stop(1, "denied", Duration::ZERO);
-        assert_eq!(deny(3), [false, false, true]);
+        assert_eq!(deny(&[1, 3, 3]), [Denial::Unclear; 3]);
+        let many: Vec<u128> = (0..).take(2 * DENIED_RECORDS_MAX).collect();
+        deny(&many);
+        assert_eq!(stops.lock().denied[&1].len(), DENIED_RECORDS_MAX);
     }
 }

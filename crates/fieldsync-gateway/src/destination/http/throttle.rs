@@ -21,6 +21,9 @@ const THROTTLE_DELAY_RANGE: (Duration, Duration) = (Duration::from_millis(500), 
 
 /// After so many calls in a row without a response, the destination cannot be reached.
 const SILENT_CALLS_MAX: u32 = 3;
+/// After so many responses in a row that say nothing about the records, people are told. One record may be the cause, so
+/// that it takes more of them.
+const UNUSABLE_RESPONSES_MAX: u32 = 6;
 /// The waits between single calls that find out whether it can be reached again.
 const PROBE_DELAY_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// A longer wait than this is cut: a proxy in between may have asked for it.
@@ -39,6 +42,13 @@ impl GateTrouble {
     }
 }
 
+impl GateTrouble {
+    /// Calls go on meanwhile: one record may be the cause.
+    fn of_unusable(state: &GateState) -> Self {
+        Self { wait: Duration::ZERO, reason: state.unusable_reason.clone() }
+    }
+}
+
 struct GateState {
     in_flight: usize,
     large_in_flight: usize,
@@ -54,6 +64,9 @@ struct GateState {
     /// When the next call finds out whether the destination can be reached.
     probe_at: Duration,
     silence_reason: String,
+    /// Responses in a row that say nothing about the records, of all types.
+    unusable_responses: u32,
+    unusable_reason: String,
     credits_low_until: Duration,
     /// Records in a call: fewer after calls that took too long.
     records_max: usize,
@@ -62,6 +75,10 @@ struct GateState {
 impl GateState {
     fn is_unreachable(&self) -> bool {
         self.silent_calls >= SILENT_CALLS_MAX
+    }
+
+    fn is_unusable(&self) -> bool {
+        self.unusable_responses >= UNUSABLE_RESPONSES_MAX
     }
 }
 
@@ -93,10 +110,17 @@ impl CallGate {
             silent_calls: 0,
             probe_at: Duration::ZERO,
             silence_reason: String::new(),
+            unusable_responses: 0,
+            unusable_reason: String::new(),
             credits_low_until: Duration::ZERO,
             records_max,
         };
         Self { limits, records_max, clock, state: Mutex::new(state), changed: Notify::new() }
+    }
+
+    /// Whether it has these limits.
+    pub(crate) fn has_limits(&self, limits: &LimitsMapping, records_max: usize) -> bool {
+        self.limits == *limits && self.records_max == records_max
     }
 
     /// Waits until the call may start, as long as only other calls of this gateway are in the way.
@@ -208,6 +232,20 @@ impl CallGate {
         self.lock().silent_calls = 0;
     }
 
+    /// A call got a response that says nothing about its records.
+    pub(crate) fn note_unusable(&self, reason: &str) {
+        let mut state = self.lock();
+        state.unusable_responses = state.unusable_responses.saturating_add(1);
+        reason.clone_into(&mut state.unusable_reason);
+    }
+
+    /// A response was the destination's own, or an operator may have acted.
+    pub(crate) fn forget_unusable(&self) {
+        let mut state = self.lock();
+        state.unusable_responses = 0;
+        state.silent_calls = 0;
+    }
+
     /// What a response says about credits; nothing if many are left.
     pub(crate) fn note_credits(&self, left: Option<u64>) {
         let until = match left {
@@ -223,6 +261,7 @@ impl CallGate {
         // While the next call is due or under way, there is nothing to wait for.
         find_block(&state, now)
             .or_else(|| state.is_unreachable().then(|| GateTrouble::of_silence(&state, now)))
+            .or_else(|| state.is_unusable().then(|| GateTrouble::of_unusable(&state)))
     }
 
     /// Why only urgent records are handed over now.
@@ -348,6 +387,20 @@ mod tests {
         assert!(gate.note_throttled(Some(Duration::MAX), None, false, "busy") <= THROTTLE_WAIT_MAX);
         let gate = self::gate(|_| {});
         assert!(gate.note_throttled(Some(Duration::ZERO), None, false, "busy") > Duration::from_millis(400));
+    }
+
+    #[test]
+    fn responses_that_say_nothing_are_told_and_do_not_hold_calls_up() {
+        let gate = gate(|_| {});
+        for _ in 0..UNUSABLE_RESPONSES_MAX {
+            assert_eq!(gate.trouble(), None);
+            gate.note_unusable("status 500");
+        }
+        let expected = GateTrouble { wait: Duration::ZERO, reason: "status 500".into() };
+        assert_eq!(gate.trouble(), Some(expected));
+        assert!(enter(&gate, 1).is_some());
+        gate.forget_unusable();
+        assert_eq!(gate.trouble(), None);
     }
 
     #[test]

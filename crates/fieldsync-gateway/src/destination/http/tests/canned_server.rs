@@ -11,11 +11,11 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use super::super::authenticator_cache::AuthenticatorCache;
 use super::super::driver::HttpDestination;
 use super::super::mapping_check::parse_mapping;
+use super::super::reload_cache::ReloadCache;
 use super::super::token_budget::LocalTokenBudget;
-use super::support::{receipt_member, refusal, test_record};
+use super::support::{decode, receipt_member, refusal, test_record};
 use crate::destination::{Destination, DestinationCondition, Verdict, collect_verdicts};
 use crate::validated_batch::ValidatedRecord;
 
@@ -104,8 +104,7 @@ impl CannedDestination {
         let (sender, bodies) = channel();
         thread::spawn(move || serve(&listener, &sender, answer));
         let destination =
-            HttpDestination::new(mapping, &AuthenticatorCache::new(Arc::new(LocalTokenBudget::new())))
-                .unwrap();
+            HttpDestination::new(mapping, &ReloadCache::new(Arc::new(LocalTokenBudget::new()))).unwrap();
         Self { destination, bodies, token_file }
     }
 
@@ -164,8 +163,30 @@ fn a_call_that_is_too_large_is_halved_and_later_ones_are_smaller() {
     crm.call_sizes();
     assert!(crm.deliver(&records(&[])).iter().all(Verdict::is_applied));
     assert!(crm.call_sizes().iter().all(|records| *records <= 4));
+}
+
+#[test]
+fn a_record_is_too_large_on_its_own_only_if_others_pass() {
+    let crm = CannedDestination::new(|_, body| if body.contains("faulty") { TOO_LARGE } else { APPLIED });
+    for (number, verdict) in (1..).zip(crm.deliver(&records(&[1, 16]))) {
+        assert!(if [1, 16].contains(&number) {
+            refusal(&verdict) == ("TOO_LARGE", true)
+        } else {
+            verdict.is_applied()
+        });
+    }
     let crm = CannedDestination::new(|_, _| TOO_LARGE);
-    assert!(crm.deliver(&records(&[])).iter().all(|verdict| refusal(verdict) == ("TOO_LARGE", true)));
+    let verdicts = crm.deliver(&records(&[]));
+    assert!(verdicts.iter().all(|verdict| refusal(verdict) == ("DESTINATION_STOPPED", false)));
+}
+
+#[test]
+fn only_json_or_nothing_confirms_a_call_without_results() {
+    let mapping = parse_mapping(ATOMIC_MAPPING).unwrap();
+    for (body, is_applied) in [("", true), ("{\"ok\": 1}", true), ("<html>a captive portal</html>", false)] {
+        let decoded = decode(&mapping, 200, body.as_bytes(), 1);
+        assert_eq!(decoded.is_ok(), is_applied, "{body}");
+    }
 }
 
 #[test]
@@ -191,7 +212,7 @@ fn records_wait_while_there_is_no_connection() {
     fs::write(token_file.path(), "token").unwrap();
     mapping.auth.credentials.token_file = Some(token_file.path().into());
     let destination =
-        HttpDestination::new(mapping, &AuthenticatorCache::new(Arc::new(LocalTokenBudget::new()))).unwrap();
+        HttpDestination::new(mapping, &ReloadCache::new(Arc::new(LocalTokenBudget::new()))).unwrap();
     let record = test_record(1, "Accounts", None, "{}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let verdicts = runtime.block_on(collect_verdicts(&destination, &[&record], Duration::from_secs(1)));

@@ -12,9 +12,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
-use super::super::authenticator_cache::AuthenticatorCache;
 use super::super::driver::HttpDestination;
 use super::super::mapping::HttpMapping;
+use super::super::reload_cache::ReloadCache;
 use super::super::token_budget::LocalTokenBudget;
 use super::support::{salesforce_mapping_in, zoho_mapping_in};
 use crate::destination::{Verdict, collect_verdicts};
@@ -202,6 +202,5 @@ impl TestCrm {
 }
 
 fn connect_destination(mapping: &HttpMapping) -> HttpDestination {
-    HttpDestination::new(mapping.clone(), &AuthenticatorCache::new(Arc::new(LocalTokenBudget::new())))
-        .unwrap()
+    HttpDestination::new(mapping.clone(), &ReloadCache::new(Arc::new(LocalTokenBudget::new()))).unwrap()
 }

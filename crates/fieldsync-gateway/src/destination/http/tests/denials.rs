@@ -98,10 +98,16 @@ fn a_refused_call_rejects_a_record_only_if_others_of_its_type_pass() {
     let verdicts = crm.deliver(&[faulty(1), good(2), good(3)]);
     assert_eq!(refusal(&verdicts[0]), ("NOT_ALLOWED", true));
     assert!(verdicts[1..].iter().all(Verdict::is_applied), "{verdicts:?}");
-    let verdicts = crm.deliver(&[faulty(1)]);
-    assert_eq!(retry(&verdicts[0]), STOPPED);
-    let Verdict::Retry { message, .. } = &verdicts[0] else { panic!() };
-    assert_eq!(message, "NOT_ALLOWED: not for you");
+    // Alone, it waits until others have passed, in whichever delivery.
+    for _ in 0..4 {
+        let verdicts = crm.deliver(&[faulty(9)]);
+        assert_eq!(retry(&verdicts[0]), STOPPED);
+        let Verdict::Retry { message, .. } = &verdicts[0] else { panic!() };
+        assert_eq!(message, "NOT_ALLOWED: not for you");
+    }
+    assert!(crm.destination.stopped_types().is_empty());
+    crm.deliver(&[good(2)]);
+    assert_eq!(refusal(&crm.deliver(&[faulty(9)])[0]), ("NOT_ALLOWED", true));
 }
 
 #[test]
@@ -128,7 +134,7 @@ fn an_error_that_names_its_record_rejects_it_without_others() {
 #[test]
 fn a_denied_record_does_not_stop_its_type_until_three_in_a_row_are_denied() {
     for (status, body) in
-        [(403, "<html>firewall</html>"), (404, ""), (410, ""), (400, r#"{"code": "PARSER"}"#)]
+        [(403, "<html>firewall</html>"), (404, ""), (410, ""), (400, r#"{"code": "PARSER"}"#), (401, "")]
     {
         let crm = destination(status, body);
         let verdicts = crm.deliver(&[good(1), good(2), faulty(3), good(4), good(5)]);
@@ -136,12 +142,13 @@ fn a_denied_record_does_not_stop_its_type_until_three_in_a_row_are_denied() {
             assert!(verdict.is_applied() || number == 3, "{status} {number}: {verdict:?}");
         }
         assert_eq!(retry(&verdicts[2]), STOPPED);
-        // A good record in between begins the count again.
-        for number in [3, 3, 6, 3, 3] {
-            crm.deliver(&[if number == 3 { faulty(3) } else { good(number) }]);
+        // The same record counts once, and a good one in between begins the count again.
+        for record in [faulty(3), faulty(3), faulty(3), faulty(8), good(6), faulty(8), faulty(9), faulty(10)]
+        {
+            crm.deliver(&[record]);
         }
         assert!(crm.destination.stopped_types().is_empty());
-        crm.deliver(&[faulty(3)]);
+        crm.deliver(&[faulty(11)]);
         assert_eq!(crm.destination.stopped_types().len(), 1, "{status}");
         assert_eq!(refusal(&crm.deliver(&[good(7)])[0]), ("DESTINATION_STOPPED", false));
     }

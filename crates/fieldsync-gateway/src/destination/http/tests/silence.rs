@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use tempfile::tempdir;
 
-use super::super::authenticator_cache::AuthenticatorCache;
 use super::super::driver::HttpDestination;
 use super::super::mapping::HttpMapping;
 use super::super::mapping_check::parse_mapping;
+use super::super::reload_cache::ReloadCache;
 use super::super::token_budget::LocalTokenBudget;
 use super::canned_server::{APPLIED, ATOMIC_MAPPING, serve};
 use super::support::{refusal, test_record, zoho_mapping_in};
@@ -22,7 +22,7 @@ use crate::destination::{Destination, DestinationCondition, Verdict, collect_ver
 const BUDGET: Duration = Duration::from_secs(4);
 
 fn connect(mapping: HttpMapping) -> HttpDestination {
-    HttpDestination::new(mapping, &AuthenticatorCache::new(Arc::new(LocalTokenBudget::new()))).unwrap()
+    HttpDestination::new(mapping, &ReloadCache::new(Arc::new(LocalTokenBudget::new()))).unwrap()
 }
 
 fn deliver(destination: &HttpDestination) -> Verdict {

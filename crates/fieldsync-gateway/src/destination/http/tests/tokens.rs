@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::super::authenticator_cache::AuthenticatorCache;
 use super::super::driver::HttpDestination;
+use super::super::reload_cache::ReloadCache;
 use super::super::token_budget::LocalTokenBudget;
 use super::crm_process::TestCrm;
 use super::support::{account, refusal};
@@ -17,14 +17,14 @@ const BUDGET: Duration = Duration::from_secs(10);
 #[test]
 fn a_reload_keeps_the_token_until_a_secret_or_a_setting_of_it_changes() {
     let crm = TestCrm::zoho(&[], |_| {});
-    let authenticators = AuthenticatorCache::new(Arc::new(LocalTokenBudget::new()));
+    let cache = ReloadCache::new(Arc::new(LocalTokenBudget::new()));
     let deliver = |number, window: Option<Duration>| -> Verdict {
         let mut mapping = crm.mapping.clone();
         mapping.limits.max_in_flight = 1;
         if let Some(window) = window {
             mapping.auth.token_window = window;
         }
-        let destination = HttpDestination::new(mapping, &authenticators).unwrap();
+        let destination = HttpDestination::new(mapping, &cache).unwrap();
         crm.deliver_through(&destination, &[account(number, None, "")], BUDGET).remove(0)
     };
     let tokens_issued = || crm.report()["tokens_issued"].as_u64().unwrap();

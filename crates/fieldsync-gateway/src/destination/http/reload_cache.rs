@@ -1,11 +1,13 @@
-//! The authenticator in use. A reload keeps it, and its token, while nothing changes that the token depends on: tokens
-//! may not be asked for often.
+//! What a reload keeps. The authenticator with its token stays while nothing changes that the token depends on: tokens may
+//! not be asked for often. The gate stays while its limits do: it counts the calls that are under way, and knows how long
+//! the destination wants none.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::auth::Authenticator;
 use super::client::CallClient;
-use super::mapping::AuthMapping;
+use super::mapping::{AuthMapping, LimitsMapping};
+use super::throttle::CallGate;
 use super::token_budget::TokenBudget;
 use crate::clock::Clock;
 use crate::http_client::read_secret;
@@ -28,22 +30,27 @@ impl AuthIdentity {
     }
 }
 
-/// Makes authenticators, and keeps the last one.
-pub(crate) struct AuthenticatorCache {
+/// Makes authenticators and gates, and keeps the last ones.
+pub(crate) struct ReloadCache {
     budget: Arc<dyn TokenBudget>,
-    last: Mutex<Option<(AuthIdentity, Arc<Authenticator>)>>,
+    authenticator: Mutex<Option<(AuthIdentity, Arc<Authenticator>)>>,
+    gate: Mutex<Option<Arc<CallGate>>>,
 }
 
-impl AuthenticatorCache {
+impl ReloadCache {
     /// `budget` is shared by all that use the same refresh token.
     pub(crate) fn new(budget: Arc<dyn TokenBudget>) -> Self {
-        Self { budget, last: Mutex::default() }
+        Self { budget, authenticator: Mutex::default(), gate: Mutex::default() }
     }
 
     /// The authenticator of these settings, which uses this client from now on.
-    pub(super) fn obtain(&self, mapping: &AuthMapping, client: &Arc<CallClient>) -> Arc<Authenticator> {
+    pub(super) fn obtain_authenticator(
+        &self,
+        mapping: &AuthMapping,
+        client: &Arc<CallClient>,
+    ) -> Arc<Authenticator> {
         let identity = AuthIdentity::read(mapping);
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.authenticator.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, authenticator)) = last.as_ref().filter(|(of_last, _)| *of_last == identity) {
             authenticator.reuse_with(Arc::clone(client));
             return Arc::clone(authenticator);
@@ -56,5 +63,17 @@ impl AuthenticatorCache {
         ));
         *last = Some((identity, Arc::clone(&authenticator)));
         authenticator
+    }
+
+    /// The gate with these limits.
+    pub(super) fn obtain_gate(&self, limits: &LimitsMapping, records_max: usize) -> Arc<CallGate> {
+        let mut last = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gate) = last.as_ref().filter(|gate| gate.has_limits(limits, records_max)) {
+            gate.forget_unusable();
+            return Arc::clone(gate);
+        }
+        let gate = Arc::new(CallGate::new(limits.clone(), records_max, Clock::start()));
+        *last = Some(Arc::clone(&gate));
+        gate
     }
 }
