@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix_web::web::Bytes;
 use http_body_util::Full;
 use hyper::Uri;
-use hyper::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+use hyper::header::HeaderValue;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -53,10 +53,4 @@ pub(crate) fn authorization_value(scheme: &str, token: &str) -> Option<HeaderVal
     let mut value = HeaderValue::from_str(&format!("{scheme} {token}")).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-/// Seconds only: a date would depend on both clocks.
-pub(crate) fn retry_after_seconds(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
 }

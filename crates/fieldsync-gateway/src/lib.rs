@@ -49,6 +49,7 @@ mod options;
 mod refused_command;
 mod reload;
 mod request_error;
+mod retry_after;
 mod routes;
 mod server_tls;
 mod service_manager;

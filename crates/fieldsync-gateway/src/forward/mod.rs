@@ -24,7 +24,6 @@ mod options;
 mod page;
 mod response;
 mod results;
-mod retry_after;
 mod signing;
 mod target;
 

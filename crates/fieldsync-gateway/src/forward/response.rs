@@ -5,8 +5,8 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use std::time::Duration;
 
 use super::results::{ForwardResults, may_be_object, names_results, parse_refusal, parse_results};
-use super::retry_after::parse_retry_after;
 use crate::ledger::HoldReason;
+use crate::retry_after::parse_retry_after;
 
 /// On the responses of a receiver that does not apply a record behind one of its key that it did not apply.
 const HOLDS_KEYS: &str = "x-sync-holds-keys";

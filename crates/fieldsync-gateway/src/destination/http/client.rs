@@ -12,7 +12,8 @@ use tokio::time::timeout;
 use super::decode::CallResponse;
 use super::mapping::{CallMethod, HttpMapping, MappingError};
 use crate::causes::with_causes;
-use crate::http_client::{HttpsClient, retry_after_seconds};
+use crate::http_client::HttpsClient;
+use crate::retry_after::parse_retry_after;
 
 /// A longer response is not the destination's.
 const RESPONSE_BYTES_MAX: usize = 8 << 20;
@@ -84,7 +85,7 @@ impl CallClient {
         let credits = self.credits_header.as_ref().and_then(|name| response.headers().get(name));
         Ok(CallResponse {
             status: response.status().as_u16(),
-            retry_after: retry_after_seconds(response.headers()),
+            retry_after: parse_retry_after(response.headers()),
             credits_left: credits.and_then(|value| parse_credits(value.to_str().ok()?)),
             body,
         })

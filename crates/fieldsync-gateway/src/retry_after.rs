@@ -1,4 +1,4 @@
-//! How long a receiver asks to wait.
+//! How long a server asks to wait.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::clock::wall_ms;
 /// The wait of `Retry-After`: seconds, or a date.
 ///
 /// A date is compared with the response's own `Date`, so that it does not depend on two clocks.
-pub(super) fn parse_retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn parse_retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
