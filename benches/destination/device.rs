@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use fieldsync::protocol::wire::BATCH_PATH;
+use memchr::memmem::find_iter;
 use uuid::Uuid;
 
 /// What a result of the gateway contains for a record that is stored now.
@@ -36,7 +37,7 @@ impl Device {
         );
         self.stream.get_mut().write_all(head.as_bytes()).expect("the gateway reads");
         self.read_response();
-        let applied = self.response.windows(APPLIED.len()).filter(|bytes| *bytes == APPLIED).count();
+        let applied = find_iter(&self.response, APPLIED).count();
         assert_eq!(applied, records, "{}", String::from_utf8_lossy(&self.response));
     }
 

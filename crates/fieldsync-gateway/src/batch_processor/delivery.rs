@@ -14,13 +14,16 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::monitor::DestinationMonitor;
+use super::verdict_list::{VerdictList, build_response};
 use super::{BatchProcessor, ProcessingOutcome};
 use crate::causes::with_causes;
 use crate::clock::wall_ms;
-use crate::destination::{DESTINATION_UNCLEAR, RecordVerdict, Verdict};
-use crate::ledger::{Admission, BatchSettlement, DeliveryId, DeliveryOutcome, LedgerError, StoredVerdict};
-use crate::metrics::VerdictCounts;
-use crate::protocol::wire::{BatchResponse, RecordResult, RecordStatus};
+use crate::destination::RecordVerdict;
+use crate::fault_injection::SimulatedWork;
+use crate::ledger::{
+    Admission, BatchSettlement, DeliveryId, Ledger, LedgerError, StoredResponse, StoredVerdict,
+};
+use crate::protocol::wire::BatchResponse;
 use crate::validated_batch::{ValidatedBatch, ValidatedRecord};
 
 /// How long the leases of a gateway that died keep others from its records. A call that it left behind at the
@@ -45,6 +48,13 @@ const STORE_RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How often that is tried.
 const STORE_TRIES_MAX: u32 = 10;
 
+/// How the ledger begins a delivery.
+enum DeliveryStart {
+    /// Nothing is handed over.
+    Ended(ProcessingOutcome),
+    Admitted(Vec<Admission>),
+}
+
 /// A batch that was begun.
 struct DeliveryRun<'a> {
     processor: &'a BatchProcessor,
@@ -57,57 +67,33 @@ struct DeliveryRun<'a> {
     leased: AsyncMutex<Vec<usize>>,
 }
 
-/// What is known of the records of a run, by their place in it.
-struct VerdictList {
-    verdicts: Vec<Option<Verdict>>,
-    /// Certain ones that are not in the ledger yet.
-    unstored: Vec<StoredVerdict>,
-}
-
-impl VerdictList {
-    fn count(&self) -> VerdictCounts {
-        let mut counts = VerdictCounts::default();
-        for verdict in self.verdicts.iter().flatten() {
-            match verdict {
-                Verdict::Applied(_) => counts.applied += 1,
-                Verdict::Rejected { .. } => counts.rejected += 1,
-                Verdict::Retry { .. } => counts.retry += 1,
-            }
-        }
-        counts
-    }
-
-    /// What is stored with the response. A record that is to be sent again may be at the destination, whatever the
-    /// reason is: an earlier delivery or an earlier call may have sent it.
-    fn into_final(self, positions: &[usize]) -> Vec<StoredVerdict> {
-        let is_uncertain = |verdict: &Option<Verdict>| matches!(verdict, None | Some(Verdict::Retry { .. }));
-        let uncertain = positions.iter().zip(&self.verdicts).filter(|(_, verdict)| is_uncertain(verdict));
-        let mut stored = self.unstored;
-        stored.extend(
-            uncertain.map(|(position, _)| StoredVerdict {
-                position: *position,
-                outcome: DeliveryOutcome::Uncertain,
-            }),
-        );
-        stored
-    }
-}
-
 impl BatchProcessor {
-    /// Hands the batch over, unless the destination takes no records now.
+    /// Hands the batch over, unless it has a response, or the destination takes no records now.
     pub(super) async fn deliver_batch(
         &self,
         monitor: &DestinationMonitor,
         batch: &Arc<ValidatedBatch>,
     ) -> Result<ProcessingOutcome, LedgerError> {
-        if let Some(refusal) = monitor.find_refusal(batch) {
-            return Ok(ProcessingOutcome::Refused(refusal));
-        }
+        let refusal = monitor.find_refusal(batch);
         let delivery = DeliveryId::new();
         let lease_end = self.clock.now() + LEASE_TIME;
         let leased = Arc::clone(batch);
-        let admissions =
-            self.calls.read(move |ledger| ledger.begin_delivery(&leased, delivery, LEASE_TIME)).await?;
+        let begin = move |ledger: &dyn Ledger| {
+            if let Some(stored) = ledger.stored_response(leased.device, leased.id)?
+                && !is_outdated(&stored, &leased)
+            {
+                let settlement = stored.settle_for(&leased.fingerprint);
+                return Ok(DeliveryStart::Ended(ProcessingOutcome::Settled(settlement)));
+            }
+            match refusal {
+                Some(refusal) => Ok(DeliveryStart::Ended(ProcessingOutcome::Refused(refusal))),
+                None => ledger.begin_delivery(&leased, delivery, LEASE_TIME).map(DeliveryStart::Admitted),
+            }
+        };
+        let admissions = match self.calls.read(begin).await? {
+            DeliveryStart::Ended(outcome) => return Ok(outcome),
+            DeliveryStart::Admitted(admissions) => admissions,
+        };
         let positions: Vec<usize> = (0..)
             .zip(&admissions)
             .filter(|(_, admission)| **admission == Admission::Deliver)
@@ -116,12 +102,15 @@ impl BatchProcessor {
         let leased = AsyncMutex::new(positions.clone());
         let run = DeliveryRun { processor: self, batch, delivery, positions: &positions, leased };
         let work = async {
+            if self.faults.simulate_work(batch).await == SimulatedWork::Hung {
+                return Ok(ProcessingOutcome::Abandoned);
+            }
             let list = run.hand_over(monitor).await;
             let response = build_response(batch, &admissions, &positions, &list.verdicts);
-            run.store_response(response, list.into_final(&positions)).await
+            run.store_response(response, list.into_final(&positions)).await.map(ProcessingOutcome::Settled)
         };
         tokio::select! {
-            settlement = work => settlement.map(ProcessingOutcome::Settled),
+            outcome = work => outcome,
             lost = run.keep_lease(lease_end) => match lost { Err(error) => Err(error), Ok(never) => match never {} },
         }
     }
@@ -129,8 +118,7 @@ impl BatchProcessor {
 
 impl DeliveryRun<'_> {
     async fn hand_over(&self, monitor: &DestinationMonitor) -> VerdictList {
-        let mut list =
-            VerdictList { verdicts: self.positions.iter().map(|_| None).collect(), unstored: Vec::new() };
+        let mut list = VerdictList::new(self.positions.len());
         if self.positions.is_empty() {
             return list;
         }
@@ -164,7 +152,7 @@ impl DeliveryRun<'_> {
             };
             match next {
                 Ok(Some(message)) => {
-                    self.take(message, list);
+                    list.take(message, self.positions);
                     if !list.unstored.is_empty() {
                         store_at = store_at.or_else(|| Some(Instant::now() + VERDICT_STORE_DELAY));
                     }
@@ -174,20 +162,6 @@ impl DeliveryRun<'_> {
                     self.store_verdicts(&mut list.unstored).await;
                     store_at = None;
                 }
-            }
-        }
-    }
-
-    fn take(&self, message: Vec<RecordVerdict>, list: &mut VerdictList) {
-        for RecordVerdict { position: place, verdict } in message {
-            if let (Some(entry), Some(position)) = (list.verdicts.get_mut(place), self.positions.get(place)) {
-                let outcome = match &verdict {
-                    Verdict::Applied(receipt) => Some(DeliveryOutcome::Applied(receipt.clone())),
-                    Verdict::Rejected { .. } => Some(DeliveryOutcome::Rejected),
-                    Verdict::Retry { .. } => None,
-                };
-                list.unstored.extend(outcome.map(|outcome| StoredVerdict { position: *position, outcome }));
-                *entry = Some(verdict);
             }
         }
     }
@@ -272,53 +246,15 @@ impl DeliveryRun<'_> {
     }
 }
 
+/// Whether the response was given before there was a destination: the batch is handed over now.
+pub(super) fn is_outdated(stored: &StoredResponse, batch: &ValidatedBatch) -> bool {
+    stored.lacks_receipts() && stored.fingerprint == batch.fingerprint
+}
+
 fn lease_lost() -> LedgerError {
     LedgerError::Unreachable(
         "the leases on the records of a batch could not be extended in time, or were lost".into(),
     )
-}
-
-/// The response once each record has a result.
-fn build_response(
-    batch: &ValidatedBatch,
-    admissions: &[Admission],
-    positions: &[usize],
-    verdicts: &[Option<Verdict>],
-) -> BatchResponse {
-    let mut results: Vec<RecordResult> = Vec::with_capacity(batch.records.len());
-    let mut decided = positions.iter().zip(verdicts).peekable();
-    for (position, (record, admission)) in batch.records.iter().zip(admissions).enumerate() {
-        results.push(match admission {
-            Admission::Answered(result) => result.clone(),
-            Admission::Deliver => {
-                let own = decided.next_if(|(delivered, _)| **delivered == position);
-                verdict_result(record, own.and_then(|(_, verdict)| verdict.as_ref()))
-            }
-        });
-    }
-    BatchResponse { batch_id: batch.id, replayed: false, results }
-}
-
-fn verdict_result(record: &ValidatedRecord, verdict: Option<&Verdict>) -> RecordResult {
-    match verdict {
-        Some(Verdict::Applied(receipt)) => {
-            RecordResult { receipt: Some(receipt.clone()), ..record.confirm(RecordStatus::Applied) }
-        }
-        Some(Verdict::Rejected { code, message, field }) => {
-            RecordResult { field: field.clone(), ..record.reject(code, message) }
-        }
-        Some(Verdict::Retry { after, code, message }) => RecordResult {
-            code: Some(code.clone()),
-            message: Some(message.clone()),
-            retry_after_s: after.map(|after| after.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)),
-            ..RecordResult::new(record.id, RecordStatus::Retry)
-        },
-        None => RecordResult {
-            code: Some(DESTINATION_UNCLEAR.into()),
-            message: Some("the destination gave no verdict".into()),
-            ..RecordResult::new(record.id, RecordStatus::Retry)
-        },
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod delivery;
 mod in_flight;
 mod ledger_calls;
 mod monitor;
+mod verdict_list;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use delivery::is_outdated;
 use in_flight::{AddResult, BatchKey, InFlightTable};
 use ledger_calls::LedgerCalls;
 use monitor::DestinationMonitor;
@@ -27,7 +29,6 @@ use super::device_limit::DevicePlace;
 use super::fault_injection::{FaultOptions, SimulatedWork};
 use super::ledger::{
     AppliedEntry, BatchSettlement, ForwardTurn, Ledger, LedgerError, PageLimit, SENT_RETENTION,
-    StoredResponse,
 };
 use super::metrics::{Metrics, ResultCounts};
 use super::validated_batch::ValidatedBatch;
@@ -267,7 +268,7 @@ impl BatchProcessor {
         if !self.calls.read(move |ledger| ledger.claim_batch(device, id)).await? {
             // For a moment after the response was stored, the batch may still be claimed.
             let stored = self.calls.read(move |ledger| ledger.stored_response(device, id)).await?;
-            let stored = stored.filter(|stored| !self.is_outdated(stored, batch));
+            let stored = stored.filter(|stored| self.monitor.is_none() || !is_outdated(stored, batch));
             return Ok(stored.map_or(ProcessingOutcome::ClaimedElsewhere, |stored| {
                 ProcessingOutcome::Settled(stored.settle_for(&batch.fingerprint))
             }));
@@ -277,27 +278,22 @@ impl BatchProcessor {
     }
 
     async fn settle_claimed(&self, batch: &Arc<ValidatedBatch>) -> Result<ProcessingOutcome, LedgerError> {
+        if let Some(monitor) = &self.monitor {
+            return self.deliver_batch(monitor, batch).await;
+        }
         let (device, id) = (batch.device, batch.id);
         let stored = self.calls.read(move |ledger| ledger.stored_response(device, id)).await?;
-        if let Some(stored) = stored.filter(|stored| !self.is_outdated(stored, batch)) {
+        if let Some(stored) = stored {
             return Ok(ProcessingOutcome::Settled(stored.settle_for(&batch.fingerprint)));
         }
         if self.faults.simulate_work(batch).await == SimulatedWork::Hung {
             return Ok(ProcessingOutcome::Abandoned);
-        }
-        if let Some(monitor) = &self.monitor {
-            return self.deliver_batch(monitor, batch).await;
         }
         let batch = Arc::clone(batch);
         self.calls
             .write(move |ledger| ledger.settle_batch(&batch, wall_ms()))
             .await
             .map(ProcessingOutcome::Settled)
-    }
-
-    /// Whether the response was given before there was a destination: the batch is handed over now.
-    fn is_outdated(&self, stored: &StoredResponse, batch: &ValidatedBatch) -> bool {
-        self.monitor.is_some() && stored.lacks_receipts() && stored.fingerprint == batch.fingerprint
     }
 
     fn report_in_flight(&self, batches: usize) {

@@ -75,11 +75,12 @@ pub(super) fn store_verdicts(
     Ok(())
 }
 
-/// Stores the response, unless the batch has one that is valid.
+/// Stores the response and its JSON text, unless the batch has one that is valid.
 pub(super) fn store_final_response(
     transaction: &WriteTransaction,
     batch: &ValidatedBatch,
     response: &BatchResponse,
+    text: &str,
     now: u64,
 ) -> Result<BatchSettlement, LedgerError> {
     let stored = load_response(&transaction.open_table(BATCHES)?, batch_key(batch.device, batch.id))?;
@@ -88,7 +89,7 @@ pub(super) fn store_final_response(
             Ok(stored.settle_for(&batch.fingerprint))
         }
         _ => {
-            store_response(transaction, batch, response, now)?;
+            store_response(transaction, batch, text, now)?;
             Ok(BatchSettlement::New(response.clone()))
         }
     }

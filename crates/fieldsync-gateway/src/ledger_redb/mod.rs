@@ -239,10 +239,12 @@ impl DeliveryLedger for RedbLedger {
         response: &BatchResponse,
         now: u64,
     ) -> Result<BatchSettlement, LedgerError> {
+        // Before the transaction, which keeps others waiting.
+        let text = serde_json::to_string(response)?;
         let settlement = self.with_database(|database| {
             let transaction = begin_write(database)?;
             store_verdicts(&transaction, batch, verdicts, now)?;
-            let settlement = store_final_response(&transaction, batch, response, now)?;
+            let settlement = store_final_response(&transaction, batch, response, &text, now)?;
             transaction.commit()?;
             Ok(settlement)
         })?;

@@ -34,22 +34,21 @@ pub(super) fn settle_batch(
         results.push(result);
     }
     let response = BatchResponse { batch_id: batch.id, replayed: false, results };
-    store_response(transaction, batch, &response, now)?;
+    store_response(transaction, batch, &serde_json::to_string(&response)?, now)?;
     Ok(BatchSettlement::New(response))
 }
 
-/// Stores the response to a batch, in place of one that it may have.
+/// Stores the response to a batch as JSON, in place of one that it may have.
 pub(super) fn store_response(
     transaction: &WriteTransaction,
     batch: &ValidatedBatch,
-    response: &BatchResponse,
+    response: &str,
     now: u64,
 ) -> Result<(), LedgerError> {
     let key = batch_key(batch.device, batch.id);
-    let text = serde_json::to_string(response)?;
     let mut by_age = transaction.open_table(ANSWERED)?;
     let mut batches = transaction.open_table(BATCHES)?;
-    let replaced = batches.insert(key, (&batch.fingerprint, now, text.as_str()))?.map(|row| row.value().1);
+    let replaced = batches.insert(key, (&batch.fingerprint, now, response))?.map(|row| row.value().1);
     if let Some(at) = replaced {
         by_age.remove((at, key.0, key.1))?;
     }
