@@ -35,6 +35,7 @@ pub(crate) const CALL_FAULTS: [(FaultName, &str); 17] = [
     ("id-twice", "the call is applied, and two results have the id of the same record"),
 ];
 
+pub(crate) const SLOW_TOKEN: FaultName = "token-slow";
 /// How long a slow token endpoint takes.
 pub(crate) const TOKEN_DELAY: Duration = Duration::from_secs(1);
 /// Faults of the token endpoint.
@@ -42,7 +43,7 @@ pub(crate) const TOKEN_FAULTS: [(FaultName, &str); 4] = [
     ("token-denied", "the token endpoint refuses as if the limit of requests were reached"),
     ("token-error", "the token endpoint answers 500 with an HTML page"),
     ("token-hang", "the token endpoint never answers"),
-    ("token-slow", "the token endpoint answers after a second"),
+    (SLOW_TOKEN, "the token endpoint answers after a second"),
 ];
 
 /// The fault before a call is even looked at.

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use serde::Serialize;
+use tokio::time::sleep;
 
 use crate::clock::monotonic_now;
-use crate::faults::FaultSettings;
+use crate::faults::{FaultName, FaultSettings, SLOW_TOKEN, TOKEN_DELAY};
 use crate::limits::{CallLimits, LimitRules};
 use crate::magic_values::RecordTries;
 use crate::schema::Schema;
@@ -99,6 +100,24 @@ struct StandInReport<'state> {
 }
 
 impl StandIn {
+    /// Counts a request for a token. Returns the fault that it meets; a slow answer only comes later.
+    pub(crate) async fn take_token_fault(&self) -> Option<FaultName> {
+        let fault = {
+            let mut state = self.lock();
+            let state = &mut *state;
+            state.tally.token_requests += 1;
+            let fault = state.faults.draw_token_fault(&mut state.rng);
+            if let Some(fault) = fault {
+                state.tally.count_fault(fault);
+            }
+            fault
+        };
+        if fault == Some(SLOW_TOKEN) {
+            sleep(TOKEN_DELAY).await;
+        }
+        fault.filter(|fault| *fault != SLOW_TOKEN)
+    }
+
     pub(crate) fn new(rules: CrmRules, schema: Schema, faults: FaultSettings) -> Self {
         let id_style = match rules.kind {
             CrmKind::Zoho => IdStyle::Zoho,

@@ -5,33 +5,18 @@ use std::future::pending;
 use actix_web::HttpResponse;
 use actix_web::web::{Bytes, Data};
 use serde_json::json;
-use tokio::time::sleep;
 
 use crate::call::{CrmAnswer, build_response, send_error_page};
 use crate::clock::{monotonic_now, wall_now};
-use crate::faults::TOKEN_DELAY;
 use crate::form::parse_form;
 
 use super::SalesforceCrm;
 
 pub(super) async fn issue_token(body: Bytes, crm: Data<SalesforceCrm>) -> HttpResponse {
-    let fault = {
-        let mut state = crm.stand_in.lock();
-        let state = &mut *state;
-        state.tally.token_requests += 1;
-        let fault = state.faults.draw_token_fault(&mut state.rng);
-        if let Some(fault) = fault {
-            state.tally.count_fault(fault);
-        }
-        fault
-    };
-    if fault == Some("token-slow") {
-        sleep(TOKEN_DELAY).await;
-    }
-    match fault {
+    match crm.stand_in.take_token_fault().await {
         Some("token-hang") => pending().await,
         Some("token-error") => send_error_page(&crm.stand_in),
-        None | Some("token-slow") => build_response(&crm.answer_token_request(&body)),
+        None => build_response(&crm.answer_token_request(&body)),
         // [from memory] As the log-in limit of an organization answers.
         Some(_) => build_response(&refuse_token("login_rate_exceeded", "login rate exceeded")),
     }

@@ -6,11 +6,9 @@ use std::future::pending;
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
 use crate::call::{CrmAnswer, build_response, send_error_page};
 use crate::clock::monotonic_now;
-use crate::faults::TOKEN_DELAY;
 use crate::form::parse_form;
 use crate::tally::Violation;
 
@@ -20,23 +18,10 @@ use super::ZohoCrm;
 const REFUSAL_STATUS: u16 = 200;
 
 pub(super) async fn issue_token(request: HttpRequest, body: Bytes, crm: Data<ZohoCrm>) -> HttpResponse {
-    let fault = {
-        let mut state = crm.stand_in.lock();
-        let state = &mut *state;
-        state.tally.token_requests += 1;
-        let fault = state.faults.draw_token_fault(&mut state.rng);
-        if let Some(fault) = fault {
-            state.tally.count_fault(fault);
-        }
-        fault
-    };
-    if fault == Some("token-slow") {
-        sleep(TOKEN_DELAY).await;
-    }
-    match fault {
+    match crm.stand_in.take_token_fault().await {
         Some("token-hang") => pending().await,
         Some("token-error") => send_error_page(&crm.stand_in),
-        None | Some("token-slow") => {
+        None => {
             let mut fields = parse_form(request.query_string().as_bytes());
             fields.extend(parse_form(&body));
             answer(&crm.answer_token_request(&fields))

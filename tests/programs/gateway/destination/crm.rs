@@ -2,68 +2,34 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{ChildStdout, Command, Stdio};
 
-use hyper::Method;
 use serde_json::Value;
-use tokio::net::TcpStream;
 
+use crate::support::crm_stand_in::{CrmKind, StandIn};
 use crate::support::device::{Batch, Record};
 use crate::support::gateway::{ANY_PORT, Gateway, command};
-use crate::support::http::{exchange, request};
-use crate::support::process::Guard;
 use crate::support::wait::wait_for;
 
-/// It is beside the programs of this package.
-const PROGRAM: &str = "fieldsync-crm-stand-in";
-
-/// A stand-in; killed when dropped.
-pub(crate) struct Crm {
-    address: SocketAddr,
-    _child: Guard,
-    /// Keeps the pipe open.
-    _stdout: BufReader<ChildStdout>,
-}
+/// A stand-in for Zoho; killed when dropped.
+pub(crate) struct Crm(StandIn);
 
 impl Crm {
     pub(crate) fn start(options: &[&str]) -> Self {
-        let program = Path::new(env!("CARGO_BIN_EXE_fieldsync")).with_file_name(PROGRAM);
-        assert!(program.exists(), "{} is missing: cargo build -p {PROGRAM}", program.display());
-        let mut command = Command::new(program);
-        command.arg("zoho").args(options).stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut child = Guard(command.spawn().unwrap());
-        let mut stdout = BufReader::new(child.0.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("listening on http://").expect("an address");
-        Self { address: address.parse().unwrap(), _child: child, _stdout: stdout }
-    }
-
-    fn call(&self, method: Method, path: &str, body: &str) -> String {
-        let request = request(method, path, &self.address.to_string(), &[], body.into());
-        let response = exchange(TcpStream::connect(self.address), request).expect("a response");
-        assert_eq!(response.status, 200, "{}", response.text());
-        response.text()
+        Self(StandIn::start(CrmKind::Zoho, options))
     }
 
     pub(crate) fn set_faults(&self, changes: &Value) {
-        self.call(Method::POST, "/stand-in/faults", &changes.to_string());
+        self.0.set_faults(changes);
     }
 
     pub(crate) fn clear_faults(&self) {
-        self.call(Method::DELETE, "/stand-in/faults", "");
+        self.0.clear_faults();
     }
 
     /// What its clients did with accounts.
     pub(crate) fn accounts(&self) -> Value {
-        let report: Value = serde_json::from_str(&self.call(Method::GET, "/stand-in/report", "")).unwrap();
-        assert_eq!(report["violations"], serde_json::json!({}), "{report}");
-        let accounts = &report["modules"]["Accounts"];
-        assert_eq!((&accounts["duplicates"], &accounts["merges"]), (&0.into(), &0.into()), "{report}");
-        accounts.clone()
+        self.0.assert_clean()["modules"]["Accounts"].clone()
     }
 
     /// Waits until so many calls have arrived.
@@ -74,11 +40,10 @@ impl Crm {
     /// The CRM's ids of the accounts, in the order of the batch.
     #[track_caller]
     pub(crate) fn ids_of(&self, batch: &Batch) -> Vec<String> {
-        let lines = self.call(Method::GET, "/stand-in/records?module=Accounts", "");
-        let rows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let stored = self.0.stored();
         let find = |id: &uuid::Uuid| {
-            let row = rows.iter().find(|row| row["fields"]["Fieldsync_Id"] == id.to_string());
-            row.unwrap_or_else(|| panic!("{id} is missing"))["id"].as_str().unwrap().to_owned()
+            let record = stored.get(&id.to_string()).unwrap_or_else(|| panic!("{id} is missing"));
+            record.id.clone()
         };
         batch.ids().iter().map(find).collect()
     }
@@ -91,11 +56,11 @@ impl Crm {
         let mut text = format!("[destination]\nkind = \"zoho\"\ntime_budget = {time_budget:?}\n\n");
         write!(
             text,
-            "[destination.zoho]\naccounts_url = \"http://{}\"\nclient_id = \"stand-in-client\"\n\
+            "[destination.zoho]\naccounts_url = \"{}\"\nclient_id = \"stand-in-client\"\n\
              client_secret_file = \"{}\"\nrefresh_token_file = \"{}\"\n\n\
              [[destination.type]]\nname = \"Visits\"\nmodule = \"Accounts\"\nid_field = \"Fieldsync_Id\"\n\
              key_field = \"Fieldsync_Key\"\ntrigger = []\nfields = {{ name = \"Account_Name\" }}\n",
-            self.address,
+            self.0.url(),
             directory.join("client-secret").display(),
             directory.join("refresh-token").display(),
         )

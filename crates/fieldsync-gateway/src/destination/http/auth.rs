@@ -109,8 +109,8 @@ impl Authenticator {
         }
     }
 
-    /// A token that is probably valid, after asking for one if there is none. The request for one goes on if the caller
-    /// stops waiting: it counts, and the next call uses its token.
+    /// A token that is probably valid, after asking for one if there is none. The request for one continues if the
+    /// caller stops waiting: it counts, and the next call uses its token.
     pub(crate) async fn authorize(self: &Arc<Self>) -> Result<Authorization, AuthTrouble> {
         let authenticator = Arc::clone(self);
         let task = tokio::spawn(async move { authenticator.obtain_authorization().await });
