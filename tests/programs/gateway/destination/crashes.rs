@@ -101,7 +101,7 @@ fn a_gateway_that_ends_stores_which_records_may_be_in_the_crm() {
     crm.wait_for_calls(1);
     gateway.signal("TERM");
     assert_eq!(gateway.wait_for_exit().code(), Some(0));
-    let gateway = crm.gateway(&store, directory.path(), "100ms");
+    let gateway = crm.gateway(&store, directory.path(), "30s");
     let outcome = gateway.query_outcome(&batch).batch();
     assert_eq!(outcome.results[0].code.as_deref(), Some("DESTINATION_UNCLEAR"));
     assert_eq!(statuses(&outcome), [RecordStatus::Retry]);
