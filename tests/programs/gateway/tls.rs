@@ -64,7 +64,7 @@ fn issue_by(authority: Option<&rcgen::Issuer<'_, rcgen::KeyPair>>, name: &str) -
 }
 
 #[test]
-fn with_authorities_for_clients_only_their_certificates_are_let_in() {
+fn with_authorities_for_clients_only_their_certificates_are_accepted() {
     let mut parameters = rcgen::CertificateParams::new([]).unwrap();
     parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let key = rcgen::KeyPair::generate().unwrap();

@@ -159,7 +159,7 @@ fn over_tls_the_server_is_verified_as_the_url_says() {
     postgres.start_again();
     let store = postgres.create("sync");
 
-    for (parameters, is_let_in) in [
+    for (parameters, is_accepted) in [
         ("", true),
         ("?sslmode=require", true),
         ("?sslmode=disable", false),
@@ -169,7 +169,7 @@ fn over_tls_the_server_is_verified_as_the_url_says() {
         ("?sslmode=verify-full", false),
     ] {
         let store = format!("{store}{parameters}");
-        if is_let_in {
+        if is_accepted {
             Gateway::start_on(&store, &[]).post(&Batch::of(&["{}"])).batch();
         } else {
             let ran = run(&mut command(&store, ANY_PORT, &[]), b"");
