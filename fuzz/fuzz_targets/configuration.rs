@@ -5,9 +5,8 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 
-use fieldsync::config::{Config, ConfigError, parse_layers};
+use fieldsync::config::{Config, ConfigError, ConfigFile, parse_layers};
 use libfuzzer_sys::fuzz_target;
 
 /// The password in the seeds.
@@ -48,7 +47,8 @@ fuzz_target!(|input: &[u8]| {
 });
 
 fn parse(file: &str, variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Config, ConfigError> {
-    parse_layers(Some((Path::new("config.toml"), file)), variables)
+    let file = ConfigFile { path: "config.toml".into(), text: file.to_owned() };
+    parse_layers(&[file], variables).map(|loaded| loaded.config)
 }
 
 /// Panics if a message shows what may be a password: any part of a file that is not TOML, or a value of these keys.

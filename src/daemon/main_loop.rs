@@ -1,6 +1,5 @@
 //! The main loop: reacts to signals, to the socket file and to fatal errors until the daemon must stop.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use actix::Addr;
@@ -14,7 +13,7 @@ use super::socket::ApiSocket;
 use crate::actors::TryNow;
 use crate::actors::batch_planner::BatchPlanner;
 use crate::config::Config;
-use crate::config_file::find_config_file;
+use crate::config_file::ConfigLocation;
 use crate::exit;
 use crate::logging::LogControl;
 use crate::model::DiskState;
@@ -22,7 +21,7 @@ use crate::model::DiskState;
 pub(super) struct MainLoop<'a> {
     pub(super) signals: Signals,
     pub(super) socket: ApiSocket,
-    pub(super) config_file: Option<PathBuf>,
+    pub(super) location: ConfigLocation,
     pub(super) config: watch::Sender<Arc<Config>>,
     pub(super) log: &'a LogControl,
     pub(super) notifier: Notifier,
@@ -45,9 +44,8 @@ impl MainLoop<'_> {
             };
             match signal {
                 Signal::Reload => {
-                    // The default file may exist now. A file that was used before must not disappear.
-                    let file = find_config_file(self.config_file.as_deref());
-                    reload_config(file.as_deref(), &self.config, self.log, &self.notifier);
+                    self.location.keep_found();
+                    reload_config(&self.location, &self.config, self.log, &self.notifier);
                     self.socket.restore();
                 }
                 Signal::SyncNow => {

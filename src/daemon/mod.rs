@@ -33,7 +33,7 @@ use crate::actors::telemetry::{AttachStore, Telemetry};
 use crate::actors::uploader::Uploader;
 use crate::clock::{Clock, SteadyClock, wall_ms};
 use crate::config::Config;
-use crate::config_file::{find_config_file, load_config};
+use crate::config_file::ConfigLocation;
 use crate::exit;
 use crate::ipc::alerts::AlertTracker;
 use crate::ipc::server;
@@ -64,8 +64,8 @@ const BLOCKING_THREADS_MAX: usize = 2;
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "fieldsyncd", version)]
 pub struct DaemonOptions {
-    /// Configuration file [default: /etc/fieldsync/config.toml, if it exists]
-    #[arg(long, value_name = "FILE")]
+    /// Configuration file, or a directory with files *.toml [default: /etc/fieldsync/config.toml, if it exists]
+    #[arg(long, value_name = "PATH")]
     pub config: Option<PathBuf>,
     /// Print the effective configuration and exit
     #[arg(long = "check-config")]
@@ -75,9 +75,10 @@ pub struct DaemonOptions {
 /// Runs the daemon and returns its exit code.
 pub fn run(options: &DaemonOptions) -> u8 {
     memory::protect_memory();
-    let file = find_config_file(options.config.as_deref());
-    let config = match load_config(file.as_deref()) {
-        Ok(config) => config,
+    let mut location = ConfigLocation::new(options.config.as_deref());
+    location.keep_found();
+    let config = match location.load() {
+        Ok(loaded) => loaded.config,
         Err(error) => {
             eprintln!("fieldsyncd: {error}");
             return exit::CONFIG;
@@ -98,7 +99,7 @@ pub fn run(options: &DaemonOptions) -> u8 {
         }
     };
     exit_on_panic();
-    let code = start_daemon(config, file, &log);
+    let code = start_daemon(config, location, &log);
     logging::drain_journal();
     code
 }
@@ -122,7 +123,7 @@ fn exit_on_panic() {
     }));
 }
 
-fn start_daemon(config: Config, config_file: Option<PathBuf>, log: &LogControl) -> u8 {
+fn start_daemon(config: Config, location: ConfigLocation, log: &LogControl) -> u8 {
     let signals = match CaughtSignals::catch() {
         Ok(signals) => signals,
         Err(error) => {
@@ -145,7 +146,7 @@ fn start_daemon(config: Config, config_file: Option<PathBuf>, log: &LogControl) 
             exit_process(exit::FAILED);
         }
     });
-    let startup = Startup { queue, config, config_file, log, signals, notifier };
+    let startup = Startup { queue, config, location, log, signals, notifier };
     system.block_on(run_until_stopped(startup))
 }
 
@@ -202,7 +203,7 @@ fn start_thread(name: &'static str) -> Arbiter {
 struct Startup<'a> {
     queue: Queue,
     config: Config,
-    config_file: Option<PathBuf>,
+    location: ConfigLocation,
     log: &'a LogControl,
     signals: CaughtSignals,
     notifier: Notifier,
@@ -316,7 +317,7 @@ fn start_actors(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Optio
 }
 
 async fn run_until_stopped(startup: Startup<'_>) -> u8 {
-    let Startup { queue, config, config_file, log, signals, notifier } = startup;
+    let Startup { queue, config, location, log, signals, notifier } = startup;
     let socket_path = config.socket();
     let (mode, max_connections) = (config.ipc.socket_mode.0, config.ipc.max_connections);
     let (config_sender, config) = watch::channel(Arc::new(config));
@@ -384,7 +385,7 @@ async fn run_until_stopped(startup: Startup<'_>) -> u8 {
     );
 
     let mut main_loop =
-        MainLoop { signals, socket, config_file, config: config_sender, log, notifier: notifier.clone() };
+        MainLoop { signals, socket, location, config: config_sender, log, notifier: notifier.clone() };
     let code = main_loop.run(&actors.planner, &mut handles).await;
     let deadline = Deadline::start(clock);
     notifier.notify(SystemdMessage::Stopping);

@@ -1,6 +1,5 @@
 //! Reads the configuration again while the daemon runs.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use sd_notify::NotifyState;
@@ -8,13 +7,13 @@ use tokio::sync::watch;
 
 use super::notify::{Notifier, SystemdMessage};
 use crate::config::Config;
-use crate::config_file::load_config;
+use crate::config_file::ConfigLocation;
 use crate::journal;
 use crate::logging::LogControl;
 
 /// Applies a valid configuration. An invalid one is refused, and the present one stays.
 pub(super) fn reload_config(
-    file: Option<&Path>,
+    location: &ConfigLocation,
     current: &watch::Sender<Arc<Config>>,
     log: &LogControl,
     notifier: &Notifier,
@@ -23,7 +22,7 @@ pub(super) fn reload_config(
         Ok(now) => notifier.notify(SystemdMessage::Reloading(now)),
         Err(error) => tracing::debug!(%error, "the reload cannot be announced to systemd"),
     }
-    match load_config(file) {
+    match location.load().map(|loaded| loaded.config) {
         Ok(config) => {
             let old = current.send_replace(Arc::new(config.clone()));
             log.set_level(&config.log.level);

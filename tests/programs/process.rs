@@ -4,6 +4,7 @@ mod addresses;
 mod configuration;
 mod effects;
 mod keys;
+mod layers;
 mod reload;
 mod signals;
 mod socket;

@@ -79,7 +79,7 @@ impl LoadedConfig {
         let config: GatewayConfig =
             Value::Table(layers).try_into().map_err(|error| ConfigFileError::File {
                 path: origin.file.clone().unwrap_or_else(|| "command line".into()),
-                mistake: describe_value("", &error, may_show_value_of),
+                mistake: describe_value("", &error, may_show_value_of).to_string(),
             })?;
         let invalid = find_invalid_values(&config);
         if invalid.is_empty() {
@@ -132,10 +132,10 @@ fn read_file(path: &Path) -> Result<Table, ConfigFileError> {
     let text =
         fs::read_to_string(path).map_err(|source| ConfigFileError::Read { path: path.into(), source })?;
     let wrong = |mistake| ConfigFileError::File { path: path.into(), mistake };
-    let table = toml::from_str(&text).map_err(|error| wrong(describe_syntax(&text, &error)))?;
+    let table = toml::from_str(&text).map_err(|error| wrong(describe_syntax(&text, &error).to_string()))?;
     // Parsed alone, for a message with line and column.
     toml::from_str::<GatewayConfig>(&text)
-        .map_err(|error| wrong(describe_value(&text, &error, may_show_value_of)))?;
+        .map_err(|error| wrong(describe_value(&text, &error, may_show_value_of).to_string()))?;
     Ok(table)
 }
 

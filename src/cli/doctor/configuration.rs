@@ -7,44 +7,38 @@ use std::time::UNIX_EPOCH;
 
 use super::finding::Finding;
 use crate::api::Status;
+use crate::cli::format::count;
 use crate::clock::millis;
-use crate::config::{Config, ConfigError, DEFAULT_FILE};
-use crate::config_file::{find_config_file, load_config};
+use crate::config::{Config, ConfigError, ConfigMistake, ConfigSource};
+use crate::config_file::ConfigLocation;
 
 /// The configuration as the daemon would read it.
 pub(super) struct LoadedConfig {
-    file: Option<PathBuf>,
+    location: ConfigLocation,
+    files: Vec<PathBuf>,
     /// `None` if it is not valid.
     pub(super) config: Option<Config>,
     error: Option<ConfigError>,
-    /// Environment variables that override the file.
+    /// Environment variables that override the files.
     variables: Vec<String>,
 }
 
 pub(super) fn read_config(named: Option<&Path>) -> LoadedConfig {
-    let file = find_config_file(named);
-    let (config, error) = match load_config(file.as_deref()) {
-        Ok(config) => (Some(config), None),
-        Err(error) => (None, Some(error)),
+    let location = ConfigLocation::new(named);
+    let files = location.files().unwrap_or_default();
+    let (config, error, variables) = match location.load() {
+        Ok(loaded) => (Some(loaded.config), None, loaded.sources.variables().map(str::to_owned).collect()),
+        Err(error) => (None, Some(error), Vec::new()),
     };
-    LoadedConfig { file, config, error, variables: list_variables() }
-}
-
-/// Names of the variables that set keys. Their values may be secret.
-fn list_variables() -> Vec<String> {
-    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    let mut names: Vec<String> =
-        names.filter(|name| name.starts_with("FIELDSYNC_") && name.contains("__")).collect();
-    names.sort_unstable();
-    names
+    LoadedConfig { location, files, config, error, variables }
 }
 
 pub(super) fn judge_config(loaded: &LoadedConfig, status: Option<&Status>) -> Vec<Finding> {
+    let name = loaded.location.path().display().to_string();
     if let Some(error) = &loaded.error {
-        return judge_error(error, &loaded.variables);
+        return judge_error(error, &name);
     }
     let Some(config) = &loaded.config else { return Vec::new() };
-    let name = loaded.file_name();
     let mut findings = vec![describe_valid(&name, loaded)];
     if config.server.url.is_empty() {
         findings.push(Finding::problem(
@@ -60,66 +54,57 @@ pub(super) fn judge_config(loaded: &LoadedConfig, status: Option<&Status>) -> Ve
 }
 
 impl LoadedConfig {
-    fn file_name(&self) -> String {
-        self.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE)).display().to_string()
-    }
-
+    /// When the newest file was changed.
     fn modified_at(&self) -> Option<u64> {
-        let modified = fs::metadata(self.file.as_deref()?).ok()?.modified().ok()?;
-        modified.duration_since(UNIX_EPOCH).ok().map(millis)
+        let modified = |file: &PathBuf| fs::metadata(file).ok()?.modified().ok();
+        let newest = self.files.iter().filter_map(modified).max()?;
+        newest.duration_since(UNIX_EPOCH).ok().map(millis)
     }
 }
 
 fn describe_valid(name: &str, loaded: &LoadedConfig) -> Finding {
-    let file = match &loaded.file {
-        Some(_) => format!("{name} is valid"),
-        None => format!("there is no {name}: the defaults apply"),
+    let files = match loaded.files.len() {
+        0 => format!("there is no {name}: the defaults apply"),
+        1 => format!("{name} is valid"),
+        files => format!("{name} is valid ({} in all)", count(files as u64, "file")),
     };
     match loaded.variables.join(", ") {
-        none if none.is_empty() => Finding::ok(file),
-        names => Finding::ok(format!("{file}; environment variables override it: {names}")),
+        none if none.is_empty() => Finding::ok(files),
+        names => Finding::ok(format!("{files}; environment variables override it: {names}")),
     }
 }
 
-fn judge_error(error: &ConfigError, variables: &[String]) -> Vec<Finding> {
-    let effect = "the daemon does not start with it, or keeps the configuration that it has";
+fn judge_error(error: &ConfigError, name: &str) -> Vec<Finding> {
     match error {
         ConfigError::Read { path, source } if source.kind() == ErrorKind::PermissionDenied => {
             vec![Finding::unchecked(format!("you may not read {}", path.display()), "sudo fieldsync doctor")]
         }
         ConfigError::Read { .. } => vec![Finding::problem(
-            format!("{error}: {effect}"),
+            format!("{error}: {REFUSED_EFFECT}"),
             "put the configuration there, or name the file that fieldsyncd is started with: --config FILE",
         )],
-        ConfigError::File { path, .. } => {
-            let path = path.display();
-            vec![Finding::problem(
-                format!("{error}\n{effect}"),
-                format!("edit {path}, then: fieldsyncd --config {path} --check-config"),
-            )]
+        ConfigError::Mistakes(mistakes) => {
+            mistakes.iter().map(|mistake| judge_mistake(mistake, name)).collect()
         }
-        ConfigError::Variable { name, .. } => vec![Finding::problem(
-            format!("{error}: {effect}"),
-            format!("correct or unset {name}; in the service: systemctl edit fieldsync"),
-        )],
-        ConfigError::Values { origin, invalid } => invalid
-            .iter()
-            .map(|invalid| {
-                let variable = format!("FIELDSYNC_{}", invalid.key.replace('.', "__").to_uppercase());
-                if variables.contains(&variable) {
-                    Finding::problem(
-                        format!("{variable}: {invalid}: {effect}"),
-                        format!("correct or unset {variable}; in the service: systemctl edit fieldsync"),
-                    )
-                } else {
-                    Finding::problem(
-                        format!("{origin}: {invalid}: {effect}"),
-                        format!("change {} in {origin}, then: systemctl reload fieldsync", invalid.key),
-                    )
-                }
-            })
-            .collect(),
     }
+}
+
+const REFUSED_EFFECT: &str = "the daemon does not start with it, or keeps the configuration that it has";
+
+fn judge_mistake(mistake: &ConfigMistake, name: &str) -> Finding {
+    let remedy = match (&mistake.source, &mistake.key) {
+        (ConfigSource::Variable(variable), _) => {
+            format!("correct or unset {variable}; in the service: systemctl edit fieldsync")
+        }
+        (ConfigSource::File { path, .. }, Some(key)) if mistake.column.is_none() => {
+            format!("change {key} in {}, then: systemctl reload fieldsync", path.display())
+        }
+        (ConfigSource::File { path, .. }, _) => {
+            format!("edit {}, then: fieldsyncd --config {name} --check-config", path.display())
+        }
+        (ConfigSource::Default, _) => format!("fieldsyncd --config {name} --check-config"),
+    };
+    Finding::problem(format!("{mistake}\n{REFUSED_EFFECT}"), remedy)
 }
 
 /// Compares the limits in the daemon's status with the file.

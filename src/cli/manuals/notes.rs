@@ -97,7 +97,7 @@ fn environment_of(name: &str) -> ManualNote {
 const DAEMON_ENVIRONMENT: ManualNote = ManualNote::List {
     heading: "ENVIRONMENT",
     entries: &[
-        ("FIELDSYNC_SECTION__KEY", "Overrides a key of the file, for example FIELDSYNC_SERVER__URL."),
+        ("FIELDSYNC_SECTION__KEY", "Overrides a key of the files, for example FIELDSYNC_SERVER__URL."),
         (
             "STATE_DIRECTORY, RUNTIME_DIRECTORY",
             "Directories of the records and of the socket; systemd sets them.",
@@ -120,6 +120,7 @@ const DAEMON_FILES: ManualNote = ManualNote::List {
     heading: "FILES",
     entries: &[
         ("/etc/fieldsync/config.toml", "The configuration."),
+        ("/etc/fieldsync/conf.d/*.toml", "More of it, read after that file in the order of the names."),
         ("/var/lib/fieldsync", "The records. Other users may not read them."),
         ("/run/fieldsync/fieldsync.sock", "The local API: HTTP with JSON."),
     ],

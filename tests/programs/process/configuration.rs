@@ -26,10 +26,17 @@ fn a_wrong_configuration_is_refused_with_file_key_and_reason() {
     for (text, parts) in [
         ("[server]\nurll = \"http://x\"\n", &["line 2", "urll", "unknown field"][..]),
         ("[sever]\nurl = \"http://x\"\n", &["line 1", "sever", "unknown field"]),
-        ("[batch]\nmicro_batch = \"ten\"\n", &["line 2", "micro_batch", "invalid type"]),
+        (
+            "[batch]\nmicro_batch = \"ten\"\n",
+            &["line 2", "micro_batch", "must be a whole number, for example 10"],
+        ),
         (
             "[batch]\nmicro_batch = 60\n",
-            &["batch.micro_batch", "must not be larger than batch.standard_batch"],
+            &["line 2: batch.micro_batch: must not be larger than batch.standard_batch"],
+        ),
+        (
+            "[queue]\nmax_records = \"many\"\n",
+            &["line 2, column 15: queue.max_records: must be a whole number, for example 5000000"],
         ),
         ("[server]\nrequest_timeout = \"0s\"\n", &["server.request_timeout", "must be at least 1ms"]),
         ("[server]\nrequest_timeout = \"soon\"\n", &["request_timeout", "soon", "is not a duration"]),

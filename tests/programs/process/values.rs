@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use fieldsync::config::{self, Config};
+use fieldsync::config::{self, Config, ConfigFile, LoadedConfig};
 use hyper::Method;
 use serde_json::Value as Json;
 use tokio::net::UnixStream;
@@ -169,7 +169,9 @@ fn every_key_with_every_extreme_value_is_refused_or_the_daemon_works_with_it() {
                 format!("{section}.{key} = {}", value.to_string().chars().take(60).collect::<String>());
             let file = home.path("config.toml");
             let text = fs::read_to_string(&file).unwrap();
-            let Ok(config) = config::parse_layers(Some((&file, &text)), std::iter::empty()) else {
+            let Ok(LoadedConfig { config, .. }) =
+                config::parse_layers(&[ConfigFile { path: file, text }], std::iter::empty())
+            else {
                 continue;
             };
             if !seen.contains(&config) {

@@ -1,126 +1,152 @@
 //! Merges the layers of the configuration. Each layer is checked alone, so that an error names the place of the mistake.
 
 use std::ffi::OsString;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use thiserror::Error;
-use toml::{Table, Value};
+use toml::de::DeTable;
+use toml::{Table, Value, de};
 
 use super::Config;
+use super::error::{ConfigError, ConfigMistake};
+use super::expectation::{describe_expectation, with_example};
 use super::invalid_value::InvalidValue;
-use super::mistake::{describe_syntax, describe_value, may_show_value_of};
+use super::mistake::{TomlMistake, describe_syntax, describe_value, may_show_value_of, position_at};
+use super::source::{ConfigFile, ConfigSource, ConfigSources, LoadedConfig};
 use super::texts::trim_texts;
 
 const VARIABLE_PREFIX: &str = "FIELDSYNC_";
 
-/// Why the configuration cannot be used. The message names file, key and reason.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("{}: cannot be read: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The file is not TOML, or has an unknown key or a wrong type.
-    #[error("{}: {mistake}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Position and reason, without the content of the line.
-        mistake: String,
-    },
-    /// A variable does not name a key, or its value has the wrong type.
-    #[error("environment variable {name}: {reason}")]
-    Variable {
-        /// The variable.
-        name: String,
-        /// Why.
-        reason: String,
-    },
-    /// Values that are not allowed.
-    #[error("{origin}: {}", JoinedValues(invalid))]
-    Values {
-        /// The file, or `configuration` without a file.
-        origin: String,
-        /// All of them, each with its key.
-        invalid: Vec<InvalidValue>,
-    },
-}
-
-struct JoinedValues<'a>(&'a [InvalidValue]);
-
-impl fmt::Display for JoinedValues<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, value) in self.0.iter().enumerate() {
-            write!(f, "{}{value}", if n > 0 { "; " } else { "" })?;
-        }
-        Ok(())
-    }
-}
-
-/// Merges the layers: the defaults, the text of `file` if given, and the variables with the prefix `FIELDSYNC_`.
+/// Merges the layers: the defaults, the files in their order, and the variables with the prefix `FIELDSYNC_`.
 pub fn parse_layers(
-    file: Option<(&Path, &str)>,
+    files: &[ConfigFile],
     variables: impl Iterator<Item = (OsString, OsString)>,
-) -> Result<Config, ConfigError> {
-    let mut layers = Table::new();
-    if let Some((path, text)) = file {
-        let wrong = |mistake| ConfigError::File { path: path.into(), mistake };
-        layers = toml::from_str(text).map_err(|error| wrong(describe_syntax(text, &error)))?;
-        // Parsed alone as `Config`, for a message with line and column.
-        toml::from_str::<Config>(text)
-            .map_err(|error| wrong(describe_value(text, &error, may_show_value_of)))?;
-    }
-    let file = file.map(|(path, _)| path);
-    trim_texts(&mut layers);
-    for (name, value) in variables {
-        let name = name.to_string_lossy();
-        if let Some(key) = name.strip_prefix(VARIABLE_PREFIX) {
-            // Other variables, such as FIELDSYNC_SOCKET, have no section.
-            if let Some((section, key)) = key.split_once("__") {
-                let value = value.into_string().map_err(|_| ConfigError::Variable {
-                    name: name.to_string(),
-                    reason: "its value is not UTF-8".into(),
-                })?;
-                set_from_variable(&mut layers, &name, section, key, value.trim())?;
+) -> Result<LoadedConfig, ConfigError> {
+    let mut layers = Layers::default();
+    files.iter().for_each(|file| layers.add_file(file));
+    variables.for_each(|(name, value)| layers.add_variable(&name.to_string_lossy(), value));
+    layers.finish(files.last().map(|file| file.path.as_path()))
+}
+
+#[derive(Default)]
+struct Layers {
+    values: Table,
+    sources: ConfigSources,
+    mistakes: Vec<ConfigMistake>,
+}
+
+impl Layers {
+    fn add_file(&mut self, file: &ConfigFile) {
+        let (path, text) = (&file.path, file.text.as_str());
+        let mut values = match parse_alone(text) {
+            Ok(values) => values,
+            Err(mistake) => return self.mistakes.push(in_file(path, mistake)),
+        };
+        trim_texts(&mut values);
+        for (section, keys) in values {
+            let Value::Table(keys) = keys else { continue };
+            for (key, value) in keys {
+                let line = line_of(text, &section, &key);
+                self.set(&section, key, value, ConfigSource::File { path: path.clone(), line });
             }
         }
     }
-    let mut config: Config = Value::Table(layers).try_into().map_err(|error| ConfigError::File {
-        path: file.unwrap_or(Path::new("built-in defaults")).into(),
-        mistake: describe_value("", &error, may_show_value_of),
-    })?;
-    let invalid = config.validate();
-    if invalid.is_empty() {
-        config.server.normalize_addresses();
-        return Ok(config);
+
+    /// Variables such as `FIELDSYNC_SOCKET`, which have no section, are not keys.
+    fn add_variable(&mut self, name: &str, value: OsString) {
+        let Some((section, key)) = name.strip_prefix(VARIABLE_PREFIX).and_then(|key| key.split_once("__"))
+        else {
+            return;
+        };
+        let (section, key) = (section.to_lowercase(), key.to_lowercase());
+        let source = ConfigSource::Variable(name.to_owned());
+        let parsed = match value.into_string() {
+            Ok(value) => parse_variable(&section, &key, value.trim()),
+            Err(_) => Err("its value is not UTF-8".to_owned()),
+        };
+        match parsed {
+            Ok(value) => self.set(&section, key, value, source),
+            Err(reason) => self.mistakes.push(ConfigMistake { source, column: None, key: None, reason }),
+        }
     }
-    let origin = file.map_or_else(|| "configuration".to_owned(), |path| path.display().to_string());
-    Err(ConfigError::Values { origin, invalid })
+
+    fn set(&mut self, section: &str, key: String, value: Value, source: ConfigSource) {
+        self.sources.set(format!("{section}.{key}"), source);
+        let keys = self.values.entry(section).or_insert_with(|| Value::Table(Table::new()));
+        if let Value::Table(keys) = keys {
+            keys.insert(key, value);
+        }
+    }
+
+    fn finish(self, last_file: Option<&Path>) -> Result<LoadedConfig, ConfigError> {
+        let Self { values, sources, mut mistakes } = self;
+        if !mistakes.is_empty() {
+            return Err(ConfigError::Mistakes(mistakes));
+        }
+        let merged: Result<Config, de::Error> = Value::Table(values).try_into();
+        let mut config = merged.map_err(|error| {
+            let TomlMistake { key, reason, .. } = describe_value("", &error, may_show_value_of);
+            ConfigError::Mistakes(vec![ConfigMistake {
+                source: ConfigSource::Default,
+                column: None,
+                key,
+                reason,
+            }])
+        })?;
+        mistakes.extend(config.validate().into_iter().map(|invalid| locate(invalid, &sources, last_file)));
+        if !mistakes.is_empty() {
+            return Err(ConfigError::Mistakes(mistakes));
+        }
+        config.server.normalize_addresses();
+        Ok(LoadedConfig { config, sources })
+    }
 }
 
-fn set_from_variable(
-    layers: &mut Table,
-    name: &str,
-    section: &str,
-    key: &str,
-    value: &str,
-) -> Result<(), ConfigError> {
-    let (section, key) = (section.to_lowercase(), key.to_lowercase());
-    let wrong = |reason: String| ConfigError::Variable { name: name.to_owned(), reason };
-    let value = parse_as_default_type(&section, &key, value).map_err(&wrong)?;
-    let alone =
-        Table::from_iter([(section.clone(), Value::Table(Table::from_iter([(key.clone(), value.clone())])))]);
-    Value::Table(alone).try_into::<Config>().map_err(|error| wrong(error.message().to_owned()))?;
-    let table = layers.entry(section).or_insert_with(|| Value::Table(Table::new()));
-    if let Value::Table(table) = table {
-        table.insert(key, value);
+/// Parses a file alone as `Config`, for a mistake with line and column.
+fn parse_alone(text: &str) -> Result<Table, TomlMistake> {
+    let values: Table = toml::from_str(text).map_err(|error| describe_syntax(text, &error))?;
+    match toml::from_str::<Config>(text) {
+        Ok(_) => Ok(values),
+        Err(error) => {
+            let mistake = describe_value(text, &error, may_show_value_of);
+            let plain = mistake.key.as_deref().and_then(|key| describe_expectation(key, error.message()));
+            Err(TomlMistake { reason: plain.unwrap_or(mistake.reason), ..mistake })
+        }
     }
-    Ok(())
+}
+
+fn in_file(path: &Path, mistake: TomlMistake) -> ConfigMistake {
+    let (line, column) = mistake.position.unzip();
+    let source = ConfigSource::File { path: path.into(), line };
+    ConfigMistake { source, column, key: mistake.key, reason: mistake.reason }
+}
+
+fn line_of(text: &str, section: &str, key: &str) -> Option<usize> {
+    let document = DeTable::parse(text).ok()?;
+    let (_, keys) = document.get_ref().get_key_value(section)?;
+    let (key, _) = keys.get_ref().as_table()?.get_key_value(key)?;
+    position_at(text, key.span().start).map(|(line, _)| line)
+}
+
+/// A value that does not fit another one may be a default: the place is then that of the other.
+fn locate(invalid: InvalidValue, sources: &ConfigSources, last_file: Option<&Path>) -> ConfigMistake {
+    let InvalidValue { key, reason } = invalid;
+    let source = match sources.of(&key) {
+        ConfigSource::Default => match (sources.mentioned_in(&reason), last_file) {
+            (Some(other), _) => other.clone(),
+            (None, Some(path)) => ConfigSource::File { path: path.into(), line: None },
+            (None, None) => ConfigSource::Default,
+        },
+        own => own.clone(),
+    };
+    ConfigMistake { source, column: None, key: Some(key), reason }
+}
+
+fn parse_variable(section: &str, key: &str, text: &str) -> Result<Value, String> {
+    let value = parse_as_default_type(section, key, text)?;
+    let keys = Table::from_iter([(key.to_owned(), value.clone())]);
+    let alone = Table::from_iter([(section.to_owned(), Value::Table(keys))]);
+    Value::Table(alone).try_into::<Config>().map_err(|error| error.message().to_owned())?;
+    Ok(value)
 }
 
 /// Parses a text as the type of the key's default. Keys without a default are texts.
@@ -132,16 +158,23 @@ fn parse_as_default_type(section: &str, key: &str, text: &str) -> Result<Value, 
         Some(Value::Boolean(_)) => text.parse().map(Value::Boolean).ok(),
         _ => Some(Value::String(text.to_owned())),
     };
-    parsed.ok_or_else(|| format!("`{text}` has the wrong type for {section}.{key}"))
+    let key = format!("{section}.{key}");
+    parsed.ok_or_else(|| with_example(&key, &format!("`{text}` has the wrong type for {key}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn from_text(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+    fn load(files: &[(&str, &str)], variables: &[(&str, &str)]) -> Result<LoadedConfig, String> {
+        let files: Vec<ConfigFile> =
+            files.iter().map(|(path, text)| ConfigFile { path: path.into(), text: (*text).into() }).collect();
         let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-        parse_layers(Some((Path::new("config.toml"), text)), variables).map_err(|error| error.to_string())
+        parse_layers(&files, variables).map_err(|error| error.to_string())
+    }
+
+    fn from_text(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+        load(&[("config.toml", text)], variables).map(|loaded| loaded.config)
     }
 
     #[test]
@@ -167,8 +200,23 @@ mod tests {
     fn mistakes_are_refused_with_key_and_reason() {
         for (text, variables, parts) in [
             ("[server]\nurll = 'x'", &[][..], &["line 2", "urll", "unknown field"][..]),
-            ("[batch]\nmicro_batch = 'ten'", &[], &["line 2", "micro_batch"]),
-            ("[batch]\nmicro_batch = 60", &[], &["batch.micro_batch", "batch.standard_batch"]),
+            (
+                "[batch]\nmicro_batch = 'ten'",
+                &[],
+                &[
+                    "config.toml: line 2, column 15: batch.micro_batch: must be a whole number, for example 10",
+                ],
+            ),
+            (
+                "[batch]\nmicro_batch = 60",
+                &[],
+                &["config.toml: line 2: batch.micro_batch: must", "batch.standard_batch"],
+            ),
+            (
+                "[retry]\ninitial_backoff = '20m'",
+                &[],
+                &["config.toml: line 2: retry.max_backoff: must not be shorter than retry.initial_backoff"],
+            ),
             ("[server]\nrequest_timeout = '0s'", &[], &["server.request_timeout"]),
             ("[queue]\nkeep_synced = '367days'", &[], &["line 2", "367days", "longer than a year"]),
             ("[server]\nca_file = ' '", &[], &["server.ca_file", "must not be empty"]),
@@ -179,7 +227,11 @@ mod tests {
             ("[server]\nurl = 'http://u:p@x'", &[], &["server.url", "token_file"]),
             ("[queue]\nmax_bytes = '1 parsec'", &[], &["1 parsec"]),
             ("[ipc]\nsocket_mode = '0999'", &[], &["0999"]),
-            ("", &[("FIELDSYNC_BATCH__MICRO_BATCH", "many")], &["FIELDSYNC_BATCH__MICRO_BATCH", "many"]),
+            (
+                "",
+                &[("FIELDSYNC_BATCH__MICRO_BATCH", "many")],
+                &["FIELDSYNC_BATCH__MICRO_BATCH", "many", "for example 10"],
+            ),
             ("", &[("FIELDSYNC_BATCH__MINI_BATCH", "1")], &["FIELDSYNC_BATCH__MINI_BATCH", "mini_batch"]),
         ] {
             let error = from_text(text, variables).unwrap_err();
@@ -199,7 +251,7 @@ mod tests {
     fn a_variable_that_is_not_utf_8_is_refused() {
         use std::os::unix::ffi::OsStringExt as _;
         let variable = ("FIELDSYNC_QUEUE__STATE_DIR".into(), OsString::from_vec(b"/srv/\xff".to_vec()));
-        let error = parse_layers(None, std::iter::once(variable)).unwrap_err().to_string();
+        let error = parse_layers(&[], std::iter::once(variable)).unwrap_err().to_string();
         assert!(error.contains("FIELDSYNC_QUEUE__STATE_DIR: its value is not UTF-8"), "{error}");
     }
 
@@ -224,5 +276,33 @@ mod tests {
         assert_eq!(config.server.url, "http://variable");
         assert_eq!(config.batch.micro_batch, 5);
         assert!(!config.batch.learn);
+    }
+
+    #[test]
+    fn later_files_override_earlier_ones_key_by_key_and_each_value_has_its_source() {
+        let files = [
+            ("/a.toml", "[server]\nurl = 'http://a'\nproxy = 'none'\n"),
+            ("/b.toml", "# set up\nserver.url = 'http://b'\n[batch]\nlearn = false\n"),
+        ];
+        let loaded = load(&files, &[("FIELDSYNC_BATCH__LEARN", "true")]).unwrap();
+        assert_eq!(
+            (loaded.config.server.url.as_str(), loaded.config.server.proxy.as_str()),
+            ("http://b", "none")
+        );
+        for (key, source) in [
+            ("server.url", "/b.toml:2"),
+            ("server.proxy", "/a.toml:3"),
+            ("batch.learn", "environment variable FIELDSYNC_BATCH__LEARN"),
+            ("batch.micro_batch", "default"),
+        ] {
+            assert_eq!(loaded.sources.of(key).to_string(), source);
+        }
+        let wrong =
+            load(&[("/a.toml", "[batch]\nlearn = 1"), ("/b.toml", "[queue]\nmax_records = 'many'")], &[]);
+        assert_eq!(
+            wrong.unwrap_err(),
+            "/a.toml: line 2, column 9: batch.learn: must be true or false, for example true; \
+             /b.toml: line 2, column 15: queue.max_records: must be a whole number, for example 5000000"
+        );
     }
 }

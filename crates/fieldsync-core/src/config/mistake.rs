@@ -1,24 +1,50 @@
-//! Describes a mistake in the configuration file with its position. The line is never shown, because it may contain a
-//! password. A value is shown only if its key cannot have a secret value.
+//! Describes a mistake in a TOML file with its position. The line is never shown, because it may contain a password. A
+//! value is shown only if its key cannot have a secret value.
 //!
 //! The gateway describes the mistakes in its own file in the same way.
+
+use std::fmt;
 
 use toml::{Table, Value, de};
 
 use super::Config;
+use super::texts::is_plain_name;
 
 /// Keys whose value may contain a password, although it should not.
 const KEYS_WITH_SECRETS: [&str; 2] = ["server.url", "server.proxy"];
 /// Prefixes of messages that contain a key but no value.
 const KEY_MESSAGE_PREFIXES: [&str; 3] = ["unknown field", "missing field", "duplicate field"];
 
+/// A mistake in a TOML file. Its text is `line 2, column 9: server.proxy: reason`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TomlMistake {
+    /// Line and column, each from 1.
+    pub position: Option<(usize, usize)>,
+    /// The key on that line, with its section.
+    pub key: Option<String>,
+    /// What is wrong.
+    pub reason: String,
+}
+
+impl fmt::Display for TomlMistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((line, column)) = self.position {
+            write!(f, "line {line}, column {column}: ")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, "{key}: ")?;
+        }
+        f.write_str(&self.reason)
+    }
+}
+
 /// Text that is not TOML. The parser's messages do not quote the text.
-pub fn describe_syntax(text: &str, error: &de::Error) -> String {
-    format!("{}{}", position_of(text, error), on_one_line(error.message()))
+pub fn describe_syntax(text: &str, error: &de::Error) -> TomlMistake {
+    TomlMistake { position: position_of(text, error), key: None, reason: on_one_line(error.message()) }
 }
 
 /// An unknown key, or a value of the wrong type. `may_show_value` says of which keys the value may be shown.
-pub fn describe_value(text: &str, error: &de::Error, may_show_value: impl Fn(&str) -> bool) -> String {
+pub fn describe_value(text: &str, error: &de::Error, may_show_value: impl Fn(&str) -> bool) -> TomlMistake {
     let key = error.span().and_then(|span| key_at(text, span.start));
     let message = error.message();
     let reason = if KEY_MESSAGE_PREFIXES.iter().any(|prefix| message.starts_with(prefix))
@@ -31,18 +57,19 @@ pub fn describe_value(text: &str, error: &de::Error, may_show_value: impl Fn(&st
             None => "the value cannot be used".to_owned(),
         }
     };
-    let key = key.map_or_else(String::new, |key| format!("{key}: "));
-    format!("{}{key}{reason}", position_of(text, error))
+    TomlMistake { position: position_of(text, error), key, reason }
 }
 
-/// `line 2, column 9: `
-fn position_of(text: &str, error: &de::Error) -> String {
-    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
-        return String::new();
-    };
+fn position_of(text: &str, error: &de::Error) -> Option<(usize, usize)> {
+    position_at(text, error.span()?.start)
+}
+
+/// Line and column of a byte, each from 1.
+pub(super) fn position_at(text: &str, byte: usize) -> Option<(usize, usize)> {
+    let before = text.get(..byte)?;
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
-    format!("line {line}, column {column}: ")
+    Some((line, column))
 }
 
 /// The key on the line of this position, with its section, if it is a plain key.
@@ -53,8 +80,7 @@ fn key_at(text: &str, position: usize) -> Option<String> {
     let section = above.lines().rev().find_map(|line| line.trim().strip_prefix('['));
     // `[[name]]` begins one of several tables.
     let section = section.and_then(|line| Some(line.trim_start_matches('[').split_once(']')?.0.trim()));
-    let is_plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_.".contains(&byte));
-    if !is_plain(key) || !section.is_none_or(is_plain) {
+    if !is_plain_name(key) || !section.is_none_or(is_plain_name) {
         return None;
     }
     Some(section.map_or_else(|| key.to_owned(), |section| format!("{section}.{key}")))

@@ -1,16 +1,20 @@
 //! The typed configuration. Every default is here and in the shipped `config.toml`; a test compares the two.
 //!
-//! Layers, of which later ones override earlier ones: built-in defaults, the file, `FIELDSYNC_SECTION__KEY` variables.
+//! Layers, of which later ones override earlier ones: built-in defaults, files in their order, `FIELDSYNC_SECTION__KEY`
+//! variables. Each value knows its source ([`ConfigSource`]).
 //! Unknown keys and wrong types are reported with their position ([`parse_layers`]); values that are not allowed are
 //! reported all at once ([`Config::validate`]). A loaded configuration is valid, and its addresses are normalized.
 
 mod address;
 mod check;
 mod derived;
+mod error;
+mod expectation;
 mod invalid_value;
 mod layers;
 mod level;
 mod mistake;
+mod source;
 mod texts;
 mod units;
 
@@ -20,13 +24,18 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use derived::default_socket;
-pub use layers::{ConfigError, parse_layers};
+pub use error::{ConfigError, ConfigMistake};
+pub use layers::parse_layers;
 pub use level::{LevelError, read_log_filter};
-pub use mistake::{describe_syntax, describe_value};
+pub use mistake::{TomlMistake, describe_syntax, describe_value};
+pub use source::{ConfigFile, ConfigSource, ConfigSources, LoadedConfig};
 pub use units::{FileMode, Size, Span};
 
 /// The file that is read if `--config` names none.
 pub const DEFAULT_FILE: &str = "/etc/fieldsync/config.toml";
+
+/// The directory beside it, whose `*.toml` are read after it.
+pub const DROP_IN_DIRECTORY: &str = "conf.d";
 
 macro_rules! section {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident : $type:ty = $default:expr,)* }) => {

@@ -21,6 +21,11 @@ pub(super) fn trim_texts(sections: &mut Table) {
     }
 }
 
+/// Whether a text can be the name of a key or section.
+pub(super) fn is_plain_name(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_lowercase() || b"_.".contains(&byte))
+}
+
 /// All texts that break a rule.
 pub(super) fn check_texts(config: &Config) -> Vec<InvalidValue> {
     let Ok(sections) = Table::try_from(config) else { return Vec::new() };

@@ -26,9 +26,10 @@ const SHOWN_KEYS: [&str; 8] =
 /// Reads a mapping from TOML, and checks what does not depend on the record types.
 pub(crate) fn parse_mapping(text: &str) -> Result<HttpMapping, MappingError> {
     // The parser's own texts quote the line, which may have a secret.
-    toml::from_str::<Table>(text).map_err(|error| MappingError::Syntax(describe_syntax(text, &error)))?;
+    toml::from_str::<Table>(text)
+        .map_err(|error| MappingError::Syntax(describe_syntax(text, &error).to_string()))?;
     let mapping: HttpMapping = toml::from_str(text)
-        .map_err(|error| MappingError::Syntax(describe_value(text, &error, may_show_value_of)))?;
+        .map_err(|error| MappingError::Syntax(describe_value(text, &error, may_show_value_of).to_string()))?;
     check_mapping(&mapping)?;
     Ok(mapping)
 }

@@ -1,0 +1,90 @@
+//! Says in plain words which kind of value a key takes, with an example.
+
+use super::texts::is_plain_name;
+
+/// Every key, with its default or an example.
+const SHIPPED_FILE: &str = include_str!("../../../../config.toml");
+/// What the parser's messages end with: `invalid type: string "many", expected u64`.
+const EXPECTED: &str = ", expected ";
+
+/// `must be a whole number, for example 5000000`, if the parser's message is about the type or range of a value.
+pub(super) fn describe_expectation(key: &str, message: &str) -> Option<String> {
+    if !message.starts_with("invalid type") && !message.starts_with("invalid value") {
+        return None;
+    }
+    let (_, expected) = message.trim().rsplit_once(EXPECTED)?;
+    let expected = expected.replace('\n', ", ");
+    if !key.contains('.') {
+        return Some(format!("must be a section: write [{key}], and its keys below it"));
+    }
+    let kind = match expected.as_str() {
+        "u8" => "a whole number from 0 to 255",
+        "u16" | "u32" | "u64" | "usize" | "i64" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a string" | "path string" | "string or table" => "a text in quotes",
+        other => other,
+    };
+    Some(with_example(key, &format!("must be {kind}")))
+}
+
+/// Adds the example of the shipped file, unless the text has one.
+pub(super) fn with_example(key: &str, reason: &str) -> String {
+    match example_of(key) {
+        Some(example) if !reason.contains(" such as ") => format!("{reason}, for example {example}"),
+        _ => reason.to_owned(),
+    }
+}
+
+/// The value of this key in the shipped file, which has an example for keys without a default.
+fn example_of(key: &str) -> Option<&'static str> {
+    let (section, name) = key.split_once('.')?;
+    if !is_plain_name(section) || !is_plain_name(name) {
+        return None;
+    }
+    let (_, keys) = SHIPPED_FILE.split_once(&format!("\n[{section}]\n"))?;
+    let value = keys
+        .lines()
+        .take_while(|line| !line.starts_with('['))
+        .find_map(|line| line.strip_prefix("# ").unwrap_or(line).strip_prefix(name)?.strip_prefix(" = "))?;
+    (value != "\"\"").then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kind_of_value_is_named_in_plain_words_with_an_example() {
+        for (key, message, expected) in [
+            (
+                "queue.max_records",
+                "invalid type: string \"many\", expected u64",
+                Some("must be a whole number, for example 5000000"),
+            ),
+            (
+                "server.ca_file",
+                "invalid type: integer `1`, expected path string",
+                Some("must be a text in quotes, for example \"/etc/fieldsync/ca.pem\""),
+            ),
+            (
+                "queue.max_bytes",
+                "invalid type: boolean `true`, expected a size such as \"4MiB\"",
+                Some("must be a size such as \"4MiB\""),
+            ),
+            (
+                "ipc.admin_group",
+                "invalid type: integer `1`, expected a string",
+                Some("must be a text in quotes"),
+            ),
+            (
+                "server",
+                "invalid type: string \"x\", expected struct Server",
+                Some("must be a section: write [server], and its keys below it"),
+            ),
+            ("server.urll", "unknown field `urll`, expected one of `url`, `path`", None),
+        ] {
+            assert_eq!(describe_expectation(key, message).as_deref(), expected);
+        }
+    }
+}
