@@ -51,6 +51,17 @@ impl ConfigLocation {
         Ok(files)
     }
 
+    /// Whether there is anything that a person could have written a mistake into.
+    pub(crate) fn exists(&self) -> bool {
+        self.named.is_none() || self.path().exists()
+    }
+
+    /// The files that can be read.
+    pub(crate) fn read_some(&self) -> Vec<ConfigFile> {
+        let read = |path: PathBuf| Some(ConfigFile { text: fs::read_to_string(&path).ok()?, path });
+        self.files().unwrap_or_default().into_iter().filter_map(read).collect()
+    }
+
     /// Reads all files.
     pub(crate) fn read(&self) -> Result<Vec<ConfigFile>, ConfigError> {
         let read = |path: PathBuf| match fs::read_to_string(&path) {

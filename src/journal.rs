@@ -28,6 +28,8 @@ messages! {
     RELOADED = "ea080eca8d55464dabe9b69ea990573b";
     /// The new configuration was refused.
     RELOAD_REFUSED = "618abdca569441d88115d1ea62a57990";
+    /// The configuration at the start was refused, and the last good one is used.
+    STARTED_WITH_LAST_GOOD = "46bcf7c39c78485ab7d20fd92cbf879a";
     /// A changed key takes effect at the next start.
     NEEDS_RESTART = "dc30d48950d746918888165f095f388e";
     /// Nothing can be sent with this configuration of the server.

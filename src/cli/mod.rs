@@ -6,6 +6,7 @@
 
 mod batches;
 mod completions;
+mod config;
 mod context;
 mod demo;
 mod doctor;
@@ -138,6 +139,8 @@ enum Verb {
     /// Handle a damaged store
     #[command(subcommand)]
     Store(store::StoreVerb),
+    /// Show the configuration in effect, and where each value comes from
+    Config(config::ConfigArgs),
     /// Run gateway, daemon and 150 records in a temporary directory; needs no installation
     Demo(demo::DemoArgs),
     /// Find problems of this device, and what to do about them
@@ -165,6 +168,7 @@ impl Verb {
             Self::Events => events::run(context).await,
             Self::Manifest(verb) => manifest::run(&verb, context).await,
             Self::Store(verb) => store::run(&verb, context).await,
+            Self::Config(args) => config::run(&args, context).await,
             Self::Demo(args) => demo::run(&args, context).await,
             Self::Doctor(args) => doctor::run(&args, context).await,
             Self::Completions(args) => completions::run::<CommandLine>(&args, context),

@@ -1,30 +1,20 @@
 //! The main loop: reacts to signals, to the socket file and to fatal errors until the daemon must stop.
 
-use std::sync::Arc;
-
 use actix::Addr;
-use tokio::sync::watch;
 
 use super::ActorHandles;
-use super::notify::Notifier;
-use super::reload::reload_config;
+use super::reload::ConfigReloader;
 use super::signals::{Signal, Signals};
 use super::socket::ApiSocket;
 use crate::actors::TryNow;
 use crate::actors::batch_planner::BatchPlanner;
-use crate::config::Config;
-use crate::config_file::ConfigLocation;
 use crate::exit;
-use crate::logging::LogControl;
 use crate::model::DiskState;
 
 pub(super) struct MainLoop<'a> {
     pub(super) signals: Signals,
     pub(super) socket: ApiSocket,
-    pub(super) location: ConfigLocation,
-    pub(super) config: watch::Sender<Arc<Config>>,
-    pub(super) log: &'a LogControl,
-    pub(super) notifier: Notifier,
+    pub(super) reloader: ConfigReloader<'a>,
 }
 
 impl MainLoop<'_> {
@@ -44,8 +34,7 @@ impl MainLoop<'_> {
             };
             match signal {
                 Signal::Reload => {
-                    self.location.keep_found();
-                    reload_config(&self.location, &self.config, self.log, &self.notifier);
+                    self.reloader.reload();
                     self.socket.restore();
                 }
                 Signal::SyncNow => {

@@ -6,9 +6,11 @@
 
 mod announce;
 mod inherited_sockets;
+mod last_good;
 mod main_loop;
 mod memory;
 mod notify;
+mod open_store;
 mod reload;
 mod restore;
 mod signals;
@@ -18,7 +20,6 @@ mod watchdog;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -32,7 +33,6 @@ use crate::actors::queue_store::QueueStore;
 use crate::actors::telemetry::{AttachStore, Telemetry};
 use crate::actors::uploader::Uploader;
 use crate::clock::{Clock, SteadyClock, wall_ms};
-use crate::config::Config;
 use crate::config_file::ConfigLocation;
 use crate::exit;
 use crate::ipc::alerts::AlertTracker;
@@ -44,13 +44,15 @@ use crate::ipc::web;
 use crate::journal;
 use crate::logging::{self, LogControl};
 use crate::model::{Backlog, DiskState, Link};
-use crate::store::{self, KeySpace, OpenError, Queue};
+use crate::store::{self, Queue};
 use crate::telemetry::event::Event;
 use crate::telemetry::feed::Feed;
 use crate::transport::credential;
 use inherited_sockets::InheritedSockets;
 use main_loop::MainLoop;
 use notify::{Notifier, SystemdMessage};
+use open_store::open_store;
+use reload::{ConfigReceivers, ConfigReloader, StartConfig};
 use restore::{RestoredState, restore_state};
 use signals::CaughtSignals;
 use socket::ApiSocket;
@@ -70,28 +72,26 @@ pub struct DaemonOptions {
     /// Print the effective configuration and exit
     #[arg(long = "check-config")]
     pub check_only: bool,
+    /// With --check-config: print only mistakes
+    #[arg(long, requires = "check_only")]
+    pub quiet: bool,
 }
 
 /// Runs the daemon and returns its exit code.
 pub fn run(options: &DaemonOptions) -> u8 {
     memory::protect_memory();
-    let mut location = ConfigLocation::new(options.config.as_deref());
-    location.keep_found();
-    let config = match location.load() {
-        Ok(loaded) => loaded.config,
+    let location = ConfigLocation::new(options.config.as_deref());
+    if options.check_only {
+        return check_config(&location, options.quiet);
+    }
+    let start = match StartConfig::load(location) {
+        Ok(start) => start,
         Err(error) => {
             eprintln!("fieldsyncd: {error}");
             return exit::CONFIG;
         }
     };
-    if options.check_only {
-        if let Some(warning) = credential::warn_of_clear_token(&config.server) {
-            eprintln!("fieldsyncd: warning: {warning}");
-        }
-        print!("{}", config.to_toml());
-        return exit::DONE;
-    }
-    let log = match logging::init(&config.log) {
+    let log = match logging::init(&start.config.log) {
         Ok(log) => log,
         Err(error) => {
             eprintln!("fieldsyncd: {error}");
@@ -99,9 +99,27 @@ pub fn run(options: &DaemonOptions) -> u8 {
         }
     };
     exit_on_panic();
-    let code = start_daemon(config, location, &log);
+    start.log_refusal();
+    let code = start_daemon(start, &log);
     logging::drain_journal();
     code
+}
+
+fn check_config(location: &ConfigLocation, is_quiet: bool) -> u8 {
+    let config = match location.load() {
+        Ok(loaded) => loaded.config,
+        Err(error) => {
+            eprintln!("fieldsyncd: {error}");
+            return exit::CONFIG;
+        }
+    };
+    if let Some(warning) = credential::warn_of_clear_token(&config.server) {
+        eprintln!("fieldsyncd: warning: {warning}");
+    }
+    if !is_quiet {
+        print!("{}", config.to_toml());
+    }
+    exit::DONE
 }
 
 /// Ends the process from where no exit code can be returned.
@@ -123,7 +141,7 @@ fn exit_on_panic() {
     }));
 }
 
-fn start_daemon(config: Config, location: ConfigLocation, log: &LogControl) -> u8 {
+fn start_daemon(start: StartConfig, log: &LogControl) -> u8 {
     let signals = match CaughtSignals::catch() {
         Ok(signals) => signals,
         Err(error) => {
@@ -132,13 +150,11 @@ fn start_daemon(config: Config, location: ConfigLocation, log: &LogControl) -> u
         }
     };
     let notifier = Notifier::start();
-    let progress = Arc::new(repair_reporter(notifier.clone()));
-    let queue = match Queue::open(&config.state_dir(), KeySpace::from(&config), progress) {
+    let queue = match open_store(&start.config, &notifier) {
         Ok(queue) => queue,
-        Err(error) => {
-            return report_open_error(&error);
-        }
+        Err(code) => return code,
     };
+    start.keep();
     let system = System::with_tokio_rt(|| match build_runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -146,38 +162,8 @@ fn start_daemon(config: Config, location: ConfigLocation, log: &LogControl) -> u
             exit_process(exit::FAILED);
         }
     });
-    let startup = Startup { queue, config, location, log, signals, notifier };
+    let startup = Startup { queue, start, log, signals, notifier };
     system.block_on(run_until_stopped(startup))
-}
-
-/// Logs each tenth of the repair, and reports every step to systemd.
-fn repair_reporter(notifier: Notifier) -> impl Fn(f64) {
-    let logged = AtomicU64::new(u64::MAX);
-    move |done| {
-        let tenth = (done * 10.0).floor();
-        if logged.swap(tenth.to_bits(), Ordering::Relaxed) != tenth.to_bits() {
-            tracing::info!("the store is being repaired: {:.0} %", tenth * 10.0);
-        }
-        notifier.notify(SystemdMessage::Repairing(done));
-    }
-}
-
-fn report_open_error(error: &OpenError) -> u8 {
-    match error {
-        OpenError::InUse(_) => {
-            tracing::error!(name: journal::ANOTHER_DAEMON, "{error}");
-            exit::ALREADY_RUNNING
-        }
-        OpenError::Io { .. } | OpenError::Store { .. } => {
-            tracing::error!(name: journal::STORE_UNUSABLE, "{error}");
-            exit::DISK
-        }
-        // As with an invalid configuration, a restart does not help.
-        OpenError::NewerSchema { .. } => {
-            tracing::error!(name: journal::STORE_NEWER, "{error}");
-            exit::CONFIG
-        }
-    }
 }
 
 fn build_runtime() -> std::io::Result<tokio::runtime::Runtime> {
@@ -202,8 +188,7 @@ fn start_thread(name: &'static str) -> Arbiter {
 /// What exists before the actors start.
 struct Startup<'a> {
     queue: Queue,
-    config: Config,
-    location: ConfigLocation,
+    start: StartConfig,
     log: &'a LogControl,
     signals: CaughtSignals,
     notifier: Notifier,
@@ -236,7 +221,8 @@ impl ActorHandles {
     }
 }
 
-fn start_actors(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Option<(Actors, ActorHandles)> {
+fn start_actors(mut queue: Queue, receivers: ConfigReceivers) -> Option<(Actors, ActorHandles)> {
+    let ConfigReceivers { config, state: config_state } = receivers;
     let (clock, steady) = (Clock::start(), SteadyClock::continue_from(queue.last_steady()));
     let feed = Feed::default();
     let device = queue.device_id();
@@ -296,6 +282,7 @@ fn start_actors(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Optio
         started_at: wall_ms(),
         clock,
         config,
+        config_state,
         backlog,
         link,
         breaker: breaker_state,
@@ -317,11 +304,11 @@ fn start_actors(mut queue: Queue, config: watch::Receiver<Arc<Config>>) -> Optio
 }
 
 async fn run_until_stopped(startup: Startup<'_>) -> u8 {
-    let Startup { queue, config, location, log, signals, notifier } = startup;
-    let socket_path = config.socket();
-    let (mode, max_connections) = (config.ipc.socket_mode.0, config.ipc.max_connections);
-    let (config_sender, config) = watch::channel(Arc::new(config));
-    let Some((actors, mut handles)) = start_actors(queue, config) else {
+    let Startup { queue, start, log, signals, notifier } = startup;
+    let socket_path = start.config.socket();
+    let (mode, max_connections) = (start.config.ipc.socket_mode.0, start.config.ipc.max_connections);
+    let (reloader, receivers) = ConfigReloader::new(start, log, notifier.clone());
+    let Some((actors, mut handles)) = start_actors(queue, receivers) else {
         return exit::DISK;
     };
     let clock = handles.sources.clock;
@@ -384,8 +371,7 @@ async fn run_until_stopped(startup: Startup<'_>) -> u8 {
         socket.path().display()
     );
 
-    let mut main_loop =
-        MainLoop { signals, socket, location, config: config_sender, log, notifier: notifier.clone() };
+    let mut main_loop = MainLoop { signals, socket, reloader };
     let code = main_loop.run(&actors.planner, &mut handles).await;
     let deadline = Deadline::start(clock);
     notifier.notify(SystemdMessage::Stopping);

@@ -1,41 +1,127 @@
-//! Reads the configuration again while the daemon runs.
+//! Loads the configuration at the start, and again while the daemon runs.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 
+use super::last_good;
 use super::notify::{Notifier, SystemdMessage};
-use crate::config::Config;
+use crate::api::ConfigurationRefusal;
+use crate::clock::wall_ms;
+use crate::config::{Config, ConfigError, LoadedConfig};
 use crate::config_file::ConfigLocation;
+use crate::ipc::config_state::ConfigState;
 use crate::journal;
 use crate::logging::LogControl;
 
-/// Applies a valid configuration. An invalid one is refused, and the present one stays.
-pub(super) fn reload_config(
-    location: &ConfigLocation,
-    current: &watch::Sender<Arc<Config>>,
-    log: &LogControl,
-    notifier: &Notifier,
-) {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => notifier.notify(SystemdMessage::Reloading(now)),
-        Err(error) => tracing::debug!(%error, "the reload cannot be announced to systemd"),
+/// The configuration that the daemon starts with.
+pub(super) struct StartConfig {
+    pub(super) config: Config,
+    pub(super) state: ConfigState,
+    pub(super) location: ConfigLocation,
+    /// The file with the last good configuration, if it is used because the present one has a mistake.
+    last_good: Option<PathBuf>,
+}
+
+impl StartConfig {
+    /// Loads the configuration. If it has a mistake, the last good one is used.
+    pub(super) fn load(mut location: ConfigLocation) -> Result<Self, ConfigError> {
+        location.keep_found();
+        let (loaded, refusal, last_good) = match location.load() {
+            Ok(loaded) => (loaded, None, None),
+            Err(error) => match last_good::find(&location) {
+                Some((loaded, path)) => {
+                    (loaded, Some(ConfigurationRefusal::new(&error, wall_ms())), Some(path))
+                }
+                None => return Err(error),
+            },
+        };
+        let LoadedConfig { config, sources } = loaded;
+        Ok(Self { config, state: ConfigState { sources, refusal }, location, last_good })
     }
-    match location.load().map(|loaded| loaded.config) {
-        Ok(config) => {
-            let old = current.send_replace(Arc::new(config.clone()));
-            log.set_level(&config.log.level);
-            for key in needs_restart(&old, &config) {
-                tracing::warn!(name: journal::NEEDS_RESTART, "{key} changed and takes effect at the next start");
+
+    /// To be called once logs can be written.
+    pub(super) fn log_refusal(&self) {
+        if let (Some(refusal), Some(path)) = (&self.state.refusal, &self.last_good) {
+            tracing::error!(
+                name: journal::STARTED_WITH_LAST_GOOD,
+                "the configuration was refused: {}; the last good one is used instead: {}",
+                refusal.message,
+                path.display()
+            );
+        }
+    }
+
+    /// Keeps it for a later start, unless it is itself the last good one.
+    pub(super) fn keep(&self) {
+        if self.state.refusal.is_none() {
+            last_good::keep(&self.config, &self.config.state_dir());
+        }
+    }
+}
+
+/// Reads the configuration again, and publishes it.
+pub(super) struct ConfigReloader<'a> {
+    location: ConfigLocation,
+    /// The directory of the queue that is open.
+    state_dir: PathBuf,
+    config: watch::Sender<Arc<Config>>,
+    state: watch::Sender<ConfigState>,
+    log: &'a LogControl,
+    notifier: Notifier,
+}
+
+/// What the reloader publishes.
+pub(super) struct ConfigReceivers {
+    pub(super) config: watch::Receiver<Arc<Config>>,
+    pub(super) state: watch::Receiver<ConfigState>,
+}
+
+impl<'a> ConfigReloader<'a> {
+    pub(super) fn new(
+        start: StartConfig,
+        log: &'a LogControl,
+        notifier: Notifier,
+    ) -> (Self, ConfigReceivers) {
+        let StartConfig { config, state, location, .. } = start;
+        let state_dir = config.state_dir();
+        let (config, config_receiver) = watch::channel(Arc::new(config));
+        let (state, state_receiver) = watch::channel(state);
+        let receivers = ConfigReceivers { config: config_receiver, state: state_receiver };
+        (Self { location, state_dir, config, state, log, notifier }, receivers)
+    }
+
+    /// Applies a valid configuration. An invalid one is refused, and the present one stays.
+    pub(super) fn reload(&mut self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => self.notifier.notify(SystemdMessage::Reloading(now)),
+            Err(error) => tracing::debug!(%error, "the reload cannot be announced to systemd"),
+        }
+        self.location.keep_found();
+        match self.location.load() {
+            Ok(loaded) => self.apply(loaded),
+            Err(error) => {
+                tracing::error!(name: journal::RELOAD_REFUSED, "the configuration was not changed: {error}");
+                let refusal = ConfigurationRefusal::new(&error, wall_ms());
+                self.state.send_modify(|state| state.refusal = Some(refusal));
             }
-            tracing::info!(name: journal::RELOADED, "the configuration was read again");
         }
-        Err(error) => {
-            tracing::error!(name: journal::RELOAD_REFUSED, "the configuration was not changed: {error}");
-        }
+        self.notifier.notify(SystemdMessage::Ready);
     }
-    notifier.notify(SystemdMessage::Ready);
+
+    fn apply(&self, loaded: LoadedConfig) {
+        let LoadedConfig { config, sources } = loaded;
+        last_good::keep(&config, &self.state_dir);
+        let old = self.config.send_replace(Arc::new(config.clone()));
+        self.state.send_replace(ConfigState { sources, refusal: None });
+        self.log.set_level(&config.log.level);
+        for key in needs_restart(&old, &config) {
+            tracing::warn!(name: journal::NEEDS_RESTART, "{key} changed and takes effect at the next start");
+        }
+        tracing::info!(name: journal::RELOADED, "the configuration was read again");
+    }
 }
 
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {

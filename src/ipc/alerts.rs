@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::config_state::ConfigState;
 use crate::api::{Alert, AlertName, OpenEnum};
 use crate::clock::millis;
 use crate::config::Config;
@@ -15,9 +16,15 @@ use crate::transport::credential;
 pub struct AlertTracker(Arc<Mutex<BTreeMap<OpenEnum<AlertName>, u64>>>);
 
 impl AlertTracker {
-    pub(super) fn active_alerts(&self, backlog: &Backlog, config: &Config, now: u64) -> Vec<Alert> {
+    pub(super) fn active_alerts(
+        &self,
+        backlog: &Backlog,
+        config: &Config,
+        config_state: &ConfigState,
+        now: u64,
+    ) -> Vec<Alert> {
         let mut start_times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut alerts = find_alerts(backlog, config, now);
+        let mut alerts = find_alerts(backlog, config, config_state, now);
         for alert in &mut alerts {
             // Damage has a start time of its own.
             if alert.alert != AlertName::StoreDamaged {
@@ -30,7 +37,7 @@ impl AlertTracker {
 }
 
 /// All of them start `now`, but for that of a damaged store.
-fn find_alerts(backlog: &Backlog, config: &Config, now: u64) -> Vec<Alert> {
+fn find_alerts(backlog: &Backlog, config: &Config, config_state: &ConfigState, now: u64) -> Vec<Alert> {
     let mut alerts = Vec::new();
     let mut raise = |name: AlertName, message: String| {
         alerts.push(Alert { alert: name.into(), message, since: now });
@@ -47,6 +54,9 @@ fn find_alerts(backlog: &Backlog, config: &Config, now: u64) -> Vec<Alert> {
              Have the disk checked"
                 .into(),
         ),
+    }
+    if let Some(message) = config_state.refusal_alert() {
+        raise(AlertName::ConfigurationRefused, message);
     }
     if let Some(warning) = credential::warn_of_clear_token(&config.server) {
         raise(AlertName::TokenInClear, warning.into());
@@ -109,6 +119,10 @@ mod tests {
     use super::*;
     use crate::model::{Damage, Storage};
 
+    fn none() -> ConfigState {
+        ConfigState::default()
+    }
+
     fn names_and_starts(alerts: &[Alert]) -> Vec<(AlertName, u64)> {
         alerts.iter().map(|alert| (alert.alert.known().unwrap(), alert.since)).collect()
     }
@@ -120,25 +134,25 @@ mod tests {
         let quarantined =
             Backlog { quarantined: config.telemetry.alert_quarantined.max(1), ..backlog.clone() };
         assert_eq!(
-            names_and_starts(&tracker.active_alerts(&quarantined, &config, 10)),
+            names_and_starts(&tracker.active_alerts(&quarantined, &config, &none(), 10)),
             [(AlertName::NeedsReview, 10)]
         );
         backlog = quarantined;
         backlog.storage.disk = DiskState::Full;
-        let alerts = tracker.active_alerts(&backlog, &config, 20);
+        let alerts = tracker.active_alerts(&backlog, &config, &none(), 20);
         assert_eq!(names_and_starts(&alerts), [(AlertName::DiskFull, 20), (AlertName::NeedsReview, 10)]);
         backlog.quarantined = 0;
         backlog.storage.disk = DiskState::Failing;
-        let failing = tracker.active_alerts(&backlog, &config, 30);
+        let failing = tracker.active_alerts(&backlog, &config, &none(), 30);
         assert_eq!(names_and_starts(&failing), [(AlertName::DiskFailing, 30)]);
         for alert in [&alerts[0], &failing[0]] {
             assert!(alert.message.contains("disk") && alert.message.contains("taken"), "{}", alert.message);
         }
         backlog.storage.disk = DiskState::Ok;
-        assert_eq!(tracker.active_alerts(&backlog, &config, 40), []);
+        assert_eq!(tracker.active_alerts(&backlog, &config, &none(), 40), []);
         backlog.storage.disk = DiskState::Full;
         assert_eq!(
-            names_and_starts(&tracker.active_alerts(&backlog, &config, 50)),
+            names_and_starts(&tracker.active_alerts(&backlog, &config, &none(), 50)),
             [(AlertName::DiskFull, 50)]
         );
     }
@@ -155,7 +169,7 @@ mod tests {
             (0, by_disk, Some(" bytes of disk (estimated)")),
         ] {
             let backlog = Backlog { bytes, disk_bytes, ..Backlog::default() };
-            let alerts = AlertTracker::default().active_alerts(&backlog, &config, 1);
+            let alerts = AlertTracker::default().active_alerts(&backlog, &config, &none(), 1);
             assert_eq!(alerts.len(), usize::from(expected.is_some()));
             assert!(alerts.iter().all(|alert| alert.message.ends_with(expected.unwrap_or_default())));
         }
@@ -172,7 +186,7 @@ mod tests {
         };
         let storage = Storage { damage: vec![damage(7, 3), damage(9, 0)], ..Storage::default() };
         let backlog = Backlog { storage, ..Backlog::default() };
-        let alerts = AlertTracker::default().active_alerts(&backlog, &Config::default(), 100);
+        let alerts = AlertTracker::default().active_alerts(&backlog, &Config::default(), &none(), 100);
         assert_eq!(names_and_starts(&alerts), [(AlertName::StoreDamaged, 7)]);
         for part in [
             "412 records were salvaged and 3 are known to be lost",

@@ -3,6 +3,7 @@
 pub mod alerts;
 mod auth;
 mod body;
+pub mod config_state;
 mod connection;
 mod control;
 mod error;

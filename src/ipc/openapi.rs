@@ -62,6 +62,7 @@ use crate::protocol::wire::ErrorBody;
         review::retry_records,
         review::discard_records,
         control::acknowledge_alert,
+        overview::get_configuration,
         overview::get_telemetry,
         get_openapi,
         overview::get_metrics,

@@ -5,12 +5,13 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::auth::Peer;
+use super::config_state::ConfigState;
 use super::error::ApiError;
 use super::http::{HttpResponse, json_response, read_query, text_response};
 use super::metrics::encode_metrics;
 use super::state::ApiState;
 use crate::actors::telemetry::{RecentBatches, ReportMeasurements};
-use crate::api::{BatchList, Status, TelemetryReport};
+use crate::api::{BatchList, Configuration, Status, TelemetryReport};
 
 /// How many batches are listed if the query has no limit.
 const DEFAULT_BATCH_COUNT: usize = 50;
@@ -26,6 +27,21 @@ const DEFAULT_BATCH_COUNT: usize = 50;
 pub(super) async fn get_status(state: &ApiState, peer: &Peer) -> Result<HttpResponse, ApiError> {
     let _permit = state.call_throttle.acquire().await?;
     Ok(json_response(StatusCode::OK, &state.sources.status_for(state.audience_of(peer))))
+}
+
+/// Configuration
+///
+/// Every key that is in effect, with its value and its source. A configuration with a mistake is refused: the last good
+/// one stays in effect, and `refused` says what is wrong.
+#[utoipa::path(
+    get, path = "/v1/configuration", tag = "status", operation_id = "configuration",
+    responses((status = 200, description = "The configuration.", body = Configuration)),
+)]
+pub(super) async fn get_configuration(state: &ApiState) -> Result<HttpResponse, ApiError> {
+    let _permit = state.call_throttle.acquire().await?;
+    let config = state.sources.config.borrow().clone();
+    let ConfigState { sources, refusal } = state.sources.config_state.borrow().clone();
+    Ok(json_response(StatusCode::OK, &Configuration::new(&config, &sources, refusal)))
 }
 
 /// Measurements

@@ -44,6 +44,7 @@ pub(super) async fn handle_request(
     let state = &api.state;
     let response = match (head.method.as_str(), path.as_slice()) {
         ("GET", ["v1", "status"]) => overview::get_status(state, peer).await,
+        ("GET", ["v1", "configuration"]) => overview::get_configuration(state).await,
         ("GET", ["v1", "telemetry"]) => overview::get_telemetry(state).await,
         ("GET", ["v1", "batches"]) => overview::list_batches(state, query).await,
         ("GET", ["metrics"]) => overview::get_metrics(state).await,
@@ -79,9 +80,11 @@ fn allowed_methods(path: &[&str]) -> Option<&'static str> {
         ["v1", "records"] => Some("GET, POST"),
         ["v1", "records", id, "payload"] if !id.is_empty() => Some("PUT"),
         ["v1", "records", id] if !id.is_empty() => Some("GET"),
-        ["v1", "status" | "events" | "manifest" | "batches" | "telemetry" | "openapi.json"] | ["metrics"] => {
-            Some("GET")
-        }
+        [
+            "v1",
+            "status" | "configuration" | "events" | "manifest" | "batches" | "telemetry" | "openapi.json",
+        ]
+        | ["metrics"] => Some("GET"),
         ["v1", "sync" | "pause" | "resume"]
         | ["v1", "quarantine", "add" | "retry" | "discard"]
         | ["v1", "alerts", "acknowledge"] => Some("POST"),

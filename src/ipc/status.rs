@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::alerts::AlertTracker;
+use super::config_state::ConfigState;
 use crate::actors::ConfigWatch;
 use crate::actors::batch_planner::PlannerState;
 use crate::api::{
@@ -29,6 +30,8 @@ pub struct StatusSources {
     pub clock: Clock,
     /// The current configuration.
     pub config: ConfigWatch,
+    /// Where it comes from, and whether a later one was refused.
+    pub config_state: watch::Receiver<ConfigState>,
     /// The state of the queue.
     pub backlog: watch::Receiver<Backlog>,
     /// The connection to the server.
@@ -49,6 +52,7 @@ impl StatusSources {
             changed = self.link.changed() => changed.is_ok(),
             changed = self.breaker.changed() => changed.is_ok(),
             changed = self.planner.changed() => changed.is_ok(),
+            changed = self.config_state.changed() => changed.is_ok(),
         }
     }
 
@@ -96,6 +100,7 @@ impl StatusSources {
         let (backlog, link, breaker) =
             (self.backlog.borrow().clone(), *self.link.borrow(), *self.breaker.borrow());
         let planner = self.planner.borrow().clone();
+        let config_state = self.config_state.borrow().clone();
         // After a commit, the counts are newer than the planner's progress until it has read them.
         let mut progress = planner.progress;
         progress.update(&backlog);
@@ -117,7 +122,8 @@ impl StatusSources {
             sync: Sync {
                 phase: phase.into(),
                 text: describe_progress(phase, &progress, &backlog, &link, is_local_error, wait)
-                    + &denied_note(&planner.denied),
+                    + &denied_note(&planner.denied)
+                    + &config_state.refusal_note(),
                 done: progress.done,
                 total: progress.total,
                 needs_review: backlog.quarantined,
@@ -167,7 +173,7 @@ impl StatusSources {
                 },
             },
             connectivity: ConnectivityStatus::from(link),
-            alerts: self.alert_tracker.active_alerts(&backlog, &config, wall_ms()),
+            alerts: self.alert_tracker.active_alerts(&backlog, &config, &config_state, wall_ms()),
             caller: None,
         }
     }

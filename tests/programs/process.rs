@@ -3,8 +3,10 @@
 mod addresses;
 mod configuration;
 mod effects;
+mod in_effect;
 mod keys;
 mod layers;
+mod refused;
 mod reload;
 mod signals;
 mod socket;

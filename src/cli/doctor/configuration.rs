@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use super::finding::Finding;
-use crate::api::Status;
+use crate::api::{Configuration, ConfigurationValue, Status};
 use crate::cli::format::count;
 use crate::clock::millis;
-use crate::config::{Config, ConfigError, ConfigMistake, ConfigSource};
+use crate::config::{Config, ConfigError, ConfigMistake, ConfigSource, VARIABLE_SOURCE_PREFIX};
 use crate::config_file::ConfigLocation;
 
 /// The configuration as the daemon would read it.
@@ -33,24 +33,43 @@ pub(super) fn read_config(named: Option<&Path>) -> LoadedConfig {
     LoadedConfig { location, files, config, error, variables }
 }
 
-pub(super) fn judge_config(loaded: &LoadedConfig, status: Option<&Status>) -> Vec<Finding> {
+/// `in_effect` is what the daemon uses, if it says so.
+pub(super) fn judge_config(
+    loaded: &LoadedConfig,
+    status: Option<&Status>,
+    in_effect: Option<&Configuration>,
+) -> Vec<Finding> {
     let name = loaded.location.path().display().to_string();
     if let Some(error) = &loaded.error {
         return judge_error(error, &name);
     }
     let Some(config) = &loaded.config else { return Vec::new() };
-    let mut findings = vec![describe_valid(&name, loaded)];
-    if config.server.url.is_empty() {
+    let mut findings = vec![describe_valid(&name, loaded, in_effect)];
+    findings.extend(in_effect.and_then(|in_effect| judge_refusal(in_effect, &name)));
+    let url = in_effect.and_then(Configuration::to_config).map(|config| config.server.url);
+    if url.as_ref().unwrap_or(&config.server.url).is_empty() {
         findings.push(Finding::problem(
             "server.url is empty: records are kept, and nothing is sent",
             format!("set server.url in {name}, then: systemctl reload fieldsync"),
         ));
     }
     if let Some(status) = status {
-        findings.extend(find_stale_limits(&name, config, status));
+        findings.extend(match in_effect {
+            Some(in_effect) => find_stale_values(&name, loaded, in_effect),
+            None => find_stale_limits(&name, config, status),
+        });
         findings.extend(judge_age(loaded.modified_at(), &name, status));
     }
     findings
+}
+
+/// The files are valid now, and the daemon has not read them since.
+fn judge_refusal(in_effect: &Configuration, name: &str) -> Option<Finding> {
+    let refusal = in_effect.refused.as_ref()?;
+    Some(Finding::problem(
+        format!("the daemon refused {name} and uses the last good configuration: {}", refusal.message),
+        "it is valid now: systemctl reload fieldsync; if a variable of the service is wrong: systemctl edit fieldsync",
+    ))
 }
 
 impl LoadedConfig {
@@ -62,13 +81,14 @@ impl LoadedConfig {
     }
 }
 
-fn describe_valid(name: &str, loaded: &LoadedConfig) -> Finding {
+fn describe_valid(name: &str, loaded: &LoadedConfig, in_effect: Option<&Configuration>) -> Finding {
     let files = match loaded.files.len() {
         0 => format!("there is no {name}: the defaults apply"),
         1 => format!("{name} is valid"),
         files => format!("{name} is valid ({} in all)", count(files as u64, "file")),
     };
-    match loaded.variables.join(", ") {
+    let of_daemon = in_effect.map(|in_effect| in_effect.variables().join(", "));
+    match of_daemon.unwrap_or_else(|| loaded.variables.join(", ")) {
         none if none.is_empty() => Finding::ok(files),
         names => Finding::ok(format!("{files}; environment variables override it: {names}")),
     }
@@ -107,6 +127,32 @@ fn judge_mistake(mistake: &ConfigMistake, name: &str) -> Finding {
     Finding::problem(format!("{mistake}\n{REFUSED_EFFECT}"), remedy)
 }
 
+/// Compares what the daemon uses with the files, except for keys that variables set.
+fn find_stale_values(name: &str, loaded: &LoadedConfig, in_effect: &Configuration) -> Option<Finding> {
+    let in_files = loaded.config.as_ref()?.values();
+    let own_variable = |key: &str| format!("FIELDSYNC_{}", key.replace('.', "__").to_uppercase());
+    let differs = |value: &&ConfigurationValue| {
+        let file_value = in_files.iter().find(|(key, _)| *key == value.key);
+        file_value.is_some_and(|(key, in_file)| {
+            *in_file != value.value
+                && !value.source.starts_with(VARIABLE_SOURCE_PREFIX)
+                && !loaded.variables.contains(&own_variable(key))
+        })
+    };
+    let keys: Vec<&str> = in_effect.values.iter().filter(differs).map(|value| value.key.as_str()).collect();
+    (!keys.is_empty()).then(|| warn_of_stale(name, &keys))
+}
+
+fn warn_of_stale(name: &str, keys: &[&str]) -> Finding {
+    let keys = keys.join(" and ");
+    Finding::warning(
+        format!(
+            "the running daemon has another {keys} than {name}: it has not read the file again, or it uses another file"
+        ),
+        "systemctl reload fieldsync; some keys need: systemctl restart fieldsync",
+    )
+}
+
 /// Compares the limits in the daemon's status with the file.
 fn find_stale_limits(name: &str, config: &Config, status: &Status) -> Option<Finding> {
     // An older daemon does not report this limit.
@@ -118,13 +164,7 @@ fn find_stale_limits(name: &str, config: &Config, status: &Status) -> Option<Fin
     .into_iter()
     .filter_map(|(key, differs)| differs.then_some(key))
     .collect();
-    let keys = stale.join(" and ");
-    (!keys.is_empty()).then(|| {
-        Finding::warning(
-            format!("the running daemon has another {keys} than {name}: it has not read the file again, or it uses another file"),
-            "systemctl reload fieldsync",
-        )
-    })
+    (!stale.is_empty()).then(|| warn_of_stale(name, &stale))
 }
 
 /// Whether the file was read again since it was changed is not known.

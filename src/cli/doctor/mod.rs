@@ -28,6 +28,7 @@ use serde::Serialize;
 use super::context::CommandContext;
 use super::failure::CommandFailure;
 use super::format::{count, strip_controls, wrap};
+use crate::api::Configuration;
 use crate::client::Client;
 use crate::config::Config;
 use crate::exit;
@@ -125,13 +126,19 @@ async fn run_checks(args: &DoctorArgs, context: &mut CommandContext<'_>) -> Doct
     let caller = User::current();
     let response = socket::fetch_status(&context.client).await;
     let status = response.as_ref().ok();
+    // The daemon knows what is in effect: its environment differs from that of this user.
+    let in_effect = match status {
+        Some(_) => socket::fetch_configuration(&context.client).await,
+        None => None,
+    };
+    let config = in_effect.as_ref().and_then(Configuration::to_config).or_else(|| loaded.config.clone());
     let socket = context.client.socket();
-    let state_dir = loaded.config.as_ref().map(Config::state_dir);
+    let state_dir = config.as_ref().map(Config::state_dir);
     let mut findings = vec![
-        (Check::Configuration, configuration::judge_config(&loaded, status)),
+        (Check::Configuration, configuration::judge_config(&loaded, status, in_effect.as_ref())),
         (Check::Socket, socket::judge_socket(socket, &response, &caller, state_dir.as_deref())),
     ];
-    if let Some(config) = &loaded.config {
+    if let Some(config) = &config {
         let daemon = permissions::find_daemon_user(&config.state_dir());
         let credentials = GatheredCredentials::gather(&config.server, args.config.as_deref());
         let probe = probe::probe_server(&credentials, status).await;

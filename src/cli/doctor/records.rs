@@ -46,11 +46,16 @@ pub(super) fn judge_records(status: Option<&Status>) -> Vec<Finding> {
     or_ok(findings, || strip_controls(&status.sync.text).into_owned())
 }
 
-/// Other findings already cover the alerts about the disk and about records to review.
+/// Other findings already cover the alerts about the disk, the configuration and records to review.
 fn judge_alert(alert: &Alert) -> Option<Finding> {
     let message = strip_controls(&alert.message);
     match alert.alert.known() {
-        Some(AlertName::NeedsReview | AlertName::DiskFull | AlertName::DiskFailing) => None,
+        Some(
+            AlertName::NeedsReview
+            | AlertName::DiskFull
+            | AlertName::DiskFailing
+            | AlertName::ConfigurationRefused,
+        ) => None,
         Some(AlertName::StoreDamaged) => {
             let parts = message.split_once(". When you have read this: ");
             let (text, remedy) = parts.unwrap_or((&message, "fieldsync store acknowledge"));

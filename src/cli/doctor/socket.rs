@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::access::{FileOwner, User, WRITE_BIT, group_name};
 use super::finding::Finding;
-use crate::api::Status;
+use crate::api::{Configuration, Status};
 use crate::cli::format::strip_controls;
 use crate::client::{Client, ClientError, decode_json};
 use crate::store::is_state_dir_in_use;
@@ -29,6 +29,12 @@ pub(super) async fn fetch_status(client: &Client) -> Result<Status, ClientError>
         Err(ClientError::Lost { source })
     })?;
     decode_json(&body)
+}
+
+/// Asks the daemon what is in effect. `None` for a daemon that is older than the call.
+pub(super) async fn fetch_configuration(client: &Client) -> Option<Configuration> {
+    let body = timeout(STATUS_TIMEOUT, client.get("/v1/configuration")).await.ok()?.ok()?;
+    decode_json(&body).ok()
 }
 
 /// `state_dir`, if it is known, shows whether a daemon runs that cannot be reached.

@@ -15,8 +15,15 @@ use crate::support::settings::Settings;
 
 /// All calls that read.
 fn look_around(document: &Document, daemon: &Daemon) {
-    for path in ["/v1/status", "/v1/batches", "/v1/telemetry", "/metrics", "/v1/manifest", "/v1/openapi.json"]
-    {
+    for path in [
+        "/v1/status",
+        "/v1/configuration",
+        "/v1/batches",
+        "/v1/telemetry",
+        "/metrics",
+        "/v1/manifest",
+        "/v1/openapi.json",
+    ] {
         assert_eq!(document.get(daemon, path).status, 200);
     }
     let page = document.get(daemon, "/v1/records?limit=20").json();

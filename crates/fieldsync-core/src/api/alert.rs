@@ -27,6 +27,8 @@ pub enum AlertName {
     RecordsWait,
     /// The token is sent without TLS.
     TokenInClear,
+    /// The configuration has a mistake, and the last good one is in use.
+    ConfigurationRefused,
 }
 
 /// A condition that people should know about.

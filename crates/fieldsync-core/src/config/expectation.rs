@@ -36,6 +36,19 @@ pub(super) fn with_example(key: &str, reason: &str) -> String {
     }
 }
 
+/// Section and name of every key, in the order of the shipped file.
+pub(super) fn shipped_keys() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let mut section = "";
+    SHIPPED_FILE.lines().filter_map(move |line| {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            section = name;
+            return None;
+        }
+        let (key, _) = line.strip_prefix("# ").unwrap_or(line).split_once(" = ")?;
+        (!section.is_empty() && is_plain_name(key)).then_some((section, key))
+    })
+}
+
 /// The value of this key in the shipped file, which has an example for keys without a default.
 fn example_of(key: &str) -> Option<&'static str> {
     let (section, name) = key.split_once('.')?;

@@ -15,8 +15,10 @@ mod layers;
 mod level;
 mod mistake;
 mod source;
+mod state_hint;
 mod texts;
 mod units;
+mod values;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,7 +30,8 @@ pub use error::{ConfigError, ConfigMistake};
 pub use layers::parse_layers;
 pub use level::{LevelError, read_log_filter};
 pub use mistake::{TomlMistake, describe_syntax, describe_value};
-pub use source::{ConfigFile, ConfigSource, ConfigSources, LoadedConfig};
+pub use source::{ConfigFile, ConfigSource, ConfigSources, LoadedConfig, VARIABLE_SOURCE_PREFIX};
+pub use state_hint::find_state_dir;
 pub use units::{FileMode, Size, Span};
 
 /// The file that is read if `--config` names none.

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use super::Config;
 
+/// Before the name of a variable, in the text of a source.
+pub const VARIABLE_SOURCE_PREFIX: &str = "environment variable ";
+
 /// The text of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigFile {
@@ -37,7 +40,7 @@ impl fmt::Display for ConfigSource {
             Self::Default => f.write_str("default"),
             Self::File { path, line: Some(line) } => write!(f, "{}:{line}", path.display()),
             Self::File { path, line: None } => write!(f, "{}", path.display()),
-            Self::Variable(name) => write!(f, "environment variable {name}"),
+            Self::Variable(name) => write!(f, "{VARIABLE_SOURCE_PREFIX}{name}"),
         }
     }
 }

@@ -57,6 +57,7 @@ impl Probe<'_> {
             }
             "GET /"
             | "GET /v1/status"
+            | "GET /v1/configuration"
             | "GET /v1/batches"
             | "GET /v1/telemetry"
             | "GET /metrics"

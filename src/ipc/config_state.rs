@@ -1,0 +1,32 @@
+//! Where the configuration comes from, and why a later one is not in effect.
+
+use crate::api::ConfigurationRefusal;
+use crate::config::ConfigSources;
+
+/// What is known of the configuration besides its values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigState {
+    /// Where the values come from.
+    pub sources: ConfigSources,
+    /// Why a later configuration is not in effect.
+    pub refusal: Option<ConfigurationRefusal>,
+}
+
+impl ConfigState {
+    /// The text after the sentence of the status while a configuration is refused.
+    pub(super) fn refusal_note(&self) -> String {
+        let refusal = self.refusal.as_ref();
+        refusal.map_or_else(String::new, |refusal| format!(" (configuration refused: {})", refusal.message))
+    }
+
+    /// The text of the alert.
+    pub(super) fn refusal_alert(&self) -> Option<String> {
+        self.refusal.as_ref().map(|refusal| {
+            format!(
+                "the configuration is refused, and the last good one is in use: {}. Correct it, then: systemctl reload \
+                 fieldsync",
+                refusal.message
+            )
+        })
+    }
+}
