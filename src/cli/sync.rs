@@ -126,13 +126,13 @@ pub(crate) async fn wait_until_settled(
         if !context.json {
             meter.show_status(context, &status)?;
         }
-        if let Some(message) = stuck.check_status(&status) {
-            meter.finish(context)?;
-            return Err(CommandFailure::failed(message));
-        }
         if is_settled(&status) {
             meter.finish(context)?;
             return Ok(status);
+        }
+        if let Some(message) = stuck.check_status(&status) {
+            meter.finish(context)?;
+            return Err(CommandFailure::failed(message));
         }
         if status.sync.phase == Phase::Paused && !stuck.has_noted_pause {
             stuck.has_noted_pause = true;

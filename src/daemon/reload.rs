@@ -39,7 +39,8 @@ impl StartConfig {
             },
         };
         let LoadedConfig { config, sources } = loaded;
-        Ok(Self { config, state: ConfigState { sources, refusal }, location, last_good })
+        let state = ConfigState { path: location.path().into(), sources, refusal };
+        Ok(Self { config, state, location, last_good })
     }
 
     /// To be called once logs can be written.
@@ -115,7 +116,10 @@ impl<'a> ConfigReloader<'a> {
         let LoadedConfig { config, sources } = loaded;
         last_good::keep(&config, &self.state_dir);
         let old = self.config.send_replace(Arc::new(config.clone()));
-        self.state.send_replace(ConfigState { sources, refusal: None });
+        self.state.send_modify(|state| {
+            state.sources = sources;
+            state.refusal = None;
+        });
         self.log.set_level(&config.log.level);
         for key in needs_restart(&old, &config) {
             tracing::warn!(name: journal::NEEDS_RESTART, "{key} changed and takes effect at the next start");

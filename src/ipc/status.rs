@@ -15,7 +15,7 @@ use crate::api::{
 use crate::clock::{Clock, millis, wall_ms};
 use crate::model::{Backlog, DeviceId, Link, OTHER_SUBMITTERS, SizeRule};
 use crate::policy::breaker::{BreakerState, Mode};
-use crate::policy::progress::{denied_note, describe_progress};
+use crate::policy::progress::{denied_note, describe_missing_server, describe_progress};
 use crate::store::QueueLimits;
 use crate::telemetry::audience::Audience;
 
@@ -104,9 +104,12 @@ impl StatusSources {
         // After a commit, the counts are newer than the planner's progress until it has read them.
         let mut progress = planner.progress;
         progress.update(&backlog);
+        let has_server = !config.server.url.is_empty();
         let phase = match planner.phase {
-            Phase::Idle if backlog.to_go() > 0 => Phase::Syncing,
             Phase::Paused => Phase::Paused,
+            // With or without records: until a person sets it, nothing can be sent.
+            _ if !has_server => Phase::Misconfigured,
+            Phase::Idle if backlog.to_go() > 0 => Phase::Syncing,
             _ if backlog.to_go() == 0 => Phase::Idle,
             phase => phase,
         };
@@ -115,15 +118,18 @@ impl StatusSources {
         let eta = planner.eta.map(|eta| eta + wait.unwrap_or_default());
         // How long a wait without an end takes, for instance for a new credential, cannot be estimated.
         let eta = eta.filter(|_| phase != Phase::Waiting || wait.is_some());
+        let sentence = if phase == Phase::Misconfigured && !has_server {
+            describe_missing_server(&config_state.path, &backlog)
+        } else {
+            describe_progress(phase, &progress, &backlog, &link, is_local_error, wait)
+        };
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             device_id: self.device,
             started_at: self.started_at,
             sync: Sync {
                 phase: phase.into(),
-                text: describe_progress(phase, &progress, &backlog, &link, is_local_error, wait)
-                    + &denied_note(&planner.denied)
-                    + &config_state.refusal_note(),
+                text: sentence + &denied_note(&planner.denied) + &config_state.refusal_note(),
                 done: progress.done,
                 total: progress.total,
                 needs_review: backlog.quarantined,

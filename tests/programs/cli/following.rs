@@ -81,7 +81,7 @@ fn a_wait_survives_a_restart() {
 fn ctrl_c_ends_the_command_events_cleanly() {
     let daemon = Daemon::start(&Settings::default());
     let watch = Terminal::start(cli_command(daemon.home.socket(), &["events"]), 80);
-    watch.wait_for("Nothing to sync");
+    watch.wait_for("No server is set");
     watch.signal("INT");
     assert_eq!(watch.end().0.code(), Some(0));
 }

@@ -123,5 +123,5 @@ fn a_daemon_of_an_ordinary_user_obeys_that_user_and_root() {
     assert_eq!(user.call(&daemon, &["pause"], "").code, DONE);
     assert_eq!(daemon.post("/v1/resume", "").status, 200, "root is an admin of every daemon");
     assert_eq!(User::without_groups(STRANGER).call(&daemon, &["pause"], "").code, NOT_PERMITTED);
-    assert_eq!(daemon.status()["sync"]["phase"], "idle");
+    assert_eq!(daemon.status()["sync"]["phase"], "misconfigured", "it is not paused");
 }

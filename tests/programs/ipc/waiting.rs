@@ -210,5 +210,5 @@ fn a_wrong_or_missing_address_is_the_reason() {
     let id = daemon.enqueue_many(1).remove(0);
     let waiting = wait_for_reason(&daemon, &id, "misconfigured");
     assert_eq!(waiting["until"], Value::Null);
-    assert_says(&waiting, "No server is configured");
+    assert_says(&waiting, "No server is set");
 }

@@ -130,12 +130,21 @@ fn variables_of_the_environment_win_over_the_file() {
 }
 
 #[test]
-fn without_a_server_records_are_kept_and_the_status_says_so() {
+fn without_a_server_the_status_says_what_to_set_with_and_without_records() {
     let daemon = Daemon::start(&Settings::default());
+    let file = daemon.home.path("config.toml");
+    let sentence = format!("No server is set: set server.url in {}", file.display());
+    assert_eq!(daemon.wait_for_phase("misconfigured")["sync"]["text"], sentence.as_str());
+    assert_eq!(daemon.cli(&["status"]).stdout.lines().next(), Some(sentence.as_str()));
     daemon.enqueue_many(2);
-    daemon.wait_for_phase("misconfigured");
+    let with_records = format!("{sentence}; 2 records waiting");
+    daemon.wait_until("the records", |status| status["sync"]["text"] == with_records.as_str());
     let daemon = daemon.restart();
     assert_eq!(daemon.wait_for_phase("misconfigured")["records"]["pending"], 2);
+    let server = ScriptedServer::start(Reply::correct);
+    daemon.home.configure(&Settings::for_server(&server.url()));
+    daemon.signal("HUP");
+    assert_eq!(daemon.wait_until_done(), Counts::all_synced(2));
 }
 
 #[test]

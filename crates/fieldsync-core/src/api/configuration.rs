@@ -22,7 +22,7 @@ pub struct ConfigurationValue {
     /// `section.key`
     pub key: String,
     /// A text, a number or a boolean; null for a key without a default that is not set. What may be a secret is `***`.
-    #[schema(required = true, value_type = Option<Object>)]
+    #[schema(required = true, value_type = Value)]
     pub value: serde_json::Value,
     /// `default`, `FILE:LINE`, or `environment variable NAME`.
     pub source: String,

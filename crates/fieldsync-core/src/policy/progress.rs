@@ -1,5 +1,6 @@
 //! Progress in records, and the sentence that people read.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::model::{Backlog, Deferral, DeniedSet, DiskState, Link, LinkState, Phase};
@@ -63,17 +64,8 @@ pub fn describe_progress(
     };
     let waiting = count_records(backlog.to_go(), "waiting");
     if backlog.storage.disk == DiskState::Failing {
-        let kept = backlog.to_go() + review;
-        let are = if kept == 1 { "is" } else { "are" };
-        return format!(
-            "The disk gives errors: no records are taken or sent; {}{are} kept",
-            count_records(kept, "")
-        );
+        return describe_failing_disk(backlog);
     }
-    let full = match backlog.storage.disk {
-        DiskState::Full => " (the disk is full: no new records are taken)",
-        DiskState::Ok | DiskState::Failing => "",
-    };
     let text = match phase {
         Phase::Idle if progress.total == 0 => format!("Nothing to sync{reviews}"),
         Phase::Idle if progress.synced < progress.total => {
@@ -106,7 +98,32 @@ pub fn describe_progress(
         Phase::AuthRequired => format!("The server does not accept the credential: {waiting}"),
         Phase::Misconfigured => format!("The server address needs attention: {waiting}"),
     };
-    text + full
+    text + disk_note(backlog)
+}
+
+/// The sentence for a device that is not set up, with or without records.
+pub fn describe_missing_server(config: &Path, backlog: &Backlog) -> String {
+    let waiting = match backlog.to_go() {
+        0 => String::new(),
+        records => format!("; {}", count_records(records, "waiting")),
+    };
+    if backlog.storage.disk == DiskState::Failing {
+        return describe_failing_disk(backlog);
+    }
+    format!("No server is set: set server.url in {}{waiting}{}", config.display(), disk_note(backlog))
+}
+
+fn describe_failing_disk(backlog: &Backlog) -> String {
+    let kept = backlog.to_go() + backlog.quarantined;
+    let are = if kept == 1 { "is" } else { "are" };
+    format!("The disk gives errors: no records are taken or sent; {}{are} kept", count_records(kept, ""))
+}
+
+fn disk_note(backlog: &Backlog) -> &'static str {
+    match backlog.storage.disk {
+        DiskState::Full => " (the disk is full: no new records are taken)",
+        DiskState::Ok | DiskState::Failing => "",
+    }
 }
 
 /// The text after the sentence while batches are denied and others succeed.
@@ -180,6 +197,9 @@ mod tests {
         ] {
             assert_eq!(waits(phase, here), expected);
         }
+        let unset = |records| describe_missing_server(Path::new("/etc/f.toml"), &backlog(records, 0, 0));
+        assert_eq!(unset(0), "No server is set: set server.url in /etc/f.toml");
+        assert_eq!(unset(3), "No server is set: set server.url in /etc/f.toml; 3 records waiting");
         let nothing =
             describe_progress(Phase::Idle, &Progress::default(), &Backlog::default(), &link, false, None);
         assert_eq!(nothing, "Nothing to sync");

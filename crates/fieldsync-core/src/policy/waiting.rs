@@ -135,9 +135,10 @@ fn check_stop(device: &DeviceFacts<'_>) -> Option<Finding> {
         return Some((WaitingReason::Paused, None, text.to_owned()));
     }
     let (reason, text) = match phase {
-        Phase::Misconfigured if !has_server => {
-            (WaitingReason::Misconfigured, "No server is configured: an admin must set its address.")
-        }
+        Phase::Misconfigured if !has_server => (
+            WaitingReason::Misconfigured,
+            "No server is set: an admin must set server.url in the configuration.",
+        ),
         Phase::Misconfigured if is_local_error => (
             WaitingReason::Misconfigured,
             "The certificates or the proxy cannot be used: an admin must correct the configuration.",

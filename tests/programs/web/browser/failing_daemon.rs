@@ -22,7 +22,7 @@ fn start_failing_server(
     mut events: impl FnMut(&Value) -> Reply + Send + 'static,
     mut change: impl FnMut(&Request) -> Reply + Send + 'static,
 ) -> ScriptedServer {
-    let daemon = Daemon::start(&with_page(&Settings::default()));
+    let daemon = Daemon::start(&with_page(&Settings::for_server("http://127.0.0.1:1")));
     let (html, status) = (Page::of(&daemon).get("/").text(), daemon.status());
     let key = PageKey::of(&html);
     ScriptedServer::start(move |request| match request.path.as_str() {

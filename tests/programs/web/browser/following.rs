@@ -125,7 +125,7 @@ fn a_wait_counts_down_while_it_is_shown() {
 #[test]
 #[ignore = "needs chromium"]
 fn if_reading_needs_the_code_the_page_asks_for_it_first() {
-    let daemon = with_code(&Settings::default(), &[("web.reading", "token")]);
+    let daemon = with_code(&Settings::for_server("http://127.0.0.1:1"), &[("web.reading", "token")]);
     let browser = Browser::start();
     let tab = open(&browser, Page::of(&daemon));
     tab.wait_for_text("#why-code", "This device shows its records only with the code.");
@@ -149,7 +149,7 @@ fn if_reading_needs_the_code_the_page_asks_for_it_first() {
 fn a_code_that_no_header_can_carry_is_refused_and_asked_for_again() {
     const NO_CODE: &str = "This is not a code: codes have no spaces, and only the letters, digits and signs of an English keyboard.";
     for reading in ["open", "token"] {
-        let daemon = with_code(&Settings::default(), &[("web.reading", reading)]);
+        let daemon = with_code(&Settings::for_server("http://127.0.0.1:1"), &[("web.reading", reading)]);
         let url = Page::of(&daemon).url();
         let browser = Browser::start();
         let tab = browser.open(&format!("{url}#token=%E2%82%AC"), LANDSCAPE.0, LANDSCAPE.1);

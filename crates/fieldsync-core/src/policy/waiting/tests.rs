@@ -299,7 +299,7 @@ static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
             &[MISCONFIGURED, NO_SERVER],
             Reason::Misconfigured,
             None,
-            "No server is configured: an admin must set its address.",
+            "No server is set: an admin must set server.url in the configuration.",
         ),
         (
             &[DISK],
