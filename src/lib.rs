@@ -30,6 +30,7 @@ pub mod cli;
 pub mod client;
 mod config_file;
 pub mod daemon;
+mod device_name;
 mod file_watch;
 pub mod ipc;
 pub mod journal;

@@ -79,6 +79,11 @@ pub fn init(config: &config::Log) -> Result<LogControl, LogError> {
     Ok(LogControl(handle))
 }
 
+/// From now on, every entry of the journal names the device, so that the journals of many devices can be told apart.
+pub fn name_device(id: &str, name: &str) {
+    journal_entry::set_device(id, name);
+}
+
 /// To be called before the process ends: waits up to two seconds until journald has read the last entries.
 pub fn drain_journal() {
     journal_sender::drain_queue();

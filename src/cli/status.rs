@@ -141,7 +141,11 @@ fn describe_status(status: &Status, all: bool, now: u64) -> Vec<String> {
     }
     let daemon = format!("{}, started {}", strip_controls(&status.version), relative(status.started_at, now));
     field("Daemon", daemon);
-    field("Device", status.device_id.to_string());
+    let name = strip_controls(&status.device_name);
+    field(
+        "Device",
+        if name.is_empty() { status.device_id.to_string() } else { format!("{name} ({})", status.device_id) },
+    );
     for alert in &status.alerts {
         lines.push(String::new());
         lines.push(format!(
@@ -269,7 +273,7 @@ mod tests {
              Connectivity  online for 3 min 12 s\n\
              Time left     about 31 s\n\
              Daemon        0.1.0, started 3 min 22 s ago\n\
-             Device        00000000-0000-0000-0000-000000000000\n\n\
+             Device        van-12 (00000000-0000-0000-0000-000000000000)\n\n\
              2 records to review: fieldsync quarantine list";
         assert_eq!(text, expected);
     }

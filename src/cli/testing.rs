@@ -61,6 +61,7 @@ pub(crate) fn sample_status(phase: Phase, text: &str, records: Counts) -> Status
     Status {
         version: "0.1.0".to_owned(),
         device_id: DeviceId(uuid::Uuid::nil()),
+        device_name: "van-12".into(),
         started_at: 0,
         sync: Sync {
             phase: phase.into(),

@@ -70,10 +70,8 @@ fn log_alert(alert: &Alert) {
         Some(AlertName::QueueFilling) => tracing::warn!(name: journal::QUEUE_FILLING, "alert: {message}"),
         Some(AlertName::StoreDamaged) => tracing::warn!(name: journal::STORE_DAMAGED, "alert: {message}"),
         Some(AlertName::TokenInClear) => tracing::warn!(name: journal::TOKEN_IN_CLEAR, "alert: {message}"),
-        // Logged when it was refused.
-        Some(AlertName::ConfigurationRefused) => {}
-        // The store has already logged it, with the reason.
-        Some(AlertName::DiskFull | AlertName::DiskFailing) => {}
+        // Already logged with the reason, by the store or by the reload.
+        Some(AlertName::DiskFull | AlertName::DiskFailing | AlertName::ConfigurationRefused) => {}
         None => tracing::warn!("alert: {message}"),
     }
 }

@@ -34,6 +34,7 @@ use crate::actors::telemetry::{AttachStore, Telemetry};
 use crate::actors::uploader::Uploader;
 use crate::clock::{Clock, SteadyClock, wall_ms};
 use crate::config_file::ConfigLocation;
+use crate::device_name::device_name;
 use crate::exit;
 use crate::ipc::alerts::AlertTracker;
 use crate::ipc::server;
@@ -155,6 +156,7 @@ fn start_daemon(start: StartConfig, log: &LogControl) -> u8 {
         Err(code) => return code,
     };
     start.keep();
+    logging::name_device(&queue.device_id().to_string(), &device_name(&start.config));
     let system = System::with_tokio_rt(|| match build_runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -307,7 +309,7 @@ async fn run_until_stopped(startup: Startup<'_>) -> u8 {
     let Startup { queue, start, log, signals, notifier } = startup;
     let socket_path = start.config.socket();
     let (mode, max_connections) = (start.config.ipc.socket_mode.0, start.config.ipc.max_connections);
-    let (reloader, receivers) = ConfigReloader::new(start, log, notifier.clone());
+    let (reloader, receivers) = ConfigReloader::new(start, queue.device_id(), log, notifier.clone());
     let Some((actors, mut handles)) = start_actors(queue, receivers) else {
         return exit::DISK;
     };

@@ -12,9 +12,11 @@ use crate::api::ConfigurationRefusal;
 use crate::clock::wall_ms;
 use crate::config::{Config, ConfigError, LoadedConfig};
 use crate::config_file::ConfigLocation;
+use crate::device_name::device_name;
 use crate::ipc::config_state::ConfigState;
 use crate::journal;
-use crate::logging::LogControl;
+use crate::logging::{self, LogControl};
+use crate::model::DeviceId;
 
 /// The configuration that the daemon starts with.
 pub(super) struct StartConfig {
@@ -68,6 +70,7 @@ pub(super) struct ConfigReloader<'a> {
     location: ConfigLocation,
     /// The directory of the queue that is open.
     state_dir: PathBuf,
+    device: DeviceId,
     config: watch::Sender<Arc<Config>>,
     state: watch::Sender<ConfigState>,
     log: &'a LogControl,
@@ -83,6 +86,7 @@ pub(super) struct ConfigReceivers {
 impl<'a> ConfigReloader<'a> {
     pub(super) fn new(
         start: StartConfig,
+        device: DeviceId,
         log: &'a LogControl,
         notifier: Notifier,
     ) -> (Self, ConfigReceivers) {
@@ -91,7 +95,7 @@ impl<'a> ConfigReloader<'a> {
         let (config, config_receiver) = watch::channel(Arc::new(config));
         let (state, state_receiver) = watch::channel(state);
         let receivers = ConfigReceivers { config: config_receiver, state: state_receiver };
-        (Self { location, state_dir, config, state, log, notifier }, receivers)
+        (Self { location, state_dir, device, config, state, log, notifier }, receivers)
     }
 
     /// Applies a valid configuration. An invalid one is refused, and the present one stays.
@@ -121,6 +125,7 @@ impl<'a> ConfigReloader<'a> {
             state.refusal = None;
         });
         self.log.set_level(&config.log.level);
+        logging::name_device(&self.device.to_string(), &device_name(&config));
         for key in needs_restart(&old, &config) {
             tracing::warn!(name: journal::NEEDS_RESTART, "{key} changed and takes effect at the next start");
         }

@@ -6,6 +6,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::api::Status;
@@ -52,6 +53,8 @@ pub(super) fn encode_metrics(status: &Status, backlog: &Backlog) -> Result<Strin
         records.get_or_create(&StateLabel { name }).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
     registry.register("records", "Records by state", records);
+    let device = [("id", status.device_id.to_string()), ("name", status.device_name.clone())];
+    registry.register("device", "The device", Info::new(device.to_vec()));
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)

@@ -40,7 +40,7 @@ pub(super) async fn get_status(state: &ApiState, peer: &Peer) -> Result<HttpResp
 pub(super) async fn get_configuration(state: &ApiState) -> Result<HttpResponse, ApiError> {
     let _permit = state.call_throttle.acquire().await?;
     let config = state.sources.config.borrow().clone();
-    let ConfigState { sources, refusal } = state.sources.config_state.borrow().clone();
+    let ConfigState { sources, refusal, .. } = state.sources.config_state.borrow().clone();
     Ok(json_response(StatusCode::OK, &Configuration::new(&config, &sources, refusal)))
 }
 

@@ -13,6 +13,7 @@ use crate::api::{
     Batching, BreakerStatus, Caller, CallerQueue, ConnectivityStatus, Counts, Phase, QueueUse, Status, Sync,
 };
 use crate::clock::{Clock, millis, wall_ms};
+use crate::device_name::device_name;
 use crate::model::{Backlog, DeviceId, Link, OTHER_SUBMITTERS, SizeRule};
 use crate::policy::breaker::{BreakerState, Mode};
 use crate::policy::progress::{denied_note, describe_missing_server, describe_progress};
@@ -126,6 +127,7 @@ impl StatusSources {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             device_id: self.device,
+            device_name: device_name(&config),
             started_at: self.started_at,
             sync: Sync {
                 phase: phase.into(),

@@ -1,6 +1,7 @@
 //! One entry in journald's native protocol: each field as its name, the length of its value, and the value.
 
 use std::fmt::{Debug, Write as _};
+use std::sync::{PoisonError, RwLock};
 
 use tracing::Level;
 use tracing::field::{Field, Visit};
@@ -14,6 +15,15 @@ const IDENTIFIER: &str = "fieldsyncd";
 /// A longer value is cut, so that a datagram has room for several.
 const VALUE_BYTES_MAX: usize = 16 << 10;
 
+/// Id and name of this device, once they are known.
+static DEVICE: RwLock<Option<(String, String)>> = RwLock::new(None);
+
+/// From now on, every entry names the device.
+pub(super) fn set_device(id: &str, name: &str) {
+    let mut device = DEVICE.write().unwrap_or_else(PoisonError::into_inner);
+    *device = Some((id.to_owned(), name.to_owned()));
+}
+
 pub(super) struct JournalEntry(Vec<u8>);
 
 impl JournalEntry {
@@ -21,6 +31,10 @@ impl JournalEntry {
         let mut entry = Self(Vec::with_capacity(512));
         entry.put_field("PRIORITY", &syslog_priority(level).to_string());
         entry.put_field("SYSLOG_IDENTIFIER", IDENTIFIER);
+        if let Some((id, name)) = &*DEVICE.read().unwrap_or_else(PoisonError::into_inner) {
+            entry.put_field("FIELDSYNC_DEVICE_ID", id);
+            entry.put_field("FIELDSYNC_DEVICE_NAME", name);
+        }
         entry
     }
 

@@ -60,15 +60,25 @@ pub struct HttpTransport {
 struct SenderIdentity {
     /// Set here because awc would omit a port that is the default of another scheme.
     host: String,
-    device: DeviceId,
+    device: DeviceIdentity,
     token: Option<Token>,
+}
+
+/// How a device is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceIdentity {
+    /// The id, for programs.
+    pub id: DeviceId,
+    /// The name, for people; printable ASCII.
+    pub name: String,
 }
 
 impl SenderIdentity {
     fn add_headers(&self, request: ClientRequest) -> ClientRequest {
         let request = request
             .insert_header((header::HOST, self.host.as_str()))
-            .insert_header((wire::DEVICE_ID, self.device.to_string()));
+            .insert_header((wire::DEVICE_ID, self.device.id.to_string()))
+            .insert_header((wire::DEVICE_NAME, self.device.name.as_str()));
         match &self.token {
             Some(token) => request.bearer_auth(token.expose()),
             None => request,
@@ -81,7 +91,7 @@ impl HttpTransport {
     /// end, and existing connections are not used again.
     pub fn new(
         config: &config::Server,
-        device: DeviceId,
+        device: DeviceIdentity,
         token: Option<Token>,
         invalidation: Rc<ConnectionInvalidation>,
     ) -> Result<Self, TransportError> {
@@ -133,7 +143,7 @@ impl Transport for HttpTransport {
         encoding: Option<ContentEncoding>,
         response_deadline: Option<Duration>,
     ) -> LocalBoxFuture<'static, Exchange> {
-        let body = encode_batch(&batch, self.identity.device).and_then(|body| match encoding {
+        let body = encode_batch(&batch, self.identity.device.id).and_then(|body| match encoding {
             Some(encoding) => encoding.encode(&body).map_err(|error| error.to_string()),
             None => Ok(body),
         });

@@ -82,6 +82,44 @@ fn headers_and_body_on_the_wire_are_those_of_the_protocol() {
 }
 
 #[test]
+fn the_name_of_the_device_is_sent_with_each_batch_and_shown_everywhere() {
+    let server = ScriptedServer::start(Reply::correct);
+    let settings = Settings::for_server(&server.url());
+    let daemon = Daemon::start(&settings.clone().with("device.name", "Van 12"));
+    daemon.enqueue_many(1);
+    daemon.wait_until_done();
+    assert_eq!(server.batches()[0].header("x-sync-device-name"), "Van 12");
+    let status = daemon.status();
+    assert_eq!(status["device_name"], "Van 12");
+    let id = status["device_id"].as_str().unwrap();
+    assert!(daemon.cli(&["status"]).stdout.contains(&format!("Van 12 ({id})")));
+    let metric = format!("fieldsync_device_info{{id=\"{id}\",name=\"Van 12\"}} 1");
+    assert!(daemon.get("/metrics").text().contains(&metric));
+
+    daemon.home.configure(&settings);
+    daemon.signal("HUP");
+    daemon.wait_until("the name of the host", |status| status["device_name"] != "Van 12");
+    daemon.enqueue_many(1);
+    daemon.wait_until_done();
+    let sent = server.batches()[1].header("x-sync-device-name").to_owned();
+    assert_eq!(daemon.status()["device_name"], sent.as_str());
+    assert!((1..=64).contains(&sent.len()), "{sent}");
+}
+
+#[test]
+fn the_gateway_logs_the_name_of_the_device() {
+    let directory = directory();
+    let (store, log) = (directory.path().join("ledger.redb"), directory.path().join("log"));
+    let gateway = Gateway::start_logging(store.to_str().unwrap(), &log, &[]);
+    let daemon = Daemon::start(&Settings::for_server(&gateway.url()).with("device.name", "Van 12"));
+    daemon.enqueue_many(1);
+    daemon.wait_until_done();
+    let log = std::fs::read_to_string(log).unwrap();
+    let line = log.lines().find(|line| line.contains("batch settled")).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("device_name=\"Van 12\""), "{line}");
+}
+
+#[test]
 fn the_device_id_survives_a_restart() {
     let server = ScriptedServer::start(Reply::correct);
     let daemon = Daemon::start(&Settings::for_server(&server.url()));

@@ -16,9 +16,10 @@ use super::digest::sha256;
 use super::fault_injection::FaultOptions;
 use super::request_error::RequestError;
 use super::validated_batch::{ValidatedBatch, ValidatedRecord};
-use crate::model::{BatchId, DeviceId, Sequence};
+use crate::model::{BatchId, DEVICE_NAME_LENGTH_MAX, DeviceId, Sequence};
 use crate::protocol::wire::{
-    BATCH_ATTEMPT, BATCH_ID, BATCH_SEQUENCE, BatchRequest, DEVICE_ID, WireRecord, find_name_fault,
+    BATCH_ATTEMPT, BATCH_ID, BATCH_SEQUENCE, BatchRequest, DEVICE_ID, DEVICE_NAME, WireRecord,
+    find_name_fault,
 };
 
 /// The accepted content encodings, for `Accept-Encoding`.
@@ -64,6 +65,16 @@ impl BatchHeaders {
 /// Reads the device's id from its header.
 pub(crate) fn parse_device_id(headers: &HeaderMap) -> Result<DeviceId, RequestError> {
     parse_header(headers, DEVICE_ID, UUID_EXPECTED)
+}
+
+/// Reads the name of the device for the log; empty if the header is missing or not as the protocol says.
+pub(crate) fn read_device_name(headers: &HeaderMap) -> String {
+    let name = headers.get(DEVICE_NAME).and_then(|value| value.to_str().ok()).map(str::trim);
+    let name = name.filter(|name| {
+        name.len() <= DEVICE_NAME_LENGTH_MAX
+            && name.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
+    });
+    name.unwrap_or_default().to_owned()
 }
 
 /// Decodes and validates the body of a batch request.

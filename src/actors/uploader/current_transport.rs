@@ -9,12 +9,13 @@ use super::Uploader;
 use crate::actors::ConfigWatch;
 use crate::clock::wall_ms;
 use crate::config::Config;
+use crate::device_name::device_name;
 use crate::model::{LastError, Network};
 use crate::policy::verdict::{UploadResult, Verdict};
 use crate::transport::Transport;
 use crate::transport::credential::{CredentialWatch, Credentials, Token};
 use crate::transport::encoding::ContentEncoding;
-use crate::transport::http::HttpTransport;
+use crate::transport::http::{DeviceIdentity, HttpTransport};
 
 /// A file of the credentials changed, or another file is configured.
 #[derive(Clone, Copy, Message)]
@@ -94,8 +95,9 @@ impl Uploader {
         config: Arc<Config>,
         token: Option<Token>,
     ) -> Result<CurrentTransport, NoTransport> {
+        let device = DeviceIdentity { id: self.device, name: device_name(&config) };
         let transport =
-            HttpTransport::new(&config.server, self.device, token, Rc::clone(&self.invalidation)).map_err(
+            HttpTransport::new(&config.server, device, token, Rc::clone(&self.invalidation)).map_err(
                 |error| NoTransport { verdict: Verdict::EndpointNotFound, message: error.to_string() },
             )?;
         let current = CurrentTransport { config, transport: Rc::new(transport) };

@@ -11,8 +11,10 @@ use uuid::Uuid;
 
 use super::secrets::{GatheredCredentials, ProbeToken};
 use crate::api::Status;
+use crate::config::Config;
+use crate::device_name::device_name;
 use crate::model::{BatchId, DeviceId};
-use crate::transport::http::{HttpTransport, TransportError};
+use crate::transport::http::{DeviceIdentity, HttpTransport, TransportError};
 use crate::transport::{ConnectionInvalidation, Exchange, Transport};
 
 /// For the whole request, whatever the limits of its parts are.
@@ -61,7 +63,10 @@ pub(super) async fn probe_server(credentials: &GatheredCredentials, status: Opti
         ProbeToken::Use(None) => (None, TokenUse::NotConfigured),
         ProbeToken::Withheld => (None, TokenUse::Withheld),
     };
-    let device = status.map_or_else(|| DeviceId(Uuid::new_v4()), |status| status.device_id);
+    let device = DeviceIdentity {
+        id: status.map_or_else(|| DeviceId(Uuid::new_v4()), |status| status.device_id),
+        name: status.map_or_else(|| device_name(&Config::default()), |status| status.device_name.clone()),
+    };
     let batch = BatchId::new();
     // The transport lives on one thread.
     let local = LocalSet::new();

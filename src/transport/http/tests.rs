@@ -59,7 +59,13 @@ fn open_batch() -> Arc<Batch> {
 
 fn transport(url: String, invalidation: &Rc<ConnectionInvalidation>) -> HttpTransport {
     let config = config::Server { url, proxy: "none".into(), ..config::Server::default() };
-    HttpTransport::new(&config, DeviceId(uuid::Uuid::new_v4()), None, Rc::clone(invalidation)).unwrap()
+    HttpTransport::new(
+        &config,
+        DeviceIdentity { id: DeviceId(uuid::Uuid::new_v4()), name: "van".into() },
+        None,
+        Rc::clone(invalidation),
+    )
+    .unwrap()
 }
 
 #[actix_rt::test]

@@ -60,8 +60,7 @@ fn every_verb_has_its_keys() {
     let ids = daemon.enqueue_many(3);
     daemon.wait_until_done();
     daemon.wait_for_phase("idle");
-    let status =
-        "alerts batching breaker caller connectivity device_id queue records started_at sync version";
+    let status = "alerts batching breaker caller connectivity device_id device_name queue records started_at sync version";
     let with = |more: &str| {
         let mut keys: Vec<&str> = ENTRY.split(' ').chain(more.split(' ')).collect();
         keys.sort_unstable();

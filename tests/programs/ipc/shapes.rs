@@ -46,6 +46,7 @@ fn the_status_has_exactly_the_promised_keys() {
                 "caller",
                 "connectivity",
                 "device_id",
+                "device_name",
                 "queue",
                 "records",
                 "started_at",

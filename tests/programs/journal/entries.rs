@@ -15,7 +15,11 @@ use crate::support::wait::wait_for;
 /// Fields that every entry has, or that journald adds.
 fn of_fieldsync(entry: &Value) -> BTreeSet<&str> {
     let fields = entry.as_object().unwrap().keys().map(String::as_str);
-    fields.filter(|field| field.starts_with("FIELDSYNC_")).collect()
+    let mut fields: BTreeSet<&str> = fields.filter(|field| field.starts_with("FIELDSYNC_")).collect();
+    for of_every_entry in ["FIELDSYNC_DEVICE_ID", "FIELDSYNC_DEVICE_NAME"] {
+        assert!(fields.remove(of_every_entry), "{entry:#}");
+    }
+    fields
 }
 
 fn with_id<'a>(entries: &'a [Value], id: &str) -> Vec<&'a Value> {

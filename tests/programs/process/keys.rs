@@ -100,6 +100,8 @@ window = "1day"
 alert_queue_percent = 50
 alert_quarantined = 7
 alert_oldest_pending = "2h"
+[device]
+name = "Van 12"
 [log]
 target = "stderr"
 level = "debug"

@@ -16,6 +16,10 @@ pub struct Status {
     pub version: String,
     /// The id of the device.
     pub device_id: DeviceId,
+    /// The name of the device for people.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub device_name: String,
     /// When the daemon started.
     #[serde(with = "as_rfc3339")]
     #[schema(value_type = String, format = DateTime)]

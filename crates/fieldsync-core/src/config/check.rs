@@ -9,6 +9,7 @@ use super::invalid_value::InvalidValue;
 use super::level::read_log_filter;
 use super::texts::check_texts;
 use super::{Config, Reading};
+use crate::model::DEVICE_NAME_LENGTH_MAX;
 
 impl Config {
     /// Returns all values that are not allowed.
@@ -22,6 +23,7 @@ impl Config {
         };
         self.check_server(&mut refuse);
         self.check_paths(&mut refuse);
+        self.check_device(&mut refuse);
         self.check_web(&mut refuse);
         self.check_connections(&mut refuse);
         self.check_numbers(&mut refuse);
@@ -70,6 +72,16 @@ impl Config {
             &format!(
                 "must have at most {SOCKET_PATH_BYTES_MAX} bytes: the kernel accepts no longer path for a socket"
             ),
+        );
+    }
+
+    fn check_device(&self, refuse: &mut impl FnMut(bool, &'static str, &str)) {
+        let name = self.device.name.as_deref().unwrap_or("unset");
+        let is_printable = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+        refuse(
+            name.len() > DEVICE_NAME_LENGTH_MAX || !name.bytes().all(is_printable),
+            "device.name",
+            &format!("must have at most {DEVICE_NAME_LENGTH_MAX} characters, all of them printable ASCII"),
         );
     }
 

@@ -22,8 +22,12 @@ pub fn parse_layers(
     variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<LoadedConfig, ConfigError> {
     let mut layers = Layers::default();
-    files.iter().for_each(|file| layers.add_file(file));
-    variables.for_each(|(name, value)| layers.add_variable(&name.to_string_lossy(), value));
+    for file in files {
+        layers.add_file(file);
+    }
+    for (name, value) in variables {
+        layers.add_variable(&name.to_string_lossy(), value);
+    }
     layers.finish(files.last().map(|file| file.path.as_path()))
 }
 

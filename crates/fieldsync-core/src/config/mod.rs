@@ -76,6 +76,8 @@ section! {
         web: Web = Web::default(),
         /// `[telemetry]`
         telemetry: Telemetry = Telemetry::default(),
+        /// `[device]`
+        device: Device = Device::default(),
         /// `[log]`
         log: Log = Log::default(),
     }
@@ -261,6 +263,14 @@ section! {
         alert_quarantined: u64 = 1,
         /// Alert if the oldest waiting record is older.
         alert_oldest_pending: Span = Span::secs(24 * 3600),
+    }
+}
+
+section! {
+    /// This device among others.
+    Device {
+        /// Its name for people; else the name of the host.
+        name: Option<String> = None,
     }
 }
 

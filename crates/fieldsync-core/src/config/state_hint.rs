@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::source::ConfigFile;
@@ -15,7 +16,7 @@ pub fn find_state_dir(files: &[ConfigFile], variable: Option<&str>) -> Option<Pa
         for file in files {
             let (document, _) = DeTable::parse_recoverable(&file.text);
             let queue = document.get_ref().get("queue").and_then(|queue| queue.get_ref().as_table());
-            match queue.and_then(|keys| keys.get("state_dir")).map(|value| value.get_ref()) {
+            match queue.and_then(|keys| keys.get("state_dir")).map(Spanned::get_ref) {
                 None => {}
                 Some(DeValue::String(path)) => named = Some(path.to_string()),
                 Some(_) => return None,

@@ -21,3 +21,6 @@ pub use phase::{Phase, WaitCause};
 pub use record::{
     DEFAULT_PRIORITY, LastError, ManifestEntry, NewRecord, PRIORITY_MAX, QueuePosition, RecordState,
 };
+
+/// The length of the name of a device, which is a header of each request.
+pub const DEVICE_NAME_LENGTH_MAX: usize = 64;

@@ -19,6 +19,8 @@ pub const BATCH_ID: &str = "x-sync-batch-id";
 pub const BATCH_SEQUENCE: &str = "x-batch-sequence";
 /// The id of the device.
 pub const DEVICE_ID: &str = "x-sync-device-id";
+/// The name of the device for people: at most 64 printable ASCII characters. It may change.
+pub const DEVICE_NAME: &str = "x-sync-device-name";
 /// 1 on the first send of this batch id, then 2, 3, …
 pub const BATCH_ATTEMPT: &str = "x-sync-attempt";
 /// Hint of the server: most records in a batch.

@@ -323,7 +323,9 @@ mod tests {
             records: vec![ValidatedRecord::new(record, None)],
         };
         let place = Arc::new(DeviceLimit::new(None)).take_place(batch.device).unwrap();
-        let SubmitResult::Started(task) = processor.submit_batch(batch, place) else { panic!("not started") };
+        let SubmitResult::Started(task) = processor.submit_batch(batch, place, "van-12".into()) else {
+            panic!("not started")
+        };
         let outcome = timeout(LEASE_TIME, task).await.expect("it ends").unwrap();
         assert!(matches!(outcome, Err(LedgerError::Unreachable(_))));
     }

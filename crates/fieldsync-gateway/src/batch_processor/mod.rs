@@ -113,8 +113,13 @@ impl BatchProcessor {
     }
 
     /// Starts to process a batch, unless it is already in flight. It keeps its place until it is processed, also if the
-    /// caller stops waiting.
-    pub(crate) fn submit_batch(self: &Arc<Self>, batch: ValidatedBatch, place: DevicePlace) -> SubmitResult {
+    /// caller stops waiting. The name of the device is for the log.
+    pub(crate) fn submit_batch(
+        self: &Arc<Self>,
+        batch: ValidatedBatch,
+        place: DevicePlace,
+        device_name: String,
+    ) -> SubmitResult {
         let key = (batch.device, batch.id);
         let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         match in_flight.add_batch(&batch) {
@@ -123,7 +128,7 @@ impl BatchProcessor {
             AddResult::Full => SubmitResult::Busy,
             AddResult::Added => {
                 self.report_in_flight(in_flight.len());
-                let guard = InFlightGuard { processor: Arc::clone(self), key, _place: place };
+                let guard = InFlightGuard { processor: Arc::clone(self), key, device_name, _place: place };
                 SubmitResult::Started(self.calls.runtime().spawn(process_batch(guard, batch)))
             }
         }
@@ -306,6 +311,7 @@ impl BatchProcessor {
 struct InFlightGuard {
     processor: Arc<BatchProcessor>,
     key: BatchKey,
+    device_name: String,
     _place: DevicePlace,
 }
 
@@ -352,6 +358,7 @@ async fn process_batch(
     let outcome = processor.claim_and_settle(&batch).await;
     let duration_ms = millis(processor.clock.now().saturating_sub(began));
     let (batch_id, device_id, records) = (batch.id, batch.device, batch.records.len());
+    let device_name = guard.device_name.as_str();
     match &outcome {
         Ok(ProcessingOutcome::Settled(BatchSettlement::New(response))) => {
             let counts = ResultCounts::from_response(response);
@@ -361,12 +368,12 @@ async fn process_batch(
             }
             let ResultCounts { applied, duplicate, rejected, retry } = counts;
             tracing::info!(
-                %batch_id, %device_id, records, applied, duplicate, rejected, retry, duration_ms,
+                %batch_id, %device_id, device_name, records, applied, duplicate, rejected, retry, duration_ms,
                 "batch settled"
             );
         }
         Ok(ProcessingOutcome::Settled(BatchSettlement::Replayed(_))) => {
-            tracing::info!(%batch_id, %device_id, records, duration_ms, "batch replayed");
+            tracing::info!(%batch_id, %device_id, device_name, records, duration_ms, "batch replayed");
         }
         // The log line of the request has it.
         Ok(
@@ -375,11 +382,11 @@ async fn process_batch(
             | ProcessingOutcome::Refused(_),
         ) => {}
         Ok(ProcessingOutcome::Abandoned) => {
-            tracing::warn!(%batch_id, %device_id, records, duration_ms, "batch given up");
+            tracing::warn!(%batch_id, %device_id, device_name, records, duration_ms, "batch given up");
         }
         Err(error) => {
             let error = with_causes(error);
-            tracing::error!(%batch_id, %device_id, records, duration_ms, error, "batch failed");
+            tracing::error!(%batch_id, %device_id, device_name, records, duration_ms, error, "batch failed");
         }
     }
     outcome

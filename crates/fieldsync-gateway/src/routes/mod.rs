@@ -147,6 +147,7 @@ impl GatewayState {
         if !scope.covers(headers.device) {
             return Err(RequestError::OtherDevice(headers.device));
         }
+        let device_name = batch_validation::read_device_name(request.headers());
         let place = self
             .device_limit
             .take_place(headers.device)
@@ -160,13 +161,13 @@ impl GatewayState {
             InjectedFault::None => {}
             InjectedFault::LoseResponse => {
                 // The batch is processed, and its result is not reported.
-                drop(self.processor.submit_batch(batch, place));
+                drop(self.processor.submit_batch(batch, place, device_name));
                 return Ok(time_out_batch(&headers));
             }
             InjectedFault::LoseRequest => return Ok(time_out_batch(&headers)),
         }
         let id = batch.id;
-        let task = match self.processor.submit_batch(batch, place) {
+        let task = match self.processor.submit_batch(batch, place, device_name) {
             SubmitResult::Started(task) => task,
             SubmitResult::InFlight => return Err(RequestError::Processing(id)),
             SubmitResult::IdReused => return Err(RequestError::BatchIdReused(id)),
