@@ -17,6 +17,7 @@ mod export;
 mod failure;
 mod follow;
 mod format;
+mod health;
 mod json_text;
 mod list;
 mod manifest;

@@ -8,6 +8,7 @@ use super::follow::{EventFollower, FollowEvent, Interrupt};
 use super::format::{
     blocked_records, count, duration, relative, size, strip_controls, timestamp, with_spaces,
 };
+use super::health;
 use super::json_text;
 use super::meter::StatusMeter;
 use super::table::error_text;
@@ -28,6 +29,7 @@ both, each line is a whole status.
 
 Examples:
   fieldsync status --watch
+  fieldsync status --check || echo look at this device
   fieldsync status --json | jq -r .sync.text")]
 pub(crate) struct StatusArgs {
     /// Follow the status until Ctrl-C
@@ -36,6 +38,9 @@ pub(crate) struct StatusArgs {
     /// Show the counts of the whole device instead of your own records; admins always see them
     #[arg(long)]
     all: bool,
+    /// Print one line for a monitoring program; exit code 0: well, 1: a person must act, 2: records wait too long
+    #[arg(long, conflicts_with_all = ["watch", "all"])]
+    check: bool,
 }
 
 pub(crate) async fn run(args: &StatusArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
@@ -43,6 +48,9 @@ pub(crate) async fn run(args: &StatusArgs, context: &mut CommandContext<'_>) -> 
         return watch_status(context).await;
     }
     let response = context.client.get("/v1/status").await?;
+    if args.check {
+        return health::print_health(context, &decode_json(&response)?);
+    }
     context.print_response(&response, |context, status: Status| {
         describe_status(&status, args.all, wall_ms())
             .into_iter()
@@ -363,7 +371,7 @@ mod tests {
             "{\n \"sync\": {\"text\": \"a b\"},\n \"new\": 1\n}\n",
         )]);
         let (code, text) = run_verb(&daemon, true, async |context| {
-            super::run(&StatusArgs { watch: false, all: false }, context).await
+            super::run(&StatusArgs { watch: false, all: false, check: false }, context).await
         })
         .await;
         assert_eq!(code, Ok(0));

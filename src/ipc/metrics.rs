@@ -9,15 +9,15 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use crate::api::Status;
+use crate::api::{AlertName, Phase, Status};
 use crate::model::{Backlog, LinkState};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabel {
-    name: &'static str,
+struct NameLabel {
+    name: String,
 }
 
-pub(super) fn encode_metrics(status: &Status, backlog: &Backlog) -> Result<String, fmt::Error> {
+pub(super) fn encode_metrics(status: &Status, backlog: &Backlog, now: u64) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("fieldsync");
     let mut gauge = |name: &str, help: &str, value: u64| {
         let metric: Gauge = Gauge::default();
@@ -42,17 +42,35 @@ pub(super) fn encode_metrics(status: &Status, backlog: &Backlog) -> Result<Strin
         "1 while the server can be reached",
         u64::from(status.connectivity.state == LinkState::Online),
     );
-    let records = Family::<StateLabel, Gauge>::default();
-    for (name, count) in [
+    let age = status.queue.oldest_pending_at.map_or(0, |at| now.saturating_sub(at) / 1000);
+    gauge("oldest_pending_age_seconds", "Age of the oldest record that waits; 0 if none waits", age);
+    let last_success = status.sync.last_success_at.map_or(0, |at| at / 1000);
+    gauge(
+        "last_success_timestamp_seconds",
+        "When the server last confirmed a record, since 1970; 0 if it has not",
+        last_success,
+    );
+    let mut named = |name: &str, help: &str, values: &[(String, u64)]| {
+        let family = Family::<NameLabel, Gauge>::default();
+        for (name, value) in values {
+            let value = i64::try_from(*value).unwrap_or(i64::MAX);
+            family.get_or_create(&NameLabel { name: name.clone() }).set(value);
+        }
+        registry.register(name, help, family);
+    };
+    let phases = Phase::ALL.iter().map(|phase| (phase.to_string(), u64::from(status.sync.phase == *phase)));
+    named("phase", "1 for the phase of the daemon", &phases.collect::<Vec<_>>());
+    let is_active = |name: AlertName| status.alerts.iter().any(|alert| alert.alert == name);
+    let alerts = AlertName::ALL.iter().map(|name| (name.to_string(), u64::from(is_active(*name))));
+    named("alert", "1 for each alert that is active", &alerts.collect::<Vec<_>>());
+    let records = [
         ("pending", status.records.pending),
         ("syncing", status.records.syncing),
         ("failed", status.records.failed),
         ("synced", status.records.synced),
         ("quarantined", status.records.quarantined),
-    ] {
-        records.get_or_create(&StateLabel { name }).set(i64::try_from(count).unwrap_or(i64::MAX));
-    }
-    registry.register("records", "Records by state", records);
+    ];
+    named("records", "Records by state", &records.map(|(name, count)| (name.to_owned(), count)));
     let device = [("id", status.device_id.to_string()), ("name", status.device_name.clone())];
     registry.register("device", "The device", Info::new(device.to_vec()));
     let mut text = String::new();

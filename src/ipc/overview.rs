@@ -12,6 +12,7 @@ use super::metrics::encode_metrics;
 use super::state::ApiState;
 use crate::actors::telemetry::{RecentBatches, ReportMeasurements};
 use crate::api::{BatchList, Configuration, Status, TelemetryReport};
+use crate::clock::wall_ms;
 
 /// How many batches are listed if the query has no limit.
 const DEFAULT_BATCH_COUNT: usize = 50;
@@ -68,7 +69,7 @@ pub(super) async fn get_telemetry(state: &ApiState) -> Result<HttpResponse, ApiE
 pub(super) async fn get_metrics(state: &ApiState) -> Result<HttpResponse, ApiError> {
     let _permit = state.call_throttle.acquire().await?;
     let backlog = state.sources.backlog.borrow().clone();
-    let text = encode_metrics(&state.sources.current_status(), &backlog).map_err(|error| {
+    let text = encode_metrics(&state.sources.current_status(), &backlog, wall_ms()).map_err(|error| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics_failed", error.to_string())
     });
     text.map(|text| text_response("application/openmetrics-text; version=1.0.0; charset=utf-8", text))

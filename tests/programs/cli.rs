@@ -1,5 +1,6 @@
 //! The command line as people and scripts use it: in terminals, in pipes, and by its exit codes.
 
+mod checking;
 mod demo;
 mod editing;
 mod enqueueing;

@@ -1,7 +1,7 @@
 //! Alerts, and how they are acknowledged.
 
 use serde::{Deserialize, Serialize};
-use strum::Display;
+use strum::{Display, VariantArray};
 use utoipa::ToSchema;
 
 use super::OpenEnum;
@@ -9,7 +9,20 @@ use crate::clock::as_rfc3339;
 use crate::model::Damage;
 
 /// What an alert is about. Other versions may have other alerts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Display, ToSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    Display,
+    VariantArray,
+    ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum AlertName {
@@ -29,6 +42,11 @@ pub enum AlertName {
     TokenInClear,
     /// The configuration has a mistake, and the last good one is in use.
     ConfigurationRefused,
+}
+
+impl AlertName {
+    /// All alerts of this version.
+    pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
 }
 
 /// A condition that people should know about.

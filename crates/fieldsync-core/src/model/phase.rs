@@ -1,11 +1,13 @@
 //! What the daemon does now.
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, VariantArray};
 use utoipa::ToSchema;
 
 /// What the daemon does now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Display, VariantArray, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Phase {
     /// Nothing to send.
     Idle,
@@ -23,6 +25,11 @@ pub enum Phase {
     AuthRequired,
     /// The configured server does not take batches, or no server is configured.
     Misconfigured,
+}
+
+impl Phase {
+    /// All phases.
+    pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
 }
 
 /// What the planner waits for: the disk, or, in the phase `waiting`, a point in time.

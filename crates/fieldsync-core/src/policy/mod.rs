@@ -13,11 +13,13 @@
 //! | when a failing server gets a pause | [`breaker`], [`backoff`] |
 //! | whether the server can be reached, and when to try it | [`reach`] |
 //! | what people read | [`progress`] |
+//! | whether a device needs attention | [`health`] |
 //! | why a record is not sent yet | [`waiting`] |
 
 pub mod backoff;
 pub mod breaker;
 pub mod byte_limits;
+pub mod health;
 pub mod isolation;
 pub mod learned;
 pub mod outcome_reply;
