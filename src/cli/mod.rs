@@ -26,6 +26,7 @@ mod meter;
 mod payload_draft;
 mod quarantine;
 mod receipt;
+mod setup;
 mod show;
 mod status;
 mod store;
@@ -140,6 +141,8 @@ enum Verb {
     /// Handle a damaged store
     #[command(subcommand)]
     Store(store::StoreVerb),
+    /// Connect this device to a server: write the configuration and the token, apply them, check the result
+    Setup(setup::SetupArgs),
     /// Show the configuration in effect, and where each value comes from
     Config(config::ConfigArgs),
     /// Run gateway, daemon and 150 records in a temporary directory; needs no installation
@@ -169,6 +172,7 @@ impl Verb {
             Self::Events => events::run(context).await,
             Self::Manifest(verb) => manifest::run(&verb, context).await,
             Self::Store(verb) => store::run(&verb, context).await,
+            Self::Setup(args) => setup::run(&args, context).await,
             Self::Config(args) => config::run(&args, context).await,
             Self::Demo(args) => demo::run(&args, context).await,
             Self::Doctor(args) => doctor::run(&args, context).await,

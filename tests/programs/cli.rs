@@ -11,6 +11,7 @@ mod help;
 mod hidden;
 mod json;
 mod reading;
+mod setup;
 mod terminals;
 mod verbs;
 

@@ -40,7 +40,7 @@ use secrets::GatheredCredentials;
 const RESULT_WIDTH: usize = 17;
 const CHECK_WIDTH: usize = 15;
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(after_help = "\
 The exit code is 0 if there is no problem, and 1 if there is one. Run it as root
 to check more: other users may not read secrets and the state directory.
