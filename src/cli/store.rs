@@ -17,14 +17,23 @@ use crate::api::{AcknowledgeAlert, Acknowledged};
 use crate::clock::wall_ms;
 use crate::exit;
 use crate::model::RecordId;
-use crate::store::{Salvage, is_panic_expected};
+use crate::store::{Salvage, count_unsent, is_panic_expected};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreVerb {
     /// Acknowledge damage that the daemon found and repaired: clears its alert
     Acknowledge,
+    /// Count the records that are not synced, while no daemon runs
+    Count(CountArgs),
     /// Extract all readable records of a damaged file as NDJSON for `enqueue`; the file is not changed
     Salvage(SalvageArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CountArgs {
+    /// Directory of the queue
+    #[arg(default_value = "/var/lib/fieldsync")]
+    state_dir: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
@@ -39,6 +48,7 @@ pub(crate) struct SalvageArgs {
 pub(crate) async fn run(verb: &StoreVerb, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
     match verb {
         StoreVerb::Acknowledge => acknowledge_damage(context).await,
+        StoreVerb::Count(args) => count_records(args, context),
         StoreVerb::Salvage(args) => salvage_file(args, context),
     }
 }
@@ -62,6 +72,21 @@ async fn acknowledge_damage(context: &mut CommandContext<'_>) -> Result<u8, Comm
             ))
         })
     })?;
+    Ok(exit::DONE)
+}
+
+fn count_records(args: &CountArgs, context: &mut CommandContext<'_>) -> Result<u8, CommandFailure> {
+    let unsent = count_unsent(&args.state_dir).map_err(|error| {
+        CommandFailure::failed(format!(
+            "the records in {} cannot be counted: {error}. While a daemon runs: fieldsync status",
+            args.state_dir.display()
+        ))
+    })?;
+    if context.json {
+        context.print_line(serde_json::json!({ "unsent": unsent }).to_string())?;
+    } else {
+        context.print_line(unsent.to_string())?;
+    }
     Ok(exit::DONE)
 }
 

@@ -19,7 +19,7 @@ use crate::clock::{rfc3339, wall_ms};
 /// A smaller file is not worth compacting.
 pub(super) const SMALL_FILE_BYTES: u64 = 8 << 20;
 
-const DATABASE_FILE: &str = "queue.redb";
+pub(super) const DATABASE_FILE: &str = "queue.redb";
 const NEW_DATABASE_FILE: &str = "queue.redb.new";
 const LOCK_FILE: &str = "lock";
 const RESERVE_FILE: &str = "reserve";

@@ -66,7 +66,7 @@
 //! | 8 | `append`, `batch_rows` |
 //! | 7 | `lanes`, `notes`, `receipts` |
 //! | 6 | `backlog`, `integrity_check`, `op`, `read` |
-//! | 5 | `lane_view`, `limits`, `migration`, `server_receipts`, `shared`, `space`, `state` |
+//! | 5 | `unsent`, `lane_view`, `limits`, `migration`, `server_receipts`, `shared`, `space`, `state` |
 //! | 4 | `body`, `counters`, `medium`, `open_batches`, `urgent` |
 //! | 3 | `schema` |
 //! | 2 | `disk_use`, `error`, `options` |
@@ -110,6 +110,7 @@ mod space;
 mod state;
 #[cfg(test)]
 mod tests;
+mod unsent;
 mod urgent;
 
 pub use append::{Append, AppendRefused, AppendSummary};
@@ -132,3 +133,4 @@ pub use review::{
     ReviewSelection, ReviewSummary,
 };
 pub use salvage::{Salvage, SalvageError};
+pub use unsent::count_unsent;

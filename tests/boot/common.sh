@@ -100,19 +100,23 @@ newer() {
     tree=$(mktemp -d "$room/newer.XXXX")
     dpkg-deb --raw-extract "$1" "$tree"
     sed -i 's/^Version: .*/&+newer/' "$tree/DEBIAN/control"
-    while read -r conffile; do
+    [ ! -e "$tree/DEBIAN/conffiles" ] || while read -r conffile; do
         echo "# Shipped by the newer version." >>"$tree$conffile"
     done <"$tree/DEBIAN/conffiles"
     build "$tree" "$2"
 }
 
-# older OUTPUT: the device's package as before 0.2.0, when it also had the gateway's program and manual page.
+# older OUTPUT: the device's package as before 0.2.0, when it also had the gateway's program and manual page, and a conffile
+# with all defaults.
 older() {
     local tree
     tree=$(mktemp -d "$room/older.XXXX")
     dpkg-deb --raw-extract "$device" "$tree"
     dpkg-deb --fsys-tarfile "$gateway" | tar -C "$tree" -x ./usr/bin ./usr/share/man
     sed -i 's/^Version: .*/Version: 0.1.0-1/' "$tree/DEBIAN/control"
+    install -D -m 0644 "$tree/usr/share/fieldsync/config.toml" "$tree/etc/fieldsync/config.toml"
     echo "# Shipped by the older version." >>"$tree/etc/fieldsync/config.toml"
+    echo /etc/fieldsync/config.toml >"$tree/DEBIAN/conffiles"
+    rm -r "$tree/usr/share/fieldsync" "$tree/DEBIAN/preinst"
     build "$tree" "$1"
 }
