@@ -44,11 +44,11 @@ pub(super) fn config_page() -> ManualPage {
     roff.control("SH", ["NAME"]);
     roff.text([roman(format!("{PAGE_NAME} - configuration of fieldsyncd"))]);
     roff.control("SH", ["SYNOPSIS"]);
-    roff.text([bold("/etc/fieldsync/config.toml")]);
+    roff.text([bold("/etc/fieldsync/config.toml"), roman(", "), bold("/etc/fieldsync/conf.d/*.toml")]);
     roff.control("SH", ["DESCRIPTION"]);
     describe_keys(&mut roff);
     page.push_roff(&roff);
-    for note in notes::notes_of(PAGE_NAME) {
+    for note in notes::config_file_notes() {
         page.push_note(&note);
     }
     page

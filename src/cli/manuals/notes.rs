@@ -12,9 +12,8 @@ pub(super) enum ManualNote {
 
 /// Pages that have notes of their own.
 #[cfg(test)]
-pub(super) const PAGES_WITH_NOTES: [&str; 17] = [
+pub(super) const PAGES_WITH_NOTES: [&str; 16] = [
     "fieldsync",
-    "fieldsync-config",
     "fieldsyncd",
     "fieldsync-status",
     "fieldsync-enqueue",
@@ -149,6 +148,18 @@ const REVIEW_EXAMPLES: ManualNote = ManualNote::Examples(&[
     ("Send all of them again unchanged:", "fieldsync quarantine retry --all"),
 ]);
 
+/// The notes of the page about the configuration file. The command of the same name has a page of its own.
+pub(super) fn config_file_notes() -> Vec<ManualNote> {
+    vec![
+        DAEMON_ENVIRONMENT,
+        ManualNote::Examples(&[
+            ("Check a change, then apply it:", "fieldsyncd --check-config\nsystemctl reload fieldsync"),
+            ("What is in effect, and from which line it comes:", "fieldsync config"),
+        ]),
+        ManualNote::SeeAlso(&["fieldsyncd(8)", "fieldsync-config(1)", "fieldsync-doctor(1)"]),
+    ]
+}
+
 /// The notes of a page.
 pub(super) fn notes_of(name: &str) -> Vec<ManualNote> {
     let mut notes = match name {
@@ -162,13 +173,6 @@ pub(super) fn notes_of(name: &str) -> Vec<ManualNote> {
                 ("Apply a change:", "systemctl reload fieldsync"),
                 ("The complete log of one batch:", "journalctl -u fieldsync FIELDSYNC_BATCH_ID=…"),
             ]),
-        ],
-        "fieldsync-config" => vec![
-            DAEMON_ENVIRONMENT,
-            ManualNote::Examples(&[(
-                "Check a change, then apply it:",
-                "fieldsyncd --check-config\nsystemctl reload fieldsync",
-            )]),
         ],
         "fieldsync-doctor" => vec![
             DOCTOR_EXIT_STATUS,
@@ -251,7 +255,6 @@ fn see_also_of(name: &str) -> &'static [&'static str] {
     match name {
         "fieldsync" => &["fieldsync-doctor(1)", "fieldsync-config(5)", "fieldsyncd(8)"],
         "fieldsyncd" => &["fieldsync(1)", "fieldsync-config(5)", "systemctl(1)", "journalctl(1)"],
-        "fieldsync-config" => &["fieldsyncd(8)", "fieldsync-doctor(1)"],
         _ => &["fieldsync(1)", "fieldsync-config(5)", "fieldsyncd(8)"],
     }
 }
